@@ -1,0 +1,2 @@
+//! ctrace
+fn main() {}
