@@ -1,6 +1,7 @@
 //! Developer chores: `cargo xtask CHORE`.
 #![expect(clippy::print_stdout, reason = "a developer's tool talks to its terminal")]
 
+mod bench;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -14,12 +15,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Measure what recording costs, beside its peers.
+    Bench(bench::Args),
     /// Install what the tests need and run them all, lints and checks of the committed eBPF object included.
     Test(test::Args),
 }
 
 fn main() -> anyhow::Result<std::process::ExitCode> {
     match Cli::parse().chore {
+        Chore::Bench(args) => bench::run(&args),
         Chore::Test(args) => test::run(&args),
     }
 }
