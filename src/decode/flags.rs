@@ -5,7 +5,7 @@
 pub(crate) type Names = &'static [(u64, &'static str)];
 
 macro_rules! names {
-    ($($name:ident)*) => { &[$((libc::$name as u64, stringify!($name))),*] };
+    ($($name:ident)*) => { &[$((libc::$name as u64 & 0xffff_ffff, stringify!($name))),*] };
 }
 
 /// The names of the bits in `value`, joined by `|`; what has no name in hexadecimal; `zero` for no bits.
