@@ -2,12 +2,17 @@
 
 mod completions;
 mod decode;
+mod doctor;
 mod events;
 mod exit;
 mod filter;
 mod info;
 mod output;
+mod probe;
+mod progress;
+mod record;
 mod show;
+mod signals;
 mod units;
 mod verify;
 
@@ -46,9 +51,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Record(record::Args),
     Info(info::Args),
     Events(events::Args),
     Verify(verify::Args),
+    Doctor(doctor::Args),
     Completions(completions::Args),
     /// Print the manual page.
     Man,
@@ -59,8 +66,10 @@ const SHOP: &str = "demo-shop";
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|w| w == SHOP) {
-        return ctrace_samples::run(SHOP, words);
+    match words.next() {
+        Some(word) if word == SHOP => return ctrace_samples::run(SHOP, words),
+        Some(word) if word == probe::WORD => return ExitCode::from(probe::main(words.next().as_deref())),
+        _ => {}
     }
     // clap's own exit: 0 for --help and --version, 2 for usage errors.
     let cli = Cli::parse();
@@ -86,9 +95,11 @@ fn main() -> ExitCode {
 
 fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
     match command {
+        Command::Record(args) => record::run(&args, out),
         Command::Info(args) => info::run(&args, out),
         Command::Events(args) => events::run(args, out),
         Command::Verify(args) => verify::run(&args, out),
+        Command::Doctor(args) => doctor::run(&args, out),
         Command::Completions(args) => completions::run(&args, Cli::command(), out),
         Command::Man => completions::man(Cli::command(), out),
     }
