@@ -41,7 +41,12 @@ impl Check {
     fn works(name: &'static str, found: impl Into<String>) -> Self {
         Self { name, answer: Answer::Works, found: found.into(), consequence: "", fix: String::new() }
     }
-    fn missing(name: &'static str, found: impl Into<String>, consequence: &'static str, fix: impl Into<String>) -> Self {
+    fn missing(
+        name: &'static str,
+        found: impl Into<String>,
+        consequence: &'static str,
+        fix: impl Into<String>,
+    ) -> Self {
         Self { name, answer: Answer::Missing, found: found.into(), consequence, fix: fix.into() }
     }
     fn less(self) -> Self {
@@ -97,7 +102,8 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
 }
 
 fn all() -> Vec<Check> {
-    let mut checks = vec![kernel(), btf(), privileges(), recording(), tracefs().less(), cgroups(), pressure().less()];
+    let mut checks =
+        vec![kernel(), btf(), privileges(), recording(), tracefs().less(), cgroups(), pressure().less()];
     checks.extend(sandbox());
     checks.push(disk());
     checks
@@ -111,7 +117,10 @@ fn kernel() -> Check {
     let release = read("/proc/sys/kernel/osrelease");
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let clock = read("/sys/devices/system/clocksource/clocksource0/current_clocksource");
-    let mut check = Check::works("kernel", format!("Linux {release} {}, {cpus} CPUs, clock {clock}", std::env::consts::ARCH));
+    let mut check = Check::works(
+        "kernel",
+        format!("Linux {release} {}, {cpus} CPUs, clock {clock}", std::env::consts::ARCH),
+    );
     if matches!(clock.as_str(), "hpet" | "acpi_pm") {
         check.consequence = "a slow clock: every recorded call costs a microsecond more";
     }
@@ -165,7 +174,9 @@ fn privileges() -> Check {
         "privileges",
         format!("without {}", lacking.join(", ")),
         "no recording; replays are judged by their own journal",
-        format!("run as root, or: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep {exe}"),
+        format!(
+            "run as root, or: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep {exe}"
+        ),
     )
 }
 
@@ -173,9 +184,10 @@ fn privileges() -> Check {
 fn recording() -> Check {
     const NAME: &str = "recording";
     match crate::record::try_out() {
-        Ok(calls) if calls > 0 => {
-            Check::works(NAME, format!("programs load and attach; a recorded `true` made {}", units::plural(calls, "call")))
-        }
+        Ok(calls) if calls > 0 => Check::works(
+            NAME,
+            format!("programs load and attach; a recorded `true` made {}", units::plural(calls, "call")),
+        ),
         Ok(_) => Check::missing(
             NAME,
             "programs load and attach, but nothing arrived",
@@ -248,7 +260,9 @@ fn sandbox() -> Vec<Check> {
     let user = Probe::UserNamespaces.run();
     checks.push(match (direct, user) {
         (Ok(()), Ok(())) => Check::works("sandbox", "all namespaces, with and without privileges"),
-        (Ok(()), Err(e)) => Check::works("sandbox", format!("all namespaces with privileges (user namespaces: {e})")),
+        (Ok(()), Err(e)) => {
+            Check::works("sandbox", format!("all namespaces with privileges (user namespaces: {e})"))
+        }
         (Err(_), Ok(())) => Check::works("sandbox", "all namespaces, through a user namespace"),
         (Err(direct), Err(user)) => Check::missing(
             "sandbox",
@@ -262,9 +276,15 @@ fn sandbox() -> Vec<Check> {
         Err(errno) => Check::missing(name, errno.to_string(), consequence, fix),
     };
     let config = "boot a kernel built with CONFIG_SECCOMP_FILTER=y";
-    checks.push(simple("seccomp errors", Probe::Seccomp, "no replay: its calls could not be restrained", config));
+    checks.push(simple(
+        "seccomp errors",
+        Probe::Seccomp,
+        "no replay: its calls could not be restrained",
+        config,
+    ));
     checks.push(
-        simple("seccomp notify", Probe::SeccompNotify, "no fault injection into real programs", config).less(),
+        simple("seccomp notify", Probe::SeccompNotify, "no fault injection into real programs", config)
+            .less(),
     );
     checks.push(
         simple(
@@ -285,11 +305,18 @@ fn disk() -> Check {
     const NAME: &str = "disk";
     let consequence = "recordings have no room here";
     let here = std::env::current_dir().unwrap_or_else(|_| ".".into());
-    let room = nix::sys::statvfs::statvfs(&here).map(|s| s.blocks_available().saturating_mul(s.fragment_size()));
+    let room =
+        nix::sys::statvfs::statvfs(&here).map(|s| s.blocks_available().saturating_mul(s.fragment_size()));
     let name = here.join(format!(".ctrace-doctor-{}", std::process::id()));
     let written = fs::write(&name, [0; 4096]).and_then(|()| fs::remove_file(&name));
     match (written, room) {
-        (Err(error), _) => Check::missing(NAME, format!("{}: {error}", here.display()), consequence, "cd to a directory you may write to").less(),
+        (Err(error), _) => Check::missing(
+            NAME,
+            format!("{}: {error}", here.display()),
+            consequence,
+            "cd to a directory you may write to",
+        )
+        .less(),
         (Ok(()), Ok(room)) if room < ROOM => Check::missing(
             NAME,
             format!("{} free in {}", units::bytes(room), here.display()),
@@ -297,7 +324,9 @@ fn disk() -> Check {
             "free some space, or record with --max-size",
         )
         .less(),
-        (Ok(()), Ok(room)) => Check::works(NAME, format!("{} free in {}", units::bytes(room), here.display())),
+        (Ok(()), Ok(room)) => {
+            Check::works(NAME, format!("{} free in {}", units::bytes(room), here.display()))
+        }
         (Ok(()), Err(error)) => Check::works(NAME, format!("writable; free space unknown: {error}")),
     }
 }

@@ -143,7 +143,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
             read.push(needed);
         }
     }
-    let filter = Filter { classes: read, from_ns: args.since, to_ns: args.until };
+    let filter = Filter { classes: read, from_ns: args.since, to_ns: args.until, ..Filter::default() };
     let paint = out.data_paint();
     let mut show = Show::new(&trace, paint);
     let mut totals = Totals::default();

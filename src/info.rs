@@ -415,7 +415,9 @@ fn as_text(
         );
     }
     if !header.blind.is_empty() {
-        row("not seen", decode::plain(header.blind.join(" · ").as_bytes()));
+        // The reasons are in --json; here their names fit on a line.
+        let names: Vec<&str> = header.blind.iter().map(|b| b.split(':').next().unwrap_or(b)).collect();
+        row("not seen", decode::plain(names.join(" · ").as_bytes()));
     }
     let redacted: u64 = trace.summary().map_or(0, |s| s.redacted.values().sum());
     row(

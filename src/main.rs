@@ -11,6 +11,7 @@ mod output;
 mod probe;
 mod progress;
 mod record;
+mod repair;
 mod show;
 mod signals;
 mod units;
@@ -55,6 +56,7 @@ enum Command {
     Info(info::Args),
     Events(events::Args),
     Verify(verify::Args),
+    Repair(repair::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
     /// Print the manual page.
@@ -100,6 +102,7 @@ fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
         Command::Events(args) => events::run(args, out),
         Command::Verify(args) => verify::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
+        Command::Repair(args) => repair::run(&args, out),
         Command::Completions(args) => completions::run(&args, Cli::command(), out),
         Command::Man => completions::man(Cli::command(), out),
     }

@@ -38,6 +38,11 @@ pub(crate) enum Style {
 pub(crate) struct Paint(bool);
 
 impl Paint {
+    /// No colours, for files.
+    pub(crate) const fn none() -> Self {
+        Self(false)
+    }
+
     /// The word in its style.
     pub(crate) fn paint(self, style: Style, text: &str) -> String {
         let code = match style {

@@ -40,7 +40,12 @@ impl Probe {
         let name = Self::ALL.iter().find(|(_, p)| *p == self).map_or("", |(n, _)| n);
         let status = std::env::current_exe().and_then(|exe| {
             let mut command = Command::new(exe);
-            command.args([WORD, name]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()
+            command
+                .args([WORD, name])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
         });
         match status.map(|s| s.code()) {
             Ok(Some(0)) => Ok(()),
@@ -80,7 +85,8 @@ fn landlock() -> Result<(), Errno> {
     const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
     let null = std::ptr::null::<u8>();
     // SAFETY: with a null attribute, size 0 and this flag the kernel reads no memory.
-    let result = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, null, 0, LANDLOCK_CREATE_RULESET_VERSION) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, null, 0, LANDLOCK_CREATE_RULESET_VERSION) };
     Errno::result(result).map(drop)
 }
 

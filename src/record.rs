@@ -64,7 +64,8 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         (None, Some(path)) => Target::Cgroup(path.clone()),
         (None, None) if !args.command.is_empty() => Target::Command(Command::new(args.command.iter())),
         (None, None) => {
-            return Err(Failure::say(Exit::Usage, "nothing to record").fix("name a process (-p PID), a cgroup (--cgroup PATH) or a command (-- CMD …)"));
+            return Err(Failure::say(Exit::Usage, "nothing to record")
+                .fix("name a process (-p PID), a cgroup (--cgroup PATH) or a command (-- CMD …)"));
         }
     };
     let is_command = matches!(target, Target::Command(_));
@@ -188,7 +189,13 @@ fn loss(stats: &Stats) -> f64 {
     if seen == 0 { 0.0 } else { stats.lost as f64 / seen as f64 }
 }
 
-fn exit(args: &Args, outcome: &Outcome, ended: Option<Ended>, signal: Option<u8>, status: Option<i32>) -> Exit {
+fn exit(
+    args: &Args,
+    outcome: &Outcome,
+    ended: Option<Ended>,
+    signal: Option<u8>,
+    status: Option<i32>,
+) -> Exit {
     if ended == Some(Ended::WriteFailed) {
         return Exit::Output;
     }
@@ -214,7 +221,11 @@ fn report(
     let path = outcome.file.path.display();
     let calls = units::plural(stats.calls, "call");
     let duration = units::duration(outcome.summary.duration_ns);
-    let per_call = if stats.calls > 0 { format!(", {:.1} bytes per call", outcome.file.bytes as f64 / stats.calls as f64) } else { String::new() };
+    let per_call = if stats.calls > 0 {
+        format!(", {:.1} bytes per call", outcome.file.bytes as f64 / stats.calls as f64)
+    } else {
+        String::new()
+    };
     let size = units::bytes(outcome.file.bytes);
     out.say(&format!("{path}: {calls} in {duration}, {size}{per_call}; {}", outcome.summary.ended));
     if ended == Some(Ended::TargetExited) && args.command.is_empty() {
@@ -250,16 +261,29 @@ fn report(
 /// Exit code and fix for what the recorder could not do.
 pub(crate) fn failure(error: RecordError) -> Failure {
     let (exit, fix) = match &error {
-        RecordError::NoPrivilege { .. } => (Exit::Host, Some("`sudo ctrace …`; `ctrace doctor` shows what this user may do".to_owned())),
-        RecordError::KernelLacks { .. } => (Exit::Host, Some("`ctrace doctor` lists what this kernel can do".to_owned())),
-        RecordError::TargetNotFound { .. } => (Exit::NoTarget, Some("list processes with `ps`, cgroups with `systemd-cgls`".to_owned())),
-        RecordError::TargetExited { .. } => (Exit::NoTarget, Some("start it under the recorder: ctrace record -- CMD".to_owned())),
-        RecordError::Spawn { .. } => (Exit::NoTarget, Some("check the command's name and permissions".to_owned())),
-        RecordError::Write { partial, .. } if partial.exists() => {
-            (Exit::Output, Some(format!("what was written before is readable: ctrace info {}", partial.display())))
+        RecordError::NoPrivilege { .. } => {
+            (Exit::Host, Some("`sudo ctrace …`; `ctrace doctor` shows what this user may do".to_owned()))
         }
+        RecordError::KernelLacks { .. } => {
+            (Exit::Host, Some("`ctrace doctor` lists what this kernel can do".to_owned()))
+        }
+        RecordError::TargetNotFound { .. } => {
+            (Exit::NoTarget, Some("list processes with `ps`, cgroups with `systemd-cgls`".to_owned()))
+        }
+        RecordError::TargetExited { .. } => {
+            (Exit::NoTarget, Some("start it under the recorder: ctrace record -- CMD".to_owned()))
+        }
+        RecordError::Spawn { .. } => {
+            (Exit::NoTarget, Some("check the command's name and permissions".to_owned()))
+        }
+        RecordError::Write { partial, .. } if partial.exists() => (
+            Exit::Output,
+            Some(format!("what was written before is readable: ctrace info {}", partial.display())),
+        ),
         RecordError::Write { .. } => (Exit::Output, Some("choose another place with -o FILE".to_owned())),
-        RecordError::System { .. } => (Exit::Host, Some("`ctrace doctor` tries each thing that recording needs".to_owned())),
+        RecordError::System { .. } => {
+            (Exit::Host, Some("`ctrace doctor` tries each thing that recording needs".to_owned()))
+        }
         _ => (Exit::Internal, None),
     };
     let failure = Failure::new(exit, error);
