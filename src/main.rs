@@ -2,6 +2,7 @@
 
 mod completions;
 mod decode;
+mod diff;
 mod doctor;
 mod events;
 mod exit;
@@ -57,6 +58,7 @@ enum Command {
     Events(events::Args),
     Verify(verify::Args),
     Repair(repair::Args),
+    Diff(diff::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
     /// Print the manual page.
@@ -103,6 +105,7 @@ fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Repair(args) => repair::run(&args, out),
+        Command::Diff(args) => diff::run(&args, out),
         Command::Completions(args) => completions::run(&args, Cli::command(), out),
         Command::Man => completions::man(Cli::command(), out),
     }
