@@ -192,7 +192,7 @@ impl Run {
                 Some(j) => {
                     taken[j] = true;
                     self.note(
-                        *step,
+                        begin.unwrap_or(*step),
                         DivergenceKind::Outcome,
                         Some(*x),
                         Some(self.inserted[j].1),
