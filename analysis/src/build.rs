@@ -20,6 +20,8 @@ const SOCK_SEQPACKET: u16 = 5;
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+/// The most that one call transfers (`include/linux/fs.h`).
+const MAX_RW_COUNT: u64 = 0x7fff_f000;
 /// Answer times kept per endpoint: enough to see a change, bounded.
 const MAX_ANSWERS: usize = 20_000;
 
@@ -135,6 +137,7 @@ impl<'a> Builder<'a> {
             let process = &mut self.processes[index];
             process.exe = lossy(&p.exe).into_owned();
             process.argv = p.argv.iter().map(|a| lossy(a).into_owned()).collect();
+            process.start_fds = p.fds.len();
             process.max_fds = p.fds.len();
             if let Some(leader) = p.threads.first() {
                 process.comm = lossy(&leader.comm).into_owned();
@@ -183,7 +186,9 @@ impl<'a> Builder<'a> {
             start_ns,
             exit: None,
             threads: Vec::new(),
+            start_fds: 0,
             max_fds: 0,
+            end_fds: 0,
             counts: FxHashMap::default(),
             latency: FxHashMap::default(),
         });
@@ -263,7 +268,10 @@ impl<'a> Builder<'a> {
                 let def = self.trace.task(*child);
                 if def.tid.0 == def.tgid.0 && def.tgid.0 != self.processes[process].tgid {
                     self.fds.fork(Tgid(self.processes[process].tgid), def.tgid);
-                    self.new_process(def.tgid.0, Some(process), p.t_ns);
+                    let child = self.new_process(def.tgid.0, Some(process), p.t_ns);
+                    let open = self.fds.open_count(def.tgid);
+                    self.processes[child].start_fds = open;
+                    self.processes[child].max_fds = open;
                 }
                 self.thread(*child);
             }
@@ -304,6 +312,7 @@ impl<'a> Builder<'a> {
         if self.live.get(&tgid) == Some(&process) {
             self.live.remove(&tgid);
         }
+        self.processes[process].end_fds = self.fds.open_count(Tgid(tgid));
         self.fds.exit(Tgid(tgid));
         let open: Vec<(usize, Identity)> =
             self.conn_index.keys().filter(|(p, _)| *p == process).copied().collect();
@@ -513,7 +522,7 @@ impl<'a> Builder<'a> {
         end_ns: u64,
     ) {
         let moves = matches!(call.kind, Kind::Receive | Kind::Send);
-        let bytes = if moves || call.kind == Kind::Transfer { s.ret.max(0) as u64 } else { 0 };
+        let bytes = if moves || call.kind == Kind::Transfer { (s.ret.max(0) as u64).min(MAX_RW_COUNT) } else { 0 };
         let sent = call.kind == Kind::Send;
         let mut symbol = Symbol {
             call: call.name,
@@ -857,6 +866,9 @@ impl<'a> Builder<'a> {
         self.missing.damaged = damaged;
         self.missing.lost = self.missing.by_class.values().sum();
         let cut = !self.live.is_empty();
+        for (tgid, process) in &self.live {
+            self.processes[*process].end_fds = self.fds.open_count(Tgid(*tgid));
+        }
         for conn in self.conn_index.values() {
             self.conns[*conn].finish();
         }
@@ -945,8 +957,8 @@ fn is_cumulative(metric: Metric) -> bool {
 /// Puts samples on bins: growth is shared among the bins it spans, a level holds until the next sample.
 fn series(metric: Metric, samples: &[(u64, u64)]) -> Series {
     let end = samples.last().map_or(0, |s| s.0);
-    // A day of bins; a hostile time stamp must not allocate more.
-    let count = ((end / BIN_NS) as usize + 1).min(864_000);
+    // Samples come about once a bin: what is far beyond that is a damaged time stamp, and must not allocate.
+    let count = ((end / BIN_NS) as usize).saturating_add(1).min(samples.len().saturating_mul(8) + 16);
     let mut bins = vec![0.0; if samples.is_empty() { 0 } else { count }];
     let bin = |t: u64| ((t / BIN_NS) as usize).min(count - 1);
     for pair in samples.windows(2) {
