@@ -48,6 +48,9 @@ impl Control {
         head.len = layout.len;
         head.layout = layout;
         head.shm_id.store(shm_id, Relaxed);
+        for task in 0..control.tasks {
+            control.slot(task).wake_at.store(u32::MAX, Relaxed);
+        }
         Ok(control)
     }
 

@@ -129,7 +129,8 @@ fn a_handler_runs_where_the_recording_has_it() {
     for restart in [false, true] {
         let mut script = Script::new();
         let child = script.task(0, 1001, None);
-        let pipe = returns(libc::SYS_pipe2, 0).arg(0, Sel::Out, 8).post(Post::Fds, fds_operand(3, 4, 0, false));
+        let pipe =
+            returns(libc::SYS_pipe2, 0).arg(0, Sel::Out, 8).post(Post::Fds, fds_operand(3, 4, 0, false));
         script.push(0, pipe);
         let sa_flags = if restart { libc::SA_RESTART } else { 0 };
         script.push(
@@ -242,7 +243,10 @@ fn memory_is_mapped_at_live_addresses() {
     script.push(0, returns(libc::SYS_munmap, 0).arg(0, Sel::Value, at(0)).imm(1, 1 << 20));
     script.push(
         0,
-        returns(libc::SYS_mprotect, -i64::from(libc::ENOMEM)).arg(0, Sel::Value, at(0)).imm(1, 4096).imm(2, 1),
+        returns(libc::SYS_mprotect, -i64::from(libc::ENOMEM))
+            .arg(0, Sel::Value, at(0))
+            .imm(1, 4096)
+            .imm(2, 1),
     );
     script.push(0, call(libc::SYS_brk).post(Post::StoreValue, u64::from(brk)).expect(Expect::Success, 0));
     let grown = ctrace_program::value_operand(brk, 0x21000);
@@ -256,15 +260,10 @@ fn a_tagged_call_fails_as_recorded_without_being_made() {
     let mut script = Script::new();
     let path = script.text("/never-made");
     let enospc = -i64::from(libc::ENOSPC);
-    script.push(
-        0,
-        returns(libc::SYS_mkdir, enospc).arg(0, Sel::Data, path).imm(1, 0o755).with(flags::FAULT),
-    );
+    script.push(0, returns(libc::SYS_mkdir, enospc).arg(0, Sel::Data, path).imm(1, 0o755).with(flags::FAULT));
     script.push(0, returns(libc::SYS_rmdir, -i64::from(libc::ENOENT)).arg(0, Sel::Data, path));
-    script.push(
-        0,
-        returns(libc::SYS_mmap, -i64::from(libc::ENOMEM)).imm(1, 4096).imm(5, 0).with(flags::FAULT),
-    );
+    script
+        .push(0, returns(libc::SYS_mmap, -i64::from(libc::ENOMEM)).imm(1, 4096).imm(5, 0).with(flags::FAULT));
     script.exit(0);
     let outcome = all_as_expected(script, 4);
     assert!(outcome.is_none_or(|outcome| outcome.counters.emulated == 2));

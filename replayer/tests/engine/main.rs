@@ -1,4 +1,7 @@
 //! Hand-built programs, run in the sandbox: what the engine does without a trace or a compiler.
 
 mod calls;
+mod escape;
+mod life;
+mod net;
 mod support;

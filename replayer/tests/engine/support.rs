@@ -40,9 +40,7 @@ impl Script {
         builder.task(&root).unwrap();
         let environment = Environment {
             umask: 0o022,
-            preopened: (0..3)
-                .map(|fd| Preopened { fd, kind: PreopenedKind::Null, cloexec: false })
-                .collect(),
+            preopened: (0..3).map(|fd| Preopened { fd, kind: PreopenedKind::Null, cloexec: false }).collect(),
             ..Environment::default()
         };
         let mut script = Self { builder, environment, options: RunOptions::default() };
