@@ -1,1 +1,3 @@
-//! Under construction.
+//! Rebuilds a recorded workload in a sandbox.
+
+pub mod plan;

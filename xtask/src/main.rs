@@ -1,2 +1,35 @@
-//! Developer chores.
-fn main() {}
+//! Developer chores: `cargo xtask CHORE`.
+#![expect(clippy::print_stdout, reason = "a developer's tool talks to its terminal")]
+
+mod bench;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Developer chores of ctrace")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Measure what recording costs, beside its peers.
+    Bench(bench::Args),
+    /// Install what the tests need and run them all, lints and checks of the committed eBPF object included.
+    Test(test::Args),
+}
+
+fn main() -> anyhow::Result<std::process::ExitCode> {
+    match Cli::parse().chore {
+        Chore::Bench(args) => bench::run(&args),
+        Chore::Test(args) => test::run(&args),
+    }
+}
+
+/// The root of the workspace.
+fn root() -> std::path::PathBuf {
+    // CARGO_MANIFEST_DIR is xtask/.
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(std::path::Path::new(".")).to_owned()
+}

@@ -1,0 +1,78 @@
+//! A plain table for a terminal and for pasting into a document.
+
+use std::fmt;
+
+/// The middle of the values; the mean of the middle two for an even count; 0 for none.
+pub(super) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
+
+/// One cell.
+pub(super) struct Cell(String);
+
+impl Cell {
+    pub(super) fn text(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+    pub(super) fn number(value: f64, decimals: usize) -> Self {
+        Self(format!("{value:.decimals$}"))
+    }
+    pub(super) fn none() -> Self {
+        Self("–".to_owned())
+    }
+}
+
+/// Rows under a heading.
+pub(super) struct Table {
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    pub(super) fn new(heading: &[&str]) -> Self {
+        Self { rows: vec![heading.iter().map(|h| Cell::text(h)).collect()] }
+    }
+    pub(super) fn row(&mut self, cells: Vec<Cell>) {
+        self.rows.push(cells);
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |c: usize| {
+            self.rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.0.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for (i, row) in self.rows.iter().enumerate() {
+            write!(f, "|")?;
+            for (c, width) in widths.iter().enumerate() {
+                let text = row.get(c).map_or("", |cell| cell.0.as_str());
+                if c == 0 {
+                    write!(f, " {text:<width$} |")?;
+                } else {
+                    write!(f, " {text:>width$} |")?;
+                }
+            }
+            writeln!(f)?;
+            if i == 0 {
+                writeln!(f, "|{}", widths.iter().map(|w| "-".repeat(w + 2) + "|").collect::<String>())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_median_is_the_middle() {
+        assert!((super::median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((super::median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,169 @@
+//! The whole test run: what `.ci/run` calls and what a developer calls before a merge.
+//!
+//! Stages run in the order in which they are likely to fail cheaply. A stage that fails does not stop the others, so
+//! that one run shows everything that is wrong.
+
+use anyhow::{Context, Result};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Do not install anything; what is missing is skipped by the tests that need it, and said so.
+    #[arg(long)]
+    no_setup: bool,
+    /// Run only the stages whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+}
+
+struct Stage {
+    name: &'static str,
+    command: &'static [&'static str],
+    env: &'static [(&'static str, &'static str)],
+}
+
+const STAGES: &[Stage] = &[
+    Stage { name: "format", command: &["cargo", "fmt", "--all", "--check"], env: &[] },
+    Stage {
+        name: "lints",
+        command: &["cargo", "clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        env: &[],
+    },
+    Stage {
+        name: "dependencies",
+        // Advisories need a database from the network; the licences, sources and bans are decided offline.
+        command: &["cargo", "deny", "check", "bans", "licenses", "sources"],
+        env: &[],
+    },
+    Stage { name: "eBPF object is fresh", command: &["cargo", "xtask", "bpf", "--check"], env: &[] },
+    Stage {
+        name: "tests",
+        command: &["cargo", "test", "--release", "--workspace", "--no-fail-fast", "--", "--show-output"],
+        env: &[],
+    },
+    Stage {
+        name: "eBPF object rebuilt",
+        command: &["cargo", "xtask", "bpf", "--rebuild-compare", "target/ctrace-rebuilt.bpf.o"],
+        env: &[],
+    },
+    Stage {
+        name: "recorder tests on the rebuilt object",
+        command: &[
+            "cargo",
+            "test",
+            "--release",
+            "-p",
+            "ctrace-recorder",
+            "--no-fail-fast",
+            "--",
+            "--show-output",
+        ],
+        env: &[("CTRACE_TEST_BPF_OBJECT", "target/ctrace-rebuilt.bpf.o")],
+    },
+];
+
+/// What one stage counted.
+#[derive(Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: Vec<String>,
+}
+
+/// Runs the stages.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let root = crate::root();
+    if !args.no_setup {
+        let status =
+            Command::new("bash").arg(root.join(".ci/setup")).status().context("running .ci/setup")?;
+        anyhow::ensure!(status.success(), ".ci/setup failed: {status}");
+    }
+    let mut total = Counts::default();
+    let mut broken = Vec::new();
+    for stage in STAGES {
+        if args.only.as_ref().is_some_and(|only| !stage.name.contains(only.as_str())) {
+            continue;
+        }
+        println!("== {}: {}", stage.name, stage.command.join(" "));
+        let began = Instant::now();
+        let (ok, counts) = run_stage(stage, &root)?;
+        println!("== {}: {} in {:.0?}", stage.name, if ok { "ok" } else { "FAILED" }, began.elapsed());
+        if !ok {
+            broken.push(stage.name);
+        }
+        total.passed += counts.passed;
+        total.failed += counts.failed;
+        total.skipped.extend(counts.skipped);
+    }
+    for reason in &total.skipped {
+        println!("{reason}");
+    }
+    for name in &broken {
+        println!("FAILED: {name}");
+    }
+    // A stage that fails without a failing test (a lint, a stale object) is a failure all the same.
+    let failed = total.failed.max(broken.len() as u64);
+    println!("{} passed, {failed} failed, {} skipped", total.passed, total.skipped.len());
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_stage(stage: &Stage, root: &std::path::Path) -> Result<(bool, Counts)> {
+    let mut child = Command::new(stage.command[0])
+        .args(&stage.command[1..])
+        .envs(stage.env.iter().map(|(k, v)| (*k, root.join(v))))
+        // Privileged tests load BPF programs and start servers: more at a time than CPUs only makes them wait.
+        .env("RUST_TEST_THREADS", std::env::var("RUST_TEST_THREADS").unwrap_or_else(|_| "2".into()))
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {}", stage.command[0]))?;
+    let mut counts = Counts::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            counts.take(&line);
+            println!("{line}");
+        }
+    }
+    Ok((child.wait()?.success(), counts))
+}
+
+impl Counts {
+    /// Reads a line of libtest's output: `test result: ok. 3 passed; 0 failed; …`, and our own `skipped: reason`.
+    fn take(&mut self, line: &str) {
+        if let Some(rest) = line.strip_prefix("test result: ") {
+            for part in rest.split([';', '.']) {
+                let mut words = part.split_whitespace();
+                if let (Some(Ok(n)), Some(what)) = (words.next().map(str::parse::<u64>), words.next()) {
+                    match what {
+                        "passed" => self.passed += n,
+                        "failed" => self.failed += n,
+                        _ => {}
+                    }
+                }
+            }
+        } else if line.starts_with("skipped: ") {
+            self.skipped.push(line.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counts;
+
+    #[test]
+    fn results_and_skips_are_counted() {
+        let mut counts = Counts::default();
+        counts.take("test result: FAILED. 12 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.31s");
+        counts.take(
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.31s",
+        );
+        counts.take("skipped: no redis-server");
+        assert_eq!((counts.passed, counts.failed, counts.skipped.len()), (15, 1, 1));
+    }
+}
