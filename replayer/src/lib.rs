@@ -1,3 +1,6 @@
 //! Rebuilds a recorded workload in a sandbox.
 
+mod compile;
 pub mod plan;
+
+pub use compile::CompileError;

@@ -46,6 +46,10 @@ pub(crate) struct Task {
     pub(crate) comm: Vec<u8>,
     /// Wait status, once it ended.
     pub(crate) status: Option<u32>,
+    /// Step of the program that stands for the call being applied; set by the pass that writes programs.
+    pub(crate) label: u32,
+    /// Children whose clone has not returned yet.
+    pub(crate) newborn: VecDeque<TaskIx>,
 }
 
 /// How a task came into the world.
@@ -65,6 +69,8 @@ pub(crate) struct Proc {
     pub(crate) tgid: u32,
     pub(crate) parent: Option<ProcIx>,
     pub(crate) leader: TaskIx,
+    /// Its first thread: the leader until another one executes a program.
+    pub(crate) first: TaskIx,
     pub(crate) files: u32,
     pub(crate) fs: u32,
     pub(crate) exe: Option<PathId>,
@@ -78,6 +84,8 @@ pub(crate) struct Proc {
 pub(crate) struct Mark {
     pub(crate) task: TaskIx,
     pub(crate) seq: u32,
+    /// Step of the program, once there is one.
+    pub(crate) step: u32,
     pub(crate) start_ns: u64,
     pub(crate) end_ns: u64,
 }
@@ -183,6 +191,8 @@ pub(crate) struct Pipe {
     pub(crate) writers: bool,
     /// Somebody inside held the read end at some time.
     pub(crate) readers: bool,
+    /// Description of its read end, last known.
+    pub(crate) reader: Option<OfdIx>,
 }
 
 /// What a socket is doing.
@@ -217,8 +227,10 @@ pub(crate) struct Sock {
     /// Connections in flight to a listening unix socket, and accepts whose connect has not returned yet.
     pending: VecDeque<SockIx>,
     early: VecDeque<SockIx>,
-    /// Input was shut down or ended.
+    /// Its last descriptor is gone.
     pub(crate) closed: bool,
+    /// Its description.
+    pub(crate) ofd: Option<OfdIx>,
 }
 
 /// A descriptor that was there before the first recorded call of its process.
@@ -271,6 +283,9 @@ pub(crate) struct World {
     pub(crate) discovered: Vec<Inherited>,
     /// Descriptors used without having been made, in processes that could not have inherited them.
     pub(crate) unknown_fds: u64,
+    /// Sockets and pipes whose last descriptor went since somebody last took this list.
+    pub(crate) gone_socks: Vec<SockIx>,
+    pairs: Vec<(SockIx, SockIx)>,
 }
 
 /// The path a path argument stands for.
@@ -308,6 +323,8 @@ impl World {
             seed,
             discovered: Vec::new(),
             unknown_fds: 0,
+            gone_socks: Vec::new(),
+            pairs: Vec::new(),
         }
     }
 
@@ -341,7 +358,7 @@ impl World {
                 };
                 let task = self.add_task(tid, 0, proc, parent_task, Origin::Snapshot, comm)?;
                 if i == 0 {
-                    self.procs[proc as usize].leader = task;
+                    self.set_leader(proc, task);
                 }
             }
             for fd in &process.fds {
@@ -386,7 +403,7 @@ impl World {
             let root = self.paths.intern(b"/");
             let proc = self.add_proc(def.tgid.0, None, root, 0o022, None);
             let ix = self.add_task(def.tid.0, def.start_ns, proc, None, Origin::Root, comm.clone())?;
-            self.procs[proc as usize].leader = ix;
+            self.set_leader(proc, ix);
             self.give_inherited(source, ix)?;
             ix
         };
@@ -460,6 +477,15 @@ impl World {
         [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
             .into_iter()
             .find_map(|any| self.listeners.get(&SockAddr::Inet(SocketAddr::new(any, at.port()))).copied())
+    }
+
+    /// The child that a clone of `task` which returned `ret` made. The returned id may be of an inner PID namespace.
+    pub(crate) fn child_of_clone(&self, task: TaskIx, ret: i64) -> Option<TaskIx> {
+        self.tasks[task as usize].newborn.front().copied().or_else(|| self.live(u32::try_from(ret).ok()?))
+    }
+    /// Pairs of sockets that were found to be the two ends of one connection since the last time.
+    pub(crate) fn newly_paired(&mut self) -> Vec<(SockIx, SockIx)> {
+        std::mem::take(&mut self.pairs)
     }
 
     /// Makes sure that the descriptor a call succeeded on is known: one that nothing made was inherited.
@@ -566,6 +592,7 @@ impl World {
                 };
                 self.by_task_id.insert(*child, ix);
                 self.by_key.insert(key, ix);
+                self.tasks[task as usize].newborn.push_back(ix);
             }
             ProcessKind::Exec { path, old_tid, .. } => {
                 let def = source.task(event.task);
@@ -652,6 +679,7 @@ impl World {
             tgid,
             parent: Some(self.tasks[parent as usize].proc),
             leader: 0,
+            first: 0,
             files,
             fs,
             exe: from.exe,
@@ -660,7 +688,7 @@ impl World {
         });
         self.live_tgid.insert(tgid, proc);
         let ix = self.add_task(tid, start_ns, proc, Some(parent), Origin::Forked, comm)?;
-        self.procs[proc as usize].leader = ix;
+        self.set_leader(proc, ix);
         Ok(ix)
     }
 
@@ -672,6 +700,7 @@ impl World {
             tgid,
             parent,
             leader: 0,
+            first: 0,
             files: (self.files.len() - 1) as u32,
             fs: (self.fs_states.len() - 1) as u32,
             exe,
@@ -706,9 +735,17 @@ impl World {
             last_end_ns: start_ns,
             comm,
             status: None,
+            label: 0,
+            newborn: VecDeque::new(),
         });
         self.live_tid.insert(tid, ix);
         Ok(ix)
+    }
+
+    fn set_leader(&mut self, proc: ProcIx, task: TaskIx) {
+        let proc = &mut self.procs[proc as usize];
+        proc.leader = task;
+        proc.first = task;
     }
 
     fn exec(&mut self, proc: ProcIx) -> Result<(), CompileError> {
@@ -749,13 +786,16 @@ impl World {
     }
 
     fn add_ofd(&mut self, kind: OfdKind, flags: u32, object: Option<ObjectId>) -> OfdIx {
-        if let OfdKind::Pipe { pipe, write } = kind {
-            let pipe = &mut self.pipes[pipe as usize];
-            if write {
-                pipe.writers = true;
-            } else {
+        let ix = self.free_ofds.last().copied().unwrap_or(self.ofds.len() as OfdIx);
+        match kind {
+            OfdKind::Pipe { pipe, write: true } => self.pipes[pipe as usize].writers = true,
+            OfdKind::Pipe { pipe, write: false } => {
+                let pipe = &mut self.pipes[pipe as usize];
                 pipe.readers = true;
+                pipe.reader = Some(ix);
             }
+            OfdKind::Sock(sock) => self.socks[sock as usize].ofd = Some(ix),
+            _ => {}
         }
         let ofd = Ofd {
             kind,
@@ -822,6 +862,8 @@ impl World {
             }
             OfdKind::Sock(ix) => {
                 self.socks[ix as usize].closed = true;
+                self.socks[ix as usize].ofd = None;
+                self.gone_socks.push(ix);
                 let sock = &self.socks[ix as usize];
                 if sock.state == SockState::Listening
                     && let Some(local) = &sock.local
@@ -890,6 +932,12 @@ impl World {
         }
     }
 
+    fn pair(&mut self, a: SockIx, b: SockIx) {
+        self.socks[a as usize].partner = Some(b);
+        self.socks[b as usize].partner = Some(a);
+        self.pairs.push((a, b));
+    }
+
     /// Finds the other end of a connected TCP socket inside.
     fn join_tuple(&mut self, ix: SockIx) {
         let sock = &self.socks[ix as usize];
@@ -901,8 +949,7 @@ impl World {
         if let Some(other) = self.by_tuple.get(&(peer.clone(), local.clone())).copied()
             && other != ix
         {
-            self.socks[ix as usize].partner = Some(other);
-            self.socks[other as usize].partner = Some(ix);
+            self.pair(ix, other);
         }
         self.by_tuple.insert((local, peer), ix);
     }
@@ -1029,7 +1076,8 @@ impl World {
             return Ok(());
         }
         let seq = self.tasks[task as usize].ops - 1;
-        let mark = Mark { task, seq, start_ns: call.t_ns, end_ns };
+        let step = self.tasks[task as usize].label;
+        let mark = Mark { task, seq, step, start_ns: call.t_ns, end_ns };
         let proc = self.tasks[task as usize].proc;
         let ok = call.ret >= 0;
         let fd0 = call.args[0] as i32;
@@ -1072,8 +1120,7 @@ impl World {
                     };
                     let a = self.sock(make(cookies[0]));
                     let b = self.sock(make(cookies[1]));
-                    self.socks[a as usize].partner = Some(b);
-                    self.socks[b as usize].partner = Some(a);
+                    self.pair(a, b);
                     [OfdKind::Sock(a), OfdKind::Sock(b)]
                 } else {
                     let ino = match objects[0].map(|o| source.object(o)) {
@@ -1268,6 +1315,11 @@ impl World {
                     self.procs[proc as usize].no_child = Some(mark);
                 }
             }
+            Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork => {
+                if call.ret > 0 {
+                    self.tasks[task as usize].newborn.pop_front();
+                }
+            }
             _ => {
                 self.apply_io(source, task, call, known, end_ns)?;
                 self.apply_names(source, task, call, known)?;
@@ -1327,7 +1379,8 @@ impl World {
         }
     }
 
-    fn absolute(&mut self, task: TaskIx, addr: &SockAddr) -> SockAddr {
+    /// A socket address with a path made absolute.
+    pub(crate) fn absolute(&mut self, task: TaskIx, addr: &SockAddr) -> SockAddr {
         match addr {
             SockAddr::Unix(path) if path.first().is_some_and(|b| *b != b'/' && *b != b'@' && *b != 0) => {
                 let path = self.paths.join(self.cwd_of(task), path);
@@ -1365,8 +1418,7 @@ impl World {
             && let Some(l) = listener
         {
             if let Some(other) = self.socks[l as usize].pending.pop_front() {
-                self.socks[ix as usize].partner = Some(other);
-                self.socks[other as usize].partner = Some(ix);
+                self.pair(ix, other);
             } else if self.socks[l as usize].early.len() < 1024 {
                 self.socks[l as usize].early.push_back(ix);
             }
@@ -1389,8 +1441,7 @@ impl World {
         if sock.family == AF_UNIX {
             if let Some(l) = listener {
                 if let Some(other) = self.socks[l as usize].early.pop_front() {
-                    self.socks[ix as usize].partner = Some(other);
-                    self.socks[other as usize].partner = Some(ix);
+                    self.pair(ix, other);
                 } else if self.socks[l as usize].pending.len() < 65_536 {
                     self.socks[l as usize].pending.push_back(ix);
                 }
@@ -1905,6 +1956,7 @@ fn new_sock(family: u16, kind: u16, protocol: u16, cookie: u64, born_ns: u64) ->
         pending: VecDeque::new(),
         early: VecDeque::new(),
         closed: false,
+        ofd: None,
     }
 }
 
