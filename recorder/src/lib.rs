@@ -1,1 +1,35 @@
-//! Under construction.
+//! Records a scope (a process tree, a cgroup, a command) with eBPF into a `.ctr` trace.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), ctrace_recorder::RecordError> {
+//! use ctrace_recorder::{Config, Recorder, Target};
+//! let recording = Recorder::start(Config::new(Target::Pid(4711), "incident.ctr"))?;
+//! std::thread::sleep(std::time::Duration::from_secs(10));
+//! let outcome = recording.stop("interrupted")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Layers, bottom up: `load` and `ring` talk to the kernel; `raw` orders its records; `decode` turns them into
+//! events; `pipeline` moves all of it through threads into the file; `target` decides what is recorded. Nothing here
+//! prints, and nothing is pinned in the kernel: programs die with the process.
+
+mod btf;
+mod caps;
+mod clock;
+mod command;
+mod decode;
+mod error;
+mod host;
+mod load;
+mod pipeline;
+mod proc;
+mod raw;
+mod recording;
+mod ring;
+mod specs;
+mod target;
+
+pub use error::RecordError;
+pub use recording::{Config, Ended, Outcome, Recorder, Recording, Stats};
+pub use target::{Command, Target};

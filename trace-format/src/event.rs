@@ -634,6 +634,22 @@ pub enum Class {
     Anchor = 8,
 }
 
+impl Class {
+    /// Its name, as JSON output has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Syscall => "syscall",
+            Self::Process => "process",
+            Self::Connection => "connection",
+            Self::Signal => "signal",
+            Self::Resource => "resource",
+            Self::Loss => "loss",
+            Self::Marker => "marker",
+            Self::Anchor => "anchor",
+        }
+    }
+}
+
 impl Event {
     /// Its class.
     pub const fn class(&self) -> Class {
@@ -646,6 +662,17 @@ impl Event {
             Self::Loss(_) => Class::Loss,
             Self::Marker(_) => Class::Marker,
             Self::Anchor(_) => Class::Anchor,
+        }
+    }
+
+    /// The task it belongs to, if it belongs to one.
+    pub const fn task(&self) -> Option<TaskId> {
+        match self {
+            Self::Syscall(e) => Some(e.task),
+            Self::Process(e) => Some(e.task),
+            Self::Connection(e) => e.task,
+            Self::Signal(e) => Some(e.task),
+            Self::Resource(_) | Self::Loss(_) | Self::Marker(_) | Self::Anchor(_) => None,
         }
     }
 

@@ -4,14 +4,30 @@
 //! No kernel, no clock, no async: bytes in, events out.
 #![forbid(unsafe_code)]
 
+mod codec;
+mod columns;
+mod dictionary;
 pub mod errno;
+mod error;
 pub mod event;
+mod index;
+mod layout;
+mod merge;
 pub mod meta;
+mod metadata;
+mod partial;
 mod reader;
+mod scan;
+mod schema;
+mod source;
 pub mod syscalls;
+mod varint;
 mod writer;
 
+use error::DecodeError;
+
 pub use event::*;
+pub use merge::Events;
 pub use meta::*;
-pub use reader::{Damage, Events, Filter, ReadError, State, Trace};
-pub use writer::{Finished, Sink, TraceWriter, WriteError};
+pub use reader::{Damage, Filter, ReadError, State, Trace};
+pub use writer::{Finished, Sink, TraceWriter, WriteError, WriteOptions};

@@ -1,7 +1,19 @@
-//! Reading a trace.
+//! Reading a trace: opening, what is known without reading events, lookups.
 
-use crate::{Class, Event, Header, Object, ObjectId, Snapshot, StrId, Summary, TaskDef, TaskId};
+use crate::dictionary::Dictionaries;
+use crate::index::{Index, IndexEntry};
+use crate::layout::{
+    self, HEADER_LEN, KNOWN_REQUIRED, MAGIC, PREAMBLE_LEN, Preamble, SYNC, TRAILER_LEN, flag, kind,
+};
+use crate::merge::{Events, class_of};
+use crate::source::{self, ChunkProblem, Source};
+use crate::{
+    Class, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef, TaskId, metadata,
+    partial, scan,
+};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why a trace, or a part of it, could not be read.
@@ -14,7 +26,85 @@ pub enum ReadError {
         /// Which file.
         path: PathBuf,
         /// The system's answer.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// The file does not exist, but an unfinished one of that name does.
+    #[error("{} does not exist; {} does: its recording still runs, or died. Name that file to read what it holds",
+        path.display(), partial.display())]
+    Unfinished {
+        /// Which file was asked for.
+        path: PathBuf,
+        /// Which one exists.
+        partial: PathBuf,
+    },
+    /// A directory, device, FIFO or socket.
+    #[error("{} is {what}, not a file", path.display())]
+    NotAFile {
+        /// Which path.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Nothing was written.
+    #[error("{} is empty: its recording ended before the header was written, or the disk was full. Record again",
+        path.display())]
+    Empty {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Not a ctrace trace.
+    #[error("{} is not a ctrace trace: it looks like {what}", path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+        /// What its first bytes look like.
+        what: &'static str,
+    },
+    /// Written by a newer ctrace.
+    #[error("{} has format version {found}; this ctrace reads up to {newest}. Update ctrace", path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        found: u16,
+        /// The newest this crate reads.
+        newest: u16,
+    },
+    /// Needs features that this version does not have.
+    #[error("{} needs format features that this ctrace does not have (bits {bits:#x}). Update ctrace", path.display())]
+    UnknownFeatures {
+        /// Which file.
+        path: PathBuf,
+        /// The bits that are not understood.
+        bits: u64,
+    },
+    /// Its header cannot be read, so nothing in it has a meaning.
+    #[error("{} is damaged at offset {}: {}. {}", path.display(), damage.offset, damage.what, advice)]
+    HeaderDamaged {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        damage: Damage,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A part of it cannot be read. The others can.
+    #[error("{} is damaged at offset {} ({} bytes): {}", path.display(), damage.offset, damage.bytes, damage.what)]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        damage: Damage,
+    },
+    /// So many chunks overlap in time that events are no longer in order from here on. No writer makes such files
+    /// of a recording.
+    #[error("{}: too many chunks overlap in time at offset {offset}; events are no longer in order from here on",
+        path.display())]
+    Disordered {
+        /// Which file.
+        path: PathBuf,
+        /// The first chunk that could not be taken into account.
+        offset: u64,
     },
 }
 
@@ -40,19 +130,55 @@ pub struct Damage {
     pub what: String,
 }
 
-/// Which events to read.
+/// Which events to read. All conditions hold together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only these classes; empty: all.
     pub classes: Vec<Class>,
-    /// Only events that overlap this time, ns since the start of the trace.
+    /// Only events that overlap this time, ns since the start of the trace; both ends belong to it.
     pub from_ns: Option<u64>,
     /// See `from_ns`.
     pub to_ns: Option<u64>,
+    /// Only events of these tasks; empty: all. Events without a task do not match.
+    pub tasks: Vec<TaskId>,
+    /// Only events of these sockets: connection events, and calls whose object is the socket; empty: all.
+    pub cookies: Vec<SockCookie>,
 }
 
 /// An open trace: header, snapshot, dictionaries and counts in memory, events streamed.
-pub struct Trace {}
+///
+/// ```
+/// use ctrace_format::{Event, Filter, Trace};
+///
+/// fn slowest_call(path: &std::path::Path) -> Result<Option<(u64, String)>, ctrace_format::ReadError> {
+///     let trace = Trace::open(path)?;
+///     let mut slowest = None;
+///     for event in trace.events(&Filter::default()) {
+///         if let Event::Syscall(call) = event? {
+///             let comm = trace.str(trace.task(call.task).comm);
+///             slowest = slowest.max(Some((call.duration_ns, String::from_utf8_lossy(comm).into_owned())));
+///         }
+///     }
+///     Ok(slowest)
+/// }
+/// # let missing = slowest_call("/nonexistent/x.ctr".as_ref()).unwrap_err();
+/// # assert!(missing.to_string().contains("/nonexistent/x.ctr"));
+/// ```
+pub struct Trace {
+    path: PathBuf,
+    source: Source,
+    id: u32,
+    header: Header,
+    snapshot: Snapshot,
+    summary: Option<Summary>,
+    state: State,
+    damage: Vec<Damage>,
+    dictionaries: Dictionaries,
+    entries: Vec<IndexEntry>,
+    index: Option<(u64, Index)>,
+    counts: BTreeMap<Class, u64>,
+    lost: u64,
+}
 
 impl Trace {
     /// Opens a finished, live or torn file. Intact parts of a damaged file can be read, see [`Trace::damage`].
@@ -60,84 +186,476 @@ impl Trace {
     /// # Errors
     /// When it is no trace, is of a newer version, or its header is damaged.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let _ = path;
-        unimplemented!()
+        let io = |source| ReadError::Io { path: path.into(), source };
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let partial = partial::partial_path(path);
+                return Err(if partial.exists() {
+                    ReadError::Unfinished { path: path.into(), partial }
+                } else {
+                    io(e)
+                });
+            }
+            Err(e) => return Err(io(e)),
+        };
+        // Opening a FIFO would wait for its other end.
+        if !metadata.is_file() {
+            let what = if metadata.is_dir() { "a directory" } else { "a device, FIFO or socket" };
+            return Err(ReadError::NotAFile { path: path.into(), what });
+        }
+        let file = File::open(path).map_err(io)?;
+        let is_live = partial::is_live(&file);
+        let source = Source::file(file).map_err(io)?;
+        Self::from_source(path, source, is_live, false)
     }
+
+    /// Opens a trace that is in memory.
+    ///
+    /// # Errors
+    /// As [`Trace::open`].
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ReadError> {
+        Self::from_source(Path::new("trace in memory"), Source::memory(bytes), false, false)
+    }
+
+    /// `salvage`: a damaged preamble is no obstacle.
+    pub(crate) fn from_source(
+        path: &Path,
+        source: Source,
+        live: bool,
+        salvage: bool,
+    ) -> Result<Self, ReadError> {
+        let io = |source| ReadError::Io { path: path.into(), source };
+        let mut damage = Vec::new();
+        if let Err(error) = check_preamble(path, &source) {
+            match error {
+                ReadError::HeaderDamaged { damage: d, .. } if salvage => damage.push(d),
+                error => return Err(error),
+            }
+        }
+        let mut loader = Loader { source: &source, zstd: source::decompressor().map_err(io)?, damage };
+        let index = match loader.index() {
+            Ok(index) => index,
+            Err(ChunkProblem::Io(e)) => return Err(io(e)),
+            Err(ChunkProblem::Bad(what)) => {
+                let offset = source.len() - TRAILER_LEN as u64;
+                let what = format!("the index cannot be used: {what}");
+                loader.damage.push(Damage { offset, bytes: TRAILER_LEN as u64, what });
+                None
+            }
+        };
+        let finished = index.is_some();
+        let (entries, id, index) = match index {
+            Some((offset, id, mut index)) => {
+                (std::mem::take(&mut index.entries), Some(id), Some((offset, index)))
+            }
+            None => {
+                let scan = scan::scan(&source, live, None).map_err(io)?;
+                loader.damage.extend(scan.damage);
+                (scan.entries, scan.trace_id, None)
+            }
+        };
+        let Some((header, id)) = loader.header(&entries, id).map_err(io)? else {
+            let damage = Damage {
+                offset: PREAMBLE_LEN as u64,
+                bytes: source.len().saturating_sub(PREAMBLE_LEN as u64),
+                what: if source.len() < (PREAMBLE_LEN + HEADER_LEN) as u64 {
+                    "the file ends before its header is complete".into()
+                } else {
+                    "no copy of its header is intact".into()
+                },
+            };
+            let advice =
+                if live { "Its recording has just begun: try again" } else { "Nothing in it can be read" };
+            return Err(ReadError::HeaderDamaged { path: path.into(), damage, advice });
+        };
+        let (snapshot, summary, dictionaries) = loader.rest(&entries, id).map_err(io)?;
+        let mut damage = loader.damage;
+        damage.sort_by_key(|d| d.offset);
+        let mut counts = BTreeMap::new();
+        for entry in &entries {
+            if let Some(class) = class_of(entry) {
+                *counts.entry(class).or_insert(0) += u64::from(entry.records);
+            }
+        }
+        let state = match (finished, live) {
+            (true, _) => State::Complete,
+            (false, true) => State::Live,
+            (false, false) => State::Torn,
+        };
+        let lost = match &index {
+            Some((_, index)) => index.lost,
+            None => last_header(&source, &entries).map_err(io)?.map_or(0, |h| h.lost),
+        };
+        let path = path.to_path_buf();
+        let snapshot = snapshot.unwrap_or_default();
+        Ok(Self {
+            path,
+            source,
+            id,
+            header,
+            snapshot,
+            summary,
+            state,
+            damage,
+            dictionaries,
+            entries,
+            index,
+            counts,
+            lost,
+        })
+    }
+
     /// What the trace says about itself.
     pub fn header(&self) -> &Header {
-        unimplemented!()
+        &self.header
     }
     /// The state at the start; empty when the trace has none.
     pub fn snapshot(&self) -> &Snapshot {
-        unimplemented!()
+        &self.snapshot
     }
     /// The recorder's summary, in a finished file.
     pub fn summary(&self) -> Option<&Summary> {
-        unimplemented!()
+        self.summary.as_ref()
     }
     /// Whether it was finished.
     pub fn state(&self) -> State {
-        unimplemented!()
+        self.state
     }
-    /// What could not be read.
+    /// What could not be read. Event chunks of a finished file are not looked at before they are streamed: what is
+    /// wrong with them is an `Err` item of [`Trace::events`], or in the report of [`crate::verify`].
     pub fn damage(&self) -> &[Damage] {
-        unimplemented!()
+        &self.damage
     }
     /// Number of events by class, without reading them.
     pub fn counts(&self) -> &BTreeMap<Class, u64> {
-        unimplemented!()
+        &self.counts
+    }
+    /// Events that were seen and not recorded, all classes and causes, without reading them.
+    pub fn lost_events(&self) -> u64 {
+        self.lost
     }
     /// Time of the last event's end, ns since the start of the trace.
     pub fn end_ns(&self) -> u64 {
-        unimplemented!()
+        let ends = self.entries.iter().filter(|e| class_of(e).is_some()).map(|e| e.max_end);
+        ends.max().unwrap_or(0).saturating_mul(self.header.tick_ns.into())
     }
     /// Length of the file, bytes.
     pub fn file_bytes(&self) -> u64 {
-        unimplemented!()
+        self.source.len()
     }
     /// Length of all chunks decoded, bytes.
     pub fn decoded_bytes(&self) -> u64 {
-        unimplemented!()
+        self.entries.iter().map(|e| u64::from(e.decoded)).sum()
     }
     /// A string of the dictionary; empty for an id that is not in it.
     pub fn str(&self, id: StrId) -> &[u8] {
-        let _ = id;
-        unimplemented!()
+        self.dictionaries.str(id.0)
     }
-    /// A task of the dictionary. Events never carry an id that is not in it (the reader checks).
+    /// A task of the dictionary. Events never carry an id that is not in it (the reader checks); another id gives an
+    /// entry with tid 0.
     pub fn task(&self, id: TaskId) -> &TaskDef {
-        let _ = id;
-        unimplemented!()
+        self.dictionaries.task(id.0)
     }
-    /// An object of the dictionary. Events never carry an id that is not in it (the reader checks).
+    /// An object of the dictionary. Events never carry an id that is not in it (the reader checks); another id gives
+    /// an anonymous object without a kind.
     pub fn object(&self, id: ObjectId) -> &Object {
-        let _ = id;
-        unimplemented!()
+        self.dictionaries.object(id.0)
     }
-    /// All tasks, in id order.
+    /// All tasks, in id order. In a damaged trace, lost entries have tid 0.
     pub fn tasks(&self) -> &[TaskDef] {
-        unimplemented!()
+        self.dictionaries.tasks()
     }
-    /// All objects, in id order.
+    /// All objects, in id order. In a damaged trace, lost entries are anonymous objects without a kind.
     pub fn objects(&self) -> &[Object] {
-        unimplemented!()
+        self.dictionaries.objects()
     }
-    /// Streams the events that match, in order of [`Event::end_ns`]. Memory is O(chunk). A damaged chunk was
+    /// Streams the events that match, in order of [`crate::Event::end_ns`]. Memory is O(chunk). A damaged chunk was
     /// reported by [`Trace::damage`] or is an `Err` item; events after it follow.
     pub fn events(&self, filter: &Filter) -> Events<'_> {
-        let _ = filter;
-        unimplemented!()
+        Events::new(self, filter)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+    pub(crate) fn entries(&self) -> &[IndexEntry] {
+        &self.entries
+    }
+    pub(crate) fn dictionaries(&self) -> &Dictionaries {
+        &self.dictionaries
+    }
+    /// Offset of the index and its content without the entries.
+    pub(crate) fn index(&self) -> Option<&(u64, Index)> {
+        self.index.as_ref()
     }
 }
 
-/// See [`Trace::events`].
-pub struct Events<'a> {
-    _trace: &'a Trace,
+fn last_header(source: &Source, entries: &[IndexEntry]) -> io::Result<Option<layout::ChunkHeader>> {
+    entries.last().map_or(Ok(None), |entry| source.header_at(entry.offset).map(Result::ok))
 }
 
-impl Iterator for Events<'_> {
-    type Item = Result<Event, ReadError>;
-    fn next(&mut self) -> Option<Self::Item> {
-        unimplemented!()
+/// Reads what is in front of the events.
+struct Loader<'a> {
+    source: &'a Source,
+    zstd: zstd::bulk::Decompressor<'static>,
+    damage: Vec<Damage>,
+}
+
+impl Loader<'_> {
+    /// The index: its offset, the trace's id, and its content. `None`: the file has no trailer.
+    fn index(&mut self) -> Result<Option<(u64, u32, Index)>, ChunkProblem> {
+        let len = self.source.len();
+        let mut trailer = [0; TRAILER_LEN];
+        let Some(at) = len.checked_sub(TRAILER_LEN as u64) else { return Ok(None) };
+        self.source.read_at(at, &mut trailer)?;
+        if trailer[..8] != layout::TRAILER_MAGIC {
+            return Ok(None);
+        }
+        let bad = |what: &str| ChunkProblem::Bad(what.into());
+        let offset = layout::parse_trailer(&trailer, len).ok_or_else(|| bad("the trailer is damaged"))?;
+        let mut bytes = Vec::new();
+        let mut next = offset;
+        let id = loop {
+            let header = self.source.header_at(next)?.map_err(|e| ChunkProblem::Bad(e.to_string()))?;
+            if header.kind != kind::INDEX {
+                return Err(bad("the trailer points at no index"));
+            }
+            let part = self.source.payload(next, &header, &mut self.zstd)?;
+            if bytes.len() + part.len() > metadata::LIMIT {
+                return Err(bad("it is too large"));
+            }
+            bytes.extend_from_slice(&part);
+            next += header.total_len();
+            if header.flags & flag::MORE == 0 {
+                break header.trace_id;
+            }
+        };
+        let index: Index = metadata::decode(&bytes).map_err(|e| ChunkProblem::Bad(e.to_string()))?;
+        let mut end = PREAMBLE_LEN as u64;
+        for entry in &index.entries {
+            if entry.offset < end || entry.offset.checked_add(entry.total_len()).is_none_or(|e| e > offset) {
+                return Err(bad("it lists a chunk where none can be"));
+            }
+            end = entry.offset + entry.total_len();
+        }
+        Ok(Some((offset, id, index)))
     }
+
+    /// The payload of a chunk; what is wrong with it becomes damage.
+    fn payload(&mut self, entry: &IndexEntry, id: Option<u32>) -> io::Result<Option<(Vec<u8>, u32)>> {
+        let read = match self.source.header_at(entry.offset)? {
+            Ok(h) if entry.agrees(&h) && id.is_none_or(|id| id == h.trace_id) => {
+                self.source.payload(entry.offset, &h, &mut self.zstd).map(|payload| (payload, h.trace_id))
+            }
+            Ok(_) => Err(ChunkProblem::Bad("it is not the chunk that the index says".into())),
+            Err(e) => Err(ChunkProblem::Bad(e.to_string())),
+        };
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(ChunkProblem::Io(e)) => Err(e),
+            Err(ChunkProblem::Bad(what)) => {
+                self.bad(entry, &what);
+                Ok(None)
+            }
+        }
+    }
+
+    fn bad(&mut self, entry: &IndexEntry, what: &str) {
+        let what = format!("{}: {what}", kind_name(entry.kind));
+        self.damage.push(Damage { offset: entry.offset, bytes: entry.total_len(), what });
+    }
+
+    /// The header, from the first intact of its copies, and the id of the trace.
+    fn header(&mut self, entries: &[IndexEntry], id: Option<u32>) -> io::Result<Option<(Header, u32)>> {
+        for entry in entries.iter().filter(|e| e.kind == kind::HEADER) {
+            if let Some((payload, id)) = self.payload(entry, id)? {
+                match metadata::decode::<Header>(&payload) {
+                    Ok(header) if header.tick_ns > 0 => return Ok(Some((header, id))),
+                    Ok(_) => self.bad(entry, "its tick is 0 ns"),
+                    Err(e) => self.bad(entry, &e.to_string()),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A metadata structure in one or more chunks.
+    fn metadata<T: serde::de::DeserializeOwned>(
+        &mut self,
+        entries: &[IndexEntry],
+        kind: u16,
+        id: u32,
+    ) -> io::Result<Option<T>> {
+        let mut bytes = Vec::new();
+        let mut parts = entries.iter().filter(|e| e.kind == kind);
+        let Some(mut entry) = parts.next() else { return Ok(None) };
+        let first = entry;
+        loop {
+            let Some((part, _)) = self.payload(entry, Some(id))? else { return Ok(None) };
+            if bytes.len() + part.len() > metadata::LIMIT {
+                self.bad(entry, "it is too large");
+                return Ok(None);
+            }
+            bytes.extend_from_slice(&part);
+            if entry.flags & flag::MORE == 0 {
+                break;
+            }
+            match parts.next() {
+                Some(next) if next.sequence == entry.sequence.wrapping_add(1) => entry = next,
+                _ => {
+                    self.bad(entry, "its continuation is missing");
+                    return Ok(None);
+                }
+            }
+        }
+        match metadata::decode(&bytes) {
+            Ok(value) => Ok(Some(value)),
+            Err(e) => {
+                self.bad(first, &e.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    fn rest(
+        &mut self,
+        entries: &[IndexEntry],
+        id: u32,
+    ) -> io::Result<(Option<Snapshot>, Option<Summary>, Dictionaries)> {
+        let snapshot = self.metadata(entries, kind::SNAPSHOT, id)?;
+        let summary = self.metadata(entries, kind::SUMMARY, id)?;
+        let mut dictionaries = Dictionaries::new(self.source.len());
+        let is_dictionary = |e: &&IndexEntry| matches!(e.kind, kind::STRINGS | kind::TASKS | kind::OBJECTS);
+        let mut damaged = false;
+        // Entries come in their first writing; keyframes repeat them for files that lost it.
+        for keyframes in [false, true] {
+            if keyframes && !damaged && dictionaries.lost() == 0 && !self.misses_front(entries) {
+                break;
+            }
+            for entry in entries.iter().filter(is_dictionary) {
+                if (entry.flags & flag::KEYFRAME != 0) != keyframes {
+                    continue;
+                }
+                let Some((payload, _)) = self.payload(entry, Some(id))? else {
+                    damaged = true;
+                    continue;
+                };
+                let added = match entry.kind {
+                    kind::STRINGS => dictionaries.add_strings(&payload),
+                    kind::TASKS => dictionaries.add_tasks(&payload),
+                    _ => dictionaries.add_objects(&payload),
+                };
+                if let Err(e) = added {
+                    self.bad(entry, &e.to_string());
+                    damaged = true;
+                }
+            }
+        }
+        let lost = dictionaries.lost();
+        if lost > 0 {
+            let what = format!("{lost} dictionary entries are lost; events that refer to them are left out");
+            self.damage.push(Damage { offset: 0, bytes: 0, what });
+        }
+        Ok((snapshot, summary, dictionaries))
+    }
+
+    /// Whether chunks are missing, so that dictionary entries may be.
+    fn misses_front(&self, entries: &[IndexEntry]) -> bool {
+        let mut expected = 0;
+        entries.iter().any(|e| {
+            let missing = e.sequence != expected;
+            expected = e.sequence.wrapping_add(1);
+            missing
+        })
+    }
+}
+
+fn kind_name(kind: u16) -> &'static str {
+    match kind {
+        kind::HEADER => "header chunk",
+        kind::SNAPSHOT => "snapshot chunk",
+        kind::SUMMARY => "summary chunk",
+        kind::STRINGS => "string dictionary chunk",
+        kind::TASKS => "task dictionary chunk",
+        kind::OBJECTS => "object dictionary chunk",
+        kind::INDEX => "index chunk",
+        kind::SCHEMA => "schema chunk",
+        _ => "chunk",
+    }
+}
+
+/// Checks the first bytes, and tells what the file is when it is no trace.
+fn check_preamble(path: &Path, source: &Source) -> Result<(), ReadError> {
+    let mut bytes = [0; PREAMBLE_LEN + SYNC.len()];
+    let read = source.read_at(0, &mut bytes).map_err(|source| ReadError::Io { path: path.into(), source })?;
+    let start = &bytes[..read];
+    let damaged = |what: &str, advice| ReadError::HeaderDamaged {
+        path: path.into(),
+        damage: Damage { offset: 0, bytes: (read.min(PREAMBLE_LEN)) as u64, what: what.into() },
+        advice,
+    };
+    const REPAIR: &str = "`ctrace repair FILE -o OUT` restores it";
+    if start.is_empty() {
+        return Err(ReadError::Empty { path: path.into() });
+    }
+    if !start.starts_with(&MAGIC) {
+        if read < PREAMBLE_LEN && MAGIC.starts_with(&start[..read.min(MAGIC.len())]) {
+            return Err(damaged("the file ends within its first bytes", "Nothing in it can be read"));
+        }
+        // The first chunk follows the preamble: only the preamble is damaged.
+        if start.get(PREAMBLE_LEN..) == Some(&SYNC) {
+            return Err(damaged("its first bytes are not those of a trace", REPAIR));
+        }
+        return Err(ReadError::Foreign { path: path.into(), what: looks_like(start) });
+    }
+    let Some(first) = start.first_chunk::<PREAMBLE_LEN>() else {
+        return Err(damaged("the file ends within its first bytes", "Nothing in it can be read"));
+    };
+    let Some(preamble) = Preamble::parse(first) else {
+        return Err(damaged("the check sum of its first bytes does not fit", REPAIR));
+    };
+    if preamble.version > layout::VERSION {
+        let (found, newest) = (preamble.version, layout::VERSION);
+        return Err(ReadError::Newer { path: path.into(), found, newest });
+    }
+    let bits = preamble.required & !KNOWN_REQUIRED;
+    if bits != 0 {
+        return Err(ReadError::UnknownFeatures { path: path.into(), bits });
+    }
+    Ok(())
+}
+
+/// What a foreign file looks like.
+fn looks_like(start: &[u8]) -> &'static str {
+    const KNOWN: [(&[u8], &str); 14] = [
+        (b"\x7fELF", "an executable or library (ELF)"),
+        (b"\xd4\xc3\xb2\xa1", "a packet capture (pcap)"),
+        (b"\xa1\xb2\xc3\xd4", "a packet capture (pcap)"),
+        (b"\x0a\x0d\x0d\x0a", "a packet or system call capture (pcapng, scap)"),
+        (b"PERFILE2", "a perf recording; read it with `perf script`"),
+        (b"\x1f\x8b", "gzip data; unpack it first"),
+        (b"\x28\xb5\x2f\xfd", "zstd data; unpack it first"),
+        (b"\xfd7zXZ", "xz data; unpack it first"),
+        (b"PK\x03\x04", "a zip archive; unpack it first"),
+        (b"\x89CTR", "a trace that went through a text-mode transfer; copy it again in binary mode"),
+        (b"SQLite format 3", "an SQLite database"),
+        (b"\x89PNG", "an image"),
+        (b"{", "JSON text"),
+        (b"#!", "a script"),
+    ];
+    if let Some((_, what)) = KNOWN.iter().find(|(magic, _)| start.starts_with(magic)) {
+        return what;
+    }
+    if start.iter().all(|b| *b == 0) {
+        return "zeros; a crash of the machine may have left them";
+    }
+    let is_text = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..);
+    if start.iter().all(is_text) { "text" } else { "another kind of file" }
 }

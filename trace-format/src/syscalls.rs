@@ -151,11 +151,40 @@ pub fn args(name: &str) -> Option<&'static [Arg]> {
 pub fn returns_fd(name: &str) -> bool {
     matches!(
         name,
-        "open" | "openat" | "openat2" | "creat" | "socket" | "accept" | "accept4" | "dup" | "dup2" | "dup3"
-            | "epoll_create" | "epoll_create1" | "eventfd" | "eventfd2" | "timerfd_create" | "signalfd"
-            | "signalfd4" | "inotify_init" | "inotify_init1" | "fanotify_init" | "memfd_create" | "memfd_secret"
-            | "pidfd_open" | "pidfd_getfd" | "userfaultfd" | "perf_event_open" | "io_uring_setup" | "mq_open"
-            | "open_tree" | "fsopen" | "fspick" | "fsmount" | "landlock_create_ruleset" | "open_by_handle_at"
+        "open"
+            | "openat"
+            | "openat2"
+            | "creat"
+            | "socket"
+            | "accept"
+            | "accept4"
+            | "dup"
+            | "dup2"
+            | "dup3"
+            | "epoll_create"
+            | "epoll_create1"
+            | "eventfd"
+            | "eventfd2"
+            | "timerfd_create"
+            | "signalfd"
+            | "signalfd4"
+            | "inotify_init"
+            | "inotify_init1"
+            | "fanotify_init"
+            | "memfd_create"
+            | "memfd_secret"
+            | "pidfd_open"
+            | "pidfd_getfd"
+            | "userfaultfd"
+            | "perf_event_open"
+            | "io_uring_setup"
+            | "mq_open"
+            | "open_tree"
+            | "fsopen"
+            | "fspick"
+            | "fsmount"
+            | "landlock_create_ruleset"
+            | "open_by_handle_at"
     )
 }
 
@@ -180,12 +209,25 @@ static ARGS: &[(&str, &[Arg])] = &[
     ("clock_getres", &[("clock", Clock), ("res", Ptr)]),
     ("clock_gettime", &[("clock", Clock), ("tp", Ptr)]),
     ("clock_nanosleep", &[("clock", Clock), ("flags", Flags), ("request", Timespec), ("remain", Ptr)]),
-    ("clone", &[("flags", CloneFlags), ("stack", Addr), ("parent_tid", Ptr), ("child_tid", Ptr), ("tls", Ptr)]),
+    (
+        "clone",
+        &[("flags", CloneFlags), ("stack", Addr), ("parent_tid", Ptr), ("child_tid", Ptr), ("tls", Ptr)],
+    ),
     ("clone3", &[("args", CloneArgs), ("size", Size)]),
     ("close", &[("fd", Fd)]),
     ("close_range", &[("first", UInt), ("last", UInt), ("flags", Flags)]),
     ("connect", &[("fd", Fd), ("addr", SockAddr), ("addrlen", UInt)]),
-    ("copy_file_range", &[("fd_in", Fd), ("off_in", U64Ptr), ("fd_out", Fd), ("off_out", U64Ptr), ("len", Size), ("flags", Flags)]),
+    (
+        "copy_file_range",
+        &[
+            ("fd_in", Fd),
+            ("off_in", U64Ptr),
+            ("fd_out", Fd),
+            ("off_out", U64Ptr),
+            ("len", Size),
+            ("flags", Flags),
+        ],
+    ),
     ("creat", &[("path", Path), ("mode", Mode)]),
     ("dup", &[("fd", Fd)]),
     ("dup2", &[("fd", Fd), ("newfd", Fd)]),
@@ -193,8 +235,28 @@ static ARGS: &[(&str, &[Arg])] = &[
     ("epoll_create", &[("size", Int)]),
     ("epoll_create1", &[("flags", OpenFlags)]),
     ("epoll_ctl", &[("epfd", Fd), ("op", EpollOp), ("fd", Fd), ("event", EpollEvent)]),
-    ("epoll_pwait", &[("epfd", Fd), ("events", EpollEvents), ("maxevents", Int), ("timeout", Millis), ("sigmask", Ptr), ("sigsetsize", Size)]),
-    ("epoll_pwait2", &[("epfd", Fd), ("events", EpollEvents), ("maxevents", Int), ("timeout", Timespec), ("sigmask", Ptr), ("sigsetsize", Size)]),
+    (
+        "epoll_pwait",
+        &[
+            ("epfd", Fd),
+            ("events", EpollEvents),
+            ("maxevents", Int),
+            ("timeout", Millis),
+            ("sigmask", Ptr),
+            ("sigsetsize", Size),
+        ],
+    ),
+    (
+        "epoll_pwait2",
+        &[
+            ("epfd", Fd),
+            ("events", EpollEvents),
+            ("maxevents", Int),
+            ("timeout", Timespec),
+            ("sigmask", Ptr),
+            ("sigsetsize", Size),
+        ],
+    ),
     ("epoll_wait", &[("epfd", Fd), ("events", EpollEvents), ("maxevents", Int), ("timeout", Millis)]),
     ("eventfd", &[("count", UInt)]),
     ("eventfd2", &[("count", UInt), ("flags", OpenFlags)]),
@@ -224,9 +286,32 @@ static ARGS: &[(&str, &[Arg])] = &[
     ("fstatfs", &[("fd", Fd), ("buf", Ptr)]),
     ("fsync", &[("fd", Fd)]),
     ("ftruncate", &[("fd", Fd), ("length", Off)]),
-    ("futex", &[("uaddr", Addr), ("op", FutexOp), ("val", UInt), ("timeout", Timespec), ("uaddr2", Addr), ("val3", UInt)]),
-    ("futex_wait", &[("uaddr", Addr), ("val", UInt), ("mask", Flags), ("flags", Flags), ("timeout", Timespec), ("clock", Clock)]),
-    ("futex_waitv", &[("waiters", Ptr), ("count", UInt), ("flags", Flags), ("timeout", Timespec), ("clock", Clock)]),
+    (
+        "futex",
+        &[
+            ("uaddr", Addr),
+            ("op", FutexOp),
+            ("val", UInt),
+            ("timeout", Timespec),
+            ("uaddr2", Addr),
+            ("val3", UInt),
+        ],
+    ),
+    (
+        "futex_wait",
+        &[
+            ("uaddr", Addr),
+            ("val", UInt),
+            ("mask", Flags),
+            ("flags", Flags),
+            ("timeout", Timespec),
+            ("clock", Clock),
+        ],
+    ),
+    (
+        "futex_waitv",
+        &[("waiters", Ptr), ("count", UInt), ("flags", Flags), ("timeout", Timespec), ("clock", Clock)],
+    ),
     ("futex_wake", &[("uaddr", Addr), ("mask", Flags), ("count", Int), ("flags", Flags)]),
     ("futimesat", &[("dirfd", DirFd), ("path", Path), ("times", Ptr)]),
     ("getcpu", &[("cpu", Ptr), ("node", Ptr), ("cache", Ptr)]),
@@ -265,7 +350,17 @@ static ARGS: &[(&str, &[Arg])] = &[
     ("io_getevents", &[("ctx", Addr), ("min_nr", Int), ("nr", Int), ("events", Ptr), ("timeout", Timespec)]),
     ("io_setup", &[("nr", UInt), ("ctx", U64Ptr)]),
     ("io_submit", &[("ctx", Addr), ("nr", Int), ("iocbs", Ptr)]),
-    ("io_uring_enter", &[("fd", Fd), ("to_submit", UInt), ("min_complete", UInt), ("flags", Flags), ("arg", Ptr), ("argsz", Size)]),
+    (
+        "io_uring_enter",
+        &[
+            ("fd", Fd),
+            ("to_submit", UInt),
+            ("min_complete", UInt),
+            ("flags", Flags),
+            ("arg", Ptr),
+            ("argsz", Size),
+        ],
+    ),
     ("io_uring_register", &[("fd", Fd), ("opcode", UInt), ("arg", Ptr), ("nr_args", UInt)]),
     ("io_uring_setup", &[("entries", UInt), ("params", Ptr)]),
     ("ioctl", &[("fd", Fd), ("cmd", IoctlCmd), ("arg", Flags)]),
@@ -275,7 +370,10 @@ static ARGS: &[(&str, &[Arg])] = &[
     ("lchown", &[("path", Path), ("uid", Int), ("gid", Int)]),
     ("lgetxattr", &[("path", Path), ("name", Str), ("value", Ptr), ("size", Size)]),
     ("link", &[("oldpath", Path), ("newpath", Path)]),
-    ("linkat", &[("olddirfd", DirFd), ("oldpath", Path), ("newdirfd", DirFd), ("newpath", Path), ("flags", AtFlags)]),
+    (
+        "linkat",
+        &[("olddirfd", DirFd), ("oldpath", Path), ("newdirfd", DirFd), ("newpath", Path), ("flags", AtFlags)],
+    ),
     ("listen", &[("fd", Fd), ("backlog", Int)]),
     ("listxattr", &[("path", Path), ("list", Ptr), ("size", Size)]),
     ("llistxattr", &[("path", Path), ("list", Ptr), ("size", Size)]),
@@ -294,10 +392,16 @@ static ARGS: &[(&str, &[Arg])] = &[
     ("mlock", &[("addr", Addr), ("length", Size)]),
     ("mlock2", &[("addr", Addr), ("length", Size), ("flags", Flags)]),
     ("mlockall", &[("flags", Flags)]),
-    ("mmap", &[("addr", Addr), ("length", Size), ("prot", Prot), ("flags", MapFlags), ("fd", Fd), ("offset", Off)]),
+    (
+        "mmap",
+        &[("addr", Addr), ("length", Size), ("prot", Prot), ("flags", MapFlags), ("fd", Fd), ("offset", Off)],
+    ),
     ("mount", &[("source", Path), ("target", Path), ("fstype", Str), ("flags", Flags), ("data", Ptr)]),
     ("mprotect", &[("addr", Addr), ("length", Size), ("prot", Prot)]),
-    ("mremap", &[("addr", Addr), ("old_length", Size), ("new_length", Size), ("flags", Flags), ("new_addr", Addr)]),
+    (
+        "mremap",
+        &[("addr", Addr), ("old_length", Size), ("new_length", Size), ("flags", Flags), ("new_addr", Addr)],
+    ),
     ("msync", &[("addr", Addr), ("length", Size), ("flags", Flags)]),
     ("munlock", &[("addr", Addr), ("length", Size)]),
     ("munlockall", &[]),
@@ -316,28 +420,74 @@ static ARGS: &[(&str, &[Arg])] = &[
     ("pipe2", &[("fds", NewFds), ("flags", OpenFlags)]),
     ("pivot_root", &[("new_root", Path), ("put_old", Path)]),
     ("poll", &[("fds", PollFds), ("nfds", UInt), ("timeout", Millis)]),
-    ("ppoll", &[("fds", PollFds), ("nfds", UInt), ("timeout", Timespec), ("sigmask", Ptr), ("sigsetsize", Size)]),
+    (
+        "ppoll",
+        &[("fds", PollFds), ("nfds", UInt), ("timeout", Timespec), ("sigmask", Ptr), ("sigsetsize", Size)],
+    ),
     ("prctl", &[("option", Int), ("arg2", Addr), ("arg3", Addr), ("arg4", Addr), ("arg5", Addr)]),
     ("pread64", &[("fd", Fd), ("buf", Ptr), ("count", Size), ("offset", Off)]),
     ("preadv", &[("fd", Fd), ("iov", Iov), ("iovcnt", UInt), ("offset", Off)]),
-    ("preadv2", &[("fd", Fd), ("iov", Iov), ("iovcnt", UInt), ("offset", Off), ("offset_high", UInt), ("flags", Flags)]),
+    (
+        "preadv2",
+        &[
+            ("fd", Fd),
+            ("iov", Iov),
+            ("iovcnt", UInt),
+            ("offset", Off),
+            ("offset_high", UInt),
+            ("flags", Flags),
+        ],
+    ),
     ("prlimit64", &[("pid", Pid), ("resource", Int), ("new_limit", Rlimit), ("old_limit", Ptr)]),
-    ("pselect6", &[("nfds", Int), ("readfds", FdSet), ("writefds", FdSet), ("exceptfds", FdSet), ("timeout", Timespec), ("sigmask", Ptr)]),
+    (
+        "pselect6",
+        &[
+            ("nfds", Int),
+            ("readfds", FdSet),
+            ("writefds", FdSet),
+            ("exceptfds", FdSet),
+            ("timeout", Timespec),
+            ("sigmask", Ptr),
+        ],
+    ),
     ("pwrite64", &[("fd", Fd), ("buf", Ptr), ("count", Size), ("offset", Off)]),
     ("pwritev", &[("fd", Fd), ("iov", Iov), ("iovcnt", UInt), ("offset", Off)]),
-    ("pwritev2", &[("fd", Fd), ("iov", Iov), ("iovcnt", UInt), ("offset", Off), ("offset_high", UInt), ("flags", Flags)]),
+    (
+        "pwritev2",
+        &[
+            ("fd", Fd),
+            ("iov", Iov),
+            ("iovcnt", UInt),
+            ("offset", Off),
+            ("offset_high", UInt),
+            ("flags", Flags),
+        ],
+    ),
     ("read", &[("fd", Fd), ("buf", Ptr), ("count", Size)]),
     ("readahead", &[("fd", Fd), ("offset", Off), ("count", Size)]),
     ("readlink", &[("path", Path), ("buf", Ptr), ("bufsiz", Size)]),
     ("readlinkat", &[("dirfd", DirFd), ("path", Path), ("buf", Ptr), ("bufsiz", Size)]),
     ("readv", &[("fd", Fd), ("iov", Iov), ("iovcnt", UInt)]),
-    ("recvfrom", &[("fd", Fd), ("buf", Ptr), ("len", Size), ("flags", MsgFlags), ("addr", SockAddrOut), ("addrlen", Ptr)]),
+    (
+        "recvfrom",
+        &[
+            ("fd", Fd),
+            ("buf", Ptr),
+            ("len", Size),
+            ("flags", MsgFlags),
+            ("addr", SockAddrOut),
+            ("addrlen", Ptr),
+        ],
+    ),
     ("recvmmsg", &[("fd", Fd), ("msgvec", Ptr), ("vlen", UInt), ("flags", MsgFlags), ("timeout", Timespec)]),
     ("recvmsg", &[("fd", Fd), ("msg", Msg), ("flags", MsgFlags)]),
     ("removexattr", &[("path", Path), ("name", Str)]),
     ("rename", &[("oldpath", Path), ("newpath", Path)]),
     ("renameat", &[("olddirfd", DirFd), ("oldpath", Path), ("newdirfd", DirFd), ("newpath", Path)]),
-    ("renameat2", &[("olddirfd", DirFd), ("oldpath", Path), ("newdirfd", DirFd), ("newpath", Path), ("flags", Flags)]),
+    (
+        "renameat2",
+        &[("olddirfd", DirFd), ("oldpath", Path), ("newdirfd", DirFd), ("newpath", Path), ("flags", Flags)],
+    ),
     ("restart_syscall", &[]),
     ("rmdir", &[("path", Path)]),
     ("rseq", &[("rseq", Addr), ("len", UInt), ("flags", Flags), ("sig", Flags)]),
@@ -359,11 +509,24 @@ static ARGS: &[(&str, &[Arg])] = &[
     ("sched_setparam", &[("pid", Pid), ("param", U32Ptr)]),
     ("sched_setscheduler", &[("pid", Pid), ("policy", Int), ("param", U32Ptr)]),
     ("sched_yield", &[]),
-    ("select", &[("nfds", Int), ("readfds", FdSet), ("writefds", FdSet), ("exceptfds", FdSet), ("timeout", Timeval)]),
+    (
+        "select",
+        &[("nfds", Int), ("readfds", FdSet), ("writefds", FdSet), ("exceptfds", FdSet), ("timeout", Timeval)],
+    ),
     ("sendfile", &[("out_fd", Fd), ("in_fd", Fd), ("offset", U64Ptr), ("count", Size)]),
     ("sendmmsg", &[("fd", Fd), ("msgvec", Ptr), ("vlen", UInt), ("flags", MsgFlags)]),
     ("sendmsg", &[("fd", Fd), ("msg", Msg), ("flags", MsgFlags)]),
-    ("sendto", &[("fd", Fd), ("buf", Ptr), ("len", Size), ("flags", MsgFlags), ("addr", SockAddr), ("addrlen", UInt)]),
+    (
+        "sendto",
+        &[
+            ("fd", Fd),
+            ("buf", Ptr),
+            ("len", Size),
+            ("flags", MsgFlags),
+            ("addr", SockAddr),
+            ("addrlen", UInt),
+        ],
+    ),
     ("set_robust_list", &[("head", Addr), ("len", Size)]),
     ("set_tid_address", &[("tidptr", Addr)]),
     ("setfsgid", &[("gid", Int)]),
@@ -394,7 +557,17 @@ static ARGS: &[(&str, &[Arg])] = &[
     ("signalfd4", &[("fd", Fd), ("mask", SigSet), ("sizemask", Size), ("flags", OpenFlags)]),
     ("socket", &[("domain", Domain), ("type", SockType), ("protocol", Int)]),
     ("socketpair", &[("domain", Domain), ("type", SockType), ("protocol", Int), ("fds", NewFds)]),
-    ("splice", &[("fd_in", Fd), ("off_in", U64Ptr), ("fd_out", Fd), ("off_out", U64Ptr), ("len", Size), ("flags", Flags)]),
+    (
+        "splice",
+        &[
+            ("fd_in", Fd),
+            ("off_in", U64Ptr),
+            ("fd_out", Fd),
+            ("off_out", U64Ptr),
+            ("len", Size),
+            ("flags", Flags),
+        ],
+    ),
     ("stat", &[("path", Path), ("stat", Stat)]),
     ("statfs", &[("path", Path), ("buf", Ptr)]),
     ("statx", &[("dirfd", DirFd), ("path", Path), ("flags", AtFlags), ("mask", Flags), ("statx", Statx)]),

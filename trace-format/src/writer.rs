@@ -1,6 +1,19 @@
 //! Writing a trace.
+//!
+//! Events collect in one table per class; a full table becomes a chunk, preceded by the dictionary entries it needs.
+//! Encoded bytes wait in a buffer until the sink took them, so that a failed write loses nothing that fits it.
 
-use crate::{Event, Header, Object, ObjectId, Snapshot, StrId, Summary, TaskDef, TaskId};
+use crate::codec::{self, CLASSES, Encoder};
+use crate::columns::TableBuilder;
+use crate::dictionary::Interner;
+use crate::index::{self, Index, IndexEntry};
+use crate::layout::{self, ChunkHeader, HEADER_LEN, MAX_DECODED, MAX_RATIO, Preamble, flag, kind};
+use crate::partial::PartialFile;
+use crate::{
+    Class, ClockAnchor, Event, Header, Loss, LossCause, Object, ObjectId, Snapshot, StrId, Summary, TaskDef,
+    TaskId, metadata, schema,
+};
+use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +30,7 @@ pub trait Sink: io::Write + Send {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// The file system refused.
+    /// The file system refused. What was pushed is kept in memory; [`TraceWriter::flush`] tries again.
     #[error("{action} {}: {source}", path.display())]
     Io {
         /// What was attempted.
@@ -26,6 +39,35 @@ pub enum WriteError {
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
+    },
+    /// Another ctrace is writing this file.
+    #[error("{} is being written by another ctrace; choose another name or end that recording first", path.display())]
+    Busy {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The sink has refused bytes for so long that no more are kept. The event was dropped and counted: a
+    /// [`Loss`] with [`LossCause::WriteFailed`] follows as soon as the sink takes bytes again.
+    #[error("{}: {waiting} bytes wait to be written; the event was dropped and counted as lost", path.display())]
+    Backlog {
+        /// Which file.
+        path: PathBuf,
+        /// Bytes that wait.
+        waiting: usize,
+    },
+    /// The event alone is larger than a chunk may be. It was dropped and counted as lost.
+    #[error("a {class:?} event is larger than a chunk may be; it was dropped and counted as lost")]
+    TooLarge {
+        /// Its class.
+        class: Class,
+    },
+    /// The header's tick is 0, or a metadata structure is larger than a trace may hold.
+    #[error("the {what} cannot be written: {why}")]
+    Invalid {
+        /// Which part.
+        what: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
     },
 }
 
@@ -38,77 +80,542 @@ pub struct Finished {
     pub bytes: u64,
 }
 
+/// How to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriteOptions {
+    /// zstd level, 1 to 19.
+    pub level: i32,
+    /// Events after which a chunk is closed, at most 65,536.
+    pub chunk_events: u32,
+    /// Event bytes on disk after which the dictionaries are repeated.
+    pub keyframe_bytes: u64,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self { level: 3, chunk_events: layout::MAX_EVENTS, keyframe_bytes: 8 << 20 }
+    }
+}
+
+/// Encoded bytes that may wait for a sink that refuses them.
+const MAX_WAITING: usize = 16 << 20;
+/// Keyframes take at most one byte for this many of event chunks.
+const KEYFRAME_SHARE: u64 = 16;
+
+/// The open chunk of a class.
+struct ClassState {
+    table: TableBuilder,
+    min_start: u64,
+    min_end: u64,
+    max_end: u64,
+    disorder: u64,
+    /// Lost events of the class so far.
+    lost: u64,
+    /// Events dropped since the last [`Loss`] that says so.
+    dropped: u64,
+}
+
+impl ClassState {
+    fn new() -> Self {
+        let table = TableBuilder::new();
+        Self { table, min_start: u64::MAX, min_end: u64::MAX, max_end: 0, disorder: 0, lost: 0, dropped: 0 }
+    }
+    fn clear(&mut self) {
+        self.table.clear();
+        self.min_start = u64::MAX;
+        self.min_end = u64::MAX;
+        self.max_end = 0;
+        self.disorder = 0;
+    }
+}
+
+/// Bytes on their way to the sink.
+struct Output {
+    sink: Box<dyn Sink>,
+    path: PathBuf,
+    waiting: Vec<u8>,
+    /// Bytes at the start of `waiting` that the sink took.
+    taken: usize,
+    written: u64,
+    sha256: Sha256,
+}
+
+impl Output {
+    /// Offset of the next byte to be queued.
+    fn end(&self) -> u64 {
+        self.written + (self.waiting.len() - self.taken) as u64
+    }
+
+    /// Gives the sink what waits. After an error, what it did not take still waits.
+    fn drain(&mut self) -> Result<(), WriteError> {
+        while self.taken < self.waiting.len() {
+            let refused = match self.sink.write(&self.waiting[self.taken..]) {
+                Ok(0) => io::Error::from(io::ErrorKind::WriteZero),
+                Ok(n) => {
+                    self.sha256.update(&self.waiting[self.taken..self.taken + n]);
+                    self.taken += n;
+                    self.written += n as u64;
+                    continue;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => e,
+            };
+            self.waiting.drain(..self.taken);
+            self.taken = 0;
+            return Err(WriteError::Io { action: "writing", path: self.path.clone(), source: refused });
+        }
+        self.waiting.clear();
+        self.taken = 0;
+        Ok(())
+    }
+}
+
 /// Writes one trace, as a stream: what was pushed reaches the disk chunk by chunk under `NAME.partial`, which
 /// [`TraceWriter::finish`] renames to `NAME`.
-pub struct TraceWriter {}
+///
+/// A writer that is dropped without `finish` leaves a readable `NAME.partial`.
+pub struct TraceWriter {
+    out: Output,
+    file: Option<PartialFile>,
+    options: WriteOptions,
+    encoder: Encoder,
+    classes: [ClassState; CLASSES.len()],
+    dictionary: Interner,
+    compressor: zstd::bulk::Compressor<'static>,
+    payload: Vec<u8>,
+    frame: Vec<u8>,
+    entries: Vec<IndexEntry>,
+    sequence: u32,
+    anchor: ClockAnchor,
+    lost: u64,
+    last_ns: u64,
+    has_snapshot: bool,
+    /// Stored bytes of event chunks since the last keyframe.
+    since_keyframe: u64,
+    /// The encoded header, repeated with every keyframe.
+    header: Vec<u8>,
+    trace_id: u32,
+    tick_ns: u32,
+}
 
 impl TraceWriter {
-    /// Creates `path.partial` (mode 0600, locked while live).
+    /// Creates `path.partial` (mode 0600, locked while live). A `.partial` that a dead recorder left is moved aside,
+    /// to `path.partial.1` and so on.
     ///
     /// # Errors
-    /// When the file cannot be created or its header not be written.
+    /// When the file cannot be created or its header not be written, or another writer is at it.
     pub fn create(path: &Path, header: &Header) -> Result<Self, WriteError> {
-        let _ = (path, header);
-        unimplemented!()
+        Self::create_with(path, header, WriteOptions::default())
     }
+
+    /// As [`TraceWriter::create`], with options.
+    ///
+    /// # Errors
+    /// As [`TraceWriter::create`].
+    pub fn create_with(path: &Path, header: &Header, options: WriteOptions) -> Result<Self, WriteError> {
+        check_header(header)?;
+        let file = PartialFile::create(path)?;
+        let sink = Box::new(file.sink()?);
+        let name = file.partial_path().to_path_buf();
+        Self::start(sink, name, Some(file), header, options)
+    }
+
     /// Writes to any sink; nothing is renamed.
     ///
     /// # Errors
     /// When the header cannot be written.
     pub fn over(sink: Box<dyn Sink>, header: &Header) -> Result<Self, WriteError> {
-        let _ = (sink, header);
-        unimplemented!()
+        Self::over_with(sink, header, WriteOptions::default())
     }
-    /// The id of a string, new or known.
+
+    /// As [`TraceWriter::over`], with options.
+    ///
+    /// # Errors
+    /// As [`TraceWriter::over`].
+    pub fn over_with(
+        sink: Box<dyn Sink>,
+        header: &Header,
+        options: WriteOptions,
+    ) -> Result<Self, WriteError> {
+        check_header(header)?;
+        Self::start(sink, PathBuf::from("trace"), None, header, options)
+    }
+
+    fn start(
+        sink: Box<dyn Sink>,
+        path: PathBuf,
+        file: Option<PartialFile>,
+        header: &Header,
+        options: WriteOptions,
+    ) -> Result<Self, WriteError> {
+        let compressor = zstd::bulk::Compressor::new(options.level.clamp(1, 19))
+            .map_err(|source| WriteError::Io { action: "preparing zstd for", path: path.clone(), source })?;
+        let mut encoded = Vec::new();
+        metadata::encode(header, &mut encoded)
+            .map_err(|_| WriteError::Invalid { what: "header", why: "it does not encode" })?;
+        if encoded.len() > MAX_DECODED {
+            return Err(WriteError::Invalid { what: "header", why: "it is larger than 4 MiB" });
+        }
+        let mut writer = Self {
+            out: Output { sink, path, waiting: Vec::new(), taken: 0, written: 0, sha256: Sha256::new() },
+            file,
+            options,
+            encoder: Encoder::new(header.tick_ns),
+            classes: std::array::from_fn(|_| ClassState::new()),
+            dictionary: Interner::default(),
+            compressor,
+            payload: Vec::new(),
+            frame: Vec::new(),
+            entries: Vec::new(),
+            sequence: 0,
+            anchor: ClockAnchor { t_ns: 0, monotonic_ns: 0, realtime_ns: 0 },
+            lost: 0,
+            last_ns: 0,
+            has_snapshot: false,
+            since_keyframe: 0,
+            trace_id: crc32c::crc32c(&encoded),
+            header: encoded,
+            tick_ns: header.tick_ns,
+        };
+        let preamble = Preamble { version: layout::VERSION, required: 0, optional: 0 };
+        writer.out.waiting.extend_from_slice(&preamble.encode());
+        writer.queue_header(0)?;
+        writer.queue_metadata(kind::SCHEMA, "schema", &schema::schema())?;
+        writer.out.drain()?;
+        Ok(writer)
+    }
+
+    /// The id of a string, new or known. Only the first MiB of a longer one is kept.
     pub fn str(&mut self, bytes: &[u8]) -> StrId {
-        let _ = bytes;
-        unimplemented!()
+        StrId(self.dictionary.str(bytes))
     }
     /// The id of a task, new or known.
     pub fn task(&mut self, task: &TaskDef) -> TaskId {
-        let _ = task;
-        unimplemented!()
+        TaskId(self.dictionary.task(task))
     }
     /// The id of an object, new or known.
     pub fn object(&mut self, object: &Object) -> ObjectId {
-        let _ = object;
-        unimplemented!()
+        ObjectId(self.dictionary.object(object))
     }
-    /// The start snapshot. At most once.
+
+    /// The start snapshot. At most once: a further one is refused.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn snapshot(&mut self, snapshot: &Snapshot) -> Result<(), WriteError> {
-        let _ = snapshot;
-        unimplemented!()
+        if self.has_snapshot {
+            return Err(WriteError::Invalid { what: "snapshot", why: "the trace has one already" });
+        }
+        self.queue_metadata(kind::SNAPSHOT, "snapshot", snapshot)?;
+        self.has_snapshot = true;
+        self.out.drain()
     }
+
     /// Appends an event. Events of a class should come in order of [`Event::end_ns`]; small disorder is kept and
-    /// costs bytes, not truth.
+    /// costs bytes, not truth. Arguments of a call that are not in its mask are not kept.
     ///
     /// # Errors
     /// When a full chunk cannot be written. The event is not lost by a failed write alone: after making room,
-    /// [`TraceWriter::flush`] tries again.
+    /// [`TraceWriter::flush`] tries again. It is lost, and counted, with [`WriteError::Backlog`] and
+    /// [`WriteError::TooLarge`].
     pub fn push(&mut self, event: &Event) -> Result<(), WriteError> {
-        let _ = event;
-        unimplemented!()
+        let class = event.class();
+        let at = slot_of(class);
+        self.last_ns = self.last_ns.max(event.end_ns());
+        let Some(size) = codec::size(event) else {
+            self.drop_event(at);
+            return Err(WriteError::TooLarge { class });
+        };
+        let mut written = Ok(());
+        let state = &self.classes[at];
+        if state.table.rows() >= self.options.chunk_events || state.table.is_full(&size) {
+            if self.out.waiting.len() - self.out.taken > MAX_WAITING {
+                if let Err(error) = self.out.drain() {
+                    self.drop_event(at);
+                    let waiting = self.out.waiting.len();
+                    let WriteError::Io { path, .. } = error else { return Err(error) };
+                    return Err(WriteError::Backlog { path, waiting });
+                }
+            }
+            self.close(class)?;
+            written = self.out.drain();
+        }
+        self.add(event);
+        written
     }
+
+    fn drop_event(&mut self, at: usize) {
+        self.classes[at].dropped += 1;
+    }
+
+    /// Adds to the open chunk of its class, which has room.
+    fn add(&mut self, event: &Event) {
+        match event {
+            Event::Anchor(anchor) => self.anchor = *anchor,
+            Event::Loss(loss) => {
+                self.lost = self.lost.saturating_add(loss.count);
+                let lost = &mut self.classes[slot_of(loss.class)].lost;
+                *lost = lost.saturating_add(loss.count);
+            }
+            _ => {}
+        }
+        let state = &mut self.classes[slot_of(event.class())];
+        let times = self.encoder.add(event, &mut state.table);
+        state.disorder = state.disorder.max(state.max_end.saturating_sub(times.end));
+        state.min_start = state.min_start.min(times.start);
+        state.min_end = state.min_end.min(times.end);
+        state.max_end = state.max_end.max(times.end);
+    }
+
     /// Closes the open chunks, so that a crash after this loses nothing pushed before it.
     ///
     /// # Errors
     /// When they cannot be written.
     pub fn flush(&mut self) -> Result<(), WriteError> {
-        unimplemented!()
+        // First what waits: only then is there room for more.
+        self.out.drain()?;
+        for at in 0..CLASSES.len() {
+            let count = std::mem::take(&mut self.classes[at].dropped);
+            if count > 0 {
+                let class = CLASSES[at];
+                let (t_ns, cause) = (self.last_ns, LossCause::WriteFailed);
+                let loss = Loss { t_ns, from_ns: t_ns, cpu: u32::MAX, class, cause, count };
+                self.push(&Event::Loss(loss))?;
+            }
+        }
+        for class in CLASSES {
+            self.close(class)?;
+        }
+        self.out.drain()
     }
+
     /// Bytes written so far.
     pub fn bytes_written(&self) -> u64 {
-        unimplemented!()
+        self.out.written
     }
+
     /// Flushes, writes the index, syncs, renames.
     ///
     /// # Errors
     /// When any of it fails; the `.partial` file is then left, and readable up to its last chunk.
-    pub fn finish(self, summary: &Summary) -> Result<Finished, WriteError> {
-        let _ = summary;
-        unimplemented!()
+    pub fn finish(mut self, summary: &Summary) -> Result<Finished, WriteError> {
+        self.flush()?;
+        // A second copy at the other end of the file.
+        self.queue_header(flag::KEYFRAME)?;
+        self.queue_metadata(kind::SUMMARY, "summary", summary)?;
+        self.out.drain()?;
+        let index_offset = self.out.end();
+        let index = Index {
+            sha256: self.out.sha256.clone().finalize().into(),
+            lost: self.lost,
+            entries: std::mem::take(&mut self.entries),
+        };
+        self.queue_metadata(kind::INDEX, "index", &index)?;
+        let bytes = self.out.end() + layout::TRAILER_LEN as u64;
+        self.out.waiting.extend_from_slice(&layout::encode_trailer(index_offset, bytes));
+        self.out.drain()?;
+        let failed = |action, path: &Path, source| WriteError::Io { action, path: path.into(), source };
+        self.out.sink.flush().map_err(|e| failed("writing", &self.out.path, e))?;
+        self.out.sink.sync().map_err(|e| failed("syncing", &self.out.path, e))?;
+        let path = match self.file {
+            Some(file) => file.publish()?,
+            None => self.out.path,
+        };
+        Ok(Finished { path, bytes })
+    }
+
+    fn queue_header(&mut self, flags: u32) -> Result<(), WriteError> {
+        let header = std::mem::take(&mut self.header);
+        let chunk = ChunkHeader { kind: kind::HEADER, flags, records: 1, ..Default::default() };
+        let queued = self.queue_chunk(chunk, &header);
+        self.header = header;
+        queued
+    }
+
+    /// Turns the open table of a class into a chunk, behind the dictionary entries it needs.
+    fn close(&mut self, class: Class) -> Result<(), WriteError> {
+        let at = slot_of(class);
+        if self.classes[at].table.rows() == 0 {
+            return Ok(());
+        }
+        self.queue_dictionaries()?;
+        let state = &mut self.classes[at];
+        let relation = if class == Class::Syscall { codec::syscall_relation } else { codec::no_relation };
+        let mut payload = std::mem::take(&mut self.payload);
+        payload.clear();
+        state.table.encode(relation, &mut payload);
+        let header = ChunkHeader {
+            kind: kind::EVENTS + class as u16,
+            records: state.table.rows(),
+            min_start: state.min_start,
+            min_end: state.min_end,
+            max_end: state.max_end,
+            lost_class: state.lost,
+            disorder: state.disorder,
+            ..ChunkHeader::default()
+        };
+        let tasks = state.table.distinct_tasks();
+        let cookies = match class {
+            Class::Connection => state.table.distinct_values(codec::field::COOKIE),
+            Class::Syscall => {
+                let objects = state.table.distinct_values(codec::field::OBJECT);
+                let mut cookies: Vec<u64> =
+                    objects.iter().filter_map(|id| self.dictionary.cookie(*id as usize)).collect();
+                cookies.sort_unstable();
+                cookies.dedup();
+                cookies
+            }
+            _ => Vec::new(),
+        };
+        state.clear();
+        let before = self.out.end();
+        let queued = self.queue_chunk(header, &payload);
+        self.payload = payload;
+        queued?;
+        if let Some(entry) = self.entries.last_mut() {
+            entry.tasks = index::pack(&tasks);
+            entry.cookies = index::pack(&cookies);
+        }
+        self.since_keyframe += self.out.end() - before;
+        self.maybe_keyframe()
+    }
+
+    /// Queues the dictionary entries that the file does not have.
+    fn queue_dictionaries(&mut self) -> Result<(), WriteError> {
+        let written = self.dictionary.written();
+        let now = self.dictionary.len();
+        if written != now {
+            self.queue_entries(written, 0)?;
+            self.dictionary.set_written(now);
+        }
+        Ok(())
+    }
+
+    /// Repeats the dictionaries when enough events were written since they last were.
+    fn maybe_keyframe(&mut self) -> Result<(), WriteError> {
+        let due = self.options.keyframe_bytes.max(self.dictionary.size() as u64 * KEYFRAME_SHARE / 4);
+        if self.since_keyframe >= due {
+            self.since_keyframe = 0;
+            self.queue_header(flag::KEYFRAME)?;
+            self.queue_entries([0; 3], flag::KEYFRAME)?;
+        }
+        Ok(())
+    }
+
+    /// Queues dictionary chunks with all entries from these on.
+    fn queue_entries(&mut self, from: [usize; 3], flags: u32) -> Result<(), WriteError> {
+        let end = if flags == 0 { self.dictionary.len() } else { self.dictionary.written() };
+        for (dictionary, kind) in [kind::STRINGS, kind::TASKS, kind::OBJECTS].into_iter().enumerate() {
+            let mut next = from[dictionary];
+            while next < end[dictionary] {
+                let mut payload = std::mem::take(&mut self.payload);
+                payload.clear();
+                let first = next;
+                let encoded = match kind {
+                    kind::STRINGS => Ok(self.dictionary.encode_strings(next, &mut payload)),
+                    kind::TASKS => self.dictionary.encode_tasks(next, &mut payload),
+                    _ => self.dictionary.encode_objects(next, &mut payload),
+                };
+                next = encoded
+                    .map_err(|_| WriteError::Invalid { what: "dictionary", why: "it does not encode" })?;
+                let records = (next - first) as u32;
+                let queued =
+                    self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload);
+                self.payload = payload;
+                queued?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a metadata structure, in as many chunks as it takes.
+    fn queue_metadata<T: serde::Serialize>(
+        &mut self,
+        kind: u16,
+        what: &'static str,
+        value: &T,
+    ) -> Result<(), WriteError> {
+        let mut bytes = Vec::new();
+        metadata::encode(value, &mut bytes)
+            .map_err(|_| WriteError::Invalid { what, why: "it does not encode" })?;
+        if bytes.len() > metadata::LIMIT {
+            return Err(WriteError::Invalid { what, why: "it is larger than 64 MiB" });
+        }
+        let mut parts = bytes.chunks(MAX_DECODED).peekable();
+        while let Some(part) = parts.next() {
+            let flags = if parts.peek().is_some() { flag::MORE } else { 0 };
+            self.queue_chunk(ChunkHeader { kind, flags, records: 1, ..Default::default() }, part)?;
+        }
+        Ok(())
+    }
+
+    /// Compresses a payload and queues it behind its header.
+    fn queue_chunk(&mut self, mut header: ChunkHeader, payload: &[u8]) -> Result<(), WriteError> {
+        self.frame.clear();
+        self.frame.reserve(zstd::zstd_safe::compress_bound(payload.len()));
+        // With room for the worst case, only exhausted memory makes this fail; then the payload is stored as it is.
+        let compressed = self.compressor.compress_to_buffer(payload, &mut self.frame);
+        if compressed.is_ok() && self.frame.len() < payload.len() {
+            header.flags |= flag::ZSTD;
+            pad_to_ratio(&mut self.frame, payload.len());
+        } else {
+            self.frame.clear();
+            self.frame.extend_from_slice(payload);
+        }
+        header.header_len = HEADER_LEN as u16;
+        header.stored = self.frame.len() as u32;
+        header.decoded = payload.len() as u32;
+        header.payload_crc = crc32c::crc32c(&self.frame);
+        header.sequence = self.sequence;
+        header.trace_id = self.trace_id;
+        header.anchor = [self.anchor.t_ns, self.anchor.monotonic_ns, self.anchor.realtime_ns];
+        header.lost = self.lost;
+        header.needs = self.dictionary.len().map(|n| n as u32);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.entries.push(IndexEntry::new(self.out.end(), &header));
+        header.encode(&mut self.out.waiting);
+        self.out.waiting.extend_from_slice(&self.frame);
+        Ok(())
+    }
+
+    /// Length of a tick, ns.
+    pub fn tick_ns(&self) -> u32 {
+        self.tick_ns
+    }
+}
+
+/// Lengthens a frame that decodes to more than readers accept for its size, by a zstd skippable frame.
+fn pad_to_ratio(frame: &mut Vec<u8>, decoded: usize) {
+    let least = decoded.div_ceil(MAX_RATIO as usize);
+    let missing = least.saturating_sub(frame.len() + HEADER_LEN);
+    if missing > 0 {
+        frame.extend_from_slice(&0x184D_2A50u32.to_le_bytes());
+        frame.extend_from_slice(&(missing as u32).to_le_bytes());
+        frame.resize(frame.len() + missing, 0);
+    }
+}
+
+fn check_header(header: &Header) -> Result<(), WriteError> {
+    if header.tick_ns == 0 {
+        return Err(WriteError::Invalid { what: "header", why: "its tick is 0 ns" });
+    }
+    Ok(())
+}
+
+/// Position of a class in [`CLASSES`].
+fn slot_of(class: Class) -> usize {
+    class as usize - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_is_at_its_slot() {
+        for (at, class) in CLASSES.into_iter().enumerate() {
+            assert_eq!(slot_of(class), at);
+        }
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "a developer's tool talks to its terminal")]
 
 mod bench;
+mod bpf;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -17,6 +18,8 @@ struct Cli {
 enum Chore {
     /// Measure what recording costs, beside its peers.
     Bench(bench::Args),
+    /// Build the kernel half of the recorder, or check the committed object.
+    Bpf(bpf::Args),
     /// Install what the tests need and run them all, lints and checks of the committed eBPF object included.
     Test(test::Args),
 }
@@ -24,6 +27,7 @@ enum Chore {
 fn main() -> anyhow::Result<std::process::ExitCode> {
     match Cli::parse().chore {
         Chore::Bench(args) => bench::run(&args),
+        Chore::Bpf(args) => bpf::run(&args),
         Chore::Test(args) => test::run(&args),
     }
 }

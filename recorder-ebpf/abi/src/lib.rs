@@ -1,4 +1,8 @@
 //! The types that the kernel half and the user half of the recorder share.
+//!
+//! This is the wire between one build of the recorder and the eBPF object embedded in it; nothing here is ever
+//! written to a file. Every structure is `repr(C)` without implicit padding (checked below), so that the verifier
+//! never sees uninitialised bytes leave the kernel.
 #![no_std]
 
 /// Value of a system call's sixth argument register that marks a coordination call of the replay engine.
@@ -6,3 +10,715 @@
 /// The kernel ignores that register for calls with fewer than six arguments, and `FUTEX_WAIT`/`FUTEX_WAKE` ignore
 /// it too (`kernel/futex/syscalls.c`: `val3` is only used by the bitset, requeue-compare and wake-op operations).
 pub const ENGINE_MARK: u64 = 0xC7AC_E0E0_5EED_0001;
+
+/// Number of bulk rings in the object. CPUs beyond it share (`cpu % RINGS`).
+pub const RINGS: u32 = 16;
+/// Slots for tasks of the scope: slot 0 is never used (0 in the task table means "not recorded").
+pub const SLOTS: u32 = 16_384;
+/// Task table entry of a task that is in scope but got no slot: its calls are counted as lost.
+pub const NO_SLOT: u16 = u16::MAX;
+/// Entries of the call specification table: native numbers first, then i386.
+pub const SPECS: u32 = 1024;
+/// Index of the first i386 entry.
+pub const SPEC_I386: u32 = 512;
+/// Most copies that one call can ask for, entry and exit together.
+pub const MAX_OPS: usize = 6;
+/// Longest string copied from user space, the NUL included (`PATH_MAX`, include/uapi/linux/limits.h).
+pub const MAX_STR: usize = 4096;
+/// Longest list of fixed-size items copied (pollfd, `epoll_event`).
+pub const MAX_ITEMS: usize = 64;
+/// Most words of an argument vector that are copied.
+pub const MAX_ARGV: usize = 32;
+/// Longest word of an argument vector that is copied, the NUL included.
+pub const MAX_WORD: usize = 256;
+/// Most components of a path.
+pub const MAX_COMPONENTS: usize = 48;
+/// Size of a record under construction.
+pub const SCRATCH: usize = 16_384;
+/// Value of [`Slot::fresh`] of a task that waits at the recorder's gate.
+pub const HELD: u32 = 2;
+/// "This kernel has no such field".
+pub const MISSING: u32 = u32::MAX;
+
+/// What a ring record is: the first byte of each.
+pub mod kind {
+    /// [`crate::Call`].
+    pub const CALL: u8 = 1;
+    /// [`crate::CallArgs`]: what was copied at the entry of a call; precedes its CALL.
+    pub const ARGS: u8 = 2;
+    /// [`crate::Fork`].
+    pub const FORK: u8 = 3;
+    /// [`crate::Exec`].
+    pub const EXEC: u8 = 4;
+    /// [`crate::Exit`].
+    pub const EXIT: u8 = 5;
+    /// [`crate::Comm`].
+    pub const COMM: u8 = 6;
+    /// [`crate::FileObject`] with path components.
+    pub const FILE: u8 = 7;
+    /// [`crate::SockObject`].
+    pub const SOCK: u8 = 8;
+    /// [`crate::TcpEvent`].
+    pub const TCP: u8 = 9;
+    /// [`crate::SignalEvent`].
+    pub const SIGNAL: u8 = 10;
+    /// [`crate::Join`]: a task was moved into the recorded cgroup.
+    pub const JOIN: u8 = 11;
+    /// [`crate::Join`]: a task was moved out of the recorded cgroup.
+    pub const LEAVE: u8 = 12;
+}
+
+/// Bits of [`Call::flags`].
+pub mod call_flag {
+    /// The exit had no entry.
+    pub const NO_ENTER: u16 = 1;
+    /// There was no exit.
+    pub const NO_EXIT: u16 = 1 << 1;
+    /// The sixth argument is [`crate::ENGINE_MARK`].
+    pub const ENGINE: u16 = 1 << 2;
+    /// Something could not be copied completely.
+    pub const TRUNCATED: u16 = 1 << 3;
+    /// An [`crate::CallArgs`] record was sent at entry.
+    pub const HAS_ARGS: u16 = 1 << 4;
+    /// [`crate::Call::time_ns`] holds the call's timeout.
+    pub const HAS_TIME: u16 = 1 << 5;
+    /// The file was created by this call.
+    pub const CREATED: u16 = 1 << 6;
+    /// The entry copies must be tried again at exit: the page was not resident.
+    pub const RETRY: u16 = 1 << 7;
+}
+
+/// How a call was made.
+pub mod abi {
+    /// Native 64-bit.
+    pub const NATIVE: u8 = 0;
+    /// 32-bit (`int 0x80`, `sysenter`, `syscall32`).
+    pub const I386: u8 = 1;
+    /// x32.
+    pub const X32: u8 = 2;
+}
+
+/// Bits of [`Spec::flags`].
+pub mod spec_flag {
+    /// `fd_arg` is a descriptor to resolve at entry.
+    pub const FD: u8 = 1;
+    /// The result is a new descriptor.
+    pub const RET_FD: u8 = 1 << 1;
+    /// Some op runs at entry.
+    pub const AT_ENTRY: u8 = 1 << 2;
+    /// Some op runs at exit.
+    pub const AT_EXIT: u8 = 1 << 3;
+    /// `time_arg` points to a time to read at entry.
+    pub const TIME: u8 = 1 << 4;
+    /// The call opens a path: look for `FMODE_CREATED`.
+    pub const OPENS: u8 = 1 << 5;
+    /// The new descriptor is one of a new file, not of one that was there (as `dup` makes): describe it anew.
+    pub const NEW_FILE: u8 = 1 << 6;
+}
+
+/// What [`Op`] copies. The value is also the type of the resulting [`Tlv`].
+pub mod op {
+    /// Nothing.
+    pub const NONE: u8 = 0;
+    /// A NUL-terminated string.
+    pub const STR: u8 = 1;
+    /// A socket address whose length is argument `len`.
+    pub const ADDR: u8 = 2;
+    /// A socket address whose length is behind argument `len`.
+    pub const ADDR_OUT: u8 = 3;
+    /// `size` bytes.
+    pub const BYTES: u8 = 4;
+    /// Bytes whose number is argument `len`, at most 64.
+    pub const OPT: u8 = 5;
+    /// An iovec array, `len` entries: sum and count (two u64).
+    pub const IOV: u8 = 6;
+    /// A msghdr: its iovec, as an `IOV` item.
+    pub const MSG: u8 = 7;
+    /// pollfd array, `len` entries.
+    pub const POLL: u8 = 8;
+    /// `epoll_event` array, as many as the call returned.
+    pub const EPOLL: u8 = 9;
+    /// An argument vector: u32 count, then NUL-terminated words.
+    pub const ARGV: u8 = 10;
+    /// Two descriptors, read at exit, with the objects behind them: i32, i32, u64, u64.
+    pub const FDS: u8 = 11;
+    /// The object behind a further descriptor argument: u64.
+    pub const OBJECT: u8 = 12;
+    /// An `fd_set` of as many bits as argument 0 says.
+    pub const FDSET: u8 = 13;
+    /// A msghdr: its name, as an `ADDR` item.
+    pub const MSG_NAME: u8 = 14;
+}
+
+/// One copy that a call asks for.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Op {
+    /// What to do: [`op`].
+    pub op: u8,
+    /// Argument that it belongs to.
+    pub arg: u8,
+    /// Argument that holds a length or count, where the op needs one.
+    pub len: u8,
+    /// [`when`].
+    pub when: u8,
+    /// Fixed size, where the op needs one.
+    pub size: u16,
+    /// Must be 0.
+    pub reserved: u16,
+}
+
+/// When an [`Op`] runs.
+pub mod when {
+    /// At entry.
+    pub const ENTRY: u8 = 0;
+    /// At exit, if the call succeeded.
+    pub const EXIT_OK: u8 = 1;
+    /// At exit.
+    pub const EXIT: u8 = 2;
+}
+
+/// What to do for one call number. Written by user space before arming.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Spec {
+    /// [`spec_flag`].
+    pub flags: u8,
+    /// Argument that is the first descriptor.
+    pub fd_arg: u8,
+    /// Argument that points to a time.
+    pub time_arg: u8,
+    /// 0: `timespec`, 1: `timeval`, 2: `itimerspec` (its `it_value`); bit 2 set: 32-bit layout.
+    pub time_kind: u8,
+    /// Number of ops used.
+    pub ops_len: u8,
+    /// Number of arguments that the call has.
+    pub nargs: u8,
+    /// Must be 0.
+    pub reserved: u16,
+    /// The copies.
+    pub ops: [Op; MAX_OPS],
+}
+
+/// A completed (or unfinished) call. Followed by [`Tlv`] items up to the end of the record.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Call {
+    /// [`kind::CALL`].
+    pub kind: u8,
+    /// [`abi`].
+    pub abi: u8,
+    /// [`call_flag`].
+    pub flags: u16,
+    /// Thread.
+    pub tid: u32,
+    /// Entry, `CLOCK_BOOTTIME`.
+    pub t_ns: u64,
+    /// Exit − entry.
+    pub dur_ns: u64,
+    /// Result.
+    pub ret: i64,
+    /// Number.
+    pub nr: u32,
+    /// Process.
+    pub tgid: u32,
+    /// Identity of the file behind the first descriptor (kernel address of its `struct file`), or 0.
+    pub file: u64,
+    /// A timeout, see [`call_flag::HAS_TIME`].
+    pub time_ns: u64,
+    /// Runnable but not running since the previous record of the task, before this entry.
+    pub wait_cpu_ns: u64,
+    /// Blocked outside of a call since the previous record.
+    pub blocked_ns: u64,
+    /// Argument registers.
+    pub args: [u64; 6],
+}
+
+/// Head of an item of a tail.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Tlv {
+    /// [`op`].
+    pub op: u8,
+    /// Argument index.
+    pub arg: u8,
+    /// Bytes of data that follow; padded to a multiple of 8.
+    pub len: u16,
+    /// 1: longer than copied, 2: could not be read.
+    pub fault: u16,
+    /// Op-specific.
+    pub aux: u16,
+}
+
+/// What was copied at entry; [`Tlv`] items follow.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct CallArgs {
+    /// [`kind::ARGS`].
+    pub kind: u8,
+    /// [`abi`].
+    pub abi: u8,
+    /// [`call_flag`].
+    pub flags: u16,
+    /// Thread.
+    pub tid: u32,
+    /// Entry of the call.
+    pub t_ns: u64,
+}
+
+/// State of one recorded task: a value of the slot array.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Slot {
+    /// The call in flight, if `busy`.
+    pub call: Call,
+    /// 1 while a call is in flight.
+    pub busy: u32,
+    /// 1 until the task's first entry: the child's return from clone has no entry and is not reported.
+    /// [`HELD`] until its first `execve`: nothing before that is reported.
+    pub fresh: u32,
+    /// When the task began (`task_struct.start_boottime`).
+    pub start_ns: u64,
+    /// The last file that was resolved for this task.
+    pub last_file: u64,
+    /// When the task was switched out outside of a call; 0 while it runs.
+    pub out_ns: u64,
+    /// When it became runnable again.
+    pub woken_ns: u64,
+    /// Waited for a CPU since the last record.
+    pub wait_cpu_ns: u64,
+    /// Blocked since the last record.
+    pub blocked_ns: u64,
+}
+
+/// A new task.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Fork {
+    /// [`kind::FORK`].
+    pub kind: u8,
+    /// 1 when the child is not recorded.
+    pub outside: u8,
+    /// Must be 0.
+    pub reserved: u16,
+    /// The parent.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Parent's process.
+    pub tgid: u32,
+    /// Child.
+    pub child_tid: u32,
+    /// Child's process.
+    pub child_tgid: u32,
+    /// Must be 0.
+    pub reserved2: u32,
+    /// Child's start.
+    pub start_ns: u64,
+    /// Child's name.
+    pub comm: [u8; 16],
+}
+
+/// A new program.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Exec {
+    /// [`kind::EXEC`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 3],
+    /// The task.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Its process.
+    pub tgid: u32,
+    /// Its thread id before.
+    pub old_tid: u32,
+    /// Its name.
+    pub comm: [u8; 16],
+    /// `bprm->filename`, NUL-terminated.
+    pub path: [u8; 512],
+}
+
+/// The end of a task.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Exit {
+    /// [`kind::EXIT`].
+    pub kind: u8,
+    /// 1: the last thread of its process.
+    pub group_dead: u8,
+    /// Must be 0.
+    pub reserved: u16,
+    /// The task.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Its process.
+    pub tgid: u32,
+    /// `task_struct.exit_code`.
+    pub code: u32,
+}
+
+/// A new name.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Comm {
+    /// [`kind::COMM`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 3],
+    /// The task.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Its name.
+    pub comm: [u8; 16],
+}
+
+/// A task that entered or left the scope by moving between cgroups.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Join {
+    /// [`kind::JOIN`] or [`kind::LEAVE`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 3],
+    /// The task.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Its process.
+    pub tgid: u32,
+    /// Must be 0.
+    pub reserved2: u32,
+    /// Its start.
+    pub start_ns: u64,
+    /// Its name.
+    pub comm: [u8; 16],
+}
+
+/// A file (not a socket), seen for the first time. Path components follow, leaf first, each with a NUL.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct FileObject {
+    /// [`kind::FILE`].
+    pub kind: u8,
+    /// 1: the path has more components than were copied; 2: unlinked; 4: the root was reached.
+    pub flags: u8,
+    /// Bytes of path.
+    pub path_len: u16,
+    /// Who met it.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Its identity.
+    pub file: u64,
+    /// Address of its inode.
+    pub inode: u64,
+    /// `i_ino`.
+    pub ino: u64,
+    /// `i_size`.
+    pub size: u64,
+    /// `i_mode`.
+    pub mode: u32,
+    /// `i_rdev`, kernel encoding.
+    pub rdev: u32,
+    /// `s_dev`, kernel encoding.
+    pub dev: u32,
+    /// `s_magic`, low half.
+    pub magic: u32,
+    /// `f_mode`.
+    pub f_mode: u32,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+/// A socket, seen for the first time. Addresses are in `sockaddr` form without the family.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SockObject {
+    /// [`kind::SOCK`].
+    pub kind: u8,
+    /// Bytes of `unix_local`.
+    pub unix_local_len: u8,
+    /// Bytes of `unix_peer`.
+    pub unix_peer_len: u8,
+    /// Must be 0.
+    pub reserved: u8,
+    /// Who met it.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Identity of its file; 0 when it was met without one (a child of a listener).
+    pub file: u64,
+    /// Address of its `struct sock`.
+    pub sk: u64,
+    /// `skc_cookie`, 0 while nobody asked for it.
+    pub cookie: u64,
+    /// Inode number, 0 without a file.
+    pub ino: u64,
+    /// `AF_*`.
+    pub family: u16,
+    /// `SOCK_*`.
+    pub kind_: u16,
+    /// `IPPROTO_*`.
+    pub protocol: u16,
+    /// TCP state.
+    pub state: u16,
+    /// The tuple.
+    pub tuple: Tuple,
+    /// Local unix address after the family.
+    pub unix_local: [u8; 108],
+    /// Peer's unix address after the family.
+    pub unix_peer: [u8; 108],
+}
+
+/// Addresses and ports of an inet socket.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Tuple {
+    /// Local address: IPv4 in the first 4 bytes, or IPv6.
+    pub local: [u8; 16],
+    /// Remote address.
+    pub remote: [u8; 16],
+    /// Local port, host order.
+    pub local_port: u16,
+    /// Remote port, host order.
+    pub remote_port: u16,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// Must be 0.
+    pub reserved: u16,
+}
+
+/// Something happened to a TCP socket of the scope.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct TcpEvent {
+    /// [`kind::TCP`].
+    pub kind: u8,
+    /// [`tcp`].
+    pub what: u8,
+    /// State before.
+    pub old: u8,
+    /// State after.
+    pub new: u8,
+    /// Task of the scope that caused it, or 0.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Address of its `struct sock`.
+    pub sk: u64,
+    /// `skc_cookie` or 0.
+    pub cookie: u64,
+    /// Inode number, 0 when it has no file (yet).
+    pub ino: u64,
+    /// `sk_err`.
+    pub error: u32,
+    /// `srtt_us >> 3`.
+    pub srtt_us: u32,
+    /// `bytes_acked` or `bytes_sent`.
+    pub sent: u64,
+    /// `bytes_received`.
+    pub received: u64,
+    /// `total_retrans`.
+    pub retransmits: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// The tuple.
+    pub tuple: Tuple,
+}
+
+/// Values of [`TcpEvent::what`].
+pub mod tcp {
+    /// `inet_sock_set_state`.
+    pub const STATE: u8 = 1;
+    /// `tcp_retransmit_skb`.
+    pub const RETRANSMIT: u8 = 2;
+    /// `tcp_send_reset`.
+    pub const RESET_SENT: u8 = 3;
+    /// `tcp_receive_reset`.
+    pub const RESET_RECEIVED: u8 = 4;
+    /// `tcp_destroy_sock`.
+    pub const DESTROY: u8 = 5;
+}
+
+/// A signal.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct SignalEvent {
+    /// [`kind::SIGNAL`].
+    pub kind: u8,
+    /// 1: delivered, 0: generated.
+    pub delivered: u8,
+    /// Signal number.
+    pub signo: u16,
+    /// Receiver.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Sender when it is a task of the scope, or 0.
+    pub sender: u32,
+    /// `si_code`.
+    pub code: i32,
+}
+
+/// Indices into the per-CPU loss counters.
+pub mod loss {
+    /// A finished call did not fit into the ring.
+    pub const CALL_RING: u32 = 0;
+    /// A call of a task without slot.
+    pub const CALL_MAP: u32 = 1;
+    /// A lifecycle record did not fit.
+    pub const PROCESS_RING: u32 = 2;
+    /// A connection record did not fit.
+    pub const CONNECTION_RING: u32 = 3;
+    /// A signal record did not fit.
+    pub const SIGNAL_RING: u32 = 4;
+    /// An argument or object record did not fit (its call is still there, flagged).
+    pub const DETAIL_RING: u32 = 5;
+    /// A connection could not be followed: the map is full.
+    pub const CONNECTION_MAP: u32 = 6;
+    /// Number of counters.
+    pub const COUNT: u32 = 8;
+}
+
+/// What user space tells the programs before they are loaded: switches, and offsets of kernel structure fields in
+/// bytes, [`MISSING`] where this kernel has none.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(missing_docs, reason = "offset fields are named structure_field as in the kernel")]
+pub struct Globals {
+    /// The recorder's own process: never recorded.
+    pub own_tgid: u32,
+    /// 0: process tree, 1: cgroup v1, 2: cgroup v2.
+    pub scope: u32,
+    /// v1: index of the controller in `css_set.subsys`.
+    pub subsys: u32,
+    /// v2/v1: level of the cgroup in its hierarchy.
+    pub level: u32,
+    /// Identity of the cgroup (`kernfs_node.id`).
+    pub cgroup_id: u64,
+    /// 1: measure time off CPU.
+    pub sched: u32,
+    pub status_i386: u32,
+
+    pub task_pid: u32,
+    pub task_tgid: u32,
+    pub task_status: u32,
+    pub task_files: u32,
+    pub task_fs: u32,
+    pub task_start: u32,
+    pub task_exit_code: u32,
+    pub task_signal: u32,
+    pub task_comm: u32,
+    pub task_cgroups: u32,
+    pub task_thread_node: u32,
+    pub signal_live: u32,
+    pub signal_thread_head: u32,
+    pub css_set_subsys: u32,
+    pub css_set_dfl: u32,
+    pub css_cgroup: u32,
+    pub cgroup_kn: u32,
+    pub cgroup_level: u32,
+    pub cgroup_ancestors: u32,
+    pub cgroup_ancestors_are_ids: u32,
+    pub kn_id: u32,
+    pub bprm_filename: u32,
+    pub files_fdt: u32,
+    pub fdt_max: u32,
+    pub fdt_fd: u32,
+    pub file_inode: u32,
+    pub file_dentry: u32,
+    pub file_mnt: u32,
+    pub file_mode: u32,
+    pub file_private: u32,
+    pub inode_mode: u32,
+    pub inode_ino: u32,
+    pub inode_size: u32,
+    pub inode_rdev: u32,
+    pub inode_sb: u32,
+    pub sb_dev: u32,
+    pub sb_magic: u32,
+    pub dentry_parent: u32,
+    pub dentry_name: u32,
+    pub dentry_unhashed: u32,
+    pub vfsmount_root: u32,
+    pub mount_mnt: u32,
+    pub mount_parent: u32,
+    pub mount_mountpoint: u32,
+    pub fs_root_mnt: u32,
+    pub fs_root_dentry: u32,
+    pub socket_type: u32,
+    pub socket_sk: u32,
+    pub socket_file: u32,
+    pub sk_family: u32,
+    pub sk_state: u32,
+    pub sk_cookie: u32,
+    pub sk_daddr: u32,
+    pub sk_rcv_saddr: u32,
+    pub sk_dport: u32,
+    pub sk_num: u32,
+    pub sk_v6_daddr: u32,
+    pub sk_v6_rcv_saddr: u32,
+    pub sk_protocol: u32,
+    pub sk_type: u32,
+    pub sk_err: u32,
+    pub sk_socket: u32,
+    pub unix_addr: u32,
+    pub unix_peer: u32,
+    pub unix_address_len: u32,
+    pub unix_address_name: u32,
+    pub tcp_bytes_acked: u32,
+    pub tcp_bytes_received: u32,
+    pub tcp_srtt: u32,
+    pub tcp_total_retrans: u32,
+    pub siginfo_code: u32,
+    pub sk_net: u32,
+    /// Number of `execve`.
+    pub nr_execve: u32,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+impl Globals {
+    /// Nothing known.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        // SAFETY: every field is an integer; every bit pattern is a value.
+        let mut g: Self = unsafe { core::mem::transmute([0xff_u8; size_of::<Self>()]) };
+        g.own_tgid = 0;
+        g.scope = 0;
+        g.subsys = 0;
+        g.level = 0;
+        g.cgroup_id = 0;
+        g.sched = 0;
+        g.status_i386 = 2;
+        g.cgroup_ancestors_are_ids = 0;
+        g.nr_execve = 59;
+        g.reserved = 0;
+        g
+    }
+}
+
+const _: () = {
+    assert!(size_of::<Op>() == 8);
+    assert!(size_of::<Spec>() == 8 + 8 * MAX_OPS);
+    assert!(size_of::<Call>() == 120);
+    assert!(size_of::<Slot>() == 120 + 8 + 6 * 8);
+    assert!(size_of::<Tlv>() == 8);
+    assert!(size_of::<CallArgs>() == 16);
+    assert!(size_of::<Fork>() == 56);
+    assert!(size_of::<Exec>() == 24 + 16 + 512);
+    assert!(size_of::<Exit>() == 24);
+    assert!(size_of::<Comm>() == 32);
+    assert!(size_of::<Join>() == 48);
+    assert!(size_of::<FileObject>() == 72);
+    assert!(size_of::<Tuple>() == 40);
+    assert!(size_of::<SockObject>() == 48 + 8 + 40 + 216);
+    assert!(size_of::<TcpEvent>() == 72 + 40);
+    assert!(size_of::<SignalEvent>() == 24);
+    assert!(size_of::<Globals>() % 8 == 0);
+};

@@ -1,0 +1,149 @@
+//! The maps, and how records leave the kernel.
+
+use aya_ebpf::{
+    helpers::{bpf_get_smp_processor_id, generated::bpf_ringbuf_output},
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
+};
+use ctrace_abi::{Globals, SCRATCH, SLOTS, SPECS, Slot, Spec, loss};
+
+/// `BPF_F_MMAPABLE`, include/uapi/linux/bpf.h: user space fills these arrays through a mapping.
+const MMAPABLE: u32 = 1 << 10;
+/// `BPF_F_NO_PREALLOC`: memory for what is there, not for what could be.
+const NO_PREALLOC: u32 = 1;
+/// `BPF_RB_NO_WAKEUP`: a wake-up costs 1.4 µs; the reader looks by itself every few milliseconds.
+const NO_WAKEUP: u64 = 1;
+
+/// Offsets and switches; read-only after load, so that the verifier sees constants and prunes what is missing.
+#[unsafe(no_mangle)]
+static GLOBALS: Globals = Globals::unknown();
+
+/// Four slot numbers per entry, indexed by thread id: 0 means "not recorded". Rejecting a task costs one load.
+/// User space sizes it by `pid_max`.
+#[map]
+pub static TASKS: Array<[u16; 4]> = Array::with_max_entries(1 << 20, MMAPABLE);
+/// State of the recorded tasks.
+#[map]
+pub static SLOT: Array<Slot> = Array::with_max_entries(SLOTS, MMAPABLE);
+/// Free slot numbers.
+#[map]
+pub static FREE: Queue<u32> = Queue::with_max_entries(SLOTS, 0);
+/// What to do per call number.
+#[map]
+pub static SPEC: Array<Spec> = Array::with_max_entries(SPECS, MMAPABLE);
+/// Events that did not reach a ring, by [`loss`].
+#[map]
+pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(loss::COUNT, 0);
+/// Records under construction: 0 at entry, 1 at exit, 2 objects, 3 life. A program cannot be entered twice on a CPU
+/// (`bpf_prog.active`), and different programs use different entries.
+#[map]
+pub static SCRATCHES: PerCpuArray<[u8; SCRATCH]> = PerCpuArray::with_max_entries(4, 0);
+/// A walk in progress, by pathname or argument vector. Its state is in a map, so that the verifier does not tell the
+/// steps apart.
+#[repr(C)]
+pub struct Walk {
+    /// Where it is.
+    pub dentry: u64,
+    /// In which mount.
+    pub mnt: u64,
+    /// Where it ends.
+    pub root_dentry: u64,
+    /// In which mount.
+    pub root_mnt: u64,
+    /// Bytes written so far.
+    pub used: u64,
+    /// Words seen so far.
+    pub count: u64,
+    /// Address of the next pointer.
+    pub next: u64,
+    /// Where the bytes go in the scratch buffer.
+    pub base: u64,
+    /// What went wrong.
+    pub fault: u64,
+}
+
+/// 0: a path; 1: an argument vector.
+#[map]
+pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(2, 0);
+/// Files whose description was already sent: `struct file *` → `struct inode *`.
+#[map]
+pub static ANNOUNCED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32_768, 0);
+
+/// TCP sockets of the scope: `struct sock *` → the thread that met it first.
+#[map]
+pub static SOCKS: HashMap<u64, u32> = HashMap::with_max_entries(65_536, NO_PREALLOC);
+
+/// Lifecycle, connections, signals: never starved by bulk events.
+#[map]
+pub static LIFE: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+macro_rules! rings {
+    ($($n:literal $name:ident)*) => {
+        $(#[map]
+        static $name: RingBuf = RingBuf::with_byte_size(4096, 0);)*
+        /// Sends `len` bytes through the ring of this CPU. False: the ring is full.
+        ///
+        /// aya-ebpf has no maps of maps, hence a ring per name. The choice is a tree of compares.
+        #[inline(always)]
+        pub fn send(data: *const u8, len: u64) -> bool {
+            // SAFETY: no preconditions.
+            let cpu = unsafe { bpf_get_smp_processor_id() };
+            let ring = match cpu & (ctrace_abi::RINGS - 1) {
+                $($n => &raw const $name,)*
+                _ => return false,
+            };
+            // SAFETY: `ring` is a map, and the verifier checks `data` and `len`.
+            unsafe { bpf_ringbuf_output(ring.cast_mut().cast(), data.cast_mut().cast(), len, NO_WAKEUP) == 0 }
+        }
+    };
+}
+rings! { 0 RING_00 1 RING_01 2 RING_02 3 RING_03 4 RING_04 5 RING_05 6 RING_06 7 RING_07
+8 RING_08 9 RING_09 10 RING_10 11 RING_11 12 RING_12 13 RING_13 14 RING_14 15 RING_15 }
+
+/// Sends a lifecycle record, or counts its loss.
+#[inline(always)]
+pub fn send_life<T>(record: &T, class: u32) -> bool {
+    // SAFETY: the verifier checks that `record` is readable for its size.
+    let ok = unsafe {
+        bpf_ringbuf_output(
+            (&raw const LIFE).cast_mut().cast(),
+            core::ptr::from_ref(record).cast_mut().cast(),
+            size_of::<T>() as u64,
+            NO_WAKEUP,
+        ) == 0
+    };
+    if !ok {
+        lost(class);
+    }
+    ok
+}
+
+/// Counts one lost event.
+#[inline(always)]
+pub fn lost(class: u32) {
+    if let Some(counter) = LOST.get_ptr_mut(class) {
+        // SAFETY: per-CPU memory; an interrupting program can only add to another class or lose one count.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// A field of [`GLOBALS`].
+macro_rules! global {
+    ($field:ident) => {{
+        // SAFETY: a plain load; volatile because the loader replaces the value that the compiler sees.
+        unsafe { core::ptr::read_volatile(&raw const (*$crate::maps::globals()).$field) }
+    }};
+}
+pub(crate) use global;
+
+/// Where [`GLOBALS`] is.
+#[inline(always)]
+pub fn globals() -> *const Globals {
+    &raw const GLOBALS
+}
+
+/// A buffer to build a record in.
+#[inline(always)]
+pub fn scratch(which: u32) -> Option<*mut u8> {
+    SCRATCHES.get_ptr_mut(which).map(<*mut _>::cast)
+}

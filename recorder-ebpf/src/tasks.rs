@@ -1,0 +1,145 @@
+//! Life of tasks: fork, exec, exit, new names.
+
+use crate::{
+    calls::emit,
+    kernel::{read, read_or_zero},
+    maps::{global, scratch, send_life},
+    scope::{admit, arg, release, set_slot_number, slot, slot_number},
+};
+use aya_ebpf::{
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str},
+    },
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use ctrace_abi::{Comm, Exec, Exit, Fork, NO_SLOT, call_flag, kind, loss};
+
+/// `TP_PROTO(struct task_struct *parent, struct task_struct *child)`: the child has not run yet.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let tid = pid_tgid as u32;
+    if slot_number(tid) == 0 {
+        return 0;
+    }
+    let child = arg(&ctx, 1);
+    let record = Fork {
+        kind: kind::FORK,
+        outside: 0,
+        reserved: 0,
+        tid,
+        // SAFETY: no preconditions.
+        t_ns: unsafe { bpf_ktime_get_boot_ns() },
+        tgid: (pid_tgid >> 32) as u32,
+        child_tid: read_or_zero(child, global!(task_pid)),
+        child_tgid: read_or_zero(child, global!(task_tgid)),
+        reserved2: 0,
+        start_ns: read_or_zero(child, global!(task_start)),
+        comm: read_or_zero(child, global!(task_comm)),
+    };
+    send_life(&record, loss::PROCESS_RING);
+    admit(record.child_tid, record.child_tgid, record.start_ns, true);
+    0
+}
+
+/// `TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the new program is in place. A
+/// thread other than the leader has taken the leader's id by now; the leader has exited (`de_thread`, fs/exec.c).
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let tid = pid_tgid as u32;
+    let old = arg(&ctx, 1) as u32;
+    let number = slot_number(old);
+    if number == 0 {
+        return 0;
+    }
+    if old != tid {
+        set_slot_number(old, 0);
+        set_slot_number(tid, number);
+        if number != NO_SLOT {
+            if let Some(slot) = slot(number) {
+                slot.call.tid = tid;
+            }
+        }
+    }
+    let Some(buffer) = scratch(3) else { return 0 };
+    // SAFETY: the scratch buffer is larger than the record, aligned to 8, and this CPU's.
+    let record = unsafe { &mut *buffer.cast::<Exec>() };
+    record.kind = kind::EXEC;
+    record.reserved = [0; 3];
+    record.tid = tid;
+    // SAFETY: no preconditions.
+    record.t_ns = unsafe { bpf_ktime_get_boot_ns() };
+    record.tgid = (pid_tgid >> 32) as u32;
+    record.old_tid = old;
+    record.comm = read_or_zero(arg(&ctx, 0), global!(task_comm));
+    record.path[0] = 0;
+    let name: u64 = read_or_zero(arg(&ctx, 2), global!(bprm_filename));
+    // SAFETY: the helper writes at most the given size.
+    unsafe { bpf_probe_read_kernel_str(record.path.as_mut_ptr().cast(), 512, name as *const _) };
+    send_life(record, loss::PROCESS_RING);
+    0
+}
+
+/// `TP_PROTO(struct task_struct *p)`, with a `bool group_dead` since 6.16. `exit_code` is set by then (`do_exit`,
+/// kernel/exit.c). The call in flight, `exit` itself or the one that was killed, ends here.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let tid = pid_tgid as u32;
+    let number = slot_number(tid);
+    if number == 0 {
+        return 0;
+    }
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if number != NO_SLOT {
+        if let Some(slot) = slot(number) {
+            if slot.busy != 0 {
+                slot.busy = 0;
+                slot.call.flags |= call_flag::NO_EXIT;
+                slot.call.dur_ns = now - slot.call.t_ns;
+                emit(&slot.call);
+            }
+        }
+    }
+    let task = arg(&ctx, 0);
+    let signal: u64 = read_or_zero(task, global!(task_signal));
+    let live: u32 = read(signal, global!(signal_live)).unwrap_or(1);
+    let record = Exit {
+        kind: kind::EXIT,
+        group_dead: u8::from(live == 0),
+        reserved: 0,
+        tid,
+        t_ns: now,
+        tgid: (pid_tgid >> 32) as u32,
+        code: read_or_zero(task, global!(task_exit_code)),
+    };
+    send_life(&record, loss::PROCESS_RING);
+    release(tid, number);
+    0
+}
+
+/// `TP_PROTO(struct task_struct *task, const char *comm)`: `prctl`, `/proc/PID/comm` and exec. Any task may rename
+/// its siblings.
+#[raw_tracepoint(tracepoint = "task_rename")]
+pub fn task_rename(ctx: RawTracePointContext) -> i32 {
+    let tid: u32 = read_or_zero(arg(&ctx, 0), global!(task_pid));
+    if slot_number(tid) == 0 {
+        return 0;
+    }
+    let mut record = Comm {
+        kind: kind::COMM,
+        reserved: [0; 3],
+        tid,
+        // SAFETY: no preconditions.
+        t_ns: unsafe { bpf_ktime_get_boot_ns() },
+        comm: [0; 16],
+    };
+    // SAFETY: the helper writes at most the given size.
+    unsafe { bpf_probe_read_kernel_str(record.comm.as_mut_ptr().cast(), 16, arg(&ctx, 1) as *const _) };
+    send_life(&record, loss::PROCESS_RING);
+    0
+}

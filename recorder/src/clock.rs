@@ -1,0 +1,29 @@
+//! Reading clocks.
+
+use ctrace_format::ClockAnchor;
+
+fn now(clock: libc::clockid_t) -> u64 {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid place for the result; the clocks used exist since Linux 2.6.39.
+    unsafe { libc::clock_gettime(clock, &raw mut ts) };
+    ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
+}
+
+/// `CLOCK_BOOTTIME`, ns.
+pub(crate) fn boottime_ns() -> u64 {
+    now(libc::CLOCK_BOOTTIME)
+}
+
+/// `CLOCK_REALTIME`, ns since the epoch.
+pub(crate) fn realtime_ns() -> u64 {
+    now(libc::CLOCK_REALTIME)
+}
+
+/// Readings of the three clocks, relative to a start.
+pub(crate) fn anchor(start_boottime_ns: u64) -> ClockAnchor {
+    ClockAnchor {
+        t_ns: boottime_ns().saturating_sub(start_boottime_ns),
+        monotonic_ns: now(libc::CLOCK_MONOTONIC),
+        realtime_ns: realtime_ns(),
+    }
+}

@@ -1,0 +1,124 @@
+//! Starting a command so that its first `execve` is already recorded: fork, wait at a gate, arm, open the gate.
+
+use crate::error::RecordError;
+use crate::target::Command;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, pipe2};
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// A child that waits at the gate, or runs.
+pub(crate) struct Child {
+    pid: Pid,
+    gate: Option<OwnedFd>,
+    status: Option<i32>,
+}
+
+impl Child {
+    /// Forks. The child waits until [`Child::release`]; if the recorder dies before that, it exits.
+    pub(crate) fn hold(command: &Command) -> Result<Self, RecordError> {
+        let program = command.argv.first().cloned().unwrap_or_default();
+        let spawn = |source: io::Error| RecordError::Spawn { program: PathBuf::from(&program), source };
+        let candidates = candidates(&program).map_err(spawn)?;
+        let argv: Vec<CString> = command
+            .argv
+            .iter()
+            .map(|a| CString::new(a.as_bytes()))
+            .collect::<Result<_, _>>()
+            .map_err(|_| spawn(io::ErrorKind::InvalidInput.into()))?;
+        let mut argv_ptrs: Vec<*const libc::c_char> = argv.iter().map(|a| a.as_ptr()).collect();
+        argv_ptrs.push(std::ptr::null());
+        let (wait_end, gate) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| spawn(e.into()))?;
+        // SAFETY: the child only makes async-signal-safe calls on memory prepared above, then execs or exits.
+        match unsafe { fork() }.map_err(|e| spawn(e.into()))? {
+            ForkResult::Parent { child } => Ok(Self { pid: child, gate: Some(gate), status: None }),
+            ForkResult::Child => {
+                drop(gate);
+                child(&wait_end, &candidates, &argv_ptrs, command.own_group)
+            }
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.as_raw() as u32
+    }
+
+    /// Opens the gate.
+    pub(crate) fn release(&mut self) -> io::Result<()> {
+        if let Some(gate) = self.gate.take() {
+            nix::unistd::write(&gate, b"g").map_err(io::Error::from)?;
+        }
+        Ok(())
+    }
+
+    /// The exit status as wait(2) tells it, once it has exited.
+    pub(crate) fn try_wait(&mut self) -> Option<i32> {
+        if self.status.is_none() {
+            self.status = match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(_, code)) => Some(code << 8),
+                Ok(WaitStatus::Signaled(_, signal, core)) => {
+                    Some(signal as i32 | if core { 0x80 } else { 0 })
+                }
+                Err(nix::errno::Errno::ECHILD) => Some(0),
+                _ => None,
+            };
+        }
+        self.status
+    }
+}
+
+/// Runs in the forked child: no allocation, no locks.
+fn child(wait_end: &OwnedFd, candidates: &[CString], argv: &[*const libc::c_char], own_group: bool) -> ! {
+    if own_group {
+        // SAFETY: no preconditions.
+        unsafe { libc::setpgid(0, 0) };
+    }
+    // Rust ignores SIGPIPE; the command must not inherit that.
+    // SAFETY: restores a default disposition.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    let mut byte = 0_u8;
+    // SAFETY: one byte into a local.
+    let got = unsafe { libc::read(wait_end.as_raw_fd(), (&raw mut byte).cast(), 1) };
+    if got != 1 {
+        // SAFETY: ends the child without running the parent's handlers.
+        unsafe { libc::_exit(125) }
+    }
+    let mut errno = libc::ENOENT;
+    for path in candidates {
+        // SAFETY: NUL-terminated strings and a null-terminated array, alive in this frame's caller.
+        unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), environ()) };
+        // SAFETY: thread-local of this thread.
+        errno = unsafe { *libc::__errno_location() };
+        if errno != libc::ENOENT && errno != libc::ENOTDIR {
+            break;
+        }
+    }
+    // As shells do: 127 not found, 126 found and not executable.
+    let status = if errno == libc::ENOENT || errno == libc::ENOTDIR { 127 } else { 126 };
+    // SAFETY: as above.
+    unsafe { libc::_exit(status) }
+}
+
+fn environ() -> *const *const libc::c_char {
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    // SAFETY: read in a single-threaded child.
+    unsafe { environ }
+}
+
+/// The paths to try. A program that exists nowhere is still tried by its name, so that the failure is recorded.
+fn candidates(program: &OsStr) -> io::Result<Vec<CString>> {
+    let c = |bytes: &[u8]| CString::new(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    if program.as_bytes().contains(&b'/') || program.is_empty() {
+        return Ok(vec![c(program.as_bytes())?]);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    let all: Vec<PathBuf> = std::env::split_paths(&path).map(|dir| dir.join(program)).collect();
+    let found: Vec<&PathBuf> = all.iter().filter(|p| p.is_file()).collect();
+    let chosen: Vec<&PathBuf> = if found.is_empty() { all.iter().take(1).collect() } else { found };
+    chosen.into_iter().map(|p| c(p.as_os_str().as_bytes())).collect()
+}

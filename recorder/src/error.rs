@@ -1,0 +1,82 @@
+//! Why a recording cannot start or finish.
+
+use ctrace_format::WriteError;
+use std::io;
+use std::path::PathBuf;
+
+/// What went wrong. The command maps variants to exit codes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The caller may not load eBPF programs.
+    #[error(
+        "{what}: permission denied; recording needs {needs}: run as root, or `setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep` on the binary"
+    )]
+    NoPrivilege {
+        /// What was refused.
+        what: String,
+        /// The capabilities that were missing.
+        needs: &'static str,
+    },
+    /// There is no such process or cgroup.
+    #[error("no such {target}{}", if hint.is_empty() { String::new() } else { format!(": {hint}") })]
+    TargetNotFound {
+        /// `process 123` or `cgroup /x`.
+        target: String,
+        /// What was looked at.
+        hint: String,
+    },
+    /// It was there and ended before the recording began.
+    #[error("{target} ended before recording began")]
+    TargetExited {
+        /// `process 123`.
+        target: String,
+    },
+    /// The kernel cannot do what recording needs.
+    #[error("this kernel lacks {what}; {fix}")]
+    KernelLacks {
+        /// What.
+        what: String,
+        /// What would help.
+        fix: String,
+    },
+    /// The trace could not be written. What was written before is a readable recording.
+    #[error("writing the trace: {source}")]
+    Write {
+        /// Why.
+        #[source]
+        source: WriteError,
+        /// The file that holds what was recorded until then.
+        partial: PathBuf,
+    },
+    /// A command could not be started.
+    #[error("cannot start {}: {source}", program.display())]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A system call of the recorder itself failed.
+    #[error("{action}: {source}")]
+    System {
+        /// What was attempted.
+        action: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A thread of the recorder died.
+    #[error("the recorder's {thread} thread panicked; what was written before is readable")]
+    Panicked {
+        /// Which.
+        thread: &'static str,
+    },
+}
+
+impl RecordError {
+    /// For `map_err`: says what was attempted.
+    pub(crate) fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::System { action, source }
+    }
+}

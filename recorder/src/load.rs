@@ -1,0 +1,404 @@
+//! The kernel half from user space: load, attach, shared tables, counters.
+
+use crate::btf::{self, Kernel, Offsets};
+use crate::error::RecordError;
+use crate::ring::{Mapping, Ring};
+use aya::maps::{Map, MapData};
+use aya::programs::{ProgramError, RawTracePoint};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use ctrace_abi::{Globals, HELD, NO_SLOT, RINGS, SLOTS, SPECS, Slot, Spec, loss};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
+
+/// The object that `cargo xtask bpf` built. Its sources' hash is beside it.
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/ctrace.bpf.o");
+
+/// A program of the object: the raw tracepoint has the same name.
+pub(crate) struct Hook {
+    /// Of the program and of the tracepoint.
+    pub(crate) name: &'static str,
+    /// Nothing can be recorded without it.
+    pub(crate) required: bool,
+    /// What the trace lacks without it.
+    pub(crate) loses: &'static str,
+}
+
+/// Every program, in the order of attachment: what keeps the task table first.
+pub(crate) static HOOKS: &[Hook] = &[
+    Hook { name: "sched_process_fork", required: true, loses: "child processes" },
+    Hook { name: "sched_process_exec", required: true, loses: "executed programs" },
+    Hook { name: "sched_process_exit", required: true, loses: "ends of processes" },
+    Hook { name: "task_rename", required: false, loses: "changes of thread names" },
+    Hook { name: "sys_enter", required: true, loses: "system calls" },
+    Hook { name: "sys_exit", required: true, loses: "system calls" },
+];
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodGlobals(Globals);
+// SAFETY: integers only, repr(C), no padding (ctrace-abi checks sizes).
+unsafe impl aya::Pod for PodGlobals {}
+
+/// Sizes of the rings, bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct RingSizes {
+    pub(crate) bulk: u32,
+    pub(crate) rings: u32,
+    pub(crate) life: u32,
+}
+
+impl RingSizes {
+    /// Rings for this many CPUs within a memory budget; every mapped page counts as the recorder's.
+    pub(crate) fn within(budget: u64, cpus: u32) -> Self {
+        let rings = cpus.clamp(1, RINGS).next_power_of_two();
+        let each = (budget / u64::from(cpus.clamp(1, RINGS))).clamp(1 << 18, 1 << 26);
+        // Round down to a power of two.
+        let bulk = 1_u32 << each.ilog2();
+        Self { bulk, rings, life: 1 << 20 }
+    }
+}
+
+/// Loaded and attached programs. Dropping it detaches them: nothing is pinned.
+pub(crate) struct Programs {
+    bpf: Ebpf,
+    tasks: Mapping,
+    slots: Mapping,
+    pid_max: u32,
+    next_free: AtomicU32,
+    rings: RingSizes,
+    /// Programs that could not be attached, with the reason.
+    pub(crate) absent: Vec<String>,
+}
+
+impl Programs {
+    /// Loads the object. Nothing is attached yet.
+    pub(crate) fn load(
+        object: &[u8],
+        offsets: &Offsets,
+        rings: RingSizes,
+        specs: &[Spec],
+    ) -> Result<Self, RecordError> {
+        let pid_max = pid_max();
+        let names: Vec<String> = (0..RINGS).map(ring_name).collect();
+        let globals = PodGlobals(offsets.globals);
+        let mut loader = EbpfLoader::new();
+        loader.override_global("GLOBALS", &globals, true).map_max_entries("TASKS", pid_max.div_ceil(4) + 1);
+        for name in names.iter().take(rings.rings as usize) {
+            loader.map_max_entries(name, rings.bulk);
+        }
+        loader.map_max_entries("LIFE", rings.life);
+        let bpf = loader.load(object).map_err(|e| denied_or("loading the eBPF maps", &e))?;
+        let tasks = map_array(&bpf, "TASKS", (pid_max as usize).div_ceil(4) * 8 + 8)?;
+        let slots = map_array(&bpf, "SLOT", SLOTS as usize * size_of::<Slot>())?;
+        let this =
+            Self { bpf, tasks, slots, pid_max, next_free: AtomicU32::new(1), rings, absent: Vec::new() };
+        let table = map_array(&this.bpf, "SPEC", SPECS as usize * size_of::<Spec>())?;
+        for (i, spec) in specs.iter().enumerate() {
+            if let Some(at) = table.element::<Spec>(i * size_of::<Spec>()) {
+                // SAFETY: inside the mapping; no program runs yet.
+                unsafe { at.write(*spec) };
+            }
+        }
+        Ok(this)
+    }
+
+    /// Loads and attaches every program. What is not required and not there is listed in `absent`.
+    pub(crate) fn attach(&mut self, kernel: &Kernel) -> Result<(), RecordError> {
+        for hook in HOOKS {
+            let result = self.attach_one(hook.name);
+            match result {
+                Ok(()) => {}
+                Err(e) if hook.required => return Err(e),
+                Err(e) => {
+                    tracing::debug!(hook = hook.name, error = %e, "not attached");
+                    let why = if kernel.has_tracepoint(hook.name) {
+                        e.to_string()
+                    } else {
+                        "no such tracepoint".to_owned()
+                    };
+                    self.absent.push(format!("{}: {} ({why})", hook.loses, hook.name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads and attaches one program.
+    pub(crate) fn attach_one(&mut self, name: &str) -> Result<(), RecordError> {
+        let what = format!("attaching to {name}");
+        let program = self.bpf.program_mut(name).ok_or_else(|| RecordError::KernelLacks {
+            what: format!("the program {name} in the eBPF object"),
+            fix: "rebuild it with `cargo xtask bpf`".into(),
+        })?;
+        let program: &mut RawTracePoint = program.try_into().map_err(|e| denied_or_program(&what, &e))?;
+        program.load().map_err(|e| denied_or_program(&what, &e))?;
+        program.attach(name).map_err(|e| denied_or_program(&what, &e))?;
+        Ok(())
+    }
+
+    /// Stops every program. Maps stay readable.
+    pub(crate) fn detach(&mut self) {
+        for hook in HOOKS {
+            if let Some(program) = self.bpf.program_mut(hook.name)
+                && let Ok(program) = <&mut RawTracePoint>::try_from(program)
+            {
+                let _ = program.unload();
+            }
+        }
+    }
+
+    /// The rings in use, the lifecycle ring first.
+    pub(crate) fn rings(&self) -> Result<Vec<Ring>, RecordError> {
+        let mut rings = vec![Ring::open(map_fd(&self.bpf, "LIFE")?, self.rings.life)?];
+        for i in 0..self.rings.rings {
+            rings.push(Ring::open(map_fd(&self.bpf, &ring_name(i))?, self.rings.bulk)?);
+        }
+        Ok(rings)
+    }
+
+    /// Puts the free slot numbers where the kernel takes them from, except the first `kept`, which user space gives
+    /// to the tasks that exist when recording begins.
+    pub(crate) fn fill_free(&self, kept: u32) -> Result<(), RecordError> {
+        let map = self.bpf.map("FREE").ok_or_else(|| no_map("FREE"))?;
+        let queue = aya::maps::Queue::<&MapData, u32>::try_from(map);
+        drop(queue);
+        let fd = map_fd(&self.bpf, "FREE")?;
+        for number in kept.max(1)..SLOTS {
+            push(fd, number).map_err(RecordError::system("filling the slot queue"))?;
+        }
+        Ok(())
+    }
+
+    fn entry(&self, tid: u32) -> Option<&AtomicU16> {
+        if tid > self.pid_max {
+            return None;
+        }
+        // SAFETY: inside the mapping (checked by `element`); the kernel writes whole halfwords.
+        self.tasks.element::<AtomicU16>(tid as usize * 2).map(|p| unsafe { p.as_ref() })
+    }
+
+    /// Whether a thread is in the table.
+    pub(crate) fn is_recorded(&self, tid: u32) -> bool {
+        self.entry(tid).is_some_and(|e| e.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Puts a thread into the table. `held`: nothing is recorded before its first `execve`.
+    pub(crate) fn admit(&self, tid: u32, tgid: u32, start_ns: u64, held: bool, kept: u32) {
+        let Some(entry) = self.entry(tid) else { return };
+        let number = self.next_free.fetch_add(1, Ordering::Relaxed);
+        if number >= kept {
+            entry.store(NO_SLOT, Ordering::Relaxed);
+            return;
+        }
+        if let Some(slot) = self.slots.element::<Slot>(number as usize * size_of::<Slot>()) {
+            // SAFETY: all zeros is a valid Slot.
+            let mut fresh: Slot = unsafe { std::mem::zeroed() };
+            fresh.call.tid = tid;
+            fresh.call.tgid = tgid;
+            fresh.start_ns = start_ns;
+            fresh.fresh = if held { HELD } else { 0 };
+            // SAFETY: inside the mapping; the kernel does not use the slot before the table names it.
+            unsafe { slot.write(fresh) };
+        }
+        fence(Ordering::SeqCst);
+        entry.store(number as u16, Ordering::Release);
+    }
+
+    /// Takes a thread out of the table.
+    pub(crate) fn expel(&self, tid: u32) {
+        if let Some(entry) = self.entry(tid) {
+            entry.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The slots that have a call in flight, after detaching.
+    pub(crate) fn in_flight(&self) -> Vec<Slot> {
+        let mut out = Vec::new();
+        for number in 1..SLOTS as usize {
+            if let Some(at) = self.slots.element::<Slot>(number * size_of::<Slot>()) {
+                // SAFETY: inside the mapping; the programs are detached.
+                let slot = unsafe { at.read() };
+                let current = self.entry(slot.call.tid).map_or(0, |e| e.load(Ordering::Relaxed));
+                if slot.busy != 0 && usize::from(current) == number {
+                    out.push(slot);
+                }
+            }
+        }
+        out
+    }
+
+    /// Loss counters: `[class][cpu]`.
+    pub(crate) fn lost(&self) -> Vec<Vec<u64>> {
+        let Some(map) = self.bpf.map("LOST") else { return Vec::new() };
+        let Ok(array) = aya::maps::PerCpuArray::<&MapData, u64>::try_from(map) else { return Vec::new() };
+        (0..loss::COUNT).map(|i| array.get(&i, 0).map(|v| v.to_vec()).unwrap_or_default()).collect()
+    }
+
+    /// How often the kernel skipped the program that records calls because it was already running on that CPU
+    /// (`bpf_prog_info.recursion_misses`, Linux 5.12).
+    pub(crate) fn skipped(&self) -> u64 {
+        self.bpf.program("sys_exit").and_then(|p| p.fd().ok().map(|fd| misses(fd.as_fd()))).unwrap_or(0)
+    }
+}
+
+/// Reads the BTF and loads nothing: what `Programs::load` needs.
+pub(crate) fn offsets() -> Result<(Kernel, Offsets), RecordError> {
+    let kernel = Kernel::open()?;
+    let offsets = btf::offsets(&kernel);
+    Ok((kernel, offsets))
+}
+
+fn ring_name(i: u32) -> String {
+    format!("RING_{i:02}")
+}
+
+fn no_map(name: &str) -> RecordError {
+    RecordError::KernelLacks {
+        what: format!("the map {name} in the eBPF object"),
+        fix: "rebuild it with `cargo xtask bpf`".into(),
+    }
+}
+
+fn map_data<'a>(bpf: &'a Ebpf, name: &str) -> Result<&'a MapData, RecordError> {
+    match bpf.map(name) {
+        Some(
+            Map::Array(data)
+            | Map::RingBuf(data)
+            | Map::Queue(data)
+            | Map::PerCpuArray(data)
+            | Map::LruHashMap(data)
+            | Map::HashMap(data),
+        ) => Ok(data),
+        _ => Err(no_map(name)),
+    }
+}
+
+fn map_fd<'a>(bpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>, RecordError> {
+    Ok(map_data(bpf, name)?.fd().as_fd())
+}
+
+fn map_array(bpf: &Ebpf, name: &str, bytes: usize) -> Result<Mapping, RecordError> {
+    let page = crate::ring::page_size();
+    Mapping::new(map_fd(bpf, name)?, bytes.next_multiple_of(page), 0, true)
+        .map_err(RecordError::system(format!("mapping {name}")))
+}
+
+fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(e) = cause {
+        if let Some(io) = e.downcast_ref::<std::io::Error>()
+            && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+        {
+            return true;
+        }
+        cause = e.source();
+    }
+    false
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        text.push_str(": ");
+        text.push_str(&e.to_string());
+        cause = e.source();
+    }
+    text
+}
+
+fn denied_or(what: &str, error: &EbpfError) -> RecordError {
+    classify(what, error)
+}
+
+fn denied_or_program(what: &str, error: &ProgramError) -> RecordError {
+    classify(what, error)
+}
+
+fn classify(what: &str, error: &(dyn std::error::Error + 'static)) -> RecordError {
+    if is_denied(error) && !crate::caps::can_load() {
+        RecordError::NoPrivilege { what: what.to_owned(), needs: "CAP_BPF and CAP_PERFMON" }
+    } else {
+        RecordError::KernelLacks {
+            what: format!("what {what} needs ({})", chain(error)),
+            fix: "run `ctrace doctor`".into(),
+        }
+    }
+}
+
+/// Highest process id of this machine.
+fn pid_max() -> u32 {
+    std::fs::read_to_string("/proc/sys/kernel/pid_max")
+        .ok()
+        .and_then(|t| t.trim().parse().ok())
+        // PID_MAX_LIMIT, include/linux/threads.h.
+        .unwrap_or(4 << 20)
+}
+
+/// `bpf(BPF_MAP_UPDATE_ELEM)` without a key: pushes on a queue.
+fn push(fd: BorrowedFd<'_>, value: u32) -> std::io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        map_fd: u32,
+        pad: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let attr =
+        Attr { map_fd: fd.as_raw_fd() as u32, pad: 0, key: 0, value: (&raw const value) as u64, flags: 0 };
+    bpf(2, &attr).map(drop)
+}
+
+fn misses(fd: BorrowedFd<'_>) -> u64 {
+    #[repr(C)]
+    struct Attr {
+        bpf_fd: u32,
+        info_len: u32,
+        info: u64,
+    }
+    // SAFETY: plain integers; zero is valid.
+    let mut info: aya_obj_info::Info = unsafe { std::mem::zeroed() };
+    let attr = Attr {
+        bpf_fd: fd.as_raw_fd() as u32,
+        info_len: size_of::<aya_obj_info::Info>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    // BPF_OBJ_GET_INFO_BY_FD
+    bpf(15, &attr).map(|_| info.recursion_misses).unwrap_or(0)
+}
+
+/// The part of `struct bpf_prog_info` (include/uapi/linux/bpf.h) up to what is read here.
+mod aya_obj_info {
+    #[repr(C)]
+    pub(super) struct Info {
+        head: [u8; 208],
+        pub(super) recursion_misses: u64,
+    }
+}
+
+fn bpf<T>(command: libc::c_int, attr: &T) -> std::io::Result<i64> {
+    // SAFETY: `attr` is the leading part of `union bpf_attr` that the command reads; the kernel takes the rest as 0.
+    let r = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    if r < 0 { Err(std::io::Error::last_os_error()) } else { Ok(r) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_loads_and_attaches_on_this_kernel() {
+        if !crate::caps::can_load() {
+            eprintln!("skipped: needs CAP_BPF and CAP_PERFMON");
+            return;
+        }
+        let (kernel, offsets) = offsets().unwrap();
+        let specs = crate::specs::table();
+        let mut programs = Programs::load(OBJECT, &offsets, RingSizes::within(1 << 20, 2), &specs).unwrap();
+        programs.attach(&kernel).unwrap();
+        assert_eq!(programs.absent, Vec::<String>::new());
+        assert_eq!(programs.skipped(), 0);
+        assert!(programs.lost().iter().flatten().all(|n| *n == 0));
+    }
+}

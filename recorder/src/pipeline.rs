@@ -1,0 +1,342 @@
+//! The threads between the kernel and the file.
+//!
+//! `drain` empties the rings every few milliseconds and never waits for the disk: it hands batches to `write`
+//! through a bounded channel, and when that is full the rings fill up, and then the kernel counts what it drops.
+//! `write` sorts, decodes and writes. Both end when the recording stops; `drain` first detaches the programs, empties
+//! the rings, and collects the calls in flight.
+
+use crate::clock;
+use crate::decode::Decoder;
+use crate::error::RecordError;
+use crate::load::Programs;
+use crate::raw::Sorter;
+use crate::ring::Ring;
+use ctrace_abi::{Slot, loss};
+use ctrace_format::{Class, Event, Finished, Loss, LossCause, Snapshot, Summary, TraceWriter, WriteError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often the rings are emptied.
+const DRAIN_EVERY: Duration = Duration::from_millis(5);
+/// When a ring was fuller than this (of 256), the next look follows at once.
+const HIGH_WATER: u32 = 64;
+/// How often the kernel's loss counters are read.
+const LOSSES_EVERY: Duration = Duration::from_millis(100);
+/// Batches in flight between the threads.
+pub(crate) const CHANNEL: usize = 32;
+/// Largest batch: bounds the memory between the threads.
+const MAX_BATCH: usize = 1 << 20;
+/// How often chunks are closed, so that a crash loses little.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+/// What the threads tell each other and the caller.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) stop: AtomicBool,
+    pub(crate) calls: AtomicU64,
+    pub(crate) events: AtomicU64,
+    pub(crate) lost: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) alive: AtomicU64,
+    /// The first batch with the tasks of the scope was processed.
+    pub(crate) primed: AtomicBool,
+    pub(crate) failed: AtomicBool,
+    pub(crate) reason: Mutex<String>,
+}
+
+/// To the `write` thread.
+pub(crate) enum Message {
+    /// Records, and the time before which none is missing.
+    Batch { bytes: Vec<u8>, watermark: u64, losses: Vec<Loss> },
+    /// Events made in user space.
+    Events(Vec<Event>),
+    /// The start snapshot.
+    Snapshot(Box<Snapshot>),
+    /// Nothing follows.
+    End { in_flight: Vec<Slot>, at_boottime_ns: u64, losses: Vec<Loss> },
+}
+
+/// The kernel's counters as events.
+struct Losses {
+    start_boottime_ns: u64,
+    seen: Vec<Vec<u64>>,
+    skipped: u64,
+    from_ns: u64,
+}
+
+impl Losses {
+    fn new(start_boottime_ns: u64) -> Self {
+        Self { start_boottime_ns, seen: Vec::new(), skipped: 0, from_ns: 0 }
+    }
+
+    fn read(&mut self, programs: &Programs) -> Vec<Loss> {
+        let t_ns = clock::boottime_ns().saturating_sub(self.start_boottime_ns);
+        let now = programs.lost();
+        let mut out = Vec::new();
+        for (class, counts) in now.iter().enumerate() {
+            let Some((kind, cause)) = meaning(class as u32) else { continue };
+            for (cpu, count) in counts.iter().enumerate() {
+                let before = self.seen.get(class).and_then(|c| c.get(cpu)).copied().unwrap_or(0);
+                if *count > before {
+                    out.push(Loss {
+                        t_ns,
+                        from_ns: self.from_ns,
+                        cpu: cpu as u32,
+                        class: kind,
+                        cause,
+                        count: count - before,
+                    });
+                }
+            }
+        }
+        self.seen = now;
+        let skipped = programs.skipped();
+        if skipped > self.skipped {
+            out.push(Loss {
+                t_ns,
+                from_ns: self.from_ns,
+                cpu: u32::MAX,
+                class: Class::Syscall,
+                cause: LossCause::Skipped,
+                count: skipped - self.skipped,
+            });
+            self.skipped = skipped;
+        }
+        self.from_ns = t_ns;
+        out
+    }
+}
+
+/// What a counter of the kernel half counts. Details are no events of their own: their call is there, flagged.
+fn meaning(class: u32) -> Option<(Class, LossCause)> {
+    match class {
+        loss::CALL_RING => Some((Class::Syscall, LossCause::RingFull)),
+        loss::CALL_MAP => Some((Class::Syscall, LossCause::MapFull)),
+        loss::PROCESS_RING => Some((Class::Process, LossCause::RingFull)),
+        loss::CONNECTION_RING => Some((Class::Connection, LossCause::RingFull)),
+        loss::CONNECTION_MAP => Some((Class::Connection, LossCause::MapFull)),
+        loss::SIGNAL_RING => Some((Class::Signal, LossCause::RingFull)),
+        _ => None,
+    }
+}
+
+/// The `drain` thread.
+pub(crate) fn drain(
+    mut programs: Programs,
+    rings: &[Ring],
+    shared: &Shared,
+    out: &SyncSender<Message>,
+    start_boottime_ns: u64,
+) {
+    // A recorder that gets no CPU loses events; without the privilege it runs as everybody else.
+    // SAFETY: no preconditions.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as u32, -10) };
+    let mut losses = Losses::new(start_boottime_ns);
+    let mut last_losses = Instant::now();
+    let mut pending: Option<Message> = None;
+    while !shared.stop.load(Ordering::Acquire) {
+        let mut high = 0;
+        if pending.is_none() {
+            let watermark = clock::boottime_ns().saturating_sub(Sorter::SLACK_NS);
+            let (bytes, fullest, complete) = pass(rings);
+            high = fullest;
+            let mut lost = Vec::new();
+            if last_losses.elapsed() >= LOSSES_EVERY {
+                last_losses = Instant::now();
+                lost = losses.read(&programs);
+            }
+            // After an incomplete pass nothing can be said about what is still in the rings.
+            let watermark = if complete { watermark } else { 0 };
+            pending = Some(Message::Batch { bytes, watermark, losses: lost });
+        }
+        if let Some(message) = pending.take() {
+            match out.try_send(message) {
+                Ok(()) => {}
+                Err(TrySendError::Full(message)) => pending = Some(message),
+                Err(TrySendError::Disconnected(_)) => break,
+            }
+        }
+        if high < HIGH_WATER {
+            std::thread::sleep(DRAIN_EVERY);
+        }
+    }
+    programs.detach();
+    if let Some(message) = pending.take() {
+        let _ = out.send(message);
+    }
+    loop {
+        let (bytes, _, complete) = pass(rings);
+        let watermark = if complete { u64::MAX } else { 0 };
+        let _ = out.send(Message::Batch { bytes, watermark, losses: Vec::new() });
+        if complete {
+            break;
+        }
+    }
+    let end = Message::End {
+        in_flight: programs.in_flight(),
+        at_boottime_ns: clock::boottime_ns(),
+        losses: losses.read(&programs),
+    };
+    let _ = out.send(end);
+}
+
+/// Empties all rings, up to the size of a batch.
+fn pass(rings: &[Ring]) -> (Vec<u8>, u32, bool) {
+    let mut bytes = Vec::new();
+    let mut fullest = 0;
+    let mut complete = true;
+    for ring in rings {
+        let (filled, all) = ring.drain(&mut bytes, MAX_BATCH);
+        fullest = fullest.max(filled);
+        complete &= all;
+    }
+    (bytes, fullest, complete)
+}
+
+/// What the `write` thread returns.
+pub(crate) struct Written {
+    pub(crate) finished: Result<Finished, WriteError>,
+    pub(crate) summary: Summary,
+}
+
+/// The `write` thread's state.
+pub(crate) struct Writing {
+    pub(crate) writer: TraceWriter,
+    pub(crate) decoder: Decoder,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) start_boottime_ns: u64,
+    pub(crate) command_status: Arc<Mutex<Option<i32>>>,
+}
+
+struct Push<'a> {
+    shared: &'a Shared,
+    error: Option<WriteError>,
+    unwritten: u64,
+}
+
+impl Push<'_> {
+    fn push(&mut self, writer: &mut TraceWriter, event: &Event) {
+        if self.error.is_some() {
+            self.unwritten += 1;
+            return;
+        }
+        if let Event::Loss(loss) = event {
+            self.shared.lost.fetch_add(loss.count, Ordering::Relaxed);
+        }
+        self.shared.events.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = writer.push(event) {
+            tracing::warn!(%error, "the trace cannot be written");
+            self.error = Some(error);
+            self.shared.failed.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Writing {
+    /// Runs until the end of the recording.
+    pub(crate) fn run(mut self, input: &Receiver<Message>) -> Written {
+        let shared = Arc::clone(&self.shared);
+        let mut sorter = Sorter::default();
+        let mut push = Push { shared: &shared, error: None, unwritten: 0 };
+        let mut last_flush = Instant::now();
+        let mut ended_ns = 0;
+        while let Ok(message) = input.recv() {
+            match message {
+                Message::Batch { bytes, watermark, losses } => {
+                    sorter.add(&bytes);
+                    drop(bytes);
+                    self.release(&mut sorter, watermark, &mut push);
+                    for loss in losses {
+                        push.push(&mut self.writer, &Event::Loss(loss));
+                    }
+                    shared.primed.store(true, Ordering::Release);
+                }
+                Message::Events(events) => {
+                    for event in events {
+                        push.push(&mut self.writer, &event);
+                    }
+                }
+                Message::Snapshot(snapshot) => {
+                    if let Err(error) = self.writer.snapshot(&snapshot) {
+                        push.error.get_or_insert(error);
+                        shared.failed.store(true, Ordering::Release);
+                    }
+                }
+                Message::End { in_flight, at_boottime_ns, losses } => {
+                    self.release(&mut sorter, u64::MAX, &mut push);
+                    for slot in &in_flight {
+                        self.decoder.in_flight(&mut self.writer, slot, at_boottime_ns, &mut |w, e| {
+                            push.push(w, &e);
+                        });
+                    }
+                    for loss in losses {
+                        push.push(&mut self.writer, &Event::Loss(loss));
+                    }
+                    ended_ns = at_boottime_ns;
+                    break;
+                }
+            }
+            if last_flush.elapsed() >= FLUSH_EVERY && push.error.is_none() {
+                last_flush = Instant::now();
+                if let Err(error) = self.writer.flush() {
+                    push.error = Some(error);
+                    shared.failed.store(true, Ordering::Release);
+                }
+            }
+            shared.bytes.store(self.writer.bytes_written(), Ordering::Relaxed);
+            shared.calls.store(self.decoder.calls, Ordering::Relaxed);
+            shared.alive.store(self.decoder.alive() as u64, Ordering::Release);
+        }
+        self.finish(push, ended_ns)
+    }
+
+    fn release(&mut self, sorter: &mut Sorter, watermark: u64, push: &mut Push<'_>) {
+        let (writer, decoder) = (&mut self.writer, &mut self.decoder);
+        sorter.release(watermark, |record| {
+            decoder.record(writer, record, &mut |w, e| push.push(w, &e));
+        });
+    }
+
+    fn finish(mut self, mut push: Push<'_>, ended_boottime_ns: u64) -> Written {
+        let duration_ns = ended_boottime_ns.saturating_sub(self.start_boottime_ns);
+        for (count, cause) in
+            [(self.decoder.malformed, LossCause::Malformed), (push.unwritten, LossCause::WriteFailed)]
+        {
+            if count > 0 {
+                let loss = Loss {
+                    t_ns: duration_ns,
+                    from_ns: 0,
+                    cpu: u32::MAX,
+                    class: Class::Syscall,
+                    cause,
+                    count,
+                };
+                self.shared.lost.fetch_add(count, Ordering::Relaxed);
+                // After a failed write this is the one more attempt, and finish() the last.
+                let _ = self.writer.push(&Event::Loss(loss));
+            }
+        }
+        let reason = self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let summary = Summary {
+            duration_ns,
+            ended: if push.error.is_some() { "write failed".into() } else { reason },
+            command_status: *self.command_status.lock().unwrap_or_else(PoisonError::into_inner),
+            redacted: self.decoder.redacted(),
+            engine_calls: self.decoder.engine_calls,
+        };
+        self.shared.calls.store(self.decoder.calls, Ordering::Relaxed);
+        let finished = self.writer.finish(&summary);
+        let finished = match push.error.take() {
+            Some(error) => Err(error),
+            None => finished,
+        };
+        Written { finished, summary }
+    }
+}
+
+/// Joins a thread of the recorder.
+pub(crate) fn join<T>(handle: std::thread::JoinHandle<T>, thread: &'static str) -> Result<T, RecordError> {
+    handle.join().map_err(|_| RecordError::Panicked { thread })
+}

@@ -1,0 +1,145 @@
+//! Kernel records as bytes: taking a batch apart, and when each record ended.
+
+use ctrace_abi::{
+    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Join, SignalEvent, SockObject, TcpEvent, kind,
+};
+
+/// A structure that the kernel half sends: any bytes are a value of it.
+pub(crate) trait Record: Copy {}
+impl Record for Call {}
+impl Record for CallArgs {}
+impl Record for Fork {}
+impl Record for Exec {}
+impl Record for Exit {}
+impl Record for Comm {}
+impl Record for Join {}
+impl Record for FileObject {}
+impl Record for SockObject {}
+impl Record for TcpEvent {}
+impl Record for SignalEvent {}
+impl Record for ctrace_abi::Tlv {}
+
+/// Reads a structure from the start of `bytes`.
+pub(crate) fn read<T: Record>(bytes: &[u8]) -> Option<T> {
+    if bytes.len() < size_of::<T>() {
+        return None;
+    }
+    // SAFETY: long enough, and every bit pattern is a value (see `Record`).
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// When a record's event was complete, `CLOCK_BOOTTIME`: the order in which records are processed.
+pub(crate) fn end_ns(record: &[u8]) -> u64 {
+    let word =
+        |at: usize| record.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+    match record.first() {
+        // t_ns is at 8 in every record; a call ends `dur_ns` later.
+        Some(&kind::CALL) => word(8).saturating_add(word(16)),
+        Some(_) => word(8),
+        None => 0,
+    }
+}
+
+/// Iterates over the records of a batch, as [`crate::ring::Ring::drain`] lays them out.
+pub(crate) struct Records<'a> {
+    rest: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Records<'a> {
+    pub(crate) fn new(batch: &'a [u8]) -> Self {
+        Self { rest: batch, at: 0 }
+    }
+}
+
+impl Iterator for Records<'_> {
+    /// Offset and length of the record in the batch.
+    type Item = (usize, usize);
+    fn next(&mut self) -> Option<Self::Item> {
+        let head = self.rest.get(self.at..self.at + 4)?;
+        let len = u32::from_le_bytes(head.try_into().ok()?) as usize;
+        let start = self.at + 4;
+        self.rest.get(start..start + len)?;
+        self.at = start + len;
+        Some((start, len))
+    }
+}
+
+/// Holds records back until nothing earlier can come, and releases them in order of their end.
+///
+/// A record may be released when its end is before the time at which a complete pass over all rings began, less
+/// [`Sorter::SLACK_NS`]: every program takes its time stamp and submits within microseconds, unless the machine's
+/// hypervisor takes the CPU away in between. What comes later still is released at once: it is late, not lost.
+#[derive(Default)]
+pub(crate) struct Sorter {
+    bytes: Vec<u8>,
+    /// (end, sequence, offset, length)
+    index: Vec<(u64, u32, u32)>,
+    spare: Vec<u8>,
+}
+
+impl Sorter {
+    /// How long a program may take from its time stamp to its submission.
+    pub(crate) const SLACK_NS: u64 = 1_000_000;
+
+    /// Takes a batch in.
+    pub(crate) fn add(&mut self, batch: &[u8]) {
+        let base = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(batch);
+        for (start, len) in Records::new(batch) {
+            self.index.push((end_ns(&batch[start..start + len]), base + start as u32, len as u32));
+        }
+    }
+
+    /// Releases what ended before `watermark`.
+    pub(crate) fn release(&mut self, watermark: u64, mut each: impl FnMut(&[u8])) {
+        // Stable, and fast on runs that are sorted already, which the rings are nearly.
+        self.index.sort_by_key(|e| e.0);
+        let split = self.index.partition_point(|e| e.0 < watermark);
+        for &(_, start, len) in &self.index[..split] {
+            each(&self.bytes[start as usize..(start + len) as usize]);
+        }
+        self.spare.clear();
+        let mut kept = Vec::with_capacity(self.index.len() - split);
+        for &(end, start, len) in &self.index[split..] {
+            kept.push((end, self.spare.len() as u32, len));
+            self.spare.extend_from_slice(&self.bytes[start as usize..(start + len) as usize]);
+        }
+        self.index = kept;
+        std::mem::swap(&mut self.bytes, &mut self.spare);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit_at(t: u64) -> Vec<u8> {
+        let mut r = vec![0_u8; 24];
+        r[0] = kind::EXIT;
+        r[8..16].copy_from_slice(&t.to_le_bytes());
+        let mut out = 24_u32.to_le_bytes().to_vec();
+        out.extend(r);
+        out
+    }
+
+    #[test]
+    fn records_are_released_in_order_and_not_before_the_watermark() {
+        let mut sorter = Sorter::default();
+        sorter.add(&[exit_at(30), exit_at(10)].concat());
+        sorter.add(&[exit_at(20), exit_at(40)].concat());
+        let mut seen = Vec::new();
+        sorter.release(35, |r| seen.push(end_ns(r)));
+        assert_eq!(seen, [10, 20, 30]);
+        sorter.release(u64::MAX, |r| seen.push(end_ns(r)));
+        assert_eq!(seen, [10, 20, 30, 40]);
+        sorter.release(u64::MAX, |_| panic!("released twice"));
+    }
+
+    #[test]
+    fn a_cut_batch_ends_instead_of_panicking() {
+        let batch = exit_at(1);
+        assert_eq!(Records::new(&batch[..10]).count(), 0);
+        assert_eq!(Records::new(&[1, 2]).count(), 0);
+    }
+}

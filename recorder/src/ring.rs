@@ -1,0 +1,142 @@
+//! Reading the kernel's ring buffers.
+//!
+//! Own code rather than aya's, for two reasons: aya maps the data twice in a row so that records never wrap, which
+//! counts twice in the recorder's resident memory, and it moves the consumer position once per record.
+
+use crate::error::RecordError;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// `BPF_RINGBUF_BUSY_BIT` and `BPF_RINGBUF_DISCARD_BIT`, include/uapi/linux/bpf.h.
+const BUSY: u32 = 1 << 31;
+const DISCARD: u32 = 1 << 30;
+/// `BPF_RINGBUF_HDR_SZ`.
+const HEADER: u64 = 8;
+
+/// One mapped ring buffer.
+pub(crate) struct Ring {
+    consumer: Mapping,
+    /// The producer's page, then the data.
+    producer: Mapping,
+    page: usize,
+    size: u64,
+}
+
+impl Ring {
+    /// Maps a `BPF_MAP_TYPE_RINGBUF` of `size` bytes.
+    pub(crate) fn open(fd: BorrowedFd<'_>, size: u32) -> Result<Self, RecordError> {
+        let page = page_size();
+        let action = "mapping a ring buffer";
+        let consumer = Mapping::new(fd, page, 0, true).map_err(RecordError::system(action))?;
+        // The kernel offers the data twice (kernel/bpf/ringbuf.c); once is enough.
+        let producer =
+            Mapping::new(fd, page + size as usize, page, false).map_err(RecordError::system(action))?;
+        Ok(Self { consumer, producer, page, size: u64::from(size) })
+    }
+
+    /// Appends the finished records to `out`, each after its length (u32, little-endian), until `out` has `max`
+    /// bytes. Returns the share of the ring that was filled, in 1/256, and whether all that was there when the call
+    /// began was taken.
+    pub(crate) fn drain(&self, out: &mut Vec<u8>, max: usize) -> (u32, bool) {
+        let mut at = self.consumer.position().load(Ordering::Relaxed);
+        // Pairs with the smp_store_release of producer_pos in __bpf_ringbuf_reserve.
+        let end = self.producer.position().load(Ordering::Acquire);
+        let filled = ((end - at) * 256 / self.size) as u32;
+        while at < end && out.len() < max {
+            // Pairs with the xchg of the header in bpf_ringbuf_commit: the record is complete when BUSY is gone.
+            let header = self.header(at).load(Ordering::Acquire);
+            if header & BUSY != 0 {
+                break;
+            }
+            let len = header & !DISCARD;
+            if header & DISCARD == 0 {
+                out.extend_from_slice(&len.to_le_bytes());
+                self.copy(at + HEADER, u64::from(len), out);
+            }
+            at += (HEADER + u64::from(len)).next_multiple_of(8);
+        }
+        // Pairs with the smp_load_acquire of consumer_pos in __bpf_ringbuf_reserve.
+        self.consumer.position().store(at, Ordering::Release);
+        (filled, at >= end)
+    }
+
+    fn header(&self, at: u64) -> &AtomicU32 {
+        let offset = self.page + (at & (self.size - 1)) as usize;
+        // SAFETY: the offset is inside the mapping, and records are aligned to 8 bytes.
+        unsafe { self.producer.start.add(offset).cast::<AtomicU32>().as_ref() }
+    }
+
+    fn copy(&self, at: u64, len: u64, out: &mut Vec<u8>) {
+        let begin = at & (self.size - 1);
+        let first = len.min(self.size - begin);
+        out.extend_from_slice(self.data(begin, first));
+        out.extend_from_slice(self.data(0, len - first));
+    }
+
+    fn data(&self, begin: u64, len: u64) -> &[u8] {
+        // SAFETY: `begin + len ≤ size`, inside the mapping.
+        let start = unsafe { self.producer.start.add(self.page + begin as usize) };
+        // SAFETY: the kernel does not write a committed record until the consumer position passes it.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), len as usize) }
+    }
+}
+
+/// An `mmap` of a map.
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the memory is shared with the kernel, and is only accessed through atomics or while the protocol gives it
+// to the reader; a thread is no different from another here.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `len` bytes of a map.
+    pub(crate) fn new(
+        fd: BorrowedFd<'_>,
+        len: usize,
+        offset: usize,
+        writable: bool,
+    ) -> Result<Self, std::io::Error> {
+        use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+        let len_nz = std::num::NonZeroUsize::new(len).ok_or(std::io::ErrorKind::InvalidInput)?;
+        let prot = if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe { mmap(None, len_nz, prot, MapFlags::MAP_SHARED, fd.as_fd(), offset as i64) }
+            .map_err(std::io::Error::from)?;
+        Ok(Self { start: start.cast(), len })
+    }
+
+    /// The position word at the start of a ring's consumer or producer page.
+    fn position(&self) -> &AtomicU64 {
+        // SAFETY: a page begins with the position (struct bpf_ringbuf), and mappings are page-aligned.
+        unsafe { self.start.cast::<AtomicU64>().as_ref() }
+    }
+
+    /// Address of the element at byte `offset`, checked to lie inside.
+    pub(crate) fn element<T>(&self, offset: usize) -> Option<NonNull<T>> {
+        if offset.checked_add(size_of::<T>())? > self.len || !offset.is_multiple_of(align_of::<T>()) {
+            return None;
+        }
+        // SAFETY: inside the mapping, checked above.
+        Some(unsafe { self.start.add(offset) }.cast())
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and nothing borrows from it any more.
+        let _ = unsafe { nix::sys::mman::munmap(self.start.cast(), self.len) };
+    }
+}
+
+/// Size of a memory page.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: no preconditions.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
+}

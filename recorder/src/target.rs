@@ -1,0 +1,108 @@
+//! What is recorded: resolving a target, and taking its tasks into the kernel's table without missing one.
+
+use crate::error::RecordError;
+use crate::load::Programs;
+use crate::proc;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What to record.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Target {
+    /// A process, its threads, and its future children. Ends when none of them is left.
+    Pid(u32),
+    /// A cgroup and those below it: an absolute path, or one relative to a cgroup mount.
+    Cgroup(PathBuf),
+    /// A command to start. Its first `execve` is recorded, and everything after it. Ends when it exits.
+    Command(Command),
+}
+
+/// A command to start and record.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// The program and its arguments; a program without a slash is looked up in `PATH`.
+    pub argv: Vec<OsString>,
+    /// Give it a process group of its own, so that a terminal's Ctrl-C does not reach it.
+    pub own_group: bool,
+}
+
+impl Command {
+    /// A command in the recorder's process group.
+    pub fn new<I: IntoIterator<Item = S>, S: Into<OsString>>(argv: I) -> Self {
+        Self { argv: argv.into_iter().map(Into::into).collect(), own_group: false }
+    }
+}
+
+/// Threads that user space puts into the table when recording begins; the rest of the slots is the kernel's.
+pub(crate) const KEPT: u32 = 4096;
+
+/// A task that was taken in.
+pub(crate) struct Member {
+    pub(crate) tid: u32,
+    pub(crate) tgid: u32,
+    pub(crate) comm: Vec<u8>,
+}
+
+/// Takes every thread of `tgid` into the table, and its children's if `tree`. Threads that appear meanwhile are
+/// either started by a thread that is in the table (the fork program takes them in) or found by the next pass;
+/// passes go on until one finds nothing new.
+pub(crate) fn admit_processes(
+    programs: &Programs,
+    list: impl Fn() -> Vec<u32>,
+    held: bool,
+) -> Result<Vec<Member>, RecordError> {
+    let own = std::process::id();
+    let mut members = Vec::new();
+    let mut seen = BTreeSet::new();
+    loop {
+        let mut new = 0;
+        for tgid in list() {
+            if tgid == own {
+                continue;
+            }
+            for tid in proc::threads(tgid) {
+                if programs.is_recorded(tid) || !seen.insert(tid) {
+                    continue;
+                }
+                let Some(stat) = proc::stat(tgid, tid) else { continue };
+                if stat.exiting {
+                    continue;
+                }
+                programs.admit(tid, tgid, 0, held, KEPT);
+                // It may have exited between the look and the entry; a later task of the same id is not ours.
+                if proc::stat(tgid, tid).is_none_or(|s| s.exiting) {
+                    programs.expel(tid);
+                    continue;
+                }
+                new += 1;
+                members.push(Member { tid, tgid, comm: stat.comm });
+            }
+        }
+        if new == 0 {
+            return Ok(members);
+        }
+    }
+}
+
+/// Checks that a process exists and has not ended.
+pub(crate) fn check_process(pid: u32) -> Result<(), RecordError> {
+    let target = format!("process {pid}");
+    if !Path::new(&format!("/proc/{pid}")).exists() {
+        return Err(RecordError::TargetNotFound { target, hint: format!("/proc/{pid} does not exist") });
+    }
+    match proc::status_field(pid, "Tgid").and_then(|t| t.parse::<u32>().ok()) {
+        Some(tgid) if tgid != pid => {
+            return Err(RecordError::TargetNotFound {
+                target,
+                hint: format!("{pid} is a thread of process {tgid}; use -p {tgid}"),
+            });
+        }
+        _ => {}
+    }
+    if proc::stat(pid, pid).is_none_or(|s| s.exiting) {
+        return Err(RecordError::TargetExited { target });
+    }
+    Ok(())
+}

@@ -1,0 +1,788 @@
+//! The columnar payload of an event chunk: rows grouped by shape, one column of integers per (shape, field).
+//!
+//! A *shape* is everything about an event that decides which fields it has (for a call: its number, its flags, which
+//! arguments were kept, which details follow). Events of one shape share columns, so a column holds one argument of
+//! one call and is homogeneous. [`TableBuilder`] collects, [`TableReader`] replays row by row without
+//! materialising rows; both know nothing of what fields mean.
+
+use crate::DecodeError;
+use crate::layout::MAX_EVENTS;
+use crate::varint::{self, unzigzag, zigzag};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::HashMap;
+
+/// Columns a chunk may have.
+pub(crate) const MAX_COLUMNS: usize = 32_768;
+/// Shapes a chunk may have.
+pub(crate) const MAX_SHAPES: usize = 4096;
+/// Byte strings a chunk may have.
+pub(crate) const MAX_BLOBS: usize = 262_144;
+/// List elements a chunk may have, all lists together.
+pub(crate) const MAX_ELEMENTS: usize = 1 << 20;
+/// Keyed columns a chunk may have: each costs the reader a table.
+const MAX_KEYED: usize = 256;
+/// Values below which a keyed column is not worth its table.
+const MIN_KEYED: usize = 64;
+/// Slots of a keyed column's table.
+const KEYED_SLOTS: usize = 1024;
+/// Distinct values a dictionary column may have: an index then fits one byte.
+const MAX_DISTINCT: usize = 128;
+/// What a new shape costs in the payload at most, besides its columns' values: its key and its counts.
+const SHAPE_COST: usize = 16;
+/// What a new column costs in the payload at most: its directory entry.
+const COLUMN_COST: usize = 24;
+
+/// Fields of the rows themselves.
+pub(crate) mod row {
+    /// Index of the row's shape.
+    pub(crate) const SHAPE: u32 = 0;
+    /// The task, as the class encodes it.
+    pub(crate) const TASK: u32 = 1;
+    /// End of the event, ticks.
+    pub(crate) const END: u32 = 2;
+}
+
+/// How a column's values are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Encoding {
+    Varint = 0,
+    Const = 1,
+    Delta = 2,
+    Rising = 3,
+    Dict = 4,
+    // From 128 on, the directory entry carries a reference to another column.
+    Same = 128,
+    Diff = 129,
+    Keyed = 130,
+    /// Of a newer version: can be stepped over, not read.
+    Unknown = 255,
+}
+
+impl Encoding {
+    fn from_u8(byte: u8) -> Self {
+        use Encoding::{Const, Delta, Dict, Diff, Keyed, Rising, Same, Unknown, Varint};
+        let known = [Varint, Const, Delta, Rising, Dict, Same, Diff, Keyed];
+        known.into_iter().find(|e| *e as u8 == byte).unwrap_or(Unknown)
+    }
+    fn has_reference(self) -> bool {
+        matches!(self, Self::Same | Self::Diff | Self::Keyed)
+    }
+}
+
+/// What a column's values may have to do with another column of its shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Relation {
+    /// Nothing.
+    None,
+    /// They often equal or resemble those of one of these fields.
+    Near(&'static [u32]),
+    /// They are often the last ones seen with the same task and the same value of this field.
+    KeyedBy(u32),
+}
+
+/// Slot of a keyed column's table.
+#[inline]
+fn slot(task: u64, key: u64) -> usize {
+    let mixed = (key ^ task.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 54) as usize
+}
+
+struct Column {
+    field: u32,
+    values: Vec<u64>,
+}
+
+struct Group {
+    key: Box<[u8]>,
+    rows: u32,
+    columns: Vec<Column>,
+    hint: usize,
+}
+
+impl Group {
+    fn new(key: &[u8]) -> Self {
+        Self { key: key.into(), rows: 0, columns: Vec::new(), hint: 0 }
+    }
+}
+
+/// Collects the rows of one chunk.
+pub(crate) struct TableBuilder {
+    shape_ids: FxHashMap<Box<[u8]>, u32>,
+    shapes: Vec<Group>,
+    used_shapes: usize,
+    used_columns: usize,
+    row_shape: Vec<u64>,
+    row_task: Vec<u64>,
+    row_end: Vec<u64>,
+    blob_ids: HashMap<Box<[u8]>, u64>,
+    blob_bytes: Vec<u8>,
+    blob_lens: Vec<u32>,
+    elements: usize,
+    /// Upper bound of the encoded length.
+    bound: usize,
+}
+
+/// Upper bounds of what one event adds to a chunk.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct EventSize {
+    pub(crate) bytes: usize,
+    /// List elements.
+    pub(crate) elements: usize,
+    /// Byte strings.
+    pub(crate) blobs: usize,
+    /// Columns, if its shape is new.
+    pub(crate) columns: usize,
+}
+
+/// Where the values of one event go.
+pub(crate) struct Row<'a> {
+    group: &'a mut Group,
+    bound: &'a mut usize,
+    columns: &'a mut usize,
+}
+
+impl Row<'_> {
+    /// Appends a value to the field's column.
+    #[inline]
+    pub(crate) fn put(&mut self, field: u32, value: u64) {
+        *self.bound += varint::len(value);
+        let group = &mut *self.group;
+        if let Some(column) = group.columns.get_mut(group.hint)
+            && column.field == field
+        {
+            group.hint += 1;
+            if column.values.is_empty() {
+                *self.bound += COLUMN_COST;
+                *self.columns += 1;
+            }
+            column.values.push(value);
+            return;
+        }
+        let at = group.columns.iter().position(|c| c.field == field).unwrap_or_else(|| {
+            group.columns.push(Column { field, values: Vec::new() });
+            group.columns.len() - 1
+        });
+        if group.columns[at].values.is_empty() {
+            *self.bound += COLUMN_COST;
+            *self.columns += 1;
+        }
+        group.columns[at].values.push(value);
+        group.hint = at + 1;
+    }
+}
+
+impl TableBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            shape_ids: FxHashMap::default(),
+            shapes: Vec::new(),
+            used_shapes: 0,
+            used_columns: 3,
+            row_shape: Vec::new(),
+            row_task: Vec::new(),
+            row_end: Vec::new(),
+            blob_ids: HashMap::new(),
+            blob_bytes: Vec::new(),
+            blob_lens: Vec::new(),
+            elements: 0,
+            bound: 64,
+        }
+    }
+
+    pub(crate) fn rows(&self) -> u32 {
+        self.row_end.len() as u32
+    }
+
+    /// Upper bound of the encoded length so far.
+    pub(crate) fn bound(&self) -> usize {
+        self.bound
+    }
+
+    /// Whether another event, which is at most this large, needs a new chunk.
+    pub(crate) fn is_full(&self, size: &EventSize) -> bool {
+        let EventSize { bytes, elements, blobs, columns } = *size;
+        self.rows() >= MAX_EVENTS
+            || self.bound + bytes > crate::layout::MAX_DECODED
+            || self.elements + elements > MAX_ELEMENTS
+            || self.blob_lens.len() + blobs > MAX_BLOBS
+            || self.used_shapes >= MAX_SHAPES
+            || self.used_columns + columns > MAX_COLUMNS
+    }
+
+    /// The index of a byte string of the chunk.
+    pub(crate) fn blob(&mut self, bytes: &[u8]) -> u64 {
+        if let Some(id) = self.blob_ids.get(bytes) {
+            return *id;
+        }
+        let id = self.blob_lens.len() as u64;
+        self.blob_ids.insert(bytes.into(), id);
+        self.blob_bytes.extend_from_slice(bytes);
+        self.blob_lens.push(bytes.len() as u32);
+        self.bound += bytes.len() + varint::len(bytes.len() as u64);
+        id
+    }
+
+    /// Begins a row; its fields follow through the [`Row`].
+    pub(crate) fn row(&mut self, key: &[u8], task: u64, end: u64, elements: usize) -> Row<'_> {
+        let id = if let Some(id) = self.shape_ids.get(key) {
+            *id
+        } else {
+            let id = self.shapes.len() as u32;
+            self.shape_ids.insert(key.into(), id);
+            self.shapes.push(Group::new(key));
+            id
+        };
+        let group = &mut self.shapes[id as usize];
+        if group.rows == 0 {
+            self.used_shapes += 1;
+            self.bound += SHAPE_COST + key.len();
+        }
+        group.rows += 1;
+        group.hint = 0;
+        self.row_shape.push(id.into());
+        self.row_task.push(task);
+        self.row_end.push(end);
+        self.elements += elements;
+        // Deltas may take ten bytes where the difference wraps; the shape index at most two (`MAX_SHAPES`).
+        self.bound += 2 + varint::len(task) + 10;
+        Row { group, bound: &mut self.bound, columns: &mut self.used_columns }
+    }
+
+    /// The distinct values of the task column.
+    pub(crate) fn distinct_tasks(&self) -> Vec<u64> {
+        distinct(&self.row_task)
+    }
+
+    /// The distinct values of a field over all shapes.
+    pub(crate) fn distinct_values(&self, field: u32) -> Vec<u64> {
+        let mut all: Vec<u64> = self
+            .shapes
+            .iter()
+            .flat_map(|g| &g.columns)
+            .filter(|c| c.field == field)
+            .flat_map(|c| distinct(&c.values))
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Writes the payload. `relation` says what to try for a field's column.
+    pub(crate) fn encode(&self, relation: fn(u32) -> Relation, out: &mut Vec<u8>) {
+        varint::put(out, self.blob_lens.len() as u64);
+        for len in &self.blob_lens {
+            varint::put(out, (*len).into());
+        }
+        out.extend_from_slice(&self.blob_bytes);
+
+        // Shapes that the builder keeps from earlier chunks and that this one does not use are left out.
+        let mut index = vec![0u64; self.shapes.len()];
+        let mut used = Vec::new();
+        for (id, group) in self.shapes.iter().enumerate().filter(|(_, g)| g.rows > 0) {
+            index[id] = used.len() as u64;
+            used.push((id, group));
+        }
+        varint::put(out, used.len() as u64);
+        let mut tasks_of = vec![Vec::new(); self.shapes.len()];
+        for (id, group) in &used {
+            varint::put(out, group.key.len() as u64);
+            out.extend_from_slice(&group.key);
+            varint::put(out, group.rows.into());
+            tasks_of[*id].reserve_exact(group.rows as usize);
+        }
+        for (shape, task) in self.row_shape.iter().zip(&self.row_task) {
+            tasks_of[*shape as usize].push(*task);
+        }
+
+        let shape: Vec<u64> = self.row_shape.iter().map(|id| index[*id as usize]).collect();
+        let mut directory = Vec::new();
+        let mut data = Vec::with_capacity(self.bound);
+        let mut writer = ColumnWriter { directory: &mut directory, data: &mut data, count: 0, keyed: 0 };
+        writer.column(0, row::SHAPE, &shape, None);
+        writer.column(0, row::TASK, &self.row_task, None);
+        writer.times(&self.row_end);
+        for (number, (id, group)) in used.iter().enumerate() {
+            for column in group.columns.iter().filter(|c| !c.values.is_empty()) {
+                let context = Context { group, tasks: &tasks_of[*id], relation: relation(column.field) };
+                writer.column(number as u64 + 1, column.field, &column.values, Some(&context));
+            }
+        }
+        let count = writer.count;
+        varint::put(out, count);
+        out.extend_from_slice(&directory);
+        out.extend_from_slice(&data);
+    }
+
+    /// Forgets the rows, keeps allocations.
+    pub(crate) fn clear(&mut self) {
+        // A stream with ever new shapes must not make this grow without end.
+        if self.shapes.len() > MAX_SHAPES {
+            self.shapes.clear();
+            self.shape_ids.clear();
+        }
+        for group in &mut self.shapes {
+            group.rows = 0;
+            group.columns.iter_mut().for_each(|c| c.values.clear());
+        }
+        self.used_shapes = 0;
+        self.used_columns = 3;
+        self.row_shape.clear();
+        self.row_task.clear();
+        self.row_end.clear();
+        self.blob_ids.clear();
+        self.blob_bytes.clear();
+        self.blob_lens.clear();
+        self.elements = 0;
+        self.bound = 64;
+    }
+}
+
+fn distinct(values: &[u64]) -> Vec<u64> {
+    let mut seen = FxHashSet::default();
+    let mut last = None;
+    for value in values {
+        if last != Some(*value) {
+            seen.insert(*value);
+            last = Some(*value);
+        }
+    }
+    let mut all: Vec<u64> = seen.into_iter().collect();
+    all.sort_unstable();
+    all
+}
+
+/// What the encoder of a column may look at.
+struct Context<'a> {
+    group: &'a Group,
+    tasks: &'a [u64],
+    relation: Relation,
+}
+
+impl Context<'_> {
+    /// Columns in front of `field` with the same number of values as the group has rows.
+    fn scalar(&self, field: u32, before: u32) -> Option<&[u64]> {
+        let position = |f| self.group.columns.iter().position(|c| c.field == f);
+        let (at, limit) = (position(field)?, position(before)?);
+        let column = &self.group.columns[at];
+        (at < limit && column.values.len() == self.tasks.len()).then_some(&column.values)
+    }
+}
+
+struct ColumnWriter<'a> {
+    directory: &'a mut Vec<u8>,
+    data: &'a mut Vec<u8>,
+    count: u64,
+    keyed: usize,
+}
+
+impl ColumnWriter<'_> {
+    fn column(&mut self, group: u64, field: u32, values: &[u64], context: Option<&Context<'_>>) {
+        let Some(first) = values.first() else { return };
+        if values.iter().all(|v| v == first) {
+            // A column of zeros is left out: it is what a reader assumes.
+            if *first != 0 {
+                self.entry(group, field, Encoding::Const, None, |data| varint::put(data, *first));
+            }
+            return;
+        }
+        if let Some(context) = context
+            && self.related(group, field, values, context)
+        {
+            return;
+        }
+        let plain: usize = values.iter().map(|v| varint::len(*v)).sum();
+        let mut previous = 0u64;
+        let mut delta = 0usize;
+        for value in values {
+            delta += varint::len(zigzag(value.wrapping_sub(previous) as i64));
+            previous = *value;
+        }
+        if plain > values.len() + values.len() / 4
+            && let Some((dictionary, cost)) = dictionary(values)
+            && cost < plain.min(delta)
+        {
+            let codes: FxHashMap<u64, u8> = dictionary.iter().zip(0..).map(|(v, i)| (*v, i)).collect();
+            self.entry(group, field, Encoding::Dict, None, |data| {
+                varint::put(data, dictionary.len() as u64);
+                dictionary.iter().for_each(|v| varint::put(data, *v));
+                data.extend(values.iter().map(|v| codes[v]));
+            });
+        } else if delta < plain - plain / 4 {
+            self.entry(group, field, Encoding::Delta, None, |data| {
+                let mut previous = 0u64;
+                for value in values {
+                    varint::put(data, zigzag(value.wrapping_sub(previous) as i64));
+                    previous = *value;
+                }
+            });
+        } else {
+            self.entry(group, field, Encoding::Varint, None, |data| {
+                values.iter().for_each(|v| varint::put(data, *v));
+            });
+        }
+    }
+
+    /// Writes the column by its relation to another one, where that pays.
+    fn related(&mut self, group: u64, field: u32, values: &[u64], context: &Context<'_>) -> bool {
+        if values.len() != context.tasks.len() {
+            return false;
+        }
+        match context.relation {
+            Relation::None => false,
+            Relation::Near(fields) => {
+                for other in fields {
+                    let Some(near) = context.scalar(*other, field) else { continue };
+                    let equal = values.iter().zip(near).filter(|(a, b)| a == b).count();
+                    if equal == values.len() {
+                        self.entry(group, field, Encoding::Same, Some(*other), |_| {});
+                        return true;
+                    }
+                    let cost = |pairs: &mut dyn Iterator<Item = u64>| pairs.map(varint::len).sum::<usize>();
+                    let differences =
+                        || values.iter().zip(near).map(|(a, b)| zigzag(a.wrapping_sub(*b) as i64));
+                    if equal * 2 >= values.len()
+                        && cost(&mut differences()) <= cost(&mut values.iter().copied())
+                    {
+                        self.entry(group, field, Encoding::Diff, Some(*other), |data| {
+                            differences().for_each(|d| varint::put(data, d));
+                        });
+                        return true;
+                    }
+                }
+                false
+            }
+            Relation::KeyedBy(other) => {
+                if values.len() < MIN_KEYED || self.keyed == MAX_KEYED {
+                    return false;
+                }
+                let Some(keys) = context.scalar(other, field) else { return false };
+                let mut table = vec![0u64; KEYED_SLOTS];
+                let mut hits = 0;
+                let mut cost = 0;
+                let residuals: Vec<u64> = values
+                    .iter()
+                    .zip(keys)
+                    .zip(context.tasks)
+                    .map(|((value, key), task)| {
+                        let predicted = &mut table[slot(*task, *key)];
+                        let residual = zigzag(value.wrapping_sub(*predicted) as i64);
+                        *predicted = *value;
+                        hits += usize::from(residual == 0);
+                        cost += varint::len(residual);
+                        residual
+                    })
+                    .collect();
+                if hits * 2 < values.len() || cost > values.iter().map(|v| varint::len(*v)).sum() {
+                    return false;
+                }
+                self.keyed += 1;
+                self.entry(group, field, Encoding::Keyed, Some(other), |data| {
+                    residuals.iter().for_each(|r| varint::put(data, *r));
+                });
+                true
+            }
+        }
+    }
+
+    /// The ends of the rows. Never left out, so that every row costs at least a byte.
+    fn times(&mut self, ends: &[u64]) {
+        let rising = ends.windows(2).all(|w| w[0] <= w[1]);
+        let encoding = if rising { Encoding::Rising } else { Encoding::Delta };
+        self.entry(0, row::END, encoding, None, |data| {
+            let mut previous = 0u64;
+            for end in ends {
+                let delta = end.wrapping_sub(previous);
+                varint::put(data, if rising { delta } else { zigzag(delta as i64) });
+                previous = *end;
+            }
+        });
+    }
+
+    fn entry(
+        &mut self,
+        group: u64,
+        field: u32,
+        encoding: Encoding,
+        reference: Option<u32>,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let start = self.data.len();
+        fill(self.data);
+        varint::put(self.directory, group);
+        varint::put(self.directory, field.into());
+        self.directory.push(encoding as u8);
+        if let Some(reference) = reference {
+            varint::put(self.directory, reference.into());
+        }
+        varint::put(self.directory, (self.data.len() - start) as u64);
+        self.count += 1;
+    }
+}
+
+/// The distinct values, most frequent first, and the cost of a dictionary column; `None` when there are too many.
+fn dictionary(values: &[u64]) -> Option<(Vec<u64>, usize)> {
+    let mut counts: FxHashMap<u64, u32> = FxHashMap::default();
+    for value in values {
+        *counts.entry(*value).or_insert(0) += 1;
+        if counts.len() > MAX_DISTINCT {
+            return None;
+        }
+    }
+    let mut all: Vec<(u64, u32)> = counts.into_iter().collect();
+    all.sort_unstable_by_key(|(value, count)| (std::cmp::Reverse(*count), *value));
+    let dictionary: Vec<u64> = all.into_iter().map(|(value, _)| value).collect();
+    let cost = 2 + values.len() + dictionary.iter().map(|v| varint::len(*v)).sum::<usize>();
+    Some((dictionary, cost))
+}
+
+/// A column being replayed.
+struct ColumnReader {
+    field: u32,
+    encoding: Encoding,
+    reference: u32,
+    at: usize,
+    end: usize,
+    last: u64,
+    dictionary: Vec<u64>,
+    table: Vec<u64>,
+}
+
+struct GroupReader {
+    key: std::ops::Range<usize>,
+    rows: u32,
+    columns: Vec<ColumnReader>,
+    hint: usize,
+}
+
+/// Replays the rows of a decoded payload.
+pub(crate) struct TableReader {
+    bytes: Vec<u8>,
+    blobs: Vec<(u32, u32)>,
+    rows: GroupReader,
+    shapes: Vec<GroupReader>,
+    elements: usize,
+}
+
+/// The part of a row that is not in its shape.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowHead {
+    pub(crate) shape: usize,
+    pub(crate) task: u64,
+    pub(crate) end: u64,
+}
+
+impl GroupReader {
+    fn pull(&mut self, bytes: &[u8], field: u32, task: u64) -> Result<u64, DecodeError> {
+        let at = match self.columns.get(self.hint) {
+            Some(column) if column.field == field => self.hint,
+            _ => match self.columns.iter().position(|c| c.field == field) {
+                Some(at) => at,
+                // Left out: all zero.
+                None => return Ok(0),
+            },
+        };
+        self.hint = at + 1;
+        let reference = if self.columns[at].encoding.has_reference() {
+            let other = self.columns[at].reference;
+            self.columns[..at].iter().find(|c| c.field == other).map_or(0, |c| c.last)
+        } else {
+            0
+        };
+        let column = &mut self.columns[at];
+        let end = column.end;
+        let data = &bytes[..end];
+        let value = match column.encoding {
+            Encoding::Varint => varint::get(data, &mut column.at)?,
+            Encoding::Const => column.last,
+            Encoding::Delta => column.last.wrapping_add(unzigzag(varint::get(data, &mut column.at)?) as u64),
+            Encoding::Rising => column.last.wrapping_add(varint::get(data, &mut column.at)?),
+            Encoding::Dict => {
+                let code = *data.get(column.at).ok_or(DecodeError::Short)?;
+                column.at += 1;
+                *column
+                    .dictionary
+                    .get(usize::from(code))
+                    .ok_or(DecodeError::Malformed("a code that its dictionary does not have"))?
+            }
+            Encoding::Same => reference,
+            Encoding::Diff => reference.wrapping_add(unzigzag(varint::get(data, &mut column.at)?) as u64),
+            Encoding::Keyed => {
+                let residual = unzigzag(varint::get(data, &mut column.at)?) as u64;
+                let predicted = &mut column.table[slot(task, reference)];
+                *predicted = predicted.wrapping_add(residual);
+                *predicted
+            }
+            Encoding::Unknown => {
+                return Err(DecodeError::Malformed("a column in an encoding of a newer version"));
+            }
+        };
+        column.last = value;
+        Ok(value)
+    }
+
+    /// Whether every byte of every known column was used.
+    fn is_exhausted(&self) -> bool {
+        self.columns.iter().all(|c| c.at == c.end)
+    }
+}
+
+impl TableReader {
+    /// Parses blobs, shapes and directory; the columns' data stay encoded until their rows are pulled.
+    pub(crate) fn new(bytes: Vec<u8>, records: u32) -> Result<Self, DecodeError> {
+        let mut at = 0;
+        let count = limited(varint::get(&bytes, &mut at)?, MAX_BLOBS, "too many byte strings")?;
+        let mut lens = Vec::with_capacity(count);
+        for _ in 0..count {
+            lens.push(limited(varint::get(&bytes, &mut at)?, bytes.len(), "a byte string behind the end")?);
+        }
+        let mut blobs = Vec::with_capacity(count);
+        for len in lens {
+            let end = at.checked_add(len).filter(|e| *e <= bytes.len()).ok_or(DecodeError::Short)?;
+            blobs.push((at as u32, end as u32));
+            at = end;
+        }
+
+        let count = limited(varint::get(&bytes, &mut at)?, MAX_SHAPES, "too many shapes")?;
+        let mut shapes = Vec::with_capacity(count);
+        let mut total = 0u64;
+        for _ in 0..count {
+            let len = limited(varint::get(&bytes, &mut at)?, bytes.len(), "a shape behind the end")?;
+            let end = at.checked_add(len).filter(|e| *e <= bytes.len()).ok_or(DecodeError::Short)?;
+            let key = at..end;
+            at = end;
+            let rows =
+                limited(varint::get(&bytes, &mut at)?, records as usize, "a shape of too many rows")? as u32;
+            total += u64::from(rows);
+            shapes.push(GroupReader { key, rows, columns: Vec::new(), hint: 0 });
+        }
+        if total != u64::from(records) {
+            return Err(DecodeError::Malformed("shapes whose rows are not the chunk's"));
+        }
+
+        let rows = GroupReader { key: 0..0, rows: records, columns: Vec::new(), hint: 0 };
+        let mut table = Self { bytes, blobs, rows, shapes, elements: 0 };
+        table.parse_directory(at)?;
+        Ok(table)
+    }
+
+    fn parse_directory(&mut self, mut at: usize) -> Result<(), DecodeError> {
+        let bytes = &self.bytes;
+        let count = limited(varint::get(bytes, &mut at)?, MAX_COLUMNS, "too many columns")?;
+        let mut pending = Vec::with_capacity(count);
+        for _ in 0..count {
+            let group = varint::get(bytes, &mut at)?;
+            let field = varint::get(bytes, &mut at)?;
+            let code = *bytes.get(at).ok_or(DecodeError::Short)?;
+            at += 1;
+            let encoding = Encoding::from_u8(code);
+            let reference = if code >= 128 { varint::get(bytes, &mut at)? } else { 0 };
+            let len = limited(varint::get(bytes, &mut at)?, bytes.len(), "a column behind the end")?;
+            pending.push((group, field, encoding, reference, len));
+        }
+        let mut keyed = 0;
+        for (group, field, encoding, reference, len) in pending {
+            let end = at.checked_add(len).filter(|e| *e <= bytes.len()).ok_or(DecodeError::Short)?;
+            let start = at;
+            at = end;
+            let group = match usize::try_from(group) {
+                Ok(0) => &mut self.rows,
+                Ok(n) if n <= self.shapes.len() => &mut self.shapes[n - 1],
+                _ => return Err(DecodeError::Malformed("a column of a shape that is not there")),
+            };
+            // Fields of a newer writer, which no code of this reader asks for.
+            let (Ok(field), Ok(reference)) = (u32::try_from(field), u32::try_from(reference)) else {
+                continue;
+            };
+            let mut column = ColumnReader {
+                field,
+                encoding,
+                reference,
+                at: start,
+                end,
+                last: 0,
+                dictionary: Vec::new(),
+                table: Vec::new(),
+            };
+            match encoding {
+                Encoding::Const => column.last = varint::get(&bytes[..end], &mut column.at)?,
+                Encoding::Dict => {
+                    let n = varint::get(&bytes[..end], &mut column.at)?;
+                    let n = limited(n, MAX_DISTINCT, "too large a column dictionary")?;
+                    for _ in 0..n {
+                        column.dictionary.push(varint::get(&bytes[..end], &mut column.at)?);
+                    }
+                }
+                Encoding::Keyed => {
+                    keyed += 1;
+                    if keyed > MAX_KEYED || (group.rows as usize) < MIN_KEYED {
+                        return Err(DecodeError::Malformed("too many keyed columns"));
+                    }
+                    column.table = vec![0; KEYED_SLOTS];
+                }
+                _ => {}
+            }
+            group.columns.push(column);
+        }
+        if at != bytes.len() {
+            return Err(DecodeError::Malformed("bytes behind the last column"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn shape_count(&self) -> usize {
+        self.shapes.len()
+    }
+    pub(crate) fn shape_key(&self, shape: usize) -> &[u8] {
+        &self.bytes[self.shapes[shape].key.clone()]
+    }
+
+    /// A byte string of the chunk.
+    pub(crate) fn blob(&self, id: u64) -> Result<&[u8], DecodeError> {
+        let range = usize::try_from(id).ok().and_then(|id| self.blobs.get(id));
+        let (start, end) = range.ok_or(DecodeError::Malformed("a byte string that is not there"))?;
+        Ok(&self.bytes[*start as usize..*end as usize])
+    }
+
+    /// Begins the next row; the caller knows how many there are.
+    pub(crate) fn next_row(&mut self) -> Result<RowHead, DecodeError> {
+        self.rows.hint = 0;
+        let shape = self.rows.pull(&self.bytes, row::SHAPE, 0)?;
+        let task = self.rows.pull(&self.bytes, row::TASK, 0)?;
+        let end = self.rows.pull(&self.bytes, row::END, 0)?;
+        let shape = usize::try_from(shape).ok().filter(|s| *s < self.shapes.len());
+        let shape = shape.ok_or(DecodeError::Malformed("a row of a shape that is not there"))?;
+        let group = &mut self.shapes[shape];
+        group.rows =
+            group.rows.checked_sub(1).ok_or(DecodeError::Malformed("more rows of a shape than declared"))?;
+        group.hint = 0;
+        Ok(RowHead { shape, task, end })
+    }
+
+    /// The row's next value of a field.
+    #[inline]
+    pub(crate) fn pull(&mut self, row: &RowHead, field: u32) -> Result<u64, DecodeError> {
+        self.shapes[row.shape].pull(&self.bytes, field, row.task)
+    }
+
+    /// The row's next value of a field that counts list elements, which the caller pulls next.
+    pub(crate) fn pull_len(&mut self, row: &RowHead, field: u32) -> Result<usize, DecodeError> {
+        let len = limited(self.pull(row, field)?, MAX_ELEMENTS, "too long a list")?;
+        self.elements += len;
+        limited(self.elements as u64, MAX_ELEMENTS, "too many list elements")?;
+        Ok(len)
+    }
+
+    /// Checks, behind the last row, that nothing of the columns in `known` is left.
+    pub(crate) fn check_end(&self) -> Result<(), DecodeError> {
+        if self.rows.is_exhausted() {
+            Ok(())
+        } else {
+            Err(DecodeError::Malformed("a row column that is longer than the chunk's rows"))
+        }
+    }
+}
+
+fn limited(value: u64, max: usize, what: &'static str) -> Result<usize, DecodeError> {
+    usize::try_from(value).ok().filter(|v| *v <= max).ok_or(DecodeError::Malformed(what))
+}

@@ -1,0 +1,335 @@
+//! Streaming events in order of their ends, out of chunks that overlap in time.
+//!
+//! A chunk is opened when its earliest end is due and replayed row by row, so memory is that of the chunks that
+//! overlap at one time: usually one per class.
+
+use crate::codec::{self, Decoder};
+use crate::index::IndexEntry;
+use crate::reader::{Damage, Filter, ReadError, Trace};
+use crate::source::{self, ChunkProblem};
+use crate::{Class, Event, Object};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Memory that open chunks may take together before order is given up.
+const MAX_OPEN_BYTES: usize = 40 << 20;
+/// Chunks that may be open in any case: one per class, and their successors.
+const MIN_OPEN: usize = 4;
+/// What an event that waits for its turn takes.
+const HELD_BYTES: usize = 320;
+
+/// An event that waits for its turn within a disordered chunk.
+struct Held {
+    key: Reverse<(u64, u32)>,
+    event: Event,
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+impl Eq for Held {}
+impl PartialOrd for Held {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Held {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key.cmp(&other.key)
+    }
+}
+
+/// An open chunk.
+struct Cursor {
+    decoder: Decoder,
+    entry: usize,
+    left: u32,
+    row: u32,
+    disorder_ns: u64,
+    latest_ns: u64,
+    held: BinaryHeap<Held>,
+    /// The next event, decoded.
+    peeked: Option<Event>,
+    /// Events that refer to lost dictionary entries.
+    unresolved: u32,
+    memory: usize,
+}
+
+/// See [`Trace::events`].
+pub struct Events<'a> {
+    trace: &'a Trace,
+    filter: Filter,
+    /// Chunks to be opened, the next one last.
+    closed: Vec<usize>,
+    open: Vec<Option<Cursor>>,
+    open_bytes: usize,
+    /// (end, rank of the class, sequence of the chunk) of the next event of each open chunk.
+    due: BinaryHeap<Reverse<(u64, u8, u32, usize)>>,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    errors: Vec<ReadError>,
+    disordered: bool,
+}
+
+/// Of events that end at the same tick: causes before calls.
+fn rank(class: Class) -> u8 {
+    match class {
+        Class::Process => 0,
+        Class::Connection => 1,
+        Class::Signal => 2,
+        Class::Syscall => 4,
+        _ => 3,
+    }
+}
+
+impl<'a> Events<'a> {
+    pub(crate) fn new(trace: &'a Trace, filter: &Filter) -> Self {
+        let mut closed: Vec<usize> = (0..trace.entries().len())
+            .filter(|at| {
+                let entry = &trace.entries()[*at];
+                class_of(entry).is_some_and(|class| filter.wants_chunk(class, entry, trace.header().tick_ns))
+            })
+            .collect();
+        closed.sort_by_key(|at| {
+            let entry = &trace.entries()[*at];
+            Reverse((entry.min_end, entry.sequence))
+        });
+        Self {
+            trace,
+            filter: filter.clone(),
+            closed,
+            open: Vec::new(),
+            open_bytes: 0,
+            due: BinaryHeap::new(),
+            zstd: None,
+            errors: Vec::new(),
+            disordered: false,
+        }
+    }
+
+    fn entry(&self, at: usize) -> &'a IndexEntry {
+        &self.trace.entries()[at]
+    }
+
+    fn damaged(&mut self, at: usize, what: String) {
+        let entry = self.entry(at);
+        let damage = Damage { offset: entry.offset, bytes: entry.total_len(), what };
+        self.errors.push(ReadError::Damaged { path: self.trace.path().into(), damage });
+    }
+
+    /// Opens a chunk and decodes its first event.
+    fn open(&mut self, at: usize) {
+        let entry = self.entry(at);
+        let Some(class) = class_of(entry) else { return };
+        let payload = match self.payload(entry) {
+            Ok(payload) => payload,
+            Err(ChunkProblem::Io(source)) => {
+                self.errors.push(ReadError::Io { path: self.trace.path().into(), source });
+                return;
+            }
+            Err(ChunkProblem::Bad(what)) => {
+                return self
+                    .damaged(at, format!("{} {} events are lost: {what}", entry.records, class.name()));
+            }
+        };
+        let memory = entry_memory(entry);
+        let tick_ns = self.trace.header().tick_ns;
+        let decoder = match Decoder::new(class, tick_ns, payload, entry.records) {
+            Ok(decoder) => decoder,
+            Err(e) => {
+                return self.damaged(at, format!("{} {} events are lost: {e}", entry.records, class.name()));
+            }
+        };
+        let mut cursor = Cursor {
+            decoder,
+            entry: at,
+            left: entry.records,
+            row: 0,
+            disorder_ns: entry.disorder.saturating_mul(tick_ns.into()),
+            latest_ns: 0,
+            held: BinaryHeap::new(),
+            peeked: None,
+            unresolved: 0,
+            memory,
+        };
+        self.advance(&mut cursor);
+        if cursor.peeked.is_some() {
+            self.open_bytes += memory;
+            let slot = self.open.iter().position(Option::is_none).unwrap_or_else(|| {
+                self.open.push(None);
+                self.open.len() - 1
+            });
+            self.schedule(slot, &cursor);
+            self.open[slot] = Some(cursor);
+        }
+    }
+
+    fn payload(&mut self, entry: &IndexEntry) -> Result<Vec<u8>, ChunkProblem> {
+        let source = self.trace.source();
+        let header = source.header_at(entry.offset)?.map_err(|e| ChunkProblem::Bad(e.to_string()))?;
+        if !entry.agrees(&header) || header.trace_id != self.trace.id() {
+            return Err(ChunkProblem::Bad("it is not the chunk that the index says".into()));
+        }
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(source::decompressor()?),
+        };
+        source.payload(entry.offset, &header, zstd)
+    }
+
+    fn schedule(&mut self, slot: usize, cursor: &Cursor) {
+        if let Some(event) = &cursor.peeked {
+            let sequence = self.entry(cursor.entry).sequence;
+            self.due.push(Reverse((event.end_ns(), rank(event.class()), sequence, slot)));
+        }
+    }
+
+    /// Decodes the cursor's next event in order into `peeked`; reports what is wrong with the chunk at its end.
+    fn advance(&mut self, cursor: &mut Cursor) {
+        cursor.peeked = None;
+        while cursor.left > 0 {
+            cursor.left -= 1;
+            let event = match cursor.decoder.next() {
+                Ok(event) => event,
+                Err(e) => {
+                    let lost = cursor.left + 1;
+                    self.damaged(cursor.entry, format!("its last {lost} events are lost: {e}"));
+                    cursor.left = 0;
+                    break;
+                }
+            };
+            if cursor.left == 0
+                && let Err(e) = cursor.decoder.check_end()
+            {
+                self.damaged(cursor.entry, e.to_string());
+            }
+            let Some(event) = event else { continue };
+            let dictionaries = self.trace.dictionaries();
+            if !codec::all_refs(&event, |id| dictionaries.knows(id)) {
+                cursor.unresolved += 1;
+                continue;
+            }
+            if cursor.disorder_ns == 0 {
+                if self.filter.wants(&event, self.trace) {
+                    cursor.peeked = Some(event);
+                    return;
+                }
+                continue;
+            }
+            let end = event.end_ns();
+            cursor.latest_ns = cursor.latest_ns.max(end);
+            if self.filter.wants(&event, self.trace) {
+                cursor.held.push(Held { key: Reverse((end, cursor.row)), event });
+                cursor.row += 1;
+            }
+            let safe = cursor.latest_ns.saturating_sub(cursor.disorder_ns);
+            if cursor.held.peek().is_some_and(|held| held.key.0.0 <= safe) {
+                cursor.peeked = cursor.held.pop().map(|held| held.event);
+                return;
+            }
+        }
+        if cursor.unresolved > 0 {
+            let n = std::mem::take(&mut cursor.unresolved);
+            self.damaged(cursor.entry, format!("{n} events refer to dictionary entries that are lost"));
+        }
+        cursor.peeked = cursor.held.pop().map(|held| held.event);
+    }
+
+    /// Whether one more chunk may be open.
+    fn has_room(&self, entry: &IndexEntry) -> bool {
+        self.due.len() < MIN_OPEN || self.open_bytes + entry_memory(entry) <= MAX_OPEN_BYTES
+    }
+}
+
+/// What an open chunk takes.
+fn entry_memory(entry: &IndexEntry) -> usize {
+    let held = if entry.disorder > 0 { entry.records as usize * HELD_BYTES } else { 0 };
+    entry.decoded as usize * 2 + held + 4096
+}
+
+impl Iterator for Events<'_> {
+    type Item = Result<Event, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(error) = self.errors.pop() {
+                return Some(Err(error));
+            }
+            let due = self.due.peek().map(|Reverse((end, ..))| *end);
+            if let Some(at) = self.closed.last().copied() {
+                let entry = self.entry(at);
+                let min_end = entry.min_end.saturating_mul(self.trace.header().tick_ns.into());
+                if due.is_none_or(|due| min_end <= due) {
+                    if self.has_room(entry) {
+                        self.closed.pop();
+                        self.open(at);
+                        continue;
+                    }
+                    if !self.disordered {
+                        self.disordered = true;
+                        let path = self.trace.path().into();
+                        return Some(Err(ReadError::Disordered { path, offset: entry.offset }));
+                    }
+                }
+            }
+            let Reverse((_, _, _, slot)) = self.due.pop()?;
+            let Some(mut cursor) = self.open[slot].take() else { continue };
+            let event = cursor.peeked.take();
+            self.advance(&mut cursor);
+            if cursor.peeked.is_some() {
+                self.schedule(slot, &cursor);
+                self.open[slot] = Some(cursor);
+            } else {
+                self.open_bytes -= cursor.memory;
+            }
+            if let Some(event) = event {
+                return Some(Ok(event));
+            }
+        }
+    }
+}
+
+/// The class whose events a chunk holds.
+pub(crate) fn class_of(entry: &IndexEntry) -> Option<Class> {
+    codec::class_of(u64::from(entry.kind.checked_sub(crate::layout::kind::EVENTS)?))
+}
+
+impl Filter {
+    fn wants_chunk(&self, class: Class, entry: &IndexEntry, tick_ns: u32) -> bool {
+        let ns = |ticks: u64| ticks.saturating_mul(tick_ns.into());
+        (self.classes.is_empty() || self.classes.contains(&class))
+            && self.from_ns.is_none_or(|from| ns(entry.max_end) >= from)
+            && self.to_ns.is_none_or(|to| ns(entry.min_start) <= to)
+            && (self.tasks.is_empty()
+                || !matches!(class, Class::Syscall | Class::Process | Class::Signal)
+                || crate::index::may_contain(entry.tasks.as_ref(), |id| {
+                    self.tasks.iter().any(|t| u64::from(t.0) == id)
+                }))
+            && (self.cookies.is_empty()
+                || !matches!(class, Class::Syscall | Class::Connection)
+                || crate::index::may_contain(entry.cookies.as_ref(), |id| {
+                    self.cookies.iter().any(|c| c.0 == id)
+                }))
+    }
+
+    fn wants(&self, event: &Event, trace: &Trace) -> bool {
+        let start = match event {
+            Event::Syscall(e) => e.t_ns,
+            Event::Loss(e) => e.from_ns,
+            other => other.end_ns(),
+        };
+        self.from_ns.is_none_or(|from| event.end_ns() >= from)
+            && self.to_ns.is_none_or(|to| start <= to)
+            && (self.tasks.is_empty() || event.task().is_some_and(|task| self.tasks.contains(&task)))
+            && (self.cookies.is_empty()
+                || match event {
+                    Event::Connection(e) => self.cookies.contains(&e.cookie),
+                    Event::Syscall(e) => e.object.is_some_and(|object| match trace.object(object) {
+                        Object::Socket { cookie, .. } => self.cookies.contains(cookie),
+                        _ => false,
+                    }),
+                    _ => false,
+                })
+    }
+}

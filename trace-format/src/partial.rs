@@ -1,0 +1,143 @@
+//! The life of a trace file, as it can be seen from outside.
+//!
+//! | name | lock | state |
+//! |---|---|---|
+//! | `NAME.partial` | held | live: its recorder is running |
+//! | `NAME.partial` | free | dead: its recorder died, or was refused the end (disk full) |
+//! | `NAME` | – | complete |
+//!
+//! The lock is an exclusive `flock(2)`, which the kernel drops with the process.
+
+use crate::WriteError;
+use crate::writer::Sink;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Behind the name of an unfinished file.
+const SUFFIX: &str = ".partial";
+/// A reader that asks whether a file is live holds a shared lock for an instant.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
+/// The name of the unfinished file.
+pub(crate) fn partial_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(SUFFIX);
+    name.into()
+}
+
+/// An unfinished file, locked.
+pub(crate) struct PartialFile {
+    path: PathBuf,
+    partial: PathBuf,
+    file: File,
+}
+
+/// Appends to the unfinished file.
+pub(crate) struct FileSink(File);
+
+impl io::Write for FileSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Sink for FileSink {
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteError {
+    move |source| WriteError::Io { action, path: path.into(), source }
+}
+
+impl PartialFile {
+    pub(crate) fn create(path: &Path) -> Result<Self, WriteError> {
+        if path.is_dir() {
+            let source = io::Error::from(io::ErrorKind::IsADirectory);
+            return Err(failed("creating", path)(source));
+        }
+        let partial = partial_path(path);
+        let mut options = OpenOptions::new();
+        options.append(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = match options.open(&partial) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                move_aside(&partial)?;
+                options.open(&partial)
+            }
+            opened => opened,
+        };
+        let file = file.map_err(failed("creating", &partial))?;
+        lock(&file, &partial)?;
+        Ok(Self { path: path.into(), partial, file })
+    }
+
+    pub(crate) fn partial_path(&self) -> &Path {
+        &self.partial
+    }
+
+    /// A second handle on the file, for the writer's bytes.
+    pub(crate) fn sink(&self) -> Result<FileSink, WriteError> {
+        self.file.try_clone().map(FileSink).map_err(failed("opening", &self.partial))
+    }
+
+    /// Gives the file its final name, durably.
+    pub(crate) fn publish(self) -> Result<PathBuf, WriteError> {
+        std::fs::rename(&self.partial, &self.path).map_err(failed("renaming", &self.partial))?;
+        if cfg!(unix) {
+            let parent = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed("syncing", parent))?;
+        }
+        Ok(self.path)
+    }
+}
+
+fn lock(file: &File, path: &Path) -> Result<(), WriteError> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(failed("locking", path)(source)),
+        }
+    }
+    Err(WriteError::Busy { path: path.into() })
+}
+
+/// Keeps what a dead recorder left: it may be the only evidence.
+fn move_aside(partial: &Path) -> Result<(), WriteError> {
+    let old = File::open(partial).map_err(failed("opening", partial))?;
+    if old.metadata().is_ok_and(|m| m.len() == 0) && !is_live(&old) {
+        return std::fs::remove_file(partial).map_err(failed("removing", partial));
+    }
+    lock(&old, partial)?;
+    for n in 1..1000 {
+        let mut name = partial.as_os_str().to_owned();
+        name.push(format!(".{n}"));
+        let free = PathBuf::from(name);
+        if !free.exists() {
+            return std::fs::rename(partial, &free).map_err(failed("moving aside", partial));
+        }
+    }
+    Err(failed("moving aside", partial)(io::ErrorKind::AlreadyExists.into()))
+}
+
+/// Whether a writer holds the file.
+pub(crate) fn is_live(file: &File) -> bool {
+    match file.try_lock_shared() {
+        Ok(()) => {
+            // The lock goes with the handle at the latest.
+            let _ = file.unlock();
+            false
+        }
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(_)) => false,
+    }
+}

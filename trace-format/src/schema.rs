@@ -1,0 +1,108 @@
+//! The names of the columns, written into every file so that it describes itself.
+
+use crate::codec::field;
+use crate::columns::row;
+use serde::{Deserialize, Serialize};
+
+/// One column of an event class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ColumnSchema {
+    /// `Class` number, 0 for all classes.
+    pub(crate) class: u8,
+    /// Kind of the event within the class, or tag of the detail; 0 for all.
+    pub(crate) kind: u8,
+    /// Field number; of a detail, relative to the detail's first.
+    pub(crate) field: u32,
+    /// Its name.
+    pub(crate) name: String,
+    /// What its integers are.
+    pub(crate) unit: String,
+}
+
+/// All columns of version 1.
+pub(crate) fn schema() -> Vec<ColumnSchema> {
+    let detail = |tag, field, name, unit| (100, tag, field, name, unit);
+    [
+        (0, 0, row::SHAPE, "shape", "index"),
+        (0, 0, row::TASK, "task", "task id; connection: + 1, 0 none"),
+        (0, 0, row::END, "end", "ticks"),
+        (1, 0, field::DURATION, "duration", "ticks"),
+        (1, 0, field::ARGS[0], "arg0", "u64"),
+        (1, 0, field::ARGS[1], "arg1", "u64"),
+        (1, 0, field::ARGS[2], "arg2", "u64"),
+        (1, 0, field::ARGS[3], "arg3", "u64"),
+        (1, 0, field::ARGS[4], "arg4", "u64"),
+        (1, 0, field::ARGS[5], "arg5", "u64"),
+        (1, 0, field::RET, "ret", "i64, complement if negative"),
+        (1, 0, field::OBJECT, "object", "object id"),
+        (1, 0, field::WAIT_CPU, "wait_cpu", "ticks"),
+        (1, 0, field::BLOCKED, "blocked", "ticks"),
+        detail(1, 0, "str", "string id"),
+        detail(2, 0, "addr", "blob"),
+        detail(3, 0, "object", "object id"),
+        detail(4, 0, "value", "u64"),
+        detail(5, 0, "new_fds.fd0", "zigzag"),
+        detail(5, 1, "new_fds.fd1", "zigzag"),
+        detail(5, 2, "new_fds.object0", "object id + 1, 0 none"),
+        detail(5, 3, "new_fds.object1", "object id + 1, 0 none"),
+        detail(6, 0, "iov.bytes", "u64"),
+        detail(6, 1, "iov.count", "u32"),
+        detail(7, 0, "time", "ns"),
+        detail(8, 0, "poll.len", "count"),
+        detail(8, 1, "poll.fd", "list of zigzag"),
+        detail(8, 2, "poll.events", "list of u16"),
+        detail(8, 3, "poll.revents", "list of u16"),
+        detail(9, 0, "epoll.len", "count"),
+        detail(9, 1, "epoll.data", "list of u64"),
+        detail(9, 2, "epoll.events", "list of u32"),
+        detail(10, 0, "stat.mode", "u32"),
+        detail(10, 1, "stat.size", "u64"),
+        detail(10, 2, "stat.ino", "u64"),
+        detail(11, 0, "sigaction.handler", "u8"),
+        detail(11, 1, "sigaction.flags", "u64"),
+        detail(11, 2, "sigaction.mask", "u64"),
+        detail(12, 0, "argv.len", "count"),
+        detail(12, 1, "argv.word", "list of string id"),
+        detail(12, 2, "argv.count", "u32"),
+        detail(13, 0, "bytes", "blob"),
+        (2, 1, field::A, "fork.child", "task id"),
+        (2, 2, field::A, "exec.path", "string id"),
+        (2, 2, field::B, "exec.old_tid", "u32"),
+        (2, 2, field::C, "exec.argv.len", "count"),
+        (2, 2, field::D, "exec.argv.word", "list of string id"),
+        (2, 2, field::E, "exec.argc", "u32"),
+        (2, 3, field::A, "exit.status", "u32"),
+        (2, 3, field::B, "exit.group_dead", "bool"),
+        (3, 0, field::COOKIE, "cookie", "u64"),
+        (3, 0, field::B, "local", "blob"),
+        (3, 0, field::C, "peer", "blob"),
+        (3, 1, field::D, "state.old", "tcp state"),
+        (3, 1, field::E, "state.new", "tcp state"),
+        (3, 1, field::F, "state.error", "errno"),
+        (3, 5, field::D, "closed.bytes_sent", "bytes"),
+        (3, 5, field::E, "closed.bytes_received", "bytes"),
+        (3, 5, field::F, "closed.srtt", "us"),
+        (3, 5, field::G, "closed.retransmits", "count"),
+        (4, 0, field::A, "signo", "u32"),
+        (4, 0, field::B, "code", "zigzag"),
+        (4, 0, field::C, "sender", "task id + 1, 0 none"),
+        (5, 0, field::A, "value", "u64"),
+        (6, 0, field::A, "length", "ticks"),
+        (6, 0, field::B, "cpu", "u32"),
+        (6, 0, field::C, "class", "class"),
+        (6, 0, field::D, "cause", "cause"),
+        (6, 0, field::E, "count", "count"),
+        (7, 0, field::A, "text", "string id"),
+        (8, 0, field::A, "monotonic", "ns"),
+        (8, 0, field::B, "realtime", "ns"),
+    ]
+    .into_iter()
+    .map(|(class, kind, field, name, unit)| ColumnSchema {
+        class,
+        kind,
+        field,
+        name: name.into(),
+        unit: unit.into(),
+    })
+    .collect()
+}

@@ -1,0 +1,5 @@
+//! The format from outside: what is written is read, and damage never becomes wrong data.
+
+mod files;
+mod round_trip;
+mod support;

@@ -1,0 +1,94 @@
+//! Everything that goes in comes out.
+
+use crate::support::*;
+use ctrace_format::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+fn write(events: &[Event], tick_ns: u32, chunk_events: u32, flush_every: usize) -> Vec<u8> {
+    let memory = Memory::default();
+    let mut options = WriteOptions::default();
+    options.chunk_events = chunk_events;
+    options.keyframe_bytes = 4096;
+    let mut writer = TraceWriter::over_with(Box::new(memory.clone()), &header(tick_ns), options).unwrap();
+    fill_dictionaries(&mut writer);
+    for (n, event) in events.iter().enumerate() {
+        writer.push(event).unwrap();
+        if n % flush_every == flush_every - 1 {
+            writer.flush().unwrap();
+        }
+    }
+    let finished = writer.finish(&summary()).unwrap();
+    let bytes = memory.bytes();
+    assert_eq!(finished.bytes, bytes.len() as u64);
+    bytes
+}
+
+/// Sortable text of an event: events of one end may come in any order.
+fn sorted(events: impl Iterator<Item = Event>) -> Vec<String> {
+    let mut all: Vec<String> = events.map(|e| format!("{:020} {e:?}", e.end_ns())).collect();
+    all.sort();
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_events_come_back_in_order_of_their_ends(
+        events in vec(event(), 0..300),
+        tick_ns in prop::sample::select(vec![1u32, 100, 1_000_000_000]),
+        chunk_events in 1u32..100,
+        flush_every in 1usize..400,
+    ) {
+        let trace = Trace::from_bytes(write(&events, tick_ns, chunk_events, flush_every)).unwrap();
+        prop_assert_eq!(trace.state(), State::Complete);
+        prop_assert_eq!(trace.damage(), &[]);
+        prop_assert_eq!(trace.header(), &header(tick_ns));
+        prop_assert_eq!(trace.summary(), Some(&summary()));
+        prop_assert_eq!(trace.counts().values().sum::<u64>(), events.len() as u64);
+        let read: Vec<Event> = trace.events(&Filter::default()).map(Result::unwrap).collect();
+        prop_assert!(read.is_sorted_by_key(Event::end_ns), "not in order");
+        let expected = sorted(events.iter().map(|e| rounded(e, tick_ns)));
+        prop_assert_eq!(sorted(read.into_iter()), expected);
+        let end = events.iter().map(|e| rounded(e, tick_ns).end_ns()).max().unwrap_or(0);
+        prop_assert_eq!(trace.end_ns(), end);
+    }
+
+    #[test]
+    fn a_filter_gives_what_filtering_everything_gives(
+        events in vec(event(), 0..200),
+        chunk_events in 1u32..50,
+        task in 0..IDS,
+        from in 0u64..10_000_000,
+        length in 0u64..5_000_000,
+    ) {
+        let trace = Trace::from_bytes(write(&events, 100, chunk_events, 70)).unwrap();
+        let all: Vec<Event> = trace.events(&Filter::default()).map(Result::unwrap).collect();
+        let start = |e: &Event| match e {
+            Event::Syscall(e) => e.t_ns,
+            Event::Loss(e) => e.from_ns,
+            e => e.end_ns(),
+        };
+        let filter = Filter { from_ns: Some(from), to_ns: Some(from + length), ..Filter::default() };
+        let expected = all.iter().filter(|e| e.end_ns() >= from && start(e) <= from + length).cloned();
+        prop_assert_eq!(sorted(trace.events(&filter).map(Result::unwrap)), sorted(expected));
+
+        let filter = Filter { tasks: vec![TaskId(task)], ..Filter::default() };
+        let expected = all.iter().filter(|e| e.task() == Some(TaskId(task))).cloned();
+        prop_assert_eq!(sorted(trace.events(&filter).map(Result::unwrap)), sorted(expected));
+
+        let cookie = SockCookie(3);
+        let filter = Filter { cookies: vec![cookie], ..Filter::default() };
+        let expected = all.iter().filter(|e| match e {
+            Event::Connection(e) => e.cookie == cookie,
+            Event::Syscall(e) => e.object == Some(ObjectId(3)),
+            _ => false,
+        }).cloned();
+        prop_assert_eq!(sorted(trace.events(&filter).map(Result::unwrap)), sorted(expected));
+
+        let filter = Filter { classes: vec![Class::Loss, Class::Syscall], ..Filter::default() };
+        let expected = all.iter().filter(|e| matches!(e.class(), Class::Loss | Class::Syscall)).cloned();
+        prop_assert_eq!(sorted(trace.events(&filter).map(Result::unwrap)), sorted(expected));
+    }
+}

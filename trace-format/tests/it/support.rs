@@ -1,0 +1,273 @@
+//! Headers, sinks and arbitrary events.
+
+use ctrace_format::*;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+/// A header with this tick.
+pub(crate) fn header(tick_ns: u32) -> Header {
+    Header {
+        tick_ns,
+        start_boottime_ns: 1_000_000_000,
+        start_realtime_ns: 1_700_000_000_000_000_000,
+        abi: Abi::X86_64,
+        scope: Scope::Command { argv: vec!["redis-server".into()] },
+        host: Host { kernel: "6.18.0".into(), arch: "x86_64".into(), cpus: 2, ..Host::default() },
+        writer: "test".into(),
+        blind: vec!["io_uring".into()],
+        redaction: "default".into(),
+    }
+}
+
+/// A sink into memory that can be looked at.
+#[derive(Clone, Default)]
+pub(crate) struct Memory(pub(crate) Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl io::Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Memory {
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How many dictionary entries [`fill_dictionaries`] makes of each kind.
+pub(crate) const IDS: u32 = 8;
+
+/// Gives every id below [`IDS`] a meaning.
+pub(crate) fn fill_dictionaries(writer: &mut TraceWriter) {
+    for n in 0..IDS {
+        assert_eq!(writer.str(format!("/some/path/{n}").as_bytes()), StrId(n));
+        let task = TaskDef { tid: Tid(n + 100), tgid: Tgid(n / 3 + 100), comm: StrId(n), start_ns: n.into() };
+        assert_eq!(writer.task(&task), TaskId(n));
+        let object = if n % 2 == 0 {
+            Object::File { path: StrId(n), dev: 1, ino: n.into(), mode: 0o100_644, rdev: 0, size: 7 }
+        } else {
+            Object::Socket {
+                family: 2,
+                kind: 1,
+                protocol: 6,
+                cookie: SockCookie(n.into()),
+                local: Some(SockAddr::Inet("127.0.0.1:6379".parse().unwrap())),
+                peer: Some(SockAddr::Unix(vec![0, 0xff])),
+            }
+        };
+        assert_eq!(writer.object(&object), ObjectId(n));
+    }
+}
+
+/// The event as a file of this tick keeps it.
+pub(crate) fn rounded(event: &Event, tick_ns: u32) -> Event {
+    let tick = u64::from(tick_ns);
+    let floor = |ns: &mut u64| *ns -= *ns % tick;
+    let mut event = event.clone();
+    match &mut event {
+        Event::Syscall(e) => {
+            [&mut e.t_ns, &mut e.duration_ns, &mut e.wait_cpu_ns, &mut e.blocked_ns]
+                .into_iter()
+                .for_each(floor);
+            for (i, arg) in e.args.iter_mut().enumerate() {
+                if e.args_mask & 1 << i == 0 {
+                    *arg = 0;
+                }
+            }
+        }
+        Event::Process(e) => floor(&mut e.t_ns),
+        Event::Connection(e) => floor(&mut e.t_ns),
+        Event::Signal(e) => floor(&mut e.t_ns),
+        Event::Resource(e) => floor(&mut e.t_ns),
+        Event::Loss(e) => [&mut e.t_ns, &mut e.from_ns].into_iter().for_each(floor),
+        Event::Marker(e) => floor(&mut e.t_ns),
+        Event::Anchor(e) => floor(&mut e.t_ns),
+        other => panic!("no rounding for {other:?}"),
+    }
+    event
+}
+
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => 0u64..300, 2 => any::<u32>().prop_map(u64::from), 1 => any::<u64>(), 1 => Just(u64::MAX)]
+}
+fn time() -> impl Strategy<Value = u64> {
+    prop_oneof![6 => 0u64..10_000_000, 2 => any::<u32>().prop_map(u64::from), 1 => any::<u64>(), 1 => Just(u64::MAX)]
+}
+fn string() -> impl Strategy<Value = StrId> {
+    (0..IDS).prop_map(StrId)
+}
+fn task() -> impl Strategy<Value = TaskId> {
+    (0..IDS).prop_map(TaskId)
+}
+fn object() -> impl Strategy<Value = ObjectId> {
+    (0..IDS).prop_map(ObjectId)
+}
+
+fn addr() -> impl Strategy<Value = SockAddr> {
+    prop_oneof![
+        any::<SocketAddr>().prop_map(SockAddr::Inet),
+        vec(any::<u8>(), 0..110).prop_map(SockAddr::Unix),
+        (any::<u16>(), vec(any::<u8>(), 0..28)).prop_map(|(family, data)| SockAddr::Other { family, data }),
+    ]
+}
+
+fn detail() -> impl Strategy<Value = Detail> {
+    let arg = || prop_oneof![4 => 0u8..6, 1 => any::<u8>()];
+    let poll = (any::<i32>(), any::<u16>(), any::<u16>()).prop_map(|(fd, events, revents)| PollEntry {
+        fd,
+        events,
+        revents,
+    });
+    let epoll = (number(), any::<u32>()).prop_map(|(data, events)| EpollEntry { data, events });
+    prop_oneof![
+        (arg(), string()).prop_map(|(arg, value)| Detail::Str { arg, value }),
+        (arg(), addr()).prop_map(|(arg, addr)| Detail::Addr { arg, addr }),
+        (arg(), object()).prop_map(|(arg, object)| Detail::Object { arg, object }),
+        (arg(), number()).prop_map(|(arg, value)| Detail::Value { arg, value }),
+        (arg(), any::<[i32; 2]>(), option::of(object()), option::of(object()))
+            .prop_map(|(arg, fds, a, b)| Detail::NewFds { arg, fds, objects: [a, b] }),
+        (arg(), number(), any::<u32>()).prop_map(|(arg, bytes, count)| Detail::Iov { arg, bytes, count }),
+        (arg(), number()).prop_map(|(arg, ns)| Detail::Time { arg, ns }),
+        (arg(), vec(poll, 0..20)).prop_map(|(arg, entries)| Detail::Poll { arg, entries }),
+        (arg(), vec(epoll, 0..20)).prop_map(|(arg, entries)| Detail::Epoll { arg, entries }),
+        (arg(), any::<u32>(), number(), number()).prop_map(|(arg, mode, size, ino)| Detail::Stat {
+            arg,
+            mode,
+            size,
+            ino
+        }),
+        (arg(), any::<u8>(), number(), number()).prop_map(|(arg, handler, flags, mask)| Detail::SigAction {
+            arg,
+            handler,
+            flags,
+            mask
+        }),
+        (arg(), vec(string(), 0..9), any::<u32>()).prop_map(|(arg, words, count)| Detail::Argv {
+            arg,
+            words,
+            count
+        }),
+        (arg(), vec(any::<u8>(), 0..64)).prop_map(|(arg, data)| Detail::Bytes { arg, data }),
+        Just(Detail::Created),
+    ]
+}
+
+fn syscall() -> impl Strategy<Value = Syscall> {
+    let abi = prop_oneof![
+        6 => Just(Abi::X86_64), 1 => Just(Abi::I386), 1 => Just(Abi::X32), 1 => Just(Abi::Aarch64), 1 => Just(Abi::Arm)
+    ];
+    let nr = prop_oneof![9 => 0u32..6, 1 => any::<u32>()];
+    let ret = prop_oneof![3 => 0i64..4096, 2 => -133i64..0, 1 => any::<i64>(), 1 => Just(i64::MIN)];
+    let flags = prop_oneof![8 => Just(0u16), 1 => 0u16..32, 1 => any::<u16>()];
+    let rare = || prop_oneof![4 => Just(0u64), 1 => time()];
+    let mask = prop_oneof![4 => 0u8..64, 1 => any::<u8>()];
+    let args = [number(), number(), number(), number(), number(), number()];
+    (
+        (time(), time(), task(), abi, nr, ret, flags),
+        (args, mask, option::of(object()), vec(detail(), 0..6), rare(), rare()),
+    )
+        .prop_map(
+            |((t_ns, duration_ns, task, abi, nr, ret, flags), (args, args_mask, object, details, w, b))| {
+                Syscall {
+                    t_ns,
+                    duration_ns,
+                    task,
+                    sysno: Sysno { abi, nr },
+                    ret,
+                    flags: SyscallFlags(flags),
+                    args,
+                    args_mask,
+                    object,
+                    details,
+                    wait_cpu_ns: w,
+                    blocked_ns: b,
+                }
+            },
+        )
+}
+
+fn process_kind() -> impl Strategy<Value = ProcessKind> {
+    prop_oneof![
+        task().prop_map(|child| ProcessKind::Fork { child }),
+        (string(), any::<u32>(), vec(string(), 0..9), any::<u32>())
+            .prop_map(|(path, tid, argv, argc)| ProcessKind::Exec { path, old_tid: Tid(tid), argv, argc }),
+        (any::<u32>(), any::<bool>())
+            .prop_map(|(status, group_dead)| ProcessKind::Exit { status, group_dead }),
+    ]
+}
+
+fn connection_kind() -> impl Strategy<Value = ConnectionKind> {
+    let state = || prop::sample::select(vec![TcpState::Established, TcpState::SynSent, TcpState::NewSynRecv]);
+    prop_oneof![
+        (state(), state(), any::<u16>()).prop_map(|(old, new, error)| ConnectionKind::State {
+            old,
+            new,
+            error
+        }),
+        Just(ConnectionKind::Retransmit),
+        Just(ConnectionKind::ResetSent),
+        Just(ConnectionKind::ResetReceived),
+        (number(), number(), any::<u32>(), any::<u32>()).prop_map(
+            |(bytes_sent, bytes_received, srtt_us, r)| {
+                ConnectionKind::Closed { bytes_sent, bytes_received, srtt_us, retransmits: r }
+            }
+        ),
+    ]
+}
+
+/// Any event at all, in no order.
+pub(crate) fn event() -> impl Strategy<Value = Event> {
+    let class = prop::sample::select(vec![Class::Syscall, Class::Process, Class::Anchor]);
+    let metric = prop::sample::select(vec![Metric::CpuNs, Metric::MemoryLimitBytes, Metric::RssBytes]);
+    let cause = prop::sample::select(vec![LossCause::RingFull, LossCause::WriteFailed, LossCause::Malformed]);
+    prop_oneof![
+        6 => syscall().prop_map(Event::Syscall),
+        1 => (time(), task(), process_kind()).prop_map(|(t_ns, task, kind)| Event::Process(Process { t_ns, task, kind })),
+        1 => (time(), number(), option::of(task()), addr(), addr(), connection_kind()).prop_map(
+            |(t_ns, cookie, task, local, peer, kind)| Event::Connection(Connection {
+                t_ns, cookie: SockCookie(cookie), task, local, peer, kind
+            })
+        ),
+        1 => (time(), task(), any::<u32>(), any::<i32>(), option::of(task()), any::<bool>()).prop_map(
+            |(t_ns, task, signo, code, sender, delivered)| Event::Signal(Signal {
+                t_ns, task, signo, code, sender, delivered
+            })
+        ),
+        1 => (time(), any::<u32>(), metric, number())
+            .prop_map(|(t_ns, subject, metric, value)| Event::Resource(Resource { t_ns, subject, metric, value })),
+        1 => (time(), time(), any::<u32>(), class, cause, number()).prop_map(
+            |(t_ns, from_ns, cpu, class, cause, count)| Event::Loss(Loss { t_ns, from_ns, cpu, class, cause, count })
+        ),
+        1 => (time(), string()).prop_map(|(t_ns, text)| Event::Marker(Marker { t_ns, text })),
+        1 => (time(), number(), number()).prop_map(|(t_ns, monotonic_ns, realtime_ns)| {
+            Event::Anchor(ClockAnchor { t_ns, monotonic_ns, realtime_ns })
+        }),
+    ]
+}
+
+/// A summary with something in it.
+pub(crate) fn summary() -> Summary {
+    Summary {
+        duration_ns: 5,
+        ended: "target exited".into(),
+        command_status: Some(0),
+        redacted: BTreeMap::from([("argv".into(), 2)]),
+        engine_calls: 0,
+    }
+}
