@@ -1,2 +1,154 @@
-//! ctrace
-fn main() {}
+//! The `ctrace` command: parse → resolve → run. One file per subcommand; all printing lives in [`output`].
+
+mod completions;
+mod decode;
+mod diff;
+mod doctor;
+mod events;
+mod exit;
+mod filter;
+mod info;
+mod output;
+mod probe;
+mod progress;
+mod record;
+mod repair;
+mod show;
+mod signals;
+mod units;
+mod verify;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use ctrace_format::{State, Trace};
+use exit::{Exit, Failure};
+use output::{ColorChoice, Output};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Record what the kernel saw of an incident, replay it, and measure how close the replay is.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ctrace",
+    version,
+    after_help = "\
+Start here:
+  ctrace demo                            a shop, an incident, its recording, its replay, in a minute (as root)
+  ctrace doctor                          what this host can do, and how to make it do more
+  ctrace record -p PID -o incident.ctr   record a process; Ctrl-C ends it
+  ctrace replay incident.ctr             do the same things to a kernel again, in a sandbox
+
+Exit codes: 0 done or match · 1 deviated · 2 usage · 3 inconclusive · 4 this host lacks something ·
+  5 target not found · 6 too much loss · 65 bad trace · 74 output not writable · 130/143 ended by a signal"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Colour words
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
+    /// Say only what went wrong
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Record(record::Args),
+    Info(info::Args),
+    Events(events::Args),
+    Verify(verify::Args),
+    Repair(repair::Args),
+    Diff(diff::Args),
+    Doctor(doctor::Args),
+    Completions(completions::Args),
+    /// Print the manual page.
+    Man,
+}
+
+/// The word that turns this executable into a process of the shop, which `demo` records.
+const SHOP: &str = "demo-shop";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    match words.next() {
+        Some(word) if word == SHOP => return ctrace_samples::run(SHOP, words),
+        Some(word) if word == probe::WORD => return ExitCode::from(probe::main(words.next().as_deref())),
+        _ => {}
+    }
+    // clap's own exit: 0 for --help and --version, 2 for usage errors.
+    let cli = Cli::parse();
+    log();
+    let mut out = Output::new(cli.color, cli.quiet);
+    let result = run(cli.command, &mut out).and_then(|exit| {
+        out.flush()?;
+        Ok(exit)
+    });
+    match result {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(failure) if failure.is_broken_pipe() => {
+            // What could not be written cannot be flushed either.
+            out.abandon();
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            out.fail(&failure);
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
+    match command {
+        Command::Record(args) => record::run(&args, out),
+        Command::Info(args) => info::run(&args, out),
+        Command::Events(args) => events::run(args, out),
+        Command::Verify(args) => verify::run(&args, out),
+        Command::Doctor(args) => doctor::run(&args, out),
+        Command::Repair(args) => repair::run(&args, out),
+        Command::Diff(args) => diff::run(&args, out),
+        Command::Completions(args) => completions::run(&args, Cli::command(), out),
+        Command::Man => completions::man(Cli::command(), out),
+    }
+}
+
+/// Diagnostics for developers: `CTRACE_LOG=debug`.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CTRACE_LOG");
+    if let Ok(filter) = filter {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+}
+
+/// Opens a trace and says what is wrong with it.
+fn open(path: &Path, out: &mut Output) -> Result<Trace, Failure> {
+    let trace = open_silently(path)?;
+    match trace.state() {
+        State::Complete => {}
+        State::Live => {
+            out.warn(&format!("{}: its recorder still runs; this is the trace so far", path.display()))
+        }
+        State::Torn => out.warn(&format!(
+            "{}: not finished (the recorder died, or the file was cut); this is what is intact",
+            path.display()
+        )),
+    }
+    for damage in trace.damage() {
+        out.warn(&format!(
+            "{}: {} bytes at offset {} are unreadable: {}",
+            path.display(),
+            damage.bytes,
+            damage.offset,
+            damage.what
+        ));
+    }
+    Ok(trace)
+}
+
+fn open_silently(path: &Path) -> Result<Trace, Failure> {
+    Ok(Trace::open(path)?)
+}
+
+/// Whether a trace was finished and all of it is there.
+fn is_complete(trace: &Trace) -> bool {
+    trace.state() == State::Complete && trace.damage().is_empty()
+}

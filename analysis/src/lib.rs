@@ -1,1 +1,30 @@
-//! Under construction.
+//! What a trace *means*: the model (tasks with roles, descriptors, streams with turns, resources), the diff engine
+//! (metrics, alignment, verdict) and findings.
+//!
+//! Pure: reads a [`ctrace_format::Trace`] that is handed in; no other I/O, no clock, no kernel.
+//!
+//! One way in: [`Model::build`], then [`diff`] or [`findings`].
+#![forbid(unsafe_code)]
+
+mod align;
+mod build;
+mod conn;
+mod diff;
+pub mod fds;
+mod findings;
+mod gates;
+mod model;
+mod names;
+mod report;
+mod roles;
+mod seq;
+mod symbol;
+
+pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};
+pub use diff::diff;
+pub use findings::{Finding, FindingKind, findings};
+pub use gates::{GateError, Gates, Profile};
+pub use model::{BIN_NS, Hung, LogHistogram, Missing, Model, ModelError, Process, Series, Thread};
+pub use names::{NameId, Names};
+pub use report::{Divergence, DivergenceKind, Line, Metric, Report, SideInfo, Verdict};
+pub use symbol::{OpClass, Outcome};

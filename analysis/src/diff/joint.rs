@@ -1,0 +1,90 @@
+//! One vocabulary for two models: names made equal, symbols renumbered.
+
+use crate::model::Model;
+use crate::names::{NameId, Names};
+use crate::symbol::{OpClass, Outcome};
+use rustc_hash::FxHashMap;
+
+/// A symbol without size, common to both runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Base {
+    /// Call, object and qualifier, without the outcome: what was attempted.
+    pub(crate) identity: u32,
+    pub(crate) call: u32,
+    pub(crate) object: u32,
+    pub(crate) outcome: Outcome,
+    pub(crate) class: OpClass,
+}
+
+/// Where a symbol of one model is in the joint vocabulary.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) base: u32,
+    pub(crate) size: u8,
+}
+
+pub(crate) struct Joint<'a> {
+    pub(crate) strings: Vec<&'a str>,
+    pub(crate) bases: Vec<Base>,
+    pub(crate) a: Vec<Entry>,
+    pub(crate) b: Vec<Entry>,
+}
+
+#[derive(Default)]
+struct Interner<'a> {
+    index: FxHashMap<&'a str, u32>,
+    strings: Vec<&'a str>,
+}
+
+impl<'a> Interner<'a> {
+    fn id(&mut self, s: &'a str) -> u32 {
+        *self.index.entry(s).or_insert_with(|| {
+            self.strings.push(s);
+            self.strings.len() as u32 - 1
+        })
+    }
+}
+
+impl<'a> Joint<'a> {
+    pub(crate) fn new(a: &'a Model, b: &'a Model) -> Self {
+        let mut strings = Interner::default();
+        let mut identities = FxHashMap::default();
+        let mut index = FxHashMap::default();
+        let mut bases = Vec::new();
+        let mut side = |model: &'a Model, other: &'a Names| {
+            model
+                .symbols
+                .iter()
+                .map(|s| {
+                    let call = strings.id(model.name(s.call));
+                    let object = strings.id(model.names.canonical(s.object, other));
+                    let next = identities.len() as u32;
+                    let identity = *identities.entry((call, object, s.qualifier)).or_insert(next);
+                    let base = *index.entry((identity, s.outcome)).or_insert_with(|| {
+                        bases.push(Base { identity, call, object, outcome: s.outcome, class: s.class });
+                        bases.len() as u32 - 1
+                    });
+                    Entry { base, size: s.size }
+                })
+                .collect::<Vec<_>>()
+        };
+        let entries_a = side(a, &b.names);
+        let entries_b = side(b, &a.names);
+        Self { strings: strings.strings, bases, a: entries_a, b: entries_b }
+    }
+
+    pub(crate) fn text(&self, base: u32) -> String {
+        let b = &self.bases[base as usize];
+        let object = crate::names::shorten(self.strings[b.object as usize], 80);
+        let call = self.strings[b.call as usize];
+        match b.outcome {
+            Outcome::Ok => format!("{call}({object})"),
+            other => format!("{call}({object}) → {}", crate::symbol::outcome_text(other)),
+        }
+    }
+}
+
+/// A name of a model as the other run would have it.
+pub(crate) fn canonical<'a>(model: &'a Model, other: &Model, name: NameId) -> &'a str {
+    model.names.canonical(name, &other.names)
+}

@@ -1,0 +1,453 @@
+//! The metrics, one function each.
+
+use super::Rows;
+use super::joint::Joint;
+use super::pairing::Pairing;
+use super::walk::Walked;
+use crate::conn::{CloseKind, Conn, ConnKind};
+use crate::gates::{Gates, Profile};
+use crate::model::Model;
+use crate::symbol::{self, Kind, OpClass, Outcome};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+
+/// Classes with fewer recorded operations are judged together.
+const SMALL_CLASS: u64 = 20;
+
+/// How often what was done, in both runs.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// By (family, base symbol).
+    pub(crate) ops: FxHashMap<(u32, u32), (u64, u64)>,
+    /// By (family, base symbol, next base symbol of the same sequence).
+    pub(crate) follows: FxHashMap<(u32, u32, u32), (u64, u64)>,
+    pub(crate) total_a: u64,
+    pub(crate) total_b: u64,
+}
+
+impl Counts {
+    pub(crate) fn take(joint: &Joint<'_>, pairing: &Pairing<'_>) -> Self {
+        let mut out = Self::default();
+        for lane in &pairing.lanes {
+            for (second, seq) in [(false, lane.a), (true, lane.b)] {
+                let entries = if second { &joint.b } else { &joint.a };
+                let mut last = None;
+                for op in seq.into_iter().flat_map(|s| s.iter()) {
+                    let base = entries[op.symbol as usize].base;
+                    add(&mut out.ops, (lane.family, base), second, 1);
+                    if let Some(last) = last {
+                        add(&mut out.follows, (lane.family, last, base), second, 1);
+                    }
+                    last = Some(base);
+                    *(if second { &mut out.total_b } else { &mut out.total_a }) += 1;
+                }
+            }
+        }
+        out
+    }
+}
+
+fn add<K: std::hash::Hash + Eq>(map: &mut FxHashMap<K, (u64, u64)>, key: K, second: bool, n: u64) {
+    let slot = map.entry(key).or_default();
+    *(if second { &mut slot.1 } else { &mut slot.0 }) += n;
+}
+
+/// Recorded operations that took place again, by class; the least covered class counts.
+pub(crate) fn coverage(
+    a: &Model,
+    b: &Model,
+    joint: &Joint<'_>,
+    pairing: &Pairing<'_>,
+    counts: &Counts,
+    rows: &mut Rows<'_>,
+) {
+    // By (family, call): whether an operation took place again is not a question of its outcome.
+    let mut calls: FxHashMap<(OpClass, u32, u32), (u64, u64)> = FxHashMap::default();
+    for ((family, base), (x, y)) in &counts.ops {
+        let base = &joint.bases[*base as usize];
+        let key = (base.class, *family, base.call);
+        add(&mut calls, key, false, *x);
+        add(&mut calls, key, true, *y);
+    }
+    // Successful memory calls are in no sequence.
+    let mut memory: FxHashMap<(u32, &str), (u64, u64)> = FxHashMap::default();
+    for (second, model, families) in [(false, a, &pairing.family_a), (true, b, &pairing.family_b)] {
+        for (process, family) in model.processes.iter().zip(families) {
+            for ((call, errno), n) in &process.counts {
+                if *errno == 0 && model.call_class.get(call) == Some(&OpClass::Memory) {
+                    add(&mut memory, (*family, model.name(*call)), second, *n);
+                }
+            }
+        }
+    }
+    let mut classes: BTreeMap<OpClass, (u64, u64)> = BTreeMap::new();
+    for ((class, _, _), (x, y)) in &calls {
+        let slot = classes.entry(*class).or_default();
+        slot.0 += x;
+        slot.1 += x.min(y);
+    }
+    for (x, y) in memory.values() {
+        let slot = classes.entry(OpClass::Memory).or_default();
+        slot.0 += x;
+        slot.1 += x.min(y);
+    }
+    let n: u64 = classes.values().map(|c| c.0).sum();
+    let mut rest = (0, 0);
+    let mut worst: Option<(f64, String)> = None;
+    let mut judge = |name: String, (of, again): (u64, u64)| {
+        if of > 0 {
+            let value = again as f64 / of as f64;
+            if worst.as_ref().is_none_or(|w| value < w.0) {
+                worst = Some((value, format!("{name}: {again} of {of}")));
+            }
+        }
+    };
+    let all_small = classes.values().all(|c| c.0 < SMALL_CLASS);
+    for (class, slot) in &classes {
+        if slot.0 < SMALL_CLASS || all_small {
+            rest.0 += slot.0;
+            rest.1 += slot.1;
+        } else {
+            judge(format!("{class:?}").to_lowercase(), *slot);
+        }
+    }
+    judge("small classes".to_owned(), rest);
+    let (value, note) =
+        worst.map_or((None, String::new()), |(v, note)| (Some(v), format!("least covered: {note}")));
+    rows.push("coverage", value, n, "", note);
+}
+
+/// Outcomes of what was attempted in both runs.
+pub(crate) fn semantic(
+    joint: &Joint<'_>,
+    counts: &Counts,
+    walked: &Walked,
+    pairing: &Pairing<'_>,
+    rows: &mut Rows<'_>,
+) {
+    let mut attempts: FxHashMap<(u32, u32), Vec<(u32, u64, u64)>> = FxHashMap::default();
+    for ((family, base), (x, y)) in &counts.ops {
+        let identity = joint.bases[*base as usize].identity;
+        attempts.entry((*family, identity)).or_default().push((*base, *x, *y));
+    }
+    let (mut wrong, mut flipped) = (0, Vec::new());
+    for ((family, _), outcomes) in &attempts {
+        let (mut only_a, mut only_b) = (0, 0);
+        let (mut in_a, mut in_b) = (Vec::new(), Vec::new());
+        for &(base, x, y) in outcomes {
+            if matches!(joint.bases[base as usize].outcome, Outcome::Errno(e) if symbol::is_race(e)) {
+                continue;
+            }
+            only_a += x.saturating_sub(y);
+            only_b += y.saturating_sub(x);
+            if x > 0 {
+                in_a.push(base);
+            }
+            if y > 0 {
+                in_b.push(base);
+            }
+        }
+        wrong += only_a.min(only_b);
+        if let ([x], [y]) = (&in_a[..], &in_b[..])
+            && x != y
+            // Whether a stream ends or delivers is a question of turns.
+            && !joint.strings[joint.bases[*x as usize].call as usize].starts_with("receive")
+        {
+            flipped.push((*family, *x, *y));
+        }
+    }
+    wrong += walked.sizes;
+    let of = counts.total_a;
+    let value = (of > 0).then(|| 1.0 - (wrong as f64 / of as f64).min(1.0));
+    let sizes = if walked.sizes > 0 { format!(", {} of them by size", walked.sizes) } else { String::new() };
+    rows.push(
+        "semantic",
+        value,
+        of,
+        "",
+        format!(
+            "{} of {of} with the recorded outcome{}",
+            of.saturating_sub(wrong),
+            if wrong > 0 { sizes } else { String::new() }
+        ),
+    );
+    flipped.sort_unstable();
+    let note = flipped.first().map_or(String::new(), |(family, x, y)| {
+        format!(
+            "{}: always {} in the recording, always {} in the other run",
+            pairing.families[*family as usize],
+            joint.text(*x),
+            joint.text(*y)
+        )
+    });
+    let n = attempts.values().filter(|o| o.iter().any(|x| x.1 > 0) && o.iter().any(|x| x.2 > 0)).count();
+    let value = (n > 0).then_some(flipped.len() as f64);
+    rows.push("outcomes", value, n as u64, "", note);
+}
+
+/// Order of operations within each task and stream.
+pub(crate) fn alignment(walked: &Walked, pairing: &Pairing<'_>, rows: &mut Rows<'_>) {
+    let t = &walked.total;
+    let n = 2 * t.kept + t.deleted + t.inserted;
+    let value = (n > 0).then(|| 1.0 - (t.deleted + t.inserted) as f64 / n as f64);
+    let mut note = walked.worst_lane.map_or(String::new(), |(lane, edits)| {
+        format!("{} missing, {} extra; most ({edits}) in {}", t.deleted, t.inserted, pairing.lanes[lane].role)
+    });
+    if !pairing.alone_a.is_empty() || !pairing.alone_b.is_empty() {
+        note = format!(
+            "{note}; {} processes only in the recording, {} only in the other run",
+            pairing.alone_a.len(),
+            pairing.alone_b.len()
+        );
+    }
+    if t.by_count > 0 {
+        note = format!("{note}; {} operations compared by count, not by order", t.by_count);
+    }
+    rows.push("alignment", value, n, "", note);
+}
+
+/// How often one operation directly follows another in a sequence.
+pub(crate) fn dfg(counts: &Counts, joint: &Joint<'_>, rows: &mut Rows<'_>) {
+    let (mut total_a, mut total_b) = (0, 0);
+    for (x, y) in counts.follows.values() {
+        total_a += x;
+        total_b += y;
+    }
+    if total_a == 0 || total_b == 0 {
+        let value = (total_a != total_b).then_some(0.0);
+        rows.push("dfg", value, total_a, "", String::new());
+        return;
+    }
+    let mut distance = 0.0;
+    let mut worst = (0.0, None);
+    for ((_, from, to), (x, y)) in &counts.follows {
+        let delta = (*x as f64 / total_a as f64 - *y as f64 / total_b as f64).abs();
+        distance += delta;
+        if delta > worst.0 + 1e-12
+            || (delta - worst.0).abs() <= 1e-12 && worst.1.is_some_and(|w| (*from, *to) < w)
+        {
+            worst = (delta, Some((*from, *to)));
+        }
+    }
+    let note = match worst.1 {
+        Some((from, to)) if worst.0 > 0.01 => {
+            format!("largest shift {:.1} %: {} then {}", worst.0 * 100.0, joint.text(from), joint.text(to))
+        }
+        _ => String::new(),
+    };
+    rows.push("dfg", Some((1.0 - distance / 2.0).clamp(0.0, 1.0)), total_a, "", note);
+}
+
+/// Length of the run.
+pub(crate) fn makespan(a: &Model, b: &Model, counts: &Counts, rows: &mut Rows<'_>) {
+    let (x, y) = (a.makespan_ns(), b.makespan_ns());
+    let value = (counts.total_a > 0 && counts.total_b > 0 && x > 0).then(|| y.abs_diff(x) as f64 / x as f64);
+    let note = format!("{:.3} s against {:.3} s", y as f64 / 1e9, x as f64 / 1e9);
+    rows.push("makespan", value, u64::from(value.is_some()), "", note);
+}
+
+/// How far matched operations are from their recorded time, starts aligned.
+pub(crate) fn drift(a: &Model, walked: &Walked, gates: &Gates, rows: &mut Rows<'_>) {
+    let h = &walked.drift;
+    let ms = |q: f64| h.value_at_quantile(q) as f64 / 1e6;
+    let mut gate = gates.gate("drift");
+    if !gates.is_overridden("drift") {
+        // 1 % of the recording, and never less than what a scheduler may take.
+        gate = gate.map(|g| g.max(a.makespan_ns() as f64 / 1e6 * 0.01));
+    }
+    if h.is_empty() {
+        rows.push_gated("drift", None, gate, 0, "ms", String::new());
+        return;
+    }
+    rows.push_gated(
+        "drift",
+        Some(ms(0.99)),
+        gate,
+        h.len(),
+        "ms",
+        format!("p50 {:.3} ms, p99 {:.3} ms", ms(0.5), ms(0.99)),
+    );
+}
+
+/// Failures by call, errno and object, in each family of tasks; the worst call counts, or a thousand failed lookups of
+/// libraries would hide a refused connection.
+pub(crate) fn errors(
+    joint: &Joint<'_>,
+    counts: &Counts,
+    pairing: &Pairing<'_>,
+    profile: Profile,
+    rows: &mut Rows<'_>,
+) {
+    // (call, race) → [(base, family, a, b)]
+    let mut by_call: BTreeMap<(&str, bool), Vec<(u32, u32, u64, u64)>> = BTreeMap::new();
+    for ((family, base), (x, y)) in &counts.ops {
+        let b = &joint.bases[*base as usize];
+        let call = joint.strings[b.call as usize];
+        let race = match b.outcome {
+            Outcome::Errno(e) if !is_benign(call, e) => symbol::is_race(e),
+            Outcome::Exit(status) if status != 0 => false,
+            _ => continue,
+        };
+        by_call.entry((call, race)).or_default().push((*base, *family, *x, *y));
+    }
+    let mut n = 0;
+    let mut worst: Option<(f64, String)> = None;
+    for ((call, race), kinds) in &by_call {
+        let (mut distance, mut sum) = (0.0, 0.0);
+        let mut most: (f64, Option<&(u32, u32, u64, u64)>) = (0.0, None);
+        for kind in kinds {
+            let (x, y) = (kind.2 as f64, kind.3 as f64);
+            n += kind.2 + kind.3;
+            // Independent failures vary by the square root of their number; who closes first varies by a few.
+            let slack = match profile {
+                Profile::RealBinary if kind.2 > 0 && kind.3 > 0 => 2.0 * (x + y).sqrt(),
+                Profile::RealBinary if *race => 3.0 + 2.0 * (x + y).sqrt(),
+                _ => 0.0,
+            };
+            let delta = ((x - y).abs() - slack).max(0.0);
+            distance += delta;
+            sum += x + y;
+            if delta > most.0 {
+                most = (delta, Some(kind));
+            }
+        }
+        if sum > 0.0 {
+            let value = 1.0 - distance / sum;
+            if worst.as_ref().is_none_or(|w| value < w.0) {
+                let note = most.1.map_or_else(
+                    || format!("{call}: alike"),
+                    |(base, family, x, y)| {
+                        format!(
+                            "{}: {} ×{x}, in the other run ×{y}",
+                            pairing.families[*family as usize],
+                            joint.text(*base)
+                        )
+                    },
+                );
+                worst = Some((value, note));
+            }
+        }
+    }
+    let (value, note) = worst.map_or((None, "no failures in either run".to_owned()), |(v, note)| {
+        (Some(v), if v < 1.0 { note } else { String::new() })
+    });
+    rows.push("errors", value, n, "", note);
+}
+
+fn is_benign(call: &str, errno: u16) -> bool {
+    let kind = match symbol::describe(call).0 {
+        // Streams are compared under names of their own.
+        Kind::Other if call == "receive" => Kind::Receive,
+        Kind::Other if call == "send" => Kind::Send,
+        kind => kind,
+    };
+    symbol::is_benign(kind, errno)
+}
+
+/// Streams whose bytes, turns and end are alike.
+pub(crate) fn network(a: &Model, b: &Model, pairing: &Pairing<'_>, profile: Profile, rows: &mut Rows<'_>) {
+    let mut groups: BTreeMap<u32, Vec<(Option<&Conn>, Option<&Conn>)>> = BTreeMap::new();
+    for pair in &pairing.conns {
+        let (x, y) = (pair.a.map(|c| &a.conns[c]), pair.b.map(|c| &b.conns[c]));
+        groups.entry(pair.group).or_default().push((x, y));
+    }
+    let (mut matched, mut all) = (0, 0);
+    let mut first: Option<(u64, String)> = None;
+    for pairs in groups.values() {
+        let pooled = profile == Profile::RealBinary && totals_alike(pairs);
+        for (x, y) in pairs {
+            all += 1;
+            let difference = match (x, y) {
+                (Some(x), Some(y)) => difference(x, y, profile, pooled),
+                (Some(_), None) => Some("is missing".to_owned()),
+                (None, Some(_)) => Some("is extra".to_owned()),
+                (None, None) => None,
+            };
+            match difference {
+                None => matched += 1,
+                Some(what) => {
+                    let (model, conn) = if let Some(x) = x {
+                        (a, *x)
+                    } else if let Some(y) = y {
+                        (b, *y)
+                    } else {
+                        continue;
+                    };
+                    if first.as_ref().is_none_or(|f| conn.first_ns < f.0) {
+                        let who = &model.processes[conn.process].role;
+                        first = Some((conn.first_ns, format!("{who} · {}: {what}", model.name(conn.name))));
+                    }
+                }
+            }
+        }
+    }
+    let value = (all > 0).then(|| f64::from(matched) / f64::from(all));
+    let note = match first {
+        Some((_, what)) => format!("{matched} of {all} streams alike; first other: {what}"),
+        None => format!("{matched} of {all} streams alike"),
+    };
+    rows.push("network", value, u64::from(all as u32), "", note);
+}
+
+/// Connections to one endpoint are interchangeable for a load generator or a pool: how many bytes go over which one is
+/// scheduling, how many in all is not.
+fn totals_alike(pairs: &[(Option<&Conn>, Option<&Conn>)]) -> bool {
+    if pairs.len() < 2 || pairs.iter().any(|p| p.0.is_none() || p.1.is_none()) {
+        return false;
+    }
+    let sum = |f: &dyn Fn(&Conn) -> u64, second: bool| -> u64 {
+        pairs.iter().filter_map(|p| if second { p.1 } else { p.0 }).map(f).fold(0, u64::saturating_add)
+    };
+    close(sum(&|c| c.sent, false), sum(&|c| c.sent, true), 0.05)
+        && close(sum(&|c| c.received, false), sum(&|c| c.received, true), 0.05)
+}
+
+/// Within a share, or within the few bytes by which times and counters in text differ.
+fn close(x: u64, y: u64, share: f64) -> bool {
+    x.abs_diff(y) as f64 <= (x.max(y) as f64 * share).max(64.0)
+}
+
+fn difference(x: &Conn, y: &Conn, profile: Profile, pooled: bool) -> Option<String> {
+    let alike = |m: u64, n: u64| match profile {
+        Profile::Synthetic => m == n,
+        Profile::RealBinary => pooled || close(m, n, 0.05),
+    };
+    if !alike(x.sent, y.sent) {
+        return Some(format!("sent {} bytes, in the other run {}", x.sent, y.sent));
+    }
+    if !alike(x.received, y.received) {
+        return Some(format!("received {} bytes, in the other run {}", x.received, y.received));
+    }
+    // Full-duplex traffic changes direction as the schedule has it; the order of first words does not.
+    let starts = |c: &Conn| c.turns().take(4).map(|t| t.sent).collect::<Vec<_>>();
+    let few = x.turn_count().min(y.turn_count()) <= 4;
+    let (tx, ty) = (x.turn_count(), y.turn_count());
+    let order = match profile {
+        Profile::Synthetic => {
+            tx.abs_diff(ty) as f64 <= (tx.max(ty) as f64 * 0.02).floor() && starts(x) == starts(y)
+        }
+        Profile::RealBinary => pooled || few || starts(x) == starts(y),
+    };
+    if !order {
+        return Some(format!("{tx} turns, in the other run {ty}"));
+    }
+    let (cx, cy) = (ending(x), ending(y));
+    (cx != cy).then(|| format!("{cx}, in the other run {cy}"))
+}
+
+/// How a stream ended, as far as it does not depend on when the recording did.
+fn ending(c: &Conn) -> String {
+    if matches!(c.kind, ConnKind::Pipe | ConnKind::Stdio) {
+        // A pipe ends with whoever is last.
+        return String::new();
+    }
+    match c.close {
+        CloseKind::Open | CloseKind::Exit | CloseKind::Local => "was ended here".to_owned(),
+        CloseKind::Peer => "was ended by the other side".to_owned(),
+        CloseKind::Reset => "was reset".to_owned(),
+        CloseKind::Failed(e) => format!(
+            "failed with {}",
+            ctrace_format::errno::name(u32::from(e)).map_or_else(|| e.to_string(), str::to_owned)
+        ),
+    }
+}

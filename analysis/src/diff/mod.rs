@@ -1,0 +1,173 @@
+//! The diff engine: does the other run behave like the recording?
+//!
+//! Each task's operations are compared in the order the task made them. Operations on a stream are compared in the
+//! order of that stream: in which order an event loop serves independent connections, and which of several workers
+//! serves one, is scheduling and not behaviour. Metrics without anything to compare have no value and never pass.
+
+mod joint;
+mod metrics;
+mod pairing;
+mod walk;
+
+use crate::gates::{self, Gates, Profile};
+use crate::model::Model;
+use crate::report::{Metric, Report, SideInfo, Verdict};
+use joint::Joint;
+
+/// Lost events of all events above which no verdict is given.
+const MAX_LOSS: f64 = 0.001;
+/// Coverage of a replay below which there is too little to judge.
+const MIN_COVERAGE: f64 = 0.5;
+
+/// Compares `b` with the recording `a`.
+pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
+    let joint = Joint::new(a, b);
+    let pairing = pairing::pair(a, b, &joint);
+    let counts = metrics::Counts::take(&joint, &pairing);
+    let walked = walk::walk(a, b, &joint, &pairing);
+
+    let mut rows = Rows { gates, rows: Vec::new() };
+    metrics::coverage(a, b, &joint, &pairing, &counts, &mut rows);
+    metrics::semantic(&joint, &counts, &walked, &pairing, &mut rows);
+    metrics::alignment(&walked, &pairing, &mut rows);
+    metrics::dfg(&counts, &joint, &mut rows);
+    metrics::makespan(a, b, &counts, &mut rows);
+    metrics::drift(a, &walked, gates, &mut rows);
+    metrics::errors(&joint, &counts, &pairing, gates.profile(), &mut rows);
+    metrics::network(a, b, &pairing, gates.profile(), &mut rows);
+
+    let rows = rows.rows;
+    let compared_a: u64 = counts.total_a;
+    let compared_b: u64 = counts.total_b;
+    let (mut reasons, warnings) = inconclusive(a, b, compared_a, compared_b, &rows, gates.profile());
+    let mut worst = None;
+    let verdict = if reasons.is_empty() {
+        let mut failed: Vec<&Metric> = rows.iter().filter(|m| m.pass == Some(false)).collect();
+        failed.sort_by(|x, y| severity(y).total_cmp(&severity(x)));
+        worst = failed.first().map(|m| m.name);
+        reasons = failed.iter().map(|m| sentence(m)).collect();
+        if failed.is_empty() { Verdict::Match } else { Verdict::Deviated }
+    } else {
+        Verdict::Inconclusive
+    };
+    let first_divergence = walk::first_divergence(a, b, &joint, &pairing, &walked, worst);
+    Report {
+        schema: 1,
+        verdict,
+        reasons,
+        warnings,
+        profile: gates.profile(),
+        worst,
+        metrics: rows,
+        first_divergence,
+        a: side(a, compared_a),
+        b: side(b, compared_b),
+    }
+}
+
+/// Collects metrics and applies their gates.
+struct Rows<'g> {
+    gates: &'g Gates,
+    rows: Vec<Metric>,
+}
+
+impl Rows<'_> {
+    fn push(&mut self, name: &'static str, value: Option<f64>, n: u64, unit: &'static str, note: String) {
+        let gate = self.gates.gate(name);
+        self.push_gated(name, value, gate, n, unit, note);
+    }
+
+    fn push_gated(
+        &mut self,
+        name: &'static str,
+        value: Option<f64>,
+        gate: Option<f64>,
+        n: u64,
+        unit: &'static str,
+        note: String,
+    ) {
+        let pass = value.zip(gate).map(|(v, g)| gates::passes(name, v, g));
+        self.rows.push(Metric { name, value, gate, pass, n, unit, note });
+    }
+}
+
+fn severity(m: &Metric) -> f64 {
+    m.value.zip(m.gate).map_or(0.0, |(v, g)| gates::excess(m.name, v, g))
+}
+
+fn sentence(m: &Metric) -> String {
+    let relation = match gates::sense(m.name) {
+        gates::Sense::AtLeast => "below",
+        gates::Sense::AtMost => "above",
+        gates::Sense::Ratio => "outside",
+    };
+    let (value, gate) = (m.value.unwrap_or(0.0), m.gate.unwrap_or(0.0));
+    let unit = if m.unit.is_empty() { String::new() } else { format!(" {}", m.unit) };
+    let note = if m.note.is_empty() { String::new() } else { format!(": {}", m.note) };
+    format!("{} {}{unit} is {relation} {}{unit}{note}", m.name, number(value), number(gate))
+}
+
+fn number(x: f64) -> String {
+    let text = format!("{x:.4}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text.is_empty() || text == "-" { "0".to_owned() } else { text.to_owned() }
+}
+
+fn inconclusive(
+    a: &Model,
+    b: &Model,
+    compared_a: u64,
+    compared_b: u64,
+    rows: &[Metric],
+    profile: Profile,
+) -> (Vec<String>, Vec<String>) {
+    let (mut reasons, mut warnings) = (Vec::new(), Vec::new());
+    for (name, model) in [("the recording", a), ("the other run", b)] {
+        let lost = model.missing.lost;
+        if lost > 0 {
+            let share = lost as f64 / (model.calls + lost) as f64;
+            let classes: Vec<String> =
+                model.missing.by_class.iter().map(|(c, n)| format!("{n} {c:?}").to_lowercase()).collect();
+            let text = format!("{name} lost {lost} events ({:.3} %): {}", share * 100.0, classes.join(", "));
+            if share > MAX_LOSS { reasons.push(text) } else { warnings.push(text) }
+        }
+        if model.missing.damaged > 0 {
+            reasons.push(format!(
+                "{} parts of {name} are damaged; `ctrace verify` lists them",
+                model.missing.damaged
+            ));
+        }
+    }
+    if compared_a == 0 {
+        reasons.push("the recording has no operation that could be compared".to_owned());
+    } else if compared_b == 0 {
+        reasons.push("the other run has no operation that could be compared".to_owned());
+    } else if rows.iter().all(|m| m.pass.is_none()) {
+        reasons.push("no metric with a gate had anything to compare".to_owned());
+    }
+    if profile == Profile::Synthetic
+        && reasons.is_empty()
+        && let Some(value) = rows.iter().find(|m| m.name == "coverage").and_then(|m| m.value)
+        && value < MIN_COVERAGE
+    {
+        reasons.push(format!("only {} of the recorded operations took place again", number(value)));
+    }
+    if reasons.is_empty() && compared_a < 20 {
+        warnings.push(format!("only {compared_a} operations were compared"));
+    }
+    (reasons, warnings)
+}
+
+fn side(m: &Model, compared: u64) -> SideInfo {
+    SideInfo {
+        calls: m.calls,
+        compared,
+        counted: m.noise_calls,
+        engine: m.engine_calls,
+        processes: m.processes.len() as u64,
+        threads: m.threads.len() as u64,
+        streams: m.conns.len() as u64,
+        makespan_ns: m.makespan_ns(),
+        missing: m.missing.clone(),
+    }
+}

@@ -1,0 +1,343 @@
+//! Which task of one run is which task of the other, and which stream is which.
+
+use super::joint::{Entry, Joint, canonical};
+use crate::conn::{ConnKind, Side};
+use crate::model::Model;
+use crate::roles::{self, Deeds};
+use crate::seq::Seq;
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::hash::Hasher as _;
+
+/// Siblings of different labels are taken for one another when at least this much of what they did is the same.
+const SIMILAR: f64 = 0.5;
+
+/// Two sequences to compare, or one that has no counterpart.
+pub(crate) struct Lane<'a> {
+    pub(crate) a: Option<&'a Seq>,
+    pub(crate) b: Option<&'a Seq>,
+    /// Who: a role, and for a stream its name.
+    pub(crate) role: String,
+    pub(crate) family: u32,
+}
+
+/// A pair of streams, or one without counterpart: indices into the models' streams.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnPair {
+    pub(crate) a: Option<usize>,
+    pub(crate) b: Option<usize>,
+    pub(crate) group: u32,
+}
+
+pub(crate) struct Pairing<'a> {
+    pub(crate) lanes: Vec<Lane<'a>>,
+    pub(crate) conns: Vec<ConnPair>,
+    /// Family of each process of both runs.
+    pub(crate) family_a: Vec<u32>,
+    pub(crate) family_b: Vec<u32>,
+    pub(crate) families: Vec<String>,
+    /// Processes without counterpart, by role.
+    pub(crate) alone_a: Vec<String>,
+    pub(crate) alone_b: Vec<String>,
+}
+
+struct Sides<'a> {
+    a: &'a Model,
+    b: &'a Model,
+    joint: &'a Joint<'a>,
+    conns_a: Vec<Vec<usize>>,
+    conns_b: Vec<Vec<usize>>,
+}
+
+fn digest(seqs: &[&Seq], entries: &[Entry]) -> u64 {
+    let mut hasher = rustc_hash::FxHasher::default();
+    for seq in seqs {
+        for op in seq.iter() {
+            hasher.write_u32(entries[op.symbol as usize].base);
+        }
+        hasher.write_u32(u32::MAX);
+    }
+    hasher.finish()
+}
+
+fn deeds(seqs: &[&Seq], entries: &[Entry]) -> Deeds {
+    let mut out = Deeds::default();
+    for op in seqs.iter().flat_map(|s| s.iter()) {
+        *out.counts.entry(entries[op.symbol as usize].base).or_default() += 1;
+        out.total += 1;
+    }
+    out
+}
+
+impl<'a> Sides<'a> {
+    /// All sequences of a process.
+    fn of_process(&self, second: bool, process: usize) -> Vec<&'a Seq> {
+        let (model, conns) = if second { (self.b, &self.conns_b) } else { (self.a, &self.conns_a) };
+        let threads = model.processes[process].threads.iter().map(|t| &model.threads[*t].seq);
+        threads.chain(conns[process].iter().map(|c| &model.conns[*c].seq)).collect()
+    }
+
+    fn entries(&self, second: bool) -> &'a [Entry] {
+        if second { &self.joint.b } else { &self.joint.a }
+    }
+
+    fn pair_processes(&self, a: &[usize], b: &[usize]) -> Vec<(usize, usize)> {
+        if let ([x], [y]) = (a, b) {
+            return vec![(*x, *y)];
+        }
+        let digests = |second: bool, of: &[usize]| -> Vec<u64> {
+            of.iter().map(|p| digest(&self.of_process(second, *p), self.entries(second))).collect()
+        };
+        roles::pair(&digests(false, a), &digests(true, b), |second, i| {
+            let process = if second { b[i] } else { a[i] };
+            deeds(&self.of_process(second, process), self.entries(second))
+        })
+        .into_iter()
+        .map(|(i, j)| (a[i], b[j]))
+        .collect()
+    }
+
+    fn pair_seqs(&self, a: &[&Seq], b: &[&Seq]) -> Vec<(usize, usize)> {
+        if a.len() == 1 && b.len() == 1 {
+            return vec![(0, 0)];
+        }
+        let digests = |second: bool, of: &[&Seq]| -> Vec<u64> {
+            of.iter().map(|s| digest(&[s], self.entries(second))).collect()
+        };
+        roles::pair(&digests(false, a), &digests(true, b), |second, i| {
+            deeds(&[if second { b[i] } else { a[i] }], self.entries(second))
+        })
+    }
+}
+
+fn children(model: &Model) -> FxHashMap<Option<usize>, Vec<usize>> {
+    let mut out: FxHashMap<Option<usize>, Vec<usize>> = FxHashMap::default();
+    for (i, p) in model.processes.iter().enumerate() {
+        out.entry(p.parent).or_default().push(i);
+    }
+    out
+}
+
+fn conns_by_process(model: &Model) -> Vec<Vec<usize>> {
+    let mut out = vec![Vec::new(); model.processes.len()];
+    for (i, c) in model.conns.iter().enumerate() {
+        out[c.process].push(i);
+    }
+    out
+}
+
+#[derive(Default)]
+struct Families {
+    index: FxHashMap<String, u32>,
+    names: Vec<String>,
+}
+
+impl Families {
+    fn id(&mut self, parent: Option<u32>, label: &str) -> u32 {
+        let name = parent.map_or_else(|| label.to_owned(), |p| format!("{}/{label}", self.names[p as usize]));
+        *self.index.entry(name).or_insert_with_key(|name| {
+            self.names.push(name.clone());
+            self.names.len() as u32 - 1
+        })
+    }
+}
+
+pub(crate) fn pair<'a>(a: &'a Model, b: &'a Model, joint: &'a Joint<'a>) -> Pairing<'a> {
+    let sides = Sides { a, b, joint, conns_a: conns_by_process(a), conns_b: conns_by_process(b) };
+    let (kids_a, kids_b) = (children(a), children(b));
+    let mut families = Families::default();
+    let mut family_a = vec![0; a.processes.len()];
+    let mut family_b = vec![0; b.processes.len()];
+    let mut out = Pairing {
+        lanes: Vec::new(),
+        conns: Vec::new(),
+        family_a: Vec::new(),
+        family_b: Vec::new(),
+        families: Vec::new(),
+        alone_a: Vec::new(),
+        alone_b: Vec::new(),
+    };
+    let mut todo: Vec<(Option<usize>, Option<usize>, Option<u32>)> = vec![(None, None, None)];
+    let none = Vec::new();
+    while let Some((pa, pb, family)) = todo.pop() {
+        let root = pa.is_none() && pb.is_none();
+        let of_a = if pa.is_some() || root { kids_a.get(&pa).unwrap_or(&none) } else { &none };
+        let of_b = if pb.is_some() || root { kids_b.get(&pb).unwrap_or(&none) } else { &none };
+        let mut groups: BTreeMap<String, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+        for p in of_a {
+            groups.entry(roles::label(&a.processes[*p])).or_default().0.push(*p);
+        }
+        for p in of_b {
+            groups.entry(roles::label(&b.processes[*p])).or_default().1.push(*p);
+        }
+        let mut pairs = Vec::new();
+        let (mut left_a, mut left_b) = (Vec::new(), Vec::new());
+        for (xs, ys) in groups.values() {
+            let found = sides.pair_processes(xs, ys);
+            left_a.extend(xs.iter().copied().filter(|x| !found.iter().any(|f| f.0 == *x)));
+            left_b.extend(ys.iter().copied().filter(|y| !found.iter().any(|f| f.1 == *y)));
+            pairs.extend(found);
+        }
+        // Renamed ones: by what they did; a lone root is the other run's lone root whatever it did.
+        left_a.sort_unstable();
+        left_b.sort_unstable();
+        let forced = root && of_a.len() == 1 && of_b.len() == 1;
+        let mut adopt: Vec<(usize, usize)> = Vec::new();
+        if !left_a.is_empty() && !left_b.is_empty() {
+            for (x, y) in sides.pair_processes(&left_a, &left_b) {
+                let alike = forced || {
+                    let da = deeds(&sides.of_process(false, x), &joint.a);
+                    let db = deeds(&sides.of_process(true, y), &joint.b);
+                    da.total > 0 && da.similarity(&db) >= SIMILAR
+                };
+                if alike {
+                    adopt.push((x, y));
+                }
+            }
+        }
+        left_a.retain(|x| !adopt.iter().any(|p| p.0 == *x));
+        left_b.retain(|y| !adopt.iter().any(|p| p.1 == *y));
+        pairs.extend(adopt);
+        for (x, y) in pairs {
+            let id = families.id(family, &roles::label(&a.processes[x]));
+            family_a[x] = id;
+            family_b[y] = id;
+            todo.push((Some(x), Some(y), Some(id)));
+        }
+        for x in left_a {
+            let id = families.id(family, &roles::label(&a.processes[x]));
+            family_a[x] = id;
+            out.alone_a.push(a.processes[x].role.clone());
+            todo.push((Some(x), None, Some(id)));
+        }
+        for y in left_b {
+            let id = families.id(family, &roles::label(&b.processes[y]));
+            family_b[y] = id;
+            out.alone_b.push(b.processes[y].role.clone());
+            todo.push((None, Some(y), Some(id)));
+        }
+        if !root && let Some(family) = family {
+            thread_lanes(&sides, pa, pb, family, &mut out.lanes);
+        }
+    }
+    stream_lanes(&sides, &family_a, &family_b, &families, &mut out);
+    out.family_a = family_a;
+    out.family_b = family_b;
+    out.families = families.names;
+    out
+}
+
+fn thread_lanes<'a>(
+    sides: &Sides<'a>,
+    pa: Option<usize>,
+    pb: Option<usize>,
+    family: u32,
+    lanes: &mut Vec<Lane<'a>>,
+) {
+    let split = |model: &'a Model, process: Option<usize>| {
+        let mut leader = None;
+        let mut others: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        if let Some(p) = process {
+            let process = &model.processes[p];
+            for t in &process.threads {
+                let thread = &model.threads[*t];
+                if thread.tid == process.tgid && leader.is_none() {
+                    leader = Some(*t);
+                } else {
+                    // The role's last part, without its ordinal, is the stable name.
+                    let name = thread.role.strip_prefix(process.role.as_str()).unwrap_or(&thread.role);
+                    let name = name.rsplit_once('#').map_or(name, |(n, _)| n);
+                    others.entry(name.to_owned()).or_default().push(*t);
+                }
+            }
+        }
+        (leader, others)
+    };
+    let (leader_a, others_a) = split(sides.a, pa);
+    let (leader_b, mut others_b) = split(sides.b, pb);
+    let mut push = |x: Option<usize>, y: Option<usize>| {
+        let (ta, tb) = (x.map(|t| &sides.a.threads[t]), y.map(|t| &sides.b.threads[t]));
+        let role = ta.or(tb).map_or(String::new(), |t| t.role.clone());
+        lanes.push(Lane { a: ta.map(|t| &t.seq), b: tb.map(|t| &t.seq), role, family });
+    };
+    if leader_a.is_some() || leader_b.is_some() {
+        push(leader_a, leader_b);
+    }
+    let mut left_a: Vec<usize> = Vec::new();
+    let mut group = |xs: Vec<usize>, ys: Vec<usize>| -> (Vec<usize>, Vec<usize>) {
+        let sa: Vec<&Seq> = xs.iter().map(|t| &sides.a.threads[*t].seq).collect();
+        let sb: Vec<&Seq> = ys.iter().map(|t| &sides.b.threads[*t].seq).collect();
+        let found = sides.pair_seqs(&sa, &sb);
+        for (i, j) in &found {
+            push(Some(xs[*i]), Some(ys[*j]));
+        }
+        let rest = |of: &[usize], taken: &dyn Fn(usize) -> bool| {
+            of.iter().enumerate().filter(|(i, _)| !taken(*i)).map(|(_, t)| *t).collect()
+        };
+        (rest(&xs, &|i| found.iter().any(|f| f.0 == i)), rest(&ys, &|j| found.iter().any(|f| f.1 == j)))
+    };
+    let mut left_b: Vec<usize> = Vec::new();
+    for (name, xs) in others_a {
+        let ys = others_b.remove(&name).unwrap_or_default();
+        let (x, y) = group(xs, ys);
+        left_a.extend(x);
+        left_b.extend(y);
+    }
+    left_b.extend(others_b.into_values().flatten());
+    // Threads that were named later, or not at all, in one of the runs.
+    let (x, y) = group(left_a, left_b);
+    for t in x {
+        push(Some(t), None);
+    }
+    for t in y {
+        push(None, Some(t));
+    }
+}
+
+fn stream_lanes<'a>(
+    sides: &Sides<'a>,
+    family_a: &[u32],
+    family_b: &[u32],
+    families: &Families,
+    out: &mut Pairing<'a>,
+) {
+    type Key<'k> = (u32, ConnKind, Side, &'k str);
+    let mut groups: BTreeMap<Key<'_>, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+    for (i, c) in sides.a.conns.iter().enumerate() {
+        let name = canonical(sides.a, sides.b, c.name);
+        groups.entry((family_a[c.process], c.kind, c.side, name)).or_default().0.push(i);
+    }
+    for (i, c) in sides.b.conns.iter().enumerate() {
+        let name = canonical(sides.b, sides.a, c.name);
+        groups.entry((family_b[c.process], c.kind, c.side, name)).or_default().1.push(i);
+    }
+    for (group, ((family, _, _, name), (xs, ys))) in groups.into_iter().enumerate() {
+        let sa: Vec<&Seq> = xs.iter().map(|c| &sides.a.conns[*c].seq).collect();
+        let sb: Vec<&Seq> = ys.iter().map(|c| &sides.b.conns[*c].seq).collect();
+        let found = sides.pair_seqs(&sa, &sb);
+        let mut used_a = vec![false; xs.len()];
+        let mut used_b = vec![false; ys.len()];
+        let who = &families.names[family as usize];
+        let mut push = |x: Option<usize>, y: Option<usize>| {
+            out.conns.push(ConnPair { a: x, b: y, group: group as u32 });
+            out.lanes.push(Lane {
+                a: x.map(|c| &sides.a.conns[c].seq),
+                b: y.map(|c| &sides.b.conns[c].seq),
+                role: format!("{who} · {name}"),
+                family,
+            });
+        };
+        for (i, j) in found {
+            used_a[i] = true;
+            used_b[j] = true;
+            push(Some(xs[i]), Some(ys[j]));
+        }
+        for (i, x) in xs.iter().enumerate().filter(|(i, _)| !used_a[*i]) {
+            let _ = i;
+            push(Some(*x), None);
+        }
+        for (_, y) in ys.iter().enumerate().filter(|(j, _)| !used_b[*j]) {
+            push(None, Some(*y));
+        }
+    }
+}

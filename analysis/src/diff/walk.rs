@@ -1,0 +1,276 @@
+//! Walks all pairs of sequences: aligns them, measures drift, and finds where they part first.
+
+use super::joint::Joint;
+use super::pairing::{Lane, Pairing};
+use crate::align::{Aligned, Budget, Step, align};
+use crate::model::Model;
+use crate::report::{Divergence, DivergenceKind, Line};
+use crate::seq::Op;
+use crate::symbol::Outcome;
+use hdrhistogram::Histogram;
+use std::collections::VecDeque;
+
+/// Operations shown before and after a divergence.
+const CONTEXT: usize = 4;
+/// Differences in a row that are searched for operations that only changed their outcome.
+const RUN: usize = 64;
+
+/// A difference, to be shown when it is the first of its kind.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    lane: usize,
+    /// Index of the step in the lane's alignment.
+    step: u64,
+    /// When, on the recording's clock.
+    at_ns: u64,
+    kind: DivergenceKind,
+    a: Option<Op>,
+    b: Option<Op>,
+}
+
+/// The first difference by kind: a changed outcome, a failure that is only in one run, anything.
+#[derive(Debug, Default)]
+struct First {
+    flip: Option<Place>,
+    failure: Option<Place>,
+    any: Option<Place>,
+}
+
+pub(crate) struct Walked {
+    pub(crate) total: Aligned,
+    pub(crate) drift: Histogram<u64>,
+    /// Operations whose number of bytes differs by more than a factor of two.
+    pub(crate) sizes: u64,
+    /// The lane with the most differences, by index.
+    pub(crate) worst_lane: Option<(usize, u64)>,
+    first: First,
+}
+
+pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_>) -> Walked {
+    let mut walked = Walked {
+        total: Aligned::default(),
+        drift: Histogram::new_with_bounds(1, 86_400_000_000_000, 2)
+            .unwrap_or_else(|_| unreachable_histogram()),
+        sizes: 0,
+        worst_lane: None,
+        first: First::default(),
+    };
+    let mut budget = Budget::default();
+    for (index, lane) in pairing.lanes.iter().enumerate() {
+        let mut run = Run { lane: index, offset: shift(a, b), ..Run::default() };
+        let mut step_index = 0_u64;
+        let result = align_lane(lane, joint, &mut budget, |step| {
+            match step {
+                Step::Keep(x, y) => {
+                    run.close(joint, &mut walked.first);
+                    let (tx, ty) = (x.t_ns.saturating_sub(a.first_ns), y.t_ns.saturating_sub(b.first_ns));
+                    walked.drift.saturating_record(tx.abs_diff(ty).max(1));
+                    let (sx, sy) = (joint.a[x.symbol as usize].size, joint.b[y.symbol as usize].size);
+                    if sx.abs_diff(sy) > 1 {
+                        walked.sizes += 1;
+                        run.note(
+                            step_index,
+                            DivergenceKind::Outcome,
+                            Some(x),
+                            Some(y),
+                            &mut walked.first,
+                            joint,
+                        );
+                    }
+                }
+                Step::Delete(x) => run.deleted.push((step_index, x)),
+                Step::Insert(y) => run.inserted.push((step_index, y)),
+            }
+            step_index += 1;
+        });
+        run.close(joint, &mut walked.first);
+        let edits = result.deleted + result.inserted;
+        if edits > walked.worst_lane.map_or(0, |w| w.1) {
+            walked.worst_lane = Some((index, edits));
+        }
+        walked.total.kept += result.kept;
+        walked.total.deleted += result.deleted;
+        walked.total.inserted += result.inserted;
+        walked.total.by_count += result.by_count;
+    }
+    walked
+}
+
+fn unreachable_histogram() -> Histogram<u64> {
+    // The bounds above are constant and valid; an empty auto-resizing histogram is the same thing.
+    Histogram::new(2).unwrap_or_else(|_| std::process::abort())
+}
+
+/// What to add to a time of `b` to put it on the clock of `a`.
+fn shift(a: &Model, b: &Model) -> i64 {
+    a.first_ns as i64 - b.first_ns as i64
+}
+
+fn align_lane(
+    lane: &Lane<'_>,
+    joint: &Joint<'_>,
+    budget: &mut Budget,
+    visit: impl FnMut(Step<Op>),
+) -> Aligned {
+    align(
+        lane.a.into_iter().flat_map(|s| s.iter()),
+        lane.b.into_iter().flat_map(|s| s.iter()),
+        |x| joint.a[x.symbol as usize].base,
+        |y| joint.b[y.symbol as usize].base,
+        budget,
+        visit,
+    )
+}
+
+/// Consecutive differences of one lane.
+#[derive(Default)]
+struct Run {
+    lane: usize,
+    offset: i64,
+    deleted: Vec<(u64, Op)>,
+    inserted: Vec<(u64, Op)>,
+}
+
+impl Run {
+    fn note(
+        &self,
+        step: u64,
+        kind: DivergenceKind,
+        a: Option<Op>,
+        b: Option<Op>,
+        first: &mut First,
+        joint: &Joint<'_>,
+    ) {
+        let at_ns = match (a, b) {
+            (Some(x), _) => x.t_ns,
+            (None, Some(y)) => y.t_ns.saturating_add_signed(self.offset),
+            (None, None) => return,
+        };
+        let place = Place { lane: self.lane, step, at_ns, kind, a, b };
+        let put = |slot: &mut Option<Place>| {
+            if slot.is_none_or(|p| at_ns < p.at_ns) {
+                *slot = Some(place);
+            }
+        };
+        let failed = |symbol: Option<u32>| {
+            symbol.is_some_and(|base| match joint.bases[base as usize].outcome {
+                Outcome::Errno(_) => true,
+                Outcome::Exit(status) => status != 0,
+                _ => false,
+            })
+        };
+        put(&mut first.any);
+        if kind == DivergenceKind::Outcome {
+            put(&mut first.flip);
+        }
+        if failed(a.map(|x| joint.a[x.symbol as usize].base))
+            || failed(b.map(|y| joint.b[y.symbol as usize].base))
+        {
+            put(&mut first.failure);
+        }
+    }
+
+    /// The differences end: find those that are one operation with two outcomes.
+    fn close(&mut self, joint: &Joint<'_>, first: &mut First) {
+        if self.deleted.is_empty() && self.inserted.is_empty() {
+            return;
+        }
+        let identity = |base: u32| joint.bases[base as usize].identity;
+        let mut taken = vec![false; self.inserted.len().min(RUN)];
+        for (i, (step, x)) in self.deleted.iter().enumerate() {
+            let base = joint.a[x.symbol as usize].base;
+            let partner = if i < RUN {
+                (0..taken.len()).find(|j| {
+                    !taken[*j]
+                        && identity(joint.b[self.inserted[*j].1.symbol as usize].base) == identity(base)
+                })
+            } else {
+                None
+            };
+            match partner {
+                Some(j) => {
+                    taken[j] = true;
+                    self.note(
+                        *step,
+                        DivergenceKind::Outcome,
+                        Some(*x),
+                        Some(self.inserted[j].1),
+                        first,
+                        joint,
+                    );
+                }
+                None => self.note(*step, DivergenceKind::Missing, Some(*x), None, first, joint),
+            }
+        }
+        for (j, (step, y)) in self.inserted.iter().enumerate() {
+            if !taken.get(j).copied().unwrap_or(false) {
+                self.note(*step, DivergenceKind::Extra, None, Some(*y), first, joint);
+            }
+        }
+        self.deleted.clear();
+        self.inserted.clear();
+    }
+}
+
+/// The first difference, of the kind the worst metric is about when there is one.
+pub(crate) fn first_divergence(
+    a: &Model,
+    b: &Model,
+    joint: &Joint<'_>,
+    pairing: &Pairing<'_>,
+    walked: &Walked,
+    worst: Option<&str>,
+) -> Option<Divergence> {
+    let first = &walked.first;
+    let place = match worst {
+        Some("semantic" | "outcomes") => first.flip.or(first.failure).or(first.any),
+        Some("errors") => first.failure.or(first.flip).or(first.any),
+        _ => first.any,
+    }?;
+    let lane = &pairing.lanes[place.lane];
+    let text_a = |x: Op| line_text(joint, joint.a[x.symbol as usize].base, joint.a[x.symbol as usize].size);
+    let text_b = |y: Op| line_text(joint, joint.b[y.symbol as usize].base, joint.b[y.symbol as usize].size);
+    let mut before: VecDeque<Line> = VecDeque::new();
+    let mut after: Vec<Line> = Vec::new();
+    let mut index = 0;
+    align_lane(lane, joint, &mut Budget::default(), |step| {
+        let at = index;
+        index += 1;
+        if at > place.step + CONTEXT as u64 + 4 {
+            return;
+        }
+        let line = match step {
+            Step::Keep(x, y) => Line { mark: ' ', a_ns: Some(x.t_ns), b_ns: Some(y.t_ns), text: text_a(x) },
+            Step::Delete(x) => Line { mark: '-', a_ns: Some(x.t_ns), b_ns: None, text: text_a(x) },
+            Step::Insert(y) => Line { mark: '+', a_ns: None, b_ns: Some(y.t_ns), text: text_b(y) },
+        };
+        if at < place.step {
+            before.push_back(line);
+            if before.len() > CONTEXT {
+                before.pop_front();
+            }
+        } else {
+            after.push(line);
+        }
+    });
+    let _ = (a, b);
+    let operation = place.a.map(text_a).or_else(|| place.b.map(text_b))?;
+    Some(Divergence {
+        kind: place.kind,
+        role: lane.role.clone(),
+        operation,
+        instead: if place.kind == DivergenceKind::Outcome { place.b.map(text_b) } else { None },
+        a_ns: place.a.map(|x| x.t_ns),
+        b_ns: place.b.map(|y| y.t_ns),
+        context: before.into_iter().chain(after).collect(),
+    })
+}
+
+fn line_text(joint: &Joint<'_>, base: u32, size: u8) -> String {
+    let text = joint.text(base);
+    match size {
+        0 => text,
+        1 => format!("{text} 0 B"),
+        n => format!("{text} {}–{} B", 1_u64 << (n - 2), ((1_u128 << (n - 1)) - 1)),
+    }
+}

@@ -1,0 +1,459 @@
+//! File descriptor tables, followed through a trace.
+//!
+//! A descriptor number means nothing by itself: it is opened, duplicated, inherited, closed and used again for something
+//! else. [`FdTracker`] gives every open file description a *generation* and tells, for each completed call, what it
+//! opened and closed. It needs no dictionaries, so whoever reads events can drive it: the model does, and the compiler
+//! of replay plans can.
+
+use ctrace_format::{Detail, ObjectId, Snapshot, Syscall, SyscallFlags, Tgid};
+use rustc_hash::FxHashMap;
+
+/// `O_CLOEXEC`, `SOCK_CLOEXEC`, `EFD_CLOEXEC`, … on every architecture ctrace records.
+const CLOEXEC: u64 = 0o2_000_000;
+const F_DUPFD: u64 = 0;
+const F_SETFD: u64 = 2;
+const F_DUPFD_CLOEXEC: u64 = 1030;
+const CLOSE_RANGE_CLOEXEC: u64 = 4;
+const MFD_CLOEXEC: u64 = 1;
+const CLONE_FILES: u64 = 0x400;
+
+/// An open file description, from its open to its last close. Unique in a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Generation(pub u32);
+
+/// Where a description came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// Opened by a call of the trace.
+    Opened,
+    /// Open when recording began, according to the snapshot.
+    Snapshot,
+    /// First seen in use: inherited from outside the trace, received over a socket, or its opening was not recorded.
+    Found,
+}
+
+/// An entry of a descriptor table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptor {
+    /// The description it refers to.
+    pub generation: Generation,
+    /// What is behind it, when known.
+    pub object: Option<ObjectId>,
+    /// Where the description came from.
+    pub origin: Origin,
+    /// The number it had where it first appeared.
+    pub first_fd: i32,
+    /// Closed by exec.
+    pub cloexec: bool,
+}
+
+/// A change of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A number refers to something now.
+    Opened {
+        /// The number.
+        fd: i32,
+        /// What it refers to.
+        descriptor: Descriptor,
+    },
+    /// A number refers to nothing any more.
+    Closed {
+        /// The number.
+        fd: i32,
+        /// What it referred to.
+        descriptor: Descriptor,
+        /// Whether no other number of the same table refers to the description.
+        last_in_table: bool,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    fds: FxHashMap<i32, Descriptor>,
+    users: u32,
+}
+
+/// The descriptor tables of all processes of a trace.
+#[derive(Debug, Default)]
+pub struct FdTracker {
+    tables: Vec<Table>,
+    of_process: FxHashMap<Tgid, usize>,
+    free: Vec<usize>,
+    generations: u32,
+}
+
+impl FdTracker {
+    /// Tables as the start snapshot has them.
+    pub fn new(snapshot: &Snapshot) -> Self {
+        let mut tracker = Self::default();
+        for process in &snapshot.processes {
+            for fd in &process.fds {
+                let generation = tracker.next_generation();
+                let descriptor = Descriptor {
+                    generation,
+                    object: None,
+                    origin: Origin::Snapshot,
+                    first_fd: fd.fd,
+                    cloexec: u64::from(fd.flags) & CLOEXEC != 0,
+                };
+                tracker.table(process.tgid).fds.insert(fd.fd, descriptor);
+            }
+        }
+        tracker
+    }
+
+    /// What a number refers to.
+    pub fn get(&self, process: Tgid, fd: i32) -> Option<&Descriptor> {
+        self.tables.get(*self.of_process.get(&process)?)?.fds.get(&fd)
+    }
+
+    /// Number of descriptors of a process.
+    pub fn open_count(&self, process: Tgid) -> usize {
+        self.of_process.get(&process).map_or(0, |t| self.tables[*t].fds.len())
+    }
+
+    /// Makes sure that a number in use is in the table; an object seen in use corrects what was assumed.
+    pub fn observe(&mut self, process: Tgid, fd: i32, object: Option<ObjectId>) -> Descriptor {
+        if let Some(known) = self.table(process).fds.get_mut(&fd) {
+            match (known.object, object) {
+                (None, Some(_)) => known.object = object,
+                // Its opening was missed: the number means something else than assumed.
+                (Some(a), Some(b)) if a != b => {}
+                _ => return *known,
+            }
+            if known.object == object {
+                return *known;
+            }
+        }
+        let descriptor = Descriptor {
+            generation: self.next_generation(),
+            object,
+            origin: Origin::Found,
+            first_fd: fd,
+            cloexec: false,
+        };
+        self.table(process).fds.insert(fd, descriptor);
+        descriptor
+    }
+
+    /// A process was made, with a copy of its parent's table.
+    pub fn fork(&mut self, parent: Tgid, child: Tgid) {
+        if parent == child {
+            return;
+        }
+        let fds = self.table(parent).fds.clone();
+        self.exit(child);
+        let index = self.fresh();
+        self.tables[index] = Table { fds, users: 1 };
+        self.of_process.insert(child, index);
+    }
+
+    /// A process was made with `CLONE_FILES`: it uses its parent's table.
+    pub fn share(&mut self, parent: Tgid, child: Tgid) {
+        if parent == child {
+            return;
+        }
+        self.table(parent);
+        let index = self.of_process[&parent];
+        if self.of_process.get(&child) == Some(&index) {
+            return;
+        }
+        self.exit(child);
+        self.tables[index].users += 1;
+        self.of_process.insert(child, index);
+    }
+
+    /// A process executed a new program: what is close-on-exec is closed, and a shared table becomes its own.
+    pub fn exec(&mut self, process: Tgid) -> Vec<Change> {
+        let index = self.index(process);
+        if self.tables[index].users > 1 {
+            self.tables[index].users -= 1;
+            let fds = self.tables[index].fds.clone();
+            let own = self.fresh();
+            self.tables[own] = Table { fds, users: 1 };
+            self.of_process.insert(process, own);
+        }
+        let mut numbers: Vec<i32> =
+            self.table(process).fds.iter().filter(|(_, d)| d.cloexec).map(|(fd, _)| *fd).collect();
+        numbers.sort_unstable();
+        numbers.into_iter().filter_map(|fd| self.remove(process, fd)).collect()
+    }
+
+    /// A process ended. Returns how many descriptors it still had, 0 when others use its table.
+    pub fn exit(&mut self, process: Tgid) -> usize {
+        let Some(index) = self.of_process.remove(&process) else { return 0 };
+        let table = &mut self.tables[index];
+        table.users = table.users.saturating_sub(1);
+        if table.users > 0 {
+            return 0;
+        }
+        let left = table.fds.len();
+        table.fds = FxHashMap::default();
+        self.free.push(index);
+        left
+    }
+
+    /// Applies a completed call of the name `call`.
+    pub fn syscall(&mut self, process: Tgid, call: &str, s: &Syscall) -> Vec<Change> {
+        if s.flags.contains(SyscallFlags::NO_EXIT) {
+            return Vec::new();
+        }
+        // Linux releases the number even when close reports EINTR or EIO.
+        let closes = call == "close" && s.ret != -9;
+        if s.ret < 0 && !closes || s.flags.contains(SyscallFlags::NO_ENTER) {
+            return Vec::new();
+        }
+        let arg = |i: usize| s.args[i];
+        let fd_arg = |i: usize| s.args[i] as i32;
+        let made = s.ret as i32;
+        match call {
+            "close" => self.remove(process, fd_arg(0)).into_iter().collect(),
+            "close_range" if arg(2) & CLOSE_RANGE_CLOEXEC != 0 => {
+                for (fd, d) in &mut self.table(process).fds {
+                    d.cloexec |= in_range(*fd, arg(0), arg(1));
+                }
+                Vec::new()
+            }
+            "close_range" => {
+                let mut numbers: Vec<i32> = self
+                    .table(process)
+                    .fds
+                    .keys()
+                    .copied()
+                    .filter(|fd| in_range(*fd, arg(0), arg(1)))
+                    .collect();
+                numbers.sort_unstable();
+                numbers.into_iter().filter_map(|fd| self.remove(process, fd)).collect()
+            }
+            "dup" => self.duplicate(process, fd_arg(0), made, false, s.object),
+            "dup2" => self.duplicate(process, fd_arg(0), made, false, s.object),
+            "dup3" => self.duplicate(process, fd_arg(0), made, arg(2) & CLOEXEC != 0, s.object),
+            "fcntl" => match arg(1) {
+                F_DUPFD => self.duplicate(process, fd_arg(0), made, false, s.object),
+                F_DUPFD_CLOEXEC => self.duplicate(process, fd_arg(0), made, true, s.object),
+                F_SETFD => {
+                    if let Some(d) = self.table(process).fds.get_mut(&fd_arg(0)) {
+                        d.cloexec = arg(2) & 1 != 0;
+                    }
+                    Vec::new()
+                }
+                _ => Vec::new(),
+            },
+            "pipe" | "pipe2" | "socketpair" => {
+                let cloexec = match call {
+                    "pipe2" => arg(1) & CLOEXEC != 0,
+                    "socketpair" => arg(1) & CLOEXEC != 0,
+                    _ => false,
+                };
+                let mut changes = Vec::new();
+                for detail in &s.details {
+                    if let Detail::NewFds { fds, objects, .. } = detail {
+                        for (fd, object) in fds.iter().zip(objects) {
+                            self.open(process, *fd, *object, cloexec, &mut changes);
+                        }
+                    }
+                }
+                changes
+            }
+            "clone" | "clone3" | "fork" | "vfork" => {
+                let flags = if call == "clone" { arg(0) } else { clone3_flags(s) };
+                let child = Tgid(made as u32);
+                if flags & CLONE_FILES != 0 && self.of_process.contains_key(&child) {
+                    self.share(process, child);
+                }
+                Vec::new()
+            }
+            _ if ctrace_format::syscalls::returns_fd(call) => {
+                let cloexec = match call {
+                    "open" | "socket" | "pipe2" | "eventfd2" | "timerfd_create" | "pidfd_open" => {
+                        arg(1) & CLOEXEC != 0 || call == "pidfd_open"
+                    }
+                    "openat" | "dup3" => arg(2) & CLOEXEC != 0,
+                    "accept4" | "signalfd4" => arg(3) & CLOEXEC != 0,
+                    "epoll_create1" | "inotify_init1" => arg(0) & CLOEXEC != 0,
+                    "memfd_create" => arg(1) & MFD_CLOEXEC != 0,
+                    "pidfd_getfd" | "io_uring_setup" => true,
+                    _ => false,
+                };
+                let mut changes = Vec::new();
+                // signalfd on an existing descriptor only changes its mask.
+                let again = call.starts_with("signalfd") && fd_arg(0) == made;
+                if !again {
+                    // accept's object may be the listener's; what the new number refers to is learned when it is used.
+                    let object = if call.starts_with("accept") { None } else { s.object };
+                    self.open(process, made, object, cloexec, &mut changes);
+                }
+                changes
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn open(
+        &mut self,
+        process: Tgid,
+        fd: i32,
+        object: Option<ObjectId>,
+        cloexec: bool,
+        changes: &mut Vec<Change>,
+    ) {
+        let descriptor = Descriptor {
+            generation: self.next_generation(),
+            object,
+            origin: Origin::Opened,
+            first_fd: fd,
+            cloexec,
+        };
+        self.insert(process, fd, descriptor, changes);
+    }
+
+    fn duplicate(
+        &mut self,
+        process: Tgid,
+        from: i32,
+        to: i32,
+        cloexec: bool,
+        object: Option<ObjectId>,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if from != to {
+            let source = match self.get(process, from) {
+                Some(known) => *known,
+                None => self.observe(process, from, object),
+            };
+            self.insert(process, to, Descriptor { cloexec, ..source }, &mut changes);
+        }
+        changes
+    }
+
+    fn insert(&mut self, process: Tgid, fd: i32, descriptor: Descriptor, changes: &mut Vec<Change>) {
+        changes.extend(self.remove(process, fd));
+        self.table(process).fds.insert(fd, descriptor);
+        changes.push(Change::Opened { fd, descriptor });
+    }
+
+    fn remove(&mut self, process: Tgid, fd: i32) -> Option<Change> {
+        let table = self.table(process);
+        let descriptor = table.fds.remove(&fd)?;
+        let last_in_table = !table.fds.values().any(|d| d.generation == descriptor.generation);
+        Some(Change::Closed { fd, descriptor, last_in_table })
+    }
+
+    fn next_generation(&mut self) -> Generation {
+        self.generations += 1;
+        Generation(self.generations)
+    }
+
+    fn index(&mut self, process: Tgid) -> usize {
+        if let Some(index) = self.of_process.get(&process) {
+            return *index;
+        }
+        let index = self.fresh();
+        self.of_process.insert(process, index);
+        index
+    }
+
+    fn table(&mut self, process: Tgid) -> &mut Table {
+        let index = self.index(process);
+        &mut self.tables[index]
+    }
+
+    fn fresh(&mut self) -> usize {
+        let table = Table { users: 1, ..Table::default() };
+        if let Some(index) = self.free.pop() {
+            self.tables[index] = table;
+            index
+        } else {
+            self.tables.push(table);
+            self.tables.len() - 1
+        }
+    }
+}
+
+fn in_range(fd: i32, first: u64, last: u64) -> bool {
+    // close_range takes unsigned ints.
+    (u64::from(first as u32)..=u64::from(last as u32)).contains(&(fd as u64))
+}
+
+fn clone3_flags(s: &Syscall) -> u64 {
+    s.details
+        .iter()
+        .find_map(|d| match d {
+            Detail::Value { arg: 0, value } => Some(*value),
+            Detail::Bytes { arg: 0, data } => data.first_chunk().map(|b| u64::from_le_bytes(*b)),
+            _ => None,
+        })
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ctrace_format::{Abi, Sysno, TaskId};
+
+    const P: Tgid = Tgid(10);
+
+    fn call(args: [u64; 6], ret: i64) -> Syscall {
+        Syscall {
+            t_ns: 0,
+            duration_ns: 0,
+            task: TaskId(0),
+            sysno: Sysno { abi: Abi::X86_64, nr: 0 },
+            ret,
+            flags: SyscallFlags::default(),
+            args,
+            args_mask: 0x3f,
+            object: None,
+            details: Vec::new(),
+            wait_cpu_ns: 0,
+            blocked_ns: 0,
+        }
+    }
+
+    #[test]
+    fn a_number_used_again_is_a_new_generation() {
+        let mut t = FdTracker::default();
+        t.syscall(P, "openat", &call([0; 6], 3));
+        let first = t.get(P, 3).unwrap().generation;
+        t.syscall(P, "close", &call([3, 0, 0, 0, 0, 0], 0));
+        assert_eq!(t.get(P, 3), None);
+        t.syscall(P, "openat", &call([0; 6], 3));
+        assert_ne!(t.get(P, 3).unwrap().generation, first);
+    }
+
+    #[test]
+    fn dup_shares_the_generation_and_the_last_close_is_told() {
+        let mut t = FdTracker::default();
+        t.syscall(P, "socket", &call([0; 6], 3));
+        t.syscall(P, "dup2", &call([3, 1, 0, 0, 0, 0], 1));
+        let closed = t.syscall(P, "close", &call([3, 0, 0, 0, 0, 0], 0));
+        assert!(matches!(closed[..], [Change::Closed { last_in_table: false, .. }]));
+        let closed = t.syscall(P, "close", &call([1, 0, 0, 0, 0, 0], 0));
+        assert!(matches!(closed[..], [Change::Closed { last_in_table: true, .. }]));
+    }
+
+    #[test]
+    fn fork_copies_clone_files_shares_and_exec_closes() {
+        let mut t = FdTracker::default();
+        t.syscall(P, "openat", &call([0, 0, CLOEXEC, 0, 0, 0], 3));
+        t.syscall(P, "openat", &call([0; 6], 4));
+        t.fork(P, Tgid(11));
+        t.share(P, Tgid(12));
+        t.syscall(P, "close", &call([4, 0, 0, 0, 0, 0], 0));
+        assert!(t.get(Tgid(11), 4).is_some());
+        assert!(t.get(Tgid(12), 4).is_none());
+        let closed = t.exec(Tgid(12));
+        assert_eq!(closed.len(), 1);
+        assert!(t.get(P, 3).is_some() && t.get(Tgid(12), 3).is_none());
+    }
+
+    #[test]
+    fn a_close_that_fails_with_eintr_still_closes() {
+        let mut t = FdTracker::default();
+        t.syscall(P, "openat", &call([0; 6], 3));
+        t.syscall(P, "close", &call([3, 0, 0, 0, 0, 0], -4));
+        assert_eq!(t.get(P, 3), None);
+        assert!(t.syscall(P, "close", &call([3, 0, 0, 0, 0, 0], -9)).is_empty());
+    }
+}

@@ -1,0 +1,285 @@
+//! The model: what a trace says happened, compactly and independent of the run.
+//!
+//! Built in one pass over the events. Holds packed sequences of symbols (a few bytes per operation), never the decoded
+//! events.
+
+use crate::build::Builder;
+use crate::conn::Conn;
+use crate::names::{NameId, Names};
+use crate::seq::Seq;
+use crate::symbol::{OpClass, Outcome, Symbol};
+use ctrace_format::{Class, LossCause, Metric, ReadError, Trace};
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Why a model could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// No event of the trace could be read.
+    #[error("no event of the trace can be read: {source}; `ctrace verify` tells what is damaged")]
+    Unreadable {
+        /// The first error.
+        source: ReadError,
+    },
+}
+
+/// Width of a bin of a resource series, ns.
+pub const BIN_NS: u64 = 100_000_000;
+
+/// A thread.
+#[derive(Debug, Clone)]
+pub struct Thread {
+    /// Its id in the recording.
+    pub tid: u32,
+    /// The process, an index into the model's processes.
+    pub process: usize,
+    /// Its last name.
+    pub comm: String,
+    /// Its role: see [`Process::role`].
+    pub role: String,
+    /// Number among the threads of the process that share its name, from 1, in order of start.
+    pub ordinal: u32,
+    /// Start of its first call.
+    pub first_ns: u64,
+    /// End of its last call.
+    pub last_ns: u64,
+    /// Calls it made, noise included.
+    pub calls: u64,
+    pub(crate) seq: Seq,
+}
+
+/// A process.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Its id in the recording.
+    pub tgid: u32,
+    /// Its parent, an index into the model's processes.
+    pub parent: Option<usize>,
+    /// The last program it executed.
+    pub exe: String,
+    /// Its arguments, redacted, as far as they are known.
+    pub argv: Vec<String>,
+    /// The last name of its leader.
+    pub comm: String,
+    /// Its role: the names of its ancestors and its own, with an ordinal among siblings of one name when it is not the
+    /// first: `sh/git/git-remote#2`. The same in other runs of the same program.
+    pub role: String,
+    /// Number among the siblings that share its name, from 1, in order of start.
+    pub ordinal: u32,
+    /// When it began; 0 when it was there before.
+    pub start_ns: u64,
+    /// When it ended, and how (as wait(2) tells it).
+    pub exit: Option<(u64, u32)>,
+    /// Its threads, indices into the model's threads, leader first when it is known.
+    pub threads: Vec<usize>,
+    /// Most descriptors open at one time, as far as known.
+    pub max_fds: usize,
+    /// Calls by name and errno (0: none), noise included.
+    pub(crate) counts: FxHashMap<(NameId, u16), u64>,
+    /// Durations of calls by name, of calls that do not wait for anyone.
+    pub(crate) latency: FxHashMap<NameId, LogHistogram>,
+}
+
+/// A call that had not returned when the recording ended.
+#[derive(Debug, Clone)]
+pub struct Hung {
+    /// The thread, an index into the model's threads.
+    pub thread: usize,
+    /// The call.
+    pub call: NameId,
+    /// What it worked on.
+    pub object: NameId,
+    /// When it began.
+    pub t_ns: u64,
+    /// How long it had been in the kernel.
+    pub duration_ns: u64,
+}
+
+/// What became of one kind of operation over time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OutcomeStat {
+    pub(crate) count: u64,
+    pub(crate) first_ns: u64,
+    pub(crate) last_ns: u64,
+    pub(crate) total_ns: u64,
+    pub(crate) max_ns: u64,
+    pub(crate) max_at_ns: u64,
+    /// First process that did it.
+    pub(crate) process: usize,
+    /// Counts by bin of [`BIN_NS`], for failures.
+    pub(crate) bins: Vec<(u32, u32)>,
+}
+
+/// Events that were seen and are missing.
+#[derive(Debug, Clone, Default, Serialize, PartialEq, Eq)]
+pub struct Missing {
+    /// Lost, by class.
+    pub by_class: BTreeMap<Class, u64>,
+    /// Lost, by cause.
+    #[serde(skip)]
+    pub by_cause: BTreeMap<LossCause, u64>,
+    /// Lost in all.
+    pub lost: u64,
+    /// Parts of the file that could not be read.
+    pub damaged: u64,
+}
+
+/// A resource counter on bins of [`BIN_NS`].
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// Which counter.
+    pub metric: Metric,
+    /// Per bin: the growth of a cumulative counter, the last value of any other. Missing samples repeat or share.
+    pub bins: Vec<f64>,
+}
+
+/// Counts in logarithmic buckets, 8 an octave.
+#[derive(Debug, Clone, Default)]
+pub struct LogHistogram {
+    buckets: Vec<(u16, u32)>,
+    total: u64,
+}
+
+impl LogHistogram {
+    /// Adds a value.
+    pub fn add(&mut self, value: u64) {
+        let bucket = if value == 0 { 0 } else { ((value as f64).log2() * 8.0).round() as u16 + 1 };
+        self.total += 1;
+        match self.buckets.binary_search_by_key(&bucket, |b| b.0) {
+            Ok(i) => self.buckets[i].1 = self.buckets[i].1.saturating_add(1),
+            Err(i) => self.buckets.insert(i, (bucket, 1)),
+        }
+    }
+
+    /// Adds another histogram.
+    pub fn merge(&mut self, other: &Self) {
+        for &(bucket, n) in &other.buckets {
+            match self.buckets.binary_search_by_key(&bucket, |b| b.0) {
+                Ok(i) => self.buckets[i].1 = self.buckets[i].1.saturating_add(n),
+                Err(i) => self.buckets.insert(i, (bucket, n)),
+            }
+        }
+        self.total += other.total;
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> u64 {
+        self.total
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    /// A quantile, `None` of nothing.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let rank = (q * self.total as f64).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        for (bucket, n) in &self.buckets {
+            seen += u64::from(*n);
+            if seen >= rank {
+                return Some(bucket_value(*bucket));
+            }
+        }
+        None
+    }
+
+    /// `(log2 of value, count)` in ascending order.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        self.buckets.iter().map(|(b, n)| ((f64::from(*b) - 1.0) / 8.0, u64::from(*n)))
+    }
+}
+
+fn bucket_value(bucket: u16) -> f64 {
+    if bucket == 0 { 0.0 } else { ((f64::from(bucket) - 1.0) / 8.0).exp2() }
+}
+
+/// What a trace means. See the module.
+#[derive(Debug)]
+pub struct Model {
+    /// All names.
+    pub names: Names,
+    /// All threads.
+    pub threads: Vec<Thread>,
+    /// All processes.
+    pub processes: Vec<Process>,
+    /// All streams.
+    pub conns: Vec<Conn>,
+    /// Calls that had not returned at the end.
+    pub hung: Vec<Hung>,
+    /// Resources of the scope.
+    pub series: Vec<Series>,
+    /// What is missing.
+    pub missing: Missing,
+    /// Calls in the trace, without the replay engine's own.
+    pub calls: u64,
+    /// Calls of the replay engine.
+    pub engine_calls: u64,
+    /// Calls that are counted and not compared one by one.
+    pub noise_calls: u64,
+    /// Time of the first compared operation.
+    pub first_ns: u64,
+    /// End of the last call or life event.
+    pub last_ns: u64,
+    /// Length of the recording.
+    pub duration_ns: u64,
+    /// Whether the end of the recording cut off what was going on: processes were still alive.
+    pub cut: bool,
+    pub(crate) symbols: Vec<Symbol>,
+    pub(crate) stats: Vec<OutcomeStat>,
+    pub(crate) answers: FxHashMap<NameId, Vec<(u64, u64)>>,
+    pub(crate) call_class: FxHashMap<NameId, OpClass>,
+}
+
+impl Model {
+    /// Reads a trace.
+    ///
+    /// # Errors
+    /// When nothing of it can be read. Damaged parts are counted in [`Model::missing`].
+    pub fn build(trace: &Trace) -> Result<Self, ModelError> {
+        let mut builder = Builder::new(trace);
+        let mut read = false;
+        let mut damaged = 0;
+        let mut first_error = None;
+        for event in trace.events(&ctrace_format::Filter::default()) {
+            match event {
+                Ok(event) => {
+                    read = true;
+                    builder.event(&event);
+                }
+                Err(error) => {
+                    damaged += 1;
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        match first_error {
+            Some(source) if !read => Err(ModelError::Unreadable { source }),
+            _ => Ok(builder.finish(damaged.max(trace.damage().len() as u64))),
+        }
+    }
+
+    /// Time from the first compared operation to the end of the last call.
+    pub fn makespan_ns(&self) -> u64 {
+        self.last_ns.saturating_sub(self.first_ns)
+    }
+
+    /// The name of something.
+    pub fn name(&self, id: NameId) -> &str {
+        self.names.exact(id)
+    }
+
+    /// A kind of operation for a person: `connect(tcp to 127.0.0.1:7003) ECONNREFUSED`.
+    pub(crate) fn describe(&self, symbol: u32) -> String {
+        let Some(s) = self.symbols.get(symbol as usize) else { return "?".to_owned() };
+        let object = crate::names::shorten(self.name(s.object), 80);
+        let call = self.name(s.call);
+        match s.outcome {
+            Outcome::Ok => format!("{call}({object})"),
+            other => format!("{call}({object}) → {}", crate::symbol::outcome_text(other)),
+        }
+    }
+}

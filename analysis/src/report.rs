@@ -1,0 +1,149 @@
+//! The result of a comparison, as DESIGN's `diff --json` has it.
+
+use crate::gates::Profile;
+use crate::model::Missing;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+/// What the comparison says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Every gate was passed.
+    Match,
+    /// A gate was missed.
+    Deviated,
+    /// It cannot be said: see the reasons.
+    Inconclusive,
+}
+
+/// One metric.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Metric {
+    /// Its name.
+    #[serde(skip)]
+    pub name: &'static str,
+    /// Its value; `None` when there was nothing to compare.
+    pub value: Option<f64>,
+    /// What it must reach; `None` when it only informs.
+    pub gate: Option<f64>,
+    /// Whether it does; `None` without value or gate.
+    pub pass: Option<bool>,
+    /// Over how many operations, pairs or connections it was taken.
+    pub n: u64,
+    /// Unit of value and gate, empty for ratios.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub unit: &'static str,
+    /// What a person wants to know beside the value.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+/// How two runs part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DivergenceKind {
+    /// The same operation had another outcome.
+    Outcome,
+    /// The other run lacks the operation.
+    Missing,
+    /// The other run has an operation more.
+    Extra,
+}
+
+/// A line of a contextual diff.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// `' '`: in both; `'-'`: only in the recording; `'+'`: only in the other run.
+    pub mark: char,
+    /// Time in the recording, ns since its start.
+    pub a_ns: Option<u64>,
+    /// Time in the other run, ns since its start.
+    pub b_ns: Option<u64>,
+    /// The operation.
+    pub text: String,
+}
+
+/// The first event in which the runs differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Divergence {
+    /// How.
+    pub kind: DivergenceKind,
+    /// Of which task, by role, or on which stream.
+    pub role: String,
+    /// The operation: as recorded for an outcome or a missing one, as in the other run for an extra one.
+    pub operation: String,
+    /// What the other run has in its place, when it has something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
+    /// When in the recording, ns since its start.
+    pub a_ns: Option<u64>,
+    /// When in the other run, ns since its start.
+    pub b_ns: Option<u64>,
+    /// The operations around it.
+    pub context: Vec<Line>,
+}
+
+/// What was compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SideInfo {
+    /// Calls in the trace, without the engine's own.
+    pub calls: u64,
+    /// Operations compared one by one.
+    pub compared: u64,
+    /// Calls counted only: locks, readiness, retries, memory.
+    pub counted: u64,
+    /// The replay engine's own calls, left out of everything.
+    pub engine: u64,
+    /// Processes.
+    pub processes: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Streams.
+    pub streams: u64,
+    /// First operation to last, ns.
+    pub makespan_ns: u64,
+    /// Events that are missing.
+    pub missing: Missing,
+}
+
+/// The result of a comparison.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Version of this structure.
+    pub schema: u32,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why it is not `match`, worst first.
+    pub reasons: Vec<String>,
+    /// What weakens the verdict without deciding it.
+    pub warnings: Vec<String>,
+    /// Which gates were used.
+    pub profile: Profile,
+    /// The metric that missed its gate by most.
+    pub worst: Option<&'static str>,
+    /// All metrics.
+    #[serde(serialize_with = "as_map")]
+    pub metrics: Vec<Metric>,
+    /// Where the runs part first, if they do.
+    pub first_divergence: Option<Divergence>,
+    /// The recording.
+    pub a: SideInfo,
+    /// The other run.
+    pub b: SideInfo,
+}
+
+fn as_map<S: Serializer>(metrics: &[Metric], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(metrics.len()))?;
+    for metric in metrics {
+        map.serialize_entry(metric.name, metric)?;
+    }
+    map.end()
+}
+
+impl Report {
+    /// A metric by name.
+    pub fn metric(&self, name: &str) -> Option<&Metric> {
+        self.metrics.iter().find(|m| m.name == name)
+    }
+}

@@ -1,0 +1,189 @@
+//! Roles: names of processes and threads that are the same in another run.
+//!
+//! Ids differ and siblings start in another order; the program, its name and its place in the tree do not. A role's
+//! *label* is the program with the task's own name where that says more; siblings of one label get ordinals in order of
+//! start. Which of several siblings of one label belong together in two runs is the diff engine's question
+//! ([`pair`]): it compares what they did, and falls back on the ordinal.
+
+use crate::model::{Model, Process};
+use rustc_hash::FxHashMap;
+
+/// Longest comm the kernel keeps (`TASK_COMM_LEN` − 1).
+const COMM_MAX: usize = 15;
+
+/// Names all processes and threads.
+pub(crate) fn assign(model: &mut Model) {
+    // Parents come before children: a child is made when its fork is seen.
+    let mut seen: FxHashMap<(Option<usize>, String), u32> = FxHashMap::default();
+    for i in 0..model.processes.len() {
+        let label = label(&model.processes[i]);
+        let parent = model.processes[i].parent;
+        let ordinal = seen.entry((parent, label.clone())).or_default();
+        *ordinal += 1;
+        let prefix = parent.map_or(String::new(), |p| format!("{}/", model.processes[p].role));
+        model.processes[i].ordinal = *ordinal;
+        model.processes[i].role =
+            if *ordinal == 1 { format!("{prefix}{label}") } else { format!("{prefix}{label}#{ordinal}") };
+    }
+    let mut seen: FxHashMap<(usize, String), u32> = FxHashMap::default();
+    for p in 0..model.processes.len() {
+        for t in model.processes[p].threads.clone() {
+            let thread = &mut model.threads[t];
+            let process = &model.processes[p];
+            if thread.tid == process.tgid {
+                thread.role.clone_from(&process.role);
+                continue;
+            }
+            let name = stable(&thread.comm);
+            let ordinal = seen.entry((p, name.clone())).or_default();
+            *ordinal += 1;
+            thread.ordinal = *ordinal;
+            thread.role = if *ordinal == 1 {
+                format!("{}:{name}", process.role)
+            } else {
+                format!("{}:{name}#{ordinal}", process.role)
+            };
+        }
+    }
+}
+
+/// The label of a process: its program, and its own name where that differs.
+pub(crate) fn label(process: &Process) -> String {
+    let program = process.exe.rsplit('/').next().unwrap_or("");
+    let comm = stable(&process.comm);
+    if program.is_empty() {
+        return if comm.is_empty() { "?".to_owned() } else { comm };
+    }
+    let short: String = program.chars().take(COMM_MAX).collect();
+    let program = stable(program);
+    if comm.is_empty() || comm == stable(&short) { program } else { format!("{program}({comm})") }
+}
+
+/// A task name without numbers that are likely ids.
+fn stable(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    let mut digits = String::new();
+    for c in name.chars().chain(std::iter::once('\0')) {
+        if c.is_ascii_digit() {
+            digits.push(c);
+            continue;
+        }
+        if digits.len() >= 4 {
+            out.push('N');
+        } else {
+            out.push_str(&digits);
+        }
+        digits.clear();
+        if c != '\0' {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// What a sibling did, to recognise it in the other run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Deeds {
+    /// Compared operations by joint symbol.
+    pub(crate) counts: FxHashMap<u32, u32>,
+    /// Their sum.
+    pub(crate) total: u64,
+}
+
+impl Deeds {
+    /// 1 − Bray–Curtis.
+    pub(crate) fn similarity(&self, other: &Self) -> f64 {
+        if self.total + other.total == 0 {
+            return 1.0;
+        }
+        let shared: u64 =
+            self.counts.iter().map(|(k, n)| u64::from(*n.min(other.counts.get(k).unwrap_or(&0)))).sum();
+        2.0 * shared as f64 / (self.total + other.total) as f64
+    }
+}
+
+/// Siblings compared each with each; more are paired in order.
+const MAX_COMPARED: usize = 48;
+
+/// Pairs siblings of one label: those that did exactly the same first, then the most similar, ties in order. `deeds` is
+/// asked only for the few that need it: the flag is true for siblings of the second run. Returns pairs of positions.
+pub(crate) fn pair(a: &[u64], b: &[u64], deeds: impl Fn(bool, usize) -> Deeds) -> Vec<(usize, usize)> {
+    let mut pairs = Vec::new();
+    let mut free_a: Vec<usize> = (0..a.len()).collect();
+    let mut used_b = vec![false; b.len()];
+    let mut by_digest: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
+    for (j, digest) in b.iter().enumerate().rev() {
+        by_digest.entry(*digest).or_default().push(j);
+    }
+    free_a.retain(|&i| match by_digest.get_mut(&a[i]).and_then(Vec::pop) {
+        Some(j) => {
+            pairs.push((i, j));
+            used_b[j] = true;
+            false
+        }
+        None => true,
+    });
+    let free_b: Vec<usize> = (0..b.len()).filter(|j| !used_b[*j]).collect();
+    if free_a.len() <= MAX_COMPARED && free_b.len() <= MAX_COMPARED && free_a.len() + free_b.len() > 2 {
+        let deeds_a: Vec<Deeds> = free_a.iter().map(|i| deeds(false, *i)).collect();
+        let deeds_b: Vec<Deeds> = free_b.iter().map(|j| deeds(true, *j)).collect();
+        let mut scored: Vec<(f64, usize, usize)> = Vec::new();
+        for (i, x) in deeds_a.iter().enumerate() {
+            for (j, y) in deeds_b.iter().enumerate() {
+                scored.push((x.similarity(y), i, j));
+            }
+        }
+        scored.sort_by(|x, y| {
+            y.0.total_cmp(&x.0).then(x.1.abs_diff(x.2).cmp(&y.1.abs_diff(y.2))).then(x.1.cmp(&y.1))
+        });
+        let (mut done_a, mut done_b) = (vec![false; free_a.len()], vec![false; free_b.len()]);
+        for (_, i, j) in scored {
+            if !done_a[i] && !done_b[j] {
+                pairs.push((free_a[i], free_b[j]));
+                done_a[i] = true;
+                done_b[j] = true;
+            }
+        }
+    } else {
+        pairs.extend(free_a.into_iter().zip(free_b));
+    }
+    pairs.sort_unstable();
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(a: &[&[(u32, u32)]], b: &[&[(u32, u32)]]) -> Vec<(usize, usize)> {
+        let digest = |counts: &&[(u32, u32)]| {
+            counts.iter().fold(7, |h: u64, c| h.wrapping_mul(31).wrapping_add(u64::from(c.0 * 1000 + c.1)))
+        };
+        let digests = |side: &[&[(u32, u32)]]| side.iter().map(digest).collect::<Vec<_>>();
+        pair(&digests(a), &digests(b), |second, i| {
+            let counts = if second { b[i] } else { a[i] };
+            let total = counts.iter().map(|c| u64::from(c.1)).sum();
+            Deeds { counts: counts.iter().copied().collect(), total }
+        })
+    }
+
+    #[test]
+    fn siblings_are_recognised_by_what_they_did() {
+        let (reader, writer, idle) = (&[(1, 100)][..], &[(2, 50), (3, 1)][..], &[(9, 1)][..]);
+        let other_writer = &[(2, 55), (3, 1)][..];
+        assert_eq!(run(&[reader, writer, idle], &[idle, other_writer, reader]), [(0, 2), (1, 1), (2, 0)]);
+    }
+
+    #[test]
+    fn equal_siblings_pair_in_order_and_extra_ones_stay_alone() {
+        let same = &[(1, 3)][..];
+        assert_eq!(run(&[same, same], &[same, same, same]), [(0, 0), (1, 1)]);
+        assert!(run(&[], &[same]).is_empty());
+    }
+
+    #[test]
+    fn ids_in_names_are_not_part_of_the_label() {
+        assert_eq!(stable("iou-wrk-48213"), "iou-wrk-N");
+        assert_eq!(stable("bio_aof_1"), "bio_aof_1");
+    }
+}

@@ -1,0 +1,484 @@
+//! The arguments and the result of one system call, decoded.
+
+use super::{flags, quoted};
+use ctrace_format::syscalls::{self, Kind};
+use ctrace_format::{Detail, Object, ObjectId, SockAddr, SockCookie, Syscall, SyscallFlags, Trace};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// Ends of sockets, learned from the events so far: a socket's dictionary entry is from when it was first seen,
+/// which is before it was connected.
+#[derive(Debug, Default)]
+pub(crate) struct Ends(HashMap<SockCookie, (SockAddr, SockAddr)>);
+
+impl Ends {
+    /// More sockets than this are shown by their cookie alone: memory stays bounded.
+    const MAX: usize = 65_536;
+
+    /// Remembers both ends of a socket.
+    pub(crate) fn learn(&mut self, cookie: SockCookie, local: &SockAddr, peer: &SockAddr) {
+        let unspecified = |a: &SockAddr| matches!(a, SockAddr::Inet(a) if a.port() == 0);
+        if !unspecified(peer) && (self.0.len() < Self::MAX || self.0.contains_key(&cookie)) {
+            self.0.insert(cookie, (local.clone(), peer.clone()));
+        }
+    }
+
+    /// Forgets a socket that ended.
+    pub(crate) fn forget(&mut self, cookie: SockCookie) {
+        self.0.remove(&cookie);
+    }
+
+    fn of(&self, object: &Object) -> Option<&(SockAddr, SockAddr)> {
+        match object {
+            Object::Socket { cookie, .. } => self.0.get(cookie),
+            _ => None,
+        }
+    }
+}
+
+/// One argument, decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Arg {
+    /// A number that means itself.
+    Number(i64),
+    /// Words.
+    Text(String),
+    /// A byte string of the program.
+    Bytes(Vec<u8>),
+    /// Not recorded: a pointer whose target means nothing here.
+    Unknown,
+}
+
+impl Arg {
+    /// As it reads in a line.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Number(n) => n.to_string(),
+            Self::Text(t) => t.clone(),
+            Self::Bytes(b) => quoted(b),
+            Self::Unknown => "…".to_owned(),
+        }
+    }
+
+    /// As it reads in JSON.
+    pub(crate) fn json(&self) -> Value {
+        match self {
+            Self::Number(n) => json!(n),
+            Self::Text(t) => json!(t),
+            Self::Bytes(b) => json!(String::from_utf8_lossy(b)),
+            Self::Unknown => Value::Null,
+        }
+    }
+}
+
+/// A call of a trace, ready to be decoded.
+pub(crate) struct Call<'a> {
+    pub(crate) trace: &'a Trace,
+    pub(crate) call: &'a Syscall,
+    pub(crate) name: &'static str,
+    pub(crate) ends: &'a Ends,
+}
+
+impl Call<'_> {
+    fn object(&self, id: ObjectId) -> String {
+        let object = self.trace.object(id);
+        super::object(self.trace, object, self.ends.of(object))
+    }
+
+    /// Whether [`Syscall::object`] describes the result rather than an argument.
+    fn object_is_result(&self) -> bool {
+        syscalls::returns_fd(self.name)
+            && self.call.ret >= 0
+            && !self.call.flags.contains(SyscallFlags::NO_EXIT)
+    }
+
+    fn kept(&self, index: usize) -> bool {
+        self.call.args_mask & (1 << index) != 0
+    }
+
+    fn details(&self, index: usize) -> impl Iterator<Item = &Detail> {
+        self.call.details.iter().filter(move |d| detail_arg(d) == Some(index))
+    }
+
+    /// Name and value of every argument.
+    pub(crate) fn args(&self) -> Vec<(&'static str, Arg)> {
+        if self.call.flags.contains(SyscallFlags::NO_ENTER) {
+            return Vec::new();
+        }
+        let Some(table) = syscalls::args(self.name) else {
+            const NAMES: [&str; 6] = ["arg0", "arg1", "arg2", "arg3", "arg4", "arg5"];
+            return (0..6)
+                .filter(|i| self.kept(*i))
+                .map(|i| (NAMES[i], Arg::Text(format!("{:#x}", self.call.args[i]))))
+                .collect();
+        };
+        let mut first_fd = true;
+        let mut out = Vec::with_capacity(table.len());
+        for (index, (name, kind)) in table.iter().enumerate() {
+            if matches!(self.name, "open" | "openat") && *name == "mode" && !self.creates() {
+                continue;
+            }
+            let arg = self.arg(index, *kind, &mut first_fd);
+            out.push((*name, arg));
+        }
+        out
+    }
+
+    /// Whether an `open` asks for a new file, so that its mode means something.
+    fn creates(&self) -> bool {
+        let flags = self.call.args[if self.name == "open" { 1 } else { 2 }];
+        flags & (libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY) as u64 != 0
+    }
+
+    fn arg(&self, index: usize, kind: Kind, first_fd: &mut bool) -> Arg {
+        let raw = self.call.args[index];
+        if matches!(kind, Kind::Fd | Kind::DirFd) && self.kept(index) {
+            let fd = raw as i32;
+            if fd == libc::AT_FDCWD {
+                return Arg::Text("AT_FDCWD".to_owned());
+            }
+            let own = self.details(index).find_map(|d| match d {
+                Detail::Object { object, .. } => Some(*object),
+                _ => None,
+            });
+            let object = own.or_else(|| {
+                let take = *first_fd && fd >= 0 && !self.object_is_result();
+                *first_fd &= fd < 0;
+                self.call.object.filter(|_| take)
+            });
+            return match object {
+                Some(object) => Arg::Text(format!("{fd}<{}>", self.object(object))),
+                None => Arg::Number(i64::from(fd)),
+            };
+        }
+        let mut details = self.details(index).filter_map(|d| self.detail(d, kind)).peekable();
+        if details.peek().is_some() {
+            let first = details.next();
+            let rest: Vec<String> = details.map(|d| d.text()).collect();
+            return match first {
+                Some(first) if rest.is_empty() => first,
+                Some(first) => Arg::Text(format!("{} {}", first.text(), rest.join(" "))),
+                None => Arg::Unknown,
+            };
+        }
+        if !self.kept(index) {
+            return Arg::Unknown;
+        }
+        self.scalar(index, kind, raw)
+    }
+
+    fn detail(&self, detail: &Detail, kind: Kind) -> Option<Arg> {
+        Some(match detail {
+            Detail::Str { value, .. } => Arg::Bytes(self.trace.str(*value).to_vec()),
+            Detail::Addr { addr, .. } => Arg::Text(super::address(addr)),
+            Detail::Object { object, .. } => Arg::Text(format!("<{}>", self.object(*object))),
+            Detail::Value { value, .. } => match (self.name, kind) {
+                ("wait4", Kind::U32Ptr) => Arg::Text(format!("[{}]", super::wait_status(*value as u32))),
+                ("openat2", Kind::OpenHow) => Arg::Text(format!("{{{}}}", flags::open(*value))),
+                ("getsockopt", Kind::U32Ptr) if self.call.args[2] == libc::SO_ERROR as u64 => {
+                    let error = *value as u32;
+                    Arg::Text(if error == 0 {
+                        "[0]".to_owned()
+                    } else {
+                        format!("[{}]", super::errno_name(error))
+                    })
+                }
+                (_, Kind::SigSet) => Arg::Text(super::signal_set(*value)),
+                (_, Kind::CloneArgs) => Arg::Text(format!("{{{}}}", flags::clone(*value))),
+                _ => Arg::Text(format!("[{value}]")),
+            },
+            Detail::NewFds { fds, objects, .. } => {
+                let one = |i: usize| match objects[i] {
+                    Some(object) => format!("{}<{}>", fds[i], self.object(object)),
+                    None => fds[i].to_string(),
+                };
+                Arg::Text(format!("[{}, {}]", one(0), one(1)))
+            }
+            Detail::Iov { bytes, count, .. } => Arg::Text(format!("[{count} parts, {bytes} bytes]")),
+            Detail::Time { ns, .. } => Arg::Text(crate::units::duration(*ns)),
+            Detail::Poll { entries, .. } => {
+                let entries: Vec<String> = entries
+                    .iter()
+                    .map(|e| {
+                        let asked = flags::bits(u64::from(e.events), flags::POLL, "0");
+                        let answer = match e.revents {
+                            0 => String::new(),
+                            r => format!(" → {}", flags::bits(u64::from(r), flags::POLL, "0")),
+                        };
+                        format!("{{{} {asked}{answer}}}", e.fd)
+                    })
+                    .collect();
+                Arg::Text(format!("[{}{}]", entries.join(", "), self.cut()))
+            }
+            Detail::Epoll { entries, .. } => {
+                let entries: Vec<String> = entries
+                    .iter()
+                    .map(|e| {
+                        format!(
+                            "{{{} data={:#x}}}",
+                            flags::bits(u64::from(e.events), flags::EPOLL, "0"),
+                            e.data
+                        )
+                    })
+                    .collect();
+                Arg::Text(format!("[{}{}]", entries.join(", "), self.cut()))
+            }
+            Detail::Stat { mode, size, .. } => {
+                Arg::Text(format!("{{{} size={size}}}", flags::file_mode(*mode)))
+            }
+            Detail::SigAction { handler, flags: bits, mask, .. } => {
+                let handler = ["SIG_DFL", "SIG_IGN", "handler"].get(usize::from(*handler)).unwrap_or(&"?");
+                let bits = flags::bits(*bits, flags::SA, "0");
+                Arg::Text(format!("{{{handler} {bits} mask={}}}", super::signal_set(*mask)))
+            }
+            Detail::Argv { words, count, .. } => {
+                let mut shown: Vec<String> = words.iter().map(|w| quoted(self.trace.str(*w))).collect();
+                if (words.len() as u64) < u64::from(*count) {
+                    shown.push(format!("… {count} in all"));
+                }
+                Arg::Text(format!("[{}]", shown.join(", ")))
+            }
+            Detail::Bytes { data, .. } => Arg::Text(bytes(data, kind)),
+            _ => return None,
+        })
+    }
+
+    fn cut(&self) -> &'static str {
+        if self.call.flags.contains(SyscallFlags::TRUNCATED) { ", …" } else { "" }
+    }
+
+    fn scalar(&self, index: usize, kind: Kind, raw: u64) -> Arg {
+        let text = match kind {
+            Kind::Int | Kind::Pid => match self.named_int(index, raw) {
+                Some(text) => text,
+                None => return Arg::Number(i64::from(raw as i32)),
+            },
+            Kind::UInt => return Arg::Number(i64::from(raw as u32)),
+            Kind::Millis if (raw as i32) < 0 => "no timeout".to_owned(),
+            Kind::Millis => format!("{}ms", raw as i32),
+            Kind::Size | Kind::Off => return Arg::Number(raw as i64),
+            Kind::Mode if matches!(self.name, "access" | "faccessat" | "faccessat2") => {
+                flags::bits(raw & 0xffff_ffff, flags::ACCESS, "F_OK")
+            }
+            Kind::Mode => format!("0{:o}", raw & 0o177_777),
+            Kind::OpenFlags => match self.name {
+                "eventfd2" => flags::bits(raw, flags::EVENTFD, "0"),
+                "open" | "openat" => flags::open(raw),
+                _ => flags::bits(raw, flags::FD, "0"),
+            },
+            Kind::AtFlags => match self.name {
+                "unlinkat" => flags::bits(raw, flags::AT_UNLINK, "0"),
+                "faccessat2" => flags::bits(raw, flags::AT_ACCESS, "0"),
+                _ => flags::bits(raw, flags::AT, "0"),
+            },
+            Kind::Prot => flags::bits(raw, flags::PROT, "PROT_NONE"),
+            Kind::MapFlags => flags::map(raw),
+            Kind::MsgFlags => flags::bits(raw & 0xffff_ffff, flags::MSG, "0"),
+            Kind::SockType => flags::sock_type(raw),
+            Kind::Domain => flags::one(raw, flags::DOMAIN),
+            Kind::CloneFlags => flags::clone(raw),
+            Kind::FutexOp => flags::futex(raw),
+            Kind::FcntlCmd => flags::one(raw, flags::FCNTL),
+            Kind::IoctlCmd => flags::ioctl(raw),
+            Kind::EpollOp => flags::one(raw, flags::EPOLL_OP),
+            Kind::Whence => flags::one(raw, flags::WHENCE),
+            Kind::How => flags::one(raw, flags::SHUT),
+            Kind::Signal => super::signal(raw as u32),
+            Kind::Clock => flags::one(raw, flags::CLOCK),
+            Kind::Flags => self.flag_set(index, raw),
+            _ if raw == 0 => "NULL".to_owned(),
+            _ => format!("{raw:#x}"),
+        };
+        Arg::Text(text)
+    }
+
+    /// Plain numbers that have names at this place of this call.
+    fn named_int(&self, index: usize, raw: u64) -> Option<String> {
+        let names = match (self.name, index) {
+            ("madvise", 2) => flags::MADVISE,
+            ("fadvise64", 3) => flags::FADVISE,
+            ("prlimit64", 1) | ("getrlimit" | "setrlimit", 0) => flags::RLIMIT,
+            ("rt_sigprocmask", 0) => flags::SIG_HOW,
+            ("waitid", 0) => flags::ID_TYPE,
+            ("prctl", 0) => flags::PRCTL,
+            ("membarrier", 0) => flags::MEMBARRIER,
+            ("getsockopt" | "setsockopt", 1) => flags::LEVEL,
+            ("getsockopt" | "setsockopt", 2) => return Some(flags::socket_option(self.call.args[1], raw)),
+            ("socket", 2) if self.call.args[0] != libc::AF_UNIX as u64 => flags::IPPROTO,
+            ("flock", 1) => return Some(flags::bits(raw, flags::FLOCK, "0")),
+            ("fcntl", 2) => {
+                return match self.call.args[1] as i32 {
+                    libc::F_SETFD => Some(if raw == 1 { "FD_CLOEXEC".to_owned() } else { raw.to_string() }),
+                    libc::F_SETFL => Some(flags::open(raw)),
+                    libc::F_DUPFD | libc::F_DUPFD_CLOEXEC | libc::F_SETPIPE_SZ | libc::F_SETOWN => None,
+                    _ => Some("…".to_owned()),
+                };
+            }
+            _ => return None,
+        };
+        flags::find(raw, names).map(str::to_owned)
+    }
+
+    fn flag_set(&self, index: usize, raw: u64) -> String {
+        let names = match (self.name, index) {
+            ("getrandom", _) => flags::GETRANDOM,
+            ("mremap", _) => flags::MREMAP,
+            ("msync", _) => flags::MSYNC,
+            ("fallocate", _) => flags::FALLOCATE,
+            ("renameat2", _) => flags::RENAME,
+            ("memfd_create", _) => flags::MEMFD,
+            ("splice" | "tee" | "vmsplice", _) => flags::SPLICE,
+            ("clock_nanosleep" | "timerfd_settime" | "timer_settime", _) => flags::TIMER,
+            ("inotify_add_watch", _) => flags::INOTIFY,
+            ("mount", _) => flags::MOUNT,
+            ("umount2", _) => flags::UMOUNT,
+            ("close_range", _) => flags::CLOSE_RANGE,
+            ("mlockall", _) => flags::MLOCKALL,
+            ("wait4" | "waitid", _) => flags::WAIT,
+            ("statx", 3) => flags::STATX,
+            ("setns", _) => flags::CLONE,
+            ("arch_prctl", 0) => return flags::one(raw, flags::ARCH_PRCTL),
+            _ => return format!("{raw:#x}"),
+        };
+        flags::bits(raw & 0xffff_ffff, names, "0")
+    }
+
+    /// `= 3</etc/passwd>`, `= -1 ENOENT (No such file or directory)`, `= ?`.
+    pub(crate) fn result(&self) -> String {
+        let call = self.call;
+        if call.flags.contains(SyscallFlags::NO_EXIT) {
+            return "?".to_owned();
+        }
+        if let Some(errno) = call.errno() {
+            return match super::restart(errno) {
+                Some(name) => format!("? {name} (interrupted by a signal)"),
+                None => format!("-1 {} ({})", super::errno_name(errno), super::errno_text(errno)),
+            };
+        }
+        if self.object_is_result()
+            && let Some(object) = call.object
+        {
+            return format!("{}<{}>", call.ret, self.object(object));
+        }
+        match (self.name, self.call.args[1] as i32) {
+            ("fcntl", libc::F_GETFL) => format!("{:#x} ({})", call.ret, flags::open(call.ret as u64)),
+            ("fcntl", libc::F_GETFD) if call.ret == 1 => "0x1 (FD_CLOEXEC)".to_owned(),
+            ("mmap" | "brk" | "mremap" | "shmat", _) => format!("{:#x}", call.ret),
+            ("umask", _) => format!("0{:o}", call.ret),
+            ("poll" | "ppoll" | "select" | "pselect6" | "epoll_wait" | "epoll_pwait" | "epoll_pwait2", _)
+                if call.ret == 0 =>
+            {
+                "0 (timeout)".to_owned()
+            }
+            _ => call.ret.to_string(),
+        }
+    }
+
+    /// The descriptor that the call is about, with what lies behind it.
+    pub(crate) fn fd_json(&self) -> Value {
+        let Some(id) = self.call.object else { return Value::Null };
+        let fd = if self.object_is_result() {
+            Some(self.call.ret)
+        } else {
+            let index = syscalls::args(self.name)
+                .and_then(|t| t.iter().position(|(_, k)| matches!(k, Kind::Fd | Kind::DirFd)));
+            index.filter(|i| self.kept(*i)).map(|i| i64::from(self.call.args[i] as i32))
+        };
+        let object = self.trace.object(id);
+        let text = self.object(id);
+        let text_of = |a: &Option<SockAddr>| a.as_ref().map(super::address);
+        match object {
+            Object::File { path, dev, ino, mode, size, .. } => json!({
+                "fd": fd, "kind": "file", "text": text, "path": String::from_utf8_lossy(self.trace.str(*path)),
+                "dev": dev, "ino": ino, "mode": mode, "size": size,
+            }),
+            Object::Socket { family, kind, protocol, cookie, local, peer } => {
+                let known = self.ends.of(object);
+                json!({
+                    "fd": fd, "kind": "socket", "text": text,
+                    "protocol": super::socket_kind(*family, *kind, *protocol), "cookie": cookie.0,
+                    "local": text_of(local).or_else(|| known.map(|k| super::address(&k.0))),
+                    "peer": text_of(peer).or_else(|| known.map(|k| super::address(&k.1))),
+                })
+            }
+            Object::Pipe { ino } => json!({"fd": fd, "kind": "pipe", "text": text, "ino": ino}),
+            Object::Anon { kind, id } => json!({
+                "fd": fd, "kind": "anon", "text": text, "name": String::from_utf8_lossy(self.trace.str(*kind)),
+                "id": id,
+            }),
+            _ => json!({"fd": fd, "kind": "other", "text": text}),
+        }
+    }
+
+    /// The paths that the call names or works on.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &[u8]> {
+        let named = self.call.details.iter().filter_map(|d| match d {
+            Detail::Str { value, .. } => Some(self.trace.str(*value)),
+            Detail::Object { object, .. } => file_path(self.trace, *object),
+            _ => None,
+        });
+        named.chain(self.call.object.and_then(|o| file_path(self.trace, o)))
+    }
+}
+
+fn file_path(trace: &Trace, object: ObjectId) -> Option<&[u8]> {
+    match trace.object(object) {
+        Object::File { path, .. } => Some(trace.str(*path)),
+        _ => None,
+    }
+}
+
+/// The argument that a detail belongs to.
+fn detail_arg(detail: &Detail) -> Option<usize> {
+    let arg = match detail {
+        Detail::Str { arg, .. }
+        | Detail::Addr { arg, .. }
+        | Detail::Object { arg, .. }
+        | Detail::Value { arg, .. }
+        | Detail::NewFds { arg, .. }
+        | Detail::Iov { arg, .. }
+        | Detail::Time { arg, .. }
+        | Detail::Poll { arg, .. }
+        | Detail::Epoll { arg, .. }
+        | Detail::Stat { arg, .. }
+        | Detail::SigAction { arg, .. }
+        | Detail::Argv { arg, .. }
+        | Detail::Bytes { arg, .. } => *arg,
+        _ => return None,
+    };
+    Some(usize::from(arg))
+}
+
+/// A small structure: words where its kind says how to read it, else hexadecimal.
+fn bytes(data: &[u8], kind: Kind) -> String {
+    let word = |i: usize| data.get(i * 8..i * 8 + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+    match (kind, data.len()) {
+        (Kind::OptVal, 4) => {
+            let value = data.try_into().map(i32::from_le_bytes).unwrap_or_default();
+            format!("[{value}]")
+        }
+        (Kind::Rlimit, 16) => {
+            let limit = |v: Option<u64>| match v {
+                Some(u64::MAX) => "RLIM_INFINITY".to_owned(),
+                Some(v) => v.to_string(),
+                None => "?".to_owned(),
+            };
+            format!("{{soft={} hard={}}}", limit(word(0)), limit(word(1)))
+        }
+        (Kind::Itimerspec, 32) => {
+            let time = |i: usize| {
+                let ns = word(i).unwrap_or_default().saturating_mul(1_000_000_000);
+                crate::units::duration(ns.saturating_add(word(i + 1).unwrap_or_default()))
+            };
+            format!("{{interval={} value={}}}", time(0), time(2))
+        }
+        _ => {
+            use std::fmt::Write as _;
+            let mut out = String::from("0x");
+            for byte in data {
+                let _ = write!(out, "{byte:02x}");
+            }
+            out
+        }
+    }
+}

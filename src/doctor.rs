@@ -1,0 +1,332 @@
+//! `ctrace doctor`: what this host can do, tried for real, with the consequence and the fix of what it cannot.
+
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, Style};
+use crate::probe::Probe;
+use crate::units;
+use serde_json::json;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+/// Try what recording and replaying need, and say what is missing. Exit 0: everything needed works; 4: not.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The answer of one check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Works,
+    /// Something that only makes ctrace better.
+    Less,
+    /// Something that is needed.
+    Missing,
+}
+
+struct Check {
+    name: &'static str,
+    answer: Answer,
+    /// What was found.
+    found: String,
+    /// What it means that it is not there.
+    consequence: &'static str,
+    fix: String,
+}
+
+impl Check {
+    fn works(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, answer: Answer::Works, found: found.into(), consequence: "", fix: String::new() }
+    }
+    fn missing(
+        name: &'static str,
+        found: impl Into<String>,
+        consequence: &'static str,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self { name, answer: Answer::Missing, found: found.into(), consequence, fix: fix.into() }
+    }
+    fn less(self) -> Self {
+        let answer = if self.answer == Answer::Missing { Answer::Less } else { self.answer };
+        Self { answer, ..self }
+    }
+}
+
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
+    let checks = all();
+    let ok = checks.iter().all(|c| c.answer != Answer::Missing);
+    if args.json {
+        let list: Vec<_> = checks
+            .iter()
+            .map(|c| {
+                let answer = match c.answer {
+                    Answer::Works => "works",
+                    Answer::Less => "optional",
+                    Answer::Missing => "missing",
+                };
+                let some = |s: &str| (!s.is_empty()).then(|| s.to_owned());
+                json!({
+                    "name": c.name, "answer": answer, "found": c.found, "consequence": some(c.consequence),
+                    "fix": some(&c.fix),
+                })
+            })
+            .collect();
+        out.json(&json!({"schema": 1, "ok": ok, "checks": list}))?;
+    } else {
+        let paint = out.data_paint();
+        for check in &checks {
+            let (style, mark) = match check.answer {
+                Answer::Works => (Style::Green, "✔"),
+                Answer::Less => (Style::Yellow, "–"),
+                Answer::Missing => (Style::Red, "✕"),
+            };
+            out.data(&format!("{} {:<20} {}", paint.paint(style, mark), check.name, check.found))?;
+            if !check.consequence.is_empty() {
+                out.data(&format!("  {:<20} {}", "", check.consequence))?;
+            }
+            if !check.fix.is_empty() {
+                out.data(&format!("  {:<20} {} {}", "", paint.paint(Style::Cyan, "fix:"), check.fix))?;
+            }
+        }
+        let missing = checks.iter().filter(|c| c.answer == Answer::Missing).count();
+        out.say(&if ok {
+            "this host can record and replay".to_owned()
+        } else {
+            format!("{} of what ctrace needs is missing", units::plural(missing as u64, "thing"))
+        });
+    }
+    Ok(if ok { Exit::Done } else { Exit::Host })
+}
+
+fn all() -> Vec<Check> {
+    let mut checks =
+        vec![kernel(), btf(), privileges(), recording(), tracefs().less(), cgroups(), pressure().less()];
+    checks.extend(sandbox());
+    checks.push(disk());
+    checks
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn kernel() -> Check {
+    let release = read("/proc/sys/kernel/osrelease");
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let clock = read("/sys/devices/system/clocksource/clocksource0/current_clocksource");
+    let mut check = Check::works(
+        "kernel",
+        format!("Linux {release} {}, {cpus} CPUs, clock {clock}", std::env::consts::ARCH),
+    );
+    if matches!(clock.as_str(), "hpet" | "acpi_pm") {
+        check.consequence = "a slow clock: every recorded call costs a microsecond more";
+    }
+    check
+}
+
+fn btf() -> Check {
+    let path = "/sys/kernel/btf/vmlinux";
+    let mut magic = [0; 2];
+    match fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic)) {
+        // BTF_MAGIC, include/uapi/linux/btf.h.
+        Ok(()) if u16::from_le_bytes(magic) == 0xeb9f => Check::works("kernel types (BTF)", path),
+        Ok(()) => Check::missing(
+            "kernel types (BTF)",
+            format!("{path} is not BTF"),
+            "no recording: the layout of the kernel's structures is unknown",
+            "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y",
+        ),
+        Err(error) => Check::missing(
+            "kernel types (BTF)",
+            format!("{path}: {error}"),
+            "no recording: the layout of the kernel's structures is unknown",
+            "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (Debian, Ubuntu, Fedora kernels are)",
+        ),
+    }
+}
+
+/// Effective capabilities of this process.
+fn capabilities() -> u64 {
+    let status = read("/proc/self/status");
+    let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
+    line.and_then(|l| u64::from_str_radix(l.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn privileges() -> Check {
+    // Numbers of include/uapi/linux/capability.h. CAP_SYS_ADMIN stands for the first two on older kernels.
+    let has = |bit: u32| capabilities() & (1 << bit) != 0;
+    let admin = has(21);
+    let wanted = [
+        (admin || has(39), "CAP_BPF"),
+        (admin || has(38), "CAP_PERFMON"),
+        (has(19), "CAP_SYS_PTRACE"),
+        (has(2), "CAP_DAC_READ_SEARCH"),
+    ];
+    let lacking: Vec<&str> = wanted.iter().filter(|(has, _)| !has).map(|(_, name)| *name).collect();
+    if lacking.is_empty() {
+        return Check::works("privileges", "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH");
+    }
+    let exe = std::env::current_exe().map_or_else(|_| "ctrace".to_owned(), |p| p.display().to_string());
+    Check::missing(
+        "privileges",
+        format!("without {}", lacking.join(", ")),
+        "no recording; replays are judged by their own journal",
+        format!(
+            "run as root, or: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep {exe}"
+        ),
+    )
+}
+
+/// Records `true` from beginning to end: programs load, tracepoints attach, the ring delivers.
+fn recording() -> Check {
+    const NAME: &str = "recording";
+    match crate::record::try_out() {
+        Ok(calls) if calls > 0 => Check::works(
+            NAME,
+            format!("programs load and attach; a recorded `true` made {}", units::plural(calls, "call")),
+        ),
+        Ok(_) => Check::missing(
+            NAME,
+            "programs load and attach, but nothing arrived",
+            "no recording",
+            "another tracer may own the tracepoints; run with CTRACE_LOG=debug and report it",
+        ),
+        Err(failure) => Check::missing(
+            NAME,
+            format!("{:#}", failure.error),
+            "no recording",
+            failure.fix.unwrap_or_else(|| "see the checks above".to_owned()),
+        ),
+    }
+}
+
+fn tracefs() -> Check {
+    for dir in ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"] {
+        if Path::new(dir).join("raw_syscalls").is_dir() {
+            return Check::works("tracefs", dir);
+        }
+    }
+    Check::missing(
+        "tracefs",
+        "not mounted",
+        "tracepoints that have no raw form cannot be used; system calls are recorded all the same",
+        "mount -t tracefs none /sys/kernel/tracing",
+    )
+}
+
+fn cgroups() -> Check {
+    let mounts = read("/proc/self/mountinfo");
+    // Fields after " - ": type, source, options.
+    let of = |kind: &str| -> Vec<String> {
+        let fits = |l: &&str| l.split(" - ").nth(1).is_some_and(|r| r.split(' ').next() == Some(kind));
+        mounts.lines().filter(fits).filter_map(|l| l.split(' ').nth(4)).map(str::to_owned).collect()
+    };
+    let (v1, v2) = (of("cgroup"), of("cgroup2"));
+    let mode = match (v1.is_empty(), v2.first()) {
+        (true, Some(at)) => format!("v2 at {at}"),
+        (false, Some(at)) => format!("hybrid: v2 at {at}, {} v1 hierarchies", v1.len()),
+        (false, None) => format!("v1: {} hierarchies", v1.len()),
+        (true, None) => {
+            return Check::missing(
+                "cgroups",
+                "none is mounted",
+                "--cgroup has nothing to name; processes and commands can be recorded",
+                "mount -t cgroup2 none /sys/fs/cgroup",
+            )
+            .less();
+        }
+    };
+    Check::works("cgroups", mode)
+}
+
+fn pressure() -> Check {
+    match fs::read("/proc/pressure/cpu") {
+        Ok(_) => Check::works("pressure (PSI)", "/proc/pressure"),
+        Err(error) => Check::missing(
+            "pressure (PSI)",
+            format!("/proc/pressure/cpu: {error}"),
+            "no pressure samples in the resource series",
+            "boot with psi=1",
+        ),
+    }
+}
+
+fn sandbox() -> Vec<Check> {
+    let mut checks = Vec::new();
+    let direct = Probe::Namespaces.run();
+    let user = Probe::UserNamespaces.run();
+    checks.push(match (direct, user) {
+        (Ok(()), Ok(())) => Check::works("sandbox", "all namespaces, with and without privileges"),
+        (Ok(()), Err(e)) => {
+            Check::works("sandbox", format!("all namespaces with privileges (user namespaces: {e})"))
+        }
+        (Err(_), Ok(())) => Check::works("sandbox", "all namespaces, through a user namespace"),
+        (Err(direct), Err(user)) => Check::missing(
+            "sandbox",
+            format!("namespaces: {direct}; user namespaces: {user}"),
+            "no replay: without isolation ctrace refuses",
+            "run as root, or: sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000",
+        ),
+    });
+    let simple = |name, probe: Probe, consequence, fix: &str| match probe.run() {
+        Ok(()) => Check::works(name, "works"),
+        Err(errno) => Check::missing(name, errno.to_string(), consequence, fix),
+    };
+    let config = "boot a kernel built with CONFIG_SECCOMP_FILTER=y";
+    checks.push(simple(
+        "seccomp errors",
+        Probe::Seccomp,
+        "no replay: its calls could not be restrained",
+        config,
+    ));
+    checks.push(
+        simple("seccomp notify", Probe::SeccompNotify, "no fault injection into real programs", config)
+            .less(),
+    );
+    checks.push(
+        simple(
+            "Landlock",
+            Probe::Landlock,
+            "one layer of the replay's sandbox less",
+            "boot with lsm=landlock,… on a kernel with CONFIG_SECURITY_LANDLOCK=y",
+        )
+        .less(),
+    );
+    checks
+}
+
+/// Less free space than this fills up during a recording.
+const ROOM: u64 = 256 << 20;
+
+fn disk() -> Check {
+    const NAME: &str = "disk";
+    let consequence = "recordings have no room here";
+    let here = std::env::current_dir().unwrap_or_else(|_| ".".into());
+    let room =
+        nix::sys::statvfs::statvfs(&here).map(|s| s.blocks_available().saturating_mul(s.fragment_size()));
+    let name = here.join(format!(".ctrace-doctor-{}", std::process::id()));
+    let written = fs::write(&name, [0; 4096]).and_then(|()| fs::remove_file(&name));
+    match (written, room) {
+        (Err(error), _) => Check::missing(
+            NAME,
+            format!("{}: {error}", here.display()),
+            consequence,
+            "cd to a directory you may write to",
+        )
+        .less(),
+        (Ok(()), Ok(room)) if room < ROOM => Check::missing(
+            NAME,
+            format!("{} free in {}", units::bytes(room), here.display()),
+            consequence,
+            "free some space, or record with --max-size",
+        )
+        .less(),
+        (Ok(()), Ok(room)) => {
+            Check::works(NAME, format!("{} free in {}", units::bytes(room), here.display()))
+        }
+        (Ok(()), Err(error)) => Check::works(NAME, format!("writable; free space unknown: {error}")),
+    }
+}

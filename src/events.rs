@@ -1,0 +1,232 @@
+//! `ctrace events`: the timeline, as lines that read like `strace`'s or as NDJSON.
+
+use crate::exit::{Exit, Failure};
+use crate::filter::{self, Calls, Pattern, Selection, Task, Wish};
+use crate::output::Output;
+use crate::show::Show;
+use crate::{open, units};
+use ctrace_format::{Class, Event, Filter, SyscallFlags, Trace};
+use serde_json::json;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+
+/// Show the timeline of a trace, event by event, in the order in which they completed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  ctrace events incident.ctr --failed                  every call that failed
+  ctrace events incident.ctr -e connect,%file -t checkout
+  ctrace events incident.ctr --errno ECONNREFUSED --since 2s --until 4.5s
+  ctrace events incident.ctr --path '/var/lib/*' --slower 10ms
+  ctrace events incident.ctr --class connection,process
+  ctrace events incident.ctr --json | jq 'select(.errno)'")]
+pub(crate) struct Args {
+    /// The trace
+    file: PathBuf,
+    /// Only these tasks: a thread or process id, or a name with * and ?
+    #[arg(short, long, value_name = "ID|NAME", value_delimiter = ',', value_parser = filter::parse_task)]
+    task: Vec<Task>,
+    /// Only these calls: names with * and ?, classes (%file %desc %net %process %memory %signal %ipc %poll %time), !NOT
+    #[arg(short = 'e', long, value_name = "CALLS", value_parser = Calls::parse, default_value = "", hide_default_value = true)]
+    syscall: Calls,
+    /// Only calls that failed with these errors
+    #[arg(long, value_name = "ERRNO", value_delimiter = ',', value_parser = filter::parse_errno)]
+    errno: Vec<u32>,
+    /// Only calls that failed
+    #[arg(short = 'Z', long)]
+    failed: bool,
+    /// Only calls on these paths: a prefix, or a pattern with * and ?
+    #[arg(long, value_name = "PATH", value_parser = |p: &str| Ok::<_, String>(Pattern::new(p)))]
+    path: Vec<Pattern>,
+    /// Only calls that took at least this long
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "0", hide_default_value = true)]
+    slower: u64,
+    /// Only from this time after the start of the trace on
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
+    since: Option<u64>,
+    /// Only until this time after the start of the trace
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
+    until: Option<u64>,
+    /// Only these kinds of events [default: all; resource samples only with --json]
+    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
+    class: Vec<ClassName>,
+    /// Show the replay engine's own calls too
+    #[arg(long)]
+    engine: bool,
+    /// Stop after this many events
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "tail")]
+    limit: Option<u64>,
+    /// Only the last so many events
+    #[arg(long, value_name = "N")]
+    tail: Option<usize>,
+    /// One JSON object a line; the last is a summary
+    #[arg(long)]
+    json: bool,
+}
+
+/// The classes as words of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ClassName {
+    Syscall,
+    Process,
+    Connection,
+    Signal,
+    Resource,
+    Loss,
+    Marker,
+}
+
+impl From<ClassName> for Class {
+    fn from(name: ClassName) -> Self {
+        match name {
+            ClassName::Syscall => Self::Syscall,
+            ClassName::Process => Self::Process,
+            ClassName::Connection => Self::Connection,
+            ClassName::Signal => Self::Signal,
+            ClassName::Resource => Self::Resource,
+            ClassName::Loss => Self::Loss,
+            ClassName::Marker => Self::Marker,
+        }
+    }
+}
+
+/// What was shown.
+#[derive(Default)]
+struct Totals {
+    shown: BTreeMap<Class, u64>,
+    failed: u64,
+    lost: u64,
+    unreadable: u64,
+}
+
+pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
+    if let (Some(since), Some(until)) = (args.since, args.until)
+        && since > until
+    {
+        return Err(Failure::say(Exit::Usage, "--since is later than --until"));
+    }
+    let trace = open(&args.file, out)?;
+    let wish = Wish {
+        tasks: args.task,
+        calls: args.syscall,
+        errnos: args.errno,
+        failed: args.failed,
+        paths: args.path,
+        slower_ns: args.slower,
+        engine: args.engine,
+    };
+    if !wish.tasks.is_empty() && !wish.tasks.iter().any(|w| trace.tasks().iter().any(|t| w.has(&trace, t))) {
+        out.warn("no task of the trace fits --task; `ctrace info` lists the processes");
+    }
+    let selection = Selection::new(wish, &trace);
+    let mut classes: Vec<Class> = args.class.iter().map(|c| Class::from(*c)).collect();
+    if classes.is_empty() {
+        classes = selection.classes();
+    }
+    if classes.is_empty() {
+        classes = vec![
+            Class::Syscall,
+            Class::Process,
+            Class::Connection,
+            Class::Signal,
+            Class::Loss,
+            Class::Marker,
+        ];
+        if args.json {
+            classes.push(Class::Resource);
+        }
+    }
+    // Connections and losses are read even when they are not shown: they name sockets, and warn.
+    let mut read = classes.clone();
+    for needed in [Class::Connection, Class::Loss] {
+        if !read.contains(&needed) {
+            read.push(needed);
+        }
+    }
+    let filter = Filter { classes: read, from_ns: args.since, to_ns: args.until, ..Filter::default() };
+    let paint = out.data_paint();
+    let mut show = Show::new(&trace, paint);
+    let mut totals = Totals::default();
+    let mut tail = VecDeque::new();
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    for event in trace.events(&filter) {
+        if left == 0 {
+            break;
+        }
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                // The damage was reported when the trace was opened.
+                totals.unreadable += 1;
+                tracing::debug!(%error, "skipped a part of the trace");
+                continue;
+            }
+        };
+        show.learn(&event);
+        if let Event::Loss(loss) = &event {
+            totals.lost += loss.count;
+        }
+        let passes = classes.contains(&event.class())
+            && match &event {
+                Event::Syscall(call) => selection.call(&show.call(call)),
+                other => selection.event(other),
+            };
+        if !passes {
+            continue;
+        }
+        let line = if args.json { show.json(&event).map(|v| v.to_string()) } else { show.line(&event) };
+        let Some(line) = line else { continue };
+        left -= 1;
+        *totals.shown.entry(event.class()).or_default() += 1;
+        if let Event::Syscall(call) = &event
+            && call.errno().is_some()
+            && !call.flags.contains(SyscallFlags::ENGINE)
+        {
+            totals.failed += 1;
+        }
+        match args.tail {
+            None => out.data(&line)?,
+            Some(0) => {}
+            Some(n) => {
+                if tail.len() == n {
+                    tail.pop_front();
+                }
+                tail.push_back(line);
+            }
+        }
+    }
+    for line in &tail {
+        out.data(line)?;
+    }
+    summarise(&trace, &totals, &tail, args.tail.is_some(), args.json, out)
+}
+
+fn summarise(
+    trace: &Trace,
+    totals: &Totals,
+    tail: &VecDeque<String>,
+    tailed: bool,
+    as_json: bool,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let matched: u64 = totals.shown.values().sum();
+    let shown = if tailed { tail.len() as u64 } else { matched };
+    if as_json {
+        let by_class: serde_json::Map<String, serde_json::Value> =
+            totals.shown.iter().map(|(c, n)| (crate::show::class_name(*c), json!(n))).collect();
+        out.json(&json!({
+            "type": "summary", "events": shown, "matched": matched, "by_class": by_class, "failed": totals.failed,
+            "lost": totals.lost, "unreadable_chunks": totals.unreadable, "complete": crate::is_complete(trace),
+        }))?;
+    } else {
+        let mut line = units::plural(shown, "event");
+        if totals.failed > 0 {
+            line.push_str(&format!(", {} failed", units::plural(totals.failed, "call")));
+        }
+        if totals.lost > 0 {
+            line.push_str(&format!(", {} LOST in this interval", units::count(totals.lost)));
+        }
+        out.say(&line);
+    }
+    Ok(Exit::Done)
+}

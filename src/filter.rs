@@ -1,0 +1,378 @@
+//! Which events `events` shows. Parsing and deciding only.
+
+use crate::decode::args::Call;
+use ctrace_format::syscalls::{self, Kind};
+use ctrace_format::{Class, Event, ProcessKind, SyscallFlags, TaskDef, TaskId, Trace, errno};
+use std::collections::HashSet;
+
+/// A pattern with `*` and `?`; without either, a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pattern(Vec<u8>);
+
+impl Pattern {
+    /// Any text is a pattern.
+    pub(crate) fn new(text: &str) -> Self {
+        let mut bytes = text.as_bytes().to_vec();
+        if !bytes.iter().any(|b| matches!(b, b'*' | b'?')) {
+            bytes.push(b'*');
+        }
+        Self(bytes)
+    }
+
+    /// A pattern that must fit whole even without wildcards.
+    pub(crate) fn whole(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+
+    /// Whether the whole text fits.
+    pub(crate) fn fits(&self, text: &[u8]) -> bool {
+        // Greedy with one point to come back to: linear in practice, quadratic at worst.
+        let (mut p, mut t) = (0, 0);
+        let mut back = None;
+        while t < text.len() {
+            match self.0.get(p) {
+                Some(b'*') => {
+                    back = Some((p + 1, t));
+                    p += 1;
+                }
+                Some(c) if *c == b'?' || *c == text[t] => {
+                    p += 1;
+                    t += 1;
+                }
+                _ => match back {
+                    Some((star, from)) => {
+                        back = Some((star, from + 1));
+                        p = star;
+                        t = from + 1;
+                    }
+                    None => return false,
+                },
+            }
+        }
+        self.0[p..].iter().all(|c| *c == b'*')
+    }
+}
+
+/// Which calls, by name or class: `openat,read`, `%net`, `!futex`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Calls {
+    include: Vec<Word>,
+    exclude: Vec<Word>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Word {
+    Name(Pattern),
+    Class(CallClass),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CallClass {
+    File,
+    Desc,
+    Net,
+    Process,
+    Memory,
+    Signal,
+    Ipc,
+    Poll,
+    Time,
+}
+
+const CLASSES: &[(&str, CallClass)] = &[
+    ("file", CallClass::File),
+    ("desc", CallClass::Desc),
+    ("net", CallClass::Net),
+    ("network", CallClass::Net),
+    ("process", CallClass::Process),
+    ("memory", CallClass::Memory),
+    ("signal", CallClass::Signal),
+    ("ipc", CallClass::Ipc),
+    ("poll", CallClass::Poll),
+    ("time", CallClass::Time),
+];
+
+impl CallClass {
+    fn has(self, name: &str) -> bool {
+        let any =
+            |kinds: &[Kind]| syscalls::args(name).is_some_and(|t| t.iter().any(|(_, k)| kinds.contains(k)));
+        match self {
+            Self::File => any(&[Kind::Path]),
+            Self::Desc => {
+                any(&[Kind::Fd, Kind::DirFd, Kind::NewFds, Kind::PollFds]) || syscalls::returns_fd(name)
+            }
+            Self::Net => {
+                any(&[
+                    Kind::SockAddr,
+                    Kind::SockAddrOut,
+                    Kind::MsgFlags,
+                    Kind::Domain,
+                    Kind::OptVal,
+                    Kind::How,
+                ]) || matches!(name, "listen" | "getsockopt" | "accept" | "sendfile")
+            }
+            Self::Process => matches!(
+                name,
+                "fork"
+                    | "vfork"
+                    | "clone"
+                    | "clone3"
+                    | "execve"
+                    | "execveat"
+                    | "exit"
+                    | "exit_group"
+                    | "wait4"
+                    | "waitid"
+                    | "kill"
+                    | "tkill"
+                    | "tgkill"
+                    | "unshare"
+                    | "setns"
+                    | "prctl"
+                    | "arch_prctl"
+                    | "rt_sigqueueinfo"
+                    | "pidfd_open"
+                    | "pidfd_send_signal"
+                    | "setsid"
+                    | "setpgid"
+            ),
+            Self::Memory => matches!(
+                name,
+                "mmap"
+                    | "munmap"
+                    | "mprotect"
+                    | "mremap"
+                    | "brk"
+                    | "madvise"
+                    | "mlock"
+                    | "mlock2"
+                    | "munlock"
+                    | "mlockall"
+                    | "munlockall"
+                    | "msync"
+                    | "mincore"
+                    | "mbind"
+                    | "set_mempolicy"
+                    | "membarrier"
+            ),
+            Self::Signal => any(&[Kind::Signal, Kind::SigAction, Kind::SigSet]) || name.starts_with("rt_sig"),
+            Self::Ipc => {
+                ["shm", "sem", "msg", "mq_"].iter().any(|p| name.starts_with(p)) && !name.starts_with("msync")
+                    || name.starts_with("futex")
+                    || name.starts_with("pipe")
+                    || name.starts_with("eventfd")
+            }
+            Self::Poll => matches!(
+                name,
+                "poll"
+                    | "ppoll"
+                    | "select"
+                    | "pselect6"
+                    | "epoll_wait"
+                    | "epoll_pwait"
+                    | "epoll_pwait2"
+                    | "epoll_ctl"
+                    | "epoll_create"
+                    | "epoll_create1"
+            ),
+            Self::Time => {
+                name.contains("nanosleep")
+                    || name.starts_with("timer")
+                    || name.starts_with("clock_")
+                    || matches!(
+                        name,
+                        "alarm" | "setitimer" | "getitimer" | "gettimeofday" | "time" | "times" | "pause"
+                    )
+            }
+        }
+    }
+}
+
+impl Calls {
+    /// # Errors
+    /// A sentence for an unknown class or a name that is no call.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut calls = Self::default();
+        for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+            let (negative, word) = word.strip_prefix('!').map_or((false, word), |w| (true, w));
+            let parsed = if let Some(class) = word.strip_prefix('%') {
+                let known = CLASSES.iter().find(|(n, _)| *n == class).map(|(_, c)| *c);
+                Word::Class(known.ok_or_else(|| {
+                    let names: Vec<String> = CLASSES.iter().map(|(n, _)| format!("%{n}")).collect();
+                    format!("no class of calls is named %{class}; there are {}", names.join(", "))
+                })?)
+            } else {
+                let pattern = Pattern::whole(word);
+                if !every_name().any(|n| pattern.fits(n.as_bytes())) {
+                    return Err(format!("no system call is named {word:?}"));
+                }
+                Word::Name(pattern)
+            };
+            if negative { calls.exclude.push(parsed) } else { calls.include.push(parsed) }
+        }
+        Ok(calls)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let fits = |word: &Word| match word {
+            Word::Name(pattern) => pattern.fits(name.as_bytes()),
+            Word::Class(class) => class.has(name),
+        };
+        (self.include.is_empty() || self.include.iter().any(fits)) && !self.exclude.iter().any(fits)
+    }
+}
+
+fn every_name() -> impl Iterator<Item = &'static str> {
+    use ctrace_format::{Abi, Sysno};
+    [Abi::X86_64, Abi::Aarch64, Abi::I386]
+        .into_iter()
+        .flat_map(|abi| (0..600).filter_map(move |nr| syscalls::name(Sysno { abi, nr })))
+}
+
+/// Which tasks: a tid, a tgid, or a pattern for the name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// The thread of this id, or every thread of this process.
+    Id(u32),
+    /// Tasks so named.
+    Comm(Pattern),
+}
+
+impl Task {
+    pub(crate) fn has(&self, trace: &Trace, task: &TaskDef) -> bool {
+        match self {
+            Self::Id(id) => task.tid.0 == *id || task.tgid.0 == *id,
+            Self::Comm(pattern) => pattern.fits(trace.str(task.comm)),
+        }
+    }
+}
+
+/// `1234`, or a name with `*` and `?`.
+///
+/// # Errors
+/// Never: any text is one or the other.
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a clap value parser")]
+pub(crate) fn parse_task(text: &str) -> Result<Task, String> {
+    Ok(text.parse().map_or_else(|_| Task::Comm(Pattern::whole(text)), Task::Id))
+}
+
+/// `ENOENT` or `2`.
+///
+/// # Errors
+/// A sentence for what is no error.
+pub(crate) fn parse_errno(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .or_else(|| errno::number(&text.to_uppercase()))
+        .ok_or_else(|| format!("no error is named {text:?}; write ENOENT or a number"))
+}
+
+/// The wish of a person.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wish {
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) calls: Calls,
+    pub(crate) errnos: Vec<u32>,
+    pub(crate) failed: bool,
+    pub(crate) paths: Vec<Pattern>,
+    pub(crate) slower_ns: u64,
+    pub(crate) engine: bool,
+}
+
+/// A wish made ready for one trace.
+pub(crate) struct Selection {
+    wish: Wish,
+    tasks: Option<HashSet<TaskId>>,
+    only_calls: bool,
+}
+
+impl Selection {
+    pub(crate) fn new(wish: Wish, trace: &Trace) -> Self {
+        let tasks = (!wish.tasks.is_empty()).then(|| {
+            let all = trace.tasks().iter().enumerate();
+            all.filter(|(_, t)| wish.tasks.iter().any(|w| w.has(trace, t)))
+                .map(|(i, _)| TaskId(i as u32))
+                .collect()
+        });
+        let only_calls = wish.calls != Calls::default()
+            || !wish.errnos.is_empty()
+            || wish.failed
+            || !wish.paths.is_empty()
+            || wish.slower_ns > 0;
+        Self { wish, tasks, only_calls }
+    }
+
+    /// The classes that can pass at all; empty for all of them.
+    pub(crate) fn classes(&self) -> Vec<Class> {
+        if self.only_calls { vec![Class::Syscall] } else { Vec::new() }
+    }
+
+    fn task(&self, id: TaskId) -> bool {
+        self.tasks.as_ref().is_none_or(|t| t.contains(&id))
+    }
+
+    /// Whether an event that is no call passes.
+    pub(crate) fn event(&self, event: &Event) -> bool {
+        if self.only_calls {
+            return false;
+        }
+        match event {
+            Event::Process(e) => {
+                self.task(e.task)
+                    || matches!(e.kind, ProcessKind::Fork { child } if self.tasks.is_some() && self.task(child))
+            }
+            Event::Connection(e) => e.task.map_or(self.tasks.is_none(), |t| self.task(t)),
+            Event::Signal(e) => self.task(e.task),
+            Event::Syscall(e) => self.task(e.task),
+            // What concerns the whole timeline concerns every task on it.
+            Event::Marker(_) | Event::Loss(_) => true,
+            _ => self.tasks.is_none(),
+        }
+    }
+
+    /// Whether a call passes.
+    pub(crate) fn call(&self, call: &Call) -> bool {
+        let event = call.call;
+        let wish = &self.wish;
+        let errno = event.errno();
+        (wish.engine || !event.flags.contains(SyscallFlags::ENGINE))
+            && self.task(event.task)
+            && event.duration_ns >= wish.slower_ns
+            && (!wish.failed || errno.is_some())
+            && (wish.errnos.is_empty() || errno.is_some_and(|e| wish.errnos.contains(&e)))
+            && wish.calls.has(call.name)
+            && (wish.paths.is_empty() || call.paths().any(|path| wish.paths.iter().any(|p| p.fits(path))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_fit_as_in_a_shell() {
+        assert!(Pattern::new("/etc/").fits(b"/etc/passwd"));
+        assert!(Pattern::new("*.log").fits(b"/var/a.log"));
+        assert!(!Pattern::new("*.log").fits(b"/var/a.log.1"));
+        assert!(Pattern::new("a*b*c").fits(b"aXbXbc"));
+        assert!(!Pattern::whole("redis").fits(b"redis-server"));
+        assert!(Pattern::whole("redis*").fits(b"redis-server"));
+    }
+
+    #[test]
+    fn calls_are_chosen_by_name_and_class() {
+        let calls = Calls::parse("%file,read,!openat").unwrap();
+        assert!(calls.has("read") && calls.has("unlink") && !calls.has("openat") && !calls.has("write"));
+        let net = Calls::parse("%net").unwrap();
+        assert!(net.has("connect") && net.has("sendto") && net.has("listen") && !net.has("read"));
+        assert!(Calls::parse("!futex").unwrap().has("read"));
+        assert!(Calls::parse("%coffee").is_err() && Calls::parse("opennat").is_err());
+    }
+
+    #[test]
+    fn errors_are_named_or_numbered() {
+        assert_eq!(parse_errno("enoent"), Ok(2));
+        assert_eq!(parse_errno("111"), Ok(111));
+        assert!(parse_errno("EWHAT").is_err());
+    }
+}

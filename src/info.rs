@@ -1,0 +1,446 @@
+//! `ctrace info`: what a trace is, on one screen.
+
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, Paint, Style};
+use crate::show::{Show, class_name};
+use crate::{decode, open, units};
+use ctrace_format::{
+    Class, ConnectionKind, Event, Filter, Metric, Object, Scope, SockCookie, State, SyscallFlags, Trace,
+    syscalls,
+};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+
+/// Say what a trace is: what was recorded, when and where, how much, and what is missing.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The trace
+    file: PathBuf,
+    /// Read every event for the lists of calls and errors, however many there are
+    #[arg(long)]
+    details: bool,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Traces with at most so many calls are read through without being asked to.
+const SMALL: u64 = 1_000_000;
+/// Rows of a list that are kept while counting, and that are shown.
+const KEPT: usize = 4_096;
+const SHOWN: usize = 6;
+
+/// Counts that need only the rare classes.
+#[derive(Default)]
+struct Rare {
+    lost: u64,
+    lost_by_class: BTreeMap<String, u64>,
+    lost_by_cause: BTreeMap<String, u64>,
+    connections: HashSet<SockCookie>,
+    refused: u64,
+    reset: u64,
+    retransmits: u64,
+}
+
+impl Rare {
+    fn read(trace: &Trace) -> Self {
+        let mut this = Self::default();
+        let filter = Filter { classes: vec![Class::Loss, Class::Connection], ..Filter::default() };
+        for event in trace.events(&filter).flatten() {
+            match event {
+                Event::Loss(e) => {
+                    this.lost += e.count;
+                    *this.lost_by_class.entry(class_name(e.class)).or_default() += e.count;
+                    *this.lost_by_cause.entry(crate::show::cause_name(e.cause)).or_default() += e.count;
+                }
+                Event::Connection(e) => {
+                    this.connections.insert(e.cookie);
+                    match e.kind {
+                        ConnectionKind::State { error, .. } if error == libc::ECONNREFUSED as u16 => {
+                            this.refused += 1
+                        }
+                        ConnectionKind::ResetReceived | ConnectionKind::ResetSent => this.reset += 1,
+                        ConnectionKind::Retransmit => this.retransmits += 1,
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        this
+    }
+}
+
+/// Calls that failed alike.
+struct Errors {
+    count: u64,
+    first_ns: u64,
+    last_ns: u64,
+}
+
+/// Lists that need every call.
+#[derive(Default)]
+struct Details {
+    calls: HashMap<&'static str, (u64, u64)>,
+    errors: HashMap<(&'static str, u32, String), Errors>,
+    peak: BTreeMap<Metric, u64>,
+    cpu: Option<(u64, u64)>,
+}
+
+impl Details {
+    fn read(trace: &Trace, paint: Paint) -> Self {
+        let mut this = Self::default();
+        let mut show = Show::new(trace, paint);
+        let classes = vec![Class::Syscall, Class::Connection, Class::Resource];
+        for event in trace.events(&Filter { classes, ..Filter::default() }).flatten() {
+            show.learn(&event);
+            match &event {
+                Event::Syscall(e) if !e.flags.contains(SyscallFlags::ENGINE) => {
+                    let name = syscalls::name(e.sysno).unwrap_or("unknown");
+                    let entry = this.calls.entry(name).or_default();
+                    entry.0 += 1;
+                    entry.1 += e.duration_ns;
+                    if let Some(errno) = e.errno() {
+                        let on = target(&show, e);
+                        this.failed(name, errno, on, e.t_ns);
+                    }
+                }
+                Event::Resource(e) if e.subject == 1 => {
+                    let peak = this.peak.entry(e.metric).or_default();
+                    *peak = (*peak).max(e.value);
+                    if e.metric == Metric::CpuNs {
+                        let (first, _) = this.cpu.unwrap_or((e.value, e.value));
+                        this.cpu = Some((first, e.value));
+                    }
+                }
+                _ => {}
+            }
+        }
+        this
+    }
+
+    fn failed(&mut self, name: &'static str, errno: u32, on: String, t_ns: u64) {
+        let key = (name, errno, on);
+        if self.errors.len() >= KEPT && !self.errors.contains_key(&key) {
+            return;
+        }
+        let entry = self.errors.entry(key).or_insert(Errors { count: 0, first_ns: t_ns, last_ns: t_ns });
+        entry.count += 1;
+        entry.first_ns = entry.first_ns.min(t_ns);
+        entry.last_ns = entry.last_ns.max(t_ns);
+    }
+
+    fn top_calls(&self) -> Vec<(&'static str, u64, u64)> {
+        let mut calls: Vec<_> = self.calls.iter().map(|(n, (c, t))| (*n, *c, *t)).collect();
+        calls.sort_by_key(|(name, count, _)| (std::cmp::Reverse(*count), *name));
+        calls
+    }
+
+    fn top_errors(&self) -> Vec<(&(&'static str, u32, String), &Errors)> {
+        let mut errors: Vec<_> = self.errors.iter().collect();
+        // Errors that are how programs wait or look around say less than the others.
+        let benign = |name: &str, errno: u32| match errno as i32 {
+            libc::EAGAIN | libc::EINPROGRESS | libc::ERANGE => true,
+            libc::ETIMEDOUT => name == "futex",
+            libc::ENOENT | libc::ENOTTY | libc::EINVAL | libc::ENXIO => !name.starts_with("connect"),
+            _ => false,
+        };
+        errors.sort_by_key(|((name, errno, on), e)| {
+            (benign(name, *errno), std::cmp::Reverse(e.count), *name, on.clone())
+        });
+        errors
+    }
+}
+
+/// What a failed call was aimed at: the address, the path, or the object behind the descriptor.
+fn target(show: &Show, event: &ctrace_format::Syscall) -> String {
+    use ctrace_format::Detail;
+    let call = show.call(event);
+    for detail in &event.details {
+        match detail {
+            Detail::Addr { addr, .. } => return decode::address(addr),
+            Detail::Str { value, .. } => return decode::plain(call.trace.str(*value)),
+            _ => {}
+        }
+    }
+    match event.object.map(|o| call.trace.object(o)) {
+        Some(Object::Socket { family, kind, protocol, local, peer, .. }) => {
+            let name = decode::socket_kind(*family, *kind, *protocol);
+            decode::ends(local.as_ref(), peer.as_ref()).map_or(name.clone(), |e| format!("{name} {e}"))
+        }
+        Some(object) => decode::object(call.trace, object, None),
+        None => String::new(),
+    }
+}
+
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
+    let trace = open(&args.file, out)?;
+    let rare = Rare::read(&trace);
+    let calls = trace.counts().get(&Class::Syscall).copied().unwrap_or(0);
+    let details =
+        (args.details || (!args.json && calls <= SMALL)).then(|| Details::read(&trace, out.data_paint()));
+    if args.json {
+        out.json(&as_json(&trace, &rare, details.as_ref()))?;
+    } else {
+        for line in as_text(&args.file, &trace, &rare, details.as_ref(), out.data_paint()) {
+            out.data(&line)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Length of the recording: what the recorder says, else the time of the last event.
+fn duration_ns(trace: &Trace) -> u64 {
+    trace.summary().map_or_else(|| trace.end_ns(), |s| s.duration_ns)
+}
+
+fn processes(trace: &Trace) -> usize {
+    trace.tasks().iter().map(|t| t.tgid).collect::<HashSet<_>>().len()
+}
+
+fn threads(trace: &Trace) -> usize {
+    trace.tasks().iter().map(|t| (t.tid, t.start_ns)).collect::<HashSet<_>>().len()
+}
+
+fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
+    let header = trace.header();
+    let total: u64 = trace.counts().values().sum();
+    let mut events: serde_json::Map<String, Value> =
+        trace.counts().iter().map(|(c, n)| (plural_class(*c), json!(n))).collect();
+    for class in [Class::Syscall, Class::Process, Class::Connection, Class::Signal, Class::Resource] {
+        events.entry(plural_class(class)).or_insert(json!(0));
+    }
+    events.insert("total".to_owned(), json!(total));
+    let calls = trace.counts().get(&Class::Syscall).copied().unwrap_or(0);
+    let per_syscall = (calls > 0).then(|| trace.file_bytes() as f64 / calls as f64);
+    let summary = trace.summary();
+    let mut object = json!({
+        "format": 1,
+        "complete": crate::is_complete(trace),
+        "state": state_name(trace.state()),
+        "start": units::rfc3339(header.start_realtime_ns),
+        "duration_ns": duration_ns(trace),
+        "tick_ns": header.tick_ns,
+        "scope": header.scope,
+        "host": header.host,
+        "writer": header.writer,
+        "events": events,
+        "aggregated": 0,
+        "lost": {"total": rare.lost, "by_class": rare.lost_by_class, "by_cause": rare.lost_by_cause},
+        "processes": processes(trace),
+        "tasks": threads(trace),
+        "connections": rare.connections.len(),
+        "bytes": {"file": trace.file_bytes(), "decoded": trace.decoded_bytes(), "per_syscall": per_syscall},
+        "blind": header.blind,
+        "redaction": {"policy": header.redaction, "counts": summary.map(|s| &s.redacted)},
+        "ended": summary.map(|s| &s.ended),
+        "command_status": summary.and_then(|s| s.command_status),
+        "engine_calls": summary.map(|s| s.engine_calls),
+        "damage": trace.damage().iter()
+            .map(|d| json!({"offset": d.offset, "bytes": d.bytes, "what": d.what})).collect::<Vec<_>>(),
+    });
+    if let (Some(details), Value::Object(object)) = (details, &mut object) {
+        let calls: Vec<Value> = details
+            .top_calls()
+            .iter()
+            .map(|(name, count, time)| json!({"name": name, "count": count, "time_ns": time}))
+            .collect();
+        let errors: Vec<Value> = details
+            .top_errors()
+            .iter()
+            .map(|((name, errno, on), e)| {
+                json!({
+                    "name": name, "errno": decode::errno_name(*errno), "on": on, "count": e.count,
+                    "first_ns": e.first_ns, "last_ns": e.last_ns,
+                })
+            })
+            .collect();
+        object.insert("calls".to_owned(), json!(calls));
+        object.insert("errors".to_owned(), json!(errors));
+    }
+    object
+}
+
+/// `syscalls` is the one class that the contract names in the plural.
+fn plural_class(class: Class) -> String {
+    if class == Class::Syscall { "syscalls".to_owned() } else { class_name(class) }
+}
+
+const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Complete => "complete",
+        State::Live => "live",
+        State::Torn => "torn",
+    }
+}
+
+fn scope_text(scope: &Scope) -> String {
+    match scope {
+        Scope::Pid { pid } => format!("process {pid} and its children"),
+        Scope::Cgroup { path, version } => format!("cgroup {path} (v{version})"),
+        Scope::Command { argv } => format!("command: {}", argv.join(" ")),
+        Scope::Container { id, .. } => format!("container {id}"),
+        _ => "?".to_owned(),
+    }
+}
+
+fn as_text(
+    file: &std::path::Path,
+    trace: &Trace,
+    rare: &Rare,
+    details: Option<&Details>,
+    paint: Paint,
+) -> Vec<String> {
+    let header = trace.header();
+    let mut lines = Vec::new();
+    let mut row = |name: &str, text: String| {
+        lines.push(format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))))
+    };
+    let state = match trace.state() {
+        State::Complete => String::new(),
+        State::Live => paint.paint(Style::Yellow, "  (its recorder still runs)"),
+        State::Torn => paint.paint(Style::Yellow, "  (torn: the recorder died or the file was cut)"),
+    };
+    row("trace", format!("{}{state}", paint.paint(Style::Bold, &file.display().to_string())));
+    row("what", decode::plain(scope_text(&header.scope).as_bytes()));
+    let ended = trace
+        .summary()
+        .map_or_else(String::new, |s| format!(", ended: {}", decode::plain(s.ended.as_bytes())));
+    let start = units::rfc3339(header.start_realtime_ns);
+    row("when", format!("{}Z for {}{ended}", &start[..19], units::duration(duration_ns(trace))));
+    let host = &header.host;
+    row(
+        "where",
+        format!(
+            "{}: Linux {} {}, {} CPUs, {}",
+            decode::plain(host.hostname.as_bytes()),
+            host.kernel,
+            host.arch,
+            host.cpus,
+            units::bytes(host.memory_bytes)
+        ),
+    );
+    if let Some(status) = trace.summary().and_then(|s| s.command_status) {
+        row("status", format!("the command {}", decode::wait_status(status as u32)));
+    }
+    let counts: Vec<String> = trace
+        .counts()
+        .iter()
+        .filter(|(c, n)| **n > 0 && !matches!(c, Class::Anchor))
+        .map(|(c, n)| {
+            format!(
+                "{} {}",
+                units::count(*n),
+                if *c == Class::Syscall { "calls".to_owned() } else { class_name(*c) }
+            )
+        })
+        .collect();
+    row("events", counts.join(" · "));
+    row(
+        "tasks",
+        format!(
+            "{}, {}",
+            units::plural(processes(trace) as u64, "process").replace("processs", "processes"),
+            units::plural(threads(trace) as u64, "thread")
+        ),
+    );
+    if !rare.connections.is_empty() {
+        let mut text = units::plural(rare.connections.len() as u64, "connection");
+        for (count, what) in
+            [(rare.refused, "refused"), (rare.reset, "reset"), (rare.retransmits, "retransmitted segments")]
+        {
+            if count > 0 {
+                text.push_str(&paint.paint(Style::Red, &format!(" · {} {what}", units::count(count))));
+            }
+        }
+        row("network", text);
+    }
+    match details {
+        None => row("calls", "many: add --details for the lists of calls and errors".to_owned()),
+        Some(details) => {
+            let calls = details.top_calls();
+            let shown: Vec<String> =
+                calls.iter().take(SHOWN + 2).map(|(n, c, _)| format!("{n} {}", units::count(*c))).collect();
+            let more = calls.len().saturating_sub(SHOWN + 2);
+            let more = if more > 0 { format!(" · {more} more kinds") } else { String::new() };
+            row("calls", format!("{}{more}", shown.join(" · ")));
+            let errors = details.top_errors();
+            for (i, ((name, errno, on), e)) in errors.iter().take(SHOWN).enumerate() {
+                let when = if e.count == 1 {
+                    format!("at {}", seconds(e.first_ns))
+                } else {
+                    format!("{}…{}", seconds(e.first_ns), seconds(e.last_ns))
+                };
+                let what = paint.paint(Style::Red, &decode::errno_name(*errno));
+                row(
+                    if i == 0 { "errors" } else { "" },
+                    format!("{:>7} × {name} → {what} {on}  {when}", units::count(e.count)),
+                );
+            }
+            if errors.is_empty() {
+                row("errors", "none".to_owned());
+            } else if errors.len() > SHOWN {
+                row("", format!("{:>7}   more kinds: ctrace events --failed", errors.len() - SHOWN));
+            }
+            let mut use_of = Vec::new();
+            if let Some((first, last)) = details.cpu {
+                use_of.push(format!("CPU {}", units::duration(last - first.min(last))));
+            }
+            for (metric, name) in [(Metric::RssBytes, "peak RSS"), (Metric::MemoryBytes, "peak memory")] {
+                if let Some(value) = details.peak.get(&metric) {
+                    use_of.push(format!("{name} {}", units::bytes(*value)));
+                }
+            }
+            if let Some(value) = details.peak.get(&Metric::OpenFds) {
+                use_of.push(format!("up to {} open descriptors", units::count(*value)));
+            }
+            if !use_of.is_empty() {
+                row("resources", use_of.join(" · "));
+            }
+        }
+    }
+    let loss = if rare.lost == 0 {
+        paint.paint(Style::Green, "nothing")
+    } else {
+        let causes: Vec<String> =
+            rare.lost_by_cause.iter().map(|(c, n)| format!("{} {c}", units::count(*n))).collect();
+        paint.paint(Style::Red, &format!("{} events: {}", units::count(rare.lost), causes.join(", ")))
+    };
+    row("lost", loss);
+    for damage in trace.damage() {
+        row(
+            "damage",
+            paint.paint(Style::Red, &format!("{} bytes at {}: {}", damage.bytes, damage.offset, damage.what)),
+        );
+    }
+    if !header.blind.is_empty() {
+        // The reasons are in --json; here their names fit on a line.
+        let names: Vec<&str> = header.blind.iter().map(|b| b.split(':').next().unwrap_or(b)).collect();
+        row("not seen", decode::plain(names.join(" · ").as_bytes()));
+    }
+    let redacted: u64 = trace.summary().map_or(0, |s| s.redacted.values().sum());
+    row(
+        "redaction",
+        format!("{}, {} masked", decode::plain(header.redaction.as_bytes()), units::count(redacted)),
+    );
+    let calls = trace.counts().get(&Class::Syscall).copied().unwrap_or(0);
+    let per_call = if calls > 0 {
+        format!(", {:.1} bytes per call", trace.file_bytes() as f64 / calls as f64)
+    } else {
+        String::new()
+    };
+    row(
+        "size",
+        format!(
+            "{} on disk, {} decoded{per_call}",
+            units::bytes(trace.file_bytes()),
+            units::bytes(trace.decoded_bytes())
+        ),
+    );
+    lines
+}
+
+fn seconds(ns: u64) -> String {
+    format!("{}.{:03}s", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000_000)
+}

@@ -1,0 +1,182 @@
+//! All printing: data to the standard output, words for people to the standard error.
+
+use crate::exit::Failure;
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How a word is to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Like everything around it.
+    Plain,
+    /// What matters most.
+    Bold,
+    /// What matters least.
+    Dim,
+    /// Good.
+    Green,
+    /// Bad.
+    Red,
+    /// Worth a look.
+    Yellow,
+    /// A name.
+    Cyan,
+}
+
+/// Colours words, or does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Paint(bool);
+
+impl Paint {
+    /// No colours, for files.
+    pub(crate) const fn none() -> Self {
+        Self(false)
+    }
+
+    /// The word in its style.
+    pub(crate) fn paint(self, style: Style, text: &str) -> String {
+        let code = match style {
+            Style::Plain => return text.to_owned(),
+            _ if !self.0 => return text.to_owned(),
+            Style::Bold => "1",
+            Style::Dim => "2",
+            Style::Green => "32",
+            Style::Red => "31",
+            Style::Yellow => "33",
+            Style::Cyan => "36",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// Where a command's words and data go.
+pub(crate) struct Output {
+    data: BufWriter<io::StdoutLock<'static>>,
+    data_is_terminal: bool,
+    paint: Paint,
+    data_paint: Paint,
+    progress: bool,
+    quiet: bool,
+}
+
+impl Output {
+    pub(crate) fn new(color: ColorChoice, quiet: bool) -> Self {
+        let wanted = |terminal: bool| match color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                terminal
+                    && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+                    && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+            }
+        };
+        let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        Self {
+            data: BufWriter::with_capacity(64 * 1024, io::stdout().lock()),
+            data_is_terminal: out,
+            paint: Paint(wanted(err)),
+            data_paint: Paint(wanted(out)),
+            progress: err && !quiet,
+            quiet,
+        }
+    }
+
+    /// Colours for [`Output::say`].
+    pub(crate) const fn paint(&self) -> Paint {
+        self.paint
+    }
+
+    /// Colours for [`Output::data`].
+    pub(crate) const fn data_paint(&self) -> Paint {
+        self.data_paint
+    }
+
+    /// Whether progress may be drawn.
+    pub(crate) const fn shows_progress(&self) -> bool {
+        self.progress
+    }
+
+    /// A line of data.
+    ///
+    /// # Errors
+    /// As the standard output fails; a broken pipe is for the caller to end at.
+    pub(crate) fn data(&mut self, line: &str) -> io::Result<()> {
+        self.data.write_all(line.as_bytes())?;
+        self.data.write_all(b"\n")?;
+        if self.data_is_terminal { self.data.flush() } else { Ok(()) }
+    }
+
+    /// An object of data on a line of its own.
+    ///
+    /// # Errors
+    /// See [`Output::data`].
+    pub(crate) fn json(&mut self, value: &impl serde::Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.data, value)?;
+        self.data.write_all(b"\n")
+    }
+
+    /// Raw bytes of data, for generated files.
+    pub(crate) fn sink(&mut self) -> &mut impl Write {
+        &mut self.data
+    }
+
+    /// Hands everything to the system.
+    ///
+    /// # Errors
+    /// See [`Output::data`].
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.data.flush()
+    }
+
+    /// Drops what could not be written to a reader that went away.
+    pub(crate) fn abandon(self) {
+        // The writer hands back its buffer unwritten; dropping it would try, and fail, once more.
+        let _ = self.data.into_parts();
+    }
+
+    /// A line for a person. That it cannot be shown is no reason to fail.
+    pub(crate) fn say(&mut self, line: &str) {
+        if !self.quiet {
+            self.insist(line);
+        }
+    }
+
+    /// A line for a person even under `--quiet`.
+    fn insist(&mut self, line: &str) {
+        // Data and words share a terminal: keep their order.
+        let _ = self.data.flush();
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+
+    /// Something the person should know, though the work goes on.
+    pub(crate) fn warn(&mut self, what: &str) {
+        let line = format!("{} {what}", self.paint.paint(Style::Yellow, "warning:"));
+        self.insist(&line);
+    }
+
+    /// What failed, why, and what helps.
+    pub(crate) fn fail(&mut self, failure: &Failure) {
+        let mut text = failure.error.to_string();
+        for cause in failure.error.chain().skip(1) {
+            let cause = cause.to_string();
+            // Some libraries repeat the cause in their own sentence.
+            if !text.contains(&cause) {
+                text = format!("{text}: {cause}");
+            }
+        }
+        self.insist(&format!("{} {text}", self.paint.paint(Style::Red, "error:")));
+        if let Some(fix) = &failure.fix {
+            self.insist(&format!("{}   {fix}", self.paint.paint(Style::Cyan, "fix:")));
+        }
+    }
+}

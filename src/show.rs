@@ -1,0 +1,396 @@
+//! An event as a line like `strace`'s, or as an object of JSON.
+
+use crate::decode::args::{Arg, Call, Ends};
+use crate::decode::{self, address, plain, quoted};
+use crate::output::{Paint, Style};
+use crate::units;
+use ctrace_format::{
+    Connection, ConnectionKind, Event, Metric, Process, ProcessKind, Resource, Signal, Syscall, SyscallFlags,
+    TaskId, TcpState, Trace, syscalls,
+};
+use serde_json::{Value, json};
+
+/// Shows the events of one trace, in order: it learns from each.
+pub(crate) struct Show<'a> {
+    trace: &'a Trace,
+    ends: Ends,
+    paint: Paint,
+}
+
+impl<'a> Show<'a> {
+    pub(crate) fn new(trace: &'a Trace, paint: Paint) -> Self {
+        Self { trace, ends: Ends::default(), paint }
+    }
+
+    /// Must see every connection event, shown or not.
+    pub(crate) fn learn(&mut self, event: &Event) {
+        if let Event::Connection(e) = event {
+            match &e.kind {
+                ConnectionKind::Closed { .. } => self.ends.forget(e.cookie),
+                _ => self.ends.learn(e.cookie, &e.local, &e.peer),
+            }
+        }
+    }
+
+    /// The call, ready to be decoded.
+    pub(crate) fn call<'b>(&'b self, call: &'b Syscall) -> Call<'b> {
+        let name = syscalls::name(call.sysno).unwrap_or("");
+        Call { trace: self.trace, call, name, ends: &self.ends }
+    }
+
+    fn who(&self, task: TaskId) -> String {
+        let def = self.trace.task(task);
+        format!("{}[{}]", plain(self.trace.str(def.comm)), def.tid.0)
+    }
+
+    fn prefix(&self, t_ns: u64, who: &str) -> String {
+        let time = format!("{:>6}.{:06}", t_ns / 1_000_000_000, t_ns % 1_000_000_000 / 1_000);
+        format!("{}  {:<22} ", self.paint.paint(Style::Dim, &time), self.paint.paint(Style::Cyan, who))
+    }
+
+    fn aside(&self, t_ns: u64, who: &str, style: Style, text: &str) -> String {
+        format!("{}{}", self.prefix(t_ns, who), self.paint.paint(style, &format!("--- {text} ---")))
+    }
+
+    /// The event as a line. Anchors have none.
+    pub(crate) fn line(&self, event: &Event) -> Option<String> {
+        Some(match event {
+            Event::Syscall(call) => self.syscall_line(call),
+            Event::Process(e) => self.aside(e.t_ns, &self.who(e.task), Style::Bold, &self.process_text(e)),
+            Event::Connection(e) => {
+                let who = e.task.map_or_else(|| "net".to_owned(), |t| self.who(t));
+                let (text, bad) = connection_text(e);
+                self.aside(e.t_ns, &who, if bad { Style::Red } else { Style::Plain }, &text)
+            }
+            Event::Signal(e) => self.aside(e.t_ns, &self.who(e.task), Style::Yellow, &self.signal_text(e)),
+            Event::Resource(e) => {
+                let subject = if e.subject == 0 { "host" } else { "scope" };
+                let text = format!("{} = {}", metric_name(e.metric), metric_value(e));
+                self.aside(e.t_ns, subject, Style::Dim, &text)
+            }
+            Event::Loss(e) => {
+                let cpu = if e.cpu == u32::MAX { String::new() } else { format!(" on CPU {}", e.cpu) };
+                let text = format!(
+                    "LOST {} {}{cpu} since {}.{:06}: {:?}",
+                    units::count(e.count),
+                    class_name(e.class),
+                    e.from_ns / 1_000_000_000,
+                    e.from_ns % 1_000_000_000 / 1_000,
+                    e.cause
+                );
+                self.aside(e.t_ns, "ctrace", Style::Red, &text)
+            }
+            Event::Marker(e) => self.aside(e.t_ns, "mark", Style::Bold, &plain(self.trace.str(e.text))),
+            _ => return None,
+        })
+    }
+
+    fn syscall_line(&self, event: &Syscall) -> String {
+        let call = self.call(event);
+        let mut name = decode::abi_mark(event.sysno.abi, self.trace.header().abi).to_owned();
+        if call.name.is_empty() {
+            name.push_str(&format!("syscall_{}", event.sysno.nr));
+        } else {
+            name.push_str(call.name);
+        }
+        let unseen = event.flags.contains(SyscallFlags::NO_ENTER);
+        let inner = if unseen {
+            "<entered before the recording>".to_owned()
+        } else {
+            let args: Vec<String> = call.args().iter().map(|(_, a)| a.text()).collect();
+            args.join(", ")
+        };
+        let result = call.result();
+        let failed = event.errno().is_some();
+        let result = self.paint.paint(if failed { Style::Red } else { Style::Plain }, &result);
+        let created = event.details.iter().any(|d| matches!(d, ctrace_format::Detail::Created));
+        let mut notes = String::new();
+        for (yes, note) in [
+            (created, " (created)"),
+            (event.flags.contains(SyscallFlags::NO_EXIT), " <unfinished>"),
+            (event.flags.contains(SyscallFlags::INJECTED), " (INJECTED)"),
+            (event.flags.contains(SyscallFlags::ENGINE), " (replay engine)"),
+        ] {
+            if yes {
+                notes.push_str(note);
+            }
+        }
+        let duration = if unseen {
+            String::new()
+        } else {
+            let ns = event.duration_ns;
+            let text = format!(" <{}.{:06}>", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000);
+            self.paint.paint(Style::Dim, &text)
+        };
+        format!(
+            "{}{name}({inner}) = {result}{notes}{duration}",
+            self.prefix(event.t_ns, &self.who(event.task))
+        )
+    }
+
+    fn process_text(&self, event: &Process) -> String {
+        match &event.kind {
+            ProcessKind::Fork { child } => {
+                let (parent, def) = (self.trace.task(event.task), self.trace.task(*child));
+                let what = if parent.tgid == def.tgid { "thread" } else { "process" };
+                format!("new {what} {}", def.tid.0)
+            }
+            ProcessKind::Exec { path, argv, argc, old_tid } => {
+                let mut words: Vec<String> = argv.iter().map(|w| quoted(self.trace.str(*w))).collect();
+                if (argv.len() as u64) < u64::from(*argc) {
+                    words.push(format!("… {argc} in all"));
+                }
+                let by = if *old_tid == self.trace.task(event.task).tid {
+                    String::new()
+                } else {
+                    format!(" by thread {}", old_tid.0)
+                };
+                format!("exec {} [{}]{by}", plain(self.trace.str(*path)), words.join(", "))
+            }
+            ProcessKind::Exit { status, group_dead } => {
+                let what = if *group_dead { "process" } else { "thread" };
+                format!("{what} {}", decode::wait_status(*status))
+            }
+            _ => "?".to_owned(),
+        }
+    }
+
+    fn signal_text(&self, event: &Signal) -> String {
+        let name = decode::signal(event.signo);
+        let from = event.sender.map_or_else(String::new, |s| format!(" from {}", self.who(s)));
+        let code = if event.code == 0 { String::new() } else { format!(" code {}", event.code) };
+        if event.delivered { format!("{name} delivered{code}") } else { format!("{name} sent{from}{code}") }
+    }
+
+    /// The event as JSON. Anchors have none.
+    pub(crate) fn json(&self, event: &Event) -> Option<Value> {
+        Some(match event {
+            Event::Syscall(call) => self.syscall_json(call),
+            Event::Process(e) => {
+                let mut object = self.object("process", e.t_ns, Some(e.task));
+                let more = match &e.kind {
+                    ProcessKind::Fork { child } => {
+                        let def = self.trace.task(*child);
+                        json!({"kind": "fork", "child_tid": def.tid.0, "child_tgid": def.tgid.0})
+                    }
+                    ProcessKind::Exec { path, argv, argc, old_tid } => json!({
+                        "kind": "exec", "path": self.text(*path), "argc": argc, "old_tid": old_tid.0,
+                        "argv": argv.iter().map(|w| self.text(*w)).collect::<Vec<_>>(),
+                    }),
+                    ProcessKind::Exit { status, group_dead } => json!({
+                        "kind": "exit", "status": status, "group_dead": group_dead,
+                        "exit_code": (status & 0x7f == 0).then_some((status >> 8) & 0xff),
+                        "signal": (status & 0x7f != 0).then(|| decode::signal(status & 0x7f)),
+                    }),
+                    _ => json!({"kind": "unknown"}),
+                };
+                extend(&mut object, more);
+                object
+            }
+            Event::Connection(e) => {
+                let mut object = self.object("connection", e.t_ns, e.task);
+                extend(
+                    &mut object,
+                    json!({
+                        "cookie": e.cookie.0, "local": address(&e.local), "peer": address(&e.peer),
+                    }),
+                );
+                let more = match &e.kind {
+                    ConnectionKind::State { old, new, error } => json!({
+                        "kind": "state", "old": state_name(*old), "new": state_name(*new),
+                        "error": (*error != 0).then(|| decode::errno_name(u32::from(*error))),
+                    }),
+                    ConnectionKind::Retransmit => json!({"kind": "retransmit"}),
+                    ConnectionKind::ResetSent => json!({"kind": "reset_sent"}),
+                    ConnectionKind::ResetReceived => json!({"kind": "reset_received"}),
+                    ConnectionKind::Closed { bytes_sent, bytes_received, srtt_us, retransmits } => json!({
+                        "kind": "closed", "bytes_sent": bytes_sent, "bytes_received": bytes_received,
+                        "srtt_us": srtt_us, "retransmits": retransmits,
+                    }),
+                    _ => json!({"kind": "unknown"}),
+                };
+                extend(&mut object, more);
+                object
+            }
+            Event::Signal(e) => {
+                let mut object = self.object("signal", e.t_ns, Some(e.task));
+                extend(
+                    &mut object,
+                    json!({
+                        "signal": decode::signal(e.signo), "signo": e.signo, "code": e.code, "delivered": e.delivered,
+                        "sender_tid": e.sender.map(|s| self.trace.task(s).tid.0),
+                    }),
+                );
+                object
+            }
+            Event::Resource(e) => json!({
+                "t_ns": e.t_ns, "type": "resource", "subject": if e.subject == 0 { "host" } else { "scope" },
+                "metric": metric_name(e.metric), "value": e.value,
+            }),
+            Event::Loss(e) => json!({
+                "t_ns": e.t_ns, "type": "loss", "from_ns": e.from_ns, "class": class_name(e.class),
+                "cause": cause_name(e.cause), "cpu": (e.cpu != u32::MAX).then_some(e.cpu), "count": e.count,
+            }),
+            Event::Marker(e) => json!({"t_ns": e.t_ns, "type": "marker", "text": self.text(e.text)}),
+            _ => return None,
+        })
+    }
+
+    fn text(&self, id: ctrace_format::StrId) -> String {
+        String::from_utf8_lossy(self.trace.str(id)).into_owned()
+    }
+
+    fn object(&self, kind: &str, t_ns: u64, task: Option<TaskId>) -> Value {
+        match task {
+            None => json!({"t_ns": t_ns, "type": kind, "tid": null, "tgid": null, "comm": null}),
+            Some(task) => {
+                let def = self.trace.task(task);
+                json!({
+                    "t_ns": t_ns, "type": kind, "tid": def.tid.0, "tgid": def.tgid.0, "comm": self.text(def.comm),
+                })
+            }
+        }
+    }
+
+    fn syscall_json(&self, event: &Syscall) -> Value {
+        let call = self.call(event);
+        let mut object = self.object("syscall", event.t_ns, Some(event.task));
+        let args: serde_json::Map<String, Value> =
+            call.args().into_iter().map(|(name, arg): (_, Arg)| (name.to_owned(), arg.json())).collect();
+        let unfinished = event.flags.contains(SyscallFlags::NO_EXIT);
+        let name =
+            if call.name.is_empty() { format!("syscall_{}", event.sysno.nr) } else { call.name.to_owned() };
+        let flags: Vec<&str> = [
+            (SyscallFlags::NO_ENTER, "no_enter"),
+            (SyscallFlags::NO_EXIT, "no_exit"),
+            (SyscallFlags::ENGINE, "engine"),
+            (SyscallFlags::TRUNCATED, "truncated"),
+            (SyscallFlags::INJECTED, "injected"),
+        ]
+        .into_iter()
+        .filter(|(f, _)| event.flags.contains(*f))
+        .map(|(_, n)| n)
+        .collect();
+        extend(
+            &mut object,
+            json!({
+                "name": name, "args": args, "ret": if unfinished { Value::Null } else { json!(event.ret) },
+                "errno": event.errno().map(decode::errno_name), "duration_ns": event.duration_ns, "fd": call.fd_json(),
+            }),
+        );
+        if !flags.is_empty() {
+            extend(&mut object, json!({"flags": flags}));
+        }
+        if event.sysno.abi != self.trace.header().abi {
+            extend(&mut object, json!({"abi": format!("{:?}", event.sysno.abi).to_lowercase()}));
+        }
+        object
+    }
+}
+
+fn extend(object: &mut Value, more: Value) {
+    if let (Value::Object(object), Value::Object(more)) = (object, more) {
+        object.extend(more);
+    }
+}
+
+/// What happened to a connection, and whether it is bad news.
+fn connection_text(event: &Connection) -> (String, bool) {
+    let ends = format!("tcp {}→{}", address(&event.local), address(&event.peer));
+    match &event.kind {
+        ConnectionKind::State { old, new, error } => {
+            let error_text = match error {
+                0 => String::new(),
+                e => {
+                    format!(": {} ({})", decode::errno_name(u32::from(*e)), decode::errno_text(u32::from(*e)))
+                }
+            };
+            (format!("{ends} {} → {}{error_text}", state_name(*old), state_name(*new)), *error != 0)
+        }
+        ConnectionKind::Retransmit => (format!("{ends} retransmit"), true),
+        ConnectionKind::ResetSent => (format!("{ends} we reset it"), true),
+        ConnectionKind::ResetReceived => (format!("{ends} reset by the peer"), true),
+        ConnectionKind::Closed { bytes_sent, bytes_received, srtt_us, retransmits } => {
+            let mut text = format!(
+                "{ends} closed: {} sent, {} received",
+                units::bytes(*bytes_sent),
+                units::bytes(*bytes_received)
+            );
+            if *srtt_us > 0 {
+                text.push_str(&format!(", rtt {}", units::duration(u64::from(*srtt_us) * 1_000)));
+            }
+            if *retransmits > 0 {
+                text.push_str(&format!(", {}", units::plural(u64::from(*retransmits), "retransmit")));
+            }
+            (text, false)
+        }
+        _ => (ends, false),
+    }
+}
+
+/// As `ss` and the kernel's documentation name it.
+pub(crate) const fn state_name(state: TcpState) -> &'static str {
+    match state {
+        TcpState::Established => "ESTABLISHED",
+        TcpState::SynSent => "SYN_SENT",
+        TcpState::SynRecv => "SYN_RECV",
+        TcpState::FinWait1 => "FIN_WAIT1",
+        TcpState::FinWait2 => "FIN_WAIT2",
+        TcpState::TimeWait => "TIME_WAIT",
+        TcpState::Close => "CLOSE",
+        TcpState::CloseWait => "CLOSE_WAIT",
+        TcpState::LastAck => "LAST_ACK",
+        TcpState::Listen => "LISTEN",
+        TcpState::Closing => "CLOSING",
+        TcpState::NewSynRecv => "NEW_SYN_RECV",
+    }
+}
+
+/// `cpu_ns`, `memory_bytes`, …: the metric's own name, as JSON spells names.
+pub(crate) fn metric_name(metric: Metric) -> String {
+    snake(&format!("{metric:?}"))
+}
+
+/// `syscall`, `process`, …
+pub(crate) fn class_name(class: ctrace_format::Class) -> String {
+    format!("{class:?}").to_lowercase()
+}
+
+/// `ring_full`, …
+pub(crate) fn cause_name(cause: ctrace_format::LossCause) -> String {
+    snake(&format!("{cause:?}"))
+}
+
+fn snake(camel: &str) -> String {
+    let mut out = String::new();
+    for (i, c) in camel.char_indices() {
+        if c.is_ascii_uppercase() && i > 0 {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+fn metric_value(sample: &Resource) -> String {
+    let name = metric_name(sample.metric);
+    match sample.value {
+        u64::MAX => "none".to_owned(),
+        v if name.ends_with("_ns") => units::duration(v),
+        v if name.ends_with("_us") => units::duration(v.saturating_mul(1_000)),
+        v if name.ends_with("_bytes") => units::bytes(v),
+        v => units::count(v),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_json_are_snake_case() {
+        assert_eq!(metric_name(Metric::CpuThrottledNs), "cpu_throttled_ns");
+        assert_eq!(class_name(ctrace_format::Class::Syscall), "syscall");
+        assert_eq!(cause_name(ctrace_format::LossCause::RingFull), "ring_full");
+    }
+}

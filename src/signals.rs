@@ -1,0 +1,36 @@
+//! Signals that ask ctrace to end: counted, for loops to look at.
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+static LAST: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn note(number: libc::c_int) {
+    // Only atomics: the one thing a handler may touch.
+    LAST.store(number as u32, Ordering::Relaxed);
+    COUNT.fetch_add(1, Ordering::Release);
+}
+
+/// From now on SIGINT, SIGTERM and SIGHUP are counted instead of ending the process.
+///
+/// # Errors
+/// When the kernel refuses a handler, which it does not for these signals.
+pub(crate) fn catch() -> nix::Result<()> {
+    let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler is async-signal-safe: it stores to two atomics.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+/// How many came so far.
+pub(crate) fn count() -> u32 {
+    COUNT.load(Ordering::Acquire)
+}
+
+/// The number of the last one.
+pub(crate) fn last() -> u8 {
+    LAST.load(Ordering::Relaxed) as u8
+}

@@ -1,0 +1,13 @@
+//! End-to-end tests of the command: the real binary, the real kernel, real programs.
+//!
+//! A test that this host cannot run says `skipped: reason` on its standard output and passes; the test run counts
+//! those lines.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and says why it is skipped")]
+
+mod bad_input;
+mod diff;
+mod host;
+mod interrupted;
+mod memory;
+mod record;
+mod replay;

@@ -1,0 +1,151 @@
+//! Recording real programs through the command.
+
+use crate::host::{Guarded, Recording, can_record, free_port, has, run, shared, wait_for};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+#[test]
+fn the_commands_own_status_is_passed_through() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("x.ctr");
+    let output = output.to_str().unwrap();
+    run(["record", "-o", output, "--", "true"]).expect(0);
+    run(["record", "-o", output, "--", "sh", "-c", "exit 7"]).expect(7);
+    run(["record", "-o", output, "--", "sh", "-c", "kill -TERM $$"]).expect(143);
+    run(["record", "-o", output, "--", "/no/such/program"]).expect(127);
+}
+
+#[test]
+fn the_first_execve_and_everything_after_it_is_caught() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("x.ctr");
+    run(["record", "-o", output.to_str().unwrap(), "--", "sh", "-c", "cat /etc/passwd >/dev/null; exit 3"])
+        .expect(3);
+    let events = run(["events", "--json", output.to_str().unwrap()]).expect(0).json_lines();
+    let calls: Vec<_> = events.iter().filter(|e| e["type"] == "syscall").collect();
+    assert_eq!(calls[0]["name"], "execve", "{}", calls[0]);
+    assert!(calls.iter().any(|c| c["name"] == "openat" && c.to_string().contains("/etc/passwd")));
+    assert!(calls.iter().any(|c| c["name"] == "exit_group"));
+    let summary = events.last().unwrap();
+    assert_eq!(summary["type"], "summary");
+    let info = run(["info", "--json", output.to_str().unwrap()]).expect(0).json();
+    assert_eq!(info["complete"], true);
+    assert_eq!(info["lost"]["total"], 0);
+    assert_eq!(info["events"]["syscalls"].as_u64().unwrap(), calls.len() as u64);
+    assert!(info["processes"].as_u64().unwrap() >= 2, "sh and cat: {info}");
+}
+
+#[test]
+fn traces_are_private() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("x.ctr");
+    run(["record", "-o", output.to_str().unwrap(), "--", "true"]).expect(0);
+    assert_eq!(std::fs::metadata(&output).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!output.with_extension("ctr.partial").exists());
+}
+
+#[test]
+fn a_running_server_is_recorded_until_ctrl_c() {
+    if !can_record() || !has(&["redis-server", "redis-benchmark"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port().to_string();
+    let server = Guarded::spawn(
+        Command::new("redis-server")
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null()),
+    );
+    wait_for("redis answers", || std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok());
+    let output = dir.path().join("redis.ctr");
+    let recording = Recording::start(&["-p", &server.0.id().to_string()], &output);
+    let benchmark = Command::new("redis-benchmark")
+        .args(["-p", &port, "-t", "set,get", "-c", "10", "-n", "20000", "-q"])
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(benchmark.success());
+    let (code, said) = recording.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let info = run(["info", "--json", output.to_str().unwrap()]).expect(0).json();
+    assert_eq!(info["lost"]["total"], 0, "{info}");
+    // 40,000 requests: at least as many reads and writes.
+    assert!(info["events"]["syscalls"].as_u64().unwrap() > 80_000, "{info}");
+    assert!(info["connections"].as_u64().unwrap() >= 20, "{info}");
+    let per_syscall = info["bytes"]["per_syscall"].as_f64().unwrap();
+    println!("redis: {per_syscall:.2} bytes per syscall on disk");
+    assert!(per_syscall <= 8.0, "{per_syscall}");
+}
+
+#[test]
+fn a_target_that_ends_ends_the_recording_with_success() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let mut target = Guarded::spawn(Command::new("sleep").arg("1000"));
+    let recording = Recording::start(&["-p", &target.0.id().to_string()], &dir.path().join("x.ctr"));
+    target.0.kill().unwrap();
+    target.0.wait().unwrap();
+    let output = recording.output.clone();
+    let (code, said) = recording.finish();
+    assert_eq!(code, Some(0), "{said}");
+    run(["verify", output.to_str().unwrap()]).expect(0);
+}
+
+#[test]
+fn a_duration_ends_the_recording() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let target = Guarded::spawn(Command::new("sleep").arg("1000"));
+    let output = dir.path().join("x.ctr");
+    let pid = target.0.id().to_string();
+    run(["record", "-p", &pid, "--duration", "1s", "-o", output.to_str().unwrap()]).expect(0);
+    let info = run(["info", "--json", output.to_str().unwrap()]).expect(0).json();
+    assert!(info["duration_ns"].as_u64().unwrap() >= 1_000_000_000, "{info}");
+}
+
+#[test]
+fn secrets_in_arguments_do_not_reach_the_disk() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("x.ctr");
+    let output = output.to_str().unwrap();
+    run([
+        "record",
+        "-o",
+        output,
+        "--",
+        "sh",
+        "-c",
+        "exit 0",
+        "x",
+        "--password=hunter2horse",
+        "--api-token",
+        "s3cr3tcanary99",
+    ])
+    .expect(0);
+    let events = run(["events", "--json", output]).expect(0).stdout
+        + &run(["info", "--json", output]).expect(0).stdout;
+    assert!(!events.contains("hunter2horse") && !events.contains("s3cr3tcanary99"), "{events}");
+}

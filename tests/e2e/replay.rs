@@ -1,0 +1,194 @@
+//! Recordings of real programs, replayed and judged.
+
+use crate::host::{Guarded, Recording, can_record, free_port, has, run, shared, wait_for};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Replays and demands a match on everything but time: a shared machine's pauses are not the replay's fault, so the
+/// figure for the makespan is printed.
+#[track_caller]
+fn expect_match(what: &str, trace: &Path) -> serde_json::Value {
+    let replayed = trace.with_extension("replay.ctr");
+    let ran =
+        run(["replay".as_ref(), "--json".as_ref(), trace.as_os_str(), "-o".as_ref(), replayed.as_os_str()]);
+    assert!(matches!(ran.code, Some(0 | 1)), "{what}: {:?} {}", ran.code, ran.stderr);
+    let outcome = ran.json();
+    let metrics = &outcome["diff"]["metrics"];
+    for metric in ["coverage", "semantic", "dfg", "errors", "network"] {
+        assert_ne!(metrics[metric]["pass"], false, "{what}: {metric} {}\n{:#}", metrics[metric], outcome);
+    }
+    for metric in ["coverage", "semantic"] {
+        assert!(metrics[metric]["n"].as_u64().unwrap() > 0, "{what}: {metric} compared nothing");
+    }
+    assert_eq!(outcome["leftovers"].as_array().map(Vec::len), Some(0), "{what}: {}", outcome["leftovers"]);
+    println!(
+        "{what}: verdict {}, makespan {} of {} ns recorded, {} calls",
+        outcome["diff"]["verdict"], outcome["makespan_ns"], outcome["recorded_ns"], outcome["replayed_ops"]
+    );
+    outcome
+}
+
+fn replays(what: &str, command: &[&str]) {
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("x.ctr");
+    run(["record", "-o", trace.to_str().unwrap(), "--"].into_iter().chain(command.iter().copied())).expect(0);
+    expect_match(what, &trace);
+}
+
+#[test]
+fn a_shell_pipeline_replays() {
+    if can_record() {
+        replays(
+            "shell pipeline",
+            &["sh", "-c", "cat /etc/services /etc/passwd | sort | uniq -c | sort -rn | head -20 | wc -l"],
+        );
+    }
+}
+
+#[test]
+fn tar_replays() {
+    if can_record() && has(&["tar"]) {
+        replays("tar", &["tar", "cf", "/dev/null", "/usr/share/doc/bash", "/etc/default"]);
+        replays(
+            "tar | gzip",
+            &[
+                "sh",
+                "-c",
+                "tar cf - /etc/default /usr/share/doc/bash | gzip -1 > /tmp/e2e.$$.tgz; rm /tmp/e2e.$$.tgz",
+            ],
+        );
+    }
+}
+
+#[test]
+fn sqlite_transactions_replay() {
+    if can_record() && has(&["sqlite3"]) {
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("shop.db");
+        let sql = "create table o(id integer primary key, x text); \
+                   begin; insert into o(x) values('a'),('b'); commit; \
+                   begin; update o set x='c' where id=1; commit; \
+                   insert into o(x) select x from o; select count(*) from o;";
+        replays("sqlite3", &["sqlite3", db.to_str().unwrap(), sql]);
+    }
+}
+
+#[test]
+fn an_interpreter_with_threads_and_errors_replays() {
+    if can_record() && has(&["python3"]) {
+        let program = "import threading, os, socket, time\n\
+                       def f(i):\n    time.sleep(0.05 * i)\n    try: open('/nonexistent/%d' % i)\n    except OSError: pass\n\
+                       ts = [threading.Thread(target=f, args=(i,)) for i in range(4)]\n[t.start() for t in ts]\n[t.join() for t in ts]\n\
+                       s = socket.socket()\ntry: s.connect(('127.0.0.1', 9))\nexcept OSError: pass\n";
+        replays("python3 threads", &["python3", "-c", program]);
+    }
+}
+
+#[test]
+fn an_http_server_with_clients_replays() {
+    if !can_record() || !has(&["python3", "curl"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("index.html"), "x".repeat(20_000)).unwrap();
+    let port = free_port().to_string();
+    let server = Guarded::spawn(
+        Command::new("python3")
+            .args(["-m", "http.server", &port, "--bind", "127.0.0.1", "--directory"])
+            .arg(dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    );
+    wait_for("the server answers", || std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok());
+    let trace = dir.path().join("x.ctr");
+    let recording = Recording::start(&["-p", &server.0.id().to_string()], &trace);
+    for path in ["index.html", "index.html", "missing", ""] {
+        let curl = Command::new("curl")
+            .args(["-s", "-o", "/dev/null", &format!("http://127.0.0.1:{port}/{path}")])
+            .status();
+        assert!(curl.unwrap().success());
+    }
+    let (code, said) = recording.stop();
+    assert_eq!(code, Some(0), "{said}");
+    expect_match("python3 http.server", &trace);
+}
+
+#[test]
+fn redis_under_load_replays() {
+    if !can_record() || !has(&["redis-server", "redis-benchmark"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port().to_string();
+    let server = Guarded::spawn(
+        Command::new("redis-server")
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null()),
+    );
+    wait_for("redis answers", || std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok());
+    let trace = dir.path().join("x.ctr");
+    let recording = Recording::start(&["-p", &server.0.id().to_string()], &trace);
+    let benchmark = Command::new("redis-benchmark")
+        .args(["-p", &port, "-t", "set,get", "-c", "10", "-n", "5000", "-q"])
+        .stdout(Stdio::null())
+        .status();
+    assert!(benchmark.unwrap().success());
+    let (code, said) = recording.stop();
+    assert_eq!(code, Some(0), "{said}");
+    expect_match("redis", &trace);
+}
+
+#[test]
+fn a_replay_makes_the_real_calls() {
+    if !can_record() || !has(&["strace"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("x.ctr");
+    run([
+        "record",
+        "-o",
+        trace.to_str().unwrap(),
+        "--",
+        "sh",
+        "-c",
+        "cat /etc/passwd > /dev/null; cat /no/such/canary",
+    ]);
+    let seen = dir.path().join("strace.txt");
+    let status = Command::new("strace")
+        .args([
+            "-f",
+            "-o",
+            seen.to_str().unwrap(),
+            env!("CARGO_BIN_EXE_ctrace"),
+            "replay",
+            trace.to_str().unwrap(),
+            "-o",
+        ])
+        .arg(dir.path().join("r.ctr"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    let seen = std::fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("\"/etc/passwd\", O_RDONLY"), "{status}");
+    assert!(seen.lines().any(|l| l.contains("/no/such/canary") && l.contains("ENOENT")), "{status}");
+}
+
+#[test]
+fn a_dry_run_does_nothing() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("x.ctr");
+    run(["record", "-o", trace.to_str().unwrap(), "--", "true"]).expect(0);
+    let ran = run(["replay", "--dry-run", trace.to_str().unwrap()]).expect(0);
+    assert!(ran.stdout.contains("execve") || ran.stdout.contains("step"), "{}", ran.stdout);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
