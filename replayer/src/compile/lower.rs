@@ -7,6 +7,7 @@ use super::deps::{Deps, EdgeKind, Need};
 use super::environment;
 use super::facts::{self, Facts, is_work};
 use super::fsmodel::{InodeIx, PathId};
+use super::futexes::Word;
 use super::memory::Maps;
 use super::peers::{Peers, Turn};
 use super::setup;
@@ -84,7 +85,7 @@ pub(crate) struct Lower<'a> {
     /// Index of the first recorded task in the program.
     pub(crate) first: u32,
     pub(crate) maps: FxHashMap<ProcIx, Maps>,
-    pub(crate) futex_slots: FxHashMap<facts_word::Word, u32>,
+    pub(crate) futex_slots: FxHashMap<Word, u32>,
     pub(crate) quiet_futex: Option<u32>,
     /// Signal dispositions by process: 0 default, 1 ignore, 2 handler; and whether it restarts calls.
     pub(crate) dispositions: FxHashMap<(ProcIx, u32), (u8, bool)>,
@@ -105,15 +106,14 @@ pub(crate) struct Lower<'a> {
     /// Local addresses given to unbound datagram sockets.
     pub(crate) dgram_ports: FxHashMap<SockIx, SockAddr>,
     pub(crate) next_port: u16,
+    pub(crate) timer_clocks: FxHashMap<(ProcIx, i32), u8>,
     pub(crate) environment: Environment,
-    joins: FxHashMap<TaskIx, (TaskIx, u32)>,
+    pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
     exits: FxHashSet<TaskIx>,
     /// When the connection that the current accept takes had arrived, and who had looked before.
     pending_arrival: Option<Arrival>,
     pending_after: Vec<Wait>,
 }
-
-use super::futexes as facts_word;
 
 /// Writes the program.
 pub(crate) fn write(source: &dyn Source, mut facts: Facts, options: &CompileOptions) -> Result<Plan, CompileError> {
@@ -151,6 +151,7 @@ pub(crate) fn write(source: &dyn Source, mut facts: Facts, options: &CompileOpti
         connects: FxHashMap::default(),
         dgram_ports: FxHashMap::default(),
         next_port: 20_000,
+        timer_clocks: FxHashMap::default(),
         environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
         joins: FxHashMap::default(),
         exits: FxHashSet::default(),
@@ -325,10 +326,10 @@ impl Lower<'_> {
     }
 
     fn call(&mut self, call: &Syscall) -> Result<(), CompileError> {
+        let task = self.world.task_of(self.source, call.task)?;
         if call.flags.contains(SyscallFlags::ENGINE) {
             return Ok(());
         }
-        let task = self.world.task_of(self.source, call.task)?;
         if task as usize >= self.states.len() {
             return Ok(());
         }

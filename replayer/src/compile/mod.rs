@@ -14,11 +14,13 @@ mod environment;
 mod facts;
 mod fsmodel;
 mod futexes;
+mod io;
 mod lower;
 mod memory;
 mod peers;
 mod setup;
 mod source;
+mod steps;
 mod wire;
 mod world;
 

@@ -286,6 +286,7 @@ pub(crate) struct World {
     /// Sockets and pipes whose last descriptor went since somebody last took this list.
     pub(crate) gone_socks: Vec<SockIx>,
     pairs: Vec<(SockIx, SockIx)>,
+    dgram_bound: FxHashMap<SockAddr, SockIx>,
 }
 
 /// The path a path argument stands for.
@@ -325,6 +326,7 @@ impl World {
             unknown_fds: 0,
             gone_socks: Vec::new(),
             pairs: Vec::new(),
+            dgram_bound: FxHashMap::default(),
         }
     }
 
@@ -486,6 +488,12 @@ impl World {
     /// Pairs of sockets that were found to be the two ends of one connection since the last time.
     pub(crate) fn newly_paired(&mut self) -> Vec<(SockIx, SockIx)> {
         std::mem::take(&mut self.pairs)
+    }
+
+    /// Whether some datagram socket inside is bound to an address.
+    pub(crate) fn bound(&self, addr: &SockAddr) -> bool {
+        let addr = canonical(addr);
+        self.dgram_bound.get(&addr).is_some_and(|s| !self.socks[*s as usize].closed)
     }
 
     /// Makes sure that the descriptor a call succeeded on is known: one that nothing made was inherited.
@@ -1159,7 +1167,11 @@ impl World {
                         let path = self.paths.join(self.cwd_of(task), path);
                         self.fs.create(path, NodeKind::Socket, None);
                     }
-                    self.socks[ix as usize].local = Some(self.absolute(task, addr));
+                    let local = self.absolute(task, addr);
+                    if self.socks[ix as usize].kind & 0xf == 2 {
+                        self.dgram_bound.insert(canonical(&local), ix);
+                    }
+                    self.socks[ix as usize].local = Some(local);
                 }
             }
             Sc::Getsockname => {
