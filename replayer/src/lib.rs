@@ -2,5 +2,12 @@
 
 mod compile;
 pub mod plan;
+mod run;
+mod sandbox;
 
 pub use compile::CompileError;
+pub use run::{
+    AbortHandle, Counters, Divergence, Ended, Inputs, Outcome, Replay, ReplayError, RunOptions, Running,
+};
+pub use sandbox::confine::is_denied;
+pub use sandbox::{Limits, SandboxError};

@@ -1,9 +1,9 @@
 //! Writes programs: streams steps and data to a file in bounded memory.
 
 use crate::{
-    CHUNK_STEPS, LAYOUT_VERSION, MAX_STEPS, MAX_TASKS, MsgDesc, POOL_MAX_BYTES, POOL_THRESHOLD, PROGRAM_BASE,
-    PROGRAM_MAGIC, PROGRAM_MAX_BYTES, PathPid, ProgramHeader, RESERVED_BYTES, Sel, Step, TaskEntry, Wait,
-    control, flags, header_flags, task_flags,
+    CHUNK_STEPS, Kind, LAYOUT_VERSION, MAX_STEPS, MAX_TASKS, MsgDesc, POOL_MAX_BYTES, POOL_THRESHOLD,
+    PROGRAM_BASE, PROGRAM_MAGIC, PROGRAM_MAX_BYTES, PathPid, ProgramHeader, RESERVED_BYTES, Sel, Step,
+    TaskEntry, Wait, control, flags, header_flags, task_flags,
 };
 use std::collections::HashMap;
 use std::fmt;
@@ -93,6 +93,8 @@ struct Task {
     entry: TaskEntry,
     chunks: Vec<u64>,
     buffer: Vec<Step>,
+    /// Handlers nest: their steps need scratch beside that of the call they interrupt.
+    handlers: bool,
 }
 
 /// Builds a program in `file`, front to back; memory is bounded by the number of tasks, not of steps.
@@ -329,6 +331,7 @@ impl ProgramBuilder {
             },
             chunks: Vec::new(),
             buffer: Vec::new(),
+            handlers: false,
         });
         Ok(index)
     }
@@ -382,6 +385,7 @@ impl ProgramBuilder {
         }
         let task_build = &mut self.tasks[task as usize];
         task_build.entry.arena_bytes = task_build.entry.arena_bytes.max(scratch);
+        task_build.handlers |= step.kind == Kind::SignalHandler as u8;
         task_build.buffer.push(*step);
         task_build.entry.steps += 1;
         self.steps += 1;
@@ -551,11 +555,13 @@ impl ProgramBuilder {
         for index in 0..self.tasks.len() {
             let words = bytes_of_words(&self.tasks[index].chunks);
             let chunks = if words.is_empty() { 0 } else { self.data_large(&words)? };
+            let scratch_parts = if self.tasks[index].handlers { 3 } else { 1 };
             let entry = &mut self.tasks[index].entry;
             entry.chunks = chunks;
             entry.arena_offset = arenas;
             // The scratch of one step, the environment of an exec, room for alignment.
-            entry.arena_bytes = (control::KEEP_BYTES + entry.arena_bytes + 1024).next_multiple_of(4096);
+            entry.arena_bytes =
+                (control::KEEP_BYTES + (entry.arena_bytes + 1024) * scratch_parts).next_multiple_of(4096);
             arena_bytes = arena_bytes.max(entry.arena_bytes);
             arenas += entry.arena_bytes;
         }

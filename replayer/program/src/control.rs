@@ -138,14 +138,26 @@ pub mod status {
     pub const POLLING: u32 = 10;
 }
 
+/// Values of [`TaskSlot::fate`].
+pub mod fate {
+    /// No handler ran its steps during the call.
+    pub const NONE: u32 = 0;
+    /// The step of the call was completed by the handler.
+    pub const COMPLETED: u32 = 1;
+    /// The kernel made the call again: its result belongs to the step that `step` names now.
+    pub const RESTARTED: u32 = 2;
+}
+
 /// One task of the running replay.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub struct TaskSlot {
-    /// 2 × step + 1: step entered; 2 × step + 2: completed. Futex word, never decreases.
+    /// 2 × step + 1: step entered; 2 × step + 2: completed. Never decreases.
     pub seq: AtomicU32,
-    /// Lowest `seq` that somebody sleeps for; `u32::MAX`: nobody.
+    /// Lowest `seq` that somebody sleeps for; `u32::MAX`: nobody (0, the initial value: look).
     pub wake_at: AtomicU32,
+    /// Bumped when sleepers are woken. Futex word.
+    pub wake_generation: AtomicU32,
     /// A [`status`].
     pub status: AtomicU32,
     /// Live thread id in the replay's PID namespace, 0 before birth.
@@ -156,7 +168,7 @@ pub struct TaskSlot {
     pub waits_for_seq: AtomicU32,
     /// Index of the current step.
     pub step: AtomicU32,
-    /// The runner asks this task to give up its current wait (count; compare with `broken`).
+    /// The runner asks this task to give up its current wait (a count). Futex word.
     pub break_request: AtomicU32,
     /// Counters, written by the task only.
     pub counters: Counters,
@@ -164,10 +176,12 @@ pub struct TaskSlot {
     pub pending_signals: [AtomicU32; 65],
     /// Worker's own: depth of handlers running.
     pub handler_depth: AtomicU32,
-    /// Counter value at the end of the last step.
+    /// Worker's own: what a signal did to the call it interrupted ([`fate`]).
+    pub fate: AtomicU32,
+    /// Time of the end of the last step, ns since the gate opened.
     pub last_end: AtomicU64,
-    /// Engine time not yet caught up, ns.
-    pub lag_ns: AtomicU64,
+    /// Worker's own: first arena address that the current step does not use.
+    pub scratch_top: AtomicU64,
 }
 
 /// What a task did. All are totals.

@@ -19,7 +19,7 @@ use crate::plan::environment::{Environment, ExternalSignal, PeerProcess};
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
 use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags};
 use ctrace_program::{Expect, Kind, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
 /// What the pass keeps about a task, besides what the world does.
@@ -109,7 +109,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) timer_clocks: FxHashMap<(ProcIx, i32), u8>,
     pub(crate) environment: Environment,
     pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
-    exits: FxHashSet<TaskIx>,
+    /// Ends of tasks whose own call, if they made one, has not come yet: wait status, time, whether the process ended.
+    exits: BTreeMap<TaskIx, (u32, u64, bool)>,
     /// When the connection that the current accept takes had arrived, and who had looked before.
     pending_arrival: Option<Arrival>,
     pending_after: Vec<Wait>,
@@ -154,7 +155,7 @@ pub(crate) fn write(source: &dyn Source, mut facts: Facts, options: &CompileOpti
         timer_clocks: FxHashMap::default(),
         environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
         joins: FxHashMap::default(),
-        exits: FxHashSet::default(),
+        exits: BTreeMap::new(),
         pending_arrival: None,
         pending_after: Vec::new(),
     };
@@ -247,9 +248,9 @@ impl Lower<'_> {
             Event::Syscall(call) => self.call(call)?,
             Event::Signal(signal) => self.signal(signal)?,
             Event::Process(process) => {
-                if let ProcessKind::Exit { .. } = process.kind {
+                if let ProcessKind::Exit { status, group_dead } = process.kind {
                     let task = self.world.task_of(self.source, process.task)?;
-                    self.exit(task, process)?;
+                    self.exits.insert(task, (status, process.t_ns, group_dead));
                 }
                 let parent = self.world.task_of(self.source, process.task)?;
                 self.world.apply_other(self.source, event)?;
@@ -918,38 +919,39 @@ impl Lower<'_> {
         Ok(())
     }
 
-    fn exit(&mut self, task: TaskIx, process: &ctrace_format::Process) -> Result<(), CompileError> {
-        let ProcessKind::Exit { status, group_dead } = process.kind else { return Ok(()) };
-        if task as usize >= self.states.len() || !self.exits.insert(task) || self.states[task as usize].ended {
+    /// A task that ended without a call of its own gets an end: it was killed, or its last call was lost.
+    fn end(&mut self, task: TaskIx, status: u32, at_ns: u64, group_dead: bool) -> Result<(), CompileError> {
+        if self.states[task as usize].ended || !group_dead {
             return Ok(());
         }
         let proc = self.world.tasks[task as usize].proc;
+        let me = self.prog(task);
         let signo = status & 0x7f;
         if signo != 0 {
-            // Killed. Somebody inside, or a fault of its own.
-            let known = self.states[task as usize].signal.is_some_and(|(s, _)| s == signo);
-            if group_dead && !known {
-                let tid = self.prog(task);
+            // Killed: by somebody's signal, which comes in the replay as well, or by a fault of its own.
+            if self.states[task as usize].signal.is_none_or(|(s, _)| s != signo) {
                 let step = Step::call(super::calls::host_nr("tgkill").unwrap_or(0))
                     .with(flags::ENGINE)
-                    .arg(0, ctrace_program::Sel::Pid, u64::from(self.prog(self.world.procs[proc as usize].leader)))
-                    .arg(1, ctrace_program::Sel::Pid, u64::from(tid))
+                    .arg(0, ctrace_program::Sel::Pid, u64::from(self.prog(self.world.procs[proc as usize].first)))
+                    .arg(1, ctrace_program::Sel::Pid, u64::from(me))
                     .imm(2, u64::from(signo));
-                self.b.push(tid, &step)?;
+                self.b.push(me, &step)?;
             }
             return Ok(());
         }
-        // Ended without a call of its own: another thread's exit_group, which has a step; or the call was lost.
-        let by_other = self.world.tasks.iter().enumerate().any(|(i, t)| {
-            t.proc == proc && i as u32 != task && self.states.get(i).is_some_and(|s| s.ended)
-        });
-        if !by_other && group_dead {
+        let by_other = self
+            .world
+            .tasks
+            .iter()
+            .zip(&self.states)
+            .enumerate()
+            .any(|(i, (t, s))| t.proc == proc && i as u32 != task && s.ended);
+        if !by_other {
             let mut waits = Vec::new();
-            self.join_wait(task, process.t_ns, &mut waits);
+            self.join_wait(task, at_ns, &mut waits);
             let mut step = Step::of(Kind::Exit).imm(0, u64::from(status >> 8)).with(flags::EXTRA);
             step.nr = super::calls::host_nr("exit_group").unwrap_or(0);
             self.b.set_waits(&mut step, &waits)?;
-            let me = self.prog(task);
             self.b.push(me, &step)?;
             self.states[task as usize].ended = true;
         }
@@ -962,6 +964,11 @@ impl Lower<'_> {
     }
 
     fn finish(mut self) -> Result<Plan, CompileError> {
+        for (task, (status, at_ns, group_dead)) in std::mem::take(&mut self.exits) {
+            if (task as usize) < self.states.len() {
+                self.end(task, status, at_ns, group_dead)?;
+            }
+        }
         let socks = &self.world.socks;
         let sent = |sock: SockIx| socks.get(sock as usize).map_or(0, |s| s.sent);
         let peer_root = self.peers.finish(&mut self.b, &sent)?;

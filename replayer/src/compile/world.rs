@@ -411,7 +411,9 @@ impl World {
         };
         self.by_key.insert((def.tid.0, def.start_ns), ix);
         self.by_task_id.insert(id, ix);
-        self.tasks[ix as usize].comm = comm;
+        if !comm.is_empty() {
+            self.tasks[ix as usize].comm = comm;
+        }
         Ok(ix)
     }
 

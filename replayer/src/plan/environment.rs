@@ -24,6 +24,13 @@ pub struct Environment {
     pub cwd: Vec<u8>,
     /// umask of the root task.
     pub umask: u32,
+    /// User and group of the root task. Used when the host allows more than one user inside (ctrace runs as root).
+    pub uid: u32,
+    /// See `uid`.
+    pub gid: u32,
+    /// Mount a real `/proc` of the replay's own PID namespace. Otherwise `/proc` is a directory like any other and holds
+    /// what `files` says: reads then give exactly the recorded number of bytes.
+    pub real_proc: bool,
     /// Host name.
     pub hostname: Vec<u8>,
     /// Signals that came from outside the recorded scope.
