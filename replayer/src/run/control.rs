@@ -1,4 +1,8 @@
 //! The control region as the runner's init sees it.
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "the segment is page-aligned, and `Layout` aligns what lies in it"
+)]
 
 use super::{Counters, Divergence};
 use ctrace_program::control::{

@@ -313,7 +313,9 @@ mod tests {
         data.extend_from_slice(&nr.to_le_bytes());
         data.extend_from_slice(&AUDIT_ARCH.to_le_bytes());
         data.extend_from_slice(&0_u64.to_le_bytes());
-        args.iter().for_each(|arg| data.extend_from_slice(&arg.to_le_bytes()));
+        for arg in args {
+            data.extend_from_slice(&arg.to_le_bytes());
+        }
         let (mut at, mut a) = (0_usize, 0_u32);
         loop {
             let i = filter[at];

@@ -72,10 +72,6 @@ impl Script {
         self.push(task, Step { kind: Kind::Exit as u8, ..call(libc::SYS_exit_group) });
     }
 
-    pub(crate) fn exit_thread(&mut self, task: u32) {
-        self.push(task, Step { kind: Kind::Exit as u8, ..call(libc::SYS_exit) });
-    }
-
     /// `parent` forks `child`.
     pub(crate) fn fork(&mut self, parent: u32, child: u32) -> u32 {
         let step = Step { kind: Kind::Clone as u8, ..call(libc::SYS_clone) }
