@@ -152,7 +152,7 @@ fn verdict_line(a: &Path, b: &Path, report: &Report, paint: Paint) -> String {
         Verdict::Deviated => (Style::Red, "deviated".to_owned()),
         Verdict::Inconclusive => (Style::Yellow, "inconclusive".to_owned()),
     };
-    let compared = format!("{} against {}", b.display(), a.display());
+    let compared = format!("({} against {})", b.display(), a.display());
     let reason = report.reasons.first().map_or_else(
         || format!("every gate passed over {}", units::plural(report.a.compared, "operation")),
         Clone::clone,
@@ -174,9 +174,9 @@ fn number(value: f64, unit: &str) -> String {
         format!("{value}")
     } else if value.abs() >= 0.9 && value.abs() < 1.1 {
         // Near 1 the last digits are what matters.
-        format!("{value:.5}")
+        format!("{value:.5}").trim_end_matches('0').to_owned()
     } else {
-        format!("{value:.4}")
+        format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
     };
     if unit.is_empty() { text } else { format!("{text} {unit}") }
 }
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(number(1.0, ""), "1");
         assert_eq!(number(0.999_93, ""), "0.99993");
         assert_eq!(number(0.0123, ""), "0.0123");
-        assert_eq!(number(3.25, "ms"), "3.2500 ms");
+        assert_eq!(number(3.25, "ms"), "3.25 ms");
         assert_eq!(longest_run("a ``` b", '`'), 3);
     }
 }
