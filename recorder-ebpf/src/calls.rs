@@ -1,8 +1,10 @@
 //! Entry and exit of system calls: one record per call.
 
 use crate::{
+    capture::{CUT, FAULT, POSITION, bounded, run_op, spec, time},
+    files::{announce, known_file, open_file, was_created},
     kernel::{current, read},
-    maps::{global, lost, send},
+    maps::{global, lost, scratch, send},
     scope::{admit, arg, slot, slot_number},
 };
 use aya_ebpf::{
@@ -10,7 +12,9 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use ctrace_abi::{Call, ENGINE_MARK, HELD, MISSING, NO_SLOT, abi, call_flag, kind, loss};
+use ctrace_abi::{
+    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, MISSING, NO_SLOT, abi, call_flag, kind, loss, spec_flag, when,
+};
 
 /// Registers of `struct pt_regs` from `r10` to `orig_ax` (arch/x86/include/asm/ptrace.h): the 64-bit arguments.
 const REGS_R10: u32 = 7 * 8;
@@ -96,6 +100,40 @@ fn enter(ctx: &RawTracePointContext, tid: u32, tgid: u32, number: u16) {
     slot.blocked_ns = 0;
     slot.fresh = 0;
     slot.busy = 1;
+    if let Some(spec) = spec(how, nr) {
+        if spec.flags & spec_flag::FD != 0 {
+            let fd = match spec.fd_arg {
+                0 => call.args[0],
+                1 => call.args[1],
+                2 => call.args[2],
+                3 => call.args[3],
+                _ => call.args[4],
+            };
+            let file = open_file(fd as u32);
+            call.file = file;
+            if file != slot.last_file {
+                known_file(file, tid);
+                slot.last_file = file;
+            }
+        }
+        if spec.flags & spec_flag::TIME != 0 {
+            let pointer = match spec.time_arg {
+                0 => call.args[0],
+                2 => call.args[2],
+                3 => call.args[3],
+                _ => call.args[4],
+            };
+            if pointer != 0 {
+                if let Some(ns) = time(spec.time_kind, pointer) {
+                    call.time_ns = ns;
+                    call.flags |= call_flag::HAS_TIME;
+                }
+            }
+        }
+        if spec.flags & spec_flag::AT_ENTRY != 0 {
+            call.flags |= entry_copies(u32::from(number)) as u16;
+        }
+    }
     // SAFETY: no preconditions.
     call.t_ns = unsafe { bpf_ktime_get_boot_ns() };
 }
@@ -138,7 +176,116 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         }
         slot.busy = 0;
         call.dur_ns = now - call.t_ns;
-        emit(call);
+        let slow = match spec(call.abi, call.nr) {
+            Some(spec) => {
+                spec.flags & (spec_flag::RET_FD | spec_flag::AT_EXIT) != 0 || call.flags & call_flag::RETRY != 0
+            }
+            None => false,
+        };
+        if slow && call.flags & call_flag::NO_ENTER == 0 {
+            exit_copies(u32::from(number));
+        } else {
+            emit(call);
+        }
+    }
+    0
+}
+
+/// Runs the ops of a call's entry and sends what they copied. Returns the flags to set on the call. A global
+/// function, see [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn entry_copies(number: u32) -> u32 {
+    let Some(slot) = slot(number as u16) else { return 0 };
+    let Some(spec) = spec(slot.call.abi, slot.call.nr) else { return 0 };
+    let Some(buffer) = scratch(0) else { return 0 };
+    let mut position = size_of::<CallArgs>() as u32;
+    let mut flags = 0;
+    for i in 0..MAX_OPS {
+        if i >= spec.ops_len as usize {
+            break;
+        }
+        if spec.ops[i].when != when::ENTRY {
+            continue;
+        }
+        let result = run_op(number, i as u32, 0, position);
+        if result & FAULT != 0 {
+            flags |= call_flag::RETRY;
+        }
+        if result & CUT != 0 {
+            flags |= call_flag::TRUNCATED;
+        }
+        position = result & POSITION;
+    }
+    if position <= size_of::<CallArgs>() as u32 {
+        return u32::from(flags);
+    }
+    // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
+    unsafe {
+        *buffer.cast::<CallArgs>() = CallArgs {
+            kind: kind::ARGS,
+            abi: slot.call.abi,
+            flags,
+            tid: slot.call.tid,
+            t_ns: bpf_ktime_get_boot_ns(),
+        };
+    }
+    if send(buffer, bounded::<0x3fff>(u64::from(position))) {
+        flags |= call_flag::HAS_ARGS;
+    } else {
+        lost(loss::DETAIL_RING);
+        flags |= call_flag::TRUNCATED;
+    }
+    u32::from(flags)
+}
+
+/// Runs the ops of a call's exit and sends the call with what they copied. A global function, see
+/// [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn exit_copies(number: u32) -> u32 {
+    let Some(slot) = slot(number as u16) else { return 0 };
+    let call = &mut slot.call;
+    let Some(spec) = spec(call.abi, call.nr) else { return 0 };
+    let Some(buffer) = scratch(1) else { return 0 };
+    let ok = call.ret >= 0;
+    if ok && spec.flags & spec_flag::RET_FD != 0 {
+        let file = open_file(call.ret as u32);
+        if file != 0 {
+            if spec.flags & spec_flag::NEW_FILE != 0 {
+                announce(file, call.tid);
+            } else {
+                known_file(file, call.tid);
+            }
+            call.file = file;
+            if spec.flags & spec_flag::OPENS != 0 && was_created(file) {
+                call.flags |= call_flag::CREATED;
+            }
+        }
+    }
+    let mut position = size_of::<Call>() as u32;
+    for i in 0..MAX_OPS {
+        if i >= spec.ops_len as usize {
+            break;
+        }
+        let run = match spec.ops[i].when {
+            when::ENTRY => call.flags & call_flag::RETRY != 0,
+            when::EXIT_OK => ok,
+            _ => true,
+        };
+        if !run {
+            continue;
+        }
+        let result = run_op(number, i as u32, 1, position);
+        if result & (CUT | FAULT) != 0 {
+            call.flags |= call_flag::TRUNCATED;
+        }
+        position = result & POSITION;
+    }
+    // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
+    unsafe { *buffer.cast::<Call>() = *call };
+    if !send(buffer, bounded::<0x3fff>(u64::from(position))) {
+        lost(loss::CALL_RING);
     }
     0
 }

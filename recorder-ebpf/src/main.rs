@@ -7,11 +7,15 @@
 //! offset: user space reads them from the running kernel's BTF and passes them in `GLOBALS`.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod calls;
+mod capture;
+mod files;
 mod kernel;
 mod maps;
 mod scope;
+mod socks;
 mod tasks;
 
 #[unsafe(no_mangle)]

@@ -3,12 +3,14 @@
 use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, generated::bpf_ringbuf_output},
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray, Queue, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
 };
 use ctrace_abi::{Globals, SCRATCH, SLOTS, SPECS, Slot, Spec, loss};
 
 /// `BPF_F_MMAPABLE`, include/uapi/linux/bpf.h: user space fills these arrays through a mapping.
 const MMAPABLE: u32 = 1 << 10;
+/// `BPF_F_NO_PREALLOC`: memory for what is there, not for what could be.
+const NO_PREALLOC: u32 = 1;
 /// `BPF_RB_NO_WAKEUP`: a wake-up costs 1.4 µs; the reader looks by itself every few milliseconds.
 const NO_WAKEUP: u64 = 1;
 
@@ -36,9 +38,40 @@ pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(loss::COUNT, 0
 /// (`bpf_prog.active`), and different programs use different entries.
 #[map]
 pub static SCRATCHES: PerCpuArray<[u8; SCRATCH]> = PerCpuArray::with_max_entries(4, 0);
+/// A walk in progress, by pathname or argument vector. Its state is in a map, so that the verifier does not tell the
+/// steps apart.
+#[repr(C)]
+pub struct Walk {
+    /// Where it is.
+    pub dentry: u64,
+    /// In which mount.
+    pub mnt: u64,
+    /// Where it ends.
+    pub root_dentry: u64,
+    /// In which mount.
+    pub root_mnt: u64,
+    /// Bytes written so far.
+    pub used: u64,
+    /// Words seen so far.
+    pub count: u64,
+    /// Address of the next pointer.
+    pub next: u64,
+    /// Where the bytes go in the scratch buffer.
+    pub base: u64,
+    /// What went wrong.
+    pub fault: u64,
+}
+
+/// 0: a path; 1: an argument vector.
+#[map]
+pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(2, 0);
 /// Files whose description was already sent: `struct file *` → `struct inode *`.
 #[map]
 pub static ANNOUNCED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32_768, 0);
+
+/// TCP sockets of the scope: `struct sock *` → the thread that met it first.
+#[map]
+pub static SOCKS: HashMap<u64, u32> = HashMap::with_max_entries(65_536, NO_PREALLOC);
 
 /// Lifecycle, connections, signals: never starved by bulk events.
 #[map]

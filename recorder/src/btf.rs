@@ -157,6 +157,7 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         dentry_parent = "dentry" "d_parent";
         dentry_name = "dentry" "d_name.name";
         dentry_unhashed = "dentry" "d_hash.pprev";
+        vfsmount_root = "vfsmount" "mnt_root";
         mount_mnt = "mount" "mnt";
         mount_parent = "mount" "mnt_parent";
         mount_mountpoint = "mount" "mnt_mountpoint";

@@ -158,10 +158,11 @@ impl Recorder {
             Target::Command(command) => Some(Child::hold(command)?),
             _ => None,
         };
-        let start_boottime_ns = clock::boottime_ns();
-        let start_realtime_ns = clock::realtime_ns();
         programs.attach(&kernel)?;
         drop(kernel);
+        // Programs are attached and no task is in the table yet: from here on nothing of the scope is missed.
+        let start_boottime_ns = clock::boottime_ns();
+        let start_realtime_ns = clock::realtime_ns();
         let (scope, watch) = describe(&config.target);
         let (held, list): (bool, Box<dyn Fn() -> Vec<u32>>) = match &config.target {
             Target::Pid(pid) => {

@@ -112,6 +112,8 @@ pub mod spec_flag {
     pub const TIME: u8 = 1 << 4;
     /// The call opens a path: look for `FMODE_CREATED`.
     pub const OPENS: u8 = 1 << 5;
+    /// The new descriptor is one of a new file, not of one that was there (as `dup` makes): describe it anew.
+    pub const NEW_FILE: u8 = 1 << 6;
 }
 
 /// What [`Op`] copies. The value is also the type of the resulting [`Tlv`].
@@ -130,7 +132,7 @@ pub mod op {
     pub const OPT: u8 = 5;
     /// An iovec array, `len` entries: sum and count (two u64).
     pub const IOV: u8 = 6;
-    /// A msghdr: iovec sum and count, then the name if there is one (an `ADDR` item of its own).
+    /// A msghdr: its iovec, as an `IOV` item.
     pub const MSG: u8 = 7;
     /// pollfd array, `len` entries.
     pub const POLL: u8 = 8;
@@ -144,12 +146,8 @@ pub mod op {
     pub const OBJECT: u8 = 12;
     /// An `fd_set` of as many bits as argument 0 says.
     pub const FDSET: u8 = 13;
-    /// What the result's file looks like after an `open` (`FMODE_CREATED`); internal.
-    pub const CREATED: u8 = 14;
-    /// A msghdr whose name the kernel wrote.
-    pub const MSG_OUT: u8 = 15;
-    /// The object behind a descriptor argument that the call made (`dup2`): resolved at exit.
-    pub const OBJECT_OUT: u8 = 16;
+    /// A msghdr: its name, as an `ADDR` item.
+    pub const MSG_NAME: u8 = 14;
 }
 
 /// One copy that a call asks for.
@@ -162,7 +160,7 @@ pub struct Op {
     pub arg: u8,
     /// Argument that holds a length or count, where the op needs one.
     pub len: u8,
-    /// 0 at entry, 1 at exit when the call did not fail, 2 at exit always; bit 7: at entry *and* exit.
+    /// [`when`].
     pub when: u8,
     /// Fixed size, where the op needs one.
     pub size: u16,
@@ -647,6 +645,7 @@ pub struct Globals {
     pub dentry_parent: u32,
     pub dentry_name: u32,
     pub dentry_unhashed: u32,
+    pub vfsmount_root: u32,
     pub mount_mnt: u32,
     pub mount_parent: u32,
     pub mount_mountpoint: u32,
@@ -680,6 +679,8 @@ pub struct Globals {
     pub sk_net: u32,
     /// Number of `execve`.
     pub nr_execve: u32,
+    /// Must be 0.
+    pub reserved: u32,
 }
 
 impl Globals {
@@ -697,6 +698,7 @@ impl Globals {
         g.status_i386 = 2;
         g.cgroup_ancestors_are_ids = 0;
         g.nr_execve = 59;
+        g.reserved = 0;
         g
     }
 }

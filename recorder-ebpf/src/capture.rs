@@ -1,0 +1,313 @@
+//! Copying what a call's pointers point to, as the call's specification asks.
+//!
+//! [`run_op`] is a global function: the verifier checks it once, with unknown numbers as arguments, instead of along
+//! every path that leads to it (Linux 5.6, `btf_func_linkage`). It therefore looks its maps up again.
+
+use crate::{
+    files::{known_file, open_file},
+    maps::{SPEC, WALK, scratch},
+    scope::slot,
+};
+use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str};
+use core::arch::asm;
+use ctrace_abi::{MAX_ARGV, MAX_ITEMS, MAX_STR, MAX_WORD, Op, SPEC_I386, Spec, Tlv, abi, op};
+
+/// Set in a result of [`run_op`]: something could not be read.
+pub const FAULT: u32 = 1 << 31;
+/// Set in a result of [`run_op`]: something was longer than is copied.
+pub const CUT: u32 = 1 << 30;
+/// The position in a result of [`run_op`].
+pub const POSITION: u32 = 0x3fff;
+/// Last position at which an item may begin; what follows it fits into the buffer.
+const LAST: u32 = 0x1fff;
+
+/// `x & MASK`, where the compiler can neither move nor drop the mask: the verifier must see it right before its use.
+#[inline(always)]
+pub fn bounded<const MASK: i32>(mut x: u64) -> u64 {
+    // SAFETY: one register operation.
+    unsafe { asm!("{x} &= {mask}", x = inout(reg) x, mask = const MASK, options(pure, nomem, nostack)) };
+    x
+}
+
+/// What to do for a call.
+#[inline(always)]
+pub fn spec(how: u8, nr: u32) -> Option<&'static Spec> {
+    if nr >= SPEC_I386 {
+        return None;
+    }
+    SPEC.get(if how == abi::I386 { nr + SPEC_I386 } else { nr })
+}
+
+#[inline(always)]
+fn read_user(to: *mut u8, size: u64, from: u64) -> bool {
+    // SAFETY: the verifier checks the destination and the bound of the size.
+    unsafe { bpf_probe_read_user(to.cast(), size as u32, from as *const _) == 0 }
+}
+
+#[inline(always)]
+fn read_user_u64(from: u64) -> Option<u64> {
+    let mut value = 0_u64;
+    // SAFETY: a local of 8 bytes.
+    let failed = unsafe { bpf_probe_read_user((&raw mut value).cast(), 8, from as *const _) };
+    (failed == 0).then_some(value)
+}
+
+#[inline(always)]
+fn read_user_u32(from: u64) -> Option<u32> {
+    let mut value = 0_u32;
+    // SAFETY: a local of 4 bytes.
+    let failed = unsafe { bpf_probe_read_user((&raw mut value).cast(), 4, from as *const _) };
+    (failed == 0).then_some(value)
+}
+
+/// Writes an item's head at `at` and returns the position after the item.
+#[inline(always)]
+fn head(at: *mut u8, pos: u64, op: u8, arg: u8, len: u64, fault: u16, aux: u16) -> u32 {
+    // SAFETY: `at` is a checked position in the buffer, a multiple of 8.
+    unsafe { *at.cast::<Tlv>() = Tlv { op, arg, len: len as u16, fault, aux } };
+    let next = ((pos + 8 + len + 7) & !7) as u32;
+    match fault {
+        0 => next,
+        1 => next | CUT,
+        _ => next | FAULT,
+    }
+}
+
+/// Runs op `index` of the call in slot `number` and appends its item to the record under construction in scratch
+/// buffer `phase` (0 at entry, 1 at exit) at `pos`. Returns the new position with [`FAULT`] and [`CUT`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
+    let Some(slot) = slot(number as u16) else { return pos };
+    let Some(spec) = spec(slot.call.abi, slot.call.nr) else { return pos };
+    let Some(buffer) = scratch(phase & 1) else { return pos };
+    if pos > LAST {
+        return pos | CUT;
+    }
+    let pos = bounded::<0x1ff8>(u64::from(pos));
+    // SAFETY: `pos` ≤ 0x1ff8, and the buffer has 16 KiB.
+    let at = unsafe { buffer.add(pos as usize) };
+    // SAFETY: as above; every op writes at most 4 KiB after its head.
+    let data = unsafe { at.add(8) };
+    let index = bounded::<7>(u64::from(index));
+    if index >= spec.ops.len() as u64 {
+        return pos as u32;
+    }
+    let Op { op: what, arg, len, size, .. } = spec.ops[index as usize];
+    let args = &slot.call.args;
+    let value = |n: u8| -> u64 {
+        // A chain of compares instead of an index: no bound to prove.
+        match n {
+            0 => args[0],
+            1 => args[1],
+            2 => args[2],
+            3 => args[3],
+            4 => args[4],
+            _ => args[5],
+        }
+    };
+    let pointer = value(arg);
+    let aux = phase as u16;
+    if what == op::OBJECT {
+        let file = open_file(pointer as u32);
+        if file == 0 {
+            return pos as u32;
+        }
+        known_file(file, slot.call.tid);
+        // SAFETY: inside the buffer.
+        unsafe { *data.cast::<u64>() = file };
+        return head(at, pos, what, arg, 8, 0, aux);
+    }
+    if pointer == 0 {
+        return pos as u32;
+    }
+    match what {
+        op::STR => {
+            // SAFETY: the helper writes at most MAX_STR bytes, which fit.
+            let n = unsafe { bpf_probe_read_user_str(data.cast(), MAX_STR as u32, pointer as *const _) };
+            if n <= 0 {
+                return head(at, pos, what, arg, 0, 2, aux);
+            }
+            let n = bounded::<0x1fff>(n as u64);
+            head(at, pos, what, arg, n - 1, u16::from(n == MAX_STR as u64), aux)
+        }
+        op::ADDR | op::ADDR_OUT => {
+            let want = if what == op::ADDR {
+                value(len)
+            } else {
+                match read_user_u32(value(len)) {
+                    Some(n) => u64::from(n),
+                    None => 0,
+                }
+            };
+            sized(at, data, pos, [op::ADDR, arg], want, 128, pointer, aux)
+        }
+        op::OPT => sized(at, data, pos, [op::BYTES, arg], value(len), 64, pointer, aux),
+        op::BYTES => sized(at, data, pos, [what, arg], u64::from(size), 64, pointer, aux),
+        op::FDSET => {
+            let bytes = (value(0).min(1024) + 63) / 64 * 8;
+            sized(at, data, pos, [what, arg], bytes, 128, pointer, aux)
+        }
+        op::POLL => {
+            let n = value(len);
+            let take = n.min(MAX_ITEMS as u64);
+            let size = bounded::<0x3ff>(take * 8);
+            if !read_user(data, size, pointer) {
+                return head(at, pos, what, arg, 0, 2, aux);
+            }
+            head(at, pos, what, arg, size, u16::from(n > take), aux)
+        }
+        op::EPOLL => {
+            let n = slot.call.ret as u64;
+            let take = n.min(MAX_ITEMS as u64);
+            // struct epoll_event is packed on x86-64: 12 bytes (include/uapi/linux/eventpoll.h).
+            let size = bounded::<0x3ff>(take * 12);
+            if !read_user(data, size, pointer) {
+                return head(at, pos, what, arg, 0, 2, aux);
+            }
+            head(at, pos, what, arg, size, u16::from(n > take), aux)
+        }
+        op::IOV => iovec(at, data, pos, arg, pointer, value(len), aux),
+        op::MSG => {
+            let iov = read_user_u64(pointer + 16);
+            let count = read_user_u64(pointer + 24);
+            match (iov, count) {
+                (Some(iov), Some(count)) => iovec(at, data, pos, arg, iov, count, aux),
+                _ => head(at, pos, op::IOV, arg, 0, 2, aux),
+            }
+        }
+        op::MSG_NAME => {
+            let name = read_user_u64(pointer).unwrap_or(0);
+            let len = u64::from(read_user_u32(pointer + 8).unwrap_or(0));
+            if name == 0 || len == 0 {
+                return pos as u32;
+            }
+            sized(at, data, pos, [op::ADDR, arg], len, 128, name, aux)
+        }
+        op::FDS => {
+            if !read_user(data, 8, pointer) {
+                return head(at, pos, what, arg, 0, 2, aux);
+            }
+            // SAFETY: read above.
+            let fds = unsafe { *data.cast::<[u32; 2]>() };
+            let first = open_file(fds[0]);
+            let second = open_file(fds[1]);
+            crate::files::announce(first, slot.call.tid);
+            crate::files::announce(second, slot.call.tid);
+            // SAFETY: 24 bytes inside the buffer.
+            unsafe { *data.add(8).cast::<[u64; 2]>() = [first, second] };
+            head(at, pos, what, arg, 24, 0, aux)
+        }
+        op::ARGV => argv(at, data, pos, arg, pointer, aux),
+        _ => pos as u32,
+    }
+}
+
+/// Copies `want` bytes, at most `max` (≤ 128).
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "inlined into one place")]
+fn sized(at: *mut u8, data: *mut u8, pos: u64, kind: [u8; 2], want: u64, max: u64, from: u64, aux: u16) -> u32 {
+    let [op, arg] = kind;
+    let size = bounded::<0xff>(want.min(max));
+    if !read_user(data, size, from) {
+        return head(at, pos, op, arg, 0, 2, aux);
+    }
+    head(at, pos, op, arg, size, u16::from(want > max), aux)
+}
+
+/// Sum and number of an I/O vector's parts.
+#[inline(always)]
+fn iovec(at: *mut u8, data: *mut u8, pos: u64, arg: u8, from: u64, count: u64, aux: u16) -> u32 {
+    let take = count.min(MAX_ITEMS as u64);
+    let size = bounded::<0x7ff>(take * 16);
+    if !read_user(data, size, from) {
+        return head(at, pos, op::IOV, arg, 0, 2, aux);
+    }
+    let mut sum = 0_u64;
+    for i in 0..MAX_ITEMS {
+        if i as u64 >= take {
+            break;
+        }
+        // SAFETY: `i` < 64, so the length word lies inside the 1 KiB read above.
+        sum = sum.wrapping_add(unsafe { *data.add(i * 16 + 8).cast::<u64>() });
+    }
+    // SAFETY: inside the buffer.
+    unsafe { *data.cast::<[u64; 2]>() = [sum, count] };
+    head(at, pos, op::IOV, arg, 16, u16::from(count > take), aux)
+}
+
+/// The number of words, then the words, each with its NUL.
+#[inline(always)]
+fn argv(at: *mut u8, data: *mut u8, pos: u64, arg: u8, from: u64, aux: u16) -> u32 {
+    let Some(walk) = WALK.get_ptr_mut(1) else { return pos as u32 };
+    // SAFETY: this CPU's memory.
+    let walk = unsafe { &mut *walk };
+    walk.used = 8;
+    walk.count = 0;
+    walk.next = from;
+    walk.base = pos + 8;
+    walk.fault = 0;
+    for _ in 0..512 {
+        if argv_step(u32::from(aux)) != 0 {
+            break;
+        }
+    }
+    // SAFETY: inside the buffer.
+    unsafe { *data.cast::<u64>() = walk.count };
+    head(at, pos, op::ARGV, arg, bounded::<0x1fff>(walk.used), walk.fault as u16, aux)
+}
+
+/// Copies one word of the argument vector that `WALK` describes. Not 0: done. A global function, as [`run_op`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn argv_step(phase: u32) -> u32 {
+    let Some(walk) = WALK.get_ptr_mut(1) else { return 1 };
+    // SAFETY: this CPU's memory.
+    let walk = unsafe { &mut *walk };
+    let Some(buffer) = scratch(phase & 1) else { return 1 };
+    let Some(word) = read_user_u64(walk.next) else {
+        walk.fault = 2;
+        return 1;
+    };
+    if word == 0 {
+        return 1;
+    }
+    walk.count += 1;
+    walk.next += 8;
+    if walk.count > MAX_ARGV as u64 || walk.used > 0xe00 {
+        walk.fault = 1;
+        return 0;
+    }
+    let used = bounded::<0xfff>(walk.used);
+    let base = bounded::<0x1fff>(walk.base);
+    // SAFETY: both offsets are bounded, and a word is at most 256 bytes: below 16 KiB.
+    let to = unsafe { buffer.add(base as usize).add(used as usize) };
+    // SAFETY: the helper writes at most MAX_WORD bytes.
+    let n = unsafe { bpf_probe_read_user_str(to.cast(), MAX_WORD as u32, word as *const _) };
+    if n > 0 {
+        walk.used = used + bounded::<0x1ff>(n as u64);
+        if n == MAX_WORD as i64 {
+            walk.fault = 1;
+        }
+    } else {
+        // SAFETY: as above. An unreadable word is an empty word.
+        unsafe { *to = 0 };
+        walk.used = used + 1;
+        walk.fault = 1;
+    }
+    0
+}
+
+/// Reads a time behind a pointer, in ns.
+#[inline(always)]
+pub fn time(kind: u8, pointer: u64) -> Option<u64> {
+    let mut raw = [0_u64; 2];
+    let at = if kind & 3 == 2 { pointer + 16 } else { pointer };
+    // SAFETY: a local of 16 bytes.
+    let failed = unsafe { bpf_probe_read_user(raw.as_mut_ptr().cast(), 16, at as *const _) };
+    if failed != 0 {
+        return None;
+    }
+    let unit = if kind & 3 == 1 { 1000 } else { 1 };
+    Some(raw[0].wrapping_mul(1_000_000_000).wrapping_add(raw[1].wrapping_mul(unit)))
+}

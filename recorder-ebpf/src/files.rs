@@ -1,0 +1,192 @@
+//! The object behind a descriptor: found through the task's own table, described once.
+
+use crate::{
+    capture::bounded,
+    kernel::{current, read, read_or_zero},
+    maps::{ANNOUNCED, WALK, global, lost, scratch, send},
+};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str};
+use ctrace_abi::{FileObject, MAX_COMPONENTS, MISSING, kind, loss};
+
+/// `S_IFMT` and `S_IFSOCK`, include/uapi/linux/stat.h.
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
+
+/// The `struct file` behind a descriptor of the calling task, or 0.
+#[inline(always)]
+pub fn open_file(fd: u32) -> u64 {
+    let (files, fdt, table, max) = (global!(task_files), global!(files_fdt), global!(fdt_fd), global!(fdt_max));
+    if files == MISSING || fdt == MISSING || table == MISSING || max == MISSING {
+        return 0;
+    }
+    let task = current();
+    // SAFETY: typed pointers plus offsets of their fields; the verifier checks each access, the kernel catches faults.
+    unsafe {
+        let files = core::ptr::read_volatile(task.add(files as usize).cast::<*const u8>());
+        if files.is_null() {
+            return 0;
+        }
+        let fdt = core::ptr::read_volatile(files.add(fdt as usize).cast::<*const u8>());
+        if fdt.is_null() {
+            return 0;
+        }
+        let max = core::ptr::read_volatile(fdt.add(max as usize).cast::<u32>());
+        if fd >= max {
+            return 0;
+        }
+        let table = core::ptr::read_volatile(fdt.add(table as usize).cast::<u64>());
+        read_or_zero::<u64>(table + u64::from(fd) * 8, 0)
+    }
+}
+
+/// Makes sure that user space knows a file.
+#[inline(always)]
+pub fn known_file(file: u64, tid: u32) {
+    if file == 0 {
+        return;
+    }
+    // SAFETY: the value is copied out; a racing update can only make it announced again.
+    if let Some(inode) = unsafe { ANNOUNCED.get(&file) } {
+        // The address may belong to another file by now.
+        if *inode == read_or_zero::<u64>(file, global!(file_inode)) {
+            return;
+        }
+    }
+    announce(file, tid);
+}
+
+/// Describes a file to user space. A global function, see [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn announce(file: u64, tid: u32) -> u32 {
+    if file == 0 {
+        return 0;
+    }
+    let inode: u64 = read_or_zero(file, global!(file_inode));
+    if inode == 0 {
+        return 0;
+    }
+    let mode: u16 = read_or_zero(inode, global!(inode_mode));
+    let sent = if mode & S_IFMT == S_IFSOCK {
+        crate::socks::announce_socket(file, inode, tid)
+    } else {
+        announce_file(file, inode, tid)
+    };
+    if sent == 0 {
+        lost(loss::DETAIL_RING);
+        return 0;
+    }
+    let _ = ANNOUNCED.insert(&file, &inode, 0);
+    1
+}
+
+/// Describes a file that is no socket, with its path. A global function, see [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn announce_file(file: u64, inode: u64, tid: u32) -> u32 {
+    let Some(buffer) = scratch(2) else { return 0 };
+    // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
+    let o = unsafe { &mut *buffer.cast::<FileObject>() };
+    let sb: u64 = read_or_zero(inode, global!(inode_sb));
+    o.kind = kind::FILE;
+    o.tid = tid;
+    // SAFETY: no preconditions.
+    o.t_ns = unsafe { bpf_ktime_get_boot_ns() };
+    o.file = file;
+    o.inode = inode;
+    o.ino = read_or_zero(inode, global!(inode_ino));
+    o.size = read_or_zero(inode, global!(inode_size));
+    o.mode = u32::from(read_or_zero::<u16>(inode, global!(inode_mode)));
+    o.rdev = read_or_zero(inode, global!(inode_rdev));
+    o.dev = read_or_zero(sb, global!(sb_dev));
+    o.magic = read_or_zero::<u64>(sb, global!(sb_magic)) as u32;
+    o.f_mode = read_or_zero(file, global!(file_mode));
+    o.reserved = 0;
+
+    let dentry: u64 = read_or_zero(file, global!(file_dentry));
+    let mnt: u64 = read_or_zero(file, global!(file_mnt));
+    o.flags = if read::<u64>(dentry, global!(dentry_unhashed)) == Some(0) { 2 } else { 0 };
+    let fs = {
+        let offset = global!(task_fs);
+        if offset == MISSING {
+            0
+        } else {
+            // SAFETY: a typed pointer plus the offset of its field.
+            unsafe { core::ptr::read_volatile(current().add(offset as usize).cast::<u64>()) }
+        }
+    };
+    let Some(walk) = WALK.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's memory.
+    let walk = unsafe { &mut *walk };
+    walk.dentry = dentry;
+    walk.mnt = mnt;
+    walk.root_dentry = read_or_zero(fs, global!(fs_root_dentry));
+    walk.root_mnt = read_or_zero(fs, global!(fs_root_mnt));
+    walk.used = 0;
+    let mut done = 0;
+    for _ in 0..MAX_COMPONENTS {
+        done = path_step(0);
+        if done != 0 {
+            break;
+        }
+    }
+    if done != 1 {
+        o.flags |= 1;
+    }
+    let used = walk.used;
+    o.path_len = used as u16;
+    u32::from(send(buffer, size_of::<FileObject>() as u64 + bounded::<0x1fff>(used)))
+}
+
+/// One step up the path that `WALK` describes: 0 go on, 1 done, 2 no room. A global function, see
+/// [`crate::capture`]: the verifier checks one step instead of every sequence of steps.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn path_step(which: u32) -> u32 {
+    let Some(walk) = WALK.get_ptr_mut(which & 1) else { return 1 };
+    // SAFETY: this CPU's memory.
+    let walk = unsafe { &mut *walk };
+    let (dentry, mnt) = (walk.dentry, walk.mnt);
+    if dentry == 0 || (dentry == walk.root_dentry && mnt == walk.root_mnt) {
+        return 1;
+    }
+    let parent: u64 = read_or_zero(dentry, global!(dentry_parent));
+    let top: u64 = read_or_zero(mnt, global!(vfsmount_root));
+    let mount_offset = global!(mount_mnt);
+    if dentry == top {
+        // The root of a mounted file system: go on at the place where it is mounted (fs/d_path.c).
+        if mount_offset == MISSING {
+            return 1;
+        }
+        let mount = mnt - u64::from(mount_offset);
+        let up: u64 = read_or_zero(mount, global!(mount_parent));
+        if up == 0 || up == mount {
+            return 1;
+        }
+        walk.dentry = read_or_zero(mount, global!(mount_mountpoint));
+        walk.mnt = up + u64::from(mount_offset);
+        return 0;
+    }
+    let name: u64 = read_or_zero(dentry, global!(dentry_name));
+    let Some(buffer) = scratch(2) else { return 1 };
+    let offset = bounded::<0xfff>(walk.used);
+    // SAFETY: the offset is below 4 KiB, and a name is at most 255 bytes and its NUL.
+    let to = unsafe { buffer.add(size_of::<FileObject>() + offset as usize) };
+    // SAFETY: the helper writes at most 256 bytes.
+    let n = unsafe { bpf_probe_read_kernel_str(to.cast(), 256, name as *const _) };
+    if n <= 0 {
+        return 1;
+    }
+    walk.used = offset + bounded::<0x1ff>(n as u64);
+    if dentry == parent {
+        // A pseudo file (anon_inode, memfd, pipe): it has a name and no place.
+        return 1;
+    }
+    walk.dentry = parent;
+    if walk.used > 0xe00 { 2 } else { 0 }
+}
+
+/// `FMODE_CREATED` (include/linux/fs.h, since 4.19): this open made the file.
+pub fn was_created(file: u64) -> bool {
+    read_or_zero::<u32>(file, global!(file_mode)) & (1 << 20) != 0
+}
