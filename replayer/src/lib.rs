@@ -1,1 +1,11 @@
-//! Under construction.
+//! Rebuilds a recorded workload in a sandbox.
+
+pub mod plan;
+mod run;
+mod sandbox;
+
+pub use run::{
+    AbortHandle, Counters, Divergence, Ended, Inputs, Outcome, Replay, ReplayError, RunOptions, Running,
+};
+pub use sandbox::confine::is_denied;
+pub use sandbox::{Limits, SandboxError};

@@ -1,0 +1,3 @@
+//! What a replay will do, as data.
+
+pub mod environment;
