@@ -1,9 +1,11 @@
 //! Rebuilds a recorded workload in a sandbox.
 
+mod compile;
 pub mod plan;
 mod run;
 mod sandbox;
 
+pub use compile::CompileError;
 pub use run::{
     AbortHandle, Counters, Divergence, Ended, Inputs, Outcome, Replay, ReplayError, RunOptions, Running,
 };
