@@ -135,6 +135,7 @@ impl<'a> Builder<'a> {
             let process = &mut self.processes[index];
             process.exe = lossy(&p.exe).into_owned();
             process.argv = p.argv.iter().map(|a| lossy(a).into_owned()).collect();
+            process.start_fds = p.fds.len();
             process.max_fds = p.fds.len();
             if let Some(leader) = p.threads.first() {
                 process.comm = lossy(&leader.comm).into_owned();
@@ -183,7 +184,9 @@ impl<'a> Builder<'a> {
             start_ns,
             exit: None,
             threads: Vec::new(),
+            start_fds: 0,
             max_fds: 0,
+            end_fds: 0,
             counts: FxHashMap::default(),
             latency: FxHashMap::default(),
         });
@@ -263,7 +266,10 @@ impl<'a> Builder<'a> {
                 let def = self.trace.task(*child);
                 if def.tid.0 == def.tgid.0 && def.tgid.0 != self.processes[process].tgid {
                     self.fds.fork(Tgid(self.processes[process].tgid), def.tgid);
-                    self.new_process(def.tgid.0, Some(process), p.t_ns);
+                    let child = self.new_process(def.tgid.0, Some(process), p.t_ns);
+                    let open = self.fds.open_count(def.tgid);
+                    self.processes[child].start_fds = open;
+                    self.processes[child].max_fds = open;
                 }
                 self.thread(*child);
             }
@@ -304,6 +310,7 @@ impl<'a> Builder<'a> {
         if self.live.get(&tgid) == Some(&process) {
             self.live.remove(&tgid);
         }
+        self.processes[process].end_fds = self.fds.open_count(Tgid(tgid));
         self.fds.exit(Tgid(tgid));
         let open: Vec<(usize, Identity)> =
             self.conn_index.keys().filter(|(p, _)| *p == process).copied().collect();
@@ -857,6 +864,9 @@ impl<'a> Builder<'a> {
         self.missing.damaged = damaged;
         self.missing.lost = self.missing.by_class.values().sum();
         let cut = !self.live.is_empty();
+        for (tgid, process) in &self.live {
+            self.processes[*process].end_fds = self.fds.open_count(Tgid(*tgid));
+        }
         for conn in self.conn_index.values() {
             self.conns[*conn].finish();
         }

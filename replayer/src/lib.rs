@@ -6,6 +6,7 @@ mod run;
 mod sandbox;
 
 pub use compile::CompileError;
+pub use ctrace_program::control::Pace;
 pub use run::{
     AbortHandle, Counters, Divergence, Ended, Inputs, Outcome, Replay, ReplayError, RunOptions, Running,
 };
