@@ -2,6 +2,7 @@
 
 mod completions;
 mod decode;
+mod demo;
 mod diff;
 mod doctor;
 mod events;
@@ -13,6 +14,7 @@ mod probe;
 mod progress;
 mod record;
 mod repair;
+mod replay;
 mod show;
 mod signals;
 mod units;
@@ -58,8 +60,10 @@ enum Command {
     Events(events::Args),
     Verify(verify::Args),
     Repair(repair::Args),
+    Replay(replay::Args),
     Diff(diff::Args),
     Doctor(doctor::Args),
+    Demo(demo::Args),
     Completions(completions::Args),
     /// Print the manual page.
     Man,
@@ -105,6 +109,8 @@ fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Repair(args) => repair::run(&args, out),
+        Command::Replay(args) => replay::run(args, out),
+        Command::Demo(args) => demo::run(&args, out),
         Command::Diff(args) => diff::run(&args, out),
         Command::Completions(args) => completions::run(&args, Cli::command(), out),
         Command::Man => completions::man(Cli::command(), out),
