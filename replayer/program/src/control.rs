@@ -15,6 +15,8 @@ pub const JOURNAL_ENTRIES: u32 = 4096;
 pub const STACK_BYTES: u64 = 64 * 1024;
 /// Bytes at the start of a task's arena that live as long as the task (`Sel::Keep`).
 pub const KEEP_BYTES: u64 = 4096;
+/// Bytes of the region for `Sel::StandIn`.
+pub const STAND_IN_BYTES: u64 = 1 << 30;
 /// Distance of two futex slots, bytes.
 pub const FUTEX_STRIDE: u64 = 16;
 
@@ -84,6 +86,8 @@ pub struct Layout {
     pub pool: u64,
     /// Task arenas, at `TaskEntry::arena_offset` each.
     pub arenas: u64,
+    /// [`STAND_IN_BYTES`] for `Sel::StandIn`.
+    pub stand_in: u64,
     /// Bytes in all.
     pub len: u64,
 }
@@ -107,8 +111,9 @@ impl Layout {
         let stacks = up(journal + JOURNAL_ENTRIES as u64 * size_of::<JournalEntry>() as u64, STACK_BYTES);
         let pool = stacks + tasks as u64 * STACK_BYTES;
         let arenas = up(pool + pool_bytes, 4096);
-        let len = up(arenas + arenas_bytes, 4096);
-        Self { slots, values, futexes, journal, stacks, pool, arenas, len }
+        let stand_in = up(arenas + arenas_bytes, 4096);
+        let len = stand_in + STAND_IN_BYTES;
+        Self { slots, values, futexes, journal, stacks, pool, arenas, stand_in, len }
     }
 }
 
