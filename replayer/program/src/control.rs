@@ -58,6 +58,8 @@ pub struct ControlHeader {
     pub mult: AtomicU64,
     /// Recorded ns × `scale` / 2^32 = replayed ns (1 / speed).
     pub scale: AtomicU64,
+    /// Nonzero: recorded tasks never run ahead of the recording.
+    pub hold: AtomicU32,
     /// Share of a think time, in 1/1000, that may be dropped to catch up with lost time.
     pub catch_up_permille: AtomicU32,
     /// Entries ever written to the journal (it keeps the first [`JOURNAL_ENTRIES`]).
@@ -185,6 +187,9 @@ pub struct TaskSlot {
     pub fate: AtomicU32,
     /// Time of the end of the last step, ns since the gate opened.
     pub last_end: AtomicU64,
+    /// Worker's own: time before which the next step does not begin, whatever the pace but `Afap` (0: none): what stood for
+    /// a recorded call took less time than the call.
+    pub not_before: AtomicU64,
     /// Worker's own: first arena address that the current step does not use.
     pub scratch_top: AtomicU64,
 }

@@ -4,9 +4,7 @@ use crate::engine::{clock_ns, scaled};
 use crate::state::{Task, blob, control, futex_address, slot, stack_bottom, value};
 use core::sync::atomic::Ordering::Relaxed;
 use ctrace_program::control::{STACK_BYTES, STAND_IN_BYTES};
-use ctrace_program::{
-    CONTROL_BASE, MsgDesc, POOL_THRESHOLD, PathPid, Sel, Step, clock_parts, value_parts,
-};
+use ctrace_program::{CONTROL_BASE, MsgDesc, POOL_THRESHOLD, PathPid, Sel, Step, clock_parts, value_parts};
 
 /// Hands out the task's scratch memory, one step at a time.
 pub struct Scratch {
@@ -199,7 +197,12 @@ pub fn resolve(task: &Task, step: &Step, index: usize, scratch: &mut Scratch, sk
             let at = words(2)?;
             // SAFETY: checked to hold two words.
             let (interval, value) = unsafe { (scaled(*at), scaled(*at.add(1))) };
-            scratch.words([split_us(interval)[0], split_us(interval)[1], split_us(value)[0], split_us(value)[1]])?
+            scratch.words([
+                split_us(interval)[0],
+                split_us(interval)[1],
+                split_us(value)[0],
+                split_us(value)[1],
+            ])?
         }
         Sel::AbsItimerspec => {
             let at = words(3)?;
