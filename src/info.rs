@@ -58,9 +58,11 @@ impl Rare {
                     this.connections.insert(e.cookie);
                     match e.kind {
                         ConnectionKind::State { error, .. } if error == libc::ECONNREFUSED as u16 => {
-                            this.refused += 1
+                            this.refused += 1;
                         }
-                        ConnectionKind::ResetReceived | ConnectionKind::ResetSent => this.reset += 1,
+                        ConnectionKind::ResetReceived | ConnectionKind::ResetSent => {
+                            this.reset += 1;
+                        }
                         ConnectionKind::Retransmit => this.retransmits += 1,
                         _ => {}
                     }
@@ -295,7 +297,7 @@ fn as_text(
     let header = trace.header();
     let mut lines = Vec::new();
     let mut row = |name: &str, text: String| {
-        lines.push(format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))))
+        lines.push(format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))));
     };
     let state = match trace.state() {
         State::Complete => String::new(),

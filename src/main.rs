@@ -131,7 +131,7 @@ fn open(path: &Path, out: &mut Output) -> Result<Trace, Failure> {
     match trace.state() {
         State::Complete => {}
         State::Live => {
-            out.warn(&format!("{}: its recorder still runs; this is the trace so far", path.display()))
+            out.warn(&format!("{}: its recorder still runs; this is the trace so far", path.display()));
         }
         State::Torn => out.warn(&format!(
             "{}: not finished (the recorder died, or the file was cut); this is what is intact",
