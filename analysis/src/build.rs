@@ -20,6 +20,8 @@ const SOCK_SEQPACKET: u16 = 5;
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+/// The most that one call transfers (`include/linux/fs.h`).
+const MAX_RW_COUNT: u64 = 0x7fff_f000;
 /// Answer times kept per endpoint: enough to see a change, bounded.
 const MAX_ANSWERS: usize = 20_000;
 
@@ -520,7 +522,7 @@ impl<'a> Builder<'a> {
         end_ns: u64,
     ) {
         let moves = matches!(call.kind, Kind::Receive | Kind::Send);
-        let bytes = if moves || call.kind == Kind::Transfer { s.ret.max(0) as u64 } else { 0 };
+        let bytes = if moves || call.kind == Kind::Transfer { (s.ret.max(0) as u64).min(MAX_RW_COUNT) } else { 0 };
         let sent = call.kind == Kind::Send;
         let mut symbol = Symbol {
             call: call.name,
@@ -955,8 +957,8 @@ fn is_cumulative(metric: Metric) -> bool {
 /// Puts samples on bins: growth is shared among the bins it spans, a level holds until the next sample.
 fn series(metric: Metric, samples: &[(u64, u64)]) -> Series {
     let end = samples.last().map_or(0, |s| s.0);
-    // A day of bins; a hostile time stamp must not allocate more.
-    let count = ((end / BIN_NS) as usize + 1).min(864_000);
+    // Samples come about once a bin: what is far beyond that is a damaged time stamp, and must not allocate.
+    let count = ((end / BIN_NS) as usize).saturating_add(1).min(samples.len().saturating_mul(8) + 16);
     let mut bins = vec![0.0; if samples.is_empty() { 0 } else { count }];
     let bin = |t: u64| ((t / BIN_NS) as usize).min(count - 1);
     for pair in samples.windows(2) {

@@ -249,6 +249,17 @@ impl<T: Clone> Sparse<T> {
         }
     }
 
+    /// Declares a known entry lost.
+    fn lose(&mut self, id: usize) {
+        if !self.is_lost(id) {
+            self.entries[id] = self.filler.clone();
+            match self.lost.last_mut() {
+                Some(range) if range.end == id => range.end += 1,
+                _ => self.lost.push(id..id + 1),
+            }
+        }
+    }
+
     fn knows(&self, id: usize) -> bool {
         id < self.entries.len() && (self.lost.is_empty() || !self.is_lost(id))
     }
@@ -334,6 +345,26 @@ impl Dictionaries {
         let mut at = 0;
         let first = first_id(payload, &mut at)?;
         self.objects.insert(first, metadata::decode(&payload[at..])?, &mut self.budget)
+    }
+
+    /// Where strings are lost, so are the tasks and objects that they name: half an entry would be wrong data.
+    pub(crate) fn lose_the_nameless(&mut self) {
+        let nameless = |strings: &Sparse<_>, id: StrId| !strings.knows(id.0 as usize);
+        for id in 0..self.tasks.entries.len() {
+            if nameless(&self.strings, self.tasks.entries[id].comm) {
+                self.tasks.lose(id);
+            }
+        }
+        for id in 0..self.objects.entries.len() {
+            let name = match &self.objects.entries[id] {
+                Object::File { path, .. } => Some(*path),
+                Object::Anon { kind, .. } => Some(*kind),
+                Object::Socket { .. } | Object::Pipe { .. } => None,
+            };
+            if name.is_some_and(|name| nameless(&self.strings, name)) {
+                self.objects.lose(id);
+            }
+        }
     }
 
     pub(crate) fn str(&self, id: u32) -> &[u8] {

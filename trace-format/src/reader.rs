@@ -128,6 +128,21 @@ pub struct Damage {
     pub bytes: u64,
     /// What is wrong, for a person.
     pub what: String,
+    /// The events that are lost by it, where that is known.
+    pub lost: Option<LostEvents>,
+}
+
+/// Events that are lost by damage to the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LostEvents {
+    /// Their class.
+    pub class: Class,
+    /// How many.
+    pub count: u64,
+    /// Not before this time, ns since the start of the trace.
+    pub from_ns: u64,
+    /// Not after this time.
+    pub to_ns: u64,
 }
 
 /// Which events to read. All conditions hold together.
@@ -240,7 +255,7 @@ impl Trace {
             Err(ChunkProblem::Bad(what)) => {
                 let offset = source.len() - TRAILER_LEN as u64;
                 let what = format!("the index cannot be used: {what}");
-                loader.damage.push(Damage { offset, bytes: TRAILER_LEN as u64, what });
+                loader.damage.push(Damage { offset, bytes: TRAILER_LEN as u64, what, lost: None });
                 None
             }
         };
@@ -264,6 +279,7 @@ impl Trace {
                 } else {
                     "no copy of its header is intact".into()
                 },
+                lost: None,
             };
             let advice =
                 if live { "Its recording has just begun: try again" } else { "Nothing in it can be read" };
@@ -469,7 +485,7 @@ impl Loader<'_> {
 
     fn bad(&mut self, entry: &IndexEntry, what: &str) {
         let what = format!("{}: {what}", kind_name(entry.kind));
-        self.damage.push(Damage { offset: entry.offset, bytes: entry.total_len(), what });
+        self.damage.push(Damage { offset: entry.offset, bytes: entry.total_len(), what, lost: None });
     }
 
     /// The header, from the first intact of its copies, and the id of the trace.
@@ -558,10 +574,13 @@ impl Loader<'_> {
                 }
             }
         }
+        if damaged || dictionaries.lost() > 0 || self.misses_front(entries) {
+            dictionaries.lose_the_nameless();
+        }
         let lost = dictionaries.lost();
         if lost > 0 {
             let what = format!("{lost} dictionary entries are lost; events that refer to them are left out");
-            self.damage.push(Damage { offset: 0, bytes: 0, what });
+            self.damage.push(Damage { offset: 0, bytes: 0, what, lost: None });
         }
         Ok((snapshot, summary, dictionaries))
     }
@@ -598,7 +617,7 @@ fn check_preamble(path: &Path, source: &Source) -> Result<(), ReadError> {
     let start = &bytes[..read];
     let damaged = |what: &str, advice| ReadError::HeaderDamaged {
         path: path.into(),
-        damage: Damage { offset: 0, bytes: (read.min(PREAMBLE_LEN)) as u64, what: what.into() },
+        damage: Damage { offset: 0, bytes: (read.min(PREAMBLE_LEN)) as u64, what: what.into(), lost: None },
         advice,
     };
     const REPAIR: &str = "`ctrace repair FILE -o OUT` restores it";

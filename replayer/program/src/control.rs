@@ -154,7 +154,7 @@ pub mod fate {
 pub struct TaskSlot {
     /// 2 × step + 1: step entered; 2 × step + 2: completed. Never decreases.
     pub seq: AtomicU32,
-    /// Lowest `seq` that somebody sleeps for; `u32::MAX`: nobody (0, the initial value: look).
+    /// Lowest `seq` that somebody sleeps for; `u32::MAX`: nobody.
     pub wake_at: AtomicU32,
     /// Bumped when sleepers are woken. Futex word.
     pub wake_generation: AtomicU32,

@@ -1,4 +1,8 @@
 //! The control region as the runner's init sees it.
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "the segment is page-aligned, and `Layout` aligns what lies in it"
+)]
 
 use super::{Counters, Divergence};
 use ctrace_program::control::{
@@ -48,6 +52,9 @@ impl Control {
         head.len = layout.len;
         head.layout = layout;
         head.shm_id.store(shm_id, Relaxed);
+        for task in 0..control.tasks {
+            control.slot(task).wake_at.store(u32::MAX, Relaxed);
+        }
         Ok(control)
     }
 

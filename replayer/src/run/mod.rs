@@ -261,7 +261,7 @@ impl Replay {
     /// # Errors
     /// When the host cannot isolate the replay, or the trace asks for more than the limits.
     pub fn start(inputs: Inputs<'_>, options: &RunOptions) -> Result<Running, ReplayError> {
-        if !(options.speed > 0.0) {
+        if options.speed.is_nan() || options.speed <= 0.0 {
             return Err(ReplayError::Option("the speed"));
         }
         let program = Program::open(inputs.program).map_err(ReplayError::Program)?;

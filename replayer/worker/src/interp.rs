@@ -9,7 +9,7 @@ use crate::state::{Task, blob, control, count, slot, stack_bottom, stack_top, va
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, Pace, STACK_BYTES, fate, status};
 use ctrace_program::{
-    ENGINE_MARK, Expect, FAULT_TAG, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Step, fds_parts, flags,
+    ENGINE_MARK, Expect, FAULT_TAG, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Step, fds_parts, flags, task_flags,
 };
 
 const EINTR: i64 = -4;
@@ -146,7 +146,10 @@ fn pace(task: &Task, step: &Step) {
     let mut spin = scaled(u64::from(step.think_cpu_ns));
     let idle = scaled(u64::from(step.think_sleep_ns));
     // Behind the recording: idle time may be dropped, a share of the computing, too.
-    let behind = begin.saturating_add(idle + spin).saturating_sub(scaled(step.t_ns));
+    // Peers keep their gaps: those are latencies that the recorded tasks saw.
+    let may_catch_up = step.t_ns > 0 && task.entry.flags & task_flags::PEER == 0;
+    let behind =
+        if may_catch_up { begin.saturating_add(idle + spin).saturating_sub(scaled(step.t_ns)) } else { 0 };
     let idle_kept = idle.saturating_sub(behind);
     let may_drop = u128::from(spin) * u128::from(control.catch_up_permille.load(Relaxed)) / 1000;
     spin -= (behind - (idle - idle_kept)).min(may_drop as u64);
@@ -687,7 +690,8 @@ fn gate(task: &Task, index: u32) {
     }
     task.set_status(status::RUNNING);
     task.slot.step.store(index + 1, Relaxed);
-    // The recording begins now, whenever this task wakes up.
+    // The recording begins now, whenever this task wakes up; what was done to get here does not count.
+    task.slot.counters.engine_calls.store(0, Relaxed);
     task.slot.last_end.store(0, Relaxed);
     publish(task.slot, index.wrapping_mul(2).wrapping_add(2));
 }
