@@ -13,12 +13,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = Plan::compile(&trace, &CompileOptions::default())?;
     println!("{}", serde_json::to_string_pretty(&plan.summary)?);
     if args.iter().any(|a| a == "--list") {
+        let name = |nr: u32| {
+            ctrace_format::syscalls::name(ctrace_format::Sysno { abi: ctrace_format::Abi::X86_64, nr })
+                .unwrap_or("?")
+                .to_owned()
+        };
         println!("{}", serde_json::to_string_pretty(&plan.environment)?);
         let program = Program::open(plan.program.try_clone()?)?;
         for task in 0..program.tasks.len() as u32 {
             println!("task {task} {:?}", program.tasks[task as usize]);
             for step in 0..program.tasks[task as usize].steps {
-                println!("  {step}: {}", program.describe(task, step)?);
+                let one = program.step(task, step)?;
+                println!("  {step}: {}", program.describe(&one, &name));
             }
         }
     }

@@ -485,7 +485,14 @@ impl Lower<'_> {
             return Ok(self.missing(cx));
         }
         let ret = cx.call.ret;
-        let want = if ret > 0 { ret as u64 } else { cx.call.args[len_arg].min(BUFFER_MAX) };
+        let asked = cx.call.args[len_arg].min(BUFFER_MAX);
+        let want = match (ret, input, channel) {
+            (0, Some(input), Channel::File) if detail_value(cx.call, in_arg as u8 + 1).is_none() => {
+                self.file_want(cx, input, asked, 0)
+            }
+            (1.., ..) => ret as u64,
+            _ => asked,
+        };
         let fds: &[usize] = match cx.known.sc {
             Sc::Sendfile | Sc::Tee => &[0, 1],
             _ => &[0, 2],

@@ -294,6 +294,9 @@ impl Lower<'_> {
     }
 
     fn drain_gone(&mut self, at_ns: u64) -> Result<(), CompileError> {
+        for ofd in std::mem::take(&mut self.world.gone_ofds) {
+            self.offsets.remove(&ofd);
+        }
         if self.world.gone_socks.is_empty() {
             return Ok(());
         }

@@ -12,6 +12,8 @@ pub(crate) struct Mapping {
     pub(crate) offset: u64,
     /// Made by this address space itself, so that its slot may be used again for the same address.
     own: bool,
+    /// Made by the engine in the place of memory that no recorded call mapped.
+    stand_in: bool,
 }
 
 /// The mappings of one address space.
@@ -48,10 +50,21 @@ impl Maps {
     pub(crate) fn insert(&mut self, addr: u64, len: u64, slot: u32, offset: u64) {
         self.remove(addr, len);
         let maps = Rc::make_mut(&mut self.by_start);
-        maps.insert(addr, Mapping { len: len.max(1), slot, offset, own: true });
+        maps.insert(addr, Mapping { len: len.max(1), slot, offset, own: true, stand_in: false });
         if maps.len() > MAPPINGS_MAX {
             maps.pop_first();
         }
+    }
+    /// A mapping of the engine's at `addr`.
+    pub(crate) fn stand_in(&mut self, addr: u64, len: u64, slot: u32) {
+        self.insert(addr, len, slot, 0);
+        if let Some(mapping) = Rc::make_mut(&mut self.by_start).get_mut(&addr) {
+            mapping.stand_in = true;
+        }
+    }
+    /// Whether the engine made what is at `addr`.
+    pub(crate) fn is_stand_in(&self, addr: u64) -> bool {
+        self.by_start.range(..=addr).next_back().is_some_and(|(start, m)| addr - start < m.len && m.stand_in)
     }
     /// Forgets a range.
     pub(crate) fn remove(&mut self, addr: u64, len: u64) {

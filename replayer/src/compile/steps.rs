@@ -92,7 +92,7 @@ impl Lower<'_> {
                 self.call_step(cx).arg(0, Sel::Keep, 64).expect(Expect::Pid, i64::from(me)).into()
             }
             Sc::SetRobustList => self.call_step(cx).arg(0, Sel::Keep, 128).imm(1, 24).into(),
-            Sc::Rseq => self.call_step(cx).arg(0, Sel::Keep, 256).into(),
+            Sc::Rseq => self.plain(cx, &[1, 2, 3]).arg(0, Sel::Keep, 256).into(),
             Sc::ArchPrctl => self.arch_prctl(cx),
             Sc::Prctl => self.prctl(cx)?,
             Sc::Prlimit64 | Sc::Setrlimit => self.limit(cx)?,
@@ -694,18 +694,18 @@ impl Lower<'_> {
         }
         let slot = self.b.value_slot();
         let len = len.clamp(4096, 1 << 30).next_multiple_of(4096);
-        let mmap = Step::call(host_nr("mmap").unwrap_or(0))
-            .with(flags::EXTRA)
-            .imm(0, 0)
-            .imm(1, len)
-            .imm(2, 3)
-            .imm(3, 0x22)
-            .imm(4, u64::MAX)
-            .imm(5, ctrace_program::ENGINE_MARK)
+        // mremap of nothing from shared memory maps that memory once more, and takes a mark, which mmap cannot.
+        const MREMAP_MAYMOVE: u64 = 1;
+        let mmap = Step::call(host_nr("mremap").unwrap_or(0))
             .with(flags::ENGINE)
+            .imm(0, ctrace_program::CONTROL_BASE)
+            .imm(1, 0)
+            .imm(2, len)
+            .imm(3, MREMAP_MAYMOVE)
+            .imm(4, 0)
             .post(Post::StoreValue, u64::from(slot));
         pre.push(mmap);
-        self.maps.entry(cx.proc).or_default().insert(addr, len, slot, 0);
+        self.maps.entry(cx.proc).or_default().stand_in(addr, len, slot);
         (slot, 0)
     }
 
@@ -716,6 +716,10 @@ impl Lower<'_> {
         let operand = value_operand(slot, offset);
         let mut step = self.plain(cx, &[1, 2, 3, 4]).arg(0, Sel::Value, operand);
         match cx.known.sc {
+            // Advice that discards would discard what stands in.
+            Sc::Madvise | Sc::Msync if self.maps.entry(cx.proc).or_default().is_stand_in(addr) => {
+                return Ok(self.surrogate(cx));
+            }
             Sc::Munmap => self.maps.entry(cx.proc).or_default().remove(addr, len),
             Sc::Mremap => {
                 const MREMAP_FIXED: u64 = 2;

@@ -272,6 +272,7 @@ pub(crate) struct World {
     by_task_id: FxHashMap<TaskId, TaskIx>,
     by_key: FxHashMap<(u32, u64), TaskIx>,
     live_tid: FxHashMap<u32, TaskIx>,
+    last_tid: FxHashMap<u32, TaskIx>,
     live_tgid: FxHashMap<u32, ProcIx>,
     pipe_by_ino: FxHashMap<u64, PipeIx>,
     pub(crate) sock_by_cookie: FxHashMap<u64, SockIx>,
@@ -285,6 +286,8 @@ pub(crate) struct World {
     pub(crate) unknown_fds: u64,
     /// Sockets and pipes whose last descriptor went since somebody last took this list.
     pub(crate) gone_socks: Vec<SockIx>,
+    /// Descriptions that went since somebody last took this list; their indices are used again.
+    pub(crate) gone_ofds: Vec<OfdIx>,
     pairs: Vec<(SockIx, SockIx)>,
     dgram_bound: FxHashMap<SockAddr, SockIx>,
 }
@@ -315,6 +318,7 @@ impl World {
             by_task_id: FxHashMap::default(),
             by_key: FxHashMap::default(),
             live_tid: FxHashMap::default(),
+            last_tid: FxHashMap::default(),
             live_tgid: FxHashMap::default(),
             pipe_by_ino: FxHashMap::default(),
             sock_by_cookie: FxHashMap::default(),
@@ -325,6 +329,7 @@ impl World {
             discovered: Vec::new(),
             unknown_fds: 0,
             gone_socks: Vec::new(),
+            gone_ofds: Vec::new(),
             pairs: Vec::new(),
             dgram_bound: FxHashMap::default(),
         }
@@ -397,6 +402,11 @@ impl World {
             })
         {
             // A snapshot does not tell when a thread began; its first event does.
+            ix
+        } else if let Some(ix) = self.last_tid.get(&def.tid.0).copied().filter(|t| {
+            // What a task was in when it ended is recorded after its end, perhaps without its name.
+            comm.is_empty() && self.procs[self.tasks[*t as usize].proc as usize].tgid == def.tgid.0
+        }) {
             ix
         } else if let Some(proc) = self.live_tgid.get(&def.tgid.0).copied().filter(|_| def.tid.0 != def.tgid.0) {
             let leader = self.procs[proc as usize].leader;
@@ -489,6 +499,11 @@ impl World {
     }
     /// Pairs of sockets that were found to be the two ends of one connection since the last time.
     pub(crate) fn newly_paired(&mut self) -> Vec<(SockIx, SockIx)> {
+        if self.gone_socks.len() > 4096 || self.gone_ofds.len() > 4096 {
+            // A pass that does not care.
+            self.gone_socks.clear();
+            self.gone_ofds.clear();
+        }
         std::mem::take(&mut self.pairs)
     }
 
@@ -517,6 +532,12 @@ impl World {
                 if let Some(i) = self.discovered.iter_mut().find(|d| d.fd == fd && d.object == known.object) {
                     i.written = true;
                 }
+            }
+            if known.object != object
+                && let Some(id) = object
+            {
+                known.object = Some(id);
+                self.learn(source, ofd, source.object(id));
             }
             return Ok(Some(ofd));
         }
@@ -556,6 +577,40 @@ impl World {
             self.put_fd(proc, fd, ofd, false, 0)?;
         }
         Ok(Some(ofd))
+    }
+
+    /// An object that was not known yet when its descriptor was made.
+    fn learn(&mut self, source: &dyn Source, ofd: OfdIx, object: &Object) {
+        let _ = source;
+        match (self.ofds[ofd as usize].kind.clone(), object) {
+            (OfdKind::Node { inode, .. }, Object::File { mode, rdev, size, .. }) => {
+                self.correct(inode, *mode, *size);
+                self.tell(inode, *mode, *rdev, *size);
+            }
+            (OfdKind::Sock(ix), Object::Socket { cookie, local, peer, .. }) if cookie.0 != 0 => {
+                let sock = &mut self.socks[ix as usize];
+                if sock.cookie == 0 {
+                    sock.cookie = cookie.0;
+                    self.sock_by_cookie.insert(cookie.0, ix);
+                }
+                if sock.local.is_none() {
+                    sock.local.clone_from(local);
+                }
+                if sock.peer.is_none() {
+                    sock.peer.clone_from(peer);
+                }
+                if let Some((local, peer)) = self.seed.tuples.get(&cookie.0).cloned()
+                    && sock.state == SockState::Connected
+                {
+                    sock.local = Some(local);
+                    sock.peer = Some(peer);
+                }
+                if self.socks[ix as usize].state == SockState::Connected {
+                    self.join_tuple(ix);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// What the path argument `arg` of a call means; `dirfd` is the descriptor it is relative to.
@@ -749,6 +804,7 @@ impl World {
             newborn: VecDeque::new(),
         });
         self.live_tid.insert(tid, ix);
+        self.last_tid.insert(tid, ix);
         Ok(ix)
     }
 
@@ -894,6 +950,7 @@ impl World {
             _ => {}
         }
         self.free_ofds.push(ofd);
+        self.gone_ofds.push(ofd);
     }
 
     fn watch(&mut self, proc: ProcIx, epfd: i32, fd: i32, events: u32, data: u64) {
@@ -1011,6 +1068,20 @@ impl World {
                 OfdKind::Mem { inode: self.fs.create(path, NodeKind::File, None) }
             }
             _ => OfdKind::Other,
+        }
+    }
+
+    /// What a file is said to be by somebody who looked at it overrides what was thought.
+    fn correct(&mut self, inode: InodeIx, mode: u32, size: u64) {
+        let kind = NodeKind::of_mode(mode);
+        let node = self.fs.node_mut(inode);
+        if kind != NodeKind::Unknown && node.kind != kind {
+            node.kind = kind;
+            node.mode = Some(mode & 0o7777);
+            if !node.written && kind == NodeKind::File {
+                node.initial_size = Some(size);
+                node.size = node.size.max(size);
+            }
         }
     }
 
@@ -1133,7 +1204,7 @@ impl World {
                     self.pair(a, b);
                     [OfdKind::Sock(a), OfdKind::Sock(b)]
                 } else {
-                    let ino = match objects[0].map(|o| source.object(o)) {
+                    let ino = match objects[0].or(objects[1]).map(|o| source.object(o)) {
                         Some(Object::Pipe { ino }) => *ino,
                         _ => 0,
                     };
@@ -1782,6 +1853,7 @@ impl World {
     fn told_stat(&mut self, inode: InodeIx, call: &Syscall) {
         for detail in &call.details {
             if let Detail::Stat { mode, size, .. } = detail {
+                self.correct(inode, *mode, *size);
                 self.tell(inode, *mode, 0, *size);
                 if NodeKind::of_mode(*mode) == NodeKind::Symlink {
                     let node = self.fs.node_mut(inode);
