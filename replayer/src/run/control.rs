@@ -80,8 +80,9 @@ impl Control {
         unsafe { &*slot.cast::<TaskSlot>() }
     }
 
-    pub(crate) fn pace(&self, pace: Pace, speed: f64, catch_up_permille: u32, mult: u64) {
+    pub(crate) fn pace(&self, pace: Pace, speed: f64, catch_up_permille: u32, hold: bool, mult: u64) {
         let header = self.header();
+        header.hold.store(u32::from(hold), Relaxed);
         header.pace.store(pace as u32, Relaxed);
         header.scale.store((4_294_967_296.0 / speed) as u64, Relaxed);
         header.catch_up_permille.store(catch_up_permille, Relaxed);

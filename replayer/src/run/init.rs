@@ -188,7 +188,13 @@ fn init(setup: &Setup, channel: &mut UnixStream, many_users: bool) -> Result<(),
     let control = Control::create(&setup.program).map_err(|error| {
         SandboxError::build("make the control region", "System V shared memory (CONFIG_SYSVIPC)", error)
     })?;
-    control.pace(setup.options.pace, setup.options.speed, setup.options.catch_up_permille, mult);
+    control.pace(
+        setup.options.pace,
+        setup.options.speed,
+        setup.options.catch_up_permille,
+        setup.options.hold,
+        mult,
+    );
     control.header().epoch.store(if mult == 0 { monotonic_ns() } else { counter() }, Relaxed);
 
     let mut ends = Ends::new();

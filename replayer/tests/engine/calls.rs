@@ -248,11 +248,14 @@ fn memory_is_mapped_at_live_addresses() {
             .imm(1, 4096)
             .imm(2, 1),
     );
+    // The program's own image was mapped by nobody in the recording.
+    script.push(0, returns(libc::SYS_mprotect, 0).arg(0, Sel::StandIn, 0x5000).imm(1, 8192).imm(2, 1));
+    script.push(0, returns(libc::SYS_munmap, 0).arg(0, Sel::StandIn, 0x5000).imm(1, 4096));
     script.push(0, call(libc::SYS_brk).post(Post::StoreValue, u64::from(brk)).expect(Expect::Success, 0));
     let grown = ctrace_program::value_operand(brk, 0x21000);
     script.push(0, call(libc::SYS_brk).arg(0, Sel::Value, grown).expect(Expect::Success, 0));
     script.exit(0);
-    all_as_expected(script, 7);
+    all_as_expected(script, 9);
 }
 
 #[test]
