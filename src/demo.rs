@@ -31,7 +31,7 @@ pub(crate) struct Args {
 
 /// Before, during and after the incident.
 const PHASES: [Duration; 3] =
-    [Duration::from_millis(2500), Duration::from_millis(3000), Duration::from_millis(2500)];
+    [Duration::from_millis(2500), Duration::from_secs(3), Duration::from_millis(2500)];
 /// How many sentences tell the story.
 const SENTENCES: usize = 6;
 
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let mut recording =
         Recorder::start(Config::new(Target::Pid(checkout), &trace_path)).map_err(record::failure)?;
     let bar = crate::progress::spinner(out, true);
-    let mut phase = |recording: &mut Recording, length: Duration, what: &str| {
+    let phase = |recording: &mut Recording, length: Duration, what: &str| {
         let until = Instant::now() + length;
         while Instant::now() < until {
             let stats = recording.stats();

@@ -6,6 +6,7 @@ use crate::{open, units};
 use anyhow::Context;
 use ctrace_analysis::{Divergence, Gates, Metric, Model, Profile, Report, Verdict, diff};
 use ctrace_format::Trace;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Compare a recording with other runs, metric by metric. Exit 0: match; 1: deviated; 3: inconclusive.
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     /// Another gate for a metric, as in alignment=0.9
     #[arg(long, value_name = "METRIC=GATE")]
     fail_on: Vec<String>,
-    /// Write the result as JUnit XML
+    /// Write the result as XML for CI (`JUnit`)
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Write the result as Markdown
@@ -280,10 +281,11 @@ fn junit(a: &Path, reports: &[(&Path, Report)]) -> String {
         let skipped = report.metrics.iter().filter(|m| m.value.is_none()).count();
         let errors = usize::from(report.verdict == Verdict::Inconclusive);
         let name = xml(&format!("{} against {}", b.display(), a.display()));
-        out.push_str(&format!(
-            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\">\n",
+        let _ = writeln!(
+            out,
+            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\">",
             report.metrics.len() + 1
-        ));
+        );
         for metric in &report.metrics {
             let text =
                 metric.value.map_or_else(|| "nothing to compare".to_owned(), |v| number(v, metric.unit));
@@ -299,10 +301,11 @@ fn junit(a: &Path, reports: &[(&Path, Report)]) -> String {
                 }
                 _ => format!("<system-out>{}</system-out>", xml(&text)),
             };
-            out.push_str(&format!(
-                "    <testcase classname=\"ctrace.diff\" name=\"{}\">{body}</testcase>\n",
+            let _ = writeln!(
+                out,
+                "    <testcase classname=\"ctrace.diff\" name=\"{}\">{body}</testcase>",
                 metric.name
-            ));
+            );
         }
         let reasons = xml(&report.reasons.join("; "));
         let body = match report.verdict {
@@ -313,9 +316,10 @@ fn junit(a: &Path, reports: &[(&Path, Report)]) -> String {
             }
             Verdict::Inconclusive => format!("<error message=\"inconclusive: {reasons}\"/>"),
         };
-        out.push_str(&format!(
-            "    <testcase classname=\"ctrace.diff\" name=\"verdict\">{body}</testcase>\n  </testsuite>\n"
-        ));
+        let _ = writeln!(
+            out,
+            "    <testcase classname=\"ctrace.diff\" name=\"verdict\">{body}</testcase>\n  </testsuite>"
+        );
     }
     out.push_str("</testsuites>\n");
     out
@@ -324,32 +328,34 @@ fn junit(a: &Path, reports: &[(&Path, Report)]) -> String {
 fn markdown(a: &Path, reports: &[(&Path, Report)]) -> String {
     let mut out = String::new();
     for (b, report) in reports {
-        out.push_str(&format!(
-            "## `{}` against `{}`: **{}**\n\n",
+        let _ = writeln!(
+            out,
+            "## `{}` against `{}`: **{}**\n",
             b.display(),
             a.display(),
             verdict_name(report.verdict)
-        ));
+        );
         for reason in &report.reasons {
-            out.push_str(&format!("- {reason}\n"));
+            let _ = writeln!(out, "- {reason}");
         }
         out.push_str("\n| | metric | value | gate | n | |\n|---|---|---|---|---|---|\n");
         for metric in &report.metrics {
             let value = metric.value.map_or_else(|| "n/a".to_owned(), |v| number(v, metric.unit));
-            out.push_str(&format!(
-                "| {} | {} | {value} | {} | {} | {} |\n",
+            let _ = writeln!(
+                out,
+                "| {} | {} | {value} | {} | {} | {} |",
                 mark(metric).1,
                 metric.name,
                 gate_text(metric),
                 units::count(metric.n),
                 metric.note.replace('|', "\\|")
-            ));
+            );
         }
         if let Some(divergence) = &report.first_divergence {
             // A fence longer than any run of backticks inside cannot be closed from inside.
             let body = plain_divergence(divergence);
             let fence = "`".repeat(4.max(longest_run(&body, '`') + 1));
-            out.push_str(&format!("\n{fence}\n{body}\n{fence}\n"));
+            let _ = writeln!(out, "\n{fence}\n{body}\n{fence}");
         }
         out.push('\n');
     }

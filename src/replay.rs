@@ -11,6 +11,7 @@ use ctrace_replayer::{CompileError, Ended, Inputs, Outcome, Pace, Replay, Replay
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -126,7 +127,7 @@ impl Sandbox {
         let mut text = format!("lane {}: own {} namespaces", self.lane, self.namespaces.join(", "));
         for (yes, what) in [(self.seccomp, "call filter"), (self.no_new_privs, "no new privileges")] {
             if yes {
-                text.push_str(&format!(", {what}"));
+                let _ = write!(text, ", {what}");
             }
         }
         text
@@ -360,7 +361,7 @@ fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox, out: &mut 
     let counters = &outcome.counters;
     let paint = out.paint();
     let mut row = |name: &str, text: String| {
-        out.say(&format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))))
+        out.say(&format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))));
     };
     row("sandbox", sandbox.text());
     row(
