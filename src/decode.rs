@@ -84,6 +84,22 @@ pub(crate) fn signal_set(set: u64) -> String {
     format!("{prefix}[{}]", names.join(" "))
 }
 
+/// The exit code in a status as wait(2) packs it, unless a signal ended the task.
+pub(crate) const fn exit_code(status: u32) -> Option<u32> {
+    match status & 0x7f {
+        0 => Some((status >> 8) & 0xff),
+        _ => None,
+    }
+}
+
+/// The signal that ended a task, in a status as wait(2) packs it.
+pub(crate) const fn exit_signal(status: u32) -> Option<u32> {
+    match status & 0x7f {
+        0 => None,
+        signal => Some(signal),
+    }
+}
+
 /// An exit status as wait(2) packs it.
 pub(crate) fn wait_status(status: u32) -> String {
     match status & 0x7f {

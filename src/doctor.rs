@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         out.say(&if ok {
             "this host can record and replay".to_owned()
         } else {
-            format!("{} of what ctrace needs is missing", units::plural(missing as u64, "thing"))
+            format!("{} that ctrace needs: missing", units::plural(missing as u64, "thing"))
         });
     }
     Ok(if ok { Exit::Done } else { Exit::Host })
@@ -183,6 +183,9 @@ fn privileges() -> Check {
 /// Records `true` from beginning to end: programs load, tracepoints attach, the ring delivers.
 fn recording() -> Check {
     const NAME: &str = "recording";
+    if privileges().answer == Answer::Missing {
+        return Check::missing(NAME, "not tried without the privileges", "no recording", "");
+    }
     match crate::record::try_out() {
         Ok(calls) if calls > 0 => Check::works(
             NAME,

@@ -8,6 +8,7 @@ use crate::{open, units};
 use ctrace_format::{Class, Event, Filter, SyscallFlags, Trace};
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// Show the timeline of a trace, event by event, in the order in which they completed.
@@ -221,10 +222,10 @@ fn summarise(
     } else {
         let mut line = units::plural(shown, "event");
         if totals.failed > 0 {
-            line.push_str(&format!(", {} failed", units::plural(totals.failed, "call")));
+            let _ = write!(line, ", {} failed", units::plural(totals.failed, "call"));
         }
         if totals.lost > 0 {
-            line.push_str(&format!(", {} LOST in this interval", units::count(totals.lost)));
+            let _ = write!(line, ", {} LOST in this interval", units::count(totals.lost));
         }
         out.say(&line);
     }

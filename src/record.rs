@@ -200,8 +200,10 @@ fn exit(
         return Exit::Output;
     }
     match (status, signal) {
-        (Some(status), _) if status & 0x7f == 0 => Exit::Command((status >> 8) as u8),
-        (Some(status), _) => Exit::Signal((status & 0x7f) as u8),
+        (Some(status), _) => match crate::decode::exit_code(status as u32) {
+            Some(code) => Exit::Command(code as u8),
+            None => Exit::Signal((status & 0x7f) as u8),
+        },
         (None, _) if loss(&outcome.stats) > args.max_loss => Exit::Loss,
         // Being told to end is how a recording without --duration ends well.
         (None, Some(_)) if args.command.is_empty() => Exit::Done,

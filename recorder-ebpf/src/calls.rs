@@ -2,7 +2,7 @@
 
 use crate::{
     capture::{CUT, FAULT, POSITION, bounded, run_op, spec, time},
-    files::{announce, known_file, open_file, was_created},
+    files::{announce, fix_now, known_file, open_file, was_created},
     kernel::{current, read},
     maps::{global, lost, scratch, send},
     scope::{admit, arg, slot, slot_number},
@@ -178,7 +178,8 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         call.dur_ns = now - call.t_ns;
         let slow = match spec(call.abi, call.nr) {
             Some(spec) => {
-                spec.flags & (spec_flag::RET_FD | spec_flag::AT_EXIT) != 0 || call.flags & call_flag::RETRY != 0
+                spec.flags & (spec_flag::RET_FD | spec_flag::AT_EXIT) != 0
+                    || call.flags & call_flag::RETRY != 0
             }
             None => false,
         };
@@ -249,11 +250,12 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
     let Some(spec) = spec(call.abi, call.nr) else { return 0 };
     let Some(buffer) = scratch(1) else { return 0 };
     let ok = call.ret >= 0;
+    fix_now(call.t_ns + call.dur_ns);
     if ok && spec.flags & spec_flag::RET_FD != 0 {
         let file = open_file(call.ret as u32);
         if file != 0 {
             if spec.flags & spec_flag::NEW_FILE != 0 {
-                announce(file, call.tid);
+                announce(file, call.tid, 1);
             } else {
                 known_file(file, call.tid);
             }
@@ -282,6 +284,7 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
         }
         position = result & POSITION;
     }
+    fix_now(0);
     // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
     unsafe { *buffer.cast::<Call>() = *call };
     if !send(buffer, bounded::<0x3fff>(u64::from(position))) {

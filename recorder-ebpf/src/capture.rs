@@ -144,6 +144,13 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
         }
         op::OPT => sized(at, data, pos, [op::BYTES, arg], value(len), 64, pointer, aux),
         op::BYTES => sized(at, data, pos, [what, arg], u64::from(size), 64, pointer, aux),
+        op::PEEK => {
+            let size = bounded::<0x7f>(u64::from(size));
+            if !read_user(data, size, pointer) {
+                return pos as u32;
+            }
+            head(at, pos, what, arg, size, 0, aux)
+        }
         op::FDSET => {
             let bytes = (value(0).min(1024) + 63) / 64 * 8;
             sized(at, data, pos, [what, arg], bytes, 128, pointer, aux)
@@ -192,8 +199,8 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
             let fds = unsafe { *data.cast::<[u32; 2]>() };
             let first = open_file(fds[0]);
             let second = open_file(fds[1]);
-            crate::files::announce(first, slot.call.tid);
-            crate::files::announce(second, slot.call.tid);
+            crate::files::announce(first, slot.call.tid, 1);
+            crate::files::announce(second, slot.call.tid, 1);
             // SAFETY: 24 bytes inside the buffer.
             unsafe { *data.add(8).cast::<[u64; 2]>() = [first, second] };
             head(at, pos, what, arg, 24, 0, aux)
@@ -206,7 +213,16 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
 /// Copies `want` bytes, at most `max` (≤ 128).
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "inlined into one place")]
-fn sized(at: *mut u8, data: *mut u8, pos: u64, kind: [u8; 2], want: u64, max: u64, from: u64, aux: u16) -> u32 {
+fn sized(
+    at: *mut u8,
+    data: *mut u8,
+    pos: u64,
+    kind: [u8; 2],
+    want: u64,
+    max: u64,
+    from: u64,
+    aux: u16,
+) -> u32 {
     let [op, arg] = kind;
     let size = bounded::<0xff>(want.min(max));
     if !read_user(data, size, from) {

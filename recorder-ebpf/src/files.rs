@@ -15,7 +15,8 @@ const S_IFSOCK: u16 = 0o140_000;
 /// The `struct file` behind a descriptor of the calling task, or 0.
 #[inline(always)]
 pub fn open_file(fd: u32) -> u64 {
-    let (files, fdt, table, max) = (global!(task_files), global!(files_fdt), global!(fdt_fd), global!(fdt_max));
+    let (files, fdt, table, max) =
+        (global!(task_files), global!(files_fdt), global!(fdt_fd), global!(fdt_max));
     if files == MISSING || fdt == MISSING || table == MISSING || max == MISSING {
         return 0;
     }
@@ -52,13 +53,13 @@ pub fn known_file(file: u64, tid: u32) {
             return;
         }
     }
-    announce(file, tid);
+    announce(file, tid, 0);
 }
 
-/// Describes a file to user space. A global function, see [`crate::capture`].
+/// Describes a file to user space; `fresh`: the call at hand made it. A global function, see [`crate::capture`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn announce(file: u64, tid: u32) -> u32 {
+pub extern "C" fn announce(file: u64, tid: u32, fresh: u32) -> u32 {
     if file == 0 {
         return 0;
     }
@@ -70,7 +71,7 @@ pub extern "C" fn announce(file: u64, tid: u32) -> u32 {
     let sent = if mode & S_IFMT == S_IFSOCK {
         crate::socks::announce_socket(file, inode, tid)
     } else {
-        announce_file(file, inode, tid)
+        announce_file(file, inode, tid, fresh)
     };
     if sent == 0 {
         lost(loss::DETAIL_RING);
@@ -83,15 +84,14 @@ pub extern "C" fn announce(file: u64, tid: u32) -> u32 {
 /// Describes a file that is no socket, with its path. A global function, see [`crate::capture`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn announce_file(file: u64, inode: u64, tid: u32) -> u32 {
+pub extern "C" fn announce_file(file: u64, inode: u64, tid: u32, fresh: u32) -> u32 {
     let Some(buffer) = scratch(2) else { return 0 };
     // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
     let o = unsafe { &mut *buffer.cast::<FileObject>() };
     let sb: u64 = read_or_zero(inode, global!(inode_sb));
     o.kind = kind::FILE;
     o.tid = tid;
-    // SAFETY: no preconditions.
-    o.t_ns = unsafe { bpf_ktime_get_boot_ns() };
+    o.t_ns = now();
     o.file = file;
     o.inode = inode;
     o.ino = read_or_zero(inode, global!(inode_ino));
@@ -130,15 +130,20 @@ pub extern "C" fn announce_file(file: u64, inode: u64, tid: u32) -> u32 {
             break;
         }
     }
-    if done != 1 {
-        o.flags |= 1;
+    match done {
+        1 => {}
+        3 => o.flags |= 4,
+        _ => o.flags |= 1,
+    }
+    if fresh != 0 {
+        o.flags |= 8;
     }
     let used = walk.used;
     o.path_len = used as u16;
     u32::from(send(buffer, size_of::<FileObject>() as u64 + bounded::<0x1fff>(used)))
 }
 
-/// One step up the path that `WALK` describes: 0 go on, 1 done, 2 no room. A global function, see
+/// One step up the path that `WALK` describes: 0 go on, 1 done, 2 no room, 3 done and a pseudo file. A global function, see
 /// [`crate::capture`]: the verifier checks one step instead of every sequence of steps.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -180,7 +185,7 @@ pub extern "C" fn path_step(which: u32) -> u32 {
     walk.used = offset + bounded::<0x1ff>(n as u64);
     if dentry == parent {
         // A pseudo file (anon_inode, memfd, pipe): it has a name and no place.
-        return 1;
+        return 3;
     }
     walk.dentry = parent;
     if walk.used > 0xe00 { 2 } else { 0 }
@@ -189,4 +194,27 @@ pub extern "C" fn path_step(which: u32) -> u32 {
 /// `FMODE_CREATED` (include/linux/fs.h, since 4.19): this open made the file.
 pub fn was_created(file: u64) -> bool {
     read_or_zero::<u32>(file, global!(file_mode)) & (1 << 20) != 0
+}
+
+/// The time for a description, see `Walk::now`.
+#[inline(always)]
+pub fn now() -> u64 {
+    if let Some(walk) = WALK.get_ptr_mut(0) {
+        // SAFETY: this CPU's memory.
+        let fixed = unsafe { (*walk).now };
+        if fixed != 0 {
+            return fixed;
+        }
+    }
+    // SAFETY: no preconditions.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Fixes the time for descriptions; 0: lets it run.
+#[inline(always)]
+pub fn fix_now(t_ns: u64) {
+    if let Some(walk) = WALK.get_ptr_mut(0) {
+        // SAFETY: this CPU's memory.
+        unsafe { (*walk).now = t_ns };
+    }
 }

@@ -60,6 +60,9 @@ pub struct Walk {
     pub base: u64,
     /// What went wrong.
     pub fault: u64,
+    /// Not 0: the time that descriptions of objects get. At a call's exit this is the call's end, so that a
+    /// description never comes after the call that it belongs to.
+    pub now: u64,
 }
 
 /// 0: a path; 1: an argument vector.

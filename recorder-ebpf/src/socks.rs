@@ -4,7 +4,7 @@ use crate::{
     kernel::read_or_zero,
     maps::{SOCKS, global, lost, scratch, send},
 };
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use ctrace_abi::{MISSING, SockObject, Tuple, kind, loss};
 
 const AF_UNIX: u16 = 1;
@@ -51,8 +51,7 @@ pub extern "C" fn announce_socket(file: u64, inode: u64, tid: u32) -> u32 {
     o.unix_local_len = 0;
     o.unix_peer_len = 0;
     o.tid = tid;
-    // SAFETY: no preconditions.
-    o.t_ns = unsafe { bpf_ktime_get_boot_ns() };
+    o.t_ns = crate::files::now();
     o.file = file;
     o.sk = sk;
     o.cookie = read_or_zero(sk, global!(sk_cookie));

@@ -3,10 +3,15 @@
 //! Owns the dictionary side of a recording: which task a thread id means now, which object a file identity means
 //! now. Records come in order of their end.
 
-use ctrace_abi::{Call, Comm, Exec, Exit, Fork, Slot, abi, call_flag, kind};
+use crate::details::{self, Context};
+use crate::meaning::{Meaning, Meanings, kept, time_counts};
+use crate::objects::Objects;
+use ctrace_abi::{
+    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Slot, SockObject, abi, call_flag, kind, op,
+};
 use ctrace_format::{
-    Abi, Event, Process, ProcessKind, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, Tgid, Tid,
-    TraceWriter,
+    Abi, Detail, Event, Process, ProcessKind, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, Tgid,
+    Tid, TraceWriter,
 };
 use rustc_hash::FxHashMap;
 
@@ -23,7 +28,9 @@ pub(crate) struct Decoder {
     start_boottime_ns: u64,
     tasks: FxHashMap<u32, Task>,
     /// What was copied at the entry of the call that a thread is in.
-    entry: FxHashMap<u32, (u64, Vec<u8>)>,
+    entry: FxHashMap<u32, Vec<u8>>,
+    objects: Objects,
+    meanings: Meanings,
     /// Records that made no sense.
     pub(crate) malformed: u64,
     /// Calls with the replay engine's mark.
@@ -39,6 +46,8 @@ impl Decoder {
             start_boottime_ns,
             tasks: FxHashMap::default(),
             entry: FxHashMap::default(),
+            objects: Objects::default(),
+            meanings: Meanings::new(),
             malformed: 0,
             engine_calls: 0,
             calls: 0,
@@ -106,6 +115,8 @@ impl Decoder {
             Some(&kind::EXEC) => self.exec(w, record, push),
             Some(&kind::EXIT) => self.exit(w, record, push),
             Some(&kind::COMM) => self.comm(w, record),
+            Some(&kind::FILE) => self.file(w, record),
+            Some(&kind::SOCK) => self.socket(w, record),
             _ => None,
         };
         if done.is_none() {
@@ -114,8 +125,23 @@ impl Decoder {
     }
 
     fn args(&mut self, record: &[u8]) -> Option<()> {
-        let head: ctrace_abi::CallArgs = crate::raw::read(record)?;
-        self.entry.insert(head.tid, (head.t_ns, record[size_of::<ctrace_abi::CallArgs>()..].to_vec()));
+        let head: CallArgs = crate::raw::read(record)?;
+        let entry = self.entry.entry(head.tid).or_default();
+        entry.clear();
+        entry.extend_from_slice(&record[size_of::<CallArgs>()..]);
+        Some(())
+    }
+
+    fn file(&mut self, w: &mut TraceWriter, record: &[u8]) -> Option<()> {
+        let file: FileObject = crate::raw::read(record)?;
+        let names = record.get(size_of::<FileObject>()..)?.get(..usize::from(file.path_len))?;
+        self.objects.file(w, &file, names);
+        Some(())
+    }
+
+    fn socket(&mut self, w: &mut TraceWriter, record: &[u8]) -> Option<()> {
+        let socket: SockObject = crate::raw::read(record)?;
+        self.objects.socket(w, &socket);
         Some(())
     }
 
@@ -148,11 +174,14 @@ impl Decoder {
         &mut self,
         w: &mut TraceWriter,
         call: &Call,
-        _tail: &[u8],
+        tail: &[u8],
         push: &mut dyn FnMut(&mut TraceWriter, Event),
     ) {
         self.calls += 1;
         let task = self.task(w, call.tid, call.tgid);
+        let sysno = Sysno { abi: table(call.abi), nr: call.nr };
+        let unknown = Meaning::unknown();
+        let meaning = self.meanings.get(sysno).unwrap_or(&unknown);
         let mut flags = SyscallFlags::default();
         for (raw, flag) in [
             (call_flag::NO_ENTER, SyscallFlags::NO_ENTER),
@@ -167,17 +196,45 @@ impl Decoder {
         if flags.contains(SyscallFlags::ENGINE) {
             self.engine_calls += 1;
         }
+        let mut details = Vec::new();
+        let entry = if call.flags & call_flag::HAS_ARGS == 0 { None } else { self.entry.get(&call.tid) };
+        if entry.is_some() || !tail.is_empty() {
+            let items =
+                details::merge(entry.map(|e| details::items(e)).unwrap_or_default(), details::items(tail));
+            // A copy that failed at entry and was not made good at exit, or was cut.
+            if items.iter().any(|i| i.head.fault != 0) {
+                flags = flags.union(SyscallFlags::TRUNCATED);
+            }
+            let mut context = Context { writer: w, objects: &self.objects, redacted: &mut self.redacted };
+            details = details::decode(&items, meaning.args, &mut context);
+        }
+        if call.flags & call_flag::HAS_ARGS != 0 && entry.is_none() {
+            // The record with the entry's copies was lost.
+            flags = flags.union(SyscallFlags::TRUNCATED);
+        }
+        if let Some(arg) = meaning.time_arg
+            && call.flags & call_flag::HAS_TIME != 0
+            && time_counts(meaning.name, &call.args)
+        {
+            let at = details.partition_point(|d| details::argument(d) < arg);
+            details.insert(at, Detail::Time { arg, ns: call.time_ns });
+        }
+        if call.flags & call_flag::CREATED != 0 {
+            details.push(Detail::Created);
+        }
+        let (args, args_mask) =
+            if flags.contains(SyscallFlags::NO_ENTER) { ([0; 6], 0) } else { kept(meaning, &call.args) };
         let event = Syscall {
             t_ns: self.rel(call.t_ns),
             duration_ns: call.dur_ns,
             task,
-            sysno: Sysno { abi: table(call.abi), nr: call.nr },
+            sysno,
             ret: call.ret,
             flags,
-            args: call.args,
-            args_mask: if flags.contains(SyscallFlags::NO_ENTER) { 0 } else { 0x3f },
-            object: None,
-            details: Vec::new(),
+            args,
+            args_mask,
+            object: self.objects.get(call.file),
+            details,
             wait_cpu_ns: call.wait_cpu_ns,
             blocked_ns: call.blocked_ns,
         };
@@ -232,15 +289,25 @@ impl Decoder {
         self.rename(w, exec.tid, &exec.comm);
         let task = self.task(w, exec.tid, exec.tgid);
         let path = w.str(until_nul(&exec.path));
+        let (argv, argc) = self.argv(w, exec.tid).unwrap_or_default();
         push(
             w,
             Event::Process(Process {
                 t_ns: self.rel(exec.t_ns),
                 task,
-                kind: ProcessKind::Exec { path, old_tid: Tid(exec.old_tid), argv: Vec::new(), argc: 0 },
+                kind: ProcessKind::Exec { path, old_tid: Tid(exec.old_tid), argv, argc },
             }),
         );
         Some(())
+    }
+
+    /// The argument vector that was copied at the entry of the execve that a task is in.
+    fn argv(&mut self, w: &mut TraceWriter, tid: u32) -> Option<(Vec<StrId>, u32)> {
+        let items = details::items(self.entry.get(&tid)?);
+        let item = items.iter().find(|i| i.head.op == op::ARGV)?;
+        // The call's own record counts the redactions.
+        let (words, count) = details::words(item.data, &mut std::collections::BTreeMap::new())?;
+        Some((words.iter().map(|word| w.str(word)).collect(), count))
     }
 
     fn exit(

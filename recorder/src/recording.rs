@@ -167,7 +167,7 @@ impl Recorder {
         let (held, list): (bool, Box<dyn Fn() -> Vec<u32>>) = match &config.target {
             Target::Pid(pid) => {
                 let pid = *pid;
-                (false, Box::new(move || vec![pid]))
+                (false, Box::new(move || target::tree(pid)))
             }
             Target::Command(_) => {
                 let pid = child.as_ref().map_or(0, Child::pid);

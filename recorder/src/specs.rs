@@ -1,8 +1,202 @@
 //! Which arguments of which call are copied: the table for the kernel half, from the shared syscall descriptions.
 
-use ctrace_abi::{SPECS, Spec};
+use ctrace_abi::{MAX_OPS, Op, SPEC_I386, SPECS, Spec, op, spec_flag, when};
+use ctrace_format::syscalls::{self, Kind};
+use ctrace_format::{Abi, Sysno};
 
 /// The table, native numbers first, then i386.
 pub(crate) fn table() -> Vec<Spec> {
-    vec![Spec::default(); SPECS as usize]
+    let mut table = vec![Spec::default(); SPECS as usize];
+    for (base, abi) in [(0, Abi::X86_64), (SPEC_I386, Abi::I386)] {
+        for nr in 0..SPEC_I386 {
+            if let Some(name) = syscalls::name(Sysno { abi, nr }) {
+                table[(base + nr) as usize] = spec(name, abi);
+            }
+        }
+    }
+    table
+}
+
+/// A call's specification under construction.
+struct Builder {
+    spec: Spec,
+}
+
+impl Builder {
+    fn op(&mut self, op: u8, arg: usize, len: usize, size: u16, when: u8) {
+        let i = usize::from(self.spec.ops_len);
+        // A call with more copies than the table holds loses the last ones; the test below knows of none.
+        if i < MAX_OPS {
+            self.spec.ops[i] = Op { op, arg: arg as u8, len: len as u8, when, size, reserved: 0 };
+            self.spec.ops_len += 1;
+            self.spec.flags |= if when == when::ENTRY { spec_flag::AT_ENTRY } else { spec_flag::AT_EXIT };
+        }
+    }
+
+    fn fd(&mut self, arg: usize, has_result: bool) {
+        if has_result || self.spec.flags & spec_flag::FD != 0 {
+            self.op(op::OBJECT, arg, 0, 0, when::ENTRY);
+        } else {
+            self.spec.flags |= spec_flag::FD;
+            self.spec.fd_arg = arg as u8;
+        }
+    }
+
+    fn time(&mut self, arg: usize, kind: u8) {
+        if self.spec.flags & spec_flag::TIME == 0 {
+            self.spec.flags |= spec_flag::TIME;
+            self.spec.time_arg = arg as u8;
+            self.spec.time_kind = kind;
+        }
+    }
+}
+
+/// Whether the new descriptor shares the file of the descriptor argument, which then names the object.
+fn duplicates(name: &str) -> bool {
+    matches!(name, "dup" | "dup2" | "dup3")
+}
+
+fn spec(name: &str, abi: Abi) -> Spec {
+    let mut b = Builder { spec: Spec::default() };
+    let Some(args) = syscalls::args(name) else { return b.spec };
+    // Structures with pointers or longs in them have another layout in 32-bit programs; those are kept raw.
+    let wide = abi != Abi::I386;
+    let returns_fd = syscalls::returns_fd(name) && !duplicates(name);
+    b.spec.nargs = args.len() as u8;
+    if returns_fd {
+        b.spec.flags |= spec_flag::RET_FD | spec_flag::NEW_FILE;
+    }
+    if matches!(name, "open" | "openat" | "openat2" | "creat") {
+        b.spec.flags |= spec_flag::OPENS;
+    }
+    let receives = name.starts_with("recv");
+    for (i, (_, kind)) in args.iter().enumerate() {
+        match kind {
+            Kind::Fd | Kind::DirFd => b.fd(i, returns_fd),
+            Kind::Path | Kind::Str => b.op(op::STR, i, 0, 0, when::ENTRY),
+            Kind::SockAddr => b.op(op::ADDR, i, i + 1, 0, when::ENTRY),
+            Kind::SockAddrOut => b.op(op::ADDR_OUT, i, i + 1, 0, when::EXIT_OK),
+            Kind::NewFds => b.op(op::FDS, i, 0, 0, when::EXIT_OK),
+            Kind::PollFds => b.op(op::POLL, i, i + 1, 0, when::EXIT),
+            Kind::EpollEvents => b.op(op::EPOLL, i, 0, 0, when::EXIT_OK),
+            Kind::EpollEvent => b.op(op::BYTES, i, 0, 12, when::ENTRY),
+            Kind::U32Ptr => b.op(op::BYTES, i, 0, 4, when::EXIT_OK),
+            Kind::SigSet => b.op(op::BYTES, i, 0, 8, when::ENTRY),
+            Kind::OpenHow => b.op(op::BYTES, i, 0, 24, when::ENTRY),
+            Kind::CloneArgs => b.op(op::BYTES, i, 0, 64, when::ENTRY),
+            Kind::OptVal => b.op(op::OPT, i, i + 1, 0, when::ENTRY),
+            Kind::Iov if wide => b.op(op::IOV, i, i + 1, 0, when::ENTRY),
+            Kind::Msg if wide => {
+                let when = if receives { when::EXIT_OK } else { when::ENTRY };
+                b.op(op::MSG, i, 0, 0, when);
+                b.op(op::MSG_NAME, i, 0, 0, when);
+            }
+            Kind::FdSet if wide => {
+                b.op(op::FDSET, i, 0, 0, when::ENTRY);
+                b.op(op::FDSET, i, 0, 0, when::EXIT_OK);
+            }
+            Kind::Stat | Kind::Statx if wide => b.op(op::BYTES, i, 0, 64, when::EXIT_OK),
+            Kind::SigAction if wide => b.op(op::BYTES, i, 0, 32, when::ENTRY),
+            Kind::Itimerspec if wide => b.op(op::BYTES, i, 0, 32, when::ENTRY),
+            Kind::U64Ptr if wide => b.op(op::BYTES, i, 0, 8, when::EXIT_OK),
+            Kind::Argv if wide => b.op(op::ARGV, i, 0, 0, when::ENTRY),
+            Kind::Rlimit if wide => b.op(op::BYTES, i, 0, 16, when::ENTRY),
+            Kind::Timespec if wide => b.time(i, 0),
+            Kind::Timeval if wide => b.time(i, 1),
+            _ => {}
+        }
+    }
+    match name {
+        // struct itimerval.
+        "setitimer" if wide => b.op(op::BYTES, 1, 0, 32, when::ENTRY),
+        // Many commands take or return an int behind the pointer (FIONBIO, FIONREAD); others take no pointer.
+        "ioctl" => b.op(op::PEEK, 2, 0, 4, when::EXIT_OK),
+        _ => {}
+    }
+    b.spec
+}
+
+/// Arguments worth keeping raw: those that are no bare pointer, and whose meaning is not in a detail.
+pub(crate) fn kept_args(name: &str) -> u8 {
+    let Some(args) = syscalls::args(name) else { return 0x3f };
+    args.iter().enumerate().fold(0, |mask, (i, (_, kind))| if is_raw(*kind) { mask | 1 << i } else { mask })
+}
+
+fn is_raw(kind: Kind) -> bool {
+    !matches!(
+        kind,
+        Kind::Path
+            | Kind::Str
+            | Kind::Ptr
+            | Kind::SockAddr
+            | Kind::SockAddrOut
+            | Kind::Iov
+            | Kind::Msg
+            | Kind::NewFds
+            | Kind::Timespec
+            | Kind::Timeval
+            | Kind::PollFds
+            | Kind::FdSet
+            | Kind::EpollEvents
+            | Kind::EpollEvent
+            | Kind::Stat
+            | Kind::Statx
+            | Kind::SigAction
+            | Kind::SigSet
+            | Kind::U32Ptr
+            | Kind::U64Ptr
+            | Kind::Argv
+            | Kind::CloneArgs
+            | Kind::OpenHow
+            | Kind::Itimerspec
+            | Kind::Rlimit
+            | Kind::OptVal
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn native(name: &str) -> Spec {
+        spec(name, Abi::X86_64)
+    }
+
+    #[test]
+    fn no_described_call_needs_more_copies_than_the_table_holds() {
+        for nr in 0..SPEC_I386 {
+            let Some(name) = syscalls::name(Sysno { abi: Abi::X86_64, nr }) else { continue };
+            let wanted: usize = syscalls::args(name)
+                .unwrap_or_default()
+                .iter()
+                .map(|(_, k)| match k {
+                    Kind::FdSet | Kind::Msg => 2,
+                    k if is_raw(*k) && !matches!(k, Kind::Fd | Kind::DirFd) => 0,
+                    _ => 1,
+                })
+                .sum();
+            assert!(wanted <= MAX_OPS + 2, "{name} wants {wanted}");
+        }
+    }
+
+    #[test]
+    fn calls_are_described_as_they_are_used() {
+        let openat = native("openat");
+        assert_ne!(openat.flags & spec_flag::RET_FD, 0);
+        assert_eq!(openat.flags & spec_flag::FD, 0);
+        assert_eq!(openat.ops[0].op, op::OBJECT);
+        assert_eq!((openat.ops[1].op, openat.ops[1].arg), (op::STR, 1));
+        let read = native("read");
+        assert_eq!((read.flags, read.fd_arg, read.ops_len), (spec_flag::FD, 0, 0));
+        assert_eq!(native("mmap").fd_arg, 4);
+        assert_eq!(native("dup2").flags & spec_flag::RET_FD, 0);
+        assert_eq!(native("getppid").flags, 0);
+    }
+
+    #[test]
+    fn buffers_are_not_kept_and_sizes_are() {
+        assert_eq!(kept_args("read"), 0b101);
+        assert_eq!(kept_args("getppid"), 0);
+        assert_eq!(kept_args("no_such_call"), 0x3f);
+    }
 }

@@ -6,8 +6,9 @@ mod run;
 mod sandbox;
 
 pub use compile::CompileError;
+pub use ctrace_program::control::Pace;
 pub use run::{
     AbortHandle, Counters, Divergence, Ended, Inputs, Outcome, Replay, ReplayError, RunOptions, Running,
 };
-pub use sandbox::confine::is_denied;
+pub use sandbox::confine::{is_denied, is_denied_family};
 pub use sandbox::{Limits, SandboxError};

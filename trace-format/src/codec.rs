@@ -915,3 +915,57 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
         Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) => true,
     }
 }
+
+/// Replaces all ids of the event.
+pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
+    fn string(id: &mut StrId, map: &mut dyn FnMut(Ref) -> Ref) {
+        if let Ref::Str(new) = map(Ref::Str(*id)) {
+            *id = new;
+        }
+    }
+    fn task(id: &mut TaskId, map: &mut dyn FnMut(Ref) -> Ref) {
+        if let Ref::Task(new) = map(Ref::Task(*id)) {
+            *id = new;
+        }
+    }
+    fn object(id: &mut ObjectId, map: &mut dyn FnMut(Ref) -> Ref) {
+        if let Ref::Object(new) = map(Ref::Object(*id)) {
+            *id = new;
+        }
+    }
+    match event {
+        Event::Syscall(e) => {
+            task(&mut e.task, map);
+            e.object.iter_mut().for_each(|o| object(o, map));
+            for detail in &mut e.details {
+                match detail {
+                    Detail::Str { value, .. } => string(value, map),
+                    Detail::Object { object: o, .. } => object(o, map),
+                    Detail::NewFds { objects, .. } => {
+                        objects.iter_mut().flatten().for_each(|o| object(o, map))
+                    }
+                    Detail::Argv { words, .. } => words.iter_mut().for_each(|w| string(w, map)),
+                    _ => {}
+                }
+            }
+        }
+        Event::Process(e) => {
+            task(&mut e.task, map);
+            match &mut e.kind {
+                ProcessKind::Fork { child } => task(child, map),
+                ProcessKind::Exec { path, argv, .. } => {
+                    string(path, map);
+                    argv.iter_mut().for_each(|w| string(w, map));
+                }
+                ProcessKind::Exit { .. } => {}
+            }
+        }
+        Event::Connection(e) => e.task.iter_mut().for_each(|t| task(t, map)),
+        Event::Signal(e) => {
+            task(&mut e.task, map);
+            e.sender.iter_mut().for_each(|t| task(t, map));
+        }
+        Event::Marker(e) => string(&mut e.text, map),
+        Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) => {}
+    }
+}

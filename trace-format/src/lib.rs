@@ -4,6 +4,7 @@
 //! No kernel, no clock, no async: bytes in, events out.
 #![forbid(unsafe_code)]
 
+mod check;
 mod codec;
 mod columns;
 mod dictionary;
@@ -26,8 +27,9 @@ mod writer;
 
 use error::DecodeError;
 
+pub use check::{RepairError, RepairReport, VerifyReport, repair, verify, verify_trace};
 pub use event::*;
 pub use merge::Events;
 pub use meta::*;
-pub use reader::{Damage, Filter, ReadError, State, Trace};
+pub use reader::{Damage, Filter, LostEvents, ReadError, State, Trace};
 pub use writer::{Finished, Sink, TraceWriter, WriteError, WriteOptions};

@@ -5,7 +5,7 @@
 
 use crate::codec::{self, Decoder};
 use crate::index::IndexEntry;
-use crate::reader::{Damage, Filter, ReadError, Trace};
+use crate::reader::{Damage, Filter, LostEvents, ReadError, Trace};
 use crate::source::{self, ChunkProblem};
 use crate::{Class, Event, Object};
 use std::cmp::Reverse;
@@ -112,9 +112,23 @@ impl<'a> Events<'a> {
         &self.trace.entries()[at]
     }
 
-    fn damaged(&mut self, at: usize, what: String) {
+    /// Reports a chunk of which `count` events are lost.
+    fn damaged(&mut self, at: usize, count: u32, what: &dyn std::fmt::Display) {
         let entry = self.entry(at);
-        let damage = Damage { offset: entry.offset, bytes: entry.total_len(), what };
+        let tick_ns = u64::from(self.trace.header().tick_ns);
+        let lost = class_of(entry).filter(|_| count > 0).map(|class| LostEvents {
+            class,
+            count: count.into(),
+            from_ns: entry.min_start.saturating_mul(tick_ns),
+            to_ns: entry.max_end.saturating_mul(tick_ns),
+        });
+        let name = class_of(entry).map_or("?", Class::name);
+        let what = match count {
+            0 => what.to_string(),
+            n if n == entry.records => format!("a chunk of {n} {name} events is lost: {what}"),
+            n => format!("{n} of {} {name} events of a chunk are lost: {what}", entry.records),
+        };
+        let damage = Damage { offset: entry.offset, bytes: entry.total_len(), what, lost };
         self.errors.push(ReadError::Damaged { path: self.trace.path().into(), damage });
     }
 
@@ -129,8 +143,7 @@ impl<'a> Events<'a> {
                 return;
             }
             Err(ChunkProblem::Bad(what)) => {
-                return self
-                    .damaged(at, format!("{} {} events are lost: {what}", entry.records, class.name()));
+                return self.damaged(at, entry.records, &what);
             }
         };
         let memory = entry_memory(entry);
@@ -138,7 +151,7 @@ impl<'a> Events<'a> {
         let decoder = match Decoder::new(class, tick_ns, payload, entry.records) {
             Ok(decoder) => decoder,
             Err(e) => {
-                return self.damaged(at, format!("{} {} events are lost: {e}", entry.records, class.name()));
+                return self.damaged(at, entry.records, &e);
             }
         };
         let mut cursor = Cursor {
@@ -194,7 +207,7 @@ impl<'a> Events<'a> {
                 Ok(event) => event,
                 Err(e) => {
                     let lost = cursor.left + 1;
-                    self.damaged(cursor.entry, format!("its last {lost} events are lost: {e}"));
+                    self.damaged(cursor.entry, lost, &e);
                     cursor.left = 0;
                     break;
                 }
@@ -202,7 +215,7 @@ impl<'a> Events<'a> {
             if cursor.left == 0
                 && let Err(e) = cursor.decoder.check_end()
             {
-                self.damaged(cursor.entry, e.to_string());
+                self.damaged(cursor.entry, 0, &e);
             }
             let Some(event) = event else { continue };
             let dictionaries = self.trace.dictionaries();
@@ -231,7 +244,7 @@ impl<'a> Events<'a> {
         }
         if cursor.unresolved > 0 {
             let n = std::mem::take(&mut cursor.unresolved);
-            self.damaged(cursor.entry, format!("{n} events refer to dictionary entries that are lost"));
+            self.damaged(cursor.entry, n, &"they refer to dictionary entries that are lost");
         }
         cursor.peeked = cursor.held.pop().map(|held| held.event);
     }

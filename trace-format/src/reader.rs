@@ -1,6 +1,6 @@
 //! Reading a trace: opening, what is known without reading events, lookups.
 
-use crate::dictionary::Dictionaries;
+use crate::dictionary::{self, Dictionaries};
 use crate::index::{Index, IndexEntry};
 use crate::layout::{
     self, HEADER_LEN, KNOWN_REQUIRED, MAGIC, PREAMBLE_LEN, Preamble, SYNC, TRAILER_LEN, flag, kind,
@@ -8,8 +8,8 @@ use crate::layout::{
 use crate::merge::{Events, class_of};
 use crate::source::{self, ChunkProblem, Source};
 use crate::{
-    Class, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef, TaskId, metadata,
-    partial, scan,
+    Class, ClockAnchor, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef, TaskId,
+    metadata, partial, scan,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -128,6 +128,21 @@ pub struct Damage {
     pub bytes: u64,
     /// What is wrong, for a person.
     pub what: String,
+    /// The events that are lost by it, where that is known.
+    pub lost: Option<LostEvents>,
+}
+
+/// Events that are lost by damage to the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LostEvents {
+    /// Their class.
+    pub class: Class,
+    /// How many.
+    pub count: u64,
+    /// Not before this time, ns since the start of the trace.
+    pub from_ns: u64,
+    /// Not after this time.
+    pub to_ns: u64,
 }
 
 /// Which events to read. All conditions hold together.
@@ -178,6 +193,7 @@ pub struct Trace {
     index: Option<(u64, Index)>,
     counts: BTreeMap<Class, u64>,
     lost: u64,
+    anchor: Option<ClockAnchor>,
 }
 
 impl Trace {
@@ -240,7 +256,7 @@ impl Trace {
             Err(ChunkProblem::Bad(what)) => {
                 let offset = source.len() - TRAILER_LEN as u64;
                 let what = format!("the index cannot be used: {what}");
-                loader.damage.push(Damage { offset, bytes: TRAILER_LEN as u64, what });
+                loader.damage.push(Damage { offset, bytes: TRAILER_LEN as u64, what, lost: None });
                 None
             }
         };
@@ -264,6 +280,7 @@ impl Trace {
                 } else {
                     "no copy of its header is intact".into()
                 },
+                lost: None,
             };
             let advice =
                 if live { "Its recording has just begun: try again" } else { "Nothing in it can be read" };
@@ -283,16 +300,20 @@ impl Trace {
             (false, true) => State::Live,
             (false, false) => State::Torn,
         };
+        let last = last_header(&source, &entries).map_err(io)?;
         let lost = match &index {
             Some((_, index)) => index.lost,
-            None => last_header(&source, &entries).map_err(io)?.map_or(0, |h| h.lost),
+            None => last.map_or(0, |h| h.lost),
         };
+        // All zero before the first.
+        let anchor = last.map(|h| h.anchor()).filter(|a| a.realtime_ns > 0 || a.monotonic_ns > 0);
         let path = path.to_path_buf();
         let snapshot = snapshot.unwrap_or_default();
         Ok(Self {
             path,
             source,
             id,
+            anchor,
             header,
             snapshot,
             summary,
@@ -334,6 +355,10 @@ impl Trace {
     /// Events that were seen and not recorded, all classes and causes, without reading them.
     pub fn lost_events(&self) -> u64 {
         self.lost
+    }
+    /// The latest clock readings, without reading events.
+    pub fn anchor(&self) -> Option<ClockAnchor> {
+        self.anchor
     }
     /// Time of the last event's end, ns since the start of the trace.
     pub fn end_ns(&self) -> u64 {
@@ -469,7 +494,7 @@ impl Loader<'_> {
 
     fn bad(&mut self, entry: &IndexEntry, what: &str) {
         let what = format!("{}: {what}", kind_name(entry.kind));
-        self.damage.push(Damage { offset: entry.offset, bytes: entry.total_len(), what });
+        self.damage.push(Damage { offset: entry.offset, bytes: entry.total_len(), what, lost: None });
     }
 
     /// The header, from the first intact of its copies, and the id of the trace.
@@ -547,21 +572,25 @@ impl Loader<'_> {
                     damaged = true;
                     continue;
                 };
-                let added = match entry.kind {
-                    kind::STRINGS => dictionaries.add_strings(&payload),
-                    kind::TASKS => dictionaries.add_tasks(&payload),
-                    _ => dictionaries.add_objects(&payload),
+                let kind = match entry.kind {
+                    kind::STRINGS => dictionary::Kind::Strings,
+                    kind::TASKS => dictionary::Kind::Tasks,
+                    _ => dictionary::Kind::Objects,
                 };
+                let added = dictionaries.add(kind, &payload);
                 if let Err(e) = added {
                     self.bad(entry, &e.to_string());
                     damaged = true;
                 }
             }
         }
+        if damaged || dictionaries.lost() > 0 || self.misses_front(entries) {
+            dictionaries.lose_the_nameless();
+        }
         let lost = dictionaries.lost();
         if lost > 0 {
             let what = format!("{lost} dictionary entries are lost; events that refer to them are left out");
-            self.damage.push(Damage { offset: 0, bytes: 0, what });
+            self.damage.push(Damage { offset: 0, bytes: 0, what, lost: None });
         }
         Ok((snapshot, summary, dictionaries))
     }
@@ -598,7 +627,7 @@ fn check_preamble(path: &Path, source: &Source) -> Result<(), ReadError> {
     let start = &bytes[..read];
     let damaged = |what: &str, advice| ReadError::HeaderDamaged {
         path: path.into(),
-        damage: Damage { offset: 0, bytes: (read.min(PREAMBLE_LEN)) as u64, what: what.into() },
+        damage: Damage { offset: 0, bytes: (read.min(PREAMBLE_LEN)) as u64, what: what.into(), lost: None },
         advice,
     };
     const REPAIR: &str = "`ctrace repair FILE -o OUT` restores it";

@@ -72,7 +72,7 @@ pub(crate) fn scan(source: &Source, growing: bool, trace_id: Option<u32>) -> io:
         let next = find_sync(source, at + 1)?;
         let end = next.unwrap_or(len);
         if next.is_some() || !growing {
-            scan.damage.push(Damage { offset: at, bytes: end - at, what: problem });
+            scan.damage.push(Damage { offset: at, bytes: end - at, what: problem, lost: None });
         }
         at = end;
     }
@@ -90,7 +90,7 @@ fn take(scan: &mut Scan, at: u64, header: &crate::layout::ChunkHeader) {
         scan.entries.push(IndexEntry::new(at, header));
     } else {
         let what = "a chunk of another trace".into();
-        scan.damage.push(Damage { offset: at, bytes: header.total_len(), what });
+        scan.damage.push(Damage { offset: at, bytes: header.total_len(), what, lost: None });
     }
 }
 
@@ -107,14 +107,14 @@ fn order(scan: &mut Scan) {
         match known {
             Some(p) if p == entry.sequence => {
                 let what = format!("chunk {p} a second time");
-                damage.push(Damage { offset: entry.offset, bytes: entry.total_len(), what });
+                damage.push(Damage { offset: entry.offset, bytes: entry.total_len(), what, lost: None });
                 false
             }
             _ => {
                 let missing = entry.sequence - known.map_or(0, |p| p + 1);
                 if missing > 0 {
                     let what = format!("{missing} chunks are missing in front of this one");
-                    damage.push(Damage { offset: entry.offset, bytes: 0, what });
+                    damage.push(Damage { offset: entry.offset, bytes: 0, what, lost: None });
                 }
                 true
             }

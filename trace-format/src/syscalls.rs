@@ -192,6 +192,7 @@ pub fn returns_fd(name: &str) -> bool {
 use Kind::*;
 
 /// Sorted by name (a test checks).
+#[rustfmt::skip]
 static ARGS: &[(&str, &[Arg])] = &[
     ("accept", &[("fd", Fd), ("addr", SockAddrOut), ("addrlen", Ptr)]),
     ("accept4", &[("fd", Fd), ("addr", SockAddrOut), ("addrlen", Ptr), ("flags", SockType)]),

@@ -214,7 +214,7 @@ pub(crate) fn dfg(counts: &Counts, joint: &Joint<'_>, rows: &mut Rows<'_>) {
         total_b += y;
     }
     if total_a == 0 || total_b == 0 {
-        let value = (total_a != total_b).then_some(0.0);
+        let value = (total_a > 0).then_some(0.0);
         rows.push("dfg", value, total_a, "", String::new());
         return;
     }

@@ -50,7 +50,7 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
     } else {
         Verdict::Inconclusive
     };
-    let first_divergence = walk::first_divergence(a, b, &joint, &pairing, &walked, worst);
+    let first_divergence = walk::first_divergence(&joint, &pairing, &walked, worst);
     Report {
         schema: 1,
         verdict,

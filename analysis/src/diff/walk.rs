@@ -176,6 +176,7 @@ impl Run {
             return;
         }
         let identity = |base: u32| joint.bases[base as usize].identity;
+        let begin = [self.deleted.first(), self.inserted.first()].into_iter().flatten().map(|x| x.0).min();
         let mut taken = vec![false; self.inserted.len().min(RUN)];
         for (i, (step, x)) in self.deleted.iter().enumerate() {
             let base = joint.a[x.symbol as usize].base;
@@ -191,7 +192,7 @@ impl Run {
                 Some(j) => {
                     taken[j] = true;
                     self.note(
-                        *step,
+                        begin.unwrap_or(*step),
                         DivergenceKind::Outcome,
                         Some(*x),
                         Some(self.inserted[j].1),
@@ -214,8 +215,6 @@ impl Run {
 
 /// The first difference, of the kind the worst metric is about when there is one.
 pub(crate) fn first_divergence(
-    a: &Model,
-    b: &Model,
     joint: &Joint<'_>,
     pairing: &Pairing<'_>,
     walked: &Walked,
@@ -253,7 +252,9 @@ pub(crate) fn first_divergence(
             after.push(line);
         }
     });
-    let _ = (a, b);
+    // What the recording has comes before what the other run has instead.
+    let run = after.iter().take_while(|l| l.mark != ' ').count();
+    after[..run].sort_by_key(|l| l.mark == '+');
     let operation = place.a.map(text_a).or_else(|| place.b.map(text_b))?;
     Some(Divergence {
         kind: place.kind,

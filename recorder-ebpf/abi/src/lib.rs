@@ -148,6 +148,8 @@ pub mod op {
     pub const FDSET: u8 = 13;
     /// A msghdr: its name, as an `ADDR` item.
     pub const MSG_NAME: u8 = 14;
+    /// `size` bytes, if there are any: the argument may be no pointer.
+    pub const PEEK: u8 = 15;
 }
 
 /// One copy that a call asks for.
@@ -405,7 +407,8 @@ pub struct Join {
 pub struct FileObject {
     /// [`kind::FILE`].
     pub kind: u8,
-    /// 1: the path has more components than were copied; 2: unlinked; 4: the root was reached.
+    /// 1: the path has more components than were copied; 2: unlinked; 4: a pseudo file without a place in the tree;
+    /// 8: made by the call that met it.
     pub flags: u8,
     /// Bytes of path.
     pub path_len: u16,

@@ -427,6 +427,12 @@ impl ProgramBuilder {
                 }
                 Ok(0)
             }
+            Sel::StandIn => {
+                if operand >= control::STAND_IN_BYTES {
+                    return None;
+                }
+                Ok(0)
+            }
             Sel::Out => out(operand, &mut self.pool_bytes),
             Sel::InOut | Sel::PathPid => {
                 let len = self.blob(operand)?.len() as u64;

@@ -15,6 +15,8 @@ pub const JOURNAL_ENTRIES: u32 = 4096;
 pub const STACK_BYTES: u64 = 64 * 1024;
 /// Bytes at the start of a task's arena that live as long as the task (`Sel::Keep`).
 pub const KEEP_BYTES: u64 = 4096;
+/// Bytes of the region for `Sel::StandIn`.
+pub const STAND_IN_BYTES: u64 = 1 << 30;
 /// Distance of two futex slots, bytes.
 pub const FUTEX_STRIDE: u64 = 16;
 
@@ -56,6 +58,8 @@ pub struct ControlHeader {
     pub mult: AtomicU64,
     /// Recorded ns × `scale` / 2^32 = replayed ns (1 / speed).
     pub scale: AtomicU64,
+    /// Nonzero: recorded tasks never run ahead of the recording.
+    pub hold: AtomicU32,
     /// Share of a think time, in 1/1000, that may be dropped to catch up with lost time.
     pub catch_up_permille: AtomicU32,
     /// Entries ever written to the journal (it keeps the first [`JOURNAL_ENTRIES`]).
@@ -84,6 +88,8 @@ pub struct Layout {
     pub pool: u64,
     /// Task arenas, at `TaskEntry::arena_offset` each.
     pub arenas: u64,
+    /// [`STAND_IN_BYTES`] for `Sel::StandIn`.
+    pub stand_in: u64,
     /// Bytes in all.
     pub len: u64,
 }
@@ -107,8 +113,9 @@ impl Layout {
         let stacks = up(journal + JOURNAL_ENTRIES as u64 * size_of::<JournalEntry>() as u64, STACK_BYTES);
         let pool = stacks + tasks as u64 * STACK_BYTES;
         let arenas = up(pool + pool_bytes, 4096);
-        let len = up(arenas + arenas_bytes, 4096);
-        Self { slots, values, futexes, journal, stacks, pool, arenas, len }
+        let stand_in = up(arenas + arenas_bytes, 4096);
+        let len = stand_in + STAND_IN_BYTES;
+        Self { slots, values, futexes, journal, stacks, pool, arenas, stand_in, len }
     }
 }
 
@@ -154,7 +161,7 @@ pub mod fate {
 pub struct TaskSlot {
     /// 2 × step + 1: step entered; 2 × step + 2: completed. Never decreases.
     pub seq: AtomicU32,
-    /// Lowest `seq` that somebody sleeps for; `u32::MAX`: nobody (0, the initial value: look).
+    /// Lowest `seq` that somebody sleeps for; `u32::MAX`: nobody.
     pub wake_at: AtomicU32,
     /// Bumped when sleepers are woken. Futex word.
     pub wake_generation: AtomicU32,
@@ -180,6 +187,9 @@ pub struct TaskSlot {
     pub fate: AtomicU32,
     /// Time of the end of the last step, ns since the gate opened.
     pub last_end: AtomicU64,
+    /// Worker's own: time before which the next step does not begin, whatever the pace but `Afap` (0: none): what stood for
+    /// a recorded call took less time than the call.
+    pub not_before: AtomicU64,
     /// Worker's own: first arena address that the current step does not use.
     pub scratch_top: AtomicU64,
 }

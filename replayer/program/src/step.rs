@@ -150,6 +150,9 @@ pub enum Sel {
     AltStack = 19,
     /// Blob of a [`PathPid`] → address of a path with a task's live id in it.
     PathPid = 20,
+    /// Offset (< 1 GiB) → address in a region that stands for mappings the program itself did not make (its image, the
+    /// loader's, the stack): whole pages that may be protected, advised, unmapped. Every image has a fresh one.
+    StandIn = 21,
 }
 
 /// Operand of [`Sel::Value`]: slot < 2^24, |offset| < 2^39.
@@ -335,7 +338,7 @@ macro_rules! from_u8 {
     };
 }
 from_u8!(Kind: Call ..= Sync);
-from_u8!(Sel: Imm ..= PathPid);
+from_u8!(Sel: Imm ..= StandIn);
 from_u8!(Expect: Any ..= Bytes);
 from_u8!(Post: None ..= StoreOut);
 

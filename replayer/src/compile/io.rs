@@ -7,8 +7,8 @@ use super::fsmodel::NodeKind;
 use super::lower::{Cx, Lower, Lowered, reachable};
 use super::wire;
 use super::world::{
-    AF_UNIX, O_CLOEXEC, OfdIx, OfdKind, SockIx, SockState, detail_addr, detail_bytes, detail_epoll, detail_iov,
-    detail_newfds, detail_time, detail_value, positional,
+    AF_UNIX, O_CLOEXEC, OfdIx, OfdKind, SockIx, SockState, detail_addr, detail_bytes, detail_epoll,
+    detail_iov, detail_newfds, detail_time, detail_value, positional,
 };
 use ctrace_format::{Detail, PollEntry, SockAddr, SyscallFlags};
 use ctrace_program::{Expect, Kind, MsgDesc, Post, Sel, Step, Wait, fds_operand, flags};
@@ -139,7 +139,10 @@ impl Lower<'_> {
                 }
             }
             Sc::Getdents64 | Sc::Getdents => {
-                let step = self.plain(cx, &[0]).arg(1, Sel::Out, a[2].clamp(64, 1 << 20)).imm(2, a[2].clamp(64, 1 << 20));
+                let step = self
+                    .plain(cx, &[0])
+                    .arg(1, Sel::Out, a[2].clamp(64, 1 << 20))
+                    .imm(2, a[2].clamp(64, 1 << 20));
                 step.expect(Expect::Ready, cx.call.ret).into()
             }
             _ => return Ok(None),
@@ -184,7 +187,13 @@ impl Lower<'_> {
     }
 
     /// An engine's poll before the call, when it would fail if it came too early.
-    fn ready_first(&mut self, cx: &Cx<'_>, ofd: OfdIx, events: u16, pre: &mut Vec<Step>) -> Result<(), CompileError> {
+    fn ready_first(
+        &mut self,
+        cx: &Cx<'_>,
+        ofd: OfdIx,
+        events: u16,
+        pre: &mut Vec<Step>,
+    ) -> Result<(), CompileError> {
         if !self.nonblocking(cx, ofd) || self.world.ofds[ofd as usize].ready.is_some() {
             return Ok(());
         }
@@ -246,7 +255,12 @@ impl Lower<'_> {
             Sc::Recvmsg => {
                 let count = detail_iov(cx.call).map_or(1, |(_, count)| count);
                 let lens = split(want, u64::from(count.clamp(1, 1024)));
-                let desc = MsgDesc { name_len: 128, control_len: 256, iovs: lens.len() as u32, ..MsgDesc::default() };
+                let desc = MsgDesc {
+                    name_len: 128,
+                    control_len: 256,
+                    iovs: lens.len() as u32,
+                    ..MsgDesc::default()
+                };
                 let blob = self.b.messages(&[(desc, lens)])?;
                 self.plain(cx, &[0, 2]).arg(1, Sel::Msg, blob)
             }
@@ -434,7 +448,8 @@ impl Lower<'_> {
         pre: &mut Vec<Step>,
     ) -> Result<(), CompileError> {
         let state = &self.world.socks[sock as usize];
-        if state.local.is_some() || self.dgram_ports.contains_key(&sock) || !matches!(peer, SockAddr::Inet(_)) {
+        if state.local.is_some() || self.dgram_ports.contains_key(&sock) || !matches!(peer, SockAddr::Inet(_))
+        {
             return Ok(());
         }
         let port = self.next_port;
@@ -537,7 +552,8 @@ impl Lower<'_> {
             pre.push(ready);
         }
         if ret > 0 {
-            let out_stream = self.channel(self.ofd(cx, fds[1 - usize::from(cx.known.sc == Sc::Sendfile)])) == Channel::Stream;
+            let out_stream = self.channel(self.ofd(cx, fds[1 - usize::from(cx.known.sc == Sc::Sendfile)]))
+                == Channel::Stream;
             if out_stream || channel == Channel::Stream {
                 step = step.expect(Expect::Bytes, ret).with(flags::STREAM).aux(u64::from(POLLIN | POLLOUT));
             } else {
@@ -860,11 +876,8 @@ impl Lower<'_> {
             && self.world.socks[sock as usize].sent == 0
             && !self.world.socks[sock as usize].accepted
         {
-            let entry = PollEntry {
-                fd: cx.call.args[0] as i32,
-                events: POLLOUT | POLLERR | POLLHUP,
-                revents: 0,
-            };
+            let entry =
+                PollEntry { fd: cx.call.args[0] as i32, events: POLLOUT | POLLERR | POLLHUP, revents: 0 };
             let blob = self.b.data(&wire::pollfds([entry]))?;
             let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
             wait.args[0] = blob;
@@ -881,9 +894,10 @@ impl Lower<'_> {
             return Ok(self.surrogate(cx));
         }
         let foreign = self.channel(self.ofd(cx, 0)) == Channel::Foreign;
-        let Some(value) = detail_bytes(cx.call, 3).map(<[u8]>::to_vec).or_else(|| {
-            detail_value(cx.call, 3).map(|v| (v as u32).to_ne_bytes().to_vec())
-        }) else {
+        let Some(value) = detail_bytes(cx.call, 3)
+            .map(<[u8]>::to_vec)
+            .or_else(|| detail_value(cx.call, 3).map(|v| (v as u32).to_ne_bytes().to_vec()))
+        else {
             return Ok(if foreign { self.surrogate(cx) } else { self.missing(cx) });
         };
         let blob = self.b.data(&value)?;

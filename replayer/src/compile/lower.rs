@@ -13,7 +13,8 @@ use super::peers::{Peers, Turn};
 use super::setup;
 use super::source::Source;
 use super::world::{
-    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, Origin, ProcIx, SockIx, SockState, TaskIx, World, canonical, detail_addr,
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, Origin, ProcIx, SockIx, SockState, TaskIx, World, canonical,
+    detail_addr,
 };
 use crate::plan::environment::{Environment, ExternalSignal, PeerProcess};
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
@@ -117,7 +118,11 @@ pub(crate) struct Lower<'a> {
 }
 
 /// Writes the program.
-pub(crate) fn write(source: &dyn Source, mut facts: Facts, options: &CompileOptions) -> Result<Plan, CompileError> {
+pub(crate) fn write(
+    source: &dyn Source,
+    mut facts: Facts,
+    options: &CompileOptions,
+) -> Result<Plan, CompileError> {
     let dir = options.spool.clone().unwrap_or_else(std::env::temp_dir);
     let file = spool(&dir).map_err(|source| CompileError::Spool { dir, source })?;
     let b = ProgramBuilder::new(file)?;
@@ -170,11 +175,26 @@ pub(crate) fn write(source: &dyn Source, mut facts: Facts, options: &CompileOpti
 fn spool(dir: &std::path::Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     // Unnamed, so that nothing is left whatever happens.
-    match std::fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(dir) {
+    match std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .mode(0o600)
+        .open(dir)
+    {
         Ok(file) => Ok(file),
         Err(_) => {
-            let path = dir.join(format!("ctrace-program-{}-{:x}", std::process::id(), std::ptr::from_ref(dir).addr()));
-            let file = std::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+            let path = dir.join(format!(
+                "ctrace-program-{}-{:x}",
+                std::process::id(),
+                std::ptr::from_ref(dir).addr()
+            ));
+            let file = std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?;
             std::fs::remove_file(&path)?;
             Ok(file)
         }
@@ -275,8 +295,7 @@ impl Lower<'_> {
         self.deps.born(prog, Some((me, done)));
         let tid = self.world.tasks[child as usize].tid;
         self.by_pid.insert(u64::from(tid), child);
-        let (from, to) =
-            (self.world.tasks[parent as usize].proc, self.world.tasks[child as usize].proc);
+        let (from, to) = (self.world.tasks[parent as usize].proc, self.world.tasks[child as usize].proc);
         if from != to {
             let copy = self.maps.entry(from).or_default().forked();
             self.maps.insert(to, copy);
@@ -389,7 +408,8 @@ impl Lower<'_> {
             return Ok(());
         }
         self.arrivals(&cx)?;
-        let mark = Mark { task, seq: self.world.tasks[task as usize].ops, step: label, start_ns: call.t_ns, end_ns };
+        let mark =
+            Mark { task, seq: self.world.tasks[task as usize].ops, step: label, start_ns: call.t_ns, end_ns };
         self.remember(&cx, mark);
         let child = (call.ret > 0 && matches!(known.sc, Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork))
             .then(|| self.world.child_of_clone(task, call.ret))
@@ -489,7 +509,9 @@ impl Lower<'_> {
             if let Some(inode) = self.world.inode_of(ofd)
                 && let Some((write, read)) = self.content.get(&inode)
             {
-                needs.extend(write.iter().chain(read).map(|mark| Need { kind: EdgeKind::Content, mark: *mark }));
+                needs.extend(
+                    write.iter().chain(read).map(|mark| Need { kind: EdgeKind::Content, mark: *mark }),
+                );
             }
             if let Some(key) = self.stream_key(ofd, true) {
                 needs.extend(self.stream_writes.get(&key).map(|m| Need { kind: EdgeKind::Stream, mark: *m }));
@@ -512,7 +534,9 @@ impl Lower<'_> {
         {
             let addr = self.world.absolute(cx.task, addr);
             if let Some(listener) = self.world.listener(&addr) {
-                needs.extend(self.listens.get(&listener).map(|m| Need { kind: EdgeKind::Connection, mark: *m }));
+                needs.extend(
+                    self.listens.get(&listener).map(|m| Need { kind: EdgeKind::Connection, mark: *m }),
+                );
                 for mark in self.idle_marks(self.world.socks[listener as usize].ofd) {
                     needs.push(Need { kind: EdgeKind::NotYet, mark });
                 }
@@ -699,8 +723,15 @@ impl Lower<'_> {
         };
         let first_up = self.facts.first_connect.get(&key).copied().unwrap_or(!refused);
         let worker = self.connects.get(&key).copied();
-        let wait =
-            self.peers.before_connect(&mut self.b, &mut self.deps, &addr, kind, !refused, first_up, worker)?;
+        let wait = self.peers.before_connect(
+            &mut self.b,
+            &mut self.deps,
+            &addr,
+            kind,
+            !refused,
+            first_up,
+            worker,
+        )?;
         Ok(wait)
     }
 
@@ -736,11 +767,20 @@ impl Lower<'_> {
                     return Ok(());
                 }
                 let at_ns = mark.end_ns;
-                self.peers.serve(&mut self.b, &mut self.deps, sock, &addr, at_ns, Wait::entered(me, mark.step))?;
+                self.peers.serve(
+                    &mut self.b,
+                    &mut self.deps,
+                    sock,
+                    &addr,
+                    at_ns,
+                    Wait::entered(me, mark.step),
+                )?;
             }
             Sc::Accept | Sc::Accept4 if cx.call.ret >= 0 => {
                 let Some(sock) = self.world.sock_of(cx.task, cx.call.ret as i32) else { return Ok(()) };
-                let Some(listener) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(()) };
+                let Some(listener) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else {
+                    return Ok(());
+                };
                 if self.is_inside(sock) {
                     return Ok(());
                 }
@@ -786,7 +826,9 @@ impl Lower<'_> {
         let end_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
         match self.world.ofds[ofd as usize].ready {
             Some(ready) => ready,
-            None if cx.call.duration_ns >= BLOCKED_NS => Arrival { at_ns: end_ns, after_sent: sent, exact: true },
+            None if cx.call.duration_ns >= BLOCKED_NS => {
+                Arrival { at_ns: end_ns, after_sent: sent, exact: true }
+            }
             None => Arrival { at_ns: cx.call.t_ns, after_sent: sent, exact: false },
         }
     }
@@ -935,7 +977,11 @@ impl Lower<'_> {
             if self.states[task as usize].signal.is_none_or(|(s, _)| s != signo) {
                 let step = Step::call(super::calls::host_nr("tgkill").unwrap_or(0))
                     .with(flags::ENGINE)
-                    .arg(0, ctrace_program::Sel::Pid, u64::from(self.prog(self.world.procs[proc as usize].first)))
+                    .arg(
+                        0,
+                        ctrace_program::Sel::Pid,
+                        u64::from(self.prog(self.world.procs[proc as usize].first)),
+                    )
                     .arg(1, ctrace_program::Sel::Pid, u64::from(me))
                     .imm(2, u64::from(signo));
                 self.b.push(me, &step)?;
@@ -1014,7 +1060,8 @@ pub(crate) fn reachable(addr: SockAddr) -> SockAddr {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
     match addr {
         SockAddr::Inet(at) if at.ip().is_unspecified() => {
-            let ip = if at.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
+            let ip =
+                if at.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
             SockAddr::Inet(SocketAddr::new(ip, at.port()))
         }
         other => other,
@@ -1049,10 +1096,26 @@ fn made_fds(cx: &Cx<'_>) -> Vec<i32> {
 fn transfers(cx: &Cx<'_>) -> (Vec<i32>, Vec<i32>) {
     let a = |i: usize| cx.call.args[i] as i32;
     match cx.known.sc {
-        Sc::Read | Sc::Readv | Sc::Pread64 | Sc::Preadv | Sc::Preadv2 | Sc::Recvfrom | Sc::Recvmsg | Sc::Getdents
-        | Sc::Getdents64 | Sc::Lseek | Sc::Fstat => (vec![a(0)], Vec::new()),
-        Sc::Write | Sc::Writev | Sc::Pwrite64 | Sc::Pwritev | Sc::Pwritev2 | Sc::Sendto | Sc::Sendmsg
-        | Sc::Ftruncate | Sc::Fallocate => (Vec::new(), vec![a(0)]),
+        Sc::Read
+        | Sc::Readv
+        | Sc::Pread64
+        | Sc::Preadv
+        | Sc::Preadv2
+        | Sc::Recvfrom
+        | Sc::Recvmsg
+        | Sc::Getdents
+        | Sc::Getdents64
+        | Sc::Lseek
+        | Sc::Fstat => (vec![a(0)], Vec::new()),
+        Sc::Write
+        | Sc::Writev
+        | Sc::Pwrite64
+        | Sc::Pwritev
+        | Sc::Pwritev2
+        | Sc::Sendto
+        | Sc::Sendmsg
+        | Sc::Ftruncate
+        | Sc::Fallocate => (Vec::new(), vec![a(0)]),
         Sc::Sendfile => (vec![a(1)], vec![a(0)]),
         Sc::Splice | Sc::CopyFileRange => (vec![a(0)], vec![a(2)]),
         Sc::Tee => (vec![a(0)], vec![a(1)]),
@@ -1066,8 +1129,20 @@ fn is_name_change(cx: &Cx<'_>) -> bool {
         Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat => {
             super::world::open_flags(cx.call, cx.known.sc).0 & super::world::O_CREAT != 0
         }
-        Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat | Sc::Symlink | Sc::Symlinkat | Sc::Unlink
-        | Sc::Unlinkat | Sc::Rmdir | Sc::Rename | Sc::Renameat | Sc::Renameat2 | Sc::Link | Sc::Linkat => true,
+        Sc::Mkdir
+        | Sc::Mkdirat
+        | Sc::Mknod
+        | Sc::Mknodat
+        | Sc::Symlink
+        | Sc::Symlinkat
+        | Sc::Unlink
+        | Sc::Unlinkat
+        | Sc::Rmdir
+        | Sc::Rename
+        | Sc::Renameat
+        | Sc::Renameat2
+        | Sc::Link
+        | Sc::Linkat => true,
         _ => false,
     }
 }

@@ -75,11 +75,8 @@ impl Maps {
             if before_end > addr {
                 maps.insert(start, Mapping { len: addr - start, ..before });
                 if before_end > end {
-                    let rest = Mapping {
-                        len: before_end - end,
-                        offset: before.offset + (end - start),
-                        ..before
-                    };
+                    let rest =
+                        Mapping { len: before_end - end, offset: before.offset + (end - start), ..before };
                     maps.insert(end, rest);
                 }
             }
@@ -89,11 +86,8 @@ impl Maps {
             if let Some(mapping) = maps.remove(&start) {
                 let mapping_end = start.saturating_add(mapping.len);
                 if mapping_end > end {
-                    let rest = Mapping {
-                        len: mapping_end - end,
-                        offset: mapping.offset + (end - start),
-                        ..mapping
-                    };
+                    let rest =
+                        Mapping { len: mapping_end - end, offset: mapping.offset + (end - start), ..mapping };
                     maps.insert(end, rest);
                 }
             }

@@ -10,7 +10,9 @@ use super::deps::{Deps, EdgeKind};
 use super::wire;
 use super::world::{SockIx, canonical};
 use ctrace_format::SockAddr;
-use ctrace_program::{Expect, Kind, Post, ProgramBuilder, Sel, Step, TaskInfo, Wait, fd_operand, flags, task_flags};
+use ctrace_program::{
+    Expect, Kind, Post, ProgramBuilder, Sel, Step, TaskInfo, Wait, fd_operand, flags, task_flags,
+};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -424,7 +426,8 @@ impl Peers {
         b.set_waits(&mut sync, &waits)?;
         b.push(task, &sync)?;
         self.bound(b, task, listener, 1, Some(addr), family_of(addr))?;
-        let step = b.push(task, &extra("listen").imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
+        let step =
+            b.push(task, &extra("listen").imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
         self.lanes.push(Lane { task, fd, free_ns: 0, busy: true });
         let lane = self.lanes.len() - 1;
         self.conns.insert(sock, Conn { lane, received: 0, last_ns: 0, dgram: false, over: false, fd });
@@ -466,7 +469,12 @@ impl Peers {
     }
 
     /// The workload sent a datagram of `n` bytes: it is received.
-    pub(crate) fn sent_datagram(&mut self, b: &mut ProgramBuilder, sock: SockIx, n: u64) -> Result<(), CompileError> {
+    pub(crate) fn sent_datagram(
+        &mut self,
+        b: &mut ProgramBuilder,
+        sock: SockIx,
+        n: u64,
+    ) -> Result<(), CompileError> {
         if let Some(conn) = self.conns.get_mut(&sock)
             && conn.dgram
             && !conn.over
@@ -479,7 +487,12 @@ impl Peers {
         Ok(())
     }
 
-    fn receive_up_to(&mut self, b: &mut ProgramBuilder, sock: SockIx, total: u64) -> Result<(), CompileError> {
+    fn receive_up_to(
+        &mut self,
+        b: &mut ProgramBuilder,
+        sock: SockIx,
+        total: u64,
+    ) -> Result<(), CompileError> {
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
         if conn.dgram || conn.over {
             return Ok(());
@@ -490,8 +503,9 @@ impl Peers {
         while left > 0 {
             let part = left.min(PART_BYTES);
             left -= part;
-            let recv =
-                recv_step(conn.fd, part).expect(Expect::Bytes, part as i64).with(flags::STREAM | flags::BLOCKED);
+            let recv = recv_step(conn.fd, part)
+                .expect(Expect::Bytes, part as i64)
+                .with(flags::STREAM | flags::BLOCKED);
             b.push(task, &recv)?;
         }
         Ok(())

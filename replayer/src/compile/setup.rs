@@ -9,10 +9,14 @@ use super::fsmodel::NodeKind;
 use super::lower::{Lower, reachable};
 use super::source::Source as _;
 use super::wire;
-use super::world::{O_APPEND, O_CLOEXEC, O_NONBLOCK, OfdIx, OfdKind, Origin, PipeIx, ProcIx, SockIx, SockState, TaskIx};
+use super::world::{
+    O_APPEND, O_CLOEXEC, O_NONBLOCK, OfdIx, OfdKind, Origin, PipeIx, ProcIx, SockIx, SockState, TaskIx,
+};
 use crate::plan::environment::{Preopened, PreopenedKind};
 use ctrace_format::{FdTarget, SockAddr, TaskId};
-use ctrace_program::{Expect, Kind, Post, SIG_HANDLER, SIG_IGNORE, Sel, Step, Wait, fd_operand, fds_operand, flags};
+use ctrace_program::{
+    Expect, Kind, Post, SIG_HANDLER, SIG_IGNORE, Sel, Step, Wait, fd_operand, fds_operand, flags,
+};
 use rustc_hash::FxHashMap;
 
 /// Flags of a thread that shares what threads share.
@@ -142,7 +146,8 @@ fn preopened(lower: &mut Lower<'_>, ofd: OfdIx) -> Result<PreopenedKind, Compile
             let major = (node.rdev >> 8) & 0xfff;
             if path == b"/dev/null" {
                 PreopenedKind::Null
-            } else if node.kind == NodeKind::Device && (path.starts_with(b"/dev/pts/") || path == b"/dev/tty" || matches!(major, 4 | 5 | 136))
+            } else if node.kind == NodeKind::Device
+                && (path.starts_with(b"/dev/pts/") || path == b"/dev/tty" || matches!(major, 4 | 5 | 136))
             {
                 PreopenedKind::Terminal
             } else {
@@ -272,7 +277,9 @@ fn process(
                 lower.b.push(me, &dup.expect(Expect::Success, 0))?;
             }
         }
-        lower.b.push(me, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
+        lower
+            .b
+            .push(me, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
         for (fd, ofd, _) in &slots {
             let OfdKind::Epoll { watches } = lower.world.ofds[*ofd as usize].kind.clone() else { continue };
             for (data, watch) in watches {
@@ -410,7 +417,11 @@ fn open(
             lower.b.push(0, &extra("ftruncate").imm(0, u64::from(at)).imm(1, size))?;
         }
         OfdKind::Pid | OfdKind::Other => {
-            lower.environment.preopened.push(Preopened { fd: at as i32, kind: PreopenedKind::Null, cloexec: false });
+            lower.environment.preopened.push(Preopened {
+                fd: at as i32,
+                kind: PreopenedKind::Null,
+                cloexec: false,
+            });
         }
     }
     nonblock(lower, at, state.nonblock, state.append)
@@ -430,15 +441,15 @@ fn nonblock(lower: &mut Lower<'_>, at: u32, nonblock: bool, append: bool) -> Res
 }
 
 fn socket(lower: &mut Lower<'_>, at: u32, family: u16, kind: u16, protocol: u16) -> Result<(), CompileError> {
-    let step =
-        extra("socket").imm(0, u64::from(family)).imm(1, u64::from(kind)).imm(2, u64::from(protocol));
+    let step = extra("socket").imm(0, u64::from(family)).imm(1, u64::from(kind)).imm(2, u64::from(protocol));
     push_new(lower, step, fd_operand(at, false))
 }
 
 fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileError> {
     if let SockAddr::Inet(inet) = addr {
         let one = lower.b.data(&1_u32.to_ne_bytes())?;
-        let reuse = extra("setsockopt").imm(0, u64::from(at)).imm(1, 1).imm(2, 2).arg(3, Sel::Data, one).imm(4, 4);
+        let reuse =
+            extra("setsockopt").imm(0, u64::from(at)).imm(1, 1).imm(2, 2).arg(3, Sel::Data, one).imm(4, 4);
         lower.b.push(0, &reuse)?;
         if !inet.ip().is_unspecified() {
             lower.peers.addresses.insert(inet.ip());
@@ -503,7 +514,10 @@ fn open_socket(
         lower.peers.datagram(&mut lower.b, &mut lower.deps, sock, peer, 0)?;
         let bytes = wire::sockaddr(peer);
         let blob = lower.b.data(&bytes)?;
-        lower.b.push(0, &extra("connect").imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64))?;
+        lower.b.push(
+            0,
+            &extra("connect").imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64),
+        )?;
     }
     nonblock(lower, at, nonblocking, false)
 }

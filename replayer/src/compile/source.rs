@@ -13,10 +13,7 @@ pub(crate) trait Source {
     fn object(&self, id: ObjectId) -> &Object;
     fn end_ns(&self) -> u64;
     /// Passes every event to `each`, in order of completion.
-    fn for_each(
-        &self,
-        each: &mut dyn FnMut(&Event) -> Result<(), CompileError>,
-    ) -> Result<(), CompileError>;
+    fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError>;
 }
 
 impl Source for Trace {
@@ -41,10 +38,7 @@ impl Source for Trace {
     fn end_ns(&self) -> u64 {
         Self::end_ns(self)
     }
-    fn for_each(
-        &self,
-        each: &mut dyn FnMut(&Event) -> Result<(), CompileError>,
-    ) -> Result<(), CompileError> {
+    fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         for event in self.events(&Filter::default()) {
             each(&event?)?;
         }

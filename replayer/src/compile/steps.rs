@@ -10,42 +10,125 @@ use super::facts::{
 use super::fsmodel::NodeKind;
 use super::lower::{Cx, Lower, Lowered, never};
 use super::world::{
-    O_CLOEXEC, O_CREAT, O_EXCL, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value, le_u64,
-    open_flags,
+    O_CLOEXEC, O_CREAT, O_EXCL, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value,
+    le_u64, open_flags,
 };
 use ctrace_format::syscalls::Kind as K;
 use ctrace_format::{Abi, Detail, SyscallFlags};
 use ctrace_program::{
-    Expect, Kind, Post, SIG_DEFAULT, SIG_HANDLER, SIG_IGNORE, SIG_QUERY, Sel, Step, clock_operand, fd_operand, flags,
-    value_operand,
+    Expect, Kind, Post, SIG_DEFAULT, SIG_HANDLER, SIG_IGNORE, SIG_QUERY, Sel, Step, clock_operand,
+    fd_operand, flags, value_operand,
 };
 
 /// Errors that come by themselves when the same call is made in the same state.
 const REAL: [i64; 33] = [
-    -2, -3, -4, -9, -10, -11, -17, -20, -21, -22, -25, -29, -32, -36, -39, -40, -61, -88, -89, -92, -93, -95, -97, -98,
-    -104, -106, -107, -110, -111, -114, -115, -22, -94,
+    -2, -3, -4, -9, -10, -11, -17, -20, -21, -22, -25, -29, -32, -36, -39, -40, -61, -88, -89, -92, -93, -95,
+    -97, -98, -104, -106, -107, -110, -111, -114, -115, -22, -94,
 ];
 /// Calls that would restrict, re-identify or reprioritise the worker; the result is taken for granted.
 const TAKEN_FOR_GRANTED: [&str; 31] = [
-    "capset", "chroot", "seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self",
-    "setfsgid", "setfsuid", "setgid", "setgroups", "setpriority", "setregid", "setresgid", "setresuid", "setreuid",
-    "setuid", "sched_setscheduler", "sched_setparam", "sched_setattr", "ioprio_set", "personality", "mlockall",
-    "set_mempolicy", "mbind", "migrate_pages", "move_pages", "sethostname", "setdomainname", "get_mempolicy",
-    "fanotify_mark", "kcmp",
+    "capset",
+    "chroot",
+    "seccomp",
+    "landlock_create_ruleset",
+    "landlock_add_rule",
+    "landlock_restrict_self",
+    "setfsgid",
+    "setfsuid",
+    "setgid",
+    "setgroups",
+    "setpriority",
+    "setregid",
+    "setresgid",
+    "setresuid",
+    "setreuid",
+    "setuid",
+    "sched_setscheduler",
+    "sched_setparam",
+    "sched_setattr",
+    "ioprio_set",
+    "personality",
+    "mlockall",
+    "set_mempolicy",
+    "mbind",
+    "migrate_pages",
+    "move_pages",
+    "sethostname",
+    "setdomainname",
+    "get_mempolicy",
+    "fanotify_mark",
+    "kcmp",
 ];
 /// Calls that read something harmless about the caller or the host.
 const HARMLESS: [&str; 51] = [
-    "capget", "clock_getres", "clock_gettime", "getcpu", "getegid", "geteuid", "getgid", "getgroups", "getitimer",
-    "getpgrp", "getpriority", "getrandom", "getresgid", "getresuid", "getrlimit", "getrusage", "gettimeofday", "getuid",
-    "ioprio_get", "sched_get_priority_max", "sched_get_priority_min", "sched_yield", "sysinfo", "time", "times",
-    "uname", "munlockall", "sync", "rt_sigpending", "membarrier", "timerfd_gettime", "fadvise64", "flock",
-    "inotify_rm_watch", "readahead", "sync_file_range", "fstatfs", "flistxattr", "fgetxattr", "fsetxattr",
-    "fremovexattr", "setxattr", "lsetxattr", "removexattr", "lremovexattr", "pidfd_send_signal", "getcwd", "fchmod",
-    "alarm", "setsid", "getsid",
+    "capget",
+    "clock_getres",
+    "clock_gettime",
+    "getcpu",
+    "getegid",
+    "geteuid",
+    "getgid",
+    "getgroups",
+    "getitimer",
+    "getpgrp",
+    "getpriority",
+    "getrandom",
+    "getresgid",
+    "getresuid",
+    "getrlimit",
+    "getrusage",
+    "gettimeofday",
+    "getuid",
+    "ioprio_get",
+    "sched_get_priority_max",
+    "sched_get_priority_min",
+    "sched_yield",
+    "sysinfo",
+    "time",
+    "times",
+    "uname",
+    "munlockall",
+    "sync",
+    "rt_sigpending",
+    "membarrier",
+    "timerfd_gettime",
+    "fadvise64",
+    "flock",
+    "inotify_rm_watch",
+    "readahead",
+    "sync_file_range",
+    "fstatfs",
+    "flistxattr",
+    "fgetxattr",
+    "fsetxattr",
+    "fremovexattr",
+    "setxattr",
+    "lsetxattr",
+    "removexattr",
+    "lremovexattr",
+    "pidfd_send_signal",
+    "getcwd",
+    "fchmod",
+    "alarm",
+    "setsid",
+    "getsid",
 ];
 /// `ioctl` commands that ask or set something about the descriptor only.
 const IOCTLS: [u32; 14] = [
-    0x5401, 0x5402, 0x5403, 0x5404, 0x540f, 0x5410, 0x5413, 0x5414, 0x541b, 0x5421, 0x5450, 0x5451, 0x5429, 0x8004_6601,
+    0x5401,
+    0x5402,
+    0x5403,
+    0x5404,
+    0x540f,
+    0x5410,
+    0x5413,
+    0x5414,
+    0x541b,
+    0x5421,
+    0x5450,
+    0x5451,
+    0x5429,
+    0x8004_6601,
 ];
 /// `prctl` options that are as harmless in the worker as they were.
 const PRCTLS: [u64; 14] = [2, 3, 7, 15, 16, 21, 23, 25, 27, 29, 30, 36, 37, 39];
@@ -167,7 +250,8 @@ impl Lower<'_> {
             _ => {
                 // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
                 if errno == -2 {
-                    return self.named_paths(cx).iter().all(|(p, _)| !self.exists(*p)) || cx.known.args.is_none();
+                    return self.named_paths(cx).iter().all(|(p, _)| !self.exists(*p))
+                        || cx.known.args.is_none();
                 }
                 if errno == -17 {
                     return self.named_paths(cx).last().is_some_and(|(p, _)| self.exists(*p));
@@ -210,8 +294,19 @@ impl Lower<'_> {
                         step = step.arg(i, Sel::Data, blob);
                     }
                 }
-                K::Fd | K::DirFd | K::Int | K::UInt | K::Flags | K::Mode | K::OpenFlags | K::AtFlags | K::IoctlCmd
-                | K::FcntlCmd | K::Size | K::Off | K::MsgFlags => step = step.imm(i, cx.call.args[i]),
+                K::Fd
+                | K::DirFd
+                | K::Int
+                | K::UInt
+                | K::Flags
+                | K::Mode
+                | K::OpenFlags
+                | K::AtFlags
+                | K::IoctlCmd
+                | K::FcntlCmd
+                | K::Size
+                | K::Off
+                | K::MsgFlags => step = step.imm(i, cx.call.args[i]),
                 _ => {}
             }
         }
@@ -299,19 +394,62 @@ impl Lower<'_> {
         }
         let named = matches!(
             cx.known.sc,
-            Sc::Access | Sc::Faccessat | Sc::Faccessat2 | Sc::Chdir | Sc::Fchdir | Sc::Chmod | Sc::Fchmod | Sc::Fchmodat
-                | Sc::Stat | Sc::Lstat | Sc::Newfstatat | Sc::Statx | Sc::Fstat | Sc::Statfs | Sc::Readlink
-                | Sc::Readlinkat | Sc::Mkdir | Sc::Mkdirat | Sc::Rmdir | Sc::Unlink | Sc::Unlinkat | Sc::Rename
-                | Sc::Renameat | Sc::Renameat2 | Sc::Link | Sc::Linkat | Sc::Symlink | Sc::Symlinkat | Sc::Truncate
-                | Sc::Ftruncate | Sc::Fallocate | Sc::Getxattr | Sc::Lgetxattr | Sc::Listxattr | Sc::Llistxattr
-                | Sc::Umask | Sc::Sync | Sc::Syncfs | Sc::Fsync | Sc::Fdatasync | Sc::Getcwd
+            Sc::Access
+                | Sc::Faccessat
+                | Sc::Faccessat2
+                | Sc::Chdir
+                | Sc::Fchdir
+                | Sc::Chmod
+                | Sc::Fchmod
+                | Sc::Fchmodat
+                | Sc::Stat
+                | Sc::Lstat
+                | Sc::Newfstatat
+                | Sc::Statx
+                | Sc::Fstat
+                | Sc::Statfs
+                | Sc::Readlink
+                | Sc::Readlinkat
+                | Sc::Mkdir
+                | Sc::Mkdirat
+                | Sc::Rmdir
+                | Sc::Unlink
+                | Sc::Unlinkat
+                | Sc::Rename
+                | Sc::Renameat
+                | Sc::Renameat2
+                | Sc::Link
+                | Sc::Linkat
+                | Sc::Symlink
+                | Sc::Symlinkat
+                | Sc::Truncate
+                | Sc::Ftruncate
+                | Sc::Fallocate
+                | Sc::Getxattr
+                | Sc::Lgetxattr
+                | Sc::Listxattr
+                | Sc::Llistxattr
+                | Sc::Umask
+                | Sc::Sync
+                | Sc::Syncfs
+                | Sc::Fsync
+                | Sc::Fdatasync
+                | Sc::Getcwd
         );
         if named || HARMLESS.contains(&cx.name) {
             return self.generic(cx);
         }
         match cx.name {
-            "getpid" | "gettid" | "getppid" | "getpgid" | "setpgid" | "sched_getaffinity" | "sched_getparam"
-            | "sched_getscheduler" | "sched_getattr" | "sched_rr_get_interval" => self.ids(cx),
+            "getpid"
+            | "gettid"
+            | "getppid"
+            | "getpgid"
+            | "setpgid"
+            | "sched_getaffinity"
+            | "sched_getparam"
+            | "sched_getscheduler"
+            | "sched_getattr"
+            | "sched_rr_get_interval" => self.ids(cx),
             "sched_setaffinity" => match detail_value(cx.call, 2) {
                 Some(mask) if cx.call.args[0] == 0 => {
                     let blob = self.b.data(&mask.to_ne_bytes())?;
@@ -319,12 +457,11 @@ impl Lower<'_> {
                 }
                 _ => Ok(self.surrogate(cx)),
             },
-            "shmget" | "shmat" | "shmdt" | "shmctl" | "semget" | "semop" | "semctl" | "semtimedop" | "msgget"
-            | "msgsnd" | "msgrcv" | "msgctl" | "mq_open" | "mq_timedsend" | "mq_timedreceive" | "io_setup"
-            | "io_submit" | "io_getevents" | "io_destroy" | "mincore" | "getdents" | "futex_waitv" | "rt_sigqueueinfo"
-            | "rt_tgsigqueueinfo" | "recvmmsg" | "mlock2" | "clock_adjtime" | "adjtimex" | "io_pgetevents" => {
-                Ok(self.surrogate(cx))
-            }
+            "shmget" | "shmat" | "shmdt" | "shmctl" | "semget" | "semop" | "semctl" | "semtimedop"
+            | "msgget" | "msgsnd" | "msgrcv" | "msgctl" | "mq_open" | "mq_timedsend" | "mq_timedreceive"
+            | "io_setup" | "io_submit" | "io_getevents" | "io_destroy" | "mincore" | "getdents"
+            | "futex_waitv" | "rt_sigqueueinfo" | "rt_tgsigqueueinfo" | "recvmmsg" | "mlock2"
+            | "clock_adjtime" | "adjtimex" | "io_pgetevents" => Ok(self.surrogate(cx)),
             _ => Ok(self.refused(cx)),
         }
     }
@@ -366,7 +503,13 @@ impl Lower<'_> {
         .into())
     }
 
-    pub(crate) fn iov(&mut self, cx: &Cx<'_>, step: Step, arg: usize, exact: bool) -> Result<Step, CompileError> {
+    pub(crate) fn iov(
+        &mut self,
+        cx: &Cx<'_>,
+        step: Step,
+        arg: usize,
+        exact: bool,
+    ) -> Result<Step, CompileError> {
         let (bytes, count) = detail_iov(cx.call).unwrap_or((cx.call.ret.max(0) as u64, 1));
         let bytes = if exact { cx.call.ret.max(0) as u64 } else { bytes };
         let lens = super::io::split(bytes, u64::from(count.clamp(1, 1024)));
@@ -417,7 +560,10 @@ impl Lower<'_> {
             let blob = self.b.cstr(&text)?;
             let dir = open & super::world::O_DIRECTORY != 0;
             let step = if dir {
-                Step::call(host_nr("mkdirat").unwrap_or(0)).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o755)
+                Step::call(host_nr("mkdirat").unwrap_or(0))
+                    .imm(0, AT_FDCWD)
+                    .arg(1, Sel::Data, blob)
+                    .imm(2, 0o755)
             } else {
                 Step::call(host_nr("mknodat").unwrap_or(0))
                     .imm(0, AT_FDCWD)
@@ -431,11 +577,23 @@ impl Lower<'_> {
     }
 
     fn clone(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let Some((mut clone_flags, ..)) = clone_operands(cx.call, cx.known.sc) else { return Ok(self.missing(cx)) };
+        let Some((mut clone_flags, ..)) = clone_operands(cx.call, cx.known.sc) else {
+            return Ok(self.missing(cx));
+        };
         let child = self.world.child_of_clone(cx.task, cx.call.ret);
-        let Some(child) = child.filter(|c| (*c as usize) < self.states.len()) else { return Ok(self.missing(cx)) };
+        let Some(child) = child.filter(|c| (*c as usize) < self.states.len()) else {
+            return Ok(self.missing(cx));
+        };
         // Namespaces are the sandbox's; pidfds and tid words of the recorded memory do not exist.
-        const KEEP: u64 = 0xff | CLONE_VM | 0x200 | 0x400 | 0x800 | CLONE_VFORK | 0x8000 | CLONE_THREAD | 0x4_0000
+        const KEEP: u64 = 0xff
+            | CLONE_VM
+            | 0x200
+            | 0x400
+            | 0x800
+            | CLONE_VFORK
+            | 0x8000
+            | CLONE_THREAD
+            | 0x4_0000
             | 0x80_0000;
         clone_flags &= KEEP;
         let mut step = Step { nr: cx.nr, ..Step::of(Kind::Clone) }
@@ -453,9 +611,11 @@ impl Lower<'_> {
     /// The word that the kernel clears when this thread ends, if somebody waits for that.
     fn join_word(&self, child: TaskIx) -> Option<super::futexes::Word> {
         self.joins.get(&child)?;
-        self.facts.tid_words.iter().find(|(word, tasks)| {
-            tasks.contains(&child) && self.facts.futexes.by_word.contains_key(*word)
-        }).map(|(word, _)| *word)
+        self.facts
+            .tid_words
+            .iter()
+            .find(|(word, tasks)| tasks.contains(&child) && self.facts.futexes.by_word.contains_key(*word))
+            .map(|(word, _)| *word)
     }
 
     pub(crate) fn futex_slot(&mut self, word: super::futexes::Word) -> u32 {
@@ -561,8 +721,10 @@ impl Lower<'_> {
         }
         let argv = self.b.pointers(&blobs)?;
         let step = if at { self.plain(cx, &[0, 4]) } else { self.call_step(cx) };
-        let step =
-            step.arg(usize::from(path_arg), Sel::Data, path).arg(argv_arg, Sel::Data, argv).imm(argv_arg + 1, 0);
+        let step = step
+            .arg(usize::from(path_arg), Sel::Data, path)
+            .arg(argv_arg, Sel::Data, argv)
+            .imm(argv_arg + 1, 0);
         if cx.call.ret < 0 {
             return Ok(step.into());
         }
@@ -577,7 +739,10 @@ impl Lower<'_> {
         }
         let me = self.prog(cx.task);
         let next = self.b.next_step(me) + 1;
-        Ok(Step { kind: Kind::Exec as u8, ..step }.aux(u64::from(me)).post(Post::None, u64::from(next)).into())
+        Ok(Step { kind: Kind::Exec as u8, ..step }
+            .aux(u64::from(me))
+            .post(Post::None, u64::from(next))
+            .into())
     }
 
     fn sigaction(&mut self, cx: &Cx<'_>) -> Step {
@@ -662,7 +827,8 @@ impl Lower<'_> {
             let fd = cx.call.args[4] as i32;
             if self.world.ofd_of(cx.task, fd).is_none_or(|o| self.world.inode_of(o).is_none()) {
                 // Memory of a device or of something unknown: anonymous memory stands for it.
-                step = step.imm(3, (map_flags & !DROP & !MAP_FIXED) | MAP_ANONYMOUS).imm(4, u64::MAX).imm(5, 0);
+                step =
+                    step.imm(3, (map_flags & !DROP & !MAP_FIXED) | MAP_ANONYMOUS).imm(4, u64::MAX).imm(5, 0);
             }
         }
         let _ = prot;
@@ -759,7 +925,8 @@ impl Lower<'_> {
                 }
                 // The first question came before the recording.
                 self.maps.entry(cx.proc).or_default().heap = Some((ret, slot));
-                let ask = Step::call(cx.nr).with(flags::ENGINE).imm(0, 0).post(Post::StoreValue, u64::from(slot));
+                let ask =
+                    Step::call(cx.nr).with(flags::ENGINE).imm(0, 0).post(Post::StoreValue, u64::from(slot));
                 Lowered { pre: vec![ask], step: step.arg(0, Sel::Value, value_operand(slot, 0)) }
             }
         }
@@ -978,11 +1145,13 @@ impl Lower<'_> {
     fn prctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let option = cx.call.args[0];
         if !PRCTLS.contains(&option) {
-            return Ok(if matches!(option, 1 | 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x53_564d_41) {
-                self.surrogate(cx)
-            } else {
-                self.refused(cx)
-            });
+            return Ok(
+                if matches!(option, 1 | 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x53_564d_41) {
+                    self.surrogate(cx)
+                } else {
+                    self.refused(cx)
+                },
+            );
         }
         Ok(match option {
             15 => {
@@ -1050,7 +1219,9 @@ impl Lower<'_> {
                 self.new_fd(cx, step, cx.call.args[1] == 1030).into()
             }
             // F_GETFD, F_SETFD, F_GETFL, F_SETFL
-            1..=4 => step.expect(if cx.call.ret < 0 { Expect::Exact } else { Expect::Success }, cx.call.ret).into(),
+            1..=4 => {
+                step.expect(if cx.call.ret < 0 { Expect::Exact } else { Expect::Success }, cx.call.ret).into()
+            }
             // Record locks: which ranges is not recorded. Asking for nothing to be locked always succeeds.
             5..=7 | 36..=38 => {
                 let mut lock = [0_u8; 32];
@@ -1091,7 +1262,8 @@ impl Lower<'_> {
         let path = self.path(cx, at as u8)?;
         let mode = cx.call.args[at + 1];
         // Device nodes are not made in a sandbox; a plain file is.
-        let safe = if matches!(mode & 0o170_000, 0o020_000 | 0o060_000) { mode & 0o7777 | 0o100_000 } else { mode };
+        let safe =
+            if matches!(mode & 0o170_000, 0o020_000 | 0o060_000) { mode & 0o7777 | 0o100_000 } else { mode };
         let step = if at == 1 { self.plain(cx, &[0]) } else { self.call_step(cx) };
         Ok(step.arg(at, Sel::Data, path).imm(at + 1, safe).imm(at + 2, 0).into())
     }

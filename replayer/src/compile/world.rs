@@ -7,8 +7,8 @@ use super::calls::{Calls, Known, Sc};
 use super::fsmodel::{FsModel, InodeIx, NodeKind, PathId, Paths};
 use super::source::Source;
 use ctrace_format::{
-    Detail, EpollEntry, Event, FdTarget, Object, ObjectId, Process, ProcessKind, SockAddr, Syscall, SyscallFlags,
-    TaskId,
+    Detail, EpollEntry, Event, FdTarget, Object, ObjectId, Process, ProcessKind, SockAddr, Syscall,
+    SyscallFlags, TaskId,
 };
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
@@ -344,7 +344,11 @@ impl World {
     pub(crate) fn enter_snapshot(&mut self, source: &dyn Source) -> Result<(), CompileError> {
         for process in &source.snapshot().processes {
             let parent = self.live_tgid.get(&process.parent.0).copied();
-            let cwd = if process.cwd.is_empty() { self.paths.intern(b"/") } else { self.paths.intern(&process.cwd) };
+            let cwd = if process.cwd.is_empty() {
+                self.paths.intern(b"/")
+            } else {
+                self.paths.intern(&process.cwd)
+            };
             self.fs.present(cwd, NodeKind::Dir);
             let exe = (!process.exe.is_empty()).then(|| self.paths.intern(&process.exe));
             if let Some(exe) = exe {
@@ -395,12 +399,10 @@ impl World {
         let comm = source.str(def.comm).to_vec();
         let ix = if let Some(ix) = self.by_key.get(&(def.tid.0, def.start_ns)) {
             *ix
-        } else if let Some(ix) =
-            self.live_tid.get(&def.tid.0).copied().filter(|t| {
-                let task = &self.tasks[*t as usize];
-                task.origin == Origin::Snapshot && !task.exited && task.ops == 0
-            })
-        {
+        } else if let Some(ix) = self.live_tid.get(&def.tid.0).copied().filter(|t| {
+            let task = &self.tasks[*t as usize];
+            task.origin == Origin::Snapshot && !task.exited && task.ops == 0
+        }) {
             // A snapshot does not tell when a thread began; its first event does.
             ix
         } else if let Some(ix) = self.last_tid.get(&def.tid.0).copied().filter(|t| {
@@ -408,7 +410,9 @@ impl World {
             comm.is_empty() && self.procs[self.tasks[*t as usize].proc as usize].tgid == def.tgid.0
         }) {
             ix
-        } else if let Some(proc) = self.live_tgid.get(&def.tgid.0).copied().filter(|_| def.tid.0 != def.tgid.0) {
+        } else if let Some(proc) =
+            self.live_tgid.get(&def.tgid.0).copied().filter(|_| def.tid.0 != def.tgid.0)
+        {
             let leader = self.procs[proc as usize].leader;
             self.add_task(def.tid.0, def.start_ns, proc, Some(leader), Origin::Root, comm.clone())?
         } else {
@@ -441,7 +445,9 @@ impl World {
     }
 
     fn inherited_ofd(&mut self, source: &dyn Source, one: &Inherited) -> OfdIx {
-        let kind = one.object.map_or(OfdKind::Other, |id| self.kind_of_object(source, source.object(id), one.written));
+        let kind = one
+            .object
+            .map_or(OfdKind::Other, |id| self.kind_of_object(source, source.object(id), one.written));
         match &kind {
             OfdKind::Pipe { pipe, .. } => self.pipes[*pipe as usize].inherited = true,
             OfdKind::Sock(sock) => {
@@ -757,7 +763,14 @@ impl World {
         Ok(ix)
     }
 
-    fn add_proc(&mut self, tgid: u32, parent: Option<ProcIx>, cwd: PathId, umask: u32, exe: Option<PathId>) -> ProcIx {
+    fn add_proc(
+        &mut self,
+        tgid: u32,
+        parent: Option<ProcIx>,
+        cwd: PathId,
+        umask: u32,
+        exe: Option<PathId>,
+    ) -> ProcIx {
         self.files.push(Files { slots: BTreeMap::new(), users: 1 });
         self.fs_states.push(FsState { cwd, umask });
         let proc = self.procs.len() as ProcIx;
@@ -885,7 +898,14 @@ impl World {
         }
     }
 
-    fn put_fd(&mut self, proc: ProcIx, fd: i32, ofd: OfdIx, cloexec: bool, at_ns: u64) -> Result<(), CompileError> {
+    fn put_fd(
+        &mut self,
+        proc: ProcIx,
+        fd: i32,
+        ofd: OfdIx,
+        cloexec: bool,
+        at_ns: u64,
+    ) -> Result<(), CompileError> {
         let files = self.procs[proc as usize].files;
         self.ofds[ofd as usize].refs += 1;
         let old = self.files[files as usize].slots.insert(fd, FdSlot { ofd, cloexec, since_ns: at_ns });
@@ -1043,12 +1063,14 @@ impl World {
                 self.tell(inode, *mode, *rdev, *size);
                 OfdKind::Node { path, inode }
             }
-            Object::Socket { family, kind, protocol, cookie, local, peer } => OfdKind::Sock(self.sock(Sock {
-                local: local.clone(),
-                peer: peer.clone(),
-                state: if peer.is_some() { SockState::Connected } else { SockState::Fresh },
-                ..new_sock(*family, *kind, *protocol, cookie.0, 0)
-            })),
+            Object::Socket { family, kind, protocol, cookie, local, peer } => {
+                OfdKind::Sock(self.sock(Sock {
+                    local: local.clone(),
+                    peer: peer.clone(),
+                    state: if peer.is_some() { SockState::Connected } else { SockState::Fresh },
+                    ..new_sock(*family, *kind, *protocol, cookie.0, 0)
+                }))
+            }
             Object::Pipe { ino } => OfdKind::Pipe { pipe: self.pipe(*ino), write: written },
             Object::Anon { kind, .. } => self.kind_of_anon(source.str(*kind)),
             _ => OfdKind::Other,
@@ -1301,14 +1323,18 @@ impl World {
             Sc::Close => {
                 let files = self.procs[proc as usize].files;
                 // A close frees the number when it begins; another thread may have reused it before this one's return.
-                if self.files[files as usize].slots.get(&fd0).is_some_and(|s| s.since_ns <= call.t_ns || s.since_ns == 0)
+                if self.files[files as usize]
+                    .slots
+                    .get(&fd0)
+                    .is_some_and(|s| s.since_ns <= call.t_ns || s.since_ns == 0)
                 {
                     self.drop_fd(files, fd0);
                 }
             }
             Sc::CloseRange => {
                 let files = self.procs[proc as usize].files;
-                let (first, last) = (call.args[0].min(i32::MAX as u64) as i32, call.args[1].min(i32::MAX as u64) as i32);
+                let (first, last) =
+                    (call.args[0].min(i32::MAX as u64) as i32, call.args[1].min(i32::MAX as u64) as i32);
                 if first <= last {
                     let fds: Vec<i32> =
                         self.files[files as usize].slots.range(first..=last).map(|(fd, _)| *fd).collect();
@@ -1374,7 +1400,9 @@ impl World {
                 let cloexec = if call.args[1] & 1 != 0 { O_CLOEXEC } else { 0 };
                 self.new_anon(proc, call, OfdKind::Mem { inode }, cloexec | 2, end_ns)?;
             }
-            Sc::PidfdOpen => self.new_anon(proc, call, OfdKind::Pid, call.args[1] as u32 | O_CLOEXEC, end_ns)?,
+            Sc::PidfdOpen => {
+                self.new_anon(proc, call, OfdKind::Pid, call.args[1] as u32 | O_CLOEXEC, end_ns)?
+            }
             Sc::Chdir => {
                 if let Some(target) = self.target(source, task, call, 0, None) {
                     self.fs.present(target.path, NodeKind::Dir);
@@ -1395,7 +1423,8 @@ impl World {
                 self.fs_states[fs as usize].umask = call.args[0] as u32 & 0o777;
             }
             Sc::Wait4 | Sc::Waitid => {
-                let nohang = if known.sc == Sc::Wait4 { call.args[2] & 1 != 0 } else { call.args[3] & 1 != 0 };
+                let nohang =
+                    if known.sc == Sc::Wait4 { call.args[2] & 1 != 0 } else { call.args[3] & 1 != 0 };
                 if call.ret == 0 && nohang && known.sc == Sc::Wait4 {
                     self.procs[proc as usize].no_child = Some(mark);
                 }
@@ -1475,7 +1504,13 @@ impl World {
         }
     }
 
-    fn accepted(&mut self, source: &dyn Source, call: &Syscall, listener: Option<SockIx>, end_ns: u64) -> SockIx {
+    fn accepted(
+        &mut self,
+        source: &dyn Source,
+        call: &Syscall,
+        listener: Option<SockIx>,
+        end_ns: u64,
+    ) -> SockIx {
         let (mut local, mut peer) = (None, detail_addr(call, 1).cloned());
         let (mut family, mut kind, mut protocol, mut cookie) = (2, 1, 0, 0);
         if let Some(l) = listener {
@@ -1483,7 +1518,9 @@ impl World {
             (family, kind, protocol) = (l.family, l.kind, l.protocol);
             local.clone_from(&l.local);
         }
-        if let Some(Object::Socket { cookie: c, local: l, peer: p, .. }) = call.object.map(|o| source.object(o)) {
+        if let Some(Object::Socket { cookie: c, local: l, peer: p, .. }) =
+            call.object.map(|o| source.object(o))
+        {
             cookie = c.0;
             if l.is_some() {
                 local.clone_from(l);
@@ -1599,7 +1636,8 @@ impl World {
             let inode = self.fs.create(scratch, NodeKind::File, Some(mode));
             return OfdKind::Node { path: scratch, inode };
         }
-        let created = call.details.contains(&Detail::Created) || flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL;
+        let created =
+            call.details.contains(&Detail::Created) || flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL;
         let (kind, size, rdev, file_mode) = match object {
             Some(Object::File { mode, size, rdev, .. }) => (NodeKind::of_mode(*mode), *size, *rdev, *mode),
             _ if flags & O_DIRECTORY != 0 => (NodeKind::Dir, 0, 0, 0),
@@ -1779,8 +1817,16 @@ impl World {
                     }
                 }
             }
-            Sc::Fsync | Sc::Fdatasync | Sc::Getsockopt | Sc::Setsockopt | Sc::Getpeername | Sc::Shutdown
-            | Sc::Fchmod | Sc::TimerfdSettime | Sc::InotifyAddWatch | Sc::Syncfs => {
+            Sc::Fsync
+            | Sc::Fdatasync
+            | Sc::Getsockopt
+            | Sc::Setsockopt
+            | Sc::Getpeername
+            | Sc::Shutdown
+            | Sc::Fchmod
+            | Sc::TimerfdSettime
+            | Sc::InotifyAddWatch
+            | Sc::Syncfs => {
                 self.ensure_fd(source, task, fd0, call.object, false)?;
             }
             _ => {
@@ -1839,7 +1885,8 @@ impl World {
                     None => state.pos,
                 };
                 let end = start.saturating_add(n);
-                if self.fs.node(inode).kind == NodeKind::File || self.fs.node(inode).kind == NodeKind::Unknown {
+                if self.fs.node(inode).kind == NodeKind::File || self.fs.node(inode).kind == NodeKind::Unknown
+                {
                     self.fs.written_up_to(inode, end);
                 }
                 if at.is_none() {
@@ -1895,8 +1942,17 @@ impl World {
                     }
                 }
             }
-            Sc::Access | Sc::Chmod | Sc::Chown | Sc::Lchown | Sc::Statfs | Sc::Getxattr | Sc::Lgetxattr
-            | Sc::Listxattr | Sc::Llistxattr | Sc::Utime | Sc::Utimes => {
+            Sc::Access
+            | Sc::Chmod
+            | Sc::Chown
+            | Sc::Lchown
+            | Sc::Statfs
+            | Sc::Getxattr
+            | Sc::Lgetxattr
+            | Sc::Listxattr
+            | Sc::Llistxattr
+            | Sc::Utime
+            | Sc::Utimes => {
                 if let Some(target) = self.target(source, task, call, 0, None) {
                     let inode = self.fs.present(target.path, NodeKind::Unknown);
                     self.got_xattr(source, call, known.sc, inode);

@@ -1,4 +1,8 @@
 //! The control region as the runner's init sees it.
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "the segment is page-aligned, and `Layout` aligns what lies in it"
+)]
 
 use super::{Counters, Divergence};
 use ctrace_program::control::{
@@ -48,6 +52,9 @@ impl Control {
         head.len = layout.len;
         head.layout = layout;
         head.shm_id.store(shm_id, Relaxed);
+        for task in 0..control.tasks {
+            control.slot(task).wake_at.store(u32::MAX, Relaxed);
+        }
         Ok(control)
     }
 
@@ -73,8 +80,9 @@ impl Control {
         unsafe { &*slot.cast::<TaskSlot>() }
     }
 
-    pub(crate) fn pace(&self, pace: Pace, speed: f64, catch_up_permille: u32, mult: u64) {
+    pub(crate) fn pace(&self, pace: Pace, speed: f64, catch_up_permille: u32, hold: bool, mult: u64) {
         let header = self.header();
+        header.hold.store(u32::from(hold), Relaxed);
         header.pace.store(pace as u32, Relaxed);
         header.scale.store((4_294_967_296.0 / speed) as u64, Relaxed);
         header.catch_up_permille.store(catch_up_permille, Relaxed);

@@ -188,7 +188,13 @@ fn init(setup: &Setup, channel: &mut UnixStream, many_users: bool) -> Result<(),
     let control = Control::create(&setup.program).map_err(|error| {
         SandboxError::build("make the control region", "System V shared memory (CONFIG_SYSVIPC)", error)
     })?;
-    control.pace(setup.options.pace, setup.options.speed, setup.options.catch_up_permille, mult);
+    control.pace(
+        setup.options.pace,
+        setup.options.speed,
+        setup.options.catch_up_permille,
+        setup.options.hold,
+        mult,
+    );
     control.header().epoch.store(if mult == 0 { monotonic_ns() } else { counter() }, Relaxed);
 
     let mut ends = Ends::new();
@@ -471,7 +477,7 @@ impl Start<'_> {
                 kind @ (PreopenedKind::Pipe { .. } | PreopenedKind::Socket { .. }) => end_of(kind)
                     .and_then(|end| ends.get(&end))
                     .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
-                    .and_then(|fd| fd.try_clone()),
+                    .and_then(OwnedFd::try_clone),
                 PreopenedKind::Terminal => terminal
                     .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
                     .and_then(OwnedFd::try_clone),
@@ -479,8 +485,8 @@ impl Start<'_> {
                     .iter()
                     .find(|(_, other)| other.fd == *fd)
                     .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
-                    // SAFETY: `moved` holds open descriptors.
                     .and_then(|(source, _)| {
+                        // SAFETY: `moved` holds descriptors that stay open until the end of this function.
                         unsafe { std::os::fd::BorrowedFd::borrow_raw(*source) }.try_clone_to_owned()
                     }),
             };
@@ -629,13 +635,12 @@ impl<'a> Watch<'a> {
                 let leader =
                     self.setup.program.tasks.get(signal.task as usize).map_or(signal.task, |t| t.leader);
                 let tgid = self.control.slot(leader).tid.load(Relaxed);
-                // SAFETY: integers only; both ids are of this PID namespace.
-                unsafe {
-                    if signal.to_process {
-                        libc::kill(tgid, signal.signo as i32);
-                    } else {
-                        libc::syscall(libc::SYS_tgkill, tgid, tid, signal.signo);
-                    }
+                if signal.to_process {
+                    // SAFETY: integers only; the id is of this PID namespace.
+                    unsafe { libc::kill(tgid, signal.signo as i32) };
+                } else {
+                    // SAFETY: as above.
+                    unsafe { libc::syscall(libc::SYS_tgkill, tgid, tid, signal.signo) };
                 }
             }
             self.signals.pop();
@@ -724,7 +729,7 @@ impl<'a> Watch<'a> {
             }
             let ready: Vec<bool> =
                 fds.iter().map(|fd| fd.revents().is_some_and(|revents| !revents.is_empty())).collect();
-            let mut buffer = [0; 65_536];
+            let mut buffer = vec![0; 65_536];
             for (index, fd) in self.drains.iter().enumerate() {
                 if ready[index + 1] && nix::unistd::read(fd, &mut buffer).unwrap_or(0) == 0 {
                     closed.push(index);

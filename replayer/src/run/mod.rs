@@ -84,6 +84,9 @@ pub struct RunOptions {
     /// Share of computing time, in 1/1000, that a task that is behind the recording may leave out. Idle time is always
     /// left out.
     pub catch_up_permille: u32,
+    /// A recorded task never begins a call before its recorded time. The sandbox's files are in memory and its peers are
+    /// near: without this the replay of a workload that waited for a disk or a network is faster than the recording.
+    pub hold: bool,
     /// End the replay after this long; `None`: four times the recorded length plus 30 s.
     pub max_duration: Option<Duration>,
     /// Without any progress that the recording explains, waits are given up after this long, one at a time; then the
@@ -99,6 +102,7 @@ impl Default for RunOptions {
             pace: Pace::Resource,
             speed: 1.0,
             catch_up_permille: 500,
+            hold: true,
             max_duration: None,
             stall: Duration::from_secs(2),
             limits: Limits::default(),
@@ -261,7 +265,7 @@ impl Replay {
     /// # Errors
     /// When the host cannot isolate the replay, or the trace asks for more than the limits.
     pub fn start(inputs: Inputs<'_>, options: &RunOptions) -> Result<Running, ReplayError> {
-        if !(options.speed > 0.0) {
+        if options.speed.is_nan() || options.speed <= 0.0 {
             return Err(ReplayError::Option("the speed"));
         }
         let program = Program::open(inputs.program).map_err(ReplayError::Program)?;

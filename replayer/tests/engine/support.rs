@@ -40,9 +40,7 @@ impl Script {
         builder.task(&root).unwrap();
         let environment = Environment {
             umask: 0o022,
-            preopened: (0..3)
-                .map(|fd| Preopened { fd, kind: PreopenedKind::Null, cloexec: false })
-                .collect(),
+            preopened: (0..3).map(|fd| Preopened { fd, kind: PreopenedKind::Null, cloexec: false }).collect(),
             ..Environment::default()
         };
         let mut script = Self { builder, environment, options: RunOptions::default() };
@@ -72,10 +70,6 @@ impl Script {
 
     pub(crate) fn exit(&mut self, task: u32) {
         self.push(task, Step { kind: Kind::Exit as u8, ..call(libc::SYS_exit_group) });
-    }
-
-    pub(crate) fn exit_thread(&mut self, task: u32) {
-        self.push(task, Step { kind: Kind::Exit as u8, ..call(libc::SYS_exit) });
     }
 
     /// `parent` forks `child`.

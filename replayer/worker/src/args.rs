@@ -3,10 +3,8 @@
 use crate::engine::{clock_ns, scaled};
 use crate::state::{Task, blob, control, futex_address, slot, stack_bottom, value};
 use core::sync::atomic::Ordering::Relaxed;
-use ctrace_program::control::STACK_BYTES;
-use ctrace_program::{
-    CONTROL_BASE, MsgDesc, POOL_THRESHOLD, PathPid, Sel, Step, clock_parts, value_parts,
-};
+use ctrace_program::control::{STACK_BYTES, STAND_IN_BYTES};
+use ctrace_program::{CONTROL_BASE, MsgDesc, POOL_THRESHOLD, PathPid, Sel, Step, clock_parts, value_parts};
 
 /// Hands out the task's scratch memory, one step at a time.
 pub struct Scratch {
@@ -199,7 +197,12 @@ pub fn resolve(task: &Task, step: &Step, index: usize, scratch: &mut Scratch, sk
             let at = words(2)?;
             // SAFETY: checked to hold two words.
             let (interval, value) = unsafe { (scaled(*at), scaled(*at.add(1))) };
-            scratch.words([split_us(interval)[0], split_us(interval)[1], split_us(value)[0], split_us(value)[1]])?
+            scratch.words([
+                split_us(interval)[0],
+                split_us(interval)[1],
+                split_us(value)[0],
+                split_us(value)[1],
+            ])?
         }
         Sel::AbsItimerspec => {
             let at = words(3)?;
@@ -212,6 +215,7 @@ pub fn resolve(task: &Task, step: &Step, index: usize, scratch: &mut Scratch, sk
             let size = operand.clamp(4096, STACK_BYTES / 4);
             scratch.words([stack_bottom(task.index), 0, size])?
         }
+        Sel::StandIn => CONTROL_BASE + control().layout.stand_in + operand % STAND_IN_BYTES,
         Sel::PathPid => {
             let (at, len) = blob(operand)?;
             // SAFETY: the builder wrote the head in front of the texts.

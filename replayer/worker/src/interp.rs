@@ -3,13 +3,15 @@
 use crate::arch::{self, nr};
 use crate::args::{Scratch, decimal, resolve};
 use crate::engine::{
-    PollFd, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled, think_until, wait_for_all,
+    PollFd, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled, think_until,
+    wait_for_all,
 };
 use crate::state::{Task, blob, control, count, slot, stack_bottom, stack_top, value, word};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, Pace, STACK_BYTES, fate, status};
 use ctrace_program::{
     ENGINE_MARK, Expect, FAULT_TAG, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Step, fds_parts, flags,
+    task_flags,
 };
 
 const EINTR: i64 = -4;
@@ -92,6 +94,7 @@ pub fn run(task: &Task, depth: u32) {
                 } else {
                     count(&counters.missing, 1);
                 }
+                take_recorded_time(task, step);
                 complete(task, index);
             }
             Some(Kind::Touch) => {
@@ -136,21 +139,27 @@ fn pace(task: &Task, step: &Step) {
         }
         return;
     }
+    let floor = task.slot.not_before.load(Relaxed);
+    task.slot.not_before.store(0, Relaxed);
     let absolute = step.flags & flags::AT != 0 || pace == Pace::Temporal as u32;
-    let mut target = if absolute { scaled(step.t_ns) } else { 0 };
+    let hold = control.hold.load(Relaxed) != 0 && task.entry.flags & task_flags::PEER == 0;
+    let mut target = if absolute || hold { scaled(step.t_ns) } else { 0 };
     let think = u64::from(step.think_cpu_ns) + u64::from(step.think_sleep_ns);
-    if think == 0 && target == 0 {
+    if think == 0 && target == 0 && floor == 0 {
         return;
     }
-    let begin = task.slot.last_end.load(Relaxed);
+    let begin = task.slot.last_end.load(Relaxed).max(floor);
     let mut spin = scaled(u64::from(step.think_cpu_ns));
     let idle = scaled(u64::from(step.think_sleep_ns));
     // Behind the recording: idle time may be dropped, a share of the computing, too.
-    let behind = begin.saturating_add(idle + spin).saturating_sub(scaled(step.t_ns));
+    // Peers keep their gaps: those are latencies that the recorded tasks saw.
+    let may_catch_up = step.t_ns > 0 && task.entry.flags & task_flags::PEER == 0;
+    let behind =
+        if may_catch_up { begin.saturating_add(idle + spin).saturating_sub(scaled(step.t_ns)) } else { 0 };
     let idle_kept = idle.saturating_sub(behind);
     let may_drop = u128::from(spin) * u128::from(control.catch_up_permille.load(Relaxed)) / 1000;
     spin -= (behind - (idle - idle_kept)).min(may_drop as u64);
-    if !absolute || step.flags & flags::AT != 0 {
+    if pace != Pace::Temporal as u32 || step.flags & flags::AT != 0 {
         target = target.max(begin.saturating_add(idle_kept).saturating_add(spin));
     }
     think_until(task, target, spin);
@@ -158,6 +167,11 @@ fn pace(task: &Task, step: &Step) {
     if now > target {
         count(&task.slot.counters.late_ns, now - target);
     }
+}
+
+/// Lets the recorded duration of a step pass although what stands for it takes less.
+fn take_recorded_time(task: &Task, step: &Step) {
+    task.slot.not_before.store(now_ns().saturating_add(scaled(u64::from(step.duration_ns))), Relaxed);
 }
 
 /// Publishes the completion of a step and moves on.
@@ -255,6 +269,9 @@ fn call(task: &Task, index: u32, step: &'static Step) {
         return complete(task, index);
     }
     enter(task, index);
+    if step.flags & flags::FAULT != 0 {
+        take_recorded_time(task, step);
+    }
     if step.kind == Kind::FutexWake as u8 {
         await_waiters(task, index, step, &regs);
     }
@@ -355,9 +372,8 @@ fn matches(_: &Task, step: &Step, result: i64) -> bool {
             1.. => result > 0,
             errno => result == errno,
         },
-        Some(Expect::Pid) => {
-            slot(step.expect as u32).is_some_and(|other| i64::from(other.tid.load(Relaxed)) == result && result > 0)
-        }
+        Some(Expect::Pid) => slot(step.expect as u32)
+            .is_some_and(|other| i64::from(other.tid.load(Relaxed)) == result && result > 0),
         Some(Expect::Never) => false,
     }
 }
@@ -574,6 +590,8 @@ fn exec(task: &Task, index: u32, step: &'static Step) {
         regs[if step.nr == nr::EXECVEAT { 3 } else { 2 }] = table;
     }
     enter(task, index);
+    // Loading the recorded program took longer than loading the worker.
+    take_recorded_time(task, step);
     // Counted before: there is no after.
     count_done(task, step);
     task.set_status(status::CALL);
@@ -687,7 +705,8 @@ fn gate(task: &Task, index: u32) {
     }
     task.set_status(status::RUNNING);
     task.slot.step.store(index + 1, Relaxed);
-    // The recording begins now, whenever this task wakes up.
+    // The recording begins now, whenever this task wakes up; what was done to get here does not count.
+    task.slot.counters.engine_calls.store(0, Relaxed);
     task.slot.last_end.store(0, Relaxed);
     publish(task.slot, index.wrapping_mul(2).wrapping_add(2));
 }

@@ -55,6 +55,8 @@ extern "C" fn start(stack: *const u64) -> ! {
     let Some(state) = state::Task::new(task as u32) else { die(104) };
     state.slot.step.store(step as u32, core::sync::atomic::Ordering::Relaxed);
     state.adopt();
+    // The shmat above.
+    state::count(&state.slot.counters.engine_calls, 1);
     if let Some(old) = state::Task::new(old_task as u32) {
         engine::publish(old.slot, (old_step as u32).wrapping_mul(2).wrapping_add(2));
     }

@@ -16,8 +16,7 @@ pub extern "C" fn handler(signo: i32, _info: *mut u8, ucontext: *mut u64) {
     let at = slot.step.load(Relaxed);
     let before = slot.status.load(Relaxed);
     let is_place = |index: u32| {
-        task.step(index)
-            .is_some_and(|step| step.kind == Kind::SignalHandler as u8 && step.nr == signo as u32)
+        task.step(index).is_some_and(|step| step.kind == Kind::SignalHandler as u8 && step.nr == signo as u32)
     };
     let frame = Frame::new(ucontext);
     let struck = match before {

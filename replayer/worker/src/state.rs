@@ -3,7 +3,8 @@
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use ctrace_program::control::{
-    Cause, ControlHeader, FUTEX_STRIDE, JOURNAL_ENTRIES, JournalEntry, KEEP_BYTES, STACK_BYTES, TaskSlot, status,
+    Cause, ControlHeader, FUTEX_STRIDE, JOURNAL_ENTRIES, JournalEntry, KEEP_BYTES, STACK_BYTES, TaskSlot,
+    status,
 };
 use ctrace_program::{CHUNK_STEPS, CONTROL_BASE, PROGRAM_BASE, ProgramHeader, Step, TaskEntry};
 
@@ -128,8 +129,9 @@ impl Task {
         if at >= JOURNAL_ENTRIES {
             return;
         }
-        let entry = (CONTROL_BASE + control().layout.journal + u64::from(at) * size_of::<JournalEntry>() as u64)
-            as *mut JournalEntry;
+        let entry = (CONTROL_BASE
+            + control().layout.journal
+            + u64::from(at) * size_of::<JournalEntry>() as u64) as *mut JournalEntry;
         // SAFETY: in bounds by the check above; every index is given out once.
         unsafe {
             entry.write(JournalEntry {

@@ -1,5 +1,7 @@
 //! The format from outside: what is written is read, and damage never becomes wrong data.
 
+mod damage;
 mod files;
 mod round_trip;
+mod sinks;
 mod support;

@@ -32,7 +32,7 @@ fn sorted(events: impl Iterator<Item = Event>) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(48))]
 
     #[test]
     fn any_events_come_back_in_order_of_their_ends(

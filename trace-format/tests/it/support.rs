@@ -271,3 +271,140 @@ pub(crate) fn summary() -> Summary {
         engine_calls: 0,
     }
 }
+
+/// The event with its ids resolved, so that events of files with other ids can be compared.
+pub(crate) fn describe(trace: &Trace, event: &Event) -> String {
+    let string = |id: &StrId| String::from_utf8_lossy(trace.str(*id)).into_owned();
+    let task = |id: &TaskId| {
+        let task = trace.task(*id);
+        format!("{}/{}/{}/{}", task.tid.0, task.tgid.0, string(&task.comm), task.start_ns)
+    };
+    let object = |id: &ObjectId| match trace.object(*id) {
+        Object::File { path, dev, ino, mode, rdev, size } => {
+            format!("{} {dev} {ino} {mode} {rdev} {size}", string(path))
+        }
+        Object::Anon { kind, id } => format!("{} {id}", string(kind)),
+        other => format!("{other:?}"),
+    };
+    match event {
+        Event::Syscall(e) => {
+            let details: Vec<String> = e
+                .details
+                .iter()
+                .map(|detail| match detail {
+                    Detail::Str { arg, value } => format!("str {arg} {}", string(value)),
+                    Detail::Object { arg, object: o } => format!("object {arg} {}", object(o)),
+                    Detail::NewFds { arg, fds, objects } => {
+                        format!("fds {arg} {fds:?} {:?}", objects.map(|o| o.map(|o| object(&o))))
+                    }
+                    Detail::Argv { arg, words, count } => {
+                        format!("argv {arg} {count} {:?}", words.iter().map(string).collect::<Vec<_>>())
+                    }
+                    other => format!("{other:?}"),
+                })
+                .collect();
+            let plain = Syscall { task: TaskId(0), object: None, details: Vec::new(), ..e.clone() };
+            format!("{plain:?} {} {:?} {details:?}", task(&e.task), e.object.map(|o| object(&o)))
+        }
+        Event::Process(e) => {
+            let kind = match &e.kind {
+                ProcessKind::Fork { child } => format!("fork {}", task(child)),
+                ProcessKind::Exec { path, old_tid, argv, argc } => {
+                    let argv: Vec<String> = argv.iter().map(string).collect();
+                    format!("exec {} {} {argv:?} {argc}", string(path), old_tid.0)
+                }
+                other => format!("{other:?}"),
+            };
+            format!("{} {} {kind}", e.t_ns, task(&e.task))
+        }
+        Event::Connection(e) => {
+            format!("{:?} {:?}", Connection { task: None, ..e.clone() }, e.task.map(|t| task(&t)))
+        }
+        Event::Signal(e) => {
+            let plain = Signal { task: TaskId(0), sender: None, ..e.clone() };
+            format!("{plain:?} {} {:?}", task(&e.task), e.sender.map(|t| task(&t)))
+        }
+        Event::Marker(e) => format!("marker {} {}", e.t_ns, string(&e.text)),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The same arbitrary events every time, in order of their ends as a recorder would write them.
+pub(crate) fn samples(n: usize) -> Vec<Event> {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::{Config, TestRunner};
+    let mut runner = TestRunner::new_with_rng(
+        Config::default(),
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
+    );
+    let mut events: Vec<Event> = (0..n).map(|_| event().new_tree(&mut runner).unwrap().current()).collect();
+    events.sort_by_key(Event::end_ns);
+    events
+}
+
+/// A small generator of random numbers (xorshift), the same on every run.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+}
+
+/// Does something bad to the bytes.
+pub(crate) fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
+    if bytes.is_empty() {
+        return;
+    }
+    let at = random.below(bytes.len());
+    let end = (at + 1 + random.below(200)).min(bytes.len());
+    match random.below(8) {
+        0 => bytes[at] ^= 1 << random.below(8),
+        1 => bytes[at] = random.next() as u8,
+        2 => bytes.truncate(at),
+        3 => drop(bytes.drain(at..end)),
+        4 => bytes[at..end].fill(0xff),
+        5 => {
+            let stretch = bytes[at..end].to_vec();
+            let to = random.below(bytes.len());
+            bytes.splice(to..to, stretch);
+        }
+        6 => bytes[at..end].iter_mut().for_each(|b| *b = random.next() as u8),
+        _ => {
+            let value = [0, 1, u32::MAX, 1 << 22, 1 << 31][random.below(5)];
+            if let Some(word) = bytes.get_mut(at..at + 4) {
+                word.copy_from_slice(&u32::to_le_bytes(value));
+            }
+        }
+    }
+}
+
+/// This many cases, or as many as `PROPTEST_CASES` says.
+pub(crate) fn cases(default: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(default);
+    ProptestConfig::with_cases(cases)
+}
+
+/// A plain call of the first task.
+pub(crate) fn syscall_template() -> Syscall {
+    Syscall {
+        t_ns: 0,
+        duration_ns: 0,
+        task: TaskId(0),
+        sysno: Sysno { abi: Abi::X86_64, nr: 39 },
+        ret: 1,
+        flags: SyscallFlags::default(),
+        args: [0; 6],
+        args_mask: 0,
+        object: None,
+        details: Vec::new(),
+        wait_cpu_ns: 0,
+        blocked_ns: 0,
+    }
+}

@@ -1,0 +1,275 @@
+//! What the kernel half copied for a call → decoded arguments.
+
+use crate::objects::{Objects, sockaddr};
+use crate::raw;
+use crate::redact;
+use ctrace_abi::{Tlv, op};
+use ctrace_format::syscalls::Kind;
+use ctrace_format::{Detail, EpollEntry, ObjectId, PollEntry, TraceWriter};
+use std::collections::BTreeMap;
+
+/// One item of a tail.
+#[derive(Clone, Copy)]
+pub(crate) struct Item<'a> {
+    pub(crate) head: Tlv,
+    pub(crate) data: &'a [u8],
+}
+
+/// Takes a tail apart. What does not fit its own lengths ends it.
+pub(crate) fn items(mut tail: &[u8]) -> Vec<Item<'_>> {
+    let mut out = Vec::new();
+    while let Some(head) = raw::read::<Tlv>(tail) {
+        let len = usize::from(head.len);
+        let Some(data) = tail.get(8..8 + len) else { break };
+        out.push(Item { head, data });
+        tail = tail.get(8 + len.next_multiple_of(8)..).unwrap_or_default();
+    }
+    out
+}
+
+/// Items of entry and exit, in argument order; an entry item that could not be read yields to its second attempt.
+pub(crate) fn merge<'a>(entry: Vec<Item<'a>>, exit: Vec<Item<'a>>) -> Vec<Item<'a>> {
+    let unread = |i: &Item<'_>| i.head.fault == 2;
+    let mut all: Vec<Item<'a>> = Vec::with_capacity(entry.len() + exit.len());
+    for item in entry.into_iter().chain(exit) {
+        let same = |o: &&mut Item<'a>| {
+            o.head.op == item.head.op && o.head.arg == item.head.arg && o.head.op != op::FDSET
+        };
+        match all.iter_mut().find(same) {
+            Some(old) if unread(old) => *old = item,
+            Some(_) if unread(&item) => {}
+            Some(old) => *old = item,
+            None => all.push(item),
+        }
+    }
+    all.sort_by_key(|i| i.head.arg);
+    all
+}
+
+/// The argument that a detail belongs to.
+pub(crate) fn argument(detail: &Detail) -> u8 {
+    match detail {
+        Detail::Str { arg, .. }
+        | Detail::Addr { arg, .. }
+        | Detail::Object { arg, .. }
+        | Detail::Value { arg, .. }
+        | Detail::NewFds { arg, .. }
+        | Detail::Iov { arg, .. }
+        | Detail::Time { arg, .. }
+        | Detail::Poll { arg, .. }
+        | Detail::Epoll { arg, .. }
+        | Detail::Stat { arg, .. }
+        | Detail::SigAction { arg, .. }
+        | Detail::Argv { arg, .. }
+        | Detail::Bytes { arg, .. } => *arg,
+        _ => u8::MAX,
+    }
+}
+
+fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(data.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(data: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(data.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// Where decoding needs the rest of the recording.
+pub(crate) struct Context<'a> {
+    pub(crate) writer: &'a mut TraceWriter,
+    pub(crate) objects: &'a Objects,
+    pub(crate) redacted: &'a mut BTreeMap<String, u64>,
+}
+
+/// Decodes items. `kinds` are the meanings of the call's arguments.
+pub(crate) fn decode(items: &[Item<'_>], kinds: &[(&'static str, Kind)], c: &mut Context<'_>) -> Vec<Detail> {
+    let mut out = Vec::with_capacity(items.len());
+    let mut sets: Vec<Item<'_>> = Vec::new();
+    for item in items {
+        if item.head.fault == 2 && item.data.is_empty() {
+            continue;
+        }
+        if item.head.op == op::FDSET {
+            sets.push(*item);
+            continue;
+        }
+        let kind = kinds.get(usize::from(item.head.arg)).map(|k| k.1);
+        one(item, kind, c, &mut out);
+    }
+    if !sets.is_empty() {
+        out.push(Detail::Poll { arg: 1, entries: select_sets(&sets) });
+    }
+    out
+}
+
+/// Decodes one item; `None` when it is shorter than its kind.
+fn one(item: &Item<'_>, kind: Option<Kind>, c: &mut Context<'_>, out: &mut Vec<Detail>) -> Option<()> {
+    let arg = item.head.arg;
+    let data = item.data;
+    match item.head.op {
+        op::STR => out.push(Detail::Str { arg, value: c.writer.str(data) }),
+        op::ADDR | op::ADDR_OUT => out.push(Detail::Addr { arg, addr: sockaddr(data)? }),
+        op::OBJECT => out.push(Detail::Object { arg, object: c.objects.get(u64_at(data, 0)?)? }),
+        op::IOV => {
+            out.push(Detail::Iov { arg, bytes: u64_at(data, 0)?, count: u64_at(data, 8)? as u32 });
+        }
+        op::FDS => {
+            let object = |at| -> Option<ObjectId> { c.objects.get(u64_at(data, at)?) };
+            let fds = [u32_at(data, 0)? as i32, u32_at(data, 4)? as i32];
+            out.push(Detail::NewFds { arg, fds, objects: [object(8), object(16)] });
+        }
+        op::POLL => {
+            let entries = data
+                .chunks_exact(8)
+                .map(|p| PollEntry {
+                    fd: i32::from_ne_bytes([p[0], p[1], p[2], p[3]]),
+                    events: u16::from_ne_bytes([p[4], p[5]]),
+                    revents: u16::from_ne_bytes([p[6], p[7]]),
+                })
+                .collect();
+            out.push(Detail::Poll { arg, entries });
+        }
+        op::EPOLL => out.push(Detail::Epoll { arg, entries: epoll(data) }),
+        op::ARGV => {
+            let (words, count) = words(data, c.redacted)?;
+            let words = words.iter().map(|w| c.writer.str(w)).collect();
+            out.push(Detail::Argv { arg, words, count });
+        }
+        op::PEEK => out.push(Detail::Value { arg, value: u64::from(u32_at(data, 0)?) }),
+        op::BYTES => bytes(item, kind, out)?,
+        _ => return None,
+    }
+    Some(())
+}
+
+fn epoll(data: &[u8]) -> Vec<EpollEntry> {
+    data.chunks_exact(12)
+        .map(|e| EpollEntry {
+            events: u32::from_ne_bytes([e[0], e[1], e[2], e[3]]),
+            data: u64::from_ne_bytes([e[4], e[5], e[6], e[7], e[8], e[9], e[10], e[11]]),
+        })
+        .collect()
+}
+
+/// Words of an argument vector, redacted, and their true number.
+pub(crate) fn words(data: &[u8], redacted: &mut BTreeMap<String, u64>) -> Option<(Vec<Vec<u8>>, u32)> {
+    let count = u64_at(data, 0)? as u32;
+    let mut words: Vec<Vec<u8>> = data[8..].split(|b| *b == 0).map(<[u8]>::to_vec).collect();
+    // What follows the last NUL is no word.
+    words.pop();
+    redact::argv(&mut words, redacted);
+    Some((words, count))
+}
+
+/// Fixed structures, by the meaning of the argument.
+fn bytes(item: &Item<'_>, kind: Option<Kind>, out: &mut Vec<Detail>) -> Option<()> {
+    let arg = item.head.arg;
+    let data = item.data;
+    match kind {
+        Some(Kind::U32Ptr) => out.push(Detail::Value { arg, value: u64::from(u32_at(data, 0)?) }),
+        Some(Kind::U64Ptr | Kind::SigSet) => out.push(Detail::Value { arg, value: u64_at(data, 0)? }),
+        Some(Kind::EpollEvent) => out.push(Detail::Epoll { arg, entries: epoll(data) }),
+        // struct stat, arch/x86/include/uapi/asm/stat.h.
+        Some(Kind::Stat) => out.push(Detail::Stat {
+            arg,
+            mode: u32_at(data, 24)?,
+            size: u64_at(data, 48)?,
+            ino: u64_at(data, 8)?,
+        }),
+        // struct statx, include/uapi/linux/stat.h: mode is 16 bits.
+        Some(Kind::Statx) => out.push(Detail::Stat {
+            arg,
+            mode: u32_at(data, 28)? & 0xffff,
+            size: u64_at(data, 40)?,
+            ino: u64_at(data, 32)?,
+        }),
+        // struct sigaction as the kernel has it: handler, flags, restorer, mask.
+        Some(Kind::SigAction) => {
+            let handler = u64_at(data, 0)?;
+            out.push(Detail::SigAction {
+                arg,
+                handler: handler.min(2) as u8,
+                flags: u64_at(data, 8)?,
+                mask: u64_at(data, 24)?,
+            });
+        }
+        Some(Kind::Itimerspec) => {
+            let ns = u64_at(data, 16)?.wrapping_mul(1_000_000_000).wrapping_add(u64_at(data, 24)?);
+            out.push(Detail::Time { arg, ns });
+            out.push(Detail::Bytes { arg, data: data.to_vec() });
+        }
+        _ => out.push(Detail::Bytes { arg, data: data.to_vec() }),
+    }
+    Some(())
+}
+
+/// The sets of `select`, asked (aux 0) and answered (aux 1), as poll entries.
+fn select_sets(sets: &[Item<'_>]) -> Vec<PollEntry> {
+    // Arguments 1, 2, 3 are the read, write and exception sets: POLLIN, POLLOUT, POLLPRI.
+    let bit = |arg: u8| match arg {
+        1 => 1_u16,
+        2 => 4,
+        _ => 2,
+    };
+    let mut by_fd: BTreeMap<i32, PollEntry> = BTreeMap::new();
+    for item in sets {
+        for (i, byte) in item.data.iter().enumerate() {
+            for b in 0..8 {
+                if byte & (1 << b) == 0 {
+                    continue;
+                }
+                let fd = (i * 8 + b) as i32;
+                let entry = by_fd.entry(fd).or_insert(PollEntry { fd, events: 0, revents: 0 });
+                if item.head.aux == 0 {
+                    entry.events |= bit(item.head.arg);
+                } else {
+                    entry.revents |= bit(item.head.arg);
+                }
+            }
+        }
+    }
+    by_fd.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tlv(op: u8, arg: u8, fault: u16, aux: u16, data: &[u8]) -> Vec<u8> {
+        let mut v = vec![op, arg];
+        v.extend((data.len() as u16).to_ne_bytes());
+        v.extend(fault.to_ne_bytes());
+        v.extend(aux.to_ne_bytes());
+        v.extend(data);
+        v.resize(8 + data.len().next_multiple_of(8), 0);
+        v
+    }
+
+    #[test]
+    fn a_tail_is_taken_apart_and_a_cut_one_ends() {
+        let tail = [tlv(op::STR, 1, 0, 0, b"abc"), tlv(op::BYTES, 2, 0, 0, &[1; 8])].concat();
+        let all = items(&tail);
+        assert_eq!(all.iter().map(|i| i.data.len()).collect::<Vec<_>>(), [3, 8]);
+        assert_eq!(items(&tail[..20]).len(), 1);
+        assert!(items(&[1, 2, 3]).is_empty());
+    }
+
+    #[test]
+    fn a_second_attempt_replaces_what_could_not_be_read() {
+        let first = tlv(op::STR, 1, 2, 0, b"");
+        let second = tlv(op::STR, 1, 0, 1, b"/x");
+        let merged = merge(items(&first), items(&second));
+        assert_eq!(merged.len(), 1);
+        assert_eq!(merged[0].data, b"/x");
+    }
+
+    #[test]
+    fn select_sets_become_poll_entries() {
+        let asked = tlv(op::FDSET, 1, 0, 0, &[0b1001, 0, 0, 0, 0, 0, 0, 0]);
+        let answered = tlv(op::FDSET, 1, 0, 1, &[0b1000, 0, 0, 0, 0, 0, 0, 0]);
+        let sets = [items(&asked), items(&answered)].concat();
+        let entries = select_sets(&sets);
+        assert_eq!(entries[0], PollEntry { fd: 0, events: 1, revents: 0 });
+        assert_eq!(entries[1], PollEntry { fd: 3, events: 1, revents: 1 });
+    }
+}

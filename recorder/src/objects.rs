@@ -1,0 +1,250 @@
+//! Which object of the trace a kernel identity means now.
+//!
+//! The kernel half names objects by the address of their `struct file`, which is reused; it describes a file when it
+//! first meets the address, when the inode behind the address changed, and whenever a call makes a new file. So the
+//! latest description of an address is the one that counts.
+
+use ctrace_abi::{FileObject, SockObject, Tuple};
+use ctrace_format::{Object, ObjectId, SockAddr, SockCookie, StrId, TraceWriter};
+use rustc_hash::FxHashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// File system magics, include/uapi/linux/magic.h.
+const PIPEFS: u32 = 0x5049_5045;
+const PIDFS: u32 = 0x5049_4446;
+const NSFS: u32 = 0x6e73_6673;
+/// [`FileObject::flags`]: a pseudo file without a place in the tree.
+const PSEUDO: u8 = 4;
+/// [`FileObject::flags`]: made by the call that met it.
+const FRESH: u8 = 8;
+/// Identity of a socket that nobody has asked the cookie of: its inode number, in a range that cookies (small
+/// counters, net/core/sock_diag.c) do not reach.
+const BY_INODE: u64 = 1 << 63;
+/// Identity of a socket that was met before it had an inode: counted.
+const BY_COUNT: u64 = 1 << 62;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Objects {
+    files: FxHashMap<u64, ObjectId>,
+    /// (dev, ino, path) → object: a file keeps the size it had when it was first seen.
+    regular: FxHashMap<(u32, u64, StrId), ObjectId>,
+    anon: FxHashMap<u64, (StrId, ObjectId)>,
+    anon_count: u64,
+    /// Socket inode → object.
+    sockets: FxHashMap<u64, ObjectId>,
+    /// `struct sock` → identity of TCP sockets.
+    cookies: FxHashMap<u64, SockCookie>,
+    unnamed: u64,
+}
+
+impl Objects {
+    /// The object behind a file identity.
+    pub(crate) fn get(&self, file: u64) -> Option<ObjectId> {
+        if file == 0 { None } else { self.files.get(&file).copied() }
+    }
+
+    /// Takes a description of a file that is no socket in.
+    pub(crate) fn file(&mut self, w: &mut TraceWriter, o: &FileObject, names: &[u8]) -> ObjectId {
+        let id = if o.magic == PIPEFS {
+            w.object(&Object::Pipe { ino: o.ino })
+        } else if o.flags & PSEUDO != 0 || o.magic == PIDFS || o.magic == NSFS {
+            self.anon(w, o, names)
+        } else {
+            let path = w.str(&join(names, o.flags & 1 != 0));
+            let key = (o.dev, o.ino, path);
+            let known =
+                if o.flags & FRESH != 0 && o.size == 0 { None } else { self.regular.get(&key).copied() };
+            if let Some(id) = known {
+                id
+            } else {
+                let id = w.object(&Object::File {
+                    path,
+                    dev: user_dev(o.dev),
+                    ino: o.ino,
+                    mode: o.mode,
+                    rdev: user_dev(o.rdev),
+                    size: o.size,
+                });
+                self.regular.insert(key, id);
+                id
+            }
+        };
+        self.files.insert(o.file, id);
+        id
+    }
+
+    fn anon(&mut self, w: &mut TraceWriter, o: &FileObject, names: &[u8]) -> ObjectId {
+        let name = names.split(|b| *b == 0).next().unwrap_or_default();
+        let name = match o.magic {
+            PIDFS => b"pidfd".as_slice(),
+            NSFS => b"ns",
+            _ => name.strip_prefix(b"[").and_then(|n| n.strip_suffix(b"]")).unwrap_or(name),
+        };
+        let kind = w.str(name);
+        if o.flags & FRESH == 0
+            && let Some((known, id)) = self.anon.get(&o.file)
+            && *known == kind
+        {
+            return *id;
+        }
+        self.anon_count += 1;
+        let id = w.object(&Object::Anon { kind, id: self.anon_count });
+        self.anon.insert(o.file, (kind, id));
+        id
+    }
+
+    /// Takes a description of a socket in.
+    pub(crate) fn socket(&mut self, w: &mut TraceWriter, o: &SockObject) -> ObjectId {
+        let id = if let Some(id) = self.sockets.get(&o.ino) {
+            *id
+        } else {
+            let cookie = match self.cookies.get(&o.sk) {
+                Some(known) if o.protocol == 6 => *known,
+                _ if o.cookie != 0 => SockCookie(o.cookie),
+                _ => SockCookie(BY_INODE | o.ino),
+            };
+            self.cookies.insert(o.sk, cookie);
+            let (local, peer) = match o.family {
+                1 => (unix(&o.unix_local, o.unix_local_len), unix(&o.unix_peer, o.unix_peer_len)),
+                _ => ends(&o.tuple),
+            };
+            let id = w.object(&Object::Socket {
+                family: o.family,
+                kind: o.kind_,
+                protocol: o.protocol,
+                cookie,
+                local,
+                peer,
+            });
+            self.sockets.insert(o.ino, id);
+            id
+        };
+        self.files.insert(o.file, id);
+        id
+    }
+
+    /// The identity of a TCP socket that something happened to.
+    pub(crate) fn cookie(&mut self, sk: u64, cookie: u64, ino: u64) -> SockCookie {
+        let unnamed = &mut self.unnamed;
+        *self.cookies.entry(sk).or_insert_with(|| {
+            if cookie != 0 {
+                SockCookie(cookie)
+            } else if ino != 0 {
+                SockCookie(BY_INODE | ino)
+            } else {
+                *unnamed += 1;
+                SockCookie(BY_COUNT | *unnamed)
+            }
+        })
+    }
+
+    /// A TCP socket is gone; its address may be reused.
+    pub(crate) fn destroyed(&mut self, sk: u64, ino: u64) {
+        self.cookies.remove(&sk);
+        self.sockets.remove(&ino);
+    }
+}
+
+/// Kernel `dev_t` (12:20 bits, include/linux/kdev_t.h) → what `stat` says.
+fn user_dev(dev: u32) -> u64 {
+    libc::makedev(dev >> 20, dev & 0xf_ffff)
+}
+
+/// NUL-separated names, leaf first → path.
+fn join(names: &[u8], cut: bool) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = names.split(|b| *b == 0).filter(|n| !n.is_empty()).collect();
+    parts.reverse();
+    let mut path = Vec::with_capacity(names.len() + 4);
+    if cut {
+        path.extend_from_slice(b"/...");
+    }
+    for part in parts {
+        path.push(b'/');
+        path.extend_from_slice(part);
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    path
+}
+
+/// A unix address, without its family. An abstract name begins with NUL, shown as `@`.
+pub(crate) fn unix_name(bytes: &[u8]) -> Vec<u8> {
+    match bytes.first() {
+        None => Vec::new(),
+        Some(0) => [b"@", &bytes[1..]].concat(),
+        Some(_) => crate::decode::until_nul(bytes).to_vec(),
+    }
+}
+
+fn unix(bytes: &[u8; 108], len: u8) -> Option<SockAddr> {
+    let name = bytes.get(..usize::from(len))?;
+    if name.is_empty() { None } else { Some(SockAddr::Unix(unix_name(name))) }
+}
+
+fn address(family: u16, bytes: &[u8; 16], port: u16) -> SocketAddr {
+    let ip = if family == 10 {
+        IpAddr::V6(Ipv6Addr::from(*bytes))
+    } else {
+        IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
+    };
+    SocketAddr::new(ip, port)
+}
+
+/// Both ends of an inet socket, whatever is set.
+pub(crate) fn both_ends(t: &Tuple) -> (SockAddr, SockAddr) {
+    (
+        SockAddr::Inet(address(t.family, &t.local, t.local_port)),
+        SockAddr::Inet(address(t.family, &t.remote, t.remote_port)),
+    )
+}
+
+/// The ends that are set.
+fn ends(t: &Tuple) -> (Option<SockAddr>, Option<SockAddr>) {
+    if t.family != 2 && t.family != 10 {
+        return (None, None);
+    }
+    let (local, peer) = both_ends(t);
+    ((t.local_port != 0).then_some(local), (t.remote_port != 0).then_some(peer))
+}
+
+/// A `struct sockaddr` as bytes.
+pub(crate) fn sockaddr(bytes: &[u8]) -> Option<SockAddr> {
+    let family = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
+    let rest = &bytes[2..];
+    let port = || Some(u16::from_be_bytes(rest.get(..2)?.try_into().ok()?));
+    match family {
+        1 => Some(SockAddr::Unix(unix_name(rest))),
+        2 => {
+            let ip: [u8; 4] = rest.get(2..6)?.try_into().ok()?;
+            Some(SockAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::from(ip)), port()?)))
+        }
+        10 => {
+            let ip: [u8; 16] = rest.get(6..22)?.try_into().ok()?;
+            Some(SockAddr::Inet(SocketAddr::new(IpAddr::V6(Ipv6Addr::from(ip)), port()?)))
+        }
+        _ => Some(SockAddr::Other { family, data: rest[..rest.len().min(28)].to_vec() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_a_path_root_first() {
+        assert_eq!(join(b"c\0b\0a\0", false), b"/a/b/c");
+        assert_eq!(join(b"", false), b"/");
+        assert_eq!(join(b"c\0", true), b"/.../c");
+    }
+
+    #[test]
+    fn addresses_are_read_in_their_own_byte_orders() {
+        let v4 = [2, 0, 0x1f, 0x90, 127, 0, 0, 1, 0, 0];
+        assert_eq!(sockaddr(&v4), Some(SockAddr::Inet("127.0.0.1:8080".parse().unwrap())));
+        assert_eq!(sockaddr(b"\x01\0/run/x\0junk"), Some(SockAddr::Unix(b"/run/x".to_vec())));
+        assert_eq!(sockaddr(b"\x01\0\0name"), Some(SockAddr::Unix(b"@name".to_vec())));
+        assert_eq!(sockaddr(&[2, 0, 1]), None);
+    }
+}

@@ -1,0 +1,276 @@
+//! Checking every byte of a trace, and rescuing what is intact in a damaged one.
+
+use crate::codec;
+use crate::layout::PREAMBLE_LEN;
+use crate::source::{ChunkProblem, Source};
+use crate::{
+    Class, Damage, Event, Filter, Finished, Loss, LossCause, Object, ObjectId, ReadError, State, StrId,
+    Summary, TaskDef, TaskId, Trace, TraceWriter, WriteError,
+};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// What [`verify`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Finished, live or torn.
+    pub state: State,
+    /// Length of the file, bytes.
+    pub bytes: u64,
+    /// Chunks that were found.
+    pub chunks: u64,
+    /// Events that were decoded, by class.
+    pub events: BTreeMap<Class, u64>,
+    /// SHA-256 of the content, as the footer has it. `None`: the file has no footer.
+    pub sha256: Option<[u8; 32]>,
+    /// Everything that is wrong. Empty for an intact file.
+    pub damage: Vec<Damage>,
+}
+
+impl VerifyReport {
+    /// Whether nothing is wrong. A torn file can be intact as far as it goes.
+    pub fn is_intact(&self) -> bool {
+        self.damage.is_empty()
+    }
+    /// Events known to be lost by damage.
+    pub fn lost_events(&self) -> u64 {
+        self.damage.iter().filter_map(|d| d.lost).map(|l| l.count).sum()
+    }
+}
+
+/// Reads and checks every byte: all check sums, all events, the index and the content's SHA-256.
+///
+/// # Errors
+/// When it is no trace, or nothing of it can be read.
+pub fn verify(path: &Path) -> Result<VerifyReport, ReadError> {
+    verify_trace(&Trace::open(path)?)
+}
+
+/// As [`verify`], of an open trace.
+///
+/// # Errors
+/// When the device refuses.
+pub fn verify_trace(trace: &Trace) -> Result<VerifyReport, ReadError> {
+    let io = |source| ReadError::Io { path: trace.path().into(), source };
+    let mut damage = trace.damage().to_vec();
+    let mut events = BTreeMap::new();
+    for event in trace.events(&Filter::default()) {
+        match event {
+            Ok(event) => *events.entry(event.class()).or_insert(0) += 1,
+            Err(ReadError::Damaged { damage: d, .. }) => damage.push(d),
+            Err(ReadError::Disordered { offset, .. }) => {
+                let what = "too many chunks overlap in time from here on".into();
+                damage.push(Damage { offset, bytes: 0, what, lost: None });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let mut more = other_chunks(trace, &damage).map_err(io)?;
+    let mut sha256 = None;
+    if let Some((offset, index)) = trace.index() {
+        sha256 = Some(index.sha256);
+        let hash = hash(trace.source(), *offset).map_err(io)?;
+        if hash != index.sha256 && damage.is_empty() && more.is_empty() {
+            let what = "the content is not what was written (SHA-256), though every chunk is intact".into();
+            more.push(Damage { offset: 0, bytes: *offset, what, lost: None });
+        }
+    }
+    damage.extend(more);
+    damage.sort_by_key(|d| d.offset);
+    let chunks = trace.entries().len() as u64;
+    Ok(VerifyReport { state: trace.state(), bytes: trace.file_bytes(), chunks, events, sha256, damage })
+}
+
+/// Damage of what no event comes from: dictionaries repeated, the schema, chunk types of newer versions, gaps.
+fn other_chunks(trace: &Trace, known: &[Damage]) -> std::io::Result<Vec<Damage>> {
+    let mut found = Vec::new();
+    let mut end = PREAMBLE_LEN as u64;
+    for entry in trace.entries() {
+        if entry.offset > end && trace.index().is_some() {
+            let what = "bytes that belong to no chunk".into();
+            found.push(Damage { offset: end, bytes: entry.offset - end, what, lost: None });
+        }
+        end = entry.offset + entry.total_len();
+        if crate::merge::class_of(entry).is_some() || known.iter().any(|d| d.offset == entry.offset) {
+            continue;
+        }
+        let problem = match trace.source().header_at(entry.offset)? {
+            Ok(header) if entry.agrees(&header) => match trace.source().stored_payload(entry.offset, &header)
+            {
+                Ok(_) => continue,
+                Err(ChunkProblem::Io(e)) => return Err(e),
+                Err(ChunkProblem::Bad(what)) => what,
+            },
+            Ok(_) => "it is not the chunk that the index says".into(),
+            Err(e) => e.to_string(),
+        };
+        found.push(Damage { offset: entry.offset, bytes: entry.total_len(), what: problem, lost: None });
+    }
+    Ok(found)
+}
+
+fn hash(source: &Source, end: u64) -> std::io::Result<[u8; 32]> {
+    let mut sha256 = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = 0;
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let n = source.read_at(at, &mut buffer[..wanted])?;
+        if n == 0 {
+            break;
+        }
+        sha256.update(&buffer[..n]);
+        at += n as u64;
+    }
+    Ok(sha256.finalize().into())
+}
+
+/// Why [`repair`] failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepairError {
+    /// Nothing can be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The new file cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Input and output are one file.
+    #[error("{} cannot be repaired in place; name another file", path.display())]
+    SameFile {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What [`repair`] did.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RepairReport {
+    /// The new file.
+    pub finished: Finished,
+    /// Events in it that come from the damaged one, by class.
+    pub events: BTreeMap<Class, u64>,
+    /// What could not be taken over. Where the number of lost events is known, the new file has a [`Loss`] that says
+    /// so.
+    pub damage: Vec<Damage>,
+    /// State of the damaged file.
+    pub state: State,
+}
+
+/// Writes what is intact in `path` to a new, complete file.
+///
+/// # Errors
+/// When nothing can be read, or `out` cannot be written.
+pub fn repair(path: &Path, out: &Path) -> Result<RepairReport, RepairError> {
+    if let (Ok(a), Ok(b)) = (path.canonicalize(), out.canonicalize())
+        && a == b
+    {
+        return Err(RepairError::SameFile { path: path.into() });
+    }
+    let trace = open_salvaging(path)?;
+    let mut writer = TraceWriter::create(out, trace.header())?;
+    if !trace.snapshot().processes.is_empty() {
+        writer.snapshot(trace.snapshot())?;
+    }
+    let mut ids =
+        Ids { trace: &trace, strings: BTreeMap::new(), tasks: BTreeMap::new(), objects: BTreeMap::new() };
+    let mut damage = trace.damage().to_vec();
+    let mut events = BTreeMap::new();
+    for event in trace.events(&Filter::default()) {
+        match event {
+            Ok(mut event) => {
+                codec::map_refs(&mut event, &mut |id| ids.map(&mut writer, id));
+                *events.entry(event.class()).or_insert(0) += 1;
+                writer.push(&event)?;
+            }
+            Err(ReadError::Damaged { damage: d, .. }) => damage.push(d),
+            Err(ReadError::Disordered { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    for lost in damage.iter().filter_map(|d| d.lost) {
+        writer.push(&Event::Loss(Loss {
+            t_ns: lost.to_ns,
+            from_ns: lost.from_ns,
+            cpu: u32::MAX,
+            class: lost.class,
+            cause: LossCause::Malformed,
+            count: lost.count,
+        }))?;
+    }
+    let summary = trace.summary().cloned().unwrap_or_else(|| Summary {
+        duration_ns: trace.end_ns(),
+        ended: "unknown: the recorder wrote no end; repaired".into(),
+        ..Summary::default()
+    });
+    let finished = writer.finish(&summary)?;
+    let more = other_chunks(&trace, &damage).map_err(|source| ReadError::Io { path: path.into(), source })?;
+    damage.extend(more);
+    damage.sort_by_key(|d| d.offset);
+    Ok(RepairReport { finished, events, damage, state: trace.state() })
+}
+
+/// Opens a file whose first bytes may be damaged.
+fn open_salvaging(path: &Path) -> Result<Trace, ReadError> {
+    match Trace::open(path) {
+        Err(ReadError::HeaderDamaged { .. }) => {
+            let io = |source| ReadError::Io { path: path.into(), source };
+            let source = File::open(path).and_then(Source::file).map_err(io)?;
+            Trace::from_source(path, source, false, true)
+        }
+        opened => opened,
+    }
+}
+
+/// Ids of the damaged file to ids of the new one.
+struct Ids<'a> {
+    trace: &'a Trace,
+    strings: BTreeMap<StrId, StrId>,
+    tasks: BTreeMap<TaskId, TaskId>,
+    objects: BTreeMap<ObjectId, ObjectId>,
+}
+
+impl Ids<'_> {
+    fn map(&mut self, writer: &mut TraceWriter, id: codec::Ref) -> codec::Ref {
+        use codec::Ref;
+        match id {
+            Ref::Str(id) => Ref::Str(self.str(writer, id)),
+            Ref::Task(id) => Ref::Task(self.task(writer, id)),
+            Ref::Object(id) => Ref::Object(self.object(writer, id)),
+        }
+    }
+
+    fn str(&mut self, writer: &mut TraceWriter, id: StrId) -> StrId {
+        *self.strings.entry(id).or_insert_with(|| writer.str(self.trace.str(id)))
+    }
+
+    fn task(&mut self, writer: &mut TraceWriter, id: TaskId) -> TaskId {
+        if let Some(known) = self.tasks.get(&id) {
+            return *known;
+        }
+        let old = self.trace.task(id);
+        let task = TaskDef { comm: self.str(writer, old.comm), ..old.clone() };
+        let new = writer.task(&task);
+        self.tasks.insert(id, new);
+        new
+    }
+
+    fn object(&mut self, writer: &mut TraceWriter, id: ObjectId) -> ObjectId {
+        if let Some(known) = self.objects.get(&id) {
+            return *known;
+        }
+        let mut object = self.trace.object(id).clone();
+        match &mut object {
+            Object::File { path, .. } => *path = self.str(writer, *path),
+            Object::Anon { kind, .. } => *kind = self.str(writer, *kind),
+            Object::Socket { .. } | Object::Pipe { .. } => {}
+        }
+        let new = writer.object(&object);
+        self.objects.insert(id, new);
+        new
+    }
+}
