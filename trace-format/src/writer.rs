@@ -84,7 +84,7 @@ pub struct Finished {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriteOptions {
-    /// zstd level, 1 to 19.
+    /// zstd level, 1 to 19; 0 stores chunks uncompressed.
     pub level: i32,
     /// Events after which a chunk is closed, at most 65,536.
     pub chunk_events: u32,
@@ -551,8 +551,9 @@ impl TraceWriter {
         self.frame.clear();
         self.frame.reserve(zstd::zstd_safe::compress_bound(payload.len()));
         // With room for the worst case, only exhausted memory makes this fail; then the payload is stored as it is.
-        let compressed = self.compressor.compress_to_buffer(payload, &mut self.frame);
-        if compressed.is_ok() && self.frame.len() < payload.len() {
+        let compressed =
+            self.options.level > 0 && self.compressor.compress_to_buffer(payload, &mut self.frame).is_ok();
+        if compressed && self.frame.len() < payload.len() {
             header.flags |= flag::ZSTD;
             pad_to_ratio(&mut self.frame, payload.len());
         } else {
