@@ -13,6 +13,7 @@ use crate::raw::Sorter;
 use crate::ring::Ring;
 use ctrace_abi::{Slot, loss};
 use ctrace_format::{Class, Event, Finished, Loss, LossCause, Snapshot, Summary, TraceWriter, WriteError};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) primed: AtomicBool,
     pub(crate) failed: AtomicBool,
     pub(crate) reason: Mutex<String>,
+    /// Processes of the scope that are alive.
+    pub(crate) tgids: Mutex<Vec<u32>>,
 }
 
 /// To the `write` thread.
@@ -52,8 +55,8 @@ pub(crate) enum Message {
     Batch { bytes: Vec<u8>, watermark: u64, losses: Vec<Loss> },
     /// Events made in user space.
     Events(Vec<Event>),
-    /// The start snapshot.
-    Snapshot(Box<Snapshot>),
+    /// The start snapshot, and what was redacted in it.
+    Snapshot(Box<Snapshot>, BTreeMap<String, u64>),
     /// Nothing follows.
     End { in_flight: Vec<Slot>, at_boottime_ns: u64, losses: Vec<Loss> },
 }
@@ -214,6 +217,8 @@ struct Push<'a> {
     shared: &'a Shared,
     error: Option<WriteError>,
     unwritten: u64,
+    /// Events that no chunk can hold.
+    too_large: u64,
 }
 
 impl Push<'_> {
@@ -226,10 +231,14 @@ impl Push<'_> {
             self.shared.lost.fetch_add(loss.count, Ordering::Relaxed);
         }
         self.shared.events.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = writer.push(event) {
-            tracing::warn!(%error, "the trace cannot be written");
-            self.error = Some(error);
-            self.shared.failed.store(true, Ordering::Release);
+        match writer.push(event) {
+            Ok(()) => {}
+            Err(WriteError::TooLarge { .. }) => self.too_large += 1,
+            Err(error) => {
+                tracing::warn!(%error, "the trace cannot be written");
+                self.error = Some(error);
+                self.shared.failed.store(true, Ordering::Release);
+            }
         }
     }
 }
@@ -239,7 +248,7 @@ impl Writing {
     pub(crate) fn run(mut self, input: &Receiver<Message>) -> Written {
         let shared = Arc::clone(&self.shared);
         let mut sorter = Sorter::default();
-        let mut push = Push { shared: &shared, error: None, unwritten: 0 };
+        let mut push = Push { shared: &shared, error: None, unwritten: 0, too_large: 0 };
         let mut last_flush = Instant::now();
         let mut ended_ns = 0;
         while let Ok(message) = input.recv() {
@@ -258,7 +267,8 @@ impl Writing {
                         push.push(&mut self.writer, &event);
                     }
                 }
-                Message::Snapshot(snapshot) => {
+                Message::Snapshot(snapshot, redacted) => {
+                    self.decoder.add_redacted(&redacted);
                     if let Err(error) = self.writer.snapshot(&snapshot) {
                         push.error.get_or_insert(error);
                         shared.failed.store(true, Ordering::Release);
@@ -288,6 +298,9 @@ impl Writing {
             shared.bytes.store(self.writer.bytes_written(), Ordering::Relaxed);
             shared.calls.store(self.decoder.calls, Ordering::Relaxed);
             shared.alive.store(self.decoder.alive() as u64, Ordering::Release);
+            if let Some(tgids) = self.decoder.changed_tgids() {
+                *shared.tgids.lock().unwrap_or_else(PoisonError::into_inner) = tgids;
+            }
         }
         self.finish(push, ended_ns)
     }
@@ -301,9 +314,10 @@ impl Writing {
 
     fn finish(mut self, mut push: Push<'_>, ended_boottime_ns: u64) -> Written {
         let duration_ns = ended_boottime_ns.saturating_sub(self.start_boottime_ns);
-        for (count, cause) in
-            [(self.decoder.malformed, LossCause::Malformed), (push.unwritten, LossCause::WriteFailed)]
-        {
+        for (count, cause) in [
+            (self.decoder.malformed + push.too_large, LossCause::Malformed),
+            (push.unwritten, LossCause::WriteFailed),
+        ] {
             if count > 0 {
                 let loss = Loss {
                     t_ns: duration_ns,
