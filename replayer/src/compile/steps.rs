@@ -192,6 +192,10 @@ impl Lower<'_> {
                 let none = u64::from(u32::MAX);
                 self.plain(cx, &[0, 4]).arg(1, Sel::Data, path).imm(2, none).imm(3, none).into()
             }
+            Sc::Other if cx.name == "fchown" => {
+                let none = u64::from(u32::MAX);
+                self.plain(cx, &[0]).imm(1, none).imm(2, none).into()
+            }
             Sc::InotifyAddWatch => {
                 let path = self.path(cx, 1)?;
                 self.plain(cx, &[0, 2]).arg(1, Sel::Data, path).expect(Expect::Success, 0).into()
