@@ -603,6 +603,7 @@ impl<'a> Builder<'a> {
             (Kind::Connect, Outcome::Started) => self.conns[conn].connecting = true,
             (Kind::Connect, Outcome::Errno(e)) if e != symbol::EAGAIN => self.conns[conn].fail(e),
             (Kind::Receive | Kind::Send, Outcome::Errno(104)) => self.conns[conn].reset(),
+            (Kind::Send, Outcome::Errno(symbol::EPIPE)) => self.conns[conn].broken = true,
             _ => {}
         }
         let id = self.symbol(symbol);

@@ -213,15 +213,19 @@ impl Run {
     }
 }
 
-/// The first difference, of the kind the worst metric is about when there is one.
+/// The first difference, of the kind the worst metric is about when there is one and the order of operations is as
+/// recorded otherwise.
 pub(crate) fn first_divergence(
     joint: &Joint<'_>,
     pairing: &Pairing<'_>,
     walked: &Walked,
     worst: Option<&str>,
+    in_order: bool,
 ) -> Option<Divergence> {
     let first = &walked.first;
     let place = match worst {
+        // What the runs do differs as a whole: where that began says more than how it ended.
+        _ if !in_order => first.any,
         Some("semantic" | "outcomes") => first.flip.or(first.failure).or(first.any),
         Some("errors") => first.failure.or(first.flip).or(first.any),
         _ => first.any,
