@@ -7,7 +7,9 @@ use ctrace_analysis::{Metric, Missing, Profile, Report, SideInfo, Verdict};
 use ctrace_format::{Class, Event, Filter, SyscallFlags, Trace};
 use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
-use ctrace_replayer::{CompileError, Ended, Inputs, Outcome, Pace, Replay, ReplayError, RunOptions, Running};
+use ctrace_replayer::{
+    CompileError, Ended, Inputs, Limits, Outcome, Pace, Replay, ReplayError, RunOptions, Running,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -15,8 +17,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Do what a trace shows to a kernel again: real calls, in a sandbox that reaches nothing outside. The replay is
-/// recorded too and compared. Exit 0: match; 1: deviated; 3: inconclusive.
+/// Do what a trace shows to a kernel again, in a sandbox, and compare.
+///
+/// The calls are real; the sandbox reaches nothing outside. The replay is recorded by the same recorder and compared
+/// with the recording. Exit 0: match; 1: deviated; 3: inconclusive.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -41,6 +45,12 @@ pub(crate) struct Args {
     /// End the replay after this time [default: four times the recording and 30 s]
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     max_duration: Option<u64>,
+    /// Build at most this many files, directories and links
+    #[arg(long, value_name = "N")]
+    max_files: Option<u64>,
+    /// Use at most this many addresses of peers
+    #[arg(long, value_name = "N")]
+    max_addresses: Option<u64>,
     /// Another gate for a metric, as in makespan=0.2
     #[arg(long, value_name = "METRIC=GATE")]
     fail_on: Vec<String>,
@@ -73,13 +83,23 @@ pub(crate) struct Options {
     pub(crate) mode: Mode,
     pub(crate) speed: f64,
     pub(crate) max_duration: Option<Duration>,
+    pub(crate) max_files: Option<u64>,
+    pub(crate) max_addresses: Option<u64>,
     pub(crate) fail_on: Vec<String>,
 }
 
 impl Options {
     /// The defaults, with the replay's recording at `output`.
     pub(crate) const fn to(output: PathBuf) -> Self {
-        Self { output, mode: Mode::Resource, speed: 1.0, max_duration: None, fail_on: Vec::new() }
+        Self {
+            output,
+            mode: Mode::Resource,
+            speed: 1.0,
+            max_duration: None,
+            max_files: None,
+            max_addresses: None,
+            fail_on: Vec::new(),
+        }
     }
 }
 
@@ -152,6 +172,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         mode: args.mode,
         speed: args.speed,
         max_duration: args.max_duration.map(Duration::from_nanos),
+        max_files: args.max_files,
+        max_addresses: args.max_addresses,
         fail_on: args.fail_on,
     };
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
@@ -176,7 +198,11 @@ pub(crate) fn perform(
     bar.set_message("compiling the trace");
     let plan = compile(path, trace)?;
     bar.set_message("building the sandbox");
+    let mut limits = Limits::default();
+    limits.files = options.max_files.unwrap_or(limits.files);
+    limits.addresses = options.max_addresses.unwrap_or(limits.addresses);
     let run_options = RunOptions {
+        limits,
         pace: match options.mode {
             Mode::Resource => Pace::Resource,
             Mode::Temporal => Pace::Temporal,

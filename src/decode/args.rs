@@ -41,6 +41,8 @@ impl Ends {
 pub(crate) enum Arg {
     /// A number that means itself.
     Number(i64),
+    /// A descriptor, with what lies behind it when that is known.
+    Fd(i32, Option<String>),
     /// Words.
     Text(String),
     /// A byte string of the program.
@@ -54,6 +56,8 @@ impl Arg {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Number(n) => n.to_string(),
+            Self::Fd(fd, Some(object)) => format!("{fd}<{object}>"),
+            Self::Fd(fd, None) => fd.to_string(),
             Self::Text(t) => t.clone(),
             Self::Bytes(b) => quoted(b),
             Self::Unknown => "…".to_owned(),
@@ -64,6 +68,7 @@ impl Arg {
     pub(crate) fn json(&self) -> Value {
         match self {
             Self::Number(n) => json!(n),
+            Self::Fd(fd, _) => json!(fd),
             Self::Text(t) => json!(t),
             Self::Bytes(b) => json!(String::from_utf8_lossy(b)),
             Self::Unknown => Value::Null,
@@ -146,10 +151,7 @@ impl Call<'_> {
                 *first_fd &= fd < 0;
                 self.event.object.filter(|_| take)
             });
-            return match object {
-                Some(object) => Arg::Text(format!("{fd}<{}>", self.object(object))),
-                None => Arg::Number(i64::from(fd)),
-            };
+            return Arg::Fd(fd, object.map(|object| self.object(object)));
         }
         let mut details = self.details(index).filter_map(|d| self.detail(d, kind)).peekable();
         if details.peek().is_some() {
@@ -473,12 +475,7 @@ fn bytes(data: &[u8], kind: Kind) -> String {
             format!("{{interval={} value={}}}", time(0), time(2))
         }
         _ => {
-            use std::fmt::Write as _;
-            let mut out = String::from("0x");
-            for byte in data {
-                let _ = write!(out, "{byte:02x}");
-            }
-            out
+            format!("0x{}", super::hex(data))
         }
     }
 }
