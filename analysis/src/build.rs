@@ -8,7 +8,7 @@ use crate::seq::Seq;
 use crate::symbol::{self, Kind, OpClass, Outcome, Symbol, size_class};
 use ctrace_format::{
     Connection, ConnectionKind, Detail, Event, Metric, Object, ObjectId, ProcessKind, Resource, SockAddr,
-    StrId, Syscall, SyscallFlags, Sysno, TaskId, TcpState, Tgid, Trace, syscalls,
+    StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Trace, syscalls,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
@@ -20,6 +20,8 @@ const SOCK_SEQPACKET: u16 = 5;
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+/// The most that one call transfers (`include/linux/fs.h`).
+const MAX_RW_COUNT: u64 = 0x7fff_f000;
 /// Answer times kept per endpoint: enough to see a change, bounded.
 const MAX_ANSWERS: usize = 20_000;
 
@@ -69,7 +71,10 @@ pub(crate) struct Builder<'a> {
     fds: FdTracker,
     threads: Vec<Thread>,
     thread_of_task: Vec<Option<usize>>,
-    thread_index: FxHashMap<(u32, u64), usize>,
+    /// The last thread of a thread id.
+    thread_index: FxHashMap<u32, usize>,
+    /// When threads ended.
+    ended: FxHashMap<usize, u64>,
     processes: Vec<Process>,
     live: FxHashMap<u32, usize>,
     conns: Vec<Conn>,
@@ -106,6 +111,7 @@ impl<'a> Builder<'a> {
             threads: Vec::new(),
             thread_of_task: Vec::new(),
             thread_index: FxHashMap::default(),
+            ended: FxHashMap::default(),
             processes: Vec::new(),
             live: FxHashMap::default(),
             conns: Vec::new(),
@@ -135,6 +141,7 @@ impl<'a> Builder<'a> {
             let process = &mut self.processes[index];
             process.exe = lossy(&p.exe).into_owned();
             process.argv = p.argv.iter().map(|a| lossy(a).into_owned()).collect();
+            process.start_fds = p.fds.len();
             process.max_fds = p.fds.len();
             if let Some(leader) = p.threads.first() {
                 process.comm = lossy(&leader.comm).into_owned();
@@ -183,7 +190,9 @@ impl<'a> Builder<'a> {
             start_ns,
             exit: None,
             threads: Vec::new(),
+            start_fds: 0,
             max_fds: 0,
+            end_fds: 0,
             counts: FxHashMap::default(),
             latency: FxHashMap::default(),
         });
@@ -197,46 +206,59 @@ impl<'a> Builder<'a> {
             return *index;
         }
         let def = self.trace.task(task);
-        let key = (def.tid.0, def.start_ns);
-        let comm = lossy(self.trace.str(def.comm)).into_owned();
-        let index = if let Some(index) = self.thread_index.get(&key) {
-            *index
-        } else {
-            let process = match self.live.get(&def.tgid.0) {
-                Some(p) => *p,
-                None => self.new_process(def.tgid.0, None, def.start_ns),
-            };
-            let index = self.threads.len();
-            self.threads.push(Thread {
-                tid: def.tid.0,
-                process,
-                comm: String::new(),
-                role: String::new(),
-                ordinal: 1,
-                first_ns: u64::MAX,
-                last_ns: 0,
-                calls: 0,
-                seq: Seq::default(),
-            });
-            let threads = &mut self.processes[process].threads;
-            if def.tid.0 == def.tgid.0 {
-                threads.insert(0, index);
-            } else {
-                threads.push(index);
-            }
-            self.thread_index.insert(key, index);
-            index
+        // Another name, or the last words of a task that has ended, are still the same thread; a later start under the
+        // id of a task that has ended is not.
+        let known = self.thread_index.get(&def.tid.0).copied().filter(|index| {
+            let ended = self.ended.get(index).copied();
+            ended.is_none_or(|ended| def.start_ns <= ended)
+        });
+        let index = known.unwrap_or_else(|| self.new_thread(def));
+        self.adopt(task, index);
+        index
+    }
+
+    fn new_thread(&mut self, def: &TaskDef) -> usize {
+        let process = match self.live.get(&def.tgid.0) {
+            Some(p) => *p,
+            None => self.new_process(def.tgid.0, None, def.start_ns),
         };
-        let process = self.threads[index].process;
+        let index = self.threads.len();
+        self.threads.push(Thread {
+            tid: def.tid.0,
+            process,
+            comm: String::new(),
+            role: String::new(),
+            ordinal: 1,
+            first_ns: u64::MAX,
+            last_ns: 0,
+            calls: 0,
+            seq: Seq::default(),
+        });
+        let threads = &mut self.processes[process].threads;
         if def.tid.0 == def.tgid.0 {
-            self.processes[process].comm.clone_from(&comm);
+            threads.insert(0, index);
+        } else {
+            threads.push(index);
         }
-        self.threads[index].comm = comm;
+        self.thread_index.insert(def.tid.0, index);
+        index
+    }
+
+    /// A task of the dictionary is this thread, under the name it has there.
+    fn adopt(&mut self, task: TaskId, index: usize) {
+        let def = self.trace.task(task);
+        let comm = lossy(self.trace.str(def.comm));
+        if !comm.is_empty() {
+            let process = self.threads[index].process;
+            if def.tid.0 == def.tgid.0 {
+                self.processes[process].comm = comm.clone().into_owned();
+            }
+            self.threads[index].comm = comm.into_owned();
+        }
         if self.thread_of_task.len() <= task.0 as usize {
             self.thread_of_task.resize(task.0 as usize + 1, None);
         }
         self.thread_of_task[task.0 as usize] = Some(index);
-        index
     }
 
     pub(crate) fn event(&mut self, event: &Event) {
@@ -263,9 +285,14 @@ impl<'a> Builder<'a> {
                 let def = self.trace.task(*child);
                 if def.tid.0 == def.tgid.0 && def.tgid.0 != self.processes[process].tgid {
                     self.fds.fork(Tgid(self.processes[process].tgid), def.tgid);
-                    self.new_process(def.tgid.0, Some(process), p.t_ns);
+                    let child = self.new_process(def.tgid.0, Some(process), p.t_ns);
+                    let open = self.fds.open_count(def.tgid);
+                    self.processes[child].start_fds = open;
+                    self.processes[child].max_fds = open;
                 }
-                self.thread(*child);
+                // Whoever had the id before has ended.
+                let thread = self.new_thread(def);
+                self.adopt(*child, thread);
             }
             ProcessKind::Exec { path, argv, .. } => {
                 let words = argv.iter().map(|w| lossy(self.trace.str(*w)).into_owned()).collect();
@@ -278,6 +305,7 @@ impl<'a> Builder<'a> {
                 }
             }
             ProcessKind::Exit { status, group_dead } => {
+                self.ended.insert(thread, p.t_ns);
                 if *group_dead && self.processes[process].exit.is_none() {
                     self.processes[process].exit = Some((p.t_ns, *status));
                     let leader = self.processes[process].threads.first().copied().unwrap_or(thread);
@@ -304,6 +332,7 @@ impl<'a> Builder<'a> {
         if self.live.get(&tgid) == Some(&process) {
             self.live.remove(&tgid);
         }
+        self.processes[process].end_fds = self.fds.open_count(Tgid(tgid));
         self.fds.exit(Tgid(tgid));
         let open: Vec<(usize, Identity)> =
             self.conn_index.keys().filter(|(p, _)| *p == process).copied().collect();
@@ -513,7 +542,8 @@ impl<'a> Builder<'a> {
         end_ns: u64,
     ) {
         let moves = matches!(call.kind, Kind::Receive | Kind::Send);
-        let bytes = if moves || call.kind == Kind::Transfer { s.ret.max(0) as u64 } else { 0 };
+        let bytes =
+            if moves || call.kind == Kind::Transfer { (s.ret.max(0) as u64).min(MAX_RW_COUNT) } else { 0 };
         let sent = call.kind == Kind::Send;
         let mut symbol = Symbol {
             call: call.name,
@@ -573,6 +603,7 @@ impl<'a> Builder<'a> {
             (Kind::Connect, Outcome::Started) => self.conns[conn].connecting = true,
             (Kind::Connect, Outcome::Errno(e)) if e != symbol::EAGAIN => self.conns[conn].fail(e),
             (Kind::Receive | Kind::Send, Outcome::Errno(104)) => self.conns[conn].reset(),
+            (Kind::Send, Outcome::Errno(symbol::EPIPE)) => self.conns[conn].broken = true,
             _ => {}
         }
         let id = self.symbol(symbol);
@@ -857,6 +888,9 @@ impl<'a> Builder<'a> {
         self.missing.damaged = damaged;
         self.missing.lost = self.missing.by_class.values().sum();
         let cut = !self.live.is_empty();
+        for (tgid, process) in &self.live {
+            self.processes[*process].end_fds = self.fds.open_count(Tgid(*tgid));
+        }
         for conn in self.conn_index.values() {
             self.conns[*conn].finish();
         }
@@ -945,8 +979,8 @@ fn is_cumulative(metric: Metric) -> bool {
 /// Puts samples on bins: growth is shared among the bins it spans, a level holds until the next sample.
 fn series(metric: Metric, samples: &[(u64, u64)]) -> Series {
     let end = samples.last().map_or(0, |s| s.0);
-    // A day of bins; a hostile time stamp must not allocate more.
-    let count = ((end / BIN_NS) as usize + 1).min(864_000);
+    // Samples come about once a bin: what is far beyond that is a damaged time stamp, and must not allocate.
+    let count = ((end / BIN_NS) as usize).saturating_add(1).min(samples.len().saturating_mul(8) + 16);
     let mut bins = vec![0.0; if samples.is_empty() { 0 } else { count }];
     let bin = |t: u64| ((t / BIN_NS) as usize).min(count - 1);
     for pair in samples.windows(2) {

@@ -7,7 +7,7 @@ use crate::build::Builder;
 use crate::conn::Conn;
 use crate::names::{NameId, Names};
 use crate::seq::Seq;
-use crate::symbol::{OpClass, Outcome, Symbol};
+use crate::symbol::{OpClass, Symbol};
 use ctrace_format::{Class, LossCause, Metric, ReadError, Trace};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
@@ -74,8 +74,12 @@ pub struct Process {
     pub exit: Option<(u64, u32)>,
     /// Its threads, indices into the model's threads, leader first when it is known.
     pub threads: Vec<usize>,
+    /// Descriptors open when it was first seen.
+    pub start_fds: usize,
     /// Most descriptors open at one time, as far as known.
     pub max_fds: usize,
+    /// Descriptors open when it ended, or when the recording did.
+    pub end_fds: usize,
     /// Calls by name and errno (0: none), noise included.
     pub(crate) counts: FxHashMap<(NameId, u16), u64>,
     /// Durations of calls by name, of calls that do not wait for anyone.
@@ -270,16 +274,5 @@ impl Model {
     /// The name of something.
     pub fn name(&self, id: NameId) -> &str {
         self.names.exact(id)
-    }
-
-    /// A kind of operation for a person: `connect(tcp to 127.0.0.1:7003) ECONNREFUSED`.
-    pub(crate) fn describe(&self, symbol: u32) -> String {
-        let Some(s) = self.symbols.get(symbol as usize) else { return "?".to_owned() };
-        let object = crate::names::shorten(self.name(s.object), 80);
-        let call = self.name(s.call);
-        match s.outcome {
-            Outcome::Ok => format!("{call}({object})"),
-            other => format!("{call}({object}) → {}", crate::symbol::outcome_text(other)),
-        }
     }
 }

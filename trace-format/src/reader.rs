@@ -1,6 +1,6 @@
 //! Reading a trace: opening, what is known without reading events, lookups.
 
-use crate::dictionary::Dictionaries;
+use crate::dictionary::{self, Dictionaries};
 use crate::index::{Index, IndexEntry};
 use crate::layout::{
     self, HEADER_LEN, KNOWN_REQUIRED, MAGIC, PREAMBLE_LEN, Preamble, SYNC, TRAILER_LEN, flag, kind,
@@ -8,8 +8,8 @@ use crate::layout::{
 use crate::merge::{Events, class_of};
 use crate::source::{self, ChunkProblem, Source};
 use crate::{
-    Class, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef, TaskId, metadata,
-    partial, scan,
+    Class, ClockAnchor, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef, TaskId,
+    metadata, partial, scan,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -193,6 +193,7 @@ pub struct Trace {
     index: Option<(u64, Index)>,
     counts: BTreeMap<Class, u64>,
     lost: u64,
+    anchor: Option<ClockAnchor>,
 }
 
 impl Trace {
@@ -299,16 +300,20 @@ impl Trace {
             (false, true) => State::Live,
             (false, false) => State::Torn,
         };
+        let last = last_header(&source, &entries).map_err(io)?;
         let lost = match &index {
             Some((_, index)) => index.lost,
-            None => last_header(&source, &entries).map_err(io)?.map_or(0, |h| h.lost),
+            None => last.map_or(0, |h| h.lost),
         };
+        // All zero before the first.
+        let anchor = last.map(|h| h.anchor()).filter(|a| a.realtime_ns > 0 || a.monotonic_ns > 0);
         let path = path.to_path_buf();
         let snapshot = snapshot.unwrap_or_default();
         Ok(Self {
             path,
             source,
             id,
+            anchor,
             header,
             snapshot,
             summary,
@@ -350,6 +355,10 @@ impl Trace {
     /// Events that were seen and not recorded, all classes and causes, without reading them.
     pub fn lost_events(&self) -> u64 {
         self.lost
+    }
+    /// The latest clock readings, without reading events.
+    pub fn anchor(&self) -> Option<ClockAnchor> {
+        self.anchor
     }
     /// Time of the last event's end, ns since the start of the trace.
     pub fn end_ns(&self) -> u64 {
@@ -563,11 +572,12 @@ impl Loader<'_> {
                     damaged = true;
                     continue;
                 };
-                let added = match entry.kind {
-                    kind::STRINGS => dictionaries.add_strings(&payload),
-                    kind::TASKS => dictionaries.add_tasks(&payload),
-                    _ => dictionaries.add_objects(&payload),
+                let kind = match entry.kind {
+                    kind::STRINGS => dictionary::Kind::Strings,
+                    kind::TASKS => dictionary::Kind::Tasks,
+                    _ => dictionary::Kind::Objects,
                 };
+                let added = dictionaries.add(kind, &payload);
                 if let Err(e) = added {
                     self.bad(entry, &e.to_string());
                     damaged = true;

@@ -5,7 +5,7 @@
 
 use crate::codec::{self, CLASSES, Encoder};
 use crate::columns::TableBuilder;
-use crate::dictionary::Interner;
+use crate::dictionary::{self, Interner};
 use crate::index::{self, Index, IndexEntry};
 use crate::layout::{self, ChunkHeader, HEADER_LEN, MAX_DECODED, MAX_RATIO, Preamble, flag, kind};
 use crate::partial::PartialFile;
@@ -84,7 +84,7 @@ pub struct Finished {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriteOptions {
-    /// zstd level, 1 to 19.
+    /// zstd level, 1 to 19; 0 stores chunks uncompressed.
     pub level: i32,
     /// Events after which a chunk is closed, at most 65,536.
     pub chunk_events: u32,
@@ -263,7 +263,7 @@ impl TraceWriter {
             options,
             encoder: Encoder::new(header.tick_ns),
             classes: std::array::from_fn(|_| ClassState::new()),
-            dictionary: Interner::default(),
+            dictionary: Interner::new(),
             compressor,
             payload: Vec::new(),
             frame: Vec::new(),
@@ -457,16 +457,20 @@ impl TraceWriter {
         };
         let tasks = state.table.distinct_tasks();
         let cookies = match class {
-            Class::Connection => state.table.distinct_values(codec::field::COOKIE),
+            Class::Connection => Some(state.table.distinct_values(codec::field::COOKIE)),
             Class::Syscall => {
                 let objects = state.table.distinct_values(codec::field::OBJECT);
-                let mut cookies: Vec<u64> =
-                    objects.iter().filter_map(|id| self.dictionary.cookie(*id as usize)).collect();
-                cookies.sort_unstable();
-                cookies.dedup();
-                cookies
+                // An object that the dictionary forgot may be any socket.
+                let cookies: Option<Vec<u64>> =
+                    objects.iter().map(|id| self.dictionary.cookie(*id)).collect();
+                cookies.map(|mut cookies| {
+                    cookies.retain(|cookie| *cookie != 0);
+                    cookies.sort_unstable();
+                    cookies.dedup();
+                    cookies
+                })
             }
-            _ => Vec::new(),
+            _ => Some(Vec::new()),
         };
         state.clear();
         let before = self.out.end();
@@ -475,7 +479,7 @@ impl TraceWriter {
         queued?;
         if let Some(entry) = self.entries.last_mut() {
             entry.tasks = index::pack(&tasks);
-            entry.cookies = index::pack(&cookies);
+            entry.cookies = cookies.as_deref().and_then(index::pack);
         }
         self.since_keyframe += self.out.end() - before;
         self.maybe_keyframe()
@@ -483,47 +487,39 @@ impl TraceWriter {
 
     /// Queues the dictionary entries that the file does not have.
     fn queue_dictionaries(&mut self) -> Result<(), WriteError> {
-        let written = self.dictionary.written();
-        let now = self.dictionary.len();
-        if written != now {
-            self.queue_entries(written, 0)?;
-            self.dictionary.set_written(now);
+        if self.dictionary.has_pending() {
+            self.queue_entries(0)?;
+            self.dictionary.set_written();
         }
         Ok(())
     }
 
     /// Repeats the dictionaries when enough events were written since they last were.
     fn maybe_keyframe(&mut self) -> Result<(), WriteError> {
-        let due = self.options.keyframe_bytes.max(self.dictionary.size() as u64 * KEYFRAME_SHARE / 4);
-        if self.since_keyframe >= due {
+        // Entries compress to about a quarter.
+        let keyframe = self.dictionary.bytes() as u64 / 4;
+        if self.since_keyframe >= self.options.keyframe_bytes.max(keyframe * KEYFRAME_SHARE) {
             self.since_keyframe = 0;
             self.queue_header(flag::KEYFRAME)?;
-            self.queue_entries([0; 3], flag::KEYFRAME)?;
+            self.queue_entries(flag::KEYFRAME)?;
         }
         Ok(())
     }
 
-    /// Queues dictionary chunks with all entries from these on.
-    fn queue_entries(&mut self, from: [usize; 3], flags: u32) -> Result<(), WriteError> {
-        let end = if flags == 0 { self.dictionary.len() } else { self.dictionary.written() };
-        for (dictionary, kind) in [kind::STRINGS, kind::TASKS, kind::OBJECTS].into_iter().enumerate() {
-            let mut next = from[dictionary];
-            while next < end[dictionary] {
-                let mut payload = std::mem::take(&mut self.payload);
-                payload.clear();
-                let first = next;
-                let encoded = match kind {
-                    kind::STRINGS => Ok(self.dictionary.encode_strings(next, &mut payload)),
-                    kind::TASKS => self.dictionary.encode_tasks(next, &mut payload),
-                    _ => self.dictionary.encode_objects(next, &mut payload),
-                };
-                next = encoded
-                    .map_err(|_| WriteError::Invalid { what: "dictionary", why: "it does not encode" })?;
-                let records = (next - first) as u32;
-                let queued =
-                    self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload);
-                self.payload = payload;
-                queued?;
+    /// Queues dictionary chunks: with what is pending, or as a keyframe.
+    fn queue_entries(&mut self, flags: u32) -> Result<(), WriteError> {
+        for kind in dictionary::KINDS {
+            let payloads = self
+                .dictionary
+                .payloads(kind, flags & flag::KEYFRAME != 0)
+                .map_err(|_| WriteError::Invalid { what: "dictionary", why: "it does not encode" })?;
+            let kind = match kind {
+                dictionary::Kind::Strings => kind::STRINGS,
+                dictionary::Kind::Tasks => kind::TASKS,
+                dictionary::Kind::Objects => kind::OBJECTS,
+            };
+            for (records, payload) in payloads {
+                self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload)?;
             }
         }
         Ok(())
@@ -555,8 +551,9 @@ impl TraceWriter {
         self.frame.clear();
         self.frame.reserve(zstd::zstd_safe::compress_bound(payload.len()));
         // With room for the worst case, only exhausted memory makes this fail; then the payload is stored as it is.
-        let compressed = self.compressor.compress_to_buffer(payload, &mut self.frame);
-        if compressed.is_ok() && self.frame.len() < payload.len() {
+        let compressed =
+            self.options.level > 0 && self.compressor.compress_to_buffer(payload, &mut self.frame).is_ok();
+        if compressed && self.frame.len() < payload.len() {
             header.flags |= flag::ZSTD;
             pad_to_ratio(&mut self.frame, payload.len());
         } else {
@@ -571,7 +568,7 @@ impl TraceWriter {
         header.trace_id = self.trace_id;
         header.anchor = [self.anchor.t_ns, self.anchor.monotonic_ns, self.anchor.realtime_ns];
         header.lost = self.lost;
-        header.needs = self.dictionary.len().map(|n| n as u32);
+        header.needs = self.dictionary.len();
         self.sequence = self.sequence.wrapping_add(1);
         self.entries.push(IndexEntry::new(self.out.end(), &header));
         header.encode(&mut self.out.waiting);

@@ -16,6 +16,8 @@ use joint::Joint;
 
 /// Lost events of all events above which no verdict is given.
 const MAX_LOSS: f64 = 0.001;
+/// Alignment above which two runs are the same program doing the same things.
+const IN_ORDER: f64 = 0.6;
 /// Coverage of a replay below which there is too little to judge.
 const MIN_COVERAGE: f64 = 0.5;
 
@@ -50,7 +52,8 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
     } else {
         Verdict::Inconclusive
     };
-    let first_divergence = walk::first_divergence(a, b, &joint, &pairing, &walked, worst);
+    let in_order = rows.iter().find(|m| m.name == "alignment").is_none_or(|m| m.value.is_none_or(|v| v >= IN_ORDER));
+    let first_divergence = walk::first_divergence(&joint, &pairing, &walked, worst, in_order);
     Report {
         schema: 1,
         verdict,

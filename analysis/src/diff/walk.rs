@@ -176,6 +176,7 @@ impl Run {
             return;
         }
         let identity = |base: u32| joint.bases[base as usize].identity;
+        let begin = [self.deleted.first(), self.inserted.first()].into_iter().flatten().map(|x| x.0).min();
         let mut taken = vec![false; self.inserted.len().min(RUN)];
         for (i, (step, x)) in self.deleted.iter().enumerate() {
             let base = joint.a[x.symbol as usize].base;
@@ -191,7 +192,7 @@ impl Run {
                 Some(j) => {
                     taken[j] = true;
                     self.note(
-                        *step,
+                        begin.unwrap_or(*step),
                         DivergenceKind::Outcome,
                         Some(*x),
                         Some(self.inserted[j].1),
@@ -212,17 +213,19 @@ impl Run {
     }
 }
 
-/// The first difference, of the kind the worst metric is about when there is one.
+/// The first difference, of the kind the worst metric is about when there is one and the order of operations is as
+/// recorded otherwise.
 pub(crate) fn first_divergence(
-    a: &Model,
-    b: &Model,
     joint: &Joint<'_>,
     pairing: &Pairing<'_>,
     walked: &Walked,
     worst: Option<&str>,
+    in_order: bool,
 ) -> Option<Divergence> {
     let first = &walked.first;
     let place = match worst {
+        // What the runs do differs as a whole: where that began says more than how it ended.
+        _ if !in_order => first.any,
         Some("semantic" | "outcomes") => first.flip.or(first.failure).or(first.any),
         Some("errors") => first.failure.or(first.flip).or(first.any),
         _ => first.any,
@@ -253,7 +256,9 @@ pub(crate) fn first_divergence(
             after.push(line);
         }
     });
-    let _ = (a, b);
+    // What the recording has comes before what the other run has instead.
+    let run = after.iter().take_while(|l| l.mark != ' ').count();
+    after[..run].sort_by_key(|l| l.mark == '+');
     let operation = place.a.map(text_a).or_else(|| place.b.map(text_b))?;
     Some(Divergence {
         kind: place.kind,

@@ -2,5 +2,7 @@
 
 mod damage;
 mod files;
+mod golden;
 mod round_trip;
+mod sinks;
 mod support;

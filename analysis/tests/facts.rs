@@ -1,0 +1,462 @@
+//! Facts about comparisons, each on a trace small enough to know the answer.
+#![allow(missing_docs, reason = "a test")]
+
+mod common;
+
+use common::{MS, Run, compare, replay, value};
+use ctrace_analysis::{CloseKind, DivergenceKind, Gates, Model, Profile, Verdict, diff};
+use ctrace_format::{Detail, SyscallFlags, TcpState};
+
+const ENOENT: i64 = -2;
+const EAGAIN: i64 = -11;
+const ECONNREFUSED: i64 = -111;
+
+/// A client that asks a server a number of times; then it writes a file.
+fn client(pid_base: u32, refused_from: usize) -> Run {
+    let mut r = Run::new(pid_base);
+    let t = r.task(1, 1, "client");
+    r.exec(t, "/usr/bin/client");
+    for path in ["/etc/ld.so.cache", "/lib/libc.so.6", "/etc/client.conf"] {
+        r.open(t, path, 3);
+        let file = r.file(path);
+        r.io(t, "read", 3, file, 832);
+        r.close(t, 3, file);
+    }
+    for i in 0..40 {
+        let cookie = u64::from(pid_base) * 1000 + i as u64 + 1;
+        if i < refused_from {
+            r.request(t, cookie, "127.0.0.1:7003", (120, 512));
+        } else {
+            let socket = r.connect(t, 5, cookie, "127.0.0.1:7003", ECONNREFUSED);
+            r.close(t, 5, socket);
+        }
+    }
+    r.open(t, "/var/log/client.log", 4);
+    let log = r.file("/var/log/client.log");
+    for _ in 0..20 {
+        r.io(t, "write", 4, log, 64);
+    }
+    r.close(t, 4, log);
+    r.exit(t, 0);
+    r
+}
+
+#[test]
+fn a_trace_matches_itself_perfectly() {
+    for profile in [Profile::Synthetic, Profile::RealBinary] {
+        let trace = client(1000, 30).finish();
+        let (a, b) = (Model::build(&trace).unwrap(), Model::build(&trace).unwrap());
+        let report = diff(&a, &b, &Gates::new(profile));
+        assert_eq!(report.verdict, Verdict::Match, "{report:#?}");
+        assert_eq!(report.first_divergence, None);
+        for metric in ["coverage", "semantic", "alignment", "dfg", "errors", "network"] {
+            assert_eq!(value(&report, metric), Some(1.0), "{metric}");
+        }
+        for metric in ["makespan", "outcomes"] {
+            assert_eq!(value(&report, metric), Some(0.0), "{metric}");
+        }
+        assert!(value(&report, "drift").unwrap() < 0.001);
+    }
+}
+
+#[test]
+fn ids_do_not_matter() {
+    let report = replay(client(1000, 40), client(7_000_000, 40));
+    assert_eq!(report.verdict, Verdict::Match, "{report:#?}");
+    assert_eq!(report.first_divergence, None);
+}
+
+#[test]
+fn a_refused_connection_is_found_where_it_happened() {
+    let a = client(1000, 40);
+    let b = client(2000, 17);
+    let report = compare(a, b);
+    assert_eq!(report.verdict, Verdict::Deviated);
+    assert_eq!(value(&report, "errors"), Some(0.0));
+    let first = report.first_divergence.expect("they part");
+    assert!(
+        first.operation.contains("connect")
+            || first.instead.as_deref().is_some_and(|i| i.contains("ECONNREFUSED")),
+        "{first:#?}"
+    );
+    assert!(report.reasons.iter().any(|r| r.contains("ECONNREFUSED")), "{:?}", report.reasons);
+}
+
+#[test]
+fn one_file_that_was_not_there_is_told() {
+    let run = |pid, missing: bool| {
+        let mut r = Run::new(pid);
+        let t = r.task(1, 1, "app");
+        for i in 0..300 {
+            r.open(t, &format!("/data/f{}", i % 10), 3);
+            let f = r.file(&format!("/data/f{}", i % 10));
+            r.close(t, 3, f);
+        }
+        if missing {
+            r.open(t, "/etc/app.conf", ENOENT);
+        } else {
+            r.open(t, "/etc/app.conf", 3);
+        }
+        for _ in 0..300 {
+            r.call(t, "getppid", [0; 6], 1);
+        }
+        r.exit(t, 0);
+        r
+    };
+    let report = compare(run(10, false), run(20, true));
+    assert_eq!(report.verdict, Verdict::Deviated);
+    assert_eq!(value(&report, "outcomes"), Some(1.0));
+    let first = report.first_divergence.expect("they part");
+    assert_eq!(first.kind, DivergenceKind::Outcome);
+    assert_eq!(first.operation, "openat(/etc/app.conf)");
+    assert_eq!(first.instead.as_deref(), Some("openat(/etc/app.conf) → ENOENT"));
+    // 600 calls, 100 µs each, after 1 s.
+    assert_eq!(first.a_ns, Some(1000 * MS + 600 * MS / 10));
+    let marks: String = first.context.iter().map(|l| l.mark).collect();
+    assert!(marks.starts_with("    ") && marks.contains('-') && marks.contains('+'), "{marks:?}");
+}
+
+#[test]
+fn another_exit_status_is_told() {
+    let run = |status| {
+        let mut r = Run::new(5);
+        let t = r.task(1, 1, "app");
+        for _ in 0..200 {
+            r.call(t, "getppid", [0; 6], 1);
+        }
+        r.exit(t, status);
+        r
+    };
+    let report = compare(run(0), run(3 << 8));
+    assert_eq!(report.verdict, Verdict::Deviated);
+    assert_eq!(value(&report, "errors"), Some(0.0));
+    assert_eq!(report.first_divergence.unwrap().instead.as_deref(), Some("exit() → status 3"));
+    let killed = compare(run(0), run(11));
+    assert_eq!(killed.first_divergence.unwrap().instead.as_deref(), Some("exit() → killed by signal 11"));
+}
+
+#[test]
+fn missing_writes_are_told() {
+    let run = |writes| {
+        let mut r = Run::new(5);
+        let t = r.task(1, 1, "app");
+        r.open(t, "/data/log", 3);
+        let f = r.file("/data/log");
+        for _ in 0..writes {
+            r.io(t, "write", 3, f, 100);
+        }
+        r.close(t, 3, f);
+        r.exit(t, 0);
+        r
+    };
+    let report = replay(run(100), run(90));
+    assert_eq!(report.verdict, Verdict::Deviated);
+    // Of 100 writes and one close.
+    assert!(
+        (value(&report, "coverage").unwrap() - 91.0 / 101.0).abs() < 1e-9,
+        "{:?}",
+        report.metric("coverage")
+    );
+    // 103 and 93 operations, 10 only in the first.
+    assert!((value(&report, "alignment").unwrap() - (1.0 - 10.0 / 196.0)).abs() < 1e-9);
+    assert_eq!(report.first_divergence.unwrap().kind, DivergenceKind::Missing);
+}
+
+#[test]
+fn scheduling_noise_is_tolerated() {
+    let run = |noisy: bool| {
+        let mut r = Run::new(if noisy { 900 } else { 100 });
+        let t = r.task(1, 1, "server");
+        let socket = r.tcp(if noisy { 77 } else { 66 });
+        let epoll = |r: &mut Run, ready| r.call(t, "epoll_wait", [4, 0, 16, 100, 0, 0], ready);
+        for i in 0..50 {
+            epoll(&mut r, 1);
+            if noisy {
+                epoll(&mut r, 0);
+                r.io(t, "read", 7, socket, EAGAIN);
+                r.call(t, "futex", [0x1000 + i, 1, 1, 0, 0, 0], 1);
+                r.call(t, "sched_yield", [0; 6], 0);
+                r.io(t, "read", 7, socket, 60);
+                r.io(t, "read", 7, socket, 40);
+                r.io(t, "write", 7, socket, 300);
+                r.io(t, "write", 7, socket, EAGAIN);
+                r.io(t, "write", 7, socket, 700);
+            } else {
+                r.io(t, "read", 7, socket, 100);
+                r.io(t, "write", 7, socket, 1000);
+            }
+        }
+        r.close(t, 7, socket);
+        r.exit(t, 0);
+        r
+    };
+    let report = compare(run(false), run(true));
+    assert_eq!(report.verdict, Verdict::Match, "{report:#?}");
+    for metric in ["semantic", "alignment", "dfg", "network"] {
+        assert_eq!(value(&report, metric), Some(1.0), "{metric}");
+    }
+}
+
+#[test]
+fn the_order_of_independent_connections_is_scheduling() {
+    let run = |order: &[u64]| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "server");
+        for round in 0..30 {
+            for c in order {
+                let socket = r.tcp(*c);
+                r.io(t, "read", *c as i32, socket, 10 + round);
+                r.io(t, "write", *c as i32, socket, 5);
+            }
+        }
+        r.exit(t, 0);
+        r
+    };
+    let report = replay(run(&[10, 11, 12]), run(&[12, 10, 11]));
+    assert_eq!(value(&report, "alignment"), Some(1.0));
+    assert_eq!(value(&report, "network"), Some(1.0));
+}
+
+#[test]
+fn siblings_that_start_in_another_order_are_the_same_siblings() {
+    let run = |first: &str, pid| {
+        let mut r = Run::new(pid);
+        let parent = r.task(1, 1, "sh");
+        r.exec(parent, "/bin/sh");
+        let order = if first == "sort" { ["sort", "grep"] } else { ["grep", "sort"] };
+        let mut children = Vec::new();
+        for (i, comm) in order.iter().enumerate() {
+            let child = r.task(10 + i as u32, 10 + i as u32, comm);
+            r.fork(parent, child);
+            children.push((child, *comm));
+        }
+        for (child, comm) in children {
+            r.exec(child, &format!("/usr/bin/{comm}"));
+            for _ in 0..10 {
+                r.open(child, &format!("/etc/{comm}"), 3);
+            }
+            r.exit(child, 0);
+        }
+        r.exit(parent, 0);
+        r.model()
+    };
+    let (a, b) = (run("sort", 100), run("grep", 5000));
+    let report = diff(&a, &b, &Gates::new(Profile::Synthetic));
+    assert_eq!(value(&report, "alignment"), Some(1.0));
+    let mut roles: Vec<_> = a.processes.iter().map(|p| p.role.as_str()).collect();
+    roles.sort_unstable();
+    assert_eq!(roles, ["sh", "sh/grep", "sh/sort"]);
+}
+
+#[test]
+fn equal_siblings_are_told_apart_by_what_they_did() {
+    let run = |swap: bool| {
+        let mut r = Run::new(1);
+        let parent = r.task(1, 1, "pool");
+        for i in 0..2 {
+            let child = r.task(10 + i, 10 + i, "pool");
+            r.fork(parent, child);
+            let writer = (i == 0) ^ swap;
+            for _ in 0..20 {
+                r.open(child, if writer { "/data/out" } else { "/data/in" }, 3);
+            }
+            r.exit(child, 0);
+        }
+        r
+    };
+    assert_eq!(value(&replay(run(false), run(true)), "alignment"), Some(1.0));
+}
+
+#[test]
+fn temporary_names_and_ephemeral_ports_do_not_matter() {
+    let run = |name: &str, port: u16, pid: u32| {
+        let mut r = Run::new(pid);
+        let t = r.task(1, 1, "app");
+        r.open(t, &format!("/tmp/{name}/data"), 3);
+        r.open(t, &format!("/run/app/{}.lock", pid + 1), 4);
+        r.request(t, u64::from(port), &format!("127.0.0.1:{port}"), (10, 10));
+        r.exit(t, 0);
+        r
+    };
+    let report = compare(run("tmpab12cd", 43211, 3000), run("tmpzz98_x", 51023, 4000));
+    assert_eq!(report.verdict, Verdict::Match, "{report:#?}");
+    assert_eq!(value(&report, "alignment"), Some(1.0));
+    assert_eq!(value(&report, "network"), Some(1.0));
+}
+
+#[test]
+fn a_stable_port_does_matter() {
+    let run = |port: u16| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for i in 0..5 {
+            r.request(t, i + 1, &format!("127.0.0.1:{port}"), (10, 10));
+        }
+        r
+    };
+    assert_eq!(value(&compare(run(7003), run(7004)), "network"), Some(0.0));
+}
+
+#[test]
+fn bytes_turns_and_ends_of_streams_are_compared() {
+    let run = |received: i64, eof: bool| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        let socket = r.connect(t, 5, 9, "10.0.0.7:80", 0);
+        r.io(t, "sendto", 5, socket, 100);
+        r.io(t, "recvfrom", 5, socket, received);
+        if eof {
+            r.io(t, "recvfrom", 5, socket, 0);
+        }
+        r.close(t, 5, socket);
+        r
+    };
+    assert_eq!(value(&replay(run(5000, true), run(5000, true)), "network"), Some(1.0));
+    assert_eq!(value(&replay(run(5000, true), run(4999, true)), "network"), Some(0.0));
+    assert_eq!(value(&compare(run(5000, true), run(4999, true)), "network"), Some(1.0));
+    let report = replay(run(5000, true), run(5000, false));
+    assert_eq!(value(&report, "network"), Some(0.0));
+    assert!(report.metric("network").unwrap().note.contains("ended"), "{:?}", report.metric("network"));
+}
+
+#[test]
+fn a_model_knows_its_connections() {
+    let mut r = Run::new(1);
+    let t = r.task(1, 1, "app");
+    r.request(t, 9, "10.0.0.7:80", (100, 5000));
+    let refused = r.connect(t, 6, 10, "10.0.0.8:81", ECONNREFUSED);
+    r.close(t, 6, refused);
+    let m = r.model();
+    assert_eq!(m.conns.len(), 2);
+    assert_eq!((m.conns[0].sent, m.conns[0].received, m.conns[0].close), (100, 5000, CloseKind::Local));
+    assert_eq!(m.name(m.conns[0].name), "tcp to 10.0.0.7:80");
+    assert_eq!(
+        m.conns[0].turns().map(|t| (t.sent, t.bytes)).collect::<Vec<_>>(),
+        [(true, 100), (false, 5000)]
+    );
+    assert_eq!(m.conns[1].close, CloseKind::Failed(111));
+}
+
+#[test]
+fn a_non_blocking_connect_fails_when_the_kernel_says_so() {
+    let run = |error: u16| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for i in 1..=10 {
+            let socket = r.connect(t, 5, i, "10.0.0.7:80", -115);
+            let new = if error == 0 { TcpState::Established } else { TcpState::Close };
+            r.tcp_state(i, "10.0.0.7:80", TcpState::SynSent, new, error);
+            r.close(t, 5, socket);
+        }
+        r
+    };
+    assert_eq!(value(&compare(run(0), run(0)), "errors"), None);
+    let report = compare(run(0), run(111));
+    assert_eq!(report.verdict, Verdict::Deviated);
+    assert_eq!(value(&report, "errors"), Some(0.0));
+}
+
+#[test]
+fn loss_makes_a_comparison_inconclusive_and_says_how_much() {
+    let run = |lost| {
+        let mut r = client(1, 40);
+        if lost > 0 {
+            r.lose(lost);
+        }
+        r
+    };
+    let report = compare(run(0), run(50));
+    assert_eq!(report.verdict, Verdict::Inconclusive);
+    assert!(report.reasons[0].contains("50 events"), "{:?}", report.reasons);
+}
+
+#[test]
+fn nothing_to_compare_is_inconclusive() {
+    let report = compare(Run::new(1), Run::new(2));
+    assert_eq!(report.verdict, Verdict::Inconclusive);
+    assert!(report.metrics.iter().all(|m| m.pass != Some(true) || m.n > 0), "{:#?}", report.metrics);
+    assert_eq!(compare(client(1, 40), Run::new(2)).verdict, Verdict::Inconclusive);
+}
+
+#[test]
+fn the_engines_own_calls_are_set_apart() {
+    let mut b = client(1, 40);
+    let t = common::Task(0);
+    for _ in 0..500 {
+        b.flagged(t, "futex", SyscallFlags::ENGINE, 100);
+        b.flagged(t, "openat", SyscallFlags::ENGINE, 100);
+    }
+    let report = replay(client(1, 40), b);
+    assert_eq!(report.verdict, Verdict::Match, "{report:#?}");
+    assert_eq!(report.b.engine, 1000);
+    assert_eq!(report.a.calls, report.b.calls);
+}
+
+#[test]
+fn a_run_that_takes_longer_is_told() {
+    let run = |sleep: u64| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for _ in 0..100 {
+            r.call(t, "getppid", [0; 6], 1);
+            r.now += sleep;
+        }
+        r
+    };
+    let report = replay(run(9 * MS / 10), run(18 * MS / 10));
+    // 100 calls, 1 ms against 1.9 ms each.
+    assert!((value(&report, "makespan").unwrap() - 0.9).abs() < 0.02, "{:?}", report.metric("makespan"));
+    assert!((value(&report, "drift").unwrap() - 0.9 * 99.0).abs() < 2.0, "{:?}", report.metric("drift"));
+    assert_eq!(report.verdict, Verdict::Deviated);
+    assert_eq!(compare(run(9 * MS / 10), run(18 * MS / 10)).verdict, Verdict::Match);
+}
+
+#[test]
+fn another_program_deviates_from_its_first_call() {
+    let mut other = Run::new(1);
+    let t = other.task(1, 1, "redis-server");
+    other.exec(t, "/usr/bin/redis-server");
+    for i in 0..100 {
+        other.open(t, &format!("/var/lib/redis/{}", i % 3), 3);
+        other.call(t, "getpid", [0; 6], 5);
+    }
+    let report = compare(client(1, 40), other);
+    assert_eq!(report.verdict, Verdict::Deviated);
+    assert!(value(&report, "alignment").unwrap() < 0.1);
+    let first = report.first_divergence.unwrap();
+    assert_eq!(first.a_ns, Some(1000 * MS + 1000));
+}
+
+#[test]
+fn the_json_is_what_the_contract_says() {
+    let report = compare(client(1, 40), client(2, 10));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["schema"], 1);
+    assert_eq!(json["verdict"], "deviated");
+    assert!(json["reasons"].as_array().is_some_and(|r| !r.is_empty()));
+    let metric = &json["metrics"]["alignment"];
+    assert!(
+        metric["value"].is_f64()
+            && metric["gate"].is_f64()
+            && metric["pass"].is_boolean()
+            && metric["n"].is_u64()
+    );
+    assert!(json["metrics"]["coverage"]["gate"].is_null());
+    assert!(json["first_divergence"]["context"].is_array());
+}
+
+#[test]
+fn a_descriptor_without_object_is_followed_through_the_table() {
+    let run = |pid| {
+        let mut r = Run::new(pid);
+        let t = r.task(1, 1, "app");
+        let value = r.str("/data/x");
+        let object = r.file("/data/x");
+        r.call_with(t, "openat", [0; 6], 3, Some(object), vec![Detail::Str { arg: 1, value }]);
+        r.call(t, "fsync", [3, 0, 0, 0, 0, 0], 0);
+        r
+    };
+    let m = run(1).model();
+    assert!(m.names.contains("/data/x"));
+    assert_eq!(value(&replay(run(1), run(2)), "semantic"), Some(1.0));
+}
