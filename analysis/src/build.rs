@@ -509,10 +509,18 @@ impl<'a> Builder<'a> {
         if is_noise {
             self.n_noise += 1;
         } else {
-            self.first_ns = Some(self.first_ns.map_or(s.t_ns, |f| f.min(s.t_ns)));
+            // How long it took to load the first program says nothing about that program.
+            let loads = call.kind == Kind::Exec && outcome == Outcome::Ok && self.first_ns.is_none();
+            let began = if loads { end_ns } else { s.t_ns };
+            self.first_ns = Some(self.first_ns.map_or(began, |f| f.min(began)));
             self.operation(&call, s, thread, process, target, outcome, end_ns);
         }
         let changes = self.fds.syscall(tgid, call.text, s);
+        // A file's role is the absolute name by which it was opened: what links make of it is the host's affair.
+        if call.kind == Kind::Open && outcome == Outcome::Ok && self.names.exact(target.name).starts_with('/')
+        {
+            self.fds.set_tag(tgid, s.ret as i32, target.name.0);
+        }
         for change in changes {
             match change {
                 Change::Opened { .. } => {
@@ -688,6 +696,14 @@ impl<'a> Builder<'a> {
         let nothing = Target { name: NameId::default(), stream: None };
         match call.kind {
             Kind::Open | Kind::Path | Kind::Exec => {
+                // An empty path means the descriptor itself.
+                let itself = s
+                    .details
+                    .iter()
+                    .any(|d| matches!(d, Detail::Str { value, .. } if self.trace.str(*value).is_empty()));
+                if itself && call.kind == Kind::Path && s.args_mask & 1 != 0 {
+                    return Target { stream: None, ..self.fd_target(tgid, s.args[0] as i32, s.object) };
+                }
                 if let Some(name) = self.path_of(s) {
                     return Target { name, stream: None };
                 }
@@ -726,7 +742,16 @@ impl<'a> Builder<'a> {
             return Target { name, stream: Some(Identity::Stdio(descriptor.first_fd as u8)) };
         }
         match descriptor.object {
-            Some(object) => self.object_target(object),
+            Some(object) => {
+                let target = self.object_target(object);
+                let opened_as = NameId(descriptor.tag);
+                if descriptor.tag != 0 && target.stream.is_none() {
+                    Target { name: opened_as, ..target }
+                } else {
+                    target
+                }
+            }
+            None if descriptor.tag != 0 => Target { name: NameId(descriptor.tag), stream: None },
             None => Target { name: self.names.fixed("?"), stream: None },
         }
     }
