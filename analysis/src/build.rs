@@ -509,10 +509,7 @@ impl<'a> Builder<'a> {
         if is_noise {
             self.n_noise += 1;
         } else {
-            // How long it took to load the first program says nothing about that program.
-            let loads = call.kind == Kind::Exec && outcome == Outcome::Ok && self.first_ns.is_none();
-            let began = if loads { end_ns } else { s.t_ns };
-            self.first_ns = Some(self.first_ns.map_or(began, |f| f.min(began)));
+            self.first_ns = Some(self.first_ns.map_or(s.t_ns, |f| f.min(s.t_ns)));
             self.operation(&call, s, thread, process, target, outcome, end_ns);
         }
         let changes = self.fds.syscall(tgid, call.text, s);

@@ -224,7 +224,7 @@ pub struct Model {
     pub engine_calls: u64,
     /// Calls that are counted and not compared one by one.
     pub noise_calls: u64,
-    /// Time of the first compared operation; when that is the exec of the first program, its end.
+    /// Time of the first compared operation.
     pub first_ns: u64,
     /// End of the last call or life event.
     pub last_ns: u64,

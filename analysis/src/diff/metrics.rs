@@ -87,7 +87,8 @@ fn add<K: std::hash::Hash + Eq>(map: &mut FxHashMap<K, (u64, u64)>, key: K, seco
     *(if second { &mut slot.1 } else { &mut slot.0 }) += n;
 }
 
-/// Recorded operations that took place again, by class; the least covered class counts.
+/// Recorded operations that took place again, by class; the least covered class counts. Returns the share over all
+/// classes.
 pub(crate) fn coverage(
     a: &Model,
     b: &Model,
@@ -95,7 +96,7 @@ pub(crate) fn coverage(
     pairing: &Pairing<'_>,
     counts: &Counts,
     rows: &mut Rows<'_>,
-) {
+) -> Option<f64> {
     // By (family, call): whether an operation took place again is not a question of its outcome.
     let mut calls: FxHashMap<(OpClass, u32, u32), (u64, u64)> = FxHashMap::default();
     for ((family, base), (x, y)) in &counts.ops {
@@ -150,6 +151,8 @@ pub(crate) fn coverage(
     let (value, note) =
         worst.map_or((None, String::new()), |(v, note)| (Some(v), format!("least covered: {note}")));
     rows.push("coverage", value, n, "", note);
+    let again: u64 = classes.values().map(|c| c.1).sum();
+    (n > 0).then(|| again as f64 / n as f64)
 }
 
 /// Outcomes of what was attempted in both runs.
