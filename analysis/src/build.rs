@@ -194,7 +194,6 @@ impl<'a> Builder<'a> {
             max_fds: 0,
             end_fds: 0,
             counts: FxHashMap::default(),
-            latency: FxHashMap::default(),
         });
         self.live.insert(tgid, index);
         index
@@ -558,12 +557,6 @@ impl<'a> Builder<'a> {
             size: 0,
             class: call.class,
         };
-        let waits = moves && target.stream.is_some()
-            || matches!(call.kind, Kind::Accept | Kind::Wait | Kind::Connect);
-        let sleeps = matches!(call.text, "nanosleep" | "clock_nanosleep" | "rt_sigtimedwait" | "flock");
-        if !waits && !sleeps {
-            self.processes[process].latency.entry(call.name).or_default().add(s.duration_ns);
-        }
         let Some(identity) = target.stream else {
             if moves || call.kind == Kind::Transfer || call.text.starts_with("getdents") {
                 let volatile = self.names.exact(target.name);

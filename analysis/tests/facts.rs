@@ -501,3 +501,24 @@ fn a_file_is_what_it_was_opened_as() {
     };
     assert_eq!(value(&replay(run("/usr/lib/libc.so.6"), run("/lib/libc.so.6")), "alignment"), Some(1.0));
 }
+
+#[test]
+fn an_incident_must_come_again_at_its_time_and_as_often() {
+    let run = |from: usize, failures: usize| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for i in 0..400 {
+            r.now += 10 * MS;
+            let ret = if (from..from + failures).contains(&i) { ECONNREFUSED } else { 0 };
+            let socket = r.connect(t, 5, i as u64 + 1, "127.0.0.1:7003", ret);
+            r.close(t, 5, socket);
+        }
+        r
+    };
+    let recall = |a, b| value(&replay(a, b), "incident_recall");
+    assert_eq!(recall(run(100, 50), run(100, 50)), Some(1.0));
+    assert_eq!(recall(run(100, 50), run(103, 45)), Some(1.0));
+    assert_eq!(recall(run(100, 50), run(100, 20)), Some(0.0));
+    assert_eq!(recall(run(100, 50), run(200, 50)), Some(0.0));
+    assert_eq!(recall(run(100, 0), run(100, 50)), None);
+}

@@ -4,6 +4,7 @@
 //! order of that stream: in which order an event loop serves independent connections, and which of several workers
 //! serves one, is scheduling and not behaviour. Metrics without anything to compare have no value and never pass.
 
+mod episodes;
 mod joint;
 mod metrics;
 mod pairing;
@@ -36,6 +37,7 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
     metrics::makespan(a, b, &counts, &mut rows);
     metrics::drift(a, &walked, gates, &mut rows);
     metrics::errors(&joint, &counts, &pairing, gates.profile(), &mut rows);
+    episodes::incident_recall(a, b, &joint, &pairing, gates.profile(), &mut rows);
     metrics::network(a, b, &pairing, gates.profile(), &mut rows);
 
     let rows = rows.rows;
@@ -110,7 +112,6 @@ fn sentence(m: &Metric) -> String {
     let relation = match gates::sense(m.name) {
         gates::Sense::AtLeast => "below",
         gates::Sense::AtMost => "above",
-        gates::Sense::Ratio => "outside",
     };
     let (value, gate) = (m.value.unwrap_or(0.0), m.gate.unwrap_or(0.0));
     let unit = if m.unit.is_empty() { String::new() } else { format!(" {}", m.unit) };
