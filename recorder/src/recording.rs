@@ -279,7 +279,7 @@ fn lister(target: &Target, group: Option<&Cgroup>, child: Option<u32>) -> Box<dy
         (_, Some(group)) => Box::new(move || group.processes()),
         (Target::Pid(pid), _) => {
             let pid = *pid;
-            Box::new(move || vec![pid])
+            Box::new(move || target::tree(pid))
         }
         _ => Box::new(move || child.into_iter().collect()),
     }

@@ -52,7 +52,8 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
     } else {
         Verdict::Inconclusive
     };
-    let in_order = rows.iter().find(|m| m.name == "alignment").is_none_or(|m| m.value.is_none_or(|v| v >= IN_ORDER));
+    let in_order =
+        rows.iter().find(|m| m.name == "alignment").is_none_or(|m| m.value.is_none_or(|v| v >= IN_ORDER));
     let first_divergence = walk::first_divergence(&joint, &pairing, &walked, worst, in_order);
     Report {
         schema: 1,
