@@ -82,7 +82,7 @@ pub enum Kind {
     /// No call is made ([`flags::REFUSED`], [`flags::SURROGATE`] or [`flags::MISSING`] say why); counted.
     Skip = 8,
     /// A futex wake or requeue whose recorded result `expect` > 0: first waits until that many waiters are queued on
-    /// `args[0]` (bounded by `aux` ns, 0: 100 ms), then makes the call.
+    /// `args[0]` (bounded by `aux` ns, 0: 10 s, and by the runner's stall detection), then makes the call.
     FutexWake = 9,
     /// Touches memory at `args[0]` ([`Sel::Value`]) for `args[1]` bytes, writing if `args[2]` ≠ 0, a page at a time. No call.
     Touch = 10,

@@ -27,6 +27,8 @@ const MADV_POPULATE_READ: u64 = 22;
 const MADV_POPULATE_WRITE: u64 = 23;
 /// Upper limit of waits for things that the recording promises, unless the step says another.
 const DEFAULT_LIMIT_NS: u64 = 1_000_000_000;
+/// Upper limit of the wait for futex waiters, unless the step says another: long, since init breaks it when nothing moves.
+const WAITERS_LIMIT_NS: u64 = 10_000_000_000;
 const SIGNAL_MAX: u32 = 64;
 
 /// Where a new task begins, on its own stack.
@@ -467,30 +469,35 @@ fn touch(task: &Task, address: u64, bytes: u64, write: bool) {
 
 /// Waits until as many waiters are queued as the recorded call woke.
 fn await_waiters(task: &Task, index: u32, step: &Step, regs: &[u64; 6]) {
-    let deadline = now_ns().saturating_add(if step.aux == 0 { 100_000_000 } else { step.aux });
+    let deadline = now_ns().saturating_add(if step.aux == 0 { WAITERS_LIMIT_NS } else { step.aux });
+    let requests = task.slot.break_request.load(Relaxed);
     let private = regs[1] & 128;
-    let mut tries = 0_u32;
+    let mut nap_ns = 1_000;
     loop {
         count(&task.slot.counters.engine_calls, 1);
-        if futex_waiters(regs[0], private) >= step.expect {
-            return;
+        let queued = futex_waiters(regs[0], private);
+        if queued >= step.expect {
+            break;
         }
-        if now_ns() >= deadline {
-            task.diverge(index, step, Cause::NoWaiters, step.expect, 0);
-            return;
+        if now_ns() >= deadline || task.slot.break_request.load(Relaxed) != requests {
+            task.diverge(index, step, Cause::NoWaiters, step.expect, queued);
+            break;
         }
-        tries += 1;
-        if tries > 20 {
-            let nap = [0_u64, 50_000];
+        task.set_status(status::POLLING);
+        // Each look costs a call: the longer it takes, the rarer.
+        if nap_ns > 50_000 {
+            let nap = [0_u64, nap_ns];
             let _ = marked(nr::CLOCK_NANOSLEEP, [1, 0, nap.as_ptr() as u64, 0, 0]);
             count(&task.slot.counters.engine_calls, 1);
         } else {
             let from = now_ns();
-            while now_ns().saturating_sub(from) < 1_000 {
+            while now_ns().saturating_sub(from) < nap_ns {
                 arch::relax();
             }
         }
+        nap_ns = (nap_ns * 3 / 2).min(2_000_000);
     }
+    task.set_status(status::RUNNING);
 }
 
 fn clone(task: &Task, index: u32, step: &'static Step) {
