@@ -90,7 +90,7 @@ fn umask() -> u32 {
 fn paths_of_files_are_those_that_the_task_sees() {
     let Some(r) = record(&["cat", "/proc/self/comm", "/etc/../etc/hostname"]) else { return };
     let paths: Vec<String> = r
-        .named("read")
+        .named("openat")
         .iter()
         .filter_map(|c| match r.trace.object(c.object?) {
             Object::File { path, .. } => Some(r.text(*path)),
