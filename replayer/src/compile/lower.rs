@@ -130,7 +130,7 @@ pub(crate) fn write(
     let model = std::mem::take(&mut facts.fs);
     let seed = std::mem::take(&mut facts.seed);
     let fs = super::fsmodel::FsModel::seeded(&model);
-    let (files, executables) = environment::files(&model, &paths);
+    let (files, executables) = environment::files(&model, &paths, &facts.links);
     let mut lower = Lower {
         source,
         world: World::new(seed, paths, fs),

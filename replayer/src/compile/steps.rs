@@ -154,7 +154,7 @@ impl Lower<'_> {
             Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork => self.clone(cx)?,
             Sc::Execve | Sc::Execveat => self.exec(cx)?,
             Sc::RtSigaction => return Ok(self.sigaction(cx).into()),
-            Sc::RtSigreturn => return Ok(self.sigreturn(cx)),
+            Sc::RtSigreturn => return self.sigreturn(cx),
             Sc::RtSigprocmask | Sc::RtSigsuspend | Sc::RtSigtimedwait => self.sigmask(cx)?,
             Sc::Sigaltstack => self.call_step(cx).arg(0, Sel::AltStack, 8192).imm(1, 0).into(),
             Sc::Futex | Sc::FutexWait | Sc::FutexWake => self.futex(cx)?,
@@ -239,7 +239,8 @@ impl Lower<'_> {
             }
             Sc::Fcntl | Sc::Prctl | Sc::Prlimit64 | Sc::Setrlimit | Sc::Bind | Sc::Setsockopt => errno == -9,
             Sc::Ioctl => errno == -9 || (errno == -25 && self.not_a_terminal(cx)),
-            Sc::Getxattr | Sc::Lgetxattr | Sc::Listxattr | Sc::Llistxattr => errno == -2,
+            Sc::Getxattr | Sc::Lgetxattr => matches!(errno, -2 | -61),
+            Sc::Listxattr | Sc::Llistxattr => errno == -2,
             Sc::Mmap | Sc::Munmap | Sc::Mprotect | Sc::Madvise | Sc::Mremap | Sc::Brk => false,
             Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork => false,
             Sc::Kill | Sc::Tkill | Sc::Tgkill => false,
@@ -767,15 +768,20 @@ impl Lower<'_> {
         step.imm(1, sa_flags).imm(2, mask).aux(kind)
     }
 
-    fn sigreturn(&mut self, cx: &Cx<'_>) -> Lowered {
-        let state = &mut self.states[cx.task as usize];
-        if state.depth == 0 {
-            return self.missing(cx);
-        }
-        state.depth -= 1;
+    fn sigreturn(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let mut step = Step::of(Kind::SignalReturn);
         step.nr = cx.nr;
-        step.into()
+        let state = &mut self.states[cx.task as usize];
+        if state.depth > 0 {
+            state.depth -= 1;
+            return Ok(step.into());
+        }
+        // The delivery was not recorded. One signal that has a handler is the one, SIGCHLD before others.
+        let caught = |signo: &u32| self.dispositions.get(&(cx.proc, *signo)).is_some_and(|d| d.0 == 2);
+        let Some(signo) = [17].into_iter().chain(1..=64).find(caught) else { return Ok(self.missing(cx)) };
+        let mut handler = Step::of(Kind::SignalHandler);
+        handler.nr = signo;
+        Ok(Lowered { pre: vec![handler], step: step.with(flags::IN_HANDLER) })
     }
 
     fn sigmask(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -834,8 +840,13 @@ impl Lower<'_> {
         let _ = prot;
         let maps = self.maps.entry(cx.proc).or_default();
         if let Some((slot, offset)) = inside {
+            let (sel, operand) = if maps.is_stand_in(addr) {
+                (Sel::StandIn, offset)
+            } else {
+                (Sel::Value, value_operand(slot, offset as i64))
+            };
             step = step
-                .arg(0, Sel::Value, value_operand(slot, offset as i64))
+                .arg(0, sel, operand)
                 .imm(3, (map_flags & !DROP) | MAP_FIXED);
             maps.insert(at, len, slot, offset);
             return Ok(step.into());
@@ -849,42 +860,30 @@ impl Lower<'_> {
         Ok(step.post(Post::StoreValue, u64::from(slot)).into())
     }
 
-    /// Where a recorded address is in the replay. Memory that no recorded call mapped (of the program itself, the stack)
-    /// is stood for by a mapping that the engine makes.
-    fn address(&mut self, cx: &Cx<'_>, addr: u64, len: u64, pre: &mut Vec<Step>) -> (u32, i64) {
+    /// Where a recorded address is in the replay. For memory that no recorded call mapped (of the program itself, the
+    /// stack) a part of the worker's region stands in.
+    fn address(&mut self, cx: &Cx<'_>, addr: u64, len: u64) -> Option<(Sel, u64)> {
         let maps = self.maps.entry(cx.proc).or_default();
         if let Some((slot, offset)) = maps.find(addr) {
-            return (slot, offset as i64);
+            return Some(if maps.is_stand_in(addr) {
+                (Sel::StandIn, offset)
+            } else {
+                (Sel::Value, value_operand(slot, offset as i64))
+            });
         }
         if let Some((start, slot)) = maps.heap
             && addr >= start
             && addr < start.saturating_add(1 << 36)
         {
-            return (slot, (addr - start) as i64);
+            return Some((Sel::Value, value_operand(slot, (addr - start) as i64)));
         }
-        let slot = self.b.value_slot();
-        let len = len.clamp(4096, 1 << 30).next_multiple_of(4096);
-        // mremap of nothing from shared memory maps that memory once more, and takes a mark, which mmap cannot.
-        const MREMAP_MAYMOVE: u64 = 1;
-        let mmap = Step::call(host_nr("mremap").unwrap_or(0))
-            .with(flags::ENGINE)
-            .imm(0, ctrace_program::CONTROL_BASE)
-            .imm(1, 0)
-            .imm(2, len)
-            .imm(3, MREMAP_MAYMOVE)
-            .imm(4, 0)
-            .post(Post::StoreValue, u64::from(slot));
-        pre.push(mmap);
-        self.maps.entry(cx.proc).or_default().stand_in(addr, len, slot);
-        (slot, 0)
+        maps.stand_in(addr, len).map(|offset| (Sel::StandIn, offset))
     }
 
     fn mapped(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let [addr, len, ..] = cx.call.args;
-        let mut pre = Vec::new();
-        let (slot, offset) = self.address(cx, addr, len, &mut pre);
-        let operand = value_operand(slot, offset);
-        let mut step = self.plain(cx, &[1, 2, 3, 4]).arg(0, Sel::Value, operand);
+        let Some((sel, operand)) = self.address(cx, addr, len) else { return Ok(self.surrogate(cx)) };
+        let mut step = self.plain(cx, &[1, 2, 3, 4]).arg(0, sel, operand);
         match cx.known.sc {
             // Advice that discards would discard what stands in.
             Sc::Madvise | Sc::Msync if self.maps.entry(cx.proc).or_default().is_stand_in(addr) => {
@@ -905,7 +904,7 @@ impl Lower<'_> {
             }
             _ => {}
         }
-        Ok(Lowered { pre, step })
+        Ok(step.into())
     }
 
     fn brk(&mut self, cx: &Cx<'_>) -> Lowered {

@@ -5,6 +5,7 @@
 use super::CompileError;
 use super::calls::{Calls, Known, Sc};
 use super::fsmodel::{FsModel, InodeIx, NodeKind, PathId, Paths};
+use super::links::Links;
 use super::source::Source;
 use ctrace_format::{
     Detail, EpollEntry, Event, FdTarget, Object, ObjectId, Process, ProcessKind, SockAddr, Syscall,
@@ -253,6 +254,8 @@ pub(crate) struct Seed {
     pub(crate) clone_flags: FxHashMap<u32, Vec<(u64, u64)>>,
     /// Addresses of TCP sockets by cookie: own, other.
     pub(crate) tuples: FxHashMap<u64, (SockAddr, SockAddr)>,
+    /// Symbolic links: where the kernel ended up when a path was opened.
+    pub(crate) links: Links,
 }
 
 /// See the module.
@@ -290,6 +293,7 @@ pub(crate) struct World {
     pub(crate) gone_ofds: Vec<OfdIx>,
     pairs: Vec<(SockIx, SockIx)>,
     dgram_bound: FxHashMap<SockAddr, SockIx>,
+    resolved: FxHashMap<(PathId, bool), PathId>,
 }
 
 /// The path a path argument stands for.
@@ -332,6 +336,7 @@ impl World {
             gone_ofds: Vec::new(),
             pairs: Vec::new(),
             dgram_bound: FxHashMap::default(),
+            resolved: FxHashMap::default(),
         }
     }
 
@@ -640,7 +645,23 @@ impl World {
             _ => self.cwd_of(task),
         };
         let by_fd = text.is_empty();
-        Some(Target { path: self.paths.join(base, text), by_fd })
+        let path = self.paths.join(base, text);
+        let sc = self.calls.get(call.sysno).sc;
+        Some(Target { path: self.resolve(path, follows(sc, call)), by_fd })
+    }
+
+    /// The path behind links, the last component's only when `follow`.
+    pub(crate) fn resolve(&mut self, path: PathId, follow: bool) -> PathId {
+        if self.seed.links.is_empty() {
+            return path;
+        }
+        if let Some(known) = self.resolved.get(&(path, follow)) {
+            return *known;
+        }
+        let to = self.seed.links.resolve(self.paths.get(path), follow);
+        let to = self.paths.intern(&to);
+        self.resolved.insert((path, follow), to);
+        to
     }
 
     /// Applies an event other than a system call.
@@ -677,6 +698,7 @@ impl World {
                 let proc = self.tasks[task as usize].proc;
                 self.procs[proc as usize].leader = task;
                 let path = self.paths.intern(source.str(*path));
+                let path = self.resolve(path, true);
                 self.procs[proc as usize].exe = Some(path);
                 let ix = self.fs.present(path, NodeKind::File);
                 self.fs.node_mut(ix).executed = true;
@@ -2193,3 +2215,25 @@ pub(crate) fn detail_epoll(call: &Syscall) -> Option<&[EpollEntry]> {
         _ => None,
     })
 }
+
+/// Whether a call follows a link in the last component of its path.
+fn follows(sc: Sc, call: &Syscall) -> bool {
+    match sc {
+        Sc::Readlink | Sc::Readlinkat | Sc::Lstat | Sc::Unlink | Sc::Unlinkat | Sc::Rmdir | Sc::Rename | Sc::Renameat
+        | Sc::Renameat2 | Sc::Symlink | Sc::Symlinkat | Sc::Link | Sc::Linkat | Sc::Lgetxattr | Sc::Llistxattr
+        | Sc::Lchown | Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat => false,
+        Sc::Newfstatat | Sc::Utimensat => call.args[3] & 0x100 == 0,
+        Sc::Statx => call.args[2] & 0x100 == 0,
+        Sc::Fchownat => call.args[4] & 0x100 == 0,
+        Sc::Open | Sc::Openat | Sc::Openat2 => {
+            let flags = open_flags(call, sc).0;
+            flags & O_NOFOLLOW == 0 && flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL
+        }
+        _ => true,
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+const O_NOFOLLOW: u32 = 0o100_000;
+#[cfg(not(target_arch = "aarch64"))]
+const O_NOFOLLOW: u32 = 0o400_000;
