@@ -194,7 +194,6 @@ impl<'a> Builder<'a> {
             max_fds: 0,
             end_fds: 0,
             counts: FxHashMap::default(),
-            latency: FxHashMap::default(),
         });
         self.live.insert(tgid, index);
         index
@@ -513,6 +512,11 @@ impl<'a> Builder<'a> {
             self.operation(&call, s, thread, process, target, outcome, end_ns);
         }
         let changes = self.fds.syscall(tgid, call.text, s);
+        // A file's role is the absolute name by which it was opened: what links make of it is the host's affair.
+        if call.kind == Kind::Open && outcome == Outcome::Ok && self.names.exact(target.name).starts_with('/')
+        {
+            self.fds.set_tag(tgid, s.ret as i32, target.name.0);
+        }
         for change in changes {
             match change {
                 Change::Opened { .. } => {
@@ -553,12 +557,6 @@ impl<'a> Builder<'a> {
             size: 0,
             class: call.class,
         };
-        let waits = moves && target.stream.is_some()
-            || matches!(call.kind, Kind::Accept | Kind::Wait | Kind::Connect);
-        let sleeps = matches!(call.text, "nanosleep" | "clock_nanosleep" | "rt_sigtimedwait" | "flock");
-        if !waits && !sleeps {
-            self.processes[process].latency.entry(call.name).or_default().add(s.duration_ns);
-        }
         let Some(identity) = target.stream else {
             if moves || call.kind == Kind::Transfer || call.text.starts_with("getdents") {
                 let volatile = self.names.exact(target.name);
@@ -688,6 +686,14 @@ impl<'a> Builder<'a> {
         let nothing = Target { name: NameId::default(), stream: None };
         match call.kind {
             Kind::Open | Kind::Path | Kind::Exec => {
+                // An empty path means the descriptor itself.
+                let itself = s
+                    .details
+                    .iter()
+                    .any(|d| matches!(d, Detail::Str { value, .. } if self.trace.str(*value).is_empty()));
+                if itself && call.kind == Kind::Path && s.args_mask & 1 != 0 {
+                    return Target { stream: None, ..self.fd_target(tgid, s.args[0] as i32, s.object) };
+                }
                 if let Some(name) = self.path_of(s) {
                     return Target { name, stream: None };
                 }
@@ -726,7 +732,16 @@ impl<'a> Builder<'a> {
             return Target { name, stream: Some(Identity::Stdio(descriptor.first_fd as u8)) };
         }
         match descriptor.object {
-            Some(object) => self.object_target(object),
+            Some(object) => {
+                let target = self.object_target(object);
+                let opened_as = NameId(descriptor.tag);
+                if descriptor.tag != 0 && target.stream.is_none() {
+                    Target { name: opened_as, ..target }
+                } else {
+                    target
+                }
+            }
+            None if descriptor.tag != 0 => Target { name: NameId(descriptor.tag), stream: None },
             None => Target { name: self.names.fixed("?"), stream: None },
         }
     }

@@ -45,6 +45,9 @@ pub struct Descriptor {
     pub first_fd: i32,
     /// Closed by exec.
     pub cloexec: bool,
+    /// Whatever the driver of the tracker wants to remember about the description, carried along by dup and fork; see
+    /// [`FdTracker::set_tag`].
+    pub tag: u32,
 }
 
 /// A change of a table.
@@ -96,6 +99,7 @@ impl FdTracker {
                     origin: Origin::Snapshot,
                     first_fd: fd.fd,
                     cloexec: u64::from(fd.flags) & CLOEXEC != 0,
+                    tag: 0,
                 };
                 tracker.table(process.tgid).fds.insert(fd.fd, descriptor);
             }
@@ -106,6 +110,13 @@ impl FdTracker {
     /// What a number refers to.
     pub fn get(&self, process: Tgid, fd: i32) -> Option<&Descriptor> {
         self.tables.get(*self.of_process.get(&process)?)?.fds.get(&fd)
+    }
+
+    /// Sets the tag of what a number refers to.
+    pub fn set_tag(&mut self, process: Tgid, fd: i32, tag: u32) {
+        if let Some(descriptor) = self.table(process).fds.get_mut(&fd) {
+            descriptor.tag = tag;
+        }
     }
 
     /// Number of descriptors of a process.
@@ -132,6 +143,7 @@ impl FdTracker {
             origin: Origin::Found,
             first_fd: fd,
             cloexec: false,
+            tag: 0,
         };
         self.table(process).fds.insert(fd, descriptor);
         descriptor
@@ -304,6 +316,7 @@ impl FdTracker {
             origin: Origin::Opened,
             first_fd: fd,
             cloexec,
+            tag: 0,
         };
         self.insert(process, fd, descriptor, changes);
     }

@@ -127,6 +127,14 @@ fn what(call: &str, object: &str) -> String {
     }
 }
 
+/// Whether a failure says something: not by design, not by probing.
+pub(crate) fn is_remarkable(call: &str, object: &str, errno: u16) -> bool {
+    let (kind, _) = symbol::describe(call);
+    // The C library asks a name service cache that few hosts run.
+    let cache = call == "connect" && object.contains("nscd");
+    !symbol::is_benign(kind, errno) && !is_lookup(call, errno) && !cache
+}
+
 /// Probing for something that may be missing is how programs start.
 fn is_lookup(call: &str, errno: u16) -> bool {
     let (kind, _) = symbol::describe(call);
@@ -149,11 +157,8 @@ fn failures(model: &Model, out: &mut Vec<Finding>) {
         let Outcome::Errno(e) = s.outcome else { continue };
         let stat = &model.stats[i];
         let call = model.name(s.call);
-        let (kind, _) = symbol::describe(call);
         let object = model.name(s.object);
-        // The C library asks a name service cache that few hosts run.
-        let cache = call == "connect" && object.contains("nscd");
-        if stat.count == 0 || symbol::is_benign(kind, e) || is_lookup(call, e) || cache {
+        if stat.count == 0 || !is_remarkable(call, object, e) {
             continue;
         }
         let (mut before, mut during, mut after) = (0, 0, 0);

@@ -46,7 +46,39 @@ impl Counts {
                 }
             }
         }
+        out.settle(joint);
         out
+    }
+
+    /// Calls whose arguments are not known stand for those of their name and outcome that the other run is short of.
+    fn settle(&mut self, joint: &Joint<'_>) {
+        let mut wild: Vec<(u32, u32)> =
+            self.ops.keys().copied().filter(|(_, base)| joint.bases[*base as usize].wild).collect();
+        if wild.is_empty() {
+            return;
+        }
+        wild.sort_unstable();
+        let mut known: BTreeMap<(u32, u32, Outcome), Vec<(u32, u32)>> = BTreeMap::new();
+        for key in self.ops.keys() {
+            let b = &joint.bases[key.1 as usize];
+            if !b.wild {
+                known.entry((key.0, b.call, b.outcome)).or_default().push(*key);
+            }
+        }
+        for key in wild {
+            let b = &joint.bases[key.1 as usize];
+            let (mut x, mut y) = self.ops[&key];
+            for other in known.get(&(key.0, b.call, b.outcome)).into_iter().flatten() {
+                let slot = self.ops.entry(*other).or_default();
+                let from_y = y.saturating_sub(x).min(slot.0.saturating_sub(slot.1));
+                slot.1 += from_y;
+                y -= from_y;
+                let from_x = x.saturating_sub(y).min(slot.1.saturating_sub(slot.0));
+                slot.0 += from_x;
+                x -= from_x;
+            }
+            self.ops.insert(key, (x, y));
+        }
     }
 }
 
@@ -55,7 +87,8 @@ fn add<K: std::hash::Hash + Eq>(map: &mut FxHashMap<K, (u64, u64)>, key: K, seco
     *(if second { &mut slot.1 } else { &mut slot.0 }) += n;
 }
 
-/// Recorded operations that took place again, by class; the least covered class counts.
+/// Recorded operations that took place again, by class; the least covered class counts. Returns the share over all
+/// classes.
 pub(crate) fn coverage(
     a: &Model,
     b: &Model,
@@ -63,7 +96,7 @@ pub(crate) fn coverage(
     pairing: &Pairing<'_>,
     counts: &Counts,
     rows: &mut Rows<'_>,
-) {
+) -> Option<f64> {
     // By (family, call): whether an operation took place again is not a question of its outcome.
     let mut calls: FxHashMap<(OpClass, u32, u32), (u64, u64)> = FxHashMap::default();
     for ((family, base), (x, y)) in &counts.ops {
@@ -118,6 +151,8 @@ pub(crate) fn coverage(
     let (value, note) =
         worst.map_or((None, String::new()), |(v, note)| (Some(v), format!("least covered: {note}")));
     rows.push("coverage", value, n, "", note);
+    let again: u64 = classes.values().map(|c| c.1).sum();
+    (n > 0).then(|| again as f64 / n as f64)
 }
 
 /// Outcomes of what was attempted in both runs.
@@ -356,9 +391,12 @@ pub(crate) fn network(a: &Model, b: &Model, pairing: &Pairing<'_>, profile: Prof
     }
     let (mut matched, mut all) = (0, 0);
     let mut first: Option<(u64, String)> = None;
-    for pairs in groups.values() {
+    // What nothing crossed is no stream.
+    let empty = |c: &Conn| matches!(c.kind, ConnKind::Pipe | ConnKind::Stdio) && c.sent + c.received == 0;
+    for pairs in groups.values_mut() {
+        pairs.retain(|(x, y)| !(x.is_none_or(empty) && y.is_none_or(empty)));
         let pooled = profile == Profile::RealBinary && totals_alike(pairs);
-        for (x, y) in pairs {
+        for (x, y) in pairs.iter() {
             all += 1;
             let difference = match (x, y) {
                 (Some(x), Some(y)) => difference(x, y, profile, pooled),

@@ -139,6 +139,26 @@ impl Run {
         self.push(&event);
     }
 
+    /// A call that a seccomp filter failed: seen at its exit only.
+    pub fn failed_unseen(&mut self, task: Task, name: &str, errno: i64) {
+        let event = Event::Syscall(Syscall {
+            t_ns: self.now,
+            duration_ns: 0,
+            task: self.tasks[task.0].0,
+            sysno: number(Abi::X86_64, name).unwrap(),
+            ret: -errno,
+            flags: SyscallFlags::NO_ENTER,
+            args: [0; 6],
+            args_mask: 0,
+            object: None,
+            details: Vec::new(),
+            wait_cpu_ns: 0,
+            blocked_ns: 0,
+        });
+        self.push(&event);
+        self.now += 100_000;
+    }
+
     /// `open` a path: a descriptor, or −errno.
     pub fn open(&mut self, task: Task, path: &str, ret: i64) {
         let value = self.str(path);
