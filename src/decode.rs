@@ -159,11 +159,7 @@ pub(crate) fn address(addr: &SockAddr) -> String {
         SockAddr::Unix(path) => format!("unix:{}", plain(path)),
         SockAddr::Other { family, data } => {
             let family = flags::one(u64::from(*family), flags::DOMAIN);
-            let mut out = format!("{family}:");
-            for byte in data {
-                let _ = write!(out, "{byte:02x}");
-            }
-            out
+            format!("{family}:{}", hex(data))
         }
         _ => "?".to_owned(),
     }
@@ -212,6 +208,14 @@ pub(crate) fn object(trace: &Trace, object: &Object, known: Option<&(SockAddr, S
         Object::Anon { kind, id } => format!("{}:[{id}]", plain(trace.str(*kind))),
         _ => "?".to_owned(),
     }
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }
 
 /// The word that marks a call of a foreign table.

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Show everything in a minute: a shop, an incident, its recording, its replay and their comparison. Needs root.
+/// Show everything in a minute: a shop, an incident, its recording, its replay.
+///
+/// Needs root. What is said about the incident is read from its recording. Exit codes are those of `replay`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to leave the traces [default: a new directory in the directory for temporary files]

@@ -9,7 +9,9 @@ use ctrace_format::Trace;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Compare a recording with other runs, metric by metric. Exit 0: match; 1: deviated; 3: inconclusive.
+/// Compare a recording with other runs, metric by metric.
+///
+/// Exit 0: match; 1: deviated; 3: inconclusive.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -9,7 +9,9 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-/// Try what recording and replaying need, and say what is missing. Exit 0: everything needed works; 4: not.
+/// Try what recording and replaying need, and say what is missing.
+///
+/// Exit 0: everything that is needed works; 4: something does not.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// One JSON object

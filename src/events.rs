@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Show the timeline of a trace, event by event, in the order in which they completed.
+/// Show the timeline of a trace, event by event.
+///
+/// Events come in the order in which they completed; the time of a call is that of its entry.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
-/// Say what a trace is: what was recorded, when and where, how much, and what is missing.
+/// Say what a trace is: what, when, where, how much, and what is missing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The trace
@@ -201,8 +201,13 @@ fn rank(name: &str, errno: u32) -> u8 {
         | libc::ENOMEM
         | libc::EIO => 0,
         libc::ETIMEDOUT if name != "futex" => 0,
-        libc::EAGAIN if name.starts_with("recv") || name == "read" || name.starts_with("futex") => 2,
-        libc::ETIMEDOUT | libc::EINPROGRESS | libc::ERANGE | libc::ENODATA | libc::ECHILD | libc::ENOENT => 2,
+        libc::EAGAIN
+        | libc::ETIMEDOUT
+        | libc::EINPROGRESS
+        | libc::ERANGE
+        | libc::ENODATA
+        | libc::ECHILD
+        | libc::ENOENT => 2,
         libc::ENOTTY | libc::EINVAL | libc::ENXIO | libc::EOPNOTSUPP | libc::ESPIPE => 2,
         _ => 1,
     }

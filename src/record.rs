@@ -13,7 +13,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Record what a process, a cgroup or a command asks of the kernel. Ctrl-C ends the recording; the trace is complete.
+/// Record what a process, a cgroup or a command asks of the kernel.
+///
+/// Ctrl-C ends the recording: it detaches, drains and finishes the file. A second Ctrl-C finishes at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -7,7 +7,9 @@ use ctrace_format::{RepairError, State};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Write what is intact of a torn or damaged trace as a complete one. The original is not touched.
+/// Write what is intact of a torn or damaged trace as a complete one.
+///
+/// The original is not touched.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The trace

@@ -4,10 +4,12 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
 use crate::{diff, open, record, signals, units};
 use ctrace_analysis::{Metric, Missing, Profile, Report, SideInfo, Verdict};
-use ctrace_format::{Class, Event, Filter, SyscallFlags, Trace};
+use ctrace_format::{Abi, Class, Event, Filter, SyscallFlags, Sysno, Trace, syscalls};
 use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
-use ctrace_replayer::{CompileError, Ended, Inputs, Outcome, Pace, Replay, ReplayError, RunOptions, Running};
+use ctrace_replayer::{
+    CompileError, Ended, Inputs, Limits, Outcome, Pace, Program, Replay, ReplayError, RunOptions, Running,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -15,8 +17,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Do what a trace shows to a kernel again: real calls, in a sandbox that reaches nothing outside. The replay is
-/// recorded too and compared. Exit 0: match; 1: deviated; 3: inconclusive.
+/// Do what a trace shows to a kernel again, in a sandbox, and compare.
+///
+/// The calls are real; the sandbox reaches nothing outside. The replay is recorded by the same recorder and compared
+/// with the recording. Exit 0: match; 1: deviated; 3: inconclusive.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -41,12 +45,21 @@ pub(crate) struct Args {
     /// End the replay after this time [default: four times the recording and 30 s]
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     max_duration: Option<u64>,
+    /// Build at most this many files, directories and links
+    #[arg(long, value_name = "N")]
+    max_files: Option<u64>,
+    /// Use at most this many addresses of peers
+    #[arg(long, value_name = "N")]
+    max_addresses: Option<u64>,
     /// Another gate for a metric, as in makespan=0.2
     #[arg(long, value_name = "METRIC=GATE")]
     fail_on: Vec<String>,
     /// Only compile, and say what would be done
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: every step of every task and of every peer, with what it waits for
+    #[arg(long, requires = "dry_run", conflicts_with = "json")]
+    steps: bool,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -73,13 +86,23 @@ pub(crate) struct Options {
     pub(crate) mode: Mode,
     pub(crate) speed: f64,
     pub(crate) max_duration: Option<Duration>,
+    pub(crate) max_files: Option<u64>,
+    pub(crate) max_addresses: Option<u64>,
     pub(crate) fail_on: Vec<String>,
 }
 
 impl Options {
     /// The defaults, with the replay's recording at `output`.
     pub(crate) const fn to(output: PathBuf) -> Self {
-        Self { output, mode: Mode::Resource, speed: 1.0, max_duration: None, fail_on: Vec::new() }
+        Self {
+            output,
+            mode: Mode::Resource,
+            speed: 1.0,
+            max_duration: None,
+            max_files: None,
+            max_addresses: None,
+            fail_on: Vec::new(),
+        }
     }
 }
 
@@ -145,13 +168,15 @@ pub(crate) struct Performed {
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
     let trace = open(&args.file, out)?;
     if args.dry_run {
-        return dry_run(&args.file, &trace, args.json, out);
+        return dry_run(&args, &trace, out);
     }
     let options = Options {
         output: args.output.unwrap_or_else(|| args.file.with_extension("replay.ctr")),
         mode: args.mode,
         speed: args.speed,
         max_duration: args.max_duration.map(Duration::from_nanos),
+        max_files: args.max_files,
+        max_addresses: args.max_addresses,
         fail_on: args.fail_on,
     };
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
@@ -176,7 +201,11 @@ pub(crate) fn perform(
     bar.set_message("compiling the trace");
     let plan = compile(path, trace)?;
     bar.set_message("building the sandbox");
+    let mut limits = Limits::default();
+    limits.files = options.max_files.unwrap_or(limits.files);
+    limits.addresses = options.max_addresses.unwrap_or(limits.addresses);
     let run_options = RunOptions {
+        limits,
         pace: match options.mode {
             Mode::Resource => Pace::Resource,
             Mode::Temporal => Pace::Temporal,
@@ -439,9 +468,30 @@ fn as_json(
     })
 }
 
-fn dry_run(path: &Path, trace: &Trace, as_json: bool, out: &mut Output) -> Result<Exit, Failure> {
-    let plan = compile(path, trace)?.summary;
-    if as_json {
+/// The plan, step by step.
+fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
+    let program = Program::open(plan.program).map_err(|e| Failure::new(Exit::Internal, e))?;
+    let abi = if cfg!(target_arch = "aarch64") { Abi::Aarch64 } else { Abi::X86_64 };
+    let name = |nr| syscalls::name(Sysno { abi, nr }).map_or_else(|| format!("syscall_{nr}"), str::to_owned);
+    for (task, entry) in program.tasks.iter().enumerate() {
+        let task = task as u32;
+        out.data(&crate::decode::plain(program.task_name(task).as_bytes()))?;
+        for index in 0..entry.steps {
+            let step = program.step(task, index).map_err(|e| Failure::new(Exit::Internal, e))?;
+            let text = crate::decode::plain(program.describe(&step, &name).as_bytes());
+            out.data(&format!("{index:>8} {text}"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure> {
+    let plan = compile(&args.file, trace)?;
+    if args.steps {
+        return steps(plan, out);
+    }
+    let plan = plan.summary;
+    if args.json {
         out.json(&plan)?;
         return Ok(Exit::Done);
     }

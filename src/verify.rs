@@ -2,12 +2,14 @@
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
-use crate::units;
+use crate::{decode, units};
 use ctrace_format::State;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Check a trace from the first byte to the last. Exit 0: intact and complete; 65: not.
+/// Check a trace from the first byte to the last.
+///
+/// Exit 0: intact and complete (or still being written); 65: not.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The trace
@@ -21,7 +23,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let report = ctrace_format::verify(&args.file)?;
     let total: u64 = report.events.values().sum();
     let intact = report.is_intact();
-    let hash = report.sha256.map(|h| h.iter().map(|b| format!("{b:02x}")).collect::<String>());
+    let hash = report.sha256.map(|h| decode::hex(&h));
     if args.json {
         let damage: Vec<_> = report.damage.iter().map(crate::damage_json).collect();
         out.json(&json!({

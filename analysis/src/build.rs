@@ -12,6 +12,7 @@ use ctrace_format::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
 
 const S_IFMT: u32 = 0o170_000;
 const S_IFIFO: u32 = 0o010_000;
@@ -194,7 +195,6 @@ impl<'a> Builder<'a> {
             max_fds: 0,
             end_fds: 0,
             counts: FxHashMap::default(),
-            latency: FxHashMap::default(),
         });
         self.live.insert(tgid, index);
         index
@@ -513,6 +513,11 @@ impl<'a> Builder<'a> {
             self.operation(&call, s, thread, process, target, outcome, end_ns);
         }
         let changes = self.fds.syscall(tgid, call.text, s);
+        // A file's role is the absolute name by which it was opened: what links make of it is the host's affair.
+        if call.kind == Kind::Open && outcome == Outcome::Ok && self.names.exact(target.name).starts_with('/')
+        {
+            self.fds.set_tag(tgid, s.ret as i32, target.name.0);
+        }
         for change in changes {
             match change {
                 Change::Opened { .. } => {
@@ -553,12 +558,6 @@ impl<'a> Builder<'a> {
             size: 0,
             class: call.class,
         };
-        let waits = moves && target.stream.is_some()
-            || matches!(call.kind, Kind::Accept | Kind::Wait | Kind::Connect);
-        let sleeps = matches!(call.text, "nanosleep" | "clock_nanosleep" | "rt_sigtimedwait" | "flock");
-        if !waits && !sleeps {
-            self.processes[process].latency.entry(call.name).or_default().add(s.duration_ns);
-        }
         let Some(identity) = target.stream else {
             if moves || call.kind == Kind::Transfer || call.text.starts_with("getdents") {
                 let volatile = self.names.exact(target.name);
@@ -603,6 +602,7 @@ impl<'a> Builder<'a> {
             (Kind::Connect, Outcome::Started) => self.conns[conn].connecting = true,
             (Kind::Connect, Outcome::Errno(e)) if e != symbol::EAGAIN => self.conns[conn].fail(e),
             (Kind::Receive | Kind::Send, Outcome::Errno(104)) => self.conns[conn].reset(),
+            (Kind::Send, Outcome::Errno(symbol::EPIPE)) => self.conns[conn].broken = true,
             _ => {}
         }
         let id = self.symbol(symbol);
@@ -687,6 +687,14 @@ impl<'a> Builder<'a> {
         let nothing = Target { name: NameId::default(), stream: None };
         match call.kind {
             Kind::Open | Kind::Path | Kind::Exec => {
+                // An empty path means the descriptor itself.
+                let itself = s
+                    .details
+                    .iter()
+                    .any(|d| matches!(d, Detail::Str { value, .. } if self.trace.str(*value).is_empty()));
+                if itself && call.kind == Kind::Path && s.args_mask & 1 != 0 {
+                    return Target { stream: None, ..self.fd_target(tgid, s.args[0] as i32, s.object) };
+                }
                 if let Some(name) = self.path_of(s) {
                     return Target { name, stream: None };
                 }
@@ -708,7 +716,7 @@ impl<'a> Builder<'a> {
             Some(_) if s.flags.contains(SyscallFlags::NO_ENTER) => {
                 s.object.map_or(nothing, |o| self.object_target(o))
             }
-            Some(i) if call.kind == Kind::Mmap && (s.args[i] as i32) < 0 => nothing,
+            Some(i) if call.kind == Kind::Mmap && s.args[i] as u32 > i32::MAX as u32 => nothing,
             Some(i) => self.fd_target(tgid, s.args[i] as i32, s.object),
             None => self.path_of(s).map_or(nothing, |name| Target { name, stream: None }),
         }
@@ -725,7 +733,16 @@ impl<'a> Builder<'a> {
             return Target { name, stream: Some(Identity::Stdio(descriptor.first_fd as u8)) };
         }
         match descriptor.object {
-            Some(object) => self.object_target(object),
+            Some(object) => {
+                let target = self.object_target(object);
+                let opened_as = NameId(descriptor.tag);
+                if descriptor.tag != 0 && target.stream.is_none() {
+                    Target { name: opened_as, ..target }
+                } else {
+                    target
+                }
+            }
+            None if descriptor.tag != 0 => Target { name: NameId(descriptor.tag), stream: None },
             None => Target { name: self.names.fixed("?"), stream: None },
         }
     }
@@ -739,18 +756,15 @@ impl<'a> Builder<'a> {
                 Target { name, stream }
             }
             Object::Socket { family, kind, cookie, local, peer, .. } => {
-                if !self.socks.contains_key(&cookie.0) {
-                    self.socks.insert(
-                        cookie.0,
-                        Sock {
-                            family: *family,
-                            kind: *kind,
-                            side: Side::Unknown,
-                            local: local.clone(),
-                            peer: peer.clone(),
-                            name: NameId::default(),
-                        },
-                    );
+                if let Entry::Vacant(new) = self.socks.entry(cookie.0) {
+                    new.insert(Sock {
+                        family: *family,
+                        kind: *kind,
+                        side: Side::Unknown,
+                        local: local.clone(),
+                        peer: peer.clone(),
+                        name: NameId::default(),
+                    });
                     self.rename(cookie.0);
                 }
                 Target { name: self.socks[&cookie.0].name, stream: Some(Identity::Socket(cookie.0)) }
@@ -828,7 +842,7 @@ impl<'a> Builder<'a> {
             Kind::Listen if outcome == Outcome::Ok => sock.side = Side::Listener,
             Kind::Bind if outcome == Outcome::Ok && addr.is_some() => sock.local = addr,
             Kind::Fd if call.text == "getsockname" && outcome == Outcome::Ok && addr.is_some() => {
-                sock.local = addr
+                sock.local = addr;
             }
             _ => return,
         }
@@ -948,9 +962,10 @@ fn is_set(addr: &SockAddr) -> bool {
 /// Who opened a connection of which only the addresses are known: the end with the ephemeral port.
 fn guess_side(local: Option<&SockAddr>, peer: Option<&SockAddr>) -> Side {
     match (local, peer) {
-        (Some(SockAddr::Inet(l)), Some(SockAddr::Inet(p))) if l.port() > p.port() => Side::Client,
-        (Some(SockAddr::Inet(_)), Some(SockAddr::Inet(_))) => Side::Server,
-        (Some(SockAddr::Unix(_)), None) => Side::Server,
+        (Some(SockAddr::Inet(ours)), Some(SockAddr::Inet(theirs))) if ours.port() > theirs.port() => {
+            Side::Client
+        }
+        (Some(SockAddr::Inet(_)), Some(SockAddr::Inet(_))) | (Some(SockAddr::Unix(_)), None) => Side::Server,
         (None, Some(SockAddr::Unix(_))) => Side::Client,
         _ => Side::Unknown,
     }

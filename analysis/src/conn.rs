@@ -144,7 +144,10 @@ pub struct Conn {
     pub(crate) turns: Turns,
     pub(crate) seq: Seq,
     current: Option<Current>,
-    saw_eof: bool,
+    /// The process read to the end.
+    pub(crate) saw_eof: bool,
+    /// The process wrote after the reader had gone.
+    pub(crate) broken: bool,
     pub(crate) connecting: bool,
 }
 
@@ -182,6 +185,7 @@ impl Conn {
             seq: Seq::default(),
             current: None,
             saw_eof: false,
+            broken: false,
             connecting: false,
         }
     }

@@ -460,3 +460,65 @@ fn a_descriptor_without_object_is_followed_through_the_table() {
     assert!(m.names.contains("/data/x"));
     assert_eq!(value(&replay(run(1), run(2)), "semantic"), Some(1.0));
 }
+
+#[test]
+fn a_call_that_a_filter_failed_stands_for_the_recorded_one() {
+    // seccomp fails a call before it is seen: its arguments are unknown.
+    let run = |filtered: bool| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for i in 0..20_u64 {
+            r.open(t, &format!("/data/{}", i % 3), 3);
+            let f = r.file(&format!("/data/{}", i % 3));
+            if filtered {
+                r.failed_unseen(t, "write", 28);
+            } else {
+                r.io(t, "write", 3, f, -28);
+            }
+            r.close(t, 3, f);
+        }
+        r.exit(t, 0);
+        r
+    };
+    let report = replay(run(false), run(true));
+    for metric in ["coverage", "semantic", "alignment", "errors"] {
+        assert_eq!(value(&report, metric), Some(1.0), "{metric}: {:?}", report.metric(metric));
+    }
+    assert_eq!(report.first_divergence, None);
+}
+
+#[test]
+fn a_file_is_what_it_was_opened_as() {
+    let run = |real: &str| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        let value = r.str("/lib/libc.so.6");
+        let object = r.file(real);
+        r.call_with(t, "openat", [0; 6], 3, Some(object), vec![Detail::Str { arg: 1, value }]);
+        r.io(t, "read", 3, object, 832);
+        r.close(t, 3, object);
+        r
+    };
+    assert_eq!(value(&replay(run("/usr/lib/libc.so.6"), run("/lib/libc.so.6")), "alignment"), Some(1.0));
+}
+
+#[test]
+fn an_incident_must_come_again_at_its_time_and_as_often() {
+    let run = |from: usize, failures: usize| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for i in 0..400 {
+            r.now += 10 * MS;
+            let ret = if (from..from + failures).contains(&i) { ECONNREFUSED } else { 0 };
+            let socket = r.connect(t, 5, i as u64 + 1, "127.0.0.1:7003", ret);
+            r.close(t, 5, socket);
+        }
+        r
+    };
+    let recall = |a, b| value(&replay(a, b), "incident_recall");
+    assert_eq!(recall(run(100, 50), run(100, 50)), Some(1.0));
+    assert_eq!(recall(run(100, 50), run(103, 45)), Some(1.0));
+    assert_eq!(recall(run(100, 50), run(100, 20)), Some(0.0));
+    assert_eq!(recall(run(100, 50), run(200, 50)), Some(0.0));
+    assert_eq!(recall(run(100, 0), run(100, 50)), None);
+}

@@ -50,7 +50,7 @@ pub(crate) struct Member {
 /// passes go on until one finds nothing new.
 pub(crate) fn admit_processes(
     programs: &Programs,
-    list: impl Fn() -> Vec<u32>,
+    list: &dyn Fn() -> Vec<u32>,
     held: bool,
 ) -> Result<Vec<Member>, RecordError> {
     let own = std::process::id();

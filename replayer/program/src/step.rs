@@ -73,7 +73,8 @@ pub enum Kind {
     /// [`SIG_IGNORE`], [`SIG_HANDLER`] or [`SIG_QUERY`]. All Imm.
     Sigaction = 4,
     /// A handler for signal `nr` begins here; the steps up to the matching [`Kind::SignalReturn`] are the handler's.
-    /// Waits (for real) until the signal has arrived. `aux` = upper limit of that wait, ns (0: 1 s).
+    /// Waits (for real) until the signal has arrived. `aux` = upper limit of that wait, ns (0: 1 s; 30 ms for SIGCHLD,
+    /// which coalesces); then the task sends itself the signal. With [`flags::SURROGATE`] it does so at once.
     SignalHandler = 5,
     /// End of a handler: the recorded `rt_sigreturn`, made by returning from the handler.
     SignalReturn = 6,
@@ -82,7 +83,7 @@ pub enum Kind {
     /// No call is made ([`flags::REFUSED`], [`flags::SURROGATE`] or [`flags::MISSING`] say why); counted.
     Skip = 8,
     /// A futex wake or requeue whose recorded result `expect` > 0: first waits until that many waiters are queued on
-    /// `args[0]` (bounded by `aux` ns, 0: 100 ms), then makes the call.
+    /// `args[0]` (bounded by `aux` ns, 0: 10 s, and by the runner's stall detection), then makes the call.
     FutexWake = 9,
     /// Touches memory at `args[0]` ([`Sel::Value`]) for `args[1]` bytes, writing if `args[2]` ≠ 0, a page at a time. No call.
     Touch = 10,

@@ -9,7 +9,7 @@ use crate::plan::environment::{Environment, ExternalSignal, PeerProcess, Preopen
 use crate::sandbox::root::{self, Problems, WORKER_DIRECTORY, file_name};
 use crate::sandbox::{SandboxError, confine, namespaces, net};
 use ctrace_program::control::status;
-use ctrace_program::{Kind, Program, header_flags, task_flags};
+use ctrace_program::{CONTROL_BASE, Kind, Program, header_flags, task_flags};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{ForkResult, fork};
@@ -402,6 +402,9 @@ impl Start<'_> {
             // Signals that recorded programs send to their own process group do not reach peers.
             nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0))
                 .map_err(error("setpgid"))?;
+            // Peers sleep as exactly as they can; recorded tasks keep the slack they had.
+            // SAFETY: prctl with integers only.
+            unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
         }
         let hard = confine::max_open_files();
         let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
@@ -669,11 +672,20 @@ impl<'a> Watch<'a> {
         !open
     }
 
-    /// Whether the kernel knows the task no more (its process exited or was killed).
+    /// Whether the task runs no more: its process exited or was killed, and may be waiting to be reaped.
     fn is_dead(&self, task: u32) -> bool {
         let tid = self.control.slot(task).tid.load(Relaxed);
-        // SAFETY: signal 0 only asks.
-        tid > 1 && unsafe { libc::syscall(libc::SYS_tkill, tid, 0) } != 0
+        if tid <= 1 {
+            return false;
+        }
+        // A zombie still has its id but no memory. Reading a word that every worker has mapped tells.
+        let mut word = 0_u64;
+        let size = size_of::<u64>();
+        let local = libc::iovec { iov_base: (&raw mut word).cast(), iov_len: size };
+        let remote = libc::iovec { iov_base: CONTROL_BASE as *mut libc::c_void, iov_len: size };
+        // SAFETY: writes at most eight bytes to `word`.
+        let read = unsafe { libc::process_vm_readv(tid, &raw const local, 1, &raw const remote, 1, 0) };
+        read < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
     }
 
     /// Whether some task is in something that the recording says takes as long.

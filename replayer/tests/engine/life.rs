@@ -1,7 +1,7 @@
 //! From start to teardown: abort, death of ctrace, ordinary users, what a tracer sees.
 
 use crate::support::{Script, call, returns};
-use ctrace_program::{Expect, Kind, Sel, Step};
+use ctrace_program::{Expect, Kind, Sel, Step, Wait};
 use ctrace_replayer::{Ended, ReplayError};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -218,4 +218,21 @@ fn a_tracer_sees_the_replayed_calls_and_the_marked_ones_and_nothing_else() {
             ["clone", "getppid", "wait4", "exit_group", "execve", "getpid", "futex", "gettid", "shmat"];
         assert!(known.contains(&name.as_str()), "{name}: {text}");
     }
+}
+
+#[test]
+fn a_killed_child_that_nobody_reaps_does_not_hold_the_replay() {
+    let mut script = Script::new();
+    script.options.stall = Duration::from_secs(60);
+    let child = script.task(0, 1001, None);
+    script.fork(0, child);
+    let parked = script.builder.next_step(0);
+    script.push(0, Step::of(Kind::Park));
+    let mut kill = call(libc::SYS_kill).arg(0, Sel::Pid, u64::from(child)).imm(1, libc::SIGKILL as u64);
+    script.builder.set_waits(&mut kill, &[Wait::entered(0, parked)]).unwrap();
+    script.push(child, kill);
+    script.exit(child);
+    let Some(outcome) = script.run() else { return };
+    assert_eq!(outcome.ended, Ended::Completed);
+    assert!(outcome.makespan_ns < 2_000_000_000, "{outcome:#?}");
 }

@@ -4,7 +4,7 @@ use crate::arch::{self, nr};
 use crate::state::{Task, control, count, slot, word};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, TaskSlot, status};
-use ctrace_program::{ENGINE_MARK, PROGRAM_BASE, Step, Wait};
+use ctrace_program::{ENGINE_MARK, PROGRAM_BASE, Step, Wait, task_flags};
 
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_WAKE: u64 = 1;
@@ -12,8 +12,10 @@ const FUTEX_REQUEUE: u64 = 3;
 const CLOCK_MONOTONIC: u64 = 1;
 /// A waiter looks for itself this long before it sleeps, ns.
 const SPIN_NS: u64 = 3_000;
-/// Idle gaps are slept but for this much, which is spun: timers overshoot.
-const SLEEP_SLACK_NS: u64 = 120_000;
+/// Idle gaps are slept but for this much, which is spun: timers overshoot (55 to 80 µs at the default timer slack, which
+/// recorded tasks must keep; peers have a slack of 1 ns).
+const SLEEP_SLACK_NS: u64 = 90_000;
+const SLEEP_SLACK_PEER_NS: u64 = 15_000;
 
 /// A call with the engine's mark in the sixth argument.
 #[inline]
@@ -116,7 +118,8 @@ pub fn think_until(task: &Task, target: u64, spin_ns: u64) {
         return;
     }
     task.set_status(status::THINKING);
-    let slack = spin_ns.saturating_add(SLEEP_SLACK_NS);
+    let peer = task.entry.flags & task_flags::PEER != 0;
+    let slack = spin_ns.saturating_add(if peer { SLEEP_SLACK_PEER_NS } else { SLEEP_SLACK_NS });
     let mut slept = 0;
     loop {
         let left = target.saturating_sub(now_ns());

@@ -27,7 +27,12 @@ const MADV_POPULATE_READ: u64 = 22;
 const MADV_POPULATE_WRITE: u64 = 23;
 /// Upper limit of waits for things that the recording promises, unless the step says another.
 const DEFAULT_LIMIT_NS: u64 = 1_000_000_000;
+/// Upper limit of the wait for futex waiters, unless the step says another: long, since init breaks it when nothing moves.
+const WAITERS_LIMIT_NS: u64 = 10_000_000_000;
 const SIGNAL_MAX: u32 = 64;
+const SIGCHLD: u32 = 17;
+/// How long a SIGCHLD may take that may have been swallowed by another.
+const CHILD_LIMIT_NS: u64 = 30_000_000;
 
 /// Where a new task begins, on its own stack.
 pub extern "C" fn child_entry(task: u64) -> ! {
@@ -467,30 +472,35 @@ fn touch(task: &Task, address: u64, bytes: u64, write: bool) {
 
 /// Waits until as many waiters are queued as the recorded call woke.
 fn await_waiters(task: &Task, index: u32, step: &Step, regs: &[u64; 6]) {
-    let deadline = now_ns().saturating_add(if step.aux == 0 { 100_000_000 } else { step.aux });
+    let deadline = now_ns().saturating_add(if step.aux == 0 { WAITERS_LIMIT_NS } else { step.aux });
+    let requests = task.slot.break_request.load(Relaxed);
     let private = regs[1] & 128;
-    let mut tries = 0_u32;
+    let mut nap_ns = 1_000;
     loop {
         count(&task.slot.counters.engine_calls, 1);
-        if futex_waiters(regs[0], private) >= step.expect {
-            return;
+        let queued = futex_waiters(regs[0], private);
+        if queued >= step.expect {
+            break;
         }
-        if now_ns() >= deadline {
-            task.diverge(index, step, Cause::NoWaiters, step.expect, 0);
-            return;
+        if now_ns() >= deadline || task.slot.break_request.load(Relaxed) != requests {
+            task.diverge(index, step, Cause::NoWaiters, step.expect, queued);
+            break;
         }
-        tries += 1;
-        if tries > 20 {
-            let nap = [0_u64, 50_000];
+        task.set_status(status::POLLING);
+        // Each look costs a call: the longer it takes, the rarer.
+        if nap_ns > 50_000 {
+            let nap = [0_u64, nap_ns];
             let _ = marked(nr::CLOCK_NANOSLEEP, [1, 0, nap.as_ptr() as u64, 0, 0]);
             count(&task.slot.counters.engine_calls, 1);
         } else {
             let from = now_ns();
-            while now_ns().saturating_sub(from) < 1_000 {
+            while now_ns().saturating_sub(from) < nap_ns {
                 arch::relax();
             }
         }
+        nap_ns = (nap_ns * 3 / 2).min(2_000_000);
     }
+    task.set_status(status::RUNNING);
 }
 
 fn clone(task: &Task, index: u32, step: &'static Step) {
@@ -650,19 +660,28 @@ fn sigaction(task: &Task, index: u32, step: &'static Step) {
     complete(task, index);
 }
 
+/// Sends this task a signal.
+fn raise(task: &Task, signo: u32) {
+    let tgid = marked(nr::GETPID, [0; 5]);
+    let tid = u64::from(task.slot.tid.load(Relaxed).unsigned_abs());
+    let _ = marked(nr::TGKILL, [tgid as u64, tid, u64::from(signo), 0, 0]);
+    count(&task.slot.counters.engine_calls, 2);
+}
+
 /// The recording has a handler here: waits for its signal. The handler runs the steps itself when the signal comes now;
 /// when it came before, they run here.
 fn signal_handler(task: &Task, index: u32, step: &Step) {
     let Some(pending) = task.slot.pending_signals.get(step.nr as usize) else {
         return bad_step(task, index, step);
     };
+    // Standard signals coalesce: when the causes of two come closer together than recorded, the second is never seen.
+    let patience = if step.aux == 0 && step.nr == SIGCHLD { CHILD_LIMIT_NS } else { limit(step.aux) };
+    let mut deadline = now_ns().saturating_add(patience);
+    let mut raised = false;
     if step.flags & flags::SURROGATE != 0 && pending.load(Relaxed) == 0 {
-        let tgid = marked(nr::GETPID, [0; 5]);
-        let tid = u64::from(task.slot.tid.load(Relaxed).unsigned_abs());
-        let _ = marked(nr::TGKILL, [tgid as u64, tid, u64::from(step.nr), 0, 0]);
-        count(&task.slot.counters.engine_calls, 2);
+        raise(task, step.nr);
+        raised = true;
     }
-    let deadline = now_ns().saturating_add(limit(step.aux));
     let requests = task.slot.break_request.load(Relaxed);
     loop {
         if task.slot.step.load(Relaxed) != index {
@@ -675,8 +694,15 @@ fn signal_handler(task: &Task, index: u32, step: &Step) {
         }
         let now = now_ns();
         if now >= deadline || task.slot.break_request.load(Relaxed) != requests {
+            if raised {
+                // Blocked or ignored here: the steps run without it.
+                break;
+            }
             task.diverge(index, step, Cause::NoSignal, i64::from(step.nr), 0);
-            break;
+            raise(task, step.nr);
+            raised = true;
+            deadline = now.saturating_add(CHILD_LIMIT_NS);
+            continue;
         }
         task.set_status(status::SIGNAL);
         let _ = futex_wait(word(pending), waiting, (deadline - now).min(20_000_000));
