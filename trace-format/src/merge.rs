@@ -289,7 +289,7 @@ impl Iterator for Events<'_> {
                 }
             }
             let Reverse((.., slot)) = *self.due.peek()?;
-            let Some(mut cursor) = self.open[slot].take() else { return None };
+            let mut cursor = self.open[slot].take()?;
             let event = cursor.peeked.take();
             self.advance(&mut cursor);
             if let Some(key) = self.key(slot, &cursor) {
