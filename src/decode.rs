@@ -84,6 +84,22 @@ pub(crate) fn signal_set(set: u64) -> String {
     format!("{prefix}[{}]", names.join(" "))
 }
 
+/// The exit code in a status as wait(2) packs it, unless a signal ended the task.
+pub(crate) const fn exit_code(status: u32) -> Option<u32> {
+    match status & 0x7f {
+        0 => Some((status >> 8) & 0xff),
+        _ => None,
+    }
+}
+
+/// The signal that ended a task, in a status as wait(2) packs it.
+pub(crate) const fn exit_signal(status: u32) -> Option<u32> {
+    match status & 0x7f {
+        0 => None,
+        signal => Some(signal),
+    }
+}
+
 /// An exit status as wait(2) packs it.
 pub(crate) fn wait_status(status: u32) -> String {
     match status & 0x7f {
@@ -143,11 +159,7 @@ pub(crate) fn address(addr: &SockAddr) -> String {
         SockAddr::Unix(path) => format!("unix:{}", plain(path)),
         SockAddr::Other { family, data } => {
             let family = flags::one(u64::from(*family), flags::DOMAIN);
-            let mut out = format!("{family}:");
-            for byte in data {
-                let _ = write!(out, "{byte:02x}");
-            }
-            out
+            format!("{family}:{}", hex(data))
         }
         _ => "?".to_owned(),
     }
@@ -196,6 +208,14 @@ pub(crate) fn object(trace: &Trace, object: &Object, known: Option<&(SockAddr, S
         Object::Anon { kind, id } => format!("{}:[{id}]", plain(trace.str(*kind))),
         _ => "?".to_owned(),
     }
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }
 
 /// The word that marks a call of a foreign table.

@@ -6,9 +6,12 @@ use crate::{open, units};
 use anyhow::Context;
 use ctrace_analysis::{Divergence, Gates, Metric, Model, Profile, Report, Verdict, diff};
 use ctrace_format::Trace;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Compare a recording with other runs, metric by metric. Exit 0: match; 1: deviated; 3: inconclusive.
+/// Compare a recording with other runs, metric by metric.
+///
+/// Exit 0: match; 1: deviated; 3: inconclusive.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -26,7 +29,7 @@ pub(crate) struct Args {
     /// Another gate for a metric, as in alignment=0.9
     #[arg(long, value_name = "METRIC=GATE")]
     fail_on: Vec<String>,
-    /// Write the result as JUnit XML
+    /// Write the result as XML for CI (`JUnit`)
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Write the result as Markdown
@@ -152,7 +155,7 @@ fn verdict_line(a: &Path, b: &Path, report: &Report, paint: Paint) -> String {
         Verdict::Deviated => (Style::Red, "deviated".to_owned()),
         Verdict::Inconclusive => (Style::Yellow, "inconclusive".to_owned()),
     };
-    let compared = format!("{} against {}", b.display(), a.display());
+    let compared = format!("({} against {})", b.display(), a.display());
     let reason = report.reasons.first().map_or_else(
         || format!("every gate passed over {}", units::plural(report.a.compared, "operation")),
         Clone::clone,
@@ -174,9 +177,9 @@ fn number(value: f64, unit: &str) -> String {
         format!("{value}")
     } else if value.abs() >= 0.9 && value.abs() < 1.1 {
         // Near 1 the last digits are what matters.
-        format!("{value:.5}")
+        format!("{value:.5}").trim_end_matches('0').to_owned()
     } else {
-        format!("{value:.4}")
+        format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
     };
     if unit.is_empty() { text } else { format!("{text} {unit}") }
 }
@@ -216,7 +219,10 @@ fn table(metrics: &[Metric], paint: Paint) -> Vec<String> {
 }
 
 fn time(ns: Option<u64>) -> String {
-    ns.map_or_else(|| " ".repeat(11), |ns| format!("{:>4}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000))
+    ns.map_or_else(
+        || " ".repeat(11),
+        |ns| format!("{:>4}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000),
+    )
 }
 
 fn divergence_lines(divergence: &Divergence, paint: Paint) -> Vec<String> {
@@ -270,26 +276,38 @@ fn plain_divergence(divergence: &Divergence) -> String {
 
 /// One test suite per run, one test case per metric.
 fn junit(a: &Path, reports: &[(&Path, Report)]) -> String {
-    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"ctrace diff\">\n");
+    let mut out =
+        String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"ctrace diff\">\n");
     for (b, report) in reports {
         let failures = report.metrics.iter().filter(|m| m.pass == Some(false)).count();
         let skipped = report.metrics.iter().filter(|m| m.value.is_none()).count();
         let errors = usize::from(report.verdict == Verdict::Inconclusive);
         let name = xml(&format!("{} against {}", b.display(), a.display()));
-        out.push_str(&format!(
-            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\">\n",
+        let _ = writeln!(
+            out,
+            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\">",
             report.metrics.len() + 1
-        ));
+        );
         for metric in &report.metrics {
-            let text = metric.value.map_or_else(|| "nothing to compare".to_owned(), |v| number(v, metric.unit));
+            let text =
+                metric.value.map_or_else(|| "nothing to compare".to_owned(), |v| number(v, metric.unit));
             let body = match (metric.value, metric.pass) {
                 (None, _) => "<skipped message=\"nothing to compare\"/>".to_owned(),
                 (_, Some(false)) => {
-                    format!("<failure message=\"{} is {}, gate {}\"/>", metric.name, xml(&text), xml(&gate_text(metric)))
+                    format!(
+                        "<failure message=\"{} is {}, gate {}\"/>",
+                        metric.name,
+                        xml(&text),
+                        xml(&gate_text(metric))
+                    )
                 }
                 _ => format!("<system-out>{}</system-out>", xml(&text)),
             };
-            out.push_str(&format!("    <testcase classname=\"ctrace.diff\" name=\"{}\">{body}</testcase>\n", metric.name));
+            let _ = writeln!(
+                out,
+                "    <testcase classname=\"ctrace.diff\" name=\"{}\">{body}</testcase>",
+                metric.name
+            );
         }
         let reasons = xml(&report.reasons.join("; "));
         let body = match report.verdict {
@@ -300,7 +318,10 @@ fn junit(a: &Path, reports: &[(&Path, Report)]) -> String {
             }
             Verdict::Inconclusive => format!("<error message=\"inconclusive: {reasons}\"/>"),
         };
-        out.push_str(&format!("    <testcase classname=\"ctrace.diff\" name=\"verdict\">{body}</testcase>\n  </testsuite>\n"));
+        let _ = writeln!(
+            out,
+            "    <testcase classname=\"ctrace.diff\" name=\"verdict\">{body}</testcase>\n  </testsuite>"
+        );
     }
     out.push_str("</testsuites>\n");
     out
@@ -309,32 +330,34 @@ fn junit(a: &Path, reports: &[(&Path, Report)]) -> String {
 fn markdown(a: &Path, reports: &[(&Path, Report)]) -> String {
     let mut out = String::new();
     for (b, report) in reports {
-        out.push_str(&format!(
-            "## `{}` against `{}`: **{}**\n\n",
+        let _ = writeln!(
+            out,
+            "## `{}` against `{}`: **{}**\n",
             b.display(),
             a.display(),
             verdict_name(report.verdict)
-        ));
+        );
         for reason in &report.reasons {
-            out.push_str(&format!("- {reason}\n"));
+            let _ = writeln!(out, "- {reason}");
         }
         out.push_str("\n| | metric | value | gate | n | |\n|---|---|---|---|---|---|\n");
         for metric in &report.metrics {
             let value = metric.value.map_or_else(|| "n/a".to_owned(), |v| number(v, metric.unit));
-            out.push_str(&format!(
-                "| {} | {} | {value} | {} | {} | {} |\n",
+            let _ = writeln!(
+                out,
+                "| {} | {} | {value} | {} | {} | {} |",
                 mark(metric).1,
                 metric.name,
                 gate_text(metric),
                 units::count(metric.n),
                 metric.note.replace('|', "\\|")
-            ));
+            );
         }
         if let Some(divergence) = &report.first_divergence {
             // A fence longer than any run of backticks inside cannot be closed from inside.
             let body = plain_divergence(divergence);
             let fence = "`".repeat(4.max(longest_run(&body, '`') + 1));
-            out.push_str(&format!("\n{fence}\n{body}\n{fence}\n"));
+            let _ = writeln!(out, "\n{fence}\n{body}\n{fence}");
         }
         out.push('\n');
     }
@@ -367,7 +390,7 @@ mod tests {
         assert_eq!(number(1.0, ""), "1");
         assert_eq!(number(0.999_93, ""), "0.99993");
         assert_eq!(number(0.0123, ""), "0.0123");
-        assert_eq!(number(3.25, "ms"), "3.2500 ms");
+        assert_eq!(number(3.25, "ms"), "3.25 ms");
         assert_eq!(longest_run("a ``` b", '`'), 3);
     }
 }

@@ -9,7 +9,9 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-/// Try what recording and replaying need, and say what is missing. Exit 0: everything needed works; 4: not.
+/// Try what recording and replaying need, and say what is missing.
+///
+/// Exit 0: everything that is needed works; 4: something does not.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// One JSON object
@@ -95,7 +97,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         out.say(&if ok {
             "this host can record and replay".to_owned()
         } else {
-            format!("{} of what ctrace needs is missing", units::plural(missing as u64, "thing"))
+            format!("{} that ctrace needs: missing", units::plural(missing as u64, "thing"))
         });
     }
     Ok(if ok { Exit::Done } else { Exit::Host })
@@ -183,6 +185,9 @@ fn privileges() -> Check {
 /// Records `true` from beginning to end: programs load, tracepoints attach, the ring delivers.
 fn recording() -> Check {
     const NAME: &str = "recording";
+    if privileges().answer == Answer::Missing {
+        return Check::missing(NAME, "not tried without the privileges", "no recording", "");
+    }
     match crate::record::try_out() {
         Ok(calls) if calls > 0 => Check::works(
             NAME,

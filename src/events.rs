@@ -8,9 +8,12 @@ use crate::{open, units};
 use ctrace_format::{Class, Event, Filter, SyscallFlags, Trace};
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Show the timeline of a trace, event by event, in the order in which they completed.
+/// Show the timeline of a trace, event by event.
+///
+/// Events come in the order in which they completed; the time of a call is that of its entry.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -221,10 +224,10 @@ fn summarise(
     } else {
         let mut line = units::plural(shown, "event");
         if totals.failed > 0 {
-            line.push_str(&format!(", {} failed", units::plural(totals.failed, "call")));
+            let _ = write!(line, ", {} failed", units::plural(totals.failed, "call"));
         }
         if totals.lost > 0 {
-            line.push_str(&format!(", {} LOST in this interval", units::count(totals.lost)));
+            let _ = write!(line, ", {} LOST in this interval", units::count(totals.lost));
         }
         out.say(&line);
     }

@@ -332,7 +332,7 @@ impl Selection {
 
     /// Whether a call passes.
     pub(crate) fn call(&self, call: &Call) -> bool {
-        let event = call.call;
+        let event = call.event;
         let wish = &self.wish;
         let errno = event.errno();
         (wish.engine || !event.flags.contains(SyscallFlags::ENGINE))

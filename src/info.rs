@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
-/// Say what a trace is: what was recorded, when and where, how much, and what is missing.
+/// Say what a trace is: what, when, where, how much, and what is missing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The trace
@@ -58,9 +58,11 @@ impl Rare {
                     this.connections.insert(e.cookie);
                     match e.kind {
                         ConnectionKind::State { error, .. } if error == libc::ECONNREFUSED as u16 => {
-                            this.refused += 1
+                            this.refused += 1;
                         }
-                        ConnectionKind::ResetReceived | ConnectionKind::ResetSent => this.reset += 1,
+                        ConnectionKind::ResetReceived | ConnectionKind::ResetSent => {
+                            this.reset += 1;
+                        }
                         ConnectionKind::Retransmit => this.retransmits += 1,
                         _ => {}
                     }
@@ -137,19 +139,77 @@ impl Details {
         calls
     }
 
-    fn top_errors(&self) -> Vec<(&(&'static str, u32, String), &Errors)> {
-        let mut errors: Vec<_> = self.errors.iter().collect();
-        // Errors that are how programs wait or look around say less than the others.
-        let benign = |name: &str, errno: u32| match errno as i32 {
-            libc::EAGAIN | libc::EINPROGRESS | libc::ERANGE => true,
-            libc::ETIMEDOUT => name == "futex",
-            libc::ENOENT | libc::ENOTTY | libc::EINVAL | libc::ENXIO => !name.starts_with("connect"),
-            _ => false,
-        };
-        errors.sort_by_key(|((name, errno, on), e)| {
-            (benign(name, *errno), std::cmp::Reverse(e.count), *name, on.clone())
-        });
-        errors
+    /// Failures by call and error, telling ones first.
+    fn top_errors(&self) -> Vec<Failing<'_>> {
+        let mut kinds: BTreeMap<(&str, u32), Failing> = BTreeMap::new();
+        for ((name, errno, on), e) in &self.errors {
+            let kind = kinds.entry((name, *errno)).or_insert_with(|| Failing {
+                name,
+                errno: *errno,
+                count: 0,
+                first_ns: u64::MAX,
+                last_ns: 0,
+                on: Vec::new(),
+            });
+            kind.count += e.count;
+            kind.first_ns = kind.first_ns.min(e.first_ns);
+            kind.last_ns = kind.last_ns.max(e.last_ns);
+            kind.on.push((on, e.count));
+        }
+        let mut kinds: Vec<Failing> = kinds.into_values().collect();
+        for kind in &mut kinds {
+            kind.on.sort_by_key(|(on, count)| (std::cmp::Reverse(*count), *on));
+        }
+        kinds.sort_by_key(|k| (rank(k.name, k.errno), std::cmp::Reverse(k.count), k.name));
+        kinds
+    }
+}
+
+/// One kind of failure and what it was about.
+struct Failing<'a> {
+    name: &'a str,
+    errno: u32,
+    count: u64,
+    first_ns: u64,
+    last_ns: u64,
+    on: Vec<(&'a String, u64)>,
+}
+
+impl Failing<'_> {
+    fn target(&self) -> String {
+        match self.on.as_slice() {
+            [] => String::new(),
+            [(on, _)] => (*on).clone(),
+            [(on, _), rest @ ..] => format!("{on} and {} more", rest.len()),
+        }
+    }
+}
+
+/// Failures that break things come first; those by which programs wait or look around come last.
+fn rank(name: &str, errno: u32) -> u8 {
+    match errno as i32 {
+        libc::ECONNREFUSED
+        | libc::ECONNRESET
+        | libc::EPIPE
+        | libc::EHOSTUNREACH
+        | libc::ENETUNREACH
+        | libc::ENOSPC
+        | libc::EDQUOT
+        | libc::EFBIG
+        | libc::EMFILE
+        | libc::ENFILE
+        | libc::ENOMEM
+        | libc::EIO => 0,
+        libc::ETIMEDOUT if name != "futex" => 0,
+        libc::EAGAIN
+        | libc::ETIMEDOUT
+        | libc::EINPROGRESS
+        | libc::ERANGE
+        | libc::ENODATA
+        | libc::ECHILD
+        | libc::ENOENT => 2,
+        libc::ENOTTY | libc::EINVAL | libc::ENXIO | libc::EOPNOTSUPP | libc::ESPIPE => 2,
+        _ => 1,
     }
 }
 
@@ -218,7 +278,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
     let mut object = json!({
         "format": 1,
         "complete": crate::is_complete(trace),
-        "state": state_name(trace.state()),
+        "state": crate::state_name(trace.state()),
         "start": units::rfc3339(header.start_realtime_ns),
         "duration_ns": duration_ns(trace),
         "tick_ns": header.tick_ns,
@@ -237,8 +297,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "ended": summary.map(|s| &s.ended),
         "command_status": summary.and_then(|s| s.command_status),
         "engine_calls": summary.map(|s| s.engine_calls),
-        "damage": trace.damage().iter()
-            .map(|d| json!({"offset": d.offset, "bytes": d.bytes, "what": d.what})).collect::<Vec<_>>(),
+        "damage": trace.damage().iter().map(crate::damage_json).collect::<Vec<_>>(),
     });
     if let (Some(details), Value::Object(object)) = (details, &mut object) {
         let calls: Vec<Value> = details
@@ -249,10 +308,12 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         let errors: Vec<Value> = details
             .top_errors()
             .iter()
-            .map(|((name, errno, on), e)| {
+            .map(|e| {
+                let on: Vec<Value> =
+                    e.on.iter().take(SHOWN).map(|(on, n)| json!({"target": on, "count": n})).collect();
                 json!({
-                    "name": name, "errno": decode::errno_name(*errno), "on": on, "count": e.count,
-                    "first_ns": e.first_ns, "last_ns": e.last_ns,
+                    "name": e.name, "errno": decode::errno_name(e.errno), "count": e.count,
+                    "first_ns": e.first_ns, "last_ns": e.last_ns, "on": on,
                 })
             })
             .collect();
@@ -265,14 +326,6 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
 /// `syscalls` is the one class that the contract names in the plural.
 fn plural_class(class: Class) -> String {
     if class == Class::Syscall { "syscalls".to_owned() } else { class_name(class) }
-}
-
-const fn state_name(state: State) -> &'static str {
-    match state {
-        State::Complete => "complete",
-        State::Live => "live",
-        State::Torn => "torn",
-    }
 }
 
 fn scope_text(scope: &Scope) -> String {
@@ -295,7 +348,7 @@ fn as_text(
     let header = trace.header();
     let mut lines = Vec::new();
     let mut row = |name: &str, text: String| {
-        lines.push(format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))))
+        lines.push(format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))));
     };
     let state = match trace.state() {
         State::Complete => String::new(),
@@ -366,16 +419,16 @@ fn as_text(
             let more = if more > 0 { format!(" · {more} more kinds") } else { String::new() };
             row("calls", format!("{}{more}", shown.join(" · ")));
             let errors = details.top_errors();
-            for (i, ((name, errno, on), e)) in errors.iter().take(SHOWN).enumerate() {
+            for (i, e) in errors.iter().take(SHOWN).enumerate() {
                 let when = if e.count == 1 {
                     format!("at {}", seconds(e.first_ns))
                 } else {
                     format!("{}…{}", seconds(e.first_ns), seconds(e.last_ns))
                 };
-                let what = paint.paint(Style::Red, &decode::errno_name(*errno));
+                let what = paint.paint(Style::Red, &decode::errno_name(e.errno));
                 row(
                     if i == 0 { "errors" } else { "" },
-                    format!("{:>7} × {name} → {what} {on}  {when}", units::count(e.count)),
+                    format!("{:>7} × {} → {what} {}  {when}", units::count(e.count), e.name, e.target()),
                 );
             }
             if errors.is_empty() {
@@ -409,10 +462,7 @@ fn as_text(
     };
     row("lost", loss);
     for damage in trace.damage() {
-        row(
-            "damage",
-            paint.paint(Style::Red, &format!("{} bytes at {}: {}", damage.bytes, damage.offset, damage.what)),
-        );
+        row("damage", paint.paint(Style::Red, &crate::damage_text(damage)));
     }
     if !header.blind.is_empty() {
         // The reasons are in --json; here their names fit on a line.

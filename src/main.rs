@@ -2,6 +2,7 @@
 
 mod completions;
 mod decode;
+mod demo;
 mod diff;
 mod doctor;
 mod events;
@@ -13,13 +14,14 @@ mod probe;
 mod progress;
 mod record;
 mod repair;
+mod replay;
 mod show;
 mod signals;
 mod units;
 mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use ctrace_format::{State, Trace};
+use ctrace_format::{Damage, State, Trace};
 use exit::{Exit, Failure};
 use output::{ColorChoice, Output};
 use std::path::Path;
@@ -58,8 +60,10 @@ enum Command {
     Events(events::Args),
     Verify(verify::Args),
     Repair(repair::Args),
+    Replay(replay::Args),
     Diff(diff::Args),
     Doctor(doctor::Args),
+    Demo(demo::Args),
     Completions(completions::Args),
     /// Print the manual page.
     Man,
@@ -105,6 +109,8 @@ fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Repair(args) => repair::run(&args, out),
+        Command::Replay(args) => replay::run(args, out),
+        Command::Demo(args) => demo::run(&args, out),
         Command::Diff(args) => diff::run(&args, out),
         Command::Completions(args) => completions::run(&args, Cli::command(), out),
         Command::Man => completions::man(Cli::command(), out),
@@ -125,7 +131,7 @@ fn open(path: &Path, out: &mut Output) -> Result<Trace, Failure> {
     match trace.state() {
         State::Complete => {}
         State::Live => {
-            out.warn(&format!("{}: its recorder still runs; this is the trace so far", path.display()))
+            out.warn(&format!("{}: its recorder still runs; this is the trace so far", path.display()));
         }
         State::Torn => out.warn(&format!(
             "{}: not finished (the recorder died, or the file was cut); this is what is intact",
@@ -133,13 +139,7 @@ fn open(path: &Path, out: &mut Output) -> Result<Trace, Failure> {
         )),
     }
     for damage in trace.damage() {
-        out.warn(&format!(
-            "{}: {} bytes at offset {} are unreadable: {}",
-            path.display(),
-            damage.bytes,
-            damage.offset,
-            damage.what
-        ));
+        out.warn(&format!("{}: {}", path.display(), damage_text(damage)));
     }
     Ok(trace)
 }
@@ -151,4 +151,29 @@ fn open_silently(path: &Path) -> Result<Trace, Failure> {
 /// Whether a trace was finished and all of it is there.
 fn is_complete(trace: &Trace) -> bool {
     trace.state() == State::Complete && trace.damage().is_empty()
+}
+
+/// What is wrong with a part of a file, for a person.
+fn damage_text(damage: &Damage) -> String {
+    let lost = damage.lost.map_or_else(String::new, |l| {
+        format!(" ({} of class {} lost)", units::plural(l.count, "event"), show::class_name(l.class))
+    });
+    format!("{} bytes at offset {}: {}{lost}", damage.bytes, damage.offset, damage.what)
+}
+
+/// The same for a program.
+fn damage_json(damage: &Damage) -> serde_json::Value {
+    serde_json::json!({
+        "offset": damage.offset, "bytes": damage.bytes, "what": damage.what,
+        "lost": damage.lost.map(|l| l.count),
+    })
+}
+
+/// As JSON names it.
+const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Complete => "complete",
+        State::Live => "live",
+        State::Torn => "torn",
+    }
 }

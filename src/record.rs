@@ -13,7 +13,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Record what a process, a cgroup or a command asks of the kernel. Ctrl-C ends the recording; the trace is complete.
+/// Record what a process, a cgroup or a command asks of the kernel.
+///
+/// Ctrl-C ends the recording: it detaches, drains and finishes the file. A second Ctrl-C finishes at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -200,8 +202,10 @@ fn exit(
         return Exit::Output;
     }
     match (status, signal) {
-        (Some(status), _) if status & 0x7f == 0 => Exit::Command((status >> 8) as u8),
-        (Some(status), _) => Exit::Signal((status & 0x7f) as u8),
+        (Some(status), _) => match crate::decode::exit_code(status as u32) {
+            Some(code) => Exit::Command(code as u8),
+            None => Exit::Signal((status & 0x7f) as u8),
+        },
         (None, _) if loss(&outcome.stats) > args.max_loss => Exit::Loss,
         // Being told to end is how a recording without --duration ends well.
         (None, Some(_)) if args.command.is_empty() => Exit::Done,

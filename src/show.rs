@@ -9,6 +9,7 @@ use ctrace_format::{
     TaskId, TcpState, Trace, syscalls,
 };
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 
 /// Shows the events of one trace, in order: it learns from each.
 pub(crate) struct Show<'a> {
@@ -25,17 +26,14 @@ impl<'a> Show<'a> {
     /// Must see every connection event, shown or not.
     pub(crate) fn learn(&mut self, event: &Event) {
         if let Event::Connection(e) = event {
-            match &e.kind {
-                ConnectionKind::Closed { .. } => self.ends.forget(e.cookie),
-                _ => self.ends.learn(e.cookie, &e.local, &e.peer),
-            }
+            self.ends.learn(e.cookie, &e.local, &e.peer);
         }
     }
 
     /// The call, ready to be decoded.
     pub(crate) fn call<'b>(&'b self, call: &'b Syscall) -> Call<'b> {
         let name = syscalls::name(call.sysno).unwrap_or("");
-        Call { trace: self.trace, call, name, ends: &self.ends }
+        Call { trace: self.trace, event: call, name, ends: &self.ends }
     }
 
     fn who(&self, task: TaskId) -> String {
@@ -89,7 +87,7 @@ impl<'a> Show<'a> {
         let call = self.call(event);
         let mut name = decode::abi_mark(event.sysno.abi, self.trace.header().abi).to_owned();
         if call.name.is_empty() {
-            name.push_str(&format!("syscall_{}", event.sysno.nr));
+            let _ = write!(name, "syscall_{}", event.sysno.nr);
         } else {
             name.push_str(call.name);
         }
@@ -179,8 +177,8 @@ impl<'a> Show<'a> {
                     }),
                     ProcessKind::Exit { status, group_dead } => json!({
                         "kind": "exit", "status": status, "group_dead": group_dead,
-                        "exit_code": (status & 0x7f == 0).then_some((status >> 8) & 0xff),
-                        "signal": (status & 0x7f != 0).then(|| decode::signal(status & 0x7f)),
+                        "exit_code": decode::exit_code(*status),
+                        "signal": decode::exit_signal(*status).map(decode::signal),
                     }),
                     _ => json!({"kind": "unknown"}),
                 };
@@ -317,10 +315,10 @@ fn connection_text(event: &Connection) -> (String, bool) {
                 units::bytes(*bytes_received)
             );
             if *srtt_us > 0 {
-                text.push_str(&format!(", rtt {}", units::duration(u64::from(*srtt_us) * 1_000)));
+                let _ = write!(text, ", rtt {}", units::duration(u64::from(*srtt_us) * 1_000));
             }
             if *retransmits > 0 {
-                text.push_str(&format!(", {}", units::plural(u64::from(*retransmits), "retransmit")));
+                let _ = write!(text, ", {}", units::plural(u64::from(*retransmits), "retransmit"));
             }
             (text, false)
         }

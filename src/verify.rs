@@ -2,13 +2,14 @@
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
-use crate::{open_silently, units};
-use ctrace_format::{Class, Filter, State};
+use crate::{decode, units};
+use ctrace_format::State;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Check a trace from the first byte to the last. Exit 0: intact and complete; 65: not.
+/// Check a trace from the first byte to the last.
+///
+/// Exit 0: intact and complete (or still being written); 65: not.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The trace
@@ -19,59 +20,49 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
-    let trace = open_silently(&args.file)?;
-    let mut read: BTreeMap<Class, u64> = BTreeMap::new();
-    let mut problems: Vec<String> = trace
-        .damage()
-        .iter()
-        .map(|d| format!("{} bytes at offset {}: {}", d.bytes, d.offset, d.what))
-        .collect();
-    for event in trace.events(&Filter::default()) {
-        match event {
-            Ok(event) => *read.entry(event.class()).or_default() += 1,
-            Err(error) => problems.push(error.to_string()),
-        }
-    }
-    let total: u64 = read.values().sum();
-    if trace.state() == State::Complete {
-        for (class, declared) in trace.counts() {
-            let found = read.get(class).copied().unwrap_or(0);
-            if found != *declared {
-                let class = crate::show::class_name(*class);
-                problems.push(format!("the index counts {declared} {class} events, {found} could be read"));
-            }
-        }
-    }
-    let intact = problems.is_empty();
-    let complete = crate::is_complete(&trace);
+    let report = ctrace_format::verify(&args.file)?;
+    let total: u64 = report.events.values().sum();
+    let intact = report.is_intact();
+    let hash = report.sha256.map(|h| decode::hex(&h));
     if args.json {
+        let damage: Vec<_> = report.damage.iter().map(crate::damage_json).collect();
         out.json(&json!({
-            "intact": intact, "complete": complete, "events": total, "bytes": trace.file_bytes(), "problems": problems,
+            "intact": intact, "complete": intact && report.state == State::Complete,
+            "state": crate::state_name(report.state), "events": total, "chunks": report.chunks,
+            "bytes": report.bytes, "sha256": hash, "lost": report.lost_events(), "damage": damage,
         }))?;
-    } else {
-        let events = units::plural(total, "event");
-        for problem in &problems {
-            out.data(&format!("{} {problem}", out.data_paint().paint(Style::Red, "✕")))?;
-        }
-        let line = match (intact, trace.state()) {
-            (true, State::Complete) => {
-                format!("{} intact and complete: {events}", out.data_paint().paint(Style::Green, "✔"))
-            }
-            (true, State::Live) => format!("intact so far: {events}; its recorder still runs"),
-            (true, State::Torn) => format!(
-                "{} not finished: {events} are intact; the recorder died or the file was cut",
-                out.data_paint().paint(Style::Yellow, "✕")
-            ),
-            (false, _) => format!("{events} are intact, the rest is damaged"),
-        };
-        out.data(&line)?;
-        if !intact || trace.state() == State::Torn {
-            out.say(&format!(
-                "{}   ctrace repair {} -o FIXED.ctr keeps what is intact",
-                out.paint().paint(Style::Cyan, "fix:"),
-                args.file.display()
-            ));
-        }
+        return Ok(exit(intact, report.state));
     }
-    Ok(if intact && trace.state() != State::Torn { Exit::Done } else { Exit::BadTrace })
+    let paint = out.data_paint();
+    for damage in &report.damage {
+        out.data(&format!("{} {}", paint.paint(Style::Red, "✕"), crate::damage_text(damage)))?;
+    }
+    let events = units::plural(total, "event");
+    let chunks = units::plural(report.chunks, "chunk");
+    let line = match (intact, report.state) {
+        (true, State::Complete) => {
+            format!("{} intact and complete: {events} in {chunks}", paint.paint(Style::Green, "✔"))
+        }
+        (true, State::Live) => format!("intact so far: {events} in {chunks}; its recorder still runs"),
+        (true, State::Torn) => format!(
+            "{} not finished: {events} in {chunks} are intact; the recorder died or the file was cut",
+            paint.paint(Style::Yellow, "✕")
+        ),
+        (false, _) => format!("{events} are intact, the rest is damaged"),
+    };
+    out.data(&line)?;
+    if let Some(hash) = hash.filter(|_| intact) {
+        out.data(&format!("  sha256 {hash}"))?;
+    }
+    let exit = exit(intact, report.state);
+    if exit != Exit::Done {
+        let fix = out.paint().paint(Style::Cyan, "fix:");
+        out.say(&format!("{fix}   ctrace repair {} -o FIXED.ctr keeps what is intact", args.file.display()));
+    }
+    Ok(exit)
+}
+
+/// A trace that is still being written is fine as long as what is there is.
+fn exit(intact: bool, state: State) -> Exit {
+    if intact && state != State::Torn { Exit::Done } else { Exit::BadTrace }
 }

@@ -11,10 +11,13 @@
 
 mod calls;
 mod capture;
+mod cgroups;
 mod files;
 mod kernel;
 mod maps;
+mod sched;
 mod scope;
+mod signals;
 mod socks;
 mod tasks;
 

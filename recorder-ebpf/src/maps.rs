@@ -65,9 +65,9 @@ pub struct Walk {
     pub now: u64,
 }
 
-/// 0: a path; 1: an argument vector.
+/// 0: a path; 1: an argument vector; 2: the threads of a process.
 #[map]
-pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(2, 0);
+pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(4, 0);
 /// Files whose description was already sent: `struct file *` → `struct inode *`.
 #[map]
 pub static ANNOUNCED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32_768, 0);
@@ -75,6 +75,11 @@ pub static ANNOUNCED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32_768
 /// TCP sockets of the scope: `struct sock *` → the thread that met it first.
 #[map]
 pub static SOCKS: HashMap<u64, u32> = HashMap::with_max_entries(65_536, NO_PREALLOC);
+
+/// Listening sockets of the scope: network namespace and port → the thread that met it first. User space puts
+/// those in that were there before the recording.
+#[map]
+pub static LISTENERS: HashMap<[u64; 2], u32> = HashMap::with_max_entries(4096, NO_PREALLOC);
 
 /// Lifecycle, connections, signals: never starved by bulk events.
 #[map]

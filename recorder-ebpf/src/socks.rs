@@ -2,10 +2,25 @@
 
 use crate::{
     kernel::read_or_zero,
-    maps::{SOCKS, global, lost, scratch, send},
+    maps::{LISTENERS, SOCKS, global, lost, scratch, send, send_life},
+    scope::{arg, slot_number},
 };
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use ctrace_abi::{MISSING, SockObject, Tuple, kind, loss};
+use aya_ebpf::{
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel},
+    },
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use ctrace_abi::{MISSING, SockObject, TcpEvent, Tuple, kind, loss, tcp};
+
+/// TCP states, include/net/tcp_states.h.
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_SYN_SENT: u8 = 2;
+const TCP_SYN_RECV: u8 = 3;
+const TCP_CLOSE: u8 = 7;
+const TCP_LISTEN: u8 = 10;
 
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
@@ -70,6 +85,9 @@ pub extern "C" fn announce_socket(file: u64, inode: u64, tid: u32) -> u32 {
     }
     if o.protocol == IPPROTO_TCP && (o.family == AF_INET || o.family == AF_INET6) {
         follow(sk, tid);
+        if o.state == u16::from(TCP_LISTEN) {
+            listens(sk, tid);
+        }
     }
     u32::from(send(buffer, size_of::<SockObject>() as u64))
 }
@@ -80,6 +98,153 @@ pub fn follow(sk: u64, tid: u32) {
     if SOCKS.insert(&sk, &tid, 0).is_err() {
         lost(loss::CONNECTION_MAP);
     }
+}
+
+/// Connections that arrive at this listener belong to the scope before anybody accepts them.
+#[inline(always)]
+fn listens(sk: u64, tid: u32) {
+    if LISTENERS.insert(&endpoint(sk), &tid, 0).is_err() {
+        lost(loss::CONNECTION_MAP);
+    }
+}
+
+/// Network namespace (its inode number, as `/proc/PID/ns/net` tells it) and local port.
+#[inline(always)]
+fn endpoint(sk: u64) -> [u64; 2] {
+    let net: u64 = read_or_zero(sk, global!(sk_net));
+    let inum: u32 = read_or_zero(net, global!(net_inum));
+    [u64::from(inum), u64::from(read_or_zero::<u16>(sk, global!(sk_num)))]
+}
+
+/// The thread that a followed socket belongs to; 0 when the socket is not of the scope.
+#[inline(always)]
+fn owner(sk: u64) -> u32 {
+    // SAFETY: copied out at once.
+    match unsafe { SOCKS.get(&sk) } {
+        Some(tid) => *tid,
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn event(sk: u64, tid: u32, what: u8, old: u8, new: u8) {
+    let family: u16 = read_or_zero(sk, global!(sk_family));
+    let mut e = TcpEvent {
+        kind: kind::TCP,
+        what,
+        old,
+        new,
+        tid,
+        // SAFETY: no preconditions.
+        t_ns: unsafe { bpf_ktime_get_boot_ns() },
+        sk,
+        cookie: read_or_zero(sk, global!(sk_cookie)),
+        ino: 0,
+        error: read_or_zero(sk, global!(sk_err)),
+        srtt_us: 0,
+        sent: 0,
+        received: 0,
+        retransmits: 0,
+        reserved: 0,
+        tuple: tuple(sk, family),
+    };
+    if what == tcp::DESTROY {
+        e.srtt_us = read_or_zero::<u32>(sk, global!(tcp_srtt)) >> 3;
+        e.retransmits = read_or_zero(sk, global!(tcp_total_retrans));
+        let sent: u64 = read_or_zero(sk, global!(tcp_bytes_sent));
+        let again: u64 = read_or_zero(sk, global!(tcp_bytes_retrans));
+        e.sent = sent.wrapping_sub(again);
+        e.received = read_or_zero(sk, global!(tcp_bytes_received));
+        // The peer's FIN counts as a byte (tcp_rcv_nxt_update, net/ipv4/tcp_input.c); SOCK_DONE says it came.
+        let flags: u64 = read_or_zero(sk, global!(sk_flags));
+        if e.received > 0 && flags & (1 << 1) != 0 {
+            e.received -= 1;
+        }
+    }
+    send_life(&e, loss::CONNECTION_RING);
+}
+
+/// `TP_PROTO(const struct sock *sk, const int oldstate, const int newstate)`. May run in softirq with an unrelated
+/// current task: the socket decides whether it is recorded.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
+    let sk = arg(&ctx, 0);
+    let old = arg(&ctx, 1) as u8;
+    let new = arg(&ctx, 2) as u8;
+    if old == new {
+        // tcp_close() after shutdown() sets FIN_WAIT1 again.
+        return 0;
+    }
+    let mut tid = owner(sk);
+    if tid == 0 {
+        if read_or_zero::<u16>(sk, global!(sk_protocol)) != IPPROTO_TCP {
+            return 0;
+        }
+        if old == TCP_CLOSE && (new == TCP_SYN_SENT || new == TCP_LISTEN) {
+            // connect() and listen() do this themselves.
+            let current = bpf_get_current_pid_tgid() as u32;
+            if slot_number(current) == 0 {
+                return 0;
+            }
+            tid = current;
+        } else if new == TCP_SYN_RECV || (old == TCP_SYN_RECV && new == TCP_ESTABLISHED) {
+            // SAFETY: copied out at once.
+            match unsafe { LISTENERS.get(&endpoint(sk)) } {
+                Some(of) => tid = *of,
+                None => return 0,
+            }
+        } else {
+            return 0;
+        }
+        follow(sk, tid);
+    }
+    if new == TCP_LISTEN {
+        listens(sk, tid);
+    } else if old == TCP_LISTEN && new == TCP_CLOSE {
+        let _ = LISTENERS.remove(&endpoint(sk));
+    }
+    event(sk, tid, tcp::STATE, old, new);
+    0
+}
+
+#[inline(always)]
+fn simple(ctx: &RawTracePointContext, what: u8) -> i32 {
+    let sk = arg(ctx, 0);
+    if sk == 0 {
+        return 0;
+    }
+    let tid = owner(sk);
+    if tid != 0 {
+        event(sk, tid, what, 0, 0);
+        if what == tcp::DESTROY {
+            let _ = SOCKS.remove(&sk);
+        }
+    }
+    0
+}
+
+/// `TP_PROTO(const struct sock *sk, const struct sk_buff *skb, …)`.
+#[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
+pub fn tcp_retransmit_skb(ctx: RawTracePointContext) -> i32 {
+    simple(&ctx, tcp::RETRANSMIT)
+}
+
+/// `TP_PROTO(const struct sock *sk, …)`; the socket may be missing.
+#[raw_tracepoint(tracepoint = "tcp_send_reset")]
+pub fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
+    simple(&ctx, tcp::RESET_SENT)
+}
+
+/// `TP_PROTO(struct sock *sk)`.
+#[raw_tracepoint(tracepoint = "tcp_receive_reset")]
+pub fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
+    simple(&ctx, tcp::RESET_RECEIVED)
+}
+
+/// `TP_PROTO(struct sock *sk)`.
+#[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
+pub fn tcp_destroy_sock(ctx: RawTracePointContext) -> i32 {
+    simple(&ctx, tcp::DESTROY)
 }
 
 /// Copies a unix socket's name (without the family) and returns its length.

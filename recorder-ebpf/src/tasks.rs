@@ -2,6 +2,7 @@
 
 use crate::{
     calls::emit,
+    cgroups,
     kernel::{read, read_or_zero},
     maps::{global, scratch, send_life},
     scope::{admit, arg, release, set_slot_number, slot, slot_number},
@@ -21,13 +22,23 @@ use ctrace_abi::{Comm, Exec, Exit, Fork, NO_SLOT, call_flag, kind, loss};
 pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let tid = pid_tgid as u32;
-    if slot_number(tid) == 0 {
+    let child = arg(&ctx, 1);
+    let inside = slot_number(tid) != 0;
+    let by_cgroup = global!(scope) != 0;
+    if !inside && !by_cgroup {
         return 0;
     }
-    let child = arg(&ctx, 1);
+    // With clone3(CLONE_INTO_CGROUP) a child may begin elsewhere than its parent.
+    let joins = if by_cgroup { cgroups::contains(child) } else { true };
+    if !inside {
+        if joins {
+            cgroups::join(child);
+        }
+        return 0;
+    }
     let record = Fork {
         kind: kind::FORK,
-        outside: 0,
+        outside: u8::from(!joins),
         reserved: 0,
         tid,
         // SAFETY: no preconditions.
@@ -40,7 +51,9 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
         comm: read_or_zero(child, global!(task_comm)),
     };
     send_life(&record, loss::PROCESS_RING);
-    admit(record.child_tid, record.child_tgid, record.start_ns, true);
+    if joins {
+        admit(record.child_tid, record.child_tgid, record.start_ns, true);
+    }
     0
 }
 

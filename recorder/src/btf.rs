@@ -180,11 +180,14 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         sk_err = "sock" "sk_err";
         sk_socket = "sock" "sk_socket";
         sk_net = "sock" "__sk_common.skc_net";
+        net_inum = "net" "ns.inum";
         unix_addr = "unix_sock" "addr";
         unix_peer = "unix_sock" "peer";
         unix_address_len = "unix_address" "len";
         unix_address_name = "unix_address" "name";
-        tcp_bytes_acked = "tcp_sock" "bytes_acked";
+        tcp_bytes_sent = "tcp_sock" "bytes_sent";
+        tcp_bytes_retrans = "tcp_sock" "bytes_retrans";
+        sk_flags = "sock" "__sk_common.skc_flags" | "sk_flags";
         tcp_bytes_received = "tcp_sock" "bytes_received";
         tcp_srtt = "tcp_sock" "srtt_us";
         tcp_total_retrans = "tcp_sock" "total_retrans";

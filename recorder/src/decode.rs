@@ -5,13 +5,14 @@
 
 use crate::details::{self, Context};
 use crate::meaning::{Meaning, Meanings, kept, time_counts};
-use crate::objects::Objects;
+use crate::objects::{Objects, both_ends};
 use ctrace_abi::{
-    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Slot, SockObject, abi, call_flag, kind, op,
+    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Join, SignalEvent, Slot, SockObject, TcpEvent, abi,
+    call_flag, kind, op, tcp,
 };
 use ctrace_format::{
-    Abi, Detail, Event, Process, ProcessKind, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, Tgid,
-    Tid, TraceWriter,
+    Abi, Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, StrId, Syscall,
+    SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
 };
 use rustc_hash::FxHashMap;
 
@@ -38,6 +39,7 @@ pub(crate) struct Decoder {
     /// Calls decoded.
     pub(crate) calls: u64,
     redacted: std::collections::BTreeMap<String, u64>,
+    tasks_changed: bool,
 }
 
 impl Decoder {
@@ -52,6 +54,7 @@ impl Decoder {
             engine_calls: 0,
             calls: 0,
             redacted: std::collections::BTreeMap::new(),
+            tasks_changed: true,
         }
     }
 
@@ -62,6 +65,24 @@ impl Decoder {
     /// Redactions by rule.
     pub(crate) fn redacted(&self) -> std::collections::BTreeMap<String, u64> {
         self.redacted.clone()
+    }
+
+    /// The living processes, when they changed since the last call.
+    pub(crate) fn changed_tgids(&mut self) -> Option<Vec<u32>> {
+        if !std::mem::take(&mut self.tasks_changed) {
+            return None;
+        }
+        let mut tgids: Vec<u32> = self.tasks.values().map(|t| t.tgid).collect();
+        tgids.sort_unstable();
+        tgids.dedup();
+        Some(tgids)
+    }
+
+    /// Counts what the snapshot redacted.
+    pub(crate) fn add_redacted(&mut self, counts: &std::collections::BTreeMap<String, u64>) {
+        for (rule, n) in counts {
+            *self.redacted.entry(rule.clone()).or_default() += n;
+        }
     }
 
     /// Number of recorded threads that have not exited.
@@ -117,6 +138,9 @@ impl Decoder {
             Some(&kind::COMM) => self.comm(w, record),
             Some(&kind::FILE) => self.file(w, record),
             Some(&kind::SOCK) => self.socket(w, record),
+            Some(&kind::TCP) => self.tcp(w, record, push),
+            Some(&kind::SIGNAL) => self.signal(w, record, push),
+            Some(&(kind::JOIN | kind::LEAVE)) => self.join(w, record),
             _ => None,
         };
         if done.is_none() {
@@ -248,6 +272,7 @@ impl Decoder {
         push: &mut dyn FnMut(&mut TraceWriter, Event),
     ) -> Option<()> {
         let fork: Fork = crate::raw::read(record)?;
+        self.tasks_changed = true;
         let parent = self.task(w, fork.tid, fork.tgid);
         let comm = w.str(until_nul(&fork.comm));
         self.tasks.insert(
@@ -327,7 +352,84 @@ impl Decoder {
             }),
         );
         self.tasks.remove(&exit.tid);
+        self.tasks_changed = true;
         self.entry.remove(&exit.tid);
+        Some(())
+    }
+
+    fn join(&mut self, w: &mut TraceWriter, record: &[u8]) -> Option<()> {
+        let join: Join = crate::raw::read(record)?;
+        self.tasks_changed = true;
+        if join.kind == kind::LEAVE {
+            self.tasks.remove(&join.tid);
+        } else {
+            let comm = w.str(until_nul(&join.comm));
+            let start_ns = self.rel(join.start_ns);
+            self.tasks.insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None });
+        }
+        Some(())
+    }
+
+    /// A task that may have ended: only if it is known now.
+    fn known_task(&mut self, w: &mut TraceWriter, tid: u32) -> Option<TaskId> {
+        let tgid = self.tasks.get(&tid)?.tgid;
+        Some(self.task(w, tid, tgid))
+    }
+
+    fn tcp(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        let e: TcpEvent = crate::raw::read(record)?;
+        let cookie = self.objects.cookie(e.sk, e.cookie, e.ino);
+        let (local, peer) = both_ends(&self.objects.tuple(e.sk, &e.tuple));
+        let kind = match e.what {
+            tcp::STATE => {
+                ConnectionKind::State { old: state(e.old)?, new: state(e.new)?, error: e.error as u16 }
+            }
+            tcp::RETRANSMIT => ConnectionKind::Retransmit,
+            tcp::RESET_SENT => ConnectionKind::ResetSent,
+            tcp::RESET_RECEIVED => ConnectionKind::ResetReceived,
+            tcp::DESTROY => {
+                self.objects.destroyed(e.sk);
+                ConnectionKind::Closed {
+                    bytes_sent: e.sent,
+                    bytes_received: e.received,
+                    srtt_us: e.srtt_us,
+                    retransmits: e.retransmits,
+                }
+            }
+            _ => return None,
+        };
+        let task = self.known_task(w, e.tid);
+        push(w, Event::Connection(Connection { t_ns: self.rel(e.t_ns), cookie, task, local, peer, kind }));
+        Some(())
+    }
+
+    fn signal(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        let s: SignalEvent = crate::raw::read(record)?;
+        let sender = if s.sender == 0 { None } else { self.known_task(w, s.sender) };
+        // A signal may still reach a task that has exited (its parent has not waited yet): that is no event.
+        if let Some(task) = self.known_task(w, s.tid) {
+            push(
+                w,
+                Event::Signal(Signal {
+                    t_ns: self.rel(s.t_ns),
+                    task,
+                    signo: u32::from(s.signo),
+                    code: s.code,
+                    sender,
+                    delivered: s.delivered != 0,
+                }),
+            );
+        }
         Some(())
     }
 
@@ -344,6 +446,25 @@ fn table(how: u8) -> Abi {
         abi::X32 => Abi::X32,
         _ => Abi::X86_64,
     }
+}
+
+/// include/net/tcp_states.h.
+fn state(raw: u8) -> Option<TcpState> {
+    Some(match raw {
+        1 => TcpState::Established,
+        2 => TcpState::SynSent,
+        3 => TcpState::SynRecv,
+        4 => TcpState::FinWait1,
+        5 => TcpState::FinWait2,
+        6 => TcpState::TimeWait,
+        7 => TcpState::Close,
+        8 => TcpState::CloseWait,
+        9 => TcpState::LastAck,
+        10 => TcpState::Listen,
+        11 => TcpState::Closing,
+        12 => TcpState::NewSynRecv,
+        _ => return None,
+    })
 }
 
 pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {

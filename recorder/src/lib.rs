@@ -16,6 +16,7 @@
 
 mod btf;
 mod caps;
+mod cgroup;
 mod clock;
 mod command;
 mod decode;
@@ -31,6 +32,9 @@ mod raw;
 mod recording;
 mod redact;
 mod ring;
+mod sample;
+mod snapshot;
+mod sockets;
 mod specs;
 mod target;
 

@@ -29,6 +29,16 @@ pub(crate) static HOOKS: &[Hook] = &[
     Hook { name: "sched_process_exec", required: true, loses: "executed programs" },
     Hook { name: "sched_process_exit", required: true, loses: "ends of processes" },
     Hook { name: "task_rename", required: false, loses: "changes of thread names" },
+    Hook { name: "cgroup_attach_task", required: false, loses: "tasks that move into the cgroup" },
+    Hook { name: "inet_sock_set_state", required: false, loses: "TCP connections" },
+    Hook { name: "tcp_retransmit_skb", required: false, loses: "TCP retransmissions" },
+    Hook { name: "tcp_send_reset", required: false, loses: "TCP resets sent" },
+    Hook { name: "tcp_receive_reset", required: false, loses: "TCP resets received" },
+    Hook { name: "tcp_destroy_sock", required: false, loses: "totals of TCP connections" },
+    Hook { name: "signal_generate", required: false, loses: "signals generated" },
+    Hook { name: "signal_deliver", required: false, loses: "signals delivered" },
+    Hook { name: "sched_switch", required: false, loses: "time off the CPU between calls" },
+    Hook { name: "sched_wakeup", required: false, loses: "time off the CPU between calls" },
     Hook { name: "sys_enter", required: true, loses: "system calls" },
     Hook { name: "sys_exit", required: true, loses: "system calls" },
 ];
@@ -167,6 +177,16 @@ impl Programs {
             push(fd, number).map_err(RecordError::system("filling the slot queue"))?;
         }
         Ok(())
+    }
+
+    /// Makes connections that arrive at a listener part of the scope. `netns` is the namespace's inode number.
+    pub(crate) fn listens(&mut self, netns: u64, port: u16, tid: u32) {
+        if let Some(map) = self.bpf.map_mut("LISTENERS")
+            && let Ok(mut listeners) = aya::maps::HashMap::<&mut MapData, [u64; 2], u32>::try_from(map)
+            && let Err(error) = listeners.insert([netns, u64::from(port)], tid, 0)
+        {
+            tracing::warn!(%error, port, "connections that arrive before the first accept are not followed");
+        }
     }
 
     fn entry(&self, tid: u32) -> Option<&AtomicU16> {

@@ -31,10 +31,11 @@ pub(crate) struct Objects {
     regular: FxHashMap<(u32, u64, StrId), ObjectId>,
     anon: FxHashMap<u64, (StrId, ObjectId)>,
     anon_count: u64,
-    /// Socket inode → object.
-    sockets: FxHashMap<u64, ObjectId>,
+    /// Socket inode → `struct sock` and object: inode numbers wrap, addresses are reused, both at once are not.
+    sockets: FxHashMap<u64, (u64, ObjectId)>,
     /// `struct sock` → identity of TCP sockets.
     cookies: FxHashMap<u64, SockCookie>,
+    tuples: FxHashMap<u64, Tuple>,
     unnamed: u64,
 }
 
@@ -96,7 +97,9 @@ impl Objects {
 
     /// Takes a description of a socket in.
     pub(crate) fn socket(&mut self, w: &mut TraceWriter, o: &SockObject) -> ObjectId {
-        let id = if let Some(id) = self.sockets.get(&o.ino) {
+        let id = if let Some((sk, id)) = self.sockets.get(&o.ino)
+            && *sk == o.sk
+        {
             *id
         } else {
             let cookie = match self.cookies.get(&o.sk) {
@@ -117,11 +120,27 @@ impl Objects {
                 local,
                 peer,
             });
-            self.sockets.insert(o.ino, id);
+            self.sockets.insert(o.ino, (o.sk, id));
             id
         };
         self.files.insert(o.file, id);
         id
+    }
+
+    /// The ends of a TCP socket. A closed one has given its port back (`inet_put_port`): then the last one known.
+    pub(crate) fn tuple(&mut self, sk: u64, now: &Tuple) -> Tuple {
+        let known = self.tuples.entry(sk).or_insert(*now);
+        if now.local_port != 0 {
+            *known = *now;
+        }
+        let mut tuple = *now;
+        if tuple.local_port == 0 {
+            (tuple.local, tuple.local_port) = (known.local, known.local_port);
+        }
+        if tuple.remote_port == 0 {
+            (tuple.remote, tuple.remote_port) = (known.remote, known.remote_port);
+        }
+        tuple
     }
 
     /// The identity of a TCP socket that something happened to.
@@ -140,9 +159,9 @@ impl Objects {
     }
 
     /// A TCP socket is gone; its address may be reused.
-    pub(crate) fn destroyed(&mut self, sk: u64, ino: u64) {
+    pub(crate) fn destroyed(&mut self, sk: u64) {
         self.cookies.remove(&sk);
-        self.sockets.remove(&ino);
+        self.tuples.remove(&sk);
     }
 }
 

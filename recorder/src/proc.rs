@@ -12,6 +12,8 @@ pub(crate) struct Stat {
     pub(crate) sid: u32,
     /// Minor and major faults, user and system time in clock ticks.
     pub(crate) counters: [u64; 4],
+    /// Number of threads.
+    pub(crate) threads: u64,
     /// Resident pages.
     pub(crate) rss_pages: u64,
 }
@@ -43,6 +45,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         pgid: number(2) as u32,
         sid: number(3) as u32,
         counters: [number(7), number(9), number(11), number(12)],
+        threads: number(17),
         rss_pages: number(21),
     })
 }

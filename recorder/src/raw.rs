@@ -73,7 +73,7 @@ impl Iterator for Records<'_> {
 #[derive(Default)]
 pub(crate) struct Sorter {
     bytes: Vec<u8>,
-    /// (end, sequence, offset, length)
+    /// (end, offset, length)
     index: Vec<(u64, u32, u32)>,
     spare: Vec<u8>,
 }
@@ -94,7 +94,9 @@ impl Sorter {
     /// Releases what ended before `watermark`.
     pub(crate) fn release(&mut self, watermark: u64, mut each: impl FnMut(&[u8])) {
         // Stable, and fast on runs that are sorted already, which the rings are nearly.
-        self.index.sort_by_key(|e| e.0);
+        // A task's last call ends at the very time of its exit and comes first: the rings are read one by one.
+        let bytes = &self.bytes;
+        self.index.sort_by_key(|e| (e.0, bytes.get(e.1 as usize) == Some(&kind::EXIT)));
         let split = self.index.partition_point(|e| e.0 < watermark);
         for &(_, start, len) in &self.index[..split] {
             each(&self.bytes[start as usize..(start + len) as usize]);

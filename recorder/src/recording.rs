@@ -1,5 +1,7 @@
 //! The way in: start a recording, look at it, stop it.
 
+use crate::btf::Kernel;
+use crate::cgroup::Cgroup;
 use crate::clock;
 use crate::command::Child;
 use crate::decode::Decoder;
@@ -7,10 +9,18 @@ use crate::error::RecordError;
 use crate::host;
 use crate::load::{self, OBJECT, Programs, RingSizes};
 use crate::pipeline::{self, CHANNEL, Message, Shared, Writing, Written};
+use crate::redact;
+use crate::sample::{self, Subject};
+use crate::snapshot;
+use crate::sockets;
 use crate::specs;
 use crate::target::{self, KEPT, Target};
+use ctrace_abi::Globals;
 use ctrace_format::{Abi, Finished, Header, Scope, Summary, TraceWriter};
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,6 +77,7 @@ pub struct Recording {
 }
 
 struct Threads {
+    sample: JoinHandle<()>,
     drain: JoinHandle<()>,
     write: JoinHandle<Written>,
 }
@@ -140,17 +151,27 @@ impl Recorder {
     /// # Errors
     /// When the target is not there, the privilege or a kernel feature is missing, or the file cannot be created.
     pub fn start(config: Config) -> Result<Recording, RecordError> {
-        if let Target::Pid(pid) = config.target {
-            target::check_process(pid)?;
-        }
-        let object = match &config.object {
-            Some(path) => std::fs::read(path)
-                .map_err(RecordError::system(format!("reading the eBPF object {}", path.display())))?,
-            None => OBJECT.to_vec(),
+        // The cheap refusals first.
+        let group = match &config.target {
+            Target::Pid(pid) => {
+                target::check_process(*pid)?;
+                None
+            }
+            Target::Cgroup(path) => Some(Cgroup::find(path)?),
+            Target::Command(_) => None,
         };
-        let (kernel, offsets) = load::offsets()?;
-        let mut offsets = offsets;
+        let object = match &config.object {
+            Some(path) => Cow::Owned(
+                std::fs::read(path)
+                    .map_err(RecordError::system(format!("reading the eBPF object {}", path.display())))?,
+            ),
+            None => Cow::Borrowed(OBJECT),
+        };
+        let (kernel, mut offsets) = load::offsets()?;
         offsets.globals.own_tgid = std::process::id();
+        if let Some(group) = &group {
+            scope_globals(group, &kernel, &mut offsets.globals)?;
+        }
         let sizes = RingSizes::within(config.ring_bytes, host::cpus());
         let mut programs = Programs::load(&object, &offsets, sizes, &specs::table())?;
         programs.fill_free(KEPT)?;
@@ -158,51 +179,39 @@ impl Recorder {
             Target::Command(command) => Some(Child::hold(command)?),
             _ => None,
         };
+        let list = lister(&config.target, group.as_ref(), child.as_ref().map(Child::pid));
+        for pid in list() {
+            for (netns, port) in sockets::name_all(pid) {
+                programs.listens(netns, port, pid);
+            }
+        }
         programs.attach(&kernel)?;
         drop(kernel);
+        let facts = host::facts();
         // Programs are attached and no task is in the table yet: from here on nothing of the scope is missed.
         let start_boottime_ns = clock::boottime_ns();
-        let start_realtime_ns = clock::realtime_ns();
-        let (scope, watch) = describe(&config.target);
-        let (held, list): (bool, Box<dyn Fn() -> Vec<u32>>) = match &config.target {
-            Target::Pid(pid) => {
-                let pid = *pid;
-                (false, Box::new(move || vec![pid]))
-            }
-            Target::Command(_) => {
-                let pid = child.as_ref().map_or(0, Child::pid);
-                (true, Box::new(move || vec![pid]))
-            }
-            Target::Cgroup(_) => (false, Box::new(Vec::new)),
-        };
-        let members = target::admit_processes(&programs, list, held)?;
-        if let Target::Pid(pid) = config.target
-            && members.is_empty()
-        {
-            return Err(RecordError::TargetExited { target: format!("process {pid}") });
-        }
-        let mut blind = vec![
-            "io_uring: work submitted through rings is not seen".to_owned(),
-            "vdso: clock reads without a system call are not seen".to_owned(),
-            "mmap I/O: loads and stores to mapped files are not seen".to_owned(),
-            "payload: contents of reads and writes are not recorded".to_owned(),
-        ];
-        blind.extend(offsets.missing.iter().map(|f| format!("{f}: this kernel has no such field")));
-        blind.extend(programs.absent.iter().cloned());
         let header = Header {
             tick_ns: if config.precise { 1 } else { 100 },
             start_boottime_ns,
-            start_realtime_ns,
+            start_realtime_ns: clock::realtime_ns(),
             abi: if cfg!(target_arch = "aarch64") { Abi::Aarch64 } else { Abi::X86_64 },
-            scope,
-            host: host::facts(),
+            scope: scope(&config.target, group.as_ref()),
+            host: facts,
             writer: concat!("ctrace ", env!("CARGO_PKG_VERSION")).to_owned(),
-            blind,
+            blind: blind(&offsets.missing, &programs.absent),
             redaction: "default".into(),
         };
-        let partial = partial(&config.output);
         let mut writer = TraceWriter::create(&config.output, &header)
-            .map_err(|source| RecordError::Write { source, partial })?;
+            .map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
+        let members = target::admit_processes(&programs, &list, child.is_some())?;
+        if let Target::Pid(pid) = config.target
+            && members.is_empty()
+        {
+            // Nothing was recorded: no file is better than an empty one.
+            drop(writer);
+            let _ = std::fs::remove_file(partial(&config.output));
+            return Err(RecordError::TargetExited { target: format!("process {pid}") });
+        }
         let mut decoder = Decoder::new(start_boottime_ns);
         for m in &members {
             decoder.known(&mut writer, m.tid, m.tgid, &m.comm);
@@ -210,23 +219,105 @@ impl Recorder {
         let shared = Arc::new(Shared::default());
         shared.alive.store(members.len() as u64, Ordering::Release);
         let command_status = Arc::new(Mutex::new(None));
-        let threads = threads(programs, writer, decoder, &shared, &command_status, start_boottime_ns)?;
+        let writing = Writing {
+            writer,
+            decoder,
+            shared: Arc::clone(&shared),
+            start_boottime_ns,
+            command_status: Arc::clone(&command_status),
+        };
+        let subject = group.clone().map_or(Subject::Processes, Subject::Cgroup);
+        let (threads, send) = threads(programs, writing, subject)?;
+        if child.is_none() {
+            let mut tgids: Vec<u32> = members.iter().map(|m| m.tgid).collect();
+            tgids.dedup();
+            let mut redacted = BTreeMap::new();
+            let snapshot = snapshot::take(&tgids, &mut redacted);
+            // The write thread lives as long as the recording; if it died, stop() says so.
+            let _ = send.send(Message::Snapshot(Box::new(snapshot), redacted));
+        }
+        drop(send);
         if let Some(child) = &mut child {
             child.release().map_err(RecordError::system("releasing the command"))?;
         }
+        let watch = match (&config.target, group) {
+            (Target::Command(_), _) => Watch::Command,
+            (_, Some(group)) => Watch::Cgroup(group.path),
+            _ => Watch::Tree,
+        };
         Ok(Recording {
             shared,
             started: Instant::now(),
             config,
             child,
             command_status,
-            threads: Some(threads.0),
+            threads: Some(threads),
             watch,
         })
     }
 }
 
-fn partial(output: &std::path::Path) -> PathBuf {
+/// Tells the programs which cgroup to look for.
+fn scope_globals(group: &Cgroup, kernel: &Kernel, globals: &mut Globals) -> Result<(), RecordError> {
+    globals.cgroup_id = group.id;
+    globals.scope = u32::from(group.version);
+    if group.version == 1 {
+        globals.subsys = group.subsystem(kernel).ok_or_else(|| RecordError::KernelLacks {
+            what: format!(
+                "a controller for {}: tasks of a named v1 hierarchy cannot be told apart",
+                group.path.display()
+            ),
+            fix: "give the same cgroup in a hierarchy that has a controller (cpu, memory, pids)".into(),
+        })?;
+    }
+    Ok(())
+}
+
+/// The processes to take in when recording begins.
+fn lister(target: &Target, group: Option<&Cgroup>, child: Option<u32>) -> Box<dyn Fn() -> Vec<u32>> {
+    match (target, group.cloned()) {
+        (_, Some(group)) => Box::new(move || group.processes()),
+        (Target::Pid(pid), _) => {
+            let pid = *pid;
+            Box::new(move || target::tree(pid))
+        }
+        _ => Box::new(move || child.into_iter().collect()),
+    }
+}
+
+fn scope(target: &Target, group: Option<&Cgroup>) -> Scope {
+    match (target, group) {
+        (_, Some(group)) => {
+            Scope::Cgroup { path: group.path.to_string_lossy().into_owned(), version: group.version }
+        }
+        (Target::Command(command), _) => {
+            let mut argv: Vec<Vec<u8>> = command.argv.iter().map(|a| a.as_bytes().to_vec()).collect();
+            redact::argv(&mut argv, &mut BTreeMap::new());
+            Scope::Command { argv: argv.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect() }
+        }
+        (Target::Pid(pid), _) => Scope::Pid { pid: *pid },
+        (Target::Cgroup(path), None) => {
+            Scope::Cgroup { path: path.to_string_lossy().into_owned(), version: 0 }
+        }
+    }
+}
+
+/// What this recording cannot see.
+fn blind(missing: &[String], absent: &[String]) -> Vec<String> {
+    let mut blind: Vec<String> = [
+        "io_uring: work submitted through rings is not seen",
+        "vdso: clock reads without a system call are not seen",
+        "mmap I/O: loads and stores to mapped files are not seen",
+        "payload: contents of reads and writes are not recorded",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    blind.extend(missing.iter().map(|f| format!("{f}: this kernel has no such field")));
+    blind.extend(absent.iter().cloned());
+    blind
+}
+
+fn partial(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".partial");
     PathBuf::from(name)
@@ -234,46 +325,25 @@ fn partial(output: &std::path::Path) -> PathBuf {
 
 fn threads(
     programs: Programs,
-    writer: TraceWriter,
-    decoder: Decoder,
-    shared: &Arc<Shared>,
-    command_status: &Arc<Mutex<Option<i32>>>,
-    start_boottime_ns: u64,
+    writing: Writing,
+    subject: Subject,
 ) -> Result<(Threads, SyncSender<Message>), RecordError> {
     let rings = programs.rings()?;
     let (send, receive) = sync_channel(CHANNEL);
-    let writing = Writing {
-        writer,
-        decoder,
-        shared: Arc::clone(shared),
-        start_boottime_ns,
-        command_status: Arc::clone(command_status),
-    };
-    let write = std::thread::Builder::new()
-        .name("ctrace-write".into())
-        .spawn(move || writing.run(&receive))
-        .map_err(RecordError::system("starting a thread"))?;
+    let start = writing.start_boottime_ns;
+    let shared = Arc::clone(&writing.shared);
+    let spawn = |name: &str| std::thread::Builder::new().name(name.into());
+    let failed = || RecordError::system("starting a thread");
+    let write = spawn("ctrace-write").spawn(move || writing.run(&receive)).map_err(failed())?;
+    let (to_write, sharing) = (send.clone(), Arc::clone(&shared));
+    let drain = spawn("ctrace-drain")
+        .spawn(move || pipeline::drain(programs, &rings, &sharing, &to_write, start))
+        .map_err(failed())?;
     let to_write = send.clone();
-    let shared = Arc::clone(shared);
-    let drain = std::thread::Builder::new()
-        .name("ctrace-drain".into())
-        .spawn(move || pipeline::drain(programs, &rings, &shared, &to_write, start_boottime_ns))
-        .map_err(RecordError::system("starting a thread"))?;
-    Ok((Threads { drain, write }, send))
-}
-
-fn describe(target: &Target) -> (Scope, Watch) {
-    match target {
-        Target::Pid(pid) => (Scope::Pid { pid: *pid }, Watch::Tree),
-        Target::Cgroup(path) => (
-            Scope::Cgroup { path: path.to_string_lossy().into_owned(), version: 2 },
-            Watch::Cgroup(path.clone()),
-        ),
-        Target::Command(command) => (
-            Scope::Command { argv: command.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect() },
-            Watch::Command,
-        ),
-    }
+    let sample = spawn("ctrace-sample")
+        .spawn(move || sample::run(&subject, &shared, &to_write, start))
+        .map_err(failed())?;
+    Ok((Threads { drain, write, sample }, send))
 }
 
 impl Recording {
@@ -348,6 +418,7 @@ impl Recording {
         let Some(threads) = self.threads.take() else {
             return Err(RecordError::Panicked { thread: "write" });
         };
+        pipeline::join(threads.sample, "sample")?;
         pipeline::join(threads.drain, "drain")?;
         let written = pipeline::join(threads.write, "write")?;
         let stats = self.stats();
@@ -360,6 +431,7 @@ impl Drop for Recording {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         if let Some(threads) = self.threads.take() {
+            let _ = threads.sample.join();
             let _ = threads.drain.join();
             let _ = threads.write.join();
         }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Target {
-    /// A process, its threads, and its future children. Ends when none of them is left.
+    /// A process, its threads, and its descendants, those it has and those to come. Ends when none of them is left.
     Pid(u32),
     /// A cgroup and those below it: an absolute path, or one relative to a cgroup mount.
     Cgroup(PathBuf),
@@ -50,7 +50,7 @@ pub(crate) struct Member {
 /// passes go on until one finds nothing new.
 pub(crate) fn admit_processes(
     programs: &Programs,
-    list: impl Fn() -> Vec<u32>,
+    list: &dyn Fn() -> Vec<u32>,
     held: bool,
 ) -> Result<Vec<Member>, RecordError> {
     let own = std::process::id();
@@ -84,6 +84,24 @@ pub(crate) fn admit_processes(
             return Ok(members);
         }
     }
+}
+
+/// A process and its present descendants.
+pub(crate) fn tree(root: u32) -> Vec<u32> {
+    let parents: Vec<(u32, u32)> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, proc::process_stat(pid)?.parent)))
+        .collect();
+    let mut tree = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = tree.get(next) {
+        tree.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    tree
 }
 
 /// Checks that a process exists and has not ended.

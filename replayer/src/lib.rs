@@ -1,1 +1,15 @@
-//! Under construction.
+//! Rebuilds a recorded workload in a sandbox.
+
+mod compile;
+pub mod plan;
+mod run;
+mod sandbox;
+
+pub use compile::CompileError;
+pub use ctrace_program::control::Pace;
+pub use ctrace_program::{DecodeError, Program};
+pub use run::{
+    AbortHandle, Counters, Divergence, Ended, Inputs, Outcome, Replay, ReplayError, RunOptions, Running,
+};
+pub use sandbox::confine::{is_denied, is_denied_family};
+pub use sandbox::{Limits, SandboxError};

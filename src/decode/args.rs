@@ -12,20 +12,20 @@ use std::collections::HashMap;
 pub(crate) struct Ends(HashMap<SockCookie, (SockAddr, SockAddr)>);
 
 impl Ends {
-    /// More sockets than this are shown by their cookie alone: memory stays bounded.
+    /// So many sockets are remembered: memory stays bounded.
     const MAX: usize = 65_536;
 
     /// Remembers both ends of a socket.
     pub(crate) fn learn(&mut self, cookie: SockCookie, local: &SockAddr, peer: &SockAddr) {
         let unspecified = |a: &SockAddr| matches!(a, SockAddr::Inet(a) if a.port() == 0);
-        if !unspecified(peer) && (self.0.len() < Self::MAX || self.0.contains_key(&cookie)) {
-            self.0.insert(cookie, (local.clone(), peer.clone()));
+        if unspecified(peer) || unspecified(local) {
+            return;
         }
-    }
-
-    /// Forgets a socket that ended.
-    pub(crate) fn forget(&mut self, cookie: SockCookie) {
-        self.0.remove(&cookie);
+        if self.0.len() >= Self::MAX && !self.0.contains_key(&cookie) {
+            // Old sockets are closed by now, mostly; the ones in use are learned again with their next change.
+            self.0.clear();
+        }
+        self.0.insert(cookie, (local.clone(), peer.clone()));
     }
 
     fn of(&self, object: &Object) -> Option<&(SockAddr, SockAddr)> {
@@ -41,6 +41,8 @@ impl Ends {
 pub(crate) enum Arg {
     /// A number that means itself.
     Number(i64),
+    /// A descriptor, with what lies behind it when that is known.
+    Fd(i32, Option<String>),
     /// Words.
     Text(String),
     /// A byte string of the program.
@@ -54,6 +56,8 @@ impl Arg {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Number(n) => n.to_string(),
+            Self::Fd(fd, Some(object)) => format!("{fd}<{object}>"),
+            Self::Fd(fd, None) => fd.to_string(),
             Self::Text(t) => t.clone(),
             Self::Bytes(b) => quoted(b),
             Self::Unknown => "…".to_owned(),
@@ -64,6 +68,7 @@ impl Arg {
     pub(crate) fn json(&self) -> Value {
         match self {
             Self::Number(n) => json!(n),
+            Self::Fd(fd, _) => json!(fd),
             Self::Text(t) => json!(t),
             Self::Bytes(b) => json!(String::from_utf8_lossy(b)),
             Self::Unknown => Value::Null,
@@ -74,7 +79,7 @@ impl Arg {
 /// A call of a trace, ready to be decoded.
 pub(crate) struct Call<'a> {
     pub(crate) trace: &'a Trace,
-    pub(crate) call: &'a Syscall,
+    pub(crate) event: &'a Syscall,
     pub(crate) name: &'static str,
     pub(crate) ends: &'a Ends,
 }
@@ -88,28 +93,28 @@ impl Call<'_> {
     /// Whether [`Syscall::object`] describes the result rather than an argument.
     fn object_is_result(&self) -> bool {
         syscalls::returns_fd(self.name)
-            && self.call.ret >= 0
-            && !self.call.flags.contains(SyscallFlags::NO_EXIT)
+            && self.event.ret >= 0
+            && !self.event.flags.contains(SyscallFlags::NO_EXIT)
     }
 
     fn kept(&self, index: usize) -> bool {
-        self.call.args_mask & (1 << index) != 0
+        self.event.args_mask & (1 << index) != 0
     }
 
     fn details(&self, index: usize) -> impl Iterator<Item = &Detail> {
-        self.call.details.iter().filter(move |d| detail_arg(d) == Some(index))
+        self.event.details.iter().filter(move |d| detail_arg(d) == Some(index))
     }
 
     /// Name and value of every argument.
     pub(crate) fn args(&self) -> Vec<(&'static str, Arg)> {
-        if self.call.flags.contains(SyscallFlags::NO_ENTER) {
+        if self.event.flags.contains(SyscallFlags::NO_ENTER) {
             return Vec::new();
         }
         let Some(table) = syscalls::args(self.name) else {
             const NAMES: [&str; 6] = ["arg0", "arg1", "arg2", "arg3", "arg4", "arg5"];
             return (0..6)
                 .filter(|i| self.kept(*i))
-                .map(|i| (NAMES[i], Arg::Text(format!("{:#x}", self.call.args[i]))))
+                .map(|i| (NAMES[i], Arg::Text(format!("{:#x}", self.event.args[i]))))
                 .collect();
         };
         let mut first_fd = true;
@@ -126,12 +131,12 @@ impl Call<'_> {
 
     /// Whether an `open` asks for a new file, so that its mode means something.
     fn creates(&self) -> bool {
-        let flags = self.call.args[if self.name == "open" { 1 } else { 2 }];
+        let flags = self.event.args[if self.name == "open" { 1 } else { 2 }];
         flags & (libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY) as u64 != 0
     }
 
     fn arg(&self, index: usize, kind: Kind, first_fd: &mut bool) -> Arg {
-        let raw = self.call.args[index];
+        let raw = self.event.args[index];
         if matches!(kind, Kind::Fd | Kind::DirFd) && self.kept(index) {
             let fd = raw as i32;
             if fd == libc::AT_FDCWD {
@@ -144,12 +149,9 @@ impl Call<'_> {
             let object = own.or_else(|| {
                 let take = *first_fd && fd >= 0 && !self.object_is_result();
                 *first_fd &= fd < 0;
-                self.call.object.filter(|_| take)
+                self.event.object.filter(|_| take)
             });
-            return match object {
-                Some(object) => Arg::Text(format!("{fd}<{}>", self.object(object))),
-                None => Arg::Number(i64::from(fd)),
-            };
+            return Arg::Fd(fd, object.map(|object| self.object(object)));
         }
         let mut details = self.details(index).filter_map(|d| self.detail(d, kind)).peekable();
         if details.peek().is_some() {
@@ -175,7 +177,7 @@ impl Call<'_> {
             Detail::Value { value, .. } => match (self.name, kind) {
                 ("wait4", Kind::U32Ptr) => Arg::Text(format!("[{}]", super::wait_status(*value as u32))),
                 ("openat2", Kind::OpenHow) => Arg::Text(format!("{{{}}}", flags::open(*value))),
-                ("getsockopt", Kind::U32Ptr) if self.call.args[2] == libc::SO_ERROR as u64 => {
+                ("getsockopt", Kind::U32Ptr) if self.event.args[2] == libc::SO_ERROR as u64 => {
                     let error = *value as u32;
                     Arg::Text(if error == 0 {
                         "[0]".to_owned()
@@ -238,13 +240,16 @@ impl Call<'_> {
                 }
                 Arg::Text(format!("[{}]", shown.join(", ")))
             }
+            Detail::Bytes { data, .. } if kind == Kind::OptVal => {
+                Arg::Text(option_value(self.event.args[1], self.event.args[2], data))
+            }
             Detail::Bytes { data, .. } => Arg::Text(bytes(data, kind)),
             _ => return None,
         })
     }
 
     fn cut(&self) -> &'static str {
-        if self.call.flags.contains(SyscallFlags::TRUNCATED) { ", …" } else { "" }
+        if self.event.flags.contains(SyscallFlags::TRUNCATED) { ", …" } else { "" }
     }
 
     fn scalar(&self, index: usize, kind: Kind, raw: u64) -> Arg {
@@ -254,7 +259,7 @@ impl Call<'_> {
                 None => return Arg::Number(i64::from(raw as i32)),
             },
             Kind::UInt => return Arg::Number(i64::from(raw as u32)),
-            Kind::Millis if (raw as i32) < 0 => "no timeout".to_owned(),
+            Kind::Millis if (raw as i32).is_negative() => "no timeout".to_owned(),
             Kind::Millis => format!("{}ms", raw as i32),
             Kind::Size | Kind::Off => return Arg::Number(raw as i64),
             Kind::Mode if matches!(self.name, "access" | "faccessat" | "faccessat2") => {
@@ -303,11 +308,11 @@ impl Call<'_> {
             ("prctl", 0) => flags::PRCTL,
             ("membarrier", 0) => flags::MEMBARRIER,
             ("getsockopt" | "setsockopt", 1) => flags::LEVEL,
-            ("getsockopt" | "setsockopt", 2) => return Some(flags::socket_option(self.call.args[1], raw)),
-            ("socket", 2) if self.call.args[0] != libc::AF_UNIX as u64 => flags::IPPROTO,
+            ("getsockopt" | "setsockopt", 2) => return Some(flags::socket_option(self.event.args[1], raw)),
+            ("socket", 2) if self.event.args[0] != libc::AF_UNIX as u64 => flags::IPPROTO,
             ("flock", 1) => return Some(flags::bits(raw, flags::FLOCK, "0")),
             ("fcntl", 2) => {
-                return match self.call.args[1] as i32 {
+                return match self.event.args[1] as i32 {
                     libc::F_SETFD => Some(if raw == 1 { "FD_CLOEXEC".to_owned() } else { raw.to_string() }),
                     libc::F_SETFL => Some(flags::open(raw)),
                     libc::F_DUPFD | libc::F_DUPFD_CLOEXEC | libc::F_SETPIPE_SZ | libc::F_SETOWN => None,
@@ -345,7 +350,7 @@ impl Call<'_> {
 
     /// `= 3</etc/passwd>`, `= -1 ENOENT (No such file or directory)`, `= ?`.
     pub(crate) fn result(&self) -> String {
-        let call = self.call;
+        let call = self.event;
         if call.flags.contains(SyscallFlags::NO_EXIT) {
             return "?".to_owned();
         }
@@ -360,7 +365,7 @@ impl Call<'_> {
         {
             return format!("{}<{}>", call.ret, self.object(object));
         }
-        match (self.name, self.call.args[1] as i32) {
+        match (self.name, self.event.args[1] as i32) {
             ("fcntl", libc::F_GETFL) => format!("{:#x} ({})", call.ret, flags::open(call.ret as u64)),
             ("fcntl", libc::F_GETFD) if call.ret == 1 => "0x1 (FD_CLOEXEC)".to_owned(),
             ("mmap" | "brk" | "mremap" | "shmat", _) => format!("{:#x}", call.ret),
@@ -376,13 +381,13 @@ impl Call<'_> {
 
     /// The descriptor that the call is about, with what lies behind it.
     pub(crate) fn fd_json(&self) -> Value {
-        let Some(id) = self.call.object else { return Value::Null };
+        let Some(id) = self.event.object else { return Value::Null };
         let fd = if self.object_is_result() {
-            Some(self.call.ret)
+            Some(self.event.ret)
         } else {
             let index = syscalls::args(self.name)
                 .and_then(|t| t.iter().position(|(_, k)| matches!(k, Kind::Fd | Kind::DirFd)));
-            index.filter(|i| self.kept(*i)).map(|i| i64::from(self.call.args[i] as i32))
+            index.filter(|i| self.kept(*i)).map(|i| i64::from(self.event.args[i] as i32))
         };
         let object = self.trace.object(id);
         let text = self.object(id);
@@ -412,12 +417,12 @@ impl Call<'_> {
 
     /// The paths that the call names or works on.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &[u8]> {
-        let named = self.call.details.iter().filter_map(|d| match d {
+        let named = self.event.details.iter().filter_map(|d| match d {
             Detail::Str { value, .. } => Some(self.trace.str(*value)),
             Detail::Object { object, .. } => file_path(self.trace, *object),
             _ => None,
         });
-        named.chain(self.call.object.and_then(|o| file_path(self.trace, o)))
+        named.chain(self.event.object.and_then(|o| file_path(self.trace, o)))
     }
 }
 
@@ -449,14 +454,29 @@ fn detail_arg(detail: &Detail) -> Option<usize> {
     Some(usize::from(arg))
 }
 
+/// The value of a socket option.
+fn option_value(level: u64, option: u64, data: &[u8]) -> String {
+    let int = |at: usize| data.get(at..at + 4).and_then(|b| b.try_into().ok()).map(i32::from_le_bytes);
+    let long = |at: usize| data.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+    let socket = level == libc::SOL_SOCKET as u64;
+    match (option as i32, data.len()) {
+        (libc::SO_RCVTIMEO | libc::SO_SNDTIMEO, 16) if socket => {
+            let ns = long(0).unwrap_or(0).saturating_mul(1_000_000_000);
+            crate::units::duration(ns.saturating_add(long(8).unwrap_or(0).saturating_mul(1_000)))
+        }
+        (libc::SO_LINGER, 8) if socket => {
+            let state = if int(0) == Some(0) { "off" } else { "on" };
+            format!("{{{state}, {}s}}", int(4).unwrap_or(0))
+        }
+        (_, 4) => format!("[{}]", int(0).unwrap_or(0)),
+        _ => bytes(data, Kind::OptVal),
+    }
+}
+
 /// A small structure: words where its kind says how to read it, else hexadecimal.
 fn bytes(data: &[u8], kind: Kind) -> String {
     let word = |i: usize| data.get(i * 8..i * 8 + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
     match (kind, data.len()) {
-        (Kind::OptVal, 4) => {
-            let value = data.try_into().map(i32::from_le_bytes).unwrap_or_default();
-            format!("[{value}]")
-        }
         (Kind::Rlimit, 16) => {
             let limit = |v: Option<u64>| match v {
                 Some(u64::MAX) => "RLIM_INFINITY".to_owned(),
@@ -473,12 +493,7 @@ fn bytes(data: &[u8], kind: Kind) -> String {
             format!("{{interval={} value={}}}", time(0), time(2))
         }
         _ => {
-            use std::fmt::Write as _;
-            let mut out = String::from("0x");
-            for byte in data {
-                let _ = write!(out, "{byte:02x}");
-            }
-            out
+            format!("0x{}", super::hex(data))
         }
     }
 }

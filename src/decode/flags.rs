@@ -94,10 +94,10 @@ pub(crate) const SOCK_BITS: Names = names![SOCK_NONBLOCK SOCK_CLOEXEC];
 /// `SOCK_*` with its flags; without a type only the flags (`accept4`).
 pub(crate) fn sock_type(value: u64) -> String {
     let flags = value & !0xf;
-    if value & 0xf == 0 {
-        return bits(flags, SOCK_BITS, "0");
-    }
-    let kind = one(value & 0xf, SOCK);
+    let kind = match value & 0xf {
+        0 => return bits(flags, SOCK_BITS, "0"),
+        kind => one(kind, SOCK),
+    };
     if flags == 0 { kind } else { format!("{kind}|{}", bits(flags, SOCK_BITS, "0")) }
 }
 

@@ -22,7 +22,8 @@ pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
 /// The command under test.
 pub(crate) fn ctrace() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ctrace"));
-    command.env("NO_COLOR", "1").stdin(Stdio::null());
+    // cargo's own library path would make every program look for its libraries in many more places.
+    command.env("NO_COLOR", "1").env_remove("LD_LIBRARY_PATH").stdin(Stdio::null());
     command
 }
 
@@ -47,7 +48,7 @@ impl Ran {
     /// Fails the test with everything that was printed unless the exit code is this one.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(self.code, Some(code), "stdout:\n{:.2000}\nstderr:\n{:.2000}", self.stdout, self.stderr);
         self
     }
 

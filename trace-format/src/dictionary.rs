@@ -6,9 +6,10 @@
 use crate::metadata;
 use crate::varint;
 use crate::{DecodeError, Object, SockAddr, StrId, TaskDef};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
-use std::ops::Range;
+use std::hash::Hash;
 
 /// Bytes a string may have; longer ones are cut.
 pub(crate) const MAX_STRING: usize = 1 << 20;
@@ -23,245 +24,310 @@ const MIN_MEMORY: usize = 16 << 20;
 /// Memory that dictionaries never exceed.
 const MAX_MEMORY: usize = 2 << 30;
 
-/// The strings of a trace, one behind the other.
-#[derive(Debug, Default)]
-struct Strings {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
+/// Bytes of entries after which a generation is closed. Two are kept.
+const GENERATION_BYTES: usize = 8 << 20;
+/// What an entry takes besides its own bytes, roughly: its slot in a hash table.
+const ENTRY_OVERHEAD: usize = 48;
+
+/// One dictionary of the writer: what was seen lately, by content.
+///
+/// Entries live in two generations, so memory stays bounded while a recording goes on for days: an entry that was not
+/// asked for while a whole generation filled is forgotten, and gets a new id when it comes again.
+struct Interned<T> {
+    young: HashMap<T, u32>,
+    old: HashMap<T, u32>,
+    young_bytes: usize,
+    old_bytes: usize,
+    next_id: u32,
+    /// Entries that are not in the file yet, in id order from `next_id - pending.len()` on.
+    pending: Vec<T>,
 }
 
-impl Strings {
-    fn get(&self, id: usize) -> Option<&[u8]> {
-        let end = *self.ends.get(id)?;
-        let start = if id == 0 { 0 } else { self.ends[id - 1] };
-        Some(&self.bytes[start..end])
+impl<T: Clone + Eq + Hash> Interned<T> {
+    fn new() -> Self {
+        let (young, old) = (HashMap::new(), HashMap::new());
+        Self { young, old, young_bytes: 0, old_bytes: 0, next_id: 0, pending: Vec::new() }
     }
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-        self.ends.push(self.bytes.len());
+
+    /// The id of an entry; `bytes` is what it takes. The second value: whether the entry is new.
+    fn id<Q>(&mut self, entry: &Q, bytes: usize, own: impl FnOnce() -> T) -> (u32, bool)
+    where
+        T: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        if let Some(id) = self.young.get(entry) {
+            return (*id, false);
+        }
+        let bytes = bytes + ENTRY_OVERHEAD;
+        let (entry, id, is_new) = if let Some((entry, id)) = self.old.remove_entry(entry) {
+            self.old_bytes -= bytes.min(self.old_bytes);
+            (entry, id, false)
+        } else {
+            let entry = own();
+            let id = self.next_id;
+            self.next_id += 1;
+            self.pending.push(entry.clone());
+            (entry, id, true)
+        };
+        if self.young_bytes + bytes > GENERATION_BYTES {
+            self.old = std::mem::take(&mut self.young);
+            self.old_bytes = std::mem::take(&mut self.young_bytes);
+        }
+        self.young.insert(entry, id);
+        self.young_bytes += bytes;
+        (id, is_new)
+    }
+
+    /// All entries that are not forgotten and are in the file, in id order.
+    fn written(&self) -> Vec<(u32, &T)> {
+        let end = self.next_id - self.pending.len() as u32;
+        let all = self.young.iter().chain(&self.old).map(|(entry, id)| (*id, entry));
+        let mut all: Vec<(u32, &T)> = all.filter(|(id, _)| *id < end).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    /// The entries that are not in the file.
+    fn pending(&self) -> Vec<(u32, &T)> {
+        let first = self.next_id - self.pending.len() as u32;
+        (first..).zip(&self.pending).collect()
+    }
+
+    fn bytes(&self) -> usize {
+        self.young_bytes + self.old_bytes
     }
 }
+
+/// Which dictionary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Strings,
+    Tasks,
+    Objects,
+}
+
+/// All dictionaries, in the order in which they are written: entries refer to those in front.
+pub(crate) const KINDS: [Kind; 3] = [Kind::Strings, Kind::Tasks, Kind::Objects];
 
 /// The writer's side. Hashes are keyed: what a recorded program calls its files must not slow the recorder down.
-#[derive(Debug, Default)]
 pub(crate) struct Interner {
-    strings: Strings,
-    /// Hash of a string → the latest id with that hash; older ones follow by `chain`.
-    by_hash: HashMap<u64, u32>,
-    chain: Vec<u32>,
-    state: RandomState,
-    tasks: Vec<TaskDef>,
-    task_ids: HashMap<TaskDef, u32>,
-    objects: Vec<Object>,
-    object_ids: HashMap<Object, u32>,
-    /// How many entries of each dictionary are in the file.
-    written: [usize; 3],
-    /// Bytes that the entries take, roughly.
-    size: usize,
+    strings: Interned<Box<[u8]>>,
+    tasks: Interned<TaskDef>,
+    objects: Interned<Object>,
+    /// Object id → cookie, 0 for what is no socket. Forgets with `objects`, later.
+    cookies: FxHashMap<u32, u64>,
 }
 
-/// End of a hash chain.
-const NO_ID: u32 = u32::MAX;
-
 impl Interner {
+    pub(crate) fn new() -> Self {
+        let (strings, tasks, objects) = (Interned::new(), Interned::new(), Interned::new());
+        Self { strings, tasks, objects, cookies: FxHashMap::default() }
+    }
+
     pub(crate) fn str(&mut self, bytes: &[u8]) -> u32 {
         let bytes = &bytes[..bytes.len().min(MAX_STRING)];
-        let hash = self.state.hash_one(bytes);
-        let latest = self.by_hash.get(&hash).copied().unwrap_or(NO_ID);
-        let mut id = latest;
-        while id != NO_ID {
-            if self.strings.get(id as usize) == Some(bytes) {
-                return id;
-            }
-            id = self.chain[id as usize];
-        }
-        let id = self.chain.len() as u32;
-        self.strings.push(bytes);
-        self.chain.push(latest);
-        self.by_hash.insert(hash, id);
-        self.size += bytes.len() + 4;
-        id
+        self.strings.id(bytes, bytes.len(), || bytes.into()).0
     }
 
     pub(crate) fn task(&mut self, task: &TaskDef) -> u32 {
-        intern(&mut self.tasks, &mut self.task_ids, task, &mut self.size)
+        self.tasks.id(task, size_of::<TaskDef>(), || task.clone()).0
     }
 
     pub(crate) fn object(&mut self, object: &Object) -> u32 {
-        if let Some(id) = self.object_ids.get(object) {
-            return *id;
-        }
-        // Addresses of the kernel are at most 128 bytes; anything longer must not outgrow a chunk.
-        let mut object = object.clone();
-        if let Object::Socket { local, peer, .. } = &mut object {
-            for addr in [local, peer].into_iter().flatten() {
-                if let SockAddr::Unix(data) | SockAddr::Other { data, .. } = addr {
-                    data.truncate(MAX_STRING);
+        let (bytes, cookie) = match object {
+            Object::Socket { local, peer, cookie, .. } => {
+                let long = [local, peer].into_iter().flatten().any(|addr| addr_bytes(addr) > MAX_STRING);
+                if long {
+                    return self.object(&with_short_addresses(object));
                 }
+                let addresses = [local, peer].into_iter().flatten().map(addr_bytes).sum::<usize>();
+                (addresses, cookie.0)
+            }
+            _ => (0, 0),
+        };
+        let (id, is_new) = self.objects.id(object, size_of::<Object>() + bytes, || object.clone());
+        if is_new {
+            self.cookies.insert(id, cookie);
+            if self.cookies.len() > 2 * (self.objects.young.len() + self.objects.old.len()) {
+                let known: FxHashSet<u32> =
+                    self.objects.young.values().chain(self.objects.old.values()).copied().collect();
+                self.cookies.retain(|id, _| known.contains(id));
             }
         }
-        intern(&mut self.objects, &mut self.object_ids, &object, &mut self.size)
+        id
     }
 
-    /// The cookie of an object that is a socket.
-    pub(crate) fn cookie(&self, id: usize) -> Option<u64> {
-        match self.objects.get(id) {
-            Some(Object::Socket { cookie, .. }) => Some(cookie.0),
-            _ => None,
-        }
+    /// The cookie of an object, 0 for what is no socket; `None` when it is forgotten.
+    pub(crate) fn cookie(&self, id: u64) -> Option<u64> {
+        u32::try_from(id).ok().and_then(|id| self.cookies.get(&id)).copied()
     }
 
-    /// How many entries there are: strings, tasks, objects.
-    pub(crate) fn len(&self) -> [usize; 3] {
-        [self.chain.len(), self.tasks.len(), self.objects.len()]
-    }
-
-    /// How many entries are in the file.
-    pub(crate) fn written(&self) -> [usize; 3] {
-        self.written
-    }
-
-    pub(crate) fn set_written(&mut self, written: [usize; 3]) {
-        self.written = written;
+    /// How many ids were given: strings, tasks, objects.
+    pub(crate) fn len(&self) -> [u32; 3] {
+        [self.strings.next_id, self.tasks.next_id, self.objects.next_id]
     }
 
     /// Bytes that a repetition of all entries takes, roughly, before compression.
-    pub(crate) fn size(&self) -> usize {
-        self.size
+    pub(crate) fn bytes(&self) -> usize {
+        self.strings.bytes() + self.tasks.bytes() + self.objects.bytes()
     }
 
-    /// The payload of a chunk with strings from `from` on, and where the next one begins.
-    pub(crate) fn encode_strings(&self, from: usize, out: &mut Vec<u8>) -> usize {
-        let mut end = from;
-        let mut bytes = 0;
-        while let Some(string) = self.strings.get(end) {
-            bytes += string.len() + 3;
-            if end > from && bytes > CHUNK_TARGET {
-                break;
+    /// Payloads of dictionary chunks: entries that are not in the file yet, or all that are.
+    pub(crate) fn payloads(&self, kind: Kind, repeat: bool) -> Result<Vec<(u32, Vec<u8>)>, DecodeError> {
+        match kind {
+            Kind::Strings => {
+                let all = if repeat { self.strings.written() } else { self.strings.pending() };
+                split(&all, |string| string.len() + 3, encode_strings)
             }
-            end += 1;
+            Kind::Tasks => {
+                let all = if repeat { self.tasks.written() } else { self.tasks.pending() };
+                split(&all, metadata::encoded_len, encode_entries)
+            }
+            Kind::Objects => {
+                let all = if repeat { self.objects.written() } else { self.objects.pending() };
+                split(&all, metadata::encoded_len, encode_entries)
+            }
         }
-        varint::put(out, from as u64);
-        varint::put(out, (end - from) as u64);
-        let strings = (from..end).filter_map(|id| self.strings.get(id));
-        strings.clone().for_each(|s| varint::put(out, s.len() as u64));
-        strings.for_each(|s| out.extend_from_slice(s));
-        end
     }
 
-    /// As [`Interner::encode_strings`], for tasks.
-    pub(crate) fn encode_tasks(&self, from: usize, out: &mut Vec<u8>) -> Result<usize, DecodeError> {
-        encode_entries(&self.tasks, from, out)
+    /// What was pending is in the file.
+    pub(crate) fn set_written(&mut self) {
+        self.strings.pending.clear();
+        self.tasks.pending.clear();
+        self.objects.pending.clear();
     }
 
-    /// As [`Interner::encode_strings`], for objects.
-    pub(crate) fn encode_objects(&self, from: usize, out: &mut Vec<u8>) -> Result<usize, DecodeError> {
-        encode_entries(&self.objects, from, out)
+    pub(crate) fn has_pending(&self) -> bool {
+        !(self.strings.pending.is_empty() && self.tasks.pending.is_empty() && self.objects.pending.is_empty())
     }
 }
 
-fn intern<T: Clone + Eq + Hash>(
-    all: &mut Vec<T>,
-    ids: &mut HashMap<T, u32>,
-    entry: &T,
-    size: &mut usize,
-) -> u32 {
-    if let Some(id) = ids.get(entry) {
-        return *id;
+fn addr_bytes(addr: &SockAddr) -> usize {
+    match addr {
+        SockAddr::Inet(_) => 0,
+        SockAddr::Unix(data) | SockAddr::Other { data, .. } => data.len(),
     }
-    let id = all.len() as u32;
-    all.push(entry.clone());
-    ids.insert(entry.clone(), id);
-    *size += 16;
-    id
 }
 
-fn encode_entries<T: serde::Serialize>(
-    all: &[T],
-    from: usize,
-    out: &mut Vec<u8>,
-) -> Result<usize, DecodeError> {
-    let mut end = from;
-    let mut bytes = 0;
-    while let Some(entry) = all.get(end) {
-        bytes += metadata::encoded_len(entry);
-        if end > from && bytes > CHUNK_TARGET {
-            break;
+/// Addresses of the kernel are at most 128 bytes; anything longer must not outgrow a chunk.
+fn with_short_addresses(object: &Object) -> Object {
+    let mut object = object.clone();
+    if let Object::Socket { local, peer, .. } = &mut object {
+        for addr in [local, peer].into_iter().flatten() {
+            if let SockAddr::Unix(data) | SockAddr::Other { data, .. } = addr {
+                data.truncate(MAX_STRING);
+            }
         }
-        end += 1;
     }
-    varint::put(out, from as u64);
-    metadata::encode(&all[from..end], out)?;
-    Ok(end)
+    object
+}
+
+/// Splits entries into payloads: (number of entries, bytes).
+fn split<T>(
+    all: &[(u32, &T)],
+    len: impl Fn(&T) -> usize,
+    encode: impl Fn(&[&T], &mut Vec<u8>) -> Result<(), DecodeError>,
+) -> Result<Vec<(u32, Vec<u8>)>, DecodeError> {
+    let mut payloads = Vec::new();
+    let mut rest = all;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|(_, entry)| {
+            bytes += len(entry);
+            bytes <= CHUNK_TARGET
+        });
+        let count = fits.count().max(1);
+        let (part, behind) = rest.split_at(count);
+        let mut payload = Vec::new();
+        varint::put(&mut payload, count as u64);
+        let mut expected = 0;
+        for (id, _) in part {
+            // Distance to the id behind the previous one: 0, except where entries are forgotten.
+            varint::put(&mut payload, u64::from(*id) - expected);
+            expected = u64::from(*id) + 1;
+        }
+        let entries: Vec<&T> = part.iter().map(|(_, entry)| *entry).collect();
+        encode(&entries, &mut payload)?;
+        payloads.push((count as u32, payload));
+        rest = behind;
+    }
+    Ok(payloads)
+}
+
+#[expect(clippy::unnecessary_wraps, clippy::borrowed_box, reason = "the signature of its sibling")]
+fn encode_strings(strings: &[&Box<[u8]>], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    for string in strings {
+        varint::put(out, string.len() as u64);
+    }
+    for string in strings {
+        out.extend_from_slice(string);
+    }
+    Ok(())
+}
+
+fn encode_entries<T: serde::Serialize>(entries: &[&T], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    metadata::encode(entries, out)
 }
 
 /// The reader's side: entries by id, some of which may be lost.
 #[derive(Debug)]
 struct Sparse<T> {
     entries: Vec<T>,
-    /// Ids below the longest known one that no chunk gave; empty in an intact file.
-    lost: Vec<Range<usize>>,
+    /// Whether an entry is lost, by id; ids behind the end are not. Empty in an intact file.
+    lost: Vec<bool>,
+    lost_count: usize,
     filler: T,
 }
 
 impl<T: Clone> Sparse<T> {
     fn new(filler: T) -> Self {
-        Self { entries: Vec::new(), lost: Vec::new(), filler }
+        Self { entries: Vec::new(), lost: Vec::new(), lost_count: 0, filler }
     }
 
-    /// `budget`: bytes that the entries may still take.
-    fn insert(&mut self, first: usize, new: Vec<T>, budget: &mut usize) -> Result<(), DecodeError> {
-        let end = first.checked_add(new.len()).filter(|e| *e <= MAX_ENTRIES);
-        let end = end.ok_or(DecodeError::Malformed("more dictionary entries than a trace may have"))?;
+    /// Adds entries; known ones stay as they are. `budget`: bytes that the entries may still take.
+    fn insert(&mut self, ids: &[usize], new: Vec<T>, budget: &mut usize) -> Result<(), DecodeError> {
+        let end = ids.last().map_or(0, |id| id + 1);
         let grows = end.saturating_sub(self.entries.len()).saturating_mul(size_of::<T>());
         *budget = budget.checked_sub(grows).ok_or(OVER_BUDGET)?;
-        if first > self.entries.len() {
-            self.lost.push(self.entries.len()..first);
-            self.entries.resize(first, self.filler.clone());
-        }
-        let known = self.entries.len().min(end);
-        for (id, entry) in (first..).zip(new) {
-            if id < known {
-                if self.is_lost(id) {
-                    self.entries[id] = entry;
-                }
-            } else {
+        for (id, entry) in ids.iter().copied().zip(new) {
+            let known = self.entries.len();
+            if id == known {
                 self.entries.push(entry);
+            } else if id > known {
+                self.entries.resize(id, self.filler.clone());
+                (known..id).for_each(|id| self.set_lost(id));
+                self.entries.push(entry);
+            } else if self.is_lost(id) {
+                self.entries[id] = entry;
+                self.lost[id] = false;
+                self.lost_count -= 1;
             }
         }
-        self.found(first..end);
         Ok(())
     }
 
     fn is_lost(&self, id: usize) -> bool {
-        self.lost.iter().any(|r| r.contains(&id))
+        self.lost.get(id).copied().unwrap_or(false)
     }
 
-    /// Takes a range out of what is lost.
-    fn found(&mut self, found: Range<usize>) {
-        if !self.lost.is_empty() {
-            self.lost = self
-                .lost
-                .iter()
-                .flat_map(|r| [r.start..r.end.min(found.start), r.start.max(found.end)..r.end])
-                .filter(|r| r.start < r.end)
-                .collect();
+    fn set_lost(&mut self, id: usize) {
+        if self.lost.len() <= id {
+            self.lost.resize(id + 1, false);
         }
+        self.lost[id] = true;
+        self.lost_count += 1;
     }
 
     /// Declares a known entry lost.
     fn lose(&mut self, id: usize) {
         if !self.is_lost(id) {
             self.entries[id] = self.filler.clone();
-            match self.lost.last_mut() {
-                Some(range) if range.end == id => range.end += 1,
-                _ => self.lost.push(id..id + 1),
-            }
+            self.set_lost(id);
         }
     }
 
     fn knows(&self, id: usize) -> bool {
-        id < self.entries.len() && (self.lost.is_empty() || !self.is_lost(id))
+        id < self.entries.len() && !self.is_lost(id)
     }
 }
 
@@ -298,53 +364,46 @@ impl Dictionaries {
         }
     }
 
-    pub(crate) fn add_strings(&mut self, payload: &[u8]) -> Result<(), DecodeError> {
+    /// Adds the payload of a dictionary chunk.
+    pub(crate) fn add(&mut self, kind: Kind, payload: &[u8]) -> Result<(), DecodeError> {
         let mut at = 0;
-        let first = first_id(payload, &mut at)?;
-        let count = varint::get(payload, &mut at)?;
-        // Every string costs at least its length's byte.
-        let count = usize::try_from(count).ok().filter(|c| *c <= payload.len()).ok_or(DecodeError::Short)?;
-        let mut lens = Vec::with_capacity(count);
-        for _ in 0..count {
+        let ids = parse_ids(payload, &mut at)?;
+        let rest = &payload[at..];
+        match kind {
+            Kind::Strings => self.add_strings(&ids, rest),
+            Kind::Tasks => self.tasks.insert(&ids, decode_entries(&ids, rest)?, &mut self.budget),
+            Kind::Objects => self.objects.insert(&ids, decode_entries(&ids, rest)?, &mut self.budget),
+        }
+    }
+
+    fn add_strings(&mut self, ids: &[usize], payload: &[u8]) -> Result<(), DecodeError> {
+        let mut at = 0;
+        let mut lens = Vec::with_capacity(ids.len());
+        for _ in ids {
             lens.push(varint::get(payload, &mut at)?);
         }
-        let mut new = Vec::with_capacity(count);
-        let mut offset = self.bytes.len();
-        let rest = &payload[at..];
-        let mut total = 0usize;
-        for len in lens {
-            let len =
-                usize::try_from(len).ok().filter(|l| *l <= rest.len() - total).ok_or(DecodeError::Short)?;
-            new.push((offset, len as u32));
-            offset += len;
-            total += len;
+        let mut rest = &payload[at..];
+        // A keyframe repeats what is there: only what was lost is worth the memory.
+        let mut new_ids = Vec::new();
+        let mut new = Vec::new();
+        let mut bytes = Vec::new();
+        for (id, len) in ids.iter().zip(lens) {
+            let len = usize::try_from(len).ok().filter(|l| *l <= rest.len()).ok_or(DecodeError::Short)?;
+            let (string, behind) = rest.split_at(len);
+            rest = behind;
+            if !self.strings.knows(*id) {
+                new_ids.push(*id);
+                new.push((self.bytes.len() + bytes.len(), len as u32));
+                bytes.extend_from_slice(string);
+            }
         }
-        if total != rest.len() {
+        if !rest.is_empty() {
             return Err(DecodeError::Malformed("bytes behind the last string"));
         }
-        // A keyframe repeats what is there: only what was lost is worth the memory.
-        let end = first + count;
-        if end <= self.strings.entries.len()
-            && self.strings.lost.iter().all(|r| r.end <= first || r.start >= end)
-        {
-            return Ok(());
-        }
-        self.budget = self.budget.checked_sub(rest.len()).ok_or(OVER_BUDGET)?;
-        self.strings.insert(first, new, &mut self.budget)?;
-        self.bytes.extend_from_slice(rest);
+        self.budget = self.budget.checked_sub(bytes.len()).ok_or(OVER_BUDGET)?;
+        self.strings.insert(&new_ids, new, &mut self.budget)?;
+        self.bytes.extend_from_slice(&bytes);
         Ok(())
-    }
-
-    pub(crate) fn add_tasks(&mut self, payload: &[u8]) -> Result<(), DecodeError> {
-        let mut at = 0;
-        let first = first_id(payload, &mut at)?;
-        self.tasks.insert(first, metadata::decode(&payload[at..])?, &mut self.budget)
-    }
-
-    pub(crate) fn add_objects(&mut self, payload: &[u8]) -> Result<(), DecodeError> {
-        let mut at = 0;
-        let first = first_id(payload, &mut at)?;
-        self.objects.insert(first, metadata::decode(&payload[at..])?, &mut self.budget)
     }
 
     /// Where strings are lost, so are the tasks and objects that they name: half an entry would be wrong data.
@@ -383,10 +442,6 @@ impl Dictionaries {
     pub(crate) fn objects(&self) -> &[Object] {
         &self.objects.entries
     }
-    pub(crate) fn len(&self) -> [usize; 3] {
-        [self.strings.entries.len(), self.tasks.entries.len(), self.objects.entries.len()]
-    }
-
     /// Whether an event may refer to it.
     pub(crate) fn knows(&self, reference: crate::codec::Ref) -> bool {
         use crate::codec::Ref;
@@ -399,15 +454,35 @@ impl Dictionaries {
 
     /// How many entries were lost.
     pub(crate) fn lost(&self) -> usize {
-        let count = |ranges: &[Range<usize>]| ranges.iter().map(ExactSizeIterator::len).sum::<usize>();
-        count(&self.strings.lost) + count(&self.tasks.lost) + count(&self.objects.lost)
+        self.strings.lost_count + self.tasks.lost_count + self.objects.lost_count
     }
 }
 
-fn first_id(payload: &[u8], at: &mut usize) -> Result<usize, DecodeError> {
-    let first = varint::get(payload, at)?;
-    usize::try_from(first)
-        .ok()
-        .filter(|f| *f <= MAX_ENTRIES)
-        .ok_or(DecodeError::Malformed("more dictionary entries than a trace may have"))
+/// The ascending ids at the start of a dictionary payload.
+fn parse_ids(payload: &[u8], at: &mut usize) -> Result<Vec<usize>, DecodeError> {
+    let count = varint::get(payload, at)?;
+    // Every entry costs at least its id's byte.
+    let count = usize::try_from(count).ok().filter(|c| *c <= payload.len()).ok_or(DecodeError::Short)?;
+    let mut ids = Vec::with_capacity(count);
+    let mut expected = 0usize;
+    for _ in 0..count {
+        let distance = usize::try_from(varint::get(payload, at)?).unwrap_or(usize::MAX);
+        let id = expected.checked_add(distance).filter(|id| *id < MAX_ENTRIES);
+        let id = id.ok_or(DecodeError::Malformed("more dictionary entries than a trace may have"))?;
+        ids.push(id);
+        expected = id + 1;
+    }
+    Ok(ids)
+}
+
+fn decode_entries<T: serde::de::DeserializeOwned>(
+    ids: &[usize],
+    payload: &[u8],
+) -> Result<Vec<T>, DecodeError> {
+    let entries: Vec<T> = metadata::decode(payload)?;
+    if entries.len() == ids.len() {
+        Ok(entries)
+    } else {
+        Err(DecodeError::Malformed("another number of entries than of ids"))
+    }
 }

@@ -1,6 +1,6 @@
 //! Reading a trace: opening, what is known without reading events, lookups.
 
-use crate::dictionary::Dictionaries;
+use crate::dictionary::{self, Dictionaries};
 use crate::index::{Index, IndexEntry};
 use crate::layout::{
     self, HEADER_LEN, KNOWN_REQUIRED, MAGIC, PREAMBLE_LEN, Preamble, SYNC, TRAILER_LEN, flag, kind,
@@ -8,8 +8,8 @@ use crate::layout::{
 use crate::merge::{Events, class_of};
 use crate::source::{self, ChunkProblem, Source};
 use crate::{
-    Class, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef, TaskId, metadata,
-    partial, scan,
+    Class, ClockAnchor, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef, TaskId,
+    metadata, partial, scan,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -193,6 +193,7 @@ pub struct Trace {
     index: Option<(u64, Index)>,
     counts: BTreeMap<Class, u64>,
     lost: u64,
+    anchor: Option<ClockAnchor>,
 }
 
 impl Trace {
@@ -260,15 +261,12 @@ impl Trace {
             }
         };
         let finished = index.is_some();
-        let (entries, id, index) = match index {
-            Some((offset, id, mut index)) => {
-                (std::mem::take(&mut index.entries), Some(id), Some((offset, index)))
-            }
-            None => {
-                let scan = scan::scan(&source, live, None).map_err(io)?;
-                loader.damage.extend(scan.damage);
-                (scan.entries, scan.trace_id, None)
-            }
+        let (entries, id, index) = if let Some((offset, id, mut index)) = index {
+            (std::mem::take(&mut index.entries), Some(id), Some((offset, index)))
+        } else {
+            let scan = scan::scan(&source, live, None).map_err(io)?;
+            loader.damage.extend(scan.damage);
+            (scan.entries, scan.trace_id, None)
         };
         let Some((header, id)) = loader.header(&entries, id).map_err(io)? else {
             let damage = Damage {
@@ -299,10 +297,13 @@ impl Trace {
             (false, true) => State::Live,
             (false, false) => State::Torn,
         };
+        let last = last_header(&source, &entries).map_err(io)?;
         let lost = match &index {
             Some((_, index)) => index.lost,
-            None => last_header(&source, &entries).map_err(io)?.map_or(0, |h| h.lost),
+            None => last.map_or(0, |h| h.lost),
         };
+        // All zero before the first.
+        let anchor = last.map(|h| h.anchor()).filter(|a| a.realtime_ns > 0 || a.monotonic_ns > 0);
         let path = path.to_path_buf();
         let snapshot = snapshot.unwrap_or_default();
         Ok(Self {
@@ -319,6 +320,7 @@ impl Trace {
             index,
             counts,
             lost,
+            anchor,
         })
     }
 
@@ -350,6 +352,10 @@ impl Trace {
     /// Events that were seen and not recorded, all classes and causes, without reading them.
     pub fn lost_events(&self) -> u64 {
         self.lost
+    }
+    /// The latest clock readings, without reading events.
+    pub fn anchor(&self) -> Option<ClockAnchor> {
+        self.anchor
     }
     /// Time of the last event's end, ns since the start of the trace.
     pub fn end_ns(&self) -> u64 {
@@ -552,7 +558,7 @@ impl Loader<'_> {
         let mut damaged = false;
         // Entries come in their first writing; keyframes repeat them for files that lost it.
         for keyframes in [false, true] {
-            if keyframes && !damaged && dictionaries.lost() == 0 && !self.misses_front(entries) {
+            if keyframes && !damaged && dictionaries.lost() == 0 && !misses_chunks(entries) {
                 break;
             }
             for entry in entries.iter().filter(is_dictionary) {
@@ -563,18 +569,19 @@ impl Loader<'_> {
                     damaged = true;
                     continue;
                 };
-                let added = match entry.kind {
-                    kind::STRINGS => dictionaries.add_strings(&payload),
-                    kind::TASKS => dictionaries.add_tasks(&payload),
-                    _ => dictionaries.add_objects(&payload),
+                let kind = match entry.kind {
+                    kind::STRINGS => dictionary::Kind::Strings,
+                    kind::TASKS => dictionary::Kind::Tasks,
+                    _ => dictionary::Kind::Objects,
                 };
+                let added = dictionaries.add(kind, &payload);
                 if let Err(e) = added {
                     self.bad(entry, &e.to_string());
                     damaged = true;
                 }
             }
         }
-        if damaged || dictionaries.lost() > 0 || self.misses_front(entries) {
+        if damaged || dictionaries.lost() > 0 || misses_chunks(entries) {
             dictionaries.lose_the_nameless();
         }
         let lost = dictionaries.lost();
@@ -584,16 +591,16 @@ impl Loader<'_> {
         }
         Ok((snapshot, summary, dictionaries))
     }
+}
 
-    /// Whether chunks are missing, so that dictionary entries may be.
-    fn misses_front(&self, entries: &[IndexEntry]) -> bool {
-        let mut expected = 0;
-        entries.iter().any(|e| {
-            let missing = e.sequence != expected;
-            expected = e.sequence.wrapping_add(1);
-            missing
-        })
-    }
+/// Whether chunks are missing, so that dictionary entries may be.
+fn misses_chunks(entries: &[IndexEntry]) -> bool {
+    let mut expected = 0;
+    entries.iter().any(|e| {
+        let missing = e.sequence != expected;
+        expected = e.sequence.wrapping_add(1);
+        missing
+    })
 }
 
 fn kind_name(kind: u16) -> &'static str {
@@ -610,6 +617,9 @@ fn kind_name(kind: u16) -> &'static str {
     }
 }
 
+/// What to do about a damaged preamble.
+const REPAIR: &str = "`ctrace repair FILE -o OUT` restores it";
+
 /// Checks the first bytes, and tells what the file is when it is no trace.
 fn check_preamble(path: &Path, source: &Source) -> Result<(), ReadError> {
     let mut bytes = [0; PREAMBLE_LEN + SYNC.len()];
@@ -620,7 +630,6 @@ fn check_preamble(path: &Path, source: &Source) -> Result<(), ReadError> {
         damage: Damage { offset: 0, bytes: (read.min(PREAMBLE_LEN)) as u64, what: what.into(), lost: None },
         advice,
     };
-    const REPAIR: &str = "`ctrace repair FILE -o OUT` restores it";
     if start.is_empty() {
         return Err(ReadError::Empty { path: path.into() });
     }

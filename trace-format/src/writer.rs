@@ -5,7 +5,7 @@
 
 use crate::codec::{self, CLASSES, Encoder};
 use crate::columns::TableBuilder;
-use crate::dictionary::Interner;
+use crate::dictionary::{self, Interner};
 use crate::index::{self, Index, IndexEntry};
 use crate::layout::{self, ChunkHeader, HEADER_LEN, MAX_DECODED, MAX_RATIO, Preamble, flag, kind};
 use crate::partial::PartialFile;
@@ -84,7 +84,7 @@ pub struct Finished {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriteOptions {
-    /// zstd level, 1 to 19.
+    /// zstd level, 1 to 19; 0 stores chunks uncompressed.
     pub level: i32,
     /// Events after which a chunk is closed, at most 65,536.
     pub chunk_events: u32,
@@ -263,7 +263,7 @@ impl TraceWriter {
             options,
             encoder: Encoder::new(header.tick_ns),
             classes: std::array::from_fn(|_| ClassState::new()),
-            dictionary: Interner::default(),
+            dictionary: Interner::new(),
             compressor,
             payload: Vec::new(),
             frame: Vec::new(),
@@ -280,7 +280,7 @@ impl TraceWriter {
         };
         let preamble = Preamble { version: layout::VERSION, required: 0, optional: 0 };
         writer.out.waiting.extend_from_slice(&preamble.encode());
-        writer.queue_header(0)?;
+        writer.queue_header(0);
         writer.queue_metadata(kind::SCHEMA, "schema", &schema::schema())?;
         writer.out.drain()?;
         Ok(writer)
@@ -330,13 +330,10 @@ impl TraceWriter {
         let mut written = Ok(());
         let state = &self.classes[at];
         if state.table.rows() >= self.options.chunk_events || state.table.is_full(&size) {
-            if self.out.waiting.len() - self.out.taken > MAX_WAITING {
-                if let Err(error) = self.out.drain() {
-                    self.drop_event(at);
-                    let waiting = self.out.waiting.len();
-                    let WriteError::Io { path, .. } = error else { return Err(error) };
-                    return Err(WriteError::Backlog { path, waiting });
-                }
+            if self.out.waiting.len() - self.out.taken > MAX_WAITING && self.out.drain().is_err() {
+                self.drop_event(at);
+                let (path, waiting) = (self.out.path.clone(), self.out.waiting.len());
+                return Err(WriteError::Backlog { path, waiting });
             }
             self.close(class)?;
             written = self.out.drain();
@@ -375,10 +372,9 @@ impl TraceWriter {
     pub fn flush(&mut self) -> Result<(), WriteError> {
         // First what waits: only then is there room for more.
         self.out.drain()?;
-        for at in 0..CLASSES.len() {
-            let count = std::mem::take(&mut self.classes[at].dropped);
+        for class in CLASSES {
+            let count = std::mem::take(&mut self.classes[slot_of(class)].dropped);
             if count > 0 {
-                let class = CLASSES[at];
                 let (t_ns, cause) = (self.last_ns, LossCause::WriteFailed);
                 let loss = Loss { t_ns, from_ns: t_ns, cpu: u32::MAX, class, cause, count };
                 self.push(&Event::Loss(loss))?;
@@ -402,7 +398,7 @@ impl TraceWriter {
     pub fn finish(mut self, summary: &Summary) -> Result<Finished, WriteError> {
         self.flush()?;
         // A second copy at the other end of the file.
-        self.queue_header(flag::KEYFRAME)?;
+        self.queue_header(flag::KEYFRAME);
         self.queue_metadata(kind::SUMMARY, "summary", summary)?;
         self.out.drain()?;
         let index_offset = self.out.end();
@@ -425,12 +421,11 @@ impl TraceWriter {
         Ok(Finished { path, bytes })
     }
 
-    fn queue_header(&mut self, flags: u32) -> Result<(), WriteError> {
+    fn queue_header(&mut self, flags: u32) {
         let header = std::mem::take(&mut self.header);
         let chunk = ChunkHeader { kind: kind::HEADER, flags, records: 1, ..Default::default() };
-        let queued = self.queue_chunk(chunk, &header);
+        self.queue_chunk(chunk, &header);
         self.header = header;
-        queued
     }
 
     /// Turns the open table of a class into a chunk, behind the dictionary entries it needs.
@@ -457,25 +452,28 @@ impl TraceWriter {
         };
         let tasks = state.table.distinct_tasks();
         let cookies = match class {
-            Class::Connection => state.table.distinct_values(codec::field::COOKIE),
+            Class::Connection => Some(state.table.distinct_values(codec::field::COOKIE)),
             Class::Syscall => {
                 let objects = state.table.distinct_values(codec::field::OBJECT);
-                let mut cookies: Vec<u64> =
-                    objects.iter().filter_map(|id| self.dictionary.cookie(*id as usize)).collect();
-                cookies.sort_unstable();
-                cookies.dedup();
-                cookies
+                // An object that the dictionary forgot may be any socket.
+                let cookies: Option<Vec<u64>> =
+                    objects.iter().map(|id| self.dictionary.cookie(*id)).collect();
+                cookies.map(|mut cookies| {
+                    cookies.retain(|cookie| *cookie != 0);
+                    cookies.sort_unstable();
+                    cookies.dedup();
+                    cookies
+                })
             }
-            _ => Vec::new(),
+            _ => Some(Vec::new()),
         };
         state.clear();
         let before = self.out.end();
-        let queued = self.queue_chunk(header, &payload);
+        self.queue_chunk(header, &payload);
         self.payload = payload;
-        queued?;
         if let Some(entry) = self.entries.last_mut() {
             entry.tasks = index::pack(&tasks);
-            entry.cookies = index::pack(&cookies);
+            entry.cookies = cookies.as_deref().and_then(index::pack);
         }
         self.since_keyframe += self.out.end() - before;
         self.maybe_keyframe()
@@ -483,47 +481,39 @@ impl TraceWriter {
 
     /// Queues the dictionary entries that the file does not have.
     fn queue_dictionaries(&mut self) -> Result<(), WriteError> {
-        let written = self.dictionary.written();
-        let now = self.dictionary.len();
-        if written != now {
-            self.queue_entries(written, 0)?;
-            self.dictionary.set_written(now);
+        if self.dictionary.has_pending() {
+            self.queue_entries(0)?;
+            self.dictionary.set_written();
         }
         Ok(())
     }
 
     /// Repeats the dictionaries when enough events were written since they last were.
     fn maybe_keyframe(&mut self) -> Result<(), WriteError> {
-        let due = self.options.keyframe_bytes.max(self.dictionary.size() as u64 * KEYFRAME_SHARE / 4);
-        if self.since_keyframe >= due {
+        // Entries compress to about a quarter.
+        let keyframe = self.dictionary.bytes() as u64 / 4;
+        if self.since_keyframe >= self.options.keyframe_bytes.max(keyframe * KEYFRAME_SHARE) {
             self.since_keyframe = 0;
-            self.queue_header(flag::KEYFRAME)?;
-            self.queue_entries([0; 3], flag::KEYFRAME)?;
+            self.queue_header(flag::KEYFRAME);
+            self.queue_entries(flag::KEYFRAME)?;
         }
         Ok(())
     }
 
-    /// Queues dictionary chunks with all entries from these on.
-    fn queue_entries(&mut self, from: [usize; 3], flags: u32) -> Result<(), WriteError> {
-        let end = if flags == 0 { self.dictionary.len() } else { self.dictionary.written() };
-        for (dictionary, kind) in [kind::STRINGS, kind::TASKS, kind::OBJECTS].into_iter().enumerate() {
-            let mut next = from[dictionary];
-            while next < end[dictionary] {
-                let mut payload = std::mem::take(&mut self.payload);
-                payload.clear();
-                let first = next;
-                let encoded = match kind {
-                    kind::STRINGS => Ok(self.dictionary.encode_strings(next, &mut payload)),
-                    kind::TASKS => self.dictionary.encode_tasks(next, &mut payload),
-                    _ => self.dictionary.encode_objects(next, &mut payload),
-                };
-                next = encoded
-                    .map_err(|_| WriteError::Invalid { what: "dictionary", why: "it does not encode" })?;
-                let records = (next - first) as u32;
-                let queued =
-                    self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload);
-                self.payload = payload;
-                queued?;
+    /// Queues dictionary chunks: with what is pending, or as a keyframe.
+    fn queue_entries(&mut self, flags: u32) -> Result<(), WriteError> {
+        for kind in dictionary::KINDS {
+            let payloads = self
+                .dictionary
+                .payloads(kind, flags & flag::KEYFRAME != 0)
+                .map_err(|_| WriteError::Invalid { what: "dictionary", why: "it does not encode" })?;
+            let kind = match kind {
+                dictionary::Kind::Strings => kind::STRINGS,
+                dictionary::Kind::Tasks => kind::TASKS,
+                dictionary::Kind::Objects => kind::OBJECTS,
+            };
+            for (records, payload) in payloads {
+                self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload);
             }
         }
         Ok(())
@@ -545,18 +535,19 @@ impl TraceWriter {
         let mut parts = bytes.chunks(MAX_DECODED).peekable();
         while let Some(part) = parts.next() {
             let flags = if parts.peek().is_some() { flag::MORE } else { 0 };
-            self.queue_chunk(ChunkHeader { kind, flags, records: 1, ..Default::default() }, part)?;
+            self.queue_chunk(ChunkHeader { kind, flags, records: 1, ..Default::default() }, part);
         }
         Ok(())
     }
 
     /// Compresses a payload and queues it behind its header.
-    fn queue_chunk(&mut self, mut header: ChunkHeader, payload: &[u8]) -> Result<(), WriteError> {
+    fn queue_chunk(&mut self, mut header: ChunkHeader, payload: &[u8]) {
         self.frame.clear();
         self.frame.reserve(zstd::zstd_safe::compress_bound(payload.len()));
         // With room for the worst case, only exhausted memory makes this fail; then the payload is stored as it is.
-        let compressed = self.compressor.compress_to_buffer(payload, &mut self.frame);
-        if compressed.is_ok() && self.frame.len() < payload.len() {
+        let compressed =
+            self.options.level > 0 && self.compressor.compress_to_buffer(payload, &mut self.frame).is_ok();
+        if compressed && self.frame.len() < payload.len() {
             header.flags |= flag::ZSTD;
             pad_to_ratio(&mut self.frame, payload.len());
         } else {
@@ -571,12 +562,11 @@ impl TraceWriter {
         header.trace_id = self.trace_id;
         header.anchor = [self.anchor.t_ns, self.anchor.monotonic_ns, self.anchor.realtime_ns];
         header.lost = self.lost;
-        header.needs = self.dictionary.len().map(|n| n as u32);
+        header.needs = self.dictionary.len();
         self.sequence = self.sequence.wrapping_add(1);
         self.entries.push(IndexEntry::new(self.out.end(), &header));
         header.encode(&mut self.out.waiting);
         self.out.waiting.extend_from_slice(&self.frame);
-        Ok(())
     }
 
     /// Length of a tick, ns.

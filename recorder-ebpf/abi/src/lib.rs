@@ -674,12 +674,15 @@ pub struct Globals {
     pub unix_peer: u32,
     pub unix_address_len: u32,
     pub unix_address_name: u32,
-    pub tcp_bytes_acked: u32,
+    pub tcp_bytes_sent: u32,
+    pub tcp_bytes_retrans: u32,
+    pub sk_flags: u32,
     pub tcp_bytes_received: u32,
     pub tcp_srtt: u32,
     pub tcp_total_retrans: u32,
     pub siginfo_code: u32,
     pub sk_net: u32,
+    pub net_inum: u32,
     /// Number of `execve`.
     pub nr_execve: u32,
     /// Must be 0.

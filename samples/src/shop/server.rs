@@ -3,7 +3,7 @@
 use crate::http::{Request, Response, read_request, write_response};
 use crate::system;
 use std::collections::HashMap;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -129,14 +129,26 @@ fn serve(inner: &Arc<Inner>, stream: TcpStream) -> io::Result<()> {
     };
     let worker = Arc::clone(inner);
     let spawned = thread::Builder::new().name(format!("{}-{id}", inner.name)).spawn(move || {
+        let _open = Open { inner: &worker, id };
         // A client that goes away is not this server's failure.
         let _ = answer_all(&worker, &stream);
-        worker.lock().connections.remove(&id);
-        worker.idle.notify_all();
     });
     spawned.map(drop).inspect_err(|_| {
         inner.lock().connections.remove(&id);
     })
+}
+
+/// Takes a connection off the list when its thread ends, however it ends: the list would keep the socket open.
+struct Open<'a> {
+    inner: &'a Inner,
+    id: u64,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.inner.lock().connections.remove(&self.id);
+        self.inner.idle.notify_all();
+    }
 }
 
 fn answer_all(inner: &Inner, stream: &TcpStream) -> io::Result<()> {
@@ -152,8 +164,8 @@ fn answer_all(inner: &Inner, stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Says what went wrong in the role's log.
-#[expect(clippy::print_stderr, reason = "standard error is the log of a role")]
+/// Says what went wrong in the role's log: its standard error. A full disk must not end the role, so what cannot be
+/// written is left unsaid.
 pub(crate) fn complain(role: &str, what: &str, error: &dyn std::fmt::Display) {
-    eprintln!("{role}: {what}: {error}");
+    let _ = io::stderr().write_all(format!("{role}: {what}: {error}\n").as_bytes());
 }

@@ -27,8 +27,13 @@ fn got(trace: &Trace) -> Got {
 
 /// A small trace with something of everything, in several chunks, with keyframes.
 fn sample() -> Vec<u8> {
+    sample_at(3)
+}
+
+fn sample_at(level: i32) -> Vec<u8> {
     let memory = Memory::default();
     let mut options = WriteOptions::default();
+    options.level = level;
     options.chunk_events = 10;
     options.keyframe_bytes = 1000;
     let mut writer = TraceWriter::over_with(Box::new(memory.clone()), &header(100), options).unwrap();
@@ -148,13 +153,160 @@ fn random_mutations_of_a_trace_are_survived() {
     let mut random = Random(0x5eed);
     for round in 0..500 {
         let mut bad = bytes.clone();
-        for _ in 0..1 + random.below(6) {
+        for _ in 0..=random.below(6) {
             mutate(&mut bad, &mut random);
         }
         if bad != bytes {
             check(bad, &intact.events, &|| format!("round {round}"));
         }
     }
+}
+
+#[test]
+fn malice_with_fitting_check_sums_neither_panics_nor_hangs() {
+    // Stored, so that what is mutated is what the decoders see.
+    let bytes = sample_at(0);
+    let mut random = Random(0xbad);
+    let mut opened = 0;
+    for _ in 0..700 {
+        let mut bad = bytes.clone();
+        for _ in 0..=random.below(4) {
+            let at = 32 + random.below(bad.len() - 40);
+            match random.below(3) {
+                0 => bad[at] ^= 1 << random.below(8),
+                1 => bad[at] = random.next() as u8,
+                _ => bad[at..at + 8].fill(0xff),
+            }
+        }
+        fix_chunks(&mut bad);
+        if let Ok(trace) = Trace::from_bytes(bad) {
+            opened += 1;
+            let events = trace.events(&Filter::default()).flatten().count();
+            assert!(events < 1_000_000);
+            verify_trace(&trace).unwrap();
+        }
+    }
+    assert!(opened > 300, "only {opened} got as far as the decoders");
+}
+
+/// A chunk made by hand.
+fn chunk(
+    kind: u16,
+    flags: u32,
+    sequence: u32,
+    records: u32,
+    decoded: u32,
+    payload: &[u8],
+    like: &[u8],
+) -> Vec<u8> {
+    let mut chunk = like[32..32 + 128].to_vec();
+    chunk[14..16].copy_from_slice(&kind.to_le_bytes());
+    chunk[16..20].copy_from_slice(&flags.to_le_bytes());
+    chunk[24..28].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    chunk[28..32].copy_from_slice(&decoded.to_le_bytes());
+    chunk[32..36].copy_from_slice(&records.to_le_bytes());
+    chunk[36..40].copy_from_slice(&sequence.to_le_bytes());
+    chunk.extend_from_slice(payload);
+    let mut file = vec![0; 32];
+    file.extend_from_slice(&chunk);
+    fix_chunks(&mut file);
+    file.split_off(32)
+}
+
+/// A trace that was flushed and not finished, and the next sequence number.
+fn unfinished(events: usize) -> (Vec<u8>, u32) {
+    let memory = Memory::default();
+    let mut writer = TraceWriter::over(Box::new(memory.clone()), &header(100)).unwrap();
+    fill_dictionaries(&mut writer);
+    for event in samples(events) {
+        writer.push(&event).unwrap();
+    }
+    writer.flush().unwrap();
+    let bytes = memory.bytes();
+    let (mut at, mut sequence) = (32, 0);
+    while at < bytes.len() {
+        let stored = u32::from_le_bytes(bytes[at + 24..at + 28].try_into().unwrap());
+        at += 128 + stored as usize;
+        sequence += 1;
+    }
+    (bytes, sequence)
+}
+
+const ZSTD: u32 = 4;
+
+#[test]
+fn a_chunk_of_an_unknown_type_is_stepped_over() {
+    let (bytes, next) = unfinished(20);
+    let intact = got(&Trace::from_bytes(bytes.clone()).unwrap());
+    for kind in [9, 63, 64, 73, 300, u16::MAX] {
+        let strange = chunk(kind, 0, next, 3, 5, b"novel", &bytes);
+        let trace = Trace::from_bytes([&bytes[..], &strange[..]].concat()).unwrap();
+        let got = got(&trace);
+        assert!(!got.complained, "type {kind}: {:?}", trace.damage());
+        assert_eq!(got.events, intact.events);
+        assert!(verify_trace(&trace).unwrap().is_intact());
+    }
+}
+
+#[test]
+fn an_unknown_column_is_stepped_over() {
+    let (bytes, next) = unfinished(20);
+    // One marker at tick 7 with text 0; beside it, column 99 of its shape in an encoding of the future, and column
+    // 98 in one with a reference.
+    #[rustfmt::skip]
+    let payload = [
+        0,                  // no byte strings
+        1, 0, 1,            // one shape: empty key, one row
+        3,                  // three columns
+        0, 2, 3, 1,         // rows: end, rising, one byte
+        1, 99, 77, 2,       // unknown
+        1, 98, 200, 5, 1,   // unknown, refers to field 5
+        7,  1, 2,  3,
+    ];
+    let strange = chunk(64 + 7, 0, next, 1, payload.len() as u32, &payload, &bytes);
+    let trace = Trace::from_bytes([&bytes[..], &strange[..]].concat()).unwrap();
+    let marker = Event::Marker(Marker { t_ns: 700, text: StrId(0) });
+    let filter = Filter { classes: vec![Class::Marker], ..Filter::default() };
+    assert!(trace.events(&filter).map(Result::unwrap).any(|e| e == marker));
+}
+
+#[test]
+fn bombs_are_refused() {
+    let (bytes, next) = unfinished(20);
+    let zeros = zstd::bulk::compress(&vec![0; 4 << 20], 19).unwrap();
+    let attempt = |chunk: Vec<u8>| {
+        let trace = Trace::from_bytes([&bytes[..], &chunk[..]].concat()).unwrap();
+        (trace.damage().to_vec(), trace.events(&Filter::default()).filter(Result::is_err).count())
+    };
+    // 4 MiB out of some 150 bytes: over the ratio.
+    let (damage, _) = attempt(chunk(64 + 1, ZSTD, next, 1, 4 << 20, &zeros, &bytes));
+    assert!(damage[0].what.contains("decoded bytes for its stored bytes"), "{damage:?}");
+    // Declares more than any chunk may.
+    let (damage, _) = attempt(chunk(64 + 1, 0, next, 1, (4 << 20) + 1, &zeros, &bytes));
+    assert!(damage[0].what.contains("decoded bytes"), "{damage:?}");
+    // Declares less than the frame holds.
+    let (_, errors) = attempt(chunk(64 + 1, ZSTD, next, 1, 1000, &zeros, &bytes));
+    assert_eq!(errors, 1);
+    // More events than bytes.
+    let (damage, _) = attempt(chunk(64 + 1, 0, next, 65_536, 10, &[0; 10], &bytes));
+    assert!(damage[0].what.contains("events for its decoded bytes"), "{damage:?}");
+    // A list of 2^60 elements whose values are a constant.
+    #[rustfmt::skip]
+    let payload = [
+        0, 1, 8, 0, 0, 0, 0, 0, 8, 1, 0, 1, 2,      // one shape of calls with a poll set
+        0, 2, 3, 1,                                  // end
+        1, 64, 1, 9,                                 // length of the list, constant
+        7, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10,
+    ];
+    let (_, errors) = attempt(chunk(64 + 1, 0, next, 1, payload.len() as u32, &payload, &bytes));
+    assert_eq!(errors, 1);
+    // A dictionary whose ids leave a gap of two thousand million.
+    let payload = [1, 0xff, 0xff, 0xff, 0xff, 7, 1, b'x'];
+    let (damage, _) = attempt(chunk(4, 0, next, 1, payload.len() as u32, &payload, &bytes));
+    assert!(damage[0].what.contains("dictionary"), "{damage:?}");
+    let payload = [1, 0xff, 0xff, 0xff, 0x0f, 1, b'x'];
+    let (damage, _) = attempt(chunk(4, 0, next, 1, payload.len() as u32, &payload, &bytes));
+    assert!(damage[0].what.contains("dictionar"), "{damage:?}");
 }
 
 fn write_file(dir: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
@@ -208,6 +360,25 @@ fn bad_files_are_told_apart() {
 fn fix_preamble(bytes: &mut [u8]) {
     let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..32]);
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Makes the check sums of all chunks fit that can be found by walking.
+fn fix_chunks(bytes: &mut [u8]) {
+    let mut at = 32;
+    while at + 128 <= bytes.len() {
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let (start, end) = (at + 128, at + 128 + word(at + 24) as usize);
+        if end > bytes.len() {
+            return;
+        }
+        let crc = crc32c::crc32c(&bytes[start..end]);
+        bytes[at + 20..at + 24].copy_from_slice(&crc.to_le_bytes());
+        bytes[at..at + 8].copy_from_slice(&[0xC7, 0xAC, 0xE0, 0x1D, 0x0A, 0x5F, 0x0D, 0xFE]);
+        bytes[at + 12..at + 14].copy_from_slice(&128u16.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[at + 12..at + 128]);
+        bytes[at + 8..at + 12].copy_from_slice(&crc.to_le_bytes());
+        at = end;
+    }
 }
 
 #[test]

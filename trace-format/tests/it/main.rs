@@ -1,6 +1,9 @@
 //! The format from outside: what is written is read, and damage never becomes wrong data.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that cannot go on fails")]
 
 mod damage;
 mod files;
+mod golden;
 mod round_trip;
+mod sinks;
 mod support;

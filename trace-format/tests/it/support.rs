@@ -390,3 +390,21 @@ pub(crate) fn cases(default: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     ProptestConfig::with_cases(cases)
 }
+
+/// A plain call of the first task.
+pub(crate) fn syscall_template() -> Syscall {
+    Syscall {
+        t_ns: 0,
+        duration_ns: 0,
+        task: TaskId(0),
+        sysno: Sysno { abi: Abi::X86_64, nr: 39 },
+        ret: 1,
+        flags: SyscallFlags::default(),
+        args: [0; 6],
+        args_mask: 0,
+        object: None,
+        details: Vec::new(),
+        wait_cpu_ns: 0,
+        blocked_ns: 0,
+    }
+}

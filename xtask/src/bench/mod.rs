@@ -34,6 +34,9 @@ enum What {
         /// Requests of redis-benchmark in a round.
         #[arg(long, default_value_t = 100_000)]
         requests: u64,
+        /// Seconds that two producers make 500,000 calls a second in all.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
         /// Leave the redis part out.
         #[arg(long)]
         no_redis: bool,
@@ -43,17 +46,21 @@ enum What {
     Loop {
         /// How many calls.
         calls: u64,
+        /// At most so many in a millisecond.
+        #[arg(long)]
+        per_ms: Option<u64>,
     },
 }
 
 /// Runs a benchmark.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match args.what {
-        What::Loop { calls } => workload::serve_loop(calls)?,
-        What::Record { rounds, calls, requests, no_redis } => {
+        What::Loop { calls, per_ms } => workload::serve_loop(calls, per_ms)?,
+        What::Record { rounds, calls, requests, seconds, no_redis } => {
             let ctrace = build()?;
             let dir = tempfile::tempdir().context("making a directory for recordings")?;
             getppid(&ctrace, dir.path(), rounds, calls)?;
+            sustained(&ctrace, dir.path(), seconds)?;
             if no_redis {
                 println!("redis: left out by --no-redis");
             } else {
@@ -122,7 +129,7 @@ fn getppid(ctrace: &Path, dir: &Path, rounds: u32, calls: u64) -> Result<()> {
     for _ in 0..rounds {
         for row in rows.iter_mut().filter(|r| r.setup.missing().is_none()) {
             let calls = calls / row.setup.slowness();
-            let mut target = workload::Loop::start(calls)?;
+            let mut target = workload::Loop::start(calls, None)?;
             let tracer = Tracer::attach(row.setup, ctrace, dir, target.pid())?;
             let ns = target.run()?;
             row.add(ns, &tracer.stop()?, Some(calls));
@@ -146,6 +153,37 @@ fn getppid(ctrace: &Path, dir: &Path, rounds: u32, calls: u64) -> Result<()> {
     for why in Setup::ALL.iter().filter_map(|s| s.missing()) {
         println!("not measured: {why}");
     }
+    Ok(())
+}
+
+/// Two producers at 500,000 calls a second in all: what is lost, and what the recorder itself takes.
+fn sustained(ctrace: &Path, dir: &Path, seconds: u64) -> Result<()> {
+    const PER_MS: u64 = 250;
+    println!("two producers, together 500,000 calls/s for {seconds} s");
+    let calls = PER_MS * 1000 * seconds;
+    let mut producers =
+        [workload::Loop::start(calls, Some(PER_MS))?, workload::Loop::start(calls, Some(PER_MS))?];
+    // Both are children of this process, whose own few calls are recorded with theirs.
+    let tracer = Tracer::attach(Setup::Recorded, ctrace, dir, std::process::id())?;
+    let began = std::time::Instant::now();
+    for producer in &mut producers {
+        producer.go()?;
+    }
+    for producer in &mut producers {
+        producer.wait()?;
+    }
+    let took = began.elapsed();
+    let left = tracer.stop()?;
+    let mut table = Table::new(&["made", "calls/s", "recorded", "lost", "recorder CPU", "recorder peak MiB"]);
+    table.row(vec![
+        Cell::text(&(2 * calls).to_string()),
+        Cell::number(2.0 * calls as f64 / took.as_secs_f64(), 0),
+        left.calls.map_or(Cell::none(), |n| Cell::text(&n.to_string())),
+        left.lost.map_or(Cell::none(), |n| Cell::text(&n.to_string())),
+        Cell::text(&format!("{:.0} % of a core", 100.0 * left.cpu.as_secs_f64() / took.as_secs_f64())),
+        left.rss_kib.map_or(Cell::none(), |kib| Cell::number(kib as f64 / 1024.0, 1)),
+    ]);
+    println!("{table}");
     Ok(())
 }
 

@@ -73,6 +73,10 @@ pub(super) struct Left {
     pub(super) bytes: Option<u64>,
     pub(super) calls: Option<u64>,
     pub(super) lost: Option<u64>,
+    /// Peak memory of the observer, KiB.
+    pub(super) rss_kib: Option<u64>,
+    /// CPU time of the observer, in user space and in the kernel.
+    pub(super) cpu: Duration,
 }
 
 /// A running observer.
@@ -153,6 +157,8 @@ impl Tracer {
         let Self::Process { mut child, output, setup, ctrace, bystander } = self else {
             return Ok(Left::default());
         };
+        let rss_kib = peak_rss_kib(child.id());
+        let cpu = cpu_time(child.id());
         // SAFETY: a signal to a child that has not been waited for.
         unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
         let status = child.wait()?;
@@ -160,7 +166,8 @@ impl Tracer {
             bystander.kill()?;
             bystander.wait()?;
         }
-        let mut left = Left { bytes: std::fs::metadata(&output).ok().map(|m| m.len()), ..Left::default() };
+        let bytes = std::fs::metadata(&output).ok().map(|m| m.len());
+        let mut left = Left { bytes, rss_kib, cpu, ..Left::default() };
         match setup {
             Setup::Recorded => {
                 let info = Command::new(&ctrace).args(["info", "--json"]).arg(&output).output()?;
@@ -174,6 +181,20 @@ impl Tracer {
         }
         Ok(left)
     }
+}
+
+fn peak_rss_kib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
+}
+
+fn cpu_time(pid: u32) -> Duration {
+    // proc(5): utime and stime are the 14th and 15th field, in clock ticks (100 a second on every Linux).
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
 }
 
 /// Waits for the line by which each tool says that it is attached; perf says nothing, its file appears.

@@ -12,15 +12,22 @@ pub(super) struct Loop {
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
-/// The body of that process.
-pub(super) fn serve_loop(calls: u64) -> Result<()> {
+/// The body of that process. `per_ms` bounds the rate: so many calls, then sleep until the millisecond is over.
+pub(super) fn serve_loop(calls: u64, per_ms: Option<u64>) -> Result<()> {
     println!("ready");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     let began = Instant::now();
-    for _ in 0..calls {
+    for i in 0..calls {
         // SAFETY: getppid has no arguments and no effect; the raw call keeps libc from answering by itself.
         unsafe { libc::syscall(libc::SYS_getppid) };
+        if let Some(per_ms) = per_ms
+            && (i + 1) % per_ms == 0
+        {
+            let due = Duration::from_millis((i + 1) / per_ms);
+            // What is left of the millisecond goes to whoever wants the CPU (the recorder, here).
+            std::thread::sleep(due.saturating_sub(began.elapsed()));
+        }
     }
     println!("{}", began.elapsed().as_nanos() as f64 / calls as f64);
     // Stay until the tracer has detached.
@@ -30,9 +37,10 @@ pub(super) fn serve_loop(calls: u64) -> Result<()> {
 
 impl Loop {
     /// Starts the process; it does nothing yet.
-    pub(super) fn start(calls: u64) -> Result<Self> {
+    pub(super) fn start(calls: u64, per_ms: Option<u64>) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["bench", "loop", &calls.to_string()])
+            .args(per_ms.map(|n| format!("--per-ms={n}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -47,7 +55,15 @@ impl Loop {
     }
     /// Lets it run once; nanoseconds per call.
     pub(super) fn run(&mut self) -> Result<f64> {
-        self.child.stdin.as_mut().context("the loop's input")?.write_all(b"go\n")?;
+        self.go()?;
+        self.wait()
+    }
+    /// Lets it run.
+    pub(super) fn go(&mut self) -> Result<()> {
+        Ok(self.child.stdin.as_mut().context("the loop's input")?.write_all(b"go\n")?)
+    }
+    /// Waits until it has run; nanoseconds per call.
+    pub(super) fn wait(&mut self) -> Result<f64> {
         let line = self.lines.next().context("the loop died")??;
         Ok(line.trim().parse()?)
     }

@@ -1,0 +1,67 @@
+//! Time off the CPU between calls: what tells computing from waiting in the gap between two records.
+
+use crate::{
+    kernel::read_or_zero,
+    maps::global,
+    scope::{arg, slot, slot_number},
+};
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use ctrace_abi::NO_SLOT;
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: no preconditions.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// `TP_PROTO(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)`, the last
+/// since Linux 5.18. The current task is still `prev`.
+#[raw_tracepoint(tracepoint = "sched_switch")]
+pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
+    let prev = bpf_get_current_pid_tgid() as u32;
+    let number = if prev == 0 { 0 } else { slot_number(prev) };
+    if number != 0 && number != NO_SLOT {
+        if let Some(slot) = slot(number) {
+            if slot.busy == 0 {
+                let t = now();
+                slot.out_ns = t;
+                // Preempted, or gone with the state TASK_RUNNING (0): it waits for a CPU from now on.
+                let runnable = arg(&ctx, 0) as u8 != 0 || arg(&ctx, 3) as u32 == 0;
+                slot.woken_ns = if runnable { t } else { 0 };
+            }
+        }
+    }
+    let next: u32 = read_or_zero(arg(&ctx, 2), global!(task_pid));
+    let number = if next == 0 { 0 } else { slot_number(next) };
+    if number != 0 && number != NO_SLOT {
+        if let Some(slot) = slot(number) {
+            if slot.out_ns != 0 {
+                let t = now();
+                let woken = if slot.woken_ns == 0 { t } else { slot.woken_ns };
+                slot.wait_cpu_ns += t - woken;
+                slot.blocked_ns += woken - slot.out_ns;
+                slot.out_ns = 0;
+            }
+        }
+    }
+    0
+}
+
+/// `TP_PROTO(struct task_struct *p)`.
+#[raw_tracepoint(tracepoint = "sched_wakeup")]
+pub fn sched_wakeup(ctx: RawTracePointContext) -> i32 {
+    let tid: u32 = read_or_zero(arg(&ctx, 0), global!(task_pid));
+    let number = slot_number(tid);
+    if number != 0 && number != NO_SLOT {
+        if let Some(slot) = slot(number) {
+            if slot.out_ns != 0 && slot.woken_ns == 0 {
+                slot.woken_ns = now();
+            }
+        }
+    }
+    0
+}

@@ -1,0 +1,102 @@
+//! Decoded arguments and results.
+
+use crate::support::{Recorded, calls, record};
+use ctrace_format::{Detail, Object, Syscall};
+
+fn only<'a>(calls: &'a [Syscall], pick: impl Fn(&&Syscall) -> bool) -> &'a Syscall {
+    let found: Vec<&Syscall> = calls.iter().filter(pick).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0]
+}
+
+fn details() -> Option<(Recorded, String)> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    Some((record(&[calls().as_os_str(), "details".as_ref(), path.as_ref()])?, path))
+}
+
+#[test]
+fn what_is_behind_pointers_and_descriptors_is_decoded() {
+    let Some((r, folder)) = details() else { return };
+    let path = format!("{folder}/file");
+    let opens = [r.named("open"), r.named("openat")].concat();
+    let open = only(&opens, |c| c.details.contains(&Detail::Created));
+    let Object::File { path: found, mode, .. } = r.trace.object(open.object.unwrap()) else {
+        panic!("no file")
+    };
+    assert_eq!((r.text(*found), mode & 0o7777), (path.clone(), 0o640 & !umask()));
+    let writev = &r.named("writev")[0];
+    assert_eq!((writev.ret, writev.object), (7, open.object));
+    assert!(writev.details.contains(&Detail::Iov { arg: 1, bytes: 7, count: 2 }));
+
+    let pipe = &r.named("pipe2")[0];
+    let Some(Detail::NewFds { fds, objects, .. }) = pipe.details.first() else { panic!("{pipe:?}") };
+    assert!(matches!(r.trace.object(objects[0].unwrap()), Object::Pipe { .. }));
+    assert_eq!(objects[0], objects[1]);
+    let pair = &r.named("socketpair")[0];
+    let Some(Detail::NewFds { fds: pair_fds, objects: ends, .. }) = pair.details.first() else { panic!() };
+    assert!(matches!(r.trace.object(ends[0].unwrap()), Object::Socket { family: 1, .. }));
+    assert_ne!(ends[0], ends[1]);
+
+    let ppoll = r.named("ppoll").into_iter().find(|c| c.args[1] == 1).unwrap();
+    assert!(ppoll.details.contains(&Detail::Time { arg: 2, ns: 3_000_000_005 }));
+    let Some(Detail::Poll { entries, .. }) = ppoll.details.first() else { panic!("{ppoll:?}") };
+    assert_eq!((entries[0].fd, entries[0].events, entries[0].revents), (fds[1], 4, 4));
+
+    let ctl = &r.named("epoll_ctl")[0];
+    assert!(
+        ctl.details
+            .iter()
+            .any(|d| matches!(d, Detail::Object { arg: 2, object } if Some(*object) == ends[0]))
+    );
+    assert!(
+        ctl.details.iter().any(|d| matches!(d, Detail::Epoll { entries, .. } if entries[0].data == 0xfeed))
+    );
+    assert_eq!(ctl.args[2] as i32, pair_fds[0]);
+    let wait = &r.named("epoll_wait")[0];
+    assert_eq!(wait.ret, 1);
+    let Some(Detail::Epoll { entries, .. }) = wait.details.first() else { panic!("{wait:?}") };
+    assert_eq!((entries[0].data, entries[0].events), (0xfeed, 4));
+    let Object::Anon { kind, .. } = r.trace.object(wait.object.unwrap()) else { panic!() };
+    assert_eq!(r.text(*kind), "eventpoll");
+
+    let selects = [r.named("select"), r.named("pselect6")].concat();
+    let Some(Detail::Poll { entries, .. }) = selects[0].details.first() else { panic!("{:?}", selects[0]) };
+    assert_eq!((entries[0].fd, entries[0].events, entries[0].revents), (fds[1], 4, 4));
+
+    let ignored = r.named("rt_sigaction").into_iter().any(|c| {
+        c.args[0] == 10 && c.details.iter().any(|d| matches!(d, Detail::SigAction { handler: 1, .. }))
+    });
+    assert!(ignored);
+    let unlinks = [r.named("unlink"), r.named("unlinkat")].concat();
+    assert!(
+        unlinks
+            .iter()
+            .any(|c| matches!(c.details.first(), Some(Detail::Str { value, .. }) if r.text(*value) == path))
+    );
+    let close = r.named("close").into_iter().rev().find(|c| c.object == open.object);
+    assert!(close.is_some());
+}
+
+fn umask() -> u32 {
+    // SAFETY: no preconditions; set back at once.
+    let mask = unsafe { libc::umask(0o022) };
+    // SAFETY: as above.
+    unsafe { libc::umask(mask) };
+    mask
+}
+
+#[test]
+fn paths_of_files_are_those_that_the_task_sees() {
+    let Some(r) = record(&["cat", "/proc/self/comm", "/etc/../etc/hostname"]) else { return };
+    let paths: Vec<String> = r
+        .named("openat")
+        .iter()
+        .filter_map(|c| match r.trace.object(c.object?) {
+            Object::File { path, .. } => Some(r.text(*path)),
+            _ => None,
+        })
+        .collect();
+    assert!(paths.contains(&"/etc/hostname".to_owned()), "{paths:?}");
+    assert!(paths.iter().any(|p| p.starts_with("/proc/") && p.ends_with("/comm")), "{paths:?}");
+}

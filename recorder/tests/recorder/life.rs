@@ -1,0 +1,100 @@
+//! In-flight calls, killed tasks, exec in all its forms.
+
+use crate::support::{calls, record, record_for};
+use ctrace_format::{Detail, Object, ProcessKind, SyscallFlags};
+use std::time::Duration;
+
+#[test]
+fn a_call_in_flight_at_the_end_is_kept() {
+    let Some(r) = record_for(&[calls().as_os_str(), "block".as_ref()], Some(Duration::from_millis(400)))
+    else {
+        return;
+    };
+    let reads = r.named("read");
+    let last = reads.last().unwrap();
+    assert_eq!(last.flags, SyscallFlags::NO_EXIT);
+    assert_eq!(last.args[0], 900);
+    assert!(last.duration_ns > 50_000_000);
+    assert!(matches!(r.trace.object(last.object.unwrap()), Object::Pipe { .. }));
+}
+
+#[test]
+fn the_call_in_which_a_task_is_killed_and_its_last_call_are_kept() {
+    let Some(r) = record(&[calls().as_os_str(), "kill".as_ref()]) else { return };
+    let pauses = r.named("pause");
+    assert_eq!(pauses.len(), 1);
+    // A killed task leaves its call (with ERESTARTNOHAND) before it dies.
+    assert_eq!((pauses[0].flags, pauses[0].ret), (SyscallFlags::default(), -514));
+    let statuses: Vec<u32> = r
+        .processes()
+        .iter()
+        .filter_map(|p| if let ProcessKind::Exit { status, .. } = p.kind { Some(status) } else { None })
+        .collect();
+    assert_eq!(statuses, [9, 0]);
+    let last = r.named("exit_group");
+    assert_eq!((last.len(), last[0].flags), (1, SyscallFlags::NO_EXIT));
+}
+
+#[test]
+fn a_thread_that_executes_takes_over_the_process() {
+    let Some(r) = record(&[calls().as_os_str(), "thread-exec".as_ref()]) else { return };
+    let execs: Vec<_> = r
+        .processes()
+        .into_iter()
+        .filter_map(|p| match p.kind {
+            ProcessKind::Exec { path, old_tid, argv, argc } => Some((p.task, path, old_tid, argv, argc)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(execs.len(), 2);
+    let (task, path, old_tid, argv, argc) = &execs[1];
+    let task = r.trace.task(*task);
+    assert_eq!(r.text(*path), "/bin/true");
+    assert_eq!(task.tid.0, task.tgid.0);
+    assert_ne!(*old_tid, task.tid);
+    assert_eq!(*argc, 2);
+    let words: Vec<String> = argv.iter().map(|w| r.text(*w)).collect();
+    assert_eq!(words, ["/bin/true", "--password=***"]);
+    assert!(r.outcome.summary.redacted.values().sum::<u64>() >= 1);
+    assert_eq!(r.text(task.comm), "true");
+    // The leader died in its sleep (ERESTART_RESTARTBLOCK).
+    assert!(r.named("clock_nanosleep").iter().any(|c| c.ret == -516));
+    assert_eq!(r.named("execve").iter().map(|c| c.ret).collect::<Vec<_>>(), [0, 0]);
+}
+
+#[test]
+fn secrets_and_the_environment_do_not_reach_the_file() {
+    let Some(r) = record(&[calls().as_os_str(), "thread-exec".as_ref()]) else { return };
+    for id in 0..10_000 {
+        let text = r.text(ctrace_format::StrId(id));
+        assert!(!text.contains("hunter2") && !text.contains("SECRET=environment"), "{text}");
+    }
+}
+
+#[test]
+fn a_failing_execve_is_a_call_and_no_exec() {
+    let Some(r) = record(&[calls().as_os_str(), "exec-fails".as_ref()]) else { return };
+    let calls = r.named("execve");
+    assert_eq!(calls.iter().map(|c| c.ret).collect::<Vec<_>>(), [0, -2, -13]);
+    let Some(Detail::Str { value, .. }) = calls[1].details.first() else { panic!("no path") };
+    assert_eq!(r.text(*value), "/no/such/program");
+    let execs = r.processes().iter().filter(|p| matches!(p.kind, ProcessKind::Exec { .. })).count();
+    assert_eq!(execs, 1);
+}
+
+#[test]
+fn the_first_execve_of_the_command_is_the_first_call() {
+    let Some(r) = record(&["true"]) else { return };
+    let calls = r.calls();
+    let first = &calls[0];
+    assert_eq!(ctrace_format::syscalls::name(first.sysno), Some("execve"));
+    assert_eq!(first.ret, 0);
+    assert_eq!(r.outcome.command_status, Some(0));
+}
+
+#[test]
+fn a_command_that_does_not_exist_exits_with_127_and_its_attempt_is_recorded() {
+    let Some(r) = record(&["/no/such/command"]) else { return };
+    assert_eq!(r.outcome.command_status, Some(127 << 8));
+    assert_eq!(r.named("execve").iter().map(|c| c.ret).collect::<Vec<_>>(), [-2]);
+}

@@ -1,0 +1,256 @@
+//! The passes that only look: what has to be known about the whole recording before the first step can be written.
+
+use super::CompileError;
+use super::calls::Sc;
+use super::fsmodel::{FsModel, Paths};
+use super::futexes::{Matcher, Unmatched, Word};
+use super::links::{Links, Observed};
+use super::source::Source;
+use super::world::{self, Origin, Seed, TaskIx, World, canonical};
+use ctrace_format::{ConnectionKind, Event, Object, SockAddr, Syscall, SyscallFlags, TcpState};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// What the passes found.
+pub(crate) struct Facts {
+    /// For the writing pass's world.
+    pub(crate) seed: Seed,
+    pub(crate) paths: Paths,
+    pub(crate) fs: FsModel,
+    /// By socket index: the other end is inside, too.
+    pub(crate) inside: Vec<bool>,
+    pub(crate) futexes: Unmatched,
+    /// Outbound addresses: what the first connect to each came to (whether somebody listened).
+    pub(crate) first_connect: FxHashMap<SockAddr, bool>,
+    /// By pipe index: held by the workload on both ends at some time.
+    pub(crate) pipes_inside: Vec<bool>,
+    /// Words of thread ids that the kernel clears at exit, by word: tasks.
+    pub(crate) tid_words: FxHashMap<Word, Vec<TaskIx>>,
+    /// Processes from the snapshot whose descriptors the workload used.
+    pub(crate) unknown_fds: u64,
+    /// All tasks, in the order in which every pass finds them.
+    pub(crate) tasks: Vec<TaskFact>,
+    /// Sockets whose connect was refused after it had begun, by cookie.
+    pub(crate) refused: FxHashSet<u64>,
+    /// Links of the file system.
+    pub(crate) links: Links,
+}
+
+/// A task, before the program is written.
+#[derive(Debug, Clone)]
+pub(crate) struct TaskFact {
+    pub(crate) tid: u32,
+    pub(crate) tgid: u32,
+    pub(crate) parent: Option<TaskIx>,
+    pub(crate) leader: TaskIx,
+    pub(crate) origin: Origin,
+    pub(crate) start_ns: u64,
+    pub(crate) comm: Vec<u8>,
+}
+
+/// Whether the event counts as a call of the workload.
+pub(crate) fn is_work(call: &Syscall) -> bool {
+    !call.flags.contains(SyscallFlags::ENGINE) && !call.flags.contains(SyscallFlags::NO_ENTER)
+}
+
+/// The word that a futex call is about.
+pub(crate) fn futex_word(world: &World, task: TaskIx, addr: u64, private: bool) -> Word {
+    // Words in shared memory are told apart by address only: processes that share them map them where they like, but
+    // mostly they are forks of one another.
+    let space = if private { world.tasks[task as usize].proc } else { u32::MAX };
+    (space, addr)
+}
+
+/// Operation of a futex call, without its modifiers, and whether it is private to the address space.
+pub(crate) fn futex_op(call: &Syscall) -> (u64, bool) {
+    (call.args[1] & 0x7f, call.args[1] & 0x80 != 0)
+}
+
+/// Looks at the whole recording.
+pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
+    let seed = discover(source)?;
+    let mut world = World::new(seed, Paths::default(), FsModel::default());
+    world.enter_snapshot(source)?;
+    let mut matcher = Matcher::default();
+    let mut first_connect = FxHashMap::default();
+    let mut tid_words: FxHashMap<Word, Vec<TaskIx>> = FxHashMap::default();
+    let mut inside: FxHashSet<u32> = FxHashSet::default();
+    let mut refused = FxHashSet::default();
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    source.for_each(&mut |event| {
+        if let Event::Connection(c) = event
+            && let ConnectionKind::State { old: TcpState::SynSent, new: TcpState::Close, error: 111 } = c.kind
+        {
+            refused.insert(c.cookie.0);
+        }
+        if let Event::Signal(signal) = event {
+            world.task_of(source, signal.task)?;
+        }
+        let Event::Syscall(call) = event else { return world.apply_other(source, event) };
+        let task = world.task_of(source, call.task)?;
+        if names.len() <= task as usize {
+            names.resize(task as usize + 1, Vec::new());
+        }
+        if names[task as usize].is_empty() {
+            names[task as usize].clone_from(&world.tasks[task as usize].comm);
+        }
+        if !is_work(call) {
+            return Ok(());
+        }
+        let known = world.calls.get(call.sysno);
+        let seq = world.tasks[task as usize].ops;
+        match known.sc {
+            Sc::Futex if !call.flags.contains(SyscallFlags::NO_EXIT) => {
+                let (op, private) = futex_op(call);
+                let word = futex_word(&world, task, call.args[0], private);
+                match (op, call.ret) {
+                    (0 | 9, 0) => matcher.waited(word, task, seq, call.t_ns, event.end_ns()),
+                    (1 | 10 | 3 | 4 | 5, n) if n > 0 => matcher.woke(word, call.t_ns, n as u64),
+                    _ => {}
+                }
+            }
+            Sc::Clone | Sc::Clone3 if call.ret > 0 => {
+                if let Some((flags, _, child_tid)) = clone_operands(call, known.sc)
+                    && flags & CLONE_CHILD_CLEARTID != 0
+                    && child_tid != 0
+                    && let Some(child) = world.child_of_clone(task, call.ret)
+                {
+                    let word = futex_word(&world, task, child_tid, true);
+                    tid_words.entry(word).or_default().push(child);
+                    let word = futex_word(&world, task, child_tid, false);
+                    tid_words.entry(word).or_default().push(child);
+                }
+            }
+            Sc::Connect => {
+                if let Some(addr) = world::detail_addr(call, 1) {
+                    let refused = call.ret == -111 || call.ret == -2;
+                    let addr = world.absolute(task, addr);
+                    if world.listener(&addr).is_none() {
+                        first_connect.entry(canonical(&addr)).or_insert(!refused);
+                    }
+                }
+            }
+            _ => {}
+        }
+        world.apply_call(source, task, call, &known)?;
+        for (ix, sock) in world.newly_paired() {
+            inside.insert(ix);
+            inside.insert(sock);
+        }
+        Ok(())
+    })?;
+    let pipes_inside = world.pipes.iter().map(|p| p.readers && p.writers).collect();
+    let count = world.socks.len();
+    let tasks = world
+        .tasks
+        .iter()
+        .enumerate()
+        .map(|(i, t)| TaskFact {
+            tid: t.tid,
+            tgid: world.procs[t.proc as usize].tgid,
+            parent: t.parent,
+            leader: world.procs[t.proc as usize].first,
+            origin: t.origin,
+            start_ns: t.start_ns,
+            comm: names.get(i).filter(|n| !n.is_empty()).unwrap_or(&t.comm).clone(),
+        })
+        .collect();
+    let unknown_fds = world.unknown_fds;
+    let (paths, fs, seed) = world.into_parts();
+    let links = seed.links.clone();
+    Ok(Facts {
+        seed,
+        paths,
+        fs,
+        inside: (0..count as u32).map(|i| inside.contains(&i)).collect(),
+        futexes: matcher.finish(),
+        first_connect,
+        pipes_inside,
+        tid_words,
+        unknown_fds,
+        tasks,
+        refused,
+        links,
+    })
+}
+
+/// Finds the descriptors that were there before the first call, the flags of clones and the addresses of connections.
+fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
+    let mut tuples = FxHashMap::default();
+    let mut links = Observed::default();
+    let mut clone_flags: FxHashMap<u32, Vec<(u64, u64)>> = FxHashMap::default();
+    let mut world = World::new(Seed::default(), Paths::default(), FsModel::default());
+    world.enter_snapshot(source)?;
+    source.for_each(&mut |event| {
+        match event {
+            Event::Connection(connection) => {
+                let established =
+                    matches!(connection.kind, ConnectionKind::State { new: TcpState::Established, .. });
+                if connection.cookie.0 != 0 && established {
+                    tuples.insert(connection.cookie.0, (connection.local.clone(), connection.peer.clone()));
+                }
+            }
+            Event::Signal(signal) => {
+                world.task_of(source, signal.task)?;
+            }
+            Event::Syscall(call) => {
+                let task = world.task_of(source, call.task)?;
+                if !is_work(call) {
+                    return Ok(());
+                }
+                let known = world.calls.get(call.sysno);
+                if matches!(known.sc, Sc::Clone | Sc::Clone3)
+                    && call.ret > 0
+                    && let Some((flags, ..)) = clone_operands(call, known.sc)
+                {
+                    let child = world.child_of_clone(task, call.ret);
+                    let tid = child.map_or(call.ret as u32, |c| world.tasks[c as usize].tid);
+                    clone_flags.entry(tid).or_default().push((event.end_ns(), flags));
+                }
+                if matches!(known.sc, Sc::Open | Sc::Openat | Sc::Openat2)
+                    && call.ret >= 0
+                    && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
+                {
+                    let at = known.sc != Sc::Open;
+                    let dirfd = at.then_some(call.args[0] as i32);
+                    if let Some(target) = world.target(source, task, call, u8::from(at), dirfd) {
+                        links.observe(world.paths.get(target.path), source.str(*found));
+                    }
+                }
+                world.apply_call(source, task, call, &known)?;
+                world.newly_paired();
+            }
+            _ => world.apply_other(source, event)?,
+        }
+        Ok(())
+    })?;
+    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve() })
+}
+
+pub(crate) const CLONE_VM: u64 = 0x100;
+pub(crate) const CLONE_VFORK: u64 = 0x4000;
+pub(crate) const CLONE_THREAD: u64 = 0x1_0000;
+pub(crate) const CLONE_PARENT_SETTID: u64 = 0x10_0000;
+pub(crate) const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
+pub(crate) const CLONE_CHILD_SETTID: u64 = 0x100_0000;
+
+/// Flags (with the exit signal in the low byte), and the recorded parent-tid and child-tid addresses of a clone.
+pub(crate) fn clone_operands(call: &Syscall, sc: Sc) -> Option<(u64, u64, u64)> {
+    match sc {
+        Sc::Clone => {
+            let child = if cfg!(target_arch = "aarch64") { call.args[4] } else { call.args[3] };
+            Some((call.args[0], call.args[2], child))
+        }
+        Sc::Clone3 => match world::detail_bytes(call, 0) {
+            // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, …
+            Some(args) => Some((
+                world::le_u64(args, 0) | (world::le_u64(args, 32) & 0xff),
+                world::le_u64(args, 24),
+                world::le_u64(args, 16),
+            )),
+            None => world::detail_value(call, 0).map(|flags| (flags, 0, 0)),
+        },
+        Sc::Fork => Some((17, 0, 0)),
+        Sc::Vfork => Some((CLONE_VM | CLONE_VFORK | 17, 0, 0)),
+        _ => None,
+    }
+}

@@ -1,0 +1,85 @@
+//! From a trace to a plan: pure, streaming, bounded.
+//!
+//! Three passes over the events in order of completion. The first finds what was there before the recording began, the
+//! second deduces the file system, the futex wakes and who is inside (both in [`facts`]); the third ([`lower`]) writes one program per
+//! task with the waits between them, and the peers' programs. Memory grows with tasks, paths and open connections, not
+//! with events: steps go to a file as they are made.
+//!
+//! Order is kept by waits that follow the recorded order of time only: a step never waits for one that began after it
+//! did, so the waits cannot form a cycle.
+
+mod calls;
+mod deps;
+mod environment;
+mod facts;
+mod fsmodel;
+mod futexes;
+mod io;
+mod links;
+mod lower;
+mod memory;
+mod peers;
+mod setup;
+mod source;
+mod steps;
+mod wire;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+pub use deps::EdgeKind;
+pub(crate) use source::Source;
+
+use crate::plan::{CompileOptions, Plan};
+use ctrace_format::{ReadError, Trace};
+use ctrace_program::BuildError;
+use std::path::PathBuf;
+
+/// Why a trace could not be compiled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// The trace could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The program could not be written.
+    #[error("cannot write the replay program; free some space or point TMPDIR elsewhere")]
+    Build(#[from] BuildError),
+    /// There is no room for the program.
+    #[error("cannot create the replay program in {}; point TMPDIR to a directory with space", dir.display())]
+    Spool {
+        /// Where it was to be.
+        dir: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The trace has more of something than a replay can have.
+    #[error("the trace has more than {limit} {what}, the most a replay can have; replay a shorter recording")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The most there can be.
+        limit: usize,
+    },
+    /// Nothing to do.
+    #[error("the trace has no system calls to replay")]
+    Empty,
+}
+
+impl Plan {
+    /// Compiles a trace.
+    ///
+    /// # Errors
+    /// When it cannot be read, has nothing to replay, or exceeds a limit.
+    pub fn compile(trace: &Trace, options: &CompileOptions) -> Result<Self, CompileError> {
+        compile(trace, options)
+    }
+}
+
+/// Compiles any source.
+pub(crate) fn compile(source: &dyn Source, options: &CompileOptions) -> Result<Plan, CompileError> {
+    let facts = facts::gather(source)?;
+    lower::write(source, facts, options)
+}

@@ -1,0 +1,692 @@
+//! Everybody on the other end who is not in the recording: programs for tasks outside the recorded tree.
+//!
+//! One lane (a task of the peer process) plays one connection at a time: it accepts or connects, receives what the
+//! workload had sent before each arrival, waits the recorded gap, sends, closes as the recording has it. One server task
+//! per address opens and closes the listening socket. Lanes share a descriptor table, so a server's close is
+//! everybody's.
+
+use super::CompileError;
+use super::deps::{Deps, EdgeKind};
+use super::wire;
+use super::world::{SockIx, canonical};
+use ctrace_format::SockAddr;
+use ctrace_program::{
+    Expect, Kind, Post, ProgramBuilder, Sel, Step, TaskInfo, Wait, fd_operand, flags, task_flags,
+};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// One stream step moves at most this much.
+const PART_BYTES: u64 = 1 << 20;
+/// First descriptor that servers and lanes use; below are the other ends of inherited pipes.
+const FIRST_FD: u32 = 512;
+/// Flags of a thread that shares everything.
+const THREAD: u64 = 0x5_0f00;
+const SOL_SOCKET: u64 = 1;
+const SO_REUSEADDR: u64 = 2;
+const SO_LINGER: u64 = 13;
+const MSG_NOSIGNAL: u64 = 0x4000;
+const SOCK_DGRAM: u16 = 2;
+
+/// A task that plays connections, one after the other.
+#[derive(Debug)]
+struct Lane {
+    task: u32,
+    fd: u32,
+    /// When it had played its last one.
+    free_ns: u64,
+    busy: bool,
+}
+
+/// A connection being played.
+#[derive(Debug)]
+struct Conn {
+    lane: usize,
+    /// Bytes that its steps so far receive.
+    received: u64,
+    /// Recorded time of its last act.
+    last_ns: u64,
+    dgram: bool,
+    /// It has closed or reset its end.
+    over: bool,
+    fd: u32,
+}
+
+/// An address that the workload connects to.
+#[derive(Debug)]
+struct Server {
+    task: u32,
+    fd: u32,
+    listening: bool,
+    /// Its last change.
+    state: Option<Wait>,
+    /// The last accept.
+    accept: Option<Wait>,
+    stream: bool,
+}
+
+/// Builds the peers' programs.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    root: Option<u32>,
+    lanes: Vec<Lane>,
+    tasks: Vec<u32>,
+    conns: FxHashMap<SockIx, Conn>,
+    servers: FxHashMap<SockAddr, Server>,
+    /// Last connect to a listener of the workload, so that accepts come in order.
+    last_connect: FxHashMap<SockIx, Wait>,
+    next_fd: u32,
+    last_established: Option<Wait>,
+    /// Addresses that have to exist.
+    pub(crate) addresses: BTreeSet<IpAddr>,
+    /// Connections played, by kind, for the summary.
+    pub(crate) served: u64,
+    pub(crate) clients: u64,
+    pub(crate) datagram: u64,
+    /// Other ends of inherited descriptors: number in the peer process.
+    pub(crate) inherited: Vec<(u32, u32)>,
+}
+
+/// How far in time an arrival is from the moment before, and what it waits for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    /// Bytes the workload had sent before.
+    pub(crate) after_sent: u64,
+    /// When it arrived.
+    pub(crate) at_ns: u64,
+    /// When the workload had last sent.
+    pub(crate) last_send_ns: u64,
+}
+
+fn nr(name: &str) -> u32 {
+    super::calls::host_nr(name).unwrap_or(0)
+}
+fn extra(name: &str) -> Step {
+    Step::call(nr(name)).with(flags::EXTRA)
+}
+
+impl Peers {
+    fn root(&mut self, b: &mut ProgramBuilder) -> Result<u32, CompileError> {
+        if let Some(root) = self.root {
+            return Ok(root);
+        }
+        let root = b.task(&TaskInfo {
+            flags: task_flags::PEER | task_flags::PEER_ROOT | task_flags::AT_GATE,
+            name: b"peers".to_vec(),
+            ..TaskInfo::default()
+        })?;
+        self.root = Some(root);
+        Ok(root)
+    }
+
+    fn thread(&mut self, b: &mut ProgramBuilder, deps: &mut Deps, name: String) -> Result<u32, CompileError> {
+        let root = self.root(b)?;
+        let task = b.task(&TaskInfo {
+            flags: task_flags::PEER | task_flags::AT_GATE,
+            parent: Some(root),
+            leader: Some(root),
+            name: name.into_bytes(),
+            ..TaskInfo::default()
+        })?;
+        deps.born(task, None);
+        self.tasks.push(task);
+        Ok(task)
+    }
+
+    fn new_fd(&mut self) -> u32 {
+        self.next_fd += 1;
+        FIRST_FD + self.next_fd - 1
+    }
+
+    /// A lane that was free before `at_ns`.
+    fn lane(&mut self, b: &mut ProgramBuilder, deps: &mut Deps, at_ns: u64) -> Result<usize, CompileError> {
+        let free = self.lanes.iter().position(|l| !l.busy && l.free_ns <= at_ns);
+        if let Some(ix) = free {
+            self.lanes[ix].busy = true;
+            return Ok(ix);
+        }
+        let name = format!("peer {}", self.lanes.len());
+        let task = self.thread(b, deps, name)?;
+        b.push(task, &Step::of(Kind::Gate))?;
+        let fd = self.new_fd();
+        self.lanes.push(Lane { task, fd, free_ns: 0, busy: true });
+        Ok(self.lanes.len() - 1)
+    }
+
+    /// Steps that make a socket bound to `addr` at `fd`.
+    fn bound(
+        &mut self,
+        b: &mut ProgramBuilder,
+        task: u32,
+        fd: u32,
+        kind: u16,
+        addr: Option<&SockAddr>,
+        family: u16,
+    ) -> Result<(), CompileError> {
+        let socket = extra("socket")
+            .imm(0, u64::from(family))
+            .imm(1, u64::from(kind))
+            .imm(2, 0)
+            .expect(Expect::Success, 0)
+            .post(Post::Fd, fd_operand(fd, false));
+        b.push(task, &socket)?;
+        let Some(addr) = addr else { return Ok(()) };
+        if let SockAddr::Inet(at) = addr {
+            let one = b.data(&1_u32.to_ne_bytes())?;
+            let reuse = extra("setsockopt")
+                .imm(0, u64::from(fd))
+                .imm(1, SOL_SOCKET)
+                .imm(2, SO_REUSEADDR)
+                .arg(3, Sel::Data, one)
+                .imm(4, 4);
+            b.push(task, &reuse)?;
+            if !at.ip().is_unspecified() {
+                self.addresses.insert(at.ip());
+            }
+        }
+        let bytes = wire::sockaddr(addr);
+        let blob = b.data(&bytes)?;
+        let bind = extra("bind")
+            .imm(0, u64::from(fd))
+            .arg(1, Sel::Data, blob)
+            .imm(2, bytes.len() as u64)
+            .expect(Expect::Exact, 0);
+        b.push(task, &bind)?;
+        Ok(())
+    }
+
+    /// The workload is about to connect to `addr` and will succeed (`up`) or be refused. Returns what it has to wait for.
+    pub(crate) fn before_connect(
+        &mut self,
+        b: &mut ProgramBuilder,
+        deps: &mut Deps,
+        addr: &SockAddr,
+        kind: u16,
+        up: bool,
+        first_up: bool,
+        worker: Option<Wait>,
+    ) -> Result<Option<Wait>, CompileError> {
+        let key = canonical(addr);
+        if let SockAddr::Inet(at) = &key
+            && !at.ip().is_unspecified()
+        {
+            self.addresses.insert(at.ip());
+        }
+        if !self.servers.contains_key(&key) {
+            if !up && !first_up {
+                return Ok(None);
+            }
+            let task = self.thread(b, deps, format!("server {}", self.servers.len()))?;
+            let fd = self.new_fd();
+            let stream = kind != SOCK_DGRAM;
+            let listening = first_up;
+            let mut state = None;
+            if listening {
+                state = Some(self.listen(b, task, fd, &key, kind)?);
+            }
+            b.push(task, &Step::of(Kind::Gate))?;
+            self.servers.insert(key.clone(), Server { task, fd, listening, state, accept: None, stream });
+        }
+        let Some(server) = self.servers.get(&key) else { return Ok(None) };
+        let (task, fd, listening, accept) = (server.task, server.fd, server.listening, server.accept);
+        if listening == up {
+            return Ok(server.state);
+        }
+        // The change comes after everything that needed the state before.
+        let mut waits = Vec::new();
+        for wait in [accept, worker].into_iter().flatten() {
+            deps.add(task, EdgeKind::Connection, wait, &mut waits);
+        }
+        let state = if up {
+            let mut sync = Step::of(Kind::Sync);
+            b.set_waits(&mut sync, &waits)?;
+            b.push(task, &sync)?;
+            self.listen(b, task, fd, &key, kind)?
+        } else {
+            let mut close = extra("close").imm(0, u64::from(fd));
+            b.set_waits(&mut close, &waits)?;
+            Wait::completed(task, b.push(task, &close)?)
+        };
+        if let Some(server) = self.servers.get_mut(&key) {
+            server.listening = up;
+            server.state = Some(state);
+        }
+        Ok(Some(state))
+    }
+
+    fn listen(
+        &mut self,
+        b: &mut ProgramBuilder,
+        task: u32,
+        fd: u32,
+        addr: &SockAddr,
+        kind: u16,
+    ) -> Result<Wait, CompileError> {
+        if let SockAddr::Unix(path) = addr
+            && path.first().is_some_and(|c| *c != b'@' && *c != 0)
+        {
+            let path = b.cstr(path)?;
+            b.push(task, &extra("unlinkat").imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
+        }
+        self.bound(b, task, fd, kind, Some(addr), family_of(addr))?;
+        let listen = extra("listen").imm(0, u64::from(fd)).imm(1, 4096).expect(Expect::Exact, 0);
+        Ok(Wait::completed(task, b.push(task, &listen)?))
+    }
+
+    /// The workload's connect of `sock` (step `worker`) succeeded or is in progress: somebody accepts it.
+    pub(crate) fn serve(
+        &mut self,
+        b: &mut ProgramBuilder,
+        deps: &mut Deps,
+        sock: SockIx,
+        addr: &SockAddr,
+        at_ns: u64,
+        worker: Wait,
+    ) -> Result<(), CompileError> {
+        let key = canonical(addr);
+        let Some(server) = self.servers.get(&key) else { return Ok(()) };
+        if !server.stream {
+            return Ok(());
+        }
+        let (listener, state, previous) = (server.fd, server.state, server.accept);
+        let lane = self.lane(b, deps, at_ns)?;
+        let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
+        let mut waits = Vec::new();
+        for wait in [state, previous, Some(worker)].into_iter().flatten() {
+            deps.add(task, EdgeKind::Connection, wait, &mut waits);
+        }
+        let mut accept = extra("accept4")
+            .imm(0, u64::from(listener))
+            .imm(1, 0)
+            .imm(2, 0)
+            .imm(3, 0)
+            .expect(Expect::Success, 0)
+            .post(Post::Fd, fd_operand(fd, false));
+        accept.t_ns = at_ns;
+        b.set_waits(&mut accept, &waits)?;
+        let step = b.push(task, &accept)?;
+        if let Some(server) = self.servers.get_mut(&key) {
+            server.accept = Some(Wait::completed(task, step));
+        }
+        self.served += 1;
+        self.conns.insert(sock, Conn { lane, received: 0, last_ns: at_ns, dgram: false, over: false, fd });
+        Ok(())
+    }
+
+    /// The workload accepted `sock` on `listener`: somebody connected from `from` to `to` at `at_ns`.
+    #[expect(clippy::too_many_arguments, reason = "both addresses, both sockets, and what to wait for")]
+    pub(crate) fn connect(
+        &mut self,
+        b: &mut ProgramBuilder,
+        deps: &mut Deps,
+        sock: SockIx,
+        listener: SockIx,
+        from: Option<&SockAddr>,
+        to: &SockAddr,
+        kind: u16,
+        at_ns: u64,
+        after: &[Wait],
+    ) -> Result<(), CompileError> {
+        let lane = self.lane(b, deps, at_ns)?;
+        let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
+        let from = from.filter(|a| match a {
+            SockAddr::Inet(at) => !at.ip().is_unspecified() && at.port() != 0,
+            SockAddr::Unix(path) => path.first().is_some_and(|c| *c == b'@' || *c == 0),
+            _ => false,
+        });
+        let mut waits = Vec::new();
+        let previous = self.last_connect.get(&listener).copied();
+        for wait in after.iter().copied().chain(previous) {
+            deps.add(task, EdgeKind::Connection, wait, &mut waits);
+        }
+        let mut sync = Step::of(Kind::Sync).with(flags::AT);
+        sync.t_ns = at_ns;
+        b.set_waits(&mut sync, &waits)?;
+        b.push(task, &sync)?;
+        self.bound(b, task, fd, kind, from, family_of(to))?;
+        if let SockAddr::Inet(at) = canonical(to)
+            && !at.ip().is_unspecified()
+        {
+            self.addresses.insert(at.ip());
+        }
+        let bytes = wire::sockaddr(to);
+        let blob = b.data(&bytes)?;
+        let mut connect = extra("connect")
+            .imm(0, u64::from(fd))
+            .arg(1, Sel::Data, blob)
+            .imm(2, bytes.len() as u64)
+            .expect(Expect::Exact, 0);
+        connect.t_ns = at_ns;
+        let step = b.push(task, &connect)?;
+        self.last_connect.insert(listener, Wait::completed(task, step));
+        self.clients += 1;
+        self.conns.insert(sock, Conn { lane, received: 0, last_ns: at_ns, dgram: false, over: false, fd });
+        Ok(())
+    }
+
+    /// A datagram socket at `addr` for what the workload's `sock` exchanges with it.
+    pub(crate) fn datagram(
+        &mut self,
+        b: &mut ProgramBuilder,
+        deps: &mut Deps,
+        sock: SockIx,
+        addr: &SockAddr,
+        at_ns: u64,
+    ) -> Result<Option<Wait>, CompileError> {
+        if self.conns.contains_key(&sock) {
+            return Ok(None);
+        }
+        let lane = self.lane(b, deps, at_ns)?;
+        let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
+        if let SockAddr::Unix(path) = addr
+            && path.first().is_some_and(|c| *c != b'@' && *c != 0)
+        {
+            let path = b.cstr(path)?;
+            b.push(task, &extra("unlinkat").imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
+        }
+        self.bound(b, task, fd, SOCK_DGRAM, Some(addr), family_of(addr))?;
+        let ready = Wait::completed(task, b.next_step(task).saturating_sub(1));
+        self.datagram += 1;
+        self.conns.insert(sock, Conn { lane, received: 0, last_ns: at_ns, dgram: true, over: false, fd });
+        Ok(Some(ready))
+    }
+
+    /// The other end of an inherited pipe or socket (number `fd` in the peer process) is played by a lane of its own.
+    pub(crate) fn inherited(
+        &mut self,
+        b: &mut ProgramBuilder,
+        deps: &mut Deps,
+        key: SockIx,
+        fd: u32,
+    ) -> Result<(), CompileError> {
+        if self.conns.contains_key(&key) {
+            return Ok(());
+        }
+        let lane = self.lane(b, deps, 0)?;
+        self.conns.insert(key, Conn { lane, received: 0, last_ns: 0, dgram: false, over: false, fd });
+        Ok(())
+    }
+
+    /// An established connection, first half: a lane listens at `addr`, before the gate. Returns when it does.
+    pub(crate) fn established(
+        &mut self,
+        b: &mut ProgramBuilder,
+        deps: &mut Deps,
+        sock: SockIx,
+        addr: &SockAddr,
+    ) -> Result<Wait, CompileError> {
+        let name = format!("peer {}", self.lanes.len());
+        let task = self.thread(b, deps, name)?;
+        let fd = self.new_fd();
+        let listener = self.new_fd();
+        // One after the other: several may be at the same address.
+        let mut sync = Step::of(Kind::Sync);
+        let waits: Vec<Wait> = self.last_established.into_iter().collect();
+        b.set_waits(&mut sync, &waits)?;
+        b.push(task, &sync)?;
+        self.bound(b, task, listener, 1, Some(addr), family_of(addr))?;
+        let step =
+            b.push(task, &extra("listen").imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
+        self.lanes.push(Lane { task, fd, free_ns: 0, busy: true });
+        let lane = self.lanes.len() - 1;
+        self.conns.insert(sock, Conn { lane, received: 0, last_ns: 0, dgram: false, over: false, fd });
+        Ok(Wait::completed(task, step))
+    }
+
+    /// Second half: the workload's end connects (step `worker`), the lane accepts and stops listening.
+    pub(crate) fn established_accept(
+        &mut self,
+        b: &mut ProgramBuilder,
+        deps: &mut Deps,
+        sock: SockIx,
+        worker: Wait,
+    ) -> Result<(), CompileError> {
+        let Some(conn) = self.conns.get(&sock) else { return Ok(()) };
+        let (task, fd) = (self.lanes[conn.lane].task, conn.fd);
+        let listener = fd + 1;
+        let mut waits = Vec::new();
+        deps.add(task, EdgeKind::Connection, worker, &mut waits);
+        let mut accept = extra("accept4")
+            .imm(0, u64::from(listener))
+            .imm(1, 0)
+            .imm(2, 0)
+            .imm(3, 0)
+            .expect(Expect::Success, 0)
+            .post(Post::Fd, fd_operand(fd, false));
+        b.set_waits(&mut accept, &waits)?;
+        b.push(task, &accept)?;
+        let step = b.push(task, &extra("close").imm(0, u64::from(listener)))?;
+        self.last_established = Some(Wait::completed(task, step));
+        b.push(task, &Step::of(Kind::Gate))?;
+        self.clients += 1;
+        Ok(())
+    }
+
+    /// Whether a socket's other end is played here.
+    pub(crate) fn plays(&self, sock: SockIx) -> bool {
+        self.conns.contains_key(&sock)
+    }
+
+    /// The workload sent a datagram of `n` bytes: it is received.
+    pub(crate) fn sent_datagram(
+        &mut self,
+        b: &mut ProgramBuilder,
+        sock: SockIx,
+        n: u64,
+    ) -> Result<(), CompileError> {
+        if let Some(conn) = self.conns.get_mut(&sock)
+            && conn.dgram
+            && !conn.over
+        {
+            conn.received = conn.received.saturating_add(n);
+            let task = self.lanes[conn.lane].task;
+            let recv = recv_step(conn.fd, n.max(1));
+            b.push(task, &recv)?;
+        }
+        Ok(())
+    }
+
+    fn receive_up_to(
+        &mut self,
+        b: &mut ProgramBuilder,
+        sock: SockIx,
+        total: u64,
+    ) -> Result<(), CompileError> {
+        let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
+        if conn.dgram || conn.over {
+            return Ok(());
+        }
+        let task = self.lanes[conn.lane].task;
+        let mut left = total.saturating_sub(conn.received);
+        conn.received = conn.received.max(total);
+        while left > 0 {
+            let part = left.min(PART_BYTES);
+            left -= part;
+            let recv = recv_step(conn.fd, part)
+                .expect(Expect::Bytes, part as i64)
+                .with(flags::STREAM | flags::BLOCKED);
+            b.push(task, &recv)?;
+        }
+        Ok(())
+    }
+
+    /// `n` bytes (0: an end of stream) arrived at the workload.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one turn")]
+    pub(crate) fn arrived(
+        &mut self,
+        b: &mut ProgramBuilder,
+        deps: &mut Deps,
+        sock: SockIx,
+        n: u64,
+        turn: Turn,
+        to: Option<&SockAddr>,
+        after: &[Wait],
+    ) -> Result<(), CompileError> {
+        self.receive_up_to(b, sock, turn.after_sent)?;
+        let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
+        if conn.over {
+            return Ok(());
+        }
+        let task = self.lanes[conn.lane].task;
+        let gap = turn.at_ns.saturating_sub(conn.last_ns.max(turn.last_send_ns));
+        conn.last_ns = conn.last_ns.max(turn.at_ns);
+        let mut waits = Vec::new();
+        for wait in after {
+            deps.add(task, EdgeKind::NotYet, *wait, &mut waits);
+        }
+        let mut think = u32::try_from(gap).unwrap_or(u32::MAX);
+        let fd = conn.fd;
+        let dgram = conn.dgram;
+        let mut left = n;
+        loop {
+            let part = if dgram { left } else { left.min(PART_BYTES) };
+            let mut step = if n == 0 && !dgram {
+                conn.over = false;
+                extra("shutdown").imm(0, u64::from(fd)).imm(1, 1)
+            } else {
+                let step = extra("sendto")
+                    .imm(0, u64::from(fd))
+                    .arg(1, Sel::Out, part)
+                    .imm(2, part)
+                    .imm(3, MSG_NOSIGNAL)
+                    .imm(4, 0)
+                    .imm(5, 0);
+                match to.filter(|_| dgram) {
+                    Some(to) => {
+                        let bytes = wire::sockaddr(to);
+                        let blob = b.data(&bytes)?;
+                        step.arg(4, Sel::Data, blob).imm(5, bytes.len() as u64)
+                    }
+                    None => {
+                        let mut step = step.expect(Expect::Bytes, part as i64).with(flags::STREAM).aux(4);
+                        step.len_arg = 2;
+                        step
+                    }
+                }
+            };
+            step.think_sleep_ns = think;
+            step.t_ns = turn.at_ns;
+            think = 0;
+            b.set_waits(&mut step, &waits)?;
+            waits.clear();
+            b.push(task, &step)?;
+            left = left.saturating_sub(part);
+            if left == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The other end is gone, with a reset or properly. Returns what a call that notices it has to wait for.
+    pub(crate) fn gone(
+        &mut self,
+        b: &mut ProgramBuilder,
+        deps: &mut Deps,
+        sock: SockIx,
+        turn: Turn,
+        reset: bool,
+        after: &[Wait],
+    ) -> Result<Option<Wait>, CompileError> {
+        self.receive_up_to(b, sock, turn.after_sent)?;
+        let Some(conn) = self.conns.get_mut(&sock) else { return Ok(None) };
+        if conn.over || conn.dgram {
+            return Ok(None);
+        }
+        conn.over = true;
+        let task = self.lanes[conn.lane].task;
+        let fd = conn.fd;
+        let gap = turn.at_ns.saturating_sub(conn.last_ns.max(turn.last_send_ns));
+        let mut waits = Vec::new();
+        for wait in after {
+            deps.add(task, EdgeKind::NotYet, *wait, &mut waits);
+        }
+        let mut first = Step::of(Kind::Sync);
+        first.think_sleep_ns = u32::try_from(gap).unwrap_or(u32::MAX);
+        b.set_waits(&mut first, &waits)?;
+        b.push(task, &first)?;
+        if reset {
+            let linger = b.data(&[1_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat())?;
+            let step = extra("setsockopt")
+                .imm(0, u64::from(fd))
+                .imm(1, SOL_SOCKET)
+                .imm(2, SO_LINGER)
+                .arg(3, Sel::Data, linger)
+                .imm(4, 8);
+            b.push(task, &step)?;
+        }
+        let step = b.push(task, &extra("close").imm(0, u64::from(fd)))?;
+        Ok(Some(Wait::completed(task, step)))
+    }
+
+    /// The workload closed its end after sending `total` bytes in all.
+    pub(crate) fn closed(
+        &mut self,
+        b: &mut ProgramBuilder,
+        sock: SockIx,
+        total: u64,
+        at_ns: u64,
+    ) -> Result<(), CompileError> {
+        self.receive_up_to(b, sock, total)?;
+        let Some(conn) = self.conns.remove(&sock) else { return Ok(()) };
+        let task = self.lanes[conn.lane].task;
+        if !conn.over {
+            if !conn.dgram {
+                b.push(task, &recv_step(conn.fd, 4096))?;
+            }
+            b.push(task, &extra("close").imm(0, u64::from(conn.fd)))?;
+        }
+        let lane = &mut self.lanes[conn.lane];
+        lane.busy = false;
+        lane.free_ns = at_ns;
+        Ok(())
+    }
+
+    /// The end of the recording: open connections take what is still to come. Then the peer process makes its threads.
+    pub(crate) fn finish(
+        &mut self,
+        b: &mut ProgramBuilder,
+        sent: &dyn Fn(SockIx) -> u64,
+    ) -> Result<Option<u32>, CompileError> {
+        let mut open: Vec<SockIx> = self.conns.keys().copied().collect();
+        open.sort_unstable();
+        for sock in open {
+            self.receive_up_to(b, sock, sent(sock))?;
+        }
+        let Some(root) = self.root else { return Ok(None) };
+        for task in &self.tasks {
+            let clone = Step { nr: nr("clone"), ..Step::of(Kind::Clone) }
+                .with(flags::EXTRA)
+                .imm(0, THREAD)
+                .expect(Expect::Success, 0)
+                .aux(u64::from(*task));
+            b.push(root, &clone)?;
+        }
+        b.push(root, &Step::of(Kind::Gate))?;
+        b.push(root, &Step::of(Kind::Park))?;
+        Ok(Some(root))
+    }
+}
+
+fn recv_step(fd: u32, len: u64) -> Step {
+    let mut step = extra("recvfrom")
+        .imm(0, u64::from(fd))
+        .arg(1, Sel::Out, len)
+        .imm(2, len)
+        .imm(3, 0)
+        .imm(4, 0)
+        .imm(5, 0);
+    step.len_arg = 2;
+    step.aux = 1;
+    step
+}
+
+fn family_of(addr: &SockAddr) -> u16 {
+    match addr {
+        SockAddr::Inet(std::net::SocketAddr::V4(_)) => 2,
+        SockAddr::Inet(_) => 10,
+        SockAddr::Unix(_) => 1,
+        SockAddr::Other { family, .. } => *family,
+        _ => 0,
+    }
+}

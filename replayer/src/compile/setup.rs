@@ -1,0 +1,569 @@
+//! What happens before the gate opens: descriptors that were inherited or open, and processes and threads that were
+//! there when the recording began.
+
+use super::CompileError;
+use super::calls::host_nr;
+use super::deps::EdgeKind;
+use super::facts::{CLONE_THREAD, TaskFact};
+use super::fsmodel::NodeKind;
+use super::lower::{Lower, reachable};
+use super::source::Source as _;
+use super::wire;
+use super::world::{
+    O_APPEND, O_CLOEXEC, O_NONBLOCK, OfdIx, OfdKind, Origin, PipeIx, ProcIx, SockIx, SockState, TaskIx,
+};
+use crate::plan::environment::{Preopened, PreopenedKind};
+use ctrace_format::{FdTarget, SockAddr, TaskId};
+use ctrace_program::{
+    Expect, Kind, Post, SIG_HANDLER, SIG_IGNORE, Sel, Step, Wait, fd_operand, fds_operand, flags,
+};
+use rustc_hash::FxHashMap;
+
+/// Flags of a thread that shares what threads share.
+const THREAD: u64 = 0x5_0f00;
+const SIGCHLD: u64 = 17;
+const F_SETFL: u64 = 4;
+const PR_SET_NAME: u64 = 15;
+/// First number of the other ends of inherited descriptors in the peer process.
+const PEER_END: u32 = 64;
+
+/// The key under which peers know a pipe: above every socket index that a trace can have.
+pub(crate) const fn pipe_key(pipe: PipeIx) -> SockIx {
+    0x8000_0000 | pipe
+}
+
+fn extra(name: &str) -> Step {
+    Step::call(host_nr(name).unwrap_or(0)).with(flags::EXTRA)
+}
+
+/// The descriptors of the peer process: the other ends of what the workload inherited.
+pub(crate) fn peer_ends(lower: &Lower<'_>) -> Vec<Preopened> {
+    let mut ends = Vec::new();
+    for (id, fd) in &lower.peers.inherited {
+        let Some(mine) = lower.environment.preopened.iter().find(|p| match p.kind {
+            PreopenedKind::Pipe { id: i, .. } | PreopenedKind::Socket { id: i, .. } => i == *id,
+            _ => false,
+        }) else {
+            continue;
+        };
+        let kind = match mine.kind {
+            PreopenedKind::Pipe { id, write } => PreopenedKind::Pipe { id, write: !write },
+            PreopenedKind::Socket { id, end, kind } => PreopenedKind::Socket { id, end: 1 - end, kind },
+            _ => continue,
+        };
+        ends.push(Preopened { fd: *fd as i32, kind, cloexec: false });
+    }
+    ends
+}
+
+/// Writes everything that comes before the gate.
+pub(crate) fn before(lower: &mut Lower<'_>) -> Result<(), CompileError> {
+    if lower.first == 0 {
+        return command(lower);
+    }
+    tree(lower)
+}
+
+/// A command that the recorder started: one process, with what it inherited.
+fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
+    let fact = &lower.facts.tasks[0];
+    let root = lower
+        .source
+        .tasks()
+        .iter()
+        .position(|t| t.tid.0 == fact.tid && (t.start_ns, fact.origin) == (fact.start_ns, Origin::Root))
+        .map_or(TaskId(0), |i| TaskId(i as u32));
+    let task = lower.world.task_of(lower.source, root)?;
+    let slots: Vec<(i32, OfdIx)> =
+        lower.world.files_of(task).slots.iter().map(|(fd, slot)| (*fd, slot.ofd)).collect();
+    let mut seen: FxHashMap<(u8, u32, bool), i32> = FxHashMap::default();
+    for fd in 0..3 {
+        if !slots.iter().any(|(n, _)| *n == fd) {
+            lower.environment.preopened.push(Preopened { fd, kind: PreopenedKind::Null, cloexec: false });
+        }
+    }
+    for (fd, ofd) in slots {
+        let kind = match identity(lower, ofd) {
+            Some(id) => match seen.get(&id) {
+                Some(first) => PreopenedKind::SameAs { fd: *first },
+                None => {
+                    seen.insert(id, fd);
+                    preopened(lower, ofd)?
+                }
+            },
+            None => preopened(lower, ofd)?,
+        };
+        lower.environment.preopened.push(Preopened { fd, kind, cloexec: false });
+    }
+    let me = lower.prog(task);
+    // Threads of it that no recorded clone made.
+    let late: Vec<TaskIx> = (1..lower.facts.tasks.len() as TaskIx)
+        .filter(|t| lower.facts.tasks[*t as usize].origin == Origin::Root)
+        .collect();
+    for thread in late {
+        clone(lower, me, thread, THREAD)?;
+        gate(lower, thread)?;
+    }
+    lower.b.push(me, &Step::of(Kind::Gate))?;
+    lower.environment.cwd = b"/".to_vec();
+    Ok(())
+}
+
+fn gate(lower: &mut Lower<'_>, task: TaskIx) -> Result<(), CompileError> {
+    let me = lower.prog(task);
+    lower.b.push(me, &Step::of(Kind::Gate))?;
+    Ok(())
+}
+
+fn clone(lower: &mut Lower<'_>, me: u32, child: TaskIx, clone_flags: u64) -> Result<(), CompileError> {
+    let step = Step { nr: host_nr("clone").unwrap_or(0), ..Step::of(Kind::Clone) }
+        .with(flags::EXTRA)
+        .imm(0, clone_flags)
+        .expect(Expect::Success, 0)
+        .aux(u64::from(lower.prog(child)));
+    lower.b.push(me, &step)?;
+    Ok(())
+}
+
+/// What makes two inherited descriptors the same: the socket, the end of the pipe.
+fn identity(lower: &Lower<'_>, ofd: OfdIx) -> Option<(u8, u32, bool)> {
+    let state = &lower.world.ofds[ofd as usize];
+    match state.kind {
+        OfdKind::Pipe { pipe, write } => Some((0, pipe, write)),
+        OfdKind::Sock(sock) => Some((1, sock, false)),
+        OfdKind::Node { inode, .. } => Some((2, inode.0, state.writable)),
+        _ => None,
+    }
+}
+
+/// A descriptor that the root simply has, its other end played by a peer.
+fn preopened(lower: &mut Lower<'_>, ofd: OfdIx) -> Result<PreopenedKind, CompileError> {
+    let state = lower.world.ofds[ofd as usize].clone();
+    Ok(match state.kind {
+        OfdKind::Node { path, inode } => {
+            let node = lower.world.fs.node(inode).clone();
+            let path = lower.world.paths.get(path).to_vec();
+            let major = (node.rdev >> 8) & 0xfff;
+            if path == b"/dev/null" {
+                PreopenedKind::Null
+            } else if node.kind == NodeKind::Device
+                && (path.starts_with(b"/dev/pts/") || path == b"/dev/tty" || matches!(major, 4 | 5 | 136))
+            {
+                PreopenedKind::Terminal
+            } else {
+                let access = if node.kind == NodeKind::Dir { 0 } else { u32::from(state.writable) * 2 };
+                let append = if state.append { O_APPEND } else { 0 };
+                PreopenedKind::File { path, flags: access | append, offset: state.pos }
+            }
+        }
+        OfdKind::Pipe { pipe, write } => {
+            let inside = lower.facts.pipes_inside.get(pipe as usize).copied().unwrap_or(false);
+            if !write && !inside {
+                feeder(lower, pipe_key(pipe), pipe)?;
+            }
+            PreopenedKind::Pipe { id: pipe, write }
+        }
+        OfdKind::Sock(sock) => {
+            let kind = lower.world.socks[sock as usize].kind;
+            let id = 0x4000_0000 | sock;
+            feeder(lower, sock, id)?;
+            PreopenedKind::Socket { id, end: 0, kind: if kind == 0 { 1 } else { kind } }
+        }
+        _ => PreopenedKind::Null,
+    })
+}
+
+fn feeder(lower: &mut Lower<'_>, key: SockIx, id: u32) -> Result<(), CompileError> {
+    let fd = PEER_END + lower.peers.inherited.len() as u32;
+    if lower.peers.plays(key) || fd >= 500 {
+        return Ok(());
+    }
+    lower.peers.inherited.push((id, fd));
+    lower.peers.inherited(&mut lower.b, &mut lower.deps, key, fd)
+}
+
+/// Processes that were there: a first task makes everything that was open, then the processes, which put things into
+/// their places and make their threads.
+fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
+    let facts: Vec<TaskFact> = lower.facts.tasks.clone();
+    let base = lower
+        .world
+        .files
+        .iter()
+        .filter_map(|f| f.slots.keys().next_back())
+        .max()
+        .map_or(64, |fd| fd.saturating_add(1).clamp(64, 1 << 16) as u32);
+    let mut high: FxHashMap<(u8, u32, bool), u32> = FxHashMap::default();
+    let mut by_ofd: FxHashMap<OfdIx, u32> = FxHashMap::default();
+    let mut next = base;
+    for fd in 0..3 {
+        lower.environment.preopened.push(Preopened { fd, kind: PreopenedKind::Null, cloexec: false });
+    }
+    find_unix_pairs(lower);
+    let procs = lower.world.procs.len();
+    for proc in 0..procs {
+        let files = lower.world.procs[proc].files;
+        let slots: Vec<OfdIx> = lower.world.files[files as usize].slots.values().map(|s| s.ofd).collect();
+        for ofd in slots {
+            let shared = identity(lower, ofd).filter(|(kind, ..)| *kind < 2);
+            if let Some(at) = shared.and_then(|id| high.get(&id)) {
+                by_ofd.insert(ofd, *at);
+                continue;
+            }
+            let at = next;
+            next += 1;
+            open(lower, ofd, at, &mut next, &mut high)?;
+            by_ofd.insert(ofd, at);
+            if let Some(id) = shared {
+                high.insert(id, at);
+            }
+        }
+    }
+    lower.environment.cwd = b"/".to_vec();
+    for (i, fact) in facts.iter().enumerate() {
+        if fact.parent.is_none() {
+            clone(lower, 0, i as TaskIx, SIGCHLD)?;
+        }
+    }
+    lower.b.push(0, &Step::of(Kind::Gate))?;
+    lower.b.push(0, &Step::of(Kind::Park))?;
+    for (i, fact) in facts.iter().enumerate() {
+        let ix = i as TaskIx;
+        if fact.origin == Origin::Forked {
+            continue;
+        }
+        if fact.leader != ix {
+            name(lower, ix, fact)?;
+            gate(lower, ix)?;
+            continue;
+        }
+        let proc = lower.world.tasks.get(i).map(|t| t.proc);
+        process(lower, ix, fact, &facts, proc, base, &by_ofd)?;
+    }
+    Ok(())
+}
+
+fn process(
+    lower: &mut Lower<'_>,
+    ix: TaskIx,
+    fact: &TaskFact,
+    facts: &[TaskFact],
+    proc: Option<ProcIx>,
+    base: u32,
+    by_ofd: &FxHashMap<OfdIx, u32>,
+) -> Result<(), CompileError> {
+    let me = lower.prog(ix);
+    let children: Vec<TaskIx> = (0..facts.len() as TaskIx)
+        .filter(|t| {
+            let other = &facts[*t as usize];
+            other.origin != Origin::Forked && other.leader == *t && other.parent == Some(ix)
+        })
+        .collect();
+    for child in children {
+        clone(lower, me, child, SIGCHLD)?;
+    }
+    if let Some(proc) = proc {
+        let state = lower.world.procs[proc as usize].clone();
+        let slots: Vec<(i32, OfdIx, bool)> = lower.world.files[state.files as usize]
+            .slots
+            .iter()
+            .map(|(fd, s)| (*fd, s.ofd, s.cloexec))
+            .collect();
+        lower.b.push(me, &extra("close_range").imm(0, 0).imm(1, u64::from(base) - 1).imm(2, 0))?;
+        for (fd, ofd, cloexec) in &slots {
+            if let Some(at) = by_ofd.get(ofd) {
+                let flags = if *cloexec { u64::from(O_CLOEXEC) } else { 0 };
+                let dup = extra("dup3").imm(0, u64::from(*at)).imm(1, *fd as u64).imm(2, flags);
+                lower.b.push(me, &dup.expect(Expect::Success, 0))?;
+            }
+        }
+        lower
+            .b
+            .push(me, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
+        for (fd, ofd, _) in &slots {
+            let OfdKind::Epoll { watches } = lower.world.ofds[*ofd as usize].kind.clone() else { continue };
+            for (data, watch) in watches {
+                let entry = ctrace_format::EpollEntry { data, events: watch.events };
+                let blob = lower.b.data(&wire::epoll_event(entry))?;
+                let add = extra("epoll_ctl").imm(0, *fd as u64).imm(1, 1).imm(2, watch.fd as u64);
+                lower.b.push(me, &add.arg(3, Sel::Data, blob))?;
+            }
+        }
+        let fs = lower.world.fs_states[state.fs as usize].clone();
+        let cwd = lower.world.paths.get(fs.cwd).to_vec();
+        let cwd = lower.b.cstr(&cwd)?;
+        lower.b.push(me, &extra("chdir").arg(0, Sel::Data, cwd))?;
+        lower.b.push(me, &extra("umask").imm(0, u64::from(fs.umask)))?;
+        signals(lower, me, proc, fact.tgid)?;
+    }
+    name(lower, ix, fact)?;
+    let threads: Vec<TaskIx> = (0..facts.len() as TaskIx)
+        .filter(|t| {
+            let other = &facts[*t as usize];
+            *t != ix && other.origin != Origin::Forked && other.leader == ix
+        })
+        .collect();
+    for thread in threads {
+        clone(lower, me, thread, THREAD | CLONE_THREAD)?;
+    }
+    gate(lower, ix)
+}
+
+fn name(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), CompileError> {
+    let me = lower.prog(ix);
+    let comm = &fact.comm[..fact.comm.len().min(15)];
+    let blob = lower.b.cstr(comm)?;
+    lower.b.push(me, &extra("prctl").imm(0, PR_SET_NAME).arg(1, Sel::Data, blob))?;
+    Ok(())
+}
+
+fn signals(lower: &mut Lower<'_>, me: u32, proc: ProcIx, tgid: u32) -> Result<(), CompileError> {
+    let source = lower.source;
+    let Some(snapshot) = source.snapshot().processes.iter().find(|p| p.tgid.0 == tgid) else { return Ok(()) };
+    for signo in 1..=64_u32 {
+        let bit = 1_u64 << (signo - 1);
+        let (kind, number) = if snapshot.sig_caught & bit != 0 {
+            (SIG_HANDLER, 2)
+        } else if snapshot.sig_ignored & bit != 0 {
+            (SIG_IGNORE, 1)
+        } else {
+            continue;
+        };
+        if signo == 9 || signo == 19 {
+            continue;
+        }
+        // Flags are not in /proc; nearly every handler restarts calls.
+        const SA_RESTART: u64 = 0x1000_0000;
+        lower.dispositions.insert((proc, signo), (number, true));
+        let mut step = Step::of(Kind::Sigaction).with(flags::EXTRA);
+        step.nr = host_nr("rt_sigaction").unwrap_or(0);
+        lower.b.push(me, &step.imm(0, u64::from(signo)).imm(1, SA_RESTART).imm(2, 0).aux(kind))?;
+    }
+    Ok(())
+}
+
+/// The two ends of a unix socket pair know each other by inode.
+fn find_unix_pairs(lower: &mut Lower<'_>) {
+    let source = lower.source;
+    let mut by_ino: FxHashMap<u64, (u64, u64)> = FxHashMap::default();
+    for fd in source.snapshot().processes.iter().flat_map(|p| &p.fds) {
+        if let FdTarget::Socket { ino, cookie, family: 1, peer_ino, .. } = &fd.target {
+            let identity = if *cookie == 0 { *ino | 1 << 63 } else { *cookie };
+            by_ino.insert(*ino, (identity, *peer_ino));
+        }
+    }
+    let pairs: Vec<(u64, u64)> = by_ino
+        .values()
+        .filter_map(|(identity, peer)| by_ino.get(peer).map(|(other, _)| (*identity, *other)))
+        .collect();
+    for (a, b) in pairs {
+        let (Some(a), Some(b)) =
+            (lower.world.sock_by_cookie.get(&a).copied(), lower.world.sock_by_cookie.get(&b).copied())
+        else {
+            continue;
+        };
+        lower.world.socks[a as usize].partner = Some(b);
+        lower.world.socks[b as usize].partner = Some(a);
+    }
+}
+
+/// Makes what was behind a descriptor, at number `at` of the first task.
+fn open(
+    lower: &mut Lower<'_>,
+    ofd: OfdIx,
+    at: u32,
+    next: &mut u32,
+    high: &mut FxHashMap<(u8, u32, bool), u32>,
+) -> Result<(), CompileError> {
+    let state = lower.world.ofds[ofd as usize].clone();
+    let to = fd_operand(at, false);
+    match state.kind {
+        OfdKind::Sock(sock) => return open_socket(lower, sock, at, next, high, state.nonblock),
+        OfdKind::Pipe { pipe, write } => {
+            let both = lower.world.pipes[pipe as usize].readers && lower.world.pipes[pipe as usize].writers;
+            if both {
+                let other = *next;
+                *next += 1;
+                high.insert((0, pipe, !write), other);
+                let (read, written) = if write { (other, at) } else { (at, other) };
+                let step = extra("pipe2")
+                    .arg(0, Sel::Out, 8)
+                    .imm(1, 0)
+                    .expect(Expect::Exact, 0)
+                    .post(Post::Fds, fds_operand(read, written, 0, false));
+                lower.b.push(0, &step)?;
+            } else {
+                let kind = preopened(lower, ofd)?;
+                lower.environment.preopened.push(Preopened { fd: at as i32, kind, cloexec: false });
+            }
+        }
+        OfdKind::Node { .. } => {
+            let kind = preopened(lower, ofd)?;
+            lower.environment.preopened.push(Preopened { fd: at as i32, kind, cloexec: false });
+        }
+        OfdKind::Epoll { .. } => push_new(lower, extra("epoll_create1").imm(0, 0), to)?,
+        OfdKind::Event => push_new(lower, extra("eventfd2").imm(0, 0).imm(1, 0), to)?,
+        OfdKind::Timer => push_new(lower, extra("timerfd_create").imm(0, 1).imm(1, 0), to)?,
+        OfdKind::Inotify => push_new(lower, extra("inotify_init1").imm(0, 0), to)?,
+        OfdKind::Signal => {
+            let mask = lower.b.data(&[0; 8])?;
+            let step = extra("signalfd4").imm(0, u64::MAX).arg(1, Sel::Data, mask).imm(2, 8).imm(3, 0);
+            push_new(lower, step, to)?;
+        }
+        OfdKind::Mem { inode } => {
+            let name = lower.b.cstr(b"replay")?;
+            push_new(lower, extra("memfd_create").arg(0, Sel::Data, name).imm(1, 0), to)?;
+            let size = lower.world.fs.node(inode).size;
+            lower.b.push(0, &extra("ftruncate").imm(0, u64::from(at)).imm(1, size))?;
+        }
+        OfdKind::Pid | OfdKind::Other => {
+            lower.environment.preopened.push(Preopened {
+                fd: at as i32,
+                kind: PreopenedKind::Null,
+                cloexec: false,
+            });
+        }
+    }
+    nonblock(lower, at, state.nonblock, state.append)
+}
+
+fn push_new(lower: &mut Lower<'_>, step: Step, to: u64) -> Result<(), CompileError> {
+    lower.b.push(0, &step.expect(Expect::Success, 0).post(Post::Fd, to))?;
+    Ok(())
+}
+
+fn nonblock(lower: &mut Lower<'_>, at: u32, nonblock: bool, append: bool) -> Result<(), CompileError> {
+    let value = if nonblock { O_NONBLOCK } else { 0 } | if append { O_APPEND } else { 0 };
+    if value != 0 {
+        lower.b.push(0, &extra("fcntl").imm(0, u64::from(at)).imm(1, F_SETFL).imm(2, u64::from(value)))?;
+    }
+    Ok(())
+}
+
+fn socket(lower: &mut Lower<'_>, at: u32, family: u16, kind: u16, protocol: u16) -> Result<(), CompileError> {
+    let step = extra("socket").imm(0, u64::from(family)).imm(1, u64::from(kind)).imm(2, u64::from(protocol));
+    push_new(lower, step, fd_operand(at, false))
+}
+
+fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileError> {
+    if let SockAddr::Inet(inet) = addr {
+        let one = lower.b.data(&1_u32.to_ne_bytes())?;
+        let reuse =
+            extra("setsockopt").imm(0, u64::from(at)).imm(1, 1).imm(2, 2).arg(3, Sel::Data, one).imm(4, 4);
+        lower.b.push(0, &reuse)?;
+        if !inet.ip().is_unspecified() {
+            lower.peers.addresses.insert(inet.ip());
+        }
+    }
+    let bytes = wire::sockaddr(addr);
+    if bytes.len() <= 2 {
+        return Ok(());
+    }
+    let blob = lower.b.data(&bytes)?;
+    let step = extra("bind").imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
+    lower.b.push(0, &step.expect(Expect::Exact, 0))?;
+    Ok(())
+}
+
+fn open_socket(
+    lower: &mut Lower<'_>,
+    sock: SockIx,
+    at: u32,
+    next: &mut u32,
+    high: &mut FxHashMap<(u8, u32, bool), u32>,
+    nonblocking: bool,
+) -> Result<(), CompileError> {
+    let state = lower.world.socks[sock as usize].clone();
+    let connected = state.state == SockState::Connected;
+    if state.family == 1 && (connected || state.partner.is_some()) {
+        if let Some(partner) = state.partner {
+            let other = *next;
+            *next += 1;
+            high.insert((1, partner, false), other);
+            let step = extra("socketpair")
+                .imm(0, 1)
+                .imm(1, u64::from(state.kind))
+                .imm(2, 0)
+                .arg(3, Sel::Out, 8)
+                .expect(Expect::Exact, 0)
+                .post(Post::Fds, fds_operand(at, other, 3, false));
+            lower.b.push(0, &step)?;
+        } else {
+            let id = 0x4000_0000 | sock;
+            feeder(lower, sock, id)?;
+            let kind = PreopenedKind::Socket { id, end: 0, kind: state.kind };
+            lower.environment.preopened.push(Preopened { fd: at as i32, kind, cloexec: false });
+        }
+        return nonblock(lower, at, nonblocking, false);
+    }
+    let tcp = state.kind == 1 && matches!(state.local, Some(SockAddr::Inet(_)));
+    if connected && tcp {
+        let (Some(local), Some(peer)) = (state.local.clone(), state.peer.clone()) else { return Ok(()) };
+        connection(lower, sock, at, next, high, &local, &peer, state.partner)?;
+        return nonblock(lower, at, nonblocking, false);
+    }
+    socket(lower, at, state.family, state.kind, state.protocol)?;
+    if let Some(local) = &state.local {
+        bind(lower, at, local)?;
+    }
+    if state.state == SockState::Listening {
+        lower.b.push(0, &extra("listen").imm(0, u64::from(at)).imm(1, 4096).expect(Expect::Exact, 0))?;
+    } else if state.kind == 2
+        && let Some(peer) = &state.peer
+    {
+        lower.peers.datagram(&mut lower.b, &mut lower.deps, sock, peer, 0)?;
+        let bytes = wire::sockaddr(peer);
+        let blob = lower.b.data(&bytes)?;
+        lower.b.push(
+            0,
+            &extra("connect").imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64),
+        )?;
+    }
+    nonblock(lower, at, nonblocking, false)
+}
+
+/// An established TCP connection: the workload's end connects to a listener that exists for this one only.
+#[expect(clippy::too_many_arguments, reason = "both ends of a connection")]
+fn connection(
+    lower: &mut Lower<'_>,
+    sock: SockIx,
+    at: u32,
+    next: &mut u32,
+    high: &mut FxHashMap<(u8, u32, bool), u32>,
+    local: &SockAddr,
+    peer: &SockAddr,
+    partner: Option<SockIx>,
+) -> Result<(), CompileError> {
+    let family = lower.world.socks[sock as usize].family;
+    let bytes = wire::sockaddr(peer);
+    let blob = lower.b.data(&bytes)?;
+    let connect = extra("connect")
+        .imm(0, u64::from(at))
+        .arg(1, Sel::Data, blob)
+        .imm(2, bytes.len() as u64)
+        .expect(Expect::Exact, 0);
+    if let Some(partner) = partner {
+        let (listener, other) = (*next, *next + 1);
+        *next += 2;
+        socket(lower, listener, family, 1, 0)?;
+        bind(lower, listener, peer)?;
+        lower.b.push(0, &extra("listen").imm(0, u64::from(listener)).imm(1, 1))?;
+        socket(lower, at, family, 1, 0)?;
+        bind(lower, at, local)?;
+        lower.b.push(0, &connect)?;
+        let accept = extra("accept4").imm(0, u64::from(listener)).imm(1, 0).imm(2, 0).imm(3, 0);
+        push_new(lower, accept, fd_operand(other, false))?;
+        lower.b.push(0, &extra("close").imm(0, u64::from(listener)))?;
+        high.insert((1, partner, false), other);
+        return Ok(());
+    }
+    let ready = lower.peers.established(&mut lower.b, &mut lower.deps, sock, &reachable(peer.clone()))?;
+    socket(lower, at, family, 1, 0)?;
+    bind(lower, at, local)?;
+    let mut waits: Vec<Wait> = Vec::new();
+    lower.deps.add(0, EdgeKind::Connection, ready, &mut waits);
+    let mut connect = connect;
+    lower.b.set_waits(&mut connect, &waits)?;
+    let step = lower.b.push(0, &connect)?;
+    lower.peers.established_accept(&mut lower.b, &mut lower.deps, sock, Wait::entered(0, step))
+}

@@ -1,0 +1,95 @@
+//! Kernel structures as bytes.
+
+use ctrace_format::{EpollEntry, PollEntry, SockAddr};
+use std::net::SocketAddr;
+
+/// A `sockaddr` of any family.
+pub(crate) fn sockaddr(addr: &SockAddr) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32);
+    match addr {
+        SockAddr::Inet(SocketAddr::V4(v4)) => {
+            out.extend_from_slice(&2_u16.to_ne_bytes());
+            out.extend_from_slice(&v4.port().to_be_bytes());
+            out.extend_from_slice(&v4.ip().octets());
+            out.extend_from_slice(&[0; 8]);
+        }
+        SockAddr::Inet(SocketAddr::V6(v6)) => {
+            out.extend_from_slice(&10_u16.to_ne_bytes());
+            out.extend_from_slice(&v6.port().to_be_bytes());
+            out.extend_from_slice(&v6.flowinfo().to_ne_bytes());
+            out.extend_from_slice(&v6.ip().octets());
+            out.extend_from_slice(&v6.scope_id().to_ne_bytes());
+        }
+        SockAddr::Unix(path) => {
+            out.extend_from_slice(&1_u16.to_ne_bytes());
+            match path.split_first() {
+                Some((b'@' | 0, name)) => {
+                    out.push(0);
+                    out.extend_from_slice(&name[..name.len().min(107)]);
+                }
+                Some(_) => {
+                    out.extend_from_slice(&path[..path.len().min(107)]);
+                    out.push(0);
+                }
+                None => {}
+            }
+        }
+        SockAddr::Other { family, data } => {
+            out.extend_from_slice(&family.to_ne_bytes());
+            out.extend_from_slice(&data[..data.len().min(126)]);
+        }
+        _ => out.extend_from_slice(&0_u16.to_ne_bytes()),
+    }
+    out
+}
+
+/// `struct pollfd[]`.
+pub(crate) fn pollfds(entries: impl IntoIterator<Item = PollEntry>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for entry in entries {
+        out.extend_from_slice(&entry.fd.to_ne_bytes());
+        out.extend_from_slice(&entry.events.to_ne_bytes());
+        out.extend_from_slice(&[0; 2]);
+    }
+    out
+}
+
+/// `struct epoll_event`: packed on x86-64 only.
+pub(crate) fn epoll_event(entry: EpollEntry) -> Vec<u8> {
+    let mut out = entry.events.to_ne_bytes().to_vec();
+    if !cfg!(target_arch = "x86_64") {
+        out.extend_from_slice(&[0; 4]);
+    }
+    out.extend_from_slice(&entry.data.to_ne_bytes());
+    out
+}
+
+/// An `fd_set` with these descriptors, large enough for `nfds`.
+pub(crate) fn fd_set(nfds: u64, fds: impl IntoIterator<Item = i32>) -> Vec<u8> {
+    let words = nfds.min(65_536).div_ceil(64).max(1) as usize;
+    let mut out = vec![0_u8; words * 8];
+    for fd in fds {
+        let Ok(fd) = usize::try_from(fd) else { continue };
+        if let Some(byte) = out.get_mut(fd / 8) {
+            *byte |= 1 << (fd % 8);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn abstract_names_begin_with_a_nul() {
+        assert_eq!(sockaddr(&SockAddr::Unix(b"@x".to_vec())), [1, 0, 0, b'x']);
+        assert_eq!(sockaddr(&SockAddr::Unix(b"/x".to_vec())), [1, 0, b'/', b'x', 0]);
+        assert_eq!(sockaddr(&SockAddr::Unix(Vec::new())), [1, 0]);
+    }
+
+    #[test]
+    fn a_descriptor_set_has_the_bits_of_its_members() {
+        assert_eq!(fd_set(10, [0, 9, -1, 4000]), [1, 2, 0, 0, 0, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,452 @@
+//! Runs a compiled program in a sandbox: start (held at the gate), release, wait, tear down.
+//!
+//! Processes: a *keeper* thread of ctrace forks a *launcher*, which enters the namespaces and forks *init*, PID 1 of the
+//! sandbox. Init builds the surroundings, starts the root worker and the peers, watches them, and reports over a socket.
+//! When ctrace dies the socket closes and a parent-death signal comes: init ends, and with it everything in its PID
+//! namespace; mounts, network and shared memory go with their namespaces.
+
+mod control;
+mod image;
+mod init;
+mod message;
+
+use crate::plan::environment::{Environment, PeerProcess};
+use crate::sandbox::{Limits, SandboxError};
+use ctrace_program::control::{Cause, Pace};
+use ctrace_program::{DecodeError, Program};
+use message::Up;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Why a replay did not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The sandbox could not be made on this side.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The sandbox could not be made; said by the process inside. `missing` is set when the host lacks something.
+    #[error("the sandbox could not be built: {text}")]
+    Inside {
+        /// What failed, with its cause and fix.
+        text: String,
+        /// Whether the host lacks something.
+        missing: bool,
+    },
+    /// The program is damaged.
+    #[error("the compiled program cannot be read")]
+    Program(#[source] DecodeError),
+    /// The worker could not be put in front of the program.
+    #[error("the worker's image could not be written")]
+    Image(#[source] io::Error),
+    /// A process could not be started.
+    #[error("start the sandbox's processes: {what}")]
+    Start {
+        /// What was tried.
+        what: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Init died without a report.
+    #[error("the sandbox's init ended without a report (killed from outside, or out of memory)")]
+    Lost,
+    /// The options make no sense.
+    #[error("{0} must be greater than 0")]
+    Option(&'static str),
+}
+
+/// What is run.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// A sealed program; its reserved front is overwritten.
+    pub program: File,
+    /// Its surroundings.
+    pub environment: &'a Environment,
+    /// Descriptors of the program's peer roots.
+    pub peers: &'a [PeerProcess],
+    /// Length of the recording, ns.
+    pub recorded_ns: u64,
+}
+
+/// How it is run.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Pacing.
+    pub pace: Pace,
+    /// Recorded time / replayed time; > 0.
+    pub speed: f64,
+    /// Share of computing time, in 1/1000, that a task that is behind the recording may leave out. Idle time is always
+    /// left out.
+    pub catch_up_permille: u32,
+    /// A recorded task never begins a call before its recorded time. The sandbox's files are in memory and its peers are
+    /// near: without this the replay of a workload that waited for a disk or a network is faster than the recording.
+    pub hold: bool,
+    /// End the replay after this long; `None`: four times the recorded length plus 30 s.
+    pub max_duration: Option<Duration>,
+    /// Without any progress that the recording explains, waits are given up after this long, one at a time; then the
+    /// replay ends.
+    pub stall: Duration,
+    /// Bounds on resources.
+    pub limits: Limits,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            pace: Pace::Resource,
+            speed: 1.0,
+            catch_up_permille: 500,
+            hold: true,
+            max_duration: None,
+            stall: Duration::from_secs(2),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// How a replay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Ended {
+    /// Every task came to its end.
+    Completed,
+    /// No task could go on; see `stuck`.
+    Stalled,
+    /// It took longer than allowed.
+    TimedOut,
+    /// It was told to stop.
+    Aborted,
+}
+
+/// Totals over tasks; see `ctrace_program::control::Counters`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Recorded calls that were really made.
+    pub done: u64,
+    /// Of those, calls whose errno was emulated.
+    pub emulated: u64,
+    /// Recorded calls not made, by policy.
+    pub refused: u64,
+    /// Recorded calls that something else stood for.
+    pub surrogate: u64,
+    /// Recorded calls that could not be rebuilt.
+    pub missing: u64,
+    /// Results that differ from the recording.
+    pub diverged: u64,
+    /// Engine-marked calls.
+    pub engine_calls: u64,
+    /// Time in engine-marked calls and waits, ns.
+    pub wait_ns: u64,
+    /// Time spent computing, ns.
+    pub spin_ns: u64,
+    /// Unmarked calls that the recording does not have.
+    pub extra: u64,
+    /// Waits given up.
+    pub broken_waits: u64,
+    /// Time by which steps began later than meant, ns.
+    pub late_ns: u64,
+}
+
+/// One difference between a result and the recording.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// Task index.
+    pub task: u32,
+    /// Its name and recorded id.
+    pub task_name: String,
+    /// Step index.
+    pub step: u32,
+    /// The compiler's ordinal of the recorded event.
+    pub event: u32,
+    /// System call number.
+    pub nr: u32,
+    /// Why it is here.
+    pub cause: String,
+    /// What the recording says.
+    pub expected: i64,
+    /// What happened.
+    pub got: i64,
+    /// When, ns since the gate opened.
+    pub t_ns: u64,
+    /// The step in words.
+    pub what: String,
+}
+
+/// What a replay did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// How it ended.
+    pub ended: Ended,
+    /// From the opening of the gate to the last completed step of a recorded task, ns.
+    pub makespan_ns: u64,
+    /// Totals over the recorded tasks.
+    pub counters: Counters,
+    /// Totals over the peers.
+    pub peers: Counters,
+    /// The first divergences, oldest first.
+    pub divergences: Vec<Divergence>,
+    /// Tasks that were stuck at the end, in words.
+    pub stuck: Vec<String>,
+    /// Tasks that reached the end of their steps (or the call they were in when the recording ended).
+    pub tasks_finished: u32,
+    /// Tasks of the recording.
+    pub tasks: u32,
+    /// Wait status of the root task's process, if it ended by itself.
+    pub root_status: Option<i32>,
+    /// Things of the environment that could not be built.
+    pub problems: Vec<String>,
+    /// What is left behind; empty unless something is wrong.
+    pub leftovers: Vec<String>,
+}
+
+/// A replay.
+#[derive(Debug)]
+pub struct Replay;
+
+/// A replay that is held at its gate or running.
+#[derive(Debug)]
+pub struct Running {
+    channel: UnixStream,
+    keeper: Option<JoinHandle<i32>>,
+    root_pid: u32,
+    init_pid: u32,
+    problems: Vec<String>,
+}
+
+/// Stops a running replay from another thread.
+#[derive(Debug)]
+pub struct AbortHandle(UnixStream);
+
+impl AbortHandle {
+    /// Ends the replay; `wait` then returns with [`Ended::Aborted`].
+    ///
+    /// # Errors
+    /// When the replay is over already.
+    pub fn abort(&self) -> io::Result<()> {
+        (&self.0).write_all(b"A")
+    }
+}
+
+pub(crate) fn call_name(nr: u32) -> String {
+    ctrace_format::syscalls::name(ctrace_format::Sysno { abi: native_abi(), nr })
+        .map_or_else(|| format!("syscall_{nr}"), str::to_owned)
+}
+
+const fn native_abi() -> ctrace_format::Abi {
+    if cfg!(target_arch = "aarch64") { ctrace_format::Abi::Aarch64 } else { ctrace_format::Abi::X86_64 }
+}
+
+pub(crate) fn cause_name(cause: u32) -> &'static str {
+    match cause {
+        c if c == Cause::Result as u32 => "result",
+        c if c == Cause::Short as u32 => "fewer bytes",
+        c if c == Cause::Long as u32 => "more bytes",
+        c if c == Cause::BrokenWait as u32 => "dependency given up",
+        c if c == Cause::NoSignal as u32 => "signal missing",
+        c if c == Cause::ExtraSignal as u32 => "extra signal",
+        c if c == Cause::NoWaiters as u32 => "futex waiters missing",
+        c if c == Cause::NotReady as u32 => "descriptor not ready",
+        c if c == Cause::Renumber as u32 => "descriptor number",
+        c if c == Cause::BadStep as u32 => "invalid step",
+        _ => "unfinished entry",
+    }
+}
+
+impl Replay {
+    /// Builds the sandbox and starts the tasks that exist before the recording begins. They wait at the gate.
+    ///
+    /// # Errors
+    /// When the host cannot isolate the replay, or the trace asks for more than the limits.
+    pub fn start(inputs: Inputs<'_>, options: &RunOptions) -> Result<Running, ReplayError> {
+        if options.speed.is_nan() || options.speed <= 0.0 {
+            return Err(ReplayError::Option("the speed"));
+        }
+        let program = Program::open(inputs.program).map_err(ReplayError::Program)?;
+        crate::sandbox::root::check(inputs.environment, &options.limits)?;
+        image::compose(program.file(), program.header.len).map_err(ReplayError::Image)?;
+        let start = |what| move |source| ReplayError::Start { what, source };
+        let (mut channel, inner) = UnixStream::pair().map_err(start("socketpair"))?;
+        let setup = init::Setup {
+            max_duration: options.max_duration.unwrap_or_else(|| {
+                Duration::from_nanos((inputs.recorded_ns as f64 / options.speed * 4.0) as u64)
+                    + Duration::from_secs(30)
+            }),
+            program,
+            environment: inputs.environment.clone(),
+            peers: inputs.peers.to_vec(),
+            options: options.clone(),
+        };
+        // A parent-death signal is sent when the forking *thread* ends: this one lives as long as the launcher.
+        let (started_tx, started_rx) = std::sync::mpsc::channel();
+        let keeper = std::thread::Builder::new()
+            .name("replay-keeper".to_owned())
+            .spawn(move || {
+                let launched = init::launch(&setup, inner);
+                let pid = launched.as_ref().ok().copied();
+                let _ = started_tx.send(launched);
+                pid.map_or(-1, wait_for)
+            })
+            .map_err(start("thread"))?;
+        let launcher = match started_rx.recv() {
+            Ok(Ok(pid)) => pid,
+            Ok(Err(source)) => return Err(ReplayError::Start { what: "fork", source }),
+            Err(_) => return Err(ReplayError::Lost),
+        };
+        match Self::shake_hands(&mut channel, launcher) {
+            Ok((root, problems)) => {
+                let (init_pid, root_pid) = host_pids(launcher, root).ok_or(ReplayError::Lost)?;
+                Ok(Running { channel, keeper: Some(keeper), root_pid, init_pid, problems })
+            }
+            Err(error) => {
+                drop(channel);
+                let _ = keeper.join();
+                Err(error)
+            }
+        }
+    }
+
+    fn shake_hands(channel: &mut UnixStream, launcher: i32) -> Result<(i32, Vec<String>), ReplayError> {
+        let mut byte = [0];
+        if channel.read_exact(&mut byte).is_err() {
+            return Err(ReplayError::Lost);
+        }
+        if byte == *b"U" {
+            let maps = crate::sandbox::namespaces::write_id_maps(launcher);
+            let answer = match &maps {
+                Ok(true) => b"2",
+                Ok(false) => b"1",
+                Err(_) => b"X",
+            };
+            channel
+                .write_all(answer)
+                .map_err(|source| ReplayError::Start { what: "answer the launcher", source })?;
+            maps?;
+            channel.read_exact(&mut byte).map_err(|_| ReplayError::Lost)?;
+        }
+        match message::receive_rest(channel, byte[0]).map_err(|_| ReplayError::Lost)? {
+            Up::Ready { root_pid, problems } => Ok((root_pid, problems)),
+            Up::Failed { text, missing } => Err(ReplayError::Inside { text, missing }),
+            Up::Finished(_) => Err(ReplayError::Lost),
+        }
+    }
+}
+
+fn wait_for(pid: i32) -> i32 {
+    loop {
+        let mut status = 0;
+        // SAFETY: waits for our own child and writes its status.
+        let got = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        if got == pid || io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+            return status;
+        }
+    }
+}
+
+/// Ids in this PID namespace of init (the launcher's only child) and of init's child with the given inner id.
+fn host_pids(launcher: i32, root_inner: i32) -> Option<(u32, u32)> {
+    let mut children: Vec<(u32, i32, i32)> = Vec::new();
+    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
+        let last = |key: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(key))
+                .and_then(|rest| rest.split_whitespace().last())
+                .and_then(|word| word.parse::<i32>().ok())
+        };
+        if let (Some(parent), Some(inner)) = (last("PPid:"), last("NSpid:")) {
+            children.push((pid, parent, inner));
+        }
+    }
+    let init = children.iter().find(|(_, parent, inner)| *parent == launcher && *inner == 1)?.0;
+    let root = children.iter().find(|(_, parent, inner)| *parent == init as i32 && *inner == root_inner)?.0;
+    Some((init, root))
+}
+
+impl Running {
+    /// Process id of the root worker, as seen by this process: what to record.
+    pub fn root_pid(&self) -> u32 {
+        self.root_pid
+    }
+
+    /// Things of the environment that could not be built.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// A handle that stops the replay from another thread (red button, Ctrl-C).
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn abort_handle(&self) -> io::Result<AbortHandle> {
+        self.channel.try_clone().map(AbortHandle)
+    }
+
+    /// Opens the gate.
+    ///
+    /// # Errors
+    /// When the sandbox is gone.
+    pub fn release(&self) -> Result<(), ReplayError> {
+        (&self.channel).write_all(b"R").map_err(|_| ReplayError::Lost)
+    }
+
+    /// Waits for the end, tears down, and looks for leftovers.
+    ///
+    /// # Errors
+    /// When init died without a report.
+    pub fn wait(mut self) -> Result<Outcome, ReplayError> {
+        let report = message::receive(&mut self.channel);
+        self.tear_down();
+        match report {
+            Ok(Up::Finished(mut outcome)) => {
+                outcome.problems.splice(0..0, std::mem::take(&mut self.problems));
+                outcome.leftovers = self.leftovers();
+                Ok(*outcome)
+            }
+            _ => Err(ReplayError::Lost),
+        }
+    }
+
+    fn tear_down(&mut self) {
+        let _ = self.channel.shutdown(std::net::Shutdown::Both);
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+    }
+
+    /// Everything lives in namespaces whose first process is gone, which leaves nothing to look for but that it is gone.
+    fn leftovers(&self) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            let left: Vec<String> = [("init", self.init_pid), ("root worker", self.root_pid)]
+                .into_iter()
+                .filter(|(_, pid)| PathBuf::from(format!("/proc/{pid}/ns/pid")).exists())
+                .filter(|(_, pid)| {
+                    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+                        !stat.rsplit(')').next().is_some_and(|s| s.trim_start().starts_with('Z'))
+                    })
+                })
+                .map(|(what, pid)| format!("process {pid} ({what})"))
+                .collect();
+            if left.is_empty() || Instant::now() > deadline {
+                return left;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.tear_down();
+    }
+}

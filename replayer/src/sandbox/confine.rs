@@ -1,0 +1,392 @@
+//! What a worker may not do: capabilities, system calls, resource limits. Applied after everything is built, last thing
+//! before the worker's image starts.
+
+use super::{Limits, SandboxError};
+use crate::plan::environment::Environment;
+use ctrace_program::FAULT_TAG;
+use nix::sys::resource::{Resource, getrlimit};
+use std::io;
+
+/// Kept in the sandbox's user namespace, so that recorded calls of a privileged program have the outcome they had: they
+/// reach objects of the sandbox only. (linux/capability.h)
+const KEPT_CAPABILITIES: [u32; 9] = [
+    0,  // CAP_CHOWN
+    1,  // CAP_DAC_OVERRIDE
+    3,  // CAP_FOWNER
+    4,  // CAP_FSETID
+    5,  // CAP_KILL
+    6,  // CAP_SETGID
+    7,  // CAP_SETUID
+    10, // CAP_NET_BIND_SERVICE
+    23, // CAP_SYS_NICE
+];
+/// The kernel stops at the last capability it knows.
+const CAPABILITIES_END: u32 = 64;
+
+/// Calls that fail with EPERM in every replay: they reach out of namespaces, into other processes, or into parts of the
+/// kernel that are not namespaced.
+const DENIED: &[i64] = &[
+    libc::SYS_acct,
+    libc::SYS_add_key,
+    libc::SYS_adjtimex,
+    libc::SYS_bpf,
+    libc::SYS_chroot,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_fanotify_init,
+    libc::SYS_finit_module,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_init_module,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+    libc::SYS_kcmp,
+    libc::SYS_kexec_file_load,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_nfsservctl,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_open_tree,
+    libc::SYS_perf_event_open,
+    libc::SYS_personality,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pivot_root,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_setdomainname,
+    libc::SYS_sethostname,
+    libc::SYS_setns,
+    libc::SYS_settimeofday,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_syslog,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    libc::SYS_userfaultfd,
+    libc::SYS_vhangup,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_modify_ldt,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_uselib,
+];
+
+/// Whether the filter refuses a socket of this family.
+pub fn is_denied_family(family: i32) -> bool {
+    ![libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].contains(&family)
+}
+
+/// Whether the filter refuses a call whatever its arguments. The compiler marks such calls refused.
+pub fn is_denied(nr: u32) -> bool {
+    DENIED.contains(&i64::from(nr))
+}
+
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCH: u32 = 0xC000_003E;
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCH: u32 = 0xC000_00B7;
+
+const OFFSET_NR: u32 = 0;
+const OFFSET_ARCH: u32 = 4;
+/// Of the low word of argument `n` in `struct seccomp_data` (little-endian); the high word follows.
+const fn offset_arg(n: u32) -> u32 {
+    16 + 8 * n
+}
+
+fn statement(code: u32, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
+}
+
+fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+/// The filter. Checks that need arguments are made for their calls only, so that the kernel can cache "allowed" per call
+/// number (since 5.11) when there is no fault lane, and a replayed call pays nothing.
+fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const GREATER_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    let deny = statement(RETURN, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
+    let absent = statement(RETURN, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
+    let allow = statement(RETURN, libc::SECCOMP_RET_ALLOW);
+
+    let mut out = vec![statement(LOAD, OFFSET_ARCH), jump(EQUAL, AUDIT_ARCH, 1, 0), absent];
+    if fault_lane {
+        out.extend([
+            statement(LOAD, offset_arg(5) + 4),
+            jump(EQUAL, (FAULT_TAG >> 32) as u32, 0, 4),
+            statement(LOAD, offset_arg(5)),
+            statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0xfff),
+            statement(libc::BPF_ALU | libc::BPF_OR | libc::BPF_K, libc::SECCOMP_RET_ERRNO),
+            statement(libc::BPF_RET | libc::BPF_A, 0),
+        ]);
+    }
+    out.push(statement(LOAD, OFFSET_NR));
+    // x32 calls on x86-64, and anything else that is no call.
+    out.extend([jump(GREATER_EQUAL, 0x4000_0000, 0, 1), absent]);
+    let mut numbers: Vec<u32> = DENIED.iter().filter_map(|&nr| u32::try_from(nr).ok()).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    search(&numbers, &mut out);
+    // ioctl: pushing input into terminals.
+    let ioctl = [
+        statement(LOAD, offset_arg(1)),
+        jump(EQUAL, libc::TIOCSTI as u32, 1, 0),
+        jump(EQUAL, libc::TIOCLINUX as u32, 0, 1),
+        deny,
+        allow,
+    ];
+    out.push(jump(EQUAL, libc::SYS_ioctl as u32, 0, ioctl.len() as u8));
+    out.extend(ioctl);
+    // socket: families that a network namespace confines. (vsock, for one, reaches the host of a virtual machine.)
+    let socket = [
+        statement(LOAD, offset_arg(0)),
+        jump(EQUAL, libc::AF_UNIX as u32, 4, 0),
+        jump(EQUAL, libc::AF_INET as u32, 3, 0),
+        jump(EQUAL, libc::AF_INET6 as u32, 2, 0),
+        jump(EQUAL, libc::AF_NETLINK as u32, 1, 0),
+        deny,
+        allow,
+    ];
+    out.push(jump(EQUAL, libc::SYS_socket as u32, 0, socket.len() as u8));
+    out.extend(socket);
+    // clone: no namespaces (clone3 cannot be inspected; user.max_user_namespaces = 0 stops it there).
+    let namespaces = (libc::CLONE_NEWUSER
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWCGROUP) as u32;
+    let clone = [
+        statement(LOAD, offset_arg(0)),
+        jump(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, namespaces, 0, 1),
+        deny,
+        allow,
+    ];
+    out.push(jump(EQUAL, libc::SYS_clone as u32, 0, clone.len() as u8));
+    out.extend(clone);
+    out.push(allow);
+    out
+}
+
+/// Denies `numbers` (sorted): blocks of eight comparisons, each block skipped by one.
+fn search(numbers: &[u32], out: &mut Vec<libc::sock_filter>) {
+    const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const GREATER: u32 = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
+    for block in numbers.chunks(8) {
+        let Some(&last) = block.last() else { continue };
+        let n = block.len() as u8;
+        // Above this block: on to the next one.
+        out.push(jump(GREATER, last, n + 2, 0));
+        for (index, &number) in (0_u8..).zip(block) {
+            out.push(jump(EQUAL, number, n - index, 0));
+        }
+        // In the block's range but none of it: skip the denial, and run through the (failing) rest.
+        out.push(jump(libc::BPF_JMP | libc::BPF_JA, 1, 0, 0));
+        out.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32));
+    }
+}
+
+/// Drops what the worker must not have and installs the filter. The last thing before its image starts.
+///
+/// # Errors
+/// When the kernel refuses a restriction.
+pub(crate) fn apply(
+    environment: &Environment,
+    many_users: bool,
+    fault_lane: bool,
+) -> Result<(), SandboxError> {
+    let fail = |what: &'static str, error: io::Error| SandboxError::build("confine the worker", what, error);
+    nix::sys::prctl::set_no_new_privs().map_err(|errno| fail("no_new_privs", errno.into()))?;
+    for capability in (0..CAPABILITIES_END).filter(|c| !KEPT_CAPABILITIES.contains(c)) {
+        // SAFETY: prctl with integers only.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        if dropped != 0 {
+            break;
+        }
+    }
+    let keeps = environment.uid == 0;
+    set_capabilities(true).map_err(|error| fail("capabilities", error))?;
+    if many_users && (environment.uid != 0 || environment.gid != 0) {
+        let clamp = |id: u32| if id < 65_536 { id } else { 65_534 };
+        let (uid, gid) = (clamp(environment.uid), clamp(environment.gid));
+        let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+        nix::unistd::setresgid(gid, gid, gid).map_err(|errno| fail("setresgid", errno.into()))?;
+        nix::unistd::setresuid(uid, uid, uid).map_err(|errno| fail("setresuid", errno.into()))?;
+    }
+    if !keeps {
+        set_capabilities(false).map_err(|error| fail("capabilities", error))?;
+    }
+    install_filter(fault_lane).map_err(|error| fail("system call filter", error))
+}
+
+fn set_capabilities(keep: bool) -> io::Result<()> {
+    let mask = if keep { KEPT_CAPABILITIES.iter().fold(0_u64, |mask, c| mask | 1 << c) } else { 0 };
+    // struct __user_cap_header_struct { version, pid } and two __user_cap_data_struct { effective, permitted, inheritable }.
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let (low, high) = (mask as u32, (mask >> 32) as u32);
+    let data: [u32; 6] = [low, low, 0, high, high, 0];
+    // SAFETY: both structures have the layout of _LINUX_CAPABILITY_VERSION_3 and live across the call.
+    let ret = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
+    if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn install_filter(fault_lane: bool) -> io::Result<()> {
+    let mut filter = filter(fault_lane);
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: `program` points to `filter`, which lives across the call; the kernel copies it.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            &raw const program,
+        )
+    };
+    if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets resource limits: the recorded ones as far as possible, and the sandbox's own bounds. Returns what could not be set.
+pub(crate) fn set_limits(environment: &Environment, limits: &Limits) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut wanted: Vec<(u32, u64, u64)> =
+        environment.limits.iter().map(|(&resource, &(soft, hard))| (resource, soft, hard)).collect();
+    for (resource, bound) in
+        [(libc::RLIMIT_NPROC, limits.tasks), (libc::RLIMIT_FSIZE, limits.file_bytes), (libc::RLIMIT_CORE, 0)]
+    {
+        match wanted.iter_mut().find(|(number, ..)| *number == resource) {
+            Some((_, soft, hard)) => (*soft, *hard) = ((*soft).min(bound), (*hard).min(bound)),
+            None => wanted.push((resource, bound, bound)),
+        }
+    }
+    for (resource, soft, hard) in wanted {
+        let mut current = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: writes one rlimit structure.
+        let known = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, 0_u64, &raw mut current) } == 0;
+        if !known {
+            problems.push(format!("resource limit {resource}: the kernel does not know it"));
+            continue;
+        }
+        let max = hard.min(current.rlim_max);
+        let new = libc::rlimit { rlim_cur: soft.min(max), rlim_max: max };
+        // SAFETY: reads one rlimit structure.
+        let ret = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const new, 0_u64) };
+        if ret != 0 || soft > max {
+            problems.push(format!("resource limit {resource}: {soft} wanted, {} possible", new.rlim_cur));
+        }
+    }
+    problems
+}
+
+/// The open-file limit a replay can have at most.
+pub(crate) fn max_open_files() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the filter as the kernel would.
+    fn verdict(filter: &[libc::sock_filter], nr: u32, args: [u64; 6]) -> u32 {
+        let mut data = Vec::new();
+        data.extend_from_slice(&nr.to_le_bytes());
+        data.extend_from_slice(&AUDIT_ARCH.to_le_bytes());
+        data.extend_from_slice(&0_u64.to_le_bytes());
+        for arg in args {
+            data.extend_from_slice(&arg.to_le_bytes());
+        }
+        let (mut at, mut a) = (0_usize, 0_u32);
+        loop {
+            let i = filter[at];
+            at += 1;
+            let code = u32::from(i.code);
+            match code {
+                _ if code == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS => {
+                    let o = i.k as usize;
+                    a = u32::from_le_bytes(data[o..o + 4].try_into().unwrap());
+                }
+                _ if code == libc::BPF_RET | libc::BPF_K => return i.k,
+                _ if code == libc::BPF_RET | libc::BPF_A => return a,
+                _ if code == libc::BPF_ALU | libc::BPF_AND | libc::BPF_K => a &= i.k,
+                _ if code == libc::BPF_ALU | libc::BPF_OR | libc::BPF_K => a |= i.k,
+                _ if code == libc::BPF_JMP | libc::BPF_JA => at += i.k as usize,
+                _ => {
+                    let hit = match code & 0xf0 {
+                        libc::BPF_JEQ => a == i.k,
+                        libc::BPF_JGT => a > i.k,
+                        libc::BPF_JGE => a >= i.k,
+                        libc::BPF_JSET => a & i.k != 0,
+                        other => panic!("unknown jump {other:#x}"),
+                    };
+                    at += usize::from(if hit { i.jt } else { i.jf });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_filter_denies_the_listed_calls_and_no_other() {
+        for lane in [false, true] {
+            let filter = filter(lane);
+            for nr in 0..500_u32 {
+                if nr == libc::SYS_socket as u32 {
+                    continue;
+                }
+                let expected = if DENIED.contains(&i64::from(nr)) {
+                    libc::SECCOMP_RET_ERRNO | libc::EPERM as u32
+                } else {
+                    libc::SECCOMP_RET_ALLOW
+                };
+                assert_eq!(verdict(&filter, nr, [0; 6]), expected, "call {nr}, lane {lane}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_filter_looks_at_the_arguments_of_ioctl_socket_and_clone() {
+        let filter = filter(false);
+        let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+        let ioctl = libc::SYS_ioctl as u32;
+        assert_eq!(verdict(&filter, ioctl, [0, libc::TIOCSTI, 0, 0, 0, 0]), eperm);
+        assert_eq!(verdict(&filter, ioctl, [0, libc::TCGETS, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        let socket = libc::SYS_socket as u32;
+        assert_eq!(verdict(&filter, socket, [libc::AF_VSOCK as u64, 1, 0, 0, 0, 0]), eperm);
+        for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK] {
+            assert_eq!(verdict(&filter, socket, [family as u64, 1, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        }
+        let clone = libc::SYS_clone as u32;
+        assert_eq!(verdict(&filter, clone, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]), eperm);
+        assert_eq!(verdict(&filter, clone, [17, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+    }
+
+    #[test]
+    fn a_tagged_call_fails_with_the_errno_of_its_tag() {
+        let args = [0, 0, 0, 0, 0, FAULT_TAG | libc::ENOSPC as u64];
+        assert_eq!(
+            verdict(&filter(true), libc::SYS_write as u32, args),
+            libc::SECCOMP_RET_ERRNO | libc::ENOSPC as u32
+        );
+        assert_eq!(verdict(&filter(false), libc::SYS_write as u32, args), libc::SECCOMP_RET_ALLOW);
+    }
+}

@@ -1,0 +1,373 @@
+//! The private root: a tmpfs with generated files, and nothing of the host but a few harmless devices.
+
+use super::{Limits, SandboxError};
+use crate::plan::environment::{Environment, FileKind, FileSpec, PreopenedKind};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+/// Directories over which the tmpfs may be mounted (in our mount namespace only) before it becomes the root.
+const MOUNT_POINTS: [&str; 4] = ["/tmp", "/var/tmp", "/mnt", "/"];
+/// Devices that are the host's own: reading or writing them affects nobody.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Where the worker lies for programs to be started before their own exec.
+pub(crate) const WORKER_DIRECTORY: &str = "/.ctrace";
+/// Problems that are kept as text; all are counted.
+const PROBLEMS_KEPT: usize = 50;
+/// How many links in a row are followed when a program's path is a link.
+const LINKS_MAX: u32 = 16;
+
+/// Things of the environment that could not be built. They show as divergences later.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    pub(crate) texts: Vec<String>,
+    pub(crate) count: u64,
+}
+
+impl Problems {
+    pub(crate) fn add(&mut self, text: String) {
+        self.count += 1;
+        if self.texts.len() < PROBLEMS_KEPT {
+            self.texts.push(text);
+        }
+    }
+}
+
+fn path_of(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+/// The path inside the root: absolute, without `.`, `..` or NUL. `..` at the top stays there.
+fn inside(bytes: &[u8]) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    let text: Vec<u8> = bytes.iter().copied().take_while(|&b| b != 0).collect();
+    for part in path_of(&text).components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    out
+}
+
+/// Checks what a trace asks for before anything is made.
+///
+/// # Errors
+/// When it is more than the limits.
+pub(crate) fn check(environment: &Environment, limits: &Limits) -> Result<(), SandboxError> {
+    let entries = environment.files.iter().fold(0_u64, |sum, file| {
+        let inside = match &file.kind {
+            FileKind::Directory { entries } => u64::from(*entries),
+            _ => 0,
+        };
+        sum.saturating_add(1).saturating_add(inside)
+    });
+    let files = entries.saturating_add(environment.executables.len() as u64);
+    if files > limits.files {
+        return Err(SandboxError::Limit { what: "files", value: files, max: limits.files, option: "files" });
+    }
+    Ok(())
+}
+
+/// Mounts the tmpfs and makes it the root of this mount namespace. The host's files are gone after that.
+///
+/// # Errors
+/// When a mount is refused.
+pub(crate) fn enter(environment: &Environment, limits: &Limits) -> Result<(), SandboxError> {
+    let none: Option<&str> = None;
+    let isolation = |errno: nix::Error| SandboxError::Isolation {
+        what: "a private root file system",
+        fix: "mounting a tmpfs in a user namespace must be allowed (an AppArmor or SELinux policy may forbid it)",
+        source: errno.into(),
+    };
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(isolation)?;
+    let options =
+        format!("mode=755,size={},nr_inodes={}", limits.disk_bytes, limits.files.saturating_add(4096));
+    let base = MOUNT_POINTS.iter().find(|base| Path::new(base).is_dir()).copied().unwrap_or("/");
+    mount(
+        Some("ctrace"),
+        base,
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some(options.as_str()),
+    )
+    .map_err(isolation)?;
+    // The mount hides what lay at `base`, which the working directory may still name.
+    nix::unistd::chdir(base).map_err(isolation)?;
+    let base = Path::new(base);
+    let fail = |what: &'static str, at: &Path, error: io::Error| {
+        SandboxError::build(what, at.display().to_string(), error)
+    };
+    for directory in ["dev", ".old"] {
+        let at = base.join(directory);
+        fs::create_dir(&at).map_err(|error| fail("make a directory", &at, error))?;
+    }
+    for device in DEVICES {
+        let (from, to) = (Path::new("/dev").join(device), base.join("dev").join(device));
+        File::create(&to).map_err(|error| fail("make a device", &to, error))?;
+        let bound = mount(Some(&from), &to, none, MsFlags::MS_BIND, none);
+        if bound.is_err() && device != "null" {
+            // An empty file stands for it; nearly nothing needs it.
+            continue;
+        }
+        bound.map_err(|errno| fail("bind a device", &from, errno.into()))?;
+    }
+    let wants_terminal = environment.preopened.iter().any(|p| p.kind == PreopenedKind::Terminal);
+    let wants_pts = environment.files.iter().any(|f| f.path.starts_with(b"/dev/pt"));
+    if wants_terminal || wants_pts {
+        let at = base.join("dev/pts");
+        fs::create_dir(&at).map_err(|error| fail("make a directory", &at, error))?;
+        mount(
+            Some("devpts"),
+            &at,
+            Some("devpts"),
+            MsFlags::MS_NOSUID,
+            Some("newinstance,ptmxmode=0666,mode=0620"),
+        )
+        .map_err(|errno| fail("mount pseudo terminals", &at, errno.into()))?;
+        let link = base.join("dev/ptmx");
+        symlink("pts/ptmx", &link).map_err(|error| fail("make a link", &link, error))?;
+    }
+    if environment.real_proc {
+        let at = base.join("proc");
+        fs::create_dir(&at).map_err(|error| fail("make a directory", &at, error))?;
+        mount(
+            Some("proc"),
+            &at,
+            Some("proc"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+            none,
+        )
+        .map_err(|errno| SandboxError::Isolation {
+            what: "a private /proc",
+            fix: "the host's own /proc must be fully visible (in a container: run it with an unmasked /proc)",
+            source: errno.into(),
+        })?;
+    }
+    nix::unistd::pivot_root(base, &base.join(".old")).map_err(isolation)?;
+    nix::unistd::chdir("/").map_err(isolation)?;
+    umount2("/.old", MntFlags::MNT_DETACH).map_err(isolation)?;
+    fs::remove_dir("/.old").map_err(|error| fail("remove the old root's place", Path::new("/.old"), error))
+}
+
+/// Fills the private root. The worker's image (worker and program in one file) comes from `image`.
+///
+/// # Errors
+/// When the worker cannot be placed. Other failures are collected.
+pub(crate) fn populate(
+    environment: &Environment,
+    limits: &Limits,
+    image: &File,
+    names: &[Vec<u8>],
+) -> Result<Problems, SandboxError> {
+    let mut problems = Problems::default();
+    let mut made = HashSet::new();
+    let fail = |at: &Path, error: io::Error| {
+        SandboxError::build("place the worker", at.display().to_string(), error)
+    };
+
+    let worker = Path::new(WORKER_DIRECTORY).join("worker");
+    fs::create_dir(WORKER_DIRECTORY).map_err(|error| fail(Path::new(WORKER_DIRECTORY), error))?;
+    copy_image(image, &worker).map_err(|error| fail(&worker, error))?;
+    for (index, name) in names.iter().enumerate() {
+        let at = Path::new(WORKER_DIRECTORY).join(index.to_string());
+        fs::create_dir(&at).map_err(|error| fail(&at, error))?;
+        let at = at.join(file_name(name));
+        fs::hard_link(&worker, &at).map_err(|error| fail(&at, error))?;
+    }
+
+    // Links first: other paths may lead through them. Directories get their modes last.
+    let (links, others): (Vec<&FileSpec>, Vec<&FileSpec>) =
+        environment.files.iter().partition(|file| matches!(file.kind, FileKind::Link { .. }));
+    for file in links.iter().chain(&others) {
+        let at = inside(&file.path);
+        if let Err(error) = make(&at, file, limits, &mut made) {
+            problems.add(format!("{}: {error}", at.display()));
+        }
+    }
+    for path in &environment.executables {
+        let at = inside(path);
+        if let Err(error) = place(&worker, &at, &mut made, 0) {
+            problems.add(format!("program {}: {error}", at.display()));
+        }
+    }
+    if !environment.cwd.is_empty() {
+        let at = inside(&environment.cwd);
+        if let Err(error) = ensure_directory(&at, &mut made, 0) {
+            problems.add(format!("working directory {}: {error}", at.display()));
+        }
+    }
+    for file in others.iter().filter(|file| matches!(file.kind, FileKind::Directory { .. })) {
+        let at = inside(&file.path);
+        if at != Path::new("/")
+            && let Err(error) = fs::set_permissions(&at, fs::Permissions::from_mode(file.mode & 0o7777))
+        {
+            problems.add(format!("{}: {error}", at.display()));
+        }
+    }
+    Ok(problems)
+}
+
+/// A directory entry's name for a task's name, so that its `comm` is right from the start.
+pub(crate) fn file_name(task_name: &[u8]) -> PathBuf {
+    let clean: Vec<u8> = task_name.iter().copied().filter(|&b| b != b'/' && b != 0).take(64).collect();
+    match clean.as_slice() {
+        b"" | b"." | b".." => PathBuf::from("task"),
+        name => PathBuf::from(OsStr::from_bytes(name)),
+    }
+}
+
+/// Removes the directory the first images were started from: nothing of the engine is left to be seen.
+pub(crate) fn remove_worker_directory() -> io::Result<()> {
+    fs::remove_dir_all(WORKER_DIRECTORY)
+}
+
+fn copy_image(image: &File, to: &Path) -> io::Result<()> {
+    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o755).open(to)?;
+    let mut offset = 0;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = image.read_at(&mut buffer, offset)?;
+        if n == 0 {
+            return out.set_permissions(fs::Permissions::from_mode(0o755));
+        }
+        out.write_all(&buffer[..n])?;
+        offset += n as u64;
+    }
+}
+
+fn ensure_directory(at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> io::Result<()> {
+    if at == Path::new("/") || made.contains(at) {
+        return Ok(());
+    }
+    if depth > LINKS_MAX * 8 {
+        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+    }
+    if let Some(parent) = at.parent() {
+        ensure_directory(parent, made, depth + 1)?;
+    }
+    match fs::DirBuilder::new().mode(0o755).create(at) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if !at.is_dir() {
+                match fs::read_link(at) {
+                    Ok(target) => {
+                        let target = at.parent().unwrap_or(Path::new("/")).join(target);
+                        ensure_directory(&inside(target.as_os_str().as_bytes()), made, depth + 1)?;
+                    }
+                    Err(_) => return Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+                }
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    made.insert(at.to_path_buf());
+    Ok(())
+}
+
+fn make(at: &Path, file: &FileSpec, limits: &Limits, made: &mut HashSet<PathBuf>) -> io::Result<()> {
+    if at == Path::new("/") {
+        return Ok(());
+    }
+    if let Some(parent) = at.parent() {
+        ensure_directory(parent, made, 0)?;
+    }
+    let mode = file.mode & 0o7777;
+    let new_file = || {
+        OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).mode(0o600).open(at)
+    };
+    let made_file = match &file.kind {
+        FileKind::Directory { entries } => {
+            ensure_directory(at, made, 0)?;
+            let there = fs::read_dir(at)?.count() as u64;
+            for index in there..u64::from(*entries) {
+                File::create(at.join(format!("entry-{index:06}")))?;
+            }
+            return Ok(());
+        }
+        FileKind::Link { target } => {
+            let target: Vec<u8> = target.iter().copied().take_while(|&b| b != 0).collect();
+            return symlink(path_of(&target), at);
+        }
+        FileKind::Fifo => {
+            nix::unistd::mkfifo(at, nix::sys::stat::Mode::from_bits_truncate(mode))?;
+            return Ok(());
+        }
+        FileKind::Regular { size } => {
+            if *size > limits.file_bytes {
+                return Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    format!("{size} bytes are more than the limit ({})", limits.file_bytes),
+                ));
+            }
+            let out = new_file();
+            if let Ok(out) = &out {
+                out.set_len(*size)?;
+            }
+            out
+        }
+        FileKind::Content { bytes } => {
+            let out = new_file();
+            if let Ok(mut out) = out.as_ref() {
+                out.write_all(bytes)?;
+            }
+            out
+        }
+        FileKind::Device { rdev } => return make_device(at, *rdev),
+    };
+    match made_file {
+        Ok(out) => out.set_permissions(fs::Permissions::from_mode(mode)),
+        // Listed twice, or one of our devices: what is there stays.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn make_device(at: &Path, rdev: u64) -> io::Result<()> {
+    // Linux device numbers, Documentation/admin-guide/devices.txt.
+    let name = match (libc::major(rdev), libc::minor(rdev)) {
+        (1, 3) => "null",
+        (1, 5) => "zero",
+        (1, 7) => "full",
+        (1, 8) => "random",
+        (1, 9) => "urandom",
+        (5, 0) => "tty",
+        _ => "",
+    };
+    let own = Path::new("/dev").join(name);
+    if own == at || at.exists() {
+        return Ok(());
+    }
+    File::create(at)?;
+    if name.is_empty() {
+        return Ok(());
+    }
+    let none: Option<&str> = None;
+    mount(Some(&own), at, none, MsFlags::MS_BIND, none).map_err(io::Error::from)
+}
+
+fn place(worker: &Path, at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> io::Result<()> {
+    if depth > LINKS_MAX {
+        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+    }
+    if let Some(parent) = at.parent() {
+        ensure_directory(parent, made, 0)?;
+    }
+    if let Ok(target) = fs::read_link(at) {
+        let target = at.parent().unwrap_or(Path::new("/")).join(target);
+        return place(worker, &inside(target.as_os_str().as_bytes()), made, depth + 1);
+    }
+    match fs::remove_file(at) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::hard_link(worker, at)
+}

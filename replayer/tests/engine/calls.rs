@@ -1,0 +1,356 @@
+//! Programs that do what recorded programs do.
+
+use crate::support::{Script, all_as_expected, call, returns};
+use ctrace_program::{Expect, Kind, Post, Sel, Step, Wait, fd_operand, fds_operand, flags};
+use ctrace_replayer::Ended;
+use ctrace_replayer::plan::environment::{FileKind, FileSpec};
+
+#[test]
+fn a_root_that_exits_is_a_complete_replay() {
+    let mut script = Script::new();
+    script.exit(0);
+    all_as_expected(script, 1);
+}
+
+#[test]
+fn files_are_made_written_and_read_at_their_recorded_numbers() {
+    let mut script = Script::new();
+    let path = script.text("/data/file");
+    script.environment.cwd = b"/data".to_vec();
+    let open = call(libc::SYS_openat)
+        .imm(0, libc::AT_FDCWD as u64)
+        .arg(1, Sel::Data, path)
+        .imm(2, (libc::O_CREAT | libc::O_RDWR) as u64)
+        .imm(3, 0o644)
+        .expect(Expect::Exact, 3)
+        .post(Post::Fd, fd_operand(7, false));
+    script.push(0, open);
+    script.push(0, returns(libc::SYS_write, 5000).imm(0, 7).arg(1, Sel::Out, 5000).imm(2, 5000));
+    script.push(0, returns(libc::SYS_lseek, 1000).imm(0, 7).imm(1, 1000));
+    script.push(0, returns(libc::SYS_read, 4000).imm(0, 7).arg(1, Sel::Out, 65536).imm(2, 65536));
+    script.push(0, returns(libc::SYS_fsync, 0).imm(0, 7));
+    script.push(0, returns(libc::SYS_close, 0).imm(0, 7));
+    script.push(0, returns(libc::SYS_close, -i64::from(libc::EBADF)).imm(0, 7));
+    script.exit(0);
+    all_as_expected(script, 8);
+}
+
+#[test]
+fn forked_children_talk_through_a_pipe() {
+    let mut script = Script::new();
+    let child = script.task(0, 1001, None);
+    let pipe = returns(libc::SYS_pipe2, 0)
+        .arg(0, Sel::Out, 8)
+        .post(Post::Fds, ctrace_program::fds_operand(10, 11, 0, false));
+    script.push(0, pipe);
+    script.fork(0, child);
+    script.push(0, returns(libc::SYS_close, 0).imm(0, 11));
+    let read = call(libc::SYS_read)
+        .imm(0, 10)
+        .arg(1, Sel::Out, 4096)
+        .imm(2, 3000)
+        .expect(Expect::Bytes, 3000)
+        .with(flags::STREAM);
+    script.push(0, read);
+    script.push(0, returns(libc::SYS_read, 0).imm(0, 10).arg(1, Sel::Out, 4096).imm(2, 4096));
+    script.wait4(0, child);
+    script.exit(0);
+    for _ in 0..3 {
+        script.push(child, returns(libc::SYS_write, 1000).imm(0, 11).arg(1, Sel::Out, 1000).imm(2, 1000));
+    }
+    script.exit(child);
+    all_as_expected(script, 11);
+}
+
+#[test]
+fn threads_meet_at_futexes_and_are_joined() {
+    let mut script = Script::new();
+    let thread = script.task(0, 1002, Some(0));
+    let word = script.builder.futex_slot();
+    let join = script.builder.futex_slot();
+    // What glibc's pthread_create passes.
+    let clone_flags = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_SETTLS
+        | libc::CLONE_PARENT_SETTID
+        | libc::CLONE_CHILD_CLEARTID;
+    let clone = Step { kind: Kind::Clone as u8, ..call(libc::SYS_clone3) }
+        .imm(0, clone_flags as u64)
+        .arg(2, Sel::Futex, u64::from(join))
+        .arg(3, Sel::Futex, u64::from(join))
+        .aux(u64::from(thread))
+        .expect(Expect::Pid, i64::from(thread));
+    script.push(0, clone);
+    let private = libc::FUTEX_PRIVATE_FLAG;
+    script.push(
+        0,
+        returns(libc::SYS_futex, 0)
+            .arg(0, Sel::Futex, u64::from(word))
+            .imm(1, (libc::FUTEX_WAIT | private) as u64)
+            .imm(2, 0),
+    );
+    // EAGAIN by value.
+    script.push(
+        0,
+        returns(libc::SYS_futex, -i64::from(libc::EAGAIN))
+            .arg(0, Sel::Futex, u64::from(word))
+            .imm(1, (libc::FUTEX_WAIT | private) as u64)
+            .imm(2, 1),
+    );
+    let wait_join = call(libc::SYS_futex)
+        .arg(0, Sel::Futex, u64::from(join))
+        .imm(1, (libc::FUTEX_WAIT_BITSET | libc::FUTEX_CLOCK_REALTIME) as u64)
+        .arg(2, Sel::Pid, u64::from(thread))
+        .imm(5, 0xffff_ffff)
+        .expect(Expect::Exact, 0);
+    let waiting = script.push(0, wait_join);
+    script.exit(0);
+
+    let wake = Step { kind: Kind::FutexWake as u8, ..call(libc::SYS_futex) }
+        .arg(0, Sel::Futex, u64::from(word))
+        .imm(1, (libc::FUTEX_WAKE | private) as u64)
+        .imm(2, 1)
+        .expect(Expect::Exact, 1);
+    script.push(thread, wake);
+    script.push(thread, returns(libc::SYS_rt_sigprocmask, 0).imm(3, 8));
+    let mut exit = Step { kind: Kind::Exit as u8, ..call(libc::SYS_exit) };
+    exit.think_sleep_ns = 30_000_000;
+    script.builder.set_waits(&mut exit, &[Wait::entered(0, waiting)]).unwrap();
+    script.push(thread, exit);
+    all_as_expected(script, 8);
+}
+
+#[test]
+fn a_handler_runs_where_the_recording_has_it() {
+    for restart in [false, true] {
+        let mut script = Script::new();
+        let child = script.task(0, 1001, None);
+        let pipe =
+            returns(libc::SYS_pipe2, 0).arg(0, Sel::Out, 8).post(Post::Fds, fds_operand(3, 4, 0, false));
+        script.push(0, pipe);
+        let sa_flags = if restart { libc::SA_RESTART } else { 0 };
+        script.push(
+            0,
+            Step { kind: Kind::Sigaction as u8, ..returns(libc::SYS_rt_sigaction, 0) }
+                .imm(0, libc::SIGUSR1 as u64)
+                .imm(1, sa_flags as u64)
+                .aux(ctrace_program::SIG_HANDLER),
+        );
+        script.fork(0, child);
+        let read = call(libc::SYS_read).imm(0, 3).arg(1, Sel::Out, 16).imm(2, 10);
+        let recorded = if restart { -512 } else { -i64::from(libc::EINTR) };
+        let reading = script.push(0, read.expect(Expect::Exact, recorded).with(flags::INTERRUPTED));
+        let mut handler = Step::of(Kind::SignalHandler);
+        handler.nr = libc::SIGUSR1 as u32;
+        script.push(0, handler);
+        script.push(0, returns(libc::SYS_write, 3).imm(0, 1).arg(1, Sel::Out, 3).imm(2, 3));
+        let sigreturn = Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) };
+        let returned = script.push(0, sigreturn);
+        script.push(0, read.expect(Expect::Bytes, 10).with(flags::STREAM));
+        script.wait4(0, child);
+        script.exit(0);
+
+        let mut kill = returns(libc::SYS_kill, 0).arg(0, Sel::Pid, 0).imm(1, libc::SIGUSR1 as u64);
+        kill.think_sleep_ns = 30_000_000;
+        script.builder.set_waits(&mut kill, &[Wait::entered(0, reading)]).unwrap();
+        script.push(child, kill);
+        let mut write = returns(libc::SYS_write, 10).imm(0, 4).arg(1, Sel::Out, 10).imm(2, 10);
+        script.builder.set_waits(&mut write, &[Wait::completed(0, returned)]).unwrap();
+        script.push(child, write);
+        script.exit(child);
+        all_as_expected(script, 12);
+    }
+}
+
+#[test]
+fn a_signal_that_comes_early_still_has_its_steps_run() {
+    let mut script = Script::new();
+    script.push(
+        0,
+        Step { kind: Kind::Sigaction as u8, ..returns(libc::SYS_rt_sigaction, 0) }
+            .imm(0, libc::SIGUSR2 as u64)
+            .aux(ctrace_program::SIG_HANDLER),
+    );
+    let myself = returns(libc::SYS_kill, 0).arg(0, Sel::Pid, 0).imm(1, libc::SIGUSR2 as u64);
+    script.push(0, myself);
+    script.push(0, returns(libc::SYS_getppid, 1));
+    let mut handler = Step::of(Kind::SignalHandler);
+    handler.nr = libc::SIGUSR2 as u32;
+    script.push(0, handler);
+    script.push(0, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
+    script.exit(0);
+    all_as_expected(script, 5);
+}
+
+#[test]
+fn programs_are_executed_in_a_chain() {
+    let mut script = Script::new();
+    let child = script.task(0, 1001, None);
+    script.environment.executables = vec![b"/usr/bin/first".to_vec(), b"/bin/second".to_vec()];
+    script.environment.files = vec![FileSpec {
+        path: b"/bin".to_vec(),
+        kind: FileKind::Link { target: b"usr/bin".to_vec() },
+        mode: 0o777,
+    }];
+    let exec = |script: &mut Script, task: u32, path: &str, result: i64| {
+        let blob = script.text(path);
+        let argv = script.builder.pointers(&[blob, blob]).unwrap();
+        let next = script.builder.next_step(task) + 1;
+        let step = Step { kind: Kind::Exec as u8, ..call(libc::SYS_execve) }
+            .arg(0, Sel::Data, blob)
+            .arg(1, Sel::Data, argv)
+            .aux(u64::from(task))
+            .post(Post::None, u64::from(next))
+            .expect(Expect::Exact, result);
+        script.push(task, step);
+    };
+    exec(&mut script, 0, "/missing", -i64::from(libc::ENOENT));
+    exec(&mut script, 0, "/usr/bin/first", 0);
+    // vfork, as posix_spawn does it.
+    let clone = Step { kind: Kind::Clone as u8, ..call(libc::SYS_clone) }
+        .imm(0, (libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD) as u64)
+        .aux(u64::from(child))
+        .expect(Expect::Pid, i64::from(child));
+    script.push(0, clone);
+    script.wait4(0, child);
+    script.exit(0);
+    script.push(child, returns(libc::SYS_getpid, 0).expect(Expect::Pid, i64::from(child)));
+    exec(&mut script, child, "/bin/second", 0);
+    script.push(child, returns(libc::SYS_getpid, 0).expect(Expect::Pid, i64::from(child)));
+    script.exit(child);
+    all_as_expected(script, 9);
+}
+
+#[test]
+fn memory_is_mapped_at_live_addresses() {
+    let mut script = Script::new();
+    let (map, brk) = (script.builder.value_slot(), script.builder.value_slot());
+    let mmap = call(libc::SYS_mmap)
+        .imm(1, 1 << 20)
+        .imm(2, 3)
+        .imm(3, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64)
+        .imm(4, u64::MAX)
+        .expect(Expect::Success, 0)
+        .post(Post::StoreValue, u64::from(map))
+        .aux(64 * 1024);
+    script.push(0, mmap);
+    let at = |offset| ctrace_program::value_operand(map, offset);
+    script.push(0, returns(libc::SYS_mprotect, 0).arg(0, Sel::Value, at(4096)).imm(1, 4096).imm(2, 1));
+    script.push(0, returns(libc::SYS_munmap, 0).arg(0, Sel::Value, at(0)).imm(1, 1 << 20));
+    script.push(
+        0,
+        returns(libc::SYS_mprotect, -i64::from(libc::ENOMEM))
+            .arg(0, Sel::Value, at(0))
+            .imm(1, 4096)
+            .imm(2, 1),
+    );
+    // The program's own image was mapped by nobody in the recording.
+    script.push(0, returns(libc::SYS_mprotect, 0).arg(0, Sel::StandIn, 0x5000).imm(1, 8192).imm(2, 1));
+    script.push(0, returns(libc::SYS_munmap, 0).arg(0, Sel::StandIn, 0x5000).imm(1, 4096));
+    script.push(0, call(libc::SYS_brk).post(Post::StoreValue, u64::from(brk)).expect(Expect::Success, 0));
+    let grown = ctrace_program::value_operand(brk, 0x21000);
+    script.push(0, call(libc::SYS_brk).arg(0, Sel::Value, grown).expect(Expect::Success, 0));
+    script.exit(0);
+    all_as_expected(script, 9);
+}
+
+#[test]
+fn a_tagged_call_fails_as_recorded_without_being_made() {
+    let mut script = Script::new();
+    let path = script.text("/never-made");
+    let enospc = -i64::from(libc::ENOSPC);
+    script.push(0, returns(libc::SYS_mkdir, enospc).arg(0, Sel::Data, path).imm(1, 0o755).with(flags::FAULT));
+    script.push(0, returns(libc::SYS_rmdir, -i64::from(libc::ENOENT)).arg(0, Sel::Data, path));
+    script
+        .push(0, returns(libc::SYS_mmap, -i64::from(libc::ENOMEM)).imm(1, 4096).imm(5, 0).with(flags::FAULT));
+    script.exit(0);
+    let outcome = all_as_expected(script, 4);
+    assert!(outcome.is_none_or(|outcome| outcome.counters.emulated == 2));
+}
+
+#[test]
+fn a_dependency_that_cannot_hold_is_given_up_and_reported() {
+    let mut script = Script::new();
+    let other = script.task(0, 1001, None);
+    script.options.stall = std::time::Duration::from_millis(200);
+    script.fork(0, other);
+    let mut step = returns(libc::SYS_getppid, 1);
+    script.builder.set_waits(&mut step, &[Wait::completed(other, 5)]).unwrap();
+    script.push(0, step);
+    script.exit(0);
+    script.exit(other);
+    let Some(outcome) = script.run() else { return };
+    assert_eq!(outcome.ended, Ended::Completed);
+    assert_eq!(outcome.counters.broken_waits, 1);
+    assert_eq!(outcome.divergences[0].cause, "dependency given up");
+    assert!(outcome.divergences[0].what.contains("after t1001[1001] has completed step 5"), "{outcome:#?}");
+}
+
+#[test]
+fn a_call_that_never_returns_ends_the_replay_and_says_where() {
+    let mut script = Script::new();
+    script.options.stall = std::time::Duration::from_millis(200);
+    let pipe = returns(libc::SYS_pipe2, 0).arg(0, Sel::Out, 8);
+    script.push(0, pipe);
+    script.push(0, returns(libc::SYS_read, 1).imm(0, 3).arg(1, Sel::Out, 1).imm(2, 1));
+    script.exit(0);
+    let Some(outcome) = script.run() else { return };
+    assert_eq!(outcome.ended, Ended::Stalled);
+    assert!(outcome.stuck[0].contains("root[1000] is blocked in its call, step 2"), "{:?}", outcome.stuck);
+    assert_eq!(outcome.leftovers, [""; 0]);
+}
+
+#[test]
+fn a_call_in_flight_at_the_end_of_the_recording_ends_the_replay() {
+    let mut script = Script::new();
+    script.push(0, returns(libc::SYS_pipe2, 0).arg(0, Sel::Out, 8));
+    script.push(0, call(libc::SYS_read).imm(0, 3).arg(1, Sel::Out, 1).imm(2, 1).expect(Expect::Never, 0));
+    let Some(outcome) = script.run() else { return };
+    assert_eq!(outcome.ended, Ended::Completed);
+    assert_eq!(outcome.tasks_finished, 1);
+    assert_eq!(outcome.divergences, []);
+}
+
+#[test]
+fn a_paced_program_takes_its_recorded_time() {
+    let mut script = Script::new();
+    let mut t_ns = 0;
+    for _ in 0..200 {
+        let mut step = returns(libc::SYS_getppid, 1);
+        step.think_cpu_ns = 500_000;
+        step.think_sleep_ns = 500_000;
+        t_ns += 1_000_000;
+        step.t_ns = t_ns;
+        script.push(0, step);
+    }
+    script.exit(0);
+    let Some(outcome) = all_as_expected(script, 201) else { return };
+    println!("makespan {} ms of 200 ms", outcome.makespan_ns as f64 / 1e6);
+    assert!(outcome.makespan_ns > 150_000_000, "think time was not kept: {outcome:#?}");
+}
+
+#[test]
+fn a_signal_that_does_not_come_is_raised_and_reported() {
+    let mut script = Script::new();
+    script.push(
+        0,
+        Step { kind: Kind::Sigaction as u8, ..returns(libc::SYS_rt_sigaction, 0) }
+            .imm(0, libc::SIGCHLD as u64)
+            .aux(ctrace_program::SIG_HANDLER),
+    );
+    let mut handler = Step::of(Kind::SignalHandler);
+    handler.nr = libc::SIGCHLD as u32;
+    script.push(0, handler);
+    script.push(0, returns(libc::SYS_getppid, 1));
+    script.push(0, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
+    script.exit(0);
+    let Some(outcome) = script.run() else { return };
+    assert_eq!(outcome.ended, Ended::Completed);
+    assert_eq!(outcome.counters.done, 4);
+    assert_eq!(outcome.divergences.len(), 1);
+    assert_eq!(outcome.divergences[0].cause, "signal missing");
+}

@@ -1,0 +1,238 @@
+//! From start to teardown: abort, death of ctrace, ordinary users, what a tracer sees.
+
+use crate::support::{Script, call, returns};
+use ctrace_program::{Expect, Kind, Sel, Step, Wait};
+use ctrace_replayer::{Ended, ReplayError};
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A program that sleeps for a minute.
+fn sleeper() -> Script {
+    let mut script = Script::new();
+    let mut sleep = returns(libc::SYS_clock_nanosleep, 0).imm(0, 1).arg(2, Sel::Timespec, 60_000_000_000);
+    sleep.duration_ns = u32::MAX;
+    script.push(0, sleep);
+    script.exit(0);
+    script
+}
+
+fn gone(pid: u32) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while Path::new(&format!("/proc/{pid}/ns/pid")).exists() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
+
+#[test]
+fn an_aborted_replay_ends_at_once_with_a_report() {
+    let (running, _) = match sleeper().start() {
+        Ok(running) => running,
+        Err(ReplayError::Inside { text, missing: true }) => return eprintln!("skipped: {text}"),
+        Err(error) => panic!("{error:?}"),
+    };
+    let abort = running.abort_handle().unwrap();
+    running.release().unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    abort.abort().unwrap();
+    let outcome = running.wait().unwrap();
+    assert_eq!(outcome.ended, Ended::Aborted);
+    assert_eq!(outcome.leftovers, [""; 0]);
+}
+
+#[test]
+fn a_replay_that_takes_too_long_is_ended() {
+    let mut script = sleeper();
+    script.options.max_duration = Some(Duration::from_millis(100));
+    let Some(outcome) = script.run() else { return };
+    assert_eq!(outcome.ended, Ended::TimedOut);
+    assert!(outcome.stuck[0].contains("clock_nanosleep"), "{:?}", outcome.stuck);
+}
+
+#[test]
+fn a_replay_that_is_dropped_leaves_nothing() {
+    let (running, _) = match sleeper().start() {
+        Ok(running) => running,
+        Err(ReplayError::Inside { text, missing: true }) => return eprintln!("skipped: {text}"),
+        Err(error) => panic!("{error:?}"),
+    };
+    let root = running.root_pid();
+    drop(running);
+    assert!(gone(root));
+}
+
+/// Not a test of its own: the process that `killing_ctrace_leaves_nothing` kills.
+#[test]
+fn helper_holds_a_replay() {
+    if std::env::var_os("CTRACE_TEST_HOLD").is_none() {
+        return;
+    }
+    let (running, _) = sleeper().start().unwrap();
+    running.release().unwrap();
+    println!("\nroot {}", running.root_pid());
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn killing_ctrace_leaves_nothing() {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "life::helper_holds_a_replay", "--nocapture"])
+        .env("CTRACE_TEST_HOLD", "1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let root = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix("root ").and_then(|pid| pid.parse::<u32>().ok()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    match root {
+        Some(root) => assert!(gone(root), "process {root} outlived its ctrace"),
+        None => eprintln!("skipped: no sandbox on this host"),
+    }
+}
+
+#[test]
+fn an_ordinary_user_can_replay() {
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: the tests run as an ordinary user anyway");
+    }
+    // The test binary must be readable to others.
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).unwrap();
+    let copy = directory.path().join("engine");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let output = Command::new(&copy)
+        .args(["--exact", "calls::forked_children_talk_through_a_pipe"])
+        .args(["escape::files_of_the_host_cannot_be_named", "escape::a_fork_bomb_is_stopped_at_the_limit"])
+        .args(["calls::programs_are_executed_in_a_chain", "--nocapture"])
+        .current_dir("/")
+        .env("TMPDIR", "/tmp")
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("4 passed"), "{text}");
+    if text.contains("skipped:") {
+        eprintln!("skipped: {text}");
+    }
+}
+
+/// Counts of system calls by name, from strace's output.
+fn strace_counts(text: &str) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for line in text.lines() {
+        let line = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+        if line.starts_with(['+', '-', '<']) {
+            continue;
+        }
+        if let Some((name, _)) = line.split_once('(') {
+            *counts.entry(name.to_owned()).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
+#[test]
+fn a_tracer_sees_the_replayed_calls_and_the_marked_ones_and_nothing_else() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return eprintln!("skipped: no strace");
+    }
+    let mut script = Script::new();
+    let child = script.task(0, 1001, None);
+    script.environment.executables = vec![b"/bin/tool".to_vec()];
+    let path = script.text("/bin/tool");
+    let argv = script.builder.pointers(&[path]).unwrap();
+    script.fork(0, child);
+    for _ in 0..10 {
+        script.push(0, returns(libc::SYS_getppid, 1));
+    }
+    script.wait4(0, child);
+    script.exit(0);
+    let exec = Step { kind: Kind::Exec as u8, ..returns(libc::SYS_execve, 0) }
+        .arg(0, Sel::Data, path)
+        .arg(1, Sel::Data, argv)
+        .aux(u64::from(child));
+    let next = script.builder.next_step(child) + 1;
+    script.push(child, exec.post(ctrace_program::Post::None, u64::from(next)));
+    script.push(child, call(libc::SYS_getpid).expect(Expect::Pid, i64::from(child)));
+    script.exit(child);
+
+    let (running, _) = match script.start() {
+        Ok(running) => running,
+        Err(ReplayError::Inside { text, missing: true }) => return eprintln!("skipped: {text}"),
+        Err(error) => panic!("{error:?}"),
+    };
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut strace = Command::new("strace")
+        .args(["-f", "-qq", "-o"])
+        .arg(log.path())
+        .args(["-p", &running.root_pid().to_string()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let traced = loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", running.root_pid())).unwrap();
+        if !status.contains("TracerPid:\t0\n") {
+            break true;
+        }
+        if Instant::now() > deadline || strace.try_wait().unwrap().is_some() {
+            break false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    if !traced {
+        return eprintln!("skipped: strace cannot attach here");
+    }
+    running.release().unwrap();
+    let outcome = running.wait().unwrap();
+    strace.wait().unwrap();
+    let text = std::fs::read_to_string(log.path()).unwrap();
+    let counts = strace_counts(&text);
+    assert_eq!(outcome.divergences, [], "{outcome:#?}");
+    assert_eq!(counts.get("getppid"), Some(&10), "{text}");
+    assert_eq!(counts.get("execve"), Some(&1), "{text}");
+    assert_eq!(counts.get("getpid"), Some(&1), "{text}");
+    assert_eq!(counts.get("exit_group"), Some(&2), "{text}");
+    assert_eq!(counts.get("clone"), Some(&1), "{text}");
+    // The call at the gate was begun before strace came.
+    let gate = 1;
+    let total: u64 = counts.values().sum();
+    assert_eq!(total, outcome.counters.done + outcome.counters.engine_calls + gate, "{text}\n{outcome:#?}");
+    for name in counts.keys() {
+        let known =
+            ["clone", "getppid", "wait4", "exit_group", "execve", "getpid", "futex", "gettid", "shmat"];
+        assert!(known.contains(&name.as_str()), "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_killed_child_that_nobody_reaps_does_not_hold_the_replay() {
+    let mut script = Script::new();
+    script.options.stall = Duration::from_secs(60);
+    let child = script.task(0, 1001, None);
+    script.fork(0, child);
+    let parked = script.builder.next_step(0);
+    script.push(0, Step::of(Kind::Park));
+    let mut kill = call(libc::SYS_kill).arg(0, Sel::Pid, u64::from(child)).imm(1, libc::SIGKILL as u64);
+    script.builder.set_waits(&mut kill, &[Wait::entered(0, parked)]).unwrap();
+    script.push(child, kill);
+    script.exit(child);
+    let Some(outcome) = script.run() else { return };
+    assert_eq!(outcome.ended, Ended::Completed);
+    assert!(outcome.makespan_ns < 2_000_000_000, "{outcome:#?}");
+}

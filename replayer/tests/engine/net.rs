@@ -1,0 +1,189 @@
+//! Sockets, readiness, timers, peers.
+
+use crate::support::{Script, all_as_expected, call, returns};
+use ctrace_program::{Expect, Kind, Post, Sel, Step, TaskInfo, Wait, flags, task_flags};
+
+fn inet(ip: [u8; 4], port: u16) -> Vec<u8> {
+    let mut address = (libc::AF_INET as u16).to_ne_bytes().to_vec();
+    address.extend_from_slice(&port.to_be_bytes());
+    address.extend_from_slice(&ip);
+    address.extend_from_slice(&[0; 8]);
+    address
+}
+
+const BACKEND: [u8; 4] = [10, 20, 30, 40];
+
+/// Adds a peer that listens at the backend's address, answers a request of 100 bytes with 5000 in two parts, and closes.
+fn backend(script: &mut Script) -> u32 {
+    let info = TaskInfo {
+        flags: task_flags::PEER | task_flags::PEER_ROOT | task_flags::AT_GATE,
+        tid: 1,
+        tgid: 1,
+        name: b"backend".to_vec(),
+        ..TaskInfo::default()
+    };
+    let peer = script.builder.task(&info).unwrap();
+    let address = script.builder.data(&inet(BACKEND, 8080)).unwrap();
+    script.environment.addresses = vec![BACKEND.into()];
+    script.push(peer, returns(libc::SYS_socket, 0).imm(0, 2).imm(1, 1));
+    script.push(peer, returns(libc::SYS_bind, 0).imm(0, 0).arg(1, Sel::Data, address).imm(2, 16));
+    script.push(peer, returns(libc::SYS_listen, 0).imm(0, 0).imm(1, 16));
+    script.push(peer, Step::of(Kind::Gate));
+    script.push(peer, returns(libc::SYS_accept4, 1).imm(0, 0));
+    let receive = call(libc::SYS_recvfrom)
+        .imm(0, 1)
+        .arg(1, Sel::Out, 100)
+        .imm(2, 100)
+        .expect(Expect::Bytes, 100)
+        .with(flags::STREAM);
+    script.push(peer, receive);
+    for part in [2000, 3000] {
+        let mut send = returns(libc::SYS_sendto, part).imm(0, 1).arg(1, Sel::Out, 4096).imm(2, part as u64);
+        send.think_sleep_ns = 10_000_000;
+        script.push(peer, send);
+    }
+    script.push(peer, returns(libc::SYS_close, 0).imm(0, 1));
+    script.push(peer, Step::of(Kind::Park));
+    peer
+}
+
+#[test]
+fn a_client_talks_to_a_peer_at_its_recorded_address() {
+    let mut script = Script::new();
+    backend(&mut script);
+    let address = script.builder.data(&inet(BACKEND, 8080)).unwrap();
+    script.push(0, returns(libc::SYS_socket, 3).imm(0, 2).imm(1, 1));
+    script.push(0, returns(libc::SYS_connect, 0).imm(0, 3).arg(1, Sel::Data, address).imm(2, 16));
+    script.push(0, returns(libc::SYS_write, 100).imm(0, 3).arg(1, Sel::Out, 100).imm(2, 100));
+    let read = call(libc::SYS_read)
+        .imm(0, 3)
+        .arg(1, Sel::Out, 65536)
+        .imm(2, 5000)
+        .expect(Expect::Bytes, 5000)
+        .with(flags::STREAM);
+    script.push(0, read);
+    script.push(0, returns(libc::SYS_read, 0).imm(0, 3).arg(1, Sel::Out, 65536).imm(2, 65536));
+    script.exit(0);
+    let Some(outcome) = all_as_expected(script, 6) else { return };
+    assert_eq!(outcome.counters.extra, 1, "the answer came in two parts: {outcome:#?}");
+    assert!(outcome.makespan_ns > 20_000_000);
+}
+
+#[test]
+fn a_non_blocking_client_waits_in_epoll() {
+    let mut script = Script::new();
+    backend(&mut script);
+    let address = script.builder.data(&inet(BACKEND, 8080)).unwrap();
+    let event = |script: &mut Script, events: i32, data: u64| {
+        let mut bytes = (events as u32).to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&data.to_ne_bytes());
+        script.builder.data(&bytes).unwrap()
+    };
+    let out = event(&mut script, libc::EPOLLOUT, 3);
+    let input = event(&mut script, libc::EPOLLIN, 3);
+    let wait = || call(libc::SYS_epoll_wait).imm(0, 4).arg(1, Sel::Out, 12 * 16).imm(2, 16);
+    let control = |op: i32, event: u64| {
+        returns(libc::SYS_epoll_ctl, 0).imm(0, 4).imm(1, op as u64).imm(2, 3).arg(3, Sel::Data, event)
+    };
+    script.push(0, returns(libc::SYS_socket, 3).imm(0, 2).imm(1, (1 | libc::SOCK_NONBLOCK) as u64));
+    script.push(0, returns(libc::SYS_epoll_create1, 4));
+    let connect = call(libc::SYS_connect).imm(0, 3).arg(1, Sel::Data, address).imm(2, 16);
+    script.push(0, connect.expect(Expect::Exact, -i64::from(libc::EINPROGRESS)));
+    script.push(0, control(libc::EPOLL_CTL_ADD, out));
+    script.push(0, wait().arg(3, Sel::Millis, u64::MAX).expect(Expect::Ready, 1));
+    script.push(0, returns(libc::SYS_write, 100).imm(0, 3).arg(1, Sel::Out, 100).imm(2, 100));
+    script.push(0, control(libc::EPOLL_CTL_MOD, input));
+    script.push(0, wait().arg(3, Sel::Millis, 0).expect(Expect::Ready, 0));
+    script.push(0, wait().arg(3, Sel::Millis, u64::MAX).expect(Expect::Ready, 1));
+    // More than what has come: the engine waits for the rest.
+    let read = call(libc::SYS_read)
+        .imm(0, 3)
+        .arg(1, Sel::Out, 65536)
+        .imm(2, 5000)
+        .expect(Expect::Bytes, 5000)
+        .with(flags::STREAM);
+    script.push(0, read);
+    script.exit(0);
+    all_as_expected(script, 11);
+}
+
+#[test]
+fn timers_tick_and_timeouts_pass() {
+    let mut script = Script::new();
+    let spec = script.builder.words(&[0, 20_000_000]).unwrap();
+    script.push(0, returns(libc::SYS_timerfd_create, 3).imm(0, 1));
+    script.push(0, returns(libc::SYS_timerfd_settime, 0).imm(0, 3).arg(2, Sel::Itimerspec, spec));
+    script.push(0, returns(libc::SYS_read, 8).imm(0, 3).arg(1, Sel::Out, 8).imm(2, 8));
+    script.push(0, returns(libc::SYS_poll, 0).imm(1, 0).arg(2, Sel::Millis, 5_000_000));
+    let deadline = ctrace_program::clock_operand(1, 5_000_000);
+    script.push(
+        0,
+        returns(libc::SYS_clock_nanosleep, 0).imm(0, 1).imm(1, 1).arg(2, Sel::AbsTimespec, deadline),
+    );
+    let fds: Vec<u8> = [3_i32.to_ne_bytes().as_slice(), &1_i16.to_ne_bytes(), &[0; 2]].concat();
+    let fds = script.builder.data(&fds).unwrap();
+    script.push(
+        0,
+        returns(libc::SYS_ppoll, 0).arg(0, Sel::InOut, fds).imm(1, 1).arg(2, Sel::Timespec, 5_000_000),
+    );
+    script.exit(0);
+    let Some(outcome) = all_as_expected(script, 7) else { return };
+    assert!((35_000_000..500_000_000).contains(&outcome.makespan_ns), "{outcome:#?}");
+}
+
+#[test]
+fn messages_and_vectors_carry_their_bytes() {
+    let mut script = Script::new();
+    script.push(
+        0,
+        returns(libc::SYS_socketpair, 0)
+            .imm(0, libc::AF_UNIX as u64)
+            .imm(1, libc::SOCK_STREAM as u64)
+            .arg(3, Sel::Out, 8)
+            .post(Post::Fds, ctrace_program::fds_operand(20, 21, 3, true)),
+    );
+    let iov = script.builder.words(&[10, 20, 30]).unwrap();
+    script.push(0, returns(libc::SYS_writev, 60).imm(0, 20).arg(1, Sel::Iov, iov).imm(2, 3));
+    let message = ctrace_program::MsgDesc { name_len: 128, control_len: 64, ..Default::default() };
+    let message = script.builder.messages(&[(message, vec![25, 25])]).unwrap();
+    script.push(0, returns(libc::SYS_recvmsg, 50).imm(0, 21).arg(1, Sel::Msg, message));
+    let rest = script.builder.words(&[4, 400_000]).unwrap();
+    let read = call(libc::SYS_readv).imm(0, 21).arg(1, Sel::Iov, rest).imm(2, 2).expect(Expect::Exact, 10);
+    script.push(0, read);
+    script.exit(0);
+    all_as_expected(script, 5);
+}
+
+#[test]
+fn many_tasks_wait_for_each_other_in_turns() {
+    let mut script = Script::new();
+    let children: Vec<u32> = (0..20).map(|n| script.task(0, 3000 + n, None)).collect();
+    for &child in &children {
+        script.fork(0, child);
+    }
+    // Each round, every child goes after its left neighbour's same round.
+    for round in 0..50 {
+        for (n, &child) in children.iter().enumerate() {
+            let before = if n == 0 { *children.last().unwrap() } else { children[n - 1] };
+            let mut step = returns(libc::SYS_getpid, 0).expect(Expect::Pid, i64::from(child));
+            let waits = match (n, round) {
+                (0, 0) => vec![],
+                (0, _) => vec![Wait::completed(before, round - 1)],
+                _ => vec![Wait::completed(before, round)],
+            };
+            script.builder.set_waits(&mut step, &waits).unwrap();
+            script.push(child, step);
+        }
+    }
+    for &child in &children {
+        script.exit(child);
+        script.wait4(0, child);
+    }
+    script.exit(0);
+    let Some(outcome) = all_as_expected(script, 20 * 50 + 20 * 3 + 1) else { return };
+    println!(
+        "1000 hand-overs in {} ms, {} engine calls",
+        outcome.makespan_ns as f64 / 1e6,
+        outcome.counters.engine_calls
+    );
+}

@@ -1,0 +1,126 @@
+//! A small notation for programs, and a runner.
+
+use ctrace_program::{Expect, Kind, ProgramBuilder, Sel, Step, TaskInfo, task_flags};
+use ctrace_replayer::plan::environment::{Environment, Preopened, PreopenedKind};
+use ctrace_replayer::{Ended, Inputs, Outcome, Replay, ReplayError, RunOptions};
+use std::fs::File;
+
+/// A program under construction whose task 0 is the root.
+pub(crate) struct Script {
+    pub(crate) builder: ProgramBuilder,
+    pub(crate) environment: Environment,
+    pub(crate) options: RunOptions,
+}
+
+fn nr(call: i64) -> u32 {
+    u32::try_from(call).unwrap()
+}
+
+/// A call by its libc number.
+pub(crate) fn call(number: i64) -> Step {
+    Step::call(nr(number))
+}
+
+/// A call whose result must be this.
+pub(crate) fn returns(number: i64, result: i64) -> Step {
+    call(number).expect(Expect::Exact, result)
+}
+
+impl Script {
+    pub(crate) fn new() -> Self {
+        let file = tempfile::tempfile().unwrap();
+        let mut builder = ProgramBuilder::new(file).unwrap();
+        let root = TaskInfo {
+            flags: task_flags::ROOT | task_flags::AT_GATE,
+            tid: 1000,
+            tgid: 1000,
+            name: b"root".to_vec(),
+            ..TaskInfo::default()
+        };
+        builder.task(&root).unwrap();
+        let environment = Environment {
+            umask: 0o022,
+            preopened: (0..3).map(|fd| Preopened { fd, kind: PreopenedKind::Null, cloexec: false }).collect(),
+            ..Environment::default()
+        };
+        let mut script = Self { builder, environment, options: RunOptions::default() };
+        script.push(0, Step::of(Kind::Gate));
+        script
+    }
+
+    pub(crate) fn push(&mut self, task: u32, step: Step) -> u32 {
+        self.builder.push(task, &step).unwrap()
+    }
+
+    pub(crate) fn task(&mut self, parent: u32, tid: u32, leader: Option<u32>) -> u32 {
+        let info = TaskInfo {
+            tid,
+            tgid: tid,
+            parent: Some(parent),
+            leader,
+            name: format!("t{tid}").into_bytes(),
+            flags: 0,
+        };
+        self.builder.task(&info).unwrap()
+    }
+
+    pub(crate) fn text(&mut self, text: &str) -> u64 {
+        self.builder.cstr(text.as_bytes()).unwrap()
+    }
+
+    pub(crate) fn exit(&mut self, task: u32) {
+        self.push(task, Step { kind: Kind::Exit as u8, ..call(libc::SYS_exit_group) });
+    }
+
+    /// `parent` forks `child`.
+    pub(crate) fn fork(&mut self, parent: u32, child: u32) -> u32 {
+        let step = Step { kind: Kind::Clone as u8, ..call(libc::SYS_clone) }
+            .imm(0, libc::SIGCHLD as u64)
+            .aux(u64::from(child))
+            .expect(Expect::Pid, i64::from(child));
+        self.push(parent, step)
+    }
+
+    /// `parent` waits for `child`, which ends with `status`.
+    pub(crate) fn wait4(&mut self, parent: u32, child: u32) -> u32 {
+        let step = call(libc::SYS_wait4)
+            .arg(0, Sel::Pid, u64::from(child))
+            .arg(1, Sel::Out, 4)
+            .expect(Expect::Pid, i64::from(child));
+        self.push(parent, step)
+    }
+
+    pub(crate) fn start(self) -> Result<(ctrace_replayer::Running, RunOptions), ReplayError> {
+        let program: File = self.builder.seal().unwrap();
+        let inputs =
+            Inputs { program, environment: &self.environment, peers: &[], recorded_ns: 1_000_000_000 };
+        Replay::start(inputs, &self.options).map(|running| (running, self.options))
+    }
+
+    /// Runs it; `None` when this host cannot isolate it (said on stderr).
+    pub(crate) fn run(self) -> Option<Outcome> {
+        match self.start() {
+            Ok((running, _)) => {
+                assert!(running.problems().is_empty(), "{:?}", running.problems());
+                running.release().unwrap();
+                Some(running.wait().unwrap())
+            }
+            Err(ReplayError::Inside { text, missing: true }) => {
+                eprintln!("skipped: {text}");
+                None
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+/// Runs a script and checks that it made all its calls with the expected results.
+pub(crate) fn all_as_expected(script: Script, calls: u64) -> Option<Outcome> {
+    let outcome = script.run()?;
+    assert_eq!(outcome.ended, Ended::Completed, "{outcome:#?}");
+    assert_eq!(outcome.divergences, [], "{outcome:#?}");
+    assert_eq!(outcome.counters.done, calls, "{outcome:#?}");
+    assert_eq!(outcome.tasks_finished, outcome.tasks, "{outcome:#?}");
+    assert_eq!(outcome.leftovers, [""; 0]);
+    Some(outcome)
+}

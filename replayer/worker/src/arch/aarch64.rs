@@ -1,0 +1,198 @@
+//! aarch64.
+
+use core::arch::{asm, global_asm};
+
+pub mod nr {
+    pub const CLOSE: u32 = 57;
+    pub const PPOLL: u32 = 73;
+    pub const MADVISE: u32 = 233;
+    pub const SHMAT: u32 = 196;
+    pub const CLONE: u32 = 220;
+    pub const CLONE3: u32 = 435;
+    pub const EXIT_GROUP: u32 = 94;
+    pub const GETTID: u32 = 178;
+    pub const FUTEX: u32 = 98;
+    pub const CLOCK_GETTIME: u32 = 113;
+    pub const CLOCK_NANOSLEEP: u32 = 115;
+    pub const TGKILL: u32 = 131;
+    pub const GETPID: u32 = 172;
+    pub const DUP3: u32 = 24;
+    pub const EXECVEAT: u32 = 281;
+}
+
+/// Index of the TLS and child-tid arguments of `clone` (CONFIG_CLONE_BACKWARDS).
+pub const CLONE_TLS_ARG: usize = 3;
+pub const CLONE_CTID_ARG: usize = 4;
+/// The kernel returns through its vDSO unless told otherwise.
+pub const SA_RESTORER: u64 = 0x0400_0000;
+
+global_asm!(
+    ".globl _start",
+    "_start:",
+    "mov x29, xzr",
+    "mov x0, sp",
+    "bl {start}",
+    "brk #1",
+    ".globl ctrace_call, ctrace_call_insn, ctrace_call_done",
+    "ctrace_call:",
+    "mov w8, w0",
+    "mov x9, x1",
+    "ldp x0, x1, [x9]",
+    "ldp x2, x3, [x9, #16]",
+    "ldp x4, x5, [x9, #32]",
+    "ctrace_call_insn:",
+    "svc #0",
+    "ctrace_call_done:",
+    "ret",
+    ".globl ctrace_clone",
+    "ctrace_clone:",
+    "mov w8, w0",
+    "mov x9, x1",
+    "mov x10, x2",
+    "mov x11, x3",
+    "ldp x0, x1, [x9]",
+    "ldp x2, x3, [x9, #16]",
+    "ldp x4, x5, [x9, #32]",
+    "svc #0",
+    "cbz x0, 2f",
+    "ret",
+    "2:",
+    "mov sp, x10",
+    "mov x29, xzr",
+    "mov x0, x11",
+    "bl {child}",
+    "brk #1",
+    ".globl ctrace_restorer",
+    "ctrace_restorer:",
+    "mov x8, #139",
+    "svc #0",
+    "brk #1",
+    ".globl ctrace_switch",
+    "ctrace_switch:",
+    "mov sp, x1",
+    "mov x29, xzr",
+    "bl {resume}",
+    "brk #1",
+    start = sym crate::start,
+    child = sym crate::interp::child_entry,
+    resume = sym crate::interp::resume_entry,
+);
+
+unsafe extern "C" {
+    pub fn ctrace_call(nr: u32, args: *const [u64; 6]) -> i64;
+    pub fn ctrace_clone(nr: u32, args: *const [u64; 6], stack: u64, child: u64) -> i64;
+    pub fn ctrace_switch(task: u64, stack: u64) -> !;
+    fn ctrace_call_insn();
+    fn ctrace_call_done();
+    fn ctrace_restorer();
+}
+
+/// The engine's own call.
+#[inline(always)]
+pub fn syscall(nr: u32, a: [u64; 6]) -> i64 {
+    let mut ret = a[0];
+    // SAFETY: the caller answers for the call.
+    unsafe {
+        asm!("svc #0", in("x8") nr as u64, inlateout("x0") ret, in("x1") a[1], in("x2") a[2], in("x3") a[3],
+            in("x4") a[4], in("x5") a[5], options(nostack));
+    }
+    ret as i64
+}
+
+/// The virtual counter.
+#[inline(always)]
+pub fn counter() -> u64 {
+    let value: u64;
+    // SAFETY: reads a register that user space may read.
+    unsafe { asm!("isb", "mrs {}, cntvct_el0", out(reg) value, options(nomem, nostack)) };
+    value
+}
+
+#[inline(always)]
+pub fn relax() {
+    // SAFETY: yield has no effect.
+    unsafe { asm!("yield", options(nomem, nostack)) };
+}
+
+pub fn restorer() -> u64 {
+    ctrace_restorer as *const () as u64
+}
+
+pub fn stack_pointer() -> u64 {
+    let sp: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, sp", out(reg) sp, options(nomem, nostack)) };
+    sp
+}
+
+/// Where a signal struck, from its `ucontext`.
+pub struct Frame(*mut u64);
+
+/// Where a signal struck.
+pub enum Struck {
+    /// Before the replayed call's instruction, past the point of no return.
+    Before,
+    /// The kernel will make the call again.
+    Restart,
+    /// The call has this result.
+    Done(i64),
+    /// Anywhere else.
+    Elsewhere,
+}
+
+impl Frame {
+    // struct ucontext: flags, link, stack (3 words), sigmask (1 word, padded to 128 bytes), then sigcontext aligned to 16:
+    // fault address, x0..x30, sp, pc.
+    const CONTEXT: usize = (40 + 128 + 8) / 8;
+    const X0: usize = Self::CONTEXT + 1;
+    const PC: usize = Self::CONTEXT + 1 + 31 + 1;
+
+    pub fn new(ucontext: *mut u64) -> Self {
+        Self(ucontext)
+    }
+    pub fn struck(&self) -> Struck {
+        // SAFETY: the kernel's own structure on the signal stack.
+        let (pc, x0) = unsafe { (*self.0.add(Self::PC), *self.0.add(Self::X0)) };
+        let (begin, insn, done) = (
+            ctrace_call as *const () as u64,
+            ctrace_call_insn as *const () as u64,
+            ctrace_call_done as *const () as u64,
+        );
+        if pc == done {
+            Struck::Done(x0 as i64)
+        } else if pc == insn {
+            Struck::Restart
+        } else if pc >= begin && pc < insn {
+            Struck::Before
+        } else {
+            Struck::Elsewhere
+        }
+    }
+    /// Makes the call look done with `result`.
+    pub fn skip_call(&self, result: i64) {
+        // SAFETY: as in `struck`; the kernel restores what is written here.
+        unsafe {
+            *self.0.add(Self::PC) = ctrace_call_done as *const () as u64;
+            *self.0.add(Self::X0) = result as u64;
+        }
+    }
+}
+
+// What core expects of a C library. Byte stores that the compiler may not turn back into calls of these functions.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+    for i in 0..len {
+        // SAFETY: the caller's promise is memcpy's.
+        unsafe { to.add(i).write_volatile(from.add(i).read()) };
+    }
+    to
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
+    for i in 0..len {
+        // SAFETY: the caller's promise is memset's.
+        unsafe { to.add(i).write_volatile(byte as u8) };
+    }
+    to
+}

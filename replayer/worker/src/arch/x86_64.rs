@@ -1,0 +1,213 @@
+//! x86-64.
+
+use core::arch::{asm, global_asm};
+
+pub mod nr {
+    pub const CLOSE: u32 = 3;
+    pub const PPOLL: u32 = 271;
+    pub const MADVISE: u32 = 28;
+    pub const SHMAT: u32 = 30;
+    pub const CLONE: u32 = 56;
+    pub const CLONE3: u32 = 435;
+    pub const EXIT_GROUP: u32 = 231;
+    pub const GETTID: u32 = 186;
+    pub const FUTEX: u32 = 202;
+    pub const CLOCK_GETTIME: u32 = 228;
+    pub const CLOCK_NANOSLEEP: u32 = 230;
+    pub const TGKILL: u32 = 234;
+    pub const GETPID: u32 = 39;
+    pub const DUP3: u32 = 292;
+    pub const EXECVEAT: u32 = 322;
+}
+
+/// Index of the TLS and child-tid arguments of `clone`.
+pub const CLONE_TLS_ARG: usize = 4;
+pub const CLONE_CTID_ARG: usize = 3;
+/// `sa_flags` bit that says `sa_restorer` is valid; the kernel insists on it.
+pub const SA_RESTORER: u64 = 0x0400_0000;
+
+global_asm!(
+    // The kernel jumps here with the argument block at the stack pointer.
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {start}",
+    "ud2",
+    // i64 ctrace_call(nr, args: *const [u64; 6]): the replayed call. The labels tell a signal handler where it struck.
+    ".globl ctrace_call, ctrace_call_insn, ctrace_call_done",
+    "ctrace_call:",
+    "mov eax, edi",
+    "mov rdi, [rsi]",
+    "mov rdx, [rsi + 16]",
+    "mov r10, [rsi + 24]",
+    "mov r8, [rsi + 32]",
+    "mov r9, [rsi + 40]",
+    "mov rsi, [rsi + 8]",
+    "ctrace_call_insn:",
+    "syscall",
+    "ctrace_call_done:",
+    "ret",
+    // i64 ctrace_clone(nr, args, child_stack, child_task): the child does not return but enters child_entry.
+    // No memory is touched between the call and the change of stacks: the child may share the parent's.
+    ".globl ctrace_clone",
+    "ctrace_clone:",
+    "push r12",
+    "push r13",
+    "mov r12, rdx",
+    "mov r13, rcx",
+    "mov eax, edi",
+    "mov rdi, [rsi]",
+    "mov rdx, [rsi + 16]",
+    "mov r10, [rsi + 24]",
+    "mov r8, [rsi + 32]",
+    "mov r9, [rsi + 40]",
+    "mov rsi, [rsi + 8]",
+    "syscall",
+    "test rax, rax",
+    "jz 2f",
+    "pop r13",
+    "pop r12",
+    "ret",
+    "2:",
+    "mov rsp, r12",
+    "xor ebp, ebp",
+    "mov rdi, r13",
+    "call {child}",
+    "ud2",
+    // The end of a signal handler: the replayed rt_sigreturn.
+    ".globl ctrace_restorer",
+    "ctrace_restorer:",
+    "mov eax, 15",
+    "syscall",
+    "ud2",
+    // void ctrace_switch(task, stack): leaves the kernel's stack for the task's.
+    ".globl ctrace_switch",
+    "ctrace_switch:",
+    "mov rsp, rsi",
+    "xor ebp, ebp",
+    "call {resume}",
+    "ud2",
+    start = sym crate::start,
+    child = sym crate::interp::child_entry,
+    resume = sym crate::interp::resume_entry,
+);
+
+unsafe extern "C" {
+    pub fn ctrace_call(nr: u32, args: *const [u64; 6]) -> i64;
+    pub fn ctrace_clone(nr: u32, args: *const [u64; 6], stack: u64, child: u64) -> i64;
+    pub fn ctrace_switch(task: u64, stack: u64) -> !;
+    fn ctrace_call_insn();
+    fn ctrace_call_done();
+    fn ctrace_restorer();
+}
+
+/// The engine's own call.
+#[inline(always)]
+pub fn syscall(nr: u32, a: [u64; 6]) -> i64 {
+    let mut ret = nr as u64;
+    // SAFETY: the caller answers for the call; the kernel clobbers rcx and r11 only.
+    unsafe {
+        asm!("syscall", inlateout("rax") ret, in("rdi") a[0], in("rsi") a[1], in("rdx") a[2], in("r10") a[3],
+            in("r8") a[4], in("r9") a[5], lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    ret as i64
+}
+
+/// The cycle counter.
+#[inline(always)]
+pub fn counter() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: rdtsc has no effect but its result; the runner checks that it is usable.
+    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack)) };
+    (high as u64) << 32 | low as u64
+}
+
+#[inline(always)]
+pub fn relax() {
+    // SAFETY: pause has no effect.
+    unsafe { asm!("pause", options(nomem, nostack)) };
+}
+
+pub fn restorer() -> u64 {
+    ctrace_restorer as *const () as u64
+}
+
+pub fn stack_pointer() -> u64 {
+    let sp: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack)) };
+    sp
+}
+
+/// Where a signal struck, from its `ucontext`.
+pub struct Frame(*mut u64);
+
+/// Where a signal struck.
+pub enum Struck {
+    /// Before the replayed call's instruction, past the point of no return.
+    Before,
+    /// The kernel will make the call again.
+    Restart,
+    /// The call has this result.
+    Done(i64),
+    /// Anywhere else.
+    Elsewhere,
+}
+
+impl Frame {
+    // struct ucontext: flags, link, stack (3 words), then sigcontext: r8..r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip.
+    const RAX: usize = 5 + 13;
+    const RIP: usize = 5 + 16;
+
+    pub fn new(ucontext: *mut u64) -> Self {
+        Self(ucontext)
+    }
+    pub fn struck(&self) -> Struck {
+        // SAFETY: the kernel's own structure on the signal stack.
+        let (rip, rax) = unsafe { (*self.0.add(Self::RIP), *self.0.add(Self::RAX)) };
+        let (begin, insn, done) = (
+            ctrace_call as *const () as u64,
+            ctrace_call_insn as *const () as u64,
+            ctrace_call_done as *const () as u64,
+        );
+        if rip == done {
+            Struck::Done(rax as i64)
+        } else if rip == insn {
+            // A restarted call has its number in rax and all arguments in place; so has one that was not made yet.
+            Struck::Restart
+        } else if rip >= begin && rip < insn {
+            Struck::Before
+        } else {
+            Struck::Elsewhere
+        }
+    }
+    /// Makes the call look done with `result`.
+    pub fn skip_call(&self, result: i64) {
+        // SAFETY: as in `struck`; the kernel restores what is written here.
+        unsafe {
+            *self.0.add(Self::RIP) = ctrace_call_done as *const () as u64;
+            *self.0.add(Self::RAX) = result as u64;
+        }
+    }
+}
+
+// What core expects of a C library.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+    // SAFETY: the caller's promise is memcpy's.
+    unsafe {
+        asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _, options(nostack, preserves_flags));
+    }
+    to
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
+    // SAFETY: the caller's promise is memset's.
+    unsafe {
+        asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") byte as u8, options(nostack, preserves_flags));
+    }
+    to
+}

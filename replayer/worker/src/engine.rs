@@ -1,0 +1,198 @@
+//! The engine's own calls, its clock, and how tasks wait for each other.
+
+use crate::arch::{self, nr};
+use crate::state::{Task, control, count, slot, word};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use ctrace_program::control::{Cause, TaskSlot, status};
+use ctrace_program::{ENGINE_MARK, PROGRAM_BASE, Step, Wait, task_flags};
+
+const FUTEX_WAIT: u64 = 0;
+const FUTEX_WAKE: u64 = 1;
+const FUTEX_REQUEUE: u64 = 3;
+const CLOCK_MONOTONIC: u64 = 1;
+/// A waiter looks for itself this long before it sleeps, ns.
+const SPIN_NS: u64 = 3_000;
+/// Idle gaps are slept but for this much, which is spun: timers overshoot (55 to 80 µs at the default timer slack, which
+/// recorded tasks must keep; peers have a slack of 1 ns).
+const SLEEP_SLACK_NS: u64 = 90_000;
+const SLEEP_SLACK_PEER_NS: u64 = 15_000;
+
+/// A call with the engine's mark in the sixth argument.
+#[inline]
+pub fn marked(nr: u32, a: [u64; 5]) -> i64 {
+    arch::syscall(nr, [a[0], a[1], a[2], a[3], a[4], ENGINE_MARK])
+}
+
+pub fn clock_ns(clock: u64) -> u64 {
+    let mut time = [0_u64; 2];
+    let _ = marked(nr::CLOCK_GETTIME, [clock, time.as_mut_ptr() as u64, 0, 0, 0]);
+    // SAFETY: the kernel wrote it behind the compiler's back.
+    let [sec, nsec] = unsafe { core::ptr::from_ref(&time).read_volatile() };
+    sec.wrapping_mul(1_000_000_000).wrapping_add(nsec)
+}
+
+/// ns since the gate opened (before that: large).
+pub fn now_ns() -> u64 {
+    let control = control();
+    let (epoch, mult) = (control.epoch.load(Relaxed), control.mult.load(Relaxed));
+    if mult == 0 {
+        return clock_ns(CLOCK_MONOTONIC).saturating_sub(epoch);
+    }
+    ((u128::from(arch::counter().saturating_sub(epoch)) * u128::from(mult)) >> 32) as u64
+}
+
+/// Recorded ns → replayed ns.
+pub fn scaled(ns: u64) -> u64 {
+    ((u128::from(ns) * u128::from(control().scale.load(Relaxed))) >> 32) as u64
+}
+
+pub fn futex_wait(address: u64, value: u32, timeout_ns: u64) -> i64 {
+    let time = [timeout_ns / 1_000_000_000, timeout_ns % 1_000_000_000];
+    let timeout = if timeout_ns == u64::MAX { 0 } else { time.as_ptr() as u64 };
+    marked(nr::FUTEX, [address, FUTEX_WAIT, u64::from(value), timeout, 0])
+}
+
+/// How many waiters are queued on a futex: requeues them onto itself.
+pub fn futex_waiters(address: u64, private: u64) -> i64 {
+    marked(nr::FUTEX, [address, FUTEX_REQUEUE | private, 0, i32::MAX as u64, address])
+}
+
+/// Publishes a sequence number and wakes who waits for it.
+pub fn publish(slot: &TaskSlot, seq: u32) {
+    slot.seq.store(seq, SeqCst);
+    // A waiter lowers `wake_at` and then looks at `seq`; we store `seq` and then look at `wake_at`: one of us sees the other.
+    if seq >= slot.wake_at.load(SeqCst) {
+        slot.wake_at.store(u32::MAX, SeqCst);
+        slot.wake_generation.fetch_add(1, SeqCst);
+        let _ = marked(nr::FUTEX, [word(&slot.wake_generation), FUTEX_WAKE, i32::MAX as u64, 0, 0]);
+        count(&slot.counters.engine_calls, 1);
+    }
+}
+
+/// Waits until all dependencies of a step hold. Returns the time from which the step could run.
+pub fn wait_for_all(task: &Task, index: u32, step: &Step) {
+    for n in 0..step.waits_len {
+        // SAFETY: the builder wrote `waits_len` entries at `waits`.
+        let wait = unsafe { *((PROGRAM_BASE + step.waits) as *const Wait).add(n as usize) };
+        let Some(other) = slot(wait.task) else { continue };
+        if other.seq.load(SeqCst) < wait.seq {
+            wait_for(task, index, step, other, wait);
+        }
+    }
+}
+
+fn wait_for(task: &Task, index: u32, step: &Step, other: &TaskSlot, wait: Wait) {
+    let begin = now_ns();
+    while now_ns().wrapping_sub(begin) < SPIN_NS {
+        if other.seq.load(SeqCst) >= wait.seq {
+            return;
+        }
+        arch::relax();
+    }
+    let requests = task.slot.break_request.load(Relaxed);
+    task.slot.waits_for_task.store(wait.task, Relaxed);
+    task.slot.waits_for_seq.store(wait.seq, Relaxed);
+    task.set_status(status::WAITING);
+    loop {
+        let generation = other.wake_generation.load(SeqCst);
+        other.wake_at.fetch_min(wait.seq, SeqCst);
+        if other.seq.load(SeqCst) >= wait.seq {
+            break;
+        }
+        if task.slot.break_request.load(Relaxed) != requests {
+            count(&task.slot.counters.broken_waits, 1);
+            task.diverge(index, step, Cause::BrokenWait, i64::from(wait.task), i64::from(wait.seq));
+            break;
+        }
+        let _ = futex_wait(word(&other.wake_generation), generation, 250_000_000);
+        count(&task.slot.counters.engine_calls, 1);
+    }
+    task.set_status(status::RUNNING);
+    count(&task.slot.counters.wait_ns, now_ns().wrapping_sub(begin));
+}
+
+/// Sleeps and spins until `target` (ns since the gate opened); at least `spin_ns` of it is spun.
+pub fn think_until(task: &Task, target: u64, spin_ns: u64) {
+    let begin = now_ns();
+    if begin >= target {
+        return;
+    }
+    task.set_status(status::THINKING);
+    let peer = task.entry.flags & task_flags::PEER != 0;
+    let slack = spin_ns.saturating_add(if peer { SLEEP_SLACK_PEER_NS } else { SLEEP_SLACK_NS });
+    let mut slept = 0;
+    loop {
+        let left = target.saturating_sub(now_ns());
+        if left <= slack {
+            break;
+        }
+        let nap = left - slack;
+        let time = [nap / 1_000_000_000, nap % 1_000_000_000];
+        let from = now_ns();
+        let _ = marked(nr::CLOCK_NANOSLEEP, [CLOCK_MONOTONIC, 0, time.as_ptr() as u64, 0, 0]);
+        slept += now_ns().saturating_sub(from);
+        count(&task.slot.counters.engine_calls, 1);
+    }
+    while now_ns() < target {
+        arch::relax();
+    }
+    task.set_status(status::RUNNING);
+    count(&task.slot.counters.wait_ns, slept);
+    count(&task.slot.counters.spin_ns, now_ns().saturating_sub(begin).saturating_sub(slept));
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct PollFd {
+    pub fd: i32,
+    pub events: i16,
+    pub revents: i16,
+}
+
+/// A marked poll; negative: an error.
+pub fn poll(task: &Task, fds: &mut [PollFd], timeout_ns: u64) -> i64 {
+    let time = [timeout_ns / 1_000_000_000, timeout_ns % 1_000_000_000];
+    task.set_status(status::POLLING);
+    let begin = now_ns();
+    let ret = marked(nr::PPOLL, [fds.as_mut_ptr() as u64, fds.len() as u64, time.as_ptr() as u64, 0, 0]);
+    count(&task.slot.counters.engine_calls, 1);
+    count(&task.slot.counters.wait_ns, now_ns().saturating_sub(begin));
+    task.set_status(status::RUNNING);
+    ret
+}
+
+/// Waits until every descriptor of a `struct pollfd[]` has one of its events. False: they did not in time.
+pub fn await_ready(task: &Task, address: u64, bytes: u64, limit_ns: u64) -> bool {
+    const BATCH: usize = 64;
+    let count = (bytes as usize) / size_of::<PollFd>();
+    let deadline = now_ns().saturating_add(limit_ns);
+    let requests = task.slot.break_request.load(Relaxed);
+    let mut done = 0;
+    while done < count {
+        let n = (count - done).min(BATCH);
+        let mut fds = [PollFd { fd: -1, events: 0, revents: 0 }; BATCH];
+        for (i, fd) in fds.iter_mut().enumerate().take(n) {
+            // SAFETY: `done + i` < `count` entries of the blob.
+            *fd = unsafe { (address as *const PollFd).add(done + i).read_unaligned() };
+        }
+        loop {
+            let left = deadline.saturating_sub(now_ns());
+            if left == 0 || task.slot.break_request.load(Relaxed) != requests {
+                return false;
+            }
+            let ready = poll(task, &mut fds[..], left.min(250_000_000));
+            let mut open = false;
+            for fd in &mut fds {
+                if ready > 0 && fd.fd >= 0 && fd.revents != 0 {
+                    fd.fd = -1;
+                }
+                open |= fd.fd >= 0;
+            }
+            if !open {
+                break;
+            }
+        }
+        done += n;
+    }
+    true
+}

@@ -1,0 +1,738 @@
+//! The interpreter: waits, thinks, calls, compares, one step after the other.
+
+use crate::arch::{self, nr};
+use crate::args::{Scratch, decimal, resolve};
+use crate::engine::{
+    PollFd, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled, think_until,
+    wait_for_all,
+};
+use crate::state::{Task, blob, control, count, slot, stack_bottom, stack_top, value, word};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use ctrace_program::control::{Cause, Pace, STACK_BYTES, fate, status};
+use ctrace_program::{
+    ENGINE_MARK, Expect, FAULT_TAG, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Step, fds_parts, flags,
+    task_flags,
+};
+
+const EINTR: i64 = -4;
+const EAGAIN: i64 = -11;
+const EINVAL: i64 = -22;
+const POLLIN: i16 = 1;
+const O_CLOEXEC: u64 = 0o2_000_000;
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_VM: u64 = 0x100;
+const CLONE_NAMESPACES: u64 = 0x7e02_0000;
+const CLONE_SETTLS: u64 = 0x8_0000;
+const MADV_POPULATE_READ: u64 = 22;
+const MADV_POPULATE_WRITE: u64 = 23;
+/// Upper limit of waits for things that the recording promises, unless the step says another.
+const DEFAULT_LIMIT_NS: u64 = 1_000_000_000;
+/// Upper limit of the wait for futex waiters, unless the step says another: long, since init breaks it when nothing moves.
+const WAITERS_LIMIT_NS: u64 = 10_000_000_000;
+const SIGNAL_MAX: u32 = 64;
+const SIGCHLD: u32 = 17;
+/// How long a SIGCHLD may take that may have been swallowed by another.
+const CHILD_LIMIT_NS: u64 = 30_000_000;
+
+/// Where a new task begins, on its own stack.
+pub extern "C" fn child_entry(task: u64) -> ! {
+    let Some(task) = Task::new(task as u32) else { crate::die(105) };
+    task.adopt();
+    run(&task, 0);
+    park(&task)
+}
+
+/// Where a fresh image goes on, on the task's stack.
+pub extern "C" fn resume_entry(task: u64) -> ! {
+    let Some(task) = Task::new(task as u32) else { crate::die(106) };
+    run(&task, 0);
+    park(&task)
+}
+
+/// Waits for the end.
+fn park(task: &Task) -> ! {
+    loop {
+        task.set_status(status::PARKED);
+        let request = task.slot.break_request.load(Relaxed);
+        let _ = futex_wait(word(&task.slot.break_request), request, u64::MAX);
+    }
+}
+
+/// Runs steps from the task's current one on. `depth` > 0: until the handler's end.
+pub fn run(task: &Task, depth: u32) {
+    loop {
+        let index = task.slot.step.load(Relaxed);
+        let Some(step) = task.step(index) else { park(task) };
+        let kind = Kind::from_u8(step.kind);
+        if step.waits_len > 0 {
+            wait_for_all(task, index, step);
+        }
+        pace(task, step);
+        if task.slot.step.load(Relaxed) != index {
+            // A handler whose place is here ran meanwhile.
+            continue;
+        }
+        match kind {
+            Some(Kind::Call) => call(task, index, step),
+            Some(Kind::FutexWake) => {
+                call(task, index, step);
+            }
+            Some(Kind::Clone) => clone(task, index, step),
+            Some(Kind::Exec) => exec(task, index, step),
+            Some(Kind::Exit) => exit(task, index, step),
+            Some(Kind::Sigaction) => sigaction(task, index, step),
+            Some(Kind::SignalHandler) => signal_handler(task, index, step),
+            Some(Kind::SignalReturn) => {
+                count_done(task, step);
+                complete(task, index);
+                if depth > 0 {
+                    return;
+                }
+            }
+            Some(Kind::Gate) => gate(task, index),
+            Some(Kind::Skip) => {
+                let counters = &task.slot.counters;
+                if step.flags & flags::REFUSED != 0 {
+                    count(&counters.refused, 1);
+                } else if step.flags & flags::SURROGATE != 0 {
+                    count(&counters.surrogate, 1);
+                } else {
+                    count(&counters.missing, 1);
+                }
+                take_recorded_time(task, step);
+                complete(task, index);
+            }
+            Some(Kind::Touch) => {
+                let mut scratch = Scratch::new(task);
+                if let Some(address) = resolve(task, step, 0, &mut scratch, 0) {
+                    touch(task, address, step.args[1], step.args[2] != 0);
+                }
+                complete(task, index);
+            }
+            Some(Kind::AwaitReady) => {
+                if let Some((at, len)) = blob(step.args[0])
+                    && !await_ready(task, at, len, limit(step.aux))
+                {
+                    task.diverge(index, step, Cause::NotReady, 0, 0);
+                }
+                complete(task, index);
+            }
+            Some(Kind::Sync) => complete(task, index),
+            Some(Kind::Park) => {
+                publish(task.slot, index.wrapping_mul(2).wrapping_add(1));
+                park(task)
+            }
+            None => {
+                task.diverge(index, step, Cause::BadStep, 0, i64::from(step.kind));
+                complete(task, index);
+            }
+        }
+    }
+}
+
+fn limit(aux: u64) -> u64 {
+    if aux == 0 { DEFAULT_LIMIT_NS } else { aux }
+}
+
+/// Lets the think time of a step pass, and more when the step has an absolute time.
+fn pace(task: &Task, step: &Step) {
+    let control = control();
+    let pace = control.pace.load(Relaxed);
+    if pace == Pace::Afap as u32 {
+        if step.flags & flags::AT != 0 {
+            think_until(task, scaled(step.t_ns), 0);
+        }
+        return;
+    }
+    let floor = task.slot.not_before.load(Relaxed);
+    task.slot.not_before.store(0, Relaxed);
+    let absolute = step.flags & flags::AT != 0 || pace == Pace::Temporal as u32;
+    let hold = control.hold.load(Relaxed) != 0 && task.entry.flags & task_flags::PEER == 0;
+    let mut target = if absolute || hold { scaled(step.t_ns) } else { 0 };
+    let think = u64::from(step.think_cpu_ns) + u64::from(step.think_sleep_ns);
+    if think == 0 && target == 0 && floor == 0 {
+        return;
+    }
+    let begin = task.slot.last_end.load(Relaxed).max(floor);
+    let mut spin = scaled(u64::from(step.think_cpu_ns));
+    let idle = scaled(u64::from(step.think_sleep_ns));
+    // Behind the recording: idle time may be dropped, a share of the computing, too.
+    // Peers keep their gaps: those are latencies that the recorded tasks saw.
+    let may_catch_up = step.t_ns > 0 && task.entry.flags & task_flags::PEER == 0;
+    let behind =
+        if may_catch_up { begin.saturating_add(idle + spin).saturating_sub(scaled(step.t_ns)) } else { 0 };
+    let idle_kept = idle.saturating_sub(behind);
+    let may_drop = u128::from(spin) * u128::from(control.catch_up_permille.load(Relaxed)) / 1000;
+    spin -= (behind - (idle - idle_kept)).min(may_drop as u64);
+    if pace != Pace::Temporal as u32 || step.flags & flags::AT != 0 {
+        target = target.max(begin.saturating_add(idle_kept).saturating_add(spin));
+    }
+    think_until(task, target, spin);
+    let now = now_ns();
+    if now > target {
+        count(&task.slot.counters.late_ns, now - target);
+    }
+}
+
+/// Lets the recorded duration of a step pass although what stands for it takes less.
+fn take_recorded_time(task: &Task, step: &Step) {
+    task.slot.not_before.store(now_ns().saturating_add(scaled(u64::from(step.duration_ns))), Relaxed);
+}
+
+/// Publishes the completion of a step and moves on.
+fn complete(task: &Task, index: u32) {
+    task.slot.step.store(index + 1, Relaxed);
+    task.slot.last_end.store(now_ns(), Relaxed);
+    publish(task.slot, index.wrapping_mul(2).wrapping_add(2));
+}
+
+/// Publishes the beginning of a step.
+pub fn enter(task: &Task, index: u32) {
+    publish(task.slot, index.wrapping_mul(2).wrapping_add(1));
+}
+
+/// The completion of an interrupted call, by the handler that interrupted it.
+pub fn complete_interrupted(task: &Task, index: u32, step: &Step, result: i64) {
+    let as_recorded = step.flags & flags::INTERRUPTED != 0 && (result == EINTR || is_restart(result));
+    if !as_recorded && !matches(task, step, result) {
+        task.diverge(index, step, Cause::Result, step.expect, result);
+    }
+    count_done(task, step);
+    complete(task, index);
+}
+
+/// Results that only a tracer sees: the kernel makes the call again after the handler.
+pub fn is_restart(result: i64) -> bool {
+    matches!(result, -516 | -514..=-512)
+}
+
+fn count_done(task: &Task, step: &Step) {
+    if step.flags & (flags::ENGINE | flags::EXTRA) == 0 {
+        count(&task.slot.counters.done, 1);
+        if step.flags & flags::FAULT != 0 {
+            count(&task.slot.counters.emulated, 1);
+        }
+    } else if step.flags & flags::ENGINE != 0 {
+        count(&task.slot.counters.engine_calls, 1);
+    }
+}
+
+fn registers(task: &Task, step: &Step, scratch: &mut Scratch, skip: u64) -> Option<[u64; 6]> {
+    let mut regs = [0; 6];
+    for (index, reg) in regs.iter_mut().enumerate() {
+        *reg = resolve(task, step, index, scratch, skip)?;
+    }
+    if step.flags & flags::ENGINE != 0 {
+        regs[5] = ENGINE_MARK;
+    } else if step.flags & flags::FAULT != 0 {
+        regs[5] = FAULT_TAG | (step.expect.wrapping_neg() as u64 & 0xfff);
+    }
+    Some(regs)
+}
+
+/// A step whose operands make no sense, or whose scratch was not accounted for.
+fn bad_step(task: &Task, index: u32, step: &Step) {
+    task.diverge(index, step, Cause::BadStep, 0, 0);
+    count(&task.slot.counters.missing, 1);
+    complete(task, index);
+}
+
+/// Makes the call. `None`: a handler completed the step meanwhile. Otherwise the result, and the step it belongs to
+/// (another one when the kernel made the call again after a handler).
+fn issue(task: &Task, index: &mut u32, step: &mut &'static Step, regs: &[u64; 6], top: u64) -> (i64, bool) {
+    let slot = task.slot;
+    let base = slot.scratch_top.load(Relaxed);
+    slot.scratch_top.store(top, Relaxed);
+    slot.fate.store(fate::NONE, Relaxed);
+    let never = step.expect_kind == Expect::Never as u8;
+    task.set_status(if never { status::FINAL_CALL } else { status::CALL });
+    // SAFETY: the call is what this program is for; the sandbox confines it, and the arguments point to blobs and scratch.
+    let result = unsafe { arch::ctrace_call(step.nr, regs) };
+    task.set_status(status::RUNNING);
+    slot.scratch_top.store(base, Relaxed);
+    match slot.fate.load(Relaxed) {
+        fate::COMPLETED => (result, true),
+        fate::RESTARTED => {
+            let now = slot.step.load(Relaxed);
+            if let Some(other) = task.step(now) {
+                *index = now;
+                *step = other;
+            }
+            (result, false)
+        }
+        _ => (result, false),
+    }
+}
+
+fn call(task: &Task, index: u32, step: &'static Step) {
+    let (mut index, mut step) = (index, step);
+    let mut scratch = Scratch::new(task);
+    let Some(mut regs) = registers(task, step, &mut scratch, 0) else { return bad_step(task, index, step) };
+    if step.flags & flags::INTERRUPTED != 0 && interruption_came_early(task, index) {
+        // The signal that interrupts this call has come already: nothing would end the call.
+        count(&task.slot.counters.missing, 1);
+        return complete(task, index);
+    }
+    enter(task, index);
+    if step.flags & flags::FAULT != 0 {
+        take_recorded_time(task, step);
+    }
+    if step.kind == Kind::FutexWake as u8 {
+        await_waiters(task, index, step, &regs);
+    }
+    let (mut result, mut taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
+    while !taken && result == EINTR && step.flags & flags::INTERRUPTED == 0 && step.expect != EINTR {
+        // A signal that the recording does not have here.
+        count(&task.slot.counters.extra, 1);
+        (result, taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
+    }
+    if !taken && step.flags & (flags::STREAM | flags::RETRY) != 0 {
+        (result, taken) = persist(task, &mut index, &mut step, &mut regs, result);
+    }
+    post(task, index, step, &regs, result);
+    if taken {
+        return;
+    }
+    if step.flags & flags::STREAM == 0 && !matches(task, step, result) {
+        task.diverge(index, step, Cause::Result, step.expect, result);
+    }
+    count_done(task, step);
+    complete(task, index);
+}
+
+fn interruption_came_early(task: &Task, index: u32) -> bool {
+    task.step(index + 1).is_some_and(|next| {
+        next.kind == Kind::SignalHandler as u8
+            && next.nr <= SIGNAL_MAX
+            && task.slot.pending_signals.get(next.nr as usize).is_some_and(|n| n.load(Relaxed) > 0)
+    })
+}
+
+/// Continues a short read or write, and waits out an unexpected `EAGAIN`.
+fn persist(
+    task: &Task,
+    index: &mut u32,
+    step: &mut &'static Step,
+    regs: &mut [u64; 6],
+    first: i64,
+) -> (i64, bool) {
+    let stream = step.flags & flags::STREAM != 0 && step.expect_kind == Expect::Bytes as u8;
+    let wanted = if stream { step.expect.max(0) } else { 0 };
+    let mut total = first.max(0);
+    let mut result = first;
+    let requests = task.slot.break_request.load(Relaxed);
+    loop {
+        if stream {
+            if total >= wanted || result == 0 || (result < 0 && result != EAGAIN) {
+                break;
+            }
+        } else if result != EAGAIN || step.expect == EAGAIN {
+            return (result, false);
+        }
+        if result == EAGAIN {
+            let events = if step.aux == 0 { POLLIN } else { step.aux as i16 };
+            let fd = regs.get(usize::from(step.fd_arg)).copied().unwrap_or(0) as i32;
+            let mut fds = [PollFd { fd, events, revents: 0 }];
+            loop {
+                let ready = poll(task, &mut fds, 250_000_000);
+                if ready > 0 || (ready < 0 && ready != EINTR) {
+                    break;
+                }
+                if task.slot.break_request.load(Relaxed) != requests {
+                    task.diverge(*index, step, Cause::NotReady, wanted, total);
+                    return (result, false);
+                }
+            }
+        }
+        let mut scratch = Scratch::new(task);
+        let skip = if stream { total as u64 } else { 0 };
+        let Some(again) = registers(task, step, &mut scratch, skip) else { break };
+        *regs = again;
+        if stream && step.len_arg < 6 {
+            regs[usize::from(step.len_arg)] = (wanted - total) as u64;
+        }
+        count(&task.slot.counters.extra, 1);
+        let (next, taken) = issue(task, index, step, regs, scratch.top());
+        if taken {
+            return (next, true);
+        }
+        result = next;
+        total += result.max(0);
+    }
+    if total != wanted {
+        let cause = if total < wanted { Cause::Short } else { Cause::Long };
+        task.diverge(*index, step, cause, wanted, if total == 0 { result } else { total });
+    }
+    (if total > 0 { total } else { result }, false)
+}
+
+/// Whether a result is what the recording has.
+fn matches(_: &Task, step: &Step, result: i64) -> bool {
+    match Expect::from_u8(step.expect_kind) {
+        Some(Expect::Any) | None => true,
+        Some(Expect::Exact | Expect::Bytes) => result == step.expect,
+        Some(Expect::Success) => result >= 0 || result < -4095,
+        Some(Expect::Ready) => match step.expect {
+            0 => result == 0,
+            1.. => result > 0,
+            errno => result == errno,
+        },
+        Some(Expect::Pid) => slot(step.expect as u32)
+            .is_some_and(|other| i64::from(other.tid.load(Relaxed)) == result && result > 0),
+        Some(Expect::Never) => false,
+    }
+}
+
+fn renumber(task: &Task, index: u32, step: &Step, from: i64, to: u32, cloexec: bool) {
+    if from == i64::from(to) {
+        return;
+    }
+    let flags = if cloexec { O_CLOEXEC } else { 0 };
+    let moved = marked(nr::DUP3, [from as u64, u64::from(to), flags, 0, 0]);
+    if moved == i64::from(to) {
+        let _ = marked(nr::CLOSE, [from as u64, 0, 0, 0, 0]);
+    } else {
+        task.diverge(index, step, Cause::Renumber, i64::from(to), moved);
+    }
+    count(&task.slot.counters.engine_calls, 2);
+}
+
+/// What is done with a result.
+fn post(task: &Task, index: u32, step: &Step, regs: &[u64; 6], result: i64) {
+    if result < 0 && result >= -4095 {
+        return;
+    }
+    match Post::from_u8(step.post) {
+        None | Some(Post::None) => {}
+        Some(Post::Fd) => {
+            renumber(task, index, step, result, step.post_arg as u32, step.post_arg >> 32 & 1 != 0);
+        }
+        Some(Post::Fds) => {
+            let (first, second, arg, cloexec) = fds_parts(step.post_arg);
+            let Some(&at) = regs.get(usize::from(arg)) else { return };
+            // SAFETY: the call wrote two descriptors to the scratch of that argument.
+            let [mut a, b] = unsafe { (at as *const [i32; 2]).read_unaligned() };
+            if i64::from(second) == i64::from(a) && i64::from(first) != i64::from(a) {
+                // The first lies where the second belongs: move it out of the way.
+                let spare = marked(nr::DUP3, [a as u64, 1021, 0, 0, 0]);
+                if spare >= 0 {
+                    let _ = marked(nr::CLOSE, [a as u64, 0, 0, 0, 0]);
+                    a = spare as i32;
+                }
+                count(&task.slot.counters.engine_calls, 2);
+            }
+            if i64::from(first) == i64::from(b) {
+                renumber(task, index, step, i64::from(b), second, cloexec);
+                renumber(task, index, step, i64::from(a), first, cloexec);
+            } else {
+                renumber(task, index, step, i64::from(a), first, cloexec);
+                renumber(task, index, step, i64::from(b), second, cloexec);
+            }
+        }
+        Some(Post::StoreValue) => {
+            if let Some(value) = value(step.post_arg as u32) {
+                value.store(result as u64, Relaxed);
+            }
+            if step.aux > 0 {
+                touch(task, result as u64, step.aux, true);
+            }
+        }
+        Some(Post::AwaitReady) => {
+            if let Some((at, len)) = blob(step.post_arg)
+                && !await_ready(task, at, len, limit(step.aux))
+            {
+                task.diverge(index, step, Cause::NotReady, 0, result);
+            }
+        }
+        Some(Post::Touch) => touch(task, regs[0], step.aux, true),
+        Some(Post::StoreOut) => {
+            if let (Some(value), Some(&at)) = (value(step.post_arg as u32), regs.get(step.aux as usize)) {
+                // SAFETY: the call wrote a word to the scratch of that argument.
+                value.store(u64::from(unsafe { (at as *const u32).read_unaligned() }), Relaxed);
+            }
+        }
+    }
+}
+
+/// Makes pages present, by a marked call that fails instead of faulting where there is no memory.
+fn touch(task: &Task, address: u64, bytes: u64, write: bool) {
+    if bytes == 0 || address == 0 {
+        return;
+    }
+    let begin = address & !4095;
+    let len = (address - begin).saturating_add(bytes).next_multiple_of(4096);
+    let advice = if write { MADV_POPULATE_WRITE } else { MADV_POPULATE_READ };
+    if write && marked(nr::MADVISE, [begin, len, advice, 0, 0]) == EINVAL {
+        let _ = marked(nr::MADVISE, [begin, len, MADV_POPULATE_READ, 0, 0]);
+    } else if !write {
+        let _ = marked(nr::MADVISE, [begin, len, advice, 0, 0]);
+    }
+    count(&task.slot.counters.engine_calls, 1);
+}
+
+/// Waits until as many waiters are queued as the recorded call woke.
+fn await_waiters(task: &Task, index: u32, step: &Step, regs: &[u64; 6]) {
+    let deadline = now_ns().saturating_add(if step.aux == 0 { WAITERS_LIMIT_NS } else { step.aux });
+    let requests = task.slot.break_request.load(Relaxed);
+    let private = regs[1] & 128;
+    let mut nap_ns = 1_000;
+    loop {
+        count(&task.slot.counters.engine_calls, 1);
+        let queued = futex_waiters(regs[0], private);
+        if queued >= step.expect {
+            break;
+        }
+        if now_ns() >= deadline || task.slot.break_request.load(Relaxed) != requests {
+            task.diverge(index, step, Cause::NoWaiters, step.expect, queued);
+            break;
+        }
+        task.set_status(status::POLLING);
+        // Each look costs a call: the longer it takes, the rarer.
+        if nap_ns > 50_000 {
+            let nap = [0_u64, nap_ns];
+            let _ = marked(nr::CLOCK_NANOSLEEP, [1, 0, nap.as_ptr() as u64, 0, 0]);
+            count(&task.slot.counters.engine_calls, 1);
+        } else {
+            let from = now_ns();
+            while now_ns().saturating_sub(from) < nap_ns {
+                arch::relax();
+            }
+        }
+        nap_ns = (nap_ns * 3 / 2).min(2_000_000);
+    }
+    task.set_status(status::RUNNING);
+}
+
+fn clone(task: &Task, index: u32, step: &'static Step) {
+    let child = step.aux as u32;
+    let (Some(child_slot), Some(child_task)) = (slot(child), Task::new(child)) else {
+        return bad_step(task, index, step);
+    };
+    let mut scratch = Scratch::new(task);
+    let Some(mut regs) = registers(task, step, &mut scratch, 0) else { return bad_step(task, index, step) };
+    // No step of a trace makes namespaces.
+    let clone_flags = regs[0] & !CLONE_NAMESPACES;
+    regs[0] = clone_flags;
+    // Pointers that are no selectors would name memory of the recorded process.
+    for arg in [2, 3] {
+        if step.sel[arg] == 0 && regs[arg] != 0 {
+            regs[arg] = child_task.keep() + 4096 - 32 + arg as u64 * 4;
+        }
+    }
+    let pidfd_at = child_task.keep() + 4096 - 16;
+    let (ptid, ctid, tls) = (regs[2], regs[3], child_task.keep() + 2048);
+    let tls = if clone_flags & CLONE_SETTLS != 0 { tls } else { 0 };
+    let pidfd = clone_flags & CLONE_PIDFD != 0;
+    let stack = stack_top(child);
+    if step.nr == nr::CLONE3 {
+        let begin = stack_bottom(child) + STACK_BYTES / 4;
+        let Some(at) = scratch.words([
+            clone_flags & !0xff,
+            if pidfd { pidfd_at } else { 0 },
+            ctid,
+            ptid,
+            clone_flags & 0xff,
+            if clone_flags & CLONE_VM != 0 { begin } else { 0 },
+            if clone_flags & CLONE_VM != 0 { stack - begin } else { 0 },
+            tls,
+        ]) else {
+            return bad_step(task, index, step);
+        };
+        regs = [at, 64, 0, 0, 0, regs[5]];
+    } else if step.nr == nr::CLONE {
+        regs[1] = if clone_flags & CLONE_VM != 0 { stack } else { 0 };
+        regs[2] = if pidfd { pidfd_at } else { ptid };
+        regs[arch::CLONE_CTID_ARG] = ctid;
+        regs[arch::CLONE_TLS_ARG] = tls;
+    }
+    child_slot.step.store(0, Relaxed);
+    child_slot.status.store(status::RUNNING, Relaxed);
+    enter(task, index);
+    task.set_status(status::CALL);
+    // SAFETY: the child runs on its own stack block and enters `child_entry`.
+    let result = unsafe { arch::ctrace_clone(step.nr, &regs, stack, u64::from(child)) };
+    task.set_status(status::RUNNING);
+    if result > 0 {
+        let _ = child_slot.tid.compare_exchange(0, result as i32, SeqCst, Relaxed);
+        if pidfd && step.post == Post::Fd as u8 {
+            // SAFETY: the kernel wrote the descriptor there.
+            let fd = unsafe { (pidfd_at as *const i32).read_volatile() };
+            renumber(task, index, step, i64::from(fd), step.post_arg as u32, true);
+        }
+    } else {
+        child_slot.status.store(status::UNBORN, Relaxed);
+    }
+    let fine = match Expect::from_u8(step.expect_kind) {
+        Some(Expect::Pid) => result > 0,
+        _ => matches(task, step, result),
+    };
+    if !fine {
+        task.diverge(index, step, Cause::Result, step.expect, result);
+    }
+    count_done(task, step);
+    complete(task, index);
+}
+
+fn exec(task: &Task, index: u32, step: &'static Step) {
+    let mut scratch = Scratch::new(task);
+    let regs = registers(task, step, &mut scratch, 0);
+    let (Some(mut regs), Some(text), Some(table)) = (regs, scratch.take(128), scratch.words([0, 0])) else {
+        return bad_step(task, index, step);
+    };
+    let mut to = text;
+    for &byte in b"CTRACE=" {
+        // SAFETY: scratch of 128 bytes: 7, five numbers of at most 10 digits, four commas, a NUL.
+        unsafe { (to as *mut u8).write(byte) };
+        to += 1;
+    }
+    let shm = control().shm_id.load(Relaxed) as u64;
+    for number in [shm, step.aux, step.post_arg, u64::from(task.index), u64::from(index)] {
+        to = decimal(number & 0xffff_ffff, to);
+        // SAFETY: as above.
+        unsafe { (to as *mut u8).write(b',') };
+        to += 1;
+    }
+    // SAFETY: as above: the last comma becomes the end.
+    unsafe { ((to - 1) as *mut u8).write(0) };
+    // SAFETY: scratch of two words.
+    unsafe { (table as *mut u64).write(text) };
+    if step.flags & flags::FAULT == 0 {
+        regs[if step.nr == nr::EXECVEAT { 3 } else { 2 }] = table;
+    }
+    enter(task, index);
+    // Loading the recorded program took longer than loading the worker.
+    take_recorded_time(task, step);
+    // Counted before: there is no after.
+    count_done(task, step);
+    task.set_status(status::CALL);
+    // SAFETY: replaces this image, or fails.
+    let result = unsafe { arch::ctrace_call(step.nr, &regs) };
+    task.set_status(status::RUNNING);
+    if !matches(task, step, result) {
+        task.diverge(index, step, Cause::Result, step.expect, result);
+    }
+    complete(task, index);
+}
+
+fn exit(task: &Task, index: u32, step: &'static Step) {
+    let mut scratch = Scratch::new(task);
+    let Some(regs) = registers(task, step, &mut scratch, 0) else { return bad_step(task, index, step) };
+    count_done(task, step);
+    task.slot.step.store(index + 1, Relaxed);
+    task.slot.last_end.store(now_ns(), Relaxed);
+    task.set_status(status::EXITED);
+    publish(task.slot, index.wrapping_mul(2).wrapping_add(2));
+    loop {
+        // SAFETY: does not return.
+        let _ = unsafe { arch::ctrace_call(step.nr, &regs) };
+    }
+}
+
+fn sigaction(task: &Task, index: u32, step: &'static Step) {
+    let mut scratch = Scratch::new(task);
+    let [signo, sa_flags, mask, ..] = step.args;
+    let (handler, sa_flags, restorer) = match step.aux {
+        SIG_DEFAULT | SIG_IGNORE => (step.aux, sa_flags & !arch::SA_RESTORER, 0),
+        _ => (crate::signal::handler as *const () as u64, sa_flags | arch::SA_RESTORER, arch::restorer()),
+    };
+    let (Some(act), Some(old)) =
+        (scratch.words([handler, sa_flags, restorer, mask]), scratch.words([0, 0, 0, 0]))
+    else {
+        return bad_step(task, index, step);
+    };
+    let mut regs = [signo, act, 0, 8, 0, 0];
+    if step.aux == SIG_QUERY {
+        regs = [signo, 0, old, 8, 0, 0];
+    }
+    if step.flags & flags::ENGINE != 0 {
+        regs[5] = ENGINE_MARK;
+    }
+    let (mut index, mut step) = (index, step);
+    enter(task, index);
+    let (result, taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
+    if taken {
+        return;
+    }
+    if !matches(task, step, result) {
+        task.diverge(index, step, Cause::Result, step.expect, result);
+    }
+    count_done(task, step);
+    complete(task, index);
+}
+
+/// Sends this task a signal.
+fn raise(task: &Task, signo: u32) {
+    let tgid = marked(nr::GETPID, [0; 5]);
+    let tid = u64::from(task.slot.tid.load(Relaxed).unsigned_abs());
+    let _ = marked(nr::TGKILL, [tgid as u64, tid, u64::from(signo), 0, 0]);
+    count(&task.slot.counters.engine_calls, 2);
+}
+
+/// The recording has a handler here: waits for its signal. The handler runs the steps itself when the signal comes now;
+/// when it came before, they run here.
+fn signal_handler(task: &Task, index: u32, step: &Step) {
+    let Some(pending) = task.slot.pending_signals.get(step.nr as usize) else {
+        return bad_step(task, index, step);
+    };
+    // Standard signals coalesce: when the causes of two come closer together than recorded, the second is never seen.
+    let patience = if step.aux == 0 && step.nr == SIGCHLD { CHILD_LIMIT_NS } else { limit(step.aux) };
+    let mut deadline = now_ns().saturating_add(patience);
+    let mut raised = false;
+    if step.flags & flags::SURROGATE != 0 && pending.load(Relaxed) == 0 {
+        raise(task, step.nr);
+        raised = true;
+    }
+    let requests = task.slot.break_request.load(Relaxed);
+    loop {
+        if task.slot.step.load(Relaxed) != index {
+            return;
+        }
+        let waiting = pending.load(Relaxed);
+        if waiting > 0 {
+            pending.fetch_sub(1, SeqCst);
+            break;
+        }
+        let now = now_ns();
+        if now >= deadline || task.slot.break_request.load(Relaxed) != requests {
+            if raised {
+                // Blocked or ignored here: the steps run without it.
+                break;
+            }
+            task.diverge(index, step, Cause::NoSignal, i64::from(step.nr), 0);
+            raise(task, step.nr);
+            raised = true;
+            deadline = now.saturating_add(CHILD_LIMIT_NS);
+            continue;
+        }
+        task.set_status(status::SIGNAL);
+        let _ = futex_wait(word(pending), waiting, (deadline - now).min(20_000_000));
+        count(&task.slot.counters.engine_calls, 1);
+        task.set_status(status::RUNNING);
+    }
+    complete(task, index);
+}
+
+/// Called by the signal handler: the handler's steps, up to its end. The first step is the `SignalHandler` one.
+pub fn run_handler(task: &Task, index: u32) {
+    let depth = task.slot.handler_depth.load(Relaxed) + 1;
+    task.slot.handler_depth.store(depth, Relaxed);
+    complete(task, index);
+    run(task, depth);
+    task.slot.handler_depth.store(depth - 1, Relaxed);
+}
+
+fn gate(task: &Task, index: u32) {
+    let control = control();
+    task.set_status(status::GATE);
+    enter(task, index);
+    control.at_gate.fetch_add(1, SeqCst);
+    while control.gate.load(SeqCst) == 0 {
+        let _ = futex_wait(word(&control.gate), 0, u64::MAX);
+    }
+    task.set_status(status::RUNNING);
+    task.slot.step.store(index + 1, Relaxed);
+    // The recording begins now, whenever this task wakes up; what was done to get here does not count.
+    task.slot.counters.engine_calls.store(0, Relaxed);
+    task.slot.last_end.store(0, Relaxed);
+    publish(task.slot, index.wrapping_mul(2).wrapping_add(2));
+}

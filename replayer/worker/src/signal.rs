@@ -1,0 +1,71 @@
+//! The one signal handler: finds its task by the stack it runs on, and its place in the program.
+
+use crate::arch::{Frame, Struck, stack_pointer};
+use crate::interp::{complete_interrupted, enter, run_handler};
+use crate::state::{Task, task_of_stack};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use ctrace_program::control::{fate, status};
+use ctrace_program::{Kind, flags};
+
+const RESTARTED: i64 = -512;
+const EINTR: i64 = -4;
+
+pub extern "C" fn handler(signo: i32, _info: *mut u8, ucontext: *mut u64) {
+    let Some(task) = Task::new(task_of_stack(stack_pointer())) else { return };
+    let slot = task.slot;
+    let at = slot.step.load(Relaxed);
+    let before = slot.status.load(Relaxed);
+    let is_place = |index: u32| {
+        task.step(index).is_some_and(|step| step.kind == Kind::SignalHandler as u8 && step.nr == signo as u32)
+    };
+    let frame = Frame::new(ucontext);
+    let struck = match before {
+        status::CALL | status::FINAL_CALL => frame.struck(),
+        _ => Struck::Elsewhere,
+    };
+    if matches!(struck, Struck::Elsewhere) {
+        if is_place(at) {
+            run_handler(&task, at);
+            slot.status.store(before, Relaxed);
+            return;
+        }
+    } else if let Some(step) = task.step(at)
+        && is_place(at + 1)
+    {
+        let interrupted = step.flags & flags::INTERRUPTED != 0;
+        let (result, again) = match struck {
+            // The recorded call was not interrupted: its signal came later. Here it comes too early: the call goes on (by
+            // itself, or made again) and the handler's steps run after it.
+            Struck::Done(EINTR) | Struck::Restart if !interrupted && step.expect != EINTR => (None, false),
+            Struck::Done(result) => (Some(result), false),
+            Struck::Restart => (Some(RESTARTED), true),
+            // It would block although its signal has come.
+            _ if interrupted => (Some(EINTR), false),
+            _ => (None, false),
+        };
+        if let Some(result) = result {
+            if matches!(struck, Struck::Before) {
+                frame.skip_call(EINTR);
+            }
+            complete_interrupted(&task, at, step, result);
+            run_handler(&task, at + 1);
+            let next = slot.step.load(Relaxed);
+            let same = task.step(next).is_some_and(|other| other.nr == step.nr && other.kind == step.kind);
+            if again && same {
+                enter(&task, next);
+                slot.fate.store(fate::RESTARTED, Relaxed);
+            } else {
+                if again {
+                    frame.skip_call(EINTR);
+                }
+                slot.fate.store(fate::COMPLETED, Relaxed);
+            }
+            slot.status.store(before, Relaxed);
+            return;
+        }
+    }
+    // Not its place: the steps run when the task comes to them.
+    if let Some(pending) = slot.pending_signals.get(signo as usize) {
+        pending.fetch_add(1, SeqCst);
+    }
+}

@@ -1,0 +1,240 @@
+//! `ctrace demo`: the whole story in a minute. A shop opens, its payment service fails and comes back; meanwhile
+//! checkout is recorded, from outside. Everything said afterwards is read from the trace.
+
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, Style};
+use crate::replay::{self, Options};
+use crate::{diff, record, signals, units};
+use anyhow::{Context, anyhow};
+use ctrace_analysis::findings;
+use ctrace_format::Trace;
+use ctrace_recorder::{Config, Ended, Recorder, Recording, Target};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Show everything in a minute: a shop, an incident, its recording, its replay.
+///
+/// Needs root. What is said about the incident is read from its recording. Exit codes are those of `replay`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to leave the traces [default: a new directory in the directory for temporary files]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// What goes wrong: payment-refuses, payment-slow, disk-full, fd-leak
+    #[arg(long, value_name = "NAME", default_value = "payment-refuses")]
+    incident: ctrace_samples::shop::Incident,
+    /// One JSON object at the end
+    #[arg(long)]
+    json: bool,
+}
+
+/// Before, during and after the incident.
+const PHASES: [Duration; 3] =
+    [Duration::from_millis(2500), Duration::from_secs(3), Duration::from_millis(2500)];
+/// How many sentences tell the story.
+const SENTENCES: usize = 6;
+
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
+    let dir = args
+        .dir
+        .clone()
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("ctrace-demo-{}", std::process::id())));
+    std::fs::create_dir_all(&dir)
+        .with_context(|| format!("creating {}", dir.display()))
+        .map_err(output_failure)?;
+    let trace_path = dir.join("incident.ctr");
+    let replay_path = dir.join("replay.ctr");
+
+    step(out, 1, "a small shop opens: frontend, cart, checkout, payment and their customers, each a process");
+    let mut shop = Shop::open(&dir.join("shop"))?;
+    let checkout = shop.pid("checkout")?;
+    pause(Duration::from_millis(700))?;
+
+    step(
+        out,
+        2,
+        &format!("recording checkout (process {checkout}) with eBPF while something goes wrong around it"),
+    );
+    let mut recording =
+        Recorder::start(Config::new(Target::Pid(checkout), &trace_path)).map_err(record::failure)?;
+    let bar = crate::progress::spinner(out, true);
+    let phase = |recording: &mut Recording, length: Duration, what: &str| {
+        let until = Instant::now() + length;
+        while Instant::now() < until {
+            let stats = recording.stats();
+            bar.set_message(format!(
+                "{what}: {}, {}",
+                units::plural(stats.calls, "call"),
+                units::bytes(stats.bytes)
+            ));
+            pause(Duration::from_millis(100))?;
+            if let Some(ended) = recording.poll() {
+                return Err(Failure::say(
+                    Exit::NoTarget,
+                    format_args!("the recording ended early: {}", ended.text()),
+                ));
+            }
+        }
+        Ok(())
+    };
+    phase(&mut recording, PHASES[0], "all is well")?;
+    shop.switch(args.incident, true)?;
+    phase(&mut recording, PHASES[1], &format!("{} is on", args.incident))?;
+    shop.switch(args.incident, false)?;
+    phase(&mut recording, PHASES[2], "all is well again")?;
+    bar.finish_and_clear();
+    let outcome = recording.stop(Ended::Duration.text()).map_err(record::failure)?;
+    shop.close()?;
+
+    step(
+        out,
+        3,
+        &format!(
+            "what the trace tells ({} in {})",
+            units::plural(outcome.stats.calls, "call"),
+            units::bytes(outcome.file.bytes)
+        ),
+    );
+    let trace = crate::open(&trace_path, out)?;
+    let story = story(&trace_path, &trace)?;
+    for line in &story {
+        out.say(&format!("      {line}"));
+    }
+
+    step(
+        out,
+        4,
+        "replaying it: the same calls to a real kernel, in a sandbox, recorded by the same recorder",
+    );
+    let options = Options::to(replay_path.clone());
+    let performed = replay::perform(&trace_path, &trace, &options, out)?;
+
+    step(out, 5, "is the replay like the recording?");
+    if !args.json {
+        diff::print(&trace_path, &replay_path, &performed.report, out)?;
+    }
+    if args.json {
+        out.json(&json!({
+            "schema": 1, "incident": args.incident.to_string(), "trace": trace_path, "replay": performed.json,
+            "findings": story, "elapsed_ns": began.elapsed().as_nanos() as u64,
+        }))?;
+    }
+    files(&trace_path, &replay_path, began, out);
+    Ok(performed.signal.map_or_else(|| diff::exit(performed.report.verdict), Exit::Signal))
+}
+
+fn step(out: &mut Output, number: u32, text: &str) {
+    let paint = out.paint();
+    out.say(&format!(
+        "{} {}",
+        paint.paint(Style::Cyan, &format!("[{number}/5]")),
+        paint.paint(Style::Bold, text)
+    ));
+}
+
+fn files(trace: &Path, replay: &Path, began: Instant, out: &mut Output) {
+    let (trace, replay) = (trace.display(), replay.display());
+    out.say(&format!(
+        "done in {}; it left these files:",
+        units::duration(began.elapsed().as_millis() as u64 * 1_000_000)
+    ));
+    out.say(&format!("  {trace}   the incident      try: ctrace events {trace} --errno ECONNREFUSED"));
+    out.say(&format!("  {replay}     its replay        try: ctrace diff {trace} {replay}"));
+}
+
+/// What happened, in words, from the trace alone.
+fn story(path: &Path, trace: &Trace) -> Result<Vec<String>, Failure> {
+    let model = diff::model(path, trace)?;
+    let found = findings(&model);
+    if found.is_empty() {
+        return Ok(vec!["nothing remarkable: no call failed in an unusual way".to_owned()]);
+    }
+    Ok(found.iter().take(SENTENCES).map(|f| crate::decode::plain(f.text.as_bytes())).collect())
+}
+
+fn output_failure(error: anyhow::Error) -> Failure {
+    Failure::new(Exit::Output, error)
+}
+
+/// Sleeps, unless someone wants to end this.
+fn pause(length: Duration) -> Result<(), Failure> {
+    std::thread::sleep(length);
+    if signals::count() > 0 {
+        return Err(Failure::say(Exit::Signal(signals::last()), "interrupted; the shop is closed"));
+    }
+    Ok(())
+}
+
+/// The shop's supervisor, and with it the shop.
+struct Shop {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: BufReader<std::process::ChildStdout>,
+    roles: Value,
+}
+
+impl Shop {
+    fn open(dir: &Path) -> Result<Self, Failure> {
+        let failed = |what: anyhow::Error| Failure::new(Exit::Internal, what.context("opening the shop"));
+        let exe = std::env::current_exe().map_err(|e| failed(e.into()))?;
+        let mut child = Command::new(exe)
+            .args([crate::SHOP, "up", "--orders-per-second", "20", "--customers", "4", "--dir"])
+            .arg(dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| failed(e.into()))?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let lines = BufReader::new(stdout.ok_or_else(|| failed(anyhow!("no pipe")))?);
+        let mut shop = Self { child, stdin, lines, roles: Value::Null };
+        shop.roles = shop.answer()?;
+        Ok(shop)
+    }
+
+    /// The supervisor's next line.
+    fn answer(&mut self) -> Result<Value, Failure> {
+        let mut line = String::new();
+        let read = self.lines.read_line(&mut line).context("reading from the shop");
+        read.and_then(|_| serde_json::from_str(&line).with_context(|| format!("the shop said {line:?}")))
+            .map_err(|e| Failure::new(Exit::Internal, e))
+    }
+
+    fn pid(&self, role: &str) -> Result<u32, Failure> {
+        self.roles["roles"][role]["pid"]
+            .as_u64()
+            .and_then(|pid| u32::try_from(pid).ok())
+            .ok_or_else(|| Failure::say(Exit::Internal, format_args!("the shop has no {role}")))
+    }
+
+    fn switch(&mut self, incident: ctrace_samples::shop::Incident, on: bool) -> Result<(), Failure> {
+        let state = if on { "on" } else { "off" };
+        if let Some(stdin) = &mut self.stdin {
+            writeln!(stdin, "{incident} {state}")?;
+        }
+        let answer = self.answer()?;
+        match answer["error"].as_str() {
+            Some(error) => Err(Failure::say(Exit::Internal, format_args!("{incident}: {error}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends it and waits until every process of it is gone.
+    fn close(mut self) -> Result<(), Failure> {
+        drop(self.stdin.take());
+        self.child.wait().context("closing the shop").map_err(|e| Failure::new(Exit::Internal, e))?;
+        Ok(())
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        // The end of its input is how the supervisor knows; it kills what does not stop.
+        drop(self.stdin.take());
+        let _ = self.child.wait();
+    }
+}

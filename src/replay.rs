@@ -1,0 +1,572 @@
+//! `ctrace replay`: does the same things to a kernel again, in a sandbox, under the same recorder, and compares.
+
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, Style};
+use crate::{diff, open, record, signals, units};
+use ctrace_analysis::{Metric, Missing, Profile, Report, SideInfo, Verdict};
+use ctrace_format::{Abi, Class, Event, Filter, SyscallFlags, Sysno, Trace, syscalls};
+use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recording, Target};
+use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
+use ctrace_replayer::{
+    CompileError, Ended, Inputs, Limits, Outcome, Pace, Program, Replay, ReplayError, RunOptions, Running,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Do what a trace shows to a kernel again, in a sandbox, and compare.
+///
+/// The calls are real; the sandbox reaches nothing outside. The replay is recorded by the same recorder and compared
+/// with the recording. Exit 0: match; 1: deviated; 3: inconclusive.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sudo ctrace replay incident.ctr                  replay, record the replay, compare
+  ctrace replay incident.ctr --dry-run             only say what would be done
+  sudo ctrace replay incident.ctr --mode afap      without the time the workload spent thinking
+
+Without root the replay is judged by its own journal (`self-reported`): only root can record it.")]
+pub(crate) struct Args {
+    /// The trace
+    file: PathBuf,
+    /// The recording of the replay [default: FILE with .replay.ctr]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// When to make a call: after the one before it and its recorded pause (resource), in the recorded order of all
+    /// calls (temporal), at once (afap)
+    #[arg(long, value_name = "MODE", default_value = "resource")]
+    mode: Mode,
+    /// How much faster than recorded
+    #[arg(long, value_name = "FACTOR", value_parser = parse_speed, default_value = "1", allow_negative_numbers = true)]
+    speed: f64,
+    /// End the replay after this time [default: four times the recording and 30 s]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
+    max_duration: Option<u64>,
+    /// Build at most this many files, directories and links
+    #[arg(long, value_name = "N")]
+    max_files: Option<u64>,
+    /// Use at most this many addresses of peers
+    #[arg(long, value_name = "N")]
+    max_addresses: Option<u64>,
+    /// Another gate for a metric, as in makespan=0.2
+    #[arg(long, value_name = "METRIC=GATE")]
+    fail_on: Vec<String>,
+    /// Only compile, and say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// With --dry-run: every step of every task and of every peer, with what it waits for
+    #[arg(long, requires = "dry_run", conflicts_with = "json")]
+    steps: bool,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The paces as words of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Mode {
+    Resource,
+    Temporal,
+    Afap,
+}
+
+fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
+        _ => Err(format!("{text:?} is no speed; write 2 for twice as fast")),
+    }
+}
+
+/// How to replay.
+pub(crate) struct Options {
+    pub(crate) output: PathBuf,
+    pub(crate) mode: Mode,
+    pub(crate) speed: f64,
+    pub(crate) max_duration: Option<Duration>,
+    pub(crate) max_files: Option<u64>,
+    pub(crate) max_addresses: Option<u64>,
+    pub(crate) fail_on: Vec<String>,
+}
+
+impl Options {
+    /// The defaults, with the replay's recording at `output`.
+    pub(crate) const fn to(output: PathBuf) -> Self {
+        Self {
+            output,
+            mode: Mode::Resource,
+            speed: 1.0,
+            max_duration: None,
+            max_files: None,
+            max_addresses: None,
+            fail_on: Vec::new(),
+        }
+    }
+}
+
+/// How far a replay is from the host: looked up in the kernel while it is held at its gate.
+#[derive(Debug, Clone, Default, Serialize)]
+struct Sandbox {
+    /// Namespaces that are not ours.
+    namespaces: Vec<&'static str>,
+    /// Namespaces that it shares with us.
+    shared: Vec<&'static str>,
+    /// Whether a system call filter is in force.
+    seccomp: bool,
+    /// Whether it can never gain privileges.
+    no_new_privs: bool,
+    /// Which privileges built it: `root` or `user`.
+    lane: &'static str,
+    /// Whether the recorder watched it.
+    recorded: bool,
+}
+
+impl Sandbox {
+    fn look(pid: u32, recorded: bool) -> Self {
+        let mut this = Self {
+            recorded,
+            lane: if nix::unistd::geteuid().is_root() { "root" } else { "user" },
+            ..Self::default()
+        };
+        for kind in ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time"] {
+            let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
+            match (of("self"), of(&pid.to_string())) {
+                (Some(ours), Some(its)) if ours == its => this.shared.push(kind),
+                (Some(_), Some(_)) => this.namespaces.push(kind),
+                _ => {}
+            }
+        }
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let field =
+            |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).is_some_and(|v| v.trim() != "0");
+        this.seccomp = field("Seccomp:");
+        this.no_new_privs = field("NoNewPrivs:");
+        this
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("lane {}: own {} namespaces", self.lane, self.namespaces.join(", "));
+        for (yes, what) in [(self.seccomp, "call filter"), (self.no_new_privs, "no new privileges")] {
+            if yes {
+                let _ = write!(text, ", {what}");
+            }
+        }
+        text
+    }
+}
+
+/// A replay that was done and judged.
+pub(crate) struct Performed {
+    pub(crate) report: Report,
+    pub(crate) json: Value,
+    /// The signal that ended it, if one did.
+    pub(crate) signal: Option<u8>,
+}
+
+pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
+    let trace = open(&args.file, out)?;
+    if args.dry_run {
+        return dry_run(&args, &trace, out);
+    }
+    let options = Options {
+        output: args.output.unwrap_or_else(|| args.file.with_extension("replay.ctr")),
+        mode: args.mode,
+        speed: args.speed,
+        max_duration: args.max_duration.map(Duration::from_nanos),
+        max_files: args.max_files,
+        max_addresses: args.max_addresses,
+        fail_on: args.fail_on,
+    };
+    signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
+    let performed = perform(&args.file, &trace, &options, out)?;
+    if args.json {
+        out.json(&performed.json)?;
+    } else {
+        diff::print(&args.file, &options.output, &performed.report, out)?;
+    }
+    Ok(performed.signal.map_or_else(|| diff::exit(performed.report.verdict), Exit::Signal))
+}
+
+/// Replays a trace, records the replay and compares the two.
+pub(crate) fn perform(
+    path: &Path,
+    trace: &Trace,
+    options: &Options,
+    out: &mut Output,
+) -> Result<Performed, Failure> {
+    let gates = diff::gates(Profile::Synthetic, &options.fail_on)?;
+    let bar = crate::progress::spinner(out, true);
+    bar.set_message("compiling the trace");
+    let plan = compile(path, trace)?;
+    bar.set_message("building the sandbox");
+    let mut limits = Limits::default();
+    limits.files = options.max_files.unwrap_or(limits.files);
+    limits.addresses = options.max_addresses.unwrap_or(limits.addresses);
+    let run_options = RunOptions {
+        limits,
+        pace: match options.mode {
+            Mode::Resource => Pace::Resource,
+            Mode::Temporal => Pace::Temporal,
+            Mode::Afap => Pace::Afap,
+        },
+        speed: options.speed,
+        max_duration: options.max_duration,
+        ..RunOptions::default()
+    };
+    let Plan { program, environment, peers, summary } = plan;
+    let inputs =
+        Inputs { program, environment: &environment, peers: &peers, recorded_ns: summary.recorded_ns };
+    let running = Replay::start(inputs, &run_options).map_err(replay_failure)?;
+    let recording = watch(&running, &options.output, out)?;
+    let sandbox = Sandbox::look(running.root_pid(), recording.is_some());
+    running.release().map_err(replay_failure)?;
+    let outcome = wait(running, &summary, options.speed, &bar)?;
+    bar.finish_and_clear();
+    let signal = (outcome.ended == Ended::Aborted && signals::count() > 0).then(signals::last);
+
+    let (report, errors) = match recording {
+        Some(recording) => {
+            let recorded = recording.stop(RecordEnded::TargetExited.text()).map_err(record::failure)?;
+            let replayed = crate::open_silently(&recorded.file.path)?;
+            let errors = failed_calls(&replayed);
+            let a = diff::model(path, trace)?;
+            let b = diff::model(&recorded.file.path, &replayed)?;
+            (ctrace_analysis::diff(&a, &b, &gates), errors)
+        }
+        None => (self_reported(&summary, &outcome), 0),
+    };
+    for problem in &outcome.problems {
+        out.warn(&format!("the sandbox lacks something: {problem}"));
+    }
+    describe(&summary, &outcome, &sandbox, out);
+    let json = as_json(&summary, &outcome, &sandbox, &report, errors, options);
+    Ok(Performed { report, json, signal })
+}
+
+fn compile(path: &Path, trace: &Trace) -> Result<Plan, Failure> {
+    Plan::compile(trace, &CompileOptions::default()).map_err(|e: CompileError| {
+        Failure::new(
+            Exit::BadTrace,
+            anyhow::Error::new(e).context(format!("{} cannot be replayed", path.display())),
+        )
+    })
+}
+
+/// Records the replay, which is held at its gate. Without the privilege it goes unobserved.
+fn watch(running: &Running, output: &Path, out: &mut Output) -> Result<Option<Recording>, Failure> {
+    match Recorder::start(Config::new(Target::Pid(running.root_pid()), output)) {
+        Ok(recording) => Ok(Some(recording)),
+        Err(RecordError::NoPrivilege { .. } | RecordError::KernelLacks { .. }) => {
+            out.warn("the replay cannot be recorded here (`ctrace doctor` says why); its own journal is judged instead");
+            Ok(None)
+        }
+        Err(error) => Err(record::failure(error)),
+    }
+}
+
+/// Waits for the end, or for a signal, which ends the replay.
+fn wait(
+    running: Running,
+    plan: &PlanSummary,
+    speed: f64,
+    bar: &indicatif::ProgressBar,
+) -> Result<Outcome, Failure> {
+    let abort = running.abort_handle().map_err(|e| Failure::new(Exit::Internal, e))?;
+    let began = Instant::now();
+    let expected = plan.recorded_ns as f64 / speed;
+    let worker = std::thread::spawn(move || running.wait());
+    let mut aborted = false;
+    while !worker.is_finished() {
+        if signals::count() > 0 && !aborted {
+            aborted = true;
+            // When it is over already there is nothing left to stop.
+            let _ = abort.abort();
+        }
+        bar.set_message(format!(
+            "replaying: {} of {}",
+            units::duration(began.elapsed().as_millis() as u64 * 1_000_000),
+            units::duration(expected as u64)
+        ));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    match worker.join() {
+        Ok(outcome) => outcome.map_err(replay_failure),
+        Err(_) => Err(Failure::say(Exit::Internal, "waiting for the replay panicked")),
+    }
+}
+
+/// Calls of the workload that failed.
+fn failed_calls(trace: &Trace) -> u64 {
+    let filter = Filter { classes: vec![Class::Syscall], ..Filter::default() };
+    let failed = |e: &Event| matches!(e, Event::Syscall(c) if c.errno().is_some() && !c.flags.contains(SyscallFlags::ENGINE));
+    trace.events(&filter).flatten().filter(failed).count() as u64
+}
+
+/// The verdict on a replay that could not be recorded: what the workers say of themselves.
+fn self_reported(plan: &PlanSummary, outcome: &Outcome) -> Report {
+    let counters = &outcome.counters;
+    let not_done = counters.refused + counters.missing;
+    let recorded = plan.calls.values().sum::<u64>().max(counters.done + not_done);
+    let part = |n: u64| (recorded > 0).then(|| n as f64 / recorded as f64);
+    let metric = |name, value: Option<f64>, gate: f64, note: &str| Metric {
+        name,
+        value,
+        gate: Some(gate),
+        pass: value.map(|v| v >= gate),
+        n: recorded,
+        unit: "",
+        note: note.to_owned(),
+    };
+    let metrics = vec![
+        metric("coverage", part(counters.done.min(recorded)), 0.95, "by the workers' journal"),
+        metric(
+            "semantic",
+            part(counters.diverged).map(|d| (1.0 - d).max(0.0)),
+            0.999,
+            "by the workers' journal",
+        ),
+    ];
+    let mut reasons: Vec<String> = metrics
+        .iter()
+        .filter(|m| m.pass == Some(false))
+        .map(|m| {
+            format!("{} {:.4} is below {}", m.name, m.value.unwrap_or_default(), m.gate.unwrap_or_default())
+        })
+        .collect();
+    let verdict = if recorded == 0 {
+        reasons.push("nothing was replayed".to_owned());
+        Verdict::Inconclusive
+    } else if reasons.is_empty() {
+        Verdict::Match
+    } else {
+        Verdict::Deviated
+    };
+    let side = |calls, makespan_ns| SideInfo {
+        calls,
+        compared: recorded,
+        counted: 0,
+        engine: counters.engine_calls,
+        processes: 0,
+        threads: u64::from(outcome.tasks),
+        streams: 0,
+        makespan_ns,
+        missing: Missing::default(),
+    };
+    Report {
+        schema: 1,
+        verdict,
+        worst: metrics.iter().find(|m| m.pass == Some(false)).map(|m| m.name),
+        reasons,
+        warnings: vec![
+            "self-reported: the replay was judged by its own journal, not by the recorder".to_owned(),
+        ],
+        profile: Profile::Synthetic,
+        metrics,
+        first_divergence: None,
+        a: side(recorded, plan.recorded_ns),
+        b: side(counters.done, outcome.makespan_ns),
+    }
+}
+
+fn sum(map: &BTreeMap<String, u64>) -> u64 {
+    map.values().sum()
+}
+
+fn list(map: &BTreeMap<String, u64>) -> String {
+    let mut entries: Vec<_> = map.iter().collect();
+    entries.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), *name));
+    let mut words: Vec<String> =
+        entries.iter().take(6).map(|(name, count)| format!("{name} ×{count}")).collect();
+    if entries.len() > 6 {
+        words.push(format!("{} more kinds", entries.len() - 6));
+    }
+    words.join(", ")
+}
+
+/// What was done, for a person.
+fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox, out: &mut Output) {
+    let counters = &outcome.counters;
+    let paint = out.paint();
+    let mut row = |name: &str, text: String| {
+        out.say(&format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))));
+    };
+    row("sandbox", sandbox.text());
+    row(
+        "replayed",
+        format!(
+            "{} by {} of {} tasks in {} (recorded: {})",
+            units::plural(counters.done, "call"),
+            outcome.tasks_finished,
+            outcome.tasks,
+            units::duration(outcome.makespan_ns),
+            units::duration(plan.recorded_ns)
+        ),
+    );
+    if !plan.refused.is_empty() {
+        row("refused", format!("{}: {}", units::count(sum(&plan.refused)), list(&plan.refused)));
+    }
+    if !plan.surrogate.is_empty() {
+        row("surrogate", format!("{}: {}", units::count(sum(&plan.surrogate)), list(&plan.surrogate)));
+    }
+    if !plan.emulated.is_empty() {
+        row("emulated", format!("{}: {}", units::count(sum(&plan.emulated)), list(&plan.emulated)));
+    }
+    if !plan.missing.is_empty() {
+        row("not rebuilt", format!("{}: {}", units::count(sum(&plan.missing)), list(&plan.missing)));
+    }
+    row(
+        "engine",
+        format!(
+            "{} of its own, {} waiting in them",
+            units::plural(counters.engine_calls, "call"),
+            units::duration(counters.wait_ns)
+        ),
+    );
+    if outcome.ended != Ended::Completed {
+        row("ended", format!("{:?}", outcome.ended).to_lowercase());
+        for task in outcome.stuck.iter().take(5) {
+            row("stuck", crate::decode::plain(task.as_bytes()));
+        }
+    }
+    for left in &outcome.leftovers {
+        row("LEFT BEHIND", left.clone());
+    }
+}
+
+fn as_json(
+    plan: &PlanSummary,
+    outcome: &Outcome,
+    sandbox: &Sandbox,
+    report: &Report,
+    errors: u64,
+    options: &Options,
+) -> Value {
+    let counters = &outcome.counters;
+    json!({
+        "schema": 1,
+        "diff": report,
+        "makespan_ns": outcome.makespan_ns,
+        "recorded_ns": plan.recorded_ns,
+        "replayed_ops": counters.done,
+        "refused": plan.refused,
+        "surrogate": plan.surrogate,
+        "errors": {
+            "real": errors.saturating_sub(counters.emulated), "injected": 0, "emulated": counters.emulated,
+            "missing": sum(&plan.missing),
+        },
+        "injections": {"planned": 0, "fired": 0},
+        "sandbox": sandbox,
+        "leftovers": outcome.leftovers,
+        "replay_trace": options.output,
+        "ended": outcome.ended,
+        "engine": {"calls": counters.engine_calls, "wait_ns": counters.wait_ns, "spin_ns": counters.spin_ns},
+        "tasks": {"recorded": outcome.tasks, "finished": outcome.tasks_finished, "stuck": outcome.stuck},
+        "divergences": outcome.divergences,
+        "problems": outcome.problems,
+    })
+}
+
+/// The plan, step by step.
+fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
+    let program = Program::open(plan.program).map_err(|e| Failure::new(Exit::Internal, e))?;
+    let abi = if cfg!(target_arch = "aarch64") { Abi::Aarch64 } else { Abi::X86_64 };
+    let name = |nr| syscalls::name(Sysno { abi, nr }).map_or_else(|| format!("syscall_{nr}"), str::to_owned);
+    for (task, entry) in program.tasks.iter().enumerate() {
+        let task = task as u32;
+        out.data(&crate::decode::plain(program.task_name(task).as_bytes()))?;
+        for index in 0..entry.steps {
+            let step = program.step(task, index).map_err(|e| Failure::new(Exit::Internal, e))?;
+            let text = crate::decode::plain(program.describe(&step, &name).as_bytes());
+            out.data(&format!("{index:>8} {text}"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure> {
+    let plan = compile(&args.file, trace)?;
+    if args.steps {
+        return steps(plan, out);
+    }
+    let plan = plan.summary;
+    if args.json {
+        out.json(&plan)?;
+        return Ok(Exit::Done);
+    }
+    let paint = out.data_paint();
+    let mut rows: Vec<(&str, String)> = vec![
+        (
+            "would replay",
+            format!("{} for {}", units::plural(plan.steps, "step"), units::duration(plan.recorded_ns)),
+        ),
+        ("calls", list(&plan.calls)),
+    ];
+    for (name, map) in [
+        ("refused", &plan.refused),
+        ("surrogate", &plan.surrogate),
+        ("emulated", &plan.emulated),
+        ("not rebuilt", &plan.missing),
+    ] {
+        rows.push((name, if map.is_empty() { "nothing".to_owned() } else { list(map) }));
+    }
+    let edges: u64 = plan.edges.values().sum();
+    rows.push((
+        "waits",
+        format!(
+            "{} between tasks, {} more are implied",
+            units::count(edges),
+            units::count(plan.edges_implied)
+        ),
+    ));
+    rows.push(("files", units::count(plan.files)));
+    rows.push((
+        "peers",
+        format!(
+            "{} served, {} that come in, {} exchanges of datagrams",
+            units::plural(plan.peers_served, "connection"),
+            units::count(plan.peers_clients),
+            units::count(plan.peers_datagram)
+        ),
+    ));
+    for (name, text) in rows {
+        out.data(&format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))))?;
+    }
+    for task in &plan.tasks {
+        let name = crate::decode::plain(task.name.as_bytes());
+        out.data(&format!(
+            "  {name}[{}] of process {}: {}",
+            task.tid,
+            task.tgid,
+            units::plural(u64::from(task.steps), "step")
+        ))?;
+    }
+    for note in &plan.notes {
+        out.data(&format!(
+            "{} {}",
+            paint.paint(Style::Yellow, "note:"),
+            crate::decode::plain(note.as_bytes())
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Exit code and fix for a replay that did not run.
+fn replay_failure(error: ReplayError) -> Failure {
+    let (exit, fix) = match &error {
+        ReplayError::Sandbox(_) | ReplayError::Inside { missing: true, .. } => (
+            Exit::Host,
+            Some("`ctrace doctor` shows which isolation this host has; without it ctrace refuses to replay"),
+        ),
+        ReplayError::Option(_) => (Exit::Usage, None),
+        ReplayError::Program(_) => (Exit::BadTrace, Some("`ctrace verify` tells what is damaged")),
+        ReplayError::Lost => (Exit::Internal, Some("free some memory, or replay a shorter recording")),
+        _ => (Exit::Internal, None),
+    };
+    let failure = Failure::new(exit, error);
+    match fix {
+        Some(fix) => failure.fix(fix),
+        None => failure,
+    }
+}
