@@ -462,7 +462,15 @@ impl<'a> Builder<'a> {
 
     fn syscall(&mut self, s: &Syscall) {
         if s.flags.contains(SyscallFlags::ENGINE) {
+            // No operation of the workload, yet the engine puts descriptors where they were recorded.
             self.n_engine += 1;
+            let thread = self.thread(s.task);
+            let process = self.threads[thread].process;
+            let tgid = Tgid(self.processes[process].tgid);
+            let call = self.call(s.sysno);
+            for change in self.fds.syscall(tgid, call.text, s) {
+                self.closed(process, change, s.t_ns.saturating_add(s.duration_ns));
+            }
             return;
         }
         self.n_calls += 1;
@@ -815,10 +823,13 @@ impl<'a> Builder<'a> {
                 let text = format!("{} → {}", lossy(self.trace.str(first)), lossy(self.trace.str(second)));
                 let pids = &self.pids;
                 Some(self.names.insert(&text, |n| {
-                    let (a, b) = n.split_once(" → ")?;
-                    let (x, y) = (names::blank_path(a, pids), names::blank_path(b, pids));
-                    (x.is_some() || y.is_some())
-                        .then(|| format!("{} → {}", x.as_deref().unwrap_or(a), y.as_deref().unwrap_or(b)))
+                    let (from, to) = n.split_once(" → ")?;
+                    let blanked = (names::blank_path(from, pids), names::blank_path(to, pids));
+                    (blanked.0.is_some() || blanked.1.is_some()).then(|| {
+                        let (from, to) =
+                            (blanked.0.as_deref().unwrap_or(from), blanked.1.as_deref().unwrap_or(to));
+                        format!("{from} → {to}")
+                    })
                 }))
             }
         }
