@@ -225,6 +225,8 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
             clone(lower, 0, i as TaskIx, SIGCHLD)?;
         }
     }
+    // The processes have their copies; what the first task kept open would keep their other ends from ever seeing an end.
+    lower.b.push(0, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
     lower.b.push(0, &Step::of(Kind::Gate))?;
     lower.b.push(0, &Step::of(Kind::Park))?;
     for (i, fact) in facts.iter().enumerate() {
