@@ -12,6 +12,7 @@ use ctrace_format::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
 
 const S_IFMT: u32 = 0o170_000;
 const S_IFIFO: u32 = 0o010_000;
@@ -715,7 +716,7 @@ impl<'a> Builder<'a> {
             Some(_) if s.flags.contains(SyscallFlags::NO_ENTER) => {
                 s.object.map_or(nothing, |o| self.object_target(o))
             }
-            Some(i) if call.kind == Kind::Mmap && (s.args[i] as i32) < 0 => nothing,
+            Some(i) if call.kind == Kind::Mmap && s.args[i] as u32 > i32::MAX as u32 => nothing,
             Some(i) => self.fd_target(tgid, s.args[i] as i32, s.object),
             None => self.path_of(s).map_or(nothing, |name| Target { name, stream: None }),
         }
@@ -755,18 +756,15 @@ impl<'a> Builder<'a> {
                 Target { name, stream }
             }
             Object::Socket { family, kind, cookie, local, peer, .. } => {
-                if !self.socks.contains_key(&cookie.0) {
-                    self.socks.insert(
-                        cookie.0,
-                        Sock {
-                            family: *family,
-                            kind: *kind,
-                            side: Side::Unknown,
-                            local: local.clone(),
-                            peer: peer.clone(),
-                            name: NameId::default(),
-                        },
-                    );
+                if let Entry::Vacant(new) = self.socks.entry(cookie.0) {
+                    new.insert(Sock {
+                        family: *family,
+                        kind: *kind,
+                        side: Side::Unknown,
+                        local: local.clone(),
+                        peer: peer.clone(),
+                        name: NameId::default(),
+                    });
                     self.rename(cookie.0);
                 }
                 Target { name: self.socks[&cookie.0].name, stream: Some(Identity::Socket(cookie.0)) }
@@ -844,7 +842,7 @@ impl<'a> Builder<'a> {
             Kind::Listen if outcome == Outcome::Ok => sock.side = Side::Listener,
             Kind::Bind if outcome == Outcome::Ok && addr.is_some() => sock.local = addr,
             Kind::Fd if call.text == "getsockname" && outcome == Outcome::Ok && addr.is_some() => {
-                sock.local = addr
+                sock.local = addr;
             }
             _ => return,
         }
@@ -964,9 +962,10 @@ fn is_set(addr: &SockAddr) -> bool {
 /// Who opened a connection of which only the addresses are known: the end with the ephemeral port.
 fn guess_side(local: Option<&SockAddr>, peer: Option<&SockAddr>) -> Side {
     match (local, peer) {
-        (Some(SockAddr::Inet(l)), Some(SockAddr::Inet(p))) if l.port() > p.port() => Side::Client,
-        (Some(SockAddr::Inet(_)), Some(SockAddr::Inet(_))) => Side::Server,
-        (Some(SockAddr::Unix(_)), None) => Side::Server,
+        (Some(SockAddr::Inet(ours)), Some(SockAddr::Inet(theirs))) if ours.port() > theirs.port() => {
+            Side::Client
+        }
+        (Some(SockAddr::Inet(_)), Some(SockAddr::Inet(_))) | (Some(SockAddr::Unix(_)), None) => Side::Server,
         (None, Some(SockAddr::Unix(_))) => Side::Client,
         _ => Side::Unknown,
     }

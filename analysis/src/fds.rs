@@ -238,8 +238,7 @@ impl FdTracker {
                 numbers.sort_unstable();
                 numbers.into_iter().filter_map(|fd| self.remove(process, fd)).collect()
             }
-            "dup" => self.duplicate(process, fd_arg(0), made, false, s.object),
-            "dup2" => self.duplicate(process, fd_arg(0), made, false, s.object),
+            "dup" | "dup2" => self.duplicate(process, fd_arg(0), made, false, s.object),
             "dup3" => self.duplicate(process, fd_arg(0), made, arg(2) & CLOEXEC != 0, s.object),
             "fcntl" => match arg(1) {
                 F_DUPFD => self.duplicate(process, fd_arg(0), made, false, s.object),
@@ -253,11 +252,7 @@ impl FdTracker {
                 _ => Vec::new(),
             },
             "pipe" | "pipe2" | "socketpair" => {
-                let cloexec = match call {
-                    "pipe2" => arg(1) & CLOEXEC != 0,
-                    "socketpair" => arg(1) & CLOEXEC != 0,
-                    _ => false,
-                };
+                let cloexec = call != "pipe" && arg(1) & CLOEXEC != 0;
                 let mut changes = Vec::new();
                 for detail in &s.details {
                     if let Detail::NewFds { fds, objects, .. } = detail {

@@ -277,37 +277,27 @@ fn slow_answers(model: &Model, out: &mut Vec<Finding>) {
             gaps.sort_unstable();
             gaps.get(gaps.len() / 2).copied().unwrap_or(0)
         };
-        let (text, t_ns, count, slow) = match change {
-            Some(at) => {
-                let (early, late) = (median(&sorted[..at]), median(&sorted[at..]));
-                if late < SLOW_NS || late < early.saturating_mul(3) {
-                    continue;
-                }
-                let t = sorted[at].0;
-                let text = format!(
-                    "answers of {} took {} from {} (median of {}); before that {} ({})",
-                    name.split_once(" to ").map_or(name, |x| x.1),
-                    span(late),
-                    seconds(t),
-                    sorted.len() - at,
-                    span(early),
-                    at
-                );
-                (text, t, sorted.len() - at, late)
+        let end = name.split_once(" to ").map_or(name, |x| x.1);
+        let (text, t_ns, count, slow) = if let Some(at) = change {
+            let (early, late) = (median(&sorted[..at]), median(&sorted[at..]));
+            if late < SLOW_NS || late < early.saturating_mul(3) {
+                continue;
             }
-            None => {
-                let all = median(&sorted);
-                if all < SLOW_NS {
-                    continue;
-                }
-                let end = name.split_once(" to ").map_or(name, |x| x.1);
-                (
-                    format!("answers of {end} took {} (median of {})", span(all), sorted.len()),
-                    sorted[0].0,
-                    sorted.len(),
-                    all,
-                )
+            let (t_ns, count) = (sorted[at].0, sorted.len() - at);
+            let text = format!(
+                "answers of {end} took {} from {} (median of {count}); before that {} ({at})",
+                span(late),
+                seconds(t_ns),
+                span(early),
+            );
+            (text, t_ns, count, late)
+        } else {
+            let all = median(&sorted);
+            if all < SLOW_NS {
+                continue;
             }
+            let text = format!("answers of {end} took {} (median of {})", span(all), sorted.len());
+            (text, sorted[0].0, sorted.len(), all)
         };
         out.push(Finding {
             kind: FindingKind::Slow,

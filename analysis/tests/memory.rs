@@ -1,4 +1,5 @@
 //! Models hold sequences of a few bytes an operation, not the decoded file.
+#![allow(clippy::unwrap_used, reason = "a test")]
 #![allow(missing_docs, reason = "a test")]
 
 mod common;

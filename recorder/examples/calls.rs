@@ -22,6 +22,7 @@ fn main() {
         "tcp" => tcp(),
         "forks" => forks(number(2)),
         "getppid" => getppid(number(2)),
+        "paced" => paced(number(2), number(3)),
         "details" => details(&args[2]),
         "wait-file" => wait_file(&args[2], number(3)),
         other => panic!("unknown mode {other:?}"),
@@ -33,6 +34,24 @@ fn getppid(n: u64) {
         // SAFETY: no arguments.
         unsafe { libc::syscall(libc::SYS_getppid) };
     }
+}
+
+/// `n` × getppid from each of two processes, at `rate` a second together, in bursts of a millisecond.
+fn paced(n: u64, rate: u64) {
+    // SAFETY: one thread.
+    let pid = unsafe { libc::fork() };
+    let start = std::time::Instant::now();
+    let burst = (rate / 2000).max(1);
+    for i in 0..n.div_ceil(burst) {
+        getppid(burst.min(n - i * burst));
+        let due = Duration::from_millis(i + 1);
+        std::thread::sleep(due.saturating_sub(start.elapsed()));
+    }
+    if pid == 0 {
+        std::process::exit(0);
+    }
+    // SAFETY: a child of this process.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
 }
 
 /// Per thread: `n` × getppid, `n` × close(-1) = EBADF, `n` × write of 7 bytes to /dev/null.

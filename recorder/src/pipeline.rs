@@ -9,7 +9,7 @@ use crate::clock;
 use crate::decode::Decoder;
 use crate::error::RecordError;
 use crate::load::Programs;
-use crate::raw::Sorter;
+use crate::raw::{Sorter, end_ns};
 use crate::ring::Ring;
 use ctrace_abi::{Slot, loss};
 use ctrace_format::{Class, Event, Finished, Loss, LossCause, Snapshot, Summary, TraceWriter, WriteError};
@@ -26,7 +26,7 @@ const HIGH_WATER: u32 = 64;
 /// How often the kernel's loss counters are read.
 const LOSSES_EVERY: Duration = Duration::from_millis(100);
 /// Batches in flight between the threads.
-pub(crate) const CHANNEL: usize = 32;
+pub(crate) const CHANNEL: usize = 8;
 /// Largest batch: bounds the memory between the threads.
 const MAX_BATCH: usize = 1 << 20;
 /// How often chunks are closed, so that a crash loses little.
@@ -125,6 +125,13 @@ fn meaning(class: u32) -> Option<(Class, LossCause)> {
     }
 }
 
+/// Raises the calling thread's priority. A recorder that gets no CPU loses events; without the privilege it runs as
+/// everybody else.
+fn go_first() {
+    // SAFETY: no pointers.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as u32, -10) };
+}
+
 /// The `drain` thread.
 pub(crate) fn drain(
     mut programs: Programs,
@@ -133,25 +140,20 @@ pub(crate) fn drain(
     out: &SyncSender<Message>,
     start_boottime_ns: u64,
 ) {
-    // A recorder that gets no CPU loses events; without the privilege it runs as everybody else.
-    // SAFETY: no preconditions.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as u32, -10) };
+    go_first();
     let mut losses = Losses::new(start_boottime_ns);
     let mut last_losses = Instant::now();
     let mut pending: Option<Message> = None;
     while !shared.stop.load(Ordering::Acquire) {
         let mut high = 0;
         if pending.is_none() {
-            let watermark = clock::boottime_ns().saturating_sub(Sorter::SLACK_NS);
-            let (bytes, fullest, complete) = pass(rings);
+            let Pass { bytes, fullest, watermark, .. } = pass(rings);
             high = fullest;
             let mut lost = Vec::new();
             if last_losses.elapsed() >= LOSSES_EVERY {
                 last_losses = Instant::now();
                 lost = losses.read(&programs);
             }
-            // After an incomplete pass nothing can be said about what is still in the rings.
-            let watermark = if complete { watermark } else { 0 };
             pending = Some(Message::Batch { bytes, watermark, losses: lost });
         }
         if let Some(message) = pending.take() {
@@ -170,8 +172,7 @@ pub(crate) fn drain(
         let _ = out.send(message);
     }
     loop {
-        let (bytes, _, complete) = pass(rings);
-        let watermark = if complete { u64::MAX } else { 0 };
+        let Pass { bytes, complete, watermark, .. } = pass(rings);
         let _ = out.send(Message::Batch { bytes, watermark, losses: Vec::new() });
         if complete {
             break;
@@ -185,17 +186,30 @@ pub(crate) fn drain(
     let _ = out.send(end);
 }
 
-/// Empties all rings, up to the size of a batch.
-fn pass(rings: &[Ring]) -> (Vec<u8>, u32, bool) {
-    let mut bytes = Vec::new();
-    let mut fullest = 0;
-    let mut complete = true;
+/// One look at all rings.
+struct Pass {
+    bytes: Vec<u8>,
+    fullest: u32,
+    complete: bool,
+    /// Nothing that ended before this is still in a ring.
+    watermark: u64,
+}
+
+/// Empties all rings, each up to its share of a batch.
+fn pass(rings: &[Ring]) -> Pass {
+    let watermark = clock::boottime_ns().saturating_sub(Sorter::SLACK_NS);
+    let mut pass = Pass { bytes: Vec::new(), fullest: 0, complete: true, watermark };
     for ring in rings {
-        let (filled, all) = ring.drain(&mut bytes, MAX_BATCH);
-        fullest = fullest.max(filled);
-        complete &= all;
+        let drained = ring.drain(&mut pass.bytes, MAX_BATCH / rings.len());
+        pass.fullest = pass.fullest.max(drained.filled);
+        if !drained.complete {
+            pass.complete = false;
+            // What is left in this ring came after what was taken from it.
+            let last = drained.last.and_then(|r| pass.bytes.get(r)).map_or(0, end_ns);
+            pass.watermark = pass.watermark.min(last.saturating_sub(Sorter::SLACK_NS));
+        }
     }
-    (bytes, fullest, complete)
+    pass
 }
 
 /// What the `write` thread returns.
@@ -246,6 +260,7 @@ impl Push<'_> {
 impl Writing {
     /// Runs until the end of the recording.
     pub(crate) fn run(mut self, input: &Receiver<Message>) -> Written {
+        go_first();
         let shared = Arc::clone(&self.shared);
         let mut sorter = Sorter::default();
         let mut push = Push { shared: &shared, error: None, unwritten: 0, too_large: 0 };

@@ -14,6 +14,16 @@ const DISCARD: u32 = 1 << 30;
 /// `BPF_RINGBUF_HDR_SZ`.
 const HEADER: u64 = 8;
 
+/// What one look at a ring found.
+pub(crate) struct Drained {
+    /// The share of the ring that was filled, in 1/256.
+    pub(crate) filled: u32,
+    /// Whether all that was there when the look began was taken.
+    pub(crate) complete: bool,
+    /// Where the last record that was taken lies in the output.
+    pub(crate) last: Option<std::ops::Range<usize>>,
+}
+
 /// One mapped ring buffer.
 pub(crate) struct Ring {
     consumer: Mapping,
@@ -35,15 +45,15 @@ impl Ring {
         Ok(Self { consumer, producer, page, size: u64::from(size) })
     }
 
-    /// Appends the finished records to `out`, each after its length (u32, little-endian), until `out` has `max`
-    /// bytes. Returns the share of the ring that was filled, in 1/256, and whether all that was there when the call
-    /// began was taken.
-    pub(crate) fn drain(&self, out: &mut Vec<u8>, max: usize) -> (u32, bool) {
+    /// Appends the finished records to `out`, each after its length (u32, little-endian), at most about `max` bytes.
+    pub(crate) fn drain(&self, out: &mut Vec<u8>, max: usize) -> Drained {
+        let limit = out.len() + max;
+        let mut last = None;
         let mut at = self.consumer.position().load(Ordering::Relaxed);
         // Pairs with the smp_store_release of producer_pos in __bpf_ringbuf_reserve.
         let end = self.producer.position().load(Ordering::Acquire);
         let filled = ((end - at) * 256 / self.size) as u32;
-        while at < end && out.len() < max {
+        while at < end && out.len() < limit {
             // Pairs with the xchg of the header in bpf_ringbuf_commit: the record is complete when BUSY is gone.
             let header = self.header(at).load(Ordering::Acquire);
             if header & BUSY != 0 {
@@ -51,6 +61,7 @@ impl Ring {
             }
             let len = header & !DISCARD;
             if header & DISCARD == 0 {
+                last = Some(out.len() + 4..out.len() + 4 + len as usize);
                 out.extend_from_slice(&len.to_le_bytes());
                 self.copy(at + HEADER, u64::from(len), out);
             }
@@ -58,7 +69,7 @@ impl Ring {
         }
         // Pairs with the smp_load_acquire of consumer_pos in __bpf_ringbuf_reserve.
         self.consumer.position().store(at, Ordering::Release);
-        (filled, at >= end)
+        Drained { filled, complete: at >= end, last }
     }
 
     fn header(&self, at: u64) -> &AtomicU32 {

@@ -942,7 +942,7 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
                     Detail::Str { value, .. } => string(value, map),
                     Detail::Object { object: o, .. } => object(o, map),
                     Detail::NewFds { objects, .. } => {
-                        objects.iter_mut().flatten().for_each(|o| object(o, map))
+                        objects.iter_mut().flatten().for_each(|o| object(o, map));
                     }
                     Detail::Argv { words, .. } => words.iter_mut().for_each(|w| string(w, map)),
                     _ => {}
@@ -955,7 +955,9 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
                 ProcessKind::Fork { child } => task(child, map),
                 ProcessKind::Exec { path, argv, .. } => {
                     string(path, map);
-                    argv.iter_mut().for_each(|w| string(w, map));
+                    for word in argv {
+                        string(word, map);
+                    }
                 }
                 ProcessKind::Exit { .. } => {}
             }

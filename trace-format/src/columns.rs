@@ -400,7 +400,7 @@ impl ColumnWriter<'_> {
             let codes: FxHashMap<u64, u8> = dictionary.iter().zip(0..).map(|(v, i)| (*v, i)).collect();
             self.entry(group, field, Encoding::Dict, None, |data| {
                 varint::put(data, dictionary.len() as u64);
-                dictionary.iter().for_each(|v| varint::put(data, *v));
+                put_all(data, dictionary.iter().copied());
                 data.extend(values.iter().map(|v| codes[v]));
             });
         } else if delta < plain - plain / 4 {
@@ -413,7 +413,7 @@ impl ColumnWriter<'_> {
             });
         } else {
             self.entry(group, field, Encoding::Varint, None, |data| {
-                values.iter().for_each(|v| varint::put(data, *v));
+                put_all(data, values.iter().copied());
             });
         }
     }
@@ -440,7 +440,7 @@ impl ColumnWriter<'_> {
                         && cost(&mut differences()) <= cost(&mut values.iter().copied())
                     {
                         self.entry(group, field, Encoding::Diff, Some(*other), |data| {
-                            differences().for_each(|d| varint::put(data, d));
+                            put_all(data, differences());
                         });
                         return true;
                     }
@@ -473,7 +473,7 @@ impl ColumnWriter<'_> {
                 }
                 self.keyed += 1;
                 self.entry(group, field, Encoding::Keyed, Some(other), |data| {
-                    residuals.iter().for_each(|r| varint::put(data, *r));
+                    put_all(data, residuals.into_iter());
                 });
                 true
             }
@@ -512,6 +512,12 @@ impl ColumnWriter<'_> {
         }
         varint::put(self.directory, (self.data.len() - start) as u64);
         self.count += 1;
+    }
+}
+
+fn put_all(out: &mut Vec<u8>, values: impl Iterator<Item = u64>) {
+    for value in values {
+        varint::put(out, value);
     }
 }
 

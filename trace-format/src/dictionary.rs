@@ -59,18 +59,15 @@ impl<T: Clone + Eq + Hash> Interned<T> {
             return (*id, false);
         }
         let bytes = bytes + ENTRY_OVERHEAD;
-        let (entry, id, is_new) = match self.old.remove_entry(entry) {
-            Some((entry, id)) => {
-                self.old_bytes -= bytes.min(self.old_bytes);
-                (entry, id, false)
-            }
-            None => {
-                let entry = own();
-                let id = self.next_id;
-                self.next_id += 1;
-                self.pending.push(entry.clone());
-                (entry, id, true)
-            }
+        let (entry, id, is_new) = if let Some((entry, id)) = self.old.remove_entry(entry) {
+            self.old_bytes -= bytes.min(self.old_bytes);
+            (entry, id, false)
+        } else {
+            let entry = own();
+            let id = self.next_id;
+            self.next_id += 1;
+            self.pending.push(entry.clone());
+            (entry, id, true)
         };
         if self.young_bytes + bytes > GENERATION_BYTES {
             self.old = std::mem::take(&mut self.young);
@@ -257,10 +254,14 @@ fn split<T>(
     Ok(payloads)
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the signature of its siblings")]
+#[expect(clippy::unnecessary_wraps, clippy::borrowed_box, reason = "the signature of its sibling")]
 fn encode_strings(strings: &[&Box<[u8]>], out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    strings.iter().for_each(|s| varint::put(out, s.len() as u64));
-    strings.iter().for_each(|s| out.extend_from_slice(s));
+    for string in strings {
+        varint::put(out, string.len() as u64);
+    }
+    for string in strings {
+        out.extend_from_slice(string);
+    }
     Ok(())
 }
 

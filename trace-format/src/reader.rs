@@ -261,15 +261,12 @@ impl Trace {
             }
         };
         let finished = index.is_some();
-        let (entries, id, index) = match index {
-            Some((offset, id, mut index)) => {
-                (std::mem::take(&mut index.entries), Some(id), Some((offset, index)))
-            }
-            None => {
-                let scan = scan::scan(&source, live, None).map_err(io)?;
-                loader.damage.extend(scan.damage);
-                (scan.entries, scan.trace_id, None)
-            }
+        let (entries, id, index) = if let Some((offset, id, mut index)) = index {
+            (std::mem::take(&mut index.entries), Some(id), Some((offset, index)))
+        } else {
+            let scan = scan::scan(&source, live, None).map_err(io)?;
+            loader.damage.extend(scan.damage);
+            (scan.entries, scan.trace_id, None)
         };
         let Some((header, id)) = loader.header(&entries, id).map_err(io)? else {
             let damage = Damage {
@@ -313,7 +310,6 @@ impl Trace {
             path,
             source,
             id,
-            anchor,
             header,
             snapshot,
             summary,
@@ -324,6 +320,7 @@ impl Trace {
             index,
             counts,
             lost,
+            anchor,
         })
     }
 
@@ -561,7 +558,7 @@ impl Loader<'_> {
         let mut damaged = false;
         // Entries come in their first writing; keyframes repeat them for files that lost it.
         for keyframes in [false, true] {
-            if keyframes && !damaged && dictionaries.lost() == 0 && !self.misses_front(entries) {
+            if keyframes && !damaged && dictionaries.lost() == 0 && !misses_chunks(entries) {
                 break;
             }
             for entry in entries.iter().filter(is_dictionary) {
@@ -584,7 +581,7 @@ impl Loader<'_> {
                 }
             }
         }
-        if damaged || dictionaries.lost() > 0 || self.misses_front(entries) {
+        if damaged || dictionaries.lost() > 0 || misses_chunks(entries) {
             dictionaries.lose_the_nameless();
         }
         let lost = dictionaries.lost();
@@ -594,16 +591,16 @@ impl Loader<'_> {
         }
         Ok((snapshot, summary, dictionaries))
     }
+}
 
-    /// Whether chunks are missing, so that dictionary entries may be.
-    fn misses_front(&self, entries: &[IndexEntry]) -> bool {
-        let mut expected = 0;
-        entries.iter().any(|e| {
-            let missing = e.sequence != expected;
-            expected = e.sequence.wrapping_add(1);
-            missing
-        })
-    }
+/// Whether chunks are missing, so that dictionary entries may be.
+fn misses_chunks(entries: &[IndexEntry]) -> bool {
+    let mut expected = 0;
+    entries.iter().any(|e| {
+        let missing = e.sequence != expected;
+        expected = e.sequence.wrapping_add(1);
+        missing
+    })
 }
 
 fn kind_name(kind: u16) -> &'static str {
@@ -620,6 +617,9 @@ fn kind_name(kind: u16) -> &'static str {
     }
 }
 
+/// What to do about a damaged preamble.
+const REPAIR: &str = "`ctrace repair FILE -o OUT` restores it";
+
 /// Checks the first bytes, and tells what the file is when it is no trace.
 fn check_preamble(path: &Path, source: &Source) -> Result<(), ReadError> {
     let mut bytes = [0; PREAMBLE_LEN + SYNC.len()];
@@ -630,7 +630,6 @@ fn check_preamble(path: &Path, source: &Source) -> Result<(), ReadError> {
         damage: Damage { offset: 0, bytes: (read.min(PREAMBLE_LEN)) as u64, what: what.into(), lost: None },
         advice,
     };
-    const REPAIR: &str = "`ctrace repair FILE -o OUT` restores it";
     if start.is_empty() {
         return Err(ReadError::Empty { path: path.into() });
     }

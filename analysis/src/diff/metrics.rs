@@ -163,7 +163,9 @@ pub(crate) fn semantic(
     pairing: &Pairing<'_>,
     rows: &mut Rows<'_>,
 ) {
-    let mut attempts: FxHashMap<(u32, u32), Vec<(u32, u64, u64)>> = FxHashMap::default();
+    // (base, a, b)
+    type Outcomes = Vec<(u32, u64, u64)>;
+    let mut attempts: FxHashMap<(u32, u32), Outcomes> = FxHashMap::default();
     for ((family, base), (x, y)) in &counts.ops {
         let identity = joint.bases[*base as usize].identity;
         attempts.entry((*family, identity)).or_default().push((*base, *x, *y));
@@ -316,8 +318,10 @@ pub(crate) fn errors(
     profile: Profile,
     rows: &mut Rows<'_>,
 ) {
-    // (call, race) → [(base, family, a, b)]
-    let mut by_call: BTreeMap<(&str, bool), Vec<(u32, u32, u64, u64)>> = BTreeMap::new();
+    // (base, family, a, b)
+    type Kinds = Vec<(u32, u32, u64, u64)>;
+    // By (call, race).
+    let mut by_call: BTreeMap<(&str, bool), Kinds> = BTreeMap::new();
     for ((family, base), (x, y)) in &counts.ops {
         let b = &joint.bases[*base as usize];
         let call = joint.strings[b.call as usize];
@@ -384,7 +388,8 @@ fn is_benign(call: &str, errno: u16) -> bool {
 
 /// Streams whose bytes, turns and end are alike.
 pub(crate) fn network(a: &Model, b: &Model, pairing: &Pairing<'_>, profile: Profile, rows: &mut Rows<'_>) {
-    let mut groups: BTreeMap<u32, Vec<(Option<&Conn>, Option<&Conn>)>> = BTreeMap::new();
+    type Pair<'c> = (Option<&'c Conn>, Option<&'c Conn>);
+    let mut groups: BTreeMap<u32, Vec<Pair<'_>>> = BTreeMap::new();
     for pair in &pairing.conns {
         let (x, y) = (pair.a.map(|c| &a.conns[c]), pair.b.map(|c| &b.conns[c]));
         groups.entry(pair.group).or_default().push((x, y));

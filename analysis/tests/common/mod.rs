@@ -1,4 +1,5 @@
 //! Writes small traces, a call at a time, as a program would make them.
+#![allow(clippy::unwrap_used, reason = "a test")]
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part")]
 
 use ctrace_analysis::{Gates, Model, Profile, Report, diff};

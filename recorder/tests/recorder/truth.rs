@@ -62,6 +62,20 @@ fn a_storm_of_short_lived_children_is_recorded_completely() {
     assert_eq!((forks, exits), (400, 401));
 }
 
+/// 500,000 calls a second from two processes; on a machine with CPUs to spare nothing is lost. The figures are
+/// printed, the sum is asserted.
+#[test]
+fn at_500_000_calls_a_second_recorded_and_lost_add_up() {
+    let n = 500_000_u64;
+    let argv = [calls().into_os_string(), "paced".into(), n.to_string().into(), "500000".into()];
+    let Some(r) = record(&argv) else { return };
+    let recorded = r.named("getppid").len() as u64;
+    let lost = r.lost();
+    println!("{recorded} of {} recorded, {lost} lost", 2 * n);
+    // The bursts' sleeps may be lost as well.
+    assert!(recorded <= 2 * n && recorded + lost >= 2 * n, "{recorded} + {lost}");
+}
+
 /// No assertion on the rate: the machine decides it. What was not recorded must be counted.
 #[test]
 fn at_full_rate_nothing_is_missing_without_being_counted() {

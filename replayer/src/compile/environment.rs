@@ -24,8 +24,8 @@ pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec
         if path == b"/" || UNNAMEABLE.iter().any(|prefix| path.starts_with(prefix)) {
             continue;
         }
-        if node.executed {
-            executables.push(path.clone());
+        if node.executed && (node.kind != NodeKind::Symlink || links.target(&path).is_some()) {
+            executables.push(links.resolve(&path, true));
             continue;
         }
         if node.kind == NodeKind::Socket {
@@ -42,7 +42,15 @@ pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec
             lengths.insert(path, node.link_len as usize);
             continue;
         }
-        let kind = file_kind(node);
+        let kind = if node.kind == NodeKind::Symlink { led(fs, paths, &path, node) } else { file_kind(node) };
+        if node.executed
+            && let FileKind::Link { target } = &kind
+        {
+            let mut whole = parent_of(&path).to_vec();
+            whole.push(b'/');
+            whole.extend_from_slice(target);
+            executables.push(if target.first() == Some(&b'/') { target.clone() } else { whole });
+        }
         let mode = node.mode.map_or_else(|| default_mode(&kind), |m| usable(m, &kind));
         files.insert(path.clone(), FileSpec { path, kind, mode });
     }
@@ -110,6 +118,23 @@ fn ancestors(path: &[u8]) -> Vec<Vec<u8>> {
         at = parent_of(at);
     }
     out
+}
+
+/// A link whose text is not known, only its length: to a neighbour that fits, or to nowhere.
+fn led(fs: &FsModel, paths: &Paths, path: &[u8], node: &Inode) -> FileKind {
+    let parent = parent_of(path);
+    let fitting = fs
+        .nodes()
+        .iter()
+        .filter_map(|other| other.initial)
+        .map(|id| paths.get(id))
+        .filter(|other| *other != path && parent_of(other) == parent)
+        .map(|other| other[parent.len()..].strip_prefix(b"/").unwrap_or(&other[parent.len()..]))
+        .find(|name| name.len() == node.link_len as usize);
+    match fitting {
+        Some(name) => FileKind::Link { target: name.to_vec() },
+        None => file_kind(node),
+    }
 }
 
 fn file_kind(node: &Inode) -> FileKind {

@@ -86,7 +86,10 @@ pub(crate) struct Lower<'a> {
     /// Index of the first recorded task in the program.
     pub(crate) first: u32,
     pub(crate) maps: FxHashMap<ProcIx, Maps>,
-    pub(crate) futex_slots: FxHashMap<Word, u32>,
+    /// Slots of futex words; a word has several, used in turn, so that a wake reaches those it did.
+    pub(crate) futex_slots: FxHashMap<(Word, u32), u32>,
+    /// Wakes of a word so far.
+    pub(crate) wakes: FxHashMap<Word, u32>,
     pub(crate) quiet_futex: Option<u32>,
     /// Signal dispositions by process: 0 default, 1 ignore, 2 handler; and whether it restarts calls.
     pub(crate) dispositions: FxHashMap<(ProcIx, u32), (u8, bool)>,
@@ -143,6 +146,7 @@ pub(crate) fn write(
         first: 0,
         maps: FxHashMap::default(),
         futex_slots: FxHashMap::default(),
+        wakes: FxHashMap::default(),
         quiet_futex: None,
         dispositions: FxHashMap::default(),
         by_pid: FxHashMap::default(),

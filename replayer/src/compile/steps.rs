@@ -7,7 +7,6 @@ use super::facts::{
     self, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
     clone_operands,
 };
-use super::fsmodel::NodeKind;
 use super::lower::{Cx, Lower, Lowered, never};
 use super::world::{
     O_CLOEXEC, O_CREAT, O_EXCL, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value,
@@ -228,6 +227,10 @@ impl Lower<'_> {
         if (-516..=-512).contains(&errno) {
             return true;
         }
+        if errno == -6 && self.named_paths(cx).iter().any(|(p, _)| self.world.paths.get(*p) == b"/dev/tty") {
+            // There is no controlling terminal in the sandbox either.
+            return true;
+        }
         if !REAL.contains(&errno) {
             return false;
         }
@@ -269,7 +272,7 @@ impl Lower<'_> {
     fn not_a_terminal(&self, cx: &Cx<'_>) -> bool {
         let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return false };
         IOCTLS.contains(&(cx.call.args[1] as u32))
-            && self.world.inode_of(ofd).is_none_or(|i| self.world.fs.node(i).kind != NodeKind::Device)
+            && !self.is_tty(ofd)
     }
 
     /// The recorded error, made by the sandbox instead of its cause.
@@ -602,7 +605,7 @@ impl Lower<'_> {
             .aux(u64::from(self.prog(child)));
         if let Some(word) = self.join_word(child) {
             clone_flags |= CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
-            let slot = u64::from(self.futex_slot(word));
+            let slot = u64::from(self.futex_slot(word, None));
             step = step.arg(2, Sel::Futex, slot).arg(3, Sel::Futex, slot);
         }
         let _ = CLONE_CHILD_SETTID;
@@ -619,12 +622,16 @@ impl Lower<'_> {
             .map(|(word, _)| *word)
     }
 
-    pub(crate) fn futex_slot(&mut self, word: super::futexes::Word) -> u32 {
-        if let Some(slot) = self.futex_slots.get(&word) {
+    /// The slot that stands for a word during its `ordinal`th wake; `None`: for the end of a thread.
+    fn futex_slot(&mut self, word: super::futexes::Word, ordinal: Option<u32>) -> u32 {
+        /// More wakes of one word are hardly ever under way at once.
+        const TURNS: u32 = 32;
+        let turn = ordinal.map_or(u32::MAX, |n| n % TURNS);
+        if let Some(slot) = self.futex_slots.get(&(word, turn)) {
             return *slot;
         }
         let slot = self.b.futex_slot();
-        self.futex_slots.insert(word, slot);
+        self.futex_slots.insert((word, turn), slot);
         slot
     }
 
@@ -651,7 +658,7 @@ impl Lower<'_> {
                     if self.facts.futexes.waits.contains(&(cx.task, seq)) {
                         let join = self.joins.iter().find(|(_, w)| **w == (cx.task, seq)).map(|(c, _)| *c);
                         let Some(child) = join else { return Ok(self.surrogate(cx)) };
-                        let slot = u64::from(self.futex_slot(word));
+                        let slot = u64::from(self.futex_slot(word, None));
                         let child = u64::from(self.prog(child));
                         return Ok(base
                             .arg(0, Sel::Futex, slot)
@@ -660,7 +667,8 @@ impl Lower<'_> {
                             .imm(5, u64::from(u32::MAX))
                             .into());
                     }
-                    let slot = u64::from(self.futex_slot(word));
+                    let ordinal = self.facts.futexes.ended_by.get(&(cx.task, seq)).copied().unwrap_or(0);
+                    let slot = u64::from(self.futex_slot(word, Some(ordinal)));
                     let step = base.arg(0, Sel::Futex, slot).imm(2, 0).imm(3, 0).imm(5, u64::from(u32::MAX));
                     return Ok(step.with(flags::BLOCKED).into());
                 }
@@ -686,19 +694,27 @@ impl Lower<'_> {
             // FUTEX_WAKE, FUTEX_WAKE_BITSET
             1 | 10 => {
                 if ret > 0 {
-                    let slot = u64::from(self.futex_slot(word));
+                    let count = self.wakes.entry(word).or_default();
+                    let ordinal = *count;
+                    *count = count.wrapping_add(1);
+                    let slot = u64::from(self.futex_slot(word, Some(ordinal)));
                     let mut step = Step { kind: Kind::FutexWake as u8, ..base }
                         .arg(0, Sel::Futex, slot)
                         .imm(2, cx.call.args[2].min(ret as u64))
                         .imm(5, u64::from(u32::MAX))
                         .expect(Expect::Exact, ret);
-                    step.aux = 0;
+                    step.aux = WAITERS_NS;
                     return Ok(step.into());
                 }
                 let slot = u64::from(self.quiet());
                 Ok(base.arg(0, Sel::Futex, slot).imm(2, cx.call.args[2]).imm(5, u64::from(u32::MAX)).into())
             }
-            _ => Ok(self.surrogate(cx)),
+            _ => {
+                if matches!(op, 3..=5) && ret > 0 {
+                    *self.wakes.entry(word).or_default() += 1;
+                }
+                Ok(self.surrogate(cx))
+            }
         }
     }
 
@@ -1279,6 +1295,8 @@ impl Lower<'_> {
     }
 }
 
+/// How long a wake waits for those it is to wake.
+const WAITERS_NS: u64 = 2_000_000_000;
 const AT_FDCWD: u64 = -100_i64 as u64;
 
 /// Bytes of scratch that an output pointer needs: what the size argument says, within reason.

@@ -11,6 +11,7 @@ use ctrace_format::{
     Detail, EpollEntry, Event, FdTarget, Object, ObjectId, Process, ProcessKind, SockAddr, Syscall,
     SyscallFlags, TaskId,
 };
+use ctrace_format::syscalls::Kind;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -1207,7 +1208,7 @@ impl World {
         let ok = call.ret >= 0;
         let fd0 = call.args[0] as i32;
         if !ok {
-            self.apply_failure(task, call, known, mark);
+            self.apply_failure(source, task, call, known, mark)?;
             return Ok(());
         }
         match known.sc {
@@ -1476,7 +1477,14 @@ impl World {
         self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)
     }
 
-    fn apply_failure(&mut self, task: TaskIx, call: &Syscall, known: &Known, mark: Mark) {
+    fn apply_failure(
+        &mut self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        known: &Known,
+        mark: Mark,
+    ) -> Result<(), CompileError> {
         const EAGAIN: i64 = -11;
         const EINPROGRESS: i64 = -115;
         let fd0 = call.args[0] as i32;
@@ -1495,6 +1503,51 @@ impl World {
                     ofd.idle = Some(mark);
                     ofd.ready = None;
                 }
+            }
+            _ => {}
+        }
+        if call.object.is_some() && call.ret != -9 && known.args.is_some_and(|a| a.first().is_some_and(|k| k.1 == Kind::Fd)) {
+            self.ensure_fd(source, task, fd0, call.object, false)?;
+        }
+        self.failed_name(source, task, call, known);
+        Ok(())
+    }
+
+    /// What a failure says about the name it was about.
+    fn failed_name(&mut self, source: &dyn Source, task: TaskIx, call: &Syscall, known: &Known) {
+        let Some(args) = known.args else { return };
+        let Some(arg) = args.iter().position(|(_, kind)| *kind == Kind::Path) else { return };
+        let dirfd = (arg > 0 && args[arg - 1].1 == Kind::DirFd).then(|| call.args[arg - 1] as i32);
+        let Some(target) = self.target(source, task, call, arg as u8, dirfd) else { return };
+        if target.by_fd {
+            return;
+        }
+        let path = target.path;
+        match (known.sc, -call.ret) {
+            (Sc::Link | Sc::Linkat | Sc::Rename | Sc::Renameat | Sc::Renameat2 | Sc::Symlink | Sc::Symlinkat, _) => {}
+            (Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat, 2) if open_flags(call, known.sc).0 & O_CREAT != 0 => {}
+            (Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat, 2) => {}
+            (_, 2) => self.fs.absent(path),
+            // EISDIR, ENOTEMPTY
+            (_, 21 | 39) => {
+                self.fs.present(path, NodeKind::Dir);
+            }
+            (Sc::Mkdir | Sc::Mkdirat, 17) => {
+                self.fs.present(path, NodeKind::Dir);
+            }
+            // EINVAL of readlink: no link. EEXIST, ETXTBSY, ELOOP, EACCES of something that is there.
+            (Sc::Readlink | Sc::Readlinkat, 22) | (Sc::Rmdir, 20) => {
+                self.fs.present(path, NodeKind::Unknown);
+            }
+            (_, 17 | 26) => {
+                self.fs.present(path, NodeKind::Unknown);
+            }
+            (Sc::Open | Sc::Openat, 40) => {
+                self.fs.present(path, NodeKind::Symlink);
+            }
+            (Sc::Open | Sc::Openat, 6) if self.paths.get(path) == b"/dev/tty" => {
+                let inode = self.fs.present(path, NodeKind::Device);
+                self.fs.node_mut(inode).rdev = 0x500;
             }
             _ => {}
         }
