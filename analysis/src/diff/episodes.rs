@@ -35,12 +35,12 @@ pub(super) fn incident_recall(
     let recorded = episodes(a, joint, pairing, false);
     let other = episodes(b, joint, pairing, true);
     let (x, y) = (a.makespan_ns(), b.makespan_ns());
-    let late = (x / 50).max(50_000_000)
-        + match profile {
-            Profile::Synthetic => 0,
-            // A run that takes longer comes to the same point later.
-            Profile::RealBinary => x.abs_diff(y),
-        };
+    let slower = match profile {
+        Profile::Synthetic => 0,
+        // A run that takes longer comes to the same point later.
+        Profile::RealBinary => x.abs_diff(y),
+    };
+    let late = (x / 50).max(50_000_000).saturating_add(slower);
     let (mut matched, mut all) = (0_u64, 0_u64);
     let mut first_lost: Option<(u64, String)> = None;
     let none = Vec::new();
