@@ -815,10 +815,13 @@ impl<'a> Builder<'a> {
                 let text = format!("{} → {}", lossy(self.trace.str(first)), lossy(self.trace.str(second)));
                 let pids = &self.pids;
                 Some(self.names.insert(&text, |n| {
-                    let (a, b) = n.split_once(" → ")?;
-                    let (x, y) = (names::blank_path(a, pids), names::blank_path(b, pids));
-                    (x.is_some() || y.is_some())
-                        .then(|| format!("{} → {}", x.as_deref().unwrap_or(a), y.as_deref().unwrap_or(b)))
+                    let (from, to) = n.split_once(" → ")?;
+                    let blanked = (names::blank_path(from, pids), names::blank_path(to, pids));
+                    (blanked.0.is_some() || blanked.1.is_some()).then(|| {
+                        let (from, to) =
+                            (blanked.0.as_deref().unwrap_or(from), blanked.1.as_deref().unwrap_or(to));
+                        format!("{from} → {to}")
+                    })
                 }))
             }
         }
