@@ -450,7 +450,7 @@ impl Loader<'_> {
                 return Err(bad("the trailer points at no index"));
             }
             let part = self.source.payload(next, &header, &mut self.zstd)?;
-            if bytes.len() + part.len() > metadata::LIMIT {
+            if bytes.len() + part.len() > metadata::limit(self.source.len()) {
                 return Err(bad("it is too large"));
             }
             bytes.extend_from_slice(&part);
@@ -521,7 +521,7 @@ impl Loader<'_> {
         let first = entry;
         loop {
             let Some((part, _)) = self.payload(entry, Some(id))? else { return Ok(None) };
-            if bytes.len() + part.len() > metadata::LIMIT {
+            if bytes.len() + part.len() > metadata::limit(self.source.len()) {
                 self.bad(entry, "it is too large");
                 return Ok(None);
             }

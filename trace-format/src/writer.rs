@@ -530,7 +530,7 @@ impl TraceWriter {
         metadata::encode(value, &mut bytes)
             .map_err(|_| WriteError::Invalid { what, why: "it does not encode" })?;
         if bytes.len() > metadata::LIMIT {
-            return Err(WriteError::Invalid { what, why: "it is larger than 64 MiB" });
+            return Err(WriteError::Invalid { what, why: "it is larger than 32 MiB" });
         }
         let mut parts = bytes.chunks(MAX_DECODED).peekable();
         while let Some(part) = parts.next() {

@@ -1,5 +1,11 @@
 //! The recorder against programs whose calls are known, and against strace. Needs the privilege to load eBPF
 //! programs; without it every test says so and passes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it skips"
+)]
 
 mod support;
 

@@ -15,7 +15,9 @@ const LEFT_OUT: &[&str] =
     &["restart_syscall", "rt_sigreturn", "brk", "mprotect", "munmap", "madvise", "futex", "sched_yield"];
 
 fn ours(r: &Recorded) -> Sequences {
-    let mut by_task: BTreeMap<u32, (u64, Vec<(u64, String, Option<String>)>)> = BTreeMap::new();
+    // tid → time of the first call, and (time, name, errno) of each.
+    type Task = (u64, Vec<(u64, String, Option<String>)>);
+    let mut by_task: BTreeMap<u32, Task> = BTreeMap::new();
     for call in r.calls() {
         let name = syscalls::name(call.sysno).unwrap_or("?").to_owned();
         let errno = call.errno().map(|e| ctrace_format::errno::name(e).unwrap_or("?").to_owned());

@@ -230,7 +230,7 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
             }
         }
         // What it made belongs to the others: as long as it held a copy, no close of theirs would be seen outside.
-        lower.b.push(0, &extra("close_range").imm(0, 3).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
+        lower.b.push(0, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
         lower.b.push(0, &Step::of(Kind::Gate))?;
         lower.b.push(0, &Step::of(Kind::Park))?;
     }
