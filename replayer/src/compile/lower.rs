@@ -91,6 +91,7 @@ pub(crate) struct Lower<'a> {
     /// Wakes of a word so far.
     pub(crate) wakes: FxHashMap<Word, u32>,
     pub(crate) quiet_futex: Option<u32>,
+    pub(crate) deserted_futex: Option<u32>,
     /// Signal dispositions by process: 0 default, 1 ignore, 2 handler; and whether it restarts calls.
     pub(crate) dispositions: FxHashMap<(ProcIx, u32), (u8, bool)>,
     /// Recorded ids as the workload saw them (of an inner PID namespace, perhaps) → task.
@@ -148,6 +149,7 @@ pub(crate) fn write(
         futex_slots: FxHashMap::default(),
         wakes: FxHashMap::default(),
         quiet_futex: None,
+        deserted_futex: None,
         dispositions: FxHashMap::default(),
         by_pid: FxHashMap::default(),
         handles: FxHashMap::default(),
@@ -227,7 +229,7 @@ impl Lower<'_> {
             return Err(CompileError::Empty);
         }
         let roots = tasks.iter().filter(|t| t.parent.is_none()).count();
-        let synthetic = roots != 1 || tasks[0].origin == Origin::Snapshot || tasks[0].parent.is_some();
+        let synthetic = roots != 1 || tasks[0].parent.is_some();
         if synthetic {
             self.b.task(&TaskInfo {
                 flags: task_flags::ROOT | task_flags::AT_GATE,
@@ -546,6 +548,19 @@ impl Lower<'_> {
                 }
             }
         }
+        for ofd in self.closing(cx) {
+            // Somebody's writes succeeded while this end was open.
+            let written = match self.world.ofds[ofd as usize].kind {
+                OfdKind::Pipe { pipe, write: false } => Some((0, pipe)),
+                OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(|p| (1, p)),
+                _ => None,
+            };
+            needs.extend(
+                written
+                    .and_then(|key| self.stream_writes.get(&key))
+                    .map(|mark| Need { kind: EdgeKind::Stream, mark: *mark }),
+            );
+        }
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             let leader_exits = cx.known.sc == Sc::ExitGroup;
             let parent = self.world.procs[cx.proc as usize].parent;
@@ -564,6 +579,17 @@ impl Lower<'_> {
         }
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
+        }
+    }
+
+    /// Descriptions of pipes and sockets that lose a descriptor by this call.
+    fn closing(&self, cx: &Cx<'_>) -> Vec<OfdIx> {
+        let table = self.world.files_of(cx.task);
+        match cx.known.sc {
+            Sc::Close => table.slots.get(&(cx.call.args[0] as i32)).map(|s| s.ofd).into_iter().collect(),
+            Sc::Dup2 | Sc::Dup3 => table.slots.get(&(cx.call.args[1] as i32)).map(|s| s.ofd).into_iter().collect(),
+            Sc::ExitGroup => table.slots.values().map(|s| s.ofd).collect(),
+            _ => Vec::new(),
         }
     }
 
