@@ -462,7 +462,15 @@ impl<'a> Builder<'a> {
 
     fn syscall(&mut self, s: &Syscall) {
         if s.flags.contains(SyscallFlags::ENGINE) {
+            // No operation of the workload, yet the engine puts descriptors where they were recorded.
             self.n_engine += 1;
+            let thread = self.thread(s.task);
+            let process = self.threads[thread].process;
+            let tgid = Tgid(self.processes[process].tgid);
+            let call = self.call(s.sysno);
+            for change in self.fds.syscall(tgid, call.text, s) {
+                self.closed(process, change, s.t_ns.saturating_add(s.duration_ns));
+            }
             return;
         }
         self.n_calls += 1;
