@@ -4,11 +4,11 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
 use crate::{diff, open, record, signals, units};
 use ctrace_analysis::{Metric, Missing, Profile, Report, SideInfo, Verdict};
-use ctrace_format::{Class, Event, Filter, SyscallFlags, Trace};
+use ctrace_format::{Abi, Class, Event, Filter, SyscallFlags, Sysno, Trace, syscalls};
 use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
 use ctrace_replayer::{
-    CompileError, Ended, Inputs, Limits, Outcome, Pace, Replay, ReplayError, RunOptions, Running,
+    CompileError, Ended, Inputs, Limits, Outcome, Pace, Program, Replay, ReplayError, RunOptions, Running,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// Only compile, and say what would be done
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: every step of every task and of every peer, with what it waits for
+    #[arg(long, requires = "dry_run", conflicts_with = "json")]
+    steps: bool,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -165,7 +168,7 @@ pub(crate) struct Performed {
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
     let trace = open(&args.file, out)?;
     if args.dry_run {
-        return dry_run(&args.file, &trace, args.json, out);
+        return dry_run(&args, &trace, out);
     }
     let options = Options {
         output: args.output.unwrap_or_else(|| args.file.with_extension("replay.ctr")),
@@ -465,9 +468,30 @@ fn as_json(
     })
 }
 
-fn dry_run(path: &Path, trace: &Trace, as_json: bool, out: &mut Output) -> Result<Exit, Failure> {
-    let plan = compile(path, trace)?.summary;
-    if as_json {
+/// The plan, step by step.
+fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
+    let program = Program::open(plan.program).map_err(|e| Failure::new(Exit::Internal, e))?;
+    let abi = if cfg!(target_arch = "aarch64") { Abi::Aarch64 } else { Abi::X86_64 };
+    let name = |nr| syscalls::name(Sysno { abi, nr }).map_or_else(|| format!("syscall_{nr}"), str::to_owned);
+    for (task, entry) in program.tasks.iter().enumerate() {
+        let task = task as u32;
+        out.data(&crate::decode::plain(program.task_name(task).as_bytes()))?;
+        for index in 0..entry.steps {
+            let step = program.step(task, index).map_err(|e| Failure::new(Exit::Internal, e))?;
+            let text = crate::decode::plain(program.describe(&step, &name).as_bytes());
+            out.data(&format!("{index:>8} {text}"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure> {
+    let plan = compile(&args.file, trace)?;
+    if args.steps {
+        return steps(plan, out);
+    }
+    let plan = plan.summary;
+    if args.json {
         out.json(&plan)?;
         return Ok(Exit::Done);
     }

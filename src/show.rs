@@ -26,10 +26,7 @@ impl<'a> Show<'a> {
     /// Must see every connection event, shown or not.
     pub(crate) fn learn(&mut self, event: &Event) {
         if let Event::Connection(e) = event {
-            match &e.kind {
-                ConnectionKind::Closed { .. } => self.ends.forget(e.cookie),
-                _ => self.ends.learn(e.cookie, &e.local, &e.peer),
-            }
+            self.ends.learn(e.cookie, &e.local, &e.peer);
         }
     }
 

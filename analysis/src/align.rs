@@ -144,6 +144,7 @@ enum Edit {
 
 /// The shortest edit script, or the furthest reaching one of [`MAX_EDITS`] edits (then the flag is false and the script
 /// covers a prefix of both).
+#[expect(clippy::many_single_char_names, reason = "the paper's names")]
 fn myers(a: &[u32], b: &[u32], budget: &mut Budget) -> (Vec<Edit>, bool) {
     let prefix = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let (a_rest, b_rest) = (&a[prefix..], &b[prefix..]);
@@ -213,6 +214,7 @@ fn myers(a: &[u32], b: &[u32], budget: &mut Budget) -> (Vec<Edit>, bool) {
 
 /// How diagonal `k` is entered with the `d`th edit: the x after it and whether it is an insertion; `None` when the
 /// border forbids both.
+#[expect(clippy::many_single_char_names, reason = "the paper's names")]
 fn enter(prev: &[i32], d: isize, k: isize, n: isize, m: isize) -> Option<(isize, bool)> {
     let at = |k: isize| usize::try_from(k + d - 1).ok().and_then(|i| prev.get(i)).map_or(-1, |x| *x as isize);
     let (down, right) = (at(k + 1), at(k - 1));
@@ -220,8 +222,7 @@ fn enter(prev: &[i32], d: isize, k: isize, n: isize, m: isize) -> Option<(isize,
     let delete = (right >= 0 && right < n).then_some((right + 1, false));
     match (insert, delete) {
         (Some(i), Some(x)) => Some(if i.0 > x.0 { i } else { x }),
-        (one, None) => one,
-        (None, one) => one,
+        (one, other) => one.or(other),
     }
 }
 

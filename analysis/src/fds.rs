@@ -45,6 +45,9 @@ pub struct Descriptor {
     pub first_fd: i32,
     /// Closed by exec.
     pub cloexec: bool,
+    /// Whatever the driver of the tracker wants to remember about the description, carried along by dup and fork; see
+    /// [`FdTracker::set_tag`].
+    pub tag: u32,
 }
 
 /// A change of a table.
@@ -96,6 +99,7 @@ impl FdTracker {
                     origin: Origin::Snapshot,
                     first_fd: fd.fd,
                     cloexec: u64::from(fd.flags) & CLOEXEC != 0,
+                    tag: 0,
                 };
                 tracker.table(process.tgid).fds.insert(fd.fd, descriptor);
             }
@@ -106,6 +110,13 @@ impl FdTracker {
     /// What a number refers to.
     pub fn get(&self, process: Tgid, fd: i32) -> Option<&Descriptor> {
         self.tables.get(*self.of_process.get(&process)?)?.fds.get(&fd)
+    }
+
+    /// Sets the tag of what a number refers to.
+    pub fn set_tag(&mut self, process: Tgid, fd: i32, tag: u32) {
+        if let Some(descriptor) = self.table(process).fds.get_mut(&fd) {
+            descriptor.tag = tag;
+        }
     }
 
     /// Number of descriptors of a process.
@@ -132,6 +143,7 @@ impl FdTracker {
             origin: Origin::Found,
             first_fd: fd,
             cloexec: false,
+            tag: 0,
         };
         self.table(process).fds.insert(fd, descriptor);
         descriptor
@@ -226,8 +238,7 @@ impl FdTracker {
                 numbers.sort_unstable();
                 numbers.into_iter().filter_map(|fd| self.remove(process, fd)).collect()
             }
-            "dup" => self.duplicate(process, fd_arg(0), made, false, s.object),
-            "dup2" => self.duplicate(process, fd_arg(0), made, false, s.object),
+            "dup" | "dup2" => self.duplicate(process, fd_arg(0), made, false, s.object),
             "dup3" => self.duplicate(process, fd_arg(0), made, arg(2) & CLOEXEC != 0, s.object),
             "fcntl" => match arg(1) {
                 F_DUPFD => self.duplicate(process, fd_arg(0), made, false, s.object),
@@ -241,11 +252,7 @@ impl FdTracker {
                 _ => Vec::new(),
             },
             "pipe" | "pipe2" | "socketpair" => {
-                let cloexec = match call {
-                    "pipe2" => arg(1) & CLOEXEC != 0,
-                    "socketpair" => arg(1) & CLOEXEC != 0,
-                    _ => false,
-                };
+                let cloexec = call != "pipe" && arg(1) & CLOEXEC != 0;
                 let mut changes = Vec::new();
                 for detail in &s.details {
                     if let Detail::NewFds { fds, objects, .. } = detail {
@@ -304,6 +311,7 @@ impl FdTracker {
             origin: Origin::Opened,
             first_fd: fd,
             cloexec,
+            tag: 0,
         };
         self.insert(process, fd, descriptor, changes);
     }

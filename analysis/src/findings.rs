@@ -127,6 +127,14 @@ fn what(call: &str, object: &str) -> String {
     }
 }
 
+/// Whether a failure says something: not by design, not by probing.
+pub(crate) fn is_remarkable(call: &str, object: &str, errno: u16) -> bool {
+    let (kind, _) = symbol::describe(call);
+    // The C library asks a name service cache that few hosts run.
+    let cache = call == "connect" && object.contains("nscd");
+    !symbol::is_benign(kind, errno) && !is_lookup(call, errno) && !cache
+}
+
 /// Probing for something that may be missing is how programs start.
 fn is_lookup(call: &str, errno: u16) -> bool {
     let (kind, _) = symbol::describe(call);
@@ -149,11 +157,8 @@ fn failures(model: &Model, out: &mut Vec<Finding>) {
         let Outcome::Errno(e) = s.outcome else { continue };
         let stat = &model.stats[i];
         let call = model.name(s.call);
-        let (kind, _) = symbol::describe(call);
         let object = model.name(s.object);
-        // The C library asks a name service cache that few hosts run.
-        let cache = call == "connect" && object.contains("nscd");
-        if stat.count == 0 || symbol::is_benign(kind, e) || is_lookup(call, e) || cache {
+        if stat.count == 0 || !is_remarkable(call, object, e) {
             continue;
         }
         let (mut before, mut during, mut after) = (0, 0, 0);
@@ -239,7 +244,7 @@ fn meaning(errno: u16) -> Option<&'static str> {
 /// The second with most failures, when the failures are spread over more than two and it stands out.
 fn burst(stat: &OutcomeStat) -> Option<(u64, u64)> {
     let second = 1_000_000_000 / BIN_NS;
-    if stat.count < 10 || stat.last_ns - stat.first_ns < 3_000_000_000 {
+    if stat.count < 10 || stat.last_ns.saturating_sub(stat.first_ns) < 3_000_000_000 {
         return None;
     }
     let mut best = (0, 0);
@@ -272,37 +277,27 @@ fn slow_answers(model: &Model, out: &mut Vec<Finding>) {
             gaps.sort_unstable();
             gaps.get(gaps.len() / 2).copied().unwrap_or(0)
         };
-        let (text, t_ns, count, slow) = match change {
-            Some(at) => {
-                let (early, late) = (median(&sorted[..at]), median(&sorted[at..]));
-                if late < SLOW_NS || late < early.saturating_mul(3) {
-                    continue;
-                }
-                let t = sorted[at].0;
-                let text = format!(
-                    "answers of {} took {} from {} (median of {}); before that {} ({})",
-                    name.split_once(" to ").map_or(name, |x| x.1),
-                    span(late),
-                    seconds(t),
-                    sorted.len() - at,
-                    span(early),
-                    at
-                );
-                (text, t, sorted.len() - at, late)
+        let end = name.split_once(" to ").map_or(name, |x| x.1);
+        let (text, t_ns, count, slow) = if let Some(at) = change {
+            let (early, late) = (median(&sorted[..at]), median(&sorted[at..]));
+            if late < SLOW_NS || late < early.saturating_mul(3) {
+                continue;
             }
-            None => {
-                let all = median(&sorted);
-                if all < SLOW_NS {
-                    continue;
-                }
-                let end = name.split_once(" to ").map_or(name, |x| x.1);
-                (
-                    format!("answers of {end} took {} (median of {})", span(all), sorted.len()),
-                    sorted[0].0,
-                    sorted.len(),
-                    all,
-                )
+            let (t_ns, count) = (sorted[at].0, sorted.len() - at);
+            let text = format!(
+                "answers of {end} took {} from {} (median of {count}); before that {} ({at})",
+                span(late),
+                seconds(t_ns),
+                span(early),
+            );
+            (text, t_ns, count, late)
+        } else {
+            let all = median(&sorted);
+            if all < SLOW_NS {
+                continue;
             }
+            let text = format!("answers of {end} took {} (median of {})", span(all), sorted.len());
+            (text, sorted[0].0, sorted.len(), all)
         };
         out.push(Finding {
             kind: FindingKind::Slow,

@@ -40,8 +40,6 @@ pub(crate) enum Sense {
     AtLeast,
     /// Must be at most the gate.
     AtMost,
-    /// A ratio: must lie between 1 / gate and gate.
-    Ratio,
 }
 
 /// One row per metric: name, sense, gate of a replay, gate of a real run, unit.
@@ -51,11 +49,11 @@ const TABLE: &[(&str, Sense, Option<f64>, Option<f64>)] = &[
     ("outcomes", Sense::AtMost, None, Some(0.0)),
     ("alignment", Sense::AtLeast, Some(0.98), Some(0.85)),
     ("dfg", Sense::AtLeast, Some(0.95), Some(0.80)),
-    ("order", Sense::AtMost, Some(0.0), None),
     ("makespan", Sense::AtMost, Some(0.05), None),
     // Milliseconds; the gate of a replay is max(5 ms, 1 % of the recording) unless set.
     ("drift", Sense::AtMost, Some(5.0), None),
     ("errors", Sense::AtLeast, Some(0.95), Some(0.90)),
+    ("incident_recall", Sense::AtLeast, Some(1.0), Some(0.9)),
     ("network", Sense::AtLeast, Some(1.0), Some(0.95)),
 ];
 
@@ -128,7 +126,6 @@ pub(crate) fn passes(metric: &str, value: f64, gate: f64) -> bool {
     match sense(metric) {
         Sense::AtLeast => value >= gate - EPS,
         Sense::AtMost => value <= gate + EPS,
-        Sense::Ratio => value <= gate + EPS && value >= 1.0 / gate - EPS,
     }
 }
 
@@ -137,7 +134,6 @@ pub(crate) fn excess(metric: &str, value: f64, gate: f64) -> f64 {
     match sense(metric) {
         Sense::AtLeast => (gate - value) / gate.max(1e-9),
         Sense::AtMost => (value - gate) / gate.max(1.0),
-        Sense::Ratio => value.max(1.0 / value.max(1e-9)).log2() - gate.log2(),
     }
 }
 

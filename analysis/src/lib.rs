@@ -24,7 +24,7 @@ pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};
 pub use diff::diff;
 pub use findings::{Finding, FindingKind, findings};
 pub use gates::{GateError, Gates, Profile};
-pub use model::{BIN_NS, Hung, LogHistogram, Missing, Model, ModelError, Process, Series, Thread};
+pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, Series, Thread};
 pub use names::{NameId, Names};
 pub use report::{Divergence, DivergenceKind, Line, Metric, Report, SideInfo, Verdict};
 pub use symbol::{OpClass, Outcome};

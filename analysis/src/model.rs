@@ -82,8 +82,6 @@ pub struct Process {
     pub end_fds: usize,
     /// Calls by name and errno (0: none), noise included.
     pub(crate) counts: FxHashMap<(NameId, u16), u64>,
-    /// Durations of calls by name, of calls that do not wait for anyone.
-    pub(crate) latency: FxHashMap<NameId, LogHistogram>,
 }
 
 /// A call that had not returned when the recording ended.
@@ -137,68 +135,6 @@ pub struct Series {
     pub metric: Metric,
     /// Per bin: the growth of a cumulative counter, the last value of any other. Missing samples repeat or share.
     pub bins: Vec<f64>,
-}
-
-/// Counts in logarithmic buckets, 8 an octave.
-#[derive(Debug, Clone, Default)]
-pub struct LogHistogram {
-    buckets: Vec<(u16, u32)>,
-    total: u64,
-}
-
-impl LogHistogram {
-    /// Adds a value.
-    pub fn add(&mut self, value: u64) {
-        let bucket = if value == 0 { 0 } else { ((value as f64).log2() * 8.0).round() as u16 + 1 };
-        self.total += 1;
-        match self.buckets.binary_search_by_key(&bucket, |b| b.0) {
-            Ok(i) => self.buckets[i].1 = self.buckets[i].1.saturating_add(1),
-            Err(i) => self.buckets.insert(i, (bucket, 1)),
-        }
-    }
-
-    /// Adds another histogram.
-    pub fn merge(&mut self, other: &Self) {
-        for &(bucket, n) in &other.buckets {
-            match self.buckets.binary_search_by_key(&bucket, |b| b.0) {
-                Ok(i) => self.buckets[i].1 = self.buckets[i].1.saturating_add(n),
-                Err(i) => self.buckets.insert(i, (bucket, n)),
-            }
-        }
-        self.total += other.total;
-    }
-
-    /// Number of values.
-    pub fn len(&self) -> u64 {
-        self.total
-    }
-
-    /// Whether nothing was added.
-    pub fn is_empty(&self) -> bool {
-        self.total == 0
-    }
-
-    /// A quantile, `None` of nothing.
-    pub fn quantile(&self, q: f64) -> Option<f64> {
-        let rank = (q * self.total as f64).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        for (bucket, n) in &self.buckets {
-            seen += u64::from(*n);
-            if seen >= rank {
-                return Some(bucket_value(*bucket));
-            }
-        }
-        None
-    }
-
-    /// `(log2 of value, count)` in ascending order.
-    pub(crate) fn logs(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
-        self.buckets.iter().map(|(b, n)| ((f64::from(*b) - 1.0) / 8.0, u64::from(*n)))
-    }
-}
-
-fn bucket_value(bucket: u16) -> f64 {
-    if bucket == 0 { 0.0 } else { ((f64::from(bucket) - 1.0) / 8.0).exp2() }
 }
 
 /// What a trace means. See the module.

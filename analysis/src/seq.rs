@@ -7,7 +7,6 @@ const UNIT_NS: u64 = 100;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seq {
     bytes: Vec<u8>,
-    len: u32,
     last: u64,
 }
 
@@ -23,13 +22,8 @@ impl Seq {
         let t = t_ns / UNIT_NS;
         let delta = t.wrapping_sub(self.last) as i64;
         self.last = t;
-        self.len += 1;
         varint(&mut self.bytes, u64::from(symbol));
         varint(&mut self.bytes, ((delta << 1) ^ (delta >> 63)) as u64);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len as usize
     }
 
     pub(crate) fn shrink(&mut self) {
@@ -102,7 +96,6 @@ mod tests {
         }
         let back: Vec<_> = seq.iter().map(|o| (o.symbol, o.t_ns)).collect();
         assert_eq!(back, ops.map(|(s, t)| (s, t / 100 * 100)));
-        assert_eq!(seq.len(), ops.len());
     }
 
     #[test]

@@ -115,12 +115,13 @@ const WNOHANG: u64 = 1;
 /// Failures that a correct program meets by design or by timing: they say nothing about an incident.
 pub(crate) fn is_benign(kind: Kind, errno: u16) -> bool {
     match errno {
-        // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK never reach the program.
-        EAGAIN | EINTR | 512..=514 | 516 => true,
+        // 512 and up: ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK never reach the program.
+        // ENOTTY, ESPIPE: asking whether something is a terminal or can seek.
+        // fork and mmap mean a limit by EAGAIN.
+        EAGAIN => !matches!(kind, Kind::Clone | Kind::Mmap | Kind::Memory),
+        EINTR | ENOTTY | ESPIPE | 512..=514 | 516 => true,
         EINPROGRESS | EALREADY | EISCONN => kind == Kind::Connect,
         ECHILD => kind == Kind::Wait,
-        // Asking whether something is a terminal or can seek.
-        ENOTTY | ESPIPE => true,
         _ => kind == Kind::Noise || kind == Kind::Readiness,
     }
 }
@@ -194,14 +195,12 @@ pub(crate) fn qualifier(name: &str, s: &Syscall) -> u32 {
     match name {
         "open" => (s.args[1] & OPEN_FLAGS) as u32,
         "openat" => (s.args[2] & OPEN_FLAGS) as u32,
-        "fcntl" | "ioctl" | "epoll_ctl" | "shutdown" | "madvise" | "flock" => a(1),
-        "lseek" => a(2),
+        "fcntl" | "ioctl" | "epoll_ctl" | "shutdown" | "madvise" | "flock" | "prlimit64" | "kill"
+        | "tkill" | "pidfd_send_signal" => a(1),
+        "lseek" | "tgkill" => a(2),
         "socket" | "socketpair" => a(0) << 8 | a(1) & 0xf,
         "setsockopt" | "getsockopt" => a(1) << 16 | a(2) & 0xffff,
-        "kill" | "tkill" | "pidfd_send_signal" => a(1),
-        "tgkill" => a(2),
         "rt_sigaction" | "prctl" | "setitimer" => a(0),
-        "prlimit64" => a(1),
         _ => 0,
     }
 }
@@ -231,11 +230,10 @@ pub(crate) fn outcome(kind: Kind, name: &str, s: &Syscall) -> (Outcome, bool) {
         Kind::Readiness => {
             (if s.ret == 0 && !name.starts_with("rt_sig") { Outcome::Timeout } else { Outcome::Ready }, true)
         }
-        Kind::Noise => (Outcome::Ok, true),
-        Kind::Memory => (Outcome::Ok, true),
+        Kind::Noise | Kind::Memory => (Outcome::Ok, true),
         Kind::Receive if s.ret == 0 && requested(s) != Some(0) => (Outcome::Eof, false),
         // Asked whether a child ended: as often as the caller liked.
-        Kind::Wait if s.ret == 0 && name != "waitid" && s.args[2] & WNOHANG != 0 => (Outcome::Ok, true),
+        Kind::Wait => (Outcome::Ok, s.ret == 0 && name != "waitid" && s.args[2] & WNOHANG != 0),
         Kind::Fd if name == "getsockopt" && a_socket_error(s) => match value(s, 3) {
             Some(e @ 1..=4095) => (Outcome::Errno(e as u16), false),
             _ => (Outcome::Ok, false),

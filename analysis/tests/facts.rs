@@ -460,3 +460,116 @@ fn a_descriptor_without_object_is_followed_through_the_table() {
     assert!(m.names.contains("/data/x"));
     assert_eq!(value(&replay(run(1), run(2)), "semantic"), Some(1.0));
 }
+
+#[test]
+fn a_call_that_a_filter_failed_stands_for_the_recorded_one() {
+    // seccomp fails a call before it is seen: its arguments are unknown.
+    let run = |filtered: bool| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for i in 0..20_u64 {
+            r.open(t, &format!("/data/{}", i % 3), 3);
+            let f = r.file(&format!("/data/{}", i % 3));
+            if filtered {
+                r.failed_unseen(t, "write", 28);
+            } else {
+                r.io(t, "write", 3, f, -28);
+            }
+            r.close(t, 3, f);
+        }
+        r.exit(t, 0);
+        r
+    };
+    let report = replay(run(false), run(true));
+    for metric in ["coverage", "semantic", "alignment", "errors"] {
+        assert_eq!(value(&report, metric), Some(1.0), "{metric}: {:?}", report.metric(metric));
+    }
+    assert_eq!(report.first_divergence, None);
+}
+
+#[test]
+fn a_file_is_what_it_was_opened_as() {
+    let run = |real: &str| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        let value = r.str("/lib/libc.so.6");
+        let object = r.file(real);
+        r.call_with(t, "openat", [0; 6], 3, Some(object), vec![Detail::Str { arg: 1, value }]);
+        r.io(t, "read", 3, object, 832);
+        r.close(t, 3, object);
+        r
+    };
+    assert_eq!(value(&replay(run("/usr/lib/libc.so.6"), run("/lib/libc.so.6")), "alignment"), Some(1.0));
+}
+
+#[test]
+fn an_incident_must_come_again_at_its_time_and_as_often() {
+    let run = |from: usize, failures: usize| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for i in 0..400 {
+            r.now += 10 * MS;
+            let ret = if (from..from + failures).contains(&i) { ECONNREFUSED } else { 0 };
+            let socket = r.connect(t, 5, i as u64 + 1, "127.0.0.1:7003", ret);
+            r.close(t, 5, socket);
+        }
+        r
+    };
+    let recall = |a, b| value(&replay(a, b), "incident_recall");
+    assert_eq!(recall(run(100, 50), run(100, 50)), Some(1.0));
+    assert_eq!(recall(run(100, 50), run(103, 45)), Some(1.0));
+    assert_eq!(recall(run(100, 50), run(100, 20)), Some(0.0));
+    assert_eq!(recall(run(100, 50), run(200, 50)), Some(0.0));
+    assert_eq!(recall(run(100, 0), run(100, 50)), None);
+}
+
+#[test]
+fn a_process_that_does_nothing_is_no_part_of_the_tree() {
+    let run = |engine: bool| {
+        let mut r = Run::new(1);
+        let root = r.task(1, 1, if engine { "start" } else { "server" });
+        let server = if engine {
+            r.flagged(root, "futex", SyscallFlags::ENGINE, 100);
+            let server = r.task(2, 2, "server");
+            r.fork(root, server);
+            server
+        } else {
+            root
+        };
+        for i in 0..50_u64 {
+            r.request(server, i + 1, "127.0.0.1:7003", (10, 10));
+        }
+        r.exit(server, 0);
+        if engine {
+            r.exit(root, 0);
+        }
+        r
+    };
+    let report = replay(run(false), run(true));
+    assert_eq!(value(&report, "alignment"), Some(1.0));
+    assert_eq!(report.verdict, Verdict::Match, "{report:#?}");
+}
+
+#[test]
+fn the_engine_may_move_descriptors() {
+    let run = |engine: bool| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        let (file, other) = (r.file("/data/x"), r.file("/data/y"));
+        let value = r.str("/data/x");
+        let path = vec![Detail::Str { arg: 1, value }];
+        let fd = if engine { 3 } else { 7 };
+        r.call_with(t, "openat", [0; 6], fd, Some(file), path);
+        if engine {
+            r.marked(t, "dup3", [3, 7, 0, 0, 0, 0], 7);
+            r.marked(t, "close", [3, 0, 0, 0, 0, 0], 0);
+        }
+        r.io(t, "read", 7, file, 100);
+        r.call(t, "fsync", [7, 0, 0, 0, 0, 0], 0);
+        r.io(t, "read", 3, other, 100);
+        r
+    };
+    let report = replay(run(false), run(true));
+    assert_eq!(value(&report, "alignment"), Some(1.0), "{:?}", report.first_divergence);
+    assert_eq!(report.b.engine, 2);
+}

@@ -1,4 +1,5 @@
 //! Whatever a trace holds, building and comparing neither panics nor leaves the ranges.
+#![allow(clippy::unwrap_used, reason = "a test")]
 #![allow(missing_docs, reason = "a test")]
 
 mod common;

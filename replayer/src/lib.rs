@@ -7,6 +7,7 @@ mod sandbox;
 
 pub use compile::CompileError;
 pub use ctrace_program::control::Pace;
+pub use ctrace_program::{DecodeError, Program};
 pub use run::{
     AbortHandle, Counters, Divergence, Ended, Inputs, Outcome, Replay, ReplayError, RunOptions, Running,
 };

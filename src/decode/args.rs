@@ -12,20 +12,20 @@ use std::collections::HashMap;
 pub(crate) struct Ends(HashMap<SockCookie, (SockAddr, SockAddr)>);
 
 impl Ends {
-    /// More sockets than this are shown by their cookie alone: memory stays bounded.
+    /// So many sockets are remembered: memory stays bounded.
     const MAX: usize = 65_536;
 
     /// Remembers both ends of a socket.
     pub(crate) fn learn(&mut self, cookie: SockCookie, local: &SockAddr, peer: &SockAddr) {
         let unspecified = |a: &SockAddr| matches!(a, SockAddr::Inet(a) if a.port() == 0);
-        if !unspecified(peer) && (self.0.len() < Self::MAX || self.0.contains_key(&cookie)) {
-            self.0.insert(cookie, (local.clone(), peer.clone()));
+        if unspecified(peer) || unspecified(local) {
+            return;
         }
-    }
-
-    /// Forgets a socket that ended.
-    pub(crate) fn forget(&mut self, cookie: SockCookie) {
-        self.0.remove(&cookie);
+        if self.0.len() >= Self::MAX && !self.0.contains_key(&cookie) {
+            // Old sockets are closed by now, mostly; the ones in use are learned again with their next change.
+            self.0.clear();
+        }
+        self.0.insert(cookie, (local.clone(), peer.clone()));
     }
 
     fn of(&self, object: &Object) -> Option<&(SockAddr, SockAddr)> {
@@ -240,6 +240,9 @@ impl Call<'_> {
                 }
                 Arg::Text(format!("[{}]", shown.join(", ")))
             }
+            Detail::Bytes { data, .. } if kind == Kind::OptVal => {
+                Arg::Text(option_value(self.event.args[1], self.event.args[2], data))
+            }
             Detail::Bytes { data, .. } => Arg::Text(bytes(data, kind)),
             _ => return None,
         })
@@ -451,14 +454,29 @@ fn detail_arg(detail: &Detail) -> Option<usize> {
     Some(usize::from(arg))
 }
 
+/// The value of a socket option.
+fn option_value(level: u64, option: u64, data: &[u8]) -> String {
+    let int = |at: usize| data.get(at..at + 4).and_then(|b| b.try_into().ok()).map(i32::from_le_bytes);
+    let long = |at: usize| data.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+    let socket = level == libc::SOL_SOCKET as u64;
+    match (option as i32, data.len()) {
+        (libc::SO_RCVTIMEO | libc::SO_SNDTIMEO, 16) if socket => {
+            let ns = long(0).unwrap_or(0).saturating_mul(1_000_000_000);
+            crate::units::duration(ns.saturating_add(long(8).unwrap_or(0).saturating_mul(1_000)))
+        }
+        (libc::SO_LINGER, 8) if socket => {
+            let state = if int(0) == Some(0) { "off" } else { "on" };
+            format!("{{{state}, {}s}}", int(4).unwrap_or(0))
+        }
+        (_, 4) => format!("[{}]", int(0).unwrap_or(0)),
+        _ => bytes(data, Kind::OptVal),
+    }
+}
+
 /// A small structure: words where its kind says how to read it, else hexadecimal.
 fn bytes(data: &[u8], kind: Kind) -> String {
     let word = |i: usize| data.get(i * 8..i * 8 + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
     match (kind, data.len()) {
-        (Kind::OptVal, 4) => {
-            let value = data.try_into().map(i32::from_le_bytes).unwrap_or_default();
-            format!("[{value}]")
-        }
         (Kind::Rlimit, 16) => {
             let limit = |v: Option<u64>| match v {
                 Some(u64::MAX) => "RLIM_INFINITY".to_owned(),

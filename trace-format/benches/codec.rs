@@ -1,12 +1,13 @@
 //! How fast calls are written and read, and what one costs on disk.
 //!
 //! `cargo bench -p ctrace-format` prints events per second (criterion's `elem/s`) and bytes per call.
-#![allow(missing_docs, unreachable_pub, reason = "a benchmark is no library")]
+#![allow(missing_docs, unreachable_pub, clippy::print_stdout, reason = "a benchmark is no library")]
 
 mod redis;
 
-use criterion::{Criterion, Throughput, black_box, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ctrace_format::{Event, Filter, Sink, Summary, Trace, TraceWriter};
+use std::hint::black_box;
 use std::io;
 use std::sync::{Arc, Mutex};
 

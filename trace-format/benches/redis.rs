@@ -69,9 +69,9 @@ impl Redis {
     fn noisy(&mut self, base: u64) -> u64 {
         let r = self.next_random();
         let spread = match r & 63 {
-            0 => base * 20,
-            1..=7 => base * 2,
-            _ => base / 2,
+            0 => base * 40,
+            1..=11 => base * 4,
+            _ => base,
         };
         base + (r >> 8) % (spread + 1)
     }

@@ -280,7 +280,7 @@ impl TraceWriter {
         };
         let preamble = Preamble { version: layout::VERSION, required: 0, optional: 0 };
         writer.out.waiting.extend_from_slice(&preamble.encode());
-        writer.queue_header(0)?;
+        writer.queue_header(0);
         writer.queue_metadata(kind::SCHEMA, "schema", &schema::schema())?;
         writer.out.drain()?;
         Ok(writer)
@@ -330,13 +330,10 @@ impl TraceWriter {
         let mut written = Ok(());
         let state = &self.classes[at];
         if state.table.rows() >= self.options.chunk_events || state.table.is_full(&size) {
-            if self.out.waiting.len() - self.out.taken > MAX_WAITING {
-                if let Err(error) = self.out.drain() {
-                    self.drop_event(at);
-                    let waiting = self.out.waiting.len();
-                    let WriteError::Io { path, .. } = error else { return Err(error) };
-                    return Err(WriteError::Backlog { path, waiting });
-                }
+            if self.out.waiting.len() - self.out.taken > MAX_WAITING && self.out.drain().is_err() {
+                self.drop_event(at);
+                let (path, waiting) = (self.out.path.clone(), self.out.waiting.len());
+                return Err(WriteError::Backlog { path, waiting });
             }
             self.close(class)?;
             written = self.out.drain();
@@ -375,10 +372,9 @@ impl TraceWriter {
     pub fn flush(&mut self) -> Result<(), WriteError> {
         // First what waits: only then is there room for more.
         self.out.drain()?;
-        for at in 0..CLASSES.len() {
-            let count = std::mem::take(&mut self.classes[at].dropped);
+        for class in CLASSES {
+            let count = std::mem::take(&mut self.classes[slot_of(class)].dropped);
             if count > 0 {
-                let class = CLASSES[at];
                 let (t_ns, cause) = (self.last_ns, LossCause::WriteFailed);
                 let loss = Loss { t_ns, from_ns: t_ns, cpu: u32::MAX, class, cause, count };
                 self.push(&Event::Loss(loss))?;
@@ -402,7 +398,7 @@ impl TraceWriter {
     pub fn finish(mut self, summary: &Summary) -> Result<Finished, WriteError> {
         self.flush()?;
         // A second copy at the other end of the file.
-        self.queue_header(flag::KEYFRAME)?;
+        self.queue_header(flag::KEYFRAME);
         self.queue_metadata(kind::SUMMARY, "summary", summary)?;
         self.out.drain()?;
         let index_offset = self.out.end();
@@ -425,12 +421,11 @@ impl TraceWriter {
         Ok(Finished { path, bytes })
     }
 
-    fn queue_header(&mut self, flags: u32) -> Result<(), WriteError> {
+    fn queue_header(&mut self, flags: u32) {
         let header = std::mem::take(&mut self.header);
         let chunk = ChunkHeader { kind: kind::HEADER, flags, records: 1, ..Default::default() };
-        let queued = self.queue_chunk(chunk, &header);
+        self.queue_chunk(chunk, &header);
         self.header = header;
-        queued
     }
 
     /// Turns the open table of a class into a chunk, behind the dictionary entries it needs.
@@ -455,7 +450,11 @@ impl TraceWriter {
             disorder: state.disorder,
             ..ChunkHeader::default()
         };
-        let tasks = state.table.distinct_tasks();
+        let mut tasks = state.table.distinct_tasks();
+        if class == Class::Connection {
+            // There, 0 is no task.
+            tasks = tasks.into_iter().filter_map(|task| task.checked_sub(1)).collect();
+        }
         let cookies = match class {
             Class::Connection => Some(state.table.distinct_values(codec::field::COOKIE)),
             Class::Syscall => {
@@ -474,9 +473,8 @@ impl TraceWriter {
         };
         state.clear();
         let before = self.out.end();
-        let queued = self.queue_chunk(header, &payload);
+        self.queue_chunk(header, &payload);
         self.payload = payload;
-        queued?;
         if let Some(entry) = self.entries.last_mut() {
             entry.tasks = index::pack(&tasks);
             entry.cookies = cookies.as_deref().and_then(index::pack);
@@ -500,7 +498,7 @@ impl TraceWriter {
         let keyframe = self.dictionary.bytes() as u64 / 4;
         if self.since_keyframe >= self.options.keyframe_bytes.max(keyframe * KEYFRAME_SHARE) {
             self.since_keyframe = 0;
-            self.queue_header(flag::KEYFRAME)?;
+            self.queue_header(flag::KEYFRAME);
             self.queue_entries(flag::KEYFRAME)?;
         }
         Ok(())
@@ -519,7 +517,7 @@ impl TraceWriter {
                 dictionary::Kind::Objects => kind::OBJECTS,
             };
             for (records, payload) in payloads {
-                self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload)?;
+                self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload);
             }
         }
         Ok(())
@@ -536,18 +534,18 @@ impl TraceWriter {
         metadata::encode(value, &mut bytes)
             .map_err(|_| WriteError::Invalid { what, why: "it does not encode" })?;
         if bytes.len() > metadata::LIMIT {
-            return Err(WriteError::Invalid { what, why: "it is larger than 64 MiB" });
+            return Err(WriteError::Invalid { what, why: "it is larger than 32 MiB" });
         }
         let mut parts = bytes.chunks(MAX_DECODED).peekable();
         while let Some(part) = parts.next() {
             let flags = if parts.peek().is_some() { flag::MORE } else { 0 };
-            self.queue_chunk(ChunkHeader { kind, flags, records: 1, ..Default::default() }, part)?;
+            self.queue_chunk(ChunkHeader { kind, flags, records: 1, ..Default::default() }, part);
         }
         Ok(())
     }
 
     /// Compresses a payload and queues it behind its header.
-    fn queue_chunk(&mut self, mut header: ChunkHeader, payload: &[u8]) -> Result<(), WriteError> {
+    fn queue_chunk(&mut self, mut header: ChunkHeader, payload: &[u8]) {
         self.frame.clear();
         self.frame.reserve(zstd::zstd_safe::compress_bound(payload.len()));
         // With room for the worst case, only exhausted memory makes this fail; then the payload is stored as it is.
@@ -573,7 +571,6 @@ impl TraceWriter {
         self.entries.push(IndexEntry::new(self.out.end(), &header));
         header.encode(&mut self.out.waiting);
         self.out.waiting.extend_from_slice(&self.frame);
-        Ok(())
     }
 
     /// Length of a tick, ns.

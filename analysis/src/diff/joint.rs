@@ -14,6 +14,9 @@ pub(crate) struct Base {
     pub(crate) object: u32,
     pub(crate) outcome: Outcome,
     pub(crate) class: OpClass,
+    /// Its arguments are not known: a filter failed the call before it was seen. It stands for any call of its name
+    /// with its outcome.
+    pub(crate) wild: bool,
 }
 
 /// Where a symbol of one model is in the joint vocabulary.
@@ -61,7 +64,14 @@ impl<'a> Joint<'a> {
                     let next = identities.len() as u32;
                     let identity = *identities.entry((call, object, s.qualifier)).or_insert(next);
                     let base = *index.entry((identity, s.outcome)).or_insert_with(|| {
-                        bases.push(Base { identity, call, object, outcome: s.outcome, class: s.class });
+                        bases.push(Base {
+                            identity,
+                            call,
+                            object,
+                            outcome: s.outcome,
+                            class: s.class,
+                            wild: s.qualifier == u32::MAX,
+                        });
                         bases.len() as u32 - 1
                     });
                     Entry { base, size: s.size }

@@ -5,10 +5,11 @@ use super::joint::Joint;
 use super::pairing::Pairing;
 use super::walk::Walked;
 use crate::conn::{CloseKind, Conn, ConnKind};
+use crate::findings::is_remarkable;
 use crate::gates::{Gates, Profile};
 use crate::model::Model;
 use crate::symbol::{self, Kind, OpClass, Outcome};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 
 /// What a pipe holds by default (pipe(7)).
@@ -46,7 +47,39 @@ impl Counts {
                 }
             }
         }
+        out.settle(joint);
         out
+    }
+
+    /// Calls whose arguments are not known stand for those of their name and outcome that the other run is short of.
+    fn settle(&mut self, joint: &Joint<'_>) {
+        let mut wild: Vec<(u32, u32)> =
+            self.ops.keys().copied().filter(|(_, base)| joint.bases[*base as usize].wild).collect();
+        if wild.is_empty() {
+            return;
+        }
+        wild.sort_unstable();
+        let mut known: BTreeMap<(u32, u32, Outcome), Vec<(u32, u32)>> = BTreeMap::new();
+        for key in self.ops.keys() {
+            let b = &joint.bases[key.1 as usize];
+            if !b.wild {
+                known.entry((key.0, b.call, b.outcome)).or_default().push(*key);
+            }
+        }
+        for key in wild {
+            let b = &joint.bases[key.1 as usize];
+            let (mut x, mut y) = self.ops[&key];
+            for other in known.get(&(key.0, b.call, b.outcome)).into_iter().flatten() {
+                let slot = self.ops.entry(*other).or_default();
+                let from_y = y.saturating_sub(x).min(slot.0.saturating_sub(slot.1));
+                slot.1 += from_y;
+                y -= from_y;
+                let from_x = x.saturating_sub(y).min(slot.1.saturating_sub(slot.0));
+                slot.0 += from_x;
+                x -= from_x;
+            }
+            self.ops.insert(key, (x, y));
+        }
     }
 }
 
@@ -55,7 +88,8 @@ fn add<K: std::hash::Hash + Eq>(map: &mut FxHashMap<K, (u64, u64)>, key: K, seco
     *(if second { &mut slot.1 } else { &mut slot.0 }) += n;
 }
 
-/// Recorded operations that took place again, by class; the least covered class counts.
+/// Recorded operations that took place again, by class; the least covered class counts. Returns the share over all
+/// classes.
 pub(crate) fn coverage(
     a: &Model,
     b: &Model,
@@ -63,7 +97,7 @@ pub(crate) fn coverage(
     pairing: &Pairing<'_>,
     counts: &Counts,
     rows: &mut Rows<'_>,
-) {
+) -> Option<f64> {
     // By (family, call): whether an operation took place again is not a question of its outcome.
     let mut calls: FxHashMap<(OpClass, u32, u32), (u64, u64)> = FxHashMap::default();
     for ((family, base), (x, y)) in &counts.ops {
@@ -118,6 +152,8 @@ pub(crate) fn coverage(
     let (value, note) =
         worst.map_or((None, String::new()), |(v, note)| (Some(v), format!("least covered: {note}")));
     rows.push("coverage", value, n, "", note);
+    let again: u64 = classes.values().map(|c| c.1).sum();
+    (n > 0).then(|| again as f64 / n as f64)
 }
 
 /// Outcomes of what was attempted in both runs.
@@ -128,7 +164,9 @@ pub(crate) fn semantic(
     pairing: &Pairing<'_>,
     rows: &mut Rows<'_>,
 ) {
-    let mut attempts: FxHashMap<(u32, u32), Vec<(u32, u64, u64)>> = FxHashMap::default();
+    // (base, a, b)
+    type Outcomes = Vec<(u32, u64, u64)>;
+    let mut attempts: FxHashMap<(u32, u32), Outcomes> = FxHashMap::default();
     for ((family, base), (x, y)) in &counts.ops {
         let identity = joint.bases[*base as usize].identity;
         attempts.entry((*family, identity)).or_default().push((*base, *x, *y));
@@ -281,8 +319,11 @@ pub(crate) fn errors(
     profile: Profile,
     rows: &mut Rows<'_>,
 ) {
-    // (call, race) → [(base, family, a, b)]
-    let mut by_call: BTreeMap<(&str, bool), Vec<(u32, u32, u64, u64)>> = BTreeMap::new();
+    // (base, family, a, b)
+    type Kinds = Vec<(u32, u32, u64, u64)>;
+    // By (call, race).
+    let mut by_call: BTreeMap<(&str, bool), Kinds> = BTreeMap::new();
+    let mut lookups = FxHashSet::default();
     for ((family, base), (x, y)) in &counts.ops {
         let b = &joint.bases[*base as usize];
         let call = joint.strings[b.call as usize];
@@ -291,7 +332,24 @@ pub(crate) fn errors(
             Outcome::Exit(status) if status != 0 => false,
             _ => continue,
         };
-        by_call.entry((call, race)).or_default().push((*base, *family, *x, *y));
+        // Which of many possible places a program looks into follows from what else is there; that it fails to find
+        // something it found before is told by the outcomes.
+        let lookup = profile == Profile::RealBinary
+            && matches!(b.outcome, Outcome::Errno(e) if !is_remarkable(call, joint.strings[b.object as usize], e));
+        let kinds = by_call.entry((call, race)).or_default();
+        let same = kinds.iter_mut().filter(|_| lookup).find(|k| {
+            let other = &joint.bases[k.0 as usize];
+            k.1 == *family && other.outcome == b.outcome && lookups.contains(&k.0)
+        });
+        if let Some(kind) = same {
+            kind.2 += x;
+            kind.3 += y;
+            continue;
+        }
+        if lookup {
+            lookups.insert(*base);
+        }
+        kinds.push((*base, *family, *x, *y));
     }
     let mut n = 0;
     let mut worst: Option<(f64, String)> = None;
@@ -349,16 +407,20 @@ fn is_benign(call: &str, errno: u16) -> bool {
 
 /// Streams whose bytes, turns and end are alike.
 pub(crate) fn network(a: &Model, b: &Model, pairing: &Pairing<'_>, profile: Profile, rows: &mut Rows<'_>) {
-    let mut groups: BTreeMap<u32, Vec<(Option<&Conn>, Option<&Conn>)>> = BTreeMap::new();
+    type Pair<'c> = (Option<&'c Conn>, Option<&'c Conn>);
+    let mut groups: BTreeMap<u32, Vec<Pair<'_>>> = BTreeMap::new();
     for pair in &pairing.conns {
         let (x, y) = (pair.a.map(|c| &a.conns[c]), pair.b.map(|c| &b.conns[c]));
         groups.entry(pair.group).or_default().push((x, y));
     }
     let (mut matched, mut all) = (0, 0);
     let mut first: Option<(u64, String)> = None;
-    for pairs in groups.values() {
+    // What nothing crossed is no stream.
+    let empty = |c: &Conn| matches!(c.kind, ConnKind::Pipe | ConnKind::Stdio) && c.sent + c.received == 0;
+    for pairs in groups.values_mut() {
+        pairs.retain(|(x, y)| !(x.is_none_or(empty) && y.is_none_or(empty)));
         let pooled = profile == Profile::RealBinary && totals_alike(pairs);
-        for (x, y) in pairs {
+        for (x, y) in pairs.iter() {
             all += 1;
             let difference = match (x, y) {
                 (Some(x), Some(y)) => difference(x, y, profile, pooled),

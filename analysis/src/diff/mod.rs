@@ -4,6 +4,7 @@
 //! order of that stream: in which order an event loop serves independent connections, and which of several workers
 //! serves one, is scheduling and not behaviour. Metrics without anything to compare have no value and never pass.
 
+mod episodes;
 mod joint;
 mod metrics;
 mod pairing;
@@ -29,19 +30,27 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
     let walked = walk::walk(a, b, &joint, &pairing);
 
     let mut rows = Rows { gates, rows: Vec::new() };
-    metrics::coverage(a, b, &joint, &pairing, &counts, &mut rows);
+    let covered = metrics::coverage(a, b, &joint, &pairing, &counts, &mut rows);
     metrics::semantic(&joint, &counts, &walked, &pairing, &mut rows);
     metrics::alignment(&walked, &pairing, &mut rows);
     metrics::dfg(&counts, &joint, &mut rows);
     metrics::makespan(a, b, &counts, &mut rows);
     metrics::drift(a, &walked, gates, &mut rows);
     metrics::errors(&joint, &counts, &pairing, gates.profile(), &mut rows);
+    episodes::incident_recall(a, b, &joint, &pairing, gates.profile(), &mut rows);
     metrics::network(a, b, &pairing, gates.profile(), &mut rows);
 
     let rows = rows.rows;
     let compared_a: u64 = counts.total_a;
     let compared_b: u64 = counts.total_b;
-    let (mut reasons, warnings) = inconclusive(a, b, compared_a, compared_b, &rows, gates.profile());
+    let (mut reasons, warnings) = inconclusive(
+        a,
+        b,
+        compared_a,
+        compared_b,
+        &rows,
+        covered.filter(|_| gates.profile() == Profile::Synthetic),
+    );
     let mut worst = None;
     let verdict = if reasons.is_empty() {
         let mut failed: Vec<&Metric> = rows.iter().filter(|m| m.pass == Some(false)).collect();
@@ -52,7 +61,8 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
     } else {
         Verdict::Inconclusive
     };
-    let in_order = rows.iter().find(|m| m.name == "alignment").is_none_or(|m| m.value.is_none_or(|v| v >= IN_ORDER));
+    let in_order =
+        rows.iter().find(|m| m.name == "alignment").is_none_or(|m| m.value.is_none_or(|v| v >= IN_ORDER));
     let first_divergence = walk::first_divergence(&joint, &pairing, &walked, worst, in_order);
     Report {
         schema: 1,
@@ -102,7 +112,6 @@ fn sentence(m: &Metric) -> String {
     let relation = match gates::sense(m.name) {
         gates::Sense::AtLeast => "below",
         gates::Sense::AtMost => "above",
-        gates::Sense::Ratio => "outside",
     };
     let (value, gate) = (m.value.unwrap_or(0.0), m.gate.unwrap_or(0.0));
     let unit = if m.unit.is_empty() { String::new() } else { format!(" {}", m.unit) };
@@ -122,7 +131,7 @@ fn inconclusive(
     compared_a: u64,
     compared_b: u64,
     rows: &[Metric],
-    profile: Profile,
+    covered: Option<f64>,
 ) -> (Vec<String>, Vec<String>) {
     let (mut reasons, mut warnings) = (Vec::new(), Vec::new());
     for (name, model) in [("the recording", a), ("the other run", b)] {
@@ -148,12 +157,10 @@ fn inconclusive(
     } else if rows.iter().all(|m| m.pass.is_none()) {
         reasons.push("no metric with a gate had anything to compare".to_owned());
     }
-    if profile == Profile::Synthetic
+    if let Some(share) = covered.filter(|c| *c < MIN_COVERAGE)
         && reasons.is_empty()
-        && let Some(value) = rows.iter().find(|m| m.name == "coverage").and_then(|m| m.value)
-        && value < MIN_COVERAGE
     {
-        reasons.push(format!("only {} of the recorded operations took place again", number(value)));
+        reasons.push(format!("only {:.1} % of the recorded operations took place again", share * 100.0));
     }
     if reasons.is_empty() && compared_a < 20 {
         warnings.push(format!("only {compared_a} operations were compared"));

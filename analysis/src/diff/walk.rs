@@ -8,6 +8,7 @@ use crate::report::{Divergence, DivergenceKind, Line};
 use crate::seq::Op;
 use crate::symbol::Outcome;
 use hdrhistogram::Histogram;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 
 /// Operations shown before and after a divergence.
@@ -56,8 +57,19 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
         first: First::default(),
     };
     let mut budget = Budget::default();
+    // Calls without known arguments, by outcome: the other run's calls without counterpart, and they.
+    let wild: FxHashSet<(u32, Outcome)> =
+        joint.bases.iter().filter(|b| b.wild).map(|b| (b.call, b.outcome)).collect();
+    let mut unknown: FxHashMap<(u32, (u32, Outcome)), (Split, Split)> = FxHashMap::default();
     for (index, lane) in pairing.lanes.iter().enumerate() {
-        let mut run = Run { lane: index, offset: shift(a, b), ..Run::default() };
+        let mut run = Run {
+            lane: index,
+            offset: shift(a, b),
+            deleted: Vec::new(),
+            inserted: Vec::new(),
+            wild: &wild,
+            unknown: FxHashMap::default(),
+        };
         let mut step_index = 0_u64;
         let result = align_lane(lane, joint, &mut budget, |step| {
             match step {
@@ -84,6 +96,11 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
             step_index += 1;
         });
         run.close(joint, &mut walked.first);
+        for (key, n) in run.unknown.drain() {
+            let slot = unknown.entry((lane.family, key)).or_default();
+            slot.0 += n.0;
+            slot.1 += n.1;
+        }
         let edits = result.deleted + result.inserted;
         if edits > walked.worst_lane.map_or(0, |w| w.1) {
             walked.worst_lane = Some((index, edits));
@@ -92,6 +109,12 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
         walked.total.deleted += result.deleted;
         walked.total.inserted += result.inserted;
         walked.total.by_count += result.by_count;
+    }
+    for (deleted, inserted) in unknown.values() {
+        let pairs = deleted.known.min(inserted.wild) + deleted.wild.min(inserted.known);
+        walked.total.kept += pairs;
+        walked.total.deleted -= pairs;
+        walked.total.inserted -= pairs;
     }
     walked
 }
@@ -103,7 +126,7 @@ fn unreachable_histogram() -> Histogram<u64> {
 
 /// What to add to a time of `b` to put it on the clock of `a`.
 fn shift(a: &Model, b: &Model) -> i64 {
-    a.first_ns as i64 - b.first_ns as i64
+    (a.first_ns as i64).wrapping_sub(b.first_ns as i64)
 }
 
 fn align_lane(
@@ -122,16 +145,32 @@ fn align_lane(
     )
 }
 
+/// Differences by whether their arguments are known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Split {
+    known: u64,
+    wild: u64,
+}
+
+impl std::ops::AddAssign for Split {
+    fn add_assign(&mut self, other: Self) {
+        self.known += other.known;
+        self.wild += other.wild;
+    }
+}
+
 /// Consecutive differences of one lane.
-#[derive(Default)]
-struct Run {
+struct Run<'w> {
     lane: usize,
     offset: i64,
     deleted: Vec<(u64, Op)>,
     inserted: Vec<(u64, Op)>,
+    wild: &'w FxHashSet<(u32, Outcome)>,
+    /// Differences that calls without known arguments may explain.
+    unknown: FxHashMap<(u32, Outcome), (Split, Split)>,
 }
 
-impl Run {
+impl Run<'_> {
     fn note(
         &self,
         step: u64,
@@ -170,10 +209,33 @@ impl Run {
         }
     }
 
+    /// Takes out what a call without known arguments is, or may stand for.
+    fn set_apart(&mut self, joint: &Joint<'_>) {
+        for second in [false, true] {
+            let (ops, entries) =
+                if second { (&mut self.inserted, &joint.b) } else { (&mut self.deleted, &joint.a) };
+            let (wild, unknown) = (self.wild, &mut self.unknown);
+            ops.retain(|(_, op)| {
+                let base = &joint.bases[entries[op.symbol as usize].base as usize];
+                let key = (base.call, base.outcome);
+                if !wild.contains(&key) {
+                    return true;
+                }
+                let slot = unknown.entry(key).or_default();
+                let side = if second { &mut slot.1 } else { &mut slot.0 };
+                *side += Split { known: u64::from(!base.wild), wild: u64::from(base.wild) };
+                false
+            });
+        }
+    }
+
     /// The differences end: find those that are one operation with two outcomes.
     fn close(&mut self, joint: &Joint<'_>, first: &mut First) {
         if self.deleted.is_empty() && self.inserted.is_empty() {
             return;
+        }
+        if !self.wild.is_empty() {
+            self.set_apart(joint);
         }
         let identity = |base: u32| joint.bases[base as usize].identity;
         let begin = [self.deleted.first(), self.inserted.first()].into_iter().flatten().map(|x| x.0).min();

@@ -1,4 +1,5 @@
 //! Writes small traces, a call at a time, as a program would make them.
+#![allow(clippy::unwrap_used, reason = "a test")]
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part")]
 
 use ctrace_analysis::{Gates, Model, Profile, Report, diff};
@@ -137,6 +138,46 @@ impl Run {
             blocked_ns: 0,
         });
         self.push(&event);
+    }
+
+    /// A successful call of the replay engine itself.
+    pub fn marked(&mut self, task: Task, name: &str, args: [u64; 6], ret: i64) {
+        let event = Event::Syscall(Syscall {
+            t_ns: self.now,
+            duration_ns: 100,
+            task: self.tasks[task.0].0,
+            sysno: number(Abi::X86_64, name).unwrap(),
+            ret,
+            flags: SyscallFlags::ENGINE,
+            args,
+            args_mask: 0x3f,
+            object: None,
+            details: Vec::new(),
+            wait_cpu_ns: 0,
+            blocked_ns: 0,
+        });
+        self.push(&event);
+        self.now += 1000;
+    }
+
+    /// A call that a seccomp filter failed: seen at its exit only.
+    pub fn failed_unseen(&mut self, task: Task, name: &str, errno: i64) {
+        let event = Event::Syscall(Syscall {
+            t_ns: self.now,
+            duration_ns: 0,
+            task: self.tasks[task.0].0,
+            sysno: number(Abi::X86_64, name).unwrap(),
+            ret: -errno,
+            flags: SyscallFlags::NO_ENTER,
+            args: [0; 6],
+            args_mask: 0,
+            object: None,
+            details: Vec::new(),
+            wait_cpu_ns: 0,
+            blocked_ns: 0,
+        });
+        self.push(&event);
+        self.now += 100_000;
     }
 
     /// `open` a path: a descriptor, or −errno.

@@ -73,7 +73,8 @@ pub enum Kind {
     /// [`SIG_IGNORE`], [`SIG_HANDLER`] or [`SIG_QUERY`]. All Imm.
     Sigaction = 4,
     /// A handler for signal `nr` begins here; the steps up to the matching [`Kind::SignalReturn`] are the handler's.
-    /// Waits (for real) until the signal has arrived. `aux` = upper limit of that wait, ns (0: 1 s).
+    /// Waits (for real) until the signal has arrived. `aux` = upper limit of that wait, ns (0: 1 s; 30 ms for SIGCHLD,
+    /// which coalesces); then the task sends itself the signal. With [`flags::SURROGATE`] it does so at once.
     SignalHandler = 5,
     /// End of a handler: the recorded `rt_sigreturn`, made by returning from the handler.
     SignalReturn = 6,

@@ -1,6 +1,7 @@
 //! The surroundings that the deduced file system asks for.
 
 use super::fsmodel::{FsModel, Inode, NodeKind, Paths, SIZE_MAX, parent_of};
+use super::links::Links;
 use crate::plan::environment::{FileKind, FileSpec};
 use std::collections::BTreeMap;
 
@@ -13,25 +14,52 @@ const DOT_BYTES: u64 = 48;
 const UNNAMEABLE: [&[u8]; 3] = [b"/memfd:", b"/dev/fd", b"/dev/pts/"];
 
 /// Files to make, parents first, and the paths that are executed.
-pub(crate) fn files(fs: &FsModel, paths: &Paths) -> (Vec<FileSpec>, Vec<Vec<u8>>) {
+pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec>, Vec<Vec<u8>>) {
     let mut files: BTreeMap<Vec<u8>, FileSpec> = BTreeMap::new();
     let mut executables = Vec::new();
-    let mut children: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+    let mut lengths: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for node in fs.nodes() {
         let Some(id) = node.initial else { continue };
         let path = paths.get(id).to_vec();
         if path == b"/" || UNNAMEABLE.iter().any(|prefix| path.starts_with(prefix)) {
             continue;
         }
-        if node.executed {
-            executables.push(path.clone());
+        if node.executed && (node.kind != NodeKind::Symlink || links.target(&path).is_some()) {
+            executables.push(links.resolve(&path, true));
             continue;
         }
-        *children.entry(parent_of(&path).to_vec()).or_default() += 1;
-        let kind = file_kind(node);
+        if node.kind == NodeKind::Socket {
+            // Whoever listens there makes it; only its directory is needed.
+            let parent = parent_of(&path).to_vec();
+            files.entry(parent.clone()).or_insert(FileSpec {
+                path: parent,
+                kind: FileKind::Directory { entries: 0 },
+                mode: 0o755,
+            });
+            continue;
+        }
+        if links.target(&path).is_some() {
+            lengths.insert(path, node.link_len as usize);
+            continue;
+        }
+        let kind = if node.kind == NodeKind::Symlink { led(fs, paths, &path, node) } else { file_kind(node) };
+        if node.executed
+            && let FileKind::Link { target } = &kind
+        {
+            let mut whole = parent_of(&path).to_vec();
+            whole.push(b'/');
+            whole.extend_from_slice(target);
+            executables.push(if target.first() == Some(&b'/') { target.clone() } else { whole });
+        }
         let mode = node.mode.map_or_else(|| default_mode(&kind), |m| usable(m, &kind));
         files.insert(path.clone(), FileSpec { path, kind, mode });
     }
+    for (path, target) in links.all() {
+        let len = lengths.get(path).copied().unwrap_or(0);
+        let kind = FileKind::Link { target: spelled(path, target, len) };
+        files.insert(path.to_vec(), FileSpec { path: path.to_vec(), kind, mode: 0o777 });
+    }
+    files.remove(b"/".as_slice());
     // A path below something that is not a directory cannot be made: the deeper evidence wins.
     let parents: Vec<Vec<u8>> = files.keys().chain(executables.iter()).flat_map(|p| ancestors(p)).collect();
     for parent in parents {
@@ -47,6 +75,41 @@ pub(crate) fn files(fs: &FsModel, paths: &Paths) -> (Vec<FileSpec>, Vec<Vec<u8>>
     (files.into_values().collect(), executables)
 }
 
+/// A link's text: of all ways to say where it leads, the one with the recorded length.
+fn spelled(path: &[u8], target: &[u8], len: usize) -> Vec<u8> {
+    let parent = parent_of(path);
+    let below = if parent == b"/" { target.strip_prefix(b"/") } else {
+        target.strip_prefix(parent).and_then(|rest| rest.strip_prefix(b"/"))
+    };
+    let mut upward = Vec::new();
+    let common = parent.iter().zip(target).take_while(|(a, b)| a == b).count();
+    let cut = if common == parent.len() && target.get(common) == Some(&b'/') {
+        common
+    } else {
+        parent[..common].iter().rposition(|b| *b == b'/').unwrap_or(0)
+    };
+    for _ in parent[cut..].split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+        upward.extend_from_slice(b"../");
+    }
+    upward.extend_from_slice(target.get(cut + 1..).unwrap_or_default());
+    let spellings = [below.map(<[u8]>::to_vec), Some(upward), Some(target.to_vec())];
+    let mut all = spellings.into_iter().flatten().filter(|s| !s.is_empty());
+    let Some(first) = all.next() else { return target.to_vec() };
+    if len == 0 || first.len() == len {
+        return first;
+    }
+    all.find(|s| s.len() == len).unwrap_or_else(|| {
+        // Longer for a reason that is not known: slashes cost nothing.
+        let mut text = first;
+        if let Some(at) = text.iter().position(|b| *b == b'/') {
+            while text.len() < len.min(4095) {
+                text.insert(at, b'/');
+            }
+        }
+        text
+    })
+}
+
 fn ancestors(path: &[u8]) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     let mut at = parent_of(path);
@@ -55,6 +118,23 @@ fn ancestors(path: &[u8]) -> Vec<Vec<u8>> {
         at = parent_of(at);
     }
     out
+}
+
+/// A link whose text is not known, only its length: to a neighbour that fits, or to nowhere.
+fn led(fs: &FsModel, paths: &Paths, path: &[u8], node: &Inode) -> FileKind {
+    let parent = parent_of(path);
+    let fitting = fs
+        .nodes()
+        .iter()
+        .filter_map(|other| other.initial)
+        .map(|id| paths.get(id))
+        .filter(|other| *other != path && parent_of(other) == parent)
+        .map(|other| other[parent.len()..].strip_prefix(b"/").unwrap_or(&other[parent.len()..]))
+        .find(|name| name.len() == node.link_len as usize);
+    match fitting {
+        Some(name) => FileKind::Link { target: name.to_vec() },
+        None => file_kind(node),
+    }
 }
 
 fn file_kind(node: &Inode) -> FileKind {
@@ -83,5 +163,19 @@ const fn usable(mode: u32, kind: &FileKind) -> u32 {
     match kind {
         FileKind::Directory { .. } => mode & 0o1777 | 0o700,
         _ => mode & 0o777 | 0o600,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_spelled_with_its_recorded_length() {
+        assert_eq!(spelled(b"/bin", b"/usr/bin", 7), b"usr/bin");
+        assert_eq!(spelled(b"/bin", b"/usr/bin", 8), b"/usr/bin");
+        assert_eq!(spelled(b"/var/run", b"/run", 6), b"../run");
+        assert_eq!(spelled(b"/a/b/x", b"/a/c/y", 0), b"../c/y");
+        assert_eq!(spelled(b"/usr/bin/sh", b"/usr/bin/dash", 4), b"dash");
     }
 }

@@ -14,7 +14,9 @@ const OPEN_MAX: usize = 4096;
 #[derive(Debug, Default)]
 struct Open {
     waits: VecDeque<(TaskIx, u32, u64, u64)>,
-    wakes: VecDeque<(u64, u64)>,
+    /// Start, waiters left, ordinal among the word's wakes.
+    wakes: VecDeque<(u64, u64, u32)>,
+    woken: u32,
 }
 
 /// Matches waits with wakes as they complete.
@@ -24,14 +26,16 @@ pub(crate) struct Matcher {
     unmatched: FxHashSet<(TaskIx, u32)>,
     /// Waits without a wake, by word.
     by_word: FxHashMap<Word, Vec<(TaskIx, u32)>>,
+    ended_by: FxHashMap<(TaskIx, u32), u32>,
 }
 
 impl Matcher {
     /// A wait ended with 0.
     pub(crate) fn waited(&mut self, word: Word, task: TaskIx, seq: u32, start_ns: u64, end_ns: u64) {
         let open = self.open.entry(word).or_default();
-        if let Some(i) = open.wakes.iter().position(|(at, left)| *at <= end_ns && *left > 0) {
+        if let Some(i) = open.wakes.iter().position(|(at, left, _)| *at <= end_ns && *left > 0) {
             open.wakes[i].1 -= 1;
+            self.ended_by.insert((task, seq), open.wakes[i].2);
             if open.wakes[i].1 == 0 {
                 open.wakes.remove(i);
             }
@@ -47,15 +51,19 @@ impl Matcher {
     /// A wake woke `count`.
     pub(crate) fn woke(&mut self, word: Word, start_ns: u64, count: u64) {
         let open = self.open.entry(word).or_default();
+        let ordinal = open.woken;
+        open.woken = open.woken.wrapping_add(1);
         let mut left = count;
         while left > 0
             && let Some(i) = open.waits.iter().position(|(_, _, _, end)| *end >= start_ns)
         {
-            open.waits.remove(i);
+            if let Some((task, seq, ..)) = open.waits.remove(i) {
+                self.ended_by.insert((task, seq), ordinal);
+            }
             left -= 1;
         }
         if left > 0 {
-            open.wakes.push_back((start_ns, left));
+            open.wakes.push_back((start_ns, left, ordinal));
             if open.wakes.len() > OPEN_MAX {
                 open.wakes.pop_front();
             }
@@ -69,7 +77,7 @@ impl Matcher {
                 self.by_word.entry(word).or_default().push((task, seq));
             }
         }
-        Unmatched { waits: self.unmatched, by_word: self.by_word }
+        Unmatched { waits: self.unmatched, by_word: self.by_word, ended_by: self.ended_by }
     }
 }
 
@@ -80,6 +88,8 @@ pub(crate) struct Unmatched {
     pub(crate) waits: FxHashSet<(TaskIx, u32)>,
     /// By word.
     pub(crate) by_word: FxHashMap<Word, Vec<(TaskIx, u32)>>,
+    /// Of the other waits: which of their word's wakes ended them.
+    pub(crate) ended_by: FxHashMap<(TaskIx, u32), u32>,
 }
 
 #[cfg(test)]

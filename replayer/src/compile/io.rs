@@ -306,7 +306,7 @@ impl Lower<'_> {
         matches!(self.world.ofds[ofd as usize].kind, OfdKind::Event | OfdKind::Timer)
     }
 
-    fn is_tty(&self, ofd: OfdIx) -> bool {
+    pub(crate) fn is_tty(&self, ofd: OfdIx) -> bool {
         let Some(inode) = self.world.inode_of(ofd) else { return false };
         let node = self.world.fs.node(inode);
         node.kind == NodeKind::Device && matches!((node.rdev >> 8) & 0xfff, 4 | 5 | 136)

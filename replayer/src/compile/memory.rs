@@ -22,7 +22,12 @@ pub(crate) struct Maps {
     by_start: Rc<BTreeMap<u64, Mapping>>,
     /// Recorded start of the heap and the slot with the real one.
     pub(crate) heap: Option<(u64, u32)>,
+    /// How much of the worker's region for memory that nobody mapped is in use.
+    stand_in_bytes: u64,
 }
+
+/// Bytes of that region.
+const STAND_IN_MAX: u64 = 1 << 30;
 
 /// Address spaces with more mappings than this forget the lowest ones.
 const MAPPINGS_MAX: usize = 262_144;
@@ -55,12 +60,20 @@ impl Maps {
             maps.pop_first();
         }
     }
-    /// A mapping of the engine's at `addr`.
-    pub(crate) fn stand_in(&mut self, addr: u64, len: u64, slot: u32) {
-        self.insert(addr, len, slot, 0);
+    /// A part of the worker's own region stands for memory at `addr`; its distance from the region's start. `None` when
+    /// the region is used up.
+    pub(crate) fn stand_in(&mut self, addr: u64, len: u64) -> Option<u64> {
+        let offset = self.stand_in_bytes;
+        let len = len.clamp(1, STAND_IN_MAX).next_multiple_of(4096);
+        if offset + len >= STAND_IN_MAX {
+            return None;
+        }
+        self.stand_in_bytes += len;
+        self.insert(addr, len, 0, offset);
         if let Some(mapping) = Rc::make_mut(&mut self.by_start).get_mut(&addr) {
             mapping.stand_in = true;
         }
+        Some(offset)
     }
     /// Whether the engine made what is at `addr`.
     pub(crate) fn is_stand_in(&self, addr: u64) -> bool {

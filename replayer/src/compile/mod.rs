@@ -15,6 +15,7 @@ mod facts;
 mod fsmodel;
 mod futexes;
 mod io;
+mod links;
 mod lower;
 mod memory;
 mod peers;

@@ -7,7 +7,6 @@ use super::facts::{
     self, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
     clone_operands,
 };
-use super::fsmodel::NodeKind;
 use super::lower::{Cx, Lower, Lowered, never};
 use super::world::{
     O_CLOEXEC, O_CREAT, O_EXCL, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value,
@@ -154,7 +153,7 @@ impl Lower<'_> {
             Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork => self.clone(cx)?,
             Sc::Execve | Sc::Execveat => self.exec(cx)?,
             Sc::RtSigaction => return Ok(self.sigaction(cx).into()),
-            Sc::RtSigreturn => return Ok(self.sigreturn(cx)),
+            Sc::RtSigreturn => return self.sigreturn(cx),
             Sc::RtSigprocmask | Sc::RtSigsuspend | Sc::RtSigtimedwait => self.sigmask(cx)?,
             Sc::Sigaltstack => self.call_step(cx).arg(0, Sel::AltStack, 8192).imm(1, 0).into(),
             Sc::Futex | Sc::FutexWait | Sc::FutexWake => self.futex(cx)?,
@@ -228,6 +227,10 @@ impl Lower<'_> {
         if (-516..=-512).contains(&errno) {
             return true;
         }
+        if errno == -6 && self.named_paths(cx).iter().any(|(p, _)| self.world.paths.get(*p) == b"/dev/tty") {
+            // There is no controlling terminal in the sandbox either.
+            return true;
+        }
         if !REAL.contains(&errno) {
             return false;
         }
@@ -239,7 +242,8 @@ impl Lower<'_> {
             }
             Sc::Fcntl | Sc::Prctl | Sc::Prlimit64 | Sc::Setrlimit | Sc::Bind | Sc::Setsockopt => errno == -9,
             Sc::Ioctl => errno == -9 || (errno == -25 && self.not_a_terminal(cx)),
-            Sc::Getxattr | Sc::Lgetxattr | Sc::Listxattr | Sc::Llistxattr => errno == -2,
+            Sc::Getxattr | Sc::Lgetxattr => matches!(errno, -2 | -61),
+            Sc::Listxattr | Sc::Llistxattr => errno == -2,
             Sc::Mmap | Sc::Munmap | Sc::Mprotect | Sc::Madvise | Sc::Mremap | Sc::Brk => false,
             Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork => false,
             Sc::Kill | Sc::Tkill | Sc::Tgkill => false,
@@ -268,7 +272,7 @@ impl Lower<'_> {
     fn not_a_terminal(&self, cx: &Cx<'_>) -> bool {
         let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return false };
         IOCTLS.contains(&(cx.call.args[1] as u32))
-            && self.world.inode_of(ofd).is_none_or(|i| self.world.fs.node(i).kind != NodeKind::Device)
+            && !self.is_tty(ofd)
     }
 
     /// The recorded error, made by the sandbox instead of its cause.
@@ -601,7 +605,7 @@ impl Lower<'_> {
             .aux(u64::from(self.prog(child)));
         if let Some(word) = self.join_word(child) {
             clone_flags |= CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
-            let slot = u64::from(self.futex_slot(word));
+            let slot = u64::from(self.futex_slot(word, None));
             step = step.arg(2, Sel::Futex, slot).arg(3, Sel::Futex, slot);
         }
         let _ = CLONE_CHILD_SETTID;
@@ -618,18 +622,26 @@ impl Lower<'_> {
             .map(|(word, _)| *word)
     }
 
-    pub(crate) fn futex_slot(&mut self, word: super::futexes::Word) -> u32 {
-        if let Some(slot) = self.futex_slots.get(&word) {
+    /// The slot that stands for a word during its `ordinal`th wake; `None`: for the end of a thread.
+    fn futex_slot(&mut self, word: super::futexes::Word, ordinal: Option<u32>) -> u32 {
+        /// More wakes of one word are hardly ever under way at once.
+        const TURNS: u32 = 32;
+        let turn = ordinal.map_or(u32::MAX, |n| n % TURNS);
+        if let Some(slot) = self.futex_slots.get(&(word, turn)) {
             return *slot;
         }
         let slot = self.b.futex_slot();
-        self.futex_slots.insert(word, slot);
+        self.futex_slots.insert((word, turn), slot);
         slot
     }
 
     /// A word that nobody ever wakes.
     fn quiet(&mut self) -> u32 {
         *self.quiet_futex.get_or_insert_with(|| self.b.futex_slot())
+    }
+    /// A word that nobody ever waits on.
+    fn deserted(&mut self) -> u32 {
+        *self.deserted_futex.get_or_insert_with(|| self.b.futex_slot())
     }
 
     fn futex(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -650,7 +662,7 @@ impl Lower<'_> {
                     if self.facts.futexes.waits.contains(&(cx.task, seq)) {
                         let join = self.joins.iter().find(|(_, w)| **w == (cx.task, seq)).map(|(c, _)| *c);
                         let Some(child) = join else { return Ok(self.surrogate(cx)) };
-                        let slot = u64::from(self.futex_slot(word));
+                        let slot = u64::from(self.futex_slot(word, None));
                         let child = u64::from(self.prog(child));
                         return Ok(base
                             .arg(0, Sel::Futex, slot)
@@ -659,7 +671,8 @@ impl Lower<'_> {
                             .imm(5, u64::from(u32::MAX))
                             .into());
                     }
-                    let slot = u64::from(self.futex_slot(word));
+                    let ordinal = self.facts.futexes.ended_by.get(&(cx.task, seq)).copied().unwrap_or(0);
+                    let slot = u64::from(self.futex_slot(word, Some(ordinal)));
                     let step = base.arg(0, Sel::Futex, slot).imm(2, 0).imm(3, 0).imm(5, u64::from(u32::MAX));
                     return Ok(step.with(flags::BLOCKED).into());
                 }
@@ -685,19 +698,27 @@ impl Lower<'_> {
             // FUTEX_WAKE, FUTEX_WAKE_BITSET
             1 | 10 => {
                 if ret > 0 {
-                    let slot = u64::from(self.futex_slot(word));
+                    let count = self.wakes.entry(word).or_default();
+                    let ordinal = *count;
+                    *count = count.wrapping_add(1);
+                    let slot = u64::from(self.futex_slot(word, Some(ordinal)));
                     let mut step = Step { kind: Kind::FutexWake as u8, ..base }
                         .arg(0, Sel::Futex, slot)
                         .imm(2, cx.call.args[2].min(ret as u64))
                         .imm(5, u64::from(u32::MAX))
                         .expect(Expect::Exact, ret);
-                    step.aux = 0;
+                    step.aux = WAITERS_NS;
                     return Ok(step.into());
                 }
-                let slot = u64::from(self.quiet());
+                let slot = u64::from(self.deserted());
                 Ok(base.arg(0, Sel::Futex, slot).imm(2, cx.call.args[2]).imm(5, u64::from(u32::MAX)).into())
             }
-            _ => Ok(self.surrogate(cx)),
+            _ => {
+                if matches!(op, 3..=5) && ret > 0 {
+                    *self.wakes.entry(word).or_default() += 1;
+                }
+                Ok(self.surrogate(cx))
+            }
         }
     }
 
@@ -767,15 +788,20 @@ impl Lower<'_> {
         step.imm(1, sa_flags).imm(2, mask).aux(kind)
     }
 
-    fn sigreturn(&mut self, cx: &Cx<'_>) -> Lowered {
-        let state = &mut self.states[cx.task as usize];
-        if state.depth == 0 {
-            return self.missing(cx);
-        }
-        state.depth -= 1;
+    fn sigreturn(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let mut step = Step::of(Kind::SignalReturn);
         step.nr = cx.nr;
-        step.into()
+        let state = &mut self.states[cx.task as usize];
+        if state.depth > 0 {
+            state.depth -= 1;
+            return Ok(step.into());
+        }
+        // The delivery was not recorded. One signal that has a handler is the one, SIGCHLD before others.
+        let caught = |signo: &u32| self.dispositions.get(&(cx.proc, *signo)).is_some_and(|d| d.0 == 2);
+        let Some(signo) = [17].into_iter().chain(1..=64).find(caught) else { return Ok(self.missing(cx)) };
+        let mut handler = Step::of(Kind::SignalHandler);
+        handler.nr = signo;
+        Ok(Lowered { pre: vec![handler], step: step.with(flags::IN_HANDLER) })
     }
 
     fn sigmask(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -834,8 +860,13 @@ impl Lower<'_> {
         let _ = prot;
         let maps = self.maps.entry(cx.proc).or_default();
         if let Some((slot, offset)) = inside {
+            let (sel, operand) = if maps.is_stand_in(addr) {
+                (Sel::StandIn, offset)
+            } else {
+                (Sel::Value, value_operand(slot, offset as i64))
+            };
             step = step
-                .arg(0, Sel::Value, value_operand(slot, offset as i64))
+                .arg(0, sel, operand)
                 .imm(3, (map_flags & !DROP) | MAP_FIXED);
             maps.insert(at, len, slot, offset);
             return Ok(step.into());
@@ -849,42 +880,30 @@ impl Lower<'_> {
         Ok(step.post(Post::StoreValue, u64::from(slot)).into())
     }
 
-    /// Where a recorded address is in the replay. Memory that no recorded call mapped (of the program itself, the stack)
-    /// is stood for by a mapping that the engine makes.
-    fn address(&mut self, cx: &Cx<'_>, addr: u64, len: u64, pre: &mut Vec<Step>) -> (u32, i64) {
+    /// Where a recorded address is in the replay. For memory that no recorded call mapped (of the program itself, the
+    /// stack) a part of the worker's region stands in.
+    fn address(&mut self, cx: &Cx<'_>, addr: u64, len: u64) -> Option<(Sel, u64)> {
         let maps = self.maps.entry(cx.proc).or_default();
         if let Some((slot, offset)) = maps.find(addr) {
-            return (slot, offset as i64);
+            return Some(if maps.is_stand_in(addr) {
+                (Sel::StandIn, offset)
+            } else {
+                (Sel::Value, value_operand(slot, offset as i64))
+            });
         }
         if let Some((start, slot)) = maps.heap
             && addr >= start
             && addr < start.saturating_add(1 << 36)
         {
-            return (slot, (addr - start) as i64);
+            return Some((Sel::Value, value_operand(slot, (addr - start) as i64)));
         }
-        let slot = self.b.value_slot();
-        let len = len.clamp(4096, 1 << 30).next_multiple_of(4096);
-        // mremap of nothing from shared memory maps that memory once more, and takes a mark, which mmap cannot.
-        const MREMAP_MAYMOVE: u64 = 1;
-        let mmap = Step::call(host_nr("mremap").unwrap_or(0))
-            .with(flags::ENGINE)
-            .imm(0, ctrace_program::CONTROL_BASE)
-            .imm(1, 0)
-            .imm(2, len)
-            .imm(3, MREMAP_MAYMOVE)
-            .imm(4, 0)
-            .post(Post::StoreValue, u64::from(slot));
-        pre.push(mmap);
-        self.maps.entry(cx.proc).or_default().stand_in(addr, len, slot);
-        (slot, 0)
+        maps.stand_in(addr, len).map(|offset| (Sel::StandIn, offset))
     }
 
     fn mapped(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let [addr, len, ..] = cx.call.args;
-        let mut pre = Vec::new();
-        let (slot, offset) = self.address(cx, addr, len, &mut pre);
-        let operand = value_operand(slot, offset);
-        let mut step = self.plain(cx, &[1, 2, 3, 4]).arg(0, Sel::Value, operand);
+        let Some((sel, operand)) = self.address(cx, addr, len) else { return Ok(self.surrogate(cx)) };
+        let mut step = self.plain(cx, &[1, 2, 3, 4]).arg(0, sel, operand);
         match cx.known.sc {
             // Advice that discards would discard what stands in.
             Sc::Madvise | Sc::Msync if self.maps.entry(cx.proc).or_default().is_stand_in(addr) => {
@@ -905,7 +924,7 @@ impl Lower<'_> {
             }
             _ => {}
         }
-        Ok(Lowered { pre, step })
+        Ok(step.into())
     }
 
     fn brk(&mut self, cx: &Cx<'_>) -> Lowered {
@@ -1215,7 +1234,7 @@ impl Lower<'_> {
         Ok(match cx.call.args[1] {
             // F_DUPFD, F_DUPFD_CLOEXEC
             0 | 1030 => {
-                let step = step.imm(2, 0);
+                // The least number is kept: the result is then the recorded number without being moved.
                 self.new_fd(cx, step, cx.call.args[1] == 1030).into()
             }
             // F_GETFD, F_SETFD, F_GETFL, F_SETFL
@@ -1280,6 +1299,8 @@ impl Lower<'_> {
     }
 }
 
+/// How long a wake waits for those it is to wake.
+const WAITERS_NS: u64 = 2_000_000_000;
 const AT_FDCWD: u64 = -100_i64 as u64;
 
 /// Bytes of scratch that an output pointer needs: what the size argument says, within reason.

@@ -5,11 +5,13 @@
 use super::CompileError;
 use super::calls::{Calls, Known, Sc};
 use super::fsmodel::{FsModel, InodeIx, NodeKind, PathId, Paths};
+use super::links::Links;
 use super::source::Source;
 use ctrace_format::{
     Detail, EpollEntry, Event, FdTarget, Object, ObjectId, Process, ProcessKind, SockAddr, Syscall,
     SyscallFlags, TaskId,
 };
+use ctrace_format::syscalls::Kind;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -253,6 +255,10 @@ pub(crate) struct Seed {
     pub(crate) clone_flags: FxHashMap<u32, Vec<(u64, u64)>>,
     /// Addresses of TCP sockets by cookie: own, other.
     pub(crate) tuples: FxHashMap<u64, (SockAddr, SockAddr)>,
+    /// Symbolic links: where the kernel ended up when a path was opened.
+    pub(crate) links: Links,
+    /// Working directory of processes that nothing says otherwise of.
+    pub(crate) cwd: Option<Vec<u8>>,
 }
 
 /// See the module.
@@ -290,6 +296,7 @@ pub(crate) struct World {
     pub(crate) gone_ofds: Vec<OfdIx>,
     pairs: Vec<(SockIx, SockIx)>,
     dgram_bound: FxHashMap<SockAddr, SockIx>,
+    resolved: FxHashMap<(PathId, bool), PathId>,
 }
 
 /// The path a path argument stands for.
@@ -332,6 +339,7 @@ impl World {
             gone_ofds: Vec::new(),
             pairs: Vec::new(),
             dgram_bound: FxHashMap::default(),
+            resolved: FxHashMap::default(),
         }
     }
 
@@ -416,8 +424,10 @@ impl World {
             let leader = self.procs[proc as usize].leader;
             self.add_task(def.tid.0, def.start_ns, proc, Some(leader), Origin::Root, comm.clone())?
         } else {
-            let root = self.paths.intern(b"/");
-            let proc = self.add_proc(def.tgid.0, None, root, 0o022, None);
+            let cwd = self.seed.cwd.clone().unwrap_or_else(|| b"/".to_vec());
+            let cwd = self.paths.intern(&cwd);
+            self.fs.present(cwd, NodeKind::Dir);
+            let proc = self.add_proc(def.tgid.0, None, cwd, 0o022, None);
             let ix = self.add_task(def.tid.0, def.start_ns, proc, None, Origin::Root, comm.clone())?;
             self.set_leader(proc, ix);
             self.give_inherited(source, ix)?;
@@ -640,7 +650,23 @@ impl World {
             _ => self.cwd_of(task),
         };
         let by_fd = text.is_empty();
-        Some(Target { path: self.paths.join(base, text), by_fd })
+        let path = self.paths.join(base, text);
+        let sc = self.calls.get(call.sysno).sc;
+        Some(Target { path: self.resolve(path, follows(sc, call)), by_fd })
+    }
+
+    /// The path behind links, the last component's only when `follow`.
+    pub(crate) fn resolve(&mut self, path: PathId, follow: bool) -> PathId {
+        if self.seed.links.is_empty() {
+            return path;
+        }
+        if let Some(known) = self.resolved.get(&(path, follow)) {
+            return *known;
+        }
+        let to = self.seed.links.resolve(self.paths.get(path), follow);
+        let to = self.paths.intern(&to);
+        self.resolved.insert((path, follow), to);
+        to
     }
 
     /// Applies an event other than a system call.
@@ -677,6 +703,7 @@ impl World {
                 let proc = self.tasks[task as usize].proc;
                 self.procs[proc as usize].leader = task;
                 let path = self.paths.intern(source.str(*path));
+                let path = self.resolve(path, true);
                 self.procs[proc as usize].exe = Some(path);
                 let ix = self.fs.present(path, NodeKind::File);
                 self.fs.node_mut(ix).executed = true;
@@ -1185,7 +1212,7 @@ impl World {
         let ok = call.ret >= 0;
         let fd0 = call.args[0] as i32;
         if !ok {
-            self.apply_failure(task, call, known, mark);
+            self.apply_failure(source, task, call, known, mark)?;
             return Ok(());
         }
         match known.sc {
@@ -1454,7 +1481,14 @@ impl World {
         self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)
     }
 
-    fn apply_failure(&mut self, task: TaskIx, call: &Syscall, known: &Known, mark: Mark) {
+    fn apply_failure(
+        &mut self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        known: &Known,
+        mark: Mark,
+    ) -> Result<(), CompileError> {
         const EAGAIN: i64 = -11;
         const EINPROGRESS: i64 = -115;
         let fd0 = call.args[0] as i32;
@@ -1473,6 +1507,51 @@ impl World {
                     ofd.idle = Some(mark);
                     ofd.ready = None;
                 }
+            }
+            _ => {}
+        }
+        if call.object.is_some() && call.ret != -9 && known.args.is_some_and(|a| a.first().is_some_and(|k| k.1 == Kind::Fd)) {
+            self.ensure_fd(source, task, fd0, call.object, false)?;
+        }
+        self.failed_name(source, task, call, known);
+        Ok(())
+    }
+
+    /// What a failure says about the name it was about.
+    fn failed_name(&mut self, source: &dyn Source, task: TaskIx, call: &Syscall, known: &Known) {
+        let Some(args) = known.args else { return };
+        let Some(arg) = args.iter().position(|(_, kind)| *kind == Kind::Path) else { return };
+        let dirfd = (arg > 0 && args[arg - 1].1 == Kind::DirFd).then(|| call.args[arg - 1] as i32);
+        let Some(target) = self.target(source, task, call, arg as u8, dirfd) else { return };
+        if target.by_fd {
+            return;
+        }
+        let path = target.path;
+        match (known.sc, -call.ret) {
+            (Sc::Link | Sc::Linkat | Sc::Rename | Sc::Renameat | Sc::Renameat2 | Sc::Symlink | Sc::Symlinkat, _) => {}
+            (Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat, 2) if open_flags(call, known.sc).0 & O_CREAT != 0 => {}
+            (Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat, 2) => {}
+            (_, 2) => self.fs.absent(path),
+            // EISDIR, ENOTEMPTY
+            (_, 21 | 39) => {
+                self.fs.present(path, NodeKind::Dir);
+            }
+            (Sc::Mkdir | Sc::Mkdirat, 17) => {
+                self.fs.present(path, NodeKind::Dir);
+            }
+            // EINVAL of readlink: no link. EEXIST, ETXTBSY, ELOOP, EACCES of something that is there.
+            (Sc::Readlink | Sc::Readlinkat, 22) | (Sc::Rmdir, 20) => {
+                self.fs.present(path, NodeKind::Unknown);
+            }
+            (_, 17 | 26) => {
+                self.fs.present(path, NodeKind::Unknown);
+            }
+            (Sc::Open | Sc::Openat, 40) => {
+                self.fs.present(path, NodeKind::Symlink);
+            }
+            (Sc::Open | Sc::Openat, 6) if self.paths.get(path) == b"/dev/tty" => {
+                let inode = self.fs.present(path, NodeKind::Device);
+                self.fs.node_mut(inode).rdev = 0x500;
             }
             _ => {}
         }
@@ -2193,3 +2272,25 @@ pub(crate) fn detail_epoll(call: &Syscall) -> Option<&[EpollEntry]> {
         _ => None,
     })
 }
+
+/// Whether a call follows a link in the last component of its path.
+fn follows(sc: Sc, call: &Syscall) -> bool {
+    match sc {
+        Sc::Readlink | Sc::Readlinkat | Sc::Lstat | Sc::Unlink | Sc::Unlinkat | Sc::Rmdir | Sc::Rename | Sc::Renameat
+        | Sc::Renameat2 | Sc::Symlink | Sc::Symlinkat | Sc::Link | Sc::Linkat | Sc::Lgetxattr | Sc::Llistxattr
+        | Sc::Lchown | Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat => false,
+        Sc::Newfstatat | Sc::Utimensat => call.args[3] & 0x100 == 0,
+        Sc::Statx => call.args[2] & 0x100 == 0,
+        Sc::Fchownat => call.args[4] & 0x100 == 0,
+        Sc::Open | Sc::Openat | Sc::Openat2 => {
+            let flags = open_flags(call, sc).0;
+            flags & O_NOFOLLOW == 0 && flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL
+        }
+        _ => true,
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+const O_NOFOLLOW: u32 = 0o100_000;
+#[cfg(not(target_arch = "aarch64"))]
+const O_NOFOLLOW: u32 = 0o400_000;

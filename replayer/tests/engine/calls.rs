@@ -332,3 +332,25 @@ fn a_paced_program_takes_its_recorded_time() {
     println!("makespan {} ms of 200 ms", outcome.makespan_ns as f64 / 1e6);
     assert!(outcome.makespan_ns > 150_000_000, "think time was not kept: {outcome:#?}");
 }
+
+#[test]
+fn a_signal_that_does_not_come_is_raised_and_reported() {
+    let mut script = Script::new();
+    script.push(
+        0,
+        Step { kind: Kind::Sigaction as u8, ..returns(libc::SYS_rt_sigaction, 0) }
+            .imm(0, libc::SIGCHLD as u64)
+            .aux(ctrace_program::SIG_HANDLER),
+    );
+    let mut handler = Step::of(Kind::SignalHandler);
+    handler.nr = libc::SIGCHLD as u32;
+    script.push(0, handler);
+    script.push(0, returns(libc::SYS_getppid, 1));
+    script.push(0, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
+    script.exit(0);
+    let Some(outcome) = script.run() else { return };
+    assert_eq!(outcome.ended, Ended::Completed);
+    assert_eq!(outcome.counters.done, 4);
+    assert_eq!(outcome.divergences.len(), 1);
+    assert_eq!(outcome.divergences[0].cause, "signal missing");
+}

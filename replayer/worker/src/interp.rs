@@ -30,6 +30,9 @@ const DEFAULT_LIMIT_NS: u64 = 1_000_000_000;
 /// Upper limit of the wait for futex waiters, unless the step says another: long, since init breaks it when nothing moves.
 const WAITERS_LIMIT_NS: u64 = 10_000_000_000;
 const SIGNAL_MAX: u32 = 64;
+const SIGCHLD: u32 = 17;
+/// How long a SIGCHLD may take that may have been swallowed by another.
+const CHILD_LIMIT_NS: u64 = 30_000_000;
 
 /// Where a new task begins, on its own stack.
 pub extern "C" fn child_entry(task: u64) -> ! {
@@ -657,19 +660,28 @@ fn sigaction(task: &Task, index: u32, step: &'static Step) {
     complete(task, index);
 }
 
+/// Sends this task a signal.
+fn raise(task: &Task, signo: u32) {
+    let tgid = marked(nr::GETPID, [0; 5]);
+    let tid = u64::from(task.slot.tid.load(Relaxed).unsigned_abs());
+    let _ = marked(nr::TGKILL, [tgid as u64, tid, u64::from(signo), 0, 0]);
+    count(&task.slot.counters.engine_calls, 2);
+}
+
 /// The recording has a handler here: waits for its signal. The handler runs the steps itself when the signal comes now;
 /// when it came before, they run here.
 fn signal_handler(task: &Task, index: u32, step: &Step) {
     let Some(pending) = task.slot.pending_signals.get(step.nr as usize) else {
         return bad_step(task, index, step);
     };
+    // Standard signals coalesce: when the causes of two come closer together than recorded, the second is never seen.
+    let patience = if step.aux == 0 && step.nr == SIGCHLD { CHILD_LIMIT_NS } else { limit(step.aux) };
+    let mut deadline = now_ns().saturating_add(patience);
+    let mut raised = false;
     if step.flags & flags::SURROGATE != 0 && pending.load(Relaxed) == 0 {
-        let tgid = marked(nr::GETPID, [0; 5]);
-        let tid = u64::from(task.slot.tid.load(Relaxed).unsigned_abs());
-        let _ = marked(nr::TGKILL, [tgid as u64, tid, u64::from(step.nr), 0, 0]);
-        count(&task.slot.counters.engine_calls, 2);
+        raise(task, step.nr);
+        raised = true;
     }
-    let deadline = now_ns().saturating_add(limit(step.aux));
     let requests = task.slot.break_request.load(Relaxed);
     loop {
         if task.slot.step.load(Relaxed) != index {
@@ -682,8 +694,15 @@ fn signal_handler(task: &Task, index: u32, step: &Step) {
         }
         let now = now_ns();
         if now >= deadline || task.slot.break_request.load(Relaxed) != requests {
+            if raised {
+                // Blocked or ignored here: the steps run without it.
+                break;
+            }
             task.diverge(index, step, Cause::NoSignal, i64::from(step.nr), 0);
-            break;
+            raise(task, step.nr);
+            raised = true;
+            deadline = now.saturating_add(CHILD_LIMIT_NS);
+            continue;
         }
         task.set_status(status::SIGNAL);
         let _ = futex_wait(word(pending), waiting, (deadline - now).min(20_000_000));

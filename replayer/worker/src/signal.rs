@@ -34,6 +34,9 @@ pub extern "C" fn handler(signo: i32, _info: *mut u8, ucontext: *mut u64) {
     {
         let interrupted = step.flags & flags::INTERRUPTED != 0;
         let (result, again) = match struck {
+            // The recorded call was not interrupted: its signal came later. Here it comes too early: the call goes on (by
+            // itself, or made again) and the handler's steps run after it.
+            Struck::Done(EINTR) | Struck::Restart if !interrupted && step.expect != EINTR => (None, false),
             Struck::Done(result) => (Some(result), false),
             Struck::Restart => (Some(RESTARTED), true),
             // It would block although its signal has come.

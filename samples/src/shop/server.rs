@@ -167,5 +167,5 @@ fn answer_all(inner: &Inner, stream: &TcpStream) -> io::Result<()> {
 /// Says what went wrong in the role's log: its standard error. A full disk must not end the role, so what cannot be
 /// written is left unsaid.
 pub(crate) fn complain(role: &str, what: &str, error: &dyn std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "{role}: {what}: {error}");
+    let _ = io::stderr().write_all(format!("{role}: {what}: {error}\n").as_bytes());
 }

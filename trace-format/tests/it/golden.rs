@@ -30,16 +30,16 @@ fn bless(path: &std::path::Path) {
     let fds = vec![FdSnapshot { fd: 3, flags: 2, offset: 7, target: FdTarget::Pipe { ino: 9 } }];
     let process = ProcessSnapshot { tgid: Tgid(100), exe: b"/bin/x".to_vec(), fds, ..Default::default() };
     writer.snapshot(&Snapshot { processes: vec![process] }).unwrap();
-    for (n, event) in samples(150).iter().enumerate() {
+    for (n, event) in samples(60).iter().enumerate() {
         writer.push(event).unwrap();
-        if n % 50 == 49 {
+        if n % 25 == 24 {
             writer.flush().unwrap();
         }
     }
     // Many calls of a few kinds, so that every encoding of a column occurs.
     let mut random = Random(7);
     let mut t_ns = 1 << 40;
-    for _ in 0..600 {
+    for _ in 0..300 {
         let mut call = syscall_template();
         let fd = random.below(6) as u64;
         t_ns += random.below(3000) as u64;
@@ -87,11 +87,11 @@ fn random_mutations_of_the_golden_file_are_survived() {
     let mut random = Random(0x601d);
     for round in 0..150 {
         let mut bad = bytes.clone();
-        for _ in 0..1 + random.below(4) {
+        for _ in 0..=random.below(4) {
             mutate(&mut bad, &mut random);
         }
         if let Ok(trace) = Trace::from_bytes(bad) {
-            let read = trace.events(&Filter::default()).filter(Result::is_ok).count() as u64;
+            let read = trace.events(&Filter::default()).flatten().count() as u64;
             assert!(read <= all, "round {round}");
         }
     }

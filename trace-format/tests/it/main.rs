@@ -1,4 +1,5 @@
 //! The format from outside: what is written is read, and damage never becomes wrong data.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that cannot go on fails")]
 
 mod damage;
 mod files;

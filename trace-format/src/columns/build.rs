@@ -1,92 +1,18 @@
-//! The columnar payload of an event chunk: rows grouped by shape, one column of integers per (shape, field).
-//!
-//! A *shape* is everything about an event that decides which fields it has (for a call: its number, its flags, which
-//! arguments were kept, which details follow). Events of one shape share columns, so a column holds one argument of
-//! one call and is homogeneous. [`TableBuilder`] collects, [`TableReader`] replays row by row without
-//! materialising rows; both know nothing of what fields mean.
+//! Collecting rows and encoding their columns.
 
-use crate::DecodeError;
+use super::{
+    Encoding, KEYED_SLOTS, MAX_BLOBS, MAX_COLUMNS, MAX_DISTINCT, MAX_ELEMENTS, MAX_KEYED, MAX_SHAPES,
+    MIN_KEYED, Relation, row, slot,
+};
 use crate::layout::MAX_EVENTS;
-use crate::varint::{self, unzigzag, zigzag};
+use crate::varint::{self, zigzag};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::HashMap;
 
-/// Columns a chunk may have.
-pub(crate) const MAX_COLUMNS: usize = 32_768;
-/// Shapes a chunk may have.
-pub(crate) const MAX_SHAPES: usize = 4096;
-/// Byte strings a chunk may have.
-pub(crate) const MAX_BLOBS: usize = 262_144;
-/// List elements a chunk may have, all lists together.
-pub(crate) const MAX_ELEMENTS: usize = 1 << 20;
-/// Keyed columns a chunk may have: each costs the reader a table.
-const MAX_KEYED: usize = 256;
-/// Values below which a keyed column is not worth its table.
-const MIN_KEYED: usize = 64;
-/// Slots of a keyed column's table.
-const KEYED_SLOTS: usize = 1024;
-/// Distinct values a dictionary column may have: an index then fits one byte.
-const MAX_DISTINCT: usize = 128;
 /// What a new shape costs in the payload at most, besides its columns' values: its key and its counts.
 const SHAPE_COST: usize = 16;
 /// What a new column costs in the payload at most: its directory entry.
 const COLUMN_COST: usize = 24;
-
-/// Fields of the rows themselves.
-pub(crate) mod row {
-    /// Index of the row's shape.
-    pub(crate) const SHAPE: u32 = 0;
-    /// The task, as the class encodes it.
-    pub(crate) const TASK: u32 = 1;
-    /// End of the event, ticks.
-    pub(crate) const END: u32 = 2;
-}
-
-/// How a column's values are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Encoding {
-    Varint = 0,
-    Const = 1,
-    Delta = 2,
-    Rising = 3,
-    Dict = 4,
-    // From 128 on, the directory entry carries a reference to another column.
-    Same = 128,
-    Diff = 129,
-    Keyed = 130,
-    /// Of a newer version: can be stepped over, not read.
-    Unknown = 255,
-}
-
-impl Encoding {
-    fn from_u8(byte: u8) -> Self {
-        use Encoding::{Const, Delta, Dict, Diff, Keyed, Rising, Same, Unknown, Varint};
-        let known = [Varint, Const, Delta, Rising, Dict, Same, Diff, Keyed];
-        known.into_iter().find(|e| *e as u8 == byte).unwrap_or(Unknown)
-    }
-    fn has_reference(self) -> bool {
-        matches!(self, Self::Same | Self::Diff | Self::Keyed)
-    }
-}
-
-/// What a column's values may have to do with another column of its shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Relation {
-    /// Nothing.
-    None,
-    /// They often equal or resemble those of one of these fields.
-    Near(&'static [u32]),
-    /// They are often the last ones seen with the same task and the same value of this field.
-    KeyedBy(u32),
-}
-
-/// Slot of a keyed column's table.
-#[inline]
-fn slot(task: u64, key: u64) -> usize {
-    let mixed = (key ^ task.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> 54) as usize
-}
 
 struct Column {
     field: u32,
@@ -400,7 +326,7 @@ impl ColumnWriter<'_> {
             let codes: FxHashMap<u64, u8> = dictionary.iter().zip(0..).map(|(v, i)| (*v, i)).collect();
             self.entry(group, field, Encoding::Dict, None, |data| {
                 varint::put(data, dictionary.len() as u64);
-                dictionary.iter().for_each(|v| varint::put(data, *v));
+                put_all(data, dictionary.iter().copied());
                 data.extend(values.iter().map(|v| codes[v]));
             });
         } else if delta < plain - plain / 4 {
@@ -413,7 +339,7 @@ impl ColumnWriter<'_> {
             });
         } else {
             self.entry(group, field, Encoding::Varint, None, |data| {
-                values.iter().for_each(|v| varint::put(data, *v));
+                put_all(data, values.iter().copied());
             });
         }
     }
@@ -440,7 +366,7 @@ impl ColumnWriter<'_> {
                         && cost(&mut differences()) <= cost(&mut values.iter().copied())
                     {
                         self.entry(group, field, Encoding::Diff, Some(*other), |data| {
-                            differences().for_each(|d| varint::put(data, d));
+                            put_all(data, differences());
                         });
                         return true;
                     }
@@ -473,7 +399,7 @@ impl ColumnWriter<'_> {
                 }
                 self.keyed += 1;
                 self.entry(group, field, Encoding::Keyed, Some(other), |data| {
-                    residuals.iter().for_each(|r| varint::put(data, *r));
+                    put_all(data, residuals.into_iter());
                 });
                 true
             }
@@ -515,6 +441,12 @@ impl ColumnWriter<'_> {
     }
 }
 
+fn put_all(out: &mut Vec<u8>, values: impl Iterator<Item = u64>) {
+    for value in values {
+        varint::put(out, value);
+    }
+}
+
 /// The distinct values, most frequent first, and the cost of a dictionary column; `None` when there are too many.
 fn dictionary(values: &[u64]) -> Option<(Vec<u64>, usize)> {
     let mut counts: FxHashMap<u64, u32> = FxHashMap::default();
@@ -529,255 +461,4 @@ fn dictionary(values: &[u64]) -> Option<(Vec<u64>, usize)> {
     let dictionary: Vec<u64> = all.into_iter().map(|(value, _)| value).collect();
     let cost = 2 + values.len() + dictionary.iter().map(|v| varint::len(*v)).sum::<usize>();
     Some((dictionary, cost))
-}
-
-/// A column being replayed.
-struct ColumnReader {
-    field: u32,
-    encoding: Encoding,
-    reference: u32,
-    at: usize,
-    end: usize,
-    last: u64,
-    dictionary: Vec<u64>,
-    table: Vec<u64>,
-}
-
-struct GroupReader {
-    key: std::ops::Range<usize>,
-    rows: u32,
-    columns: Vec<ColumnReader>,
-    hint: usize,
-}
-
-/// Replays the rows of a decoded payload.
-pub(crate) struct TableReader {
-    bytes: Vec<u8>,
-    blobs: Vec<(u32, u32)>,
-    rows: GroupReader,
-    shapes: Vec<GroupReader>,
-    elements: usize,
-}
-
-/// The part of a row that is not in its shape.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RowHead {
-    pub(crate) shape: usize,
-    pub(crate) task: u64,
-    pub(crate) end: u64,
-}
-
-impl GroupReader {
-    fn pull(&mut self, bytes: &[u8], field: u32, task: u64) -> Result<u64, DecodeError> {
-        let at = match self.columns.get(self.hint) {
-            Some(column) if column.field == field => self.hint,
-            _ => match self.columns.iter().position(|c| c.field == field) {
-                Some(at) => at,
-                // Left out: all zero.
-                None => return Ok(0),
-            },
-        };
-        self.hint = at + 1;
-        let reference = if self.columns[at].encoding.has_reference() {
-            let other = self.columns[at].reference;
-            self.columns[..at].iter().find(|c| c.field == other).map_or(0, |c| c.last)
-        } else {
-            0
-        };
-        let column = &mut self.columns[at];
-        let end = column.end;
-        let data = &bytes[..end];
-        let value = match column.encoding {
-            Encoding::Varint => varint::get(data, &mut column.at)?,
-            Encoding::Const => column.last,
-            Encoding::Delta => column.last.wrapping_add(unzigzag(varint::get(data, &mut column.at)?) as u64),
-            Encoding::Rising => column.last.wrapping_add(varint::get(data, &mut column.at)?),
-            Encoding::Dict => {
-                let code = *data.get(column.at).ok_or(DecodeError::Short)?;
-                column.at += 1;
-                *column
-                    .dictionary
-                    .get(usize::from(code))
-                    .ok_or(DecodeError::Malformed("a code that its dictionary does not have"))?
-            }
-            Encoding::Same => reference,
-            Encoding::Diff => reference.wrapping_add(unzigzag(varint::get(data, &mut column.at)?) as u64),
-            Encoding::Keyed => {
-                let residual = unzigzag(varint::get(data, &mut column.at)?) as u64;
-                let predicted = &mut column.table[slot(task, reference)];
-                *predicted = predicted.wrapping_add(residual);
-                *predicted
-            }
-            Encoding::Unknown => {
-                return Err(DecodeError::Malformed("a column in an encoding of a newer version"));
-            }
-        };
-        column.last = value;
-        Ok(value)
-    }
-
-    /// Whether every byte of every known column was used.
-    fn is_exhausted(&self) -> bool {
-        self.columns.iter().all(|c| c.at == c.end)
-    }
-}
-
-impl TableReader {
-    /// Parses blobs, shapes and directory; the columns' data stay encoded until their rows are pulled.
-    pub(crate) fn new(bytes: Vec<u8>, records: u32) -> Result<Self, DecodeError> {
-        let mut at = 0;
-        let count = limited(varint::get(&bytes, &mut at)?, MAX_BLOBS, "too many byte strings")?;
-        let mut lens = Vec::with_capacity(count);
-        for _ in 0..count {
-            lens.push(limited(varint::get(&bytes, &mut at)?, bytes.len(), "a byte string behind the end")?);
-        }
-        let mut blobs = Vec::with_capacity(count);
-        for len in lens {
-            let end = at.checked_add(len).filter(|e| *e <= bytes.len()).ok_or(DecodeError::Short)?;
-            blobs.push((at as u32, end as u32));
-            at = end;
-        }
-
-        let count = limited(varint::get(&bytes, &mut at)?, MAX_SHAPES, "too many shapes")?;
-        let mut shapes = Vec::with_capacity(count);
-        let mut total = 0u64;
-        for _ in 0..count {
-            let len = limited(varint::get(&bytes, &mut at)?, bytes.len(), "a shape behind the end")?;
-            let end = at.checked_add(len).filter(|e| *e <= bytes.len()).ok_or(DecodeError::Short)?;
-            let key = at..end;
-            at = end;
-            let rows =
-                limited(varint::get(&bytes, &mut at)?, records as usize, "a shape of too many rows")? as u32;
-            total += u64::from(rows);
-            shapes.push(GroupReader { key, rows, columns: Vec::new(), hint: 0 });
-        }
-        if total != u64::from(records) {
-            return Err(DecodeError::Malformed("shapes whose rows are not the chunk's"));
-        }
-
-        let rows = GroupReader { key: 0..0, rows: records, columns: Vec::new(), hint: 0 };
-        let mut table = Self { bytes, blobs, rows, shapes, elements: 0 };
-        table.parse_directory(at)?;
-        Ok(table)
-    }
-
-    fn parse_directory(&mut self, mut at: usize) -> Result<(), DecodeError> {
-        let bytes = &self.bytes;
-        let count = limited(varint::get(bytes, &mut at)?, MAX_COLUMNS, "too many columns")?;
-        let mut pending = Vec::with_capacity(count);
-        for _ in 0..count {
-            let group = varint::get(bytes, &mut at)?;
-            let field = varint::get(bytes, &mut at)?;
-            let code = *bytes.get(at).ok_or(DecodeError::Short)?;
-            at += 1;
-            let encoding = Encoding::from_u8(code);
-            let reference = if code >= 128 { varint::get(bytes, &mut at)? } else { 0 };
-            let len = limited(varint::get(bytes, &mut at)?, bytes.len(), "a column behind the end")?;
-            pending.push((group, field, encoding, reference, len));
-        }
-        let mut keyed = 0;
-        for (group, field, encoding, reference, len) in pending {
-            let end = at.checked_add(len).filter(|e| *e <= bytes.len()).ok_or(DecodeError::Short)?;
-            let start = at;
-            at = end;
-            let group = match usize::try_from(group) {
-                Ok(0) => &mut self.rows,
-                Ok(n) if n <= self.shapes.len() => &mut self.shapes[n - 1],
-                _ => return Err(DecodeError::Malformed("a column of a shape that is not there")),
-            };
-            // Fields of a newer writer, which no code of this reader asks for.
-            let (Ok(field), Ok(reference)) = (u32::try_from(field), u32::try_from(reference)) else {
-                continue;
-            };
-            let mut column = ColumnReader {
-                field,
-                encoding,
-                reference,
-                at: start,
-                end,
-                last: 0,
-                dictionary: Vec::new(),
-                table: Vec::new(),
-            };
-            match encoding {
-                Encoding::Const => column.last = varint::get(&bytes[..end], &mut column.at)?,
-                Encoding::Dict => {
-                    let n = varint::get(&bytes[..end], &mut column.at)?;
-                    let n = limited(n, MAX_DISTINCT, "too large a column dictionary")?;
-                    for _ in 0..n {
-                        column.dictionary.push(varint::get(&bytes[..end], &mut column.at)?);
-                    }
-                }
-                Encoding::Keyed => {
-                    keyed += 1;
-                    if keyed > MAX_KEYED || (group.rows as usize) < MIN_KEYED {
-                        return Err(DecodeError::Malformed("too many keyed columns"));
-                    }
-                    column.table = vec![0; KEYED_SLOTS];
-                }
-                _ => {}
-            }
-            group.columns.push(column);
-        }
-        if at != bytes.len() {
-            return Err(DecodeError::Malformed("bytes behind the last column"));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn shape_count(&self) -> usize {
-        self.shapes.len()
-    }
-    pub(crate) fn shape_key(&self, shape: usize) -> &[u8] {
-        &self.bytes[self.shapes[shape].key.clone()]
-    }
-
-    /// A byte string of the chunk.
-    pub(crate) fn blob(&self, id: u64) -> Result<&[u8], DecodeError> {
-        let range = usize::try_from(id).ok().and_then(|id| self.blobs.get(id));
-        let (start, end) = range.ok_or(DecodeError::Malformed("a byte string that is not there"))?;
-        Ok(&self.bytes[*start as usize..*end as usize])
-    }
-
-    /// Begins the next row; the caller knows how many there are.
-    pub(crate) fn next_row(&mut self) -> Result<RowHead, DecodeError> {
-        self.rows.hint = 0;
-        let shape = self.rows.pull(&self.bytes, row::SHAPE, 0)?;
-        let task = self.rows.pull(&self.bytes, row::TASK, 0)?;
-        let end = self.rows.pull(&self.bytes, row::END, 0)?;
-        let shape = usize::try_from(shape).ok().filter(|s| *s < self.shapes.len());
-        let shape = shape.ok_or(DecodeError::Malformed("a row of a shape that is not there"))?;
-        let group = &mut self.shapes[shape];
-        group.rows =
-            group.rows.checked_sub(1).ok_or(DecodeError::Malformed("more rows of a shape than declared"))?;
-        group.hint = 0;
-        Ok(RowHead { shape, task, end })
-    }
-
-    /// The row's next value of a field.
-    #[inline]
-    pub(crate) fn pull(&mut self, row: &RowHead, field: u32) -> Result<u64, DecodeError> {
-        self.shapes[row.shape].pull(&self.bytes, field, row.task)
-    }
-
-    /// The row's next value of a field that counts list elements, which the caller pulls next.
-    pub(crate) fn pull_len(&mut self, row: &RowHead, field: u32) -> Result<usize, DecodeError> {
-        let len = limited(self.pull(row, field)?, MAX_ELEMENTS, "too long a list")?;
-        self.elements += len;
-        limited(self.elements as u64, MAX_ELEMENTS, "too many list elements")?;
-        Ok(len)
-    }
-
-    /// Checks, behind the last row, that nothing of the columns in `known` is left.
-    pub(crate) fn check_end(&self) -> Result<(), DecodeError> {
-        if self.rows.is_exhausted() {
-            Ok(())
-        } else {
-            Err(DecodeError::Malformed("a row column that is longer than the chunk's rows"))
-        }
-    }
-}
-
-fn limited(value: u64, max: usize, what: &'static str) -> Result<usize, DecodeError> {
-    usize::try_from(value).ok().filter(|v| *v <= max).ok_or(DecodeError::Malformed(what))
 }
