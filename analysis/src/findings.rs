@@ -244,7 +244,7 @@ fn meaning(errno: u16) -> Option<&'static str> {
 /// The second with most failures, when the failures are spread over more than two and it stands out.
 fn burst(stat: &OutcomeStat) -> Option<(u64, u64)> {
     let second = 1_000_000_000 / BIN_NS;
-    if stat.count < 10 || stat.last_ns - stat.first_ns < 3_000_000_000 {
+    if stat.count < 10 || stat.last_ns.saturating_sub(stat.first_ns) < 3_000_000_000 {
         return None;
     }
     let mut best = (0, 0);

@@ -34,48 +34,48 @@ pub(super) fn incident_recall(
 ) {
     let recorded = episodes(a, joint, pairing, false);
     let other = episodes(b, joint, pairing, true);
-    let (x, y) = (a.makespan_ns(), b.makespan_ns());
-    let late = (x / 50).max(50_000_000)
-        + match profile {
-            Profile::Synthetic => 0,
-            // A run that takes longer comes to the same point later.
-            Profile::RealBinary => x.abs_diff(y),
-        };
+    let (took, takes) = (a.makespan_ns(), b.makespan_ns());
+    let slower = match profile {
+        Profile::Synthetic => 0,
+        // A run that takes longer comes to the same point later.
+        Profile::RealBinary => took.abs_diff(takes),
+    };
+    let late = (took / 50).max(50_000_000).saturating_add(slower);
     let (mut matched, mut all) = (0_u64, 0_u64);
     let mut first_lost: Option<(u64, String)> = None;
     let none = Vec::new();
     for (kind, list) in &recorded {
         let candidates = other.get(kind).unwrap_or(&none);
         let mut used = vec![false; candidates.len()];
-        for e in list {
+        for episode in list {
             all += 1;
             let found = (0..candidates.len()).find(|i| {
                 let c = candidates[*i];
                 !used[*i]
-                    && c.onset_ns.abs_diff(e.onset_ns) <= late
-                    && c.count.abs_diff(e.count) as f64 <= (e.count as f64 * 0.2).max(1.0)
+                    && c.onset_ns.abs_diff(episode.onset_ns) <= late
+                    && c.count.abs_diff(episode.count) as f64 <= (episode.count as f64 * 0.2).max(1.0)
             });
             if let Some(i) = found {
                 used[i] = true;
                 matched += 1;
-            } else if first_lost.as_ref().is_none_or(|l| e.onset_ns < l.0) {
-                let text = match candidates.iter().min_by_key(|c| c.onset_ns.abs_diff(e.onset_ns)) {
+            } else if first_lost.as_ref().is_none_or(|l| episode.onset_ns < l.0) {
+                let text = match candidates.iter().min_by_key(|c| c.onset_ns.abs_diff(episode.onset_ns)) {
                     Some(c) => format!(
                         "{} ×{} at +{:.3} s, in the other run ×{} at +{:.3} s",
                         joint.text(kind.1),
-                        e.count,
-                        e.onset_ns as f64 / 1e9,
+                        episode.count,
+                        episode.onset_ns as f64 / 1e9,
                         c.count,
                         c.onset_ns as f64 / 1e9
                     ),
                     None => format!(
                         "{} ×{} at +{:.3} s does not occur in the other run",
                         joint.text(kind.1),
-                        e.count,
-                        e.onset_ns as f64 / 1e9
+                        episode.count,
+                        episode.onset_ns as f64 / 1e9
                     ),
                 };
-                first_lost = Some((e.onset_ns, text));
+                first_lost = Some((episode.onset_ns, text));
             }
         }
     }

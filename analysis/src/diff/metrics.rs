@@ -5,10 +5,11 @@ use super::joint::Joint;
 use super::pairing::Pairing;
 use super::walk::Walked;
 use crate::conn::{CloseKind, Conn, ConnKind};
+use crate::findings::is_remarkable;
 use crate::gates::{Gates, Profile};
 use crate::model::Model;
 use crate::symbol::{self, Kind, OpClass, Outcome};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 
 /// What a pipe holds by default (pipe(7)).
@@ -322,6 +323,7 @@ pub(crate) fn errors(
     type Kinds = Vec<(u32, u32, u64, u64)>;
     // By (call, race).
     let mut by_call: BTreeMap<(&str, bool), Kinds> = BTreeMap::new();
+    let mut lookups = FxHashSet::default();
     for ((family, base), (x, y)) in &counts.ops {
         let b = &joint.bases[*base as usize];
         let call = joint.strings[b.call as usize];
@@ -330,7 +332,24 @@ pub(crate) fn errors(
             Outcome::Exit(status) if status != 0 => false,
             _ => continue,
         };
-        by_call.entry((call, race)).or_default().push((*base, *family, *x, *y));
+        // Which of many possible places a program looks into follows from what else is there; that it fails to find
+        // something it found before is told by the outcomes.
+        let lookup = profile == Profile::RealBinary
+            && matches!(b.outcome, Outcome::Errno(e) if !is_remarkable(call, joint.strings[b.object as usize], e));
+        let kinds = by_call.entry((call, race)).or_default();
+        let same = kinds.iter_mut().filter(|_| lookup).find(|k| {
+            let other = &joint.bases[k.0 as usize];
+            k.1 == *family && other.outcome == b.outcome && lookups.contains(&k.0)
+        });
+        if let Some(kind) = same {
+            kind.2 += x;
+            kind.3 += y;
+            continue;
+        }
+        if lookup {
+            lookups.insert(*base);
+        }
+        kinds.push((*base, *family, *x, *y));
     }
     let mut n = 0;
     let mut worst: Option<(f64, String)> = None;

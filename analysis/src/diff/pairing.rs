@@ -110,10 +110,20 @@ impl<'a> Sides<'a> {
     }
 }
 
+/// The process tree without processes that did nothing: the replay engine's own, and those that only slept.
 fn children(model: &Model) -> FxHashMap<Option<usize>, Vec<usize>> {
+    let silent: Vec<bool> =
+        model.processes.iter().map(|p| p.threads.iter().all(|t| model.threads[*t].calls == 0)).collect();
     let mut out: FxHashMap<Option<usize>, Vec<usize>> = FxHashMap::default();
     for (i, p) in model.processes.iter().enumerate() {
-        out.entry(p.parent).or_default().push(i);
+        if silent[i] {
+            continue;
+        }
+        let mut parent = p.parent;
+        while let Some(above) = parent.filter(|above| silent[*above]) {
+            parent = model.processes[above].parent;
+        }
+        out.entry(parent).or_default().push(i);
     }
     out
 }

@@ -126,7 +126,7 @@ fn unreachable_histogram() -> Histogram<u64> {
 
 /// What to add to a time of `b` to put it on the clock of `a`.
 fn shift(a: &Model, b: &Model) -> i64 {
-    a.first_ns as i64 - b.first_ns as i64
+    (a.first_ns as i64).wrapping_sub(b.first_ns as i64)
 }
 
 fn align_lane(
