@@ -93,7 +93,7 @@ fn int80(n: u64) {
         let mut nr: u64 = 20;
         // SAFETY: the 32-bit entry saves all registers but the result.
         unsafe {
-            std::arch::asm!("int 0x80", inout("rax") nr, out("r8") _, out("r9") _, out("r10") _, out("r11") _)
+            std::arch::asm!("int 0x80", inout("rax") nr, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
         };
         assert_eq!(nr as u32, std::process::id());
     }

@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = Config::new(target, out);
     config.duration = std::env::var("DURATION_S").ok().and_then(|s| s.parse().ok()).map(Duration::from_secs);
     let mut recording = Recorder::start(config)?;
-    let ended = recording.wait(Duration::from_hours(1));
+    let ended = recording.wait(Duration::from_secs(3600));
     let outcome = recording.stop(ended.map_or("interrupted", ctrace_recorder::Ended::text))?;
     eprintln!("{outcome:#?}");
     if std::env::var_os("QUIET").is_some() {

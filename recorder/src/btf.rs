@@ -79,7 +79,7 @@ impl Kernel {
         }
     }
 
-    /// Whether the kernel has a raw tracepoint of this name (`btf_trace_NAME`, include/trace/bpf_probe.h).
+    /// Whether the kernel has a raw tracepoint of this name (`btf_trace_NAME`, `include/trace/bpf_probe.h`).
     pub(crate) fn has_tracepoint(&self, name: &str) -> bool {
         self.btf.resolve_types_by_name(&format!("btf_trace_{name}")).is_ok_and(|t| !t.is_empty())
     }

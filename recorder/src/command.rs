@@ -90,8 +90,7 @@ fn child(wait_end: &OwnedFd, candidates: &[CString], argv: &[*const libc::c_char
     for path in candidates {
         // SAFETY: NUL-terminated strings and a null-terminated array, alive in this frame's caller.
         unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), environ()) };
-        // SAFETY: thread-local of this thread.
-        errno = unsafe { *libc::__errno_location() };
+        errno = nix::errno::Errno::last_raw();
         if errno != libc::ENOENT && errno != libc::ENOTDIR {
             break;
         }

@@ -448,7 +448,7 @@ fn table(how: u8) -> Abi {
     }
 }
 
-/// include/net/tcp_states.h.
+/// `include/net/tcp_states.h`.
 fn state(raw: u8) -> Option<TcpState> {
     Some(match raw {
         1 => TcpState::Established,

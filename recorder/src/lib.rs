@@ -27,6 +27,7 @@ mod load;
 mod meaning;
 mod objects;
 mod pipeline;
+pub mod probe;
 mod proc;
 mod raw;
 mod recording;

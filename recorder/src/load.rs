@@ -385,7 +385,7 @@ fn misses(fd: BorrowedFd<'_>) -> u64 {
         info: (&raw mut info) as u64,
     };
     // BPF_OBJ_GET_INFO_BY_FD
-    bpf(15, &attr).map(|_| info.recursion_misses).unwrap_or(0)
+    bpf(15, &attr).map_or(0, |_| info.recursion_misses)
 }
 
 /// The part of `struct bpf_prog_info` (include/uapi/linux/bpf.h) up to what is read here.

@@ -18,7 +18,7 @@ const PSEUDO: u8 = 4;
 /// [`FileObject::flags`]: made by the call that met it.
 const FRESH: u8 = 8;
 /// Identity of a socket that nobody has asked the cookie of: its inode number, in a range that cookies (small
-/// counters, net/core/sock_diag.c) do not reach.
+/// counters, `net/core/sock_diag.c`) do not reach.
 const BY_INODE: u64 = 1 << 63;
 /// Identity of a socket that was met before it had an inode: counted.
 const BY_COUNT: u64 = 1 << 62;
@@ -165,7 +165,7 @@ impl Objects {
     }
 }
 
-/// Kernel `dev_t` (12:20 bits, include/linux/kdev_t.h) → what `stat` says.
+/// Kernel `dev_t` (12:20 bits, `include/linux/kdev_t.h`) → what `stat` says.
 fn user_dev(dev: u32) -> u64 {
     libc::makedev(dev >> 20, dev & 0xf_ffff)
 }

@@ -152,6 +152,7 @@ impl Recorder {
     /// When the target is not there, the privilege or a kernel feature is missing, or the file cannot be created.
     pub fn start(config: Config) -> Result<Recording, RecordError> {
         // The cheap refusals first.
+        target::check_namespace()?;
         let group = match &config.target {
             Target::Pid(pid) => {
                 target::check_process(*pid)?;
@@ -187,6 +188,9 @@ impl Recorder {
         }
         programs.attach(&kernel)?;
         drop(kernel);
+        // The kernel's type information is tens of megabytes while it is searched; nothing as large follows.
+        // SAFETY: no pointers.
+        unsafe { libc::malloc_trim(0) };
         let facts = host::facts();
         // Programs are attached and no task is in the table yet: from here on nothing of the scope is missed.
         let start_boottime_ns = clock::boottime_ns();
@@ -343,7 +347,7 @@ fn threads(
     let sample = spawn("ctrace-sample")
         .spawn(move || sample::run(&subject, &shared, &to_write, start))
         .map_err(failed())?;
-    Ok((Threads { drain, write, sample }, send))
+    Ok((Threads { sample, drain, write }, send))
 }
 
 impl Recording {

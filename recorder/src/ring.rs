@@ -74,8 +74,10 @@ impl Ring {
 
     fn header(&self, at: u64) -> &AtomicU32 {
         let offset = self.page + (at & (self.size - 1)) as usize;
-        // SAFETY: the offset is inside the mapping, and records are aligned to 8 bytes.
-        unsafe { self.producer.start.add(offset).cast::<AtomicU32>().as_ref() }
+        // SAFETY: the offset is inside the mapping.
+        let at = unsafe { self.producer.start.add(offset) };
+        // SAFETY: records are aligned to 8 bytes, and the mapping lives as long as `self`.
+        unsafe { at.cast::<AtomicU32>().as_ref() }
     }
 
     fn copy(&self, at: u64, len: u64, out: &mut Vec<u8>) {

@@ -96,8 +96,7 @@ fn spec(name: &str, abi: Abi) -> Spec {
                 b.op(op::FDSET, i, 0, 0, when::EXIT_OK);
             }
             Kind::Stat | Kind::Statx if wide => b.op(op::BYTES, i, 0, 64, when::EXIT_OK),
-            Kind::SigAction if wide => b.op(op::BYTES, i, 0, 32, when::ENTRY),
-            Kind::Itimerspec if wide => b.op(op::BYTES, i, 0, 32, when::ENTRY),
+            Kind::SigAction | Kind::Itimerspec if wide => b.op(op::BYTES, i, 0, 32, when::ENTRY),
             Kind::U64Ptr if wide => b.op(op::BYTES, i, 0, 8, when::EXIT_OK),
             Kind::Argv if wide => b.op(op::ARGV, i, 0, 0, when::ENTRY),
             Kind::Rlimit if wide => b.op(op::BYTES, i, 0, 16, when::ENTRY),

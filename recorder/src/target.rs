@@ -104,6 +104,20 @@ pub(crate) fn tree(root: u32) -> Vec<u32> {
     tree
 }
 
+/// Checks that this process's ids are those that the programs see: the kernel tells them the ids of the initial PID
+/// namespace, `/proc` those of the recorder's own.
+pub(crate) fn check_namespace() -> Result<(), RecordError> {
+    // PROC_PID_INIT_INO, include/linux/proc_ns.h.
+    const INITIAL: &str = "pid:[4026531836]";
+    match std::fs::read_link("/proc/self/ns/pid") {
+        Ok(link) if link.as_os_str() != INITIAL => Err(RecordError::KernelLacks {
+            what: "the same process ids for the recorder and its programs: it runs in a PID namespace of its own".into(),
+            fix: "run it on the host, or in a container with the host's PID namespace (--pid=host, hostPID: true)".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Checks that a process exists and has not ended.
 pub(crate) fn check_process(pid: u32) -> Result<(), RecordError> {
     let target = format!("process {pid}");

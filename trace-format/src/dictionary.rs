@@ -15,6 +15,10 @@ use std::hash::Hash;
 pub(crate) const MAX_STRING: usize = 1 << 20;
 /// Decoded bytes a dictionary chunk is filled to, unless one entry alone is longer.
 const CHUNK_TARGET: usize = 256 << 10;
+/// Decoded bytes that a chunk of tasks or objects may have: what they take in memory is many times as much.
+const MAX_ENTRIES_PAYLOAD: usize = 512 << 10;
+/// Bytes an address of an object may have; the kernel's have at most 128.
+const MAX_ADDRESS: usize = 4096;
 /// Entries a reader keeps of one dictionary. An id costs the reader memory even when its entry was lost.
 pub(crate) const MAX_ENTRIES: usize = 1 << 25;
 /// Memory that dictionaries may take for every byte of the file. An entry of 8 bytes, compressed, takes about 100.
@@ -136,7 +140,7 @@ impl Interner {
     pub(crate) fn object(&mut self, object: &Object) -> u32 {
         let (bytes, cookie) = match object {
             Object::Socket { local, peer, cookie, .. } => {
-                let long = [local, peer].into_iter().flatten().any(|addr| addr_bytes(addr) > MAX_STRING);
+                let long = [local, peer].into_iter().flatten().any(|addr| addr_bytes(addr) > MAX_ADDRESS);
                 if long {
                     return self.object(&with_short_addresses(object));
                 }
@@ -209,13 +213,13 @@ fn addr_bytes(addr: &SockAddr) -> usize {
     }
 }
 
-/// Addresses of the kernel are at most 128 bytes; anything longer must not outgrow a chunk.
+/// Anything longer must not outgrow a chunk.
 fn with_short_addresses(object: &Object) -> Object {
     let mut object = object.clone();
     if let Object::Socket { local, peer, .. } = &mut object {
         for addr in [local, peer].into_iter().flatten() {
             if let SockAddr::Unix(data) | SockAddr::Other { data, .. } = addr {
-                data.truncate(MAX_STRING);
+                data.truncate(MAX_ADDRESS);
             }
         }
     }
@@ -366,6 +370,9 @@ impl Dictionaries {
 
     /// Adds the payload of a dictionary chunk.
     pub(crate) fn add(&mut self, kind: Kind, payload: &[u8]) -> Result<(), DecodeError> {
+        if kind != Kind::Strings && payload.len() > MAX_ENTRIES_PAYLOAD {
+            return Err(DecodeError::Malformed("more entries than a chunk may have"));
+        }
         let mut at = 0;
         let ids = parse_ids(payload, &mut at)?;
         let rest = &payload[at..];

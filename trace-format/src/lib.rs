@@ -2,6 +2,39 @@
 //! write ([`TraceWriter`]) and to read ([`Trace`]) it.
 //!
 //! No kernel, no clock, no async: bytes in, events out.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use ctrace_format::*;
+//!
+//! # let directory = std::env::temp_dir().join(format!("ctrace-format-doc-{}", std::process::id()));
+//! # std::fs::create_dir_all(&directory)?;
+//! # let path = directory.join("example.ctr");
+//! let header = Header {
+//!     tick_ns: 100,
+//!     start_boottime_ns: 5_000_000_000,
+//!     start_realtime_ns: 1_700_000_000_000_000_000,
+//!     abi: Abi::X86_64,
+//!     scope: Scope::Pid { pid: 42 },
+//!     host: Host::default(),
+//!     writer: "example".into(),
+//!     blind: vec![],
+//!     redaction: "default".into(),
+//! };
+//! let mut writer = TraceWriter::create(&path, &header)?;
+//! let text = writer.str(b"deploy began");
+//! writer.push(&Event::Marker(Marker { t_ns: 1_234, text }))?;
+//! writer.finish(&Summary::default())?;
+//!
+//! let trace = Trace::open(&path)?;
+//! for event in trace.events(&Filter::default()) {
+//!     let Event::Marker(marker) = event? else { continue };
+//!     assert_eq!((marker.t_ns, trace.str(marker.text)), (1_200, &b"deploy began"[..]));
+//! }
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod check;
@@ -16,6 +49,7 @@ mod layout;
 mod merge;
 pub mod meta;
 mod metadata;
+mod open;
 mod partial;
 mod reader;
 mod scan;

@@ -4,7 +4,7 @@
 //! overlap at one time: usually one per class.
 
 use crate::codec::{self, Decoder};
-use crate::index::IndexEntry;
+use crate::index::{self, IndexEntry};
 use crate::reader::{Damage, Filter, LostEvents, ReadError, Trace};
 use crate::source::{self, ChunkProblem};
 use crate::{Class, Event, Object};
@@ -57,16 +57,19 @@ struct Cursor {
     memory: usize,
 }
 
+/// When an event is due: its end, the rank of its class, the sequence of its chunk; and the slot of the chunk.
+type Due = (u64, u8, u32, usize);
+
 /// See [`Trace::events`].
 pub struct Events<'a> {
     trace: &'a Trace,
     filter: Filter,
     /// Chunks to be opened, the next one last.
     closed: Vec<usize>,
-    open: Vec<Option<Cursor>>,
+    open: Vec<Option<Box<Cursor>>>,
     open_bytes: usize,
-    /// (end, rank of the class, sequence of the chunk) of the next event of each open chunk.
-    due: BinaryHeap<Reverse<(u64, u8, u32, usize)>>,
+    /// The next event of each open chunk.
+    due: BinaryHeap<Reverse<Due>>,
     zstd: Option<zstd::bulk::Decompressor<'static>>,
     errors: Vec<ReadError>,
     disordered: bool,
@@ -154,7 +157,7 @@ impl<'a> Events<'a> {
                 return self.damaged(at, entry.records, &e);
             }
         };
-        let mut cursor = Cursor {
+        let mut cursor = Box::new(Cursor {
             decoder,
             entry: at,
             left: entry.records,
@@ -165,7 +168,7 @@ impl<'a> Events<'a> {
             peeked: None,
             unresolved: 0,
             memory,
-        };
+        });
         self.advance(&mut cursor);
         if cursor.peeked.is_some() {
             self.open_bytes += memory;
@@ -173,7 +176,7 @@ impl<'a> Events<'a> {
                 self.open.push(None);
                 self.open.len() - 1
             });
-            self.schedule(slot, &cursor);
+            self.due.extend(self.key(slot, &cursor).map(Reverse));
             self.open[slot] = Some(cursor);
         }
     }
@@ -191,11 +194,10 @@ impl<'a> Events<'a> {
         source.payload(entry.offset, &header, zstd)
     }
 
-    fn schedule(&mut self, slot: usize, cursor: &Cursor) {
-        if let Some(event) = &cursor.peeked {
-            let sequence = self.entry(cursor.entry).sequence;
-            self.due.push(Reverse((event.end_ns(), rank(event.class()), sequence, slot)));
-        }
+    /// When the cursor's next event is due.
+    fn key(&self, slot: usize, cursor: &Cursor) -> Option<Due> {
+        let event = cursor.peeked.as_ref()?;
+        Some((event.end_ns(), rank(event.class()), self.entry(cursor.entry).sequence, slot))
     }
 
     /// Decodes the cursor's next event in order into `peeked`; reports what is wrong with the chunk at its end.
@@ -286,14 +288,18 @@ impl Iterator for Events<'_> {
                     }
                 }
             }
-            let Reverse((_, _, _, slot)) = self.due.pop()?;
-            let Some(mut cursor) = self.open[slot].take() else { continue };
+            let Reverse((.., slot)) = *self.due.peek()?;
+            let mut cursor = self.open[slot].take()?;
             let event = cursor.peeked.take();
             self.advance(&mut cursor);
-            if cursor.peeked.is_some() {
-                self.schedule(slot, &cursor);
+            if let Some(key) = self.key(slot, &cursor) {
                 self.open[slot] = Some(cursor);
+                // In place: usually the same chunk's next event is due next.
+                if let Some(mut first) = self.due.peek_mut() {
+                    *first = Reverse(key);
+                }
             } else {
+                self.due.pop();
                 self.open_bytes -= cursor.memory;
             }
             if let Some(event) = event {
@@ -315,15 +321,15 @@ impl Filter {
             && self.from_ns.is_none_or(|from| ns(entry.max_end) >= from)
             && self.to_ns.is_none_or(|to| ns(entry.min_start) <= to)
             && (self.tasks.is_empty()
-                || !matches!(class, Class::Syscall | Class::Process | Class::Signal)
-                || crate::index::may_contain(entry.tasks.as_ref(), |id| {
-                    self.tasks.iter().any(|t| u64::from(t.0) == id)
-                }))
+                || matches!(class, Class::Syscall | Class::Process | Class::Signal | Class::Connection)
+                    && index::may_contain(entry.tasks.as_ref(), |id| {
+                        self.tasks.iter().any(|task| u64::from(task.0) == id)
+                    }))
             && (self.cookies.is_empty()
-                || !matches!(class, Class::Syscall | Class::Connection)
-                || crate::index::may_contain(entry.cookies.as_ref(), |id| {
-                    self.cookies.iter().any(|c| c.0 == id)
-                }))
+                || matches!(class, Class::Syscall | Class::Connection)
+                    && index::may_contain(entry.cookies.as_ref(), |id| {
+                        self.cookies.iter().any(|cookie| cookie.0 == id)
+                    }))
     }
 
     fn wants(&self, event: &Event, trace: &Trace) -> bool {

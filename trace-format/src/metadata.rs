@@ -6,8 +6,14 @@
 use crate::DecodeError;
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Most bytes that decoding may read or allocate for one structure.
-pub(crate) const LIMIT: usize = 64 << 20;
+/// Most bytes that one structure may have.
+pub(crate) const LIMIT: usize = 32 << 20;
+
+/// Most bytes that a structure of a file of this length may have: decoded, they take many times as much memory.
+pub(crate) fn limit(file_bytes: u64) -> usize {
+    let in_proportion = file_bytes.saturating_mul(64).saturating_add(4 << 20);
+    LIMIT.min(usize::try_from(in_proportion).unwrap_or(usize::MAX))
+}
 
 /// Of the structures' field lists. Raised when a field is added, removed or reordered.
 const REVISION: u16 = 1;

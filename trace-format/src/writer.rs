@@ -450,7 +450,11 @@ impl TraceWriter {
             disorder: state.disorder,
             ..ChunkHeader::default()
         };
-        let tasks = state.table.distinct_tasks();
+        let mut tasks = state.table.distinct_tasks();
+        if class == Class::Connection {
+            // There, 0 is no task.
+            tasks = tasks.into_iter().filter_map(|task| task.checked_sub(1)).collect();
+        }
         let cookies = match class {
             Class::Connection => Some(state.table.distinct_values(codec::field::COOKIE)),
             Class::Syscall => {
@@ -530,7 +534,7 @@ impl TraceWriter {
         metadata::encode(value, &mut bytes)
             .map_err(|_| WriteError::Invalid { what, why: "it does not encode" })?;
         if bytes.len() > metadata::LIMIT {
-            return Err(WriteError::Invalid { what, why: "it is larger than 64 MiB" });
+            return Err(WriteError::Invalid { what, why: "it is larger than 32 MiB" });
         }
         let mut parts = bytes.chunks(MAX_DECODED).peekable();
         while let Some(part) = parts.next() {

@@ -1,6 +1,6 @@
 //! Memory does not grow with the number of events, neither writing nor reading. A binary of its own, since it counts
 //! every allocation.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test that cannot go on fails")]
 
 #[path = "../benches/redis.rs"]
 mod redis;

@@ -726,5 +726,5 @@ const _: () = {
     assert!(size_of::<SockObject>() == 48 + 8 + 40 + 216);
     assert!(size_of::<TcpEvent>() == 72 + 40);
     assert!(size_of::<SignalEvent>() == 24);
-    assert!(size_of::<Globals>() % 8 == 0);
+    assert!(size_of::<Globals>().is_multiple_of(8));
 };

@@ -3,7 +3,7 @@
 use crate::support::{Recorded, calls, record};
 use ctrace_format::{Detail, Object, Syscall};
 
-fn only<'a>(calls: &'a [Syscall], pick: impl Fn(&&Syscall) -> bool) -> &'a Syscall {
+fn only(calls: &[Syscall], pick: impl Fn(&&Syscall) -> bool) -> &Syscall {
     let found: Vec<&Syscall> = calls.iter().filter(pick).collect();
     assert_eq!(found.len(), 1, "{found:?}");
     found[0]

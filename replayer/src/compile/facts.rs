@@ -177,6 +177,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
 fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     let mut tuples = FxHashMap::default();
     let mut links = Observed::default();
+    let mut cwd: Option<Vec<u8>> = None;
+    let mut moved = false;
     let mut clone_flags: FxHashMap<u32, Vec<(u64, u64)>> = FxHashMap::default();
     let mut world = World::new(Seed::default(), Paths::default(), FsModel::default());
     world.enter_snapshot(source)?;
@@ -206,8 +208,14 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     let tid = child.map_or(call.ret as u32, |c| world.tasks[c as usize].tid);
                     clone_flags.entry(tid).or_default().push((event.end_ns(), flags));
                 }
+                moved |= matches!(known.sc, Sc::Chdir | Sc::Fchdir) && call.ret == 0;
+                if !moved && cwd.is_none() {
+                    cwd = started_in(source, call, known.sc);
+                }
                 if matches!(known.sc, Sc::Open | Sc::Openat | Sc::Openat2)
                     && call.ret >= 0
+                    && world::detail_str(call, u8::from(known.sc != Sc::Open))
+                        .is_some_and(|t| source.str(t).first() == Some(&b'/'))
                     && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
                 {
                     let at = known.sc != Sc::Open;
@@ -223,7 +231,30 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
         }
         Ok(())
     })?;
-    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve() })
+    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), cwd })
+}
+
+/// The working directory, as far as one call tells it: where a relative path led.
+fn started_in(source: &dyn Source, call: &Syscall, sc: Sc) -> Option<Vec<u8>> {
+    if !matches!(sc, Sc::Open | Sc::Openat) || call.ret < 0 {
+        return None;
+    }
+    let at = sc == Sc::Openat;
+    if at && call.args[0] as i32 != world::AT_FDCWD {
+        return None;
+    }
+    let text = source.str(world::detail_str(call, u8::from(at))?);
+    let Some(Object::File { path, .. }) = call.object.map(|o| source.object(o)) else { return None };
+    let found = source.str(*path);
+    let text = text.strip_prefix(b"./").unwrap_or(text);
+    if text == b"." {
+        return Some(found.to_vec());
+    }
+    if matches!(text.first(), None | Some(b'/' | b'.')) {
+        return None;
+    }
+    let base = found.strip_suffix(text)?.strip_suffix(b"/")?;
+    Some(if base.is_empty() { b"/".to_vec() } else { base.to_vec() })
 }
 
 pub(crate) const CLONE_VM: u64 = 0x100;

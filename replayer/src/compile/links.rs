@@ -1,7 +1,7 @@
 //! Symbolic links, deduced from where the kernel ended up when a path was opened.
 
 use super::fsmodel::parent_of;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most links that are followed for one path, as in the kernel.
 const DEPTH_MAX: usize = 40;
@@ -12,6 +12,8 @@ const OBSERVED_MAX: usize = 200_000;
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     pairs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Every directory above something found: the kernel's own paths have no links in them.
+    real: BTreeSet<Vec<u8>>,
 }
 
 /// Links: path → absolute target.
@@ -23,6 +25,10 @@ pub(crate) struct Links {
 impl Observed {
     /// `opened` (absolute, normalised) turned out to be `found`.
     pub(crate) fn observe(&mut self, opened: &[u8], found: &[u8]) {
+        let mut at = found;
+        while at.len() > 1 && self.real.len() < OBSERVED_MAX && self.real.insert(at.to_vec()) {
+            at = parent_of(at);
+        }
         let plausible = found.first() == Some(&b'/')
             && opened != found
             && !found.ends_with(b" (deleted)")
@@ -35,11 +41,21 @@ impl Observed {
         }
     }
 
-    /// The links that explain what was found. Links of directories first: they explain most.
+    /// The links that explain what was found. A directory is a link when several paths say so; otherwise the whole path
+    /// is one.
     pub(crate) fn solve(self) -> Links {
+        let mut votes: BTreeMap<(&[u8], &[u8]), u32> = BTreeMap::new();
+        for (opened, found) in &self.pairs {
+            for candidate in directory_links(opened, found) {
+                *votes.entry(candidate).or_default() += 1;
+            }
+        }
         let mut links = Links::default();
         for (opened, found) in &self.pairs {
-            if let Some((link, target)) = directory_link(opened, found)
+            let likely = directory_links(opened, found)
+                .filter(|c| votes.get(c).is_some_and(|n| *n > 1) && !self.real.contains(c.0))
+                .last();
+            if let Some((link, target)) = likely
                 && links.resolve(opened, true) != *found
             {
                 links.insert(link, target);
@@ -47,7 +63,7 @@ impl Observed {
         }
         for (opened, found) in &self.pairs {
             let reached = links.resolve(opened, true);
-            if reached != *found {
+            if reached != *found && !self.real.contains(&reached) {
                 links.insert(&reached, found);
             }
         }
@@ -55,13 +71,20 @@ impl Observed {
     }
 }
 
-/// Both paths end alike: the link is where they begin to. At least one component is left of each.
-fn directory_link<'a>(opened: &'a [u8], found: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let (mut a, mut b) = (opened, found);
-    while last(a) == last(b) && parent_of(a) != b"/" && parent_of(b) != b"/" {
-        (a, b) = (parent_of(a), parent_of(b));
-    }
-    (a.len() < opened.len() && a != b).then_some((a, b))
+/// Both paths end alike: where they begin to, a directory may be a link; deepest first. At least one component is left
+/// of each.
+fn directory_links<'a>(opened: &'a [u8], found: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    let mut at = Some((opened, found));
+    std::iter::from_fn(move || {
+        let (a, b) = at.take()?;
+        let (up_a, up_b) = (parent_of(a), parent_of(b));
+        if last(a) != last(b) || up_a == b"/" || up_b == b"/" {
+            return None;
+        }
+        at = Some((up_a, up_b));
+        Some((up_a, up_b))
+    })
+    .filter(|(a, b)| a != b)
 }
 
 fn last(path: &[u8]) -> &[u8] {
@@ -126,6 +149,10 @@ mod tests {
     fn links_explain_where_paths_led() {
         let mut seen = Observed::default();
         seen.observe(b"/lib/x/libc.so.6", b"/usr/lib/x/libc.so.6");
+        seen.observe(b"/lib/x/libm.so.6", b"/usr/lib/x/libm.so.6");
+        seen.observe(b"/usr/lib/ssl/openssl.cnf", b"/etc/ssl/openssl.cnf");
+        seen.observe(b"/usr/lib/ssl/other.cnf", b"/etc/ssl/other.cnf");
+        seen.observe(b"/var/run/b.pid", b"/run/b.pid");
         seen.observe(b"/lib/x/libz.so.1", b"/usr/lib/x/libz.so.1.3");
         seen.observe(b"/etc/localtime", b"/usr/share/zoneinfo/UTC");
         seen.observe(b"/var/run/a.pid", b"/run/a.pid");
@@ -136,6 +163,7 @@ mod tests {
             [
                 (b"/etc/localtime".as_slice(), b"/usr/share/zoneinfo/UTC".as_slice()),
                 (b"/lib", b"/usr/lib"),
+                (b"/usr/lib/ssl", b"/etc/ssl"),
                 (b"/usr/lib/x/libz.so.1", b"/usr/lib/x/libz.so.1.3"),
                 (b"/var/run", b"/run"),
             ]

@@ -36,6 +36,8 @@ pub(crate) struct TaskState {
     ended: bool,
     /// Has had a record.
     begun: bool,
+    /// Nothing was recorded of it since its birth.
+    fresh: bool,
     /// Last signal generated for it: number, and whether a task inside sent it.
     signal: Option<(u32, bool)>,
 }
@@ -91,6 +93,7 @@ pub(crate) struct Lower<'a> {
     /// Wakes of a word so far.
     pub(crate) wakes: FxHashMap<Word, u32>,
     pub(crate) quiet_futex: Option<u32>,
+    pub(crate) deserted_futex: Option<u32>,
     /// Signal dispositions by process: 0 default, 1 ignore, 2 handler; and whether it restarts calls.
     pub(crate) dispositions: FxHashMap<(ProcIx, u32), (u8, bool)>,
     /// Recorded ids as the workload saw them (of an inner PID namespace, perhaps) → task.
@@ -148,6 +151,7 @@ pub(crate) fn write(
         futex_slots: FxHashMap::default(),
         wakes: FxHashMap::default(),
         quiet_futex: None,
+        deserted_futex: None,
         dispositions: FxHashMap::default(),
         by_pid: FxHashMap::default(),
         handles: FxHashMap::default(),
@@ -227,7 +231,7 @@ impl Lower<'_> {
             return Err(CompileError::Empty);
         }
         let roots = tasks.iter().filter(|t| t.parent.is_none()).count();
-        let synthetic = roots != 1 || tasks[0].origin == Origin::Snapshot || tasks[0].parent.is_some();
+        let synthetic = roots != 1 || tasks[0].parent.is_some();
         if synthetic {
             self.b.task(&TaskInfo {
                 flags: task_flags::ROOT | task_flags::AT_GATE,
@@ -313,6 +317,7 @@ impl Lower<'_> {
         if let Some(state) = self.states.get_mut(child as usize) {
             state.last_end_ns = at_ns;
             state.begun = true;
+            state.fresh = true;
         }
     }
 
@@ -342,12 +347,14 @@ impl Lower<'_> {
     }
 
     fn think(&mut self, task: TaskIx, call_t_ns: u64, blocked_ns: u64, wait_cpu_ns: u64, step: &mut Step) {
-        let Some(state) = self.states.get(task as usize) else { return };
+        let Some(state) = self.states.get_mut(task as usize) else { return };
         if !state.begun {
             return;
         }
         let gap = call_t_ns.saturating_sub(state.last_end_ns);
-        let idle = blocked_ns.saturating_add(wait_cpu_ns).min(gap);
+        // What a new task waits for first is a CPU: nothing to compute again.
+        let fresh = std::mem::take(&mut state.fresh);
+        let idle = if fresh { gap } else { blocked_ns.saturating_add(wait_cpu_ns).min(gap) };
         step.think_cpu_ns = u32::try_from(gap - idle).unwrap_or(u32::MAX);
         step.think_sleep_ns = u32::try_from(idle).unwrap_or(u32::MAX);
     }
@@ -546,6 +553,19 @@ impl Lower<'_> {
                 }
             }
         }
+        for ofd in self.closing(cx) {
+            // Somebody's writes succeeded while this end was open.
+            let written = match self.world.ofds[ofd as usize].kind {
+                OfdKind::Pipe { pipe, write: false } => Some((0, pipe)),
+                OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(|p| (1, p)),
+                _ => None,
+            };
+            needs.extend(
+                written
+                    .and_then(|key| self.stream_writes.get(&key))
+                    .map(|mark| Need { kind: EdgeKind::Stream, mark: *mark }),
+            );
+        }
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             let leader_exits = cx.known.sc == Sc::ExitGroup;
             let parent = self.world.procs[cx.proc as usize].parent;
@@ -564,6 +584,17 @@ impl Lower<'_> {
         }
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
+        }
+    }
+
+    /// Descriptions of pipes and sockets that lose a descriptor by this call.
+    fn closing(&self, cx: &Cx<'_>) -> Vec<OfdIx> {
+        let table = self.world.files_of(cx.task);
+        match cx.known.sc {
+            Sc::Close => table.slots.get(&(cx.call.args[0] as i32)).map(|s| s.ofd).into_iter().collect(),
+            Sc::Dup2 | Sc::Dup3 => table.slots.get(&(cx.call.args[1] as i32)).map(|s| s.ofd).into_iter().collect(),
+            Sc::ExitGroup => table.slots.values().map(|s| s.ofd).collect(),
+            _ => Vec::new(),
         }
     }
 

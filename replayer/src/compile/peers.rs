@@ -231,7 +231,9 @@ impl Peers {
         let Some(server) = self.servers.get(&key) else { return Ok(None) };
         let (task, fd, listening, accept) = (server.task, server.fd, server.listening, server.accept);
         if listening == up {
-            return Ok(server.state);
+            // Connections are taken in the order of the recording: two that come at nearly the same time from two
+            // threads would change places otherwise, and each peer would wait for the other's bytes.
+            return Ok(if up { accept.or(server.state) } else { server.state });
         }
         // The change comes after everything that needed the state before.
         let mut waits = Vec::new();
@@ -251,6 +253,7 @@ impl Peers {
         if let Some(server) = self.servers.get_mut(&key) {
             server.listening = up;
             server.state = Some(state);
+            server.accept = None;
         }
         Ok(Some(state))
     }

@@ -58,7 +58,7 @@ pub(crate) fn peer_ends(lower: &Lower<'_>) -> Vec<Preopened> {
 
 /// Writes everything that comes before the gate.
 pub(crate) fn before(lower: &mut Lower<'_>) -> Result<(), CompileError> {
-    if lower.first == 0 {
+    if lower.first == 0 && lower.facts.tasks[0].origin == Origin::Root {
         return command(lower);
     }
     tree(lower)
@@ -105,7 +105,7 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         gate(lower, thread)?;
     }
     lower.b.push(me, &Step::of(Kind::Gate))?;
-    lower.environment.cwd = b"/".to_vec();
+    lower.environment.cwd = lower.world.paths.get(lower.world.cwd_of(task)).to_vec();
     Ok(())
 }
 
@@ -186,6 +186,9 @@ fn feeder(lower: &mut Lower<'_>, key: SockIx, id: u32) -> Result<(), CompileErro
 /// their places and make their threads.
 fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     let facts: Vec<TaskFact> = lower.facts.tasks.clone();
+    if lower.first == 0 {
+        program(lower, 0, &facts[0])?;
+    }
     let base = lower
         .world
         .files
@@ -220,13 +223,17 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         }
     }
     lower.environment.cwd = b"/".to_vec();
-    for (i, fact) in facts.iter().enumerate() {
-        if fact.parent.is_none() {
-            clone(lower, 0, i as TaskIx, SIGCHLD)?;
+    if lower.first == 1 {
+        for (i, fact) in facts.iter().enumerate() {
+            if fact.parent.is_none() {
+                clone(lower, 0, i as TaskIx, SIGCHLD)?;
+            }
         }
+        // What it made belongs to the others: as long as it held a copy, no close of theirs would be seen outside.
+        lower.b.push(0, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
+        lower.b.push(0, &Step::of(Kind::Gate))?;
+        lower.b.push(0, &Step::of(Kind::Park))?;
     }
-    lower.b.push(0, &Step::of(Kind::Gate))?;
-    lower.b.push(0, &Step::of(Kind::Park))?;
     for (i, fact) in facts.iter().enumerate() {
         let ix = i as TaskIx;
         if fact.origin == Origin::Forked {
@@ -259,6 +266,9 @@ fn process(
             other.origin != Origin::Forked && other.leader == *t && other.parent == Some(ix)
         })
         .collect();
+    if me != 0 {
+        program(lower, ix, fact)?;
+    }
     for child in children {
         clone(lower, me, child, SIGCHLD)?;
     }
@@ -307,6 +317,36 @@ fn process(
         clone(lower, me, thread, THREAD | CLONE_THREAD)?;
     }
     gate(lower, ix)
+}
+
+/// A process of the snapshot begins as the program it was, so that it is called and shown as that.
+fn program(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), CompileError> {
+    let source = lower.source;
+    let Some(snapshot) = source.snapshot().processes.iter().find(|p| p.tgid.0 == fact.tgid) else { return Ok(()) };
+    if snapshot.exe.first() != Some(&b'/') {
+        return Ok(());
+    }
+    let exe = lower.world.paths.intern(&snapshot.exe);
+    let exe = lower.world.resolve(exe, true);
+    let text = lower.world.paths.get(exe).to_vec();
+    if !lower.environment.executables.contains(&text) {
+        lower.environment.executables.push(text.clone());
+        lower.environment.files.retain(|f| f.path != text);
+    }
+    let path = lower.b.cstr(&text)?;
+    let mut words = Vec::new();
+    for word in snapshot.argv.iter().take(64) {
+        words.push(lower.b.cstr(word)?);
+    }
+    if words.is_empty() {
+        words.push(path);
+    }
+    let argv = lower.b.pointers(&words)?;
+    let me = lower.prog(ix);
+    let next = lower.b.next_step(me) + 1;
+    let step = extra("execve").arg(0, Sel::Data, path).arg(1, Sel::Data, argv).imm(2, 0).expect(Expect::Exact, 0);
+    lower.b.push(me, &Step { kind: Kind::Exec as u8, ..step }.aux(u64::from(me)).post(Post::None, u64::from(next)))?;
+    Ok(())
 }
 
 fn name(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), CompileError> {
@@ -451,6 +491,11 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
         let reuse =
             extra("setsockopt").imm(0, u64::from(at)).imm(1, 1).imm(2, 2).arg(3, Sel::Data, one).imm(4, 4);
         lower.b.push(0, &reuse)?;
+        if inet.is_ipv6() && has_v4_twin(lower, inet.port()) {
+            // IPPROTO_IPV6, IPV6_V6ONLY
+            let only = extra("setsockopt").imm(0, u64::from(at)).imm(1, 41).imm(2, 26).arg(3, Sel::Data, one).imm(4, 4);
+            lower.b.push(0, &only)?;
+        }
         if !inet.ip().is_unspecified() {
             lower.peers.addresses.insert(inet.ip());
         }
@@ -463,6 +508,15 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
     let step = extra("bind").imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
     lower.b.push(0, &step.expect(Expect::Exact, 0))?;
     Ok(())
+}
+
+/// Whether another socket was bound to the same port of IPv4, so that one of IPv6 has to be for IPv6 only.
+fn has_v4_twin(lower: &Lower<'_>, port: u16) -> bool {
+    lower.world.socks.iter().any(|s| {
+        s.state == SockState::Listening
+            && s.family == 2
+            && matches!(s.local, Some(SockAddr::Inet(at)) if at.port() == port)
+    })
 }
 
 fn open_socket(

@@ -639,6 +639,10 @@ impl Lower<'_> {
     fn quiet(&mut self) -> u32 {
         *self.quiet_futex.get_or_insert_with(|| self.b.futex_slot())
     }
+    /// A word that nobody ever waits on.
+    fn deserted(&mut self) -> u32 {
+        *self.deserted_futex.get_or_insert_with(|| self.b.futex_slot())
+    }
 
     fn futex(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         if cx.known.sc != Sc::Futex {
@@ -706,7 +710,7 @@ impl Lower<'_> {
                     step.aux = WAITERS_NS;
                     return Ok(step.into());
                 }
-                let slot = u64::from(self.quiet());
+                let slot = u64::from(self.deserted());
                 Ok(base.arg(0, Sel::Futex, slot).imm(2, cx.call.args[2]).imm(5, u64::from(u32::MAX)).into())
             }
             _ => {
@@ -1230,7 +1234,7 @@ impl Lower<'_> {
         Ok(match cx.call.args[1] {
             // F_DUPFD, F_DUPFD_CLOEXEC
             0 | 1030 => {
-                let step = step.imm(2, 0);
+                // The least number is kept: the result is then the recorded number without being moved.
                 self.new_fd(cx, step, cx.call.args[1] == 1030).into()
             }
             // F_GETFD, F_SETFD, F_GETFL, F_SETFL

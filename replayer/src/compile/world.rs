@@ -257,6 +257,8 @@ pub(crate) struct Seed {
     pub(crate) tuples: FxHashMap<u64, (SockAddr, SockAddr)>,
     /// Symbolic links: where the kernel ended up when a path was opened.
     pub(crate) links: Links,
+    /// Working directory of processes that nothing says otherwise of.
+    pub(crate) cwd: Option<Vec<u8>>,
 }
 
 /// See the module.
@@ -422,8 +424,10 @@ impl World {
             let leader = self.procs[proc as usize].leader;
             self.add_task(def.tid.0, def.start_ns, proc, Some(leader), Origin::Root, comm.clone())?
         } else {
-            let root = self.paths.intern(b"/");
-            let proc = self.add_proc(def.tgid.0, None, root, 0o022, None);
+            let cwd = self.seed.cwd.clone().unwrap_or_else(|| b"/".to_vec());
+            let cwd = self.paths.intern(&cwd);
+            self.fs.present(cwd, NodeKind::Dir);
+            let proc = self.add_proc(def.tgid.0, None, cwd, 0o022, None);
             let ix = self.add_task(def.tid.0, def.start_ns, proc, None, Origin::Root, comm.clone())?;
             self.set_leader(proc, ix);
             self.give_inherited(source, ix)?;

@@ -58,3 +58,83 @@ fn what_a_dead_recorder_left_is_readable_and_is_kept() {
     assert_eq!(events(&path), []);
     assert_eq!(events(&dir.path().join("x.ctr.partial.1")), [anchor(1)]);
 }
+
+#[test]
+fn an_open_trace_can_be_shared_between_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.ctr");
+    let mut writer = TraceWriter::create(&path, &header(1)).unwrap();
+    for n in 0..500 {
+        writer.push(&anchor(n)).unwrap();
+        if n % 50 == 0 {
+            writer.flush().unwrap();
+        }
+    }
+    writer.finish(&summary()).unwrap();
+    let trace = std::sync::Arc::new(Trace::open(&path).unwrap());
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let trace = trace.clone();
+            std::thread::spawn(move || trace.events(&Filter::default()).map(Result::unwrap).count())
+        })
+        .collect();
+    assert!(readers.into_iter().all(|reader| reader.join().unwrap() == 500));
+}
+
+#[test]
+fn a_path_that_cannot_be_written_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = TraceWriter::create(dir.path(), &header(1)).err().unwrap().to_string();
+    assert!(text.contains(&dir.path().display().to_string()), "{text}");
+    let nowhere = dir.path().join("no/such/x.ctr");
+    let text = TraceWriter::create(&nowhere, &header(1)).err().unwrap().to_string();
+    assert!(text.contains("no/such/x.ctr") && text.contains("No such file"), "{text}");
+    let text = TraceWriter::create(&dir.path().join("x"), &header(0)).err().unwrap().to_string();
+    assert!(text.contains("tick"), "{text}");
+}
+
+#[test]
+fn a_writer_that_forgets_keeps_every_id_true() {
+    // More strings than a generation holds, some of them used over and over.
+    let memory = Memory::default();
+    let mut options = WriteOptions::default();
+    options.keyframe_bytes = 100_000;
+    let mut writer = TraceWriter::over_with(Box::new(memory.clone()), &header(1), options).unwrap();
+    let filler = "x".repeat(300);
+    let mut pushed = Vec::new();
+    for n in 0..70_000u64 {
+        let text = if n % 3 == 0 { format!("often {}", n % 7) } else { format!("{filler}{n}") };
+        let id = writer.str(text.as_bytes());
+        writer.push(&Event::Marker(Marker { t_ns: n, text: id })).unwrap();
+        pushed.push(text);
+    }
+    writer.finish(&summary()).unwrap();
+    let trace = Trace::from_bytes(memory.bytes()).unwrap();
+    let mut read = trace.events(&Filter::default()).map(Result::unwrap);
+    for text in &pushed {
+        let Some(Event::Marker(marker)) = read.next() else { panic!("too few") };
+        assert_eq!(trace.str(marker.text), text.as_bytes());
+    }
+    assert!(read.next().is_none());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_way_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let precious = dir.path().join("precious");
+    std::fs::write(&precious, "do not touch").unwrap();
+    std::os::unix::fs::symlink(&precious, dir.path().join("x.ctr.partial")).unwrap();
+    let text = TraceWriter::create(&dir.path().join("x.ctr"), &header(1)).err().unwrap().to_string();
+    assert!(text.contains("x.ctr.partial"), "{text}");
+    assert_eq!(std::fs::read(&precious).unwrap(), b"do not touch");
+}
+
+#[test]
+fn an_empty_file_that_a_dead_recorder_left_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("x.ctr.partial"), "").unwrap();
+    let path = dir.path().join("x.ctr");
+    TraceWriter::create(&path, &header(1)).unwrap().finish(&summary()).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}

@@ -92,3 +92,44 @@ proptest! {
         prop_assert_eq!(sorted(trace.events(&filter).map(Result::unwrap)), sorted(expected));
     }
 }
+
+#[test]
+fn chunks_that_all_overlap_are_read_whole_in_bounded_memory_with_a_word_about_order() {
+    const CHUNKS: u32 = 16;
+    const EACH: u32 = 15_000;
+    let memory = Memory::default();
+    let mut options = WriteOptions::default();
+    options.chunk_events = EACH;
+    let mut writer = TraceWriter::over_with(Box::new(memory.clone()), &header(1), options).unwrap();
+    fill_dictionaries(&mut writer);
+    let mut random = Random(11);
+    for n in 0..CHUNKS * EACH {
+        // Any time within an hour, in any order.
+        let t_ns = random.next() % 3_600_000_000_000;
+        writer
+            .push(&Event::Signal(Signal {
+                t_ns,
+                task: TaskId(n % IDS),
+                signo: n,
+                code: 0,
+                sender: None,
+                delivered: true,
+            }))
+            .unwrap();
+    }
+    writer.finish(&summary()).unwrap();
+    let trace = Trace::from_bytes(memory.bytes()).unwrap();
+    let mut seen = vec![false; (CHUNKS * EACH) as usize];
+    let mut words = 0;
+    for event in trace.events(&Filter::default()) {
+        match event {
+            Ok(Event::Signal(signal)) => {
+                assert!(!std::mem::replace(&mut seen[signal.signo as usize], true));
+            }
+            Err(ReadError::Disordered { .. }) => words += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(seen.into_iter().all(|s| s));
+    assert_eq!(words, 1);
+}
