@@ -237,8 +237,18 @@ fn init(setup: &Setup, channel: &mut UnixStream, many_users: bool) -> Result<(),
     }
     control.release(if mult == 0 { monotonic_ns() } else { counter() });
     let outcome = Watch::new(setup, &control, root_pid, drains).run(channel);
-    kill_everything();
-    send(channel, &Up::Finished(Box::new(outcome))).map_err(talk)
+    let over = outcome.ended == Ended::Completed;
+    if !over {
+        kill_everything();
+    }
+    send(channel, &Up::Finished(Box::new(outcome))).map_err(talk)?;
+    if over {
+        // Tasks are where they were when the recording ended: in their last calls. They stay there until ctrace, which may
+        // still be recording them, has seen enough: an order, or the end of the connection.
+        let _ = channel.read(&mut [0]);
+        kill_everything();
+    }
+    Ok(())
 }
 
 fn flags_of(program: &Program, task: u32) -> u32 {
