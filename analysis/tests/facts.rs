@@ -549,3 +549,27 @@ fn a_process_that_does_nothing_is_no_part_of_the_tree() {
     assert_eq!(value(&report, "alignment"), Some(1.0));
     assert_eq!(report.verdict, Verdict::Match, "{report:#?}");
 }
+
+#[test]
+fn the_engine_may_move_descriptors() {
+    let run = |engine: bool| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        let (file, other) = (r.file("/data/x"), r.file("/data/y"));
+        let value = r.str("/data/x");
+        let path = vec![Detail::Str { arg: 1, value }];
+        let fd = if engine { 3 } else { 7 };
+        r.call_with(t, "openat", [0; 6], fd, Some(file), path);
+        if engine {
+            r.marked(t, "dup3", [3, 7, 0, 0, 0, 0], 7);
+            r.marked(t, "close", [3, 0, 0, 0, 0, 0], 0);
+        }
+        r.io(t, "read", 7, file, 100);
+        r.call(t, "fsync", [7, 0, 0, 0, 0, 0], 0);
+        r.io(t, "read", 3, other, 100);
+        r
+    };
+    let report = replay(run(false), run(true));
+    assert_eq!(value(&report, "alignment"), Some(1.0), "{:?}", report.first_divergence);
+    assert_eq!(report.b.engine, 2);
+}

@@ -140,6 +140,26 @@ impl Run {
         self.push(&event);
     }
 
+    /// A successful call of the replay engine itself.
+    pub fn marked(&mut self, task: Task, name: &str, args: [u64; 6], ret: i64) {
+        let event = Event::Syscall(Syscall {
+            t_ns: self.now,
+            duration_ns: 100,
+            task: self.tasks[task.0].0,
+            sysno: number(Abi::X86_64, name).unwrap(),
+            ret,
+            flags: SyscallFlags::ENGINE,
+            args,
+            args_mask: 0x3f,
+            object: None,
+            details: Vec::new(),
+            wait_cpu_ns: 0,
+            blocked_ns: 0,
+        });
+        self.push(&event);
+        self.now += 1000;
+    }
+
     /// A call that a seccomp filter failed: seen at its exit only.
     pub fn failed_unseen(&mut self, task: Task, name: &str, errno: i64) {
         let event = Event::Syscall(Syscall {

@@ -1234,7 +1234,7 @@ impl Lower<'_> {
         Ok(match cx.call.args[1] {
             // F_DUPFD, F_DUPFD_CLOEXEC
             0 | 1030 => {
-                let step = step.imm(2, 0);
+                // The least number is kept: the result is then the recorded number without being moved.
                 self.new_fd(cx, step, cx.call.args[1] == 1030).into()
             }
             // F_GETFD, F_SETFD, F_GETFL, F_SETFL
