@@ -257,6 +257,8 @@ fn started_in(source: &dyn Source, call: &Syscall, sc: Sc) -> Option<Vec<u8>> {
     Some(if base.is_empty() { b"/".to_vec() } else { base.to_vec() })
 }
 
+/// Exit signal of a process.
+const SIGCHLD: u64 = 0x11;
 pub(crate) const CLONE_VM: u64 = 0x100;
 pub(crate) const CLONE_VFORK: u64 = 0x4000;
 pub(crate) const CLONE_THREAD: u64 = 0x1_0000;
@@ -280,8 +282,8 @@ pub(crate) fn clone_operands(call: &Syscall, sc: Sc) -> Option<(u64, u64, u64)> 
             )),
             None => world::detail_value(call, 0).map(|flags| (flags, 0, 0)),
         },
-        Sc::Fork => Some((17, 0, 0)),
-        Sc::Vfork => Some((CLONE_VM | CLONE_VFORK | 17, 0, 0)),
+        Sc::Fork => Some((SIGCHLD, 0, 0)),
+        Sc::Vfork => Some((CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0)),
         _ => None,
     }
 }

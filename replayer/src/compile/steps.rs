@@ -9,7 +9,7 @@ use super::facts::{
 };
 use super::lower::{Cx, Lower, Lowered, never};
 use super::world::{
-    O_CLOEXEC, O_CREAT, O_EXCL, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value,
+    O_CLOEXEC, O_CREAT, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value,
     le_u64, open_flags,
 };
 use ctrace_format::syscalls::Kind as K;
@@ -140,7 +140,10 @@ impl Lower<'_> {
         }
         Self::count(&mut self.summary.calls, cx.name);
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
-        if !unfinished && cx.call.ret < 0 && !self.rebuilds(cx) {
+        if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
+            return Ok(self.missing(cx));
+        }
+        if !unfinished && cx.call.ret < 0 && cx.call.ret >= -4095 && !self.rebuilds(cx) {
             return self.fault(cx);
         }
         let mut lowered = match cx.known.sc {
@@ -1165,7 +1168,7 @@ impl Lower<'_> {
         let option = cx.call.args[0];
         if !PRCTLS.contains(&option) {
             return Ok(
-                if matches!(option, 1 | 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x53_564d_41) {
+                if matches!(option, 1 | 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x5356_4d41) {
                     self.surrogate(cx)
                 } else {
                     self.refused(cx)
@@ -1312,7 +1315,7 @@ fn out_len(cx: &Cx<'_>, args: &[ctrace_format::syscalls::Arg], at: usize) -> u64
         .map_or(4096, |(_, len)| len.clamp(64, 1 << 20))
 }
 
-/// Whether an `open` must make its file.
-pub(crate) const fn is_exclusive(open: u32) -> bool {
-    open & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
+/// Calls that return addresses.
+const fn is_address(sc: Sc) -> bool {
+    matches!(sc, Sc::Mmap | Sc::Mremap | Sc::Brk)
 }
