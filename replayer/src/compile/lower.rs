@@ -13,7 +13,7 @@ use super::peers::{Peers, Turn};
 use super::setup;
 use super::source::Source;
 use super::world::{
-    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, Origin, ProcIx, SockIx, SockState, TaskIx, World, canonical,
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, Origin, ProcIx, SockIx, TaskIx, World, canonical,
     detail_addr,
 };
 use crate::plan::environment::{Environment, ExternalSignal, PeerProcess};
@@ -511,6 +511,11 @@ impl Lower<'_> {
                 needs.extend(self.stream_reads.get(&key).map(|m| Need { kind: EdgeKind::Stream, mark: *m }));
             }
         }
+        if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
+            // Who accepts which connection is decided by who comes first.
+            let last = self.stream_reads.get(&(ACCEPTS, listener));
+            needs.extend(last.map(|mark| Need { kind: EdgeKind::Connection, mark: *mark }));
+        }
         for fd in &writes {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
             if let Some(inode) = self.world.inode_of(ofd)
@@ -682,6 +687,9 @@ impl Lower<'_> {
                 if let Some(key) = self.stream_key(ofd, true) {
                     self.stream_writes.insert(key, mark);
                 }
+            }
+            if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
+                self.stream_reads.insert((ACCEPTS, listener), mark);
             }
             if cx.known.sc == Sc::Listen
                 && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
@@ -918,9 +926,11 @@ impl Lower<'_> {
         let to = self.world.socks.get(key as usize).and_then(|s| s.local.clone());
         let to = self.dgram_ports.get(&key).cloned().or(to).map(reachable);
         if n == 0 && self.world.socks.get(key as usize).is_none_or(|s| s.kind != 2) {
-            let reset = false;
-            if self.world.socks.get(key as usize).is_none() {
-                self.peers.gone(&mut self.b, &mut self.deps, key, turn, reset, &after)?;
+            // The end of a pipe, or of a connection whose other end answered later data with a reset: it was closed, not
+            // just done with sending.
+            let closed = self.world.socks.get(key as usize).is_none_or(|s| self.facts.reset.contains(&s.cookie));
+            if closed {
+                self.peers.gone(&mut self.b, &mut self.deps, key, turn, false, &after)?;
                 return Ok(());
             }
         }
@@ -1097,6 +1107,14 @@ pub(crate) fn reachable(addr: SockAddr) -> SockAddr {
         }
         other => other,
     }
+}
+
+/// Key of accepts among the reads of streams.
+const ACCEPTS: u8 = 3;
+
+/// The listening descriptor of a successful accept.
+fn accepting(cx: &Cx<'_>) -> Option<i32> {
+    (matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && cx.call.ret >= 0).then_some(cx.call.args[0] as i32)
 }
 
 /// Descriptors that a call uses.

@@ -328,7 +328,7 @@ fn program(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), Com
     let exe = lower.world.paths.intern(&snapshot.exe);
     let exe = lower.world.resolve(exe, true);
     let text = lower.world.paths.get(exe).to_vec();
-    if !lower.environment.executables.contains(&text) {
+    if !lower.environment.executables.contains(&text) && !lower.is_link(&text) {
         lower.environment.executables.push(text.clone());
         lower.environment.files.retain(|f| f.path != text);
     }

@@ -12,6 +12,7 @@ use super::world::{
     O_CLOEXEC, O_CREAT, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value,
     le_u64, open_flags,
 };
+use crate::plan::environment::{FileKind, FileSpec};
 use ctrace_format::syscalls::Kind as K;
 use ctrace_format::{Abi, Detail, SyscallFlags};
 use ctrace_program::{
@@ -756,7 +757,7 @@ impl Lower<'_> {
             self.world.target(self.source, cx.task, cx.call, path_arg, at.then_some(cx.call.args[0] as i32))
         {
             let text = self.world.paths.get(target.path).to_vec();
-            if !target.by_fd && !self.environment.executables.contains(&text) {
+            if !target.by_fd && !self.environment.executables.contains(&text) && !self.is_link(&text) {
                 self.environment.executables.push(text.clone());
                 self.environment.files.retain(|f| f.path != text);
             }
@@ -767,6 +768,12 @@ impl Lower<'_> {
             .aux(u64::from(me))
             .post(Post::None, u64::from(next))
             .into())
+    }
+
+    /// Whether the sandbox has a link by this name, which leads to the program.
+    pub(crate) fn is_link(&self, path: &[u8]) -> bool {
+        let made = |f: &FileSpec| f.path == path && matches!(f.kind, FileKind::Link { .. });
+        self.environment.files.iter().any(made)
     }
 
     fn sigaction(&mut self, cx: &Cx<'_>) -> Step {
