@@ -39,6 +39,11 @@ const SENTENCES: usize = 6;
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let began = Instant::now();
+    let lacking = crate::doctor::lacking();
+    if !lacking.is_empty() {
+        let what = format!("the demo records a process, which needs {}", lacking.join(", "));
+        return Err(Failure::say(Exit::Host, what).fix("run it as root: sudo ctrace demo"));
+    }
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
     let dir = args
         .dir

@@ -157,7 +157,8 @@ fn capabilities() -> u64 {
     line.and_then(|l| u64::from_str_radix(l.trim(), 16).ok()).unwrap_or(0)
 }
 
-fn privileges() -> Check {
+/// For `demo`: the capabilities that recording needs and this process lacks.
+pub(crate) fn lacking() -> Vec<&'static str> {
     // Numbers of include/uapi/linux/capability.h. CAP_SYS_ADMIN stands for the first two on older kernels.
     let has = |bit: u32| capabilities() & (1 << bit) != 0;
     let admin = has(21);
@@ -167,7 +168,11 @@ fn privileges() -> Check {
         (has(19), "CAP_SYS_PTRACE"),
         (has(2), "CAP_DAC_READ_SEARCH"),
     ];
-    let lacking: Vec<&str> = wanted.iter().filter(|(has, _)| !has).map(|(_, name)| *name).collect();
+    wanted.iter().filter(|(has, _)| !has).map(|(_, name)| *name).collect()
+}
+
+fn privileges() -> Check {
+    let lacking = lacking();
     if lacking.is_empty() {
         return Check::works("privileges", "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH");
     }

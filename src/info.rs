@@ -207,8 +207,12 @@ fn rank(name: &str, errno: u32) -> u8 {
         | libc::ERANGE
         | libc::ENODATA
         | libc::ECHILD
-        | libc::ENOENT => 2,
-        libc::ENOTTY | libc::EINVAL | libc::ENXIO | libc::EOPNOTSUPP | libc::ESPIPE => 2,
+        | libc::ENOENT
+        | libc::ENOTTY
+        | libc::EINVAL
+        | libc::ENXIO
+        | libc::EOPNOTSUPP
+        | libc::ESPIPE => 2,
         _ => 1,
     }
 }

@@ -271,9 +271,10 @@ pub(crate) fn failure(error: RecordError) -> Failure {
         RecordError::KernelLacks { .. } => {
             (Exit::Host, Some("`ctrace doctor` lists what this kernel can do".to_owned()))
         }
-        RecordError::TargetNotFound { .. } => {
-            (Exit::NoTarget, Some("list processes with `ps`, cgroups with `systemd-cgls`".to_owned()))
-        }
+        RecordError::TargetNotFound { .. } => (
+            Exit::NoTarget,
+            Some("`ps` lists processes, `find /sys/fs/cgroup -type d` lists cgroups".to_owned()),
+        ),
         RecordError::TargetExited { .. } => {
             (Exit::NoTarget, Some("start it under the recorder: ctrace record -- CMD".to_owned()))
         }
@@ -282,7 +283,11 @@ pub(crate) fn failure(error: RecordError) -> Failure {
         }
         RecordError::Write { partial, .. } if partial.exists() => (
             Exit::Output,
-            Some(format!("what was written before is readable: ctrace info {}", partial.display())),
+            Some(format!(
+                "what was written before is readable (ctrace info {0}); `ctrace repair {0} -o FILE` completes it where \
+                     there is room",
+                partial.display()
+            )),
         ),
         RecordError::Write { .. } => (Exit::Output, Some("choose another place with -o FILE".to_owned())),
         RecordError::System { .. } => {
