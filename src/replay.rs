@@ -5,7 +5,7 @@ use crate::output::{Output, Style};
 use crate::{diff, open, record, signals, units};
 use ctrace_analysis::{Metric, Missing, Profile, Report, SideInfo, Verdict};
 use ctrace_format::{Abi, Class, Event, Filter, SyscallFlags, Sysno, Trace, syscalls};
-use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recording, Target};
+use ctrace_recorder::{Config, Outcome as Recorded, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
 use ctrace_replayer::{
     CompileError, Ended, Inputs, Limits, Outcome, Pace, Program, Replay, ReplayError, RunOptions, Running,
@@ -222,13 +222,12 @@ pub(crate) fn perform(
     let recording = watch(&running, &options.output, out)?;
     let sandbox = Sandbox::look(running.root_pid(), recording.is_some());
     running.release().map_err(replay_failure)?;
-    let outcome = wait(running, &summary, options.speed, &bar)?;
+    let (outcome, recorded) = wait(running, recording, &summary, options.speed, &bar)?;
     bar.finish_and_clear();
     let signal = (outcome.ended == Ended::Aborted && signals::count() > 0).then(signals::last);
 
-    let (report, errors) = match recording {
-        Some(recording) => {
-            let recorded = recording.stop(RecordEnded::TargetExited.text()).map_err(record::failure)?;
+    let (report, errors) = match recorded {
+        Some(recorded) => {
             let replayed = crate::open_silently(&recorded.file.path)?;
             let errors = failed_calls(&replayed);
             let a = diff::model(path, trace)?;
@@ -269,14 +268,19 @@ fn watch(running: &Running, output: &Path, out: &mut Output) -> Result<Option<Re
 /// Waits for the end, or for a signal, which ends the replay.
 fn wait(
     running: Running,
+    recording: Option<Recording>,
     plan: &PlanSummary,
     speed: f64,
     bar: &indicatif::ProgressBar,
-) -> Result<Outcome, Failure> {
+) -> Result<(Outcome, Option<Recorded>), Failure> {
     let abort = running.abort_handle().map_err(|e| Failure::new(Exit::Internal, e))?;
     let began = Instant::now();
     let expected = plan.recorded_ns as f64 / speed;
-    let worker = std::thread::spawn(move || running.wait());
+    let worker = std::thread::spawn(move || {
+        let mut recorded = None;
+        let outcome = running.wait_then(|| recorded = recording.map(|r| r.stop("replayed")));
+        (outcome, recorded)
+    });
     let mut aborted = false;
     while !worker.is_finished() {
         if signals::count() > 0 && !aborted {
@@ -292,7 +296,10 @@ fn wait(
         std::thread::sleep(Duration::from_millis(20));
     }
     match worker.join() {
-        Ok(outcome) => outcome.map_err(replay_failure),
+        Ok((outcome, recorded)) => {
+            let outcome = outcome.map_err(replay_failure)?;
+            Ok((outcome, recorded.transpose().map_err(record::failure)?))
+        }
         Err(_) => Err(Failure::say(Exit::Internal, "waiting for the replay panicked")),
     }
 }

@@ -230,7 +230,9 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
             }
         }
         // What it made belongs to the others: as long as it held a copy, no close of theirs would be seen outside.
-        lower.b.push(0, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
+        lower
+            .b
+            .push(0, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
         lower.b.push(0, &Step::of(Kind::Gate))?;
         lower.b.push(0, &Step::of(Kind::Park))?;
     }
@@ -322,7 +324,9 @@ fn process(
 /// A process of the snapshot begins as the program it was, so that it is called and shown as that.
 fn program(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), CompileError> {
     let source = lower.source;
-    let Some(snapshot) = source.snapshot().processes.iter().find(|p| p.tgid.0 == fact.tgid) else { return Ok(()) };
+    let Some(snapshot) = source.snapshot().processes.iter().find(|p| p.tgid.0 == fact.tgid) else {
+        return Ok(());
+    };
     if snapshot.exe.first() != Some(&b'/') {
         return Ok(());
     }
@@ -344,8 +348,12 @@ fn program(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), Com
     let argv = lower.b.pointers(&words)?;
     let me = lower.prog(ix);
     let next = lower.b.next_step(me) + 1;
-    let step = extra("execve").arg(0, Sel::Data, path).arg(1, Sel::Data, argv).imm(2, 0).expect(Expect::Exact, 0);
-    lower.b.push(me, &Step { kind: Kind::Exec as u8, ..step }.aux(u64::from(me)).post(Post::None, u64::from(next)))?;
+    let step =
+        extra("execve").arg(0, Sel::Data, path).arg(1, Sel::Data, argv).imm(2, 0).expect(Expect::Exact, 0);
+    lower.b.push(
+        me,
+        &Step { kind: Kind::Exec as u8, ..step }.aux(u64::from(me)).post(Post::None, u64::from(next)),
+    )?;
     Ok(())
 }
 
@@ -493,7 +501,12 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
         lower.b.push(0, &reuse)?;
         if inet.is_ipv6() && has_v4_twin(lower, inet.port()) {
             // IPPROTO_IPV6, IPV6_V6ONLY
-            let only = extra("setsockopt").imm(0, u64::from(at)).imm(1, 41).imm(2, 26).arg(3, Sel::Data, one).imm(4, 4);
+            let only = extra("setsockopt")
+                .imm(0, u64::from(at))
+                .imm(1, 41)
+                .imm(2, 26)
+                .arg(3, Sel::Data, one)
+                .imm(4, 4);
             lower.b.push(0, &only)?;
         }
         if !inet.ip().is_unspecified() {

@@ -236,9 +236,13 @@ fn init(setup: &Setup, channel: &mut UnixStream, many_users: bool) -> Result<(),
         return Ok(());
     }
     control.release(if mult == 0 { monotonic_ns() } else { counter() });
-    let outcome = Watch::new(setup, &control, root_pid, drains).run(channel);
+    let mut watch = Watch::new(setup, &control, root_pid, drains);
+    let outcome = watch.run(channel);
+    let sent = send(channel, &Up::Finished(Box::new(outcome)));
+    // Whoever records the replay wants to see its end, not how we clear away: they hang up when they have.
+    let _ = channel.read(&mut [0]);
     kill_everything();
-    send(channel, &Up::Finished(Box::new(outcome))).map_err(talk)
+    sent.map_err(talk)
 }
 
 fn flags_of(program: &Program, task: u32) -> u32 {
@@ -580,7 +584,7 @@ impl<'a> Watch<'a> {
         flags_of(&self.setup.program, task) & task_flags::PEER != 0
     }
 
-    fn run(mut self, channel: &mut UnixStream) -> Outcome {
+    fn run(&mut self, channel: &mut UnixStream) -> Outcome {
         let begin = monotonic_ns();
         let mut stuck = Vec::new();
         let ended = loop {

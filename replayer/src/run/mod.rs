@@ -403,8 +403,18 @@ impl Running {
     ///
     /// # Errors
     /// When init died without a report.
-    pub fn wait(mut self) -> Result<Outcome, ReplayError> {
+    pub fn wait(self) -> Result<Outcome, ReplayError> {
+        self.wait_then(|| ())
+    }
+
+    /// As [`Running::wait`]; `at_end` is called when every task is at its end and nothing has been torn down: the
+    /// moment to stop watching.
+    ///
+    /// # Errors
+    /// See [`Running::wait`].
+    pub fn wait_then(mut self, at_end: impl FnOnce()) -> Result<Outcome, ReplayError> {
         let report = message::receive(&mut self.channel);
+        at_end();
         self.tear_down();
         match report {
             Ok(Up::Finished(mut outcome)) => {
