@@ -341,18 +341,15 @@ pub(crate) fn errors(
             let other = &joint.bases[k.0 as usize];
             k.1 == *family && other.outcome == b.outcome && lookups.contains(&k.0)
         });
-        match same {
-            Some(kind) => {
-                kind.2 += x;
-                kind.3 += y;
-            }
-            None => {
-                if lookup {
-                    lookups.insert(*base);
-                }
-                kinds.push((*base, *family, *x, *y));
-            }
+        if let Some(kind) = same {
+            kind.2 += x;
+            kind.3 += y;
+            continue;
         }
+        if lookup {
+            lookups.insert(*base);
+        }
+        kinds.push((*base, *family, *x, *y));
     }
     let mut n = 0;
     let mut worst: Option<(f64, String)> = None;

@@ -36,6 +36,8 @@ pub(crate) struct TaskState {
     ended: bool,
     /// Has had a record.
     begun: bool,
+    /// Nothing was recorded of it since its birth.
+    fresh: bool,
     /// Last signal generated for it: number, and whether a task inside sent it.
     signal: Option<(u32, bool)>,
 }
@@ -315,6 +317,7 @@ impl Lower<'_> {
         if let Some(state) = self.states.get_mut(child as usize) {
             state.last_end_ns = at_ns;
             state.begun = true;
+            state.fresh = true;
         }
     }
 
@@ -344,12 +347,14 @@ impl Lower<'_> {
     }
 
     fn think(&mut self, task: TaskIx, call_t_ns: u64, blocked_ns: u64, wait_cpu_ns: u64, step: &mut Step) {
-        let Some(state) = self.states.get(task as usize) else { return };
+        let Some(state) = self.states.get_mut(task as usize) else { return };
         if !state.begun {
             return;
         }
         let gap = call_t_ns.saturating_sub(state.last_end_ns);
-        let idle = blocked_ns.saturating_add(wait_cpu_ns).min(gap);
+        // What a new task waits for first is a CPU: nothing to compute again.
+        let fresh = std::mem::take(&mut state.fresh);
+        let idle = if fresh { gap } else { blocked_ns.saturating_add(wait_cpu_ns).min(gap) };
         step.think_cpu_ns = u32::try_from(gap - idle).unwrap_or(u32::MAX);
         step.think_sleep_ns = u32::try_from(idle).unwrap_or(u32::MAX);
     }

@@ -1,1 +1,427 @@
-//! Tests.
+//! Plans of small traces made by hand, and of arbitrary ones.
+
+use super::{CompileError, EdgeKind, Source, compile};
+use crate::plan::environment::{FileKind, PreopenedKind};
+use crate::plan::{CompileOptions, Plan};
+use ctrace_format::{
+    Abi, Class, Detail, EpollEntry, Event, Header, Host, Object, ObjectId, PollEntry, Process, ProcessKind, Scope,
+    Signal, Snapshot, SockAddr, SockCookie, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, Tgid, Tid, syscalls,
+};
+use ctrace_program::{Expect, Kind, Program, Sel, Step, flags};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// A trace in memory.
+struct Mem {
+    header: Header,
+    snapshot: Snapshot,
+    strings: Vec<Vec<u8>>,
+    tasks: Vec<TaskDef>,
+    objects: Vec<Object>,
+    events: Vec<Event>,
+    now: u64,
+}
+
+impl Source for Mem {
+    fn header(&self) -> &Header {
+        &self.header
+    }
+    fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+    fn str(&self, id: StrId) -> &[u8] {
+        self.strings.get(id.0 as usize).map_or(b"", Vec::as_slice)
+    }
+    fn task(&self, id: TaskId) -> &TaskDef {
+        &self.tasks[id.0 as usize]
+    }
+    fn tasks(&self) -> &[TaskDef] {
+        &self.tasks
+    }
+    fn object(&self, id: ObjectId) -> &Object {
+        &self.objects[id.0 as usize]
+    }
+    fn end_ns(&self) -> u64 {
+        self.events.iter().map(Event::end_ns).max().unwrap_or(0)
+    }
+    fn for_each(
+        &self,
+        each: &mut dyn FnMut(&Event) -> Result<(), CompileError>,
+    ) -> Result<(), CompileError> {
+        let mut order: Vec<&Event> = self.events.iter().collect();
+        order.sort_by_key(|e| e.end_ns());
+        order.into_iter().try_for_each(each)
+    }
+}
+
+impl Mem {
+    fn new() -> Self {
+        Self {
+            header: Header {
+                tick_ns: 1,
+                start_boottime_ns: 0,
+                start_realtime_ns: 0,
+                abi: Abi::X86_64,
+                scope: Scope::Command { argv: Vec::new() },
+                host: Host::default(),
+                writer: String::new(),
+                blind: Vec::new(),
+                redaction: String::new(),
+            },
+            snapshot: Snapshot::default(),
+            strings: Vec::new(),
+            tasks: Vec::new(),
+            objects: Vec::new(),
+            events: Vec::new(),
+            now: 1_000,
+        }
+    }
+    fn add_task(&mut self, tid: u32, tgid: u32) -> TaskId {
+        let comm = self.text(b"prog");
+        self.tasks.push(TaskDef { tid: Tid(tid), tgid: Tgid(tgid), comm, start_ns: 0 });
+        TaskId(self.tasks.len() as u32 - 1)
+    }
+    fn text(&mut self, bytes: &[u8]) -> StrId {
+        self.strings.push(bytes.to_vec());
+        StrId(self.strings.len() as u32 - 1)
+    }
+    fn file(&mut self, path: &[u8], size: u64) -> ObjectId {
+        let path = self.text(path);
+        self.add_object(Object::File { path, dev: 1, ino: 1, mode: 0o100_644, rdev: 0, size })
+    }
+    fn add_object(&mut self, object: Object) -> ObjectId {
+        self.objects.push(object);
+        ObjectId(self.objects.len() as u32 - 1)
+    }
+    /// A call of 1 µs, 1 µs after the last.
+    fn call(&mut self, task: TaskId, name: &str, args: [u64; 6], ret: i64) -> &mut Syscall {
+        let t_ns = self.now;
+        self.now += 2_000;
+        self.events.push(Event::Syscall(Syscall {
+            t_ns,
+            duration_ns: 1_000,
+            task,
+            sysno: syscalls::number(super::calls::HOST, name).unwrap(),
+            ret,
+            flags: SyscallFlags::default(),
+            args,
+            args_mask: 0x3f,
+            object: None,
+            details: Vec::new(),
+            wait_cpu_ns: 0,
+            blocked_ns: 0,
+        }));
+        match self.events.last_mut() {
+            Some(Event::Syscall(call)) => call,
+            _ => unreachable!("just pushed"),
+        }
+    }
+    fn open(&mut self, task: TaskId, path: &[u8], open: u64, ret: i64, object: Option<ObjectId>) {
+        let value = self.text(path);
+        let call = self.call(task, "openat", [AT_FDCWD, 0, open, 0o644, 0, 0], ret);
+        call.details.push(Detail::Str { arg: 1, value });
+        call.object = object;
+    }
+    fn fork(&mut self, parent: TaskId, child: TaskId) {
+        let t_ns = self.now;
+        self.now += 1_000;
+        self.events.push(Event::Process(Process { t_ns, task: parent, kind: ProcessKind::Fork { child } }));
+    }
+    fn plan(&self) -> Plan {
+        compile(self, &CompileOptions::default()).unwrap()
+    }
+}
+
+const AT_FDCWD: u64 = -100_i64 as u64;
+
+fn steps(plan: &Plan, task: u32) -> Vec<Step> {
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    (0..program.tasks[task as usize].steps).map(|i| program.step(task, i).unwrap()).collect()
+}
+
+fn named(name: &str) -> u32 {
+    super::calls::host_nr(name).unwrap()
+}
+
+#[test]
+fn a_file_that_was_read_exists_with_its_size_and_one_that_was_made_does_not() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let (old, new) = (t.file(b"/etc/old", 100), t.file(b"/tmp/new", 0));
+    t.open(a, b"/etc/old", 0, 3, Some(old));
+    t.call(a, "read", [3, 0, 4096, 0, 0, 0], 100);
+    t.open(a, b"/tmp/new", 0o102, 4, Some(new));
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        call.details.push(Detail::Created);
+    }
+    let plan = t.plan();
+    let files: Vec<_> = plan.environment.files.iter().map(|f| (f.path.clone(), f.kind.clone())).collect();
+    assert!(files.contains(&(b"/etc/old".to_vec(), FileKind::Regular { size: 100 })));
+    assert!(!files.iter().any(|(path, _)| path == b"/tmp/new"));
+    let steps = steps(&plan, 0);
+    assert_eq!(steps[0].kind, Kind::Gate as u8);
+    // The file ends where the recorded one did, so the read is asked as it was.
+    assert_eq!((steps[2].nr, steps[2].args[2], steps[2].expect), (named("read"), 4096, 100));
+}
+
+#[test]
+fn an_inherited_descriptor_is_there_from_the_start() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let pipe = t.add_object(Object::Pipe { ino: 7 });
+    t.call(a, "write", [1, 0, 5, 0, 0, 0], 5).object = Some(pipe);
+    let plan = t.plan();
+    let out = plan.environment.preopened.iter().find(|p| p.fd == 1).unwrap();
+    assert!(matches!(out.kind, PreopenedKind::Pipe { write: true, .. }));
+}
+
+#[test]
+fn think_time_is_split_into_computing_and_idle() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "getuid", [0; 6], 0);
+    t.now += 10_000;
+    let call = t.call(a, "getuid", [0; 6], 0);
+    (call.wait_cpu_ns, call.blocked_ns) = (3_000, 1_000);
+    let steps = steps(&t.plan(), 0);
+    assert_eq!((steps[2].think_cpu_ns, steps[2].think_sleep_ns), (7_000, 4_000));
+}
+
+#[test]
+fn a_thread_uses_a_descriptor_only_after_another_made_it() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 10));
+    t.call(a, "getuid", [0; 6], 0);
+    t.fork(a, b);
+    t.call(a, "clone", [0x5_0f00, 0, 0, 0, 0, 0], 11);
+    let file = t.file(b"/f", 10);
+    t.open(a, b"/f", 0, 3, Some(file));
+    t.call(b, "fsync", [3, 0, 0, 0, 0, 0], 0).object = Some(file);
+    let plan = t.plan();
+    assert_eq!(plan.summary.edges.get(&EdgeKind::Descriptor), Some(&1));
+    let sync = steps(&plan, 1)[0];
+    assert_eq!((sync.nr, sync.waits_len), (named("fsync"), 1));
+}
+
+#[test]
+fn what_had_not_arrived_is_sent_only_after_somebody_looked_in_vain() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    let pipe = t.add_object(Object::Pipe { ino: 7 });
+    let call = t.call(a, "pipe2", [0, 0o4000, 0, 0, 0, 0], 0);
+    call.details.push(Detail::NewFds { arg: 0, fds: [3, 4], objects: [Some(pipe); 2] });
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    t.call(a, "read", [3, 0, 64, 0, 0, 0], -11).object = Some(pipe);
+    t.call(b, "write", [4, 0, 9, 0, 0, 0], 9).object = Some(pipe);
+    t.call(a, "read", [3, 0, 64, 0, 0, 0], 9).object = Some(pipe);
+    let plan = t.plan();
+    assert_eq!(plan.summary.edges.get(&EdgeKind::NotYet), Some(&1));
+    // The read that found something is asked for that much, and comes after an engine's poll.
+    let reader = steps(&plan, 0);
+    let last = reader.last().unwrap();
+    assert_eq!((last.args[2], last.expect, last.expect_kind), (9, 9, Expect::Bytes as u8));
+    assert_eq!(reader[reader.len() - 2].kind, Kind::AwaitReady as u8);
+}
+
+#[test]
+fn a_refused_connect_has_no_listener_and_a_later_one_has() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let addr = SockAddr::Inet("10.0.0.9:5432".parse().unwrap());
+    for (fd, ret, cookie) in [(3, -111, 1), (4, 0, 2)] {
+        let sock = t.add_object(Object::Socket {
+            family: 2,
+            kind: 1,
+            protocol: 6,
+            cookie: SockCookie(cookie),
+            local: None,
+            peer: None,
+        });
+        t.call(a, "socket", [2, 1, 0, 0, 0, 0], fd).object = Some(sock);
+        let call = t.call(a, "connect", [fd as u64, 0, 16, 0, 0, 0], ret);
+        call.object = Some(sock);
+        call.details.push(Detail::Addr { arg: 1, addr: addr.clone() });
+        t.call(a, "sendto", [fd as u64, 0, 10, 0, 0, 0], if ret == 0 { 10 } else { -32 }).object = Some(sock);
+    }
+    t.call(a, "recvfrom", [4, 0, 100, 0, 0, 0], 30);
+    let plan = t.plan();
+    assert_eq!(plan.summary.peers_served, 1);
+    assert_eq!(plan.environment.addresses, ["10.0.0.9".parse::<std::net::IpAddr>().unwrap()]);
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let sent: Vec<u64> = (1..program.tasks.len() as u32)
+        .flat_map(|task| steps(&plan, task))
+        .filter(|s| s.nr == named("sendto"))
+        .map(|s| s.args[2])
+        .collect();
+    assert_eq!(sent, [30]);
+}
+
+#[test]
+fn a_wake_and_the_waits_it_ended_share_a_word_of_their_own() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 10));
+    t.call(a, "getuid", [0; 6], 0);
+    t.fork(a, b);
+    t.call(a, "clone", [0x5_0f00, 0, 0, 0, 0, 0], 11);
+    for _ in 0..2 {
+        let start = t.now;
+        t.call(b, "futex", [0x1000, 0x81, 1, 0, 0, 0], 1);
+        let wait = t.call(a, "futex", [0x1000, 0x80, 0, 0, 0, 0], 0);
+        (wait.t_ns, wait.duration_ns) = (start - 500, 3_000);
+    }
+    let plan = t.plan();
+    let words = |task: u32| -> Vec<u64> {
+        steps(&plan, task).iter().filter(|s| s.sel[0] == Sel::Futex as u8).map(|s| s.args[0]).collect()
+    };
+    assert_eq!(words(0), words(1));
+    assert_ne!(words(0)[0], words(0)[1]);
+}
+
+#[test]
+fn dangerous_and_unknown_calls_are_refused_by_name() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "mount", [0; 6], 0);
+    t.call(a, "bpf", [0; 6], 3);
+    t.call(a, "getuid", [0; 6], 0).sysno = Sysno { abi: Abi::X86_64, nr: 9999 };
+    let plan = t.plan();
+    let refused: Vec<_> = plan.summary.refused.keys().map(String::as_str).collect();
+    assert_eq!(refused, ["bpf", "mount", "unknown call 9999"]);
+    assert!(steps(&plan, 0).iter().filter(|s| s.kind == Kind::Skip as u8).all(|s| s.flags & flags::REFUSED != 0));
+}
+
+#[test]
+fn a_trace_without_calls_is_said_to_be_empty() {
+    assert!(matches!(compile(&Mem::new(), &CompileOptions::default()), Err(CompileError::Empty)));
+}
+
+#[test]
+fn the_same_trace_gives_the_same_plan() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let file = t.file(b"/f", 10);
+    t.open(a, b"/f", 0, 3, Some(file));
+    let figures = |plan: &Plan| serde_json::to_string(&plan.summary).unwrap();
+    assert_eq!(figures(&t.plan()), figures(&t.plan()));
+}
+
+/// Arguments that tend to mean something, and some that do not.
+fn word() -> impl Strategy<Value = u64> {
+    prop_oneof![0..8_u64, Just(u64::MAX), Just(AT_FDCWD), any::<u64>(), Just(0x1000), Just(1 << 46)]
+}
+
+fn detail() -> impl Strategy<Value = Detail> {
+    let arg = 0..6_u8;
+    prop_oneof![
+        (arg.clone(), 0..6_u32).prop_map(|(arg, s)| Detail::Str { arg, value: StrId(s) }),
+        (arg.clone(), 0..3_u16).prop_map(|(arg, port)| Detail::Addr {
+            arg,
+            addr: SockAddr::Inet(std::net::SocketAddr::from(([127, 0, 0, 1], port)))
+        }),
+        arg.clone().prop_map(|arg| Detail::Addr { arg, addr: SockAddr::Unix(b"/s".to_vec()) }),
+        (arg.clone(), word()).prop_map(|(arg, value)| Detail::Value { arg, value }),
+        (arg.clone(), word()).prop_map(|(arg, ns)| Detail::Time { arg, ns }),
+        (arg.clone(), -2..9_i32, any::<i32>(), 0..6_u32).prop_map(|(arg, a, b, o)| Detail::NewFds {
+            arg,
+            fds: [a, b],
+            objects: [Some(ObjectId(o)), None]
+        }),
+        (arg.clone(), word(), any::<u32>()).prop_map(|(arg, bytes, count)| Detail::Iov { arg, bytes, count }),
+        (arg.clone(), prop::collection::vec((-2..9_i32, any::<u16>(), any::<u16>()), 0..4)).prop_map(|(arg, e)| {
+            let entries = e.into_iter().map(|(fd, events, revents)| PollEntry { fd, events, revents }).collect();
+            Detail::Poll { arg, entries }
+        }),
+        (arg.clone(), word(), any::<u32>())
+            .prop_map(|(arg, data, events)| Detail::Epoll { arg, entries: vec![EpollEntry { data, events }] }),
+        (arg.clone(), any::<u32>(), word()).prop_map(|(arg, mode, size)| Detail::Stat { arg, mode, size, ino: 1 }),
+        (arg.clone(), 0..4_u8, word(), word())
+            .prop_map(|(arg, handler, flags, mask)| Detail::SigAction { arg, handler, flags, mask }),
+        (arg, prop::collection::vec(any::<u8>(), 0..64)).prop_map(|(arg, data)| Detail::Bytes { arg, data }),
+        Just(Detail::Created),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let call = (
+        0..5_u32,
+        0..470_u32,
+        prop_oneof![-4095..0_i64, 0..9_i64, any::<i64>()],
+        prop::array::uniform6(word()),
+        prop::collection::vec(detail(), 0..4),
+        prop::option::of(0..6_u32),
+        prop_oneof![0..10_000_u64, any::<u64>()],
+        prop_oneof![8 => Just(0_u16), 1 => 0..32_u16],
+    )
+        .prop_map(|(task, nr, ret, args, details, object, t_ns, flags)| {
+            Event::Syscall(Syscall {
+                t_ns,
+                duration_ns: args[5] % 50_000,
+                task: TaskId(task),
+                sysno: Sysno { abi: Abi::X86_64, nr },
+                ret,
+                flags: SyscallFlags(flags),
+                args,
+                args_mask: 0x3f,
+                object: object.map(ObjectId),
+                details,
+                wait_cpu_ns: args[4],
+                blocked_ns: args[3],
+            })
+        });
+    let process = (0..5_u32, 0..5_u32, 0..3_u8, 0..10_000_u64, any::<u32>()).prop_map(|(task, other, what, t_ns, n)| {
+        let kind = match what {
+            0 => ProcessKind::Fork { child: TaskId(other) },
+            1 => ProcessKind::Exec { path: StrId(other), old_tid: Tid(n % 14), argv: Vec::new(), argc: n },
+            _ => ProcessKind::Exit { status: n, group_dead: n % 2 == 0 },
+        };
+        Event::Process(Process { t_ns, task: TaskId(task), kind })
+    });
+    let signal = (0..5_u32, 0..70_u32, any::<bool>(), 0..10_000_u64, -7..2_i32).prop_map(
+        |(task, signo, delivered, t_ns, code)| {
+            Event::Signal(Signal { t_ns, task: TaskId(task), signo, code, sender: None, delivered })
+        },
+    );
+    prop_oneof![10 => call, 2 => process, 1 => signal]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #[test]
+    fn arbitrary_events_give_a_plan_or_an_error(events in prop::collection::vec(event(), 0..120)) {
+        let mut t = Mem::new();
+        for (tid, tgid) in [(10, 10), (11, 10), (12, 12), (13, 12), (14, 14)] {
+            t.add_task(tid, tgid);
+        }
+        t.strings = [&b"/a"[..], b"/a/b", b"c/../d", b"", b"/dev/null", b"/proc/self/x"].map(<[u8]>::to_vec).into();
+        let path = StrId(1);
+        t.objects = vec![
+            Object::File { path, dev: 1, ino: 1, mode: 0o100_644, rdev: 0, size: u64::MAX },
+            Object::File { path: StrId(0), dev: 1, ino: 2, mode: 0o040_755, rdev: 0, size: 0 },
+            Object::Pipe { ino: 3 },
+            Object::Socket { family: 2, kind: 1, protocol: 0, cookie: SockCookie(4), local: None, peer: None },
+            Object::Socket { family: 2, kind: 2, protocol: 0, cookie: SockCookie(5), local: None, peer: None },
+            Object::Anon { kind: StrId(3), id: 6 },
+        ];
+        t.events = events;
+        if let Ok(plan) = compile(&t, &CompileOptions::default()) {
+            let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+            let mut all = BTreeMap::new();
+            for task in 0..program.tasks.len() as u32 {
+                for index in 0..program.tasks[task as usize].steps {
+                    let step = program.step(task, index).unwrap();
+                    // Nobody waits for a task or a step that does not exist.
+                    for wait in program.waits(&step).unwrap() {
+                        prop_assert!(wait.task != task);
+                        all.entry(wait.task).and_modify(|s: &mut u32| *s = (*s).max(wait.seq)).or_insert(wait.seq);
+                    }
+                }
+            }
+            for (task, seq) in all {
+                let entry = program.tasks.get(task as usize).unwrap();
+                prop_assert!(seq <= entry.steps * 2 + 1, "{seq} of {}", entry.steps);
+            }
+        }
+        let _ = Class::Syscall;
+    }
+}

@@ -1,30 +1,27 @@
 //! From events to a [`Model`]: one pass, a state machine per process, thread, descriptor and stream.
 
-use crate::conn::{Conn, ConnKind, Side};
-use crate::fds::{Change, FdTracker, Origin};
-use crate::model::{BIN_NS, Hung, Missing, Model, OutcomeStat, Process, Series, Thread};
-use crate::names::{self, NameId, Names, lossy};
+mod operations;
+mod series;
+mod targets;
+
+use crate::conn::{Conn, Side};
+use crate::fds::{Change, FdTracker};
+use crate::model::{BIN_NS, Hung, Missing, Model, OutcomeStat, Process, Thread};
+use crate::names::{NameId, Names, lossy};
 use crate::seq::Seq;
-use crate::symbol::{self, Kind, OpClass, Outcome, Symbol, size_class};
+use crate::symbol::{self, Kind, OpClass, Outcome, Symbol};
 use ctrace_format::{
-    Connection, ConnectionKind, Detail, Event, Metric, Object, ObjectId, ProcessKind, Resource, SockAddr,
-    StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Trace, syscalls,
+    Connection, ConnectionKind, Event, Metric, ObjectId, ProcessKind, Resource, SockAddr, StrId, Syscall,
+    SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Trace, syscalls,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
-use std::collections::hash_map::Entry;
 
-const S_IFMT: u32 = 0o170_000;
-const S_IFIFO: u32 = 0o010_000;
 const SOCK_STREAM: u16 = 1;
 const SOCK_SEQPACKET: u16 = 5;
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
-/// The most that one call transfers (`include/linux/fs.h`).
-const MAX_RW_COUNT: u64 = 0x7fff_f000;
-/// Answer times kept per endpoint: enough to see a change, bounded.
-const MAX_ANSWERS: usize = 20_000;
 
 #[derive(Debug, Clone)]
 struct Call {
@@ -365,10 +362,10 @@ impl<'a> Builder<'a> {
                 sock.side = side;
             }
         }
-        if is_set(&c.local) {
+        if targets::is_set(&c.local) {
             sock.local = Some(c.local.clone());
         }
-        if is_set(&c.peer) {
+        if targets::is_set(&c.peer) {
             sock.peer = Some(c.peer.clone());
         }
         self.rename(cookie);
@@ -543,371 +540,6 @@ impl<'a> Builder<'a> {
         target.stream.is_none() && matches!(self.names.exact(target.name), "eventfd" | "signalfd")
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what is known about one call")]
-    fn operation(
-        &mut self,
-        call: &Call,
-        s: &Syscall,
-        thread: usize,
-        process: usize,
-        target: Target,
-        outcome: Outcome,
-        end_ns: u64,
-    ) {
-        let moves = matches!(call.kind, Kind::Receive | Kind::Send);
-        let bytes =
-            if moves || call.kind == Kind::Transfer { (s.ret.max(0) as u64).min(MAX_RW_COUNT) } else { 0 };
-        let sent = call.kind == Kind::Send;
-        let mut symbol = Symbol {
-            call: call.name,
-            object: target.name,
-            outcome,
-            qualifier: symbol::qualifier(call.text, s),
-            size: 0,
-            class: call.class,
-        };
-        let Some(identity) = target.stream else {
-            if moves || call.kind == Kind::Transfer || call.text.starts_with("getdents") {
-                let volatile = self.names.exact(target.name);
-                // Their length is the state of the system, not of the program.
-                if !volatile.starts_with("/proc/") && !volatile.starts_with("/sys/") && s.ret >= 0 {
-                    symbol.size = size_class(s.ret as u64);
-                }
-            }
-            let id = self.symbol(symbol);
-            self.note(id, s.t_ns, s.duration_ns, process);
-            self.threads[thread].seq.push(id, s.t_ns);
-            return;
-        };
-        let conn = self.conn(process, identity, target.name, s.t_ns);
-        let datagram = self.conns[conn].kind == ConnKind::Datagram;
-        if moves && outcome == Outcome::Ok {
-            symbol.call = self.names.fixed(if sent { "send" } else { "receive" });
-            symbol.class = OpClass::Stream;
-            symbol.qualifier = 0;
-            let had = self.conns[conn].sent > 0;
-            let begun = self.conns[conn].transfer(sent, bytes, s.t_ns, end_ns);
-            let id = self.symbol(symbol);
-            self.note(id, s.t_ns, s.duration_ns, process);
-            if datagram {
-                let sized = self.symbol(Symbol { size: size_class(bytes), ..symbol });
-                self.conns[conn].seq.push(sized, s.t_ns);
-            } else if let Some(gap) = begun {
-                self.conns[conn].seq.push(id, s.t_ns);
-                if !sent && had {
-                    self.answer(target.name, s.t_ns, gap);
-                }
-            }
-            return;
-        }
-        if call.kind == Kind::Receive && outcome == Outcome::Eof {
-            self.conns[conn].eof();
-            symbol.call = self.names.fixed("receive");
-            symbol.class = OpClass::Stream;
-            symbol.qualifier = 0;
-        }
-        match (call.kind, outcome) {
-            (Kind::Connect, Outcome::Started) => self.conns[conn].connecting = true,
-            (Kind::Connect, Outcome::Errno(e)) if e != symbol::EAGAIN => self.conns[conn].fail(e),
-            (Kind::Receive | Kind::Send, Outcome::Errno(104)) => self.conns[conn].reset(),
-            (Kind::Send, Outcome::Errno(symbol::EPIPE)) => self.conns[conn].broken = true,
-            _ => {}
-        }
-        let id = self.symbol(symbol);
-        self.note(id, s.t_ns, s.duration_ns, process);
-        self.conns[conn].seq.push(id, s.t_ns);
-        let last = &mut self.conns[conn].last_ns;
-        *last = (*last).max(end_ns);
-    }
-
-    /// The time the other side took to answer.
-    fn answer(&mut self, endpoint: NameId, t_ns: u64, gap_ns: u64) {
-        let kept = self.answers.entry(endpoint).or_default();
-        if kept.len() < MAX_ANSWERS {
-            kept.push((t_ns, gap_ns));
-        }
-    }
-
-    /// The stream of a process, made when it is new.
-    fn conn(&mut self, process: usize, identity: Identity, name: NameId, t_ns: u64) -> usize {
-        if let Some(conn) = self.conn_index.get(&(process, identity)) {
-            return *conn;
-        }
-        let (kind, side, id) = match identity {
-            Identity::Socket(cookie) => {
-                let sock = self.socks.get(&cookie);
-                let kind = match sock {
-                    Some(s) if s.family == AF_UNIX => ConnKind::Unix,
-                    Some(s) if matches!(s.family, AF_INET | AF_INET6) && s.kind == SOCK_STREAM => {
-                        ConnKind::Tcp
-                    }
-                    Some(s) if s.kind != SOCK_STREAM && s.kind != SOCK_SEQPACKET => ConnKind::Datagram,
-                    _ => ConnKind::Other,
-                };
-                (kind, sock.map_or(Side::Unknown, |s| s.side), cookie)
-            }
-            Identity::Pipe(ino) => (ConnKind::Pipe, Side::Unknown, ino),
-            Identity::Stdio(fd) => (ConnKind::Stdio, Side::Unknown, u64::from(fd)),
-        };
-        let mut conn = Conn::new(process, kind, side, name, id, t_ns);
-        if let Identity::Socket(cookie) = identity
-            && let Some(sock) = self.socks.get(&cookie)
-        {
-            conn.local.clone_from(&sock.local);
-            conn.peer.clone_from(&sock.peer);
-        }
-        if let Identity::Socket(cookie) = identity {
-            self.of_socket.entry(cookie).or_default().push(self.conns.len());
-        }
-        self.conns.push(conn);
-        self.conn_index.insert((process, identity), self.conns.len() - 1);
-        self.conns.len() - 1
-    }
-
-    /// A descriptor was closed: the stream ends when it was the last of the process.
-    fn closed(&mut self, process: usize, change: Change, t_ns: u64) {
-        let Change::Closed { descriptor, last_in_table: true, .. } = change else { return };
-        let Some(object) = descriptor.object else { return };
-        let identity = match self.trace.object(object) {
-            Object::Socket { cookie, .. } => Identity::Socket(cookie.0),
-            Object::Pipe { ino } => Identity::Pipe(*ino),
-            _ => return,
-        };
-        self.end_conn((process, identity), false, t_ns);
-    }
-
-    fn end_conn(&mut self, key: (usize, Identity), by_exit: bool, t_ns: u64) {
-        let Some(conn) = self.conn_index.remove(&key) else { return };
-        self.conns[conn].closed(by_exit, t_ns);
-        if let Identity::Socket(cookie) = key.1
-            && let Some(users) = self.of_socket.get_mut(&cookie)
-        {
-            users.retain(|c| *c != conn);
-            if users.is_empty() {
-                self.of_socket.remove(&cookie);
-                self.socks.remove(&cookie);
-            }
-        }
-    }
-
-    /// What a call works on.
-    fn target(&mut self, call: &Call, s: &Syscall, tgid: Tgid) -> Target {
-        let nothing = Target { name: NameId::default(), stream: None };
-        match call.kind {
-            Kind::Open | Kind::Path | Kind::Exec => {
-                // An empty path means the descriptor itself.
-                let itself = s
-                    .details
-                    .iter()
-                    .any(|d| matches!(d, Detail::Str { value, .. } if self.trace.str(*value).is_empty()));
-                if itself && call.kind == Kind::Path && s.args_mask & 1 != 0 {
-                    return Target { stream: None, ..self.fd_target(tgid, s.args[0] as i32, s.object) };
-                }
-                if let Some(name) = self.path_of(s) {
-                    return Target { name, stream: None };
-                }
-                return s.object.map_or(nothing, |o| self.object_target(o));
-            }
-            // The watched descriptor, not the watcher.
-            Kind::EpollCtl => {
-                let watched = s.details.iter().find_map(|d| match d {
-                    Detail::Object { arg: 2, object } => Some(*object),
-                    _ => None,
-                });
-                return self.fd_target(tgid, s.args[2] as i32, watched);
-            }
-            Kind::Socket | Kind::Pipe => return s.object.map_or(nothing, |o| self.object_target(o)),
-            Kind::Noise | Kind::Memory | Kind::Readiness => return nothing,
-            _ => {}
-        }
-        match call.fd {
-            Some(_) if s.flags.contains(SyscallFlags::NO_ENTER) => {
-                s.object.map_or(nothing, |o| self.object_target(o))
-            }
-            Some(i) if call.kind == Kind::Mmap && s.args[i] as u32 > i32::MAX as u32 => nothing,
-            Some(i) => self.fd_target(tgid, s.args[i] as i32, s.object),
-            None => self.path_of(s).map_or(nothing, |name| Target { name, stream: None }),
-        }
-    }
-
-    fn fd_target(&mut self, tgid: Tgid, fd: i32, object: Option<ObjectId>) -> Target {
-        if fd < 0 || object.is_none() && self.fds.get(tgid, fd).is_none() {
-            return Target { name: self.names.fixed("?"), stream: None };
-        }
-        let descriptor = self.fds.observe(tgid, fd, object);
-        let inherited = descriptor.origin != Origin::Opened && (0..=2).contains(&descriptor.first_fd);
-        if inherited {
-            let name = self.names.fixed(["stdin", "stdout", "stderr"][descriptor.first_fd as usize]);
-            return Target { name, stream: Some(Identity::Stdio(descriptor.first_fd as u8)) };
-        }
-        match descriptor.object {
-            Some(object) => {
-                let target = self.object_target(object);
-                let opened_as = NameId(descriptor.tag);
-                if descriptor.tag != 0 && target.stream.is_none() {
-                    Target { name: opened_as, ..target }
-                } else {
-                    target
-                }
-            }
-            None if descriptor.tag != 0 => Target { name: NameId(descriptor.tag), stream: None },
-            None => Target { name: self.names.fixed("?"), stream: None },
-        }
-    }
-
-    fn object_target(&mut self, object: ObjectId) -> Target {
-        let trace = self.trace;
-        match trace.object(object) {
-            Object::File { path, ino, mode, .. } => {
-                let name = self.path_name(*path);
-                let stream = (mode & S_IFMT == S_IFIFO).then_some(Identity::Pipe(*ino));
-                Target { name, stream }
-            }
-            Object::Socket { family, kind, cookie, local, peer, .. } => {
-                if let Entry::Vacant(new) = self.socks.entry(cookie.0) {
-                    new.insert(Sock {
-                        family: *family,
-                        kind: *kind,
-                        side: Side::Unknown,
-                        local: local.clone(),
-                        peer: peer.clone(),
-                        name: NameId::default(),
-                    });
-                    self.rename(cookie.0);
-                }
-                Target { name: self.socks[&cookie.0].name, stream: Some(Identity::Socket(cookie.0)) }
-            }
-            Object::Pipe { ino } => {
-                Target { name: self.names.fixed("pipe"), stream: Some(Identity::Pipe(*ino)) }
-            }
-            Object::Anon { kind, .. } => {
-                let name = if let Some(name) = self.file_names.get(&object) {
-                    *name
-                } else {
-                    let text = lossy(trace.str(*kind)).trim_matches(['[', ']']).to_owned();
-                    let pids = &self.pids;
-                    let name = self.names.insert(&text, |n| names::blank_path(n, pids));
-                    self.file_names.insert(object, name);
-                    name
-                };
-                Target { name, stream: None }
-            }
-            _ => Target { name: NameId::default(), stream: None },
-        }
-    }
-
-    fn path_name(&mut self, path: StrId) -> NameId {
-        if let Some(name) = self.paths.get(&path) {
-            return *name;
-        }
-        let text = lossy(self.trace.str(path));
-        let pids = &self.pids;
-        let name = self.names.insert(&text, |n| names::blank_path(n, pids));
-        self.paths.insert(path, name);
-        name
-    }
-
-    fn path_of(&mut self, s: &Syscall) -> Option<NameId> {
-        let mut strings = s.details.iter().filter_map(|d| match d {
-            Detail::Str { value, .. } => Some(*value),
-            _ => None,
-        });
-        let first = strings.next()?;
-        if self.trace.str(first).is_empty() {
-            // An empty path means the descriptor itself.
-            return s.object.map(|o| self.object_target(o).name);
-        }
-        match strings.next() {
-            None => Some(self.path_name(first)),
-            Some(second) => {
-                let text = format!("{} → {}", lossy(self.trace.str(first)), lossy(self.trace.str(second)));
-                let pids = &self.pids;
-                Some(self.names.insert(&text, |n| {
-                    let (from, to) = n.split_once(" → ")?;
-                    let blanked = (names::blank_path(from, pids), names::blank_path(to, pids));
-                    (blanked.0.is_some() || blanked.1.is_some()).then(|| {
-                        let (from, to) =
-                            (blanked.0.as_deref().unwrap_or(from), blanked.1.as_deref().unwrap_or(to));
-                        format!("{from} → {to}")
-                    })
-                }))
-            }
-        }
-    }
-
-    /// What a call tells about a socket.
-    fn learn(&mut self, call: &Call, s: &Syscall, target: &Target, outcome: Outcome) {
-        let Some(Identity::Socket(cookie)) = target.stream else { return };
-        let addr = s.details.iter().find_map(|d| match d {
-            Detail::Addr { addr, .. } => Some(addr.clone()),
-            _ => None,
-        });
-        let Some(sock) = self.socks.get_mut(&cookie) else { return };
-        match call.kind {
-            Kind::Connect => {
-                sock.side = Side::Client;
-                if addr.is_some() {
-                    sock.peer = addr;
-                }
-            }
-            Kind::Listen if outcome == Outcome::Ok => sock.side = Side::Listener,
-            Kind::Bind if outcome == Outcome::Ok && addr.is_some() => sock.local = addr,
-            Kind::Fd if call.text == "getsockname" && outcome == Outcome::Ok && addr.is_some() => {
-                sock.local = addr;
-            }
-            _ => return,
-        }
-        self.rename(cookie);
-    }
-
-    /// The target of a connect, now that its address is known.
-    fn retarget(&self, target: Target) -> Target {
-        match target.stream {
-            Some(Identity::Socket(cookie)) => {
-                Target { name: self.socks.get(&cookie).map_or(target.name, |s| s.name), ..target }
-            }
-            _ => target,
-        }
-    }
-
-    /// Names a socket after what is known about it.
-    fn rename(&mut self, cookie: u64) {
-        let Some(sock) = self.socks.get(&cookie) else { return };
-        let proto = match (sock.family, sock.kind) {
-            (AF_UNIX, _) => "unix",
-            (AF_INET | AF_INET6, SOCK_STREAM) => "tcp",
-            (AF_INET | AF_INET6, 2) => "udp",
-            (16, _) => "netlink",
-            _ => "socket",
-        };
-        let local = sock.local.as_ref().filter(|a| is_set(a));
-        let peer = sock.peer.as_ref().filter(|a| is_set(a));
-        let side = if sock.side == Side::Unknown { guess_side(local, peer) } else { sock.side };
-        let text = match (side, local, peer) {
-            (Side::Client, _, Some(peer)) => format!("{proto} to {}", names::endpoint(peer)),
-            (Side::Server, Some(local), _) => format!("{proto} at {}", names::endpoint(local)),
-            (Side::Listener, Some(local), _) => format!("{proto} listening at {}", names::endpoint(local)),
-            _ => proto.to_owned(),
-        };
-        let unix = sock.family == AF_UNIX;
-        let pids = &self.pids;
-        let name = self
-            .names
-            .insert(&text, |n| if unix { names::blank_unix(n, pids) } else { names::blank_port(n) });
-        let (local, peer) = (sock.local.clone(), sock.peer.clone());
-        if let Some(sock) = self.socks.get_mut(&cookie) {
-            sock.name = name;
-            sock.side = side;
-        }
-        for conn in self.of_socket.get(&cookie).into_iter().flatten() {
-            let conn = &mut self.conns[*conn];
-            conn.name = name;
-            conn.side = side;
-            conn.local.clone_from(&local);
-            conn.peer.clone_from(&peer);
-        }
-    }
-
     pub(crate) fn finish(mut self, damaged: u64) -> Model {
         self.missing.damaged = damaged;
         self.missing.lost = self.missing.by_class.values().sum();
@@ -934,7 +566,8 @@ impl<'a> Builder<'a> {
             .map(|(h, _)| h)
             .collect();
         let duration_ns = self.trace.summary().map_or_else(|| self.trace.end_ns(), |s| s.duration_ns);
-        let series = self.resources.into_iter().map(|(metric, samples)| series(metric, &samples)).collect();
+        let series =
+            self.resources.into_iter().map(|(metric, samples)| series::series(metric, &samples)).collect();
         let call_class = self.calls.values().map(|c| (c.name, c.class)).collect();
         let mut model = Model {
             names: self.names,
@@ -959,74 +592,4 @@ impl<'a> Builder<'a> {
         crate::roles::assign(&mut model);
         model
     }
-}
-
-/// Whether an address says anything.
-fn is_set(addr: &SockAddr) -> bool {
-    match addr {
-        SockAddr::Inet(a) => a.port() != 0,
-        SockAddr::Unix(path) => !path.is_empty(),
-        _ => false,
-    }
-}
-
-/// Who opened a connection of which only the addresses are known: the end with the ephemeral port.
-fn guess_side(local: Option<&SockAddr>, peer: Option<&SockAddr>) -> Side {
-    match (local, peer) {
-        (Some(SockAddr::Inet(ours)), Some(SockAddr::Inet(theirs))) if ours.port() > theirs.port() => {
-            Side::Client
-        }
-        (Some(SockAddr::Inet(_)), Some(SockAddr::Inet(_))) | (Some(SockAddr::Unix(_)), None) => Side::Server,
-        (None, Some(SockAddr::Unix(_))) => Side::Client,
-        _ => Side::Unknown,
-    }
-}
-
-fn is_cumulative(metric: Metric) -> bool {
-    !matches!(
-        metric,
-        Metric::MemoryBytes
-            | Metric::MemoryLimitBytes
-            | Metric::MemoryAnonBytes
-            | Metric::MemoryFileBytes
-            | Metric::SwapBytes
-            | Metric::Pids
-            | Metric::PidsLimit
-            | Metric::OpenFds
-            | Metric::TcpEstablished
-            | Metric::TcpTimeWait
-            | Metric::TcpListen
-            | Metric::TcpOther
-            | Metric::RssBytes
-    )
-}
-
-/// Puts samples on bins: growth is shared among the bins it spans, a level holds until the next sample.
-fn series(metric: Metric, samples: &[(u64, u64)]) -> Series {
-    let end = samples.last().map_or(0, |s| s.0);
-    // Samples come about once a bin: what is far beyond that is a damaged time stamp, and must not allocate.
-    let count = ((end / BIN_NS) as usize).saturating_add(1).min(samples.len().saturating_mul(8) + 16);
-    let mut bins = vec![0.0; if samples.is_empty() { 0 } else { count }];
-    let bin = |t: u64| ((t / BIN_NS) as usize).min(count - 1);
-    for pair in samples.windows(2) {
-        let ((t0, v0), (t1, v1)) = (pair[0], pair[1]);
-        let (from, to) = (bin(t0), bin(t1.max(t0)));
-        if is_cumulative(metric) {
-            let growth = v1.saturating_sub(v0) as f64;
-            let parts = (to - from).max(1);
-            for b in &mut bins[to + 1 - parts.min(to + 1)..=to] {
-                *b += growth / parts as f64;
-            }
-        } else {
-            for b in &mut bins[from..=to] {
-                *b = v0 as f64;
-            }
-        }
-    }
-    if !is_cumulative(metric)
-        && let (Some(last), Some(sample)) = (bins.last_mut(), samples.last())
-    {
-        *last = sample.1 as f64;
-    }
-    Series { metric, bins }
 }

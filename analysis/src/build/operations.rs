@@ -1,0 +1,162 @@
+//! Operations: into the sequence of their thread or of their stream.
+
+use super::{AF_INET, AF_INET6, AF_UNIX, Builder, Call, Identity, SOCK_SEQPACKET, SOCK_STREAM, Target};
+use crate::conn::{Conn, ConnKind, Side};
+use crate::fds::Change;
+use crate::names::NameId;
+use crate::symbol::{self, Kind, OpClass, Outcome, Symbol, size_class};
+use ctrace_format::{Object, Syscall};
+
+/// The most that one call transfers (`include/linux/fs.h`).
+const MAX_RW_COUNT: u64 = 0x7fff_f000;
+/// Answer times kept per endpoint: enough to see a change, bounded.
+const MAX_ANSWERS: usize = 20_000;
+
+impl Builder<'_> {
+    #[allow(clippy::too_many_arguments, reason = "what is known about one call")]
+    pub(super) fn operation(
+        &mut self,
+        call: &Call,
+        s: &Syscall,
+        thread: usize,
+        process: usize,
+        target: Target,
+        outcome: Outcome,
+        end_ns: u64,
+    ) {
+        let moves = matches!(call.kind, Kind::Receive | Kind::Send);
+        let bytes =
+            if moves || call.kind == Kind::Transfer { (s.ret.max(0) as u64).min(MAX_RW_COUNT) } else { 0 };
+        let sent = call.kind == Kind::Send;
+        let mut symbol = Symbol {
+            call: call.name,
+            object: target.name,
+            outcome,
+            qualifier: symbol::qualifier(call.text, s),
+            size: 0,
+            class: call.class,
+        };
+        let Some(identity) = target.stream else {
+            if moves || call.kind == Kind::Transfer || call.text.starts_with("getdents") {
+                let volatile = self.names.exact(target.name);
+                // Their length is the state of the system, not of the program.
+                if !volatile.starts_with("/proc/") && !volatile.starts_with("/sys/") && s.ret >= 0 {
+                    symbol.size = size_class(s.ret as u64);
+                }
+            }
+            let id = self.symbol(symbol);
+            self.note(id, s.t_ns, s.duration_ns, process);
+            self.threads[thread].seq.push(id, s.t_ns);
+            return;
+        };
+        let conn = self.conn(process, identity, target.name, s.t_ns);
+        let datagram = self.conns[conn].kind == ConnKind::Datagram;
+        if moves && outcome == Outcome::Ok {
+            symbol.call = self.names.fixed(if sent { "send" } else { "receive" });
+            symbol.class = OpClass::Stream;
+            symbol.qualifier = 0;
+            let had = self.conns[conn].sent > 0;
+            let begun = self.conns[conn].transfer(sent, bytes, s.t_ns, end_ns);
+            let id = self.symbol(symbol);
+            self.note(id, s.t_ns, s.duration_ns, process);
+            if datagram {
+                let sized = self.symbol(Symbol { size: size_class(bytes), ..symbol });
+                self.conns[conn].seq.push(sized, s.t_ns);
+            } else if let Some(gap) = begun {
+                self.conns[conn].seq.push(id, s.t_ns);
+                if !sent && had {
+                    self.answer(target.name, s.t_ns, gap);
+                }
+            }
+            return;
+        }
+        if call.kind == Kind::Receive && outcome == Outcome::Eof {
+            self.conns[conn].eof();
+            symbol.call = self.names.fixed("receive");
+            symbol.class = OpClass::Stream;
+            symbol.qualifier = 0;
+        }
+        match (call.kind, outcome) {
+            (Kind::Connect, Outcome::Started) => self.conns[conn].connecting = true,
+            (Kind::Connect, Outcome::Errno(e)) if e != symbol::EAGAIN => self.conns[conn].fail(e),
+            (Kind::Receive | Kind::Send, Outcome::Errno(104)) => self.conns[conn].reset(),
+            (Kind::Send, Outcome::Errno(symbol::EPIPE)) => self.conns[conn].broken = true,
+            _ => {}
+        }
+        let id = self.symbol(symbol);
+        self.note(id, s.t_ns, s.duration_ns, process);
+        self.conns[conn].seq.push(id, s.t_ns);
+        let last = &mut self.conns[conn].last_ns;
+        *last = (*last).max(end_ns);
+    }
+
+    /// The time the other side took to answer.
+    fn answer(&mut self, endpoint: NameId, t_ns: u64, gap_ns: u64) {
+        let kept = self.answers.entry(endpoint).or_default();
+        if kept.len() < MAX_ANSWERS {
+            kept.push((t_ns, gap_ns));
+        }
+    }
+
+    /// The stream of a process, made when it is new.
+    pub(super) fn conn(&mut self, process: usize, identity: Identity, name: NameId, t_ns: u64) -> usize {
+        if let Some(conn) = self.conn_index.get(&(process, identity)) {
+            return *conn;
+        }
+        let (kind, side, id) = match identity {
+            Identity::Socket(cookie) => {
+                let sock = self.socks.get(&cookie);
+                let kind = match sock {
+                    Some(s) if s.family == AF_UNIX => ConnKind::Unix,
+                    Some(s) if matches!(s.family, AF_INET | AF_INET6) && s.kind == SOCK_STREAM => {
+                        ConnKind::Tcp
+                    }
+                    Some(s) if s.kind != SOCK_STREAM && s.kind != SOCK_SEQPACKET => ConnKind::Datagram,
+                    _ => ConnKind::Other,
+                };
+                (kind, sock.map_or(Side::Unknown, |s| s.side), cookie)
+            }
+            Identity::Pipe(ino) => (ConnKind::Pipe, Side::Unknown, ino),
+            Identity::Stdio(fd) => (ConnKind::Stdio, Side::Unknown, u64::from(fd)),
+        };
+        let mut conn = Conn::new(process, kind, side, name, id, t_ns);
+        if let Identity::Socket(cookie) = identity
+            && let Some(sock) = self.socks.get(&cookie)
+        {
+            conn.local.clone_from(&sock.local);
+            conn.peer.clone_from(&sock.peer);
+        }
+        if let Identity::Socket(cookie) = identity {
+            self.of_socket.entry(cookie).or_default().push(self.conns.len());
+        }
+        self.conns.push(conn);
+        self.conn_index.insert((process, identity), self.conns.len() - 1);
+        self.conns.len() - 1
+    }
+
+    /// A descriptor was closed: the stream ends when it was the last of the process.
+    pub(super) fn closed(&mut self, process: usize, change: Change, t_ns: u64) {
+        let Change::Closed { descriptor, last_in_table: true, .. } = change else { return };
+        let Some(object) = descriptor.object else { return };
+        let identity = match self.trace.object(object) {
+            Object::Socket { cookie, .. } => Identity::Socket(cookie.0),
+            Object::Pipe { ino } => Identity::Pipe(*ino),
+            _ => return,
+        };
+        self.end_conn((process, identity), false, t_ns);
+    }
+
+    pub(super) fn end_conn(&mut self, key: (usize, Identity), by_exit: bool, t_ns: u64) {
+        let Some(conn) = self.conn_index.remove(&key) else { return };
+        self.conns[conn].closed(by_exit, t_ns);
+        if let Identity::Socket(cookie) = key.1
+            && let Some(users) = self.of_socket.get_mut(&cookie)
+        {
+            users.retain(|c| *c != conn);
+            if users.is_empty() {
+                self.of_socket.remove(&cookie);
+                self.socks.remove(&cookie);
+            }
+        }
+    }
+}
