@@ -12,6 +12,7 @@ mod support;
 mod connections;
 mod details;
 mod life;
+mod robust;
 mod strace;
 mod targets;
 mod truth;

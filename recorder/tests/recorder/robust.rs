@@ -1,0 +1,80 @@
+//! What is left when things go wrong.
+
+use crate::support::{calls, config, start};
+use ctrace_format::{Filter, State, Trace};
+use ctrace_recorder::{Command, Ended, RecordError, Target};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_full_disk_ends_the_recording_with_an_error_and_a_readable_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = "size=64k";
+    let mounted = mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some(options));
+    if let Err(error) = mounted {
+        eprintln!("skipped: cannot mount a small file system: {error}");
+        return;
+    }
+    let out = folder.path().join("t.ctr");
+    let command =
+        Command::new([calls().into_os_string(), "mix".into(), "2".into(), "2".into(), "60000".into()]);
+    let result = start(config(Target::Command(command), &out)).map(|mut recording| {
+        let ended = recording.wait(Duration::from_secs(60));
+        (ended, recording.command_pid(), recording.stop("interrupted"))
+    });
+    if let Some((ended, pid, result)) = result {
+        if ended == Some(Ended::WriteFailed) {
+            let Err(RecordError::Write { partial, .. }) = result else { panic!("{result:?}") };
+            let trace = Trace::open(&partial).unwrap();
+            assert!(trace.events(&Filter::default()).filter_map(Result::ok).count() > 100);
+            if let Some(pid) = pid {
+                // SAFETY: the command of this recording, which nobody has waited for.
+                unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+            }
+        } else {
+            // It compressed well and failed at the very end, or fitted after all.
+            assert!(matches!(result, Ok(_) | Err(RecordError::Write { .. })), "{ended:?} {result:?}");
+        }
+    }
+    umount2(folder.path(), MntFlags::MNT_DETACH).unwrap();
+}
+
+#[test]
+fn a_recorder_that_is_killed_leaves_a_readable_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("t.ctr");
+    let program = calls().with_file_name("record");
+    if !program.exists() {
+        eprintln!("skipped: {} is not built", program.display());
+        return;
+    }
+    let mut recorder = std::process::Command::new(program)
+        .arg(&out)
+        .arg(calls())
+        .args(["paced", "400000", "20000"])
+        .env("QUIET", "1")
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let partial = folder.path().join("t.ctr.partial");
+    let began = Instant::now();
+    while std::fs::metadata(&partial).map_or(0, |m| m.len()) < 8_000
+        && began.elapsed() < Duration::from_secs(20)
+    {
+        if recorder.try_wait().unwrap().is_some() {
+            eprintln!("skipped: recording is not possible here");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // SAFETY: a child that has not been waited for.
+    unsafe { libc::kill(recorder.id() as i32, libc::SIGKILL) };
+    recorder.wait().unwrap();
+    let trace = Trace::open(&partial).unwrap();
+    assert_eq!(trace.state(), State::Torn);
+    assert!(trace.events(&Filter::default()).filter_map(Result::ok).count() > 1000);
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&partial).unwrap().permissions()) & 0o777,
+        0o600
+    );
+}
