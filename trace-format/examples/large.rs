@@ -46,6 +46,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("stream  {:?}, {count} events, peak {}", start.elapsed(), resident_kib());
     let start = Instant::now();
     let report = verify(&path)?;
+    for damage in report.damage.iter().take(5) {
+        println!("        at {}: {}", damage.offset, damage.what);
+    }
     println!("verify  {:?}, intact: {}, peak {}", start.elapsed(), report.is_intact(), resident_kib());
     Ok(())
 }

@@ -49,6 +49,7 @@ mod layout;
 mod merge;
 pub mod meta;
 mod metadata;
+mod open;
 mod partial;
 mod reader;
 mod scan;

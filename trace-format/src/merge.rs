@@ -4,7 +4,7 @@
 //! overlap at one time: usually one per class.
 
 use crate::codec::{self, Decoder};
-use crate::index::IndexEntry;
+use crate::index::{self, IndexEntry};
 use crate::reader::{Damage, Filter, LostEvents, ReadError, Trace};
 use crate::source::{self, ChunkProblem};
 use crate::{Class, Event, Object};
@@ -289,7 +289,7 @@ impl Iterator for Events<'_> {
                 }
             }
             let Reverse((.., slot)) = *self.due.peek()?;
-            let Some(mut cursor) = self.open[slot].take() else { return None };
+            let mut cursor = self.open[slot].take()?;
             let event = cursor.peeked.take();
             self.advance(&mut cursor);
             if let Some(key) = self.key(slot, &cursor) {
@@ -321,15 +321,15 @@ impl Filter {
             && self.from_ns.is_none_or(|from| ns(entry.max_end) >= from)
             && self.to_ns.is_none_or(|to| ns(entry.min_start) <= to)
             && (self.tasks.is_empty()
-                || !matches!(class, Class::Syscall | Class::Process | Class::Signal)
-                || crate::index::may_contain(entry.tasks.as_ref(), |id| {
-                    self.tasks.iter().any(|t| u64::from(t.0) == id)
-                }))
+                || matches!(class, Class::Syscall | Class::Process | Class::Signal | Class::Connection)
+                    && index::may_contain(entry.tasks.as_ref(), |id| {
+                        self.tasks.iter().any(|task| u64::from(task.0) == id)
+                    }))
             && (self.cookies.is_empty()
-                || !matches!(class, Class::Syscall | Class::Connection)
-                || crate::index::may_contain(entry.cookies.as_ref(), |id| {
-                    self.cookies.iter().any(|c| c.0 == id)
-                }))
+                || matches!(class, Class::Syscall | Class::Connection)
+                    && index::may_contain(entry.cookies.as_ref(), |id| {
+                        self.cookies.iter().any(|cookie| cookie.0 == id)
+                    }))
     }
 
     fn wants(&self, event: &Event, trace: &Trace) -> bool {

@@ -113,11 +113,17 @@ fn lock(file: &File, path: &Path) -> Result<(), WriteError> {
 
 /// Keeps what a dead recorder left: it may be the only evidence.
 fn move_aside(partial: &Path) -> Result<(), WriteError> {
+    // Neither wait for the other end of a FIFO nor follow a link that somebody left here.
+    let found = std::fs::symlink_metadata(partial).map_err(failed("creating", partial))?;
+    if !found.is_file() {
+        return Err(failed("creating", partial)(io::ErrorKind::AlreadyExists.into()));
+    }
     let old = File::open(partial).map_err(failed("opening", partial))?;
-    if old.metadata().is_ok_and(|m| m.len() == 0) && !is_live(&old) {
+    // Held until it is gone: a recorder that has just created it must not lose it.
+    lock(&old, partial)?;
+    if found.len() == 0 {
         return std::fs::remove_file(partial).map_err(failed("removing", partial));
     }
-    lock(&old, partial)?;
     for n in 1..1000 {
         let mut name = partial.as_os_str().to_owned();
         name.push(format!(".{n}"));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// One column of an event class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ColumnSchema {
-    /// `Class` number, 0 for all classes.
+    /// `Class` number; 0: columns of the rows, of all classes; 100: details of calls.
     pub(crate) class: u8,
     /// Kind of the event within the class, or tag of the detail; 0 for all.
     pub(crate) kind: u8,
@@ -21,7 +21,8 @@ pub(crate) struct ColumnSchema {
 
 /// All columns of version 1.
 pub(crate) fn schema() -> Vec<ColumnSchema> {
-    let detail = |tag, field, name, unit| (100, tag, field, name, unit);
+    const DETAILS: u8 = 100;
+    let detail = |tag, field, name, unit| (DETAILS, tag, field, name, unit);
     [
         (0, 0, row::SHAPE, "shape", "index"),
         (0, 0, row::TASK, "task", "task id; connection: + 1, 0 none"),
@@ -105,4 +106,20 @@ pub(crate) fn schema() -> Vec<ColumnSchema> {
         unit: unit.into(),
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_column_has_one_name_and_a_unit() {
+        let schema = schema();
+        let numbers: BTreeSet<_> = schema.iter().map(|c| (c.class, c.kind, c.field)).collect();
+        assert_eq!(numbers.len(), schema.len());
+        let names: BTreeSet<_> = schema.iter().map(|c| (c.class, &c.name)).collect();
+        assert_eq!(names.len(), schema.len());
+        assert!(schema.iter().all(|c| !c.unit.is_empty()));
+    }
 }

@@ -450,7 +450,11 @@ impl TraceWriter {
             disorder: state.disorder,
             ..ChunkHeader::default()
         };
-        let tasks = state.table.distinct_tasks();
+        let mut tasks = state.table.distinct_tasks();
+        if class == Class::Connection {
+            // There, 0 is no task.
+            tasks = tasks.into_iter().filter_map(|task| task.checked_sub(1)).collect();
+        }
         let cookies = match class {
             Class::Connection => Some(state.table.distinct_values(codec::field::COOKIE)),
             Class::Syscall => {

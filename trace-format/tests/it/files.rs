@@ -117,3 +117,24 @@ fn a_writer_that_forgets_keeps_every_id_true() {
     }
     assert!(read.next().is_none());
 }
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_way_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let precious = dir.path().join("precious");
+    std::fs::write(&precious, "do not touch").unwrap();
+    std::os::unix::fs::symlink(&precious, dir.path().join("x.ctr.partial")).unwrap();
+    let text = TraceWriter::create(&dir.path().join("x.ctr"), &header(1)).err().unwrap().to_string();
+    assert!(text.contains("x.ctr.partial"), "{text}");
+    assert_eq!(std::fs::read(&precious).unwrap(), b"do not touch");
+}
+
+#[test]
+fn an_empty_file_that_a_dead_recorder_left_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("x.ctr.partial"), "").unwrap();
+    let path = dir.path().join("x.ctr");
+    TraceWriter::create(&path, &header(1)).unwrap().finish(&summary()).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}

@@ -1,0 +1,343 @@
+//! Rows to events. Nothing here trusts the rows.
+
+use super::{
+    MAX_DETAILS, MAX_LIST, cause_of, class_of, decode_addr, field, metric_of, shape, tag, tcp_state,
+};
+use crate::columns::{RowHead, TableReader};
+use crate::varint::{self, unzigzag};
+use crate::{
+    Abi, Class, ClockAnchor, Connection, ConnectionKind, DecodeError, Detail, EpollEntry, Event, Loss,
+    Marker, ObjectId, PollEntry, Process, ProcessKind, Resource, Signal, SockAddr, SockCookie, StrId,
+    Syscall, SyscallFlags, Sysno, TaskId, Tid,
+};
+
+/// A shape of calls, parsed.
+struct SyscallShape {
+    sysno: Sysno,
+    flags: SyscallFlags,
+    args_mask: u8,
+    bits: u8,
+    details: Vec<(u8, u8)>,
+}
+
+/// Decodes the events of one chunk, row by row.
+pub(crate) struct Decoder {
+    class: Class,
+    tick_ns: u64,
+    table: TableReader,
+    syscalls: Vec<SyscallShape>,
+}
+
+impl Decoder {
+    /// Takes a decoded payload.
+    pub(crate) fn new(
+        class: Class,
+        tick_ns: u32,
+        payload: Vec<u8>,
+        records: u32,
+    ) -> Result<Self, DecodeError> {
+        let table = TableReader::new(payload, records)?;
+        let mut syscalls = Vec::new();
+        if class == Class::Syscall {
+            for shape in 0..table.shape_count() {
+                syscalls.push(parse_syscall_shape(table.shape_key(shape))?);
+            }
+        }
+        Ok(Self { class, tick_ns: tick_ns.into(), table, syscalls })
+    }
+
+    fn ns(&self, ticks: u64) -> u64 {
+        ticks.saturating_mul(self.tick_ns)
+    }
+
+    /// The next event. `None`: of a kind that this version does not know.
+    pub(crate) fn next(&mut self) -> Result<Option<Event>, DecodeError> {
+        let row = self.table.next_row()?;
+        let event = match self.class {
+            Class::Syscall => Some(Event::Syscall(self.syscall(&row)?)),
+            Class::Process => self.process(&row)?.map(Event::Process),
+            Class::Connection => self.connection(&row)?.map(Event::Connection),
+            Class::Signal => Some(Event::Signal(self.signal(&row)?)),
+            Class::Resource => self.resource(&row)?.map(Event::Resource),
+            Class::Loss => self.loss(&row)?.map(Event::Loss),
+            Class::Marker => {
+                let text = from_u32(self.table.pull(&row, field::A)?, StrId)?;
+                Some(Event::Marker(Marker { t_ns: self.ns(row.end), text }))
+            }
+            Class::Anchor => {
+                let monotonic_ns = self.table.pull(&row, field::A)?;
+                let realtime_ns = self.table.pull(&row, field::B)?;
+                Some(Event::Anchor(ClockAnchor { t_ns: self.ns(row.end), monotonic_ns, realtime_ns }))
+            }
+        };
+        Ok(event)
+    }
+
+    /// To be called behind the last event.
+    pub(crate) fn check_end(&self) -> Result<(), DecodeError> {
+        self.table.check_end()
+    }
+
+    fn addr(&self, blob: u64) -> Result<SockAddr, DecodeError> {
+        decode_addr(self.table.blob(blob)?)
+    }
+
+    fn syscall(&mut self, row: &RowHead) -> Result<Syscall, DecodeError> {
+        let shape = &self.syscalls[row.shape];
+        let table = &mut self.table;
+        let duration = table.pull(row, field::DURATION)?;
+        let mut args = [0; 6];
+        for (i, arg) in args.iter_mut().enumerate() {
+            if shape.args_mask & 1 << i != 0 {
+                *arg = table.pull(row, field::ARGS[i])?;
+            }
+        }
+        let ret = table.pull(row, field::RET)? as i64;
+        if ret < 0 {
+            return Err(DecodeError::Malformed("a result out of range"));
+        }
+        let ret = if shape.bits & shape::NEGATIVE == 0 { ret } else { !ret };
+        let mut pull_if = |bit, field| if shape.bits & bit == 0 { Ok(0) } else { table.pull(row, field) };
+        let object = from_u32(pull_if(shape::OBJECT, field::OBJECT)?, ObjectId)?;
+        let wait_cpu = pull_if(shape::WAIT_CPU, field::WAIT_CPU)?;
+        let blocked = pull_if(shape::BLOCKED, field::BLOCKED)?;
+        let mut details = Vec::with_capacity(shape.details.len());
+        for ((tag, arg), slot) in shape.details.iter().zip(0..) {
+            let first = field::DETAILS + slot * field::PER_DETAIL;
+            // A kind of detail that this version does not know is left out: its columns are stepped over.
+            details.extend(decode_detail(table, row, *tag, *arg, first)?);
+        }
+        Ok(Syscall {
+            t_ns: row.end.wrapping_sub(duration).saturating_mul(self.tick_ns),
+            duration_ns: duration.saturating_mul(self.tick_ns),
+            task: from_u32(row.task, TaskId)?,
+            sysno: shape.sysno,
+            ret,
+            flags: shape.flags,
+            args,
+            args_mask: shape.args_mask,
+            object: (shape.bits & shape::OBJECT != 0).then_some(object),
+            details,
+            wait_cpu_ns: wait_cpu.saturating_mul(self.tick_ns),
+            blocked_ns: blocked.saturating_mul(self.tick_ns),
+        })
+    }
+
+    fn process(&mut self, row: &RowHead) -> Result<Option<Process>, DecodeError> {
+        let key = self.table.shape_key(row.shape).first().copied();
+        let t_ns = self.ns(row.end);
+        let table = &mut self.table;
+        let kind = match key {
+            Some(1) => ProcessKind::Fork { child: from_u32(table.pull(row, field::A)?, TaskId)? },
+            Some(2) => {
+                let path = from_u32(table.pull(row, field::A)?, StrId)?;
+                let old_tid = from_u32(table.pull(row, field::B)?, Tid)?;
+                let words = table.pull_len(row, field::C)?;
+                let mut argv = Vec::with_capacity(words.min(MAX_LIST));
+                for _ in 0..words {
+                    argv.push(from_u32(table.pull(row, field::D)?, StrId)?);
+                }
+                let argc = from_u32(table.pull(row, field::E)?, |n| n)?;
+                ProcessKind::Exec { path, old_tid, argv, argc }
+            }
+            Some(3) => ProcessKind::Exit {
+                status: from_u32(table.pull(row, field::A)?, |n| n)?,
+                group_dead: from_bool(table.pull(row, field::B)?)?,
+            },
+            _ => return Ok(None),
+        };
+        Ok(Some(Process { t_ns, task: from_u32(row.task, TaskId)?, kind }))
+    }
+
+    fn connection(&mut self, row: &RowHead) -> Result<Option<Connection>, DecodeError> {
+        let key = self.table.shape_key(row.shape).first().copied();
+        let cookie = SockCookie(self.table.pull(row, field::COOKIE)?);
+        let local = self.table.pull(row, field::B)?;
+        let peer = self.table.pull(row, field::C)?;
+        let (local, peer) = (self.addr(local)?, self.addr(peer)?);
+        let t_ns = self.ns(row.end);
+        let table = &mut self.table;
+        let kind = match key {
+            Some(1) => ConnectionKind::State {
+                old: tcp_state(table.pull(row, field::D)?)?,
+                new: tcp_state(table.pull(row, field::E)?)?,
+                error: from_u16(table.pull(row, field::F)?)?,
+            },
+            Some(2) => ConnectionKind::Retransmit,
+            Some(3) => ConnectionKind::ResetSent,
+            Some(4) => ConnectionKind::ResetReceived,
+            Some(5) => ConnectionKind::Closed {
+                bytes_sent: table.pull(row, field::D)?,
+                bytes_received: table.pull(row, field::E)?,
+                srtt_us: from_u32(table.pull(row, field::F)?, |n| n)?,
+                retransmits: from_u32(table.pull(row, field::G)?, |n| n)?,
+            },
+            _ => return Ok(None),
+        };
+        Ok(Some(Connection { t_ns, cookie, task: from_option(row.task, TaskId)?, local, peer, kind }))
+    }
+
+    fn signal(&mut self, row: &RowHead) -> Result<Signal, DecodeError> {
+        let delivered = match self.table.shape_key(row.shape) {
+            [delivered] => from_bool((*delivered).into())?,
+            _ => return Err(DecodeError::Malformed("a signal of an unknown shape")),
+        };
+        Ok(Signal {
+            t_ns: self.ns(row.end),
+            task: from_u32(row.task, TaskId)?,
+            signo: from_u32(self.table.pull(row, field::A)?, |n| n)?,
+            code: from_i32(self.table.pull(row, field::B)?)?,
+            sender: from_option(self.table.pull(row, field::C)?, TaskId)?,
+            delivered,
+        })
+    }
+
+    fn resource(&mut self, row: &RowHead) -> Result<Option<Resource>, DecodeError> {
+        let value = self.table.pull(row, field::A)?;
+        let (key, mut at) = (self.table.shape_key(row.shape), 0);
+        let subject = from_u32(varint::get(key, &mut at)?, |n| n)?;
+        let metric = varint::get(key, &mut at)?;
+        let t_ns = self.ns(row.end);
+        Ok(metric_of(metric).map(|metric| Resource { t_ns, subject, metric, value }))
+    }
+
+    fn loss(&mut self, row: &RowHead) -> Result<Option<Loss>, DecodeError> {
+        let length = self.table.pull(row, field::A)?;
+        let cpu = from_u32(self.table.pull(row, field::B)?, |n| n)?;
+        let class = self.table.pull(row, field::C)?;
+        let cause = self.table.pull(row, field::D)?;
+        let count = self.table.pull(row, field::E)?;
+        let (t_ns, from_ns) = (self.ns(row.end), self.ns(row.end.wrapping_sub(length)));
+        Ok(class_of(class).zip(cause_of(cause)).map(|(class, cause)| Loss {
+            t_ns,
+            from_ns,
+            cpu,
+            class,
+            cause,
+            count,
+        }))
+    }
+}
+
+fn parse_syscall_shape(key: &[u8]) -> Result<SyscallShape, DecodeError> {
+    let mut at = 1;
+    let abi = match key.first() {
+        Some(0) => Abi::X86_64,
+        Some(1) => Abi::I386,
+        Some(2) => Abi::X32,
+        Some(3) => Abi::Aarch64,
+        Some(4) => Abi::Arm,
+        _ => return Err(DecodeError::Malformed("a call of an unknown table")),
+    };
+    let nr = from_u32(varint::get(key, &mut at)?, |n| n)?;
+    let flags = SyscallFlags(from_u16(varint::get(key, &mut at)?)?);
+    let rest = key.get(at..).unwrap_or_default();
+    let [args_mask, bits, details @ ..] = rest else { return Err(DecodeError::Short) };
+    let (pairs, rest) = details.as_chunks::<2>();
+    if !rest.is_empty() || pairs.len() > MAX_DETAILS {
+        return Err(DecodeError::Malformed("a call's shape of a wrong length"));
+    }
+    let details = pairs.iter().map(|[tag, arg]| (*tag, *arg)).collect();
+    Ok(SyscallShape { sysno: Sysno { abi, nr }, flags, args_mask: *args_mask, bits: *bits, details })
+}
+
+fn decode_detail(
+    table: &mut TableReader,
+    row: &RowHead,
+    tag: u8,
+    arg: u8,
+    f: u32,
+) -> Result<Option<Detail>, DecodeError> {
+    Ok(Some(match tag {
+        tag::STR => Detail::Str { arg, value: from_u32(table.pull(row, f)?, StrId)? },
+        tag::ADDR => {
+            let blob = table.pull(row, f)?;
+            Detail::Addr { arg, addr: decode_addr(table.blob(blob)?)? }
+        }
+        tag::OBJECT => Detail::Object { arg, object: from_u32(table.pull(row, f)?, ObjectId)? },
+        tag::VALUE => Detail::Value { arg, value: table.pull(row, f)? },
+        tag::NEW_FDS => Detail::NewFds {
+            arg,
+            fds: [from_i32(table.pull(row, f)?)?, from_i32(table.pull(row, f + 1)?)?],
+            objects: [
+                from_option(table.pull(row, f + 2)?, ObjectId)?,
+                from_option(table.pull(row, f + 3)?, ObjectId)?,
+            ],
+        },
+        tag::IOV => {
+            Detail::Iov { arg, bytes: table.pull(row, f)?, count: from_u32(table.pull(row, f + 1)?, |n| n)? }
+        }
+        tag::TIME => Detail::Time { arg, ns: table.pull(row, f)? },
+        tag::POLL => {
+            let len = table.pull_len(row, f)?;
+            let mut entries = Vec::with_capacity(len.min(MAX_LIST));
+            for _ in 0..len {
+                entries.push(PollEntry {
+                    fd: from_i32(table.pull(row, f + 1)?)?,
+                    events: from_u16(table.pull(row, f + 2)?)?,
+                    revents: from_u16(table.pull(row, f + 3)?)?,
+                });
+            }
+            Detail::Poll { arg, entries }
+        }
+        tag::EPOLL => {
+            let len = table.pull_len(row, f)?;
+            let mut entries = Vec::with_capacity(len.min(MAX_LIST));
+            for _ in 0..len {
+                let data = table.pull(row, f + 1)?;
+                entries.push(EpollEntry { data, events: from_u32(table.pull(row, f + 2)?, |n| n)? });
+            }
+            Detail::Epoll { arg, entries }
+        }
+        tag::STAT => Detail::Stat {
+            arg,
+            mode: from_u32(table.pull(row, f)?, |n| n)?,
+            size: table.pull(row, f + 1)?,
+            ino: table.pull(row, f + 2)?,
+        },
+        tag::SIG_ACTION => Detail::SigAction {
+            arg,
+            handler: from_u8(table.pull(row, f)?)?,
+            flags: table.pull(row, f + 1)?,
+            mask: table.pull(row, f + 2)?,
+        },
+        tag::ARGV => {
+            let len = table.pull_len(row, f)?;
+            let mut words = Vec::with_capacity(len.min(MAX_LIST));
+            for _ in 0..len {
+                words.push(from_u32(table.pull(row, f + 1)?, StrId)?);
+            }
+            Detail::Argv { arg, words, count: from_u32(table.pull(row, f + 2)?, |n| n)? }
+        }
+        tag::BYTES => {
+            let blob = table.pull(row, f)?;
+            Detail::Bytes { arg, data: table.blob(blob)?.to_vec() }
+        }
+        tag::CREATED => Detail::Created,
+        _ => return Ok(None),
+    }))
+}
+
+fn from_u32<T>(value: u64, make: impl FnOnce(u32) -> T) -> Result<T, DecodeError> {
+    u32::try_from(value).map(make).map_err(|_| DecodeError::Malformed("a 32-bit field that is larger"))
+}
+fn from_u16(value: u64) -> Result<u16, DecodeError> {
+    u16::try_from(value).map_err(|_| DecodeError::Malformed("a 16-bit field that is larger"))
+}
+fn from_u8(value: u64) -> Result<u8, DecodeError> {
+    u8::try_from(value).map_err(|_| DecodeError::Malformed("an 8-bit field that is larger"))
+}
+fn from_bool(value: u64) -> Result<bool, DecodeError> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(DecodeError::Malformed("a truth value that is neither 0 nor 1")),
+    }
+}
+fn from_i32(value: u64) -> Result<i32, DecodeError> {
+    i32::try_from(unzigzag(value)).map_err(|_| DecodeError::Malformed("a 32-bit field that is larger"))
+}
+/// An id that may be missing: 0, or the id + 1.
+fn from_option<T>(value: u64, make: impl FnOnce(u32) -> T) -> Result<Option<T>, DecodeError> {
+    value.checked_sub(1).map(|id| from_u32(id, make)).transpose()
+}

@@ -1,0 +1,261 @@
+//! Events to rows.
+
+use super::{MAX_DETAILS, encode_addr, field, shape, tag_and_arg};
+use crate::columns::TableBuilder;
+use crate::varint::{self, zigzag};
+use crate::{Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, Syscall};
+
+fn i32_to(value: i32) -> u64 {
+    zigzag(value.into())
+}
+/// An id that may be missing: 0, or the id + 1.
+fn option_to(id: Option<u32>) -> u64 {
+    id.map_or(0, |id| u64::from(id) + 1)
+}
+
+/// Encodes events into tables, one event at a time.
+pub(crate) struct Encoder {
+    tick_ns: u64,
+    key: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+/// Times of an event, ticks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+impl Encoder {
+    pub(crate) fn new(tick_ns: u32) -> Self {
+        Self { tick_ns: tick_ns.into(), key: Vec::new(), scratch: Vec::new() }
+    }
+
+    fn ticks(&self, ns: u64) -> u64 {
+        ns / self.tick_ns
+    }
+
+    /// Adds the event to the table of its class. The caller made sure that it fits ([`size`]).
+    pub(crate) fn add(&mut self, event: &Event, table: &mut TableBuilder) -> Times {
+        match event {
+            Event::Syscall(e) => self.syscall(e, table),
+            Event::Process(e) => self.process(e, table),
+            Event::Connection(e) => self.connection(e, table),
+            Event::Signal(e) => self.signal(e, table),
+            Event::Resource(e) => {
+                let t = self.ticks(e.t_ns);
+                self.key.clear();
+                varint::put(&mut self.key, e.subject.into());
+                varint::put(&mut self.key, e.metric as u64);
+                let mut row = table.row(&self.key, 0, t, 0);
+                row.put(field::A, e.value);
+                Times { start: t, end: t }
+            }
+            Event::Loss(e) => {
+                let (start, end) = (self.ticks(e.from_ns), self.ticks(e.t_ns));
+                let mut row = table.row(&[], 0, end, 0);
+                row.put(field::A, end.wrapping_sub(start));
+                row.put(field::B, e.cpu.into());
+                row.put(field::C, e.class as u64);
+                row.put(field::D, e.cause as u64);
+                row.put(field::E, e.count);
+                Times { start, end }
+            }
+            Event::Marker(e) => {
+                let t = self.ticks(e.t_ns);
+                table.row(&[], 0, t, 0).put(field::A, e.text.0.into());
+                Times { start: t, end: t }
+            }
+            Event::Anchor(e) => {
+                let t = self.ticks(e.t_ns);
+                let mut row = table.row(&[], 0, t, 0);
+                row.put(field::A, e.monotonic_ns);
+                row.put(field::B, e.realtime_ns);
+                Times { start: t, end: t }
+            }
+        }
+    }
+
+    fn syscall(&mut self, e: &Syscall, table: &mut TableBuilder) -> Times {
+        let start = self.ticks(e.t_ns);
+        let duration = self.ticks(e.duration_ns);
+        let end = start.wrapping_add(duration);
+        let (wait_cpu, blocked) = (self.ticks(e.wait_cpu_ns), self.ticks(e.blocked_ns));
+        let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+        let bits = bit(e.object.is_some(), shape::OBJECT)
+            | bit(wait_cpu > 0, shape::WAIT_CPU)
+            | bit(blocked > 0, shape::BLOCKED)
+            | bit(e.ret < 0, shape::NEGATIVE);
+
+        self.key.clear();
+        self.key.push(e.sysno.abi as u8);
+        varint::put(&mut self.key, e.sysno.nr.into());
+        varint::put(&mut self.key, e.flags.0.into());
+        self.key.push(e.args_mask);
+        self.key.push(bits);
+        for detail in &e.details {
+            let (tag, arg) = tag_and_arg(detail);
+            self.key.extend_from_slice(&[tag, arg]);
+        }
+
+        let mut elements = 0;
+        let mut blobs = [0u64; MAX_DETAILS];
+        for (detail, blob) in e.details.iter().zip(&mut blobs) {
+            match detail {
+                Detail::Addr { addr, .. } => {
+                    self.scratch.clear();
+                    encode_addr(addr, &mut self.scratch);
+                    *blob = table.blob(&self.scratch);
+                }
+                Detail::Bytes { data, .. } => *blob = table.blob(data),
+                Detail::Poll { entries, .. } => elements += entries.len(),
+                Detail::Epoll { entries, .. } => elements += entries.len(),
+                Detail::Argv { words, .. } => elements += words.len(),
+                _ => {}
+            }
+        }
+
+        let mut row = table.row(&self.key, e.task.0.into(), end, elements);
+        row.put(field::DURATION, duration);
+        for (i, arg) in e.args.iter().enumerate() {
+            if e.args_mask & 1 << i != 0 {
+                row.put(field::ARGS[i], *arg);
+            }
+        }
+        row.put(field::RET, if e.ret < 0 { !e.ret } else { e.ret } as u64);
+        if let Some(object) = e.object {
+            row.put(field::OBJECT, object.0.into());
+        }
+        if wait_cpu > 0 {
+            row.put(field::WAIT_CPU, wait_cpu);
+        }
+        if blocked > 0 {
+            row.put(field::BLOCKED, blocked);
+        }
+        for ((detail, blob), slot) in e.details.iter().zip(blobs).zip(0..) {
+            let f = field::DETAILS + slot * field::PER_DETAIL;
+            match detail {
+                Detail::Str { value, .. } => row.put(f, value.0.into()),
+                Detail::Addr { .. } | Detail::Bytes { .. } => row.put(f, blob),
+                Detail::Object { object, .. } => row.put(f, object.0.into()),
+                Detail::Value { value, .. } => row.put(f, *value),
+                Detail::NewFds { fds, objects, .. } => {
+                    row.put(f, i32_to(fds[0]));
+                    row.put(f + 1, i32_to(fds[1]));
+                    row.put(f + 2, option_to(objects[0].map(|o| o.0)));
+                    row.put(f + 3, option_to(objects[1].map(|o| o.0)));
+                }
+                Detail::Iov { bytes, count, .. } => {
+                    row.put(f, *bytes);
+                    row.put(f + 1, (*count).into());
+                }
+                Detail::Time { ns, .. } => row.put(f, *ns),
+                Detail::Poll { entries, .. } => {
+                    row.put(f, entries.len() as u64);
+                    for entry in entries {
+                        row.put(f + 1, i32_to(entry.fd));
+                        row.put(f + 2, entry.events.into());
+                        row.put(f + 3, entry.revents.into());
+                    }
+                }
+                Detail::Epoll { entries, .. } => {
+                    row.put(f, entries.len() as u64);
+                    for entry in entries {
+                        row.put(f + 1, entry.data);
+                        row.put(f + 2, entry.events.into());
+                    }
+                }
+                Detail::Stat { mode, size, ino, .. } => {
+                    row.put(f, (*mode).into());
+                    row.put(f + 1, *size);
+                    row.put(f + 2, *ino);
+                }
+                Detail::SigAction { handler, flags, mask, .. } => {
+                    row.put(f, (*handler).into());
+                    row.put(f + 1, *flags);
+                    row.put(f + 2, *mask);
+                }
+                Detail::Argv { words, count, .. } => {
+                    row.put(f, words.len() as u64);
+                    for word in words {
+                        row.put(f + 1, word.0.into());
+                    }
+                    row.put(f + 2, (*count).into());
+                }
+                Detail::Created => {}
+            }
+        }
+        // The column wraps, so that any pair of times is kept; what is said about the chunk saturates.
+        Times { start, end: start.saturating_add(duration) }
+    }
+
+    fn process(&mut self, e: &Process, table: &mut TableBuilder) -> Times {
+        let t = self.ticks(e.t_ns);
+        let task = e.task.0.into();
+        match &e.kind {
+            ProcessKind::Fork { child } => table.row(&[1], task, t, 0).put(field::A, child.0.into()),
+            ProcessKind::Exec { path, old_tid, argv, argc } => {
+                let mut row = table.row(&[2], task, t, argv.len());
+                row.put(field::A, path.0.into());
+                row.put(field::B, old_tid.0.into());
+                row.put(field::C, argv.len() as u64);
+                for word in argv {
+                    row.put(field::D, word.0.into());
+                }
+                row.put(field::E, (*argc).into());
+            }
+            ProcessKind::Exit { status, group_dead } => {
+                let mut row = table.row(&[3], task, t, 0);
+                row.put(field::A, (*status).into());
+                row.put(field::B, (*group_dead).into());
+            }
+        }
+        Times { start: t, end: t }
+    }
+
+    fn connection(&mut self, e: &Connection, table: &mut TableBuilder) -> Times {
+        let t = self.ticks(e.t_ns);
+        let mut blob = |addr| {
+            self.scratch.clear();
+            encode_addr(addr, &mut self.scratch);
+            table.blob(&self.scratch)
+        };
+        let (local, peer) = (blob(&e.local), blob(&e.peer));
+        let key = match e.kind {
+            ConnectionKind::State { .. } => 1,
+            ConnectionKind::Retransmit => 2,
+            ConnectionKind::ResetSent => 3,
+            ConnectionKind::ResetReceived => 4,
+            ConnectionKind::Closed { .. } => 5,
+        };
+        let mut row = table.row(&[key], option_to(e.task.map(|t| t.0)), t, 0);
+        row.put(field::COOKIE, e.cookie.0);
+        row.put(field::B, local);
+        row.put(field::C, peer);
+        match &e.kind {
+            ConnectionKind::State { old, new, error } => {
+                row.put(field::D, *old as u64);
+                row.put(field::E, *new as u64);
+                row.put(field::F, (*error).into());
+            }
+            ConnectionKind::Retransmit | ConnectionKind::ResetSent | ConnectionKind::ResetReceived => {}
+            ConnectionKind::Closed { bytes_sent, bytes_received, srtt_us, retransmits } => {
+                row.put(field::D, *bytes_sent);
+                row.put(field::E, *bytes_received);
+                row.put(field::F, (*srtt_us).into());
+                row.put(field::G, (*retransmits).into());
+            }
+        }
+        Times { start: t, end: t }
+    }
+
+    fn signal(&mut self, e: &Signal, table: &mut TableBuilder) -> Times {
+        let t = self.ticks(e.t_ns);
+        let mut row = table.row(&[u8::from(e.delivered)], e.task.0.into(), t, 0);
+        row.put(field::A, e.signo.into());
+        row.put(field::B, i32_to(e.code));
+        row.put(field::C, option_to(e.sender.map(|s| s.0)));
+        Times { start: t, end: t }
+    }
+}

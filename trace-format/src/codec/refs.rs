@@ -1,0 +1,100 @@
+//! The dictionary ids that events carry.
+
+use crate::{Detail, Event, ObjectId, ProcessKind, StrId, TaskId};
+
+/// Ids of the dictionaries that an event refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ref {
+    Str(StrId),
+    Task(TaskId),
+    Object(ObjectId),
+}
+
+/// Whether `known` holds for all ids of the event.
+pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> bool {
+    match event {
+        Event::Syscall(e) => {
+            known(Ref::Task(e.task))
+                && e.object.is_none_or(|o| known(Ref::Object(o)))
+                && e.details.iter().all(|detail| match detail {
+                    Detail::Str { value, .. } => known(Ref::Str(*value)),
+                    Detail::Object { object, .. } => known(Ref::Object(*object)),
+                    Detail::NewFds { objects, .. } => {
+                        objects.iter().flatten().all(|o| known(Ref::Object(*o)))
+                    }
+                    Detail::Argv { words, .. } => words.iter().all(|w| known(Ref::Str(*w))),
+                    _ => true,
+                })
+        }
+        Event::Process(e) => {
+            known(Ref::Task(e.task))
+                && match &e.kind {
+                    ProcessKind::Fork { child } => known(Ref::Task(*child)),
+                    ProcessKind::Exec { path, argv, .. } => {
+                        known(Ref::Str(*path)) && argv.iter().all(|w| known(Ref::Str(*w)))
+                    }
+                    ProcessKind::Exit { .. } => true,
+                }
+        }
+        Event::Connection(e) => e.task.is_none_or(|t| known(Ref::Task(t))),
+        Event::Signal(e) => known(Ref::Task(e.task)) && e.sender.is_none_or(|t| known(Ref::Task(t))),
+        Event::Marker(e) => known(Ref::Str(e.text)),
+        Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) => true,
+    }
+}
+
+/// Replaces all ids of the event.
+pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
+    fn string(id: &mut StrId, map: &mut dyn FnMut(Ref) -> Ref) {
+        if let Ref::Str(new) = map(Ref::Str(*id)) {
+            *id = new;
+        }
+    }
+    fn task(id: &mut TaskId, map: &mut dyn FnMut(Ref) -> Ref) {
+        if let Ref::Task(new) = map(Ref::Task(*id)) {
+            *id = new;
+        }
+    }
+    fn object(id: &mut ObjectId, map: &mut dyn FnMut(Ref) -> Ref) {
+        if let Ref::Object(new) = map(Ref::Object(*id)) {
+            *id = new;
+        }
+    }
+    match event {
+        Event::Syscall(e) => {
+            task(&mut e.task, map);
+            e.object.iter_mut().for_each(|o| object(o, map));
+            for detail in &mut e.details {
+                match detail {
+                    Detail::Str { value, .. } => string(value, map),
+                    Detail::Object { object: o, .. } => object(o, map),
+                    Detail::NewFds { objects, .. } => {
+                        objects.iter_mut().flatten().for_each(|o| object(o, map));
+                    }
+                    Detail::Argv { words, .. } => words.iter_mut().for_each(|w| string(w, map)),
+                    _ => {}
+                }
+            }
+        }
+        Event::Process(e) => {
+            task(&mut e.task, map);
+            match &mut e.kind {
+                ProcessKind::Fork { child } => task(child, map),
+                ProcessKind::Exec { path, argv, .. } => {
+                    string(path, map);
+                    for word in argv {
+                        string(word, map);
+                    }
+                }
+                ProcessKind::Exit { .. } => {}
+            }
+        }
+        Event::Connection(e) => e.task.iter_mut().for_each(|t| task(t, map)),
+        Event::Signal(e) => {
+            task(&mut e.task, map);
+            e.sender.iter_mut().for_each(|t| task(t, map));
+        }
+        Event::Marker(e) => string(&mut e.text, map),
+        Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) => {}
+    }
+}
