@@ -5,7 +5,7 @@ use crate::output::{Output, Style};
 use crate::{diff, open, record, signals, units};
 use ctrace_analysis::{Metric, Missing, Profile, Report, SideInfo, Verdict};
 use ctrace_format::{Abi, Class, Event, Filter, SyscallFlags, Sysno, Trace, syscalls};
-use ctrace_recorder::{Config, Outcome as Recorded, RecordError, Recorder, Recording, Target};
+use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
 use ctrace_replayer::{
     CompileError, Ended, Inputs, Limits, Outcome, Pace, Program, Replay, ReplayError, RunOptions, Running,
@@ -222,10 +222,16 @@ pub(crate) fn perform(
     let recording = watch(&running, &options.output, out)?;
     let sandbox = Sandbox::look(running.root_pid(), recording.is_some());
     running.release().map_err(replay_failure)?;
-    let (outcome, recorded) = wait(running, recording, &summary, options.speed, &bar)?;
+    let (running, mut outcome) = wait(running, &summary, options.speed, &bar)?;
     bar.finish_and_clear();
     let signal = (outcome.ended == Ended::Aborted && signals::count() > 0).then(signals::last);
 
+    // The recording ends before what is still in its last call is killed: those ends are ours, not the workload's.
+    let recorded = match recording {
+        Some(recording) => Some(recording.stop(RecordEnded::TargetExited.text()).map_err(record::failure)?),
+        None => None,
+    };
+    outcome.leftovers = running.finish();
     let (report, errors) = match recorded {
         Some(recorded) => {
             let replayed = crate::open_silently(&recorded.file.path)?;
@@ -268,18 +274,17 @@ fn watch(running: &Running, output: &Path, out: &mut Output) -> Result<Option<Re
 /// Waits for the end, or for a signal, which ends the replay.
 fn wait(
     running: Running,
-    recording: Option<Recording>,
     plan: &PlanSummary,
     speed: f64,
     bar: &indicatif::ProgressBar,
-) -> Result<(Outcome, Option<Recorded>), Failure> {
+) -> Result<(Running, Outcome), Failure> {
     let abort = running.abort_handle().map_err(|e| Failure::new(Exit::Internal, e))?;
     let began = Instant::now();
     let expected = plan.recorded_ns as f64 / speed;
     let worker = std::thread::spawn(move || {
-        let mut recorded = None;
-        let outcome = running.wait_then(|| recorded = recording.map(|r| r.stop("replayed")));
-        (outcome, recorded)
+        let mut running = running;
+        let outcome = running.observe();
+        outcome.map(|outcome| (running, outcome))
     });
     let mut aborted = false;
     while !worker.is_finished() {
@@ -296,10 +301,7 @@ fn wait(
         std::thread::sleep(Duration::from_millis(20));
     }
     match worker.join() {
-        Ok((outcome, recorded)) => {
-            let outcome = outcome.map_err(replay_failure)?;
-            Ok((outcome, recorded.transpose().map_err(record::failure)?))
-        }
+        Ok(outcome) => outcome.map_err(replay_failure),
         Err(_) => Err(Failure::say(Exit::Internal, "waiting for the replay panicked")),
     }
 }

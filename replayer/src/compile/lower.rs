@@ -1010,19 +1010,19 @@ impl Lower<'_> {
         let me = self.prog(task);
         let signo = status & 0x7f;
         if signo != 0 {
-            // Killed: by somebody's signal, which comes in the replay as well, or by a fault of its own.
-            if self.states[task as usize].signal.is_none_or(|(s, _)| s != signo) {
-                let step = Step::call(super::calls::host_nr("tgkill").unwrap_or(0))
-                    .with(flags::ENGINE)
-                    .arg(
-                        0,
-                        ctrace_program::Sel::Pid,
-                        u64::from(self.prog(self.world.procs[proc as usize].first)),
-                    )
-                    .arg(1, ctrace_program::Sel::Pid, u64::from(me))
-                    .imm(2, u64::from(signo));
-                self.b.push(me, &step)?;
+            // Killed: by somebody's signal, which comes in the replay as well, or by a fault of its own. Should the cause not
+            // come about (a pipe that still had a reader), the end comes at its recorded time nevertheless.
+            let leader = u64::from(self.prog(self.world.procs[proc as usize].first));
+            let mut step = Step::call(super::calls::host_nr("tgkill").unwrap_or(0))
+                .with(flags::ENGINE)
+                .arg(0, ctrace_program::Sel::Pid, leader)
+                .arg(1, ctrace_program::Sel::Pid, u64::from(me))
+                .imm(2, u64::from(signo));
+            if self.states[task as usize].signal.is_some_and(|(s, _)| s == signo) {
+                step = step.with(flags::AT);
+                step.t_ns = at_ns;
             }
+            self.b.push(me, &step)?;
             return Ok(());
         }
         let by_other = self

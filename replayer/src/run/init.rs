@@ -236,13 +236,21 @@ fn init(setup: &Setup, channel: &mut UnixStream, many_users: bool) -> Result<(),
         return Ok(());
     }
     control.release(if mult == 0 { monotonic_ns() } else { counter() });
+    // What drains the tasks' output lives until they are gone: a closed one would wake those that read or write.
     let mut watch = Watch::new(setup, &control, root_pid, drains);
     let outcome = watch.run(channel);
-    let sent = send(channel, &Up::Finished(Box::new(outcome)));
-    // Whoever records the replay wants to see its end, not how we clear away: they hang up when they have.
-    let _ = channel.read(&mut [0]);
-    kill_everything();
-    sent.map_err(talk)
+    let over = outcome.ended == Ended::Completed;
+    if !over {
+        kill_everything();
+    }
+    send(channel, &Up::Finished(Box::new(outcome))).map_err(talk)?;
+    if over {
+        // Tasks are where they were when the recording ended: in their last calls. They stay there until ctrace, which may
+        // still be recording them, has seen enough: an order, or the end of the connection.
+        let _ = channel.read(&mut [0]);
+        kill_everything();
+    }
+    Ok(())
 }
 
 fn flags_of(program: &Program, task: u32) -> u32 {

@@ -403,27 +403,34 @@ impl Running {
     ///
     /// # Errors
     /// When init died without a report.
-    pub fn wait(self) -> Result<Outcome, ReplayError> {
-        self.wait_then(|| ())
+    pub fn wait(mut self) -> Result<Outcome, ReplayError> {
+        let mut outcome = self.observe()?;
+        outcome.leftovers = self.finish();
+        Ok(outcome)
     }
 
-    /// As [`Running::wait`]; `at_end` is called when every task is at its end and nothing has been torn down: the
-    /// moment to stop watching.
+    /// Waits for the end. Tasks that were in a call when the recording ended are still in it until [`Self::finish`]: a
+    /// recorder can be stopped before they are killed.
     ///
     /// # Errors
-    /// See [`Running::wait`].
-    pub fn wait_then(mut self, at_end: impl FnOnce()) -> Result<Outcome, ReplayError> {
-        let report = message::receive(&mut self.channel);
-        at_end();
-        self.tear_down();
-        match report {
+    /// When init died without a report.
+    pub fn observe(&mut self) -> Result<Outcome, ReplayError> {
+        match message::receive(&mut self.channel) {
             Ok(Up::Finished(mut outcome)) => {
                 outcome.problems.splice(0..0, std::mem::take(&mut self.problems));
-                outcome.leftovers = self.leftovers();
                 Ok(*outcome)
             }
-            _ => Err(ReplayError::Lost),
+            _ => {
+                self.tear_down();
+                Err(ReplayError::Lost)
+            }
         }
+    }
+
+    /// Ends everything. Returns what is left behind: nothing, unless something is wrong.
+    pub fn finish(mut self) -> Vec<String> {
+        self.tear_down();
+        self.leftovers()
     }
 
     fn tear_down(&mut self) {
