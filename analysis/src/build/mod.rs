@@ -80,6 +80,8 @@ pub(crate) struct Builder<'a> {
     /// Open streams of a socket, one per process that uses it.
     of_socket: FxHashMap<u64, Vec<usize>>,
     socks: FxHashMap<u64, Sock>,
+    /// Ports on which the scope listens.
+    listening: FxHashSet<u16>,
     file_names: FxHashMap<ObjectId, NameId>,
     paths: FxHashMap<StrId, NameId>,
     answers: FxHashMap<NameId, Vec<(u64, u64)>>,
@@ -116,6 +118,7 @@ impl<'a> Builder<'a> {
             conn_index: FxHashMap::default(),
             of_socket: FxHashMap::default(),
             socks: FxHashMap::default(),
+            listening: FxHashSet::default(),
             file_names: FxHashMap::default(),
             paths: FxHashMap::default(),
             answers: FxHashMap::default(),
@@ -150,6 +153,9 @@ impl<'a> Builder<'a> {
                 } = &fd.target
                     && *cookie != 0
                 {
+                    if let (Some(_), Some(SockAddr::Inet(addr))) = (listening, local) {
+                        self.listening.insert(addr.port());
+                    }
                     let side = if listening.is_some() { Side::Listener } else { Side::Unknown };
                     self.socks.insert(
                         *cookie,

@@ -6,6 +6,7 @@ use crate::fds::Origin;
 use crate::names::{self, NameId, lossy};
 use crate::symbol::{Kind, Outcome};
 use ctrace_format::{Detail, Object, ObjectId, SockAddr, StrId, Syscall, SyscallFlags, Tgid};
+use rustc_hash::FxHashSet;
 use std::collections::hash_map::Entry;
 
 const S_IFMT: u32 = 0o170_000;
@@ -203,8 +204,12 @@ impl Builder<'_> {
             _ => "socket",
         };
         let local = sock.local.as_ref().filter(|a| is_set(a));
+        if let (Side::Listener, Some(SockAddr::Inet(addr))) = (sock.side, local) {
+            self.listening.insert(addr.port());
+        }
         let peer = sock.peer.as_ref().filter(|a| is_set(a));
-        let side = if sock.side == Side::Unknown { guess_side(local, peer) } else { sock.side };
+        let side =
+            if sock.side == Side::Unknown { guess_side(local, peer, &self.listening) } else { sock.side };
         let text = match (side, local, peer) {
             (Side::Client, _, Some(peer)) => format!("{proto} to {}", names::endpoint(peer)),
             (Side::Server, Some(local), _) => format!("{proto} at {}", names::endpoint(local)),
@@ -240,13 +245,16 @@ pub(super) fn is_set(addr: &SockAddr) -> bool {
     }
 }
 
-/// Who opened a connection of which only the addresses are known: the end with the ephemeral port.
-fn guess_side(local: Option<&SockAddr>, peer: Option<&SockAddr>) -> Side {
+/// Who opened a connection of which only the addresses are known: not the end with a port that the scope listens on,
+/// and otherwise the end with an ephemeral one.
+fn guess_side(local: Option<&SockAddr>, peer: Option<&SockAddr>, listening: &FxHashSet<u16>) -> Side {
     match (local, peer) {
-        (Some(SockAddr::Inet(ours)), Some(SockAddr::Inet(theirs))) if ours.port() > theirs.port() => {
-            Side::Client
+        (Some(SockAddr::Inet(ours)), Some(SockAddr::Inet(theirs))) => {
+            let server = listening.contains(&ours.port())
+                || ours.port() < theirs.port() && ours.port() < names::EPHEMERAL_FIRST;
+            if server { Side::Server } else { Side::Client }
         }
-        (Some(SockAddr::Inet(_)), Some(SockAddr::Inet(_))) | (Some(SockAddr::Unix(_)), None) => Side::Server,
+        (Some(SockAddr::Unix(_)), None) => Side::Server,
         (None, Some(SockAddr::Unix(_))) => Side::Client,
         _ => Side::Unknown,
     }
