@@ -483,6 +483,7 @@ impl Peers {
             && !conn.over
         {
             conn.received = conn.received.saturating_add(n);
+            let n = n.min(65_536);
             let task = self.lanes[conn.lane].task;
             let recv = recv_step(conn.fd, n.max(1));
             b.push(task, &recv)?;
@@ -543,7 +544,7 @@ impl Peers {
         let dgram = conn.dgram;
         let mut left = n;
         loop {
-            let part = if dgram { left } else { left.min(PART_BYTES) };
+            let part = if dgram { left.min(65_536) } else { left.min(PART_BYTES) };
             let mut step = if n == 0 && !dgram {
                 conn.over = false;
                 extra("shutdown").imm(0, u64::from(fd)).imm(1, 1)
@@ -574,7 +575,7 @@ impl Peers {
             b.set_waits(&mut step, &waits)?;
             waits.clear();
             b.push(task, &step)?;
-            left = left.saturating_sub(part);
+            left = if dgram { 0 } else { left.saturating_sub(part) };
             if left == 0 {
                 return Ok(());
             }

@@ -7,7 +7,6 @@ use super::deps::EdgeKind;
 use super::facts::{CLONE_THREAD, TaskFact};
 use super::fsmodel::NodeKind;
 use super::lower::{Lower, reachable};
-use super::source::Source as _;
 use super::wire;
 use super::world::{
     O_APPEND, O_CLOEXEC, O_NONBLOCK, OfdIx, OfdKind, Origin, PipeIx, ProcIx, SockIx, SockState, TaskIx,
@@ -333,7 +332,7 @@ fn program(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), Com
     let exe = lower.world.paths.intern(&snapshot.exe);
     let exe = lower.world.resolve(exe, true);
     let text = lower.world.paths.get(exe).to_vec();
-    if !lower.environment.executables.contains(&text) {
+    if !lower.environment.executables.contains(&text) && !lower.is_link(&text) {
         lower.environment.executables.push(text.clone());
         lower.environment.files.retain(|f| f.path != text);
     }

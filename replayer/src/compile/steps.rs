@@ -9,9 +9,10 @@ use super::facts::{
 };
 use super::lower::{Cx, Lower, Lowered, never};
 use super::world::{
-    O_CLOEXEC, O_CREAT, O_EXCL, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value,
+    O_CLOEXEC, O_CREAT, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value,
     le_u64, open_flags,
 };
+use crate::plan::environment::{FileKind, FileSpec};
 use ctrace_format::syscalls::Kind as K;
 use ctrace_format::{Abi, Detail, SyscallFlags};
 use ctrace_program::{
@@ -140,7 +141,10 @@ impl Lower<'_> {
         }
         Self::count(&mut self.summary.calls, cx.name);
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
-        if !unfinished && cx.call.ret < 0 && !self.rebuilds(cx) {
+        if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
+            return Ok(self.missing(cx));
+        }
+        if !unfinished && cx.call.ret < 0 && cx.call.ret >= -4095 && !self.rebuilds(cx) {
             return self.fault(cx);
         }
         let mut lowered = match cx.known.sc {
@@ -752,7 +756,7 @@ impl Lower<'_> {
             self.world.target(self.source, cx.task, cx.call, path_arg, at.then_some(cx.call.args[0] as i32))
         {
             let text = self.world.paths.get(target.path).to_vec();
-            if !target.by_fd && !self.environment.executables.contains(&text) {
+            if !target.by_fd && !self.environment.executables.contains(&text) && !self.is_link(&text) {
                 self.environment.executables.push(text.clone());
                 self.environment.files.retain(|f| f.path != text);
             }
@@ -763,6 +767,12 @@ impl Lower<'_> {
             .aux(u64::from(me))
             .post(Post::None, u64::from(next))
             .into())
+    }
+
+    /// Whether the sandbox has a link by this name, which leads to the program.
+    pub(crate) fn is_link(&self, path: &[u8]) -> bool {
+        let made = |f: &FileSpec| f.path == path && matches!(f.kind, FileKind::Link { .. });
+        self.environment.files.iter().any(made)
     }
 
     fn sigaction(&mut self, cx: &Cx<'_>) -> Step {
@@ -1162,7 +1172,7 @@ impl Lower<'_> {
         let option = cx.call.args[0];
         if !PRCTLS.contains(&option) {
             return Ok(
-                if matches!(option, 1 | 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x53_564d_41) {
+                if matches!(option, 1 | 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x5356_4d41) {
                     self.surrogate(cx)
                 } else {
                     self.refused(cx)
@@ -1309,7 +1319,7 @@ fn out_len(cx: &Cx<'_>, args: &[ctrace_format::syscalls::Arg], at: usize) -> u64
         .map_or(4096, |(_, len)| len.clamp(64, 1 << 20))
 }
 
-/// Whether an `open` must make its file.
-pub(crate) const fn is_exclusive(open: u32) -> bool {
-    open & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
+/// Calls that return addresses.
+const fn is_address(sc: Sc) -> bool {
+    matches!(sc, Sc::Mmap | Sc::Mremap | Sc::Brk)
 }

@@ -186,7 +186,6 @@ pub(crate) struct Watch {
 /// A pipe.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pipe {
-    pub(crate) ino: u64,
     /// Came with the first process, or was open at the start: some end may be outside.
     pub(crate) inherited: bool,
     /// Somebody inside held the write end at some time.
@@ -201,7 +200,6 @@ pub(crate) struct Pipe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SockState {
     Fresh,
-    Connecting,
     Connected,
     Listening,
 }
@@ -492,10 +490,6 @@ impl World {
     /// The live task with this thread id.
     pub(crate) fn live(&self, tid: u32) -> Option<TaskIx> {
         self.live_tid.get(&tid).copied()
-    }
-    /// The live process with this id.
-    pub(crate) fn live_proc(&self, tgid: u32) -> Option<ProcIx> {
-        self.live_tgid.get(&tgid).copied()
     }
     /// The listening socket inside that a connect to `addr` would reach.
     pub(crate) fn listener(&self, addr: &SockAddr) -> Option<SockIx> {
@@ -1075,7 +1069,7 @@ impl World {
             return *ix;
         }
         let ix = self.pipes.len() as PipeIx;
-        self.pipes.push(Pipe { ino, ..Pipe::default() });
+        self.pipes.push(Pipe::default());
         if ino != 0 {
             self.pipe_by_ino.insert(ino, ix);
         }
