@@ -87,7 +87,9 @@ pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec
 /// A link's text: of all ways to say where it leads, the one with the recorded length.
 fn spelled(path: &[u8], target: &[u8], len: usize) -> Vec<u8> {
     let parent = parent_of(path);
-    let below = if parent == b"/" { target.strip_prefix(b"/") } else {
+    let below = if parent == b"/" {
+        target.strip_prefix(b"/")
+    } else {
         target.strip_prefix(parent).and_then(|rest| rest.strip_prefix(b"/"))
     };
     let mut upward = Vec::new();

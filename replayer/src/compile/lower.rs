@@ -594,7 +594,9 @@ impl Lower<'_> {
         let table = self.world.files_of(cx.task);
         match cx.known.sc {
             Sc::Close => table.slots.get(&(cx.call.args[0] as i32)).map(|s| s.ofd).into_iter().collect(),
-            Sc::Dup2 | Sc::Dup3 => table.slots.get(&(cx.call.args[1] as i32)).map(|s| s.ofd).into_iter().collect(),
+            Sc::Dup2 | Sc::Dup3 => {
+                table.slots.get(&(cx.call.args[1] as i32)).map(|s| s.ofd).into_iter().collect()
+            }
             Sc::ExitGroup => table.slots.values().map(|s| s.ofd).collect(),
             _ => Vec::new(),
         }

@@ -275,8 +275,7 @@ impl Lower<'_> {
 
     fn not_a_terminal(&self, cx: &Cx<'_>) -> bool {
         let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return false };
-        IOCTLS.contains(&(cx.call.args[1] as u32))
-            && !self.is_tty(ofd)
+        IOCTLS.contains(&(cx.call.args[1] as u32)) && !self.is_tty(ofd)
     }
 
     /// The recorded error, made by the sandbox instead of its cause.
@@ -875,9 +874,7 @@ impl Lower<'_> {
             } else {
                 (Sel::Value, value_operand(slot, offset as i64))
             };
-            step = step
-                .arg(0, sel, operand)
-                .imm(3, (map_flags & !DROP) | MAP_FIXED);
+            step = step.arg(0, sel, operand).imm(3, (map_flags & !DROP) | MAP_FIXED);
             maps.insert(at, len, slot, offset);
             return Ok(step.into());
         }

@@ -7,11 +7,11 @@ use super::calls::{Calls, Known, Sc};
 use super::fsmodel::{FsModel, InodeIx, NodeKind, PathId, Paths};
 use super::links::Links;
 use super::source::Source;
+use ctrace_format::syscalls::Kind;
 use ctrace_format::{
     Detail, EpollEntry, Event, FdTarget, Object, ObjectId, Process, ProcessKind, SockAddr, Syscall,
     SyscallFlags, TaskId,
 };
-use ctrace_format::syscalls::Kind;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -1505,7 +1505,10 @@ impl World {
             }
             _ => {}
         }
-        if call.object.is_some() && call.ret != -9 && known.args.is_some_and(|a| a.first().is_some_and(|k| k.1 == Kind::Fd)) {
+        if call.object.is_some()
+            && call.ret != -9
+            && known.args.is_some_and(|a| a.first().is_some_and(|k| k.1 == Kind::Fd))
+        {
             self.ensure_fd(source, task, fd0, call.object, false)?;
         }
         self.failed_name(source, task, call, known);
@@ -1523,8 +1526,18 @@ impl World {
         }
         let path = target.path;
         match (known.sc, -call.ret) {
-            (Sc::Link | Sc::Linkat | Sc::Rename | Sc::Renameat | Sc::Renameat2 | Sc::Symlink | Sc::Symlinkat, _) => {}
-            (Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat, 2) if open_flags(call, known.sc).0 & O_CREAT != 0 => {}
+            (
+                Sc::Link
+                | Sc::Linkat
+                | Sc::Rename
+                | Sc::Renameat
+                | Sc::Renameat2
+                | Sc::Symlink
+                | Sc::Symlinkat,
+                _,
+            ) => {}
+            (Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat, 2)
+                if open_flags(call, known.sc).0 & O_CREAT != 0 => {}
             (Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat, 2) => {}
             (_, 2) => self.fs.absent(path),
             // EISDIR, ENOTEMPTY
@@ -2271,9 +2284,26 @@ pub(crate) fn detail_epoll(call: &Syscall) -> Option<&[EpollEntry]> {
 /// Whether a call follows a link in the last component of its path.
 fn follows(sc: Sc, call: &Syscall) -> bool {
     match sc {
-        Sc::Readlink | Sc::Readlinkat | Sc::Lstat | Sc::Unlink | Sc::Unlinkat | Sc::Rmdir | Sc::Rename | Sc::Renameat
-        | Sc::Renameat2 | Sc::Symlink | Sc::Symlinkat | Sc::Link | Sc::Linkat | Sc::Lgetxattr | Sc::Llistxattr
-        | Sc::Lchown | Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat => false,
+        Sc::Readlink
+        | Sc::Readlinkat
+        | Sc::Lstat
+        | Sc::Unlink
+        | Sc::Unlinkat
+        | Sc::Rmdir
+        | Sc::Rename
+        | Sc::Renameat
+        | Sc::Renameat2
+        | Sc::Symlink
+        | Sc::Symlinkat
+        | Sc::Link
+        | Sc::Linkat
+        | Sc::Lgetxattr
+        | Sc::Llistxattr
+        | Sc::Lchown
+        | Sc::Mkdir
+        | Sc::Mkdirat
+        | Sc::Mknod
+        | Sc::Mknodat => false,
         Sc::Newfstatat | Sc::Utimensat => call.args[3] & 0x100 == 0,
         Sc::Statx => call.args[2] & 0x100 == 0,
         Sc::Fchownat => call.args[4] & 0x100 == 0,
