@@ -151,9 +151,9 @@ fn missing_writes_are_told() {
     };
     let report = replay(run(100), run(90));
     assert_eq!(report.verdict, Verdict::Deviated);
-    // Of 100 writes and one close.
+    // Of 100 writes, an open, a close and an exit: too few of those to judge alone.
     assert!(
-        (value(&report, "coverage").unwrap() - 91.0 / 101.0).abs() < 1e-9,
+        (value(&report, "coverage").unwrap() - 93.0 / 103.0).abs() < 1e-9,
         "{:?}",
         report.metric("coverage")
     );

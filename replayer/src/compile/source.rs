@@ -65,7 +65,7 @@ impl<'a> Completed<'a> {
             matches!(
                 name,
                 Some(
-                    "epoll_wait" | "epoll_pwait" | "accept" | "accept4" | "read" | "recvfrom" | "futex" | "wait4" | "pause"
+                    "clock_nanosleep" | "nanosleep" | "epoll_wait" | "epoll_pwait" | "accept" | "accept4" | "read" | "recvfrom" | "futex" | "wait4" | "pause"
                 )
             )
         };

@@ -236,7 +236,9 @@ fn init(setup: &Setup, channel: &mut UnixStream, many_users: bool) -> Result<(),
         return Ok(());
     }
     control.release(if mult == 0 { monotonic_ns() } else { counter() });
-    let outcome = Watch::new(setup, &control, root_pid, drains).run(channel);
+    // What drains the tasks' output lives until they are gone: a closed one would wake those that read or write.
+    let mut watch = Watch::new(setup, &control, root_pid, drains);
+    let outcome = watch.run(channel);
     let over = outcome.ended == Ended::Completed;
     if !over {
         kill_everything();
@@ -590,7 +592,7 @@ impl<'a> Watch<'a> {
         flags_of(&self.setup.program, task) & task_flags::PEER != 0
     }
 
-    fn run(mut self, channel: &mut UnixStream) -> Outcome {
+    fn run(&mut self, channel: &mut UnixStream) -> Outcome {
         let begin = monotonic_ns();
         let mut stuck = Vec::new();
         let ended = loop {
