@@ -157,8 +157,9 @@ fn pace(task: &Task, step: &Step) {
     let mut spin = scaled(u64::from(step.think_cpu_ns));
     let idle = scaled(u64::from(step.think_sleep_ns));
     // Behind the recording: idle time may be dropped, a share of the computing, too.
-    // Peers keep their gaps: those are latencies that the recorded tasks saw.
-    let may_catch_up = step.t_ns > 0 && task.entry.flags & task_flags::PEER == 0;
+    // Peers that answer keep their gaps: those are latencies that the recorded tasks saw.
+    let keeps_gap = task.entry.flags & task_flags::PEER != 0 && step.flags & flags::OPEN_LOOP == 0;
+    let may_catch_up = step.t_ns > 0 && !keeps_gap;
     let behind =
         if may_catch_up { begin.saturating_add(idle + spin).saturating_sub(scaled(step.t_ns)) } else { 0 };
     let idle_kept = idle.saturating_sub(behind);
