@@ -171,6 +171,14 @@ impl<'a> Builder<'a> {
                 }
             }
         }
+        // An ephemeral port belongs to one connection: what several share as their own is a server's.
+        let mut shared: FxHashMap<u16, u32> = FxHashMap::default();
+        for sock in self.socks.values() {
+            if let (Some(SockAddr::Inet(local)), Some(SockAddr::Inet(_))) = (&sock.local, &sock.peer) {
+                *shared.entry(local.port()).or_default() += 1;
+            }
+        }
+        self.listening.extend(shared.into_iter().filter(|(_, n)| *n > 1).map(|(port, _)| port));
         let cookies: Vec<u64> = self.socks.keys().copied().collect();
         for cookie in cookies {
             self.rename(cookie);
@@ -510,6 +518,7 @@ impl<'a> Builder<'a> {
 
         let target = self.target(&call, s, tgid);
         self.learn(&call, s, &target, outcome);
+        let target = self.first_words(&call, target);
         let target = if call.kind == Kind::Connect { self.retarget(target) } else { target };
         let is_noise = noise
             || call.kind == Kind::Exit

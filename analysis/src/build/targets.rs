@@ -183,6 +183,25 @@ impl Builder<'_> {
         self.rename(cookie);
     }
 
+    /// Of a connection that was there before the recording, whoever speaks first is the client.
+    pub(super) fn first_words(&mut self, call: &Call, target: Target) -> Target {
+        let (Some(Identity::Socket(cookie)), Kind::Send | Kind::Receive) = (target.stream, call.kind) else {
+            return target;
+        };
+        let Some(sock) = self.socks.get_mut(&cookie) else { return target };
+        let connected = |a: &Option<SockAddr>| a.as_ref().is_some_and(is_set);
+        if sock.side != Side::Unknown
+            || sock.kind != SOCK_STREAM
+            || !connected(&sock.local)
+            || !connected(&sock.peer)
+        {
+            return target;
+        }
+        sock.side = if call.kind == Kind::Send { Side::Client } else { Side::Server };
+        self.rename(cookie);
+        self.retarget(target)
+    }
+
     /// The target of a connect, now that its address is known.
     pub(super) fn retarget(&self, target: Target) -> Target {
         match target.stream {
@@ -245,14 +264,19 @@ pub(super) fn is_set(addr: &SockAddr) -> bool {
     }
 }
 
-/// Who opened a connection of which only the addresses are known: not the end with a port that the scope listens on,
-/// and otherwise the end with an ephemeral one.
+/// Who opened a connection of which only the addresses are known. Of two ephemeral ports nothing can be told.
 fn guess_side(local: Option<&SockAddr>, peer: Option<&SockAddr>, listening: &FxHashSet<u16>) -> Side {
     match (local, peer) {
         (Some(SockAddr::Inet(ours)), Some(SockAddr::Inet(theirs))) => {
-            let server = listening.contains(&ours.port())
-                || ours.port() < theirs.port() && ours.port() < names::EPHEMERAL_FIRST;
-            if server { Side::Server } else { Side::Client }
+            let ephemeral = |port: u16| port >= names::EPHEMERAL_FIRST;
+            match (ephemeral(ours.port()), ephemeral(theirs.port())) {
+                _ if listening.contains(&ours.port()) => Side::Server,
+                (true, true) => Side::Unknown,
+                (true, false) => Side::Client,
+                (false, true) => Side::Server,
+                (false, false) if ours.port() > theirs.port() => Side::Client,
+                (false, false) => Side::Server,
+            }
         }
         (Some(SockAddr::Unix(_)), None) => Side::Server,
         (None, Some(SockAddr::Unix(_))) => Side::Client,
