@@ -25,7 +25,7 @@ const MSG_ERRQUEUE: u64 = 0x2000;
 /// A buffer is never larger than this; the kernel itself moves no more than 2 GiB at once.
 const BUFFER_MAX: u64 = 1 << 28;
 /// How long an expected readiness is waited for.
-const READY_NS: u64 = 5_000_000_000;
+const READY_NS: u64 = 1_000_000_000;
 
 /// What is behind a descriptor, as far as bytes are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -404,6 +404,7 @@ impl Lower<'_> {
             return Ok(());
         }
         self.arrivals(&cx)?;
+        self.unread_end(&cx)?;
         let mark =
             Mark { task, seq: self.world.tasks[task as usize].ops, step: label, start_ns: call.t_ns, end_ns };
         self.remember(&cx, mark);
@@ -937,6 +938,28 @@ impl Lower<'_> {
             }
         }
         self.peers.arrived(&mut self.b, &mut self.deps, key, n, turn, to.as_ref(), &after)
+    }
+
+    /// A connection is closed without a look at what had arrived: that was its end.
+    fn unread_end(&mut self, cx: &Cx<'_>) -> Result<(), CompileError> {
+        if cx.known.sc != Sc::Close || cx.call.ret != 0 {
+            return Ok(());
+        }
+        let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return Ok(()) };
+        let (OfdKind::Sock(sock), Some(arrival)) =
+            (&self.world.ofds[ofd as usize].kind, self.world.ofds[ofd as usize].ready)
+        else {
+            return Ok(());
+        };
+        let sock = *sock;
+        if self.peers.plays(sock) && self.world.socks[sock as usize].kind == 1 {
+            let last_send_ns = self.world.socks[sock as usize].last_send_ns;
+            let turn = Turn { after_sent: arrival.after_sent, at_ns: arrival.at_ns, last_send_ns };
+            let after = self.looked_before(ofd, arrival.at_ns);
+            let reset = self.facts.reset.contains(&self.world.socks[sock as usize].cookie);
+            self.peers.gone(&mut self.b, &mut self.deps, sock, turn, reset, &after)?;
+        }
+        Ok(())
     }
 
     /// A call that failed because the other end is gone.

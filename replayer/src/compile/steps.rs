@@ -1204,7 +1204,8 @@ impl Lower<'_> {
         };
         match detail_bytes(cx.call, new_arg as u8) {
             // Limits on what the worker itself needs.
-            Some(_) if matches!(resource, 0 | 1 | 2 | 3 | 5 | 6 | 7 | 8 | 9) => Ok(self.surrogate(cx)),
+            Some(_) if matches!(resource, 0 | 1 | 2 | 5 | 6 | 8 | 9) => Ok(self.surrogate(cx)),
+            Some(new) if resource == 7 && le_u64(new, 0) < 256 => Ok(self.surrogate(cx)),
             Some(new) => {
                 let blob = self.b.data(&new[..new.len().min(16)].to_vec())?;
                 Ok(step.arg(new_arg, Sel::Data, blob).into())

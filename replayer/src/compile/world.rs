@@ -1118,7 +1118,8 @@ impl World {
     fn correct(&mut self, inode: InodeIx, mode: u32, size: u64) {
         let kind = NodeKind::of_mode(mode);
         let node = self.fs.node_mut(inode);
-        if kind != NodeKind::Unknown && node.kind != kind {
+        // A link is seen through by most who look.
+        if kind != NodeKind::Unknown && node.kind != kind && node.kind != NodeKind::Symlink {
             node.kind = kind;
             node.mode = Some(mode & 0o7777);
             if !node.written && kind == NodeKind::File {
