@@ -9,7 +9,7 @@ use crate::plan::environment::{Environment, ExternalSignal, PeerProcess, Preopen
 use crate::sandbox::root::{self, Problems, WORKER_DIRECTORY, file_name};
 use crate::sandbox::{SandboxError, confine, namespaces, net};
 use ctrace_program::control::status;
-use ctrace_program::{CONTROL_BASE, Kind, Program, header_flags, task_flags};
+use ctrace_program::{CONTROL_BASE, Kind, Program, RESERVED_BYTES, header_flags, task_flags};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{ForkResult, fork};
@@ -175,7 +175,7 @@ fn init(setup: &Setup, channel: &mut UnixStream, many_users: bool) -> Result<(),
     let hostname = &hostname[..hostname.len().min(64)];
     nix::unistd::sethostname(std::ffi::OsStr::from_bytes(hostname))
         .map_err(|errno| SandboxError::build("set the host name", "sethostname", errno))?;
-    root::enter(environment, &setup.options.limits)?;
+    root::enter(environment, &setup.options.limits, setup.program.header.len + RESERVED_BYTES)?;
 
     let roots: Vec<u32> = (0..setup.program.header.tasks)
         .filter(|&task| flags_of(&setup.program, task) & (task_flags::ROOT | task_flags::PEER_ROOT) != 0)
