@@ -70,6 +70,15 @@ impl Child {
     }
 }
 
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Still at the gate: closing the gate ends it.
+        if self.gate.take().is_some() {
+            let _ = waitpid(self.pid, None);
+        }
+    }
+}
+
 /// Runs in the forked child: no allocation, no locks.
 fn child(wait_end: &OwnedFd, candidates: &[CString], argv: &[*const libc::c_char], own_group: bool) -> ! {
     if own_group {

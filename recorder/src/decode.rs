@@ -169,18 +169,19 @@ impl Decoder {
         Some(())
     }
 
-    /// A call that was in flight when the programs were detached.
+    /// A call that was in flight when the programs were detached; `tail` is what was copied of its arguments then.
     pub(crate) fn in_flight(
         &mut self,
         w: &mut TraceWriter,
         slot: &Slot,
+        tail: &[u8],
         now_boottime_ns: u64,
         push: &mut dyn FnMut(&mut TraceWriter, Event),
     ) {
         let mut call = slot.call;
         call.flags |= call_flag::NO_EXIT;
         call.dur_ns = now_boottime_ns.saturating_sub(call.t_ns);
-        self.finish_call(w, &call, &[], push);
+        self.finish_call(w, &call, tail, push);
     }
 
     fn call(

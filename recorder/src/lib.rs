@@ -23,6 +23,7 @@ mod decode;
 mod details;
 mod error;
 mod host;
+mod in_flight;
 mod load;
 mod meaning;
 mod objects;

@@ -23,6 +23,9 @@ const BY_INODE: u64 = 1 << 63;
 /// Identity of a socket that was met before it had an inode: counted.
 const BY_COUNT: u64 = 1 << 62;
 
+/// Most sockets that are remembered by inode.
+const MAX_SOCKETS: usize = 65_536;
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Objects {
@@ -36,6 +39,8 @@ pub(crate) struct Objects {
     /// `struct sock` → identity of TCP sockets.
     cookies: FxHashMap<u64, SockCookie>,
     tuples: FxHashMap<u64, Tuple>,
+    /// `struct sock` → inode, to forget a socket by its end.
+    inodes: FxHashMap<u64, u64>,
     unnamed: u64,
 }
 
@@ -120,7 +125,13 @@ impl Objects {
                 local,
                 peer,
             });
+            if self.sockets.len() >= MAX_SOCKETS {
+                // Sockets of other protocols do not say when they end; what is still used is described again.
+                self.sockets.clear();
+                self.inodes.clear();
+            }
             self.sockets.insert(o.ino, (o.sk, id));
+            self.inodes.insert(o.sk, o.ino);
             id
         };
         self.files.insert(o.file, id);
@@ -162,6 +173,9 @@ impl Objects {
     pub(crate) fn destroyed(&mut self, sk: u64) {
         self.cookies.remove(&sk);
         self.tuples.remove(&sk);
+        if let Some(ino) = self.inodes.remove(&sk) {
+            self.sockets.remove(&ino);
+        }
     }
 }
 

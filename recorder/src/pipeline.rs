@@ -8,6 +8,7 @@
 use crate::clock;
 use crate::decode::Decoder;
 use crate::error::RecordError;
+use crate::in_flight;
 use crate::load::Programs;
 use crate::raw::{Sorter, end_ns};
 use crate::ring::Ring;
@@ -57,8 +58,8 @@ pub(crate) enum Message {
     Events(Vec<Event>),
     /// The start snapshot, and what was redacted in it.
     Snapshot(Box<Snapshot>, BTreeMap<String, u64>),
-    /// Nothing follows.
-    End { in_flight: Vec<Slot>, at_boottime_ns: u64, losses: Vec<Loss> },
+    /// Nothing follows. Calls in flight come with what their arguments point to.
+    End { in_flight: Vec<(Slot, Vec<u8>)>, at_boottime_ns: u64, losses: Vec<Loss> },
 }
 
 /// The kernel's counters as events.
@@ -179,11 +180,10 @@ pub(crate) fn drain(
             break;
         }
     }
-    let end = Message::End {
-        in_flight: programs.in_flight(),
-        at_boottime_ns: clock::boottime_ns(),
-        losses: losses.read(&programs),
-    };
+    let in_flight =
+        programs.in_flight().into_iter().map(|slot| (slot, in_flight::copies(&slot.call))).collect();
+    let end =
+        Message::End { in_flight, at_boottime_ns: clock::boottime_ns(), losses: losses.read(&programs) };
     let _ = out.send(end);
 }
 
@@ -292,10 +292,16 @@ impl Writing {
                 }
                 Message::End { in_flight, at_boottime_ns, losses } => {
                     self.release(&mut sorter, u64::MAX, &mut push);
-                    for slot in &in_flight {
-                        self.decoder.in_flight(&mut self.writer, slot, at_boottime_ns, &mut |w, e| {
-                            push.push(w, &e);
-                        });
+                    for (slot, copies) in &in_flight {
+                        self.decoder.in_flight(
+                            &mut self.writer,
+                            slot,
+                            copies,
+                            at_boottime_ns,
+                            &mut |w, e| {
+                                push.push(w, &e);
+                            },
+                        );
                     }
                     for loss in losses {
                         push.push(&mut self.writer, &Event::Loss(loss));

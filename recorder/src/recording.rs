@@ -65,7 +65,7 @@ impl Config {
 #[derive(Debug)]
 pub struct Recorder;
 
-/// A recording that is running. Dropping it without [`Recording::stop`] leaves a readable `.partial` file.
+/// A recording that is running. Dropping it stops it and finishes the file; only [`Recording::stop`] says how it went.
 pub struct Recording {
     shared: Arc<Shared>,
     started: Instant,
