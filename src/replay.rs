@@ -222,13 +222,18 @@ pub(crate) fn perform(
     let recording = watch(&running, &options.output, out)?;
     let sandbox = Sandbox::look(running.root_pid(), recording.is_some());
     running.release().map_err(replay_failure)?;
-    let outcome = wait(running, &summary, options.speed, &bar)?;
+    let (running, mut outcome) = wait(running, &summary, options.speed, &bar)?;
     bar.finish_and_clear();
     let signal = (outcome.ended == Ended::Aborted && signals::count() > 0).then(signals::last);
 
-    let (report, errors) = match recording {
-        Some(recording) => {
-            let recorded = recording.stop(RecordEnded::TargetExited.text()).map_err(record::failure)?;
+    // The recording ends before what is still in its last call is killed: those ends are ours, not the workload's.
+    let recorded = match recording {
+        Some(recording) => Some(recording.stop(RecordEnded::TargetExited.text()).map_err(record::failure)?),
+        None => None,
+    };
+    outcome.leftovers = running.finish();
+    let (report, errors) = match recorded {
+        Some(recorded) => {
             let replayed = crate::open_silently(&recorded.file.path)?;
             let errors = failed_calls(&replayed);
             let a = diff::model(path, trace)?;
@@ -272,11 +277,15 @@ fn wait(
     plan: &PlanSummary,
     speed: f64,
     bar: &indicatif::ProgressBar,
-) -> Result<Outcome, Failure> {
+) -> Result<(Running, Outcome), Failure> {
     let abort = running.abort_handle().map_err(|e| Failure::new(Exit::Internal, e))?;
     let began = Instant::now();
     let expected = plan.recorded_ns as f64 / speed;
-    let worker = std::thread::spawn(move || running.wait());
+    let worker = std::thread::spawn(move || {
+        let mut running = running;
+        let outcome = running.observe();
+        outcome.map(|outcome| (running, outcome))
+    });
     let mut aborted = false;
     while !worker.is_finished() {
         if signals::count() > 0 && !aborted {

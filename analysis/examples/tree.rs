@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for c in &model.conns {
         println!(
-            "{} · {} {:?} {:?} sent {} received {} turns {} {:?}",
+            "{} · {} {:?} {:?} sent {} received {} turns {} {:?} ({:?} {:?})",
             model.processes[c.process].role,
             model.name(c.name),
             c.kind,
@@ -25,7 +25,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             c.sent,
             c.received,
             c.turn_count(),
-            c.close
+            c.close,
+            c.local,
+            c.peer
         );
     }
     Ok(())

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 /// First port of the kernel's default ephemeral range (`net.ipv4.ip_local_port_range`).
-const EPHEMERAL_FIRST: u16 = 32_768;
+pub(crate) const EPHEMERAL_FIRST: u16 = 32_768;
 
 /// An index into [`Names`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]

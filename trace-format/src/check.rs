@@ -8,7 +8,7 @@ use crate::{
     Summary, TaskDef, TaskId, Trace, TraceWriter, WriteError,
 };
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -86,6 +86,7 @@ pub fn verify_trace(trace: &Trace) -> Result<VerifyReport, ReadError> {
 
 /// Damage of what no event comes from: dictionaries repeated, the schema, chunk types of newer versions, gaps.
 fn other_chunks(trace: &Trace, known: &[Damage]) -> std::io::Result<Vec<Damage>> {
+    let known: HashSet<u64> = known.iter().map(|d| d.offset).collect();
     let mut found = Vec::new();
     let mut end = PREAMBLE_LEN as u64;
     for entry in trace.entries() {
@@ -94,7 +95,7 @@ fn other_chunks(trace: &Trace, known: &[Damage]) -> std::io::Result<Vec<Damage>>
             found.push(Damage { offset: end, bytes: entry.offset - end, what, lost: None });
         }
         end = entry.offset + entry.total_len();
-        if crate::merge::class_of(entry).is_some() || known.iter().any(|d| d.offset == entry.offset) {
+        if crate::merge::class_of(entry).is_some() || known.contains(&entry.offset) {
             continue;
         }
         let problem = match trace.source().header_at(entry.offset)? {

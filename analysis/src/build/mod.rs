@@ -80,6 +80,8 @@ pub(crate) struct Builder<'a> {
     /// Open streams of a socket, one per process that uses it.
     of_socket: FxHashMap<u64, Vec<usize>>,
     socks: FxHashMap<u64, Sock>,
+    /// Ports on which the scope listens.
+    listening: FxHashSet<u16>,
     file_names: FxHashMap<ObjectId, NameId>,
     paths: FxHashMap<StrId, NameId>,
     answers: FxHashMap<NameId, Vec<(u64, u64)>>,
@@ -116,6 +118,7 @@ impl<'a> Builder<'a> {
             conn_index: FxHashMap::default(),
             of_socket: FxHashMap::default(),
             socks: FxHashMap::default(),
+            listening: FxHashSet::default(),
             file_names: FxHashMap::default(),
             paths: FxHashMap::default(),
             answers: FxHashMap::default(),
@@ -150,6 +153,9 @@ impl<'a> Builder<'a> {
                 } = &fd.target
                     && *cookie != 0
                 {
+                    if let (Some(_), Some(SockAddr::Inet(addr))) = (listening, local) {
+                        self.listening.insert(addr.port());
+                    }
                     let side = if listening.is_some() { Side::Listener } else { Side::Unknown };
                     self.socks.insert(
                         *cookie,
@@ -165,6 +171,14 @@ impl<'a> Builder<'a> {
                 }
             }
         }
+        // An ephemeral port belongs to one connection: what several share as their own is a server's.
+        let mut shared: FxHashMap<u16, u32> = FxHashMap::default();
+        for sock in self.socks.values() {
+            if let (Some(SockAddr::Inet(local)), Some(SockAddr::Inet(_))) = (&sock.local, &sock.peer) {
+                *shared.entry(local.port()).or_default() += 1;
+            }
+        }
+        self.listening.extend(shared.into_iter().filter(|(_, n)| *n > 1).map(|(port, _)| port));
         let cookies: Vec<u64> = self.socks.keys().copied().collect();
         for cookie in cookies {
             self.rename(cookie);
@@ -504,6 +518,7 @@ impl<'a> Builder<'a> {
 
         let target = self.target(&call, s, tgid);
         self.learn(&call, s, &target, outcome);
+        let target = self.first_words(&call, target);
         let target = if call.kind == Kind::Connect { self.retarget(target) } else { target };
         let is_noise = noise
             || call.kind == Kind::Exit

@@ -6,6 +6,7 @@ use crate::fds::Origin;
 use crate::names::{self, NameId, lossy};
 use crate::symbol::{Kind, Outcome};
 use ctrace_format::{Detail, Object, ObjectId, SockAddr, StrId, Syscall, SyscallFlags, Tgid};
+use rustc_hash::FxHashSet;
 use std::collections::hash_map::Entry;
 
 const S_IFMT: u32 = 0o170_000;
@@ -182,6 +183,25 @@ impl Builder<'_> {
         self.rename(cookie);
     }
 
+    /// Of a connection that was there before the recording, whoever speaks first is the client.
+    pub(super) fn first_words(&mut self, call: &Call, target: Target) -> Target {
+        let (Some(Identity::Socket(cookie)), Kind::Send | Kind::Receive) = (target.stream, call.kind) else {
+            return target;
+        };
+        let Some(sock) = self.socks.get_mut(&cookie) else { return target };
+        let connected = |a: &Option<SockAddr>| a.as_ref().is_some_and(is_set);
+        if sock.side != Side::Unknown
+            || sock.kind != SOCK_STREAM
+            || !connected(&sock.local)
+            || !connected(&sock.peer)
+        {
+            return target;
+        }
+        sock.side = if call.kind == Kind::Send { Side::Client } else { Side::Server };
+        self.rename(cookie);
+        self.retarget(target)
+    }
+
     /// The target of a connect, now that its address is known.
     pub(super) fn retarget(&self, target: Target) -> Target {
         match target.stream {
@@ -203,8 +223,12 @@ impl Builder<'_> {
             _ => "socket",
         };
         let local = sock.local.as_ref().filter(|a| is_set(a));
+        if let (Side::Listener, Some(SockAddr::Inet(addr))) = (sock.side, local) {
+            self.listening.insert(addr.port());
+        }
         let peer = sock.peer.as_ref().filter(|a| is_set(a));
-        let side = if sock.side == Side::Unknown { guess_side(local, peer) } else { sock.side };
+        let side =
+            if sock.side == Side::Unknown { guess_side(local, peer, &self.listening) } else { sock.side };
         let text = match (side, local, peer) {
             (Side::Client, _, Some(peer)) => format!("{proto} to {}", names::endpoint(peer)),
             (Side::Server, Some(local), _) => format!("{proto} at {}", names::endpoint(local)),
@@ -240,13 +264,20 @@ pub(super) fn is_set(addr: &SockAddr) -> bool {
     }
 }
 
-/// Who opened a connection of which only the addresses are known: the end with the ephemeral port.
-fn guess_side(local: Option<&SockAddr>, peer: Option<&SockAddr>) -> Side {
+/// Who opened a connection of which only the addresses are known. Of two ephemeral ports nothing can be told.
+fn guess_side(local: Option<&SockAddr>, peer: Option<&SockAddr>, listening: &FxHashSet<u16>) -> Side {
     match (local, peer) {
-        (Some(SockAddr::Inet(ours)), Some(SockAddr::Inet(theirs))) if ours.port() > theirs.port() => {
-            Side::Client
+        (Some(SockAddr::Inet(ours)), Some(SockAddr::Inet(theirs))) => {
+            let ephemeral = |port: u16| port >= names::EPHEMERAL_FIRST;
+            match (ephemeral(ours.port()), ephemeral(theirs.port())) {
+                _ if listening.contains(&ours.port()) => Side::Server,
+                (true, true) => Side::Unknown,
+                (true, false) => Side::Client,
+                (false, false) if ours.port() > theirs.port() => Side::Client,
+                (false, _) => Side::Server,
+            }
         }
-        (Some(SockAddr::Inet(_)), Some(SockAddr::Inet(_))) | (Some(SockAddr::Unix(_)), None) => Side::Server,
+        (Some(SockAddr::Unix(_)), None) => Side::Server,
         (None, Some(SockAddr::Unix(_))) => Side::Client,
         _ => Side::Unknown,
     }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// What a pipe holds by default (pipe(7)).
 const PIPE_CAPACITY: u64 = 65_536;
 
-/// Classes with fewer recorded operations are judged together.
+/// Classes with fewer recorded operations are judged together with the next larger one.
 const SMALL_CLASS: u64 = 20;
 
 /// How often what was done, in both runs.
@@ -102,11 +102,14 @@ pub(crate) fn coverage(
     let mut calls: FxHashMap<(OpClass, u32, u32), (u64, u64)> = FxHashMap::default();
     for ((family, base), (x, y)) in &counts.ops {
         let base = &joint.bases[*base as usize];
+        if base.class == OpClass::Memory && base.outcome == Outcome::Ok {
+            continue;
+        }
         let key = (base.class, *family, base.call);
         add(&mut calls, key, false, *x);
         add(&mut calls, key, true, *y);
     }
-    // Successful memory calls are in no sequence.
+    // Successful memory calls: only those that map files are in a sequence.
     let mut memory: FxHashMap<(u32, &str), (u64, u64)> = FxHashMap::default();
     for (second, model, families) in [(false, a, &pairing.family_a), (true, b, &pairing.family_b)] {
         for (process, family) in model.processes.iter().zip(families) {
@@ -129,26 +132,24 @@ pub(crate) fn coverage(
         slot.1 += x.min(y);
     }
     let n: u64 = classes.values().map(|c| c.0).sum();
-    let mut rest = (0, 0);
+    // From small to large; too few operations to judge go with the next class.
+    let mut by_size: Vec<_> = classes.iter().filter(|c| c.1.0 > 0).collect();
+    by_size.sort_by_key(|c| c.1.0);
     let mut worst: Option<(f64, String)> = None;
-    let mut judge = |name: String, (of, again): (u64, u64)| {
-        if of > 0 {
-            let value = again as f64 / of as f64;
-            if worst.as_ref().is_none_or(|w| value < w.0) {
-                worst = Some((value, format!("{name}: {again} of {of}")));
-            }
+    let mut group: (Vec<String>, u64, u64) = (Vec::new(), 0, 0);
+    for (i, (class, slot)) in by_size.iter().enumerate() {
+        group.0.push(format!("{class:?}").to_lowercase());
+        group.1 += slot.0;
+        group.2 += slot.1;
+        if group.1 < SMALL_CLASS && i + 1 < by_size.len() {
+            continue;
         }
-    };
-    let all_small = classes.values().all(|c| c.0 < SMALL_CLASS);
-    for (class, slot) in &classes {
-        if slot.0 < SMALL_CLASS || all_small {
-            rest.0 += slot.0;
-            rest.1 += slot.1;
-        } else {
-            judge(format!("{class:?}").to_lowercase(), *slot);
+        let (names, of, again) = std::mem::take(&mut group);
+        let value = again as f64 / of as f64;
+        if worst.as_ref().is_none_or(|w| value < w.0) {
+            worst = Some((value, format!("{}: {again} of {of}", names.join(", "))));
         }
     }
-    judge("small classes".to_owned(), rest);
     let (value, note) =
         worst.map_or((None, String::new()), |(v, note)| (Some(v), format!("least covered: {note}")));
     rows.push("coverage", value, n, "", note);

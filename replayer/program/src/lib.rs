@@ -19,6 +19,8 @@ mod builder;
 pub mod control;
 #[cfg(feature = "std")]
 mod decode;
+#[cfg(all(test, feature = "std"))]
+mod tests;
 #[cfg(feature = "std")]
 pub use builder::{BuildError, ProgramBuilder, TaskInfo};
 #[cfg(feature = "std")]

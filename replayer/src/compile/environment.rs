@@ -46,10 +46,19 @@ pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec
         if node.executed
             && let FileKind::Link { target } = &kind
         {
-            let mut whole = parent_of(&path).to_vec();
+            let mut whole = if parent_of(&path) == b"/" { Vec::new() } else { parent_of(&path).to_vec() };
             whole.push(b'/');
             whole.extend_from_slice(target);
             executables.push(if target.first() == Some(&b'/') { target.clone() } else { whole });
+        } else if let FileKind::Link { target } = &kind
+            && target.iter().all(|b| *b == b'x')
+        {
+            // Where it led is not known; whoever follows it finds a file.
+            let mut whole = if parent_of(&path) == b"/" { Vec::new() } else { parent_of(&path).to_vec() };
+            whole.push(b'/');
+            whole.extend_from_slice(target);
+            let kind = FileKind::Regular { size: node.start_size().min(SIZE_MAX) };
+            files.entry(whole.clone()).or_insert(FileSpec { path: whole, kind, mode: 0o755 });
         }
         let mode = node.mode.map_or_else(|| default_mode(&kind), |m| usable(m, &kind));
         files.insert(path.clone(), FileSpec { path, kind, mode });
@@ -78,7 +87,9 @@ pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec
 /// A link's text: of all ways to say where it leads, the one with the recorded length.
 fn spelled(path: &[u8], target: &[u8], len: usize) -> Vec<u8> {
     let parent = parent_of(path);
-    let below = if parent == b"/" { target.strip_prefix(b"/") } else {
+    let below = if parent == b"/" {
+        target.strip_prefix(b"/")
+    } else {
         target.strip_prefix(parent).and_then(|rest| rest.strip_prefix(b"/"))
     };
     let mut upward = Vec::new();

@@ -31,6 +31,8 @@ pub(crate) struct Facts {
     pub(crate) tasks: Vec<TaskFact>,
     /// Sockets whose connect was refused after it had begun, by cookie.
     pub(crate) refused: FxHashSet<u64>,
+    /// Sockets that received a reset, by cookie.
+    pub(crate) reset: FxHashSet<u64>,
     /// Links of the file system.
     pub(crate) links: Links,
 }
@@ -75,8 +77,14 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut tid_words: FxHashMap<Word, Vec<TaskIx>> = FxHashMap::default();
     let mut inside: FxHashSet<u32> = FxHashSet::default();
     let mut refused = FxHashSet::default();
+    let mut reset = FxHashSet::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     source.for_each(&mut |event| {
+        if let Event::Connection(c) = event
+            && c.kind == ConnectionKind::ResetReceived
+        {
+            reset.insert(c.cookie.0);
+        }
         if let Event::Connection(c) = event
             && let ConnectionKind::State { old: TcpState::SynSent, new: TcpState::Close, error: 111 } = c.kind
         {
@@ -169,6 +177,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         unknown_fds,
         tasks,
         refused,
+        reset,
         links,
     })
 }
@@ -257,6 +266,8 @@ fn started_in(source: &dyn Source, call: &Syscall, sc: Sc) -> Option<Vec<u8>> {
     Some(if base.is_empty() { b"/".to_vec() } else { base.to_vec() })
 }
 
+/// Exit signal of a process.
+const SIGCHLD: u64 = 0x11;
 pub(crate) const CLONE_VM: u64 = 0x100;
 pub(crate) const CLONE_VFORK: u64 = 0x4000;
 pub(crate) const CLONE_THREAD: u64 = 0x1_0000;
@@ -280,8 +291,8 @@ pub(crate) fn clone_operands(call: &Syscall, sc: Sc) -> Option<(u64, u64, u64)> 
             )),
             None => world::detail_value(call, 0).map(|flags| (flags, 0, 0)),
         },
-        Sc::Fork => Some((17, 0, 0)),
-        Sc::Vfork => Some((CLONE_VM | CLONE_VFORK | 17, 0, 0)),
+        Sc::Fork => Some((SIGCHLD, 0, 0)),
+        Sc::Vfork => Some((CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0)),
         _ => None,
     }
 }

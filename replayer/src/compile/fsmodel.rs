@@ -46,10 +46,6 @@ impl Paths {
     pub(crate) fn get(&self, id: PathId) -> &[u8] {
         self.all.get(id.0 as usize).map_or(b"/", |p| p)
     }
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.all.len()
-    }
 }
 
 /// Removes `.`, `..`, doubled and trailing slashes, and bounds the length.

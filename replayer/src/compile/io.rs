@@ -7,7 +7,7 @@ use super::fsmodel::NodeKind;
 use super::lower::{Cx, Lower, Lowered, reachable};
 use super::wire;
 use super::world::{
-    AF_UNIX, O_CLOEXEC, OfdIx, OfdKind, SockIx, SockState, detail_addr, detail_bytes, detail_epoll,
+    O_CLOEXEC, OfdIx, OfdKind, SockIx, SockState, detail_addr, detail_bytes, detail_epoll,
     detail_iov, detail_newfds, detail_time, detail_value, positional,
 };
 use ctrace_format::{Detail, PollEntry, SockAddr, SyscallFlags};
@@ -25,7 +25,7 @@ const MSG_ERRQUEUE: u64 = 0x2000;
 /// A buffer is never larger than this; the kernel itself moves no more than 2 GiB at once.
 const BUFFER_MAX: u64 = 1 << 28;
 /// How long an expected readiness is waited for.
-const READY_NS: u64 = 5_000_000_000;
+const READY_NS: u64 = 1_000_000_000;
 
 /// What is behind a descriptor, as far as bytes are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl Lower<'_> {
                 let four = cx.known.sc == Sc::Signalfd4;
                 let step = if four { self.plain(cx, &[0, 3]) } else { self.plain(cx, &[0]) };
                 let step = step.arg(1, Sel::Data, blob).imm(2, 8);
-                if a[0] as i32 == -1 {
+                if a[0] as u32 == u32::MAX {
                     self.new_fd(cx, step, four && a[3] as u32 & O_CLOEXEC != 0).into()
                 } else {
                     step.expect(Expect::Success, 0).into()
@@ -119,10 +119,9 @@ impl Lower<'_> {
                 self.new_fd(cx, step, a[1] as u32 & O_CLOEXEC != 0).into()
             }
             Sc::Bind => self.bind(cx)?,
-            Sc::Listen => self.plain(cx, &[0, 1]).into(),
             Sc::Connect => self.connect(cx)?,
             Sc::Accept | Sc::Accept4 => self.accept(cx)?,
-            Sc::Shutdown => self.plain(cx, &[0, 1]).into(),
+            Sc::Listen | Sc::Shutdown => self.plain(cx, &[0, 1]).into(),
             Sc::Getsockname | Sc::Getpeername => {
                 let len = self.b.data(&128_u32.to_ne_bytes())?;
                 self.plain(cx, &[0]).arg(1, Sel::Out, 128).arg(2, Sel::InOut, len).into()
@@ -711,7 +710,7 @@ impl Lower<'_> {
             .filter(|e| e.revents != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
             .map(|e| PollEntry { events: e.revents, ..*e })
             .collect();
-        Ok(self.with_answers(step, answered, at_once)?)
+        self.with_answers(step, answered, at_once)
     }
 
     fn with_answers(
@@ -774,7 +773,7 @@ impl Lower<'_> {
             .filter(|e| ready && e.revents != 0 && self.world.ofd_of(cx.task, e.fd).is_some())
             .map(|e| PollEntry { events: e.revents | POLLHUP, ..*e })
             .collect();
-        Ok(self.with_answers(step, answered, ns == Some(0))?)
+        self.with_answers(step, answered, ns == Some(0))
     }
 
     fn bind(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -912,9 +911,4 @@ fn expect_of(cx: &Cx<'_>) -> Expect {
     } else {
         Expect::Exact
     }
-}
-
-/// Families whose sockets can be rebuilt.
-pub(crate) const fn is_rebuildable(family: u16) -> bool {
-    matches!(family, AF_UNIX | 2 | 10)
 }

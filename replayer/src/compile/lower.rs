@@ -5,7 +5,7 @@ use super::CompileError;
 use super::calls::{Known, Sc};
 use super::deps::{Deps, EdgeKind, Need};
 use super::environment;
-use super::facts::{self, Facts, is_work};
+use super::facts::{Facts, is_work};
 use super::fsmodel::{InodeIx, PathId};
 use super::futexes::Word;
 use super::memory::Maps;
@@ -13,13 +13,13 @@ use super::peers::{Peers, Turn};
 use super::setup;
 use super::source::Source;
 use super::world::{
-    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, Origin, ProcIx, SockIx, SockState, TaskIx, World, canonical,
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, Origin, ProcIx, SockIx, TaskIx, World, canonical,
     detail_addr,
 };
 use crate::plan::environment::{Environment, ExternalSignal, PeerProcess};
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
 use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags};
-use ctrace_program::{Expect, Kind, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags};
+use ctrace_program::{BuildError, Expect, Kind, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
@@ -98,7 +98,7 @@ pub(crate) struct Lower<'a> {
     pub(crate) dispositions: FxHashMap<(ProcIx, u32), (u8, bool)>,
     /// Recorded ids as the workload saw them (of an inner PID namespace, perhaps) → task.
     pub(crate) by_pid: FxHashMap<u64, TaskIx>,
-    /// timer_create ids, inotify watches: recorded number → value slot.
+    /// `timer_create` ids, inotify watches: recorded number → value slot.
     pub(crate) handles: FxHashMap<(ProcIx, u8, u64), u32>,
     fd_marks: FxHashMap<(u32, i32), FdMarks>,
     offsets: FxHashMap<OfdIx, Mark>,
@@ -182,31 +182,16 @@ pub(crate) fn write(
 
 fn spool(dir: &std::path::Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    // Unnamed, so that nothing is left whatever happens.
-    match std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_TMPFILE)
-        .mode(0o600)
-        .open(dir)
-    {
-        Ok(file) => Ok(file),
-        Err(_) => {
-            let path = dir.join(format!(
-                "ctrace-program-{}-{:x}",
-                std::process::id(),
-                std::ptr::from_ref(dir).addr()
-            ));
-            let file = std::fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)?;
-            std::fs::remove_file(&path)?;
-            Ok(file)
-        }
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    // Unnamed, so that nothing is left whatever happens; where that is not possible, unnamed at once.
+    if let Ok(file) = options.clone().custom_flags(libc::O_TMPFILE).open(dir) {
+        return Ok(file);
     }
+    let path = dir.join(format!("ctrace-program-{}-{:x}", std::process::id(), std::ptr::from_ref(dir).addr()));
+    let file = options.create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 impl Lower<'_> {
@@ -419,6 +404,7 @@ impl Lower<'_> {
             return Ok(());
         }
         self.arrivals(&cx)?;
+        self.unread_end(&cx)?;
         let mark =
             Mark { task, seq: self.world.tasks[task as usize].ops, step: label, start_ns: call.t_ns, end_ns };
         self.remember(&cx, mark);
@@ -472,7 +458,18 @@ impl Lower<'_> {
                 first = false;
             }
             step.flags |= in_handler;
-            label = self.b.push(me, &step)?;
+            label = match self.b.push(me, &step) {
+                Ok(label) => label,
+                // What a call claims may be more than any call can do; that call is left out, not the rest.
+                Err(BuildError::Invalid { .. } | BuildError::Limit { what: "bytes of one buffer" | "bytes of one I/O vector", .. }) => {
+                    let mut skip = Step::of(Kind::Skip).with(flags::MISSING | in_handler);
+                    skip.nr = step.nr;
+                    let known = self.world.calls.get(call.sysno);
+                    Self::count(&mut self.summary.missing, known.name.unwrap_or("unknown"));
+                    self.b.push(me, &skip)?
+                }
+                Err(error) => return Err(error.into()),
+            };
         }
         self.states[task as usize].begun = true;
         Ok(label)
@@ -514,6 +511,11 @@ impl Lower<'_> {
             if let Some(key) = self.stream_key(ofd, false) {
                 needs.extend(self.stream_reads.get(&key).map(|m| Need { kind: EdgeKind::Stream, mark: *m }));
             }
+        }
+        if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
+            // Who accepts which connection is decided by who comes first.
+            let last = self.stream_reads.get(&(ACCEPTS, listener));
+            needs.extend(last.map(|mark| Need { kind: EdgeKind::Connection, mark: *mark }));
         }
         for fd in &writes {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
@@ -592,7 +594,9 @@ impl Lower<'_> {
         let table = self.world.files_of(cx.task);
         match cx.known.sc {
             Sc::Close => table.slots.get(&(cx.call.args[0] as i32)).map(|s| s.ofd).into_iter().collect(),
-            Sc::Dup2 | Sc::Dup3 => table.slots.get(&(cx.call.args[1] as i32)).map(|s| s.ofd).into_iter().collect(),
+            Sc::Dup2 | Sc::Dup3 => {
+                table.slots.get(&(cx.call.args[1] as i32)).map(|s| s.ofd).into_iter().collect()
+            }
             Sc::ExitGroup => table.slots.values().map(|s| s.ofd).collect(),
             _ => Vec::new(),
         }
@@ -686,6 +690,9 @@ impl Lower<'_> {
                 if let Some(key) = self.stream_key(ofd, true) {
                     self.stream_writes.insert(key, mark);
                 }
+            }
+            if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
+                self.stream_reads.insert((ACCEPTS, listener), mark);
             }
             if cx.known.sc == Sc::Listen
                 && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
@@ -829,7 +836,7 @@ impl Lower<'_> {
                 if let Some(mark) = self.listens.get(&listener) {
                     after.push(Wait::completed(self.prog(mark.task), mark.step));
                 }
-                after.extend(self.pending_after.drain(..));
+                after.append(&mut self.pending_after);
                 self.peers.connect(
                     &mut self.b,
                     &mut self.deps,
@@ -922,13 +929,37 @@ impl Lower<'_> {
         let to = self.world.socks.get(key as usize).and_then(|s| s.local.clone());
         let to = self.dgram_ports.get(&key).cloned().or(to).map(reachable);
         if n == 0 && self.world.socks.get(key as usize).is_none_or(|s| s.kind != 2) {
-            let reset = false;
-            if self.world.socks.get(key as usize).is_none() {
-                self.peers.gone(&mut self.b, &mut self.deps, key, turn, reset, &after)?;
+            // The end of a pipe, or of a connection whose other end answered later data with a reset: it was closed, not
+            // just done with sending.
+            let closed = self.world.socks.get(key as usize).is_none_or(|s| self.facts.reset.contains(&s.cookie));
+            if closed {
+                self.peers.gone(&mut self.b, &mut self.deps, key, turn, false, &after)?;
                 return Ok(());
             }
         }
         self.peers.arrived(&mut self.b, &mut self.deps, key, n, turn, to.as_ref(), &after)
+    }
+
+    /// A connection is closed without a look at what had arrived: that was its end.
+    fn unread_end(&mut self, cx: &Cx<'_>) -> Result<(), CompileError> {
+        if cx.known.sc != Sc::Close || cx.call.ret != 0 {
+            return Ok(());
+        }
+        let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return Ok(()) };
+        let (OfdKind::Sock(sock), Some(arrival)) =
+            (&self.world.ofds[ofd as usize].kind, self.world.ofds[ofd as usize].ready)
+        else {
+            return Ok(());
+        };
+        let sock = *sock;
+        if self.peers.plays(sock) && self.world.socks[sock as usize].kind == 1 {
+            let last_send_ns = self.world.socks[sock as usize].last_send_ns;
+            let turn = Turn { after_sent: arrival.after_sent, at_ns: arrival.at_ns, last_send_ns };
+            let after = self.looked_before(ofd, arrival.at_ns);
+            let reset = self.facts.reset.contains(&self.world.socks[sock as usize].cookie);
+            self.peers.gone(&mut self.b, &mut self.deps, sock, turn, reset, &after)?;
+        }
+        Ok(())
     }
 
     /// A call that failed because the other end is gone.
@@ -1008,19 +1039,19 @@ impl Lower<'_> {
         let me = self.prog(task);
         let signo = status & 0x7f;
         if signo != 0 {
-            // Killed: by somebody's signal, which comes in the replay as well, or by a fault of its own.
-            if self.states[task as usize].signal.is_none_or(|(s, _)| s != signo) {
-                let step = Step::call(super::calls::host_nr("tgkill").unwrap_or(0))
-                    .with(flags::ENGINE)
-                    .arg(
-                        0,
-                        ctrace_program::Sel::Pid,
-                        u64::from(self.prog(self.world.procs[proc as usize].first)),
-                    )
-                    .arg(1, ctrace_program::Sel::Pid, u64::from(me))
-                    .imm(2, u64::from(signo));
-                self.b.push(me, &step)?;
+            // Killed: by somebody's signal, which comes in the replay as well, or by a fault of its own. Should the cause not
+            // come about (a pipe that still had a reader), the end comes at its recorded time nevertheless.
+            let leader = u64::from(self.prog(self.world.procs[proc as usize].first));
+            let mut step = Step::call(super::calls::host_nr("tgkill").unwrap_or(0))
+                .with(flags::ENGINE)
+                .arg(0, ctrace_program::Sel::Pid, leader)
+                .arg(1, ctrace_program::Sel::Pid, u64::from(me))
+                .imm(2, u64::from(signo));
+            if self.states[task as usize].signal.is_some_and(|(s, _)| s == signo) {
+                step = step.with(flags::AT);
+                step.t_ns = at_ns;
             }
+            self.b.push(me, &step)?;
             return Ok(());
         }
         let by_other = self
@@ -1101,6 +1132,14 @@ pub(crate) fn reachable(addr: SockAddr) -> SockAddr {
         }
         other => other,
     }
+}
+
+/// Key of accepts among the reads of streams.
+const ACCEPTS: u8 = 3;
+
+/// The listening descriptor of a successful accept.
+fn accepting(cx: &Cx<'_>) -> Option<i32> {
+    (matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && cx.call.ret >= 0).then_some(cx.call.args[0] as i32)
 }
 
 /// Descriptors that a call uses.
@@ -1185,9 +1224,4 @@ fn is_name_change(cx: &Cx<'_>) -> bool {
 /// Whether an expectation is worth stating for a call that never returned.
 pub(crate) fn never(step: Step) -> Step {
     step.expect(Expect::Never, 0)
-}
-
-/// Whether the socket's connection is up.
-pub(crate) fn connected(world: &World, sock: SockIx) -> bool {
-    world.socks[sock as usize].state == SockState::Connected
 }

@@ -7,7 +7,6 @@ use super::deps::EdgeKind;
 use super::facts::{CLONE_THREAD, TaskFact};
 use super::fsmodel::NodeKind;
 use super::lower::{Lower, reachable};
-use super::source::Source as _;
 use super::wire;
 use super::world::{
     O_APPEND, O_CLOEXEC, O_NONBLOCK, OfdIx, OfdKind, Origin, PipeIx, ProcIx, SockIx, SockState, TaskIx,
@@ -204,22 +203,29 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     }
     find_unix_pairs(lower);
     let procs = lower.world.procs.len();
-    for proc in 0..procs {
-        let files = lower.world.procs[proc].files;
-        let slots: Vec<OfdIx> = lower.world.files[files as usize].slots.values().map(|s| s.ofd).collect();
-        for ofd in slots {
-            let shared = identity(lower, ofd).filter(|(kind, ..)| *kind < 2);
-            if let Some(at) = shared.and_then(|id| high.get(&id)) {
-                by_ofd.insert(ofd, *at);
-                continue;
-            }
-            let at = next;
-            next += 1;
-            open(lower, ofd, at, &mut next, &mut high)?;
-            by_ofd.insert(ofd, at);
-            if let Some(id) = shared {
-                high.insert(id, at);
-            }
+    let mut all: Vec<OfdIx> = (0..procs)
+        .flat_map(|proc| lower.world.files[lower.world.procs[proc].files as usize].slots.values().map(|s| s.ofd))
+        .collect();
+    // Connections first: an accepted one has the port of its listener, which can be bound only before that listens.
+    all.sort_by_key(|ofd| match lower.world.ofds[*ofd as usize].kind {
+        OfdKind::Sock(sock) => lower.world.socks[sock as usize].state != SockState::Connected,
+        _ => true,
+    });
+    for ofd in all {
+        let shared = identity(lower, ofd).filter(|(kind, ..)| *kind < 2);
+        if let Some(at) = shared.and_then(|id| high.get(&id)) {
+            by_ofd.insert(ofd, *at);
+            continue;
+        }
+        if by_ofd.contains_key(&ofd) {
+            continue;
+        }
+        let at = next;
+        next += 1;
+        open(lower, ofd, at, &mut next, &mut high)?;
+        by_ofd.insert(ofd, at);
+        if let Some(id) = shared {
+            high.insert(id, at);
         }
     }
     lower.environment.cwd = b"/".to_vec();
@@ -230,7 +236,9 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
             }
         }
         // What it made belongs to the others: as long as it held a copy, no close of theirs would be seen outside.
-        lower.b.push(0, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
+        lower
+            .b
+            .push(0, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
         lower.b.push(0, &Step::of(Kind::Gate))?;
         lower.b.push(0, &Step::of(Kind::Park))?;
     }
@@ -322,14 +330,16 @@ fn process(
 /// A process of the snapshot begins as the program it was, so that it is called and shown as that.
 fn program(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), CompileError> {
     let source = lower.source;
-    let Some(snapshot) = source.snapshot().processes.iter().find(|p| p.tgid.0 == fact.tgid) else { return Ok(()) };
+    let Some(snapshot) = source.snapshot().processes.iter().find(|p| p.tgid.0 == fact.tgid) else {
+        return Ok(());
+    };
     if snapshot.exe.first() != Some(&b'/') {
         return Ok(());
     }
     let exe = lower.world.paths.intern(&snapshot.exe);
     let exe = lower.world.resolve(exe, true);
     let text = lower.world.paths.get(exe).to_vec();
-    if !lower.environment.executables.contains(&text) {
+    if !lower.environment.executables.contains(&text) && !lower.is_link(&text) {
         lower.environment.executables.push(text.clone());
         lower.environment.files.retain(|f| f.path != text);
     }
@@ -344,8 +354,12 @@ fn program(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), Com
     let argv = lower.b.pointers(&words)?;
     let me = lower.prog(ix);
     let next = lower.b.next_step(me) + 1;
-    let step = extra("execve").arg(0, Sel::Data, path).arg(1, Sel::Data, argv).imm(2, 0).expect(Expect::Exact, 0);
-    lower.b.push(me, &Step { kind: Kind::Exec as u8, ..step }.aux(u64::from(me)).post(Post::None, u64::from(next)))?;
+    let step =
+        extra("execve").arg(0, Sel::Data, path).arg(1, Sel::Data, argv).imm(2, 0).expect(Expect::Exact, 0);
+    lower.b.push(
+        me,
+        &Step { kind: Kind::Exec as u8, ..step }.aux(u64::from(me)).post(Post::None, u64::from(next)),
+    )?;
     Ok(())
 }
 
@@ -493,7 +507,12 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
         lower.b.push(0, &reuse)?;
         if inet.is_ipv6() && has_v4_twin(lower, inet.port()) {
             // IPPROTO_IPV6, IPV6_V6ONLY
-            let only = extra("setsockopt").imm(0, u64::from(at)).imm(1, 41).imm(2, 26).arg(3, Sel::Data, one).imm(4, 4);
+            let only = extra("setsockopt")
+                .imm(0, u64::from(at))
+                .imm(1, 41)
+                .imm(2, 26)
+                .arg(3, Sel::Data, one)
+                .imm(4, 4);
             lower.b.push(0, &only)?;
         }
         if !inet.ip().is_unspecified() {
@@ -611,7 +630,9 @@ fn connection(
         high.insert((1, partner, false), other);
         return Ok(());
     }
-    let ready = lower.peers.established(&mut lower.b, &mut lower.deps, sock, &reachable(peer.clone()))?;
+    let client = lower.world.listener(local).is_some();
+    let peer = reachable(peer.clone());
+    let ready = lower.peers.established(&mut lower.b, &mut lower.deps, sock, &peer, client)?;
     socket(lower, at, family, 1, 0)?;
     bind(lower, at, local)?;
     let mut waits: Vec<Wait> = Vec::new();

@@ -9,9 +9,10 @@ use super::facts::{
 };
 use super::lower::{Cx, Lower, Lowered, never};
 use super::world::{
-    O_CLOEXEC, O_CREAT, O_EXCL, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value,
+    O_CLOEXEC, O_CREAT, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value,
     le_u64, open_flags,
 };
+use crate::plan::environment::{FileKind, FileSpec};
 use ctrace_format::syscalls::Kind as K;
 use ctrace_format::{Abi, Detail, SyscallFlags};
 use ctrace_program::{
@@ -140,7 +141,10 @@ impl Lower<'_> {
         }
         Self::count(&mut self.summary.calls, cx.name);
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
-        if !unfinished && cx.call.ret < 0 && !self.rebuilds(cx) {
+        if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
+            return Ok(self.missing(cx));
+        }
+        if !unfinished && cx.call.ret < 0 && cx.call.ret >= -4095 && !self.rebuilds(cx) {
             return self.fault(cx);
         }
         let mut lowered = match cx.known.sc {
@@ -271,8 +275,7 @@ impl Lower<'_> {
 
     fn not_a_terminal(&self, cx: &Cx<'_>) -> bool {
         let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return false };
-        IOCTLS.contains(&(cx.call.args[1] as u32))
-            && !self.is_tty(ofd)
+        IOCTLS.contains(&(cx.call.args[1] as u32)) && !self.is_tty(ofd)
     }
 
     /// The recorded error, made by the sandbox instead of its cause.
@@ -753,7 +756,7 @@ impl Lower<'_> {
             self.world.target(self.source, cx.task, cx.call, path_arg, at.then_some(cx.call.args[0] as i32))
         {
             let text = self.world.paths.get(target.path).to_vec();
-            if !target.by_fd && !self.environment.executables.contains(&text) {
+            if !target.by_fd && !self.environment.executables.contains(&text) && !self.is_link(&text) {
                 self.environment.executables.push(text.clone());
                 self.environment.files.retain(|f| f.path != text);
             }
@@ -764,6 +767,12 @@ impl Lower<'_> {
             .aux(u64::from(me))
             .post(Post::None, u64::from(next))
             .into())
+    }
+
+    /// Whether the sandbox has a link by this name, which leads to the program.
+    pub(crate) fn is_link(&self, path: &[u8]) -> bool {
+        let made = |f: &FileSpec| f.path == path && matches!(f.kind, FileKind::Link { .. });
+        self.environment.files.iter().any(made)
     }
 
     fn sigaction(&mut self, cx: &Cx<'_>) -> Step {
@@ -865,9 +874,7 @@ impl Lower<'_> {
             } else {
                 (Sel::Value, value_operand(slot, offset as i64))
             };
-            step = step
-                .arg(0, sel, operand)
-                .imm(3, (map_flags & !DROP) | MAP_FIXED);
+            step = step.arg(0, sel, operand).imm(3, (map_flags & !DROP) | MAP_FIXED);
             maps.insert(at, len, slot, offset);
             return Ok(step.into());
         }
@@ -1165,7 +1172,7 @@ impl Lower<'_> {
         let option = cx.call.args[0];
         if !PRCTLS.contains(&option) {
             return Ok(
-                if matches!(option, 1 | 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x53_564d_41) {
+                if matches!(option, 1 | 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x5356_4d41) {
                     self.surrogate(cx)
                 } else {
                     self.refused(cx)
@@ -1197,7 +1204,8 @@ impl Lower<'_> {
         };
         match detail_bytes(cx.call, new_arg as u8) {
             // Limits on what the worker itself needs.
-            Some(_) if matches!(resource, 0 | 1 | 2 | 3 | 5 | 6 | 7 | 8 | 9) => Ok(self.surrogate(cx)),
+            Some(_) if matches!(resource, 0 | 1 | 2 | 5 | 6 | 8 | 9) => Ok(self.surrogate(cx)),
+            Some(new) if resource == 7 && le_u64(new, 0) < 256 => Ok(self.surrogate(cx)),
             Some(new) => {
                 let blob = self.b.data(&new[..new.len().min(16)].to_vec())?;
                 Ok(step.arg(new_arg, Sel::Data, blob).into())
@@ -1312,7 +1320,7 @@ fn out_len(cx: &Cx<'_>, args: &[ctrace_format::syscalls::Arg], at: usize) -> u64
         .map_or(4096, |(_, len)| len.clamp(64, 1 << 20))
 }
 
-/// Whether an `open` must make its file.
-pub(crate) const fn is_exclusive(open: u32) -> bool {
-    open & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
+/// Calls that return addresses.
+const fn is_address(sc: Sc) -> bool {
+    matches!(sc, Sc::Mmap | Sc::Mremap | Sc::Brk)
 }

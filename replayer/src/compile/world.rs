@@ -7,11 +7,11 @@ use super::calls::{Calls, Known, Sc};
 use super::fsmodel::{FsModel, InodeIx, NodeKind, PathId, Paths};
 use super::links::Links;
 use super::source::Source;
+use ctrace_format::syscalls::Kind;
 use ctrace_format::{
     Detail, EpollEntry, Event, FdTarget, Object, ObjectId, Process, ProcessKind, SockAddr, Syscall,
     SyscallFlags, TaskId,
 };
-use ctrace_format::syscalls::Kind;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -186,7 +186,6 @@ pub(crate) struct Watch {
 /// A pipe.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pipe {
-    pub(crate) ino: u64,
     /// Came with the first process, or was open at the start: some end may be outside.
     pub(crate) inherited: bool,
     /// Somebody inside held the write end at some time.
@@ -201,7 +200,6 @@ pub(crate) struct Pipe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SockState {
     Fresh,
-    Connecting,
     Connected,
     Listening,
 }
@@ -492,10 +490,6 @@ impl World {
     /// The live task with this thread id.
     pub(crate) fn live(&self, tid: u32) -> Option<TaskIx> {
         self.live_tid.get(&tid).copied()
-    }
-    /// The live process with this id.
-    pub(crate) fn live_proc(&self, tgid: u32) -> Option<ProcIx> {
-        self.live_tgid.get(&tgid).copied()
     }
     /// The listening socket inside that a connect to `addr` would reach.
     pub(crate) fn listener(&self, addr: &SockAddr) -> Option<SockIx> {
@@ -1075,7 +1069,7 @@ impl World {
             return *ix;
         }
         let ix = self.pipes.len() as PipeIx;
-        self.pipes.push(Pipe { ino, ..Pipe::default() });
+        self.pipes.push(Pipe::default());
         if ino != 0 {
             self.pipe_by_ino.insert(ino, ix);
         }
@@ -1124,7 +1118,8 @@ impl World {
     fn correct(&mut self, inode: InodeIx, mode: u32, size: u64) {
         let kind = NodeKind::of_mode(mode);
         let node = self.fs.node_mut(inode);
-        if kind != NodeKind::Unknown && node.kind != kind {
+        // A link is seen through by most who look.
+        if kind != NodeKind::Unknown && node.kind != kind && node.kind != NodeKind::Symlink {
             node.kind = kind;
             node.mode = Some(mode & 0o7777);
             if !node.written && kind == NodeKind::File {
@@ -1510,7 +1505,10 @@ impl World {
             }
             _ => {}
         }
-        if call.object.is_some() && call.ret != -9 && known.args.is_some_and(|a| a.first().is_some_and(|k| k.1 == Kind::Fd)) {
+        if call.object.is_some()
+            && call.ret != -9
+            && known.args.is_some_and(|a| a.first().is_some_and(|k| k.1 == Kind::Fd))
+        {
             self.ensure_fd(source, task, fd0, call.object, false)?;
         }
         self.failed_name(source, task, call, known);
@@ -1528,8 +1526,18 @@ impl World {
         }
         let path = target.path;
         match (known.sc, -call.ret) {
-            (Sc::Link | Sc::Linkat | Sc::Rename | Sc::Renameat | Sc::Renameat2 | Sc::Symlink | Sc::Symlinkat, _) => {}
-            (Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat, 2) if open_flags(call, known.sc).0 & O_CREAT != 0 => {}
+            (
+                Sc::Link
+                | Sc::Linkat
+                | Sc::Rename
+                | Sc::Renameat
+                | Sc::Renameat2
+                | Sc::Symlink
+                | Sc::Symlinkat,
+                _,
+            ) => {}
+            (Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat, 2)
+                if open_flags(call, known.sc).0 & O_CREAT != 0 => {}
             (Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat, 2) => {}
             (_, 2) => self.fs.absent(path),
             // EISDIR, ENOTEMPTY
@@ -2276,9 +2284,26 @@ pub(crate) fn detail_epoll(call: &Syscall) -> Option<&[EpollEntry]> {
 /// Whether a call follows a link in the last component of its path.
 fn follows(sc: Sc, call: &Syscall) -> bool {
     match sc {
-        Sc::Readlink | Sc::Readlinkat | Sc::Lstat | Sc::Unlink | Sc::Unlinkat | Sc::Rmdir | Sc::Rename | Sc::Renameat
-        | Sc::Renameat2 | Sc::Symlink | Sc::Symlinkat | Sc::Link | Sc::Linkat | Sc::Lgetxattr | Sc::Llistxattr
-        | Sc::Lchown | Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat => false,
+        Sc::Readlink
+        | Sc::Readlinkat
+        | Sc::Lstat
+        | Sc::Unlink
+        | Sc::Unlinkat
+        | Sc::Rmdir
+        | Sc::Rename
+        | Sc::Renameat
+        | Sc::Renameat2
+        | Sc::Symlink
+        | Sc::Symlinkat
+        | Sc::Link
+        | Sc::Linkat
+        | Sc::Lgetxattr
+        | Sc::Llistxattr
+        | Sc::Lchown
+        | Sc::Mkdir
+        | Sc::Mkdirat
+        | Sc::Mknod
+        | Sc::Mknodat => false,
         Sc::Newfstatat | Sc::Utimensat => call.args[3] & 0x100 == 0,
         Sc::Statx => call.args[2] & 0x100 == 0,
         Sc::Fchownat => call.args[4] & 0x100 == 0,

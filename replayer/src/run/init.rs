@@ -9,7 +9,7 @@ use crate::plan::environment::{Environment, ExternalSignal, PeerProcess, Preopen
 use crate::sandbox::root::{self, Problems, WORKER_DIRECTORY, file_name};
 use crate::sandbox::{SandboxError, confine, namespaces, net};
 use ctrace_program::control::status;
-use ctrace_program::{CONTROL_BASE, Kind, Program, header_flags, task_flags};
+use ctrace_program::{CONTROL_BASE, Kind, Program, RESERVED_BYTES, header_flags, task_flags};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{ForkResult, fork};
@@ -175,7 +175,7 @@ fn init(setup: &Setup, channel: &mut UnixStream, many_users: bool) -> Result<(),
     let hostname = &hostname[..hostname.len().min(64)];
     nix::unistd::sethostname(std::ffi::OsStr::from_bytes(hostname))
         .map_err(|errno| SandboxError::build("set the host name", "sethostname", errno))?;
-    root::enter(environment, &setup.options.limits)?;
+    root::enter(environment, &setup.options.limits, setup.program.header.len + RESERVED_BYTES)?;
 
     let roots: Vec<u32> = (0..setup.program.header.tasks)
         .filter(|&task| flags_of(&setup.program, task) & (task_flags::ROOT | task_flags::PEER_ROOT) != 0)
@@ -236,9 +236,21 @@ fn init(setup: &Setup, channel: &mut UnixStream, many_users: bool) -> Result<(),
         return Ok(());
     }
     control.release(if mult == 0 { monotonic_ns() } else { counter() });
-    let outcome = Watch::new(setup, &control, root_pid, drains).run(channel);
-    kill_everything();
-    send(channel, &Up::Finished(Box::new(outcome))).map_err(talk)
+    // What drains the tasks' output lives until they are gone: a closed one would wake those that read or write.
+    let mut watch = Watch::new(setup, &control, root_pid, drains);
+    let outcome = watch.run(channel);
+    let over = outcome.ended == Ended::Completed;
+    if !over {
+        kill_everything();
+    }
+    send(channel, &Up::Finished(Box::new(outcome))).map_err(talk)?;
+    if over {
+        // Tasks are where they were when the recording ended: in their last calls. They stay there until ctrace, which may
+        // still be recording them, has seen enough: an order, or the end of the connection.
+        let _ = channel.read(&mut [0]);
+        kill_everything();
+    }
+    Ok(())
 }
 
 fn flags_of(program: &Program, task: u32) -> u32 {
@@ -580,7 +592,7 @@ impl<'a> Watch<'a> {
         flags_of(&self.setup.program, task) & task_flags::PEER != 0
     }
 
-    fn run(mut self, channel: &mut UnixStream) -> Outcome {
+    fn run(&mut self, channel: &mut UnixStream) -> Outcome {
         let begin = monotonic_ns();
         let mut stuck = Vec::new();
         let ended = loop {

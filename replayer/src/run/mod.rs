@@ -404,16 +404,33 @@ impl Running {
     /// # Errors
     /// When init died without a report.
     pub fn wait(mut self) -> Result<Outcome, ReplayError> {
-        let report = message::receive(&mut self.channel);
-        self.tear_down();
-        match report {
+        let mut outcome = self.observe()?;
+        outcome.leftovers = self.finish();
+        Ok(outcome)
+    }
+
+    /// Waits for the end. Tasks that were in a call when the recording ended are still in it until [`Self::finish`]: a
+    /// recorder can be stopped before they are killed.
+    ///
+    /// # Errors
+    /// When init died without a report.
+    pub fn observe(&mut self) -> Result<Outcome, ReplayError> {
+        match message::receive(&mut self.channel) {
             Ok(Up::Finished(mut outcome)) => {
                 outcome.problems.splice(0..0, std::mem::take(&mut self.problems));
-                outcome.leftovers = self.leftovers();
                 Ok(*outcome)
             }
-            _ => Err(ReplayError::Lost),
+            _ => {
+                self.tear_down();
+                Err(ReplayError::Lost)
+            }
         }
+    }
+
+    /// Ends everything. Returns what is left behind: nothing, unless something is wrong.
+    pub fn finish(mut self) -> Vec<String> {
+        self.tear_down();
+        self.leftovers()
     }
 
     fn tear_down(&mut self) {

@@ -81,7 +81,11 @@ pub(crate) fn check(environment: &Environment, limits: &Limits) -> Result<(), Sa
 ///
 /// # Errors
 /// When a mount is refused.
-pub(crate) fn enter(environment: &Environment, limits: &Limits) -> Result<(), SandboxError> {
+pub(crate) fn enter(
+    environment: &Environment,
+    limits: &Limits,
+    image_bytes: u64,
+) -> Result<(), SandboxError> {
     let none: Option<&str> = None;
     let isolation = |errno: nix::Error| SandboxError::Isolation {
         what: "a private root file system",

@@ -236,3 +236,8 @@ fn a_killed_child_that_nobody_reaps_does_not_hold_the_replay() {
     assert_eq!(outcome.ended, Ended::Completed);
     assert!(outcome.makespan_ns < 2_000_000_000, "{outcome:#?}");
 }
+
+#[test]
+fn the_mark_is_the_recorders() {
+    assert_eq!(ctrace_program::ENGINE_MARK, ctrace_abi::ENGINE_MARK);
+}

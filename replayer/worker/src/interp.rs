@@ -29,6 +29,8 @@ const MADV_POPULATE_WRITE: u64 = 23;
 const DEFAULT_LIMIT_NS: u64 = 1_000_000_000;
 /// Upper limit of the wait for futex waiters, unless the step says another: long, since init breaks it when nothing moves.
 const WAITERS_LIMIT_NS: u64 = 10_000_000_000;
+/// Most that a peer leaves out of one gap when it is behind the recording.
+const PEER_CATCH_UP_NS: u64 = 500_000;
 const SIGNAL_MAX: u32 = 64;
 const SIGCHLD: u32 = 17;
 /// How long a SIGCHLD may take that may have been swallowed by another.
@@ -157,11 +159,12 @@ fn pace(task: &Task, step: &Step) {
     let mut spin = scaled(u64::from(step.think_cpu_ns));
     let idle = scaled(u64::from(step.think_sleep_ns));
     // Behind the recording: idle time may be dropped, a share of the computing, too.
-    // Peers keep their gaps: those are latencies that the recorded tasks saw.
-    let may_catch_up = step.t_ns > 0 && task.entry.flags & task_flags::PEER == 0;
     let behind =
-        if may_catch_up { begin.saturating_add(idle + spin).saturating_sub(scaled(step.t_ns)) } else { 0 };
-    let idle_kept = idle.saturating_sub(behind);
+        if step.t_ns > 0 { begin.saturating_add(idle + spin).saturating_sub(scaled(step.t_ns)) } else { 0 };
+    // The gap of a peer that answers is a latency that the recorded tasks saw, mostly; part of it is how late they looked.
+    let answers = task.entry.flags & task_flags::PEER != 0 && step.flags & flags::OPEN_LOOP == 0;
+    let idle_may_drop = if answers { (idle / 2).min(PEER_CATCH_UP_NS) } else { idle };
+    let idle_kept = idle - behind.min(idle_may_drop);
     let may_drop = u128::from(spin) * u128::from(control.catch_up_permille.load(Relaxed)) / 1000;
     spin -= (behind - (idle - idle_kept)).min(may_drop as u64);
     if pace != Pace::Temporal as u32 || step.flags & flags::AT != 0 {

@@ -1,6 +1,6 @@
 //! Events to rows.
 
-use super::{MAX_DETAILS, encode_addr, field, shape, tag_and_arg};
+use super::{encode_addr, field, shape, tag_and_arg};
 use crate::columns::TableBuilder;
 use crate::varint::{self, zigzag};
 use crate::{Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, Syscall};
@@ -18,6 +18,8 @@ pub(crate) struct Encoder {
     tick_ns: u64,
     key: Vec<u8>,
     scratch: Vec<u8>,
+    /// Of each detail of a call, its byte string.
+    blobs: Vec<u64>,
 }
 
 /// Times of an event, ticks.
@@ -29,7 +31,7 @@ pub(crate) struct Times {
 
 impl Encoder {
     pub(crate) fn new(tick_ns: u32) -> Self {
-        Self { tick_ns: tick_ns.into(), key: Vec::new(), scratch: Vec::new() }
+        Self { tick_ns: tick_ns.into(), key: Vec::new(), scratch: Vec::new(), blobs: Vec::new() }
     }
 
     fn ticks(&self, ns: u64) -> u64 {
@@ -100,20 +102,22 @@ impl Encoder {
         }
 
         let mut elements = 0;
-        let mut blobs = [0u64; MAX_DETAILS];
-        for (detail, blob) in e.details.iter().zip(&mut blobs) {
+        self.blobs.clear();
+        for detail in &e.details {
+            let mut blob = 0;
             match detail {
                 Detail::Addr { addr, .. } => {
                     self.scratch.clear();
                     encode_addr(addr, &mut self.scratch);
-                    *blob = table.blob(&self.scratch);
+                    blob = table.blob(&self.scratch);
                 }
-                Detail::Bytes { data, .. } => *blob = table.blob(data),
+                Detail::Bytes { data, .. } => blob = table.blob(data),
                 Detail::Poll { entries, .. } => elements += entries.len(),
                 Detail::Epoll { entries, .. } => elements += entries.len(),
                 Detail::Argv { words, .. } => elements += words.len(),
                 _ => {}
             }
+            self.blobs.push(blob);
         }
 
         let mut row = table.row(&self.key, e.task.0.into(), end, elements);
@@ -133,11 +137,11 @@ impl Encoder {
         if blocked > 0 {
             row.put(field::BLOCKED, blocked);
         }
-        for ((detail, blob), slot) in e.details.iter().zip(blobs).zip(0..) {
+        for ((detail, blob), slot) in e.details.iter().zip(&self.blobs).zip(0..) {
             let f = field::DETAILS + slot * field::PER_DETAIL;
             match detail {
                 Detail::Str { value, .. } => row.put(f, value.0.into()),
-                Detail::Addr { .. } | Detail::Bytes { .. } => row.put(f, blob),
+                Detail::Addr { .. } | Detail::Bytes { .. } => row.put(f, *blob),
                 Detail::Object { object, .. } => row.put(f, object.0.into()),
                 Detail::Value { value, .. } => row.put(f, *value),
                 Detail::NewFds { fds, objects, .. } => {

@@ -120,6 +120,12 @@ impl TableBuilder {
         self.row_end.len() as u32
     }
 
+    /// Upper bound of the encoded length.
+    #[cfg(test)]
+    pub(crate) fn bound(&self) -> usize {
+        self.bound
+    }
+
     /// Whether another event, which is at most this large, needs a new chunk.
     pub(crate) fn is_full(&self, size: &EventSize) -> bool {
         let EventSize { bytes, elements, blobs, columns } = *size;

@@ -82,3 +82,104 @@ fn slot(task: u64, key: u64) -> usize {
     let mixed = (key ^ task.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 54) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    const FIRST: u32 = 2;
+    const NEAR: u32 = 8;
+    const KEYED: u32 = 9;
+    const LIST: u32 = 64;
+
+    fn relation(field: u32) -> Relation {
+        match field {
+            NEAR => Relation::Near(&[FIRST, 3]),
+            KEYED => Relation::KeyedBy(FIRST),
+            _ => Relation::None,
+        }
+    }
+
+    /// A row: shape, task, end, the values of its scalar fields, its list.
+    type Input = (u8, u64, u64, [u64; 4], Vec<u64>);
+
+    /// Values as calls have them: few, or equal, or growing, or anything.
+    fn value() -> impl Strategy<Value = u64> {
+        prop_oneof![8 => 0u64..4, 4 => 1000u64..1008, 2 => (0u64..60).prop_map(|n| n << 34), 1 => any::<u64>()]
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<Input>> {
+        let row = (0u8..3, 0u64..3, any::<u32>(), [value(), value(), value(), value()], vec(value(), 0..3));
+        (vec(row, 1..700), 0u8..4).prop_map(|(rows, order)| {
+            let mut clock = 0u64;
+            let rows = rows.into_iter().map(|(shape, task, step, mut values, list)| {
+                clock = clock.wrapping_add(match order {
+                    0 => u64::from(step % 100),
+                    1 => u64::from(step),
+                    2 => u64::from(step) << 32,
+                    _ => u64::from(step % 100).wrapping_sub(50),
+                });
+                // Near and keyed columns that mostly are what their relation says.
+                if step % 9 > 0 {
+                    values[2] = values[0];
+                    values[3] = values[0].wrapping_mul(7).wrapping_add(task);
+                }
+                if order == 1 {
+                    values[1] = clock;
+                }
+                (shape, task, clock, values, list)
+            });
+            rows.collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn every_value_comes_back_within_the_announced_size(first in rows(), second in rows()) {
+            let mut table = TableBuilder::new();
+            // The second chunk reuses what the first one allocated.
+            for rows in [first, second] {
+                for (shape, task, end, values, list) in &rows {
+                    let blob = table.blob(&[*shape; 3]);
+                    let mut row = table.row(&[*shape], *task, *end, list.len());
+                    for (field, value) in [FIRST, 3, NEAR, KEYED].into_iter().zip(values) {
+                        row.put(field, *value);
+                    }
+                    row.put(LIST, list.len() as u64);
+                    for value in list {
+                        row.put(LIST + 1, *value);
+                        row.put(LIST + 2, !*value);
+                    }
+                    row.put(LIST + 3, blob);
+                }
+                let mut payload = Vec::new();
+                table.encode(relation, &mut payload);
+                prop_assert!(payload.len() <= table.bound(), "{} > {}", payload.len(), table.bound());
+                table.clear();
+
+                let mut reader = TableReader::new(payload, rows.len() as u32).unwrap();
+                for (shape, task, end, values, list) in &rows {
+                    let row = reader.next_row().unwrap();
+                    prop_assert_eq!((row.task, row.end), (*task, *end));
+                    prop_assert_eq!(reader.shape_key(row.shape), &[*shape]);
+                    for (field, value) in [FIRST, 3, NEAR, KEYED].into_iter().zip(values) {
+                        prop_assert_eq!(reader.pull(&row, field).unwrap(), *value);
+                    }
+                    prop_assert_eq!(reader.pull_len(&row, LIST).unwrap(), list.len());
+                    for value in list {
+                        prop_assert_eq!(reader.pull(&row, LIST + 1).unwrap(), *value);
+                        prop_assert_eq!(reader.pull(&row, LIST + 2).unwrap(), !*value);
+                    }
+                    let blob = reader.pull(&row, LIST + 3).unwrap();
+                    prop_assert_eq!(reader.blob(blob).unwrap(), &[*shape; 3]);
+                }
+                prop_assert!(reader.check_end().is_ok());
+                prop_assert!(reader.next_row().is_err(), "a row behind the last");
+            }
+        }
+    }
+}
