@@ -80,6 +80,7 @@ impl Plan {
 
 /// Compiles any source.
 pub(crate) fn compile(source: &dyn Source, options: &CompileOptions) -> Result<Plan, CompileError> {
-    let facts = facts::gather(source)?;
-    lower::write(source, facts, options)
+    let source = source::Completed::new(source);
+    let facts = facts::gather(&source)?;
+    lower::write(&source, facts, options)
 }

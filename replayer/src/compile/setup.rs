@@ -203,22 +203,29 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     }
     find_unix_pairs(lower);
     let procs = lower.world.procs.len();
-    for proc in 0..procs {
-        let files = lower.world.procs[proc].files;
-        let slots: Vec<OfdIx> = lower.world.files[files as usize].slots.values().map(|s| s.ofd).collect();
-        for ofd in slots {
-            let shared = identity(lower, ofd).filter(|(kind, ..)| *kind < 2);
-            if let Some(at) = shared.and_then(|id| high.get(&id)) {
-                by_ofd.insert(ofd, *at);
-                continue;
-            }
-            let at = next;
-            next += 1;
-            open(lower, ofd, at, &mut next, &mut high)?;
-            by_ofd.insert(ofd, at);
-            if let Some(id) = shared {
-                high.insert(id, at);
-            }
+    let mut all: Vec<OfdIx> = (0..procs)
+        .flat_map(|proc| lower.world.files[lower.world.procs[proc].files as usize].slots.values().map(|s| s.ofd))
+        .collect();
+    // Connections first: an accepted one has the port of its listener, which can be bound only before that listens.
+    all.sort_by_key(|ofd| match lower.world.ofds[*ofd as usize].kind {
+        OfdKind::Sock(sock) => lower.world.socks[sock as usize].state != SockState::Connected,
+        _ => true,
+    });
+    for ofd in all {
+        let shared = identity(lower, ofd).filter(|(kind, ..)| *kind < 2);
+        if let Some(at) = shared.and_then(|id| high.get(&id)) {
+            by_ofd.insert(ofd, *at);
+            continue;
+        }
+        if by_ofd.contains_key(&ofd) {
+            continue;
+        }
+        let at = next;
+        next += 1;
+        open(lower, ofd, at, &mut next, &mut high)?;
+        by_ofd.insert(ofd, at);
+        if let Some(id) = shared {
+            high.insert(id, at);
         }
     }
     lower.environment.cwd = b"/".to_vec();

@@ -1,7 +1,10 @@
 //! Where the compiler reads from: a trace on disk, or one made in memory by a test.
 
 use super::CompileError;
-use ctrace_format::{Event, Filter, Header, Object, ObjectId, Snapshot, StrId, TaskDef, TaskId, Trace};
+use ctrace_format::{
+    Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId, Trace, syscalls,
+};
+use rustc_hash::FxHashMap;
 
 /// A trace as the compiler needs it: dictionaries at random, events as a stream that can be restarted.
 pub(crate) trait Source {
@@ -43,5 +46,83 @@ impl Source for Trace {
             each(&event?)?;
         }
         Ok(())
+    }
+}
+
+/// A source whose first calls are complete: of a thread that was in a call when the recording began, only the return
+/// was seen, but the start snapshot knows which call it was in, and its arguments.
+pub(crate) struct Completed<'a> {
+    inner: &'a dyn Source,
+    entered: FxHashMap<u32, (u32, [u64; 6])>,
+}
+
+impl<'a> Completed<'a> {
+    /// Completes the calls whose arguments are all in registers.
+    pub(crate) fn new(inner: &'a dyn Source) -> Self {
+        let abi = inner.header().abi;
+        let plain = |nr: u32| {
+            let name = syscalls::name(ctrace_format::Sysno { abi, nr });
+            matches!(
+                name,
+                Some(
+                    "clock_nanosleep" | "nanosleep" | "epoll_wait" | "epoll_pwait" | "accept" | "accept4" | "read" | "recvfrom" | "futex" | "wait4" | "pause"
+                )
+            )
+        };
+        let entered = inner
+            .snapshot()
+            .processes
+            .iter()
+            .flat_map(|p| &p.threads)
+            .filter_map(|t| t.syscall.filter(|(nr, _)| plain(*nr)).map(|s| (t.tid.0, s)))
+            .collect();
+        Self { inner, entered }
+    }
+}
+
+impl Source for Completed<'_> {
+    fn header(&self) -> &Header {
+        self.inner.header()
+    }
+    fn snapshot(&self) -> &Snapshot {
+        self.inner.snapshot()
+    }
+    fn str(&self, id: StrId) -> &[u8] {
+        self.inner.str(id)
+    }
+    fn task(&self, id: TaskId) -> &TaskDef {
+        self.inner.task(id)
+    }
+    fn tasks(&self) -> &[TaskDef] {
+        self.inner.tasks()
+    }
+    fn object(&self, id: ObjectId) -> &Object {
+        self.inner.object(id)
+    }
+    fn end_ns(&self) -> u64 {
+        self.inner.end_ns()
+    }
+    fn for_each(
+        &self,
+        each: &mut dyn FnMut(&Event) -> Result<(), CompileError>,
+    ) -> Result<(), CompileError> {
+        let mut entered = self.entered.clone();
+        self.inner.for_each(&mut |event| {
+            if let Event::Syscall(call) = event
+                && !entered.is_empty()
+                && let Some((nr, args)) = entered.remove(&self.inner.task(call.task).tid.0)
+                && call.flags.contains(SyscallFlags::NO_ENTER)
+                && call.sysno.nr == nr
+            {
+                return each(&Event::Syscall(Syscall {
+                    t_ns: 0,
+                    duration_ns: event.end_ns(),
+                    flags: SyscallFlags(call.flags.0 & !SyscallFlags::NO_ENTER.0),
+                    args,
+                    ..call.clone()
+                }));
+            }
+            each(event)
+        })
     }
 }
