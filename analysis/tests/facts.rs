@@ -1,10 +1,10 @@
 //! Facts about comparisons, each on a trace small enough to know the answer.
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
 use common::{MS, Run, compare, replay, value};
-use ctrace_analysis::{CloseKind, DivergenceKind, Gates, Model, Profile, Verdict, diff};
+use ctrace_analysis::{CloseKind, DivergenceKind, Gates, Model, Profile, Side, Verdict, diff};
 use ctrace_format::{Detail, SyscallFlags, TcpState};
 
 const ENOENT: i64 = -2;
@@ -572,4 +572,28 @@ fn the_engine_may_move_descriptors() {
     let report = replay(run(false), run(true));
     assert_eq!(value(&report, "alignment"), Some(1.0), "{:?}", report.first_divergence);
     assert_eq!(report.b.engine, 2);
+}
+
+#[test]
+fn who_opened_a_connection_is_told_by_ports_and_first_words() {
+    let side = |local: &str, peer: &str, call: &str| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        let socket = r.object(&ctrace_format::Object::Socket {
+            family: 2,
+            kind: 1,
+            protocol: 6,
+            cookie: ctrace_format::SockCookie(9),
+            local: Some(ctrace_format::SockAddr::Inet(local.parse().unwrap())),
+            peer: Some(ctrace_format::SockAddr::Inet(peer.parse().unwrap())),
+        });
+        r.io(t, call, 5, socket, 10);
+        let m = r.model();
+        (m.conns[0].side, m.name(m.conns[0].name).to_owned())
+    };
+    let name = |text: &str| text.to_owned();
+    assert_eq!(side("10.0.0.1:80", "10.0.0.2:50000", "write"), (Side::Server, name("tcp at 10.0.0.1:80")));
+    assert_eq!(side("10.0.0.1:50000", "10.0.0.2:80", "read"), (Side::Client, name("tcp to 10.0.0.2:80")));
+    assert_eq!(side("10.0.0.1:40000", "10.0.0.2:50000", "read").0, Side::Server);
+    assert_eq!(side("10.0.0.1:40000", "10.0.0.2:50000", "write").0, Side::Client);
 }

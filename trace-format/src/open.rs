@@ -237,6 +237,16 @@ pub(crate) fn check_preamble(path: &Path, source: &Source) -> Result<(), ReadErr
         return Err(damaged("the file ends within its first bytes", "Nothing in it can be read"));
     };
     let Some(preamble) = Preamble::parse(first) else {
+        let version = layout::u16_at(first, 8);
+        if version > layout::VERSION {
+            let what = format!(
+                "it says format version {version}, newer than this ctrace reads ({}), but the check sum of its first \
+                 bytes does not fit",
+                layout::VERSION
+            );
+            let advice = "Update ctrace, or, if it is no newer file, `ctrace repair FILE -o OUT` restores it";
+            return Err(damaged(&what, advice));
+        }
         return Err(damaged("the check sum of its first bytes does not fit", REPAIR));
     };
     if preamble.version > layout::VERSION {

@@ -273,9 +273,8 @@ fn guess_side(local: Option<&SockAddr>, peer: Option<&SockAddr>, listening: &FxH
                 _ if listening.contains(&ours.port()) => Side::Server,
                 (true, true) => Side::Unknown,
                 (true, false) => Side::Client,
-                (false, true) => Side::Server,
                 (false, false) if ours.port() > theirs.port() => Side::Client,
-                (false, false) => Side::Server,
+                (false, _) => Side::Server,
             }
         }
         (Some(SockAddr::Unix(_)), None) => Side::Server,

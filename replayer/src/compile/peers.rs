@@ -50,6 +50,8 @@ struct Conn {
     dgram: bool,
     /// It has closed or reset its end.
     over: bool,
+    /// It connected to the workload, so what it sends are requests.
+    client: bool,
     fd: u32,
 }
 
@@ -313,7 +315,10 @@ impl Peers {
             server.accept = Some(Wait::completed(task, step));
         }
         self.served += 1;
-        self.conns.insert(sock, Conn { lane, received: 0, last_ns: at_ns, dgram: false, over: false, fd });
+        self.conns.insert(
+            sock,
+            Conn { lane, received: 0, last_ns: at_ns, dgram: false, over: false, client: false, fd },
+        );
         Ok(())
     }
 
@@ -364,7 +369,10 @@ impl Peers {
         let step = b.push(task, &connect)?;
         self.last_connect.insert(listener, Wait::completed(task, step));
         self.clients += 1;
-        self.conns.insert(sock, Conn { lane, received: 0, last_ns: at_ns, dgram: false, over: false, fd });
+        self.conns.insert(
+            sock,
+            Conn { lane, received: 0, last_ns: at_ns, dgram: false, over: false, client: true, fd },
+        );
         Ok(())
     }
 
@@ -391,7 +399,10 @@ impl Peers {
         self.bound(b, task, fd, SOCK_DGRAM, Some(addr), family_of(addr))?;
         let ready = Wait::completed(task, b.next_step(task).saturating_sub(1));
         self.datagram += 1;
-        self.conns.insert(sock, Conn { lane, received: 0, last_ns: at_ns, dgram: true, over: false, fd });
+        self.conns.insert(
+            sock,
+            Conn { lane, received: 0, last_ns: at_ns, dgram: true, over: false, client: false, fd },
+        );
         Ok(Some(ready))
     }
 
@@ -407,7 +418,10 @@ impl Peers {
             return Ok(());
         }
         let lane = self.lane(b, deps, 0)?;
-        self.conns.insert(key, Conn { lane, received: 0, last_ns: 0, dgram: false, over: false, fd });
+        self.conns.insert(
+            key,
+            Conn { lane, received: 0, last_ns: 0, dgram: false, over: false, client: false, fd },
+        );
         Ok(())
     }
 
@@ -418,6 +432,7 @@ impl Peers {
         deps: &mut Deps,
         sock: SockIx,
         addr: &SockAddr,
+        client: bool,
     ) -> Result<Wait, CompileError> {
         let name = format!("peer {}", self.lanes.len());
         let task = self.thread(b, deps, name)?;
@@ -433,7 +448,8 @@ impl Peers {
             b.push(task, &extra("listen").imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
         self.lanes.push(Lane { task, fd, free_ns: 0, busy: true });
         let lane = self.lanes.len() - 1;
-        self.conns.insert(sock, Conn { lane, received: 0, last_ns: 0, dgram: false, over: false, fd });
+        self.conns
+            .insert(sock, Conn { lane, received: 0, last_ns: 0, dgram: false, over: false, client, fd });
         Ok(Wait::completed(task, step))
     }
 
@@ -542,6 +558,7 @@ impl Peers {
         let mut think = u32::try_from(gap).unwrap_or(u32::MAX);
         let fd = conn.fd;
         let dgram = conn.dgram;
+        let open_loop = if conn.client { flags::OPEN_LOOP } else { 0 };
         let mut left = n;
         loop {
             let part = if dgram { left.min(65_536) } else { left.min(PART_BYTES) };
@@ -571,6 +588,7 @@ impl Peers {
             };
             step.think_sleep_ns = think;
             step.t_ns = turn.at_ns;
+            step.flags |= open_loop;
             think = 0;
             b.set_waits(&mut step, &waits)?;
             waits.clear();

@@ -630,7 +630,9 @@ fn connection(
         high.insert((1, partner, false), other);
         return Ok(());
     }
-    let ready = lower.peers.established(&mut lower.b, &mut lower.deps, sock, &reachable(peer.clone()))?;
+    let client = lower.world.listener(local).is_some();
+    let peer = reachable(peer.clone());
+    let ready = lower.peers.established(&mut lower.b, &mut lower.deps, sock, &peer, client)?;
     socket(lower, at, family, 1, 0)?;
     bind(lower, at, local)?;
     let mut waits: Vec<Wait> = Vec::new();

@@ -161,9 +161,9 @@ fn pace(task: &Task, step: &Step) {
     // Behind the recording: idle time may be dropped, a share of the computing, too.
     let behind =
         if step.t_ns > 0 { begin.saturating_add(idle + spin).saturating_sub(scaled(step.t_ns)) } else { 0 };
-    // A peer's gap is a latency that the recorded tasks saw, mostly; part of it is how late they looked.
-    let peer = task.entry.flags & task_flags::PEER != 0;
-    let idle_may_drop = if peer { (idle / 2).min(PEER_CATCH_UP_NS) } else { idle };
+    // The gap of a peer that answers is a latency that the recorded tasks saw, mostly; part of it is how late they looked.
+    let answers = task.entry.flags & task_flags::PEER != 0 && step.flags & flags::OPEN_LOOP == 0;
+    let idle_may_drop = if answers { (idle / 2).min(PEER_CATCH_UP_NS) } else { idle };
     let idle_kept = idle - behind.min(idle_may_drop);
     let may_drop = u128::from(spin) * u128::from(control.catch_up_permille.load(Relaxed)) / 1000;
     spin -= (behind - (idle - idle_kept)).min(may_drop as u64);
