@@ -933,6 +933,12 @@ impl Lower<'_> {
             // just done with sending.
             let closed = self.world.socks.get(key as usize).is_none_or(|s| self.facts.reset.contains(&s.cookie));
             if closed {
+                let mut turn = turn;
+                if let Some(state) = self.world.socks.get(key as usize) {
+                    // What was sent after the last answer found nobody any more: that is what the reset says.
+                    turn.after_sent = turn.after_sent.min(state.answered);
+                    turn.at_ns = self.facts.fin.get(&state.cookie).copied().unwrap_or(turn.at_ns);
+                }
                 self.peers.gone(&mut self.b, &mut self.deps, key, turn, false, &after)?;
                 return Ok(());
             }
