@@ -33,6 +33,8 @@ pub(crate) struct Facts {
     pub(crate) refused: FxHashSet<u64>,
     /// Sockets that received a reset, by cookie.
     pub(crate) reset: FxHashSet<u64>,
+    /// When the other end said that it sends no more, by cookie.
+    pub(crate) fin: FxHashMap<u64, u64>,
     /// Links of the file system.
     pub(crate) links: Links,
 }
@@ -78,12 +80,19 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut inside: FxHashSet<u32> = FxHashSet::default();
     let mut refused = FxHashSet::default();
     let mut reset = FxHashSet::default();
+    let mut fin = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     source.for_each(&mut |event| {
-        if let Event::Connection(c) = event
-            && c.kind == ConnectionKind::ResetReceived
-        {
-            reset.insert(c.cookie.0);
+        if let Event::Connection(c) = event {
+            match c.kind {
+                ConnectionKind::ResetReceived => {
+                    reset.insert(c.cookie.0);
+                }
+                ConnectionKind::State { old: TcpState::Established, new: TcpState::CloseWait, .. } => {
+                    fin.insert(c.cookie.0, c.t_ns);
+                }
+                _ => {}
+            }
         }
         if let Event::Connection(c) = event
             && let ConnectionKind::State { old: TcpState::SynSent, new: TcpState::Close, error: 111 } = c.kind
@@ -178,6 +187,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         tasks,
         refused,
         reset,
+        fin,
         links,
     })
 }

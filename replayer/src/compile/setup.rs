@@ -204,7 +204,9 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     find_unix_pairs(lower);
     let procs = lower.world.procs.len();
     let mut all: Vec<OfdIx> = (0..procs)
-        .flat_map(|proc| lower.world.files[lower.world.procs[proc].files as usize].slots.values().map(|s| s.ofd))
+        .flat_map(|proc| {
+            lower.world.files[lower.world.procs[proc].files as usize].slots.values().map(|s| s.ofd)
+        })
         .collect();
     // Connections first: an accepted one has the port of its listener, which can be bound only before that listens.
     all.sort_by_key(|ofd| match lower.world.ofds[*ofd as usize].kind {

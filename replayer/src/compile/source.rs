@@ -2,7 +2,8 @@
 
 use super::CompileError;
 use ctrace_format::{
-    Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId, Trace, syscalls,
+    Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId, Trace,
+    syscalls,
 };
 use rustc_hash::FxHashMap;
 
@@ -57,7 +58,8 @@ pub(crate) struct Completed<'a> {
 }
 
 impl<'a> Completed<'a> {
-    /// Completes the calls whose arguments are all in registers.
+    /// Completes the calls whose arguments are all in registers. Reads are left as they are: of which stream they were is
+    /// not in the record, and one more of them would set the streams of the two runs apart.
     pub(crate) fn new(inner: &'a dyn Source) -> Self {
         let abi = inner.header().abi;
         let plain = |nr: u32| {
@@ -65,7 +67,15 @@ impl<'a> Completed<'a> {
             matches!(
                 name,
                 Some(
-                    "clock_nanosleep" | "nanosleep" | "epoll_wait" | "epoll_pwait" | "accept" | "accept4" | "read" | "recvfrom" | "futex" | "wait4" | "pause"
+                    "clock_nanosleep"
+                        | "nanosleep"
+                        | "epoll_wait"
+                        | "epoll_pwait"
+                        | "accept"
+                        | "accept4"
+                        | "futex"
+                        | "wait4"
+                        | "pause"
                 )
             )
         };
@@ -102,10 +112,7 @@ impl Source for Completed<'_> {
     fn end_ns(&self) -> u64 {
         self.inner.end_ns()
     }
-    fn for_each(
-        &self,
-        each: &mut dyn FnMut(&Event) -> Result<(), CompileError>,
-    ) -> Result<(), CompileError> {
+    fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         let mut entered = self.entered.clone();
         self.inner.for_each(&mut |event| {
             if let Event::Syscall(call) = event

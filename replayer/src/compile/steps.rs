@@ -9,8 +9,8 @@ use super::facts::{
 };
 use super::lower::{Cx, Lower, Lowered, never};
 use super::world::{
-    O_CLOEXEC, O_CREAT, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value,
-    le_u64, open_flags,
+    O_CLOEXEC, O_CREAT, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value, le_u64,
+    open_flags,
 };
 use crate::plan::environment::{FileKind, FileSpec};
 use ctrace_format::syscalls::Kind as K;

@@ -222,6 +222,8 @@ pub(crate) struct Sock {
     /// Bytes sent and received so far.
     pub(crate) sent: u64,
     pub(crate) received: u64,
+    /// What had been sent when something was received last.
+    pub(crate) answered: u64,
     pub(crate) last_send_ns: u64,
     pub(crate) born_ns: u64,
     /// Connections in flight to a listening unix socket, and accepts whose connect has not returned yet.
@@ -599,7 +601,8 @@ impl World {
             }
             (OfdKind::Sock(ix), Object::Socket { cookie, local, peer, .. }) if cookie.0 != 0 => {
                 let sock = &mut self.socks[ix as usize];
-                if sock.cookie == 0 {
+                // An identity by inode, of the snapshot, yields to the real one.
+                if sock.cookie == 0 || sock.cookie >> 63 != 0 {
                     sock.cookie = cookie.0;
                     self.sock_by_cookie.insert(cookie.0, ix);
                 }
@@ -1942,6 +1945,9 @@ impl World {
             OfdKind::Sock(ix) => {
                 let sock = &mut self.socks[ix as usize];
                 sock.received = sock.received.saturating_add(n);
+                if n > 0 {
+                    sock.answered = sock.sent;
+                }
             }
             OfdKind::Node { inode, .. } | OfdKind::Mem { inode } => {
                 let start = at.unwrap_or(self.ofds[ofd as usize].pos);
@@ -2180,6 +2186,7 @@ fn new_sock(family: u16, kind: u16, protocol: u16, cookie: u64, born_ns: u64) ->
         inherited: false,
         sent: 0,
         received: 0,
+        answered: 0,
         last_send_ns: born_ns,
         born_ns,
         pending: VecDeque::new(),
