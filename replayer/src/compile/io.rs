@@ -707,7 +707,8 @@ impl Lower<'_> {
         }
         let answered: Vec<PollEntry> = entries
             .iter()
-            .filter(|e| e.revents != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
+            // POLLNVAL: not open, which nothing will change.
+            .filter(|e| e.revents & !0x20 != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
             .map(|e| PollEntry { events: e.revents, ..*e })
             .collect();
         self.with_answers(step, answered, at_once)

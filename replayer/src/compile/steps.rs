@@ -245,6 +245,7 @@ impl Lower<'_> {
                 errno != -11
             }
             Sc::Fcntl | Sc::Prctl | Sc::Prlimit64 | Sc::Setrlimit | Sc::Bind | Sc::Setsockopt => errno == -9,
+            Sc::Ioctl if cx.call.args[1] as u32 == FICLONE => matches!(errno, -95 | -9),
             Sc::Ioctl => errno == -9 || (errno == -25 && self.not_a_terminal(cx)),
             Sc::Getxattr | Sc::Lgetxattr => matches!(errno, -2 | -61),
             Sc::Listxattr | Sc::Llistxattr => errno == -2,
@@ -1233,6 +1234,10 @@ impl Lower<'_> {
 
     fn ioctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let command = cx.call.args[1] as u32;
+        if command == FICLONE && cx.call.ret == -95 {
+            // Cloning extents is not for the sandbox's file system either.
+            return Ok(self.plain(cx, &[0, 1, 2]).into());
+        }
         if !IOCTLS.contains(&command) {
             return Ok(self.refused(cx));
         }
@@ -1323,6 +1328,8 @@ impl Lower<'_> {
     }
 }
 
+/// `ioctl` that shares the extents of another file.
+const FICLONE: u32 = 0x4004_9409;
 /// How long a wake waits for those it is to wake.
 const WAITERS_NS: u64 = 2_000_000_000;
 const AT_FDCWD: u64 = -100_i64 as u64;
