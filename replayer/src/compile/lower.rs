@@ -105,6 +105,8 @@ pub(crate) struct Lower<'a> {
     content: FxHashMap<InodeIx, (Option<Mark>, Option<Mark>)>,
     stream_writes: FxHashMap<(u8, u32), Mark>,
     stream_reads: FxHashMap<(u8, u32), Mark>,
+    /// The last return from a signal handler of a process.
+    handled: FxHashMap<ProcIx, Mark>,
     /// The listen step of listening sockets.
     listens: FxHashMap<SockIx, Mark>,
     /// Last connect of the workload to an outside address.
@@ -160,6 +162,7 @@ pub(crate) fn write(
         content: FxHashMap::default(),
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
+        handled: FxHashMap::default(),
         listens: FxHashMap::default(),
         connects: FxHashMap::default(),
         dgram_ports: FxHashMap::default(),
@@ -574,10 +577,11 @@ impl Lower<'_> {
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             let leader_exits = cx.known.sc == Sc::ExitGroup;
             let parent = self.world.procs[cx.proc as usize].parent;
-            if let Some(mark) = parent.and_then(|p| self.world.procs[p as usize].no_child)
-                && leader_exits
-            {
-                needs.push(Need { kind: EdgeKind::NotEnded, mark });
+            if leader_exits && let Some(parent) = parent {
+                // Two SIGCHLDs at once are one: the next child ends after the last one's was dealt with.
+                let dealt_with = self.handled.get(&parent).copied();
+                let marks = self.world.procs[parent as usize].no_child.into_iter().chain(dealt_with);
+                needs.extend(marks.map(|mark| Need { kind: EdgeKind::NotEnded, mark }));
             }
         }
         let me = self.prog(cx.task);
@@ -702,6 +706,9 @@ impl Lower<'_> {
             {
                 self.listens.insert(sock, mark);
             }
+        }
+        if cx.known.sc == Sc::RtSigreturn {
+            self.handled.insert(cx.proc, mark);
         }
         let change = cx.call.ret >= 0 && is_name_change(cx);
         for (path, _) in self.named_paths(cx) {

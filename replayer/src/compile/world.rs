@@ -12,7 +12,7 @@ use ctrace_format::{
     Detail, EpollEntry, Event, FdTarget, Object, ObjectId, Process, ProcessKind, SockAddr, Syscall,
     SyscallFlags, TaskId,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -298,6 +298,8 @@ pub(crate) struct World {
     pairs: Vec<(SockIx, SockIx)>,
     dgram_bound: FxHashMap<SockAddr, SockIx>,
     resolved: FxHashMap<(PathId, bool), PathId>,
+    /// Descriptors of unknown origin that could be written to, but not read.
+    written_to: FxHashSet<(ProcIx, i32)>,
 }
 
 /// The path a path argument stands for.
@@ -341,6 +343,7 @@ impl World {
             pairs: Vec::new(),
             dgram_bound: FxHashMap::default(),
             resolved: FxHashMap::default(),
+            written_to: FxHashSet::default(),
         }
     }
 
@@ -539,13 +542,10 @@ impl World {
             return Ok(None);
         }
         if let Some(ofd) = self.ofd_of(task, fd) {
-            let known = &mut self.ofds[ofd as usize];
-            if known.inherited && writes && !known.writable {
-                known.writable = true;
-                if let Some(i) = self.discovered.iter_mut().find(|d| d.fd == fd && d.object == known.object) {
-                    i.written = true;
-                }
+            if writes {
+                self.known_writable(ofd, fd);
             }
+            let known = &mut self.ofds[ofd as usize];
             if known.object != object
                 && let Some(id) = object
             {
@@ -554,6 +554,7 @@ impl World {
             }
             return Ok(Some(ofd));
         }
+        let writes = writes || self.written_to.contains(&(self.tasks[task as usize].proc, fd));
         let Some(object) = object else {
             self.unknown_fds += 1;
             return Ok(None);
@@ -590,6 +591,21 @@ impl World {
             self.put_fd(proc, fd, ofd, false, 0)?;
         }
         Ok(Some(ofd))
+    }
+
+    /// An inherited descriptor turned out to be one to write to.
+    fn known_writable(&mut self, ofd: OfdIx, fd: i32) {
+        let known = &mut self.ofds[ofd as usize];
+        if !known.inherited || known.writable {
+            return;
+        }
+        known.writable = true;
+        if let OfdKind::Pipe { write, .. } = &mut known.kind {
+            *write = true;
+        }
+        if let Some(one) = self.discovered.iter_mut().find(|d| d.fd == fd && d.object == known.object) {
+            one.written = true;
+        }
     }
 
     /// An object that was not known yet when its descriptor was made.
@@ -1687,6 +1703,9 @@ impl World {
                 {
                     self.ofds[ofd as usize].nonblock = call.ret as u32 & O_NONBLOCK != 0;
                     self.ofds[ofd as usize].append = call.ret as u32 & O_APPEND != 0;
+                    if call.ret & 3 != 0 {
+                        self.known_writable(ofd, fd0);
+                    }
                 }
             }
             4 => {
@@ -1781,7 +1800,15 @@ impl World {
         for detail in &call.details {
             let Detail::Poll { entries, .. } = detail else { continue };
             for entry in entries {
-                let Some(ofd) = self.ofd_of(task, entry.fd) else { continue };
+                let Some(ofd) = self.ofd_of(task, entry.fd) else {
+                    if entry.revents & 5 == 4 && self.written_to.len() < 4096 {
+                        self.written_to.insert((self.tasks[task as usize].proc, entry.fd));
+                    }
+                    continue;
+                };
+                if entry.revents & 4 != 0 {
+                    self.known_writable(ofd, entry.fd);
+                }
                 if entry.revents & 0x19 != 0 {
                     self.readable(ofd, mark.end_ns, waited);
                 } else if entry.events & 1 != 0 && call.ret == 0 {
