@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     step(out, 1, "a small shop opens: frontend, cart, checkout, payment and their customers, each a process");
     let mut shop = Shop::open(&dir.join("shop"))?;
     let checkout = shop.pid("checkout")?;
-    pause(Duration::from_millis(700))?;
+    pause(Duration::from_millis(1500))?;
 
     step(
         out,

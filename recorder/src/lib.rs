@@ -39,6 +39,7 @@ mod snapshot;
 mod sockets;
 mod specs;
 mod target;
+mod unix_diag;
 
 pub use error::RecordError;
 pub use recording::{Config, Ended, Outcome, Recorder, Recording, Stats};

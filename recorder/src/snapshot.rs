@@ -3,6 +3,7 @@
 use crate::proc;
 use crate::redact;
 use crate::sockets;
+use crate::unix_diag;
 use ctrace_format::{
     FdSnapshot, FdTarget, MapSnapshot, ProcessSnapshot, Snapshot, Tgid, ThreadSnapshot, Tid,
 };
@@ -14,8 +15,9 @@ use std::path::Path;
 
 /// Reads the state of these processes. What disappears meanwhile is left out.
 pub(crate) fn take(tgids: &[u32], redacted: &mut BTreeMap<String, u64>) -> Snapshot {
+    let peers = unix_diag::peers();
     let mut processes: Vec<ProcessSnapshot> =
-        tgids.iter().filter_map(|tgid| process(*tgid, redacted)).collect();
+        tgids.iter().filter_map(|tgid| process(*tgid, &peers, redacted)).collect();
     parents_first(&mut processes);
     Snapshot { processes }
 }
@@ -40,7 +42,11 @@ fn link(path: impl AsRef<Path>) -> Vec<u8> {
     fs::read_link(path).map(|p| p.as_os_str().as_bytes().to_vec()).unwrap_or_default()
 }
 
-fn process(tgid: u32, redacted: &mut BTreeMap<String, u64>) -> Option<ProcessSnapshot> {
+fn process(
+    tgid: u32,
+    peers: &BTreeMap<u64, u64>,
+    redacted: &mut BTreeMap<String, u64>,
+) -> Option<ProcessSnapshot> {
     let base = format!("/proc/{tgid}");
     let stat = proc::process_stat(tgid)?;
     let status = Status::read(&format!("{base}/status"));
@@ -65,7 +71,7 @@ fn process(tgid: u32, redacted: &mut BTreeMap<String, u64>) -> Option<ProcessSna
         root: link(format!("{base}/root")),
         argv,
         threads,
-        fds: fds(tgid),
+        fds: fds(tgid, peers),
         maps: fs::read(format!("{base}/maps")).map(|t| maps(&t)).unwrap_or_default(),
         limits: fs::read_to_string(format!("{base}/limits")).map(|t| limits(&t)).unwrap_or_default(),
         sig_ignored: status.hex("SigIgn"),
@@ -117,7 +123,7 @@ fn syscall(text: &str) -> Option<(u32, [u64; 6])> {
     Some((nr, args))
 }
 
-fn fds(tgid: u32) -> Vec<FdSnapshot> {
+fn fds(tgid: u32, peers: &BTreeMap<u64, u64>) -> Vec<FdSnapshot> {
     let pidfd = sockets::PidFd::open(tgid);
     proc::numbers(&format!("/proc/{tgid}/fd"))
         .into_iter()
@@ -130,7 +136,7 @@ fn fds(tgid: u32) -> Vec<FdSnapshot> {
                 fd: fd as i32,
                 flags: u32::from_str_radix(field("flags:"), 8).unwrap_or(0),
                 offset: field("pos:").parse().unwrap_or(0),
-                target: target(tgid, fd, &info, pidfd.as_ref()),
+                target: target(tgid, fd, &info, pidfd.as_ref(), peers),
             })
         })
         .collect()
@@ -141,7 +147,13 @@ fn bracketed(text: &str) -> u64 {
     text.split(['[', ']']).nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-fn target(tgid: u32, fd: u32, info: &str, pidfd: Option<&sockets::PidFd>) -> FdTarget {
+fn target(
+    tgid: u32,
+    fd: u32,
+    info: &str,
+    pidfd: Option<&sockets::PidFd>,
+    peers: &BTreeMap<u64, u64>,
+) -> FdTarget {
     let path = format!("/proc/{tgid}/fd/{fd}");
     let name = link(&path);
     let text = String::from_utf8_lossy(&name);
@@ -150,7 +162,7 @@ fn target(tgid: u32, fd: u32, info: &str, pidfd: Option<&sockets::PidFd>) -> FdT
     }
     if text.starts_with("socket:[") {
         let ino = bracketed(&text);
-        return sockets::describe(pidfd, fd as i32, ino);
+        return sockets::describe(pidfd, fd as i32, ino, peers.get(&ino).copied().unwrap_or(0));
     }
     if let Some(kind) = text.strip_prefix("anon_inode:") {
         let kind = kind.trim_start_matches('[').trim_end_matches(']');

@@ -76,8 +76,8 @@ pub(crate) fn name_all(pid: u32) -> Vec<(u64, u16)> {
     listeners
 }
 
-/// Describes a socket of another process.
-pub(crate) fn describe(pidfd: Option<&PidFd>, fd: RawFd, ino: u64) -> FdTarget {
+/// Describes a socket of another process; `peer_ino` is the other end of a unix pair, or 0.
+pub(crate) fn describe(pidfd: Option<&PidFd>, fd: RawFd, ino: u64, peer_ino: u64) -> FdTarget {
     let copy = pidfd.and_then(|p| p.copy(fd));
     let int = |name| copy.as_ref().and_then(|c| option::<i32>(c, libc::SOL_SOCKET, name)).unwrap_or(0);
     let listening = (int(libc::SO_ACCEPTCONN) != 0).then(|| {
@@ -95,7 +95,7 @@ pub(crate) fn describe(pidfd: Option<&PidFd>, fd: RawFd, ino: u64) -> FdTarget {
         listening,
         local: copy.as_ref().and_then(|c| name(c, libc::getsockname)),
         peer: copy.as_ref().and_then(|c| name(c, libc::getpeername)),
-        peer_ino: 0,
+        peer_ino,
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let pidfd = PidFd::open(std::process::id());
         let FdTarget::Socket { family, kind, listening, local, cookie, .. } =
-            describe(pidfd.as_ref(), listener.as_raw_fd(), 1)
+            describe(pidfd.as_ref(), listener.as_raw_fd(), 1, 0)
         else {
             panic!("no socket");
         };

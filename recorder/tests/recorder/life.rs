@@ -98,3 +98,15 @@ fn a_command_that_does_not_exist_exits_with_127_and_its_attempt_is_recorded() {
     assert_eq!(r.outcome.command_status, Some(127 << 8));
     assert_eq!(r.named("execve").iter().map(|c| c.ret).collect::<Vec<_>>(), [-2]);
 }
+
+#[test]
+fn time_between_calls_is_split_into_computing_and_waiting_for_a_cpu() {
+    // More busy loops than CPUs: each of them computes, and waits for its turn.
+    let busy = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done";
+    let cpus = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let script = format!("for n in $(seq {}); do ( {busy} ) & done; wait", cpus + 2);
+    let Some(r) = record(&["sh", "-c", &script]) else { return };
+    let waited = r.calls().iter().map(|c| c.wait_cpu_ns).max().unwrap();
+    assert!(waited > 1_000_000, "{waited}");
+    assert!(waited < r.outcome.summary.duration_ns);
+}
