@@ -7,8 +7,8 @@ use super::fsmodel::NodeKind;
 use super::lower::{Cx, Lower, Lowered, reachable};
 use super::wire;
 use super::world::{
-    O_CLOEXEC, OfdIx, OfdKind, SockIx, SockState, detail_addr, detail_bytes, detail_epoll,
-    detail_iov, detail_newfds, detail_time, detail_value, positional,
+    O_CLOEXEC, OfdIx, OfdKind, SockIx, SockState, detail_addr, detail_bytes, detail_epoll, detail_iov,
+    detail_newfds, detail_time, detail_value, positional,
 };
 use ctrace_format::{Detail, PollEntry, SockAddr, SyscallFlags};
 use ctrace_program::{Expect, Kind, MsgDesc, Post, Sel, Step, Wait, fds_operand, flags};

@@ -13,8 +13,7 @@ use super::peers::{Peers, Turn};
 use super::setup;
 use super::source::Source;
 use super::world::{
-    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, Origin, ProcIx, SockIx, TaskIx, World, canonical,
-    detail_addr,
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, Origin, ProcIx, SockIx, TaskIx, World, canonical, detail_addr,
 };
 use crate::plan::environment::{Environment, ExternalSignal, PeerProcess};
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
@@ -188,7 +187,8 @@ fn spool(dir: &std::path::Path) -> std::io::Result<std::fs::File> {
     if let Ok(file) = options.clone().custom_flags(libc::O_TMPFILE).open(dir) {
         return Ok(file);
     }
-    let path = dir.join(format!("ctrace-program-{}-{:x}", std::process::id(), std::ptr::from_ref(dir).addr()));
+    let path =
+        dir.join(format!("ctrace-program-{}-{:x}", std::process::id(), std::ptr::from_ref(dir).addr()));
     let file = options.create_new(true).open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)
@@ -461,7 +461,10 @@ impl Lower<'_> {
             label = match self.b.push(me, &step) {
                 Ok(label) => label,
                 // What a call claims may be more than any call can do; that call is left out, not the rest.
-                Err(BuildError::Invalid { .. } | BuildError::Limit { what: "bytes of one buffer" | "bytes of one I/O vector", .. }) => {
+                Err(
+                    BuildError::Invalid { .. }
+                    | BuildError::Limit { what: "bytes of one buffer" | "bytes of one I/O vector", .. },
+                ) => {
                     let mut skip = Step::of(Kind::Skip).with(flags::MISSING | in_handler);
                     skip.nr = step.nr;
                     let known = self.world.calls.get(call.sysno);
@@ -931,7 +934,8 @@ impl Lower<'_> {
         if n == 0 && self.world.socks.get(key as usize).is_none_or(|s| s.kind != 2) {
             // The end of a pipe, or of a connection whose other end answered later data with a reset: it was closed, not
             // just done with sending.
-            let closed = self.world.socks.get(key as usize).is_none_or(|s| self.facts.reset.contains(&s.cookie));
+            let closed =
+                self.world.socks.get(key as usize).is_none_or(|s| self.facts.reset.contains(&s.cookie));
             if closed {
                 let mut turn = turn;
                 if let Some(state) = self.world.socks.get(key as usize) {

@@ -2,7 +2,8 @@
 
 use super::CompileError;
 use ctrace_format::{
-    Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId, Trace, syscalls,
+    Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId, Trace,
+    syscalls,
 };
 use rustc_hash::FxHashMap;
 
@@ -66,7 +67,15 @@ impl<'a> Completed<'a> {
             matches!(
                 name,
                 Some(
-                    "clock_nanosleep" | "nanosleep" | "epoll_wait" | "epoll_pwait" | "accept" | "accept4" | "futex" | "wait4" | "pause"
+                    "clock_nanosleep"
+                        | "nanosleep"
+                        | "epoll_wait"
+                        | "epoll_pwait"
+                        | "accept"
+                        | "accept4"
+                        | "futex"
+                        | "wait4"
+                        | "pause"
                 )
             )
         };
@@ -103,10 +112,7 @@ impl Source for Completed<'_> {
     fn end_ns(&self) -> u64 {
         self.inner.end_ns()
     }
-    fn for_each(
-        &self,
-        each: &mut dyn FnMut(&Event) -> Result<(), CompileError>,
-    ) -> Result<(), CompileError> {
+    fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         let mut entered = self.entered.clone();
         self.inner.for_each(&mut |event| {
             if let Event::Syscall(call) = event

@@ -9,8 +9,8 @@ use super::facts::{
 };
 use super::lower::{Cx, Lower, Lowered, never};
 use super::world::{
-    O_CLOEXEC, O_CREAT, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value,
-    le_u64, open_flags,
+    O_CLOEXEC, O_CREAT, TaskIx, detail_bytes, detail_iov, detail_str, detail_time, detail_value, le_u64,
+    open_flags,
 };
 use crate::plan::environment::{FileKind, FileSpec};
 use ctrace_format::syscalls::Kind as K;
@@ -248,12 +248,20 @@ impl Lower<'_> {
             Sc::Ioctl => errno == -9 || (errno == -25 && self.not_a_terminal(cx)),
             Sc::Getxattr | Sc::Lgetxattr => matches!(errno, -2 | -61),
             Sc::Listxattr | Sc::Llistxattr => errno == -2,
-            Sc::Mmap | Sc::Munmap | Sc::Mprotect | Sc::Madvise | Sc::Mremap | Sc::Brk => false,
-            Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork => false,
-            Sc::Kill | Sc::Tkill | Sc::Tgkill => false,
-            Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Accept | Sc::Accept4 => {
-                !matches!(errno, -22 | -4) || errno == -4
-            }
+            Sc::Mmap
+            | Sc::Munmap
+            | Sc::Mprotect
+            | Sc::Madvise
+            | Sc::Mremap
+            | Sc::Brk
+            | Sc::Clone
+            | Sc::Clone3
+            | Sc::Fork
+            | Sc::Vfork
+            | Sc::Kill
+            | Sc::Tkill
+            | Sc::Tgkill => false,
+            Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Accept | Sc::Accept4 => errno != -22,
             Sc::Futex => matches!(errno, -11 | -110 | -4),
             _ => {
                 // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
@@ -361,6 +369,7 @@ impl Lower<'_> {
     }
 
     /// The call without arguments, with the plainest expectation.
+    #[expect(clippy::unused_self, reason = "alike its siblings, which need it")]
     pub(crate) fn call_step(&self, cx: &Cx<'_>) -> Step {
         let step = Step::call(cx.nr);
         match cx.call.ret {
@@ -377,6 +386,7 @@ impl Lower<'_> {
     }
 
     /// The call makes a descriptor.
+    #[expect(clippy::unused_self, reason = "alike its siblings, which need it")]
     pub(crate) fn new_fd(&self, cx: &Cx<'_>, step: Step, cloexec: bool) -> Step {
         if cx.call.ret < 0 || cx.call.flags.contains(SyscallFlags::NO_EXIT) {
             return step;
@@ -583,14 +593,8 @@ impl Lower<'_> {
         Ok(())
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
     fn clone(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let Some((mut clone_flags, ..)) = clone_operands(cx.call, cx.known.sc) else {
-            return Ok(self.missing(cx));
-        };
-        let child = self.world.child_of_clone(cx.task, cx.call.ret);
-        let Some(child) = child.filter(|c| (*c as usize) < self.states.len()) else {
-            return Ok(self.missing(cx));
-        };
         // Namespaces are the sandbox's; pidfds and tid words of the recorded memory do not exist.
         const KEEP: u64 = 0xff
             | CLONE_VM
@@ -602,6 +606,13 @@ impl Lower<'_> {
             | CLONE_THREAD
             | 0x4_0000
             | 0x80_0000;
+        let Some((mut clone_flags, ..)) = clone_operands(cx.call, cx.known.sc) else {
+            return Ok(self.missing(cx));
+        };
+        let child = self.world.child_of_clone(cx.task, cx.call.ret);
+        let Some(child) = child.filter(|c| (*c as usize) < self.states.len()) else {
+            return Ok(self.missing(cx));
+        };
         clone_flags &= KEEP;
         let mut step = Step { nr: cx.nr, ..Step::of(Kind::Clone) }
             .expect(Expect::Pid, i64::from(self.prog(child)))
@@ -797,6 +808,7 @@ impl Lower<'_> {
         step.imm(1, sa_flags).imm(2, mask).aux(kind)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
     fn sigreturn(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let mut step = Step::of(Kind::SignalReturn);
         step.nr = cx.nr;
@@ -842,6 +854,7 @@ impl Lower<'_> {
         Ok(step.into())
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
     fn mmap(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         const MAP_FIXED: u64 = 0x10;
         const MAP_ANONYMOUS: u64 = 0x20;
@@ -907,6 +920,7 @@ impl Lower<'_> {
         maps.stand_in(addr, len).map(|offset| (Sel::StandIn, offset))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
     fn mapped(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let [addr, len, ..] = cx.call.args;
         let Some((sel, operand)) = self.address(cx, addr, len) else { return Ok(self.surrogate(cx)) };
@@ -965,6 +979,7 @@ impl Lower<'_> {
         ((task as usize) < self.states.len()).then(|| self.prog(task))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
     fn wait(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         const WNOHANG: u64 = 1;
         const P_PID: u64 = 1;
@@ -976,6 +991,7 @@ impl Lower<'_> {
             self.plain(cx, &[0, 2]).arg(1, Sel::Out, 64).imm(3, 0)
         };
         let target = if waitid { cx.call.args[1] } else { cx.call.args[0] };
+        let number = target as u32 as i32;
         let child = if !waitid && cx.call.ret > 0 { self.task_by_pid(cx.call.ret as u64) } else { None };
         if let Some(child) = child {
             // Whoever ended first here: the one that did in the recording is taken.
@@ -990,14 +1006,14 @@ impl Lower<'_> {
                     .imm(4, 0);
                 pre.push(ended);
             }
-        } else if waitid && cx.call.args[0] == P_PID || !waitid && (target as i32) > 0 {
+        } else if waitid && cx.call.args[0] == P_PID || !waitid && number > 0 {
             if let Some(child) = self.task_by_pid(target) {
                 step = step.arg(usize::from(waitid), Sel::Pid, u64::from(child));
             } else if cx.call.ret >= 0 {
                 return Ok(self.surrogate(cx));
             }
-        } else if !waitid && (target as i32) < -1 {
-            match self.task_by_pid((target as i32).unsigned_abs().into()) {
+        } else if !waitid && number < -1 {
+            match self.task_by_pid(number.unsigned_abs().into()) {
                 Some(leader) => step = step.arg(0, Sel::PidNeg, u64::from(leader)),
                 None => step = step.imm(0, u64::MAX),
             }
@@ -1207,7 +1223,7 @@ impl Lower<'_> {
             Some(_) if matches!(resource, 0 | 1 | 2 | 5 | 6 | 8 | 9) => Ok(self.surrogate(cx)),
             Some(new) if resource == 7 && le_u64(new, 0) < 256 => Ok(self.surrogate(cx)),
             Some(new) => {
-                let blob = self.b.data(&new[..new.len().min(16)].to_vec())?;
+                let blob = self.b.data(&new[..new.len().min(16)])?;
                 Ok(step.arg(new_arg, Sel::Data, blob).into())
             }
             None if prlimit => Ok(step.imm(new_arg, 0).into()),
@@ -1258,7 +1274,7 @@ impl Lower<'_> {
                 step.arg(2, Sel::InOut, blob).into()
             }
             // F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG, leases, pipe sizes, seals
-            1031 | 1032 | 1033 | 1034 => step.expect(Expect::Success, 0).into(),
+            1031..=1034 => step.expect(Expect::Success, 0).into(),
             _ => self.surrogate(cx),
         })
     }

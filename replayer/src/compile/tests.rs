@@ -4,8 +4,9 @@ use super::{CompileError, EdgeKind, Source, compile};
 use crate::plan::environment::{FileKind, PreopenedKind};
 use crate::plan::{CompileOptions, Plan};
 use ctrace_format::{
-    Abi, Class, Detail, EpollEntry, Event, Header, Host, Object, ObjectId, PollEntry, Process, ProcessKind, Scope,
-    Signal, Snapshot, SockAddr, SockCookie, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, Tgid, Tid, syscalls,
+    Abi, Class, Detail, EpollEntry, Event, Header, Host, Object, ObjectId, PollEntry, Process, ProcessKind,
+    Scope, Signal, Snapshot, SockAddr, SockCookie, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId,
+    Tgid, Tid, syscalls,
 };
 use ctrace_program::{Expect, Kind, Program, Sel, Step, flags};
 use proptest::prelude::*;
@@ -44,10 +45,7 @@ impl Source for Mem {
     fn end_ns(&self) -> u64 {
         self.events.iter().map(Event::end_ns).max().unwrap_or(0)
     }
-    fn for_each(
-        &self,
-        each: &mut dyn FnMut(&Event) -> Result<(), CompileError>,
-    ) -> Result<(), CompileError> {
+    fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         let mut order: Vec<&Event> = self.events.iter().collect();
         order.sort_by_key(|e| e.end_ns());
         order.into_iter().try_for_each(each)
@@ -288,7 +286,9 @@ fn dangerous_and_unknown_calls_are_refused_by_name() {
     let plan = t.plan();
     let refused: Vec<_> = plan.summary.refused.keys().map(String::as_str).collect();
     assert_eq!(refused, ["bpf", "mount", "unknown call 9999"]);
-    assert!(steps(&plan, 0).iter().filter(|s| s.kind == Kind::Skip as u8).all(|s| s.flags & flags::REFUSED != 0));
+    assert!(
+        steps(&plan, 0).iter().filter(|s| s.kind == Kind::Skip as u8).all(|s| s.flags & flags::REFUSED != 0)
+    );
 }
 
 #[test]
@@ -328,15 +328,29 @@ fn detail() -> impl Strategy<Value = Detail> {
             objects: [Some(ObjectId(o)), None]
         }),
         (arg.clone(), word(), any::<u32>()).prop_map(|(arg, bytes, count)| Detail::Iov { arg, bytes, count }),
-        (arg.clone(), prop::collection::vec((-2..9_i32, any::<u16>(), any::<u16>()), 0..4)).prop_map(|(arg, e)| {
-            let entries = e.into_iter().map(|(fd, events, revents)| PollEntry { fd, events, revents }).collect();
-            Detail::Poll { arg, entries }
+        (arg.clone(), prop::collection::vec((-2..9_i32, any::<u16>(), any::<u16>()), 0..4)).prop_map(
+            |(arg, e)| {
+                let entries =
+                    e.into_iter().map(|(fd, events, revents)| PollEntry { fd, events, revents }).collect();
+                Detail::Poll { arg, entries }
+            }
+        ),
+        (arg.clone(), word(), any::<u32>()).prop_map(|(arg, data, events)| Detail::Epoll {
+            arg,
+            entries: vec![EpollEntry { data, events }]
         }),
-        (arg.clone(), word(), any::<u32>())
-            .prop_map(|(arg, data, events)| Detail::Epoll { arg, entries: vec![EpollEntry { data, events }] }),
-        (arg.clone(), any::<u32>(), word()).prop_map(|(arg, mode, size)| Detail::Stat { arg, mode, size, ino: 1 }),
-        (arg.clone(), 0..4_u8, word(), word())
-            .prop_map(|(arg, handler, flags, mask)| Detail::SigAction { arg, handler, flags, mask }),
+        (arg.clone(), any::<u32>(), word()).prop_map(|(arg, mode, size)| Detail::Stat {
+            arg,
+            mode,
+            size,
+            ino: 1
+        }),
+        (arg.clone(), 0..4_u8, word(), word()).prop_map(|(arg, handler, flags, mask)| Detail::SigAction {
+            arg,
+            handler,
+            flags,
+            mask
+        }),
         (arg, prop::collection::vec(any::<u8>(), 0..64)).prop_map(|(arg, data)| Detail::Bytes { arg, data }),
         Just(Detail::Created),
     ]
@@ -369,14 +383,18 @@ fn event() -> impl Strategy<Value = Event> {
                 blocked_ns: args[3],
             })
         });
-    let process = (0..5_u32, 0..5_u32, 0..3_u8, 0..10_000_u64, any::<u32>()).prop_map(|(task, other, what, t_ns, n)| {
-        let kind = match what {
-            0 => ProcessKind::Fork { child: TaskId(other) },
-            1 => ProcessKind::Exec { path: StrId(other), old_tid: Tid(n % 14), argv: Vec::new(), argc: n },
-            _ => ProcessKind::Exit { status: n, group_dead: n % 2 == 0 },
-        };
-        Event::Process(Process { t_ns, task: TaskId(task), kind })
-    });
+    let process = (0..5_u32, 0..5_u32, 0..3_u8, 0..10_000_u64, any::<u32>()).prop_map(
+        |(task, other, what, t_ns, n)| {
+            let kind = match what {
+                0 => ProcessKind::Fork { child: TaskId(other) },
+                1 => {
+                    ProcessKind::Exec { path: StrId(other), old_tid: Tid(n % 14), argv: Vec::new(), argc: n }
+                }
+                _ => ProcessKind::Exit { status: n, group_dead: n % 2 == 0 },
+            };
+            Event::Process(Process { t_ns, task: TaskId(task), kind })
+        },
+    );
     let signal = (0..5_u32, 0..70_u32, any::<bool>(), 0..10_000_u64, -7..2_i32).prop_map(
         |(task, signo, delivered, t_ns, code)| {
             Event::Signal(Signal { t_ns, task: TaskId(task), signo, code, sender: None, delivered })

@@ -117,6 +117,7 @@ pub(crate) struct FsState {
 
 /// An open file description.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "what F_GETFL tells, and where it came from")]
 pub(crate) struct Ofd {
     pub(crate) kind: OfdKind,
     pub(crate) nonblock: bool,
@@ -1402,7 +1403,7 @@ impl World {
                 }
             }
             Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2 => self.epoll_waited(task, call, mark),
-            Sc::Poll | Sc::Ppoll | Sc::Select | Sc::Pselect6 => self.polled(source, task, call, mark)?,
+            Sc::Poll | Sc::Ppoll | Sc::Select | Sc::Pselect6 => self.polled(task, call, mark),
             Sc::Eventfd | Sc::Eventfd2 => {
                 let flags = if known.sc == Sc::Eventfd2 { call.args[1] as u32 } else { 0 };
                 self.new_anon(proc, call, OfdKind::Event, flags | 2, end_ns)?;
@@ -1426,7 +1427,7 @@ impl World {
                 self.new_anon(proc, call, OfdKind::Mem { inode }, cloexec | 2, end_ns)?;
             }
             Sc::PidfdOpen => {
-                self.new_anon(proc, call, OfdKind::Pid, call.args[1] as u32 | O_CLOEXEC, end_ns)?
+                self.new_anon(proc, call, OfdKind::Pid, call.args[1] as u32 | O_CLOEXEC, end_ns)?;
             }
             Sc::Chdir => {
                 if let Some(target) = self.target(source, task, call, 0, None) {
@@ -1538,23 +1539,17 @@ impl World {
                 | Sc::Symlink
                 | Sc::Symlinkat,
                 _,
-            ) => {}
+            )
+            | (Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat, 2) => {}
             (Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat, 2)
                 if open_flags(call, known.sc).0 & O_CREAT != 0 => {}
-            (Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat, 2) => {}
             (_, 2) => self.fs.absent(path),
-            // EISDIR, ENOTEMPTY
-            (_, 21 | 39) => {
-                self.fs.present(path, NodeKind::Dir);
-            }
-            (Sc::Mkdir | Sc::Mkdirat, 17) => {
+            // EISDIR, ENOTEMPTY; EEXIST
+            (_, 21 | 39) | (Sc::Mkdir | Sc::Mkdirat, 17) => {
                 self.fs.present(path, NodeKind::Dir);
             }
             // EINVAL of readlink: no link. EEXIST, ETXTBSY, ELOOP, EACCES of something that is there.
-            (Sc::Readlink | Sc::Readlinkat, 22) | (Sc::Rmdir, 20) => {
-                self.fs.present(path, NodeKind::Unknown);
-            }
-            (_, 17 | 26) => {
+            (Sc::Readlink | Sc::Readlinkat, 22) | (Sc::Rmdir, 20) | (_, 17 | 26) => {
                 self.fs.present(path, NodeKind::Unknown);
             }
             (Sc::Open | Sc::Openat, 40) => {
@@ -1568,6 +1563,7 @@ impl World {
         }
     }
 
+    #[expect(clippy::unused_self, reason = "alike its siblings, which need it")]
     fn cookie_of(&self, source: &dyn Source, object: Option<ObjectId>) -> u64 {
         match object.map(|o| source.object(o)) {
             Some(Object::Socket { cookie, .. }) => cookie.0,
@@ -1780,15 +1776,8 @@ impl World {
         }
     }
 
-    fn polled(
-        &mut self,
-        source: &dyn Source,
-        task: TaskIx,
-        call: &Syscall,
-        mark: Mark,
-    ) -> Result<(), CompileError> {
+    fn polled(&mut self, task: TaskIx, call: &Syscall, mark: Mark) {
         let waited = call.duration_ns >= BLOCKED_NS;
-        let _ = source;
         for detail in &call.details {
             let Detail::Poll { entries, .. } = detail else { continue };
             for entry in entries {
@@ -1800,7 +1789,6 @@ impl World {
                 }
             }
         }
-        Ok(())
     }
 
     fn apply_io(
@@ -2109,10 +2097,10 @@ impl World {
                 let to = self.target(source, task, call, b, at.then_some(call.args[2] as i32));
                 if let (Some(from), Some(to)) = (from, to) {
                     if matches!(known.sc, Sc::Link | Sc::Linkat) {
-                        if !from.by_fd {
-                            self.fs.link(from.path, to.path);
-                        } else {
+                        if from.by_fd {
                             self.fs.create(to.path, NodeKind::File, None);
+                        } else {
+                            self.fs.link(from.path, to.path);
                         }
                     } else {
                         let exchange = known.sc == Sc::Renameat2 && call.args[4] & 2 != 0;
