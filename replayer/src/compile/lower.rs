@@ -19,7 +19,7 @@ use crate::plan::environment::{Environment, ExternalSignal, PeerProcess};
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
 use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags};
 use ctrace_program::{BuildError, Expect, Kind, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 
 /// What the pass keeps about a task, besides what the world does.
@@ -114,6 +114,8 @@ pub(crate) struct Lower<'a> {
     /// Local addresses given to unbound datagram sockets.
     pub(crate) dgram_ports: FxHashMap<SockIx, SockAddr>,
     pub(crate) next_port: u16,
+    /// Sockets whose time limit for input is known to have been set.
+    pub(crate) impatient: FxHashSet<SockIx>,
     pub(crate) timer_clocks: FxHashMap<(ProcIx, i32), u8>,
     pub(crate) environment: Environment,
     pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
@@ -167,6 +169,7 @@ pub(crate) fn write(
         connects: FxHashMap::default(),
         dgram_ports: FxHashMap::default(),
         next_port: 20_000,
+        impatient: FxHashSet::default(),
         timer_clocks: FxHashMap::default(),
         environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
         joins: FxHashMap::default(),
