@@ -317,7 +317,8 @@ impl Lower<'_> {
         {
             return Ok(());
         }
-        let (seconds, micros) = (cx.call.duration_ns / 1_000_000_000, cx.call.duration_ns % 1_000_000_000 / 1000);
+        let (seconds, micros) =
+            (cx.call.duration_ns / 1_000_000_000, cx.call.duration_ns % 1_000_000_000 / 1000);
         let limit = self.b.words(&[seconds, micros])?;
         let step = Step::call(host_nr("setsockopt").unwrap_or(0))
             .with(flags::ENGINE)
