@@ -226,6 +226,14 @@ impl Peers {
             let listening = first_up;
             let mut state = None;
             if listening {
+                // Connections that were there may have come from the same address: only one can listen at a time.
+                let mut sync = Step::of(Kind::Sync);
+                let mut waits = Vec::new();
+                if let Some(wait) = self.last_established {
+                    deps.add(task, EdgeKind::Connection, wait, &mut waits);
+                }
+                b.set_waits(&mut sync, &waits)?;
+                b.push(task, &sync)?;
                 state = Some(self.listen(b, task, fd, &key, kind)?);
             }
             b.push(task, &Step::of(Kind::Gate))?;
