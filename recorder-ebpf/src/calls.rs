@@ -13,7 +13,8 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use ctrace_abi::{
-    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, MISSING, NO_SLOT, abi, call_flag, kind, loss, spec_flag, when,
+    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, MISSING, NO_SLOT, Spec, abi, call_flag, kind, loss,
+    spec_flag, when,
 };
 
 /// Registers of `struct pt_regs` from `r10` to `orig_ax` (arch/x86/include/asm/ptrace.h): the 64-bit arguments.
@@ -35,6 +36,33 @@ fn is_compat() -> bool {
     // SAFETY: a typed pointer plus the offset of `thread_info.status`; the verifier checks the access.
     let status = unsafe { core::ptr::read_volatile(task.add(offset as usize).cast::<u32>()) };
     status & global!(status_i386) != 0
+}
+
+/// The argument registers.
+#[inline(always)]
+fn arguments(regs: u64, compat: bool) -> Option<[u64; 6]> {
+    // r10 r9 r8 ax cx dx si di
+    let r = read::<[u64; 8]>(regs, REGS_R10)?;
+    if compat {
+        let low = read::<[u64; 2]>(regs, REGS_BP).unwrap_or_default();
+        let narrow = |v: u64| v & 0xffff_ffff;
+        Some([narrow(low[1]), narrow(r[4]), narrow(r[5]), narrow(r[6]), narrow(r[7]), narrow(low[0])])
+    } else {
+        Some([r[7], r[6], r[5], r[0], r[2], r[1]])
+    }
+}
+
+/// The file behind a call's first descriptor argument.
+#[inline(always)]
+fn first_file(spec: &Spec, args: &[u64; 6]) -> u64 {
+    let fd = match spec.fd_arg {
+        0 => args[0],
+        1 => args[1],
+        2 => args[2],
+        3 => args[3],
+        _ => args[4],
+    };
+    open_file(fd as u32)
 }
 
 /// Entry of a call. `TP_PROTO(struct pt_regs *regs, long id)`.
@@ -66,22 +94,17 @@ fn enter(ctx: &RawTracePointContext, tid: u32, tgid: u32, number: u16) {
             return;
         }
     }
-    // r10 r9 r8 ax cx dx si di
-    let Some(r) = read::<[u64; 8]>(regs, REGS_R10) else { return };
     let call = &mut slot.call;
     let mut how = abi::NATIVE;
     let mut nr = id as u32;
-    if is_compat() {
+    let compat = is_compat();
+    let Some(args) = arguments(regs, compat) else { return };
+    call.args = args;
+    if compat {
         how = abi::I386;
-        let low = read::<[u64; 2]>(regs, REGS_BP).unwrap_or_default();
-        let narrow = |v: u64| v & 0xffff_ffff;
-        call.args = [narrow(low[1]), narrow(r[4]), narrow(r[5]), narrow(r[6]), narrow(r[7]), narrow(low[0])];
-    } else {
-        if id & X32_BIT != 0 {
-            how = abi::X32;
-            nr = (id & !X32_BIT) as u32;
-        }
-        call.args = [r[7], r[6], r[5], r[0], r[2], r[1]];
+    } else if id & X32_BIT != 0 {
+        how = abi::X32;
+        nr = (id & !X32_BIT) as u32;
     }
     let mut flags = 0;
     if call.args[5] == ENGINE_MARK {
@@ -102,14 +125,7 @@ fn enter(ctx: &RawTracePointContext, tid: u32, tgid: u32, number: u16) {
     slot.busy = 1;
     if let Some(spec) = spec(how, nr) {
         if spec.flags & spec_flag::FD != 0 {
-            let fd = match spec.fd_arg {
-                0 => call.args[0],
-                1 => call.args[1],
-                2 => call.args[2],
-                3 => call.args[3],
-                _ => call.args[4],
-            };
-            let file = open_file(fd as u32);
+            let file = first_file(spec, &call.args);
             call.file = file;
             if file != slot.last_file {
                 known_file(file, tid);
@@ -168,8 +184,21 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
             call.abi = if is_compat() { abi::I386 } else { abi::NATIVE };
             call.nr = read::<u64>(arg(&ctx, 0), REGS_ORIG_AX).unwrap_or_default() as u32;
             call.t_ns = now;
-            call.args = [0; 6];
+            // The kernel restores the registers that held the arguments; only ax, cx and r11 change
+            // (arch/x86/entry/entry_64.S). What pointers point to may have changed, so that is not copied.
+            call.args = arguments(arg(&ctx, 0), call.abi == abi::I386).unwrap_or_default();
+            if call.args[5] == ENGINE_MARK {
+                call.flags |= call_flag::ENGINE;
+            }
             call.file = 0;
+            if let Some(spec) = spec(call.abi, call.nr) {
+                if spec.flags & spec_flag::FD != 0 {
+                    call.file = first_file(spec, &call.args);
+                    fix_now(now);
+                    known_file(call.file, tid);
+                    fix_now(0);
+                }
+            }
             call.time_ns = 0;
             call.wait_cpu_ns = 0;
             call.blocked_ns = 0;

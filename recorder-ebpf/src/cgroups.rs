@@ -6,7 +6,9 @@ use crate::{
     maps::{WALK, global, send_life},
     scope::{admit, arg, release, slot, slot_number},
 };
-use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    helpers::generated::bpf_ktime_get_boot_ns, macros::raw_tracepoint, programs::RawTracePointContext,
+};
 use ctrace_abi::{Join, MISSING, NO_SLOT, call_flag, kind, loss};
 
 /// Cgroups are rarely nested deeper; what is deeper is not found.

@@ -247,8 +247,7 @@ impl Decoder {
         if call.flags & call_flag::CREATED != 0 {
             details.push(Detail::Created);
         }
-        let (args, args_mask) =
-            if flags.contains(SyscallFlags::NO_ENTER) { ([0; 6], 0) } else { kept(meaning, &call.args) };
+        let (args, args_mask) = kept(meaning, &call.args);
         let event = Syscall {
             t_ns: self.rel(call.t_ns),
             duration_ns: call.dur_ns,

@@ -76,7 +76,8 @@ pub struct SyscallFlags(pub u16);
 
 impl SyscallFlags {
     /// The exit was seen without its entry: the call was blocked when recording began, or seccomp failed it.
-    /// `t_ns` is then the time of the exit, the duration 0 and the arguments unknown.
+    /// `t_ns` is then the time of the exit and the duration 0. The arguments are those in the registers at the exit,
+    /// which the kernel preserves; what pointers point to is not decoded.
     pub const NO_ENTER: Self = Self(1);
     /// The entry was seen and the call never returned: still in flight at the end of the recording (the duration is
     /// the time until then), or ended by the death of its task. `ret` is meaningless.
