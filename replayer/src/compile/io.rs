@@ -19,6 +19,8 @@ const POLLOUT: u16 = 4;
 const POLLERR: u16 = 8;
 const POLLHUP: u16 = 16;
 const POLLRDHUP: u16 = 0x2000;
+const SOL_SOCKET: u64 = 1;
+const SO_RCVTIMEO: u64 = 20;
 const MSG_PEEK: u64 = 2;
 const MSG_DONTWAIT: u64 = 0x40;
 const MSG_ERRQUEUE: u64 = 0x2000;
@@ -215,6 +217,7 @@ impl Lower<'_> {
             _ => {}
         }
         let mut pre = Vec::new();
+        self.impatient(cx, &mut pre)?;
         let msg_flags = match cx.known.sc {
             Sc::Recvfrom => cx.call.args[3],
             Sc::Recvmsg => cx.call.args[2],
@@ -277,7 +280,7 @@ impl Lower<'_> {
         };
         step.len_arg = if matches!(cx.known.sc, Sc::Read | Sc::Pread64 | Sc::Recvfrom) { 2 } else { 6 };
         if unfinished || ret < 0 {
-            return Ok(step.into());
+            return Ok(Lowered { pre, step });
         }
         let Some(ofd) = ofd else { return Ok(step.into()) };
         match channel {
@@ -298,6 +301,34 @@ impl Lower<'_> {
             _ => step = step.expect(Expect::Exact, ret),
         }
         Ok(Lowered { pre, step })
+    }
+
+    /// A socket that blocks gave up: it has a time limit, which was set before the recording when no call set it.
+    fn impatient(&mut self, cx: &Cx<'_>, pre: &mut Vec<Step>) -> Result<(), CompileError> {
+        const EAGAIN: i64 = -11;
+        const LIMIT_NS: u64 = 1_000_000;
+        let fd = cx.call.args[0] as i32;
+        let Some(sock) = self.world.sock_of(cx.task, fd) else { return Ok(()) };
+        let Some(ofd) = self.world.ofd_of(cx.task, fd) else { return Ok(()) };
+        if cx.call.ret != EAGAIN
+            || cx.call.duration_ns < LIMIT_NS
+            || self.nonblocking(cx, ofd)
+            || !self.impatient.insert(sock)
+        {
+            return Ok(());
+        }
+        let (seconds, micros) =
+            (cx.call.duration_ns / 1_000_000_000, cx.call.duration_ns % 1_000_000_000 / 1000);
+        let limit = self.b.words(&[seconds, micros])?;
+        let step = Step::call(host_nr("setsockopt").unwrap_or(0))
+            .with(flags::ENGINE)
+            .imm(0, cx.call.args[0])
+            .imm(1, SOL_SOCKET)
+            .imm(2, SO_RCVTIMEO)
+            .arg(3, Sel::Data, limit)
+            .imm(4, 16);
+        pre.push(step);
+        Ok(())
     }
 
     /// Whether a read always gives the same number of bytes.
@@ -707,7 +738,8 @@ impl Lower<'_> {
         }
         let answered: Vec<PollEntry> = entries
             .iter()
-            .filter(|e| e.revents != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
+            // POLLNVAL: not open, which nothing will change.
+            .filter(|e| e.revents & !0x20 != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
             .map(|e| PollEntry { events: e.revents, ..*e })
             .collect();
         self.with_answers(step, answered, at_once)
@@ -844,12 +876,13 @@ impl Lower<'_> {
 
     fn accept(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let mut pre = Vec::new();
+        self.impatient(cx, &mut pre)?;
         let four = cx.known.sc == Sc::Accept4;
         let step = if four { self.plain(cx, &[0, 3]) } else { self.plain(cx, &[0]) };
         let len = self.b.data(&128_u32.to_ne_bytes())?;
         let step = step.arg(1, Sel::Out, 128).arg(2, Sel::InOut, len);
         let Some(ofd) = self.ofd(cx, 0) else {
-            return Ok(if cx.call.ret >= 0 { self.missing(cx) } else { step.into() });
+            return Ok(if cx.call.ret >= 0 { self.missing(cx) } else { Lowered { pre, step } });
         };
         if cx.call.ret >= 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
             self.ready_first(cx, ofd, POLLIN, &mut pre)?;
@@ -889,6 +922,11 @@ impl Lower<'_> {
         // Options that reach outside the socket or need rights the sandbox does not have.
         const REFUSED: [(u64, u64); 5] = [(1, 25), (1, 26), (1, 36), (1, 50), (1, 12)];
         let option = (cx.call.args[1], cx.call.args[2]);
+        if option == (SOL_SOCKET, SO_RCVTIMEO)
+            && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
+        {
+            self.impatient.insert(sock);
+        }
         if REFUSED.contains(&option) {
             return Ok(self.surrogate(cx));
         }

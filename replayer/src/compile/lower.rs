@@ -19,7 +19,7 @@ use crate::plan::environment::{Environment, ExternalSignal, PeerProcess};
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
 use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags};
 use ctrace_program::{BuildError, Expect, Kind, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 
 /// What the pass keeps about a task, besides what the world does.
@@ -105,6 +105,8 @@ pub(crate) struct Lower<'a> {
     content: FxHashMap<InodeIx, (Option<Mark>, Option<Mark>)>,
     stream_writes: FxHashMap<(u8, u32), Mark>,
     stream_reads: FxHashMap<(u8, u32), Mark>,
+    /// The last return from a signal handler of a process.
+    handled: FxHashMap<ProcIx, Mark>,
     /// The listen step of listening sockets.
     listens: FxHashMap<SockIx, Mark>,
     /// Last connect of the workload to an outside address.
@@ -112,6 +114,8 @@ pub(crate) struct Lower<'a> {
     /// Local addresses given to unbound datagram sockets.
     pub(crate) dgram_ports: FxHashMap<SockIx, SockAddr>,
     pub(crate) next_port: u16,
+    /// Sockets whose time limit for input is known to have been set.
+    pub(crate) impatient: FxHashSet<SockIx>,
     pub(crate) timer_clocks: FxHashMap<(ProcIx, i32), u8>,
     pub(crate) environment: Environment,
     pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
@@ -160,10 +164,12 @@ pub(crate) fn write(
         content: FxHashMap::default(),
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
+        handled: FxHashMap::default(),
         listens: FxHashMap::default(),
         connects: FxHashMap::default(),
         dgram_ports: FxHashMap::default(),
         next_port: 20_000,
+        impatient: FxHashSet::default(),
         timer_clocks: FxHashMap::default(),
         environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
         joins: FxHashMap::default(),
@@ -574,10 +580,11 @@ impl Lower<'_> {
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             let leader_exits = cx.known.sc == Sc::ExitGroup;
             let parent = self.world.procs[cx.proc as usize].parent;
-            if let Some(mark) = parent.and_then(|p| self.world.procs[p as usize].no_child)
-                && leader_exits
-            {
-                needs.push(Need { kind: EdgeKind::NotEnded, mark });
+            if leader_exits && let Some(parent) = parent {
+                // Two SIGCHLDs at once are one: the next child ends after the last one's was dealt with.
+                let dealt_with = self.handled.get(&parent).copied();
+                let marks = self.world.procs[parent as usize].no_child.into_iter().chain(dealt_with);
+                needs.extend(marks.map(|mark| Need { kind: EdgeKind::NotEnded, mark }));
             }
         }
         let me = self.prog(cx.task);
@@ -702,6 +709,9 @@ impl Lower<'_> {
             {
                 self.listens.insert(sock, mark);
             }
+        }
+        if cx.known.sc == Sc::RtSigreturn {
+            self.handled.insert(cx.proc, mark);
         }
         let change = cx.call.ret >= 0 && is_name_change(cx);
         for (path, _) in self.named_paths(cx) {

@@ -26,7 +26,7 @@ const REAL: [i64; 33] = [
     -97, -98, -104, -106, -107, -110, -111, -114, -115, -22, -94,
 ];
 /// Calls that would restrict, re-identify or reprioritise the worker; the result is taken for granted.
-const TAKEN_FOR_GRANTED: [&str; 31] = [
+const TAKEN_FOR_GRANTED: [&str; 27] = [
     "capset",
     "chroot",
     "seccomp",
@@ -38,10 +38,6 @@ const TAKEN_FOR_GRANTED: [&str; 31] = [
     "setgid",
     "setgroups",
     "setpriority",
-    "setregid",
-    "setresgid",
-    "setresuid",
-    "setreuid",
     "setuid",
     "sched_setscheduler",
     "sched_setparam",
@@ -60,7 +56,7 @@ const TAKEN_FOR_GRANTED: [&str; 31] = [
     "kcmp",
 ];
 /// Calls that read something harmless about the caller or the host.
-const HARMLESS: [&str; 51] = [
+const HARMLESS: [&str; 48] = [
     "capget",
     "clock_getres",
     "clock_gettime",
@@ -100,10 +96,7 @@ const HARMLESS: [&str; 51] = [
     "fstatfs",
     "flistxattr",
     "fgetxattr",
-    "fsetxattr",
     "fremovexattr",
-    "setxattr",
-    "lsetxattr",
     "removexattr",
     "lremovexattr",
     "pidfd_send_signal",
@@ -245,6 +238,7 @@ impl Lower<'_> {
                 errno != -11
             }
             Sc::Fcntl | Sc::Prctl | Sc::Prlimit64 | Sc::Setrlimit | Sc::Bind | Sc::Setsockopt => errno == -9,
+            Sc::Ioctl if cx.call.args[1] as u32 == FICLONE => matches!(errno, -95 | -9),
             Sc::Ioctl => errno == -9 || (errno == -25 && self.not_a_terminal(cx)),
             Sc::Getxattr | Sc::Lgetxattr => matches!(errno, -2 | -61),
             Sc::Listxattr | Sc::Llistxattr => errno == -2,
@@ -467,6 +461,12 @@ impl Lower<'_> {
             | "sched_getscheduler"
             | "sched_getattr"
             | "sched_rr_get_interval" => self.ids(cx),
+            // The identity stays; setting nothing is as good a call.
+            "setresuid" | "setresgid" | "setreuid" | "setregid" => {
+                let none = u64::from(u32::MAX);
+                Ok(self.call_step(cx).imm(0, none).imm(1, none).imm(2, none).into())
+            }
+            "setxattr" | "lsetxattr" | "fsetxattr" => self.set_attribute(cx),
             "sched_setaffinity" => match detail_value(cx.call, 2) {
                 Some(mask) if cx.call.args[0] == 0 => {
                     let blob = self.b.data(&mask.to_ne_bytes())?;
@@ -1233,6 +1233,10 @@ impl Lower<'_> {
 
     fn ioctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let command = cx.call.args[1] as u32;
+        if command == FICLONE && cx.call.ret == -95 {
+            // Cloning extents is not for the sandbox's file system either.
+            return Ok(self.plain(cx, &[0, 1, 2]).into());
+        }
         if !IOCTLS.contains(&command) {
             return Ok(self.refused(cx));
         }
@@ -1300,6 +1304,28 @@ impl Lower<'_> {
         })
     }
 
+    /// An extended attribute is set to something of the same length; an access control list to a plain one.
+    fn set_attribute(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let name = detail_str(cx.call, 1).map_or(&b""[..], |id| self.source.str(id)).to_vec();
+        if !name.starts_with(b"system.") || cx.call.ret < 0 {
+            return self.generic(cx);
+        }
+        if cx.call.args[3] != 28 {
+            return Ok(self.surrogate(cx));
+        }
+        // Version 2, then tag, permissions and id of the owner, the group and the others (linux/posix_acl_xattr.h).
+        let mut list = 2_u32.to_ne_bytes().to_vec();
+        for (tag, permissions) in [(1_u16, 6_u16), (4, 4), (32, 4)] {
+            list.extend_from_slice(&tag.to_ne_bytes());
+            list.extend_from_slice(&permissions.to_ne_bytes());
+            list.extend_from_slice(&u32::MAX.to_ne_bytes());
+        }
+        let list = self.b.data(&list)?;
+        let mut lowered = self.generic(cx)?;
+        lowered.step = lowered.step.arg(2, Sel::Data, list);
+        Ok(lowered)
+    }
+
     fn mknod(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let at = usize::from(cx.known.sc == Sc::Mknodat);
         let path = self.path(cx, at as u8)?;
@@ -1323,6 +1349,8 @@ impl Lower<'_> {
     }
 }
 
+/// `ioctl` that shares the extents of another file.
+const FICLONE: u32 = 0x4004_9409;
 /// How long a wake waits for those it is to wake.
 const WAITERS_NS: u64 = 2_000_000_000;
 const AT_FDCWD: u64 = -100_i64 as u64;
