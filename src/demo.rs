@@ -129,7 +129,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
             "findings": story, "elapsed_ns": began.elapsed().as_nanos() as u64,
         }))?;
     }
-    files(&trace_path, &replay_path, began, out);
+    files(&dir, &trace_path, &replay_path, began, out);
     Ok(performed.signal.map_or_else(|| diff::exit(performed.report.verdict), Exit::Signal))
 }
 
@@ -142,14 +142,18 @@ fn step(out: &mut Output, number: u32, text: &str) {
     ));
 }
 
-fn files(trace: &Path, replay: &Path, began: Instant, out: &mut Output) {
-    let (trace, replay) = (trace.display(), replay.display());
-    out.say(&format!(
-        "done in {}; it left these files:",
-        units::duration(began.elapsed().as_millis() as u64 * 1_000_000)
-    ));
-    out.say(&format!("  {trace}   the incident      try: ctrace events {trace} --errno ECONNREFUSED"));
-    out.say(&format!("  {replay}     its replay        try: ctrace diff {trace} {replay}"));
+fn files(dir: &Path, trace: &Path, replay: &Path, began: Instant, out: &mut Output) {
+    let took = units::duration(began.elapsed().as_millis() as u64 * 1_000_000);
+    out.say(&format!("done in {took}; it left these files:"));
+    let rows = [
+        (trace, "the incident", format!("ctrace events {} --failed", trace.display())),
+        (replay, "its replay", format!("ctrace diff {} {}", trace.display(), replay.display())),
+        (&dir.join("shop"), "the shop's logs", format!("tail {}", dir.join("shop/checkout.log").display())),
+    ];
+    for (path, what, command) in rows {
+        let command = out.paint().paint(Style::Dim, &format!("try: {command}"));
+        out.say(&format!("  {:<44} {what:<16} {command}", path.display()));
+    }
 }
 
 /// What happened, in words, from the trace alone.

@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         peers: &plan.peers,
         recorded_ns: plan.summary.recorded_ns,
     };
-    let mut running = Replay::start(inputs, &RunOptions::default())?;
+    let running = Replay::start(inputs, &RunOptions::default())?;
     running.release()?;
     let outcome = running.wait()?;
     println!("{}", serde_json::to_string_pretty(&outcome)?);

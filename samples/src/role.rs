@@ -209,7 +209,7 @@ fn cart(mut flags: Flags) -> Result<(), Problem> {
 
 fn checkout(mut flags: Flags) -> Result<(), Problem> {
     let listen: SocketAddr = flags.need("listen")?;
-    let payment = Backend::new(flags.need("payment")?, Duration::from_secs(1), 3, Duration::from_millis(10));
+    let payment = Backend::new(flags.need("payment")?, Duration::from_secs(2), 3, Duration::from_millis(10));
     let log: PathBuf = flags.need("log")?;
     flags.end()?;
     let checkout = Arc::new(Checkout::new(payment, &log)?);

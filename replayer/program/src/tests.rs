@@ -1,4 +1,5 @@
 //! What is written is what is read.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use crate::{
     BuildError, CHUNK_STEPS, Expect, Kind, Post, Program, ProgramBuilder, Sel, Step, TaskInfo, Wait,

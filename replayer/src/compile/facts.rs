@@ -227,9 +227,21 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     let tid = child.map_or(call.ret as u32, |c| world.tasks[c as usize].tid);
                     clone_flags.entry(tid).or_default().push((event.end_ns(), flags));
                 }
-                moved |= matches!(known.sc, Sc::Chdir | Sc::Fchdir) && call.ret == 0;
-                if !moved && cwd.is_none() {
-                    cwd = started_in(source, call, known.sc);
+                moved |= known.sc == Sc::Fchdir && call.ret == 0;
+                moved |= known.sc == Sc::Chdir
+                    && call.ret == 0
+                    && world::detail_str(call, 0).is_none_or(|t| source.str(t).first() == Some(&b'/'));
+                if !moved
+                    && cwd.is_none()
+                    && call.ret >= 0
+                    && (known.sc == Sc::Open
+                        || known.sc == Sc::Openat && call.args[0] as i32 == world::AT_FDCWD)
+                    && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
+                    && let arg = u8::from(known.sc == Sc::Openat)
+                    && world::detail_str(call, arg).is_some_and(|t| source.str(t).first() != Some(&b'/'))
+                    && let Some(target) = world.target(source, task, call, arg, None)
+                {
+                    cwd = started_in(world.paths.get(target.path), source.str(*found));
                 }
                 if matches!(known.sc, Sc::Open | Sc::Openat | Sc::Openat2)
                     && call.ret >= 0
@@ -253,26 +265,13 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), cwd })
 }
 
-/// The working directory, as far as one call tells it: where a relative path led.
-fn started_in(source: &dyn Source, call: &Syscall, sc: Sc) -> Option<Vec<u8>> {
-    if !matches!(sc, Sc::Open | Sc::Openat) || call.ret < 0 {
-        return None;
-    }
-    let at = sc == Sc::Openat;
-    if at && call.args[0] as i32 != world::AT_FDCWD {
-        return None;
-    }
-    let text = source.str(world::detail_str(call, u8::from(at))?);
-    let Some(Object::File { path, .. }) = call.object.map(|o| source.object(o)) else { return None };
-    let found = source.str(*path);
-    let text = text.strip_prefix(b"./").unwrap_or(text);
-    if text == b"." {
+/// Where a process began, as far as one call tells it: `path` is where a relative path leads from a working directory of
+/// `/`, and `found` where it did lead.
+fn started_in(path: &[u8], found: &[u8]) -> Option<Vec<u8>> {
+    if path == b"/" {
         return Some(found.to_vec());
     }
-    if matches!(text.first(), None | Some(b'/' | b'.')) {
-        return None;
-    }
-    let base = found.strip_suffix(text)?.strip_suffix(b"/")?;
+    let base = found.strip_suffix(path)?;
     Some(if base.is_empty() { b"/".to_vec() } else { base.to_vec() })
 }
 

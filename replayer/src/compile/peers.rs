@@ -199,6 +199,7 @@ impl Peers {
     }
 
     /// The workload is about to connect to `addr` and will succeed (`up`) or be refused. Returns what it has to wait for.
+    #[expect(clippy::too_many_arguments, reason = "the address, its history, and what to wait for")]
     pub(crate) fn before_connect(
         &mut self,
         b: &mut ProgramBuilder,
@@ -225,6 +226,14 @@ impl Peers {
             let listening = first_up;
             let mut state = None;
             if listening {
+                // Connections that were there may have come from the same address: only one can listen at a time.
+                let mut sync = Step::of(Kind::Sync);
+                let mut waits = Vec::new();
+                if let Some(wait) = self.last_established {
+                    deps.add(task, EdgeKind::Connection, wait, &mut waits);
+                }
+                b.set_waits(&mut sync, &waits)?;
+                b.push(task, &sync)?;
                 state = Some(self.listen(b, task, fd, &key, kind)?);
             }
             b.push(task, &Step::of(Kind::Gate))?;
@@ -573,17 +582,14 @@ impl Peers {
                     .imm(3, MSG_NOSIGNAL)
                     .imm(4, 0)
                     .imm(5, 0);
-                match to.filter(|_| dgram) {
-                    Some(to) => {
-                        let bytes = wire::sockaddr(to);
-                        let blob = b.data(&bytes)?;
-                        step.arg(4, Sel::Data, blob).imm(5, bytes.len() as u64)
-                    }
-                    None => {
-                        let mut step = step.expect(Expect::Bytes, part as i64).with(flags::STREAM).aux(4);
-                        step.len_arg = 2;
-                        step
-                    }
+                if let Some(to) = to.filter(|_| dgram) {
+                    let bytes = wire::sockaddr(to);
+                    let blob = b.data(&bytes)?;
+                    step.arg(4, Sel::Data, blob).imm(5, bytes.len() as u64)
+                } else {
+                    let mut step = step.expect(Expect::Bytes, part as i64).with(flags::STREAM).aux(4);
+                    step.len_arg = 2;
+                    step
                 }
             };
             step.think_sleep_ns = think;

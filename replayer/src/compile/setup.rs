@@ -83,13 +83,14 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     }
     for (fd, ofd) in slots {
         let kind = match identity(lower, ofd) {
-            Some(id) => match seen.get(&id) {
-                Some(first) => PreopenedKind::SameAs { fd: *first },
-                None => {
+            Some(id) => {
+                if let Some(first) = seen.get(&id) {
+                    PreopenedKind::SameAs { fd: *first }
+                } else {
                     seen.insert(id, fd);
                     preopened(lower, ofd)?
                 }
-            },
+            }
             None => preopened(lower, ofd)?,
         };
         lower.environment.preopened.push(Preopened { fd, kind, cloexec: false });
@@ -374,6 +375,8 @@ fn name(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), Compil
 }
 
 fn signals(lower: &mut Lower<'_>, me: u32, proc: ProcIx, tgid: u32) -> Result<(), CompileError> {
+    // Flags are not in /proc; nearly every handler restarts calls.
+    const SA_RESTART: u64 = 0x1000_0000;
     let source = lower.source;
     let Some(snapshot) = source.snapshot().processes.iter().find(|p| p.tgid.0 == tgid) else { return Ok(()) };
     for signo in 1..=64_u32 {
@@ -388,8 +391,6 @@ fn signals(lower: &mut Lower<'_>, me: u32, proc: ProcIx, tgid: u32) -> Result<()
         if signo == 9 || signo == 19 {
             continue;
         }
-        // Flags are not in /proc; nearly every handler restarts calls.
-        const SA_RESTART: u64 = 0x1000_0000;
         lower.dispositions.insert((proc, signo), (number, true));
         let mut step = Step::of(Kind::Sigaction).with(flags::EXTRA);
         step.nr = host_nr("rt_sigaction").unwrap_or(0);

@@ -5,7 +5,7 @@ use ctrace_format::{
     Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId, Trace,
     syscalls,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// A trace as the compiler needs it: dictionaries at random, events as a stream that can be restarted.
 pub(crate) trait Source {
@@ -114,20 +114,28 @@ impl Source for Completed<'_> {
     }
     fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         let mut entered = self.entered.clone();
+        let mut begun: FxHashSet<u32> = FxHashSet::default();
         self.inner.for_each(&mut |event| {
             if let Event::Syscall(call) = event
-                && !entered.is_empty()
-                && let Some((nr, args)) = entered.remove(&self.inner.task(call.task).tid.0)
-                && call.flags.contains(SyscallFlags::NO_ENTER)
-                && call.sysno.nr == nr
+                && !call.flags.contains(SyscallFlags::ENGINE)
             {
-                return each(&Event::Syscall(Syscall {
-                    t_ns: 0,
-                    duration_ns: event.end_ns(),
-                    flags: SyscallFlags(call.flags.0 & !SyscallFlags::NO_ENTER.0),
-                    args,
-                    ..call.clone()
-                }));
+                let tid = self.inner.task(call.task).tid.0;
+                let first = begun.insert(tid);
+                let known = entered.remove(&tid).filter(|(nr, _)| *nr == call.sysno.nr).map(|(_, args)| args);
+                // The registers at the return are those of the entry, where the recorder kept them.
+                let args = if call.args_mask != 0 { Some(call.args) } else { known };
+                if call.flags.contains(SyscallFlags::NO_ENTER)
+                    && let Some(args) = args
+                {
+                    let t_ns = if first { 0 } else { call.t_ns };
+                    return each(&Event::Syscall(Syscall {
+                        t_ns,
+                        duration_ns: event.end_ns() - t_ns,
+                        flags: SyscallFlags(call.flags.0 & !SyscallFlags::NO_ENTER.0),
+                        args,
+                        ..call.clone()
+                    }));
+                }
             }
             each(event)
         })

@@ -415,16 +415,12 @@ impl Running {
     /// # Errors
     /// When init died without a report.
     pub fn observe(&mut self) -> Result<Outcome, ReplayError> {
-        match message::receive(&mut self.channel) {
-            Ok(Up::Finished(mut outcome)) => {
-                outcome.problems.splice(0..0, std::mem::take(&mut self.problems));
-                Ok(*outcome)
-            }
-            _ => {
-                self.tear_down();
-                Err(ReplayError::Lost)
-            }
+        if let Ok(Up::Finished(mut outcome)) = message::receive(&mut self.channel) {
+            outcome.problems.splice(0..0, std::mem::take(&mut self.problems));
+            return Ok(*outcome);
         }
+        self.tear_down();
+        Err(ReplayError::Lost)
     }
 
     /// Ends everything. Returns what is left behind: nothing, unless something is wrong.

@@ -93,8 +93,9 @@ pub(crate) fn enter(
         source: errno.into(),
     };
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(isolation)?;
-    let options =
-        format!("mode=755,size={},nr_inodes={}", limits.disk_bytes, limits.files.saturating_add(4096));
+    // The worker's image lies there, too; it is not the workload's.
+    let size = limits.disk_bytes.saturating_add(image_bytes.next_multiple_of(4096));
+    let options = format!("mode=755,size={size},nr_inodes={}", limits.files.saturating_add(4096));
     let base = MOUNT_POINTS.iter().find(|base| Path::new(base).is_dir()).copied().unwrap_or("/");
     mount(
         Some("ctrace"),

@@ -354,3 +354,24 @@ fn a_signal_that_does_not_come_is_raised_and_reported() {
     assert_eq!(outcome.divergences.len(), 1);
     assert_eq!(outcome.divergences[0].cause, "signal missing");
 }
+
+#[test]
+fn a_step_costs_little_beside_its_call() {
+    const STEPS: u64 = 300_000;
+    let mut script = Script::new();
+    script.options.pace = ctrace_replayer::Pace::Afap;
+    for _ in 0..STEPS {
+        script.push(0, returns(libc::SYS_getppid, 1));
+    }
+    script.exit(0);
+    let Some(outcome) = all_as_expected(script, STEPS + 1) else { return };
+    let begin = std::time::Instant::now();
+    for _ in 0..STEPS {
+        // SAFETY: asks for a number.
+        unsafe { libc::syscall(libc::SYS_getppid) };
+    }
+    let bare = begin.elapsed().as_nanos() as f64 / STEPS as f64;
+    let step = outcome.makespan_ns as f64 / STEPS as f64;
+    println!("getppid as a step: {step:.0} ns, in a bare loop: {bare:.0} ns");
+    assert_eq!(outcome.counters.engine_calls, 0);
+}

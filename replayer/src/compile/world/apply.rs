@@ -1,0 +1,335 @@
+//! What a completed call changes.
+
+use super::super::CompileError;
+use super::super::calls::{Known, Sc};
+use super::super::fsmodel::NodeKind;
+use super::super::source::Source;
+use super::{
+    FIOCLEX, FIONBIO, FIONCLEX, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World, canonical,
+    detail_addr, detail_epoll, detail_newfds, detail_object, detail_value, new_sock, open_flags,
+};
+use ctrace_format::syscalls::Kind;
+use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
+use std::collections::BTreeMap;
+
+impl World {
+    /// Applies a completed call. `task` made it, `known` says which it is.
+    pub(crate) fn apply_call(
+        &mut self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        known: &Known,
+    ) -> Result<(), CompileError> {
+        let end_ns = call.t_ns.saturating_add(call.duration_ns);
+        {
+            let state = &mut self.tasks[task as usize];
+            state.ops = state.ops.saturating_add(1);
+            state.last_end_ns = end_ns;
+        }
+        if call.flags.contains(SyscallFlags::NO_EXIT) {
+            return Ok(());
+        }
+        let seq = self.tasks[task as usize].ops - 1;
+        let step = self.tasks[task as usize].label;
+        let mark = Mark { task, seq, step, start_ns: call.t_ns, end_ns };
+        let proc = self.tasks[task as usize].proc;
+        let ok = call.ret >= 0;
+        let fd0 = call.args[0] as i32;
+        if !ok {
+            self.apply_failure(source, task, call, known, mark)?;
+            return Ok(());
+        }
+        match known.sc {
+            Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat => {
+                let (flags, mode) = open_flags(call, known.sc);
+                let dirfd = matches!(known.sc, Sc::Openat | Sc::Openat2).then_some(fd0);
+                let path_arg = u8::from(dirfd.is_some());
+                let kind = self.opened(source, task, call, path_arg, dirfd, flags, mode);
+                let ofd = self.add_ofd(kind, flags, call.object);
+                self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)?;
+            }
+            Sc::Socket => {
+                let sock = self.sock(new_sock(
+                    call.args[0] as u16,
+                    (call.args[1] & 0xff) as u16,
+                    call.args[2] as u16,
+                    self.cookie_of(source, call.object),
+                    end_ns,
+                ));
+                let ofd = self.add_ofd(OfdKind::Sock(sock), call.args[1] as u32, call.object);
+                self.put_fd(proc, call.ret as i32, ofd, call.args[1] as u32 & O_CLOEXEC != 0, end_ns)?;
+            }
+            Sc::Socketpair | Sc::Pipe | Sc::Pipe2 => {
+                let Some((fds, objects)) = detail_newfds(call) else { return Ok(()) };
+                let flags = match known.sc {
+                    Sc::Pipe2 => call.args[1] as u32,
+                    Sc::Socketpair => call.args[1] as u32 & !0xff,
+                    _ => 0,
+                };
+                let kinds = if known.sc == Sc::Socketpair {
+                    let cookies = objects.map(|o| self.cookie_of(source, o));
+                    let make = |cookie| Sock {
+                        state: SockState::Connected,
+                        ..new_sock(call.args[0] as u16, (call.args[1] & 0xff) as u16, 0, cookie, end_ns)
+                    };
+                    let a = self.sock(make(cookies[0]));
+                    let b = self.sock(make(cookies[1]));
+                    self.pair(a, b);
+                    [OfdKind::Sock(a), OfdKind::Sock(b)]
+                } else {
+                    let ino = match objects[0].or(objects[1]).map(|o| source.object(o)) {
+                        Some(Object::Pipe { ino }) => *ino,
+                        _ => 0,
+                    };
+                    self.pipe_by_ino.remove(&ino);
+                    let pipe = self.pipe(ino);
+                    [OfdKind::Pipe { pipe, write: false }, OfdKind::Pipe { pipe, write: true }]
+                };
+                for (i, kind) in kinds.into_iter().enumerate() {
+                    let access = if known.sc == Sc::Socketpair || i == 1 { 2 } else { 0 };
+                    let ofd = self.add_ofd(kind, flags & !3 | access, objects[i]);
+                    self.put_fd(proc, fds[i], ofd, flags & O_CLOEXEC != 0, end_ns)?;
+                }
+            }
+            Sc::Accept | Sc::Accept4 => {
+                self.ensure_fd(source, task, fd0, None, false)?;
+                let listener = match self.ofd_of(task, fd0).map(|o| &self.ofds[o as usize].kind) {
+                    Some(OfdKind::Sock(ix)) => Some(*ix),
+                    _ => None,
+                };
+                let flags = if known.sc == Sc::Accept4 { call.args[3] as u32 } else { 0 };
+                let sock = self.accepted(source, call, listener, end_ns);
+                let ofd = self.add_ofd(OfdKind::Sock(sock), flags | 2, call.object);
+                self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)?;
+                if let Some(l) = self.ofd_of(task, fd0) {
+                    self.ofds[l as usize].ready = None;
+                }
+            }
+            Sc::Bind => {
+                if let (Some(ix), Some(addr)) = (self.sock_of(task, fd0), detail_addr(call, 1)) {
+                    if let SockAddr::Unix(path) = addr
+                        && path.first().is_some_and(|b| *b != b'@' && *b != 0)
+                    {
+                        let path = self.paths.join(self.cwd_of(task), path);
+                        self.fs.create(path, NodeKind::Socket, None);
+                    }
+                    let local = self.absolute(task, addr);
+                    if self.socks[ix as usize].kind & 0xf == 2 {
+                        self.dgram_bound.insert(canonical(&local), ix);
+                    }
+                    self.socks[ix as usize].local = Some(local);
+                }
+            }
+            Sc::Getsockname => {
+                if let (Some(ix), Some(addr)) = (self.sock_of(task, fd0), detail_addr(call, 1)) {
+                    let sock = &mut self.socks[ix as usize];
+                    if !matches!(addr, SockAddr::Unix(_)) {
+                        sock.local = Some(addr.clone());
+                    }
+                    if sock.state == SockState::Listening {
+                        self.listening(ix);
+                    } else if sock.state == SockState::Connected {
+                        self.join_tuple(ix);
+                    }
+                }
+            }
+            Sc::Listen => {
+                if let Some(ix) = self.sock_of(task, fd0) {
+                    self.listening(ix);
+                }
+            }
+            Sc::Connect => {
+                if let (Some(ix), Some(addr)) = (self.sock_of(task, fd0), detail_addr(call, 1)) {
+                    self.connected(task, ix, addr, end_ns);
+                }
+            }
+            Sc::Dup | Sc::Dup2 | Sc::Dup3 => {
+                if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? {
+                    if known.sc == Sc::Dup2 && fd0 == call.ret as i32 {
+                        return Ok(());
+                    }
+                    let cloexec = known.sc == Sc::Dup3 && call.args[2] as u32 & O_CLOEXEC != 0;
+                    self.put_fd(proc, call.ret as i32, ofd, cloexec, end_ns)?;
+                }
+            }
+            Sc::Fcntl => self.fcntl(source, task, proc, call, end_ns)?,
+            Sc::Ioctl => {
+                let files = self.procs[proc as usize].files;
+                match call.args[1] as u32 {
+                    FIOCLEX | FIONCLEX => {
+                        if let Some(slot) = self.files[files as usize].slots.get_mut(&fd0) {
+                            slot.cloexec = call.args[1] as u32 == FIOCLEX;
+                        }
+                    }
+                    FIONBIO => {
+                        if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? {
+                            self.ofds[ofd as usize].nonblock = detail_value(call, 2).unwrap_or(1) != 0;
+                        }
+                    }
+                    _ => {
+                        self.ensure_fd(source, task, fd0, call.object, false)?;
+                    }
+                }
+            }
+            Sc::Close => {
+                let files = self.procs[proc as usize].files;
+                // A close frees the number when it begins; another thread may have reused it before this one's return.
+                if self.files[files as usize]
+                    .slots
+                    .get(&fd0)
+                    .is_some_and(|s| s.since_ns <= call.t_ns || s.since_ns == 0)
+                {
+                    self.drop_fd(files, fd0);
+                }
+            }
+            Sc::CloseRange => {
+                let files = self.procs[proc as usize].files;
+                let (first, last) =
+                    (call.args[0].min(i32::MAX as u64) as i32, call.args[1].min(i32::MAX as u64) as i32);
+                if first <= last {
+                    let fds: Vec<i32> =
+                        self.files[files as usize].slots.range(first..=last).map(|(fd, _)| *fd).collect();
+                    let cloexec = call.args[2] & 4 != 0;
+                    for fd in fds {
+                        if cloexec {
+                            if let Some(slot) = self.files[files as usize].slots.get_mut(&fd) {
+                                slot.cloexec = true;
+                            }
+                        } else {
+                            self.drop_fd(files, fd);
+                        }
+                    }
+                }
+            }
+            Sc::EpollCreate | Sc::EpollCreate1 => {
+                let flags = if known.sc == Sc::EpollCreate1 { call.args[0] as u32 } else { 0 };
+                let ofd = self.add_ofd(OfdKind::Epoll { watches: BTreeMap::new() }, flags, call.object);
+                self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)?;
+            }
+            Sc::EpollCtl => {
+                let fd = call.args[2] as i32;
+                let object = detail_object(call, 2);
+                self.ensure_fd(source, task, fd0, call.object, false)?;
+                self.ensure_fd(source, task, fd, object, false)?;
+                match call.args[1] {
+                    1 | 3 => {
+                        let entry = detail_epoll(call).and_then(<[_]>::first).copied();
+                        let (data, events) = entry.map_or((fd as u64, 1), |e| (e.data, e.events));
+                        self.watch(proc, fd0, fd, events, data);
+                    }
+                    _ => {
+                        if let (Some(ep), Some(ofd)) = (self.ofd_of(task, fd0), self.ofd_of(task, fd)) {
+                            if let OfdKind::Epoll { watches } = &mut self.ofds[ep as usize].kind {
+                                watches.retain(|_, w| w.ofd != ofd || w.fd != fd);
+                            }
+                            self.ofds[ofd as usize].watched_by.retain(|e| *e != ep);
+                        }
+                    }
+                }
+            }
+            Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2 => self.epoll_waited(task, call, mark),
+            Sc::Poll | Sc::Ppoll | Sc::Select | Sc::Pselect6 => self.polled(task, call, mark),
+            Sc::Eventfd | Sc::Eventfd2 => {
+                let flags = if known.sc == Sc::Eventfd2 { call.args[1] as u32 } else { 0 };
+                self.new_anon(proc, call, OfdKind::Event, flags | 2, end_ns)?;
+            }
+            Sc::TimerfdCreate => self.new_anon(proc, call, OfdKind::Timer, call.args[1] as u32, end_ns)?,
+            Sc::Signalfd | Sc::Signalfd4 => {
+                if fd0 == -1 {
+                    let flags = if known.sc == Sc::Signalfd4 { call.args[3] as u32 } else { 0 };
+                    self.new_anon(proc, call, OfdKind::Signal, flags, end_ns)?;
+                }
+            }
+            Sc::InotifyInit | Sc::InotifyInit1 => {
+                let flags = if known.sc == Sc::InotifyInit1 { call.args[0] as u32 } else { 0 };
+                self.new_anon(proc, call, OfdKind::Inotify, flags, end_ns)?;
+            }
+            Sc::MemfdCreate => {
+                let name = [b"/memfd:".as_slice(), &call.ret.to_le_bytes()].concat();
+                let path = self.paths.intern(&name);
+                let inode = self.fs.create(path, NodeKind::File, None);
+                let cloexec = if call.args[1] & 1 != 0 { O_CLOEXEC } else { 0 };
+                self.new_anon(proc, call, OfdKind::Mem { inode }, cloexec | 2, end_ns)?;
+            }
+            Sc::PidfdOpen => {
+                self.new_anon(proc, call, OfdKind::Pid, call.args[1] as u32 | O_CLOEXEC, end_ns)?;
+            }
+            Sc::Chdir => {
+                if let Some(target) = self.target(source, task, call, 0, None) {
+                    self.fs.present(target.path, NodeKind::Dir);
+                    let fs = self.procs[proc as usize].fs;
+                    self.fs_states[fs as usize].cwd = target.path;
+                }
+            }
+            Sc::Fchdir => {
+                if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)?
+                    && let OfdKind::Node { path, .. } = self.ofds[ofd as usize].kind
+                {
+                    let fs = self.procs[proc as usize].fs;
+                    self.fs_states[fs as usize].cwd = path;
+                }
+            }
+            Sc::Umask => {
+                let fs = self.procs[proc as usize].fs;
+                self.fs_states[fs as usize].umask = call.args[0] as u32 & 0o777;
+            }
+            Sc::Wait4 | Sc::Waitid => {
+                let nohang =
+                    if known.sc == Sc::Wait4 { call.args[2] & 1 != 0 } else { call.args[3] & 1 != 0 };
+                if call.ret == 0 && nohang && known.sc == Sc::Wait4 {
+                    self.procs[proc as usize].no_child = Some(mark);
+                }
+            }
+            Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork => {
+                if call.ret > 0 {
+                    self.tasks[task as usize].newborn.pop_front();
+                }
+            }
+            _ => {
+                self.apply_io(source, task, call, known, end_ns)?;
+                self.apply_names(source, task, call, known)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn apply_failure(
+        &mut self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        known: &Known,
+        mark: Mark,
+    ) -> Result<(), CompileError> {
+        const EAGAIN: i64 = -11;
+        const EINPROGRESS: i64 = -115;
+        let fd0 = call.args[0] as i32;
+        match (known.sc, call.ret) {
+            (Sc::Connect, EINPROGRESS) => {
+                if let (Some(ix), Some(addr)) = (self.sock_of(task, fd0), detail_addr(call, 1)) {
+                    self.connected(task, ix, addr, mark.end_ns);
+                }
+            }
+            (
+                Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Recvmmsg | Sc::Accept | Sc::Accept4,
+                EAGAIN,
+            ) => {
+                if let Some(ofd) = self.ofd_of(task, fd0) {
+                    let ofd = &mut self.ofds[ofd as usize];
+                    ofd.idle = Some(mark);
+                    ofd.ready = None;
+                }
+            }
+            _ => {}
+        }
+        if call.object.is_some()
+            && call.ret != -9
+            && known.args.is_some_and(|a| a.first().is_some_and(|k| k.1 == Kind::Fd))
+        {
+            self.ensure_fd(source, task, fd0, call.object, false)?;
+        }
+        self.failed_name(source, task, call, known);
+        Ok(())
+    }
+}

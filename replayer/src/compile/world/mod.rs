@@ -1,0 +1,457 @@
+//! What the recorded processes had at each moment: descriptors and what they refer to, working directories, threads.
+//! Fed with events in order of completion; every pass over a trace runs one, and two passes with the same seed see
+//! the same numbering.
+
+mod apply;
+mod descriptors;
+mod details;
+mod names;
+mod processes;
+mod sockets;
+mod transfers;
+
+pub(crate) use details::{
+    detail_addr, detail_bytes, detail_epoll, detail_iov, detail_newfds, detail_object, detail_str,
+    detail_time, detail_value, le_u64,
+};
+
+use super::calls::{Calls, Sc};
+use super::fsmodel::{FsModel, InodeIx, PathId, Paths};
+use super::links::Links;
+use ctrace_format::{ObjectId, SockAddr, Syscall, TaskId};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+/// Index of a task (thread) of the world.
+pub(crate) type TaskIx = u32;
+/// Index of a process of the world.
+pub(crate) type ProcIx = u32;
+/// Index of an open file description; reused after its last close.
+pub(crate) type OfdIx = u32;
+/// Index of a socket; never reused.
+pub(crate) type SockIx = u32;
+/// Index of a pipe; never reused.
+pub(crate) type PipeIx = u32;
+
+/// Limits against traces made to exhaust the compiler.
+pub(crate) const MAX_TASKS: usize = 200_000;
+pub(crate) const MAX_FD_SLOTS: usize = 8_000_000;
+
+/// A thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub(crate) tid: u32,
+    pub(crate) start_ns: u64,
+    pub(crate) proc: ProcIx,
+    pub(crate) parent: Option<TaskIx>,
+    pub(crate) origin: Origin,
+    pub(crate) exited: bool,
+    /// Syscall events seen so far.
+    pub(crate) ops: u32,
+    /// End of its last record.
+    pub(crate) last_end_ns: u64,
+    /// A name for people.
+    pub(crate) comm: Vec<u8>,
+    /// Wait status, once it ended.
+    pub(crate) status: Option<u32>,
+    /// Step of the program that stands for the call being applied; set by the pass that writes programs.
+    pub(crate) label: u32,
+    /// Children whose clone has not returned yet.
+    pub(crate) newborn: VecDeque<TaskIx>,
+}
+
+/// How a task came into the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was there at the start.
+    Snapshot,
+    /// A recorded fork or clone made it.
+    Forked,
+    /// It appeared without either: the recorder's command, or a newcomer to the scope.
+    Root,
+}
+
+/// A process.
+#[derive(Debug, Clone)]
+pub(crate) struct Proc {
+    pub(crate) tgid: u32,
+    pub(crate) parent: Option<ProcIx>,
+    pub(crate) leader: TaskIx,
+    /// Its first thread: the leader until another one executes a program.
+    pub(crate) first: TaskIx,
+    pub(crate) files: u32,
+    pub(crate) fs: u32,
+    pub(crate) exe: Option<PathId>,
+    /// The last time it asked for a child and none had ended.
+    pub(crate) no_child: Option<Mark>,
+    pub(crate) dead: bool,
+}
+
+/// A place in the recording: the `seq`th call of a task, and its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) task: TaskIx,
+    pub(crate) seq: u32,
+    /// Step of the program, once there is one.
+    pub(crate) step: u32,
+    pub(crate) start_ns: u64,
+    pub(crate) end_ns: u64,
+}
+
+/// A descriptor.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FdSlot {
+    pub(crate) ofd: OfdIx,
+    pub(crate) cloexec: bool,
+    /// When the call that made it returned.
+    pub(crate) since_ns: u64,
+}
+
+/// A descriptor table.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Files {
+    pub(crate) slots: BTreeMap<i32, FdSlot>,
+    users: u32,
+}
+
+/// What `CLONE_FS` shares.
+#[derive(Debug, Clone)]
+pub(crate) struct FsState {
+    pub(crate) cwd: PathId,
+    pub(crate) umask: u32,
+}
+
+/// An open file description.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "what F_GETFL tells, and where it came from")]
+pub(crate) struct Ofd {
+    pub(crate) kind: OfdKind,
+    pub(crate) nonblock: bool,
+    pub(crate) append: bool,
+    pub(crate) writable: bool,
+    /// File offset.
+    pub(crate) pos: u64,
+    refs: u32,
+    /// Epoll instances that watch it.
+    pub(crate) watched_by: Vec<OfdIx>,
+    /// Last time a wait on it (a readiness call, for an epoll instance) found nothing.
+    pub(crate) idle: Option<Mark>,
+    /// Was there before the recording, or came from outside.
+    pub(crate) inherited: bool,
+    /// A report of readiness that no read has used yet.
+    pub(crate) ready: Option<Arrival>,
+    /// Object of the trace's dictionary.
+    pub(crate) object: Option<ObjectId>,
+}
+
+/// Evidence that input had arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// When, at the latest.
+    pub(crate) at_ns: u64,
+    /// How much had been sent on the same connection before.
+    pub(crate) after_sent: u64,
+    /// Whether the arrival ended a wait, so that `at_ns` is exact.
+    pub(crate) exact: bool,
+}
+
+/// What is behind a description.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum OfdKind {
+    /// A file, directory, device, FIFO.
+    Node { path: PathId, inode: InodeIx },
+    /// An end of a pipe.
+    Pipe { pipe: PipeIx, write: bool },
+    /// A socket.
+    Sock(SockIx),
+    /// epoll: data → descriptor.
+    Epoll { watches: BTreeMap<u64, Watch> },
+    /// eventfd.
+    Event,
+    /// timerfd.
+    Timer,
+    /// signalfd.
+    Signal,
+    /// inotify.
+    Inotify,
+    /// memfd.
+    Mem { inode: InodeIx },
+    /// pidfd.
+    Pid,
+    /// Something else.
+    Other,
+}
+
+/// A descriptor that an epoll instance watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Watch {
+    pub(crate) fd: i32,
+    pub(crate) ofd: OfdIx,
+    pub(crate) events: u32,
+}
+
+/// A pipe.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pipe {
+    /// Came with the first process, or was open at the start: some end may be outside.
+    pub(crate) inherited: bool,
+    /// Somebody inside held the write end at some time.
+    pub(crate) writers: bool,
+    /// Somebody inside held the read end at some time.
+    pub(crate) readers: bool,
+    /// Description of its read end, last known.
+    pub(crate) reader: Option<OfdIx>,
+}
+
+/// What a socket is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SockState {
+    Fresh,
+    Connected,
+    Listening,
+}
+
+/// A socket.
+#[derive(Debug, Clone)]
+pub(crate) struct Sock {
+    pub(crate) family: u16,
+    pub(crate) kind: u16,
+    pub(crate) protocol: u16,
+    pub(crate) cookie: u64,
+    pub(crate) local: Option<SockAddr>,
+    pub(crate) peer: Option<SockAddr>,
+    pub(crate) state: SockState,
+    /// The other end, when it is inside.
+    pub(crate) partner: Option<SockIx>,
+    /// Accepted by the workload (rather than connected by it).
+    pub(crate) accepted: bool,
+    pub(crate) inherited: bool,
+    /// Bytes sent and received so far.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    /// What had been sent when something was received last.
+    pub(crate) answered: u64,
+    pub(crate) last_send_ns: u64,
+    pub(crate) born_ns: u64,
+    /// Connections in flight to a listening unix socket, and accepts whose connect has not returned yet.
+    pending: VecDeque<SockIx>,
+    early: VecDeque<SockIx>,
+    /// Its last descriptor is gone.
+    pub(crate) closed: bool,
+    /// Its description.
+    pub(crate) ofd: Option<OfdIx>,
+}
+
+/// A descriptor that was there before the first recorded call of its process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Inherited {
+    pub(crate) tid: u32,
+    pub(crate) start_ns: u64,
+    pub(crate) fd: i32,
+    pub(crate) object: Option<ObjectId>,
+    /// It was seen to be written to.
+    pub(crate) written: bool,
+}
+
+/// What an earlier pass learned that a later one needs from its first event on.
+#[derive(Debug, Default)]
+pub(crate) struct Seed {
+    /// Descriptors to be there from the start.
+    pub(crate) inherited: Vec<Inherited>,
+    /// Flags of the clone that made a task.
+    pub(crate) clone_flags: FxHashMap<u32, Vec<(u64, u64)>>,
+    /// Addresses of TCP sockets by cookie: own, other.
+    pub(crate) tuples: FxHashMap<u64, (SockAddr, SockAddr)>,
+    /// Symbolic links: where the kernel ended up when a path was opened.
+    pub(crate) links: Links,
+    /// Working directory of processes that nothing says otherwise of.
+    pub(crate) cwd: Option<Vec<u8>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) calls: Calls,
+    pub(crate) paths: Paths,
+    pub(crate) fs: FsModel,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) procs: Vec<Proc>,
+    pub(crate) files: Vec<Files>,
+    pub(crate) fs_states: Vec<FsState>,
+    pub(crate) ofds: Vec<Ofd>,
+    free_ofds: Vec<OfdIx>,
+    pub(crate) socks: Vec<Sock>,
+    pub(crate) pipes: Vec<Pipe>,
+    by_task_id: FxHashMap<TaskId, TaskIx>,
+    by_key: FxHashMap<(u32, u64), TaskIx>,
+    live_tid: FxHashMap<u32, TaskIx>,
+    last_tid: FxHashMap<u32, TaskIx>,
+    live_tgid: FxHashMap<u32, ProcIx>,
+    pipe_by_ino: FxHashMap<u64, PipeIx>,
+    pub(crate) sock_by_cookie: FxHashMap<u64, SockIx>,
+    by_tuple: FxHashMap<(SockAddr, SockAddr), SockIx>,
+    listeners: FxHashMap<SockAddr, SockIx>,
+    slots: usize,
+    seed: Seed,
+    /// Descriptors used without having been made, in the order found.
+    pub(crate) discovered: Vec<Inherited>,
+    /// Descriptors used without having been made, in processes that could not have inherited them.
+    pub(crate) unknown_fds: u64,
+    /// Sockets and pipes whose last descriptor went since somebody last took this list.
+    pub(crate) gone_socks: Vec<SockIx>,
+    /// Descriptions that went since somebody last took this list; their indices are used again.
+    pub(crate) gone_ofds: Vec<OfdIx>,
+    pairs: Vec<(SockIx, SockIx)>,
+    dgram_bound: FxHashMap<SockAddr, SockIx>,
+    resolved: FxHashMap<(PathId, bool), PathId>,
+    /// Descriptors of unknown origin that could be written to, but not read.
+    written_to: FxHashSet<(ProcIx, i32)>,
+}
+
+/// The path a path argument stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) path: PathId,
+    /// The argument was empty with a descriptor (`AT_EMPTY_PATH`).
+    pub(crate) by_fd: bool,
+}
+
+impl World {
+    /// A world before the first event.
+    pub(crate) fn new(seed: Seed, paths: Paths, fs: FsModel) -> Self {
+        Self {
+            calls: Calls::default(),
+            paths,
+            fs,
+            tasks: Vec::new(),
+            procs: Vec::new(),
+            files: Vec::new(),
+            fs_states: Vec::new(),
+            ofds: Vec::new(),
+            free_ofds: Vec::new(),
+            socks: Vec::new(),
+            pipes: Vec::new(),
+            by_task_id: FxHashMap::default(),
+            by_key: FxHashMap::default(),
+            live_tid: FxHashMap::default(),
+            last_tid: FxHashMap::default(),
+            live_tgid: FxHashMap::default(),
+            pipe_by_ino: FxHashMap::default(),
+            sock_by_cookie: FxHashMap::default(),
+            by_tuple: FxHashMap::default(),
+            listeners: FxHashMap::default(),
+            slots: 0,
+            seed,
+            discovered: Vec::new(),
+            unknown_fds: 0,
+            gone_socks: Vec::new(),
+            gone_ofds: Vec::new(),
+            pairs: Vec::new(),
+            dgram_bound: FxHashMap::default(),
+            resolved: FxHashMap::default(),
+            written_to: FxHashSet::default(),
+        }
+    }
+
+    /// The paths and the file system, for the next pass.
+    pub(crate) fn into_parts(self) -> (Paths, FsModel, Seed) {
+        (self.paths, self.fs, self.seed)
+    }
+
+    /// The descriptor table of a task.
+    pub(crate) fn files_of(&self, task: TaskIx) -> &Files {
+        let proc = &self.procs[self.tasks[task as usize].proc as usize];
+        &self.files[proc.files as usize]
+    }
+
+    /// The working directory of a task.
+    pub(crate) fn cwd_of(&self, task: TaskIx) -> PathId {
+        let proc = &self.procs[self.tasks[task as usize].proc as usize];
+        self.fs_states[proc.fs as usize].cwd
+    }
+
+    /// The description behind a descriptor of a task.
+    pub(crate) fn ofd_of(&self, task: TaskIx, fd: i32) -> Option<OfdIx> {
+        self.files_of(task).slots.get(&fd).map(|s| s.ofd)
+    }
+}
+
+/// A call that lasted at least this long waited for something; shorter ones found it there.
+pub(crate) const BLOCKED_NS: u64 = 15_000;
+
+pub(crate) const AT_FDCWD: i32 = -100;
+pub(crate) const AF_UNIX: u16 = 1;
+pub(crate) const O_CREAT: u32 = 0o100;
+pub(crate) const O_EXCL: u32 = 0o200;
+pub(crate) const O_TRUNC: u32 = 0o1000;
+pub(crate) const O_APPEND: u32 = 0o2000;
+pub(crate) const O_NONBLOCK: u32 = 0o4000;
+pub(crate) const O_CLOEXEC: u32 = 0o2_000_000;
+pub(crate) const CLONE_FS: u64 = 0x200;
+pub(crate) const CLONE_FILES: u64 = 0x400;
+pub(crate) const FIOCLEX: u32 = 0x5451;
+pub(crate) const FIONCLEX: u32 = 0x5450;
+pub(crate) const FIONBIO: u32 = 0x5421;
+#[cfg(target_arch = "aarch64")]
+pub(crate) const O_DIRECTORY: u32 = 0o40_000;
+#[cfg(not(target_arch = "aarch64"))]
+pub(crate) const O_DIRECTORY: u32 = 0o200_000;
+pub(crate) const O_TMPFILE: u32 = 0o20_000_000 | O_DIRECTORY;
+
+pub(crate) fn new_sock(family: u16, kind: u16, protocol: u16, cookie: u64, born_ns: u64) -> Sock {
+    Sock {
+        family,
+        kind,
+        protocol,
+        cookie,
+        local: None,
+        peer: None,
+        state: SockState::Fresh,
+        partner: None,
+        accepted: false,
+        inherited: false,
+        sent: 0,
+        received: 0,
+        answered: 0,
+        last_send_ns: born_ns,
+        born_ns,
+        pending: VecDeque::new(),
+        early: VecDeque::new(),
+        closed: false,
+        ofd: None,
+    }
+}
+
+/// Addresses that mean the same socket compare equal after this.
+pub(crate) fn canonical(addr: &SockAddr) -> SockAddr {
+    match addr {
+        SockAddr::Inet(SocketAddr::V6(v6)) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SockAddr::Inet(SocketAddr::new(IpAddr::V4(v4), v6.port())),
+            None => SockAddr::Inet(SocketAddr::new(IpAddr::V6(*v6.ip()), v6.port())),
+        },
+        other => other.clone(),
+    }
+}
+
+/// Flags and mode of an open call.
+pub(crate) fn open_flags(call: &Syscall, sc: Sc) -> (u32, u32) {
+    match sc {
+        Sc::Open => (call.args[1] as u32, call.args[2] as u32 & 0o7777),
+        Sc::Openat => (call.args[2] as u32, call.args[3] as u32 & 0o7777),
+        Sc::Creat => (O_CREAT | O_TRUNC | 1, call.args[1] as u32 & 0o7777),
+        _ => match detail_bytes(call, 2) {
+            Some(how) => (le_u64(how, 0) as u32, le_u64(how, 8) as u32 & 0o7777),
+            None => (detail_value(call, 2).unwrap_or(0) as u32, 0),
+        },
+    }
+}
+
+/// The offset of a positional read or write.
+pub(crate) fn positional(sc: Sc, call: &Syscall) -> Option<u64> {
+    match sc {
+        Sc::Pread64 | Sc::Pwrite64 | Sc::Preadv | Sc::Pwritev => Some(call.args[3]),
+        Sc::Preadv2 | Sc::Pwritev2 if call.args[3] != u64::MAX => Some(call.args[3]),
+        _ => None,
+    }
+}

@@ -1,0 +1,335 @@
+//! Names: what a path argument stands for, and what calls do to the tree.
+
+use super::super::CompileError;
+use super::super::calls::{Known, Sc};
+use super::super::fsmodel::{InodeIx, NodeKind, PathId};
+use super::super::source::Source;
+use super::{
+    AT_FDCWD, O_CREAT, O_DIRECTORY, O_EXCL, O_TMPFILE, O_TRUNC, OfdKind, Target, TaskIx, World, detail_str,
+    open_flags,
+};
+use ctrace_format::syscalls::Kind;
+use ctrace_format::{Detail, Object, Syscall};
+
+impl World {
+    /// What the path argument `arg` of a call means; `dirfd` is the descriptor it is relative to.
+    pub(crate) fn target(
+        &mut self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        arg: u8,
+        dirfd: Option<i32>,
+    ) -> Option<Target> {
+        let text = detail_str(call, arg).map(|id| source.str(id))?;
+        let base = match dirfd {
+            Some(fd) if fd != AT_FDCWD && text.first() != Some(&b'/') => match self.ofd_of(task, fd) {
+                Some(ofd) => match self.ofds[ofd as usize].kind {
+                    OfdKind::Node { path, .. } => path,
+                    _ => return None,
+                },
+                None => return None,
+            },
+            _ => self.cwd_of(task),
+        };
+        let by_fd = text.is_empty();
+        let path = self.paths.join(base, text);
+        let sc = self.calls.get(call.sysno).sc;
+        Some(Target { path: self.resolve(path, follows(sc, call)), by_fd })
+    }
+
+    /// The path behind links, the last component's only when `follow`.
+    pub(crate) fn resolve(&mut self, path: PathId, follow: bool) -> PathId {
+        if self.seed.links.is_empty() {
+            return path;
+        }
+        if let Some(known) = self.resolved.get(&(path, follow)) {
+            return *known;
+        }
+        let to = self.seed.links.resolve(self.paths.get(path), follow);
+        let to = self.paths.intern(&to);
+        self.resolved.insert((path, follow), to);
+        to
+    }
+
+    /// What a failure says about the name it was about.
+    pub(crate) fn failed_name(&mut self, source: &dyn Source, task: TaskIx, call: &Syscall, known: &Known) {
+        let Some(args) = known.args else { return };
+        let Some(arg) = args.iter().position(|(_, kind)| *kind == Kind::Path) else { return };
+        let dirfd = (arg > 0 && args[arg - 1].1 == Kind::DirFd).then(|| call.args[arg - 1] as i32);
+        let Some(target) = self.target(source, task, call, arg as u8, dirfd) else { return };
+        if target.by_fd {
+            return;
+        }
+        let path = target.path;
+        match (known.sc, -call.ret) {
+            (
+                Sc::Link
+                | Sc::Linkat
+                | Sc::Rename
+                | Sc::Renameat
+                | Sc::Renameat2
+                | Sc::Symlink
+                | Sc::Symlinkat,
+                _,
+            )
+            | (Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat, 2) => {}
+            (Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat, 2)
+                if open_flags(call, known.sc).0 & O_CREAT != 0 => {}
+            (_, 2) => self.fs.absent(path),
+            // EISDIR, ENOTEMPTY; EEXIST
+            (_, 21 | 39) | (Sc::Mkdir | Sc::Mkdirat, 17) => {
+                self.fs.present(path, NodeKind::Dir);
+            }
+            // EINVAL of readlink: no link. EEXIST, ETXTBSY, ELOOP, EACCES of something that is there.
+            (Sc::Readlink | Sc::Readlinkat, 22) | (Sc::Rmdir, 20) | (_, 17 | 26) => {
+                self.fs.present(path, NodeKind::Unknown);
+            }
+            (Sc::Open | Sc::Openat, 40) => {
+                self.fs.present(path, NodeKind::Symlink);
+            }
+            (Sc::Open | Sc::Openat, 6) if self.paths.get(path) == b"/dev/tty" => {
+                let inode = self.fs.present(path, NodeKind::Device);
+                self.fs.node_mut(inode).rdev = 0x500;
+            }
+            _ => {}
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of an open call")]
+    pub(crate) fn opened(
+        &mut self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        path_arg: u8,
+        dirfd: Option<i32>,
+        flags: u32,
+        mode: u32,
+    ) -> OfdKind {
+        let object = call.object.map(|o| source.object(o));
+        let target = self.target(source, task, call, path_arg, dirfd);
+        let Some(Target { path, .. }) = target else {
+            return object.map_or(OfdKind::Other, |o| self.kind_of_object(source, o, false));
+        };
+        if flags & O_TMPFILE == O_TMPFILE {
+            let scratch = self.paths.join(path, b"#tmpfile");
+            self.fs.present(path, NodeKind::Dir);
+            let inode = self.fs.create(scratch, NodeKind::File, Some(mode));
+            return OfdKind::Node { path: scratch, inode };
+        }
+        let created =
+            call.details.contains(&Detail::Created) || flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL;
+        let (kind, size, rdev, file_mode) = match object {
+            Some(Object::File { mode, size, rdev, .. }) => (NodeKind::of_mode(*mode), *size, *rdev, *mode),
+            _ if flags & O_DIRECTORY != 0 => (NodeKind::Dir, 0, 0, 0),
+            _ => (NodeKind::Unknown, 0, 0, 0),
+        };
+        let known_present = self.fs.lookup(path).is_some();
+        let inode = if created || (flags & O_CREAT != 0 && self.fs.is_absent(path)) {
+            self.fs.create(path, if kind == NodeKind::Unknown { NodeKind::File } else { kind }, Some(mode))
+        } else {
+            let inode = self.fs.present(path, kind);
+            if flags & O_TRUNC == 0 || known_present {
+                self.tell(inode, file_mode, rdev, if flags & O_TRUNC == 0 { size } else { 0 });
+            } else {
+                self.tell(inode, file_mode, rdev, 0);
+            }
+            inode
+        };
+        if flags & O_TRUNC != 0 {
+            self.fs.truncated(inode, 0);
+        }
+        OfdKind::Node { path, inode }
+    }
+
+    pub(crate) fn told_stat(&mut self, inode: InodeIx, call: &Syscall) {
+        for detail in &call.details {
+            if let Detail::Stat { mode, size, .. } = detail {
+                self.correct(inode, *mode, *size);
+                self.tell(inode, *mode, 0, *size);
+                if NodeKind::of_mode(*mode) == NodeKind::Symlink {
+                    let node = self.fs.node_mut(inode);
+                    node.link_len = (*size).min(4095) as u32;
+                }
+            }
+        }
+    }
+
+    /// Effects of successful calls on names.
+    pub(crate) fn apply_names(
+        &mut self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        known: &Known,
+    ) -> Result<(), CompileError> {
+        let fd = |i: usize| Some(call.args[i] as i32);
+        match known.sc {
+            Sc::Stat | Sc::Lstat | Sc::Newfstatat | Sc::Statx => {
+                let (arg, dir, flags) = match known.sc {
+                    Sc::Newfstatat => (1, fd(0), call.args[3]),
+                    Sc::Statx => (1, fd(0), call.args[2]),
+                    _ => (0, None, 0),
+                };
+                if let Some(target) = self.target(source, task, call, arg, dir) {
+                    let inode = if target.by_fd && flags & 0x1000 != 0 {
+                        let ofd = self.ensure_fd(source, task, call.args[0] as i32, call.object, false)?;
+                        ofd.and_then(|o| self.inode_of(o))
+                    } else {
+                        let mode = call.details.iter().find_map(|d| match d {
+                            Detail::Stat { mode, .. } => Some(*mode),
+                            _ => None,
+                        });
+                        Some(self.fs.present(target.path, mode.map_or(NodeKind::Unknown, NodeKind::of_mode)))
+                    };
+                    if let Some(inode) = inode {
+                        self.told_stat(inode, call);
+                    }
+                }
+            }
+            Sc::Access
+            | Sc::Chmod
+            | Sc::Chown
+            | Sc::Lchown
+            | Sc::Statfs
+            | Sc::Getxattr
+            | Sc::Lgetxattr
+            | Sc::Listxattr
+            | Sc::Llistxattr
+            | Sc::Utime
+            | Sc::Utimes => {
+                if let Some(target) = self.target(source, task, call, 0, None) {
+                    let inode = self.fs.present(target.path, NodeKind::Unknown);
+                    self.got_xattr(source, call, known.sc, inode);
+                }
+            }
+            Sc::Faccessat | Sc::Faccessat2 | Sc::Fchmodat | Sc::Fchownat | Sc::Utimensat | Sc::Futimesat => {
+                if let Some(target) = self.target(source, task, call, 1, fd(0))
+                    && !target.by_fd
+                {
+                    self.fs.present(target.path, NodeKind::Unknown);
+                }
+            }
+            Sc::Truncate => {
+                if let Some(target) = self.target(source, task, call, 0, None) {
+                    let inode = self.fs.present(target.path, NodeKind::File);
+                    self.fs.truncated(inode, call.args[1]);
+                }
+            }
+            Sc::Readlink | Sc::Readlinkat => {
+                let (arg, dir) = if known.sc == Sc::Readlinkat { (1, fd(0)) } else { (0, None) };
+                if let Some(target) = self.target(source, task, call, arg, dir) {
+                    let inode = self.fs.present(target.path, NodeKind::Symlink);
+                    let node = self.fs.node_mut(inode);
+                    node.kind = NodeKind::Symlink;
+                    node.link_len = node.link_len.max(call.ret.clamp(0, 4095) as u32);
+                }
+            }
+            Sc::Mkdir | Sc::Mkdirat => {
+                let (arg, dir) = if known.sc == Sc::Mkdirat { (1, fd(0)) } else { (0, None) };
+                let mode = call.args[usize::from(arg) + 1] as u32;
+                if let Some(target) = self.target(source, task, call, arg, dir) {
+                    self.fs.create(target.path, NodeKind::Dir, Some(mode));
+                }
+            }
+            Sc::Mknod | Sc::Mknodat => {
+                let (arg, dir) = if known.sc == Sc::Mknodat { (1, fd(0)) } else { (0, None) };
+                let mode = call.args[usize::from(arg) + 1] as u32;
+                if let Some(target) = self.target(source, task, call, arg, dir) {
+                    let kind = if mode & 0o170_000 == 0 { NodeKind::File } else { NodeKind::of_mode(mode) };
+                    self.fs.create(target.path, kind, Some(mode & 0o7777));
+                }
+            }
+            Sc::Symlink | Sc::Symlinkat => {
+                let (arg, dir) = if known.sc == Sc::Symlinkat { (2, fd(1)) } else { (1, None) };
+                if let Some(target) = self.target(source, task, call, arg, dir) {
+                    self.fs.create(target.path, NodeKind::Symlink, None);
+                }
+            }
+            Sc::Unlink | Sc::Rmdir | Sc::Unlinkat => {
+                let (arg, dir) = if known.sc == Sc::Unlinkat { (1, fd(0)) } else { (0, None) };
+                let is_dir = known.sc == Sc::Rmdir || (known.sc == Sc::Unlinkat && call.args[2] & 0x200 != 0);
+                if let Some(target) = self.target(source, task, call, arg, dir) {
+                    let kind = if is_dir { NodeKind::Dir } else { NodeKind::Unknown };
+                    self.fs.remove(target.path, kind);
+                }
+            }
+            Sc::Rename | Sc::Renameat | Sc::Renameat2 | Sc::Link | Sc::Linkat => {
+                let at = !matches!(known.sc, Sc::Rename | Sc::Link);
+                let (a, b) = if at { (1, 3) } else { (0, 1) };
+                let from = self.target(source, task, call, a, at.then_some(call.args[0] as i32));
+                let to = self.target(source, task, call, b, at.then_some(call.args[2] as i32));
+                if let (Some(from), Some(to)) = (from, to) {
+                    if matches!(known.sc, Sc::Link | Sc::Linkat) {
+                        if from.by_fd {
+                            self.fs.create(to.path, NodeKind::File, None);
+                        } else {
+                            self.fs.link(from.path, to.path);
+                        }
+                    } else {
+                        let exchange = known.sc == Sc::Renameat2 && call.args[4] & 2 != 0;
+                        self.fs.rename(from.path, to.path, exchange);
+                    }
+                }
+            }
+            Sc::Execve | Sc::Execveat => {
+                let proc = self.tasks[task as usize].proc;
+                self.exec(proc)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn got_xattr(&mut self, source: &dyn Source, call: &Syscall, sc: Sc, inode: InodeIx) {
+        if matches!(sc, Sc::Getxattr | Sc::Lgetxattr)
+            && let Some(name) = detail_str(call, 1)
+        {
+            let node = self.fs.node_mut(inode);
+            let name = source.str(name);
+            if !node.written && node.xattrs.len() < 16 && !node.xattrs.iter().any(|(n, _)| &**n == name) {
+                node.xattrs.push((name.into(), call.ret.clamp(0, 65_536) as u32));
+            }
+        }
+    }
+}
+
+/// Whether a call follows a link in the last component of its path.
+fn follows(sc: Sc, call: &Syscall) -> bool {
+    match sc {
+        Sc::Readlink
+        | Sc::Readlinkat
+        | Sc::Lstat
+        | Sc::Unlink
+        | Sc::Unlinkat
+        | Sc::Rmdir
+        | Sc::Rename
+        | Sc::Renameat
+        | Sc::Renameat2
+        | Sc::Symlink
+        | Sc::Symlinkat
+        | Sc::Link
+        | Sc::Linkat
+        | Sc::Lgetxattr
+        | Sc::Llistxattr
+        | Sc::Lchown
+        | Sc::Mkdir
+        | Sc::Mkdirat
+        | Sc::Mknod
+        | Sc::Mknodat => false,
+        Sc::Newfstatat | Sc::Utimensat => call.args[3] & 0x100 == 0,
+        Sc::Statx => call.args[2] & 0x100 == 0,
+        Sc::Fchownat => call.args[4] & 0x100 == 0,
+        Sc::Open | Sc::Openat | Sc::Openat2 => {
+            let flags = open_flags(call, sc).0;
+            flags & O_NOFOLLOW == 0 && flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL
+        }
+        _ => true,
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+const O_NOFOLLOW: u32 = 0o100_000;
+#[cfg(not(target_arch = "aarch64"))]
+const O_NOFOLLOW: u32 = 0o400_000;

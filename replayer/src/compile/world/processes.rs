@@ -1,0 +1,334 @@
+//! Threads and processes: those of the start snapshot, those that were forked, what they execute, how they end.
+
+use super::super::CompileError;
+use super::super::fsmodel::{NodeKind, PathId};
+use super::super::source::Source;
+use super::{
+    CLONE_FILES, CLONE_FS, Files, FsState, MAX_FD_SLOTS, MAX_TASKS, O_CLOEXEC, Origin, Proc, ProcIx, Task,
+    TaskIx, World,
+};
+use ctrace_format::{Event, FdTarget, Process, ProcessKind, TaskId};
+use std::collections::{BTreeMap, VecDeque};
+
+impl World {
+    /// Puts the processes of the start snapshot into the world.
+    pub(crate) fn enter_snapshot(&mut self, source: &dyn Source) -> Result<(), CompileError> {
+        for process in &source.snapshot().processes {
+            let parent = self.live_tgid.get(&process.parent.0).copied();
+            let cwd = if process.cwd.is_empty() {
+                self.paths.intern(b"/")
+            } else {
+                self.paths.intern(&process.cwd)
+            };
+            self.fs.present(cwd, NodeKind::Dir);
+            let exe = (!process.exe.is_empty()).then(|| self.paths.intern(&process.exe));
+            if let Some(exe) = exe {
+                let ix = self.fs.present(exe, NodeKind::File);
+                self.fs.node_mut(ix).executed = true;
+            }
+            let proc = self.add_proc(process.tgid.0, parent, cwd, process.umask, exe);
+            let mut tids: Vec<(u32, Vec<u8>)> =
+                process.threads.iter().map(|t| (t.tid.0, t.comm.clone())).collect();
+            if tids.is_empty() {
+                tids.push((process.tgid.0, Vec::new()));
+            }
+            for (i, (tid, comm)) in tids.into_iter().enumerate() {
+                let parent_task = if i == 0 {
+                    parent.map(|p| self.procs[p as usize].leader)
+                } else {
+                    Some(self.procs[proc as usize].leader)
+                };
+                let task = self.add_task(tid, 0, proc, parent_task, Origin::Snapshot, comm)?;
+                if i == 0 {
+                    self.set_leader(proc, task);
+                }
+            }
+            for fd in &process.fds {
+                let kind = self.kind_of_target(&fd.target, fd.flags);
+                let ofd = self.add_ofd(kind, fd.flags, None);
+                self.ofds[ofd as usize].pos = fd.offset;
+                self.ofds[ofd as usize].inherited = true;
+                self.put_fd(proc, fd.fd, ofd, fd.flags & O_CLOEXEC != 0, 0)?;
+            }
+            for fd in &process.fds {
+                if let FdTarget::Epoll { watches } = &fd.target {
+                    for (watched, events, data) in watches {
+                        self.watch(proc, fd.fd, *watched, *events, *data);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The task of an event; made when it is new.
+    pub(crate) fn task_of(&mut self, source: &dyn Source, id: TaskId) -> Result<TaskIx, CompileError> {
+        if let Some(ix) = self.by_task_id.get(&id) {
+            return Ok(*ix);
+        }
+        let def = source.task(id);
+        let comm = source.str(def.comm).to_vec();
+        let ix = if let Some(ix) = self.by_key.get(&(def.tid.0, def.start_ns)) {
+            *ix
+        } else if let Some(ix) = self.live_tid.get(&def.tid.0).copied().filter(|t| {
+            let task = &self.tasks[*t as usize];
+            task.origin == Origin::Snapshot && !task.exited && task.ops == 0
+        }) {
+            // A snapshot does not tell when a thread began; its first event does.
+            ix
+        } else if let Some(ix) = self.last_tid.get(&def.tid.0).copied().filter(|t| {
+            // What a task was in when it ended is recorded after its end, perhaps without its name.
+            comm.is_empty() && self.procs[self.tasks[*t as usize].proc as usize].tgid == def.tgid.0
+        }) {
+            ix
+        } else if let Some(proc) =
+            self.live_tgid.get(&def.tgid.0).copied().filter(|_| def.tid.0 != def.tgid.0)
+        {
+            let leader = self.procs[proc as usize].leader;
+            self.add_task(def.tid.0, def.start_ns, proc, Some(leader), Origin::Root, comm.clone())?
+        } else {
+            let cwd = self.seed.cwd.clone().unwrap_or_else(|| b"/".to_vec());
+            let cwd = self.paths.intern(&cwd);
+            self.fs.present(cwd, NodeKind::Dir);
+            let proc = self.add_proc(def.tgid.0, None, cwd, 0o022, None);
+            let ix = self.add_task(def.tid.0, def.start_ns, proc, None, Origin::Root, comm.clone())?;
+            self.set_leader(proc, ix);
+            self.give_inherited(source, ix)?;
+            ix
+        };
+        self.by_key.insert((def.tid.0, def.start_ns), ix);
+        self.by_task_id.insert(id, ix);
+        if !comm.is_empty() {
+            self.tasks[ix as usize].comm = comm;
+        }
+        Ok(ix)
+    }
+
+    /// The live task with this thread id.
+    pub(crate) fn live(&self, tid: u32) -> Option<TaskIx> {
+        self.live_tid.get(&tid).copied()
+    }
+
+    /// The child that a clone of `task` which returned `ret` made. The returned id may be of an inner PID namespace.
+    pub(crate) fn child_of_clone(&self, task: TaskIx, ret: i64) -> Option<TaskIx> {
+        self.tasks[task as usize].newborn.front().copied().or_else(|| self.live(u32::try_from(ret).ok()?))
+    }
+
+    /// Applies an event other than a system call.
+    pub(crate) fn apply_process(&mut self, source: &dyn Source, event: &Process) -> Result<(), CompileError> {
+        let task = self.task_of(source, event.task)?;
+        match &event.kind {
+            ProcessKind::Fork { child } => {
+                let def = source.task(*child);
+                let key = (def.tid.0, def.start_ns);
+                if self.by_key.contains_key(&key) {
+                    return Ok(());
+                }
+                let comm = source.str(def.comm).to_vec();
+                let parent_proc = self.tasks[task as usize].proc;
+                let flags = self.clone_flags_of(def.tid.0, event.t_ns);
+                let ix = if def.tgid.0 == self.procs[parent_proc as usize].tgid && def.tid.0 != def.tgid.0 {
+                    self.add_task(def.tid.0, def.start_ns, parent_proc, Some(task), Origin::Forked, comm)?
+                } else {
+                    self.fork(def.tid.0, def.tgid.0, def.start_ns, task, flags, comm)?
+                };
+                self.by_task_id.insert(*child, ix);
+                self.by_key.insert(key, ix);
+                self.tasks[task as usize].newborn.push_back(ix);
+            }
+            ProcessKind::Exec { path, old_tid, .. } => {
+                let def = source.task(event.task);
+                let task = if old_tid.0 != def.tid.0 && old_tid.0 != 0 {
+                    self.live_tid.get(&old_tid.0).copied().unwrap_or(task)
+                } else {
+                    task
+                };
+                self.by_task_id.insert(event.task, task);
+                self.live_tid.insert(def.tid.0, task);
+                let proc = self.tasks[task as usize].proc;
+                self.procs[proc as usize].leader = task;
+                let path = self.paths.intern(source.str(*path));
+                let path = self.resolve(path, true);
+                self.procs[proc as usize].exe = Some(path);
+                let ix = self.fs.present(path, NodeKind::File);
+                self.fs.node_mut(ix).executed = true;
+                self.exec(proc)?;
+            }
+            ProcessKind::Exit { status, group_dead } => {
+                let state = &mut self.tasks[task as usize];
+                state.exited = true;
+                state.status = Some(*status);
+                let (tid, proc) = (state.tid, state.proc);
+                if self.live_tid.get(&tid) == Some(&task) {
+                    self.live_tid.remove(&tid);
+                }
+                if *group_dead {
+                    let tgid = self.procs[proc as usize].tgid;
+                    self.procs[proc as usize].dead = true;
+                    if self.live_tgid.get(&tgid) == Some(&proc) {
+                        self.live_tgid.remove(&tgid);
+                    }
+                    self.drop_files(proc);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn clone_flags_of(&self, tid: u32, at_ns: u64) -> u64 {
+        // The clone that made it returned after the fork event: the first such one.
+        self.seed
+            .clone_flags
+            .get(&tid)
+            .and_then(|all| all.iter().find(|(end, _)| *end >= at_ns))
+            .map_or(0, |(_, flags)| *flags)
+    }
+
+    pub(crate) fn fork(
+        &mut self,
+        tid: u32,
+        tgid: u32,
+        start_ns: u64,
+        parent: TaskIx,
+        flags: u64,
+        comm: Vec<u8>,
+    ) -> Result<TaskIx, CompileError> {
+        let from = self.procs[self.tasks[parent as usize].proc as usize].clone();
+        let files = if flags & CLONE_FILES != 0 {
+            self.files[from.files as usize].users += 1;
+            from.files
+        } else {
+            let mut copy = self.files[from.files as usize].clone();
+            copy.users = 1;
+            self.slots += copy.slots.len();
+            if self.slots > MAX_FD_SLOTS {
+                return Err(CompileError::TooMany { what: "open descriptors", limit: MAX_FD_SLOTS });
+            }
+            for slot in copy.slots.values() {
+                self.ofds[slot.ofd as usize].refs += 1;
+            }
+            self.files.push(copy);
+            (self.files.len() - 1) as u32
+        };
+        let fs = if flags & CLONE_FS != 0 {
+            from.fs
+        } else {
+            self.fs_states.push(self.fs_states[from.fs as usize].clone());
+            (self.fs_states.len() - 1) as u32
+        };
+        let proc = self.procs.len() as ProcIx;
+        self.procs.push(Proc {
+            tgid,
+            parent: Some(self.tasks[parent as usize].proc),
+            leader: 0,
+            first: 0,
+            files,
+            fs,
+            exe: from.exe,
+            no_child: None,
+            dead: false,
+        });
+        self.live_tgid.insert(tgid, proc);
+        let ix = self.add_task(tid, start_ns, proc, Some(parent), Origin::Forked, comm)?;
+        self.set_leader(proc, ix);
+        Ok(ix)
+    }
+
+    pub(crate) fn add_proc(
+        &mut self,
+        tgid: u32,
+        parent: Option<ProcIx>,
+        cwd: PathId,
+        umask: u32,
+        exe: Option<PathId>,
+    ) -> ProcIx {
+        self.files.push(Files { slots: BTreeMap::new(), users: 1 });
+        self.fs_states.push(FsState { cwd, umask });
+        let proc = self.procs.len() as ProcIx;
+        self.procs.push(Proc {
+            tgid,
+            parent,
+            leader: 0,
+            first: 0,
+            files: (self.files.len() - 1) as u32,
+            fs: (self.fs_states.len() - 1) as u32,
+            exe,
+            no_child: None,
+            dead: false,
+        });
+        self.live_tgid.insert(tgid, proc);
+        proc
+    }
+
+    pub(crate) fn add_task(
+        &mut self,
+        tid: u32,
+        start_ns: u64,
+        proc: ProcIx,
+        parent: Option<TaskIx>,
+        origin: Origin,
+        comm: Vec<u8>,
+    ) -> Result<TaskIx, CompileError> {
+        if self.tasks.len() >= MAX_TASKS {
+            return Err(CompileError::TooMany { what: "tasks", limit: MAX_TASKS });
+        }
+        let ix = self.tasks.len() as TaskIx;
+        self.tasks.push(Task {
+            tid,
+            start_ns,
+            proc,
+            parent,
+            origin,
+            exited: false,
+            ops: 0,
+            last_end_ns: start_ns,
+            comm,
+            status: None,
+            label: 0,
+            newborn: VecDeque::new(),
+        });
+        self.live_tid.insert(tid, ix);
+        self.last_tid.insert(tid, ix);
+        Ok(ix)
+    }
+
+    pub(crate) fn set_leader(&mut self, proc: ProcIx, task: TaskIx) {
+        let proc = &mut self.procs[proc as usize];
+        proc.leader = task;
+        proc.first = task;
+    }
+
+    pub(crate) fn exec(&mut self, proc: ProcIx) -> Result<(), CompileError> {
+        let files = self.procs[proc as usize].files;
+        if self.files[files as usize].users > 1 {
+            self.files[files as usize].users -= 1;
+            let mut copy = self.files[files as usize].clone();
+            copy.users = 1;
+            self.slots += copy.slots.len();
+            if self.slots > MAX_FD_SLOTS {
+                return Err(CompileError::TooMany { what: "open descriptors", limit: MAX_FD_SLOTS });
+            }
+            for slot in copy.slots.values() {
+                self.ofds[slot.ofd as usize].refs += 1;
+            }
+            self.procs[proc as usize].files = self.files.len() as u32;
+            self.files.push(copy);
+        }
+        let files = self.procs[proc as usize].files;
+        let gone: Vec<i32> =
+            self.files[files as usize].slots.iter().filter(|(_, s)| s.cloexec).map(|(fd, _)| *fd).collect();
+        for fd in gone {
+            self.drop_fd(files, fd);
+        }
+        Ok(())
+    }
+
+    /// Feeds an event that is not a system call.
+    pub(crate) fn apply_other(&mut self, source: &dyn Source, event: &Event) -> Result<(), CompileError> {
+        if let Event::Process(process) = event {
+            self.apply_process(source, process)?;
+        }
+        Ok(())
+    }
+}

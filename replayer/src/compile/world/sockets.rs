@@ -1,0 +1,186 @@
+//! Sockets: addresses, listeners, which two are the ends of one connection.
+
+use super::super::source::Source;
+use super::{AF_UNIX, OfdKind, Sock, SockIx, SockState, TaskIx, World, canonical, detail_addr, new_sock};
+use ctrace_format::{Object, ObjectId, SockAddr, Syscall};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+impl World {
+    /// The listening socket inside that a connect to `addr` would reach.
+    pub(crate) fn listener(&self, addr: &SockAddr) -> Option<SockIx> {
+        let addr = canonical(addr);
+        if let Some(ix) = self.listeners.get(&addr) {
+            return Some(*ix);
+        }
+        let SockAddr::Inet(at) = addr else { return None };
+        [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+            .into_iter()
+            .find_map(|any| self.listeners.get(&SockAddr::Inet(SocketAddr::new(any, at.port()))).copied())
+    }
+
+    /// Pairs of sockets that were found to be the two ends of one connection since the last time.
+    pub(crate) fn newly_paired(&mut self) -> Vec<(SockIx, SockIx)> {
+        if self.gone_socks.len() > 4096 || self.gone_ofds.len() > 4096 {
+            // A pass that does not care.
+            self.gone_socks.clear();
+            self.gone_ofds.clear();
+        }
+        std::mem::take(&mut self.pairs)
+    }
+
+    /// Whether some datagram socket inside is bound to an address.
+    pub(crate) fn bound(&self, addr: &SockAddr) -> bool {
+        let addr = canonical(addr);
+        self.dgram_bound.get(&addr).is_some_and(|s| !self.socks[*s as usize].closed)
+    }
+
+    pub(crate) fn sock(&mut self, mut sock: Sock) -> SockIx {
+        if sock.cookie != 0
+            && let Some(ix) = self.sock_by_cookie.get(&sock.cookie)
+        {
+            return *ix;
+        }
+        if let Some((local, peer)) = self.seed.tuples.get(&sock.cookie)
+            && sock.state == SockState::Connected
+        {
+            sock.local = Some(local.clone());
+            sock.peer = Some(peer.clone());
+        }
+        let ix = self.socks.len() as SockIx;
+        if sock.cookie != 0 {
+            self.sock_by_cookie.insert(sock.cookie, ix);
+        }
+        let listening = sock.state == SockState::Listening;
+        self.socks.push(sock);
+        if listening {
+            self.listening(ix);
+        }
+        self.join_tuple(ix);
+        ix
+    }
+
+    pub(crate) fn listening(&mut self, ix: SockIx) {
+        self.socks[ix as usize].state = SockState::Listening;
+        if let Some(local) = &self.socks[ix as usize].local {
+            self.listeners.insert(canonical(local), ix);
+        }
+    }
+
+    pub(crate) fn pair(&mut self, a: SockIx, b: SockIx) {
+        self.socks[a as usize].partner = Some(b);
+        self.socks[b as usize].partner = Some(a);
+        self.pairs.push((a, b));
+    }
+
+    /// Finds the other end of a connected TCP socket inside.
+    pub(crate) fn join_tuple(&mut self, ix: SockIx) {
+        let sock = &self.socks[ix as usize];
+        let (Some(local), Some(peer)) = (&sock.local, &sock.peer) else { return };
+        if !matches!((local, peer), (SockAddr::Inet(_), SockAddr::Inet(_))) {
+            return;
+        }
+        let (local, peer) = (canonical(local), canonical(peer));
+        if let Some(other) = self.by_tuple.get(&(peer.clone(), local.clone())).copied()
+            && other != ix
+        {
+            self.pair(ix, other);
+        }
+        self.by_tuple.insert((local, peer), ix);
+    }
+
+    #[expect(clippy::unused_self, reason = "alike its siblings, which need it")]
+    pub(crate) fn cookie_of(&self, source: &dyn Source, object: Option<ObjectId>) -> u64 {
+        match object.map(|o| source.object(o)) {
+            Some(Object::Socket { cookie, .. }) => cookie.0,
+            _ => 0,
+        }
+    }
+
+    /// The socket behind a descriptor.
+    pub(crate) fn sock_of(&self, task: TaskIx, fd: i32) -> Option<SockIx> {
+        match self.ofds[self.ofd_of(task, fd)? as usize].kind {
+            OfdKind::Sock(ix) => Some(ix),
+            _ => None,
+        }
+    }
+
+    /// A socket address with a path made absolute.
+    pub(crate) fn absolute(&mut self, task: TaskIx, addr: &SockAddr) -> SockAddr {
+        match addr {
+            SockAddr::Unix(path) if path.first().is_some_and(|b| *b != b'/' && *b != b'@' && *b != 0) => {
+                let path = self.paths.join(self.cwd_of(task), path);
+                SockAddr::Unix(self.paths.get(path).to_vec())
+            }
+            other => other.clone(),
+        }
+    }
+
+    pub(crate) fn accepted(
+        &mut self,
+        source: &dyn Source,
+        call: &Syscall,
+        listener: Option<SockIx>,
+        end_ns: u64,
+    ) -> SockIx {
+        let (mut local, mut peer) = (None, detail_addr(call, 1).cloned());
+        let (mut family, mut kind, mut protocol, mut cookie) = (2, 1, 0, 0);
+        if let Some(l) = listener {
+            let l = &self.socks[l as usize];
+            (family, kind, protocol) = (l.family, l.kind, l.protocol);
+            local.clone_from(&l.local);
+        }
+        if let Some(Object::Socket { cookie: c, local: l, peer: p, .. }) =
+            call.object.map(|o| source.object(o))
+        {
+            cookie = c.0;
+            if l.is_some() {
+                local.clone_from(l);
+            }
+            if p.is_some() {
+                peer.clone_from(p);
+            }
+        }
+        let ix = self.sock(Sock {
+            local,
+            peer,
+            accepted: true,
+            state: SockState::Connected,
+            ..new_sock(family, kind, protocol, cookie, end_ns)
+        });
+        if family == AF_UNIX
+            && let Some(l) = listener
+        {
+            if let Some(other) = self.socks[l as usize].pending.pop_front() {
+                self.pair(ix, other);
+            } else if self.socks[l as usize].early.len() < 1024 {
+                self.socks[l as usize].early.push_back(ix);
+            }
+        }
+        ix
+    }
+
+    pub(crate) fn connected(&mut self, task: TaskIx, ix: SockIx, addr: &SockAddr, end_ns: u64) {
+        let addr = self.absolute(task, addr);
+        let listener = self.listener(&addr);
+        let tuple = self.seed.tuples.get(&self.socks[ix as usize].cookie).cloned();
+        let sock = &mut self.socks[ix as usize];
+        sock.peer = Some(addr);
+        sock.born_ns = end_ns;
+        sock.state = SockState::Connected;
+        if let Some((local, peer)) = tuple {
+            sock.local = Some(local);
+            sock.peer = Some(peer);
+        }
+        if sock.family == AF_UNIX {
+            if let Some(l) = listener {
+                if let Some(other) = self.socks[l as usize].early.pop_front() {
+                    self.pair(ix, other);
+                } else if self.socks[l as usize].pending.len() < 65_536 {
+                    self.socks[l as usize].pending.push_back(ix);
+                }
+            }
+        } else {
+            self.join_tuple(ix);
+        }
+    }
+}
