@@ -683,3 +683,27 @@ fn workers_ended_by_their_owner_may_end_by_themselves_and_nobody_elses_may() {
     assert!(errors(true) > 0.99);
     assert!(errors(false) < 0.9);
 }
+
+#[test]
+fn which_worker_takes_work_from_a_shared_pipe_does_not_matter_that_it_is_taken_does() {
+    let run = |pid, takes: [u32; 3]| {
+        let mut r = Run::new(pid);
+        let owner = r.task(1, 1, "pool");
+        let pipe = r.pipe(77);
+        for (i, n) in (0..).zip(takes) {
+            let worker = r.task(10 + i, 10 + i, "worker");
+            r.fork(owner, worker);
+            for _ in 0..40 {
+                r.open(worker, "/data/job", 3);
+            }
+            for _ in 0..n {
+                r.io(worker, "read", 4, pipe, 500);
+            }
+            r.exit(worker, 0);
+        }
+        r
+    };
+    let network = |x, y| value(&compare(run(1, x), run(2, y)), "network").unwrap();
+    assert!(network([10, 10, 10], [25, 5, 0]) > 0.99);
+    assert!(network([10, 10, 10], [10, 5, 0]) < 0.9);
+}

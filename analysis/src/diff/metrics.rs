@@ -341,7 +341,7 @@ pub(crate) fn drift(a: &Model, walked: &Walked, gates: &Gates, rows: &mut Rows<'
 /// Failures by call, errno and object, in each family of tasks; the worst call counts, or a thousand failed lookups of
 /// libraries would hide a refused connection.
 pub(crate) fn errors(
-    (a, b): (&Model, &Model),
+    (first, second): (&Model, &Model),
     joint: &Joint<'_>,
     counts: &Counts,
     pairing: &Pairing<'_>,
@@ -354,7 +354,7 @@ pub(crate) fn errors(
     let mut by_call: BTreeMap<(&str, bool), Kinds> = BTreeMap::new();
     let mut lookups = FxHashSet::default();
     // A pool that is told to end and ended by its owner: which of the two comes first is a race.
-    let own_ends = ends_its_own(a) && ends_its_own(b);
+    let own_ends = ends_its_own(first) && ends_its_own(second);
     for ((family, base), (x, y)) in &counts.ops {
         let b = &joint.bases[*base as usize];
         let call = joint.strings[b.call as usize];
@@ -476,6 +476,8 @@ pub(crate) fn network(a: &Model, b: &Model, pairing: &Pairing<'_>, profile: Prof
             all += 1;
             let difference = match (x, y) {
                 (Some(x), Some(y)) => difference(x, y, profile, pooled),
+                // Which worker took work from a shared pipe, and whether one took any, is scheduling.
+                (Some(c), None) | (None, Some(c)) if pooled && c.kind == ConnKind::Pipe => None,
                 (Some(_), None) => Some("is missing".to_owned()),
                 (None, Some(_)) => Some("is extra".to_owned()),
                 (None, None) => None,
@@ -509,7 +511,12 @@ pub(crate) fn network(a: &Model, b: &Model, pairing: &Pairing<'_>, profile: Prof
 /// Connections to one endpoint are interchangeable for a load generator or a pool: how many bytes go over which one is
 /// scheduling, how many in all is not.
 fn totals_alike(pairs: &[(Option<&Conn>, Option<&Conn>)]) -> bool {
-    if pairs.len() < 2 || pairs.iter().any(|p| p.0.is_none() || p.1.is_none()) {
+    let lacks = |p: &(Option<&Conn>, Option<&Conn>)| match p {
+        (Some(_), Some(_)) => false,
+        (Some(c), None) | (None, Some(c)) => c.kind != ConnKind::Pipe,
+        (None, None) => true,
+    };
+    if pairs.len() < 2 || pairs.iter().any(lacks) {
         return false;
     }
     let sum = |f: &dyn Fn(&Conn) -> u64, second: bool| -> u64 {

@@ -94,10 +94,10 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
                     if ty >= walked.end.at_ns {
                         walked.end = Explained { at_ns: ty, ns: explained, late: ty > tx };
                     }
-                    let (sx, sy) = (joint.a[x.symbol as usize].size, joint.b[y.symbol as usize].size);
-                    if sx.abs_diff(sy) > 1 {
+                    let sizes = (joint.a[x.symbol as usize].size, joint.b[y.symbol as usize].size);
+                    if sizes.0.abs_diff(sizes.1) > 1 {
                         let n = walked.sizes.entry(joint.a[x.symbol as usize].base).or_default();
-                        if sy > sx {
+                        if sizes.1 > sizes.0 {
                             n.0 += 1;
                         } else {
                             n.1 += 1;
