@@ -63,6 +63,14 @@ pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec
         let mode = node.mode.map_or_else(|| default_mode(&kind), |m| usable(m, &kind));
         files.insert(path.clone(), FileSpec { path, kind, mode });
     }
+    for made in fs.made() {
+        let parent = parent_of(paths.get(*made));
+        let own = paths.find(parent).is_some_and(|id| fs.made().contains(&id));
+        if !own && parent != b"/" && !UNNAMEABLE.iter().any(|prefix| parent.starts_with(prefix)) {
+            let kind = FileKind::Directory { entries: 0 };
+            files.entry(parent.to_vec()).or_insert(FileSpec { path: parent.to_vec(), kind, mode: 0o1777 });
+        }
+    }
     for (path, target) in links.all() {
         let len = lengths.get(path).copied().unwrap_or(0);
         let kind = FileKind::Link { target: spelled(path, target, len) };
