@@ -111,13 +111,21 @@ impl Lower<'_> {
     }
 
     pub(crate) fn bind(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let Some(addr) = detail_addr(cx.call, 1) else { return Ok(self.surrogate(cx)) };
-        if let SockAddr::Inet(at) = addr
+        let Some(mut addr) = detail_addr(cx.call, 1).cloned() else { return Ok(self.surrogate(cx)) };
+        if let SockAddr::Inet(at) = &mut addr
+            && at.port() == 0
+            && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
+            && let Some(Some(SockAddr::Inet(got))) = self.facts.locals.get(sock as usize)
+        {
+            // The port that any port came to, since others will connect to that.
+            at.set_port(got.port());
+        }
+        if let SockAddr::Inet(at) = &addr
             && !at.ip().is_unspecified()
         {
             self.peers.addresses.insert(at.ip());
         }
-        let bytes = wire::sockaddr(addr);
+        let bytes = wire::sockaddr(&addr);
         let blob = self.b.data(&bytes)?;
         Ok(self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64).into())
     }

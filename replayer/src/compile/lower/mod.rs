@@ -107,6 +107,8 @@ pub(crate) struct Lower<'a> {
     content: FxHashMap<InodeIx, (Option<Mark>, Option<Mark>)>,
     stream_writes: FxHashMap<(u8, u32), Mark>,
     stream_reads: FxHashMap<(u8, u32), Mark>,
+    /// The last calls of tasks that ended.
+    exit_marks: FxHashMap<TaskIx, Mark>,
     /// The last return from a signal handler of a process.
     handled: FxHashMap<ProcIx, Mark>,
     /// The listen step of listening sockets.
@@ -166,6 +168,7 @@ pub(crate) fn write(
         content: FxHashMap::default(),
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
+        exit_marks: FxHashMap::default(),
         handled: FxHashMap::default(),
         listens: FxHashMap::default(),
         connects: FxHashMap::default(),
@@ -388,6 +391,10 @@ impl Lower<'_> {
         let label = self.push(task, call, lowered, &waits)?;
         self.world.tasks[task as usize].label = label;
         self.note_restart(task, call, depth);
+        if matches!(known.sc, Sc::Exit | Sc::ExitGroup) {
+            let seq = self.world.tasks[task as usize].ops;
+            self.exit_marks.insert(task, Mark { task, seq, step: label, start_ns: call.t_ns, end_ns });
+        }
         if call.flags.contains(SyscallFlags::NO_EXIT) {
             self.world.apply_call(self.source, task, call, &known)?;
             return Ok(());

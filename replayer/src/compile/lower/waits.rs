@@ -98,6 +98,12 @@ impl Lower<'_> {
                 }
             }
         }
+        if matches!(cx.known.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill) {
+            // A signal to one that had ended must not come before that.
+            let target = cx.call.args[usize::from(cx.known.sc == Sc::Tgkill)];
+            let ended = self.by_pid.get(&target).and_then(|task| self.exit_marks.get(task));
+            needs.extend(ended.map(|mark| Need { kind: EdgeKind::NotEnded, mark: *mark }));
+        }
         for ofd in self.closing(cx) {
             // Somebody's writes succeeded while this end was open.
             let written = match self.world.ofds[ofd as usize].kind {

@@ -78,10 +78,6 @@ impl Lower<'_> {
         let Some((sel, operand)) = self.address(cx, addr, len) else { return Ok(self.surrogate(cx)) };
         let mut step = self.plain(cx, &[1, 2, 3, 4]).arg(0, sel, operand);
         match cx.known.sc {
-            // Advice that discards would discard what stands in.
-            Sc::Madvise | Sc::Msync if self.maps.entry(cx.proc).or_default().is_stand_in(addr) => {
-                return Ok(self.surrogate(cx));
-            }
             Sc::Munmap => self.maps.entry(cx.proc).or_default().remove(addr, len),
             Sc::Mremap => {
                 const MREMAP_FIXED: u64 = 2;

@@ -111,7 +111,8 @@ impl Lower<'_> {
             // Record locks: which ranges is not recorded. Asking for nothing to be locked always succeeds.
             5..=7 | 36..=38 => {
                 let mut lock = [0_u8; 32];
-                lock[0] = 2;
+                // F_RDLCK to ask (F_GETLK, F_OFD_GETLK), F_UNLCK otherwise.
+                lock[0] = if matches!(cx.call.args[1], 5 | 36) { 0 } else { 2 };
                 let blob = self.b.data(&lock)?;
                 Self::count(&mut self.summary.surrogate, "fcntl lock");
                 step.arg(2, Sel::InOut, blob).into()
