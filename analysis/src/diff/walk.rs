@@ -96,11 +96,11 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
                     }
                     let sizes = (joint.a[x.symbol as usize].size, joint.b[y.symbol as usize].size);
                     if sizes.0.abs_diff(sizes.1) > 1 {
-                        let n = walked.sizes.entry(joint.a[x.symbol as usize].base).or_default();
+                        let moved = walked.sizes.entry(joint.a[x.symbol as usize].base).or_default();
                         if sizes.1 > sizes.0 {
-                            n.0 += 1;
+                            moved.0 += 1;
                         } else {
-                            n.1 += 1;
+                            moved.1 += 1;
                         }
                         run.note(
                             step_index,
