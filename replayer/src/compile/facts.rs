@@ -124,7 +124,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 match (op, call.ret) {
                     (0 | 9, 0) => matcher.waited(word, task, seq, call.t_ns, event.end_ns()),
                     (1 | 10 | 3 | 4 | 5, n) if n > 0 => {
-                        matcher.woke(word, call.t_ns, event.end_ns(), n as u64)
+                        matcher.woke(word, call.t_ns, event.end_ns(), n as u64);
                     }
                     _ => {}
                 }
