@@ -530,6 +530,16 @@ impl<'a> Builder<'a> {
         *self.processes[process].counts.entry((call.name, errno)).or_default() += 1;
 
         let target = self.target(&call, s, tgid);
+        // Of a file it is the end, however much was asked for.
+        let outcome = if call.kind == Kind::Receive
+            && outcome == Outcome::Ok
+            && s.ret == 0
+            && target.stream.is_none()
+        {
+            Outcome::Eof
+        } else {
+            outcome
+        };
         self.learn(&call, s, &target, outcome);
         let target = self.first_words(&call, target);
         let target = if call.kind == Kind::Connect { self.retarget(target) } else { target };
