@@ -2,6 +2,7 @@
 
 use crate::arch::{self, nr};
 use crate::args::{Scratch, decimal, resolve};
+use crate::descriptors::renumber;
 use crate::engine::{
     PollFd, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled, think_until,
     wait_for_all,
@@ -18,7 +19,6 @@ const EINTR: i64 = -4;
 const EAGAIN: i64 = -11;
 const EINVAL: i64 = -22;
 const POLLIN: i16 = 1;
-const O_CLOEXEC: u64 = 0o2_000_000;
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VM: u64 = 0x100;
 const CLONE_NAMESPACES: u64 = 0x7e02_0000;
@@ -384,20 +384,6 @@ fn matches(_: &Task, step: &Step, result: i64) -> bool {
             .is_some_and(|other| i64::from(other.tid.load(Relaxed)) == result && result > 0),
         Some(Expect::Never) => false,
     }
-}
-
-fn renumber(task: &Task, index: u32, step: &Step, from: i64, to: u32, cloexec: bool) {
-    if from == i64::from(to) {
-        return;
-    }
-    let flags = if cloexec { O_CLOEXEC } else { 0 };
-    let moved = marked(nr::DUP3, [from as u64, u64::from(to), flags, 0, 0]);
-    if moved == i64::from(to) {
-        let _ = marked(nr::CLOSE, [from as u64, 0, 0, 0, 0]);
-    } else {
-        task.diverge(index, step, Cause::Renumber, i64::from(to), moved);
-    }
-    count(&task.slot.counters.engine_calls, 2);
 }
 
 /// What is done with a result.

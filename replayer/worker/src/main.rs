@@ -11,6 +11,7 @@
 
 mod arch;
 mod args;
+mod descriptors;
 mod engine;
 mod interp;
 mod signal;
