@@ -108,6 +108,8 @@ pub(crate) struct OutcomeStat {
     pub(crate) total_ns: u64,
     pub(crate) max_ns: u64,
     pub(crate) max_at_ns: u64,
+    /// Bytes moved in all.
+    pub(crate) bytes: u64,
     /// First process that did it.
     pub(crate) process: usize,
     /// Counts by bin of [`BIN_NS`], for failures.

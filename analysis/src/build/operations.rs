@@ -46,6 +46,7 @@ impl Builder<'_> {
             }
             let id = self.symbol(symbol);
             self.note(id, s.t_ns, s.duration_ns, process);
+            self.stats[id as usize].bytes = self.stats[id as usize].bytes.saturating_add(bytes);
             let waited = self.waits.of_thread(thread);
             self.threads[thread].seq.push(id, s.t_ns, waited);
             return;

@@ -163,6 +163,7 @@ pub(crate) fn coverage(
 
 /// Outcomes of what was attempted in both runs.
 pub(crate) fn semantic(
+    models: (&Model, &Model),
     joint: &Joint<'_>,
     counts: &Counts,
     walked: &Walked,
@@ -203,7 +204,13 @@ pub(crate) fn semantic(
             flipped.push((*family, *x, *y));
         }
     }
-    let sizes: u64 = walked.sizes.values().map(|n| wrong_sizes(*n, profile)).sum();
+    let sizes: u64 = walked
+        .sizes
+        .iter()
+        // As many bytes in all, in larger or smaller parts.
+        .filter(|(base, _)| profile == Profile::Synthetic || !moves_alike(models, joint, **base))
+        .map(|(_, n)| wrong_sizes(*n, profile))
+        .sum();
     wrong += sizes;
     let of = counts.total_a;
     let value = (of > 0).then(|| 1.0 - (wrong as f64 / of as f64).min(1.0));
@@ -231,6 +238,16 @@ pub(crate) fn semantic(
     let n = attempts.values().filter(|o| o.iter().any(|x| x.1 > 0) && o.iter().any(|x| x.2 > 0)).count();
     let value = (n > 0).then_some(flipped.len() as f64);
     rows.push("outcomes", value, n as u64, "", note);
+}
+
+/// Whether operations of one kind moved as many bytes in all.
+fn moves_alike((first, second): (&Model, &Model), joint: &Joint<'_>, base: u32) -> bool {
+    let total = |model: &Model, entries: &[super::joint::Entry]| {
+        let of_base = model.stats.iter().zip(entries).filter(|(_, e)| e.base == base);
+        of_base.fold(0_u64, |sum, (stat, _)| sum.saturating_add(stat.bytes))
+    };
+    let (x, y) = (total(first, &joint.a), total(second, &joint.b));
+    x > 0 && close(x, y, 0.05)
 }
 
 /// Of operations that moved more and operations that moved less than recorded, how many are wrong. A real program moves

@@ -31,7 +31,7 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
 
     let mut rows = Rows { gates, rows: Vec::new() };
     let covered = metrics::coverage(a, b, &joint, &pairing, &counts, &mut rows);
-    metrics::semantic(&joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
+    metrics::semantic((a, b), &joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
     metrics::alignment(&walked, &pairing, &mut rows);
     metrics::dfg(&counts, &joint, &mut rows);
     metrics::makespan(a, b, &counts, &walked, &mut rows);
