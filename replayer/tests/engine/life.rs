@@ -214,8 +214,18 @@ fn a_tracer_sees_the_replayed_calls_and_the_marked_ones_and_nothing_else() {
     let total: u64 = counts.values().sum();
     assert_eq!(total, outcome.counters.done + outcome.counters.engine_calls + gate, "{text}\n{outcome:#?}");
     for name in counts.keys() {
-        let known =
-            ["clone", "getppid", "wait4", "exit_group", "execve", "getpid", "futex", "gettid", "shmat"];
+        let known = [
+            "clone",
+            "getppid",
+            "wait4",
+            "exit_group",
+            "execve",
+            "getpid",
+            "futex",
+            "gettid",
+            "shmat",
+            "statx",
+        ];
         assert!(known.contains(&name.as_str()), "{name}: {text}");
     }
 }

@@ -3,6 +3,10 @@
 use core::arch::{asm, global_asm};
 
 pub mod nr {
+    pub const OPENAT: u32 = 56;
+    pub const SENDFILE: u32 = 71;
+    pub const STATX: u32 = 291;
+    pub const UNLINKAT: u32 = 35;
     pub const CLOSE: u32 = 57;
     pub const PPOLL: u32 = 73;
     pub const MADVISE: u32 = 233;

@@ -3,6 +3,10 @@
 use core::arch::{asm, global_asm};
 
 pub mod nr {
+    pub const OPENAT: u32 = 257;
+    pub const SENDFILE: u32 = 40;
+    pub const STATX: u32 = 332;
+    pub const UNLINKAT: u32 = 263;
     pub const CLOSE: u32 = 3;
     pub const PPOLL: u32 = 271;
     pub const MADVISE: u32 = 28;
