@@ -194,6 +194,9 @@ pub(crate) fn ends(local: Option<&SockAddr>, peer: Option<&SockAddr>) -> Option<
     }
 }
 
+/// The recorder's cookie of a socket that never had one of the kernel's: its inode, and this bit.
+const INODE_COOKIE: u64 = 1 << 63;
+
 /// What lies behind a descriptor, as `strace -yy` would put it between angle brackets. `known` are the ends of a
 /// socket learned later than the dictionary's entry.
 pub(crate) fn object(trace: &Trace, object: &Object, known: Option<&(SockAddr, SockAddr)>) -> String {
@@ -202,7 +205,14 @@ pub(crate) fn object(trace: &Trace, object: &Object, known: Option<&(SockAddr, S
         Object::Socket { family, kind, protocol, cookie, local, peer } => {
             let name = socket_kind(*family, *kind, *protocol);
             let ends = ends(local.as_ref().or(known.map(|k| &k.0)), peer.as_ref().or(known.map(|k| &k.1)));
-            ends.map_or_else(|| format!("{name} #{}", cookie.0), |ends| format!("{name} {ends}"))
+            ends.map_or_else(
+                || match cookie.0.checked_sub(INODE_COOKIE) {
+                    // As in /proc/PID/fd.
+                    Some(ino) => format!("{name}:[{ino}]"),
+                    None => format!("{name} #{}", cookie.0),
+                },
+                |ends| format!("{name} {ends}"),
+            )
         }
         Object::Pipe { ino } => format!("pipe:[{ino}]"),
         Object::Anon { kind, id } => format!("{}:[{id}]", plain(trace.str(*kind))),

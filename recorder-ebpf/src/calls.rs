@@ -119,6 +119,7 @@ fn enter(ctx: &RawTracePointContext, tid: u32, tgid: u32, number: u16) {
     call.time_ns = 0;
     call.wait_cpu_ns = slot.wait_cpu_ns;
     call.blocked_ns = slot.blocked_ns;
+    call.run_wait_ns = 0;
     slot.wait_cpu_ns = 0;
     slot.blocked_ns = 0;
     slot.fresh = 0;
@@ -202,6 +203,10 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
             call.time_ns = 0;
             call.wait_cpu_ns = 0;
             call.blocked_ns = 0;
+            // Off the CPU since the start of the recording was within this call.
+            call.run_wait_ns = slot.wait_cpu_ns;
+            slot.wait_cpu_ns = 0;
+            slot.blocked_ns = 0;
         }
         slot.busy = 0;
         call.dur_ns = now - call.t_ns;

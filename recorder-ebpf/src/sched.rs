@@ -1,4 +1,5 @@
-//! Time off the CPU between calls: what tells computing from waiting in the gap between two records.
+//! Time off the CPU: between calls, what tells computing from waiting in the gap between two records; within calls,
+//! what tells waiting for a CPU from waiting for the cause.
 
 use crate::{
     kernel::read_or_zero,
@@ -26,13 +27,11 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
     let number = if prev == 0 { 0 } else { slot_number(prev) };
     if number != 0 && number != NO_SLOT {
         if let Some(slot) = slot(number) {
-            if slot.busy == 0 {
-                let t = now();
-                slot.out_ns = t;
-                // Preempted, or gone with the state TASK_RUNNING (0): it waits for a CPU from now on.
-                let runnable = arg(&ctx, 0) as u8 != 0 || arg(&ctx, 3) as u32 == 0;
-                slot.woken_ns = if runnable { t } else { 0 };
-            }
+            let t = now();
+            slot.out_ns = t;
+            // Preempted, or gone with the state TASK_RUNNING (0): it waits for a CPU from now on.
+            let runnable = arg(&ctx, 0) as u8 != 0 || arg(&ctx, 3) as u32 == 0;
+            slot.woken_ns = if runnable { t } else { 0 };
         }
     }
     let next: u32 = read_or_zero(arg(&ctx, 2), global!(task_pid));
@@ -42,8 +41,13 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
             if slot.out_ns != 0 {
                 let t = now();
                 let woken = if slot.woken_ns == 0 { t } else { slot.woken_ns };
-                slot.wait_cpu_ns += t - woken;
-                slot.blocked_ns += woken - slot.out_ns;
+                if slot.busy == 0 {
+                    slot.wait_cpu_ns += t - woken;
+                    slot.blocked_ns += woken - slot.out_ns;
+                } else {
+                    // What it blocks for in a call is the call's own affair; that it then waits for a CPU is not.
+                    slot.call.run_wait_ns += t - woken;
+                }
                 slot.out_ns = 0;
             }
         }

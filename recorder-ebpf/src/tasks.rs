@@ -53,6 +53,11 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     send_life(&record, loss::PROCESS_RING);
     if joins {
         admit(record.child_tid, record.child_tgid, record.start_ns, true);
+        if let Some(slot) = slot(slot_number(record.child_tid)) {
+            // It waits for a CPU from its birth on.
+            slot.out_ns = record.t_ns;
+            slot.woken_ns = record.t_ns;
+        }
     }
     0
 }

@@ -16,6 +16,9 @@ use ctrace_format::{
 };
 use rustc_hash::FxHashMap;
 
+/// A task that wakes up waits this long on an idle machine too.
+const NOTABLE_WAIT_NS: u64 = 50_000;
+
 /// A thread as it is now.
 struct Task {
     tgid: u32,
@@ -246,6 +249,9 @@ impl Decoder {
         }
         if call.flags & call_flag::CREATED != 0 {
             details.push(Detail::Created);
+        }
+        if call.run_wait_ns >= NOTABLE_WAIT_NS {
+            details.push(Detail::CpuWait { ns: call.run_wait_ns });
         }
         let (args, args_mask) = kept(meaning, &call.args);
         let event = Syscall {

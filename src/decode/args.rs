@@ -243,6 +243,7 @@ impl Call<'_> {
             Detail::Bytes { data, .. } if kind == Kind::OptVal => {
                 Arg::Text(option_value(self.event.args[1], self.event.args[2], data))
             }
+            Detail::Bytes { data, .. } if self.name == "setitimer" => Arg::Text(timer(data, 1_000)),
             Detail::Bytes { data, .. } => Arg::Text(bytes(data, kind)),
             _ => return None,
         })
@@ -269,6 +270,7 @@ impl Call<'_> {
             Kind::OpenFlags => match self.name {
                 "eventfd2" => flags::bits(raw, flags::EVENTFD, "0"),
                 "open" | "openat" => flags::open(raw),
+                "epoll_create1" => flags::bits(raw, flags::EPOLL_CREATE, "0"),
                 _ => flags::bits(raw, flags::FD, "0"),
             },
             Kind::AtFlags => match self.name {
@@ -306,6 +308,8 @@ impl Call<'_> {
             ("rt_sigprocmask", 0) => flags::SIG_HOW,
             ("waitid", 0) => flags::ID_TYPE,
             ("prctl", 0) => flags::PRCTL,
+            ("getitimer" | "setitimer", 0) => flags::ITIMER,
+            ("getpriority" | "setpriority", 0) => flags::PRIO,
             ("membarrier", 0) => flags::MEMBARRIER,
             ("getsockopt" | "setsockopt", 1) => flags::LEVEL,
             ("getsockopt" | "setsockopt", 2) => return Some(flags::socket_option(self.event.args[1], raw)),
@@ -367,6 +371,10 @@ impl Call<'_> {
         }
         match (self.name, self.event.args[1] as i32) {
             ("fcntl", libc::F_GETFL) => format!("{:#x} ({})", call.ret, flags::open(call.ret as u64)),
+            // The same file under another number.
+            ("fcntl", libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) if call.object.is_some() => {
+                format!("{}{}", call.ret, call.object.map_or_else(String::new, |o| format!("<{}>", self.object(o))))
+            }
             ("fcntl", libc::F_GETFD) if call.ret == 1 => "0x1 (FD_CLOEXEC)".to_owned(),
             ("mmap" | "brk" | "mremap" | "shmat", _) => format!("{:#x}", call.ret),
             ("umask", _) => format!("0{:o}", call.ret),
@@ -485,15 +493,21 @@ fn bytes(data: &[u8], kind: Kind) -> String {
             };
             format!("{{soft={} hard={}}}", limit(word(0)), limit(word(1)))
         }
-        (Kind::Itimerspec, 32) => {
-            let time = |i: usize| {
-                let ns = word(i).unwrap_or_default().saturating_mul(1_000_000_000);
-                crate::units::duration(ns.saturating_add(word(i + 1).unwrap_or_default()))
-            };
-            format!("{{interval={} value={}}}", time(0), time(2))
-        }
+        (Kind::Itimerspec, 32) => timer(data, 1),
         _ => {
             format!("0x{}", super::hex(data))
         }
     }
+}
+
+/// An interval timer: two times of seconds and a fraction, counted in `unit_ns`.
+fn timer(data: &[u8], unit_ns: u64) -> String {
+    let word = |i: usize| {
+        data.get(i * 8..i * 8 + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    };
+    let time = |i: usize| {
+        let ns = word(i).saturating_mul(1_000_000_000);
+        crate::units::duration(ns.saturating_add(word(i + 1).saturating_mul(unit_ns)))
+    };
+    format!("{{interval={} value={}}}", time(0), time(2))
 }

@@ -241,6 +241,12 @@ pub enum Detail {
     },
     /// The `open` created the file (`FMODE_CREATED`): it was not there before.
     Created,
+    /// Time within the call spent runnable but waiting for a CPU: woken, or preempted, and not yet running. Waits that
+    /// are as short as a wake-up always takes are left out.
+    CpuWait {
+        /// How long.
+        ns: u64,
+    },
 }
 
 /// One descriptor of a poll or select set.

@@ -66,6 +66,7 @@ pub(crate) fn schema() -> Vec<ColumnSchema> {
         detail(12, 1, "argv.word", "list of string id"),
         detail(12, 2, "argv.count", "u32"),
         detail(13, 0, "bytes", "blob"),
+        detail(15, 0, "cpu_wait", "ns"),
         (2, 1, field::A, "fork.child", "task id"),
         (2, 2, field::A, "exec.path", "string id"),
         (2, 2, field::B, "exec.old_tid", "u32"),

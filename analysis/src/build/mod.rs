@@ -3,6 +3,7 @@
 mod operations;
 mod series;
 mod targets;
+mod waits;
 
 use crate::conn::{Conn, Side};
 use crate::fds::{Change, FdTracker};
@@ -16,6 +17,7 @@ use ctrace_format::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
+use waits::Waits;
 
 const SOCK_STREAM: u16 = 1;
 const SOCK_SEQPACKET: u16 = 5;
@@ -93,6 +95,7 @@ pub(crate) struct Builder<'a> {
     n_noise: u64,
     first_ns: Option<u64>,
     last_ns: u64,
+    waits: Waits,
 }
 
 impl<'a> Builder<'a> {
@@ -130,6 +133,7 @@ impl<'a> Builder<'a> {
             n_noise: 0,
             first_ns: None,
             last_ns: 0,
+            waits: Waits::default(),
         };
         builder.take_snapshot();
         builder
@@ -330,7 +334,8 @@ impl<'a> Builder<'a> {
                         class: OpClass::Process,
                     });
                     self.note(symbol, p.t_ns, 0, process);
-                    self.threads[leader].seq.push(symbol, p.t_ns);
+                    let waited = self.waits.of_thread(leader);
+                    self.threads[leader].seq.push(symbol, p.t_ns, waited);
                     self.end_process(process, p.t_ns);
                 }
             }
@@ -402,7 +407,7 @@ impl<'a> Builder<'a> {
                     let class = OpClass::Network;
                     let symbol = self.symbol(Symbol { call, object, outcome, qualifier: 1, size: 0, class });
                     self.note(symbol, c.t_ns, 0, process);
-                    self.conns[conn].seq.push(symbol, c.t_ns);
+                    self.conns[conn].seq.push(symbol, c.t_ns, self.waits.of_run());
                 }
                 ConnectionKind::ResetReceived | ConnectionKind::ResetSent => self.conns[conn].reset(),
                 ConnectionKind::Retransmit => self.conns[conn].retransmits += 1,
@@ -476,6 +481,8 @@ impl<'a> Builder<'a> {
             // No operation of the workload, yet the engine puts descriptors where they were recorded.
             self.n_engine += 1;
             let thread = self.thread(s.task);
+            self.waits.before(thread, s);
+            self.waits.within(thread, s);
             let process = self.threads[thread].process;
             let tgid = Tgid(self.processes[process].tgid);
             let call = self.call(s.sysno);
@@ -485,8 +492,14 @@ impl<'a> Builder<'a> {
             return;
         }
         self.n_calls += 1;
-        let end_ns = s.t_ns.saturating_add(s.duration_ns);
         let thread = self.thread(s.task);
+        self.waits.before(thread, s);
+        self.workload_call(s, thread);
+        self.waits.within(thread, s);
+    }
+
+    fn workload_call(&mut self, s: &Syscall, thread: usize) {
+        let end_ns = s.t_ns.saturating_add(s.duration_ns);
         let process = self.threads[thread].process;
         let tgid = Tgid(self.processes[process].tgid);
         let call = self.call(s.sysno);

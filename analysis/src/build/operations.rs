@@ -46,7 +46,8 @@ impl Builder<'_> {
             }
             let id = self.symbol(symbol);
             self.note(id, s.t_ns, s.duration_ns, process);
-            self.threads[thread].seq.push(id, s.t_ns);
+            let waited = self.waits.of_thread(thread);
+            self.threads[thread].seq.push(id, s.t_ns, waited);
             return;
         };
         let conn = self.conn(process, identity, target.name, s.t_ns);
@@ -61,9 +62,9 @@ impl Builder<'_> {
             self.note(id, s.t_ns, s.duration_ns, process);
             if datagram {
                 let sized = self.symbol(Symbol { size: size_class(bytes), ..symbol });
-                self.conns[conn].seq.push(sized, s.t_ns);
+                self.conns[conn].seq.push(sized, s.t_ns, self.waits.of_run());
             } else if let Some(gap) = begun {
-                self.conns[conn].seq.push(id, s.t_ns);
+                self.conns[conn].seq.push(id, s.t_ns, self.waits.of_run());
                 if !sent && had {
                     self.answer(target.name, s.t_ns, gap);
                 }
@@ -85,7 +86,7 @@ impl Builder<'_> {
         }
         let id = self.symbol(symbol);
         self.note(id, s.t_ns, s.duration_ns, process);
-        self.conns[conn].seq.push(id, s.t_ns);
+        self.conns[conn].seq.push(id, s.t_ns, self.waits.of_run());
         let last = &mut self.conns[conn].last_ns;
         *last = (*last).max(end_ns);
     }

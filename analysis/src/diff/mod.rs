@@ -34,7 +34,7 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
     metrics::semantic(&joint, &counts, &walked, &pairing, &mut rows);
     metrics::alignment(&walked, &pairing, &mut rows);
     metrics::dfg(&counts, &joint, &mut rows);
-    metrics::makespan(a, b, &counts, &mut rows);
+    metrics::makespan(a, b, &counts, &walked, &mut rows);
     metrics::drift(a, &walked, gates, &mut rows);
     metrics::errors(&joint, &counts, &pairing, gates.profile(), &mut rows);
     episodes::incident_recall(a, b, &joint, &pairing, gates.profile(), &mut rows);

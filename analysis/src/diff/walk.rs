@@ -40,6 +40,10 @@ struct First {
 pub(crate) struct Walked {
     pub(crate) total: Aligned,
     pub(crate) drift: Histogram<u64>,
+    /// The same without what is explained by waiting for a CPU.
+    pub(crate) own_drift: Histogram<u64>,
+    /// What is explained of the difference of the last operation.
+    pub(crate) end: Explained,
     /// Operations whose number of bytes differs by more than a factor of two.
     pub(crate) sizes: u64,
     /// The lane with the most differences, by index.
@@ -50,8 +54,9 @@ pub(crate) struct Walked {
 pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_>) -> Walked {
     let mut walked = Walked {
         total: Aligned::default(),
-        drift: Histogram::new_with_bounds(1, 86_400_000_000_000, 2)
-            .unwrap_or_else(|_| unreachable_histogram()),
+        drift: histogram(),
+        own_drift: histogram(),
+        end: Explained::default(),
         sizes: 0,
         worst_lane: None,
         first: First::default(),
@@ -71,12 +76,18 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
             unknown: FxHashMap::default(),
         };
         let mut step_index = 0_u64;
+        let mut waits = Waits::default();
         let result = align_lane(lane, joint, &mut budget, |step| {
             match step {
                 Step::Keep(x, y) => {
                     run.close(joint, &mut walked.first);
                     let (tx, ty) = (x.t_ns.saturating_sub(a.first_ns), y.t_ns.saturating_sub(b.first_ns));
-                    walked.drift.saturating_record(tx.abs_diff(ty).max(1));
+                    let (off, explained) = waits.step((tx, x.waited_ns), (ty, y.waited_ns));
+                    walked.drift.saturating_record(off.max(1));
+                    walked.own_drift.saturating_record((off - explained).max(1));
+                    if ty >= walked.end.at_ns {
+                        walked.end = Explained { at_ns: ty, ns: explained, late: ty > tx };
+                    }
                     let (sx, sy) = (joint.a[x.symbol as usize].size, joint.b[y.symbol as usize].size);
                     if sx.abs_diff(sy) > 1 {
                         walked.sizes += 1;
@@ -119,9 +130,43 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
     walked
 }
 
-fn unreachable_histogram() -> Histogram<u64> {
-    // The bounds above are constant and valid; an empty auto-resizing histogram is the same thing.
-    Histogram::new(2).unwrap_or_else(|_| std::process::abort())
+/// How much of a difference in time is explained by waiting for a CPU.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Explained {
+    /// Time in the other run.
+    at_ns: u64,
+    /// How much.
+    pub(crate) ns: u64,
+    /// Whether the other run was late there.
+    pub(crate) late: bool,
+}
+
+/// Waiting for a CPU along one sequence. The other run may be late by what it waited and early by what the recording
+/// waited; what it made up for no longer explains anything.
+#[derive(Debug, Default)]
+struct Waits {
+    late: u64,
+    early: u64,
+    waited_a: u64,
+    waited_b: u64,
+}
+
+impl Waits {
+    /// The difference of two matched operations, each as (time, waited so far), and how much of it is explained.
+    fn step(&mut self, a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
+        let (late, early) = (b.0.saturating_sub(a.0), a.0.saturating_sub(b.0));
+        self.late = (self.late + b.1.saturating_sub(self.waited_b)).min(late);
+        self.early = (self.early + a.1.saturating_sub(self.waited_a)).min(early);
+        (self.waited_a, self.waited_b) = (a.1, b.1);
+        (late.max(early), self.late.max(self.early))
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    // The bounds are constant and valid; an empty auto-resizing histogram is the same thing.
+    Histogram::new_with_bounds(1, 86_400_000_000_000, 2)
+        .or_else(|_| Histogram::new(2))
+        .unwrap_or_else(|_| std::process::abort())
 }
 
 /// What to add to a time of `b` to put it on the clock of `a`.

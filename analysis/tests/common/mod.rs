@@ -58,6 +58,10 @@ impl Run {
         Task(self.tasks.len() - 1)
     }
 
+    pub fn id(&self, task: Task) -> TaskId {
+        self.tasks[task.0].0
+    }
+
     pub fn push(&mut self, event: &Event) {
         self.writer.push(event).unwrap();
     }

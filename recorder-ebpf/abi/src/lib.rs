@@ -232,6 +232,8 @@ pub struct Call {
     pub wait_cpu_ns: u64,
     /// Blocked outside of a call since the previous record.
     pub blocked_ns: u64,
+    /// Runnable but not running within this call.
+    pub run_wait_ns: u64,
     /// Argument registers.
     pub args: [u64; 6],
 }
@@ -283,11 +285,11 @@ pub struct Slot {
     pub start_ns: u64,
     /// The last file that was resolved for this task.
     pub last_file: u64,
-    /// When the task was switched out outside of a call; 0 while it runs.
+    /// When the task was switched out; 0 while it runs.
     pub out_ns: u64,
     /// When it became runnable again.
     pub woken_ns: u64,
-    /// Waited for a CPU since the last record.
+    /// Waited for a CPU outside of a call since the last record.
     pub wait_cpu_ns: u64,
     /// Blocked since the last record.
     pub blocked_ns: u64,
@@ -712,8 +714,8 @@ impl Globals {
 const _: () = {
     assert!(size_of::<Op>() == 8);
     assert!(size_of::<Spec>() == 8 + 8 * MAX_OPS);
-    assert!(size_of::<Call>() == 120);
-    assert!(size_of::<Slot>() == 120 + 8 + 6 * 8);
+    assert!(size_of::<Call>() == 128);
+    assert!(size_of::<Slot>() == 128 + 8 + 6 * 8);
     assert!(size_of::<Tlv>() == 8);
     assert!(size_of::<CallArgs>() == 16);
     assert!(size_of::<Fork>() == 56);

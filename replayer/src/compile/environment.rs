@@ -17,6 +17,7 @@ const UNNAMEABLE: [&[u8]; 3] = [b"/memfd:", b"/dev/fd", b"/dev/pts/"];
 pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec>, Vec<Vec<u8>>) {
     let mut files: BTreeMap<Vec<u8>, FileSpec> = BTreeMap::new();
     let mut executables = Vec::new();
+    let neighbours = neighbours(fs, paths);
     let mut lengths: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for node in fs.nodes() {
         let Some(id) = node.initial else { continue };
@@ -42,7 +43,8 @@ pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec
             lengths.insert(path, node.link_len as usize);
             continue;
         }
-        let kind = if node.kind == NodeKind::Symlink { led(fs, paths, &path, node) } else { file_kind(node) };
+        let kind =
+            if node.kind == NodeKind::Symlink { led(&neighbours, &path, node) } else { file_kind(node) };
         if node.executed
             && let FileKind::Link { target } = &kind
         {
@@ -62,6 +64,14 @@ pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec
         }
         let mode = node.mode.map_or_else(|| default_mode(&kind), |m| usable(m, &kind));
         files.insert(path.clone(), FileSpec { path, kind, mode });
+    }
+    for made in fs.made() {
+        let parent = parent_of(paths.get(*made));
+        let own = paths.find(parent).is_some_and(|id| fs.made().contains(&id));
+        if !own && parent != b"/" && !UNNAMEABLE.iter().any(|prefix| parent.starts_with(prefix)) {
+            let kind = FileKind::Directory { entries: 0 };
+            files.entry(parent.to_vec()).or_insert(FileSpec { path: parent.to_vec(), kind, mode: 0o1777 });
+        }
     }
     for (path, target) in links.all() {
         let len = lengths.get(path).copied().unwrap_or(0);
@@ -131,17 +141,25 @@ fn ancestors(path: &[u8]) -> Vec<Vec<u8>> {
     out
 }
 
+/// Names by directory.
+type Neighbours<'a> = BTreeMap<&'a [u8], Vec<&'a [u8]>>;
+
+fn neighbours<'a>(fs: &FsModel, paths: &'a Paths) -> Neighbours<'a> {
+    let mut all = Neighbours::new();
+    for path in fs.nodes().iter().filter_map(|node| node.initial).map(|id| paths.get(id)) {
+        let parent = parent_of(path);
+        let name = &path[parent.len()..];
+        all.entry(parent).or_default().push(name.strip_prefix(b"/").unwrap_or(name));
+    }
+    all
+}
+
 /// A link whose text is not known, only its length: to a neighbour that fits, or to nowhere.
-fn led(fs: &FsModel, paths: &Paths, path: &[u8], node: &Inode) -> FileKind {
-    let parent = parent_of(path);
-    let fitting = fs
-        .nodes()
-        .iter()
-        .filter_map(|other| other.initial)
-        .map(|id| paths.get(id))
-        .filter(|other| *other != path && parent_of(other) == parent)
-        .map(|other| other[parent.len()..].strip_prefix(b"/").unwrap_or(&other[parent.len()..]))
-        .find(|name| name.len() == node.link_len as usize);
+fn led(neighbours: &Neighbours<'_>, path: &[u8], node: &Inode) -> FileKind {
+    let own = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let fitting = neighbours
+        .get(parent_of(path))
+        .and_then(|names| names.iter().find(|name| name.len() == node.link_len as usize && **name != own));
     match fitting {
         Some(name) => FileKind::Link { target: name.to_vec() },
         None => file_kind(node),

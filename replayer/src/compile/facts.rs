@@ -33,6 +33,8 @@ pub(crate) struct Facts {
     pub(crate) refused: FxHashSet<u64>,
     /// Sockets that received a reset, by cookie.
     pub(crate) reset: FxHashSet<u64>,
+    /// Address of each socket, as last known: what a bind to any port came to.
+    pub(crate) locals: Vec<Option<SockAddr>>,
     /// When the other end said that it sends no more, by cookie.
     pub(crate) fin: FxHashMap<u64, u64>,
     /// Links of the file system.
@@ -172,6 +174,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         })
         .collect();
     let unknown_fds = world.unknown_fds;
+    let locals = world.socks.iter().map(|s| s.local.clone()).collect();
     let (paths, fs, seed) = world.into_parts();
     let links = seed.links.clone();
     Ok(Facts {
@@ -186,6 +189,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         unknown_fds,
         tasks,
         refused,
+        locals,
         reset,
         fin,
         links,

@@ -42,6 +42,10 @@ impl Paths {
         joined.extend_from_slice(path);
         self.intern(&joined)
     }
+    /// The id of a path that is already known.
+    pub(crate) fn find(&self, path: &[u8]) -> Option<PathId> {
+        self.ids.get(path).copied()
+    }
     /// The bytes of a path.
     pub(crate) fn get(&self, id: PathId) -> &[u8] {
         self.all.get(id.0 as usize).map_or(b"/", |p| p)
@@ -163,6 +167,8 @@ pub(crate) struct FsModel {
     nodes: Vec<Inode>,
     /// Names that were found absent before anything made them.
     initially_absent: BTreeSet<PathId>,
+    /// Names that the workload made: their directories were there, or it made them, too.
+    made: BTreeSet<PathId>,
     /// Appearances and disappearances that no recorded call explains.
     pub(crate) unexplained: u64,
 }
@@ -190,6 +196,10 @@ impl FsModel {
             model.names.entry(*path).or_insert(Binding::Absent);
         }
         model
+    }
+    /// Names that the workload made.
+    pub(crate) fn made(&self) -> &BTreeSet<PathId> {
+        &self.made
     }
     /// A node.
     pub(crate) fn node(&self, ix: InodeIx) -> &Inode {
@@ -258,6 +268,7 @@ impl FsModel {
             self.initially_absent.insert(path);
         }
         self.unbind(path);
+        self.made.insert(path);
         let ix = self.add(kind, None);
         let node = self.node_mut(ix);
         node.mode = mode;
@@ -285,6 +296,7 @@ impl FsModel {
             self.unbind(to);
             self.names.insert(from, Binding::Absent);
         }
+        self.made.insert(to);
         self.names.insert(to, Binding::Node(node));
     }
     /// The workload gave the node behind `from` a further name.
@@ -294,6 +306,7 @@ impl FsModel {
             self.initially_absent.insert(to);
         }
         self.node_mut(node).links += 1;
+        self.made.insert(to);
         self.names.insert(to, Binding::Node(node));
     }
     /// A read returned bytes up to `end`.

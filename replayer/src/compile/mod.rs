@@ -45,7 +45,7 @@ pub enum CompileError {
     Read(#[from] ReadError),
     /// The program could not be written.
     #[error("cannot write the replay program; free some space or point TMPDIR elsewhere")]
-    Build(#[from] BuildError),
+    Build(#[source] BuildError),
     /// There is no room for the program.
     #[error("cannot create the replay program in {}; point TMPDIR to a directory with space", dir.display())]
     Spool {
@@ -66,6 +66,17 @@ pub enum CompileError {
     /// Nothing to do.
     #[error("the trace has no system calls to replay")]
     Empty,
+}
+
+impl From<BuildError> for CompileError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Limit { what, max, .. } => {
+                Self::TooMany { what, limit: usize::try_from(max).unwrap_or(usize::MAX) }
+            }
+            other => Self::Build(other),
+        }
+    }
 }
 
 impl Plan {

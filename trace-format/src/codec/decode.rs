@@ -314,6 +314,7 @@ fn decode_detail(
             Detail::Bytes { arg, data: table.blob(blob)?.to_vec() }
         }
         tag::CREATED => Detail::Created,
+        tag::CPU_WAIT => Detail::CpuWait { ns: table.pull(row, f)? },
         _ => return Ok(None),
     }))
 }

@@ -154,7 +154,7 @@ impl Encoder {
                     row.put(f, *bytes);
                     row.put(f + 1, (*count).into());
                 }
-                Detail::Time { ns, .. } => row.put(f, *ns),
+                Detail::Time { ns, .. } | Detail::CpuWait { ns } => row.put(f, *ns),
                 Detail::Poll { entries, .. } => {
                     row.put(f, entries.len() as u64);
                     for entry in entries {

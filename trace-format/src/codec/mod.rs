@@ -86,6 +86,7 @@ mod tag {
     pub(super) const ARGV: u8 = 12;
     pub(super) const BYTES: u8 = 13;
     pub(super) const CREATED: u8 = 14;
+    pub(super) const CPU_WAIT: u8 = 15;
 }
 
 fn tag_and_arg(detail: &Detail) -> (u8, u8) {
@@ -104,6 +105,7 @@ fn tag_and_arg(detail: &Detail) -> (u8, u8) {
         Detail::Argv { arg, .. } => (tag::ARGV, *arg),
         Detail::Bytes { arg, .. } => (tag::BYTES, *arg),
         Detail::Created => (tag::CREATED, 0),
+        Detail::CpuWait { .. } => (tag::CPU_WAIT, 0),
     }
 }
 

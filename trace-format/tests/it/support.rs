@@ -165,6 +165,7 @@ fn detail() -> impl Strategy<Value = Detail> {
         }),
         (arg(), vec(any::<u8>(), 0..64)).prop_map(|(arg, data)| Detail::Bytes { arg, data }),
         Just(Detail::Created),
+        any::<u64>().prop_map(|ns| Detail::CpuWait { ns }),
     ]
 }
 

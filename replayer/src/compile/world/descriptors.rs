@@ -7,7 +7,7 @@ use super::{
     FdSlot, Inherited, MAX_FD_SLOTS, MAX_TASKS, O_APPEND, O_CLOEXEC, O_NONBLOCK, Ofd, OfdIx, OfdKind, Origin,
     Pipe, PipeIx, ProcIx, Sock, SockState, TaskIx, Watch, World, canonical, new_sock,
 };
-use ctrace_format::{FdTarget, Object, ObjectId, Syscall};
+use ctrace_format::{FdTarget, Object, ObjectId, SockAddr, Syscall};
 use std::collections::BTreeMap;
 
 impl World {
@@ -139,7 +139,8 @@ impl World {
                     sock.cookie = cookie.0;
                     self.sock_by_cookie.insert(cookie.0, ix);
                 }
-                if sock.local.is_none() {
+                let unsure = |a: &SockAddr| matches!(a, SockAddr::Inet(at) if at.port() == 0);
+                if sock.local.as_ref().is_none_or(unsure) {
                     sock.local.clone_from(local);
                 }
                 if sock.peer.is_none() {

@@ -18,7 +18,6 @@ pub(crate) use details::{
 use super::calls::{Calls, Sc};
 use super::fsmodel::{FsModel, InodeIx, PathId, Paths};
 use super::links::Links;
-use super::source::Source;
 use ctrace_format::{ObjectId, SockAddr, Syscall, TaskId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, VecDeque};

@@ -2,7 +2,7 @@
 
 use super::super::CompileError;
 use super::super::calls::{Known, Sc};
-use super::super::fsmodel::{InodeIx, NodeKind, PathId};
+use super::super::fsmodel::{InodeIx, NodeKind, PathId, parent_of};
 use super::super::source::Source;
 use super::{
     AT_FDCWD, O_CREAT, O_DIRECTORY, O_EXCL, O_TMPFILE, O_TRUNC, OfdKind, Target, TaskIx, World, detail_str,
@@ -96,6 +96,15 @@ impl World {
         }
     }
 
+    /// A name is about to be made: its directory is there, though no other call may say so.
+    fn room_for(&mut self, path: PathId) {
+        let parent = parent_of(self.paths.get(path)).to_vec();
+        let parent = self.paths.intern(&parent);
+        if self.fs.lookup(parent).is_none() && !self.fs.is_absent(parent) {
+            self.fs.present(parent, NodeKind::Dir);
+        }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the parts of an open call")]
     pub(crate) fn opened(
         &mut self,
@@ -127,6 +136,7 @@ impl World {
         };
         let known_present = self.fs.lookup(path).is_some();
         let inode = if created || (flags & O_CREAT != 0 && self.fs.is_absent(path)) {
+            self.room_for(path);
             self.fs.create(path, if kind == NodeKind::Unknown { NodeKind::File } else { kind }, Some(mode))
         } else {
             let inode = self.fs.present(path, kind);
@@ -230,6 +240,7 @@ impl World {
                 let (arg, dir) = if known.sc == Sc::Mkdirat { (1, fd(0)) } else { (0, None) };
                 let mode = call.args[usize::from(arg) + 1] as u32;
                 if let Some(target) = self.target(source, task, call, arg, dir) {
+                    self.room_for(target.path);
                     self.fs.create(target.path, NodeKind::Dir, Some(mode));
                 }
             }
@@ -238,12 +249,14 @@ impl World {
                 let mode = call.args[usize::from(arg) + 1] as u32;
                 if let Some(target) = self.target(source, task, call, arg, dir) {
                     let kind = if mode & 0o170_000 == 0 { NodeKind::File } else { NodeKind::of_mode(mode) };
+                    self.room_for(target.path);
                     self.fs.create(target.path, kind, Some(mode & 0o7777));
                 }
             }
             Sc::Symlink | Sc::Symlinkat => {
                 let (arg, dir) = if known.sc == Sc::Symlinkat { (2, fd(1)) } else { (1, None) };
                 if let Some(target) = self.target(source, task, call, arg, dir) {
+                    self.room_for(target.path);
                     self.fs.create(target.path, NodeKind::Symlink, None);
                 }
             }
@@ -261,6 +274,7 @@ impl World {
                 let from = self.target(source, task, call, a, at.then_some(call.args[0] as i32));
                 let to = self.target(source, task, call, b, at.then_some(call.args[2] as i32));
                 if let (Some(from), Some(to)) = (from, to) {
+                    self.room_for(to.path);
                     if matches!(known.sc, Sc::Link | Sc::Linkat) {
                         if from.by_fd {
                             self.fs.create(to.path, NodeKind::File, None);

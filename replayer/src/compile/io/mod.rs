@@ -1,37 +1,37 @@
 //! Steps that move bytes, wait for readiness, make and end descriptors.
 
+mod readiness;
+mod sockets;
+
 use super::CompileError;
-use super::calls::{Sc, host_nr};
-use super::deps::EdgeKind;
+use super::calls::Sc;
 use super::fsmodel::NodeKind;
-use super::lower::{Cx, Lower, Lowered, reachable};
+use super::lower::{Cx, Lower, Lowered};
 use super::wire;
 use super::world::{
-    O_CLOEXEC, OfdIx, OfdKind, SockIx, SockState, detail_addr, detail_bytes, detail_epoll, detail_iov,
-    detail_newfds, detail_time, detail_value, positional,
+    O_CLOEXEC, OfdIx, OfdKind, detail_addr, detail_iov, detail_newfds, detail_value, positional,
 };
-use ctrace_format::{Detail, PollEntry, SockAddr, SyscallFlags};
-use ctrace_program::{Expect, Kind, MsgDesc, Post, Sel, Step, Wait, fds_operand, flags};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use ctrace_format::{PollEntry, SyscallFlags};
+use ctrace_program::{Expect, Kind, MsgDesc, Post, Sel, Step, fds_operand, flags};
 
-const POLLIN: u16 = 1;
-const POLLOUT: u16 = 4;
-const POLLERR: u16 = 8;
-const POLLHUP: u16 = 16;
-const POLLRDHUP: u16 = 0x2000;
-const SOL_SOCKET: u64 = 1;
-const SO_RCVTIMEO: u64 = 20;
-const MSG_PEEK: u64 = 2;
-const MSG_DONTWAIT: u64 = 0x40;
-const MSG_ERRQUEUE: u64 = 0x2000;
+pub(crate) const POLLIN: u16 = 1;
+pub(crate) const POLLOUT: u16 = 4;
+pub(crate) const POLLERR: u16 = 8;
+pub(crate) const POLLHUP: u16 = 16;
+pub(crate) const POLLRDHUP: u16 = 0x2000;
+pub(crate) const SOL_SOCKET: u64 = 1;
+pub(crate) const SO_RCVTIMEO: u64 = 20;
+pub(crate) const MSG_PEEK: u64 = 2;
+pub(crate) const MSG_DONTWAIT: u64 = 0x40;
+pub(crate) const MSG_ERRQUEUE: u64 = 0x2000;
 /// A buffer is never larger than this; the kernel itself moves no more than 2 GiB at once.
-const BUFFER_MAX: u64 = 1 << 28;
+pub(crate) const BUFFER_MAX: u64 = 1 << 28;
 /// How long an expected readiness is waited for.
-const READY_NS: u64 = 1_000_000_000;
+pub(crate) const READY_NS: u64 = 1_000_000_000;
 
 /// What is behind a descriptor, as far as bytes are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Channel {
+pub(crate) enum Channel {
     /// Bytes in order, without boundaries.
     Stream,
     /// Whole messages.
@@ -150,11 +150,11 @@ impl Lower<'_> {
         }))
     }
 
-    fn ofd(&self, cx: &Cx<'_>, arg: usize) -> Option<OfdIx> {
+    pub(crate) fn ofd(&self, cx: &Cx<'_>, arg: usize) -> Option<OfdIx> {
         self.world.ofd_of(cx.task, cx.call.args[arg] as i32)
     }
 
-    fn channel(&self, ofd: Option<OfdIx>) -> Channel {
+    pub(crate) fn channel(&self, ofd: Option<OfdIx>) -> Channel {
         let Some(ofd) = ofd else { return Channel::Unknown };
         match self.world.ofds[ofd as usize].kind {
             OfdKind::Pipe { .. } => Channel::Stream,
@@ -178,7 +178,7 @@ impl Lower<'_> {
     }
 
     /// Whether the call would have returned at once without input.
-    fn nonblocking(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
+    pub(crate) fn nonblocking(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
         let by_flag = match cx.known.sc {
             Sc::Recvfrom => cx.call.args[3] & MSG_DONTWAIT != 0,
             Sc::Recvmsg => cx.call.args[2] & MSG_DONTWAIT != 0,
@@ -187,26 +187,7 @@ impl Lower<'_> {
         by_flag || self.world.ofds[ofd as usize].nonblock
     }
 
-    /// An engine's poll before the call, when it would fail if it came too early.
-    fn ready_first(
-        &mut self,
-        cx: &Cx<'_>,
-        ofd: OfdIx,
-        events: u16,
-        pre: &mut Vec<Step>,
-    ) -> Result<(), CompileError> {
-        if !self.nonblocking(cx, ofd) || self.world.ofds[ofd as usize].ready.is_some() {
-            return Ok(());
-        }
-        let entry = PollEntry { fd: cx.call.args[0] as i32, events, revents: 0 };
-        let blob = self.b.data(&wire::pollfds([entry]))?;
-        let mut step = Step::of(Kind::AwaitReady).aux(READY_NS);
-        step.args[0] = blob;
-        pre.push(step);
-        Ok(())
-    }
-
-    fn read(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+    pub(crate) fn read(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let ofd = self.ofd(cx, 0);
         let channel = self.channel(ofd);
         let ret = cx.call.ret;
@@ -303,36 +284,8 @@ impl Lower<'_> {
         Ok(Lowered { pre, step })
     }
 
-    /// A socket that blocks gave up: it has a time limit, which was set before the recording when no call set it.
-    fn impatient(&mut self, cx: &Cx<'_>, pre: &mut Vec<Step>) -> Result<(), CompileError> {
-        const EAGAIN: i64 = -11;
-        const LIMIT_NS: u64 = 1_000_000;
-        let fd = cx.call.args[0] as i32;
-        let Some(sock) = self.world.sock_of(cx.task, fd) else { return Ok(()) };
-        let Some(ofd) = self.world.ofd_of(cx.task, fd) else { return Ok(()) };
-        if cx.call.ret != EAGAIN
-            || cx.call.duration_ns < LIMIT_NS
-            || self.nonblocking(cx, ofd)
-            || !self.impatient.insert(sock)
-        {
-            return Ok(());
-        }
-        let (seconds, micros) =
-            (cx.call.duration_ns / 1_000_000_000, cx.call.duration_ns % 1_000_000_000 / 1000);
-        let limit = self.b.words(&[seconds, micros])?;
-        let step = Step::call(host_nr("setsockopt").unwrap_or(0))
-            .with(flags::ENGINE)
-            .imm(0, cx.call.args[0])
-            .imm(1, SOL_SOCKET)
-            .imm(2, SO_RCVTIMEO)
-            .arg(3, Sel::Data, limit)
-            .imm(4, 16);
-        pre.push(step);
-        Ok(())
-    }
-
     /// Whether a read always gives the same number of bytes.
-    fn is_fixed(&self, ofd: OfdIx) -> bool {
+    pub(crate) fn is_fixed(&self, ofd: OfdIx) -> bool {
         matches!(self.world.ofds[ofd as usize].kind, OfdKind::Event | OfdKind::Timer)
     }
 
@@ -344,7 +297,7 @@ impl Lower<'_> {
 
     /// The length to ask a file for. What the model of the file explains is asked for as recorded; otherwise (stubs of
     /// `/proc`, programs, files that others changed) what came.
-    fn file_want(&self, cx: &Cx<'_>, ofd: OfdIx, asked: u64, got: u64) -> u64 {
+    pub(crate) fn file_want(&self, cx: &Cx<'_>, ofd: OfdIx, asked: u64, got: u64) -> u64 {
         let Some(inode) = self.world.inode_of(ofd) else { return asked };
         let node = self.world.fs.node(inode);
         let start = positional(cx.known.sc, cx.call).unwrap_or(self.world.ofds[ofd as usize].pos);
@@ -353,7 +306,7 @@ impl Lower<'_> {
     }
 
     /// Whether seeking to the end would lead elsewhere than it did.
-    fn at_end_elsewhere(&self, cx: &Cx<'_>) -> bool {
+    pub(crate) fn at_end_elsewhere(&self, cx: &Cx<'_>) -> bool {
         if cx.call.args[2] != 2 || cx.call.ret < 0 {
             return false;
         }
@@ -362,7 +315,7 @@ impl Lower<'_> {
         node.executed || (node.size as i64).saturating_add(cx.call.args[1] as i64) != cx.call.ret
     }
 
-    fn write(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+    pub(crate) fn write(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let ofd = self.ofd(cx, 0);
         let channel = self.channel(ofd);
         let ret = cx.call.ret;
@@ -448,77 +401,7 @@ impl Lower<'_> {
         Ok(Lowered { pre, step })
     }
 
-    /// A datagram goes to somebody outside: they exist, and they can answer because the sender's address is known.
-    fn datagram_peer(
-        &mut self,
-        cx: &Cx<'_>,
-        sock: SockIx,
-        to: Option<&SockAddr>,
-        pre: &mut Vec<Step>,
-    ) -> Result<(), CompileError> {
-        let state = self.world.socks[sock as usize].clone();
-        let Some(peer) = to.cloned().or(state.peer) else { return Ok(()) };
-        if state.partner.is_some() || self.peers.plays(sock) || cx.call.ret < 0 {
-            return Ok(());
-        }
-        let peer = self.world.absolute(cx.task, &peer);
-        if self.world.bound(&peer) {
-            return Ok(());
-        }
-        self.peers.datagram(&mut self.b, &mut self.deps, sock, &reachable(peer.clone()), cx.call.t_ns)?;
-        self.sender_port(cx, sock, &peer, pre)
-    }
-
-    /// Gives an unbound datagram socket an address that peers know.
-    fn sender_port(
-        &mut self,
-        cx: &Cx<'_>,
-        sock: SockIx,
-        peer: &SockAddr,
-        pre: &mut Vec<Step>,
-    ) -> Result<(), CompileError> {
-        let state = &self.world.socks[sock as usize];
-        if state.local.is_some() || self.dgram_ports.contains_key(&sock) || !matches!(peer, SockAddr::Inet(_))
-        {
-            return Ok(());
-        }
-        let port = self.next_port;
-        self.next_port = if port >= 60_000 { 20_000 } else { port + 1 };
-        let local = if state.family == 10 {
-            SockAddr::Inet(SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), port))
-        } else {
-            SockAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
-        };
-        let bytes = wire::sockaddr(&local);
-        let blob = self.b.data(&bytes)?;
-        let step = Step::call(host_nr("bind").unwrap_or(0))
-            .with(flags::ENGINE)
-            .imm(0, cx.call.args[0])
-            .arg(1, Sel::Data, blob)
-            .imm(2, bytes.len() as u64);
-        pre.push(step);
-        self.dgram_ports.insert(sock, local);
-        Ok(())
-    }
-
-    fn send_many(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        // Of the messages only their number is recorded. They matter to nobody who is inside, so short ones do.
-        let ofd = self.ofd(cx, 0);
-        if self.channel(ofd) != Channel::Message || cx.call.ret <= 0 {
-            return Ok(self.surrogate(cx));
-        }
-        let mut pre = Vec::new();
-        if let Some(OfdKind::Sock(sock)) = ofd.map(|o| self.world.ofds[o as usize].kind.clone()) {
-            self.datagram_peer(cx, sock, None, &mut pre)?;
-        }
-        let one = (MsgDesc { iovs: 1, ..MsgDesc::default() }, vec![64]);
-        let count = cx.call.ret.clamp(1, 1024) as usize;
-        let blob = self.b.messages(&vec![one; count])?;
-        let step = self.plain(cx, &[0, 3]).arg(1, Sel::Mmsg, blob).imm(2, count as u64);
-        Ok(Lowered { pre, step: step.expect(Expect::Exact, cx.call.ret) })
-    }
-
-    fn move_bytes(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+    pub(crate) fn move_bytes(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let (len_arg, in_arg) = match cx.known.sc {
             Sc::Sendfile => (3, 1),
             Sc::Tee => (2, 0),
@@ -593,7 +476,7 @@ impl Lower<'_> {
         Ok(Lowered { pre, step })
     }
 
-    fn pair(&self, cx: &Cx<'_>) -> Lowered {
+    pub(crate) fn pair(&self, cx: &Cx<'_>) -> Lowered {
         let Some((fds, _)) = detail_newfds(cx.call).filter(|_| cx.call.ret == 0) else {
             let arg = if cx.known.sc == Sc::Socketpair { 3 } else { 0 };
             return self.plain(cx, &[0, 1, 2]).arg(arg, Sel::Out, 8).into();
@@ -606,344 +489,9 @@ impl Lower<'_> {
         let cloexec = how as u32 & O_CLOEXEC != 0;
         step.post(Post::Fds, fds_operand(fds[0] as u32, fds[1] as u32, arg, cloexec)).into()
     }
-
-    fn epoll_ctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let step = self.plain(cx, &[0, 1, 2]);
-        Ok(match detail_epoll(cx.call).and_then(<[_]>::first) {
-            Some(entry) => {
-                let blob = self.b.data(&wire::epoll_event(*entry))?;
-                step.arg(3, Sel::Data, blob).into()
-            }
-            None => step.imm(3, 0).into(),
-        })
-    }
-
-    /// After a readiness call whose answer named descriptors: all of them are ready.
-    fn all_ready(&mut self, step: Step, entries: Vec<PollEntry>) -> Result<Step, CompileError> {
-        if entries.is_empty() {
-            return Ok(step);
-        }
-        let blob = self.b.data(&wire::pollfds(entries))?;
-        Ok(step.post(Post::AwaitReady, blob).aux(READY_NS))
-    }
-
-    /// A timeout that recorded readiness must not lose against.
-    fn patience(ns: u64, ready: bool) -> u64 {
-        if ready { ns.saturating_mul(4).max(2_000_000_000) } else { ns }
-    }
-
-    fn epoll_wait(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
-        let ready = cx.call.ret > 0 && !unfinished;
-        let max = cx.call.args[2].clamp(1, 4096);
-        let mut step = self.plain(cx, &[0]).arg(1, Sel::Out, max * 16).imm(2, max);
-        let mut pre = Vec::new();
-        let at_once;
-        if cx.known.sc == Sc::EpollPwait2 {
-            let ns = detail_time(cx.call, 3);
-            at_once = ns == Some(0);
-            step = match ns {
-                Some(0) => step.arg(3, Sel::Timespec, 0),
-                Some(ns) => step.arg(3, Sel::Timespec, Self::patience(ns, ready)),
-                None => step.imm(3, 0),
-            };
-        } else {
-            let ms = cx.call.args[3] as i32;
-            at_once = ms == 0;
-            step = match ms {
-                0 => step.imm(3, 0),
-                ms if ms < 0 => step.imm(3, u64::from(u32::MAX)),
-                ms => step.arg(3, Sel::Millis, Self::patience(ms as u64 * 1_000_000, ready)),
-            };
-        }
-        if cx.known.sc != Sc::EpollWait {
-            step = step.imm(4, 0).imm(5, 8);
-        }
-        if unfinished {
-            return Ok(step.into());
-        }
-        step = step.expect(Expect::Ready, cx.call.ret);
-        if !ready {
-            return Ok(step.into());
-        }
-        if at_once {
-            let entry = PollEntry { fd: cx.call.args[0] as i32, events: POLLIN, revents: 0 };
-            let blob = self.b.data(&wire::pollfds([entry]))?;
-            let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
-            wait.args[0] = blob;
-            pre.push(wait);
-        }
-        let mut named = Vec::new();
-        if let Some(ep) = self.ofd(cx, 0)
-            && let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind
-        {
-            for entry in detail_epoll(cx.call).unwrap_or_default() {
-                if let Some(watch) = watches.get(&entry.data)
-                    && self.world.ofd_of(cx.task, watch.fd) == Some(watch.ofd)
-                {
-                    named.push(PollEntry { fd: watch.fd, events: entry.events as u16 & 0x201f, revents: 0 });
-                }
-            }
-        }
-        let step = self.all_ready(step, named)?;
-        Ok(Lowered { pre, step })
-    }
-
-    fn poll(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
-        let ready = cx.call.ret > 0 && !unfinished;
-        let mut entries: Vec<PollEntry> = cx
-            .call
-            .details
-            .iter()
-            .find_map(|d| match d {
-                Detail::Poll { entries, .. } => Some(entries.clone()),
-                _ => None,
-            })
-            .unwrap_or_default();
-        let count = cx.call.args[1].min(4096) as usize;
-        if count > 0 && entries.is_empty() {
-            return Ok(self.surrogate(cx));
-        }
-        // A truncated record: the rest is ignored by the kernel.
-        entries.resize(count, PollEntry { fd: -1, events: 0, revents: 0 });
-        let blob = self.b.data(&wire::pollfds(entries.iter().copied()))?;
-        let mut step = self.call_step(cx).arg(0, Sel::InOut, blob).imm(1, count as u64);
-        let mut at_once = false;
-        if cx.known.sc == Sc::Ppoll {
-            let ns = detail_time(cx.call, 2);
-            step = match ns {
-                Some(ns) => {
-                    at_once = ns == 0;
-                    step.arg(2, Sel::Timespec, if ns == 0 { 0 } else { Self::patience(ns, ready) })
-                }
-                None => step.imm(2, 0),
-            };
-            step = step.imm(3, 0).imm(4, 8);
-        } else {
-            let ms = cx.call.args[2] as i32;
-            at_once |= ms == 0;
-            step = match ms {
-                0 => step.imm(2, 0),
-                ms if ms < 0 => step.imm(2, u64::from(u32::MAX)),
-                ms => step.arg(2, Sel::Millis, Self::patience(ms as u64 * 1_000_000, ready)),
-            };
-        }
-        if unfinished {
-            return Ok(step.into());
-        }
-        step = step.expect(Expect::Ready, cx.call.ret);
-        if !ready {
-            return Ok(step.into());
-        }
-        let answered: Vec<PollEntry> = entries
-            .iter()
-            // POLLNVAL: not open, which nothing will change.
-            .filter(|e| e.revents & !0x20 != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
-            .map(|e| PollEntry { events: e.revents, ..*e })
-            .collect();
-        self.with_answers(step, answered, at_once)
-    }
-
-    fn with_answers(
-        &mut self,
-        step: Step,
-        answered: Vec<PollEntry>,
-        at_once: bool,
-    ) -> Result<Lowered, CompileError> {
-        if at_once && !answered.is_empty() {
-            let blob = self.b.data(&wire::pollfds(answered))?;
-            let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
-            wait.args[0] = blob;
-            return Ok(Lowered { pre: vec![wait], step });
-        }
-        Ok(self.all_ready(step, answered)?.into())
-    }
-
-    fn select(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
-        let ready = cx.call.ret > 0 && !unfinished;
-        let entries: Vec<PollEntry> = cx
-            .call
-            .details
-            .iter()
-            .find_map(|d| match d {
-                Detail::Poll { entries, .. } => Some(entries.clone()),
-                _ => None,
-            })
-            .unwrap_or_default();
-        let nfds = cx.call.args[0].min(65_536);
-        if ready && entries.is_empty() {
-            return Ok(self.surrogate(cx));
-        }
-        let mut step = self.call_step(cx).imm(0, nfds);
-        for (arg, bit) in [(1, POLLIN), (2, POLLOUT), (3, 2)] {
-            let set: Vec<i32> = entries.iter().filter(|e| e.events & bit != 0).map(|e| e.fd).collect();
-            step = if set.is_empty() {
-                step.imm(arg, 0)
-            } else {
-                let blob = self.b.data(&wire::fd_set(nfds, set))?;
-                step.arg(arg, Sel::InOut, blob)
-            };
-        }
-        let ns = detail_time(cx.call, 4);
-        let sel = if cx.known.sc == Sc::Select { Sel::Timeval } else { Sel::Timespec };
-        step = match ns {
-            Some(0) => step.arg(4, sel, 0),
-            Some(ns) => step.arg(4, sel, Self::patience(ns, ready)),
-            None => step.imm(4, 0),
-        };
-        if cx.known.sc == Sc::Pselect6 {
-            step = step.imm(5, 0);
-        }
-        if unfinished {
-            return Ok(step.into());
-        }
-        step = step.expect(Expect::Ready, cx.call.ret);
-        let answered: Vec<PollEntry> = entries
-            .iter()
-            .filter(|e| ready && e.revents != 0 && self.world.ofd_of(cx.task, e.fd).is_some())
-            .map(|e| PollEntry { events: e.revents | POLLHUP, ..*e })
-            .collect();
-        self.with_answers(step, answered, ns == Some(0))
-    }
-
-    fn bind(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let Some(addr) = detail_addr(cx.call, 1) else { return Ok(self.surrogate(cx)) };
-        if let SockAddr::Inet(at) = addr
-            && !at.ip().is_unspecified()
-        {
-            self.peers.addresses.insert(at.ip());
-        }
-        let bytes = wire::sockaddr(addr);
-        let blob = self.b.data(&bytes)?;
-        Ok(self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64).into())
-    }
-
-    /// Whether a recorded failure to connect comes by itself.
-    pub(crate) fn connect_rebuilds(&self, cx: &Cx<'_>) -> bool {
-        let datagram = self
-            .world
-            .sock_of(cx.task, cx.call.args[0] as i32)
-            .is_some_and(|s| self.world.socks[s as usize].kind != 1);
-        match cx.call.ret {
-            -111 | -115 | -9 | -106 | -114 => true,
-            -2 => detail_addr(cx.call, 1).is_some_and(|a| matches!(a, SockAddr::Unix(_))) && !datagram,
-            _ => false,
-        }
-    }
-
-    fn connect(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let Some(addr) = detail_addr(cx.call, 1).cloned() else { return Ok(self.surrogate(cx)) };
-        let mut pre = Vec::new();
-        let sock = self.world.sock_of(cx.task, cx.call.args[0] as i32);
-        if let Some(sock) = sock
-            && self.world.socks[sock as usize].kind & 0xf == 2
-            && cx.call.ret >= 0
-        {
-            let peer = self.world.absolute(cx.task, &addr);
-            if !self.world.bound(&peer) && !matches!(peer, SockAddr::Other { .. }) {
-                let known = self.peers.plays(sock);
-                if let SockAddr::Unix(_) = peer
-                    && !known
-                {
-                    // Its socket must be there before the connect.
-                    let ready =
-                        self.peers.datagram(&mut self.b, &mut self.deps, sock, &peer, cx.call.t_ns)?;
-                    if let Some(ready) = ready {
-                        let mut waits: Vec<Wait> = Vec::new();
-                        let me = self.prog(cx.task);
-                        self.deps.add(me, EdgeKind::Connection, ready, &mut waits);
-                        pre.push(Step::of(Kind::Sync));
-                        let mut sync = Step::of(Kind::Sync);
-                        self.b.set_waits(&mut sync, &waits)?;
-                        pre.push(sync);
-                    }
-                }
-                if let SockAddr::Inet(at) = &peer
-                    && !at.ip().is_unspecified()
-                {
-                    self.peers.addresses.insert(at.ip());
-                }
-                self.sender_port(cx, sock, &peer, &mut pre)?;
-            }
-        }
-        let bytes = wire::sockaddr(&addr);
-        let blob = self.b.data(&bytes)?;
-        let step = self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
-        Ok(Lowered { pre, step })
-    }
-
-    fn accept(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let mut pre = Vec::new();
-        self.impatient(cx, &mut pre)?;
-        let four = cx.known.sc == Sc::Accept4;
-        let step = if four { self.plain(cx, &[0, 3]) } else { self.plain(cx, &[0]) };
-        let len = self.b.data(&128_u32.to_ne_bytes())?;
-        let step = step.arg(1, Sel::Out, 128).arg(2, Sel::InOut, len);
-        let Some(ofd) = self.ofd(cx, 0) else {
-            return Ok(if cx.call.ret >= 0 { self.missing(cx) } else { Lowered { pre, step } });
-        };
-        if cx.call.ret >= 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
-            self.ready_first(cx, ofd, POLLIN, &mut pre)?;
-        }
-        let cloexec = four && cx.call.args[3] as u32 & O_CLOEXEC != 0;
-        let mut step = self.new_fd(cx, step, cloexec);
-        if cx.call.ret >= 0 {
-            step = step.with(flags::RETRY).aux(u64::from(POLLIN));
-        }
-        Ok(Lowered { pre, step })
-    }
-
-    fn getsockopt(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let len = self.b.data(&64_u32.to_ne_bytes())?;
-        let step = self.plain(cx, &[0, 1, 2]).arg(3, Sel::Out, 64).arg(4, Sel::InOut, len);
-        let mut pre = Vec::new();
-        // SOL_SOCKET, SO_ERROR: a connect in progress has to have come to its end.
-        if (cx.call.args[1], cx.call.args[2]) == (1, 4)
-            && cx.call.ret == 0
-            && let Some(ofd) = self.ofd(cx, 0)
-            && let OfdKind::Sock(sock) = self.world.ofds[ofd as usize].kind
-            && self.world.socks[sock as usize].state == SockState::Connected
-            && self.world.socks[sock as usize].sent == 0
-            && !self.world.socks[sock as usize].accepted
-        {
-            let entry =
-                PollEntry { fd: cx.call.args[0] as i32, events: POLLOUT | POLLERR | POLLHUP, revents: 0 };
-            let blob = self.b.data(&wire::pollfds([entry]))?;
-            let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
-            wait.args[0] = blob;
-            pre.push(wait);
-        }
-        Ok(Lowered { pre, step })
-    }
-
-    fn setsockopt(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        // Options that reach outside the socket or need rights the sandbox does not have.
-        const REFUSED: [(u64, u64); 5] = [(1, 25), (1, 26), (1, 36), (1, 50), (1, 12)];
-        let option = (cx.call.args[1], cx.call.args[2]);
-        if option == (SOL_SOCKET, SO_RCVTIMEO)
-            && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
-        {
-            self.impatient.insert(sock);
-        }
-        if REFUSED.contains(&option) {
-            return Ok(self.surrogate(cx));
-        }
-        let foreign = self.channel(self.ofd(cx, 0)) == Channel::Foreign;
-        let Some(value) = detail_bytes(cx.call, 3)
-            .map(<[u8]>::to_vec)
-            .or_else(|| detail_value(cx.call, 3).map(|v| (v as u32).to_ne_bytes().to_vec()))
-        else {
-            return Ok(if foreign { self.surrogate(cx) } else { self.missing(cx) });
-        };
-        let blob = self.b.data(&value)?;
-        let len = cx.call.args[4].min(value.len() as u64);
-        Ok(self.plain(cx, &[0, 1, 2]).arg(3, Sel::Data, blob).imm(4, len).into())
-    }
 }
 
-fn expect_of(cx: &Cx<'_>) -> Expect {
+pub(crate) fn expect_of(cx: &Cx<'_>) -> Expect {
     if (-516..=-512).contains(&cx.call.ret) || cx.call.flags.contains(SyscallFlags::NO_EXIT) {
         Expect::Any
     } else {

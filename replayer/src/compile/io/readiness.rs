@@ -1,0 +1,232 @@
+//! Calls that ask which descriptors are ready.
+
+use super::super::CompileError;
+use super::super::calls::Sc;
+use super::super::lower::{Cx, Lower, Lowered};
+use super::super::wire;
+use super::super::world::{OfdIx, OfdKind, detail_epoll, detail_time};
+use super::{POLLHUP, POLLIN, POLLOUT, READY_NS};
+use ctrace_format::{Detail, PollEntry, SyscallFlags};
+use ctrace_program::{Expect, Kind, Post, Sel, Step};
+
+impl Lower<'_> {
+    /// An engine's poll before the call, when it would fail if it came too early.
+    pub(crate) fn ready_first(
+        &mut self,
+        cx: &Cx<'_>,
+        ofd: OfdIx,
+        events: u16,
+        pre: &mut Vec<Step>,
+    ) -> Result<(), CompileError> {
+        if !self.nonblocking(cx, ofd) || self.world.ofds[ofd as usize].ready.is_some() {
+            return Ok(());
+        }
+        let entry = PollEntry { fd: cx.call.args[0] as i32, events, revents: 0 };
+        let blob = self.b.data(&wire::pollfds([entry]))?;
+        let mut step = Step::of(Kind::AwaitReady).aux(READY_NS);
+        step.args[0] = blob;
+        pre.push(step);
+        Ok(())
+    }
+
+    pub(crate) fn epoll_ctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let step = self.plain(cx, &[0, 1, 2]);
+        Ok(match detail_epoll(cx.call).and_then(<[_]>::first) {
+            Some(entry) => {
+                let blob = self.b.data(&wire::epoll_event(*entry))?;
+                step.arg(3, Sel::Data, blob).into()
+            }
+            None => step.imm(3, 0).into(),
+        })
+    }
+
+    /// After a readiness call whose answer named descriptors: all of them are ready.
+    pub(crate) fn all_ready(&mut self, step: Step, entries: Vec<PollEntry>) -> Result<Step, CompileError> {
+        if entries.is_empty() {
+            return Ok(step);
+        }
+        let blob = self.b.data(&wire::pollfds(entries))?;
+        Ok(step.post(Post::AwaitReady, blob).aux(READY_NS))
+    }
+
+    /// A timeout that recorded readiness must not lose against.
+    pub(crate) fn patience(ns: u64, ready: bool) -> u64 {
+        if ready { ns.saturating_mul(4).max(2_000_000_000) } else { ns }
+    }
+
+    pub(crate) fn epoll_wait(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let ready = cx.call.ret > 0 && !unfinished;
+        let max = cx.call.args[2].clamp(1, 4096);
+        let mut step = self.plain(cx, &[0]).arg(1, Sel::Out, max * 16).imm(2, max);
+        let mut pre = Vec::new();
+        let at_once;
+        if cx.known.sc == Sc::EpollPwait2 {
+            let ns = detail_time(cx.call, 3);
+            at_once = ns == Some(0);
+            step = match ns {
+                Some(0) => step.arg(3, Sel::Timespec, 0),
+                Some(ns) => step.arg(3, Sel::Timespec, Self::patience(ns, ready)),
+                None => step.imm(3, 0),
+            };
+        } else {
+            let ms = cx.call.args[3] as i32;
+            at_once = ms == 0;
+            step = match ms {
+                0 => step.imm(3, 0),
+                ms if ms < 0 => step.imm(3, u64::from(u32::MAX)),
+                ms => step.arg(3, Sel::Millis, Self::patience(ms as u64 * 1_000_000, ready)),
+            };
+        }
+        if cx.known.sc != Sc::EpollWait {
+            step = step.imm(4, 0).imm(5, 8);
+        }
+        if unfinished {
+            return Ok(step.into());
+        }
+        step = step.expect(Expect::Ready, cx.call.ret);
+        if !ready {
+            return Ok(step.into());
+        }
+        if at_once {
+            let entry = PollEntry { fd: cx.call.args[0] as i32, events: POLLIN, revents: 0 };
+            let blob = self.b.data(&wire::pollfds([entry]))?;
+            let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
+            wait.args[0] = blob;
+            pre.push(wait);
+        }
+        let mut named = Vec::new();
+        if let Some(ep) = self.ofd(cx, 0)
+            && let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind
+        {
+            for entry in detail_epoll(cx.call).unwrap_or_default() {
+                if let Some(watch) = watches.get(&entry.data)
+                    && self.world.ofd_of(cx.task, watch.fd) == Some(watch.ofd)
+                {
+                    named.push(PollEntry { fd: watch.fd, events: entry.events as u16 & 0x201f, revents: 0 });
+                }
+            }
+        }
+        let step = self.all_ready(step, named)?;
+        Ok(Lowered { pre, step })
+    }
+
+    pub(crate) fn poll(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let ready = cx.call.ret > 0 && !unfinished;
+        let mut entries: Vec<PollEntry> = cx
+            .call
+            .details
+            .iter()
+            .find_map(|d| match d {
+                Detail::Poll { entries, .. } => Some(entries.clone()),
+                _ => None,
+            })
+            .unwrap_or_default();
+        let count = cx.call.args[1].min(4096) as usize;
+        if count > 0 && entries.is_empty() {
+            return Ok(self.surrogate(cx));
+        }
+        // A truncated record: the rest is ignored by the kernel.
+        entries.resize(count, PollEntry { fd: -1, events: 0, revents: 0 });
+        let blob = self.b.data(&wire::pollfds(entries.iter().copied()))?;
+        let mut step = self.call_step(cx).arg(0, Sel::InOut, blob).imm(1, count as u64);
+        let mut at_once = false;
+        if cx.known.sc == Sc::Ppoll {
+            let ns = detail_time(cx.call, 2);
+            step = match ns {
+                Some(ns) => {
+                    at_once = ns == 0;
+                    step.arg(2, Sel::Timespec, if ns == 0 { 0 } else { Self::patience(ns, ready) })
+                }
+                None => step.imm(2, 0),
+            };
+            step = step.imm(3, 0).imm(4, 8);
+        } else {
+            let ms = cx.call.args[2] as i32;
+            at_once |= ms == 0;
+            step = match ms {
+                0 => step.imm(2, 0),
+                ms if ms < 0 => step.imm(2, u64::from(u32::MAX)),
+                ms => step.arg(2, Sel::Millis, Self::patience(ms as u64 * 1_000_000, ready)),
+            };
+        }
+        if unfinished {
+            return Ok(step.into());
+        }
+        step = step.expect(Expect::Ready, cx.call.ret);
+        if !ready {
+            return Ok(step.into());
+        }
+        let answered: Vec<PollEntry> = entries
+            .iter()
+            // POLLNVAL: not open, which nothing will change.
+            .filter(|e| e.revents & !0x20 != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
+            .map(|e| PollEntry { events: e.revents, ..*e })
+            .collect();
+        self.with_answers(step, answered, at_once)
+    }
+
+    pub(crate) fn with_answers(
+        &mut self,
+        step: Step,
+        answered: Vec<PollEntry>,
+        at_once: bool,
+    ) -> Result<Lowered, CompileError> {
+        if at_once && !answered.is_empty() {
+            let blob = self.b.data(&wire::pollfds(answered))?;
+            let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
+            wait.args[0] = blob;
+            return Ok(Lowered { pre: vec![wait], step });
+        }
+        Ok(self.all_ready(step, answered)?.into())
+    }
+
+    pub(crate) fn select(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let ready = cx.call.ret > 0 && !unfinished;
+        let entries: Vec<PollEntry> = cx
+            .call
+            .details
+            .iter()
+            .find_map(|d| match d {
+                Detail::Poll { entries, .. } => Some(entries.clone()),
+                _ => None,
+            })
+            .unwrap_or_default();
+        let nfds = cx.call.args[0].min(65_536);
+        if ready && entries.is_empty() {
+            return Ok(self.surrogate(cx));
+        }
+        let mut step = self.call_step(cx).imm(0, nfds);
+        for (arg, bit) in [(1, POLLIN), (2, POLLOUT), (3, 2)] {
+            let set: Vec<i32> = entries.iter().filter(|e| e.events & bit != 0).map(|e| e.fd).collect();
+            step = if set.is_empty() {
+                step.imm(arg, 0)
+            } else {
+                let blob = self.b.data(&wire::fd_set(nfds, set))?;
+                step.arg(arg, Sel::InOut, blob)
+            };
+        }
+        let ns = detail_time(cx.call, 4);
+        let sel = if cx.known.sc == Sc::Select { Sel::Timeval } else { Sel::Timespec };
+        step = match ns {
+            Some(0) => step.arg(4, sel, 0),
+            Some(ns) => step.arg(4, sel, Self::patience(ns, ready)),
+            None => step.imm(4, 0),
+        };
+        if cx.known.sc == Sc::Pselect6 {
+            step = step.imm(5, 0);
+        }
+        if unfinished {
+            return Ok(step.into());
+        }
+        step = step.expect(Expect::Ready, cx.call.ret);
+        let answered: Vec<PollEntry> = entries
+            .iter()
+            .filter(|e| ready && e.revents != 0 && self.world.ofd_of(cx.task, e.fd).is_some())
+            .map(|e| PollEntry { events: e.revents | POLLHUP, ..*e })
+            .collect();
+        self.with_answers(step, answered, ns == Some(0))
+    }
+}

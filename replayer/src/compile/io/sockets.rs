@@ -1,0 +1,254 @@
+//! Sockets: addresses, connections, options, datagrams.
+
+use super::super::CompileError;
+use super::super::calls::{Sc, host_nr};
+use super::super::deps::EdgeKind;
+use super::super::lower::{Cx, Lower, Lowered, reachable};
+use super::super::wire;
+use super::super::world::{O_CLOEXEC, OfdKind, SockIx, SockState, detail_addr, detail_bytes, detail_value};
+use super::{Channel, POLLERR, POLLHUP, POLLIN, POLLOUT, READY_NS, SO_RCVTIMEO, SOL_SOCKET};
+use ctrace_format::{PollEntry, SockAddr, SyscallFlags};
+use ctrace_program::{Expect, Kind, MsgDesc, Sel, Step, Wait, flags};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+impl Lower<'_> {
+    /// A socket that blocks gave up: it has a time limit, which was set before the recording when no call set it.
+    pub(crate) fn impatient(&mut self, cx: &Cx<'_>, pre: &mut Vec<Step>) -> Result<(), CompileError> {
+        const EAGAIN: i64 = -11;
+        const LIMIT_NS: u64 = 1_000_000;
+        let fd = cx.call.args[0] as i32;
+        let Some(sock) = self.world.sock_of(cx.task, fd) else { return Ok(()) };
+        let Some(ofd) = self.world.ofd_of(cx.task, fd) else { return Ok(()) };
+        if cx.call.ret != EAGAIN
+            || cx.call.duration_ns < LIMIT_NS
+            || self.nonblocking(cx, ofd)
+            || !self.impatient.insert(sock)
+        {
+            return Ok(());
+        }
+        let (seconds, micros) =
+            (cx.call.duration_ns / 1_000_000_000, cx.call.duration_ns % 1_000_000_000 / 1000);
+        let limit = self.b.words(&[seconds, micros])?;
+        let step = Step::call(host_nr("setsockopt").unwrap_or(0))
+            .with(flags::ENGINE)
+            .imm(0, cx.call.args[0])
+            .imm(1, SOL_SOCKET)
+            .imm(2, SO_RCVTIMEO)
+            .arg(3, Sel::Data, limit)
+            .imm(4, 16);
+        pre.push(step);
+        Ok(())
+    }
+
+    /// A datagram goes to somebody outside: they exist, and they can answer because the sender's address is known.
+    pub(crate) fn datagram_peer(
+        &mut self,
+        cx: &Cx<'_>,
+        sock: SockIx,
+        to: Option<&SockAddr>,
+        pre: &mut Vec<Step>,
+    ) -> Result<(), CompileError> {
+        let state = self.world.socks[sock as usize].clone();
+        let Some(peer) = to.cloned().or(state.peer) else { return Ok(()) };
+        if state.partner.is_some() || self.peers.plays(sock) || cx.call.ret < 0 {
+            return Ok(());
+        }
+        let peer = self.world.absolute(cx.task, &peer);
+        if self.world.bound(&peer) {
+            return Ok(());
+        }
+        self.peers.datagram(&mut self.b, &mut self.deps, sock, &reachable(peer.clone()), cx.call.t_ns)?;
+        self.sender_port(cx, sock, &peer, pre)
+    }
+
+    /// Gives an unbound datagram socket an address that peers know.
+    pub(crate) fn sender_port(
+        &mut self,
+        cx: &Cx<'_>,
+        sock: SockIx,
+        peer: &SockAddr,
+        pre: &mut Vec<Step>,
+    ) -> Result<(), CompileError> {
+        let state = &self.world.socks[sock as usize];
+        if state.local.is_some() || self.dgram_ports.contains_key(&sock) || !matches!(peer, SockAddr::Inet(_))
+        {
+            return Ok(());
+        }
+        let port = self.next_port;
+        self.next_port = if port >= 60_000 { 20_000 } else { port + 1 };
+        let local = if state.family == 10 {
+            SockAddr::Inet(SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), port))
+        } else {
+            SockAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
+        };
+        let bytes = wire::sockaddr(&local);
+        let blob = self.b.data(&bytes)?;
+        let step = Step::call(host_nr("bind").unwrap_or(0))
+            .with(flags::ENGINE)
+            .imm(0, cx.call.args[0])
+            .arg(1, Sel::Data, blob)
+            .imm(2, bytes.len() as u64);
+        pre.push(step);
+        self.dgram_ports.insert(sock, local);
+        Ok(())
+    }
+
+    pub(crate) fn send_many(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        // Of the messages only their number is recorded. They matter to nobody who is inside, so short ones do.
+        let ofd = self.ofd(cx, 0);
+        if self.channel(ofd) != Channel::Message || cx.call.ret <= 0 {
+            return Ok(self.surrogate(cx));
+        }
+        let mut pre = Vec::new();
+        if let Some(OfdKind::Sock(sock)) = ofd.map(|o| self.world.ofds[o as usize].kind.clone()) {
+            self.datagram_peer(cx, sock, None, &mut pre)?;
+        }
+        let one = (MsgDesc { iovs: 1, ..MsgDesc::default() }, vec![64]);
+        let count = cx.call.ret.clamp(1, 1024) as usize;
+        let blob = self.b.messages(&vec![one; count])?;
+        let step = self.plain(cx, &[0, 3]).arg(1, Sel::Mmsg, blob).imm(2, count as u64);
+        Ok(Lowered { pre, step: step.expect(Expect::Exact, cx.call.ret) })
+    }
+
+    pub(crate) fn bind(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let Some(mut addr) = detail_addr(cx.call, 1).cloned() else { return Ok(self.surrogate(cx)) };
+        if let SockAddr::Inet(at) = &mut addr
+            && at.port() == 0
+            && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
+            && let Some(Some(SockAddr::Inet(got))) = self.facts.locals.get(sock as usize)
+        {
+            // The port that any port came to, since others will connect to that.
+            at.set_port(got.port());
+        }
+        if let SockAddr::Inet(at) = &addr
+            && !at.ip().is_unspecified()
+        {
+            self.peers.addresses.insert(at.ip());
+        }
+        let bytes = wire::sockaddr(&addr);
+        let blob = self.b.data(&bytes)?;
+        Ok(self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64).into())
+    }
+
+    /// Whether a recorded failure to connect comes by itself.
+    pub(crate) fn connect_rebuilds(&self, cx: &Cx<'_>) -> bool {
+        let datagram = self
+            .world
+            .sock_of(cx.task, cx.call.args[0] as i32)
+            .is_some_and(|s| self.world.socks[s as usize].kind != 1);
+        match cx.call.ret {
+            -111 | -115 | -9 | -106 | -114 => true,
+            -2 => detail_addr(cx.call, 1).is_some_and(|a| matches!(a, SockAddr::Unix(_))) && !datagram,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn connect(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let Some(addr) = detail_addr(cx.call, 1).cloned() else { return Ok(self.surrogate(cx)) };
+        let mut pre = Vec::new();
+        let sock = self.world.sock_of(cx.task, cx.call.args[0] as i32);
+        if let Some(sock) = sock
+            && self.world.socks[sock as usize].kind & 0xf == 2
+            && cx.call.ret >= 0
+        {
+            let peer = self.world.absolute(cx.task, &addr);
+            if !self.world.bound(&peer) && !matches!(peer, SockAddr::Other { .. }) {
+                let known = self.peers.plays(sock);
+                if let SockAddr::Unix(_) = peer
+                    && !known
+                {
+                    // Its socket must be there before the connect.
+                    let ready =
+                        self.peers.datagram(&mut self.b, &mut self.deps, sock, &peer, cx.call.t_ns)?;
+                    if let Some(ready) = ready {
+                        let mut waits: Vec<Wait> = Vec::new();
+                        let me = self.prog(cx.task);
+                        self.deps.add(me, EdgeKind::Connection, ready, &mut waits);
+                        pre.push(Step::of(Kind::Sync));
+                        let mut sync = Step::of(Kind::Sync);
+                        self.b.set_waits(&mut sync, &waits)?;
+                        pre.push(sync);
+                    }
+                }
+                if let SockAddr::Inet(at) = &peer
+                    && !at.ip().is_unspecified()
+                {
+                    self.peers.addresses.insert(at.ip());
+                }
+                self.sender_port(cx, sock, &peer, &mut pre)?;
+            }
+        }
+        let bytes = wire::sockaddr(&addr);
+        let blob = self.b.data(&bytes)?;
+        let step = self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
+        Ok(Lowered { pre, step })
+    }
+
+    pub(crate) fn accept(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let mut pre = Vec::new();
+        self.impatient(cx, &mut pre)?;
+        let four = cx.known.sc == Sc::Accept4;
+        let step = if four { self.plain(cx, &[0, 3]) } else { self.plain(cx, &[0]) };
+        let len = self.b.data(&128_u32.to_ne_bytes())?;
+        let step = step.arg(1, Sel::Out, 128).arg(2, Sel::InOut, len);
+        let Some(ofd) = self.ofd(cx, 0) else {
+            return Ok(if cx.call.ret >= 0 { self.missing(cx) } else { Lowered { pre, step } });
+        };
+        if cx.call.ret >= 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
+            self.ready_first(cx, ofd, POLLIN, &mut pre)?;
+        }
+        let cloexec = four && cx.call.args[3] as u32 & O_CLOEXEC != 0;
+        let mut step = self.new_fd(cx, step, cloexec);
+        if cx.call.ret >= 0 {
+            step = step.with(flags::RETRY).aux(u64::from(POLLIN));
+        }
+        Ok(Lowered { pre, step })
+    }
+
+    pub(crate) fn getsockopt(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let len = self.b.data(&64_u32.to_ne_bytes())?;
+        let step = self.plain(cx, &[0, 1, 2]).arg(3, Sel::Out, 64).arg(4, Sel::InOut, len);
+        let mut pre = Vec::new();
+        // SOL_SOCKET, SO_ERROR: a connect in progress has to have come to its end.
+        if (cx.call.args[1], cx.call.args[2]) == (1, 4)
+            && cx.call.ret == 0
+            && let Some(ofd) = self.ofd(cx, 0)
+            && let OfdKind::Sock(sock) = self.world.ofds[ofd as usize].kind
+            && self.world.socks[sock as usize].state == SockState::Connected
+            && self.world.socks[sock as usize].sent == 0
+            && !self.world.socks[sock as usize].accepted
+        {
+            let entry =
+                PollEntry { fd: cx.call.args[0] as i32, events: POLLOUT | POLLERR | POLLHUP, revents: 0 };
+            let blob = self.b.data(&wire::pollfds([entry]))?;
+            let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
+            wait.args[0] = blob;
+            pre.push(wait);
+        }
+        Ok(Lowered { pre, step })
+    }
+
+    pub(crate) fn setsockopt(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        // Options that reach outside the socket or need rights the sandbox does not have.
+        const REFUSED: [(u64, u64); 5] = [(1, 25), (1, 26), (1, 36), (1, 50), (1, 12)];
+        let option = (cx.call.args[1], cx.call.args[2]);
+        if option == (SOL_SOCKET, SO_RCVTIMEO)
+            && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
+        {
+            self.impatient.insert(sock);
+        }
+        if REFUSED.contains(&option) {
+            return Ok(self.surrogate(cx));
+        }
+        let foreign = self.channel(self.ofd(cx, 0)) == Channel::Foreign;
+        let Some(value) = detail_bytes(cx.call, 3)
+            .map(<[u8]>::to_vec)
+            .or_else(|| detail_value(cx.call, 3).map(|v| (v as u32).to_ne_bytes().to_vec()))
+        else {
+            return Ok(if foreign { self.surrogate(cx) } else { self.missing(cx) });
+        };
+        let blob = self.b.data(&value)?;
+        let len = cx.call.args[4].min(value.len() as u64);
+        Ok(self.plain(cx, &[0, 1, 2]).arg(3, Sel::Data, blob).imm(4, len).into())
+    }
+}

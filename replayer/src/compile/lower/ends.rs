@@ -1,0 +1,114 @@
+//! Signals that arrive, and how tasks end.
+
+use super::super::CompileError;
+use super::super::world::TaskIx;
+use super::Lower;
+use crate::plan::environment::ExternalSignal;
+use ctrace_program::{Kind, Step, flags};
+
+impl Lower<'_> {
+    pub(crate) fn signal(&mut self, signal: &ctrace_format::Signal) -> Result<(), CompileError> {
+        let task = self.world.task_of(self.source, signal.task)?;
+        if task as usize >= self.states.len() {
+            return Ok(());
+        }
+        let proc = self.world.tasks[task as usize].proc;
+        let disposition = self.dispositions.get(&(proc, signal.signo)).copied().unwrap_or((0, false));
+        if !signal.delivered {
+            // Kernel-made signals (SIGCHLD, SIGPIPE, timers, faults) have their cause in the replay as well: si_code > 0
+            // for them, and SI_TIMER, SI_KERNEL … for the rest; SI_USER and SI_TKILL are from somebody's kill.
+            let sent = matches!(signal.code, 0 | -6 | -1);
+            let inside = signal.sender.is_some();
+            self.states[task as usize].signal = Some((signal.signo, inside || !sent));
+            if sent && !inside {
+                let me = self.prog(task);
+                let done = self.b.next_step(me);
+                self.environment.signals.push(ExternalSignal {
+                    t_ns: signal.t_ns,
+                    task: me,
+                    after_seq: done * 2,
+                    signo: signal.signo,
+                    to_process: signal.code == 0,
+                });
+            }
+            return Ok(());
+        }
+        if disposition.0 != 2 {
+            return Ok(());
+        }
+        let mut step = Step::of(Kind::SignalHandler);
+        step.nr = signal.signo;
+        step.t_ns = signal.t_ns;
+        self.think(task, signal.t_ns, 0, 0, &mut step);
+        // Without SA_RESTART an interrupted call fails with EINTR; the kernel restarts only ERESTARTNOINTR then.
+        if !disposition.1 {
+            let depth = self.states[task as usize].depth;
+            if self.states[task as usize].restart.is_some_and(|(_, at)| at == depth) {
+                self.states[task as usize].restart = None;
+            }
+        }
+        let state = &mut self.states[task as usize];
+        if state.depth > 0 {
+            step.flags |= flags::IN_HANDLER;
+        }
+        state.depth += 1;
+        state.last_end_ns = state.last_end_ns.max(signal.t_ns);
+        let me = self.prog(task);
+        self.b.push(me, &step)?;
+        Ok(())
+    }
+
+    /// A task that ended without a call of its own gets an end: it was killed, or its last call was lost.
+    pub(crate) fn end(
+        &mut self,
+        task: TaskIx,
+        status: u32,
+        at_ns: u64,
+        group_dead: bool,
+    ) -> Result<(), CompileError> {
+        if self.states[task as usize].ended || !group_dead {
+            return Ok(());
+        }
+        let proc = self.world.tasks[task as usize].proc;
+        let me = self.prog(task);
+        let signo = status & 0x7f;
+        if signo != 0 {
+            // Killed: by somebody's signal, which comes in the replay as well, or by a fault of its own. Should the cause not
+            // come about (a pipe that still had a reader), the end comes at its recorded time nevertheless.
+            let leader = u64::from(self.prog(self.world.procs[proc as usize].first));
+            let mut step = Step::call(super::super::calls::host_nr("tgkill").unwrap_or(0))
+                .with(flags::ENGINE)
+                .arg(0, ctrace_program::Sel::Pid, leader)
+                .arg(1, ctrace_program::Sel::Pid, u64::from(me))
+                .imm(2, u64::from(signo));
+            if self.states[task as usize].signal.is_some_and(|(s, _)| s == signo) {
+                step = step.with(flags::AT);
+                step.t_ns = at_ns;
+            }
+            self.b.push(me, &step)?;
+            return Ok(());
+        }
+        let by_other = self
+            .world
+            .tasks
+            .iter()
+            .zip(&self.states)
+            .enumerate()
+            .any(|(i, (t, s))| t.proc == proc && i as u32 != task && s.ended);
+        if !by_other {
+            let mut waits = Vec::new();
+            self.join_wait(task, at_ns, &mut waits);
+            let mut step = Step::of(Kind::Exit).imm(0, u64::from(status >> 8)).with(flags::EXTRA);
+            step.nr = super::super::calls::host_nr("exit_group").unwrap_or(0);
+            self.b.set_waits(&mut step, &waits)?;
+            self.b.push(me, &step)?;
+            self.states[task as usize].ended = true;
+        }
+        Ok(())
+    }
+
+    /// Remembers that a task has its exit step.
+    pub(crate) fn ended(&mut self, task: TaskIx) {
+        self.states[task as usize].ended = true;
+    }
+}

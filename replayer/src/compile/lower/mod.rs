@@ -1,0 +1,623 @@
+//! The writing pass: every recorded call becomes a step of its task's program, with the waits it needs; what comes from
+//! outside becomes steps of peers.
+
+mod ends;
+mod outside;
+mod waits;
+
+use super::CompileError;
+use super::calls::{Known, Sc};
+use super::deps::{Deps, EdgeKind};
+use super::environment;
+use super::facts::{Facts, is_work};
+use super::fsmodel::{InodeIx, PathId};
+use super::futexes::Word;
+use super::memory::Maps;
+use super::peers::Peers;
+use super::setup;
+use super::source::Source;
+use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, TaskIx, World};
+use crate::plan::environment::{Environment, PeerProcess};
+use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
+use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags};
+use ctrace_program::{BuildError, Expect, Kind, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeMap;
+
+/// What the pass keeps about a task, besides what the world does.
+#[derive(Debug, Default)]
+pub(crate) struct TaskState {
+    /// Handlers running.
+    pub(crate) depth: u32,
+    /// A call that the kernel restarts by itself after the handlers: its number and the depth it was made at.
+    restart: Option<(u32, u32)>,
+    /// End of the last record.
+    last_end_ns: u64,
+    /// Its end has a step.
+    ended: bool,
+    /// Has had a record.
+    begun: bool,
+    /// Nothing was recorded of it since its birth.
+    fresh: bool,
+    /// Last signal generated for it: number, and whether a task inside sent it.
+    signal: Option<(u32, bool)>,
+}
+
+/// Who used a descriptor number last, for waits between threads.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct FdMarks {
+    made: Option<Mark>,
+    used: Option<Mark>,
+    freed: Option<Mark>,
+}
+
+/// A call being written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cx<'a> {
+    pub(crate) task: TaskIx,
+    pub(crate) proc: ProcIx,
+    pub(crate) call: &'a Syscall,
+    pub(crate) known: Known,
+    /// The host's number of the call.
+    pub(crate) nr: u32,
+    pub(crate) name: &'static str,
+}
+
+/// Steps for one call: `pre` are the engine's own, `step` is the call.
+#[derive(Debug)]
+pub(crate) struct Lowered {
+    pub(crate) pre: Vec<Step>,
+    pub(crate) step: Step,
+}
+
+impl From<Step> for Lowered {
+    fn from(step: Step) -> Self {
+        Self { pre: Vec::new(), step }
+    }
+}
+
+/// The pass.
+pub(crate) struct Lower<'a> {
+    pub(crate) source: &'a dyn Source,
+    pub(crate) world: World,
+    pub(crate) b: ProgramBuilder,
+    pub(crate) deps: Deps,
+    pub(crate) facts: Facts,
+    pub(crate) peers: Peers,
+    pub(crate) summary: PlanSummary,
+    pub(crate) states: Vec<TaskState>,
+    /// Index of the first recorded task in the program.
+    pub(crate) first: u32,
+    pub(crate) maps: FxHashMap<ProcIx, Maps>,
+    /// Slots of futex words; a word has several, used in turn, so that a wake reaches those it did.
+    pub(crate) futex_slots: FxHashMap<(Word, u32), u32>,
+    /// Wakes of a word so far.
+    pub(crate) wakes: FxHashMap<Word, u32>,
+    pub(crate) quiet_futex: Option<u32>,
+    pub(crate) deserted_futex: Option<u32>,
+    /// Signal dispositions by process: 0 default, 1 ignore, 2 handler; and whether it restarts calls.
+    pub(crate) dispositions: FxHashMap<(ProcIx, u32), (u8, bool)>,
+    /// Recorded ids as the workload saw them (of an inner PID namespace, perhaps) → task.
+    pub(crate) by_pid: FxHashMap<u64, TaskIx>,
+    /// `timer_create` ids, inotify watches: recorded number → value slot.
+    pub(crate) handles: FxHashMap<(ProcIx, u8, u64), u32>,
+    fd_marks: FxHashMap<(u32, i32), FdMarks>,
+    offsets: FxHashMap<OfdIx, Mark>,
+    path_marks: FxHashMap<PathId, (Option<Mark>, Vec<Mark>)>,
+    content: FxHashMap<InodeIx, (Option<Mark>, Option<Mark>)>,
+    stream_writes: FxHashMap<(u8, u32), Mark>,
+    stream_reads: FxHashMap<(u8, u32), Mark>,
+    /// The last calls of tasks that ended.
+    exit_marks: FxHashMap<TaskIx, Mark>,
+    /// The last return from a signal handler of a process.
+    handled: FxHashMap<ProcIx, Mark>,
+    /// The listen step of listening sockets.
+    listens: FxHashMap<SockIx, Mark>,
+    /// Last connect of the workload to an outside address.
+    connects: FxHashMap<SockAddr, Wait>,
+    /// Local addresses given to unbound datagram sockets.
+    pub(crate) dgram_ports: FxHashMap<SockIx, SockAddr>,
+    pub(crate) next_port: u16,
+    /// Sockets whose time limit for input is known to have been set.
+    pub(crate) impatient: FxHashSet<SockIx>,
+    pub(crate) timer_clocks: FxHashMap<(ProcIx, i32), u8>,
+    pub(crate) environment: Environment,
+    pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
+    /// Ends of tasks whose own call, if they made one, has not come yet: wait status, time, whether the process ended.
+    exits: BTreeMap<TaskIx, (u32, u64, bool)>,
+    /// When the connection that the current accept takes had arrived, and who had looked before.
+    pending_arrival: Option<Arrival>,
+    pending_after: Vec<Wait>,
+}
+
+/// Writes the program.
+pub(crate) fn write(
+    source: &dyn Source,
+    mut facts: Facts,
+    options: &CompileOptions,
+) -> Result<Plan, CompileError> {
+    let dir = options.spool.clone().unwrap_or_else(std::env::temp_dir);
+    let file = spool(&dir).map_err(|source| CompileError::Spool { dir, source })?;
+    let b = ProgramBuilder::new(file)?;
+    let paths = std::mem::take(&mut facts.paths);
+    let model = std::mem::take(&mut facts.fs);
+    let seed = std::mem::take(&mut facts.seed);
+    let fs = super::fsmodel::FsModel::seeded(&model);
+    let (files, executables) = environment::files(&model, &paths, &facts.links);
+    let mut lower = Lower {
+        source,
+        world: World::new(seed, paths, fs),
+        b,
+        deps: Deps::default(),
+        facts,
+        peers: Peers::default(),
+        summary: PlanSummary { recorded_ns: source.end_ns(), ..PlanSummary::default() },
+        states: Vec::new(),
+        first: 0,
+        maps: FxHashMap::default(),
+        futex_slots: FxHashMap::default(),
+        wakes: FxHashMap::default(),
+        quiet_futex: None,
+        deserted_futex: None,
+        dispositions: FxHashMap::default(),
+        by_pid: FxHashMap::default(),
+        handles: FxHashMap::default(),
+        fd_marks: FxHashMap::default(),
+        offsets: FxHashMap::default(),
+        path_marks: FxHashMap::default(),
+        content: FxHashMap::default(),
+        stream_writes: FxHashMap::default(),
+        stream_reads: FxHashMap::default(),
+        exit_marks: FxHashMap::default(),
+        handled: FxHashMap::default(),
+        listens: FxHashMap::default(),
+        connects: FxHashMap::default(),
+        dgram_ports: FxHashMap::default(),
+        next_port: 20_000,
+        impatient: FxHashSet::default(),
+        timer_clocks: FxHashMap::default(),
+        environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
+        joins: FxHashMap::default(),
+        exits: BTreeMap::new(),
+        pending_arrival: None,
+        pending_after: Vec::new(),
+    };
+    lower.find_joins();
+    lower.create_tasks()?;
+    lower.world.enter_snapshot(source)?;
+    setup::before(&mut lower)?;
+    source.for_each(&mut |event| lower.event(event))?;
+    lower.finish()
+}
+
+pub(crate) fn spool(dir: &std::path::Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    // Unnamed, so that nothing is left whatever happens; where that is not possible, unnamed at once.
+    if let Ok(file) = options.clone().custom_flags(libc::O_TMPFILE).open(dir) {
+        return Ok(file);
+    }
+    let path =
+        dir.join(format!("ctrace-program-{}-{:x}", std::process::id(), std::ptr::from_ref(dir).addr()));
+    let file = options.create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+impl Lower<'_> {
+    /// The program's index of a recorded task.
+    pub(crate) fn prog(&self, task: TaskIx) -> u32 {
+        self.first + task
+    }
+
+    pub(crate) fn create_tasks(&mut self) -> Result<(), CompileError> {
+        let tasks = std::mem::take(&mut self.facts.tasks);
+        if tasks.is_empty() {
+            return Err(CompileError::Empty);
+        }
+        let roots = tasks.iter().filter(|t| t.parent.is_none()).count();
+        let synthetic = roots != 1 || tasks[0].parent.is_some();
+        if synthetic {
+            self.b.task(&TaskInfo {
+                flags: task_flags::ROOT | task_flags::AT_GATE,
+                name: b"start".to_vec(),
+                ..TaskInfo::default()
+            })?;
+            self.first = 1;
+            self.deps.born(0, None);
+        }
+        for task in &tasks {
+            let mut set = 0;
+            if task.origin != Origin::Forked {
+                set |= task_flags::AT_GATE;
+            }
+            if !synthetic && task.parent.is_none() {
+                set |= task_flags::ROOT;
+            }
+            let parent = task.parent.map(|p| self.first + p).or(synthetic.then_some(0));
+            let ix = self.b.task(&TaskInfo {
+                flags: set,
+                tid: task.tid,
+                tgid: task.tgid,
+                parent,
+                leader: Some(self.first + task.leader),
+                name: task.comm.clone(),
+            })?;
+            self.deps.born(ix, None);
+            self.states.push(TaskState::default());
+            self.summary.tasks.push(TaskSummary {
+                name: String::from_utf8_lossy(&task.comm).into_owned(),
+                tid: task.tid,
+                tgid: task.tgid,
+                steps: 0,
+            });
+        }
+        self.facts.tasks = tasks;
+        Ok(())
+    }
+
+    pub(crate) fn event(&mut self, event: &Event) -> Result<(), CompileError> {
+        match event {
+            Event::Syscall(call) => self.call(call)?,
+            Event::Signal(signal) => self.signal(signal)?,
+            Event::Process(process) => {
+                if let ProcessKind::Exit { status, group_dead } = process.kind {
+                    let task = self.world.task_of(self.source, process.task)?;
+                    self.exits.insert(task, (status, process.t_ns, group_dead));
+                }
+                let parent = self.world.task_of(self.source, process.task)?;
+                self.world.apply_other(self.source, event)?;
+                if let ProcessKind::Fork { child } = process.kind {
+                    let child = self.world.task_of(self.source, child)?;
+                    self.forked(parent, child, process.t_ns);
+                }
+                if let ProcessKind::Exec { .. } = process.kind {
+                    let proc = self.world.tasks[parent as usize].proc;
+                    self.maps.insert(proc, Maps::default());
+                    self.dispositions.retain(|(p, _), (kind, _)| *p != proc || *kind != 2);
+                }
+            }
+            _ => {}
+        }
+        self.drain_gone(event.end_ns())
+    }
+
+    pub(crate) fn forked(&mut self, parent: TaskIx, child: TaskIx, at_ns: u64) {
+        let (me, prog) = (self.prog(parent), self.prog(child));
+        let done = self.b.next_step(me);
+        self.deps.born(prog, Some((me, done)));
+        let tid = self.world.tasks[child as usize].tid;
+        self.by_pid.insert(u64::from(tid), child);
+        let (from, to) = (self.world.tasks[parent as usize].proc, self.world.tasks[child as usize].proc);
+        if from != to {
+            let copy = self.maps.entry(from).or_default().forked();
+            self.maps.insert(to, copy);
+            let inherited: Vec<_> = (1..=64)
+                .filter_map(|signo| self.dispositions.get(&(from, signo)).map(|d| (signo, *d)))
+                .collect();
+            for (signo, disposition) in inherited {
+                self.dispositions.insert((to, signo), disposition);
+            }
+        }
+        if let Some(state) = self.states.get_mut(child as usize) {
+            state.last_end_ns = at_ns;
+            state.begun = true;
+            state.fresh = true;
+        }
+    }
+
+    /// Counts a call under its name.
+    pub(crate) fn count(map: &mut BTreeMap<String, u64>, name: &str) {
+        if let Some(n) = map.get_mut(name) {
+            *n += 1;
+        } else {
+            map.insert(name.to_owned(), 1);
+        }
+    }
+
+    pub(crate) fn think(
+        &mut self,
+        task: TaskIx,
+        call_t_ns: u64,
+        blocked_ns: u64,
+        wait_cpu_ns: u64,
+        step: &mut Step,
+    ) {
+        let Some(state) = self.states.get_mut(task as usize) else { return };
+        if !state.begun {
+            return;
+        }
+        let gap = call_t_ns.saturating_sub(state.last_end_ns);
+        // What a new task waits for first is a CPU: nothing to compute again.
+        let fresh = std::mem::take(&mut state.fresh);
+        let idle = if fresh { gap } else { blocked_ns.saturating_add(wait_cpu_ns).min(gap) };
+        step.think_cpu_ns = u32::try_from(gap - idle).unwrap_or(u32::MAX);
+        step.think_sleep_ns = u32::try_from(idle).unwrap_or(u32::MAX);
+    }
+
+    pub(crate) fn call(&mut self, call: &Syscall) -> Result<(), CompileError> {
+        let task = self.world.task_of(self.source, call.task)?;
+        if call.flags.contains(SyscallFlags::ENGINE) {
+            return Ok(());
+        }
+        if task as usize >= self.states.len() {
+            return Ok(());
+        }
+        let known = self.world.calls.get(call.sysno);
+        let end_ns = call.t_ns.saturating_add(call.duration_ns);
+        let name = known.name.unwrap_or("unknown");
+        if !is_work(call) {
+            let step = Step::of(Kind::Skip).with(flags::SURROGATE);
+            Self::count(&mut self.summary.surrogate, name);
+            self.push(task, call, Lowered::from(step), &[])?;
+            self.states[task as usize].last_end_ns = end_ns;
+            return Ok(());
+        }
+        // A call that the kernel restarted by itself is the same call of the worker.
+        let depth = self.states[task as usize].depth;
+        if let Some((nr, at)) = self.states[task as usize].restart
+            && at == depth
+        {
+            self.states[task as usize].restart = None;
+            if call.sysno.nr == nr || known.sc == Sc::RestartSyscall {
+                self.note_restart(task, call, depth);
+                self.states[task as usize].last_end_ns = end_ns;
+                let label = self.b.next_step(self.prog(task)).saturating_sub(1);
+                self.world.tasks[task as usize].label = label;
+                return self.world.apply_call(self.source, task, call, &known);
+            }
+        }
+        let cx = Cx {
+            task,
+            proc: self.world.tasks[task as usize].proc,
+            call,
+            known,
+            nr: known.native.unwrap_or(0),
+            name,
+        };
+        let mut waits = Vec::new();
+        self.needs(&cx, &mut waits);
+        let connect_wait = self.before_connect(&cx)?;
+        if let Some(wait) = connect_wait {
+            let me = self.prog(task);
+            self.deps.add(me, EdgeKind::Connection, wait, &mut waits);
+        }
+        if let Some(wait) = self.peer_failure(&cx)? {
+            let me = self.prog(task);
+            self.deps.add(me, EdgeKind::Connection, wait, &mut waits);
+        }
+        let lowered = self.lower(&cx)?;
+        let label = self.push(task, call, lowered, &waits)?;
+        self.world.tasks[task as usize].label = label;
+        self.note_restart(task, call, depth);
+        if matches!(known.sc, Sc::Exit | Sc::ExitGroup) {
+            let seq = self.world.tasks[task as usize].ops;
+            self.exit_marks.insert(task, Mark { task, seq, step: label, start_ns: call.t_ns, end_ns });
+        }
+        if call.flags.contains(SyscallFlags::NO_EXIT) {
+            self.world.apply_call(self.source, task, call, &known)?;
+            return Ok(());
+        }
+        self.arrivals(&cx)?;
+        self.unread_end(&cx)?;
+        let mark =
+            Mark { task, seq: self.world.tasks[task as usize].ops, step: label, start_ns: call.t_ns, end_ns };
+        self.remember(&cx, mark);
+        let child = (call.ret > 0 && matches!(known.sc, Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork))
+            .then(|| self.world.child_of_clone(task, call.ret))
+            .flatten();
+        if let Some(child) = child {
+            self.by_pid.insert(call.ret as u64, child);
+        }
+        self.world.apply_call(self.source, task, call, &known)?;
+        self.after_connect(&cx, mark)?;
+        self.states[task as usize].last_end_ns = end_ns;
+        Ok(())
+    }
+
+    /// Remembers that the kernel will restart this call by itself.
+    pub(crate) fn note_restart(&mut self, task: TaskIx, call: &Syscall, depth: u32) {
+        // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK (include/linux/errno.h).
+        if (-516..=-512).contains(&call.ret) && !call.flags.contains(SyscallFlags::NO_EXIT) {
+            self.states[task as usize].restart = Some((call.sysno.nr, depth));
+        }
+    }
+
+    /// Appends the steps of a call; think time and waits go to the first.
+    pub(crate) fn push(
+        &mut self,
+        task: TaskIx,
+        call: &Syscall,
+        mut lowered: Lowered,
+        waits: &[Wait],
+    ) -> Result<u32, CompileError> {
+        let me = self.prog(task);
+        let state = &self.states[task as usize];
+        let in_handler = if state.depth > 0 { flags::IN_HANDLER } else { 0 };
+        lowered.step.t_ns = call.t_ns;
+        lowered.step.duration_ns = u32::try_from(call.duration_ns).unwrap_or(u32::MAX);
+        lowered.step.flags |= in_handler;
+        lowered.step.event = self.world.tasks[task as usize].ops;
+        if (-516..=-512).contains(&call.ret) || call.ret == -4 {
+            lowered.step.flags |= flags::INTERRUPTED;
+        }
+        let mut first = true;
+        let mut label = 0;
+        let mut steps = std::mem::take(&mut lowered.pre);
+        steps.push(lowered.step);
+        for mut step in steps {
+            if first {
+                self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);
+                self.b.set_waits(&mut step, waits)?;
+                step.t_ns = call.t_ns;
+                first = false;
+            }
+            step.flags |= in_handler;
+            label = match self.b.push(me, &step) {
+                Ok(label) => label,
+                // What a call claims may be more than any call can do; that call is left out, not the rest.
+                Err(
+                    BuildError::Invalid { .. }
+                    | BuildError::Limit { what: "bytes of one buffer" | "bytes of one I/O vector", .. },
+                ) => {
+                    let mut skip = Step::of(Kind::Skip).with(flags::MISSING | in_handler);
+                    skip.nr = step.nr;
+                    let known = self.world.calls.get(call.sysno);
+                    Self::count(&mut self.summary.missing, known.name.unwrap_or("unknown"));
+                    self.b.push(me, &skip)?
+                }
+                Err(error) => return Err(error.into()),
+            };
+        }
+        self.states[task as usize].begun = true;
+        Ok(label)
+    }
+
+    pub(crate) fn finish(mut self) -> Result<Plan, CompileError> {
+        for (task, (status, at_ns, group_dead)) in std::mem::take(&mut self.exits) {
+            if (task as usize) < self.states.len() {
+                self.end(task, status, at_ns, group_dead)?;
+            }
+        }
+        let socks = &self.world.socks;
+        let sent = |sock: SockIx| socks.get(sock as usize).map_or(0, |s| s.sent);
+        let peer_root = self.peers.finish(&mut self.b, &sent)?;
+        let preopened = setup::peer_ends(&self);
+        self.environment.addresses = self.peers.addresses.iter().copied().collect();
+        self.environment.hostname = self.source.header().host.hostname.clone().into_bytes();
+        for (i, task) in self.summary.tasks.iter_mut().enumerate() {
+            task.steps = self.b.next_step(self.first + i as u32);
+        }
+        let total: u64 = (0..self.b.task_count()).map(|t| u64::from(self.b.next_step(t))).sum();
+        let recorded = self.summary.tasks.len() as u64 + u64::from(self.first);
+        self.summary.peer_tasks = u64::from(self.b.task_count()) - recorded;
+        self.summary.steps = total;
+        self.summary.edges = std::mem::take(&mut self.deps.edges);
+        self.summary.edges_implied = self.deps.implied;
+        self.summary.files = self.environment.files.len() as u64;
+        self.summary.peers_served = self.peers.served;
+        self.summary.peers_clients = self.peers.clients;
+        self.summary.peers_datagram = self.peers.datagram;
+        if self.facts.unknown_fds > 0 {
+            self.summary.notes.push(format!(
+                "{} calls used descriptors whose origin the recording does not show",
+                self.facts.unknown_fds
+            ));
+        }
+        if self.world.fs.unexplained > 0 {
+            self.summary.notes.push(format!(
+                "{} times a file appeared or vanished by a hand outside the recording",
+                self.world.fs.unexplained
+            ));
+        }
+        let program = self.b.seal()?;
+        let peers = peer_root.map(|task| PeerProcess { task, preopened }).into_iter().collect();
+        Ok(Plan { program, environment: self.environment, peers, summary: self.summary })
+    }
+}
+
+/// A wildcard address as somebody who connects to it has to say it.
+pub(crate) fn reachable(addr: SockAddr) -> SockAddr {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+    match addr {
+        SockAddr::Inet(at) if at.ip().is_unspecified() => {
+            let ip =
+                if at.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
+            SockAddr::Inet(SocketAddr::new(ip, at.port()))
+        }
+        other => other,
+    }
+}
+
+/// Key of accepts among the reads of streams.
+pub(crate) const ACCEPTS: u8 = 3;
+
+/// The listening descriptor of a successful accept.
+pub(crate) fn accepting(cx: &Cx<'_>) -> Option<i32> {
+    (matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && cx.call.ret >= 0).then_some(cx.call.args[0] as i32)
+}
+
+/// Descriptors that a call uses.
+pub(crate) fn fd_args(cx: &Cx<'_>) -> Vec<i32> {
+    use ctrace_format::syscalls::Kind as K;
+    let Some(args) = cx.known.args else { return Vec::new() };
+    args.iter()
+        .zip(cx.call.args)
+        .filter(|((_, kind), _)| matches!(kind, K::Fd | K::DirFd))
+        .map(|(_, value)| value as i32)
+        .filter(|fd| *fd >= 0)
+        .collect()
+}
+
+/// Descriptors that a successful call made.
+pub(crate) fn made_fds(cx: &Cx<'_>) -> Vec<i32> {
+    match cx.known.sc {
+        Sc::Pipe | Sc::Pipe2 | Sc::Socketpair => {
+            super::world::detail_newfds(cx.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec())
+        }
+        Sc::Fcntl if matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
+        _ if cx.known.name.is_some_and(ctrace_format::syscalls::returns_fd) => vec![cx.call.ret as i32],
+        _ => Vec::new(),
+    }
+}
+
+/// Descriptors that a call reads from and writes to.
+pub(crate) fn transfers(cx: &Cx<'_>) -> (Vec<i32>, Vec<i32>) {
+    let a = |i: usize| cx.call.args[i] as i32;
+    match cx.known.sc {
+        Sc::Read
+        | Sc::Readv
+        | Sc::Pread64
+        | Sc::Preadv
+        | Sc::Preadv2
+        | Sc::Recvfrom
+        | Sc::Recvmsg
+        | Sc::Getdents
+        | Sc::Getdents64
+        | Sc::Lseek
+        | Sc::Fstat => (vec![a(0)], Vec::new()),
+        Sc::Write
+        | Sc::Writev
+        | Sc::Pwrite64
+        | Sc::Pwritev
+        | Sc::Pwritev2
+        | Sc::Sendto
+        | Sc::Sendmsg
+        | Sc::Ftruncate
+        | Sc::Fallocate => (Vec::new(), vec![a(0)]),
+        Sc::Sendfile => (vec![a(1)], vec![a(0)]),
+        Sc::Splice | Sc::CopyFileRange => (vec![a(0)], vec![a(2)]),
+        Sc::Tee => (vec![a(0)], vec![a(1)]),
+        _ => (Vec::new(), Vec::new()),
+    }
+}
+
+/// Whether a successful call of this kind makes, moves or removes a name.
+pub(crate) fn is_name_change(cx: &Cx<'_>) -> bool {
+    match cx.known.sc {
+        Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat => {
+            super::world::open_flags(cx.call, cx.known.sc).0 & super::world::O_CREAT != 0
+        }
+        Sc::Mkdir
+        | Sc::Mkdirat
+        | Sc::Mknod
+        | Sc::Mknodat
+        | Sc::Symlink
+        | Sc::Symlinkat
+        | Sc::Unlink
+        | Sc::Unlinkat
+        | Sc::Rmdir
+        | Sc::Rename
+        | Sc::Renameat
+        | Sc::Renameat2
+        | Sc::Link
+        | Sc::Linkat => true,
+        _ => false,
+    }
+}
+
+/// Whether an expectation is worth stating for a call that never returned.
+pub(crate) fn never(step: Step) -> Step {
+    step.expect(Expect::Never, 0)
+}

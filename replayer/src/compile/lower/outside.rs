@@ -1,0 +1,275 @@
+//! What crosses the border of the recording: connections, arrivals, ends.
+
+use super::super::CompileError;
+use super::super::calls::Sc;
+use super::super::peers::Turn;
+use super::super::setup;
+use super::super::world::{Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, canonical, detail_addr};
+use super::{Cx, Lower, reachable};
+use ctrace_format::SockAddr;
+use ctrace_program::Wait;
+
+impl Lower<'_> {
+    pub(crate) fn drain_gone(&mut self, at_ns: u64) -> Result<(), CompileError> {
+        for ofd in std::mem::take(&mut self.world.gone_ofds) {
+            self.offsets.remove(&ofd);
+        }
+        if self.world.gone_socks.is_empty() {
+            return Ok(());
+        }
+        for sock in std::mem::take(&mut self.world.gone_socks) {
+            let sent = self.world.socks[sock as usize].sent;
+            self.peers.closed(&mut self.b, sock, sent, at_ns)?;
+            self.stream_writes.remove(&(1, sock));
+            self.stream_reads.remove(&(1, sock));
+        }
+        Ok(())
+    }
+
+    /// A connect to somebody outside: they have to be listening, or not to be.
+    pub(crate) fn before_connect(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
+        if cx.known.sc != Sc::Connect {
+            return Ok(None);
+        }
+        let Some(addr) = detail_addr(cx.call, 1) else { return Ok(None) };
+        let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(None) };
+        let addr = self.world.absolute(cx.task, addr);
+        let state = &self.world.socks[sock as usize];
+        let kind = state.kind;
+        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_)) || self.is_inside(sock) || kind == 2 {
+            return Ok(None);
+        }
+        if self.world.listener(&addr).is_some() && self.world.socks[sock as usize].family != 1 {
+            // Somebody inside listens there, and yet nobody inside accepted: it waits in the backlog for ever.
+            return Ok(None);
+        }
+        let key = canonical(&addr);
+        let refused = match cx.call.ret {
+            -111 => true,
+            -2 => matches!(addr, SockAddr::Unix(_)),
+            0 | -115 => self.refused_later(cx, sock),
+            _ => return Ok(None),
+        };
+        let first_up = self.facts.first_connect.get(&key).copied().unwrap_or(!refused);
+        let worker = self.connects.get(&key).copied();
+        let wait = self.peers.before_connect(
+            &mut self.b,
+            &mut self.deps,
+            &addr,
+            kind,
+            !refused,
+            first_up,
+            worker,
+        )?;
+        Ok(wait)
+    }
+
+    /// A connect in progress that will turn out to be refused.
+    pub(crate) fn refused_later(&self, cx: &Cx<'_>, sock: SockIx) -> bool {
+        let _ = cx;
+        let cookie = self.world.socks[sock as usize].cookie;
+        self.facts.refused.contains(&cookie)
+    }
+
+    pub(crate) fn is_inside(&self, sock: SockIx) -> bool {
+        self.world.socks[sock as usize].partner.is_some()
+            || self.facts.inside.get(sock as usize).copied().unwrap_or(false)
+    }
+
+    /// After a connect or an accept: who plays the other end.
+    pub(crate) fn after_connect(&mut self, cx: &Cx<'_>, mark: Mark) -> Result<(), CompileError> {
+        self.world.newly_paired();
+        let me = self.prog(cx.task);
+        match cx.known.sc {
+            Sc::Connect => {
+                let Some(addr) = detail_addr(cx.call, 1) else { return Ok(()) };
+                let addr = self.world.absolute(cx.task, addr);
+                self.connects.insert(canonical(&addr), Wait::completed(me, mark.step));
+                if cx.call.ret != 0 && cx.call.ret != -115 {
+                    return Ok(());
+                }
+                let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(()) };
+                if self.is_inside(sock) || self.refused_later(cx, sock) {
+                    return Ok(());
+                }
+                if self.world.socks[sock as usize].kind == 2 {
+                    return Ok(());
+                }
+                let at_ns = mark.end_ns;
+                self.peers.serve(
+                    &mut self.b,
+                    &mut self.deps,
+                    sock,
+                    &addr,
+                    at_ns,
+                    Wait::entered(me, mark.step),
+                )?;
+            }
+            Sc::Accept | Sc::Accept4 if cx.call.ret >= 0 => {
+                let Some(sock) = self.world.sock_of(cx.task, cx.call.ret as i32) else { return Ok(()) };
+                let Some(listener) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else {
+                    return Ok(());
+                };
+                if self.is_inside(sock) {
+                    return Ok(());
+                }
+                let state = &self.world.socks[sock as usize];
+                let listening = &self.world.socks[listener as usize];
+                let (from, kind) = (state.peer.clone(), state.kind);
+                let to = state.local.clone().or_else(|| listening.local.clone());
+                let Some(to) = to.map(reachable) else { return Ok(()) };
+                let at_ns = self.pending_arrival.map_or(cx.call.t_ns, |a| a.at_ns);
+                let mut after: Vec<Wait> = Vec::new();
+                if let Some(mark) = self.listens.get(&listener) {
+                    after.push(Wait::completed(self.prog(mark.task), mark.step));
+                }
+                after.append(&mut self.pending_after);
+                self.peers.connect(
+                    &mut self.b,
+                    &mut self.deps,
+                    sock,
+                    listener,
+                    from.as_ref(),
+                    &to,
+                    kind,
+                    at_ns,
+                    &after,
+                )?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Waits for those who had looked before something arrived at `at_ns`.
+    pub(crate) fn looked_before(&self, ofd: OfdIx, at_ns: u64) -> Vec<Wait> {
+        self.idle_marks(Some(ofd))
+            .into_iter()
+            .filter(|mark| mark.end_ns <= at_ns)
+            .map(|mark| Wait::completed(self.prog(mark.task), mark.step))
+            .collect()
+    }
+
+    /// When what a read or accept took had arrived.
+    pub(crate) fn arrival(&self, cx: &Cx<'_>, ofd: OfdIx, sent: u64) -> Arrival {
+        let end_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
+        match self.world.ofds[ofd as usize].ready {
+            Some(ready) => ready,
+            None if cx.call.duration_ns >= BLOCKED_NS => {
+                Arrival { at_ns: end_ns, after_sent: sent, exact: true }
+            }
+            None => Arrival { at_ns: cx.call.t_ns, after_sent: sent, exact: false },
+        }
+    }
+
+    /// What a call took from outside is sent by a peer.
+    pub(crate) fn arrivals(&mut self, cx: &Cx<'_>) -> Result<(), CompileError> {
+        self.pending_arrival = None;
+        self.pending_after.clear();
+        let fd = cx.call.args[0] as i32;
+        match cx.known.sc {
+            Sc::Accept | Sc::Accept4 if cx.call.ret >= 0 => {
+                if let Some(ofd) = self.world.ofd_of(cx.task, fd) {
+                    let arrival = self.arrival(cx, ofd, 0);
+                    self.pending_arrival = Some(arrival);
+                    self.pending_after = self.looked_before(ofd, arrival.at_ns);
+                }
+            }
+            Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg if cx.call.ret >= 0 => {
+                if matches!(cx.known.sc, Sc::Recvfrom) && cx.call.args[3] & 2 != 0 {
+                    return Ok(());
+                }
+                self.took(cx, fd, cx.call.ret as u64)?;
+            }
+            Sc::Splice | Sc::Tee if cx.call.ret >= 0 => self.took(cx, fd, cx.call.ret as u64)?,
+            Sc::Sendto | Sc::Sendmsg | Sc::Write | Sc::Writev if cx.call.ret >= 0 => {
+                if let Some(sock) = self.world.sock_of(cx.task, fd)
+                    && self.world.socks[sock as usize].kind == 2
+                {
+                    self.peers.sent_datagram(&mut self.b, sock, cx.call.ret as u64)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn took(&mut self, cx: &Cx<'_>, fd: i32, n: u64) -> Result<(), CompileError> {
+        let Some(ofd) = self.world.ofd_of(cx.task, fd) else { return Ok(()) };
+        let key = match self.world.ofds[ofd as usize].kind {
+            OfdKind::Sock(sock) => sock,
+            OfdKind::Pipe { pipe, .. } => setup::pipe_key(pipe),
+            _ => return Ok(()),
+        };
+        if !self.peers.plays(key) {
+            return Ok(());
+        }
+        let (sent, last_send_ns) = match self.world.socks.get(key as usize) {
+            Some(sock) => (sock.sent, sock.last_send_ns),
+            None => (0, 0),
+        };
+        let arrival = self.arrival(cx, ofd, sent);
+        // What was there at once may have come any time since the workload last sent.
+        let at_ns = if arrival.exact { arrival.at_ns } else { last_send_ns.min(arrival.at_ns) };
+        let after = self.looked_before(ofd, arrival.at_ns);
+        let turn = Turn { after_sent: arrival.after_sent, at_ns, last_send_ns };
+        let to = self.world.socks.get(key as usize).and_then(|s| s.local.clone());
+        let to = self.dgram_ports.get(&key).cloned().or(to).map(reachable);
+        if n == 0 && self.world.socks.get(key as usize).is_none_or(|s| s.kind != 2) {
+            // The end of a pipe, or of a connection whose other end answered later data with a reset: it was closed, not
+            // just done with sending.
+            let closed =
+                self.world.socks.get(key as usize).is_none_or(|s| self.facts.reset.contains(&s.cookie));
+            if closed {
+                let mut turn = turn;
+                if let Some(state) = self.world.socks.get(key as usize) {
+                    // What was sent after the last answer found nobody any more: that is what the reset says.
+                    turn.after_sent = turn.after_sent.min(state.answered);
+                    turn.at_ns = self.facts.fin.get(&state.cookie).copied().unwrap_or(turn.at_ns);
+                }
+                self.peers.gone(&mut self.b, &mut self.deps, key, turn, false, &after)?;
+                return Ok(());
+            }
+        }
+        self.peers.arrived(&mut self.b, &mut self.deps, key, n, turn, to.as_ref(), &after)
+    }
+
+    /// A connection is closed without a look at what had arrived: that was its end.
+    pub(crate) fn unread_end(&mut self, cx: &Cx<'_>) -> Result<(), CompileError> {
+        if cx.known.sc != Sc::Close || cx.call.ret != 0 {
+            return Ok(());
+        }
+        let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return Ok(()) };
+        let (OfdKind::Sock(sock), Some(arrival)) =
+            (&self.world.ofds[ofd as usize].kind, self.world.ofds[ofd as usize].ready)
+        else {
+            return Ok(());
+        };
+        let sock = *sock;
+        if self.peers.plays(sock) && self.world.socks[sock as usize].kind == 1 {
+            let last_send_ns = self.world.socks[sock as usize].last_send_ns;
+            let turn = Turn { after_sent: arrival.after_sent, at_ns: arrival.at_ns, last_send_ns };
+            let after = self.looked_before(ofd, arrival.at_ns);
+            let reset = self.facts.reset.contains(&self.world.socks[sock as usize].cookie);
+            self.peers.gone(&mut self.b, &mut self.deps, sock, turn, reset, &after)?;
+        }
+        Ok(())
+    }
+
+    /// A call that failed because the other end is gone.
+    pub(crate) fn peer_failure(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
+        if !matches!(cx.call.ret, -104 | -32) {
+            return Ok(None);
+        }
+        let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(None) };
+        if !self.peers.plays(sock) {
+            return Ok(None);
+        }
+        let state = &self.world.socks[sock as usize];
+        let turn = Turn { after_sent: state.sent, at_ns: cx.call.t_ns, last_send_ns: state.last_send_ns };
+        let me = self.prog(cx.task);
+        let next = self.b.next_step(me);
+        let after: Vec<Wait> = next.checked_sub(1).map(|s| Wait::completed(me, s)).into_iter().collect();
+        self.peers.gone(&mut self.b, &mut self.deps, sock, turn, true, &after)
+    }
+}

@@ -1,0 +1,122 @@
+//! Mappings and the heap.
+
+use super::super::CompileError;
+use super::super::calls::Sc;
+use super::super::lower::{Cx, Lower, Lowered};
+use ctrace_program::{Expect, Post, Sel, Step, flags, value_operand};
+
+impl Lower<'_> {
+    #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
+    pub(crate) fn mmap(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        const MAP_FIXED: u64 = 0x10;
+        const MAP_ANONYMOUS: u64 = 0x20;
+        const DROP: u64 = 0x10_0000 | 0x4_0000 | 0x2000;
+        let [addr, len, prot, map_flags, ..] = cx.call.args;
+        if len > 1 << 46 {
+            return Ok(self.surrogate(cx));
+        }
+        let at = cx.call.ret as u64;
+        let maps = self.maps.entry(cx.proc).or_default();
+        let inside = (map_flags & (MAP_FIXED | 0x10_0000) != 0).then(|| maps.find(addr)).flatten();
+        let mut step = self
+            .plain(cx, &[1, 2, 4, 5])
+            .imm(3, map_flags & !DROP & !MAP_FIXED)
+            .imm(0, 0)
+            .expect(Expect::Success, 0);
+        if map_flags & MAP_ANONYMOUS == 0 {
+            let fd = cx.call.args[4] as i32;
+            if self.world.ofd_of(cx.task, fd).is_none_or(|o| self.world.inode_of(o).is_none()) {
+                // Memory of a device or of something unknown: anonymous memory stands for it.
+                step =
+                    step.imm(3, (map_flags & !DROP & !MAP_FIXED) | MAP_ANONYMOUS).imm(4, u64::MAX).imm(5, 0);
+            }
+        }
+        let _ = prot;
+        let maps = self.maps.entry(cx.proc).or_default();
+        if let Some((slot, offset)) = inside {
+            let (sel, operand) = if maps.is_stand_in(addr) {
+                (Sel::StandIn, offset)
+            } else {
+                (Sel::Value, value_operand(slot, offset as i64))
+            };
+            step = step.arg(0, sel, operand).imm(3, (map_flags & !DROP) | MAP_FIXED);
+            maps.insert(at, len, slot, offset);
+            return Ok(step.into());
+        }
+        let slot = maps.reusable(at);
+        let slot = match slot {
+            Some(slot) => slot,
+            None => self.b.value_slot(),
+        };
+        self.maps.entry(cx.proc).or_default().insert(at, len, slot, 0);
+        Ok(step.post(Post::StoreValue, u64::from(slot)).into())
+    }
+
+    /// Where a recorded address is in the replay. For memory that no recorded call mapped (of the program itself, the
+    /// stack) a part of the worker's region stands in.
+    pub(crate) fn address(&mut self, cx: &Cx<'_>, addr: u64, len: u64) -> Option<(Sel, u64)> {
+        let maps = self.maps.entry(cx.proc).or_default();
+        if let Some((slot, offset)) = maps.find(addr) {
+            return Some(if maps.is_stand_in(addr) {
+                (Sel::StandIn, offset)
+            } else {
+                (Sel::Value, value_operand(slot, offset as i64))
+            });
+        }
+        if let Some((start, slot)) = maps.heap
+            && addr >= start
+            && addr < start.saturating_add(1 << 36)
+        {
+            return Some((Sel::Value, value_operand(slot, (addr - start) as i64)));
+        }
+        maps.stand_in(addr, len).map(|offset| (Sel::StandIn, offset))
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
+    pub(crate) fn mapped(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let [addr, len, ..] = cx.call.args;
+        let Some((sel, operand)) = self.address(cx, addr, len) else { return Ok(self.surrogate(cx)) };
+        let mut step = self.plain(cx, &[1, 2, 3, 4]).arg(0, sel, operand);
+        match cx.known.sc {
+            Sc::Munmap => self.maps.entry(cx.proc).or_default().remove(addr, len),
+            Sc::Mremap => {
+                const MREMAP_FIXED: u64 = 2;
+                let new_slot = self.b.value_slot();
+                step = step
+                    .imm(3, cx.call.args[3] & !MREMAP_FIXED)
+                    .imm(4, 0)
+                    .expect(Expect::Success, 0)
+                    .post(Post::StoreValue, u64::from(new_slot));
+                let maps = self.maps.entry(cx.proc).or_default();
+                maps.remove(addr, len);
+                maps.insert(cx.call.ret as u64, cx.call.args[2], new_slot, 0);
+            }
+            _ => {}
+        }
+        Ok(step.into())
+    }
+
+    pub(crate) fn brk(&mut self, cx: &Cx<'_>) -> Lowered {
+        let ret = cx.call.ret as u64;
+        let heap = self.maps.entry(cx.proc).or_default().heap;
+        let step = self.call_step(cx).expect(Expect::Success, 0);
+        match heap {
+            Some((start, slot)) if cx.call.args[0] >= start && cx.call.args[0] - start < 1 << 36 => {
+                step.arg(0, Sel::Value, value_operand(slot, (cx.call.args[0] - start) as i64)).into()
+            }
+            Some(_) => step.imm(0, 0).into(),
+            None => {
+                let slot = self.b.value_slot();
+                if cx.call.args[0] == 0 || cx.call.args[0] != ret {
+                    self.maps.entry(cx.proc).or_default().heap = Some((ret, slot));
+                    return step.imm(0, 0).post(Post::StoreValue, u64::from(slot)).into();
+                }
+                // The first question came before the recording.
+                self.maps.entry(cx.proc).or_default().heap = Some((ret, slot));
+                let ask =
+                    Step::call(cx.nr).with(flags::ENGINE).imm(0, 0).post(Post::StoreValue, u64::from(slot));
+                Lowered { pre: vec![ask], step: step.arg(0, Sel::Value, value_operand(slot, 0)) }
+            }
+        }
+    }
+}

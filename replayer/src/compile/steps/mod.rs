@@ -1,0 +1,537 @@
+//! One recorded call → the step that makes it again: dispatch, names, memory, processes, signals, clocks. Input and
+//! output are in [`super::io`].
+
+mod files;
+mod futexes;
+mod memory;
+mod processes;
+mod settings;
+mod signals;
+
+use super::CompileError;
+use super::calls::Sc;
+use super::lower::{Cx, Lower, Lowered, never};
+use super::world::{detail_iov, detail_str, detail_value};
+use ctrace_format::syscalls::Kind as K;
+use ctrace_format::{Abi, SyscallFlags};
+use ctrace_program::{Expect, Kind, Post, Sel, Step, fd_operand, flags};
+
+/// Errors that come by themselves when the same call is made in the same state.
+pub(crate) const REAL: [i64; 33] = [
+    -2, -3, -4, -9, -10, -11, -17, -20, -21, -22, -25, -29, -32, -36, -39, -40, -61, -88, -89, -92, -93, -95,
+    -97, -98, -104, -106, -107, -110, -111, -114, -115, -22, -94,
+];
+/// Calls that would restrict, re-identify or reprioritise the worker; the result is taken for granted.
+pub(crate) const TAKEN_FOR_GRANTED: [&str; 27] = [
+    "capset",
+    "chroot",
+    "seccomp",
+    "landlock_create_ruleset",
+    "landlock_add_rule",
+    "landlock_restrict_self",
+    "setfsgid",
+    "setfsuid",
+    "setgid",
+    "setgroups",
+    "setpriority",
+    "setuid",
+    "sched_setscheduler",
+    "sched_setparam",
+    "sched_setattr",
+    "ioprio_set",
+    "personality",
+    "mlockall",
+    "set_mempolicy",
+    "mbind",
+    "migrate_pages",
+    "move_pages",
+    "sethostname",
+    "setdomainname",
+    "get_mempolicy",
+    "fanotify_mark",
+    "kcmp",
+];
+/// Calls that read something harmless about the caller or the host.
+pub(crate) const HARMLESS: [&str; 48] = [
+    "capget",
+    "clock_getres",
+    "clock_gettime",
+    "getcpu",
+    "getegid",
+    "geteuid",
+    "getgid",
+    "getgroups",
+    "getitimer",
+    "getpgrp",
+    "getpriority",
+    "getrandom",
+    "getresgid",
+    "getresuid",
+    "getrlimit",
+    "getrusage",
+    "gettimeofday",
+    "getuid",
+    "ioprio_get",
+    "sched_get_priority_max",
+    "sched_get_priority_min",
+    "sched_yield",
+    "sysinfo",
+    "time",
+    "times",
+    "uname",
+    "munlockall",
+    "sync",
+    "rt_sigpending",
+    "membarrier",
+    "timerfd_gettime",
+    "fadvise64",
+    "flock",
+    "inotify_rm_watch",
+    "readahead",
+    "sync_file_range",
+    "fstatfs",
+    "flistxattr",
+    "fgetxattr",
+    "fremovexattr",
+    "removexattr",
+    "lremovexattr",
+    "pidfd_send_signal",
+    "getcwd",
+    "fchmod",
+    "alarm",
+    "setsid",
+    "getsid",
+];
+/// `ioctl` commands that ask or set something about the descriptor only.
+pub(crate) const IOCTLS: [u32; 14] = [
+    0x5401,
+    0x5402,
+    0x5403,
+    0x5404,
+    0x540f,
+    0x5410,
+    0x5413,
+    0x5414,
+    0x541b,
+    0x5421,
+    0x5450,
+    0x5451,
+    0x5429,
+    0x8004_6601,
+];
+/// `prctl` options that are as harmless in the worker as they were.
+pub(crate) const PRCTLS: [u64; 14] = [2, 3, 7, 15, 16, 21, 23, 25, 27, 29, 30, 36, 37, 39];
+
+impl Lower<'_> {
+    /// The steps of one call.
+    pub(crate) fn lower(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        if !matches!(cx.call.sysno.abi, Abi::X86_64 | Abi::Aarch64) || cx.known.native.is_none() {
+            return Ok(self.refused(cx));
+        }
+        Self::count(&mut self.summary.calls, cx.name);
+        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
+            return Ok(self.missing(cx));
+        }
+        if !unfinished && cx.call.ret < 0 && cx.call.ret >= -4095 && !self.rebuilds(cx) {
+            return self.fault(cx);
+        }
+        let mut lowered = match cx.known.sc {
+            Sc::Exit | Sc::ExitGroup => {
+                self.ended(cx.task);
+                let mut step = Step::of(Kind::Exit).imm(0, cx.call.args[0]);
+                step.nr = cx.nr;
+                return Ok(step.into());
+            }
+            Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork => self.clone(cx)?,
+            Sc::Execve | Sc::Execveat => self.exec(cx)?,
+            Sc::RtSigaction => return Ok(self.sigaction(cx).into()),
+            Sc::RtSigreturn => return self.sigreturn(cx),
+            Sc::RtSigprocmask | Sc::RtSigsuspend | Sc::RtSigtimedwait => self.sigmask(cx)?,
+            Sc::Sigaltstack => self.call_step(cx).arg(0, Sel::AltStack, 8192).imm(1, 0).into(),
+            Sc::Futex | Sc::FutexWait | Sc::FutexWake => self.futex(cx)?,
+            Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat => self.open(cx)?,
+            Sc::Mmap => self.mmap(cx)?,
+            Sc::Munmap | Sc::Mprotect | Sc::Madvise | Sc::Msync | Sc::Mlock | Sc::Munlock | Sc::Mremap => {
+                self.mapped(cx)?
+            }
+            Sc::Brk => self.brk(cx),
+            Sc::Wait4 | Sc::Waitid => self.wait(cx)?,
+            Sc::Kill | Sc::Tkill | Sc::Tgkill => self.kill(cx),
+            Sc::Nanosleep | Sc::ClockNanosleep => self.sleep(cx),
+            Sc::TimerfdSettime | Sc::TimerSettime | Sc::TimerCreate | Sc::TimerDelete | Sc::Setitimer => {
+                self.timer(cx)?
+            }
+            Sc::SetTidAddress => {
+                let me = self.prog(cx.task);
+                self.call_step(cx).arg(0, Sel::Keep, 64).expect(Expect::Pid, i64::from(me)).into()
+            }
+            Sc::SetRobustList => self.call_step(cx).arg(0, Sel::Keep, 128).imm(1, 24).into(),
+            Sc::Rseq => self.plain(cx, &[1, 2, 3]).arg(0, Sel::Keep, 256).into(),
+            Sc::ArchPrctl => self.arch_prctl(cx),
+            Sc::Prctl => self.prctl(cx)?,
+            Sc::Prlimit64 | Sc::Setrlimit => self.limit(cx)?,
+            Sc::Ioctl => self.ioctl(cx)?,
+            Sc::Fcntl => self.fcntl(cx)?,
+            Sc::Chown | Sc::Lchown => {
+                // Owners are not mapped in the sandbox; -1 leaves them.
+                let path = self.path(cx, 0)?;
+                let none = u64::from(u32::MAX);
+                self.call_step(cx).arg(0, Sel::Data, path).imm(1, none).imm(2, none).into()
+            }
+            Sc::Fchownat => {
+                let path = self.path(cx, 1)?;
+                let none = u64::from(u32::MAX);
+                self.plain(cx, &[0, 4]).arg(1, Sel::Data, path).imm(2, none).imm(3, none).into()
+            }
+            Sc::Other if cx.name == "fchown" => {
+                let none = u64::from(u32::MAX);
+                self.plain(cx, &[0]).imm(1, none).imm(2, none).into()
+            }
+            Sc::InotifyAddWatch => {
+                let path = self.path(cx, 1)?;
+                self.plain(cx, &[0, 2]).arg(1, Sel::Data, path).expect(Expect::Success, 0).into()
+            }
+            Sc::Utime | Sc::Utimes | Sc::Utimensat | Sc::Futimesat => self.times(cx)?,
+            Sc::Mknod | Sc::Mknodat => self.mknod(cx)?,
+            Sc::PidfdOpen => self.pidfd_open(cx),
+            Sc::MemfdCreate => {
+                let name = self.text(cx, 0, b"replay")?;
+                self.new_fd(cx, self.plain(cx, &[1]).arg(0, Sel::Data, name), cx.call.args[1] & 1 != 0).into()
+            }
+            Sc::Pause | Sc::RestartSyscall => self.call_step(cx).into(),
+            _ => match self.io(cx)? {
+                Some(lowered) => lowered,
+                None => self.other(cx)?,
+            },
+        };
+        if unfinished {
+            lowered.step = never(lowered.step);
+        }
+        if cx.call.duration_ns >= super::world::BLOCKED_NS {
+            lowered.step.flags |= flags::BLOCKED;
+        }
+        Ok(lowered)
+    }
+
+    /// Whether the recorded error comes by itself.
+    pub(crate) fn rebuilds(&mut self, cx: &Cx<'_>) -> bool {
+        let errno = cx.call.ret;
+        if (-516..=-512).contains(&errno) {
+            return true;
+        }
+        if errno == -6 && self.named_paths(cx).iter().any(|(p, _)| self.world.paths.get(*p) == b"/dev/tty") {
+            // There is no controlling terminal in the sandbox either.
+            return true;
+        }
+        if !REAL.contains(&errno) {
+            return false;
+        }
+        match cx.known.sc {
+            Sc::Connect => self.connect_rebuilds(cx),
+            Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg => {
+                // A full buffer is not rebuilt: how much fits depends on the host.
+                errno != -11
+            }
+            Sc::Fcntl | Sc::Prctl | Sc::Prlimit64 | Sc::Setrlimit | Sc::Bind | Sc::Setsockopt => errno == -9,
+            Sc::Ioctl if cx.call.args[1] as u32 == FICLONE => matches!(errno, -95 | -9),
+            Sc::Ioctl => errno == -9 || (errno == -25 && self.not_a_terminal(cx)),
+            Sc::Getxattr | Sc::Lgetxattr => matches!(errno, -2 | -61),
+            Sc::Listxattr | Sc::Llistxattr => errno == -2,
+            Sc::Mmap
+            | Sc::Munmap
+            | Sc::Mprotect
+            | Sc::Madvise
+            | Sc::Mremap
+            | Sc::Brk
+            | Sc::Clone
+            | Sc::Clone3
+            | Sc::Fork
+            | Sc::Vfork
+            | Sc::Kill
+            | Sc::Tkill
+            | Sc::Tgkill => false,
+            Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Accept | Sc::Accept4 => errno != -22,
+            Sc::Futex => matches!(errno, -11 | -110 | -4),
+            _ => {
+                // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
+                if errno == -2 {
+                    return self.named_paths(cx).iter().all(|(p, _)| !self.exists(*p))
+                        || cx.known.args.is_none();
+                }
+                if errno == -17 {
+                    return self.named_paths(cx).last().is_some_and(|(p, _)| self.exists(*p));
+                }
+                !TAKEN_FOR_GRANTED.contains(&cx.name)
+            }
+        }
+    }
+
+    pub(crate) fn exists(&self, path: super::fsmodel::PathId) -> bool {
+        self.world.fs.lookup(path).is_some()
+    }
+
+    /// The recorded error, made by the sandbox instead of its cause.
+    pub(crate) fn fault(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let errno = ctrace_format::errno::name(cx.call.ret.unsigned_abs() as u32).unwrap_or("unknown");
+        Self::count(&mut self.summary.emulated, &format!("{} {errno}", cx.name));
+        let mut step = Step::call(cx.nr).with(flags::FAULT).expect(Expect::Exact, cx.call.ret);
+        // The call is not carried out, but a recorder sees its arguments.
+        let Some(args) = cx.known.args else { return Ok(step.into()) };
+        for (i, (_, kind)) in args.iter().enumerate().take(5) {
+            match kind {
+                K::Path | K::Str => {
+                    if let Some(text) = detail_str(cx.call, i as u8) {
+                        let text = self.source.str(text).to_vec();
+                        let blob = self.b.cstr(&text)?;
+                        step = step.arg(i, Sel::Data, blob);
+                    }
+                }
+                K::SockAddr => {
+                    if let Some(addr) = super::world::detail_addr(cx.call, i as u8) {
+                        let bytes = super::wire::sockaddr(addr);
+                        let blob = self.b.data(&bytes)?;
+                        step = step.arg(i, Sel::Data, blob);
+                    }
+                }
+                K::Fd
+                | K::DirFd
+                | K::Int
+                | K::UInt
+                | K::Flags
+                | K::Mode
+                | K::OpenFlags
+                | K::AtFlags
+                | K::IoctlCmd
+                | K::FcntlCmd
+                | K::Size
+                | K::Off
+                | K::MsgFlags => step = step.imm(i, cx.call.args[i]),
+                _ => {}
+            }
+        }
+        if cx.call.duration_ns > 1_000_000 {
+            // The sandbox answers at once: the time it took is spent before.
+            let mut pause = Step::of(Kind::Sync);
+            pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
+            return Ok(Lowered { pre: vec![Step::of(Kind::Sync), pause], step });
+        }
+        Ok(step.into())
+    }
+
+    /// A call that is not made.
+    pub(crate) fn refused(&mut self, cx: &Cx<'_>) -> Lowered {
+        let name = match cx.call.sysno.abi {
+            Abi::I386 | Abi::X32 | Abi::Arm => format!("{} (32-bit)", cx.name),
+            _ if cx.known.name.is_none() => format!("unknown call {}", cx.call.sysno.nr),
+            _ => cx.name.to_owned(),
+        };
+        Self::count(&mut self.summary.refused, &name);
+        Self::lasting(cx, flags::REFUSED)
+    }
+
+    /// Something else stands for a call: the time it took.
+    pub(crate) fn surrogate(&mut self, cx: &Cx<'_>) -> Lowered {
+        Self::count(&mut self.summary.surrogate, cx.name);
+        Self::lasting(cx, flags::SURROGATE)
+    }
+
+    /// A call that cannot be rebuilt.
+    pub(crate) fn missing(&mut self, cx: &Cx<'_>) -> Lowered {
+        Self::count(&mut self.summary.missing, cx.name);
+        Self::lasting(cx, flags::MISSING)
+    }
+
+    /// No call, but its time.
+    pub(crate) fn lasting(cx: &Cx<'_>, why: u32) -> Lowered {
+        let mut pause = Step::of(Kind::Sync);
+        if !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
+            pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
+        }
+        let mut step = Step::of(Kind::Skip).with(why);
+        step.nr = cx.nr;
+        Lowered { pre: vec![Step::of(Kind::Sync), pause], step }
+    }
+
+    /// The call without arguments, with the plainest expectation.
+    #[expect(clippy::unused_self, reason = "alike its siblings, which need it")]
+    pub(crate) fn call_step(&self, cx: &Cx<'_>) -> Step {
+        let step = Step::call(cx.nr);
+        match cx.call.ret {
+            -516..=-512 => step.expect(Expect::Any, 0),
+            r if r < 0 => step.expect(Expect::Exact, r),
+            0 => step.expect(Expect::Exact, 0),
+            _ => step.expect(Expect::Success, 0),
+        }
+    }
+
+    /// The call with these arguments as recorded.
+    pub(crate) fn plain(&self, cx: &Cx<'_>, args: &[usize]) -> Step {
+        args.iter().fold(self.call_step(cx), |step, i| step.imm(*i, cx.call.args[*i]))
+    }
+
+    /// The call makes a descriptor.
+    #[expect(clippy::unused_self, reason = "alike its siblings, which need it")]
+    pub(crate) fn new_fd(&self, cx: &Cx<'_>, step: Step, cloexec: bool) -> Step {
+        if cx.call.ret < 0 || cx.call.flags.contains(SyscallFlags::NO_EXIT) {
+            return step;
+        }
+        step.expect(Expect::Success, 0).post(Post::Fd, fd_operand(cx.call.ret as u32, cloexec))
+    }
+
+    /// Calls by the meaning of their arguments.
+    pub(crate) fn other(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        if TAKEN_FOR_GRANTED.contains(&cx.name) {
+            return Ok(self.surrogate(cx));
+        }
+        let named = matches!(
+            cx.known.sc,
+            Sc::Access
+                | Sc::Faccessat
+                | Sc::Faccessat2
+                | Sc::Chdir
+                | Sc::Fchdir
+                | Sc::Chmod
+                | Sc::Fchmod
+                | Sc::Fchmodat
+                | Sc::Stat
+                | Sc::Lstat
+                | Sc::Newfstatat
+                | Sc::Statx
+                | Sc::Fstat
+                | Sc::Statfs
+                | Sc::Readlink
+                | Sc::Readlinkat
+                | Sc::Mkdir
+                | Sc::Mkdirat
+                | Sc::Rmdir
+                | Sc::Unlink
+                | Sc::Unlinkat
+                | Sc::Rename
+                | Sc::Renameat
+                | Sc::Renameat2
+                | Sc::Link
+                | Sc::Linkat
+                | Sc::Symlink
+                | Sc::Symlinkat
+                | Sc::Truncate
+                | Sc::Ftruncate
+                | Sc::Fallocate
+                | Sc::Getxattr
+                | Sc::Lgetxattr
+                | Sc::Listxattr
+                | Sc::Llistxattr
+                | Sc::Umask
+                | Sc::Sync
+                | Sc::Syncfs
+                | Sc::Fsync
+                | Sc::Fdatasync
+                | Sc::Getcwd
+        );
+        if named || HARMLESS.contains(&cx.name) {
+            return self.generic(cx);
+        }
+        match cx.name {
+            "getpid"
+            | "gettid"
+            | "getppid"
+            | "getpgid"
+            | "setpgid"
+            | "sched_getaffinity"
+            | "sched_getparam"
+            | "sched_getscheduler"
+            | "sched_getattr"
+            | "sched_rr_get_interval" => self.ids(cx),
+            // The identity stays; setting nothing is as good a call.
+            "setresuid" | "setresgid" | "setreuid" | "setregid" => {
+                let none = u64::from(u32::MAX);
+                Ok(self.call_step(cx).imm(0, none).imm(1, none).imm(2, none).into())
+            }
+            "setxattr" | "lsetxattr" | "fsetxattr" => self.set_attribute(cx),
+            "sched_setaffinity" => match detail_value(cx.call, 2) {
+                Some(mask) if cx.call.args[0] == 0 => {
+                    let blob = self.b.data(&mask.to_ne_bytes())?;
+                    Ok(self.plain(cx, &[0]).imm(1, 8).arg(2, Sel::Data, blob).into())
+                }
+                _ => Ok(self.surrogate(cx)),
+            },
+            "shmget" | "shmat" | "shmdt" | "shmctl" | "semget" | "semop" | "semctl" | "semtimedop"
+            | "msgget" | "msgsnd" | "msgrcv" | "msgctl" | "mq_open" | "mq_timedsend" | "mq_timedreceive"
+            | "io_setup" | "io_submit" | "io_getevents" | "io_destroy" | "mincore" | "getdents"
+            | "futex_waitv" | "rt_sigqueueinfo" | "rt_tgsigqueueinfo" | "recvmmsg" | "mlock2"
+            | "clock_adjtime" | "adjtimex" | "io_pgetevents" => Ok(self.surrogate(cx)),
+            _ => Ok(self.refused(cx)),
+        }
+    }
+
+    /// Arguments by their kinds.
+    pub(crate) fn generic(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let Some(args) = cx.known.args else { return Ok(self.refused(cx)) };
+        let mut step = self.call_step(cx);
+        for (i, (arg_name, kind)) in args.iter().enumerate() {
+            step = match kind {
+                K::Path | K::Str => match detail_str(cx.call, i as u8) {
+                    Some(text) => {
+                        let text = self.source.str(text).to_vec();
+                        let blob = self.b.cstr(&text)?;
+                        step.arg(i, Sel::Data, blob)
+                    }
+                    None => step.imm(i, 0),
+                },
+                K::Stat | K::Statx => step.arg(i, Sel::Out, 256),
+                K::Ptr => match *arg_name {
+                    // Optional outputs that nobody needs.
+                    "cache" | "tz" | "remain" | "node" => step.imm(i, 0),
+                    _ => {
+                        let len = out_len(cx, args, i);
+                        step.arg(i, Sel::Out, len)
+                    }
+                },
+                K::U32Ptr | K::U64Ptr => step.arg(i, Sel::Out, 64),
+                K::Iov => self.iov(cx, step, i, false)?,
+                _ => step.imm(i, cx.call.args[i]),
+            };
+        }
+        Ok(match cx.known.sc {
+            Sc::Readlink | Sc::Readlinkat | Sc::Umask | Sc::Getxattr | Sc::Listxattr | Sc::Getcwd => {
+                if cx.call.ret >= 0 { step.expect(Expect::Success, 0) } else { step }
+            }
+            _ => step,
+        }
+        .into())
+    }
+
+    pub(crate) fn iov(
+        &mut self,
+        cx: &Cx<'_>,
+        step: Step,
+        arg: usize,
+        exact: bool,
+    ) -> Result<Step, CompileError> {
+        let (bytes, count) = detail_iov(cx.call).unwrap_or((cx.call.ret.max(0) as u64, 1));
+        let bytes = if exact { cx.call.ret.max(0) as u64 } else { bytes };
+        let lens = super::io::split(bytes, u64::from(count.clamp(1, 1024)));
+        let blob = self.b.words(&lens)?;
+        Ok(step.arg(arg, Sel::Iov, blob).imm(arg + 1, lens.len() as u64))
+    }
+}
+
+/// `ioctl` that shares the extents of another file.
+pub(crate) const FICLONE: u32 = 0x4004_9409;
+/// How long a wake waits for those it is to wake.
+pub(crate) const WAITERS_NS: u64 = 2_000_000_000;
+pub(crate) const AT_FDCWD: u64 = -100_i64 as u64;
+
+/// Bytes of scratch that an output pointer needs: what the size argument says, within reason.
+pub(crate) fn out_len(cx: &Cx<'_>, args: &[ctrace_format::syscalls::Arg], at: usize) -> u64 {
+    args.iter()
+        .zip(cx.call.args)
+        .skip(at + 1)
+        .find(|((_, kind), _)| matches!(kind, K::Size))
+        .map_or(4096, |(_, len)| len.clamp(64, 1 << 20))
+}
+
+/// Calls that return addresses.
+pub(crate) const fn is_address(sc: Sc) -> bool {
+    matches!(sc, Sc::Mmap | Sc::Mremap | Sc::Brk)
+}

@@ -1,0 +1,234 @@
+//! Processes and threads: made, replaced, waited for, signalled, named.
+
+use super::super::CompileError;
+use super::super::calls::{Sc, host_nr};
+use super::super::facts::{
+    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
+    clone_operands,
+};
+use super::super::lower::{Cx, Lower, Lowered};
+use super::super::world::TaskIx;
+use crate::plan::environment::{FileKind, FileSpec};
+use ctrace_format::Detail;
+use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
+
+impl Lower<'_> {
+    #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
+    pub(crate) fn clone(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        // Namespaces are the sandbox's; pidfds and tid words of the recorded memory do not exist.
+        const KEEP: u64 = 0xff
+            | CLONE_VM
+            | 0x200
+            | 0x400
+            | 0x800
+            | CLONE_VFORK
+            | 0x8000
+            | CLONE_THREAD
+            | 0x4_0000
+            | 0x80_0000;
+        let Some((mut clone_flags, ..)) = clone_operands(cx.call, cx.known.sc) else {
+            return Ok(self.missing(cx));
+        };
+        let child = self.world.child_of_clone(cx.task, cx.call.ret);
+        let Some(child) = child.filter(|c| (*c as usize) < self.states.len()) else {
+            return Ok(self.missing(cx));
+        };
+        clone_flags &= KEEP;
+        let mut step = Step { nr: cx.nr, ..Step::of(Kind::Clone) }
+            .expect(Expect::Pid, i64::from(self.prog(child)))
+            .aux(u64::from(self.prog(child)));
+        if let Some(word) = self.join_word(child) {
+            clone_flags |= CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+            let slot = u64::from(self.futex_slot(word, None));
+            step = step.arg(2, Sel::Futex, slot).arg(3, Sel::Futex, slot);
+        }
+        let _ = CLONE_CHILD_SETTID;
+        Ok(step.imm(0, clone_flags).into())
+    }
+
+    /// The word that the kernel clears when this thread ends, if somebody waits for that.
+    pub(crate) fn join_word(&self, child: TaskIx) -> Option<super::super::futexes::Word> {
+        self.joins.get(&child)?;
+        self.facts
+            .tid_words
+            .iter()
+            .find(|(word, tasks)| tasks.contains(&child) && self.facts.futexes.by_word.contains_key(*word))
+            .map(|(word, _)| *word)
+    }
+
+    pub(crate) fn exec(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let at = cx.known.sc == Sc::Execveat;
+        let (path_arg, argv_arg) = if at { (1, 2) } else { (0, 1) };
+        let argv = cx.call.details.iter().find_map(|d| match d {
+            Detail::Argv { words, count, .. } => Some((words.clone(), *count)),
+            _ => None,
+        });
+        let path = self.path(cx, path_arg)?;
+        let (words, count) = argv.unwrap_or_default();
+        let mut blobs = Vec::new();
+        for word in words.iter().take(256) {
+            let text = self.source.str(*word).to_vec();
+            blobs.push(self.b.cstr(&text)?);
+        }
+        let empty = self.b.cstr(b"")?;
+        while blobs.len() < (count as usize).clamp(1, 4096) {
+            blobs.push(empty);
+        }
+        let argv = self.b.pointers(&blobs)?;
+        let step = if at { self.plain(cx, &[0, 4]) } else { self.call_step(cx) };
+        let step = step
+            .arg(usize::from(path_arg), Sel::Data, path)
+            .arg(argv_arg, Sel::Data, argv)
+            .imm(argv_arg + 1, 0);
+        if cx.call.ret < 0 {
+            return Ok(step.into());
+        }
+        if let Some(target) =
+            self.world.target(self.source, cx.task, cx.call, path_arg, at.then_some(cx.call.args[0] as i32))
+        {
+            let text = self.world.paths.get(target.path).to_vec();
+            // What the workload made itself, the worker makes a worker when it is executed.
+            let made = self.world.fs.lookup(target.path).is_some_and(|ix| {
+                let node = self.world.fs.node(ix);
+                node.initial.is_none() && !node.external
+            });
+            if !made && !target.by_fd && !self.environment.executables.contains(&text) && !self.is_link(&text) {
+                self.environment.executables.push(text.clone());
+                self.environment.files.retain(|f| f.path != text);
+            }
+        }
+        let me = self.prog(cx.task);
+        let next = self.b.next_step(me) + 1;
+        Ok(Step { kind: Kind::Exec as u8, ..step }
+            .aux(u64::from(me))
+            .post(Post::None, u64::from(next))
+            .into())
+    }
+
+    /// Whether the sandbox has a link by this name, which leads to the program.
+    pub(crate) fn is_link(&self, path: &[u8]) -> bool {
+        let made = |f: &FileSpec| f.path == path && matches!(f.kind, FileKind::Link { .. });
+        self.environment.files.iter().any(made)
+    }
+
+    /// The task that a recorded process or thread id names.
+    pub(crate) fn task_by_pid(&self, pid: u64) -> Option<u32> {
+        let pid = u64::from(pid as u32);
+        let task = self.by_pid.get(&pid).copied().or_else(|| self.world.live(pid as u32))?;
+        ((task as usize) < self.states.len()).then(|| self.prog(task))
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
+    pub(crate) fn wait(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        const WNOHANG: u64 = 1;
+        const P_PID: u64 = 1;
+        let waitid = cx.known.sc == Sc::Waitid;
+        let mut pre = Vec::new();
+        let mut step = if waitid {
+            self.plain(cx, &[0, 1, 3]).arg(2, Sel::Out, 128).imm(4, 0)
+        } else {
+            self.plain(cx, &[0, 2]).arg(1, Sel::Out, 64).imm(3, 0)
+        };
+        let target = if waitid { cx.call.args[1] } else { cx.call.args[0] };
+        let number = target as u32 as i32;
+        let child = if !waitid && cx.call.ret > 0 { self.task_by_pid(cx.call.ret as u64) } else { None };
+        if let Some(child) = child {
+            // Whoever ended first here: the one that did in the recording is taken.
+            step = step.arg(0, Sel::Pid, u64::from(child)).expect(Expect::Pid, i64::from(child));
+            if cx.call.args[2] & WNOHANG != 0 {
+                let ended = Step::call(host_nr("waitid").unwrap_or(0))
+                    .with(flags::ENGINE)
+                    .imm(0, P_PID)
+                    .arg(1, Sel::Pid, u64::from(child))
+                    .arg(2, Sel::Out, 128)
+                    .imm(3, 4 | 2 | 0x0100_0000)
+                    .imm(4, 0);
+                pre.push(ended);
+            }
+        } else if waitid && cx.call.args[0] == P_PID || !waitid && number > 0 {
+            if let Some(child) = self.task_by_pid(target) {
+                step = step.arg(usize::from(waitid), Sel::Pid, u64::from(child));
+            } else if cx.call.ret >= 0 {
+                return Ok(self.surrogate(cx));
+            }
+        } else if !waitid && number < -1 {
+            match self.task_by_pid(number.unsigned_abs().into()) {
+                Some(leader) => step = step.arg(0, Sel::PidNeg, u64::from(leader)),
+                None => step = step.imm(0, u64::MAX),
+            }
+        }
+        Ok(Lowered { pre, step })
+    }
+
+    pub(crate) fn kill(&mut self, cx: &Cx<'_>) -> Lowered {
+        let (pid, sig_arg) = match cx.known.sc {
+            Sc::Tgkill => (cx.call.args[1], 2),
+            _ => (cx.call.args[0], 1),
+        };
+        let mut step = self.plain(cx, &[sig_arg]);
+        let number = pid as i32;
+        match cx.known.sc {
+            Sc::Tgkill => {
+                let (Some(group), Some(thread)) =
+                    (self.task_by_pid(cx.call.args[0]), self.task_by_pid(cx.call.args[1]))
+                else {
+                    return self.surrogate(cx);
+                };
+                step = step.arg(0, Sel::Pid, u64::from(group)).arg(1, Sel::Pid, u64::from(thread));
+            }
+            _ if number == 0 || number == -1 => return self.surrogate(cx),
+            _ if number < -1 => match self.task_by_pid(number.unsigned_abs().into()) {
+                Some(leader) => step = step.arg(0, Sel::PidNeg, u64::from(leader)),
+                None => return self.surrogate(cx),
+            },
+            _ => match self.task_by_pid(pid) {
+                Some(task) => step = step.arg(0, Sel::Pid, u64::from(task)),
+                None => return self.surrogate(cx),
+            },
+        }
+        step.into()
+    }
+
+    pub(crate) fn ids(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let mut lowered = self.generic(cx)?;
+        let step = lowered.step;
+        lowered.step = match cx.name {
+            "getpid" => {
+                let leader = self.world.procs[cx.proc as usize].first;
+                step.expect(Expect::Pid, i64::from(self.prog(leader)))
+            }
+            "gettid" => step.expect(Expect::Pid, i64::from(self.prog(cx.task))),
+            "getppid" => step.expect(Expect::Any, 0),
+            "setpgid" | "getpgid" => {
+                let args = if cx.name == "setpgid" { 2 } else { 1 };
+                let mut step = step.expect(Expect::Success, 0);
+                for i in 0..args {
+                    if cx.call.args[i] != 0 {
+                        match self.task_by_pid(cx.call.args[i]) {
+                            Some(task) => step = step.arg(i, Sel::Pid, u64::from(task)),
+                            None => return Ok(self.surrogate(cx)),
+                        }
+                    }
+                }
+                step
+            }
+            _ if cx.call.args[0] != 0 => match self.task_by_pid(cx.call.args[0]) {
+                Some(task) => step.arg(0, Sel::Pid, u64::from(task)).expect(Expect::Success, 0),
+                None => step.imm(0, 0).expect(Expect::Success, 0),
+            },
+            _ => step.expect(Expect::Success, 0),
+        };
+        Ok(lowered)
+    }
+
+    pub(crate) fn pidfd_open(&mut self, cx: &Cx<'_>) -> Lowered {
+        match self.task_by_pid(cx.call.args[0]) {
+            Some(task) => {
+                let step = self.plain(cx, &[1]).arg(0, Sel::Pid, u64::from(task));
+                self.new_fd(cx, step, true).into()
+            }
+            None if cx.call.ret < 0 => self.plain(cx, &[1]).imm(0, 0x3fff_ffff).into(),
+            None => self.missing(cx),
+        }
+    }
+}
