@@ -92,7 +92,8 @@ impl Lower<'_> {
                 let node = self.world.fs.node(ix);
                 node.initial.is_none() && !node.external
             });
-            if !made && !target.by_fd && !self.environment.executables.contains(&text) && !self.is_link(&text) {
+            if !made && !target.by_fd && !self.environment.executables.contains(&text) && !self.is_link(&text)
+            {
                 self.environment.executables.push(text.clone());
                 self.environment.files.retain(|f| f.path != text);
             }
