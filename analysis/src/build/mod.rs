@@ -543,7 +543,9 @@ impl<'a> Builder<'a> {
             self.n_noise += 1;
         } else {
             // A call that was under way when the recording began has been there since then.
-            let under_way = s.flags.contains(SyscallFlags::NO_ENTER) && self.threads[thread].calls == 1;
+            let under_way = s.flags.contains(SyscallFlags::NO_ENTER)
+                && call.kind != Kind::Wait
+                && self.threads[thread].calls == 1;
             let begin_ns = if under_way { 0 } else { s.t_ns };
             self.first_ns = Some(self.first_ns.map_or(begin_ns, |f| f.min(begin_ns)));
             self.operation(&call, s, thread, process, target, outcome, end_ns);

@@ -27,7 +27,7 @@ impl Lower<'_> {
         let option = cx.call.args[0];
         if !PRCTLS.contains(&option) {
             return Ok(
-                if matches!(option, 1 | 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x5356_4d41) {
+                if matches!(option, 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x5356_4d41) {
                     self.surrogate(cx)
                 } else {
                     self.refused(cx)
