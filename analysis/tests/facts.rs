@@ -597,3 +597,89 @@ fn who_opened_a_connection_is_told_by_ports_and_first_words() {
     assert_eq!(side("10.0.0.1:40000", "10.0.0.2:50000", "read").0, Side::Server);
     assert_eq!(side("10.0.0.1:40000", "10.0.0.2:50000", "write").0, Side::Client);
 }
+
+#[test]
+fn a_full_disk_is_shown_where_it_was_met_and_not_at_the_exit_it_caused() {
+    let run = |pid, full: bool, begin: u64| {
+        let mut r = Run::new(pid);
+        // Another start, as when a shell takes its time.
+        r.now += begin;
+        let t = r.task(1, 1, "dd");
+        let out = r.file("/data/out");
+        r.open(t, "/data/out", 3);
+        for _ in 0..30 {
+            r.io(t, "write", 3, out, 8192);
+        }
+        if full {
+            r.io(t, "write", 3, out, -28);
+            r.open(t, "/usr/share/locale/messages.mo", -2);
+        }
+        r.close(t, 3, out);
+        r.exit(t, if full { 1 << 8 } else { 0 });
+        r
+    };
+    let report = compare(run(1, false, 0), run(2, true, 7 * MS));
+    assert_eq!(report.verdict, Verdict::Deviated);
+    let first = report.first_divergence.unwrap();
+    assert!(first.operation.contains("ENOSPC"), "{first:#?}");
+}
+
+#[test]
+fn how_work_was_batched_is_no_outcome_but_moving_less_throughout_is() {
+    let run = |pid, sizes: &dyn Fn(usize) -> i64| {
+        let mut r = Run::new(pid);
+        let t = r.task(1, 1, "server");
+        let log = r.file("/data/log");
+        r.open(t, "/data/log", 3);
+        for i in 0..200 {
+            r.io(t, "write", 3, log, sizes(i));
+        }
+        r
+    };
+    let now = |i: usize| if i.is_multiple_of(2) { 100 } else { 1000 };
+    let then = |i: usize| if i.is_multiple_of(2) { 1000 } else { 100 };
+    assert_eq!(compare(run(1, &now), run(2, &then)).verdict, Verdict::Match);
+    assert_eq!(replay(run(1, &now), run(2, &then)).verdict, Verdict::Deviated);
+    assert_eq!(compare(run(1, &|_| 1000), run(2, &|_| 100)).verdict, Verdict::Deviated);
+}
+
+#[test]
+fn the_end_of_a_file_is_its_end_however_much_was_asked_for() {
+    let run = |pid, asked: u64| {
+        let mut r = Run::new(pid);
+        let t = r.task(1, 1, "bash");
+        let script = r.file("/data/script");
+        r.open(t, "/data/script", 3);
+        for _ in 0..30 {
+            r.io(t, "read", 3, script, 600);
+        }
+        r.call_with(t, "read", [3, 0, asked, 0, 0, 0], 0, Some(script), Vec::new());
+        r
+    };
+    let report = replay(run(1, 600), run(2, 0));
+    assert_eq!(report.verdict, Verdict::Match, "{:?}", report.reasons);
+}
+
+#[test]
+fn workers_ended_by_their_owner_may_end_by_themselves_and_nobody_elses_may() {
+    let run = |pid, own: bool, killed: u32| {
+        let mut r = Run::new(pid);
+        let owner = r.task(1, 1, "pool");
+        for i in 0..4 {
+            let worker = r.task(10 + i, 10 + i, "worker");
+            r.fork(owner, worker);
+            for _ in 0..20 {
+                r.open(worker, "/data/job", 3);
+            }
+            let ended = i < killed;
+            if own && ended {
+                r.call(owner, "kill", [u64::from(10 + i), 15, 0, 0, 0, 0], 0);
+            }
+            r.exit(worker, if ended { 15 } else { 0 });
+        }
+        r
+    };
+    let errors = |own| value(&compare(run(1, own, 2), run(2, own, 0)), "errors").unwrap();
+    assert!(errors(true) > 0.99);
+    assert!(errors(false) < 0.9);
+}

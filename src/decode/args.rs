@@ -373,7 +373,11 @@ impl Call<'_> {
             ("fcntl", libc::F_GETFL) => format!("{:#x} ({})", call.ret, flags::open(call.ret as u64)),
             // The same file under another number.
             ("fcntl", libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) if call.object.is_some() => {
-                format!("{}{}", call.ret, call.object.map_or_else(String::new, |o| format!("<{}>", self.object(o))))
+                format!(
+                    "{}{}",
+                    call.ret,
+                    call.object.map_or_else(String::new, |o| format!("<{}>", self.object(o)))
+                )
             }
             ("fcntl", libc::F_GETFD) if call.ret == 1 => "0x1 (FD_CLOEXEC)".to_owned(),
             ("mmap" | "brk" | "mremap" | "shmat", _) => format!("{:#x}", call.ret),
@@ -502,9 +506,8 @@ fn bytes(data: &[u8], kind: Kind) -> String {
 
 /// An interval timer: two times of seconds and a fraction, counted in `unit_ns`.
 fn timer(data: &[u8], unit_ns: u64) -> String {
-    let word = |i: usize| {
-        data.get(i * 8..i * 8 + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
-    };
+    let word =
+        |i: usize| data.get(i * 8..i * 8 + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
     let time = |i: usize| {
         let ns = word(i).saturating_mul(1_000_000_000);
         crate::units::duration(ns.saturating_add(word(i + 1).saturating_mul(unit_ns)))

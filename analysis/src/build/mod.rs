@@ -530,6 +530,16 @@ impl<'a> Builder<'a> {
         *self.processes[process].counts.entry((call.name, errno)).or_default() += 1;
 
         let target = self.target(&call, s, tgid);
+        // Of a file it is the end, however much was asked for.
+        let outcome = if call.kind == Kind::Receive
+            && outcome == Outcome::Ok
+            && s.ret == 0
+            && target.stream.is_none()
+        {
+            Outcome::Eof
+        } else {
+            outcome
+        };
         self.learn(&call, s, &target, outcome);
         let target = self.first_words(&call, target);
         let target = if call.kind == Kind::Connect { self.retarget(target) } else { target };
@@ -544,7 +554,7 @@ impl<'a> Builder<'a> {
         } else {
             // A call that was under way when the recording began has been there since then.
             let under_way = s.flags.contains(SyscallFlags::NO_ENTER)
-                && call.kind != Kind::Wait
+                && call.kind != Kind::Readiness
                 && self.threads[thread].calls == 1;
             let begin_ns = if under_way { 0 } else { s.t_ns };
             self.first_ns = Some(self.first_ns.map_or(begin_ns, |f| f.min(begin_ns)));

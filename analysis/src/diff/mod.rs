@@ -31,12 +31,12 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
 
     let mut rows = Rows { gates, rows: Vec::new() };
     let covered = metrics::coverage(a, b, &joint, &pairing, &counts, &mut rows);
-    metrics::semantic(&joint, &counts, &walked, &pairing, &mut rows);
+    metrics::semantic(&joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
     metrics::alignment(&walked, &pairing, &mut rows);
     metrics::dfg(&counts, &joint, &mut rows);
     metrics::makespan(a, b, &counts, &walked, &mut rows);
     metrics::drift(a, &walked, gates, &mut rows);
-    metrics::errors(&joint, &counts, &pairing, gates.profile(), &mut rows);
+    metrics::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
     episodes::incident_recall(a, b, &joint, &pairing, gates.profile(), &mut rows);
     metrics::network(a, b, &pairing, gates.profile(), &mut rows);
 

@@ -3,6 +3,7 @@
 use super::joint::Joint;
 use super::pairing::{Lane, Pairing};
 use crate::align::{Aligned, Budget, Step, align};
+use crate::findings::is_remarkable;
 use crate::model::Model;
 use crate::report::{Divergence, DivergenceKind, Line};
 use crate::seq::Op;
@@ -34,6 +35,8 @@ struct Place {
 struct First {
     flip: Option<Place>,
     failure: Option<Place>,
+    /// A failure that programs do not meet by design.
+    remarkable: Option<Place>,
     any: Option<Place>,
 }
 
@@ -44,8 +47,9 @@ pub(crate) struct Walked {
     pub(crate) own_drift: Histogram<u64>,
     /// What is explained of the difference of the last operation.
     pub(crate) end: Explained,
-    /// Operations whose number of bytes differs by more than a factor of two.
-    pub(crate) sizes: u64,
+    /// Operations whose number of bytes differs by more than a factor of two: by base, how many are larger in the
+    /// other run, and how many are smaller.
+    pub(crate) sizes: FxHashMap<u32, (u64, u64)>,
     /// The lane with the most differences, by index.
     pub(crate) worst_lane: Option<(usize, u64)>,
     first: First,
@@ -57,7 +61,7 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
         drift: histogram(),
         own_drift: histogram(),
         end: Explained::default(),
-        sizes: 0,
+        sizes: FxHashMap::default(),
         worst_lane: None,
         first: First::default(),
     };
@@ -82,6 +86,8 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
                 Step::Keep(x, y) => {
                     run.close(joint, &mut walked.first);
                     let (tx, ty) = (x.t_ns.saturating_sub(a.first_ns), y.t_ns.saturating_sub(b.first_ns));
+                    // What is extra is put beside what it came after.
+                    run.offset = (x.t_ns as i64).wrapping_sub(y.t_ns as i64);
                     let (off, explained) = waits.step((tx, x.waited_ns), (ty, y.waited_ns));
                     walked.drift.saturating_record(off.max(1));
                     walked.own_drift.saturating_record((off - explained).max(1));
@@ -90,7 +96,12 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
                     }
                     let (sx, sy) = (joint.a[x.symbol as usize].size, joint.b[y.symbol as usize].size);
                     if sx.abs_diff(sy) > 1 {
-                        walked.sizes += 1;
+                        let n = walked.sizes.entry(joint.a[x.symbol as usize].base).or_default();
+                        if sy > sx {
+                            n.0 += 1;
+                        } else {
+                            n.1 += 1;
+                        }
                         run.note(
                             step_index,
                             DivergenceKind::Outcome,
@@ -252,6 +263,16 @@ impl Run<'_> {
         {
             put(&mut first.failure);
         }
+        let remarkable = |base: u32| {
+            let base = &joint.bases[base as usize];
+            matches!(base.outcome, Outcome::Errno(e)
+                if is_remarkable(joint.strings[base.call as usize], joint.strings[base.object as usize], e))
+        };
+        if a.is_some_and(|x| remarkable(joint.a[x.symbol as usize].base))
+            || b.is_some_and(|y| remarkable(joint.b[y.symbol as usize].base))
+        {
+            put(&mut first.remarkable);
+        }
     }
 
     /// Takes out what a call without known arguments is, or may stand for.
@@ -333,7 +354,13 @@ pub(crate) fn first_divergence(
     let place = match worst {
         // What the runs do differs as a whole: where that began says more than how it ended.
         _ if !in_order => first.any,
-        Some("semantic" | "outcomes") => first.flip.or(first.failure).or(first.any),
+        // A failure before the first changed outcome is its cause rather than its effect.
+        Some("semantic" | "outcomes") => [first.flip, first.remarkable]
+            .into_iter()
+            .flatten()
+            .min_by_key(|p| p.at_ns)
+            .or(first.failure)
+            .or(first.any),
         Some("errors") => first.failure.or(first.flip).or(first.any),
         _ => first.any,
     }?;

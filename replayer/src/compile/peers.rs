@@ -21,6 +21,9 @@ use std::net::IpAddr;
 const PART_BYTES: u64 = 1 << 20;
 /// First descriptor that servers and lanes use; below are the other ends of inherited pipes.
 const FIRST_FD: u32 = 512;
+/// So many lanes there may be before they are used again at once, and how long they rest otherwise.
+const LANES: usize = 128;
+const REST_NS: u64 = 1_000_000_000;
 /// Flags of a thread that shares everything.
 const THREAD: u64 = 0x5_0f00;
 const SOL_SOCKET: u64 = 1;
@@ -143,7 +146,10 @@ impl Peers {
 
     /// A lane that was free before `at_ns`.
     fn lane(&mut self, b: &mut ProgramBuilder, deps: &mut Deps, at_ns: u64) -> Result<usize, CompileError> {
-        let free = self.lanes.iter().position(|l| !l.busy && l.free_ns <= at_ns);
+        // One that was free for a while, so that what is late in the replay does not hold up what comes next; when there
+        // are many, any.
+        let rest_ns = if self.lanes.len() < LANES { REST_NS } else { 0 };
+        let free = self.lanes.iter().position(|l| !l.busy && l.free_ns.saturating_add(rest_ns) <= at_ns);
         if let Some(ix) = free {
             self.lanes[ix].busy = true;
             return Ok(ix);

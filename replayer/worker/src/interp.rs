@@ -2,6 +2,7 @@
 
 use crate::arch::{self, nr};
 use crate::args::{Scratch, decimal, resolve};
+use crate::descriptors::renumber;
 use crate::engine::{
     PollFd, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled, think_until,
     wait_for_all,
@@ -10,33 +11,14 @@ use crate::state::{Task, blob, control, count, slot, stack_bottom, stack_top, va
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, Pace, STACK_BYTES, fate, status};
 use ctrace_program::{
-    ENGINE_MARK, Expect, FAULT_TAG, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Step, WORKER_PATH, fds_parts,
-    flags, task_flags,
+    ENGINE_MARK, Expect, FAULT_TAG, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Step, fds_parts, flags,
+    task_flags,
 };
 
 const EINTR: i64 = -4;
 const EAGAIN: i64 = -11;
 const EINVAL: i64 = -22;
 const POLLIN: i16 = 1;
-const O_CLOEXEC: u64 = 0o2_000_000;
-const AT_FDCWD: u64 = -100_i64 as u64;
-const O_WRONLY: u64 = 1;
-const O_CREAT: u64 = 0o100;
-const O_EXCL: u64 = 0o200;
-const O_TRUNC: u64 = 0o1000;
-const S_IFMT: u64 = 0o170_000;
-const S_IFREG: u64 = 0o100_000;
-const STATX_MODE_AND_SIZE: u64 = 0x203;
-/// `WORKER_PATH` with the NUL that ends it.
-static WORKER_PATH_C: [u8; WORKER_PATH.len() + 1] = {
-    let mut out = [0; WORKER_PATH.len() + 1];
-    let mut at = 0;
-    while at < WORKER_PATH.len() {
-        out[at] = WORKER_PATH.as_bytes()[at];
-        at += 1;
-    }
-    out
-};
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VM: u64 = 0x100;
 const CLONE_NAMESPACES: u64 = 0x7e02_0000;
@@ -404,20 +386,6 @@ fn matches(_: &Task, step: &Step, result: i64) -> bool {
     }
 }
 
-fn renumber(task: &Task, index: u32, step: &Step, from: i64, to: u32, cloexec: bool) {
-    if from == i64::from(to) {
-        return;
-    }
-    let flags = if cloexec { O_CLOEXEC } else { 0 };
-    let moved = marked(nr::DUP3, [from as u64, u64::from(to), flags, 0, 0]);
-    if moved == i64::from(to) {
-        let _ = marked(nr::CLOSE, [from as u64, 0, 0, 0, 0]);
-    } else {
-        task.diverge(index, step, Cause::Renumber, i64::from(to), moved);
-    }
-    count(&task.slot.counters.engine_calls, 2);
-}
-
 /// What is done with a result.
 fn post(task: &Task, index: u32, step: &Step, regs: &[u64; 6], result: i64) {
     if result < 0 && result >= -4095 {
@@ -621,7 +589,7 @@ fn exec(task: &Task, index: u32, step: &'static Step) {
         regs[if step.nr == nr::EXECVEAT { 3 } else { 2 }] = table;
     }
     if step.flags & flags::FAULT == 0 && step.expect >= 0 {
-        restore_worker(task, step, &regs);
+        crate::image::restore(task, step, &regs);
     }
     enter(task, index);
     // Loading the recorded program took longer than loading the worker.
@@ -636,45 +604,6 @@ fn exec(task: &Task, index: u32, step: &'static Step) {
         task.diverge(index, step, Cause::Result, step.expect, result);
     }
     complete(task, index);
-}
-
-/// Puts a worker where the recording has written another program: what was written here is no program.
-fn restore_worker(task: &Task, step: &Step, regs: &[u64; 6]) {
-    let (directory, path) =
-        if step.nr == nr::EXECVEAT { (regs[0], regs[1]) } else { (AT_FDCWD, regs[0]) };
-    let pristine = WORKER_PATH_C.as_ptr() as u64;
-    let mut calls = 2;
-    // Size and mode; none: not there, or a descriptor.
-    let look = |directory: u64, path: u64| {
-        let mut statx = [0_u64; 32];
-        let ret = marked(nr::STATX, [directory, path, 0, STATX_MODE_AND_SIZE, statx.as_mut_ptr() as u64]);
-        // SAFETY: the kernel wrote it behind the compiler's back.
-        let statx = unsafe { core::ptr::from_ref(&statx).read_volatile() };
-        (ret == 0).then_some((statx[5], statx[3] >> 32 & 0xffff))
-    };
-    if let (Some((here, mode)), Some((size, _))) = (look(directory, path), look(AT_FDCWD, pristine))
-        && here != size
-        && mode & S_IFMT == S_IFREG
-    {
-        let mut to = marked(nr::OPENAT, [directory, path, O_WRONLY | O_TRUNC | O_CLOEXEC, 0, 0]);
-        if to < 0 {
-            let _ = marked(nr::UNLINKAT, [directory, path, 0, 0, 0]);
-            let new = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
-            to = marked(nr::OPENAT, [directory, path, new, mode & 0o7777 | 0o100, 0]);
-            calls += 2;
-        }
-        let from = marked(nr::OPENAT, [AT_FDCWD, pristine, O_CLOEXEC, 0, 0]);
-        if to >= 0 && from >= 0 {
-            let _ = marked(nr::SENDFILE, [to as u64, from as u64, 0, size, 0]);
-        }
-        for fd in [to, from] {
-            if fd >= 0 {
-                let _ = marked(nr::CLOSE, [fd as u64, 0, 0, 0, 0]);
-            }
-        }
-        calls += 5;
-    }
-    count(&task.slot.counters.engine_calls, calls);
 }
 
 fn exit(task: &Task, index: u32, step: &'static Step) {

@@ -11,7 +11,9 @@
 
 mod arch;
 mod args;
+mod descriptors;
 mod engine;
+mod image;
 mod interp;
 mod signal;
 mod state;

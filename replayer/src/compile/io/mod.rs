@@ -4,7 +4,7 @@ mod readiness;
 mod sockets;
 
 use super::CompileError;
-use super::calls::Sc;
+use super::calls::{Sc, host_nr};
 use super::fsmodel::NodeKind;
 use super::lower::{Cx, Lower, Lowered};
 use super::wire;
@@ -212,7 +212,7 @@ impl Lower<'_> {
             _ => detail_iov(cx.call).map_or(ret.max(0) as u64, |(bytes, _)| bytes),
         };
         // How much to ask for, so that as much comes as did.
-        let want = if ret < 0 || unfinished {
+        let mut want = if ret < 0 || unfinished {
             asked
         } else {
             match (channel, ofd) {
@@ -223,6 +223,13 @@ impl Lower<'_> {
             }
         }
         .min(BUFFER_MAX);
+        if want == 0 && asked > 0 && channel == Channel::File && matches!(cx.known.sc, Sc::Read | Sc::Readv) {
+            // The end of a file that is longer here: there, the call finds the end by itself.
+            const SEEK_END: u64 = 2;
+            let seek = Step::call(host_nr("lseek").unwrap_or(0)).with(flags::ENGINE);
+            pre.push(seek.imm(0, cx.call.args[0]).imm(1, 0).imm(2, SEEK_END));
+            want = asked.min(BUFFER_MAX);
+        }
         let mut step = match cx.known.sc {
             Sc::Read => self.plain(cx, &[0]).arg(1, Sel::Out, want).imm(2, want),
             Sc::Pread64 => self.plain(cx, &[0, 3]).arg(1, Sel::Out, want).imm(2, want),

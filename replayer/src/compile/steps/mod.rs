@@ -344,12 +344,16 @@ impl Lower<'_> {
 
     /// No call, but its time.
     pub(crate) fn lasting(cx: &Cx<'_>, why: u32) -> Lowered {
+        let mut step = Step::of(Kind::Skip).with(why);
+        step.nr = cx.nr;
+        if cx.call.t_ns == 0 {
+            // Under way when the recording began: what comes next has its own time.
+            return step.into();
+        }
         let mut pause = Step::of(Kind::Sync);
         if !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
             pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
         }
-        let mut step = Step::of(Kind::Skip).with(why);
-        step.nr = cx.nr;
         Lowered { pre: vec![Step::of(Kind::Sync), pause], step }
     }
 

@@ -21,6 +21,7 @@ pub mod nr {
     pub const TGKILL: u32 = 131;
     pub const GETPID: u32 = 172;
     pub const DUP3: u32 = 24;
+    pub const FCNTL: u32 = 25;
     pub const EXECVEAT: u32 = 281;
 }
 

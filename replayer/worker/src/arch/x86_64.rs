@@ -21,6 +21,7 @@ pub mod nr {
     pub const TGKILL: u32 = 234;
     pub const GETPID: u32 = 39;
     pub const DUP3: u32 = 292;
+    pub const FCNTL: u32 = 72;
     pub const EXECVEAT: u32 = 322;
 }
 
