@@ -89,17 +89,13 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
     close_all_but(&[0, 1, 2, channel.as_raw_fd(), setup.program.file().as_raw_fd()]);
     // Before the namespaces: only out here the file can have a name.
     let loan = lend::lend(setup.program.file());
-    let many_users = match enter(&mut channel, parent) {
-        Ok(Some(many_users)) => many_users,
+    let (many_users, supply) = match enter(&mut channel, parent, loan) {
+        Ok(Some(entered)) => entered,
         Ok(None) => return 1,
         Err(error) => {
             fail(&mut channel, &error);
             return 1;
         }
-    };
-    let supply = match loan.and_then(|loan| loan.mount().map(|tree| (tree, loan))) {
-        Ok((tree, loan)) => Supply::Mount(tree, loan),
-        Err(error) => Supply::Copy(error.to_string()),
     };
     // SAFETY: as in `launch`.
     match unsafe { fork() } {
@@ -126,7 +122,11 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
 }
 
 /// `None`: the parent could not map users, and says so itself.
-fn enter(channel: &mut UnixStream, parent: i32) -> Result<Option<bool>, SandboxError> {
+fn enter(
+    channel: &mut UnixStream,
+    parent: i32,
+    loan: io::Result<lend::Loan>,
+) -> Result<Option<(bool, Supply)>, SandboxError> {
     let talk = |error: io::Error| SandboxError::build("talk to ctrace", "socket", error);
     namespaces::enter_user_namespace()?;
     channel.write_all(b"U").map_err(talk)?;
@@ -136,11 +136,17 @@ fn enter(channel: &mut UnixStream, parent: i32) -> Result<Option<bool>, SandboxE
         return Ok(None);
     }
     let many_users = answer == *b"2";
+    namespaces::enter_mount_namespace()?;
+    // As the user who made the file: to the sandbox's users its directory may be closed.
+    let supply = match loan.and_then(|loan| loan.mount().map(|tree| (tree, loan))) {
+        Ok((tree, loan)) => Supply::Mount(tree, loan),
+        Err(error) => Supply::Copy(error.to_string()),
+    };
     namespaces::become_inner_root(many_users)?;
     namespaces::enter_other_namespaces()?;
     // New credentials clear the death signal.
     namespaces::die_with_parent(Some(parent)).map_err(talk)?;
-    Ok(Some(many_users))
+    Ok(Some((many_users, supply)))
 }
 
 fn close_all_but(keep: &[RawFd]) {
