@@ -92,7 +92,7 @@ impl<'a> Show<'a> {
             name.push_str(call.name);
         }
         let unseen = event.flags.contains(SyscallFlags::NO_ENTER);
-        let inner = if unseen {
+        let inner = if unseen && event.args_mask == 0 {
             "<entered before the recording>".to_owned()
         } else {
             let args: Vec<String> = call.args().iter().map(|(_, a)| a.text()).collect();
@@ -105,6 +105,7 @@ impl<'a> Show<'a> {
         let mut notes = String::new();
         for (yes, note) in [
             (created, " (created)"),
+            (unseen && event.args_mask != 0, " <entry not seen>"),
             (event.flags.contains(SyscallFlags::NO_EXIT), " <unfinished>"),
             (event.flags.contains(SyscallFlags::INJECTED), " (INJECTED)"),
             (event.flags.contains(SyscallFlags::ENGINE), " (replay engine)"),

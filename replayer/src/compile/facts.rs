@@ -123,7 +123,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 let word = futex_word(&world, task, call.args[0], private);
                 match (op, call.ret) {
                     (0 | 9, 0) => matcher.waited(word, task, seq, call.t_ns, event.end_ns()),
-                    (1 | 10 | 3 | 4 | 5, n) if n > 0 => matcher.woke(word, call.t_ns, n as u64),
+                    (1 | 10 | 3 | 4 | 5, n) if n > 0 => {
+                        matcher.woke(word, call.t_ns, event.end_ns(), n as u64);
+                    }
                     _ => {}
                 }
             }

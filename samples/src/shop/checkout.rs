@@ -19,7 +19,7 @@ pub(crate) struct Checkout {
 }
 
 /// Descriptors a leaking checkout may have: few enough that the leak shows soon.
-const LEAK_LIMIT: u64 = 96;
+const LEAK_LIMIT: u64 = 48;
 
 impl Checkout {
     pub(crate) fn new(payment: Backend, path: &Path) -> io::Result<Self> {

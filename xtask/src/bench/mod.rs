@@ -88,14 +88,33 @@ struct Row {
     values: Vec<f64>,
     bytes_per_call: Option<f64>,
     lost: Option<u64>,
+    /// Why it was not measured.
+    failed: Option<String>,
 }
 
 impl Row {
     fn all(setups: &[Setup]) -> Vec<Self> {
         setups
             .iter()
-            .map(|s| Self { setup: *s, values: Vec::new(), bytes_per_call: None, lost: None })
+            .map(|s| Self {
+                setup: *s,
+                values: Vec::new(),
+                bytes_per_call: None,
+                lost: None,
+                failed: s.missing(),
+            })
             .collect()
+    }
+
+    /// Attaches the observer; a peer that does not start here is left out of the rounds that follow, and said so.
+    fn attach(&mut self, ctrace: &Path, dir: &Path, pid: u32) -> Option<Tracer> {
+        match Tracer::attach(self.setup, ctrace, dir, pid) {
+            Ok(tracer) => Some(tracer),
+            Err(error) => {
+                self.failed = Some(format!("{error:#}"));
+                None
+            }
+        }
     }
 
     /// Adds a round; `calls` is how many the recording holds, when the tool does not say so itself.
@@ -117,6 +136,14 @@ impl Row {
     }
 }
 
+fn say_what_failed(rows: &[Row]) {
+    for row in rows {
+        if let Some(why) = &row.failed {
+            println!("not measured: {}: {why}", row.setup.name());
+        }
+    }
+}
+
 /// The median of a setup's values, 0 when it was not measured.
 fn median_of(rows: &[Row], setup: Setup) -> f64 {
     rows.iter().find(|r| r.setup == setup).map_or(0.0, |r| table::median(&r.values))
@@ -127,10 +154,10 @@ fn getppid(ctrace: &Path, dir: &Path, rounds: u32, calls: u64) -> Result<()> {
     println!("getppid loop, {calls} calls a round, {rounds} interleaved rounds, median");
     let mut rows = Row::all(&Setup::ALL);
     for _ in 0..rounds {
-        for row in rows.iter_mut().filter(|r| r.setup.missing().is_none()) {
+        for row in rows.iter_mut().filter(|r| r.failed.is_none()) {
             let calls = calls / row.setup.slowness();
             let mut target = workload::Loop::start(calls, None)?;
-            let tracer = Tracer::attach(row.setup, ctrace, dir, target.pid())?;
+            let Some(tracer) = row.attach(ctrace, dir, target.pid()) else { continue };
             let ns = target.run()?;
             row.add(ns, &tracer.stop()?, Some(calls));
         }
@@ -150,9 +177,7 @@ fn getppid(ctrace: &Path, dir: &Path, rounds: u32, calls: u64) -> Result<()> {
         table.row(cells);
     }
     println!("{table}");
-    for why in Setup::ALL.iter().filter_map(|s| s.missing()) {
-        println!("not measured: {why}");
-    }
+    say_what_failed(&rows);
     Ok(())
 }
 
@@ -206,9 +231,9 @@ fn redis(ctrace: &Path, dir: &Path, rounds: u32, requests: u64) -> Result<()> {
     ];
     let mut rows = Row::all(&setups);
     for _ in 0..rounds {
-        for row in rows.iter_mut().filter(|r| r.setup.missing().is_none()) {
+        for row in rows.iter_mut().filter(|r| r.failed.is_none()) {
             let server = workload::Redis::start(dir)?;
-            let tracer = Tracer::attach(row.setup, ctrace, dir, server.pid())?;
+            let Some(tracer) = row.attach(ctrace, dir, server.pid()) else { continue };
             let rate = server.benchmark(requests / row.setup.slowness().min(5))?;
             row.add(rate, &tracer.stop()?, None);
         }
@@ -226,5 +251,6 @@ fn redis(ctrace: &Path, dir: &Path, rounds: u32, requests: u64) -> Result<()> {
         table.row(cells);
     }
     println!("{table}");
+    say_what_failed(&rows);
     Ok(())
 }

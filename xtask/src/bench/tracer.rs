@@ -125,14 +125,14 @@ impl Tracer {
             Setup::BpftraceCount => {
                 let mut c = Command::new("bpftrace");
                 c.arg("-o").arg(&output).arg("-e").arg(format!(
-                    "tracepoint:raw_syscalls:sys_enter /pid == {pid}/ {{ @[args.id] = count(); }}"
+                    "tracepoint:raw_syscalls:sys_enter /pid == {pid}/ {{ @[args->id] = count(); }}"
                 ));
                 c
             }
             Setup::BpftracePrint => {
                 let mut c = Command::new("bpftrace");
                 c.arg("-o").arg(&output).arg("-e").arg(format!(
-                    "tracepoint:raw_syscalls:sys_exit /pid == {pid}/ {{ printf(\"%llu %d %ld\\n\", nsecs, args.id, args.ret); }}"
+                    "tracepoint:raw_syscalls:sys_exit /pid == {pid}/ {{ printf(\"%llu %d %ld\\n\", nsecs, args->id, args->ret); }}"
                 ));
                 c
             }

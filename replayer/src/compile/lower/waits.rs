@@ -123,8 +123,15 @@ impl Lower<'_> {
             if leader_exits && let Some(parent) = parent {
                 // Two SIGCHLDs at once are one: the next child ends after the last one's was dealt with.
                 let dealt_with = self.handled.get(&parent).copied();
-                let marks = self.world.procs[parent as usize].no_child.into_iter().chain(dealt_with);
-                needs.extend(marks.map(|mark| Need { kind: EdgeKind::NotEnded, mark }));
+                needs.extend(dealt_with.map(|mark| Need { kind: EdgeKind::NotEnded, mark }));
+                // An exit takes its time, and the parent may look in vain meanwhile. Nothing of this task comes after
+                // it, so waiting for a look that began later cannot turn into a circle.
+                if let Some(mark) = self.world.procs[parent as usize].no_child
+                    && mark.task != cx.task
+                {
+                    let (me, on) = (self.prog(cx.task), self.prog(mark.task));
+                    self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, mark.step), waits);
+                }
             }
         }
         let me = self.prog(cx.task);

@@ -90,12 +90,18 @@ impl Lower<'_> {
                     let count = self.wakes.entry(word).or_default();
                     let ordinal = *count;
                     *count = count.wrapping_add(1);
+                    // Those whose wait never returned are not there to be woken.
+                    let wasted = self.facts.futexes.wasted.get(&(word, ordinal)).copied().unwrap_or(0);
+                    let woken = (ret as u64).saturating_sub(wasted);
+                    if woken == 0 {
+                        return Ok(self.surrogate(cx));
+                    }
                     let slot = u64::from(self.futex_slot(word, Some(ordinal)));
                     let mut step = Step { kind: Kind::FutexWake as u8, ..base }
                         .arg(0, Sel::Futex, slot)
-                        .imm(2, cx.call.args[2].min(ret as u64))
+                        .imm(2, cx.call.args[2].min(woken))
                         .imm(5, u64::from(u32::MAX))
-                        .expect(Expect::Exact, ret);
+                        .expect(Expect::Exact, woken as i64);
                     step.aux = WAITERS_NS;
                     return Ok(step.into());
                 }
