@@ -121,6 +121,9 @@ struct Sandbox {
     lane: &'static str,
     /// Whether the recorder watched it.
     recorded: bool,
+    /// Why the compiled trace is a copy in memory; absent: it is read from the disk as needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    program_in_memory: Option<String>,
 }
 
 impl Sandbox {
@@ -152,6 +155,9 @@ impl Sandbox {
             if yes {
                 let _ = write!(text, ", {what}");
             }
+        }
+        if let Some(why) = &self.program_in_memory {
+            let _ = write!(text, ", compiled trace copied to memory ({why})");
         }
         text
     }
@@ -220,7 +226,8 @@ pub(crate) fn perform(
         Inputs { program, environment: &environment, peers: &peers, recorded_ns: summary.recorded_ns };
     let running = Replay::start(inputs, &run_options).map_err(replay_failure)?;
     let recording = watch(&running, &options.output, out)?;
-    let sandbox = Sandbox::look(running.root_pid(), recording.is_some());
+    let mut sandbox = Sandbox::look(running.root_pid(), recording.is_some());
+    sandbox.program_in_memory = running.copied().map(str::to_owned);
     running.release().map_err(replay_failure)?;
     let (running, mut outcome) = wait(running, &summary, options.speed, &bar)?;
     bar.finish_and_clear();

@@ -552,7 +552,12 @@ impl<'a> Builder<'a> {
         if is_noise {
             self.n_noise += 1;
         } else {
-            self.first_ns = Some(self.first_ns.map_or(s.t_ns, |f| f.min(s.t_ns)));
+            // A call that was under way when the recording began has been there since then.
+            let under_way = s.flags.contains(SyscallFlags::NO_ENTER)
+                && call.kind != Kind::Readiness
+                && self.threads[thread].calls == 1;
+            let begin_ns = if under_way { 0 } else { s.t_ns };
+            self.first_ns = Some(self.first_ns.map_or(begin_ns, |f| f.min(begin_ns)));
             self.operation(&call, s, thread, process, target, outcome, end_ns);
         }
         let changes = self.fds.syscall(tgid, call.text, s);

@@ -1,9 +1,9 @@
 //! The binary layout that the replayer and its freestanding worker share.
 //!
 //! A *program* is one file: a header, a table of tasks, and per task an array of fixed-size [`Step`]s in chunks of
-//! [`CHUNK_STEPS`], plus data blobs that steps point to. The runner puts the worker's ELF image in front of it
-//! ([`RESERVED_BYTES`]) and adds a loadable segment, so the kernel maps the program at [`PROGRAM_BASE`] of every
-//! worker image by itself: no call is needed and pages come in by faults. All offsets count from the
+//! [`CHUNK_STEPS`], plus data blobs that steps point to. The runner puts an ELF header in front of it
+//! ([`RESERVED_BYTES`]) and makes it the interpreter of the worker's ELF image ([`PROGRAM_PATH`]), so the kernel maps the
+//! program at [`PROGRAM_BASE`] of every worker image by itself: no call is needed and pages come in by faults. All offsets count from the
 //! [`ProgramHeader`]; an offset `o` is the address `PROGRAM_BASE + o` in a worker.
 //!
 //! The *control region* ([`control`]) is one shared memory segment at [`CONTROL_BASE`] of every worker: the gate, the
@@ -33,8 +33,12 @@ pub const CONTROL_BASE: u64 = 0x40_0000_0000;
 /// Most bytes a program may have: what fits between the two bases, less room for the heap (`brk` begins after the
 /// program).
 pub const PROGRAM_MAX_BYTES: u64 = 0x20_0000_0000;
-/// Bytes in front of the program that the runner fills with the worker's ELF image.
+/// Bytes in front of the program that the runner fills with an ELF header.
 pub const RESERVED_BYTES: u64 = 128 * 1024;
+/// Where the program lies in the private root.
+pub const PROGRAM_PATH: &str = "/dev/.ctrace/program";
+/// Where a worker lies that nobody writes to.
+pub const WORKER_PATH: &str = "/dev/.ctrace/worker";
 /// Steps per chunk: all chunks of a task but the last are full.
 pub const CHUNK_STEPS: u32 = 256;
 /// First word of a program.

@@ -99,3 +99,12 @@ impl Calls {
 pub(crate) fn host_nr(name: &str) -> Option<u32> {
     syscalls::number(HOST, name).map(|s| s.nr)
 }
+
+/// Index of a call's argument that limits its wait in milliseconds.
+pub(crate) fn milliseconds_arg(sysno: Sysno) -> Option<usize> {
+    match syscalls::name(sysno)? {
+        "epoll_wait" | "epoll_pwait" => Some(3),
+        "poll" => Some(2),
+        _ => None,
+    }
+}

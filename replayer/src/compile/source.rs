@@ -128,9 +128,16 @@ impl Source for Completed<'_> {
                     && let Some(args) = args
                 {
                     let t_ns = if first { 0 } else { call.t_ns };
+                    let duration_ns = event.end_ns() - t_ns;
+                    let mut args = args;
+                    // It had been waiting before: what was left of its time limit passes here.
+                    let limit = super::calls::milliseconds_arg(call.sysno);
+                    if let (0, Some(limit)) = (call.ret, limit) {
+                        args[limit] = (duration_ns + 500_000) / 1_000_000;
+                    }
                     return each(&Event::Syscall(Syscall {
                         t_ns,
-                        duration_ns: event.end_ns() - t_ns,
+                        duration_ns,
                         flags: SyscallFlags(call.flags.0 & !SyscallFlags::NO_ENTER.0),
                         args,
                         ..call.clone()

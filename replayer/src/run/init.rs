@@ -6,8 +6,8 @@ use super::control::{Control, calibrate, counter, monotonic_ns};
 use super::message::{Up, send};
 use super::{Ended, Outcome, RunOptions, call_name};
 use crate::plan::environment::{Environment, ExternalSignal, PeerProcess, Preopened, PreopenedKind};
-use crate::sandbox::root::{self, Problems, WORKER_DIRECTORY, file_name};
-use crate::sandbox::{SandboxError, confine, namespaces, net};
+use crate::sandbox::root::{self, Problems, Supply, WORKER_DIRECTORY, file_name};
+use crate::sandbox::{SandboxError, confine, lend, namespaces, net};
 use ctrace_program::control::status;
 use ctrace_program::{CONTROL_BASE, Kind, Program, RESERVED_BYTES, header_flags, task_flags};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -40,6 +40,8 @@ const BREAKS_MAX: u32 = 1000;
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) program: Program,
+    /// The worker's ELF image.
+    pub(crate) worker: Vec<u8>,
     pub(crate) environment: Environment,
     pub(crate) peers: Vec<PeerProcess>,
     pub(crate) options: RunOptions,
@@ -85,8 +87,10 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
         return 1;
     }
     close_all_but(&[0, 1, 2, channel.as_raw_fd(), setup.program.file().as_raw_fd()]);
-    let many_users = match enter(&mut channel, parent) {
-        Ok(Some(many_users)) => many_users,
+    // Before the namespaces: only out here the file can have a name.
+    let loan = lend::lend(setup.program.file());
+    let (many_users, supply) = match enter(&mut channel, parent, loan) {
+        Ok(Some(entered)) => entered,
         Ok(None) => return 1,
         Err(error) => {
             fail(&mut channel, &error);
@@ -96,7 +100,7 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
     // SAFETY: as in `launch`.
     match unsafe { fork() } {
         Ok(ForkResult::Parent { child }) => {
-            drop(channel);
+            drop((channel, supply));
             super::wait_for(child.as_raw());
             0
         }
@@ -105,7 +109,7 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
             if namespaces::die_with_parent(None).is_err() {
                 exit(1);
             }
-            if let Err(error) = init(setup, &mut channel, many_users) {
+            if let Err(error) = init(setup, &mut channel, many_users, supply) {
                 fail(&mut channel, &error);
             }
             exit(0)
@@ -118,7 +122,11 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
 }
 
 /// `None`: the parent could not map users, and says so itself.
-fn enter(channel: &mut UnixStream, parent: i32) -> Result<Option<bool>, SandboxError> {
+fn enter(
+    channel: &mut UnixStream,
+    parent: i32,
+    loan: io::Result<lend::Loan>,
+) -> Result<Option<(bool, Supply)>, SandboxError> {
     let talk = |error: io::Error| SandboxError::build("talk to ctrace", "socket", error);
     namespaces::enter_user_namespace()?;
     channel.write_all(b"U").map_err(talk)?;
@@ -128,11 +136,17 @@ fn enter(channel: &mut UnixStream, parent: i32) -> Result<Option<bool>, SandboxE
         return Ok(None);
     }
     let many_users = answer == *b"2";
+    namespaces::enter_mount_namespace()?;
+    // As the user who made the file: to the sandbox's users its directory may be closed.
+    let supply = match loan.and_then(|loan| loan.mount().map(|tree| (tree, loan))) {
+        Ok((tree, loan)) => Supply::Mount(tree, loan),
+        Err(error) => Supply::Copy(error.to_string()),
+    };
     namespaces::become_inner_root(many_users)?;
     namespaces::enter_other_namespaces()?;
     // New credentials clear the death signal.
     namespaces::die_with_parent(Some(parent)).map_err(talk)?;
-    Ok(Some(many_users))
+    Ok(Some((many_users, supply)))
 }
 
 fn close_all_but(keep: &[RawFd]) {
@@ -154,7 +168,12 @@ fn close_all_but(keep: &[RawFd]) {
 /// Ends of pipes and socket pairs by (id, end).
 type Ends = BTreeMap<(u32, u8), OwnedFd>;
 
-fn init(setup: &Setup, channel: &mut UnixStream, many_users: bool) -> Result<(), SandboxError> {
+fn init(
+    setup: &Setup,
+    channel: &mut UnixStream,
+    many_users: bool,
+    supply: Supply,
+) -> Result<(), SandboxError> {
     let environment = &setup.environment;
     let _ = nix::unistd::setsid();
     // Out of the way of the host when memory runs out. Raising one's own score is always allowed.
@@ -175,13 +194,19 @@ fn init(setup: &Setup, channel: &mut UnixStream, many_users: bool) -> Result<(),
     let hostname = &hostname[..hostname.len().min(64)];
     nix::unistd::sethostname(std::ffi::OsStr::from_bytes(hostname))
         .map_err(|errno| SandboxError::build("set the host name", "sethostname", errno))?;
-    root::enter(environment, &setup.options.limits, setup.program.header.len + RESERVED_BYTES)?;
+    let workers = environment.executables.len() as u64 + 1;
+    let mut own_bytes = workers * (setup.worker.len() as u64).next_multiple_of(4096);
+    if matches!(supply, Supply::Copy(..)) {
+        own_bytes += (setup.program.header.len + RESERVED_BYTES).next_multiple_of(4096);
+    }
+    root::enter(environment, &setup.options.limits, own_bytes)?;
+    let copied = root::supply(supply, setup.program.file(), &setup.worker)?;
 
     let roots: Vec<u32> = (0..setup.program.header.tasks)
         .filter(|&task| flags_of(&setup.program, task) & (task_flags::ROOT | task_flags::PEER_ROOT) != 0)
         .collect();
     let names: Vec<Vec<u8>> = roots.iter().map(|&task| task_name(&setup.program, task)).collect();
-    let populated = root::populate(environment, &setup.options.limits, setup.program.file(), &names)?;
+    let populated = root::populate(environment, &setup.options.limits, &setup.worker, &names)?;
     problems.count += populated.count;
     problems.texts.extend(populated.texts);
 
@@ -231,7 +256,7 @@ fn init(setup: &Setup, channel: &mut UnixStream, many_users: bool) -> Result<(),
         problems.texts.push(format!("and {more} more"));
     }
     let talk = |error: io::Error| SandboxError::build("talk to ctrace", "socket", error);
-    send(channel, &Up::Ready { root_pid, problems: problems.texts }).map_err(talk)?;
+    send(channel, &Up::Ready { root_pid, problems: problems.texts, copied }).map_err(talk)?;
     if !wait_for_release(channel) {
         return Ok(());
     }

@@ -24,6 +24,8 @@ pub(crate) enum Up {
         root_pid: i32,
         /// Things that could not be built.
         problems: Vec<String>,
+        /// Why the program is a copy in memory, if it is one.
+        copied: Option<String>,
     },
     /// The replay is over.
     Finished(Box<Outcome>),

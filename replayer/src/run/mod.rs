@@ -18,6 +18,7 @@ use message::Up;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -42,7 +43,9 @@ pub enum ReplayError {
     #[error("the compiled program cannot be read")]
     Program(#[source] DecodeError),
     /// The worker could not be put in front of the program.
-    #[error("the worker's image could not be written")]
+    #[error(
+        "the replay program could not be completed (is the disk of the directory for temporary files full? TMPDIR names another)"
+    )]
     Image(#[source] io::Error),
     /// A process could not be started.
     #[error("start the sandbox's processes: {what}")]
@@ -218,7 +221,11 @@ pub struct Running {
     root_pid: u32,
     init_pid: u32,
     problems: Vec<String>,
+    copied: Option<String>,
 }
+
+/// The root's inner id, problems, why the program was copied.
+type Greeting = (i32, Vec<String>, Option<String>);
 
 /// Stops a running replay from another thread.
 #[derive(Debug)]
@@ -271,6 +278,11 @@ impl Replay {
         let program = Program::open(inputs.program).map_err(ReplayError::Program)?;
         crate::sandbox::root::check(inputs.environment, &options.limits)?;
         image::compose(program.file(), program.header.len).map_err(ReplayError::Image)?;
+        // What is open for writing cannot be executed.
+        let read_only = File::open(format!("/proc/self/fd/{}", program.file().as_raw_fd()));
+        drop(program);
+        let program = Program::open(read_only.map_err(ReplayError::Image)?).map_err(ReplayError::Program)?;
+        let worker = image::worker().map_err(ReplayError::Image)?;
         let start = |what| move |source| ReplayError::Start { what, source };
         let (mut channel, inner) = UnixStream::pair().map_err(start("socketpair"))?;
         let setup = init::Setup {
@@ -279,6 +291,7 @@ impl Replay {
                     + Duration::from_secs(30)
             }),
             program,
+            worker,
             environment: inputs.environment.clone(),
             peers: inputs.peers.to_vec(),
             options: options.clone(),
@@ -300,9 +313,9 @@ impl Replay {
             Err(_) => return Err(ReplayError::Lost),
         };
         match Self::shake_hands(&mut channel, launcher) {
-            Ok((root, problems)) => {
+            Ok((root, problems, copied)) => {
                 let (init_pid, root_pid) = host_pids(launcher, root).ok_or(ReplayError::Lost)?;
-                Ok(Running { channel, keeper: Some(keeper), root_pid, init_pid, problems })
+                Ok(Running { channel, keeper: Some(keeper), root_pid, init_pid, problems, copied })
             }
             Err(error) => {
                 drop(channel);
@@ -312,7 +325,7 @@ impl Replay {
         }
     }
 
-    fn shake_hands(channel: &mut UnixStream, launcher: i32) -> Result<(i32, Vec<String>), ReplayError> {
+    fn shake_hands(channel: &mut UnixStream, launcher: i32) -> Result<Greeting, ReplayError> {
         let mut byte = [0];
         if channel.read_exact(&mut byte).is_err() {
             return Err(ReplayError::Lost);
@@ -331,7 +344,7 @@ impl Replay {
             channel.read_exact(&mut byte).map_err(|_| ReplayError::Lost)?;
         }
         match message::receive_rest(channel, byte[0]).map_err(|_| ReplayError::Lost)? {
-            Up::Ready { root_pid, problems } => Ok((root_pid, problems)),
+            Up::Ready { root_pid, problems, copied } => Ok((root_pid, problems, copied)),
             Up::Failed { text, missing } => Err(ReplayError::Inside { text, missing }),
             Up::Finished(_) => Err(ReplayError::Lost),
         }
@@ -381,6 +394,11 @@ impl Running {
     /// Things of the environment that could not be built.
     pub fn problems(&self) -> &[String] {
         &self.problems
+    }
+
+    /// Why the workers' program is a copy in memory; `None`: it is read from the disk page by page.
+    pub fn copied(&self) -> Option<&str> {
+        self.copied.as_deref()
     }
 
     /// A handle that stops the replay from another thread (red button, Ctrl-C).

@@ -5,6 +5,7 @@
 //! return errors that say what the host must allow.
 
 pub(crate) mod confine;
+pub(crate) mod lend;
 pub(crate) mod namespaces;
 pub(crate) mod net;
 pub(crate) mod root;

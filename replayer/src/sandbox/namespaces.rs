@@ -64,6 +64,18 @@ pub(crate) fn become_inner_root(many_users: bool) -> Result<(), SandboxError> {
     nix::unistd::setresuid(uid, uid, uid).map_err(fail)
 }
 
+/// Leaves the mount namespace.
+///
+/// # Errors
+/// When that is not available.
+pub(crate) fn enter_mount_namespace() -> Result<(), SandboxError> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| SandboxError::Isolation {
+        what: "a mount namespace",
+        fix: "`sysctl user.max_mnt_namespaces=10000`",
+        source: errno.into(),
+    })
+}
+
 /// Leaves all other namespaces. The PID namespace takes effect for the next child.
 ///
 /// # Errors
@@ -72,7 +84,6 @@ pub(crate) fn enter_other_namespaces() -> Result<(), SandboxError> {
     let try_one = |flag, what, fix| {
         unshare(flag).map_err(|errno| SandboxError::Isolation { what, fix, source: errno.into() })
     };
-    try_one(CloneFlags::CLONE_NEWNS, "a mount namespace", "`sysctl user.max_mnt_namespaces=10000`")?;
     try_one(
         CloneFlags::CLONE_NEWNET,
         "a network namespace",

@@ -1,12 +1,14 @@
 //! The private root: a tmpfs with generated files, and nothing of the host but a few harmless devices.
 
-use super::{Limits, SandboxError};
+use super::{Limits, SandboxError, lend};
 use crate::plan::environment::{Environment, FileKind, FileSpec, PreopenedKind};
+use ctrace_program::{PROGRAM_PATH, WORKER_PATH};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
@@ -21,6 +23,15 @@ pub(crate) const WORKER_DIRECTORY: &str = "/.ctrace";
 const PROBLEMS_KEPT: usize = 50;
 /// How many links in a row are followed when a program's path is a link.
 const LINKS_MAX: u32 = 16;
+
+/// Where the workers' program comes from.
+#[derive(Debug)]
+pub(crate) enum Supply {
+    /// A mount of the file on the host's disk, which has a name until this is dropped.
+    Mount(OwnedFd, lend::Loan),
+    /// It is copied into the private root, because of this.
+    Copy(String),
+}
 
 /// Things of the environment that could not be built. They show as divergences later.
 #[derive(Debug, Default)]
@@ -81,11 +92,7 @@ pub(crate) fn check(environment: &Environment, limits: &Limits) -> Result<(), Sa
 ///
 /// # Errors
 /// When a mount is refused.
-pub(crate) fn enter(
-    environment: &Environment,
-    limits: &Limits,
-    image_bytes: u64,
-) -> Result<(), SandboxError> {
+pub(crate) fn enter(environment: &Environment, limits: &Limits, own_bytes: u64) -> Result<(), SandboxError> {
     let none: Option<&str> = None;
     let isolation = |errno: nix::Error| SandboxError::Isolation {
         what: "a private root file system",
@@ -93,8 +100,8 @@ pub(crate) fn enter(
         source: errno.into(),
     };
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(isolation)?;
-    // The worker's image lies there, too; it is not the workload's.
-    let size = limits.disk_bytes.saturating_add(image_bytes.next_multiple_of(4096));
+    // The workers lie there, too; they are not the workload's.
+    let size = limits.disk_bytes.saturating_add(own_bytes);
     let options = format!("mode=755,size={size},nr_inodes={}", limits.files.saturating_add(4096));
     let base = MOUNT_POINTS.iter().find(|base| Path::new(base).is_dir()).copied().unwrap_or("/");
     mount(
@@ -163,14 +170,45 @@ pub(crate) fn enter(
     fs::remove_dir("/.old").map_err(|error| fail("remove the old root's place", Path::new("/.old"), error))
 }
 
-/// Fills the private root. The worker's image (worker and program in one file) comes from `image`.
+/// Places the program and a worker. Returns why the program had to be copied, if it had to.
 ///
 /// # Errors
-/// When the worker cannot be placed. Other failures are collected.
+/// When that is not possible.
+pub(crate) fn supply(supply: Supply, program: &File, worker: &[u8]) -> Result<Option<String>, SandboxError> {
+    let fail = |at: &Path, error: io::Error| {
+        SandboxError::build("place the program", at.display().to_string(), error)
+    };
+    let (program_at, worker_at) = (Path::new(PROGRAM_PATH), Path::new(WORKER_PATH));
+    let directory = program_at.parent().unwrap_or(Path::new("/"));
+    fs::create_dir(directory).map_err(|error| fail(directory, error))?;
+    write_worker(worker, worker_at).map_err(|error| fail(worker_at, error))?;
+    let why = match supply {
+        Supply::Mount(tree, loan) => {
+            File::create(program_at).map_err(|error| fail(program_at, error))?;
+            let attached = lend::attach(&tree, program_at);
+            drop(loan);
+            match attached {
+                Ok(()) => return Ok(None),
+                Err(error) => {
+                    fs::remove_file(program_at).map_err(|error| fail(program_at, error))?;
+                    error.to_string()
+                }
+            }
+        }
+        Supply::Copy(why) => why,
+    };
+    copy_image(program, program_at).map_err(|error| fail(program_at, error))?;
+    Ok(Some(why))
+}
+
+/// Fills the private root.
+///
+/// # Errors
+/// When a worker to start with cannot be placed. Other failures are collected.
 pub(crate) fn populate(
     environment: &Environment,
     limits: &Limits,
-    image: &File,
+    worker: &[u8],
     names: &[Vec<u8>],
 ) -> Result<Problems, SandboxError> {
     let mut problems = Problems::default();
@@ -179,14 +217,12 @@ pub(crate) fn populate(
         SandboxError::build("place the worker", at.display().to_string(), error)
     };
 
-    let worker = Path::new(WORKER_DIRECTORY).join("worker");
     fs::create_dir(WORKER_DIRECTORY).map_err(|error| fail(Path::new(WORKER_DIRECTORY), error))?;
-    copy_image(image, &worker).map_err(|error| fail(&worker, error))?;
     for (index, name) in names.iter().enumerate() {
         let at = Path::new(WORKER_DIRECTORY).join(index.to_string());
         fs::create_dir(&at).map_err(|error| fail(&at, error))?;
         let at = at.join(file_name(name));
-        fs::hard_link(&worker, &at).map_err(|error| fail(&at, error))?;
+        fs::hard_link(WORKER_PATH, &at).map_err(|error| fail(&at, error))?;
     }
 
     // Links first: other paths may lead through them. Directories get their modes last.
@@ -200,7 +236,7 @@ pub(crate) fn populate(
     }
     for path in &environment.executables {
         let at = inside(path);
-        if let Err(error) = place(&worker, &at, &mut made, 0) {
+        if let Err(error) = place(worker, &at, &mut made, 0) {
             problems.add(format!("program {}: {error}", at.display()));
         }
     }
@@ -233,6 +269,12 @@ pub(crate) fn file_name(task_name: &[u8]) -> PathBuf {
 /// Removes the directory the first images were started from: nothing of the engine is left to be seen.
 pub(crate) fn remove_worker_directory() -> io::Result<()> {
     fs::remove_dir_all(WORKER_DIRECTORY)
+}
+
+fn write_worker(worker: &[u8], to: &Path) -> io::Result<()> {
+    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o755).open(to)?;
+    out.write_all(worker)?;
+    out.set_permissions(fs::Permissions::from_mode(0o755))
 }
 
 fn copy_image(image: &File, to: &Path) -> io::Result<()> {
@@ -359,7 +401,8 @@ fn make_device(at: &Path, rdev: u64) -> io::Result<()> {
     mount(Some(&own), at, none, MsFlags::MS_BIND, none).map_err(io::Error::from)
 }
 
-fn place(worker: &Path, at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> io::Result<()> {
+/// Every path has a worker of its own: what is written to one does not reach the others.
+fn place(worker: &[u8], at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> io::Result<()> {
     if depth > LINKS_MAX {
         return Err(io::Error::from_raw_os_error(libc::ELOOP));
     }
@@ -374,5 +417,5 @@ fn place(worker: &Path, at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> i
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    fs::hard_link(worker, at)
+    write_worker(worker, at)
 }

@@ -1,6 +1,6 @@
 //! From start to teardown: abort, death of ctrace, ordinary users, what a tracer sees.
 
-use crate::support::{Script, call, returns};
+use crate::support::{Script, all_as_expected, call, returns};
 use ctrace_program::{Expect, Kind, Sel, Step, Wait};
 use ctrace_replayer::{Ended, ReplayError};
 use std::collections::BTreeMap;
@@ -214,8 +214,18 @@ fn a_tracer_sees_the_replayed_calls_and_the_marked_ones_and_nothing_else() {
     let total: u64 = counts.values().sum();
     assert_eq!(total, outcome.counters.done + outcome.counters.engine_calls + gate, "{text}\n{outcome:#?}");
     for name in counts.keys() {
-        let known =
-            ["clone", "getppid", "wait4", "exit_group", "execve", "getpid", "futex", "gettid", "shmat"];
+        let known = [
+            "clone",
+            "getppid",
+            "wait4",
+            "exit_group",
+            "execve",
+            "getpid",
+            "futex",
+            "gettid",
+            "shmat",
+            "statx",
+        ];
         assert!(known.contains(&name.as_str()), "{name}: {text}");
     }
 }
@@ -240,4 +250,49 @@ fn a_killed_child_that_nobody_reaps_does_not_hold_the_replay() {
 #[test]
 fn the_mark_is_the_recorders() {
     assert_eq!(ctrace_program::ENGINE_MARK, ctrace_abi::ENGINE_MARK);
+}
+
+#[test]
+fn the_program_is_not_copied_and_leaves_no_name() {
+    let mut script = Script::new();
+    script.push(0, Step::of(Kind::Park));
+    let (running, _) = match script.start() {
+        Ok(running) => running,
+        Err(ReplayError::Inside { text, missing: true }) => return eprintln!("skipped: {text}"),
+        Err(error) => panic!("{error:?}"),
+    };
+    let mounts = std::fs::read_to_string(format!("/proc/{}/mounts", running.root_pid())).unwrap();
+    if let Some(why) = running.copied() {
+        assert!(!mounts.contains("/dev/.ctrace/program"), "{mounts}");
+        return eprintln!("skipped: this host's temporary files cannot be mounted: {why}");
+    }
+    assert!(mounts.contains(" /dev/.ctrace/program "), "{mounts}");
+    let at = format!("/proc/{}/root/dev/.ctrace/program", running.root_pid());
+    let links = std::os::unix::fs::MetadataExt::nlink(&std::fs::metadata(at).unwrap());
+    assert_eq!(links, 0, "the program still has a name");
+}
+
+#[test]
+fn a_file_written_in_the_replay_can_be_executed() {
+    let mut script = Script::new();
+    let path = script.text("/tool");
+    let argv = script.builder.pointers(&[path]).unwrap();
+    let flags = (libc::O_CREAT | libc::O_WRONLY | libc::O_EXCL) as u64;
+    let open = returns(libc::SYS_openat, 3)
+        .imm(0, libc::AT_FDCWD as u64)
+        .arg(1, Sel::Data, path)
+        .imm(2, flags)
+        .imm(3, 0o755);
+    script.push(0, open);
+    script.push(0, returns(libc::SYS_write, 100).imm(0, 3).arg(1, Sel::Out, 100).imm(2, 100));
+    script.push(0, returns(libc::SYS_close, 0).imm(0, 3));
+    let next = script.builder.next_step(0) + 1;
+    let exec = Step { kind: Kind::Exec as u8, ..returns(libc::SYS_execve, 0) }
+        .arg(0, Sel::Data, path)
+        .arg(1, Sel::Data, argv)
+        .post(ctrace_program::Post::None, u64::from(next));
+    script.push(0, exec);
+    script.push(0, call(libc::SYS_getpid).expect(Expect::Pid, 0));
+    script.exit(0);
+    all_as_expected(script, 6);
 }

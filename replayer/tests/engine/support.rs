@@ -4,6 +4,14 @@ use ctrace_program::{Expect, Kind, ProgramBuilder, Sel, Step, TaskInfo, task_fla
 use ctrace_replayer::plan::environment::{Environment, Preopened, PreopenedKind};
 use ctrace_replayer::{Ended, Inputs, Outcome, Replay, ReplayError, RunOptions};
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+
+/// A file as the compiler makes it: without a name, but one that can be given to it.
+fn unnamed() -> File {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600);
+    options.open(std::env::temp_dir()).unwrap_or_else(|_| tempfile::tempfile().unwrap())
+}
 
 /// A program under construction whose task 0 is the root.
 pub(crate) struct Script {
@@ -28,7 +36,7 @@ pub(crate) fn returns(number: i64, result: i64) -> Step {
 
 impl Script {
     pub(crate) fn new() -> Self {
-        let file = tempfile::tempfile().unwrap();
+        let file = unnamed();
         let mut builder = ProgramBuilder::new(file).unwrap();
         let root = TaskInfo {
             flags: task_flags::ROOT | task_flags::AT_GATE,

@@ -8,6 +8,7 @@ use crate::engine::{
     wait_for_all,
 };
 use crate::state::{Task, blob, control, count, slot, stack_bottom, stack_top, value, word};
+use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, Pace, STACK_BYTES, fate, status};
 use ctrace_program::{
@@ -15,6 +16,10 @@ use ctrace_program::{
     task_flags,
 };
 
+/// A word for calls that nothing keeps from being made.
+static NEVER: AtomicU32 = AtomicU32::new(0);
+/// What `ctrace_call` returns instead of making a call.
+const NOT_MADE: i64 = i64::MIN;
 const EINTR: i64 = -4;
 const EAGAIN: i64 = -11;
 const EINVAL: i64 = -22;
@@ -249,8 +254,9 @@ fn issue(task: &Task, index: &mut u32, step: &mut &'static Step, regs: &[u64; 6]
     slot.fate.store(fate::NONE, Relaxed);
     let never = step.expect_kind == Expect::Never as u8;
     task.set_status(if never { status::FINAL_CALL } else { status::CALL });
+    let unless = interrupter(task, *index, step).map_or(NEVER.as_ptr(), AtomicU32::as_ptr);
     // SAFETY: the call is what this program is for; the sandbox confines it, and the arguments point to blobs and scratch.
-    let result = unsafe { arch::ctrace_call(step.nr, regs) };
+    let result = unsafe { arch::ctrace_call(step.nr, regs, unless) };
     task.set_status(status::RUNNING);
     slot.scratch_top.store(base, Relaxed);
     match slot.fate.load(Relaxed) {
@@ -271,11 +277,6 @@ fn call(task: &Task, index: u32, step: &'static Step) {
     let (mut index, mut step) = (index, step);
     let mut scratch = Scratch::new(task);
     let Some(mut regs) = registers(task, step, &mut scratch, 0) else { return bad_step(task, index, step) };
-    if step.flags & flags::INTERRUPTED != 0 && interruption_came_early(task, index) {
-        // The signal that interrupts this call has come already: nothing would end the call.
-        count(&task.slot.counters.missing, 1);
-        return complete(task, index);
-    }
     enter(task, index);
     if step.flags & flags::FAULT != 0 {
         take_recorded_time(task, step);
@@ -284,6 +285,11 @@ fn call(task: &Task, index: u32, step: &'static Step) {
         await_waiters(task, index, step, &regs);
     }
     let (mut result, mut taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
+    if result == NOT_MADE {
+        // The signal that interrupts this call has come already: nothing would end the call.
+        count(&task.slot.counters.missing, 1);
+        return complete(task, index);
+    }
     while !taken && result == EINTR && step.flags & flags::INTERRUPTED == 0 && step.expect != EINTR {
         // A signal that the recording does not have here.
         count(&task.slot.counters.extra, 1);
@@ -303,12 +309,11 @@ fn call(task: &Task, index: u32, step: &'static Step) {
     complete(task, index);
 }
 
-fn interruption_came_early(task: &Task, index: u32) -> bool {
-    task.step(index + 1).is_some_and(|next| {
-        next.kind == Kind::SignalHandler as u8
-            && next.nr <= SIGNAL_MAX
-            && task.slot.pending_signals.get(next.nr as usize).is_some_and(|n| n.load(Relaxed) > 0)
-    })
+/// The count of early arrivals of the signal that interrupts this call in the recording.
+fn interrupter(task: &Task, index: u32, step: &Step) -> Option<&'static AtomicU32> {
+    let next = (step.flags & flags::INTERRUPTED != 0).then(|| task.step(index + 1)).flatten()?;
+    let handled = next.kind == Kind::SignalHandler as u8 && next.nr <= SIGNAL_MAX;
+    handled.then(|| task.slot.pending_signals.get(next.nr as usize)).flatten()
 }
 
 /// Continues a short read or write, and waits out an unexpected `EAGAIN`.
@@ -588,6 +593,9 @@ fn exec(task: &Task, index: u32, step: &'static Step) {
     if step.flags & flags::FAULT == 0 {
         regs[if step.nr == nr::EXECVEAT { 3 } else { 2 }] = table;
     }
+    if step.flags & flags::FAULT == 0 && step.expect >= 0 {
+        crate::image::restore(task, step, &regs);
+    }
     enter(task, index);
     // Loading the recorded program took longer than loading the worker.
     take_recorded_time(task, step);
@@ -595,7 +603,7 @@ fn exec(task: &Task, index: u32, step: &'static Step) {
     count_done(task, step);
     task.set_status(status::CALL);
     // SAFETY: replaces this image, or fails.
-    let result = unsafe { arch::ctrace_call(step.nr, &regs) };
+    let result = unsafe { arch::ctrace_call(step.nr, &regs, NEVER.as_ptr()) };
     task.set_status(status::RUNNING);
     if !matches(task, step, result) {
         task.diverge(index, step, Cause::Result, step.expect, result);
@@ -613,7 +621,7 @@ fn exit(task: &Task, index: u32, step: &'static Step) {
     publish(task.slot, index.wrapping_mul(2).wrapping_add(2));
     loop {
         // SAFETY: does not return.
-        let _ = unsafe { arch::ctrace_call(step.nr, &regs) };
+        let _ = unsafe { arch::ctrace_call(step.nr, &regs, NEVER.as_ptr()) };
     }
 }
 

@@ -266,6 +266,16 @@ impl Lower<'_> {
             return Ok(None);
         }
         let state = &self.world.socks[sock as usize];
+        let receives = matches!(cx.known.sc, Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg);
+        if let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32).filter(|_| receives)
+            && let Some(ready) = self.world.ofds[ofd as usize].ready
+        {
+            // The reset had been announced: whoever announced it does not come before it.
+            let (after_sent, at_ns) = (ready.after_sent, ready.at_ns);
+            let turn = Turn { after_sent, at_ns, last_send_ns: state.last_send_ns };
+            let after = self.looked_before(ofd, at_ns);
+            return self.peers.gone(&mut self.b, &mut self.deps, sock, turn, true, &after);
+        }
         let turn = Turn { after_sent: state.sent, at_ns: cx.call.t_ns, last_send_ns: state.last_send_ns };
         let me = self.prog(cx.task);
         let next = self.b.next_step(me);

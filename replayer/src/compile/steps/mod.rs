@@ -120,7 +120,7 @@ pub(crate) const IOCTLS: [u32; 14] = [
     0x8004_6601,
 ];
 /// `prctl` options that are as harmless in the worker as they were.
-pub(crate) const PRCTLS: [u64; 14] = [2, 3, 7, 15, 16, 21, 23, 25, 27, 29, 30, 36, 37, 39];
+pub(crate) const PRCTLS: [u64; 15] = [1, 2, 3, 7, 15, 16, 21, 23, 25, 27, 29, 30, 36, 37, 39];
 
 impl Lower<'_> {
     /// The steps of one call.

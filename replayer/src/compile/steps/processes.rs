@@ -87,7 +87,13 @@ impl Lower<'_> {
             self.world.target(self.source, cx.task, cx.call, path_arg, at.then_some(cx.call.args[0] as i32))
         {
             let text = self.world.paths.get(target.path).to_vec();
-            if !target.by_fd && !self.environment.executables.contains(&text) && !self.is_link(&text) {
+            // What the workload made itself, the worker makes a worker when it is executed.
+            let made = self.world.fs.lookup(target.path).is_some_and(|ix| {
+                let node = self.world.fs.node(ix);
+                node.initial.is_none() && !node.external
+            });
+            if !made && !target.by_fd && !self.environment.executables.contains(&text) && !self.is_link(&text)
+            {
                 self.environment.executables.push(text.clone());
                 self.environment.files.retain(|f| f.path != text);
             }

@@ -26,13 +26,11 @@ impl Lower<'_> {
     pub(crate) fn prctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let option = cx.call.args[0];
         if !PRCTLS.contains(&option) {
-            return Ok(
-                if matches!(option, 1 | 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x5356_4d41) {
-                    self.surrogate(cx)
-                } else {
-                    self.refused(cx)
-                },
-            );
+            return Ok(if matches!(option, 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x5356_4d41) {
+                self.surrogate(cx)
+            } else {
+                self.refused(cx)
+            });
         }
         Ok(match option {
             15 => {

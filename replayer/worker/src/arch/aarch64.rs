@@ -3,6 +3,10 @@
 use core::arch::{asm, global_asm};
 
 pub mod nr {
+    pub const OPENAT: u32 = 56;
+    pub const SENDFILE: u32 = 71;
+    pub const STATX: u32 = 291;
+    pub const UNLINKAT: u32 = 35;
     pub const CLOSE: u32 = 57;
     pub const PPOLL: u32 = 73;
     pub const MADVISE: u32 = 233;
@@ -36,6 +40,8 @@ global_asm!(
     "brk #1",
     ".globl ctrace_call, ctrace_call_insn, ctrace_call_done",
     "ctrace_call:",
+    "ldr w9, [x2]",
+    "cbnz w9, 3f",
     "mov w8, w0",
     "mov x9, x1",
     "ldp x0, x1, [x9]",
@@ -44,6 +50,10 @@ global_asm!(
     "ctrace_call_insn:",
     "svc #0",
     "ctrace_call_done:",
+    "ret",
+    "3:",
+    "mov x0, #1",
+    "lsl x0, x0, #63",
     "ret",
     ".globl ctrace_clone",
     "ctrace_clone:",
@@ -80,7 +90,7 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    pub fn ctrace_call(nr: u32, args: *const [u64; 6]) -> i64;
+    pub fn ctrace_call(nr: u32, args: *const [u64; 6], unless: *const u32) -> i64;
     pub fn ctrace_clone(nr: u32, args: *const [u64; 6], stack: u64, child: u64) -> i64;
     pub fn ctrace_switch(task: u64, stack: u64) -> !;
     fn ctrace_call_insn();

@@ -3,6 +3,10 @@
 use core::arch::{asm, global_asm};
 
 pub mod nr {
+    pub const OPENAT: u32 = 257;
+    pub const SENDFILE: u32 = 40;
+    pub const STATX: u32 = 332;
+    pub const UNLINKAT: u32 = 263;
     pub const CLOSE: u32 = 3;
     pub const PPOLL: u32 = 271;
     pub const MADVISE: u32 = 28;
@@ -36,9 +40,12 @@ global_asm!(
     "and rsp, -16",
     "call {start}",
     "ud2",
-    // i64 ctrace_call(nr, args: *const [u64; 6]): the replayed call. The labels tell a signal handler where it struck.
+    // i64 ctrace_call(nr, args: *const [u64; 6], unless: *const u32): the replayed call, or NOT_MADE when `unless` is set.
+    // The labels tell a signal handler where it struck: before the look at `unless` it sets that, after it skips the call.
     ".globl ctrace_call, ctrace_call_insn, ctrace_call_done",
     "ctrace_call:",
+    "cmp dword ptr [rdx], 0",
+    "jne 3f",
     "mov eax, edi",
     "mov rdi, [rsi]",
     "mov rdx, [rsi + 16]",
@@ -49,6 +56,10 @@ global_asm!(
     "ctrace_call_insn:",
     "syscall",
     "ctrace_call_done:",
+    "ret",
+    "3:",
+    "mov eax, 1",
+    "shl rax, 63",
     "ret",
     // i64 ctrace_clone(nr, args, child_stack, child_task): the child does not return but enters child_entry.
     // No memory is touched between the call and the change of stacks: the child may share the parent's.
@@ -96,7 +107,7 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    pub fn ctrace_call(nr: u32, args: *const [u64; 6]) -> i64;
+    pub fn ctrace_call(nr: u32, args: *const [u64; 6], unless: *const u32) -> i64;
     pub fn ctrace_clone(nr: u32, args: *const [u64; 6], stack: u64, child: u64) -> i64;
     pub fn ctrace_switch(task: u64, stack: u64) -> !;
     fn ctrace_call_insn();
