@@ -7,7 +7,7 @@ use super::futexes::{Matcher, Unmatched, Word};
 use super::links::{Links, Observed};
 use super::source::Source;
 use super::world::{self, Origin, Seed, TaskIx, World, canonical};
-use ctrace_format::{ConnectionKind, Event, Object, SockAddr, Syscall, SyscallFlags, TcpState};
+use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// What the passes found.
@@ -39,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) fin: FxHashMap<u64, u64>,
     /// Links of the file system.
     pub(crate) links: Links,
+    /// First tasks of the processes that a signal ended.
+    pub(crate) killed: FxHashSet<TaskIx>,
 }
 
 /// A task, before the program is written.
@@ -84,7 +86,16 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut reset = FxHashSet::default();
     let mut fin = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
+    let mut killed = FxHashSet::default();
     source.for_each(&mut |event| {
+        if let Event::Process(process) = event
+            && let ProcessKind::Exit { status, group_dead: true } = process.kind
+            && status & 0x7f != 0
+        {
+            let task = world.task_of(source, process.task)?;
+            let proc = world.tasks[task as usize].proc;
+            killed.insert(world.procs[proc as usize].first);
+        }
         if let Event::Connection(c) = event {
             match c.kind {
                 ConnectionKind::ResetReceived => {
@@ -195,6 +206,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         reset,
         fin,
         links,
+        killed,
     })
 }
 

@@ -267,6 +267,7 @@ impl Lower<'_> {
             }
         };
         step.len_arg = if matches!(cx.known.sc, Sc::Read | Sc::Pread64 | Sc::Recvfrom) { 2 } else { 6 };
+        self.gone_first(cx, ofd, &mut pre)?;
         if unfinished || ret < 0 {
             return Ok(Lowered { pre, step });
         }
@@ -394,6 +395,7 @@ impl Lower<'_> {
             }
         };
         step.len_arg = if matches!(cx.known.sc, Sc::Write | Sc::Pwrite64 | Sc::Sendto) { 2 } else { 6 };
+        self.gone_first(cx, ofd, &mut pre)?;
         if unfinished || ret < 0 {
             return Ok(Lowered { pre, step });
         }

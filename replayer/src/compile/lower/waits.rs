@@ -117,13 +117,15 @@ impl Lower<'_> {
                     .map(|mark| Need { kind: EdgeKind::Stream, mark: *mark }),
             );
         }
+        let parent = self.world.procs[cx.proc as usize].parent;
+        if let Some(parent) = parent.filter(|_| self.ends_process(cx)) {
+            // Two SIGCHLDs at once are one: the next child ends after the last one's was dealt with.
+            let dealt_with = self.handled.get(&parent).copied();
+            needs.extend(dealt_with.map(|mark| Need { kind: EdgeKind::NotEnded, mark }));
+        }
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             let leader_exits = cx.known.sc == Sc::ExitGroup;
-            let parent = self.world.procs[cx.proc as usize].parent;
             if leader_exits && let Some(parent) = parent {
-                // Two SIGCHLDs at once are one: the next child ends after the last one's was dealt with.
-                let dealt_with = self.handled.get(&parent).copied();
-                needs.extend(dealt_with.map(|mark| Need { kind: EdgeKind::NotEnded, mark }));
                 // An exit takes its time, and the parent may look in vain meanwhile. Nothing of this task comes after
                 // it, so waiting for a look that began later cannot turn into a circle.
                 if let Some(mark) = self.world.procs[parent as usize].no_child
@@ -144,6 +146,14 @@ impl Lower<'_> {
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
         }
+    }
+
+    /// Whether a call may be the last of its process: an exit, or what brings the signal that ended it.
+    fn ends_process(&self, cx: &Cx<'_>) -> bool {
+        const EPIPE: i64 = -32;
+        let signals = matches!(cx.known.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill) || cx.call.ret == EPIPE;
+        cx.known.sc == Sc::ExitGroup
+            || signals && self.facts.killed.contains(&self.world.procs[cx.proc as usize].first)
     }
 
     /// Descriptions of pipes and sockets that lose a descriptor by this call.
