@@ -265,6 +265,14 @@ impl Programs {
 pub(crate) fn offsets() -> Result<(Kernel, Offsets), RecordError> {
     let kernel = Kernel::open()?;
     let offsets = btf::offsets(&kernel);
+    let registers: Vec<&str> =
+        offsets.missing.iter().filter(|m| m.starts_with("pt_regs.")).map(String::as_str).collect();
+    if !registers.is_empty() {
+        return Err(RecordError::KernelLacks {
+            what: format!("registers where they are looked for ({})", registers.join(", ")),
+            fix: "use a ctrace that knows this kernel".into(),
+        });
+    }
     Ok((kernel, offsets))
 }
 
@@ -414,7 +422,7 @@ mod tests {
             return;
         }
         let (kernel, offsets) = offsets().unwrap();
-        let specs = crate::specs::table();
+        let specs = crate::specs::table(crate::arch::HOST);
         let mut programs = Programs::load(OBJECT, &offsets, RingSizes::within(1 << 20, 2), &specs).unwrap();
         programs.attach(&kernel).unwrap();
         assert_eq!(programs.absent, Vec::<String>::new());
