@@ -76,9 +76,6 @@ pub(crate) static AARCH64: Arch = Arch {
 };
 
 /// The architecture that this build runs on.
-#[cfg(target_arch = "aarch64")]
-pub(crate) use self::AARCH64 as HOST;
-/// The architecture that this build runs on.
 pub(crate) static HOST: &Arch = if cfg!(target_arch = "aarch64") { &AARCH64 } else { &X86_64 };
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!(

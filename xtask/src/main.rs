@@ -3,6 +3,7 @@
 
 mod bench;
 mod bpf;
+mod matrix;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -20,6 +21,8 @@ enum Chore {
     Bench(bench::Args),
     /// Build the kernel half of the recorder, or check the committed object.
     Bpf(bpf::Args),
+    /// Run the recorder's tests on stock kernels of Debian, in an emulator.
+    Matrix(matrix::Args),
     /// Install what the tests need and run them all, lints and checks of the committed eBPF object included.
     Test(test::Args),
 }
@@ -28,6 +31,7 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
     match Cli::parse().chore {
         Chore::Bench(args) => bench::run(&args),
         Chore::Bpf(args) => bpf::run(&args),
+        Chore::Matrix(args) => matrix::run(&args),
         Chore::Test(args) => test::run(&args),
     }
 }
