@@ -41,6 +41,7 @@ mod sockets;
 mod specs;
 mod target;
 mod unix_diag;
+pub mod verifier;
 
 pub use error::RecordError;
 pub use recording::{Config, Ended, Outcome, Recorder, Recording, Stats};

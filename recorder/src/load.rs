@@ -3,6 +3,7 @@
 use crate::btf::{self, Kernel, Offsets};
 use crate::error::RecordError;
 use crate::ring::{Mapping, Ring};
+use crate::verifier::Cost;
 use aya::maps::{Map, MapData};
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -252,6 +253,23 @@ impl Programs {
         let Some(map) = self.bpf.map("LOST") else { return Vec::new() };
         let Ok(array) = aya::maps::PerCpuArray::<&MapData, u64>::try_from(map) else { return Vec::new() };
         (0..loss::COUNT).map(|i| array.get(&i, 0).map(|v| v.to_vec()).unwrap_or_default()).collect()
+    }
+
+    /// What the verifier made of each loaded program.
+    pub(crate) fn costs(&self, kernel: &str) -> Vec<Cost> {
+        self.bpf
+            .programs()
+            .filter_map(|(name, program)| {
+                let info = program.info().ok()?;
+                Some(Cost {
+                    kernel: kernel.to_owned(),
+                    program: name.to_owned(),
+                    verified_insns: info.verified_instruction_count().unwrap_or(0),
+                    translated_bytes: info.size_translated().unwrap_or(0),
+                    machine_bytes: info.size_jitted(),
+                })
+            })
+            .collect()
     }
 
     /// How often the kernel skipped the program that records calls because it was already running on that CPU

@@ -5,6 +5,7 @@ mod bench;
 mod bpf;
 mod matrix;
 mod test;
+mod verifier;
 
 use clap::{Parser, Subcommand};
 
@@ -23,6 +24,8 @@ enum Chore {
     Bpf(bpf::Args),
     /// Run the recorder's tests on stock kernels of Debian, in an emulator.
     Matrix(matrix::Args),
+    /// Show what the verifiers of several kernels make of the programs, and keep the figures.
+    Verifier(verifier::Args),
     /// Install what the tests need and run them all, lints and checks of the committed eBPF object included.
     Test(test::Args),
 }
@@ -32,6 +35,7 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
         Chore::Bench(args) => bench::run(&args),
         Chore::Bpf(args) => bpf::run(&args),
         Chore::Matrix(args) => matrix::run(&args),
+        Chore::Verifier(args) => verifier::run(&args),
         Chore::Test(args) => test::run(&args),
     }
 }

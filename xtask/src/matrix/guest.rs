@@ -130,8 +130,6 @@ fn serve(place: &Path, socket: &Path) -> Result<Child> {
     let Some(program) = candidates.iter().find(|p| Path::new(p).exists()) else {
         bail!("there is no virtiofsd in {}; run .ci/setup", candidates.join(" or "))
     };
-    checked(Command::new("unshare").args(["--mount", "true"]))
-        .context("a mount namespace is needed; run as root")?;
     let view = place.join("root");
     fs::create_dir(&view)?;
     let script = "mount --bind / \"$1\" && mount -o remount,bind,ro \"$1\" && \
@@ -148,6 +146,12 @@ fn serve(place: &Path, socket: &Path) -> Result<Child> {
         .stderr(log);
     die_with_us(&mut command);
     command.spawn().context("starting the server of the host's file system")
+}
+
+/// Why no guest can be started by this user, if so: the server's read-only view needs a mount namespace.
+pub(super) fn obstacle() -> Option<String> {
+    let tried = checked(Command::new("unshare").args(["--mount", "true"]));
+    tried.err().map(|error| format!("a guest needs a mount namespace; run as root ({error:#})"))
 }
 
 /// `kill -9` of this program must leave no guest behind.

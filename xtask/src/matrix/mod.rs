@@ -13,7 +13,7 @@ use crate::test::Counts;
 use anyhow::{Context as _, Result, bail};
 use guest::Guest;
 use image::Image;
-use kernel::Kernel;
+pub(crate) use kernel::Kernel;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -56,6 +56,10 @@ pub(crate) struct Programs {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(why) = guest::obstacle() {
+        println!("skipped: {why}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let programs = Programs::build()?;
     let mut total = Counts::default();
     let mut summary = Vec::new();
@@ -207,6 +211,12 @@ impl Programs {
             self.tests.push((place.clone(), executable.into()));
         }
         self.files.push((executable.into(), place));
+    }
+
+    /// Where a program is on this machine.
+    pub(crate) fn path(&self, place: &str) -> Result<&Path> {
+        let found = self.files.iter().find(|f| f.1 == place);
+        found.map(|f| f.0.as_path()).with_context(|| format!("cargo built no {place}"))
     }
 
     fn test_script(&self, filter: Option<&str>) -> String {
