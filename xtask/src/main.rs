@@ -1,6 +1,7 @@
 //! Developer chores: `cargo xtask CHORE`.
 #![expect(clippy::print_stdout, reason = "a developer's tool talks to its terminal")]
 
+mod aarch64;
 mod bench;
 mod bpf;
 mod matrix;
@@ -18,6 +19,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Check that everything compiles for aarch64.
+    Aarch64(aarch64::Args),
     /// Measure what recording costs, beside its peers.
     Bench(bench::Args),
     /// Build the kernel half of the recorder, or check the committed object.
@@ -32,6 +35,7 @@ enum Chore {
 
 fn main() -> anyhow::Result<std::process::ExitCode> {
     match Cli::parse().chore {
+        Chore::Aarch64(args) => aarch64::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::Bpf(args) => bpf::run(&args),
         Chore::Matrix(args) => matrix::run(&args),
