@@ -186,7 +186,8 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
             call.nr = read::<u64>(arg(&ctx, 0), REGS_ORIG_AX).unwrap_or_default() as u32;
             call.t_ns = now;
             // The kernel restores the registers that held the arguments; only ax, cx and r11 change
-            // (arch/x86/entry/entry_64.S). What pointers point to may have changed, so that is not copied.
+            // (arch/x86/entry/entry_64.S). What the entry would have copied may have changed since; what the call
+            // itself left behind is copied as ever.
             call.args = arguments(arg(&ctx, 0), call.abi == abi::I386).unwrap_or_default();
             if call.args[5] == ENGINE_MARK {
                 call.flags |= call_flag::ENGINE;
@@ -217,7 +218,7 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
             }
             None => false,
         };
-        if slow && call.flags & call_flag::NO_ENTER == 0 {
+        if slow {
             exit_copies(u32::from(number));
         } else {
             emit(call);

@@ -111,6 +111,14 @@ pub(crate) struct Lower<'a> {
     exit_marks: FxHashMap<TaskIx, Mark>,
     /// The last return from a signal handler of a process.
     handled: FxHashMap<ProcIx, Mark>,
+    /// By task, the last readiness call that saw a description readable since it was read last.
+    sightings: FxHashMap<OfdIx, Vec<Mark>>,
+    /// The last signals sent to a process, by sender.
+    signals_sent: FxHashMap<ProcIx, Vec<Mark>>,
+    /// The last time that a process took a signal: which, or any that its descriptors are for.
+    pub(crate) signals_taken: FxHashMap<(ProcIx, Option<u32>), Mark>,
+    /// Watches of descriptions that several epoll instances have, and that are out for a while: instance, descriptor.
+    pub(crate) unwatched: FxHashSet<(OfdIx, i32)>,
     /// The listen step of listening sockets.
     listens: FxHashMap<SockIx, Mark>,
     /// Last connect of the workload to an outside address.
@@ -170,6 +178,10 @@ pub(crate) fn write(
         stream_reads: FxHashMap::default(),
         exit_marks: FxHashMap::default(),
         handled: FxHashMap::default(),
+        sightings: FxHashMap::default(),
+        signals_sent: FxHashMap::default(),
+        signals_taken: FxHashMap::default(),
+        unwatched: FxHashSet::default(),
         listens: FxHashMap::default(),
         connects: FxHashMap::default(),
         dgram_ports: FxHashMap::default(),
@@ -536,6 +548,13 @@ pub(crate) const ACCEPTS: u8 = 3;
 /// The listening descriptor of a successful accept.
 pub(crate) fn accepting(cx: &Cx<'_>) -> Option<i32> {
     (matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && cx.call.ret >= 0).then_some(cx.call.args[0] as i32)
+}
+
+/// The listening descriptor of an accept that succeeded or came in vain.
+pub(crate) fn looking(cx: &Cx<'_>) -> Option<i32> {
+    const EAGAIN: i64 = -11;
+    let looks = matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && (cx.call.ret >= 0 || cx.call.ret == EAGAIN);
+    looks.then_some(cx.call.args[0] as i32)
 }
 
 /// Descriptors that a call uses.

@@ -13,6 +13,8 @@ impl Lower<'_> {
     pub(crate) fn drain_gone(&mut self, at_ns: u64) -> Result<(), CompileError> {
         for ofd in std::mem::take(&mut self.world.gone_ofds) {
             self.offsets.remove(&ofd);
+            self.sightings.remove(&ofd);
+            self.unwatched.retain(|(ep, _)| *ep != ofd);
         }
         if self.world.gone_socks.is_empty() {
             return Ok(());

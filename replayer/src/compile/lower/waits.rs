@@ -3,9 +3,13 @@
 use super::super::calls::Sc;
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
-use super::super::world::{Mark, OfdIx, OfdKind, TaskIx, detail_addr};
-use super::{ACCEPTS, Cx, FdMarks, Lower, accepting, fd_args, is_name_change, made_fds, transfers};
+use super::super::world::{Mark, OfdIx, OfdKind, TaskIx, detail_addr, detail_epoll};
+use super::{ACCEPTS, Cx, FdMarks, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers};
+use ctrace_format::Detail;
 use ctrace_program::Wait;
+
+/// Senders of signals that are kept of one process.
+const SENDERS: usize = 16;
 
 impl Lower<'_> {
     pub(crate) fn find_joins(&mut self) {
@@ -55,10 +59,22 @@ impl Lower<'_> {
                 needs.extend(self.stream_reads.get(&key).map(|m| Need { kind: EdgeKind::Stream, mark: *m }));
             }
         }
-        if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
-            // Who accepts which connection is decided by who comes first.
+        if let Some(listener) = looking(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
+            // Who accepts which connection is decided by who comes first, and so is who comes in vain.
             let last = self.stream_reads.get(&(ACCEPTS, listener));
             needs.extend(last.map(|mark| Need { kind: EdgeKind::Connection, mark: *mark }));
+        }
+        for fd in reads.iter().copied().chain(accepting(cx)) {
+            // Others that saw it ready would look in vain after it was taken.
+            if call.ret >= 0
+                && let Some(ofd) = self.world.ofd_of(cx.task, fd)
+                && let Some(sightings) = self.sightings.get(&ofd)
+            {
+                for mark in sightings.iter().filter(|m| m.task != cx.task && m.start_ns < call.t_ns) {
+                    let (me, on) = (self.prog(cx.task), self.prog(mark.task));
+                    self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
+                }
+            }
         }
         for fd in &writes {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
@@ -103,6 +119,16 @@ impl Lower<'_> {
             let target = cx.call.args[usize::from(cx.known.sc == Sc::Tgkill)];
             let ended = self.by_pid.get(&target).and_then(|task| self.exit_marks.get(task));
             needs.extend(ended.map(|mark| Need { kind: EdgeKind::NotEnded, mark: *mark }));
+            self.unsent(cx, target, &mut needs);
+        }
+        for fd in &reads {
+            let is_signals = |o: OfdIx| self.world.ofds[o as usize].kind == OfdKind::Signal;
+            if self.world.ofd_of(cx.task, *fd).is_some_and(is_signals)
+                && let Some(sent) = self.signals_sent.get(&cx.proc)
+            {
+                // What had been sent by then comes with one read, or is one signal.
+                needs.extend(sent.iter().map(|mark| Need { kind: EdgeKind::Signal, mark: *mark }));
+            }
         }
         for ofd in self.closing(cx) {
             // Somebody's writes succeeded while this end was open.
@@ -145,6 +171,91 @@ impl Lower<'_> {
         }
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
+        }
+    }
+
+    /// A standard signal that is sent before the last one was taken is lost: one is sent after the other was, and after
+    /// a look that found none.
+    fn unsent(&self, cx: &Cx<'_>, target: u64, needs: &mut Vec<Need>) {
+        let Some(proc) = self.by_pid.get(&target).map(|task| self.world.tasks[*task as usize].proc) else {
+            return;
+        };
+        let signo = cx.call.args[if cx.known.sc == Sc::Tgkill { 2 } else { 1 }] as u32;
+        let taken = [Some(signo), None].into_iter().filter_map(|by| self.signals_taken.get(&(proc, by)));
+        needs.extend(taken.map(|mark| Need { kind: EdgeKind::Signal, mark: *mark }));
+        let files = &self.world.files[self.world.procs[proc as usize].files as usize];
+        for slot in files.slots.values() {
+            if self.world.ofds[slot.ofd as usize].kind == OfdKind::Signal {
+                let idle = self.idle_marks(Some(slot.ofd));
+                needs.extend(idle.into_iter().map(|mark| Need { kind: EdgeKind::NotYet, mark }));
+            }
+        }
+    }
+
+    /// Remembers who sent a signal to whom, and who took one from a descriptor.
+    fn remember_signals(&mut self, cx: &Cx<'_>, mark: Mark) {
+        match cx.known.sc {
+            Sc::Kill | Sc::Tkill | Sc::Tgkill if cx.call.ret == 0 => {
+                let target = cx.call.args[usize::from(cx.known.sc == Sc::Tgkill)];
+                if let Some(task) = self.by_pid.get(&target) {
+                    let sent = self.signals_sent.entry(self.world.tasks[*task as usize].proc).or_default();
+                    sent.retain(|m| m.task != mark.task);
+                    if sent.len() >= SENDERS {
+                        sent.remove(0);
+                    }
+                    sent.push(mark);
+                }
+            }
+            Sc::RtSigtimedwait if cx.call.ret > 0 => {
+                self.signals_taken.insert((cx.proc, Some(cx.call.ret as u32)), mark);
+            }
+            Sc::Read | Sc::Readv if cx.call.ret > 0 => {
+                let ofd = self.world.ofd_of(cx.task, cx.call.args[0] as i32);
+                if ofd.is_some_and(|o| self.world.ofds[o as usize].kind == OfdKind::Signal) {
+                    self.signals_taken.insert((cx.proc, None), mark);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Remembers who saw what ready, and forgets it when it is taken.
+    fn remember_sightings(&mut self, cx: &Cx<'_>, mark: Mark) {
+        const READABLE: u32 = 0x2019;
+        let mut seen: Vec<OfdIx> = Vec::new();
+        match cx.known.sc {
+            Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2 if cx.call.ret > 0 => {
+                if let Some(ep) = self.world.ofd_of(cx.task, cx.call.args[0] as i32)
+                    && let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind
+                {
+                    let entries = detail_epoll(cx.call).unwrap_or_default();
+                    let readable = entries.iter().filter(|e| e.events & READABLE != 0);
+                    seen.extend(readable.filter_map(|e| watches.get(&e.data)).map(|w| w.ofd));
+                }
+            }
+            Sc::Poll | Sc::Ppoll | Sc::Select | Sc::Pselect6 if cx.call.ret > 0 => {
+                for detail in &cx.call.details {
+                    let Detail::Poll { entries, .. } = detail else { continue };
+                    let readable = entries.iter().filter(|e| u32::from(e.revents) & READABLE != 0);
+                    seen.extend(readable.filter_map(|e| self.world.ofd_of(cx.task, e.fd)));
+                }
+            }
+            _ if cx.call.ret >= 0 => {
+                for fd in transfers(cx).0.into_iter().chain(accepting(cx)) {
+                    if let Some(ofd) = self.world.ofd_of(cx.task, fd) {
+                        self.sightings.remove(&ofd);
+                    }
+                }
+            }
+            _ => {}
+        }
+        for ofd in seen {
+            // Files that nobody else has can be taken by nobody else.
+            if self.world.is_shared(cx.proc, ofd) {
+                let sightings = self.sightings.entry(ofd).or_default();
+                sightings.retain(|m| m.task != mark.task);
+                sightings.push(mark);
+            }
         }
     }
 
@@ -207,8 +318,8 @@ impl Lower<'_> {
     pub(crate) fn idle_marks(&self, ofd: Option<OfdIx>) -> Vec<Mark> {
         let Some(ofd) = ofd else { return Vec::new() };
         let state = &self.world.ofds[ofd as usize];
-        let mut marks: Vec<Mark> = state.idle.into_iter().collect();
-        marks.extend(state.watched_by.iter().filter_map(|e| self.world.ofds[*e as usize].idle));
+        let mut marks = state.idle.clone();
+        marks.extend(state.watched_by.iter().flat_map(|e| &self.world.ofds[*e as usize].idle));
         marks
     }
 
@@ -267,6 +378,8 @@ impl Lower<'_> {
                 self.listens.insert(sock, mark);
             }
         }
+        self.remember_signals(cx, mark);
+        self.remember_sightings(cx, mark);
         if cx.known.sc == Sc::RtSigreturn {
             self.handled.insert(cx.proc, mark);
         }

@@ -317,7 +317,7 @@ impl World {
             ) => {
                 if let Some(ofd) = self.ofd_of(task, fd0) {
                     let ofd = &mut self.ofds[ofd as usize];
-                    ofd.idle = Some(mark);
+                    ofd.looked_in_vain(mark);
                     ofd.ready = None;
                 }
             }

@@ -192,7 +192,7 @@ impl World {
             pos: 0,
             refs: 0,
             watched_by: Vec::new(),
-            idle: None,
+            idle: Vec::new(),
             inherited: false,
             ready: None,
             object,

@@ -227,6 +227,7 @@ impl World {
             fs,
             exe: from.exe,
             no_child: None,
+            threads: 0,
             dead: false,
         });
         self.live_tgid.insert(tgid, proc);
@@ -255,6 +256,7 @@ impl World {
             fs: (self.fs_states.len() - 1) as u32,
             exe,
             no_child: None,
+            threads: 0,
             dead: false,
         });
         self.live_tgid.insert(tgid, proc);
@@ -274,6 +276,7 @@ impl World {
             return Err(CompileError::TooMany { what: "tasks", limit: MAX_TASKS });
         }
         let ix = self.tasks.len() as TaskIx;
+        self.procs[proc as usize].threads += 1;
         self.tasks.push(Task {
             tid,
             start_ns,

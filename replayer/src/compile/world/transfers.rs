@@ -14,7 +14,7 @@ impl World {
     pub(crate) fn epoll_waited(&mut self, task: TaskIx, call: &Syscall, mark: Mark) {
         let Some(ep) = self.ofd_of(task, call.args[0] as i32) else { return };
         if call.ret == 0 {
-            self.ofds[ep as usize].idle = Some(mark);
+            self.ofds[ep as usize].looked_in_vain(mark);
             return;
         }
         let waited = call.duration_ns >= BLOCKED_NS;
@@ -57,10 +57,15 @@ impl World {
                 if entry.revents & 0x19 != 0 {
                     self.readable(ofd, mark.end_ns, waited);
                 } else if entry.events & 1 != 0 && call.ret == 0 {
-                    self.ofds[ofd as usize].idle = Some(mark);
+                    self.ofds[ofd as usize].looked_in_vain(mark);
                 }
             }
         }
+    }
+
+    /// Where a transfer that was told its offset began: what is recorded is what the call left behind.
+    fn began_at(call: &Syscall, arg: u8) -> Option<u64> {
+        detail_value(call, arg).map(|after| after.saturating_sub(call.ret.max(0) as u64))
     }
 
     pub(crate) fn apply_io(
@@ -88,7 +93,7 @@ impl World {
                 let input = call.args[1] as i32;
                 let other = detail_object(call, 1);
                 if let Some(ofd) = self.ensure_fd(source, task, input, other, false)? {
-                    self.moved_in(ofd, n, detail_value(call, 2));
+                    self.moved_in(ofd, n, Self::began_at(call, 2));
                 }
                 if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, true)? {
                     self.moved_out(ofd, n, None, end_ns);
@@ -100,10 +105,10 @@ impl World {
                 if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)?
                     && known.sc != Sc::Tee
                 {
-                    self.moved_in(ofd, n, detail_value(call, 1));
+                    self.moved_in(ofd, n, Self::began_at(call, 1));
                 }
                 if let Some(ofd) = self.ensure_fd(source, task, out, other, true)? {
-                    self.moved_out(ofd, n, detail_value(call, 3), end_ns);
+                    self.moved_out(ofd, n, Self::began_at(call, 3), end_ns);
                 }
             }
             Sc::Lseek => {
