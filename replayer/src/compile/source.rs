@@ -1,7 +1,7 @@
 //! Where the compiler reads from: a trace on disk, or one made in memory by a test.
 
 use super::CompileError;
-use ctrace_format::{
+use ctrace_format::{Detail, 
     Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId, Trace,
     syscalls,
 };
@@ -135,13 +135,19 @@ impl Source for Completed<'_> {
                     if let (0, Some(limit)) = (call.ret, limit) {
                         args[limit] = (duration_ns + 500_000) / 1_000_000;
                     }
-                    return each(&Event::Syscall(Syscall {
+                    let mut whole = Syscall {
                         t_ns,
                         duration_ns,
                         flags: SyscallFlags(call.flags.0 & !SyscallFlags::NO_ENTER.0),
                         args,
                         ..call.clone()
-                    }));
+                    };
+                    if let (0, Some(arg)) = (call.ret, super::calls::limit_arg(call.sysno))
+                        && !whole.details.iter().any(|d| matches!(d, Detail::Time { .. }))
+                    {
+                        whole.details.push(Detail::Time { arg, ns: duration_ns });
+                    }
+                    return each(&Event::Syscall(whole));
                 }
             }
             each(event)

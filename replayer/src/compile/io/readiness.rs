@@ -298,7 +298,9 @@ impl Lower<'_> {
         }
         let mut step = self.call_step(cx).imm(0, nfds);
         for (arg, bit) in [(1, POLLIN), (2, POLLOUT), (3, 2)] {
-            let set: Vec<i32> = entries.iter().filter(|e| e.events & bit != 0).map(|e| e.fd).collect();
+            // Of a call that was under way when the recording began only the answer is known.
+            let asked = |e: &&PollEntry| (e.events | e.revents) & bit != 0;
+            let set: Vec<i32> = entries.iter().filter(asked).map(|e| e.fd).collect();
             step = if set.is_empty() {
                 step.imm(arg, 0)
             } else {

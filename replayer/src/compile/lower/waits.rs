@@ -3,7 +3,7 @@
 use super::super::calls::Sc;
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
-use super::super::world::{Mark, OfdIx, OfdKind, TaskIx, detail_addr, detail_epoll};
+use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, TaskIx, detail_addr, detail_epoll};
 use super::{ACCEPTS, Cx, FdMarks, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers};
 use ctrace_format::Detail;
 use ctrace_program::Wait;
@@ -55,14 +55,21 @@ impl Lower<'_> {
                 let marks = self.content.get(&inode).and_then(|(write, _)| *write);
                 needs.extend(marks.map(|mark| Need { kind: EdgeKind::Content, mark }));
             }
-            if let Some(key) = self.stream_key(ofd, false) {
-                needs.extend(self.stream_reads.get(&key).map(|m| Need { kind: EdgeKind::Stream, mark: *m }));
+            if let Some(key) = self.stream_key(ofd, false)
+                && let Some(mark) = self.stream_reads.get(&key).copied()
+            {
+                self.after_rival(cx, ofd, Need { kind: EdgeKind::Stream, mark }, waits);
+                needs.push(Need { kind: EdgeKind::Stream, mark });
             }
         }
         if let Some(listener) = looking(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
             // Who accepts which connection is decided by who comes first, and so is who comes in vain.
-            let last = self.stream_reads.get(&(ACCEPTS, listener));
-            needs.extend(last.map(|mark| Need { kind: EdgeKind::Connection, mark: *mark }));
+            if let Some(mark) = self.stream_reads.get(&(ACCEPTS, listener)).copied()
+                && let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32)
+            {
+                self.after_rival(cx, ofd, Need { kind: EdgeKind::Connection, mark }, waits);
+                needs.push(Need { kind: EdgeKind::Connection, mark });
+            }
         }
         for fd in reads.iter().copied().chain(accepting(cx)) {
             // Others that saw it ready would look in vain after it was taken.
@@ -171,6 +178,16 @@ impl Lower<'_> {
         }
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
+        }
+    }
+
+    /// Of several that wait for the same, the kernel chooses who gets it; here that is known: who got it later waits until
+    /// the other has it.
+    fn after_rival(&mut self, cx: &Cx<'_>, ofd: OfdIx, last: Need, waits: &mut Vec<Wait>) {
+        let blocks = cx.call.duration_ns >= BLOCKED_NS && !self.world.ofds[ofd as usize].nonblock;
+        if blocks && cx.call.ret >= 0 && last.mark.task != cx.task {
+            let (me, on) = (self.prog(cx.task), self.prog(last.mark.task));
+            self.deps.add(me, last.kind, Wait::completed(on, last.mark.step), waits);
         }
     }
 
