@@ -70,6 +70,14 @@ pub(crate) struct Lowered {
     pub(crate) step: Step,
 }
 
+/// An exit whose steps are written when the parent has the child.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    call: Syscall,
+    lowered: Lowered,
+    waits: Vec<Wait>,
+}
+
 impl From<Step> for Lowered {
     fn from(step: Step) -> Self {
         Self { pre: Vec::new(), step }
@@ -131,6 +139,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) timer_clocks: FxHashMap<(ProcIx, i32), u8>,
     pub(crate) environment: Environment,
     pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
+    /// Exits of children that their parents have not yet waited for.
+    leaving: BTreeMap<TaskIx, Leaving>,
     /// Ends of tasks whose own call, if they made one, has not come yet: wait status, time, whether the process ended.
     exits: BTreeMap<TaskIx, (u32, u64, bool)>,
     /// When the connection that the current accept takes had arrived, and who had looked before.
@@ -190,6 +200,7 @@ pub(crate) fn write(
         timer_clocks: FxHashMap::default(),
         environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
         joins: FxHashMap::default(),
+        leaving: BTreeMap::new(),
         exits: BTreeMap::new(),
         pending_arrival: None,
         pending_after: Vec::new(),
@@ -399,8 +410,16 @@ impl Lower<'_> {
             let me = self.prog(task);
             self.deps.add(me, EdgeKind::Connection, wait, &mut waits);
         }
+        self.reaped(&cx)?;
         let lowered = self.lower(&cx)?;
-        let label = self.push(task, call, lowered, &waits)?;
+        let parent = self.world.procs[cx.proc as usize].parent;
+        let label = if known.sc == Sc::ExitGroup && parent.is_some() {
+            let label = self.b.next_step(self.prog(task));
+            self.leaving.insert(task, Leaving { call: call.clone(), lowered, waits });
+            label
+        } else {
+            self.push(task, call, lowered, &waits)?
+        };
         self.world.tasks[task as usize].label = label;
         self.note_restart(task, call, depth);
         if matches!(known.sc, Sc::Exit | Sc::ExitGroup) {
@@ -487,6 +506,9 @@ impl Lower<'_> {
     }
 
     pub(crate) fn finish(mut self) -> Result<Plan, CompileError> {
+        for task in self.leaving.keys().copied().collect::<Vec<_>>() {
+            self.leave(task)?;
+        }
         for (task, (status, at_ns, group_dead)) in std::mem::take(&mut self.exits) {
             if (task as usize) < self.states.len() {
                 self.end(task, status, at_ns, group_dead)?;

@@ -40,7 +40,8 @@ impl Lower<'_> {
         let addr = self.world.absolute(cx.task, addr);
         let state = &self.world.socks[sock as usize];
         let kind = state.kind;
-        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_)) || self.is_inside(sock) || kind == 2 {
+        let asks = self.peers.plays(sock);
+        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_)) || self.is_inside(sock) || kind == 2 || asks {
             return Ok(None);
         }
         if self.world.listener(&addr).is_some() && self.world.socks[sock as usize].family != 1 {
@@ -93,7 +94,8 @@ impl Lower<'_> {
                     return Ok(());
                 }
                 let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(()) };
-                if self.is_inside(sock) || self.refused_later(cx, sock) {
+                // A second connect of one in progress only asks how the first went.
+                if self.is_inside(sock) || self.refused_later(cx, sock) || self.peers.plays(sock) {
                     return Ok(());
                 }
                 if self.world.socks[sock as usize].kind == 2 {

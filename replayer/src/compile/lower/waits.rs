@@ -1,12 +1,13 @@
 //! What a call has to wait for, and what those after it will have to know.
 
-use super::super::calls::Sc;
+use super::super::CompileError;
+use super::super::calls::{Sc, host_nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
 use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, TaskIx, detail_addr, detail_epoll};
-use super::{ACCEPTS, Cx, FdMarks, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers};
+use super::{ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers};
 use ctrace_format::Detail;
-use ctrace_program::Wait;
+use ctrace_program::{Kind, Step, Wait, flags};
 
 /// Senders of signals that are kept of one process.
 const SENDERS: usize = 16;
@@ -156,19 +157,6 @@ impl Lower<'_> {
             let dealt_with = self.handled.get(&parent).copied();
             needs.extend(dealt_with.map(|mark| Need { kind: EdgeKind::NotEnded, mark }));
         }
-        if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
-            let leader_exits = cx.known.sc == Sc::ExitGroup;
-            if leader_exits && let Some(parent) = parent {
-                // An exit takes its time, and the parent may look in vain meanwhile. Nothing of this task comes after
-                // it, so waiting for a look that began later cannot turn into a circle.
-                if let Some(mark) = self.world.procs[parent as usize].no_child
-                    && mark.task != cx.task
-                {
-                    let (me, on) = (self.prog(cx.task), self.prog(mark.task));
-                    self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, mark.step), waits);
-                }
-            }
-        }
         let me = self.prog(cx.task);
         for need in needs {
             if need.mark.task != cx.task {
@@ -274,6 +262,72 @@ impl Lower<'_> {
                 sightings.push(mark);
             }
         }
+    }
+
+    /// An exit takes its time: a child that the parent found running may have begun to end before. Its end comes after
+    /// the last of those looks, which is known when the parent has it. Its descriptors are closed at once, since the
+    /// parent may see that first.
+    fn leave_after_looks(&mut self, task: TaskIx, leaving: &mut Leaving) -> Result<(), CompileError> {
+        let proc = &self.world.procs[self.world.tasks[task as usize].proc as usize];
+        let Some(parent) = proc.parent else { return Ok(()) };
+        let whom = u64::from(proc.tgid);
+        let looks = &self.world.procs[parent as usize].no_child;
+        let marks: Vec<Mark> = [0, whom].iter().filter_map(|w| looks.get(w)).copied().collect();
+        let me = self.prog(task);
+        let (known, later): (Vec<Mark>, Vec<Mark>) =
+            marks.into_iter().filter(|m| m.task != task).partition(|m| m.end_ns <= leaving.call.t_ns);
+        for mark in known {
+            let on = self.prog(mark.task);
+            self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, mark.step), &mut leaving.waits);
+        }
+        let mut after = Vec::new();
+        for mark in later {
+            let on = self.prog(mark.task);
+            self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, mark.step), &mut after);
+        }
+        if !after.is_empty() {
+            let close = Step::call(host_nr("close_range").unwrap_or(0)).with(flags::ENGINE);
+            leaving.lowered.pre.push(close.imm(0, 0).imm(1, u64::from(u32::MAX)).imm(2, 0));
+            let mut sync = Step::of(Kind::Sync);
+            self.b.set_waits(&mut sync, &after)?;
+            leaving.lowered.pre.push(sync);
+        }
+        Ok(())
+    }
+
+    /// Writes the ends of children that a wait is about to return.
+    pub(crate) fn reaped(&mut self, cx: &Cx<'_>) -> Result<(), CompileError> {
+        let one = match cx.known.sc {
+            Sc::Wait4 if cx.call.ret > 0 => Some(cx.call.ret as u64),
+            Sc::Waitid if cx.call.ret == 0 => None,
+            _ => return Ok(()),
+        };
+        let of_parent: Vec<TaskIx> = match one.and_then(|pid| self.by_pid.get(&pid)) {
+            Some(task) => {
+                let proc = self.world.tasks[*task as usize].proc;
+                let is_its = |t: &&TaskIx| self.world.tasks[**t as usize].proc == proc;
+                self.leaving.keys().filter(is_its).copied().collect()
+            }
+            None => {
+                let is_child = |t: &&TaskIx| {
+                    let proc = self.world.tasks[**t as usize].proc;
+                    self.world.procs[proc as usize].parent == Some(cx.proc)
+                };
+                self.leaving.keys().filter(is_child).copied().collect()
+            }
+        };
+        for task in of_parent {
+            self.leave(task)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the end of a task that had begun to leave.
+    pub(crate) fn leave(&mut self, task: TaskIx) -> Result<(), CompileError> {
+        let Some(mut leaving) = self.leaving.remove(&task) else { return Ok(()) };
+        self.leave_after_looks(task, &mut leaving)?;
+        self.push(task, &leaving.call, leaving.lowered, &leaving.waits)?;
+        Ok(())
     }
 
     /// Whether a call may be the last of its process: an exit, or what brings the signal that ended it.

@@ -402,6 +402,9 @@ impl World {
                 } else {
                     SockState::Fresh
                 };
+                for addr in local.iter().chain(peer) {
+                    self.directory_of(addr);
+                }
                 OfdKind::Sock(self.sock(Sock {
                     local: local.clone(),
                     peer: peer.clone(),

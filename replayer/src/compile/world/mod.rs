@@ -83,8 +83,8 @@ pub(crate) struct Proc {
     pub(crate) files: u32,
     pub(crate) fs: u32,
     pub(crate) exe: Option<PathId>,
-    /// The last time it asked for a child and none had ended.
-    pub(crate) no_child: Option<Mark>,
+    /// The last times it asked for a child (its recorded number; 0: any) and none had ended.
+    pub(crate) no_child: BTreeMap<u64, Mark>,
     /// Threads that it has had.
     threads: u32,
     pub(crate) dead: bool,

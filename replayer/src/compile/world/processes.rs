@@ -226,7 +226,7 @@ impl World {
             files,
             fs,
             exe: from.exe,
-            no_child: None,
+            no_child: BTreeMap::new(),
             threads: 0,
             dead: false,
         });
@@ -255,7 +255,7 @@ impl World {
             files: (self.files.len() - 1) as u32,
             fs: (self.fs_states.len() - 1) as u32,
             exe,
-            no_child: None,
+            no_child: BTreeMap::new(),
             threads: 0,
             dead: false,
         });

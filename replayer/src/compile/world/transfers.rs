@@ -5,7 +5,7 @@ use super::super::calls::{Known, Sc};
 use super::super::fsmodel::{InodeIx, NodeKind};
 use super::super::source::Source;
 use super::{
-    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, TaskIx, World, detail_epoll, detail_object, detail_value,
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, TaskIx, World, detail_addr, detail_epoll, detail_object, detail_value,
     positional,
 };
 use ctrace_format::{Detail, EpollEntry, Syscall};
@@ -83,6 +83,11 @@ impl World {
                 let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? else { return Ok(()) };
                 let at = positional(known.sc, call);
                 self.moved_in(ofd, n, at);
+                let from = if known.sc == Sc::Recvmsg { 1 } else { 4 };
+                if let Some(from) = detail_addr(call, from) {
+                    let from = self.absolute(task, from);
+                    self.directory_of(&from);
+                }
             }
             Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Pwrite64 | Sc::Pwritev | Sc::Pwritev2 => {
                 let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, true)? else { return Ok(()) };
