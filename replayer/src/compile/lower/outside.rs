@@ -310,6 +310,10 @@ impl Lower<'_> {
             return Ok(());
         };
         let sock = *sock;
+        if self.world.ofds[ofd as usize].refs > 1 {
+            // Others have it still.
+            return Ok(());
+        }
         if self.peers.plays(sock) && self.world.socks[sock as usize].kind == 1 {
             let last_send_ns = self.world.socks[sock as usize].last_send_ns;
             let turn = Turn { after_sent: arrival.after_sent, at_ns: arrival.at_ns, last_send_ns };

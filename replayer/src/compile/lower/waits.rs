@@ -172,8 +172,10 @@ impl Lower<'_> {
     /// Of several that wait for the same, the kernel chooses who gets it; here that is known: who got it later waits until
     /// the other has it.
     fn after_rival(&mut self, cx: &Cx<'_>, ofd: OfdIx, last: Need, waits: &mut Vec<Wait>) {
+        const EAGAIN: i64 = -11;
         let blocks = cx.call.duration_ns >= BLOCKED_NS && !self.world.ofds[ofd as usize].nonblock;
-        if blocks && cx.call.ret >= 0 && last.mark.task != cx.task {
+        // Who came in vain found it taken, too.
+        if (blocks || cx.call.ret == EAGAIN) && last.mark.task != cx.task {
             let (me, on) = (self.prog(cx.task), self.prog(last.mark.task));
             self.deps.add(me, last.kind, Wait::completed(on, last.mark.step), waits);
         }

@@ -134,7 +134,8 @@ pub(crate) struct Ofd {
     pub(crate) writable: bool,
     /// File offset.
     pub(crate) pos: u64,
-    refs: u32,
+    /// Descriptors that refer to it.
+    pub(crate) refs: u32,
     /// Epoll instances that watch it.
     pub(crate) watched_by: Vec<OfdIx>,
     /// By task, last time a wait on it (a readiness call, for an epoll instance) found nothing.
