@@ -10,7 +10,7 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use ctrace_abi::{CapEvent, CapKey, Creds, MISSING, NO_SLOT, kind, loss};
+use ctrace_abi::{CapEvent, CapKey, Creds, HELD, MISSING, NO_SLOT, kind, loss};
 
 /// Ids of a task's credentials.
 #[inline(always)]
@@ -34,6 +34,10 @@ pub fn cap_capable(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let Some(slot) = slot(number) else { return 0 };
+    if slot.fresh == HELD {
+        // It is not the command yet.
+        return 0;
+    }
     let mut key = CapKey {
         start_ns: slot.start_ns,
         tid,

@@ -17,7 +17,9 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use ctrace_abi::{DnsEvent, MAX_DNS, NO_SLOT, SPEC_I386, Traffic, TrafficEvent, abi, data, dns_how, kind, loss};
+use ctrace_abi::{
+    DnsEvent, MAX_DNS, NO_SLOT, SPEC_I386, Traffic, TrafficEvent, abi, data, dns_how, kind, loss,
+};
 
 const DNS_PORT: u16 = 53;
 const SOCK_DGRAM: u16 = 2;
@@ -113,6 +115,7 @@ pub extern "C" fn count(sk: u64, tid: u32, received: u32, bytes: u32) -> u32 {
         traffic.family = read_or_zero(sk, global!(sk_family));
         traffic.kind_ = read_or_zero(sk, global!(sk_type));
         traffic.protocol = read_or_zero(sk, global!(sk_protocol));
+        traffic.tuple = tuple(sk, traffic.family);
         if TRAFFIC.insert(&sk, traffic, 0).is_err() {
             lost(loss::SOCKET_MAP);
             return 0;
@@ -156,9 +159,14 @@ pub extern "C" fn report(sk: u64, now: u64) -> u32 {
     record.t_ns = now;
     record.sk = sk;
     // SAFETY: a value of the map.
-    record.traffic = unsafe { *traffic };
-    record.tid = record.traffic.tid;
-    record.traffic.tuple = tuple(sk, record.traffic.family);
+    let traffic = unsafe { &mut *traffic };
+    // A socket that has given its addresses back keeps the last ones.
+    let tuple = tuple(sk, traffic.family);
+    if tuple.local_port != 0 {
+        traffic.tuple = tuple;
+    }
+    record.traffic = *traffic;
+    record.tid = traffic.tid;
     send_bulk(record, loss::SOCKET_RING);
     0
 }

@@ -18,19 +18,24 @@ pub const WINDOW_NS: u64 = 100_000_000;
 #[inline(always)]
 pub fn begin(slot: &mut Slot, task: u64, t: u64) {
     slot.usage.from_ns = t;
-    slot.usage.faults = [read_or_zero(task, global!(task_min_flt)), read_or_zero(task, global!(task_maj_flt))];
+    slot.usage.faults =
+        [read_or_zero(task, global!(task_min_flt)), read_or_zero(task, global!(task_maj_flt))];
 }
 
-/// The task leaves its CPU. True: the stretch is to be closed.
+/// The task leaves its CPU, if it was seen to have one: a virtual machine's kernel makes some switches without
+/// telling (seen on 6.18). What such a task did since is not known, and counts as nothing. True: the stretch is to be
+/// closed.
 #[inline(always)]
-pub fn leave(slot: &mut Slot, t: u64, runnable: bool) -> bool {
+pub fn leave(slot: &mut Slot, t: u64, runnable: bool, was_on: bool) -> bool {
     let usage = &mut slot.usage;
     if usage.from_ns == 0 {
         // Nothing is known of the time before.
         usage.from_ns = t;
         return false;
     }
-    usage.cpu_ns += t - since(usage.on_ns, usage.from_ns);
+    if was_on {
+        usage.cpu_ns += t - since(usage.on_ns, usage.from_ns);
+    }
     usage.on_ns = 0;
     if runnable {
         usage.preemptions += 1;
@@ -40,9 +45,10 @@ pub fn leave(slot: &mut Slot, t: u64, runnable: bool) -> bool {
     t - usage.from_ns >= WINDOW_NS
 }
 
-/// The task gets a CPU that it waited for.
+/// The task gets a CPU that it waited for. By the slot's number: [`close`] may have changed the slot just before.
 #[inline(always)]
-pub fn arrive(slot: &mut Slot, t: u64, waited: u64) {
+pub fn arrive(number: u16, t: u64, waited: u64) {
+    let Some(slot) = slot(number) else { return };
     slot.usage.on_ns = t;
     slot.usage.wait_ns += waited;
 }
@@ -64,20 +70,18 @@ pub fn end(number: u32, task: u64) {
         usage.cpu_ns += now - since(usage.on_ns, usage.from_ns);
         usage.on_ns = now;
     }
-    close(number, task, now);
+    close(number, task, now, now);
 }
 
-/// Sends the stretch of a slot that ends at `end`, and begins the next. A global function, see [`crate::capture`].
+/// Sends the stretch of a slot that ends at `end`; the next begins at `next`. A global function, see [`crate::capture`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn close(number: u32, task: u64, end: u64) -> u32 {
+pub extern "C" fn close(number: u32, task: u64, end: u64, next: u64) -> u32 {
     let Some(slot) = slot(number as u16) else { return 0 };
     let tid = slot.call.tid;
     let usage = &mut slot.usage;
-    let faults = [
-        read_or_zero::<u64>(task, global!(task_min_flt)),
-        read_or_zero::<u64>(task, global!(task_maj_flt)),
-    ];
+    let faults =
+        [read_or_zero::<u64>(task, global!(task_min_flt)), read_or_zero::<u64>(task, global!(task_maj_flt))];
     let before = usage.faults;
     let record = UsageEvent {
         kind: kind::USAGE,
@@ -91,7 +95,7 @@ pub extern "C" fn close(number: u32, task: u64, end: u64) -> u32 {
         yields: usage.yields,
         preemptions: usage.preemptions,
     };
-    usage.from_ns = end;
+    usage.from_ns = next;
     usage.cpu_ns = 0;
     usage.wait_ns = 0;
     usage.faults = faults;

@@ -586,7 +586,8 @@ pub struct Dns {
     pub answer: Option<(u8, u16)>,
 }
 
-/// A request of a block device that a task of the scope made. Buffered writes reach a disk later, by other tasks.
+/// A request of a block device that a task of the scope made. Buffered writes reach a disk later, by other tasks, and
+/// so does what a throttle held back: a kernel thread makes the request then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// When it was made.

@@ -15,4 +15,5 @@ mod life;
 mod robust;
 mod strace;
 mod targets;
+mod timeline;
 mod truth;
