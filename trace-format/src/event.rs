@@ -412,6 +412,14 @@ pub enum ProcessKind {
     },
 }
 
+impl ProcessKind {
+    /// Whether it is about the life of a task: its birth, its program, its end. The other kinds are facts about a task,
+    /// told when they are known, which may be after its end.
+    pub const fn is_life(&self) -> bool {
+        matches!(self, Self::Fork { .. } | Self::Exec { .. } | Self::Exit { .. })
+    }
+}
+
 /// Who a task acts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Ids {
