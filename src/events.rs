@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Only until this time after the start of the trace
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     until: Option<u64>,
-    /// Only these kinds of events [default: all; resource samples only with --json]
+    /// Only these kinds of events [default: all; resource, usage, socket and connection samples only with --json]
     #[arg(long, value_name = "CLASS", value_delimiter = ',')]
     class: Vec<ClassName>,
     /// Show the replay engine's own calls too
@@ -77,6 +77,11 @@ enum ClassName {
     Resource,
     Loss,
     Marker,
+    Usage,
+    Socket,
+    Dns,
+    Block,
+    Uring,
 }
 
 impl From<ClassName> for Class {
@@ -89,6 +94,11 @@ impl From<ClassName> for Class {
             ClassName::Resource => Self::Resource,
             ClassName::Loss => Self::Loss,
             ClassName::Marker => Self::Marker,
+            ClassName::Usage => Self::Usage,
+            ClassName::Socket => Self::Socket,
+            ClassName::Dns => Self::Dns,
+            ClassName::Block => Self::Block,
+            ClassName::Uring => Self::Uring,
         }
     }
 }
@@ -134,11 +144,15 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
             Class::Signal,
             Class::Loss,
             Class::Marker,
+            Class::Dns,
+            Class::Block,
+            Class::Uring,
         ];
         if args.json {
-            classes.push(Class::Resource);
+            classes.extend([Class::Resource, Class::Usage, Class::Socket]);
         }
     }
+    let quiet = args.class.is_empty() && !args.json;
     // Connections and losses are read even when they are not shown: they name sockets, and warn.
     let mut read = classes.clone();
     for needed in [Class::Connection, Class::Loss] {
@@ -170,6 +184,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
             totals.lost += loss.count;
         }
         let passes = classes.contains(&event.class())
+            && !(quiet && Show::is_quiet(&event))
             && match &event {
                 Event::Syscall(call) => selection.call(&show.call(call)),
                 other => selection.event(other),

@@ -326,7 +326,7 @@ impl Selection {
             Event::Syscall(e) => self.task(e.task),
             // What concerns the whole timeline concerns every task on it.
             Event::Marker(_) | Event::Loss(_) => true,
-            _ => self.tasks.is_none(),
+            other => other.task().map_or(self.tasks.is_none(), |t| self.task(t)),
         }
     }
 

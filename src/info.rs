@@ -1,5 +1,7 @@
 //! `ctrace info`: what a trace is, on one screen.
 
+mod incidents;
+
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Paint, Style};
 use crate::show::{Show, class_name};
@@ -8,6 +10,7 @@ use ctrace_format::{
     Class, ConnectionKind, Event, Filter, Metric, Object, Scope, SockCookie, State, SyscallFlags, Trace,
     syscalls,
 };
+use incidents::Incidents;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -41,12 +44,16 @@ struct Rare {
     refused: u64,
     reset: u64,
     retransmits: u64,
+    incidents: Incidents,
 }
 
 impl Rare {
     fn read(trace: &Trace) -> Self {
         let mut this = Self::default();
-        let filter = Filter { classes: vec![Class::Loss, Class::Connection], ..Filter::default() };
+        let filter = Filter {
+            classes: vec![Class::Loss, Class::Connection, Class::Process, Class::Dns],
+            ..Filter::default()
+        };
         for event in trace.events(&filter).flatten() {
             match event {
                 Event::Loss(e) => {
@@ -67,7 +74,7 @@ impl Rare {
                         _ => {}
                     }
                 }
-                _ => {}
+                other => this.incidents.learn(&other),
             }
         }
         this
@@ -88,13 +95,21 @@ struct Details {
     errors: HashMap<(&'static str, u32, String), Errors>,
     peak: BTreeMap<Metric, u64>,
     cpu: Option<(u64, u64)>,
+    spent: incidents::Spent,
 }
 
 impl Details {
     fn read(trace: &Trace, paint: Paint) -> Self {
         let mut this = Self::default();
         let mut show = Show::new(trace, paint);
-        let classes = vec![Class::Syscall, Class::Connection, Class::Resource];
+        let classes = vec![
+            Class::Syscall,
+            Class::Connection,
+            Class::Resource,
+            Class::Usage,
+            Class::Block,
+            Class::Uring,
+        ];
         for event in trace.events(&Filter { classes, ..Filter::default() }).flatten() {
             show.learn(&event);
             match &event {
@@ -111,12 +126,13 @@ impl Details {
                 Event::Resource(e) if e.subject == 1 => {
                     let peak = this.peak.entry(e.metric).or_default();
                     *peak = (*peak).max(e.value);
+                    this.spent.sample(e);
                     if e.metric == Metric::CpuNs {
                         let (first, _) = this.cpu.unwrap_or((e.value, e.value));
                         this.cpu = Some((first, e.value));
                     }
                 }
-                _ => {}
+                other => this.spent.learn(other),
             }
         }
         this
@@ -301,6 +317,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "ended": summary.map(|s| &s.ended),
         "command_status": summary.and_then(|s| s.command_status),
         "engine_calls": summary.map(|s| s.engine_calls),
+        "incidents": rare.incidents.json(),
         "damage": trace.damage().iter().map(crate::damage_json).collect::<Vec<_>>(),
     });
     if let (Some(details), Value::Object(object)) = (details, &mut object) {
@@ -323,6 +340,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
             .collect();
         object.insert("calls".to_owned(), json!(calls));
         object.insert("errors".to_owned(), json!(errors));
+        object.insert("spent".to_owned(), details.spent.json());
     }
     object
 }
@@ -413,6 +431,10 @@ fn as_text(
         }
         row("network", text);
     }
+    let incidents = rare.incidents.text();
+    if !incidents.is_empty() {
+        row("incidents", paint.paint(Style::Red, &incidents));
+    }
     match details {
         None => row("calls", "many: add --details for the lists of calls and errors".to_owned()),
         Some(details) => {
@@ -454,6 +476,10 @@ fn as_text(
             }
             if !use_of.is_empty() {
                 row("resources", use_of.join(" · "));
+            }
+            let spent = details.spent.text();
+            if !spent.is_empty() {
+                row("", spent);
             }
         }
     }

@@ -63,6 +63,9 @@ pub fn join(task: u64) {
     }
     send_life(&record, loss::PROCESS_RING);
     admit(record.tid, record.tgid, record.start_ns, true);
+    if let Some(slot) = slot(slot_number(record.tid)) {
+        crate::usage::begin(slot, task, record.t_ns);
+    }
 }
 
 #[inline(always)]
@@ -100,6 +103,7 @@ pub extern "C" fn moved(task: u64) -> u32 {
                     emit(&slot.call);
                 }
             }
+            crate::usage::end(u32::from(number), task);
         }
         send_life(&describe(task, kind::LEAVE), loss::PROCESS_RING);
         release(tid, number);

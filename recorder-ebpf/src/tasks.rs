@@ -57,6 +57,7 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
             // It waits for a CPU from its birth on.
             slot.out_ns = record.t_ns;
             slot.woken_ns = record.t_ns;
+            slot.usage.from_ns = record.t_ns;
         }
     }
     0
@@ -92,6 +93,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     record.t_ns = unsafe { bpf_ktime_get_boot_ns() };
     record.tgid = (pid_tgid >> 32) as u32;
     record.old_tid = old;
+    record.creds = crate::caps::creds(arg(&ctx, 0));
     record.comm = read_or_zero(arg(&ctx, 0), global!(task_comm));
     record.path[0] = 0;
     let name: u64 = read_or_zero(arg(&ctx, 2), global!(bprm_filename));
@@ -124,6 +126,9 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         }
     }
     let task = arg(&ctx, 0);
+    if number != NO_SLOT {
+        crate::usage::end(u32::from(number), task);
+    }
     let signal: u64 = read_or_zero(task, global!(task_signal));
     let live: u32 = read(signal, global!(signal_live)).unwrap_or(1);
     let record = Exit {

@@ -19,6 +19,7 @@ mod btf;
 mod caps;
 mod cgroup;
 mod clock;
+mod collect;
 mod command;
 mod decode;
 mod details;

@@ -38,11 +38,35 @@ pub(crate) static HOOKS: &[Hook] = &[
     Hook { name: "tcp_destroy_sock", required: false, loses: "totals of TCP connections" },
     Hook { name: "signal_generate", required: false, loses: "signals generated" },
     Hook { name: "signal_deliver", required: false, loses: "signals delivered" },
+    Hook { name: "tcp_probe", required: false, loses: "round-trip times and windows of TCP connections" },
+    Hook { name: "sock_send_length", required: false, loses: "traffic of UDP and unix sockets, DNS queries" },
+    Hook { name: "sock_recv_length", required: false, loses: "traffic of UDP and unix sockets, DNS answers" },
+    Hook { name: "mark_victim", required: false, loses: "victims of the OOM killer" },
+    Hook { name: "page_fault_user", required: false, loses: "page faults that block" },
+    Hook { name: "cap_capable", required: false, loses: "capability checks" },
+    Hook { name: "block_io_start", required: false, loses: "block requests that another task issues" },
+    Hook { name: "block_rq_issue", required: false, loses: "block requests" },
+    Hook { name: "block_rq_complete", required: false, loses: "block requests" },
+    Hook { name: "io_uring_submit_req", required: false, loses: "requests through io_uring" },
+    Hook { name: "io_uring_complete", required: false, loses: "requests through io_uring" },
     Hook { name: "sched_switch", required: false, loses: "time off the CPU between calls" },
     Hook { name: "sched_wakeup", required: false, loses: "time off the CPU between calls" },
     Hook { name: "sys_enter", required: true, loses: "system calls" },
     Hook { name: "sys_exit", required: true, loses: "system calls" },
 ];
+
+/// Fields without which a program would tell nonsense: it is not attached then.
+static NEEDS: &[(&str, &[&str])] = &[
+    ("sock_send_length", &["socket_alloc.vfs_inode", "sock.sk_socket"]),
+    ("sock_recv_length", &["socket_alloc.vfs_inode", "sock.sk_socket"]),
+    ("block_io_start", &["request.__data_len", "request.cmd_flags"]),
+    ("block_rq_issue", &["request.__data_len", "request.cmd_flags"]),
+    ("block_rq_complete", &["request.__data_len", "request.cmd_flags"]),
+    ("io_uring_submit_req", &["io_kiocb.opcode", "io_uring_cqe.res", "io_uring_cqe.flags"]),
+    ("io_uring_complete", &["io_kiocb.opcode", "io_uring_cqe.res", "io_uring_cqe.flags"]),
+];
+/// What a tracepoint was called before.
+static OLDER: &[(&str, &str)] = &[("io_uring_submit_req", "io_uring_submit_sqe")];
 
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -77,6 +101,8 @@ pub(crate) struct Programs {
     pid_max: u32,
     next_free: AtomicU32,
     rings: RingSizes,
+    /// Fields that this kernel does not have.
+    missing: Vec<String>,
     /// Programs that could not be attached, with the reason.
     pub(crate) absent: Vec<String>,
 }
@@ -101,8 +127,16 @@ impl Programs {
         let bpf = loader.load(object).map_err(|e| denied_or("loading the eBPF maps", &e))?;
         let tasks = map_array(&bpf, "TASKS", (pid_max as usize).div_ceil(4) * 8 + 8)?;
         let slots = map_array(&bpf, "SLOT", SLOTS as usize * size_of::<Slot>())?;
-        let this =
-            Self { bpf, tasks, slots, pid_max, next_free: AtomicU32::new(1), rings, absent: Vec::new() };
+        let this = Self {
+            bpf,
+            tasks,
+            slots,
+            pid_max,
+            next_free: AtomicU32::new(1),
+            rings,
+            missing: offsets.missing.clone(),
+            absent: Vec::new(),
+        };
         let table = map_array(&this.bpf, "SPEC", SPECS as usize * size_of::<Spec>())?;
         for (i, spec) in specs.iter().enumerate() {
             if let Some(at) = table.element::<Spec>(i * size_of::<Spec>()) {
@@ -142,8 +176,20 @@ impl Programs {
             fix: "rebuild it with `cargo xtask bpf`".into(),
         })?;
         let program: &mut RawTracePoint = program.try_into().map_err(|e| denied_or_program(&what, &e))?;
+        let needed = NEEDS.iter().find(|(hook, _)| *hook == name).map_or(&[][..], |(_, fields)| fields);
+        if let Some(field) = needed.iter().find(|f| self.missing.iter().any(|m| m == *f)) {
+            return Err(RecordError::KernelLacks {
+                what: format!("the field {field}, which {name} needs"),
+                fix: "run `ctrace doctor`".into(),
+            });
+        }
         program.load().map_err(|e| denied_or_program(&what, &e))?;
-        program.attach(name).map_err(|e| denied_or_program(&what, &e))?;
+        let older = OLDER.iter().find(|(hook, _)| *hook == name).map(|(_, older)| *older);
+        let attached = match (program.attach(name), older) {
+            (Err(_), Some(older)) => program.attach(older),
+            (result, _) => result,
+        };
+        attached.map_err(|e| denied_or_program(&what, &e))?;
         Ok(())
     }
 
@@ -204,7 +250,9 @@ impl Programs {
     }
 
     /// Puts a thread into the table. `held`: nothing is recorded before its first `execve`.
-    pub(crate) fn admit(&self, tid: u32, tgid: u32, start_ns: u64, held: bool, kept: u32) {
+    ///
+    /// `faults` are its counters of minor and major page faults, which are not of this recording.
+    pub(crate) fn admit(&self, tid: u32, tgid: u32, start_ns: u64, held: bool, kept: u32, faults: [u64; 2]) {
         let Some(entry) = self.entry(tid) else { return };
         let number = self.next_free.fetch_add(1, Ordering::Relaxed);
         if number >= kept {
@@ -218,6 +266,8 @@ impl Programs {
             fresh.call.tgid = tgid;
             fresh.start_ns = start_ns;
             fresh.fresh = if held { HELD } else { 0 };
+            fresh.usage.from_ns = crate::clock::boottime_ns();
+            fresh.usage.faults = faults;
             // SAFETY: inside the mapping; the kernel does not use the slot before the table names it.
             unsafe { slot.write(fresh) };
         }
@@ -234,18 +284,31 @@ impl Programs {
 
     /// The slots that have a call in flight, after detaching.
     pub(crate) fn in_flight(&self) -> Vec<Slot> {
+        self.members().into_iter().filter(|slot| slot.busy != 0).collect()
+    }
+
+    /// Every thread of the table with its slot, after detaching.
+    pub(crate) fn members(&self) -> Vec<Slot> {
         let mut out = Vec::new();
         for number in 1..SLOTS as usize {
             if let Some(at) = self.slots.element::<Slot>(number * size_of::<Slot>()) {
                 // SAFETY: inside the mapping; the programs are detached.
                 let slot = unsafe { at.read() };
                 let current = self.entry(slot.call.tid).map_or(0, |e| e.load(Ordering::Relaxed));
-                if slot.busy != 0 && usize::from(current) == number {
+                if usize::from(current) == number {
                     out.push(slot);
                 }
             }
         }
         out
+    }
+
+    /// A hash map of the object.
+    pub(crate) fn hash<K: aya::Pod, V: aya::Pod>(
+        &mut self,
+        name: &str,
+    ) -> Option<aya::maps::HashMap<&mut MapData, K, V>> {
+        aya::maps::HashMap::try_from(self.bpf.map_mut(name)?).ok()
     }
 
     /// Loss counters: `[class][cpu]`.

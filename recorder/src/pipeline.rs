@@ -6,6 +6,7 @@
 //! the rings, and collects the calls in flight.
 
 use crate::clock;
+use crate::collect::Collector;
 use crate::decode::Decoder;
 use crate::error::RecordError;
 use crate::in_flight;
@@ -122,6 +123,14 @@ fn meaning(class: u32) -> Option<(Class, LossCause)> {
         loss::CONNECTION_RING => Some((Class::Connection, LossCause::RingFull)),
         loss::CONNECTION_MAP => Some((Class::Connection, LossCause::MapFull)),
         loss::SIGNAL_RING => Some((Class::Signal, LossCause::RingFull)),
+        loss::USAGE_RING => Some((Class::Usage, LossCause::RingFull)),
+        loss::SOCKET_MAP => Some((Class::Socket, LossCause::MapFull)),
+        loss::DNS_RING => Some((Class::Dns, LossCause::RingFull)),
+        loss::BLOCK_RING => Some((Class::Block, LossCause::RingFull)),
+        loss::BLOCK_MAP => Some((Class::Block, LossCause::MapFull)),
+        loss::URING_RING => Some((Class::Uring, LossCause::RingFull)),
+        loss::URING_MAP => Some((Class::Uring, LossCause::MapFull)),
+        loss::PROCESS_MAP => Some((Class::Process, LossCause::MapFull)),
         _ => None,
     }
 }
@@ -145,12 +154,14 @@ pub(crate) fn drain(
     go_first();
     let mut losses = Losses::new(start_boottime_ns);
     let mut last_losses = Instant::now();
+    let mut collector = Collector::default();
     let mut pending: Option<Message> = None;
     while !shared.stop.load(Ordering::Acquire) {
         let mut high = 0;
         if pending.is_none() {
-            let Pass { bytes, fullest, watermark, .. } = pass(rings);
+            let Pass { mut bytes, fullest, watermark, .. } = pass(rings);
             high = fullest;
+            collector.collect(&mut programs, &mut bytes);
             let mut lost = Vec::new();
             if last_losses.elapsed() >= LOSSES_EVERY {
                 last_losses = Instant::now();
@@ -174,7 +185,10 @@ pub(crate) fn drain(
         let _ = out.send(message);
     }
     loop {
-        let Pass { bytes, complete, watermark, .. } = pass(rings);
+        let Pass { mut bytes, complete, watermark, .. } = pass(rings);
+        if complete {
+            collector.finish(&mut programs, &mut bytes);
+        }
         let _ = out.send(Message::Batch { bytes, watermark, losses: Vec::new() });
         if complete {
             break;
@@ -303,6 +317,7 @@ impl Writing {
                             },
                         );
                     }
+                    self.decoder.end(&mut self.writer, at_boottime_ns, &mut |w, e| push.push(w, &e));
                     for loss in losses {
                         push.push(&mut self.writer, &Event::Loss(loss));
                     }

@@ -218,6 +218,7 @@ impl Recorder {
             return Err(RecordError::TargetExited { target: format!("process {pid}") });
         }
         let mut decoder = Decoder::new(start_boottime_ns);
+        decoder.block_flags = offsets.block_flags;
         for m in &members {
             decoder.known(&mut writer, m.tid, m.tgid, &m.comm);
         }
@@ -309,8 +310,13 @@ fn scope(target: &Target, group: Option<&Cgroup>) -> Scope {
 
 /// What this recording cannot see.
 fn blind(missing: &[String], absent: &[String]) -> Vec<String> {
+    let rings = if absent.iter().any(|a| a.contains("io_uring")) {
+        "io_uring: work submitted through rings is not seen"
+    } else {
+        "io_uring: arguments of work submitted through rings are not seen, only what it was and how it ended"
+    };
     let mut blind: Vec<String> = [
-        "io_uring: work submitted through rings is not seen",
+        rings,
         "vdso: clock reads without a system call are not seen",
         "mmap I/O: loads and stores to mapped files are not seen",
         "payload: contents of reads and writes are not recorded",

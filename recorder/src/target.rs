@@ -70,7 +70,7 @@ pub(crate) fn admit_processes(
                 if stat.exiting {
                     continue;
                 }
-                programs.admit(tid, tgid, 0, held, KEPT);
+                programs.admit(tid, tgid, 0, held, KEPT, [stat.counters[0], stat.counters[1]]);
                 // It may have exited between the look and the entry; a later task of the same id is not ours.
                 if proc::stat(tgid, tid).is_none_or(|s| s.exiting) {
                     programs.expel(tid);

@@ -451,12 +451,14 @@ impl TraceWriter {
             ..ChunkHeader::default()
         };
         let mut tasks = state.table.distinct_tasks();
-        if class == Class::Connection {
+        if matches!(class, Class::Connection | Class::Socket) {
             // There, 0 is no task.
             tasks = tasks.into_iter().filter_map(|task| task.checked_sub(1)).collect();
         }
         let cookies = match class {
-            Class::Connection => Some(state.table.distinct_values(codec::field::COOKIE)),
+            Class::Connection | Class::Socket | Class::Dns => {
+                Some(state.table.distinct_values(codec::field::COOKIE))
+            }
             Class::Syscall => {
                 let objects = state.table.distinct_values(codec::field::OBJECT);
                 // An object that the dictionary forgot may be any socket.
@@ -599,7 +601,7 @@ fn check_header(header: &Header) -> Result<(), WriteError> {
 
 /// Position of a class in [`CLASSES`].
 fn slot_of(class: Class) -> usize {
-    class as usize - 1
+    CLASSES.iter().position(|c| *c == class).unwrap_or(0)
 }
 
 #[cfg(test)]

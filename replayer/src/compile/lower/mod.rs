@@ -287,7 +287,7 @@ impl Lower<'_> {
         match event {
             Event::Syscall(call) => self.call(call)?,
             Event::Signal(signal) => self.signal(signal)?,
-            Event::Process(process) => {
+            Event::Process(process) if process.kind.is_life() => {
                 if let ProcessKind::Exit { status, group_dead } = process.kind {
                     let task = self.world.task_of(self.source, process.task)?;
                     self.exits.insert(task, (status, process.t_ns, group_dead));

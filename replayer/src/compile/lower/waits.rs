@@ -334,20 +334,15 @@ impl Lower<'_> {
             Sc::Waitid if cx.call.ret == 0 => None,
             _ => return Ok(()),
         };
-        let of_parent: Vec<TaskIx> = match one.and_then(|pid| self.by_pid.get(&pid)) {
-            Some(task) => {
-                let proc = self.world.tasks[*task as usize].proc;
-                let is_its = |t: &&TaskIx| self.world.tasks[**t as usize].proc == proc;
-                self.leaving.keys().filter(is_its).copied().collect()
-            }
-            None => {
-                let is_child = |t: &&TaskIx| {
-                    let proc = self.world.tasks[**t as usize].proc;
-                    self.world.procs[proc as usize].parent == Some(cx.proc)
-                };
-                self.leaving.keys().filter(is_child).copied().collect()
+        let its_proc = one.and_then(|pid| self.by_pid.get(&pid)).map(|t| self.world.tasks[*t as usize].proc);
+        let is_waited_for = |t: &&TaskIx| {
+            let proc = self.world.tasks[**t as usize].proc;
+            match its_proc {
+                Some(its) => proc == its,
+                None => self.world.procs[proc as usize].parent == Some(cx.proc),
             }
         };
+        let of_parent: Vec<TaskIx> = self.leaving.keys().filter(is_waited_for).copied().collect();
         for task in of_parent {
             self.leave(task)?;
         }

@@ -343,7 +343,9 @@ impl World {
 
     /// Feeds an event that is not a system call.
     pub(crate) fn apply_other(&mut self, source: &dyn Source, event: &Event) -> Result<(), CompileError> {
-        if let Event::Process(process) = event {
+        if let Event::Process(process) = event
+            && process.kind.is_life()
+        {
             self.apply_process(source, process)?;
         }
         Ok(())
