@@ -6,9 +6,10 @@
 use crate::details::{self, Context};
 use crate::meaning::{Meaning, Meanings, kept, time_counts};
 use crate::objects::{Objects, both_ends};
+use crate::target::Member;
 use ctrace_abi::{
-    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Join, SignalEvent, Slot, SockObject, TcpEvent, abi,
-    call_flag, kind, op, tcp,
+    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Join, SignalEvent, Slot, SockObject, TcpEvent,
+    UNNAMED_GROUP, abi, call_flag, kind, op, tcp,
 };
 use ctrace_format::{
     Abi, Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, StrId, Syscall,
@@ -25,6 +26,13 @@ struct Task {
     start_ns: u64,
     comm: StrId,
     id: Option<TaskId>,
+    /// The group of the scope that it is in, or 0.
+    group: u32,
+}
+
+/// The number of the container that a group is, if it is one.
+fn container(group: u32) -> Option<u32> {
+    (1..UNNAMED_GROUP).contains(&group).then_some(group)
 }
 
 /// See the module.
@@ -43,6 +51,8 @@ pub(crate) struct Decoder {
     pub(crate) calls: u64,
     redacted: std::collections::BTreeMap<String, u64>,
     tasks_changed: bool,
+    /// Tasks that got an id and are in a container: not told yet.
+    placed: Vec<(TaskId, u32)>,
 }
 
 impl Decoder {
@@ -58,6 +68,19 @@ impl Decoder {
             calls: 0,
             redacted: std::collections::BTreeMap::new(),
             tasks_changed: true,
+            placed: Vec::new(),
+        }
+    }
+
+    /// Tells which containers the tasks are in that got an id.
+    fn tell_placed(
+        &mut self,
+        w: &mut TraceWriter,
+        t_ns: u64,
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) {
+        for (task, container) in self.placed.drain(..) {
+            push(w, Event::Process(Process { t_ns, task, kind: ProcessKind::Placed { container } }));
         }
     }
 
@@ -93,25 +116,43 @@ impl Decoder {
         self.tasks.len()
     }
 
-    /// A thread that was there before the recording.
-    pub(crate) fn known(&mut self, w: &mut TraceWriter, tid: u32, tgid: u32, comm: &[u8]) {
-        let comm = w.str(comm);
-        self.tasks.entry(tid).or_insert(Task { tgid, start_ns: 0, comm, id: None });
+    /// A thread that was there before the recording, or in a container before its container was known.
+    pub(crate) fn known(
+        &mut self,
+        w: &mut TraceWriter,
+        member: &Member,
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) {
+        let comm = w.str(&member.comm);
+        let start_ns = self.rel(member.start_boottime_ns);
+        self.tasks_changed = true;
+        let new = Task { tgid: member.tgid, start_ns, comm, id: None, group: member.group };
+        let task = self.tasks.entry(member.tid).or_insert(new);
+        if task.group != member.group {
+            task.group = member.group;
+            if let (Some(id), Some(container)) = (task.id, container(member.group)) {
+                self.placed.push((id, container));
+                let now = self.rel(crate::clock::boottime_ns());
+                self.tell_placed(w, now, push);
+            }
+        }
     }
 
     fn task(&mut self, w: &mut TraceWriter, tid: u32, tgid: u32) -> TaskId {
         let task = self.tasks.entry(tid).or_insert_with(|| {
             // The record of its birth was lost, or it moved in: ask while it lives.
             let comm = std::fs::read(format!("/proc/{tgid}/task/{tid}/comm")).unwrap_or_default();
-            Task { tgid, start_ns: 0, comm: w.str(comm.trim_ascii_end()), id: None }
+            Task { tgid, start_ns: 0, comm: w.str(comm.trim_ascii_end()), id: None, group: 0 }
         });
         *task.id.get_or_insert_with(|| {
-            w.task(&TaskDef {
+            let id = w.task(&TaskDef {
                 tid: Tid(tid),
                 tgid: Tgid(task.tgid),
                 comm: task.comm,
                 start_ns: task.start_ns,
-            })
+            });
+            self.placed.extend(container(task.group).map(|container| (id, container)));
+            id
         })
     }
 
@@ -149,6 +190,9 @@ impl Decoder {
         if done.is_none() {
             self.malformed += 1;
         }
+        if !self.placed.is_empty() {
+            self.tell_placed(w, self.rel(crate::raw::end_ns(record)), push);
+        }
     }
 
     fn args(&mut self, record: &[u8]) -> Option<()> {
@@ -185,6 +229,7 @@ impl Decoder {
         call.flags |= call_flag::NO_EXIT;
         call.dur_ns = now_boottime_ns.saturating_sub(call.t_ns);
         self.finish_call(w, &call, tail, push);
+        self.tell_placed(w, self.rel(now_boottime_ns), push);
     }
 
     fn call(
@@ -283,7 +328,13 @@ impl Decoder {
         let comm = w.str(until_nul(&fork.comm));
         self.tasks.insert(
             fork.child_tid,
-            Task { tgid: fork.child_tgid, start_ns: self.rel(fork.start_ns).max(1), comm, id: None },
+            Task {
+                tgid: fork.child_tgid,
+                start_ns: self.rel(fork.start_ns).max(1),
+                comm,
+                id: None,
+                group: fork.group,
+            },
         );
         let child = self.task(w, fork.child_tid, fork.child_tgid);
         push(
@@ -371,7 +422,8 @@ impl Decoder {
         } else {
             let comm = w.str(until_nul(&join.comm));
             let start_ns = self.rel(join.start_ns);
-            self.tasks.insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None });
+            let group = join.group;
+            self.tasks.insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None, group });
         }
         Some(())
     }

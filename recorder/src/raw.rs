@@ -1,7 +1,7 @@
 //! Kernel records as bytes: taking a batch apart, and when each record ended.
 
 use ctrace_abi::{
-    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Join, SignalEvent, SockObject, TcpEvent, kind,
+    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Group, Join, SignalEvent, SockObject, TcpEvent, kind,
 };
 
 /// A structure that the kernel half sends: any bytes are a value of it.
@@ -13,6 +13,7 @@ impl Record for Exec {}
 impl Record for Exit {}
 impl Record for Comm {}
 impl Record for Join {}
+impl Record for Group {}
 impl Record for FileObject {}
 impl Record for SockObject {}
 impl Record for TcpEvent {}

@@ -372,6 +372,11 @@ pub enum ProcessKind {
         /// Whether the whole process ended with it.
         group_dead: bool,
     },
+    /// The task is in a container of the scope. Said of every task of a recorded container, under each of its names.
+    Placed {
+        /// [`crate::Container::number`].
+        container: u32,
+    },
 }
 
 /// A TCP connection's change of state or a fact about it. Attributed by cookie, not by the current task, since it
@@ -465,7 +470,8 @@ pub struct Signal {
 pub struct Resource {
     /// When.
     pub t_ns: u64,
-    /// Of what: 0 is the host, 1 the scope (its cgroup, or the sum over its processes).
+    /// Of what: 0 is the host, 1 the scope (its cgroup, or the sum over its processes or containers), *n* + 1 the
+    /// container of number *n*.
     pub subject: u32,
     /// Which counter.
     pub metric: Metric,

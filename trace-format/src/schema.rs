@@ -75,6 +75,7 @@ pub(crate) fn schema() -> Vec<ColumnSchema> {
         (2, 2, field::E, "exec.argc", "u32"),
         (2, 3, field::A, "exit.status", "u32"),
         (2, 3, field::B, "exit.group_dead", "bool"),
+        (2, 16, field::A, "placed.container", "container's number"),
         (3, 0, field::COOKIE, "cookie", "u64"),
         (3, 0, field::B, "local", "blob"),
         (3, 0, field::C, "peer", "blob"),

@@ -3,6 +3,7 @@
 
 mod bench;
 mod bpf;
+mod cri;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -20,6 +21,8 @@ enum Chore {
     Bench(bench::Args),
     /// Build the kernel half of the recorder, or check the committed object.
     Bpf(bpf::Args),
+    /// Generate the client of container runtimes from cri/proto, or check the committed one.
+    Cri(cri::Args),
     /// Install what the tests need and run them all, lints and checks of the committed eBPF object included.
     Test(test::Args),
 }
@@ -28,6 +31,7 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
     match Cli::parse().chore {
         Chore::Bench(args) => bench::run(&args),
         Chore::Bpf(args) => bpf::run(&args),
+        Chore::Cri(args) => cri::run(&args),
         Chore::Test(args) => test::run(&args),
     }
 }

@@ -144,6 +144,7 @@ impl Decoder {
                 status: from_u32(table.pull(row, field::A)?, |n| n)?,
                 group_dead: from_bool(table.pull(row, field::B)?)?,
             },
+            Some(16) => ProcessKind::Placed { container: from_u32(table.pull(row, field::A)?, |n| n)? },
             _ => return Ok(None),
         };
         Ok(Some(Process { t_ns, task: from_u32(row.task, TaskId)?, kind }))

@@ -214,6 +214,9 @@ impl Encoder {
                 row.put(field::A, (*status).into());
                 row.put(field::B, (*group_dead).into());
             }
+            ProcessKind::Placed { container } => {
+                table.row(&[16], task, t, 0).put(field::A, (*container).into());
+            }
         }
         Times { start: t, end: t }
     }

@@ -33,7 +33,7 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
                     ProcessKind::Exec { path, argv, .. } => {
                         known(Ref::Str(*path)) && argv.iter().all(|w| known(Ref::Str(*w)))
                     }
-                    ProcessKind::Exit { .. } => true,
+                    ProcessKind::Exit { .. } | ProcessKind::Placed { .. } => true,
                 }
         }
         Event::Connection(e) => e.task.is_none_or(|t| known(Ref::Task(t))),
@@ -86,7 +86,7 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
                         string(word, map);
                     }
                 }
-                ProcessKind::Exit { .. } => {}
+                ProcessKind::Exit { .. } | ProcessKind::Placed { .. } => {}
             }
         }
         Event::Connection(e) => e.task.iter_mut().for_each(|t| task(t, map)),
