@@ -490,13 +490,15 @@ fn unknown(target: &str, name: &str, running: usize, known: &[String], failures:
         known.sort();
         known.dedup();
         near(name, &known)
-    } else if failures.is_empty() {
-        format!(
-            "no container runtime's socket was found, so only ids are known, by the names of cgroups: of {running} \
-             containers that run, none has an id that begins so"
-        )
     } else {
-        format!("{}; and of {running} containers that run, none has an id that begins so", failures.join("; "))
+        let why = match failures {
+            [] => "no container runtime's socket was found".to_owned(),
+            failures => failures.join("; "),
+        };
+        format!(
+            "{why}; so only ids are known, by the names of cgroups: of {running} containers that run, none has an id \
+             that begins so"
+        )
     };
     RecordError::TargetNotFound { target: target.to_owned(), hint }
 }
