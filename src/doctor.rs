@@ -104,8 +104,16 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
 }
 
 fn all() -> Vec<Check> {
-    let mut checks =
-        vec![kernel(), btf(), privileges(), recording(), tracefs().less(), cgroups(), runtime().less(), pressure().less()];
+    let mut checks = vec![
+        kernel(),
+        btf(),
+        privileges(),
+        recording(),
+        tracefs().less(),
+        cgroups(),
+        runtime().less(),
+        pressure().less(),
+    ];
     checks.extend(sandbox());
     checks.push(disk());
     checks

@@ -118,7 +118,11 @@ fn meant(words: &[String], containers: &Containers) -> Result<Option<Vec<u32>>, 
         if found.is_empty() {
             let mut names: Vec<String> = containers.all().iter().map(containers::name).collect();
             names.dedup();
-            let has = if names.is_empty() { "it has none".to_owned() } else { format!("it has {}", names.join(", ")) };
+            let has = if names.is_empty() {
+                "it has none".to_owned()
+            } else {
+                format!("it has {}", names.join(", "))
+            };
             let text = format!("the trace has no container {word:?}; {has}");
             return Err(Failure::say(Exit::Usage, decode::plain(text.as_bytes())));
         }

@@ -378,28 +378,28 @@ fn container_rows(trace: &Trace, details: Option<&Details>) -> Vec<(&'static str
         }
     }
     for (i, c) in trace.containers().iter().enumerate() {
-        let mut text = containers::name(c);
+        let mut parts = vec![containers::name(c)];
         if !c.image.is_empty() {
-            text.push_str(&format!(" ({})", c.image));
+            parts.push(format!(" ({})", c.image));
         }
-        text.push_str(&format!(" {}", c.id.get(..12).unwrap_or(&c.id)));
+        parts.push(format!(" {}", c.id.get(..12).unwrap_or(&c.id)));
         if let Some(details) = details {
             let (calls, failed) = details.containers.get(&c.number).copied().unwrap_or_default();
-            text.push_str(&format!(": {}", units::plural(calls, "call")));
+            parts.push(format!(": {}", units::plural(calls, "call")));
             if failed > 0 {
-                text.push_str(&format!(", {} failed", units::count(failed)));
+                parts.push(format!(", {} failed", units::count(failed)));
             }
         }
         if c.attempt > 0 {
-            text.push_str(&format!(" · restart {}", c.attempt));
+            parts.push(format!(" · restart {}", c.attempt));
         }
         if c.from_ns > 0 {
-            text.push_str(&format!(" · appeared at {}", seconds(c.from_ns)));
+            parts.push(format!(" · appeared at {}", seconds(c.from_ns)));
         }
         if let Some(to_ns) = c.to_ns {
-            text.push_str(&format!(" · gone at {}", seconds(to_ns)));
+            parts.push(format!(" · gone at {}", seconds(to_ns)));
         }
-        rows.push((if i == 0 { "containers" } else { "" }, text));
+        rows.push((if i == 0 { "containers" } else { "" }, parts.concat()));
     }
     rows
 }

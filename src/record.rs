@@ -40,8 +40,11 @@ pub(crate) struct Args {
     /// Record this container of this node: the beginning of its id (also of Docker and podman), or its name in a pod
     #[arg(long = "container", id = "container_id", value_name = "ID|NAME", conflicts_with_all = ["pid", "cgroup", "command"])]
     container: Option<String>,
-    /// The container runtime's CRI socket [default: that of $CONTAINER_RUNTIME_ENDPOINT, containerd, CRI-O, cri-dockerd]
-    #[arg(long, value_name = "PATH")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        help = "The container runtime's CRI socket [default: that of $CONTAINER_RUNTIME_ENDPOINT, containerd, CRI-O or cri-dockerd]"
+    )]
     cri_socket: Option<String>,
     /// Record this process, its threads, and the children it will have
     #[arg(short, long, value_name = "PID", conflicts_with_all = ["cgroup", "command"])]

@@ -199,7 +199,9 @@ impl<'a> Show<'a> {
                         "exit_code": decode::exit_code(*status),
                         "signal": decode::exit_signal(*status).map(decode::signal),
                     }),
-                    ProcessKind::Placed { container } => json!({"kind": "placed", "container_number": container}),
+                    ProcessKind::Placed { container } => {
+                        json!({"kind": "placed", "container_number": container})
+                    }
                     _ => json!({"kind": "unknown"}),
                 };
                 extend(&mut object, more);

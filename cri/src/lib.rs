@@ -12,7 +12,13 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 /// The messages and the client of `runtime.v1.RuntimeService`.
-#[allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated"
+)]
 pub mod v1 {
     include!("runtime.v1.rs");
 }
@@ -123,7 +129,8 @@ pub struct Runtime {
 /// # Errors
 /// For other schemes.
 pub fn socket_path(endpoint: &str) -> Result<PathBuf, CriError> {
-    let path = endpoint.strip_prefix("unix://").or_else(|| endpoint.strip_prefix("unix:")).unwrap_or(endpoint);
+    let path =
+        endpoint.strip_prefix("unix://").or_else(|| endpoint.strip_prefix("unix:")).unwrap_or(endpoint);
     if path.starts_with('/') {
         Ok(PathBuf::from(path))
     } else {
@@ -179,13 +186,8 @@ impl Runtime {
             }
         };
         let client = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
-        let mut this = Self {
-            socket: socket.to_owned(),
-            tokio,
-            client,
-            name: String::new(),
-            version: String::new(),
-        };
+        let mut this =
+            Self { socket: socket.to_owned(), tokio, client, name: String::new(), version: String::new() };
         let request = v1::VersionRequest { version: "v1".to_owned() };
         let mut client = this.client.clone();
         match this.ask(patience, client.version(request.clone())) {
@@ -291,8 +293,10 @@ impl Runtime {
     /// # Errors
     /// When it does not answer.
     pub fn containers(&self, pod: Option<&str>) -> Result<Vec<v1::Container>, CriError> {
-        let filter =
-            pod.map(|id| v1::ContainerFilter { pod_sandbox_id: id.to_owned(), ..v1::ContainerFilter::default() });
+        let filter = pod.map(|id| v1::ContainerFilter {
+            pod_sandbox_id: id.to_owned(),
+            ..v1::ContainerFilter::default()
+        });
         let request = v1::ListContainersRequest { filter };
         self.call("ListContainers", async |mut c| c.list_containers(request).await).map(|r| r.containers)
     }
@@ -324,9 +328,7 @@ impl Runtime {
     pub fn pod_is_ready(&self, id: &str) -> Result<bool, CriError> {
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
         match self.call("PodSandboxStatus", async |mut c| c.pod_sandbox_status(request).await) {
-            Ok(answer) => {
-                Ok(answer.status.is_some_and(|s| s.state() == v1::PodSandboxState::SandboxReady))
-            }
+            Ok(answer) => Ok(answer.status.is_some_and(|s| s.state() == v1::PodSandboxState::SandboxReady)),
             Err(error) if error.is_missing() => Ok(false),
             Err(error) => Err(error),
         }

@@ -136,9 +136,7 @@ pub(crate) fn container_id(component: &str) -> Option<&str> {
 pub(crate) fn is_pod(component: &str, uid: &str) -> bool {
     let name = component.strip_suffix(".slice").unwrap_or(component);
     !uid.is_empty()
-        && name
-            .rsplit_once("pod")
-            .is_some_and(|(_, found)| found == uid || found == uid.replace('-', "_"))
+        && name.rsplit_once("pod").is_some_and(|(_, found)| found == uid || found == uid.replace('-', "_"))
 }
 
 /// Every container that some process is in, by the names of cgroups alone: id → a process.

@@ -73,12 +73,7 @@ impl Decoder {
     }
 
     /// Tells which containers the tasks are in that got an id.
-    fn tell_placed(
-        &mut self,
-        w: &mut TraceWriter,
-        t_ns: u64,
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
-    ) {
+    fn tell_placed(&mut self, w: &mut TraceWriter, t_ns: u64, push: &mut dyn FnMut(&mut TraceWriter, Event)) {
         for (task, container) in self.placed.drain(..) {
             push(w, Event::Process(Process { t_ns, task, kind: ProcessKind::Placed { container } }));
         }

@@ -93,7 +93,10 @@ fn no_runtime(failures: &[String]) -> String {
     if failures.is_empty() {
         "no container runtime's socket was found, and only a runtime knows names of pods".to_owned()
     } else {
-        format!("no container runtime answers, and only a runtime knows names of pods ({})", failures.join("; "))
+        format!(
+            "no container runtime answers, and only a runtime knows names of pods ({})",
+            failures.join("; ")
+        )
     }
 }
 

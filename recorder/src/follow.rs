@@ -94,7 +94,9 @@ impl Follower {
             let drained = self.ring.drain(&mut batch, usize::MAX >> 1);
             let mut removed = false;
             for (start, len) in Records::new(&batch) {
-                let Some(group) = raw::read::<ctrace_abi::Group>(&batch[start..start + len]) else { continue };
+                let Some(group) = raw::read::<ctrace_abi::Group>(&batch[start..start + len]) else {
+                    continue;
+                };
                 if group.removed != 0 {
                     removed |= self.removed(group.id, group.t_ns);
                 } else {

@@ -14,7 +14,9 @@ use crate::raw::{Sorter, end_ns};
 use crate::ring::Ring;
 use crate::target::Member;
 use ctrace_abi::{Slot, loss};
-use ctrace_format::{Class, Container, Event, Finished, Loss, LossCause, Snapshot, Summary, TraceWriter, WriteError};
+use ctrace_format::{
+    Class, Container, Event, Finished, Loss, LossCause, Snapshot, Summary, TraceWriter, WriteError,
+};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};

@@ -80,7 +80,7 @@ pub(crate) fn container(name: &str, endpoint: Option<&str>) -> Result<Found, Rec
             (Err(e), _) | (_, Err(e)) => failures.push(e.to_string()),
         }
     }
-    by_cgroup(name, &target, &known, failures)
+    by_cgroup(name, &target, &known, &failures)
 }
 
 /// `namespace/name`.
@@ -189,7 +189,8 @@ fn near(name: &str, all: &[String]) -> String {
             let bare = other.rsplit('/').next().unwrap_or(other);
             // People type beginnings.
             let begin: String = bare.chars().take(name.chars().count()).collect();
-            let distance = if bare.contains(name) { 0 } else { distance(name, &begin).min(distance(name, bare)) };
+            let distance =
+                if bare.contains(name) { 0 } else { distance(name, &begin).min(distance(name, bare)) };
             (distance, other)
         })
         .collect();
@@ -233,7 +234,8 @@ fn kept(map: &BTreeMap<String, String>) -> BTreeMap<String, String> {
             if value.len() > LONGEST {
                 return (key.clone(), format!("({} bytes, left out)", value.len()));
             }
-            let mut words = vec![Vec::new(), format!("{key}={value}").into_bytes(), value.clone().into_bytes()];
+            let mut words =
+                vec![Vec::new(), format!("{key}={value}").into_bytes(), value.clone().into_bytes()];
             redact::argv(&mut words, &mut BTreeMap::new());
             let is_masked = words[1] != format!("{key}={value}").as_bytes() || words[2] != value.as_bytes();
             (key.clone(), if is_masked { "***".to_owned() } else { value.clone() })
@@ -322,7 +324,8 @@ fn of_pod(runtime: Runtime, pod: &v1::PodSandbox, only: Option<&str>) -> Result<
         let mut names: Vec<&str> = list.iter().map(container_name).collect();
         names.sort_unstable();
         names.dedup();
-        let hint = if names.is_empty() { "it has none".to_owned() } else { format!("it has {}", names.join(", ")) };
+        let hint =
+            if names.is_empty() { "it has none".to_owned() } else { format!("it has {}", names.join(", ")) };
         return Err(RecordError::TargetNotFound { target: format!("container {only} of {target}"), hint });
     }
     let mut hierarchy = None;
@@ -330,10 +333,9 @@ fn of_pod(runtime: Runtime, pod: &v1::PodSandbox, only: Option<&str>) -> Result<
     let mut containers = Vec::new();
     let mut lost = None;
     // First the sandbox: it lives as long as the pod.
-    let sandbox = runtime.pod_pid(&pod.id).map_err(|e| match e.is_missing() {
-        true => gone(target.clone()),
-        false => failed(&target, &e),
-    })?;
+    let sandbox = runtime
+        .pod_pid(&pod.id)
+        .map_err(|e| if e.is_missing() { gone(target.clone()) } else { failed(&target, &e) })?;
     if let Some(cgroup) = locate(&pod.id, sandbox, &mut hierarchy)
         && only.is_none()
     {
@@ -369,7 +371,8 @@ fn of_pod(runtime: Runtime, pod: &v1::PodSandbox, only: Option<&str>) -> Result<
     let Some(hierarchy) = hierarchy else { return Err(nowhere(&target)) };
     let mut notes = Vec::new();
     if groups.iter().all(|g| containers.iter().any(|c| c.number == g.number && c.sandbox)) {
-        let what = only.map_or_else(|| format!("no container of {target}"), |c| format!("no container {c} of {target}"));
+        let what = only
+            .map_or_else(|| format!("no container of {target}"), |c| format!("no container {c} of {target}"));
         notes.push(format!("{what} runs now; the recording begins with the next start of one"));
     }
     if only.is_none() {
@@ -439,19 +442,14 @@ fn alone(
 }
 
 /// A container that no runtime was asked about, or knows: by the names of cgroups.
-fn by_cgroup(
-    name: &str,
-    target: &str,
-    known: &[String],
-    failures: Vec<String>,
-) -> Result<Found, RecordError> {
+fn by_cgroup(name: &str, target: &str, known: &[String], failures: &[String]) -> Result<Found, RecordError> {
     let running = cgroup::containers_of_processes();
     let candidates: Vec<(&String, &u32)> = running.iter().filter(|(id, _)| id.starts_with(name)).collect();
     let (id, pid) = match candidates.as_slice() {
         [(id, pid)] => ((*id).clone(), **pid),
         [] => match cgroup::process_in_group_named(name) {
             Some(pid) => (name.to_owned(), pid),
-            None => return Err(unknown(target, name, running.len(), known, &failures)),
+            None => return Err(unknown(target, name, running.len(), known, failures)),
         },
         several => {
             return Err(RecordError::TargetAmbiguous {
@@ -472,7 +470,10 @@ fn by_cgroup(
     let container = nameless(&id, 1, &cgroup);
     let mut notes = Vec::new();
     if !failures.is_empty() {
-        notes.push(format!("found by the name of its cgroup; its name and image are not known: {}", failures.join("; ")));
+        notes.push(format!(
+            "found by the name of its cgroup; its name and image are not known: {}",
+            failures.join("; ")
+        ));
     }
     Ok(Found {
         scope: Scope::Container { id, labels: facts(&container, None) },
@@ -485,12 +486,7 @@ fn by_cgroup(
 }
 
 fn unknown(target: &str, name: &str, running: usize, known: &[String], failures: &[String]) -> RecordError {
-    let hint = if !known.is_empty() {
-        let mut known = known.to_vec();
-        known.sort();
-        known.dedup();
-        near(name, &known)
-    } else {
+    let hint = if known.is_empty() {
         let why = match failures {
             [] => "no container runtime's socket was found".to_owned(),
             failures => failures.join("; "),
@@ -499,6 +495,11 @@ fn unknown(target: &str, name: &str, running: usize, known: &[String], failures:
             "{why}; so only ids are known, by the names of cgroups: of {running} containers that run, none has an id \
              that begins so"
         )
+    } else {
+        let mut known = known.to_vec();
+        known.sort();
+        known.dedup();
+        near(name, &known)
     };
     RecordError::TargetNotFound { target: target.to_owned(), hint }
 }
@@ -579,7 +580,11 @@ mod tests {
         assert_eq!(pick("aa11"), "aa11");
         assert_eq!(pick("app"), "aa11", "the one that runs");
         assert_eq!(pick("bb4"), "bb44");
-        assert!(pick("log").contains("bb33 (log of pod shop/a), bb44 (log of pod shop/b)"), "{}", pick("log"));
+        assert!(
+            pick("log").contains("bb33 (log of pod shop/a), bb44 (log of pod shop/b)"),
+            "{}",
+            pick("log")
+        );
         assert!(pick("old").contains("ended before"), "{}", pick("old"));
         assert_eq!(pick("nope"), "none");
     }

@@ -9,8 +9,8 @@ use crate::error::RecordError;
 use crate::follow::{Follower, Live};
 use crate::host;
 use crate::load::{self, OBJECT, Programs, RingSizes};
-use crate::pods::{self, Found, Group, Source};
 use crate::pipeline::{self, CHANNEL, Message, Shared, Writing, Written};
+use crate::pods::{self, Found, Group, Source};
 use crate::redact;
 use crate::sample::{self, Subject};
 use crate::snapshot;
@@ -246,9 +246,7 @@ impl Recorder {
         let table = programs.table();
         let members: Vec<Member> = lists
             .iter()
-            .flat_map(|(number, list)| {
-                target::admit_processes(&table, list, child.is_some(), *number, KEPT)
-            })
+            .flat_map(|(number, list)| target::admit_processes(&table, list, child.is_some(), *number, KEPT))
             .collect();
         if let Target::Pid(pid) = config.target
             && members.is_empty()

@@ -113,7 +113,9 @@ impl Containerd {
             image: Some(v1::ImageSpec { image: IMAGE.into(), ..v1::ImageSpec::default() }),
             command: vec!["/bin/sh".into(), "-c".into(), script.into()],
             linux: Some(v1::LinuxContainerConfig {
-                security_context: Some(v1::LinuxContainerSecurityContext { namespace_options: Some(options) }),
+                security_context: Some(v1::LinuxContainerSecurityContext {
+                    namespace_options: Some(options),
+                }),
             }),
             ..v1::ContainerConfig::default()
         };
@@ -149,8 +151,9 @@ impl Containerd {
     /// Ends a pod with its containers and removes it.
     pub(crate) fn remove_pod(&self, id: &str) {
         let stop = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        let stopped =
-            self.runtime.call_within("StopPodSandbox", PATIENCE, async |mut c| c.stop_pod_sandbox(stop).await);
+        let stopped = self
+            .runtime
+            .call_within("StopPodSandbox", PATIENCE, async |mut c| c.stop_pod_sandbox(stop).await);
         let remove = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
         let removed = self
             .runtime

@@ -76,7 +76,7 @@ fn tags(trace: &Path, more: &[&str]) -> BTreeSet<String> {
         .filter_map(|e| {
             let args = e["args"].to_string();
             let begin = args.find("/tag-")? + 5;
-            Some(args[begin..].chars().take_while(|c| c.is_ascii_alphanumeric()).collect())
+            Some(args[begin..].chars().take_while(char::is_ascii_alphanumeric).collect())
         })
         .collect()
 }
@@ -125,8 +125,7 @@ fn a_pod_is_recorded_with_the_containers_that_come_and_go() {
     let node = Node::new(&containerd, "");
     let socket = containerd.socket();
     names_are_resolved(&socket, dir.path());
-    let recording =
-        record(dir.path(), "pod", &["--pod", "checkout", "-n", "shop", "--cri-socket", &socket]);
+    let recording = record(dir.path(), "pod", &["--pod", "checkout", "-n", "shop", "--cri-socket", &socket]);
     a_while();
     containerd.remove_container(&node.app);
     containerd.container(&node.shop, "app", 1, &tagged("again"));
@@ -187,7 +186,10 @@ fn what_a_pod_did(trace: &Path, node: &Node) {
     let names: Vec<&str> = containers.iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!((names.len(), names[0], names[3]), (4, "(sandbox)", "app"), "{names:?}");
     let again = &containers[3];
-    assert_eq!((&again["attempt"], again["image"].as_str()), (&1.into(), Some("docker.io/library/ctrace-test:1")));
+    assert_eq!(
+        (&again["attempt"], again["image"].as_str()),
+        (&1.into(), Some("docker.io/library/ctrace-test:1"))
+    );
     assert!(again["from_ns"].as_u64().unwrap() > 0 && again["calls"].as_u64().unwrap() > 0, "{again}");
     for container in containers {
         assert!(container["to_ns"].as_u64().unwrap() > 0, "its group is gone: {container}");
@@ -204,7 +206,9 @@ fn what_a_pod_did(trace: &Path, node: &Node) {
         .collect();
     let exec = process
         .iter()
-        .find(|e| e["kind"] == "exec" && e["path"] == "/bin/sh" && placed.contains(&e["tgid"].as_u64().unwrap()))
+        .find(|e| {
+            e["kind"] == "exec" && e["path"] == "/bin/sh" && placed.contains(&e["tgid"].as_u64().unwrap())
+        })
         .expect("the exec of the container that was started again");
     let at = exec["t_ns"].as_u64().unwrap();
     assert!(exec["argv"].to_string().contains("tag-again"), "{exec}");
@@ -244,7 +248,8 @@ fn what_a_pod_did(trace: &Path, node: &Node) {
 fn hierarchies(dir: &Path, node: &Node, socket: &str) {
     let only_cart = set(&["cartapp"]);
     let id = &node.cart_app[..10];
-    let version = |trace: &Path| info(trace)["scope"]["container"]["containers"][0]["cgroup"]["version"].clone();
+    let version =
+        |trace: &Path| info(trace)["scope"]["container"]["containers"][0]["cgroup"]["version"].clone();
     let recording = record(dir, "v2", &["--container", id, "--cri-socket", socket]);
     a_while();
     let trace = recording.interrupt();
@@ -265,7 +270,8 @@ fn hierarchies(dir: &Path, node: &Node, socket: &str) {
         return;
     }
     // A host without v2: the same in a mount namespace that does not have it.
-    let at = mounts.lines().find(|l| l.split(' ').nth(2) == Some("cgroup2")).unwrap().split(' ').nth(1).unwrap();
+    let at =
+        mounts.lines().find(|l| l.split(' ').nth(2) == Some("cgroup2")).unwrap().split(' ').nth(1).unwrap();
     let mut command = Command::new("unshare");
     command
         .args(["-m", "sh", "-c", &format!("umount -l {at} && exec \"$@\""), "sh"])
@@ -301,7 +307,8 @@ fn a_pod_with_a_cgroup_of_its_own_ends_cleanly_with_it() {
     assert_eq!(tags(&trace, &[]), set(&["late"]));
     assert_eq!(tags(&trace, &["--container", "app"]), set(&["late"]));
     let file = trace.to_str().unwrap();
-    let exec = run(["events", file, "--json", "--container", "app", "--class", "process"]).expect(0).json_lines();
+    let exec =
+        run(["events", file, "--json", "--container", "app", "--class", "process"]).expect(0).json_lines();
     assert!(exec.iter().any(|e| e["kind"] == "exec" && e["path"] == "/bin/sh"));
     let gone = run(["record", "--pod", "crash", "--cri-socket", &socket, "--duration", "1s"]).expect(5);
     assert!(gone.stderr.contains("no running pod"), "{}", gone.stderr);
@@ -323,12 +330,17 @@ fn without_a_runtime_names_of_pods_are_refused_with_a_way_out() {
     }
     let dir = tempfile::tempdir().unwrap();
     let ran = run(["record", "--pod", "checkout", "--cri-socket", "/nonexistent.sock"]).expect(4);
-    assert!(ran.stderr.contains("/nonexistent.sock") && ran.stderr.contains("--container ID"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("/nonexistent.sock") && ran.stderr.contains("--container ID"),
+        "{}",
+        ran.stderr
+    );
     let hanging = dir.path().join("hang.sock");
     let _listener = std::os::unix::net::UnixListener::bind(&hanging).unwrap();
     let ran = run(["record", "--pod", "checkout", "--cri-socket", hanging.to_str().unwrap()]).expect(4);
     assert!(ran.stderr.contains("took longer than"), "{}", ran.stderr);
-    let ran = run(["record", "--container", "0123456789", "--cri-socket", hanging.to_str().unwrap()]).expect(5);
+    let ran =
+        run(["record", "--container", "0123456789", "--cri-socket", hanging.to_str().unwrap()]).expect(5);
     assert!(ran.stderr.contains("took longer than") && ran.stderr.contains("by the names"), "{}", ran.stderr);
     run(["record", "--pod", "x", "--cri-socket", "tcp://127.0.0.1:1"]).expect(4);
     run(["record", "-c", "app", "-p", "1"]).expect(2);
@@ -339,7 +351,8 @@ fn without_a_runtime_names_of_pods_are_refused_with_a_way_out() {
         .output()
         .unwrap();
     let checks: Value = serde_json::from_slice(&checks.stdout).unwrap();
-    let runtime = checks["checks"].as_array().unwrap().iter().find(|c| c["name"] == "container runtime").unwrap();
+    let runtime =
+        checks["checks"].as_array().unwrap().iter().find(|c| c["name"] == "container runtime").unwrap();
     assert_eq!(runtime["answer"], "optional");
     assert!(runtime["found"].as_str().unwrap().contains("hang.sock"), "{runtime}");
 }

@@ -7,8 +7,8 @@ use crate::merge::{Events, class_of};
 use crate::open::{Loader, check_preamble};
 use crate::source::{self, ChunkProblem, Source};
 use crate::{
-    Class, ClockAnchor, Container, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef, TaskId,
-    partial, scan,
+    Class, ClockAnchor, Container, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef,
+    TaskId, partial, scan,
 };
 use std::collections::BTreeMap;
 use std::fs::File;

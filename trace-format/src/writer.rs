@@ -10,8 +10,8 @@ use crate::index::{self, Index, IndexEntry};
 use crate::layout::{self, ChunkHeader, HEADER_LEN, MAX_DECODED, MAX_RATIO, Preamble, flag, kind};
 use crate::partial::PartialFile;
 use crate::{
-    Class, ClockAnchor, Container, Event, Header, Loss, LossCause, Object, ObjectId, Snapshot, StrId, Summary, TaskDef,
-    TaskId, metadata, schema,
+    Class, ClockAnchor, Container, Event, Header, Loss, LossCause, Object, ObjectId, Snapshot, StrId,
+    Summary, TaskDef, TaskId, metadata, schema,
 };
 use sha2::{Digest, Sha256};
 use std::io;

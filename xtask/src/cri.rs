@@ -46,7 +46,8 @@ fn generate() -> Result<String> {
         .out_dir(out.path())
         .compile_fds(descriptors)
         .context("generating")?;
-    let text = std::fs::read_to_string(out.path().join("runtime.v1.rs")).context("reading what was generated")?;
+    let text =
+        std::fs::read_to_string(out.path().join("runtime.v1.rs")).context("reading what was generated")?;
     Ok(text)
 }
 
@@ -56,6 +57,9 @@ mod tests {
     fn the_committed_client_is_what_the_definition_gives() {
         let path = crate::root().join(super::GENERATED);
         let committed = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(committed == super::generate().unwrap_or_default(), "run `cargo xtask cri` and commit the result");
+        assert!(
+            committed == super::generate().unwrap_or_default(),
+            "run `cargo xtask cri` and commit the result"
+        );
     }
 }

@@ -149,7 +149,8 @@ fn containers_are_those_of_the_last_list() {
     let mut options = WriteOptions::default();
     options.keyframe_bytes = 1;
     let mut header = header(100);
-    header.scope = Scope::Pod(Pod { name: "checkout-7d9f".into(), namespace: "shop".into(), ..Pod::default() });
+    header.scope =
+        Scope::Pod(Pod { name: "checkout-7d9f".into(), namespace: "shop".into(), ..Pod::default() });
     let mut writer = TraceWriter::over_with(Box::new(memory.clone()), &header, options).unwrap();
     fill_dictionaries(&mut writer);
     writer.containers(&[container(1)]).unwrap();
