@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
 
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
     let mut recording = Recorder::start(config).map_err(failure)?;
-    for note in recording.notes() {
+    for note in recording.remarks() {
         out.say(&format!("note: {note}"));
     }
     if !is_command {

@@ -463,7 +463,7 @@ impl Recording {
     }
 
     /// What was noticed when it began, as sentences.
-    pub fn notes(&self) -> &[String] {
+    pub fn remarks(&self) -> &[String] {
         &self.notes
     }
 

@@ -154,10 +154,10 @@ fn containers_are_those_of_the_last_list() {
     let mut writer = TraceWriter::over_with(Box::new(memory.clone()), &header, options).unwrap();
     fill_dictionaries(&mut writer);
     writer.containers(&[container(1)]).unwrap();
-    let placed = Process { t_ns: 5, task: TaskId(0), kind: ProcessKind::Placed { container: 2 } };
+    let placed = Process { t_ns: 500, task: TaskId(0), kind: ProcessKind::Placed { container: 2 } };
     writer.push(&Event::Process(placed.clone())).unwrap();
     writer.flush().unwrap();
-    let gone = Container { to_ns: Some(7), ..container(1) };
+    let gone = Container { to_ns: Some(700), ..container(1) };
     writer.containers(&[gone.clone(), container(2)]).unwrap();
     let torn = Trace::from_bytes(memory.bytes()).unwrap();
     assert_eq!(torn.containers(), [gone.clone(), container(2)]);
