@@ -5,7 +5,7 @@ mod incidents;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Paint, Style};
 use crate::show::{Show, class_name};
-use crate::{decode, open, units};
+use crate::{containers, decode, open, units};
 use ctrace_format::{
     Class, ConnectionKind, Event, Filter, Metric, Object, Scope, SockCookie, State, SyscallFlags, Trace,
     syscalls,
@@ -96,6 +96,8 @@ struct Details {
     peak: BTreeMap<Metric, u64>,
     cpu: Option<(u64, u64)>,
     spent: incidents::Spent,
+    /// Calls, and failed ones, by the number of the container.
+    containers: BTreeMap<u32, (u64, u64)>,
 }
 
 impl Details {
@@ -118,6 +120,11 @@ impl Details {
                     let entry = this.calls.entry(name).or_default();
                     entry.0 += 1;
                     entry.1 += e.duration_ns;
+                    if let Some(number) = show.containers().number(e.task) {
+                        let counts = this.containers.entry(number).or_default();
+                        counts.0 += 1;
+                        counts.1 += u64::from(e.errno().is_some());
+                    }
                     if let Some(errno) = e.errno() {
                         let on = target(&show, e);
                         this.failed(name, errno, on, e.t_ns);
@@ -302,7 +309,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "start": units::rfc3339(header.start_realtime_ns),
         "duration_ns": duration_ns(trace),
         "tick_ns": header.tick_ns,
-        "scope": header.scope,
+        "scope": scope_json(trace, details),
         "host": header.host,
         "writer": header.writer,
         "events": events,
@@ -350,12 +357,87 @@ fn plural_class(class: Class) -> String {
     if class == Class::Syscall { "syscalls".to_owned() } else { class_name(class) }
 }
 
+/// The header's scope, with the containers that were met.
+fn scope_json(trace: &Trace, details: Option<&Details>) -> Value {
+    let mut scope = json!(trace.header().scope);
+    let containers: Vec<Value> = trace
+        .containers()
+        .iter()
+        .map(|container| {
+            let mut object = containers::as_json(container);
+            if let Some(details) = details {
+                let (calls, failed) = details.containers.get(&container.number).copied().unwrap_or_default();
+                object["calls"] = json!(calls);
+                object["failed"] = json!(failed);
+            }
+            object
+        })
+        .collect();
+    if let Some(Value::Object(inner)) = scope.as_object_mut().and_then(|s| s.values_mut().next())
+        && !containers.is_empty()
+    {
+        inner.insert("containers".to_owned(), json!(containers));
+    }
+    scope
+}
+
+/// A row for each container, and for what its runtime said of the pod.
+fn container_rows(trace: &Trace, details: Option<&Details>) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    let pairs = |map: &BTreeMap<String, String>| {
+        map.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")
+    };
+    if let Scope::Pod(pod) = &trace.header().scope {
+        rows.push(("pod", format!("uid {} · {}", pod.uid, pod.runtime)));
+        for (name, map) in [("labels", &pod.labels), ("annotations", &pod.annotations)] {
+            if !map.is_empty() {
+                rows.push((name, pairs(map)));
+            }
+        }
+    }
+    for (i, c) in trace.containers().iter().enumerate() {
+        let mut parts = vec![containers::name(c)];
+        if !c.image.is_empty() {
+            parts.push(format!(" ({})", c.image));
+        }
+        parts.push(format!(" {}", c.id.get(..12).unwrap_or(&c.id)));
+        if let Some(details) = details {
+            let (calls, failed) = details.containers.get(&c.number).copied().unwrap_or_default();
+            parts.push(format!(": {}", units::plural(calls, "call")));
+            if failed > 0 {
+                parts.push(format!(", {} failed", units::count(failed)));
+            }
+        }
+        if c.attempt > 0 {
+            parts.push(format!(" · restart {}", c.attempt));
+        }
+        if c.from_ns > 0 {
+            parts.push(format!(" · appeared at {}", seconds(c.from_ns)));
+        }
+        if let Some(to_ns) = c.to_ns {
+            parts.push(format!(" · gone at {}", seconds(to_ns)));
+        }
+        rows.push((if i == 0 { "containers" } else { "" }, parts.concat()));
+    }
+    rows
+}
+
 fn scope_text(scope: &Scope) -> String {
     match scope {
         Scope::Pid { pid } => format!("process {pid} and its children"),
         Scope::Cgroup { path, version } => format!("cgroup {path} (v{version})"),
         Scope::Command { argv } => format!("command: {}", argv.join(" ")),
-        Scope::Container { id, .. } => format!("container {id}"),
+        Scope::Container { id, labels } => {
+            let of = match (labels.get("name"), labels.get("pod"), labels.get("namespace")) {
+                (Some(name), Some(pod), Some(namespace)) => format!(" ({name} of pod {namespace}/{pod})"),
+                _ => String::new(),
+            };
+            format!("container {id}{of}")
+        }
+        Scope::Pod(pod) => {
+            let only = pod.only.as_ref().map_or_else(String::new, |c| format!(", container {c}"));
+            format!("pod {}/{}{only}", pod.namespace, pod.name)
+        }
         _ => "?".to_owned(),
     }
 }
@@ -379,6 +461,9 @@ fn as_text(
     };
     row("trace", format!("{}{state}", paint.paint(Style::Bold, &file.display().to_string())));
     row("what", decode::plain(scope_text(&header.scope).as_bytes()));
+    for (name, text) in container_rows(trace, details) {
+        row(name, decode::plain(text.as_bytes()));
+    }
     let ended = trace
         .summary()
         .map_or_else(String::new, |s| format!(", ended: {}", decode::plain(s.ended.as_bytes())));

@@ -4,6 +4,7 @@ mod timeline;
 
 pub(crate) use timeline::is_overcommit;
 
+use crate::containers::Containers;
 use crate::decode::args::{Arg, Call, Ends};
 use crate::decode::{self, address, plain, quoted};
 use crate::output::{Paint, Style};
@@ -20,12 +21,30 @@ pub(crate) struct Show<'a> {
     trace: &'a Trace,
     ends: Ends,
     closing: timeline::Closing,
+    containers: Containers<'a>,
     paint: Paint,
 }
 
 impl<'a> Show<'a> {
     pub(crate) fn new(trace: &'a Trace, paint: Paint) -> Self {
-        Self { trace, ends: Ends::default(), closing: timeline::Closing::default(), paint }
+        Self {
+            trace,
+            ends: Ends::default(),
+            closing: timeline::Closing::default(),
+            containers: Containers::read(trace),
+            paint,
+        }
+    }
+
+    /// Which task is in which container.
+    pub(crate) const fn containers(&self) -> &Containers<'a> {
+        &self.containers
+    }
+
+    /// The container of a sample, if it is one of a container.
+    fn sampled(&self, subject: u32) -> Option<String> {
+        let number = subject.checked_sub(1).filter(|n| *n > 0)?;
+        Some(self.containers.name(number).unwrap_or_else(|| format!("container {number}")))
     }
 
     /// Must see every connection event, shown or not.
@@ -71,9 +90,10 @@ impl<'a> Show<'a> {
             }
             Event::Signal(e) => self.aside(e.t_ns, &self.who(e.task), Style::Yellow, &self.signal_text(e)),
             Event::Resource(e) => {
-                let subject = if e.subject == 0 { "host" } else { "scope" };
+                let container = self.sampled(e.subject);
+                let subject = container.as_deref().unwrap_or(if e.subject == 0 { "host" } else { "scope" });
                 let text = format!("{} = {}", metric_name(e.metric), metric_value(e));
-                self.aside(e.t_ns, subject, Style::Dim, &text)
+                self.aside(e.t_ns, &plain(subject.as_bytes()), Style::Dim, &text)
             }
             Event::Loss(e) => {
                 let cpu = if e.cpu == u32::MAX { String::new() } else { format!(" on CPU {}", e.cpu) };
@@ -158,6 +178,10 @@ impl<'a> Show<'a> {
             ProcessKind::Exit { status, group_dead } => {
                 let what = if *group_dead { "process" } else { "thread" };
                 format!("{what} {}", decode::wait_status(*status))
+            }
+            ProcessKind::Placed { container } => {
+                let name = self.containers.name(*container);
+                format!("in container {}", plain(name.unwrap_or_else(|| container.to_string()).as_bytes()))
             }
             other => return self.later_process_text(other),
         };
@@ -253,6 +277,9 @@ impl<'a> Show<'a> {
                         "exit_code": decode::exit_code(*status),
                         "signal": decode::exit_signal(*status).map(decode::signal),
                     }),
+                    ProcessKind::Placed { container } => {
+                        json!({"kind": "placed", "container_number": container})
+                    }
                     other => self.later_process_json(other),
                 };
                 extend(&mut object, more);
@@ -307,10 +334,22 @@ impl<'a> Show<'a> {
                 );
                 object
             }
-            Event::Resource(e) => json!({
-                "t_ns": e.t_ns, "type": "resource", "subject": if e.subject == 0 { "host" } else { "scope" },
-                "metric": metric_name(e.metric), "value": e.value,
-            }),
+            Event::Resource(e) => {
+                let container = self.sampled(e.subject);
+                let subject = match (e.subject, &container) {
+                    (0, _) => "host",
+                    (_, Some(_)) => "container",
+                    _ => "scope",
+                };
+                let mut object = json!({
+                    "t_ns": e.t_ns, "type": "resource", "subject": subject,
+                    "metric": metric_name(e.metric), "value": e.value,
+                });
+                if let Some(name) = container {
+                    extend(&mut object, json!({"container": name, "container_number": e.subject - 1}));
+                }
+                object
+            }
             Event::Loss(e) => json!({
                 "t_ns": e.t_ns, "type": "loss", "from_ns": e.from_ns, "class": class_name(e.class),
                 "cause": cause_name(e.cause), "cpu": (e.cpu != u32::MAX).then_some(e.cpu), "count": e.count,
@@ -329,9 +368,13 @@ impl<'a> Show<'a> {
             None => json!({"t_ns": t_ns, "type": kind, "tid": null, "tgid": null, "comm": null}),
             Some(task) => {
                 let def = self.trace.task(task);
-                json!({
+                let mut object = json!({
                     "t_ns": t_ns, "type": kind, "tid": def.tid.0, "tgid": def.tgid.0, "comm": self.text(def.comm),
-                })
+                });
+                if let Some(number) = self.containers.number(task) {
+                    extend(&mut object, json!({"container": self.containers.name(number)}));
+                }
+                object
             }
         }
     }

@@ -6,7 +6,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
 };
 use core::arch::asm;
-use ctrace_abi::{BlockEvent, CapKey, Globals, SCRATCH, SLOTS, SPECS, Slot, Spec, Traffic, UringEvent, loss};
+use ctrace_abi::{
+    BlockEvent, CapKey, Globals, Group, SCRATCH, SLOTS, SPECS, Slot, Spec, Traffic, UringEvent, loss,
+};
 
 /// `BPF_F_MMAPABLE`, include/uapi/linux/bpf.h: user space fills these arrays through a mapping.
 const MMAPABLE: u32 = 1 << 10;
@@ -107,6 +109,27 @@ pub static BLOCKS: HashMap<u64, BlockEvent> = HashMap::with_max_entries(16_384, 
 /// Requests of the scope's rings, by `struct io_kiocb *`.
 #[map]
 pub static URINGS: HashMap<u64, UringEvent> = HashMap::with_max_entries(65_536, NO_PREALLOC);
+/// The recorded cgroups: identity (`kernfs_node.id`) → the number that user space gave it. Only user space writes.
+#[map]
+pub static GROUPS: HashMap<u64, u32> = HashMap::with_max_entries(4096, NO_PREALLOC);
+/// Cgroups made and removed. They are few, and who waits for one wants it before a container's first process runs:
+/// this ring wakes its reader.
+#[map]
+static GROUP_EVENTS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
+
+/// Tells user space of a cgroup. What does not fit is found by its next look at the runtime.
+#[inline(always)]
+pub fn send_group(record: &Group) {
+    // SAFETY: the verifier checks that `record` is readable for its size.
+    let _ = unsafe {
+        bpf_ringbuf_output(
+            (&raw const GROUP_EVENTS).cast_mut().cast(),
+            core::ptr::from_ref(record).cast_mut().cast(),
+            size_of::<Group>() as u64,
+            0,
+        )
+    };
+}
 
 /// Lifecycle, connections, signals: never starved by bulk events.
 #[map]

@@ -29,10 +29,11 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     // With clone3(CLONE_INTO_CGROUP) a child may begin elsewhere than its parent.
-    let joins = if by_cgroup { cgroups::contains(child) } else { true };
+    let group = if by_cgroup { cgroups::group(child) } else { 0 };
+    let joins = !by_cgroup || group != 0;
     if !inside {
         if joins {
-            cgroups::join(child);
+            cgroups::join(child, group);
         }
         return 0;
     }
@@ -46,7 +47,7 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
         tgid: (pid_tgid >> 32) as u32,
         child_tid: read_or_zero(child, global!(task_pid)),
         child_tgid: read_or_zero(child, global!(task_tgid)),
-        reserved2: 0,
+        group,
         start_ns: read_or_zero(child, global!(task_start)),
         comm: read_or_zero(child, global!(task_comm)),
     };

@@ -158,6 +158,8 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         css_cgroup = "cgroup_subsys_state" "cgroup";
         cgroup_kn = "cgroup" "kn";
         cgroup_level = "cgroup" "level";
+        cgroup_root = "cgroup" "root";
+        root_hierarchy = "cgroup_root" "hierarchy_id";
         kn_id = "kernfs_node" "id";
         bprm_filename = "linux_binprm" "filename";
         files_fdt = "files_struct" "fdt";

@@ -81,7 +81,7 @@ impl Collector {
                     },
                 );
                 *told = count;
-            } else if !last && !programs.is_recorded(key.tid) {
+            } else if !last && !programs.table().is_recorded(key.tid) {
                 // Nothing came since the last look, and nothing can come any more.
                 gone.push(key);
                 self.caps.remove(&id);
@@ -111,7 +111,7 @@ fn traffic(programs: &mut Programs, now: u64, last: bool, out: &mut Vec<u8>) {
 
 /// The stretches that were not finished.
 fn usage(programs: &Programs, now: u64, out: &mut Vec<u8>) {
-    for slot in programs.members() {
+    for slot in programs.table().members() {
         let usage = &slot.usage;
         // Of a task that never switched it is not known whether it ran all the time or slept all the time.
         if usage.from_ns == 0 || (usage.on_ns == 0 && slot.out_ns == 0) {

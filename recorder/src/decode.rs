@@ -10,9 +10,10 @@ mod timeline;
 use crate::details::{self, Context};
 use crate::meaning::{Meaning, Meanings, kept, time_counts};
 use crate::objects::{Objects, both_ends};
+use crate::target::Member;
 use ctrace_abi::{
     Call, CallArgs, Comm, Creds, Exec, Exit, FileObject, Fork, Join, SignalEvent, Slot, SockObject, TcpEvent,
-    call_flag, kind, op, tcp,
+    UNNAMED_GROUP, call_flag, kind, op, tcp,
 };
 use ctrace_format::{
     Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, StrId, Syscall, SyscallFlags,
@@ -33,6 +34,13 @@ struct Task {
     id: Option<TaskId>,
     /// Who it acts as, when that is known.
     creds: Option<Creds>,
+    /// The group of the scope that it is in, or 0.
+    group: u32,
+}
+
+/// The number of the container that a group is, if it is one.
+fn container(group: u32) -> Option<u32> {
+    (1..UNNAMED_GROUP).contains(&group).then_some(group)
 }
 
 /// See the module.
@@ -54,6 +62,8 @@ pub(crate) struct Decoder {
     timeline: timeline::State,
     /// Bits of block requests on this kernel.
     pub(crate) block_flags: Vec<(u32, u8)>,
+    /// Tasks that got an id and are in a container: not told yet.
+    placed: Vec<(TaskId, u32)>,
 }
 
 impl Decoder {
@@ -71,6 +81,14 @@ impl Decoder {
             tasks_changed: true,
             timeline: timeline::State::default(),
             block_flags: Vec::new(),
+            placed: Vec::new(),
+        }
+    }
+
+    /// Tells which containers the tasks are in that got an id.
+    fn tell_placed(&mut self, w: &mut TraceWriter, t_ns: u64, push: &mut dyn FnMut(&mut TraceWriter, Event)) {
+        for (task, container) in self.placed.drain(..) {
+            push(w, Event::Process(Process { t_ns, task, kind: ProcessKind::Placed { container } }));
         }
     }
 
@@ -106,25 +124,43 @@ impl Decoder {
         self.tasks.len()
     }
 
-    /// A thread that was there before the recording.
-    pub(crate) fn known(&mut self, w: &mut TraceWriter, tid: u32, tgid: u32, comm: &[u8]) {
-        let comm = w.str(comm);
-        self.tasks.entry(tid).or_insert(Task { tgid, start_ns: 0, comm, id: None, creds: None });
+    /// A thread that was there before the recording, or in a container before its container was known.
+    pub(crate) fn known(
+        &mut self,
+        w: &mut TraceWriter,
+        member: &Member,
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) {
+        let comm = w.str(&member.comm);
+        let start_ns = self.rel(member.start_boottime_ns);
+        self.tasks_changed = true;
+        let new = Task { tgid: member.tgid, start_ns, comm, id: None, creds: None, group: member.group };
+        let task = self.tasks.entry(member.tid).or_insert(new);
+        if task.group != member.group {
+            task.group = member.group;
+            if let (Some(id), Some(container)) = (task.id, container(member.group)) {
+                self.placed.push((id, container));
+                let now = self.rel(crate::clock::boottime_ns());
+                self.tell_placed(w, now, push);
+            }
+        }
     }
 
     fn task(&mut self, w: &mut TraceWriter, tid: u32, tgid: u32) -> TaskId {
         let task = self.tasks.entry(tid).or_insert_with(|| {
             // The record of its birth was lost, or it moved in: ask while it lives.
             let comm = std::fs::read(format!("/proc/{tgid}/task/{tid}/comm")).unwrap_or_default();
-            Task { tgid, start_ns: 0, comm: w.str(comm.trim_ascii_end()), id: None, creds: None }
+            Task { tgid, start_ns: 0, comm: w.str(comm.trim_ascii_end()), id: None, creds: None, group: 0 }
         });
         *task.id.get_or_insert_with(|| {
-            w.task(&TaskDef {
+            let id = w.task(&TaskDef {
                 tid: Tid(tid),
                 tgid: Tgid(task.tgid),
                 comm: task.comm,
                 start_ns: task.start_ns,
-            })
+            });
+            self.placed.extend(container(task.group).map(|container| (id, container)));
+            id
         })
     }
 
@@ -170,6 +206,9 @@ impl Decoder {
         if done.is_none() {
             self.malformed += 1;
         }
+        if !self.placed.is_empty() {
+            self.tell_placed(w, self.rel(crate::raw::end_ns(record)), push);
+        }
     }
 
     fn args(&mut self, record: &[u8]) -> Option<()> {
@@ -206,6 +245,7 @@ impl Decoder {
         call.flags |= call_flag::NO_EXIT;
         call.dur_ns = now_boottime_ns.saturating_sub(call.t_ns);
         self.finish_call(w, &call, tail, push);
+        self.tell_placed(w, self.rel(now_boottime_ns), push);
     }
 
     fn call(
@@ -315,7 +355,14 @@ impl Decoder {
         let comm = w.str(until_nul(&fork.comm));
         self.tasks.insert(
             fork.child_tid,
-            Task { tgid: fork.child_tgid, start_ns: self.rel(fork.start_ns).max(1), comm, id: None, creds },
+            Task {
+                tgid: fork.child_tgid,
+                start_ns: self.rel(fork.start_ns).max(1),
+                comm,
+                id: None,
+                creds,
+                group: fork.group,
+            },
         );
         let child = self.task(w, fork.child_tid, fork.child_tgid);
         push(
@@ -410,7 +457,9 @@ impl Decoder {
         } else {
             let comm = w.str(until_nul(&join.comm));
             let start_ns = self.rel(join.start_ns);
-            self.tasks.insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None, creds: None });
+            let group = join.group;
+            self.tasks
+                .insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None, creds: None, group });
         }
         Some(())
     }

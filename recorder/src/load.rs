@@ -8,11 +8,15 @@ use aya::maps::{Map, MapData};
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use ctrace_abi::{Globals, HELD, NO_SLOT, RINGS, SLOTS, SPECS, Slot, Spec, loss};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 
 /// The object that `cargo xtask bpf` built. Its sources' hash is beside it.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/ctrace.bpf.o");
+
+/// Size of the ring of cgroups that are made and removed, as the kernel half declares it.
+const GROUP_EVENTS: u32 = 1 << 18;
 
 /// A program of the object: the raw tracepoint has the same name.
 pub(crate) struct Hook {
@@ -31,6 +35,8 @@ pub(crate) static HOOKS: &[Hook] = &[
     Hook { name: "sched_process_exit", required: true, loses: "ends of processes" },
     Hook { name: "task_rename", required: false, loses: "changes of thread names" },
     Hook { name: "cgroup_attach_task", required: false, loses: "tasks that move into the cgroup" },
+    Hook { name: "cgroup_mkdir", required: false, loses: "first calls of containers that appear" },
+    Hook { name: "cgroup_rmdir", required: false, loses: "ends of containers" },
     Hook { name: "inet_sock_set_state", required: false, loses: "TCP connections" },
     Hook { name: "tcp_retransmit_skb", required: false, loses: "TCP retransmissions" },
     Hook { name: "tcp_send_reset", required: false, loses: "TCP resets sent" },
@@ -93,13 +99,47 @@ impl RingSizes {
     }
 }
 
-/// Loaded and attached programs. Dropping it detaches them: nothing is pinned.
-pub(crate) struct Programs {
-    bpf: Ebpf,
+/// The task table and the slots, which the programs and whoever takes tasks in share.
+pub(crate) struct Table {
     tasks: Mapping,
     slots: Mapping,
     pid_max: u32,
     next_free: AtomicU32,
+}
+
+/// The recorded cgroups: see `GROUPS` of the kernel half.
+pub(crate) struct GroupMap {
+    fd: OwnedFd,
+}
+
+impl GroupMap {
+    /// Tasks that are made in, or move to, the group or one below it belong to the scope from now on.
+    pub(crate) fn insert(&self, id: u64, number: u32) -> std::io::Result<()> {
+        // BPF_MAP_UPDATE_ELEM
+        bpf(2, &self.attr(&id, &raw const number)).map(drop)
+    }
+
+    /// They no longer do. It may be gone already.
+    pub(crate) fn remove(&self, id: u64) {
+        // BPF_MAP_DELETE_ELEM
+        let _ = bpf(3, &self.attr(&id, std::ptr::null()));
+    }
+
+    fn attr(&self, id: &u64, number: *const u32) -> MapAttr {
+        MapAttr {
+            map_fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: std::ptr::from_ref(id) as u64,
+            value: number as u64,
+            flags: 0,
+        }
+    }
+}
+
+/// Loaded and attached programs. Dropping it detaches them: nothing is pinned.
+pub(crate) struct Programs {
+    bpf: Ebpf,
+    table: Arc<Table>,
     rings: RingSizes,
     /// Fields that this kernel does not have.
     missing: Vec<String>,
@@ -127,16 +167,8 @@ impl Programs {
         let bpf = loader.load(object).map_err(|e| denied_or("loading the eBPF maps", &e))?;
         let tasks = map_array(&bpf, "TASKS", (pid_max as usize).div_ceil(4) * 8 + 8)?;
         let slots = map_array(&bpf, "SLOT", SLOTS as usize * size_of::<Slot>())?;
-        let this = Self {
-            bpf,
-            tasks,
-            slots,
-            pid_max,
-            next_free: AtomicU32::new(1),
-            rings,
-            missing: offsets.missing.clone(),
-            absent: Vec::new(),
-        };
+        let table = Arc::new(Table { tasks, slots, pid_max, next_free: AtomicU32::new(1) });
+        let this = Self { bpf, table, rings, missing: offsets.missing.clone(), absent: Vec::new() };
         let table = map_array(&this.bpf, "SPEC", SPECS as usize * size_of::<Spec>())?;
         for (i, spec) in specs.iter().enumerate() {
             if let Some(at) = table.element::<Spec>(i * size_of::<Spec>()) {
@@ -236,6 +268,71 @@ impl Programs {
         }
     }
 
+    /// The task table.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table)
+    }
+
+    /// The recorded cgroups.
+    pub(crate) fn groups(&self) -> Result<GroupMap, RecordError> {
+        let fd = map_fd(&self.bpf, "GROUPS")?;
+        let fd = fd.try_clone_to_owned().map_err(RecordError::system("keeping the map of cgroups"))?;
+        Ok(GroupMap { fd })
+    }
+
+    /// The ring of cgroups that are made and removed, and what to wait on for it.
+    pub(crate) fn group_events(&self) -> Result<(Ring, OwnedFd), RecordError> {
+        let fd = map_fd(&self.bpf, "GROUP_EVENTS")?;
+        let ring = Ring::open(fd, GROUP_EVENTS)?;
+        let fd = fd.try_clone_to_owned().map_err(RecordError::system("keeping the ring of cgroups"))?;
+        Ok((ring, fd))
+    }
+
+    /// The slots that have a call in flight, after detaching.
+    pub(crate) fn in_flight(&self) -> Vec<Slot> {
+        self.table.in_flight()
+    }
+
+    /// Loss counters: `[class][cpu]`.
+    pub(crate) fn lost(&self) -> Vec<Vec<u64>> {
+        let Some(map) = self.bpf.map("LOST") else { return Vec::new() };
+        let Ok(array) = aya::maps::PerCpuArray::<&MapData, u64>::try_from(map) else { return Vec::new() };
+        (0..loss::COUNT).map(|i| array.get(&i, 0).map(|v| v.to_vec()).unwrap_or_default()).collect()
+    }
+
+    /// What the verifier made of each loaded program.
+    pub(crate) fn costs(&self, kernel: &str) -> Vec<Cost> {
+        self.bpf
+            .programs()
+            .filter_map(|(name, program)| {
+                let info = program.info().ok()?;
+                Some(Cost {
+                    kernel: kernel.to_owned(),
+                    program: name.to_owned(),
+                    verified_insns: info.verified_instruction_count().unwrap_or(0),
+                    translated_bytes: info.size_translated().unwrap_or(0),
+                    machine_bytes: info.size_jitted(),
+                })
+            })
+            .collect()
+    }
+
+    /// A hash map of the object.
+    pub(crate) fn hash<K: aya::Pod, V: aya::Pod>(
+        &mut self,
+        name: &str,
+    ) -> Option<aya::maps::HashMap<&mut MapData, K, V>> {
+        aya::maps::HashMap::try_from(self.bpf.map_mut(name)?).ok()
+    }
+
+    /// How often the kernel skipped the program that records calls because it was already running on that CPU
+    /// (`bpf_prog_info.recursion_misses`, Linux 5.12).
+    pub(crate) fn skipped(&self) -> u64 {
+        self.bpf.program("sys_exit").and_then(|p| p.fd().ok().map(|fd| misses(fd.as_fd()))).unwrap_or(0)
+    }
+}
+
+impl Table {
     fn entry(&self, tid: u32) -> Option<&AtomicU16> {
         if tid > self.pid_max {
             return None;
@@ -301,44 +398,6 @@ impl Programs {
             }
         }
         out
-    }
-
-    /// A hash map of the object.
-    pub(crate) fn hash<K: aya::Pod, V: aya::Pod>(
-        &mut self,
-        name: &str,
-    ) -> Option<aya::maps::HashMap<&mut MapData, K, V>> {
-        aya::maps::HashMap::try_from(self.bpf.map_mut(name)?).ok()
-    }
-
-    /// Loss counters: `[class][cpu]`.
-    pub(crate) fn lost(&self) -> Vec<Vec<u64>> {
-        let Some(map) = self.bpf.map("LOST") else { return Vec::new() };
-        let Ok(array) = aya::maps::PerCpuArray::<&MapData, u64>::try_from(map) else { return Vec::new() };
-        (0..loss::COUNT).map(|i| array.get(&i, 0).map(|v| v.to_vec()).unwrap_or_default()).collect()
-    }
-
-    /// What the verifier made of each loaded program.
-    pub(crate) fn costs(&self, kernel: &str) -> Vec<Cost> {
-        self.bpf
-            .programs()
-            .filter_map(|(name, program)| {
-                let info = program.info().ok()?;
-                Some(Cost {
-                    kernel: kernel.to_owned(),
-                    program: name.to_owned(),
-                    verified_insns: info.verified_instruction_count().unwrap_or(0),
-                    translated_bytes: info.size_translated().unwrap_or(0),
-                    machine_bytes: info.size_jitted(),
-                })
-            })
-            .collect()
-    }
-
-    /// How often the kernel skipped the program that records calls because it was already running on that CPU
-    /// (`bpf_prog_info.recursion_misses`, Linux 5.12).
-    pub(crate) fn skipped(&self) -> u64 {
-        self.bpf.program("sys_exit").and_then(|p| p.fd().ok().map(|fd| misses(fd.as_fd()))).unwrap_or(0)
     }
 }
 
@@ -446,17 +505,18 @@ fn pid_max() -> u32 {
 
 /// `bpf(BPF_MAP_UPDATE_ELEM)` without a key: pushes on a queue.
 fn push(fd: BorrowedFd<'_>, value: u32) -> std::io::Result<()> {
-    #[repr(C)]
-    struct Attr {
-        map_fd: u32,
-        pad: u32,
-        key: u64,
-        value: u64,
-        flags: u64,
-    }
-    let attr =
-        Attr { map_fd: fd.as_raw_fd() as u32, pad: 0, key: 0, value: (&raw const value) as u64, flags: 0 };
-    bpf(2, &attr).map(drop)
+    let map_fd = fd.as_raw_fd() as u32;
+    bpf(2, &MapAttr { map_fd, pad: 0, key: 0, value: (&raw const value) as u64, flags: 0 }).map(drop)
+}
+
+/// The part of `union bpf_attr` for commands on elements of maps.
+#[repr(C)]
+struct MapAttr {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
 fn misses(fd: BorrowedFd<'_>) -> u64 {

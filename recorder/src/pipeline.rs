@@ -13,8 +13,11 @@ use crate::in_flight;
 use crate::load::Programs;
 use crate::raw::{Sorter, end_ns};
 use crate::ring::Ring;
+use crate::target::Member;
 use ctrace_abi::{Slot, loss};
-use ctrace_format::{Class, Event, Finished, Loss, LossCause, Snapshot, Summary, TraceWriter, WriteError};
+use ctrace_format::{
+    Class, Container, Event, Finished, Loss, LossCause, Snapshot, Summary, TraceWriter, WriteError,
+};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
@@ -57,6 +60,8 @@ pub(crate) enum Message {
     Batch { bytes: Vec<u8>, watermark: u64, losses: Vec<Loss> },
     /// Events made in user space.
     Events(Vec<Event>),
+    /// The containers of the scope, all of them, and tasks that user space found in them.
+    Scope { containers: Vec<Container>, members: Vec<Member> },
     /// The start snapshot, and what was redacted in it.
     Snapshot(Box<Snapshot>, BTreeMap<String, u64>),
     /// Nothing follows. Calls in flight come with what their arguments point to.
@@ -295,6 +300,15 @@ impl Writing {
                 Message::Events(events) => {
                     for event in events {
                         push.push(&mut self.writer, &event);
+                    }
+                }
+                Message::Scope { containers, members } => {
+                    if let Err(error) = self.writer.containers(&containers) {
+                        push.error.get_or_insert(error);
+                        shared.failed.store(true, Ordering::Release);
+                    }
+                    for member in &members {
+                        self.decoder.known(&mut self.writer, member, &mut |w, e| push.push(w, &e));
                     }
                 }
                 Message::Snapshot(snapshot, redacted) => {

@@ -2,7 +2,7 @@
 
 use ctrace_abi::{
     BlockEvent, Call, CallArgs, CapEvent, Comm, Creds, DnsEvent, Exec, Exit, FaultEvent, FileObject, Fork,
-    Join, OomEvent, SignalEvent, SockObject, TcpEvent, TrafficEvent, UringEvent, UsageEvent, kind,
+    Group, Join, OomEvent, SignalEvent, SockObject, TcpEvent, TrafficEvent, UringEvent, UsageEvent, kind,
 };
 
 /// A structure that the kernel half sends: any bytes are a value of it.
@@ -14,6 +14,7 @@ impl Record for Exec {}
 impl Record for Exit {}
 impl Record for Comm {}
 impl Record for Join {}
+impl Record for Group {}
 impl Record for FileObject {}
 impl Record for SockObject {}
 impl Record for TcpEvent {}

@@ -2,8 +2,11 @@
 
 use crate::cgroup::Cgroup;
 use crate::clock;
+use crate::follow::Live;
 use crate::pipeline::{Message, Shared};
+use crate::pods::Group;
 use crate::proc;
+use ctrace_abi::UNNAMED_GROUP;
 use ctrace_format::{Event, Metric, Resource};
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,8 +44,8 @@ impl Values {
 pub(crate) enum Subject {
     /// The sum over its processes.
     Processes,
-    /// The files of its cgroup.
-    Cgroup(Cgroup),
+    /// The files of its cgroups.
+    Groups(Arc<Live>),
 }
 
 /// The `sample` thread: until the recording stops.
@@ -53,6 +56,7 @@ pub(crate) fn run(
     start_boottime_ns: u64,
 ) {
     let mut sum = Sum::default();
+    let mut total = Total::default();
     let mut next = Instant::now();
     let mut round = 0;
     while !shared.stop.load(Ordering::Acquire) {
@@ -63,14 +67,15 @@ pub(crate) fn run(
         }
         let tgids = shared.tgids.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut scope = Values::default();
+        let mut samples = Vec::new();
         match subject {
             Subject::Processes => sum.read(&tgids, &mut scope),
-            Subject::Cgroup(cgroup) => {
-                cgroup_values(cgroup, &mut scope);
+            Subject::Groups(live) => {
+                samples = total.read(&live.groups(), &mut scope);
                 scope.put(Metric::OpenFds, open_fds(&tgids));
             }
         }
-        if let (Subject::Cgroup(_), Some(first)) = (subject, tgids.first()) {
+        if let (Subject::Groups(_), Some(first)) = (subject, tgids.first()) {
             network(&mut scope, Path::new(&format!("/proc/{first}/net")));
         }
         if round % SOCKETS_EVERY == 0
@@ -81,7 +86,8 @@ pub(crate) fn run(
         round += 1;
         let mut host = Values::default();
         host_values(&mut host);
-        for (subject, values) in [(HOST, host), (SCOPE, scope)] {
+        samples.extend([(HOST, host), (SCOPE, scope)]);
+        for (subject, values) in samples {
             events.extend(
                 values
                     .0
@@ -148,7 +154,7 @@ fn pressures(values: &mut Values, folder: &Path, suffix: &str) {
     }
 }
 
-fn tick_ns() -> u64 {
+pub(crate) fn tick_ns() -> u64 {
     // SAFETY: no preconditions.
     let hz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     1_000_000_000 / u64::try_from(hz).unwrap_or(100).max(1)
@@ -315,6 +321,88 @@ fn open_fds(tgids: &[u32]) -> u64 {
         .sum()
 }
 
+/// The sum over the containers of a scope. What containers that are gone have used still counts.
+#[derive(Default)]
+struct Total {
+    last: BTreeMap<u32, Values>,
+    gone: BTreeMap<Metric, u64>,
+}
+
+impl Total {
+    /// Puts the whole into `scope`, and returns the parts: a container's subject is its number + 1.
+    fn read(&mut self, groups: &[Group], scope: &mut Values) -> Vec<(u32, Values)> {
+        let mut parts = BTreeMap::new();
+        let mut whole = None;
+        for group in groups {
+            let mut values = Values::default();
+            cgroup_values(&group.cgroup, &mut values);
+            if group.number < UNNAMED_GROUP {
+                parts.insert(group.number, values);
+            } else {
+                whole = Some(values);
+            }
+        }
+        self.finish(parts, whole, scope)
+    }
+
+    fn finish(
+        &mut self,
+        parts: BTreeMap<u32, Values>,
+        whole: Option<Values>,
+        scope: &mut Values,
+    ) -> Vec<(u32, Values)> {
+        for (number, values) in &self.last {
+            if !parts.contains_key(number) {
+                for (metric, value) in values.0.iter().filter(|(m, _)| is_cumulative(*m)) {
+                    *self.gone.entry(*metric).or_default() += value;
+                }
+            }
+        }
+        if let Some(whole) = whole {
+            *scope = whole;
+        } else {
+            let mut sums = self.gone.clone();
+            for (metric, value) in parts.values().flat_map(|v| &v.0).filter(|(m, _)| adds_up(*m)) {
+                // No limit and another are no limit.
+                let sum = sums.entry(*metric).or_default();
+                *sum = sum.saturating_add(*value);
+            }
+            scope.0.extend(sums);
+        }
+        let samples = parts.iter().map(|(number, v)| (number + 1, Values(v.0.clone()))).collect();
+        self.last = parts;
+        samples
+    }
+}
+
+/// Whether a metric of several groups has a sum. Times under pressure overlap.
+const fn adds_up(metric: Metric) -> bool {
+    !matches!(
+        metric,
+        Metric::PsiCpuSomeUs
+            | Metric::PsiMemorySomeUs
+            | Metric::PsiMemoryFullUs
+            | Metric::PsiIoSomeUs
+            | Metric::PsiIoFullUs
+    )
+}
+
+/// Whether a metric counts what has been, not what is now.
+const fn is_cumulative(metric: Metric) -> bool {
+    adds_up(metric)
+        && !matches!(
+            metric,
+            Metric::MemoryBytes
+                | Metric::MemoryLimitBytes
+                | Metric::MemoryAnonBytes
+                | Metric::MemoryFileBytes
+                | Metric::SwapBytes
+                | Metric::Pids
+                | Metric::PidsLimit
+                | Metric::OpenFds
+        )
+}
+
 fn cgroup_values(cgroup: &Cgroup, v: &mut Values) {
     if cgroup.version == 2 {
         v2_values(&cgroup.path, v);
@@ -433,6 +521,32 @@ mod tests {
         assert_eq!(counter(snmp, "Udp:", "RcvbufErrors"), Some(7));
         assert_eq!(counter(snmp, "Tcp:", "A"), Some(1));
         assert_eq!(counter(snmp, "Tcp:", "B"), None);
+    }
+
+    #[test]
+    fn the_whole_is_the_sum_of_its_parts_and_of_those_that_are_gone() {
+        let part = |cpu, memory| {
+            Values(vec![
+                (Metric::CpuNs, cpu),
+                (Metric::MemoryBytes, memory),
+                (Metric::MemoryLimitBytes, u64::MAX),
+                (Metric::PsiCpuSomeUs, 9),
+            ])
+        };
+        let mut total = Total::default();
+        let mut scope = Values::default();
+        let samples = total.finish([(1, part(10, 100)), (2, part(20, 200))].into(), None, &mut scope);
+        assert_eq!(samples.iter().map(|(subject, _)| *subject).collect::<Vec<_>>(), [2, 3]);
+        let get = |v: &Values, m| v.0.iter().find(|x| x.0 == m).map(|x| x.1);
+        assert_eq!((get(&scope, Metric::CpuNs), get(&scope, Metric::MemoryBytes)), (Some(30), Some(300)));
+        assert_eq!(get(&scope, Metric::MemoryLimitBytes), Some(u64::MAX));
+        assert_eq!(get(&scope, Metric::PsiCpuSomeUs), None);
+        let mut scope = Values::default();
+        total.finish([(2, part(25, 200))].into(), None, &mut scope);
+        assert_eq!((get(&scope, Metric::CpuNs), get(&scope, Metric::MemoryBytes)), (Some(35), Some(200)));
+        let mut scope = Values::default();
+        total.finish([(2, part(26, 200))].into(), Some(part(99, 999)), &mut scope);
+        assert_eq!(get(&scope, Metric::CpuNs), Some(99));
     }
 
     #[test]

@@ -410,6 +410,11 @@ pub enum ProcessKind {
         /// How long it was blocked. The event's time is the end.
         blocked_ns: u64,
     },
+    /// The task is in a container of the scope. Said of every task of a recorded container, under each of its names.
+    Placed {
+        /// [`crate::Container::number`].
+        container: u32,
+    },
 }
 
 impl ProcessKind {
@@ -685,7 +690,8 @@ pub struct Signal {
 pub struct Resource {
     /// When.
     pub t_ns: u64,
-    /// Of what: 0 is the host, 1 the scope (its cgroup, or the sum over its processes).
+    /// Of what: 0 is the host, 1 the scope (its cgroup, or the sum over its processes or containers), *n* + 1 the
+    /// container of number *n*.
     pub subject: u32,
     /// Which counter.
     pub metric: Metric,

@@ -93,6 +93,7 @@ pub(crate) fn schema() -> Vec<ColumnSchema> {
         (2, 7, field::B, "oom_kill.rss", "bytes"),
         (2, 8, field::A, "fault.address", "u64"),
         (2, 8, field::B, "fault.blocked", "ticks"),
+        (2, 16, field::A, "placed.container", "container's number"),
         (3, 0, field::COOKIE, "cookie", "u64"),
         (3, 0, field::B, "local", "blob"),
         (3, 0, field::C, "peer", "blob"),

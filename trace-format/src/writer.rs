@@ -10,8 +10,8 @@ use crate::index::{self, Index, IndexEntry};
 use crate::layout::{self, ChunkHeader, HEADER_LEN, MAX_DECODED, MAX_RATIO, Preamble, flag, kind};
 use crate::partial::PartialFile;
 use crate::{
-    Class, ClockAnchor, Event, Header, Loss, LossCause, Object, ObjectId, Snapshot, StrId, Summary, TaskDef,
-    TaskId, metadata, schema,
+    Class, ClockAnchor, Container, Event, Header, Loss, LossCause, Object, ObjectId, Snapshot, StrId,
+    Summary, TaskDef, TaskId, metadata, schema,
 };
 use sha2::{Digest, Sha256};
 use std::io;
@@ -191,6 +191,8 @@ pub struct TraceWriter {
     lost: u64,
     last_ns: u64,
     has_snapshot: bool,
+    /// The encoded containers, repeated with every keyframe; empty: there are none.
+    containers: Vec<u8>,
     /// Stored bytes of event chunks since the last keyframe.
     since_keyframe: u64,
     /// The encoded header, repeated with every keyframe.
@@ -273,6 +275,7 @@ impl TraceWriter {
             lost: 0,
             last_ns: 0,
             has_snapshot: false,
+            containers: Vec::new(),
             since_keyframe: 0,
             trace_id: crc32c::crc32c(&encoded),
             header: encoded,
@@ -309,6 +312,23 @@ impl TraceWriter {
         }
         self.queue_metadata(kind::SNAPSHOT, "snapshot", snapshot)?;
         self.has_snapshot = true;
+        self.out.drain()
+    }
+
+    /// The containers of the scope, all that were met so far: at the start, and whenever there is one more or less.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn containers(&mut self, containers: &[Container]) -> Result<(), WriteError> {
+        let what = "list of containers";
+        let mut encoded = Vec::new();
+        metadata::encode(containers, &mut encoded)
+            .map_err(|_| WriteError::Invalid { what, why: "it does not encode" })?;
+        if encoded.len() > MAX_DECODED {
+            return Err(WriteError::Invalid { what, why: "it is larger than 4 MiB" });
+        }
+        self.containers = encoded;
+        self.queue_containers(0);
         self.out.drain()
     }
 
@@ -428,6 +448,15 @@ impl TraceWriter {
         self.header = header;
     }
 
+    fn queue_containers(&mut self, flags: u32) {
+        let containers = std::mem::take(&mut self.containers);
+        if !containers.is_empty() {
+            let chunk = ChunkHeader { kind: kind::CONTAINERS, flags, records: 1, ..Default::default() };
+            self.queue_chunk(chunk, &containers);
+        }
+        self.containers = containers;
+    }
+
     /// Turns the open table of a class into a chunk, behind the dictionary entries it needs.
     fn close(&mut self, class: Class) -> Result<(), WriteError> {
         let at = slot_of(class);
@@ -501,6 +530,7 @@ impl TraceWriter {
         if self.since_keyframe >= self.options.keyframe_bytes.max(keyframe * KEYFRAME_SHARE) {
             self.since_keyframe = 0;
             self.queue_header(flag::KEYFRAME);
+            self.queue_containers(flag::KEYFRAME);
             self.queue_entries(flag::KEYFRAME)?;
         }
         Ok(())

@@ -37,6 +37,10 @@ pub const MAX_COMPONENTS: usize = 48;
 pub const SCRATCH: usize = 16_384;
 /// Value of [`Slot::fresh`] of a task that waits at the recorder's gate.
 pub const HELD: u32 = 2;
+/// Number of a group of which only this is known: its tasks are recorded. Smaller numbers are containers'.
+pub const UNNAMED_GROUP: u32 = 0x4000_0000;
+/// Longest path of a cgroup that is reported, the NUL included (`TRACE_CGROUP_PATH_LEN`, kernel/cgroup/cgroup-internal.h).
+pub const MAX_GROUP_PATH: usize = 1024;
 /// "This kernel has no such field".
 pub const MISSING: u32 = u32::MAX;
 
@@ -82,6 +86,8 @@ pub mod kind {
     pub const BLOCK: u8 = 19;
     /// [`crate::UringEvent`].
     pub const URING: u8 = 20;
+    /// [`crate::Group`]: a cgroup was made or removed. Not in the rings of the others, see the kernel half.
+    pub const GROUP: u8 = 32;
 }
 
 /// Bits of [`Call::flags`].
@@ -655,8 +661,8 @@ pub struct Fork {
     pub child_tid: u32,
     /// Child's process.
     pub child_tgid: u32,
-    /// Must be 0.
-    pub reserved2: u32,
+    /// The group that the child is in, as user space numbered it; 0 for a scope without cgroups.
+    pub group: u32,
     /// Child's start.
     pub start_ns: u64,
     /// Child's name.
@@ -737,12 +743,32 @@ pub struct Join {
     pub t_ns: u64,
     /// Its process.
     pub tgid: u32,
-    /// Must be 0.
-    pub reserved2: u32,
+    /// The group that it is in, as user space numbered it.
+    pub group: u32,
     /// Its start.
     pub start_ns: u64,
     /// Its name.
     pub comm: [u8; 16],
+}
+
+/// A cgroup of the watched hierarchy that was made or is removed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Group {
+    /// [`kind::GROUP`].
+    pub kind: u8,
+    /// 1: removed, 0: made.
+    pub removed: u8,
+    /// Must be 0.
+    pub reserved: u16,
+    /// The recorded group that it is or is below, as user space numbered it; 0: none.
+    pub group: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Its identity (`kernfs_node.id`).
+    pub id: u64,
+    /// Its path below the root of its hierarchy, NUL-terminated.
+    pub path: [u8; MAX_GROUP_PATH],
 }
 
 /// A file (not a socket), seen for the first time. Path components follow, leaf first, each with a NUL.
@@ -968,10 +994,12 @@ pub struct Globals {
     pub scope: u32,
     /// v1: index of the controller in `css_set.subsys`.
     pub subsys: u32,
-    /// v2/v1: level of the cgroup in its hierarchy.
-    pub level: u32,
-    /// Identity of the cgroup (`kernfs_node.id`).
-    pub cgroup_id: u64,
+    /// v2/v1: number of the hierarchy (`cgroup_root.hierarchy_id`); 0 is v2's.
+    pub hierarchy: u32,
+    /// 1: report cgroups that are made and removed.
+    pub watch_groups: u32,
+    pub cgroup_root: u32,
+    pub root_hierarchy: u32,
     /// 1: measure time off CPU.
     pub sched: u32,
     /// Bits of the word at `task_compat` that say that the running call is a 32-bit one.
@@ -1111,8 +1139,8 @@ impl Globals {
         g.own_tgid = 0;
         g.scope = 0;
         g.subsys = 0;
-        g.level = 0;
-        g.cgroup_id = 0;
+        g.hierarchy = 0;
+        g.watch_groups = 0;
         g.sched = 0;
         g.compat_mask = 0;
         g.machine = 0;
@@ -1150,6 +1178,7 @@ const _: () = {
     assert!(size_of::<Exit>() == 24);
     assert!(size_of::<Comm>() == 32);
     assert!(size_of::<Join>() == 48);
+    assert!(size_of::<Group>() == 24 + MAX_GROUP_PATH);
     assert!(size_of::<FileObject>() == 72);
     assert!(size_of::<Tuple>() == 40);
     assert!(size_of::<SockObject>() == 48 + 8 + 40 + 216);

@@ -100,14 +100,13 @@ struct Group {
 impl Group {
     fn new(controller: &str, name: &str) -> Option<Self> {
         let name = format!("ctrace-{name}-{}", std::process::id());
-        let (at, version) = match mount("cgroup", controller) {
-            Some(at) => (at, 1),
-            None => {
-                let at = mount("cgroup2", "")?;
-                let _ = std::fs::write(at.join("cgroup.subtree_control"), format!("+{controller}"));
-                let all = std::fs::read_to_string(at.join("cgroup.subtree_control")).ok()?;
-                all.split_whitespace().any(|c| c == controller).then_some((at, 2))?
-            }
+        let (at, version) = if let Some(at) = mount("cgroup", controller) {
+            (at, 1)
+        } else {
+            let at = mount("cgroup2", "")?;
+            let _ = std::fs::write(at.join("cgroup.subtree_control"), format!("+{controller}"));
+            let all = std::fs::read_to_string(at.join("cgroup.subtree_control")).ok()?;
+            all.split_whitespace().any(|c| c == controller).then_some((at, 2))?
         };
         let path = at.join(name);
         std::fs::create_dir(&path).ok()?;
@@ -394,7 +393,7 @@ fn names_are_asked_for_and_what_became_of_it_is_told() {
     if !sees(&r, "sock_send_length") {
         return;
     }
-    let asked: Vec<(String, u16, Option<(u8, u16)>, u64)> = r
+    let asked: Vec<_> = r
         .events()
         .into_iter()
         .filter_map(|e| {
@@ -405,8 +404,7 @@ fn names_are_asked_for_and_what_became_of_it_is_told() {
             }
         })
         .collect();
-    let mut of: Vec<(&str, u16, Option<(u8, u16)>)> =
-        asked.iter().map(|(n, q, a, _)| (n.as_str(), *q, *a)).collect();
+    let mut of: Vec<_> = asked.iter().map(|(n, q, a, _)| (n.as_str(), *q, *a)).collect();
     of.sort_unstable();
     assert_eq!(
         of,

@@ -180,6 +180,7 @@ impl Decoder {
                 address: table.pull(row, field::A)?,
                 blocked_ns: table.pull(row, field::B)?.saturating_mul(self.tick_ns),
             },
+            Some(16) => ProcessKind::Placed { container: from_u32(table.pull(row, field::A)?, |n| n)? },
             _ => return Ok(None),
         };
         Ok(Some(Process { t_ns, task: from_u32(row.task, TaskId)?, kind }))

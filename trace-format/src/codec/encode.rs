@@ -248,6 +248,9 @@ impl Encoder {
                 row.put(field::A, *address);
                 row.put(field::B, self.ticks(*blocked_ns));
             }
+            ProcessKind::Placed { container } => {
+                table.row(&[16], task, t, 0).put(field::A, (*container).into());
+            }
         }
         Times { start: t, end: t }
     }

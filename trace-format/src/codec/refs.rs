@@ -36,6 +36,7 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
                     ProcessKind::Load { path } => known(Ref::Str(*path)),
                     ProcessKind::OomKill { by, .. } => by.is_none_or(|t| known(Ref::Task(t))),
                     ProcessKind::Exit { .. }
+                    | ProcessKind::Placed { .. }
                     | ProcessKind::Identity { .. }
                     | ProcessKind::Capability { .. }
                     | ProcessKind::Fault { .. } => true,
@@ -99,6 +100,7 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
                 ProcessKind::Load { path } => string(path, map),
                 ProcessKind::OomKill { by, .. } => by.iter_mut().for_each(|t| task(t, map)),
                 ProcessKind::Exit { .. }
+                | ProcessKind::Placed { .. }
                 | ProcessKind::Identity { .. }
                 | ProcessKind::Capability { .. }
                 | ProcessKind::Fault { .. } => {}

@@ -224,6 +224,7 @@ fn process_kind() -> impl Strategy<Value = ProcessKind> {
             .prop_map(|(path, tid, argv, argc)| ProcessKind::Exec { path, old_tid: Tid(tid), argv, argc }),
         (any::<u32>(), any::<bool>())
             .prop_map(|(status, group_dead)| ProcessKind::Exit { status, group_dead }),
+        any::<u32>().prop_map(|container| ProcessKind::Placed { container }),
     ]
 }
 
