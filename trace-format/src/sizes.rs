@@ -102,7 +102,8 @@ fn chunk_name(number: u16, class: Option<Class>) -> String {
         kind::OBJECTS => "objects",
         kind::SCHEMA => "schema",
         _ => {
-            return class.map_or_else(|| format!("type {number}"), |class| format!("{} events", class.name()));
+            return class
+                .map_or_else(|| format!("type {number}"), |class| format!("{} events", class.name()));
         }
     };
     name.to_owned()

@@ -49,6 +49,8 @@ pub(crate) struct TableBuilder {
     /// Empty when the rows are chained.
     row_end: Vec<u64>,
     chain: Option<Chain>,
+    /// Of chained rows whose task had none before: their shapes.
+    firsts: Vec<u32>,
     blob_ids: HashMap<Box<[u8]>, u64>,
     blob_bytes: Vec<u8>,
     blob_lens: Vec<u32>,
@@ -117,6 +119,7 @@ impl TableBuilder {
             row_task: Vec::new(),
             row_end: Vec::new(),
             chain: None,
+            firsts: Vec::new(),
             blob_ids: HashMap::new(),
             blob_bytes: Vec::new(),
             blob_lens: Vec::new(),
@@ -188,6 +191,8 @@ impl TableBuilder {
                 self.used_columns += 1;
             }
             last.next.push(id as u32);
+        } else {
+            self.firsts.push(id as u32);
         }
         chain.push(task, id, end);
         self.bound += 2 + varint::len(Recent::bound(task));
@@ -272,7 +277,9 @@ impl TableBuilder {
             ColumnWriter { directory: &mut directory, data: &mut data, count: 0, keyed: 0, cuts: Vec::new() };
         let mut numbers = Vec::new();
         if self.chain.is_some() {
-            writer.firsts(&self.row_shape, &self.row_task, &index);
+            writer.entry(0, row::SHAPE, Encoding::Linked, None, |data| {
+                put_all(data, self.firsts.iter().map(|id| index[*id as usize]));
+            });
             writer.ranked(&self.row_task);
             writer.entry(0, row::END, Encoding::Chained, None, |_| {});
         } else {
@@ -318,6 +325,7 @@ impl TableBuilder {
         if let Some(chain) = &mut self.chain {
             chain.clear();
         }
+        self.firsts.clear();
         self.blob_ids.clear();
         self.blob_bytes.clear();
         self.blob_lens.clear();
@@ -370,8 +378,7 @@ impl ColumnWriter<'_> {
     fn column(&mut self, group: u64, field: u32, values: &[u64], context: Option<&Context<'_>>) {
         let Some(first) = values.first() else { return };
         if context.is_some_and(|c| c.relation == Relation::Present) {
-            self.entry(group, field, Encoding::Varint, None, |data| put_all(data, values.iter().copied()));
-            return;
+            return self.plain(group, field, values);
         }
         if values.iter().all(|v| v == first) {
             // A column of zeros is left out: it is what a reader assumes.
@@ -384,6 +391,9 @@ impl ColumnWriter<'_> {
             && self.related(group, field, values, context)
         {
             return;
+        }
+        if is_bytes(values) {
+            return self.plain(group, field, values);
         }
         let plain: usize = values.iter().map(|v| varint::len(*v)).sum();
         let mut previous = 0u64;
@@ -411,10 +421,19 @@ impl ColumnWriter<'_> {
                 }
             });
         } else {
-            self.entry(group, field, Encoding::Varint, None, |data| {
-                put_all(data, values.iter().copied());
-            });
+            self.plain(group, field, values);
         }
+    }
+
+    fn plain(&mut self, group: u64, field: u32, values: &[u64]) {
+        let is_bytes = is_bytes(values);
+        self.entry(group, field, Encoding::Varint, None, |data| {
+            if is_bytes {
+                data.extend(values.iter().map(|value| *value as u8));
+            } else {
+                put_all(data, values.iter().copied());
+            }
+        });
     }
 
     /// Writes the column by its relation to another one, where that pays.
@@ -479,19 +498,6 @@ impl ColumnWriter<'_> {
         }
     }
 
-    /// The shapes of the rows whose task had none before.
-    fn firsts(&mut self, shapes: &[u64], tasks: &[u64], index: &[u64]) {
-        let mut chain = Chain::new();
-        self.entry(0, row::SHAPE, Encoding::Linked, None, |data| {
-            for (shape, task) in shapes.iter().zip(tasks) {
-                if chain.shape(*task).is_none() {
-                    varint::put(data, index[*shape as usize]);
-                    chain.push(*task, 0, 0);
-                }
-            }
-        });
-    }
-
     /// The tasks of the rows, by how recently they were active.
     fn ranked(&mut self, tasks: &[u64]) {
         if tasks.windows(2).all(|w| w[0] == w[1]) || tasks.iter().any(|task| *task > Recent::LIMIT) {
@@ -543,6 +549,11 @@ impl ColumnWriter<'_> {
             self.cuts.push(start + len);
         }
     }
+}
+
+/// Whether each value takes one byte as it is: nothing takes less.
+fn is_bytes(values: &[u64]) -> bool {
+    values.iter().fold(0, |all, value| all | value) < 0x80
 }
 
 fn put_all(out: &mut Vec<u8>, values: impl Iterator<Item = u64>) {
