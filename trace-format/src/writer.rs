@@ -5,6 +5,7 @@
 
 use crate::codec::{self, CLASSES, Encoder};
 use crate::columns::TableBuilder;
+use crate::compress::Compressor;
 use crate::dictionary::{self, Interner};
 use crate::index::{self, Index, IndexEntry};
 use crate::layout::{self, ChunkHeader, HEADER_LEN, MAX_DECODED, MAX_RATIO, Preamble, flag, kind};
@@ -182,8 +183,10 @@ pub struct TraceWriter {
     encoder: Encoder,
     classes: [ClassState; CLASSES.len()],
     dictionary: Interner,
-    compressor: zstd::bulk::Compressor<'static>,
+    compressor: Compressor,
     payload: Vec<u8>,
+    /// Where the columns of the payload begin that are large enough for blocks of their own.
+    cuts: Vec<usize>,
     frame: Vec<u8>,
     entries: Vec<IndexEntry>,
     sequence: u32,
@@ -251,8 +254,11 @@ impl TraceWriter {
         header: &Header,
         options: WriteOptions,
     ) -> Result<Self, WriteError> {
-        let compressor = zstd::bulk::Compressor::new(options.level.clamp(1, 19))
-            .map_err(|source| WriteError::Io { action: "preparing zstd for", path: path.clone(), source })?;
+        let compressor = Compressor::new(options.level).map_err(|source| WriteError::Io {
+            action: "preparing zstd for",
+            path: path.clone(),
+            source,
+        })?;
         let mut encoded = Vec::new();
         metadata::encode(header, &mut encoded)
             .map_err(|_| WriteError::Invalid { what: "header", why: "it does not encode" })?;
@@ -268,6 +274,7 @@ impl TraceWriter {
             dictionary: Interner::new(),
             compressor,
             payload: Vec::new(),
+            cuts: Vec::new(),
             frame: Vec::new(),
             entries: Vec::new(),
             sequence: 0,
@@ -444,7 +451,7 @@ impl TraceWriter {
     fn queue_header(&mut self, flags: u32) {
         let header = std::mem::take(&mut self.header);
         let chunk = ChunkHeader { kind: kind::HEADER, flags, records: 1, ..Default::default() };
-        self.queue_chunk(chunk, &header);
+        self.queue_chunk(chunk, &header, &[]);
         self.header = header;
     }
 
@@ -452,7 +459,7 @@ impl TraceWriter {
         let containers = std::mem::take(&mut self.containers);
         if !containers.is_empty() {
             let chunk = ChunkHeader { kind: kind::CONTAINERS, flags, records: 1, ..Default::default() };
-            self.queue_chunk(chunk, &containers);
+            self.queue_chunk(chunk, &containers, &[]);
         }
         self.containers = containers;
     }
@@ -468,7 +475,9 @@ impl TraceWriter {
         let relation = if class == Class::Syscall { codec::syscall_relation } else { codec::no_relation };
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();
-        state.table.encode(relation, &mut payload);
+        let mut cuts = std::mem::take(&mut self.cuts);
+        cuts.clear();
+        state.table.encode(relation, &mut payload, &mut cuts);
         let header = ChunkHeader {
             kind: kind::EVENTS + class as u16,
             records: state.table.rows(),
@@ -504,8 +513,9 @@ impl TraceWriter {
         };
         state.clear();
         let before = self.out.end();
-        self.queue_chunk(header, &payload);
+        self.queue_chunk(header, &payload, &cuts);
         self.payload = payload;
+        self.cuts = cuts;
         if let Some(entry) = self.entries.last_mut() {
             entry.tasks = index::pack(&tasks);
             entry.cookies = cookies.as_deref().and_then(index::pack);
@@ -549,7 +559,7 @@ impl TraceWriter {
                 dictionary::Kind::Objects => kind::OBJECTS,
             };
             for (records, payload) in payloads {
-                self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload);
+                self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload, &[]);
             }
         }
         Ok(())
@@ -571,18 +581,17 @@ impl TraceWriter {
         let mut parts = bytes.chunks(MAX_DECODED).peekable();
         while let Some(part) = parts.next() {
             let flags = if parts.peek().is_some() { flag::MORE } else { 0 };
-            self.queue_chunk(ChunkHeader { kind, flags, records: 1, ..Default::default() }, part);
+            self.queue_chunk(ChunkHeader { kind, flags, records: 1, ..Default::default() }, part, &[]);
         }
         Ok(())
     }
 
-    /// Compresses a payload and queues it behind its header.
-    fn queue_chunk(&mut self, mut header: ChunkHeader, payload: &[u8]) {
+    /// Compresses a payload, in blocks that end at `cuts`, and queues it behind its header.
+    fn queue_chunk(&mut self, mut header: ChunkHeader, payload: &[u8], cuts: &[usize]) {
         self.frame.clear();
-        self.frame.reserve(zstd::zstd_safe::compress_bound(payload.len()));
         // With room for the worst case, only exhausted memory makes this fail; then the payload is stored as it is.
         let compressed =
-            self.options.level > 0 && self.compressor.compress_to_buffer(payload, &mut self.frame).is_ok();
+            self.options.level > 0 && self.compressor.compress(payload, cuts, &mut self.frame).is_ok();
         if compressed && self.frame.len() < payload.len() {
             header.flags |= flag::ZSTD;
             pad_to_ratio(&mut self.frame, payload.len());

@@ -37,6 +37,9 @@ impl Decoder {
         records: u32,
     ) -> Result<Self, DecodeError> {
         let table = TableReader::new(payload, records)?;
+        if table.is_chained() && class != Class::Syscall {
+            return Err(DecodeError::Malformed("chained ends of what is no call"));
+        }
         let mut syscalls = Vec::new();
         if class == Class::Syscall {
             for shape in 0..table.shape_count() {
@@ -90,6 +93,7 @@ impl Decoder {
     fn syscall(&mut self, row: &RowHead) -> Result<Syscall, DecodeError> {
         let shape = &self.syscalls[row.shape];
         let table = &mut self.table;
+        let gap = if table.is_chained() { table.pull(row, field::GAP)? } else { 0 };
         let duration = table.pull(row, field::DURATION)?;
         let mut args = [0; 6];
         for (i, arg) in args.iter_mut().enumerate() {
@@ -110,10 +114,12 @@ impl Decoder {
         for ((tag, arg), slot) in shape.details.iter().zip(0..) {
             let first = field::DETAILS + slot * field::PER_DETAIL;
             // A kind of detail that this version does not know is left out: its columns are stepped over.
-            details.extend(decode_detail(table, row, *tag, *arg, first)?);
+            details.extend(decode_detail(table, row, self.tick_ns, (*tag, *arg), first)?);
         }
+        let took = duration.wrapping_add(wait_cpu).wrapping_add(blocked);
+        let end = table.end(row, gap, took);
         Ok(Syscall {
-            t_ns: row.end.wrapping_sub(duration).saturating_mul(self.tick_ns),
+            t_ns: end.wrapping_sub(duration).saturating_mul(self.tick_ns),
             duration_ns: duration.saturating_mul(self.tick_ns),
             task: from_u32(row.task, TaskId)?,
             sysno: shape.sysno,
@@ -392,6 +398,11 @@ fn abi_of(number: u64) -> Result<Abi, DecodeError> {
     })
 }
 
+/// The call of a shape, if it is one.
+pub(crate) fn sysno_of(key: &[u8]) -> Option<Sysno> {
+    parse_syscall_shape(key).ok().map(|shape| shape.sysno)
+}
+
 fn parse_syscall_shape(key: &[u8]) -> Result<SyscallShape, DecodeError> {
     let mut at = 1;
     let abi = abi_of(key.first().copied().map_or(u64::MAX, u64::from))?;
@@ -410,8 +421,8 @@ fn parse_syscall_shape(key: &[u8]) -> Result<SyscallShape, DecodeError> {
 fn decode_detail(
     table: &mut TableReader,
     row: &RowHead,
-    tag: u8,
-    arg: u8,
+    tick_ns: u64,
+    (tag, arg): (u8, u8),
     f: u32,
 ) -> Result<Option<Detail>, DecodeError> {
     Ok(Some(match tag {
@@ -480,7 +491,8 @@ fn decode_detail(
             Detail::Bytes { arg, data: table.blob(blob)?.to_vec() }
         }
         tag::CREATED => Detail::Created,
-        tag::CPU_WAIT => Detail::CpuWait { ns: table.pull(row, f)? },
+        tag::CPU_WAIT_NS => Detail::CpuWait { ns: table.pull(row, f)? },
+        tag::CPU_WAIT => Detail::CpuWait { ns: table.pull(row, f)?.saturating_mul(tick_ns) },
         _ => return Ok(None),
     }))
 }

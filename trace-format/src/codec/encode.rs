@@ -128,7 +128,9 @@ impl Encoder {
             self.blobs.push(blob);
         }
 
-        let mut row = table.row(&self.key, e.task.0.into(), end, elements);
+        let computing = start.wrapping_sub(wait_cpu).wrapping_sub(blocked);
+        let times = (computing, end);
+        let mut row = table.row_in_chain(&self.key, e.task.0.into(), times, elements, field::GAP);
         row.put(field::DURATION, duration);
         for (i, arg) in e.args.iter().enumerate() {
             if e.args_mask & 1 << i != 0 {
@@ -162,7 +164,8 @@ impl Encoder {
                     row.put(f, *bytes);
                     row.put(f + 1, (*count).into());
                 }
-                Detail::Time { ns, .. } | Detail::CpuWait { ns } => row.put(f, *ns),
+                Detail::Time { ns, .. } => row.put(f, *ns),
+                Detail::CpuWait { ns } => row.put(f, ns / self.tick_ns),
                 Detail::Poll { entries, .. } => {
                     row.put(f, entries.len() as u64);
                     for entry in entries {

@@ -7,7 +7,7 @@ mod decode;
 mod encode;
 mod refs;
 
-pub(crate) use decode::Decoder;
+pub(crate) use decode::{Decoder, sysno_of};
 pub(crate) use encode::Encoder;
 pub(crate) use refs::{Ref, all_refs, map_refs};
 
@@ -25,6 +25,8 @@ pub(crate) mod field {
     pub(crate) const OBJECT: u32 = 9;
     pub(crate) const WAIT_CPU: u32 = 10;
     pub(crate) const BLOCKED: u32 = 11;
+    /// Time between the task's last call and this one that it neither waited nor was blocked.
+    pub(crate) const GAP: u32 = 12;
     /// The first field of a detail; each detail of a call has 16.
     pub(crate) const DETAILS: u32 = 64;
     pub(crate) const PER_DETAIL: u32 = 16;
@@ -55,6 +57,7 @@ pub(crate) const MAX_BLOB: usize = 1 << 20;
 /// What to try for a call's column.
 pub(crate) fn syscall_relation(field: u32) -> Relation {
     match field {
+        field::GAP => Relation::Present,
         field::RET => Relation::Near(&field::ARGS),
         field::OBJECT => Relation::KeyedBy(field::ARGS[0]),
         _ => Relation::None,
@@ -91,7 +94,10 @@ mod tag {
     pub(super) const ARGV: u8 = 12;
     pub(super) const BYTES: u8 = 13;
     pub(super) const CREATED: u8 = 14;
-    pub(super) const CPU_WAIT: u8 = 15;
+    /// In ns: of files of early writers.
+    pub(super) const CPU_WAIT_NS: u8 = 15;
+    /// In ticks.
+    pub(super) const CPU_WAIT: u8 = 16;
 }
 
 fn tag_and_arg(detail: &Detail) -> (u8, u8) {

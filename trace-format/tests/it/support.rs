@@ -85,6 +85,11 @@ pub(crate) fn rounded(event: &Event, tick_ns: u32) -> Event {
             [&mut e.t_ns, &mut e.duration_ns, &mut e.wait_cpu_ns, &mut e.blocked_ns]
                 .into_iter()
                 .for_each(floor);
+            for detail in &mut e.details {
+                if let Detail::CpuWait { ns } = detail {
+                    floor(ns);
+                }
+            }
             for (i, arg) in e.args.iter_mut().enumerate() {
                 if e.args_mask & 1 << i == 0 {
                     *arg = 0;
