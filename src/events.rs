@@ -77,6 +77,8 @@ enum ClassName {
     Resource,
     Loss,
     Marker,
+    /// Calls that were counted, and changes of fidelity.
+    Aggregate,
 }
 
 impl From<ClassName> for Class {
@@ -89,6 +91,7 @@ impl From<ClassName> for Class {
             ClassName::Resource => Self::Resource,
             ClassName::Loss => Self::Loss,
             ClassName::Marker => Self::Marker,
+            ClassName::Aggregate => Self::Aggregate,
         }
     }
 }
@@ -99,6 +102,7 @@ struct Totals {
     shown: BTreeMap<Class, u64>,
     failed: u64,
     lost: u64,
+    aggregated: u64,
     unreadable: u64,
 }
 
@@ -134,14 +138,15 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
             Class::Signal,
             Class::Loss,
             Class::Marker,
+            Class::Aggregate,
         ];
         if args.json {
             classes.push(Class::Resource);
         }
     }
-    // Connections and losses are read even when they are not shown: they name sockets, and warn.
+    // Connections, losses and counts are read even when they are not shown: they name sockets, and warn.
     let mut read = classes.clone();
-    for needed in [Class::Connection, Class::Loss] {
+    for needed in [Class::Connection, Class::Loss, Class::Aggregate] {
         if !read.contains(&needed) {
             read.push(needed);
         }
@@ -168,6 +173,9 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         show.learn(&event);
         if let Event::Loss(loss) = &event {
             totals.lost += loss.count;
+        }
+        if let Event::Aggregate(counted) = &event {
+            totals.aggregated += counted.count;
         }
         let passes = classes.contains(&event.class())
             && match &event {
@@ -219,7 +227,7 @@ fn summarise(
             totals.shown.iter().map(|(c, n)| (crate::show::class_name(*c), json!(n))).collect();
         out.json(&json!({
             "type": "summary", "events": shown, "matched": matched, "by_class": by_class, "failed": totals.failed,
-            "lost": totals.lost, "unreadable_chunks": totals.unreadable, "complete": crate::is_complete(trace),
+            "lost": totals.lost, "aggregated": totals.aggregated, "unreadable_chunks": totals.unreadable, "complete": crate::is_complete(trace),
         }))?;
     } else {
         let mut line = units::plural(shown, "event");
@@ -228,6 +236,10 @@ fn summarise(
         }
         if totals.lost > 0 {
             let _ = write!(line, ", {} LOST in this interval", units::count(totals.lost));
+        }
+        if totals.aggregated > 0 {
+            let counted = units::count(totals.aggregated);
+            let _ = write!(line, ", {counted} calls only counted in this interval");
         }
         out.say(&line);
     }

@@ -325,7 +325,8 @@ impl Selection {
             Event::Signal(e) => self.task(e.task),
             Event::Syscall(e) => self.task(e.task),
             // What concerns the whole timeline concerns every task on it.
-            Event::Marker(_) | Event::Loss(_) => true,
+            Event::Aggregate(e) => self.task(e.task),
+            Event::Marker(_) | Event::Loss(_) | Event::Fidelity(_) => true,
             _ => self.tasks.is_none(),
         }
     }

@@ -1,15 +1,13 @@
 //! Membership in the recorded cgroup, asked when a task is made or moved, never per call.
 
 use crate::{
-    calls::emit,
-    kernel::read_or_zero,
+    calls::cut_short,
+    kernel::{now, read_or_zero},
     maps::{WALK, global, send_life},
     scope::{admit, arg, release, slot, slot_number},
 };
-use aya_ebpf::{
-    helpers::generated::bpf_ktime_get_boot_ns, macros::raw_tracepoint, programs::RawTracePointContext,
-};
-use ctrace_abi::{Join, MISSING, NO_SLOT, call_flag, kind, loss};
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use ctrace_abi::{Join, MISSING, NO_SLOT, kind, loss};
 
 /// Cgroups are rarely nested deeper; what is deeper is not found.
 const MAX_DEPTH: u32 = 16;
@@ -62,7 +60,7 @@ pub fn join(task: u64) {
         return;
     }
     send_life(&record, loss::PROCESS_RING);
-    admit(record.tid, record.tgid, record.start_ns, true);
+    admit(record.tid, record.tgid, true);
 }
 
 #[inline(always)]
@@ -71,8 +69,7 @@ fn describe(task: u64, kind: u8) -> Join {
         kind,
         reserved: [0; 3],
         tid: read_or_zero(task, global!(task_pid)),
-        // SAFETY: no preconditions.
-        t_ns: unsafe { bpf_ktime_get_boot_ns() },
+        t_ns: now(),
         tgid: read_or_zero(task, global!(task_tgid)),
         reserved2: 0,
         start_ns: read_or_zero(task, global!(task_start)),
@@ -93,11 +90,7 @@ pub extern "C" fn moved(task: u64) -> u32 {
         if number != NO_SLOT {
             if let Some(slot) = slot(number) {
                 if slot.busy != 0 {
-                    slot.busy = 0;
-                    slot.call.flags |= call_flag::NO_EXIT;
-                    // SAFETY: no preconditions.
-                    slot.call.dur_ns = unsafe { bpf_ktime_get_boot_ns() } - slot.call.t_ns;
-                    emit(&slot.call);
+                    cut_short(u32::from(number), now());
                 }
             }
         }

@@ -1,14 +1,20 @@
 //! The kernel half from user space: load, attach, shared tables, counters.
 
 use crate::btf::{self, Kernel, Offsets};
+use crate::clock;
 use crate::error::RecordError;
-use crate::ring::{Mapping, Ring};
+use crate::ring::{BulkRing, Mapping, Ring, SharedRing};
 use aya::maps::{Map, MapData};
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use ctrace_abi::{Globals, HELD, NO_SLOT, RINGS, SLOTS, SPECS, Slot, Spec, loss};
+use ctrace_abi::{
+    Aggregate, AggregateKey, AggregateRecord, Globals, HELD, Head, NO_SLOT, RINGS, SEGMENT, SLOTS, SPECS,
+    Shared, Slot, Spec, WINDOW_NS, kind, loss,
+};
+use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
 /// The object that `cargo xtask bpf` built. Its sources' hash is beside it.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/ctrace.bpf.o");
@@ -43,6 +49,21 @@ pub(crate) static HOOKS: &[Hook] = &[
     Hook { name: "sys_exit", required: true, loses: "system calls" },
 ];
 
+/// An interval's aggregates are taken this long after its end: no call that ended in it is still being counted.
+const SETTLED_NS: u64 = 100_000_000;
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodKey(AggregateKey);
+// SAFETY: integers only, repr(C), no padding (ctrace-abi checks sizes).
+unsafe impl aya::Pod for PodKey {}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodAggregate(Aggregate);
+// SAFETY: as above.
+unsafe impl aya::Pod for PodAggregate {}
+
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 struct PodGlobals(Globals);
@@ -52,19 +73,36 @@ unsafe impl aya::Pod for PodGlobals {}
 /// Sizes of the rings, bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct RingSizes {
+    /// Of each of the kernel's rings.
     pub(crate) bulk: u32,
     pub(crate) rings: u32,
     pub(crate) life: u32,
+    /// CPUs that have a bulk ring of their own; calls on those that come later are aggregated.
+    pub(crate) cpus: u32,
+    /// CPUs that there can be.
+    pub(crate) heads: u32,
+    /// Segments of a CPU's bulk ring.
+    pub(crate) segments: u32,
 }
 
 impl RingSizes {
     /// Rings for this many CPUs within a memory budget; every mapped page counts as the recorder's.
     pub(crate) fn within(budget: u64, cpus: u32) -> Self {
         let rings = cpus.clamp(1, RINGS).next_power_of_two();
-        let each = (budget / u64::from(cpus.clamp(1, RINGS))).clamp(1 << 18, 1 << 26);
-        // Round down to a power of two.
+        // Half for calls with a tail and for objects, half for the other calls.
+        let each = (budget / 2 / u64::from(cpus.clamp(1, RINGS))).clamp(1 << 18, 1 << 26);
+        // Round down to powers of two.
         let bulk = 1_u32 << each.ilog2();
-        Self { bulk, rings, life: 1 << 20 }
+        let segments = (budget / 2 / u64::from(cpus.max(1)) / SEGMENT as u64).clamp(4, 1 << 10);
+        let heads = aya::util::nr_cpus().map_or(cpus, |n| n as u32);
+        Self {
+            bulk,
+            rings,
+            life: 1 << 20,
+            cpus: cpus.max(1),
+            heads: heads.max(cpus.max(1)),
+            segments: 1 << segments.ilog2(),
+        }
     }
 }
 
@@ -73,8 +111,12 @@ pub(crate) struct Programs {
     bpf: Ebpf,
     tasks: Mapping,
     slots: Mapping,
+    shared: Mapping,
+    heads: Arc<Mapping>,
+    bulk: Arc<Mapping>,
+    /// What [`Head::aggregated`] came to when the map of aggregates was last empty.
+    settled: u64,
     pid_max: u32,
-    next_free: AtomicU32,
     rings: RingSizes,
     /// Programs that could not be attached, with the reason.
     pub(crate) absent: Vec<String>,
@@ -90,18 +132,23 @@ impl Programs {
     ) -> Result<Self, RecordError> {
         let pid_max = pid_max();
         let names: Vec<String> = (0..RINGS).map(ring_name).collect();
-        let globals = PodGlobals(offsets.globals);
+        let globals = PodGlobals(Globals { segments: rings.segments, ..offsets.globals });
         let mut loader = EbpfLoader::new();
         loader.override_global("GLOBALS", &globals, true).map_max_entries("TASKS", pid_max.div_ceil(4) + 1);
         for name in names.iter().take(rings.rings as usize) {
             loader.map_max_entries(name, rings.bulk);
         }
         loader.map_max_entries("LIFE", rings.life);
+        loader.map_max_entries("HEADS", rings.heads).map_max_entries("BULK", rings.cpus * rings.segments);
         let bpf = loader.load(object).map_err(|e| denied_or("loading the eBPF maps", &e))?;
         let tasks = map_array(&bpf, "TASKS", (pid_max as usize).div_ceil(4) * 8 + 8)?;
         let slots = map_array(&bpf, "SLOT", SLOTS as usize * size_of::<Slot>())?;
+        let shared = map_array(&bpf, "SHARED", size_of::<Shared>())?;
+        let heads = Arc::new(map_array(&bpf, "HEADS", rings.heads as usize * size_of::<Head>())?);
+        let bulk = Arc::new(map_array(&bpf, "BULK", (rings.cpus * rings.segments) as usize * SEGMENT)?);
         let this =
-            Self { bpf, tasks, slots, pid_max, next_free: AtomicU32::new(1), rings, absent: Vec::new() };
+            Self { bpf, tasks, slots, shared, heads, bulk, settled: 0, pid_max, rings, absent: Vec::new() };
+        this.set_boot_offset();
         let table = map_array(&this.bpf, "SPEC", SPECS as usize * size_of::<Spec>())?;
         for (i, spec) in specs.iter().enumerate() {
             if let Some(at) = table.element::<Spec>(i * size_of::<Spec>()) {
@@ -159,24 +206,15 @@ impl Programs {
 
     /// The rings in use, the lifecycle ring first.
     pub(crate) fn rings(&self) -> Result<Vec<Ring>, RecordError> {
-        let mut rings = vec![Ring::open(map_fd(&self.bpf, "LIFE")?, self.rings.life)?];
+        let mut rings = vec![Ring::Shared(SharedRing::open(map_fd(&self.bpf, "LIFE")?, self.rings.life)?)];
         for i in 0..self.rings.rings {
-            rings.push(Ring::open(map_fd(&self.bpf, &ring_name(i))?, self.rings.bulk)?);
+            rings.push(Ring::Shared(SharedRing::open(map_fd(&self.bpf, &ring_name(i))?, self.rings.bulk)?));
+        }
+        for cpu in 0..self.rings.cpus as usize {
+            let (heads, bulk) = (Arc::clone(&self.heads), Arc::clone(&self.bulk));
+            rings.push(Ring::Bulk(BulkRing::new(heads, bulk, cpu, self.rings.segments)));
         }
         Ok(rings)
-    }
-
-    /// Puts the free slot numbers where the kernel takes them from, except the first `kept`, which user space gives
-    /// to the tasks that exist when recording begins.
-    pub(crate) fn fill_free(&self, kept: u32) -> Result<(), RecordError> {
-        let map = self.bpf.map("FREE").ok_or_else(|| no_map("FREE"))?;
-        let queue = aya::maps::Queue::<&MapData, u32>::try_from(map);
-        drop(queue);
-        let fd = map_fd(&self.bpf, "FREE")?;
-        for number in kept.max(1)..SLOTS {
-            push(fd, number).map_err(RecordError::system("filling the slot queue"))?;
-        }
-        Ok(())
     }
 
     /// Makes connections that arrive at a listener part of the scope. `netns` is the namespace's inode number.
@@ -203,11 +241,13 @@ impl Programs {
     }
 
     /// Puts a thread into the table. `held`: nothing is recorded before its first `execve`.
-    pub(crate) fn admit(&self, tid: u32, tgid: u32, start_ns: u64, held: bool, kept: u32) {
+    pub(crate) fn admit(&self, tid: u32, tgid: u32, held: bool) {
         let Some(entry) = self.entry(tid) else { return };
-        let number = self.next_free.fetch_add(1, Ordering::Relaxed);
-        if number >= kept {
+        let used = self.shared_word(offset_of!(Shared, slots_used));
+        let number = used.map_or(u64::from(SLOTS), |used| used.fetch_add(1, Ordering::Relaxed) + 1);
+        if number >= u64::from(SLOTS) {
             entry.store(NO_SLOT, Ordering::Relaxed);
+            self.next_epoch();
             return;
         }
         if let Some(slot) = self.slots.element::<Slot>(number as usize * size_of::<Slot>()) {
@@ -215,19 +255,101 @@ impl Programs {
             let mut fresh: Slot = unsafe { std::mem::zeroed() };
             fresh.call.tid = tid;
             fresh.call.tgid = tgid;
-            fresh.start_ns = start_ns;
             fresh.fresh = if held { HELD } else { 0 };
             // SAFETY: inside the mapping; the kernel does not use the slot before the table names it.
             unsafe { slot.write(fresh) };
         }
         fence(Ordering::SeqCst);
         entry.store(number as u16, Ordering::Release);
+        self.next_epoch();
+    }
+
+    fn shared_word(&self, field: usize) -> Option<&AtomicU64> {
+        // SAFETY: inside the mapping, and aligned (checked by `element`).
+        self.shared.element::<AtomicU64>(field).map(|p| unsafe { p.as_ref() })
+    }
+
+    /// Makes the programs look every task up again.
+    fn next_epoch(&self) {
+        if let Some(epoch) = self.shared_word(offset_of!(Shared, epoch)) {
+            epoch.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Tells the programs how far `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`. It changes when the machine was
+    /// suspended, and only then; to be called often.
+    pub(crate) fn keep_boot_offset(&self) {
+        // A suspension is longer than this, and a reading of the clocks is seldom wrong by as much.
+        const NOTABLE_NS: u64 = 100_000;
+        let Some(offset) = self.shared_word(offset_of!(Shared, boot_offset)) else { return };
+        let known = offset.load(Ordering::Relaxed);
+        let (read, took) = clock::boot_offset(1);
+        if took < NOTABLE_NS && read.wrapping_sub(known).cast_signed().unsigned_abs() > NOTABLE_NS {
+            self.set_boot_offset();
+        }
+    }
+
+    fn set_boot_offset(&self) {
+        let (offset, uncertain) = clock::boot_offset(200);
+        // Most machines have never been suspended.
+        let offset = if offset.cast_signed().unsigned_abs() <= uncertain { 0 } else { offset };
+        if let Some(word) = self.shared_word(offset_of!(Shared, boot_offset)) {
+            word.store(offset, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes what was counted in intervals that are over by `now_ns`, in order of time; `u64::MAX`: everything, the
+    /// programs are detached.
+    pub(crate) fn aggregates(&mut self, now_ns: u64) -> Vec<AggregateRecord> {
+        let counted: u64 = (0..self.rings.heads as usize)
+            .filter_map(|cpu| {
+                let at = cpu * size_of::<Head>() + offset_of!(Head, aggregated);
+                // SAFETY: inside the mapping, and aligned (checked by `element`).
+                self.heads.element::<AtomicU64>(at).map(|p| unsafe { p.as_ref() }.load(Ordering::Relaxed))
+            })
+            .sum();
+        if counted == self.settled && now_ns != u64::MAX {
+            return Vec::new();
+        }
+        let Some(map) = self.bpf.map_mut("AGGREGATE") else { return Vec::new() };
+        let Ok(mut map) = aya::maps::HashMap::<&mut MapData, PodKey, PodAggregate>::try_from(map) else {
+            return Vec::new();
+        };
+        let over = now_ns.saturating_sub(SETTLED_NS) / WINDOW_NS;
+        let keys: Vec<PodKey> = map.keys().filter_map(Result::ok).collect();
+        let mut records = Vec::new();
+        let mut left = 0;
+        for key in keys {
+            if u64::from(key.0.window) >= over {
+                left += 1;
+                continue;
+            }
+            let Ok(value) = map.get(&key, 0) else { continue };
+            if map.remove(&key).is_ok() {
+                records.push(AggregateRecord {
+                    kind: kind::AGGREGATE,
+                    reserved: [0; 7],
+                    t_ns: (u64::from(key.0.window) + 1) * WINDOW_NS,
+                    key: key.0,
+                    value: value.0,
+                });
+            }
+        }
+        if left == 0 {
+            self.settled = counted;
+        }
+        records.sort_by_key(|r| r.t_ns);
+        records
     }
 
     /// Takes a thread out of the table.
     pub(crate) fn expel(&self, tid: u32) {
-        if let Some(entry) = self.entry(tid) {
-            entry.store(0, Ordering::Relaxed);
+        let Some(entry) = self.entry(tid) else { return };
+        let number = entry.swap(0, Ordering::Relaxed);
+        let stack = usize::from(number) * size_of::<Slot>() + offset_of!(Slot, stack);
+        if let Some(stack) = self.slots.element::<AtomicU64>(stack).filter(|_| number != NO_SLOT) {
+            // SAFETY: inside the mapping, and aligned (checked by `element`).
+            unsafe { stack.as_ref() }.store(0, Ordering::Relaxed);
         }
     }
 
@@ -353,21 +475,6 @@ fn pid_max() -> u32 {
         .and_then(|t| t.trim().parse().ok())
         // PID_MAX_LIMIT, include/linux/threads.h.
         .unwrap_or(4 << 20)
-}
-
-/// `bpf(BPF_MAP_UPDATE_ELEM)` without a key: pushes on a queue.
-fn push(fd: BorrowedFd<'_>, value: u32) -> std::io::Result<()> {
-    #[repr(C)]
-    struct Attr {
-        map_fd: u32,
-        pad: u32,
-        key: u64,
-        value: u64,
-        flags: u64,
-    }
-    let attr =
-        Attr { map_fd: fd.as_raw_fd() as u32, pad: 0, key: 0, value: (&raw const value) as u64, flags: 0 };
-    bpf(2, &attr).map(drop)
 }
 
 fn misses(fd: BorrowedFd<'_>) -> u64 {

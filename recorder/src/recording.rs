@@ -14,7 +14,7 @@ use crate::sample::{self, Subject};
 use crate::snapshot;
 use crate::sockets;
 use crate::specs;
-use crate::target::{self, KEPT, Target};
+use crate::target::{self, Target};
 use ctrace_abi::Globals;
 use ctrace_format::{Abi, Finished, Header, Scope, Summary, TraceWriter};
 use std::borrow::Cow;
@@ -96,6 +96,8 @@ pub struct Stats {
     pub elapsed: Duration,
     /// System calls recorded.
     pub calls: u64,
+    /// System calls counted instead, for want of room.
+    pub aggregated: u64,
     /// Events of all classes recorded.
     pub events: u64,
     /// Events lost.
@@ -175,7 +177,6 @@ impl Recorder {
         }
         let sizes = RingSizes::within(config.ring_bytes, host::cpus());
         let mut programs = Programs::load(&object, &offsets, sizes, &specs::table())?;
-        programs.fill_free(KEPT)?;
         let mut child = match &config.target {
             Target::Command(command) => Some(Child::hold(command)?),
             _ => None,
@@ -356,6 +357,7 @@ impl Recording {
         Stats {
             elapsed: self.started.elapsed(),
             calls: self.shared.calls.load(Ordering::Relaxed),
+            aggregated: self.shared.aggregated.load(Ordering::Relaxed),
             events: self.shared.events.load(Ordering::Relaxed),
             lost: self.shared.lost.load(Ordering::Relaxed),
             bytes: self.shared.bytes.load(Ordering::Relaxed),

@@ -6,7 +6,8 @@ use ctrace_format::{Abi, Sysno};
 
 /// The table, native numbers first, then i386.
 pub(crate) fn table() -> Vec<Spec> {
-    let mut table = vec![Spec::default(); SPECS as usize];
+    // Of what nobody knows, everything is kept.
+    let mut table = vec![Spec { nargs: 6, ..Spec::default() }; SPECS as usize];
     for (base, abi) in [(0, Abi::X86_64), (SPEC_I386, Abi::I386)] {
         for nr in 0..SPEC_I386 {
             if let Some(name) = syscalls::name(Sysno { abi, nr }) {
@@ -58,7 +59,7 @@ fn duplicates(name: &str) -> bool {
 
 fn spec(name: &str, abi: Abi) -> Spec {
     let mut b = Builder { spec: Spec::default() };
-    let Some(args) = syscalls::args(name) else { return b.spec };
+    let Some(args) = syscalls::args(name) else { return Spec { nargs: 6, ..b.spec } };
     // Structures with pointers or longs in them have another layout in 32-bit programs; those are kept raw.
     let wide = abi != Abi::I386;
     let returns_fd = syscalls::returns_fd(name) && !duplicates(name);
@@ -110,6 +111,7 @@ fn spec(name: &str, abi: Abi) -> Spec {
         "setitimer" if wide => b.op(op::BYTES, 1, 0, 32, when::ENTRY),
         // Many commands take or return an int behind the pointer (FIONBIO, FIONREAD); others take no pointer.
         "ioctl" => b.op(op::PEEK, 2, 0, 4, when::EXIT_OK),
+        "execve" | "execveat" => b.spec.flags |= spec_flag::ALWAYS,
         _ => {}
     }
     b.spec

@@ -35,9 +35,6 @@ impl Command {
     }
 }
 
-/// Threads that user space puts into the table when recording begins; the rest of the slots is the kernel's.
-pub(crate) const KEPT: u32 = 4096;
-
 /// A task that was taken in.
 pub(crate) struct Member {
     pub(crate) tid: u32,
@@ -70,7 +67,7 @@ pub(crate) fn admit_processes(
                 if stat.exiting {
                     continue;
                 }
-                programs.admit(tid, tgid, 0, held, KEPT);
+                programs.admit(tid, tgid, held);
                 // It may have exited between the look and the entry; a later task of the same id is not ours.
                 if proc::stat(tgid, tid).is_none_or(|s| s.exiting) {
                     programs.expel(tid);

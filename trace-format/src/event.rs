@@ -580,6 +580,76 @@ pub enum LossCause {
     Skipped = 4,
     /// A record could not be decoded.
     Malformed = 5,
+    /// Calls were to be counted rather than recorded, and the table of counts was full.
+    AggregateFull = 6,
+}
+
+/// System calls that were counted instead of recorded one by one, because the recorder could not keep up: those of one
+/// task to one descriptor, of one number and outcome, that ended on one CPU in an interval of 100 ms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aggregate {
+    /// End of the interval.
+    pub t_ns: u64,
+    /// Start of the interval.
+    pub from_ns: u64,
+    /// CPU on which they ended.
+    pub cpu: u32,
+    /// Who called.
+    pub task: TaskId,
+    /// Which call.
+    pub sysno: Sysno,
+    /// How they were observed.
+    pub flags: SyscallFlags,
+    /// The first descriptor argument.
+    pub fd: Option<i32>,
+    /// The object behind it.
+    pub object: Option<ObjectId>,
+    /// The error that they failed with; 0: they succeeded.
+    pub errno: u32,
+    /// How many.
+    pub count: u64,
+    /// Sum of their durations.
+    pub duration_ns: u64,
+    /// How many of them took from 2^*i* to 2^(*i* + 1) ns (the first: below 2); what is not there is 0.
+    pub histogram: Vec<u64>,
+}
+
+/// How much the recorder writes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u8)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FidelityLevel {
+    /// Everything.
+    Full = 0,
+    /// Every call, without what its pointers point to. Such calls have [`SyscallFlags::TRUNCATED`].
+    NoArguments = 1,
+    /// Calls are counted: see [`Aggregate`].
+    Aggregated = 2,
+}
+
+impl FidelityLevel {
+    /// Its name, as JSON output has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::NoArguments => "no_arguments",
+            Self::Aggregated => "aggregated",
+        }
+    }
+}
+
+/// From now on the recorder writes more, or less, of the calls that end on a CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fidelity {
+    /// When.
+    pub t_ns: u64,
+    /// On which CPU.
+    pub cpu: u32,
+    /// Until then.
+    pub from: FidelityLevel,
+    /// From then on.
+    pub to: FidelityLevel,
 }
 
 /// A remark on the timeline.
@@ -622,6 +692,10 @@ pub enum Event {
     Marker(Marker),
     /// Clock readings.
     Anchor(ClockAnchor),
+    /// System calls that were counted.
+    Aggregate(Aggregate),
+    /// A change in how much is recorded of a call.
+    Fidelity(Fidelity),
 }
 
 /// The kind of an [`Event`]; each has chunks of its own in the file.
@@ -639,6 +713,8 @@ pub enum Class {
     Loss = 6,
     Marker = 7,
     Anchor = 8,
+    /// [`Event::Aggregate`] and [`Event::Fidelity`].
+    Aggregate = 9,
 }
 
 impl Class {
@@ -653,6 +729,7 @@ impl Class {
             Self::Loss => "loss",
             Self::Marker => "marker",
             Self::Anchor => "anchor",
+            Self::Aggregate => "aggregate",
         }
     }
 }
@@ -669,6 +746,7 @@ impl Event {
             Self::Loss(_) => Class::Loss,
             Self::Marker(_) => Class::Marker,
             Self::Anchor(_) => Class::Anchor,
+            Self::Aggregate(_) | Self::Fidelity(_) => Class::Aggregate,
         }
     }
 
@@ -679,7 +757,8 @@ impl Event {
             Self::Process(e) => Some(e.task),
             Self::Connection(e) => e.task,
             Self::Signal(e) => Some(e.task),
-            Self::Resource(_) | Self::Loss(_) | Self::Marker(_) | Self::Anchor(_) => None,
+            Self::Aggregate(e) => Some(e.task),
+            Self::Resource(_) | Self::Loss(_) | Self::Marker(_) | Self::Anchor(_) | Self::Fidelity(_) => None,
         }
     }
 
@@ -695,6 +774,20 @@ impl Event {
             Self::Loss(e) => e.t_ns,
             Self::Marker(e) => e.t_ns,
             Self::Anchor(e) => e.t_ns,
+            Self::Aggregate(e) => e.t_ns,
+            Self::Fidelity(e) => e.t_ns,
+        }
+    }
+}
+
+impl Event {
+    /// When what it tells of began: the entry of a call, the start of an interval, the time of anything else.
+    pub const fn start_ns(&self) -> u64 {
+        match self {
+            Self::Syscall(e) => e.t_ns,
+            Self::Loss(e) => e.from_ns,
+            Self::Aggregate(e) => e.from_ns,
+            _ => self.end_ns(),
         }
     }
 }

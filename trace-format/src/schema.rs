@@ -25,7 +25,7 @@ pub(crate) fn schema() -> Vec<ColumnSchema> {
     let detail = |tag, field, name, unit| (DETAILS, tag, field, name, unit);
     [
         (0, 0, row::SHAPE, "shape", "index"),
-        (0, 0, row::TASK, "task", "task id; connection: + 1, 0 none"),
+        (0, 0, row::TASK, "task", "task id; connection, aggregate: + 1, 0 none"),
         (0, 0, row::END, "end", "ticks"),
         (1, 0, field::DURATION, "duration", "ticks"),
         (1, 0, field::ARGS[0], "arg0", "u64"),
@@ -97,6 +97,21 @@ pub(crate) fn schema() -> Vec<ColumnSchema> {
         (7, 0, field::A, "text", "string id"),
         (8, 0, field::A, "monotonic", "ns"),
         (8, 0, field::B, "realtime", "ns"),
+        (9, 1, field::A, "aggregate.length", "ticks"),
+        (9, 1, field::B, "aggregate.cpu", "u32"),
+        (9, 1, field::C, "aggregate.abi", "abi"),
+        (9, 1, field::D, "aggregate.number", "u32"),
+        (9, 1, field::E, "aggregate.flags", "bits"),
+        (9, 1, field::F, "aggregate.fd", "u32 + 1, 0 none"),
+        (9, 1, field::G, "aggregate.object", "object id + 1, 0 none"),
+        (9, 1, field::H, "aggregate.errno", "errno, 0 none"),
+        (9, 1, field::I, "aggregate.count", "count"),
+        (9, 1, field::J, "aggregate.duration", "ns"),
+        (9, 1, field::K, "aggregate.histogram.len", "count"),
+        (9, 1, field::L, "aggregate.histogram", "list of count"),
+        (9, 2, field::A, "fidelity.cpu", "u32"),
+        (9, 2, field::B, "fidelity.from", "level"),
+        (9, 2, field::C, "fidelity.to", "level"),
     ]
     .into_iter()
     .map(|(class, kind, field, name, unit)| ColumnSchema {

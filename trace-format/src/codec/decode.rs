@@ -1,14 +1,15 @@
 //! Rows to events. Nothing here trusts the rows.
 
 use super::{
-    MAX_DETAILS, MAX_LIST, cause_of, class_of, decode_addr, field, metric_of, shape, tag, tcp_state,
+    MAX_DETAILS, MAX_LIST, cause_of, class_of, decode_addr, fidelity_of, field, metric_of, shape, tag,
+    tcp_state,
 };
 use crate::columns::{RowHead, TableReader};
 use crate::varint::{self, unzigzag};
 use crate::{
-    Abi, Class, ClockAnchor, Connection, ConnectionKind, DecodeError, Detail, EpollEntry, Event, Loss,
-    Marker, ObjectId, PollEntry, Process, ProcessKind, Resource, Signal, SockAddr, SockCookie, StrId,
-    Syscall, SyscallFlags, Sysno, TaskId, Tid,
+    Abi, Aggregate, Class, ClockAnchor, Connection, ConnectionKind, DecodeError, Detail, EpollEntry, Event,
+    Fidelity, Loss, Marker, ObjectId, PollEntry, Process, ProcessKind, Resource, Signal, SockAddr,
+    SockCookie, StrId, Syscall, SyscallFlags, Sysno, TaskId, Tid,
 };
 
 /// A shape of calls, parsed.
@@ -69,6 +70,7 @@ impl Decoder {
                 let realtime_ns = self.table.pull(&row, field::B)?;
                 Some(Event::Anchor(ClockAnchor { t_ns: self.ns(row.end), monotonic_ns, realtime_ns }))
             }
+            Class::Aggregate => self.aggregate(&row)?,
         };
         Ok(event)
     }
@@ -192,6 +194,55 @@ impl Decoder {
         })
     }
 
+    fn aggregate(&mut self, row: &RowHead) -> Result<Option<Event>, DecodeError> {
+        let end = row.end;
+        let (t_ns, tick_ns) = (self.ns(end), self.tick_ns);
+        match self.table.shape_key(row.shape) {
+            [1] => {}
+            [2] => {
+                let cpu = from_u32(self.table.pull(row, field::A)?, |n| n)?;
+                let from = fidelity_of(self.table.pull(row, field::B)?);
+                let to = fidelity_of(self.table.pull(row, field::C)?);
+                let change = from.zip(to).map(|(from, to)| Fidelity { t_ns, cpu, from, to });
+                return Ok(change.map(Event::Fidelity));
+            }
+            _ => return Ok(None),
+        }
+        let table = &mut self.table;
+        let length = table.pull(row, field::A)?;
+        let cpu = from_u32(table.pull(row, field::B)?, |n| n)?;
+        let abi = abi_of(table.pull(row, field::C)?)?;
+        let nr = from_u32(table.pull(row, field::D)?, |n| n)?;
+        let flags = SyscallFlags(from_u16(table.pull(row, field::E)?)?);
+        let fd = from_option(table.pull(row, field::F)?, u32::cast_signed)?;
+        let object = from_option(table.pull(row, field::G)?, ObjectId)?;
+        let errno = from_u32(table.pull(row, field::H)?, |n| n)?;
+        let count = table.pull(row, field::I)?;
+        let duration_ns = table.pull(row, field::J)?;
+        let len = table.pull_len(row, field::K)?;
+        let mut histogram = Vec::with_capacity(len.min(MAX_LIST));
+        for _ in 0..len {
+            histogram.push(table.pull(row, field::L)?);
+        }
+        let Some(task) = from_option(row.task, TaskId)? else {
+            return Err(DecodeError::Malformed("counted calls of no task"));
+        };
+        Ok(Some(Event::Aggregate(Aggregate {
+            t_ns,
+            from_ns: end.wrapping_sub(length).saturating_mul(tick_ns),
+            cpu,
+            task,
+            sysno: Sysno { abi, nr },
+            flags,
+            fd,
+            object,
+            errno,
+            count,
+            duration_ns,
+            histogram,
+        })))
+    }
+
     fn resource(&mut self, row: &RowHead) -> Result<Option<Resource>, DecodeError> {
         let value = self.table.pull(row, field::A)?;
         let (key, mut at) = (self.table.shape_key(row.shape), 0);
@@ -221,14 +272,7 @@ impl Decoder {
 
 fn parse_syscall_shape(key: &[u8]) -> Result<SyscallShape, DecodeError> {
     let mut at = 1;
-    let abi = match key.first() {
-        Some(0) => Abi::X86_64,
-        Some(1) => Abi::I386,
-        Some(2) => Abi::X32,
-        Some(3) => Abi::Aarch64,
-        Some(4) => Abi::Arm,
-        _ => return Err(DecodeError::Malformed("a call of an unknown table")),
-    };
+    let abi = abi_of(key.first().map_or(u64::MAX, |abi| (*abi).into()))?;
     let nr = from_u32(varint::get(key, &mut at)?, |n| n)?;
     let flags = SyscallFlags(from_u16(varint::get(key, &mut at)?)?);
     let rest = key.get(at..).unwrap_or_default();
@@ -317,6 +361,17 @@ fn decode_detail(
         tag::CPU_WAIT => Detail::CpuWait { ns: table.pull(row, f)? },
         _ => return Ok(None),
     }))
+}
+
+fn abi_of(number: u64) -> Result<Abi, DecodeError> {
+    Ok(match number {
+        0 => Abi::X86_64,
+        1 => Abi::I386,
+        2 => Abi::X32,
+        3 => Abi::Aarch64,
+        4 => Abi::Arm,
+        _ => return Err(DecodeError::Malformed("a call of an unknown table")),
+    })
 }
 
 fn from_u32<T>(value: u64, make: impl FnOnce(u32) -> T) -> Result<T, DecodeError> {

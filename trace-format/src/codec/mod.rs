@@ -12,7 +12,10 @@ pub(crate) use encode::Encoder;
 pub(crate) use refs::{Ref, all_refs, map_refs};
 
 use crate::columns::{EventSize, Relation};
-use crate::{Class, DecodeError, Detail, Event, LossCause, Metric, Process, ProcessKind, SockAddr, TcpState};
+use crate::{
+    Class, DecodeError, Detail, Event, FidelityLevel, LossCause, Metric, Process, ProcessKind, SockAddr,
+    TcpState,
+};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// Fields of a call's columns.
@@ -35,6 +38,11 @@ pub(crate) mod field {
     pub(crate) const E: u32 = 5;
     pub(crate) const F: u32 = 6;
     pub(crate) const G: u32 = 7;
+    pub(crate) const H: u32 = 8;
+    pub(crate) const I: u32 = 9;
+    pub(crate) const J: u32 = 10;
+    pub(crate) const K: u32 = 11;
+    pub(crate) const L: u32 = 12;
 
     /// A connection's cookie.
     pub(crate) const COOKIE: u32 = A;
@@ -134,6 +142,7 @@ pub(crate) fn size(event: &Event) -> Option<EventSize> {
                 })
         }
         Event::Process(Process { kind: ProcessKind::Exec { argv, .. }, .. }) => add(argv.len(), 0),
+        Event::Aggregate(e) => add(e.histogram.len(), 0),
         Event::Connection(e) => add(0, addr_len(&e.local)) && add(0, addr_len(&e.peer)),
         _ => true,
     };
@@ -211,7 +220,7 @@ pub(crate) fn class_of(number: u64) -> Option<Class> {
 }
 
 /// All classes.
-pub(crate) const CLASSES: [Class; 8] = [
+pub(crate) const CLASSES: [Class; 9] = [
     Class::Syscall,
     Class::Process,
     Class::Connection,
@@ -220,11 +229,19 @@ pub(crate) const CLASSES: [Class; 8] = [
     Class::Loss,
     Class::Marker,
     Class::Anchor,
+    Class::Aggregate,
 ];
 
 fn cause_of(number: u64) -> Option<LossCause> {
-    use LossCause::{Malformed, MapFull, RingFull, Skipped, WriteFailed};
-    [RingFull, MapFull, WriteFailed, Skipped, Malformed].into_iter().find(|c| *c as u64 == number)
+    use LossCause::{AggregateFull, Malformed, MapFull, RingFull, Skipped, WriteFailed};
+    [RingFull, MapFull, WriteFailed, Skipped, Malformed, AggregateFull]
+        .into_iter()
+        .find(|c| *c as u64 == number)
+}
+
+fn fidelity_of(number: u64) -> Option<FidelityLevel> {
+    use FidelityLevel::{Aggregated, Full, NoArguments};
+    [Full, NoArguments, Aggregated].into_iter().find(|l| *l as u64 == number)
 }
 
 fn tcp_state(number: u64) -> Result<TcpState, DecodeError> {

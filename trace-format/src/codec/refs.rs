@@ -39,7 +39,8 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
         Event::Connection(e) => e.task.is_none_or(|t| known(Ref::Task(t))),
         Event::Signal(e) => known(Ref::Task(e.task)) && e.sender.is_none_or(|t| known(Ref::Task(t))),
         Event::Marker(e) => known(Ref::Str(e.text)),
-        Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) => true,
+        Event::Aggregate(e) => known(Ref::Task(e.task)) && e.object.is_none_or(|o| known(Ref::Object(o))),
+        Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) | Event::Fidelity(_) => true,
     }
 }
 
@@ -95,6 +96,10 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
             e.sender.iter_mut().for_each(|t| task(t, map));
         }
         Event::Marker(e) => string(&mut e.text, map),
-        Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) => {}
+        Event::Aggregate(e) => {
+            task(&mut e.task, map);
+            e.object.iter_mut().for_each(|o| object(o, map));
+        }
+        Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) | Event::Fidelity(_) => {}
     }
 }
