@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// End when the trace has this size
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
     max_size: Option<u64>,
+    /// End before the file system has less room than this
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    keep_free: Option<u64>,
     /// Keep times to 1 ns instead of 100 ns
     #[arg(long)]
     precise: bool,
@@ -76,6 +79,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     config.precise = args.precise;
     config.duration = args.duration.map(Duration::from_nanos);
     config.max_size = args.max_size;
+    config.keep_free = args.keep_free;
     config.ring_bytes = args.buffer;
 
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
@@ -235,7 +239,12 @@ fn report(
     if ended == Some(Ended::TargetExited) && args.command.is_empty() {
         out.say("note: the target ended while it was recorded; the trace is complete up to there");
     }
-    if stats.calls == 0 {
+    if ended == Some(Ended::DiskNearlyFull) {
+        out.warn(
+            "the file system has no more room than --keep-free leaves; the trace is complete up to there",
+        );
+    }
+    if stats.calls == 0 && stats.aggregated == 0 {
         out.warn("nothing was recorded: the target made no call");
     }
     if stats.aggregated > 0 {

@@ -6,7 +6,7 @@
 
 use crate::{
     capture::{bounded, spec},
-    kernel::{add, add_32, now},
+    kernel::{add, add_32, exchange, now},
     maps::{AGGREGATE, BULK, HEADS, NOTHING, global, lost, send_life},
     scope::slot,
 };
@@ -14,7 +14,7 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use core::sync::atomic::{Ordering, compiler_fence};
 use ctrace_abi::{
     AggregateKey, BUCKETS, Head, LevelChange, SEGMENT, SEGMENT_LAST, Short, Slot, WINDOW_NS, call_flag, kind,
-    level, loss, short_flag, spec_flag,
+    level, loss, machine, short_flag, spec_flag,
 };
 
 #[inline(always)]
@@ -172,16 +172,12 @@ fn write(slot: &Slot, end_ns: u64, ret: i64) -> bool {
 #[inline(always)]
 fn publish(head: &mut Head, written: u64) {
     let at = &raw mut head.written;
-    #[cfg(bpf_target_arch = "x86_64")]
-    // SAFETY: a valid place.
-    unsafe {
+    if global!(machine) == machine::X86_64 {
         compiler_fence(Ordering::Release);
-        core::ptr::write_volatile(at, written);
-    }
-    #[cfg(not(bpf_target_arch = "x86_64"))]
-    // SAFETY: a valid, aligned place.
-    unsafe {
-        core::arch::asm!("{v} = xchg_64({at} + 0, {v})", at = in(reg) at, v = inout(reg) written => _, options(nostack));
+        // SAFETY: a valid place.
+        unsafe { core::ptr::write_volatile(at, written) };
+    } else {
+        exchange(at, written);
     }
 }
 

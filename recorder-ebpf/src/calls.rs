@@ -1,53 +1,19 @@
 //! Entry and exit of system calls: one record per call.
 
 use crate::{
+    arch::{arguments, arguments_at_exit, is_compat, is_x32, nr},
     bulk::{is_full, tell},
     capture::{CUT, FAULT, POSITION, bounded, run_op, spec, time},
     files::{announce, fix_now, known_file, open_file, was_created},
-    kernel::{current, now, now_by, read},
+    kernel::{now, now_by},
     maps::{SHARED, global, lost, scratch, send},
     scope::{Stack, admit, arg, slot},
 };
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use ctrace_abi::{
-    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, MISSING, NO_SLOT, Shared, Slot, Spec, abi, call_flag, kind,
-    loss, spec_flag, when,
+    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, NO_SLOT, Shared, Slot, Spec, abi, call_flag, kind, loss,
+    spec_flag, when,
 };
-
-/// Registers of `struct pt_regs` from `r10` to `orig_ax` (arch/x86/include/asm/ptrace.h): the 64-bit arguments.
-const REGS_R10: u32 = 7 * 8;
-/// `bp`, then `bx`.
-const REGS_BP: u32 = 4 * 8;
-const REGS_ORIG_AX: u32 = 15 * 8;
-/// `__X32_SYSCALL_BIT`.
-const X32_BIT: u64 = 0x4000_0000;
-
-/// How the running call was made. `TS_COMPAT` (arch/x86/include/asm/thread_info.h) is set by the 32-bit entries.
-#[inline(always)]
-fn is_compat() -> bool {
-    let offset = global!(task_status);
-    if offset == MISSING {
-        return false;
-    }
-    let task = current();
-    // SAFETY: a typed pointer plus the offset of `thread_info.status`; the verifier checks the access.
-    let status = unsafe { core::ptr::read_volatile(task.add(offset as usize).cast::<u32>()) };
-    status & global!(status_i386) != 0
-}
-
-/// The argument registers.
-#[inline(always)]
-fn arguments(regs: u64, compat: bool) -> Option<[u64; 6]> {
-    // r10 r9 r8 ax cx dx si di
-    let r = read::<[u64; 8]>(regs, REGS_R10)?;
-    if compat {
-        let low = read::<[u64; 2]>(regs, REGS_BP).unwrap_or_default();
-        let narrow = |v: u64| v & 0xffff_ffff;
-        Some([narrow(low[1]), narrow(r[4]), narrow(r[5]), narrow(r[6]), narrow(r[7]), narrow(low[0])])
-    } else {
-        Some([r[7], r[6], r[5], r[0], r[2], r[1]])
-    }
-}
 
 /// The file behind a call's first descriptor argument.
 #[inline(always)]
@@ -104,10 +70,10 @@ fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
     let mut nr = id as u32;
     let compat = is_compat();
     if compat {
-        how = abi::I386;
-    } else if id & X32_BIT != 0 {
+        how = abi::COMPAT;
+    } else if is_x32(id) {
         how = abi::X32;
-        nr = (id & !X32_BIT) as u32;
+        nr &= !global!(x32_bit);
     }
     let mut flags = 0;
     let mut file = 0;
@@ -206,12 +172,11 @@ fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
         let regs = arg(ctx, 0);
         let call = &mut slot.call;
         call.flags = call_flag::NO_ENTER;
-        call.abi = if is_compat() { abi::I386 } else { abi::NATIVE };
-        call.nr = read::<u64>(regs, REGS_ORIG_AX).unwrap_or_default() as u32;
+        call.abi = if is_compat() { abi::COMPAT } else { abi::NATIVE };
+        call.nr = nr(regs);
         call.t_ns = now;
-        // The kernel restores the registers that held the arguments; only ax, cx and r11 change
-        // (arch/x86/entry/entry_64.S). What pointers point to may have changed, so that is not copied.
-        call.args = arguments(regs, call.abi == abi::I386).unwrap_or_default();
+        // What pointers point to may have changed, so that is not copied.
+        call.args = arguments_at_exit(regs, call.abi == abi::COMPAT).unwrap_or_default();
         if call.args[5] == ENGINE_MARK {
             call.flags |= call_flag::ENGINE;
         }

@@ -43,6 +43,13 @@ pub fn add(to: *mut u64, n: u64) {
     unsafe { asm!("lock *(u64 *)({to} + 0) += {n}", to = in(reg) to, n = in(reg) n, options(nostack)) };
 }
 
+/// Replaces a word; what was written before is visible before it.
+#[inline(always)]
+pub fn exchange(to: *mut u64, n: u64) {
+    // SAFETY: the verifier checks the place.
+    unsafe { asm!("{n} = xchg_64({to} + 0, {n})", to = in(reg) to, n = inout(reg) n => _, options(nostack)) };
+}
+
 /// As [`add`]; gives the value before.
 #[inline(always)]
 pub fn fetch_add(to: *mut u64, mut n: u64) -> u64 {
@@ -77,6 +84,17 @@ pub fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
     };
     // SAFETY: written above; `T` is an integer or an array of integers.
     if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}
+
+/// As [`read`], straight to where it belongs; zeroes it when there is nothing to read. A function that other functions
+/// call keeps its frame small with it: until Linux 6.13 the frames of a chain of calls share 512 bytes
+/// (`check_max_stack_depth`, kernel/bpf/verifier.c).
+#[inline(always)]
+pub fn read_to<T>(to: *mut T, base: u64, offset: u32) {
+    let from = if offset == MISSING || base == 0 { 0 } else { base + u64::from(offset) };
+    // SAFETY: the verifier checks that `to` has `size_of::<T>()` bytes. The helper zeroes them when it fails, as it
+    // does for address 0. Callers pass integers and arrays of integers.
+    unsafe { bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from as *const core::ffi::c_void) };
 }
 
 /// As [`read`], with 0 for what is missing.

@@ -3,11 +3,11 @@
 use crate::{
     capture::bounded,
     kernel::{add, fetch_add},
-    maps::{FREE, SHARED, SLOT, TASKS},
+    maps::{FREE, SHARED, SLOT, TASKS, global},
 };
 use aya_ebpf::{EbpfContext as _, helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
 use core::sync::atomic::{Ordering, compiler_fence};
-use ctrace_abi::{NO_SLOT, SLOTS, STACKS, Shared, Slot};
+use ctrace_abi::{NO_SLOT, SLOTS, STACKS, Shared, Slot, machine};
 
 /// The table entry of a thread; 0 when it is not recorded.
 #[inline(always)]
@@ -86,7 +86,7 @@ impl Stack {
         let number = slot_number(tid);
         if number == 0 {
             // Elsewhere loads may be reordered, and then the table may be older than the epoch.
-            if cfg!(bpf_target_arch = "x86_64") {
+            if global!(machine) == machine::X86_64 {
                 // SAFETY: the index is bounded.
                 unsafe { (*shared).foreign.as_mut_ptr().add(self.index as usize).write_volatile(mark) };
             }

@@ -3,15 +3,16 @@
 //! Owns the dictionary side of a recording: which task a thread id means now, which object a file identity means
 //! now. Records come in order of their end.
 
+use crate::arch;
 use crate::details::{self, Context};
 use crate::meaning::{Meaning, Meanings, kept, time_counts};
 use crate::objects::{Objects, both_ends};
 use ctrace_abi::{
     AggregateRecord, Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Join, LevelChange, SignalEvent,
-    Slot, SockObject, TcpEvent, WINDOW_NS, abi, call_flag, kind, level, op, tcp,
+    Slot, SockObject, TcpEvent, WINDOW_NS, call_flag, kind, level, op, tcp,
 };
 use ctrace_format::{
-    Abi, Aggregate, Connection, ConnectionKind, Detail, Event, Fidelity, FidelityLevel, Process, ProcessKind,
+    Aggregate, Connection, ConnectionKind, Detail, Event, Fidelity, FidelityLevel, Process, ProcessKind,
     Signal, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
 };
 use rustc_hash::FxHashMap;
@@ -216,7 +217,7 @@ impl Decoder {
     ) {
         self.calls += 1;
         let task = self.task(w, call.tid, call.tgid);
-        let sysno = Sysno { abi: table(call.abi), nr: call.nr };
+        let sysno = Sysno { abi: arch::HOST.table(call.abi), nr: call.nr };
         let unknown = Meaning::unknown();
         let meaning = self.meanings.get(sysno).unwrap_or(&unknown);
         let mut flags = call_flags(call.flags);
@@ -291,7 +292,7 @@ impl Decoder {
             from_ns: self.rel(from_ns),
             cpu: u32::from(key.cpu),
             task,
-            sysno: Sysno { abi: table(key.abi), nr: key.nr },
+            sysno: Sysno { abi: arch::HOST.table(key.abi), nr: key.nr },
             flags,
             fd: (key.fd >= 0).then_some(key.fd),
             object: self.objects.get(key.file),
@@ -515,14 +516,6 @@ fn fidelity(level: u8) -> Option<FidelityLevel> {
         level::AGGREGATED => FidelityLevel::Aggregated,
         _ => return None,
     })
-}
-
-fn table(how: u8) -> Abi {
-    match how {
-        abi::I386 => Abi::I386,
-        abi::X32 => Abi::X32,
-        _ => Abi::X86_64,
-    }
 }
 
 /// `include/net/tcp_states.h`.

@@ -4,6 +4,7 @@ use crate::btf::{self, Kernel, Offsets};
 use crate::clock;
 use crate::error::RecordError;
 use crate::ring::{BulkRing, Mapping, Ring, SharedRing};
+use crate::verifier::Cost;
 use aya::maps::{Map, MapData};
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -11,10 +12,11 @@ use ctrace_abi::{
     Aggregate, AggregateKey, AggregateRecord, Globals, HELD, Head, NO_SLOT, RINGS, SEGMENT, SLOTS, SPECS,
     Shared, Slot, Spec, WINDOW_NS, kind, loss,
 };
+use std::collections::BTreeMap;
 use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The object that `cargo xtask bpf` built. Its sources' hash is beside it.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/ctrace.bpf.o");
@@ -161,8 +163,12 @@ impl Programs {
 
     /// Loads and attaches every program. What is not required and not there is listed in `absent`.
     pub(crate) fn attach(&mut self, kernel: &Kernel) -> Result<(), RecordError> {
+        let mut refused = self.verify_all();
         for hook in HOOKS {
-            let result = self.attach_one(hook.name);
+            let result = match refused.remove(hook.name) {
+                Some(error) => Err(denied_or_program(&format!("attaching to {}", hook.name), &error)),
+                None => self.attach_one(hook.name),
+            };
             match result {
                 Ok(()) => {}
                 Err(e) if hook.required => return Err(e),
@@ -180,6 +186,33 @@ impl Programs {
         Ok(())
     }
 
+    /// Loads every program, as many at a time as there are CPUs: the verifier takes most of the time until a recording
+    /// is armed. Gives those that the kernel refused.
+    fn verify_all(&mut self) -> BTreeMap<String, ProgramError> {
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let programs: Vec<(String, &mut RawTracePoint)> = self
+            .bpf
+            .programs_mut()
+            .filter(|(name, _)| HOOKS.iter().any(|hook| hook.name == *name))
+            .filter_map(|(name, program)| Some((name.to_owned(), program.try_into().ok()?)))
+            .collect();
+        let (left, refused) = (Mutex::new(programs), Mutex::new(BTreeMap::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| {
+                    loop {
+                        let next = left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                        let Some((name, program)) = next else { break };
+                        if let Err(error) = program.load() {
+                            refused.lock().unwrap_or_else(PoisonError::into_inner).insert(name, error);
+                        }
+                    }
+                });
+            }
+        });
+        refused.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Loads and attaches one program.
     pub(crate) fn attach_one(&mut self, name: &str) -> Result<(), RecordError> {
         let what = format!("attaching to {name}");
@@ -188,7 +221,10 @@ impl Programs {
             fix: "rebuild it with `cargo xtask bpf`".into(),
         })?;
         let program: &mut RawTracePoint = program.try_into().map_err(|e| denied_or_program(&what, &e))?;
-        program.load().map_err(|e| denied_or_program(&what, &e))?;
+        match program.load() {
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+            Err(error) => return Err(denied_or_program(&what, &error)),
+        }
         program.attach(name).map_err(|e| denied_or_program(&what, &e))?;
         Ok(())
     }
@@ -376,6 +412,23 @@ impl Programs {
         (0..loss::COUNT).map(|i| array.get(&i, 0).map(|v| v.to_vec()).unwrap_or_default()).collect()
     }
 
+    /// What the verifier made of each loaded program.
+    pub(crate) fn costs(&self, kernel: &str) -> Vec<Cost> {
+        self.bpf
+            .programs()
+            .filter_map(|(name, program)| {
+                let info = program.info().ok()?;
+                Some(Cost {
+                    kernel: kernel.to_owned(),
+                    program: name.to_owned(),
+                    verified_insns: info.verified_instruction_count().unwrap_or(0),
+                    translated_bytes: info.size_translated().unwrap_or(0),
+                    machine_bytes: info.size_jitted(),
+                })
+            })
+            .collect()
+    }
+
     /// How often the kernel skipped the program that records calls because it was already running on that CPU
     /// (`bpf_prog_info.recursion_misses`, Linux 5.12).
     pub(crate) fn skipped(&self) -> u64 {
@@ -387,6 +440,14 @@ impl Programs {
 pub(crate) fn offsets() -> Result<(Kernel, Offsets), RecordError> {
     let kernel = Kernel::open()?;
     let offsets = btf::offsets(&kernel);
+    let registers: Vec<&str> =
+        offsets.missing.iter().filter(|m| m.starts_with("pt_regs.")).map(String::as_str).collect();
+    if !registers.is_empty() {
+        return Err(RecordError::KernelLacks {
+            what: format!("registers where they are looked for ({})", registers.join(", ")),
+            fix: "use a ctrace that knows this kernel".into(),
+        });
+    }
     Ok((kernel, offsets))
 }
 
@@ -521,7 +582,7 @@ mod tests {
             return;
         }
         let (kernel, offsets) = offsets().unwrap();
-        let specs = crate::specs::table();
+        let specs = crate::specs::table(crate::arch::HOST);
         let mut programs = Programs::load(OBJECT, &offsets, RingSizes::within(1 << 20, 2), &specs).unwrap();
         programs.attach(&kernel).unwrap();
         assert_eq!(programs.absent, Vec::<String>::new());

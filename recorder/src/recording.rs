@@ -1,5 +1,6 @@
 //! The way in: start a recording, look at it, stop it.
 
+use crate::arch;
 use crate::btf::Kernel;
 use crate::cgroup::Cgroup;
 use crate::clock;
@@ -16,7 +17,7 @@ use crate::sockets;
 use crate::specs;
 use crate::target::{self, Target};
 use ctrace_abi::Globals;
-use ctrace_format::{Abi, Finished, Header, Scope, Summary, TraceWriter};
+use ctrace_format::{Finished, Header, Scope, Summary, TraceWriter};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
@@ -40,6 +41,8 @@ pub struct Config {
     pub duration: Option<Duration>,
     /// End by itself at this size, bytes.
     pub max_size: Option<u64>,
+    /// End by itself before the file system has less room than this, bytes.
+    pub keep_free: Option<u64>,
     /// Memory for the kernel's ring buffers, bytes.
     pub ring_bytes: u64,
     /// Another eBPF object than the embedded one: for tests of a freshly built object.
@@ -55,6 +58,7 @@ impl Config {
             precise: false,
             duration: None,
             max_size: None,
+            keep_free: None,
             ring_bytes: 16 << 20,
             object: None,
         }
@@ -74,6 +78,8 @@ pub struct Recording {
     command_status: Arc<Mutex<Option<i32>>>,
     threads: Option<Threads>,
     watch: Watch,
+    /// When the room in the file system was last looked at.
+    looked: Option<Instant>,
 }
 
 struct Threads {
@@ -118,6 +124,8 @@ pub enum Ended {
     Duration,
     /// [`Config::max_size`] is reached.
     Size,
+    /// The file system has no more room than [`Config::keep_free`].
+    DiskNearlyFull,
     /// The file cannot be written.
     WriteFailed,
 }
@@ -129,6 +137,7 @@ impl Ended {
             Self::TargetExited => "target exited",
             Self::Duration => "duration reached",
             Self::Size => "size reached",
+            Self::DiskNearlyFull => "disk nearly full",
             Self::WriteFailed => "write failed",
         }
     }
@@ -176,7 +185,7 @@ impl Recorder {
             scope_globals(group, &kernel, &mut offsets.globals)?;
         }
         let sizes = RingSizes::within(config.ring_bytes, host::cpus());
-        let mut programs = Programs::load(&object, &offsets, sizes, &specs::table())?;
+        let mut programs = Programs::load(&object, &offsets, sizes, &specs::table(arch::HOST))?;
         let mut child = match &config.target {
             Target::Command(command) => Some(Child::hold(command)?),
             _ => None,
@@ -199,7 +208,7 @@ impl Recorder {
             tick_ns: if config.precise { 1 } else { 100 },
             start_boottime_ns,
             start_realtime_ns: clock::realtime_ns(),
-            abi: if cfg!(target_arch = "aarch64") { Abi::Aarch64 } else { Abi::X86_64 },
+            abi: arch::HOST.native,
             scope: scope(&config.target, group.as_ref()),
             host: facts,
             writer: concat!("ctrace ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -258,6 +267,7 @@ impl Recorder {
             command_status,
             threads: Some(threads),
             watch,
+            looked: None,
         })
     }
 }
@@ -381,6 +391,9 @@ impl Recording {
         if self.config.max_size.is_some_and(|max| self.shared.bytes.load(Ordering::Relaxed) >= max) {
             return Some(Ended::Size);
         }
+        if self.is_disk_nearly_full() {
+            return Some(Ended::DiskNearlyFull);
+        }
         let over = match &self.watch {
             Watch::Command => match self.child.as_mut().and_then(Child::try_wait) {
                 Some(status) => {
@@ -395,6 +408,23 @@ impl Recording {
             Watch::Cgroup(path) => !path.exists(),
         };
         over.then_some(Ended::TargetExited)
+    }
+
+    /// Whether there is less room than is to be kept, or will be when what was not written yet is. Looks now and then.
+    fn is_disk_nearly_full(&mut self) -> bool {
+        const EVERY: Duration = Duration::from_millis(100);
+        /// An open chunk, what waits to be written, and the index.
+        const TO_COME: u64 = 8 << 20;
+        let Some(keep) = self.config.keep_free else { return false };
+        if self.looked.is_some_and(|at| at.elapsed() < EVERY) {
+            return false;
+        }
+        self.looked = Some(Instant::now());
+        let folder = self.config.output.parent().filter(|p| !p.as_os_str().is_empty());
+        nix::sys::statvfs::statvfs(folder.unwrap_or(Path::new("."))).is_ok_and(|room| {
+            let free = room.blocks_available().saturating_mul(room.fragment_size());
+            free < keep.saturating_add(TO_COME)
+        })
     }
 
     /// Waits until the recording is over by itself, at most `timeout`.

@@ -17,3 +17,4 @@ mod robust;
 mod strace;
 mod targets;
 mod truth;
+mod verifier;
