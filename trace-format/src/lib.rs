@@ -52,6 +52,7 @@ mod metadata;
 mod open;
 mod partial;
 mod reader;
+mod ring;
 mod scan;
 mod schema;
 mod source;
@@ -62,8 +63,10 @@ mod writer;
 use error::DecodeError;
 
 pub use check::{RepairError, RepairReport, VerifyReport, repair, verify, verify_trace};
+pub use codec::Ref;
 pub use event::*;
 pub use merge::Events;
 pub use meta::*;
 pub use reader::{Damage, Filter, LostEvents, ReadError, State, Trace};
+pub use ring::{Dump, Holder, RingOptions, RingStats};
 pub use writer::{Finished, Sink, TraceWriter, WriteError, WriteOptions};

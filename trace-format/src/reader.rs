@@ -4,11 +4,11 @@ use crate::dictionary::Dictionaries;
 use crate::index::{Index, IndexEntry};
 use crate::layout::{self, HEADER_LEN, PREAMBLE_LEN, TRAILER_LEN};
 use crate::merge::{Events, class_of};
-use crate::open::{Loader, check_preamble};
+use crate::open::{Loader, Rest, check_preamble};
 use crate::source::{self, ChunkProblem, Source};
 use crate::{
     Class, ClockAnchor, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef, TaskId,
-    partial, scan,
+    Window, partial, scan,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -185,6 +185,7 @@ pub struct Trace {
     header: Header,
     snapshot: Snapshot,
     summary: Option<Summary>,
+    window: Option<Window>,
     state: State,
     damage: Vec<Damage>,
     dictionaries: Dictionaries,
@@ -282,7 +283,7 @@ impl Trace {
                 if live { "Its recording has just begun: try again" } else { "Nothing in it can be read" };
             return Err(ReadError::HeaderDamaged { path: path.into(), damage, advice });
         };
-        let (snapshot, summary, dictionaries) = loader.rest(&entries, id).map_err(io)?;
+        let Rest { snapshot, summary, window, dictionaries } = loader.rest(&entries, id).map_err(io)?;
         let mut damage = loader.damage;
         damage.sort_by_key(|d| d.offset);
         let mut counts = BTreeMap::new();
@@ -312,6 +313,7 @@ impl Trace {
             header,
             snapshot,
             summary,
+            window,
             state,
             damage,
             dictionaries,
@@ -334,6 +336,10 @@ impl Trace {
     /// The recorder's summary, in a finished file.
     pub fn summary(&self) -> Option<&Summary> {
         self.summary.as_ref()
+    }
+    /// Of a trace that a flight recorder dumped: what part of the recording it is.
+    pub fn window(&self) -> Option<&Window> {
+        self.window.as_ref()
     }
     /// Whether it was finished.
     pub fn state(&self) -> State {
