@@ -11,8 +11,8 @@ use ctrace_abi::{
     call_flag, kind, op, tcp,
 };
 use ctrace_format::{
-    Abi, Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, StrId, Syscall,
-    SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
+    Abi, Connection, ConnectionKind, Detail, Event, Holder, Process, ProcessKind, Ref, Signal, StrId,
+    Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
 };
 use rustc_hash::FxHashMap;
 
@@ -43,6 +43,23 @@ pub(crate) struct Decoder {
     pub(crate) calls: u64,
     redacted: std::collections::BTreeMap<String, u64>,
     tasks_changed: bool,
+}
+
+/// Every id that is kept from one record to the next is named here: a flight recorder gives other ids away.
+impl Holder for Decoder {
+    fn held(&self, keep: &mut dyn FnMut(Ref)) {
+        for task in self.tasks.values() {
+            keep(Ref::Str(task.comm));
+            if let Some(id) = task.id {
+                keep(Ref::Task(id));
+            }
+        }
+        self.objects.held(keep);
+    }
+
+    fn forget(&mut self, alive: &dyn Fn(Ref) -> bool) {
+        self.objects.forget(alive);
+    }
 }
 
 impl Decoder {

@@ -22,6 +22,7 @@ mod command;
 mod decode;
 mod details;
 mod error;
+mod flight;
 mod host;
 mod in_flight;
 mod load;
@@ -42,5 +43,6 @@ mod target;
 mod unix_diag;
 
 pub use error::RecordError;
+pub use flight::{Dumped, Note, Noticed, Observer, Request, RingConfig};
 pub use recording::{Config, Ended, Outcome, Recorder, Recording, Stats};
 pub use target::{Command, Target};

@@ -247,6 +247,27 @@ impl Programs {
         out
     }
 
+    /// The slots that have a call in flight now, while the programs go on. A slot that changes is left out: its call
+    /// has just returned.
+    pub(crate) fn in_flight_now(&self) -> Vec<Slot> {
+        let mut out = Vec::new();
+        for number in 1..SLOTS as usize {
+            let Some(at) = self.slots.element::<Slot>(number * size_of::<Slot>()) else { continue };
+            // SAFETY: inside the mapping. The kernel half may write it meanwhile, which the second look notices.
+            let slot = unsafe { at.read_volatile() };
+            let current = self.entry(slot.call.tid).map_or(0, |e| e.load(Ordering::Acquire));
+            // SAFETY: as above.
+            let again = unsafe { at.read_volatile() };
+            let same = again.busy == slot.busy
+                && (again.call.t_ns, again.call.tid, again.call.nr, again.call.args)
+                    == (slot.call.t_ns, slot.call.tid, slot.call.nr, slot.call.args);
+            if slot.busy != 0 && usize::from(current) == number && same {
+                out.push(slot);
+            }
+        }
+        out
+    }
+
     /// Loss counters: `[class][cpu]`.
     pub(crate) fn lost(&self) -> Vec<Vec<u64>> {
         let Some(map) = self.bpf.map("LOST") else { return Vec::new() };

@@ -6,6 +6,7 @@ use crate::clock;
 use crate::command::Child;
 use crate::decode::Decoder;
 use crate::error::RecordError;
+use crate::flight::{self, Flight, Note, Observer, Request, RingConfig};
 use crate::host;
 use crate::load::{self, OBJECT, Programs, RingSizes};
 use crate::pipeline::{self, CHANNEL, Message, Shared, Writing, Written};
@@ -16,12 +17,13 @@ use crate::sockets;
 use crate::specs;
 use crate::target::{self, KEPT, Target};
 use ctrace_abi::Globals;
-use ctrace_format::{Abi, Finished, Header, Scope, Summary, TraceWriter};
+use ctrace_format::{Abi, Finished, Header, RingOptions, Scope, Summary, TraceWriter, WriteError};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -42,6 +44,8 @@ pub struct Config {
     pub max_size: Option<u64>,
     /// Memory for the kernel's ring buffers, bytes.
     pub ring_bytes: u64,
+    /// Keep the last window in memory, and dump it to `output` and its siblings, instead of writing all to it.
+    pub ring: Option<RingConfig>,
     /// Another eBPF object than the embedded one: for tests of a freshly built object.
     pub object: Option<PathBuf>,
 }
@@ -56,6 +60,7 @@ impl Config {
             duration: None,
             max_size: None,
             ring_bytes: 16 << 20,
+            ring: None,
             object: None,
         }
     }
@@ -73,10 +78,12 @@ pub struct Recording {
     child: Option<Child>,
     command_status: Arc<Mutex<Option<i32>>>,
     threads: Option<Threads>,
+    send: Option<SyncSender<Message>>,
     watch: Watch,
 }
 
 struct Threads {
+    snapshots: Option<JoinHandle<()>>,
     sample: JoinHandle<()>,
     drain: JoinHandle<()>,
     write: JoinHandle<Written>,
@@ -100,10 +107,16 @@ pub struct Stats {
     pub events: u64,
     /// Events lost.
     pub lost: u64,
-    /// Size of the file so far.
+    /// Size of the file so far; of a flight recorder, of the window in memory.
     pub bytes: u64,
     /// Threads of the scope now.
     pub threads: u64,
+    /// Calls that failed, without those that only say "not yet".
+    pub failures: u64,
+    /// TCP connections that were established.
+    pub connections: u64,
+    /// Of a flight recorder: where its window begins, ns since the start, and the calls in it.
+    pub window: Option<(u64, u64)>,
 }
 
 /// Why a recording is over.
@@ -133,7 +146,7 @@ impl Ended {
 }
 
 /// A finished recording.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Outcome {
     /// The file.
     pub file: Finished,
@@ -143,6 +156,8 @@ pub struct Outcome {
     pub stats: Stats,
     /// Exit status of the command, as wait(2) tells it.
     pub command_status: Option<i32>,
+    /// What happened since [`Recording::notes`] was last asked.
+    pub notes: Vec<Note>,
 }
 
 impl Recorder {
@@ -151,6 +166,14 @@ impl Recorder {
     /// # Errors
     /// When the target is not there, the privilege or a kernel feature is missing, or the file cannot be created.
     pub fn start(config: Config) -> Result<Recording, RecordError> {
+        Self::start_observed(config, None)
+    }
+
+    /// As [`Recorder::start`], with somebody who looks at every event.
+    ///
+    /// # Errors
+    /// As [`Recorder::start`].
+    pub fn start_observed(config: Config, observer: Option<Observer>) -> Result<Recording, RecordError> {
         // The cheap refusals first.
         target::check_namespace()?;
         let group = match &config.target {
@@ -205,15 +228,24 @@ impl Recorder {
             blind: blind(&offsets.missing, &programs.absent),
             redaction: "default".into(),
         };
-        let mut writer = TraceWriter::create(&config.output, &header)
-            .map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
+        let writer = match &config.ring {
+            Some(ring) => {
+                writable(&config.output)?;
+                TraceWriter::ring(&header, RingOptions::new(ring.span.as_nanos() as u64, ring.bytes))
+            }
+            None => TraceWriter::create(&config.output, &header),
+        };
+        let mut writer =
+            writer.map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
         let members = target::admit_processes(&programs, &list, child.is_some())?;
         if let Target::Pid(pid) = config.target
             && members.is_empty()
         {
             // Nothing was recorded: no file is better than an empty one.
             drop(writer);
-            let _ = std::fs::remove_file(partial(&config.output));
+            if config.ring.is_none() {
+                let _ = std::fs::remove_file(partial(&config.output));
+            }
             return Err(RecordError::TargetExited { target: format!("process {pid}") });
         }
         let mut decoder = Decoder::new(start_boottime_ns);
@@ -229,18 +261,20 @@ impl Recorder {
             shared: Arc::clone(&shared),
             start_boottime_ns,
             command_status: Arc::clone(&command_status),
+            flight: config.ring.map(|ring| Flight::new(ring, config.output.clone(), header)),
+            observer,
         };
         let subject = group.clone().map_or(Subject::Processes, Subject::Cgroup);
-        let (threads, send) = threads(programs, writing, subject)?;
+        let (threads, send) = threads(programs, writing, subject, config.ring)?;
         if child.is_none() {
             let mut tgids: Vec<u32> = members.iter().map(|m| m.tgid).collect();
             tgids.dedup();
             let mut redacted = BTreeMap::new();
+            let taken_ns = clock::boottime_ns();
             let snapshot = snapshot::take(&tgids, &mut redacted);
             // The write thread lives as long as the recording; if it died, stop() says so.
-            let _ = send.send(Message::Snapshot(Box::new(snapshot), redacted));
+            let _ = send.send(Message::Snapshot(Box::new(snapshot), taken_ns, redacted));
         }
-        drop(send);
         if let Some(child) = &mut child {
             child.release().map_err(RecordError::system("releasing the command"))?;
         }
@@ -256,6 +290,7 @@ impl Recorder {
             child,
             command_status,
             threads: Some(threads),
+            send: Some(send),
             watch,
         })
     }
@@ -321,6 +356,23 @@ fn blind(missing: &[String], absent: &[String]) -> Vec<String> {
     blind
 }
 
+/// Whether dumps can be written: better known now than at the first incident.
+fn writable(output: &Path) -> Result<(), RecordError> {
+    let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let source = if output.is_dir() {
+        io::ErrorKind::IsADirectory.into()
+    } else if !folder.is_dir() {
+        io::ErrorKind::NotFound.into()
+    } else {
+        match nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK) {
+            Ok(()) => return Ok(()),
+            Err(errno) => errno.into(),
+        }
+    };
+    let source = WriteError::Io { action: "dumping to", path: output.into(), source };
+    Err(RecordError::Write { source, partial: partial(output) })
+}
+
 fn partial(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".partial");
@@ -331,6 +383,7 @@ fn threads(
     programs: Programs,
     writing: Writing,
     subject: Subject,
+    ring: Option<RingConfig>,
 ) -> Result<(Threads, SyncSender<Message>), RecordError> {
     let rings = programs.rings()?;
     let (send, receive) = sync_channel(CHANNEL);
@@ -343,11 +396,19 @@ fn threads(
     let drain = spawn("ctrace-drain")
         .spawn(move || pipeline::drain(programs, &rings, &sharing, &to_write, start))
         .map_err(failed())?;
+    let snapshots = match ring {
+        Some(ring) => {
+            let (to_write, sharing) = (send.clone(), Arc::clone(&shared));
+            let run = move || flight::snapshots(&ring, &sharing, &to_write);
+            Some(spawn("ctrace-snapshot").spawn(run).map_err(failed())?)
+        }
+        None => None,
+    };
     let to_write = send.clone();
     let sample = spawn("ctrace-sample")
         .spawn(move || sample::run(&subject, &shared, &to_write, start))
         .map_err(failed())?;
-    Ok((Threads { sample, drain, write }, send))
+    Ok((Threads { snapshots, sample, drain, write }, send))
 }
 
 impl Recording {
@@ -360,7 +421,26 @@ impl Recording {
             lost: self.shared.lost.load(Ordering::Relaxed),
             bytes: self.shared.bytes.load(Ordering::Relaxed),
             threads: self.shared.alive.load(Ordering::Acquire),
+            failures: self.shared.failures.load(Ordering::Relaxed),
+            connections: self.shared.connections.load(Ordering::Relaxed),
+            window: self.config.ring.map(|_| {
+                let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+                (load(&self.shared.window_from_ns), load(&self.shared.window_calls))
+            }),
         }
+    }
+
+    /// Asks for something while recording goes on.
+    pub fn request(&self, request: Request) {
+        if let Some(send) = &self.send {
+            // If the thread that writes died, stop() says so.
+            let _ = send.send(Message::Request(request));
+        }
+    }
+
+    /// What happened since this was last asked.
+    pub fn notes(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Id of the command's process, when there is one.
@@ -422,19 +502,24 @@ impl Recording {
         let Some(threads) = self.threads.take() else {
             return Err(RecordError::Panicked { thread: "write" });
         };
+        self.send = None;
+        flight::join_snapshots(threads.snapshots)?;
         pipeline::join(threads.sample, "sample")?;
         pipeline::join(threads.drain, "drain")?;
         let written = pipeline::join(threads.write, "write")?;
         let stats = self.stats();
         let file = written.finished.map_err(|source| RecordError::Write { source, partial })?;
-        Ok(Outcome { file, stats, command_status: written.summary.command_status, summary: written.summary })
+        let command_status = written.summary.command_status;
+        Ok(Outcome { file, stats, command_status, summary: written.summary, notes: self.notes() })
     }
 }
 
 impl Drop for Recording {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
+        self.send = None;
         if let Some(threads) = self.threads.take() {
+            let _ = flight::join_snapshots(threads.snapshots);
             let _ = threads.sample.join();
             let _ = threads.drain.join();
             let _ = threads.write.join();
