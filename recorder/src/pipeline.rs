@@ -282,10 +282,8 @@ impl Push<'_> {
     /// For the live view.
     fn count(&self, event: &Event) {
         match event {
-            Event::Syscall(call) if call.ret < 0 => {
-                if call.errno().is_some_and(is_failure) {
-                    self.shared.failures.fetch_add(1, Ordering::Relaxed);
-                }
+            Event::Syscall(call) if call.errno().is_some_and(is_failure) => {
+                self.shared.failures.fetch_add(1, Ordering::Relaxed);
             }
             Event::Connection(connection) => {
                 if let ConnectionKind::State { new: TcpState::Established, .. } = connection.kind {

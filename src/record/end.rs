@@ -1,6 +1,7 @@
 //! How a recording ends: the command's status, the summary, the exit code, and what helps when it failed.
 
 use super::Args;
+use super::noted::Noted;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
 use crate::units;
@@ -52,11 +53,12 @@ fn loss(stats: &Stats) -> f64 {
 pub(super) fn exit(
     args: &Args,
     outcome: &Outcome,
+    noted: &Noted,
     ended: Option<Ended>,
     signal: Option<u8>,
     status: Option<i32>,
 ) -> Exit {
-    if ended == Some(Ended::WriteFailed) {
+    if ended == Some(Ended::WriteFailed) || noted.failed_dumps > 0 {
         return Exit::Output;
     }
     match (status, signal) {
@@ -75,6 +77,7 @@ pub(super) fn exit(
 pub(super) fn report(
     args: &Args,
     outcome: &Outcome,
+    noted: &Noted,
     ended: Option<Ended>,
     status: Option<i32>,
     out: &mut Output,
@@ -83,13 +86,19 @@ pub(super) fn report(
     let path = outcome.file.path.display();
     let calls = units::plural(stats.calls, "call");
     let duration = units::duration(outcome.summary.duration_ns);
-    let per_call = if stats.calls > 0 {
-        format!(", {:.1} bytes per call", outcome.file.bytes as f64 / stats.calls as f64)
+    if args.ring.is_some() {
+        // Each dump was told of when it was written.
+        let dumps = units::plural(noted.dumps.len() as u64, "dump");
+        out.say(&format!("saw {calls} in {duration}; {dumps}; {}", outcome.summary.ended));
     } else {
-        String::new()
-    };
-    let size = units::bytes(outcome.file.bytes);
-    out.say(&format!("{path}: {calls} in {duration}, {size}{per_call}; {}", outcome.summary.ended));
+        let per_call = if stats.calls > 0 {
+            format!(", {:.1} bytes per call", outcome.file.bytes as f64 / stats.calls as f64)
+        } else {
+            String::new()
+        };
+        let size = units::bytes(outcome.file.bytes);
+        out.say(&format!("{path}: {calls} in {duration}, {size}{per_call}; {}", outcome.summary.ended));
+    }
     if ended == Some(Ended::TargetExited) && args.command.is_empty() {
         out.say("note: the target ended while it was recorded; the trace is complete up to there");
     }
@@ -108,13 +117,32 @@ pub(super) fn report(
         let style = out.paint().paint(Style::Dim, &crate::decode::wait_status(status as u32));
         out.say(&format!("the command {style}; its status is passed on"));
     }
+    if stats.calls > 0 {
+        let next = match noted.dumps.first().map_or(&outcome.file.path, |dump| &dump.file.path) {
+            file if stats.failures > 0 => format!("ctrace events {} --failed", file.display()),
+            file => format!("ctrace info {}", file.display()),
+        };
+        out.say(&format!("next: {next}"));
+    }
     if args.json {
+        let dumps: Vec<_> = noted
+            .dumps
+            .iter()
+            .map(|dump| {
+                json!({
+                    "file": dump.file.path, "bytes": dump.file.bytes, "syscalls": dump.calls, "lost": dump.lost,
+                    "reason": dump.reason, "from_ns": dump.from_ns, "to_ns": dump.to_ns,
+                })
+            })
+            .collect();
+        let fired: Vec<_> = noted.fired.iter().map(|f| json!({"t_ns": f.t_ns, "text": f.text})).collect();
         out.json(&json!({
             "type": "summary", "schema": 1, "file": outcome.file.path, "ended": outcome.summary.ended,
             "duration_ns": outcome.summary.duration_ns, "events": stats.events, "syscalls": stats.calls,
             "lost": stats.lost, "loss": loss(stats), "loss_allowed": args.max_loss,
             "loss_ok": loss(stats) <= args.max_loss,
             "bytes": outcome.file.bytes, "command_status": status,
+            "dumps": dumps, "failed_dumps": noted.failed_dumps, "fired": fired,
         }))?;
     }
     Ok(())

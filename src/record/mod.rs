@@ -1,14 +1,26 @@
 //! `ctrace record`: record a process, a cgroup or a command until it ends or someone says so.
 
 mod end;
+mod live;
+mod marks;
+mod noted;
 
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::{signals, units};
-use ctrace_recorder::{Command, Config, Ended, Outcome, Recorder, Recording, Stats, Target};
+use ctrace_analysis::{Firing, Trigger};
+use ctrace_format::{DumpReason, Event};
+use ctrace_recorder::{
+    Command, Config, Ended, Noticed, Observer, Outcome, Recorder, Recording, Request, RingConfig, Target,
+};
+use live::Live;
+use marks::Marks;
 use nix::unistd::Pid;
+use noted::Noted;
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Record what a process, a cgroup or a command asks of the kernel.
@@ -20,8 +32,26 @@ Examples:
   sudo ctrace record -p 4711 -o incident.ctr             a running process and what it starts, until Ctrl-C
   sudo ctrace record --cgroup /sys/fs/cgroup/system.slice/redis.service -o redis.ctr --duration 30s
   sudo ctrace record -o tar.ctr -- tar cf /tmp/x.tar /etc    a command, from its first call; its exit status is ours
+  sudo ctrace record -p 4711 --ring 60s -o incident.ctr --trigger 'errno(connect)>5/s' --trigger 'exit!=0'
+                                                         a flight recorder: the last minute, when something goes wrong
 
-A recording that is killed is readable all the same: it lies in FILE.partial.")]
+A recording that is killed is readable all the same: it lies in FILE.partial.
+
+A flight recorder (--ring) keeps the last window in memory and writes it when a trigger fires, on SIGUSR1, on
+`ctrace mark --dump TEXT`, and at its end: to FILE, FILE-2, FILE-3 and so on, whichever name is free. When it is killed,
+nothing is left.
+
+Triggers:
+  errno(CALL)>5/s  errno(CALL,ECONNREFUSED)>=3/10s   failed calls in a sliding window; CALL may be *
+  count(CALL)>N/TIME                                 calls; count(write)<10/s for 5s: silence
+  p99(fsync)>50ms  also p50 p90 p95 max; /1m         how long calls took, over the last 10 s unless told otherwise
+  exit!=0  exit=137  signal(SIGSEGV)  oom            ends of processes (128 + signal), signals, OOM kills
+  retransmits>10/10s  resets>0/s  lost>0/s           what happened to connections, and to events
+  rss>90%  rss>500M  fds>1000  threads>64            of the memory limit (else of the host's memory), or as a figure
+  throttled>20%  cpu>150%  psi(memory)>10%           parts of the time, also psi(cpu) psi(io) psi(memory,full)
+Conditions combine with and, or, parentheses, and `for TIME`. A trigger that fired is armed again when its condition was
+false for 10 s on end and a minute has passed, so that one incident is one dump. Without --ring a trigger puts a marker
+on the timeline.")]
 pub(crate) struct Args {
     /// Record this process, its threads, and the children it will have
     #[arg(short, long, value_name = "PID", conflicts_with_all = ["cgroup", "command"])]
@@ -38,6 +68,18 @@ pub(crate) struct Args {
     /// End when the trace has this size
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
     max_size: Option<u64>,
+    /// Keep only the last TIME, in memory, and dump it when asked to
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, conflicts_with = "max_size")]
+    ring: Option<u64>,
+    /// Memory for the window, compressed; a window that needs more gets shorter
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "64M", requires = "ring")]
+    ring_size: u64,
+    /// Dump (or mark) when this holds; may be given several times, each on its own
+    #[arg(long, value_name = "EXPR", value_parser = parse_trigger)]
+    trigger: Vec<Trigger>,
+    /// How long to go on after a trigger before dumping
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "1s", requires = "ring")]
+    post: u64,
     /// Keep times to 1 ns instead of 100 ns
     #[arg(long)]
     precise: bool,
@@ -56,6 +98,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) use end::failure;
+pub(crate) use marks::{Answer, Asked, NAME, is_ours};
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let target = match (args.pid, &args.cgroup) {
@@ -75,47 +118,150 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     config.max_size = args.max_size;
     config.ring_bytes = args.buffer;
 
-    signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
-    let mut recording = Recorder::start(config).map_err(failure)?;
-    if !is_command {
-        out.say(&format!("recording to {}; Ctrl-C ends it", output.display()));
-    }
-    let bar = crate::progress::spinner(out, !is_command);
-    let ended = watch(&mut recording, |stats| {
-        bar.set_message(format!(
-            "{} · {} calls · {} · {} lost",
-            units::duration(stats.elapsed.as_millis() as u64 * 1_000_000),
-            units::count(stats.calls),
-            units::bytes(stats.bytes),
-            units::count(stats.lost)
-        ));
+    config.ring = args.ring.map(|span| RingConfig {
+        span: Duration::from_nanos(span),
+        bytes: args.ring_size,
+        post: Duration::from_nanos(args.post),
     });
-    bar.finish_and_clear();
+    check_ring(args)?;
+
+    signals::catch().and_then(|()| signals::catch_dumps()).map_err(|e| Failure::new(Exit::Internal, e))?;
+    let (observer, lacking) = observer(&args.trigger);
+    let mut recording = Recorder::start_observed(config, observer).map_err(failure)?;
+    let marks = Marks::open(&output);
+    if let Err(error) = &marks {
+        out.warn(&format!("`ctrace mark` will not find this recording: {error}"));
+    }
+    say_start(args, &output, is_command, out);
+    let mut watch = Watch {
+        live: Live::new(crate::progress::spinner(out, !is_command), args.ring.map(|_| args.ring_size)),
+        lacking,
+        marks: marks.ok(),
+        noted: Noted::default(),
+    };
+    let ended = watch.until_the_end(&mut recording, out);
+    let Watch { live, mut noted, .. } = watch;
+    live.finish();
     let signal = ended.is_none().then(signals::last);
     let command = recording.command_pid().map(|pid| Pid::from_raw(pid as i32));
     let interrupted = signals::count();
-    let outcome = stop(recording, ended.map_or("interrupted", Ended::text), &output, interrupted)?;
+    let mut outcome = stop(recording, ended.map_or("interrupted", Ended::text), &output, interrupted)?;
+    for note in std::mem::take(&mut outcome.notes) {
+        noted.take(&note, out);
+    }
     let status = match (outcome.command_status, command) {
         (None, Some(pid)) => end::end_command(pid, signal, out),
         (status, _) => status,
     };
-    end::report(args, &outcome, ended, status, out)?;
-    Ok(end::exit(args, &outcome, ended, signal, status))
+    end::report(args, &outcome, &noted, ended, status, out)?;
+    Ok(end::exit(args, &outcome, &noted, ended, signal, status))
 }
 
-/// Waits for the end: by itself, or by a signal (`None`).
-fn watch(recording: &mut Recording, mut progress: impl FnMut(&Stats)) -> Option<Ended> {
-    let mut shown = Instant::now();
-    loop {
-        if signals::count() > 0 {
-            return None;
+/// For clap: a trigger, or why it is none.
+fn parse_trigger(text: &str) -> Result<Trigger, String> {
+    Trigger::parse(text).map_err(|e| e.to_string())
+}
+
+/// The least memory that a window is worth.
+const MIN_RING: u64 = 1 << 20;
+
+fn check_ring(args: &Args) -> Result<(), Failure> {
+    if args.ring == Some(0) {
+        return Err(Failure::say(Exit::Usage, "a window of no time holds nothing")
+            .fix("say how much of the past a dump is to hold: --ring 60s"));
+    }
+    if args.ring.is_some() && args.ring_size < MIN_RING {
+        return Err(Failure::say(Exit::Usage, "a window in less than 1 MiB holds next to nothing")
+            .fix("give it more: --ring-size 64M"));
+    }
+    Ok(())
+}
+
+/// Shows every event to the triggers. The channel tells, a while after the start, what they need and this host or scope
+/// does not have.
+fn observer(triggers: &[Trigger]) -> (Option<Observer>, Receiver<Vec<String>>) {
+    /// Until then every resource was sampled several times.
+    const SETTLED_NS: u64 = 1_000_000_000;
+    let (send, lacking) = std::sync::mpsc::channel();
+    if triggers.is_empty() {
+        return (None, lacking);
+    }
+    let mut triggers = triggers.to_vec();
+    let mut settled = false;
+    let mut waiting = VecDeque::new();
+    let observer: Observer = Box::new(move |event: &Event| {
+        for trigger in &mut triggers {
+            if let Some(Firing { t_ns, text }) = trigger.observe(event) {
+                waiting.push_back(Noticed { t_ns, text });
+            }
         }
-        if let Some(ended) = recording.wait(Duration::from_millis(50)) {
-            return Some(ended);
+        if !settled && event.end_ns() >= SETTLED_NS {
+            settled = true;
+            // Nobody listens any more when recording is about to end.
+            let _ = send.send(triggers.iter().flat_map(Trigger::lacking).collect());
         }
-        if shown.elapsed() >= Duration::from_millis(200) {
-            progress(&recording.stats());
-            shown = Instant::now();
+        waiting.pop_front()
+    });
+    (Some(observer), lacking)
+}
+
+fn say_start(args: &Args, output: &Path, is_command: bool, out: &mut Output) {
+    let file = output.display();
+    let Some(span) = args.ring else {
+        if !is_command {
+            out.say(&format!("recording to {file}; Ctrl-C ends it"));
+        }
+        return;
+    };
+    let triggers = match args.trigger.len() {
+        0 => String::new(),
+        n => format!(", on {}", units::plural(n as u64, "trigger")),
+    };
+    out.say(&format!(
+        "recording the last {} in memory (at most {}); dumps to {file} on SIGUSR1 (kill -USR1 {}){triggers}, and at the end",
+        units::duration(span),
+        units::bytes(args.ring_size),
+        std::process::id()
+    ));
+}
+
+/// What goes on while recording goes on.
+struct Watch {
+    live: Live,
+    lacking: Receiver<Vec<String>>,
+    marks: Option<Marks>,
+    noted: Noted,
+}
+
+impl Watch {
+    /// Waits for the end: by itself, or by a signal (`None`).
+    fn until_the_end(&mut self, recording: &mut Recording, out: &mut Output) -> Option<Ended> {
+        loop {
+            if signals::count() > 0 {
+                return None;
+            }
+            if let Some(ended) = recording.wait(Duration::from_millis(50)) {
+                return Some(ended);
+            }
+            for _ in 0..signals::take_dumps() {
+                if recording.stats().window.is_some() {
+                    recording.request(Request::Dump(DumpReason::Signal));
+                } else {
+                    self.live.pause(|| {
+                        out.warn("SIGUSR1 asks a flight recorder for a dump; this is none (--ring)")
+                    });
+                }
+            }
+            if let Some(marks) = &self.marks {
+                marks.serve(recording);
+            }
+            for lacking in self.lacking.try_iter().flatten() {
+                self.live.pause(|| out.warn(&format!("trigger: {lacking}")));
+            }
+            for note in recording.notes() {
+                self.live.pause(|| self.noted.take(&note, out));
+            }
+            self.live.show(&recording.stats());
         }
     }
 }
