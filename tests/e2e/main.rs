@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod diff;
+mod flight;
 mod host;
 mod interrupted;
 mod memory;

@@ -557,6 +557,13 @@ impl Dictionaries {
         }
     }
 
+    /// Tasks that began before this time were there at the start.
+    pub(crate) fn rebase(&mut self, origin_ns: u64) {
+        for task in &mut self.tasks.entries {
+            task.start_ns = task.start_ns.saturating_sub(origin_ns);
+        }
+    }
+
     pub(crate) fn str(&self, id: u32) -> &[u8] {
         let (start, len) = self.strings.entries.get(id as usize).copied().unwrap_or((0, 0));
         &self.bytes[start..start + len as usize]

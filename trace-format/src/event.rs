@@ -683,6 +683,29 @@ impl Event {
         }
     }
 
+    /// Counts its times from `origin_ns` on. `false`: it was over by then.
+    pub(crate) fn rebase(&mut self, origin_ns: u64) -> bool {
+        let end_ns = self.end_ns();
+        let t_ns = match self {
+            Self::Syscall(e) => {
+                e.duration_ns = end_ns.saturating_sub(e.t_ns.max(origin_ns));
+                &mut e.t_ns
+            }
+            Self::Loss(e) => {
+                e.from_ns = e.from_ns.saturating_sub(origin_ns);
+                &mut e.t_ns
+            }
+            Self::Process(e) => &mut e.t_ns,
+            Self::Connection(e) => &mut e.t_ns,
+            Self::Signal(e) => &mut e.t_ns,
+            Self::Resource(e) => &mut e.t_ns,
+            Self::Marker(e) => &mut e.t_ns,
+            Self::Anchor(e) => &mut e.t_ns,
+        };
+        *t_ns = t_ns.saturating_sub(origin_ns);
+        end_ns > origin_ns
+    }
+
     /// When it was complete: the exit of a system call, the time of anything else. Readers yield events in this
     /// order.
     pub const fn end_ns(&self) -> u64 {

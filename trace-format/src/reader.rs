@@ -194,6 +194,8 @@ pub struct Trace {
     counts: BTreeMap<Class, u64>,
     lost: u64,
     anchor: Option<ClockAnchor>,
+    /// The time in the file that is 0.
+    origin_ns: u64,
 }
 
 impl Trace {
@@ -322,7 +324,28 @@ impl Trace {
             counts,
             lost,
             anchor,
+            origin_ns: 0,
         })
+    }
+
+    /// The trace as if recording had begun where its [`Window`] begins: times count from there, a call that began
+    /// before begins there, and what ended before is left out. Other traces stay as they are.
+    #[must_use]
+    pub fn rebased(mut self) -> Self {
+        let Some(origin_ns) = self.window.take().map(|window| window.from_ns).filter(|from| *from > 0) else {
+            return self;
+        };
+        self.origin_ns += origin_ns;
+        self.header.start_boottime_ns += origin_ns;
+        self.header.start_realtime_ns += origin_ns;
+        if let Some(summary) = &mut self.summary {
+            summary.duration_ns = summary.duration_ns.saturating_sub(origin_ns);
+        }
+        if let Some(anchor) = &mut self.anchor {
+            anchor.t_ns = anchor.t_ns.saturating_sub(origin_ns);
+        }
+        self.dictionaries.rebase(origin_ns);
+        self
     }
 
     /// What the trace says about itself.
@@ -365,7 +388,7 @@ impl Trace {
     /// Time of the last event's end, ns since the start of the trace.
     pub fn end_ns(&self) -> u64 {
         let ends = self.entries.iter().filter(|e| class_of(e).is_some()).map(|e| e.max_end);
-        ends.max().unwrap_or(0).saturating_mul(self.header.tick_ns.into())
+        ends.max().unwrap_or(0).saturating_mul(self.header.tick_ns.into()).saturating_sub(self.origin_ns)
     }
     /// Length of the file, bytes.
     pub fn file_bytes(&self) -> u64 {
@@ -403,6 +426,10 @@ impl Trace {
         Events::new(self, filter)
     }
 
+    /// The time in the file that is 0.
+    pub(crate) fn origin_ns(&self) -> u64 {
+        self.origin_ns
+    }
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

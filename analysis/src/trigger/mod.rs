@@ -153,7 +153,10 @@ impl Trigger {
             Armed::Yes if holds => {
                 self.state = Armed::No { fired_ns: now_ns, true_ns: now_ns };
                 let why: Vec<String> = self.conditions.iter().filter_map(Condition::figures).collect();
-                Some(Firing { t_ns: now_ns, text: format!("{} ({})", self.text, why.join(", ")) })
+                let why = why.join(", ");
+                // A condition alone is the expression.
+                let text = if why.starts_with(&self.text) { why } else { format!("{} ({why})", self.text) };
+                Some(Firing { t_ns: now_ns, text })
             }
             Armed::Yes => None,
             Armed::No { true_ns, .. } if holds => {

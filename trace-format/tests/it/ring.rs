@@ -348,3 +348,30 @@ fn repairing_a_dump_keeps_what_it_says_about_itself() {
     let window = trace.window().unwrap();
     assert_eq!((window.number, &window.reason, window.to_ns), (2, &reason, 20 * MS));
 }
+
+#[test]
+fn a_rebased_dump_begins_with_its_window() {
+    let mut writer = TraceWriter::ring(&header(1), RingOptions::new(100 * MS, 1 << 30)).unwrap();
+    for ms in 1..5_000 {
+        let (event, _) = make(&mut writer, (ms % 4) as u8, 300, ms * MS);
+        writer.push(&event).unwrap();
+        writer.turn(ms * MS).unwrap();
+    }
+    let bytes = dump_bytes(&writer.dump(5_000 * MS, &[]).unwrap());
+    let plain = Trace::from_bytes(bytes.clone()).unwrap();
+    let from_ns = plain.window().unwrap().from_ns;
+    assert!(from_ns > 4_000 * MS, "{from_ns}");
+    let all: Vec<Event> = plain.events(&Filter::default()).map(Result::unwrap).collect();
+    let within = all.iter().filter(|e| e.end_ns() > from_ns).count();
+    let trace = Trace::from_bytes(bytes).unwrap().rebased();
+    assert_eq!(trace.end_ns(), plain.end_ns() - from_ns);
+    assert_eq!(trace.header().start_boottime_ns, plain.header().start_boottime_ns + from_ns);
+    let rebased: Vec<Event> = trace.events(&Filter::default()).map(Result::unwrap).collect();
+    assert_eq!(rebased.len(), within);
+    for (event, was) in rebased.iter().zip(&all[all.len() - within..]) {
+        assert_eq!(event.end_ns(), was.end_ns() - from_ns);
+    }
+    let filter = Filter { from_ns: Some(50 * MS), ..Filter::default() };
+    let late = rebased.iter().filter(|e| e.end_ns() >= 50 * MS).count();
+    assert_eq!(trace.events(&filter).count(), late);
+}
