@@ -20,6 +20,7 @@ mod report;
 mod roles;
 mod seq;
 mod symbol;
+mod timeline;
 mod trigger;
 
 pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};

@@ -3,21 +3,28 @@
 //! Owns the dictionary side of a recording: which task a thread id means now, which object a file identity means
 //! now. Records come in order of their end.
 
+use crate::arch;
+mod dns;
+mod timeline;
+
 use crate::details::{self, Context};
 use crate::meaning::{Meaning, Meanings, kept, time_counts};
 use crate::objects::{Objects, both_ends};
+use crate::target::Member;
 use ctrace_abi::{
-    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Join, SignalEvent, Slot, SockObject, TcpEvent, abi,
-    call_flag, kind, op, tcp,
+    Call, CallArgs, Comm, Creds, Exec, Exit, FileObject, Fork, Join, SignalEvent, Slot, SockObject, TcpEvent,
+    UNNAMED_GROUP, call_flag, kind, op, tcp,
 };
 use ctrace_format::{
-    Abi, Connection, ConnectionKind, Detail, Event, Holder, Process, ProcessKind, Ref, Signal, StrId,
-    Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
+    Connection, ConnectionKind, Detail, Event, Holder, Process, ProcessKind, Ref, Signal, StrId, Syscall,
+    SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
 };
 use rustc_hash::FxHashMap;
 
 /// A task that wakes up waits this long on an idle machine too.
 const NOTABLE_WAIT_NS: u64 = 50_000;
+/// `PROT_EXEC`, include/uapi/asm-generic/mman-common.h.
+const PROT_EXEC: u64 = 4;
 
 /// A thread as it is now.
 struct Task {
@@ -25,6 +32,15 @@ struct Task {
     start_ns: u64,
     comm: StrId,
     id: Option<TaskId>,
+    /// Who it acts as, when that is known.
+    creds: Option<Creds>,
+    /// The group of the scope that it is in, or 0.
+    group: u32,
+}
+
+/// The number of the container that a group is, if it is one.
+fn container(group: u32) -> Option<u32> {
+    (1..UNNAMED_GROUP).contains(&group).then_some(group)
 }
 
 /// See the module.
@@ -43,6 +59,14 @@ pub(crate) struct Decoder {
     pub(crate) calls: u64,
     redacted: std::collections::BTreeMap<String, u64>,
     tasks_changed: bool,
+    timeline: timeline::State,
+    /// Bits of block requests on this kernel.
+    pub(crate) block_flags: Vec<(u32, u8)>,
+    /// Tasks that got an id and are in a container: not told yet.
+    placed: Vec<(TaskId, u32)>,
+    /// Of a flight recorder: which containers tasks are in, and when that was told. A dump tells again what its window
+    /// has left behind.
+    places: Option<FxHashMap<TaskId, (u32, u64)>>,
 }
 
 /// Every id that is kept from one record to the next is named here: a flight recorder gives other ids away.
@@ -54,11 +78,19 @@ impl Holder for Decoder {
                 keep(Ref::Task(id));
             }
         }
+        for (id, _) in &self.placed {
+            keep(Ref::Task(*id));
+        }
         self.objects.held(keep);
+        self.timeline.held(keep);
     }
 
     fn forget(&mut self, alive: &dyn Fn(Ref) -> bool) {
         self.objects.forget(alive);
+        self.timeline.forget(alive);
+        if let Some(places) = &mut self.places {
+            places.retain(|id, _| alive(Ref::Task(*id)));
+        }
     }
 }
 
@@ -75,11 +107,57 @@ impl Decoder {
             calls: 0,
             redacted: std::collections::BTreeMap::new(),
             tasks_changed: true,
+            timeline: timeline::State::default(),
+            block_flags: Vec::new(),
+            placed: Vec::new(),
+            places: None,
+        }
+    }
+
+    /// What is written is a window of what is decoded.
+    pub(crate) fn keep_places(&mut self) {
+        self.places = Some(FxHashMap::default());
+    }
+
+    /// Which containers tasks are in, as far as it was told before `from_ns` alone.
+    pub(crate) fn places_before(&self, from_ns: u64, tick_ns: u32) -> Vec<Event> {
+        let t_ns = from_ns + u64::from(tick_ns);
+        let places = self.places.iter().flatten().filter(|(_, (_, told_ns))| *told_ns <= from_ns);
+        places
+            .map(|(task, (container, _))| {
+                let kind = ProcessKind::Placed { container: *container };
+                Event::Process(Process { t_ns, task: *task, kind })
+            })
+            .collect()
+    }
+
+    /// Tells which containers the tasks are in that got an id.
+    fn tell_placed(&mut self, w: &mut TraceWriter, t_ns: u64, push: &mut dyn FnMut(&mut TraceWriter, Event)) {
+        for (task, container) in self.placed.drain(..) {
+            if let Some(places) = &mut self.places {
+                places.insert(task, (container, t_ns));
+            }
+            push(w, Event::Process(Process { t_ns, task, kind: ProcessKind::Placed { container } }));
         }
     }
 
     fn rel(&self, boottime_ns: u64) -> u64 {
         boottime_ns.saturating_sub(self.start_boottime_ns)
+    }
+
+    /// Calls in flight at the time of a dump, with what else is told of them. They are counted when they return.
+    pub(crate) fn in_flight_now(
+        &mut self,
+        w: &mut TraceWriter,
+        slots: &[(Slot, Vec<u8>)],
+        now_boottime_ns: u64,
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) {
+        let counts = (self.calls, self.engine_calls, self.redacted.clone());
+        for (slot, copies) in slots {
+            self.in_flight(w, slot, copies, now_boottime_ns, push);
+        }
+        (self.calls, self.engine_calls, self.redacted) = counts;
     }
 
     /// Redactions by rule.
@@ -110,25 +188,43 @@ impl Decoder {
         self.tasks.len()
     }
 
-    /// A thread that was there before the recording.
-    pub(crate) fn known(&mut self, w: &mut TraceWriter, tid: u32, tgid: u32, comm: &[u8]) {
-        let comm = w.str(comm);
-        self.tasks.entry(tid).or_insert(Task { tgid, start_ns: 0, comm, id: None });
+    /// A thread that was there before the recording, or in a container before its container was known.
+    pub(crate) fn known(
+        &mut self,
+        w: &mut TraceWriter,
+        member: &Member,
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) {
+        let comm = w.str(&member.comm);
+        let start_ns = self.rel(member.start_boottime_ns);
+        self.tasks_changed = true;
+        let new = Task { tgid: member.tgid, start_ns, comm, id: None, creds: None, group: member.group };
+        let task = self.tasks.entry(member.tid).or_insert(new);
+        if task.group != member.group {
+            task.group = member.group;
+            if let (Some(id), Some(container)) = (task.id, container(member.group)) {
+                self.placed.push((id, container));
+                let now = self.rel(crate::clock::boottime_ns());
+                self.tell_placed(w, now, push);
+            }
+        }
     }
 
     fn task(&mut self, w: &mut TraceWriter, tid: u32, tgid: u32) -> TaskId {
         let task = self.tasks.entry(tid).or_insert_with(|| {
             // The record of its birth was lost, or it moved in: ask while it lives.
             let comm = std::fs::read(format!("/proc/{tgid}/task/{tid}/comm")).unwrap_or_default();
-            Task { tgid, start_ns: 0, comm: w.str(comm.trim_ascii_end()), id: None }
+            Task { tgid, start_ns: 0, comm: w.str(comm.trim_ascii_end()), id: None, creds: None, group: 0 }
         });
         *task.id.get_or_insert_with(|| {
-            w.task(&TaskDef {
+            let id = w.task(&TaskDef {
                 tid: Tid(tid),
                 tgid: Tgid(task.tgid),
                 comm: task.comm,
                 start_ns: task.start_ns,
-            })
+            });
+            self.placed.extend(container(task.group).map(|container| (id, container)));
+            id
         })
     }
 
@@ -161,10 +257,21 @@ impl Decoder {
             Some(&kind::TCP) => self.tcp(w, record, push),
             Some(&kind::SIGNAL) => self.signal(w, record, push),
             Some(&(kind::JOIN | kind::LEAVE)) => self.join(w, record),
+            Some(&kind::USAGE) => self.usage(w, record, push),
+            Some(&kind::FAULT) => self.fault(w, record, push),
+            Some(&kind::OOM) => self.oom(w, record, push),
+            Some(&kind::CAPABILITY) => self.capability(w, record, push),
+            Some(&kind::TRAFFIC) => self.traffic(w, record, push),
+            Some(&kind::DNS) => self.dns(w, record, push),
+            Some(&kind::BLOCK) => self.block(w, record, push),
+            Some(&kind::URING) => self.uring(w, record, push),
             _ => None,
         };
         if done.is_none() {
             self.malformed += 1;
+        }
+        if !self.placed.is_empty() {
+            self.tell_placed(w, self.rel(crate::raw::end_ns(record)), push);
         }
     }
 
@@ -202,6 +309,7 @@ impl Decoder {
         call.flags |= call_flag::NO_EXIT;
         call.dur_ns = now_boottime_ns.saturating_sub(call.t_ns);
         self.finish_call(w, &call, tail, push);
+        self.tell_placed(w, self.rel(now_boottime_ns), push);
     }
 
     fn call(
@@ -224,7 +332,7 @@ impl Decoder {
     ) {
         self.calls += 1;
         let task = self.task(w, call.tid, call.tgid);
-        let sysno = Sysno { abi: table(call.abi), nr: call.nr };
+        let sysno = Sysno { abi: arch::HOST.table(call.abi), nr: call.nr };
         let unknown = Meaning::unknown();
         let meaning = self.meanings.get(sysno).unwrap_or(&unknown);
         let mut flags = SyscallFlags::default();
@@ -242,8 +350,10 @@ impl Decoder {
             self.engine_calls += 1;
         }
         let mut details = Vec::new();
+        let mut creds = [None; 2];
         let entry = if call.flags & call_flag::HAS_ARGS == 0 { None } else { self.entry.get(&call.tid) };
         if entry.is_some() || !tail.is_empty() {
+            creds = [entry.and_then(|e| timeline::creds(e)), timeline::creds(tail)];
             let items =
                 details::merge(entry.map(|e| details::items(e)).unwrap_or_default(), details::items(tail));
             // A copy that failed at entry and was not made good at exit, or was cut.
@@ -271,6 +381,11 @@ impl Decoder {
             details.push(Detail::CpuWait { ns: call.run_wait_ns });
         }
         let (args, args_mask) = kept(meaning, &call.args);
+        let object = self.objects.get(call.file);
+        let loads = call.args[2] & PROT_EXEC != 0
+            && call.ret >= 0
+            && call.flags & call_flag::NO_EXIT == 0
+            && meaning.name == "mmap";
         let event = Syscall {
             t_ns: self.rel(call.t_ns),
             duration_ns: call.dur_ns,
@@ -280,12 +395,18 @@ impl Decoder {
             flags,
             args,
             args_mask,
-            object: self.objects.get(call.file),
+            object,
             details,
             wait_cpu_ns: call.wait_cpu_ns,
             blocked_ns: call.blocked_ns,
         };
         push(w, Event::Syscall(event));
+        if let [Some(old), Some(new)] = creds {
+            self.identity(w, call, task, old, new, push);
+        }
+        if loads && let Some(object) = object {
+            self.load(w, call, task, object, push);
+        }
     }
 
     fn fork(
@@ -297,10 +418,18 @@ impl Decoder {
         let fork: Fork = crate::raw::read(record)?;
         self.tasks_changed = true;
         let parent = self.task(w, fork.tid, fork.tgid);
+        let creds = self.tasks.get(&fork.tid).and_then(|t| t.creds);
         let comm = w.str(until_nul(&fork.comm));
         self.tasks.insert(
             fork.child_tid,
-            Task { tgid: fork.child_tgid, start_ns: self.rel(fork.start_ns).max(1), comm, id: None },
+            Task {
+                tgid: fork.child_tgid,
+                start_ns: self.rel(fork.start_ns).max(1),
+                comm,
+                id: None,
+                creds,
+                group: fork.group,
+            },
         );
         let child = self.task(w, fork.child_tid, fork.child_tgid);
         push(
@@ -338,6 +467,7 @@ impl Decoder {
         let task = self.task(w, exec.tid, exec.tgid);
         let path = w.str(until_nul(&exec.path));
         let (argv, argc) = self.argv(w, exec.tid).unwrap_or_default();
+        self.timeline.executed(exec.tgid);
         push(
             w,
             Event::Process(Process {
@@ -346,6 +476,7 @@ impl Decoder {
                 kind: ProcessKind::Exec { path, old_tid: Tid(exec.old_tid), argv, argc },
             }),
         );
+        self.executed_as(w, &exec, task, push);
         Some(())
     }
 
@@ -375,6 +506,7 @@ impl Decoder {
             }),
         );
         self.tasks.remove(&exit.tid);
+        self.timeline.ended(exit.tid, task, exit.group_dead != 0);
         self.tasks_changed = true;
         self.entry.remove(&exit.tid);
         Some(())
@@ -384,11 +516,17 @@ impl Decoder {
         let join: Join = crate::raw::read(record)?;
         self.tasks_changed = true;
         if join.kind == kind::LEAVE {
+            let task = self.known_task(w, join.tid);
             self.tasks.remove(&join.tid);
+            if let Some(task) = task {
+                self.timeline.ended(join.tid, task, false);
+            }
         } else {
             let comm = w.str(until_nul(&join.comm));
             let start_ns = self.rel(join.start_ns);
-            self.tasks.insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None });
+            let group = join.group;
+            self.tasks
+                .insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None, creds: None, group });
         }
         Some(())
     }
@@ -424,6 +562,15 @@ impl Decoder {
                     retransmits: e.retransmits,
                 }
             }
+            tcp::SAMPLE => ConnectionKind::Sample {
+                srtt_us: e.srtt_us,
+                cwnd: e.cwnd,
+                send_window: e.send_window,
+                in_flight: e.in_flight,
+                retransmits: e.retransmits,
+                bytes_sent: e.sent,
+                bytes_received: e.received,
+            },
             _ => return None,
         };
         let task = self.known_task(w, e.tid);
@@ -460,14 +607,6 @@ impl Decoder {
         let comm: Comm = crate::raw::read(record)?;
         self.rename(w, comm.tid, &comm.comm);
         Some(())
-    }
-}
-
-fn table(how: u8) -> Abi {
-    match how {
-        abi::I386 => Abi::I386,
-        abi::X32 => Abi::X32,
-        _ => Abi::X86_64,
     }
 }
 

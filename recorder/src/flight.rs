@@ -6,8 +6,9 @@
 
 use crate::clock;
 use crate::pipeline::{Message, Push, Shared, Written, join};
+use crate::raw;
 use crate::snapshot;
-use ctrace_abi::Slot;
+use ctrace_abi::{Call, Slot, kind};
 use ctrace_format::{
     Class, Dump, DumpReason, Event, Finished, Header, Loss, LossCause, Marker, Summary, WriteError,
 };
@@ -95,6 +96,11 @@ pub(crate) struct Flight {
     files: Arc<Files>,
     /// When a dump is due (`CLOCK_BOOTTIME`), and why.
     asked: Vec<(u64, DumpReason)>,
+    /// The calls that were in flight at this time (`CLOCK_BOOTTIME`), for the dump that is taken when all that ended
+    /// before it is there.
+    in_flight: Option<(Vec<(Slot, Vec<u8>)>, u64)>,
+    /// The calls in flight were asked for.
+    waits: bool,
     writing: Option<JoinHandle<()>>,
     figures: Instant,
     /// Records without sense that the timeline tells of.
@@ -110,7 +116,16 @@ struct Files {
 impl Flight {
     pub(crate) fn new(config: RingConfig, output: PathBuf, header: Header) -> Self {
         let files = Arc::new(Files { output, header });
-        Self { config, files, asked: Vec::new(), writing: None, figures: Instant::now(), told_malformed: 0 }
+        Self {
+            config,
+            files,
+            asked: Vec::new(),
+            in_flight: None,
+            waits: false,
+            writing: None,
+            figures: Instant::now(),
+            told_malformed: 0,
+        }
     }
 
     /// A dump is due at this time.
@@ -118,10 +133,34 @@ impl Flight {
         self.asked.push((at_boottime_ns, reason));
     }
 
-    /// Whether a dump is due, all that ended before `watermark` being there, and can be written.
-    pub(crate) fn is_due(&self, watermark: u64) -> bool {
-        self.asked.iter().any(|(due, _)| *due <= watermark)
-            && self.writing.as_ref().is_none_or(JoinHandle::is_finished)
+    /// Whether the calls in flight are to be asked for: a dump is due, all that ended before `watermark` being there,
+    /// and can be written.
+    pub(crate) fn begins(&mut self, watermark: u64) -> bool {
+        let begins = !self.waits
+            && self.asked.iter().any(|(due, _)| *due <= watermark)
+            && self.writing.as_ref().is_none_or(JoinHandle::is_finished);
+        self.waits |= begins;
+        begins
+    }
+
+    /// The calls that were in flight at a time.
+    pub(crate) fn set_in_flight(&mut self, in_flight: Vec<(Slot, Vec<u8>)>, at_boottime_ns: u64) {
+        self.in_flight = Some((in_flight, at_boottime_ns));
+    }
+
+    /// When a dump is to be taken, if all that ended before `watermark` is enough for it.
+    pub(crate) fn dumps_at(&self, watermark: u64) -> Option<u64> {
+        self.in_flight.as_ref().map(|(_, at)| *at).filter(|at| *at <= watermark)
+    }
+
+    /// A call has returned after all: it was looked at just before.
+    pub(crate) fn returned(&mut self, record: &[u8]) {
+        if record.first() == Some(&kind::CALL)
+            && let Some((in_flight, _)) = &mut self.in_flight
+            && let Some(call) = raw::read::<Call>(record)
+        {
+            in_flight.retain(|(slot, _)| (slot.call.tid, slot.call.t_ns) != (call.tid, call.t_ns));
+        }
     }
 
     /// The reasons that are due, as one; `None` when none is.
@@ -246,22 +285,29 @@ impl crate::pipeline::Writing {
         }
     }
 
-    /// Takes the window and has it written, with the calls in flight at this time.
-    pub(crate) fn dump(&mut self, push: &mut Push<'_>, in_flight: &[(Slot, Vec<u8>)], at_boottime_ns: u64) {
-        let Some(reason) = self.flight.as_mut().and_then(|flight| flight.take_due(at_boottime_ns)) else {
-            return;
-        };
+    /// Takes the window, all that ended before this time and nothing else being in it, and has it written, with the
+    /// calls that were in flight then.
+    pub(crate) fn dump(&mut self, push: &mut Push<'_>) {
+        let Some(flight) = &mut self.flight else { return };
+        flight.waits = false;
+        let Some((in_flight, at_boottime_ns)) = flight.in_flight.take() else { return };
+        let Some(reason) = flight.take_due(at_boottime_ns) else { return };
         self.tell_malformed(push, at_boottime_ns);
         let mut more = Vec::new();
-        let counts = (self.decoder.calls, self.decoder.engine_calls);
-        for (slot, copies) in in_flight {
-            self.decoder.in_flight(&mut self.writer, slot, copies, at_boottime_ns, &mut |_, event| {
-                more.push(event);
-            });
-        }
-        // They are counted when they return.
-        (self.decoder.calls, self.decoder.engine_calls) = counts;
+        let writer = &mut self.writer;
+        self.decoder.in_flight_now(writer, &in_flight, at_boottime_ns, &mut |writer, event| match event {
+            Event::Syscall(_) => more.push(event),
+            // This stays true.
+            event => push.push(writer, &event),
+        });
         let to_ns = self.since_start(at_boottime_ns);
+        match self.writer.settle(to_ns) {
+            Ok(from_ns) => {
+                let tick_ns = self.writer.tick_ns();
+                more.extend(self.decoder.places_before(from_ns.unwrap_or(0), tick_ns));
+            }
+            Err(error) => return push.fail(error),
+        }
         let dump = match self.writer.dump(to_ns, &more) {
             Ok(dump) => dump,
             Err(error) => return push.fail(error),
@@ -334,7 +380,10 @@ impl crate::pipeline::Writing {
         let number = self.next_number();
         let dump = match push.error.take() {
             Some(error) => Err(error),
-            None => self.writer.dump(to_ns, &[]),
+            None => self.writer.settle(to_ns).and_then(|from_ns| {
+                let places = self.decoder.places_before(from_ns.unwrap_or(0), self.writer.tick_ns());
+                self.writer.dump(to_ns, &places)
+            }),
         };
         let finished = dump.and_then(|dump| {
             let Some(flight) = &mut self.flight else {

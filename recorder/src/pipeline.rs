@@ -6,6 +6,7 @@
 //! the rings, and collects the calls in flight.
 
 use crate::clock;
+use crate::collect::Collector;
 use crate::decode::Decoder;
 use crate::error::RecordError;
 use crate::flight::{Flight, Note, Noticed, Observer, Request};
@@ -13,10 +14,11 @@ use crate::in_flight;
 use crate::load::Programs;
 use crate::raw::{Sorter, end_ns};
 use crate::ring::Ring;
+use crate::target::Member;
 use ctrace_abi::{Slot, loss};
 use ctrace_format::{
-    Class, ConnectionKind, Event, Finished, Loss, LossCause, Snapshot, Summary, TcpState, TraceWriter,
-    WriteError,
+    Class, ConnectionKind, Container, Event, Finished, Loss, LossCause, Snapshot, Summary, TcpState,
+    TraceWriter, WriteError,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -74,6 +76,8 @@ pub(crate) enum Message {
     Batch { bytes: Vec<u8>, watermark: u64, losses: Vec<Loss> },
     /// Events made in user space.
     Events(Vec<Event>),
+    /// The containers of the scope, all of them, and tasks that user space found in them.
+    Scope { containers: Vec<Container>, members: Vec<Member> },
     /// A snapshot, when it was taken, and what was redacted in it.
     Snapshot(Box<Snapshot>, u64, BTreeMap<String, u64>),
     /// What the user asks for while recording goes on.
@@ -144,6 +148,14 @@ fn meaning(class: u32) -> Option<(Class, LossCause)> {
         loss::CONNECTION_RING => Some((Class::Connection, LossCause::RingFull)),
         loss::CONNECTION_MAP => Some((Class::Connection, LossCause::MapFull)),
         loss::SIGNAL_RING => Some((Class::Signal, LossCause::RingFull)),
+        loss::USAGE_RING => Some((Class::Usage, LossCause::RingFull)),
+        loss::SOCKET_MAP => Some((Class::Socket, LossCause::MapFull)),
+        loss::DNS_RING => Some((Class::Dns, LossCause::RingFull)),
+        loss::BLOCK_RING => Some((Class::Block, LossCause::RingFull)),
+        loss::BLOCK_MAP => Some((Class::Block, LossCause::MapFull)),
+        loss::URING_RING => Some((Class::Uring, LossCause::RingFull)),
+        loss::URING_MAP => Some((Class::Uring, LossCause::MapFull)),
+        loss::PROCESS_MAP => Some((Class::Process, LossCause::MapFull)),
         _ => None,
     }
 }
@@ -167,12 +179,14 @@ pub(crate) fn drain(
     go_first();
     let mut losses = Losses::new(start_boottime_ns);
     let mut last_losses = Instant::now();
+    let mut collector = Collector::default();
     let mut pending: Option<Message> = None;
     while !shared.stop.load(Ordering::Acquire) {
         let mut high = 0;
         if pending.is_none() {
-            let Pass { bytes, fullest, watermark, .. } = pass(rings);
+            let Pass { mut bytes, fullest, watermark, .. } = pass(rings);
             high = fullest;
+            collector.collect(&mut programs, &mut bytes);
             let mut lost = Vec::new();
             if last_losses.elapsed() >= LOSSES_EVERY {
                 last_losses = Instant::now();
@@ -188,7 +202,7 @@ pub(crate) fn drain(
             }
         }
         if pending.is_none() && shared.wants_in_flight.swap(false, Ordering::AcqRel) {
-            let in_flight = copied(programs.in_flight_now());
+            let in_flight = copied(programs.table().in_flight_now());
             pending = Some(Message::InFlight { in_flight, at_boottime_ns: clock::boottime_ns() });
         }
         if high < HIGH_WATER {
@@ -200,7 +214,10 @@ pub(crate) fn drain(
         let _ = out.send(message);
     }
     loop {
-        let Pass { bytes, complete, watermark, .. } = pass(rings);
+        let Pass { mut bytes, complete, watermark, .. } = pass(rings);
+        if complete {
+            collector.finish(&mut programs, &mut bytes);
+        }
         let _ = out.send(Message::Batch { bytes, watermark, losses: Vec::new() });
         if complete {
             break;
@@ -339,12 +356,16 @@ impl Writing {
                 Message::Batch { bytes, watermark, losses } => {
                     sorter.add(&bytes);
                     drop(bytes);
+                    if let Some(at) = self.flight.as_ref().and_then(|flight| flight.dumps_at(watermark)) {
+                        self.release(&mut sorter, at, &mut push);
+                        self.dump(&mut push);
+                    }
                     self.release(&mut sorter, watermark, &mut push);
                     for loss in losses {
                         push.push(&mut self.writer, &Event::Loss(loss));
                     }
                     if let Some(flight) = &mut self.flight
-                        && flight.is_due(watermark)
+                        && flight.begins(watermark)
                     {
                         shared.wants_in_flight.store(true, Ordering::Release);
                     }
@@ -364,7 +385,18 @@ impl Writing {
                     }
                 }
                 Message::InFlight { in_flight, at_boottime_ns } => {
-                    self.dump(&mut push, &in_flight, at_boottime_ns);
+                    if let Some(flight) = &mut self.flight {
+                        flight.set_in_flight(in_flight, at_boottime_ns);
+                    }
+                }
+                Message::Scope { containers, members } => {
+                    if let Err(error) = self.writer.containers(&containers) {
+                        push.error.get_or_insert(error);
+                        shared.failed.store(true, Ordering::Release);
+                    }
+                    for member in &members {
+                        self.decoder.known(&mut self.writer, member, &mut |w, e| push.push(w, &e));
+                    }
                 }
                 Message::Snapshot(snapshot, boottime_ns, redacted) => {
                     self.decoder.add_redacted(&redacted);
@@ -387,6 +419,7 @@ impl Writing {
                             },
                         );
                     }
+                    self.decoder.end(&mut self.writer, at_boottime_ns, &mut |w, e| push.push(w, &e));
                     for loss in losses {
                         push.push(&mut self.writer, &Event::Loss(loss));
                     }
@@ -417,8 +450,11 @@ impl Writing {
     }
 
     fn release(&mut self, sorter: &mut Sorter, watermark: u64, push: &mut Push<'_>) {
-        let (writer, decoder) = (&mut self.writer, &mut self.decoder);
+        let (writer, decoder, flight) = (&mut self.writer, &mut self.decoder, &mut self.flight);
         sorter.release(watermark, |record| {
+            if let Some(flight) = flight {
+                flight.returned(record);
+            }
             decoder.record(writer, record, &mut |w, e| push.push(w, &e));
         });
     }

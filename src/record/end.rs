@@ -102,6 +102,9 @@ pub(super) fn report(
     if ended == Some(Ended::TargetExited) && args.command.is_empty() {
         out.say("note: the target ended while it was recorded; the trace is complete up to there");
     }
+    if ended == Some(Ended::ContainersGone) {
+        out.say("note: the pod or container ended while it was recorded; the trace is complete up to there");
+    }
     if stats.calls == 0 {
         out.warn("nothing was recorded: the target made no call");
     }
@@ -157,9 +160,25 @@ pub(crate) fn failure(error: RecordError) -> Failure {
         RecordError::KernelLacks { .. } => {
             (Exit::Host, Some("`ctrace doctor` lists what this kernel can do".to_owned()))
         }
-        RecordError::TargetNotFound { .. } => (
-            Exit::NoTarget,
-            Some("`ps` lists processes, `find /sys/fs/cgroup -type d` lists cgroups".to_owned()),
+        RecordError::TargetNotFound { target, .. } => {
+            let lists = if target.starts_with("pod ") || target.starts_with("container ") {
+                "`crictl pods` and `crictl ps` list the pods and containers of this node"
+            } else {
+                "`ps` lists processes, `find /sys/fs/cgroup -type d` lists cgroups"
+            };
+            (Exit::NoTarget, Some(lists.to_owned()))
+        }
+        RecordError::TargetAmbiguous { target, .. } => {
+            let fix = if target.starts_with("pod ") { "type more of the name, or -n NAMESPACE" } else { "type more of the id" };
+            (Exit::NoTarget, Some(fix.to_owned()))
+        }
+        RecordError::NoRuntime { .. } => (
+            Exit::Host,
+            Some(
+                "name the runtime's socket (--cri-socket PATH), or the container by its id (--container ID), or its \
+                 cgroup (--cgroup PATH)"
+                    .to_owned(),
+            ),
         ),
         RecordError::TargetExited { .. } => {
             (Exit::NoTarget, Some("start it under the recorder: ctrace record -- CMD".to_owned()))

@@ -1,4 +1,4 @@
-//! `ctrace record`: record a process, a cgroup or a command until it ends or someone says so.
+//! `ctrace record`: record a pod, a container, a process, a cgroup or a command until it ends or someone says so.
 
 mod end;
 mod live;
@@ -23,12 +23,15 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Record what a process, a cgroup or a command asks of the kernel.
+/// Record what a pod, a container, a process, a cgroup or a command asks of the kernel.
 ///
 /// Ctrl-C ends the recording: it detaches, drains and finishes the file. A second Ctrl-C finishes at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  sudo ctrace record --pod checkout -n shop -o incident.ctr  a pod of this node: all its containers, restarts too
+  sudo ctrace record --pod checkout -c app --duration 30s    one of its containers
+  sudo ctrace record --container 3f2a9c -o incident.ctr      a container, by the beginning of its id, or by its name
   sudo ctrace record -p 4711 -o incident.ctr             a running process and what it starts, until Ctrl-C
   sudo ctrace record --cgroup /sys/fs/cgroup/system.slice/redis.service -o redis.ctr --duration 30s
   sudo ctrace record -o tar.ctr -- tar cf /tmp/x.tar /etc    a command, from its first call; its exit status is ours
@@ -53,6 +56,24 @@ Conditions combine with and, or, parentheses, and `for TIME`. A trigger that fir
 false for 10 s on end and a minute has passed, so that one incident is one dump. Without --ring a trigger puts a marker
 on the timeline.")]
 pub(crate) struct Args {
+    /// Record this pod of this node: its name, or the beginning of it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["container_id", "pid", "cgroup", "command"])]
+    pod: Option<String>,
+    /// The pod's namespace
+    #[arg(short, long, value_name = "NAMESPACE", requires = "pod", conflicts_with_all = ["container_id", "pid", "cgroup", "command"])]
+    namespace: Option<String>,
+    /// Only this container of the pod
+    #[arg(short = 'c', value_name = "CONTAINER", requires = "pod", conflicts_with_all = ["container_id", "pid", "cgroup", "command"])]
+    only: Option<String>,
+    /// Record this container of this node: the beginning of its id (also of Docker and podman), or its name in a pod
+    #[arg(long = "container", id = "container_id", value_name = "ID|NAME", conflicts_with_all = ["pid", "cgroup", "command"])]
+    container: Option<String>,
+    #[arg(
+        long,
+        value_name = "PATH",
+        help = "The container runtime's CRI socket [default: that of $CONTAINER_RUNTIME_ENDPOINT, containerd, CRI-O or cri-dockerd]"
+    )]
+    cri_socket: Option<String>,
     /// Record this process, its threads, and the children it will have
     #[arg(short, long, value_name = "PID", conflicts_with_all = ["cgroup", "command"])]
     pid: Option<u32>,
@@ -101,15 +122,7 @@ pub(crate) use end::failure;
 pub(crate) use marks::{Answer, Asked, NAME, is_ours};
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
-    let target = match (args.pid, &args.cgroup) {
-        (Some(pid), _) => Target::Pid(pid),
-        (None, Some(path)) => Target::Cgroup(path.clone()),
-        (None, None) if !args.command.is_empty() => Target::Command(Command::new(args.command.iter())),
-        (None, None) => {
-            return Err(Failure::say(Exit::Usage, "nothing to record")
-                .fix("name a process (-p PID), a cgroup (--cgroup PATH) or a command (-- CMD …)"));
-        }
-    };
+    let target = target(args)?;
     let is_command = matches!(target, Target::Command(_));
     let output = args.output.clone().unwrap_or_else(default_name);
     let mut config = Config::new(target, &output);
@@ -117,7 +130,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     config.duration = args.duration.map(Duration::from_nanos);
     config.max_size = args.max_size;
     config.ring_bytes = args.buffer;
-
+    config.cri_endpoint.clone_from(&args.cri_socket);
     config.ring = args.ring.map(|span| RingConfig {
         span: Duration::from_nanos(span),
         bytes: args.ring_size,
@@ -128,6 +141,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     signals::catch().and_then(|()| signals::catch_dumps()).map_err(|e| Failure::new(Exit::Internal, e))?;
     let (observer, lacking) = observer(&args.trigger);
     let mut recording = Recorder::start_observed(config, observer).map_err(failure)?;
+    for remark in recording.remarks() {
+        out.say(&format!("note: {remark}"));
+    }
     let marks = Marks::open(&output);
     if let Err(error) = &marks {
         out.warn(&format!("`ctrace mark` will not find this recording: {error}"));
@@ -155,6 +171,31 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     };
     end::report(args, &outcome, &noted, ended, status, out)?;
     Ok(end::exit(args, &outcome, &noted, ended, signal, status))
+}
+
+/// What is to be recorded.
+fn target(args: &Args) -> Result<Target, Failure> {
+    if let Some(name) = &args.pod {
+        let (name, namespace) = match (name.split_once('/'), &args.namespace) {
+            // As the list of an ambiguous name has it.
+            (Some((namespace, name)), None) => (name.to_owned(), Some(namespace.to_owned())),
+            _ => (name.clone(), args.namespace.clone()),
+        };
+        let container = args.only.clone();
+        return Ok(Target::Pod { name, namespace, container });
+    }
+    match (&args.container, args.pid, &args.cgroup) {
+        (Some(name), _, _) => Ok(Target::Container(name.clone())),
+        (None, Some(pid), _) => Ok(Target::Pid(pid)),
+        (None, None, Some(path)) => Ok(Target::Cgroup(path.clone())),
+        (None, None, None) if !args.command.is_empty() => {
+            Ok(Target::Command(Command::new(args.command.iter())))
+        }
+        (None, None, None) => Err(Failure::say(Exit::Usage, "nothing to record").fix(
+            "name a pod (--pod NAME), a container (--container ID), a process (-p PID), a cgroup (--cgroup PATH) or a \
+             command (-- CMD …)",
+        )),
+    }
 }
 
 /// For clap: a trigger, or why it is none.

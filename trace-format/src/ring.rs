@@ -13,7 +13,7 @@ use crate::codec::{self, CLASSES, Ref};
 use crate::dictionary::Ids;
 use crate::index;
 use crate::layout::{ChunkHeader, HEADER_LEN, MAX_EVENTS, kind};
-use crate::writer::{Lists, TraceWriter};
+use crate::writer::{Lists, TraceWriter, slot_of, slot_of_kind};
 use crate::{DumpReason, Event, Finished, Header, Snapshot, Summary, Window, WriteError};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -148,7 +148,7 @@ impl Ring {
 
     /// Notes what an event that goes to the open chunk of its class refers to.
     pub(crate) fn note(&mut self, event: &Event) {
-        let at = event.class() as usize - 1;
+        let at = slot_of(event.class());
         let mark = self.chunk_numbers[at] << 8 | at as u64;
         let (open, marks) = (&mut self.open[at], &mut self.marks);
         codec::all_refs(event, |reference| {
@@ -164,7 +164,7 @@ impl Ring {
             true
         });
         if let Event::Loss(loss) = event {
-            let lost = &mut open.lost[loss.class as usize - 1];
+            let lost = &mut open.lost[slot_of(loss.class)];
             *lost = lost.saturating_add(loss.count);
         }
     }
@@ -180,7 +180,7 @@ impl Ring {
 
     /// Takes a chunk. Events come with what the index says about them.
     pub(crate) fn take(&mut self, header: ChunkHeader, payload: &[u8], (tasks, cookies): Lists) {
-        let class = header.kind.checked_sub(kind::EVENTS + 1).map(usize::from);
+        let class = slot_of_kind(header.kind);
         let (mut refs, mut lost): ([Box<[u8]>; 3], Box<[u64]>) = Default::default();
         if let Some(at) = class {
             let open = std::mem::take(&mut self.open[at]);
@@ -307,6 +307,8 @@ pub struct Dump {
     dictionaries: Vec<Arc<Stored>>,
     events: Vec<Arc<Stored>>,
     snapshot: Option<(u64, Vec<Arc<Stored>>)>,
+    /// The encoded list of containers; empty: there are none.
+    containers: Vec<u8>,
     from_ns: u64,
     to_ns: u64,
     evicted: u64,
@@ -371,6 +373,9 @@ impl Dump {
             number,
             reason,
         })?;
+        if !self.containers.is_empty() {
+            writer.set_containers(self.containers.clone())?;
+        }
         let snapshot = self.snapshot.iter().flat_map(|(_, parts)| parts);
         for chunk in snapshot.chain(&self.dictionaries).chain(&self.events) {
             writer.append(chunk, &self.lost_before)?;
@@ -425,21 +430,37 @@ impl TraceWriter {
         Ok(())
     }
 
+    /// Closes all chunks and drops what is older than the window at `now_ns`: everything that ended after the time
+    /// that is returned is there, and will be in the next [`TraceWriter::dump`]. `None` for a writer with a file.
+    ///
+    /// # Errors
+    /// When a chunk cannot be encoded.
+    pub fn settle(&mut self, now_ns: u64) -> Result<Option<u64>, WriteError> {
+        if self.ring_ref().is_none() {
+            return Ok(None);
+        }
+        self.flush()?;
+        Ok(self.ring_mut().map(|ring| {
+            ring.closed_ns = now_ns;
+            ring.evict(now_ns);
+            ring.begins_ns()
+        }))
+    }
+
     /// Takes what the window holds at `now_ns`. `more` goes into this dump alone: what is true of this moment only,
     /// such as calls that have not returned.
     ///
     /// # Errors
     /// When a chunk cannot be encoded, or the writer is no ring.
     pub fn dump(&mut self, now_ns: u64, more: &[Event]) -> Result<Dump, WriteError> {
-        self.flush()?;
+        self.settle(now_ns)?;
         let Some(ring) = self.ring_mut() else {
             return Err(WriteError::Invalid { what: "dump", why: "the writer keeps no window" });
         };
-        ring.closed_ns = now_ns;
-        ring.evict(now_ns);
         ring.aside = Some(Vec::new());
         let added = more.iter().try_for_each(|event| self.push(event)).and_then(|()| self.flush());
         let lost = self.lost_by_class();
+        let containers = self.encoded_containers().to_vec();
         let Some(ring) = self.ring_mut() else { unreachable!("it was there above") };
         let aside = ring.aside.take().unwrap_or_default();
         added?;
@@ -454,6 +475,7 @@ impl TraceWriter {
             dictionaries: ring.dictionaries.clone(),
             events,
             snapshot: ring.snapshots.front().cloned(),
+            containers,
             from_ns: ring.begins_ns(),
             to_ns: now_ns,
             evicted: ring.evicted,

@@ -5,14 +5,15 @@
 
 use crate::codec::{self, CLASSES, Encoder};
 use crate::columns::TableBuilder;
+use crate::compress::Compressor;
 use crate::dictionary::{self, Ids, Interner};
 use crate::index::{self, Index, IndexEntry};
 use crate::layout::{self, ChunkHeader, HEADER_LEN, MAX_DECODED, MAX_RATIO, Preamble, flag, kind};
 use crate::partial::PartialFile;
 use crate::ring::{Ring, RingOptions, Stored};
 use crate::{
-    Class, ClockAnchor, Event, Header, Loss, LossCause, Object, ObjectId, Snapshot, StrId, Summary, TaskDef,
-    TaskId, Window, metadata, schema,
+    Class, ClockAnchor, Container, Event, Header, Loss, LossCause, Object, ObjectId, Snapshot, StrId,
+    Summary, TaskDef, TaskId, Window, metadata, schema,
 };
 use sha2::{Digest, Sha256};
 use std::io;
@@ -222,8 +223,10 @@ pub struct TraceWriter {
     encoder: Encoder,
     classes: [ClassState; CLASSES.len()],
     dictionary: Interner,
-    compressor: zstd::bulk::Compressor<'static>,
+    compressor: Compressor,
     payload: Vec<u8>,
+    /// Where the columns of the payload begin that are large enough for blocks of their own.
+    cuts: Vec<usize>,
     frame: Vec<u8>,
     entries: Vec<IndexEntry>,
     sequence: u32,
@@ -231,6 +234,8 @@ pub struct TraceWriter {
     lost: u64,
     last_ns: u64,
     has_snapshot: bool,
+    /// The encoded containers, repeated with every keyframe; empty: there are none.
+    containers: Vec<u8>,
     /// Stored bytes of event chunks since the last keyframe.
     since_keyframe: u64,
     /// The encoded header, repeated with every keyframe.
@@ -319,8 +324,11 @@ impl TraceWriter {
         header: &Header,
         options: WriteOptions,
     ) -> Result<Self, WriteError> {
-        let compressor = zstd::bulk::Compressor::new(options.level.clamp(1, 19))
-            .map_err(|source| WriteError::Io { action: "preparing zstd for", path: path.clone(), source })?;
+        let compressor = Compressor::new(options.level).map_err(|source| WriteError::Io {
+            action: "preparing zstd for",
+            path: path.clone(),
+            source,
+        })?;
         let mut encoded = Vec::new();
         metadata::encode(header, &mut encoded)
             .map_err(|_| WriteError::Invalid { what: "header", why: "it does not encode" })?;
@@ -336,6 +344,7 @@ impl TraceWriter {
             dictionary: Interner::new(),
             compressor,
             payload: Vec::new(),
+            cuts: Vec::new(),
             frame: Vec::new(),
             entries: Vec::new(),
             sequence: 0,
@@ -343,6 +352,7 @@ impl TraceWriter {
             lost: 0,
             last_ns: 0,
             has_snapshot: false,
+            containers: Vec::new(),
             since_keyframe: 0,
             trace_id: crc32c::crc32c(&encoded),
             header: encoded,
@@ -388,6 +398,35 @@ impl TraceWriter {
         self.queue_metadata(kind::SNAPSHOT, "snapshot", snapshot)?;
         self.has_snapshot = true;
         self.out.drain()
+    }
+
+    /// The containers of the scope, all that were met so far: at the start, and whenever there is one more or less.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn containers(&mut self, containers: &[Container]) -> Result<(), WriteError> {
+        let what = "list of containers";
+        let mut encoded = Vec::new();
+        metadata::encode(containers, &mut encoded)
+            .map_err(|_| WriteError::Invalid { what, why: "it does not encode" })?;
+        if encoded.len() > MAX_DECODED {
+            return Err(WriteError::Invalid { what, why: "it is larger than 4 MiB" });
+        }
+        self.set_containers(encoded)
+    }
+
+    /// The encoded list of containers. A ring keeps the last one, for its dumps.
+    pub(crate) fn set_containers(&mut self, encoded: Vec<u8>) -> Result<(), WriteError> {
+        self.containers = encoded;
+        if self.ring.is_none() {
+            self.queue_containers(0);
+        }
+        self.out.drain()
+    }
+
+    /// As [`Self::set_containers`] was given it; empty: there are none.
+    pub(crate) fn encoded_containers(&self) -> &[u8] {
+        &self.containers
     }
 
     /// Appends an event. Events of a class should come in order of [`Event::end_ns`]; small disorder is kept and
@@ -509,8 +548,17 @@ impl TraceWriter {
     fn queue_header(&mut self, flags: u32) {
         let header = std::mem::take(&mut self.header);
         let chunk = ChunkHeader { kind: kind::HEADER, flags, records: 1, ..Default::default() };
-        self.queue_chunk(chunk, &header);
+        self.queue_chunk(chunk, &header, &[]);
         self.header = header;
+    }
+
+    fn queue_containers(&mut self, flags: u32) {
+        let containers = std::mem::take(&mut self.containers);
+        if !containers.is_empty() {
+            let chunk = ChunkHeader { kind: kind::CONTAINERS, flags, records: 1, ..Default::default() };
+            self.queue_chunk(chunk, &containers, &[]);
+        }
+        self.containers = containers;
     }
 
     /// Turns the open table of a class into a chunk, behind the dictionary entries it needs.
@@ -524,7 +572,9 @@ impl TraceWriter {
         let relation = if class == Class::Syscall { codec::syscall_relation } else { codec::no_relation };
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();
-        state.table.encode(relation, &mut payload);
+        let mut cuts = std::mem::take(&mut self.cuts);
+        cuts.clear();
+        state.table.encode(relation, &mut payload, &mut cuts);
         let header = ChunkHeader {
             kind: kind::EVENTS + class as u16,
             records: state.table.rows(),
@@ -536,12 +586,14 @@ impl TraceWriter {
             ..ChunkHeader::default()
         };
         let mut tasks = state.table.distinct_tasks();
-        if class == Class::Connection {
+        if matches!(class, Class::Connection | Class::Socket) {
             // There, 0 is no task.
             tasks = tasks.into_iter().filter_map(|task| task.checked_sub(1)).collect();
         }
         let cookies = match class {
-            Class::Connection => Some(state.table.distinct_values(codec::field::COOKIE)),
+            Class::Connection | Class::Socket | Class::Dns => {
+                Some(state.table.distinct_values(codec::field::COOKIE))
+            }
             Class::Syscall => {
                 let objects = state.table.distinct_values(codec::field::OBJECT);
                 // An object that the dictionary forgot may be any socket.
@@ -559,8 +611,9 @@ impl TraceWriter {
         state.clear();
         let before = self.out.end();
         let lists = (index::pack(&tasks), cookies.as_deref().and_then(index::pack));
-        self.queue_listed(header, &payload, lists);
+        self.queue_listed(header, &payload, &cuts, lists);
         self.payload = payload;
+        self.cuts = cuts;
         self.since_keyframe += self.out.end() - before;
         self.maybe_keyframe()
     }
@@ -581,6 +634,7 @@ impl TraceWriter {
         if self.since_keyframe >= self.options.keyframe_bytes.max(keyframe * KEYFRAME_SHARE) {
             self.since_keyframe = 0;
             self.queue_header(flag::KEYFRAME);
+            self.queue_containers(flag::KEYFRAME);
             self.queue_entries(Entries::All, flag::KEYFRAME)?;
         }
         Ok(())
@@ -599,7 +653,7 @@ impl TraceWriter {
                 dictionary::Kind::Objects => kind::OBJECTS,
             };
             for (records, payload) in payloads {
-                self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload);
+                self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload, &[]);
             }
         }
         Ok(())
@@ -621,23 +675,22 @@ impl TraceWriter {
         let mut parts = bytes.chunks(MAX_DECODED).peekable();
         while let Some(part) = parts.next() {
             let flags = if parts.peek().is_some() { flag::MORE } else { 0 };
-            self.queue_chunk(ChunkHeader { kind, flags, records: 1, ..Default::default() }, part);
+            self.queue_chunk(ChunkHeader { kind, flags, records: 1, ..Default::default() }, part, &[]);
         }
         Ok(())
     }
 
-    /// Compresses a payload and queues it behind its header.
-    fn queue_chunk(&mut self, header: ChunkHeader, payload: &[u8]) {
-        self.queue_listed(header, payload, (None, None));
+    /// Compresses a payload, in blocks that end at `cuts`, and queues it behind its header.
+    fn queue_chunk(&mut self, header: ChunkHeader, payload: &[u8], cuts: &[usize]) {
+        self.queue_listed(header, payload, cuts, (None, None));
     }
 
     /// As [`Self::queue_chunk`], with the packed lists of tasks and cookies for the index.
-    fn queue_listed(&mut self, mut header: ChunkHeader, payload: &[u8], lists: Lists) {
+    fn queue_listed(&mut self, mut header: ChunkHeader, payload: &[u8], cuts: &[usize], lists: Lists) {
         self.frame.clear();
-        self.frame.reserve(zstd::zstd_safe::compress_bound(payload.len()));
         // With room for the worst case, only exhausted memory makes this fail; then the payload is stored as it is.
         let compressed =
-            self.options.level > 0 && self.compressor.compress_to_buffer(payload, &mut self.frame).is_ok();
+            self.options.level > 0 && self.compressor.compress(payload, cuts, &mut self.frame).is_ok();
         if compressed && self.frame.len() < payload.len() {
             header.flags |= flag::ZSTD;
             pad_to_ratio(&mut self.frame, payload.len());
@@ -686,8 +739,8 @@ impl TraceWriter {
     pub(crate) fn append(&mut self, chunk: &Stored, lost_before: &[u64]) -> Result<(), WriteError> {
         let mut header = chunk.header;
         header.lost = header.lost.saturating_sub(lost_before.iter().sum());
-        if let Some(class) = header.kind.checked_sub(kind::EVENTS + 1).map(usize::from) {
-            header.lost_class = header.lost_class.saturating_sub(lost_before[class]);
+        if let Some(at) = slot_of_kind(header.kind) {
+            header.lost_class = header.lost_class.saturating_sub(lost_before[at]);
         }
         self.lost = self.lost.max(header.lost);
         self.anchor = ClockAnchor {
@@ -757,9 +810,15 @@ fn check_header(header: &Header) -> Result<(), WriteError> {
     Ok(())
 }
 
+/// Position in [`CLASSES`] of the class whose events a kind of chunk holds.
+pub(crate) fn slot_of_kind(kind: u16) -> Option<usize> {
+    let class = kind.checked_sub(kind::EVENTS)?;
+    CLASSES.iter().position(|c| *c as u16 == class)
+}
+
 /// Position of a class in [`CLASSES`].
-fn slot_of(class: Class) -> usize {
-    class as usize - 1
+pub(crate) fn slot_of(class: Class) -> usize {
+    CLASSES.iter().position(|c| *c == class).unwrap_or(0)
 }
 
 #[cfg(test)]
