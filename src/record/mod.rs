@@ -198,9 +198,14 @@ fn target(args: &Args) -> Result<Target, Failure> {
     }
 }
 
-/// For clap: a trigger, or why it is none.
+/// For clap: a trigger, or why it is none, and where.
 fn parse_trigger(text: &str) -> Result<Trigger, String> {
-    Trigger::parse(text).map_err(|e| e.to_string())
+    Trigger::parse(text).map_err(|error| {
+        // One cell for each character, so that the mark stands below its own.
+        let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mark = format!("{:>column$}", '^', column = error.column);
+        format!("column {}: {}\n\n    {shown}\n    {mark}", error.column, error.what)
+    })
 }
 
 /// The least memory that a window is worth.

@@ -347,6 +347,10 @@ impl Trace {
         if let Some(anchor) = &mut self.anchor {
             anchor.t_ns = anchor.t_ns.saturating_sub(origin_ns);
         }
+        for container in &mut self.containers {
+            container.from_ns = container.from_ns.saturating_sub(origin_ns);
+            container.to_ns = container.to_ns.map(|to_ns| to_ns.saturating_sub(origin_ns));
+        }
         self.dictionaries.rebase(origin_ns);
         self
     }

@@ -27,7 +27,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        40 => (0u8..6, 0u16..400, 0u64..3 * MS).prop_map(|(kind, about, later_ns)| Step::Push { kind, about, later_ns }),
+        40 => (0u8..8, 0u16..400, 0u64..3 * MS).prop_map(|(kind, about, later_ns)| Step::Push { kind, about, later_ns }),
         4 => (0u64..400 * MS).prop_map(|later_ns| Step::Turn { later_ns }),
         2 => Just(Step::Snapshot),
         2 => Just(Step::Sweep),
@@ -59,6 +59,8 @@ fn text(event: &Event, trace: &Trace) -> String {
         Event::Loss(e) => format!("{} lost {} {:?}", event.end_ns(), e.count, e.class),
         Event::Signal(e) => format!("{} signal to {}", event.end_ns(), task(e.task)),
         Event::Resource(e) => format!("{} value {}", event.end_ns(), e.value),
+        Event::Usage(e) => format!("{} usage of {} {}", event.end_ns(), task(e.task), e.cpu_ns),
+        Event::Dns(e) => format!("{} query by {} for {}", event.end_ns(), task(e.task), str(e.name)),
         other => panic!("{other:?}"),
     }
 }
@@ -103,9 +105,37 @@ fn make(writer: &mut TraceWriter, kind: u8, about: u16, t_ns: u64) -> (Event, St
             (Event::Marker(Marker { t_ns, text }), format!("{t_ns} mark {name}"))
         }
         4 => {
-            let (class, count) = (Class::Signal, u64::from(about));
+            let (class, count) = ([Class::Signal, Class::Uring][usize::from(about % 2)], u64::from(about));
             let loss = Loss { t_ns, from_ns: t_ns, cpu: 0, class, cause: LossCause::RingFull, count };
             (Event::Loss(loss), format!("{t_ns} lost {count} {class:?}"))
+        }
+        5 => {
+            let cpu_ns = u64::from(about);
+            let event = Event::Usage(Usage {
+                t_ns,
+                from_ns: t_ns.saturating_sub(MS),
+                task,
+                cpu_ns,
+                wait_ns: 0,
+                minor_faults: 0,
+                major_faults: 0,
+                yields: 0,
+                preemptions: 0,
+            });
+            (event, format!("{t_ns} usage of {by} {cpu_ns}"))
+        }
+        6 => {
+            let event = Event::Dns(Dns {
+                t_ns,
+                duration_ns: 0,
+                task,
+                cookie: SockCookie(about.into()),
+                server: SockAddr::Inet("127.0.0.53:53".parse().unwrap()),
+                name: writer.str(name.as_bytes()),
+                qtype: 1,
+                answer: None,
+            });
+            (event, format!("{t_ns} query by {by} for {name}"))
         }
         _ => {
             let value = u64::from(about);
@@ -374,4 +404,43 @@ fn a_rebased_dump_begins_with_its_window() {
     let filter = Filter { from_ns: Some(50 * MS), ..Filter::default() };
     let late = rebased.iter().filter(|e| e.end_ns() >= 50 * MS).count();
     assert_eq!(trace.events(&filter).count(), late);
+}
+
+#[test]
+fn a_dump_has_the_containers_that_were_told_last() {
+    let container = |number: u32, from_ns: u64| Container {
+        number,
+        id: format!("{number:064x}"),
+        name: format!("app{number}"),
+        attempt: 0,
+        sandbox: false,
+        image: String::new(),
+        image_ref: String::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        cgroup: String::new(),
+        cgroup_version: 2,
+        created_realtime_ns: 0,
+        from_ns,
+        to_ns: None,
+    };
+    let mut writer = TraceWriter::ring(&header(1), RingOptions::new(100 * MS, 1 << 30)).unwrap();
+    writer.containers(&[container(1, 0)]).unwrap();
+    let all = [container(1, 0), container(2, 3_000 * MS)];
+    for ms in 1..5_000 {
+        let (event, _) = make(&mut writer, (ms % 8) as u8, 300, ms * MS);
+        writer.push(&event).unwrap();
+        writer.turn(ms * MS).unwrap();
+        if ms == 3_000 {
+            writer.containers(&all).unwrap();
+            writer.sweep_now(&mut Nobody).unwrap();
+        }
+    }
+    let from_ns = writer.settle(5_000 * MS).unwrap().unwrap();
+    let trace = Trace::from_bytes(dump_bytes(&writer.dump(5_000 * MS, &[]).unwrap())).unwrap();
+    assert_eq!(trace.window().unwrap().from_ns, from_ns);
+    assert_eq!(trace.containers(), all);
+    let began: Vec<u64> = trace.rebased().containers().iter().map(|c| c.from_ns).collect();
+    assert_eq!(began, [0, 0]);
+    assert_eq!(writer.ring_stats().unwrap().from_ns, from_ns);
 }
