@@ -155,10 +155,13 @@ impl Flight {
 
     /// A call has returned after all: it was looked at just before.
     pub(crate) fn returned(&mut self, record: &[u8]) {
-        if record.first() == Some(&kind::CALL)
-            && let Some((in_flight, _)) = &mut self.in_flight
-            && let Some(call) = raw::read::<Call>(record)
-        {
+        let Some((in_flight, _)) = &mut self.in_flight else { return };
+        let call = match record.first() {
+            Some(&kind::CALL) => raw::read::<Call>(record),
+            Some(&kind::SHORT) => raw::long(record),
+            _ => None,
+        };
+        if let Some(call) = call {
             in_flight.retain(|(slot, _)| (slot.call.tid, slot.call.t_ns) != (call.tid, call.t_ns));
         }
     }
@@ -372,6 +375,7 @@ impl crate::pipeline::Writing {
         let asked = self.flight.as_mut().and_then(|flight| flight.take_due(u64::MAX));
         let reason = asked.unwrap_or(DumpReason::End);
         self.shared.calls.store(self.decoder.calls, Ordering::Relaxed);
+        self.shared.aggregated.store(self.decoder.aggregated, Ordering::Relaxed);
         let mut text = reason_text(&reason, &ended);
         if reason != DumpReason::End {
             text = format!("{text}; {ended}");

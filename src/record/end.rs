@@ -46,7 +46,7 @@ pub(super) fn end_command(pid: Pid, signal: Option<u8>, out: &mut Output) -> Opt
 
 /// Lost events among all that were seen.
 fn loss(stats: &Stats) -> f64 {
-    let seen = stats.events + stats.lost;
+    let seen = stats.events + stats.aggregated + stats.lost;
     if seen == 0 { 0.0 } else { stats.lost as f64 / seen as f64 }
 }
 
@@ -105,8 +105,19 @@ pub(super) fn report(
     if ended == Some(Ended::ContainersGone) {
         out.say("note: the pod or container ended while it was recorded; the trace is complete up to there");
     }
-    if stats.calls == 0 {
+    if ended == Some(Ended::DiskNearlyFull) {
+        out.warn(
+            "the file system has no more room than --keep-free leaves; the trace is complete up to there",
+        );
+    }
+    if stats.calls == 0 && stats.aggregated == 0 {
         out.warn("nothing was recorded: the target made no call");
+    }
+    if stats.aggregated > 0 {
+        out.say(&format!(
+            "{} were counted, not recorded one by one: the recorder could not keep up",
+            units::plural(stats.aggregated, "call")
+        ));
     }
     if stats.lost > 0 {
         let part = loss(stats) * 100.0;
@@ -142,7 +153,7 @@ pub(super) fn report(
         out.json(&json!({
             "type": "summary", "schema": 1, "file": outcome.file.path, "ended": outcome.summary.ended,
             "duration_ns": outcome.summary.duration_ns, "events": stats.events, "syscalls": stats.calls,
-            "lost": stats.lost, "loss": loss(stats), "loss_allowed": args.max_loss,
+            "aggregated": stats.aggregated, "lost": stats.lost, "loss": loss(stats), "loss_allowed": args.max_loss,
             "loss_ok": loss(stats) <= args.max_loss,
             "bytes": outcome.file.bytes, "command_status": status,
             "dumps": dumps, "failed_dumps": noted.failed_dumps, "fired": fired,

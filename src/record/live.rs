@@ -89,6 +89,7 @@ mod tests {
         Stats {
             elapsed: Duration::from_millis(ms),
             calls,
+            aggregated: 0,
             events: calls,
             lost: 0,
             bytes: 3 << 20,

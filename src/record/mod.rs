@@ -89,6 +89,9 @@ pub(crate) struct Args {
     /// End when the trace has this size
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
     max_size: Option<u64>,
+    /// End before the file system has less room than this
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, conflicts_with = "ring")]
+    keep_free: Option<u64>,
     /// Keep only the last TIME, in memory, and dump it when asked to
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, conflicts_with = "max_size")]
     ring: Option<u64>,
@@ -129,6 +132,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     config.precise = args.precise;
     config.duration = args.duration.map(Duration::from_nanos);
     config.max_size = args.max_size;
+    config.keep_free = args.keep_free;
     config.ring_bytes = args.buffer;
     config.cri_endpoint.clone_from(&args.cri_socket);
     config.ring = args.ring.map(|span| RingConfig {

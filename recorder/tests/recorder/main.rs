@@ -12,6 +12,7 @@ mod support;
 mod connections;
 mod details;
 mod life;
+mod load;
 mod robust;
 mod strace;
 mod targets;
