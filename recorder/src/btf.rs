@@ -7,6 +7,7 @@ use crate::arch;
 use crate::error::RecordError;
 use btf_rs::{Btf, BtfType, Type};
 use ctrace_abi::{Globals, MISSING};
+use ctrace_format::Block;
 use std::path::Path;
 
 /// Where the kernel publishes its types.
@@ -85,6 +86,23 @@ impl Kernel {
         self.btf.resolve_types_by_name(&format!("btf_trace_{name}")).is_ok_and(|t| !t.is_empty())
     }
 
+    /// Size of a structure, bytes.
+    fn size(&self, structure: &str) -> Option<u32> {
+        self.btf.resolve_types_by_name(structure).ok()?.into_iter().find_map(|t| match t {
+            Type::Struct(s) => Some(s.size() as u32),
+            _ => None,
+        })
+    }
+
+    /// How many arguments a tracepoint passes.
+    fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
+        let of = self.btf.resolve_types_by_name(&format!("btf_trace_{name}")).ok()?.into_iter().next()?;
+        let Type::Ptr(pointer) = self.strip(of.as_btf_type()?)? else { return None };
+        let Type::FuncProto(function) = self.strip(&pointer)? else { return None };
+        // The first parameter is the registration's own data.
+        function.parameters.len().checked_sub(1)
+    }
+
     /// Value of an enumerator, to find a controller's index (`enum cgroup_subsys_id`).
     pub(crate) fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
         for ty in self.btf.resolve_types_by_name(enumeration).ok()? {
@@ -106,6 +124,8 @@ pub(crate) struct Offsets {
     pub(crate) globals: Globals,
     /// `structure.field` of every one that is missing.
     pub(crate) missing: Vec<String>,
+    /// Bits of a block request's flags, and what a trace calls them.
+    pub(crate) block_flags: Vec<(u32, u8)>,
 }
 
 /// Looks up every offset.
@@ -138,6 +158,8 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         css_cgroup = "cgroup_subsys_state" "cgroup";
         cgroup_kn = "cgroup" "kn";
         cgroup_level = "cgroup" "level";
+        cgroup_root = "cgroup" "root";
+        root_hierarchy = "cgroup_root" "hierarchy_id";
         kn_id = "kernfs_node" "id";
         bprm_filename = "linux_binprm" "filename";
         files_fdt = "files_struct" "fdt";
@@ -193,6 +215,29 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         tcp_srtt = "tcp_sock" "srtt_us";
         tcp_total_retrans = "tcp_sock" "total_retrans";
         siginfo_code = "kernel_siginfo" "si_code";
+        tcp_cwnd = "tcp_sock" "snd_cwnd";
+        tcp_send_window = "tcp_sock" "snd_wnd";
+        tcp_packets_out = "tcp_sock" "packets_out";
+        task_min_flt = "task_struct" "min_flt";
+        task_maj_flt = "task_struct" "maj_flt";
+        task_mm = "task_struct" "mm";
+        task_cred = "task_struct" "cred";
+        cred_uid = "cred" "uid";
+        cred_euid = "cred" "euid";
+        cred_gid = "cred" "gid";
+        cred_egid = "cred" "egid";
+        socket_inode = "socket_alloc" "vfs_inode";
+        rq_queue = "request" "q";
+        rq_flags = "request" "cmd_flags";
+        rq_data_len = "request" "__data_len";
+        rq_sector = "request" "__sector";
+        rq_part = "request" "part";
+        part_dev = "block_device" "bd_dev";
+        queue_disk = "request_queue" "disk";
+        disk_major = "gendisk" "major";
+        disk_minor = "gendisk" "first_minor";
+        uring_opcode = "io_kiocb" "opcode";
+        uring_file = "io_kiocb" "file";
     }
     missing.extend(arch::HOST.describe(kernel, &mut globals));
     // Linux 5.18 and newer keep pointers to the ancestors, older ones their ids.
@@ -204,7 +249,47 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
     } else {
         missing.push("cgroup.ancestors".into());
     }
-    Offsets { globals, missing }
+    resident(kernel, &mut globals, &mut missing);
+    // A pointer to the completion, or its fields one by one.
+    globals.uring_flat = u32::from(kernel.tracepoint_arguments("io_uring_complete").is_some_and(|n| n > 3));
+    if globals.uring_flat == 0 {
+        for (slot, field) in [(&mut globals.cqe_res, "res"), (&mut globals.cqe_flags, "flags")] {
+            *slot = kernel.offset("io_uring_cqe", field).unwrap_or_else(|| {
+                missing.push(format!("io_uring_cqe.{field}"));
+                MISSING
+            });
+        }
+    }
+    Offsets { globals, missing, block_flags: block_flags(kernel) }
+}
+
+/// The places of these bits differ between versions (`enum req_flag_bits`, `include/linux/blk_types.h`).
+fn block_flags(kernel: &Kernel) -> Vec<(u32, u8)> {
+    [
+        ("__REQ_SYNC", Block::SYNC),
+        ("__REQ_META", Block::META),
+        ("__REQ_FUA", Block::FUA),
+        ("__REQ_PREFLUSH", Block::FLUSH),
+        ("__REQ_RAHEAD", Block::READ_AHEAD),
+    ]
+    .into_iter()
+    .filter_map(|(name, flag)| Some((1_u32.checked_shl(kernel.enumerator("req_flag_bits", name)?)?, flag)))
+    .collect()
+}
+
+/// The counters of resident pages: an array of `percpu_counter` since Linux 6.2, of plain numbers before.
+fn resident(kernel: &Kernel, globals: &mut Globals, missing: &mut Vec<String>) {
+    if let Some(at) = kernel.offset("mm_struct", "rss_stat.count") {
+        (globals.mm_rss, globals.mm_rss_stride) = (at, 8);
+    } else if let (Some(at), Some(count), Some(size)) = (
+        kernel.offset("mm_struct", "rss_stat"),
+        kernel.offset("percpu_counter", "count"),
+        kernel.size("percpu_counter"),
+    ) {
+        (globals.mm_rss, globals.mm_rss_stride) = (at + count, size);
+    } else {
+        missing.push("mm_struct.rss_stat".into());
+    }
 }
 
 #[cfg(test)]
