@@ -18,7 +18,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use ctrace_abi::{
-    DnsEvent, MAX_DNS, NO_SLOT, SPEC_COMPAT, Traffic, TrafficEvent, Tuple, abi, data, dns_how, kind, loss,
+    DnsEvent, MAX_DNS, NO_SLOT, SPEC_COMPAT, Traffic, TrafficEvent, abi, data, dns_how, kind, loss,
 };
 
 const DNS_PORT: u16 = 53;
@@ -160,13 +160,15 @@ pub extern "C" fn report(sk: u64, now: u64) -> u32 {
     record.sk = sk;
     // SAFETY: a value of the map.
     let traffic = unsafe { &mut *traffic };
-    // A socket that has given its addresses back keeps the last ones.
-    let mut last = Tuple::default();
-    tuple(&mut last, sk, traffic.family);
-    if last.local_port != 0 {
-        traffic.tuple = last;
-    }
+    // In the record and not on the stack, which wants words at multiples of 8. A socket that has given its addresses
+    // back keeps the last ones.
     record.traffic = *traffic;
+    tuple(&mut record.traffic.tuple, sk, traffic.family);
+    if record.traffic.tuple.local_port == 0 {
+        record.traffic.tuple = traffic.tuple;
+    } else {
+        traffic.tuple = record.traffic.tuple;
+    }
     record.tid = traffic.tid;
     send_bulk(record, loss::SOCKET_RING);
     0
