@@ -32,10 +32,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["container_id", "pid", "cgroup", "command"])]
     pod: Option<String>,
     /// The pod's namespace
-    #[arg(short, long, value_name = "NAMESPACE", requires = "pod")]
+    #[arg(short, long, value_name = "NAMESPACE", requires = "pod", conflicts_with_all = ["container_id", "pid", "cgroup", "command"])]
     namespace: Option<String>,
     /// Only this container of the pod
-    #[arg(short = 'c', value_name = "CONTAINER", requires = "pod")]
+    #[arg(short = 'c', value_name = "CONTAINER", requires = "pod", conflicts_with_all = ["container_id", "pid", "cgroup", "command"])]
     only: Option<String>,
     /// Record this container of this node: the beginning of its id (also of Docker and podman), or its name in a pod
     #[arg(long = "container", id = "container_id", value_name = "ID|NAME", conflicts_with_all = ["pid", "cgroup", "command"])]

@@ -160,10 +160,9 @@ pub extern "C" fn report(sk: u64, now: u64) -> u32 {
     record.sk = sk;
     // SAFETY: a value of the map.
     let traffic = unsafe { &mut *traffic };
-    // In the record and not on the stack, which wants words at multiples of 8. A socket that has given its addresses
-    // back keeps the last ones.
     record.traffic = *traffic;
     tuple(&mut record.traffic.tuple, sk, traffic.family);
+    // A socket that has given its addresses back keeps the last ones.
     if record.traffic.tuple.local_port == 0 {
         record.traffic.tuple = traffic.tuple;
     } else {

@@ -3,118 +3,90 @@
 //! Rust eBPF has no CO-RE relocations, so user space looks the offsets up before the programs are loaded. A field
 //! that this kernel does not have disables what needs it, by name: see [`Offsets::missing`].
 
+mod types;
+
+use self::types::{Type, Types, kind};
 use crate::arch;
 use crate::error::RecordError;
-use btf_rs::{Btf, BtfType, Type};
 use ctrace_abi::{Globals, MISSING};
 use ctrace_format::Block;
-use std::path::Path;
 
 /// Where the kernel publishes its types.
 pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// The kernel's type information.
 pub(crate) struct Kernel {
-    btf: Btf,
+    types: Types,
 }
 
 impl Kernel {
     /// Reads the running kernel's BTF.
     pub(crate) fn open() -> Result<Self, RecordError> {
-        let btf = Btf::from_file(Path::new(VMLINUX)).map_err(|e| RecordError::KernelLacks {
-            what: format!("readable type information in {VMLINUX} ({e})"),
+        let lacks = |why: &dyn std::fmt::Display| RecordError::KernelLacks {
+            what: format!("readable type information in {VMLINUX} ({why})"),
             fix: "use a kernel built with CONFIG_DEBUG_INFO_BTF=y".into(),
-        })?;
-        Ok(Self { btf })
+        };
+        let bytes = std::fs::read(VMLINUX).map_err(|e| lacks(&e))?;
+        Ok(Self { types: Types::new(bytes).map_err(|e| lacks(&e))? })
     }
 
     /// Byte offset of a field, named as in C: `offset("task_struct", "thread_info.status")`. Members of anonymous
     /// structures and unions belong to their parent.
     pub(crate) fn offset(&self, structure: &str, field: &str) -> Option<u32> {
-        self.bit_offset(structure, field).map(|(bits, _)| bits / 8)
-    }
-
-    /// Offset in bits, and the field's width when it is a bit field.
-    fn bit_offset(&self, structure: &str, field: &str) -> Option<(u32, u32)> {
-        let mut ty = self
-            .btf
-            .resolve_types_by_name(structure)
-            .ok()?
-            .into_iter()
-            .find(|t| matches!(t, Type::Struct(_) | Type::Union(_)))?;
-        let mut at = (0, 0);
+        let mut ty = self.types.named(structure).find(|t| matches!(t.kind, kind::STRUCT | kind::UNION))?;
+        let mut at = 0;
         for part in field.split('.') {
-            let (bits, width, next) = self.member(&ty, part)?;
-            at = (at.0 + bits, width);
+            let (bits, next) = self.member(ty, part, 0)?;
+            at += bits;
             ty = next;
         }
-        Some(at)
+        Some(at / 8)
     }
 
-    fn member(&self, ty: &Type, name: &str) -> Option<(u32, u32, Type)> {
-        let (Type::Struct(s) | Type::Union(s)) = ty else { return None };
-        for member in &s.members {
-            let found = self.btf.resolve_name(member).unwrap_or_default();
-            let inner = self.strip(member)?;
-            if found == name {
-                return Some((member.bit_offset(), member.bitfield_size().unwrap_or(0), inner));
+    /// Offset in bits, and type.
+    fn member(&self, ty: Type, name: &str, depth: u32) -> Option<(u32, Type)> {
+        self.types.members(ty).find_map(|member| {
+            if member.name == name.as_bytes() {
+                return Some((member.bits, self.types.strip(member.of)?));
             }
-            if found.is_empty()
-                && let Some((bits, width, next)) = self.member(&inner, name)
-            {
-                return Some((member.bit_offset() + bits, width, next));
+            // Structures in structures are few; a file that is not a kernel's could go round in a circle.
+            if !member.name.is_empty() || depth > 16 {
+                return None;
             }
-        }
-        None
+            let (bits, found) = self.member(self.types.strip(member.of)?, name, depth + 1)?;
+            Some((member.bits + bits, found))
+        })
     }
 
-    /// The type behind typedefs and qualifiers.
-    fn strip(&self, of: &dyn BtfType) -> Option<Type> {
-        let mut ty = self.btf.resolve_type_by_id(of.get_type_id()?).ok()?;
-        loop {
-            ty = match &ty {
-                Type::Typedef(_) | Type::Const(_) | Type::Volatile(_) | Type::TypeTag(_) => {
-                    self.btf.resolve_type_by_id(ty.as_btf_type()?.get_type_id()?).ok()?
-                }
-                _ => return Some(ty),
-            };
-        }
+    fn tracepoint(&self, name: &str) -> Option<Type> {
+        self.types.named(&format!("btf_trace_{name}")).find(|t| t.kind == kind::TYPEDEF)
     }
 
     /// Whether the kernel has a raw tracepoint of this name (`btf_trace_NAME`, `include/trace/bpf_probe.h`).
     pub(crate) fn has_tracepoint(&self, name: &str) -> bool {
-        self.btf.resolve_types_by_name(&format!("btf_trace_{name}")).is_ok_and(|t| !t.is_empty())
+        self.tracepoint(name).is_some()
     }
 
     /// Size of a structure, bytes.
     fn size(&self, structure: &str) -> Option<u32> {
-        self.btf.resolve_types_by_name(structure).ok()?.into_iter().find_map(|t| match t {
-            Type::Struct(s) => Some(s.size() as u32),
-            _ => None,
-        })
+        self.types.named(structure).find(|t| t.kind == kind::STRUCT).map(|t| t.of)
     }
 
     /// How many arguments a tracepoint passes.
     fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
-        let of = self.btf.resolve_types_by_name(&format!("btf_trace_{name}")).ok()?.into_iter().next()?;
-        let Type::Ptr(pointer) = self.strip(of.as_btf_type()?)? else { return None };
-        let Type::FuncProto(function) = self.strip(&pointer)? else { return None };
+        let pointer = self.types.strip(self.tracepoint(name)?.of).filter(|t| t.kind == kind::PTR)?;
+        let function = self.types.strip(pointer.of).filter(|t| t.kind == kind::FUNC_PROTO)?;
         // The first parameter is the registration's own data.
-        function.parameters.len().checked_sub(1)
+        function.len.checked_sub(1)
     }
 
     /// Value of an enumerator, to find a controller's index (`enum cgroup_subsys_id`).
     pub(crate) fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
-        for ty in self.btf.resolve_types_by_name(enumeration).ok()? {
-            if let Type::Enum(e) = ty {
-                for member in &e.members {
-                    if self.btf.resolve_name(member).is_ok_and(|n| n == name) {
-                        return Some(member.val());
-                    }
-                }
-            }
-        }
-        None
+        self.types
+            .named(enumeration)
+            .flat_map(|ty| self.types.enumerators(ty))
+            .find(|(of, _)| *of == name.as_bytes())
+            .map(|(_, value)| value)
     }
 }
 

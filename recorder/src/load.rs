@@ -159,6 +159,8 @@ impl Programs {
         let names: Vec<String> = (0..RINGS).map(ring_name).collect();
         let globals = PodGlobals(offsets.globals);
         let mut loader = EbpfLoader::new();
+        // Nothing in the object is relocated by it: the kernel's offsets come in `globals`. Parsing it takes time and memory.
+        loader.btf(None);
         loader.override_global("GLOBALS", &globals, true).map_max_entries("TASKS", pid_max.div_ceil(4) + 1);
         for name in names.iter().take(rings.rings as usize) {
             loader.map_max_entries(name, rings.bulk);
