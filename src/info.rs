@@ -37,6 +37,9 @@ const SHOWN: usize = 6;
 /// Counts that need only the rare classes.
 #[derive(Default)]
 struct Rare {
+    aggregated: u64,
+    /// Changes of fidelity.
+    levels: u64,
     lost: u64,
     lost_by_class: BTreeMap<String, u64>,
     lost_by_cause: BTreeMap<String, u64>,
@@ -51,7 +54,7 @@ impl Rare {
     fn read(trace: &Trace) -> Self {
         let mut this = Self::default();
         let filter = Filter {
-            classes: vec![Class::Loss, Class::Connection, Class::Process, Class::Dns],
+            classes: vec![Class::Loss, Class::Connection, Class::Process, Class::Dns, Class::Aggregate],
             ..Filter::default()
         };
         for event in trace.events(&filter).flatten() {
@@ -61,6 +64,8 @@ impl Rare {
                     *this.lost_by_class.entry(class_name(e.class)).or_default() += e.count;
                     *this.lost_by_cause.entry(crate::show::cause_name(e.cause)).or_default() += e.count;
                 }
+                Event::Aggregate(e) => this.aggregated += e.count,
+                Event::Fidelity(_) => this.levels += 1,
                 Event::Connection(e) => {
                     this.connections.insert(e.cookie);
                     match e.kind {
@@ -313,7 +318,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "host": header.host,
         "writer": header.writer,
         "events": events,
-        "aggregated": 0,
+        "aggregated": rare.aggregated,
         "lost": {"total": rare.lost, "by_class": rare.lost_by_class, "by_cause": rare.lost_by_cause},
         "processes": processes(trace),
         "tasks": threads(trace),
@@ -576,6 +581,14 @@ fn as_text(
         paint.paint(Style::Red, &format!("{} events: {}", units::count(rare.lost), causes.join(", ")))
     };
     row("lost", loss);
+    if rare.aggregated > 0 || rare.levels > 0 {
+        let text = format!(
+            "{}; {} of fidelity: `ctrace events --class aggregate` lists them",
+            units::plural(rare.aggregated, "call"),
+            units::plural(rare.levels, "change")
+        );
+        row("only counted", paint.paint(Style::Yellow, &text));
+    }
     for damage in trace.damage() {
         row("damage", paint.paint(Style::Red, &crate::damage_text(damage)));
     }

@@ -61,6 +61,9 @@ pub(crate) struct Args {
     /// End when the trace has this size
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
     max_size: Option<u64>,
+    /// End before the file system has less room than this
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    keep_free: Option<u64>,
     /// Keep times to 1 ns instead of 100 ns
     #[arg(long)]
     precise: bool,
@@ -89,6 +92,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     config.precise = args.precise;
     config.duration = args.duration.map(Duration::from_nanos);
     config.max_size = args.max_size;
+    config.keep_free = args.keep_free;
     config.ring_bytes = args.buffer;
     config.cri_endpoint.clone_from(&args.cri_socket);
 
@@ -229,7 +233,7 @@ fn end_command(pid: Pid, signal: Option<u8>, out: &mut Output) -> Option<i32> {
 
 /// Lost events among all that were seen.
 fn loss(stats: &Stats) -> f64 {
-    let seen = stats.events + stats.lost;
+    let seen = stats.events + stats.aggregated + stats.lost;
     if seen == 0 { 0.0 } else { stats.lost as f64 / seen as f64 }
 }
 
@@ -280,8 +284,19 @@ fn report(
     if ended == Some(Ended::ContainersGone) {
         out.say("note: the pod or container ended while it was recorded; the trace is complete up to there");
     }
-    if stats.calls == 0 {
+    if ended == Some(Ended::DiskNearlyFull) {
+        out.warn(
+            "the file system has no more room than --keep-free leaves; the trace is complete up to there",
+        );
+    }
+    if stats.calls == 0 && stats.aggregated == 0 {
         out.warn("nothing was recorded: the target made no call");
+    }
+    if stats.aggregated > 0 {
+        out.say(&format!(
+            "{} were counted, not recorded one by one: the recorder could not keep up",
+            units::plural(stats.aggregated, "call")
+        ));
     }
     if stats.lost > 0 {
         let part = loss(stats) * 100.0;
@@ -299,7 +314,7 @@ fn report(
         out.json(&json!({
             "type": "summary", "schema": 1, "file": outcome.file.path, "ended": outcome.summary.ended,
             "duration_ns": outcome.summary.duration_ns, "events": stats.events, "syscalls": stats.calls,
-            "lost": stats.lost, "loss": loss(stats), "loss_allowed": args.max_loss,
+            "aggregated": stats.aggregated, "lost": stats.lost, "loss": loss(stats), "loss_allowed": args.max_loss,
             "loss_ok": loss(stats) <= args.max_loss,
             "bytes": outcome.file.bytes, "command_status": status,
         }))?;

@@ -12,14 +12,15 @@ use crate::meaning::{Meaning, Meanings, kept, time_counts};
 use crate::objects::{Objects, both_ends};
 use crate::target::Member;
 use ctrace_abi::{
-    Call, CallArgs, Comm, Creds, Exec, Exit, FileObject, Fork, Join, SignalEvent, Slot, SockObject, TcpEvent,
-    UNNAMED_GROUP, call_flag, kind, op, tcp,
+    AggregateRecord, Call, CallArgs, Comm, Creds, Exec, Exit, FileObject, Fork, Join, LevelChange,
+    SignalEvent, Slot, SockObject, TcpEvent, UNNAMED_GROUP, WINDOW_NS, call_flag, kind, level, op, tcp,
 };
 use ctrace_format::{
-    Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, StrId, Syscall, SyscallFlags,
-    Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
+    Aggregate, Connection, ConnectionKind, Detail, Event, Fidelity, FidelityLevel, Process, ProcessKind,
+    Signal, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
 };
 use rustc_hash::FxHashMap;
+use std::mem::offset_of;
 
 /// A task that wakes up waits this long on an idle machine too.
 const NOTABLE_WAIT_NS: u64 = 50_000;
@@ -57,6 +58,8 @@ pub(crate) struct Decoder {
     pub(crate) engine_calls: u64,
     /// Calls decoded.
     pub(crate) calls: u64,
+    /// Calls that were counted instead.
+    pub(crate) aggregated: u64,
     redacted: std::collections::BTreeMap<String, u64>,
     tasks_changed: bool,
     timeline: timeline::State,
@@ -77,6 +80,7 @@ impl Decoder {
             malformed: 0,
             engine_calls: 0,
             calls: 0,
+            aggregated: 0,
             redacted: std::collections::BTreeMap::new(),
             tasks_changed: true,
             timeline: timeline::State::default(),
@@ -182,7 +186,10 @@ impl Decoder {
         push: &mut dyn FnMut(&mut TraceWriter, Event),
     ) {
         let done = match record.first() {
+            Some(&kind::SHORT) => crate::raw::long(record).map(|call| self.finish_call(w, &call, &[], push)),
             Some(&kind::CALL) => self.call(w, record, push),
+            Some(&kind::AGGREGATE) => self.aggregate(w, record, push),
+            Some(&kind::LEVEL) => self.level(w, record, push),
             Some(&kind::ARGS) => self.args(record),
             Some(&kind::FORK) => self.fork(w, record, push),
             Some(&kind::EXEC) => self.exec(w, record, push),
@@ -242,6 +249,8 @@ impl Decoder {
         push: &mut dyn FnMut(&mut TraceWriter, Event),
     ) {
         let mut call = slot.call;
+        call.wait_cpu_ns = slot.wait_cpu_ns;
+        call.blocked_ns = slot.blocked_ns;
         call.flags |= call_flag::NO_EXIT;
         call.dur_ns = now_boottime_ns.saturating_sub(call.t_ns);
         self.finish_call(w, &call, tail, push);
@@ -271,17 +280,7 @@ impl Decoder {
         let sysno = Sysno { abi: arch::HOST.table(call.abi), nr: call.nr };
         let unknown = Meaning::unknown();
         let meaning = self.meanings.get(sysno).unwrap_or(&unknown);
-        let mut flags = SyscallFlags::default();
-        for (raw, flag) in [
-            (call_flag::NO_ENTER, SyscallFlags::NO_ENTER),
-            (call_flag::NO_EXIT, SyscallFlags::NO_EXIT),
-            (call_flag::ENGINE, SyscallFlags::ENGINE),
-            (call_flag::TRUNCATED, SyscallFlags::TRUNCATED),
-        ] {
-            if call.flags & raw != 0 {
-                flags = flags.union(flag);
-            }
-        }
+        let mut flags = call_flags(call.flags);
         if flags.contains(SyscallFlags::ENGINE) {
             self.engine_calls += 1;
         }
@@ -342,6 +341,52 @@ impl Decoder {
         }
     }
 
+    /// Calls that were counted.
+    fn aggregate(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        let AggregateRecord { key, value, .. } = crate::raw::read(record)?;
+        let task = self.task(w, key.tid, key.tgid);
+        let flags = call_flags(u16::from(key.flags));
+        if flags.contains(SyscallFlags::ENGINE) {
+            self.engine_calls += value.count;
+        }
+        self.aggregated += value.count;
+        let from_ns = u64::from(key.window) * WINDOW_NS;
+        let used = value.buckets.iter().rposition(|n| *n != 0).map_or(0, |last| last + 1);
+        let event = Aggregate {
+            t_ns: self.rel(from_ns + WINDOW_NS),
+            from_ns: self.rel(from_ns),
+            cpu: u32::from(key.cpu),
+            task,
+            sysno: Sysno { abi: arch::HOST.table(key.abi), nr: key.nr },
+            flags,
+            fd: (key.fd >= 0).then_some(key.fd),
+            object: self.objects.get(key.file),
+            errno: u32::from(key.errno),
+            count: value.count,
+            duration_ns: value.dur_ns,
+            histogram: value.buckets[..used].iter().map(|n| u64::from(*n)).collect(),
+        };
+        push(w, Event::Aggregate(event));
+        Some(())
+    }
+
+    fn level(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        let change: LevelChange = crate::raw::read(record)?;
+        let (from, to) = (fidelity(change.from)?, fidelity(change.to)?);
+        push(w, Event::Fidelity(Fidelity { t_ns: self.rel(change.t_ns), cpu: change.cpu, from, to }));
+        Some(())
+    }
+
     fn fork(
         &mut self,
         w: &mut TraceWriter,
@@ -385,7 +430,12 @@ impl Decoder {
         record: &[u8],
         push: &mut dyn FnMut(&mut TraceWriter, Event),
     ) -> Option<()> {
-        let exec: Exec = crate::raw::read(record)?;
+        // The path is as long as it is; what is missing of the structure is 0.
+        let mut whole = [0; size_of::<Exec>()];
+        record.get(..offset_of!(Exec, path))?;
+        let len = record.len().min(whole.len());
+        whole[..len].copy_from_slice(&record[..len]);
+        let exec: Exec = crate::raw::read(&whole)?;
         if exec.old_tid != exec.tid {
             // The thread takes over the leader's id; the leader's exit was recorded before.
             if let Some(mut task) = self.tasks.remove(&exec.old_tid) {
@@ -541,6 +591,27 @@ impl Decoder {
         self.rename(w, comm.tid, &comm.comm);
         Some(())
     }
+}
+
+fn call_flags(raw: u16) -> SyscallFlags {
+    [
+        (call_flag::NO_ENTER, SyscallFlags::NO_ENTER),
+        (call_flag::NO_EXIT, SyscallFlags::NO_EXIT),
+        (call_flag::ENGINE, SyscallFlags::ENGINE),
+        (call_flag::TRUNCATED, SyscallFlags::TRUNCATED),
+    ]
+    .into_iter()
+    .filter(|(bit, _)| raw & bit != 0)
+    .fold(SyscallFlags::default(), |set, (_, flag)| set.union(flag))
+}
+
+fn fidelity(level: u8) -> Option<FidelityLevel> {
+    Some(match u32::from(level) {
+        level::FULL => FidelityLevel::Full,
+        level::NO_ARGUMENTS => FidelityLevel::NoArguments,
+        level::AGGREGATED => FidelityLevel::Aggregated,
+        _ => return None,
+    })
 }
 
 /// `include/net/tcp_states.h`.

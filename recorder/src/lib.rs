@@ -42,6 +42,7 @@ mod sample;
 mod snapshot;
 mod sockets;
 mod specs;
+mod table;
 mod target;
 mod unix_diag;
 pub mod verifier;

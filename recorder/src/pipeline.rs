@@ -11,7 +11,7 @@ use crate::decode::Decoder;
 use crate::error::RecordError;
 use crate::in_flight;
 use crate::load::Programs;
-use crate::raw::{Sorter, end_ns};
+use crate::raw::{Sorter, end_ns, push_aggregate};
 use crate::ring::Ring;
 use crate::target::Member;
 use ctrace_abi::{Slot, loss};
@@ -42,6 +42,7 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Shared {
     pub(crate) stop: AtomicBool,
     pub(crate) calls: AtomicU64,
+    pub(crate) aggregated: AtomicU64,
     pub(crate) events: AtomicU64,
     pub(crate) lost: AtomicU64,
     pub(crate) bytes: AtomicU64,
@@ -127,6 +128,8 @@ fn meaning(class: u32) -> Option<(Class, LossCause)> {
         loss::PROCESS_RING => Some((Class::Process, LossCause::RingFull)),
         loss::CONNECTION_RING => Some((Class::Connection, LossCause::RingFull)),
         loss::CONNECTION_MAP => Some((Class::Connection, LossCause::MapFull)),
+        loss::AGGREGATE_MAP => Some((Class::Syscall, LossCause::AggregateFull)),
+        loss::LEVEL_RING => Some((Class::Aggregate, LossCause::RingFull)),
         loss::SIGNAL_RING => Some((Class::Signal, LossCause::RingFull)),
         loss::USAGE_RING => Some((Class::Usage, LossCause::RingFull)),
         loss::SOCKET_MAP => Some((Class::Socket, LossCause::MapFull)),
@@ -161,16 +164,21 @@ pub(crate) fn drain(
     let mut last_losses = Instant::now();
     let mut collector = Collector::default();
     let mut pending: Option<Message> = None;
+    let table = programs.table();
     while !shared.stop.load(Ordering::Acquire) {
         let mut high = 0;
         if pending.is_none() {
-            let Pass { mut bytes, fullest, watermark, .. } = pass(rings);
-            high = fullest;
+            table.keep_boot_offset();
+            let Pass { mut bytes, fullest, watermark, complete } = pass(rings);
+            high = if complete { fullest } else { HIGH_WATER };
             collector.collect(&mut programs, &mut bytes);
             let mut lost = Vec::new();
             if last_losses.elapsed() >= LOSSES_EVERY {
                 last_losses = Instant::now();
                 lost = losses.read(&programs);
+                for record in programs.aggregates(clock::boottime_ns()) {
+                    push_aggregate(&mut bytes, &record);
+                }
             }
             pending = Some(Message::Batch { bytes, watermark, losses: lost });
         }
@@ -199,8 +207,12 @@ pub(crate) fn drain(
             break;
         }
     }
-    let in_flight =
-        programs.in_flight().into_iter().map(|slot| (slot, in_flight::copies(&slot.call))).collect();
+    let mut bytes = Vec::new();
+    for record in programs.aggregates(u64::MAX) {
+        push_aggregate(&mut bytes, &record);
+    }
+    let _ = out.send(Message::Batch { bytes, watermark: 0, losses: Vec::new() });
+    let in_flight = table.in_flight().into_iter().map(|slot| (slot, in_flight::copies(&slot.call))).collect();
     let end =
         Message::End { in_flight, at_boottime_ns: clock::boottime_ns(), losses: losses.read(&programs) };
     let _ = out.send(end);
@@ -348,6 +360,7 @@ impl Writing {
             }
             shared.bytes.store(self.writer.bytes_written(), Ordering::Relaxed);
             shared.calls.store(self.decoder.calls, Ordering::Relaxed);
+            shared.aggregated.store(self.decoder.aggregated, Ordering::Relaxed);
             shared.alive.store(self.decoder.alive() as u64, Ordering::Release);
             if let Some(tgids) = self.decoder.changed_tgids() {
                 *shared.tgids.lock().unwrap_or_else(PoisonError::into_inner) = tgids;
@@ -392,6 +405,7 @@ impl Writing {
             engine_calls: self.decoder.engine_calls,
         };
         self.shared.calls.store(self.decoder.calls, Ordering::Relaxed);
+        self.shared.aggregated.store(self.decoder.aggregated, Ordering::Relaxed);
         let finished = self.writer.finish(&summary);
         let finished = match push.error.take() {
             Some(error) => Err(error),

@@ -17,7 +17,7 @@ use crate::sample::{self, Subject};
 use crate::snapshot;
 use crate::sockets;
 use crate::specs;
-use crate::target::{self, KEPT, Member, Target};
+use crate::target::{self, Member, Target};
 use ctrace_abi::{Globals, UNNAMED_GROUP};
 use ctrace_format::{Container, Finished, Header, Scope, Summary, TraceWriter};
 use std::borrow::Cow;
@@ -43,6 +43,8 @@ pub struct Config {
     pub duration: Option<Duration>,
     /// End by itself at this size, bytes.
     pub max_size: Option<u64>,
+    /// End by itself before the file system has less room than this, bytes.
+    pub keep_free: Option<u64>,
     /// Memory for the kernel's ring buffers, bytes.
     pub ring_bytes: u64,
     /// Endpoint of the container runtime, a path or `unix://…`; `None`: that of the environment
@@ -61,6 +63,7 @@ impl Config {
             precise: false,
             duration: None,
             max_size: None,
+            keep_free: None,
             ring_bytes: 16 << 20,
             cri_endpoint: None,
             object: None,
@@ -82,6 +85,8 @@ pub struct Recording {
     threads: Option<Threads>,
     watch: Watch,
     notes: Vec<String>,
+    /// When the room in the file system was last looked at.
+    looked: Option<Instant>,
 }
 
 struct Threads {
@@ -126,6 +131,8 @@ pub struct Stats {
     pub elapsed: Duration,
     /// System calls recorded.
     pub calls: u64,
+    /// System calls counted instead, for want of room.
+    pub aggregated: u64,
     /// Events of all classes recorded.
     pub events: u64,
     /// Events lost.
@@ -148,6 +155,8 @@ pub enum Ended {
     Duration,
     /// [`Config::max_size`] is reached.
     Size,
+    /// The file system has no more room than [`Config::keep_free`].
+    DiskNearlyFull,
     /// The file cannot be written.
     WriteFailed,
 }
@@ -160,6 +169,7 @@ impl Ended {
             Self::ContainersGone => "containers gone",
             Self::Duration => "duration reached",
             Self::Size => "size reached",
+            Self::DiskNearlyFull => "disk nearly full",
             Self::WriteFailed => "write failed",
         }
     }
@@ -201,7 +211,6 @@ impl Recorder {
         }
         let sizes = RingSizes::within(config.ring_bytes, host::cpus());
         let mut programs = Programs::load(&object, &offsets, sizes, &specs::table(arch::HOST))?;
-        programs.fill_free(KEPT)?;
         let map = programs.groups()?;
         for group in grouped.iter().flat_map(|g| &g.groups) {
             map.insert(group.cgroup.id, group.number)
@@ -247,7 +256,7 @@ impl Recorder {
         let table = programs.table();
         let members: Vec<Member> = lists
             .iter()
-            .flat_map(|(number, list)| target::admit_processes(&table, list, child.is_some(), *number, KEPT))
+            .flat_map(|(number, list)| target::admit_processes(&table, list, child.is_some(), *number))
             .collect();
         if let Target::Pid(pid) = config.target
             && members.is_empty()
@@ -323,6 +332,7 @@ impl Recorder {
             threads: Some(threads),
             watch,
             notes,
+            looked: None,
         })
     }
 }
@@ -457,6 +467,7 @@ impl Recording {
         Stats {
             elapsed: self.started.elapsed(),
             calls: self.shared.calls.load(Ordering::Relaxed),
+            aggregated: self.shared.aggregated.load(Ordering::Relaxed),
             events: self.shared.events.load(Ordering::Relaxed),
             lost: self.shared.lost.load(Ordering::Relaxed),
             bytes: self.shared.bytes.load(Ordering::Relaxed),
@@ -485,6 +496,9 @@ impl Recording {
         if self.config.max_size.is_some_and(|max| self.shared.bytes.load(Ordering::Relaxed) >= max) {
             return Some(Ended::Size);
         }
+        if self.is_disk_nearly_full() {
+            return Some(Ended::DiskNearlyFull);
+        }
         let over = match &self.watch {
             Watch::Command => match self.child.as_mut().and_then(Child::try_wait) {
                 Some(status) => {
@@ -501,6 +515,23 @@ impl Recording {
             Watch::Live(_) => false,
         };
         over.then_some(Ended::TargetExited)
+    }
+
+    /// Whether there is less room than is to be kept, or will be when what was not written yet is. Looks now and then.
+    fn is_disk_nearly_full(&mut self) -> bool {
+        const EVERY: Duration = Duration::from_millis(100);
+        /// An open chunk, what waits to be written, and the index.
+        const TO_COME: u64 = 8 << 20;
+        let Some(keep) = self.config.keep_free else { return false };
+        if self.looked.is_some_and(|at| at.elapsed() < EVERY) {
+            return false;
+        }
+        self.looked = Some(Instant::now());
+        let folder = self.config.output.parent().filter(|p| !p.as_os_str().is_empty());
+        nix::sys::statvfs::statvfs(folder.unwrap_or(Path::new("."))).is_ok_and(|room| {
+            let free = room.blocks_available().saturating_mul(room.fragment_size());
+            free < keep.saturating_add(TO_COME)
+        })
     }
 
     /// Waits until the recording is over by itself, at most `timeout`.

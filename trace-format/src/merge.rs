@@ -7,7 +7,7 @@ use crate::codec::{self, Decoder};
 use crate::index::{self, IndexEntry};
 use crate::reader::{Damage, Filter, LostEvents, ReadError, Trace};
 use crate::source::{self, ChunkProblem};
-use crate::{Class, Event, Object};
+use crate::{Aggregate, Class, Event, Object, Syscall};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -326,10 +326,12 @@ impl Filter {
                         self.tasks.iter().any(|task| u64::from(task.0) == id)
                     }))
             && (self.cookies.is_empty()
-                || matches!(class, Class::Syscall | Class::Connection | Class::Socket | Class::Dns)
-                    && index::may_contain(entry.cookies.as_ref(), |id| {
-                        self.cookies.iter().any(|cookie| cookie.0 == id)
-                    }))
+                || matches!(
+                    class,
+                    Class::Syscall | Class::Connection | Class::Socket | Class::Dns | Class::Aggregate
+                ) && index::may_contain(entry.cookies.as_ref(), |id| {
+                    self.cookies.iter().any(|cookie| cookie.0 == id)
+                }))
     }
 
     fn wants(&self, event: &Event, trace: &Trace) -> bool {
@@ -341,10 +343,12 @@ impl Filter {
                     Event::Connection(e) => self.cookies.contains(&e.cookie),
                     Event::Socket(e) => self.cookies.contains(&e.cookie),
                     Event::Dns(e) => self.cookies.contains(&e.cookie),
-                    Event::Syscall(e) => e.object.is_some_and(|object| match trace.object(object) {
-                        Object::Socket { cookie, .. } => self.cookies.contains(cookie),
-                        _ => false,
-                    }),
+                    Event::Syscall(Syscall { object, .. }) | Event::Aggregate(Aggregate { object, .. }) => {
+                        object.is_some_and(|object| match trace.object(object) {
+                            Object::Socket { cookie, .. } => self.cookies.contains(cookie),
+                            _ => false,
+                        })
+                    }
                     _ => false,
                 })
     }

@@ -489,7 +489,7 @@ impl TraceWriter {
             ..ChunkHeader::default()
         };
         let mut tasks = state.table.distinct_tasks();
-        if matches!(class, Class::Connection | Class::Socket) {
+        if matches!(class, Class::Connection | Class::Socket | Class::Aggregate) {
             // There, 0 is no task.
             tasks = tasks.into_iter().filter_map(|task| task.checked_sub(1)).collect();
         }
@@ -509,6 +509,8 @@ impl TraceWriter {
                     cookies
                 })
             }
+            // Few, and not looked up.
+            Class::Aggregate => None,
             _ => Some(Vec::new()),
         };
         state.clear();

@@ -13,6 +13,7 @@ mod code;
 mod connections;
 mod details;
 mod life;
+mod load;
 mod robust;
 mod strace;
 mod targets;
