@@ -1,7 +1,9 @@
 //! Reading kernel memory.
 
 use crate::maps::SHARED;
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user_str,
+};
 use core::arch::asm;
 use ctrace_abi::{MISSING, Shared};
 
@@ -101,4 +103,17 @@ pub fn read_to<T>(to: *mut T, base: u64, offset: u32) {
 #[inline(always)]
 pub fn read_or_zero<T: Copy + Default>(base: u64, offset: u32) -> T {
     read(base, offset).unwrap_or_default()
+}
+
+/// Copies a string of the calling process, at most `max` bytes with its NUL: how many, or an error below 0.
+///
+/// # Safety
+/// `to` has `max` bytes.
+#[inline(always)]
+pub unsafe fn read_user_str(to: *mut u8, max: usize, from: u64) -> i64 {
+    // SAFETY: as above.
+    let n = unsafe { bpf_probe_read_user_str(to.cast(), max as u32, from as *const core::ffi::c_void) };
+    // Before Linux 6.2 the NUL of an empty string is not counted (8678ea06852c, "maccess: Fix
+    // strncpy_from_user_nofault() empty string handling"); it is there.
+    if n == 0 { 1 } else { n }
 }

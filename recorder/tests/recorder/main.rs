@@ -9,6 +9,7 @@
 
 mod support;
 
+mod code;
 mod connections;
 mod details;
 mod life;
