@@ -174,14 +174,14 @@ impl Condition {
                     kind: ConnectionKind::ResetSent | ConnectionKind::ResetReceived,
                     ..
                 }),
-            ) => Some((1, 0)),
+            )
+            // The kernel says so at once; counters follow, where there are any.
+            | (Measure::Oom, Event::Process(Process { kind: ProcessKind::OomKill { .. }, .. })) => Some((1, 0)),
             (Measure::Lost, Event::Loss(loss)) => Some((loss.count, 0)),
             (
                 Measure::Exit,
                 Event::Process(Process { kind: ProcessKind::Exit { status, group_dead: true }, .. }),
             ) => comparison.holds(f64::from(exit_code(*status)), limit).then_some((1, 0)),
-            // The kernel says so at once; counters follow, where there are any.
-            (Measure::Oom, Event::Process(Process { kind: ProcessKind::OomKill { .. }, .. })) => Some((1, 0)),
             (Measure::Oom, Event::Resource(Resource { metric: Metric::OomKills, subject, value, .. })) => {
                 let known = self.oom.get_mut(*subject as usize);
                 let before = known.and_then(|last| last.replace(*value));
