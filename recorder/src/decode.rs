@@ -16,8 +16,9 @@ use ctrace_abi::{
     SignalEvent, Slot, SockObject, TcpEvent, UNNAMED_GROUP, WINDOW_NS, call_flag, kind, level, op, tcp,
 };
 use ctrace_format::{
-    Aggregate, Connection, ConnectionKind, Detail, Event, Fidelity, FidelityLevel, Process, ProcessKind,
-    Signal, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
+    Aggregate, Connection, ConnectionKind, Detail, Event, Fidelity, FidelityLevel, Holder, Process,
+    ProcessKind, Ref, Signal, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid,
+    TraceWriter,
 };
 use rustc_hash::FxHashMap;
 use std::mem::offset_of;
@@ -67,6 +68,34 @@ pub(crate) struct Decoder {
     pub(crate) block_flags: Vec<(u32, u8)>,
     /// Tasks that got an id and are in a container: not told yet.
     placed: Vec<(TaskId, u32)>,
+    /// Of a flight recorder: which containers tasks are in, and when that was told. A dump tells again what its window
+    /// has left behind.
+    places: Option<FxHashMap<TaskId, (u32, u64)>>,
+}
+
+/// Every id that is kept from one record to the next is named here: a flight recorder gives other ids away.
+impl Holder for Decoder {
+    fn held(&self, keep: &mut dyn FnMut(Ref)) {
+        for task in self.tasks.values() {
+            keep(Ref::Str(task.comm));
+            if let Some(id) = task.id {
+                keep(Ref::Task(id));
+            }
+        }
+        for (id, _) in &self.placed {
+            keep(Ref::Task(*id));
+        }
+        self.objects.held(keep);
+        self.timeline.held(keep);
+    }
+
+    fn forget(&mut self, alive: &dyn Fn(Ref) -> bool) {
+        self.objects.forget(alive);
+        self.timeline.forget(alive);
+        if let Some(places) = &mut self.places {
+            places.retain(|id, _| alive(Ref::Task(*id)));
+        }
+    }
 }
 
 impl Decoder {
@@ -86,18 +115,54 @@ impl Decoder {
             timeline: timeline::State::default(),
             block_flags: Vec::new(),
             placed: Vec::new(),
+            places: None,
         }
+    }
+
+    /// What is written is a window of what is decoded.
+    pub(crate) fn keep_places(&mut self) {
+        self.places = Some(FxHashMap::default());
+    }
+
+    /// Which containers tasks are in, as far as it was told before `from_ns` alone.
+    pub(crate) fn places_before(&self, from_ns: u64, tick_ns: u32) -> Vec<Event> {
+        let t_ns = from_ns + u64::from(tick_ns);
+        let places = self.places.iter().flatten().filter(|(_, (_, told_ns))| *told_ns <= from_ns);
+        places
+            .map(|(task, (container, _))| {
+                let kind = ProcessKind::Placed { container: *container };
+                Event::Process(Process { t_ns, task: *task, kind })
+            })
+            .collect()
     }
 
     /// Tells which containers the tasks are in that got an id.
     fn tell_placed(&mut self, w: &mut TraceWriter, t_ns: u64, push: &mut dyn FnMut(&mut TraceWriter, Event)) {
         for (task, container) in self.placed.drain(..) {
+            if let Some(places) = &mut self.places {
+                places.insert(task, (container, t_ns));
+            }
             push(w, Event::Process(Process { t_ns, task, kind: ProcessKind::Placed { container } }));
         }
     }
 
     fn rel(&self, boottime_ns: u64) -> u64 {
         boottime_ns.saturating_sub(self.start_boottime_ns)
+    }
+
+    /// Calls in flight at the time of a dump, with what else is told of them. They are counted when they return.
+    pub(crate) fn in_flight_now(
+        &mut self,
+        w: &mut TraceWriter,
+        slots: &[(Slot, Vec<u8>)],
+        now_boottime_ns: u64,
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) {
+        let counts = (self.calls, self.engine_calls, self.redacted.clone());
+        for (slot, copies) in slots {
+            self.in_flight(w, slot, copies, now_boottime_ns, push);
+        }
+        (self.calls, self.engine_calls, self.redacted) = counts;
     }
 
     /// Redactions by rule.
@@ -317,7 +382,10 @@ impl Decoder {
         }
         let (args, args_mask) = kept(meaning, &call.args);
         let object = self.objects.get(call.file);
-        let loads = call.args[2] & PROT_EXEC != 0 && call.ret >= 0 && meaning.name == "mmap";
+        let loads = call.args[2] & PROT_EXEC != 0
+            && call.ret >= 0
+            && call.flags & call_flag::NO_EXIT == 0
+            && meaning.name == "mmap";
         let event = Syscall {
             t_ns: self.rel(call.t_ns),
             duration_ns: call.dur_ns,

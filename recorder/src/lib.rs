@@ -24,6 +24,7 @@ mod command;
 mod decode;
 mod details;
 mod error;
+mod flight;
 mod follow;
 mod host;
 mod in_flight;
@@ -48,5 +49,6 @@ mod unix_diag;
 pub mod verifier;
 
 pub use error::RecordError;
+pub use flight::{Dumped, Note, Noticed, Observer, Request, RingConfig};
 pub use recording::{Config, Ended, Outcome, Recorder, Recording, Stats};
 pub use target::{Command, Target};

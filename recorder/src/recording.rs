@@ -7,6 +7,7 @@ use crate::clock;
 use crate::command::Child;
 use crate::decode::Decoder;
 use crate::error::RecordError;
+use crate::flight::{self, Flight, Note, Observer, Request, RingConfig};
 use crate::follow::{Follower, Live};
 use crate::host;
 use crate::load::{self, OBJECT, Programs, RingSizes};
@@ -19,12 +20,13 @@ use crate::sockets;
 use crate::specs;
 use crate::target::{self, Member, Target};
 use ctrace_abi::{Globals, UNNAMED_GROUP};
-use ctrace_format::{Container, Finished, Header, Scope, Summary, TraceWriter};
+use ctrace_format::{Container, Finished, Header, RingOptions, Scope, Summary, TraceWriter, WriteError};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -47,6 +49,8 @@ pub struct Config {
     pub keep_free: Option<u64>,
     /// Memory for the kernel's ring buffers, bytes.
     pub ring_bytes: u64,
+    /// Keep the last window in memory, and dump it to `output` and its siblings, instead of writing all to it.
+    pub ring: Option<RingConfig>,
     /// Endpoint of the container runtime, a path or `unix://…`; `None`: that of the environment
     /// (`CONTAINER_RUNTIME_ENDPOINT`), or the first default one that answers.
     pub cri_endpoint: Option<String>,
@@ -65,6 +69,7 @@ impl Config {
             max_size: None,
             keep_free: None,
             ring_bytes: 16 << 20,
+            ring: None,
             cri_endpoint: None,
             object: None,
         }
@@ -83,13 +88,15 @@ pub struct Recording {
     child: Option<Child>,
     command_status: Arc<Mutex<Option<i32>>>,
     threads: Option<Threads>,
+    send: Option<SyncSender<Message>>,
     watch: Watch,
-    notes: Vec<String>,
+    remarks: Vec<String>,
     /// When the room in the file system was last looked at.
     looked: Option<Instant>,
 }
 
 struct Threads {
+    snapshots: Option<JoinHandle<()>>,
     sample: JoinHandle<()>,
     drain: JoinHandle<()>,
     write: JoinHandle<Written>,
@@ -137,10 +144,16 @@ pub struct Stats {
     pub events: u64,
     /// Events lost.
     pub lost: u64,
-    /// Size of the file so far.
+    /// Size of the file so far; of a flight recorder, of the window in memory.
     pub bytes: u64,
     /// Threads of the scope now.
     pub threads: u64,
+    /// Calls that failed, without those that only say "not yet".
+    pub failures: u64,
+    /// TCP connections that were established.
+    pub connections: u64,
+    /// Of a flight recorder: where its window begins, ns since the start, and the calls in it.
+    pub window: Option<(u64, u64)>,
 }
 
 /// Why a recording is over.
@@ -176,7 +189,7 @@ impl Ended {
 }
 
 /// A finished recording.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Outcome {
     /// The file.
     pub file: Finished,
@@ -186,6 +199,8 @@ pub struct Outcome {
     pub stats: Stats,
     /// Exit status of the command, as wait(2) tells it.
     pub command_status: Option<i32>,
+    /// What happened since [`Recording::notes`] was last asked.
+    pub notes: Vec<Note>,
 }
 
 impl Recorder {
@@ -194,6 +209,14 @@ impl Recorder {
     /// # Errors
     /// When the target is not there, the privilege or a kernel feature is missing, or the file cannot be created.
     pub fn start(config: Config) -> Result<Recording, RecordError> {
+        Self::start_observed(config, None)
+    }
+
+    /// As [`Recorder::start`], with somebody who looks at every event.
+    ///
+    /// # Errors
+    /// As [`Recorder::start`].
+    pub fn start_observed(config: Config, observer: Option<Observer>) -> Result<Recording, RecordError> {
         // The cheap refusals first.
         target::check_namespace()?;
         let (scope, mut grouped) = resolve(&config)?;
@@ -245,8 +268,15 @@ impl Recorder {
             blind: blind(&offsets.missing, &programs.absent),
             redaction: "default".into(),
         };
-        let mut writer = TraceWriter::create(&config.output, &header)
-            .map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
+        let writer = match &config.ring {
+            Some(ring) => {
+                writable(&config.output)?;
+                TraceWriter::ring(&header, RingOptions::new(ring.span.as_nanos() as u64, ring.bytes))
+            }
+            None => TraceWriter::create(&config.output, &header),
+        };
+        let mut writer =
+            writer.map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
         let found = grouped.as_mut().and_then(|g| g.found.take());
         if let Some(found) = &found {
             writer
@@ -263,11 +293,16 @@ impl Recorder {
         {
             // Nothing was recorded: no file is better than an empty one.
             drop(writer);
-            let _ = std::fs::remove_file(partial(&config.output));
+            if config.ring.is_none() {
+                let _ = std::fs::remove_file(partial(&config.output));
+            }
             return Err(RecordError::TargetExited { target: format!("process {pid}") });
         }
         let mut decoder = Decoder::new(start_boottime_ns);
         decoder.block_flags = offsets.block_flags;
+        if config.ring.is_some() {
+            decoder.keep_places();
+        }
         for m in &members {
             // Nothing is told of tasks before their first event.
             decoder.known(&mut writer, m, &mut |_, _| {});
@@ -281,12 +316,14 @@ impl Recorder {
             shared: Arc::clone(&shared),
             start_boottime_ns,
             command_status: Arc::clone(&command_status),
+            flight: config.ring.map(|ring| Flight::new(ring, config.output.clone(), header)),
+            observer,
         };
         let live = grouped.as_ref().map(|g| Arc::new(Live::new(g.groups.clone())));
         let subject = live.clone().map_or(Subject::Processes, Subject::Groups);
         let (ring, wake) = programs.group_events()?;
-        let (mut threads, send) = threads(programs, writing, subject)?;
-        let mut notes = Vec::new();
+        let (mut threads, send) = threads(programs, writing, subject, config.ring)?;
+        let mut remarks = Vec::new();
         let mut watch = match (&config.target, grouped) {
             (Target::Command(_), _) => Watch::Command,
             (_, Some(grouped)) => Watch::Cgroup(grouped.any.path),
@@ -294,7 +331,7 @@ impl Recorder {
         };
         if let (Some(found), Some(live)) = (found, live) {
             watch = Watch::Live(Arc::clone(&live));
-            notes = found.notes;
+            remarks = found.notes;
             let follower = Follower {
                 source: found.source,
                 hierarchy: found.hierarchy,
@@ -315,11 +352,11 @@ impl Recorder {
             let mut tgids: Vec<u32> = members.iter().map(|m| m.tgid).collect();
             tgids.dedup();
             let mut redacted = BTreeMap::new();
+            let taken_ns = clock::boottime_ns();
             let snapshot = snapshot::take(&tgids, &mut redacted);
             // The write thread lives as long as the recording; if it died, stop() says so.
-            let _ = send.send(Message::Snapshot(Box::new(snapshot), redacted));
+            let _ = send.send(Message::Snapshot(Box::new(snapshot), taken_ns, redacted));
         }
-        drop(send);
         if let Some(child) = &mut child {
             child.release().map_err(RecordError::system("releasing the command"))?;
         }
@@ -330,8 +367,9 @@ impl Recorder {
             child,
             command_status,
             threads: Some(threads),
+            send: Some(send),
             watch,
-            notes,
+            remarks,
             looked: None,
         })
     }
@@ -432,6 +470,23 @@ fn blind(missing: &[String], absent: &[String]) -> Vec<String> {
     blind
 }
 
+/// Whether dumps can be written: better known now than at the first incident.
+fn writable(output: &Path) -> Result<(), RecordError> {
+    let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let source = if output.is_dir() {
+        io::ErrorKind::IsADirectory.into()
+    } else if !folder.is_dir() {
+        io::ErrorKind::NotFound.into()
+    } else {
+        match nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK) {
+            Ok(()) => return Ok(()),
+            Err(errno) => errno.into(),
+        }
+    };
+    let source = WriteError::Io { action: "dumping to", path: output.into(), source };
+    Err(RecordError::Write { source, partial: partial(output) })
+}
+
 fn partial(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".partial");
@@ -442,6 +497,7 @@ fn threads(
     programs: Programs,
     writing: Writing,
     subject: Subject,
+    ring: Option<RingConfig>,
 ) -> Result<(Threads, SyncSender<Message>), RecordError> {
     let rings = programs.rings()?;
     let (send, receive) = sync_channel(CHANNEL);
@@ -454,11 +510,19 @@ fn threads(
     let drain = spawn("ctrace-drain")
         .spawn(move || pipeline::drain(programs, &rings, &sharing, &to_write, start))
         .map_err(failed())?;
+    let snapshots = match ring {
+        Some(ring) => {
+            let (to_write, sharing) = (send.clone(), Arc::clone(&shared));
+            let run = move || flight::snapshots(&ring, &sharing, &to_write);
+            Some(spawn("ctrace-snapshot").spawn(run).map_err(failed())?)
+        }
+        None => None,
+    };
     let to_write = send.clone();
     let sample = spawn("ctrace-sample")
         .spawn(move || sample::run(&subject, &shared, &to_write, start))
         .map_err(failed())?;
-    Ok((Threads { sample, drain, write, follow: None }, send))
+    Ok((Threads { snapshots, sample, drain, write, follow: None }, send))
 }
 
 impl Recording {
@@ -472,7 +536,26 @@ impl Recording {
             lost: self.shared.lost.load(Ordering::Relaxed),
             bytes: self.shared.bytes.load(Ordering::Relaxed),
             threads: self.shared.alive.load(Ordering::Acquire),
+            failures: self.shared.failures.load(Ordering::Relaxed),
+            connections: self.shared.connections.load(Ordering::Relaxed),
+            window: self.config.ring.map(|_| {
+                let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+                (load(&self.shared.window_from_ns), load(&self.shared.window_calls))
+            }),
         }
+    }
+
+    /// Asks for something while recording goes on.
+    pub fn request(&self, request: Request) {
+        if let Some(send) = &self.send {
+            // If the thread that writes died, stop() says so.
+            let _ = send.send(Message::Request(request));
+        }
+    }
+
+    /// What happened since this was last asked.
+    pub fn notes(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Id of the command's process, when there is one.
@@ -482,7 +565,7 @@ impl Recording {
 
     /// What was noticed when it began, as sentences.
     pub fn remarks(&self) -> &[String] {
-        &self.notes
+        &self.remarks
     }
 
     /// Whether the recording is over by itself. Then call [`Recording::stop`].
@@ -561,13 +644,16 @@ impl Recording {
         let Some(threads) = self.threads.take() else {
             return Err(RecordError::Panicked { thread: "write" });
         };
+        self.send = None;
+        flight::join_snapshots(threads.snapshots)?;
         finish_following(threads.follow);
         pipeline::join(threads.sample, "sample")?;
         pipeline::join(threads.drain, "drain")?;
         let written = pipeline::join(threads.write, "write")?;
         let stats = self.stats();
         let file = written.finished.map_err(|source| RecordError::Write { source, partial })?;
-        Ok(Outcome { file, stats, command_status: written.summary.command_status, summary: written.summary })
+        let command_status = written.summary.command_status;
+        Ok(Outcome { file, stats, command_status, summary: written.summary, notes: self.notes() })
     }
 }
 
@@ -586,7 +672,9 @@ fn finish_following(thread: Option<JoinHandle<()>>) {
 impl Drop for Recording {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
+        self.send = None;
         if let Some(threads) = self.threads.take() {
+            let _ = flight::join_snapshots(threads.snapshots);
             finish_following(threads.follow);
             let _ = threads.sample.join();
             let _ = threads.drain.join();

@@ -91,6 +91,29 @@ impl Table {
         self.members().into_iter().filter(|slot| slot.busy != 0).collect()
     }
 
+    /// The slots that have a call in flight now, while the programs go on. A slot that changes is left out: its call
+    /// has just returned.
+    pub(crate) fn in_flight_now(&self) -> Vec<Slot> {
+        let used = self.shared_word(offset_of!(Shared, slots_used));
+        let used = used.map_or(SLOTS.into(), |used| used.load(Ordering::Acquire).saturating_add(1));
+        let mut out = Vec::new();
+        for number in 1..SLOTS.min(u32::try_from(used).unwrap_or(SLOTS)) as usize {
+            let Some(at) = self.slots.element::<Slot>(number * size_of::<Slot>()) else { continue };
+            // SAFETY: inside the mapping. The kernel half may write it meanwhile, which the second look notices.
+            let slot = unsafe { at.read_volatile() };
+            let current = self.entry(slot.call.tid).map_or(0, |e| e.load(Ordering::Acquire));
+            // SAFETY: as above.
+            let again = unsafe { at.read_volatile() };
+            let same = again.busy == slot.busy
+                && (again.call.t_ns, again.call.tid, again.call.nr, again.call.args)
+                    == (slot.call.t_ns, slot.call.tid, slot.call.nr, slot.call.args);
+            if slot.busy != 0 && usize::from(current) == number && same {
+                out.push(slot);
+            }
+        }
+        out
+    }
+
     /// Every thread of the table with its slot, after detaching.
     pub(crate) fn members(&self) -> Vec<Slot> {
         let mut out = Vec::new();

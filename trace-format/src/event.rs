@@ -1040,6 +1040,61 @@ impl Event {
         }
     }
 
+    /// Counts its times from `origin_ns` on. `false`: it was over by then.
+    pub(crate) fn rebase(&mut self, origin_ns: u64) -> bool {
+        let end_ns = self.end_ns();
+        let left_ns = |t_ns: u64| end_ns.saturating_sub(t_ns.max(origin_ns));
+        let earlier = |t_ns: &mut u64| *t_ns = t_ns.saturating_sub(origin_ns);
+        match self {
+            Self::Syscall(e) => {
+                e.duration_ns = left_ns(e.t_ns);
+                e.wait_cpu_ns = e.wait_cpu_ns.min(e.duration_ns);
+                e.blocked_ns = e.blocked_ns.min(e.duration_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Loss(e) => {
+                earlier(&mut e.from_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Usage(e) => {
+                let length_ns = left_ns(e.from_ns);
+                e.cpu_ns = e.cpu_ns.min(length_ns);
+                e.wait_ns = e.wait_ns.min(length_ns - e.cpu_ns);
+                earlier(&mut e.from_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Socket(e) => {
+                earlier(&mut e.from_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Dns(e) => {
+                e.duration_ns = left_ns(e.t_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Block(e) => {
+                e.duration_ns = left_ns(e.t_ns);
+                e.queued_ns = e.queued_ns.min(e.duration_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Uring(e) => {
+                e.duration_ns = left_ns(e.t_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Aggregate(e) => {
+                earlier(&mut e.from_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Fidelity(e) => earlier(&mut e.t_ns),
+            Self::Process(e) => earlier(&mut e.t_ns),
+            Self::Connection(e) => earlier(&mut e.t_ns),
+            Self::Signal(e) => earlier(&mut e.t_ns),
+            Self::Resource(e) => earlier(&mut e.t_ns),
+            Self::Marker(e) => earlier(&mut e.t_ns),
+            Self::Anchor(e) => earlier(&mut e.t_ns),
+        }
+        end_ns > origin_ns
+    }
+
     /// When it began: the entry of a system call, the start of a stretch, the time of what takes none.
     pub const fn start_ns(&self) -> u64 {
         match self {

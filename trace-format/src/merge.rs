@@ -88,6 +88,11 @@ fn rank(class: Class) -> u8 {
 
 impl<'a> Events<'a> {
     pub(crate) fn new(trace: &'a Trace, filter: &Filter) -> Self {
+        // From here on times are those of the file; `next` gives them those of the trace.
+        let mut filter = filter.clone();
+        for time in [&mut filter.from_ns, &mut filter.to_ns].into_iter().flatten() {
+            *time = time.saturating_add(trace.origin_ns());
+        }
         let mut closed: Vec<usize> = (0..trace.entries().len())
             .filter(|at| {
                 let entry = &trace.entries()[*at];
@@ -100,7 +105,7 @@ impl<'a> Events<'a> {
         });
         Self {
             trace,
-            filter: filter.clone(),
+            filter,
             closed,
             open: Vec::new(),
             open_bytes: 0,
@@ -302,7 +307,10 @@ impl Iterator for Events<'_> {
                 self.due.pop();
                 self.open_bytes -= cursor.memory;
             }
-            if let Some(event) = event {
+            let origin_ns = self.trace.origin_ns();
+            if let Some(mut event) = event
+                && (origin_ns == 0 || event.rebase(origin_ns))
+            {
                 return Some(Ok(event));
             }
         }

@@ -9,7 +9,8 @@ mod refs;
 
 pub(crate) use decode::{Decoder, sysno_of};
 pub(crate) use encode::Encoder;
-pub(crate) use refs::{Ref, all_refs, map_refs};
+pub use refs::Ref;
+pub(crate) use refs::{all_refs, map_refs};
 
 use crate::columns::{EventSize, Relation};
 use crate::{

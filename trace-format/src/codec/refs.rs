@@ -2,11 +2,14 @@
 
 use crate::{Detail, Event, ObjectId, ProcessKind, StrId, TaskId};
 
-/// Ids of the dictionaries that an event refers to.
+/// An id of one of the dictionaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ref {
+pub enum Ref {
+    /// Of a string.
     Str(StrId),
+    /// Of a task.
     Task(TaskId),
+    /// Of an object.
     Object(ObjectId),
 }
 
