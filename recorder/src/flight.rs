@@ -90,6 +90,9 @@ const SNAPSHOT_SHARE: u32 = 50;
 /// How often figures of the window are told.
 const FIGURES_EVERY: Duration = Duration::from_millis(200);
 
+/// A call in flight, and what was copied of its arguments.
+type Copied = (Slot, Vec<u8>);
+
 /// State of the `write` thread.
 pub(crate) struct Flight {
     config: RingConfig,
@@ -98,7 +101,7 @@ pub(crate) struct Flight {
     asked: Vec<(u64, DumpReason)>,
     /// The calls that were in flight at this time (`CLOCK_BOOTTIME`), for the dump that is taken when all that ended
     /// before it is there.
-    in_flight: Option<(Vec<(Slot, Vec<u8>)>, u64)>,
+    unfinished: Option<(Vec<Copied>, u64)>,
     /// The calls in flight were asked for.
     waits: bool,
     writing: Option<JoinHandle<()>>,
@@ -120,7 +123,7 @@ impl Flight {
             config,
             files,
             asked: Vec::new(),
-            in_flight: None,
+            unfinished: None,
             waits: false,
             writing: None,
             figures: Instant::now(),
@@ -144,18 +147,18 @@ impl Flight {
     }
 
     /// The calls that were in flight at a time.
-    pub(crate) fn set_in_flight(&mut self, in_flight: Vec<(Slot, Vec<u8>)>, at_boottime_ns: u64) {
-        self.in_flight = Some((in_flight, at_boottime_ns));
+    pub(crate) fn set_in_flight(&mut self, in_flight: Vec<Copied>, at_boottime_ns: u64) {
+        self.unfinished = Some((in_flight, at_boottime_ns));
     }
 
     /// When a dump is to be taken, if all that ended before `watermark` is enough for it.
     pub(crate) fn dumps_at(&self, watermark: u64) -> Option<u64> {
-        self.in_flight.as_ref().map(|(_, at)| *at).filter(|at| *at <= watermark)
+        self.unfinished.as_ref().map(|(_, at)| *at).filter(|at| *at <= watermark)
     }
 
     /// A call has returned after all: it was looked at just before.
     pub(crate) fn returned(&mut self, record: &[u8]) {
-        let Some((in_flight, _)) = &mut self.in_flight else { return };
+        let Some((in_flight, _)) = &mut self.unfinished else { return };
         let call = match record.first() {
             Some(&kind::CALL) => raw::read::<Call>(record),
             Some(&kind::SHORT) => raw::long(record),
@@ -293,7 +296,7 @@ impl crate::pipeline::Writing {
     pub(crate) fn dump(&mut self, push: &mut Push<'_>) {
         let Some(flight) = &mut self.flight else { return };
         flight.waits = false;
-        let Some((in_flight, at_boottime_ns)) = flight.in_flight.take() else { return };
+        let Some((in_flight, at_boottime_ns)) = flight.unfinished.take() else { return };
         let Some(reason) = flight.take_due(at_boottime_ns) else { return };
         self.tell_malformed(push, at_boottime_ns);
         let mut more = Vec::new();

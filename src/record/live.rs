@@ -32,7 +32,7 @@ impl Live {
         }
         self.shown = Some(Instant::now());
         self.past.push_back(*stats);
-        while self.past.get(1).is_some_and(|past| stats.elapsed - past.elapsed >= RATE_OVER) {
+        while self.past.get(1).is_some_and(|past| stats.elapsed.saturating_sub(past.elapsed) >= RATE_OVER) {
             self.past.pop_front();
         }
         let before = self.past.front().unwrap_or(stats);
@@ -51,7 +51,7 @@ impl Live {
 
 /// What matters most comes first: a narrow terminal cuts the end.
 fn line(before: &Stats, now: &Stats, ring_bytes: Option<u64>) -> String {
-    let seconds = (now.elapsed - before.elapsed).as_secs_f64();
+    let seconds = now.elapsed.saturating_sub(before.elapsed).as_secs_f64();
     let rate = |before: u64, now: u64| {
         if seconds > 0.0 { (now.saturating_sub(before) as f64 / seconds).round() as u64 } else { 0 }
     };

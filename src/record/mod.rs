@@ -298,7 +298,7 @@ impl Watch {
                     recording.request(Request::Dump(DumpReason::Signal));
                 } else {
                     self.live.pause(|| {
-                        out.warn("SIGUSR1 asks a flight recorder for a dump; this is none (--ring)")
+                        out.warn("SIGUSR1 asks a flight recorder for a dump; this is none (--ring)");
                     });
                 }
             }

@@ -119,6 +119,8 @@ pub(super) struct Condition {
     holds: bool,
     /// The last readings of the counter of OOM kills: of the host, of the scope.
     oom: [Option<u64>; 2],
+    /// OOM kills that were told and that no counter has shown yet.
+    oom_told: u64,
     /// The scope has the metric itself.
     scope_has: bool,
 }
@@ -138,8 +140,19 @@ impl Condition {
             Measure::Share { .. } => State::Growth(Growth::new(window_ns)),
             _ => State::Counts(Counts::new(window_ns)),
         };
-        let (first_ns, holds, oom) = (None, false, [None; 2]);
-        Self { text, measure, comparison, limit, window_ns, state, first_ns, holds, oom, scope_has: false }
+        Self {
+            text,
+            measure,
+            comparison,
+            limit,
+            window_ns,
+            state,
+            first_ns: None,
+            holds: false,
+            oom: [None; 2],
+            oom_told: 0,
+            scope_has: false,
+        }
     }
 
     /// Takes the event in. Returns whether it concerns the condition.
@@ -180,14 +193,21 @@ impl Condition {
                 Measure::Exit,
                 Event::Process(Process { kind: ProcessKind::Exit { status, group_dead: true }, .. }),
             ) => comparison.holds(f64::from(exit_code(*status)), limit).then_some((1, 0)),
-            // The kernel says so at once; counters follow, where there are any.
-            (Measure::Oom, Event::Process(Process { kind: ProcessKind::OomKill { .. }, .. })) => Some((1, 0)),
+            (Measure::Oom, Event::Process(Process { kind: ProcessKind::OomKill { .. }, .. })) => {
+                self.oom_told += 1;
+                Some((1, 0))
+            }
             (Measure::Oom, Event::Resource(Resource { metric: Metric::OomKills, subject, value, .. })) => {
                 let known = self.oom.get_mut(*subject as usize);
                 let before = known.and_then(|last| last.replace(*value));
                 // The host's counter stands in where the scope has none.
                 let counts = *subject == SCOPE || self.oom[SCOPE as usize].is_none();
-                before.filter(|before| counts && value > before).map(|before| (value - before, 0))
+                before.filter(|before| counts && value > before).map(|before| {
+                    // The counter follows what the kernel told at once.
+                    let told = self.oom_told.min(value - before);
+                    self.oom_told -= told;
+                    (value - before - told, 0)
+                })
             }
             (_, Event::Resource(sample)) => return self.sample(sample, now_ns),
             _ => None,
