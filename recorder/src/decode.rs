@@ -41,7 +41,6 @@ pub(crate) struct Decoder {
     pub(crate) engine_calls: u64,
     /// Calls decoded.
     pub(crate) calls: u64,
-    redacted: std::collections::BTreeMap<String, u64>,
     tasks_changed: bool,
 }
 
@@ -56,18 +55,12 @@ impl Decoder {
             malformed: 0,
             engine_calls: 0,
             calls: 0,
-            redacted: std::collections::BTreeMap::new(),
             tasks_changed: true,
         }
     }
 
     fn rel(&self, boottime_ns: u64) -> u64 {
         boottime_ns.saturating_sub(self.start_boottime_ns)
-    }
-
-    /// Redactions by rule.
-    pub(crate) fn redacted(&self) -> std::collections::BTreeMap<String, u64> {
-        self.redacted.clone()
     }
 
     /// The living processes, when they changed since the last call.
@@ -81,13 +74,6 @@ impl Decoder {
         Some(tgids)
     }
 
-    /// Counts what the snapshot redacted.
-    pub(crate) fn add_redacted(&mut self, counts: &std::collections::BTreeMap<String, u64>) {
-        for (rule, n) in counts {
-            *self.redacted.entry(rule.clone()).or_default() += n;
-        }
-    }
-
     /// Number of recorded threads that have not exited.
     pub(crate) fn alive(&self) -> usize {
         self.tasks.len()
@@ -95,7 +81,7 @@ impl Decoder {
 
     /// A thread that was there before the recording.
     pub(crate) fn known(&mut self, w: &mut TraceWriter, tid: u32, tgid: u32, comm: &[u8]) {
-        let comm = w.str(comm);
+        let comm = w.comm(comm);
         self.tasks.entry(tid).or_insert(Task { tgid, start_ns: 0, comm, id: None });
     }
 
@@ -103,7 +89,7 @@ impl Decoder {
         let task = self.tasks.entry(tid).or_insert_with(|| {
             // The record of its birth was lost, or it moved in: ask while it lives.
             let comm = std::fs::read(format!("/proc/{tgid}/task/{tid}/comm")).unwrap_or_default();
-            Task { tgid, start_ns: 0, comm: w.str(comm.trim_ascii_end()), id: None }
+            Task { tgid, start_ns: 0, comm: w.comm(comm.trim_ascii_end()), id: None }
         });
         *task.id.get_or_insert_with(|| {
             w.task(&TaskDef {
@@ -116,7 +102,7 @@ impl Decoder {
     }
 
     fn rename(&mut self, w: &mut TraceWriter, tid: u32, comm: &[u8]) {
-        let comm = w.str(until_nul(comm));
+        let comm = w.comm(until_nul(comm));
         if let Some(task) = self.tasks.get_mut(&tid)
             && task.comm != comm
         {
@@ -233,7 +219,7 @@ impl Decoder {
             if items.iter().any(|i| i.head.fault != 0) {
                 flags = flags.union(SyscallFlags::TRUNCATED);
             }
-            let mut context = Context { writer: w, objects: &self.objects, redacted: &mut self.redacted };
+            let mut context = Context { writer: w, objects: &self.objects };
             details = details::decode(&items, meaning.args, &mut context);
         }
         if call.flags & call_flag::HAS_ARGS != 0 && entry.is_none() {
@@ -280,7 +266,7 @@ impl Decoder {
         let fork: Fork = crate::raw::read(record)?;
         self.tasks_changed = true;
         let parent = self.task(w, fork.tid, fork.tgid);
-        let comm = w.str(until_nul(&fork.comm));
+        let comm = w.comm(until_nul(&fork.comm));
         self.tasks.insert(
             fork.child_tid,
             Task { tgid: fork.child_tgid, start_ns: self.rel(fork.start_ns).max(1), comm, id: None },
@@ -336,9 +322,8 @@ impl Decoder {
     fn argv(&mut self, w: &mut TraceWriter, tid: u32) -> Option<(Vec<StrId>, u32)> {
         let items = details::items(self.entry.get(&tid)?);
         let item = items.iter().find(|i| i.head.op == op::ARGV)?;
-        // The call's own record counts the redactions.
-        let (words, count) = details::words(item.data, &mut std::collections::BTreeMap::new())?;
-        Some((words.iter().map(|word| w.str(word)).collect(), count))
+        let (words, count) = details::words(item.data)?;
+        Some((w.argv(words), count))
     }
 
     fn exit(
@@ -369,7 +354,7 @@ impl Decoder {
         if join.kind == kind::LEAVE {
             self.tasks.remove(&join.tid);
         } else {
-            let comm = w.str(until_nul(&join.comm));
+            let comm = w.comm(until_nul(&join.comm));
             let start_ns = self.rel(join.start_ns);
             self.tasks.insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None });
         }

@@ -56,8 +56,8 @@ pub(crate) enum Message {
     Batch { bytes: Vec<u8>, watermark: u64, losses: Vec<Loss> },
     /// Events made in user space.
     Events(Vec<Event>),
-    /// The start snapshot, and what was redacted in it.
-    Snapshot(Box<Snapshot>, BTreeMap<String, u64>),
+    /// The start snapshot.
+    Snapshot(Box<Snapshot>),
     /// Nothing follows. Calls in flight come with what their arguments point to.
     End { in_flight: Vec<(Slot, Vec<u8>)>, at_boottime_ns: u64, losses: Vec<Loss> },
 }
@@ -283,8 +283,7 @@ impl Writing {
                         push.push(&mut self.writer, &event);
                     }
                 }
-                Message::Snapshot(snapshot, redacted) => {
-                    self.decoder.add_redacted(&redacted);
+                Message::Snapshot(snapshot) => {
                     if let Err(error) = self.writer.snapshot(&snapshot) {
                         push.error.get_or_insert(error);
                         shared.failed.store(true, Ordering::Release);
@@ -355,15 +354,18 @@ impl Writing {
             }
         }
         let reason = self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let summary = Summary {
+        let mut summary = Summary {
             duration_ns,
             ended: if push.error.is_some() { "write failed".into() } else { reason },
             command_status: *self.command_status.lock().unwrap_or_else(PoisonError::into_inner),
-            redacted: self.decoder.redacted(),
+            // The writer adds what it redacted.
+            redacted: BTreeMap::new(),
             engine_calls: self.decoder.engine_calls,
         };
         self.shared.calls.store(self.decoder.calls, Ordering::Relaxed);
+        let redacted = self.writer.redacted();
         let finished = self.writer.finish(&summary);
+        summary.redacted = redacted;
         let finished = match push.error.take() {
             Some(error) => Err(error),
             None => finished,

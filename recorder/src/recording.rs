@@ -9,17 +9,14 @@ use crate::error::RecordError;
 use crate::host;
 use crate::load::{self, OBJECT, Programs, RingSizes};
 use crate::pipeline::{self, CHANNEL, Message, Shared, Writing, Written};
-use crate::redact;
 use crate::sample::{self, Subject};
 use crate::snapshot;
 use crate::sockets;
 use crate::specs;
 use crate::target::{self, KEPT, Target};
 use ctrace_abi::Globals;
-use ctrace_format::{Abi, Finished, Header, Scope, Summary, TraceWriter};
+use ctrace_format::{Abi, Finished, Header, Policy, Scope, Summary, TraceWriter, WriteOptions};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -40,6 +37,8 @@ pub struct Config {
     pub duration: Option<Duration>,
     /// End by itself at this size, bytes.
     pub max_size: Option<u64>,
+    /// What is redacted before it is written.
+    pub redact: Policy,
     /// Memory for the kernel's ring buffers, bytes.
     pub ring_bytes: u64,
     /// Another eBPF object than the embedded one: for tests of a freshly built object.
@@ -55,6 +54,7 @@ impl Config {
             precise: false,
             duration: None,
             max_size: None,
+            redact: Policy::Default,
             ring_bytes: 16 << 20,
             object: None,
         }
@@ -203,9 +203,12 @@ impl Recorder {
             host: facts,
             writer: concat!("ctrace ", env!("CARGO_PKG_VERSION")).to_owned(),
             blind: blind(&offsets.missing, &programs.absent),
-            redaction: "default".into(),
+            // The writer says what it did.
+            redaction: String::new(),
         };
-        let mut writer = TraceWriter::create(&config.output, &header)
+        let mut options = WriteOptions::default();
+        options.redact = Some(config.redact);
+        let mut writer = TraceWriter::create_with(&config.output, &header, options)
             .map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
         let members = target::admit_processes(&programs, &list, child.is_some())?;
         if let Target::Pid(pid) = config.target
@@ -235,10 +238,9 @@ impl Recorder {
         if child.is_none() {
             let mut tgids: Vec<u32> = members.iter().map(|m| m.tgid).collect();
             tgids.dedup();
-            let mut redacted = BTreeMap::new();
-            let snapshot = snapshot::take(&tgids, &mut redacted);
+            let snapshot = snapshot::take(&tgids);
             // The write thread lives as long as the recording; if it died, stop() says so.
-            let _ = send.send(Message::Snapshot(Box::new(snapshot), redacted));
+            let _ = send.send(Message::Snapshot(Box::new(snapshot)));
         }
         drop(send);
         if let Some(child) = &mut child {
@@ -295,9 +297,8 @@ fn scope(target: &Target, group: Option<&Cgroup>) -> Scope {
             Scope::Cgroup { path: group.path.to_string_lossy().into_owned(), version: group.version }
         }
         (Target::Command(command), _) => {
-            let mut argv: Vec<Vec<u8>> = command.argv.iter().map(|a| a.as_bytes().to_vec()).collect();
-            redact::argv(&mut argv, &mut BTreeMap::new());
-            Scope::Command { argv: argv.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect() }
+            // The writer redacts it.
+            Scope::Command { argv: command.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect() }
         }
         (Target::Pid(pid), _) => Scope::Pid { pid: *pid },
         (Target::Cgroup(path), None) => {

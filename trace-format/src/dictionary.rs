@@ -133,6 +133,15 @@ impl Interner {
         self.strings.id(bytes, bytes.len(), || bytes.into()).0
     }
 
+    /// The id of a string that is in the dictionary already.
+    pub(crate) fn known_str(&mut self, bytes: &[u8]) -> Option<u32> {
+        match self.strings.young.get(bytes) {
+            Some(id) => Some(*id),
+            None if self.strings.old.contains_key(bytes) => Some(self.str(bytes)),
+            None => None,
+        }
+    }
+
     pub(crate) fn task(&mut self, task: &TaskDef) -> u32 {
         self.tasks.id(task, size_of::<TaskDef>(), || task.clone()).0
     }

@@ -52,6 +52,7 @@ mod metadata;
 mod open;
 mod partial;
 mod reader;
+mod redact;
 mod scan;
 mod schema;
 mod source;
@@ -61,9 +62,10 @@ mod writer;
 
 use error::DecodeError;
 
-pub use check::{RepairError, RepairReport, VerifyReport, repair, verify, verify_trace};
+pub use check::{RepairError, RepairReport, VerifyReport, redact, repair, verify, verify_trace};
 pub use event::*;
 pub use merge::Events;
 pub use meta::*;
 pub use reader::{Damage, Filter, LostEvents, ReadError, State, Trace};
+pub use redact::Policy;
 pub use writer::{Finished, Sink, TraceWriter, WriteError, WriteOptions};

@@ -9,11 +9,13 @@ use crate::dictionary::{self, Interner};
 use crate::index::{self, Index, IndexEntry};
 use crate::layout::{self, ChunkHeader, HEADER_LEN, MAX_DECODED, MAX_RATIO, Preamble, flag, kind};
 use crate::partial::PartialFile;
+use crate::redact::{Gate, Policy, Text};
 use crate::{
     Class, ClockAnchor, Event, Header, Loss, LossCause, Object, ObjectId, Snapshot, StrId, Summary, TaskDef,
     TaskId, metadata, schema,
 };
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -90,11 +92,19 @@ pub struct WriteOptions {
     pub chunk_events: u32,
     /// Event bytes on disk after which the dictionaries are repeated.
     pub keyframe_bytes: u64,
+    /// What is redacted before anything is encoded. `None`: nothing, because what comes was redacted before, as its
+    /// header says; for copies.
+    pub redact: Option<Policy>,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { level: 3, chunk_events: layout::MAX_EVENTS, keyframe_bytes: 8 << 20 }
+        Self {
+            level: 3,
+            chunk_events: layout::MAX_EVENTS,
+            keyframe_bytes: 8 << 20,
+            redact: Some(Policy::Default),
+        }
     }
 }
 
@@ -182,6 +192,8 @@ pub struct TraceWriter {
     encoder: Encoder,
     classes: [ClassState; CLASSES.len()],
     dictionary: Interner,
+    /// Everything that names something passes here.
+    gate: Gate,
     compressor: zstd::bulk::Compressor<'static>,
     payload: Vec<u8>,
     frame: Vec<u8>,
@@ -251,6 +263,15 @@ impl TraceWriter {
     ) -> Result<Self, WriteError> {
         let compressor = zstd::bulk::Compressor::new(options.level.clamp(1, 19))
             .map_err(|source| WriteError::Io { action: "preparing zstd for", path: path.clone(), source })?;
+        let mut gate = match options.redact {
+            Some(policy) => Gate::new(policy).map_err(|e| WriteError::Io {
+                action: "making a key for",
+                path: path.clone(),
+                source: io::Error::other(e),
+            })?,
+            None => Gate::open(),
+        };
+        let header = &gate.header(header);
         let mut encoded = Vec::new();
         metadata::encode(header, &mut encoded)
             .map_err(|_| WriteError::Invalid { what: "header", why: "it does not encode" })?;
@@ -264,6 +285,7 @@ impl TraceWriter {
             encoder: Encoder::new(header.tick_ns),
             classes: std::array::from_fn(|_| ClassState::new()),
             dictionary: Interner::new(),
+            gate,
             compressor,
             payload: Vec::new(),
             frame: Vec::new(),
@@ -286,17 +308,55 @@ impl TraceWriter {
         Ok(writer)
     }
 
-    /// The id of a string, new or known. Only the first MiB of a longer one is kept.
+    /// The id of a string, new or known: a path, a name, a word, a remark. Only the first MiB of a longer one is kept.
     pub fn str(&mut self, bytes: &[u8]) -> StrId {
-        StrId(self.dictionary.str(bytes))
+        self.text(Text::Any, bytes)
     }
-    /// The id of a task, new or known.
+    /// The id of the name of a task.
+    pub fn comm(&mut self, bytes: &[u8]) -> StrId {
+        self.text(Text::Comm, bytes)
+    }
+    /// The id of a host name.
+    pub fn host(&mut self, bytes: &[u8]) -> StrId {
+        self.text(Text::Host, bytes)
+    }
+    /// The id of a name that the kernel gives to all things of a kind (`eventfd`, `CAP_NET_ADMIN`). No policy hides
+    /// it, so it must not be anybody's choice.
+    pub fn kernel_name(&mut self, bytes: &[u8]) -> StrId {
+        self.text(Text::Kernel, bytes)
+    }
+    /// The ids of the words of an argument vector. Whether a word is a secret depends on the one in front of it.
+    pub fn argv(&mut self, mut words: Vec<Vec<u8>>) -> Vec<StrId> {
+        self.gate.argv(&mut words);
+        words.iter().map(|word| StrId(self.dictionary.str(word))).collect()
+    }
+
+    fn text(&mut self, text: Text, bytes: &[u8]) -> StrId {
+        if self.gate.is_open() {
+            return StrId(self.dictionary.str(bytes));
+        }
+        if self.gate.keeps_what_it_let_through()
+            && let Some(id) = self.dictionary.known_str(bytes)
+        {
+            return StrId(id);
+        }
+        let bytes = self.gate.text(text, bytes);
+        StrId(self.dictionary.str(&bytes))
+    }
+
+    /// The id of a task, new or known. Its name is an id from [`TraceWriter::comm`].
     pub fn task(&mut self, task: &TaskDef) -> TaskId {
         TaskId(self.dictionary.task(task))
     }
     /// The id of an object, new or known.
     pub fn object(&mut self, object: &Object) -> ObjectId {
-        ObjectId(self.dictionary.object(object))
+        let object = self.gate.object(object);
+        ObjectId(self.dictionary.object(&object))
+    }
+
+    /// How often each rule of the redaction was applied so far. [`TraceWriter::finish`] writes it.
+    pub fn redacted(&self) -> BTreeMap<String, u64> {
+        self.gate.counts()
     }
 
     /// The start snapshot. At most once: a further one is refused.
@@ -307,7 +367,8 @@ impl TraceWriter {
         if self.has_snapshot {
             return Err(WriteError::Invalid { what: "snapshot", why: "the trace has one already" });
         }
-        self.queue_metadata(kind::SNAPSHOT, "snapshot", snapshot)?;
+        let snapshot = self.gate.snapshot(snapshot);
+        self.queue_metadata(kind::SNAPSHOT, "snapshot", snapshot.as_ref())?;
         self.has_snapshot = true;
         self.out.drain()
     }
@@ -320,6 +381,7 @@ impl TraceWriter {
     /// [`TraceWriter::flush`] tries again. It is lost, and counted, with [`WriteError::Backlog`] and
     /// [`WriteError::TooLarge`].
     pub fn push(&mut self, event: &Event) -> Result<(), WriteError> {
+        let event = &*self.gate.event(event);
         let class = event.class();
         let at = slot_of(class);
         self.last_ns = self.last_ns.max(event.end_ns());
@@ -399,7 +461,8 @@ impl TraceWriter {
         self.flush()?;
         // A second copy at the other end of the file.
         self.queue_header(flag::KEYFRAME);
-        self.queue_metadata(kind::SUMMARY, "summary", summary)?;
+        let summary = self.gate.summary(summary);
+        self.queue_metadata(kind::SUMMARY, "summary", &summary)?;
         self.out.drain()?;
         let index_offset = self.out.end();
         let index = Index {

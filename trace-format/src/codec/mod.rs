@@ -9,7 +9,7 @@ mod refs;
 
 pub(crate) use decode::Decoder;
 pub(crate) use encode::Encoder;
-pub(crate) use refs::{Ref, all_refs, map_refs};
+pub(crate) use refs::{Ref, Remap, all_refs, map_refs};
 
 use crate::columns::{EventSize, Relation};
 use crate::{Class, DecodeError, Detail, Event, LossCause, Metric, Process, ProcessKind, SockAddr, TcpState};

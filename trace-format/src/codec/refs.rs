@@ -43,22 +43,28 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
     }
 }
 
+/// What ids become in another trace. An argument vector as a whole: its words depend on each other.
+pub(crate) trait Remap {
+    /// A string.
+    fn string(&mut self, id: StrId) -> StrId;
+    /// The words of an argument vector.
+    fn argv(&mut self, words: &mut Vec<StrId>);
+    /// A task.
+    fn task(&mut self, id: TaskId) -> TaskId;
+    /// An object.
+    fn object(&mut self, id: ObjectId) -> ObjectId;
+}
+
 /// Replaces all ids of the event.
-pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
-    fn string(id: &mut StrId, map: &mut dyn FnMut(Ref) -> Ref) {
-        if let Ref::Str(new) = map(Ref::Str(*id)) {
-            *id = new;
-        }
+pub(crate) fn map_refs(event: &mut Event, map: &mut dyn Remap) {
+    fn string(id: &mut StrId, map: &mut dyn Remap) {
+        *id = map.string(*id);
     }
-    fn task(id: &mut TaskId, map: &mut dyn FnMut(Ref) -> Ref) {
-        if let Ref::Task(new) = map(Ref::Task(*id)) {
-            *id = new;
-        }
+    fn task(id: &mut TaskId, map: &mut dyn Remap) {
+        *id = map.task(*id);
     }
-    fn object(id: &mut ObjectId, map: &mut dyn FnMut(Ref) -> Ref) {
-        if let Ref::Object(new) = map(Ref::Object(*id)) {
-            *id = new;
-        }
+    fn object(id: &mut ObjectId, map: &mut dyn Remap) {
+        *id = map.object(*id);
     }
     match event {
         Event::Syscall(e) => {
@@ -71,7 +77,7 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
                     Detail::NewFds { objects, .. } => {
                         objects.iter_mut().flatten().for_each(|o| object(o, map));
                     }
-                    Detail::Argv { words, .. } => words.iter_mut().for_each(|w| string(w, map)),
+                    Detail::Argv { words, .. } => map.argv(words),
                     _ => {}
                 }
             }
@@ -82,9 +88,7 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
                 ProcessKind::Fork { child } => task(child, map),
                 ProcessKind::Exec { path, argv, .. } => {
                     string(path, map);
-                    for word in argv {
-                        string(word, map);
-                    }
+                    map.argv(argv);
                 }
                 ProcessKind::Exit { .. } => {}
             }
