@@ -5,8 +5,8 @@ use crate::output::{Output, Paint, Style};
 use crate::show::{Show, class_name};
 use crate::{decode, open, units};
 use ctrace_format::{
-    Class, ConnectionKind, Event, Filter, Metric, Object, Scope, SockCookie, State, SyscallFlags, Trace,
-    syscalls,
+    Class, ConnectionKind, Event, Filter, Metric, Object, Policy, Scope, SockCookie, State, SyscallFlags,
+    Trace, syscalls,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -297,7 +297,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "connections": rare.connections.len(),
         "bytes": {"file": trace.file_bytes(), "decoded": trace.decoded_bytes(), "per_syscall": per_syscall},
         "blind": header.blind,
-        "redaction": {"policy": header.redaction, "counts": summary.map(|s| &s.redacted)},
+        "redaction": {"policy": Policy::of_header(&header.redaction).name(), "header": header.redaction, "counts": summary.map(|s| &s.redacted)},
         "ended": summary.map(|s| &s.ended),
         "command_status": summary.and_then(|s| s.command_status),
         "engine_calls": summary.map(|s| s.engine_calls),
@@ -474,10 +474,12 @@ fn as_text(
         row("not seen", decode::plain(names.join(" · ").as_bytes()));
     }
     let redacted: u64 = trace.summary().map_or(0, |s| s.redacted.values().sum());
-    row(
-        "redaction",
-        format!("{}, {} masked", decode::plain(header.redaction.as_bytes()), units::count(redacted)),
-    );
+    let policy = decode::plain(header.redaction.as_bytes());
+    let policy = match Policy::of_header(&header.redaction) {
+        Policy::Off => paint.paint(Style::Red, &format!("{policy}: nothing was masked; it may hold secrets")),
+        _ => format!("{policy}, {} masked", units::plural(redacted, "value")),
+    };
+    row("redaction", policy);
     let calls = trace.counts().get(&Class::Syscall).copied().unwrap_or(0);
     let per_call = if calls > 0 {
         format!(", {:.1} bytes per call", trace.file_bytes() as f64 / calls as f64)

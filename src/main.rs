@@ -13,6 +13,7 @@ mod output;
 mod probe;
 mod progress;
 mod record;
+mod redact;
 mod repair;
 mod replay;
 mod show;
@@ -60,6 +61,7 @@ enum Command {
     Events(events::Args),
     Verify(verify::Args),
     Repair(repair::Args),
+    Redact(redact::Args),
     Replay(replay::Args),
     Diff(diff::Args),
     Doctor(doctor::Args),
@@ -109,6 +111,7 @@ fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Repair(args) => repair::run(&args, out),
+        Command::Redact(args) => redact::run(&args, out),
         Command::Replay(args) => replay::run(args, out),
         Command::Demo(args) => demo::run(&args, out),
         Command::Diff(args) => diff::run(&args, out),

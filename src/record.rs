@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Keep times to 1 ns instead of 100 ns
     #[arg(long)]
     precise: bool,
+    /// What the trace may tell
+    #[arg(long, value_name = "POLICY", default_value = "default")]
+    redact: crate::redact::Redact,
     /// Memory for what the kernel has seen and ctrace has not written yet
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "16M")]
     buffer: u64,
@@ -77,6 +80,10 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     config.duration = args.duration.map(Duration::from_nanos);
     config.max_size = args.max_size;
     config.ring_bytes = args.buffer;
+    config.redact = args.redact.into();
+    if args.redact == crate::redact::Redact::Off {
+        out.warn("--redact off: passwords and tokens that are seen will be in the trace");
+    }
 
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
     let mut recording = Recorder::start(config).map_err(failure)?;
