@@ -7,6 +7,8 @@ use anyhow::Context;
 use ctrace_analysis::{Divergence, Gates, Metric, Model, Profile, Report, Verdict, diff};
 use ctrace_format::Trace;
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Compare a recording with other runs, metric by metric.
@@ -114,7 +116,14 @@ fn worst(verdicts: impl Iterator<Item = Verdict>) -> Exit {
 
 fn write_to(path: Option<&Path>, text: impl FnOnce() -> String) -> Result<(), Failure> {
     let Some(path) = path else { return Ok(()) };
-    std::fs::write(path, text())
+    // It names files and addresses, as the traces do.
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text().as_bytes()))
         .with_context(|| format!("writing {}", path.display()))
         .map_err(|e| Failure::new(Exit::Output, e))
 }

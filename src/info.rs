@@ -1,5 +1,6 @@
 //! `ctrace info`: what a trace is, on one screen.
 
+use crate::clock::{Jump, Jumps};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Paint, Style};
 use crate::show::{Show, class_name};
@@ -41,12 +42,14 @@ struct Rare {
     refused: u64,
     reset: u64,
     retransmits: u64,
+    clock: Jumps,
 }
 
 impl Rare {
     fn read(trace: &Trace) -> Self {
         let mut this = Self::default();
-        let filter = Filter { classes: vec![Class::Loss, Class::Connection], ..Filter::default() };
+        let filter =
+            Filter { classes: vec![Class::Loss, Class::Connection, Class::Anchor], ..Filter::default() };
         for event in trace.events(&filter).flatten() {
             match event {
                 Event::Loss(e) => {
@@ -54,6 +57,7 @@ impl Rare {
                     *this.lost_by_class.entry(class_name(e.class)).or_default() += e.count;
                     *this.lost_by_cause.entry(crate::show::cause_name(e.cause)).or_default() += e.count;
                 }
+                Event::Anchor(e) => this.clock.add(e),
                 Event::Connection(e) => {
                     this.connections.insert(e.cookie);
                     match e.kind {
@@ -296,6 +300,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "tasks": threads(trace),
         "connections": rare.connections.len(),
         "bytes": {"file": trace.file_bytes(), "decoded": trace.decoded_bytes(), "per_syscall": per_syscall},
+        "clock": rare.clock.found.iter().map(jump_json).collect::<Vec<_>>(),
         "blind": header.blind,
         "redaction": {"policy": Policy::of_header(&header.redaction).name(), "header": header.redaction, "counts": summary.map(|s| &s.redacted)},
         "ended": summary.map(|s| &s.ended),
@@ -366,6 +371,9 @@ fn as_text(
         .map_or_else(String::new, |s| format!(", ended: {}", decode::plain(s.ended.as_bytes())));
     let start = units::rfc3339(header.start_realtime_ns);
     row("when", format!("{}Z for {}{ended}", &start[..19], units::duration(duration_ns(trace))));
+    for jump in rare.clock.found.iter().take(SHOWN) {
+        row("clock", paint.paint(Style::Yellow, &jump_text(jump)));
+    }
     let host = &header.host;
     row(
         "where",
@@ -495,6 +503,28 @@ fn as_text(
         ),
     );
     lines
+}
+
+fn jump_json(jump: &Jump) -> Value {
+    match jump {
+        Jump::Stepped { t_ns, by_ns } => json!({"t_ns": t_ns, "kind": "stepped", "by_ns": by_ns}),
+        Jump::Slept { t_ns, for_ns } => json!({"t_ns": t_ns, "kind": "slept", "for_ns": for_ns}),
+    }
+}
+
+/// Nothing in the trace is wrong by it; what the program believed may be.
+fn jump_text(jump: &Jump) -> String {
+    match jump {
+        Jump::Stepped { t_ns, by_ns } => format!(
+            "set {} by {} before +{}; times here are not affected",
+            if *by_ns < 0 { "back" } else { "forward" },
+            units::duration(by_ns.unsigned_abs()),
+            seconds(*t_ns)
+        ),
+        Jump::Slept { t_ns, for_ns } => {
+            format!("the machine slept for {} before +{}", units::duration(*for_ns), seconds(*t_ns))
+        }
+    }
 }
 
 fn seconds(ns: u64) -> String {

@@ -1,5 +1,6 @@
 //! The `ctrace` command: parse → resolve → run. One file per subcommand; all printing lives in [`output`].
 
+mod clock;
 mod completions;
 mod decode;
 mod demo;

@@ -87,6 +87,8 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
 
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
     let mut recording = Recorder::start(config).map_err(failure)?;
+    // Everything that takes privilege is done, in this thread and in those it will start.
+    recording.drop_privileges().map_err(|e| Failure::new(Exit::Internal, e))?;
     if !is_command {
         out.say(&format!("recording to {}; Ctrl-C ends it", output.display()));
     }
@@ -272,9 +274,7 @@ fn report(
 /// Exit code and fix for what the recorder could not do.
 pub(crate) fn failure(error: RecordError) -> Failure {
     let (exit, fix) = match &error {
-        RecordError::NoPrivilege { .. } => {
-            (Exit::Host, Some("`sudo ctrace …`; `ctrace doctor` shows what this user may do".to_owned()))
-        }
+        RecordError::NoPrivilege { .. } => (Exit::Host, Some(privilege_fix())),
         RecordError::KernelLacks { .. } => {
             (Exit::Host, Some("`ctrace doctor` lists what this kernel can do".to_owned()))
         }
@@ -307,6 +307,16 @@ pub(crate) fn failure(error: RecordError) -> Failure {
         Some(fix) => failure.fix(fix),
         None => failure,
     }
+}
+
+/// How an ordinary user comes to record.
+fn privilege_fix() -> String {
+    let binary = std::env::current_exe().unwrap_or_else(|_| "ctrace".into());
+    format!(
+        "run it with sudo, or give the program what it needs: \
+         sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep {}",
+        binary.display()
+    )
 }
 
 fn default_name() -> PathBuf {

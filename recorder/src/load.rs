@@ -254,6 +254,11 @@ impl Programs {
         (0..loss::COUNT).map(|i| array.get(&i, 0).map(|v| v.to_vec()).unwrap_or_default()).collect()
     }
 
+    /// Whether the loss counters can be read with what the calling thread has.
+    pub(crate) fn counters_are_readable(&self) -> bool {
+        self.lost().iter().all(|per_cpu| !per_cpu.is_empty())
+    }
+
     /// How often the kernel skipped the program that records calls because it was already running on that CPU
     /// (`bpf_prog_info.recursion_misses`, Linux 5.12).
     pub(crate) fn skipped(&self) -> u64 {
@@ -336,13 +341,12 @@ fn denied_or_program(what: &str, error: &ProgramError) -> RecordError {
 }
 
 fn classify(what: &str, error: &(dyn std::error::Error + 'static)) -> RecordError {
-    if is_denied(error) && !crate::caps::can_load() {
-        RecordError::NoPrivilege { what: what.to_owned(), needs: "CAP_BPF and CAP_PERFMON" }
-    } else {
-        RecordError::KernelLacks {
+    match crate::caps::missing_to_load() {
+        Some(needs) if is_denied(error) => RecordError::NoPrivilege { what: what.to_owned(), needs },
+        _ => RecordError::KernelLacks {
             what: format!("what {what} needs ({})", chain(error)),
             fix: "run `ctrace doctor`".into(),
-        }
+        },
     }
 }
 

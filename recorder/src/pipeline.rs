@@ -5,6 +5,7 @@
 //! `write` sorts, decodes and writes. Both end when the recording stops; `drain` first detaches the programs, empties
 //! the rings, and collects the calls in flight.
 
+use crate::caps::{self, Cap};
 use crate::clock;
 use crate::decode::Decoder;
 use crate::error::RecordError;
@@ -15,6 +16,7 @@ use crate::ring::Ring;
 use ctrace_abi::{Slot, loss};
 use ctrace_format::{Class, Event, Finished, Loss, LossCause, Snapshot, Summary, TraceWriter, WriteError};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -143,6 +145,8 @@ pub(crate) fn drain(
     start_boottime_ns: u64,
 ) {
     go_first();
+    caps::keep_only_here(&[Cap::SysPtrace, Cap::Bpf]);
+    caps::drop_unless_needed(Cap::Bpf, || programs.counters_are_readable());
     let mut losses = Losses::new(start_boottime_ns);
     let mut last_losses = Instant::now();
     let mut pending: Option<Message> = None;
@@ -226,6 +230,8 @@ pub(crate) struct Writing {
     pub(crate) shared: Arc<Shared>,
     pub(crate) start_boottime_ns: u64,
     pub(crate) command_status: Arc<Mutex<Option<i32>>>,
+    /// Where the file lies.
+    pub(crate) directory: PathBuf,
 }
 
 struct Push<'a> {
@@ -262,6 +268,8 @@ impl Writing {
     /// Runs until the end of the recording.
     pub(crate) fn run(mut self, input: &Receiver<Message>) -> Written {
         go_first();
+        caps::keep_only_here(&[Cap::DacOverride]);
+        caps::drop_unless_needed(Cap::DacOverride, || caps::can_write_to(&self.directory));
         let shared = Arc::clone(&self.shared);
         let mut sorter = Sorter::default();
         let mut push = Push { shared: &shared, error: None, unwritten: 0, too_large: 0 };

@@ -1,6 +1,7 @@
 //! The way in: start a recording, look at it, stop it.
 
 use crate::btf::Kernel;
+use crate::caps::{self, Cap};
 use crate::cgroup::Cgroup;
 use crate::clock;
 use crate::command::Child;
@@ -202,7 +203,7 @@ impl Recorder {
             scope: scope(&config.target, group.as_ref()),
             host: facts,
             writer: concat!("ctrace ", env!("CARGO_PKG_VERSION")).to_owned(),
-            blind: blind(&offsets.missing, &programs.absent),
+            blind: blind(&config.target, &offsets.missing, &programs.absent),
             // The writer says what it did.
             redaction: String::new(),
         };
@@ -232,6 +233,7 @@ impl Recorder {
             shared: Arc::clone(&shared),
             start_boottime_ns,
             command_status: Arc::clone(&command_status),
+            directory: parent(&config.output),
         };
         let subject = group.clone().map_or(Subject::Processes, Subject::Cgroup);
         let (threads, send) = threads(programs, writing, subject)?;
@@ -308,7 +310,7 @@ fn scope(target: &Target, group: Option<&Cgroup>) -> Scope {
 }
 
 /// What this recording cannot see.
-fn blind(missing: &[String], absent: &[String]) -> Vec<String> {
+fn blind(target: &Target, missing: &[String], absent: &[String]) -> Vec<String> {
     let mut blind: Vec<String> = [
         "io_uring: work submitted through rings is not seen",
         "vdso: clock reads without a system call are not seen",
@@ -319,7 +321,16 @@ fn blind(missing: &[String], absent: &[String]) -> Vec<String> {
     .to_vec();
     blind.extend(missing.iter().map(|f| format!("{f}: this kernel has no such field")));
     blind.extend(absent.iter().cloned());
+    // A command that we start is ours.
+    if !matches!(target, Target::Command(_)) {
+        blind.extend(caps::blind_spots());
+    }
     blind
+}
+
+/// The directory of a file.
+fn parent(output: &Path) -> PathBuf {
+    output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).into()
 }
 
 fn partial(output: &Path) -> PathBuf {
@@ -362,6 +373,17 @@ impl Recording {
             bytes: self.shared.bytes.load(Ordering::Relaxed),
             threads: self.shared.alive.load(Ordering::Acquire),
         }
+    }
+
+    /// The calling thread gives up every capability that the rest of the recording needs no more, for good. Threads
+    /// that it starts from now on begin without them. Not done by itself: the caller may have other plans.
+    ///
+    /// # Errors
+    /// When the kernel refuses, which it does not for giving up.
+    pub fn drop_privileges(&self) -> std::io::Result<()> {
+        // A command may have become another user's.
+        let keep: &[Cap] = if self.child.is_some() { &[Cap::Kill] } else { &[] };
+        caps::keep_only(keep)
     }
 
     /// Id of the command's process, when there is one.

@@ -1,5 +1,6 @@
 //! Resource samples, ten times a second: the host, and the scope.
 
+use crate::caps;
 use crate::cgroup::Cgroup;
 use crate::clock;
 use crate::pipeline::{Message, Shared};
@@ -49,6 +50,7 @@ pub(crate) fn run(
     out: &SyncSender<Message>,
     start_boottime_ns: u64,
 ) {
+    caps::keep_only_here(&caps::SNAPSHOT);
     let mut sum = Sum::default();
     let mut next = Instant::now();
     let mut round = 0;

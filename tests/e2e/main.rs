@@ -9,5 +9,7 @@ mod diff;
 mod host;
 mod interrupted;
 mod memory;
+mod privacy;
+mod privilege;
 mod record;
 mod replay;

@@ -358,6 +358,12 @@ pub(super) fn is_word(word: &[u8]) -> bool {
     has(WORDS, word) || has(NAMES, word) || is_numbered(word)
 }
 
+/// What an extended attribute's name begins with. The kernel goes by it.
+pub(super) fn namespace(name: &[u8]) -> &'static [u8] {
+    let all: [&[u8]; 4] = [b"security.", b"system.", b"trusted.", b"user."];
+    all.into_iter().find(|space| name.starts_with(space)).unwrap_or_default()
+}
+
 /// `cpu3`, `node0`, `tty1`: devices that the kernel counts.
 fn is_numbered(word: &[u8]) -> bool {
     [b"cpu".as_slice(), b"node", b"tty"].iter().any(|name| {

@@ -105,7 +105,8 @@ impl Key {
         if name.is_empty() || known::is_word(name) {
             return name.to_vec();
         }
-        let mut out = self.pseudonym(name);
+        let mut out = known::namespace(name).to_vec();
+        out.extend(self.pseudonym(name));
         if let Some(dot) = name.iter().rposition(|b| *b == b'.').filter(|dot| *dot > 0)
             && known::is_extension(&name[dot + 1..])
         {
@@ -285,6 +286,7 @@ mod tests {
         assert_eq!(path("/srv/acme/"), path("/srv/acme") + "/");
         assert_eq!(path("/srv/acme (deleted)"), path("/srv/acme") + " (deleted)");
         assert_eq!(path(""), "");
+        assert!(path("user.acme").starts_with("user.~"));
     }
 
     #[test]

@@ -54,16 +54,33 @@ const HEADER: &str = "authorization header";
 const KEY: &str = "looks like a key";
 const FILE: &str = "secret in a name";
 
+/// What was masked may leave something behind that only now looks secret. More rounds than this leave it there.
+const ROUNDS: usize = 8;
+
+/// Masks until nothing is left to mask; `None`: there was nothing.
+fn settle(bytes: &[u8], mut mask: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let mut masked = mask(bytes)?;
+    for _ in 0..ROUNDS {
+        match mask(&masked) {
+            Some(more) => masked = more,
+            None => break,
+        }
+    }
+    Some(masked)
+}
+
 /// Masks any string but an argument; `None`: there is nothing to mask.
 pub(super) fn text(
     bytes: &[u8],
     pseudonym: &dyn Fn(&[u8]) -> Vec<u8>,
     count: &mut dyn FnMut(&'static str),
 ) -> Option<Vec<u8>> {
-    let mut spans = Spans::default();
-    scan(bytes, &mut spans);
-    named_words(bytes, &mut spans);
-    spans.apply(bytes, &|secret, _| pseudonym(secret), count)
+    settle(bytes, |bytes| {
+        let mut spans = Spans::default();
+        scan(bytes, &mut spans);
+        named_words(bytes, &mut spans);
+        spans.apply(bytes, &|secret, _| pseudonym(secret), count)
+    })
 }
 
 /// Masks the words of an argument vector in place.
@@ -77,38 +94,42 @@ pub(super) fn argv(
     let mut mask_next = false;
     for (i, word) in words.iter_mut().enumerate() {
         if std::mem::take(&mut mask_next) && !word.starts_with(b"--") {
-            if word.as_slice() != MASK {
+            if !is_masked(word) {
                 *word = MASK.to_vec();
                 count(OPTION);
             }
             continue;
         }
         let lower = word.to_ascii_lowercase();
-        if i > 0
-            && let Some(at) = word.iter().position(|b| *b == b'=')
-            && at + 1 < word.len()
-            && is_secret_option(&lower[..at])
-            && !lower[..at].contains(&b' ')
-        {
-            if &word[at + 1..] != MASK {
-                word.truncate(at + 1);
-                word.extend_from_slice(MASK);
-                count(OPTION);
+        mask_next = i > 0
+            && lower.starts_with(b"-")
+            && !lower.iter().any(|b| matches!(b, b' ' | b'='))
+            && is_secret_option(&lower);
+        let masked = settle(word, |word| {
+            let mut spans = Spans::default();
+            if i > 0 {
+                option_value(word, &mut spans);
             }
-            continue;
-        }
-        if i > 0 && lower.starts_with(b"-") && is_secret_option(&lower) && !lower.contains(&b' ') {
-            mask_next = true;
-        }
-        let mut spans = Spans::default();
-        scan(word, &mut spans);
-        named_words(word, &mut spans);
-        if i > 0 {
-            random_words(word, &mut spans);
-        }
-        if let Some(masked) = spans.apply(word, &mask, count) {
+            scan(word, &mut spans);
+            named_words(word, &mut spans);
+            if i > 0 {
+                random_words(word, &mut spans);
+            }
+            spans.apply(word, &mask, count)
+        });
+        if let Some(masked) = masked {
             *word = masked;
         }
+    }
+}
+
+/// `NAME=value`, where the whole word is that.
+fn option_value(word: &[u8], spans: &mut Spans) {
+    if let Some(at) = word.iter().position(|b| *b == b'=')
+        && !word[..at].contains(&b' ')
+        && is_secret_option(&word[..at].to_ascii_lowercase())
+    {
+        spans.add(at + 1, word.len(), OPTION);
     }
 }
 
