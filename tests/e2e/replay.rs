@@ -47,6 +47,22 @@ fn a_shell_pipeline_replays() {
 }
 
 #[test]
+fn a_reader_that_ends_before_its_writer_is_gone_in_every_replay() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("x.ctr");
+    // sort dies of SIGPIPE, and the shell hears of several children within microseconds.
+    let pipeline = "seq 20000 | sort -rn | head -3 | wc -l";
+    run(["record", "-o", trace.to_str().unwrap(), "--", "sh", "-c", pipeline]).expect(0);
+    for _ in 0..8 {
+        expect_match("pipeline with an early reader", &trace);
+    }
+}
+
+#[test]
 fn tar_replays() {
     if can_record() && has(&["tar"]) {
         replays("tar", &["tar", "cf", "/dev/null", "/usr/share/doc/bash", "/etc/default"]);

@@ -420,6 +420,8 @@ static ARGS: &[(&str, &[Arg])] = &[
     ("pipe", &[("fds", NewFds)]),
     ("pipe2", &[("fds", NewFds), ("flags", OpenFlags)]),
     ("pivot_root", &[("new_root", Path), ("put_old", Path)]),
+    ("pkey_alloc", &[("flags", Flags), ("access_rights", Flags)]),
+    ("pkey_free", &[("pkey", Int)]),
     ("poll", &[("fds", PollFds), ("nfds", UInt), ("timeout", Millis)]),
     (
         "ppoll",

@@ -223,6 +223,47 @@ fn what_had_not_arrived_is_sent_only_after_somebody_looked_in_vain() {
 }
 
 #[test]
+fn a_write_that_found_no_reader_waits_until_there_is_none() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let pipe = t.add_object(Object::Pipe { ino: 7 });
+    let call = t.call(a, "pipe2", [0, 0, 0, 0, 0, 0], 0);
+    call.details.push(Detail::NewFds { arg: 0, fds: [3, 4], objects: [Some(pipe); 2] });
+    t.call(a, "write", [4, 0, 9, 0, 0, 0], 9).object = Some(pipe);
+    t.call(a, "close", [3, 0, 0, 0, 0, 0], 0).object = Some(pipe);
+    t.call(a, "write", [4, 0, 9, 0, 0, 0], -32).object = Some(pipe);
+    let steps = steps(&t.plan(), 0);
+    let waits: Vec<usize> =
+        steps.iter().enumerate().filter(|(_, s)| s.kind == Kind::AwaitReady as u8).map(|(i, _)| i).collect();
+    assert_eq!(waits.len(), 1);
+    assert_eq!((steps[waits[0] + 1].nr, steps[waits[0] + 1].expect), (named("write"), -32));
+}
+
+#[test]
+fn a_process_is_killed_only_after_its_parent_dealt_with_the_child_that_ended_before() {
+    let mut t = Mem::new();
+    let (a, b, c) = (t.add_task(10, 10), t.add_task(11, 11), t.add_task(12, 12));
+    for child in [b, c] {
+        t.fork(a, child);
+        t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11 + i64::from(child.0 - b.0));
+    }
+    let exit = |t: &mut Mem, task, status| {
+        let t_ns = t.now;
+        t.now += 1_000;
+        let kind = ProcessKind::Exit { status, group_dead: true };
+        t.events.push(Event::Process(Process { t_ns, task, kind }));
+    };
+    t.call(b, "exit_group", [0; 6], 0).flags = SyscallFlags::NO_EXIT;
+    exit(&mut t, b, 0);
+    t.call(a, "rt_sigreturn", [0; 6], 0);
+    t.call(c, "tgkill", [12, 12, 13, 0, 0, 0], 0);
+    exit(&mut t, c, 13);
+    let plan = t.plan();
+    let kill = steps(&plan, 2).into_iter().find(|s| s.nr == named("tgkill")).unwrap();
+    assert_eq!((kill.waits_len, plan.summary.edges.get(&EdgeKind::NotEnded)), (1, Some(&1)));
+}
+
+#[test]
 fn a_refused_connect_has_no_listener_and_a_later_one_has() {
     let mut t = Mem::new();
     let a = t.add_task(10, 10);

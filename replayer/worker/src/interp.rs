@@ -284,6 +284,10 @@ fn call(task: &Task, index: u32, step: &'static Step) {
     if step.kind == Kind::FutexWake as u8 {
         await_waiters(task, index, step, &regs);
     }
+    if step.flags & flags::NOT_READY != 0 && is_ready(task, step, &regs) {
+        regs[5] = FAULT_TAG | (step.expect.wrapping_neg() as u64 & 0xfff);
+        count(&task.slot.counters.emulated, 1);
+    }
     let (mut result, mut taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
     if result == NOT_MADE {
         // The signal that interrupts this call has come already: nothing would end the call.
@@ -307,6 +311,12 @@ fn call(task: &Task, index: u32, step: &'static Step) {
     }
     count_done(task, step);
     complete(task, index);
+}
+
+/// Whether the descriptor of a step has what the recorded call did not find.
+fn is_ready(task: &Task, step: &Step, regs: &[u64; 6]) -> bool {
+    let fd = regs.get(usize::from(step.fd_arg)).copied().unwrap_or(0) as i32;
+    poll(task, &mut [PollFd { fd, events: step.aux as i16, revents: 0 }], 0) > 0
 }
 
 /// The count of early arrivals of the signal that interrupts this call in the recording.

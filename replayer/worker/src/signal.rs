@@ -54,13 +54,16 @@ pub extern "C" fn handler(signo: i32, _info: *mut u8, ucontext: *mut u64) {
             if again && same {
                 enter(&task, next);
                 slot.fate.store(fate::RESTARTED, Relaxed);
+                slot.status.store(before, Relaxed);
             } else {
                 if again {
                     frame.skip_call(EINTR);
                 }
                 slot.fate.store(fate::COMPLETED, Relaxed);
+                // A further signal may strike at the same place, before the interpreter goes on: the result in the
+                // registers is that of a step that is over, not of the one at hand.
+                slot.status.store(status::RUNNING, Relaxed);
             }
-            slot.status.store(before, Relaxed);
             return;
         }
     }

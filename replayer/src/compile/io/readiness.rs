@@ -29,6 +29,49 @@ impl Lower<'_> {
         Ok(())
     }
 
+    /// An engine's poll before a call that failed because the other end was gone: it must not come before that end has
+    /// gone here. `poll` tells it without being asked for an event: `POLLERR` on a pipe without readers (`pipe_poll`,
+    /// fs/pipe.c), `POLLHUP` on a socket whose other end was closed.
+    pub(crate) fn gone_first(
+        &mut self,
+        cx: &Cx<'_>,
+        ofd: Option<OfdIx>,
+        pre: &mut Vec<Step>,
+    ) -> Result<(), CompileError> {
+        const EPIPE: i64 = -32;
+        const ECONNRESET: i64 = -104;
+        let Some(ofd) = ofd.filter(|_| matches!(cx.call.ret, EPIPE | ECONNRESET)) else { return Ok(()) };
+        let gone = match self.world.ofds[ofd as usize].kind {
+            OfdKind::Pipe { write, .. } => write,
+            // Without the partner's end, the failure comes from a shutdown of one's own, which needs no wait.
+            OfdKind::Sock(sock) => self.world.socks[sock as usize]
+                .partner
+                .is_some_and(|partner| self.world.socks[partner as usize].closed),
+            _ => false,
+        };
+        if gone {
+            let entry = PollEntry { fd: cx.call.args[0] as i32, events: 0, revents: 0 };
+            let blob = self.b.data(&wire::pollfds([entry]))?;
+            let mut step = Step::of(Kind::AwaitReady).aux(READY_NS);
+            step.args[0] = blob;
+            pre.push(step);
+        }
+        Ok(())
+    }
+
+    /// Whether a read that found nothing was made while a write to the same stream was under way. Such a write puts its
+    /// bytes in as they fit: nothing that the recording tells keeps them from arriving a moment sooner here.
+    pub(crate) fn was_being_written(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
+        let writer = match self.world.ofds[ofd as usize].kind {
+            OfdKind::Pipe { pipe, .. } => Some((0, pipe)),
+            OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(|partner| (1, partner)),
+            _ => None,
+        };
+        let Some(writes) = writer.and_then(|end| self.facts.blocked_writes.get(&end)) else { return false };
+        let next = writes.partition_point(|(_, end)| *end < cx.call.t_ns);
+        writes.get(next).is_some_and(|(start, _)| *start <= cx.call.t_ns + cx.call.duration_ns)
+    }
+
     pub(crate) fn epoll_ctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let step = self.plain(cx, &[0, 1, 2]);
         Ok(match detail_epoll(cx.call).and_then(<[_]>::first) {

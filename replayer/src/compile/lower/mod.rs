@@ -109,6 +109,8 @@ pub(crate) struct Lower<'a> {
     stream_reads: FxHashMap<(u8, u32), Mark>,
     /// The last calls of tasks that ended.
     exit_marks: FxHashMap<TaskIx, Mark>,
+    /// The last signal that somebody could send to a task.
+    kill_marks: FxHashMap<TaskIx, Mark>,
     /// The last return from a signal handler of a process.
     handled: FxHashMap<ProcIx, Mark>,
     /// The listen step of listening sockets.
@@ -169,6 +171,7 @@ pub(crate) fn write(
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
         exit_marks: FxHashMap::default(),
+        kill_marks: FxHashMap::default(),
         handled: FxHashMap::default(),
         listens: FxHashMap::default(),
         connects: FxHashMap::default(),

@@ -104,6 +104,11 @@ impl Lower<'_> {
             let ended = self.by_pid.get(&target).and_then(|task| self.exit_marks.get(task));
             needs.extend(ended.map(|mark| Need { kind: EdgeKind::NotEnded, mark: *mark }));
         }
+        if let Some(child) = self.reaped(cx) {
+            // Who could still be sent a signal had not been waited for.
+            let killed = self.kill_marks.get(&child);
+            needs.extend(killed.map(|mark| Need { kind: EdgeKind::NotEnded, mark: *mark }));
+        }
         for ofd in self.closing(cx) {
             // Somebody's writes succeeded while this end was open.
             let written = match self.world.ofds[ofd as usize].kind {
@@ -117,13 +122,15 @@ impl Lower<'_> {
                     .map(|mark| Need { kind: EdgeKind::Stream, mark: *mark }),
             );
         }
+        let parent = self.world.procs[cx.proc as usize].parent;
+        if let Some(parent) = parent.filter(|_| self.ends_process(cx)) {
+            // Two SIGCHLDs at once are one: the next child ends after the last one's was dealt with.
+            let dealt_with = self.handled.get(&parent).copied();
+            needs.extend(dealt_with.map(|mark| Need { kind: EdgeKind::NotEnded, mark }));
+        }
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             let leader_exits = cx.known.sc == Sc::ExitGroup;
-            let parent = self.world.procs[cx.proc as usize].parent;
             if leader_exits && let Some(parent) = parent {
-                // Two SIGCHLDs at once are one: the next child ends after the last one's was dealt with.
-                let dealt_with = self.handled.get(&parent).copied();
-                needs.extend(dealt_with.map(|mark| Need { kind: EdgeKind::NotEnded, mark }));
                 // An exit takes its time, and the parent may look in vain meanwhile. Nothing of this task comes after
                 // it, so waiting for a look that began later cannot turn into a circle.
                 if let Some(mark) = self.world.procs[parent as usize].no_child
@@ -144,6 +151,25 @@ impl Lower<'_> {
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
         }
+    }
+
+    /// The child that a wait ends the life of.
+    fn reaped(&self, cx: &Cx<'_>) -> Option<TaskIx> {
+        const P_PID: u64 = 1;
+        let pid = match cx.known.sc {
+            Sc::Wait4 if cx.call.ret > 0 => cx.call.ret as u64,
+            Sc::Waitid if cx.call.ret == 0 && cx.call.args[0] == P_PID => cx.call.args[1],
+            _ => return None,
+        };
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// Whether a call may be the last of its process: an exit, or what brings the signal that ended it.
+    fn ends_process(&self, cx: &Cx<'_>) -> bool {
+        const EPIPE: i64 = -32;
+        let signals = matches!(cx.known.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill) || cx.call.ret == EPIPE;
+        cx.known.sc == Sc::ExitGroup
+            || signals && self.facts.killed.contains(&self.world.procs[cx.proc as usize].first)
     }
 
     /// Descriptions of pipes and sockets that lose a descriptor by this call.
@@ -255,6 +281,12 @@ impl Lower<'_> {
                 && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
             {
                 self.listens.insert(sock, mark);
+            }
+        }
+        if matches!(cx.known.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill) && cx.call.ret == 0 {
+            let target = cx.call.args[usize::from(cx.known.sc == Sc::Tgkill)];
+            if let Some(task) = self.by_pid.get(&target) {
+                self.kill_marks.insert(*task, mark);
             }
         }
         if cx.known.sc == Sc::RtSigreturn {
