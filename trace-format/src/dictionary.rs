@@ -278,7 +278,10 @@ fn encode_strings(strings: &[&Box<[u8]>], out: &mut Vec<u8>) -> Result<(), Decod
     Ok(())
 }
 
-fn encode_entries<T: serde::Serialize>(entries: &[&T], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+fn encode_entries<T>(entries: &[&T], out: &mut Vec<u8>) -> Result<(), DecodeError>
+where
+    for<'a> [&'a T]: metadata::Told,
+{
     metadata::encode(entries, out)
 }
 

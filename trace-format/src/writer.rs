@@ -271,9 +271,8 @@ impl TraceWriter {
             })?,
             None => Gate::open(),
         };
-        let header = &gate.header(header);
         let mut encoded = Vec::new();
-        metadata::encode(header, &mut encoded)
+        metadata::encode(&gate.header(header), &mut encoded)
             .map_err(|_| WriteError::Invalid { what: "header", why: "it does not encode" })?;
         if encoded.len() > MAX_DECODED {
             return Err(WriteError::Invalid { what: "header", why: "it is larger than 4 MiB" });
@@ -303,7 +302,7 @@ impl TraceWriter {
         let preamble = Preamble { version: layout::VERSION, required: 0, optional: 0 };
         writer.out.waiting.extend_from_slice(&preamble.encode());
         writer.queue_header(0);
-        writer.queue_metadata(kind::SCHEMA, "schema", &schema::schema())?;
+        writer.queue_metadata(kind::SCHEMA, "schema", schema::schema().as_slice())?;
         writer.out.drain()?;
         Ok(writer)
     }
@@ -368,7 +367,7 @@ impl TraceWriter {
             return Err(WriteError::Invalid { what: "snapshot", why: "the trace has one already" });
         }
         let snapshot = self.gate.snapshot(snapshot);
-        self.queue_metadata(kind::SNAPSHOT, "snapshot", snapshot.as_ref())?;
+        self.queue_metadata(kind::SNAPSHOT, "snapshot", &snapshot)?;
         self.has_snapshot = true;
         self.out.drain()
     }
@@ -587,7 +586,7 @@ impl TraceWriter {
     }
 
     /// Queues a metadata structure, in as many chunks as it takes.
-    fn queue_metadata<T: serde::Serialize>(
+    fn queue_metadata<T: metadata::Told + ?Sized>(
         &mut self,
         kind: u16,
         what: &'static str,

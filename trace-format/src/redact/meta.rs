@@ -1,7 +1,7 @@
 //! The metadata structures: header, snapshot, summary. Taken apart field by field: a new one does not compile before it
 //! is decided here what it may tell.
 
-use super::{Gate, Policy, Text, known};
+use super::{Gate, Gated, Policy, Text, known};
 use crate::{
     FdSnapshot, FdTarget, Header, Host, MapSnapshot, ProcessSnapshot, Scope, Snapshot, Summary,
     ThreadSnapshot,
@@ -45,9 +45,9 @@ impl Gate {
     }
 
     /// The header, with the policy it was written under.
-    pub(crate) fn header(&mut self, header: &Header) -> Header {
+    pub(crate) fn header(&mut self, header: &Header) -> Gated<Header> {
         let mut new = header.clone();
-        let Some(policy) = self.policy else { return new };
+        let Some(policy) = self.policy else { return Gated(new) };
         let Header {
             tick_ns: _,
             start_boottime_ns: _,
@@ -59,7 +59,7 @@ impl Gate {
             blind,
             redaction,
         } = &mut new;
-        *redaction = policy.name().to_owned();
+        policy.name().clone_into(redaction);
         if policy == Policy::Strict {
             redaction.push_str(" (pseudonyms ");
             redaction.push_str(&self.key.id());
@@ -79,7 +79,7 @@ impl Gate {
         for text in blind {
             self.sentence(text);
         }
-        new
+        Gated(new)
     }
 
     fn scope(&mut self, scope: &mut Scope) {
@@ -121,16 +121,16 @@ impl Gate {
     }
 
     /// The snapshot.
-    pub(crate) fn snapshot<'a>(&mut self, snapshot: &'a Snapshot) -> Cow<'a, Snapshot> {
+    pub(crate) fn snapshot<'a>(&mut self, snapshot: &'a Snapshot) -> Gated<Cow<'a, Snapshot>> {
         if self.is_open() {
-            return Cow::Borrowed(snapshot);
+            return Gated(Cow::Borrowed(snapshot));
         }
         let mut new = snapshot.clone();
         let Snapshot { processes } = &mut new;
         for process in processes {
             self.process(process);
         }
-        Cow::Owned(new)
+        Gated(Cow::Owned(new))
     }
 
     fn process(&mut self, process: &mut ProcessSnapshot) {
@@ -197,7 +197,7 @@ impl Gate {
         }
     }
 
-    /// Lines of `/proc/PID/fdinfo/FD`. Those of io_uring list the paths of its files.
+    /// Lines of `/proc/PID/fdinfo/FD`. Those of `io_uring` list the paths of its files.
     fn fdinfo(&mut self, info: &mut Vec<u8>) {
         let lines: Vec<Vec<u8>> = info
             .split(|b| *b == b'\n')
@@ -218,14 +218,14 @@ impl Gate {
     }
 
     /// The summary, with what was redacted here added to what was before.
-    pub(crate) fn summary(&mut self, summary: &Summary) -> Summary {
+    pub(crate) fn summary(&mut self, summary: &Summary) -> Gated<Summary> {
         let mut new = summary.clone();
         let Summary { duration_ns: _, ended, command_status: _, redacted, engine_calls: _ } = &mut new;
         self.sentence(ended);
         for (rule, n) in self.counts() {
             *redacted.entry(rule).or_default() += n;
         }
-        new
+        Gated(new)
     }
 }
 
@@ -263,16 +263,16 @@ mod tests {
 
     #[test]
     fn the_header_says_the_policy_and_tells_no_more_than_it_allows() {
-        let default = Gate::new(Policy::Default).unwrap().header(&header());
+        let default = Gate::new(Policy::Default).unwrap().header(&header()).0;
         assert_eq!(default.redaction, "default");
         let text = format!("{default:?}");
         assert!(text.contains("acme-7d9f") && !text.contains("acmetoken"), "{text}");
-        let strict = Gate::new(Policy::Strict).unwrap().header(&header());
+        let strict = Gate::new(Policy::Strict).unwrap().header(&header()).0;
         assert_eq!(Policy::of_header(&strict.redaction), Policy::Strict);
         let text = format!("{strict:?}");
         assert!(!text.contains("acme"), "{text}");
         assert!(text.contains("Fast CPU") && text.contains("work in rings is not seen"), "{text}");
-        let open = Gate::open().header(&strict);
+        let open = Gate::open().header(&strict).0;
         assert_eq!(open, strict);
     }
 
@@ -308,14 +308,14 @@ mod tests {
                 ..ProcessSnapshot::default()
             }],
         };
-        let contains = |snapshot: &Snapshot, what: &[u8]| {
+        let contains = |snapshot: &Gated<Cow<'_, Snapshot>>, what: &[u8]| {
             let mut bytes = Vec::new();
             crate::metadata::encode(snapshot, &mut bytes).unwrap();
             bytes.windows(what.len()).any(|w| w == what)
         };
-        let default = Gate::new(Policy::Default).unwrap().snapshot(&snapshot).into_owned();
+        let default = Gate::new(Policy::Default).unwrap().snapshot(&snapshot);
         assert!(contains(&default, b"acme-main") && !contains(&default, b"pwacme"));
-        let strict = Gate::new(Policy::Strict).unwrap().snapshot(&snapshot).into_owned();
+        let strict = Gate::new(Policy::Strict).unwrap().snapshot(&snapshot);
         assert!(!contains(&strict, b"acme"));
         assert!(contains(&strict, b"io_uring") && contains(&strict, b"Files: 1"));
     }

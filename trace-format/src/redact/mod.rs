@@ -84,6 +84,15 @@ pub(crate) enum Text {
     Kernel,
 }
 
+/// What came through the gate. Only the gate makes it, and nothing else is encoded.
+#[derive(Debug, serde::Serialize)]
+#[serde(transparent)]
+pub(crate) struct Gated<T>(T);
+
+impl<T: serde::Serialize> crate::metadata::Told for Gated<T> {}
+
+type Bytes = Box<[u8]>;
+
 /// Bytes that remembered pseudonyms may take.
 const MEMO_BYTES: usize = 8 << 20;
 
@@ -94,7 +103,7 @@ pub(crate) struct Gate {
     key: Key,
     counts: BTreeMap<&'static str, u64>,
     /// Pseudonyms made before: each costs a hash per component.
-    memo: HashMap<(Text, Box<[u8]>), Box<[u8]>>,
+    memo: HashMap<(Text, Bytes), Bytes>,
     memo_bytes: usize,
 }
 
@@ -156,7 +165,7 @@ impl Gate {
             Text::Host => "strict: host name",
             Text::Kernel => "strict: name of an object",
         };
-        let known = self.memo.get(&(text, Box::from(bytes))).map(|known| known.to_vec());
+        let known = self.memo.get(&(text, Bytes::from(bytes))).map(|known| known.to_vec());
         let new = known.unwrap_or_else(|| {
             let new = match text {
                 Text::Any => self.key.path(bytes),

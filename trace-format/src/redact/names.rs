@@ -97,7 +97,7 @@ impl Key {
     /// A name for this key, to see whether two files share pseudonyms.
     pub(super) fn id(&self) -> String {
         let hash = self.hmac(b'k', b"");
-        hash[..4].iter().map(|b| format!("{b:02x}")).collect()
+        format!("{:08x}", u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]))
     }
 
     /// A component of a path.
@@ -210,7 +210,7 @@ impl Key {
     }
 
     /// An internet address: what is the same everywhere (loopback, any, multicast) stays, others move into ranges that
-    /// nobody has (240.0.0.0 to 254.255.255.255, fd00::/8). The port stays.
+    /// nobody has (240.0.0.0 to 254.255.255.255, `fd00::/8`). The port stays.
     pub(super) fn inet(&self, addr: &SocketAddr) -> SocketAddr {
         match addr {
             SocketAddr::V4(v4) => {
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_path_keeps_its_structure() {
         let whole = path("/srv/acme/orders/2024.log");
-        assert!(whole.starts_with("/srv/~") && whole.ends_with(".log"), "{whole}");
+        assert!(whole.starts_with("/srv/~") && whole.rsplit('.').next() == Some("log"), "{whole}");
         assert_eq!(path("/srv/acme/orders") + "/" + &path("2024.log"), whole);
         assert_eq!(whole.split('/').count(), 5);
         assert_eq!(path("../acme"), format!("../{}", path("acme")));
