@@ -327,12 +327,12 @@ impl TraceWriter {
     /// The ids of the words of an argument vector. Whether a word is a secret depends on the one in front of it.
     pub fn argv(&mut self, mut words: Vec<Vec<u8>>) -> Vec<StrId> {
         self.gate.argv(&mut words);
-        words.iter().map(|word| StrId(self.dictionary.str(word))).collect()
+        words.iter().map(|word| self.intern(word)).collect()
     }
 
     fn text(&mut self, text: Text, bytes: &[u8]) -> StrId {
         if self.gate.is_open() {
-            return StrId(self.dictionary.str(bytes));
+            return self.intern(bytes);
         }
         if self.gate.keeps_what_it_let_through()
             && let Some(id) = self.dictionary.known_str(bytes)
@@ -340,7 +340,12 @@ impl TraceWriter {
             return StrId(id);
         }
         let bytes = self.gate.text(text, bytes);
-        StrId(self.dictionary.str(&bytes))
+        self.intern(&bytes)
+    }
+
+    /// The id of a string that came through the gate.
+    fn intern(&mut self, bytes: &[u8]) -> StrId {
+        StrId(self.dictionary.str(bytes))
     }
 
     /// The id of a task, new or known. Its name is an id from [`TraceWriter::comm`].

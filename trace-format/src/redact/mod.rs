@@ -103,7 +103,7 @@ pub(crate) struct Gate {
     key: Key,
     counts: BTreeMap<&'static str, u64>,
     /// Pseudonyms made before: each costs a hash per component.
-    memo: HashMap<(Text, Bytes), Bytes>,
+    memo: [HashMap<Bytes, Bytes>; 4],
     memo_bytes: usize,
 }
 
@@ -121,7 +121,7 @@ impl Gate {
     }
 
     fn with(policy: Option<Policy>, key: Key) -> Self {
-        Self { policy, key, counts: BTreeMap::new(), memo: HashMap::new(), memo_bytes: 0 }
+        Self { policy, key, counts: BTreeMap::new(), memo: Default::default(), memo_bytes: 0 }
     }
 
     /// Whether strings pass as they are.
@@ -165,7 +165,7 @@ impl Gate {
             Text::Host => "strict: host name",
             Text::Kernel => "strict: name of an object",
         };
-        let known = self.memo.get(&(text, Bytes::from(bytes))).map(|known| known.to_vec());
+        let known = self.memo[text as usize].get(bytes).map(|known| known.to_vec());
         let new = known.unwrap_or_else(|| {
             let new = match text {
                 Text::Any => self.key.path(bytes),
@@ -175,10 +175,10 @@ impl Gate {
             };
             self.memo_bytes += bytes.len() + new.len() + 64;
             if self.memo_bytes > MEMO_BYTES {
-                self.memo.clear();
+                self.memo.iter_mut().for_each(HashMap::clear);
                 self.memo_bytes = bytes.len() + new.len() + 64;
             }
-            self.memo.insert((text, bytes.into()), new.as_slice().into());
+            self.memo[text as usize].insert(bytes.into(), new.as_slice().into());
             new
         });
         if new == bytes {

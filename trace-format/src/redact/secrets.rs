@@ -4,6 +4,7 @@
 //! difference between two names is part of what happened. Masking what is masked changes nothing.
 
 use super::names::pseudonym_len;
+use std::sync::LazyLock;
 
 /// What a masked argument becomes.
 const MASK: &[u8] = b"***";
@@ -75,6 +76,10 @@ pub(super) fn text(
     pseudonym: &dyn Fn(&[u8]) -> Vec<u8>,
     count: &mut dyn FnMut(&'static str),
 ) -> Option<Vec<u8>> {
+    // Every new string of a recording comes here, and hardly one has anything to hide.
+    if !gives_away(bytes) {
+        return None;
+    }
     settle(bytes, |bytes| {
         let mut spans = Spans::default();
         scan(bytes, &mut spans);
@@ -192,6 +197,27 @@ fn ends_value(byte: u8) -> bool {
 /// The end of the run from `at` on of bytes for which `is` holds.
 fn run(bytes: &[u8], at: usize, is: impl Fn(u8) -> bool) -> usize {
     bytes[at..].iter().position(|b| !is(*b)).map_or(bytes.len(), |n| at + n)
+}
+
+/// What every secret outside of an argument vector has in it or in front of it, by its first letter, in lower case.
+static SIGNS: LazyLock<Vec<Vec<Vec<u8>>>> = LazyLock::new(|| {
+    let mut by_letter = vec![Vec::new(); 256];
+    let others: [&[u8]; 3] = [b"://", b"bearer ", b"-----begin "];
+    for sign in NAMES.iter().chain(PREFIXES.iter().map(|(prefix, _)| prefix)).chain(&others) {
+        let sign = sign.to_ascii_lowercase();
+        by_letter[usize::from(sign[0])].push(sign);
+    }
+    by_letter
+});
+
+/// Whether there may be something to mask: one pass.
+fn gives_away(bytes: &[u8]) -> bool {
+    let signs = &*SIGNS;
+    bytes.iter().enumerate().any(|(at, byte)| {
+        signs[usize::from(byte.to_ascii_lowercase())]
+            .iter()
+            .any(|sign| bytes.get(at..at + sign.len()).is_some_and(|part| part.eq_ignore_ascii_case(sign)))
+    })
 }
 
 /// Finds what looks secret wherever it is in a text.
