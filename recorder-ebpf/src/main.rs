@@ -9,6 +9,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod arch;
 mod calls;
 mod capture;
 mod cgroups;

@@ -1,7 +1,7 @@
 //! Sockets: what they are, and what happens to TCP connections.
 
 use crate::{
-    kernel::read_or_zero,
+    kernel::{read_or_zero, read_to},
     maps::{LISTENERS, SOCKS, global, lost, scratch, send, send_life},
     scope::{arg, slot_number},
 };
@@ -30,22 +30,26 @@ const IPPROTO_TCP: u16 = 6;
 /// Addresses and ports of an inet socket. `skc_dport` is in network order, `skc_num` in host order
 /// (include/net/sock.h).
 #[inline(always)]
-pub fn tuple(sk: u64, family: u16) -> Tuple {
-    let mut t = Tuple { family, ..Tuple::default() };
-    if family == AF_INET {
-        let local: [u8; 4] = read_or_zero(sk, global!(sk_rcv_saddr));
-        let remote: [u8; 4] = read_or_zero(sk, global!(sk_daddr));
-        t.local[..4].copy_from_slice(&local);
-        t.remote[..4].copy_from_slice(&remote);
-    } else if family == AF_INET6 {
-        t.local = read_or_zero(sk, global!(sk_v6_rcv_saddr));
-        t.remote = read_or_zero(sk, global!(sk_v6_daddr));
-    } else {
-        return t;
+pub fn tuple(t: &mut Tuple, sk: u64, family: u16) {
+    // Volatile words: a call of `memset` would have a frame of its own, see `read_to`.
+    let words = core::ptr::from_mut(t).cast::<u64>();
+    for i in 0..size_of::<Tuple>() / 8 {
+        // SAFETY: inside `t`: integers, at a multiple of 8 in both records that hold a tuple.
+        unsafe { words.add(i).write_volatile(0) };
     }
-    t.local_port = read_or_zero(sk, global!(sk_num));
-    t.remote_port = u16::from_be(read_or_zero(sk, global!(sk_dport)));
-    t
+    t.family = family;
+    if family == AF_INET {
+        read_to(t.local.as_mut_ptr().cast::<u32>(), sk, global!(sk_rcv_saddr));
+        read_to(t.remote.as_mut_ptr().cast::<u32>(), sk, global!(sk_daddr));
+    } else if family == AF_INET6 {
+        read_to(&raw mut t.local, sk, global!(sk_v6_rcv_saddr));
+        read_to(&raw mut t.remote, sk, global!(sk_v6_daddr));
+    } else {
+        return;
+    }
+    read_to(&raw mut t.local_port, sk, global!(sk_num));
+    read_to(&raw mut t.remote_port, sk, global!(sk_dport));
+    t.remote_port = u16::from_be(t.remote_port);
 }
 
 /// Describes a socket to user space. A global function, see [`crate::capture`].
@@ -69,13 +73,14 @@ pub extern "C" fn announce_socket(file: u64, inode: u64, tid: u32) -> u32 {
     o.t_ns = crate::files::now();
     o.file = file;
     o.sk = sk;
-    o.cookie = read_or_zero(sk, global!(sk_cookie));
-    o.ino = read_or_zero(inode, global!(inode_ino));
-    o.family = read_or_zero(sk, global!(sk_family));
-    o.kind_ = read_or_zero(sk, global!(sk_type));
-    o.protocol = read_or_zero(sk, global!(sk_protocol));
-    o.state = u16::from(read_or_zero::<u8>(sk, global!(sk_state)));
-    o.tuple = tuple(sk, o.family);
+    read_to(&raw mut o.cookie, sk, global!(sk_cookie));
+    read_to(&raw mut o.ino, inode, global!(inode_ino));
+    read_to(&raw mut o.family, sk, global!(sk_family));
+    read_to(&raw mut o.kind_, sk, global!(sk_type));
+    read_to(&raw mut o.protocol, sk, global!(sk_protocol));
+    o.state = 0;
+    read_to((&raw mut o.state).cast::<u8>(), sk, global!(sk_state));
+    tuple(&mut o.tuple, sk, o.family);
     if o.family == AF_UNIX {
         o.unix_local_len = unix_name(sk, o.unix_local.as_mut_ptr());
         let peer: u64 = read_or_zero(sk, global!(unix_peer));
@@ -146,8 +151,9 @@ fn event(sk: u64, tid: u32, what: u8, old: u8, new: u8) {
         received: 0,
         retransmits: 0,
         reserved: 0,
-        tuple: tuple(sk, family),
+        tuple: Tuple::default(),
     };
+    tuple(&mut e.tuple, sk, family);
     if what == tcp::DESTROY {
         e.srtt_us = read_or_zero::<u32>(sk, global!(tcp_srtt)) >> 3;
         e.retransmits = read_or_zero(sk, global!(tcp_total_retrans));

@@ -3,6 +3,7 @@
 //! Rust eBPF has no CO-RE relocations, so user space looks the offsets up before the programs are loaded. A field
 //! that this kernel does not have disables what needs it, by name: see [`Offsets::missing`].
 
+use crate::arch;
 use crate::error::RecordError;
 use btf_rs::{Btf, BtfType, Type};
 use ctrace_abi::{Globals, MISSING};
@@ -193,11 +194,7 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         tcp_total_retrans = "tcp_sock" "total_retrans";
         siginfo_code = "kernel_siginfo" "si_code";
     }
-    // TS_COMPAT lives in thread_info.status (arch/x86/include/asm/thread_info.h).
-    globals.task_status = kernel.offset("task_struct", "thread_info.status").unwrap_or(MISSING);
-    if globals.task_status == MISSING {
-        missing.push("task_struct.thread_info.status".into());
-    }
+    missing.extend(arch::HOST.describe(kernel, &mut globals));
     // Linux 5.18 and newer keep pointers to the ancestors, older ones their ids.
     if let Some(at) = kernel.offset("cgroup", "ancestors") {
         globals.cgroup_ancestors = at;

@@ -3,16 +3,17 @@
 //! Owns the dictionary side of a recording: which task a thread id means now, which object a file identity means
 //! now. Records come in order of their end.
 
+use crate::arch;
 use crate::details::{self, Context};
 use crate::meaning::{Meaning, Meanings, kept, time_counts};
 use crate::objects::{Objects, both_ends};
 use ctrace_abi::{
-    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Join, SignalEvent, Slot, SockObject, TcpEvent, abi,
+    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Join, SignalEvent, Slot, SockObject, TcpEvent,
     call_flag, kind, op, tcp,
 };
 use ctrace_format::{
-    Abi, Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, StrId, Syscall,
-    SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
+    Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, StrId, Syscall, SyscallFlags,
+    Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
 };
 use rustc_hash::FxHashMap;
 
@@ -193,7 +194,7 @@ impl Decoder {
     ) {
         self.calls += 1;
         let task = self.task(w, call.tid, call.tgid);
-        let sysno = Sysno { abi: table(call.abi), nr: call.nr };
+        let sysno = Sysno { abi: arch::HOST.table(call.abi), nr: call.nr };
         let unknown = Meaning::unknown();
         let meaning = self.meanings.get(sysno).unwrap_or(&unknown);
         let mut flags = SyscallFlags::default();
@@ -428,14 +429,6 @@ impl Decoder {
         let comm: Comm = crate::raw::read(record)?;
         self.rename(w, comm.tid, &comm.comm);
         Some(())
-    }
-}
-
-fn table(how: u8) -> Abi {
-    match how {
-        abi::I386 => Abi::I386,
-        abi::X32 => Abi::X32,
-        _ => Abi::X86_64,
     }
 }
 

@@ -14,6 +14,7 @@
 //! events; `pipeline` moves all of it through threads into the file; `target` decides what is recorded. Nothing here
 //! prints, and nothing is pinned in the kernel: programs die with the process.
 
+mod arch;
 mod btf;
 mod caps;
 mod cgroup;
@@ -39,6 +40,7 @@ mod sockets;
 mod specs;
 mod target;
 mod unix_diag;
+pub mod verifier;
 
 pub use error::RecordError;
 pub use recording::{Config, Ended, Outcome, Recorder, Recording, Stats};

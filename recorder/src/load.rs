@@ -3,6 +3,7 @@
 use crate::btf::{self, Kernel, Offsets};
 use crate::error::RecordError;
 use crate::ring::{Mapping, Ring};
+use crate::verifier::Cost;
 use aya::maps::{Map, MapData};
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -259,6 +260,23 @@ impl Programs {
         self.lost().iter().all(|per_cpu| !per_cpu.is_empty())
     }
 
+    /// What the verifier made of each loaded program.
+    pub(crate) fn costs(&self, kernel: &str) -> Vec<Cost> {
+        self.bpf
+            .programs()
+            .filter_map(|(name, program)| {
+                let info = program.info().ok()?;
+                Some(Cost {
+                    kernel: kernel.to_owned(),
+                    program: name.to_owned(),
+                    verified_insns: info.verified_instruction_count().unwrap_or(0),
+                    translated_bytes: info.size_translated().unwrap_or(0),
+                    machine_bytes: info.size_jitted(),
+                })
+            })
+            .collect()
+    }
+
     /// How often the kernel skipped the program that records calls because it was already running on that CPU
     /// (`bpf_prog_info.recursion_misses`, Linux 5.12).
     pub(crate) fn skipped(&self) -> u64 {
@@ -270,6 +288,14 @@ impl Programs {
 pub(crate) fn offsets() -> Result<(Kernel, Offsets), RecordError> {
     let kernel = Kernel::open()?;
     let offsets = btf::offsets(&kernel);
+    let registers: Vec<&str> =
+        offsets.missing.iter().filter(|m| m.starts_with("pt_regs.")).map(String::as_str).collect();
+    if !registers.is_empty() {
+        return Err(RecordError::KernelLacks {
+            what: format!("registers where they are looked for ({})", registers.join(", ")),
+            fix: "use a ctrace that knows this kernel".into(),
+        });
+    }
     Ok((kernel, offsets))
 }
 
@@ -418,7 +444,7 @@ mod tests {
             return;
         }
         let (kernel, offsets) = offsets().unwrap();
-        let specs = crate::specs::table();
+        let specs = crate::specs::table(crate::arch::HOST);
         let mut programs = Programs::load(OBJECT, &offsets, RingSizes::within(1 << 20, 2), &specs).unwrap();
         programs.attach(&kernel).unwrap();
         assert_eq!(programs.absent, Vec::<String>::new());

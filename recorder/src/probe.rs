@@ -1,5 +1,6 @@
 //! What this machine can do, tried for real: for `ctrace doctor`.
 
+use crate::arch;
 use crate::btf::{self, Kernel};
 use crate::caps;
 use crate::host;
@@ -126,7 +127,7 @@ fn programs(kernel: &Kernel, checks: &mut Vec<Check>) {
         .unless("what these fields tell is not recorded; the trace's header names them", ""),
     );
     let sizes = RingSizes::within(1 << 20, host::cpus());
-    let loaded = Programs::load(OBJECT, &offsets, sizes, &specs::table());
+    let loaded = Programs::load(OBJECT, &offsets, sizes, &specs::table(arch::HOST));
     checks.push(
         check(
             "eBPF maps and ring buffers",

@@ -1,5 +1,6 @@
 //! The way in: start a recording, look at it, stop it.
 
+use crate::arch;
 use crate::btf::Kernel;
 use crate::caps::{self, Cap};
 use crate::cgroup::Cgroup;
@@ -16,7 +17,7 @@ use crate::sockets;
 use crate::specs;
 use crate::target::{self, KEPT, Target};
 use ctrace_abi::Globals;
-use ctrace_format::{Abi, Finished, Header, Policy, Scope, Summary, TraceWriter, WriteOptions};
+use ctrace_format::{Finished, Header, Policy, Scope, Summary, TraceWriter, WriteOptions};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -175,7 +176,7 @@ impl Recorder {
             scope_globals(group, &kernel, &mut offsets.globals)?;
         }
         let sizes = RingSizes::within(config.ring_bytes, host::cpus());
-        let mut programs = Programs::load(&object, &offsets, sizes, &specs::table())?;
+        let mut programs = Programs::load(&object, &offsets, sizes, &specs::table(arch::HOST))?;
         programs.fill_free(KEPT)?;
         let mut child = match &config.target {
             Target::Command(command) => Some(Child::hold(command)?),
@@ -199,7 +200,7 @@ impl Recorder {
             tick_ns: if config.precise { 1 } else { 100 },
             start_boottime_ns,
             start_realtime_ns: clock::realtime_ns(),
-            abi: if cfg!(target_arch = "aarch64") { Abi::Aarch64 } else { Abi::X86_64 },
+            abi: arch::HOST.native,
             scope: scope(&config.target, group.as_ref()),
             host: facts,
             writer: concat!("ctrace ", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -17,10 +17,10 @@ pub const RINGS: u32 = 16;
 pub const SLOTS: u32 = 16_384;
 /// Task table entry of a task that is in scope but got no slot: its calls are counted as lost.
 pub const NO_SLOT: u16 = u16::MAX;
-/// Entries of the call specification table: native numbers first, then i386.
+/// Entries of the call specification table: native numbers first, then those of 32-bit calls.
 pub const SPECS: u32 = 1024;
-/// Index of the first i386 entry.
-pub const SPEC_I386: u32 = 512;
+/// Index of the first entry for 32-bit calls.
+pub const SPEC_COMPAT: u32 = 512;
 /// Most copies that one call can ask for, entry and exit together.
 pub const MAX_OPS: usize = 6;
 /// Longest string copied from user space, the NUL included (`PATH_MAX`, include/uapi/linux/limits.h).
@@ -92,10 +92,18 @@ pub mod call_flag {
 pub mod abi {
     /// Native 64-bit.
     pub const NATIVE: u8 = 0;
-    /// 32-bit (`int 0x80`, `sysenter`, `syscall32`).
-    pub const I386: u8 = 1;
+    /// 32-bit: i386 on x86-64 (`int 0x80`, `sysenter`, `syscall32`), `AArch32` on aarch64.
+    pub const COMPAT: u8 = 1;
     /// x32.
     pub const X32: u8 = 2;
+}
+
+/// Values of [`Globals::machine`](crate::Globals::machine).
+pub mod machine {
+    /// x86-64.
+    pub const X86_64: u32 = 1;
+    /// aarch64.
+    pub const AARCH64: u32 = 2;
 }
 
 /// Bits of [`Spec::flags`].
@@ -608,11 +616,24 @@ pub struct Globals {
     pub cgroup_id: u64,
     /// 1: measure time off CPU.
     pub sched: u32,
-    pub status_i386: u32,
+    /// Bits of the word at `task_compat` that say that the running call is a 32-bit one.
+    pub compat_mask: u32,
+    /// Whose registers these are: [`machine`].
+    pub machine: u32,
+    /// Bit of a call's number that marks x32 calls; 0 where there are none.
+    pub x32_bit: u32,
+    /// Size of `struct epoll_event`: packed on x86-64 only (include/uapi/linux/eventpoll.h).
+    pub epoll_event_bytes: u32,
+    /// Offset in `struct pt_regs` of the argument registers: `r10` (x86-64), `regs` (aarch64).
+    pub regs_args: u32,
+    /// Of what they do not hold: `bp` and `bx`, arguments of i386 calls; `orig_x0`, the first argument after the call.
+    pub regs_more: u32,
+    /// Of the call's number, 32 bits: `orig_ax`, `syscallno`.
+    pub regs_nr: u32,
 
     pub task_pid: u32,
     pub task_tgid: u32,
-    pub task_status: u32,
+    pub task_compat: u32,
     pub task_files: u32,
     pub task_fs: u32,
     pub task_start: u32,
@@ -703,9 +724,11 @@ impl Globals {
         g.level = 0;
         g.cgroup_id = 0;
         g.sched = 0;
-        g.status_i386 = 2;
+        g.compat_mask = 0;
+        g.machine = 0;
+        g.x32_bit = 0;
+        g.epoll_event_bytes = 0;
         g.cgroup_ancestors_are_ids = 0;
-        g.nr_execve = 59;
         g.reserved = 0;
         g
     }

@@ -16,3 +16,4 @@ mod robust;
 mod strace;
 mod targets;
 mod truth;
+mod verifier;

@@ -95,7 +95,8 @@ impl Recorded {
             .collect()
     }
     pub(crate) fn named(&self, name: &str) -> Vec<Syscall> {
-        let sysno = syscalls::number(Abi::X86_64, name).unwrap();
+        let native = if cfg!(target_arch = "aarch64") { Abi::Aarch64 } else { Abi::X86_64 };
+        let sysno = syscalls::number(native, name).unwrap();
         self.calls().into_iter().filter(|c| c.sysno == sysno).collect()
     }
     pub(crate) fn processes(&self) -> Vec<Process> {

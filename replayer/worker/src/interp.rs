@@ -36,6 +36,7 @@ const DEFAULT_LIMIT_NS: u64 = 1_000_000_000;
 const WAITERS_LIMIT_NS: u64 = 10_000_000_000;
 /// Most that a peer leaves out of one gap when it is behind the recording.
 const PEER_CATCH_UP_NS: u64 = 500_000;
+const SIG_BLOCK: u64 = 0;
 const SIGNAL_MAX: u32 = 64;
 const SIGCHLD: u32 = 17;
 /// How long a SIGCHLD may take that may have been swallowed by another.
@@ -625,6 +626,10 @@ fn exit(task: &Task, index: u32, step: &'static Step) {
     let mut scratch = Scratch::new(task);
     let Some(regs) = registers(task, step, &mut scratch, 0) else { return bad_step(task, index, step) };
     count_done(task, step);
+    // Whoever waits for this end may send a signal to what has ended: it must not be what ends it.
+    let all = u64::MAX;
+    let _ = marked(nr::RT_SIGPROCMASK, [SIG_BLOCK, &raw const all as u64, 0, 8, 0]);
+    count(&task.slot.counters.engine_calls, 1);
     task.slot.step.store(index + 1, Relaxed);
     task.slot.last_end.store(now_ns(), Relaxed);
     task.set_status(status::EXITED);

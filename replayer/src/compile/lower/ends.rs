@@ -4,7 +4,7 @@ use super::super::CompileError;
 use super::super::world::TaskIx;
 use super::Lower;
 use crate::plan::environment::ExternalSignal;
-use ctrace_program::{Kind, Step, flags};
+use ctrace_program::{Kind, Step, Wait, flags};
 
 impl Lower<'_> {
     pub(crate) fn signal(&mut self, signal: &ctrace_format::Signal) -> Result<(), CompileError> {
@@ -91,6 +91,12 @@ impl Lower<'_> {
             if self.states[task as usize].signal.is_some_and(|(s, _)| s == signo) {
                 step = step.with(flags::AT);
                 step.t_ns = at_ns;
+            }
+            // Not before the one who sent it came to that.
+            let first = self.world.procs[proc as usize].first;
+            if let Some(mark) = self.kill_marks.get(&first).filter(|mark| mark.task != task) {
+                let sent = Wait::completed(self.prog(mark.task), mark.step);
+                self.b.set_waits(&mut step, &[sent])?;
             }
             self.b.push(me, &step)?;
             return Ok(());

@@ -109,6 +109,8 @@ pub(crate) struct Lower<'a> {
     stream_reads: FxHashMap<(u8, u32), Mark>,
     /// The last calls of tasks that ended.
     exit_marks: FxHashMap<TaskIx, Mark>,
+    /// By process: its children that ended and were not waited for yet, by their first tasks.
+    pub(crate) zombies: FxHashMap<ProcIx, FxHashSet<TaskIx>>,
     /// The last signal that somebody could send to a task.
     kill_marks: FxHashMap<TaskIx, Mark>,
     /// The last return from a signal handler of a process.
@@ -172,6 +174,7 @@ pub(crate) fn write(
         stream_reads: FxHashMap::default(),
         exit_marks: FxHashMap::default(),
         kill_marks: FxHashMap::default(),
+        zombies: FxHashMap::default(),
         handled: FxHashMap::default(),
         listens: FxHashMap::default(),
         connects: FxHashMap::default(),
@@ -268,6 +271,10 @@ impl Lower<'_> {
                 if let ProcessKind::Exit { status, group_dead } = process.kind {
                     let task = self.world.task_of(self.source, process.task)?;
                     self.exits.insert(task, (status, process.t_ns, group_dead));
+                    let proc = &self.world.procs[self.world.tasks[task as usize].proc as usize];
+                    if let Some(parent) = proc.parent.filter(|_| group_dead) {
+                        self.zombies.entry(parent).or_default().insert(proc.first);
+                    }
                 }
                 let parent = self.world.task_of(self.source, process.task)?;
                 self.world.apply_other(self.source, event)?;

@@ -289,6 +289,11 @@ impl Lower<'_> {
                 self.kill_marks.insert(*task, mark);
             }
         }
+        if let Some(child) = self.reaped(cx)
+            && let Some(zombies) = self.zombies.get_mut(&cx.proc)
+        {
+            zombies.remove(&child);
+        }
         if cx.known.sc == Sc::RtSigreturn {
             self.handled.insert(cx.proc, mark);
         }

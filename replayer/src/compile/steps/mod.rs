@@ -276,7 +276,10 @@ impl Lower<'_> {
 
     /// The recorded error, made by the sandbox instead of its cause.
     pub(crate) fn fault(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let errno = ctrace_format::errno::name(cx.call.ret.unsigned_abs() as u32).unwrap_or("unknown");
+        let errno = match cx.call.ret {
+            0 => "0",
+            ret => ctrace_format::errno::name(ret.unsigned_abs() as u32).unwrap_or("unknown"),
+        };
         Self::count(&mut self.summary.emulated, &format!("{} {errno}", cx.name));
         let mut step = Step::call(cx.nr).with(flags::FAULT).expect(Expect::Exact, cx.call.ret);
         // The call is not carried out, but a recorder sees its arguments.
