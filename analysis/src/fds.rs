@@ -213,7 +213,8 @@ impl FdTracker {
         }
         // Linux releases the number even when close reports EINTR or EIO.
         let closes = call == "close" && s.ret != -9;
-        if s.ret < 0 && !closes || s.flags.contains(SyscallFlags::NO_ENTER) {
+        let arguments_unknown = s.flags.contains(SyscallFlags::NO_ENTER) && s.args_mask == 0;
+        if s.ret < 0 && !closes || arguments_unknown {
             return Vec::new();
         }
         let arg = |i: usize| s.args[i];

@@ -149,7 +149,7 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
             call.abi = if is_compat() { abi::COMPAT } else { abi::NATIVE };
             call.nr = nr(arg(&ctx, 0));
             call.t_ns = now;
-            // What pointers point to may have changed, so that is not copied.
+            // What the entry would have copied may have changed since; what the call itself left behind is copied as ever.
             call.args = arguments_at_exit(arg(&ctx, 0), call.abi == abi::COMPAT).unwrap_or_default();
             if call.args[5] == ENGINE_MARK {
                 call.flags |= call_flag::ENGINE;
@@ -180,7 +180,7 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
             }
             None => false,
         };
-        if slow && call.flags & call_flag::NO_ENTER == 0 {
+        if slow {
             exit_copies(u32::from(number));
         } else {
             emit(call);

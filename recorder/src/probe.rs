@@ -58,6 +58,19 @@ impl Check {
     }
 }
 
+/// The container runtime that answers, in words.
+///
+/// # Errors
+/// Why each that was tried does not answer; empty when there is none.
+pub fn container_runtime(endpoint: Option<&str>) -> Result<String, Vec<String>> {
+    match ctrace_cri::Runtime::find(endpoint, ctrace_cri::PATIENCE) {
+        Ok(runtime) => {
+            Ok(format!("{} {} (CRI v1) at {}", runtime.name, runtime.version, runtime.socket().display()))
+        }
+        Err(failures) => Err(failures.iter().map(ToString::to_string).collect()),
+    }
+}
+
 /// Tries everything that recording uses. Programs are loaded and attached one by one and detached again; they see
 /// no task, since none is taken into the scope.
 pub fn probe() -> Vec<Check> {

@@ -1,7 +1,7 @@
 //! Which arguments of which call are copied: the table for the kernel half, from the shared syscall descriptions.
 
 use crate::arch::{Arch, is_narrow};
-use ctrace_abi::{MAX_OPS, Op, SPEC_COMPAT, SPECS, Spec, op, spec_flag, when};
+use ctrace_abi::{MAX_OPS, Op, SPEC_COMPAT, SPECS, Spec, data, op, spec_flag, when};
 use ctrace_format::syscalls::{self, Kind};
 use ctrace_format::{Abi, Sysno};
 
@@ -106,6 +106,13 @@ fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
             _ => {}
         }
     }
+    if wide {
+        b.spec.data = data_of(name);
+    }
+    if is_identity(name) {
+        b.op(op::CREDS, 0, 0, 0, when::ENTRY);
+        b.op(op::CREDS, 0, 0, 0, when::EXIT);
+    }
     match name {
         // struct itimerval.
         "setitimer" if wide => b.op(op::BYTES, 1, 0, 32, when::ENTRY),
@@ -114,6 +121,26 @@ fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
         _ => {}
     }
     b.spec
+}
+
+/// Where the data of a call are that may carry a DNS message.
+fn data_of(name: &str) -> u8 {
+    match name {
+        "read" | "write" | "sendto" | "recvfrom" => data::BUFFER,
+        "sendmsg" | "recvmsg" => data::MESSAGE,
+        "sendmmsg" | "recvmmsg" => data::MESSAGES,
+        "readv" | "writev" => data::VECTOR,
+        _ => data::NONE,
+    }
+}
+
+/// Whether a call changes who its task acts as.
+fn is_identity(name: &str) -> bool {
+    let base = name.strip_suffix("32").unwrap_or(name);
+    matches!(
+        base,
+        "setuid" | "setgid" | "setreuid" | "setregid" | "setresuid" | "setresgid" | "setfsuid" | "setfsgid"
+    )
 }
 
 /// Arguments worth keeping raw: those that are no bare pointer, and whose meaning is not in a detail.

@@ -5,10 +5,12 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and says why it is skipped")]
 
 mod bad_input;
+mod containerd;
 mod diff;
 mod host;
 mod interrupted;
 mod memory;
+mod pods;
 mod privacy;
 mod privilege;
 mod record;

@@ -207,6 +207,9 @@ fn copy(path: &Path, out: &Path, policy: Option<Policy>) -> Result<RepairReport,
     if !trace.snapshot().processes.is_empty() {
         writer.snapshot(trace.snapshot())?;
     }
+    if !trace.containers().is_empty() {
+        writer.containers(trace.containers())?;
+    }
     let mut known = Known::default();
     let mut damage = trace.damage().to_vec();
     let mut events = BTreeMap::new();
@@ -277,6 +280,10 @@ struct Ids<'a> {
 impl Remap for Ids<'_> {
     fn string(&mut self, id: StrId) -> StrId {
         *self.known.strings.entry(id).or_insert_with(|| self.writer.str(self.trace.str(id)))
+    }
+
+    fn host(&mut self, id: StrId) -> StrId {
+        self.writer.host(self.trace.str(id))
     }
 
     fn argv(&mut self, words: &mut Vec<StrId>) {

@@ -4,6 +4,7 @@
 mod aarch64;
 mod bench;
 mod bpf;
+mod cri;
 mod matrix;
 mod test;
 mod verifier;
@@ -29,6 +30,8 @@ enum Chore {
     Matrix(matrix::Args),
     /// Show what the verifiers of several kernels make of the programs, and keep the figures.
     Verifier(verifier::Args),
+    /// Generate the client of container runtimes from cri/proto, or check the committed one.
+    Cri(cri::Args),
     /// Install what the tests need and run them all, lints and checks of the committed eBPF object included.
     Test(test::Args),
 }
@@ -40,6 +43,7 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
         Chore::Bpf(args) => bpf::run(&args),
         Chore::Matrix(args) => matrix::run(&args),
         Chore::Verifier(args) => verifier::run(&args),
+        Chore::Cri(args) => cri::run(&args),
         Chore::Test(args) => test::run(&args),
     }
 }

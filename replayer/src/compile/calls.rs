@@ -100,6 +100,16 @@ pub(crate) fn host_nr(name: &str) -> Option<u32> {
     syscalls::number(HOST, name).map(|s| s.nr)
 }
 
+/// Index of a call's argument that points to a limit of its wait.
+pub(crate) fn limit_arg(sysno: Sysno) -> Option<u8> {
+    match syscalls::name(sysno)? {
+        "select" | "pselect6" => Some(4),
+        "epoll_pwait2" => Some(3),
+        "ppoll" => Some(2),
+        _ => None,
+    }
+}
+
 /// Index of a call's argument that limits its wait in milliseconds.
 pub(crate) fn milliseconds_arg(sysno: Sysno) -> Option<usize> {
     match syscalls::name(sysno)? {

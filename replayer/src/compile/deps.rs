@@ -22,6 +22,10 @@ pub enum EdgeKind {
     Stream,
     /// Something had not arrived yet: the one who sends waits until the other has looked in vain.
     NotYet,
+    /// Somebody saw that something had arrived before another took it.
+    Seen,
+    /// A signal is sent after the one before was taken, and taken after it was sent.
+    Signal,
     /// A child had not ended yet.
     NotEnded,
     /// A mapping is used after it was made.

@@ -51,6 +51,8 @@ struct Conn {
     /// Recorded time of its last act.
     last_ns: u64,
     dgram: bool,
+    /// The workload's socket.
+    sock: SockIx,
     /// It has closed or reset its end.
     over: bool,
     /// It connected to the workload, so what it sends are requests.
@@ -83,6 +85,11 @@ pub(crate) struct Peers {
     last_connect: FxHashMap<SockIx, Wait>,
     next_fd: u32,
     last_established: Option<Wait>,
+    /// Who exchanges datagrams with a socket of the workload, by address (none: a sender without one).
+    correspondents: FxHashMap<SockIx, Vec<(Option<SockAddr>, SockIx)>>,
+    next_correspondent: SockIx,
+    /// The last datagram sent to a socket of the workload: all who send to it do so in the recorded order.
+    last_datagram: FxHashMap<SockIx, Wait>,
     /// Addresses that have to exist.
     pub(crate) addresses: BTreeSet<IpAddr>,
     /// Connections played, by kind, for the summary.
@@ -92,6 +99,9 @@ pub(crate) struct Peers {
     /// Other ends of inherited descriptors: number in the peer process.
     pub(crate) inherited: Vec<(u32, u32)>,
 }
+
+/// Keys of those who exchange datagrams with a socket that has others already: above every other key.
+const CORRESPONDENTS: SockIx = 0xc000_0000;
 
 /// How far in time an arrival is from the moment before, and what it waits for.
 #[derive(Debug, Clone, Copy)]
@@ -332,7 +342,7 @@ impl Peers {
         self.served += 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: at_ns, dgram: false, over: false, client: false, fd },
+            Conn { lane, received: 0, last_ns: at_ns, dgram: false, sock, over: false, client: false, fd },
         );
         Ok(())
     }
@@ -386,37 +396,58 @@ impl Peers {
         self.clients += 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: at_ns, dgram: false, over: false, client: true, fd },
+            Conn { lane, received: 0, last_ns: at_ns, dgram: false, sock, over: false, client: true, fd },
         );
         Ok(())
     }
 
-    /// A datagram socket at `addr` for what the workload's `sock` exchanges with it.
+    /// The key of the peer at `addr` that exchanges datagrams with the workload's `sock`, if there is one.
+    pub(crate) fn correspondent(&self, sock: SockIx, addr: Option<&SockAddr>) -> Option<SockIx> {
+        let known = self.correspondents.get(&sock)?;
+        known.iter().find(|(a, _)| a.as_ref() == addr).map(|(_, key)| *key)
+    }
+
+    /// A datagram socket at `addr` for what the workload's `sock` exchanges with it. `client`: the first is sent by it.
+    #[expect(clippy::too_many_arguments, reason = "both sockets, who begins, and what to wait for")]
     pub(crate) fn datagram(
         &mut self,
         b: &mut ProgramBuilder,
         deps: &mut Deps,
         sock: SockIx,
-        addr: &SockAddr,
+        addr: Option<&SockAddr>,
+        family: u16,
         at_ns: u64,
+        client: bool,
     ) -> Result<Option<Wait>, CompileError> {
-        if self.conns.contains_key(&sock) {
+        if self.correspondent(sock, addr).is_some() {
             return Ok(None);
         }
+        let key = if self.conns.contains_key(&sock) {
+            self.next_correspondent += 1;
+            CORRESPONDENTS + self.next_correspondent
+        } else {
+            sock
+        };
+        self.correspondents.entry(sock).or_default().push((addr.cloned(), key));
         let lane = self.lane(b, deps, at_ns)?;
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
-        if let SockAddr::Unix(path) = addr
+        if client {
+            let mut sync = Step::of(Kind::Sync).with(flags::AT);
+            sync.t_ns = at_ns;
+            b.push(task, &sync)?;
+        }
+        if let Some(SockAddr::Unix(path)) = addr
             && path.first().is_some_and(|c| *c != b'@' && *c != 0)
         {
             let path = b.cstr(path)?;
             b.push(task, &extra("unlinkat").imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
-        self.bound(b, task, fd, SOCK_DGRAM, Some(addr), family_of(addr))?;
+        self.bound(b, task, fd, SOCK_DGRAM, addr, family)?;
         let ready = Wait::completed(task, b.next_step(task).saturating_sub(1));
         self.datagram += 1;
         self.conns.insert(
-            sock,
-            Conn { lane, received: 0, last_ns: at_ns, dgram: true, over: false, client: false, fd },
+            key,
+            Conn { lane, received: 0, last_ns: at_ns, dgram: true, sock, over: false, client, fd },
         );
         Ok(Some(ready))
     }
@@ -435,7 +466,7 @@ impl Peers {
         let lane = self.lane(b, deps, 0)?;
         self.conns.insert(
             key,
-            Conn { lane, received: 0, last_ns: 0, dgram: false, over: false, client: false, fd },
+            Conn { lane, received: 0, last_ns: 0, dgram: false, sock: key, over: false, client: false, fd },
         );
         Ok(())
     }
@@ -463,8 +494,10 @@ impl Peers {
             b.push(task, &extra("listen").imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
         self.lanes.push(Lane { task, fd, free_ns: 0, busy: true });
         let lane = self.lanes.len() - 1;
-        self.conns
-            .insert(sock, Conn { lane, received: 0, last_ns: 0, dgram: false, over: false, client, fd });
+        self.conns.insert(
+            sock,
+            Conn { lane, received: 0, last_ns: 0, dgram: false, sock, over: false, client, fd },
+        );
         Ok(Wait::completed(task, step))
     }
 
@@ -573,6 +606,10 @@ impl Peers {
         let mut think = u32::try_from(gap).unwrap_or(u32::MAX);
         let fd = conn.fd;
         let dgram = conn.dgram;
+        let receiver = conn.sock;
+        if let Some(wait) = self.last_datagram.get(&receiver).filter(|_| dgram) {
+            deps.add(task, EdgeKind::Stream, *wait, &mut waits);
+        }
         let open_loop = if conn.client { flags::OPEN_LOOP } else { 0 };
         let mut left = n;
         loop {
@@ -604,7 +641,10 @@ impl Peers {
             think = 0;
             b.set_waits(&mut step, &waits)?;
             waits.clear();
-            b.push(task, &step)?;
+            let step = b.push(task, &step)?;
+            if dgram {
+                self.last_datagram.insert(receiver, Wait::completed(task, step));
+            }
             left = if dgram { 0 } else { left.saturating_sub(part) };
             if left == 0 {
                 return Ok(());
@@ -661,6 +701,12 @@ impl Peers {
         total: u64,
         at_ns: u64,
     ) -> Result<(), CompileError> {
+        self.last_datagram.remove(&sock);
+        for (_, key) in self.correspondents.remove(&sock).unwrap_or_default() {
+            if key != sock {
+                self.closed(b, key, 0, at_ns)?;
+            }
+        }
         self.receive_up_to(b, sock, total)?;
         let Some(conn) = self.conns.remove(&sock) else { return Ok(()) };
         let task = self.lanes[conn.lane].task;
@@ -715,7 +761,7 @@ fn recv_step(fd: u32, len: u64) -> Step {
     step
 }
 
-fn family_of(addr: &SockAddr) -> u16 {
+pub(crate) fn family_of(addr: &SockAddr) -> u16 {
     match addr {
         SockAddr::Inet(std::net::SocketAddr::V4(_)) => 2,
         SockAddr::Inet(_) => 10,

@@ -7,6 +7,7 @@ use super::deps::EdgeKind;
 use super::facts::{CLONE_THREAD, TaskFact};
 use super::fsmodel::NodeKind;
 use super::lower::{Lower, reachable};
+use super::peers::family_of;
 use super::wire;
 use super::world::{
     O_APPEND, O_CLOEXEC, O_NONBLOCK, OfdIx, OfdKind, Origin, PipeIx, ProcIx, SockIx, SockState, TaskIx,
@@ -522,6 +523,14 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
             lower.peers.addresses.insert(inet.ip());
         }
     }
+    if let SockAddr::Unix(path) = addr
+        && path.first().is_some_and(|c| *c != b'@' && *c != 0)
+    {
+        // Its file is there, like all that was there: made again by the bind.
+        let path = lower.b.cstr(path)?;
+        let unlink = extra("unlinkat").imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0);
+        lower.b.push(0, &unlink)?;
+    }
     let bytes = wire::sockaddr(addr);
     if bytes.len() <= 2 {
         return Ok(());
@@ -587,7 +596,8 @@ fn open_socket(
     } else if state.kind == 2
         && let Some(peer) = &state.peer
     {
-        lower.peers.datagram(&mut lower.b, &mut lower.deps, sock, peer, 0)?;
+        let family = family_of(peer);
+        lower.peers.datagram(&mut lower.b, &mut lower.deps, sock, Some(peer), family, 0, false)?;
         let bytes = wire::sockaddr(peer);
         let blob = lower.b.data(&bytes)?;
         lower.b.push(

@@ -2,8 +2,8 @@
 
 use super::CompileError;
 use ctrace_format::{
-    Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId, Trace,
-    syscalls,
+    Detail, Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId,
+    Trace, syscalls,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -135,13 +135,19 @@ impl Source for Completed<'_> {
                     if let (0, Some(limit)) = (call.ret, limit) {
                         args[limit] = (duration_ns + 500_000) / 1_000_000;
                     }
-                    return each(&Event::Syscall(Syscall {
+                    let mut whole = Syscall {
                         t_ns,
                         duration_ns,
                         flags: SyscallFlags(call.flags.0 & !SyscallFlags::NO_ENTER.0),
                         args,
                         ..call.clone()
-                    }));
+                    };
+                    if let (0, Some(arg)) = (call.ret, super::calls::limit_arg(call.sysno))
+                        && !whole.details.iter().any(|d| matches!(d, Detail::Time { .. }))
+                    {
+                        whole.details.push(Detail::Time { arg, ns: duration_ns });
+                    }
+                    return each(&Event::Syscall(whole));
                 }
             }
             each(event)

@@ -55,8 +55,11 @@ pub(crate) fn pollfds(entries: impl IntoIterator<Item = PollEntry>) -> Vec<u8> {
 }
 
 /// `struct epoll_event`: packed on x86-64 only.
+///
+/// Without `EPOLLEXCLUSIVE`: which of several waiters was woken is known, the kernel is not to choose again.
 pub(crate) fn epoll_event(entry: EpollEntry) -> Vec<u8> {
-    let mut out = entry.events.to_ne_bytes().to_vec();
+    const EPOLLEXCLUSIVE: u32 = 1 << 28;
+    let mut out = (entry.events & !EPOLLEXCLUSIVE).to_ne_bytes().to_vec();
     if !cfg!(target_arch = "x86_64") {
         out.extend_from_slice(&[0; 4]);
     }

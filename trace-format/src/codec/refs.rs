@@ -33,12 +33,23 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
                     ProcessKind::Exec { path, argv, .. } => {
                         known(Ref::Str(*path)) && argv.iter().all(|w| known(Ref::Str(*w)))
                     }
-                    ProcessKind::Exit { .. } => true,
+                    ProcessKind::Load { path } => known(Ref::Str(*path)),
+                    ProcessKind::OomKill { by, .. } => by.is_none_or(|t| known(Ref::Task(t))),
+                    ProcessKind::Exit { .. }
+                    | ProcessKind::Placed { .. }
+                    | ProcessKind::Identity { .. }
+                    | ProcessKind::Capability { .. }
+                    | ProcessKind::Fault { .. } => true,
                 }
         }
         Event::Connection(e) => e.task.is_none_or(|t| known(Ref::Task(t))),
         Event::Signal(e) => known(Ref::Task(e.task)) && e.sender.is_none_or(|t| known(Ref::Task(t))),
         Event::Marker(e) => known(Ref::Str(e.text)),
+        Event::Usage(e) => known(Ref::Task(e.task)),
+        Event::Socket(e) => e.task.is_none_or(|t| known(Ref::Task(t))),
+        Event::Dns(e) => known(Ref::Task(e.task)) && known(Ref::Str(e.name)),
+        Event::Block(e) => known(Ref::Task(e.task)),
+        Event::Uring(e) => known(Ref::Task(e.task)) && e.object.is_none_or(|o| known(Ref::Object(o))),
         Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) => true,
     }
 }
@@ -47,6 +58,8 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
 pub(crate) trait Remap {
     /// A string.
     fn string(&mut self, id: StrId) -> StrId;
+    /// The name of a host.
+    fn host(&mut self, id: StrId) -> StrId;
     /// The words of an argument vector.
     fn argv(&mut self, words: &mut Vec<StrId>);
     /// A task.
@@ -90,7 +103,13 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn Remap) {
                     string(path, map);
                     map.argv(argv);
                 }
-                ProcessKind::Exit { .. } => {}
+                ProcessKind::Load { path } => string(path, map),
+                ProcessKind::OomKill { by, .. } => by.iter_mut().for_each(|t| task(t, map)),
+                ProcessKind::Exit { .. }
+                | ProcessKind::Placed { .. }
+                | ProcessKind::Identity { .. }
+                | ProcessKind::Capability { .. }
+                | ProcessKind::Fault { .. } => {}
             }
         }
         Event::Connection(e) => e.task.iter_mut().for_each(|t| task(t, map)),
@@ -99,6 +118,17 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn Remap) {
             e.sender.iter_mut().for_each(|t| task(t, map));
         }
         Event::Marker(e) => string(&mut e.text, map),
+        Event::Usage(e) => task(&mut e.task, map),
+        Event::Socket(e) => e.task.iter_mut().for_each(|t| task(t, map)),
+        Event::Dns(e) => {
+            task(&mut e.task, map);
+            e.name = map.host(e.name);
+        }
+        Event::Block(e) => task(&mut e.task, map),
+        Event::Uring(e) => {
+            task(&mut e.task, map);
+            e.object.iter_mut().for_each(|o| object(o, map));
+        }
         Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) => {}
     }
 }

@@ -1,7 +1,7 @@
 //! Bytes inside events and objects that are no strings of the dictionary: addresses, socket options, small structures.
 
 use super::{Gate, Policy, Text};
-use crate::{Connection, Detail, Event, Object, ProcessKind, SockAddr, Syscall, syscalls};
+use crate::{Connection, Detail, Dns, Event, Object, ProcessKind, SockAddr, Socket, Syscall, syscalls};
 use std::borrow::Cow;
 
 /// Levels of socket options, include/linux/socket.h and include/uapi/linux/in.h.
@@ -53,11 +53,51 @@ impl Gate {
                     _ => Cow::Borrowed(event),
                 }
             }
+            Event::Socket(socket) => {
+                let mut new = socket.clone();
+                let Socket {
+                    t_ns: _,
+                    from_ns: _,
+                    task: _,
+                    cookie: _,
+                    family: _,
+                    kind: _,
+                    protocol: _,
+                    local,
+                    peer,
+                    sent: _,
+                    bytes_sent: _,
+                    received: _,
+                    bytes_received: _,
+                } = &mut new;
+                for end in [local, peer].into_iter().flatten() {
+                    if let Some(new) = self.address(end) {
+                        *end = new;
+                    }
+                }
+                Cow::Owned(Event::Socket(new))
+            }
+            Event::Dns(query) => {
+                let mut new = query.clone();
+                // The name is a string of the dictionary: `TraceWriter::host`.
+                let Dns { t_ns: _, duration_ns: _, task: _, cookie: _, server, name: _, qtype: _, answer: _ } =
+                    &mut new;
+                if let Some(new) = self.address(server) {
+                    *server = new;
+                }
+                Cow::Owned(Event::Dns(new))
+            }
             Event::Process(process) => match &process.kind {
                 // Ids and numbers. A kind that holds bytes of its own belongs above.
                 ProcessKind::Fork { child: _ }
                 | ProcessKind::Exec { path: _, old_tid: _, argv: _, argc: _ }
-                | ProcessKind::Exit { status: _, group_dead: _ } => Cow::Borrowed(event),
+                | ProcessKind::Exit { status: _, group_dead: _ }
+                | ProcessKind::Load { path: _ }
+                | ProcessKind::Identity { old: _, new: _ }
+                | ProcessKind::Capability { capability: _, granted: _, count: _, call: _ }
+                | ProcessKind::OomKill { by: _, rss_bytes: _ }
+                | ProcessKind::Fault { address: _, blocked_ns: _ }
+                | ProcessKind::Placed { container: _ } => Cow::Borrowed(event),
             },
             // Ids and numbers. A class that holds bytes of its own belongs above.
             Event::Syscall(_)
@@ -65,7 +105,10 @@ impl Gate {
             | Event::Resource(_)
             | Event::Loss(_)
             | Event::Marker(_)
-            | Event::Anchor(_) => Cow::Borrowed(event),
+            | Event::Anchor(_)
+            | Event::Usage(_)
+            | Event::Block(_)
+            | Event::Uring(_) => Cow::Borrowed(event),
         }
     }
 

@@ -1,10 +1,10 @@
-//! The metadata structures: header, snapshot, summary. Taken apart field by field: a new one does not compile before it
+//! The metadata structures: header, snapshot, containers, summary. Taken apart field by field: a new one does not compile before it
 //! is decided here what it may tell.
 
 use super::{Gate, Gated, Policy, Text, known};
 use crate::{
-    FdSnapshot, FdTarget, Header, Host, MapSnapshot, ProcessSnapshot, Scope, Snapshot, Summary,
-    ThreadSnapshot,
+    Container, FdSnapshot, FdTarget, Header, Host, MapSnapshot, Pod, ProcessSnapshot, Scope, Snapshot,
+    Summary, ThreadSnapshot,
 };
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -95,7 +95,50 @@ impl Gate {
                 self.string(id);
                 *labels = self.labels(labels);
             }
+            Scope::Pod(pod) => {
+                // The runtime's own name and version say nothing of anybody.
+                let Pod { name, namespace, uid, id, attempt: _, labels, annotations, runtime: _, only } = pod;
+                for text in [name, namespace, uid, id].into_iter().chain(only) {
+                    self.string(text);
+                }
+                for map in [labels, annotations] {
+                    *map = self.labels(map);
+                }
+            }
         }
+    }
+
+    /// The containers of the scope.
+    pub(crate) fn containers<'a>(&mut self, containers: &'a [Container]) -> Gated<Cow<'a, [Container]>> {
+        if self.is_open() {
+            return Gated(Cow::Borrowed(containers));
+        }
+        let mut new = containers.to_vec();
+        for container in &mut new {
+            let Container {
+                number: _,
+                id,
+                name,
+                attempt: _,
+                sandbox: _,
+                image,
+                image_ref,
+                labels,
+                annotations,
+                cgroup,
+                cgroup_version: _,
+                created_realtime_ns: _,
+                from_ns: _,
+                to_ns: _,
+            } = container;
+            for text in [id, name, image, image_ref, cgroup] {
+                self.string(text);
+            }
+            for map in [labels, annotations] {
+                *map = self.labels(map);
+            }
+        }
+        Gated(Cow::Owned(new))
     }
 
     /// Names and values that somebody else chose: a secret name hides its value, as an option's does.

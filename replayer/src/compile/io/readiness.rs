@@ -1,13 +1,13 @@
 //! Calls that ask which descriptors are ready.
 
 use super::super::CompileError;
-use super::super::calls::Sc;
+use super::super::calls::{Sc, host_nr};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::wire;
-use super::super::world::{OfdIx, OfdKind, detail_epoll, detail_time};
+use super::super::world::{OfdIx, OfdKind, Watch, detail_epoll, detail_time};
 use super::{POLLHUP, POLLIN, POLLOUT, READY_NS};
-use ctrace_format::{Detail, PollEntry, SyscallFlags};
-use ctrace_program::{Expect, Kind, Post, Sel, Step};
+use ctrace_format::{Detail, EpollEntry, PollEntry, SyscallFlags};
+use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
 
 impl Lower<'_> {
     /// An engine's poll before the call, when it would fail if it came too early.
@@ -73,14 +73,81 @@ impl Lower<'_> {
     }
 
     pub(crate) fn epoll_ctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let mut pre = Vec::new();
+        let fd = cx.call.args[2] as i32;
+        if let Some(ep) = self.ofd(cx, 0)
+            && self.unwatched.contains(&(ep, fd))
+            && let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind
+            && let Some((data, watch)) = watches.iter().find(|(_, w)| w.fd == fd).map(|(d, w)| (*d, *w))
+        {
+            self.set_watched(cx, ep, data, watch, true, &mut pre)?;
+        }
+        if let Some(ep) = self.ofd(cx, 0) {
+            // Of a descriptor that was closed meanwhile.
+            self.unwatched.remove(&(ep, fd));
+        }
         let step = self.plain(cx, &[0, 1, 2]);
-        Ok(match detail_epoll(cx.call).and_then(<[_]>::first) {
+        let step = match detail_epoll(cx.call).and_then(<[_]>::first) {
             Some(entry) => {
                 let blob = self.b.data(&wire::epoll_event(*entry))?;
-                step.arg(3, Sel::Data, blob).into()
+                step.arg(3, Sel::Data, blob)
             }
-            None => step.imm(3, 0).into(),
-        })
+            None => step.imm(3, 0),
+        };
+        Ok(Lowered { pre, step })
+    }
+
+    /// Which of the processes that wait for the same socket is told of a connection, is up to the kernel, and the others
+    /// may be told as well. Here those are told that were: a descriptor that several epoll instances watch is out of
+    /// those whose waits do not report it.
+    fn rewatch(&mut self, cx: &Cx<'_>, pre: &mut Vec<Step>) -> Result<(), CompileError> {
+        let Some(ep) = self.ofd(cx, 0) else { return Ok(()) };
+        let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind else { return Ok(()) };
+        let shared: Vec<(u64, Watch)> = watches
+            .iter()
+            .filter(|(_, w)| self.world.ofds[w.ofd as usize].watched_by.len() > 1)
+            .filter(|(_, w)| self.world.ofd_of(cx.task, w.fd) == Some(w.ofd))
+            .map(|(data, w)| (*data, *w))
+            .collect();
+        let reported = detail_epoll(cx.call).map(<[_]>::to_vec);
+        if cx.call.ret > 0 && reported.is_none() {
+            return Ok(());
+        }
+        let reported = reported.unwrap_or_default();
+        for (data, watch) in shared {
+            let told = reported.iter().any(|e| e.data == data);
+            self.set_watched(cx, ep, data, watch, told, pre)?;
+        }
+        Ok(())
+    }
+
+    fn set_watched(
+        &mut self,
+        cx: &Cx<'_>,
+        ep: OfdIx,
+        data: u64,
+        watch: Watch,
+        watched: bool,
+        pre: &mut Vec<Step>,
+    ) -> Result<(), CompileError> {
+        const ADD: u64 = 1;
+        const DEL: u64 = 2;
+        let changes = if watched {
+            self.unwatched.remove(&(ep, watch.fd))
+        } else {
+            self.unwatched.insert((ep, watch.fd))
+        };
+        if changes {
+            let blob = self.b.data(&wire::epoll_event(EpollEntry { data, events: watch.events }))?;
+            let step = Step::call(host_nr("epoll_ctl").unwrap_or(0))
+                .with(flags::ENGINE)
+                .imm(0, cx.call.args[0])
+                .imm(1, if watched { ADD } else { DEL })
+                .imm(2, watch.fd as u64)
+                .arg(3, Sel::Data, blob);
+            pre.push(step);
+        }
+        Ok(())
     }
 
     /// After a readiness call whose answer named descriptors: all of them are ready.
@@ -103,6 +170,7 @@ impl Lower<'_> {
         let max = cx.call.args[2].clamp(1, 4096);
         let mut step = self.plain(cx, &[0]).arg(1, Sel::Out, max * 16).imm(2, max);
         let mut pre = Vec::new();
+        self.rewatch(cx, &mut pre)?;
         let at_once;
         if cx.known.sc == Sc::EpollPwait2 {
             let ns = detail_time(cx.call, 3);
@@ -125,11 +193,11 @@ impl Lower<'_> {
             step = step.imm(4, 0).imm(5, 8);
         }
         if unfinished {
-            return Ok(step.into());
+            return Ok(Lowered { pre, step });
         }
         step = step.expect(Expect::Ready, cx.call.ret);
         if !ready {
-            return Ok(step.into());
+            return Ok(Lowered { pre, step });
         }
         if at_once {
             let entry = PollEntry { fd: cx.call.args[0] as i32, events: POLLIN, revents: 0 };
@@ -243,7 +311,9 @@ impl Lower<'_> {
         }
         let mut step = self.call_step(cx).imm(0, nfds);
         for (arg, bit) in [(1, POLLIN), (2, POLLOUT), (3, 2)] {
-            let set: Vec<i32> = entries.iter().filter(|e| e.events & bit != 0).map(|e| e.fd).collect();
+            // Of a call that was under way when the recording began only the answer is known.
+            let asked = |e: &&PollEntry| (e.events | e.revents) & bit != 0;
+            let set: Vec<i32> = entries.iter().filter(asked).map(|e| e.fd).collect();
             step = if set.is_empty() {
                 step.imm(arg, 0)
             } else {

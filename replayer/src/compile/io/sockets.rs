@@ -4,6 +4,7 @@ use super::super::CompileError;
 use super::super::calls::{Sc, host_nr};
 use super::super::deps::EdgeKind;
 use super::super::lower::{Cx, Lower, Lowered, reachable};
+use super::super::peers::family_of;
 use super::super::wire;
 use super::super::world::{
     O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_value,
@@ -52,14 +53,15 @@ impl Lower<'_> {
     ) -> Result<(), CompileError> {
         let state = self.world.socks[sock as usize].clone();
         let Some(peer) = to.cloned().or(state.peer) else { return Ok(()) };
-        if state.partner.is_some() || self.peers.plays(sock) || cx.call.ret < 0 {
+        if state.partner.is_some() || cx.call.ret < 0 {
             return Ok(());
         }
         let peer = self.world.absolute(cx.task, &peer);
         if self.world.bound(&peer) {
             return Ok(());
         }
-        self.peers.datagram(&mut self.b, &mut self.deps, sock, &reachable(peer.clone()), cx.call.t_ns)?;
+        let (at, family) = (reachable(peer.clone()), family_of(&peer));
+        self.peers.datagram(&mut self.b, &mut self.deps, sock, Some(&at), family, cx.call.t_ns, false)?;
         self.sender_port(cx, sock, &peer, pre)
     }
 
@@ -167,8 +169,15 @@ impl Lower<'_> {
                     && !known
                 {
                     // Its socket must be there before the connect.
-                    let ready =
-                        self.peers.datagram(&mut self.b, &mut self.deps, sock, &peer, cx.call.t_ns)?;
+                    let ready = self.peers.datagram(
+                        &mut self.b,
+                        &mut self.deps,
+                        sock,
+                        Some(&peer),
+                        family_of(&peer),
+                        cx.call.t_ns,
+                        false,
+                    )?;
                     if let Some(ready) = ready {
                         let mut waits: Vec<Wait> = Vec::new();
                         let me = self.prog(cx.task);

@@ -1,7 +1,7 @@
 //! Signals that arrive, and how tasks end.
 
 use super::super::CompileError;
-use super::super::world::TaskIx;
+use super::super::world::{Mark, TaskIx};
 use super::Lower;
 use crate::plan::environment::ExternalSignal;
 use ctrace_program::{Kind, Step, Wait, flags};
@@ -61,7 +61,10 @@ impl Lower<'_> {
         state.depth += 1;
         state.last_end_ns = state.last_end_ns.max(signal.t_ns);
         let me = self.prog(task);
-        self.b.push(me, &step)?;
+        let step = self.b.push(me, &step)?;
+        let seq = self.world.tasks[task as usize].ops;
+        let mark = Mark { task, seq, step, start_ns: signal.t_ns, end_ns: signal.t_ns };
+        self.signals_taken.insert((proc, Some(signal.signo)), mark);
         Ok(())
     }
 

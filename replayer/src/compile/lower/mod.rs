@@ -70,6 +70,14 @@ pub(crate) struct Lowered {
     pub(crate) step: Step,
 }
 
+/// An exit whose steps are written when the parent has the child.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    call: Syscall,
+    lowered: Lowered,
+    waits: Vec<Wait>,
+}
+
 impl From<Step> for Lowered {
     fn from(step: Step) -> Self {
         Self { pre: Vec::new(), step }
@@ -109,12 +117,18 @@ pub(crate) struct Lower<'a> {
     stream_reads: FxHashMap<(u8, u32), Mark>,
     /// The last calls of tasks that ended.
     exit_marks: FxHashMap<TaskIx, Mark>,
-    /// By process: its children that ended and were not waited for yet, by their first tasks.
-    pub(crate) zombies: FxHashMap<ProcIx, FxHashSet<TaskIx>>,
     /// The last signal that somebody could send to a task.
     kill_marks: FxHashMap<TaskIx, Mark>,
     /// The last return from a signal handler of a process.
     handled: FxHashMap<ProcIx, Mark>,
+    /// By task, the last readiness call that saw a description readable since it was read last.
+    sightings: FxHashMap<OfdIx, Vec<Mark>>,
+    /// The last signals sent to a process, by sender.
+    signals_sent: FxHashMap<ProcIx, Vec<Mark>>,
+    /// The last time that a process took a signal: which, or any that its descriptors are for.
+    pub(crate) signals_taken: FxHashMap<(ProcIx, Option<u32>), Mark>,
+    /// Watches of descriptions that several epoll instances have, and that are out for a while: instance, descriptor.
+    pub(crate) unwatched: FxHashSet<(OfdIx, i32)>,
     /// The listen step of listening sockets.
     listens: FxHashMap<SockIx, Mark>,
     /// Last connect of the workload to an outside address.
@@ -127,6 +141,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) timer_clocks: FxHashMap<(ProcIx, i32), u8>,
     pub(crate) environment: Environment,
     pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
+    /// Exits of children that their parents have not yet waited for.
+    leaving: BTreeMap<TaskIx, Leaving>,
     /// Ends of tasks whose own call, if they made one, has not come yet: wait status, time, whether the process ended.
     exits: BTreeMap<TaskIx, (u32, u64, bool)>,
     /// When the connection that the current accept takes had arrived, and who had looked before.
@@ -174,8 +190,11 @@ pub(crate) fn write(
         stream_reads: FxHashMap::default(),
         exit_marks: FxHashMap::default(),
         kill_marks: FxHashMap::default(),
-        zombies: FxHashMap::default(),
         handled: FxHashMap::default(),
+        sightings: FxHashMap::default(),
+        signals_sent: FxHashMap::default(),
+        signals_taken: FxHashMap::default(),
+        unwatched: FxHashSet::default(),
         listens: FxHashMap::default(),
         connects: FxHashMap::default(),
         dgram_ports: FxHashMap::default(),
@@ -184,6 +203,7 @@ pub(crate) fn write(
         timer_clocks: FxHashMap::default(),
         environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
         joins: FxHashMap::default(),
+        leaving: BTreeMap::new(),
         exits: BTreeMap::new(),
         pending_arrival: None,
         pending_after: Vec::new(),
@@ -267,14 +287,10 @@ impl Lower<'_> {
         match event {
             Event::Syscall(call) => self.call(call)?,
             Event::Signal(signal) => self.signal(signal)?,
-            Event::Process(process) => {
+            Event::Process(process) if process.kind.is_life() => {
                 if let ProcessKind::Exit { status, group_dead } = process.kind {
                     let task = self.world.task_of(self.source, process.task)?;
                     self.exits.insert(task, (status, process.t_ns, group_dead));
-                    let proc = &self.world.procs[self.world.tasks[task as usize].proc as usize];
-                    if let Some(parent) = proc.parent.filter(|_| group_dead) {
-                        self.zombies.entry(parent).or_default().insert(proc.first);
-                    }
                 }
                 let parent = self.world.task_of(self.source, process.task)?;
                 self.world.apply_other(self.source, event)?;
@@ -397,8 +413,16 @@ impl Lower<'_> {
             let me = self.prog(task);
             self.deps.add(me, EdgeKind::Connection, wait, &mut waits);
         }
+        self.reaped(&cx)?;
         let lowered = self.lower(&cx)?;
-        let label = self.push(task, call, lowered, &waits)?;
+        let parent = self.world.procs[cx.proc as usize].parent;
+        let label = if known.sc == Sc::ExitGroup && parent.is_some() {
+            let label = self.b.next_step(self.prog(task));
+            self.leaving.insert(task, Leaving { call: call.clone(), lowered, waits });
+            label
+        } else {
+            self.push(task, call, lowered, &waits)?
+        };
         self.world.tasks[task as usize].label = label;
         self.note_restart(task, call, depth);
         if matches!(known.sc, Sc::Exit | Sc::ExitGroup) {
@@ -485,6 +509,9 @@ impl Lower<'_> {
     }
 
     pub(crate) fn finish(mut self) -> Result<Plan, CompileError> {
+        for task in self.leaving.keys().copied().collect::<Vec<_>>() {
+            self.leave(task)?;
+        }
         for (task, (status, at_ns, group_dead)) in std::mem::take(&mut self.exits) {
             if (task as usize) < self.states.len() {
                 self.end(task, status, at_ns, group_dead)?;
@@ -546,6 +573,14 @@ pub(crate) const ACCEPTS: u8 = 3;
 /// The listening descriptor of a successful accept.
 pub(crate) fn accepting(cx: &Cx<'_>) -> Option<i32> {
     (matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && cx.call.ret >= 0).then_some(cx.call.args[0] as i32)
+}
+
+/// The listening descriptor of an accept that succeeded or came in vain.
+pub(crate) fn looking(cx: &Cx<'_>) -> Option<i32> {
+    const EAGAIN: i64 = -11;
+    let looks =
+        matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && (cx.call.ret >= 0 || cx.call.ret == EAGAIN);
+    looks.then_some(cx.call.args[0] as i32)
 }
 
 /// Descriptors that a call uses.

@@ -9,10 +9,14 @@ use super::{Cx, Lower, reachable};
 use ctrace_format::SockAddr;
 use ctrace_program::Wait;
 
+const MSG_PEEK: u64 = 2;
+
 impl Lower<'_> {
     pub(crate) fn drain_gone(&mut self, at_ns: u64) -> Result<(), CompileError> {
         for ofd in std::mem::take(&mut self.world.gone_ofds) {
             self.offsets.remove(&ofd);
+            self.sightings.remove(&ofd);
+            self.unwatched.retain(|(ep, _)| *ep != ofd);
         }
         if self.world.gone_socks.is_empty() {
             return Ok(());
@@ -36,7 +40,9 @@ impl Lower<'_> {
         let addr = self.world.absolute(cx.task, addr);
         let state = &self.world.socks[sock as usize];
         let kind = state.kind;
-        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_)) || self.is_inside(sock) || kind == 2 {
+        let asks = self.peers.plays(sock);
+        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_)) || self.is_inside(sock) || kind == 2 || asks
+        {
             return Ok(None);
         }
         if self.world.listener(&addr).is_some() && self.world.socks[sock as usize].family != 1 {
@@ -89,7 +95,8 @@ impl Lower<'_> {
                     return Ok(());
                 }
                 let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(()) };
-                if self.is_inside(sock) || self.refused_later(cx, sock) {
+                // A second connect of one in progress only asks how the first went.
+                if self.is_inside(sock) || self.refused_later(cx, sock) || self.peers.plays(sock) {
                     return Ok(());
                 }
                 if self.world.socks[sock as usize].kind == 2 {
@@ -176,7 +183,12 @@ impl Lower<'_> {
                 }
             }
             Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg if cx.call.ret >= 0 => {
-                if matches!(cx.known.sc, Sc::Recvfrom) && cx.call.args[3] & 2 != 0 {
+                let flags_arg = match cx.known.sc {
+                    Sc::Recvfrom => Some(3),
+                    Sc::Recvmsg => Some(2),
+                    _ => None,
+                };
+                if flags_arg.is_some_and(|i| cx.call.args[i] & MSG_PEEK != 0) {
                     return Ok(());
                 }
                 self.took(cx, fd, cx.call.ret as u64)?;
@@ -186,7 +198,15 @@ impl Lower<'_> {
                 if let Some(sock) = self.world.sock_of(cx.task, fd)
                     && self.world.socks[sock as usize].kind == 2
                 {
-                    self.peers.sent_datagram(&mut self.b, sock, cx.call.ret as u64)?;
+                    let to = match cx.known.sc {
+                        Sc::Sendto => detail_addr(cx.call, 4),
+                        Sc::Sendmsg => detail_addr(cx.call, 1),
+                        _ => None,
+                    };
+                    let to = to.or(self.world.socks[sock as usize].peer.as_ref()).cloned();
+                    let to = to.map(|to| reachable(self.world.absolute(cx.task, &to)));
+                    let key = self.peers.correspondent(sock, to.as_ref()).unwrap_or(sock);
+                    self.peers.sent_datagram(&mut self.b, key, cx.call.ret as u64)?;
                 }
             }
             _ => {}
@@ -197,6 +217,9 @@ impl Lower<'_> {
     pub(crate) fn took(&mut self, cx: &Cx<'_>, fd: i32, n: u64) -> Result<(), CompileError> {
         let Some(ofd) = self.world.ofd_of(cx.task, fd) else { return Ok(()) };
         let key = match self.world.ofds[ofd as usize].kind {
+            OfdKind::Sock(sock) if self.world.socks[sock as usize].kind == 2 => {
+                return self.took_datagram(cx, ofd, sock, n);
+            }
             OfdKind::Sock(sock) => sock,
             OfdKind::Pipe { pipe, .. } => setup::pipe_key(pipe),
             _ => return Ok(()),
@@ -234,6 +257,48 @@ impl Lower<'_> {
         self.peers.arrived(&mut self.b, &mut self.deps, key, n, turn, to.as_ref(), &after)
     }
 
+    /// A datagram came from outside: whoever is at its address sent it.
+    fn took_datagram(&mut self, cx: &Cx<'_>, ofd: OfdIx, sock: SockIx, n: u64) -> Result<(), CompileError> {
+        let state = &self.world.socks[sock as usize];
+        if state.partner.is_some() {
+            return Ok(());
+        }
+        let (sent, last_send_ns, family) = (state.sent, state.last_send_ns, state.family);
+        let (local, peer) = (state.local.clone(), state.peer.clone());
+        let told = match cx.known.sc {
+            Sc::Recvfrom => detail_addr(cx.call, 4).cloned(),
+            Sc::Recvmsg => detail_addr(cx.call, 1).cloned(),
+            _ => None,
+        };
+        let from = told.or(peer).map(|from| reachable(self.world.absolute(cx.task, &from)));
+        // An empty name is a sender without an address.
+        let from = from.filter(|a| !matches!(a, SockAddr::Unix(path) if path.is_empty()));
+        if from.as_ref().is_some_and(|from| self.world.bound(from)) {
+            return Ok(());
+        }
+        let arrival = self.arrival(cx, ofd, sent);
+        let known = match from {
+            None if self.peers.plays(sock) => Some(sock),
+            _ => self.peers.correspondent(sock, from.as_ref()),
+        };
+        let to = self.dgram_ports.get(&sock).cloned().or(local).map(reachable);
+        let key = match known {
+            Some(key) => key,
+            None if to.is_some() => {
+                let at_ns = arrival.at_ns;
+                let (b, deps) = (&mut self.b, &mut self.deps);
+                self.peers.datagram(b, deps, sock, from.as_ref(), family, at_ns, true)?;
+                self.peers.correspondent(sock, from.as_ref()).unwrap_or(sock)
+            }
+            None => return Ok(()),
+        };
+        let after = self.looked_before(ofd, arrival.at_ns);
+        // As with a stream: what was there at once may have come any time since the last send.
+        let at_ns = if arrival.exact { arrival.at_ns } else { last_send_ns.min(arrival.at_ns) };
+        let turn = Turn { after_sent: sent, at_ns, last_send_ns };
+        self.peers.arrived(&mut self.b, &mut self.deps, key, n, turn, to.as_ref(), &after)
+    }
+
     /// A connection is closed without a look at what had arrived: that was its end.
     pub(crate) fn unread_end(&mut self, cx: &Cx<'_>) -> Result<(), CompileError> {
         if cx.known.sc != Sc::Close || cx.call.ret != 0 {
@@ -246,6 +311,10 @@ impl Lower<'_> {
             return Ok(());
         };
         let sock = *sock;
+        if self.world.ofds[ofd as usize].refs > 1 {
+            // Others have it still.
+            return Ok(());
+        }
         if self.peers.plays(sock) && self.world.socks[sock as usize].kind == 1 {
             let last_send_ns = self.world.socks[sock as usize].last_send_ns;
             let turn = Turn { after_sent: arrival.after_sent, at_ns: arrival.at_ns, last_send_ns };

@@ -1,11 +1,18 @@
 //! What a call has to wait for, and what those after it will have to know.
 
-use super::super::calls::Sc;
+use super::super::CompileError;
+use super::super::calls::{Sc, host_nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
-use super::super::world::{Mark, OfdIx, OfdKind, TaskIx, detail_addr};
-use super::{ACCEPTS, Cx, FdMarks, Lower, accepting, fd_args, is_name_change, made_fds, transfers};
-use ctrace_program::Wait;
+use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, TaskIx, detail_addr, detail_epoll};
+use super::{
+    ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers,
+};
+use ctrace_format::Detail;
+use ctrace_program::{Kind, Sel, Step, Wait, flags};
+
+/// Senders of signals that are kept of one process.
+const SENDERS: usize = 16;
 
 impl Lower<'_> {
     pub(crate) fn find_joins(&mut self) {
@@ -51,14 +58,33 @@ impl Lower<'_> {
                 let marks = self.content.get(&inode).and_then(|(write, _)| *write);
                 needs.extend(marks.map(|mark| Need { kind: EdgeKind::Content, mark }));
             }
-            if let Some(key) = self.stream_key(ofd, false) {
-                needs.extend(self.stream_reads.get(&key).map(|m| Need { kind: EdgeKind::Stream, mark: *m }));
+            if let Some(key) = self.stream_key(ofd, false)
+                && let Some(mark) = self.stream_reads.get(&key).copied()
+            {
+                self.after_rival(cx, ofd, Need { kind: EdgeKind::Stream, mark }, waits);
+                needs.push(Need { kind: EdgeKind::Stream, mark });
             }
         }
-        if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
-            // Who accepts which connection is decided by who comes first.
-            let last = self.stream_reads.get(&(ACCEPTS, listener));
-            needs.extend(last.map(|mark| Need { kind: EdgeKind::Connection, mark: *mark }));
+        if let Some(listener) = looking(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
+            // Who accepts which connection is decided by who comes first, and so is who comes in vain.
+            if let Some(mark) = self.stream_reads.get(&(ACCEPTS, listener)).copied()
+                && let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32)
+            {
+                self.after_rival(cx, ofd, Need { kind: EdgeKind::Connection, mark }, waits);
+                needs.push(Need { kind: EdgeKind::Connection, mark });
+            }
+        }
+        for fd in reads.iter().copied().chain(accepting(cx)) {
+            // Others that saw it ready would look in vain after it was taken.
+            if call.ret >= 0
+                && let Some(ofd) = self.world.ofd_of(cx.task, fd)
+                && let Some(sightings) = self.sightings.get(&ofd)
+            {
+                for mark in sightings.iter().filter(|m| m.task != cx.task && m.start_ns < call.t_ns) {
+                    let (me, on) = (self.prog(cx.task), self.prog(mark.task));
+                    self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
+                }
+            }
         }
         for fd in &writes {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
@@ -103,8 +129,26 @@ impl Lower<'_> {
             let target = cx.call.args[usize::from(cx.known.sc == Sc::Tgkill)];
             let ended = self.by_pid.get(&target).and_then(|task| self.exit_marks.get(task));
             needs.extend(ended.map(|mark| Need { kind: EdgeKind::NotEnded, mark: *mark }));
+            self.unsent(cx, target, &mut needs);
+            if let Some(task) =
+                self.by_pid.get(&target).copied().filter(|task| self.leaving.contains_key(task))
+            {
+                // It had begun to end, and its next step is that: to block signals, or to exit.
+                let (me, on) = (self.prog(cx.task), self.prog(task));
+                let next = self.b.next_step(on);
+                self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, next), waits);
+            }
         }
-        if let Some(child) = self.reaped(cx) {
+        for fd in &reads {
+            let is_signals = |o: OfdIx| self.world.ofds[o as usize].kind == OfdKind::Signal;
+            if self.world.ofd_of(cx.task, *fd).is_some_and(is_signals)
+                && let Some(sent) = self.signals_sent.get(&cx.proc)
+            {
+                // What had been sent by then comes with one read, or is one signal.
+                needs.extend(sent.iter().map(|mark| Need { kind: EdgeKind::Signal, mark: *mark }));
+            }
+        }
+        if let Some(child) = self.reaped_child(cx) {
             // Who could still be sent a signal had not been waited for.
             let killed = self.kill_marks.get(&child);
             needs.extend(killed.map(|mark| Need { kind: EdgeKind::NotEnded, mark: *mark }));
@@ -128,19 +172,6 @@ impl Lower<'_> {
             let dealt_with = self.handled.get(&parent).copied();
             needs.extend(dealt_with.map(|mark| Need { kind: EdgeKind::NotEnded, mark }));
         }
-        if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
-            let leader_exits = cx.known.sc == Sc::ExitGroup;
-            if leader_exits && let Some(parent) = parent {
-                // An exit takes its time, and the parent may look in vain meanwhile. Nothing of this task comes after
-                // it, so waiting for a look that began later cannot turn into a circle.
-                if let Some(mark) = self.world.procs[parent as usize].no_child
-                    && mark.task != cx.task
-                {
-                    let (me, on) = (self.prog(cx.task), self.prog(mark.task));
-                    self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, mark.step), waits);
-                }
-            }
-        }
         let me = self.prog(cx.task);
         for need in needs {
             if need.mark.task != cx.task {
@@ -154,7 +185,7 @@ impl Lower<'_> {
     }
 
     /// The child that a wait ends the life of.
-    fn reaped(&self, cx: &Cx<'_>) -> Option<TaskIx> {
+    fn reaped_child(&self, cx: &Cx<'_>) -> Option<TaskIx> {
         const P_PID: u64 = 1;
         let pid = match cx.known.sc {
             Sc::Wait4 if cx.call.ret > 0 => cx.call.ret as u64,
@@ -162,6 +193,168 @@ impl Lower<'_> {
             _ => return None,
         };
         self.by_pid.get(&pid).copied()
+    }
+
+    /// Of several that wait for the same, the kernel chooses who gets it; here that is known: who got it later waits until
+    /// the other has it.
+    fn after_rival(&mut self, cx: &Cx<'_>, ofd: OfdIx, last: Need, waits: &mut Vec<Wait>) {
+        const EAGAIN: i64 = -11;
+        let blocks = cx.call.duration_ns >= BLOCKED_NS && !self.world.ofds[ofd as usize].nonblock;
+        // Who came in vain found it taken, too.
+        if (blocks || cx.call.ret == EAGAIN) && last.mark.task != cx.task {
+            let (me, on) = (self.prog(cx.task), self.prog(last.mark.task));
+            self.deps.add(me, last.kind, Wait::completed(on, last.mark.step), waits);
+        }
+    }
+
+    /// A standard signal that is sent before the last one was taken is lost: one is sent after the other was, and after
+    /// a look that found none.
+    fn unsent(&self, cx: &Cx<'_>, target: u64, needs: &mut Vec<Need>) {
+        let Some(proc) = self.by_pid.get(&target).map(|task| self.world.tasks[*task as usize].proc) else {
+            return;
+        };
+        let signo = cx.call.args[if cx.known.sc == Sc::Tgkill { 2 } else { 1 }] as u32;
+        let taken = [Some(signo), None].into_iter().filter_map(|by| self.signals_taken.get(&(proc, by)));
+        needs.extend(taken.map(|mark| Need { kind: EdgeKind::Signal, mark: *mark }));
+        let files = &self.world.files[self.world.procs[proc as usize].files as usize];
+        for slot in files.slots.values() {
+            if self.world.ofds[slot.ofd as usize].kind == OfdKind::Signal {
+                let idle = self.idle_marks(Some(slot.ofd));
+                needs.extend(idle.into_iter().map(|mark| Need { kind: EdgeKind::NotYet, mark }));
+            }
+        }
+    }
+
+    /// Remembers who sent a signal to whom, and who took one from a descriptor.
+    fn remember_signals(&mut self, cx: &Cx<'_>, mark: Mark) {
+        match cx.known.sc {
+            Sc::Kill | Sc::Tkill | Sc::Tgkill if cx.call.ret == 0 => {
+                let target = cx.call.args[usize::from(cx.known.sc == Sc::Tgkill)];
+                if let Some(task) = self.by_pid.get(&target) {
+                    let sent = self.signals_sent.entry(self.world.tasks[*task as usize].proc).or_default();
+                    sent.retain(|m| m.task != mark.task);
+                    if sent.len() >= SENDERS {
+                        sent.remove(0);
+                    }
+                    sent.push(mark);
+                }
+            }
+            Sc::RtSigtimedwait if cx.call.ret > 0 => {
+                self.signals_taken.insert((cx.proc, Some(cx.call.ret as u32)), mark);
+            }
+            Sc::Read | Sc::Readv if cx.call.ret > 0 => {
+                let ofd = self.world.ofd_of(cx.task, cx.call.args[0] as i32);
+                if ofd.is_some_and(|o| self.world.ofds[o as usize].kind == OfdKind::Signal) {
+                    self.signals_taken.insert((cx.proc, None), mark);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Remembers who saw what ready, and forgets it when it is taken.
+    fn remember_sightings(&mut self, cx: &Cx<'_>, mark: Mark) {
+        const READABLE: u32 = 0x2019;
+        let mut seen: Vec<OfdIx> = Vec::new();
+        match cx.known.sc {
+            Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2 if cx.call.ret > 0 => {
+                if let Some(ep) = self.world.ofd_of(cx.task, cx.call.args[0] as i32)
+                    && let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind
+                {
+                    let entries = detail_epoll(cx.call).unwrap_or_default();
+                    let readable = entries.iter().filter(|e| e.events & READABLE != 0);
+                    seen.extend(readable.filter_map(|e| watches.get(&e.data)).map(|w| w.ofd));
+                }
+            }
+            Sc::Poll | Sc::Ppoll | Sc::Select | Sc::Pselect6 if cx.call.ret > 0 => {
+                for detail in &cx.call.details {
+                    let Detail::Poll { entries, .. } = detail else { continue };
+                    let readable = entries.iter().filter(|e| u32::from(e.revents) & READABLE != 0);
+                    seen.extend(readable.filter_map(|e| self.world.ofd_of(cx.task, e.fd)));
+                }
+            }
+            _ if cx.call.ret >= 0 => {
+                for fd in transfers(cx).0.into_iter().chain(accepting(cx)) {
+                    if let Some(ofd) = self.world.ofd_of(cx.task, fd) {
+                        self.sightings.remove(&ofd);
+                    }
+                }
+            }
+            _ => {}
+        }
+        for ofd in seen {
+            // Files that nobody else has can be taken by nobody else.
+            if self.world.is_shared(cx.proc, ofd) {
+                let sightings = self.sightings.entry(ofd).or_default();
+                sightings.retain(|m| m.task != mark.task);
+                sightings.push(mark);
+            }
+        }
+    }
+
+    /// An exit takes its time: a child that the parent found running may have begun to end before. Its end comes after
+    /// the last of those looks, which is known when the parent has it. Its descriptors are closed at once, since the
+    /// parent may see that first.
+    fn leave_after_looks(&mut self, task: TaskIx, leaving: &mut Leaving) -> Result<(), CompileError> {
+        let proc = &self.world.procs[self.world.tasks[task as usize].proc as usize];
+        let Some(parent) = proc.parent else { return Ok(()) };
+        let whom = u64::from(proc.tgid);
+        let looks = &self.world.procs[parent as usize].no_child;
+        let marks: Vec<Mark> = [0, whom].iter().filter_map(|w| looks.get(w)).copied().collect();
+        let me = self.prog(task);
+        let (known, later): (Vec<Mark>, Vec<Mark>) =
+            marks.into_iter().filter(|m| m.task != task).partition(|m| m.end_ns <= leaving.call.t_ns);
+        for mark in known {
+            let on = self.prog(mark.task);
+            self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, mark.step), &mut leaving.waits);
+        }
+        let mut after = Vec::new();
+        for mark in later {
+            let on = self.prog(mark.task);
+            self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, mark.step), &mut after);
+        }
+        if !after.is_empty() {
+            // Signals that are sent to it meanwhile found it ending.
+            let all = self.b.data(&u64::MAX.to_ne_bytes())?;
+            let block = Step::call(host_nr("rt_sigprocmask").unwrap_or(0)).with(flags::ENGINE);
+            leaving.lowered.pre.insert(0, block.imm(0, 0).arg(1, Sel::Data, all).imm(2, 0).imm(3, 8));
+            let close = Step::call(host_nr("close_range").unwrap_or(0)).with(flags::ENGINE);
+            leaving.lowered.pre.push(close.imm(0, 0).imm(1, u64::from(u32::MAX)).imm(2, 0));
+            let mut sync = Step::of(Kind::Sync);
+            self.b.set_waits(&mut sync, &after)?;
+            leaving.lowered.pre.push(sync);
+        }
+        Ok(())
+    }
+
+    /// Writes the ends of children that a wait is about to return.
+    pub(crate) fn reaped(&mut self, cx: &Cx<'_>) -> Result<(), CompileError> {
+        let one = match cx.known.sc {
+            Sc::Wait4 if cx.call.ret > 0 => Some(cx.call.ret as u64),
+            Sc::Waitid if cx.call.ret == 0 => None,
+            _ => return Ok(()),
+        };
+        let its_proc = one.and_then(|pid| self.by_pid.get(&pid)).map(|t| self.world.tasks[*t as usize].proc);
+        let is_waited_for = |t: &&TaskIx| {
+            let proc = self.world.tasks[**t as usize].proc;
+            match its_proc {
+                Some(its) => proc == its,
+                None => self.world.procs[proc as usize].parent == Some(cx.proc),
+            }
+        };
+        let of_parent: Vec<TaskIx> = self.leaving.keys().filter(is_waited_for).copied().collect();
+        for task in of_parent {
+            self.leave(task)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the end of a task that had begun to leave.
+    pub(crate) fn leave(&mut self, task: TaskIx) -> Result<(), CompileError> {
+        let Some(mut leaving) = self.leaving.remove(&task) else { return Ok(()) };
+        self.leave_after_looks(task, &mut leaving)?;
+        self.push(task, &leaving.call, leaving.lowered, &leaving.waits)?;
+        Ok(())
     }
 
     /// Whether a call may be the last of its process: an exit, or what brings the signal that ended it.
@@ -223,8 +416,8 @@ impl Lower<'_> {
     pub(crate) fn idle_marks(&self, ofd: Option<OfdIx>) -> Vec<Mark> {
         let Some(ofd) = ofd else { return Vec::new() };
         let state = &self.world.ofds[ofd as usize];
-        let mut marks: Vec<Mark> = state.idle.into_iter().collect();
-        marks.extend(state.watched_by.iter().filter_map(|e| self.world.ofds[*e as usize].idle));
+        let mut marks = state.idle.clone();
+        marks.extend(state.watched_by.iter().flat_map(|e| &self.world.ofds[*e as usize].idle));
         marks
     }
 
@@ -289,11 +482,8 @@ impl Lower<'_> {
                 self.kill_marks.insert(*task, mark);
             }
         }
-        if let Some(child) = self.reaped(cx)
-            && let Some(zombies) = self.zombies.get_mut(&cx.proc)
-        {
-            zombies.remove(&child);
-        }
+        self.remember_signals(cx, mark);
+        self.remember_sightings(cx, mark);
         if cx.known.sc == Sc::RtSigreturn {
             self.handled.insert(cx.proc, mark);
         }

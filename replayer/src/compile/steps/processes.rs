@@ -132,10 +132,6 @@ impl Lower<'_> {
         };
         let target = if waitid { cx.call.args[1] } else { cx.call.args[0] };
         let number = target as u32 as i32;
-        if !waitid && cx.call.ret == 0 && self.was_ending(cx, number) {
-            // An exit takes its time (its memory is freed first), and this look came meanwhile. Here the child may be gone.
-            return self.fault(cx);
-        }
         let child = if !waitid && cx.call.ret > 0 { self.task_by_pid(cx.call.ret as u64) } else { None };
         if let Some(child) = child {
             // Whoever ended first here: the one that did in the recording is taken.
@@ -163,15 +159,6 @@ impl Lower<'_> {
             }
         }
         Ok(Lowered { pre, step })
-    }
-
-    /// Whether a child that a look did not find ended had begun to.
-    fn was_ending(&self, cx: &Cx<'_>, pid: i32) -> bool {
-        let Some(zombies) = self.zombies.get(&cx.proc) else { return false };
-        match pid {
-            1.. => self.by_pid.get(&(pid as u64)).is_some_and(|child| zombies.contains(child)),
-            _ => !zombies.is_empty(),
-        }
     }
 
     pub(crate) fn kill(&mut self, cx: &Cx<'_>) -> Lowered {

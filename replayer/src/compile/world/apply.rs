@@ -280,7 +280,10 @@ impl World {
                 let nohang =
                     if known.sc == Sc::Wait4 { call.args[2] & 1 != 0 } else { call.args[3] & 1 != 0 };
                 if call.ret == 0 && nohang && known.sc == Sc::Wait4 {
-                    self.procs[proc as usize].no_child = Some(mark);
+                    let whom = (call.args[0] as u32 as i32).max(0) as u64;
+                    self.procs[proc as usize].no_child.insert(whom, mark);
+                } else if call.ret > 0 && known.sc == Sc::Wait4 {
+                    self.procs[proc as usize].no_child.remove(&(call.ret as u64));
                 }
             }
             Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork => {
@@ -319,7 +322,7 @@ impl World {
             ) => {
                 if let Some(ofd) = self.ofd_of(task, fd0) {
                     let ofd = &mut self.ofds[ofd as usize];
-                    ofd.idle = Some(mark);
+                    ofd.looked_in_vain(mark);
                     ofd.ready = None;
                 }
             }

@@ -192,7 +192,7 @@ impl World {
             pos: 0,
             refs: 0,
             watched_by: Vec::new(),
-            idle: None,
+            idle: Vec::new(),
             inherited: false,
             ready: None,
             object,
@@ -402,6 +402,9 @@ impl World {
                 } else {
                     SockState::Fresh
                 };
+                for addr in local.iter().chain(peer) {
+                    self.directory_of(addr);
+                }
                 OfdKind::Sock(self.sock(Sock {
                     local: local.clone(),
                     peer: peer.clone(),

@@ -85,8 +85,10 @@ pub(crate) struct Proc {
     pub(crate) exe: Option<PathId>,
     /// Its process group was made during the recording: nobody outside is in it.
     pub(crate) own_group: bool,
-    /// The last time it asked for a child and none had ended.
-    pub(crate) no_child: Option<Mark>,
+    /// The last times it asked for a child (its recorded number; 0: any) and none had ended.
+    pub(crate) no_child: BTreeMap<u64, Mark>,
+    /// Threads that it has had.
+    threads: u32,
     pub(crate) dead: bool,
 }
 
@@ -134,17 +136,32 @@ pub(crate) struct Ofd {
     pub(crate) writable: bool,
     /// File offset.
     pub(crate) pos: u64,
-    refs: u32,
+    /// Descriptors that refer to it.
+    pub(crate) refs: u32,
     /// Epoll instances that watch it.
     pub(crate) watched_by: Vec<OfdIx>,
-    /// Last time a wait on it (a readiness call, for an epoll instance) found nothing.
-    pub(crate) idle: Option<Mark>,
+    /// By task, last time a wait on it (a readiness call, for an epoll instance) found nothing.
+    pub(crate) idle: Vec<Mark>,
     /// Was there before the recording, or came from outside.
     pub(crate) inherited: bool,
     /// A report of readiness that no read has used yet.
     pub(crate) ready: Option<Arrival>,
     /// Object of the trace's dictionary.
     pub(crate) object: Option<ObjectId>,
+}
+
+/// Looks in vain that are kept of one description.
+const IDLE_MARKS: usize = 16;
+
+impl Ofd {
+    /// A task found nothing here.
+    pub(crate) fn looked_in_vain(&mut self, mark: Mark) {
+        self.idle.retain(|m| m.task != mark.task);
+        if self.idle.len() >= IDLE_MARKS {
+            self.idle.remove(0);
+        }
+        self.idle.push(mark);
+    }
 }
 
 /// Evidence that input had arrived.
@@ -371,6 +388,11 @@ impl World {
     pub(crate) fn cwd_of(&self, task: TaskIx) -> PathId {
         let proc = &self.procs[self.tasks[task as usize].proc as usize];
         self.fs_states[proc.fs as usize].cwd
+    }
+
+    /// Whether others than one thread of a process could read from a description that it has.
+    pub(crate) fn is_shared(&self, proc: ProcIx, ofd: OfdIx) -> bool {
+        self.ofds[ofd as usize].refs > 1 || self.procs[proc as usize].threads > 1
     }
 
     /// The description behind a descriptor of a task.

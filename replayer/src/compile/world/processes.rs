@@ -227,7 +227,8 @@ impl World {
             fs,
             exe: from.exe,
             own_group: from.own_group,
-            no_child: None,
+            no_child: BTreeMap::new(),
+            threads: 0,
             dead: false,
         });
         self.live_tgid.insert(tgid, proc);
@@ -268,7 +269,8 @@ impl World {
             fs: (self.fs_states.len() - 1) as u32,
             exe,
             own_group: false,
-            no_child: None,
+            no_child: BTreeMap::new(),
+            threads: 0,
             dead: false,
         });
         self.live_tgid.insert(tgid, proc);
@@ -288,6 +290,7 @@ impl World {
             return Err(CompileError::TooMany { what: "tasks", limit: MAX_TASKS });
         }
         let ix = self.tasks.len() as TaskIx;
+        self.procs[proc as usize].threads += 1;
         self.tasks.push(Task {
             tid,
             start_ns,
@@ -340,7 +343,9 @@ impl World {
 
     /// Feeds an event that is not a system call.
     pub(crate) fn apply_other(&mut self, source: &dyn Source, event: &Event) -> Result<(), CompileError> {
-        if let Event::Process(process) = event {
+        if let Event::Process(process) = event
+            && process.kind.is_life()
+        {
             self.apply_process(source, process)?;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Sockets: addresses, listeners, which two are the ends of one connection.
 
+use super::super::fsmodel::{NodeKind, parent_of};
 use super::super::source::Source;
 use super::{AF_UNIX, OfdKind, Sock, SockIx, SockState, TaskIx, World, canonical, detail_addr, new_sock};
 use ctrace_format::{Object, ObjectId, SockAddr, Syscall};
@@ -115,6 +116,16 @@ impl World {
         }
     }
 
+    /// The directory of a unix socket's name is there.
+    pub(crate) fn directory_of(&mut self, addr: &SockAddr) {
+        if let SockAddr::Unix(path) = addr
+            && path.first() == Some(&b'/')
+        {
+            let dir = self.paths.intern(parent_of(path));
+            self.fs.present(dir, NodeKind::Dir);
+        }
+    }
+
     pub(crate) fn accepted(
         &mut self,
         source: &dyn Source,
@@ -161,6 +172,7 @@ impl World {
 
     pub(crate) fn connected(&mut self, task: TaskIx, ix: SockIx, addr: &SockAddr, end_ns: u64) {
         let addr = self.absolute(task, addr);
+        self.directory_of(&addr);
         let listener = self.listener(&addr);
         let tuple = self.seed.tuples.get(&self.socks[ix as usize].cookie).cloned();
         let sock = &mut self.socks[ix as usize];

@@ -5,8 +5,8 @@ use super::super::calls::{Known, Sc};
 use super::super::fsmodel::{InodeIx, NodeKind};
 use super::super::source::Source;
 use super::{
-    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, TaskIx, World, detail_epoll, detail_object, detail_value,
-    positional,
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, TaskIx, World, detail_addr, detail_epoll, detail_object,
+    detail_value, positional,
 };
 use ctrace_format::{Detail, EpollEntry, Syscall};
 
@@ -14,7 +14,7 @@ impl World {
     pub(crate) fn epoll_waited(&mut self, task: TaskIx, call: &Syscall, mark: Mark) {
         let Some(ep) = self.ofd_of(task, call.args[0] as i32) else { return };
         if call.ret == 0 {
-            self.ofds[ep as usize].idle = Some(mark);
+            self.ofds[ep as usize].looked_in_vain(mark);
             return;
         }
         let waited = call.duration_ns >= BLOCKED_NS;
@@ -57,10 +57,15 @@ impl World {
                 if entry.revents & 0x19 != 0 {
                     self.readable(ofd, mark.end_ns, waited);
                 } else if entry.events & 1 != 0 && call.ret == 0 {
-                    self.ofds[ofd as usize].idle = Some(mark);
+                    self.ofds[ofd as usize].looked_in_vain(mark);
                 }
             }
         }
+    }
+
+    /// Where a transfer that was told its offset began: what is recorded is what the call left behind.
+    fn began_at(call: &Syscall, arg: u8) -> Option<u64> {
+        detail_value(call, arg).map(|after| after.saturating_sub(call.ret.max(0) as u64))
     }
 
     pub(crate) fn apply_io(
@@ -78,6 +83,11 @@ impl World {
                 let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? else { return Ok(()) };
                 let at = positional(known.sc, call);
                 self.moved_in(ofd, n, at);
+                let from = if known.sc == Sc::Recvmsg { 1 } else { 4 };
+                if let Some(from) = detail_addr(call, from) {
+                    let from = self.absolute(task, from);
+                    self.directory_of(&from);
+                }
             }
             Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Pwrite64 | Sc::Pwritev | Sc::Pwritev2 => {
                 let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, true)? else { return Ok(()) };
@@ -88,7 +98,7 @@ impl World {
                 let input = call.args[1] as i32;
                 let other = detail_object(call, 1);
                 if let Some(ofd) = self.ensure_fd(source, task, input, other, false)? {
-                    self.moved_in(ofd, n, detail_value(call, 2));
+                    self.moved_in(ofd, n, Self::began_at(call, 2));
                 }
                 if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, true)? {
                     self.moved_out(ofd, n, None, end_ns);
@@ -100,10 +110,10 @@ impl World {
                 if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)?
                     && known.sc != Sc::Tee
                 {
-                    self.moved_in(ofd, n, detail_value(call, 1));
+                    self.moved_in(ofd, n, Self::began_at(call, 1));
                 }
                 if let Some(ofd) = self.ensure_fd(source, task, out, other, true)? {
-                    self.moved_out(ofd, n, detail_value(call, 3), end_ns);
+                    self.moved_out(ofd, n, Self::began_at(call, 3), end_ns);
                 }
             }
             Sc::Lseek => {
