@@ -9,6 +9,9 @@
 //! | | `CAP_BPF`, where the kernel asks for it | reading the loss counters (before Linux 5.19) |
 //! | write | `CAP_DAC_OVERRIDE`, where the directory is closed without it | naming the finished file |
 //! | sample | `CAP_SYS_PTRACE`, `CAP_DAC_READ_SEARCH` | `/proc/PID/io`, `/proc/PID/fd` of other users' processes |
+//! | follow | `CAP_BPF`, where the kernel asks for it | telling the programs about new containers (before Linux 5.19) |
+//! | | `CAP_DAC_OVERRIDE`, where the socket is closed without it | asking a runtime that was restarted |
+//! | | `CAP_SYS_PTRACE` | finding processes where `/proc` hides those of others (`hidepid`) |
 //! | the caller's, see [`crate::Recording::drop_privileges`] | `CAP_KILL` with a command | ending the command |
 //!
 //! A command that is recorded was started before any of this: it has what the caller has.
@@ -179,18 +182,20 @@ pub(crate) fn drop_unless_needed(cap: Cap, works: impl FnOnce() -> bool) {
 
 /// Whether files can be made and renamed in a directory with what the calling thread has.
 pub(crate) fn can_write_to(directory: &Path) -> bool {
-    let Ok(path) = std::ffi::CString::new(directory.as_os_str().as_bytes()) else { return false };
+    allows(directory, libc::W_OK | libc::X_OK)
+}
+
+/// Whether a socket can be connected to with what the calling thread has.
+pub(crate) fn can_connect_to(socket: &Path) -> bool {
+    allows(socket, libc::W_OK)
+}
+
+fn allows(path: &Path, mode: libc::c_int) -> bool {
+    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
     // Not the C library's: it answers for the user id alone.
     // SAFETY: a NUL-terminated path and numbers.
-    let r = unsafe {
-        libc::syscall(
-            libc::SYS_faccessat2,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            libc::W_OK | libc::X_OK,
-            libc::AT_EACCESS,
-        )
-    };
+    let r =
+        unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) };
     r == 0
 }
 
@@ -233,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_only_a_capability_opens_is_told() {
+    fn what_only_a_capability_opens_is_told() {
         if !has(Cap::DacOverride) {
             eprintln!("skipped: needs CAP_DAC_OVERRIDE");
             return;
@@ -241,14 +246,18 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("ctrace-caps-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         std::os::unix::fs::chown(&dir, Some(65534), None).unwrap();
-        let with = can_write_to(&dir);
-        let at = dir.clone();
+        let socket = dir.join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::os::unix::fs::chown(&socket, Some(65534), None).unwrap();
+        let look = move || (can_write_to(socket.parent().unwrap()), can_connect_to(&socket));
+        let with = look();
         let without = std::thread::spawn(move || {
             keep_only(&[]).unwrap();
-            can_write_to(&at)
+            look()
         });
         let without = without.join().unwrap();
-        std::fs::remove_dir(&dir).unwrap();
-        assert_eq!((with, without), (true, false));
+        drop(listener);
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!((with, without), ((true, true), (false, false)));
     }
 }

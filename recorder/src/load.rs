@@ -125,6 +125,13 @@ impl GroupMap {
         let _ = bpf(3, &self.attr(&id, std::ptr::null()));
     }
 
+    /// Whether it can be changed with what the calling thread has.
+    pub(crate) fn is_open(&self) -> bool {
+        // No cgroup has the number 0.
+        let absent = bpf(3, &self.attr(&0, std::ptr::null()));
+        absent.err().is_none_or(|e| e.kind() != std::io::ErrorKind::PermissionDenied)
+    }
+
     fn attr(&self, id: &u64, number: *const u32) -> MapAttr {
         MapAttr {
             map_fd: self.fd.as_raw_fd() as u32,
