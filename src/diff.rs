@@ -56,8 +56,7 @@ enum ProfileName {
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let first = open(&args.a, out)?;
     let redaction = first.header().redaction.clone();
-    let a = model(&args.a, &first)?;
-    drop(first);
+    let a = model(&args.a, &first.rebased())?;
     let mut reports = Vec::new();
     for path in &args.b {
         let trace = open(path, out)?;
@@ -66,6 +65,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
                 "both traces have pseudonyms, of different keys: names in one mean nothing in the other",
             );
         }
+        let trace = trace.rebased();
         let replay = trace.summary().is_some_and(|s| s.engine_calls > 0);
         let b = model(path, &trace)?;
         drop(trace);

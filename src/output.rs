@@ -110,6 +110,14 @@ impl Formatter for Guarded {
     }
 }
 
+/// An object of data as a line for [`Output::data`].
+pub(crate) fn json_line(value: &serde_json::Value) -> String {
+    let mut line = Vec::new();
+    // Neither a value nor memory refuses.
+    let _ = serde::Serialize::serialize(value, &mut Serializer::with_formatter(&mut line, Guarded));
+    String::from_utf8(line).unwrap_or_default()
+}
+
 /// Where a command's words and data go.
 pub(crate) struct Output {
     data: BufWriter<io::StdoutLock<'static>>,

@@ -105,15 +105,15 @@ fn contains(bytes: &[u8], word: &str) -> bool {
 }
 
 /// Runs the program under the recorder, in a network namespace of its own where it has the address of the canary.
-fn record(policy: &str, dir: &Path, trace: &Path) -> Ran {
-    let inside = dir.join(format!("work-{policy}"));
+fn record(policy: &str, more: &[&str], dir: &Path, trace: &Path) -> Ran {
+    let inside = trace.with_extension("work");
     std::fs::create_dir_all(&inside).unwrap();
     let program = dir.join("program.py");
     std::fs::write(&program, PROGRAM).unwrap();
     let script = "ip link set lo up && ip address add 10.77.66.55/32 dev lo && exec \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--net", "sh", "-c", script, "sh"]).arg(ctrace().get_program());
-    command.args(["record", "--json", "--redact", policy, "-o"]).arg(trace);
+    command.args(["record", "--json", "--redact", policy]).args(more).arg("-o").arg(trace);
     command.args(["--", "python3", "-B", "-S", "-E"]).arg(&program).arg(&inside);
     command.args(["cnryplainarg7", "--password=cnryargone7", "--api-token", "cnryargtwo7"]);
     command.args(["https://me:cnryurlpw7@host/"]);
@@ -172,8 +172,16 @@ fn no_secret_reaches_the_trace_or_anything_that_is_printed_about_it() {
     let _host = shared();
     let dir = tempfile::Builder::new().prefix("ctrace-privacy").tempdir().unwrap();
     let path = |name: &str| -> PathBuf { dir.path().join(name) };
-    for policy in ["off", "default", "strict"] {
-        let ran = record(policy, dir.path(), &path(&format!("{policy}.ctr"))).expect(0);
+    let ring: &[&str] = &["--ring", "60s", "--trigger", "count(openat)>0"];
+    let runs = [
+        ("off", &[][..], "off.ctr"),
+        ("default", &[], "default.ctr"),
+        ("strict", &[], "strict.ctr"),
+        ("default", ring, "dump.ctr"),
+        ("strict", ring, "strict-dump.ctr"),
+    ];
+    for (policy, more, file) in runs {
+        let ran = record(policy, more, dir.path(), &path(file)).expect(0);
         if policy != "off" {
             for canary in CANARIES.iter().filter(|c| policy == "strict" || c.is_secret) {
                 let said = ran.stdout.clone() + &ran.stderr;
@@ -193,7 +201,14 @@ fn no_secret_reaches_the_trace_or_anything_that_is_printed_about_it() {
     }
     let strict_copy = path("copy.ctr");
     run(["redact".as_ref(), path("off.ctr").as_os_str(), "-o".as_ref(), strict_copy.as_os_str()]).expect(0);
-    for (trace, is_strict) in [("default.ctr", false), ("strict.ctr", true), ("copy.ctr", true)] {
+    let traces = [
+        ("default.ctr", false),
+        ("strict.ctr", true),
+        ("copy.ctr", true),
+        ("dump.ctr", false),
+        ("strict-dump.ctr", true),
+    ];
+    for (trace, is_strict) in traces {
         let bytes = decoded(&path(trace));
         let printed = outputs(&path(trace), &path("strict.ctr"));
         for canary in CANARIES.iter().filter(|c| is_strict || c.is_secret) {
@@ -226,7 +241,7 @@ fn a_replay_of_a_strict_trace_does_what_the_program_did() {
     let _host = shared();
     let dir = tempfile::Builder::new().prefix("ctrace-privacy").tempdir().unwrap();
     let (trace, replay) = (dir.path().join("strict.ctr"), dir.path().join("replay.ctr"));
-    record("strict", dir.path(), &trace).expect(0);
+    record("strict", &[], dir.path(), &trace).expect(0);
     let words = ["replay".as_ref(), "--json".as_ref(), trace.as_os_str(), "-o".as_ref(), replay.as_os_str()];
     let ran = run(words);
     assert!(matches!(ran.code, Some(0 | 1)), "{}", ran.stderr);

@@ -204,6 +204,9 @@ fn copy(path: &Path, out: &Path, policy: Option<Policy>) -> Result<RepairReport,
     }
     let options = WriteOptions { redact: policy, ..WriteOptions::default() };
     let mut writer = TraceWriter::create_with(out, trace.header(), options)?;
+    if let Some(window) = trace.window() {
+        writer.window(window)?;
+    }
     if !trace.snapshot().processes.is_empty() {
         writer.snapshot(trace.snapshot())?;
     }

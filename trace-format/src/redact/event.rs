@@ -108,7 +108,9 @@ impl Gate {
             | Event::Anchor(_)
             | Event::Usage(_)
             | Event::Block(_)
-            | Event::Uring(_) => Cow::Borrowed(event),
+            | Event::Uring(_)
+            | Event::Aggregate(_)
+            | Event::Fidelity(_) => Cow::Borrowed(event),
         }
     }
 

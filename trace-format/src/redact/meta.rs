@@ -1,10 +1,10 @@
-//! The metadata structures: header, snapshot, containers, summary. Taken apart field by field: a new one does not compile before it
+//! The metadata structures: header, snapshot, containers, window, summary. Taken apart field by field: a new one does not compile before it
 //! is decided here what it may tell.
 
 use super::{Gate, Gated, Policy, Text, known};
 use crate::{
-    Container, FdSnapshot, FdTarget, Header, Host, MapSnapshot, Pod, ProcessSnapshot, Scope, Snapshot,
-    Summary, ThreadSnapshot,
+    Container, DumpReason, FdSnapshot, FdTarget, Header, Host, MapSnapshot, Pod, ProcessSnapshot, Scope,
+    Snapshot, Summary, ThreadSnapshot, Window,
 };
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -258,6 +258,19 @@ impl Gate {
             })
             .collect();
         *info = lines.join(&b'\n');
+    }
+
+    /// The window of a dump.
+    pub(crate) fn window(&mut self, window: &Window) -> Gated<Window> {
+        let mut new = window.clone();
+        let Window { from_ns: _, to_ns: _, snapshot_ns: _, evicted: _, number: _, reason } = &mut new;
+        match reason {
+            // An expression of ctrace's own language, and figures.
+            DumpReason::Trigger { text, t_ns: _ } => self.sentence(text),
+            DumpReason::Mark { text } => self.string(text),
+            DumpReason::Signal | DumpReason::End => {}
+        }
+        Gated(new)
     }
 
     /// The summary, with what was redacted here added to what was before.

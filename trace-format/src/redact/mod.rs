@@ -120,6 +120,11 @@ impl Gate {
         Self::with(None, Key::from([0; 32]))
     }
 
+    /// A gate that gives the same pseudonyms and has counted the same.
+    pub(crate) fn again(&self) -> Self {
+        Self { counts: self.counts.clone(), ..Self::with(self.policy, self.key.again()) }
+    }
+
     fn with(policy: Option<Policy>, key: Key) -> Self {
         Self { policy, key, counts: BTreeMap::new(), memo: Default::default(), memo_bytes: 0 }
     }

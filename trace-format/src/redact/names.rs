@@ -60,6 +60,11 @@ pub(super) fn pseudonym_len(text: &[u8]) -> usize {
 }
 
 impl Key {
+    /// The same once more, for another part of the same recording.
+    pub(super) fn again(&self) -> Self {
+        Self(self.0)
+    }
+
     /// A fresh one, from the system's generator.
     pub(super) fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];

@@ -140,3 +140,73 @@ fn what_is_intact_of_a_torn_trace_is_redacted() {
     }
     assert!(redacted > 0);
 }
+
+#[test]
+fn a_dump_keeps_the_policy_and_the_pseudonyms_of_its_ring() {
+    let mut header = header(1);
+    header.scope =
+        Scope::Command { argv: vec!["canary-cmd".into(), "--token".into(), "canary-secret".into()] };
+    let dir = tempfile::tempdir().unwrap();
+    for policy in [Policy::Off, Policy::Default, Policy::Strict] {
+        let mut options = RingOptions::new(60_000_000_000, 1 << 20);
+        options.redact = Some(policy);
+        let mut writer = TraceWriter::ring(&header, options).unwrap();
+        let labels =
+            [("canary-label".to_owned(), "canary".to_owned()), ("api-token".into(), "canary-secret".into())];
+        let container =
+            Container { number: 1, name: "canary-app".into(), labels: labels.into(), ..Default::default() };
+        writer.containers(&[container]).unwrap();
+        let process = ProcessSnapshot { tgid: Tgid(7), cwd: b"/srv/canary".to_vec(), ..Default::default() };
+        writer.snapshot_at(1, &Snapshot { processes: vec![process] }).unwrap();
+        let comm = writer.comm(b"canary-comm");
+        let task = writer.task(&TaskDef { tid: Tid(7), tgid: Tgid(7), comm, start_ns: 0 });
+        let server = SockAddr::Inet("10.11.12.13:53".parse().unwrap());
+        let name = writer.host(b"db.canary-host.com");
+        let cookie = SockCookie(9);
+        let query = Dns {
+            t_ns: 4,
+            duration_ns: 0,
+            task,
+            cookie,
+            server: server.clone(),
+            name,
+            qtype: 1,
+            answer: None,
+        };
+        writer.push(&Event::Dns(query)).unwrap();
+        let socket = Socket {
+            t_ns: 5,
+            from_ns: 4,
+            task: Some(task),
+            cookie,
+            family: 2,
+            kind: 2,
+            protocol: 17,
+            local: Some(SockAddr::Unix(b"/run/canary.sock".to_vec())),
+            peer: Some(server),
+            sent: 1,
+            bytes_sent: 1,
+            received: 0,
+            bytes_received: 0,
+        };
+        writer.push(&Event::Socket(socket)).unwrap();
+        let dump = writer.dump(10, &[]).unwrap();
+        let reason = DumpReason::Mark { text: "password=canary-secret".into() };
+        let summary = Summary { ended: "dumped: mark password=canary-secret".into(), ..Summary::default() };
+        let paths = ["1", "2"].map(|n| dir.path().join(format!("{policy}{n}")));
+        for path in &paths {
+            dump.write(path, &header, 1, reason.clone(), &summary).unwrap();
+        }
+        let [first, second] = paths.map(|path| {
+            let trace = Trace::open(&path).unwrap();
+            format!("{:?} {:?} {:?} {}", trace.window(), trace.containers(), trace.snapshot(), told(&path))
+        });
+        assert_eq!(first, second, "two dumps of a recording have its pseudonyms");
+        assert_eq!(first.contains("canary-secret"), policy == Policy::Off, "{first}");
+        assert_eq!(first.contains("canary-app"), policy != Policy::Strict, "{first}");
+        // Names that are bytes are printed as numbers.
+        for word in ["canary", &format!("{:?}", b"canary").replace(['[', ']'], ""), "10.11.12.13"] {
+            assert_eq!(first.contains(word), policy != Policy::Strict, "{word}: {first}");
+        }
+    }
+}
