@@ -4,6 +4,7 @@
 //! it, from chunks that both share, so that no event waits for the disk. One dump is written at a time: another that
 //! becomes due meanwhile is taken when the first is done, so there are at most two windows in memory.
 
+use crate::caps;
 use crate::clock;
 use crate::pipeline::{Message, Push, Shared, Written, join};
 use crate::raw;
@@ -350,7 +351,8 @@ impl crate::pipeline::Writing {
             duration_ns,
             ended,
             command_status: *self.command_status.lock().unwrap_or_else(PoisonError::into_inner),
-            redacted: self.decoder.redacted(),
+            // The writer adds what it redacted.
+            redacted: BTreeMap::new(),
             engine_calls: self.decoder.engine_calls,
         }
     }
@@ -383,7 +385,7 @@ impl crate::pipeline::Writing {
         if reason != DumpReason::End {
             text = format!("{text}; {ended}");
         }
-        let summary = self.summary(to_ns, text);
+        let mut summary = self.summary(to_ns, text);
         let number = self.next_number();
         let dump = match push.error.take() {
             Some(error) => Err(error),
@@ -403,6 +405,7 @@ impl crate::pipeline::Writing {
             self.shared.note(Note::Dumped(dumped.clone()));
             Ok(dumped.file)
         });
+        summary.redacted = self.writer.redacted();
         Written { finished, summary }
     }
 }
@@ -415,6 +418,7 @@ impl Shared {
 
 /// The `snapshot` thread of a flight recorder: until the recording stops.
 pub(crate) fn snapshots(config: &RingConfig, shared: &Shared, out: &SyncSender<Message>) {
+    caps::keep_only_here(&caps::SNAPSHOT);
     let every = (config.span / SNAPSHOTS_PER_WINDOW).clamp(MIN_SNAPSHOT_EVERY, MAX_SNAPSHOT_EVERY);
     let mut next = Instant::now() + every;
     while !shared.stop.load(Ordering::Acquire) {
@@ -425,9 +429,8 @@ pub(crate) fn snapshots(config: &RingConfig, shared: &Shared, out: &SyncSender<M
         let began = Instant::now();
         let boottime_ns = clock::boottime_ns();
         let tgids = shared.tgids.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // What is masked in it was masked in the one before.
-        let snapshot = snapshot::take(&tgids, &mut BTreeMap::new());
-        if out.send(Message::Snapshot(Box::new(snapshot), boottime_ns, BTreeMap::new())).is_err() {
+        let snapshot = snapshot::take(&tgids);
+        if out.send(Message::Snapshot(Box::new(snapshot), boottime_ns)).is_err() {
             return;
         }
         next = began + every.max(began.elapsed() * SNAPSHOT_SHARE);
