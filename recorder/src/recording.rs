@@ -528,7 +528,7 @@ fn threads(
     let snapshots = match ring {
         Some(ring) => {
             let (to_write, sharing) = (send.clone(), Arc::clone(&shared));
-            let run = move || flight::snapshots(&ring, &sharing, &to_write);
+            let run = move || flight::snapshots(&ring, &sharing, &to_write, start);
             Some(spawn("ctrace-snapshot").spawn(run).map_err(failed())?)
         }
         None => None,
