@@ -220,7 +220,7 @@ fn backlog(facts: &mut Facts) {
     facts.say("overflows", counter("/proc/self/net/netstat", "TcpExt:", "ListenOverflows"));
     facts.say("drops", counter("/proc/self/net/netstat", "TcpExt:", "ListenDrops"));
     // Sockets are listed more seldom where the listing is slow.
-    std::thread::sleep(Duration::from_millis(1000));
+    std::thread::sleep(Duration::from_secs(2));
 }
 
 /// Segments that are dropped on the way in, until they are not.
