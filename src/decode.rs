@@ -3,6 +3,7 @@
 
 pub(crate) mod args;
 pub(crate) mod flags;
+pub(crate) mod names;
 
 use ctrace_format::{Abi, Object, SockAddr, Trace, errno};
 use std::fmt::Write as _;

@@ -104,8 +104,16 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
 }
 
 fn all() -> Vec<Check> {
-    let mut checks =
-        vec![kernel(), btf(), privileges(), recording(), tracefs().less(), cgroups(), pressure().less()];
+    let mut checks = vec![
+        kernel(),
+        btf(),
+        privileges(),
+        recording(),
+        tracefs().less(),
+        cgroups(),
+        runtime().less(),
+        pressure().less(),
+    ];
     checks.extend(sandbox());
     checks.push(disk());
     checks
@@ -250,6 +258,27 @@ fn cgroups() -> Check {
         }
     };
     Check::works("cgroups", mode)
+}
+
+/// Which container runtime answers.
+fn runtime() -> Check {
+    const NAME: &str = "container runtime";
+    let consequence = "--pod finds nothing; --container ID works by the names of cgroups";
+    match ctrace_recorder::probe::container_runtime(None) {
+        Ok(found) => Check::works(NAME, found),
+        Err(failures) if failures.is_empty() => Check::missing(
+            NAME,
+            "no CRI socket of containerd, CRI-O or cri-dockerd was found",
+            consequence,
+            "on a Kubernetes node: record --cri-socket PATH, or set CONTAINER_RUNTIME_ENDPOINT=unix://PATH",
+        ),
+        Err(failures) => Check::missing(
+            NAME,
+            failures.join("; "),
+            consequence,
+            "restart or update the runtime, or name another socket: CONTAINER_RUNTIME_ENDPOINT=unix://PATH",
+        ),
+    }
 }
 
 fn pressure() -> Check {

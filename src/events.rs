@@ -1,10 +1,11 @@
 //! `ctrace events`: the timeline, as lines that read like `strace`'s or as NDJSON.
 
+use crate::containers::{self, Containers};
 use crate::exit::{Exit, Failure};
 use crate::filter::{self, Calls, Pattern, Selection, Task, Wish};
 use crate::output::Output;
 use crate::show::Show;
-use crate::{open, units};
+use crate::{decode, open, units};
 use ctrace_format::{Class, Event, Filter, SyscallFlags, Trace};
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 Examples:
   ctrace events incident.ctr --failed                  every call that failed
   ctrace events incident.ctr -e connect,%file -t checkout
+  ctrace events incident.ctr --container app           of a pod: the calls of one container
   ctrace events incident.ctr --errno ECONNREFUSED --since 2s --until 4.5s
   ctrace events incident.ctr --path '/var/lib/*' --slower 10ms
   ctrace events incident.ctr --class connection,process
@@ -29,6 +31,9 @@ pub(crate) struct Args {
     /// Only these tasks: a thread or process id, or a name with * and ?
     #[arg(short, long, value_name = "ID|NAME", value_delimiter = ',', value_parser = filter::parse_task)]
     task: Vec<Task>,
+    /// Only the tasks of these containers: names, or beginnings of ids
+    #[arg(long, value_name = "NAME|ID", value_delimiter = ',')]
+    container: Vec<String>,
     /// Only these calls: names with * and ?, classes (%file %desc %net %process %memory %signal %ipc %poll %time), !NOT
     #[arg(short = 'e', long, value_name = "CALLS", value_parser = Calls::parse, default_value = "", hide_default_value = true)]
     syscall: Calls,
@@ -50,7 +55,7 @@ pub(crate) struct Args {
     /// Only until this time after the start of the trace
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     until: Option<u64>,
-    /// Only these kinds of events [default: all; resource samples only with --json]
+    /// Only these kinds of events [default: all; resource, usage, socket and connection samples only with --json]
     #[arg(long, value_name = "CLASS", value_delimiter = ',')]
     class: Vec<ClassName>,
     /// Show the replay engine's own calls too
@@ -77,6 +82,11 @@ enum ClassName {
     Resource,
     Loss,
     Marker,
+    Usage,
+    Socket,
+    Dns,
+    Block,
+    Uring,
 }
 
 impl From<ClassName> for Class {
@@ -89,6 +99,11 @@ impl From<ClassName> for Class {
             ClassName::Resource => Self::Resource,
             ClassName::Loss => Self::Loss,
             ClassName::Marker => Self::Marker,
+            ClassName::Usage => Self::Usage,
+            ClassName::Socket => Self::Socket,
+            ClassName::Dns => Self::Dns,
+            ClassName::Block => Self::Block,
+            ClassName::Uring => Self::Uring,
         }
     }
 }
@@ -102,6 +117,30 @@ struct Totals {
     unreadable: u64,
 }
 
+/// The numbers of the containers that words mean; `None` without words.
+fn meant(words: &[String], containers: &Containers) -> Result<Option<Vec<u32>>, Failure> {
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let mut numbers = Vec::new();
+    for word in words {
+        let found = containers.meant(word);
+        if found.is_empty() {
+            let mut names: Vec<String> = containers.all().iter().map(containers::name).collect();
+            names.dedup();
+            let has = if names.is_empty() {
+                "it has none".to_owned()
+            } else {
+                format!("it has {}", names.join(", "))
+            };
+            let text = format!("the trace has no container {word:?}; {has}");
+            return Err(Failure::say(Exit::Usage, decode::plain(text.as_bytes())));
+        }
+        numbers.extend(found);
+    }
+    Ok(Some(numbers))
+}
+
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
     if let (Some(since), Some(until)) = (args.since, args.until)
         && since > until
@@ -109,8 +148,11 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         return Err(Failure::say(Exit::Usage, "--since is later than --until"));
     }
     let trace = open(&args.file, out)?;
+    let paint = out.data_paint();
+    let mut show = Show::new(&trace, paint);
     let wish = Wish {
         tasks: args.task,
+        containers: meant(&args.container, show.containers())?,
         calls: args.syscall,
         errnos: args.errno,
         failed: args.failed,
@@ -121,7 +163,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
     if !wish.tasks.is_empty() && !wish.tasks.iter().any(|w| trace.tasks().iter().any(|t| w.has(&trace, t))) {
         out.warn("no task of the trace fits --task; `ctrace info` lists the processes");
     }
-    let selection = Selection::new(wish, &trace);
+    let selection = Selection::new(wish, &trace, show.containers());
     let mut classes: Vec<Class> = args.class.iter().map(|c| Class::from(*c)).collect();
     if classes.is_empty() {
         classes = selection.classes();
@@ -134,11 +176,15 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
             Class::Signal,
             Class::Loss,
             Class::Marker,
+            Class::Dns,
+            Class::Block,
+            Class::Uring,
         ];
         if args.json {
-            classes.push(Class::Resource);
+            classes.extend([Class::Resource, Class::Usage, Class::Socket]);
         }
     }
+    let quiet = args.class.is_empty() && !args.json;
     // Connections and losses are read even when they are not shown: they name sockets, and warn.
     let mut read = classes.clone();
     for needed in [Class::Connection, Class::Loss] {
@@ -147,8 +193,6 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         }
     }
     let filter = Filter { classes: read, from_ns: args.since, to_ns: args.until, ..Filter::default() };
-    let paint = out.data_paint();
-    let mut show = Show::new(&trace, paint);
     let mut totals = Totals::default();
     let mut tail = VecDeque::new();
     let mut left = args.limit.unwrap_or(u64::MAX);
@@ -170,6 +214,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
             totals.lost += loss.count;
         }
         let passes = classes.contains(&event.class())
+            && !(quiet && Show::is_quiet(&event))
             && match &event {
                 Event::Syscall(call) => selection.call(&show.call(call)),
                 other => selection.event(other),

@@ -1,5 +1,6 @@
 //! Which events `events` shows. Parsing and deciding only.
 
+use crate::containers::Containers;
 use crate::decode::args::Call;
 use ctrace_format::syscalls::{self, Kind};
 use ctrace_format::{Class, Event, ProcessKind, SyscallFlags, TaskDef, TaskId, Trace, errno};
@@ -271,6 +272,8 @@ pub(crate) fn parse_errno(text: &str) -> Result<u32, String> {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wish {
     pub(crate) tasks: Vec<Task>,
+    /// Numbers of containers.
+    pub(crate) containers: Option<Vec<u32>>,
     pub(crate) calls: Calls,
     pub(crate) errnos: Vec<u32>,
     pub(crate) failed: bool,
@@ -287,12 +290,17 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    pub(crate) fn new(wish: Wish, trace: &Trace) -> Self {
-        let tasks = (!wish.tasks.is_empty()).then(|| {
-            let all = trace.tasks().iter().enumerate();
-            all.filter(|(_, t)| wish.tasks.iter().any(|w| w.has(trace, t)))
-                .map(|(i, _)| TaskId(i as u32))
-                .collect()
+    pub(crate) fn new(wish: Wish, trace: &Trace, containers: &Containers) -> Self {
+        let is_wanted = |id: TaskId, task: &TaskDef| {
+            (wish.tasks.is_empty() || wish.tasks.iter().any(|w| w.has(trace, task)))
+                && wish
+                    .containers
+                    .as_ref()
+                    .is_none_or(|wanted| containers.number(id).is_some_and(|n| wanted.contains(&n)))
+        };
+        let tasks = (!wish.tasks.is_empty() || wish.containers.is_some()).then(|| {
+            let all = trace.tasks().iter().enumerate().map(|(i, task)| (TaskId(i as u32), task));
+            all.filter(|(id, task)| is_wanted(*id, task)).map(|(id, _)| id).collect()
         });
         let only_calls = wish.calls != Calls::default()
             || !wish.errnos.is_empty()
@@ -326,7 +334,7 @@ impl Selection {
             Event::Syscall(e) => self.task(e.task),
             // What concerns the whole timeline concerns every task on it.
             Event::Marker(_) | Event::Loss(_) => true,
-            _ => self.tasks.is_none(),
+            other => other.task().map_or(self.tasks.is_none(), |t| self.task(t)),
         }
     }
 

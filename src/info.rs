@@ -1,13 +1,16 @@
 //! `ctrace info`: what a trace is, on one screen.
 
+mod incidents;
+
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Paint, Style};
 use crate::show::{Show, class_name};
-use crate::{decode, open, units};
+use crate::{containers, decode, open, units};
 use ctrace_format::{
     Class, ConnectionKind, Event, Filter, Metric, Object, Scope, SockCookie, State, SyscallFlags, Trace,
     syscalls,
 };
+use incidents::Incidents;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -41,12 +44,16 @@ struct Rare {
     refused: u64,
     reset: u64,
     retransmits: u64,
+    incidents: Incidents,
 }
 
 impl Rare {
     fn read(trace: &Trace) -> Self {
         let mut this = Self::default();
-        let filter = Filter { classes: vec![Class::Loss, Class::Connection], ..Filter::default() };
+        let filter = Filter {
+            classes: vec![Class::Loss, Class::Connection, Class::Process, Class::Dns],
+            ..Filter::default()
+        };
         for event in trace.events(&filter).flatten() {
             match event {
                 Event::Loss(e) => {
@@ -67,7 +74,7 @@ impl Rare {
                         _ => {}
                     }
                 }
-                _ => {}
+                other => this.incidents.learn(&other),
             }
         }
         this
@@ -88,13 +95,23 @@ struct Details {
     errors: HashMap<(&'static str, u32, String), Errors>,
     peak: BTreeMap<Metric, u64>,
     cpu: Option<(u64, u64)>,
+    spent: incidents::Spent,
+    /// Calls, and failed ones, by the number of the container.
+    containers: BTreeMap<u32, (u64, u64)>,
 }
 
 impl Details {
     fn read(trace: &Trace, paint: Paint) -> Self {
         let mut this = Self::default();
         let mut show = Show::new(trace, paint);
-        let classes = vec![Class::Syscall, Class::Connection, Class::Resource];
+        let classes = vec![
+            Class::Syscall,
+            Class::Connection,
+            Class::Resource,
+            Class::Usage,
+            Class::Block,
+            Class::Uring,
+        ];
         for event in trace.events(&Filter { classes, ..Filter::default() }).flatten() {
             show.learn(&event);
             match &event {
@@ -103,6 +120,11 @@ impl Details {
                     let entry = this.calls.entry(name).or_default();
                     entry.0 += 1;
                     entry.1 += e.duration_ns;
+                    if let Some(number) = show.containers().number(e.task) {
+                        let counts = this.containers.entry(number).or_default();
+                        counts.0 += 1;
+                        counts.1 += u64::from(e.errno().is_some());
+                    }
                     if let Some(errno) = e.errno() {
                         let on = target(&show, e);
                         this.failed(name, errno, on, e.t_ns);
@@ -111,12 +133,13 @@ impl Details {
                 Event::Resource(e) if e.subject == 1 => {
                     let peak = this.peak.entry(e.metric).or_default();
                     *peak = (*peak).max(e.value);
+                    this.spent.sample(e);
                     if e.metric == Metric::CpuNs {
                         let (first, _) = this.cpu.unwrap_or((e.value, e.value));
                         this.cpu = Some((first, e.value));
                     }
                 }
-                _ => {}
+                other => this.spent.learn(other),
             }
         }
         this
@@ -286,7 +309,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "start": units::rfc3339(header.start_realtime_ns),
         "duration_ns": duration_ns(trace),
         "tick_ns": header.tick_ns,
-        "scope": header.scope,
+        "scope": scope_json(trace, details),
         "host": header.host,
         "writer": header.writer,
         "events": events,
@@ -301,6 +324,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "ended": summary.map(|s| &s.ended),
         "command_status": summary.and_then(|s| s.command_status),
         "engine_calls": summary.map(|s| s.engine_calls),
+        "incidents": rare.incidents.json(),
         "damage": trace.damage().iter().map(crate::damage_json).collect::<Vec<_>>(),
     });
     if let (Some(details), Value::Object(object)) = (details, &mut object) {
@@ -323,6 +347,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
             .collect();
         object.insert("calls".to_owned(), json!(calls));
         object.insert("errors".to_owned(), json!(errors));
+        object.insert("spent".to_owned(), details.spent.json());
     }
     object
 }
@@ -332,12 +357,87 @@ fn plural_class(class: Class) -> String {
     if class == Class::Syscall { "syscalls".to_owned() } else { class_name(class) }
 }
 
+/// The header's scope, with the containers that were met.
+fn scope_json(trace: &Trace, details: Option<&Details>) -> Value {
+    let mut scope = json!(trace.header().scope);
+    let containers: Vec<Value> = trace
+        .containers()
+        .iter()
+        .map(|container| {
+            let mut object = containers::as_json(container);
+            if let Some(details) = details {
+                let (calls, failed) = details.containers.get(&container.number).copied().unwrap_or_default();
+                object["calls"] = json!(calls);
+                object["failed"] = json!(failed);
+            }
+            object
+        })
+        .collect();
+    if let Some(Value::Object(inner)) = scope.as_object_mut().and_then(|s| s.values_mut().next())
+        && !containers.is_empty()
+    {
+        inner.insert("containers".to_owned(), json!(containers));
+    }
+    scope
+}
+
+/// A row for each container, and for what its runtime said of the pod.
+fn container_rows(trace: &Trace, details: Option<&Details>) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    let pairs = |map: &BTreeMap<String, String>| {
+        map.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")
+    };
+    if let Scope::Pod(pod) = &trace.header().scope {
+        rows.push(("pod", format!("uid {} · {}", pod.uid, pod.runtime)));
+        for (name, map) in [("labels", &pod.labels), ("annotations", &pod.annotations)] {
+            if !map.is_empty() {
+                rows.push((name, pairs(map)));
+            }
+        }
+    }
+    for (i, c) in trace.containers().iter().enumerate() {
+        let mut parts = vec![containers::name(c)];
+        if !c.image.is_empty() {
+            parts.push(format!(" ({})", c.image));
+        }
+        parts.push(format!(" {}", c.id.get(..12).unwrap_or(&c.id)));
+        if let Some(details) = details {
+            let (calls, failed) = details.containers.get(&c.number).copied().unwrap_or_default();
+            parts.push(format!(": {}", units::plural(calls, "call")));
+            if failed > 0 {
+                parts.push(format!(", {} failed", units::count(failed)));
+            }
+        }
+        if c.attempt > 0 {
+            parts.push(format!(" · restart {}", c.attempt));
+        }
+        if c.from_ns > 0 {
+            parts.push(format!(" · appeared at {}", seconds(c.from_ns)));
+        }
+        if let Some(to_ns) = c.to_ns {
+            parts.push(format!(" · gone at {}", seconds(to_ns)));
+        }
+        rows.push((if i == 0 { "containers" } else { "" }, parts.concat()));
+    }
+    rows
+}
+
 fn scope_text(scope: &Scope) -> String {
     match scope {
         Scope::Pid { pid } => format!("process {pid} and its children"),
         Scope::Cgroup { path, version } => format!("cgroup {path} (v{version})"),
         Scope::Command { argv } => format!("command: {}", argv.join(" ")),
-        Scope::Container { id, .. } => format!("container {id}"),
+        Scope::Container { id, labels } => {
+            let of = match (labels.get("name"), labels.get("pod"), labels.get("namespace")) {
+                (Some(name), Some(pod), Some(namespace)) => format!(" ({name} of pod {namespace}/{pod})"),
+                _ => String::new(),
+            };
+            format!("container {id}{of}")
+        }
+        Scope::Pod(pod) => {
+            let only = pod.only.as_ref().map_or_else(String::new, |c| format!(", container {c}"));
+            format!("pod {}/{}{only}", pod.namespace, pod.name)
+        }
         _ => "?".to_owned(),
     }
 }
@@ -361,6 +461,9 @@ fn as_text(
     };
     row("trace", format!("{}{state}", paint.paint(Style::Bold, &file.display().to_string())));
     row("what", decode::plain(scope_text(&header.scope).as_bytes()));
+    for (name, text) in container_rows(trace, details) {
+        row(name, decode::plain(text.as_bytes()));
+    }
     let ended = trace
         .summary()
         .map_or_else(String::new, |s| format!(", ended: {}", decode::plain(s.ended.as_bytes())));
@@ -413,6 +516,10 @@ fn as_text(
         }
         row("network", text);
     }
+    let incidents = rare.incidents.text();
+    if !incidents.is_empty() {
+        row("incidents", paint.paint(Style::Red, &incidents));
+    }
     match details {
         None => row("calls", "many: add --details for the lists of calls and errors".to_owned()),
         Some(details) => {
@@ -454,6 +561,10 @@ fn as_text(
             }
             if !use_of.is_empty() {
                 row("resources", use_of.join(" · "));
+            }
+            let spent = details.spent.text();
+            if !spent.is_empty() {
+                row("", spent);
             }
         }
     }

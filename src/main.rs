@@ -1,6 +1,7 @@
 //! The `ctrace` command: parse → resolve → run. One file per subcommand; all printing lives in [`output`].
 
 mod completions;
+mod containers;
 mod decode;
 mod demo;
 mod diff;
@@ -37,6 +38,7 @@ Start here:
   ctrace demo                            a shop, an incident, its recording, its replay, in a minute (as root)
   ctrace doctor                          what this host can do, and how to make it do more
   ctrace record -p PID -o incident.ctr   record a process; Ctrl-C ends it
+  ctrace record --pod NAME -o incident.ctr   record a pod of this node, all its containers
   ctrace replay incident.ctr             do the same things to a kernel again, in a sandbox
 
 Exit codes: 0 done or match · 1 deviated · 2 usage · 3 inconclusive · 4 this host lacks something ·

@@ -13,18 +13,39 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Record what a process, a cgroup or a command asks of the kernel.
+/// Record what a pod, a container, a process, a cgroup or a command asks of the kernel.
 ///
 /// Ctrl-C ends the recording: it detaches, drains and finishes the file. A second Ctrl-C finishes at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  sudo ctrace record --pod checkout -n shop -o incident.ctr  a pod of this node: all its containers, restarts too
+  sudo ctrace record --pod checkout -c app --duration 30s    one of its containers
+  sudo ctrace record --container 3f2a9c -o incident.ctr      a container, by the beginning of its id, or by its name
   sudo ctrace record -p 4711 -o incident.ctr             a running process and what it starts, until Ctrl-C
   sudo ctrace record --cgroup /sys/fs/cgroup/system.slice/redis.service -o redis.ctr --duration 30s
   sudo ctrace record -o tar.ctr -- tar cf /tmp/x.tar /etc    a command, from its first call; its exit status is ours
 
 A recording that is killed is readable all the same: it lies in FILE.partial.")]
 pub(crate) struct Args {
+    /// Record this pod of this node: its name, or the beginning of it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["container_id", "pid", "cgroup", "command"])]
+    pod: Option<String>,
+    /// The pod's namespace
+    #[arg(short, long, value_name = "NAMESPACE", requires = "pod", conflicts_with_all = ["container_id", "pid", "cgroup", "command"])]
+    namespace: Option<String>,
+    /// Only this container of the pod
+    #[arg(short = 'c', value_name = "CONTAINER", requires = "pod", conflicts_with_all = ["container_id", "pid", "cgroup", "command"])]
+    only: Option<String>,
+    /// Record this container of this node: the beginning of its id (also of Docker and podman), or its name in a pod
+    #[arg(long = "container", id = "container_id", value_name = "ID|NAME", conflicts_with_all = ["pid", "cgroup", "command"])]
+    container: Option<String>,
+    #[arg(
+        long,
+        value_name = "PATH",
+        help = "The container runtime's CRI socket [default: that of $CONTAINER_RUNTIME_ENDPOINT, containerd, CRI-O or cri-dockerd]"
+    )]
+    cri_socket: Option<String>,
     /// Record this process, its threads, and the children it will have
     #[arg(short, long, value_name = "PID", conflicts_with_all = ["cgroup", "command"])]
     pid: Option<u32>,
@@ -61,15 +82,7 @@ pub(crate) struct Args {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
-    let target = match (args.pid, &args.cgroup) {
-        (Some(pid), _) => Target::Pid(pid),
-        (None, Some(path)) => Target::Cgroup(path.clone()),
-        (None, None) if !args.command.is_empty() => Target::Command(Command::new(args.command.iter())),
-        (None, None) => {
-            return Err(Failure::say(Exit::Usage, "nothing to record")
-                .fix("name a process (-p PID), a cgroup (--cgroup PATH) or a command (-- CMD …)"));
-        }
-    };
+    let target = target(args)?;
     let is_command = matches!(target, Target::Command(_));
     let output = args.output.clone().unwrap_or_else(default_name);
     let mut config = Config::new(target, &output);
@@ -77,9 +90,13 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     config.duration = args.duration.map(Duration::from_nanos);
     config.max_size = args.max_size;
     config.ring_bytes = args.buffer;
+    config.cri_endpoint.clone_from(&args.cri_socket);
 
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
     let mut recording = Recorder::start(config).map_err(failure)?;
+    for note in recording.remarks() {
+        out.say(&format!("note: {note}"));
+    }
     if !is_command {
         out.say(&format!("recording to {}; Ctrl-C ends it", output.display()));
     }
@@ -104,6 +121,31 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     };
     report(args, &outcome, ended, status, out)?;
     Ok(exit(args, &outcome, ended, signal, status))
+}
+
+/// What is to be recorded.
+fn target(args: &Args) -> Result<Target, Failure> {
+    if let Some(name) = &args.pod {
+        let (name, namespace) = match (name.split_once('/'), &args.namespace) {
+            // As the list of an ambiguous name has it.
+            (Some((namespace, name)), None) => (name.to_owned(), Some(namespace.to_owned())),
+            _ => (name.clone(), args.namespace.clone()),
+        };
+        let container = args.only.clone();
+        return Ok(Target::Pod { name, namespace, container });
+    }
+    match (&args.container, args.pid, &args.cgroup) {
+        (Some(name), _, _) => Ok(Target::Container(name.clone())),
+        (None, Some(pid), _) => Ok(Target::Pid(pid)),
+        (None, None, Some(path)) => Ok(Target::Cgroup(path.clone())),
+        (None, None, None) if !args.command.is_empty() => {
+            Ok(Target::Command(Command::new(args.command.iter())))
+        }
+        (None, None, None) => Err(Failure::say(Exit::Usage, "nothing to record").fix(
+            "name a pod (--pod NAME), a container (--container ID), a process (-p PID), a cgroup (--cgroup PATH) or a \
+             command (-- CMD …)",
+        )),
+    }
 }
 
 /// Waits for the end: by itself, or by a signal (`None`).
@@ -235,6 +277,9 @@ fn report(
     if ended == Some(Ended::TargetExited) && args.command.is_empty() {
         out.say("note: the target ended while it was recorded; the trace is complete up to there");
     }
+    if ended == Some(Ended::ContainersGone) {
+        out.say("note: the pod or container ended while it was recorded; the trace is complete up to there");
+    }
     if stats.calls == 0 {
         out.warn("nothing was recorded: the target made no call");
     }
@@ -271,9 +316,25 @@ pub(crate) fn failure(error: RecordError) -> Failure {
         RecordError::KernelLacks { .. } => {
             (Exit::Host, Some("`ctrace doctor` lists what this kernel can do".to_owned()))
         }
-        RecordError::TargetNotFound { .. } => (
-            Exit::NoTarget,
-            Some("`ps` lists processes, `find /sys/fs/cgroup -type d` lists cgroups".to_owned()),
+        RecordError::TargetNotFound { target, .. } => {
+            let lists = if target.starts_with("pod ") || target.starts_with("container ") {
+                "`crictl pods` and `crictl ps` list the pods and containers of this node"
+            } else {
+                "`ps` lists processes, `find /sys/fs/cgroup -type d` lists cgroups"
+            };
+            (Exit::NoTarget, Some(lists.to_owned()))
+        }
+        RecordError::TargetAmbiguous { target, .. } => {
+            let fix = if target.starts_with("pod ") { "type more of the name, or -n NAMESPACE" } else { "type more of the id" };
+            (Exit::NoTarget, Some(fix.to_owned()))
+        }
+        RecordError::NoRuntime { .. } => (
+            Exit::Host,
+            Some(
+                "name the runtime's socket (--cri-socket PATH), or the container by its id (--container ID), or its \
+                 cgroup (--cgroup PATH)"
+                    .to_owned(),
+            ),
         ),
         RecordError::TargetExited { .. } => {
             (Exit::NoTarget, Some("start it under the recorder: ctrace record -- CMD".to_owned()))

@@ -1,5 +1,10 @@
 //! An event as a line like `strace`'s, or as an object of JSON.
 
+mod timeline;
+
+pub(crate) use timeline::is_overcommit;
+
+use crate::containers::Containers;
 use crate::decode::args::{Arg, Call, Ends};
 use crate::decode::{self, address, plain, quoted};
 use crate::output::{Paint, Style};
@@ -15,18 +20,38 @@ use std::fmt::Write as _;
 pub(crate) struct Show<'a> {
     trace: &'a Trace,
     ends: Ends,
+    closing: timeline::Closing,
+    containers: Containers<'a>,
     paint: Paint,
 }
 
 impl<'a> Show<'a> {
     pub(crate) fn new(trace: &'a Trace, paint: Paint) -> Self {
-        Self { trace, ends: Ends::default(), paint }
+        Self {
+            trace,
+            ends: Ends::default(),
+            closing: timeline::Closing::default(),
+            containers: Containers::read(trace),
+            paint,
+        }
+    }
+
+    /// Which task is in which container.
+    pub(crate) const fn containers(&self) -> &Containers<'a> {
+        &self.containers
+    }
+
+    /// The container of a sample, if it is one of a container.
+    fn sampled(&self, subject: u32) -> Option<String> {
+        let number = subject.checked_sub(1).filter(|n| *n > 0)?;
+        Some(self.containers.name(number).unwrap_or_else(|| format!("container {number}")))
     }
 
     /// Must see every connection event, shown or not.
     pub(crate) fn learn(&mut self, event: &Event) {
         if let Event::Connection(e) = event {
             self.ends.learn(e.cookie, &e.local, &e.peer);
+            self.closing.learn(e.cookie, &e.kind);
         }
     }
 
@@ -54,17 +79,21 @@ impl<'a> Show<'a> {
     pub(crate) fn line(&self, event: &Event) -> Option<String> {
         Some(match event {
             Event::Syscall(call) => self.syscall_line(call),
-            Event::Process(e) => self.aside(e.t_ns, &self.who(e.task), Style::Bold, &self.process_text(e)),
+            Event::Process(e) => {
+                let (text, style) = self.process_text(e);
+                self.aside(e.t_ns, &self.who(e.task), style, &text)
+            }
             Event::Connection(e) => {
                 let who = e.task.map_or_else(|| "net".to_owned(), |t| self.who(t));
-                let (text, bad) = connection_text(e);
+                let (text, bad) = self.connection_text(e);
                 self.aside(e.t_ns, &who, if bad { Style::Red } else { Style::Plain }, &text)
             }
             Event::Signal(e) => self.aside(e.t_ns, &self.who(e.task), Style::Yellow, &self.signal_text(e)),
             Event::Resource(e) => {
-                let subject = if e.subject == 0 { "host" } else { "scope" };
+                let container = self.sampled(e.subject);
+                let subject = container.as_deref().unwrap_or(if e.subject == 0 { "host" } else { "scope" });
                 let text = format!("{} = {}", metric_name(e.metric), metric_value(e));
-                self.aside(e.t_ns, subject, Style::Dim, &text)
+                self.aside(e.t_ns, &plain(subject.as_bytes()), Style::Dim, &text)
             }
             Event::Loss(e) => {
                 let cpu = if e.cpu == u32::MAX { String::new() } else { format!(" on CPU {}", e.cpu) };
@@ -79,7 +108,7 @@ impl<'a> Show<'a> {
                 self.aside(e.t_ns, "ctrace", Style::Red, &text)
             }
             Event::Marker(e) => self.aside(e.t_ns, "mark", Style::Bold, &plain(self.trace.str(e.text))),
-            _ => return None,
+            other => return self.later_line(other),
         })
     }
 
@@ -127,8 +156,8 @@ impl<'a> Show<'a> {
         )
     }
 
-    fn process_text(&self, event: &Process) -> String {
-        match &event.kind {
+    fn process_text(&self, event: &Process) -> (String, Style) {
+        let text = match &event.kind {
             ProcessKind::Fork { child } => {
                 let (parent, def) = (self.trace.task(event.task), self.trace.task(*child));
                 let what = if parent.tgid == def.tgid { "thread" } else { "process" };
@@ -150,7 +179,74 @@ impl<'a> Show<'a> {
                 let what = if *group_dead { "process" } else { "thread" };
                 format!("{what} {}", decode::wait_status(*status))
             }
-            _ => "?".to_owned(),
+            ProcessKind::Placed { container } => {
+                let name = self.containers.name(*container);
+                format!("in container {}", plain(name.unwrap_or_else(|| container.to_string()).as_bytes()))
+            }
+            other => return self.later_process_text(other),
+        };
+        (text, Style::Bold)
+    }
+
+    /// What happened to a connection, and whether it is bad news.
+    fn connection_text(&self, event: &Connection) -> (String, bool) {
+        let ends = format!("tcp {}→{}", address(&event.local), address(&event.peer));
+        match &event.kind {
+            ConnectionKind::State { old, new, error } => {
+                let error_text = match error {
+                    0 => String::new(),
+                    e => {
+                        format!(
+                            ": {} ({})",
+                            decode::errno_name(u32::from(*e)),
+                            decode::errno_text(u32::from(*e))
+                        )
+                    }
+                };
+                (format!("{ends} {} → {}{error_text}", state_name(*old), state_name(*new)), *error != 0)
+            }
+            ConnectionKind::Retransmit => (format!("{ends} retransmit"), true),
+            ConnectionKind::ResetSent => (format!("{ends} we reset it"), true),
+            ConnectionKind::ResetReceived => (format!("{ends} reset by the peer"), true),
+            ConnectionKind::Closed { bytes_sent, bytes_received, srtt_us, retransmits } => {
+                let mut text = format!(
+                    "{ends} closed: {} sent, {} received",
+                    units::bytes(*bytes_sent),
+                    units::bytes(*bytes_received)
+                );
+                if *srtt_us > 0 {
+                    let _ = write!(text, ", rtt {}", units::duration(u64::from(*srtt_us) * 1_000));
+                }
+                if *retransmits > 0 {
+                    let _ = write!(text, ", {}", units::plural(u64::from(*retransmits), "retransmit"));
+                }
+                if let Some(how) = self.closing.words(event.cookie) {
+                    let _ = write!(text, ", {how}");
+                }
+                (text, false)
+            }
+            ConnectionKind::Sample {
+                srtt_us,
+                cwnd,
+                send_window,
+                in_flight,
+                retransmits,
+                bytes_sent,
+                bytes_received,
+            } => {
+                let mut text = format!(
+                    "{ends} rtt {}, cwnd {cwnd}, {in_flight} in flight, window {}, {} sent, {} received",
+                    units::duration(u64::from(*srtt_us) * 1_000),
+                    units::bytes(u64::from(*send_window)),
+                    units::bytes(*bytes_sent),
+                    units::bytes(*bytes_received)
+                );
+                if *retransmits > 0 {
+                    let _ = write!(text, ", {}", units::plural(u64::from(*retransmits), "retransmit"));
+                }
+                (text, false)
+            }
+            _ => (ends, false),
         }
     }
 
@@ -181,7 +277,10 @@ impl<'a> Show<'a> {
                         "exit_code": decode::exit_code(*status),
                         "signal": decode::exit_signal(*status).map(decode::signal),
                     }),
-                    _ => json!({"kind": "unknown"}),
+                    ProcessKind::Placed { container } => {
+                        json!({"kind": "placed", "container_number": container})
+                    }
+                    other => self.later_process_json(other),
                 };
                 extend(&mut object, more);
                 object
@@ -204,7 +303,20 @@ impl<'a> Show<'a> {
                     ConnectionKind::ResetReceived => json!({"kind": "reset_received"}),
                     ConnectionKind::Closed { bytes_sent, bytes_received, srtt_us, retransmits } => json!({
                         "kind": "closed", "bytes_sent": bytes_sent, "bytes_received": bytes_received,
-                        "srtt_us": srtt_us, "retransmits": retransmits,
+                        "srtt_us": srtt_us, "retransmits": retransmits, "closed_by": self.closing.of(e.cookie),
+                    }),
+                    ConnectionKind::Sample {
+                        srtt_us,
+                        cwnd,
+                        send_window,
+                        in_flight,
+                        retransmits,
+                        bytes_sent,
+                        bytes_received,
+                    } => json!({
+                        "kind": "sample", "srtt_us": srtt_us, "cwnd": cwnd, "send_window": send_window,
+                        "in_flight": in_flight, "retransmits": retransmits, "bytes_sent": bytes_sent,
+                        "bytes_received": bytes_received,
                     }),
                     _ => json!({"kind": "unknown"}),
                 };
@@ -222,16 +334,28 @@ impl<'a> Show<'a> {
                 );
                 object
             }
-            Event::Resource(e) => json!({
-                "t_ns": e.t_ns, "type": "resource", "subject": if e.subject == 0 { "host" } else { "scope" },
-                "metric": metric_name(e.metric), "value": e.value,
-            }),
+            Event::Resource(e) => {
+                let container = self.sampled(e.subject);
+                let subject = match (e.subject, &container) {
+                    (0, _) => "host",
+                    (_, Some(_)) => "container",
+                    _ => "scope",
+                };
+                let mut object = json!({
+                    "t_ns": e.t_ns, "type": "resource", "subject": subject,
+                    "metric": metric_name(e.metric), "value": e.value,
+                });
+                if let Some(name) = container {
+                    extend(&mut object, json!({"container": name, "container_number": e.subject - 1}));
+                }
+                object
+            }
             Event::Loss(e) => json!({
                 "t_ns": e.t_ns, "type": "loss", "from_ns": e.from_ns, "class": class_name(e.class),
                 "cause": cause_name(e.cause), "cpu": (e.cpu != u32::MAX).then_some(e.cpu), "count": e.count,
             }),
             Event::Marker(e) => json!({"t_ns": e.t_ns, "type": "marker", "text": self.text(e.text)}),
-            _ => return None,
+            other => return self.later_json(other),
         })
     }
 
@@ -244,9 +368,13 @@ impl<'a> Show<'a> {
             None => json!({"t_ns": t_ns, "type": kind, "tid": null, "tgid": null, "comm": null}),
             Some(task) => {
                 let def = self.trace.task(task);
-                json!({
+                let mut object = json!({
                     "t_ns": t_ns, "type": kind, "tid": def.tid.0, "tgid": def.tgid.0, "comm": self.text(def.comm),
-                })
+                });
+                if let Some(number) = self.containers.number(task) {
+                    extend(&mut object, json!({"container": self.containers.name(number)}));
+                }
+                object
             }
         }
     }
@@ -290,40 +418,6 @@ impl<'a> Show<'a> {
 fn extend(object: &mut Value, more: Value) {
     if let (Value::Object(object), Value::Object(more)) = (object, more) {
         object.extend(more);
-    }
-}
-
-/// What happened to a connection, and whether it is bad news.
-fn connection_text(event: &Connection) -> (String, bool) {
-    let ends = format!("tcp {}→{}", address(&event.local), address(&event.peer));
-    match &event.kind {
-        ConnectionKind::State { old, new, error } => {
-            let error_text = match error {
-                0 => String::new(),
-                e => {
-                    format!(": {} ({})", decode::errno_name(u32::from(*e)), decode::errno_text(u32::from(*e)))
-                }
-            };
-            (format!("{ends} {} → {}{error_text}", state_name(*old), state_name(*new)), *error != 0)
-        }
-        ConnectionKind::Retransmit => (format!("{ends} retransmit"), true),
-        ConnectionKind::ResetSent => (format!("{ends} we reset it"), true),
-        ConnectionKind::ResetReceived => (format!("{ends} reset by the peer"), true),
-        ConnectionKind::Closed { bytes_sent, bytes_received, srtt_us, retransmits } => {
-            let mut text = format!(
-                "{ends} closed: {} sent, {} received",
-                units::bytes(*bytes_sent),
-                units::bytes(*bytes_received)
-            );
-            if *srtt_us > 0 {
-                let _ = write!(text, ", rtt {}", units::duration(u64::from(*srtt_us) * 1_000));
-            }
-            if *retransmits > 0 {
-                let _ = write!(text, ", {}", units::plural(u64::from(*retransmits), "retransmit"));
-            }
-            (text, false)
-        }
-        _ => (ends, false),
     }
 }
 

@@ -28,6 +28,20 @@ pub enum FindingKind {
     Hung,
     /// The number of open descriptors only grew.
     DescriptorLeak,
+    /// The OOM killer chose a process.
+    OomKill,
+    /// A call failed for a capability that its task lacks.
+    Denied,
+    /// A name was not resolved, or slowly.
+    Dns,
+    /// A quota held tasks back.
+    Throttled,
+    /// An accept queue was full.
+    Backlog,
+    /// Page faults blocked.
+    SlowMemory,
+    /// A block device was slow.
+    SlowDisk,
     /// Events are missing.
     Loss,
 }
@@ -77,6 +91,7 @@ pub fn findings(model: &Model) -> Vec<Finding> {
     exits(model, &mut out);
     hung(model, &mut out);
     leaks(model, &mut out);
+    crate::timeline::findings(model, &mut out);
     if model.missing.lost > 0 {
         out.push(Finding {
             kind: FindingKind::Loss,
@@ -93,11 +108,11 @@ pub fn findings(model: &Model) -> Vec<Finding> {
     out
 }
 
-fn seconds(ns: u64) -> String {
+pub(crate) fn seconds(ns: u64) -> String {
     format!("+{}.{:03} s", ns / 1_000_000_000, ns / 1_000_000 % 1000)
 }
 
-fn span(ns: u64) -> String {
+pub(crate) fn span(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
         1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
@@ -106,7 +121,7 @@ fn span(ns: u64) -> String {
     }
 }
 
-fn times(n: u64) -> String {
+pub(crate) fn times(n: u64) -> String {
     match n {
         1 => "once".to_owned(),
         2 => "twice".to_owned(),

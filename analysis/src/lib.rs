@@ -19,6 +19,7 @@ mod report;
 mod roles;
 mod seq;
 mod symbol;
+mod timeline;
 
 pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};
 pub use diff::diff;

@@ -5,7 +5,9 @@ mod common;
 
 use common::{MS, Run};
 use ctrace_analysis::{FindingKind, findings};
-use ctrace_format::SyscallFlags;
+use ctrace_format::{
+    Abi, Dns, Event, Metric, ProcessKind, Resource, SockAddr, SockCookie, SyscallFlags, syscalls,
+};
 
 #[test]
 fn a_peer_that_begins_to_refuse_is_the_first_thing_said() {
@@ -112,4 +114,58 @@ fn a_healthy_run_has_no_findings() {
     r.call(t, "ioctl", [1, 0x5401, 0, 0, 0, 0], -25);
     r.exit(t, 0);
     assert_eq!(findings(&r.model()), []);
+}
+
+#[test]
+fn what_the_timeline_says_of_an_incident_is_said() {
+    let mut r = Run::new(1);
+    let t = r.task(1, 1, "checkout");
+    let other = r.task(9, 9, "batch");
+    let mount = syscalls::number(Abi::X86_64, "mount");
+    r.open(t, "/data/orders", -1);
+    let denied = |call, count| ProcessKind::Capability { capability: 12, granted: false, count, call };
+    r.life(t, denied(syscalls::number(Abi::X86_64, "openat"), 3));
+    // Nobody minded this one.
+    r.life(t, denied(mount, 70));
+    let by = r.id(t);
+    r.life(other, ProcessKind::OomKill { by: Some(by), rss_bytes: 24 << 20 });
+    for (name, code, ms) in [("db.test", 2, 1), ("db", 0, 150), ("db.svc.local", 3, 1)] {
+        let name = r.str(name);
+        let event = Event::Dns(Dns {
+            t_ns: r.now,
+            duration_ns: ms * MS,
+            task: by,
+            cookie: SockCookie(4),
+            server: SockAddr::Inet("10.0.0.2:53".parse().unwrap()),
+            name,
+            qtype: 1,
+            answer: Some((code, 1)),
+        });
+        r.push(&event);
+    }
+    for i in 0..20 {
+        r.now = (200 + 100 * i) * MS;
+        for (metric, step) in [(Metric::CpuThrottledNs, 40 * MS), (Metric::ListenOverflows, 2)] {
+            let sample = Resource { t_ns: r.now, subject: 1, metric, value: i * step };
+            r.push(&Event::Resource(sample));
+        }
+    }
+    let model = r.model();
+    assert_eq!(model.processes.iter().filter(|p| p.tgid == 10).count(), 0, "a victim outside of the scope");
+    let found = findings(&model);
+    let texts: Vec<&str> = found.iter().map(|f| f.text.as_str()).collect();
+    assert!(texts[0].starts_with("batch (pid 10) was killed for lack of memory at +"), "{texts:#?}");
+    assert!(texts[0].ends_with("with 24.0 MiB resident; an allocation of checkout (pid 2) set it off"));
+    for part in [
+        "checkout (pid 2) was denied CAP_NET_ADMIN 3 times in openat, which failed with EPERM",
+        "the name server failed for db.test once",
+        "the name server took up to 150.0 ms for db (1 slow)",
+        "the CPU quota held tasks back for 760.0 ms",
+        "an accept queue was full 38 times",
+    ] {
+        assert!(texts.iter().any(|t| t.contains(part)), "{part}: {texts:#?}");
+    }
+    for part in ["db.svc.local", "in mount"] {
+        assert!(!texts.iter().any(|t| t.contains(part)), "{part}: {texts:#?}");
+    }
 }

@@ -1,9 +1,9 @@
 //! Entry and exit of system calls: one record per call.
 
 use crate::{
+    arch::{arguments, arguments_at_exit, is_compat, is_x32, nr},
     capture::{CUT, FAULT, POSITION, bounded, run_op, spec, time},
     files::{announce, fix_now, known_file, open_file, was_created},
-    kernel::{current, read},
     maps::{global, lost, scratch, send},
     scope::{admit, arg, slot, slot_number},
 };
@@ -13,44 +13,8 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use ctrace_abi::{
-    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, MISSING, NO_SLOT, Spec, abi, call_flag, kind, loss,
-    spec_flag, when,
+    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, NO_SLOT, Spec, abi, call_flag, kind, loss, spec_flag, when,
 };
-
-/// Registers of `struct pt_regs` from `r10` to `orig_ax` (arch/x86/include/asm/ptrace.h): the 64-bit arguments.
-const REGS_R10: u32 = 7 * 8;
-/// `bp`, then `bx`.
-const REGS_BP: u32 = 4 * 8;
-const REGS_ORIG_AX: u32 = 15 * 8;
-/// `__X32_SYSCALL_BIT`.
-const X32_BIT: u64 = 0x4000_0000;
-
-/// How the running call was made. `TS_COMPAT` (arch/x86/include/asm/thread_info.h) is set by the 32-bit entries.
-#[inline(always)]
-fn is_compat() -> bool {
-    let offset = global!(task_status);
-    if offset == MISSING {
-        return false;
-    }
-    let task = current();
-    // SAFETY: a typed pointer plus the offset of `thread_info.status`; the verifier checks the access.
-    let status = unsafe { core::ptr::read_volatile(task.add(offset as usize).cast::<u32>()) };
-    status & global!(status_i386) != 0
-}
-
-/// The argument registers.
-#[inline(always)]
-fn arguments(regs: u64, compat: bool) -> Option<[u64; 6]> {
-    // r10 r9 r8 ax cx dx si di
-    let r = read::<[u64; 8]>(regs, REGS_R10)?;
-    if compat {
-        let low = read::<[u64; 2]>(regs, REGS_BP).unwrap_or_default();
-        let narrow = |v: u64| v & 0xffff_ffff;
-        Some([narrow(low[1]), narrow(r[4]), narrow(r[5]), narrow(r[6]), narrow(r[7]), narrow(low[0])])
-    } else {
-        Some([r[7], r[6], r[5], r[0], r[2], r[1]])
-    }
-}
 
 /// The file behind a call's first descriptor argument.
 #[inline(always)]
@@ -101,10 +65,10 @@ fn enter(ctx: &RawTracePointContext, tid: u32, tgid: u32, number: u16) {
     let Some(args) = arguments(regs, compat) else { return };
     call.args = args;
     if compat {
-        how = abi::I386;
-    } else if id & X32_BIT != 0 {
+        how = abi::COMPAT;
+    } else if is_x32(id) {
         how = abi::X32;
-        nr = (id & !X32_BIT) as u32;
+        nr &= !global!(x32_bit);
     }
     let mut flags = 0;
     if call.args[5] == ENGINE_MARK {
@@ -182,13 +146,11 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
             }
             call.kind = kind::CALL;
             call.flags = call_flag::NO_ENTER;
-            call.abi = if is_compat() { abi::I386 } else { abi::NATIVE };
-            call.nr = read::<u64>(arg(&ctx, 0), REGS_ORIG_AX).unwrap_or_default() as u32;
+            call.abi = if is_compat() { abi::COMPAT } else { abi::NATIVE };
+            call.nr = nr(arg(&ctx, 0));
             call.t_ns = now;
-            // The kernel restores the registers that held the arguments; only ax, cx and r11 change
-            // (arch/x86/entry/entry_64.S). What the entry would have copied may have changed since; what the call
-            // itself left behind is copied as ever.
-            call.args = arguments(arg(&ctx, 0), call.abi == abi::I386).unwrap_or_default();
+            // What the entry would have copied may have changed since; what the call itself left behind is copied as ever.
+            call.args = arguments_at_exit(arg(&ctx, 0), call.abi == abi::COMPAT).unwrap_or_default();
             if call.args[5] == ENGINE_MARK {
                 call.flags |= call_flag::ENGINE;
             }

@@ -5,12 +5,13 @@
 
 use crate::{
     files::{known_file, open_file},
-    maps::{SPEC, WALK, scratch},
+    kernel::current,
+    maps::{SPEC, WALK, global, scratch},
     scope::slot,
 };
 use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str};
 use core::arch::asm;
-use ctrace_abi::{MAX_ARGV, MAX_ITEMS, MAX_STR, MAX_WORD, Op, SPEC_I386, Spec, Tlv, abi, op};
+use ctrace_abi::{Creds, MAX_ARGV, MAX_ITEMS, MAX_STR, MAX_WORD, Op, SPEC_COMPAT, Spec, Tlv, abi, op};
 
 /// Set in a result of [`run_op`]: something could not be read.
 pub const FAULT: u32 = 1 << 31;
@@ -32,20 +33,20 @@ pub fn bounded<const MASK: i32>(mut x: u64) -> u64 {
 /// What to do for a call.
 #[inline(always)]
 pub fn spec(how: u8, nr: u32) -> Option<&'static Spec> {
-    if nr >= SPEC_I386 {
+    if nr >= SPEC_COMPAT {
         return None;
     }
-    SPEC.get(if how == abi::I386 { nr + SPEC_I386 } else { nr })
+    SPEC.get(if how == abi::COMPAT { nr + SPEC_COMPAT } else { nr })
 }
 
 #[inline(always)]
-fn read_user(to: *mut u8, size: u64, from: u64) -> bool {
+pub fn read_user(to: *mut u8, size: u64, from: u64) -> bool {
     // SAFETY: the verifier checks the destination and the bound of the size.
     unsafe { bpf_probe_read_user(to.cast(), size as u32, from as *const _) == 0 }
 }
 
 #[inline(always)]
-fn read_user_u64(from: u64) -> Option<u64> {
+pub fn read_user_u64(from: u64) -> Option<u64> {
     let mut value = 0_u64;
     // SAFETY: a local of 8 bytes.
     let failed = unsafe { bpf_probe_read_user((&raw mut value).cast(), 8, from as *const _) };
@@ -118,6 +119,11 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
         unsafe { *data.cast::<u64>() = file };
         return head(at, pos, what, arg, 8, 0, aux);
     }
+    if what == op::CREDS {
+        // SAFETY: inside the buffer.
+        unsafe { *data.cast::<Creds>() = crate::caps::creds(current() as u64) };
+        return head(at, pos, what, arg, size_of::<Creds>() as u64, 0, aux);
+    }
     if pointer == 0 {
         return pos as u32;
     }
@@ -167,8 +173,7 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
         op::EPOLL => {
             let n = slot.call.ret as u64;
             let take = n.min(MAX_ITEMS as u64);
-            // struct epoll_event is packed on x86-64: 12 bytes (include/uapi/linux/eventpoll.h).
-            let size = bounded::<0x3ff>(take * 12);
+            let size = bounded::<0x7ff>(take * u64::from(global!(epoll_event_bytes)));
             if !read_user(data, size, pointer) {
                 return head(at, pos, what, arg, 0, 2, aux);
             }

@@ -1,23 +1,27 @@
-//! Membership in the recorded cgroup, asked when a task is made or moved, never per call.
+//! Membership in the recorded cgroups, asked when a task is made or moved, never per call.
+//!
+//! The scope is a set of cgroups of one hierarchy: a pod's containers may have no parent of their own. User space
+//! fills the set, and adds to it while recording, when a container appears: it learns of new cgroups from here.
 
 use crate::{
     calls::emit,
     kernel::read_or_zero,
-    maps::{WALK, global, send_life},
+    maps::{GROUPS, WALK, global, scratch, send_group, send_life},
     scope::{admit, arg, release, slot, slot_number},
 };
 use aya_ebpf::{
-    helpers::generated::bpf_ktime_get_boot_ns, macros::raw_tracepoint, programs::RawTracePointContext,
+    helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str},
+    macros::raw_tracepoint, programs::RawTracePointContext,
 };
-use ctrace_abi::{Join, MISSING, NO_SLOT, call_flag, kind, loss};
+use ctrace_abi::{Group, Join, MAX_GROUP_PATH, MISSING, NO_SLOT, call_flag, kind, loss};
 
 /// Cgroups are rarely nested deeper; what is deeper is not found.
 const MAX_DEPTH: u32 = 16;
 
-/// Whether a task is in the recorded cgroup or below it. In the v2 hierarchy the task's `css_set` points to its
+/// The recorded group that a task is in or below; 0: none. In the v2 hierarchy the task's `css_set` points to its
 /// cgroup; in a v1 hierarchy, to the state of each controller, which points to the cgroup (`include/linux/cgroup-defs.h`).
 #[inline(always)]
-pub fn contains(task: u64) -> bool {
+pub fn group(task: u64) -> u32 {
     let set: u64 = read_or_zero(task, global!(task_cgroups));
     let cgroup: u64 = if global!(scope) == 2 {
         read_or_zero(set, global!(css_set_dfl))
@@ -25,18 +29,19 @@ pub fn contains(task: u64) -> bool {
         let css: u64 = read_or_zero(set, global!(css_set_subsys).wrapping_add(global!(subsys) * 8));
         read_or_zero(css, global!(css_cgroup))
     };
-    is_below(cgroup) != 0
+    nearest(cgroup)
 }
 
-/// Whether a cgroup is the recorded one or below it. A global function, see [`crate::capture`].
+/// The nearest recorded group among a cgroup and its ancestors; 0: none. A global function, see [`crate::capture`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn is_below(cgroup: u64) -> u32 {
+pub extern "C" fn nearest(cgroup: u64) -> u32 {
     let at = global!(cgroup_ancestors);
     let level: u32 = read_or_zero(cgroup, global!(cgroup_level));
     if at == MISSING || cgroup == 0 {
         return 0;
     }
+    let mut found = 0;
     for i in 0..MAX_DEPTH {
         if i > level {
             break;
@@ -47,26 +52,30 @@ pub extern "C" fn is_below(cgroup: u64) -> u32 {
         } else {
             read_or_zero(read_or_zero(word, global!(cgroup_kn)), global!(kn_id))
         };
-        if id == global!(cgroup_id) {
-            return 1;
+        // SAFETY: read at once; user space writes whole words.
+        if let Some(number) = unsafe { GROUPS.get(&id) } {
+            found = *number;
         }
     }
-    0
+    found
 }
 
 /// Takes a task in.
 #[inline(always)]
-pub fn join(task: u64) {
-    let record = describe(task, kind::JOIN);
+pub fn join(task: u64, group: u32) {
+    let record = describe(task, kind::JOIN, group);
     if record.tgid == global!(own_tgid) {
         return;
     }
     send_life(&record, loss::PROCESS_RING);
     admit(record.tid, record.tgid, record.start_ns, true);
+    if let Some(slot) = slot(slot_number(record.tid)) {
+        crate::usage::begin(slot, task, record.t_ns);
+    }
 }
 
 #[inline(always)]
-fn describe(task: u64, kind: u8) -> Join {
+fn describe(task: u64, kind: u8, group: u32) -> Join {
     Join {
         kind,
         reserved: [0; 3],
@@ -74,7 +83,7 @@ fn describe(task: u64, kind: u8) -> Join {
         // SAFETY: no preconditions.
         t_ns: unsafe { bpf_ktime_get_boot_ns() },
         tgid: read_or_zero(task, global!(task_tgid)),
-        reserved2: 0,
+        group,
         start_ns: read_or_zero(task, global!(task_start)),
         comm: read_or_zero(task, global!(task_comm)),
     }
@@ -86,10 +95,10 @@ fn describe(task: u64, kind: u8) -> Join {
 pub extern "C" fn moved(task: u64) -> u32 {
     let tid: u32 = read_or_zero(task, global!(task_pid));
     let number = slot_number(tid);
-    let inside = contains(task);
-    if inside && number == 0 {
-        join(task);
-    } else if !inside && number != 0 {
+    let group = group(task);
+    if group != 0 && number == 0 {
+        join(task, group);
+    } else if group == 0 && number != 0 {
         if number != NO_SLOT {
             if let Some(slot) = slot(number) {
                 if slot.busy != 0 {
@@ -100,8 +109,9 @@ pub extern "C" fn moved(task: u64) -> u32 {
                     emit(&slot.call);
                 }
             }
+            crate::usage::end(u32::from(number), task);
         }
-        send_life(&describe(task, kind::LEAVE), loss::PROCESS_RING);
+        send_life(&describe(task, kind::LEAVE, 0), loss::PROCESS_RING);
         release(tid, number);
     }
     0
@@ -148,4 +158,47 @@ pub extern "C" fn thread_step(which: u32) -> u32 {
     walk.next = read_or_zero(node, 0);
     moved(node - u64::from(global!(task_thread_node)));
     0
+}
+
+/// `TP_PROTO(struct cgroup *cgrp, const char *path)`, before the folder can be seen (`cgroup_mkdir`,
+/// kernel/cgroup/cgroup.c).
+#[raw_tracepoint(tracepoint = "cgroup_mkdir")]
+pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
+    tell(&ctx, false);
+    0
+}
+
+/// `TP_PROTO(struct cgroup *cgrp, const char *path)`: no task is in it any more.
+#[raw_tracepoint(tracepoint = "cgroup_rmdir")]
+pub fn cgroup_rmdir(ctx: RawTracePointContext) -> i32 {
+    tell(&ctx, true);
+    0
+}
+
+#[inline(always)]
+fn tell(ctx: &RawTracePointContext, removed: bool) {
+    if global!(watch_groups) == 0 {
+        return;
+    }
+    let cgroup = arg(ctx, 0);
+    let root: u64 = read_or_zero(cgroup, global!(cgroup_root));
+    let hierarchy: u32 = read_or_zero(root, global!(root_hierarchy));
+    if hierarchy != global!(hierarchy) {
+        return;
+    }
+    let Some(buffer) = scratch(3) else { return };
+    // SAFETY: the scratch buffer is larger than the record, aligned to 8, and this CPU's.
+    let record = unsafe { &mut *buffer.cast::<Group>() };
+    record.kind = kind::GROUP;
+    record.removed = u8::from(removed);
+    record.reserved = 0;
+    record.group = nearest(cgroup);
+    // SAFETY: no preconditions.
+    record.t_ns = unsafe { bpf_ktime_get_boot_ns() };
+    record.id = read_or_zero(read_or_zero(cgroup, global!(cgroup_kn)), global!(kn_id));
+    record.path[0] = 0;
+    let path = arg(ctx, 1) as *const core::ffi::c_void;
+    // SAFETY: the helper writes at most the given size.
+    unsafe { bpf_probe_read_kernel_str(record.path.as_mut_ptr().cast(), MAX_GROUP_PATH as u32, path) };
+    send_group(record);
 }

@@ -9,17 +9,24 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod arch;
+mod block;
 mod calls;
+mod caps;
 mod capture;
 mod cgroups;
 mod files;
 mod kernel;
 mod maps;
+mod memory;
 mod sched;
 mod scope;
 mod signals;
 mod socks;
 mod tasks;
+mod traffic;
+mod uring;
+mod usage;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]

@@ -5,7 +5,10 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
 };
-use ctrace_abi::{Globals, SCRATCH, SLOTS, SPECS, Slot, Spec, loss};
+use core::arch::asm;
+use ctrace_abi::{
+    BlockEvent, CapKey, Globals, Group, SCRATCH, SLOTS, SPECS, Slot, Spec, Traffic, UringEvent, loss,
+};
 
 /// `BPF_F_MMAPABLE`, include/uapi/linux/bpf.h: user space fills these arrays through a mapping.
 const MMAPABLE: u32 = 1 << 10;
@@ -34,10 +37,10 @@ pub static SPEC: Array<Spec> = Array::with_max_entries(SPECS, MMAPABLE);
 /// Events that did not reach a ring, by [`loss`].
 #[map]
 pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(loss::COUNT, 0);
-/// Records under construction: 0 at entry, 1 at exit, 2 objects, 3 life. A program cannot be entered twice on a CPU
+/// Records under construction: 0 at entry, 1 at exit, 2 objects, 3 life, 4 messages and traffic. A program cannot be entered twice on a CPU
 /// (`bpf_prog.active`), and different programs use different entries.
 #[map]
-pub static SCRATCHES: PerCpuArray<[u8; SCRATCH]> = PerCpuArray::with_max_entries(4, 0);
+pub static SCRATCHES: PerCpuArray<[u8; SCRATCH]> = PerCpuArray::with_max_entries(5, 0);
 /// A walk in progress, by pathname or argument vector. Its state is in a map, so that the verifier does not tell the
 /// steps apart.
 #[repr(C)]
@@ -72,14 +75,61 @@ pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(4, 0);
 #[map]
 pub static ANNOUNCED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32_768, 0);
 
-/// TCP sockets of the scope: `struct sock *` → the thread that met it first.
+/// A TCP socket of the scope.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Followed {
+    /// The thread that met it first.
+    pub tid: u32,
+    /// When it was last sampled, ms; the count wraps.
+    pub sampled_ms: u32,
+}
+
+/// TCP sockets of the scope, by `struct sock *`.
 #[map]
-pub static SOCKS: HashMap<u64, u32> = HashMap::with_max_entries(65_536, NO_PREALLOC);
+pub static SOCKS: HashMap<u64, Followed> = HashMap::with_max_entries(65_536, NO_PREALLOC);
 
 /// Listening sockets of the scope: network namespace and port → the thread that met it first. User space puts
 /// those in that were there before the recording.
 #[map]
 pub static LISTENERS: HashMap<[u64; 2], u32> = HashMap::with_max_entries(4096, NO_PREALLOC);
+
+/// Traffic of the scope's other sockets, by `struct sock *`.
+#[map]
+pub static TRAFFIC: HashMap<u64, Traffic> = HashMap::with_max_entries(65_536, NO_PREALLOC);
+/// Messages that the `sendmmsg` or `recvmmsg` in flight of a thread has moved: entry time of the call, and number.
+#[map]
+pub static MESSAGES: LruHashMap<u32, [u64; 2]> = LruHashMap::with_max_entries(1024, 0);
+/// Capability checks that were not reported yet.
+#[map]
+pub static CAPS: HashMap<CapKey, u64> = HashMap::with_max_entries(65_536, NO_PREALLOC);
+/// Block requests of the scope, by `struct request *`.
+#[map]
+pub static BLOCKS: HashMap<u64, BlockEvent> = HashMap::with_max_entries(16_384, NO_PREALLOC);
+/// Requests of the scope's rings, by `struct io_kiocb *`.
+#[map]
+pub static URINGS: HashMap<u64, UringEvent> = HashMap::with_max_entries(65_536, NO_PREALLOC);
+/// The recorded cgroups: identity (`kernfs_node.id`) → the number that user space gave it. Only user space writes.
+#[map]
+pub static GROUPS: HashMap<u64, u32> = HashMap::with_max_entries(4096, NO_PREALLOC);
+/// Cgroups made and removed. They are few, and who waits for one wants it before a container's first process runs:
+/// this ring wakes its reader.
+#[map]
+static GROUP_EVENTS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
+
+/// Tells user space of a cgroup. What does not fit is found by its next look at the runtime.
+#[inline(always)]
+pub fn send_group(record: &Group) {
+    // SAFETY: the verifier checks that `record` is readable for its size.
+    let _ = unsafe {
+        bpf_ringbuf_output(
+            (&raw const GROUP_EVENTS).cast_mut().cast(),
+            core::ptr::from_ref(record).cast_mut().cast(),
+            size_of::<Group>() as u64,
+            0,
+        )
+    };
+}
 
 /// Lifecycle, connections, signals: never starved by bulk events.
 #[map]
@@ -124,6 +174,24 @@ pub fn send_life<T>(record: &T, class: u32) -> bool {
         lost(class);
     }
     ok
+}
+
+/// Sends a record through the ring of this CPU, or counts its loss.
+#[inline(always)]
+pub fn send_bulk<T>(record: &T, class: u32) {
+    if !send(core::ptr::from_ref(record).cast(), size_of::<T>() as u64) {
+        lost(class);
+    }
+}
+
+/// Adds to a counter that other CPUs may add to as well. The target's `core` has no atomic types.
+///
+/// # Safety
+/// `to` is a word of a map's value, aligned to 8.
+#[inline(always)]
+pub unsafe fn add(to: *mut u64, n: u64) {
+    // SAFETY: one instruction (Linux 3.18), on the caller's word.
+    unsafe { asm!("lock *(u64 *)({to} + 0) += {n}", to = in(reg) to, n = in(reg) n, options(nostack)) };
 }
 
 /// Counts one lost event.

@@ -13,6 +13,9 @@ use aya_ebpf::{
 };
 use ctrace_abi::NO_SLOT;
 
+/// `TASK_UNINTERRUPTIBLE`, include/linux/sched.h.
+const UNINTERRUPTIBLE: u32 = 2;
+
 #[inline(always)]
 fn now() -> u64 {
     // SAFETY: no preconditions.
@@ -28,10 +31,16 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
     if number != 0 && number != NO_SLOT {
         if let Some(slot) = slot(number) {
             let t = now();
+            let was_on = slot.out_ns == 0;
             slot.out_ns = t;
             // Preempted, or gone with the state TASK_RUNNING (0): it waits for a CPU from now on.
-            let runnable = arg(&ctx, 0) as u8 != 0 || arg(&ctx, 3) as u32 == 0;
+            let state = arg(&ctx, 3) as u32;
+            let runnable = arg(&ctx, 0) as u8 != 0 || state == 0;
             slot.woken_ns = if runnable { t } else { 0 };
+            slot.out_state = if runnable { 0 } else { state };
+            if crate::usage::leave(slot, t, runnable, was_on) {
+                crate::usage::close(u32::from(number), arg(&ctx, 1), t, t);
+            }
         }
     }
     let next: u32 = read_or_zero(arg(&ctx, 2), global!(task_pid));
@@ -41,6 +50,14 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
             if slot.out_ns != 0 {
                 let t = now();
                 let woken = if slot.woken_ns == 0 { t } else { slot.woken_ns };
+                if woken - slot.out_ns >= crate::usage::WINDOW_NS {
+                    // What came before a long sleep is a stretch of its own, and the sleep is none.
+                    crate::usage::close(u32::from(number), arg(&ctx, 2), slot.out_ns, woken);
+                }
+                crate::usage::arrive(number, t, t - woken);
+                if slot.busy == 0 && slot.out_state & UNINTERRUPTIBLE != 0 {
+                    crate::memory::stalled(slot, t, woken - slot.out_ns);
+                }
                 if slot.busy == 0 {
                     slot.wait_cpu_ns += t - woken;
                     slot.blocked_ns += woken - slot.out_ns;
@@ -49,6 +66,8 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
                     slot.call.run_wait_ns += t - woken;
                 }
                 slot.out_ns = 0;
+            } else {
+                crate::usage::arrive(number, now(), 0);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::maps::{FREE, SLOT, TASKS};
 use aya_ebpf::{EbpfContext as _, programs::RawTracePointContext};
-use ctrace_abi::{NO_SLOT, Slot};
+use ctrace_abi::{NO_SLOT, Slot, Usage};
 
 /// The table entry of a thread; 0 when it is not recorded.
 #[inline(always)]
@@ -44,6 +44,9 @@ pub fn admit(tid: u32, tgid: u32, start_ns: u64, fresh: bool) {
             slot.woken_ns = 0;
             slot.wait_cpu_ns = 0;
             slot.blocked_ns = 0;
+            slot.out_state = 0;
+            slot.fault_ns = 0;
+            slot.usage = Usage::default();
             slot.call.tid = tid;
             slot.call.tgid = tgid;
         }

@@ -1,8 +1,8 @@
 //! Sockets: what they are, and what happens to TCP connections.
 
 use crate::{
-    kernel::read_or_zero,
-    maps::{LISTENERS, SOCKS, global, lost, scratch, send, send_life},
+    kernel::{read_or_zero, read_to},
+    maps::{Followed, LISTENERS, SOCKS, global, lost, scratch, send, send_life},
     scope::{arg, slot_number},
 };
 use aya_ebpf::{
@@ -23,29 +23,36 @@ const TCP_CLOSE: u8 = 7;
 const TCP_LISTEN: u8 = 10;
 
 const AF_UNIX: u16 = 1;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-const IPPROTO_TCP: u16 = 6;
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
+pub const IPPROTO_TCP: u16 = 6;
+
+/// A connection is looked at this often at most, ms.
+const SAMPLE_MS: u32 = 100;
 
 /// Addresses and ports of an inet socket. `skc_dport` is in network order, `skc_num` in host order
 /// (include/net/sock.h).
 #[inline(always)]
-pub fn tuple(sk: u64, family: u16) -> Tuple {
-    let mut t = Tuple { family, ..Tuple::default() };
-    if family == AF_INET {
-        let local: [u8; 4] = read_or_zero(sk, global!(sk_rcv_saddr));
-        let remote: [u8; 4] = read_or_zero(sk, global!(sk_daddr));
-        t.local[..4].copy_from_slice(&local);
-        t.remote[..4].copy_from_slice(&remote);
-    } else if family == AF_INET6 {
-        t.local = read_or_zero(sk, global!(sk_v6_rcv_saddr));
-        t.remote = read_or_zero(sk, global!(sk_v6_daddr));
-    } else {
-        return t;
+pub fn tuple(t: &mut Tuple, sk: u64, family: u16) {
+    // Volatile words: a call of `memset` would have a frame of its own, see `read_to`.
+    let words = core::ptr::from_mut(t).cast::<u64>();
+    for i in 0..size_of::<Tuple>() / 8 {
+        // SAFETY: inside `t`: integers, at a multiple of 8 in both records that hold a tuple.
+        unsafe { words.add(i).write_volatile(0) };
     }
-    t.local_port = read_or_zero(sk, global!(sk_num));
-    t.remote_port = u16::from_be(read_or_zero(sk, global!(sk_dport)));
-    t
+    t.family = family;
+    if family == AF_INET {
+        read_to(t.local.as_mut_ptr().cast::<u32>(), sk, global!(sk_rcv_saddr));
+        read_to(t.remote.as_mut_ptr().cast::<u32>(), sk, global!(sk_daddr));
+    } else if family == AF_INET6 {
+        read_to(&raw mut t.local, sk, global!(sk_v6_rcv_saddr));
+        read_to(&raw mut t.remote, sk, global!(sk_v6_daddr));
+    } else {
+        return;
+    }
+    read_to(&raw mut t.local_port, sk, global!(sk_num));
+    read_to(&raw mut t.remote_port, sk, global!(sk_dport));
+    t.remote_port = u16::from_be(t.remote_port);
 }
 
 /// Describes a socket to user space. A global function, see [`crate::capture`].
@@ -69,13 +76,14 @@ pub extern "C" fn announce_socket(file: u64, inode: u64, tid: u32) -> u32 {
     o.t_ns = crate::files::now();
     o.file = file;
     o.sk = sk;
-    o.cookie = read_or_zero(sk, global!(sk_cookie));
-    o.ino = read_or_zero(inode, global!(inode_ino));
-    o.family = read_or_zero(sk, global!(sk_family));
-    o.kind_ = read_or_zero(sk, global!(sk_type));
-    o.protocol = read_or_zero(sk, global!(sk_protocol));
-    o.state = u16::from(read_or_zero::<u8>(sk, global!(sk_state)));
-    o.tuple = tuple(sk, o.family);
+    read_to(&raw mut o.cookie, sk, global!(sk_cookie));
+    read_to(&raw mut o.ino, inode, global!(inode_ino));
+    read_to(&raw mut o.family, sk, global!(sk_family));
+    read_to(&raw mut o.kind_, sk, global!(sk_type));
+    read_to(&raw mut o.protocol, sk, global!(sk_protocol));
+    o.state = 0;
+    read_to((&raw mut o.state).cast::<u8>(), sk, global!(sk_state));
+    tuple(&mut o.tuple, sk, o.family);
     if o.family == AF_UNIX {
         o.unix_local_len = unix_name(sk, o.unix_local.as_mut_ptr());
         let peer: u64 = read_or_zero(sk, global!(unix_peer));
@@ -95,7 +103,8 @@ pub extern "C" fn announce_socket(file: u64, inode: u64, tid: u32) -> u32 {
 /// From now on, what happens to this TCP socket is recorded, whoever causes it.
 #[inline(always)]
 pub fn follow(sk: u64, tid: u32) {
-    if SOCKS.insert(&sk, &tid, 0).is_err() {
+    // The first sample follows when the connection has had a while: short ones only have their totals.
+    if SOCKS.insert(&sk, &Followed { tid, sampled_ms: now_ms() }, 0).is_err() {
         lost(loss::CONNECTION_MAP);
     }
 }
@@ -121,9 +130,16 @@ fn endpoint(sk: u64) -> [u64; 2] {
 fn owner(sk: u64) -> u32 {
     // SAFETY: copied out at once.
     match unsafe { SOCKS.get(&sk) } {
-        Some(tid) => *tid,
+        Some(followed) => followed.tid,
         None => 0,
     }
+}
+
+#[inline(always)]
+fn now_ms() -> u32 {
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    (now / 1_000_000) as u32
 }
 
 #[inline(always)]
@@ -145,10 +161,16 @@ fn event(sk: u64, tid: u32, what: u8, old: u8, new: u8) {
         sent: 0,
         received: 0,
         retransmits: 0,
-        reserved: 0,
-        tuple: tuple(sk, family),
+        cwnd: 0,
+        send_window: 0,
+        in_flight: 0,
+        tuple: Tuple::default(),
     };
-    if what == tcp::DESTROY {
+    tuple(&mut e.tuple, sk, family);
+    if what == tcp::DESTROY || what == tcp::SAMPLE {
+        e.cwnd = read_or_zero(sk, global!(tcp_cwnd));
+        e.send_window = read_or_zero(sk, global!(tcp_send_window));
+        e.in_flight = read_or_zero(sk, global!(tcp_packets_out));
         e.srtt_us = read_or_zero::<u32>(sk, global!(tcp_srtt)) >> 3;
         e.retransmits = read_or_zero(sk, global!(tcp_total_retrans));
         let sent: u64 = read_or_zero(sk, global!(tcp_bytes_sent));
@@ -245,6 +267,22 @@ pub fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
 pub fn tcp_destroy_sock(ctx: RawTracePointContext) -> i32 {
     simple(&ctx, tcp::DESTROY)
+}
+
+/// `TP_PROTO(struct sock *sk, struct sk_buff *skb)`: a segment arrived on an established connection.
+#[raw_tracepoint(tracepoint = "tcp_probe")]
+pub fn tcp_probe(ctx: RawTracePointContext) -> i32 {
+    let sk = arg(&ctx, 0);
+    let Some(followed) = SOCKS.get_ptr_mut(&sk) else { return 0 };
+    let now = now_ms();
+    // SAFETY: a value of the map. The socket is locked, so that nobody else samples it.
+    let followed = unsafe { &mut *followed };
+    if now.wrapping_sub(followed.sampled_ms) < SAMPLE_MS {
+        return 0;
+    }
+    followed.sampled_ms = now;
+    event(sk, followed.tid, tcp::SAMPLE, 0, 0);
+    0
 }
 
 /// Copies a unix socket's name (without the family) and returns its length.

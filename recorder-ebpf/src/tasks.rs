@@ -29,10 +29,11 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     // With clone3(CLONE_INTO_CGROUP) a child may begin elsewhere than its parent.
-    let joins = if by_cgroup { cgroups::contains(child) } else { true };
+    let group = if by_cgroup { cgroups::group(child) } else { 0 };
+    let joins = !by_cgroup || group != 0;
     if !inside {
         if joins {
-            cgroups::join(child);
+            cgroups::join(child, group);
         }
         return 0;
     }
@@ -46,7 +47,7 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
         tgid: (pid_tgid >> 32) as u32,
         child_tid: read_or_zero(child, global!(task_pid)),
         child_tgid: read_or_zero(child, global!(task_tgid)),
-        reserved2: 0,
+        group,
         start_ns: read_or_zero(child, global!(task_start)),
         comm: read_or_zero(child, global!(task_comm)),
     };
@@ -57,6 +58,7 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
             // It waits for a CPU from its birth on.
             slot.out_ns = record.t_ns;
             slot.woken_ns = record.t_ns;
+            slot.usage.from_ns = record.t_ns;
         }
     }
     0
@@ -92,6 +94,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     record.t_ns = unsafe { bpf_ktime_get_boot_ns() };
     record.tgid = (pid_tgid >> 32) as u32;
     record.old_tid = old;
+    record.creds = crate::caps::creds(arg(&ctx, 0));
     record.comm = read_or_zero(arg(&ctx, 0), global!(task_comm));
     record.path[0] = 0;
     let name: u64 = read_or_zero(arg(&ctx, 2), global!(bprm_filename));
@@ -124,6 +127,9 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         }
     }
     let task = arg(&ctx, 0);
+    if number != NO_SLOT {
+        crate::usage::end(u32::from(number), task);
+    }
     let signal: u64 = read_or_zero(task, global!(task_signal));
     let live: u32 = read(signal, global!(signal_live)).unwrap_or(1);
     let record = Exit {

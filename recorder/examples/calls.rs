@@ -87,8 +87,10 @@ fn mix(processes: u64, threads: u64, n: u64) {
     }
 }
 
-/// `n` × 32-bit getpid (20, which is writev in the 64-bit table), then `n` × getppid.
+/// `n` × 32-bit getpid (20, which is writev in the 64-bit table), then `n` × getppid. Only x86-64 lets a 64-bit process
+/// make 32-bit calls.
 fn int80(n: u64) {
+    #[cfg(target_arch = "x86_64")]
     for _ in 0..n {
         let mut nr: u64 = 20;
         // SAFETY: the 32-bit entry saves all registers but the result.

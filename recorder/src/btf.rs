@@ -3,99 +3,90 @@
 //! Rust eBPF has no CO-RE relocations, so user space looks the offsets up before the programs are loaded. A field
 //! that this kernel does not have disables what needs it, by name: see [`Offsets::missing`].
 
+mod types;
+
+use self::types::{Type, Types, kind};
+use crate::arch;
 use crate::error::RecordError;
-use btf_rs::{Btf, BtfType, Type};
 use ctrace_abi::{Globals, MISSING};
-use std::path::Path;
+use ctrace_format::Block;
 
 /// Where the kernel publishes its types.
 pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// The kernel's type information.
 pub(crate) struct Kernel {
-    btf: Btf,
+    types: Types,
 }
 
 impl Kernel {
     /// Reads the running kernel's BTF.
     pub(crate) fn open() -> Result<Self, RecordError> {
-        let btf = Btf::from_file(Path::new(VMLINUX)).map_err(|e| RecordError::KernelLacks {
-            what: format!("readable type information in {VMLINUX} ({e})"),
+        let lacks = |why: &dyn std::fmt::Display| RecordError::KernelLacks {
+            what: format!("readable type information in {VMLINUX} ({why})"),
             fix: "use a kernel built with CONFIG_DEBUG_INFO_BTF=y".into(),
-        })?;
-        Ok(Self { btf })
+        };
+        let bytes = std::fs::read(VMLINUX).map_err(|e| lacks(&e))?;
+        Ok(Self { types: Types::new(bytes).map_err(|e| lacks(&e))? })
     }
 
     /// Byte offset of a field, named as in C: `offset("task_struct", "thread_info.status")`. Members of anonymous
     /// structures and unions belong to their parent.
     pub(crate) fn offset(&self, structure: &str, field: &str) -> Option<u32> {
-        self.bit_offset(structure, field).map(|(bits, _)| bits / 8)
-    }
-
-    /// Offset in bits, and the field's width when it is a bit field.
-    fn bit_offset(&self, structure: &str, field: &str) -> Option<(u32, u32)> {
-        let mut ty = self
-            .btf
-            .resolve_types_by_name(structure)
-            .ok()?
-            .into_iter()
-            .find(|t| matches!(t, Type::Struct(_) | Type::Union(_)))?;
-        let mut at = (0, 0);
+        let mut ty = self.types.named(structure).find(|t| matches!(t.kind, kind::STRUCT | kind::UNION))?;
+        let mut at = 0;
         for part in field.split('.') {
-            let (bits, width, next) = self.member(&ty, part)?;
-            at = (at.0 + bits, width);
+            let (bits, next) = self.member(ty, part, 0)?;
+            at += bits;
             ty = next;
         }
-        Some(at)
+        Some(at / 8)
     }
 
-    fn member(&self, ty: &Type, name: &str) -> Option<(u32, u32, Type)> {
-        let (Type::Struct(s) | Type::Union(s)) = ty else { return None };
-        for member in &s.members {
-            let found = self.btf.resolve_name(member).unwrap_or_default();
-            let inner = self.strip(member)?;
-            if found == name {
-                return Some((member.bit_offset(), member.bitfield_size().unwrap_or(0), inner));
+    /// Offset in bits, and type.
+    fn member(&self, ty: Type, name: &str, depth: u32) -> Option<(u32, Type)> {
+        self.types.members(ty).find_map(|member| {
+            if member.name == name.as_bytes() {
+                return Some((member.bits, self.types.strip(member.of)?));
             }
-            if found.is_empty()
-                && let Some((bits, width, next)) = self.member(&inner, name)
-            {
-                return Some((member.bit_offset() + bits, width, next));
+            // Structures in structures are few; a file that is not a kernel's could go round in a circle.
+            if !member.name.is_empty() || depth > 16 {
+                return None;
             }
-        }
-        None
+            let (bits, found) = self.member(self.types.strip(member.of)?, name, depth + 1)?;
+            Some((member.bits + bits, found))
+        })
     }
 
-    /// The type behind typedefs and qualifiers.
-    fn strip(&self, of: &dyn BtfType) -> Option<Type> {
-        let mut ty = self.btf.resolve_type_by_id(of.get_type_id()?).ok()?;
-        loop {
-            ty = match &ty {
-                Type::Typedef(_) | Type::Const(_) | Type::Volatile(_) | Type::TypeTag(_) => {
-                    self.btf.resolve_type_by_id(ty.as_btf_type()?.get_type_id()?).ok()?
-                }
-                _ => return Some(ty),
-            };
-        }
+    fn tracepoint(&self, name: &str) -> Option<Type> {
+        self.types.named(&format!("btf_trace_{name}")).find(|t| t.kind == kind::TYPEDEF)
     }
 
     /// Whether the kernel has a raw tracepoint of this name (`btf_trace_NAME`, `include/trace/bpf_probe.h`).
     pub(crate) fn has_tracepoint(&self, name: &str) -> bool {
-        self.btf.resolve_types_by_name(&format!("btf_trace_{name}")).is_ok_and(|t| !t.is_empty())
+        self.tracepoint(name).is_some()
+    }
+
+    /// Size of a structure, bytes.
+    fn size(&self, structure: &str) -> Option<u32> {
+        self.types.named(structure).find(|t| t.kind == kind::STRUCT).map(|t| t.of)
+    }
+
+    /// How many arguments a tracepoint passes.
+    fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
+        let pointer = self.types.strip(self.tracepoint(name)?.of).filter(|t| t.kind == kind::PTR)?;
+        let function = self.types.strip(pointer.of).filter(|t| t.kind == kind::FUNC_PROTO)?;
+        // The first parameter is the registration's own data.
+        function.len.checked_sub(1)
     }
 
     /// Value of an enumerator, to find a controller's index (`enum cgroup_subsys_id`).
     pub(crate) fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
-        for ty in self.btf.resolve_types_by_name(enumeration).ok()? {
-            if let Type::Enum(e) = ty {
-                for member in &e.members {
-                    if self.btf.resolve_name(member).is_ok_and(|n| n == name) {
-                        return Some(member.val());
-                    }
-                }
-            }
-        }
-        None
+        self.types
+            .named(enumeration)
+            .flat_map(|ty| self.types.enumerators(ty))
+            .find(|(of, _)| *of == name.as_bytes())
+            .map(|(_, value)| value)
     }
 }
 
@@ -105,6 +96,8 @@ pub(crate) struct Offsets {
     pub(crate) globals: Globals,
     /// `structure.field` of every one that is missing.
     pub(crate) missing: Vec<String>,
+    /// Bits of a block request's flags, and what a trace calls them.
+    pub(crate) block_flags: Vec<(u32, u8)>,
 }
 
 /// Looks up every offset.
@@ -137,6 +130,8 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         css_cgroup = "cgroup_subsys_state" "cgroup";
         cgroup_kn = "cgroup" "kn";
         cgroup_level = "cgroup" "level";
+        cgroup_root = "cgroup" "root";
+        root_hierarchy = "cgroup_root" "hierarchy_id";
         kn_id = "kernfs_node" "id";
         bprm_filename = "linux_binprm" "filename";
         files_fdt = "files_struct" "fdt";
@@ -192,12 +187,31 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         tcp_srtt = "tcp_sock" "srtt_us";
         tcp_total_retrans = "tcp_sock" "total_retrans";
         siginfo_code = "kernel_siginfo" "si_code";
+        tcp_cwnd = "tcp_sock" "snd_cwnd";
+        tcp_send_window = "tcp_sock" "snd_wnd";
+        tcp_packets_out = "tcp_sock" "packets_out";
+        task_min_flt = "task_struct" "min_flt";
+        task_maj_flt = "task_struct" "maj_flt";
+        task_mm = "task_struct" "mm";
+        task_cred = "task_struct" "cred";
+        cred_uid = "cred" "uid";
+        cred_euid = "cred" "euid";
+        cred_gid = "cred" "gid";
+        cred_egid = "cred" "egid";
+        socket_inode = "socket_alloc" "vfs_inode";
+        rq_queue = "request" "q";
+        rq_flags = "request" "cmd_flags";
+        rq_data_len = "request" "__data_len";
+        rq_sector = "request" "__sector";
+        rq_part = "request" "part";
+        part_dev = "block_device" "bd_dev";
+        queue_disk = "request_queue" "disk";
+        disk_major = "gendisk" "major";
+        disk_minor = "gendisk" "first_minor";
+        uring_opcode = "io_kiocb" "opcode";
+        uring_file = "io_kiocb" "file";
     }
-    // TS_COMPAT lives in thread_info.status (arch/x86/include/asm/thread_info.h).
-    globals.task_status = kernel.offset("task_struct", "thread_info.status").unwrap_or(MISSING);
-    if globals.task_status == MISSING {
-        missing.push("task_struct.thread_info.status".into());
-    }
+    missing.extend(arch::HOST.describe(kernel, &mut globals));
     // Linux 5.18 and newer keep pointers to the ancestors, older ones their ids.
     if let Some(at) = kernel.offset("cgroup", "ancestors") {
         globals.cgroup_ancestors = at;
@@ -207,7 +221,47 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
     } else {
         missing.push("cgroup.ancestors".into());
     }
-    Offsets { globals, missing }
+    resident(kernel, &mut globals, &mut missing);
+    // A pointer to the completion, or its fields one by one.
+    globals.uring_flat = u32::from(kernel.tracepoint_arguments("io_uring_complete").is_some_and(|n| n > 3));
+    if globals.uring_flat == 0 {
+        for (slot, field) in [(&mut globals.cqe_res, "res"), (&mut globals.cqe_flags, "flags")] {
+            *slot = kernel.offset("io_uring_cqe", field).unwrap_or_else(|| {
+                missing.push(format!("io_uring_cqe.{field}"));
+                MISSING
+            });
+        }
+    }
+    Offsets { globals, missing, block_flags: block_flags(kernel) }
+}
+
+/// The places of these bits differ between versions (`enum req_flag_bits`, `include/linux/blk_types.h`).
+fn block_flags(kernel: &Kernel) -> Vec<(u32, u8)> {
+    [
+        ("__REQ_SYNC", Block::SYNC),
+        ("__REQ_META", Block::META),
+        ("__REQ_FUA", Block::FUA),
+        ("__REQ_PREFLUSH", Block::FLUSH),
+        ("__REQ_RAHEAD", Block::READ_AHEAD),
+    ]
+    .into_iter()
+    .filter_map(|(name, flag)| Some((1_u32.checked_shl(kernel.enumerator("req_flag_bits", name)?)?, flag)))
+    .collect()
+}
+
+/// The counters of resident pages: an array of `percpu_counter` since Linux 6.2, of plain numbers before.
+fn resident(kernel: &Kernel, globals: &mut Globals, missing: &mut Vec<String>) {
+    if let Some(at) = kernel.offset("mm_struct", "rss_stat.count") {
+        (globals.mm_rss, globals.mm_rss_stride) = (at, 8);
+    } else if let (Some(at), Some(count), Some(size)) = (
+        kernel.offset("mm_struct", "rss_stat"),
+        kernel.offset("percpu_counter", "count"),
+        kernel.size("percpu_counter"),
+    ) {
+        (globals.mm_rss, globals.mm_rss_stride) = (at + count, size);
+    } else {
+        missing.push("mm_struct.rss_stat".into());
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Finding a cgroup, v1 or v2, and its processes.
+//! Finding a cgroup, v1 or v2, and its processes; and the container that a cgroup is of, by its name.
 
 use crate::btf::Kernel;
 use crate::error::RecordError;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -21,10 +22,19 @@ pub(crate) struct Cgroup {
     pub(crate) id: u64,
 }
 
+#[derive(Debug, Clone)]
 struct Mount {
     at: PathBuf,
     version: u8,
     controllers: Vec<String>,
+}
+
+/// A hierarchy of cgroups. Where there are several, containers are in all of them; the scope is a set in one.
+#[derive(Debug, Clone)]
+pub(crate) struct Hierarchy {
+    mount: Mount,
+    /// As `/proc/PID/cgroup` and the kernel number it; 0 is v2's.
+    number: u32,
 }
 
 fn mounts() -> Vec<Mount> {
@@ -46,7 +56,144 @@ fn parse_mounts(text: &str) -> Vec<Mount> {
         .collect()
 }
 
+/// A line of `/proc/PID/cgroup`.
+struct Membership<'a> {
+    number: u32,
+    controllers: &'a str,
+    path: &'a str,
+}
+
+fn memberships(text: &str) -> impl Iterator<Item = Membership<'_>> {
+    text.lines().filter_map(|line| {
+        let (number, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        Some(Membership { number: number.parse().ok()?, controllers, path })
+    })
+}
+
+/// v1 controllers, those that container runtimes always use first.
+const PREFERRED: &[&str] = &["memory", "cpu", "pids", "cpuacct", "blkio", "freezer", "devices", "cpuset"];
+
+impl Hierarchy {
+    /// The hierarchy to look for a container in, given what `/proc/PID/cgroup` says of one of its processes: v2, if
+    /// the process is in a group of its own there.
+    pub(crate) fn of(membership: &str) -> Option<Self> {
+        let mounts = mounts();
+        let in_v2 = memberships(membership).any(|m| m.number == 0 && m.path != "/");
+        if in_v2 && let Some(mount) = mounts.iter().find(|m| m.version == 2) {
+            return Some(Self { mount: mount.clone(), number: 0 });
+        }
+        PREFERRED.iter().find_map(|controller| {
+            let member = memberships(membership)
+                .find(|m| m.path != "/" && m.controllers.split(',').any(|c| c == *controller))?;
+            let mount =
+                mounts.iter().find(|m| m.version == 1 && m.controllers.iter().any(|c| c == controller))?;
+            Some(Self { mount: mount.clone(), number: member.number })
+        })
+    }
+
+    /// The number by which the kernel knows it.
+    pub(crate) const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The path of a process' group in it.
+    pub(crate) fn path<'a>(&self, membership: &'a str) -> Option<&'a str> {
+        memberships(membership).find(|m| m.number == self.number).map(|m| m.path)
+    }
+
+    /// A cgroup by its path in the hierarchy. `None`: it is not there (any more).
+    pub(crate) fn group(&self, path: &str) -> Option<Cgroup> {
+        let folder = self.mount.at.join(path.trim_start_matches('/'));
+        let found = fs::metadata(&folder).ok().filter(fs::Metadata::is_dir)?;
+        Some(Cgroup::new(&self.mount, folder, found.ino()))
+    }
+
+    /// As [`Hierarchy::group`], of one that may not be visible yet: its identity is known.
+    pub(crate) fn new_group(&self, path: &str, id: u64) -> Cgroup {
+        Cgroup::new(&self.mount, self.mount.at.join(path.trim_start_matches('/')), id)
+    }
+}
+
+/// What `/proc/PID/cgroup` says; empty when the process is gone.
+pub(crate) fn membership(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default()
+}
+
+/// The container that a component of a cgroup's path is of, by the naming of the runtimes:
+/// `cri-containerd-ID.scope`, `crio-ID.scope`, `docker-ID.scope`, `libpod-ID.scope`, or `ID` itself. An id has 64
+/// hexadecimal digits.
+pub(crate) fn container_id(component: &str) -> Option<&str> {
+    let name = component.strip_suffix(".scope").unwrap_or(component);
+    let id = name.rsplit_once('-').map_or(name, |(_, id)| id);
+    // A podman container's conmon has a cgroup of its own, with the same id.
+    let is_helper = ["conmon-", "-conmon-"].iter().any(|helper| name.contains(helper));
+    (id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) && !is_helper).then_some(id)
+}
+
+/// Whether a component of a cgroup's path is the group of a whole pod: `podUID`, or `kubepods-…-podUID.slice` with
+/// underscores in the uid.
+pub(crate) fn is_pod(component: &str, uid: &str) -> bool {
+    let name = component.strip_suffix(".slice").unwrap_or(component);
+    !uid.is_empty()
+        && name.rsplit_once("pod").is_some_and(|(_, found)| found == uid || found == uid.replace('-', "_"))
+}
+
+/// Every container that some process is in, by the names of cgroups alone: id → a process.
+pub(crate) fn containers_of_processes() -> BTreeMap<String, u32> {
+    let mut found = BTreeMap::new();
+    for pid in crate::proc::numbers("/proc") {
+        let text = membership(pid);
+        for member in memberships(&text) {
+            for component in member.path.split('/') {
+                if let Some(id) = container_id(component) {
+                    found.entry(id.to_owned()).or_insert(pid);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// A process in a cgroup whose last component is this name: a container of a runtime that lets people choose ids.
+pub(crate) fn process_in_group_named(name: &str) -> Option<u32> {
+    crate::proc::numbers("/proc")
+        .into_iter()
+        .find(|pid| memberships(&membership(*pid)).any(|m| m.path.rsplit('/').next() == Some(name)))
+}
+
+/// The path up to and including the component that is a container's.
+pub(crate) fn up_to_container<'a>(path: &'a str, id: &str) -> Option<&'a str> {
+    let mut begin = 0;
+    for component in path.split('/') {
+        let end = begin + component.len();
+        if component == id || container_id(component) == Some(id) {
+            return path.get(..end);
+        }
+        begin = end + 1;
+    }
+    None
+}
+
 impl Cgroup {
+    fn new(mount: &Mount, folder: PathBuf, id: u64) -> Self {
+        Self {
+            below: folder.strip_prefix(&mount.at).unwrap_or(&folder).to_owned(),
+            path: folder,
+            version: mount.version,
+            controllers: mount.controllers.clone(),
+            id,
+        }
+    }
+
+    /// The group above it.
+    pub(crate) fn parent(&self) -> Option<Self> {
+        let folder = self.path.parent()?.to_owned();
+        let below = self.below.parent()?.to_owned();
+        let id = fs::metadata(&folder).ok()?.ino();
+        Some(Self { path: folder, below, id, ..self.clone() })
+    }
+
     /// Finds a cgroup by an absolute path, or by one below the mount of a hierarchy (v2 first).
     pub(crate) fn find(path: &Path) -> Result<Self, RecordError> {
         let mut mounts = mounts();
@@ -66,13 +213,7 @@ impl Cgroup {
                 && found.is_dir()
                 && folder.join("cgroup.procs").exists()
             {
-                return Ok(Self {
-                    below: folder.strip_prefix(&mount.at).unwrap_or(&folder).to_owned(),
-                    path: folder,
-                    version: mount.version,
-                    controllers: mount.controllers.clone(),
-                    id: found.ino(),
-                });
+                return Ok(Self::new(mount, folder, found.ino()));
             }
         }
         let tried: Vec<String> = mounts.iter().map(|m| m.at.display().to_string()).collect();
@@ -117,6 +258,38 @@ mod tests {
         let mounts = parse_mounts(text);
         assert_eq!(mounts.iter().map(|m| m.version).collect::<Vec<_>>(), [1, 2]);
         assert!(mounts[0].controllers.contains(&"cpuacct".to_owned()));
+    }
+
+    #[test]
+    fn containers_are_known_by_the_names_of_their_cgroups() {
+        let id = "0123456789abcdef".repeat(4);
+        for name in ["", "cri-containerd-", "crio-", "docker-", "libpod-"] {
+            assert_eq!(container_id(&format!("{name}{id}.scope")), Some(id.as_str()), "{name}");
+        }
+        assert_eq!(container_id(&id), Some(id.as_str()));
+        for other in ["crio-conmon-", "libpod-conmon-"] {
+            assert_eq!(container_id(&format!("{other}{id}.scope")), None, "{other}");
+        }
+        assert_eq!(container_id("system.slice"), None);
+        assert_eq!(container_id(&id[1..]), None);
+        let path = format!("/kubepods/burstable/podx/{id}/inner");
+        assert_eq!(up_to_container(&path, &id), Some(&path[..path.len() - 6]));
+        assert_eq!(up_to_container("/k8s.io/web/x", "web"), Some("/k8s.io/web"));
+        assert_eq!(up_to_container("/a/b", "web"), None);
+    }
+
+    #[test]
+    fn the_group_of_a_pod_has_its_uid() {
+        let uid = "aa-bb";
+        assert!(is_pod("podaa-bb", uid) && is_pod("kubepods-burstable-podaa_bb.slice", uid));
+        assert!(!is_pod("podaa-bc", uid) && !is_pod("k8s.io", uid) && !is_pod("pod", ""));
+    }
+
+    #[test]
+    fn memberships_are_read() {
+        let text = "9:name=systemd:/x\n4:cpu,cpuacct:/k8s.io/a:b\n0::/\n";
+        let all: Vec<_> = memberships(text).map(|m| (m.number, m.controllers, m.path)).collect();
+        assert_eq!(all, [(9, "name=systemd", "/x"), (4, "cpu,cpuacct", "/k8s.io/a:b"), (0, "", "/")]);
     }
 
     #[test]

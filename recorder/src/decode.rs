@@ -3,21 +3,28 @@
 //! Owns the dictionary side of a recording: which task a thread id means now, which object a file identity means
 //! now. Records come in order of their end.
 
+use crate::arch;
+mod dns;
+mod timeline;
+
 use crate::details::{self, Context};
 use crate::meaning::{Meaning, Meanings, kept, time_counts};
 use crate::objects::{Objects, both_ends};
+use crate::target::Member;
 use ctrace_abi::{
-    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Join, SignalEvent, Slot, SockObject, TcpEvent, abi,
-    call_flag, kind, op, tcp,
+    Call, CallArgs, Comm, Creds, Exec, Exit, FileObject, Fork, Join, SignalEvent, Slot, SockObject, TcpEvent,
+    UNNAMED_GROUP, call_flag, kind, op, tcp,
 };
 use ctrace_format::{
-    Abi, Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, StrId, Syscall,
-    SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
+    Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, StrId, Syscall, SyscallFlags,
+    Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
 };
 use rustc_hash::FxHashMap;
 
 /// A task that wakes up waits this long on an idle machine too.
 const NOTABLE_WAIT_NS: u64 = 50_000;
+/// `PROT_EXEC`, include/uapi/asm-generic/mman-common.h.
+const PROT_EXEC: u64 = 4;
 
 /// A thread as it is now.
 struct Task {
@@ -25,6 +32,15 @@ struct Task {
     start_ns: u64,
     comm: StrId,
     id: Option<TaskId>,
+    /// Who it acts as, when that is known.
+    creds: Option<Creds>,
+    /// The group of the scope that it is in, or 0.
+    group: u32,
+}
+
+/// The number of the container that a group is, if it is one.
+fn container(group: u32) -> Option<u32> {
+    (1..UNNAMED_GROUP).contains(&group).then_some(group)
 }
 
 /// See the module.
@@ -43,6 +59,11 @@ pub(crate) struct Decoder {
     pub(crate) calls: u64,
     redacted: std::collections::BTreeMap<String, u64>,
     tasks_changed: bool,
+    timeline: timeline::State,
+    /// Bits of block requests on this kernel.
+    pub(crate) block_flags: Vec<(u32, u8)>,
+    /// Tasks that got an id and are in a container: not told yet.
+    placed: Vec<(TaskId, u32)>,
 }
 
 impl Decoder {
@@ -58,6 +79,16 @@ impl Decoder {
             calls: 0,
             redacted: std::collections::BTreeMap::new(),
             tasks_changed: true,
+            timeline: timeline::State::default(),
+            block_flags: Vec::new(),
+            placed: Vec::new(),
+        }
+    }
+
+    /// Tells which containers the tasks are in that got an id.
+    fn tell_placed(&mut self, w: &mut TraceWriter, t_ns: u64, push: &mut dyn FnMut(&mut TraceWriter, Event)) {
+        for (task, container) in self.placed.drain(..) {
+            push(w, Event::Process(Process { t_ns, task, kind: ProcessKind::Placed { container } }));
         }
     }
 
@@ -93,25 +124,43 @@ impl Decoder {
         self.tasks.len()
     }
 
-    /// A thread that was there before the recording.
-    pub(crate) fn known(&mut self, w: &mut TraceWriter, tid: u32, tgid: u32, comm: &[u8]) {
-        let comm = w.str(comm);
-        self.tasks.entry(tid).or_insert(Task { tgid, start_ns: 0, comm, id: None });
+    /// A thread that was there before the recording, or in a container before its container was known.
+    pub(crate) fn known(
+        &mut self,
+        w: &mut TraceWriter,
+        member: &Member,
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) {
+        let comm = w.str(&member.comm);
+        let start_ns = self.rel(member.start_boottime_ns);
+        self.tasks_changed = true;
+        let new = Task { tgid: member.tgid, start_ns, comm, id: None, creds: None, group: member.group };
+        let task = self.tasks.entry(member.tid).or_insert(new);
+        if task.group != member.group {
+            task.group = member.group;
+            if let (Some(id), Some(container)) = (task.id, container(member.group)) {
+                self.placed.push((id, container));
+                let now = self.rel(crate::clock::boottime_ns());
+                self.tell_placed(w, now, push);
+            }
+        }
     }
 
     fn task(&mut self, w: &mut TraceWriter, tid: u32, tgid: u32) -> TaskId {
         let task = self.tasks.entry(tid).or_insert_with(|| {
             // The record of its birth was lost, or it moved in: ask while it lives.
             let comm = std::fs::read(format!("/proc/{tgid}/task/{tid}/comm")).unwrap_or_default();
-            Task { tgid, start_ns: 0, comm: w.str(comm.trim_ascii_end()), id: None }
+            Task { tgid, start_ns: 0, comm: w.str(comm.trim_ascii_end()), id: None, creds: None, group: 0 }
         });
         *task.id.get_or_insert_with(|| {
-            w.task(&TaskDef {
+            let id = w.task(&TaskDef {
                 tid: Tid(tid),
                 tgid: Tgid(task.tgid),
                 comm: task.comm,
                 start_ns: task.start_ns,
-            })
+            });
+            self.placed.extend(container(task.group).map(|container| (id, container)));
+            id
         })
     }
 
@@ -144,10 +193,21 @@ impl Decoder {
             Some(&kind::TCP) => self.tcp(w, record, push),
             Some(&kind::SIGNAL) => self.signal(w, record, push),
             Some(&(kind::JOIN | kind::LEAVE)) => self.join(w, record),
+            Some(&kind::USAGE) => self.usage(w, record, push),
+            Some(&kind::FAULT) => self.fault(w, record, push),
+            Some(&kind::OOM) => self.oom(w, record, push),
+            Some(&kind::CAPABILITY) => self.capability(w, record, push),
+            Some(&kind::TRAFFIC) => self.traffic(w, record, push),
+            Some(&kind::DNS) => self.dns(w, record, push),
+            Some(&kind::BLOCK) => self.block(w, record, push),
+            Some(&kind::URING) => self.uring(w, record, push),
             _ => None,
         };
         if done.is_none() {
             self.malformed += 1;
+        }
+        if !self.placed.is_empty() {
+            self.tell_placed(w, self.rel(crate::raw::end_ns(record)), push);
         }
     }
 
@@ -185,6 +245,7 @@ impl Decoder {
         call.flags |= call_flag::NO_EXIT;
         call.dur_ns = now_boottime_ns.saturating_sub(call.t_ns);
         self.finish_call(w, &call, tail, push);
+        self.tell_placed(w, self.rel(now_boottime_ns), push);
     }
 
     fn call(
@@ -207,7 +268,7 @@ impl Decoder {
     ) {
         self.calls += 1;
         let task = self.task(w, call.tid, call.tgid);
-        let sysno = Sysno { abi: table(call.abi), nr: call.nr };
+        let sysno = Sysno { abi: arch::HOST.table(call.abi), nr: call.nr };
         let unknown = Meaning::unknown();
         let meaning = self.meanings.get(sysno).unwrap_or(&unknown);
         let mut flags = SyscallFlags::default();
@@ -225,8 +286,10 @@ impl Decoder {
             self.engine_calls += 1;
         }
         let mut details = Vec::new();
+        let mut creds = [None; 2];
         let entry = if call.flags & call_flag::HAS_ARGS == 0 { None } else { self.entry.get(&call.tid) };
         if entry.is_some() || !tail.is_empty() {
+            creds = [entry.and_then(|e| timeline::creds(e)), timeline::creds(tail)];
             let items =
                 details::merge(entry.map(|e| details::items(e)).unwrap_or_default(), details::items(tail));
             // A copy that failed at entry and was not made good at exit, or was cut.
@@ -254,6 +317,8 @@ impl Decoder {
             details.push(Detail::CpuWait { ns: call.run_wait_ns });
         }
         let (args, args_mask) = kept(meaning, &call.args);
+        let object = self.objects.get(call.file);
+        let loads = call.args[2] & PROT_EXEC != 0 && call.ret >= 0 && meaning.name == "mmap";
         let event = Syscall {
             t_ns: self.rel(call.t_ns),
             duration_ns: call.dur_ns,
@@ -263,12 +328,18 @@ impl Decoder {
             flags,
             args,
             args_mask,
-            object: self.objects.get(call.file),
+            object,
             details,
             wait_cpu_ns: call.wait_cpu_ns,
             blocked_ns: call.blocked_ns,
         };
         push(w, Event::Syscall(event));
+        if let [Some(old), Some(new)] = creds {
+            self.identity(w, call, task, old, new, push);
+        }
+        if loads && let Some(object) = object {
+            self.load(w, call, task, object, push);
+        }
     }
 
     fn fork(
@@ -280,10 +351,18 @@ impl Decoder {
         let fork: Fork = crate::raw::read(record)?;
         self.tasks_changed = true;
         let parent = self.task(w, fork.tid, fork.tgid);
+        let creds = self.tasks.get(&fork.tid).and_then(|t| t.creds);
         let comm = w.str(until_nul(&fork.comm));
         self.tasks.insert(
             fork.child_tid,
-            Task { tgid: fork.child_tgid, start_ns: self.rel(fork.start_ns).max(1), comm, id: None },
+            Task {
+                tgid: fork.child_tgid,
+                start_ns: self.rel(fork.start_ns).max(1),
+                comm,
+                id: None,
+                creds,
+                group: fork.group,
+            },
         );
         let child = self.task(w, fork.child_tid, fork.child_tgid);
         push(
@@ -321,6 +400,7 @@ impl Decoder {
         let task = self.task(w, exec.tid, exec.tgid);
         let path = w.str(until_nul(&exec.path));
         let (argv, argc) = self.argv(w, exec.tid).unwrap_or_default();
+        self.timeline.executed(exec.tgid);
         push(
             w,
             Event::Process(Process {
@@ -329,6 +409,7 @@ impl Decoder {
                 kind: ProcessKind::Exec { path, old_tid: Tid(exec.old_tid), argv, argc },
             }),
         );
+        self.executed_as(w, &exec, task, push);
         Some(())
     }
 
@@ -358,6 +439,7 @@ impl Decoder {
             }),
         );
         self.tasks.remove(&exit.tid);
+        self.timeline.ended(exit.tid, task, exit.group_dead != 0);
         self.tasks_changed = true;
         self.entry.remove(&exit.tid);
         Some(())
@@ -367,11 +449,17 @@ impl Decoder {
         let join: Join = crate::raw::read(record)?;
         self.tasks_changed = true;
         if join.kind == kind::LEAVE {
+            let task = self.known_task(w, join.tid);
             self.tasks.remove(&join.tid);
+            if let Some(task) = task {
+                self.timeline.ended(join.tid, task, false);
+            }
         } else {
             let comm = w.str(until_nul(&join.comm));
             let start_ns = self.rel(join.start_ns);
-            self.tasks.insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None });
+            let group = join.group;
+            self.tasks
+                .insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None, creds: None, group });
         }
         Some(())
     }
@@ -407,6 +495,15 @@ impl Decoder {
                     retransmits: e.retransmits,
                 }
             }
+            tcp::SAMPLE => ConnectionKind::Sample {
+                srtt_us: e.srtt_us,
+                cwnd: e.cwnd,
+                send_window: e.send_window,
+                in_flight: e.in_flight,
+                retransmits: e.retransmits,
+                bytes_sent: e.sent,
+                bytes_received: e.received,
+            },
             _ => return None,
         };
         let task = self.known_task(w, e.tid);
@@ -443,14 +540,6 @@ impl Decoder {
         let comm: Comm = crate::raw::read(record)?;
         self.rename(w, comm.tid, &comm.comm);
         Some(())
-    }
-}
-
-fn table(how: u8) -> Abi {
-    match how {
-        abi::I386 => Abi::I386,
-        abi::X32 => Abi::X32,
-        _ => Abi::X86_64,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the kernel half copied for a call → decoded arguments.
 
+use crate::arch::{Arch, HOST};
 use crate::objects::{Objects, sockaddr};
 use crate::raw;
 use crate::redact;
@@ -129,7 +130,7 @@ fn one(item: &Item<'_>, kind: Option<Kind>, c: &mut Context<'_>, out: &mut Vec<D
                 .collect();
             out.push(Detail::Poll { arg, entries });
         }
-        op::EPOLL => out.push(Detail::Epoll { arg, entries: epoll(data) }),
+        op::EPOLL => out.push(Detail::Epoll { arg, entries: epoll(data, HOST) }),
         op::ARGV => {
             let (words, count) = words(data, c.redacted)?;
             let words = words.iter().map(|w| c.writer.str(w)).collect();
@@ -142,12 +143,10 @@ fn one(item: &Item<'_>, kind: Option<Kind>, c: &mut Context<'_>, out: &mut Vec<D
     Some(())
 }
 
-fn epoll(data: &[u8]) -> Vec<EpollEntry> {
-    data.chunks_exact(12)
-        .map(|e| EpollEntry {
-            events: u32::from_ne_bytes([e[0], e[1], e[2], e[3]]),
-            data: u64::from_ne_bytes([e[4], e[5], e[6], e[7], e[8], e[9], e[10], e[11]]),
-        })
+fn epoll(data: &[u8], arch: &Arch) -> Vec<EpollEntry> {
+    let [size, at] = arch.epoll_event;
+    data.chunks_exact(size)
+        .filter_map(|e| Some(EpollEntry { events: u32_at(e, 0)?, data: u64_at(e, at)? }))
         .collect()
 }
 
@@ -168,11 +167,10 @@ fn bytes(item: &Item<'_>, kind: Option<Kind>, out: &mut Vec<Detail>) -> Option<(
     match kind {
         Some(Kind::U32Ptr) => out.push(Detail::Value { arg, value: u64::from(u32_at(data, 0)?) }),
         Some(Kind::U64Ptr | Kind::SigSet) => out.push(Detail::Value { arg, value: u64_at(data, 0)? }),
-        Some(Kind::EpollEvent) => out.push(Detail::Epoll { arg, entries: epoll(data) }),
-        // struct stat, arch/x86/include/uapi/asm/stat.h.
+        Some(Kind::EpollEvent) => out.push(Detail::Epoll { arg, entries: epoll(data, HOST) }),
         Some(Kind::Stat) => out.push(Detail::Stat {
             arg,
-            mode: u32_at(data, 24)?,
+            mode: u32_at(data, HOST.stat_mode)?,
             size: u64_at(data, 48)?,
             ino: u64_at(data, 8)?,
         }),
@@ -234,6 +232,7 @@ fn select_sets(sets: &[Item<'_>]) -> Vec<PollEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::{AARCH64, X86_64};
 
     fn tlv(op: u8, arg: u8, fault: u16, aux: u16, data: &[u8]) -> Vec<u8> {
         let mut v = vec![op, arg];
@@ -261,6 +260,16 @@ mod tests {
         let merged = merge(items(&first), items(&second));
         assert_eq!(merged.len(), 1);
         assert_eq!(merged[0].data, b"/x");
+    }
+
+    #[test]
+    fn events_of_epoll_are_packed_on_one_machine_only() {
+        let entries = vec![EpollEntry { events: 1, data: 7 }, EpollEntry { events: 4, data: u64::MAX }];
+        let word = |n: u64| n.to_ne_bytes();
+        let tight = [&word(1)[..4], &word(7), &word(4)[..4], &word(u64::MAX)].concat();
+        assert_eq!(epoll(&tight, &X86_64), entries);
+        let loose = [word(1), word(7), word(4), word(u64::MAX)].concat();
+        assert_eq!(epoll(&loose, &AARCH64), entries);
     }
 
     #[test]

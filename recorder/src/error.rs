@@ -26,6 +26,22 @@ pub enum RecordError {
         /// What was looked at.
         hint: String,
     },
+    /// The name fits several.
+    #[error("{target} is ambiguous; it may be {}", candidates.join(", "))]
+    TargetAmbiguous {
+        /// `pod checkout`.
+        target: String,
+        /// What it may be.
+        candidates: Vec<String>,
+    },
+    /// No container runtime answers, so that names of pods mean nothing here.
+    #[error("{target}: {}", no_runtime(failures))]
+    NoRuntime {
+        /// `pod checkout`.
+        target: String,
+        /// Why those that were tried do not answer; empty: there is none.
+        failures: Vec<String>,
+    },
     /// It was there and ended before the recording began.
     #[error("{target} ended before recording began")]
     TargetExited {
@@ -71,6 +87,17 @@ pub enum RecordError {
         /// Which.
         thread: &'static str,
     },
+}
+
+fn no_runtime(failures: &[String]) -> String {
+    if failures.is_empty() {
+        "no container runtime's socket was found, and only a runtime knows names of pods".to_owned()
+    } else {
+        format!(
+            "no container runtime answers, and only a runtime knows names of pods ({})",
+            failures.join("; ")
+        )
+    }
 }
 
 impl RecordError {

@@ -1,4 +1,4 @@
-//! Records a scope (a process tree, a cgroup, a command) with eBPF into a `.ctr` trace.
+//! Records a scope (a process tree, a cgroup, a container, a pod, a command) with eBPF into a `.ctr` trace.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), ctrace_recorder::RecordError> {
@@ -11,23 +11,27 @@
 //! ```
 //!
 //! Layers, bottom up: `load` and `ring` talk to the kernel; `raw` orders its records; `decode` turns them into
-//! events; `pipeline` moves all of it through threads into the file; `target` decides what is recorded. Nothing here
-//! prints, and nothing is pinned in the kernel: programs die with the process.
+//! events; `pipeline` moves all of it through threads into the file; `target` and `pods` decide what is recorded, and
+//! `follow` keeps to it while containers come and go. Nothing here prints, and nothing is pinned in the kernel: programs die with the process.
 
+mod arch;
 mod btf;
 mod caps;
 mod cgroup;
 mod clock;
+mod collect;
 mod command;
 mod decode;
 mod details;
 mod error;
+mod follow;
 mod host;
 mod in_flight;
 mod load;
 mod meaning;
 mod objects;
 mod pipeline;
+mod pods;
 pub mod probe;
 mod proc;
 mod raw;
@@ -40,6 +44,7 @@ mod sockets;
 mod specs;
 mod target;
 mod unix_diag;
+pub mod verifier;
 
 pub use error::RecordError;
 pub use recording::{Config, Ended, Outcome, Recorder, Recording, Stats};

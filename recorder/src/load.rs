@@ -3,15 +3,20 @@
 use crate::btf::{self, Kernel, Offsets};
 use crate::error::RecordError;
 use crate::ring::{Mapping, Ring};
+use crate::verifier::Cost;
 use aya::maps::{Map, MapData};
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use ctrace_abi::{Globals, HELD, NO_SLOT, RINGS, SLOTS, SPECS, Slot, Spec, loss};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 
 /// The object that `cargo xtask bpf` built. Its sources' hash is beside it.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/ctrace.bpf.o");
+
+/// Size of the ring of cgroups that are made and removed, as the kernel half declares it.
+const GROUP_EVENTS: u32 = 1 << 18;
 
 /// A program of the object: the raw tracepoint has the same name.
 pub(crate) struct Hook {
@@ -30,6 +35,8 @@ pub(crate) static HOOKS: &[Hook] = &[
     Hook { name: "sched_process_exit", required: true, loses: "ends of processes" },
     Hook { name: "task_rename", required: false, loses: "changes of thread names" },
     Hook { name: "cgroup_attach_task", required: false, loses: "tasks that move into the cgroup" },
+    Hook { name: "cgroup_mkdir", required: false, loses: "first calls of containers that appear" },
+    Hook { name: "cgroup_rmdir", required: false, loses: "ends of containers" },
     Hook { name: "inet_sock_set_state", required: false, loses: "TCP connections" },
     Hook { name: "tcp_retransmit_skb", required: false, loses: "TCP retransmissions" },
     Hook { name: "tcp_send_reset", required: false, loses: "TCP resets sent" },
@@ -37,11 +44,35 @@ pub(crate) static HOOKS: &[Hook] = &[
     Hook { name: "tcp_destroy_sock", required: false, loses: "totals of TCP connections" },
     Hook { name: "signal_generate", required: false, loses: "signals generated" },
     Hook { name: "signal_deliver", required: false, loses: "signals delivered" },
+    Hook { name: "tcp_probe", required: false, loses: "round-trip times and windows of TCP connections" },
+    Hook { name: "sock_send_length", required: false, loses: "traffic of UDP and unix sockets, DNS queries" },
+    Hook { name: "sock_recv_length", required: false, loses: "traffic of UDP and unix sockets, DNS answers" },
+    Hook { name: "mark_victim", required: false, loses: "victims of the OOM killer" },
+    Hook { name: "page_fault_user", required: false, loses: "page faults that block" },
+    Hook { name: "cap_capable", required: false, loses: "capability checks" },
+    Hook { name: "block_io_start", required: false, loses: "block requests that another task issues" },
+    Hook { name: "block_rq_issue", required: false, loses: "block requests" },
+    Hook { name: "block_rq_complete", required: false, loses: "block requests" },
+    Hook { name: "io_uring_submit_req", required: false, loses: "requests through io_uring" },
+    Hook { name: "io_uring_complete", required: false, loses: "requests through io_uring" },
     Hook { name: "sched_switch", required: false, loses: "time off the CPU between calls" },
     Hook { name: "sched_wakeup", required: false, loses: "time off the CPU between calls" },
     Hook { name: "sys_enter", required: true, loses: "system calls" },
     Hook { name: "sys_exit", required: true, loses: "system calls" },
 ];
+
+/// Fields without which a program would tell nonsense: it is not attached then.
+static NEEDS: &[(&str, &[&str])] = &[
+    ("sock_send_length", &["socket_alloc.vfs_inode", "sock.sk_socket"]),
+    ("sock_recv_length", &["socket_alloc.vfs_inode", "sock.sk_socket"]),
+    ("block_io_start", &["request.__data_len", "request.cmd_flags"]),
+    ("block_rq_issue", &["request.__data_len", "request.cmd_flags"]),
+    ("block_rq_complete", &["request.__data_len", "request.cmd_flags"]),
+    ("io_uring_submit_req", &["io_kiocb.opcode", "io_uring_cqe.res", "io_uring_cqe.flags"]),
+    ("io_uring_complete", &["io_kiocb.opcode", "io_uring_cqe.res", "io_uring_cqe.flags"]),
+];
+/// What a tracepoint was called before.
+static OLDER: &[(&str, &str)] = &[("io_uring_submit_req", "io_uring_submit_sqe")];
 
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -68,14 +99,50 @@ impl RingSizes {
     }
 }
 
-/// Loaded and attached programs. Dropping it detaches them: nothing is pinned.
-pub(crate) struct Programs {
-    bpf: Ebpf,
+/// The task table and the slots, which the programs and whoever takes tasks in share.
+pub(crate) struct Table {
     tasks: Mapping,
     slots: Mapping,
     pid_max: u32,
     next_free: AtomicU32,
+}
+
+/// The recorded cgroups: see `GROUPS` of the kernel half.
+pub(crate) struct GroupMap {
+    fd: OwnedFd,
+}
+
+impl GroupMap {
+    /// Tasks that are made in, or move to, the group or one below it belong to the scope from now on.
+    pub(crate) fn insert(&self, id: u64, number: u32) -> std::io::Result<()> {
+        // BPF_MAP_UPDATE_ELEM
+        bpf(2, &self.attr(&id, &raw const number)).map(drop)
+    }
+
+    /// They no longer do. It may be gone already.
+    pub(crate) fn remove(&self, id: u64) {
+        // BPF_MAP_DELETE_ELEM
+        let _ = bpf(3, &self.attr(&id, std::ptr::null()));
+    }
+
+    fn attr(&self, id: &u64, number: *const u32) -> MapAttr {
+        MapAttr {
+            map_fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: std::ptr::from_ref(id) as u64,
+            value: number as u64,
+            flags: 0,
+        }
+    }
+}
+
+/// Loaded and attached programs. Dropping it detaches them: nothing is pinned.
+pub(crate) struct Programs {
+    bpf: Ebpf,
+    table: Arc<Table>,
     rings: RingSizes,
+    /// Fields that this kernel does not have.
+    missing: Vec<String>,
     /// Programs that could not be attached, with the reason.
     pub(crate) absent: Vec<String>,
 }
@@ -92,6 +159,8 @@ impl Programs {
         let names: Vec<String> = (0..RINGS).map(ring_name).collect();
         let globals = PodGlobals(offsets.globals);
         let mut loader = EbpfLoader::new();
+        // Nothing in the object is relocated by it: the kernel's offsets come in `globals`. Parsing it takes time and memory.
+        loader.btf(None);
         loader.override_global("GLOBALS", &globals, true).map_max_entries("TASKS", pid_max.div_ceil(4) + 1);
         for name in names.iter().take(rings.rings as usize) {
             loader.map_max_entries(name, rings.bulk);
@@ -100,8 +169,8 @@ impl Programs {
         let bpf = loader.load(object).map_err(|e| denied_or("loading the eBPF maps", &e))?;
         let tasks = map_array(&bpf, "TASKS", (pid_max as usize).div_ceil(4) * 8 + 8)?;
         let slots = map_array(&bpf, "SLOT", SLOTS as usize * size_of::<Slot>())?;
-        let this =
-            Self { bpf, tasks, slots, pid_max, next_free: AtomicU32::new(1), rings, absent: Vec::new() };
+        let table = Arc::new(Table { tasks, slots, pid_max, next_free: AtomicU32::new(1) });
+        let this = Self { bpf, table, rings, missing: offsets.missing.clone(), absent: Vec::new() };
         let table = map_array(&this.bpf, "SPEC", SPECS as usize * size_of::<Spec>())?;
         for (i, spec) in specs.iter().enumerate() {
             if let Some(at) = table.element::<Spec>(i * size_of::<Spec>()) {
@@ -141,8 +210,20 @@ impl Programs {
             fix: "rebuild it with `cargo xtask bpf`".into(),
         })?;
         let program: &mut RawTracePoint = program.try_into().map_err(|e| denied_or_program(&what, &e))?;
+        let needed = NEEDS.iter().find(|(hook, _)| *hook == name).map_or(&[][..], |(_, fields)| fields);
+        if let Some(field) = needed.iter().find(|f| self.missing.iter().any(|m| m == *f)) {
+            return Err(RecordError::KernelLacks {
+                what: format!("the field {field}, which {name} needs"),
+                fix: "run `ctrace doctor`".into(),
+            });
+        }
         program.load().map_err(|e| denied_or_program(&what, &e))?;
-        program.attach(name).map_err(|e| denied_or_program(&what, &e))?;
+        let older = OLDER.iter().find(|(hook, _)| *hook == name).map(|(_, older)| *older);
+        let attached = match (program.attach(name), older) {
+            (Err(_), Some(older)) => program.attach(older),
+            (result, _) => result,
+        };
+        attached.map_err(|e| denied_or_program(&what, &e))?;
         Ok(())
     }
 
@@ -189,6 +270,71 @@ impl Programs {
         }
     }
 
+    /// The task table.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table)
+    }
+
+    /// The recorded cgroups.
+    pub(crate) fn groups(&self) -> Result<GroupMap, RecordError> {
+        let fd = map_fd(&self.bpf, "GROUPS")?;
+        let fd = fd.try_clone_to_owned().map_err(RecordError::system("keeping the map of cgroups"))?;
+        Ok(GroupMap { fd })
+    }
+
+    /// The ring of cgroups that are made and removed, and what to wait on for it.
+    pub(crate) fn group_events(&self) -> Result<(Ring, OwnedFd), RecordError> {
+        let fd = map_fd(&self.bpf, "GROUP_EVENTS")?;
+        let ring = Ring::open(fd, GROUP_EVENTS)?;
+        let fd = fd.try_clone_to_owned().map_err(RecordError::system("keeping the ring of cgroups"))?;
+        Ok((ring, fd))
+    }
+
+    /// The slots that have a call in flight, after detaching.
+    pub(crate) fn in_flight(&self) -> Vec<Slot> {
+        self.table.in_flight()
+    }
+
+    /// Loss counters: `[class][cpu]`.
+    pub(crate) fn lost(&self) -> Vec<Vec<u64>> {
+        let Some(map) = self.bpf.map("LOST") else { return Vec::new() };
+        let Ok(array) = aya::maps::PerCpuArray::<&MapData, u64>::try_from(map) else { return Vec::new() };
+        (0..loss::COUNT).map(|i| array.get(&i, 0).map(|v| v.to_vec()).unwrap_or_default()).collect()
+    }
+
+    /// What the verifier made of each loaded program.
+    pub(crate) fn costs(&self, kernel: &str) -> Vec<Cost> {
+        self.bpf
+            .programs()
+            .filter_map(|(name, program)| {
+                let info = program.info().ok()?;
+                Some(Cost {
+                    kernel: kernel.to_owned(),
+                    program: name.to_owned(),
+                    verified_insns: info.verified_instruction_count().unwrap_or(0),
+                    translated_bytes: info.size_translated().unwrap_or(0),
+                    machine_bytes: info.size_jitted(),
+                })
+            })
+            .collect()
+    }
+
+    /// A hash map of the object.
+    pub(crate) fn hash<K: aya::Pod, V: aya::Pod>(
+        &mut self,
+        name: &str,
+    ) -> Option<aya::maps::HashMap<&mut MapData, K, V>> {
+        aya::maps::HashMap::try_from(self.bpf.map_mut(name)?).ok()
+    }
+
+    /// How often the kernel skipped the program that records calls because it was already running on that CPU
+    /// (`bpf_prog_info.recursion_misses`, Linux 5.12).
+    pub(crate) fn skipped(&self) -> u64 {
+        self.bpf.program("sys_exit").and_then(|p| p.fd().ok().map(|fd| misses(fd.as_fd()))).unwrap_or(0)
+    }
+}
+
+impl Table {
     fn entry(&self, tid: u32) -> Option<&AtomicU16> {
         if tid > self.pid_max {
             return None;
@@ -203,7 +349,9 @@ impl Programs {
     }
 
     /// Puts a thread into the table. `held`: nothing is recorded before its first `execve`.
-    pub(crate) fn admit(&self, tid: u32, tgid: u32, start_ns: u64, held: bool, kept: u32) {
+    ///
+    /// `faults` are its counters of minor and major page faults, which are not of this recording.
+    pub(crate) fn admit(&self, tid: u32, tgid: u32, start_ns: u64, held: bool, kept: u32, faults: [u64; 2]) {
         let Some(entry) = self.entry(tid) else { return };
         let number = self.next_free.fetch_add(1, Ordering::Relaxed);
         if number >= kept {
@@ -217,6 +365,8 @@ impl Programs {
             fresh.call.tgid = tgid;
             fresh.start_ns = start_ns;
             fresh.fresh = if held { HELD } else { 0 };
+            fresh.usage.from_ns = crate::clock::boottime_ns();
+            fresh.usage.faults = faults;
             // SAFETY: inside the mapping; the kernel does not use the slot before the table names it.
             unsafe { slot.write(fresh) };
         }
@@ -233,31 +383,23 @@ impl Programs {
 
     /// The slots that have a call in flight, after detaching.
     pub(crate) fn in_flight(&self) -> Vec<Slot> {
+        self.members().into_iter().filter(|slot| slot.busy != 0).collect()
+    }
+
+    /// Every thread of the table with its slot, after detaching.
+    pub(crate) fn members(&self) -> Vec<Slot> {
         let mut out = Vec::new();
         for number in 1..SLOTS as usize {
             if let Some(at) = self.slots.element::<Slot>(number * size_of::<Slot>()) {
                 // SAFETY: inside the mapping; the programs are detached.
                 let slot = unsafe { at.read() };
                 let current = self.entry(slot.call.tid).map_or(0, |e| e.load(Ordering::Relaxed));
-                if slot.busy != 0 && usize::from(current) == number {
+                if usize::from(current) == number {
                     out.push(slot);
                 }
             }
         }
         out
-    }
-
-    /// Loss counters: `[class][cpu]`.
-    pub(crate) fn lost(&self) -> Vec<Vec<u64>> {
-        let Some(map) = self.bpf.map("LOST") else { return Vec::new() };
-        let Ok(array) = aya::maps::PerCpuArray::<&MapData, u64>::try_from(map) else { return Vec::new() };
-        (0..loss::COUNT).map(|i| array.get(&i, 0).map(|v| v.to_vec()).unwrap_or_default()).collect()
-    }
-
-    /// How often the kernel skipped the program that records calls because it was already running on that CPU
-    /// (`bpf_prog_info.recursion_misses`, Linux 5.12).
-    pub(crate) fn skipped(&self) -> u64 {
-        self.bpf.program("sys_exit").and_then(|p| p.fd().ok().map(|fd| misses(fd.as_fd()))).unwrap_or(0)
     }
 }
 
@@ -265,6 +407,14 @@ impl Programs {
 pub(crate) fn offsets() -> Result<(Kernel, Offsets), RecordError> {
     let kernel = Kernel::open()?;
     let offsets = btf::offsets(&kernel);
+    let registers: Vec<&str> =
+        offsets.missing.iter().filter(|m| m.starts_with("pt_regs.")).map(String::as_str).collect();
+    if !registers.is_empty() {
+        return Err(RecordError::KernelLacks {
+            what: format!("registers where they are looked for ({})", registers.join(", ")),
+            fix: "use a ctrace that knows this kernel".into(),
+        });
+    }
     Ok((kernel, offsets))
 }
 
@@ -357,17 +507,18 @@ fn pid_max() -> u32 {
 
 /// `bpf(BPF_MAP_UPDATE_ELEM)` without a key: pushes on a queue.
 fn push(fd: BorrowedFd<'_>, value: u32) -> std::io::Result<()> {
-    #[repr(C)]
-    struct Attr {
-        map_fd: u32,
-        pad: u32,
-        key: u64,
-        value: u64,
-        flags: u64,
-    }
-    let attr =
-        Attr { map_fd: fd.as_raw_fd() as u32, pad: 0, key: 0, value: (&raw const value) as u64, flags: 0 };
-    bpf(2, &attr).map(drop)
+    let map_fd = fd.as_raw_fd() as u32;
+    bpf(2, &MapAttr { map_fd, pad: 0, key: 0, value: (&raw const value) as u64, flags: 0 }).map(drop)
+}
+
+/// The part of `union bpf_attr` for commands on elements of maps.
+#[repr(C)]
+struct MapAttr {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
 fn misses(fd: BorrowedFd<'_>) -> u64 {
@@ -414,7 +565,7 @@ mod tests {
             return;
         }
         let (kernel, offsets) = offsets().unwrap();
-        let specs = crate::specs::table();
+        let specs = crate::specs::table(crate::arch::HOST);
         let mut programs = Programs::load(OBJECT, &offsets, RingSizes::within(1 << 20, 2), &specs).unwrap();
         programs.attach(&kernel).unwrap();
         assert_eq!(programs.absent, Vec::<String>::new());

@@ -1,6 +1,7 @@
 //! Which raw arguments of a call say something, per number, looked up once.
 
-use ctrace_abi::SPEC_I386;
+use crate::arch::{HOST, is_narrow};
+use ctrace_abi::SPEC_COMPAT;
 use ctrace_format::syscalls::{self, Arg, Kind};
 use ctrace_format::{Abi, Sysno};
 
@@ -24,29 +25,29 @@ impl Meaning {
 /// By table and number.
 pub(crate) struct Meanings {
     native: Vec<Meaning>,
-    i386: Vec<Meaning>,
+    compat: Vec<Meaning>,
 }
 
 impl Meanings {
     pub(crate) fn new() -> Self {
-        Self { native: all(Abi::X86_64), i386: all(Abi::I386) }
+        Self { native: all(HOST.native), compat: all(HOST.compat) }
     }
 
     pub(crate) fn get(&self, sysno: Sysno) -> Option<&Meaning> {
-        let table = if sysno.abi == Abi::I386 { &self.i386 } else { &self.native };
+        let table = if sysno.abi == HOST.compat { &self.compat } else { &self.native };
         table.get(sysno.nr as usize)
     }
 }
 
 fn all(abi: Abi) -> Vec<Meaning> {
-    (0..SPEC_I386)
+    (0..SPEC_COMPAT)
         .map(|nr| {
             let Some(name) = syscalls::name(Sysno { abi, nr }) else { return Meaning::unknown() };
             let args = syscalls::args(name).unwrap_or_default();
             let time_arg = args
                 .iter()
                 .position(|a| matches!(a.1, Kind::Timespec | Kind::Timeval))
-                .filter(|_| abi != Abi::I386);
+                .filter(|_| !is_narrow(abi));
             Meaning { name, args, mask: crate::specs::kept_args(name), time_arg: time_arg.map(|i| i as u8) }
         })
         .collect()
@@ -109,7 +110,7 @@ mod tests {
     #[test]
     fn left_over_registers_are_dropped() {
         let meanings = Meanings::new();
-        let get = |name| meanings.get(syscalls::number(Abi::X86_64, name).unwrap()).unwrap();
+        let get = |name| meanings.get(syscalls::number(HOST.native, name).unwrap()).unwrap();
         assert_eq!(kept(get("read"), &[3, 0x7fff_0000, 10, 9, 9, 9]), ([3, 0, 10, 0, 0, 0], 0b101));
         assert_eq!(kept(get("futex"), &[0x1000, 129, 1, 7, 7, 7]).1, 0b111);
         assert!(!time_counts("futex", &[0, 129, 1, 7, 0, 0]));

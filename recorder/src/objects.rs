@@ -32,6 +32,8 @@ pub(crate) struct Objects {
     files: FxHashMap<u64, ObjectId>,
     /// (dev, ino, path) → object: a file keeps the size it had when it was first seen.
     regular: FxHashMap<(u32, u64, StrId), ObjectId>,
+    /// Paths of files.
+    paths: FxHashMap<ObjectId, StrId>,
     anon: FxHashMap<u64, (StrId, ObjectId)>,
     anon_count: u64,
     /// Socket inode → `struct sock` and object: inode numbers wrap, addresses are reused, both at once are not.
@@ -42,12 +44,19 @@ pub(crate) struct Objects {
     /// `struct sock` → inode, to forget a socket by its end.
     inodes: FxHashMap<u64, u64>,
     unnamed: u64,
+    /// `struct sock` → ends of unix sockets that have names.
+    unix: FxHashMap<u64, (Option<SockAddr>, Option<SockAddr>)>,
 }
 
 impl Objects {
     /// The object behind a file identity.
     pub(crate) fn get(&self, file: u64) -> Option<ObjectId> {
         if file == 0 { None } else { self.files.get(&file).copied() }
+    }
+
+    /// The path of an object, when it is a file.
+    pub(crate) fn path(&self, object: ObjectId) -> Option<StrId> {
+        self.paths.get(&object).copied()
     }
 
     /// Takes a description of a file that is no socket in.
@@ -73,6 +82,7 @@ impl Objects {
                     size: o.size,
                 });
                 self.regular.insert(key, id);
+                self.paths.insert(id, path);
                 id
             }
         };
@@ -117,6 +127,11 @@ impl Objects {
                 1 => (unix(&o.unix_local, o.unix_local_len), unix(&o.unix_peer, o.unix_peer_len)),
                 _ => ends(&o.tuple),
             };
+            if o.family == 1 && (local.is_some() || peer.is_some()) {
+                self.unix.insert(o.sk, (local.clone(), peer.clone()));
+            } else {
+                self.unix.remove(&o.sk);
+            }
             let id = w.object(&Object::Socket {
                 family: o.family,
                 kind: o.kind_,
@@ -129,6 +144,7 @@ impl Objects {
                 // Sockets of other protocols do not say when they end; what is still used is described again.
                 self.sockets.clear();
                 self.inodes.clear();
+                self.unix.clear();
             }
             self.sockets.insert(o.ino, (o.sk, id));
             self.inodes.insert(o.sk, o.ino);
@@ -169,6 +185,11 @@ impl Objects {
         })
     }
 
+    /// The names of a unix socket's ends.
+    pub(crate) fn unix_ends(&self, sk: u64) -> Option<(Option<SockAddr>, Option<SockAddr>)> {
+        self.unix.get(&sk).cloned()
+    }
+
     /// A TCP socket is gone; its address may be reused.
     pub(crate) fn destroyed(&mut self, sk: u64) {
         self.cookies.remove(&sk);
@@ -180,7 +201,7 @@ impl Objects {
 }
 
 /// Kernel `dev_t` (12:20 bits, `include/linux/kdev_t.h`) → what `stat` says.
-fn user_dev(dev: u32) -> u64 {
+pub(crate) fn user_dev(dev: u32) -> u64 {
     libc::makedev(dev >> 20, dev & 0xf_ffff)
 }
 
@@ -234,7 +255,7 @@ pub(crate) fn both_ends(t: &Tuple) -> (SockAddr, SockAddr) {
 }
 
 /// The ends that are set.
-fn ends(t: &Tuple) -> (Option<SockAddr>, Option<SockAddr>) {
+pub(crate) fn ends(t: &Tuple) -> (Option<SockAddr>, Option<SockAddr>) {
     if t.family != 2 && t.family != 10 {
         return (None, None);
     }

@@ -6,14 +6,18 @@
 //! the rings, and collects the calls in flight.
 
 use crate::clock;
+use crate::collect::Collector;
 use crate::decode::Decoder;
 use crate::error::RecordError;
 use crate::in_flight;
 use crate::load::Programs;
 use crate::raw::{Sorter, end_ns};
 use crate::ring::Ring;
+use crate::target::Member;
 use ctrace_abi::{Slot, loss};
-use ctrace_format::{Class, Event, Finished, Loss, LossCause, Snapshot, Summary, TraceWriter, WriteError};
+use ctrace_format::{
+    Class, Container, Event, Finished, Loss, LossCause, Snapshot, Summary, TraceWriter, WriteError,
+};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
@@ -56,6 +60,8 @@ pub(crate) enum Message {
     Batch { bytes: Vec<u8>, watermark: u64, losses: Vec<Loss> },
     /// Events made in user space.
     Events(Vec<Event>),
+    /// The containers of the scope, all of them, and tasks that user space found in them.
+    Scope { containers: Vec<Container>, members: Vec<Member> },
     /// The start snapshot, and what was redacted in it.
     Snapshot(Box<Snapshot>, BTreeMap<String, u64>),
     /// Nothing follows. Calls in flight come with what their arguments point to.
@@ -122,6 +128,14 @@ fn meaning(class: u32) -> Option<(Class, LossCause)> {
         loss::CONNECTION_RING => Some((Class::Connection, LossCause::RingFull)),
         loss::CONNECTION_MAP => Some((Class::Connection, LossCause::MapFull)),
         loss::SIGNAL_RING => Some((Class::Signal, LossCause::RingFull)),
+        loss::USAGE_RING => Some((Class::Usage, LossCause::RingFull)),
+        loss::SOCKET_MAP => Some((Class::Socket, LossCause::MapFull)),
+        loss::DNS_RING => Some((Class::Dns, LossCause::RingFull)),
+        loss::BLOCK_RING => Some((Class::Block, LossCause::RingFull)),
+        loss::BLOCK_MAP => Some((Class::Block, LossCause::MapFull)),
+        loss::URING_RING => Some((Class::Uring, LossCause::RingFull)),
+        loss::URING_MAP => Some((Class::Uring, LossCause::MapFull)),
+        loss::PROCESS_MAP => Some((Class::Process, LossCause::MapFull)),
         _ => None,
     }
 }
@@ -145,12 +159,14 @@ pub(crate) fn drain(
     go_first();
     let mut losses = Losses::new(start_boottime_ns);
     let mut last_losses = Instant::now();
+    let mut collector = Collector::default();
     let mut pending: Option<Message> = None;
     while !shared.stop.load(Ordering::Acquire) {
         let mut high = 0;
         if pending.is_none() {
-            let Pass { bytes, fullest, watermark, .. } = pass(rings);
+            let Pass { mut bytes, fullest, watermark, .. } = pass(rings);
             high = fullest;
+            collector.collect(&mut programs, &mut bytes);
             let mut lost = Vec::new();
             if last_losses.elapsed() >= LOSSES_EVERY {
                 last_losses = Instant::now();
@@ -174,7 +190,10 @@ pub(crate) fn drain(
         let _ = out.send(message);
     }
     loop {
-        let Pass { bytes, complete, watermark, .. } = pass(rings);
+        let Pass { mut bytes, complete, watermark, .. } = pass(rings);
+        if complete {
+            collector.finish(&mut programs, &mut bytes);
+        }
         let _ = out.send(Message::Batch { bytes, watermark, losses: Vec::new() });
         if complete {
             break;
@@ -283,6 +302,15 @@ impl Writing {
                         push.push(&mut self.writer, &event);
                     }
                 }
+                Message::Scope { containers, members } => {
+                    if let Err(error) = self.writer.containers(&containers) {
+                        push.error.get_or_insert(error);
+                        shared.failed.store(true, Ordering::Release);
+                    }
+                    for member in &members {
+                        self.decoder.known(&mut self.writer, member, &mut |w, e| push.push(w, &e));
+                    }
+                }
                 Message::Snapshot(snapshot, redacted) => {
                     self.decoder.add_redacted(&redacted);
                     if let Err(error) = self.writer.snapshot(&snapshot) {
@@ -303,6 +331,7 @@ impl Writing {
                             },
                         );
                     }
+                    self.decoder.end(&mut self.writer, at_boottime_ns, &mut |w, e| push.push(w, &e));
                     for loss in losses {
                         push.push(&mut self.writer, &Event::Loss(loss));
                     }

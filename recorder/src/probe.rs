@@ -1,5 +1,6 @@
 //! What this machine can do, tried for real: for `ctrace doctor`.
 
+use crate::arch;
 use crate::btf::{self, Kernel};
 use crate::caps;
 use crate::host;
@@ -54,6 +55,19 @@ impl Check {
             fix.clone_into(&mut self.fix);
         }
         self
+    }
+}
+
+/// The container runtime that answers, in words.
+///
+/// # Errors
+/// Why each that was tried does not answer; empty when there is none.
+pub fn container_runtime(endpoint: Option<&str>) -> Result<String, Vec<String>> {
+    match ctrace_cri::Runtime::find(endpoint, ctrace_cri::PATIENCE) {
+        Ok(runtime) => {
+            Ok(format!("{} {} (CRI v1) at {}", runtime.name, runtime.version, runtime.socket().display()))
+        }
+        Err(failures) => Err(failures.iter().map(ToString::to_string).collect()),
     }
 }
 
@@ -126,7 +140,7 @@ fn programs(kernel: &Kernel, checks: &mut Vec<Check>) {
         .unless("what these fields tell is not recorded; the trace's header names them", ""),
     );
     let sizes = RingSizes::within(1 << 20, host::cpus());
-    let loaded = Programs::load(OBJECT, &offsets, sizes, &specs::table());
+    let loaded = Programs::load(OBJECT, &offsets, sizes, &specs::table(arch::HOST));
     checks.push(
         check(
             "eBPF maps and ring buffers",

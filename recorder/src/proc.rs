@@ -16,6 +16,8 @@ pub(crate) struct Stat {
     pub(crate) threads: u64,
     /// Resident pages.
     pub(crate) rss_pages: u64,
+    /// When it began, clock ticks since boot.
+    pub(crate) start_ticks: u64,
 }
 
 const PF_EXITING: u64 = 4;
@@ -47,6 +49,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         counters: [number(7), number(9), number(11), number(12)],
         threads: number(17),
         rss_pages: number(21),
+        start_ticks: number(19),
     })
 }
 
@@ -83,7 +86,7 @@ mod tests {
         assert_eq!(stat.comm, b"a) b (c");
         assert_eq!((stat.parent, stat.pgid, stat.sid), (1, 2, 3));
         assert_eq!(stat.counters, [10, 11, 12, 13]);
-        assert_eq!(stat.rss_pages, 55);
+        assert_eq!((stat.rss_pages, stat.start_ticks), (55, 99));
         assert!(!stat.exiting);
     }
 

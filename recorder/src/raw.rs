@@ -1,7 +1,8 @@
 //! Kernel records as bytes: taking a batch apart, and when each record ended.
 
 use ctrace_abi::{
-    Call, CallArgs, Comm, Exec, Exit, FileObject, Fork, Join, SignalEvent, SockObject, TcpEvent, kind,
+    BlockEvent, Call, CallArgs, CapEvent, Comm, Creds, DnsEvent, Exec, Exit, FaultEvent, FileObject, Fork,
+    Group, Join, OomEvent, SignalEvent, SockObject, TcpEvent, TrafficEvent, UringEvent, UsageEvent, kind,
 };
 
 /// A structure that the kernel half sends: any bytes are a value of it.
@@ -13,11 +14,21 @@ impl Record for Exec {}
 impl Record for Exit {}
 impl Record for Comm {}
 impl Record for Join {}
+impl Record for Group {}
 impl Record for FileObject {}
 impl Record for SockObject {}
 impl Record for TcpEvent {}
 impl Record for SignalEvent {}
 impl Record for ctrace_abi::Tlv {}
+impl Record for UsageEvent {}
+impl Record for FaultEvent {}
+impl Record for OomEvent {}
+impl Record for CapEvent {}
+impl Record for TrafficEvent {}
+impl Record for DnsEvent {}
+impl Record for BlockEvent {}
+impl Record for UringEvent {}
+impl Record for Creds {}
 
 /// Reads a structure from the start of `bytes`.
 pub(crate) fn read<T: Record>(bytes: &[u8]) -> Option<T> {

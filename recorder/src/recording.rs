@@ -1,22 +1,25 @@
 //! The way in: start a recording, look at it, stop it.
 
+use crate::arch;
 use crate::btf::Kernel;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Hierarchy};
 use crate::clock;
 use crate::command::Child;
 use crate::decode::Decoder;
 use crate::error::RecordError;
+use crate::follow::{Follower, Live};
 use crate::host;
 use crate::load::{self, OBJECT, Programs, RingSizes};
 use crate::pipeline::{self, CHANNEL, Message, Shared, Writing, Written};
+use crate::pods::{self, Found, Group, Source};
 use crate::redact;
 use crate::sample::{self, Subject};
 use crate::snapshot;
 use crate::sockets;
 use crate::specs;
-use crate::target::{self, KEPT, Target};
-use ctrace_abi::Globals;
-use ctrace_format::{Abi, Finished, Header, Scope, Summary, TraceWriter};
+use crate::target::{self, KEPT, Member, Target};
+use ctrace_abi::{Globals, UNNAMED_GROUP};
+use ctrace_format::{Container, Finished, Header, Scope, Summary, TraceWriter};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
@@ -42,6 +45,9 @@ pub struct Config {
     pub max_size: Option<u64>,
     /// Memory for the kernel's ring buffers, bytes.
     pub ring_bytes: u64,
+    /// Endpoint of the container runtime, a path or `unix://…`; `None`: that of the environment
+    /// (`CONTAINER_RUNTIME_ENDPOINT`), or the first default one that answers.
+    pub cri_endpoint: Option<String>,
     /// Another eBPF object than the embedded one: for tests of a freshly built object.
     pub object: Option<PathBuf>,
 }
@@ -56,6 +62,7 @@ impl Config {
             duration: None,
             max_size: None,
             ring_bytes: 16 << 20,
+            cri_endpoint: None,
             object: None,
         }
     }
@@ -74,12 +81,14 @@ pub struct Recording {
     command_status: Arc<Mutex<Option<i32>>>,
     threads: Option<Threads>,
     watch: Watch,
+    notes: Vec<String>,
 }
 
 struct Threads {
     sample: JoinHandle<()>,
     drain: JoinHandle<()>,
     write: JoinHandle<Written>,
+    follow: Option<JoinHandle<()>>,
 }
 
 /// What ends a recording by itself.
@@ -87,7 +96,28 @@ enum Watch {
     Command,
     Tree,
     Cgroup(PathBuf),
+    Live(Arc<Live>),
 }
+
+/// The cgroups that a target is made of.
+struct Grouped {
+    groups: Vec<Group>,
+    /// Of the hierarchy that they are in: any group of it.
+    any: Cgroup,
+    /// Containers: what is known of them, and how more are found.
+    found: Option<Followed>,
+}
+
+/// What a scope of containers is besides its groups.
+struct Followed {
+    hierarchy: Hierarchy,
+    containers: Vec<Container>,
+    source: Option<Source>,
+    notes: Vec<String>,
+}
+
+/// How long the thread that follows containers may take to end: it may be asking a runtime that hangs.
+const FOLLOW_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Figures of a running recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +142,8 @@ pub struct Stats {
 pub enum Ended {
     /// The target ended.
     TargetExited,
+    /// The pod's sandbox is gone, or the container.
+    ContainersGone,
     /// [`Config::duration`] is over.
     Duration,
     /// [`Config::max_size`] is reached.
@@ -125,6 +157,7 @@ impl Ended {
     pub const fn text(self) -> &'static str {
         match self {
             Self::TargetExited => "target exited",
+            Self::ContainersGone => "containers gone",
             Self::Duration => "duration reached",
             Self::Size => "size reached",
             Self::WriteFailed => "write failed",
@@ -153,14 +186,7 @@ impl Recorder {
     pub fn start(config: Config) -> Result<Recording, RecordError> {
         // The cheap refusals first.
         target::check_namespace()?;
-        let group = match &config.target {
-            Target::Pid(pid) => {
-                target::check_process(*pid)?;
-                None
-            }
-            Target::Cgroup(path) => Some(Cgroup::find(path)?),
-            Target::Command(_) => None,
-        };
+        let (scope, mut grouped) = resolve(&config)?;
         let object = match &config.object {
             Some(path) => Cow::Owned(
                 std::fs::read(path)
@@ -170,18 +196,23 @@ impl Recorder {
         };
         let (kernel, mut offsets) = load::offsets()?;
         offsets.globals.own_tgid = std::process::id();
-        if let Some(group) = &group {
-            scope_globals(group, &kernel, &mut offsets.globals)?;
+        if let Some(grouped) = &grouped {
+            scope_globals(grouped, &kernel, &mut offsets.globals)?;
         }
         let sizes = RingSizes::within(config.ring_bytes, host::cpus());
-        let mut programs = Programs::load(&object, &offsets, sizes, &specs::table())?;
+        let mut programs = Programs::load(&object, &offsets, sizes, &specs::table(arch::HOST))?;
         programs.fill_free(KEPT)?;
+        let map = programs.groups()?;
+        for group in grouped.iter().flat_map(|g| &g.groups) {
+            map.insert(group.cgroup.id, group.number)
+                .map_err(RecordError::system("telling the programs what to record"))?;
+        }
         let mut child = match &config.target {
             Target::Command(command) => Some(Child::hold(command)?),
             _ => None,
         };
-        let list = lister(&config.target, group.as_ref(), child.as_ref().map(Child::pid));
-        for pid in list() {
+        let lists = listers(&config.target, grouped.as_ref(), child.as_ref().map(Child::pid));
+        for pid in lists.iter().flat_map(|(_, list)| list()) {
             for (netns, port) in sockets::name_all(pid) {
                 programs.listens(netns, port, pid);
             }
@@ -198,8 +229,8 @@ impl Recorder {
             tick_ns: if config.precise { 1 } else { 100 },
             start_boottime_ns,
             start_realtime_ns: clock::realtime_ns(),
-            abi: if cfg!(target_arch = "aarch64") { Abi::Aarch64 } else { Abi::X86_64 },
-            scope: scope(&config.target, group.as_ref()),
+            abi: arch::HOST.native,
+            scope,
             host: facts,
             writer: concat!("ctrace ", env!("CARGO_PKG_VERSION")).to_owned(),
             blind: blind(&offsets.missing, &programs.absent),
@@ -207,7 +238,17 @@ impl Recorder {
         };
         let mut writer = TraceWriter::create(&config.output, &header)
             .map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
-        let members = target::admit_processes(&programs, &list, child.is_some())?;
+        let found = grouped.as_mut().and_then(|g| g.found.take());
+        if let Some(found) = &found {
+            writer
+                .containers(&found.containers)
+                .map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
+        }
+        let table = programs.table();
+        let members: Vec<Member> = lists
+            .iter()
+            .flat_map(|(number, list)| target::admit_processes(&table, list, child.is_some(), *number, KEPT))
+            .collect();
         if let Target::Pid(pid) = config.target
             && members.is_empty()
         {
@@ -217,8 +258,10 @@ impl Recorder {
             return Err(RecordError::TargetExited { target: format!("process {pid}") });
         }
         let mut decoder = Decoder::new(start_boottime_ns);
+        decoder.block_flags = offsets.block_flags;
         for m in &members {
-            decoder.known(&mut writer, m.tid, m.tgid, &m.comm);
+            // Nothing is told of tasks before their first event.
+            decoder.known(&mut writer, m, &mut |_, _| {});
         }
         let shared = Arc::new(Shared::default());
         shared.alive.store(members.len() as u64, Ordering::Release);
@@ -230,8 +273,35 @@ impl Recorder {
             start_boottime_ns,
             command_status: Arc::clone(&command_status),
         };
-        let subject = group.clone().map_or(Subject::Processes, Subject::Cgroup);
-        let (threads, send) = threads(programs, writing, subject)?;
+        let live = grouped.as_ref().map(|g| Arc::new(Live::new(g.groups.clone())));
+        let subject = live.clone().map_or(Subject::Processes, Subject::Groups);
+        let (ring, wake) = programs.group_events()?;
+        let (mut threads, send) = threads(programs, writing, subject)?;
+        let mut notes = Vec::new();
+        let mut watch = match (&config.target, grouped) {
+            (Target::Command(_), _) => Watch::Command,
+            (_, Some(grouped)) => Watch::Cgroup(grouped.any.path),
+            _ => Watch::Tree,
+        };
+        if let (Some(found), Some(live)) = (found, live) {
+            watch = Watch::Live(Arc::clone(&live));
+            notes = found.notes;
+            let follower = Follower {
+                source: found.source,
+                hierarchy: found.hierarchy,
+                map,
+                table,
+                ring,
+                wake,
+                live,
+                containers: found.containers,
+                shared: Arc::clone(&shared),
+                out: send.clone(),
+                start_boottime_ns,
+            };
+            let spawned = std::thread::Builder::new().name("ctrace-follow".into()).spawn(|| follower.run());
+            threads.follow = Some(spawned.map_err(RecordError::system("starting a thread"))?);
+        }
         if child.is_none() {
             let mut tgids: Vec<u32> = members.iter().map(|m| m.tgid).collect();
             tgids.dedup();
@@ -244,11 +314,6 @@ impl Recorder {
         if let Some(child) = &mut child {
             child.release().map_err(RecordError::system("releasing the command"))?;
         }
-        let watch = match (&config.target, group) {
-            (Target::Command(_), _) => Watch::Command,
-            (_, Some(group)) => Watch::Cgroup(group.path),
-            _ => Watch::Tree,
-        };
         Ok(Recording {
             shared,
             started: Instant::now(),
@@ -257,14 +322,52 @@ impl Recorder {
             command_status,
             threads: Some(threads),
             watch,
+            notes,
         })
     }
 }
 
-/// Tells the programs which cgroup to look for.
-fn scope_globals(group: &Cgroup, kernel: &Kernel, globals: &mut Globals) -> Result<(), RecordError> {
-    globals.cgroup_id = group.id;
+/// What the header says of the target, and the cgroups that it is made of, if it is.
+fn resolve(config: &Config) -> Result<(Scope, Option<Grouped>), RecordError> {
+    let endpoint = config.cri_endpoint.as_deref();
+    let found = match &config.target {
+        Target::Pid(pid) => {
+            target::check_process(*pid)?;
+            return Ok((Scope::Pid { pid: *pid }, None));
+        }
+        Target::Command(command) => {
+            let mut argv: Vec<Vec<u8>> = command.argv.iter().map(|a| a.as_bytes().to_vec()).collect();
+            redact::argv(&mut argv, &mut BTreeMap::new());
+            let argv = argv.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+            return Ok((Scope::Command { argv }, None));
+        }
+        Target::Cgroup(path) => {
+            let cgroup = Cgroup::find(path)?;
+            let scope =
+                Scope::Cgroup { path: cgroup.path.to_string_lossy().into_owned(), version: cgroup.version };
+            let groups = vec![Group { number: UNNAMED_GROUP, cgroup: cgroup.clone() }];
+            return Ok((scope, Some(Grouped { groups, any: cgroup, found: None })));
+        }
+        Target::Pod { name, namespace, container } => {
+            pods::pod(name, namespace.as_deref(), container.as_deref(), endpoint)?
+        }
+        Target::Container(name) => pods::container(name, endpoint)?,
+    };
+    let Found { scope, hierarchy, groups, containers, source, notes } = found;
+    let any = groups.first().map(|g| g.cgroup.clone()).or_else(|| hierarchy.group("/"));
+    let any = any.ok_or_else(|| RecordError::TargetExited { target: "every container".into() })?;
+    let found = Followed { hierarchy, containers, source, notes };
+    Ok((scope, Some(Grouped { groups, any, found: Some(found) })))
+}
+
+/// Tells the programs in which hierarchy to look.
+fn scope_globals(grouped: &Grouped, kernel: &Kernel, globals: &mut Globals) -> Result<(), RecordError> {
+    let group = &grouped.any;
     globals.scope = u32::from(group.version);
+    if let Some(found) = &grouped.found {
+        globals.watch_groups = 1;
+        globals.hierarchy = found.hierarchy.number();
+    }
     if group.version == 1 {
         globals.subsys = group.subsystem(kernel).ok_or_else(|| RecordError::KernelLacks {
             what: format!(
@@ -277,39 +380,37 @@ fn scope_globals(group: &Cgroup, kernel: &Kernel, globals: &mut Globals) -> Resu
     Ok(())
 }
 
-/// The processes to take in when recording begins.
-fn lister(target: &Target, group: Option<&Cgroup>, child: Option<u32>) -> Box<dyn Fn() -> Vec<u32>> {
-    match (target, group.cloned()) {
-        (_, Some(group)) => Box::new(move || group.processes()),
-        (Target::Pid(pid), _) => {
-            let pid = *pid;
-            Box::new(move || target::tree(pid))
-        }
-        _ => Box::new(move || child.into_iter().collect()),
-    }
-}
+/// Lists the processes to take in when recording begins, by the number of their group.
+type Lister = (u32, Box<dyn Fn() -> Vec<u32>>);
 
-fn scope(target: &Target, group: Option<&Cgroup>) -> Scope {
-    match (target, group) {
-        (_, Some(group)) => {
-            Scope::Cgroup { path: group.path.to_string_lossy().into_owned(), version: group.version }
+fn listers(target: &Target, grouped: Option<&Grouped>, child: Option<u32>) -> Vec<Lister> {
+    match (target, grouped) {
+        (_, Some(grouped)) => {
+            // Containers before the pod that they are in.
+            let mut groups = grouped.groups.clone();
+            groups.sort_by_key(|g| g.number);
+            groups
+                .into_iter()
+                .map(|group| (group.number, Box::new(move || group.cgroup.processes()) as Box<_>))
+                .collect()
         }
-        (Target::Command(command), _) => {
-            let mut argv: Vec<Vec<u8>> = command.argv.iter().map(|a| a.as_bytes().to_vec()).collect();
-            redact::argv(&mut argv, &mut BTreeMap::new());
-            Scope::Command { argv: argv.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect() }
+        (Target::Pid(pid), None) => {
+            let pid = *pid;
+            vec![(0, Box::new(move || target::tree(pid)))]
         }
-        (Target::Pid(pid), _) => Scope::Pid { pid: *pid },
-        (Target::Cgroup(path), None) => {
-            Scope::Cgroup { path: path.to_string_lossy().into_owned(), version: 0 }
-        }
+        _ => vec![(0, Box::new(move || child.into_iter().collect()))],
     }
 }
 
 /// What this recording cannot see.
 fn blind(missing: &[String], absent: &[String]) -> Vec<String> {
+    let rings = if absent.iter().any(|a| a.contains("io_uring")) {
+        "io_uring: work submitted through rings is not seen"
+    } else {
+        "io_uring: arguments of work submitted through rings are not seen, only what it was and how it ended"
+    };
     let mut blind: Vec<String> = [
-        "io_uring: work submitted through rings is not seen",
+        rings,
         "vdso: clock reads without a system call are not seen",
         "mmap I/O: loads and stores to mapped files are not seen",
         "payload: contents of reads and writes are not recorded",
@@ -347,7 +448,7 @@ fn threads(
     let sample = spawn("ctrace-sample")
         .spawn(move || sample::run(&subject, &shared, &to_write, start))
         .map_err(failed())?;
-    Ok((Threads { sample, drain, write }, send))
+    Ok((Threads { sample, drain, write, follow: None }, send))
 }
 
 impl Recording {
@@ -366,6 +467,11 @@ impl Recording {
     /// Id of the command's process, when there is one.
     pub fn command_pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::pid)
+    }
+
+    /// What was noticed when it began, as sentences.
+    pub fn remarks(&self) -> &[String] {
+        &self.notes
     }
 
     /// Whether the recording is over by itself. Then call [`Recording::stop`].
@@ -391,6 +497,8 @@ impl Recording {
                 self.shared.primed.load(Ordering::Acquire) && self.shared.alive.load(Ordering::Acquire) == 0
             }
             Watch::Cgroup(path) => !path.exists(),
+            Watch::Live(live) if live.is_over() => return Some(Ended::ContainersGone),
+            Watch::Live(_) => false,
         };
         over.then_some(Ended::TargetExited)
     }
@@ -422,6 +530,7 @@ impl Recording {
         let Some(threads) = self.threads.take() else {
             return Err(RecordError::Panicked { thread: "write" });
         };
+        finish_following(threads.follow);
         pipeline::join(threads.sample, "sample")?;
         pipeline::join(threads.drain, "drain")?;
         let written = pipeline::join(threads.write, "write")?;
@@ -431,10 +540,23 @@ impl Recording {
     }
 }
 
+/// Waits for the thread that follows containers, unless it is stuck; it touches nothing that the others need.
+fn finish_following(thread: Option<JoinHandle<()>>) {
+    let Some(thread) = thread else { return };
+    let deadline = Instant::now() + FOLLOW_PATIENCE;
+    while !thread.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    if thread.is_finished() && thread.join().is_err() {
+        tracing::warn!("the thread that follows containers panicked");
+    }
+}
+
 impl Drop for Recording {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         if let Some(threads) = self.threads.take() {
+            finish_following(threads.follow);
             let _ = threads.sample.join();
             let _ = threads.drain.join();
             let _ = threads.write.join();

@@ -2,8 +2,11 @@
 
 use crate::cgroup::Cgroup;
 use crate::clock;
+use crate::follow::Live;
 use crate::pipeline::{Message, Shared};
+use crate::pods::Group;
 use crate::proc;
+use ctrace_abi::UNNAMED_GROUP;
 use ctrace_format::{Event, Metric, Resource};
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +19,9 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_millis(100);
 /// Clock readings are taken with every tenth sample.
 const ANCHOR_EVERY: u32 = 10;
+/// Sockets by state are counted with every fifth sample, when there are not more than [`MAX_SOCKETS`].
+const SOCKETS_EVERY: u32 = 5;
+const MAX_SOCKETS: u64 = 2000;
 /// Looking at the descriptors of more processes than this would cost more than it tells.
 const MAX_PROCESSES: usize = 256;
 
@@ -38,8 +44,8 @@ impl Values {
 pub(crate) enum Subject {
     /// The sum over its processes.
     Processes,
-    /// The files of its cgroup.
-    Cgroup(Cgroup),
+    /// The files of its cgroups.
+    Groups(Arc<Live>),
 }
 
 /// The `sample` thread: until the recording stops.
@@ -50,6 +56,7 @@ pub(crate) fn run(
     start_boottime_ns: u64,
 ) {
     let mut sum = Sum::default();
+    let mut total = Total::default();
     let mut next = Instant::now();
     let mut round = 0;
     while !shared.stop.load(Ordering::Acquire) {
@@ -58,19 +65,29 @@ pub(crate) fn run(
         if round % ANCHOR_EVERY == 0 {
             events.push(Event::Anchor(clock::anchor(start_boottime_ns)));
         }
-        round += 1;
         let tgids = shared.tgids.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut scope = Values::default();
+        let mut samples = Vec::new();
         match subject {
             Subject::Processes => sum.read(&tgids, &mut scope),
-            Subject::Cgroup(cgroup) => {
-                cgroup_values(cgroup, &mut scope);
+            Subject::Groups(live) => {
+                samples = total.read(&live.groups(), &mut scope);
                 scope.put(Metric::OpenFds, open_fds(&tgids));
             }
         }
+        if let (Subject::Groups(_), Some(first)) = (subject, tgids.first()) {
+            network(&mut scope, Path::new(&format!("/proc/{first}/net")));
+        }
+        if round % SOCKETS_EVERY == 0
+            && let Some(first) = tgids.first()
+        {
+            sockets(&mut scope, Path::new(&format!("/proc/{first}/net")));
+        }
+        round += 1;
         let mut host = Values::default();
         host_values(&mut host);
-        for (subject, values) in [(HOST, host), (SCOPE, scope)] {
+        samples.extend([(HOST, host), (SCOPE, scope)]);
+        for (subject, values) in samples {
             events.extend(
                 values
                     .0
@@ -123,20 +140,21 @@ fn pressure(text: &str, line: &str) -> Option<u64> {
 
 fn pressures(values: &mut Values, folder: &Path, suffix: &str) {
     for (name, some, full) in [
-        ("cpu", Metric::PsiCpuSomeUs, None),
+        ("cpu", Metric::PsiCpuSomeUs, Some(Metric::PsiCpuFullUs)),
         ("memory", Metric::PsiMemorySomeUs, Some(Metric::PsiMemoryFullUs)),
         ("io", Metric::PsiIoSomeUs, Some(Metric::PsiIoFullUs)),
     ] {
         if let Ok(text) = fs::read_to_string(folder.join(format!("{name}{suffix}"))) {
             values.put(some, pressure(&text, "some"));
             if let Some(full) = full {
+                // Before Linux 5.13 there is no `full` of the CPU.
                 values.put(full, pressure(&text, "full"));
             }
         }
     }
 }
 
-fn tick_ns() -> u64 {
+pub(crate) fn tick_ns() -> u64 {
     // SAFETY: no preconditions.
     let hz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     1_000_000_000 / u64::try_from(hz).unwrap_or(100).max(1)
@@ -194,11 +212,56 @@ fn network(v: &mut Values, folder: &Path) {
         v.put(Metric::TcpTimeWait, after("tw"));
     }
     let snmp = text(folder.join("snmp"));
-    let mut lines = snmp.lines().filter(|l| l.starts_with("Tcp:"));
-    if let (Some(names), Some(numbers)) = (lines.next(), lines.next()) {
-        let at = names.split(' ').position(|n| n == "CurrEstab");
-        v.put(Metric::TcpEstablished, at.and_then(|i| numbers.split(' ').nth(i)?.parse().ok()));
+    v.put(Metric::TcpEstablished, counter(&snmp, "Tcp:", "CurrEstab"));
+    v.put(Metric::TcpRetransmits, counter(&snmp, "Tcp:", "RetransSegs"));
+    v.put(Metric::UdpBufferErrors, counter(&snmp, "Udp:", "RcvbufErrors"));
+    let netstat = text(folder.join("netstat"));
+    v.put(Metric::ListenOverflows, counter(&netstat, "TcpExt:", "ListenOverflows"));
+    v.put(Metric::ListenDrops, counter(&netstat, "TcpExt:", "ListenDrops"));
+}
+
+/// A counter of `/proc/net/snmp` or `netstat`: a line of names, then a line of numbers.
+fn counter(text: &str, protocol: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter(|l| l.starts_with(protocol));
+    let at = lines.next()?.split(' ').position(|n| n == name)?;
+    lines.next()?.split(' ').nth(at)?.parse().ok()
+}
+
+/// TCP sockets by state, and the longest accept queue. Listing many sockets would cost more than it tells.
+fn sockets(v: &mut Values, folder: &Path) {
+    let in_use: u64 = ["sockstat", "sockstat6"]
+        .iter()
+        .filter_map(|file| {
+            let text = text(folder.join(file));
+            let line = text.lines().find(|l| l.starts_with("TCP"))?.to_owned();
+            line.split_ascii_whitespace().nth(2)?.parse::<u64>().ok()
+        })
+        .sum();
+    if in_use > MAX_SOCKETS {
+        return;
     }
+    let (mut listening, mut close_wait, mut other, mut queue) = (0_u64, 0_u64, 0_u64, 0_u64);
+    for file in ["tcp", "tcp6"] {
+        for line in text(folder.join(file)).lines().skip(1) {
+            let mut f = line.split_ascii_whitespace().skip(3);
+            // States as in include/net/tcp_states.h.
+            match f.next().and_then(|s| u8::from_str_radix(s, 16).ok()) {
+                Some(1 | 6) | None => {}
+                Some(8) => close_wait += 1,
+                Some(10) => {
+                    listening += 1;
+                    // Of a listener the receive queue is its accept queue (get_tcp4_sock, net/ipv4/tcp_ipv4.c).
+                    let waiting = f.next().and_then(|q| u64::from_str_radix(q.split(':').nth(1)?, 16).ok());
+                    queue = queue.max(waiting.unwrap_or(0));
+                }
+                Some(_) => other += 1,
+            }
+        }
+    }
+    v.put(Metric::TcpListen, listening);
+    v.put(Metric::TcpCloseWait, close_wait);
+    v.put(Metric::TcpOther, other);
+    v.put(Metric::AcceptQueue, queue);
 }
 
 /// Counters of processes that have ended still count: sums never fall.
@@ -258,9 +321,96 @@ fn open_fds(tgids: &[u32]) -> u64 {
         .sum()
 }
 
+/// The sum over the containers of a scope. What containers that are gone have used still counts.
+#[derive(Default)]
+struct Total {
+    last: BTreeMap<u32, Values>,
+    gone: BTreeMap<Metric, u64>,
+}
+
+impl Total {
+    /// Puts the whole into `scope`, and returns the parts: a container's subject is its number + 1.
+    fn read(&mut self, groups: &[Group], scope: &mut Values) -> Vec<(u32, Values)> {
+        let mut parts = BTreeMap::new();
+        let mut whole = None;
+        for group in groups {
+            let mut values = Values::default();
+            cgroup_values(&group.cgroup, &mut values);
+            if group.number < UNNAMED_GROUP {
+                parts.insert(group.number, values);
+            } else {
+                whole = Some(values);
+            }
+        }
+        self.finish(parts, whole, scope)
+    }
+
+    fn finish(
+        &mut self,
+        parts: BTreeMap<u32, Values>,
+        whole: Option<Values>,
+        scope: &mut Values,
+    ) -> Vec<(u32, Values)> {
+        for (number, values) in &self.last {
+            if !parts.contains_key(number) {
+                for (metric, value) in values.0.iter().filter(|(m, _)| is_cumulative(*m)) {
+                    *self.gone.entry(*metric).or_default() += value;
+                }
+            }
+        }
+        if let Some(whole) = whole {
+            *scope = whole;
+        } else {
+            let mut sums = self.gone.clone();
+            for (metric, value) in parts.values().flat_map(|v| &v.0).filter(|(m, _)| adds_up(*m)) {
+                // No limit and another are no limit.
+                let sum = sums.entry(*metric).or_default();
+                *sum = sum.saturating_add(*value);
+            }
+            scope.0.extend(sums);
+        }
+        let samples = parts.iter().map(|(number, v)| (number + 1, Values(v.0.clone()))).collect();
+        self.last = parts;
+        samples
+    }
+}
+
+/// Whether a metric of several groups has a sum. Times under pressure overlap.
+const fn adds_up(metric: Metric) -> bool {
+    !matches!(
+        metric,
+        Metric::PsiCpuSomeUs
+            | Metric::PsiMemorySomeUs
+            | Metric::PsiMemoryFullUs
+            | Metric::PsiIoSomeUs
+            | Metric::PsiIoFullUs
+    )
+}
+
+/// Whether a metric counts what has been, not what is now.
+const fn is_cumulative(metric: Metric) -> bool {
+    adds_up(metric)
+        && !matches!(
+            metric,
+            Metric::MemoryBytes
+                | Metric::MemoryLimitBytes
+                | Metric::MemoryAnonBytes
+                | Metric::MemoryFileBytes
+                | Metric::SwapBytes
+                | Metric::Pids
+                | Metric::PidsLimit
+                | Metric::OpenFds
+        )
+}
+
 fn cgroup_values(cgroup: &Cgroup, v: &mut Values) {
     if cgroup.version == 2 {
         v2_values(&cgroup.path, v);
+        // On a hybrid host the controllers are in v1 hierarchies, and a runtime uses one path for all.
+        let mut v1 = Values::default();
+        v1_values(cgroup, &mut v1);
+        v1.0.retain(|(metric, _)| v.0.iter().all(|(known, _)| known != metric));
+        v.0.append(&mut v1.0);
     } else {
         v1_values(cgroup, v);
     }
@@ -274,6 +424,7 @@ fn v2_values(at: &Path, v: &mut Values) {
     v.put(Metric::CpuSystemNs, us("system_usec"));
     v.put(Metric::CpuThrottledNs, us("throttled_usec"));
     v.put(Metric::CpuThrottledPeriods, field(&cpu, "nr_throttled"));
+    v.put(Metric::CpuPeriods, field(&cpu, "nr_periods"));
     v.put(Metric::MemoryBytes, number(at.join("memory.current")));
     v.put(Metric::MemoryLimitBytes, limit(number(at.join("memory.max"))));
     v.put(Metric::SwapBytes, number(at.join("memory.swap.current")));
@@ -283,7 +434,10 @@ fn v2_values(at: &Path, v: &mut Values) {
     v.put(Metric::MinorFaults, field(&memory, "pgfault"));
     v.put(Metric::MajorFaults, field(&memory, "pgmajfault"));
     let events = text(at.join("memory.events"));
+    v.put(Metric::MemoryLowEvents, field(&events, "low"));
+    v.put(Metric::MemoryHighEvents, field(&events, "high"));
     v.put(Metric::MemoryMaxEvents, field(&events, "max"));
+    v.put(Metric::MemoryOomEvents, field(&events, "oom"));
     v.put(Metric::OomKills, field(&events, "oom_kill"));
     let io = text(at.join("io.stat"));
     if !io.is_empty() {
@@ -318,6 +472,7 @@ fn v1_values(cgroup: &Cgroup, v: &mut Values) {
     let cpu = lines("cpu", "cpu.stat");
     v.put(Metric::CpuThrottledNs, field(&cpu, "throttled_time"));
     v.put(Metric::CpuThrottledPeriods, field(&cpu, "nr_throttled"));
+    v.put(Metric::CpuPeriods, field(&cpu, "nr_periods"));
     v.put(Metric::MemoryBytes, read("memory", "memory.usage_in_bytes"));
     v.put(Metric::MemoryLimitBytes, limit(read("memory", "memory.limit_in_bytes")));
     v.put(Metric::MemoryMaxEvents, read("memory", "memory.failcnt"));
@@ -358,6 +513,40 @@ mod tests {
         assert_eq!(field("MemTotal:     100 kB\n", "MemTotal"), Some(100));
         assert_eq!(field("x", "x"), None);
         assert_eq!(pressure("some avg10=0.00 total=12\nfull avg10=0.00 total=3\n", "full"), Some(3));
+    }
+
+    #[test]
+    fn counters_are_found_by_their_names() {
+        let snmp = "Tcp: A CurrEstab\nTcp: 1 -1\nUdp: RcvbufErrors\nUdp: 7\n";
+        assert_eq!(counter(snmp, "Udp:", "RcvbufErrors"), Some(7));
+        assert_eq!(counter(snmp, "Tcp:", "A"), Some(1));
+        assert_eq!(counter(snmp, "Tcp:", "B"), None);
+    }
+
+    #[test]
+    fn the_whole_is_the_sum_of_its_parts_and_of_those_that_are_gone() {
+        let part = |cpu, memory| {
+            Values(vec![
+                (Metric::CpuNs, cpu),
+                (Metric::MemoryBytes, memory),
+                (Metric::MemoryLimitBytes, u64::MAX),
+                (Metric::PsiCpuSomeUs, 9),
+            ])
+        };
+        let mut total = Total::default();
+        let mut scope = Values::default();
+        let samples = total.finish([(1, part(10, 100)), (2, part(20, 200))].into(), None, &mut scope);
+        assert_eq!(samples.iter().map(|(subject, _)| *subject).collect::<Vec<_>>(), [2, 3]);
+        let get = |v: &Values, m| v.0.iter().find(|x| x.0 == m).map(|x| x.1);
+        assert_eq!((get(&scope, Metric::CpuNs), get(&scope, Metric::MemoryBytes)), (Some(30), Some(300)));
+        assert_eq!(get(&scope, Metric::MemoryLimitBytes), Some(u64::MAX));
+        assert_eq!(get(&scope, Metric::PsiCpuSomeUs), None);
+        let mut scope = Values::default();
+        total.finish([(2, part(25, 200))].into(), None, &mut scope);
+        assert_eq!((get(&scope, Metric::CpuNs), get(&scope, Metric::MemoryBytes)), (Some(35), Some(200)));
+        let mut scope = Values::default();
+        total.finish([(2, part(26, 200))].into(), Some(part(99, 999)), &mut scope);
+        assert_eq!(get(&scope, Metric::CpuNs), Some(99));
     }
 
     #[test]

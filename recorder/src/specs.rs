@@ -1,16 +1,17 @@
 //! Which arguments of which call are copied: the table for the kernel half, from the shared syscall descriptions.
 
-use ctrace_abi::{MAX_OPS, Op, SPEC_I386, SPECS, Spec, op, spec_flag, when};
+use crate::arch::{Arch, is_narrow};
+use ctrace_abi::{MAX_OPS, Op, SPEC_COMPAT, SPECS, Spec, data, op, spec_flag, when};
 use ctrace_format::syscalls::{self, Kind};
 use ctrace_format::{Abi, Sysno};
 
-/// The table, native numbers first, then i386.
-pub(crate) fn table() -> Vec<Spec> {
+/// The table of a machine, native numbers first, then those of 32-bit calls.
+pub(crate) fn table(arch: &Arch) -> Vec<Spec> {
     let mut table = vec![Spec::default(); SPECS as usize];
-    for (base, abi) in [(0, Abi::X86_64), (SPEC_I386, Abi::I386)] {
-        for nr in 0..SPEC_I386 {
+    for (base, abi) in [(0, arch.native), (SPEC_COMPAT, arch.compat)] {
+        for nr in 0..SPEC_COMPAT {
             if let Some(name) = syscalls::name(Sysno { abi, nr }) {
-                table[(base + nr) as usize] = spec(name, abi);
+                table[(base + nr) as usize] = spec(name, abi, arch);
             }
         }
     }
@@ -56,11 +57,11 @@ fn duplicates(name: &str) -> bool {
     matches!(name, "dup" | "dup2" | "dup3")
 }
 
-fn spec(name: &str, abi: Abi) -> Spec {
+fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
     let mut b = Builder { spec: Spec::default() };
     let Some(args) = syscalls::args(name) else { return b.spec };
     // Structures with pointers or longs in them have another layout in 32-bit programs; those are kept raw.
-    let wide = abi != Abi::I386;
+    let wide = !is_narrow(abi);
     let returns_fd = syscalls::returns_fd(name) && !duplicates(name);
     b.spec.nargs = args.len() as u8;
     if returns_fd {
@@ -79,7 +80,7 @@ fn spec(name: &str, abi: Abi) -> Spec {
             Kind::NewFds => b.op(op::FDS, i, 0, 0, when::EXIT_OK),
             Kind::PollFds => b.op(op::POLL, i, i + 1, 0, when::EXIT),
             Kind::EpollEvents => b.op(op::EPOLL, i, 0, 0, when::EXIT_OK),
-            Kind::EpollEvent => b.op(op::BYTES, i, 0, 12, when::ENTRY),
+            Kind::EpollEvent => b.op(op::BYTES, i, 0, arch.epoll_event[0] as u16, when::ENTRY),
             Kind::U32Ptr => b.op(op::BYTES, i, 0, 4, when::EXIT_OK),
             Kind::SigSet => b.op(op::BYTES, i, 0, 8, when::ENTRY),
             Kind::OpenHow => b.op(op::BYTES, i, 0, 24, when::ENTRY),
@@ -105,6 +106,13 @@ fn spec(name: &str, abi: Abi) -> Spec {
             _ => {}
         }
     }
+    if wide {
+        b.spec.data = data_of(name);
+    }
+    if is_identity(name) {
+        b.op(op::CREDS, 0, 0, 0, when::ENTRY);
+        b.op(op::CREDS, 0, 0, 0, when::EXIT);
+    }
     match name {
         // struct itimerval.
         "setitimer" if wide => b.op(op::BYTES, 1, 0, 32, when::ENTRY),
@@ -113,6 +121,26 @@ fn spec(name: &str, abi: Abi) -> Spec {
         _ => {}
     }
     b.spec
+}
+
+/// Where the data of a call are that may carry a DNS message.
+fn data_of(name: &str) -> u8 {
+    match name {
+        "read" | "write" | "sendto" | "recvfrom" => data::BUFFER,
+        "sendmsg" | "recvmsg" => data::MESSAGE,
+        "sendmmsg" | "recvmmsg" => data::MESSAGES,
+        "readv" | "writev" => data::VECTOR,
+        _ => data::NONE,
+    }
+}
+
+/// Whether a call changes who its task acts as.
+fn is_identity(name: &str) -> bool {
+    let base = name.strip_suffix("32").unwrap_or(name);
+    matches!(
+        base,
+        "setuid" | "setgid" | "setreuid" | "setregid" | "setresuid" | "setresgid" | "setfsuid" | "setfsgid"
+    )
 }
 
 /// Arguments worth keeping raw: those that are no bare pointer, and whose meaning is not in a detail.
@@ -156,14 +184,15 @@ fn is_raw(kind: Kind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::{AARCH64, X86_64};
 
     fn native(name: &str) -> Spec {
-        spec(name, Abi::X86_64)
+        spec(name, Abi::X86_64, &X86_64)
     }
 
     #[test]
     fn no_described_call_needs_more_copies_than_the_table_holds() {
-        for nr in 0..SPEC_I386 {
+        for nr in 0..SPEC_COMPAT {
             let Some(name) = syscalls::name(Sysno { abi: Abi::X86_64, nr }) else { continue };
             let wanted: usize = syscalls::args(name)
                 .unwrap_or_default()
@@ -190,6 +219,23 @@ mod tests {
         assert_eq!(native("mmap").fd_arg, 4);
         assert_eq!(native("dup2").flags & spec_flag::RET_FD, 0);
         assert_eq!(native("getppid").flags, 0);
+    }
+
+    #[test]
+    fn each_machine_has_its_own_numbers_and_layouts() {
+        let find = |arch: &Arch, name| {
+            let nr = syscalls::number(arch.native, name).unwrap().nr;
+            table(arch)[nr as usize]
+        };
+        for arch in [&X86_64, &AARCH64] {
+            assert_eq!(find(arch, "openat").ops[1].op, op::STR);
+            assert_eq!(find(arch, "read").fd_arg, 0);
+        }
+        assert_eq!(find(&X86_64, "epoll_ctl").ops.map(|o| o.size).into_iter().max(), Some(12));
+        assert_eq!(find(&AARCH64, "epoll_ctl").ops.map(|o| o.size).into_iter().max(), Some(16));
+        // Number 56 of the 32-bit tables is not `openat`.
+        let compat = syscalls::number(Abi::Arm, "openat").unwrap().nr;
+        assert_eq!(table(&AARCH64)[(SPEC_COMPAT + compat) as usize].ops[1].op, op::STR);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is recorded: resolving a target, and taking its tasks into the kernel's table without missing one.
 
 use crate::error::RecordError;
-use crate::load::Programs;
+use crate::load::Table;
 use crate::proc;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -15,6 +15,18 @@ pub enum Target {
     Pid(u32),
     /// A cgroup and those below it: an absolute path, or one relative to a cgroup mount.
     Cgroup(PathBuf),
+    /// A pod of this node, by its name or the beginning of it: all its containers, those that appear included. Ends
+    /// when the pod does.
+    Pod {
+        /// The name.
+        name: String,
+        /// Its namespace, where the name is not enough.
+        namespace: Option<String>,
+        /// Only its containers of this name.
+        container: Option<String>,
+    },
+    /// A container, by its id or the beginning of it, or by its name in a pod. Ends with it; by name, with its pod.
+    Container(String),
     /// A command to start. Its first `execve` is recorded, and everything after it. Ends when it exits.
     Command(Command),
 }
@@ -43,16 +55,38 @@ pub(crate) struct Member {
     pub(crate) tid: u32,
     pub(crate) tgid: u32,
     pub(crate) comm: Vec<u8>,
+    /// The group of the scope that it is in; 0 for a scope without cgroups.
+    pub(crate) group: u32,
+    /// When it began, `CLOCK_BOOTTIME`, to a clock tick.
+    pub(crate) start_boottime_ns: u64,
+    /// Page faults so far: minor, major.
+    pub(crate) faults: [u64; 2],
+}
+
+/// A thread that lives.
+pub(crate) fn member(tgid: u32, tid: u32, group: u32) -> Option<Member> {
+    let stat = proc::stat(tgid, tid).filter(|s| !s.exiting)?;
+    let start_boottime_ns = stat.start_ticks.saturating_mul(crate::sample::tick_ns());
+    Some(Member {
+        tid,
+        tgid,
+        comm: stat.comm,
+        group,
+        start_boottime_ns,
+        faults: [stat.counters[0], stat.counters[1]],
+    })
 }
 
 /// Takes every thread of `tgid` into the table, and its children's if `tree`. Threads that appear meanwhile are
 /// either started by a thread that is in the table (the fork program takes them in) or found by the next pass;
 /// passes go on until one finds nothing new.
 pub(crate) fn admit_processes(
-    programs: &Programs,
+    table: &Table,
     list: &dyn Fn() -> Vec<u32>,
     held: bool,
-) -> Result<Vec<Member>, RecordError> {
+    group: u32,
+    kept: u32,
+) -> Vec<Member> {
     let own = std::process::id();
     let mut members = Vec::new();
     let mut seen = BTreeSet::new();
@@ -63,25 +97,22 @@ pub(crate) fn admit_processes(
                 continue;
             }
             for tid in proc::threads(tgid) {
-                if programs.is_recorded(tid) || !seen.insert(tid) {
+                if table.is_recorded(tid) || !seen.insert(tid) {
                     continue;
                 }
-                let Some(stat) = proc::stat(tgid, tid) else { continue };
-                if stat.exiting {
-                    continue;
-                }
-                programs.admit(tid, tgid, 0, held, KEPT);
+                let Some(member) = member(tgid, tid, group) else { continue };
+                table.admit(tid, tgid, 0, held, kept, member.faults);
                 // It may have exited between the look and the entry; a later task of the same id is not ours.
                 if proc::stat(tgid, tid).is_none_or(|s| s.exiting) {
-                    programs.expel(tid);
+                    table.expel(tid);
                     continue;
                 }
                 new += 1;
-                members.push(Member { tid, tgid, comm: stat.comm });
+                members.push(member);
             }
         }
         if new == 0 {
-            return Ok(members);
+            return members;
         }
     }
 }

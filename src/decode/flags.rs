@@ -47,14 +47,16 @@ pub(crate) fn open(value: u64) -> String {
         O_CREAT O_EXCL O_NOCTTY O_TRUNC O_APPEND O_NONBLOCK O_SYNC O_DSYNC O_ASYNC O_DIRECT O_TMPFILE O_DIRECTORY
         O_NOFOLLOW O_NOATIME O_CLOEXEC O_PATH
     ];
+    // O_LARGEFILE is 0 in libc on 64-bit machines, yet 32-bit calls pass it (include/uapi/asm-generic/fcntl.h,
+    // arch/arm64/include/uapi/asm/fcntl.h).
+    const LARGEFILE: u64 = if cfg!(target_arch = "aarch64") { 0o400_000 } else { 0o100_000 };
     let mode = match value & 3 {
         0 => "O_RDONLY",
         1 => "O_WRONLY",
         2 => "O_RDWR",
         _ => "O_ACCMODE",
     };
-    // O_LARGEFILE is 0 in libc on 64-bit machines, yet 32-bit calls pass it.
-    let rest = value & !3 & !0x8000;
+    let rest = value & !3 & !LARGEFILE;
     if rest == 0 { mode.to_owned() } else { format!("{mode}|{}", bits(rest, BITS, "0")) }
 }
 

@@ -5,9 +5,11 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and says why it is skipped")]
 
 mod bad_input;
+mod containerd;
 mod diff;
 mod host;
 mod interrupted;
 mod memory;
+mod pods;
 mod record;
 mod replay;

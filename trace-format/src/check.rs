@@ -177,6 +177,9 @@ pub fn repair(path: &Path, out: &Path) -> Result<RepairReport, RepairError> {
     if !trace.snapshot().processes.is_empty() {
         writer.snapshot(trace.snapshot())?;
     }
+    if !trace.containers().is_empty() {
+        writer.containers(trace.containers())?;
+    }
     let mut ids =
         Ids { trace: &trace, strings: BTreeMap::new(), tasks: BTreeMap::new(), objects: BTreeMap::new() };
     let mut damage = trace.damage().to_vec();

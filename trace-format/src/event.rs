@@ -372,6 +372,70 @@ pub enum ProcessKind {
         /// Whether the whole process ended with it.
         group_dead: bool,
     },
+    /// A file was mapped executable: a library. Once per process and file.
+    Load {
+        /// The file.
+        path: StrId,
+    },
+    /// Its identity changed: the `setuid` family, or the execution of a set-id program.
+    Identity {
+        /// Before.
+        old: Ids,
+        /// After.
+        new: Ids,
+    },
+    /// The kernel asked whether the task has a capability. Checks of one (task, capability, answer, call) are told
+    /// the first time at once, and then summed up.
+    Capability {
+        /// `CAP_*` number.
+        capability: u32,
+        /// The answer.
+        granted: bool,
+        /// Checks since the last such event.
+        count: u32,
+        /// The call that it was asked in.
+        call: Option<Sysno>,
+    },
+    /// The OOM killer chose the task's process.
+    OomKill {
+        /// The task whose allocation set it off, when it is a task of the trace.
+        by: Option<TaskId>,
+        /// Memory that the process had resident, bytes; 0 when it could not be read.
+        rss_bytes: u64,
+    },
+    /// A page fault outside of any call kept the task off the CPU: the page came from a disk, or memory was short.
+    Fault {
+        /// What was touched.
+        address: u64,
+        /// How long it was blocked. The event's time is the end.
+        blocked_ns: u64,
+    },
+    /// The task is in a container of the scope. Said of every task of a recorded container, under each of its names.
+    Placed {
+        /// [`crate::Container::number`].
+        container: u32,
+    },
+}
+
+impl ProcessKind {
+    /// Whether it is about the life of a task: its birth, its program, its end. The other kinds are facts about a task,
+    /// told when they are known, which may be after its end.
+    pub const fn is_life(&self) -> bool {
+        matches!(self, Self::Fork { .. } | Self::Exec { .. } | Self::Exit { .. })
+    }
+}
+
+/// Who a task acts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Ids {
+    /// Real user.
+    pub uid: u32,
+    /// Effective user.
+    pub euid: u32,
+    /// Real group.
+    pub gid: u32,
+    /// Effective group.
+    pub egid: u32,
 }
 
 /// A TCP connection's change of state or a fact about it. Attributed by cookie, not by the current task, since it
@@ -441,6 +505,167 @@ pub enum ConnectionKind {
         /// Segments retransmitted in all.
         retransmits: u32,
     },
+    /// How it does, seen when a segment arrived: at most every 100 ms.
+    Sample {
+        /// Smoothed round-trip time, µs.
+        srtt_us: u32,
+        /// Congestion window, segments.
+        cwnd: u32,
+        /// Window that the peer offers, bytes.
+        send_window: u32,
+        /// Segments sent and not acknowledged.
+        in_flight: u32,
+        /// Segments retransmitted so far.
+        retransmits: u32,
+        /// Payload bytes sent so far.
+        bytes_sent: u64,
+        /// Payload bytes received so far.
+        bytes_received: u64,
+    },
+}
+
+/// What a task did with a stretch of time. The rest of the stretch it was blocked; so it was between two stretches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// End of the stretch.
+    pub t_ns: u64,
+    /// Its start.
+    pub from_ns: u64,
+    /// Who.
+    pub task: TaskId,
+    /// On a CPU.
+    pub cpu_ns: u64,
+    /// Runnable, waiting for a CPU.
+    pub wait_ns: u64,
+    /// Page faults that needed no disk.
+    pub minor_faults: u64,
+    /// Page faults that needed one.
+    pub major_faults: u64,
+    /// Times it gave the CPU up.
+    pub yields: u64,
+    /// Times the CPU was taken from it.
+    pub preemptions: u64,
+}
+
+/// What went through a socket that is no TCP socket (UDP, unix, raw, netlink) in a stretch of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Socket {
+    /// End of the stretch.
+    pub t_ns: u64,
+    /// Its start.
+    pub from_ns: u64,
+    /// The task that used it last, when it is known.
+    pub task: Option<TaskId>,
+    /// The socket.
+    pub cookie: SockCookie,
+    /// `AF_*`.
+    pub family: u16,
+    /// `SOCK_*`.
+    pub kind: u16,
+    /// `IPPROTO_*`.
+    pub protocol: u16,
+    /// Our end, when it is bound.
+    pub local: Option<SockAddr>,
+    /// The other end, when it is connected.
+    pub peer: Option<SockAddr>,
+    /// Messages sent.
+    pub sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Messages received.
+    pub received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+}
+
+/// A DNS query that the scope sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// When it was sent.
+    pub t_ns: u64,
+    /// Until its answer was read; without one, until it was sent again or the trace ended.
+    pub duration_ns: u64,
+    /// Who asked.
+    pub task: TaskId,
+    /// Through which socket.
+    pub cookie: SockCookie,
+    /// Whom.
+    pub server: SockAddr,
+    /// The name, without the final dot.
+    pub name: StrId,
+    /// Type: 1 A, 28 AAAA, …
+    pub qtype: u16,
+    /// Response code (0 `NOERROR`, 2 `SERVFAIL`, 3 `NXDOMAIN`, …) and number of answers; `None`: no answer.
+    pub answer: Option<(u8, u16)>,
+}
+
+/// A request of a block device that a task of the scope made. Buffered writes reach a disk later, by other tasks, and
+/// so does what a throttle held back: a kernel thread makes the request then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// When it was made.
+    pub t_ns: u64,
+    /// Until it was done.
+    pub duration_ns: u64,
+    /// Of that, until the device got it.
+    pub queued_ns: u64,
+    /// Who.
+    pub task: TaskId,
+    /// Device number, as `st_dev`.
+    pub dev: u64,
+    /// First sector, of 512 bytes.
+    pub sector: u64,
+    /// Bytes done.
+    pub bytes: u64,
+    /// What.
+    pub op: BlockOp,
+    /// How: [`Block::SYNC`] and others.
+    pub flags: u8,
+    /// Errno, or 0.
+    pub error: u16,
+}
+
+impl Block {
+    /// Somebody waits for it.
+    pub const SYNC: u8 = 1;
+    /// Metadata of a file system.
+    pub const META: u8 = 2;
+    /// To be on stable storage when done.
+    pub const FUA: u8 = 4;
+    /// The device's cache is flushed first.
+    pub const FLUSH: u8 = 8;
+    /// Read ahead.
+    pub const READ_AHEAD: u8 = 16;
+}
+
+/// See [`Block`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the kernel's own names")]
+pub enum BlockOp {
+    Read = 0,
+    Write = 1,
+    Flush = 2,
+    Discard = 3,
+    WriteZeroes = 9,
+    Other = 255,
+}
+
+/// A request submitted through an `io_uring`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uring {
+    /// When the kernel took it.
+    pub t_ns: u64,
+    /// Until its completion was posted.
+    pub duration_ns: u64,
+    /// Who submitted it.
+    pub task: TaskId,
+    /// `IORING_OP_*`.
+    pub opcode: u8,
+    /// The object behind its descriptor, when it is one that the trace knows.
+    pub object: Option<ObjectId>,
+    /// Result: a value ≥ 0, or −errno.
+    pub ret: i32,
 }
 
 /// A signal generated for, or delivered to, a task.
@@ -465,7 +690,8 @@ pub struct Signal {
 pub struct Resource {
     /// When.
     pub t_ns: u64,
-    /// Of what: 0 is the host, 1 the scope (its cgroup, or the sum over its processes).
+    /// Of what: 0 is the host, 1 the scope (its cgroup, or the sum over its processes or containers), *n* + 1 the
+    /// container of number *n*.
     pub subject: u32,
     /// Which counter.
     pub metric: Metric,
@@ -488,6 +714,8 @@ pub enum Metric {
     CpuThrottledNs = 4,
     /// Periods in which it was throttled.
     CpuThrottledPeriods = 5,
+    /// Periods of the quota.
+    CpuPeriods = 6,
     /// Memory charged now, bytes.
     MemoryBytes = 10,
     /// Memory limit now, bytes; `u64::MAX` without one.
@@ -502,6 +730,12 @@ pub enum Metric {
     MemoryMaxEvents = 15,
     /// OOM kills.
     OomKills = 16,
+    /// Times it was reclaimed below its protection (`memory.low`).
+    MemoryLowEvents = 17,
+    /// Times it was slowed down above `memory.high`.
+    MemoryHighEvents = 18,
+    /// Times an allocation was about to fail.
+    MemoryOomEvents = 19,
     /// Bytes read from block devices.
     IoReadBytes = 20,
     /// Bytes written to block devices.
@@ -520,6 +754,8 @@ pub enum Metric {
     PsiIoSomeUs = 33,
     /// PSI, full, µs: I/O.
     PsiIoFullUs = 34,
+    /// PSI, full, µs: CPU.
+    PsiCpuFullUs = 35,
     /// Tasks now.
     Pids = 40,
     /// Task limit now.
@@ -534,12 +770,24 @@ pub enum Metric {
     TcpListen = 45,
     /// Other TCP sockets now.
     TcpOther = 46,
+    /// TCP sockets now that the peer has closed and the program has not.
+    TcpCloseWait = 47,
+    /// Longest accept queue now, connections.
+    AcceptQueue = 48,
+    /// Connections that found an accept queue full.
+    ListenOverflows = 49,
     /// Bytes received by the network namespace.
     NetReceivedBytes = 50,
     /// Bytes sent by the network namespace.
     NetSentBytes = 51,
     /// Packets dropped by the network namespace.
     NetDropped = 52,
+    /// TCP segments retransmitted by the network namespace.
+    TcpRetransmits = 53,
+    /// Handshake packets that listeners dropped, for a full queue or otherwise.
+    ListenDrops = 54,
+    /// Datagrams dropped because a socket's buffer was full.
+    UdpBufferErrors = 55,
     /// Minor page faults.
     MinorFaults = 60,
     /// Major page faults.
@@ -622,6 +870,16 @@ pub enum Event {
     Marker(Marker),
     /// Clock readings.
     Anchor(ClockAnchor),
+    /// What a task did with its time.
+    Usage(Usage),
+    /// Traffic of a socket that is no TCP socket.
+    Socket(Socket),
+    /// A DNS query.
+    Dns(Dns),
+    /// A request of a block device.
+    Block(Block),
+    /// A request through an `io_uring`.
+    Uring(Uring),
 }
 
 /// The kind of an [`Event`]; each has chunks of its own in the file.
@@ -639,6 +897,11 @@ pub enum Class {
     Loss = 6,
     Marker = 7,
     Anchor = 8,
+    Usage = 10,
+    Socket = 11,
+    Dns = 12,
+    Block = 13,
+    Uring = 14,
 }
 
 impl Class {
@@ -653,6 +916,11 @@ impl Class {
             Self::Loss => "loss",
             Self::Marker => "marker",
             Self::Anchor => "anchor",
+            Self::Usage => "usage",
+            Self::Socket => "socket",
+            Self::Dns => "dns",
+            Self::Block => "block",
+            Self::Uring => "uring",
         }
     }
 }
@@ -669,6 +937,11 @@ impl Event {
             Self::Loss(_) => Class::Loss,
             Self::Marker(_) => Class::Marker,
             Self::Anchor(_) => Class::Anchor,
+            Self::Usage(_) => Class::Usage,
+            Self::Socket(_) => Class::Socket,
+            Self::Dns(_) => Class::Dns,
+            Self::Block(_) => Class::Block,
+            Self::Uring(_) => Class::Uring,
         }
     }
 
@@ -679,12 +952,31 @@ impl Event {
             Self::Process(e) => Some(e.task),
             Self::Connection(e) => e.task,
             Self::Signal(e) => Some(e.task),
+            Self::Usage(e) => Some(e.task),
+            Self::Socket(e) => e.task,
+            Self::Dns(e) => Some(e.task),
+            Self::Block(e) => Some(e.task),
+            Self::Uring(e) => Some(e.task),
             Self::Resource(_) | Self::Loss(_) | Self::Marker(_) | Self::Anchor(_) => None,
         }
     }
 
-    /// When it was complete: the exit of a system call, the time of anything else. Readers yield events in this
-    /// order.
+    /// When it began: the entry of a system call, the start of a stretch, the time of what takes none.
+    pub const fn start_ns(&self) -> u64 {
+        match self {
+            Self::Syscall(e) => e.t_ns,
+            Self::Loss(e) => e.from_ns,
+            Self::Usage(e) => e.from_ns,
+            Self::Socket(e) => e.from_ns,
+            Self::Dns(e) => e.t_ns,
+            Self::Block(e) => e.t_ns,
+            Self::Uring(e) => e.t_ns,
+            other => other.end_ns(),
+        }
+    }
+
+    /// When it was complete: the exit of a system call, the end of whatever else takes time, the time of the rest.
+    /// Readers yield events in this order.
     pub const fn end_ns(&self) -> u64 {
         match self {
             Self::Syscall(e) => e.t_ns.saturating_add(e.duration_ns),
@@ -695,6 +987,11 @@ impl Event {
             Self::Loss(e) => e.t_ns,
             Self::Marker(e) => e.t_ns,
             Self::Anchor(e) => e.t_ns,
+            Self::Usage(e) => e.t_ns,
+            Self::Socket(e) => e.t_ns,
+            Self::Dns(e) => e.t_ns.saturating_add(e.duration_ns),
+            Self::Block(e) => e.t_ns.saturating_add(e.duration_ns),
+            Self::Uring(e) => e.t_ns.saturating_add(e.duration_ns),
         }
     }
 }

@@ -321,29 +321,26 @@ impl Filter {
             && self.from_ns.is_none_or(|from| ns(entry.max_end) >= from)
             && self.to_ns.is_none_or(|to| ns(entry.min_start) <= to)
             && (self.tasks.is_empty()
-                || matches!(class, Class::Syscall | Class::Process | Class::Signal | Class::Connection)
+                || !matches!(class, Class::Resource | Class::Loss | Class::Marker | Class::Anchor)
                     && index::may_contain(entry.tasks.as_ref(), |id| {
                         self.tasks.iter().any(|task| u64::from(task.0) == id)
                     }))
             && (self.cookies.is_empty()
-                || matches!(class, Class::Syscall | Class::Connection)
+                || matches!(class, Class::Syscall | Class::Connection | Class::Socket | Class::Dns)
                     && index::may_contain(entry.cookies.as_ref(), |id| {
                         self.cookies.iter().any(|cookie| cookie.0 == id)
                     }))
     }
 
     fn wants(&self, event: &Event, trace: &Trace) -> bool {
-        let start = match event {
-            Event::Syscall(e) => e.t_ns,
-            Event::Loss(e) => e.from_ns,
-            other => other.end_ns(),
-        };
         self.from_ns.is_none_or(|from| event.end_ns() >= from)
-            && self.to_ns.is_none_or(|to| start <= to)
+            && self.to_ns.is_none_or(|to| event.start_ns() <= to)
             && (self.tasks.is_empty() || event.task().is_some_and(|task| self.tasks.contains(&task)))
             && (self.cookies.is_empty()
                 || match event {
                     Event::Connection(e) => self.cookies.contains(&e.cookie),
+                    Event::Socket(e) => self.cookies.contains(&e.cookie),
+                    Event::Dns(e) => self.cookies.contains(&e.cookie),
                     Event::Syscall(e) => e.object.is_some_and(|object| match trace.object(object) {
                         Object::Socket { cookie, .. } => self.cookies.contains(cookie),
                         _ => false,

@@ -56,6 +56,65 @@ pub enum Scope {
         /// Pod, namespace, image, labels.
         labels: BTreeMap<String, String>,
     },
+    /// A pod: its containers, those that appear while it is recorded included. See [`crate::Trace::containers`].
+    Pod(Pod),
+}
+
+/// A pod, as its runtime described it when recording began.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its Kubernetes uid.
+    pub uid: String,
+    /// Id of its sandbox.
+    pub id: String,
+    /// How often its sandbox was made anew.
+    pub attempt: u32,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that do not look like secrets.
+    pub annotations: BTreeMap<String, String>,
+    /// Name and version of the runtime that said so.
+    pub runtime: String,
+    /// Only the containers of this name are recorded; `None`: all, and the sandbox.
+    pub only: Option<String>,
+}
+
+/// A container of the scope: as its runtime described it when it was first seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Container {
+    /// Its number in the trace, from 1: what [`crate::ProcessKind::Placed`] and, plus 1, [`crate::Resource::subject`]
+    /// say.
+    pub number: u32,
+    /// Its id.
+    pub id: String,
+    /// Its name in the pod; empty when nobody who knows was asked.
+    pub name: String,
+    /// How often it was restarted before.
+    pub attempt: u32,
+    /// The pod's sandbox, which holds its namespaces: no container of the pod's specification.
+    pub sandbox: bool,
+    /// Its image, as its author wrote it.
+    pub image: String,
+    /// Its image, as the runtime identifies it.
+    pub image_ref: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that do not look like secrets.
+    pub annotations: BTreeMap<String, String>,
+    /// Its cgroup: the folder, with the mount of the hierarchy.
+    pub cgroup: String,
+    /// Version of the hierarchy, 1 or 2.
+    pub cgroup_version: u8,
+    /// When it was made, ns since the epoch; 0: not known.
+    pub created_realtime_ns: u64,
+    /// When it appeared, ns since the start of the trace; 0: it was there.
+    pub from_ns: u64,
+    /// When its cgroup was removed; `None`: not while recorded.
+    pub to_ns: Option<u64>,
 }
 
 /// Facts about the machine that explain a recording.

@@ -5,7 +5,7 @@ use crate::index::{Index, IndexEntry};
 use crate::layout::{self, KNOWN_REQUIRED, MAGIC, PREAMBLE_LEN, Preamble, SYNC, TRAILER_LEN, flag, kind};
 use crate::reader::{Damage, ReadError};
 use crate::source::{ChunkProblem, Source};
-use crate::{Header, Snapshot, Summary, metadata};
+use crate::{Container, Header, Snapshot, Summary, metadata};
 use std::io;
 use std::path::Path;
 
@@ -136,6 +136,18 @@ impl Loader<'_> {
         }
     }
 
+    /// The list of containers: the last intact one has them all.
+    pub(crate) fn containers(&mut self, entries: &[IndexEntry], id: u32) -> io::Result<Vec<Container>> {
+        for entry in entries.iter().rev().filter(|e| e.kind == kind::CONTAINERS) {
+            let Some((payload, _)) = self.payload(entry, Some(id))? else { continue };
+            match metadata::decode(&payload) {
+                Ok(containers) => return Ok(containers),
+                Err(e) => self.bad(entry, &e.to_string()),
+            }
+        }
+        Ok(Vec::new())
+    }
+
     pub(crate) fn rest(
         &mut self,
         entries: &[IndexEntry],
@@ -203,6 +215,7 @@ fn kind_name(kind: u16) -> &'static str {
         kind::OBJECTS => "object dictionary chunk",
         kind::INDEX => "index chunk",
         kind::SCHEMA => "schema chunk",
+        kind::CONTAINERS => "list of containers",
         _ => "chunk",
     }
 }

@@ -7,8 +7,8 @@ use crate::merge::{Events, class_of};
 use crate::open::{Loader, check_preamble};
 use crate::source::{self, ChunkProblem, Source};
 use crate::{
-    Class, ClockAnchor, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef, TaskId,
-    partial, scan,
+    Class, ClockAnchor, Container, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef,
+    TaskId, partial, scan,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -184,6 +184,7 @@ pub struct Trace {
     id: u32,
     header: Header,
     snapshot: Snapshot,
+    containers: Vec<Container>,
     summary: Option<Summary>,
     state: State,
     damage: Vec<Damage>,
@@ -283,6 +284,7 @@ impl Trace {
             return Err(ReadError::HeaderDamaged { path: path.into(), damage, advice });
         };
         let (snapshot, summary, dictionaries) = loader.rest(&entries, id).map_err(io)?;
+        let containers = loader.containers(&entries, id).map_err(io)?;
         let mut damage = loader.damage;
         damage.sort_by_key(|d| d.offset);
         let mut counts = BTreeMap::new();
@@ -311,6 +313,7 @@ impl Trace {
             id,
             header,
             snapshot,
+            containers,
             summary,
             state,
             damage,
@@ -330,6 +333,10 @@ impl Trace {
     /// The state at the start; empty when the trace has none.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+    /// The containers of the scope, those that appeared during the recording included; empty for another scope.
+    pub fn containers(&self) -> &[Container] {
+        &self.containers
     }
     /// The recorder's summary, in a finished file.
     pub fn summary(&self) -> Option<&Summary> {

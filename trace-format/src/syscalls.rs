@@ -127,7 +127,7 @@ pub fn name(sysno: Sysno) -> Option<&'static str> {
         Abi::X86_64 | Abi::X32 => syscalls::x86_64::Sysno::new(nr).map(|s| s.name()),
         Abi::I386 => syscalls::x86::Sysno::new(nr).map(|s| s.name()),
         Abi::Aarch64 => syscalls::aarch64::Sysno::new(nr).map(|s| s.name()),
-        Abi::Arm => None,
+        Abi::Arm => syscalls::arm::Sysno::new(nr).map(|s| s.name()),
     }
 }
 
@@ -137,7 +137,7 @@ pub fn number(abi: Abi, name: &str) -> Option<Sysno> {
         Abi::X86_64 | Abi::X32 => name.parse::<syscalls::x86_64::Sysno>().ok()?.id() as u32,
         Abi::I386 => name.parse::<syscalls::x86::Sysno>().ok()?.id() as u32,
         Abi::Aarch64 => name.parse::<syscalls::aarch64::Sysno>().ok()?.id() as u32,
-        Abi::Arm => return None,
+        Abi::Arm => name.parse::<syscalls::arm::Sysno>().ok()?.id() as u32,
     };
     Some(Sysno { abi, nr })
 }
@@ -420,6 +420,8 @@ static ARGS: &[(&str, &[Arg])] = &[
     ("pipe", &[("fds", NewFds)]),
     ("pipe2", &[("fds", NewFds), ("flags", OpenFlags)]),
     ("pivot_root", &[("new_root", Path), ("put_old", Path)]),
+    ("pkey_alloc", &[("flags", Flags), ("access_rights", Flags)]),
+    ("pkey_free", &[("pkey", Int)]),
     ("poll", &[("fds", PollFds), ("nfds", UInt), ("timeout", Millis)]),
     (
         "ppoll",

@@ -5,6 +5,13 @@ use crate::DecodeError;
 /// Appends `value`.
 #[inline]
 pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
+    // Most are of two bytes at most.
+    if value < 0x80 {
+        return out.push(value as u8);
+    }
+    if value < 0x4000 {
+        return out.extend_from_slice(&[value as u8 | 0x80, (value >> 7) as u8]);
+    }
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

@@ -5,13 +5,14 @@
 
 use crate::codec::{self, CLASSES, Encoder};
 use crate::columns::TableBuilder;
+use crate::compress::Compressor;
 use crate::dictionary::{self, Interner};
 use crate::index::{self, Index, IndexEntry};
 use crate::layout::{self, ChunkHeader, HEADER_LEN, MAX_DECODED, MAX_RATIO, Preamble, flag, kind};
 use crate::partial::PartialFile;
 use crate::{
-    Class, ClockAnchor, Event, Header, Loss, LossCause, Object, ObjectId, Snapshot, StrId, Summary, TaskDef,
-    TaskId, metadata, schema,
+    Class, ClockAnchor, Container, Event, Header, Loss, LossCause, Object, ObjectId, Snapshot, StrId,
+    Summary, TaskDef, TaskId, metadata, schema,
 };
 use sha2::{Digest, Sha256};
 use std::io;
@@ -182,8 +183,10 @@ pub struct TraceWriter {
     encoder: Encoder,
     classes: [ClassState; CLASSES.len()],
     dictionary: Interner,
-    compressor: zstd::bulk::Compressor<'static>,
+    compressor: Compressor,
     payload: Vec<u8>,
+    /// Where the columns of the payload begin that are large enough for blocks of their own.
+    cuts: Vec<usize>,
     frame: Vec<u8>,
     entries: Vec<IndexEntry>,
     sequence: u32,
@@ -191,6 +194,8 @@ pub struct TraceWriter {
     lost: u64,
     last_ns: u64,
     has_snapshot: bool,
+    /// The encoded containers, repeated with every keyframe; empty: there are none.
+    containers: Vec<u8>,
     /// Stored bytes of event chunks since the last keyframe.
     since_keyframe: u64,
     /// The encoded header, repeated with every keyframe.
@@ -249,8 +254,11 @@ impl TraceWriter {
         header: &Header,
         options: WriteOptions,
     ) -> Result<Self, WriteError> {
-        let compressor = zstd::bulk::Compressor::new(options.level.clamp(1, 19))
-            .map_err(|source| WriteError::Io { action: "preparing zstd for", path: path.clone(), source })?;
+        let compressor = Compressor::new(options.level).map_err(|source| WriteError::Io {
+            action: "preparing zstd for",
+            path: path.clone(),
+            source,
+        })?;
         let mut encoded = Vec::new();
         metadata::encode(header, &mut encoded)
             .map_err(|_| WriteError::Invalid { what: "header", why: "it does not encode" })?;
@@ -266,6 +274,7 @@ impl TraceWriter {
             dictionary: Interner::new(),
             compressor,
             payload: Vec::new(),
+            cuts: Vec::new(),
             frame: Vec::new(),
             entries: Vec::new(),
             sequence: 0,
@@ -273,6 +282,7 @@ impl TraceWriter {
             lost: 0,
             last_ns: 0,
             has_snapshot: false,
+            containers: Vec::new(),
             since_keyframe: 0,
             trace_id: crc32c::crc32c(&encoded),
             header: encoded,
@@ -309,6 +319,23 @@ impl TraceWriter {
         }
         self.queue_metadata(kind::SNAPSHOT, "snapshot", snapshot)?;
         self.has_snapshot = true;
+        self.out.drain()
+    }
+
+    /// The containers of the scope, all that were met so far: at the start, and whenever there is one more or less.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn containers(&mut self, containers: &[Container]) -> Result<(), WriteError> {
+        let what = "list of containers";
+        let mut encoded = Vec::new();
+        metadata::encode(containers, &mut encoded)
+            .map_err(|_| WriteError::Invalid { what, why: "it does not encode" })?;
+        if encoded.len() > MAX_DECODED {
+            return Err(WriteError::Invalid { what, why: "it is larger than 4 MiB" });
+        }
+        self.containers = encoded;
+        self.queue_containers(0);
         self.out.drain()
     }
 
@@ -424,8 +451,17 @@ impl TraceWriter {
     fn queue_header(&mut self, flags: u32) {
         let header = std::mem::take(&mut self.header);
         let chunk = ChunkHeader { kind: kind::HEADER, flags, records: 1, ..Default::default() };
-        self.queue_chunk(chunk, &header);
+        self.queue_chunk(chunk, &header, &[]);
         self.header = header;
+    }
+
+    fn queue_containers(&mut self, flags: u32) {
+        let containers = std::mem::take(&mut self.containers);
+        if !containers.is_empty() {
+            let chunk = ChunkHeader { kind: kind::CONTAINERS, flags, records: 1, ..Default::default() };
+            self.queue_chunk(chunk, &containers, &[]);
+        }
+        self.containers = containers;
     }
 
     /// Turns the open table of a class into a chunk, behind the dictionary entries it needs.
@@ -439,7 +475,9 @@ impl TraceWriter {
         let relation = if class == Class::Syscall { codec::syscall_relation } else { codec::no_relation };
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();
-        state.table.encode(relation, &mut payload);
+        let mut cuts = std::mem::take(&mut self.cuts);
+        cuts.clear();
+        state.table.encode(relation, &mut payload, &mut cuts);
         let header = ChunkHeader {
             kind: kind::EVENTS + class as u16,
             records: state.table.rows(),
@@ -451,12 +489,14 @@ impl TraceWriter {
             ..ChunkHeader::default()
         };
         let mut tasks = state.table.distinct_tasks();
-        if class == Class::Connection {
+        if matches!(class, Class::Connection | Class::Socket) {
             // There, 0 is no task.
             tasks = tasks.into_iter().filter_map(|task| task.checked_sub(1)).collect();
         }
         let cookies = match class {
-            Class::Connection => Some(state.table.distinct_values(codec::field::COOKIE)),
+            Class::Connection | Class::Socket | Class::Dns => {
+                Some(state.table.distinct_values(codec::field::COOKIE))
+            }
             Class::Syscall => {
                 let objects = state.table.distinct_values(codec::field::OBJECT);
                 // An object that the dictionary forgot may be any socket.
@@ -473,8 +513,9 @@ impl TraceWriter {
         };
         state.clear();
         let before = self.out.end();
-        self.queue_chunk(header, &payload);
+        self.queue_chunk(header, &payload, &cuts);
         self.payload = payload;
+        self.cuts = cuts;
         if let Some(entry) = self.entries.last_mut() {
             entry.tasks = index::pack(&tasks);
             entry.cookies = cookies.as_deref().and_then(index::pack);
@@ -499,6 +540,7 @@ impl TraceWriter {
         if self.since_keyframe >= self.options.keyframe_bytes.max(keyframe * KEYFRAME_SHARE) {
             self.since_keyframe = 0;
             self.queue_header(flag::KEYFRAME);
+            self.queue_containers(flag::KEYFRAME);
             self.queue_entries(flag::KEYFRAME)?;
         }
         Ok(())
@@ -517,7 +559,7 @@ impl TraceWriter {
                 dictionary::Kind::Objects => kind::OBJECTS,
             };
             for (records, payload) in payloads {
-                self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload);
+                self.queue_chunk(ChunkHeader { kind, flags, records, ..Default::default() }, &payload, &[]);
             }
         }
         Ok(())
@@ -539,18 +581,17 @@ impl TraceWriter {
         let mut parts = bytes.chunks(MAX_DECODED).peekable();
         while let Some(part) = parts.next() {
             let flags = if parts.peek().is_some() { flag::MORE } else { 0 };
-            self.queue_chunk(ChunkHeader { kind, flags, records: 1, ..Default::default() }, part);
+            self.queue_chunk(ChunkHeader { kind, flags, records: 1, ..Default::default() }, part, &[]);
         }
         Ok(())
     }
 
-    /// Compresses a payload and queues it behind its header.
-    fn queue_chunk(&mut self, mut header: ChunkHeader, payload: &[u8]) {
+    /// Compresses a payload, in blocks that end at `cuts`, and queues it behind its header.
+    fn queue_chunk(&mut self, mut header: ChunkHeader, payload: &[u8], cuts: &[usize]) {
         self.frame.clear();
-        self.frame.reserve(zstd::zstd_safe::compress_bound(payload.len()));
         // With room for the worst case, only exhausted memory makes this fail; then the payload is stored as it is.
         let compressed =
-            self.options.level > 0 && self.compressor.compress_to_buffer(payload, &mut self.frame).is_ok();
+            self.options.level > 0 && self.compressor.compress(payload, cuts, &mut self.frame).is_ok();
         if compressed && self.frame.len() < payload.len() {
             header.flags |= flag::ZSTD;
             pad_to_ratio(&mut self.frame, payload.len());
@@ -599,7 +640,7 @@ fn check_header(header: &Header) -> Result<(), WriteError> {
 
 /// Position of a class in [`CLASSES`].
 fn slot_of(class: Class) -> usize {
-    class as usize - 1
+    CLASSES.iter().position(|c| *c == class).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -56,7 +56,8 @@ fn memory_is_that_of_a_chunk_not_of_the_file() {
     let (short, long) = (dir.path().join("short.ctr"), dir.path().join("long.ctr"));
     let ((), write_short) = peak(|| write(&short, 140_000));
     let ((), write_long) = peak(|| write(&long, 560_000));
-    assert!(write_long < write_short + MIB, "writing: {write_short} bytes, then {write_long}");
+    // The columns of a chunk that has a few more rows of a shape than those before may take twice as much.
+    assert!(write_long < write_short + 2 * MIB, "writing: {write_short} bytes, then {write_long}");
     assert!(write_long < 32 * MIB, "writing takes {write_long} bytes");
     let (trace, open) = peak(|| Trace::open(&long).unwrap());
     assert!(open < MIB, "opening takes {open} bytes");

@@ -88,6 +88,7 @@ pub(crate) struct Builder<'a> {
     paths: FxHashMap<StrId, NameId>,
     answers: FxHashMap<NameId, Vec<(u64, u64)>>,
     resources: BTreeMap<Metric, Vec<(u64, u64)>>,
+    timeline: crate::timeline::Timeline,
     hung: Vec<(Hung, TaskId)>,
     missing: Missing,
     n_calls: u64,
@@ -126,6 +127,7 @@ impl<'a> Builder<'a> {
             paths: FxHashMap::default(),
             answers: FxHashMap::default(),
             resources: BTreeMap::new(),
+            timeline: crate::timeline::Timeline::default(),
             hung: Vec::new(),
             missing: Missing::default(),
             n_calls: 0,
@@ -277,6 +279,9 @@ impl<'a> Builder<'a> {
     }
 
     pub(crate) fn event(&mut self, event: &Event) {
+        if self.timeline.event(self.trace, event) {
+            return;
+        }
         match event {
             Event::Syscall(s) => self.syscall(s),
             Event::Process(p) => self.process(p),
@@ -629,6 +634,7 @@ impl<'a> Builder<'a> {
             cut,
             symbols: self.symbols,
             stats: self.stats,
+            timeline: self.timeline,
             answers: self.answers,
             call_class,
         };

@@ -18,6 +18,8 @@ fn is_cumulative(metric: Metric) -> bool {
             | Metric::TcpTimeWait
             | Metric::TcpListen
             | Metric::TcpOther
+            | Metric::TcpCloseWait
+            | Metric::AcceptQueue
             | Metric::RssBytes
     )
 }

@@ -17,10 +17,10 @@ pub const RINGS: u32 = 16;
 pub const SLOTS: u32 = 16_384;
 /// Task table entry of a task that is in scope but got no slot: its calls are counted as lost.
 pub const NO_SLOT: u16 = u16::MAX;
-/// Entries of the call specification table: native numbers first, then i386.
+/// Entries of the call specification table: native numbers first, then those of 32-bit calls.
 pub const SPECS: u32 = 1024;
-/// Index of the first i386 entry.
-pub const SPEC_I386: u32 = 512;
+/// Index of the first entry for 32-bit calls.
+pub const SPEC_COMPAT: u32 = 512;
 /// Most copies that one call can ask for, entry and exit together.
 pub const MAX_OPS: usize = 6;
 /// Longest string copied from user space, the NUL included (`PATH_MAX`, include/uapi/linux/limits.h).
@@ -37,6 +37,10 @@ pub const MAX_COMPONENTS: usize = 48;
 pub const SCRATCH: usize = 16_384;
 /// Value of [`Slot::fresh`] of a task that waits at the recorder's gate.
 pub const HELD: u32 = 2;
+/// Number of a group of which only this is known: its tasks are recorded. Smaller numbers are containers'.
+pub const UNNAMED_GROUP: u32 = 0x4000_0000;
+/// Longest path of a cgroup that is reported, the NUL included (`TRACE_CGROUP_PATH_LEN`, kernel/cgroup/cgroup-internal.h).
+pub const MAX_GROUP_PATH: usize = 1024;
 /// "This kernel has no such field".
 pub const MISSING: u32 = u32::MAX;
 
@@ -66,6 +70,24 @@ pub mod kind {
     pub const JOIN: u8 = 11;
     /// [`crate::Join`]: a task was moved out of the recorded cgroup.
     pub const LEAVE: u8 = 12;
+    /// [`crate::UsageEvent`].
+    pub const USAGE: u8 = 13;
+    /// [`crate::FaultEvent`].
+    pub const FAULT: u8 = 14;
+    /// [`crate::OomEvent`].
+    pub const OOM: u8 = 15;
+    /// [`crate::CapEvent`].
+    pub const CAPABILITY: u8 = 16;
+    /// [`crate::TrafficEvent`].
+    pub const TRAFFIC: u8 = 17;
+    /// [`crate::DnsEvent`] with the message.
+    pub const DNS: u8 = 18;
+    /// [`crate::BlockEvent`].
+    pub const BLOCK: u8 = 19;
+    /// [`crate::UringEvent`].
+    pub const URING: u8 = 20;
+    /// [`crate::Group`]: a cgroup was made or removed. Not in the rings of the others, see the kernel half.
+    pub const GROUP: u8 = 32;
 }
 
 /// Bits of [`Call::flags`].
@@ -92,10 +114,18 @@ pub mod call_flag {
 pub mod abi {
     /// Native 64-bit.
     pub const NATIVE: u8 = 0;
-    /// 32-bit (`int 0x80`, `sysenter`, `syscall32`).
-    pub const I386: u8 = 1;
+    /// 32-bit: i386 on x86-64 (`int 0x80`, `sysenter`, `syscall32`), `AArch32` on aarch64.
+    pub const COMPAT: u8 = 1;
     /// x32.
     pub const X32: u8 = 2;
+}
+
+/// Values of [`Globals::machine`](crate::Globals::machine).
+pub mod machine {
+    /// x86-64.
+    pub const X86_64: u32 = 1;
+    /// aarch64.
+    pub const AARCH64: u32 = 2;
 }
 
 /// Bits of [`Spec::flags`].
@@ -150,6 +180,8 @@ pub mod op {
     pub const MSG_NAME: u8 = 14;
     /// `size` bytes, if there are any: the argument may be no pointer.
     pub const PEEK: u8 = 15;
+    /// Who the task acts as ([`crate::Creds`]); whatever the argument is.
+    pub const CREDS: u8 = 16;
 }
 
 /// One copy that a call asks for.
@@ -196,10 +228,26 @@ pub struct Spec {
     pub ops_len: u8,
     /// Number of arguments that the call has.
     pub nargs: u8,
+    /// Where the call's data are: [`data`].
+    pub data: u8,
     /// Must be 0.
-    pub reserved: u16,
+    pub reserved: u8,
     /// The copies.
     pub ops: [Op; MAX_OPS],
+}
+
+/// Where a call keeps what it sends or receives, for messages that are looked at (DNS).
+pub mod data {
+    /// Nowhere.
+    pub const NONE: u8 = 0;
+    /// Argument 1, of the length in argument 2; an address may be argument 4.
+    pub const BUFFER: u8 = 1;
+    /// Argument 1 is a `msghdr`.
+    pub const MESSAGE: u8 = 2;
+    /// Argument 1 is an array of `mmsghdr`.
+    pub const MESSAGES: u8 = 3;
+    /// Argument 1 is an array of `iovec`, as many as argument 2 says.
+    pub const VECTOR: u8 = 4;
 }
 
 /// A completed (or unfinished) call. Followed by [`Tlv`] items up to the end of the record.
@@ -293,6 +341,304 @@ pub struct Slot {
     pub wait_cpu_ns: u64,
     /// Blocked since the last record.
     pub blocked_ns: u64,
+    /// How it left the CPU: bits of its state, 0 while it was runnable.
+    pub out_state: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// Its last page fault in user mode.
+    pub fault_ns: u64,
+    /// Where.
+    pub fault_address: u64,
+    /// What it has done since the last [`UsageEvent`].
+    pub usage: Usage,
+}
+
+/// Sums of a stretch of a task's time.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Usage {
+    /// Start of the stretch; 0: none was begun.
+    pub from_ns: u64,
+    /// When it got the CPU that it has; 0 while it has none, or had it at the start.
+    pub on_ns: u64,
+    /// On a CPU.
+    pub cpu_ns: u64,
+    /// Runnable and not running.
+    pub wait_ns: u64,
+    /// The task's fault counters at the start.
+    pub faults: [u64; 2],
+    /// Times it gave the CPU up.
+    pub yields: u32,
+    /// Times the CPU was taken from it.
+    pub preemptions: u32,
+}
+
+/// A stretch of a task's time. The task's time outside of its stretches it was blocked.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct UsageEvent {
+    /// [`kind::USAGE`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 3],
+    /// The task.
+    pub tid: u32,
+    /// End.
+    pub t_ns: u64,
+    /// Start.
+    pub from_ns: u64,
+    /// On a CPU.
+    pub cpu_ns: u64,
+    /// Runnable and not running.
+    pub wait_ns: u64,
+    /// Minor and major faults.
+    pub faults: [u64; 2],
+    /// Times it gave the CPU up.
+    pub yields: u32,
+    /// Times the CPU was taken from it.
+    pub preemptions: u32,
+}
+
+/// A page fault in user mode that blocked.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct FaultEvent {
+    /// [`kind::FAULT`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 3],
+    /// The task.
+    pub tid: u32,
+    /// When it went on.
+    pub t_ns: u64,
+    /// What was touched.
+    pub address: u64,
+    /// How long it was blocked.
+    pub blocked_ns: u64,
+}
+
+/// A victim of the OOM killer.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct OomEvent {
+    /// [`kind::OOM`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 3],
+    /// The victim.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Its process.
+    pub tgid: u32,
+    /// The task of the scope whose allocation set it off, or 0.
+    pub by: u32,
+    /// Resident pages, without what is still in per-CPU counters.
+    pub rss_pages: u64,
+    /// The victim's name.
+    pub comm: [u8; 16],
+}
+
+/// Checks of a capability.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct CapEvent {
+    /// [`kind::CAPABILITY`].
+    pub kind: u8,
+    /// 1: the task has it.
+    pub granted: u8,
+    /// `CAP_*`.
+    pub capability: u16,
+    /// The task.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// The task's start.
+    pub start_ns: u64,
+    /// Checks since the last such event.
+    pub count: u64,
+    /// The call that it was asked in, see [`CapKey::call`].
+    pub call: u32,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+/// Checks that are counted together.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapKey {
+    /// The task's start.
+    pub start_ns: u64,
+    /// The task.
+    pub tid: u32,
+    /// The call's number, with [`abi`] from bit 24 on; [`MISSING`] outside of calls.
+    pub call: u32,
+    /// `CAP_*`.
+    pub capability: u16,
+    /// 1: granted.
+    pub granted: u16,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+/// What went through a socket that is no TCP socket, in all so far: a value of the traffic map, and the rest of
+/// a [`TrafficEvent`].
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Traffic {
+    /// Inode number.
+    pub ino: u64,
+    /// `skc_cookie` or 0.
+    pub cookie: u64,
+    /// When the count began: with the socket's address, its identity.
+    pub born_ns: u64,
+    /// When it was last reported.
+    pub from_ns: u64,
+    /// When it was last used.
+    pub used_ns: u64,
+    /// The task that used it last.
+    pub tid: u32,
+    /// `AF_*`.
+    pub family: u16,
+    /// `SOCK_*`.
+    pub kind_: u16,
+    /// `IPPROTO_*`.
+    pub protocol: u16,
+    /// 1: it was used to ask a DNS server.
+    pub dns: u16,
+    /// Must be 0.
+    pub reserved: u32,
+    /// Messages sent.
+    pub sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Messages received.
+    pub received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// The tuple.
+    pub tuple: Tuple,
+}
+
+/// The state of a socket's traffic.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct TrafficEvent {
+    /// [`kind::TRAFFIC`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 3],
+    /// The task that used it last.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Address of its `struct sock`.
+    pub sk: u64,
+    /// In all so far.
+    pub traffic: Traffic,
+}
+
+/// A message to or from a DNS server; up to [`MAX_DNS`] bytes of it follow.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct DnsEvent {
+    /// [`kind::DNS`].
+    pub kind: u8,
+    /// [`dns_how`].
+    pub how: u8,
+    /// Bytes of the message that follow.
+    pub len: u16,
+    /// The task.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Address of its `struct sock`.
+    pub sk: u64,
+    /// `skc_cookie` or 0.
+    pub cookie: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// The address that the call gave, as `struct sockaddr`; family 0: none.
+    pub to: [u8; 32],
+    /// The tuple.
+    pub tuple: Tuple,
+}
+
+/// Bits of [`DnsEvent::how`].
+pub mod dns_how {
+    /// It was received, not sent.
+    pub const RECEIVED: u8 = 1;
+    /// Over TCP.
+    pub const STREAM: u8 = 1 << 1;
+}
+
+/// Most bytes of a DNS message that are copied.
+pub const MAX_DNS: usize = 512;
+
+/// A request of a block device: a value of the map of requests, and the end of a [`BlockEvent`].
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct BlockEvent {
+    /// [`kind::BLOCK`].
+    pub kind: u8,
+    /// `blk_status_t`.
+    pub status: u8,
+    /// Must be 0.
+    pub reserved: u16,
+    /// The task.
+    pub tid: u32,
+    /// When it was done.
+    pub t_ns: u64,
+    /// When it was made.
+    pub from_ns: u64,
+    /// When the device got it.
+    pub issued_ns: u64,
+    /// First sector.
+    pub sector: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// `dev_t`, kernel encoding.
+    pub dev: u32,
+    /// `cmd_flags`.
+    pub flags: u32,
+}
+
+/// A request of an `io_uring`: a value of the map of requests, and a record.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct UringEvent {
+    /// [`kind::URING`].
+    pub kind: u8,
+    /// `IORING_OP_*`.
+    pub opcode: u8,
+    /// Must be 0.
+    pub reserved: u16,
+    /// The task.
+    pub tid: u32,
+    /// When it was done.
+    pub t_ns: u64,
+    /// When it was submitted.
+    pub from_ns: u64,
+    /// Its `struct file`, or 0.
+    pub file: u64,
+    /// Result.
+    pub ret: i32,
+    /// Must be 0.
+    pub reserved2: u32,
+}
+
+/// Who a task acts as: an item of a call's tail.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Creds {
+    /// Real user.
+    pub uid: u32,
+    /// Effective user.
+    pub euid: u32,
+    /// Real group.
+    pub gid: u32,
+    /// Effective group.
+    pub egid: u32,
 }
 
 /// A new task.
@@ -315,8 +661,8 @@ pub struct Fork {
     pub child_tid: u32,
     /// Child's process.
     pub child_tgid: u32,
-    /// Must be 0.
-    pub reserved2: u32,
+    /// The group that the child is in, as user space numbered it; 0 for a scope without cgroups.
+    pub group: u32,
     /// Child's start.
     pub start_ns: u64,
     /// Child's name.
@@ -339,6 +685,8 @@ pub struct Exec {
     pub tgid: u32,
     /// Its thread id before.
     pub old_tid: u32,
+    /// Who it acts as.
+    pub creds: Creds,
     /// Its name.
     pub comm: [u8; 16],
     /// `bprm->filename`, NUL-terminated.
@@ -395,12 +743,32 @@ pub struct Join {
     pub t_ns: u64,
     /// Its process.
     pub tgid: u32,
-    /// Must be 0.
-    pub reserved2: u32,
+    /// The group that it is in, as user space numbered it.
+    pub group: u32,
     /// Its start.
     pub start_ns: u64,
     /// Its name.
     pub comm: [u8; 16],
+}
+
+/// A cgroup of the watched hierarchy that was made or is removed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Group {
+    /// [`kind::GROUP`].
+    pub kind: u8,
+    /// 1: removed, 0: made.
+    pub removed: u8,
+    /// Must be 0.
+    pub reserved: u16,
+    /// The recorded group that it is or is below, as user space numbered it; 0: none.
+    pub group: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Its identity (`kernfs_node.id`).
+    pub id: u64,
+    /// Its path below the root of its hierarchy, NUL-terminated.
+    pub path: [u8; MAX_GROUP_PATH],
 }
 
 /// A file (not a socket), seen for the first time. Path components follow, leaf first, each with a NUL.
@@ -530,8 +898,12 @@ pub struct TcpEvent {
     pub received: u64,
     /// `total_retrans`.
     pub retransmits: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// `snd_cwnd`.
+    pub cwnd: u32,
+    /// `snd_wnd`.
+    pub send_window: u32,
+    /// `packets_out`.
+    pub in_flight: u32,
     /// The tuple.
     pub tuple: Tuple,
 }
@@ -548,6 +920,8 @@ pub mod tcp {
     pub const RESET_RECEIVED: u8 = 4;
     /// `tcp_destroy_sock`.
     pub const DESTROY: u8 = 5;
+    /// `tcp_probe`.
+    pub const SAMPLE: u8 = 6;
 }
 
 /// A signal.
@@ -586,8 +960,26 @@ pub mod loss {
     pub const DETAIL_RING: u32 = 5;
     /// A connection could not be followed: the map is full.
     pub const CONNECTION_MAP: u32 = 6;
+    /// A usage record did not fit.
+    pub const USAGE_RING: u32 = 16;
+    /// A traffic record did not fit: what it said is in the next one.
+    pub const SOCKET_RING: u32 = 17;
+    /// A socket's traffic could not be counted: the map is full.
+    pub const SOCKET_MAP: u32 = 18;
+    /// A DNS message did not fit.
+    pub const DNS_RING: u32 = 19;
+    /// A block request did not fit.
+    pub const BLOCK_RING: u32 = 20;
+    /// A block request could not be followed: the map is full.
+    pub const BLOCK_MAP: u32 = 21;
+    /// A ring request did not fit.
+    pub const URING_RING: u32 = 22;
+    /// A ring request could not be followed: the map is full.
+    pub const URING_MAP: u32 = 23;
+    /// A capability check could not be counted: the map is full.
+    pub const PROCESS_MAP: u32 = 24;
     /// Number of counters.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 32;
 }
 
 /// What user space tells the programs before they are loaded: switches, and offsets of kernel structure fields in
@@ -602,17 +994,32 @@ pub struct Globals {
     pub scope: u32,
     /// v1: index of the controller in `css_set.subsys`.
     pub subsys: u32,
-    /// v2/v1: level of the cgroup in its hierarchy.
-    pub level: u32,
-    /// Identity of the cgroup (`kernfs_node.id`).
-    pub cgroup_id: u64,
+    /// v2/v1: number of the hierarchy (`cgroup_root.hierarchy_id`); 0 is v2's.
+    pub hierarchy: u32,
+    /// 1: report cgroups that are made and removed.
+    pub watch_groups: u32,
+    pub cgroup_root: u32,
+    pub root_hierarchy: u32,
     /// 1: measure time off CPU.
     pub sched: u32,
-    pub status_i386: u32,
+    /// Bits of the word at `task_compat` that say that the running call is a 32-bit one.
+    pub compat_mask: u32,
+    /// Whose registers these are: [`machine`].
+    pub machine: u32,
+    /// Bit of a call's number that marks x32 calls; 0 where there are none.
+    pub x32_bit: u32,
+    /// Size of `struct epoll_event`: packed on x86-64 only (include/uapi/linux/eventpoll.h).
+    pub epoll_event_bytes: u32,
+    /// Offset in `struct pt_regs` of the argument registers: `r10` (x86-64), `regs` (aarch64).
+    pub regs_args: u32,
+    /// Of what they do not hold: `bp` and `bx`, arguments of i386 calls; `orig_x0`, the first argument after the call.
+    pub regs_more: u32,
+    /// Of the call's number, 32 bits: `orig_ax`, `syscallno`.
+    pub regs_nr: u32,
 
     pub task_pid: u32,
     pub task_tgid: u32,
-    pub task_status: u32,
+    pub task_compat: u32,
     pub task_files: u32,
     pub task_fs: u32,
     pub task_start: u32,
@@ -685,6 +1092,38 @@ pub struct Globals {
     pub siginfo_code: u32,
     pub sk_net: u32,
     pub net_inum: u32,
+    pub tcp_cwnd: u32,
+    pub tcp_send_window: u32,
+    pub tcp_packets_out: u32,
+    pub task_min_flt: u32,
+    pub task_maj_flt: u32,
+    pub task_mm: u32,
+    pub task_cred: u32,
+    pub cred_uid: u32,
+    pub cred_euid: u32,
+    pub cred_gid: u32,
+    pub cred_egid: u32,
+    /// Of the first counter of resident pages.
+    pub mm_rss: u32,
+    /// From one counter to the next.
+    pub mm_rss_stride: u32,
+    /// Of the inode, from the `struct socket` on.
+    pub socket_inode: u32,
+    pub rq_queue: u32,
+    pub rq_flags: u32,
+    pub rq_data_len: u32,
+    pub rq_sector: u32,
+    pub rq_part: u32,
+    pub part_dev: u32,
+    pub queue_disk: u32,
+    pub disk_major: u32,
+    pub disk_minor: u32,
+    pub uring_opcode: u32,
+    pub uring_file: u32,
+    pub cqe_res: u32,
+    pub cqe_flags: u32,
+    /// 1: `io_uring_complete` passes the completion's fields instead of a pointer to it.
+    pub uring_flat: u32,
     /// Number of `execve`.
     pub nr_execve: u32,
     /// Must be 0.
@@ -700,12 +1139,16 @@ impl Globals {
         g.own_tgid = 0;
         g.scope = 0;
         g.subsys = 0;
-        g.level = 0;
-        g.cgroup_id = 0;
+        g.hierarchy = 0;
+        g.watch_groups = 0;
         g.sched = 0;
-        g.status_i386 = 2;
+        g.compat_mask = 0;
+        g.machine = 0;
+        g.x32_bit = 0;
+        g.epoll_event_bytes = 0;
         g.cgroup_ancestors_are_ids = 0;
         g.nr_execve = 59;
+        g.uring_flat = 0;
         g.reserved = 0;
         g
     }
@@ -715,18 +1158,31 @@ const _: () = {
     assert!(size_of::<Op>() == 8);
     assert!(size_of::<Spec>() == 8 + 8 * MAX_OPS);
     assert!(size_of::<Call>() == 128);
-    assert!(size_of::<Slot>() == 128 + 8 + 6 * 8);
+    assert!(size_of::<Usage>() == 56);
+    assert!(size_of::<Slot>() == 128 + 8 + 6 * 8 + 24 + 56);
+    assert!(size_of::<UsageEvent>() == 64);
+    assert!(size_of::<FaultEvent>() == 32);
+    assert!(size_of::<OomEvent>() == 48);
+    assert!(size_of::<CapKey>() == 24);
+    assert!(size_of::<CapEvent>() == 40);
+    assert!(size_of::<Traffic>() == 40 + 16 + 32 + 40);
+    assert!(size_of::<TrafficEvent>() == 24 + 128);
+    assert!(size_of::<DnsEvent>() == 40 + 32 + 40);
+    assert!(size_of::<BlockEvent>() == 56);
+    assert!(size_of::<UringEvent>() == 40);
+    assert!(size_of::<Creds>() == 16);
     assert!(size_of::<Tlv>() == 8);
     assert!(size_of::<CallArgs>() == 16);
     assert!(size_of::<Fork>() == 56);
-    assert!(size_of::<Exec>() == 24 + 16 + 512);
+    assert!(size_of::<Exec>() == 24 + 16 + 16 + 512);
     assert!(size_of::<Exit>() == 24);
     assert!(size_of::<Comm>() == 32);
     assert!(size_of::<Join>() == 48);
+    assert!(size_of::<Group>() == 24 + MAX_GROUP_PATH);
     assert!(size_of::<FileObject>() == 72);
     assert!(size_of::<Tuple>() == 40);
     assert!(size_of::<SockObject>() == 48 + 8 + 40 + 216);
-    assert!(size_of::<TcpEvent>() == 72 + 40);
+    assert!(size_of::<TcpEvent>() == 80 + 40);
     assert!(size_of::<SignalEvent>() == 24);
     assert!(size_of::<Globals>().is_multiple_of(8));
 };

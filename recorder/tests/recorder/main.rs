@@ -15,4 +15,6 @@ mod life;
 mod robust;
 mod strace;
 mod targets;
+mod timeline;
 mod truth;
+mod verifier;

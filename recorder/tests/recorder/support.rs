@@ -1,6 +1,6 @@
 //! Recording a command and looking at the result.
 
-use ctrace_format::{Abi, Connection, Event, Filter, Process, Syscall, Trace, syscalls};
+use ctrace_format::{Abi, Connection, Event, Filter, Metric, Process, Syscall, Trace, syscalls};
 use ctrace_recorder::{Command, Config, Ended, Outcome, RecordError, Recorder, Target};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,15 +14,24 @@ pub(crate) struct Recorded {
 
 /// The program of known calls: an example of this package, built beside the tests.
 pub(crate) fn calls() -> PathBuf {
+    example("calls")
+}
+
+/// The program that makes things happen for the tests of the timeline.
+pub(crate) fn provoke() -> PathBuf {
+    example("provoke")
+}
+
+fn example(name: &str) -> PathBuf {
     static BUILD: std::sync::Once = std::sync::Once::new();
     let exe = std::env::current_exe().unwrap();
     // target/PROFILE/deps/TEST → target/PROFILE/examples/calls
-    let path = exe.parent().unwrap().parent().unwrap().join("examples/calls");
+    let path = exe.parent().unwrap().parent().unwrap().join("examples").join(name);
     if !path.exists() {
         // `cargo test` builds examples, `cargo test --test recorder` does not.
         BUILD.call_once(|| {
             let mut cargo = std::process::Command::new(env!("CARGO"));
-            cargo.args(["build", "--quiet", "-p", "ctrace-recorder", "--example", "calls"]);
+            cargo.args(["build", "--quiet", "-p", "ctrace-recorder", "--examples"]);
             if !cfg!(debug_assertions) {
                 cargo.arg("--release");
             }
@@ -95,7 +104,8 @@ impl Recorded {
             .collect()
     }
     pub(crate) fn named(&self, name: &str) -> Vec<Syscall> {
-        let sysno = syscalls::number(Abi::X86_64, name).unwrap();
+        let native = if cfg!(target_arch = "aarch64") { Abi::Aarch64 } else { Abi::X86_64 };
+        let sysno = syscalls::number(native, name).unwrap();
         self.calls().into_iter().filter(|c| c.sysno == sysno).collect()
     }
     pub(crate) fn processes(&self) -> Vec<Process> {
@@ -109,6 +119,13 @@ impl Recorded {
             .into_iter()
             .filter_map(|e| if let Event::Connection(c) = e { Some(c) } else { None })
             .collect()
+    }
+    /// The last value of a counter of the scope.
+    pub(crate) fn last(&self, metric: Metric) -> Option<u64> {
+        self.events().into_iter().rev().find_map(|e| match e {
+            Event::Resource(r) if r.subject == 1 && r.metric == metric => Some(r.value),
+            _ => None,
+        })
     }
     pub(crate) fn lost(&self) -> u64 {
         self.events().into_iter().map(|e| if let Event::Loss(l) = e { l.count } else { 0 }).sum()

@@ -29,6 +29,10 @@ fn every_call_of_every_thread_and_process_is_recorded_or_counted_as_lost() {
 
 #[test]
 fn calls_of_the_32_bit_table_are_told_apart() {
+    if cfg!(not(target_arch = "x86_64")) {
+        eprintln!("skipped: a 64-bit process makes no 32-bit calls here");
+        return;
+    }
     let Some(r) = record(&[calls().as_os_str(), "int80".as_ref(), "50".as_ref()]) else { return };
     let all = r.calls();
     let compat: Vec<_> = all.iter().filter(|c| c.sysno.abi == Abi::I386).collect();

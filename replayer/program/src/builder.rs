@@ -377,9 +377,9 @@ impl ProgramBuilder {
         if step.flags & flags::STREAM != 0 && step.len_arg > 6 {
             return Err(invalid("the length argument of a stream call is 0 to 6"));
         }
-        if step.flags & flags::FAULT != 0 {
-            if step.expect >= 0 || step.expect < -4095 {
-                return Err(invalid("an emulated fault needs an errno to expect"));
+        if step.flags & (flags::FAULT | flags::NOT_READY) != 0 {
+            if step.expect > 0 || step.expect < -4095 {
+                return Err(invalid("an emulated result is 0 or an errno"));
             }
             self.flags |= header_flags::USES_FAULT_LANE;
         }

@@ -300,6 +300,7 @@ impl Program {
             (flags::IN_HANDLER, "in handler"),
             (flags::INTERRUPTED, "interrupted"),
             (flags::EXTRA, "extra"),
+            (flags::NOT_READY, "not ready"),
             (flags::OPEN_LOOP, "open loop"),
         ] {
             if step.flags & flag != 0 {

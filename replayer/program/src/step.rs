@@ -244,8 +244,8 @@ pub const fn fd_operand(fd: u32, cloexec: bool) -> u64 {
 pub mod flags {
     /// The engine's own: the sixth argument is the mark, nothing is counted as replayed.
     pub const ENGINE: u32 = 1;
-    /// The recorded errno is emulated: the sixth argument is the fault tag with the errno −`expect`. Works for any call,
-    /// since the tagged call is never carried out.
+    /// The recorded errno (or 0) is emulated: the sixth argument is the fault tag with the errno −`expect`. Works for any
+    /// call, since the tagged call is never carried out.
     pub const FAULT: u32 = 1 << 1;
     /// Read/write on a stream: `expect` bytes in all; short calls are continued, `EAGAIN` is waited out.
     pub const STREAM: u32 = 1 << 2;
@@ -268,6 +268,9 @@ pub mod flags {
     pub const INTERRUPTED: u32 = 1 << 10;
     /// The step stands for a call that the recording does not contain (set-up, peers): not counted as replayed, not marked.
     pub const EXTRA: u32 = 1 << 11;
+    /// The recorded call found nothing (`EAGAIN`), and one that finds something would take it away from those after it:
+    /// first an engine-marked poll of `fd_arg` for `aux`, without waiting; when that is ready, the errno is emulated.
+    pub const NOT_READY: u32 = 1 << 12;
     /// A peer that asks rather than answers: behind the recording, it may leave its gap out. (An answering peer's gap is a
     /// latency that the workload saw.)
     pub const OPEN_LOOP: u32 = 1 << 13;

@@ -47,7 +47,7 @@ calls! {
     RtSigprocmask = "rt_sigprocmask", RtSigreturn = "rt_sigreturn", RtSigsuspend = "rt_sigsuspend",
     RtSigtimedwait = "rt_sigtimedwait", Select = "select", Sendfile = "sendfile", Sendmmsg = "sendmmsg",
     Sendmsg = "sendmsg", Sendto = "sendto", SetRobustList = "set_robust_list", SetTidAddress = "set_tid_address",
-    Setitimer = "setitimer", Setrlimit = "setrlimit", Setsockopt = "setsockopt", Shutdown = "shutdown",
+    Setitimer = "setitimer", Setpgid = "setpgid", Setrlimit = "setrlimit", Setsid = "setsid", Setsockopt = "setsockopt", Shutdown = "shutdown",
     Sigaltstack = "sigaltstack", Signalfd = "signalfd", Signalfd4 = "signalfd4", Socket = "socket",
     Socketpair = "socketpair", Splice = "splice", Stat = "stat", Statfs = "statfs", Statx = "statx",
     Symlink = "symlink", Symlinkat = "symlinkat", Sync = "sync", Syncfs = "syncfs", Tee = "tee", Tgkill = "tgkill",

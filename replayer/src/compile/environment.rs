@@ -3,7 +3,7 @@
 use super::fsmodel::{FsModel, Inode, NodeKind, Paths, SIZE_MAX, parent_of};
 use super::links::Links;
 use crate::plan::environment::{FileKind, FileSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Directories are not filled with more names than this.
 const ENTRIES_MAX: u64 = 100_000;
@@ -64,6 +64,23 @@ pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec
         }
         let mode = node.mode.map_or_else(|| default_mode(&kind), |m| usable(m, &kind));
         files.insert(path.clone(), FileSpec { path, kind, mode });
+    }
+    let unknown: BTreeSet<&[u8]> = fs
+        .nodes()
+        .iter()
+        .filter(|node| node.kind == NodeKind::Unknown)
+        .filter_map(|node| node.initial.map(|id| paths.get(id)))
+        .collect();
+    for absent in fs.initially_absent() {
+        // Below something that is no directory, a name is not absent: that is ENOTDIR.
+        let parent = parent_of(paths.get(*absent));
+        if unknown.contains(parent)
+            && let Some(spec) = files.get_mut(parent)
+            && matches!(spec.kind, FileKind::Regular { .. })
+        {
+            spec.kind = FileKind::Directory { entries: 0 };
+            spec.mode = 0o755;
+        }
     }
     for made in fs.made() {
         let parent = parent_of(paths.get(*made));

@@ -6,7 +6,7 @@ use super::fsmodel::{FsModel, Paths};
 use super::futexes::{Matcher, Unmatched, Word};
 use super::links::{Links, Observed};
 use super::source::Source;
-use super::world::{self, Origin, Seed, TaskIx, World, canonical};
+use super::world::{self, OfdKind, Origin, Seed, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -21,6 +21,8 @@ pub(crate) struct Facts {
     pub(crate) futexes: Unmatched,
     /// Outbound addresses: what the first connect to each came to (whether somebody listened).
     pub(crate) first_connect: FxHashMap<SockAddr, bool>,
+    /// Addresses that some connect reached.
+    pub(crate) reached: FxHashSet<SockAddr>,
     /// By pipe index: held by the workload on both ends at some time.
     pub(crate) pipes_inside: Vec<bool>,
     /// Words of thread ids that the kernel clears at exit, by word: tasks.
@@ -39,6 +41,9 @@ pub(crate) struct Facts {
     pub(crate) fin: FxHashMap<u64, u64>,
     /// Links of the file system.
     pub(crate) links: Links,
+    /// Writes that blocked, by the end of the stream that they were made to: when they began and returned, in order of
+    /// their returns.
+    pub(crate) blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>>,
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
 }
@@ -87,6 +92,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut fin = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
+    let mut reached = FxHashSet::default();
+    let mut blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>> = FxHashMap::default();
     source.for_each(&mut |event| {
         if let Event::Process(process) = event
             && let ProcessKind::Exit { status, group_dead: true } = process.kind
@@ -156,12 +163,29 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 if let Some(addr) = world::detail_addr(call, 1) {
                     let refused = call.ret == -111 || call.ret == -2;
                     let addr = world.absolute(task, addr);
+                    if call.ret >= 0 {
+                        reached.insert(canonical(&addr));
+                    }
                     if world.listener(&addr).is_none() {
                         first_connect.entry(canonical(&addr)).or_insert(!refused);
                     }
                 }
             }
             _ => {}
+        }
+        if call.ret > 0
+            && call.duration_ns >= world::BLOCKED_NS
+            && matches!(known.sc, Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg)
+            && let Some(ofd) = world.ofd_of(task, call.args[0] as i32)
+        {
+            let end = match world.ofds[ofd as usize].kind {
+                OfdKind::Pipe { pipe, write: true } => Some((0, pipe)),
+                OfdKind::Sock(sock) => Some((1, sock)),
+                _ => None,
+            };
+            if let Some(end) = end {
+                blocked_writes.entry(end).or_default().push((call.t_ns, event.end_ns()));
+            }
         }
         world.apply_call(source, task, call, &known)?;
         for (ix, sock) in world.newly_paired() {
@@ -206,6 +230,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         reset,
         fin,
         links,
+        blocked_writes,
+        reached,
         killed,
     })
 }

@@ -197,6 +197,10 @@ impl FsModel {
         }
         model
     }
+    /// Names that were found absent before anything made them.
+    pub(crate) fn initially_absent(&self) -> &BTreeSet<PathId> {
+        &self.initially_absent
+    }
     /// Names that the workload made.
     pub(crate) fn made(&self) -> &BTreeSet<PathId> {
         &self.made

@@ -445,8 +445,10 @@ impl Peers {
         self.bound(b, task, fd, SOCK_DGRAM, addr, family)?;
         let ready = Wait::completed(task, b.next_step(task).saturating_sub(1));
         self.datagram += 1;
-        self.conns
-            .insert(key, Conn { lane, received: 0, last_ns: at_ns, dgram: true, sock, over: false, client, fd });
+        self.conns.insert(
+            key,
+            Conn { lane, received: 0, last_ns: at_ns, dgram: true, sock, over: false, client, fd },
+        );
         Ok(Some(ready))
     }
 
@@ -492,8 +494,10 @@ impl Peers {
             b.push(task, &extra("listen").imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
         self.lanes.push(Lane { task, fd, free_ns: 0, busy: true });
         let lane = self.lanes.len() - 1;
-        self.conns
-            .insert(sock, Conn { lane, received: 0, last_ns: 0, dgram: false, sock, over: false, client, fd });
+        self.conns.insert(
+            sock,
+            Conn { lane, received: 0, last_ns: 0, dgram: false, sock, over: false, client, fd },
+        );
         Ok(Wait::completed(task, step))
     }
 

@@ -1,9 +1,9 @@
 //! Where the compiler reads from: a trace on disk, or one made in memory by a test.
 
 use super::CompileError;
-use ctrace_format::{Detail, 
-    Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId, Trace,
-    syscalls,
+use ctrace_format::{
+    Detail, Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId,
+    Trace, syscalls,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 

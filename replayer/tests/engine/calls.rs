@@ -373,5 +373,6 @@ fn a_step_costs_little_beside_its_call() {
     let bare = begin.elapsed().as_nanos() as f64 / STEPS as f64;
     let step = outcome.makespan_ns as f64 / STEPS as f64;
     println!("getppid as a step: {step:.0} ns, in a bare loop: {bare:.0} ns");
-    assert_eq!(outcome.counters.engine_calls, 0);
+    // The one before the exit keeps signals away from it.
+    assert_eq!(outcome.counters.engine_calls, 1);
 }

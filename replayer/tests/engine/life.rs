@@ -223,6 +223,7 @@ fn a_tracer_sees_the_replayed_calls_and_the_marked_ones_and_nothing_else() {
             "getpid",
             "futex",
             "gettid",
+            "rt_sigprocmask",
             "shmat",
             "statx",
         ];

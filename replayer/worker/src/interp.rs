@@ -36,6 +36,7 @@ const DEFAULT_LIMIT_NS: u64 = 1_000_000_000;
 const WAITERS_LIMIT_NS: u64 = 10_000_000_000;
 /// Most that a peer leaves out of one gap when it is behind the recording.
 const PEER_CATCH_UP_NS: u64 = 500_000;
+const SIG_BLOCK: u64 = 0;
 const SIGNAL_MAX: u32 = 64;
 const SIGCHLD: u32 = 17;
 /// How long a SIGCHLD may take that may have been swallowed by another.
@@ -284,6 +285,10 @@ fn call(task: &Task, index: u32, step: &'static Step) {
     if step.kind == Kind::FutexWake as u8 {
         await_waiters(task, index, step, &regs);
     }
+    if step.flags & flags::NOT_READY != 0 && is_ready(task, step, &regs) {
+        regs[5] = FAULT_TAG | (step.expect.wrapping_neg() as u64 & 0xfff);
+        count(&task.slot.counters.emulated, 1);
+    }
     let (mut result, mut taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
     if result == NOT_MADE {
         // The signal that interrupts this call has come already: nothing would end the call.
@@ -307,6 +312,12 @@ fn call(task: &Task, index: u32, step: &'static Step) {
     }
     count_done(task, step);
     complete(task, index);
+}
+
+/// Whether the descriptor of a step has what the recorded call did not find.
+fn is_ready(task: &Task, step: &Step, regs: &[u64; 6]) -> bool {
+    let fd = regs.get(usize::from(step.fd_arg)).copied().unwrap_or(0) as i32;
+    poll(task, &mut [PollFd { fd, events: step.aux as i16, revents: 0 }], 0) > 0
 }
 
 /// The count of early arrivals of the signal that interrupts this call in the recording.
@@ -615,6 +626,10 @@ fn exit(task: &Task, index: u32, step: &'static Step) {
     let mut scratch = Scratch::new(task);
     let Some(regs) = registers(task, step, &mut scratch, 0) else { return bad_step(task, index, step) };
     count_done(task, step);
+    // Whoever waits for this end may send a signal to what has ended: it must not be what ends it.
+    let all = u64::MAX;
+    let _ = marked(nr::RT_SIGPROCMASK, [SIG_BLOCK, &raw const all as u64, 0, 8, 0]);
+    count(&task.slot.counters.engine_calls, 1);
     task.slot.step.store(index + 1, Relaxed);
     task.slot.last_end.store(now_ns(), Relaxed);
     task.set_status(status::EXITED);

@@ -1,14 +1,14 @@
 //! Rows to events. Nothing here trusts the rows.
 
 use super::{
-    MAX_DETAILS, MAX_LIST, cause_of, class_of, decode_addr, field, metric_of, shape, tag, tcp_state,
+    MAX_DETAILS, MAX_LIST, block_op, cause_of, class_of, decode_addr, field, metric_of, shape, tag, tcp_state,
 };
 use crate::columns::{RowHead, TableReader};
 use crate::varint::{self, unzigzag};
 use crate::{
-    Abi, Class, ClockAnchor, Connection, ConnectionKind, DecodeError, Detail, EpollEntry, Event, Loss,
-    Marker, ObjectId, PollEntry, Process, ProcessKind, Resource, Signal, SockAddr, SockCookie, StrId,
-    Syscall, SyscallFlags, Sysno, TaskId, Tid,
+    Abi, Block, Class, ClockAnchor, Connection, ConnectionKind, DecodeError, Detail, Dns, EpollEntry, Event,
+    Ids, Loss, Marker, ObjectId, PollEntry, Process, ProcessKind, Resource, Signal, SockAddr, SockCookie,
+    Socket, StrId, Syscall, SyscallFlags, Sysno, TaskId, Tid, Uring, Usage,
 };
 
 /// A shape of calls, parsed.
@@ -37,6 +37,9 @@ impl Decoder {
         records: u32,
     ) -> Result<Self, DecodeError> {
         let table = TableReader::new(payload, records)?;
+        if table.is_chained() && class != Class::Syscall {
+            return Err(DecodeError::Malformed("chained ends of what is no call"));
+        }
         let mut syscalls = Vec::new();
         if class == Class::Syscall {
             for shape in 0..table.shape_count() {
@@ -69,6 +72,11 @@ impl Decoder {
                 let realtime_ns = self.table.pull(&row, field::B)?;
                 Some(Event::Anchor(ClockAnchor { t_ns: self.ns(row.end), monotonic_ns, realtime_ns }))
             }
+            Class::Usage => Some(Event::Usage(self.usage(&row)?)),
+            Class::Socket => Some(Event::Socket(self.socket(&row)?)),
+            Class::Dns => Some(Event::Dns(self.dns(&row)?)),
+            Class::Block => self.block(&row)?.map(Event::Block),
+            Class::Uring => Some(Event::Uring(self.uring(&row)?)),
         };
         Ok(event)
     }
@@ -85,6 +93,7 @@ impl Decoder {
     fn syscall(&mut self, row: &RowHead) -> Result<Syscall, DecodeError> {
         let shape = &self.syscalls[row.shape];
         let table = &mut self.table;
+        let gap = if table.is_chained() { table.pull(row, field::GAP)? } else { 0 };
         let duration = table.pull(row, field::DURATION)?;
         let mut args = [0; 6];
         for (i, arg) in args.iter_mut().enumerate() {
@@ -105,10 +114,12 @@ impl Decoder {
         for ((tag, arg), slot) in shape.details.iter().zip(0..) {
             let first = field::DETAILS + slot * field::PER_DETAIL;
             // A kind of detail that this version does not know is left out: its columns are stepped over.
-            details.extend(decode_detail(table, row, *tag, *arg, first)?);
+            details.extend(decode_detail(table, row, self.tick_ns, (*tag, *arg), first)?);
         }
+        let took = duration.wrapping_add(wait_cpu).wrapping_add(blocked);
+        let end = table.end(row, gap, took);
         Ok(Syscall {
-            t_ns: row.end.wrapping_sub(duration).saturating_mul(self.tick_ns),
+            t_ns: end.wrapping_sub(duration).saturating_mul(self.tick_ns),
             duration_ns: duration.saturating_mul(self.tick_ns),
             task: from_u32(row.task, TaskId)?,
             sysno: shape.sysno,
@@ -144,6 +155,38 @@ impl Decoder {
                 status: from_u32(table.pull(row, field::A)?, |n| n)?,
                 group_dead: from_bool(table.pull(row, field::B)?)?,
             },
+            Some(4) => ProcessKind::Load { path: from_u32(table.pull(row, field::A)?, StrId)? },
+            Some(5) => {
+                let mut fields = field::A..;
+                let mut ids = || -> Result<Ids, DecodeError> {
+                    let mut id = || {
+                        let field = fields.next().unwrap_or_default();
+                        from_u32(table.pull(row, field)?, |n| n)
+                    };
+                    Ok(Ids { uid: id()?, euid: id()?, gid: id()?, egid: id()? })
+                };
+                ProcessKind::Identity { old: ids()?, new: ids()? }
+            }
+            Some(6) => {
+                let capability = from_u32(table.pull(row, field::A)?, |n| n)?;
+                let granted = from_bool(table.pull(row, field::B)?)?;
+                let count = from_u32(table.pull(row, field::C)?, |n| n)?;
+                let (nr, abi) = (table.pull(row, field::D)?, table.pull(row, field::E)?);
+                let call = match nr.checked_sub(1) {
+                    Some(nr) => Some(Sysno { abi: abi_of(abi)?, nr: from_u32(nr, |n| n)? }),
+                    None => None,
+                };
+                ProcessKind::Capability { capability, granted, count, call }
+            }
+            Some(7) => ProcessKind::OomKill {
+                by: from_option(table.pull(row, field::A)?, TaskId)?,
+                rss_bytes: table.pull(row, field::B)?,
+            },
+            Some(8) => ProcessKind::Fault {
+                address: table.pull(row, field::A)?,
+                blocked_ns: table.pull(row, field::B)?.saturating_mul(self.tick_ns),
+            },
+            Some(16) => ProcessKind::Placed { container: from_u32(table.pull(row, field::A)?, |n| n)? },
             _ => return Ok(None),
         };
         Ok(Some(Process { t_ns, task: from_u32(row.task, TaskId)?, kind }))
@@ -172,6 +215,15 @@ impl Decoder {
                 srtt_us: from_u32(table.pull(row, field::F)?, |n| n)?,
                 retransmits: from_u32(table.pull(row, field::G)?, |n| n)?,
             },
+            Some(6) => ConnectionKind::Sample {
+                srtt_us: from_u32(table.pull(row, field::D)?, |n| n)?,
+                cwnd: from_u32(table.pull(row, field::E)?, |n| n)?,
+                send_window: from_u32(table.pull(row, field::F)?, |n| n)?,
+                in_flight: from_u32(table.pull(row, field::G)?, |n| n)?,
+                retransmits: from_u32(table.pull(row, field::H)?, |n| n)?,
+                bytes_sent: table.pull(row, field::I)?,
+                bytes_received: table.pull(row, field::J)?,
+            },
             _ => return Ok(None),
         };
         Ok(Some(Connection { t_ns, cookie, task: from_option(row.task, TaskId)?, local, peer, kind }))
@@ -189,6 +241,122 @@ impl Decoder {
             code: from_i32(self.table.pull(row, field::B)?)?,
             sender: from_option(self.table.pull(row, field::C)?, TaskId)?,
             delivered,
+        })
+    }
+
+    fn usage(&mut self, row: &RowHead) -> Result<Usage, DecodeError> {
+        let mut pull = |field| self.table.pull(row, field);
+        let (length, cpu, wait) = (pull(field::A)?, pull(field::B)?, pull(field::C)?);
+        let (minor_faults, major_faults) = (pull(field::D)?, pull(field::E)?);
+        let (yields, preemptions) = (pull(field::F)?, pull(field::G)?);
+        Ok(Usage {
+            t_ns: self.ns(row.end),
+            from_ns: self.ns(row.end.wrapping_sub(length)),
+            task: from_u32(row.task, TaskId)?,
+            cpu_ns: self.ns(cpu),
+            wait_ns: self.ns(wait),
+            minor_faults,
+            major_faults,
+            yields,
+            preemptions,
+        })
+    }
+
+    /// An address that may be missing: 0, or the number of its byte string + 1.
+    fn addr_option(&self, blob: u64) -> Result<Option<SockAddr>, DecodeError> {
+        blob.checked_sub(1).map(|blob| self.addr(blob)).transpose()
+    }
+
+    fn socket(&mut self, row: &RowHead) -> Result<Socket, DecodeError> {
+        let (key, mut at) = (self.table.shape_key(row.shape), 0);
+        let family = from_u16(varint::get(key, &mut at)?)?;
+        let kind = from_u16(varint::get(key, &mut at)?)?;
+        let protocol = from_u16(varint::get(key, &mut at)?)?;
+        let mut pull = |field| self.table.pull(row, field);
+        let cookie = SockCookie(pull(field::COOKIE)?);
+        let (local, peer, length) = (pull(field::B)?, pull(field::C)?, pull(field::D)?);
+        let (sent, bytes_sent) = (pull(field::E)?, pull(field::F)?);
+        let (received, bytes_received) = (pull(field::G)?, pull(field::H)?);
+        Ok(Socket {
+            t_ns: self.ns(row.end),
+            from_ns: self.ns(row.end.wrapping_sub(length)),
+            task: from_option(row.task, TaskId)?,
+            cookie,
+            family,
+            kind,
+            protocol,
+            local: self.addr_option(local)?,
+            peer: self.addr_option(peer)?,
+            sent,
+            bytes_sent,
+            received,
+            bytes_received,
+        })
+    }
+
+    fn dns(&mut self, row: &RowHead) -> Result<Dns, DecodeError> {
+        let answered = match self.table.shape_key(row.shape) {
+            [answered] => from_bool((*answered).into())?,
+            _ => return Err(DecodeError::Malformed("a DNS query of an unknown shape")),
+        };
+        let mut pull = |field| self.table.pull(row, field);
+        let cookie = SockCookie(pull(field::COOKIE)?);
+        let (server, duration) = (pull(field::B)?, pull(field::C)?);
+        let name = from_u32(pull(field::D)?, StrId)?;
+        let qtype = from_u16(pull(field::E)?)?;
+        let answer =
+            if answered { Some((from_u8(pull(field::F)?)?, from_u16(pull(field::G)?)?)) } else { None };
+        Ok(Dns {
+            t_ns: self.ns(row.end.wrapping_sub(duration)),
+            duration_ns: self.ns(duration),
+            task: from_u32(row.task, TaskId)?,
+            cookie,
+            server: self.addr_option(server)?.ok_or(DecodeError::Malformed("a DNS query to nobody"))?,
+            name,
+            qtype,
+            answer,
+        })
+    }
+
+    fn block(&mut self, row: &RowHead) -> Result<Option<Block>, DecodeError> {
+        let [op, flags] = self.table.shape_key(row.shape) else {
+            return Err(DecodeError::Malformed("a block request of an unknown shape"));
+        };
+        let (op, flags) = (block_op(*op), *flags);
+        let mut pull = |field| self.table.pull(row, field);
+        let (dev, sector) = (pull(field::A)?, pull(field::B)?);
+        let (duration, queued) = (pull(field::C)?, pull(field::D)?);
+        let (bytes, error) = (pull(field::E)?, from_u16(pull(field::F)?)?);
+        let task = from_u32(row.task, TaskId)?;
+        Ok(op.map(|op| Block {
+            t_ns: self.ns(row.end.wrapping_sub(duration)),
+            duration_ns: self.ns(duration),
+            queued_ns: self.ns(queued),
+            task,
+            dev,
+            sector,
+            bytes,
+            op,
+            flags,
+            error,
+        }))
+    }
+
+    fn uring(&mut self, row: &RowHead) -> Result<Uring, DecodeError> {
+        let [opcode] = self.table.shape_key(row.shape) else {
+            return Err(DecodeError::Malformed("a ring request of an unknown shape"));
+        };
+        let opcode = *opcode;
+        let mut pull = |field| self.table.pull(row, field);
+        let object = from_option(pull(field::A)?, ObjectId)?;
+        let (duration, ret) = (pull(field::B)?, from_i32(pull(field::C)?)?);
+        Ok(Uring {
+            t_ns: self.ns(row.end.wrapping_sub(duration)),
+            duration_ns: self.ns(duration),
+            task: from_u32(row.task, TaskId)?,
+            opcode,
+            object,
+            ret,
         })
     }
 
@@ -219,16 +387,25 @@ impl Decoder {
     }
 }
 
+fn abi_of(number: u64) -> Result<Abi, DecodeError> {
+    Ok(match number {
+        0 => Abi::X86_64,
+        1 => Abi::I386,
+        2 => Abi::X32,
+        3 => Abi::Aarch64,
+        4 => Abi::Arm,
+        _ => return Err(DecodeError::Malformed("a call of an unknown table")),
+    })
+}
+
+/// The call of a shape, if it is one.
+pub(crate) fn sysno_of(key: &[u8]) -> Option<Sysno> {
+    parse_syscall_shape(key).ok().map(|shape| shape.sysno)
+}
+
 fn parse_syscall_shape(key: &[u8]) -> Result<SyscallShape, DecodeError> {
     let mut at = 1;
-    let abi = match key.first() {
-        Some(0) => Abi::X86_64,
-        Some(1) => Abi::I386,
-        Some(2) => Abi::X32,
-        Some(3) => Abi::Aarch64,
-        Some(4) => Abi::Arm,
-        _ => return Err(DecodeError::Malformed("a call of an unknown table")),
-    };
+    let abi = abi_of(key.first().copied().map_or(u64::MAX, u64::from))?;
     let nr = from_u32(varint::get(key, &mut at)?, |n| n)?;
     let flags = SyscallFlags(from_u16(varint::get(key, &mut at)?)?);
     let rest = key.get(at..).unwrap_or_default();
@@ -244,8 +421,8 @@ fn parse_syscall_shape(key: &[u8]) -> Result<SyscallShape, DecodeError> {
 fn decode_detail(
     table: &mut TableReader,
     row: &RowHead,
-    tag: u8,
-    arg: u8,
+    tick_ns: u64,
+    (tag, arg): (u8, u8),
     f: u32,
 ) -> Result<Option<Detail>, DecodeError> {
     Ok(Some(match tag {
@@ -314,7 +491,8 @@ fn decode_detail(
             Detail::Bytes { arg, data: table.blob(blob)?.to_vec() }
         }
         tag::CREATED => Detail::Created,
-        tag::CPU_WAIT => Detail::CpuWait { ns: table.pull(row, f)? },
+        tag::CPU_WAIT_NS => Detail::CpuWait { ns: table.pull(row, f)? },
+        tag::CPU_WAIT => Detail::CpuWait { ns: table.pull(row, f)?.saturating_mul(tick_ns) },
         _ => return Ok(None),
     }))
 }

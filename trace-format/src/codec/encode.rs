@@ -3,7 +3,10 @@
 use super::{encode_addr, field, shape, tag_and_arg};
 use crate::columns::TableBuilder;
 use crate::varint::{self, zigzag};
-use crate::{Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, Syscall};
+use crate::{
+    Block, Connection, ConnectionKind, Detail, Dns, Event, Process, ProcessKind, Signal, SockAddr, Socket,
+    Syscall, Uring, Usage,
+};
 
 fn i32_to(value: i32) -> u64 {
     zigzag(value.into())
@@ -76,6 +79,11 @@ impl Encoder {
                 row.put(field::B, e.realtime_ns);
                 Times { start: t, end: t }
             }
+            Event::Usage(e) => self.usage(e, table),
+            Event::Socket(e) => self.socket(e, table),
+            Event::Dns(e) => self.dns(e, table),
+            Event::Block(e) => self.block(e, table),
+            Event::Uring(e) => self.uring(e, table),
         }
     }
 
@@ -120,7 +128,9 @@ impl Encoder {
             self.blobs.push(blob);
         }
 
-        let mut row = table.row(&self.key, e.task.0.into(), end, elements);
+        let computing = start.wrapping_sub(wait_cpu).wrapping_sub(blocked);
+        let times = (computing, end);
+        let mut row = table.row_in_chain(&self.key, e.task.0.into(), times, elements, field::GAP);
         row.put(field::DURATION, duration);
         for (i, arg) in e.args.iter().enumerate() {
             if e.args_mask & 1 << i != 0 {
@@ -154,7 +164,8 @@ impl Encoder {
                     row.put(f, *bytes);
                     row.put(f + 1, (*count).into());
                 }
-                Detail::Time { ns, .. } | Detail::CpuWait { ns } => row.put(f, *ns),
+                Detail::Time { ns, .. } => row.put(f, *ns),
+                Detail::CpuWait { ns } => row.put(f, ns / self.tick_ns),
                 Detail::Poll { entries, .. } => {
                     row.put(f, entries.len() as u64);
                     for entry in entries {
@@ -214,6 +225,35 @@ impl Encoder {
                 row.put(field::A, (*status).into());
                 row.put(field::B, (*group_dead).into());
             }
+            ProcessKind::Load { path } => table.row(&[4], task, t, 0).put(field::A, path.0.into()),
+            ProcessKind::Identity { old, new } => {
+                let mut row = table.row(&[5], task, t, 0);
+                let ids = [old.uid, old.euid, old.gid, old.egid, new.uid, new.euid, new.gid, new.egid];
+                for (id, field) in ids.into_iter().zip(field::A..) {
+                    row.put(field, id.into());
+                }
+            }
+            ProcessKind::Capability { capability, granted, count, call } => {
+                let mut row = table.row(&[6], task, t, 0);
+                row.put(field::A, (*capability).into());
+                row.put(field::B, (*granted).into());
+                row.put(field::C, (*count).into());
+                row.put(field::D, call.map_or(0, |c| u64::from(c.nr) + 1));
+                row.put(field::E, call.map_or(0, |c| c.abi as u64));
+            }
+            ProcessKind::OomKill { by, rss_bytes } => {
+                let mut row = table.row(&[7], task, t, 0);
+                row.put(field::A, option_to(by.map(|b| b.0)));
+                row.put(field::B, *rss_bytes);
+            }
+            ProcessKind::Fault { address, blocked_ns } => {
+                let mut row = table.row(&[8], task, t, 0);
+                row.put(field::A, *address);
+                row.put(field::B, self.ticks(*blocked_ns));
+            }
+            ProcessKind::Placed { container } => {
+                table.row(&[16], task, t, 0).put(field::A, (*container).into());
+            }
         }
         Times { start: t, end: t }
     }
@@ -232,6 +272,7 @@ impl Encoder {
             ConnectionKind::ResetSent => 3,
             ConnectionKind::ResetReceived => 4,
             ConnectionKind::Closed { .. } => 5,
+            ConnectionKind::Sample { .. } => 6,
         };
         let mut row = table.row(&[key], option_to(e.task.map(|t| t.0)), t, 0);
         row.put(field::COOKIE, e.cookie.0);
@@ -250,6 +291,23 @@ impl Encoder {
                 row.put(field::F, (*srtt_us).into());
                 row.put(field::G, (*retransmits).into());
             }
+            ConnectionKind::Sample {
+                srtt_us,
+                cwnd,
+                send_window,
+                in_flight,
+                retransmits,
+                bytes_sent,
+                bytes_received,
+            } => {
+                row.put(field::D, (*srtt_us).into());
+                row.put(field::E, (*cwnd).into());
+                row.put(field::F, (*send_window).into());
+                row.put(field::G, (*in_flight).into());
+                row.put(field::H, (*retransmits).into());
+                row.put(field::I, *bytes_sent);
+                row.put(field::J, *bytes_received);
+            }
         }
         Times { start: t, end: t }
     }
@@ -261,5 +319,91 @@ impl Encoder {
         row.put(field::B, i32_to(e.code));
         row.put(field::C, option_to(e.sender.map(|s| s.0)));
         Times { start: t, end: t }
+    }
+
+    fn usage(&mut self, e: &Usage, table: &mut TableBuilder) -> Times {
+        let (start, end) = (self.ticks(e.from_ns), self.ticks(e.t_ns));
+        let (cpu, wait) = (self.ticks(e.cpu_ns), self.ticks(e.wait_ns));
+        let mut row = table.row(&[], e.task.0.into(), end, 0);
+        row.put(field::A, end.wrapping_sub(start));
+        row.put(field::B, cpu);
+        row.put(field::C, wait);
+        row.put(field::D, e.minor_faults);
+        row.put(field::E, e.major_faults);
+        row.put(field::F, e.yields);
+        row.put(field::G, e.preemptions);
+        Times { start, end }
+    }
+
+    /// The byte string of an address that may be missing: its number + 1, or 0.
+    fn addr(&mut self, addr: Option<&SockAddr>, table: &mut TableBuilder) -> u64 {
+        let Some(addr) = addr else { return 0 };
+        self.scratch.clear();
+        encode_addr(addr, &mut self.scratch);
+        table.blob(&self.scratch) + 1
+    }
+
+    fn socket(&mut self, e: &Socket, table: &mut TableBuilder) -> Times {
+        let (start, end) = (self.ticks(e.from_ns), self.ticks(e.t_ns));
+        let (local, peer) = (self.addr(e.local.as_ref(), table), self.addr(e.peer.as_ref(), table));
+        self.key.clear();
+        for part in [e.family, e.kind, e.protocol] {
+            varint::put(&mut self.key, part.into());
+        }
+        let mut row = table.row(&self.key, option_to(e.task.map(|t| t.0)), end, 0);
+        row.put(field::COOKIE, e.cookie.0);
+        row.put(field::B, local);
+        row.put(field::C, peer);
+        row.put(field::D, end.wrapping_sub(start));
+        row.put(field::E, e.sent);
+        row.put(field::F, e.bytes_sent);
+        row.put(field::G, e.received);
+        row.put(field::H, e.bytes_received);
+        Times { start, end }
+    }
+
+    /// Start and end of what takes time, and the duration: the end's column wraps, what is said of the chunk saturates.
+    fn span(&self, t_ns: u64, duration_ns: u64) -> (u64, u64, Times) {
+        let (start, duration) = (self.ticks(t_ns), self.ticks(duration_ns));
+        let times = Times { start, end: start.saturating_add(duration) };
+        (start.wrapping_add(duration), duration, times)
+    }
+
+    fn dns(&mut self, e: &Dns, table: &mut TableBuilder) -> Times {
+        let (end, duration, times) = self.span(e.t_ns, e.duration_ns);
+        let server = self.addr(Some(&e.server), table);
+        let mut row = table.row(&[e.answer.is_some().into()], e.task.0.into(), end, 0);
+        row.put(field::COOKIE, e.cookie.0);
+        row.put(field::B, server);
+        row.put(field::C, duration);
+        row.put(field::D, e.name.0.into());
+        row.put(field::E, e.qtype.into());
+        if let Some((code, answers)) = e.answer {
+            row.put(field::F, code.into());
+            row.put(field::G, answers.into());
+        }
+        times
+    }
+
+    fn block(&mut self, e: &Block, table: &mut TableBuilder) -> Times {
+        let (end, duration, times) = self.span(e.t_ns, e.duration_ns);
+        let queued = self.ticks(e.queued_ns);
+        let mut row = table.row(&[e.op as u8, e.flags], e.task.0.into(), end, 0);
+        row.put(field::A, e.dev);
+        row.put(field::B, e.sector);
+        row.put(field::C, duration);
+        row.put(field::D, queued);
+        row.put(field::E, e.bytes);
+        row.put(field::F, e.error.into());
+        times
+    }
+
+    fn uring(&mut self, e: &Uring, table: &mut TableBuilder) -> Times {
+        let (end, duration, times) = self.span(e.t_ns, e.duration_ns);
+        let mut row = table.row(&[e.opcode], e.task.0.into(), end, 0);
+        row.put(field::A, option_to(e.object.map(|o| o.0)));
+        row.put(field::B, duration);
+        row.put(field::C, i32_to(e.ret));
+        times
     }
 }

@@ -7,12 +7,14 @@ mod decode;
 mod encode;
 mod refs;
 
-pub(crate) use decode::Decoder;
+pub(crate) use decode::{Decoder, sysno_of};
 pub(crate) use encode::Encoder;
 pub(crate) use refs::{Ref, all_refs, map_refs};
 
 use crate::columns::{EventSize, Relation};
-use crate::{Class, DecodeError, Detail, Event, LossCause, Metric, Process, ProcessKind, SockAddr, TcpState};
+use crate::{
+    BlockOp, Class, DecodeError, Detail, Event, LossCause, Metric, Process, ProcessKind, SockAddr, TcpState,
+};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// Fields of a call's columns.
@@ -23,6 +25,8 @@ pub(crate) mod field {
     pub(crate) const OBJECT: u32 = 9;
     pub(crate) const WAIT_CPU: u32 = 10;
     pub(crate) const BLOCKED: u32 = 11;
+    /// Time between the task's last call and this one that it neither waited nor was blocked.
+    pub(crate) const GAP: u32 = 12;
     /// The first field of a detail; each detail of a call has 16.
     pub(crate) const DETAILS: u32 = 64;
     pub(crate) const PER_DETAIL: u32 = 16;
@@ -35,6 +39,9 @@ pub(crate) mod field {
     pub(crate) const E: u32 = 5;
     pub(crate) const F: u32 = 6;
     pub(crate) const G: u32 = 7;
+    pub(crate) const H: u32 = 8;
+    pub(crate) const I: u32 = 9;
+    pub(crate) const J: u32 = 10;
 
     /// A connection's cookie.
     pub(crate) const COOKIE: u32 = A;
@@ -50,6 +57,7 @@ pub(crate) const MAX_BLOB: usize = 1 << 20;
 /// What to try for a call's column.
 pub(crate) fn syscall_relation(field: u32) -> Relation {
     match field {
+        field::GAP => Relation::Present,
         field::RET => Relation::Near(&field::ARGS),
         field::OBJECT => Relation::KeyedBy(field::ARGS[0]),
         _ => Relation::None,
@@ -86,7 +94,10 @@ mod tag {
     pub(super) const ARGV: u8 = 12;
     pub(super) const BYTES: u8 = 13;
     pub(super) const CREATED: u8 = 14;
-    pub(super) const CPU_WAIT: u8 = 15;
+    /// In ns: of files of early writers.
+    pub(super) const CPU_WAIT_NS: u8 = 15;
+    /// In ticks.
+    pub(super) const CPU_WAIT: u8 = 16;
 }
 
 fn tag_and_arg(detail: &Detail) -> (u8, u8) {
@@ -135,6 +146,8 @@ pub(crate) fn size(event: &Event) -> Option<EventSize> {
         }
         Event::Process(Process { kind: ProcessKind::Exec { argv, .. }, .. }) => add(argv.len(), 0),
         Event::Connection(e) => add(0, addr_len(&e.local)) && add(0, addr_len(&e.peer)),
+        Event::Socket(e) => [&e.local, &e.peer].into_iter().flatten().all(|addr| add(0, addr_len(addr))),
+        Event::Dns(e) => add(0, addr_len(&e.server)),
         _ => true,
     };
     // What an empty chunk holds besides the event.
@@ -211,7 +224,7 @@ pub(crate) fn class_of(number: u64) -> Option<Class> {
 }
 
 /// All classes.
-pub(crate) const CLASSES: [Class; 8] = [
+pub(crate) const CLASSES: [Class; 13] = [
     Class::Syscall,
     Class::Process,
     Class::Connection,
@@ -220,7 +233,17 @@ pub(crate) const CLASSES: [Class; 8] = [
     Class::Loss,
     Class::Marker,
     Class::Anchor,
+    Class::Usage,
+    Class::Socket,
+    Class::Dns,
+    Class::Block,
+    Class::Uring,
 ];
+
+fn block_op(number: u8) -> Option<BlockOp> {
+    use BlockOp::{Discard, Flush, Other, Read, Write, WriteZeroes};
+    [Read, Write, Flush, Discard, WriteZeroes, Other].into_iter().find(|op| *op as u8 == number)
+}
 
 fn cause_of(number: u64) -> Option<LossCause> {
     use LossCause::{Malformed, MapFull, RingFull, Skipped, WriteFailed};
@@ -252,7 +275,7 @@ fn tcp_state(number: u64) -> Result<TcpState, DecodeError> {
 }
 
 /// All metrics.
-pub(crate) const METRICS: [Metric; 34] = {
+pub(crate) const METRICS: [Metric; 45] = {
     use Metric as M;
     [
         M::CpuNs,
@@ -260,6 +283,7 @@ pub(crate) const METRICS: [Metric; 34] = {
         M::CpuSystemNs,
         M::CpuThrottledNs,
         M::CpuThrottledPeriods,
+        M::CpuPeriods,
         M::MemoryBytes,
         M::MemoryLimitBytes,
         M::MemoryAnonBytes,
@@ -267,6 +291,9 @@ pub(crate) const METRICS: [Metric; 34] = {
         M::SwapBytes,
         M::MemoryMaxEvents,
         M::OomKills,
+        M::MemoryLowEvents,
+        M::MemoryHighEvents,
+        M::MemoryOomEvents,
         M::IoReadBytes,
         M::IoWriteBytes,
         M::IoReadOps,
@@ -276,6 +303,7 @@ pub(crate) const METRICS: [Metric; 34] = {
         M::PsiMemoryFullUs,
         M::PsiIoSomeUs,
         M::PsiIoFullUs,
+        M::PsiCpuFullUs,
         M::Pids,
         M::PidsLimit,
         M::OpenFds,
@@ -283,9 +311,15 @@ pub(crate) const METRICS: [Metric; 34] = {
         M::TcpTimeWait,
         M::TcpListen,
         M::TcpOther,
+        M::TcpCloseWait,
+        M::AcceptQueue,
+        M::ListenOverflows,
         M::NetReceivedBytes,
         M::NetSentBytes,
         M::NetDropped,
+        M::TcpRetransmits,
+        M::ListenDrops,
+        M::UdpBufferErrors,
         M::MinorFaults,
         M::MajorFaults,
         M::RssBytes,

@@ -33,12 +33,23 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
                     ProcessKind::Exec { path, argv, .. } => {
                         known(Ref::Str(*path)) && argv.iter().all(|w| known(Ref::Str(*w)))
                     }
-                    ProcessKind::Exit { .. } => true,
+                    ProcessKind::Load { path } => known(Ref::Str(*path)),
+                    ProcessKind::OomKill { by, .. } => by.is_none_or(|t| known(Ref::Task(t))),
+                    ProcessKind::Exit { .. }
+                    | ProcessKind::Placed { .. }
+                    | ProcessKind::Identity { .. }
+                    | ProcessKind::Capability { .. }
+                    | ProcessKind::Fault { .. } => true,
                 }
         }
         Event::Connection(e) => e.task.is_none_or(|t| known(Ref::Task(t))),
         Event::Signal(e) => known(Ref::Task(e.task)) && e.sender.is_none_or(|t| known(Ref::Task(t))),
         Event::Marker(e) => known(Ref::Str(e.text)),
+        Event::Usage(e) => known(Ref::Task(e.task)),
+        Event::Socket(e) => e.task.is_none_or(|t| known(Ref::Task(t))),
+        Event::Dns(e) => known(Ref::Task(e.task)) && known(Ref::Str(e.name)),
+        Event::Block(e) => known(Ref::Task(e.task)),
+        Event::Uring(e) => known(Ref::Task(e.task)) && e.object.is_none_or(|o| known(Ref::Object(o))),
         Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) => true,
     }
 }
@@ -86,7 +97,13 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
                         string(word, map);
                     }
                 }
-                ProcessKind::Exit { .. } => {}
+                ProcessKind::Load { path } => string(path, map),
+                ProcessKind::OomKill { by, .. } => by.iter_mut().for_each(|t| task(t, map)),
+                ProcessKind::Exit { .. }
+                | ProcessKind::Placed { .. }
+                | ProcessKind::Identity { .. }
+                | ProcessKind::Capability { .. }
+                | ProcessKind::Fault { .. } => {}
             }
         }
         Event::Connection(e) => e.task.iter_mut().for_each(|t| task(t, map)),
@@ -95,6 +112,17 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
             e.sender.iter_mut().for_each(|t| task(t, map));
         }
         Event::Marker(e) => string(&mut e.text, map),
+        Event::Usage(e) => task(&mut e.task, map),
+        Event::Socket(e) => e.task.iter_mut().for_each(|t| task(t, map)),
+        Event::Dns(e) => {
+            task(&mut e.task, map);
+            string(&mut e.name, map);
+        }
+        Event::Block(e) => task(&mut e.task, map),
+        Event::Uring(e) => {
+            task(&mut e.task, map);
+            e.object.iter_mut().for_each(|o| object(o, map));
+        }
         Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) => {}
     }
 }

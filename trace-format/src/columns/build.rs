@@ -1,5 +1,6 @@
 //! Collecting rows and encoding their columns.
 
+use super::chain::{Chain, Recent};
 use super::{
     Encoding, KEYED_SLOTS, MAX_BLOBS, MAX_COLUMNS, MAX_DISTINCT, MAX_ELEMENTS, MAX_KEYED, MAX_SHAPES,
     MIN_KEYED, Relation, row, slot,
@@ -14,6 +15,9 @@ const SHAPE_COST: usize = 16;
 /// What a new column costs in the payload at most: its directory entry.
 const COLUMN_COST: usize = 24;
 
+/// Bytes from which on a column gets code lengths of its own: what a block costs is then well spent.
+const LARGE: usize = 1024;
+
 struct Column {
     field: u32,
     values: Vec<u64>,
@@ -24,11 +28,13 @@ struct Group {
     rows: u32,
     columns: Vec<Column>,
     hint: usize,
+    /// Of each row but a task's last: the shape of the task's next row.
+    next: Vec<u32>,
 }
 
 impl Group {
     fn new(key: &[u8]) -> Self {
-        Self { key: key.into(), rows: 0, columns: Vec::new(), hint: 0 }
+        Self { key: key.into(), rows: 0, columns: Vec::new(), hint: 0, next: Vec::new() }
     }
 }
 
@@ -40,7 +46,11 @@ pub(crate) struct TableBuilder {
     used_columns: usize,
     row_shape: Vec<u64>,
     row_task: Vec<u64>,
+    /// Empty when the rows are chained.
     row_end: Vec<u64>,
+    chain: Option<Chain>,
+    /// Of chained rows whose task had none before: their shapes.
+    firsts: Vec<u32>,
     blob_ids: HashMap<Box<[u8]>, u64>,
     blob_bytes: Vec<u8>,
     blob_lens: Vec<u32>,
@@ -108,6 +118,8 @@ impl TableBuilder {
             row_shape: Vec::new(),
             row_task: Vec::new(),
             row_end: Vec::new(),
+            chain: None,
+            firsts: Vec::new(),
             blob_ids: HashMap::new(),
             blob_bytes: Vec::new(),
             blob_lens: Vec::new(),
@@ -117,7 +129,7 @@ impl TableBuilder {
     }
 
     pub(crate) fn rows(&self) -> u32 {
-        self.row_end.len() as u32
+        self.row_task.len() as u32
     }
 
     /// Upper bound of the encoded length.
@@ -152,6 +164,45 @@ impl TableBuilder {
 
     /// Begins a row; its fields follow through the [`Row`].
     pub(crate) fn row(&mut self, key: &[u8], task: u64, end: u64, elements: usize) -> Row<'_> {
+        let id = self.begin(key, task, elements);
+        self.row_end.push(end);
+        // Deltas may take ten bytes where the difference wraps; the shape index at most two (`MAX_SHAPES`).
+        self.bound += 2 + varint::len(task) + 10;
+        Row { group: &mut self.shapes[id], bound: &mut self.bound, columns: &mut self.used_columns }
+    }
+
+    /// As [`TableBuilder::row`], for a class whose tasks do one thing after the other: the row's time is `gap_field`,
+    /// its start's distance from the end of the task's last row. All rows of a chunk are such rows, or none is.
+    pub(crate) fn row_in_chain(
+        &mut self,
+        key: &[u8],
+        task: u64,
+        (start, end): (u64, u64),
+        elements: usize,
+        gap_field: u32,
+    ) -> Row<'_> {
+        let id = self.begin(key, task, elements);
+        let chain = self.chain.get_or_insert_with(Chain::new);
+        let gap = chain.gap(task, start);
+        if let Some(last) = chain.shape(task) {
+            let last = &mut self.shapes[last];
+            if last.next.is_empty() {
+                self.bound += COLUMN_COST;
+                self.used_columns += 1;
+            }
+            last.next.push(id as u32);
+        } else {
+            self.firsts.push(id as u32);
+        }
+        chain.push(task, id, end);
+        self.bound += 2 + varint::len(Recent::bound(task));
+        let mut row =
+            Row { group: &mut self.shapes[id], bound: &mut self.bound, columns: &mut self.used_columns };
+        row.put(gap_field, gap);
+        row
+    }
+
+    fn begin(&mut self, key: &[u8], task: u64, elements: usize) -> usize {
         let id = if let Some(id) = self.shape_ids.get(key) {
             *id
         } else {
@@ -169,11 +220,8 @@ impl TableBuilder {
         group.hint = 0;
         self.row_shape.push(id.into());
         self.row_task.push(task);
-        self.row_end.push(end);
         self.elements += elements;
-        // Deltas may take ten bytes where the difference wraps; the shape index at most two (`MAX_SHAPES`).
-        self.bound += 2 + varint::len(task) + 10;
-        Row { group, bound: &mut self.bound, columns: &mut self.used_columns }
+        id as usize
     }
 
     /// The distinct values of the task column.
@@ -195,8 +243,9 @@ impl TableBuilder {
         all
     }
 
-    /// Writes the payload. `relation` says what to try for a field's column.
-    pub(crate) fn encode(&self, relation: fn(u32) -> Relation, out: &mut Vec<u8>) {
+    /// Writes the payload. `relation` says what to try for a field's column. `cuts` gets the places in `out` where
+    /// bytes of another kind begin, as far as it pays to treat them apart.
+    pub(crate) fn encode(&self, relation: fn(u32) -> Relation, out: &mut Vec<u8>, cuts: &mut Vec<usize>) {
         varint::put(out, self.blob_lens.len() as u64);
         for len in &self.blob_lens {
             varint::put(out, (*len).into());
@@ -222,22 +271,37 @@ impl TableBuilder {
             tasks_of[*shape as usize].push(*task);
         }
 
-        let shape: Vec<u64> = self.row_shape.iter().map(|id| index[*id as usize]).collect();
         let mut directory = Vec::new();
         let mut data = Vec::with_capacity(self.bound);
-        let mut writer = ColumnWriter { directory: &mut directory, data: &mut data, count: 0, keyed: 0 };
-        writer.column(0, row::SHAPE, &shape, None);
-        writer.column(0, row::TASK, &self.row_task, None);
-        writer.times(&self.row_end);
+        let mut writer =
+            ColumnWriter { directory: &mut directory, data: &mut data, count: 0, keyed: 0, cuts: Vec::new() };
+        let mut numbers = Vec::new();
+        if self.chain.is_some() {
+            writer.entry(0, row::SHAPE, Encoding::Linked, None, |data| {
+                put_all(data, self.firsts.iter().map(|id| index[*id as usize]));
+            });
+            writer.ranked(&self.row_task);
+            writer.entry(0, row::END, Encoding::Chained, None, |_| {});
+        } else {
+            numbers.extend(self.row_shape.iter().map(|id| index[*id as usize]));
+            writer.column(0, row::SHAPE, &numbers, None);
+            writer.column(0, row::TASK, &self.row_task, None);
+            writer.times(&self.row_end);
+        }
         for (number, (id, group)) in used.iter().enumerate() {
+            let number = number as u64 + 1;
+            numbers.clear();
+            numbers.extend(group.next.iter().map(|id| index[*id as usize]));
+            writer.column(number, row::NEXT, &numbers, None);
             for column in group.columns.iter().filter(|c| !c.values.is_empty()) {
                 let context = Context { group, tasks: &tasks_of[*id], relation: relation(column.field) };
-                writer.column(number as u64 + 1, column.field, &column.values, Some(&context));
+                writer.column(number, column.field, &column.values, Some(&context));
             }
         }
-        let count = writer.count;
+        let (count, places) = (writer.count, writer.cuts);
         varint::put(out, count);
         out.extend_from_slice(&directory);
+        cuts.extend(places.iter().map(|place| out.len() + place));
         out.extend_from_slice(&data);
     }
 
@@ -250,6 +314,7 @@ impl TableBuilder {
         }
         for group in &mut self.shapes {
             group.rows = 0;
+            group.next.clear();
             group.columns.iter_mut().for_each(|c| c.values.clear());
         }
         self.used_shapes = 0;
@@ -257,6 +322,10 @@ impl TableBuilder {
         self.row_shape.clear();
         self.row_task.clear();
         self.row_end.clear();
+        if let Some(chain) = &mut self.chain {
+            chain.clear();
+        }
+        self.firsts.clear();
         self.blob_ids.clear();
         self.blob_bytes.clear();
         self.blob_lens.clear();
@@ -301,11 +370,16 @@ struct ColumnWriter<'a> {
     data: &'a mut Vec<u8>,
     count: u64,
     keyed: usize,
+    /// Where in `data` large columns begin and end.
+    cuts: Vec<usize>,
 }
 
 impl ColumnWriter<'_> {
     fn column(&mut self, group: u64, field: u32, values: &[u64], context: Option<&Context<'_>>) {
         let Some(first) = values.first() else { return };
+        if context.is_some_and(|c| c.relation == Relation::Present) {
+            return self.plain(group, field, values);
+        }
         if values.iter().all(|v| v == first) {
             // A column of zeros is left out: it is what a reader assumes.
             if *first != 0 {
@@ -317,6 +391,9 @@ impl ColumnWriter<'_> {
             && self.related(group, field, values, context)
         {
             return;
+        }
+        if is_bytes(values) {
+            return self.plain(group, field, values);
         }
         let plain: usize = values.iter().map(|v| varint::len(*v)).sum();
         let mut previous = 0u64;
@@ -344,10 +421,19 @@ impl ColumnWriter<'_> {
                 }
             });
         } else {
-            self.entry(group, field, Encoding::Varint, None, |data| {
-                put_all(data, values.iter().copied());
-            });
+            self.plain(group, field, values);
         }
+    }
+
+    fn plain(&mut self, group: u64, field: u32, values: &[u64]) {
+        let is_bytes = is_bytes(values);
+        self.entry(group, field, Encoding::Varint, None, |data| {
+            if is_bytes {
+                data.extend(values.iter().map(|value| *value as u8));
+            } else {
+                put_all(data, values.iter().copied());
+            }
+        });
     }
 
     /// Writes the column by its relation to another one, where that pays.
@@ -356,7 +442,7 @@ impl ColumnWriter<'_> {
             return false;
         }
         match context.relation {
-            Relation::None => false,
+            Relation::None | Relation::Present => false,
             Relation::Near(fields) => {
                 for other in fields {
                     let Some(near) = context.scalar(*other, field) else { continue };
@@ -412,6 +498,17 @@ impl ColumnWriter<'_> {
         }
     }
 
+    /// The tasks of the rows, by how recently they were active.
+    fn ranked(&mut self, tasks: &[u64]) {
+        if tasks.windows(2).all(|w| w[0] == w[1]) || tasks.iter().any(|task| *task > Recent::LIMIT) {
+            return self.column(0, row::TASK, tasks, None);
+        }
+        let mut recent = Recent::new();
+        self.entry(0, row::TASK, Encoding::Ranked, None, |data| {
+            put_all(data, tasks.iter().map(|task| recent.code(*task)));
+        });
+    }
+
     /// The ends of the rows. Never left out, so that every row costs at least a byte.
     fn times(&mut self, ends: &[u64]) {
         let rising = ends.windows(2).all(|w| w[0] <= w[1]);
@@ -442,9 +539,21 @@ impl ColumnWriter<'_> {
         if let Some(reference) = reference {
             varint::put(self.directory, reference.into());
         }
-        varint::put(self.directory, (self.data.len() - start) as u64);
+        let len = self.data.len() - start;
+        varint::put(self.directory, len as u64);
         self.count += 1;
+        if len >= LARGE {
+            if self.cuts.last() != Some(&start) {
+                self.cuts.push(start);
+            }
+            self.cuts.push(start + len);
+        }
     }
+}
+
+/// Whether each value takes one byte as it is: nothing takes less.
+fn is_bytes(values: &[u64]) -> bool {
+    values.iter().fold(0, |all, value| all | value) < 0x80
 }
 
 fn put_all(out: &mut Vec<u8>, values: impl Iterator<Item = u64>) {

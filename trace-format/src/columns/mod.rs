@@ -6,6 +6,7 @@
 //! materialising rows; both know nothing of what fields mean.
 
 mod build;
+mod chain;
 mod replay;
 
 pub(crate) use build::{EventSize, TableBuilder};
@@ -35,6 +36,8 @@ pub(crate) mod row {
     pub(crate) const TASK: u32 = 1;
     /// End of the event, ticks.
     pub(crate) const END: u32 = 2;
+    /// Of a shape's group: the shape of the next row of the row's task.
+    pub(crate) const NEXT: u32 = 0;
 }
 
 /// How a column's values are written.
@@ -46,6 +49,10 @@ enum Encoding {
     Delta = 2,
     Rising = 3,
     Dict = 4,
+    // Of the columns of the rows only.
+    Ranked = 5,
+    Linked = 6,
+    Chained = 7,
     // From 128 on, the directory entry carries a reference to another column.
     Same = 128,
     Diff = 129,
@@ -56,8 +63,10 @@ enum Encoding {
 
 impl Encoding {
     fn from_u8(byte: u8) -> Self {
-        use Encoding::{Const, Delta, Dict, Diff, Keyed, Rising, Same, Unknown, Varint};
-        let known = [Varint, Const, Delta, Rising, Dict, Same, Diff, Keyed];
+        use Encoding::{
+            Chained, Const, Delta, Dict, Diff, Keyed, Linked, Ranked, Rising, Same, Unknown, Varint,
+        };
+        let known = [Varint, Const, Delta, Rising, Dict, Ranked, Linked, Chained, Same, Diff, Keyed];
         known.into_iter().find(|e| *e as u8 == byte).unwrap_or(Unknown)
     }
     fn has_reference(self) -> bool {
@@ -65,7 +74,8 @@ impl Encoding {
     }
 }
 
-/// What a column's values may have to do with another column of its shape.
+/// What to know of a column when choosing its encoding: what its values may have to do with another column of its
+/// shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Relation {
     /// Nothing.
@@ -74,6 +84,8 @@ pub(crate) enum Relation {
     Near(&'static [u32]),
     /// They are often the last ones seen with the same task and the same value of this field.
     KeyedBy(u32),
+    /// Nothing, and every row has a byte of it at least: it may not be left out.
+    Present,
 }
 
 /// Slot of a keyed column's table.
@@ -135,6 +147,13 @@ mod tests {
         })
     }
 
+    /// Rows of few or many tasks: shape, task, start, how long it took.
+    fn chained() -> impl Strategy<Value = Vec<(u8, u64, u64, u64)>> {
+        let task = prop_oneof![8 => 0u64..3, 4 => 0u64..5000, 1 => any::<u64>()];
+        let start = prop_oneof![9 => 0u64..50_000, 1 => any::<u64>()];
+        vec((0u8..5, task, start, value()), 1..700)
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
 
@@ -157,7 +176,7 @@ mod tests {
                     row.put(LIST + 3, blob);
                 }
                 let mut payload = Vec::new();
-                table.encode(relation, &mut payload);
+                table.encode(relation, &mut payload, &mut Vec::new());
                 prop_assert!(payload.len() <= table.bound(), "{} > {}", payload.len(), table.bound());
                 table.clear();
 
@@ -176,6 +195,39 @@ mod tests {
                     }
                     let blob = reader.pull(&row, LIST + 3).unwrap();
                     prop_assert_eq!(reader.blob(blob).unwrap(), &[*shape; 3]);
+                }
+                prop_assert!(reader.check_end().is_ok());
+                prop_assert!(reader.next_row().is_err(), "a row behind the last");
+            }
+        }
+
+        #[test]
+        fn chained_rows_come_back_within_the_announced_size(
+            first in chained(),
+            second in chained(),
+        ) {
+            let mut table = TableBuilder::new();
+            for rows in [first, second] {
+                for (shape, task, start, took) in &rows {
+                    let times = (*start, start.wrapping_add(*took));
+                    table.row_in_chain(&[*shape], *task, times, 0, 12).put(FIRST, *took);
+                }
+                let mut payload = Vec::new();
+                let present = |field| if field == 12 { Relation::Present } else { Relation::None };
+                table.encode(present, &mut payload, &mut Vec::new());
+                prop_assert!(payload.len() <= table.bound(), "{} > {}", payload.len(), table.bound());
+                prop_assert!(payload.len() >= rows.len());
+                table.clear();
+
+                let mut reader = TableReader::new(payload, rows.len() as u32).unwrap();
+                prop_assert!(reader.is_chained());
+                for (shape, task, start, took) in &rows {
+                    let row = reader.next_row().unwrap();
+                    prop_assert_eq!(row.task, *task);
+                    prop_assert_eq!(reader.shape_key(row.shape), &[*shape]);
+                    let gap = reader.pull(&row, 12).unwrap();
+                    prop_assert_eq!(reader.pull(&row, FIRST).unwrap(), *took);
+                    prop_assert_eq!(reader.end(&row, gap, *took), start.wrapping_add(*took));
                 }
                 prop_assert!(reader.check_end().is_ok());
                 prop_assert!(reader.next_row().is_err(), "a row behind the last");

@@ -1,5 +1,6 @@
 //! Replaying the rows of an encoded payload. Nothing here trusts the payload.
 
+use super::chain::{Chain, Recent};
 use super::{
     Encoding, KEYED_SLOTS, MAX_BLOBS, MAX_COLUMNS, MAX_DISTINCT, MAX_ELEMENTS, MAX_KEYED, MAX_SHAPES,
     MIN_KEYED, row, slot,
@@ -12,6 +13,7 @@ struct ColumnReader {
     field: u32,
     encoding: Encoding,
     reference: u32,
+    start: usize,
     at: usize,
     end: usize,
     last: u64,
@@ -24,6 +26,8 @@ struct GroupReader {
     rows: u32,
     columns: Vec<ColumnReader>,
     hint: usize,
+    /// Where the columns of the rows themselves begin.
+    first: usize,
 }
 
 /// Replays the rows of a decoded payload.
@@ -33,6 +37,20 @@ pub(crate) struct TableReader {
     rows: GroupReader,
     shapes: Vec<GroupReader>,
     elements: usize,
+    /// Where it ends is not said by a row, but follows from its task's last one.
+    chain: Option<Chain>,
+    recent: Option<Recent>,
+}
+
+/// A column as it is in the payload.
+pub(crate) struct RawColumn<'a> {
+    pub(crate) of_rows: bool,
+    pub(crate) shape: &'a [u8],
+    pub(crate) field: u32,
+    /// Rows of its shape.
+    pub(crate) rows: u32,
+    pub(crate) encoding: u8,
+    pub(crate) bytes: &'a [u8],
 }
 
 /// The part of a row that is not in its shape.
@@ -84,12 +102,27 @@ impl GroupReader {
                 *predicted = predicted.wrapping_add(residual);
                 *predicted
             }
-            Encoding::Unknown => {
+            // Such columns are read by `next_row`; elsewhere they have no meaning.
+            Encoding::Ranked | Encoding::Linked | Encoding::Chained | Encoding::Unknown => {
                 return Err(DecodeError::Malformed("a column in an encoding of a newer version"));
             }
         };
         column.last = value;
         Ok(value)
+    }
+
+    /// The next task of the rows.
+    fn task(&mut self, bytes: &[u8], recent: Option<&mut Recent>) -> Result<u64, DecodeError> {
+        let Some(recent) = recent else { return self.pull(bytes, row::TASK, 0) };
+        let code = self.raw(bytes, row::TASK)?;
+        recent.task(code).ok_or(DecodeError::Malformed("a task by a rank that none has"))
+    }
+
+    /// The next integer of a column as it is written.
+    fn raw(&mut self, bytes: &[u8], field: u32) -> Result<u64, DecodeError> {
+        let column = self.columns.iter_mut().find(|c| c.field == field);
+        let column = column.ok_or(DecodeError::Malformed("a column of the rows that is missing"))?;
+        varint::get(&bytes[..column.end], &mut column.at)
     }
 
     /// Whether every byte of every known column was used.
@@ -125,14 +158,14 @@ impl TableReader {
             let rows =
                 limited(varint::get(&bytes, &mut at)?, records as usize, "a shape of too many rows")? as u32;
             total += u64::from(rows);
-            shapes.push(GroupReader { key, rows, columns: Vec::new(), hint: 0 });
+            shapes.push(GroupReader { key, rows, columns: Vec::new(), hint: 0, first: 0 });
         }
         if total != u64::from(records) {
             return Err(DecodeError::Malformed("shapes whose rows are not the chunk's"));
         }
 
-        let rows = GroupReader { key: 0..0, rows: records, columns: Vec::new(), hint: 0 };
-        let mut table = Self { bytes, blobs, rows, shapes, elements: 0 };
+        let rows = GroupReader { key: 0..0, rows: records, columns: Vec::new(), hint: 0, first: 0 };
+        let mut table = Self { bytes, blobs, rows, shapes, elements: 0, chain: None, recent: None };
         table.parse_directory(at)?;
         Ok(table)
     }
@@ -169,6 +202,7 @@ impl TableReader {
                 field,
                 encoding,
                 reference,
+                start,
                 at: start,
                 end,
                 last: 0,
@@ -198,6 +232,20 @@ impl TableReader {
         if at != bytes.len() {
             return Err(DecodeError::Malformed("bytes behind the last column"));
         }
+        let has = |field, encoding| {
+            self.rows.columns.iter().find(|c| c.field == field).is_some_and(|c| c.encoding == encoding)
+        };
+        self.recent = has(row::TASK, Encoding::Ranked).then(Recent::new);
+        if has(row::END, Encoding::Chained) {
+            // The two come together: what a task did last tells when and what it does next.
+            if !has(row::SHAPE, Encoding::Linked) {
+                return Err(DecodeError::Malformed("chained ends without linked shapes"));
+            }
+            self.chain = Some(Chain::new());
+            for group in &mut self.shapes {
+                group.first = usize::from(group.columns.first().is_some_and(|c| c.field == row::NEXT));
+            }
+        }
         Ok(())
     }
 
@@ -206,6 +254,21 @@ impl TableReader {
     }
     pub(crate) fn shape_key(&self, shape: usize) -> &[u8] {
         &self.bytes[self.shapes[shape].key.clone()]
+    }
+
+    /// The columns as they are in the payload, for looking at their sizes.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = RawColumn<'_>> {
+        let groups = std::iter::once((true, &self.rows)).chain(self.shapes.iter().map(|g| (false, g)));
+        groups.flat_map(move |(of_rows, group)| {
+            group.columns.iter().map(move |column| RawColumn {
+                of_rows,
+                shape: &self.bytes[group.key.clone()],
+                field: column.field,
+                rows: group.rows,
+                encoding: column.encoding as u8,
+                bytes: &self.bytes[column.start..column.end],
+            })
+        })
     }
 
     /// A byte string of the chunk.
@@ -218,16 +281,43 @@ impl TableReader {
     /// Begins the next row; the caller knows how many there are.
     pub(crate) fn next_row(&mut self) -> Result<RowHead, DecodeError> {
         self.rows.hint = 0;
-        let shape = self.rows.pull(&self.bytes, row::SHAPE, 0)?;
-        let task = self.rows.pull(&self.bytes, row::TASK, 0)?;
-        let end = self.rows.pull(&self.bytes, row::END, 0)?;
+        let (shape, task, end) = if let Some(chain) = &self.chain {
+            let task = self.rows.task(&self.bytes, self.recent.as_mut())?;
+            let shape = match chain.shape(task) {
+                None => self.rows.raw(&self.bytes, row::SHAPE)?,
+                Some(last) => {
+                    let group = &mut self.shapes[last];
+                    group.hint = 0;
+                    group.pull(&self.bytes, row::NEXT, task)?
+                }
+            };
+            (shape, task, 0)
+        } else {
+            let shape = self.rows.pull(&self.bytes, row::SHAPE, 0)?;
+            let task = self.rows.task(&self.bytes, self.recent.as_mut())?;
+            (shape, task, self.rows.pull(&self.bytes, row::END, 0)?)
+        };
         let shape = usize::try_from(shape).ok().filter(|s| *s < self.shapes.len());
         let shape = shape.ok_or(DecodeError::Malformed("a row of a shape that is not there"))?;
         let group = &mut self.shapes[shape];
         group.rows =
             group.rows.checked_sub(1).ok_or(DecodeError::Malformed("more rows of a shape than declared"))?;
-        group.hint = 0;
+        group.hint = group.first;
         Ok(RowHead { shape, task, end })
+    }
+
+    /// Whether rows do not say when they end: [`TableReader::end`] does.
+    pub(crate) fn is_chained(&self) -> bool {
+        self.chain.is_some()
+    }
+
+    /// When the row ends, `took` after its start, which is `gap` behind what came before. To be called once for every
+    /// row.
+    pub(crate) fn end(&mut self, row: &RowHead, gap: u64, took: u64) -> u64 {
+        let Some(chain) = &mut self.chain else { return row.end };
+        let end = chain.start(row.task, gap).wrapping_add(took);
+        chain.push(row.task, row.shape, end);
+        end
     }
 
     /// The row's next value of a field.

@@ -138,3 +138,54 @@ fn an_empty_file_that_a_dead_recorder_left_is_replaced() {
     TraceWriter::create(&path, &header(1)).unwrap().finish(&summary()).unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+fn container(number: u32) -> Container {
+    Container { number, id: format!("{number:064x}"), name: format!("app{number}"), ..Container::default() }
+}
+
+#[test]
+fn containers_are_those_of_the_last_list() {
+    let memory = Memory::default();
+    let mut options = WriteOptions::default();
+    options.keyframe_bytes = 1;
+    let mut header = header(100);
+    header.scope =
+        Scope::Pod(Pod { name: "checkout-7d9f".into(), namespace: "shop".into(), ..Pod::default() });
+    let mut writer = TraceWriter::over_with(Box::new(memory.clone()), &header, options).unwrap();
+    fill_dictionaries(&mut writer);
+    writer.containers(&[container(1)]).unwrap();
+    let placed = Process { t_ns: 500, task: TaskId(0), kind: ProcessKind::Placed { container: 2 } };
+    writer.push(&Event::Process(placed.clone())).unwrap();
+    writer.flush().unwrap();
+    let gone = Container { to_ns: Some(700), ..container(1) };
+    writer.containers(&[gone.clone(), container(2)]).unwrap();
+    let torn = Trace::from_bytes(memory.bytes()).unwrap();
+    assert_eq!(torn.containers(), [gone.clone(), container(2)]);
+    writer.finish(&summary()).unwrap();
+
+    let bytes = memory.bytes();
+    let trace = Trace::from_bytes(bytes.clone()).unwrap();
+    assert_eq!(trace.header().scope, header.scope);
+    assert_eq!(trace.containers(), [gone.clone(), container(2)]);
+    let events: Vec<Event> = trace.events(&Filter::default()).map(Result::unwrap).collect();
+    assert_eq!(events, [Event::Process(placed)]);
+
+    // Repair takes them over; a list that is damaged is reported, and the one before it counts.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.ctr");
+    std::fs::write(&path, &bytes).unwrap();
+    let repaired = folder.path().join("r.ctr");
+    repair(&path, &repaired).unwrap();
+    assert_eq!(Trace::open(&repaired).unwrap().containers(), [gone, container(2)]);
+    // Chunk type 16, at byte 14 of a header that begins with its marker.
+    let marker = &bytes[32..40];
+    let last = (40..bytes.len() - 16)
+        .rev()
+        .find(|at| &bytes[*at..*at + 8] == marker && bytes[*at + 14..*at + 16] == [16, 0])
+        .unwrap();
+    let mut damaged = bytes.clone();
+    damaged[last + 130] ^= 0xff;
+    let trace = Trace::from_bytes(damaged).unwrap();
+    assert!(!trace.damage().is_empty());
+    assert_eq!(trace.containers(), [container(1)]);
+}

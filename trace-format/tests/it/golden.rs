@@ -1,7 +1,8 @@
 //! Files that earlier versions wrote stay readable and mean the same.
 //!
 //! `golden/vN.ctr` was written once by the code of version N; `golden/vN.txt` says what is in it. Neither is ever
-//! written again: a new version adds files. `CTRACE_BLESS=1` writes those that do not exist.
+//! written again: a new version adds files, and so does a new encoding of the same version (`v1-chained`).
+//! `CTRACE_BLESS=1` writes those that do not exist.
 
 use crate::support::*;
 use ctrace_format::*;
@@ -64,7 +65,16 @@ fn bless(path: &std::path::Path) {
 
 #[test]
 fn version_1_is_read_as_it_was_meant() {
-    let (file, meaning) = (path("v1.ctr"), path("v1.txt"));
+    read_as_it_was_meant("v1");
+}
+
+#[test]
+fn version_1_with_chained_ends_is_read_as_it_was_meant() {
+    read_as_it_was_meant("v1-chained");
+}
+
+fn read_as_it_was_meant(name: &str) {
+    let (file, meaning) = (path(&format!("{name}.ctr")), path(&format!("{name}.txt")));
     if std::env::var_os("CTRACE_BLESS").is_some() && !file.exists() {
         bless(&file);
         std::fs::write(&meaning, text(&Trace::open(&file).unwrap())).unwrap();

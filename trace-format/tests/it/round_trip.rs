@@ -65,13 +65,8 @@ proptest! {
     ) {
         let trace = Trace::from_bytes(write(&events, 100, chunk_events, 70)).unwrap();
         let all: Vec<Event> = trace.events(&Filter::default()).map(Result::unwrap).collect();
-        let start = |e: &Event| match e {
-            Event::Syscall(e) => e.t_ns,
-            Event::Loss(e) => e.from_ns,
-            e => e.end_ns(),
-        };
         let filter = Filter { from_ns: Some(from), to_ns: Some(from + length), ..Filter::default() };
-        let expected = all.iter().filter(|e| e.end_ns() >= from && start(e) <= from + length).cloned();
+        let expected = all.iter().filter(|e| e.end_ns() >= from && e.start_ns() <= from + length).cloned();
         prop_assert_eq!(sorted(trace.events(&filter).map(Result::unwrap)), sorted(expected));
 
         let filter = Filter { tasks: vec![TaskId(task)], ..Filter::default() };
@@ -82,6 +77,8 @@ proptest! {
         let filter = Filter { cookies: vec![cookie], ..Filter::default() };
         let expected = all.iter().filter(|e| match e {
             Event::Connection(e) => e.cookie == cookie,
+            Event::Socket(e) => e.cookie == cookie,
+            Event::Dns(e) => e.cookie == cookie,
             Event::Syscall(e) => e.object == Some(ObjectId(3)),
             _ => false,
         }).cloned();

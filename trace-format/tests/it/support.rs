@@ -85,13 +85,32 @@ pub(crate) fn rounded(event: &Event, tick_ns: u32) -> Event {
             [&mut e.t_ns, &mut e.duration_ns, &mut e.wait_cpu_ns, &mut e.blocked_ns]
                 .into_iter()
                 .for_each(floor);
+            for detail in &mut e.details {
+                if let Detail::CpuWait { ns } = detail {
+                    floor(ns);
+                }
+            }
             for (i, arg) in e.args.iter_mut().enumerate() {
                 if e.args_mask & 1 << i == 0 {
                     *arg = 0;
                 }
             }
         }
-        Event::Process(e) => floor(&mut e.t_ns),
+        Event::Process(e) => {
+            floor(&mut e.t_ns);
+            if let ProcessKind::Fault { blocked_ns, .. } = &mut e.kind {
+                floor(blocked_ns);
+            }
+        }
+        Event::Usage(e) => {
+            [&mut e.t_ns, &mut e.from_ns, &mut e.cpu_ns, &mut e.wait_ns].into_iter().for_each(floor);
+        }
+        Event::Socket(e) => [&mut e.t_ns, &mut e.from_ns].into_iter().for_each(floor),
+        Event::Dns(e) => [&mut e.t_ns, &mut e.duration_ns].into_iter().for_each(floor),
+        Event::Block(e) => {
+            [&mut e.t_ns, &mut e.duration_ns, &mut e.queued_ns].into_iter().for_each(floor);
+        }
+        Event::Uring(e) => [&mut e.t_ns, &mut e.duration_ns].into_iter().for_each(floor),
         Event::Connection(e) => floor(&mut e.t_ns),
         Event::Signal(e) => floor(&mut e.t_ns),
         Event::Resource(e) => floor(&mut e.t_ns),
@@ -210,6 +229,137 @@ fn process_kind() -> impl Strategy<Value = ProcessKind> {
             .prop_map(|(path, tid, argv, argc)| ProcessKind::Exec { path, old_tid: Tid(tid), argv, argc }),
         (any::<u32>(), any::<bool>())
             .prop_map(|(status, group_dead)| ProcessKind::Exit { status, group_dead }),
+        any::<u32>().prop_map(|container| ProcessKind::Placed { container }),
+    ]
+}
+
+/// Kinds that were added behind the first golden file, which was made of the others.
+fn later_process_kind() -> impl Strategy<Value = ProcessKind> {
+    let ids = || {
+        (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(uid, euid, gid, egid)| Ids {
+            uid,
+            euid,
+            gid,
+            egid,
+        })
+    };
+    prop_oneof![
+        string().prop_map(|path| ProcessKind::Load { path }),
+        (ids(), ids()).prop_map(|(old, new)| ProcessKind::Identity { old, new }),
+        (any::<u32>(), any::<bool>(), any::<u32>(), option::of(any::<u32>())).prop_map(
+            |(capability, granted, count, nr)| ProcessKind::Capability {
+                capability,
+                granted,
+                count,
+                call: nr.map(|nr| Sysno { abi: Abi::I386, nr }),
+            }
+        ),
+        (option::of(task()), number()).prop_map(|(by, rss_bytes)| ProcessKind::OomKill { by, rss_bytes }),
+        (number(), time()).prop_map(|(address, blocked_ns)| ProcessKind::Fault { address, blocked_ns }),
+    ]
+}
+
+/// Classes and kinds that were added behind the first golden file.
+fn later_event() -> impl Strategy<Value = Event> {
+    let sample = (any::<[u32; 5]>(), number(), number()).prop_map(
+        |([srtt_us, cwnd, send_window, in_flight, retransmits], bytes_sent, bytes_received)| {
+            ConnectionKind::Sample {
+                srtt_us,
+                cwnd,
+                send_window,
+                in_flight,
+                retransmits,
+                bytes_sent,
+                bytes_received,
+            }
+        },
+    );
+    let op = prop::sample::select(vec![BlockOp::Read, BlockOp::Write, BlockOp::WriteZeroes, BlockOp::Other]);
+    let counts = || (number(), number(), number(), number());
+    prop_oneof![
+        (time(), task(), later_process_kind()).prop_map(|(t_ns, task, kind)| Event::Process(Process {
+            t_ns,
+            task,
+            kind
+        })),
+        (time(), number(), option::of(task()), addr(), addr(), sample).prop_map(
+            |(t_ns, cookie, task, local, peer, kind)| Event::Connection(Connection {
+                t_ns,
+                cookie: SockCookie(cookie),
+                task,
+                local,
+                peer,
+                kind
+            })
+        ),
+        (time(), time(), task(), time(), time(), counts()).prop_map(
+            |(t_ns, from_ns, task, cpu_ns, wait_ns, (minor_faults, major_faults, yields, preemptions))| {
+                Event::Usage(Usage {
+                    t_ns,
+                    from_ns,
+                    task,
+                    cpu_ns,
+                    wait_ns,
+                    minor_faults,
+                    major_faults,
+                    yields,
+                    preemptions,
+                })
+            }
+        ),
+        (
+            (time(), time(), option::of(task()), number(), any::<[u16; 3]>()),
+            option::of(addr()),
+            option::of(addr()),
+            counts()
+        )
+            .prop_map(|((t_ns, from_ns, task, cookie, [family, kind, protocol]), local, peer, n)| {
+                Event::Socket(Socket {
+                    t_ns,
+                    from_ns,
+                    task,
+                    cookie: SockCookie(cookie),
+                    family,
+                    kind,
+                    protocol,
+                    local,
+                    peer,
+                    sent: n.0,
+                    bytes_sent: n.1,
+                    received: n.2,
+                    bytes_received: n.3,
+                })
+            }),
+        (time(), time(), task(), number(), addr(), string(), any::<u16>(), option::of(any::<(u8, u16)>()))
+            .prop_map(|(t_ns, duration_ns, task, cookie, server, name, qtype, answer)| {
+                let cookie = SockCookie(cookie);
+                Event::Dns(Dns { t_ns, duration_ns, task, cookie, server, name, qtype, answer })
+            }),
+        ((time(), time(), time(), task()), number(), number(), number(), op, any::<u8>(), any::<u16>())
+            .prop_map(|((t_ns, duration_ns, queued_ns, task), dev, sector, bytes, op, flags, error)| {
+                Event::Block(Block {
+                    t_ns,
+                    duration_ns,
+                    queued_ns,
+                    task,
+                    dev,
+                    sector,
+                    bytes,
+                    op,
+                    flags,
+                    error,
+                })
+            }),
+        (time(), time(), task(), any::<u8>(), option::of(object()), any::<i32>()).prop_map(
+            |(t_ns, duration_ns, task, opcode, object, ret)| Event::Uring(Uring {
+                t_ns,
+                duration_ns,
+                task,
+                opcode,
+                object,
+                ret
+            })
+        ),
     ]
 }
 
@@ -259,6 +409,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         1 => (time(), number(), number()).prop_map(|(t_ns, monotonic_ns, realtime_ns)| {
             Event::Anchor(ClockAnchor { t_ns, monotonic_ns, realtime_ns })
         }),
+        4 => later_event(),
     ]
 }
 
@@ -314,9 +465,26 @@ pub(crate) fn describe(trace: &Trace, event: &Event) -> String {
                     let argv: Vec<String> = argv.iter().map(string).collect();
                     format!("exec {} {} {argv:?} {argc}", string(path), old_tid.0)
                 }
+                ProcessKind::Load { path } => format!("load {}", string(path)),
+                ProcessKind::OomKill { by, rss_bytes } => {
+                    format!("oom {:?} {rss_bytes}", by.map(|t| task(&t)))
+                }
                 other => format!("{other:?}"),
             };
             format!("{} {} {kind}", e.t_ns, task(&e.task))
+        }
+        Event::Usage(e) => format!("{:?} {}", Usage { task: TaskId(0), ..e.clone() }, task(&e.task)),
+        Event::Socket(e) => {
+            format!("{:?} {:?}", Socket { task: None, ..e.clone() }, e.task.map(|t| task(&t)))
+        }
+        Event::Dns(e) => {
+            let plain = Dns { task: TaskId(0), name: StrId(0), ..e.clone() };
+            format!("{plain:?} {} {}", task(&e.task), string(&e.name))
+        }
+        Event::Block(e) => format!("{:?} {}", Block { task: TaskId(0), ..e.clone() }, task(&e.task)),
+        Event::Uring(e) => {
+            let plain = Uring { task: TaskId(0), object: None, ..e.clone() };
+            format!("{plain:?} {} {:?}", task(&e.task), e.object.map(|o| object(&o)))
         }
         Event::Connection(e) => {
             format!("{:?} {:?}", Connection { task: None, ..e.clone() }, e.task.map(|t| task(&t)))

@@ -1,18 +1,31 @@
-//! `cargo xtask bench`: what recording costs, beside its peers, in one interleaved run.
+//! `cargo xtask bench record`: what recording costs and what a recording is worth, beside its peers, in one run.
 //!
-//! Every figure is a median over rounds in which each setup ran once, so that a machine that speeds up or slows down
-//! does so for all of them; ratios are what to quote.
+//! Every figure is a module that measures and returns lines: value, goal, and what the peers did. Figures over time are medians
+//! of ratios, each taken within a round in which every setup ran once, so that a machine that speeds up or slows
+//! down does so for all of them.
 
+mod cost;
+mod disk;
 mod empty;
+mod figure;
+mod loss;
+mod open;
+mod process;
+mod recorder;
+mod ring;
+mod servers;
 mod table;
+mod throughput;
 mod tracer;
 mod workload;
 
 use anyhow::{Context, Result};
+use figure::{Line, Outcome};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use table::{Cell, Table};
-use tracer::{Setup, Tracer};
+use std::time::Instant;
+use table::{Table, median};
+use tracer::Setup;
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -23,52 +36,202 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// The cost of recording a system call: a getppid loop, and redis GET, under every setup.
-    Record {
-        /// Rounds; each setup runs once in each.
-        #[arg(long, default_value_t = 5)]
-        rounds: u32,
-        /// Calls of the loop in a round, for the setups that are not orders of magnitude slower.
-        #[arg(long, default_value_t = 2_000_000)]
-        calls: u64,
-        /// Requests of redis-benchmark in a round.
-        #[arg(long, default_value_t = 100_000)]
-        requests: u64,
-        /// Seconds that two producers make 500,000 calls a second in all.
-        #[arg(long, default_value_t = 10)]
-        seconds: u64,
-        /// Leave the redis part out.
-        #[arg(long)]
-        no_redis: bool,
-    },
-    /// The loop itself (started by `record`).
+    /// The recorder's figures against their goals, beside its peers. Needs root. Ends with 1 when a goal is missed.
+    Record(Record),
+    /// The loop that is recorded (started by `record`).
     #[command(hide = true)]
-    Loop {
-        /// How many calls.
-        calls: u64,
-        /// At most so many in a millisecond.
-        #[arg(long)]
-        per_ms: Option<u64>,
+    Loop(workload::Work),
+}
+
+#[derive(clap::Args)]
+struct Record {
+    /// Every figure (about ten minutes)
+    #[arg(long, required_unless_present_any = ["only", "list"], conflicts_with = "only")]
+    all: bool,
+    /// Only these figures
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Say which figures there are
+    #[arg(long)]
+    list: bool,
+    /// Fewer and shorter rounds (about three minutes): to see that it works, not to quote
+    #[arg(long)]
+    quick: bool,
+    /// The ctrace to measure [default: built from this tree]
+    #[arg(long, value_name = "FILE")]
+    ctrace: Option<PathBuf>,
+}
+
+/// Something that is measured.
+struct Figure {
+    name: &'static str,
+    about: &'static str,
+    measure: fn(&Bench) -> Result<Vec<Line>>,
+}
+
+const FIGURES: [Figure; 10] = [
+    Figure { name: "cost", about: "what a call costs that is recorded, or rejected", measure: cost::measure },
+    Figure { name: "redis", about: "throughput of redis while recorded", measure: throughput::redis },
+    Figure { name: "nginx", about: "throughput of nginx while recorded", measure: throughput::nginx },
+    Figure { name: "loss", about: "losses under two producers flat out", measure: loss::flat_out },
+    Figure {
+        name: "overload",
+        about: "counts when the recorder is stopped meanwhile",
+        measure: loss::overload,
     },
+    Figure { name: "disk", about: "bytes per call on disk", measure: disk::measure },
+    Figure { name: "cpu", about: "CPU of the recorder at 200,000 calls a second", measure: recorder::cpu },
+    Figure { name: "armed", about: "time until recording begins", measure: recorder::armed },
+    Figure { name: "ring", about: "what a flight ring holds and takes", measure: ring::measure },
+    Figure { name: "open", about: "opening a recording of 10 million events", measure: open::measure },
+];
+
+/// What a figure measures with.
+struct Bench {
+    ctrace: PathBuf,
+    dir: tempfile::TempDir,
+    quick: bool,
+}
+
+impl Bench {
+    /// A directory of the figure's own.
+    fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Runs rounds in which every setup is measured once.
+    fn rounds(
+        &self,
+        full: u32,
+        quick: u32,
+        setups: &[Setup],
+        mut round: impl FnMut(&mut Samples) -> Result<()>,
+    ) -> Result<Samples> {
+        let mut samples = Samples {
+            all: setups.iter().map(|setup| (*setup, Vec::new())).collect(),
+            failed: setups.iter().filter_map(|setup| Some((*setup, setup.missing()?))).collect(),
+        };
+        for _ in 0..if self.quick { quick } else { full } {
+            round(&mut samples)?;
+        }
+        Ok(samples)
+    }
+}
+
+/// What rounds gave, by setup.
+struct Samples {
+    all: Vec<(Setup, Vec<f64>)>,
+    /// Setups that cannot be measured here, and why.
+    failed: Vec<(Setup, String)>,
+}
+
+impl Samples {
+    /// Measures a setup; one that does not work here is left out from then on, and said so.
+    fn take(&mut self, setup: Setup, measure: impl FnOnce() -> Result<f64>) {
+        if self.failed.iter().any(|(failed, _)| *failed == setup) {
+            return;
+        }
+        match measure() {
+            Ok(value) => {
+                if let Some((_, values)) = self.all.iter_mut().find(|(s, _)| *s == setup) {
+                    values.push(value);
+                }
+            }
+            Err(error) => self.failed.push((setup, format!("{error:#}"))),
+        }
+    }
+
+    /// The values of a setup, one of each round; `None` when it could not be measured in all of them.
+    fn of(&self, setup: Setup) -> Option<&[f64]> {
+        let failed = self.failed.iter().any(|(failed, _)| *failed == setup);
+        let values = self.all.iter().find(|(s, _)| *s == setup).map(|(_, values)| values.as_slice());
+        values.filter(|values| !failed && !values.is_empty())
+    }
+
+    /// Why a setup could not be measured.
+    fn why(&self, setup: Setup) -> String {
+        let failed = self.failed.iter().find(|(failed, _)| *failed == setup);
+        failed.map_or_else(|| "it was not measured".to_owned(), |(_, why)| why.clone())
+    }
+
+    /// The text, and which setups are not in it.
+    fn with_missing(&self, mut text: String) -> String {
+        for (setup, why) in &self.failed {
+            text = format!("{text}; {} skipped: {why}", setup.name());
+        }
+        text
+    }
 }
 
 /// Runs a benchmark.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    match args.what {
-        What::Loop { calls, per_ms } => workload::serve_loop(calls, per_ms)?,
-        What::Record { rounds, calls, requests, seconds, no_redis } => {
-            let ctrace = build()?;
-            let dir = tempfile::tempdir().context("making a directory for recordings")?;
-            getppid(&ctrace, dir.path(), rounds, calls)?;
-            sustained(&ctrace, dir.path(), seconds)?;
-            if no_redis {
-                println!("redis: left out by --no-redis");
-            } else {
-                redis(&ctrace, dir.path(), rounds, requests)?;
-            }
+    match &args.what {
+        What::Loop(work) => workload::serve_loop(*work).map(|()| ExitCode::SUCCESS),
+        What::Record(args) => record(args),
+    }
+}
+
+fn record(args: &Record) -> Result<ExitCode> {
+    if args.list {
+        for Figure { name, about, .. } in &FIGURES {
+            println!("{name:<10} {about}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(unknown) = args.only.iter().find(|name| !FIGURES.iter().any(|f| f.name == **name)) {
+        anyhow::bail!("there is no figure {unknown}; `--list` names them all");
+    }
+    let ctrace = match &args.ctrace {
+        Some(path) => path.canonicalize().with_context(|| format!("looking for {}", path.display()))?,
+        None => build()?,
+    };
+    let began = Instant::now();
+    let mut lines = Vec::new();
+    for figure in FIGURES.iter().filter(|f| args.all || args.only.iter().any(|name| name == f.name)) {
+        let dir = tempfile::tempdir().context("making a directory for recordings")?;
+        let bench = Bench { ctrace: ctrace.clone(), dir, quick: args.quick };
+        let started = Instant::now();
+        lines.extend(
+            (figure.measure)(&bench)
+                .unwrap_or_else(|error| vec![Line::broken(figure.name, format!("{error:#}"))]),
+        );
+        // The table comes at the end.
+        #[expect(clippy::print_stderr, reason = "progress of a developer's tool")]
+        {
+            eprintln!("{:<10} {:>4} s", figure.name, started.elapsed().as_secs());
         }
     }
-    Ok(ExitCode::SUCCESS)
+    println!("cargo xtask bench record{}", command_line(args));
+    println!("{}\n", host());
+    let mut table = Table::new(&["", "figure", "measured", "goal", "in the same run"], &[0, 1, 4]);
+    for line in &lines {
+        table.row(line.cells());
+    }
+    println!("{table}");
+    let missed = lines.iter().filter(|line| line.passes() == Some(false)).count();
+    let skipped = lines.iter().filter(|line| matches!(line.outcome, Outcome::Skipped(_))).count();
+    println!(
+        "{} of {} goals reached, {skipped} skipped; {} s",
+        lines.len() - missed - skipped,
+        lines.len(),
+        began.elapsed().as_secs()
+    );
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn command_line(args: &Record) -> String {
+    let only = if args.all { " --all".to_owned() } else { format!(" --only {}", args.only.join(",")) };
+    format!("{only}{}", if args.quick { " --quick" } else { "" })
+}
+
+fn host() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or("");
+    let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let model = model.trim_start_matches([' ', '\t', ':']).trim_end();
+    format!("Linux {}, {cpus} CPUs, {model}", kernel.trim())
 }
 
 fn build() -> Result<PathBuf> {
@@ -80,177 +243,4 @@ fn build() -> Result<PathBuf> {
         .context("starting cargo")?;
     anyhow::ensure!(status.success(), "cargo build failed: {status}");
     Ok(root.join("target/release/ctrace"))
-}
-
-/// What was measured of one setup over the rounds.
-struct Row {
-    setup: Setup,
-    values: Vec<f64>,
-    bytes_per_call: Option<f64>,
-    lost: Option<u64>,
-    /// Why it was not measured.
-    failed: Option<String>,
-}
-
-impl Row {
-    fn all(setups: &[Setup]) -> Vec<Self> {
-        setups
-            .iter()
-            .map(|s| Self {
-                setup: *s,
-                values: Vec::new(),
-                bytes_per_call: None,
-                lost: None,
-                failed: s.missing(),
-            })
-            .collect()
-    }
-
-    /// Attaches the observer; a peer that does not start here is left out of the rounds that follow, and said so.
-    fn attach(&mut self, ctrace: &Path, dir: &Path, pid: u32) -> Option<Tracer> {
-        match Tracer::attach(self.setup, ctrace, dir, pid) {
-            Ok(tracer) => Some(tracer),
-            Err(error) => {
-                self.failed = Some(format!("{error:#}"));
-                None
-            }
-        }
-    }
-
-    /// Adds a round; `calls` is how many the recording holds, when the tool does not say so itself.
-    fn add(&mut self, value: f64, left: &tracer::Left, calls: Option<u64>) {
-        self.values.push(value);
-        if let (Some(bytes), Some(calls)) = (left.bytes, left.calls.or(calls)) {
-            self.bytes_per_call = Some(bytes as f64 / calls as f64);
-        }
-        if let Some(lost) = left.lost {
-            self.lost = Some(self.lost.unwrap_or(0) + lost);
-        }
-    }
-
-    fn tail(&self) -> [Cell; 2] {
-        [
-            self.bytes_per_call.map_or(Cell::none(), |b| Cell::number(b, 2)),
-            self.lost.map_or(Cell::none(), |n| Cell::text(&n.to_string())),
-        ]
-    }
-}
-
-fn say_what_failed(rows: &[Row]) {
-    for row in rows {
-        if let Some(why) = &row.failed {
-            println!("not measured: {}: {why}", row.setup.name());
-        }
-    }
-}
-
-/// The median of a setup's values, 0 when it was not measured.
-fn median_of(rows: &[Row], setup: Setup) -> f64 {
-    rows.iter().find(|r| r.setup == setup).map_or(0.0, |r| table::median(&r.values))
-}
-
-/// Nanoseconds per call of a loop that does nothing else.
-fn getppid(ctrace: &Path, dir: &Path, rounds: u32, calls: u64) -> Result<()> {
-    println!("getppid loop, {calls} calls a round, {rounds} interleaved rounds, median");
-    let mut rows = Row::all(&Setup::ALL);
-    for _ in 0..rounds {
-        for row in rows.iter_mut().filter(|r| r.failed.is_none()) {
-            let calls = calls / row.setup.slowness();
-            let mut target = workload::Loop::start(calls, None)?;
-            let Some(tracer) = row.attach(ctrace, dir, target.pid()) else { continue };
-            let ns = target.run()?;
-            row.add(ns, &tracer.stop()?, Some(calls));
-        }
-    }
-    let base = median_of(&rows, Setup::Untraced);
-    let empty = median_of(&rows, Setup::Empty) - base;
-    let mut table = Table::new(&["setup", "ns/call", "added ns", "added / empty pair", "bytes/call", "lost"]);
-    for row in rows.iter().filter(|r| !r.values.is_empty()) {
-        let ns = table::median(&row.values);
-        let mut cells = vec![
-            Cell::text(row.setup.name()),
-            Cell::number(ns, 0),
-            Cell::number(ns - base, 0),
-            Cell::number((ns - base) / empty, 2),
-        ];
-        cells.extend(row.tail());
-        table.row(cells);
-    }
-    println!("{table}");
-    say_what_failed(&rows);
-    Ok(())
-}
-
-/// Two producers at 500,000 calls a second in all: what is lost, and what the recorder itself takes.
-fn sustained(ctrace: &Path, dir: &Path, seconds: u64) -> Result<()> {
-    const PER_MS: u64 = 250;
-    println!("two producers, together 500,000 calls/s for {seconds} s");
-    let calls = PER_MS * 1000 * seconds;
-    let mut producers =
-        [workload::Loop::start(calls, Some(PER_MS))?, workload::Loop::start(calls, Some(PER_MS))?];
-    // Both are children of this process, whose own few calls are recorded with theirs.
-    let tracer = Tracer::attach(Setup::Recorded, ctrace, dir, std::process::id())?;
-    let began = std::time::Instant::now();
-    for producer in &mut producers {
-        producer.go()?;
-    }
-    for producer in &mut producers {
-        producer.wait()?;
-    }
-    let took = began.elapsed();
-    let left = tracer.stop()?;
-    let mut table = Table::new(&["made", "calls/s", "recorded", "lost", "recorder CPU", "recorder peak MiB"]);
-    table.row(vec![
-        Cell::text(&(2 * calls).to_string()),
-        Cell::number(2.0 * calls as f64 / took.as_secs_f64(), 0),
-        left.calls.map_or(Cell::none(), |n| Cell::text(&n.to_string())),
-        left.lost.map_or(Cell::none(), |n| Cell::text(&n.to_string())),
-        Cell::text(&format!("{:.0} % of a core", 100.0 * left.cpu.as_secs_f64() / took.as_secs_f64())),
-        left.rss_kib.map_or(Cell::none(), |kib| Cell::number(kib as f64 / 1024.0, 1)),
-    ]);
-    println!("{table}");
-    Ok(())
-}
-
-/// redis GET: requests per second while the server is recorded, and what a call takes on disk.
-fn redis(ctrace: &Path, dir: &Path, rounds: u32, requests: u64) -> Result<()> {
-    if let Some(why) = workload::Redis::missing() {
-        println!("redis: not measured: {why}");
-        return Ok(());
-    }
-    println!(
-        "redis-benchmark GET, 20 clients, {requests} requests a round, {rounds} interleaved rounds, median"
-    );
-    let setups = [
-        Setup::Untraced,
-        Setup::Rejected,
-        Setup::Recorded,
-        Setup::PerfRecord,
-        Setup::BpftracePrint,
-        Setup::Strace,
-    ];
-    let mut rows = Row::all(&setups);
-    for _ in 0..rounds {
-        for row in rows.iter_mut().filter(|r| r.failed.is_none()) {
-            let server = workload::Redis::start(dir)?;
-            let Some(tracer) = row.attach(ctrace, dir, server.pid()) else { continue };
-            let rate = server.benchmark(requests / row.setup.slowness().min(5))?;
-            row.add(rate, &tracer.stop()?, None);
-        }
-    }
-    let base = median_of(&rows, Setup::Untraced);
-    let mut table = Table::new(&["setup", "requests/s", "of untraced", "bytes/call", "lost"]);
-    for row in rows.iter().filter(|r| !r.values.is_empty()) {
-        let rate = table::median(&row.values);
-        let mut cells = vec![
-            Cell::text(row.setup.name()),
-            Cell::number(rate, 0),
-            Cell::text(&format!("{:.0} %", 100.0 * rate / base)),
-        ];
-        cells.extend(row.tail());
-        table.row(cells);
-    }
-    println!("{table}");
-    say_what_failed(&rows);
-    Ok(())
 }

@@ -20,22 +20,18 @@ impl Cell {
     pub(super) fn text(text: &str) -> Self {
         Self(text.to_owned())
     }
-    pub(super) fn number(value: f64, decimals: usize) -> Self {
-        Self(format!("{value:.decimals$}"))
-    }
-    pub(super) fn none() -> Self {
-        Self("–".to_owned())
-    }
 }
 
-/// Rows under a heading.
+/// Rows under a heading. Columns of figures are right-aligned.
 pub(super) struct Table {
+    /// Columns of words.
+    words: &'static [usize],
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
-    pub(super) fn new(heading: &[&str]) -> Self {
-        Self { rows: vec![heading.iter().map(|h| Cell::text(h)).collect()] }
+    pub(super) fn new(heading: &[&str], words: &'static [usize]) -> Self {
+        Self { words, rows: vec![heading.iter().map(|h| Cell::text(h)).collect()] }
     }
     pub(super) fn row(&mut self, cells: Vec<Cell>) {
         self.rows.push(cells);
@@ -53,7 +49,7 @@ impl fmt::Display for Table {
             write!(f, "|")?;
             for (c, width) in widths.iter().enumerate() {
                 let text = row.get(c).map_or("", |cell| cell.0.as_str());
-                if c == 0 {
+                if self.words.contains(&c) {
                     write!(f, " {text:<width$} |")?;
                 } else {
                     write!(f, " {text:>width$} |")?;

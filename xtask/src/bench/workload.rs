@@ -1,50 +1,105 @@
-//! What is measured: a loop of the cheapest system call, and a real server.
+//! Processes that do nothing but the cheapest system call.
 
+use super::process::Owned;
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A process that waits for a line, makes `calls` calls, and says how long one took.
+/// How much a [`Loop`] does.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct Work {
+    /// Threads that do it.
+    #[arg(long, default_value_t = 1)]
+    pub(super) threads: u32,
+    /// Calls of each.
+    #[arg(long, default_value_t = u64::MAX)]
+    pub(super) calls: u64,
+    /// At most so long.
+    #[arg(long, default_value_t = u64::MAX / 1_000_000)]
+    pub(super) ms: u64,
+    /// At most so many calls of each in a millisecond.
+    #[arg(long)]
+    pub(super) per_ms: Option<u64>,
+}
+
+impl Work {
+    pub(super) const fn calls(calls: u64) -> Self {
+        Self { threads: 1, calls, ms: u64::MAX / 1_000_000, per_ms: None }
+    }
+    /// Two threads, for so long.
+    pub(super) const fn pair(ms: u64, per_ms: Option<u64>) -> Self {
+        Self { threads: 2, calls: u64::MAX, ms, per_ms }
+    }
+}
+
+/// What a [`Loop`] did.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Done {
+    /// Calls of all threads.
+    pub(super) calls: u64,
+    pub(super) took: Duration,
+}
+
+/// A process that waits for a line, makes calls, and says how many in what time.
 pub(super) struct Loop {
-    child: Child,
+    child: Owned,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
-/// The body of that process. `per_ms` bounds the rate: so many calls, then sleep until the millisecond is over.
-pub(super) fn serve_loop(calls: u64, per_ms: Option<u64>) -> Result<()> {
+/// The body of that process.
+pub(super) fn serve_loop(work: Work) -> Result<()> {
     println!("ready");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     let began = Instant::now();
-    for i in 0..calls {
-        // SAFETY: getppid has no arguments and no effect; the raw call keeps libc from answering by itself.
-        unsafe { libc::syscall(libc::SYS_getppid) };
-        if let Some(per_ms) = per_ms
-            && (i + 1) % per_ms == 0
-        {
-            let due = Duration::from_millis((i + 1) / per_ms);
-            // What is left of the millisecond goes to whoever wants the CPU (the recorder, here).
-            std::thread::sleep(due.saturating_sub(began.elapsed()));
-        }
+    let until = began + Duration::from_millis(work.ms);
+    let threads: Vec<_> = (1..work.threads).map(|_| std::thread::spawn(move || calls(work, until))).collect();
+    let mut made = calls(work, until);
+    for thread in threads {
+        made += thread.join().map_err(|_| anyhow::anyhow!("a thread of the loop panicked"))?;
     }
-    println!("{}", began.elapsed().as_nanos() as f64 / calls as f64);
+    println!("{} {made}", began.elapsed().as_nanos());
     // Stay until the tracer has detached.
     std::io::stdin().read_line(&mut line)?;
     Ok(())
 }
 
+/// The calls of one thread; how many.
+fn calls(work: Work, until: Instant) -> u64 {
+    let began = Instant::now();
+    let mut made = 0;
+    while made < work.calls {
+        // SAFETY: getppid has no arguments and no effect; the raw call keeps libc from answering by itself.
+        unsafe { libc::syscall(libc::SYS_getppid) };
+        made += 1;
+        if let Some(per_ms) = work.per_ms {
+            if made.is_multiple_of(per_ms) {
+                let due = Duration::from_millis(made / per_ms);
+                // What is left of the millisecond goes to whoever wants the CPU.
+                std::thread::sleep(due.saturating_sub(began.elapsed()));
+                if Instant::now() >= until {
+                    break;
+                }
+            }
+        } else if made.is_multiple_of(1024) && Instant::now() >= until {
+            break;
+        }
+    }
+    made
+}
+
 impl Loop {
     /// Starts the process; it does nothing yet.
-    pub(super) fn start(calls: u64, per_ms: Option<u64>) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["bench", "loop", &calls.to_string()])
-            .args(per_ms.map(|n| format!("--per-ms={n}")))
+    pub(super) fn start(work: Work) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["bench", "loop", "--threads", &work.threads.to_string()])
+            .args(["--calls", &work.calls.to_string(), "--ms", &work.ms.to_string()])
+            .args(work.per_ms.map(|n| format!("--per-ms={n}")))
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting the loop")?;
+            .stdout(Stdio::piped());
+        let mut child = Owned::spawn(&mut command).context("starting the loop")?;
         let stdout = child.stdout.take().context("the loop's output")?;
         let mut lines = BufReader::new(stdout).lines();
         lines.next().context("the loop did not start")??;
@@ -53,8 +108,8 @@ impl Loop {
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
-    /// Lets it run once; nanoseconds per call.
-    pub(super) fn run(&mut self) -> Result<f64> {
+    /// Lets it run once.
+    pub(super) fn run(&mut self) -> Result<Done> {
         self.go()?;
         self.wait()
     }
@@ -62,95 +117,10 @@ impl Loop {
     pub(super) fn go(&mut self) -> Result<()> {
         Ok(self.child.stdin.as_mut().context("the loop's input")?.write_all(b"go\n")?)
     }
-    /// Waits until it has run; nanoseconds per call.
-    pub(super) fn wait(&mut self) -> Result<f64> {
+    /// Waits until it has run.
+    pub(super) fn wait(&mut self) -> Result<Done> {
         let line = self.lines.next().context("the loop died")??;
-        Ok(line.trim().parse()?)
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
-
-/// A redis-server on a port of its own, without persistence.
-pub(super) struct Redis {
-    child: Child,
-    port: u16,
-}
-
-impl Redis {
-    /// Why it cannot be measured here, if it cannot.
-    pub(super) fn missing() -> Option<&'static str> {
-        let there = |name| {
-            Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-        };
-        (!there("redis-server") || !there("redis-benchmark"))
-            .then_some("redis-server or redis-benchmark is not installed")
-    }
-
-    /// Starts it and waits until it answers.
-    pub(super) fn start(dir: &Path) -> Result<Self> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let child = Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--dir",
-            ])
-            .arg(dir)
-            .stdout(Stdio::null())
-            .spawn()
-            .context("starting redis-server")?;
-        let server = Self { child, port };
-        let until = Instant::now() + Duration::from_secs(10);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            anyhow::ensure!(Instant::now() < until, "redis-server does not answer on port {port}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(server)
-    }
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-    /// Requests per second of GET with 20 clients.
-    pub(super) fn benchmark(&self, requests: u64) -> Result<f64> {
-        let output = Command::new("redis-benchmark")
-            .args([
-                "-p",
-                &self.port.to_string(),
-                "-t",
-                "get",
-                "-c",
-                "20",
-                "-n",
-                &requests.to_string(),
-                "--csv",
-            ])
-            .output()
-            .context("starting redis-benchmark")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let line = text
-            .lines()
-            .find(|l| l.starts_with("\"GET\""))
-            .with_context(|| format!("redis-benchmark said: {text}"))?;
-        let rate = line.split(',').nth(1).context("no rate")?.trim_matches('"');
-        Ok(rate.parse()?)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let (ns, calls) = line.split_once(' ').context("the loop says how long and how many")?;
+        Ok(Done { calls: calls.parse()?, took: Duration::from_nanos(ns.parse()?) })
     }
 }

@@ -26,6 +26,7 @@ pub(crate) const MSG_DONTWAIT: u64 = 0x40;
 pub(crate) const MSG_ERRQUEUE: u64 = 0x2000;
 /// A buffer is never larger than this; the kernel itself moves no more than 2 GiB at once.
 pub(crate) const BUFFER_MAX: u64 = 1 << 28;
+pub(crate) const EAGAIN: i64 = -11;
 /// How long an expected readiness is waited for.
 pub(crate) const READY_NS: u64 = 1_000_000_000;
 
@@ -268,6 +269,12 @@ impl Lower<'_> {
         };
         step.len_arg = if matches!(cx.known.sc, Sc::Read | Sc::Pread64 | Sc::Recvfrom) { 2 } else { 6 };
         self.gone_first(cx, ofd, &mut pre)?;
+        if ret == EAGAIN && matches!(channel, Channel::Stream | Channel::Message | Channel::Kernel) {
+            if ofd.is_some_and(|ofd| self.was_being_written(cx, ofd)) {
+                return self.fault(cx);
+            }
+            step = step.with(flags::NOT_READY).aux(u64::from(POLLIN));
+        }
         if unfinished || ret < 0 {
             return Ok(Lowered { pre, step });
         }

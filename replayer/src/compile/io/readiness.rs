@@ -59,6 +59,19 @@ impl Lower<'_> {
         Ok(())
     }
 
+    /// Whether a read that found nothing was made while a write to the same stream was under way. Such a write puts its
+    /// bytes in as they fit: nothing that the recording tells keeps them from arriving a moment sooner here.
+    pub(crate) fn was_being_written(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
+        let writer = match self.world.ofds[ofd as usize].kind {
+            OfdKind::Pipe { pipe, .. } => Some((0, pipe)),
+            OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(|partner| (1, partner)),
+            _ => None,
+        };
+        let Some(writes) = writer.and_then(|end| self.facts.blocked_writes.get(&end)) else { return false };
+        let next = writes.partition_point(|(_, end)| *end < cx.call.t_ns);
+        writes.get(next).is_some_and(|(start, _)| *start <= cx.call.t_ns + cx.call.duration_ns)
+    }
+
     pub(crate) fn epoll_ctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let mut pre = Vec::new();
         let fd = cx.call.args[2] as i32;

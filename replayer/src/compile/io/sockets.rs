@@ -6,8 +6,10 @@ use super::super::deps::EdgeKind;
 use super::super::lower::{Cx, Lower, Lowered, reachable};
 use super::super::peers::family_of;
 use super::super::wire;
-use super::super::world::{O_CLOEXEC, OfdKind, SockIx, SockState, detail_addr, detail_bytes, detail_value};
-use super::{Channel, POLLERR, POLLHUP, POLLIN, POLLOUT, READY_NS, SO_RCVTIMEO, SOL_SOCKET};
+use super::super::world::{
+    O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_value,
+};
+use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, READY_NS, SO_RCVTIMEO, SOL_SOCKET};
 use ctrace_format::{PollEntry, SockAddr, SyscallFlags};
 use ctrace_program::{Expect, Kind, MsgDesc, Sel, Step, Wait, flags};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -59,15 +61,7 @@ impl Lower<'_> {
             return Ok(());
         }
         let (at, family) = (reachable(peer.clone()), family_of(&peer));
-        self.peers.datagram(
-            &mut self.b,
-            &mut self.deps,
-            sock,
-            Some(&at),
-            family,
-            cx.call.t_ns,
-            false,
-        )?;
+        self.peers.datagram(&mut self.b, &mut self.deps, sock, Some(&at), family, cx.call.t_ns, false)?;
         self.sender_port(cx, sock, &peer, pre)
     }
 
@@ -141,14 +135,21 @@ impl Lower<'_> {
     }
 
     /// Whether a recorded failure to connect comes by itself.
-    pub(crate) fn connect_rebuilds(&self, cx: &Cx<'_>) -> bool {
+    pub(crate) fn connect_rebuilds(&mut self, cx: &Cx<'_>) -> bool {
         let datagram = self
             .world
             .sock_of(cx.task, cx.call.args[0] as i32)
             .is_some_and(|s| self.world.socks[s as usize].kind != 1);
         match cx.call.ret {
             -111 | -115 | -9 | -106 | -114 => true,
-            -2 => detail_addr(cx.call, 1).is_some_and(|a| matches!(a, SockAddr::Unix(_))) && !datagram,
+            -2 => match detail_addr(cx.call, 1).cloned() {
+                Some(addr @ SockAddr::Unix(_)) => {
+                    // A peer's datagram socket is there from the start; one that nobody ever reached is not there at all.
+                    let addr = self.world.absolute(cx.task, &addr);
+                    !datagram || !self.facts.reached.contains(&canonical(&addr))
+                }
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -218,6 +219,8 @@ impl Lower<'_> {
         let mut step = self.new_fd(cx, step, cloexec);
         if cx.call.ret >= 0 {
             step = step.with(flags::RETRY).aux(u64::from(POLLIN));
+        } else if cx.call.ret == EAGAIN {
+            step = step.with(flags::NOT_READY).aux(u64::from(POLLIN));
         }
         Ok(Lowered { pre, step })
     }

@@ -4,7 +4,7 @@ use super::super::CompileError;
 use super::super::world::{Mark, TaskIx};
 use super::Lower;
 use crate::plan::environment::ExternalSignal;
-use ctrace_program::{Kind, Step, flags};
+use ctrace_program::{Kind, Step, Wait, flags};
 
 impl Lower<'_> {
     pub(crate) fn signal(&mut self, signal: &ctrace_format::Signal) -> Result<(), CompileError> {
@@ -40,6 +40,13 @@ impl Lower<'_> {
         step.nr = signal.signo;
         step.t_ns = signal.t_ns;
         self.think(task, signal.t_ns, 0, 0, &mut step);
+        // SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV of the kernel (si_code > 0) come from what an instruction did to memory
+        // or registers that do not exist here: the task raises them itself.
+        if matches!(signal.signo, 4 | 5 | 7 | 8 | 11) && signal.code > 0 {
+            step = step.with(flags::SURROGATE);
+            let name = super::super::steps::FAULT_SIGNAL;
+            Self::count(&mut self.summary.surrogate, name);
+        }
         // Without SA_RESTART an interrupted call fails with EINTR; the kernel restarts only ERESTARTNOINTR then.
         if !disposition.1 {
             let depth = self.states[task as usize].depth;
@@ -87,6 +94,12 @@ impl Lower<'_> {
             if self.states[task as usize].signal.is_some_and(|(s, _)| s == signo) {
                 step = step.with(flags::AT);
                 step.t_ns = at_ns;
+            }
+            // Not before the one who sent it came to that.
+            let first = self.world.procs[proc as usize].first;
+            if let Some(mark) = self.kill_marks.get(&first).filter(|mark| mark.task != task) {
+                let sent = Wait::completed(self.prog(mark.task), mark.step);
+                self.b.set_waits(&mut step, &[sent])?;
             }
             self.b.push(me, &step)?;
             return Ok(());

@@ -117,6 +117,8 @@ pub(crate) struct Lower<'a> {
     stream_reads: FxHashMap<(u8, u32), Mark>,
     /// The last calls of tasks that ended.
     exit_marks: FxHashMap<TaskIx, Mark>,
+    /// The last signal that somebody could send to a task.
+    kill_marks: FxHashMap<TaskIx, Mark>,
     /// The last return from a signal handler of a process.
     handled: FxHashMap<ProcIx, Mark>,
     /// By task, the last readiness call that saw a description readable since it was read last.
@@ -187,6 +189,7 @@ pub(crate) fn write(
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
         exit_marks: FxHashMap::default(),
+        kill_marks: FxHashMap::default(),
         handled: FxHashMap::default(),
         sightings: FxHashMap::default(),
         signals_sent: FxHashMap::default(),
@@ -284,7 +287,7 @@ impl Lower<'_> {
         match event {
             Event::Syscall(call) => self.call(call)?,
             Event::Signal(signal) => self.signal(signal)?,
-            Event::Process(process) => {
+            Event::Process(process) if process.kind.is_life() => {
                 if let ProcessKind::Exit { status, group_dead } = process.kind {
                     let task = self.world.task_of(self.source, process.task)?;
                     self.exits.insert(task, (status, process.t_ns, group_dead));
@@ -575,7 +578,8 @@ pub(crate) fn accepting(cx: &Cx<'_>) -> Option<i32> {
 /// The listening descriptor of an accept that succeeded or came in vain.
 pub(crate) fn looking(cx: &Cx<'_>) -> Option<i32> {
     const EAGAIN: i64 = -11;
-    let looks = matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && (cx.call.ret >= 0 || cx.call.ret == EAGAIN);
+    let looks =
+        matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && (cx.call.ret >= 0 || cx.call.ret == EAGAIN);
     looks.then_some(cx.call.args[0] as i32)
 }
 

@@ -41,7 +41,8 @@ impl Lower<'_> {
         let state = &self.world.socks[sock as usize];
         let kind = state.kind;
         let asks = self.peers.plays(sock);
-        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_)) || self.is_inside(sock) || kind == 2 || asks {
+        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_)) || self.is_inside(sock) || kind == 2 || asks
+        {
             return Ok(None);
         }
         if self.world.listener(&addr).is_some() && self.world.socks[sock as usize].family != 1 {

@@ -5,9 +5,11 @@ use super::super::calls::{Sc, host_nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
 use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, TaskIx, detail_addr, detail_epoll};
-use super::{ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers};
+use super::{
+    ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers,
+};
 use ctrace_format::Detail;
-use ctrace_program::{Kind, Step, Wait, flags};
+use ctrace_program::{Kind, Sel, Step, Wait, flags};
 
 /// Senders of signals that are kept of one process.
 const SENDERS: usize = 16;
@@ -128,6 +130,14 @@ impl Lower<'_> {
             let ended = self.by_pid.get(&target).and_then(|task| self.exit_marks.get(task));
             needs.extend(ended.map(|mark| Need { kind: EdgeKind::NotEnded, mark: *mark }));
             self.unsent(cx, target, &mut needs);
+            if let Some(task) =
+                self.by_pid.get(&target).copied().filter(|task| self.leaving.contains_key(task))
+            {
+                // It had begun to end, and its next step is that: to block signals, or to exit.
+                let (me, on) = (self.prog(cx.task), self.prog(task));
+                let next = self.b.next_step(on);
+                self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, next), waits);
+            }
         }
         for fd in &reads {
             let is_signals = |o: OfdIx| self.world.ofds[o as usize].kind == OfdKind::Signal;
@@ -137,6 +147,11 @@ impl Lower<'_> {
                 // What had been sent by then comes with one read, or is one signal.
                 needs.extend(sent.iter().map(|mark| Need { kind: EdgeKind::Signal, mark: *mark }));
             }
+        }
+        if let Some(child) = self.reaped_child(cx) {
+            // Who could still be sent a signal had not been waited for.
+            let killed = self.kill_marks.get(&child);
+            needs.extend(killed.map(|mark| Need { kind: EdgeKind::NotEnded, mark: *mark }));
         }
         for ofd in self.closing(cx) {
             // Somebody's writes succeeded while this end was open.
@@ -167,6 +182,17 @@ impl Lower<'_> {
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
         }
+    }
+
+    /// The child that a wait ends the life of.
+    fn reaped_child(&self, cx: &Cx<'_>) -> Option<TaskIx> {
+        const P_PID: u64 = 1;
+        let pid = match cx.known.sc {
+            Sc::Wait4 if cx.call.ret > 0 => cx.call.ret as u64,
+            Sc::Waitid if cx.call.ret == 0 && cx.call.args[0] == P_PID => cx.call.args[1],
+            _ => return None,
+        };
+        self.by_pid.get(&pid).copied()
     }
 
     /// Of several that wait for the same, the kernel chooses who gets it; here that is known: who got it later waits until
@@ -288,6 +314,10 @@ impl Lower<'_> {
             self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, mark.step), &mut after);
         }
         if !after.is_empty() {
+            // Signals that are sent to it meanwhile found it ending.
+            let all = self.b.data(&u64::MAX.to_ne_bytes())?;
+            let block = Step::call(host_nr("rt_sigprocmask").unwrap_or(0)).with(flags::ENGINE);
+            leaving.lowered.pre.insert(0, block.imm(0, 0).arg(1, Sel::Data, all).imm(2, 0).imm(3, 8));
             let close = Step::call(host_nr("close_range").unwrap_or(0)).with(flags::ENGINE);
             leaving.lowered.pre.push(close.imm(0, 0).imm(1, u64::from(u32::MAX)).imm(2, 0));
             let mut sync = Step::of(Kind::Sync);
@@ -304,20 +334,15 @@ impl Lower<'_> {
             Sc::Waitid if cx.call.ret == 0 => None,
             _ => return Ok(()),
         };
-        let of_parent: Vec<TaskIx> = match one.and_then(|pid| self.by_pid.get(&pid)) {
-            Some(task) => {
-                let proc = self.world.tasks[*task as usize].proc;
-                let is_its = |t: &&TaskIx| self.world.tasks[**t as usize].proc == proc;
-                self.leaving.keys().filter(is_its).copied().collect()
-            }
-            None => {
-                let is_child = |t: &&TaskIx| {
-                    let proc = self.world.tasks[**t as usize].proc;
-                    self.world.procs[proc as usize].parent == Some(cx.proc)
-                };
-                self.leaving.keys().filter(is_child).copied().collect()
+        let its_proc = one.and_then(|pid| self.by_pid.get(&pid)).map(|t| self.world.tasks[*t as usize].proc);
+        let is_waited_for = |t: &&TaskIx| {
+            let proc = self.world.tasks[**t as usize].proc;
+            match its_proc {
+                Some(its) => proc == its,
+                None => self.world.procs[proc as usize].parent == Some(cx.proc),
             }
         };
+        let of_parent: Vec<TaskIx> = self.leaving.keys().filter(is_waited_for).copied().collect();
         for task in of_parent {
             self.leave(task)?;
         }
@@ -449,6 +474,12 @@ impl Lower<'_> {
                 && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
             {
                 self.listens.insert(sock, mark);
+            }
+        }
+        if matches!(cx.known.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill) && cx.call.ret == 0 {
+            let target = cx.call.args[usize::from(cx.known.sc == Sc::Tgkill)];
+            if let Some(task) = self.by_pid.get(&target) {
+                self.kill_marks.insert(*task, mark);
             }
         }
         self.remember_signals(cx, mark);

@@ -177,7 +177,11 @@ impl Lower<'_> {
                 };
                 step = step.arg(0, Sel::Pid, u64::from(group)).arg(1, Sel::Pid, u64::from(thread));
             }
-            _ if number == 0 || number == -1 => return self.surrogate(cx),
+            // To a group that may have had others in it, or to everybody: here that would be all of the sandbox.
+            _ if number == -1 || number == 0 && !self.world.procs[cx.proc as usize].own_group => {
+                return self.surrogate(cx);
+            }
+            _ if number == 0 => step = step.imm(0, 0),
             _ if number < -1 => match self.task_by_pid(number.unsigned_abs().into()) {
                 Some(leader) => step = step.arg(0, Sel::PidNeg, u64::from(leader)),
                 None => return self.surrogate(cx),

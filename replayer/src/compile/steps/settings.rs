@@ -56,9 +56,17 @@ impl Lower<'_> {
             self.plain(cx, &[0])
         };
         match detail_bytes(cx.call, new_arg as u8) {
-            // Limits on what the worker itself needs.
-            Some(_) if matches!(resource, 0 | 1 | 2 | 5 | 6 | 8 | 9) => Ok(self.surrogate(cx)),
-            Some(new) if resource == 7 && le_u64(new, 0) < 256 => Ok(self.surrogate(cx)),
+            // Limits on what the worker itself needs, and core dumps, which the sandbox has none of: asked for, not set.
+            Some(new)
+                if matches!(resource, 0 | 1 | 2 | 4 | 5 | 6 | 8 | 9)
+                    || resource == 7 && le_u64(new, 0) < 256 =>
+            {
+                if !prlimit {
+                    return Ok(self.surrogate(cx));
+                }
+                Self::count(&mut self.summary.surrogate, "prlimit64 limit");
+                Ok(step.imm(new_arg, 0).into())
+            }
             Some(new) => {
                 let blob = self.b.data(&new[..new.len().min(16)])?;
                 Ok(step.arg(new_arg, Sel::Data, blob).into())

@@ -270,6 +270,8 @@ impl World {
                     self.fs_states[fs as usize].cwd = path;
                 }
             }
+            Sc::Setsid => self.procs[proc as usize].own_group = true,
+            Sc::Setpgid => self.regrouped(proc, call),
             Sc::Umask => {
                 let fs = self.procs[proc as usize].fs;
                 self.fs_states[fs as usize].umask = call.args[0] as u32 & 0o777;

@@ -83,6 +83,8 @@ pub(crate) struct Proc {
     pub(crate) files: u32,
     pub(crate) fs: u32,
     pub(crate) exe: Option<PathId>,
+    /// Its process group was made during the recording: nobody outside is in it.
+    pub(crate) own_group: bool,
     /// The last times it asked for a child (its recorded number; 0: any) and none had ended.
     pub(crate) no_child: BTreeMap<u64, Mark>,
     /// Threads that it has had.

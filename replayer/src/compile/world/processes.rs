@@ -7,7 +7,7 @@ use super::{
     CLONE_FILES, CLONE_FS, Files, FsState, MAX_FD_SLOTS, MAX_TASKS, O_CLOEXEC, OfdIx, OfdKind, Origin, Proc,
     ProcIx, Task, TaskIx, World,
 };
-use ctrace_format::{Event, FdTarget, Process, ProcessKind, TaskId};
+use ctrace_format::{Event, FdTarget, Process, ProcessKind, Syscall, TaskId};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -240,6 +240,7 @@ impl World {
             files,
             fs,
             exe: from.exe,
+            own_group: from.own_group,
             no_child: BTreeMap::new(),
             threads: 0,
             dead: false,
@@ -248,6 +249,18 @@ impl World {
         let ix = self.add_task(tid, start_ns, proc, Some(parent), Origin::Forked, comm)?;
         self.set_leader(proc, ix);
         Ok(ix)
+    }
+
+    /// `setpgid(pid, pgid)`: into a group of its own, or into one that is known.
+    pub(crate) fn regrouped(&mut self, caller: ProcIx, call: &Syscall) {
+        let by_id = |world: &Self, id: u64| match id as u32 {
+            0 => Some(caller),
+            tgid => world.live_tgid.get(&tgid).copied(),
+        };
+        let Some(moved) = by_id(self, call.args[0]) else { return };
+        let leader = if call.args[1] == 0 { Some(moved) } else { by_id(self, call.args[1]) };
+        self.procs[moved as usize].own_group =
+            leader.is_some_and(|l| l == moved || self.procs[l as usize].own_group);
     }
 
     pub(crate) fn add_proc(
@@ -269,6 +282,7 @@ impl World {
             files: (self.files.len() - 1) as u32,
             fs: (self.fs_states.len() - 1) as u32,
             exe,
+            own_group: false,
             no_child: BTreeMap::new(),
             threads: 0,
             dead: false,
@@ -343,7 +357,9 @@ impl World {
 
     /// Feeds an event that is not a system call.
     pub(crate) fn apply_other(&mut self, source: &dyn Source, event: &Event) -> Result<(), CompileError> {
-        if let Event::Process(process) = event {
+        if let Event::Process(process) = event
+            && process.kind.is_life()
+        {
             self.apply_process(source, process)?;
         }
         Ok(())

@@ -22,6 +22,7 @@ pub mod nr {
     pub const GETPID: u32 = 172;
     pub const DUP3: u32 = 24;
     pub const FCNTL: u32 = 25;
+    pub const RT_SIGPROCMASK: u32 = 135;
     pub const EXECVEAT: u32 = 281;
 }
 

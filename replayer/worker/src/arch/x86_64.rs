@@ -22,6 +22,7 @@ pub mod nr {
     pub const GETPID: u32 = 39;
     pub const DUP3: u32 = 292;
     pub const FCNTL: u32 = 72;
+    pub const RT_SIGPROCMASK: u32 = 14;
     pub const EXECVEAT: u32 = 322;
 }
 

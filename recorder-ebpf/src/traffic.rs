@@ -1,0 +1,287 @@
+//! What goes through sockets: bytes and messages of those that are no TCP sockets, and the messages of those that talk
+//! to a DNS server. Seen in the task that sends or receives, within its call.
+
+use crate::{
+    capture::{bounded, read_user, read_user_u64},
+    kernel::read_or_zero,
+    maps::{MESSAGES, SPEC, TRAFFIC, add, global, lost, scratch, send, send_bulk},
+    scope::{arg, slot, slot_number},
+    socks::{AF_INET, AF_INET6, IPPROTO_TCP, tuple},
+    usage::WINDOW_NS,
+};
+use aya_ebpf::{
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_ktime_get_boot_ns, bpf_probe_read_user},
+    },
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use ctrace_abi::{
+    DnsEvent, MAX_DNS, NO_SLOT, SPEC_COMPAT, Traffic, TrafficEvent, abi, data, dns_how, kind, loss,
+};
+
+const DNS_PORT: u16 = 53;
+const SOCK_DGRAM: u16 = 2;
+/// `MSG_PEEK`, include/linux/socket.h.
+const MSG_PEEK: u32 = 2;
+/// Sizes of `struct msghdr` and `struct mmsghdr` of 64-bit programs (include/linux/socket.h).
+const MMSGHDR: u64 = 64;
+
+/// `TP_PROTO(struct sock *sk, int ret, int flags)`, since Linux 6.3.
+#[raw_tracepoint(tracepoint = "sock_send_length")]
+pub fn sock_send_length(ctx: RawTracePointContext) -> i32 {
+    moved(&ctx, 0)
+}
+
+/// `TP_PROTO(struct sock *sk, int ret, int flags)`, since Linux 6.3.
+#[raw_tracepoint(tracepoint = "sock_recv_length")]
+pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
+    if arg(&ctx, 2) as u32 & MSG_PEEK != 0 {
+        return 0;
+    }
+    moved(&ctx, 1)
+}
+
+#[inline(always)]
+fn moved(ctx: &RawTracePointContext, received: u32) -> i32 {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    let number = slot_number(tid);
+    if number == 0 || number == NO_SLOT {
+        return 0;
+    }
+    let bytes = arg(ctx, 1) as i32;
+    if bytes < 0 {
+        return 0;
+    }
+    let sk = arg(ctx, 0);
+    let family: u16 = read_or_zero(sk, global!(sk_family));
+    let protocol: u16 = read_or_zero(sk, global!(sk_protocol));
+    let inet = family == AF_INET || family == AF_INET6;
+    let mut dns = false;
+    if inet {
+        dns = u16::from_be(read_or_zero(sk, global!(sk_dport))) == DNS_PORT;
+    }
+    if !(inet && protocol == IPPROTO_TCP) {
+        let asked = count(sk, tid, received, bytes as u32);
+        // Of a socket that is not connected, only the call knows whom it asks.
+        dns |= inet && (received == 0 || asked != 0);
+    }
+    if dns {
+        message(u32::from(number), sk, received, bytes as u32);
+    }
+    0
+}
+
+/// Inode number of a socket, without its file.
+#[inline(always)]
+fn inode(sk: u64) -> u64 {
+    let socket: u64 = read_or_zero(sk, global!(sk_socket));
+    let at = global!(socket_inode);
+    read_or_zero(socket, at.wrapping_add(global!(inode_ino)))
+}
+
+/// Adds to a socket's counters; says whether it was used to ask a DNS server. A global function, see
+/// [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn count(sk: u64, tid: u32, received: u32, bytes: u32) -> u32 {
+    let ino = inode(sk);
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let known = match TRAFFIC.get_ptr_mut(&sk) {
+        Some(traffic) => {
+            // SAFETY: a value of the map. Its counters are only ever added to.
+            let traffic = unsafe { &mut *traffic };
+            if traffic.ino != ino {
+                // The address belongs to another socket now: the last words of the one before.
+                report(sk, now);
+                false
+            } else {
+                true
+            }
+        }
+        None => false,
+    };
+    if !known {
+        let Some(buffer) = scratch(4) else { return 0 };
+        // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
+        let traffic = unsafe { &mut *buffer.cast::<Traffic>() };
+        *traffic = Traffic::default();
+        traffic.ino = ino;
+        traffic.cookie = read_or_zero(sk, global!(sk_cookie));
+        traffic.born_ns = now;
+        traffic.from_ns = now;
+        traffic.family = read_or_zero(sk, global!(sk_family));
+        traffic.kind_ = read_or_zero(sk, global!(sk_type));
+        traffic.protocol = read_or_zero(sk, global!(sk_protocol));
+        tuple(&mut traffic.tuple, sk, traffic.family);
+        if TRAFFIC.insert(&sk, traffic, 0).is_err() {
+            lost(loss::SOCKET_MAP);
+            return 0;
+        }
+    }
+    let Some(traffic) = TRAFFIC.get_ptr_mut(&sk) else { return 0 };
+    // SAFETY: as above.
+    let traffic = unsafe { &mut *traffic };
+    traffic.tid = tid;
+    traffic.used_ns = now;
+    // The end of a stream is no message.
+    if bytes != 0 || traffic.kind_ == SOCK_DGRAM {
+        let (messages, sum) = if received == 0 {
+            (&raw mut traffic.sent, &raw mut traffic.bytes_sent)
+        } else {
+            (&raw mut traffic.received, &raw mut traffic.bytes_received)
+        };
+        // SAFETY: words of the value, aligned to 8.
+        unsafe {
+            add(messages, 1);
+            add(sum, u64::from(bytes));
+        }
+    }
+    if now - traffic.from_ns >= WINDOW_NS {
+        traffic.from_ns = now;
+        report(sk, now);
+    }
+    u32::from(traffic.dns)
+}
+
+/// Sends a socket's counters. A global function, see [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn report(sk: u64, now: u64) -> u32 {
+    let Some(traffic) = TRAFFIC.get_ptr_mut(&sk) else { return 0 };
+    let Some(buffer) = scratch(4) else { return 0 };
+    // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
+    let record = unsafe { &mut *buffer.cast::<TrafficEvent>() };
+    record.kind = kind::TRAFFIC;
+    record.reserved = [0; 3];
+    record.t_ns = now;
+    record.sk = sk;
+    // SAFETY: a value of the map.
+    let traffic = unsafe { &mut *traffic };
+    record.traffic = *traffic;
+    tuple(&mut record.traffic.tuple, sk, traffic.family);
+    // A socket that has given its addresses back keeps the last ones.
+    if record.traffic.tuple.local_port == 0 {
+        record.traffic.tuple = traffic.tuple;
+    } else {
+        traffic.tuple = record.traffic.tuple;
+    }
+    record.tid = traffic.tid;
+    send_bulk(record, loss::SOCKET_RING);
+    0
+}
+
+/// Where the message of the call in flight is: its first two parts, and the address it goes to.
+#[inline(always)]
+fn parts(number: u32) -> Option<[u64; 5]> {
+    let slot = slot(number as u16)?;
+    if slot.busy == 0 || slot.call.abi != abi::NATIVE || slot.call.nr >= SPEC_COMPAT {
+        return None;
+    }
+    let spec = SPEC.get(slot.call.nr)?;
+    let args = &slot.call.args;
+    let (vector, count);
+    let mut address = 0;
+    match spec.data {
+        data::BUFFER => return Some([args[1], args[2], 0, 0, if spec.nargs > 4 { args[4] } else { 0 }]),
+        data::VECTOR => {
+            vector = args[1];
+            count = args[2];
+        }
+        data::MESSAGE | data::MESSAGES => {
+            let mut header = args[1];
+            if spec.data == data::MESSAGES {
+                let call = slot.call.t_ns;
+                let mut state = [call, 0];
+                // SAFETY: copied out at once; the entry is this thread's.
+                if let Some(known) = unsafe { MESSAGES.get(&slot.call.tid) } {
+                    if known[0] == call {
+                        state[1] = known[1];
+                    }
+                }
+                header += state[1] * MMSGHDR;
+                state[1] += 1;
+                let _ = MESSAGES.insert(&slot.call.tid, &state, 0);
+            }
+            address = read_user_u64(header)?;
+            vector = read_user_u64(header + 16)?;
+            count = read_user_u64(header + 24)?;
+        }
+        _ => return None,
+    }
+    let mut out = [0, 0, 0, 0, address];
+    if count > 0 {
+        out[0] = read_user_u64(vector)?;
+        out[1] = read_user_u64(vector + 8)?;
+    }
+    if count > 1 {
+        out[2] = read_user_u64(vector + 16)?;
+        out[3] = read_user_u64(vector + 24)?;
+    }
+    Some(out)
+}
+
+/// Sends what is sent to or received from a DNS server. A global function, see [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn message(number: u32, sk: u64, received: u32, bytes: u32) -> u32 {
+    let Some(slot) = slot(number as u16) else { return 0 };
+    let Some([first, first_len, second, second_len, address]) = parts(number) else { return 0 };
+    let Some(buffer) = scratch(4) else { return 0 };
+    // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
+    let record = unsafe { &mut *buffer.cast::<DnsEvent>() };
+    record.to = [0; 32];
+    let family: u16 = read_or_zero(sk, global!(sk_family));
+    let connected = u16::from_be(read_or_zero(sk, global!(sk_dport)));
+    if received == 0 && address != 0 {
+        // `struct sockaddr_in6` has 28 bytes, `sockaddr_in` 16.
+        let len = if family == AF_INET6 { 28 } else { 16 };
+        // SAFETY: at most 28 bytes into a field of 32.
+        unsafe { bpf_probe_read_user(record.to.as_mut_ptr().cast(), len, address as *const _) };
+        let port = u16::from_be_bytes([record.to[2], record.to[3]]);
+        if port != DNS_PORT {
+            return 0;
+        }
+        if let Some(traffic) = TRAFFIC.get_ptr_mut(&sk) {
+            // SAFETY: a value of the map.
+            unsafe { (*traffic).dns = 1 };
+        }
+    } else if received == 0 && connected != DNS_PORT {
+        return 0;
+    }
+    record.kind = kind::DNS;
+    record.how = if received == 0 { 0 } else { dns_how::RECEIVED };
+    if read_or_zero::<u16>(sk, global!(sk_protocol)) == IPPROTO_TCP {
+        record.how |= dns_how::STREAM;
+    }
+    record.tid = slot.call.tid;
+    // SAFETY: no preconditions.
+    record.t_ns = unsafe { bpf_ktime_get_boot_ns() };
+    record.sk = sk;
+    record.cookie = read_or_zero(sk, global!(sk_cookie));
+    record.ino = inode(sk);
+    tuple(&mut record.tuple, sk, family);
+    let all = u64::from(bytes).min(MAX_DNS as u64);
+    let one = bounded::<0x3ff>(first_len.min(all));
+    // SAFETY: 1 KiB behind the record is inside the buffer.
+    let text = unsafe { buffer.add(size_of::<DnsEvent>()) };
+    if one == 0 || !read_user(text, one, first) {
+        return 0;
+    }
+    let mut len = one;
+    let two = bounded::<0x3ff>(second_len.min(all - one.min(all)));
+    if two != 0 {
+        // SAFETY: another KiB.
+        if read_user(unsafe { text.add(one as usize) }, two, second) {
+            len = one + two;
+        }
+    }
+    record.len = len as u16;
+    let size = bounded::<0xfff>(size_of::<DnsEvent>() as u64 + len);
+    if !send(buffer, size) {
+        lost(loss::DNS_RING);
+    }
+    0
+}

@@ -1,0 +1,257 @@
+//! `cargo xtask matrix`: the recorder's tests on the kernels that a Debian machine would run.
+//!
+//! Each kernel is a stock cloud kernel from Debian's packages, booted in an emulator (`-accel tcg`, no hardware help).
+//! The guest sees this machine's file system read-only below an overlay, so that tests find the programs that they
+//! use here; what it writes is lost with it. The guest has no network. Nothing is left behind but `target/matrix`.
+
+mod guest;
+mod image;
+mod kernel;
+mod smoke;
+
+use crate::test::Counts;
+use anyhow::{Context as _, Result, bail};
+use guest::Guest;
+use image::Image;
+pub(crate) use kernel::Kernel;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// Kernels of the current and the next stable Debian.
+pub(crate) const KERNELS: [&str; 2] = ["6.1", "6.12"];
+
+/// Tests that say nothing in an emulator: there every call costs microseconds. They are counted as skipped.
+const SKIPPED: &[(&str, &str)] = &[
+    ("at_500_000_calls_a_second", "rates are the emulator's"),
+    ("at_full_rate", "rates are the emulator's"),
+    ("time_between_calls_is_split", "takes a minute of emulated busy loops"),
+];
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Kernels: the beginning of a version. The newest package of each is used.
+    #[arg(value_name = "KERNEL", default_values = KERNELS)]
+    kernels: Vec<String>,
+    /// Give up on a kernel after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    timeout: u64,
+    /// Run only tests whose name contains this, and those that are skipped otherwise too.
+    #[arg(long, value_name = "NAME")]
+    filter: Option<String>,
+    /// Record, look at and replay one small command, and run no tests.
+    #[arg(long, conflicts_with = "filter")]
+    smoke_only: bool,
+    /// Run this shell command in the guest instead. `/payload` has the programs that were built.
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["filter", "smoke_only"])]
+    run: Option<String>,
+}
+
+/// What `cargo` built for the guest.
+pub(crate) struct Programs {
+    /// Test programs with their names.
+    tests: Vec<(String, PathBuf)>,
+    /// Everything, with its place below `/payload`.
+    files: Vec<(PathBuf, String)>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(why) = guest::obstacle() {
+        println!("skipped: {why}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let programs = Programs::build()?;
+    let mut total = Counts::default();
+    let mut summary = Vec::new();
+    for version in &args.kernels {
+        let began = Instant::now();
+        let kernel = Kernel::fetch(version)?;
+        println!("== {}", kernel.release);
+        let counts = match one(&kernel, &programs, args) {
+            Ok(counts) => counts,
+            Err(error) => {
+                println!("FAILED: {error:#}");
+                Counts { failed: 1, ..Counts::default() }
+            }
+        };
+        summary.push(format!(
+            "{}: {} passed, {} failed, {} skipped in {:.0?}",
+            kernel.release,
+            counts.passed,
+            counts.failed,
+            counts.skipped.len(),
+            began.elapsed()
+        ));
+        total.add(counts);
+    }
+    for reason in &total.skipped {
+        println!("{reason}");
+    }
+    for line in &summary {
+        println!("{line}");
+    }
+    // The line that `cargo xtask test` counts, as libtest writes it.
+    println!(
+        "test result: {}. {} passed; {} failed",
+        if total.failed == 0 { "ok" } else { "FAILED" },
+        total.passed,
+        total.failed
+    );
+    Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Boots one kernel and runs what is asked for.
+fn one(kernel: &Kernel, programs: &Programs, args: &Args) -> Result<Counts> {
+    let mut script = String::new();
+    if let Some(command) = &args.run {
+        script.push_str(command);
+        script.push('\n');
+    } else {
+        if !args.smoke_only {
+            script.push_str(&programs.test_script(args.filter.as_deref()));
+        }
+        if args.filter.is_none() {
+            script.push_str(smoke::SCRIPT);
+        }
+    }
+    let mut counts = Counts::default();
+    let mut smoke = smoke::Smoke::default();
+    let end = boot(kernel, programs, &script, Duration::from_secs(args.timeout), &mut |line| {
+        if !smoke.take(line) {
+            counts.take(line);
+            println!("{line}");
+        }
+    })?;
+    if args.run.is_some() {
+        println!("exit status {end}");
+        counts.failed += u64::from(end != 0);
+        return Ok(counts);
+    }
+    if args.filter.is_none() {
+        counts.skipped.extend(SKIPPED.iter().map(|(name, why)| format!("skipped: {name}: {why}")));
+        match smoke.judge() {
+            Ok(text) => {
+                println!("{text}");
+                counts.passed += 1;
+            }
+            Err(error) => {
+                println!("FAILED: {error:#}");
+                counts.failed += 1;
+            }
+        }
+    }
+    // A test program that dies of a signal prints no result.
+    if end != 0 && counts.failed == 0 {
+        bail!("the guest's script ended with status {end}");
+    }
+    if counts.passed == 0 {
+        bail!("no test was run");
+    }
+    Ok(counts)
+}
+
+/// Boots a kernel with the programs and runs a script; every line that it prints goes to `each`. Its exit status.
+pub(crate) fn boot(
+    kernel: &Kernel,
+    programs: &Programs,
+    script: &str,
+    timeout: Duration,
+    each: &mut dyn FnMut(&str),
+) -> Result<i32> {
+    let mut image = Image::default();
+    image.boot(kernel)?;
+    for (from, to) in &programs.files {
+        image.program(from, &format!("payload/{to}"))?;
+    }
+    image.file("payload/script", 0o644, script.as_bytes());
+    Guest::start(kernel, &image.finish()?)?.run(timeout, each)
+}
+
+impl Programs {
+    /// Builds the recorder's tests and examples, and the command.
+    pub(crate) fn build() -> Result<Self> {
+        let mut this = Self { tests: Vec::new(), files: Vec::new() };
+        let root = crate::root();
+        for args in [
+            ["test", "--no-run", "--package", "ctrace-recorder"].as_slice(),
+            &["build", "--package", "ctrace", "--bin", "ctrace"],
+        ] {
+            let output = Command::new("cargo")
+                .args(args)
+                .args(["--release", "--message-format=json-render-diagnostics"])
+                .current_dir(&root)
+                .stderr(Stdio::inherit())
+                .output()
+                .context("running cargo")?;
+            if !output.status.success() {
+                bail!("cargo {} failed", args.join(" "));
+            }
+            for line in String::from_utf8_lossy(&output.stdout).lines() {
+                this.artifact(&serde_json::from_str(line).context("reading cargo's messages")?);
+            }
+        }
+        if this.tests.is_empty() {
+            bail!("cargo built no test program of ctrace-recorder");
+        }
+        Ok(this)
+    }
+
+    fn artifact(&mut self, message: &serde_json::Value) {
+        let Some(executable) = message["executable"].as_str() else { return };
+        let name = message["target"]["name"].as_str().unwrap_or_default().to_owned();
+        let kind = message["target"]["kind"][0].as_str().unwrap_or_default();
+        // Tests look for examples beside their own folder: target/release/{deps,examples}.
+        let place = match (message["profile"]["test"].as_bool(), kind) {
+            (Some(true), "example") => return,
+            (Some(true), _) => format!("release/deps/{name}"),
+            (_, "example") => format!("release/examples/{name}"),
+            _ => format!("release/{name}"),
+        };
+        if place.starts_with("release/deps/") {
+            self.tests.push((place.clone(), executable.into()));
+        }
+        self.files.push((executable.into(), place));
+    }
+
+    /// Where a program is on this machine.
+    pub(crate) fn path(&self, place: &str) -> Result<&Path> {
+        let found = self.files.iter().find(|f| f.1 == place);
+        found.map(|f| f.0.as_path()).with_context(|| format!("cargo built no {place}"))
+    }
+
+    fn test_script(&self, filter: Option<&str>) -> String {
+        let mut options = "--color never --show-output --test-threads 2".to_owned();
+        match filter {
+            Some(filter) => options.extend([" '", &filter.replace('\'', "'\\''"), "'"]),
+            None => {
+                for (name, _) in SKIPPED {
+                    options.push_str(" --skip ");
+                    options.push_str(name);
+                }
+            }
+        }
+        let mut script = "status=0\n".to_owned();
+        for (place, _) in &self.tests {
+            script.extend(["echo '== ", place, "'\n/payload/", place, " ", &options, " || status=$?\n"]);
+        }
+        script
+    }
+}
+
+/// Where kernels and images are kept.
+fn folder() -> PathBuf {
+    crate::root().join("target/matrix")
+}
+
+/// Runs a program to its end.
+fn checked(command: &mut Command) -> Result<Vec<u8>> {
+    let name = Path::new(command.get_program()).display().to_string();
+    let output = command
+        .stderr(Stdio::piped())
+        .output()
+        .with_context(|| format!("starting {name}: run .ci/setup, which installs it"))?;
+    if !output.status.success() {
+        bail!("{name} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(output.stdout)
+}
