@@ -52,10 +52,10 @@ enum ProfileName {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
-    let a = model(&args.a, &open(&args.a, out)?)?;
+    let a = model(&args.a, &open(&args.a, out)?.rebased())?;
     let mut reports = Vec::new();
     for path in &args.b {
-        let trace = open(path, out)?;
+        let trace = open(path, out)?.rebased();
         let replay = trace.summary().is_some_and(|s| s.engine_calls > 0);
         let b = model(path, &trace)?;
         drop(trace);

@@ -87,6 +87,8 @@ enum ClassName {
     Dns,
     Block,
     Uring,
+    /// Calls that were counted, and changes of fidelity.
+    Aggregate,
 }
 
 impl From<ClassName> for Class {
@@ -104,6 +106,7 @@ impl From<ClassName> for Class {
             ClassName::Dns => Self::Dns,
             ClassName::Block => Self::Block,
             ClassName::Uring => Self::Uring,
+            ClassName::Aggregate => Self::Aggregate,
         }
     }
 }
@@ -114,6 +117,7 @@ struct Totals {
     shown: BTreeMap<Class, u64>,
     failed: u64,
     lost: u64,
+    aggregated: u64,
     unreadable: u64,
 }
 
@@ -179,15 +183,16 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
             Class::Dns,
             Class::Block,
             Class::Uring,
+            Class::Aggregate,
         ];
         if args.json {
             classes.extend([Class::Resource, Class::Usage, Class::Socket]);
         }
     }
     let quiet = args.class.is_empty() && !args.json;
-    // Connections and losses are read even when they are not shown: they name sockets, and warn.
+    // Connections, losses and counts are read even when they are not shown: they name sockets, and warn.
     let mut read = classes.clone();
-    for needed in [Class::Connection, Class::Loss] {
+    for needed in [Class::Connection, Class::Loss, Class::Aggregate] {
         if !read.contains(&needed) {
             read.push(needed);
         }
@@ -212,6 +217,9 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         show.learn(&event);
         if let Event::Loss(loss) = &event {
             totals.lost += loss.count;
+        }
+        if let Event::Aggregate(counted) = &event {
+            totals.aggregated += counted.count;
         }
         let passes = classes.contains(&event.class())
             && !(quiet && Show::is_quiet(&event))
@@ -264,7 +272,7 @@ fn summarise(
             totals.shown.iter().map(|(c, n)| (crate::show::class_name(*c), json!(n))).collect();
         out.json(&json!({
             "type": "summary", "events": shown, "matched": matched, "by_class": by_class, "failed": totals.failed,
-            "lost": totals.lost, "unreadable_chunks": totals.unreadable, "complete": crate::is_complete(trace),
+            "lost": totals.lost, "aggregated": totals.aggregated, "unreadable_chunks": totals.unreadable, "complete": crate::is_complete(trace),
         }))?;
     } else {
         let mut line = units::plural(shown, "event");
@@ -273,6 +281,10 @@ fn summarise(
         }
         if totals.lost > 0 {
             let _ = write!(line, ", {} LOST in this interval", units::count(totals.lost));
+        }
+        if totals.aggregated > 0 {
+            let counted = units::count(totals.aggregated);
+            let _ = write!(line, ", {counted} calls only counted in this interval");
         }
         out.say(&line);
     }

@@ -333,7 +333,7 @@ impl Selection {
             Event::Signal(e) => self.task(e.task),
             Event::Syscall(e) => self.task(e.task),
             // What concerns the whole timeline concerns every task on it.
-            Event::Marker(_) | Event::Loss(_) => true,
+            Event::Marker(_) | Event::Loss(_) | Event::Fidelity(_) => true,
             other => other.task().map_or(self.tasks.is_none(), |t| self.task(t)),
         }
     }

@@ -7,8 +7,8 @@ use crate::output::{Output, Paint, Style};
 use crate::show::{Show, class_name};
 use crate::{containers, decode, open, units};
 use ctrace_format::{
-    Class, ConnectionKind, Event, Filter, Metric, Object, Scope, SockCookie, State, SyscallFlags, Trace,
-    syscalls,
+    Class, ConnectionKind, Event, Filter, Metric, Object, Scope, SockCookie, State, SyscallFlags, TaskDef,
+    Trace, Window, syscalls,
 };
 use incidents::Incidents;
 use serde_json::{Value, json};
@@ -37,6 +37,9 @@ const SHOWN: usize = 6;
 /// Counts that need only the rare classes.
 #[derive(Default)]
 struct Rare {
+    aggregated: u64,
+    /// Changes of fidelity.
+    levels: u64,
     lost: u64,
     lost_by_class: BTreeMap<String, u64>,
     lost_by_cause: BTreeMap<String, u64>,
@@ -51,7 +54,7 @@ impl Rare {
     fn read(trace: &Trace) -> Self {
         let mut this = Self::default();
         let filter = Filter {
-            classes: vec![Class::Loss, Class::Connection, Class::Process, Class::Dns],
+            classes: vec![Class::Loss, Class::Connection, Class::Process, Class::Dns, Class::Aggregate],
             ..Filter::default()
         };
         for event in trace.events(&filter).flatten() {
@@ -61,6 +64,8 @@ impl Rare {
                     *this.lost_by_class.entry(class_name(e.class)).or_default() += e.count;
                     *this.lost_by_cause.entry(crate::show::cause_name(e.cause)).or_default() += e.count;
                 }
+                Event::Aggregate(e) => this.aggregated += e.count,
+                Event::Fidelity(_) => this.levels += 1,
                 Event::Connection(e) => {
                     this.connections.insert(e.cookie);
                     match e.kind {
@@ -277,17 +282,26 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Length of the recording: what the recorder says, else the time of the last event.
+/// Length of the recording, or of the window of it that the trace holds: what the recorder says, else the time of the
+/// last event.
 fn duration_ns(trace: &Trace) -> u64 {
+    if let Some(window) = trace.window() {
+        return window.to_ns - window.from_ns.min(window.to_ns);
+    }
     trace.summary().map_or_else(|| trace.end_ns(), |s| s.duration_ns)
 }
 
+/// Without the ids that nothing in a window needs, or whose entries are lost.
+fn tasks(trace: &Trace) -> impl Iterator<Item = &TaskDef> {
+    trace.tasks().iter().filter(|t| t.tid.0 != 0)
+}
+
 fn processes(trace: &Trace) -> usize {
-    trace.tasks().iter().map(|t| t.tgid).collect::<HashSet<_>>().len()
+    tasks(trace).map(|t| t.tgid).collect::<HashSet<_>>().len()
 }
 
 fn threads(trace: &Trace) -> usize {
-    trace.tasks().iter().map(|t| (t.tid, t.start_ns)).collect::<HashSet<_>>().len()
+    tasks(trace).map(|t| (t.tid, t.start_ns)).collect::<HashSet<_>>().len()
 }
 
 fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
@@ -313,7 +327,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "host": header.host,
         "writer": header.writer,
         "events": events,
-        "aggregated": 0,
+        "aggregated": rare.aggregated,
         "lost": {"total": rare.lost, "by_class": rare.lost_by_class, "by_cause": rare.lost_by_cause},
         "processes": processes(trace),
         "tasks": threads(trace),
@@ -324,6 +338,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "ended": summary.map(|s| &s.ended),
         "command_status": summary.and_then(|s| s.command_status),
         "engine_calls": summary.map(|s| s.engine_calls),
+        "window": trace.window(),
         "incidents": rare.incidents.json(),
         "damage": trace.damage().iter().map(crate::damage_json).collect::<Vec<_>>(),
     });
@@ -350,6 +365,20 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         object.insert("spent".to_owned(), details.spent.json());
     }
     object
+}
+
+/// What part of a recording a dump is.
+fn window_text(window: &Window, start_realtime_ns: u64) -> String {
+    let start = units::rfc3339(start_realtime_ns);
+    let at = |ns| units::duration(ns / 1_000_000 * 1_000_000);
+    let begin = if window.from_ns == 0 { "the start".to_owned() } else { format!("+{}", at(window.from_ns)) };
+    format!(
+        "dump {} of a flight recorder that began {}Z: {begin} to +{}; {} in front of it let go",
+        window.number,
+        &start[..19],
+        at(window.to_ns),
+        units::plural(window.evicted, "event")
+    )
 }
 
 /// `syscalls` is the one class that the contract names in the plural.
@@ -467,8 +496,12 @@ fn as_text(
     let ended = trace
         .summary()
         .map_or_else(String::new, |s| format!(", ended: {}", decode::plain(s.ended.as_bytes())));
-    let start = units::rfc3339(header.start_realtime_ns);
+    let from_ns = trace.window().map_or(0, |w| w.from_ns);
+    let start = units::rfc3339(header.start_realtime_ns + from_ns);
     row("when", format!("{}Z for {}{ended}", &start[..19], units::duration(duration_ns(trace))));
+    if let Some(window) = trace.window() {
+        row("window", window_text(window, header.start_realtime_ns));
+    }
     let host = &header.host;
     row(
         "where",
@@ -576,6 +609,14 @@ fn as_text(
         paint.paint(Style::Red, &format!("{} events: {}", units::count(rare.lost), causes.join(", ")))
     };
     row("lost", loss);
+    if rare.aggregated > 0 || rare.levels > 0 {
+        let text = format!(
+            "{}; {} of fidelity: `ctrace events --class aggregate` lists them",
+            units::plural(rare.aggregated, "call"),
+            units::plural(rare.levels, "change")
+        );
+        row("only counted", paint.paint(Style::Yellow, &text));
+    }
     for damage in trace.damage() {
         row("damage", paint.paint(Style::Red, &crate::damage_text(damage)));
     }

@@ -10,6 +10,7 @@ mod events;
 mod exit;
 mod filter;
 mod info;
+mod mark;
 mod output;
 mod probe;
 mod progress;
@@ -60,6 +61,7 @@ enum Command {
     Record(record::Args),
     Info(info::Args),
     Events(events::Args),
+    Mark(mark::Args),
     Verify(verify::Args),
     Repair(repair::Args),
     Replay(replay::Args),
@@ -107,6 +109,7 @@ fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
     match command {
         Command::Record(args) => record::run(&args, out),
         Command::Info(args) => info::run(&args, out),
+        Command::Mark(args) => mark::run(&args, out),
         Command::Events(args) => events::run(args, out),
         Command::Verify(args) => verify::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),

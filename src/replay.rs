@@ -172,7 +172,7 @@ pub(crate) struct Performed {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
-    let trace = open(&args.file, out)?;
+    let trace = open(&args.file, out)?.rebased();
     if args.dry_run {
         return dry_run(&args, &trace, out);
     }

@@ -10,8 +10,8 @@ use crate::decode::{self, address, plain, quoted};
 use crate::output::{Paint, Style};
 use crate::units;
 use ctrace_format::{
-    Connection, ConnectionKind, Event, Metric, Process, ProcessKind, Resource, Signal, Syscall, SyscallFlags,
-    TaskId, TcpState, Trace, syscalls,
+    Aggregate, Connection, ConnectionKind, Event, FidelityLevel, Metric, Process, ProcessKind, Resource,
+    Signal, Syscall, SyscallFlags, TaskId, TcpState, Trace, syscalls,
 };
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -106,6 +106,18 @@ impl<'a> Show<'a> {
                     e.cause
                 );
                 self.aside(e.t_ns, "ctrace", Style::Red, &text)
+            }
+            Event::Aggregate(e) => {
+                self.aside(e.t_ns, &self.who(e.task), Style::Yellow, &self.aggregate_text(e))
+            }
+            Event::Fidelity(e) => {
+                let now = match e.to {
+                    FidelityLevel::Full => "recorded in full again",
+                    FidelityLevel::NoArguments => "recorded without what their pointers point to",
+                    _ => "counted, not recorded",
+                };
+                let text = format!("from here on, calls on CPU {} are {now}", e.cpu);
+                self.aside(e.t_ns, "ctrace", Style::Yellow, &text)
             }
             Event::Marker(e) => self.aside(e.t_ns, "mark", Style::Bold, &plain(self.trace.str(e.text))),
             other => return self.later_line(other),
@@ -354,6 +366,10 @@ impl<'a> Show<'a> {
                 "t_ns": e.t_ns, "type": "loss", "from_ns": e.from_ns, "class": class_name(e.class),
                 "cause": cause_name(e.cause), "cpu": (e.cpu != u32::MAX).then_some(e.cpu), "count": e.count,
             }),
+            Event::Aggregate(e) => self.aggregate_json(e),
+            Event::Fidelity(e) => json!({
+                "t_ns": e.t_ns, "type": "fidelity", "cpu": e.cpu, "from": e.from.name(), "to": e.to.name(),
+            }),
             Event::Marker(e) => json!({"t_ns": e.t_ns, "type": "marker", "text": self.text(e.text)}),
             other => return self.later_json(other),
         })
@@ -377,6 +393,55 @@ impl<'a> Show<'a> {
                 object
             }
         }
+    }
+
+    fn aggregate_name(&self, e: &Aggregate) -> String {
+        let mark = decode::abi_mark(e.sysno.abi, self.trace.header().abi);
+        syscalls::name(e.sysno)
+            .map_or_else(|| format!("{mark}syscall_{}", e.sysno.nr), |n| format!("{mark}{n}"))
+    }
+
+    fn aggregate_text(&self, e: &Aggregate) -> String {
+        let mut text = format!("{} × {}", units::count(e.count), self.aggregate_name(e));
+        if let Some(fd) = e.fd {
+            let _ = write!(text, "({fd})");
+        }
+        if e.errno != 0 {
+            let _ = write!(text, " = {}", decode::errno_name(e.errno));
+        }
+        if let Some(object) = e.object {
+            let object = decode::object(self.trace, self.trace.object(object), None);
+            let _ = write!(text, " on {object}");
+        }
+        let _ = write!(
+            text,
+            " in {}, {} on average",
+            units::duration(e.t_ns.saturating_sub(e.from_ns)),
+            units::duration(e.duration_ns / e.count.max(1))
+        );
+        text
+    }
+
+    fn aggregate_json(&self, e: &Aggregate) -> Value {
+        let mut object = self.object("aggregate", e.t_ns, Some(e.task));
+        let histogram: Vec<Value> = e
+            .histogram
+            .iter()
+            .enumerate()
+            .filter(|(_, n)| **n > 0)
+            .map(|(i, n)| json!({"from_ns": if i == 0 { 0 } else { 1_u64 << i.min(63) }, "count": n}))
+            .collect();
+        extend(
+            &mut object,
+            json!({
+                "from_ns": e.from_ns, "cpu": e.cpu, "name": self.aggregate_name(e), "fd": e.fd,
+                "object": e.object.map(|o| decode::object(self.trace, self.trace.object(o), None)),
+                "errno": (e.errno != 0).then(|| decode::errno_name(e.errno)),
+                "engine": e.flags.contains(SyscallFlags::ENGINE),
+                "count": e.count, "duration_ns": e.duration_ns, "histogram": histogram,
+            }),
+        );
+        object
     }
 
     fn syscall_json(&self, event: &Syscall) -> Value {

@@ -5,11 +5,31 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 static LAST: AtomicU32 = AtomicU32::new(0);
+static DUMPS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn note(number: libc::c_int) {
     // Only atomics: the one thing a handler may touch.
     LAST.store(number as u32, Ordering::Relaxed);
     COUNT.fetch_add(1, Ordering::Release);
+}
+
+extern "C" fn note_dump(_: libc::c_int) {
+    DUMPS.fetch_add(1, Ordering::Release);
+}
+
+/// From now on SIGUSR1 is counted, apart from the others: it asks for a dump, not for the end.
+///
+/// # Errors
+/// As [`catch`].
+pub(crate) fn catch_dumps() -> nix::Result<()> {
+    let action = SigAction::new(SigHandler::Handler(note_dump), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler is async-signal-safe: it stores to an atomic.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }.map(drop)
+}
+
+/// How many dumps were asked for since this was last called.
+pub(crate) fn take_dumps() -> u32 {
+    DUMPS.swap(0, Ordering::AcqRel)
 }
 
 /// From now on SIGINT, SIGTERM and SIGHUP are counted instead of ending the process.

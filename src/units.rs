@@ -98,6 +98,13 @@ pub(crate) fn parse_fraction(text: &str) -> Result<f64, String> {
     }
 }
 
+/// `CLOCK_BOOTTIME`, ns: the clock of recordings.
+pub(crate) fn boottime_ns() -> u64 {
+    let now = nix::time::ClockId::CLOCK_BOOTTIME.now();
+    // The clock exists since Linux 2.6.39.
+    now.map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
+}
+
 /// Seconds and nanoseconds of the civil calendar (UTC), as RFC 3339 wants them.
 pub(crate) fn rfc3339(realtime_ns: u64) -> String {
     let (seconds, ns) = (realtime_ns / 1_000_000_000, realtime_ns % 1_000_000_000);

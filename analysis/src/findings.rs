@@ -104,6 +104,21 @@ pub fn findings(model: &Model) -> Vec<Finding> {
             weight: 1,
         });
     }
+    if model.missing.aggregated > 0 {
+        out.push(Finding {
+            kind: FindingKind::Loss,
+            text: format!(
+                "{} calls were counted instead of recorded one by one: the recorder could not keep up",
+                model.missing.aggregated
+            ),
+            t_ns: 0,
+            count: model.missing.aggregated,
+            call: None,
+            errno: None,
+            object: None,
+            weight: 1,
+        });
+    }
     out.sort_by(|x, y| y.weight.cmp(&x.weight).then(x.t_ns.cmp(&y.t_ns)).then_with(|| x.text.cmp(&y.text)));
     out
 }

@@ -3,7 +3,8 @@
 //!
 //! Pure: reads a [`ctrace_format::Trace`] that is handed in; no other I/O, no clock, no kernel.
 //!
-//! One way in: [`Model::build`], then [`diff`] or [`findings`].
+//! One way in: [`Model::build`], then [`diff`] or [`findings`]. Beside it, [`Trigger`]: conditions on a stream of events
+//! that is still coming.
 #![forbid(unsafe_code)]
 
 mod align;
@@ -20,6 +21,7 @@ mod roles;
 mod seq;
 mod symbol;
 mod timeline;
+mod trigger;
 
 pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};
 pub use diff::diff;
@@ -29,3 +31,4 @@ pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, Series, Threa
 pub use names::{NameId, Names};
 pub use report::{Divergence, DivergenceKind, Line, Metric, Report, SideInfo, Verdict};
 pub use symbol::{OpClass, Outcome};
+pub use trigger::{Firing, Rearm, Trigger, TriggerError};

@@ -126,6 +126,8 @@ pub struct Missing {
     pub by_cause: BTreeMap<LossCause, u64>,
     /// Lost in all.
     pub lost: u64,
+    /// Calls that were counted instead of recorded: they are known by number, not one by one.
+    pub aggregated: u64,
     /// Parts of the file that could not be read.
     pub damaged: u64,
 }

@@ -2,18 +2,17 @@
 
 use crate::{
     arch::{arguments, arguments_at_exit, is_compat, is_x32, nr},
+    bulk::{is_full, tell},
     capture::{CUT, FAULT, POSITION, bounded, run_op, spec, time},
     files::{announce, fix_now, known_file, open_file, was_created},
-    maps::{global, lost, scratch, send},
-    scope::{admit, arg, slot, slot_number},
+    kernel::{now, now_by},
+    maps::{SHARED, global, lost, scratch, send},
+    scope::{Stack, admit, arg, slot},
 };
-use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use ctrace_abi::{
-    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, NO_SLOT, Spec, abi, call_flag, kind, loss, spec_flag, when,
+    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, NO_SLOT, Shared, Slot, Spec, abi, call_flag, kind, loss,
+    spec_flag, when,
 };
 
 /// The file behind a call's first descriptor argument.
@@ -32,38 +31,44 @@ fn first_file(spec: &Spec, args: &[u64; 6]) -> u64 {
 /// Entry of a call. `TP_PROTO(struct pt_regs *regs, long id)`.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let tid = pid_tgid as u32;
-    let number = slot_number(tid);
-    if number == 0 {
+    let Some(shared) = SHARED.get_ptr_mut(0) else { return 0 };
+    let stack = Stack::of(arg(&ctx, 0));
+    if let Some((slot, number)) = stack.slot(shared) {
+        enter(&ctx, shared, slot, number);
         return 0;
     }
-    enter(&ctx, tid, (pid_tgid >> 32) as u32, number);
+    if stack.is_foreign(shared) {
+        return 0;
+    }
+    let mut number = stack.find(shared);
+    if number == NO_SLOT {
+        let pid_tgid = bpf_get_current_pid_tgid();
+        admit(pid_tgid as u32, (pid_tgid >> 32) as u32, 0, false);
+        number = stack.find(shared);
+    }
+    if number != 0 && number != NO_SLOT {
+        if let Some(slot) = slot(number) {
+            enter(&ctx, shared, slot, u32::from(number));
+        }
+    }
     0
 }
 
 #[inline(always)]
-fn enter(ctx: &RawTracePointContext, tid: u32, tgid: u32, number: u16) {
-    let mut number = number;
-    if number == NO_SLOT {
-        admit(tid, tgid, 0, false);
-        number = slot_number(tid);
-    }
-    let Some(slot) = slot(number) else { return };
+fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, number: u32) {
     let regs = arg(ctx, 0);
     let id = arg(ctx, 1);
-    if slot.fresh == HELD {
+    if slot.fresh != 0 {
         // The gate's own calls are not the command's: it begins with its execve.
-        if id != u64::from(global!(nr_execve)) {
+        if slot.fresh == HELD && id != u64::from(global!(nr_execve)) {
             return;
         }
+        slot.fresh = 0;
     }
     let call = &mut slot.call;
     let mut how = abi::NATIVE;
     let mut nr = id as u32;
     let compat = is_compat();
-    let Some(args) = arguments(regs, compat) else { return };
-    call.args = args;
     if compat {
         how = abi::COMPAT;
     } else if is_x32(id) {
@@ -71,121 +76,147 @@ fn enter(ctx: &RawTracePointContext, tid: u32, tgid: u32, number: u16) {
         nr &= !global!(x32_bit);
     }
     let mut flags = 0;
-    if call.args[5] == ENGINE_MARK {
-        flags |= call_flag::ENGINE;
-    }
-    call.kind = kind::CALL;
-    call.abi = how;
-    call.flags = flags;
-    call.nr = nr;
-    call.ret = 0;
-    call.file = 0;
-    call.time_ns = 0;
-    call.wait_cpu_ns = slot.wait_cpu_ns;
-    call.blocked_ns = slot.blocked_ns;
-    call.run_wait_ns = 0;
-    slot.wait_cpu_ns = 0;
-    slot.blocked_ns = 0;
-    slot.fresh = 0;
-    slot.busy = 1;
-    if let Some(spec) = spec(how, nr) {
-        if spec.flags & spec_flag::FD != 0 {
-            let file = first_file(spec, &call.args);
-            call.file = file;
-            if file != slot.last_file {
-                known_file(file, tid);
-                slot.last_file = file;
-            }
+    let mut file = 0;
+    let spec = spec(how, nr);
+    slot.nargs = match spec {
+        Some(spec) => u64::from(spec.nargs),
+        None => 6,
+    };
+    if slot.nargs != 0 {
+        let Some(args) = arguments(regs, compat) else { return };
+        call.args = args;
+        if args[5] == ENGINE_MARK {
+            flags |= call_flag::ENGINE;
         }
-        if spec.flags & spec_flag::TIME != 0 {
-            let pointer = match spec.time_arg {
-                0 => call.args[0],
-                2 => call.args[2],
-                3 => call.args[3],
-                _ => call.args[4],
-            };
-            if pointer != 0 {
-                if let Some(ns) = time(spec.time_kind, pointer) {
-                    call.time_ns = ns;
-                    call.flags |= call_flag::HAS_TIME;
+    }
+    call.nr = nr;
+    call.abi = how;
+    if let Some(spec) = spec {
+        let todo = spec.flags;
+        if todo != 0 {
+            if todo & spec_flag::FD != 0 {
+                file = first_file(spec, &call.args);
+                if file != slot.last_file {
+                    known_file(file, call.tid);
+                    slot.last_file = file;
                 }
             }
-        }
-        if spec.flags & spec_flag::AT_ENTRY != 0 {
-            call.flags |= entry_copies(u32::from(number)) as u16;
+            if todo & spec_flag::TIME != 0 {
+                let pointer = match spec.time_arg {
+                    0 => call.args[0],
+                    2 => call.args[2],
+                    3 => call.args[3],
+                    _ => call.args[4],
+                };
+                if pointer != 0 {
+                    if let Some(ns) = time(spec.time_kind, pointer) {
+                        call.time_ns = ns;
+                        flags |= call_flag::HAS_TIME;
+                    }
+                }
+            }
+            if todo & (spec_flag::RET_FD | spec_flag::AT_EXIT) != 0 {
+                flags |= call_flag::AT_EXIT;
+            }
+            if todo & spec_flag::AT_ENTRY != 0 {
+                call.flags = flags;
+                call.file = file;
+                flags |= if todo & spec_flag::ALWAYS != 0 || is_full() {
+                    entry_copies(number) as u16
+                } else {
+                    call_flag::TRUNCATED
+                };
+            }
         }
     }
-    // SAFETY: no preconditions.
-    call.t_ns = unsafe { bpf_ktime_get_boot_ns() };
+    call.flags = flags;
+    call.file = file;
+    slot.busy = 1;
+    call.t_ns = now_by(shared);
 }
 
 /// Exit of a call. `TP_PROTO(struct pt_regs *regs, long ret)`.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let tid = pid_tgid as u32;
-    let number = slot_number(tid);
-    if number == 0 {
+    let Some(shared) = SHARED.get_ptr_mut(0) else { return 0 };
+    let stack = Stack::of(arg(&ctx, 0));
+    let ret = arg(&ctx, 1) as i64;
+    if let Some((slot, number)) = stack.slot(shared) {
+        leave(&ctx, shared, slot, number, ret);
         return 0;
     }
+    if stack.is_foreign(shared) {
+        return 0;
+    }
+    let number = stack.find(shared);
     if number == NO_SLOT {
         lost(loss::CALL_MAP);
-        return 0;
+    } else if number != 0 {
+        if let Some(slot) = slot(number) {
+            leave(&ctx, shared, slot, u32::from(number), ret);
+        }
     }
-    if let Some(slot) = slot(number) {
-        // SAFETY: no preconditions.
-        let now = unsafe { bpf_ktime_get_boot_ns() };
+    0
+}
+
+#[inline(always)]
+fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, number: u32, ret: i64) {
+    let now = now_by(shared);
+    if slot.busy == 0 {
+        if slot.fresh != 0 {
+            if slot.fresh != HELD {
+                slot.fresh = 0;
+            }
+            return;
+        }
+        let regs = arg(ctx, 0);
         let call = &mut slot.call;
-        call.ret = arg(&ctx, 1) as i64;
-        if slot.busy == 0 {
-            if slot.fresh != 0 {
-                if slot.fresh != HELD {
-                    slot.fresh = 0;
-                }
-                return 0;
-            }
-            call.kind = kind::CALL;
-            call.flags = call_flag::NO_ENTER;
-            call.abi = if is_compat() { abi::COMPAT } else { abi::NATIVE };
-            call.nr = nr(arg(&ctx, 0));
-            call.t_ns = now;
-            // What the entry would have copied may have changed since; what the call itself left behind is copied as ever.
-            call.args = arguments_at_exit(arg(&ctx, 0), call.abi == abi::COMPAT).unwrap_or_default();
-            if call.args[5] == ENGINE_MARK {
-                call.flags |= call_flag::ENGINE;
-            }
-            call.file = 0;
-            if let Some(spec) = spec(call.abi, call.nr) {
-                if spec.flags & spec_flag::FD != 0 {
-                    call.file = first_file(spec, &call.args);
-                    fix_now(now);
-                    known_file(call.file, tid);
-                    fix_now(0);
-                }
-            }
-            call.time_ns = 0;
-            call.wait_cpu_ns = 0;
-            call.blocked_ns = 0;
-            // Off the CPU since the start of the recording was within this call.
-            call.run_wait_ns = slot.wait_cpu_ns;
-            slot.wait_cpu_ns = 0;
-            slot.blocked_ns = 0;
+        call.flags = call_flag::NO_ENTER;
+        call.abi = if is_compat() { abi::COMPAT } else { abi::NATIVE };
+        call.nr = nr(regs);
+        call.t_ns = now;
+        // What the entry would have copied may have changed since; what the call itself left behind is copied as ever.
+        call.args = arguments_at_exit(regs, call.abi == abi::COMPAT).unwrap_or_default();
+        if call.args[5] == ENGINE_MARK {
+            call.flags |= call_flag::ENGINE;
         }
-        slot.busy = 0;
-        call.dur_ns = now - call.t_ns;
-        let slow = match spec(call.abi, call.nr) {
-            Some(spec) => {
-                spec.flags & (spec_flag::RET_FD | spec_flag::AT_EXIT) != 0
-                    || call.flags & call_flag::RETRY != 0
+        slot.nargs = 6;
+        call.file = 0;
+        if let Some(spec) = spec(call.abi, call.nr) {
+            if spec.flags & spec_flag::FD != 0 {
+                call.file = first_file(spec, &call.args);
+                fix_now(now);
+                known_file(call.file, call.tid);
+                fix_now(0);
             }
-            None => false,
-        };
-        if slow {
-            exit_copies(u32::from(number));
-        } else {
-            emit(call);
+            if spec.flags & (spec_flag::RET_FD | spec_flag::AT_EXIT) != 0 {
+                call.flags |= call_flag::AT_EXIT;
+            }
+        }
+        // Off the CPU since the start of the recording was within this call.
+        call.run_wait_ns = slot.wait_cpu_ns;
+        slot.wait_cpu_ns = 0;
+        slot.blocked_ns = 0;
+    }
+    slot.busy = 0;
+    if slot.call.flags & (call_flag::AT_EXIT | call_flag::RETRY) != 0 {
+        slot.call.ret = ret;
+        slot.call.dur_ns = now - slot.call.t_ns;
+        if exit_copies(number) != 0 {
+            return;
         }
     }
+    tell(slot, number, now, ret);
+}
+
+/// Ends the call of a slot without a result: its task leaves. A global function, see [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn cut_short(number: u32, now: u64) -> u32 {
+    let Some(slot) = slot(number as u16) else { return 0 };
+    slot.busy = 0;
+    slot.call.flags |= call_flag::NO_EXIT;
+    tell(slot, number, now, 0);
     0
 }
 
@@ -220,13 +251,8 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
     }
     // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
     unsafe {
-        *buffer.cast::<CallArgs>() = CallArgs {
-            kind: kind::ARGS,
-            abi: slot.call.abi,
-            flags,
-            tid: slot.call.tid,
-            t_ns: bpf_ktime_get_boot_ns(),
-        };
+        *buffer.cast::<CallArgs>() =
+            CallArgs { kind: kind::ARGS, abi: slot.call.abi, flags, tid: slot.call.tid, t_ns: now() };
     }
     if send(buffer, bounded::<0x3fff>(u64::from(position))) {
         flags |= call_flag::HAS_ARGS;
@@ -237,8 +263,8 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
     u32::from(flags)
 }
 
-/// Runs the ops of a call's exit and sends the call with what they copied. A global function, see
-/// [`crate::capture`].
+/// Runs the ops of a call's exit and sends the call with what they copied; 0 when there is nothing to send besides
+/// the call itself, or no room for it. A global function, see [`crate::capture`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn exit_copies(number: u32) -> u32 {
@@ -263,8 +289,12 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
         }
     }
     let mut position = size_of::<Call>() as u32;
+    let copies = if spec.flags & spec_flag::ALWAYS != 0 || is_full() { spec.ops_len as usize } else { 0 };
+    if copies == 0 && spec.flags & spec_flag::AT_EXIT != 0 {
+        call.flags |= call_flag::TRUNCATED;
+    }
     for i in 0..MAX_OPS {
-        if i >= spec.ops_len as usize {
+        if i >= copies {
             break;
         }
         let run = match spec.ops[i].when {
@@ -282,18 +312,21 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
         position = result & POSITION;
     }
     fix_now(0);
+    if position <= size_of::<Call>() as u32 {
+        return 0;
+    }
+    call.kind = kind::CALL;
+    call.wait_cpu_ns = slot.wait_cpu_ns;
+    call.blocked_ns = slot.blocked_ns;
     // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
     unsafe { *buffer.cast::<Call>() = *call };
     if !send(buffer, bounded::<0x3fff>(u64::from(position))) {
-        lost(loss::CALL_RING);
+        call.flags |= call_flag::TRUNCATED;
+        lost(loss::DETAIL_RING);
+        return 0;
     }
-    0
-}
-
-/// Sends a call without a tail.
-#[inline(always)]
-pub fn emit(call: &Call) {
-    if !send(core::ptr::from_ref(call).cast(), size_of::<Call>() as u64) {
-        lost(loss::CALL_RING);
-    }
+    call.run_wait_ns = 0;
+    slot.wait_cpu_ns = 0;
+    slot.blocked_ns = 0;
+    1
 }

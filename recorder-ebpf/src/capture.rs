@@ -5,11 +5,11 @@
 
 use crate::{
     files::{known_file, open_file},
-    kernel::current,
+    kernel::{current, read_user_str},
     maps::{SPEC, WALK, global, scratch},
     scope::slot,
 };
-use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str};
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::arch::asm;
 use ctrace_abi::{Creds, MAX_ARGV, MAX_ITEMS, MAX_STR, MAX_WORD, Op, SPEC_COMPAT, Spec, Tlv, abi, op};
 
@@ -130,7 +130,7 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
     match what {
         op::STR => {
             // SAFETY: the helper writes at most MAX_STR bytes, which fit.
-            let n = unsafe { bpf_probe_read_user_str(data.cast(), MAX_STR as u32, pointer as *const _) };
+            let n = unsafe { read_user_str(data, MAX_STR, pointer) };
             if n <= 0 {
                 return head(at, pos, what, arg, 0, 2, aux);
             }
@@ -304,7 +304,7 @@ pub extern "C" fn argv_step(phase: u32) -> u32 {
     // SAFETY: both offsets are bounded, and a word is at most 256 bytes: below 16 KiB.
     let to = unsafe { buffer.add(base as usize).add(used as usize) };
     // SAFETY: the helper writes at most MAX_WORD bytes.
-    let n = unsafe { bpf_probe_read_user_str(to.cast(), MAX_WORD as u32, word as *const _) };
+    let n = unsafe { read_user_str(to, MAX_WORD, word) };
     if n > 0 {
         walk.used = used + bounded::<0x1ff>(n as u64);
         if n == MAX_WORD as i64 {

@@ -4,16 +4,15 @@
 //! fills the set, and adds to it while recording, when a container appears: it learns of new cgroups from here.
 
 use crate::{
-    calls::emit,
-    kernel::read_or_zero,
+    calls::cut_short,
+    kernel::{now, read_or_zero},
     maps::{GROUPS, WALK, global, scratch, send_group, send_life},
     scope::{admit, arg, release, slot, slot_number},
 };
 use aya_ebpf::{
-    helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str},
-    macros::raw_tracepoint, programs::RawTracePointContext,
+    helpers::generated::bpf_probe_read_kernel_str, macros::raw_tracepoint, programs::RawTracePointContext,
 };
-use ctrace_abi::{Group, Join, MAX_GROUP_PATH, MISSING, NO_SLOT, call_flag, kind, loss};
+use ctrace_abi::{Group, Join, MAX_GROUP_PATH, MISSING, NO_SLOT, kind, loss};
 
 /// Cgroups are rarely nested deeper; what is deeper is not found.
 const MAX_DEPTH: u32 = 16;
@@ -80,8 +79,7 @@ fn describe(task: u64, kind: u8, group: u32) -> Join {
         kind,
         reserved: [0; 3],
         tid: read_or_zero(task, global!(task_pid)),
-        // SAFETY: no preconditions.
-        t_ns: unsafe { bpf_ktime_get_boot_ns() },
+        t_ns: now(),
         tgid: read_or_zero(task, global!(task_tgid)),
         group,
         start_ns: read_or_zero(task, global!(task_start)),
@@ -102,11 +100,7 @@ pub extern "C" fn moved(task: u64) -> u32 {
         if number != NO_SLOT {
             if let Some(slot) = slot(number) {
                 if slot.busy != 0 {
-                    slot.busy = 0;
-                    slot.call.flags |= call_flag::NO_EXIT;
-                    // SAFETY: no preconditions.
-                    slot.call.dur_ns = unsafe { bpf_ktime_get_boot_ns() } - slot.call.t_ns;
-                    emit(&slot.call);
+                    cut_short(u32::from(number), now());
                 }
             }
             crate::usage::end(u32::from(number), task);
@@ -193,8 +187,7 @@ fn tell(ctx: &RawTracePointContext, removed: bool) {
     record.removed = u8::from(removed);
     record.reserved = 0;
     record.group = nearest(cgroup);
-    // SAFETY: no preconditions.
-    record.t_ns = unsafe { bpf_ktime_get_boot_ns() };
+    record.t_ns = now();
     record.id = read_or_zero(read_or_zero(cgroup, global!(cgroup_kn)), global!(kn_id));
     record.path[0] = 0;
     let path = arg(ctx, 1) as *const core::ffi::c_void;

@@ -5,7 +5,7 @@ use crate::{
     kernel::{current, read, read_or_zero},
     maps::{ANNOUNCED, WALK, global, lost, scratch, send},
 };
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use ctrace_abi::{FileObject, MAX_COMPONENTS, MISSING, kind, loss};
 
 /// `S_IFMT` and `S_IFSOCK`, include/uapi/linux/stat.h.
@@ -75,6 +75,8 @@ pub extern "C" fn announce(file: u64, tid: u32, fresh: u32) -> u32 {
     };
     if sent == 0 {
         lost(loss::DETAIL_RING);
+        // Another file may have had this address: the next call that meets it tries again.
+        let _ = ANNOUNCED.remove(&file);
         return 0;
     }
     let _ = ANNOUNCED.insert(&file, &inode, 0);
@@ -206,8 +208,7 @@ pub fn now() -> u64 {
             return fixed;
         }
     }
-    // SAFETY: no preconditions.
-    unsafe { bpf_ktime_get_boot_ns() }
+    crate::kernel::now()
 }
 
 /// Fixes the time for descriptions; 0: lets it run.

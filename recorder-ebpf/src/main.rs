@@ -11,6 +11,7 @@
 
 mod arch;
 mod block;
+mod bulk;
 mod calls;
 mod caps;
 mod capture;

@@ -7,7 +7,8 @@ use aya_ebpf::{
 };
 use core::arch::asm;
 use ctrace_abi::{
-    BlockEvent, CapKey, Globals, Group, SCRATCH, SLOTS, SPECS, Slot, Spec, Traffic, UringEvent, loss,
+    AGGREGATES, Aggregate, AggregateKey, BlockEvent, CapKey, Globals, Group, Head, SCRATCH, SEGMENT, SLOTS, SPECS,
+    Shared, Slot, Spec, Traffic, UringEvent, loss,
 };
 
 /// `BPF_F_MMAPABLE`, include/uapi/linux/bpf.h: user space fills these arrays through a mapping.
@@ -37,6 +38,21 @@ pub static SPEC: Array<Spec> = Array::with_max_entries(SPECS, MMAPABLE);
 /// Events that did not reach a ring, by [`loss`].
 #[map]
 pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(loss::COUNT, 0);
+/// Positions of the bulk rings, by CPU. User space sizes it, and [`BULK`].
+#[map]
+pub static HEADS: Array<Head> = Array::with_max_entries(1, MMAPABLE);
+/// The segments of the bulk rings: `segments` of [`GLOBALS`] for each CPU.
+#[map]
+pub static BULK: Array<[u8; SEGMENT]> = Array::with_max_entries(4, MMAPABLE);
+/// Calls that are counted instead of recorded.
+#[map]
+pub static AGGREGATE: HashMap<AggregateKey, Aggregate> = HashMap::with_max_entries(AGGREGATES, NO_PREALLOC);
+/// The first value of an entry of [`AGGREGATE`].
+#[map]
+pub static NOTHING: Array<Aggregate> = Array::with_max_entries(1, 0);
+/// What tells tasks of the scope from others before any helper call.
+#[map]
+pub static SHARED: Array<Shared> = Array::with_max_entries(1, MMAPABLE);
 /// Records under construction: 0 at entry, 1 at exit, 2 objects, 3 life, 4 messages and traffic. A program cannot be entered twice on a CPU
 /// (`bpf_prog.active`), and different programs use different entries.
 #[map]
@@ -161,14 +177,15 @@ rings! { 0 RING_00 1 RING_01 2 RING_02 3 RING_03 4 RING_04 5 RING_05 6 RING_06 7
 /// Sends a lifecycle record, or counts its loss.
 #[inline(always)]
 pub fn send_life<T>(record: &T, class: u32) -> bool {
+    send_life_bytes(core::ptr::from_ref(record).cast(), size_of::<T>() as u64, class)
+}
+
+/// As [`send_life`], a record of variable length.
+#[inline(always)]
+pub fn send_life_bytes(record: *const u8, len: u64, class: u32) -> bool {
     // SAFETY: the verifier checks that `record` is readable for its size.
     let ok = unsafe {
-        bpf_ringbuf_output(
-            (&raw const LIFE).cast_mut().cast(),
-            core::ptr::from_ref(record).cast_mut().cast(),
-            size_of::<T>() as u64,
-            NO_WAKEUP,
-        ) == 0
+        bpf_ringbuf_output((&raw const LIFE).cast_mut().cast(), record.cast_mut().cast(), len, NO_WAKEUP) == 0
     };
     if !ok {
         lost(class);

@@ -2,25 +2,15 @@
 //! what tells waiting for a CPU from waiting for the cause.
 
 use crate::{
-    kernel::read_or_zero,
+    kernel::{now, read_or_zero},
     maps::global,
     scope::{arg, slot, slot_number},
 };
-use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use ctrace_abi::NO_SLOT;
 
 /// `TASK_UNINTERRUPTIBLE`, include/linux/sched.h.
 const UNINTERRUPTIBLE: u32 = 2;
-
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: no preconditions.
-    unsafe { bpf_ktime_get_boot_ns() }
-}
 
 /// `TP_PROTO(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)`, the last
 /// since Linux 5.18. The current task is still `prev`.

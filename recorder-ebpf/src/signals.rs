@@ -1,15 +1,11 @@
 //! Signals of the scope.
 
 use crate::{
-    kernel::{read, read_or_zero},
+    kernel::{now, read, read_or_zero},
     maps::{global, send_life},
     scope::{arg, slot_number},
 };
-use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use ctrace_abi::{SignalEvent, kind, loss};
 
 const SIGCHLD: u16 = 17;
@@ -60,15 +56,6 @@ pub fn signal_deliver(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn emit(tid: u32, signo: u16, code: i32, sender: u32, delivered: u8) {
-    let record = SignalEvent {
-        kind: kind::SIGNAL,
-        delivered,
-        signo,
-        tid,
-        // SAFETY: no preconditions.
-        t_ns: unsafe { bpf_ktime_get_boot_ns() },
-        sender,
-        code,
-    };
+    let record = SignalEvent { kind: kind::SIGNAL, delivered, signo, tid, t_ns: now(), sender, code };
     send_life(&record, loss::SIGNAL_RING);
 }

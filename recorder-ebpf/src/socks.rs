@@ -1,15 +1,12 @@
 //! Sockets: what they are, and what happens to TCP connections.
 
 use crate::{
-    kernel::{read_or_zero, read_to},
+    kernel::{now, read_or_zero, read_to},
     maps::{Followed, LISTENERS, SOCKS, global, lost, scratch, send, send_life},
     scope::{arg, slot_number},
 };
 use aya_ebpf::{
-    helpers::{
-        bpf_get_current_pid_tgid,
-        generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel},
-    },
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
@@ -137,8 +134,7 @@ fn owner(sk: u64) -> u32 {
 
 #[inline(always)]
 fn now_ms() -> u32 {
-    // SAFETY: no preconditions.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let now = now();
     (now / 1_000_000) as u32
 }
 
@@ -151,8 +147,7 @@ fn event(sk: u64, tid: u32, what: u8, old: u8, new: u8) {
         old,
         new,
         tid,
-        // SAFETY: no preconditions.
-        t_ns: unsafe { bpf_ktime_get_boot_ns() },
+        t_ns: now(),
         sk,
         cookie: read_or_zero(sk, global!(sk_cookie)),
         ino: 0,

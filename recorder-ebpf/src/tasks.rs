@@ -1,21 +1,20 @@
 //! Life of tasks: fork, exec, exit, new names.
 
 use crate::{
-    calls::emit,
+    calls::cut_short,
+    capture::bounded,
     cgroups,
-    kernel::{read, read_or_zero},
-    maps::{global, scratch, send_life},
+    kernel::{now, read, read_or_zero},
+    maps::{global, scratch, send_life, send_life_bytes},
     scope::{admit, arg, release, set_slot_number, slot, slot_number},
 };
 use aya_ebpf::{
-    helpers::{
-        bpf_get_current_pid_tgid,
-        generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str},
-    },
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use ctrace_abi::{Comm, Exec, Exit, Fork, NO_SLOT, call_flag, kind, loss};
+use core::mem::offset_of;
+use ctrace_abi::{Comm, Exec, Exit, Fork, NO_SLOT, kind, loss};
 
 /// `TP_PROTO(struct task_struct *parent, struct task_struct *child)`: the child has not run yet.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
@@ -42,8 +41,7 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
         outside: u8::from(!joins),
         reserved: 0,
         tid,
-        // SAFETY: no preconditions.
-        t_ns: unsafe { bpf_ktime_get_boot_ns() },
+        t_ns: now(),
         tgid: (pid_tgid >> 32) as u32,
         child_tid: read_or_zero(child, global!(task_pid)),
         child_tgid: read_or_zero(child, global!(task_tgid)),
@@ -90,8 +88,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     record.kind = kind::EXEC;
     record.reserved = [0; 3];
     record.tid = tid;
-    // SAFETY: no preconditions.
-    record.t_ns = unsafe { bpf_ktime_get_boot_ns() };
+    record.t_ns = now();
     record.tgid = (pid_tgid >> 32) as u32;
     record.old_tid = old;
     record.creds = crate::caps::creds(arg(&ctx, 0));
@@ -99,8 +96,10 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     record.path[0] = 0;
     let name: u64 = read_or_zero(arg(&ctx, 2), global!(bprm_filename));
     // SAFETY: the helper writes at most the given size.
-    unsafe { bpf_probe_read_kernel_str(record.path.as_mut_ptr().cast(), 512, name as *const _) };
-    send_life(record, loss::PROCESS_RING);
+    let n = unsafe { bpf_probe_read_kernel_str(record.path.as_mut_ptr().cast(), 512, name as *const _) };
+    // Only as much of the path as there is: a storm of programs must fit into the ring.
+    let path = if n > 0 { bounded::<0x1ff>(n as u64 - 1) } else { 0 };
+    send_life_bytes(buffer, offset_of!(Exec, path) as u64 + path, loss::PROCESS_RING);
     0
 }
 
@@ -114,15 +113,11 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     if number == 0 {
         return 0;
     }
-    // SAFETY: no preconditions.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let now = now();
     if number != NO_SLOT {
         if let Some(slot) = slot(number) {
             if slot.busy != 0 {
-                slot.busy = 0;
-                slot.call.flags |= call_flag::NO_EXIT;
-                slot.call.dur_ns = now - slot.call.t_ns;
-                emit(&slot.call);
+                cut_short(u32::from(number), now);
             }
         }
     }
@@ -154,14 +149,7 @@ pub fn task_rename(ctx: RawTracePointContext) -> i32 {
     if slot_number(tid) == 0 {
         return 0;
     }
-    let mut record = Comm {
-        kind: kind::COMM,
-        reserved: [0; 3],
-        tid,
-        // SAFETY: no preconditions.
-        t_ns: unsafe { bpf_ktime_get_boot_ns() },
-        comm: [0; 16],
-    };
+    let mut record = Comm { kind: kind::COMM, reserved: [0; 3], tid, t_ns: now(), comm: [0; 16] };
     // SAFETY: the helper writes at most the given size.
     unsafe { bpf_probe_read_kernel_str(record.comm.as_mut_ptr().cast(), 16, arg(&ctx, 1) as *const _) };
     send_life(&record, loss::PROCESS_RING);

@@ -63,7 +63,7 @@ fn moved(ctx: &RawTracePointContext, received: u32) -> i32 {
         dns = u16::from_be(read_or_zero(sk, global!(sk_dport))) == DNS_PORT;
     }
     if !(inet && protocol == IPPROTO_TCP) {
-        let asked = count(sk, tid, received, bytes as u32);
+        let asked = count_traffic(sk, tid, received, bytes as u32);
         // Of a socket that is not connected, only the call knows whom it asks.
         dns |= inet && (received == 0 || asked != 0);
     }
@@ -85,7 +85,7 @@ fn inode(sk: u64) -> u64 {
 /// [`crate::capture`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn count(sk: u64, tid: u32, received: u32, bytes: u32) -> u32 {
+pub extern "C" fn count_traffic(sk: u64, tid: u32, received: u32, bytes: u32) -> u32 {
     let ino = inode(sk);
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };

@@ -66,9 +66,18 @@ fn rusage() -> libc::rusage {
 
 /// Computes, sleeps and touches memory; what the kernel counted of it.
 fn usage(facts: &mut Facts) {
+    const MEMORY: usize = 8 << 20;
     spin(Duration::from_millis(250));
     std::thread::sleep(Duration::from_millis(400));
-    let mut memory = vec![0_u8; 8 << 20];
+    // SAFETY: a mapping of its own that stays; in small pages, of which each is a fault.
+    let memory = unsafe {
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let at = libc::mmap(std::ptr::null_mut(), MEMORY, rights, kind, -1, 0);
+        assert_ne!(at, libc::MAP_FAILED, "a mapping");
+        libc::madvise(at, MEMORY, libc::MADV_NOHUGEPAGE);
+        std::slice::from_raw_parts_mut(at.cast::<u8>(), MEMORY)
+    };
     for page in memory.chunks_mut(4096) {
         page[0] = 1;
     }

@@ -19,6 +19,20 @@ pub(crate) fn realtime_ns() -> u64 {
     now(libc::CLOCK_REALTIME)
 }
 
+/// `CLOCK_BOOTTIME` − `CLOCK_MONOTONIC`, modulo 2^64, and by how much it may be wrong: the best of some readings.
+pub(crate) fn boot_offset(readings: u32) -> (u64, u64) {
+    (0..readings)
+        .map(|_| {
+            let before = boottime_ns();
+            let monotonic = now(libc::CLOCK_MONOTONIC);
+            let after = boottime_ns();
+            let took = after.saturating_sub(before);
+            ((before + took / 2).wrapping_sub(monotonic), took)
+        })
+        .min_by_key(|(_, took)| *took)
+        .unwrap_or_default()
+}
+
 /// Readings of the three clocks, relative to a start.
 pub(crate) fn anchor(start_boottime_ns: u64) -> ClockAnchor {
     ClockAnchor {

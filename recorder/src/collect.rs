@@ -45,22 +45,22 @@ impl Collector {
             return;
         }
         self.last = Instant::now();
-        let now = clock::boottime_ns();
-        self.capabilities(programs, now, false, out);
-        traffic(programs, now, false, out);
+        self.capabilities(programs, false, out);
+        traffic(programs, false, out);
     }
 
     /// Appends all there is: the programs are detached.
     pub(crate) fn finish(&mut self, programs: &mut Programs, out: &mut Vec<u8>) {
-        let now = clock::boottime_ns();
-        self.capabilities(programs, now, true, out);
-        traffic(programs, now, true, out);
-        usage(programs, now, out);
+        self.capabilities(programs, true, out);
+        traffic(programs, true, out);
+        usage(programs, clock::boottime_ns(), out);
     }
 
-    fn capabilities(&mut self, programs: &mut Programs, now: u64, last: bool, out: &mut Vec<u8>) {
+    fn capabilities(&mut self, programs: &mut Programs, last: bool, out: &mut Vec<u8>) {
         let Some(map) = programs.hash::<PodCap, u64>("CAPS") else { return };
         let counts: Vec<(CapKey, u64)> = map.iter().flatten().map(|(key, count)| (key.0, count)).collect();
+        // After the look: whoever is counted here began before this.
+        let now = clock::boottime_ns();
         let mut gone = Vec::new();
         for (key, count) in counts {
             let id = (key.start_ns, key.tid, key.call, key.capability, key.granted);
@@ -95,9 +95,10 @@ impl Collector {
     }
 }
 
-fn traffic(programs: &mut Programs, now: u64, last: bool, out: &mut Vec<u8>) {
+fn traffic(programs: &mut Programs, last: bool, out: &mut Vec<u8>) {
     let Some(mut map) = programs.hash::<u64, PodTraffic>("TRAFFIC") else { return };
     let all: Vec<(u64, Traffic)> = map.iter().flatten().map(|(sk, traffic)| (sk, traffic.0)).collect();
+    let now = clock::boottime_ns();
     for (sk, traffic) in all {
         append(
             out,

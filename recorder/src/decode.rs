@@ -12,14 +12,16 @@ use crate::meaning::{Meaning, Meanings, kept, time_counts};
 use crate::objects::{Objects, both_ends};
 use crate::target::Member;
 use ctrace_abi::{
-    Call, CallArgs, Comm, Creds, Exec, Exit, FileObject, Fork, Join, SignalEvent, Slot, SockObject, TcpEvent,
-    UNNAMED_GROUP, call_flag, kind, op, tcp,
+    AggregateRecord, Call, CallArgs, Comm, Creds, Exec, Exit, FileObject, Fork, Join, LevelChange,
+    SignalEvent, Slot, SockObject, TcpEvent, UNNAMED_GROUP, WINDOW_NS, call_flag, kind, level, op, tcp,
 };
 use ctrace_format::{
-    Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, StrId, Syscall, SyscallFlags,
-    Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, TraceWriter,
+    Aggregate, Connection, ConnectionKind, Detail, Event, Fidelity, FidelityLevel, Holder, Process,
+    ProcessKind, Ref, Signal, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid,
+    TraceWriter,
 };
 use rustc_hash::FxHashMap;
+use std::mem::offset_of;
 
 /// A task that wakes up waits this long on an idle machine too.
 const NOTABLE_WAIT_NS: u64 = 50_000;
@@ -57,6 +59,8 @@ pub(crate) struct Decoder {
     pub(crate) engine_calls: u64,
     /// Calls decoded.
     pub(crate) calls: u64,
+    /// Calls that were counted instead.
+    pub(crate) aggregated: u64,
     redacted: std::collections::BTreeMap<String, u64>,
     tasks_changed: bool,
     timeline: timeline::State,
@@ -64,6 +68,34 @@ pub(crate) struct Decoder {
     pub(crate) block_flags: Vec<(u32, u8)>,
     /// Tasks that got an id and are in a container: not told yet.
     placed: Vec<(TaskId, u32)>,
+    /// Of a flight recorder: which containers tasks are in, and when that was told. A dump tells again what its window
+    /// has left behind.
+    places: Option<FxHashMap<TaskId, (u32, u64)>>,
+}
+
+/// Every id that is kept from one record to the next is named here: a flight recorder gives other ids away.
+impl Holder for Decoder {
+    fn held(&self, keep: &mut dyn FnMut(Ref)) {
+        for task in self.tasks.values() {
+            keep(Ref::Str(task.comm));
+            if let Some(id) = task.id {
+                keep(Ref::Task(id));
+            }
+        }
+        for (id, _) in &self.placed {
+            keep(Ref::Task(*id));
+        }
+        self.objects.held(keep);
+        self.timeline.held(keep);
+    }
+
+    fn forget(&mut self, alive: &dyn Fn(Ref) -> bool) {
+        self.objects.forget(alive);
+        self.timeline.forget(alive);
+        if let Some(places) = &mut self.places {
+            places.retain(|id, _| alive(Ref::Task(*id)));
+        }
+    }
 }
 
 impl Decoder {
@@ -77,23 +109,60 @@ impl Decoder {
             malformed: 0,
             engine_calls: 0,
             calls: 0,
+            aggregated: 0,
             redacted: std::collections::BTreeMap::new(),
             tasks_changed: true,
             timeline: timeline::State::default(),
             block_flags: Vec::new(),
             placed: Vec::new(),
+            places: None,
         }
+    }
+
+    /// What is written is a window of what is decoded.
+    pub(crate) fn keep_places(&mut self) {
+        self.places = Some(FxHashMap::default());
+    }
+
+    /// Which containers tasks are in, as far as it was told before `from_ns` alone.
+    pub(crate) fn places_before(&self, from_ns: u64, tick_ns: u32) -> Vec<Event> {
+        let t_ns = from_ns + u64::from(tick_ns);
+        let places = self.places.iter().flatten().filter(|(_, (_, told_ns))| *told_ns <= from_ns);
+        places
+            .map(|(task, (container, _))| {
+                let kind = ProcessKind::Placed { container: *container };
+                Event::Process(Process { t_ns, task: *task, kind })
+            })
+            .collect()
     }
 
     /// Tells which containers the tasks are in that got an id.
     fn tell_placed(&mut self, w: &mut TraceWriter, t_ns: u64, push: &mut dyn FnMut(&mut TraceWriter, Event)) {
         for (task, container) in self.placed.drain(..) {
+            if let Some(places) = &mut self.places {
+                places.insert(task, (container, t_ns));
+            }
             push(w, Event::Process(Process { t_ns, task, kind: ProcessKind::Placed { container } }));
         }
     }
 
     fn rel(&self, boottime_ns: u64) -> u64 {
         boottime_ns.saturating_sub(self.start_boottime_ns)
+    }
+
+    /// Calls in flight at the time of a dump, with what else is told of them. They are counted when they return.
+    pub(crate) fn in_flight_now(
+        &mut self,
+        w: &mut TraceWriter,
+        slots: &[(Slot, Vec<u8>)],
+        now_boottime_ns: u64,
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) {
+        let counts = (self.calls, self.engine_calls, self.redacted.clone());
+        for (slot, copies) in slots {
+            self.in_flight(w, slot, copies, now_boottime_ns, push);
+        }
+        (self.calls, self.engine_calls, self.redacted) = counts;
     }
 
     /// Redactions by rule.
@@ -182,7 +251,10 @@ impl Decoder {
         push: &mut dyn FnMut(&mut TraceWriter, Event),
     ) {
         let done = match record.first() {
+            Some(&kind::SHORT) => crate::raw::long(record).map(|call| self.finish_call(w, &call, &[], push)),
             Some(&kind::CALL) => self.call(w, record, push),
+            Some(&kind::AGGREGATE) => self.aggregate(w, record, push),
+            Some(&kind::LEVEL) => self.level(w, record, push),
             Some(&kind::ARGS) => self.args(record),
             Some(&kind::FORK) => self.fork(w, record, push),
             Some(&kind::EXEC) => self.exec(w, record, push),
@@ -242,6 +314,8 @@ impl Decoder {
         push: &mut dyn FnMut(&mut TraceWriter, Event),
     ) {
         let mut call = slot.call;
+        call.wait_cpu_ns = slot.wait_cpu_ns;
+        call.blocked_ns = slot.blocked_ns;
         call.flags |= call_flag::NO_EXIT;
         call.dur_ns = now_boottime_ns.saturating_sub(call.t_ns);
         self.finish_call(w, &call, tail, push);
@@ -271,17 +345,7 @@ impl Decoder {
         let sysno = Sysno { abi: arch::HOST.table(call.abi), nr: call.nr };
         let unknown = Meaning::unknown();
         let meaning = self.meanings.get(sysno).unwrap_or(&unknown);
-        let mut flags = SyscallFlags::default();
-        for (raw, flag) in [
-            (call_flag::NO_ENTER, SyscallFlags::NO_ENTER),
-            (call_flag::NO_EXIT, SyscallFlags::NO_EXIT),
-            (call_flag::ENGINE, SyscallFlags::ENGINE),
-            (call_flag::TRUNCATED, SyscallFlags::TRUNCATED),
-        ] {
-            if call.flags & raw != 0 {
-                flags = flags.union(flag);
-            }
-        }
+        let mut flags = call_flags(call.flags);
         if flags.contains(SyscallFlags::ENGINE) {
             self.engine_calls += 1;
         }
@@ -318,7 +382,10 @@ impl Decoder {
         }
         let (args, args_mask) = kept(meaning, &call.args);
         let object = self.objects.get(call.file);
-        let loads = call.args[2] & PROT_EXEC != 0 && call.ret >= 0 && meaning.name == "mmap";
+        let loads = call.args[2] & PROT_EXEC != 0
+            && call.ret >= 0
+            && call.flags & call_flag::NO_EXIT == 0
+            && meaning.name == "mmap";
         let event = Syscall {
             t_ns: self.rel(call.t_ns),
             duration_ns: call.dur_ns,
@@ -340,6 +407,52 @@ impl Decoder {
         if loads && let Some(object) = object {
             self.load(w, call, task, object, push);
         }
+    }
+
+    /// Calls that were counted.
+    fn aggregate(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        let AggregateRecord { key, value, .. } = crate::raw::read(record)?;
+        let task = self.task(w, key.tid, key.tgid);
+        let flags = call_flags(u16::from(key.flags));
+        if flags.contains(SyscallFlags::ENGINE) {
+            self.engine_calls += value.count;
+        }
+        self.aggregated += value.count;
+        let from_ns = u64::from(key.window) * WINDOW_NS;
+        let used = value.buckets.iter().rposition(|n| *n != 0).map_or(0, |last| last + 1);
+        let event = Aggregate {
+            t_ns: self.rel(from_ns + WINDOW_NS),
+            from_ns: self.rel(from_ns),
+            cpu: u32::from(key.cpu),
+            task,
+            sysno: Sysno { abi: arch::HOST.table(key.abi), nr: key.nr },
+            flags,
+            fd: (key.fd >= 0).then_some(key.fd),
+            object: self.objects.get(key.file),
+            errno: u32::from(key.errno),
+            count: value.count,
+            duration_ns: value.dur_ns,
+            histogram: value.buckets[..used].iter().map(|n| u64::from(*n)).collect(),
+        };
+        push(w, Event::Aggregate(event));
+        Some(())
+    }
+
+    fn level(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        let change: LevelChange = crate::raw::read(record)?;
+        let (from, to) = (fidelity(change.from)?, fidelity(change.to)?);
+        push(w, Event::Fidelity(Fidelity { t_ns: self.rel(change.t_ns), cpu: change.cpu, from, to }));
+        Some(())
     }
 
     fn fork(
@@ -385,7 +498,12 @@ impl Decoder {
         record: &[u8],
         push: &mut dyn FnMut(&mut TraceWriter, Event),
     ) -> Option<()> {
-        let exec: Exec = crate::raw::read(record)?;
+        // The path is as long as it is; what is missing of the structure is 0.
+        let mut whole = [0; size_of::<Exec>()];
+        record.get(..offset_of!(Exec, path))?;
+        let len = record.len().min(whole.len());
+        whole[..len].copy_from_slice(&record[..len]);
+        let exec: Exec = crate::raw::read(&whole)?;
         if exec.old_tid != exec.tid {
             // The thread takes over the leader's id; the leader's exit was recorded before.
             if let Some(mut task) = self.tasks.remove(&exec.old_tid) {
@@ -541,6 +659,27 @@ impl Decoder {
         self.rename(w, comm.tid, &comm.comm);
         Some(())
     }
+}
+
+fn call_flags(raw: u16) -> SyscallFlags {
+    [
+        (call_flag::NO_ENTER, SyscallFlags::NO_ENTER),
+        (call_flag::NO_EXIT, SyscallFlags::NO_EXIT),
+        (call_flag::ENGINE, SyscallFlags::ENGINE),
+        (call_flag::TRUNCATED, SyscallFlags::TRUNCATED),
+    ]
+    .into_iter()
+    .filter(|(bit, _)| raw & bit != 0)
+    .fold(SyscallFlags::default(), |set, (_, flag)| set.union(flag))
+}
+
+fn fidelity(level: u8) -> Option<FidelityLevel> {
+    Some(match u32::from(level) {
+        level::FULL => FidelityLevel::Full,
+        level::NO_ARGUMENTS => FidelityLevel::NoArguments,
+        level::AGGREGATED => FidelityLevel::Aggregated,
+        _ => return None,
+    })
 }
 
 /// `include/net/tcp_states.h`.

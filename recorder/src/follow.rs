@@ -7,12 +7,13 @@
 
 use crate::cgroup::{self, Hierarchy};
 use crate::clock;
-use crate::load::{GroupMap, Table};
+use crate::load::GroupMap;
 use crate::pipeline::{Message, Shared};
 use crate::pods::{self, Group, Source};
 use crate::raw::{self, Records};
 use crate::ring::Ring;
-use crate::target::{self, KEPT};
+use crate::table::Table;
+use crate::target;
 use ctrace_abi::UNNAMED_GROUP;
 use ctrace_format::Container;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -146,7 +147,7 @@ impl Follower {
             return;
         }
         let list = || group.cgroup.processes();
-        let mut members = target::admit_processes(&self.table, &list, false, group.number, KEPT);
+        let mut members = target::admit_processes(&self.table, &list, false, group.number);
         // Those that the programs took in as the pod's are the container's as well.
         for tgid in list() {
             for tid in crate::proc::threads(tgid) {

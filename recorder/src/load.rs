@@ -2,15 +2,21 @@
 
 use crate::btf::{self, Kernel, Offsets};
 use crate::error::RecordError;
-use crate::ring::{Mapping, Ring};
+use crate::ring::{BulkRing, Mapping, Ring, SharedRing};
+use crate::table::Table;
 use crate::verifier::Cost;
 use aya::maps::{Map, MapData};
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use ctrace_abi::{Globals, HELD, NO_SLOT, RINGS, SLOTS, SPECS, Slot, Spec, loss};
+use ctrace_abi::{
+    Aggregate, AggregateKey, AggregateRecord, Globals, Head, RINGS, SEGMENT, SLOTS, SPECS, Shared, Slot,
+    Spec, WINDOW_NS, kind, loss,
+};
+use std::collections::BTreeMap;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The object that `cargo xtask bpf` built. Its sources' hash is beside it.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/ctrace.bpf.o");
@@ -74,6 +80,21 @@ static NEEDS: &[(&str, &[&str])] = &[
 /// What a tracepoint was called before.
 static OLDER: &[(&str, &str)] = &[("io_uring_submit_req", "io_uring_submit_sqe")];
 
+/// An interval's aggregates are taken this long after its end: no call that ended in it is still being counted.
+const SETTLED_NS: u64 = 100_000_000;
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodKey(AggregateKey);
+// SAFETY: integers only, repr(C), no padding (ctrace-abi checks sizes).
+unsafe impl aya::Pod for PodKey {}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodAggregate(Aggregate);
+// SAFETY: as above.
+unsafe impl aya::Pod for PodAggregate {}
+
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 struct PodGlobals(Globals);
@@ -83,28 +104,37 @@ unsafe impl aya::Pod for PodGlobals {}
 /// Sizes of the rings, bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct RingSizes {
+    /// Of each of the kernel's rings.
     pub(crate) bulk: u32,
     pub(crate) rings: u32,
     pub(crate) life: u32,
+    /// CPUs that have a bulk ring of their own; calls on those that come later are aggregated.
+    pub(crate) cpus: u32,
+    /// CPUs that there can be.
+    pub(crate) heads: u32,
+    /// Segments of a CPU's bulk ring.
+    pub(crate) segments: u32,
 }
 
 impl RingSizes {
     /// Rings for this many CPUs within a memory budget; every mapped page counts as the recorder's.
     pub(crate) fn within(budget: u64, cpus: u32) -> Self {
         let rings = cpus.clamp(1, RINGS).next_power_of_two();
-        let each = (budget / u64::from(cpus.clamp(1, RINGS))).clamp(1 << 18, 1 << 26);
-        // Round down to a power of two.
+        // Half for calls with a tail and for objects, half for the other calls.
+        let each = (budget / 2 / u64::from(cpus.clamp(1, RINGS))).clamp(1 << 18, 1 << 26);
+        // Round down to powers of two.
         let bulk = 1_u32 << each.ilog2();
-        Self { bulk, rings, life: 1 << 20 }
+        let segments = (budget / 2 / u64::from(cpus.max(1)) / SEGMENT as u64).clamp(4, 1 << 10);
+        let heads = aya::util::nr_cpus().map_or(cpus, |n| n as u32);
+        Self {
+            bulk,
+            rings,
+            life: 1 << 20,
+            cpus: cpus.max(1),
+            heads: heads.max(cpus.max(1)),
+            segments: 1 << segments.ilog2(),
+        }
     }
-}
-
-/// The task table and the slots, which the programs and whoever takes tasks in share.
-pub(crate) struct Table {
-    tasks: Mapping,
-    slots: Mapping,
-    pid_max: u32,
-    next_free: AtomicU32,
 }
 
 /// The recorded cgroups: see `GROUPS` of the kernel half.
@@ -140,6 +170,10 @@ impl GroupMap {
 pub(crate) struct Programs {
     bpf: Ebpf,
     table: Arc<Table>,
+    heads: Arc<Mapping>,
+    bulk: Arc<Mapping>,
+    /// What [`Head::aggregated`] came to when the map of aggregates was last empty.
+    settled: u64,
     rings: RingSizes,
     /// Fields that this kernel does not have.
     missing: Vec<String>,
@@ -157,7 +191,7 @@ impl Programs {
     ) -> Result<Self, RecordError> {
         let pid_max = pid_max();
         let names: Vec<String> = (0..RINGS).map(ring_name).collect();
-        let globals = PodGlobals(offsets.globals);
+        let globals = PodGlobals(Globals { segments: rings.segments, ..offsets.globals });
         let mut loader = EbpfLoader::new();
         // Nothing in the object is relocated by it: the kernel's offsets come in `globals`. Parsing it takes time and memory.
         loader.btf(None);
@@ -166,11 +200,16 @@ impl Programs {
             loader.map_max_entries(name, rings.bulk);
         }
         loader.map_max_entries("LIFE", rings.life);
+        loader.map_max_entries("HEADS", rings.heads).map_max_entries("BULK", rings.cpus * rings.segments);
         let bpf = loader.load(object).map_err(|e| denied_or("loading the eBPF maps", &e))?;
         let tasks = map_array(&bpf, "TASKS", (pid_max as usize).div_ceil(4) * 8 + 8)?;
         let slots = map_array(&bpf, "SLOT", SLOTS as usize * size_of::<Slot>())?;
-        let table = Arc::new(Table { tasks, slots, pid_max, next_free: AtomicU32::new(1) });
-        let this = Self { bpf, table, rings, missing: offsets.missing.clone(), absent: Vec::new() };
+        let shared = map_array(&bpf, "SHARED", size_of::<Shared>())?;
+        let table = Arc::new(Table::new(tasks, slots, shared, pid_max));
+        let heads = Arc::new(map_array(&bpf, "HEADS", rings.heads as usize * size_of::<Head>())?);
+        let bulk = Arc::new(map_array(&bpf, "BULK", (rings.cpus * rings.segments) as usize * SEGMENT)?);
+        let missing = offsets.missing.clone();
+        let this = Self { bpf, table, heads, bulk, settled: 0, rings, missing, absent: Vec::new() };
         let table = map_array(&this.bpf, "SPEC", SPECS as usize * size_of::<Spec>())?;
         for (i, spec) in specs.iter().enumerate() {
             if let Some(at) = table.element::<Spec>(i * size_of::<Spec>()) {
@@ -183,8 +222,12 @@ impl Programs {
 
     /// Loads and attaches every program. What is not required and not there is listed in `absent`.
     pub(crate) fn attach(&mut self, kernel: &Kernel) -> Result<(), RecordError> {
+        let mut refused = self.verify_all();
         for hook in HOOKS {
-            let result = self.attach_one(hook.name);
+            let result = match refused.remove(hook.name) {
+                Some(error) => Err(denied_or_program(&format!("attaching to {}", hook.name), &error)),
+                None => self.attach_one(hook.name),
+            };
             match result {
                 Ok(()) => {}
                 Err(e) if hook.required => return Err(e),
@@ -202,6 +245,33 @@ impl Programs {
         Ok(())
     }
 
+    /// Loads every program, as many at a time as there are CPUs: the verifier takes most of the time until a recording
+    /// is armed. Gives those that the kernel refused.
+    fn verify_all(&mut self) -> BTreeMap<String, ProgramError> {
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let programs: Vec<(String, &mut RawTracePoint)> = self
+            .bpf
+            .programs_mut()
+            .filter(|(name, _)| HOOKS.iter().any(|hook| hook.name == *name))
+            .filter_map(|(name, program)| Some((name.to_owned(), program.try_into().ok()?)))
+            .collect();
+        let (left, refused) = (Mutex::new(programs), Mutex::new(BTreeMap::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| {
+                    loop {
+                        let next = left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                        let Some((name, program)) = next else { break };
+                        if let Err(error) = program.load() {
+                            refused.lock().unwrap_or_else(PoisonError::into_inner).insert(name, error);
+                        }
+                    }
+                });
+            }
+        });
+        refused.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Loads and attaches one program.
     pub(crate) fn attach_one(&mut self, name: &str) -> Result<(), RecordError> {
         let what = format!("attaching to {name}");
@@ -217,7 +287,10 @@ impl Programs {
                 fix: "run `ctrace doctor`".into(),
             });
         }
-        program.load().map_err(|e| denied_or_program(&what, &e))?;
+        match program.load() {
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+            Err(error) => return Err(denied_or_program(&what, &error)),
+        }
         let older = OLDER.iter().find(|(hook, _)| *hook == name).map(|(_, older)| *older);
         let attached = match (program.attach(name), older) {
             (Err(_), Some(older)) => program.attach(older),
@@ -240,24 +313,15 @@ impl Programs {
 
     /// The rings in use, the lifecycle ring first.
     pub(crate) fn rings(&self) -> Result<Vec<Ring>, RecordError> {
-        let mut rings = vec![Ring::open(map_fd(&self.bpf, "LIFE")?, self.rings.life)?];
+        let mut rings = vec![Ring::Shared(SharedRing::open(map_fd(&self.bpf, "LIFE")?, self.rings.life)?)];
         for i in 0..self.rings.rings {
-            rings.push(Ring::open(map_fd(&self.bpf, &ring_name(i))?, self.rings.bulk)?);
+            rings.push(Ring::Shared(SharedRing::open(map_fd(&self.bpf, &ring_name(i))?, self.rings.bulk)?));
+        }
+        for cpu in 0..self.rings.cpus as usize {
+            let (heads, bulk) = (Arc::clone(&self.heads), Arc::clone(&self.bulk));
+            rings.push(Ring::Bulk(BulkRing::new(heads, bulk, cpu, self.rings.segments)));
         }
         Ok(rings)
-    }
-
-    /// Puts the free slot numbers where the kernel takes them from, except the first `kept`, which user space gives
-    /// to the tasks that exist when recording begins.
-    pub(crate) fn fill_free(&self, kept: u32) -> Result<(), RecordError> {
-        let map = self.bpf.map("FREE").ok_or_else(|| no_map("FREE"))?;
-        let queue = aya::maps::Queue::<&MapData, u32>::try_from(map);
-        drop(queue);
-        let fd = map_fd(&self.bpf, "FREE")?;
-        for number in kept.max(1)..SLOTS {
-            push(fd, number).map_err(RecordError::system("filling the slot queue"))?;
-        }
-        Ok(())
     }
 
     /// Makes connections that arrive at a listener part of the scope. `netns` is the namespace's inode number.
@@ -285,14 +349,53 @@ impl Programs {
     /// The ring of cgroups that are made and removed, and what to wait on for it.
     pub(crate) fn group_events(&self) -> Result<(Ring, OwnedFd), RecordError> {
         let fd = map_fd(&self.bpf, "GROUP_EVENTS")?;
-        let ring = Ring::open(fd, GROUP_EVENTS)?;
+        let ring = Ring::Shared(SharedRing::open(fd, GROUP_EVENTS)?);
         let fd = fd.try_clone_to_owned().map_err(RecordError::system("keeping the ring of cgroups"))?;
         Ok((ring, fd))
     }
 
-    /// The slots that have a call in flight, after detaching.
-    pub(crate) fn in_flight(&self) -> Vec<Slot> {
-        self.table.in_flight()
+    /// Takes what was counted in intervals that are over by `now_ns`, in order of time; `u64::MAX`: everything, the
+    /// programs are detached.
+    pub(crate) fn aggregates(&mut self, now_ns: u64) -> Vec<AggregateRecord> {
+        let counted: u64 = (0..self.rings.heads as usize)
+            .filter_map(|cpu| {
+                let at = cpu * size_of::<Head>() + offset_of!(Head, aggregated);
+                // SAFETY: inside the mapping, and aligned (checked by `element`).
+                self.heads.element::<AtomicU64>(at).map(|p| unsafe { p.as_ref() }.load(Ordering::Relaxed))
+            })
+            .sum();
+        if counted == self.settled && now_ns != u64::MAX {
+            return Vec::new();
+        }
+        let Some(map) = self.bpf.map_mut("AGGREGATE") else { return Vec::new() };
+        let Ok(mut map) = aya::maps::HashMap::<&mut MapData, PodKey, PodAggregate>::try_from(map) else {
+            return Vec::new();
+        };
+        let over = now_ns.saturating_sub(SETTLED_NS) / WINDOW_NS;
+        let keys: Vec<PodKey> = map.keys().filter_map(Result::ok).collect();
+        let mut records = Vec::new();
+        let mut left = 0;
+        for key in keys {
+            if u64::from(key.0.window) >= over {
+                left += 1;
+                continue;
+            }
+            let Ok(value) = map.get(&key, 0) else { continue };
+            if map.remove(&key).is_ok() {
+                records.push(AggregateRecord {
+                    kind: kind::AGGREGATE,
+                    reserved: [0; 7],
+                    t_ns: (u64::from(key.0.window) + 1) * WINDOW_NS,
+                    key: key.0,
+                    value: value.0,
+                });
+            }
+        }
+        if left == 0 {
+            self.settled = counted;
+        }
+        records.sort_by_key(|r| r.t_ns);
+        records
     }
 
     /// Loss counters: `[class][cpu]`.
@@ -331,75 +434,6 @@ impl Programs {
     /// (`bpf_prog_info.recursion_misses`, Linux 5.12).
     pub(crate) fn skipped(&self) -> u64 {
         self.bpf.program("sys_exit").and_then(|p| p.fd().ok().map(|fd| misses(fd.as_fd()))).unwrap_or(0)
-    }
-}
-
-impl Table {
-    fn entry(&self, tid: u32) -> Option<&AtomicU16> {
-        if tid > self.pid_max {
-            return None;
-        }
-        // SAFETY: inside the mapping (checked by `element`); the kernel writes whole halfwords.
-        self.tasks.element::<AtomicU16>(tid as usize * 2).map(|p| unsafe { p.as_ref() })
-    }
-
-    /// Whether a thread is in the table.
-    pub(crate) fn is_recorded(&self, tid: u32) -> bool {
-        self.entry(tid).is_some_and(|e| e.load(Ordering::Relaxed) != 0)
-    }
-
-    /// Puts a thread into the table. `held`: nothing is recorded before its first `execve`.
-    ///
-    /// `faults` are its counters of minor and major page faults, which are not of this recording.
-    pub(crate) fn admit(&self, tid: u32, tgid: u32, start_ns: u64, held: bool, kept: u32, faults: [u64; 2]) {
-        let Some(entry) = self.entry(tid) else { return };
-        let number = self.next_free.fetch_add(1, Ordering::Relaxed);
-        if number >= kept {
-            entry.store(NO_SLOT, Ordering::Relaxed);
-            return;
-        }
-        if let Some(slot) = self.slots.element::<Slot>(number as usize * size_of::<Slot>()) {
-            // SAFETY: all zeros is a valid Slot.
-            let mut fresh: Slot = unsafe { std::mem::zeroed() };
-            fresh.call.tid = tid;
-            fresh.call.tgid = tgid;
-            fresh.start_ns = start_ns;
-            fresh.fresh = if held { HELD } else { 0 };
-            fresh.usage.from_ns = crate::clock::boottime_ns();
-            fresh.usage.faults = faults;
-            // SAFETY: inside the mapping; the kernel does not use the slot before the table names it.
-            unsafe { slot.write(fresh) };
-        }
-        fence(Ordering::SeqCst);
-        entry.store(number as u16, Ordering::Release);
-    }
-
-    /// Takes a thread out of the table.
-    pub(crate) fn expel(&self, tid: u32) {
-        if let Some(entry) = self.entry(tid) {
-            entry.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// The slots that have a call in flight, after detaching.
-    pub(crate) fn in_flight(&self) -> Vec<Slot> {
-        self.members().into_iter().filter(|slot| slot.busy != 0).collect()
-    }
-
-    /// Every thread of the table with its slot, after detaching.
-    pub(crate) fn members(&self) -> Vec<Slot> {
-        let mut out = Vec::new();
-        for number in 1..SLOTS as usize {
-            if let Some(at) = self.slots.element::<Slot>(number * size_of::<Slot>()) {
-                // SAFETY: inside the mapping; the programs are detached.
-                let slot = unsafe { at.read() };
-                let current = self.entry(slot.call.tid).map_or(0, |e| e.load(Ordering::Relaxed));
-                if usize::from(current) == number {
-                    out.push(slot);
-                }
-            }
-        }
-        out
     }
 }
 
@@ -505,12 +539,6 @@ fn pid_max() -> u32 {
         .unwrap_or(4 << 20)
 }
 
-/// `bpf(BPF_MAP_UPDATE_ELEM)` without a key: pushes on a queue.
-fn push(fd: BorrowedFd<'_>, value: u32) -> std::io::Result<()> {
-    let map_fd = fd.as_raw_fd() as u32;
-    bpf(2, &MapAttr { map_fd, pad: 0, key: 0, value: (&raw const value) as u64, flags: 0 }).map(drop)
-}
-
 /// The part of `union bpf_attr` for commands on elements of maps.
 #[repr(C)]
 struct MapAttr {
@@ -568,7 +596,22 @@ mod tests {
         let specs = crate::specs::table(crate::arch::HOST);
         let mut programs = Programs::load(OBJECT, &offsets, RingSizes::within(1 << 20, 2), &specs).unwrap();
         programs.attach(&kernel).unwrap();
-        assert_eq!(programs.absent, Vec::<String>::new());
+        // What this kernel has is attached; what it has not, as the kernel lists it, is said.
+        let events = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+            .iter()
+            .find_map(|at| std::fs::read_to_string(format!("{at}/available_events")).ok());
+        let lacks = |absent: &str| {
+            let name = absent.strip_suffix(" (no such tracepoint)").and_then(|a| a.rsplit(' ').next());
+            let listed = |name: &str| {
+                events.as_ref().is_some_and(|e| e.lines().any(|l| l.split(':').nth(1) == Some(name)))
+            };
+            name.is_some_and(|name| HOOKS.iter().any(|h| h.name == name) && !listed(name))
+        };
+        let (lacking, wrong): (Vec<_>, Vec<_>) = programs.absent.iter().partition(|a| lacks(a));
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        for absent in lacking {
+            println!("not on this kernel: {absent}");
+        }
         assert_eq!(programs.skipped(), 0);
         assert!(programs.lost().iter().flatten().all(|n| *n == 0));
     }

@@ -5,7 +5,7 @@
 //! latest description of an address is the one that counts.
 
 use ctrace_abi::{FileObject, SockObject, Tuple};
-use ctrace_format::{Object, ObjectId, SockAddr, SockCookie, StrId, TraceWriter};
+use ctrace_format::{Object, ObjectId, Ref, SockAddr, SockCookie, StrId, TraceWriter};
 use rustc_hash::FxHashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -49,6 +49,26 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
+    /// Passes the objects that records may name without describing them.
+    pub(crate) fn held(&self, keep: &mut dyn FnMut(Ref)) {
+        self.files.values().for_each(|id| keep(Ref::Object(*id)));
+    }
+
+    /// Drops what is only remembered so that the same thing is not described twice.
+    pub(crate) fn forget(&mut self, alive: &dyn Fn(Ref) -> bool) {
+        self.regular.retain(|(_, _, path), id| alive(Ref::Str(*path)) && alive(Ref::Object(*id)));
+        self.paths.retain(|id, _| alive(Ref::Object(*id)));
+        self.anon.retain(|_, (kind, id)| alive(Ref::Str(*kind)) && alive(Ref::Object(*id)));
+        let inodes = &mut self.inodes;
+        self.sockets.retain(|_, (sk, id)| {
+            let keep = alive(Ref::Object(*id));
+            if !keep {
+                inodes.remove(sk);
+            }
+            keep
+        });
+    }
+
     /// The object behind a file identity.
     pub(crate) fn get(&self, file: u64) -> Option<ObjectId> {
         if file == 0 { None } else { self.files.get(&file).copied() }

@@ -9,14 +9,16 @@ use crate::clock;
 use crate::collect::Collector;
 use crate::decode::Decoder;
 use crate::error::RecordError;
+use crate::flight::{Flight, Note, Noticed, Observer, Request};
 use crate::in_flight;
 use crate::load::Programs;
-use crate::raw::{Sorter, end_ns};
+use crate::raw::{Sorter, end_ns, push_aggregate};
 use crate::ring::Ring;
 use crate::target::Member;
 use ctrace_abi::{Slot, loss};
 use ctrace_format::{
-    Class, Container, Event, Finished, Loss, LossCause, Snapshot, Summary, TraceWriter, WriteError,
+    Class, ConnectionKind, Container, Event, Finished, Loss, LossCause, Snapshot, Summary, TcpState,
+    TraceWriter, WriteError,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,6 +44,7 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Shared {
     pub(crate) stop: AtomicBool,
     pub(crate) calls: AtomicU64,
+    pub(crate) aggregated: AtomicU64,
     pub(crate) events: AtomicU64,
     pub(crate) lost: AtomicU64,
     pub(crate) bytes: AtomicU64,
@@ -49,6 +52,20 @@ pub(crate) struct Shared {
     /// The first batch with the tasks of the scope was processed.
     pub(crate) primed: AtomicBool,
     pub(crate) failed: AtomicBool,
+    /// Calls that failed, without those that only say "not yet".
+    pub(crate) failures: AtomicU64,
+    /// TCP connections that were established.
+    pub(crate) connections: AtomicU64,
+    /// The ring's window begins here, ns since the start.
+    pub(crate) window_from_ns: AtomicU64,
+    /// Calls in the ring.
+    pub(crate) window_calls: AtomicU64,
+    /// Dumps begun.
+    pub(crate) dumps: AtomicU64,
+    /// A dump waits for the calls in flight.
+    pub(crate) wants_in_flight: AtomicBool,
+    /// What the user should know now.
+    pub(crate) notes: Mutex<Vec<Note>>,
     pub(crate) reason: Mutex<String>,
     /// Processes of the scope that are alive.
     pub(crate) tgids: Mutex<Vec<u32>>,
@@ -62,8 +79,12 @@ pub(crate) enum Message {
     Events(Vec<Event>),
     /// The containers of the scope, all of them, and tasks that user space found in them.
     Scope { containers: Vec<Container>, members: Vec<Member> },
-    /// The start snapshot, and what was redacted in it.
-    Snapshot(Box<Snapshot>, BTreeMap<String, u64>),
+    /// A snapshot, when it was taken, and what was redacted in it.
+    Snapshot(Box<Snapshot>, u64, BTreeMap<String, u64>),
+    /// What the user asks for while recording goes on.
+    Request(Request),
+    /// Calls in flight, as a dump asked for them.
+    InFlight { in_flight: Vec<(Slot, Vec<u8>)>, at_boottime_ns: u64 },
     /// Nothing follows. Calls in flight come with what their arguments point to.
     End { in_flight: Vec<(Slot, Vec<u8>)>, at_boottime_ns: u64, losses: Vec<Loss> },
 }
@@ -127,6 +148,8 @@ fn meaning(class: u32) -> Option<(Class, LossCause)> {
         loss::PROCESS_RING => Some((Class::Process, LossCause::RingFull)),
         loss::CONNECTION_RING => Some((Class::Connection, LossCause::RingFull)),
         loss::CONNECTION_MAP => Some((Class::Connection, LossCause::MapFull)),
+        loss::AGGREGATE_MAP => Some((Class::Syscall, LossCause::AggregateFull)),
+        loss::LEVEL_RING => Some((Class::Aggregate, LossCause::RingFull)),
         loss::SIGNAL_RING => Some((Class::Signal, LossCause::RingFull)),
         loss::USAGE_RING => Some((Class::Usage, LossCause::RingFull)),
         loss::SOCKET_MAP => Some((Class::Socket, LossCause::MapFull)),
@@ -161,16 +184,21 @@ pub(crate) fn drain(
     let mut last_losses = Instant::now();
     let mut collector = Collector::default();
     let mut pending: Option<Message> = None;
+    let table = programs.table();
     while !shared.stop.load(Ordering::Acquire) {
         let mut high = 0;
         if pending.is_none() {
-            let Pass { mut bytes, fullest, watermark, .. } = pass(rings);
-            high = fullest;
+            table.keep_boot_offset();
+            let Pass { mut bytes, fullest, watermark, complete } = pass(rings);
+            high = if complete { fullest } else { HIGH_WATER };
             collector.collect(&mut programs, &mut bytes);
             let mut lost = Vec::new();
             if last_losses.elapsed() >= LOSSES_EVERY {
                 last_losses = Instant::now();
                 lost = losses.read(&programs);
+                for record in programs.aggregates(clock::boottime_ns()) {
+                    push_aggregate(&mut bytes, &record);
+                }
             }
             pending = Some(Message::Batch { bytes, watermark, losses: lost });
         }
@@ -180,6 +208,10 @@ pub(crate) fn drain(
                 Err(TrySendError::Full(message)) => pending = Some(message),
                 Err(TrySendError::Disconnected(_)) => break,
             }
+        }
+        if pending.is_none() && shared.wants_in_flight.swap(false, Ordering::AcqRel) {
+            let in_flight = copied(table.in_flight_now());
+            pending = Some(Message::InFlight { in_flight, at_boottime_ns: clock::boottime_ns() });
         }
         if high < HIGH_WATER {
             std::thread::sleep(DRAIN_EVERY);
@@ -199,11 +231,20 @@ pub(crate) fn drain(
             break;
         }
     }
-    let in_flight =
-        programs.in_flight().into_iter().map(|slot| (slot, in_flight::copies(&slot.call))).collect();
+    let mut bytes = Vec::new();
+    for record in programs.aggregates(u64::MAX) {
+        push_aggregate(&mut bytes, &record);
+    }
+    let _ = out.send(Message::Batch { bytes, watermark: 0, losses: Vec::new() });
+    let in_flight = copied(table.in_flight());
     let end =
         Message::End { in_flight, at_boottime_ns: clock::boottime_ns(), losses: losses.read(&programs) };
     let _ = out.send(end);
+}
+
+/// Calls in flight with what their arguments point to.
+fn copied(slots: Vec<Slot>) -> Vec<(Slot, Vec<u8>)> {
+    slots.into_iter().map(|slot| (slot, in_flight::copies(&slot.call))).collect()
 }
 
 /// One look at all rings.
@@ -238,6 +279,11 @@ pub(crate) struct Written {
     pub(crate) summary: Summary,
 }
 
+/// Whether an error says more than "not yet" or "again".
+fn is_failure(errno: u32) -> bool {
+    !matches!(errno as i32, libc::EAGAIN | libc::EINPROGRESS | libc::EALREADY | libc::EINTR | 512..=530)
+}
+
 /// The `write` thread's state.
 pub(crate) struct Writing {
     pub(crate) writer: TraceWriter,
@@ -245,18 +291,40 @@ pub(crate) struct Writing {
     pub(crate) shared: Arc<Shared>,
     pub(crate) start_boottime_ns: u64,
     pub(crate) command_status: Arc<Mutex<Option<i32>>>,
+    /// Of a flight recorder.
+    pub(crate) flight: Option<Flight>,
+    /// Looks at every event.
+    pub(crate) observer: Option<Observer>,
 }
 
-struct Push<'a> {
+pub(crate) struct Push<'a> {
     shared: &'a Shared,
-    error: Option<WriteError>,
+    observer: Option<Observer>,
+    /// What the observer noticed since it was last asked.
+    pub(crate) noticed: Vec<Noticed>,
+    pub(crate) error: Option<WriteError>,
     unwritten: u64,
     /// Events that no chunk can hold.
-    too_large: u64,
+    pub(crate) too_large: u64,
 }
 
 impl Push<'_> {
-    fn push(&mut self, writer: &mut TraceWriter, event: &Event) {
+    /// For the live view.
+    fn count(&self, event: &Event) {
+        match event {
+            Event::Syscall(call) if call.errno().is_some_and(is_failure) => {
+                self.shared.failures.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::Connection(connection) => {
+                if let ConnectionKind::State { new: TcpState::Established, .. } = connection.kind {
+                    self.shared.connections.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn push(&mut self, writer: &mut TraceWriter, event: &Event) {
         if self.error.is_some() {
             self.unwritten += 1;
             return;
@@ -265,15 +333,24 @@ impl Push<'_> {
             self.shared.lost.fetch_add(loss.count, Ordering::Relaxed);
         }
         self.shared.events.fetch_add(1, Ordering::Relaxed);
+        self.count(event);
+        if let Some(observer) = &mut self.observer {
+            self.noticed.extend(observer(event));
+        }
         match writer.push(event) {
             Ok(()) => {}
+            // The writer counts it.
+            Err(error @ WriteError::Forgotten { .. }) => tracing::error!(%error, "a bug of the recorder"),
             Err(WriteError::TooLarge { .. }) => self.too_large += 1,
-            Err(error) => {
-                tracing::warn!(%error, "the trace cannot be written");
-                self.error = Some(error);
-                self.shared.failed.store(true, Ordering::Release);
-            }
+            Err(error) => self.fail(error),
         }
+    }
+
+    /// From here on nothing can be written.
+    pub(crate) fn fail(&mut self, error: WriteError) {
+        tracing::warn!(%error, "the trace cannot be written");
+        self.error.get_or_insert(error);
+        self.shared.failed.store(true, Ordering::Release);
     }
 }
 
@@ -283,7 +360,8 @@ impl Writing {
         go_first();
         let shared = Arc::clone(&self.shared);
         let mut sorter = Sorter::default();
-        let mut push = Push { shared: &shared, error: None, unwritten: 0, too_large: 0 };
+        let (observer, noticed) = (self.observer.take(), Vec::new());
+        let mut push = Push { shared: &shared, observer, noticed, error: None, unwritten: 0, too_large: 0 };
         let mut last_flush = Instant::now();
         let mut ended_ns = 0;
         while let Ok(message) = input.recv() {
@@ -291,15 +369,37 @@ impl Writing {
                 Message::Batch { bytes, watermark, losses } => {
                     sorter.add(&bytes);
                     drop(bytes);
+                    if let Some(at) = self.flight.as_ref().and_then(|flight| flight.dumps_at(watermark)) {
+                        self.release(&mut sorter, at, &mut push);
+                        self.dump(&mut push);
+                    }
                     self.release(&mut sorter, watermark, &mut push);
                     for loss in losses {
                         push.push(&mut self.writer, &Event::Loss(loss));
+                    }
+                    if let Some(flight) = &mut self.flight
+                        && flight.begins(watermark)
+                    {
+                        shared.wants_in_flight.store(true, Ordering::Release);
                     }
                     shared.primed.store(true, Ordering::Release);
                 }
                 Message::Events(events) => {
                     for event in events {
                         push.push(&mut self.writer, &event);
+                    }
+                }
+                Message::Request(Request::Mark(text, boottime_ns)) => {
+                    self.mark(&mut push, boottime_ns, text.as_bytes());
+                }
+                Message::Request(Request::Dump(reason)) => {
+                    if let Some(flight) = &mut self.flight {
+                        flight.ask(reason, clock::boottime_ns());
+                    }
+                }
+                Message::InFlight { in_flight, at_boottime_ns } => {
+                    if let Some(flight) = &mut self.flight {
+                        flight.set_in_flight(in_flight, at_boottime_ns);
                     }
                 }
                 Message::Scope { containers, members } => {
@@ -311,9 +411,10 @@ impl Writing {
                         self.decoder.known(&mut self.writer, member, &mut |w, e| push.push(w, &e));
                     }
                 }
-                Message::Snapshot(snapshot, redacted) => {
+                Message::Snapshot(snapshot, boottime_ns, redacted) => {
                     self.decoder.add_redacted(&redacted);
-                    if let Err(error) = self.writer.snapshot(&snapshot) {
+                    let t_ns = boottime_ns.saturating_sub(self.start_boottime_ns);
+                    if let Err(error) = self.writer.snapshot_at(t_ns, &snapshot) {
                         push.error.get_or_insert(error);
                         shared.failed.store(true, Ordering::Release);
                     }
@@ -339,15 +440,21 @@ impl Writing {
                     break;
                 }
             }
-            if last_flush.elapsed() >= FLUSH_EVERY && push.error.is_none() {
+            self.notice(&mut push);
+            if self.flight.is_some() {
+                self.turn(&mut push);
+            } else if last_flush.elapsed() >= FLUSH_EVERY && push.error.is_none() {
                 last_flush = Instant::now();
                 if let Err(error) = self.writer.flush() {
                     push.error = Some(error);
                     shared.failed.store(true, Ordering::Release);
                 }
             }
-            shared.bytes.store(self.writer.bytes_written(), Ordering::Relaxed);
+            if self.flight.is_none() {
+                shared.bytes.store(self.writer.bytes_written(), Ordering::Relaxed);
+            }
             shared.calls.store(self.decoder.calls, Ordering::Relaxed);
+            shared.aggregated.store(self.decoder.aggregated, Ordering::Relaxed);
             shared.alive.store(self.decoder.alive() as u64, Ordering::Release);
             if let Some(tgids) = self.decoder.changed_tgids() {
                 *shared.tgids.lock().unwrap_or_else(PoisonError::into_inner) = tgids;
@@ -357,13 +464,19 @@ impl Writing {
     }
 
     fn release(&mut self, sorter: &mut Sorter, watermark: u64, push: &mut Push<'_>) {
-        let (writer, decoder) = (&mut self.writer, &mut self.decoder);
+        let (writer, decoder, flight) = (&mut self.writer, &mut self.decoder, &mut self.flight);
         sorter.release(watermark, |record| {
+            if let Some(flight) = flight {
+                flight.returned(record);
+            }
             decoder.record(writer, record, &mut |w, e| push.push(w, &e));
         });
     }
 
     fn finish(mut self, mut push: Push<'_>, ended_boottime_ns: u64) -> Written {
+        if self.flight.is_some() {
+            return self.finish_flight(push, ended_boottime_ns);
+        }
         let duration_ns = ended_boottime_ns.saturating_sub(self.start_boottime_ns);
         for (count, cause) in [
             (self.decoder.malformed + push.too_large, LossCause::Malformed),
@@ -392,6 +505,7 @@ impl Writing {
             engine_calls: self.decoder.engine_calls,
         };
         self.shared.calls.store(self.decoder.calls, Ordering::Relaxed);
+        self.shared.aggregated.store(self.decoder.aggregated, Ordering::Relaxed);
         let finished = self.writer.finish(&summary);
         let finished = match push.error.take() {
             Some(error) => Err(error),

@@ -1,8 +1,9 @@
 //! Kernel records as bytes: taking a batch apart, and when each record ended.
 
 use ctrace_abi::{
-    BlockEvent, Call, CallArgs, CapEvent, Comm, Creds, DnsEvent, Exec, Exit, FaultEvent, FileObject, Fork,
-    Group, Join, OomEvent, SignalEvent, SockObject, TcpEvent, TrafficEvent, UringEvent, UsageEvent, kind,
+    AggregateRecord, BlockEvent, Call, CallArgs, CapEvent, Comm, Creds, DnsEvent, Exec, Exit, FaultEvent,
+    FileObject, Fork, Group, Join, LevelChange, OomEvent, Short, SignalEvent, SockObject, TcpEvent,
+    TrafficEvent, UringEvent, UsageEvent, call_flag, kind, short_flag,
 };
 
 /// A structure that the kernel half sends: any bytes are a value of it.
@@ -29,6 +30,66 @@ impl Record for DnsEvent {}
 impl Record for BlockEvent {}
 impl Record for UringEvent {}
 impl Record for Creds {}
+impl Record for Short {}
+impl Record for LevelChange {}
+impl Record for AggregateRecord {}
+impl Record for [u64; 3] {}
+impl Record for u64 {}
+
+/// Length of a [`Short`] with these flags and what follows it.
+pub(crate) fn short_len(flags: u16) -> usize {
+    let part = |flag: u16, len: usize| if flags & flag == 0 { 0 } else { len };
+    size_of::<Short>()
+        + part(short_flag::ARGS, 24)
+        + part(short_flag::MORE_ARGS, 24)
+        + part(short_flag::WAITS, 24)
+        + part(short_flag::TIME, 8)
+}
+
+/// A [`Short`] and what follows it, as the long form.
+pub(crate) fn long(record: &[u8]) -> Option<Call> {
+    let short: Short = read(record)?;
+    let mut call = Call {
+        kind: kind::CALL,
+        abi: short.abi,
+        flags: short.flags & (call_flag::AT_EXIT - 1),
+        tid: short.tid,
+        t_ns: short.t_ns,
+        dur_ns: short.dur_ns,
+        ret: short.ret,
+        nr: short.nr,
+        tgid: short.tgid,
+        file: short.file,
+        ..Call::default()
+    };
+    let mut rest = record.get(size_of::<Short>()..)?;
+    let mut three = || {
+        let words = read::<[u64; 3]>(rest)?;
+        rest = &rest[24..];
+        Some(words)
+    };
+    if short.flags & short_flag::ARGS != 0 {
+        call.args[..3].copy_from_slice(&three()?);
+    }
+    if short.flags & short_flag::MORE_ARGS != 0 {
+        call.args[3..].copy_from_slice(&three()?);
+    }
+    if short.flags & short_flag::WAITS != 0 {
+        [call.wait_cpu_ns, call.blocked_ns, call.run_wait_ns] = three()?;
+    }
+    if short.flags & short_flag::TIME != 0 {
+        call.time_ns = read(rest)?;
+    }
+    Some(call)
+}
+
+/// The bytes of a record that user space makes of an entry of the map of aggregates, after their length.
+pub(crate) fn push_aggregate(out: &mut Vec<u8>, record: &AggregateRecord) {
+    let len = size_of::<AggregateRecord>();
+    out.extend_from_slice(&(len as u32).to_le_bytes());
+    // SAFETY: integers only, without padding (ctrace-abi checks the size).
+    out.extend_from_slice(unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast(), len) });
+}
 
 /// Reads a structure from the start of `bytes`.
 pub(crate) fn read<T: Record>(bytes: &[u8]) -> Option<T> {
@@ -45,7 +106,7 @@ pub(crate) fn end_ns(record: &[u8]) -> u64 {
         |at: usize| record.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
     match record.first() {
         // t_ns is at 8 in every record; a call ends `dur_ns` later.
-        Some(&kind::CALL) => word(8).saturating_add(word(16)),
+        Some(&(kind::CALL | kind::SHORT)) => word(8).saturating_add(word(16)),
         Some(_) => word(8),
         None => 0,
     }

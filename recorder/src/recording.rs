@@ -7,6 +7,7 @@ use crate::clock;
 use crate::command::Child;
 use crate::decode::Decoder;
 use crate::error::RecordError;
+use crate::flight::{self, Flight, Note, Observer, Request, RingConfig};
 use crate::follow::{Follower, Live};
 use crate::host;
 use crate::load::{self, OBJECT, Programs, RingSizes};
@@ -17,14 +18,15 @@ use crate::sample::{self, Subject};
 use crate::snapshot;
 use crate::sockets;
 use crate::specs;
-use crate::target::{self, KEPT, Member, Target};
+use crate::target::{self, Member, Target};
 use ctrace_abi::{Globals, UNNAMED_GROUP};
-use ctrace_format::{Container, Finished, Header, Scope, Summary, TraceWriter};
+use ctrace_format::{Container, Finished, Header, RingOptions, Scope, Summary, TraceWriter, WriteError};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -43,8 +45,12 @@ pub struct Config {
     pub duration: Option<Duration>,
     /// End by itself at this size, bytes.
     pub max_size: Option<u64>,
+    /// End by itself before the file system has less room than this, bytes.
+    pub keep_free: Option<u64>,
     /// Memory for the kernel's ring buffers, bytes.
     pub ring_bytes: u64,
+    /// Keep the last window in memory, and dump it to `output` and its siblings, instead of writing all to it.
+    pub ring: Option<RingConfig>,
     /// Endpoint of the container runtime, a path or `unix://…`; `None`: that of the environment
     /// (`CONTAINER_RUNTIME_ENDPOINT`), or the first default one that answers.
     pub cri_endpoint: Option<String>,
@@ -61,7 +67,9 @@ impl Config {
             precise: false,
             duration: None,
             max_size: None,
+            keep_free: None,
             ring_bytes: 16 << 20,
+            ring: None,
             cri_endpoint: None,
             object: None,
         }
@@ -80,11 +88,15 @@ pub struct Recording {
     child: Option<Child>,
     command_status: Arc<Mutex<Option<i32>>>,
     threads: Option<Threads>,
+    send: Option<SyncSender<Message>>,
     watch: Watch,
-    notes: Vec<String>,
+    remarks: Vec<String>,
+    /// When the room in the file system was last looked at.
+    looked: Option<Instant>,
 }
 
 struct Threads {
+    snapshots: Option<JoinHandle<()>>,
     sample: JoinHandle<()>,
     drain: JoinHandle<()>,
     write: JoinHandle<Written>,
@@ -126,14 +138,22 @@ pub struct Stats {
     pub elapsed: Duration,
     /// System calls recorded.
     pub calls: u64,
+    /// System calls counted instead, for want of room.
+    pub aggregated: u64,
     /// Events of all classes recorded.
     pub events: u64,
     /// Events lost.
     pub lost: u64,
-    /// Size of the file so far.
+    /// Size of the file so far; of a flight recorder, of the window in memory.
     pub bytes: u64,
     /// Threads of the scope now.
     pub threads: u64,
+    /// Calls that failed, without those that only say "not yet".
+    pub failures: u64,
+    /// TCP connections that were established.
+    pub connections: u64,
+    /// Of a flight recorder: where its window begins, ns since the start, and the calls in it.
+    pub window: Option<(u64, u64)>,
 }
 
 /// Why a recording is over.
@@ -148,6 +168,8 @@ pub enum Ended {
     Duration,
     /// [`Config::max_size`] is reached.
     Size,
+    /// The file system has no more room than [`Config::keep_free`].
+    DiskNearlyFull,
     /// The file cannot be written.
     WriteFailed,
 }
@@ -160,13 +182,14 @@ impl Ended {
             Self::ContainersGone => "containers gone",
             Self::Duration => "duration reached",
             Self::Size => "size reached",
+            Self::DiskNearlyFull => "disk nearly full",
             Self::WriteFailed => "write failed",
         }
     }
 }
 
 /// A finished recording.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Outcome {
     /// The file.
     pub file: Finished,
@@ -176,6 +199,8 @@ pub struct Outcome {
     pub stats: Stats,
     /// Exit status of the command, as wait(2) tells it.
     pub command_status: Option<i32>,
+    /// What happened since [`Recording::notes`] was last asked.
+    pub notes: Vec<Note>,
 }
 
 impl Recorder {
@@ -184,6 +209,14 @@ impl Recorder {
     /// # Errors
     /// When the target is not there, the privilege or a kernel feature is missing, or the file cannot be created.
     pub fn start(config: Config) -> Result<Recording, RecordError> {
+        Self::start_observed(config, None)
+    }
+
+    /// As [`Recorder::start`], with somebody who looks at every event.
+    ///
+    /// # Errors
+    /// As [`Recorder::start`].
+    pub fn start_observed(config: Config, observer: Option<Observer>) -> Result<Recording, RecordError> {
         // The cheap refusals first.
         target::check_namespace()?;
         let (scope, mut grouped) = resolve(&config)?;
@@ -201,7 +234,6 @@ impl Recorder {
         }
         let sizes = RingSizes::within(config.ring_bytes, host::cpus());
         let mut programs = Programs::load(&object, &offsets, sizes, &specs::table(arch::HOST))?;
-        programs.fill_free(KEPT)?;
         let map = programs.groups()?;
         for group in grouped.iter().flat_map(|g| &g.groups) {
             map.insert(group.cgroup.id, group.number)
@@ -236,8 +268,15 @@ impl Recorder {
             blind: blind(&offsets.missing, &programs.absent),
             redaction: "default".into(),
         };
-        let mut writer = TraceWriter::create(&config.output, &header)
-            .map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
+        let writer = match &config.ring {
+            Some(ring) => {
+                writable(&config.output)?;
+                TraceWriter::ring(&header, RingOptions::new(ring.span.as_nanos() as u64, ring.bytes))
+            }
+            None => TraceWriter::create(&config.output, &header),
+        };
+        let mut writer =
+            writer.map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
         let found = grouped.as_mut().and_then(|g| g.found.take());
         if let Some(found) = &found {
             writer
@@ -247,18 +286,23 @@ impl Recorder {
         let table = programs.table();
         let members: Vec<Member> = lists
             .iter()
-            .flat_map(|(number, list)| target::admit_processes(&table, list, child.is_some(), *number, KEPT))
+            .flat_map(|(number, list)| target::admit_processes(&table, list, child.is_some(), *number))
             .collect();
         if let Target::Pid(pid) = config.target
             && members.is_empty()
         {
             // Nothing was recorded: no file is better than an empty one.
             drop(writer);
-            let _ = std::fs::remove_file(partial(&config.output));
+            if config.ring.is_none() {
+                let _ = std::fs::remove_file(partial(&config.output));
+            }
             return Err(RecordError::TargetExited { target: format!("process {pid}") });
         }
         let mut decoder = Decoder::new(start_boottime_ns);
         decoder.block_flags = offsets.block_flags;
+        if config.ring.is_some() {
+            decoder.keep_places();
+        }
         for m in &members {
             // Nothing is told of tasks before their first event.
             decoder.known(&mut writer, m, &mut |_, _| {});
@@ -272,12 +316,14 @@ impl Recorder {
             shared: Arc::clone(&shared),
             start_boottime_ns,
             command_status: Arc::clone(&command_status),
+            flight: config.ring.map(|ring| Flight::new(ring, config.output.clone(), header)),
+            observer,
         };
         let live = grouped.as_ref().map(|g| Arc::new(Live::new(g.groups.clone())));
         let subject = live.clone().map_or(Subject::Processes, Subject::Groups);
         let (ring, wake) = programs.group_events()?;
-        let (mut threads, send) = threads(programs, writing, subject)?;
-        let mut notes = Vec::new();
+        let (mut threads, send) = threads(programs, writing, subject, config.ring)?;
+        let mut remarks = Vec::new();
         let mut watch = match (&config.target, grouped) {
             (Target::Command(_), _) => Watch::Command,
             (_, Some(grouped)) => Watch::Cgroup(grouped.any.path),
@@ -285,7 +331,7 @@ impl Recorder {
         };
         if let (Some(found), Some(live)) = (found, live) {
             watch = Watch::Live(Arc::clone(&live));
-            notes = found.notes;
+            remarks = found.notes;
             let follower = Follower {
                 source: found.source,
                 hierarchy: found.hierarchy,
@@ -306,11 +352,11 @@ impl Recorder {
             let mut tgids: Vec<u32> = members.iter().map(|m| m.tgid).collect();
             tgids.dedup();
             let mut redacted = BTreeMap::new();
+            let taken_ns = clock::boottime_ns();
             let snapshot = snapshot::take(&tgids, &mut redacted);
             // The write thread lives as long as the recording; if it died, stop() says so.
-            let _ = send.send(Message::Snapshot(Box::new(snapshot), redacted));
+            let _ = send.send(Message::Snapshot(Box::new(snapshot), taken_ns, redacted));
         }
-        drop(send);
         if let Some(child) = &mut child {
             child.release().map_err(RecordError::system("releasing the command"))?;
         }
@@ -321,8 +367,10 @@ impl Recorder {
             child,
             command_status,
             threads: Some(threads),
+            send: Some(send),
             watch,
-            notes,
+            remarks,
+            looked: None,
         })
     }
 }
@@ -422,6 +470,23 @@ fn blind(missing: &[String], absent: &[String]) -> Vec<String> {
     blind
 }
 
+/// Whether dumps can be written: better known now than at the first incident.
+fn writable(output: &Path) -> Result<(), RecordError> {
+    let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let source = if output.is_dir() {
+        io::ErrorKind::IsADirectory.into()
+    } else if !folder.is_dir() {
+        io::ErrorKind::NotFound.into()
+    } else {
+        match nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK) {
+            Ok(()) => return Ok(()),
+            Err(errno) => errno.into(),
+        }
+    };
+    let source = WriteError::Io { action: "dumping to", path: output.into(), source };
+    Err(RecordError::Write { source, partial: partial(output) })
+}
+
 fn partial(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".partial");
@@ -432,6 +497,7 @@ fn threads(
     programs: Programs,
     writing: Writing,
     subject: Subject,
+    ring: Option<RingConfig>,
 ) -> Result<(Threads, SyncSender<Message>), RecordError> {
     let rings = programs.rings()?;
     let (send, receive) = sync_channel(CHANNEL);
@@ -444,11 +510,19 @@ fn threads(
     let drain = spawn("ctrace-drain")
         .spawn(move || pipeline::drain(programs, &rings, &sharing, &to_write, start))
         .map_err(failed())?;
+    let snapshots = match ring {
+        Some(ring) => {
+            let (to_write, sharing) = (send.clone(), Arc::clone(&shared));
+            let run = move || flight::snapshots(&ring, &sharing, &to_write);
+            Some(spawn("ctrace-snapshot").spawn(run).map_err(failed())?)
+        }
+        None => None,
+    };
     let to_write = send.clone();
     let sample = spawn("ctrace-sample")
         .spawn(move || sample::run(&subject, &shared, &to_write, start))
         .map_err(failed())?;
-    Ok((Threads { sample, drain, write, follow: None }, send))
+    Ok((Threads { snapshots, sample, drain, write, follow: None }, send))
 }
 
 impl Recording {
@@ -457,11 +531,31 @@ impl Recording {
         Stats {
             elapsed: self.started.elapsed(),
             calls: self.shared.calls.load(Ordering::Relaxed),
+            aggregated: self.shared.aggregated.load(Ordering::Relaxed),
             events: self.shared.events.load(Ordering::Relaxed),
             lost: self.shared.lost.load(Ordering::Relaxed),
             bytes: self.shared.bytes.load(Ordering::Relaxed),
             threads: self.shared.alive.load(Ordering::Acquire),
+            failures: self.shared.failures.load(Ordering::Relaxed),
+            connections: self.shared.connections.load(Ordering::Relaxed),
+            window: self.config.ring.map(|_| {
+                let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+                (load(&self.shared.window_from_ns), load(&self.shared.window_calls))
+            }),
         }
+    }
+
+    /// Asks for something while recording goes on.
+    pub fn request(&self, request: Request) {
+        if let Some(send) = &self.send {
+            // If the thread that writes died, stop() says so.
+            let _ = send.send(Message::Request(request));
+        }
+    }
+
+    /// What happened since this was last asked.
+    pub fn notes(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Id of the command's process, when there is one.
@@ -471,7 +565,7 @@ impl Recording {
 
     /// What was noticed when it began, as sentences.
     pub fn remarks(&self) -> &[String] {
-        &self.notes
+        &self.remarks
     }
 
     /// Whether the recording is over by itself. Then call [`Recording::stop`].
@@ -484,6 +578,9 @@ impl Recording {
         }
         if self.config.max_size.is_some_and(|max| self.shared.bytes.load(Ordering::Relaxed) >= max) {
             return Some(Ended::Size);
+        }
+        if self.is_disk_nearly_full() {
+            return Some(Ended::DiskNearlyFull);
         }
         let over = match &self.watch {
             Watch::Command => match self.child.as_mut().and_then(Child::try_wait) {
@@ -501,6 +598,23 @@ impl Recording {
             Watch::Live(_) => false,
         };
         over.then_some(Ended::TargetExited)
+    }
+
+    /// Whether there is less room than is to be kept, or will be when what was not written yet is. Looks now and then.
+    fn is_disk_nearly_full(&mut self) -> bool {
+        const EVERY: Duration = Duration::from_millis(100);
+        /// An open chunk, what waits to be written, and the index.
+        const TO_COME: u64 = 8 << 20;
+        let Some(keep) = self.config.keep_free else { return false };
+        if self.looked.is_some_and(|at| at.elapsed() < EVERY) {
+            return false;
+        }
+        self.looked = Some(Instant::now());
+        let folder = self.config.output.parent().filter(|p| !p.as_os_str().is_empty());
+        nix::sys::statvfs::statvfs(folder.unwrap_or(Path::new("."))).is_ok_and(|room| {
+            let free = room.blocks_available().saturating_mul(room.fragment_size());
+            free < keep.saturating_add(TO_COME)
+        })
     }
 
     /// Waits until the recording is over by itself, at most `timeout`.
@@ -530,13 +644,16 @@ impl Recording {
         let Some(threads) = self.threads.take() else {
             return Err(RecordError::Panicked { thread: "write" });
         };
+        self.send = None;
+        flight::join_snapshots(threads.snapshots)?;
         finish_following(threads.follow);
         pipeline::join(threads.sample, "sample")?;
         pipeline::join(threads.drain, "drain")?;
         let written = pipeline::join(threads.write, "write")?;
         let stats = self.stats();
         let file = written.finished.map_err(|source| RecordError::Write { source, partial })?;
-        Ok(Outcome { file, stats, command_status: written.summary.command_status, summary: written.summary })
+        let command_status = written.summary.command_status;
+        Ok(Outcome { file, stats, command_status, summary: written.summary, notes: self.notes() })
     }
 }
 
@@ -555,7 +672,9 @@ fn finish_following(thread: Option<JoinHandle<()>>) {
 impl Drop for Recording {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
+        self.send = None;
         if let Some(threads) = self.threads.take() {
+            let _ = flight::join_snapshots(threads.snapshots);
             finish_following(threads.follow);
             let _ = threads.sample.join();
             let _ = threads.drain.join();

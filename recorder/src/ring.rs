@@ -4,8 +4,11 @@
 //! counts twice in the recorder's resident memory, and it moves the consumer position once per record.
 
 use crate::error::RecordError;
+use ctrace_abi::{Head, SEGMENT, SEGMENT_LAST, Short};
+use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// `BPF_RINGBUF_BUSY_BIT` and `BPF_RINGBUF_DISCARD_BIT`, include/uapi/linux/bpf.h.
@@ -24,8 +27,85 @@ pub(crate) struct Drained {
     pub(crate) last: Option<std::ops::Range<usize>>,
 }
 
+/// A source of records.
+pub(crate) enum Ring {
+    /// A ring buffer of the kernel, which any CPU may write to.
+    Shared(SharedRing),
+    /// A CPU's own ring, for calls without a tail.
+    Bulk(BulkRing),
+}
+
+impl Ring {
+    /// Appends the finished records to `out`, each after its length (u32, little-endian), at most about `max` bytes.
+    pub(crate) fn drain(&self, out: &mut Vec<u8>, max: usize) -> Drained {
+        match self {
+            Self::Shared(ring) => ring.drain(out, max),
+            Self::Bulk(ring) => ring.drain(out, max),
+        }
+    }
+}
+
+/// A CPU's bulk ring, see `bulk.rs` of the kernel half: whole records, none across the end of a segment.
+pub(crate) struct BulkRing {
+    heads: Arc<Mapping>,
+    data: Arc<Mapping>,
+    cpu: usize,
+    size: u64,
+}
+
+impl BulkRing {
+    /// The ring of a CPU. `heads` is an array of [`Head`], `data` of `segments` segments for each CPU.
+    pub(crate) fn new(heads: Arc<Mapping>, data: Arc<Mapping>, cpu: usize, segments: u32) -> Self {
+        Self { heads, data, cpu, size: u64::from(segments) * SEGMENT as u64 }
+    }
+
+    fn position(&self, field: usize) -> Option<&AtomicU64> {
+        let at = self.heads.element::<AtomicU64>(self.cpu * size_of::<Head>() + field)?;
+        // SAFETY: inside the mapping, and aligned (checked by `element`).
+        Some(unsafe { at.as_ref() })
+    }
+
+    fn record(&self, at: u64) -> Option<&[u8]> {
+        let start = (self.cpu as u64 * self.size + (at & (self.size - 1))) as usize;
+        let flags = self.data.element::<u16>(start + offset_of!(Short, flags))?;
+        // SAFETY: inside the mapping, and aligned (checked by `element`).
+        let flags = unsafe { flags.read() };
+        let len = crate::raw::short_len(flags);
+        self.data.element::<u8>(start + len - 1)?;
+        let first = self.data.element::<u8>(start)?;
+        // SAFETY: first and last byte are inside the mapping. The kernel does not write a record again until `taken`
+        // passes it.
+        Some(unsafe { std::slice::from_raw_parts(first.as_ptr(), len) })
+    }
+
+    fn drain(&self, out: &mut Vec<u8>, max: usize) -> Drained {
+        let mut drained = Drained { filled: 0, complete: true, last: None };
+        let positions = (self.position(offset_of!(Head, written)), self.position(offset_of!(Head, taken)));
+        let (Some(written), Some(taken)) = positions else { return drained };
+        let limit = out.len() + max;
+        let mut at = taken.load(Ordering::Relaxed);
+        // Pairs with `publish` of the kernel half.
+        let end = written.load(Ordering::Acquire);
+        drained.filled = ((end - at) * 256 / self.size) as u32;
+        while at < end && out.len() < limit {
+            let Some(record) = self.record(at) else { break };
+            drained.last = Some(out.len() + 4..out.len() + 4 + record.len());
+            out.extend_from_slice(&(record.len() as u32).to_le_bytes());
+            out.extend_from_slice(record);
+            at += record.len() as u64;
+            if at & (SEGMENT as u64 - 1) > SEGMENT_LAST {
+                at = at.next_multiple_of(SEGMENT as u64);
+            }
+        }
+        // What was read must not be written over before it was read.
+        taken.store(at, Ordering::Release);
+        drained.complete = at >= end;
+        drained
+    }
+}
+
 /// One mapped ring buffer.
-pub(crate) struct Ring {
+pub(crate) struct SharedRing {
     consumer: Mapping,
     /// The producer's page, then the data.
     producer: Mapping,
@@ -33,7 +113,7 @@ pub(crate) struct Ring {
     size: u64,
 }
 
-impl Ring {
+impl SharedRing {
     /// Maps a `BPF_MAP_TYPE_RINGBUF` of `size` bytes.
     pub(crate) fn open(fd: BorrowedFd<'_>, size: u32) -> Result<Self, RecordError> {
         let page = page_size();
@@ -46,7 +126,7 @@ impl Ring {
     }
 
     /// Appends the finished records to `out`, each after its length (u32, little-endian), at most about `max` bytes.
-    pub(crate) fn drain(&self, out: &mut Vec<u8>, max: usize) -> Drained {
+    fn drain(&self, out: &mut Vec<u8>, max: usize) -> Drained {
         let limit = out.len() + max;
         let mut last = None;
         let mut at = self.consumer.position().load(Ordering::Relaxed);

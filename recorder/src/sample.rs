@@ -19,8 +19,10 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_millis(100);
 /// Clock readings are taken with every tenth sample.
 const ANCHOR_EVERY: u32 = 10;
-/// Sockets by state are counted with every fifth sample, when there are not more than [`MAX_SOCKETS`].
-const SOCKETS_EVERY: u32 = 5;
+/// Sockets are listed every half second, or as seldom as it takes for the listing to be 1/250 of a CPU's time: the
+/// kernel looks at every bucket of its table of connections for it, thousands of empty ones too.
+const SOCKETS_EVERY: Duration = Duration::from_millis(500);
+const SOCKETS_SHARE: u32 = 250;
 const MAX_SOCKETS: u64 = 2000;
 /// Looking at the descriptors of more processes than this would cost more than it tells.
 const MAX_PROCESSES: usize = 256;
@@ -58,6 +60,7 @@ pub(crate) fn run(
     let mut sum = Sum::default();
     let mut total = Total::default();
     let mut next = Instant::now();
+    let mut next_sockets = next;
     let mut round = 0;
     while !shared.stop.load(Ordering::Acquire) {
         let t_ns = clock::boottime_ns().saturating_sub(start_boottime_ns);
@@ -78,10 +81,12 @@ pub(crate) fn run(
         if let (Subject::Groups(_), Some(first)) = (subject, tgids.first()) {
             network(&mut scope, Path::new(&format!("/proc/{first}/net")));
         }
-        if round % SOCKETS_EVERY == 0
+        if next_sockets <= Instant::now()
             && let Some(first) = tgids.first()
         {
+            let begin = Instant::now();
             sockets(&mut scope, Path::new(&format!("/proc/{first}/net")));
+            next_sockets = begin + SOCKETS_EVERY.max(begin.elapsed() * SOCKETS_SHARE);
         }
         round += 1;
         let mut host = Values::default();

@@ -7,7 +7,8 @@ use ctrace_format::{Abi, Sysno};
 
 /// The table of a machine, native numbers first, then those of 32-bit calls.
 pub(crate) fn table(arch: &Arch) -> Vec<Spec> {
-    let mut table = vec![Spec::default(); SPECS as usize];
+    // Of what nobody knows, everything is kept.
+    let mut table = vec![Spec { nargs: 6, ..Spec::default() }; SPECS as usize];
     for (base, abi) in [(0, arch.native), (SPEC_COMPAT, arch.compat)] {
         for nr in 0..SPEC_COMPAT {
             if let Some(name) = syscalls::name(Sysno { abi, nr }) {
@@ -59,7 +60,7 @@ fn duplicates(name: &str) -> bool {
 
 fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
     let mut b = Builder { spec: Spec::default() };
-    let Some(args) = syscalls::args(name) else { return b.spec };
+    let Some(args) = syscalls::args(name) else { return Spec { nargs: 6, ..b.spec } };
     // Structures with pointers or longs in them have another layout in 32-bit programs; those are kept raw.
     let wide = !is_narrow(abi);
     let returns_fd = syscalls::returns_fd(name) && !duplicates(name);
@@ -118,6 +119,7 @@ fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
         "setitimer" if wide => b.op(op::BYTES, 1, 0, 32, when::ENTRY),
         // Many commands take or return an int behind the pointer (FIONBIO, FIONREAD); others take no pointer.
         "ioctl" => b.op(op::PEEK, 2, 0, 4, when::EXIT_OK),
+        "execve" | "execveat" => b.spec.flags |= spec_flag::ALWAYS,
         _ => {}
     }
     b.spec

@@ -1,8 +1,8 @@
 //! What is recorded: resolving a target, and taking its tasks into the kernel's table without missing one.
 
 use crate::error::RecordError;
-use crate::load::Table;
 use crate::proc;
+use crate::table::Table;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -47,9 +47,6 @@ impl Command {
     }
 }
 
-/// Threads that user space puts into the table when recording begins; the rest of the slots is the kernel's.
-pub(crate) const KEPT: u32 = 4096;
-
 /// A task that was taken in.
 pub(crate) struct Member {
     pub(crate) tid: u32,
@@ -85,7 +82,6 @@ pub(crate) fn admit_processes(
     list: &dyn Fn() -> Vec<u32>,
     held: bool,
     group: u32,
-    kept: u32,
 ) -> Vec<Member> {
     let own = std::process::id();
     let mut members = Vec::new();
@@ -101,7 +97,7 @@ pub(crate) fn admit_processes(
                     continue;
                 }
                 let Some(member) = member(tgid, tid, group) else { continue };
-                table.admit(tid, tgid, 0, held, kept, member.faults);
+                table.admit(tid, tgid, held, member.faults);
                 // It may have exited between the look and the entry; a later task of the same id is not ours.
                 if proc::stat(tgid, tid).is_none_or(|s| s.exiting) {
                     table.expel(tid);

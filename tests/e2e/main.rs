@@ -7,6 +7,7 @@
 mod bad_input;
 mod containerd;
 mod diff;
+mod flight;
 mod host;
 mod interrupted;
 mod memory;

@@ -174,6 +174,9 @@ pub fn repair(path: &Path, out: &Path) -> Result<RepairReport, RepairError> {
     }
     let trace = open_salvaging(path)?;
     let mut writer = TraceWriter::create(out, trace.header())?;
+    if let Some(window) = trace.window() {
+        writer.window(window)?;
+    }
     if !trace.snapshot().processes.is_empty() {
         writer.snapshot(trace.snapshot())?;
     }

@@ -3,12 +3,13 @@
 //! An id is given once and keeps its meaning for the whole file. Entries reach the file in dictionary chunks: a run
 //! of entries from a first id on.
 
+use crate::codec::Ref;
 use crate::metadata;
 use crate::varint;
 use crate::{DecodeError, Object, SockAddr, StrId, TaskDef};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 /// Bytes a string may have; longer ones are cut.
@@ -30,6 +31,8 @@ const MAX_MEMORY: usize = 2 << 30;
 
 /// Bytes of entries after which a generation is closed. Two are kept.
 const GENERATION_BYTES: usize = 8 << 20;
+/// Of a dictionary that forgets nothing by itself.
+const ENDLESS: usize = usize::MAX;
 /// What an entry takes besides its own bytes, roughly: its slot in a hash table.
 const ENTRY_OVERHEAD: usize = 48;
 
@@ -42,15 +45,20 @@ struct Interned<T> {
     old: HashMap<T, u32>,
     young_bytes: usize,
     old_bytes: usize,
+    /// After how many bytes a generation is closed.
+    generation_bytes: usize,
     next_id: u32,
-    /// Entries that are not in the file yet, in id order from `next_id - pending.len()` on.
-    pending: Vec<T>,
+    /// Ids below `next_id` whose entries [`Interned::retain`] dropped, to be given again, the longest free one first.
+    free: VecDeque<u32>,
+    /// Entries that are not in the file yet.
+    pending: Vec<(u32, T)>,
 }
 
 impl<T: Clone + Eq + Hash> Interned<T> {
-    fn new() -> Self {
+    fn new(generation_bytes: usize) -> Self {
         let (young, old) = (HashMap::new(), HashMap::new());
-        Self { young, old, young_bytes: 0, old_bytes: 0, next_id: 0, pending: Vec::new() }
+        let (free, pending) = (VecDeque::new(), Vec::new());
+        Self { young, old, young_bytes: 0, old_bytes: 0, generation_bytes, next_id: 0, free, pending }
     }
 
     /// The id of an entry; `bytes` is what it takes. The second value: whether the entry is new.
@@ -68,12 +76,14 @@ impl<T: Clone + Eq + Hash> Interned<T> {
             (entry, id, false)
         } else {
             let entry = own();
-            let id = self.next_id;
-            self.next_id += 1;
-            self.pending.push(entry.clone());
+            let id = self.free.pop_front().unwrap_or_else(|| {
+                self.next_id += 1;
+                self.next_id - 1
+            });
+            self.pending.push((id, entry.clone()));
             (entry, id, true)
         };
-        if self.young_bytes + bytes > GENERATION_BYTES {
+        if self.young_bytes + bytes > self.generation_bytes {
             self.old = std::mem::take(&mut self.young);
             self.old_bytes = std::mem::take(&mut self.young_bytes);
         }
@@ -84,17 +94,43 @@ impl<T: Clone + Eq + Hash> Interned<T> {
 
     /// All entries that are not forgotten and are in the file, in id order.
     fn written(&self) -> Vec<(u32, &T)> {
-        let end = self.next_id - self.pending.len() as u32;
+        let pending: FxHashSet<u32> = self.pending.iter().map(|(id, _)| *id).collect();
         let all = self.young.iter().chain(&self.old).map(|(entry, id)| (*id, entry));
-        let mut all: Vec<(u32, &T)> = all.filter(|(id, _)| *id < end).collect();
+        let mut all: Vec<(u32, &T)> = all.filter(|(id, _)| !pending.contains(id)).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
     }
 
-    /// The entries that are not in the file.
+    /// The entries that are not in the file, in id order.
     fn pending(&self) -> Vec<(u32, &T)> {
-        let first = self.next_id - self.pending.len() as u32;
-        (first..).zip(&self.pending).collect()
+        let mut all: Vec<(u32, &T)> = self.pending.iter().map(|(id, entry)| (*id, entry)).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    /// Drops the entries whose ids are not alive; their ids will be given again. `size`: what was given to
+    /// [`Interned::id`].
+    fn retain(&mut self, alive: impl Fn(u32) -> bool, size: impl Fn(&T) -> usize) {
+        let Self { young, old, young_bytes, old_bytes, free, pending, .. } = self;
+        pending.retain(|(id, _)| alive(*id));
+        let mut dropped = Vec::new();
+        for (entries, bytes) in [(young, young_bytes), (old, old_bytes)] {
+            entries.retain(|entry, id| {
+                let keep = alive(*id);
+                if !keep {
+                    *bytes -= (size(entry) + ENTRY_OVERHEAD).min(*bytes);
+                    dropped.push(*id);
+                }
+                keep
+            });
+            entries.shrink_to_fit();
+        }
+        dropped.sort_unstable();
+        free.extend(dropped);
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (&T, u32)> {
+        self.young.iter().chain(&self.old).map(|(entry, id)| (entry, *id))
     }
 
     fn bytes(&self) -> usize {
@@ -113,6 +149,50 @@ pub(crate) enum Kind {
 /// All dictionaries, in the order in which they are written: entries refer to those in front.
 pub(crate) const KINDS: [Kind; 3] = [Kind::Strings, Kind::Tasks, Kind::Objects];
 
+/// A set of ids of one dictionary.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct IdSet(Vec<u64>);
+
+impl IdSet {
+    pub(crate) fn add(&mut self, id: u32) {
+        let word = id as usize / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (id % 64);
+    }
+
+    pub(crate) fn has(&self, id: u32) -> bool {
+        self.0.get(id as usize / 64).is_some_and(|word| word & 1 << (id % 64) != 0)
+    }
+}
+
+/// Sets of ids of all dictionaries.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ids {
+    pub(crate) strings: IdSet,
+    pub(crate) tasks: IdSet,
+    pub(crate) objects: IdSet,
+}
+
+impl Ids {
+    pub(crate) fn add(&mut self, reference: Ref) {
+        match reference {
+            Ref::Str(id) => self.strings.add(id.0),
+            Ref::Task(id) => self.tasks.add(id.0),
+            Ref::Object(id) => self.objects.add(id.0),
+        }
+    }
+
+    pub(crate) fn has(&self, reference: Ref) -> bool {
+        match reference {
+            Ref::Str(id) => self.strings.has(id.0),
+            Ref::Task(id) => self.tasks.has(id.0),
+            Ref::Object(id) => self.objects.has(id.0),
+        }
+    }
+}
+
 /// The writer's side. Hashes are keyed: what a recorded program calls its files must not slow the recorder down.
 pub(crate) struct Interner {
     strings: Interned<Box<[u8]>>,
@@ -124,8 +204,40 @@ pub(crate) struct Interner {
 
 impl Interner {
     pub(crate) fn new() -> Self {
-        let (strings, tasks, objects) = (Interned::new(), Interned::new(), Interned::new());
-        Self { strings, tasks, objects, cookies: FxHashMap::default() }
+        Self::with(GENERATION_BYTES)
+    }
+
+    /// One that forgets nothing until [`Interner::retain`].
+    pub(crate) fn endless() -> Self {
+        Self::with(ENDLESS)
+    }
+
+    fn with(generation_bytes: usize) -> Self {
+        Self {
+            strings: Interned::new(generation_bytes),
+            tasks: Interned::new(generation_bytes),
+            objects: Interned::new(generation_bytes),
+            cookies: FxHashMap::default(),
+        }
+    }
+
+    /// Adds the strings that the living tasks and objects are named by.
+    pub(crate) fn complete(&self, alive: &mut Ids) {
+        let tasks = self.tasks.entries().filter(|(_, id)| alive.tasks.has(*id));
+        let mut names: Vec<StrId> = tasks.map(|(task, _)| task.comm).collect();
+        let objects = self.objects.entries().filter(|(_, id)| alive.objects.has(*id));
+        names.extend(objects.filter_map(|(object, _)| name_of(object)));
+        for name in names {
+            alive.strings.add(name.0);
+        }
+    }
+
+    /// Drops what is not alive; the ids will be given again.
+    pub(crate) fn retain(&mut self, alive: &Ids) {
+        self.strings.retain(|id| alive.strings.has(id), |string| string.len());
+        self.tasks.retain(|id| alive.tasks.has(id), |_| size_of::<TaskDef>());
+        self.objects.retain(|id| alive.objects.has(id), object_bytes);
+        self.cookies.retain(|id, _| alive.objects.has(*id));
     }
 
     pub(crate) fn str(&mut self, bytes: &[u8]) -> u32 {
@@ -138,18 +250,17 @@ impl Interner {
     }
 
     pub(crate) fn object(&mut self, object: &Object) -> u32 {
-        let (bytes, cookie) = match object {
+        let cookie = match object {
             Object::Socket { local, peer, cookie, .. } => {
                 let long = [local, peer].into_iter().flatten().any(|addr| addr_bytes(addr) > MAX_ADDRESS);
                 if long {
                     return self.object(&with_short_addresses(object));
                 }
-                let addresses = [local, peer].into_iter().flatten().map(addr_bytes).sum::<usize>();
-                (addresses, cookie.0)
+                cookie.0
             }
-            _ => (0, 0),
+            _ => 0,
         };
-        let (id, is_new) = self.objects.id(object, size_of::<Object>() + bytes, || object.clone());
+        let (id, is_new) = self.objects.id(object, object_bytes(object), || object.clone());
         if is_new {
             self.cookies.insert(id, cookie);
             if self.cookies.len() > 2 * (self.objects.young.len() + self.objects.old.len()) {
@@ -203,6 +314,24 @@ impl Interner {
 
     pub(crate) fn has_pending(&self) -> bool {
         !(self.strings.pending.is_empty() && self.tasks.pending.is_empty() && self.objects.pending.is_empty())
+    }
+}
+
+/// What an object takes.
+fn object_bytes(object: &Object) -> usize {
+    let addresses = match object {
+        Object::Socket { local, peer, .. } => [local, peer].into_iter().flatten().map(addr_bytes).sum(),
+        _ => 0,
+    };
+    size_of::<Object>() + addresses
+}
+
+/// The string that names an object.
+fn name_of(object: &Object) -> Option<StrId> {
+    match object {
+        Object::File { path, .. } => Some(*path),
+        Object::Anon { kind, .. } => Some(*kind),
+        Object::Socket { .. } | Object::Pipe { .. } => None,
     }
 }
 
@@ -422,14 +551,16 @@ impl Dictionaries {
             }
         }
         for id in 0..self.objects.entries.len() {
-            let name = match &self.objects.entries[id] {
-                Object::File { path, .. } => Some(*path),
-                Object::Anon { kind, .. } => Some(*kind),
-                Object::Socket { .. } | Object::Pipe { .. } => None,
-            };
-            if name.is_some_and(|name| nameless(&self.strings, name)) {
+            if name_of(&self.objects.entries[id]).is_some_and(|name| nameless(&self.strings, name)) {
                 self.objects.lose(id);
             }
+        }
+    }
+
+    /// Tasks that began before this time were there at the start.
+    pub(crate) fn rebase(&mut self, origin_ns: u64) {
+        for task in &mut self.tasks.entries {
+            task.start_ns = task.start_ns.saturating_sub(origin_ns);
         }
     }
 
@@ -450,8 +581,7 @@ impl Dictionaries {
         &self.objects.entries
     }
     /// Whether an event may refer to it.
-    pub(crate) fn knows(&self, reference: crate::codec::Ref) -> bool {
-        use crate::codec::Ref;
+    pub(crate) fn knows(&self, reference: Ref) -> bool {
         match reference {
             Ref::Str(id) => self.strings.knows(id.0 as usize),
             Ref::Task(id) => self.tasks.knows(id.0 as usize),

@@ -828,6 +828,76 @@ pub enum LossCause {
     Skipped = 4,
     /// A record could not be decoded.
     Malformed = 5,
+    /// Calls were to be counted rather than recorded, and the table of counts was full.
+    AggregateFull = 6,
+}
+
+/// System calls that were counted instead of recorded one by one, because the recorder could not keep up: those of one
+/// task to one descriptor, of one number and outcome, that ended on one CPU in an interval of 100 ms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aggregate {
+    /// End of the interval.
+    pub t_ns: u64,
+    /// Start of the interval.
+    pub from_ns: u64,
+    /// CPU on which they ended.
+    pub cpu: u32,
+    /// Who called.
+    pub task: TaskId,
+    /// Which call.
+    pub sysno: Sysno,
+    /// How they were observed.
+    pub flags: SyscallFlags,
+    /// The first descriptor argument.
+    pub fd: Option<i32>,
+    /// The object behind it.
+    pub object: Option<ObjectId>,
+    /// The error that they failed with; 0: they succeeded.
+    pub errno: u32,
+    /// How many.
+    pub count: u64,
+    /// Sum of their durations.
+    pub duration_ns: u64,
+    /// How many of them took from 2^*i* to 2^(*i* + 1) ns (the first: below 2); what is not there is 0.
+    pub histogram: Vec<u64>,
+}
+
+/// How much the recorder writes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u8)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FidelityLevel {
+    /// Everything.
+    Full = 0,
+    /// Every call, without what its pointers point to. Such calls have [`SyscallFlags::TRUNCATED`].
+    NoArguments = 1,
+    /// Calls are counted: see [`Aggregate`].
+    Aggregated = 2,
+}
+
+impl FidelityLevel {
+    /// Its name, as JSON output has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::NoArguments => "no_arguments",
+            Self::Aggregated => "aggregated",
+        }
+    }
+}
+
+/// From now on the recorder writes more, or less, of the calls that end on a CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fidelity {
+    /// When.
+    pub t_ns: u64,
+    /// On which CPU.
+    pub cpu: u32,
+    /// Until then.
+    pub from: FidelityLevel,
+    /// From then on.
+    pub to: FidelityLevel,
 }
 
 /// A remark on the timeline.
@@ -880,6 +950,10 @@ pub enum Event {
     Block(Block),
     /// A request through an `io_uring`.
     Uring(Uring),
+    /// System calls that were counted.
+    Aggregate(Aggregate),
+    /// A change in how much is recorded of a call.
+    Fidelity(Fidelity),
 }
 
 /// The kind of an [`Event`]; each has chunks of its own in the file.
@@ -902,6 +976,8 @@ pub enum Class {
     Dns = 12,
     Block = 13,
     Uring = 14,
+    /// [`Event::Aggregate`] and [`Event::Fidelity`].
+    Aggregate = 9,
 }
 
 impl Class {
@@ -921,6 +997,7 @@ impl Class {
             Self::Dns => "dns",
             Self::Block => "block",
             Self::Uring => "uring",
+            Self::Aggregate => "aggregate",
         }
     }
 }
@@ -942,6 +1019,7 @@ impl Event {
             Self::Dns(_) => Class::Dns,
             Self::Block(_) => Class::Block,
             Self::Uring(_) => Class::Uring,
+            Self::Aggregate(_) | Self::Fidelity(_) => Class::Aggregate,
         }
     }
 
@@ -957,8 +1035,64 @@ impl Event {
             Self::Dns(e) => Some(e.task),
             Self::Block(e) => Some(e.task),
             Self::Uring(e) => Some(e.task),
-            Self::Resource(_) | Self::Loss(_) | Self::Marker(_) | Self::Anchor(_) => None,
+            Self::Aggregate(e) => Some(e.task),
+            Self::Resource(_) | Self::Loss(_) | Self::Marker(_) | Self::Anchor(_) | Self::Fidelity(_) => None,
         }
+    }
+
+    /// Counts its times from `origin_ns` on. `false`: it was over by then.
+    pub(crate) fn rebase(&mut self, origin_ns: u64) -> bool {
+        let end_ns = self.end_ns();
+        let left_ns = |t_ns: u64| end_ns.saturating_sub(t_ns.max(origin_ns));
+        let earlier = |t_ns: &mut u64| *t_ns = t_ns.saturating_sub(origin_ns);
+        match self {
+            Self::Syscall(e) => {
+                e.duration_ns = left_ns(e.t_ns);
+                e.wait_cpu_ns = e.wait_cpu_ns.min(e.duration_ns);
+                e.blocked_ns = e.blocked_ns.min(e.duration_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Loss(e) => {
+                earlier(&mut e.from_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Usage(e) => {
+                let length_ns = left_ns(e.from_ns);
+                e.cpu_ns = e.cpu_ns.min(length_ns);
+                e.wait_ns = e.wait_ns.min(length_ns - e.cpu_ns);
+                earlier(&mut e.from_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Socket(e) => {
+                earlier(&mut e.from_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Dns(e) => {
+                e.duration_ns = left_ns(e.t_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Block(e) => {
+                e.duration_ns = left_ns(e.t_ns);
+                e.queued_ns = e.queued_ns.min(e.duration_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Uring(e) => {
+                e.duration_ns = left_ns(e.t_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Aggregate(e) => {
+                earlier(&mut e.from_ns);
+                earlier(&mut e.t_ns);
+            }
+            Self::Fidelity(e) => earlier(&mut e.t_ns),
+            Self::Process(e) => earlier(&mut e.t_ns),
+            Self::Connection(e) => earlier(&mut e.t_ns),
+            Self::Signal(e) => earlier(&mut e.t_ns),
+            Self::Resource(e) => earlier(&mut e.t_ns),
+            Self::Marker(e) => earlier(&mut e.t_ns),
+            Self::Anchor(e) => earlier(&mut e.t_ns),
+        }
+        end_ns > origin_ns
     }
 
     /// When it began: the entry of a system call, the start of a stretch, the time of what takes none.
@@ -971,6 +1105,7 @@ impl Event {
             Self::Dns(e) => e.t_ns,
             Self::Block(e) => e.t_ns,
             Self::Uring(e) => e.t_ns,
+            Self::Aggregate(e) => e.from_ns,
             other => other.end_ns(),
         }
     }
@@ -992,6 +1127,8 @@ impl Event {
             Self::Dns(e) => e.t_ns.saturating_add(e.duration_ns),
             Self::Block(e) => e.t_ns.saturating_add(e.duration_ns),
             Self::Uring(e) => e.t_ns.saturating_add(e.duration_ns),
+            Self::Aggregate(e) => e.t_ns,
+            Self::Fidelity(e) => e.t_ns,
         }
     }
 }

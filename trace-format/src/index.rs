@@ -74,16 +74,27 @@ pub(crate) struct Index {
 
 /// Packs sorted ids.
 pub(crate) fn pack(sorted: &[u64]) -> Option<Vec<u8>> {
-    if sorted.len() > MAX_LISTED {
-        return None;
-    }
+    (sorted.len() <= MAX_LISTED).then(|| pack_all(sorted))
+}
+
+/// Packs sorted ids, however many.
+pub(crate) fn pack_all(sorted: &[u64]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut previous = 0;
     for id in sorted {
         varint::put(&mut out, id - previous);
         previous = *id;
     }
-    Some(out)
+    out
+}
+
+/// Passes every id of what [`pack_all`] made.
+pub(crate) fn unpack(packed: &[u8], mut each: impl FnMut(u64)) {
+    let (mut at, mut id) = (0, 0u64);
+    while let Ok(delta) = varint::get(packed, &mut at) {
+        id = id.wrapping_add(delta);
+        each(id);
+    }
 }
 
 /// Whether a packed list may contain one of `wanted`. Anything unreadable may.

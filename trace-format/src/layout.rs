@@ -41,6 +41,7 @@ pub(crate) mod kind {
     pub(crate) const OBJECTS: u16 = 6;
     pub(crate) const INDEX: u16 = 7;
     pub(crate) const SCHEMA: u16 = 8;
+    pub(crate) const WINDOW: u16 = 9;
     pub(crate) const CONTAINERS: u16 = 16;
     pub(crate) const EVENTS: u16 = 64;
 }

@@ -7,7 +7,7 @@ use crate::codec::{self, Decoder};
 use crate::index::{self, IndexEntry};
 use crate::reader::{Damage, Filter, LostEvents, ReadError, Trace};
 use crate::source::{self, ChunkProblem};
-use crate::{Class, Event, Object};
+use crate::{Aggregate, Class, Event, Object, Syscall};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -88,6 +88,11 @@ fn rank(class: Class) -> u8 {
 
 impl<'a> Events<'a> {
     pub(crate) fn new(trace: &'a Trace, filter: &Filter) -> Self {
+        // From here on times are those of the file; `next` gives them those of the trace.
+        let mut filter = filter.clone();
+        for time in [&mut filter.from_ns, &mut filter.to_ns].into_iter().flatten() {
+            *time = time.saturating_add(trace.origin_ns());
+        }
         let mut closed: Vec<usize> = (0..trace.entries().len())
             .filter(|at| {
                 let entry = &trace.entries()[*at];
@@ -100,7 +105,7 @@ impl<'a> Events<'a> {
         });
         Self {
             trace,
-            filter: filter.clone(),
+            filter,
             closed,
             open: Vec::new(),
             open_bytes: 0,
@@ -302,7 +307,10 @@ impl Iterator for Events<'_> {
                 self.due.pop();
                 self.open_bytes -= cursor.memory;
             }
-            if let Some(event) = event {
+            let origin_ns = self.trace.origin_ns();
+            if let Some(mut event) = event
+                && (origin_ns == 0 || event.rebase(origin_ns))
+            {
                 return Some(Ok(event));
             }
         }
@@ -326,10 +334,12 @@ impl Filter {
                         self.tasks.iter().any(|task| u64::from(task.0) == id)
                     }))
             && (self.cookies.is_empty()
-                || matches!(class, Class::Syscall | Class::Connection | Class::Socket | Class::Dns)
-                    && index::may_contain(entry.cookies.as_ref(), |id| {
-                        self.cookies.iter().any(|cookie| cookie.0 == id)
-                    }))
+                || matches!(
+                    class,
+                    Class::Syscall | Class::Connection | Class::Socket | Class::Dns | Class::Aggregate
+                ) && index::may_contain(entry.cookies.as_ref(), |id| {
+                    self.cookies.iter().any(|cookie| cookie.0 == id)
+                }))
     }
 
     fn wants(&self, event: &Event, trace: &Trace) -> bool {
@@ -341,10 +351,12 @@ impl Filter {
                     Event::Connection(e) => self.cookies.contains(&e.cookie),
                     Event::Socket(e) => self.cookies.contains(&e.cookie),
                     Event::Dns(e) => self.cookies.contains(&e.cookie),
-                    Event::Syscall(e) => e.object.is_some_and(|object| match trace.object(object) {
-                        Object::Socket { cookie, .. } => self.cookies.contains(cookie),
-                        _ => false,
-                    }),
+                    Event::Syscall(Syscall { object, .. }) | Event::Aggregate(Aggregate { object, .. }) => {
+                        object.is_some_and(|object| match trace.object(object) {
+                            Object::Socket { cookie, .. } => self.cookies.contains(cookie),
+                            _ => false,
+                        })
+                    }
                     _ => false,
                 })
     }

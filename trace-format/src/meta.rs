@@ -296,3 +296,43 @@ pub struct Summary {
     /// Calls made by the replay engine itself, if this is the recording of a replay.
     pub engine_calls: u64,
 }
+
+/// Of a trace that a flight recorder dumped: which part of the recording it holds, and why it was dumped. Times are those
+/// of the recording, as everywhere in the trace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Everything that ended after this time is there; of what ended before, a part. 0: from the start.
+    pub from_ns: u64,
+    /// When it was taken.
+    pub to_ns: u64,
+    /// When the snapshot was taken; `None` when the trace has none.
+    pub snapshot_ns: Option<u64>,
+    /// Events in front of the window that the recorder let go, as it was told to. They are no loss.
+    pub evicted: u64,
+    /// Which dump of the recording it is, from 1 on.
+    pub number: u32,
+    /// Why.
+    pub reason: DumpReason,
+}
+
+/// See [`Window`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DumpReason {
+    /// A trigger fired.
+    Trigger {
+        /// Its expression, and the figures that made it fire.
+        text: String,
+        /// When.
+        t_ns: u64,
+    },
+    /// The recorder was sent SIGUSR1.
+    Signal,
+    /// `ctrace mark --dump`.
+    Mark {
+        /// The mark's text.
+        text: String,
+    },
+    /// The recording ended.
+    End,
+}

@@ -5,9 +5,17 @@ use crate::index::{Index, IndexEntry};
 use crate::layout::{self, KNOWN_REQUIRED, MAGIC, PREAMBLE_LEN, Preamble, SYNC, TRAILER_LEN, flag, kind};
 use crate::reader::{Damage, ReadError};
 use crate::source::{ChunkProblem, Source};
-use crate::{Container, Header, Snapshot, Summary, metadata};
+use crate::{Container, Header, Snapshot, Summary, Window, metadata};
 use std::io;
 use std::path::Path;
+
+/// What the header is followed by.
+pub(crate) struct Rest {
+    pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) summary: Option<Summary>,
+    pub(crate) window: Option<Window>,
+    pub(crate) dictionaries: Dictionaries,
+}
 
 /// Reads what is in front of the events.
 pub(crate) struct Loader<'a> {
@@ -148,12 +156,9 @@ impl Loader<'_> {
         Ok(Vec::new())
     }
 
-    pub(crate) fn rest(
-        &mut self,
-        entries: &[IndexEntry],
-        id: u32,
-    ) -> io::Result<(Option<Snapshot>, Option<Summary>, Dictionaries)> {
+    pub(crate) fn rest(&mut self, entries: &[IndexEntry], id: u32) -> io::Result<Rest> {
         let snapshot = self.metadata(entries, kind::SNAPSHOT, id)?;
+        let window: Option<Window> = self.metadata(entries, kind::WINDOW, id)?;
         let summary = self.metadata(entries, kind::SUMMARY, id)?;
         let mut dictionaries = Dictionaries::new(self.source.len());
         let is_dictionary = |e: &&IndexEntry| matches!(e.kind, kind::STRINGS | kind::TASKS | kind::OBJECTS);
@@ -183,15 +188,18 @@ impl Loader<'_> {
                 }
             }
         }
-        if damaged || dictionaries.lost() > 0 || misses_chunks(entries) {
+        // A window lacks the entries that nothing in it needs.
+        let may_lack = window.is_some() && !damaged && !misses_chunks(entries);
+        let lost = if may_lack { 0 } else { dictionaries.lost() };
+        if damaged || lost > 0 || misses_chunks(entries) {
             dictionaries.lose_the_nameless();
         }
-        let lost = dictionaries.lost();
+        let lost = if may_lack { 0 } else { dictionaries.lost() };
         if lost > 0 {
             let what = format!("{lost} dictionary entries are lost; events that refer to them are left out");
             self.damage.push(Damage { offset: 0, bytes: 0, what, lost: None });
         }
-        Ok((snapshot, summary, dictionaries))
+        Ok(Rest { snapshot, summary, window, dictionaries })
     }
 }
 
@@ -215,6 +223,7 @@ fn kind_name(kind: u16) -> &'static str {
         kind::OBJECTS => "object dictionary chunk",
         kind::INDEX => "index chunk",
         kind::SCHEMA => "schema chunk",
+        kind::WINDOW => "window chunk",
         kind::CONTAINERS => "list of containers",
         _ => "chunk",
     }

@@ -4,11 +4,11 @@ use crate::dictionary::Dictionaries;
 use crate::index::{Index, IndexEntry};
 use crate::layout::{self, HEADER_LEN, PREAMBLE_LEN, TRAILER_LEN};
 use crate::merge::{Events, class_of};
-use crate::open::{Loader, check_preamble};
+use crate::open::{Loader, Rest, check_preamble};
 use crate::source::{self, ChunkProblem, Source};
 use crate::{
     Class, ClockAnchor, Container, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef,
-    TaskId, partial, scan,
+    TaskId, Window, partial, scan,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -186,6 +186,7 @@ pub struct Trace {
     snapshot: Snapshot,
     containers: Vec<Container>,
     summary: Option<Summary>,
+    window: Option<Window>,
     state: State,
     damage: Vec<Damage>,
     dictionaries: Dictionaries,
@@ -194,6 +195,8 @@ pub struct Trace {
     counts: BTreeMap<Class, u64>,
     lost: u64,
     anchor: Option<ClockAnchor>,
+    /// The time in the file that is 0.
+    origin_ns: u64,
 }
 
 impl Trace {
@@ -283,7 +286,7 @@ impl Trace {
                 if live { "Its recording has just begun: try again" } else { "Nothing in it can be read" };
             return Err(ReadError::HeaderDamaged { path: path.into(), damage, advice });
         };
-        let (snapshot, summary, dictionaries) = loader.rest(&entries, id).map_err(io)?;
+        let Rest { snapshot, summary, window, dictionaries } = loader.rest(&entries, id).map_err(io)?;
         let containers = loader.containers(&entries, id).map_err(io)?;
         let mut damage = loader.damage;
         damage.sort_by_key(|d| d.offset);
@@ -315,6 +318,7 @@ impl Trace {
             snapshot,
             containers,
             summary,
+            window,
             state,
             damage,
             dictionaries,
@@ -323,7 +327,32 @@ impl Trace {
             counts,
             lost,
             anchor,
+            origin_ns: 0,
         })
+    }
+
+    /// The trace as if recording had begun where its [`Window`] begins: times count from there, a call that began
+    /// before begins there, and what ended before is left out. Other traces stay as they are.
+    #[must_use]
+    pub fn rebased(mut self) -> Self {
+        let Some(origin_ns) = self.window.take().map(|window| window.from_ns).filter(|from| *from > 0) else {
+            return self;
+        };
+        self.origin_ns += origin_ns;
+        self.header.start_boottime_ns += origin_ns;
+        self.header.start_realtime_ns += origin_ns;
+        if let Some(summary) = &mut self.summary {
+            summary.duration_ns = summary.duration_ns.saturating_sub(origin_ns);
+        }
+        if let Some(anchor) = &mut self.anchor {
+            anchor.t_ns = anchor.t_ns.saturating_sub(origin_ns);
+        }
+        for container in &mut self.containers {
+            container.from_ns = container.from_ns.saturating_sub(origin_ns);
+            container.to_ns = container.to_ns.map(|to_ns| to_ns.saturating_sub(origin_ns));
+        }
+        self.dictionaries.rebase(origin_ns);
+        self
     }
 
     /// What the trace says about itself.
@@ -341,6 +370,10 @@ impl Trace {
     /// The recorder's summary, in a finished file.
     pub fn summary(&self) -> Option<&Summary> {
         self.summary.as_ref()
+    }
+    /// Of a trace that a flight recorder dumped: what part of the recording it is.
+    pub fn window(&self) -> Option<&Window> {
+        self.window.as_ref()
     }
     /// Whether it was finished.
     pub fn state(&self) -> State {
@@ -366,7 +399,7 @@ impl Trace {
     /// Time of the last event's end, ns since the start of the trace.
     pub fn end_ns(&self) -> u64 {
         let ends = self.entries.iter().filter(|e| class_of(e).is_some()).map(|e| e.max_end);
-        ends.max().unwrap_or(0).saturating_mul(self.header.tick_ns.into())
+        ends.max().unwrap_or(0).saturating_mul(self.header.tick_ns.into()).saturating_sub(self.origin_ns)
     }
     /// Length of the file, bytes.
     pub fn file_bytes(&self) -> u64 {
@@ -404,6 +437,10 @@ impl Trace {
         Events::new(self, filter)
     }
 
+    /// The time in the file that is 0.
+    pub(crate) fn origin_ns(&self) -> u64 {
+        self.origin_ns
+    }
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

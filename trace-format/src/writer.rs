@@ -6,13 +6,14 @@
 use crate::codec::{self, CLASSES, Encoder};
 use crate::columns::TableBuilder;
 use crate::compress::Compressor;
-use crate::dictionary::{self, Interner};
+use crate::dictionary::{self, Ids, Interner};
 use crate::index::{self, Index, IndexEntry};
 use crate::layout::{self, ChunkHeader, HEADER_LEN, MAX_DECODED, MAX_RATIO, Preamble, flag, kind};
 use crate::partial::PartialFile;
+use crate::ring::{Ring, RingOptions, Stored};
 use crate::{
     Class, ClockAnchor, Container, Event, Header, Loss, LossCause, Object, ObjectId, Snapshot, StrId,
-    Summary, TaskDef, TaskId, metadata, schema,
+    Summary, TaskDef, TaskId, Window, metadata, schema,
 };
 use sha2::{Digest, Sha256};
 use std::io;
@@ -62,6 +63,15 @@ pub enum WriteError {
         /// Its class.
         class: Class,
     },
+    /// The event refers to a dictionary entry that [`TraceWriter::sweep`] dropped: its holder did not name it. The event
+    /// was dropped and counted as lost.
+    #[error(
+        "a {class:?} event refers to a dictionary entry that was dropped; it was dropped and counted as lost"
+    )]
+    Forgotten {
+        /// Its class.
+        class: Class,
+    },
     /// The header's tick is 0, or a metadata structure is larger than a trace may hold.
     #[error("the {what} cannot be written: {why}")]
     Invalid {
@@ -96,6 +106,36 @@ pub struct WriteOptions {
 impl Default for WriteOptions {
     fn default() -> Self {
         Self { level: 3, chunk_events: layout::MAX_EVENTS, keyframe_bytes: 8 << 20 }
+    }
+}
+
+/// Which entries of the dictionaries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entries {
+    /// Those that were not written yet.
+    Pending,
+    /// Those that were written and are not forgotten.
+    All,
+}
+
+/// For the index: the packed tasks and cookies of a chunk.
+pub(crate) type Lists = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// Of a writer whose chunks stay in memory.
+struct NoSink;
+
+impl io::Write for NoSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for NoSink {
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -202,6 +242,10 @@ pub struct TraceWriter {
     header: Vec<u8>,
     trace_id: u32,
     tick_ns: u32,
+    /// Where chunks go instead of a file.
+    ring: Option<Box<Ring>>,
+    /// Ids that chunks of another writer were given.
+    appended_ids: [u32; 3],
 }
 
 impl TraceWriter {
@@ -254,6 +298,32 @@ impl TraceWriter {
         header: &Header,
         options: WriteOptions,
     ) -> Result<Self, WriteError> {
+        let mut writer = Self::prepare(sink, path, file, header, options)?;
+        let preamble = Preamble { version: layout::VERSION, required: 0, optional: 0 };
+        writer.out.waiting.extend_from_slice(&preamble.encode());
+        writer.queue_header(0);
+        writer.queue_metadata(kind::SCHEMA, "schema", &schema::schema())?;
+        writer.out.drain()?;
+        Ok(writer)
+    }
+
+    pub(crate) fn start_ring(header: &Header, options: RingOptions) -> Result<Self, WriteError> {
+        check_header(header)?;
+        let (level, chunk_events) = (options.level, options.chunk_events.clamp(1, layout::MAX_EVENTS));
+        let write = WriteOptions { level, chunk_events, keyframe_bytes: u64::MAX };
+        let mut writer = Self::prepare(Box::new(NoSink), PathBuf::from("the window"), None, header, write)?;
+        writer.dictionary = Interner::endless();
+        writer.ring = Some(Box::new(Ring::new(options, header.tick_ns)));
+        Ok(writer)
+    }
+
+    fn prepare(
+        sink: Box<dyn Sink>,
+        path: PathBuf,
+        file: Option<PartialFile>,
+        header: &Header,
+        options: WriteOptions,
+    ) -> Result<Self, WriteError> {
         let compressor = Compressor::new(options.level).map_err(|source| WriteError::Io {
             action: "preparing zstd for",
             path: path.clone(),
@@ -265,7 +335,7 @@ impl TraceWriter {
         if encoded.len() > MAX_DECODED {
             return Err(WriteError::Invalid { what: "header", why: "it is larger than 4 MiB" });
         }
-        let mut writer = Self {
+        Ok(Self {
             out: Output { sink, path, waiting: Vec::new(), taken: 0, written: 0, sha256: Sha256::new() },
             file,
             options,
@@ -287,26 +357,34 @@ impl TraceWriter {
             trace_id: crc32c::crc32c(&encoded),
             header: encoded,
             tick_ns: header.tick_ns,
-        };
-        let preamble = Preamble { version: layout::VERSION, required: 0, optional: 0 };
-        writer.out.waiting.extend_from_slice(&preamble.encode());
-        writer.queue_header(0);
-        writer.queue_metadata(kind::SCHEMA, "schema", &schema::schema())?;
-        writer.out.drain()?;
-        Ok(writer)
+            ring: None,
+            appended_ids: [0; 3],
+        })
     }
 
     /// The id of a string, new or known. Only the first MiB of a longer one is kept.
     pub fn str(&mut self, bytes: &[u8]) -> StrId {
-        StrId(self.dictionary.str(bytes))
+        let id = self.dictionary.str(bytes);
+        self.given(0, id);
+        StrId(id)
     }
     /// The id of a task, new or known.
     pub fn task(&mut self, task: &TaskDef) -> TaskId {
-        TaskId(self.dictionary.task(task))
+        let id = self.dictionary.task(task);
+        self.given(1, id);
+        TaskId(id)
     }
     /// The id of an object, new or known.
     pub fn object(&mut self, object: &Object) -> ObjectId {
-        ObjectId(self.dictionary.object(object))
+        let id = self.dictionary.object(object);
+        self.given(2, id);
+        ObjectId(id)
+    }
+
+    fn given(&mut self, kind: usize, id: u32) {
+        if let Some(ring) = &mut self.ring {
+            ring.given(kind, id);
+        }
     }
 
     /// The start snapshot. At most once: a further one is refused.
@@ -334,9 +412,21 @@ impl TraceWriter {
         if encoded.len() > MAX_DECODED {
             return Err(WriteError::Invalid { what, why: "it is larger than 4 MiB" });
         }
+        self.set_containers(encoded)
+    }
+
+    /// The encoded list of containers. A ring keeps the last one, for its dumps.
+    pub(crate) fn set_containers(&mut self, encoded: Vec<u8>) -> Result<(), WriteError> {
         self.containers = encoded;
-        self.queue_containers(0);
+        if self.ring.is_none() {
+            self.queue_containers(0);
+        }
         self.out.drain()
+    }
+
+    /// As [`Self::set_containers`] was given it; empty: there are none.
+    pub(crate) fn encoded_containers(&self) -> &[u8] {
+        &self.containers
     }
 
     /// Appends an event. Events of a class should come in order of [`Event::end_ns`]; small disorder is kept and
@@ -354,6 +444,10 @@ impl TraceWriter {
             self.drop_event(at);
             return Err(WriteError::TooLarge { class });
         };
+        if self.ring.as_ref().is_some_and(|ring| !ring.knows(event)) {
+            self.drop_event(at);
+            return Err(WriteError::Forgotten { class });
+        }
         let mut written = Ok(());
         let state = &self.classes[at];
         if state.table.rows() >= self.options.chunk_events || state.table.is_full(&size) {
@@ -383,6 +477,9 @@ impl TraceWriter {
                 *lost = lost.saturating_add(loss.count);
             }
             _ => {}
+        }
+        if let Some(ring) = &mut self.ring {
+            ring.note(event);
         }
         let state = &mut self.classes[slot_of(event.class())];
         let times = self.encoder.add(event, &mut state.table);
@@ -489,7 +586,7 @@ impl TraceWriter {
             ..ChunkHeader::default()
         };
         let mut tasks = state.table.distinct_tasks();
-        if matches!(class, Class::Connection | Class::Socket) {
+        if matches!(class, Class::Connection | Class::Socket | Class::Aggregate) {
             // There, 0 is no task.
             tasks = tasks.into_iter().filter_map(|task| task.checked_sub(1)).collect();
         }
@@ -509,25 +606,24 @@ impl TraceWriter {
                     cookies
                 })
             }
+            // Few, and not looked up.
+            Class::Aggregate => None,
             _ => Some(Vec::new()),
         };
         state.clear();
         let before = self.out.end();
-        self.queue_chunk(header, &payload, &cuts);
+        let lists = (index::pack(&tasks), cookies.as_deref().and_then(index::pack));
+        self.queue_listed(header, &payload, &cuts, lists);
         self.payload = payload;
         self.cuts = cuts;
-        if let Some(entry) = self.entries.last_mut() {
-            entry.tasks = index::pack(&tasks);
-            entry.cookies = cookies.as_deref().and_then(index::pack);
-        }
         self.since_keyframe += self.out.end() - before;
         self.maybe_keyframe()
     }
 
     /// Queues the dictionary entries that the file does not have.
-    fn queue_dictionaries(&mut self) -> Result<(), WriteError> {
+    pub(crate) fn queue_dictionaries(&mut self) -> Result<(), WriteError> {
         if self.dictionary.has_pending() {
-            self.queue_entries(0)?;
+            self.queue_entries(Entries::Pending, 0)?;
             self.dictionary.set_written();
         }
         Ok(())
@@ -541,17 +637,17 @@ impl TraceWriter {
             self.since_keyframe = 0;
             self.queue_header(flag::KEYFRAME);
             self.queue_containers(flag::KEYFRAME);
-            self.queue_entries(flag::KEYFRAME)?;
+            self.queue_entries(Entries::All, flag::KEYFRAME)?;
         }
         Ok(())
     }
 
-    /// Queues dictionary chunks: with what is pending, or as a keyframe.
-    fn queue_entries(&mut self, flags: u32) -> Result<(), WriteError> {
+    /// Queues dictionary chunks.
+    fn queue_entries(&mut self, which: Entries, flags: u32) -> Result<(), WriteError> {
         for kind in dictionary::KINDS {
             let payloads = self
                 .dictionary
-                .payloads(kind, flags & flag::KEYFRAME != 0)
+                .payloads(kind, which == Entries::All)
                 .map_err(|_| WriteError::Invalid { what: "dictionary", why: "it does not encode" })?;
             let kind = match kind {
                 dictionary::Kind::Strings => kind::STRINGS,
@@ -587,7 +683,12 @@ impl TraceWriter {
     }
 
     /// Compresses a payload, in blocks that end at `cuts`, and queues it behind its header.
-    fn queue_chunk(&mut self, mut header: ChunkHeader, payload: &[u8], cuts: &[usize]) {
+    fn queue_chunk(&mut self, header: ChunkHeader, payload: &[u8], cuts: &[usize]) {
+        self.queue_listed(header, payload, cuts, (None, None));
+    }
+
+    /// As [`Self::queue_chunk`], with the packed lists of tasks and cookies for the index.
+    fn queue_listed(&mut self, mut header: ChunkHeader, payload: &[u8], cuts: &[usize], lists: Lists) {
         self.frame.clear();
         // With room for the worst case, only exhausted memory makes this fail; then the payload is stored as it is.
         let compressed =
@@ -603,15 +704,88 @@ impl TraceWriter {
         header.stored = self.frame.len() as u32;
         header.decoded = payload.len() as u32;
         header.payload_crc = crc32c::crc32c(&self.frame);
-        header.sequence = self.sequence;
-        header.trace_id = self.trace_id;
         header.anchor = [self.anchor.t_ns, self.anchor.monotonic_ns, self.anchor.realtime_ns];
         header.lost = self.lost;
         header.needs = self.dictionary.len();
+        for (needs, appended) in header.needs.iter_mut().zip(self.appended_ids) {
+            *needs = (*needs).max(appended);
+        }
+        let frame = std::mem::take(&mut self.frame);
+        match &mut self.ring {
+            Some(ring) => ring.take(header, &frame, lists),
+            None => self.place(header, &frame, lists),
+        }
+        self.frame = frame;
+    }
+
+    /// Queues a chunk at the next place of the file.
+    fn place(&mut self, mut header: ChunkHeader, frame: &[u8], (tasks, cookies): Lists) {
+        header.sequence = self.sequence;
+        header.trace_id = self.trace_id;
         self.sequence = self.sequence.wrapping_add(1);
-        self.entries.push(IndexEntry::new(self.out.end(), &header));
+        self.entries.push(IndexEntry { tasks, cookies, ..IndexEntry::new(self.out.end(), &header) });
         header.encode(&mut self.out.waiting);
-        self.out.waiting.extend_from_slice(&self.frame);
+        self.out.waiting.extend_from_slice(frame);
+    }
+
+    /// What window of a longer recording the trace holds. To be told before the first event.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn window(&mut self, window: &Window) -> Result<(), WriteError> {
+        self.queue_metadata(kind::WINDOW, "window", window)?;
+        self.out.drain()
+    }
+
+    /// Writes a chunk of a ring. `lost_before`: losses, by class, that the trace does not tell of.
+    pub(crate) fn append(&mut self, chunk: &Stored, lost_before: &[u64]) -> Result<(), WriteError> {
+        let mut header = chunk.header;
+        header.lost = header.lost.saturating_sub(lost_before.iter().sum());
+        if let Some(at) = slot_of_kind(header.kind) {
+            header.lost_class = header.lost_class.saturating_sub(lost_before[at]);
+        }
+        self.lost = self.lost.max(header.lost);
+        self.anchor = ClockAnchor {
+            t_ns: header.anchor[0],
+            monotonic_ns: header.anchor[1],
+            realtime_ns: header.anchor[2],
+        };
+        for (given, needs) in self.appended_ids.iter_mut().zip(header.needs) {
+            *given = (*given).max(needs);
+        }
+        self.place(header, &chunk.payload, (chunk.tasks.clone(), chunk.cookies.clone()));
+        self.out.drain()
+    }
+
+    pub(crate) fn ring_ref(&self) -> Option<&Ring> {
+        self.ring.as_deref()
+    }
+
+    pub(crate) fn ring_mut(&mut self) -> Option<&mut Ring> {
+        self.ring.as_deref_mut()
+    }
+
+    pub(crate) fn queue_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), WriteError> {
+        self.queue_metadata(kind::SNAPSHOT, "snapshot", snapshot)
+    }
+
+    /// Losses pushed so far, by class.
+    pub(crate) fn lost_by_class(&self) -> [u64; CLASSES.len()] {
+        std::array::from_fn(|at| self.classes[at].lost)
+    }
+
+    pub(crate) fn dictionary_bytes(&self) -> usize {
+        self.dictionary.bytes()
+    }
+
+    pub(crate) fn complete_ids(&self, alive: &mut Ids) {
+        self.dictionary.complete(alive);
+    }
+
+    /// Drops all other entries, and writes those that stay once more.
+    pub(crate) fn retain_ids(&mut self, alive: &Ids) -> Result<(), WriteError> {
+        self.dictionary.retain(alive);
+        self.queue_entries(Entries::All, 0)
     }
 
     /// Length of a tick, ns.
@@ -638,8 +812,14 @@ fn check_header(header: &Header) -> Result<(), WriteError> {
     Ok(())
 }
 
+/// Position in [`CLASSES`] of the class whose events a kind of chunk holds.
+pub(crate) fn slot_of_kind(kind: u16) -> Option<usize> {
+    let class = kind.checked_sub(kind::EVENTS)?;
+    CLASSES.iter().position(|c| *c as u16 == class)
+}
+
 /// Position of a class in [`CLASSES`].
-fn slot_of(class: Class) -> usize {
+pub(crate) fn slot_of(class: Class) -> usize {
     CLASSES.iter().position(|c| *c == class).unwrap_or(0)
 }
 

@@ -15,8 +15,7 @@ const CARGO: &str = "/usr/bin/cargo";
 const RUSTC: &str = "/usr/bin/rustc";
 const INSTALL: &str = "apt-get install -y --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
                        rustc-web cargo-web rust-web-src";
-/// Of the crate whose dependency on `std` makes cargo build it. Without its own units, `compiler_builtins` would ask for
-/// the unwinder of `std`, which the worker does not have.
+/// Of the crate whose dependency on `std` makes cargo build it.
 const MANIFEST: &str = "\
 [package]
 name = \"sysroot\"
@@ -24,15 +23,10 @@ version = \"0.0.0\"
 edition = \"2024\"
 
 [workspace]
-
-[profile.release]
-codegen-units = 16
-
-[profile.release.package.compiler_builtins]
-codegen-units = 10000
-debug-assertions = false
-overflow-checks = false
 ";
+/// `compiler_builtins` as cargo builds it names the unwinder of `std`, which the worker does not have: it never unwinds.
+const WORKER_LINKER: &str =
+    "#!/bin/sh\nexec aarch64-linux-gnu-gcc \"$@\" -Wl,--defsym=rust_eh_personality=0\n";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -47,12 +41,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bail!("there is no {LINKER}, which compiles zstd and links the replay worker: {INSTALL}");
     }
     let mut command = if has_target() {
-        Command::new("cargo")
+        let mut command = Command::new("cargo");
+        command.env("CTRACE_WORKER_LINKER", LINKER);
+        command
     } else {
-        let rustc = sysroot(&root.join("target/aarch64"))?;
+        let place = root.join("target/aarch64");
+        let rustc = sysroot(&place)?;
+        let linker = place.join("worker-linker");
+        script(&linker, WORKER_LINKER)?;
         let mut command = Command::new(CARGO);
-        command.env("RUSTC", rustc);
-        plain(&mut command);
+        plain(&mut command).env("RUSTC", rustc).env("CTRACE_WORKER_LINKER", linker);
         command
     };
     if args.cargo.is_empty() {
@@ -64,7 +62,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         .args(["--target", TARGET, "--target-dir"])
         .arg(root.join("target/aarch64/build"))
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER)
-        .env("CTRACE_WORKER_LINKER", LINKER)
         .current_dir(&root)
         .status()
         .context("running cargo")?;
@@ -87,6 +84,12 @@ fn plain(command: &mut Command) -> &mut Command {
         command.env_remove(name);
     }
     command
+}
+
+fn script(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())?;
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    Ok(())
 }
 
 /// Builds the standard library unless that was done for this compiler. A compiler that uses it.
@@ -135,9 +138,7 @@ fn sysroot(place: &Path) -> Result<PathBuf> {
             fs::copy(&path, own.join(TARGET).join("lib").join(path.file_name().unwrap_or_default()))?;
         }
     }
-    let script = format!("#!/bin/sh\nexec {RUSTC} --sysroot '{}' \"$@\"\n", sysroot.display());
-    fs::write(&rustc, script)?;
-    fs::set_permissions(&rustc, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    script(&rustc, &format!("#!/bin/sh\nexec {RUSTC} --sysroot '{}' \"$@\"\n", sysroot.display()))?;
     fs::write(&stamp, stamp_text)?;
     Ok(rustc)
 }

@@ -292,6 +292,9 @@ impl<'a> Builder<'a> {
                 *self.missing.by_cause.entry(l.cause).or_default() += l.count;
                 self.missing.lost = self.missing.lost.saturating_add(l.count);
             }
+            Event::Aggregate(a) if !a.flags.contains(SyscallFlags::ENGINE) => {
+                self.missing.aggregated = self.missing.aggregated.saturating_add(a.count);
+            }
             _ => {}
         }
     }

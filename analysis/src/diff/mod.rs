@@ -143,6 +143,15 @@ fn inconclusive(
             let text = format!("{name} lost {lost} events ({:.3} %): {}", share * 100.0, classes.join(", "));
             if share > MAX_LOSS { reasons.push(text) } else { warnings.push(text) }
         }
+        let counted = model.missing.aggregated;
+        if counted > 0 {
+            let share = counted as f64 / (model.calls + counted) as f64;
+            let text = format!(
+                "{name} only counted {counted} calls ({:.3} %): the recorder could not keep up",
+                share * 100.0
+            );
+            if share > MAX_LOSS { reasons.push(text) } else { warnings.push(text) }
+        }
         if model.missing.damaged > 0 {
             reasons.push(format!(
                 "{} parts of {name} are damaged; `ctrace verify` lists them",

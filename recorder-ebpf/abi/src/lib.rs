@@ -14,7 +14,19 @@ pub const ENGINE_MARK: u64 = 0xC7AC_E0E0_5EED_0001;
 /// Number of bulk rings in the object. CPUs beyond it share (`cpu % RINGS`).
 pub const RINGS: u32 = 16;
 /// Slots for tasks of the scope: slot 0 is never used (0 in the task table means "not recorded").
-pub const SLOTS: u32 = 16_384;
+pub const SLOTS: u32 = 32_768;
+/// A bulk ring is a number of segments; a record does not cross from one into the next.
+pub const SEGMENT: usize = 1 << 16;
+/// The last place of a segment at which a record may begin.
+pub const SEGMENT_LAST: u64 = (SEGMENT - 160) as u64;
+/// Kernel stacks that are told apart in [`Shared`].
+pub const STACKS: usize = 4096;
+/// Entries of the map of aggregates.
+pub const AGGREGATES: u32 = 32_768;
+/// Length of the interval of an aggregate.
+pub const WINDOW_NS: u64 = 100_000_000;
+/// Classes of durations of an aggregate: `log2(ns)`, longer ones in the last.
+pub const BUCKETS: usize = 40;
 /// Task table entry of a task that is in scope but got no slot: its calls are counted as lost.
 pub const NO_SLOT: u16 = u16::MAX;
 /// Entries of the call specification table: native numbers first, then those of 32-bit calls.
@@ -88,6 +100,12 @@ pub mod kind {
     pub const URING: u8 = 20;
     /// [`crate::Group`]: a cgroup was made or removed. Not in the rings of the others, see the kernel half.
     pub const GROUP: u8 = 32;
+    /// [`crate::Short`]: a call without a tail.
+    pub const SHORT: u8 = 100;
+    /// [`crate::LevelChange`].
+    pub const LEVEL: u8 = 101;
+    /// [`crate::AggregateRecord`]: made in user space of an entry of the map of aggregates.
+    pub const AGGREGATE: u8 = 102;
 }
 
 /// Bits of [`Call::flags`].
@@ -108,6 +126,30 @@ pub mod call_flag {
     pub const CREATED: u16 = 1 << 6;
     /// The entry copies must be tried again at exit: the page was not resident.
     pub const RETRY: u16 = 1 << 7;
+    /// There is something to do at the call's exit besides telling of it.
+    pub const AT_EXIT: u16 = 1 << 8;
+}
+
+/// Bits of [`Short::flags`] above those of [`call_flag`]: what follows the core, in this order.
+pub mod short_flag {
+    /// Arguments 0 to 2.
+    pub const ARGS: u16 = 1 << 12;
+    /// Arguments 3 to 5.
+    pub const MORE_ARGS: u16 = 1 << 13;
+    /// [`crate::Call::wait_cpu_ns`], [`crate::Call::blocked_ns`], [`crate::Call::run_wait_ns`].
+    pub const WAITS: u16 = 1 << 14;
+    /// [`crate::Call::time_ns`].
+    pub const TIME: u16 = 1 << 15;
+}
+
+/// How much is recorded of a call: decided per CPU by how full its bulk ring is.
+pub mod level {
+    /// Everything.
+    pub const FULL: u32 = 0;
+    /// One record per call, without what its pointers point to.
+    pub const NO_ARGUMENTS: u32 = 1;
+    /// Calls are counted in the map of aggregates.
+    pub const AGGREGATED: u32 = 2;
 }
 
 /// How a call was made.
@@ -144,6 +186,8 @@ pub mod spec_flag {
     pub const OPENS: u8 = 1 << 5;
     /// The new descriptor is one of a new file, not of one that was there (as `dup` makes): describe it anew.
     pub const NEW_FILE: u8 = 1 << 6;
+    /// Copy whatever the level: such calls are rare and tell the most (`execve`).
+    pub const ALWAYS: u8 = 1 << 7;
 }
 
 /// What [`Op`] copies. The value is also the type of the resulting [`Tlv`].
@@ -318,6 +362,150 @@ pub struct CallArgs {
     pub t_ns: u64,
 }
 
+/// The core of a call without a tail, as the bulk ring has it. See [`short_flag`] for what follows.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Short {
+    /// [`kind::SHORT`].
+    pub kind: u8,
+    /// [`abi`].
+    pub abi: u8,
+    /// [`call_flag`] and [`short_flag`].
+    pub flags: u16,
+    /// Thread.
+    pub tid: u32,
+    /// Entry, `CLOCK_BOOTTIME`.
+    pub t_ns: u64,
+    /// Exit − entry.
+    pub dur_ns: u64,
+    /// Result.
+    pub ret: i64,
+    /// Number.
+    pub nr: u32,
+    /// Process.
+    pub tgid: u32,
+    /// As [`Call::file`].
+    pub file: u64,
+}
+
+/// The positions of a CPU's bulk ring, in bytes since the start, and what is decided by them. Written by that CPU,
+/// but for `taken`, which is in a cache line of its own.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Head {
+    /// Up to here records are complete.
+    pub written: u64,
+    /// Up to here may be written without another look at `taken`.
+    pub limit: u64,
+    /// Not 0 while a record is being written.
+    pub busy: u32,
+    /// [`level`].
+    pub level: u32,
+    /// Calls that went into the map of aggregates.
+    pub aggregated: u64,
+    /// Must be 0.
+    pub reserved: [u64; 4],
+    /// Up to here the reader has read.
+    pub taken: u64,
+    /// Must be 0.
+    pub reserved2: [u64; 7],
+}
+
+/// What all programs share.
+///
+/// A task is recognised by its kernel stack, which is what the tracepoints of calls pass (`struct pt_regs` lies on it):
+/// no helper call is needed. A stack belongs to one task until that task ends.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Shared {
+    /// One more each time that a task enters the scope: what `foreign` says of an earlier epoch does not count.
+    pub epoch: u64,
+    /// `CLOCK_BOOTTIME` − `CLOCK_MONOTONIC`, which the kernel reads faster. Kept by user space.
+    pub boot_offset: u64,
+    /// Slots that were ever given out. A number that was given back is given out again before a new one.
+    pub slots_used: u64,
+    /// Must be 0.
+    pub reserved: [u64; 5],
+    /// Stacks of tasks that are not recorded, each with the epoch in which that was found.
+    pub foreign: [u64; STACKS],
+    /// Hints: the slot that a stack belongs to, if that slot says the same.
+    pub slots: [u16; STACKS],
+}
+
+/// What calls are counted by.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct AggregateKey {
+    /// Thread.
+    pub tid: u32,
+    /// Process.
+    pub tgid: u32,
+    /// Number.
+    pub nr: u32,
+    /// First descriptor argument, −1 without.
+    pub fd: i32,
+    /// Identity of the file behind it, or 0.
+    pub file: u64,
+    /// Interval: its start, in units of [`WINDOW_NS`].
+    pub window: u32,
+    /// CPU.
+    pub cpu: u16,
+    /// Error, 0 for success.
+    pub errno: u16,
+    /// [`abi`].
+    pub abi: u8,
+    /// [`call_flag`], its low bits.
+    pub flags: u8,
+    /// Must be 0.
+    pub reserved: [u8; 6],
+}
+
+/// What is counted.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Aggregate {
+    /// Calls.
+    pub count: u64,
+    /// Sum of their durations.
+    pub dur_ns: u64,
+    /// How many of them had which [`BUCKETS`] of duration.
+    pub buckets: [u32; BUCKETS],
+}
+
+/// An entry of the map of aggregates as a record.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct AggregateRecord {
+    /// [`kind::AGGREGATE`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 7],
+    /// End of the interval.
+    pub t_ns: u64,
+    /// What was counted by.
+    pub key: AggregateKey,
+    /// What was counted.
+    pub value: Aggregate,
+}
+
+/// A CPU records calls in another level of detail from now on.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct LevelChange {
+    /// [`kind::LEVEL`].
+    pub kind: u8,
+    /// [`level`] before.
+    pub from: u8,
+    /// [`level`] now.
+    pub to: u8,
+    /// Must be 0.
+    pub reserved: u8,
+    /// CPU.
+    pub cpu: u32,
+    /// When.
+    pub t_ns: u64,
+}
+
 /// State of one recorded task: a value of the slot array.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -329,8 +517,12 @@ pub struct Slot {
     /// 1 until the task's first entry: the child's return from clone has no entry and is not reported.
     /// [`HELD`] until its first `execve`: nothing before that is reported.
     pub fresh: u32,
-    /// When the task began (`task_struct.start_boottime`).
+    /// The task's kernel stack (see [`Shared`]); 0 until it is known, and when the slot is free.
+    pub stack: u64,
+    /// When the task began (`task_struct.start_boottime`); 0 when it was there before.
     pub start_ns: u64,
+    /// Arguments of the call in flight that were read.
+    pub nargs: u64,
     /// The last file that was resolved for this task.
     pub last_file: u64,
     /// When the task was switched out; 0 while it runs.
@@ -960,6 +1152,10 @@ pub mod loss {
     pub const DETAIL_RING: u32 = 5;
     /// A connection could not be followed: the map is full.
     pub const CONNECTION_MAP: u32 = 6;
+    /// A call could be neither recorded nor counted: the map of aggregates is full.
+    pub const AGGREGATE_MAP: u32 = 7;
+    /// A change of level did not fit into the ring.
+    pub const LEVEL_RING: u32 = 8;
     /// A usage record did not fit.
     pub const USAGE_RING: u32 = 16;
     /// A traffic record did not fit: what it said is in the next one.
@@ -1126,8 +1322,8 @@ pub struct Globals {
     pub uring_flat: u32,
     /// Number of `execve`.
     pub nr_execve: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// Segments of a CPU's bulk ring, a power of two.
+    pub segments: u32,
 }
 
 impl Globals {
@@ -1149,7 +1345,7 @@ impl Globals {
         g.cgroup_ancestors_are_ids = 0;
         g.nr_execve = 59;
         g.uring_flat = 0;
-        g.reserved = 0;
+        g.segments = 4;
         g
     }
 }
@@ -1159,7 +1355,6 @@ const _: () = {
     assert!(size_of::<Spec>() == 8 + 8 * MAX_OPS);
     assert!(size_of::<Call>() == 128);
     assert!(size_of::<Usage>() == 56);
-    assert!(size_of::<Slot>() == 128 + 8 + 6 * 8 + 24 + 56);
     assert!(size_of::<UsageEvent>() == 64);
     assert!(size_of::<FaultEvent>() == 32);
     assert!(size_of::<OomEvent>() == 48);
@@ -1171,6 +1366,15 @@ const _: () = {
     assert!(size_of::<BlockEvent>() == 56);
     assert!(size_of::<UringEvent>() == 40);
     assert!(size_of::<Creds>() == 16);
+    assert!(size_of::<Slot>() == 128 + 64 + 8 + 24 + 56);
+    assert!(size_of::<Short>() == 48);
+    assert!(size_of::<Short>() + 10 * 8 < SEGMENT - SEGMENT_LAST as usize);
+    assert!(size_of::<Head>() == 128);
+    assert!(size_of::<Shared>() == 64 + STACKS * 10);
+    assert!(size_of::<AggregateKey>() == 40);
+    assert!(size_of::<Aggregate>() == 16 + 4 * BUCKETS);
+    assert!(size_of::<AggregateRecord>() == 16 + 40 + 16 + 4 * BUCKETS);
+    assert!(size_of::<LevelChange>() == 16);
     assert!(size_of::<Tlv>() == 8);
     assert!(size_of::<CallArgs>() == 16);
     assert!(size_of::<Fork>() == 56);

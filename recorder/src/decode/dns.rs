@@ -100,6 +100,11 @@ impl<T> Pending<T> {
         self.0.remove(&(sk, m.id, m.name.clone(), m.qtype))
     }
 
+    /// What waits for an answer.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &T> {
+        self.0.values().map(|question| &question.what)
+    }
+
     /// What has no answer, in the order in which it was asked.
     pub(super) fn rest(&mut self) -> Vec<Question<T>> {
         let mut rest: Vec<_> = self.0.drain().map(|(_, q)| q).collect();

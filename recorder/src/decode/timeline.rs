@@ -12,8 +12,8 @@ use ctrace_abi::{
     UringEvent, UsageEvent, dns_how, op,
 };
 use ctrace_format::{
-    Block, BlockOp, Dns, Event, Ids, ObjectId, Process, ProcessKind, SockAddr, SockCookie, Socket, StrId,
-    Sysno, TaskDef, TaskId, Tgid, Tid, TraceWriter, Uring, Usage,
+    Block, BlockOp, Dns, Event, Ids, ObjectId, Process, ProcessKind, Ref, SockAddr, SockCookie, Socket,
+    StrId, Sysno, TaskDef, TaskId, Tgid, Tid, TraceWriter, Uring, Usage,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -46,6 +46,23 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Passes the ids that will be told of when something else comes.
+    pub(super) fn held(&self, keep: &mut dyn FnMut(Ref)) {
+        for asked in self.dns.waiting() {
+            keep(Ref::Task(asked.task));
+            keep(Ref::Str(asked.name));
+        }
+    }
+
+    /// Drops what is only remembered: of a task that nothing in the window knows, nothing follows any more; a library
+    /// that is mapped again is told of again.
+    pub(super) fn forget(&mut self, alive: &dyn Fn(Ref) -> bool) {
+        self.ended.retain(|_, task| alive(Ref::Task(*task)));
+        for paths in self.loaded.values_mut() {
+            paths.retain(|path| alive(Ref::Str(*path)));
+        }
+    }
+
     /// A task has ended.
     pub(super) fn ended(&mut self, tid: u32, task: TaskId, process: bool) {
         if self.ended.len() >= MAX_ENDED {

@@ -9,9 +9,11 @@
 
 mod support;
 
+mod code;
 mod connections;
 mod details;
 mod life;
+mod load;
 mod robust;
 mod strace;
 mod targets;

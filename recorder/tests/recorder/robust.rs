@@ -2,7 +2,7 @@
 
 use crate::support::{calls, config, start};
 use ctrace_format::{Filter, State, Trace};
-use ctrace_recorder::{Command, Ended, RecordError, Target};
+use ctrace_recorder::{Command, Config, Ended, RecordError, Target};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,36 @@ fn a_full_disk_ends_the_recording_with_an_error_and_a_readable_part() {
         } else {
             // It compressed well and failed at the very end, or fitted after all.
             assert!(matches!(result, Ok(_) | Err(RecordError::Write { .. })), "{ended:?} {result:?}");
+        }
+    }
+    umount2(folder.path(), MntFlags::MNT_DETACH).unwrap();
+}
+
+#[test]
+fn a_recording_ends_while_there_is_room_to_keep() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = "size=12m";
+    let mounted = mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some(options));
+    if let Err(error) = mounted {
+        eprintln!("skipped: cannot mount a small file system: {error}");
+        return;
+    }
+    let out = folder.path().join("t.ctr");
+    let command = Command::new([calls().into_os_string(), "block".into()]);
+    let result =
+        start(Config { keep_free: Some(2 << 20), ..config(Target::Command(command), &out) }).map(|mut r| {
+            assert_eq!(r.wait(Duration::from_millis(300)), None);
+            std::fs::write(folder.path().join("other"), vec![0; 4 << 20]).unwrap();
+            let ended = r.wait(Duration::from_secs(20));
+            let pid = r.command_pid();
+            (ended, pid, r.stop("disk nearly full"))
+        });
+    if let Some((ended, pid, result)) = result {
+        assert_eq!(ended, Some(Ended::DiskNearlyFull));
+        assert_eq!(Trace::open(&result.unwrap().file.path).unwrap().state(), State::Complete);
+        if let Some(pid) = pid {
+            // SAFETY: the command of this recording, which nobody has waited for.
+            unsafe { libc::kill(pid as i32, libc::SIGKILL) };
         }
     }
     umount2(folder.path(), MntFlags::MNT_DETACH).unwrap();

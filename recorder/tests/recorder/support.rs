@@ -130,6 +130,13 @@ impl Recorded {
     pub(crate) fn lost(&self) -> u64 {
         self.events().into_iter().map(|e| if let Event::Loss(l) = e { l.count } else { 0 }).sum()
     }
+    /// Calls of this name that were counted rather than recorded.
+    pub(crate) fn aggregated(&self, name: &str) -> u64 {
+        let sysno = syscalls::number(Abi::X86_64, name).unwrap();
+        let counted =
+            |e: Event| if let Event::Aggregate(a) = e { (a.sysno == sysno).then_some(a.count) } else { None };
+        self.events().into_iter().filter_map(counted).sum()
+    }
     pub(crate) fn text(&self, id: ctrace_format::StrId) -> String {
         String::from_utf8_lossy(self.trace.str(id)).into_owned()
     }

@@ -1,14 +1,15 @@
 //! Rows to events. Nothing here trusts the rows.
 
 use super::{
-    MAX_DETAILS, MAX_LIST, block_op, cause_of, class_of, decode_addr, field, metric_of, shape, tag, tcp_state,
+    MAX_DETAILS, MAX_LIST, block_op, cause_of, class_of, decode_addr, fidelity_of, field, metric_of, shape,
+    tag, tcp_state,
 };
 use crate::columns::{RowHead, TableReader};
 use crate::varint::{self, unzigzag};
 use crate::{
-    Abi, Block, Class, ClockAnchor, Connection, ConnectionKind, DecodeError, Detail, Dns, EpollEntry, Event,
-    Ids, Loss, Marker, ObjectId, PollEntry, Process, ProcessKind, Resource, Signal, SockAddr, SockCookie,
-    Socket, StrId, Syscall, SyscallFlags, Sysno, TaskId, Tid, Uring, Usage,
+    Abi, Aggregate, Block, Class, ClockAnchor, Connection, ConnectionKind, DecodeError, Detail, Dns,
+    EpollEntry, Event, Fidelity, Ids, Loss, Marker, ObjectId, PollEntry, Process, ProcessKind, Resource,
+    Signal, SockAddr, SockCookie, Socket, StrId, Syscall, SyscallFlags, Sysno, TaskId, Tid, Uring, Usage,
 };
 
 /// A shape of calls, parsed.
@@ -77,6 +78,7 @@ impl Decoder {
             Class::Dns => Some(Event::Dns(self.dns(&row)?)),
             Class::Block => self.block(&row)?.map(Event::Block),
             Class::Uring => Some(Event::Uring(self.uring(&row)?)),
+            Class::Aggregate => self.aggregate(&row)?,
         };
         Ok(event)
     }
@@ -358,6 +360,55 @@ impl Decoder {
             object,
             ret,
         })
+    }
+
+    fn aggregate(&mut self, row: &RowHead) -> Result<Option<Event>, DecodeError> {
+        let end = row.end;
+        let (t_ns, tick_ns) = (self.ns(end), self.tick_ns);
+        match self.table.shape_key(row.shape) {
+            [1] => {}
+            [2] => {
+                let cpu = from_u32(self.table.pull(row, field::A)?, |n| n)?;
+                let from = fidelity_of(self.table.pull(row, field::B)?);
+                let to = fidelity_of(self.table.pull(row, field::C)?);
+                let change = from.zip(to).map(|(from, to)| Fidelity { t_ns, cpu, from, to });
+                return Ok(change.map(Event::Fidelity));
+            }
+            _ => return Ok(None),
+        }
+        let table = &mut self.table;
+        let length = table.pull(row, field::A)?;
+        let cpu = from_u32(table.pull(row, field::B)?, |n| n)?;
+        let abi = abi_of(table.pull(row, field::C)?)?;
+        let nr = from_u32(table.pull(row, field::D)?, |n| n)?;
+        let flags = SyscallFlags(from_u16(table.pull(row, field::E)?)?);
+        let fd = from_option(table.pull(row, field::F)?, u32::cast_signed)?;
+        let object = from_option(table.pull(row, field::G)?, ObjectId)?;
+        let errno = from_u32(table.pull(row, field::H)?, |n| n)?;
+        let count = table.pull(row, field::I)?;
+        let duration_ns = table.pull(row, field::J)?;
+        let len = table.pull_len(row, field::K)?;
+        let mut histogram = Vec::with_capacity(len.min(MAX_LIST));
+        for _ in 0..len {
+            histogram.push(table.pull(row, field::L)?);
+        }
+        let Some(task) = from_option(row.task, TaskId)? else {
+            return Err(DecodeError::Malformed("counted calls of no task"));
+        };
+        Ok(Some(Event::Aggregate(Aggregate {
+            t_ns,
+            from_ns: end.wrapping_sub(length).saturating_mul(tick_ns),
+            cpu,
+            task,
+            sysno: Sysno { abi, nr },
+            flags,
+            fd,
+            object,
+            errno,
+            count,
+            duration_ns,
+            histogram,
+        })))
     }
 
     fn resource(&mut self, row: &RowHead) -> Result<Option<Resource>, DecodeError> {

@@ -4,8 +4,8 @@ use super::{encode_addr, field, shape, tag_and_arg};
 use crate::columns::TableBuilder;
 use crate::varint::{self, zigzag};
 use crate::{
-    Block, Connection, ConnectionKind, Detail, Dns, Event, Process, ProcessKind, Signal, SockAddr, Socket,
-    Syscall, Uring, Usage,
+    Aggregate, Block, Connection, ConnectionKind, Detail, Dns, Event, Process, ProcessKind, Signal, SockAddr,
+    Socket, Syscall, Uring, Usage,
 };
 
 fn i32_to(value: i32) -> u64 {
@@ -84,6 +84,15 @@ impl Encoder {
             Event::Dns(e) => self.dns(e, table),
             Event::Block(e) => self.block(e, table),
             Event::Uring(e) => self.uring(e, table),
+            Event::Aggregate(e) => self.aggregate(e, table),
+            Event::Fidelity(e) => {
+                let t = self.ticks(e.t_ns);
+                let mut row = table.row(&[2], 0, t, 0);
+                row.put(field::A, e.cpu.into());
+                row.put(field::B, e.from as u64);
+                row.put(field::C, e.to as u64);
+                Times { start: t, end: t }
+            }
         }
     }
 
@@ -310,6 +319,26 @@ impl Encoder {
             }
         }
         Times { start: t, end: t }
+    }
+
+    fn aggregate(&mut self, e: &Aggregate, table: &mut TableBuilder) -> Times {
+        let (start, end) = (self.ticks(e.from_ns), self.ticks(e.t_ns));
+        let mut row = table.row(&[1], option_to(Some(e.task.0)), end, e.histogram.len());
+        row.put(field::A, end.wrapping_sub(start));
+        row.put(field::B, e.cpu.into());
+        row.put(field::C, e.sysno.abi as u64);
+        row.put(field::D, e.sysno.nr.into());
+        row.put(field::E, e.flags.0.into());
+        row.put(field::F, option_to(e.fd.map(i32::cast_unsigned)));
+        row.put(field::G, option_to(e.object.map(|o| o.0)));
+        row.put(field::H, e.errno.into());
+        row.put(field::I, e.count);
+        row.put(field::J, e.duration_ns);
+        row.put(field::K, e.histogram.len() as u64);
+        for n in &e.histogram {
+            row.put(field::L, *n);
+        }
+        Times { start, end }
     }
 
     fn signal(&mut self, e: &Signal, table: &mut TableBuilder) -> Times {

@@ -9,11 +9,13 @@ mod refs;
 
 pub(crate) use decode::{Decoder, sysno_of};
 pub(crate) use encode::Encoder;
-pub(crate) use refs::{Ref, all_refs, map_refs};
+pub use refs::Ref;
+pub(crate) use refs::{all_refs, map_refs};
 
 use crate::columns::{EventSize, Relation};
 use crate::{
-    BlockOp, Class, DecodeError, Detail, Event, LossCause, Metric, Process, ProcessKind, SockAddr, TcpState,
+    BlockOp, Class, DecodeError, Detail, Event, FidelityLevel, LossCause, Metric, Process, ProcessKind,
+    SockAddr, TcpState,
 };
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -42,6 +44,8 @@ pub(crate) mod field {
     pub(crate) const H: u32 = 8;
     pub(crate) const I: u32 = 9;
     pub(crate) const J: u32 = 10;
+    pub(crate) const K: u32 = 11;
+    pub(crate) const L: u32 = 12;
 
     /// A connection's cookie.
     pub(crate) const COOKIE: u32 = A;
@@ -145,6 +149,7 @@ pub(crate) fn size(event: &Event) -> Option<EventSize> {
                 })
         }
         Event::Process(Process { kind: ProcessKind::Exec { argv, .. }, .. }) => add(argv.len(), 0),
+        Event::Aggregate(e) => add(e.histogram.len(), 0),
         Event::Connection(e) => add(0, addr_len(&e.local)) && add(0, addr_len(&e.peer)),
         Event::Socket(e) => [&e.local, &e.peer].into_iter().flatten().all(|addr| add(0, addr_len(addr))),
         Event::Dns(e) => add(0, addr_len(&e.server)),
@@ -224,7 +229,7 @@ pub(crate) fn class_of(number: u64) -> Option<Class> {
 }
 
 /// All classes.
-pub(crate) const CLASSES: [Class; 13] = [
+pub(crate) const CLASSES: [Class; 14] = [
     Class::Syscall,
     Class::Process,
     Class::Connection,
@@ -238,6 +243,7 @@ pub(crate) const CLASSES: [Class; 13] = [
     Class::Dns,
     Class::Block,
     Class::Uring,
+    Class::Aggregate,
 ];
 
 fn block_op(number: u8) -> Option<BlockOp> {
@@ -246,8 +252,15 @@ fn block_op(number: u8) -> Option<BlockOp> {
 }
 
 fn cause_of(number: u64) -> Option<LossCause> {
-    use LossCause::{Malformed, MapFull, RingFull, Skipped, WriteFailed};
-    [RingFull, MapFull, WriteFailed, Skipped, Malformed].into_iter().find(|c| *c as u64 == number)
+    use LossCause::{AggregateFull, Malformed, MapFull, RingFull, Skipped, WriteFailed};
+    [RingFull, MapFull, WriteFailed, Skipped, Malformed, AggregateFull]
+        .into_iter()
+        .find(|c| *c as u64 == number)
+}
+
+fn fidelity_of(number: u64) -> Option<FidelityLevel> {
+    use FidelityLevel::{Aggregated, Full, NoArguments};
+    [Full, NoArguments, Aggregated].into_iter().find(|l| *l as u64 == number)
 }
 
 fn tcp_state(number: u64) -> Result<TcpState, DecodeError> {

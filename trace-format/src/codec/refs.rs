@@ -2,11 +2,14 @@
 
 use crate::{Detail, Event, ObjectId, ProcessKind, StrId, TaskId};
 
-/// Ids of the dictionaries that an event refers to.
+/// An id of one of the dictionaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ref {
+pub enum Ref {
+    /// Of a string.
     Str(StrId),
+    /// Of a task.
     Task(TaskId),
+    /// Of an object.
     Object(ObjectId),
 }
 
@@ -50,7 +53,8 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
         Event::Dns(e) => known(Ref::Task(e.task)) && known(Ref::Str(e.name)),
         Event::Block(e) => known(Ref::Task(e.task)),
         Event::Uring(e) => known(Ref::Task(e.task)) && e.object.is_none_or(|o| known(Ref::Object(o))),
-        Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) => true,
+        Event::Aggregate(e) => known(Ref::Task(e.task)) && e.object.is_none_or(|o| known(Ref::Object(o))),
+        Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) | Event::Fidelity(_) => true,
     }
 }
 
@@ -123,6 +127,10 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
             task(&mut e.task, map);
             e.object.iter_mut().for_each(|o| object(o, map));
         }
-        Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) => {}
+        Event::Aggregate(e) => {
+            task(&mut e.task, map);
+            e.object.iter_mut().for_each(|o| object(o, map));
+        }
+        Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) | Event::Fidelity(_) => {}
     }
 }

@@ -36,7 +36,7 @@ proptest! {
 
     #[test]
     fn any_events_come_back_in_order_of_their_ends(
-        events in vec(event(), 0..300),
+        events in vec(prop_oneof![9 => event(), 1 => counted()], 0..300),
         tick_ns in prop::sample::select(vec![1u32, 100, 1_000_000_000]),
         chunk_events in 1u32..100,
         flush_every in 1usize..400,
@@ -57,7 +57,7 @@ proptest! {
 
     #[test]
     fn a_filter_gives_what_filtering_everything_gives(
-        events in vec(event(), 0..200),
+        events in vec(prop_oneof![9 => event(), 1 => counted()], 0..200),
         chunk_events in 1u32..50,
         task in 0..IDS,
         from in 0u64..10_000_000,
@@ -80,6 +80,7 @@ proptest! {
             Event::Socket(e) => e.cookie == cookie,
             Event::Dns(e) => e.cookie == cookie,
             Event::Syscall(e) => e.object == Some(ObjectId(3)),
+            Event::Aggregate(e) => e.object == Some(ObjectId(3)),
             _ => false,
         }).cloned();
         prop_assert_eq!(sorted(trace.events(&filter).map(Result::unwrap)), sorted(expected));

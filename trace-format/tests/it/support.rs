@@ -117,6 +117,8 @@ pub(crate) fn rounded(event: &Event, tick_ns: u32) -> Event {
         Event::Loss(e) => [&mut e.t_ns, &mut e.from_ns].into_iter().for_each(floor),
         Event::Marker(e) => floor(&mut e.t_ns),
         Event::Anchor(e) => floor(&mut e.t_ns),
+        Event::Aggregate(e) => [&mut e.t_ns, &mut e.from_ns].into_iter().for_each(floor),
+        Event::Fidelity(e) => floor(&mut e.t_ns),
         other => panic!("no rounding for {other:?}"),
     }
     event
@@ -410,6 +412,36 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
             Event::Anchor(ClockAnchor { t_ns, monotonic_ns, realtime_ns })
         }),
         4 => later_event(),
+    ]
+}
+
+/// Calls that were counted, and changes of fidelity. Apart from [`event`], on whose sequence the golden file depends.
+pub(crate) fn counted() -> impl Strategy<Value = Event> {
+    let level = || {
+        prop::sample::select(vec![FidelityLevel::Full, FidelityLevel::NoArguments, FidelityLevel::Aggregated])
+    };
+    let who = (any::<u32>(), task(), any::<u32>(), option::of(any::<i32>()), option::of(object()));
+    prop_oneof![
+        (time(), time(), who, any::<u32>(), number(), number(), vec(number(), 0..40)).prop_map(
+            |(t_ns, from_ns, (cpu, task, nr, fd, object), errno, count, duration_ns, histogram)| {
+                Event::Aggregate(Aggregate {
+                    t_ns,
+                    from_ns,
+                    cpu,
+                    task,
+                    sysno: Sysno { abi: Abi::I386, nr },
+                    flags: SyscallFlags(nr as u16 & 3),
+                    fd,
+                    object,
+                    errno,
+                    count,
+                    duration_ns,
+                    histogram,
+                })
+            }
+        ),
+        (time(), any::<u32>(), level(), level())
+            .prop_map(|(t_ns, cpu, from, to)| Event::Fidelity(Fidelity { t_ns, cpu, from, to })),
     ]
 }
 

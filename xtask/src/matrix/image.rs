@@ -34,6 +34,8 @@ const MODULES: &[&str] = &[
 
 /// The first program of the guest.
 const INIT: &str = include_str!("init.sh");
+/// What it goes on with.
+const ROOT: &str = include_str!("root.sh");
 
 /// An archive under construction.
 #[derive(Default)]
@@ -51,7 +53,9 @@ impl Image {
             bail!("there is no statically linked busybox; run .ci/setup, which installs busybox-static")
         };
         self.program(busybox, "bin/busybox")?;
+        self.program(busybox, "payload/busybox")?;
         self.file("init", 0o755, INIT.as_bytes());
+        self.file("payload/root.sh", 0o644, ROOT.as_bytes());
         let mut order = String::new();
         for (name, bytes) in kernel.modules(MODULES)? {
             order.push_str(&name);

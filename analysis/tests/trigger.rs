@@ -1,0 +1,292 @@
+//! Triggers: what parses, what does not and why, and when they fire.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that cannot go on fails")]
+
+use ctrace_analysis::{Rearm, Trigger};
+use ctrace_format::*;
+use proptest::prelude::*;
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1_000 * MS;
+
+fn call(name: &str, t_ns: u64, duration_ns: u64, ret: i64) -> Event {
+    Event::Syscall(Syscall {
+        t_ns: t_ns - duration_ns,
+        duration_ns,
+        task: TaskId(0),
+        sysno: syscalls::number(Abi::X86_64, name).unwrap(),
+        ret,
+        flags: SyscallFlags::default(),
+        args: [0; 6],
+        args_mask: 0,
+        object: None,
+        details: vec![],
+        wait_cpu_ns: 0,
+        blocked_ns: 0,
+    })
+}
+
+fn sample(t_ns: u64, subject: u32, metric: Metric, value: u64) -> Event {
+    Event::Resource(Resource { t_ns, subject, metric, value })
+}
+
+fn exit(t_ns: u64, status: u32) -> Event {
+    let kind = ProcessKind::Exit { status, group_dead: true };
+    Event::Process(Process { t_ns, task: TaskId(0), kind })
+}
+
+/// When the trigger fires over these events, and with what text the first time.
+fn firings(trigger: &mut Trigger, events: impl IntoIterator<Item = Event>) -> (Vec<u64>, String) {
+    let mut text = String::new();
+    let mut all = Vec::new();
+    for event in events {
+        if let Some(firing) = trigger.observe(&event) {
+            if all.is_empty() {
+                text = firing.text;
+            }
+            all.push(firing.t_ns);
+        }
+    }
+    (all, text)
+}
+
+fn fires(expression: &str, events: impl IntoIterator<Item = Event>) -> (Vec<u64>, String) {
+    firings(&mut Trigger::parse(expression).unwrap(), events)
+}
+
+/// A heartbeat: ten samples a second of something that no test asks for.
+fn beat(from_ns: u64, to_ns: u64) -> Vec<Event> {
+    (from_ns / (100 * MS)..to_ns / (100 * MS))
+        .map(|n| sample(n * 100 * MS, 0, Metric::NetSentBytes, n))
+        .collect()
+}
+
+#[test]
+fn every_measure_and_form_parses() {
+    for text in [
+        "errno(connect)>5/s",
+        "errno(connect,ECONNREFUSED)>=3/10s",
+        "errno(*, 111) > 1 / 500ms",
+        "errno(openat)",
+        "rate(write)<10/s for 5s",
+        "count(getppid)>1000/m",
+        "p99(fsync)>50ms",
+        "p50(read)>=1.5ms/30s or p90(read)>2ms or p95(read)>3us or max(read)>1s",
+        "signal(SIGSEGV)",
+        "signal(TERM)>2/s",
+        "signal(35)",
+        "retransmits>10/10s && resets>0/s || lost>0/s",
+        "exit!=0",
+        "exit==137",
+        "oom",
+        "rss>90%",
+        "memory > 500M for 1m",
+        "fds>1000 and threads>=64",
+        "cpu>150%/10s",
+        "throttled>20%",
+        "psi(memory)>10%",
+        "psi(io,full)>5%/30s",
+        "(oom or exit!=0) and (rss>1G for 2s)",
+    ] {
+        let trigger = Trigger::parse(text).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(trigger.text(), text);
+    }
+}
+
+#[test]
+fn errors_say_where_and_what_could_stand_there() {
+    for (text, column, word) in [
+        ("", 1, "errno(CALL)"),
+        ("errno(conect)>5/s", 7, "did you mean connect?"),
+        ("errno(connect,ECONREFUSED)", 15, "did you mean ECONNREFUSED?"),
+        ("errno(connect)>5", 17, "such as /s"),
+        ("errno(connect)>/s", 16, "a count and a time"),
+        ("errno connect", 7, "`(`"),
+        ("errno(connect", 14, "`)`"),
+        ("p98(read)>5ms", 1, "did you mean p9"),
+        ("p99(fsync)", 11, ">50ms"),
+        ("p99(fsync)>50", 14, "unit of time"),
+        ("p99(fsync)=50ms", 11, "compared by"),
+        ("oom>3", 4, "nothing is compared"),
+        ("oom oom", 5, "`and`"),
+        ("oom and", 8, "a condition"),
+        ("(oom", 5, "`)`"),
+        ("oom for ever", 9, "5s"),
+        ("signal(SIGSEG)", 8, "did you mean SEGV?"),
+        ("throttled>20", 13, "20%"),
+        ("rss>5X", 6, "%, K, M or G"),
+        ("psi(disk)>1%", 5, "cpu, memory or io"),
+        ("psi(cpu,full)>1%", 5, "psi(cpu)"),
+        ("fds>10%", 7, "plain number"),
+        ("errno(connect)>5/25h", 18, "24h"),
+        ("é>5", 1, "a condition"),
+    ] {
+        let error = Trigger::parse(text).unwrap_err();
+        assert_eq!(error.column, column, "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    let deep = "(".repeat(10_000);
+    assert!(Trigger::parse(&deep).is_err());
+    assert!(Trigger::parse(&deep[..4_000]).is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_text_parses_or_says_where_not(text in "[a-z0-9()<>=!,/%* é.]{0,60}") {
+        match Trigger::parse(&text) {
+            Ok(mut trigger) => {
+                for event in beat(0, 3 * S) {
+                    trigger.observe(&event);
+                }
+            }
+            Err(error) => prop_assert!(error.column <= text.chars().count() + 1),
+        }
+    }
+}
+
+#[test]
+fn failures_are_counted_in_a_sliding_window() {
+    let refused = |n: u64| call("connect", n, 0, -111);
+    // Five in a second are not more than five.
+    let slow: Vec<Event> = (1..100).map(|n| refused(n * 210 * MS)).collect();
+    assert_eq!(fires("errno(connect)>5/s", slow).0, []);
+    // Six within the second that ends with the sixth, though not within a second of the clock.
+    let burst: Vec<Event> = (0..6).map(|n| refused(1_700 * MS + n * 100 * MS)).collect();
+    let (when, text) = fires("errno(connect)>5/s", burst);
+    assert_eq!(when, [2_200 * MS]);
+    assert_eq!(text, "errno(connect)>5/s: 6 in 1s");
+    // Another error, another call, success.
+    let others = (1..100).map(|n| match n % 3 {
+        0 => call("connect", n * MS, 0, -110),
+        1 => call("openat", n * MS, 0, -111),
+        _ => call("connect", n * MS, 0, 0),
+    });
+    assert_eq!(fires("errno(connect,ECONNREFUSED)>0/s", others).0, []);
+}
+
+#[test]
+fn one_incident_is_one_firing() {
+    let refused = |n: u64| call("connect", n, 0, -111);
+    // A storm of two minutes, calm for half a minute, another storm.
+    let storm = |from: u64, to: u64| (from * 10..to * 10).map(move |n| refused(n * 100 * MS));
+    let events =
+        || storm(1, 120).chain(beat(120 * S, 150 * S)).chain(storm(150, 160)).chain(beat(160 * S, 200 * S));
+    assert_eq!(fires("errno(connect)>5/s", events()).0, [1_500 * MS, 150_500 * MS]);
+    // Flapping: five seconds on, five off. It is never quiet for ten.
+    let flapping = || {
+        (0..30)
+            .flat_map(move |n| storm(n * 10 + 1, n * 10 + 6).chain(beat((n * 10 + 6) * S, (n * 10 + 11) * S)))
+    };
+    assert_eq!(fires("errno(connect)>5/s", flapping()).0.len(), 1);
+    let mut trigger =
+        Trigger::parse("errno(connect)>5/s").unwrap().with_rearm(Rearm { quiet_ns: S, cooldown_ns: S });
+    assert_eq!(firings(&mut trigger, flapping()).0.len(), 30);
+}
+
+#[test]
+fn percentiles_are_those_of_the_window_and_need_some_calls() {
+    let fsyncs = |n: u64, slow: u64| {
+        (1..=n).map(move |i| call("fsync", i * 10 * MS + S, if i % slow == 0 { 60 * MS } else { MS }, 0))
+    };
+    // Nine are too few; of ten the 99th percentile is the longest.
+    assert_eq!(fires("p99(fsync)>50ms", fsyncs(9, 1)).0, []);
+    let (when, text) = fires("p99(fsync)>50ms", fsyncs(30, 5));
+    assert_eq!(when, [S + 100 * MS]);
+    assert!(text.contains("2 of 10 above in 10s"), "{text}");
+    // One in a thousand is not one in a hundred.
+    assert_eq!(fires("p99(fsync)>50ms", fsyncs(999, 500)).0, []);
+    assert_eq!(fires("p50(fsync)>50ms", fsyncs(999, 3)).0, []);
+    assert_eq!(fires("max(fsync)>50ms", fsyncs(999, 500)).0.len(), 1);
+    assert_eq!(fires("p90(fsync)<50ms", fsyncs(20, 500)).0.len(), 1);
+}
+
+#[test]
+fn processes_that_end_badly_are_told_from_those_that_do_not() {
+    assert_eq!(fires("exit!=0", [exit(S, 0), exit(2 * S, 0)]).0, []);
+    assert_eq!(fires("exit!=0", [exit(S, 0), exit(2 * S, 7 << 8)]).0, [2 * S]);
+    assert_eq!(fires("exit=137", [exit(S, 1 << 8), exit(2 * S, 9)]).0, [2 * S]);
+}
+
+#[test]
+fn memory_is_compared_with_the_scopes_limit_or_else_the_hosts() {
+    let rss = |mib: u64| sample(2 * S, 1, Metric::MemoryBytes, mib << 20);
+    let limit = |subject, mib: u64| sample(S, subject, Metric::MemoryLimitBytes, mib << 20);
+    assert_eq!(fires("rss>90%", [limit(0, 10_000), limit(1, 100), rss(95)]).0, [2 * S]);
+    assert_eq!(fires("rss>90%", [limit(0, 10_000), limit(1, 100), rss(85)]).0, []);
+    let unlimited = sample(S, 1, Metric::MemoryLimitBytes, u64::MAX);
+    assert_eq!(fires("rss>90%", [limit(0, 100), unlimited, rss(95)]).0, [2 * S]);
+    assert_eq!(fires("rss>64M", [rss(65)]).0, [2 * S]);
+    let mut trigger = Trigger::parse("rss>90%").unwrap();
+    trigger.observe(&rss(95));
+    assert!(trigger.lacking()[0].contains("no memory limit"), "{:?}", trigger.lacking());
+}
+
+#[test]
+fn shares_of_time_are_those_of_their_window() {
+    // 30 % throttled from second 5 to 8.
+    let throttled = |ns: u64| if ns < 5 * S { 0 } else { (ns.min(8 * S) - 5 * S) * 3 / 10 };
+    let samples =
+        || (1..200).map(|n| sample(n * 100 * MS, 1, Metric::CpuThrottledNs, throttled(n * 100 * MS)));
+    let (when, text) = fires("throttled>20%", samples());
+    assert_eq!(when, [5_700 * MS]);
+    assert!(text.contains("21.0 %"), "{text}");
+    assert_eq!(fires("throttled>20%/10s", samples()).0, []);
+    assert_eq!(fires("throttled>20% for 3s", samples()).0, []);
+    assert_eq!(fires("throttled>20% for 2s", samples()).0, [7_700 * MS]);
+    // Pressure: of the host, until the scope has its own.
+    let psi = |subject, n: u64, us| sample(n * 100 * MS, subject, Metric::PsiMemorySomeUs, us);
+    let host_only = (1..200).map(|n| psi(0, n, n * 20_000));
+    assert_eq!(fires("psi(memory)>10%", host_only).0.len(), 1);
+    let both = (1..200).flat_map(|n| [psi(0, n, n * 20_000), psi(1, n, n * 500)]);
+    assert_eq!(fires("psi(memory)>10%", both).0, []);
+}
+
+#[test]
+fn what_this_host_or_scope_lacks_is_said() {
+    for (expression, word) in
+        [("throttled>20%", "cpu controller"), ("psi(memory)>10%", "psi=1"), ("oom or exit!=0", "OOM kills")]
+    {
+        let mut trigger = Trigger::parse(expression).unwrap();
+        for event in beat(0, 2 * S) {
+            trigger.observe(&event);
+        }
+        let lacking = trigger.lacking();
+        assert!(lacking.len() == 1 && lacking[0].contains(word), "{lacking:?}");
+    }
+    let mut trigger = Trigger::parse("oom or fds>10 or exit!=0").unwrap();
+    trigger.observe(&sample(S, 0, Metric::OomKills, 3));
+    trigger.observe(&sample(S, 1, Metric::OpenFds, 3));
+    assert_eq!(trigger.lacking(), Vec::<String>::new());
+}
+
+#[test]
+fn an_oom_kill_is_the_scopes_where_it_counts_them() {
+    let kills = |t_ns, subject, n| sample(t_ns, subject, Metric::OomKills, n);
+    assert_eq!(fires("oom", [kills(S, 0, 5), kills(2 * S, 0, 6)]).0, [2 * S]);
+    let elsewhere = [kills(S, 0, 5), kills(S, 1, 0), kills(2 * S, 0, 6), kills(2 * S, 1, 0)];
+    assert_eq!(fires("oom", elsewhere).0, []);
+    assert_eq!(fires("oom", [kills(S, 0, 5), kills(S, 1, 0), kills(2 * S, 1, 1)]).0, [2 * S]);
+    // The kill itself comes before the counter's next reading, and is the same incident.
+    let kind = ProcessKind::OomKill { by: None, rss_bytes: 1 << 20 };
+    let kill = Event::Process(Process { t_ns: 1_950 * MS, task: TaskId(0), kind });
+    assert_eq!(fires("oom", [kills(S, 1, 0), kill, kills(2 * S, 1, 1)]).0, [1_950 * MS]);
+}
+
+#[test]
+fn silence_counts_once_a_whole_window_was_silent() {
+    let writes = (1..50).map(|n| call("write", n * 50 * MS, 0, 1));
+    let (when, _) = fires("rate(write)<10/s", writes.chain(beat(2_500 * MS, 10 * S)));
+    // The last write is at 2.45 s; ten within a second are there until 2.95 s.
+    assert_eq!(when.len(), 1);
+    assert!((2_900 * MS..3_100 * MS).contains(&when[0]), "{when:?}");
+}
+
+#[test]
+fn and_or_and_for_combine() {
+    let refused = |n: u64| call("connect", n, 0, -111);
+    let both = "errno(connect) and exit!=0";
+    assert_eq!(fires(both, [refused(S), exit(10 * S, 256)]).0, []);
+    assert_eq!(fires(both, [refused(S), exit(S + 500 * MS, 256)]).0, [S + 500 * MS]);
+    assert_eq!(fires("errno(connect) or exit!=0", [exit(S, 256)]).0, [S]);
+    let held = (0..80).map(|n| sample(n * 100 * MS, 1, Metric::OpenFds, if n == 30 { 5 } else { 50 }));
+    assert_eq!(fires("fds>10 for 4s", held).0, [7_100 * MS]);
+}

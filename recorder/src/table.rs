@@ -1,0 +1,154 @@
+//! The task table and the slots, which the programs and whoever takes tasks in share.
+
+use crate::clock;
+use crate::ring::Mapping;
+use ctrace_abi::{HELD, NO_SLOT, SLOTS, Shared, Slot};
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
+
+/// See the module.
+pub(crate) struct Table {
+    tasks: Mapping,
+    slots: Mapping,
+    shared: Mapping,
+    pid_max: u32,
+}
+
+impl Table {
+    /// Over the mapped `TASKS`, `SLOT` and `SHARED` of the programs.
+    pub(crate) fn new(tasks: Mapping, slots: Mapping, shared: Mapping, pid_max: u32) -> Self {
+        let this = Self { tasks, slots, shared, pid_max };
+        this.set_boot_offset();
+        this
+    }
+
+    fn entry(&self, tid: u32) -> Option<&AtomicU16> {
+        if tid > self.pid_max {
+            return None;
+        }
+        // SAFETY: inside the mapping (checked by `element`); the kernel writes whole halfwords.
+        self.tasks.element::<AtomicU16>(tid as usize * 2).map(|p| unsafe { p.as_ref() })
+    }
+
+    fn shared_word(&self, field: usize) -> Option<&AtomicU64> {
+        // SAFETY: inside the mapping, and aligned (checked by `element`).
+        self.shared.element::<AtomicU64>(field).map(|p| unsafe { p.as_ref() })
+    }
+
+    /// Makes the programs look every task up again.
+    fn next_epoch(&self) {
+        if let Some(epoch) = self.shared_word(offset_of!(Shared, epoch)) {
+            epoch.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether a thread is in the table.
+    pub(crate) fn is_recorded(&self, tid: u32) -> bool {
+        self.entry(tid).is_some_and(|e| e.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Puts a thread into the table. `held`: nothing is recorded before its first `execve`.
+    ///
+    /// `faults` are its counters of minor and major page faults, which are not of this recording.
+    pub(crate) fn admit(&self, tid: u32, tgid: u32, held: bool, faults: [u64; 2]) {
+        let Some(entry) = self.entry(tid) else { return };
+        let used = self.shared_word(offset_of!(Shared, slots_used));
+        let number = used.map_or(u64::from(SLOTS), |used| used.fetch_add(1, Ordering::Relaxed) + 1);
+        if number >= u64::from(SLOTS) {
+            entry.store(NO_SLOT, Ordering::Relaxed);
+            self.next_epoch();
+            return;
+        }
+        if let Some(slot) = self.slots.element::<Slot>(number as usize * size_of::<Slot>()) {
+            // SAFETY: all zeros is a valid Slot.
+            let mut fresh: Slot = unsafe { std::mem::zeroed() };
+            fresh.call.tid = tid;
+            fresh.call.tgid = tgid;
+            fresh.fresh = if held { HELD } else { 0 };
+            fresh.usage.from_ns = clock::boottime_ns();
+            fresh.usage.faults = faults;
+            // SAFETY: inside the mapping; the kernel does not use the slot before the table names it.
+            unsafe { slot.write(fresh) };
+        }
+        fence(Ordering::SeqCst);
+        entry.store(number as u16, Ordering::Release);
+        self.next_epoch();
+    }
+
+    /// Takes a thread out of the table.
+    pub(crate) fn expel(&self, tid: u32) {
+        let Some(entry) = self.entry(tid) else { return };
+        let number = entry.swap(0, Ordering::Relaxed);
+        let stack = usize::from(number) * size_of::<Slot>() + offset_of!(Slot, stack);
+        if let Some(stack) = self.slots.element::<AtomicU64>(stack).filter(|_| number != NO_SLOT) {
+            // SAFETY: inside the mapping, and aligned (checked by `element`).
+            unsafe { stack.as_ref() }.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The slots that have a call in flight, after detaching.
+    pub(crate) fn in_flight(&self) -> Vec<Slot> {
+        self.members().into_iter().filter(|slot| slot.busy != 0).collect()
+    }
+
+    /// The slots that have a call in flight now, while the programs go on. A slot that changes is left out: its call
+    /// has just returned.
+    pub(crate) fn in_flight_now(&self) -> Vec<Slot> {
+        let used = self.shared_word(offset_of!(Shared, slots_used));
+        let used = used.map_or(SLOTS.into(), |used| used.load(Ordering::Acquire).saturating_add(1));
+        let mut out = Vec::new();
+        for number in 1..SLOTS.min(u32::try_from(used).unwrap_or(SLOTS)) as usize {
+            let Some(at) = self.slots.element::<Slot>(number * size_of::<Slot>()) else { continue };
+            // SAFETY: inside the mapping. The kernel half may write it meanwhile, which the second look notices.
+            let slot = unsafe { at.read_volatile() };
+            let current = self.entry(slot.call.tid).map_or(0, |e| e.load(Ordering::Acquire));
+            // SAFETY: as above.
+            let again = unsafe { at.read_volatile() };
+            let same = again.busy == slot.busy
+                && (again.call.t_ns, again.call.tid, again.call.nr, again.call.args)
+                    == (slot.call.t_ns, slot.call.tid, slot.call.nr, slot.call.args);
+            if slot.busy != 0 && usize::from(current) == number && same {
+                out.push(slot);
+            }
+        }
+        out
+    }
+
+    /// Every thread of the table with its slot, after detaching.
+    pub(crate) fn members(&self) -> Vec<Slot> {
+        let mut out = Vec::new();
+        for number in 1..SLOTS as usize {
+            if let Some(at) = self.slots.element::<Slot>(number * size_of::<Slot>()) {
+                // SAFETY: inside the mapping; the programs are detached.
+                let slot = unsafe { at.read() };
+                let current = self.entry(slot.call.tid).map_or(0, |e| e.load(Ordering::Relaxed));
+                if usize::from(current) == number {
+                    out.push(slot);
+                }
+            }
+        }
+        out
+    }
+
+    /// Tells the programs how far `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`. It changes when the machine was
+    /// suspended, and only then; to be called often.
+    pub(crate) fn keep_boot_offset(&self) {
+        // A suspension is longer than this, and a reading of the clocks is seldom wrong by as much.
+        const NOTABLE_NS: u64 = 100_000;
+        let Some(offset) = self.shared_word(offset_of!(Shared, boot_offset)) else { return };
+        let known = offset.load(Ordering::Relaxed);
+        let (read, took) = clock::boot_offset(1);
+        if took < NOTABLE_NS && read.wrapping_sub(known).cast_signed().unsigned_abs() > NOTABLE_NS {
+            self.set_boot_offset();
+        }
+    }
+
+    fn set_boot_offset(&self) {
+        let (offset, uncertain) = clock::boot_offset(200);
+        // Most machines have never been suspended.
+        let offset = if offset.cast_signed().unsigned_abs() <= uncertain { 0 } else { offset };
+        if let Some(word) = self.shared_word(offset_of!(Shared, boot_offset)) {
+            word.store(offset, Ordering::Relaxed);
+        }
+    }
+}

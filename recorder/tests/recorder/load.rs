@@ -1,0 +1,140 @@
+//! Overload, many threads, many processes: whatever happens, recorded + counted + lost is what was made.
+
+use crate::support::{Recorded, calls, config, record, start};
+use ctrace_format::{Abi, Event, FidelityLevel, Filter, ProcessKind, Trace, syscalls};
+use ctrace_recorder::Target;
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, Write as _};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The reader does not run for two seconds while two processes call as fast as they can: many times more than the
+/// rings hold.
+#[test]
+fn while_the_reader_is_stopped_calls_are_counted_exactly_and_that_is_declared() {
+    let n = 4_000_000_u64;
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("t.ctr");
+    let program = calls().with_file_name("record");
+    if !program.exists() {
+        eprintln!("skipped: {} is not built", program.display());
+        return;
+    }
+    let mut recorder = Command::new(program)
+        .arg(&out)
+        .arg(calls())
+        .args(["pair", &n.to_string()])
+        .env("QUIET", "1")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let signal = |signo| {
+        // SAFETY: a child that has not been waited for.
+        unsafe { libc::kill(recorder.id() as i32, signo) };
+    };
+    // The writer closes its chunks every second: then calls are being made.
+    let partial = folder.path().join("t.ctr.partial");
+    let began = Instant::now();
+    while !partial.exists() && !out.exists() && began.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    signal(libc::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(2));
+    signal(libc::SIGCONT);
+    if !recorder.wait().unwrap().success() {
+        eprintln!("skipped: recording is not possible here");
+        return;
+    }
+    let getppid = syscalls::number(Abi::X86_64, "getppid").unwrap();
+    let (mut recorded, mut counted, mut lost) = (0, 0, 0);
+    let mut levels: BTreeMap<u32, FidelityLevel> = BTreeMap::new();
+    let mut reached = FidelityLevel::Full;
+    for event in Trace::open(&out).unwrap().events(&Filter::default()) {
+        match event.unwrap() {
+            Event::Syscall(c) if c.sysno == getppid => recorded += 1,
+            Event::Aggregate(a) => {
+                assert_eq!(a.histogram.iter().sum::<u64>(), a.count);
+                assert!(a.t_ns - a.from_ns <= 100_000_000 && a.duration_ns >= a.count);
+                if a.sysno == getppid {
+                    assert_eq!((a.errno, a.fd, a.object), (0, None, None));
+                    counted += a.count;
+                }
+            }
+            Event::Fidelity(f) => {
+                // Each change begins where the last one ended.
+                assert_eq!(levels.insert(f.cpu, f.to).unwrap_or(FidelityLevel::Full), f.from);
+                reached = reached.max(f.to);
+            }
+            Event::Loss(l) => lost += l.count,
+            _ => {}
+        }
+    }
+    println!("{recorded} recorded, {counted} counted, {lost} lost of {}", 2 * n);
+    assert_eq!((recorded + counted, lost), (2 * n, 0));
+    assert!(counted > 0 && recorded > 0);
+    assert_eq!(reached, FidelityLevel::Aggregated);
+}
+
+#[test]
+fn two_producers_at_full_rate_lose_nothing() {
+    let n = 1_000_000_u64;
+    let argv = [calls().into_os_string(), "pair".into(), n.to_string().into()];
+    let Some(r) = record(&argv) else { return };
+    let (recorded, counted) = (r.named("getppid").len() as u64, r.aggregated("getppid"));
+    println!("{recorded} recorded, {counted} counted of {}", 2 * n);
+    assert_eq!((recorded + counted, r.lost()), (2 * n, 0));
+}
+
+/// Ten calls of each of so many threads.
+fn assert_complete(r: &Recorded, threads: usize) {
+    assert_eq!(r.lost(), 0);
+    let mut by_thread: BTreeMap<u32, u32> = BTreeMap::new();
+    for call in r.named("getppid") {
+        *by_thread.entry(call.task.0).or_default() += 1;
+    }
+    assert_eq!(r.aggregated("getppid"), 0);
+    assert_eq!(by_thread.len(), threads);
+    assert!(by_thread.values().all(|n| *n == 10));
+}
+
+#[test]
+fn more_than_4096_threads_are_all_recorded_those_that_were_there_and_those_that_come() {
+    let threads = 4_200_usize;
+    let mut target = Command::new(calls())
+        .args(["threads", &threads.to_string(), "10", "wait"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(target.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let folder = tempfile::tempdir().unwrap();
+    let started = start(config(Target::Pid(target.id()), &folder.path().join("t.ctr")));
+    target.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let outcome = started.map(|mut recording| {
+        let ended = recording.wait(Duration::from_secs(60));
+        (ended, recording.stop("target exited").unwrap())
+    });
+    assert!(target.wait().unwrap().success());
+    let Some((ended, outcome)) = outcome else { return };
+    assert_eq!(ended, Some(ctrace_recorder::Ended::TargetExited));
+    assert_complete(&Recorded::new(outcome, folder), 2 * threads);
+}
+
+#[test]
+fn of_20_000_short_processes_each_begin_and_end_is_recorded() {
+    let n = 20_000_usize;
+    let Some(r) = record(&[calls().as_os_str(), "storm".as_ref(), n.to_string().as_ref()]) else { return };
+    assert_eq!(r.lost(), 0);
+    let (mut execs, mut exits) = (0, 0);
+    for process in r.processes() {
+        match process.kind {
+            ProcessKind::Exec { path, .. } if r.trace.str(path) == b"/bin/true" => execs += 1,
+            ProcessKind::Exit { group_dead: true, .. } => exits += 1,
+            _ => {}
+        }
+    }
+    assert_eq!((execs, exits), (n, n + 1));
+}

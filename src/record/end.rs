@@ -1,0 +1,219 @@
+//! How a recording ends: the command's status, the summary, the exit code, and what helps when it failed.
+
+use super::Args;
+use super::noted::Noted;
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, Style};
+use crate::units;
+use ctrace_recorder::{Ended, Outcome, RecordError, Stats};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde_json::json;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// How long a command that we started may take to end when the recording ended before it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Ends a command that outlived its recording, as its parent would be expected to, and returns its status.
+pub(super) fn end_command(pid: Pid, signal: Option<u8>, out: &mut Output) -> Option<i32> {
+    let terminal = std::io::stdin().is_terminal();
+    let forward = match signal.and_then(|s| Signal::try_from(i32::from(s)).ok()) {
+        // A terminal's Ctrl-C reached the command too.
+        Some(Signal::SIGINT) if terminal => None,
+        Some(signal) => Some(signal),
+        None => Some(Signal::SIGTERM),
+    };
+    if let Some(signal) = forward {
+        // It may be gone already.
+        let _ = kill(pid, signal);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, code)) => return Some(code << 8),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Some(signal as i32),
+            Ok(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            Ok(_) => {
+                out.warn(&format!("the command (process {pid}) does not end; it runs on, unrecorded"));
+                return None;
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Lost events among all that were seen.
+fn loss(stats: &Stats) -> f64 {
+    let seen = stats.events + stats.aggregated + stats.lost;
+    if seen == 0 { 0.0 } else { stats.lost as f64 / seen as f64 }
+}
+
+pub(super) fn exit(
+    args: &Args,
+    outcome: &Outcome,
+    noted: &Noted,
+    ended: Option<Ended>,
+    signal: Option<u8>,
+    status: Option<i32>,
+) -> Exit {
+    if ended == Some(Ended::WriteFailed) || noted.failed_dumps > 0 {
+        return Exit::Output;
+    }
+    match (status, signal) {
+        (Some(status), _) => match crate::decode::exit_code(status as u32) {
+            Some(code) => Exit::Command(code as u8),
+            None => Exit::Signal((status & 0x7f) as u8),
+        },
+        (None, _) if loss(&outcome.stats) > args.max_loss => Exit::Loss,
+        // Being told to end is how a recording without --duration ends well.
+        (None, Some(_)) if args.command.is_empty() => Exit::Done,
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Done,
+    }
+}
+
+pub(super) fn report(
+    args: &Args,
+    outcome: &Outcome,
+    noted: &Noted,
+    ended: Option<Ended>,
+    status: Option<i32>,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let stats = &outcome.stats;
+    let path = outcome.file.path.display();
+    let calls = units::plural(stats.calls, "call");
+    let duration = units::duration(outcome.summary.duration_ns);
+    if args.ring.is_some() {
+        // Each dump was told of when it was written.
+        let dumps = units::plural(noted.dumps.len() as u64, "dump");
+        out.say(&format!("saw {calls} in {duration}; {dumps}; {}", outcome.summary.ended));
+    } else {
+        let per_call = if stats.calls > 0 {
+            format!(", {:.1} bytes per call", outcome.file.bytes as f64 / stats.calls as f64)
+        } else {
+            String::new()
+        };
+        let size = units::bytes(outcome.file.bytes);
+        out.say(&format!("{path}: {calls} in {duration}, {size}{per_call}; {}", outcome.summary.ended));
+    }
+    if ended == Some(Ended::TargetExited) && args.command.is_empty() {
+        out.say("note: the target ended while it was recorded; the trace is complete up to there");
+    }
+    if ended == Some(Ended::ContainersGone) {
+        out.say("note: the pod or container ended while it was recorded; the trace is complete up to there");
+    }
+    if ended == Some(Ended::DiskNearlyFull) {
+        out.warn(
+            "the file system has no more room than --keep-free leaves; the trace is complete up to there",
+        );
+    }
+    if stats.calls == 0 && stats.aggregated == 0 {
+        out.warn("nothing was recorded: the target made no call");
+    }
+    if stats.aggregated > 0 {
+        out.say(&format!(
+            "{} were counted, not recorded one by one: the recorder could not keep up",
+            units::plural(stats.aggregated, "call")
+        ));
+    }
+    if stats.lost > 0 {
+        let part = loss(stats) * 100.0;
+        out.warn(&format!(
+            "{} events ({part:.2} %) were lost; give the kernel more room: --buffer {}M",
+            units::count(stats.lost),
+            (args.buffer >> 20).max(1) * 4
+        ));
+    }
+    if let Some(status) = status.filter(|s| *s != 0) {
+        let style = out.paint().paint(Style::Dim, &crate::decode::wait_status(status as u32));
+        out.say(&format!("the command {style}; its status is passed on"));
+    }
+    if stats.calls > 0 {
+        let next = match noted.dumps.first().map_or(&outcome.file.path, |dump| &dump.file.path) {
+            file if stats.failures > 0 => format!("ctrace events {} --failed", file.display()),
+            file => format!("ctrace info {}", file.display()),
+        };
+        out.say(&format!("next: {next}"));
+    }
+    if args.json {
+        let dumps: Vec<_> = noted
+            .dumps
+            .iter()
+            .map(|dump| {
+                json!({
+                    "file": dump.file.path, "bytes": dump.file.bytes, "syscalls": dump.calls, "lost": dump.lost,
+                    "reason": dump.reason, "from_ns": dump.from_ns, "to_ns": dump.to_ns,
+                })
+            })
+            .collect();
+        let fired: Vec<_> = noted.fired.iter().map(|f| json!({"t_ns": f.t_ns, "text": f.text})).collect();
+        out.json(&json!({
+            "type": "summary", "schema": 1, "file": outcome.file.path, "ended": outcome.summary.ended,
+            "duration_ns": outcome.summary.duration_ns, "events": stats.events, "syscalls": stats.calls,
+            "aggregated": stats.aggregated, "lost": stats.lost, "loss": loss(stats), "loss_allowed": args.max_loss,
+            "loss_ok": loss(stats) <= args.max_loss,
+            "bytes": outcome.file.bytes, "command_status": status,
+            "dumps": dumps, "failed_dumps": noted.failed_dumps, "fired": fired,
+        }))?;
+    }
+    Ok(())
+}
+
+/// Exit code and fix for what the recorder could not do.
+pub(crate) fn failure(error: RecordError) -> Failure {
+    let (exit, fix) = match &error {
+        RecordError::NoPrivilege { .. } => {
+            (Exit::Host, Some("`sudo ctrace …`; `ctrace doctor` shows what this user may do".to_owned()))
+        }
+        RecordError::KernelLacks { .. } => {
+            (Exit::Host, Some("`ctrace doctor` lists what this kernel can do".to_owned()))
+        }
+        RecordError::TargetNotFound { target, .. } => {
+            let lists = if target.starts_with("pod ") || target.starts_with("container ") {
+                "`crictl pods` and `crictl ps` list the pods and containers of this node"
+            } else {
+                "`ps` lists processes, `find /sys/fs/cgroup -type d` lists cgroups"
+            };
+            (Exit::NoTarget, Some(lists.to_owned()))
+        }
+        RecordError::TargetAmbiguous { target, .. } => {
+            let fix = if target.starts_with("pod ") { "type more of the name, or -n NAMESPACE" } else { "type more of the id" };
+            (Exit::NoTarget, Some(fix.to_owned()))
+        }
+        RecordError::NoRuntime { .. } => (
+            Exit::Host,
+            Some(
+                "name the runtime's socket (--cri-socket PATH), or the container by its id (--container ID), or its \
+                 cgroup (--cgroup PATH)"
+                    .to_owned(),
+            ),
+        ),
+        RecordError::TargetExited { .. } => {
+            (Exit::NoTarget, Some("start it under the recorder: ctrace record -- CMD".to_owned()))
+        }
+        RecordError::Spawn { .. } => {
+            (Exit::NoTarget, Some("check the command's name and permissions".to_owned()))
+        }
+        RecordError::Write { partial, .. } if partial.exists() => (
+            Exit::Output,
+            Some(format!(
+                "what was written before is readable (ctrace info {0}); `ctrace repair {0} -o FILE` completes it where \
+                     there is room",
+                partial.display()
+            )),
+        ),
+        RecordError::Write { .. } => (Exit::Output, Some("choose another place with -o FILE".to_owned())),
+        RecordError::System { .. } => {
+            (Exit::Host, Some("`ctrace doctor` tries each thing that recording needs".to_owned()))
+        }
+        _ => (Exit::Internal, None),
+    };
+    let failure = Failure::new(exit, error);
+    match fix {
+        Some(fix) => failure.fix(fix),
+        None => failure,
+    }
+}

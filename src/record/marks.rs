@@ -1,0 +1,106 @@
+//! How `ctrace mark` reaches a running recording: an abstract unix socket with the recorder's pid in its name.
+//!
+//! Abstract sockets have no permissions and no files: nothing is left when the recorder is killed, and anybody may
+//! connect. Who connects is therefore asked of the kernel (`SO_PEERCRED`): the recorder listens to its own user and to
+//! root, and `ctrace mark` talks to a recorder only if its socket belongs to that pid and to the same user or root.
+
+use crate::units;
+use ctrace_format::DumpReason;
+use ctrace_recorder::{Recording, Request};
+use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
+use serde::{Deserialize, Serialize};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// In front of the pid.
+pub(crate) const NAME: &str = "ctrace-record/";
+/// Longest request.
+const MAX_REQUEST: u64 = 64 << 10;
+/// A peer that says nothing for so long is not listened to: the recording comes first.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What is asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// The marker's text.
+    pub(crate) text: String,
+    /// When it was asked, `CLOCK_BOOTTIME`.
+    pub(crate) boottime_ns: u64,
+    /// Whether to dump, too.
+    pub(crate) dump: bool,
+    /// Only if this is the recording's file.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// The recording's file.
+    pub(crate) file: PathBuf,
+    /// Whether the mark was taken: not when another file was meant.
+    pub(crate) taken: bool,
+    /// What could not be done.
+    pub(crate) problem: Option<String>,
+}
+
+/// Whether the other end of a connection is this user, or root.
+pub(crate) fn is_ours(peer: &UnixCredentials) -> bool {
+    peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw()
+}
+
+/// Listens.
+pub(super) struct Marks {
+    listener: UnixListener,
+    file: PathBuf,
+}
+
+impl Marks {
+    pub(super) fn open(output: &Path) -> io::Result<Self> {
+        let name = format!("{NAME}{}", std::process::id());
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, file: std::path::absolute(output)? })
+    }
+
+    /// Answers who has connected since.
+    pub(super) fn serve(&self, recording: &Recording) {
+        // Not more than a few at a time: the loop has other things to do.
+        for (stream, _) in std::iter::from_fn(|| self.listener.accept().ok()).take(8) {
+            if let Err(error) = self.answer(stream, recording) {
+                tracing::debug!(%error, "a mark was not taken");
+            }
+        }
+    }
+
+    fn answer(&self, mut stream: UnixStream, recording: &Recording) -> io::Result<()> {
+        if !is_ours(&getsockopt(&stream, PeerCredentials)?) {
+            return Ok(());
+        }
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut line = String::new();
+        BufReader::new((&stream).take(MAX_REQUEST)).read_line(&mut line)?;
+        let asked: Asked = serde_json::from_str(&line)?;
+        let taken = asked.file.as_ref().is_none_or(|file| *file == self.file);
+        let mut problem = None;
+        if taken {
+            // Not from the future, whatever the other side's clock says.
+            let boottime_ns = asked.boottime_ns.min(units::boottime_ns());
+            recording.request(Request::Mark(asked.text.clone(), boottime_ns));
+            if asked.dump && recording.stats().window.is_some() {
+                recording.request(Request::Dump(DumpReason::Mark { text: asked.text }));
+            } else if asked.dump {
+                problem =
+                    Some("it is no flight recorder (record --ring): there is no window to dump".to_owned());
+            }
+        }
+        let answer = Answer { file: self.file.clone(), taken, problem };
+        let mut line = serde_json::to_vec(&answer)?;
+        line.push(b'\n');
+        stream.write_all(&line)
+    }
+}
