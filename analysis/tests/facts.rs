@@ -504,7 +504,7 @@ fn a_call_that_a_filter_failed_stands_for_the_recorded_one() {
         r
     };
     let report = replay(run(false), run(true));
-    for metric in ["coverage", "semantic", "alignment", "errors"] {
+    for metric in ["coverage", "semantic", "alignment", "dfg", "errors"] {
         assert_eq!(value(&report, metric), Some(1.0), "{metric}: {:?}", report.metric(metric));
     }
     assert_eq!(report.first_divergence, None);

@@ -111,11 +111,17 @@ impl<'a> Sides<'a> {
 
     /// Streams of one family, kind and name: what carried the same bytes in the counterpart of its process first, then
     /// what carried the same bytes in another process of the family; the rest by what was done with them. Positions.
-    fn pair_streams(&self, a: &[usize], b: &[usize], partners: &FxHashMap<usize, usize>) -> Vec<(usize, usize)> {
+    fn pair_streams(
+        &self,
+        a: &[usize],
+        b: &[usize],
+        partners: &FxHashMap<usize, usize>,
+    ) -> Vec<(usize, usize)> {
         type Carried = (Option<usize>, u64, u64);
         let (of_a, of_b) = (|c: usize| &self.a.conns[c], |c: usize| &self.b.conns[c]);
         let mut found = Vec::new();
-        let (mut free_a, mut free_b): (Vec<usize>, Vec<usize>) = ((0..a.len()).collect(), (0..b.len()).collect());
+        let (mut free_a, mut free_b): (Vec<usize>, Vec<usize>) =
+            ((0..a.len()).collect(), (0..b.len()).collect());
         for own in [true, false] {
             let mut waiting: FxHashMap<Carried, VecDeque<usize>> = FxHashMap::default();
             for j in free_b.iter().copied() {

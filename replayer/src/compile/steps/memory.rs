@@ -135,9 +135,7 @@ impl Lower<'_> {
                 let maps = self.maps.entry(cx.proc).or_default();
                 let at = cx.call.args[0];
                 match maps.find(at).filter(|_| !maps.is_stand_in(at)) {
-                    Some((slot, 0)) => {
-                        self.plain(cx, &[]).arg(0, Sel::Value, value_operand(slot, 0)).into()
-                    }
+                    Some((slot, 0)) => self.plain(cx, &[]).arg(0, Sel::Value, value_operand(slot, 0)).into(),
                     _ => self.surrogate(cx),
                 }
             }
