@@ -140,8 +140,28 @@ pub(crate) fn quoted(bytes: &[u8]) -> String {
     out
 }
 
+/// A byte string for JSON. Bytes that are no UTF-8 become U+10FF00 + byte, and so do those of such characters
+/// themselves: nothing is lost.
+pub(crate) fn json_text(bytes: &[u8]) -> String {
+    const FIRST: u32 = 0x10_FF00;
+    let stand_in =
+        |byte: &u8| char::from_u32(FIRST + u32::from(*byte)).unwrap_or(char::REPLACEMENT_CHARACTER);
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if u32::from(c) & !0xff == FIRST {
+                out.extend(c.encode_utf8(&mut [0; 4]).as_bytes().iter().map(stand_in));
+            } else {
+                out.push(c);
+            }
+        }
+        out.extend(chunk.invalid().iter().map(stand_in));
+    }
+    out
+}
+
 /// Control characters, and those that reorder or hide text.
-fn is_hostile(c: char) -> bool {
+pub(crate) fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
@@ -251,6 +271,24 @@ mod tests {
     fn a_name_from_a_trace_cannot_steer_the_terminal() {
         assert_eq!(quoted(b"a\x1b[2Jb\"\n\xff"), "\"a\\u{1b}[2Jb\\\"\\n\\xff\"");
         assert_eq!(quoted("\u{202e}gpj".as_bytes()), "\"\\u{202e}gpj\"");
+    }
+
+    #[test]
+    fn json_text_loses_nothing() {
+        let bytes = |text: &str| -> Vec<u8> {
+            let mut out = Vec::new();
+            for c in text.chars() {
+                match u32::from(c) {
+                    n if n & !0xff == 0x10_FF00 => out.push(n as u8),
+                    _ => out.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                }
+            }
+            out
+        };
+        for raw in [b"plain".as_slice(), b"a\xff\xfeb", "é→\u{10ff41}".as_bytes(), b"\xf4\x8f\xbf"] {
+            assert_eq!(bytes(&json_text(raw)), raw);
+        }
+        assert_eq!(json_text("é".as_bytes()), "é");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use ctrace_format::Trace;
 use ctrace_recorder::{Config, Ended, Recorder, Recording, Target};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -37,6 +38,17 @@ const PHASES: [Duration; 3] =
 /// How many sentences tell the story.
 const SENTENCES: usize = 6;
 
+/// Makes the directory, for its owner alone. One with a name that can be guessed, where everybody may make some, must
+/// not have been prepared by somebody else.
+fn make_private(dir: &Path, is_guessable: bool) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let found = std::fs::symlink_metadata(dir)?;
+    if is_guessable && (!found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw()) {
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, "somebody else made it"));
+    }
+    Ok(())
+}
+
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let began = Instant::now();
     let lacking = crate::doctor::lacking();
@@ -49,7 +61,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         .dir
         .clone()
         .unwrap_or_else(|| std::env::temp_dir().join(format!("ctrace-demo-{}", std::process::id())));
-    std::fs::create_dir_all(&dir)
+    make_private(&dir, args.dir.is_none())
         .with_context(|| format!("creating {}", dir.display()))
         .map_err(output_failure)?;
     let trace_path = dir.join("incident.ctr");

@@ -5,8 +5,10 @@ use crate::output::{Output, Paint, Style};
 use crate::{open, units};
 use anyhow::Context;
 use ctrace_analysis::{Divergence, Gates, Metric, Model, Profile, Report, Verdict, diff};
-use ctrace_format::Trace;
+use ctrace_format::{Policy, Trace};
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Compare a recording with other runs, metric by metric.
@@ -52,10 +54,18 @@ enum ProfileName {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
-    let a = model(&args.a, &open(&args.a, out)?.rebased())?;
+    let first = open(&args.a, out)?;
+    let redaction = first.header().redaction.clone();
+    let a = model(&args.a, &first.rebased())?;
     let mut reports = Vec::new();
     for path in &args.b {
-        let trace = open(path, out)?.rebased();
+        let trace = open(path, out)?;
+        if strangers(&redaction, &trace.header().redaction) {
+            out.warn(
+                "both traces have pseudonyms, of different keys: names in one mean nothing in the other",
+            );
+        }
+        let trace = trace.rebased();
         let replay = trace.summary().is_some_and(|s| s.engine_calls > 0);
         let b = model(path, &trace)?;
         drop(trace);
@@ -75,6 +85,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     write_to(args.junit.as_deref(), || junit(&args.a, &reports))?;
     write_to(args.markdown.as_deref(), || markdown(&args.a, &reports))?;
     Ok(worst(reports.iter().map(|(_, r)| r.verdict)))
+}
+
+/// Whether two headers tell of pseudonyms that cannot be compared.
+fn strangers(a: &str, b: &str) -> bool {
+    Policy::of_header(a) == Policy::Strict && Policy::of_header(b) == Policy::Strict && a != b
 }
 
 /// The gates of a profile with the changes of `--fail-on`.
@@ -114,7 +129,14 @@ fn worst(verdicts: impl Iterator<Item = Verdict>) -> Exit {
 
 fn write_to(path: Option<&Path>, text: impl FnOnce() -> String) -> Result<(), Failure> {
     let Some(path) = path else { return Ok(()) };
-    std::fs::write(path, text())
+    // It names files and addresses, as the traces do.
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text().as_bytes()))
         .with_context(|| format!("writing {}", path.display()))
         .map_err(|e| Failure::new(Exit::Output, e))
 }

@@ -3,7 +3,7 @@
 use crate::containers::{self, Containers};
 use crate::exit::{Exit, Failure};
 use crate::filter::{self, Calls, Pattern, Selection, Task, Wish};
-use crate::output::Output;
+use crate::output::{Output, json_line};
 use crate::show::Show;
 use crate::{decode, open, units};
 use ctrace_format::{Class, Event, Filter, SyscallFlags, Trace};
@@ -230,7 +230,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         if !passes {
             continue;
         }
-        let line = if args.json { show.json(&event).map(|v| v.to_string()) } else { show.line(&event) };
+        let line = if args.json { show.json(&event).map(|v| json_line(&v)) } else { show.line(&event) };
         let Some(line) = line else { continue };
         left -= 1;
         *totals.shown.entry(event.class()).or_default() += 1;

@@ -2,13 +2,14 @@
 
 mod incidents;
 
+use crate::clock::{Jump, Jumps};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Paint, Style};
 use crate::show::{Show, class_name};
 use crate::{containers, decode, open, units};
 use ctrace_format::{
-    Class, ConnectionKind, Event, Filter, Metric, Object, Scope, SockCookie, State, SyscallFlags, TaskDef,
-    Trace, Window, syscalls,
+    Class, ConnectionKind, Event, Filter, Metric, Object, Policy, Scope, SockCookie, State, SyscallFlags,
+    TaskDef, Trace, Window, syscalls,
 };
 use incidents::Incidents;
 use serde_json::{Value, json};
@@ -47,6 +48,7 @@ struct Rare {
     refused: u64,
     reset: u64,
     retransmits: u64,
+    clock: Jumps,
     incidents: Incidents,
 }
 
@@ -54,7 +56,14 @@ impl Rare {
     fn read(trace: &Trace) -> Self {
         let mut this = Self::default();
         let filter = Filter {
-            classes: vec![Class::Loss, Class::Connection, Class::Process, Class::Dns, Class::Aggregate],
+            classes: vec![
+                Class::Loss,
+                Class::Connection,
+                Class::Anchor,
+                Class::Process,
+                Class::Dns,
+                Class::Aggregate,
+            ],
             ..Filter::default()
         };
         for event in trace.events(&filter).flatten() {
@@ -64,6 +73,7 @@ impl Rare {
                     *this.lost_by_class.entry(class_name(e.class)).or_default() += e.count;
                     *this.lost_by_cause.entry(crate::show::cause_name(e.cause)).or_default() += e.count;
                 }
+                Event::Anchor(e) => this.clock.add(e),
                 Event::Aggregate(e) => this.aggregated += e.count,
                 Event::Fidelity(_) => this.levels += 1,
                 Event::Connection(e) => {
@@ -333,8 +343,9 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "tasks": threads(trace),
         "connections": rare.connections.len(),
         "bytes": {"file": trace.file_bytes(), "decoded": trace.decoded_bytes(), "per_syscall": per_syscall},
+        "clock": rare.clock.found.iter().map(jump_json).collect::<Vec<_>>(),
         "blind": header.blind,
-        "redaction": {"policy": header.redaction, "counts": summary.map(|s| &s.redacted)},
+        "redaction": {"policy": Policy::of_header(&header.redaction).name(), "header": header.redaction, "counts": summary.map(|s| &s.redacted)},
         "ended": summary.map(|s| &s.ended),
         "command_status": summary.and_then(|s| s.command_status),
         "engine_calls": summary.map(|s| s.engine_calls),
@@ -499,6 +510,9 @@ fn as_text(
     let from_ns = trace.window().map_or(0, |w| w.from_ns);
     let start = units::rfc3339(header.start_realtime_ns + from_ns);
     row("when", format!("{}Z for {}{ended}", &start[..19], units::duration(duration_ns(trace))));
+    for jump in rare.clock.found.iter().take(SHOWN) {
+        row("clock", paint.paint(Style::Yellow, &jump_text(jump)));
+    }
     if let Some(window) = trace.window() {
         row("window", window_text(window, header.start_realtime_ns));
     }
@@ -626,10 +640,12 @@ fn as_text(
         row("not seen", decode::plain(names.join(" · ").as_bytes()));
     }
     let redacted: u64 = trace.summary().map_or(0, |s| s.redacted.values().sum());
-    row(
-        "redaction",
-        format!("{}, {} masked", decode::plain(header.redaction.as_bytes()), units::count(redacted)),
-    );
+    let policy = decode::plain(header.redaction.as_bytes());
+    let policy = match Policy::of_header(&header.redaction) {
+        Policy::Off => paint.paint(Style::Red, &format!("{policy}: nothing was masked; it may hold secrets")),
+        _ => format!("{policy}, {} masked", units::plural(redacted, "value")),
+    };
+    row("redaction", policy);
     let calls = trace.counts().get(&Class::Syscall).copied().unwrap_or(0);
     let per_call = if calls > 0 {
         format!(", {:.1} bytes per call", trace.file_bytes() as f64 / calls as f64)
@@ -645,6 +661,28 @@ fn as_text(
         ),
     );
     lines
+}
+
+fn jump_json(jump: &Jump) -> Value {
+    match jump {
+        Jump::Stepped { t_ns, by_ns } => json!({"t_ns": t_ns, "kind": "stepped", "by_ns": by_ns}),
+        Jump::Slept { t_ns, for_ns } => json!({"t_ns": t_ns, "kind": "slept", "for_ns": for_ns}),
+    }
+}
+
+/// Nothing in the trace is wrong by it; what the program believed may be.
+fn jump_text(jump: &Jump) -> String {
+    match jump {
+        Jump::Stepped { t_ns, by_ns } => format!(
+            "set {} by {} before +{}; times here are not affected",
+            if *by_ns < 0 { "back" } else { "forward" },
+            units::duration(by_ns.unsigned_abs()),
+            seconds(*t_ns)
+        ),
+        Jump::Slept { t_ns, for_ns } => {
+            format!("the machine slept for {} before +{}", units::duration(*for_ns), seconds(*t_ns))
+        }
+    }
 }
 
 fn seconds(ns: u64) -> String {

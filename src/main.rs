@@ -1,5 +1,6 @@
 //! The `ctrace` command: parse → resolve → run. One file per subcommand; all printing lives in [`output`].
 
+mod clock;
 mod completions;
 mod containers;
 mod decode;
@@ -15,6 +16,7 @@ mod output;
 mod probe;
 mod progress;
 mod record;
+mod redact;
 mod repair;
 mod replay;
 mod show;
@@ -64,6 +66,7 @@ enum Command {
     Mark(mark::Args),
     Verify(verify::Args),
     Repair(repair::Args),
+    Redact(redact::Args),
     Replay(replay::Args),
     Diff(diff::Args),
     Doctor(doctor::Args),
@@ -114,6 +117,7 @@ fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Repair(args) => repair::run(&args, out),
+        Command::Redact(args) => redact::run(&args, out),
         Command::Replay(args) => replay::run(args, out),
         Command::Demo(args) => demo::run(&args, out),
         Command::Diff(args) => diff::run(&args, out),

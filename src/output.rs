@@ -1,6 +1,9 @@
 //! All printing: data to the standard output, words for people to the standard error.
 
 use crate::exit::Failure;
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, BufWriter, IsTerminal, Write};
 
 /// When to colour.
@@ -59,6 +62,62 @@ impl Paint {
     }
 }
 
+/// The sequences of [`Paint`]: the only ones that may reach a terminal.
+const SEQUENCES: [&str; 7] =
+    ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m"];
+
+/// A line whose control characters are escaped. What is printed from a trace is escaped where it is made; this is for
+/// what was forgotten there, error messages of libraries, names of files.
+fn guarded(line: &str) -> Cow<'_, str> {
+    let harmless = |c: char| c == '\n' || c == '\t' || !crate::decode::is_hostile(c);
+    if line.bytes().all(|b| (b' '..0x7f).contains(&b)) || line.chars().all(harmless) {
+        return Cow::Borrowed(line);
+    }
+    let mut out = String::with_capacity(line.len() + 16);
+    let mut rest = line;
+    while let Some(c) = rest.chars().next() {
+        if let Some(sequence) = SEQUENCES.iter().find(|s| rest.starts_with(**s)) {
+            out.push_str(sequence);
+            rest = &rest[sequence.len()..];
+            continue;
+        }
+        if harmless(c) {
+            out.push(c);
+        } else {
+            let _ = write!(out, "{}", c.escape_unicode());
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    Cow::Owned(out)
+}
+
+/// JSON that does nothing to a terminal: also what JSON need not escape is.
+struct Guarded;
+
+impl Formatter for Guarded {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut from = 0;
+        for (at, c) in fragment.char_indices() {
+            if crate::decode::is_hostile(c) {
+                CompactFormatter.write_string_fragment(writer, &fragment[from..at])?;
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(writer, "\\u{unit:04x}")?;
+                }
+                from = at + c.len_utf8();
+            }
+        }
+        CompactFormatter.write_string_fragment(writer, &fragment[from..])
+    }
+}
+
+/// An object of data as a line for [`Output::data`].
+pub(crate) fn json_line(value: &serde_json::Value) -> String {
+    let mut line = Vec::new();
+    // Neither a value nor memory refuses.
+    let _ = serde::Serialize::serialize(value, &mut Serializer::with_formatter(&mut line, Guarded));
+    String::from_utf8(line).unwrap_or_default()
+}
+
 /// Where a command's words and data go.
 pub(crate) struct Output {
     data: BufWriter<io::StdoutLock<'static>>,
@@ -111,7 +170,7 @@ impl Output {
     /// # Errors
     /// As the standard output fails; a broken pipe is for the caller to end at.
     pub(crate) fn data(&mut self, line: &str) -> io::Result<()> {
-        self.data.write_all(line.as_bytes())?;
+        self.data.write_all(guarded(line).as_bytes())?;
         self.data.write_all(b"\n")?;
         if self.data_is_terminal { self.data.flush() } else { Ok(()) }
     }
@@ -121,7 +180,7 @@ impl Output {
     /// # Errors
     /// See [`Output::data`].
     pub(crate) fn json(&mut self, value: &impl serde::Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.data, value)?;
+        value.serialize(&mut Serializer::with_formatter(&mut self.data, Guarded))?;
         self.data.write_all(b"\n")
     }
 
@@ -155,7 +214,7 @@ impl Output {
     fn insist(&mut self, line: &str) {
         // Data and words share a terminal: keep their order.
         let _ = self.data.flush();
-        let _ = writeln!(io::stderr(), "{line}");
+        let _ = writeln!(io::stderr(), "{}", guarded(line));
     }
 
     /// Something the person should know, though the work goes on.
@@ -178,5 +237,28 @@ impl Output {
         if let Some(fix) = &failure.fix {
             self.insist(&format!("{}   {fix}", self.paint.paint(Style::Cyan, "fix:")));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_sequences_reach_a_terminal() {
+        let red = Paint(true).paint(Style::Red, "x");
+        assert_eq!(guarded(&red), red);
+        assert_eq!(guarded("a\x1b]0;title\x07\u{9b}2J\rb\n"), "a\\u{1b}]0;title\\u{7}\\u{9b}2J\\u{d}b\n");
+        assert_eq!(guarded("plain → text"), "plain → text");
+    }
+
+    #[test]
+    fn json_stays_what_it_was_and_steers_no_terminal() {
+        let value = serde_json::json!({"path": "a\u{9b}2J\u{202e}b\"\n→\x1b"});
+        let mut bytes = Vec::new();
+        serde::Serialize::serialize(&value, &mut Serializer::with_formatter(&mut bytes, Guarded)).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(!text.chars().any(crate::decode::is_hostile), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

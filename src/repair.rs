@@ -3,7 +3,7 @@
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::units;
-use ctrace_format::{RepairError, State};
+use ctrace_format::State;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -23,12 +23,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
-    let report = ctrace_format::repair(&args.file, &args.output).map_err(|error| match error {
-        RepairError::Read(error) => Failure::from(error),
-        RepairError::Write(error) => Failure::from(error),
-        error @ RepairError::SameFile { .. } => Failure::new(Exit::Usage, error),
-        error => Failure::new(Exit::Internal, error),
-    })?;
+    let report = ctrace_format::repair(&args.file, &args.output).map_err(crate::redact::failure)?;
     if report.state == State::Live {
         out.warn("its recorder still runs; what it writes from now on is missing in the copy");
     }

@@ -4,7 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
 use crate::{diff, open, record, signals, units};
 use ctrace_analysis::{Metric, Missing, Profile, Report, SideInfo, Verdict};
-use ctrace_format::{Abi, Class, Event, Filter, SyscallFlags, Sysno, Trace, syscalls};
+use ctrace_format::{Abi, Class, Event, Filter, Policy, SyscallFlags, Sysno, Trace, syscalls};
 use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
 use ctrace_replayer::{
@@ -225,7 +225,7 @@ pub(crate) fn perform(
     let inputs =
         Inputs { program, environment: &environment, peers: &peers, recorded_ns: summary.recorded_ns };
     let running = Replay::start(inputs, &run_options).map_err(replay_failure)?;
-    let recording = watch(&running, &options.output, out)?;
+    let recording = watch(trace, &running, &options.output, out)?;
     let mut sandbox = Sandbox::look(running.root_pid(), recording.is_some());
     sandbox.program_in_memory = running.copied().map(str::to_owned);
     running.release().map_err(replay_failure)?;
@@ -267,8 +267,16 @@ fn compile(path: &Path, trace: &Trace) -> Result<Plan, Failure> {
 }
 
 /// Records the replay, which is held at its gate. Without the privilege it goes unobserved.
-fn watch(running: &Running, output: &Path, out: &mut Output) -> Result<Option<Recording>, Failure> {
-    match Recorder::start(Config::new(Target::Pid(running.root_pid()), output)) {
+fn watch(
+    trace: &Trace,
+    running: &Running,
+    output: &Path,
+    out: &mut Output,
+) -> Result<Option<Recording>, Failure> {
+    let mut config = Config::new(Target::Pid(running.root_pid()), output);
+    // The replay does what the trace says: what is masked in one must be in the other.
+    config.redact = Policy::of_header(&trace.header().redaction).min(Policy::Default);
+    match Recorder::start(config) {
         Ok(recording) => Ok(Some(recording)),
         Err(RecordError::NoPrivilege { .. } | RecordError::KernelLacks { .. }) => {
             out.warn("the replay cannot be recorded here (`ctrace doctor` says why); its own journal is judged instead");

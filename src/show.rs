@@ -376,7 +376,7 @@ impl<'a> Show<'a> {
     }
 
     fn text(&self, id: ctrace_format::StrId) -> String {
-        String::from_utf8_lossy(self.trace.str(id)).into_owned()
+        decode::json_text(self.trace.str(id))
     }
 
     fn object(&self, kind: &str, t_ns: u64, task: Option<TaskId>) -> Value {

@@ -219,7 +219,8 @@ fn backlog(facts: &mut Facts) {
     std::thread::sleep(Duration::from_millis(520));
     facts.say("overflows", counter("/proc/self/net/netstat", "TcpExt:", "ListenOverflows"));
     facts.say("drops", counter("/proc/self/net/netstat", "TcpExt:", "ListenDrops"));
-    std::thread::sleep(Duration::from_millis(250));
+    // Sockets are listed more seldom where the listing is slow.
+    std::thread::sleep(Duration::from_millis(1000));
 }
 
 /// Segments that are dropped on the way in, until they are not.

@@ -33,11 +33,25 @@ pub(crate) fn boot_offset(readings: u32) -> (u64, u64) {
         .unwrap_or_default()
 }
 
-/// Readings of the three clocks, relative to a start.
+/// Readings further apart than this belong to different moments.
+const SIMULTANEOUS_NS: u64 = 100_000;
+const TRIES: u32 = 10;
+
+/// Simultaneous readings of the three clocks, relative to a start: a pause between them would look like a clock that was
+/// set.
 pub(crate) fn anchor(start_boottime_ns: u64) -> ClockAnchor {
-    ClockAnchor {
-        t_ns: boottime_ns().saturating_sub(start_boottime_ns),
-        monotonic_ns: now(libc::CLOCK_MONOTONIC),
-        realtime_ns: realtime_ns(),
+    let read = || {
+        let before = boottime_ns();
+        let (monotonic_ns, realtime_ns) = (now(libc::CLOCK_MONOTONIC), realtime_ns());
+        (boottime_ns() - before, before, monotonic_ns, realtime_ns)
+    };
+    let mut best = read();
+    for _ in 1..TRIES {
+        if best.0 <= SIMULTANEOUS_NS {
+            break;
+        }
+        best = best.min(read());
     }
+    let (_, boottime_ns, monotonic_ns, realtime_ns) = best;
+    ClockAnchor { t_ns: boottime_ns.saturating_sub(start_boottime_ns), monotonic_ns, realtime_ns }
 }

@@ -61,7 +61,6 @@ pub(crate) struct Decoder {
     pub(crate) calls: u64,
     /// Calls that were counted instead.
     pub(crate) aggregated: u64,
-    redacted: std::collections::BTreeMap<String, u64>,
     tasks_changed: bool,
     timeline: timeline::State,
     /// Bits of block requests on this kernel.
@@ -110,7 +109,6 @@ impl Decoder {
             engine_calls: 0,
             calls: 0,
             aggregated: 0,
-            redacted: std::collections::BTreeMap::new(),
             tasks_changed: true,
             timeline: timeline::State::default(),
             block_flags: Vec::new(),
@@ -158,16 +156,11 @@ impl Decoder {
         now_boottime_ns: u64,
         push: &mut dyn FnMut(&mut TraceWriter, Event),
     ) {
-        let counts = (self.calls, self.engine_calls, self.redacted.clone());
+        let counts = (self.calls, self.engine_calls);
         for (slot, copies) in slots {
             self.in_flight(w, slot, copies, now_boottime_ns, push);
         }
-        (self.calls, self.engine_calls, self.redacted) = counts;
-    }
-
-    /// Redactions by rule.
-    pub(crate) fn redacted(&self) -> std::collections::BTreeMap<String, u64> {
-        self.redacted.clone()
+        (self.calls, self.engine_calls) = counts;
     }
 
     /// The living processes, when they changed since the last call.
@@ -179,13 +172,6 @@ impl Decoder {
         tgids.sort_unstable();
         tgids.dedup();
         Some(tgids)
-    }
-
-    /// Counts what the snapshot redacted.
-    pub(crate) fn add_redacted(&mut self, counts: &std::collections::BTreeMap<String, u64>) {
-        for (rule, n) in counts {
-            *self.redacted.entry(rule.clone()).or_default() += n;
-        }
     }
 
     /// Number of recorded threads that have not exited.
@@ -200,7 +186,7 @@ impl Decoder {
         member: &Member,
         push: &mut dyn FnMut(&mut TraceWriter, Event),
     ) {
-        let comm = w.str(&member.comm);
+        let comm = w.comm(&member.comm);
         let start_ns = self.rel(member.start_boottime_ns);
         self.tasks_changed = true;
         let new = Task { tgid: member.tgid, start_ns, comm, id: None, creds: None, group: member.group };
@@ -219,7 +205,7 @@ impl Decoder {
         let task = self.tasks.entry(tid).or_insert_with(|| {
             // The record of its birth was lost, or it moved in: ask while it lives.
             let comm = std::fs::read(format!("/proc/{tgid}/task/{tid}/comm")).unwrap_or_default();
-            Task { tgid, start_ns: 0, comm: w.str(comm.trim_ascii_end()), id: None, creds: None, group: 0 }
+            Task { tgid, start_ns: 0, comm: w.comm(comm.trim_ascii_end()), id: None, creds: None, group: 0 }
         });
         *task.id.get_or_insert_with(|| {
             let id = w.task(&TaskDef {
@@ -234,7 +220,7 @@ impl Decoder {
     }
 
     fn rename(&mut self, w: &mut TraceWriter, tid: u32, comm: &[u8]) {
-        let comm = w.str(until_nul(comm));
+        let comm = w.comm(until_nul(comm));
         if let Some(task) = self.tasks.get_mut(&tid)
             && task.comm != comm
         {
@@ -360,7 +346,7 @@ impl Decoder {
             if items.iter().any(|i| i.head.fault != 0) {
                 flags = flags.union(SyscallFlags::TRUNCATED);
             }
-            let mut context = Context { writer: w, objects: &self.objects, redacted: &mut self.redacted };
+            let mut context = Context { writer: w, objects: &self.objects };
             details = details::decode(&items, meaning.args, &mut context);
         }
         if call.flags & call_flag::HAS_ARGS != 0 && entry.is_none() {
@@ -465,7 +451,7 @@ impl Decoder {
         self.tasks_changed = true;
         let parent = self.task(w, fork.tid, fork.tgid);
         let creds = self.tasks.get(&fork.tid).and_then(|t| t.creds);
-        let comm = w.str(until_nul(&fork.comm));
+        let comm = w.comm(until_nul(&fork.comm));
         self.tasks.insert(
             fork.child_tid,
             Task {
@@ -535,9 +521,8 @@ impl Decoder {
     fn argv(&mut self, w: &mut TraceWriter, tid: u32) -> Option<(Vec<StrId>, u32)> {
         let items = details::items(self.entry.get(&tid)?);
         let item = items.iter().find(|i| i.head.op == op::ARGV)?;
-        // The call's own record counts the redactions.
-        let (words, count) = details::words(item.data, &mut std::collections::BTreeMap::new())?;
-        Some((words.iter().map(|word| w.str(word)).collect(), count))
+        let (words, count) = details::words(item.data)?;
+        Some((w.argv(words), count))
     }
 
     fn exit(
@@ -573,7 +558,7 @@ impl Decoder {
                 self.timeline.ended(join.tid, task, false);
             }
         } else {
-            let comm = w.str(until_nul(&join.comm));
+            let comm = w.comm(until_nul(&join.comm));
             let start_ns = self.rel(join.start_ns);
             let group = join.group;
             self.tasks

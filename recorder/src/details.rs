@@ -3,7 +3,6 @@
 use crate::arch::{Arch, HOST};
 use crate::objects::{Objects, sockaddr};
 use crate::raw;
-use crate::redact;
 use ctrace_abi::{Tlv, op};
 use ctrace_format::syscalls::Kind;
 use ctrace_format::{Detail, EpollEntry, ObjectId, PollEntry, TraceWriter};
@@ -79,7 +78,6 @@ fn u64_at(data: &[u8], at: usize) -> Option<u64> {
 pub(crate) struct Context<'a> {
     pub(crate) writer: &'a mut TraceWriter,
     pub(crate) objects: &'a Objects,
-    pub(crate) redacted: &'a mut BTreeMap<String, u64>,
 }
 
 /// Decodes items. `kinds` are the meanings of the call's arguments.
@@ -132,9 +130,8 @@ fn one(item: &Item<'_>, kind: Option<Kind>, c: &mut Context<'_>, out: &mut Vec<D
         }
         op::EPOLL => out.push(Detail::Epoll { arg, entries: epoll(data, HOST) }),
         op::ARGV => {
-            let (words, count) = words(data, c.redacted)?;
-            let words = words.iter().map(|w| c.writer.str(w)).collect();
-            out.push(Detail::Argv { arg, words, count });
+            let (words, count) = words(data)?;
+            out.push(Detail::Argv { arg, words: c.writer.argv(words), count });
         }
         op::PEEK => out.push(Detail::Value { arg, value: u64::from(u32_at(data, 0)?) }),
         op::BYTES => bytes(item, kind, out)?,
@@ -150,13 +147,12 @@ fn epoll(data: &[u8], arch: &Arch) -> Vec<EpollEntry> {
         .collect()
 }
 
-/// Words of an argument vector, redacted, and their true number.
-pub(crate) fn words(data: &[u8], redacted: &mut BTreeMap<String, u64>) -> Option<(Vec<Vec<u8>>, u32)> {
+/// Words of an argument vector, as they are, and their true number.
+pub(crate) fn words(data: &[u8]) -> Option<(Vec<Vec<u8>>, u32)> {
     let count = u64_at(data, 0)? as u32;
     let mut words: Vec<Vec<u8>> = data[8..].split(|b| *b == 0).map(<[u8]>::to_vec).collect();
     // What follows the last NUL is no word.
     words.pop();
-    redact::argv(&mut words, redacted);
     Some((words, count))
 }
 

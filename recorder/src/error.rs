@@ -9,9 +9,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum RecordError {
     /// The caller may not load eBPF programs.
-    #[error(
-        "{what}: permission denied; recording needs {needs}: run as root, or `setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep` on the binary"
-    )]
+    #[error("{what}: permission denied; recording needs {needs}")]
     NoPrivilege {
         /// What was refused.
         what: String,

@@ -4,6 +4,7 @@
 //! it, from chunks that both share, so that no event waits for the disk. One dump is written at a time: another that
 //! becomes due meanwhile is taken when the first is done, so there are at most two windows in memory.
 
+use crate::caps;
 use crate::clock;
 use crate::pipeline::{Message, Push, Shared, Written, join};
 use crate::raw;
@@ -350,7 +351,8 @@ impl crate::pipeline::Writing {
             duration_ns,
             ended,
             command_status: *self.command_status.lock().unwrap_or_else(PoisonError::into_inner),
-            redacted: self.decoder.redacted(),
+            // The writer adds what it redacted.
+            redacted: BTreeMap::new(),
             engine_calls: self.decoder.engine_calls,
         }
     }
@@ -383,7 +385,7 @@ impl crate::pipeline::Writing {
         if reason != DumpReason::End {
             text = format!("{text}; {ended}");
         }
-        let summary = self.summary(to_ns, text);
+        let mut summary = self.summary(to_ns, text);
         let number = self.next_number();
         let dump = match push.error.take() {
             Some(error) => Err(error),
@@ -403,6 +405,7 @@ impl crate::pipeline::Writing {
             self.shared.note(Note::Dumped(dumped.clone()));
             Ok(dumped.file)
         });
+        summary.redacted = self.writer.redacted();
         Written { finished, summary }
     }
 }
@@ -413,24 +416,39 @@ impl Shared {
     }
 }
 
+/// How long it is from one snapshot to the next. A window that needs more memory than it has is shorter than asked for.
+fn snapshot_every(span: Duration, window_from_ns: u64, now_ns: u64) -> Duration {
+    let length = match window_from_ns {
+        0 => span,
+        from_ns => span.min(Duration::from_nanos(now_ns.saturating_sub(from_ns))),
+    };
+    (length / SNAPSHOTS_PER_WINDOW).clamp(MIN_SNAPSHOT_EVERY, MAX_SNAPSHOT_EVERY)
+}
+
 /// The `snapshot` thread of a flight recorder: until the recording stops.
-pub(crate) fn snapshots(config: &RingConfig, shared: &Shared, out: &SyncSender<Message>) {
-    let every = (config.span / SNAPSHOTS_PER_WINDOW).clamp(MIN_SNAPSHOT_EVERY, MAX_SNAPSHOT_EVERY);
-    let mut next = Instant::now() + every;
+pub(crate) fn snapshots(
+    config: &RingConfig,
+    shared: &Shared,
+    out: &SyncSender<Message>,
+    start_boottime_ns: u64,
+) {
+    caps::keep_only_here(&caps::SNAPSHOT);
+    let (mut last, mut took) = (Instant::now(), Duration::ZERO);
     while !shared.stop.load(Ordering::Acquire) {
-        if Instant::now() < next {
+        let now_ns = clock::boottime_ns().saturating_sub(start_boottime_ns);
+        let every = snapshot_every(config.span, shared.window_from_ns.load(Ordering::Relaxed), now_ns);
+        if last.elapsed() < every.max(took * SNAPSHOT_SHARE) {
             std::thread::sleep(Duration::from_millis(10));
             continue;
         }
         let began = Instant::now();
         let boottime_ns = clock::boottime_ns();
         let tgids = shared.tgids.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // What is masked in it was masked in the one before.
-        let snapshot = snapshot::take(&tgids, &mut BTreeMap::new());
-        if out.send(Message::Snapshot(Box::new(snapshot), boottime_ns, BTreeMap::new())).is_err() {
+        let snapshot = snapshot::take(&tgids);
+        if out.send(Message::Snapshot(Box::new(snapshot), boottime_ns)).is_err() {
             return;
         }
-        next = began + every.max(began.elapsed() * SNAPSHOT_SHARE);
+        (last, took) = (began, began.elapsed());
     }
 }
 
@@ -442,6 +460,15 @@ pub(crate) fn join_snapshots(thread: Option<JoinHandle<()>>) -> Result<(), crate
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn snapshots_are_as_frequent_as_the_window_is_short() {
+        let (hour, second) = (Duration::from_secs(3600), 1_000_000_000);
+        assert_eq!(snapshot_every(hour, 0, 500 * second), MAX_SNAPSHOT_EVERY);
+        // The memory holds 20 seconds of it.
+        assert_eq!(snapshot_every(hour, 480 * second, 500 * second), Duration::from_secs(5));
+        assert_eq!(snapshot_every(Duration::from_millis(10), 7, 8), MIN_SNAPSHOT_EVERY);
+    }
 
     #[test]
     fn dumps_take_the_next_free_name() {

@@ -5,6 +5,7 @@
 //! everything that runc does in user space. So there is time to ask the runtime whether the id is one of the pod's, and
 //! to tell the programs before the first process executes its program.
 
+use crate::caps::{self, Cap};
 use crate::cgroup::{self, Hierarchy};
 use crate::clock;
 use crate::load::GroupMap;
@@ -84,6 +85,11 @@ pub(crate) struct Follower {
 impl Follower {
     /// Until the recording stops or the scope is over.
     pub(crate) fn run(mut self) {
+        caps::keep_only_here(&[Cap::Bpf, Cap::DacOverride, Cap::SysPtrace]);
+        caps::drop_unless_needed(Cap::Bpf, || self.map.is_open());
+        caps::drop_unless_needed(Cap::DacOverride, || {
+            self.source.as_ref().is_none_or(|s| caps::can_connect_to(s.runtime.socket()))
+        });
         let mut pending: Vec<Pending> = Vec::new();
         let mut checked = Instant::now();
         // A pod whose last group went is asked about until it is not ready.

@@ -37,7 +37,6 @@ pub mod probe;
 mod proc;
 mod raw;
 mod recording;
-mod redact;
 mod ring;
 mod sample;
 mod snapshot;

@@ -155,6 +155,13 @@ impl GroupMap {
         let _ = bpf(3, &self.attr(&id, std::ptr::null()));
     }
 
+    /// Whether it can be changed with what the calling thread has.
+    pub(crate) fn is_open(&self) -> bool {
+        // No cgroup has the number 0.
+        let absent = bpf(3, &self.attr(&0, std::ptr::null()));
+        absent.err().is_none_or(|e| e.kind() != std::io::ErrorKind::PermissionDenied)
+    }
+
     fn attr(&self, id: &u64, number: *const u32) -> MapAttr {
         MapAttr {
             map_fd: self.fd.as_raw_fd() as u32,
@@ -405,6 +412,11 @@ impl Programs {
         (0..loss::COUNT).map(|i| array.get(&i, 0).map(|v| v.to_vec()).unwrap_or_default()).collect()
     }
 
+    /// Whether the loss counters can be read with what the calling thread has.
+    pub(crate) fn counters_are_readable(&self) -> bool {
+        self.lost().iter().all(|per_cpu| !per_cpu.is_empty())
+    }
+
     /// What the verifier made of each loaded program.
     pub(crate) fn costs(&self, kernel: &str) -> Vec<Cost> {
         self.bpf
@@ -520,13 +532,12 @@ fn denied_or_program(what: &str, error: &ProgramError) -> RecordError {
 }
 
 fn classify(what: &str, error: &(dyn std::error::Error + 'static)) -> RecordError {
-    if is_denied(error) && !crate::caps::can_load() {
-        RecordError::NoPrivilege { what: what.to_owned(), needs: "CAP_BPF and CAP_PERFMON" }
-    } else {
-        RecordError::KernelLacks {
+    match crate::caps::missing_to_load() {
+        Some(needs) if is_denied(error) => RecordError::NoPrivilege { what: what.to_owned(), needs },
+        _ => RecordError::KernelLacks {
             what: format!("what {what} needs ({})", chain(error)),
             fix: "run `ctrace doctor`".into(),
-        }
+        },
     }
 }
 

@@ -117,7 +117,7 @@ impl Objects {
             NSFS => b"ns",
             _ => name.strip_prefix(b"[").and_then(|n| n.strip_suffix(b"]")).unwrap_or(name),
         };
-        let kind = w.str(name);
+        let kind = w.kernel_name(name);
         if o.flags & FRESH == 0
             && let Some((known, id)) = self.anon.get(&o.file)
             && *known == kind

@@ -5,6 +5,7 @@
 //! `write` sorts, decodes and writes. Both end when the recording stops; `drain` first detaches the programs, empties
 //! the rings, and collects the calls in flight.
 
+use crate::caps::{self, Cap};
 use crate::clock;
 use crate::collect::Collector;
 use crate::decode::Decoder;
@@ -21,6 +22,7 @@ use ctrace_format::{
     TraceWriter, WriteError,
 };
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,8 +81,8 @@ pub(crate) enum Message {
     Events(Vec<Event>),
     /// The containers of the scope, all of them, and tasks that user space found in them.
     Scope { containers: Vec<Container>, members: Vec<Member> },
-    /// A snapshot, when it was taken, and what was redacted in it.
-    Snapshot(Box<Snapshot>, u64, BTreeMap<String, u64>),
+    /// A snapshot, and when it was taken.
+    Snapshot(Box<Snapshot>, u64),
     /// What the user asks for while recording goes on.
     Request(Request),
     /// Calls in flight, as a dump asked for them.
@@ -180,6 +182,8 @@ pub(crate) fn drain(
     start_boottime_ns: u64,
 ) {
     go_first();
+    caps::keep_only_here(&[Cap::SysPtrace, Cap::Bpf]);
+    caps::drop_unless_needed(Cap::Bpf, || programs.counters_are_readable());
     let mut losses = Losses::new(start_boottime_ns);
     let mut last_losses = Instant::now();
     let mut collector = Collector::default();
@@ -291,6 +295,8 @@ pub(crate) struct Writing {
     pub(crate) shared: Arc<Shared>,
     pub(crate) start_boottime_ns: u64,
     pub(crate) command_status: Arc<Mutex<Option<i32>>>,
+    /// Where the file lies.
+    pub(crate) directory: PathBuf,
     /// Of a flight recorder.
     pub(crate) flight: Option<Flight>,
     /// Looks at every event.
@@ -358,6 +364,8 @@ impl Writing {
     /// Runs until the end of the recording.
     pub(crate) fn run(mut self, input: &Receiver<Message>) -> Written {
         go_first();
+        caps::keep_only_here(&[Cap::DacOverride]);
+        caps::drop_unless_needed(Cap::DacOverride, || caps::can_write_to(&self.directory));
         let shared = Arc::clone(&self.shared);
         let mut sorter = Sorter::default();
         let (observer, noticed) = (self.observer.take(), Vec::new());
@@ -411,8 +419,7 @@ impl Writing {
                         self.decoder.known(&mut self.writer, member, &mut |w, e| push.push(w, &e));
                     }
                 }
-                Message::Snapshot(snapshot, boottime_ns, redacted) => {
-                    self.decoder.add_redacted(&redacted);
+                Message::Snapshot(snapshot, boottime_ns) => {
                     let t_ns = boottime_ns.saturating_sub(self.start_boottime_ns);
                     if let Err(error) = self.writer.snapshot_at(t_ns, &snapshot) {
                         push.error.get_or_insert(error);
@@ -497,16 +504,19 @@ impl Writing {
             }
         }
         let reason = self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let summary = Summary {
+        let mut summary = Summary {
             duration_ns,
             ended: if push.error.is_some() { "write failed".into() } else { reason },
             command_status: *self.command_status.lock().unwrap_or_else(PoisonError::into_inner),
-            redacted: self.decoder.redacted(),
+            // The writer adds what it redacted.
+            redacted: BTreeMap::new(),
             engine_calls: self.decoder.engine_calls,
         };
         self.shared.calls.store(self.decoder.calls, Ordering::Relaxed);
         self.shared.aggregated.store(self.decoder.aggregated, Ordering::Relaxed);
+        let redacted = self.writer.redacted();
         let finished = self.writer.finish(&summary);
+        summary.redacted = redacted;
         let finished = match push.error.take() {
             Some(error) => Err(error),
             None => finished,

@@ -2,6 +2,7 @@
 
 use crate::arch;
 use crate::btf::Kernel;
+use crate::caps::{self, Cap};
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::clock;
 use crate::command::Child;
@@ -13,18 +14,17 @@ use crate::host;
 use crate::load::{self, OBJECT, Programs, RingSizes};
 use crate::pipeline::{self, CHANNEL, Message, Shared, Writing, Written};
 use crate::pods::{self, Found, Group, Source};
-use crate::redact;
 use crate::sample::{self, Subject};
 use crate::snapshot;
 use crate::sockets;
 use crate::specs;
 use crate::target::{self, Member, Target};
 use ctrace_abi::{Globals, UNNAMED_GROUP};
-use ctrace_format::{Container, Finished, Header, RingOptions, Scope, Summary, TraceWriter, WriteError};
+use ctrace_format::{
+    Container, Finished, Header, Policy, RingOptions, Scope, Summary, TraceWriter, WriteError, WriteOptions,
+};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -45,6 +45,8 @@ pub struct Config {
     pub duration: Option<Duration>,
     /// End by itself at this size, bytes.
     pub max_size: Option<u64>,
+    /// What is redacted before it is written.
+    pub redact: Policy,
     /// End by itself before the file system has less room than this, bytes.
     pub keep_free: Option<u64>,
     /// Memory for the kernel's ring buffers, bytes.
@@ -67,6 +69,7 @@ impl Config {
             precise: false,
             duration: None,
             max_size: None,
+            redact: Policy::Default,
             keep_free: None,
             ring_bytes: 16 << 20,
             ring: None,
@@ -265,15 +268,19 @@ impl Recorder {
             scope,
             host: facts,
             writer: concat!("ctrace ", env!("CARGO_PKG_VERSION")).to_owned(),
-            blind: blind(&offsets.missing, &programs.absent),
-            redaction: "default".into(),
+            blind: blind(&config.target, &offsets.missing, &programs.absent),
+            // The writer says what it did.
+            redaction: String::new(),
         };
-        let writer = match &config.ring {
-            Some(ring) => {
-                writable(&config.output)?;
-                TraceWriter::ring(&header, RingOptions::new(ring.span.as_nanos() as u64, ring.bytes))
-            }
-            None => TraceWriter::create(&config.output, &header),
+        let writer = if let Some(ring) = &config.ring {
+            writable(&config.output)?;
+            let mut options = RingOptions::new(ring.span.as_nanos() as u64, ring.bytes);
+            options.redact = Some(config.redact);
+            TraceWriter::ring(&header, options)
+        } else {
+            let mut options = WriteOptions::default();
+            options.redact = Some(config.redact);
+            TraceWriter::create_with(&config.output, &header, options)
         };
         let mut writer =
             writer.map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
@@ -316,6 +323,7 @@ impl Recorder {
             shared: Arc::clone(&shared),
             start_boottime_ns,
             command_status: Arc::clone(&command_status),
+            directory: parent(&config.output),
             flight: config.ring.map(|ring| Flight::new(ring, config.output.clone(), header)),
             observer,
         };
@@ -351,11 +359,10 @@ impl Recorder {
         if child.is_none() {
             let mut tgids: Vec<u32> = members.iter().map(|m| m.tgid).collect();
             tgids.dedup();
-            let mut redacted = BTreeMap::new();
             let taken_ns = clock::boottime_ns();
-            let snapshot = snapshot::take(&tgids, &mut redacted);
+            let snapshot = snapshot::take(&tgids);
             // The write thread lives as long as the recording; if it died, stop() says so.
-            let _ = send.send(Message::Snapshot(Box::new(snapshot), taken_ns, redacted));
+            let _ = send.send(Message::Snapshot(Box::new(snapshot), taken_ns));
         }
         if let Some(child) = &mut child {
             child.release().map_err(RecordError::system("releasing the command"))?;
@@ -384,9 +391,8 @@ fn resolve(config: &Config) -> Result<(Scope, Option<Grouped>), RecordError> {
             return Ok((Scope::Pid { pid: *pid }, None));
         }
         Target::Command(command) => {
-            let mut argv: Vec<Vec<u8>> = command.argv.iter().map(|a| a.as_bytes().to_vec()).collect();
-            redact::argv(&mut argv, &mut BTreeMap::new());
-            let argv = argv.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+            // The writer redacts it.
+            let argv = command.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect();
             return Ok((Scope::Command { argv }, None));
         }
         Target::Cgroup(path) => {
@@ -451,7 +457,7 @@ fn listers(target: &Target, grouped: Option<&Grouped>, child: Option<u32>) -> Ve
 }
 
 /// What this recording cannot see.
-fn blind(missing: &[String], absent: &[String]) -> Vec<String> {
+fn blind(target: &Target, missing: &[String], absent: &[String]) -> Vec<String> {
     let rings = if absent.iter().any(|a| a.contains("io_uring")) {
         "io_uring: work submitted through rings is not seen"
     } else {
@@ -467,18 +473,27 @@ fn blind(missing: &[String], absent: &[String]) -> Vec<String> {
     .to_vec();
     blind.extend(missing.iter().map(|f| format!("{f}: this kernel has no such field")));
     blind.extend(absent.iter().cloned());
+    // A command that we start is ours.
+    if !matches!(target, Target::Command(_)) {
+        blind.extend(caps::blind_spots());
+    }
     blind
+}
+
+/// The directory of a file.
+fn parent(output: &Path) -> PathBuf {
+    output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).into()
 }
 
 /// Whether dumps can be written: better known now than at the first incident.
 fn writable(output: &Path) -> Result<(), RecordError> {
-    let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = parent(output);
     let source = if output.is_dir() {
         io::ErrorKind::IsADirectory.into()
     } else if !folder.is_dir() {
         io::ErrorKind::NotFound.into()
     } else {
-        match nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK) {
+        match nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK) {
             Ok(()) => return Ok(()),
             Err(errno) => errno.into(),
         }
@@ -513,7 +528,7 @@ fn threads(
     let snapshots = match ring {
         Some(ring) => {
             let (to_write, sharing) = (send.clone(), Arc::clone(&shared));
-            let run = move || flight::snapshots(&ring, &sharing, &to_write);
+            let run = move || flight::snapshots(&ring, &sharing, &to_write, start);
             Some(spawn("ctrace-snapshot").spawn(run).map_err(failed())?)
         }
         None => None,
@@ -543,6 +558,17 @@ impl Recording {
                 (load(&self.shared.window_from_ns), load(&self.shared.window_calls))
             }),
         }
+    }
+
+    /// The calling thread gives up every capability that the rest of the recording needs no more, for good. Threads
+    /// that it starts from now on begin without them. Not done by itself: the caller may have other plans.
+    ///
+    /// # Errors
+    /// When the kernel refuses, which it does not for giving up.
+    pub fn drop_privileges(&self) -> std::io::Result<()> {
+        // A command may have become another user's.
+        let keep: &[Cap] = if self.child.is_some() { &[Cap::Kill] } else { &[] };
+        caps::keep_only(keep)
     }
 
     /// Asks for something while recording goes on.

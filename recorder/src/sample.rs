@@ -1,5 +1,6 @@
 //! Resource samples, ten times a second: the host, and the scope.
 
+use crate::caps;
 use crate::cgroup::Cgroup;
 use crate::clock;
 use crate::follow::Live;
@@ -23,6 +24,7 @@ const ANCHOR_EVERY: u32 = 10;
 /// kernel looks at every bucket of its table of connections for it, thousands of empty ones too.
 const SOCKETS_EVERY: Duration = Duration::from_millis(500);
 const SOCKETS_SHARE: u32 = 250;
+const SOCKETS_SELDOM: Duration = Duration::from_secs(5);
 const MAX_SOCKETS: u64 = 2000;
 /// Looking at the descriptors of more processes than this would cost more than it tells.
 const MAX_PROCESSES: usize = 256;
@@ -57,6 +59,7 @@ pub(crate) fn run(
     out: &SyncSender<Message>,
     start_boottime_ns: u64,
 ) {
+    caps::keep_only_here(&caps::SNAPSHOT);
     let mut sum = Sum::default();
     let mut total = Total::default();
     let mut next = Instant::now();
@@ -86,7 +89,7 @@ pub(crate) fn run(
         {
             let begin = Instant::now();
             sockets(&mut scope, Path::new(&format!("/proc/{first}/net")));
-            next_sockets = begin + SOCKETS_EVERY.max(begin.elapsed() * SOCKETS_SHARE);
+            next_sockets = begin + (begin.elapsed() * SOCKETS_SHARE).clamp(SOCKETS_EVERY, SOCKETS_SELDOM);
         }
         round += 1;
         let mut host = Values::default();

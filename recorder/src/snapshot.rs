@@ -1,7 +1,6 @@
 //! The state of the scope at the start: what `/proc` says about its processes.
 
 use crate::proc;
-use crate::redact;
 use crate::sockets;
 use crate::unix_diag;
 use ctrace_format::{
@@ -14,10 +13,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// Reads the state of these processes. What disappears meanwhile is left out.
-pub(crate) fn take(tgids: &[u32], redacted: &mut BTreeMap<String, u64>) -> Snapshot {
+pub(crate) fn take(tgids: &[u32]) -> Snapshot {
     let peers = unix_diag::peers();
     let mut processes: Vec<ProcessSnapshot> =
-        tgids.iter().filter_map(|tgid| process(*tgid, &peers, redacted)).collect();
+        tgids.iter().filter_map(|tgid| process(*tgid, &peers)).collect();
     parents_first(&mut processes);
     Snapshot { processes }
 }
@@ -42,11 +41,7 @@ fn link(path: impl AsRef<Path>) -> Vec<u8> {
     fs::read_link(path).map(|p| p.as_os_str().as_bytes().to_vec()).unwrap_or_default()
 }
 
-fn process(
-    tgid: u32,
-    peers: &BTreeMap<u64, u64>,
-    redacted: &mut BTreeMap<String, u64>,
-) -> Option<ProcessSnapshot> {
+fn process(tgid: u32, peers: &BTreeMap<u64, u64>) -> Option<ProcessSnapshot> {
     let base = format!("/proc/{tgid}");
     let stat = proc::process_stat(tgid)?;
     let status = Status::read(&format!("{base}/status"));
@@ -56,7 +51,6 @@ fn process(
         .map(<[u8]>::to_vec)
         .collect();
     argv.pop();
-    redact::argv(&mut argv, redacted);
     let mut threads: Vec<ThreadSnapshot> =
         proc::threads(tgid).into_iter().filter_map(|tid| thread(tgid, tid)).collect();
     threads.sort_by_key(|t| (t.tid != Tid(tgid), t.tid));
@@ -247,7 +241,7 @@ mod tests {
 
     #[test]
     fn own_state_is_read() {
-        let snapshot = take(&[std::process::id()], &mut BTreeMap::new());
+        let snapshot = take(&[std::process::id()]);
         let me = &snapshot.processes[0];
         assert!(!me.threads.is_empty() && !me.maps.is_empty() && !me.fds.is_empty());
         assert_eq!(me.threads[0].tid.0, std::process::id());

@@ -70,7 +70,7 @@ impl Arg {
             Self::Number(n) => json!(n),
             Self::Fd(fd, _) => json!(fd),
             Self::Text(t) => json!(t),
-            Self::Bytes(b) => json!(String::from_utf8_lossy(b)),
+            Self::Bytes(b) => json!(super::json_text(b)),
             Self::Unknown => Value::Null,
         }
     }
@@ -406,7 +406,7 @@ impl Call<'_> {
         let text_of = |a: &Option<SockAddr>| a.as_ref().map(super::address);
         match object {
             Object::File { path, dev, ino, mode, size, .. } => json!({
-                "fd": fd, "kind": "file", "text": text, "path": String::from_utf8_lossy(self.trace.str(*path)),
+                "fd": fd, "kind": "file", "text": text, "path": super::json_text(self.trace.str(*path)),
                 "dev": dev, "ino": ino, "mode": mode, "size": size,
             }),
             Object::Socket { family, kind, protocol, cookie, local, peer } => {
@@ -420,7 +420,7 @@ impl Call<'_> {
             }
             Object::Pipe { ino } => json!({"fd": fd, "kind": "pipe", "text": text, "ino": ino}),
             Object::Anon { kind, id } => json!({
-                "fd": fd, "kind": "anon", "text": text, "name": String::from_utf8_lossy(self.trace.str(*kind)),
+                "fd": fd, "kind": "anon", "text": text, "name": super::json_text(self.trace.str(*kind)),
                 "id": id,
             }),
             _ => json!({"fd": fd, "kind": "other", "text": text}),

@@ -165,9 +165,7 @@ pub(super) fn report(
 /// Exit code and fix for what the recorder could not do.
 pub(crate) fn failure(error: RecordError) -> Failure {
     let (exit, fix) = match &error {
-        RecordError::NoPrivilege { .. } => {
-            (Exit::Host, Some("`sudo ctrace …`; `ctrace doctor` shows what this user may do".to_owned()))
-        }
+        RecordError::NoPrivilege { .. } => (Exit::Host, Some(privilege_fix())),
         RecordError::KernelLacks { .. } => {
             (Exit::Host, Some("`ctrace doctor` lists what this kernel can do".to_owned()))
         }
@@ -216,4 +214,14 @@ pub(crate) fn failure(error: RecordError) -> Failure {
         Some(fix) => failure.fix(fix),
         None => failure,
     }
+}
+
+/// How an ordinary user comes to record.
+fn privilege_fix() -> String {
+    let binary = std::env::current_exe().unwrap_or_else(|_| "ctrace".into());
+    format!(
+        "run it with sudo, or give the program what it needs: \
+         sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep {}",
+        binary.display()
+    )
 }

@@ -107,6 +107,9 @@ pub(crate) struct Args {
     /// Keep times to 1 ns instead of 100 ns
     #[arg(long)]
     precise: bool,
+    /// What the trace may tell
+    #[arg(long, value_name = "POLICY", default_value = "default")]
+    redact: crate::redact::Redact,
     /// Memory for what the kernel has seen and ctrace has not written yet
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "16M")]
     buffer: u64,
@@ -140,11 +143,17 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         bytes: args.ring_size,
         post: Duration::from_nanos(args.post),
     });
+    config.redact = args.redact.into();
+    if args.redact == crate::redact::Redact::Off {
+        out.warn("--redact off: passwords and tokens that are seen will be in the trace");
+    }
     check_ring(args)?;
 
     signals::catch().and_then(|()| signals::catch_dumps()).map_err(|e| Failure::new(Exit::Internal, e))?;
     let (observer, lacking) = observer(&args.trigger);
     let mut recording = Recorder::start_observed(config, observer).map_err(failure)?;
+    // Everything that takes privilege is done, in this thread and in those it will start.
+    recording.drop_privileges().map_err(|e| Failure::new(Exit::Internal, e))?;
     for remark in recording.remarks() {
         out.say(&format!("note: {remark}"));
     }

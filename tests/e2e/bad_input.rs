@@ -185,3 +185,44 @@ fn an_unwritable_place_is_named() {
     assert!(ran.code.is_some_and(|c| c != 0), "{}", ran.stderr);
     assert!(ran.stderr.contains("/nonexistent/dir"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_clock_that_is_set_shows_and_changes_no_duration() {
+    use ctrace_format::{Abi, ClockAnchor, Event, Header, Host, Marker, Scope, Summary, TraceWriter};
+    const S: u64 = 1_000_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("x.ctr");
+    let header = Header {
+        tick_ns: 100,
+        start_boottime_ns: 50 * S,
+        start_realtime_ns: 1_700_000_000 * S,
+        abi: Abi::X86_64,
+        scope: Scope::Pid { pid: 1 },
+        host: Host::default(),
+        writer: "test".into(),
+        blind: Vec::new(),
+        redaction: String::new(),
+    };
+    let mut writer = TraceWriter::create(&trace, &header).unwrap();
+    let text = writer.str(b"now");
+    for second in 0..10 {
+        // An hour back, between the fourth and the fifth reading.
+        let realtime_ns = (1_700_000_000 + second - if second > 4 { 3600 } else { 0 }) * S;
+        let anchor = ClockAnchor { t_ns: second * S, monotonic_ns: (50 + second) * S, realtime_ns };
+        writer.push(&Event::Anchor(anchor)).unwrap();
+        writer.push(&Event::Marker(Marker { t_ns: second * S + S / 2, text })).unwrap();
+    }
+    writer.finish(&Summary { duration_ns: 10 * S, ..Summary::default() }).unwrap();
+    let info = run(["info".as_ref(), "--json".as_ref(), trace.as_os_str()]).expect(0).json();
+    assert_eq!(info["duration_ns"], 10 * S);
+    assert_eq!(
+        info["clock"],
+        serde_json::json!([{"t_ns": 5 * S, "kind": "stepped", "by_ns": -3600 * S as i64}])
+    );
+    let text = run(["info".as_ref(), trace.as_os_str()]).expect(0);
+    assert!((text.stdout + &text.stderr).contains("set back by"), "info says it");
+    let events = run(["events".as_ref(), "--json".as_ref(), trace.as_os_str()]).expect(0).json_lines();
+    let times: Vec<u64> =
+        events.iter().filter(|e| e["type"] == "marker").map(|e| e["t_ns"].as_u64().unwrap()).collect();
+    assert!(times.windows(2).all(|w| w[1] - w[0] == S), "{times:?}");
+}

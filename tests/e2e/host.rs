@@ -188,6 +188,20 @@ impl Recording {
     }
 }
 
+/// Where cgroup v2 is mounted; says so when it is not.
+pub(crate) fn cgroup2() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let at = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (at, kind) = (fields.next()?, fields.next()?);
+        (kind == "cgroup2").then_some(at)
+    });
+    if at.is_none() {
+        println!("skipped: no cgroup v2 is mounted");
+    }
+    at.map(PathBuf::from)
+}
+
 /// What a host has that outlives a careless process.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Belongings {

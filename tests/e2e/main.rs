@@ -12,5 +12,7 @@ mod host;
 mod interrupted;
 mod memory;
 mod pods;
+mod privacy;
+mod privilege;
 mod record;
 mod replay;

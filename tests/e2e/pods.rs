@@ -363,12 +363,8 @@ fn a_cgroup_that_is_removed_ends_its_recording_well() {
     if !can_record() || !has(&["sleep"]) {
         return;
     }
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    let Some(at) = mounts.lines().find(|l| l.split(' ').nth(2) == Some("cgroup2")) else {
-        println!("skipped: no cgroup v2 is mounted");
-        return;
-    };
-    let group = Path::new(at.split(' ').nth(1).unwrap()).join(format!("ctrace-gone-{}", std::process::id()));
+    let Some(at) = crate::host::cgroup2() else { return };
+    let group = at.join(format!("ctrace-gone-{}", std::process::id()));
     std::fs::create_dir(&group).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut inside = Guarded(Command::new("sleep").arg("1000").spawn().unwrap());

@@ -1,11 +1,11 @@
 //! Checking every byte of a trace, and rescuing what is intact in a damaged one.
 
-use crate::codec;
+use crate::codec::{self, Remap};
 use crate::layout::PREAMBLE_LEN;
 use crate::source::{ChunkProblem, Source};
 use crate::{
-    Class, Damage, Event, Filter, Finished, Loss, LossCause, Object, ObjectId, ReadError, State, StrId,
-    Summary, TaskDef, TaskId, Trace, TraceWriter, WriteError,
+    Class, Damage, Event, Filter, Finished, Loss, LossCause, Object, ObjectId, Policy, ReadError, State,
+    StrId, Summary, TaskDef, TaskId, Trace, TraceWriter, WriteError, WriteOptions,
 };
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
@@ -129,7 +129,7 @@ fn hash(source: &Source, end: u64) -> std::io::Result<[u8; 32]> {
     Ok(sha256.finalize().into())
 }
 
-/// Why [`repair`] failed.
+/// Why [`repair`] or [`redact`] failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RepairError {
@@ -140,14 +140,24 @@ pub enum RepairError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// Input and output are one file.
-    #[error("{} cannot be repaired in place; name another file", path.display())]
+    #[error("{} cannot be replaced by its own copy; name another file", path.display())]
     SameFile {
         /// The file.
         path: PathBuf,
     },
+    /// What is gone from a trace cannot be brought back.
+    #[error("{} is redacted by the policy {found} already, which tells less than {wanted}", path.display())]
+    Laxer {
+        /// The file.
+        path: PathBuf,
+        /// Its policy.
+        found: Policy,
+        /// The one that was asked for.
+        wanted: Policy,
+    },
 }
 
-/// What [`repair`] did.
+/// What [`repair`] or [`redact`] did.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RepairReport {
@@ -160,6 +170,8 @@ pub struct RepairReport {
     pub damage: Vec<Damage>,
     /// State of the damaged file.
     pub state: State,
+    /// What was redacted, by rule.
+    pub redacted: BTreeMap<String, u64>,
 }
 
 /// Writes what is intact in `path` to a new, complete file.
@@ -167,13 +179,31 @@ pub struct RepairReport {
 /// # Errors
 /// When nothing can be read, or `out` cannot be written.
 pub fn repair(path: &Path, out: &Path) -> Result<RepairReport, RepairError> {
+    copy(path, out, None)
+}
+
+/// Writes what is intact in `path` to a new, complete file that tells no more than `policy` allows. The pseudonyms in
+/// it are its own.
+///
+/// # Errors
+/// As [`repair`]; and when the trace tells less than the policy allows.
+pub fn redact(path: &Path, out: &Path, policy: Policy) -> Result<RepairReport, RepairError> {
+    copy(path, out, Some(policy))
+}
+
+fn copy(path: &Path, out: &Path, policy: Option<Policy>) -> Result<RepairReport, RepairError> {
     if let (Ok(a), Ok(b)) = (path.canonicalize(), out.canonicalize())
         && a == b
     {
         return Err(RepairError::SameFile { path: path.into() });
     }
     let trace = open_salvaging(path)?;
-    let mut writer = TraceWriter::create(out, trace.header())?;
+    let found = Policy::of_header(&trace.header().redaction);
+    if let Some(wanted) = policy.filter(|wanted| *wanted < found) {
+        return Err(RepairError::Laxer { path: path.into(), found, wanted });
+    }
+    let options = WriteOptions { redact: policy, ..WriteOptions::default() };
+    let mut writer = TraceWriter::create_with(out, trace.header(), options)?;
     if let Some(window) = trace.window() {
         writer.window(window)?;
     }
@@ -183,14 +213,16 @@ pub fn repair(path: &Path, out: &Path) -> Result<RepairReport, RepairError> {
     if !trace.containers().is_empty() {
         writer.containers(trace.containers())?;
     }
-    let mut ids =
-        Ids { trace: &trace, strings: BTreeMap::new(), tasks: BTreeMap::new(), objects: BTreeMap::new() };
+    let mut known = Known::default();
     let mut damage = trace.damage().to_vec();
     let mut events = BTreeMap::new();
     for event in trace.events(&Filter::default()) {
         match event {
             Ok(mut event) => {
-                codec::map_refs(&mut event, &mut |id| ids.map(&mut writer, id));
+                codec::map_refs(
+                    &mut event,
+                    &mut Ids { trace: &trace, writer: &mut writer, known: &mut known },
+                );
                 *events.entry(event.class()).or_insert(0) += 1;
                 writer.push(&event)?;
             }
@@ -214,11 +246,12 @@ pub fn repair(path: &Path, out: &Path) -> Result<RepairReport, RepairError> {
         ended: "unknown: the recorder wrote no end; repaired".into(),
         ..Summary::default()
     });
+    let redacted = writer.redacted();
     let finished = writer.finish(&summary)?;
     let more = other_chunks(&trace, &damage).map_err(|source| ReadError::Io { path: path.into(), source })?;
     damage.extend(more);
     damage.sort_by_key(|d| d.offset);
-    Ok(RepairReport { finished, events, damage, state: trace.state() })
+    Ok(RepairReport { finished, events, damage, state: trace.state(), redacted })
 }
 
 /// Opens a file whose first bytes may be damaged.
@@ -233,51 +266,56 @@ fn open_salvaging(path: &Path) -> Result<Trace, ReadError> {
     }
 }
 
-/// Ids of the damaged file to ids of the new one.
-struct Ids<'a> {
-    trace: &'a Trace,
+/// Ids of the old file to ids of the new one.
+#[derive(Default)]
+struct Known {
     strings: BTreeMap<StrId, StrId>,
     tasks: BTreeMap<TaskId, TaskId>,
     objects: BTreeMap<ObjectId, ObjectId>,
 }
 
-impl Ids<'_> {
-    fn map(&mut self, writer: &mut TraceWriter, id: codec::Ref) -> codec::Ref {
-        use codec::Ref;
-        match id {
-            Ref::Str(id) => Ref::Str(self.str(writer, id)),
-            Ref::Task(id) => Ref::Task(self.task(writer, id)),
-            Ref::Object(id) => Ref::Object(self.object(writer, id)),
-        }
+struct Ids<'a> {
+    trace: &'a Trace,
+    writer: &'a mut TraceWriter,
+    known: &'a mut Known,
+}
+
+impl Remap for Ids<'_> {
+    fn string(&mut self, id: StrId) -> StrId {
+        *self.known.strings.entry(id).or_insert_with(|| self.writer.str(self.trace.str(id)))
     }
 
-    fn str(&mut self, writer: &mut TraceWriter, id: StrId) -> StrId {
-        *self.strings.entry(id).or_insert_with(|| writer.str(self.trace.str(id)))
+    fn host(&mut self, id: StrId) -> StrId {
+        self.writer.host(self.trace.str(id))
     }
 
-    fn task(&mut self, writer: &mut TraceWriter, id: TaskId) -> TaskId {
-        if let Some(known) = self.tasks.get(&id) {
+    fn argv(&mut self, words: &mut Vec<StrId>) {
+        *words = self.writer.argv(words.iter().map(|id| self.trace.str(*id).to_vec()).collect());
+    }
+
+    fn task(&mut self, id: TaskId) -> TaskId {
+        if let Some(known) = self.known.tasks.get(&id) {
             return *known;
         }
         let old = self.trace.task(id);
-        let task = TaskDef { comm: self.str(writer, old.comm), ..old.clone() };
-        let new = writer.task(&task);
-        self.tasks.insert(id, new);
+        let task = TaskDef { comm: self.writer.comm(self.trace.str(old.comm)), ..old.clone() };
+        let new = self.writer.task(&task);
+        self.known.tasks.insert(id, new);
         new
     }
 
-    fn object(&mut self, writer: &mut TraceWriter, id: ObjectId) -> ObjectId {
-        if let Some(known) = self.objects.get(&id) {
+    fn object(&mut self, id: ObjectId) -> ObjectId {
+        if let Some(known) = self.known.objects.get(&id) {
             return *known;
         }
         let mut object = self.trace.object(id).clone();
         match &mut object {
-            Object::File { path, .. } => *path = self.str(writer, *path),
-            Object::Anon { kind, .. } => *kind = self.str(writer, *kind),
+            Object::File { path, .. } => *path = self.string(*path),
+            Object::Anon { kind, .. } => *kind = self.writer.kernel_name(self.trace.str(*kind)),
             Object::Socket { .. } | Object::Pipe { .. } => {}
         }
-        let new = writer.object(&object);
-        self.objects.insert(id, new);
+        let new = self.writer.object(&object);
+        self.known.objects.insert(id, new);
         new
     }
 }

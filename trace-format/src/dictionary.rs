@@ -245,6 +245,15 @@ impl Interner {
         self.strings.id(bytes, bytes.len(), || bytes.into()).0
     }
 
+    /// The id of a string that is in the dictionary already.
+    pub(crate) fn known_str(&mut self, bytes: &[u8]) -> Option<u32> {
+        match self.strings.young.get(bytes) {
+            Some(id) => Some(*id),
+            None if self.strings.old.contains_key(bytes) => Some(self.str(bytes)),
+            None => None,
+        }
+    }
+
     pub(crate) fn task(&mut self, task: &TaskDef) -> u32 {
         self.tasks.id(task, size_of::<TaskDef>(), || task.clone()).0
     }
@@ -398,7 +407,10 @@ fn encode_strings(strings: &[&Box<[u8]>], out: &mut Vec<u8>) -> Result<(), Decod
     Ok(())
 }
 
-fn encode_entries<T: serde::Serialize>(entries: &[&T], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+fn encode_entries<T>(entries: &[&T], out: &mut Vec<u8>) -> Result<(), DecodeError>
+where
+    for<'a> [&'a T]: metadata::Told,
+{
     metadata::encode(entries, out)
 }
 

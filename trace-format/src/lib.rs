@@ -53,6 +53,7 @@ mod metadata;
 mod open;
 mod partial;
 mod reader;
+mod redact;
 mod ring;
 mod scan;
 mod schema;
@@ -64,12 +65,13 @@ mod writer;
 
 use error::DecodeError;
 
-pub use check::{RepairError, RepairReport, VerifyReport, repair, verify, verify_trace};
+pub use check::{RepairError, RepairReport, VerifyReport, redact, repair, verify, verify_trace};
 pub use codec::Ref;
 pub use event::*;
 pub use merge::Events;
 pub use meta::*;
 pub use reader::{Damage, Filter, LostEvents, ReadError, State, Trace};
+pub use redact::Policy;
 pub use ring::{Dump, Holder, RingOptions, RingStats};
 pub use sizes::{ColumnName, ColumnSize, Sizes, sizes};
 pub use writer::{Finished, Sink, TraceWriter, WriteError, WriteOptions};

@@ -18,8 +18,22 @@ pub(crate) fn limit(file_bytes: u64) -> usize {
 /// Of the structures' field lists. Raised when a field is added, removed or reordered.
 const REVISION: u16 = 1;
 
+/// What may be written: it came through the gate of the redaction, or it names nothing.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` may not be written: it did not come through the redaction's gate",
+    note = "give `redact::Gate` a method that takes it apart field by field and returns it as `Gated`"
+)]
+pub(crate) trait Told: Serialize {}
+
+/// Numbers, and names of ctrace's own.
+impl Told for crate::index::Index {}
+impl Told for [crate::schema::ColumnSchema] {}
+/// The gate is in front of the dictionaries: `TraceWriter::task`, `TraceWriter::object`.
+impl Told for [&crate::TaskDef] {}
+impl Told for [&crate::Object] {}
+
 /// Encodes with the revision in front.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+pub(crate) fn encode<T: Told + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), DecodeError> {
     out.extend_from_slice(&REVISION.to_le_bytes());
     bincode::serde::encode_into_std_write(value, out, bincode::config::standard())
         .map(drop)

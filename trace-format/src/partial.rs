@@ -9,6 +9,7 @@
 //! The lock is an exclusive `flock(2)`, which the kernel drops with the process.
 
 use crate::WriteError;
+use crate::layout::MAGIC;
 use crate::writer::Sink;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -59,10 +60,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteE
 
 impl PartialFile {
     pub(crate) fn create(path: &Path) -> Result<Self, WriteError> {
-        if path.is_dir() {
-            let source = io::Error::from(io::ErrorKind::IsADirectory);
-            return Err(failed("creating", path)(source));
-        }
+        check_replaceable(path)?;
         let partial = partial_path(path);
         let mut options = OpenOptions::new();
         options.append(true).create_new(true);
@@ -100,6 +98,58 @@ impl PartialFile {
     }
 }
 
+/// Whether what has the final name may be replaced by the finished trace: nothing, an empty file or another trace. A
+/// slip of the fingers must not cost a device, a link or somebody's document; and it is better to hear it now than after
+/// the recording.
+fn check_replaceable(path: &Path) -> Result<(), WriteError> {
+    let refused = |kind: io::ErrorKind, why: &str| Err(failed("creating", path)(io::Error::new(kind, why)));
+    let found = match std::fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed("creating", path)(e)),
+        Ok(found) => found,
+    };
+    if found.is_dir() {
+        return refused(io::ErrorKind::IsADirectory, "it is a directory");
+    }
+    if found.is_symlink() {
+        return refused(
+            io::ErrorKind::AlreadyExists,
+            "it is a symbolic link; name the file that it points to",
+        );
+    }
+    if !found.is_file() {
+        return refused(io::ErrorKind::AlreadyExists, "it is no regular file");
+    }
+    if found.len() == 0 {
+        return Ok(());
+    }
+    let mut start = [0; MAGIC.len()];
+    let mut options = OpenOptions::new();
+    options.read(true);
+    no_follow(&mut options);
+    let read = options.open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut start));
+    match read {
+        Ok(()) if start == MAGIC => Ok(()),
+        Ok(()) => refused(io::ErrorKind::AlreadyExists, "it exists and is no trace; it is not replaced"),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            refused(io::ErrorKind::AlreadyExists, "it exists and is no trace; it is not replaced")
+        }
+        Err(e) => Err(failed("creating", path)(e)),
+    }
+}
+
+/// Neither follows a link nor waits for the other end of a FIFO that was put there meanwhile.
+fn no_follow(options: &mut OpenOptions) {
+    // O_NOFOLLOW | O_NONBLOCK, include/uapi/asm-generic/fcntl.h; O_NOFOLLOW differs on aarch64.
+    #[cfg(target_os = "linux")]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        options,
+        0o4000 | if cfg!(target_arch = "aarch64") { 0o100_000 } else { 0o400_000 },
+    );
+    #[cfg(not(target_os = "linux"))]
+    let _ = options;
+}
+
 fn lock(file: &File, path: &Path) -> Result<(), WriteError> {
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
@@ -118,7 +168,10 @@ fn move_aside(partial: &Path) -> Result<(), WriteError> {
     if !found.is_file() {
         return Err(failed("creating", partial)(io::ErrorKind::AlreadyExists.into()));
     }
-    let old = File::open(partial).map_err(failed("opening", partial))?;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    no_follow(&mut options);
+    let old = options.open(partial).map_err(failed("opening", partial))?;
     // Held until it is gone: a recorder that has just created it must not lose it.
     lock(&old, partial)?;
     if found.len() == 0 {

@@ -13,7 +13,8 @@ use crate::codec::{self, CLASSES, Ref};
 use crate::dictionary::Ids;
 use crate::index;
 use crate::layout::{ChunkHeader, HEADER_LEN, MAX_EVENTS, kind};
-use crate::writer::{Lists, TraceWriter, slot_of, slot_of_kind};
+use crate::redact::{Gate, Policy};
+use crate::writer::{Lists, Sink, TraceWriter, slot_of, slot_of_kind};
 use crate::{DumpReason, Event, Finished, Header, Snapshot, Summary, Window, WriteError};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -31,6 +32,8 @@ pub struct RingOptions {
     pub level: i32,
     /// Events after which a chunk is closed, at most 65,536.
     pub chunk_events: u32,
+    /// What is redacted; `None`: nothing, as what comes was redacted before.
+    pub redact: Option<Policy>,
 }
 
 impl RingOptions {
@@ -39,7 +42,7 @@ impl RingOptions {
         // A sixteenth of the memory at most, at the four bytes that a call takes, so that what is dropped is small
         // beside what is kept.
         let chunk_events = (bytes / 64).clamp(1024, MAX_EVENTS.into()) as u32;
-        Self { span_ns, bytes, level: 3, chunk_events }
+        Self { span_ns, bytes, level: 3, chunk_events, redact: None }
     }
 
     /// How long a chunk stays open: what is dropped at once is small beside the window.
@@ -314,6 +317,8 @@ pub struct Dump {
     evicted: u64,
     /// Losses told of by events that were dropped, by class.
     lost_before: [u64; CLASSES.len()],
+    /// What header, reason and summary go through; the rest did.
+    gate: Gate,
 }
 
 impl Dump {
@@ -351,14 +356,26 @@ impl Dump {
         reason: DumpReason,
         summary: &Summary,
     ) -> Result<Finished, WriteError> {
-        self.write_with(TraceWriter::create(path, header)?, number, reason, summary)
+        let writer = TraceWriter::create_gated(path, header, self.gate.again())?;
+        self.write_with(writer, number, reason, summary)
     }
 
-    /// As [`Dump::write`], through a writer that has written nothing yet.
+    /// As [`Dump::write`], to any sink; nothing is renamed.
     ///
     /// # Errors
     /// As [`Dump::write`].
-    pub fn write_with(
+    pub fn write_over(
+        &self,
+        sink: Box<dyn Sink>,
+        header: &Header,
+        number: u32,
+        reason: DumpReason,
+        summary: &Summary,
+    ) -> Result<Finished, WriteError> {
+        self.write_with(TraceWriter::over_gated(sink, header, self.gate.again())?, number, reason, summary)
+    }
+
+    fn write_with(
         &self,
         mut writer: TraceWriter,
         number: u32,
@@ -461,6 +478,7 @@ impl TraceWriter {
         let added = more.iter().try_for_each(|event| self.push(event)).and_then(|()| self.flush());
         let lost = self.lost_by_class();
         let containers = self.encoded_containers().to_vec();
+        let gate = self.gate_for_dump();
         let Some(ring) = self.ring_mut() else { unreachable!("it was there above") };
         let aside = ring.aside.take().unwrap_or_default();
         added?;
@@ -480,6 +498,7 @@ impl TraceWriter {
             to_ns: now_ns,
             evicted: ring.evicted,
             lost_before,
+            gate,
         })
     }
 

@@ -10,12 +10,14 @@ use crate::dictionary::{self, Ids, Interner};
 use crate::index::{self, Index, IndexEntry};
 use crate::layout::{self, ChunkHeader, HEADER_LEN, MAX_DECODED, MAX_RATIO, Preamble, flag, kind};
 use crate::partial::PartialFile;
+use crate::redact::{Gate, Policy, Text};
 use crate::ring::{Ring, RingOptions, Stored};
 use crate::{
     Class, ClockAnchor, Container, Event, Header, Loss, LossCause, Object, ObjectId, Snapshot, StrId,
     Summary, TaskDef, TaskId, Window, metadata, schema,
 };
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -101,11 +103,19 @@ pub struct WriteOptions {
     pub chunk_events: u32,
     /// Event bytes on disk after which the dictionaries are repeated.
     pub keyframe_bytes: u64,
+    /// What is redacted before anything is encoded. `None`: nothing, because what comes was redacted before, as its
+    /// header says; for copies.
+    pub redact: Option<Policy>,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { level: 3, chunk_events: layout::MAX_EVENTS, keyframe_bytes: 8 << 20 }
+        Self {
+            level: 3,
+            chunk_events: layout::MAX_EVENTS,
+            keyframe_bytes: 8 << 20,
+            redact: Some(Policy::Default),
+        }
     }
 }
 
@@ -223,6 +233,8 @@ pub struct TraceWriter {
     encoder: Encoder,
     classes: [ClassState; CLASSES.len()],
     dictionary: Interner,
+    /// Everything that names something passes here.
+    gate: Gate,
     compressor: Compressor,
     payload: Vec<u8>,
     /// Where the columns of the payload begin that are large enough for blocks of their own.
@@ -298,11 +310,38 @@ impl TraceWriter {
         header: &Header,
         options: WriteOptions,
     ) -> Result<Self, WriteError> {
-        let mut writer = Self::prepare(sink, path, file, header, options)?;
+        let gate = gate(options.redact, &path)?;
+        Self::start_gated(sink, path, file, header, options, gate)
+    }
+
+    /// As [`TraceWriter::create`], behind a gate that is there already.
+    pub(crate) fn create_gated(path: &Path, header: &Header, gate: Gate) -> Result<Self, WriteError> {
+        check_header(header)?;
+        let file = PartialFile::create(path)?;
+        let sink = Box::new(file.sink()?);
+        let name = file.partial_path().to_path_buf();
+        Self::start_gated(sink, name, Some(file), header, WriteOptions::default(), gate)
+    }
+
+    /// As [`TraceWriter::over`], behind a gate that is there already.
+    pub(crate) fn over_gated(sink: Box<dyn Sink>, header: &Header, gate: Gate) -> Result<Self, WriteError> {
+        check_header(header)?;
+        Self::start_gated(sink, PathBuf::from("trace"), None, header, WriteOptions::default(), gate)
+    }
+
+    fn start_gated(
+        sink: Box<dyn Sink>,
+        path: PathBuf,
+        file: Option<PartialFile>,
+        header: &Header,
+        options: WriteOptions,
+        gate: Gate,
+    ) -> Result<Self, WriteError> {
+        let mut writer = Self::prepare(sink, path, file, header, options, gate)?;
         let preamble = Preamble { version: layout::VERSION, required: 0, optional: 0 };
         writer.out.waiting.extend_from_slice(&preamble.encode());
         writer.queue_header(0);
-        writer.queue_metadata(kind::SCHEMA, "schema", &schema::schema())?;
+        writer.queue_metadata(kind::SCHEMA, "schema", schema::schema().as_slice())?;
         writer.out.drain()?;
         Ok(writer)
     }
@@ -310,8 +349,11 @@ impl TraceWriter {
     pub(crate) fn start_ring(header: &Header, options: RingOptions) -> Result<Self, WriteError> {
         check_header(header)?;
         let (level, chunk_events) = (options.level, options.chunk_events.clamp(1, layout::MAX_EVENTS));
-        let write = WriteOptions { level, chunk_events, keyframe_bytes: u64::MAX };
-        let mut writer = Self::prepare(Box::new(NoSink), PathBuf::from("the window"), None, header, write)?;
+        let redact = options.redact;
+        let write = WriteOptions { level, chunk_events, keyframe_bytes: u64::MAX, redact };
+        let path = PathBuf::from("the window");
+        let gate = gate(redact, &path)?;
+        let mut writer = Self::prepare(Box::new(NoSink), path, None, header, write, gate)?;
         writer.dictionary = Interner::endless();
         writer.ring = Some(Box::new(Ring::new(options, header.tick_ns)));
         Ok(writer)
@@ -323,6 +365,7 @@ impl TraceWriter {
         file: Option<PartialFile>,
         header: &Header,
         options: WriteOptions,
+        mut gate: Gate,
     ) -> Result<Self, WriteError> {
         let compressor = Compressor::new(options.level).map_err(|source| WriteError::Io {
             action: "preparing zstd for",
@@ -330,7 +373,7 @@ impl TraceWriter {
             source,
         })?;
         let mut encoded = Vec::new();
-        metadata::encode(header, &mut encoded)
+        metadata::encode(&gate.header(header), &mut encoded)
             .map_err(|_| WriteError::Invalid { what: "header", why: "it does not encode" })?;
         if encoded.len() > MAX_DECODED {
             return Err(WriteError::Invalid { what: "header", why: "it is larger than 4 MiB" });
@@ -342,6 +385,7 @@ impl TraceWriter {
             encoder: Encoder::new(header.tick_ns),
             classes: std::array::from_fn(|_| ClassState::new()),
             dictionary: Interner::new(),
+            gate,
             compressor,
             payload: Vec::new(),
             cuts: Vec::new(),
@@ -362,13 +406,51 @@ impl TraceWriter {
         })
     }
 
-    /// The id of a string, new or known. Only the first MiB of a longer one is kept.
+    /// The id of a string, new or known: a path, a name, a word, a remark. Only the first MiB of a longer one is kept.
     pub fn str(&mut self, bytes: &[u8]) -> StrId {
+        self.text(Text::Any, bytes)
+    }
+    /// The id of the name of a task.
+    pub fn comm(&mut self, bytes: &[u8]) -> StrId {
+        self.text(Text::Comm, bytes)
+    }
+    /// The id of a host name.
+    pub fn host(&mut self, bytes: &[u8]) -> StrId {
+        self.text(Text::Host, bytes)
+    }
+    /// The id of a name that the kernel gives to all things of a kind (`eventfd`, `CAP_NET_ADMIN`). No policy hides
+    /// it, so it must not be anybody's choice.
+    pub fn kernel_name(&mut self, bytes: &[u8]) -> StrId {
+        self.text(Text::Kernel, bytes)
+    }
+    /// The ids of the words of an argument vector. Whether a word is a secret depends on the one in front of it.
+    pub fn argv(&mut self, mut words: Vec<Vec<u8>>) -> Vec<StrId> {
+        self.gate.argv(&mut words);
+        words.iter().map(|word| self.intern(word)).collect()
+    }
+
+    fn text(&mut self, text: Text, bytes: &[u8]) -> StrId {
+        if self.gate.is_open() {
+            return self.intern(bytes);
+        }
+        if self.gate.keeps_what_it_let_through()
+            && let Some(id) = self.dictionary.known_str(bytes)
+        {
+            self.given(0, id);
+            return StrId(id);
+        }
+        let bytes = self.gate.text(text, bytes);
+        self.intern(&bytes)
+    }
+
+    /// The id of a string that came through the gate.
+    fn intern(&mut self, bytes: &[u8]) -> StrId {
         let id = self.dictionary.str(bytes);
         self.given(0, id);
         StrId(id)
     }
-    /// The id of a task, new or known.
+
+    /// The id of a task, new or known. Its name is an id from [`TraceWriter::comm`].
     pub fn task(&mut self, task: &TaskDef) -> TaskId {
         let id = self.dictionary.task(task);
         self.given(1, id);
@@ -376,7 +458,8 @@ impl TraceWriter {
     }
     /// The id of an object, new or known.
     pub fn object(&mut self, object: &Object) -> ObjectId {
-        let id = self.dictionary.object(object);
+        let object = self.gate.object(object);
+        let id = self.dictionary.object(&object);
         self.given(2, id);
         ObjectId(id)
     }
@@ -387,6 +470,11 @@ impl TraceWriter {
         }
     }
 
+    /// How often each rule of the redaction was applied so far. [`TraceWriter::finish`] writes it.
+    pub fn redacted(&self) -> BTreeMap<String, u64> {
+        self.gate.counts()
+    }
+
     /// The start snapshot. At most once: a further one is refused.
     ///
     /// # Errors
@@ -395,7 +483,8 @@ impl TraceWriter {
         if self.has_snapshot {
             return Err(WriteError::Invalid { what: "snapshot", why: "the trace has one already" });
         }
-        self.queue_metadata(kind::SNAPSHOT, "snapshot", snapshot)?;
+        let snapshot = self.gate.snapshot(snapshot);
+        self.queue_metadata(kind::SNAPSHOT, "snapshot", &snapshot)?;
         self.has_snapshot = true;
         self.out.drain()
     }
@@ -407,7 +496,7 @@ impl TraceWriter {
     pub fn containers(&mut self, containers: &[Container]) -> Result<(), WriteError> {
         let what = "list of containers";
         let mut encoded = Vec::new();
-        metadata::encode(containers, &mut encoded)
+        metadata::encode(&self.gate.containers(containers), &mut encoded)
             .map_err(|_| WriteError::Invalid { what, why: "it does not encode" })?;
         if encoded.len() > MAX_DECODED {
             return Err(WriteError::Invalid { what, why: "it is larger than 4 MiB" });
@@ -437,6 +526,7 @@ impl TraceWriter {
     /// [`TraceWriter::flush`] tries again. It is lost, and counted, with [`WriteError::Backlog`] and
     /// [`WriteError::TooLarge`].
     pub fn push(&mut self, event: &Event) -> Result<(), WriteError> {
+        let event = &*self.gate.event(event);
         let class = event.class();
         let at = slot_of(class);
         self.last_ns = self.last_ns.max(event.end_ns());
@@ -523,7 +613,8 @@ impl TraceWriter {
         self.flush()?;
         // A second copy at the other end of the file.
         self.queue_header(flag::KEYFRAME);
-        self.queue_metadata(kind::SUMMARY, "summary", summary)?;
+        let summary = self.gate.summary(summary);
+        self.queue_metadata(kind::SUMMARY, "summary", &summary)?;
         self.out.drain()?;
         let index_offset = self.out.end();
         let index = Index {
@@ -662,7 +753,7 @@ impl TraceWriter {
     }
 
     /// Queues a metadata structure, in as many chunks as it takes.
-    fn queue_metadata<T: serde::Serialize>(
+    fn queue_metadata<T: metadata::Told + ?Sized>(
         &mut self,
         kind: u16,
         what: &'static str,
@@ -733,7 +824,8 @@ impl TraceWriter {
     /// # Errors
     /// When it cannot be written.
     pub fn window(&mut self, window: &Window) -> Result<(), WriteError> {
-        self.queue_metadata(kind::WINDOW, "window", window)?;
+        let window = self.gate.window(window);
+        self.queue_metadata(kind::WINDOW, "window", &window)?;
         self.out.drain()
     }
 
@@ -757,6 +849,11 @@ impl TraceWriter {
         self.out.drain()
     }
 
+    /// The gate of a dump: names in it are those of the ring.
+    pub(crate) fn gate_for_dump(&self) -> Gate {
+        self.gate.again()
+    }
+
     pub(crate) fn ring_ref(&self) -> Option<&Ring> {
         self.ring.as_deref()
     }
@@ -766,7 +863,8 @@ impl TraceWriter {
     }
 
     pub(crate) fn queue_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), WriteError> {
-        self.queue_metadata(kind::SNAPSHOT, "snapshot", snapshot)
+        let snapshot = self.gate.snapshot(snapshot);
+        self.queue_metadata(kind::SNAPSHOT, "snapshot", &snapshot)
     }
 
     /// Losses pushed so far, by class.
@@ -803,6 +901,15 @@ fn pad_to_ratio(frame: &mut Vec<u8>, decoded: usize) {
         frame.extend_from_slice(&(missing as u32).to_le_bytes());
         frame.resize(frame.len() + missing, 0);
     }
+}
+
+fn gate(policy: Option<Policy>, path: &Path) -> Result<Gate, WriteError> {
+    let Some(policy) = policy else { return Ok(Gate::open()) };
+    Gate::new(policy).map_err(|e| WriteError::Io {
+        action: "making a key for",
+        path: path.into(),
+        source: io::Error::other(e),
+    })
 }
 
 fn check_header(header: &Header) -> Result<(), WriteError> {

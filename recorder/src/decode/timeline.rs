@@ -159,7 +159,7 @@ impl Decoder {
         let victim = self.past_task(w, e.tid);
         let task = victim.unwrap_or_else(|| {
             // Somebody else's process pays for what the scope needs.
-            let comm = w.str(until_nul(&e.comm));
+            let comm = w.comm(until_nul(&e.comm));
             w.task(&TaskDef { tid: Tid(e.tid), tgid: Tgid(e.tgid.max(e.tid)), comm, start_ns: 0 })
         });
         let rss_bytes = e.rss_pages * crate::ring::page_size() as u64;
@@ -299,7 +299,7 @@ impl Decoder {
             task,
             cookie: self.objects.cookie(e.sk, e.cookie, e.ino),
             server,
-            name: w.str(&message.name),
+            name: w.host(&message.name),
             qtype: message.qtype,
         };
         if let Some((before, until)) = self.timeline.dns.ask(e.sk, message, e.t_ns, asked) {

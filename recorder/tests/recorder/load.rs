@@ -1,12 +1,37 @@
 //! Overload, many threads, many processes: whatever happens, recorded + counted + lost is what was made.
 
 use crate::support::{Recorded, calls, config, record, start};
-use ctrace_format::{Abi, Event, FidelityLevel, Filter, ProcessKind, Trace, syscalls};
-use ctrace_recorder::Target;
+use ctrace_format::{Abi, Event, FidelityLevel, Filter, ProcessKind, State, Trace, syscalls};
+use ctrace_recorder::{Config, Ended, Target};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Write as _};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// A recorder in a process of its own, which can be stopped, once it has begun to write. `None`, and a line that says
+/// why, where that is not possible.
+fn recorder_of(mode: &[&str], out: &Path) -> Option<Child> {
+    let program = calls().with_file_name("record");
+    if !program.exists() {
+        eprintln!("skipped: {} is not built", program.display());
+        return None;
+    }
+    let mut recorder = Command::new(program);
+    recorder.arg(out).arg(calls()).args(mode).env("QUIET", "1").stderr(Stdio::null());
+    let recorder = recorder.spawn().unwrap();
+    let partial = out.with_extension("ctr.partial");
+    let began = Instant::now();
+    while !partial.exists() && !out.exists() && began.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Some(recorder)
+}
+
+fn signal(child: &Child, signo: i32) {
+    // SAFETY: a child that has not been waited for.
+    unsafe { libc::kill(child.id() as i32, signo) };
+}
 
 /// The reader does not run for two seconds while two processes call as fast as they can: many times more than the
 /// rings hold.
@@ -15,33 +40,11 @@ fn while_the_reader_is_stopped_calls_are_counted_exactly_and_that_is_declared() 
     let n = 4_000_000_u64;
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("t.ctr");
-    let program = calls().with_file_name("record");
-    if !program.exists() {
-        eprintln!("skipped: {} is not built", program.display());
-        return;
-    }
-    let mut recorder = Command::new(program)
-        .arg(&out)
-        .arg(calls())
-        .args(["pair", &n.to_string()])
-        .env("QUIET", "1")
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let signal = |signo| {
-        // SAFETY: a child that has not been waited for.
-        unsafe { libc::kill(recorder.id() as i32, signo) };
-    };
-    // The writer closes its chunks every second: then calls are being made.
-    let partial = folder.path().join("t.ctr.partial");
-    let began = Instant::now();
-    while !partial.exists() && !out.exists() && began.elapsed() < Duration::from_secs(20) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let Some(mut recorder) = recorder_of(&["pair", &n.to_string()], &out) else { return };
     std::thread::sleep(Duration::from_millis(200));
-    signal(libc::SIGSTOP);
+    signal(&recorder, libc::SIGSTOP);
     std::thread::sleep(Duration::from_secs(2));
-    signal(libc::SIGCONT);
+    signal(&recorder, libc::SIGCONT);
     if !recorder.wait().unwrap().success() {
         eprintln!("skipped: recording is not possible here");
         return;
@@ -119,7 +122,7 @@ fn more_than_4096_threads_are_all_recorded_those_that_were_there_and_those_that_
     });
     assert!(target.wait().unwrap().success());
     let Some((ended, outcome)) = outcome else { return };
-    assert_eq!(ended, Some(ctrace_recorder::Ended::TargetExited));
+    assert_eq!(ended, Some(Ended::TargetExited));
     assert_complete(&Recorded::new(outcome, folder), 2 * threads);
 }
 
@@ -137,4 +140,25 @@ fn of_20_000_short_processes_each_begin_and_end_is_recorded() {
         }
     }
     assert_eq!((execs, exits), (n, n + 1));
+}
+
+#[test]
+fn a_recording_ends_at_the_size_it_may_have_and_is_complete() {
+    let max = 300_000;
+    let folder = tempfile::tempdir().unwrap();
+    let argv = [calls().into_os_string(), "mix".into(), "1".into(), "2".into(), "100000000".into()];
+    let target = Target::Command(ctrace_recorder::Command::new(argv));
+    let config = Config { max_size: Some(max), ..config(target, &folder.path().join("t.ctr")) };
+    let Some(mut recording) = start(config) else { return };
+    let ended = recording.wait(Duration::from_secs(60));
+    let pid = recording.command_pid().unwrap();
+    let outcome = recording.stop("size reached");
+    // SAFETY: the command of this recording, which nobody has waited for.
+    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    let outcome = outcome.unwrap();
+    assert_eq!(ended, Some(Ended::Size));
+    println!("{} bytes of {max}", outcome.file.bytes);
+    // Chunks are written whole; what was in flight is written too.
+    assert!((max..max + (8 << 20)).contains(&outcome.file.bytes), "{}", outcome.file.bytes);
+    assert_eq!(Trace::open(&outcome.file.path).unwrap().state(), State::Complete);
 }

@@ -10,7 +10,7 @@ mod refs;
 pub(crate) use decode::{Decoder, sysno_of};
 pub(crate) use encode::Encoder;
 pub use refs::Ref;
-pub(crate) use refs::{all_refs, map_refs};
+pub(crate) use refs::{Remap, all_refs, map_refs};
 
 use crate::columns::{EventSize, Relation};
 use crate::{

@@ -58,22 +58,30 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
     }
 }
 
+/// What ids become in another trace. An argument vector as a whole: its words depend on each other.
+pub(crate) trait Remap {
+    /// A string.
+    fn string(&mut self, id: StrId) -> StrId;
+    /// The name of a host.
+    fn host(&mut self, id: StrId) -> StrId;
+    /// The words of an argument vector.
+    fn argv(&mut self, words: &mut Vec<StrId>);
+    /// A task.
+    fn task(&mut self, id: TaskId) -> TaskId;
+    /// An object.
+    fn object(&mut self, id: ObjectId) -> ObjectId;
+}
+
 /// Replaces all ids of the event.
-pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
-    fn string(id: &mut StrId, map: &mut dyn FnMut(Ref) -> Ref) {
-        if let Ref::Str(new) = map(Ref::Str(*id)) {
-            *id = new;
-        }
+pub(crate) fn map_refs(event: &mut Event, map: &mut dyn Remap) {
+    fn string(id: &mut StrId, map: &mut dyn Remap) {
+        *id = map.string(*id);
     }
-    fn task(id: &mut TaskId, map: &mut dyn FnMut(Ref) -> Ref) {
-        if let Ref::Task(new) = map(Ref::Task(*id)) {
-            *id = new;
-        }
+    fn task(id: &mut TaskId, map: &mut dyn Remap) {
+        *id = map.task(*id);
     }
-    fn object(id: &mut ObjectId, map: &mut dyn FnMut(Ref) -> Ref) {
-        if let Ref::Object(new) = map(Ref::Object(*id)) {
-            *id = new;
-        }
+    fn object(id: &mut ObjectId, map: &mut dyn Remap) {
+        *id = map.object(*id);
     }
     match event {
         Event::Syscall(e) => {
@@ -86,7 +94,7 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
                     Detail::NewFds { objects, .. } => {
                         objects.iter_mut().flatten().for_each(|o| object(o, map));
                     }
-                    Detail::Argv { words, .. } => words.iter_mut().for_each(|w| string(w, map)),
+                    Detail::Argv { words, .. } => map.argv(words),
                     _ => {}
                 }
             }
@@ -97,9 +105,7 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
                 ProcessKind::Fork { child } => task(child, map),
                 ProcessKind::Exec { path, argv, .. } => {
                     string(path, map);
-                    for word in argv {
-                        string(word, map);
-                    }
+                    map.argv(argv);
                 }
                 ProcessKind::Load { path } => string(path, map),
                 ProcessKind::OomKill { by, .. } => by.iter_mut().for_each(|t| task(t, map)),
@@ -120,7 +126,7 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn FnMut(Ref) -> Ref) {
         Event::Socket(e) => e.task.iter_mut().for_each(|t| task(t, map)),
         Event::Dns(e) => {
             task(&mut e.task, map);
-            string(&mut e.name, map);
+            e.name = map.host(e.name);
         }
         Event::Block(e) => task(&mut e.task, map),
         Event::Uring(e) => {

@@ -139,6 +139,28 @@ fn an_empty_file_that_a_dead_recorder_left_is_replaced() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
+#[test]
+fn only_a_trace_or_nothing_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.ctr");
+    let create = || TraceWriter::create(&path, &header(1));
+    std::fs::write(&path, "a document that was long in the making").unwrap();
+    let text = create().err().unwrap().to_string();
+    assert!(text.contains("x.ctr") && text.contains("no trace"), "{text}");
+    std::fs::write(&path, "").unwrap();
+    create().unwrap().finish(&summary()).unwrap();
+    let first = std::fs::read(&path).unwrap();
+    let writer = create().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), first, "until the new one is finished, the old one is there");
+    writer.finish(&summary()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("elsewhere"), &path).unwrap();
+    assert!(create().err().unwrap().to_string().contains("symbolic link"));
+    assert!(!dir.path().join("elsewhere").exists() && !dir.path().join("x.ctr.partial").exists());
+    let null = TraceWriter::create(std::path::Path::new("/dev/null"), &header(1)).err().unwrap().to_string();
+    assert!(null.contains("/dev/null") && null.contains("regular file"), "{null}");
+}
+
 fn container(number: u32) -> Container {
     Container { number, id: format!("{number:064x}"), name: format!("app{number}"), ..Container::default() }
 }

@@ -26,6 +26,8 @@ fn text(trace: &Trace) -> String {
 fn bless(path: &std::path::Path) {
     let mut options = WriteOptions::default();
     options.chunk_events = 120;
+    // Everything comes back as it was.
+    options.redact = None;
     let mut writer = TraceWriter::create_with(path, &header(100), options).unwrap();
     fill_dictionaries(&mut writer);
     let fds = vec![FdSnapshot { fd: 3, flags: 2, offset: 7, target: FdTarget::Pipe { ino: 9 } }];

@@ -4,6 +4,7 @@
 mod damage;
 mod files;
 mod golden;
+mod redaction;
 mod ring;
 mod round_trip;
 mod sinks;

@@ -155,8 +155,7 @@ impl Holder for Nobody {
 
 fn dump_bytes(dump: &Dump) -> Vec<u8> {
     let memory = Memory::default();
-    let writer = TraceWriter::over(Box::new(memory.clone()), &header(1)).unwrap();
-    dump.write_with(writer, 3, DumpReason::Signal, &summary()).unwrap();
+    dump.write_over(Box::new(memory.clone()), &header(1), 3, DumpReason::Signal, &summary()).unwrap();
     memory.bytes()
 }
 

@@ -9,6 +9,8 @@ fn write(events: &[Event], tick_ns: u32, chunk_events: u32, flush_every: usize) 
     let memory = Memory::default();
     let mut options = WriteOptions::default();
     options.chunk_events = chunk_events;
+    // Everything comes back as it was.
+    options.redact = None;
     options.keyframe_bytes = 4096;
     let mut writer = TraceWriter::over_with(Box::new(memory.clone()), &header(tick_ns), options).unwrap();
     fill_dictionaries(&mut writer);
@@ -98,6 +100,8 @@ fn chunks_that_all_overlap_are_read_whole_in_bounded_memory_with_a_word_about_or
     let memory = Memory::default();
     let mut options = WriteOptions::default();
     options.chunk_events = EACH;
+    // Everything comes back as it was.
+    options.redact = None;
     let mut writer = TraceWriter::over_with(Box::new(memory.clone()), &header(1), options).unwrap();
     fill_dictionaries(&mut writer);
     let mut random = Random(11);

@@ -81,6 +81,8 @@ impl Sink for Handle {
 fn options() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.chunk_events = 10;
+    // Everything comes back as it was.
+    options.redact = None;
     options.keyframe_bytes = 2000;
     options
 }

@@ -21,15 +21,18 @@ pub(super) struct Work {
     /// At most so many calls of each in a millisecond.
     #[arg(long)]
     pub(super) per_ms: Option<u64>,
+    /// Calls whose argument and outcome cannot be foreseen, instead of the cheapest.
+    #[arg(long)]
+    pub(super) random: bool,
 }
 
 impl Work {
     pub(super) const fn calls(calls: u64) -> Self {
-        Self { threads: 1, calls, ms: u64::MAX / 1_000_000, per_ms: None }
+        Self { threads: 1, calls, ms: u64::MAX / 1_000_000, per_ms: None, random: false }
     }
     /// Two threads, for so long.
     pub(super) const fn pair(ms: u64, per_ms: Option<u64>) -> Self {
-        Self { threads: 2, calls: u64::MAX, ms, per_ms }
+        Self { threads: 2, calls: u64::MAX, ms, per_ms, random: false }
     }
 }
 
@@ -69,9 +72,21 @@ pub(super) fn serve_loop(work: Work) -> Result<()> {
 fn calls(work: Work, until: Instant) -> u64 {
     let began = Instant::now();
     let mut made = 0;
+    // SAFETY: the name ends with a 0. Without a descriptor the calls fail, which is as good.
+    let fd = if work.random { unsafe { libc::memfd_create(c"loop".as_ptr(), 0) } } else { -1 };
+    // xorshift64, Marsaglia 2003.
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     while made < work.calls {
-        // SAFETY: getppid has no arguments and no effect; the raw call keeps libc from answering by itself.
-        unsafe { libc::syscall(libc::SYS_getppid) };
+        if work.random {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            // SAFETY: no pointers.
+            unsafe { libc::lseek(fd, (random >> 24).cast_signed(), libc::SEEK_SET) };
+        } else {
+            // SAFETY: getppid has no arguments and no effect; the raw call keeps libc from answering by itself.
+            unsafe { libc::syscall(libc::SYS_getppid) };
+        }
         made += 1;
         if let Some(per_ms) = work.per_ms {
             if made.is_multiple_of(per_ms) {
@@ -97,6 +112,7 @@ impl Loop {
             .args(["bench", "loop", "--threads", &work.threads.to_string()])
             .args(["--calls", &work.calls.to_string(), "--ms", &work.ms.to_string()])
             .args(work.per_ms.map(|n| format!("--per-ms={n}")))
+            .args(work.random.then_some("--random"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut child = Owned::spawn(&mut command).context("starting the loop")?;
