@@ -320,6 +320,29 @@ fn bytes_turns_and_ends_of_streams_are_compared() {
 }
 
 #[test]
+fn streams_of_siblings_belong_together_by_what_crossed_them() {
+    // Two of one program, which start in another order and read in other slices.
+    let run = |pid, sizes: [&[i64]; 2]| {
+        let mut r = Run::new(pid);
+        let shell = r.task(1, 1, "sh");
+        for (i, slices) in (0..).zip(sizes) {
+            let sort = r.task(10 + i, 10 + i, "sort");
+            r.fork(shell, sort);
+            let pipe = r.pipe(70 + u64::from(i));
+            for bytes in slices {
+                r.io(sort, "read", 0, pipe, *bytes);
+            }
+            r.io(sort, "read", 0, pipe, 0);
+            r.exit(sort, 0);
+        }
+        r
+    };
+    let network = |x, y| value(&replay(run(1, x), run(2, y)), "network").unwrap();
+    assert!(network([&[14_140], &[16_988]], [&[8192, 4096, 4700], &[14_140]]) > 0.99);
+    assert!(network([&[14_140], &[16_988]], [&[8192, 4096, 4701], &[14_140]]) < 0.9);
+}
+
+#[test]
 fn a_model_knows_its_connections() {
     let mut r = Run::new(1);
     let t = r.task(1, 1, "app");
@@ -481,7 +504,7 @@ fn a_call_that_a_filter_failed_stands_for_the_recorded_one() {
         r
     };
     let report = replay(run(false), run(true));
-    for metric in ["coverage", "semantic", "alignment", "errors"] {
+    for metric in ["coverage", "semantic", "alignment", "dfg", "errors"] {
         assert_eq!(value(&report, metric), Some(1.0), "{metric}: {:?}", report.metric(metric));
     }
     assert_eq!(report.first_divergence, None);

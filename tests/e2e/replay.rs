@@ -1,6 +1,7 @@
 //! Recordings of real programs, replayed and judged.
 
-use crate::host::{Guarded, Recording, can_record, free_port, has, run, shared, wait_for};
+use crate::host::{Guarded, Recording, can_record, ctrace, free_port, has, run, shared, wait_for};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -155,6 +156,71 @@ fn redis_under_load_replays() {
     let (code, said) = recording.stop();
     assert_eq!(code, Some(0), "{said}");
     expect_match("redis", &trace);
+}
+
+/// `ctrace record -o TRACE -- COMMAND…` in the background.
+fn record_command(trace: &Path, command: &[&str]) -> Guarded {
+    let mut recorder = ctrace();
+    recorder.args(["record", "-q", "-o"]).arg(trace).arg("--").args(command);
+    Guarded::spawn(recorder.stdout(Stdio::null()).stderr(Stdio::null()))
+}
+
+#[test]
+fn nginx_with_workers_replays() {
+    if !can_record() || !has(&["nginx", "curl"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    // The workers are another user.
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let at = dir.path().display();
+    let port = free_port().to_string();
+    std::fs::write(dir.path().join("index.html"), "x".repeat(20_000)).unwrap();
+    let conf = dir.path().join("nginx.conf");
+    std::fs::write(
+        &conf,
+        format!(
+            "daemon off; worker_processes 2; pid {at}/pid; error_log {at}/error.log;\n\
+             events {{ worker_connections 64; }}\n\
+             http {{ access_log {at}/access.log; client_body_temp_path {at}/b; proxy_temp_path {at}/p;\n\
+             fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s; sendfile on;\n\
+             server {{ listen 127.0.0.1:{port}; root {at}; }} }}\n"
+        ),
+    )
+    .unwrap();
+    let answers = || std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok();
+    let load = || {
+        for path in ["index.html", "index.html", "missing", ""] {
+            let url = format!("http://127.0.0.1:{port}/{path}");
+            let curl = Command::new("curl").args(["-s", "-o", "/dev/null", &url]).status();
+            assert!(curl.unwrap().success());
+        }
+    };
+    // From its start to its end, which its clients bring about.
+    let trace = dir.path().join("whole.ctr");
+    let mut recording = record_command(&trace, &["nginx", "-c", conf.to_str().unwrap()]);
+    wait_for("nginx answers", answers);
+    load();
+    let quit = Command::new("nginx").args(["-c", conf.to_str().unwrap(), "-s", "quit"]).status();
+    assert!(quit.unwrap().success());
+    assert_eq!(recording.0.wait().unwrap().code(), Some(0));
+    expect_match("nginx", &trace);
+    // Its master, when it has been running for a while.
+    let server = Guarded::spawn(
+        Command::new("nginx").arg("-c").arg(&conf).stdout(Stdio::null()).stderr(Stdio::null()),
+    );
+    wait_for("nginx answers", answers);
+    let trace = dir.path().join("part.ctr");
+    let recording = Recording::start(&["-p", &server.0.id().to_string()], &trace);
+    load();
+    let (code, said) = recording.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let outcome = expect_match("nginx, running", &trace);
+    assert!(outcome["diff"]["metrics"]["network"]["n"].as_u64().unwrap() >= 4, "{outcome:#}");
+    let mut server = server;
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.0.wait().unwrap();
 }
 
 #[test]

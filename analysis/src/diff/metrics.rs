@@ -51,8 +51,31 @@ impl Counts {
                 }
             }
         }
+        out.blur(joint);
         out.settle(joint);
         out
+    }
+
+    /// Where calls of a name and an outcome have unknown arguments in one run, what follows what is told by name and
+    /// outcome in both.
+    fn blur(&mut self, joint: &Joint<'_>) {
+        let key = |family: u32, base: u32| {
+            let b = &joint.bases[base as usize];
+            (family, b.call, b.outcome)
+        };
+        let mut stands: FxHashMap<(u32, u32, Outcome), u32> = FxHashMap::default();
+        for (family, base) in self.ops.keys().filter(|(_, base)| joint.bases[*base as usize].wild) {
+            let slot = stands.entry(key(*family, *base)).or_insert(*base);
+            *slot = (*slot).min(*base);
+        }
+        if stands.is_empty() {
+            return;
+        }
+        for ((family, from, to), (x, y)) in std::mem::take(&mut self.follows) {
+            let seen = |base: u32| stands.get(&key(family, base)).copied().unwrap_or(base);
+            let slot = self.follows.entry((family, seen(from), seen(to))).or_default();
+            *slot = (slot.0 + x, slot.1 + y);
+        }
     }
 
     /// Calls whose arguments are not known stand for those of their name and outcome that the other run is short of.

@@ -5,8 +5,8 @@ use crate::conn::{ConnKind, Side};
 use crate::model::Model;
 use crate::roles::{self, Deeds};
 use crate::seq::Seq;
-use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher as _;
 
 /// Siblings of different labels are taken for one another when at least this much of what they did is the same.
@@ -108,6 +108,50 @@ impl<'a> Sides<'a> {
             deeds(&[if second { b[i] } else { a[i] }], self.entries(second))
         })
     }
+
+    /// Streams of one family, kind and name: what carried the same bytes in the counterpart of its process first, then
+    /// what carried the same bytes in another process of the family; the rest by what was done with them. Positions.
+    fn pair_streams(
+        &self,
+        a: &[usize],
+        b: &[usize],
+        partners: &FxHashMap<usize, usize>,
+    ) -> Vec<(usize, usize)> {
+        type Carried = (Option<usize>, u64, u64);
+        let (of_a, of_b) = (|c: usize| &self.a.conns[c], |c: usize| &self.b.conns[c]);
+        let mut found = Vec::new();
+        let (mut free_a, mut free_b): (Vec<usize>, Vec<usize>) =
+            ((0..a.len()).collect(), (0..b.len()).collect());
+        for own in [true, false] {
+            let mut waiting: FxHashMap<Carried, VecDeque<usize>> = FxHashMap::default();
+            for j in free_b.iter().copied() {
+                let y = of_b(b[j]);
+                let key = (own.then_some(y.process), y.sent, y.received);
+                waiting.entry(key).or_default().push_back(j);
+            }
+            let mut taken = FxHashSet::default();
+            free_a.retain(|i| {
+                let x = of_a(a[*i]);
+                let process = match (own, partners.get(&x.process)) {
+                    (true, None) => return true,
+                    (true, partner) => partner.copied(),
+                    (false, _) => None,
+                };
+                let same = waiting.get_mut(&(process, x.sent, x.received)).and_then(VecDeque::pop_front);
+                if let Some(j) = same {
+                    found.push((*i, j));
+                    taken.insert(j);
+                }
+                same.is_none()
+            });
+            free_b.retain(|j| !taken.contains(j));
+        }
+        let sa: Vec<&Seq> = free_a.iter().map(|i| &of_a(a[*i]).seq).collect();
+        let sb: Vec<&Seq> = free_b.iter().map(|j| &of_b(b[*j]).seq).collect();
+        found.extend(self.pair_seqs(&sa, &sb).into_iter().map(|(i, j)| (free_a[i], free_b[j])));
+        found.sort_unstable();
+        found
+    }
 }
 
 /// The process tree without processes that did nothing: the replay engine's own, and those that only slept.
@@ -167,6 +211,7 @@ pub(crate) fn pair<'a>(a: &'a Model, b: &'a Model, joint: &'a Joint<'a>) -> Pair
         alone_a: Vec::new(),
         alone_b: Vec::new(),
     };
+    let mut partners = FxHashMap::default();
     let mut todo: Vec<(Option<usize>, Option<usize>, Option<u32>)> = vec![(None, None, None)];
     let none = Vec::new();
     while let Some((pa, pb, family)) = todo.pop() {
@@ -212,6 +257,7 @@ pub(crate) fn pair<'a>(a: &'a Model, b: &'a Model, joint: &'a Joint<'a>) -> Pair
             let id = families.id(family, &roles::label(&a.processes[x]));
             family_a[x] = id;
             family_b[y] = id;
+            partners.insert(x, y);
             todo.push((Some(x), Some(y), Some(id)));
         }
         for x in left_a {
@@ -230,7 +276,7 @@ pub(crate) fn pair<'a>(a: &'a Model, b: &'a Model, joint: &'a Joint<'a>) -> Pair
             thread_lanes(&sides, pa, pb, family, &mut out.lanes);
         }
     }
-    stream_lanes(&sides, &family_a, &family_b, &families, &mut out);
+    stream_lanes(&sides, &family_a, &family_b, &families, &partners, &mut out);
     out.family_a = family_a;
     out.family_b = family_b;
     out.families = families.names;
@@ -309,6 +355,7 @@ fn stream_lanes<'a>(
     family_a: &[u32],
     family_b: &[u32],
     families: &Families,
+    partners: &FxHashMap<usize, usize>,
     out: &mut Pairing<'a>,
 ) {
     type Key<'k> = (u32, ConnKind, Side, &'k str);
@@ -322,9 +369,7 @@ fn stream_lanes<'a>(
         groups.entry((family_b[c.process], c.kind, c.side, name)).or_default().1.push(i);
     }
     for (group, ((family, _, _, name), (xs, ys))) in groups.into_iter().enumerate() {
-        let sa: Vec<&Seq> = xs.iter().map(|c| &sides.a.conns[*c].seq).collect();
-        let sb: Vec<&Seq> = ys.iter().map(|c| &sides.b.conns[*c].seq).collect();
-        let found = sides.pair_seqs(&sa, &sb);
+        let found = sides.pair_streams(&xs, &ys, partners);
         let mut used_a = vec![false; xs.len()];
         let mut used_b = vec![false; ys.len()];
         let who = &families.names[family as usize];

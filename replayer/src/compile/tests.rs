@@ -186,6 +186,56 @@ fn think_time_is_split_into_computing_and_idle() {
 }
 
 #[test]
+fn a_call_that_is_taken_for_granted_is_answered_as_it_was() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "setuid", [33, 0, 0, 0, 0, 0], 0);
+    t.call(a, "personality", [0xffff_ffff, 0, 0, 0, 0, 0], 0x4_0000);
+    let plan = t.plan();
+    let steps = steps(&plan, 0);
+    let asked = steps.iter().find(|s| s.nr == named("setuid")).unwrap();
+    assert_eq!((asked.kind, asked.flags & flags::FAULT, asked.expect), (Kind::Call as u8, flags::FAULT, 0));
+    assert_eq!((asked.flags & flags::SURROGATE, asked.args[0]), (flags::SURROGATE, 33));
+    // The filter answers with 0 or an error only.
+    let not_made = steps.iter().find(|s| s.nr == named("personality")).unwrap();
+    assert_eq!(not_made.kind, Kind::Skip as u8);
+    assert_eq!(plan.summary.surrogate.values().sum::<u64>(), 2);
+}
+
+#[test]
+fn shared_memory_of_system_v_is_made_attached_and_removed() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "shmget", [0, 4096, 0o1600, 0, 0, 0], 77);
+    t.call(a, "shmat", [77, 0, 0, 0, 0, 0], 0x7f00_0000_0000);
+    t.call(a, "shmctl", [77, 0, 0, 0, 0, 0], 0);
+    t.call(a, "shmdt", [0x7f00_0000_0000, 0, 0, 0, 0, 0], 0);
+    t.call(a, "shmdt", [0x7e00_0000_0000, 0, 0, 0, 0, 0], 0);
+    let plan = t.plan();
+    let steps = steps(&plan, 0);
+    let of = |name: &str| steps.iter().filter(move |s| s.nr == named(name)).collect::<Vec<_>>();
+    assert_eq!((of("shmget")[0].flags & flags::FAULT, of("shmat")[0].sel[0]), (0, Sel::Value as u8));
+    assert_eq!(of("shmctl")[0].args[0], of("shmat")[0].args[0]);
+    let detached = of("shmdt");
+    assert_eq!((detached[0].sel[0], detached[0].args[0] >> 40), (Sel::Value as u8, of("shmat")[0].post_arg));
+    // One that was attached before the recording.
+    assert_eq!(detached[1].flags & flags::FAULT, flags::FAULT);
+    assert_eq!(plan.summary.surrogate.get("shmdt"), Some(&1));
+}
+
+#[test]
+fn who_is_told_of_input_is_the_task_of_the_replay() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let socket = t.add_object(Object::Pipe { ino: 7 });
+    t.call(a, "fcntl", [0, 8, 10, 0, 0, 0], 0).object = Some(socket);
+    let plan = t.plan();
+    let steps = steps(&plan, 0);
+    let own = steps.iter().find(|s| s.nr == named("fcntl") && s.args[1] == 8).unwrap();
+    assert_eq!((own.sel[2], own.args[2], own.flags & flags::FAULT), (Sel::Pid as u8, 0, 0));
+}
+
+#[test]
 fn a_thread_uses_a_descriptor_only_after_another_made_it() {
     let mut t = Mem::new();
     let (a, b) = (t.add_task(10, 10), t.add_task(11, 10));

@@ -8,6 +8,7 @@ use ctrace_program::Step;
 use ctrace_program::control::Cause;
 
 const F_DUPFD: u64 = 0;
+const F_SETFD: u64 = 2;
 const F_DUPFD_CLOEXEC: u64 = 1030;
 const O_CLOEXEC: u64 = 0o2_000_000;
 /// Where descriptors wait until their number is free: above what programs commonly reach, below the usual limit.
@@ -23,7 +24,7 @@ pub fn renumber(task: &Task, index: u32, step: &Step, from: i64, to: u32, cloexe
     if from == wanted {
         return;
     }
-    let mut calls = 2;
+    let mut calls = 2_u64;
     let dup = if cloexec { F_DUPFD_CLOEXEC } else { F_DUPFD };
     // Out of the way first: `from` may be the number that another thread waits for.
     let parked = marked(nr::FCNTL, [from as u64, F_DUPFD_CLOEXEC, PARKED, 0, 0]);
@@ -34,6 +35,14 @@ pub fn renumber(task: &Task, index: u32, step: &Step, from: i64, to: u32, cloexe
         // A low descriptor limit: it stays where it is.
         from
     };
+    if held == wanted {
+        // Out of the way was where it belongs.
+        if !cloexec {
+            let _ = marked(nr::FCNTL, [held as u64, F_SETFD, 0, 0, 0]);
+        }
+        count(&task.slot.counters.engine_calls, calls + u64::from(!cloexec));
+        return;
+    }
     let requests = task.slot.break_request.load(Relaxed);
     let begin = now_ns();
     let placed = loop {

@@ -218,7 +218,9 @@ pub fn is_restart(result: i64) -> bool {
 fn count_done(task: &Task, step: &Step) {
     if step.flags & (flags::ENGINE | flags::EXTRA) == 0 {
         count(&task.slot.counters.done, 1);
-        if step.flags & flags::FAULT != 0 {
+        if step.flags & flags::SURROGATE != 0 {
+            count(&task.slot.counters.surrogate, 1);
+        } else if step.flags & flags::FAULT != 0 {
             count(&task.slot.counters.emulated, 1);
         }
     } else if step.flags & flags::ENGINE != 0 {

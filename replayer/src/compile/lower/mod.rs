@@ -109,6 +109,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) by_pid: FxHashMap<u64, TaskIx>,
     /// `timer_create` ids, inotify watches: recorded number → value slot.
     pub(crate) handles: FxHashMap<(ProcIx, u8, u64), u32>,
+    /// System V shared memory: recorded id → value slot with the id here, and bytes.
+    pub(crate) segments: FxHashMap<u64, (u32, u64)>,
     fd_marks: FxHashMap<(u32, i32), FdMarks>,
     offsets: FxHashMap<OfdIx, Mark>,
     path_marks: FxHashMap<PathId, (Option<Mark>, Vec<Mark>)>,
@@ -182,6 +184,7 @@ pub(crate) fn write(
         dispositions: FxHashMap::default(),
         by_pid: FxHashMap::default(),
         handles: FxHashMap::default(),
+        segments: FxHashMap::default(),
         fd_marks: FxHashMap::default(),
         offsets: FxHashMap::default(),
         path_marks: FxHashMap::default(),

@@ -96,6 +96,62 @@ impl Lower<'_> {
         Ok(step.into())
     }
 
+    /// System V shared memory: real segments, of the sandbox's own IPC namespace.
+    pub(crate) fn shared_memory(&mut self, cx: &Cx<'_>) -> Lowered {
+        const IPC_CREAT: u64 = 0o1000;
+        const IPC_RMID: u64 = 0;
+        const IPC_STAT: u64 = 2;
+        const SHM_REMAP: u64 = 0o40000;
+        const DS_BYTES: u64 = 128;
+        let id = u64::from(cx.call.args[0] as u32);
+        let segment = self.segments.get(&id).copied();
+        match (cx.name, segment) {
+            ("shmget", _) if cx.call.ret < 0 => self.plain(cx, &[0, 1, 2]).into(),
+            ("shmget", _) => {
+                let id = u64::from(cx.call.ret as u32);
+                // One that is known has been made; any other may have been there before.
+                let known = self.segments.get(&id).copied();
+                let made = if known.is_some() { 0 } else { IPC_CREAT };
+                let (slot, bytes) = known.unwrap_or_else(|| (self.b.value_slot(), 0));
+                self.segments.insert(id, (slot, bytes.max(cx.call.args[1])));
+                self.plain(cx, &[0, 1])
+                    .imm(2, cx.call.args[2] | made)
+                    .expect(Expect::Success, 0)
+                    .post(Post::StoreValue, u64::from(slot))
+                    .into()
+            }
+            ("shmat", Some((segment, bytes))) => {
+                let slot = self.b.value_slot();
+                self.maps.entry(cx.proc).or_default().insert(cx.call.ret as u64, bytes, slot, 0);
+                self.plain(cx, &[])
+                    .arg(0, Sel::Value, value_operand(segment, 0))
+                    .imm(1, 0)
+                    .imm(2, cx.call.args[2] & !SHM_REMAP)
+                    .expect(Expect::Success, 0)
+                    .post(Post::StoreValue, u64::from(slot))
+                    .into()
+            }
+            ("shmdt", _) => {
+                let maps = self.maps.entry(cx.proc).or_default();
+                let at = cx.call.args[0];
+                match maps.find(at).filter(|_| !maps.is_stand_in(at)) {
+                    Some((slot, 0)) => self.plain(cx, &[]).arg(0, Sel::Value, value_operand(slot, 0)).into(),
+                    _ => self.surrogate(cx),
+                }
+            }
+            ("shmctl", Some((segment, _))) if matches!(cx.call.args[1], IPC_RMID | IPC_STAT) => {
+                let step = self.plain(cx, &[1]).arg(0, Sel::Value, value_operand(segment, 0));
+                let step = if cx.call.args[1] == IPC_STAT {
+                    step.arg(2, Sel::Out, DS_BYTES)
+                } else {
+                    step.imm(2, 0)
+                };
+                step.into()
+            }
+            _ => self.surrogate(cx),
+        }
+    }
+
     pub(crate) fn brk(&mut self, cx: &Cx<'_>) -> Lowered {
         let ret = cx.call.ret as u64;
         let heap = self.maps.entry(cx.proc).or_default().heap;

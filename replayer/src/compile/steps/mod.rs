@@ -104,7 +104,7 @@ pub(crate) const HARMLESS: [&str; 49] = [
     "getsid",
 ];
 /// `ioctl` commands that ask or set something about the descriptor only.
-pub(crate) const IOCTLS: [u32; 14] = [
+pub(crate) const IOCTLS: [u32; 15] = [
     0x5401,
     0x5402,
     0x5403,
@@ -117,6 +117,7 @@ pub(crate) const IOCTLS: [u32; 14] = [
     0x5421,
     0x5450,
     0x5451,
+    0x5452,
     0x5429,
     0x8004_6601,
 ];
@@ -255,6 +256,7 @@ impl Lower<'_> {
             | Sc::Tkill
             | Sc::Tgkill => false,
             Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Accept | Sc::Accept4 => errno != -22,
+            Sc::Other if matches!(cx.name, "shmat" | "shmdt" | "shmctl") => false,
             Sc::Futex => matches!(errno, -11 | -110 | -4),
             _ => {
                 // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
@@ -281,7 +283,7 @@ impl Lower<'_> {
             ret => ctrace_format::errno::name(ret.unsigned_abs() as u32).unwrap_or("unknown"),
         };
         Self::count(&mut self.summary.emulated, &format!("{} {errno}", cx.name));
-        let mut step = Step::call(cx.nr).with(flags::FAULT).expect(Expect::Exact, cx.call.ret);
+        let mut step = Self::answered(cx);
         // The call is not carried out, but a recorder sees its arguments.
         let Some(args) = cx.known.args else { return Ok(step.into()) };
         for (i, (_, kind)) in args.iter().enumerate().take(5) {
@@ -300,29 +302,46 @@ impl Lower<'_> {
                         step = step.arg(i, Sel::Data, blob);
                     }
                 }
-                K::Fd
-                | K::DirFd
-                | K::Int
-                | K::UInt
-                | K::Flags
-                | K::Mode
-                | K::OpenFlags
-                | K::AtFlags
-                | K::IoctlCmd
-                | K::FcntlCmd
-                | K::Size
-                | K::Off
-                | K::MsgFlags => step = step.imm(i, cx.call.args[i]),
                 _ => {}
             }
         }
-        if cx.call.duration_ns > 1_000_000 {
-            // The sandbox answers at once: the time it took is spent before.
-            let mut pause = Step::of(Kind::Sync);
-            pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
-            return Ok(Lowered { pre: vec![Step::of(Kind::Sync), pause], step });
+        Ok(Self::in_its_time(cx, step))
+    }
+
+    /// A call that the sandbox's filter answers with the recorded result, with those of its arguments that are numbers.
+    fn answered(cx: &Cx<'_>) -> Step {
+        let mut step = Step::call(cx.nr).with(flags::FAULT).expect(Expect::Exact, cx.call.ret);
+        for (i, (_, kind)) in cx.known.args.unwrap_or_default().iter().enumerate().take(5) {
+            if matches!(
+                kind,
+                K::Fd
+                    | K::DirFd
+                    | K::Int
+                    | K::UInt
+                    | K::Flags
+                    | K::Mode
+                    | K::OpenFlags
+                    | K::AtFlags
+                    | K::IoctlCmd
+                    | K::FcntlCmd
+                    | K::Size
+                    | K::Off
+                    | K::MsgFlags
+            ) {
+                step = step.imm(i, cx.call.args[i]);
+            }
         }
-        Ok(step.into())
+        step
+    }
+
+    /// The sandbox answers at once: what the call took longer is spent before.
+    fn in_its_time(cx: &Cx<'_>, step: Step) -> Lowered {
+        if cx.call.duration_ns <= 1_000_000 {
+            return step.into();
+        }
+        let mut pause = Step::of(Kind::Sync);
+        pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
+        Lowered { pre: vec![Step::of(Kind::Sync), pause], step }
     }
 
     /// A call that is not made.
@@ -336,9 +355,13 @@ impl Lower<'_> {
         Self::lasting(cx, flags::REFUSED)
     }
 
-    /// Something else stands for a call: the time it took.
+    /// Something else stands for a call: the answer it had, where the sandbox's filter can give it, or the time it took.
     pub(crate) fn surrogate(&mut self, cx: &Cx<'_>) -> Lowered {
         Self::count(&mut self.summary.surrogate, cx.name);
+        let whole = cx.call.t_ns > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        if whole && (-4095..=0).contains(&cx.call.ret) {
+            return Self::in_its_time(cx, Self::answered(cx).with(flags::SURROGATE));
+        }
         Self::lasting(cx, flags::SURROGATE)
     }
 
@@ -473,11 +496,12 @@ impl Lower<'_> {
                 }
                 _ => Ok(self.surrogate(cx)),
             },
-            "shmget" | "shmat" | "shmdt" | "shmctl" | "semget" | "semop" | "semctl" | "semtimedop"
-            | "msgget" | "msgsnd" | "msgrcv" | "msgctl" | "mq_open" | "mq_timedsend" | "mq_timedreceive"
-            | "io_setup" | "io_submit" | "io_getevents" | "io_destroy" | "mincore" | "getdents"
-            | "futex_waitv" | "rt_sigqueueinfo" | "rt_tgsigqueueinfo" | "recvmmsg" | "mlock2"
-            | "clock_adjtime" | "adjtimex" | "io_pgetevents" => Ok(self.surrogate(cx)),
+            "shmget" | "shmat" | "shmdt" | "shmctl" => Ok(self.shared_memory(cx)),
+            "semget" | "semop" | "semctl" | "semtimedop" | "msgget" | "msgsnd" | "msgrcv" | "msgctl"
+            | "mq_open" | "mq_timedsend" | "mq_timedreceive" | "io_setup" | "io_submit" | "io_getevents"
+            | "io_destroy" | "mincore" | "getdents" | "futex_waitv" | "rt_sigqueueinfo"
+            | "rt_tgsigqueueinfo" | "recvmmsg" | "mlock2" | "clock_adjtime" | "adjtimex"
+            | "io_pgetevents" => Ok(self.surrogate(cx)),
             // Not made, and yet it is known how it failed.
             _ if (-4095..0).contains(&cx.call.ret) && cx.known.native.is_some() => self.fault(cx),
             _ => Ok(self.refused(cx)),

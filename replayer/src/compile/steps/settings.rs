@@ -77,6 +77,8 @@ impl Lower<'_> {
     }
 
     pub(crate) fn ioctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        const FIONBIO: u32 = 0x5421;
+        const FIOASYNC: u32 = 0x5452;
         let command = cx.call.args[1] as u32;
         if command == FICLONE && cx.call.ret == -95 {
             // Cloning extents is not for the sandbox's file system either.
@@ -90,7 +92,7 @@ impl Lower<'_> {
         }
         let step = self.plain(cx, &[0, 1]);
         Ok(match command {
-            0x5421 => {
+            FIONBIO | FIOASYNC => {
                 let value = detail_value(cx.call, 2).unwrap_or(1) as u32;
                 let blob = self.b.data(&value.to_ne_bytes())?;
                 step.arg(2, Sel::Data, blob).into()
@@ -100,6 +102,12 @@ impl Lower<'_> {
             0x5402..=0x5404 | 0x5410 | 0x5414 if cx.call.ret >= 0 => self.surrogate(cx),
             _ => step.arg(2, Sel::Out, 256).into(),
         })
+    }
+
+    /// A process, or (negative) a group, as an operand.
+    fn owner(&self, id: i32) -> Option<(Sel, u64)> {
+        let task = u64::from(self.task_by_pid(id.unsigned_abs().into())?);
+        Some((if id < 0 { Sel::PidNeg } else { Sel::Pid }, task))
     }
 
     pub(crate) fn fcntl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -123,7 +131,12 @@ impl Lower<'_> {
                 Self::count(&mut self.summary.surrogate, "fcntl lock");
                 step.arg(2, Sel::InOut, blob).into()
             }
-            // F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG, leases, pipe sizes, seals
+            // F_SETOWN: who is told of input, with FIOASYNC.
+            8 => match self.owner(cx.call.args[2] as i32) {
+                Some((sel, id)) => self.plain(cx, &[0, 1]).arg(2, sel, id).into(),
+                None => self.surrogate(cx),
+            },
+            // Pipe sizes, seals
             1031..=1034 => step.expect(Expect::Success, 0).into(),
             _ => self.surrogate(cx),
         })

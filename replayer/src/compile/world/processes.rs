@@ -4,15 +4,18 @@ use super::super::CompileError;
 use super::super::fsmodel::{NodeKind, PathId};
 use super::super::source::Source;
 use super::{
-    CLONE_FILES, CLONE_FS, Files, FsState, MAX_FD_SLOTS, MAX_TASKS, O_CLOEXEC, Origin, Proc, ProcIx, Task,
-    TaskIx, World,
+    CLONE_FILES, CLONE_FS, Files, FsState, MAX_FD_SLOTS, MAX_TASKS, O_CLOEXEC, OfdIx, OfdKind, Origin, Proc,
+    ProcIx, Task, TaskIx, World,
 };
 use ctrace_format::{Event, FdTarget, Process, ProcessKind, Syscall, TaskId};
+use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
 
 impl World {
     /// Puts the processes of the start snapshot into the world.
     pub(crate) fn enter_snapshot(&mut self, source: &dyn Source) -> Result<(), CompileError> {
+        // A socket is one description whoever has it, and so is an end of a pipe unless somebody opened it anew.
+        let mut shared: FxHashMap<(u32, Option<bool>), OfdIx> = FxHashMap::default();
         for process in &source.snapshot().processes {
             let parent = self.live_tgid.get(&process.parent.0).copied();
             let cwd = if process.cwd.is_empty() {
@@ -45,7 +48,18 @@ impl World {
             }
             for fd in &process.fds {
                 let kind = self.kind_of_target(&fd.target, fd.flags);
-                let ofd = self.add_ofd(kind, fd.flags, None);
+                let identity = match kind {
+                    OfdKind::Sock(sock) => Some((sock, None)),
+                    OfdKind::Pipe { pipe, write } => Some((pipe, Some(write))),
+                    _ => None,
+                };
+                let ofd = match identity.and_then(|i| shared.get(&i)) {
+                    Some(ofd) => *ofd,
+                    None => self.add_ofd(kind, fd.flags, None),
+                };
+                if let Some(identity) = identity {
+                    shared.insert(identity, ofd);
+                }
                 self.ofds[ofd as usize].pos = fd.offset;
                 self.ofds[ofd as usize].inherited = true;
                 self.put_fd(proc, fd.fd, ofd, fd.flags & O_CLOEXEC != 0, 0)?;
