@@ -192,7 +192,8 @@ pub(crate) fn reason_text(reason: &DumpReason, ended: &str) -> String {
     match reason {
         DumpReason::Trigger { text, .. } => format!("dumped: trigger {text}"),
         DumpReason::Signal => "dumped: SIGUSR1".into(),
-        DumpReason::Mark { text } => format!("dumped: mark {text}"),
+        // Somebody's words: they are told by the window alone, as the policy has it.
+        DumpReason::Mark { text: _ } => "dumped: mark".into(),
         DumpReason::End => ended.to_owned(),
     }
 }

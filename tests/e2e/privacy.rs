@@ -172,7 +172,7 @@ fn no_secret_reaches_the_trace_or_anything_that_is_printed_about_it() {
     let _host = shared();
     let dir = tempfile::Builder::new().prefix("ctrace-privacy").tempdir().unwrap();
     let path = |name: &str| -> PathBuf { dir.path().join(name) };
-    let ring: &[&str] = &["--ring", "60s", "--trigger", "count(openat)>0"];
+    let ring: &[&str] = &["--ring", "60s", "--trigger", "count(openat)>0/s"];
     let runs = [
         ("off", &[][..], "off.ctr"),
         ("default", &[], "default.ctr"),

@@ -1,7 +1,7 @@
 //! The metadata structures: header, snapshot, containers, window, summary. Taken apart field by field: a new one does not compile before it
 //! is decided here what it may tell.
 
-use super::{Gate, Gated, Policy, Text, known};
+use super::{Gate, Gated, Policy, Text, known, secrets};
 use crate::{
     Container, DumpReason, FdSnapshot, FdTarget, Header, Host, MapSnapshot, Pod, ProcessSnapshot, Scope,
     Snapshot, Summary, ThreadSnapshot, Window,
@@ -30,6 +30,14 @@ impl Gate {
     fn sentence(&mut self, text: &mut String) {
         if !self.strict() {
             return self.string(text);
+        }
+        // What looks secret has no place in any sentence.
+        let (key, counts) = (&self.key, &mut self.counts);
+        let masked = secrets::text(text.as_bytes(), &|secret| key.pseudonym(secret), &mut |rule| {
+            *counts.entry(rule).or_default() += 1;
+        });
+        if let Some(masked) = masked {
+            *text = String::from_utf8_lossy(&masked).into_owned();
         }
         let words: Vec<String> = text
             .split(' ')

@@ -192,7 +192,7 @@ fn a_dump_keeps_the_policy_and_the_pseudonyms_of_its_ring() {
         writer.push(&Event::Socket(socket)).unwrap();
         let dump = writer.dump(10, &[]).unwrap();
         let reason = DumpReason::Mark { text: "password=canary-secret".into() };
-        let summary = Summary { ended: "dumped: mark password=canary-secret".into(), ..Summary::default() };
+        let summary = Summary { ended: "dumped: password=canary-secret".into(), ..Summary::default() };
         let paths = ["1", "2"].map(|n| dir.path().join(format!("{policy}{n}")));
         for path in &paths {
             dump.write(path, &header, 1, reason.clone(), &summary).unwrap();
