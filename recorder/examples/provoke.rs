@@ -215,12 +215,10 @@ fn backlog(facts: &mut Facts) {
             libc::connect(s, (&raw const address).cast(), len);
         }
     }
-    // A few samples' time.
-    std::thread::sleep(Duration::from_millis(520));
+    // Sockets are listed more seldom where the listing is slow. The next attempts to connect come after that.
+    std::thread::sleep(Duration::from_millis(2_500));
     facts.say("overflows", counter("/proc/self/net/netstat", "TcpExt:", "ListenOverflows"));
     facts.say("drops", counter("/proc/self/net/netstat", "TcpExt:", "ListenDrops"));
-    // Sockets are listed more seldom where the listing is slow.
-    std::thread::sleep(Duration::from_secs(2));
 }
 
 /// Segments that are dropped on the way in, until they are not.

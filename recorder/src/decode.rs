@@ -20,7 +20,7 @@ use ctrace_format::{
     ProcessKind, Ref, Signal, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid,
     TraceWriter,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::mem::offset_of;
 
 /// A task that wakes up waits this long on an idle machine too.
@@ -62,6 +62,8 @@ pub(crate) struct Decoder {
     /// Calls that were counted instead.
     pub(crate) aggregated: u64,
     tasks_changed: bool,
+    /// Threads that may be gone, see [`Decoder::forget_gone`].
+    suspects: FxHashSet<u32>,
     timeline: timeline::State,
     /// Bits of block requests on this kernel.
     pub(crate) block_flags: Vec<(u32, u8)>,
@@ -110,6 +112,7 @@ impl Decoder {
             calls: 0,
             aggregated: 0,
             tasks_changed: true,
+            suspects: FxHashSet::default(),
             timeline: timeline::State::default(),
             block_flags: Vec::new(),
             placed: Vec::new(),
@@ -172,6 +175,20 @@ impl Decoder {
         tgids.sort_unstable();
         tgids.dedup();
         Some(tgids)
+    }
+
+    /// Forgets the threads whose ends were lost: those that the kernel half does not record, and did not at the last
+    /// call. To be called when events of processes were lost, with time for what is on its way in between.
+    pub(crate) fn forget_gone(&mut self, is_recorded: &dyn Fn(u32) -> bool) {
+        let gone: FxHashSet<u32> = self.tasks.keys().copied().filter(|tid| !is_recorded(*tid)).collect();
+        for tid in gone.intersection(&self.suspects) {
+            self.tasks_changed = true;
+            self.entry.remove(tid);
+            if let Some(Task { id: Some(task), .. }) = self.tasks.remove(tid) {
+                self.timeline.ended(*tid, task, false);
+            }
+        }
+        self.suspects = gone;
     }
 
     /// Number of recorded threads that have not exited.

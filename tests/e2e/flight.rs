@@ -197,7 +197,7 @@ fn a_call_that_hangs_when_the_dump_is_taken_is_in_it() {
     let recording = Recording::start(&["-p", &target.0.id().to_string(), "--ring", "60s"], &output);
     let pid = target.0.id();
     wait_for("the long sleep", || {
-        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.contains("1000"))
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.starts_with("sleep\01000"))
     });
     std::thread::sleep(std::time::Duration::from_millis(300));
     recording.process.signal(Signal::SIGUSR1);
@@ -399,8 +399,10 @@ fn dumps_of_a_busy_server_have_what_a_full_recording_has() {
     let from_its_start = calls(&at("ring-4.ctr"));
     let answers = from_its_start.iter().filter(|(name, ret)| name == "write" && *ret > 0).count();
     assert!(answers >= 30_000, "{answers} answers for 30,000 requests");
-    let late = info(&at("moved-4.ctr"));
-    assert!(late["window"]["evicted"].as_u64().unwrap() > 0, "{late}");
+    // There is a snapshot every second, and events are kept as far back as the one in front of the window.
+    let window = &info(&at("moved-4.ctr"))["window"];
+    let number = |name: &str| window[name].as_u64().unwrap();
+    assert!(number("evicted") > 0 || number("to_ns") < 2_500_000_000, "{window}");
 }
 
 #[test]

@@ -152,3 +152,31 @@ fn secrets_in_arguments_do_not_reach_the_disk() {
         assert!(line.is_none(), "{line:?}");
     }
 }
+
+/// Thousands of short processes while the recorder gets no CPU are more than the kernel keeps for it.
+#[test]
+fn more_loss_than_is_allowed_has_a_status_of_its_own() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    for (allowed, status) in [("0.01%", 6), ("100%", 0)] {
+        let forks = "read go; i=0; while [ $i -lt 12000 ]; do (:); i=$((i+1)); done";
+        let mut target = Guarded::spawn(Command::new("sh").args(["-c", forks]).stdin(Stdio::piped()));
+        let pid = target.0.id().to_string();
+        let recording = Recording::start(&["-p", &pid, "--max-loss", allowed], &dir.path().join("x.ctr"));
+        recording.process.signal(nix::sys::signal::Signal::SIGSTOP);
+        // Its input ends, and so the wait for it.
+        drop(target.0.stdin.take());
+        target.0.wait().unwrap();
+        recording.process.signal(nix::sys::signal::Signal::SIGCONT);
+        let output = recording.output.clone();
+        let (code, said) = recording.finish();
+        assert_eq!(code, Some(status), "{said}");
+        assert!(said.contains("were lost"), "{said}");
+        let info = run(["info", "--json", output.to_str().unwrap()]).expect(0).json();
+        assert!(info["lost"]["by_class"]["process"].as_u64().unwrap() > 0, "{info}");
+        assert!(info["lost"]["by_cause"]["ring_full"].as_u64().unwrap() > 0, "{info}");
+    }
+}

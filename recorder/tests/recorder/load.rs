@@ -1,7 +1,7 @@
 //! Overload, many threads, many processes: whatever happens, recorded + counted + lost is what was made.
 
 use crate::support::{Recorded, calls, config, record, start};
-use ctrace_format::{Abi, Event, FidelityLevel, Filter, ProcessKind, State, Trace, syscalls};
+use ctrace_format::{Abi, Class, Event, FidelityLevel, Filter, ProcessKind, State, Trace, syscalls};
 use ctrace_recorder::{Config, Ended, Target};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Write as _};
@@ -140,6 +140,68 @@ fn of_20_000_short_processes_each_begin_and_end_is_recorded() {
         }
     }
     assert_eq!((execs, exits), (n, n + 1));
+}
+
+/// Whether a process has ended, and nobody has waited for it.
+fn is_zombie(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, may hold anything.
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+/// Events of processes in a recording of `forks`, and how many it says were lost. With `stopped`, the reader does not
+/// run until all is over, and there are more of them than their ring holds.
+fn process_events(n: u64, stopped: bool) -> Option<(u64, u64)> {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("t.ctr");
+    let mut recorder = recorder_of(&["forks", &n.to_string()], &out)?;
+    if stopped {
+        let children = format!("/proc/{0}/task/{0}/children", recorder.id());
+        let target = || std::fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
+        let began = Instant::now();
+        while target().is_empty() && began.elapsed() < Duration::from_secs(20) && !out.exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let target = target();
+        // Long enough for the recorder to let the target go.
+        std::thread::sleep(Duration::from_millis(100));
+        signal(&recorder, libc::SIGSTOP);
+        let began = Instant::now();
+        while !target.is_empty() && !is_zombie(&target) && began.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        signal(&recorder, libc::SIGCONT);
+    }
+    if !recorder.wait().unwrap().success() {
+        eprintln!("skipped: recording is not possible here");
+        return None;
+    }
+    let (mut recorded, mut lost) = (0, 0);
+    for event in Trace::open(&out).unwrap().events(&Filter::default()) {
+        match event.unwrap() {
+            Event::Process(_) => recorded += 1,
+            Event::Loss(l) if l.class == Class::Process => {
+                assert!(l.count > 0 && l.from_ns < l.t_ns && l.cpu != u32::MAX);
+                lost += l.count;
+            }
+            _ => {}
+        }
+    }
+    Some((recorded, lost))
+}
+
+#[test]
+fn events_of_processes_that_do_not_fit_are_declared_one_by_one() {
+    let n = 16_000;
+    let Some((all, none)) = process_events(n, false) else { return };
+    // Each is made, and ends.
+    assert!(all >= 2 * n, "{all}");
+    assert_eq!(none, 0);
+    let Some((recorded, lost)) = process_events(n, true) else { return };
+    println!("{recorded} recorded and {lost} lost, of {all}");
+    assert!(lost > 0);
+    // A few depend on the moment: faults that blocked.
+    assert!((recorded + lost).abs_diff(all) <= all / 200, "{recorded} + {lost} are not {all}");
 }
 
 #[test]

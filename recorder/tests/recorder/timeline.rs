@@ -360,16 +360,17 @@ fn retransmissions_and_how_a_connection_does_are_told() {
     let client: Vec<ConnectionKind> =
         r.connections().into_iter().filter(|c| ours(&c.local)).map(|c| c.kind).collect();
     let again = client.iter().filter(|k| matches!(k, ConnectionKind::Retransmit)).count() as u64;
-    assert!(again >= 1);
-    assert_eq!(again, p.number("retransmits"));
-    assert_eq!(r.last(Metric::TcpRetransmits), Some(again));
+    // One that could not be sent is counted, and not told (__tcp_retransmit_skb, net/ipv4/tcp_output.c).
+    let counted = p.number("retransmits");
+    assert!(again >= 1 && (again..=again + 1).contains(&counted), "{again} of {counted}");
+    assert_eq!(r.last(Metric::TcpRetransmits), Some(counted));
     let closed = client.iter().find_map(|k| match k {
         ConnectionKind::Closed { retransmits, bytes_sent, .. } => {
             Some((u64::from(*retransmits), *bytes_sent))
         }
         _ => None,
     });
-    assert_eq!(closed, Some((again, 10)));
+    assert_eq!(closed, Some((counted, 10)));
     if sees(&r, "tcp_probe") {
         let samples: Vec<_> = client
             .iter()
@@ -382,7 +383,7 @@ fn retransmissions_and_how_a_connection_does_are_told() {
             .collect();
         assert!((2..=6).contains(&samples.len()), "{samples:?}");
         let last = samples.last().unwrap();
-        assert!(last.0 > 0 && last.1 > 0 && last.2 == again && last.3 >= 2, "{samples:?}");
+        assert!(last.0 > 0 && last.1 > 0 && last.2 == counted && last.3 >= 2, "{samples:?}");
     }
 }
 
