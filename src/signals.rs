@@ -32,17 +32,26 @@ pub(crate) fn take_dumps() -> u32 {
     DUMPS.swap(0, Ordering::AcqRel)
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP are counted instead of ending the process.
+/// From now on SIGINT, SIGTERM and SIGHUP are counted instead of ending the process. Those that were ignored until now,
+/// which a command that is started should ignore too. SIGHUP stays ignored then: that is what `nohup` asks for.
 ///
 /// # Errors
 /// When the kernel refuses a handler, which it does not for these signals.
-pub(crate) fn catch() -> nix::Result<()> {
+pub(crate) fn catch() -> nix::Result<Vec<Signal>> {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+    let mut ignored = Vec::new();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler is async-signal-safe: it stores to two atomics.
-        unsafe { sigaction(signal, &action) }?;
+        let before = unsafe { sigaction(signal, &action) }?;
+        if matches!(before.handler(), SigHandler::SigIgn) {
+            ignored.push(signal);
+            if signal == Signal::SIGHUP {
+                // SAFETY: no handler.
+                unsafe { sigaction(signal, &before) }?;
+            }
+        }
     }
-    Ok(())
+    Ok(ignored)
 }
 
 /// How many came so far.

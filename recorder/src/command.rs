@@ -37,7 +37,7 @@ impl Child {
             ForkResult::Parent { child } => Ok(Self { pid: child, gate: Some(gate), status: None }),
             ForkResult::Child => {
                 drop(gate);
-                child(&wait_end, &candidates, &argv_ptrs, command.own_group)
+                child(&wait_end, &candidates, &argv_ptrs, command)
             }
         }
     }
@@ -80,14 +80,18 @@ impl Drop for Child {
 }
 
 /// Runs in the forked child: no allocation, no locks.
-fn child(wait_end: &OwnedFd, candidates: &[CString], argv: &[*const libc::c_char], own_group: bool) -> ! {
-    if own_group {
+fn child(wait_end: &OwnedFd, candidates: &[CString], argv: &[*const libc::c_char], command: &Command) -> ! {
+    if command.own_group {
         // SAFETY: no preconditions.
         unsafe { libc::setpgid(0, 0) };
     }
     // Rust ignores SIGPIPE; the command must not inherit that.
     // SAFETY: restores a default disposition.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    for signal in &command.ignored {
+        // SAFETY: no handler.
+        unsafe { libc::signal(*signal, libc::SIG_IGN) };
+    }
     let mut byte = 0_u8;
     // SAFETY: one byte into a local.
     let got = unsafe { libc::read(wait_end.as_raw_fd(), (&raw mut byte).cast(), 1) };

@@ -38,12 +38,14 @@ pub struct Command {
     pub argv: Vec<OsString>,
     /// Give it a process group of its own, so that a terminal's Ctrl-C does not reach it.
     pub own_group: bool,
+    /// Signals that it ignores from its start on.
+    pub ignored: Vec<i32>,
 }
 
 impl Command {
     /// A command in the recorder's process group.
     pub fn new<I: IntoIterator<Item = S>, S: Into<OsString>>(argv: I) -> Self {
-        Self { argv: argv.into_iter().map(Into::into).collect(), own_group: false }
+        Self { argv: argv.into_iter().map(Into::into).collect(), own_group: false, ignored: Vec::new() }
     }
 }
 

@@ -149,7 +149,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     }
     check_ring(args)?;
 
-    signals::catch().and_then(|()| signals::catch_dumps()).map_err(|e| Failure::new(Exit::Internal, e))?;
+    let ignored = signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
+    signals::catch_dumps().map_err(|e| Failure::new(Exit::Internal, e))?;
+    if let Target::Command(command) = &mut config.target {
+        command.ignored = ignored.into_iter().map(|signal| signal as i32).collect();
+    }
     let (observer, lacking) = observer(&args.trigger);
     let mut recording = Recorder::start_observed(config, observer).map_err(failure)?;
     // Everything that takes privilege is done, in this thread and in those it will start.

@@ -197,7 +197,7 @@ fn a_call_that_hangs_when_the_dump_is_taken_is_in_it() {
     let recording = Recording::start(&["-p", &target.0.id().to_string(), "--ring", "60s"], &output);
     let pid = target.0.id();
     wait_for("the long sleep", || {
-        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.starts_with("sleep\01000"))
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.starts_with("sleep\u{0}1000"))
     });
     std::thread::sleep(std::time::Duration::from_millis(300));
     recording.process.signal(Signal::SIGUSR1);

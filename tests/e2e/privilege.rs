@@ -2,6 +2,7 @@
 
 use crate::host::{Guarded, Ran, Recording, can_record, ctrace, has, run, shared};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -121,6 +122,22 @@ fn a_recorded_command_has_exactly_what_its_caller_has() {
     let recorded = ctrace().args(["record", "-o"]).arg(&trace).arg("--").args(look).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&recorded.stdout), String::from_utf8_lossy(&plain.stdout));
     assert!(String::from_utf8_lossy(&plain.stdout).contains("CapEff"));
+
+    // What the caller ignores (nohup, the background of a script), the command ignores.
+    let ignoring = |argv: Vec<OsString>| {
+        let shell = ["-c", "trap '' INT HUP; exec \"$@\"", "sh"].map(OsString::from);
+        let out = Command::new("sh").args(shell).args(argv).stdin(Stdio::null()).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let look = look.map(OsString::from).to_vec();
+    let record = ["record", "--", "-o"].map(OsString::from);
+    let [record, dashes, output] = record;
+    let trace = dir.path().join("y.ctr").into_os_string();
+    let program = OsString::from(env!("CARGO_BIN_EXE_ctrace"));
+    let recorded = [vec![program, record, output, trace, dashes], look.clone()].concat();
+    let plain = ignoring(look);
+    assert!(plain.contains("SigIgn:\t0000000000000003"), "{plain}");
+    assert_eq!(ignoring(recorded), plain);
 }
 
 /// A copy of the command where everybody can execute it, and a directory that everybody can write to.
