@@ -69,6 +69,8 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
                 problems.extend(answer.problem.map(|problem| format!("recorder {pid}, {file}: {problem}")));
             }
             Ok(_) => {}
+            // It has ended since its socket was seen.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused || !is_alive(pid) => {}
             Err(error) => problems.push(format!("recorder {pid} did not take the mark: {error}")),
         }
     }
@@ -88,6 +90,10 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         // What was asked was not done everywhere.
         (_, false) => Ok(Exit::NoTarget),
     }
+}
+
+fn is_alive(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// Pids of recorders, by the names of their sockets.

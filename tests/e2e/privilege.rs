@@ -136,7 +136,8 @@ fn a_recorded_command_has_exactly_what_its_caller_has() {
     let program = OsString::from(env!("CARGO_BIN_EXE_ctrace"));
     let recorded = [vec![program, record, output, trace, dashes], look.clone()].concat();
     let plain = ignoring(look);
-    assert!(plain.contains("SigIgn:\t0000000000000003"), "{plain}");
+    // SIGHUP and SIGINT; the test itself may be run with more.
+    assert_eq!(field(&plain, "SigIgn") & 3, 3, "{plain}");
     assert_eq!(ignoring(recorded), plain);
 }
 

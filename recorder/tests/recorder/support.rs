@@ -127,6 +127,14 @@ impl Recorded {
             _ => None,
         })
     }
+    /// The largest sample of the scope.
+    pub(crate) fn most(&self, metric: Metric) -> Option<u64> {
+        let samples = self.events().into_iter().filter_map(|e| match e {
+            Event::Resource(r) if r.subject == 1 && r.metric == metric => Some(r.value),
+            _ => None,
+        });
+        samples.max()
+    }
     pub(crate) fn lost(&self) -> u64 {
         self.events().into_iter().map(|e| if let Event::Loss(l) = e { l.count } else { 0 }).sum()
     }
