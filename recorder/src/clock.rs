@@ -19,6 +19,11 @@ pub(crate) fn realtime_ns() -> u64 {
     now(libc::CLOCK_REALTIME)
 }
 
+/// CPU time of the calling thread.
+pub(crate) fn thread_cpu() -> std::time::Duration {
+    std::time::Duration::from_nanos(now(libc::CLOCK_THREAD_CPUTIME_ID))
+}
+
 /// `CLOCK_BOOTTIME` − `CLOCK_MONOTONIC`, modulo 2^64, and by how much it may be wrong: the best of some readings.
 pub(crate) fn boot_offset(readings: u32) -> (u64, u64) {
     (0..readings)

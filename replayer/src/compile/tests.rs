@@ -252,6 +252,35 @@ fn a_thread_uses_a_descriptor_only_after_another_made_it() {
 }
 
 #[test]
+fn an_accept_that_blocks_takes_no_number_from_those_who_got_theirs_before() {
+    const NONBLOCK: u64 = 0o4000;
+    for (flags, waits) in [(0, 1), (NONBLOCK, 0)] {
+        let mut t = Mem::new();
+        let (a, b) = (t.add_task(10, 10), t.add_task(11, 10));
+        t.call(a, "getuid", [0; 6], 0);
+        t.fork(a, b);
+        t.call(a, "clone", [0x5_0f00, 0, 0, 0, 0, 0], 11);
+        let socket = |cookie| Object::Socket {
+            family: 1,
+            kind: 1,
+            protocol: 0,
+            cookie: SockCookie(cookie),
+            local: None,
+            peer: None,
+        };
+        let listener = t.add_object(socket(1));
+        let other = t.add_object(socket(2));
+        t.call(b, "socket", [1, 1 | flags, 0, 0, 0, 0], 5).object = Some(listener);
+        t.call(b, "listen", [5, 8, 0, 0, 0, 0], 0).object = Some(listener);
+        t.call(a, "socket", [1, 1, 0, 0, 0, 0], 6).object = Some(other);
+        t.call(b, "accept4", [5, 0, 0, 0, 0, 0], -103).object = Some(listener);
+        let plan = t.plan();
+        let accept = steps(&plan, 1).into_iter().find(|s| s.nr == named("accept4")).unwrap();
+        assert_eq!(accept.waits_len, waits, "{flags}");
+    }
+}
+
+#[test]
 fn what_had_not_arrived_is_sent_only_after_somebody_looked_in_vain() {
     let mut t = Mem::new();
     let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));

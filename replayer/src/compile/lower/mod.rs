@@ -22,7 +22,7 @@ use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
 use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags};
 use ctrace_program::{BuildError, Expect, Kind, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags};
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What the pass keeps about a task, besides what the world does.
 #[derive(Debug, Default)]
@@ -112,6 +112,8 @@ pub(crate) struct Lower<'a> {
     /// System V shared memory: recorded id → value slot with the id here, and bytes.
     pub(crate) segments: FxHashMap<u64, (u32, u64)>,
     fd_marks: FxHashMap<(u32, i32), FdMarks>,
+    /// The last calls that made descriptors, by table.
+    makers: FxHashMap<u32, VecDeque<Mark>>,
     offsets: FxHashMap<OfdIx, Mark>,
     path_marks: FxHashMap<PathId, (Option<Mark>, Vec<Mark>)>,
     content: FxHashMap<InodeIx, (Option<Mark>, Option<Mark>)>,
@@ -186,6 +188,7 @@ pub(crate) fn write(
         handles: FxHashMap::default(),
         segments: FxHashMap::default(),
         fd_marks: FxHashMap::default(),
+        makers: FxHashMap::default(),
         offsets: FxHashMap::default(),
         path_marks: FxHashMap::default(),
         content: FxHashMap::default(),

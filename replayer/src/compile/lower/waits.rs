@@ -11,6 +11,8 @@ use super::{
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
 
+/// Calls that made descriptors that are kept of one table of descriptors.
+const MAKERS: usize = 32;
 /// Senders of signals that are kept of one process.
 const SENDERS: usize = 16;
 
@@ -45,6 +47,7 @@ impl Lower<'_> {
                 }
             }
         }
+        self.after_who_made_descriptors(cx, files, &mut needs);
         let (reads, writes) = transfers(cx);
         for fd in reads.iter().chain(&writes) {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
@@ -193,6 +196,25 @@ impl Lower<'_> {
             _ => return None,
         };
         self.by_pid.get(&pid).copied()
+    }
+
+    /// An accept takes a number before it waits for a connection (`__sys_accept4_file`, net/socket.c). Begun too early,
+    /// it would keep the number from who got it in the recording.
+    fn after_who_made_descriptors(&self, cx: &Cx<'_>, files: u32, needs: &mut Vec<Need>) {
+        if !matches!(cx.known.sc, Sc::Accept | Sc::Accept4) {
+            return;
+        }
+        let listener = self.world.ofd_of(cx.task, cx.call.args[0] as i32);
+        if listener.is_none_or(|ofd| self.world.ofds[ofd as usize].nonblock) {
+            return;
+        }
+        let mut met: Vec<TaskIx> = vec![cx.task];
+        for mark in self.makers.get(&files).into_iter().flatten().rev() {
+            if mark.end_ns <= cx.call.t_ns && !met.contains(&mark.task) {
+                met.push(mark.task);
+                needs.push(Need { kind: EdgeKind::Descriptor, mark: *mark });
+            }
+        }
     }
 
     /// Of several that wait for the same, the kernel chooses who gets it; here that is known: who got it later waits until
@@ -438,6 +460,11 @@ impl Lower<'_> {
                 for fd in made_fds(cx) {
                     let marks = self.fd_marks.entry((files, fd)).or_default();
                     *marks = FdMarks { made: Some(mark), used: None, freed: None };
+                    let makers = self.makers.entry(files).or_default();
+                    if makers.len() >= MAKERS {
+                        makers.pop_front();
+                    }
+                    makers.push_back(mark);
                 }
             }
         }
