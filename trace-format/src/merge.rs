@@ -68,6 +68,8 @@ pub struct Events<'a> {
     closed: Vec<usize>,
     open: Vec<Option<Box<Cursor>>>,
     open_bytes: usize,
+    /// Events that wait for their turn, in all open chunks.
+    held: usize,
     /// The next event of each open chunk.
     due: BinaryHeap<Reverse<Due>>,
     zstd: Option<zstd::bulk::Decompressor<'static>>,
@@ -109,6 +111,7 @@ impl<'a> Events<'a> {
             closed,
             open: Vec::new(),
             open_bytes: 0,
+            held: 0,
             due: BinaryHeap::new(),
             zstd: None,
             errors: Vec::new(),
@@ -242,30 +245,55 @@ impl<'a> Events<'a> {
             if self.filter.wants(&event, self.trace) {
                 cursor.held.push(Held { key: Reverse((end, cursor.row)), event });
                 cursor.row += 1;
+                self.held += 1;
             }
             let safe = cursor.latest_ns.saturating_sub(cursor.disorder_ns);
-            if cursor.held.peek().is_some_and(|held| held.key.0.0 <= safe) {
-                cursor.peeked = cursor.held.pop().map(|held| held.event);
-                return;
+            let is_due = cursor.held.peek().is_some_and(|held| held.key.0.0 <= safe);
+            let is_full = self.held * HELD_BYTES > MAX_OPEN_BYTES;
+            if is_full && !is_due {
+                self.give_up_order(cursor.entry);
+            }
+            if is_due || is_full {
+                self.release(cursor);
+                if cursor.peeked.is_some() {
+                    return;
+                }
             }
         }
         if cursor.unresolved > 0 {
             let n = std::mem::take(&mut cursor.unresolved);
             self.damaged(cursor.entry, n, &"they refer to dictionary entries that are lost");
         }
-        cursor.peeked = cursor.held.pop().map(|held| held.event);
+        self.release(cursor);
+    }
+
+    /// The earliest of the events that wait is the next.
+    fn release(&mut self, cursor: &mut Cursor) {
+        if let Some(held) = cursor.held.pop() {
+            self.held -= 1;
+            cursor.peeked = Some(held.event);
+        }
+    }
+
+    /// Says once that events come out of order from here on.
+    fn give_up_order(&mut self, at: usize) {
+        if !self.disordered {
+            self.disordered = true;
+            let (path, offset) = (self.trace.path().into(), self.entry(at).offset);
+            self.errors.push(ReadError::Disordered { path, offset });
+        }
     }
 
     /// Whether one more chunk may be open.
     fn has_room(&self, entry: &IndexEntry) -> bool {
-        self.due.len() < MIN_OPEN || self.open_bytes + entry_memory(entry) <= MAX_OPEN_BYTES
+        let taken = self.open_bytes + self.held * HELD_BYTES;
+        self.due.len() < MIN_OPEN || taken + entry_memory(entry) <= MAX_OPEN_BYTES
     }
 }
 
-/// What an open chunk takes.
+/// What an open chunk takes, besides the events that wait.
 fn entry_memory(entry: &IndexEntry) -> usize {
-    let held = if entry.disorder > 0 { entry.records as usize * HELD_BYTES } else { 0 };
-    entry.decoded as usize * 2 + held + 4096
+    entry.decoded as usize * 2 + 4096
 }
 
 impl Iterator for Events<'_> {
@@ -287,9 +315,8 @@ impl Iterator for Events<'_> {
                         continue;
                     }
                     if !self.disordered {
-                        self.disordered = true;
-                        let path = self.trace.path().into();
-                        return Some(Err(ReadError::Disordered { path, offset: entry.offset }));
+                        self.give_up_order(at);
+                        continue;
                     }
                 }
             }
