@@ -240,25 +240,26 @@ fn a_replay_makes_the_real_calls() {
         "-c",
         "cat /etc/passwd > /dev/null; cat /no/such/canary",
     ]);
-    let seen = dir.path().join("strace.txt");
-    let status = Command::new("strace")
-        .args([
-            "-f",
-            "-o",
-            seen.to_str().unwrap(),
-            env!("CARGO_BIN_EXE_ctrace"),
-            "replay",
-            trace.to_str().unwrap(),
-            "-o",
-        ])
-        .arg(dir.path().join("r.ctr"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    let seen = std::fs::read_to_string(seen).unwrap();
-    assert!(seen.contains("\"/etc/passwd\", O_RDONLY"), "{status}");
-    assert!(seen.lines().any(|l| l.contains("/no/such/canary") && l.contains("ENOENT")), "{status}");
+    let log = dir.path().join("strace.txt");
+    let mut said = String::new();
+    // Under strace and on a busy machine, a replay may be so slow that its engine gives a step up.
+    for attempt in 0..3 {
+        let out = Command::new("strace")
+            .args(["-f", "-o", log.to_str().unwrap(), env!("CARGO_BIN_EXE_ctrace")])
+            .args(["replay", trace.to_str().unwrap(), "-o"])
+            .arg(dir.path().join(format!("r{attempt}.ctr")))
+            .output()
+            .unwrap();
+        let seen = std::fs::read_to_string(&log).unwrap();
+        if seen.contains("\"/etc/passwd\", O_RDONLY")
+            && seen.lines().any(|l| l.contains("/no/such/canary") && l.contains("ENOENT"))
+        {
+            return;
+        }
+        said = format!("{}: {}", out.status, String::from_utf8_lossy(&out.stderr));
+        println!("attempt {attempt}: {said}");
+    }
+    panic!("strace did not see the calls of the program: {said}");
 }
 
 #[test]
