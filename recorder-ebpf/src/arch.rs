@@ -2,21 +2,17 @@
 //! told apart. One object serves them all: user space names the machine and the offsets in `GLOBALS`, and the verifier
 //! drops the code of the other machines.
 
-use crate::{
-    kernel::{current, read},
-    maps::global,
-};
+use crate::{kernel::read, maps::global};
 use ctrace_abi::{MISSING, machine};
 
-/// Whether the running call is a 32-bit one. On x86-64 this is `TS_COMPAT` in `thread_info.status`, set by the 32-bit
+/// Whether the running call of the calling task is a 32-bit one. On x86-64 this is `TS_COMPAT` in `thread_info.status`, set by the 32-bit
 /// entries; on aarch64 `TIF_32BIT` in `thread_info.flags`, a property of the task.
 #[inline(always)]
-pub fn is_compat() -> bool {
+pub fn is_compat(task: *const u8) -> bool {
     let offset = global!(task_compat);
     if offset == MISSING {
         return false;
     }
-    let task = current();
     // SAFETY: a typed pointer plus the offset of a field of `thread_info`; the verifier checks the access.
     let word = unsafe { core::ptr::read_volatile(task.add(offset as usize).cast::<u32>()) };
     word & global!(compat_mask) != 0

@@ -76,9 +76,16 @@ pub fn tell(slot: &mut Slot, number: u32, end_ns: u64, ret: i64) {
     if !write(slot, end_ns, ret) {
         count(number, end_ns, ret as u64);
     }
-    slot.wait_cpu_ns = 0;
-    slot.blocked_ns = 0;
-    slot.call.run_wait_ns = 0;
+    waited_for_nothing(slot);
+}
+
+/// The times since the last record begin anew. Volatile: neighbours that are zeroed become a call of `memset`.
+#[inline(always)]
+pub fn waited_for_nothing(slot: &mut Slot) {
+    for word in [&raw mut slot.wait_cpu_ns, &raw mut slot.blocked_ns, &raw mut slot.call.run_wait_ns] {
+        // SAFETY: fields of the slot.
+        unsafe { word.write_volatile(0) };
+    }
 }
 
 #[inline(always)]

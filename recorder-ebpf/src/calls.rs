@@ -2,10 +2,10 @@
 
 use crate::{
     arch::{arguments, arguments_at_exit, is_compat, is_x32, nr},
-    bulk::{is_full, tell},
+    bulk::{is_full, tell, waited_for_nothing},
     capture::{CUT, FAULT, POSITION, bounded, run_op, spec, time},
-    files::{announce, fix_now, known_file, open_file, was_created},
-    kernel::{now, now_by},
+    files::{fix_now, known_file, open_file, opened, open_file_of, remember, remembered, was_created},
+    kernel::{copy_words, current, now, now_by},
     maps::{SHARED, global, lost, scratch, send},
     scope::{Stack, admit, arg, slot},
 };
@@ -17,7 +17,7 @@ use ctrace_abi::{
 
 /// The file behind a call's first descriptor argument.
 #[inline(always)]
-fn first_file(spec: &Spec, args: &[u64; 6]) -> u64 {
+fn first_file(task: *const u8, spec: &Spec, args: &[u64; 6]) -> u64 {
     let fd = match spec.fd_arg {
         0 => args[0],
         1 => args[1],
@@ -25,7 +25,7 @@ fn first_file(spec: &Spec, args: &[u64; 6]) -> u64 {
         3 => args[3],
         _ => args[4],
     };
-    open_file(fd as u32)
+    open_file_of(task, fd as u32)
 }
 
 /// Entry of a call. `TP_PROTO(struct pt_regs *regs, long id)`.
@@ -68,7 +68,8 @@ fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
     let call = &mut slot.call;
     let mut how = abi::NATIVE;
     let mut nr = id as u32;
-    let compat = is_compat();
+    let task = current();
+    let compat = is_compat(task);
     if compat {
         how = abi::COMPAT;
     } else if is_x32(id) {
@@ -95,9 +96,12 @@ fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
         let todo = spec.flags;
         if todo != 0 {
             if todo & spec_flag::FD != 0 {
-                file = first_file(spec, &call.args);
+                file = first_file(task, spec, &call.args);
                 if file != slot.last_file {
-                    known_file(file, call.tid);
+                    if !remembered(&slot.known, file) {
+                        known_file(file, call.tid);
+                        remember(&mut slot.known, file);
+                    }
                     slot.last_file = file;
                 }
             }
@@ -172,7 +176,8 @@ fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
         let regs = arg(ctx, 0);
         let call = &mut slot.call;
         call.flags = call_flag::NO_ENTER;
-        call.abi = if is_compat() { abi::COMPAT } else { abi::NATIVE };
+        let task = current();
+        call.abi = if is_compat(task) { abi::COMPAT } else { abi::NATIVE };
         call.nr = nr(regs);
         call.t_ns = now;
         // What the entry would have copied may have changed since; what the call itself left behind is copied as ever.
@@ -184,7 +189,7 @@ fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
         call.file = 0;
         if let Some(spec) = spec(call.abi, call.nr) {
             if spec.flags & spec_flag::FD != 0 {
-                call.file = first_file(spec, &call.args);
+                call.file = first_file(task, spec, &call.args);
                 fix_now(now);
                 known_file(call.file, call.tid);
                 fix_now(0);
@@ -194,9 +199,9 @@ fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
             }
         }
         // Off the CPU since the start of the recording was within this call.
-        call.run_wait_ns = slot.wait_cpu_ns;
-        slot.wait_cpu_ns = 0;
-        slot.blocked_ns = 0;
+        let waited = slot.wait_cpu_ns;
+        waited_for_nothing(slot);
+        slot.call.run_wait_ns = waited;
     }
     slot.busy = 0;
     if slot.call.flags & (call_flag::AT_EXIT | call_flag::RETRY) != 0 {
@@ -278,7 +283,7 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
         let file = open_file(call.ret as u32);
         if file != 0 {
             if spec.flags & spec_flag::NEW_FILE != 0 {
-                announce(file, call.tid, 1);
+                opened(file, call.tid);
             } else {
                 known_file(file, call.tid);
             }
@@ -319,14 +324,12 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
     call.wait_cpu_ns = slot.wait_cpu_ns;
     call.blocked_ns = slot.blocked_ns;
     // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
-    unsafe { *buffer.cast::<Call>() = *call };
+    unsafe { copy_words(buffer.cast::<Call>(), call) };
     if !send(buffer, bounded::<0x3fff>(u64::from(position))) {
         call.flags |= call_flag::TRUNCATED;
         lost(loss::DETAIL_RING);
         return 0;
     }
-    call.run_wait_ns = 0;
-    slot.wait_cpu_ns = 0;
-    slot.blocked_ns = 0;
+    waited_for_nothing(slot);
     1
 }

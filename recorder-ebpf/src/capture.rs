@@ -5,8 +5,8 @@
 
 use crate::{
     files::{known_file, open_file},
-    kernel::{current, read_user_str},
-    maps::{SPEC, WALK, global, scratch},
+    kernel::{add, current, read_user_str},
+    maps::{SHARED, SPEC, WALK, global, scratch},
     scope::slot,
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
@@ -118,6 +118,13 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
         // SAFETY: inside the buffer.
         unsafe { *data.cast::<u64>() = file };
         return head(at, pos, what, arg, 8, 0, aux);
+    }
+    if what == op::MOVES {
+        if let Some(shared) = SHARED.get_ptr_mut(0) {
+            // SAFETY: the value of the map.
+            add(unsafe { &raw mut (*shared).moves }, 1);
+        }
+        return pos as u32;
     }
     if what == op::CREDS {
         // SAFETY: inside the buffer.

@@ -2,25 +2,32 @@
 
 use crate::{
     capture::bounded,
-    kernel::{current, read, read_or_zero},
-    maps::{ANNOUNCED, WALK, global, lost, scratch, send},
+    kernel::{current, read, read_or_zero, ticks},
+    maps::{ANNOUNCED, NEXT, SHARED, WALK, global, lost, scratch, send},
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
-use ctrace_abi::{FileObject, MAX_COMPONENTS, MISSING, kind, loss};
+use ctrace_abi::{FileObject, KNOWN, KnownFile, MAX_COMPONENTS, MISSING, kind, known_at, loss};
 
-/// `S_IFMT` and `S_IFSOCK`, include/uapi/linux/stat.h.
+// include/uapi/linux/stat.h.
 const S_IFMT: u16 = 0o170_000;
+const S_IFREG: u16 = 0o100_000;
 const S_IFSOCK: u16 = 0o140_000;
 
 /// The `struct file` behind a descriptor of the calling task, or 0.
 #[inline(always)]
 pub fn open_file(fd: u32) -> u64 {
+    open_file_of(current(), fd)
+}
+
+/// As [`open_file`], for who has asked for the calling task already: with safe returns (SRSO) a helper call costs
+/// more than all that is looked up here.
+#[inline(always)]
+pub fn open_file_of(task: *const u8, fd: u32) -> u64 {
     let (files, fdt, table, max) =
         (global!(task_files), global!(files_fdt), global!(fdt_fd), global!(fdt_max));
     if files == MISSING || fdt == MISSING || table == MISSING || max == MISSING {
         return 0;
     }
-    let task = current();
     // SAFETY: typed pointers plus offsets of their fields; the verifier checks each access, the kernel catches faults.
     unsafe {
         let files = core::ptr::read_volatile(task.add(files as usize).cast::<*const u8>());
@@ -47,13 +54,64 @@ pub fn known_file(file: u64, tid: u32) {
         return;
     }
     // SAFETY: the value is copied out; a racing update can only make it announced again.
-    if let Some(inode) = unsafe { ANNOUNCED.get(&file) } {
+    if let Some(announced) = unsafe { ANNOUNCED.get(&file) } {
         // The address may belong to another file by now.
-        if *inode == read_or_zero::<u64>(file, global!(file_inode)) {
+        if announced.inode == read_or_zero::<u64>(file, global!(file_inode)) {
             return;
         }
     }
     announce(file, tid, 0);
+}
+
+/// Describes a file that the call at hand opened, unless it is the one that the same thread had at this address a
+/// moment ago: a server that opens one file for each request gets the same `struct file` back, and describing it costs
+/// as much as all else that is recorded of the call. That it was renamed shows; that a directory above was, only where
+/// the scope did it, hence no longer than a moment. An empty file may be a new one, whose size at first matters.
+#[inline(always)]
+pub fn opened(file: u64, tid: u32) {
+    // SAFETY: as in `known_file`.
+    if let Some(announced) = unsafe { ANNOUNCED.get(&file) } {
+        let fresh = ticks().wrapping_sub(announced.at) < global!(sample_ticks);
+        if fresh && announced.tid == tid && announced.dentry != 0 && announced.moves == moves() {
+            let (inode, dentry) = (announced.inode, announced.dentry);
+            if read_or_zero::<u64>(file, global!(file_inode)) == inode
+                && read_or_zero::<u64>(file, global!(file_dentry)) == dentry
+                && read_or_zero::<u64>(dentry, global!(dentry_parent)) == announced.parent
+                && read_or_zero::<u64>(dentry, global!(dentry_hash)) == announced.name
+                && read_or_zero::<u64>(inode, global!(inode_size)) != 0
+            {
+                return;
+            }
+        }
+    }
+    announce(file, tid, 1);
+}
+
+/// How often the scope has changed what paths lead to.
+#[inline(always)]
+fn moves() -> u64 {
+    match SHARED.get_ptr(0) {
+        // SAFETY: the value of the map; whole words.
+        Some(shared) => unsafe { (&raw const (*shared).moves).read_volatile() },
+        None => 0,
+    }
+}
+
+/// Whether the task at hand has met this file before. Its own memory is asked before the table of all files, which
+/// costs five times as much.
+#[inline(always)]
+pub fn remembered(known: &[KnownFile; KNOWN], file: u64) -> bool {
+    // SAFETY: the index is bounded.
+    let known = unsafe { &*known.as_ptr().add(known_at(file)) };
+    known.file == file && known.inode == read_or_zero::<u64>(file, global!(file_inode))
+}
+
+/// From now on [`remembered`].
+#[inline(always)]
+pub fn remember(known: &mut [KnownFile; KNOWN], file: u64) {
+    let inode = read_or_zero::<u64>(file, global!(file_inode));
+    // SAFETY: the index is bounded.
+    unsafe { *known.as_mut_ptr().add(known_at(file)) = KnownFile { file, inode } };
 }
 
 /// Describes a file to user space; `fresh`: the call at hand made it. A global function, see [`crate::capture`].
@@ -79,7 +137,21 @@ pub extern "C" fn announce(file: u64, tid: u32, fresh: u32) -> u32 {
         let _ = ANNOUNCED.remove(&file);
         return 0;
     }
-    let _ = ANNOUNCED.insert(&file, &inode, 0);
+    let Some(next) = NEXT.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's memory.
+    let next = unsafe { &mut *next };
+    next.inode = inode;
+    next.dentry = read_or_zero(file, global!(file_dentry));
+    next.parent = read_or_zero(next.dentry, global!(dentry_parent));
+    next.name = read_or_zero(next.dentry, global!(dentry_hash));
+    next.tid = tid;
+    next.at = ticks();
+    next.moves = moves();
+    // Pipes and sockets made by a call are new ones, and files without a name may be.
+    if mode & S_IFMT != S_IFREG || next.name == 0 {
+        next.dentry = 0;
+    }
+    let _ = ANNOUNCED.insert(&file, next, 0);
     1
 }
 

@@ -2,7 +2,7 @@
 
 use crate::maps::SHARED;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user_str,
+    bpf_get_current_task_btf, bpf_jiffies64, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user_str,
 };
 use core::arch::asm;
 use ctrace_abi::{MISSING, Shared};
@@ -31,11 +31,30 @@ fn boot_offset(shared: &Shared) -> u64 {
     unsafe { core::ptr::read_volatile(&raw const shared.boot_offset) }
 }
 
+/// The kernel's count of timer ticks: a load, where the time is a helper call and a look at the clock.
+#[inline(always)]
+pub fn ticks() -> u32 {
+    // SAFETY: no preconditions (Linux 5.6).
+    unsafe { bpf_jiffies64() as u32 }
+}
+
 /// The calling task. Loads from it need no helper call: it is a typed pointer, whose faults the kernel catches.
 #[inline(always)]
 pub fn current() -> *const u8 {
     // SAFETY: no preconditions (Linux 5.11).
     unsafe { bpf_get_current_task_btf() as *const u8 }
+}
+
+/// Copies a record word by word: the compiler's own `memmove` for this target goes byte by byte.
+///
+/// # Safety
+/// Both are valid, and aligned to 8; `T` is a multiple of 8 bytes.
+#[inline(always)]
+pub unsafe fn copy_words<T>(to: *mut T, from: *const T) {
+    for i in 0..size_of::<T>() / 8 {
+        // SAFETY: as above. Volatile, or it would become a `memmove` again.
+        unsafe { to.cast::<u64>().add(i).write_volatile(from.cast::<u64>().add(i).read_volatile()) };
+    }
 }
 
 /// Adds to a word of a map, whoever else adds to it. (The target's `core` has no such operation.)

@@ -87,9 +87,33 @@ pub struct Walk {
 /// 0: a path; 1: an argument vector; 2: the threads of a process.
 #[map]
 pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(4, 0);
-/// Files whose description was already sent: `struct file *` → `struct inode *`.
+/// What was said of a file: what it is, and where it was found.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Announced {
+    /// `struct inode *`.
+    pub inode: u64,
+    /// `struct dentry *`.
+    pub dentry: u64,
+    /// Of the dentry: its parent.
+    pub parent: u64,
+    /// Of the dentry: hash and length of its name.
+    pub name: u64,
+    /// To whom it was described.
+    pub tid: u32,
+    /// When, in timer ticks.
+    pub at: u32,
+    /// `Shared::moves` then.
+    pub moves: u64,
+}
+
+/// Files whose description was already sent, by `struct file *`.
 #[map]
-pub static ANNOUNCED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32_768, 0);
+pub static ANNOUNCED: LruHashMap<u64, Announced> = LruHashMap::with_max_entries(32_768, 0);
+
+/// The next entry of [`ANNOUNCED`], which has no room on the stack (see `read_to`).
+#[map]
+pub static NEXT: PerCpuArray<Announced> = PerCpuArray::with_max_entries(1, 0);
 
 /// A TCP socket of the scope.
 #[repr(C)]
@@ -97,8 +121,8 @@ pub static ANNOUNCED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32_768
 pub struct Followed {
     /// The thread that met it first.
     pub tid: u32,
-    /// When it was last sampled, ms; the count wraps.
-    pub sampled_ms: u32,
+    /// When it was last sampled, in timer ticks; the count wraps.
+    pub sampled: u32,
 }
 
 /// TCP sockets of the scope, by `struct sock *`.

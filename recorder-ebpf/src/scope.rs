@@ -132,6 +132,9 @@ pub fn admit(tid: u32, tgid: u32, start_ns: u64, fresh: bool) {
             slot.fresh = u32::from(fresh);
             slot.stack = 0;
             slot.last_file = 0;
+            for known in &mut slot.known {
+                known.file = 0;
+            }
             slot.out_ns = 0;
             slot.woken_ns = 0;
             slot.wait_cpu_ns = 0;

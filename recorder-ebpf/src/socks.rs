@@ -1,7 +1,7 @@
 //! Sockets: what they are, and what happens to TCP connections.
 
 use crate::{
-    kernel::{now, read_or_zero, read_to},
+    kernel::{now, read_or_zero, read_to, ticks},
     maps::{Followed, LISTENERS, SOCKS, global, lost, scratch, send, send_life},
     scope::{arg, slot_number},
 };
@@ -23,9 +23,6 @@ const AF_UNIX: u16 = 1;
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 pub const IPPROTO_TCP: u16 = 6;
-
-/// A connection is looked at this often at most, ms.
-const SAMPLE_MS: u32 = 100;
 
 /// Addresses and ports of an inet socket. `skc_dport` is in network order, `skc_num` in host order
 /// (include/net/sock.h).
@@ -101,7 +98,7 @@ pub extern "C" fn announce_socket(file: u64, inode: u64, tid: u32) -> u32 {
 #[inline(always)]
 pub fn follow(sk: u64, tid: u32) {
     // The first sample follows when the connection has had a while: short ones only have their totals.
-    if SOCKS.insert(&sk, &Followed { tid, sampled_ms: now_ms() }, 0).is_err() {
+    if SOCKS.insert(&sk, &Followed { tid, sampled: ticks() }, 0).is_err() {
         lost(loss::CONNECTION_MAP);
     }
 }
@@ -130,12 +127,6 @@ fn owner(sk: u64) -> u32 {
         Some(followed) => followed.tid,
         None => 0,
     }
-}
-
-#[inline(always)]
-fn now_ms() -> u32 {
-    let now = now();
-    (now / 1_000_000) as u32
 }
 
 #[inline(always)]
@@ -269,13 +260,13 @@ pub fn tcp_destroy_sock(ctx: RawTracePointContext) -> i32 {
 pub fn tcp_probe(ctx: RawTracePointContext) -> i32 {
     let sk = arg(&ctx, 0);
     let Some(followed) = SOCKS.get_ptr_mut(&sk) else { return 0 };
-    let now = now_ms();
+    let now = ticks();
     // SAFETY: a value of the map. The socket is locked, so that nobody else samples it.
     let followed = unsafe { &mut *followed };
-    if now.wrapping_sub(followed.sampled_ms) < SAMPLE_MS {
+    if now.wrapping_sub(followed.sampled) < global!(sample_ticks) {
         return 0;
     }
-    followed.sampled_ms = now;
+    followed.sampled = now;
     event(sk, followed.tid, tcp::SAMPLE, 0, 0);
     0
 }

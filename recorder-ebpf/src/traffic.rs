@@ -18,7 +18,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use ctrace_abi::{
-    DnsEvent, MAX_DNS, NO_SLOT, SPEC_COMPAT, Traffic, TrafficEvent, abi, data, dns_how, kind, loss,
+    DnsEvent, MAX_DNS, MISSING, NO_SLOT, SPEC_COMPAT, Traffic, TrafficEvent, abi, data, dns_how, kind, loss,
 };
 
 const DNS_PORT: u16 = 53;
@@ -55,14 +55,10 @@ fn moved(ctx: &RawTracePointContext, received: u32) -> i32 {
         return 0;
     }
     let sk = arg(ctx, 0);
-    let family: u16 = read_or_zero(sk, global!(sk_family));
-    let protocol: u16 = read_or_zero(sk, global!(sk_protocol));
+    let (family, port) = family_and_port(sk);
     let inet = family == AF_INET || family == AF_INET6;
-    let mut dns = false;
-    if inet {
-        dns = u16::from_be(read_or_zero(sk, global!(sk_dport))) == DNS_PORT;
-    }
-    if !(inet && protocol == IPPROTO_TCP) {
+    let mut dns = inet && port == DNS_PORT;
+    if !(inet && read_or_zero::<u16>(sk, global!(sk_protocol)) == IPPROTO_TCP) {
         let asked = count_traffic(sk, tid, received, bytes as u32);
         // Of a socket that is not connected, only the call knows whom it asks.
         dns |= inet && (received == 0 || asked != 0);
@@ -71,6 +67,19 @@ fn moved(ctx: &RawTracePointContext, received: u32) -> i32 {
         message(u32::from(number), sk, received, bytes as u32);
     }
     0
+}
+
+/// Address family, and the peer's port when it is that of an inet socket: neighbours in `struct sock_common`, read
+/// at once where they are.
+#[inline(always)]
+fn family_and_port(sk: u64) -> (u16, u16) {
+    let (family, port) = (global!(sk_family), global!(sk_dport));
+    let apart = family.wrapping_sub(port);
+    if port == MISSING || apart > 6 {
+        return (read_or_zero(sk, family), u16::from_be(read_or_zero(sk, port)));
+    }
+    let both: u64 = read_or_zero(sk, port);
+    ((both >> (8 * apart)) as u16, u16::from_be(both as u16))
 }
 
 /// Inode number of a socket, without its file.

@@ -151,6 +151,7 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         sb_magic = "super_block" "s_magic";
         dentry_parent = "dentry" "d_parent";
         dentry_name = "dentry" "d_name.name";
+        dentry_hash = "dentry" "d_name.hash_len";
         dentry_unhashed = "dentry" "d_hash.pprev";
         vfsmount_root = "vfsmount" "mnt_root";
         mount_mnt = "mount" "mnt";

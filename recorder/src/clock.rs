@@ -24,6 +24,15 @@ pub(crate) fn thread_cpu() -> std::time::Duration {
     std::time::Duration::from_nanos(now(libc::CLOCK_THREAD_CPUTIME_ID))
 }
 
+/// How many of the kernel's timer ticks there are in a time: the coarse clocks advance with them.
+pub(crate) fn ticks(time: std::time::Duration) -> u32 {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid place for the result; the clock exists since Linux 2.6.32.
+    unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut ts) };
+    let tick = u128::from(ts.tv_nsec.unsigned_abs().max(1));
+    u32::try_from(time.as_nanos().div_ceil(tick)).unwrap_or(u32::MAX)
+}
+
 /// `CLOCK_BOOTTIME` − `CLOCK_MONOTONIC`, modulo 2^64, and by how much it may be wrong: the best of some readings.
 pub(crate) fn boot_offset(readings: u32) -> (u64, u64) {
     (0..readings)

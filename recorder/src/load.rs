@@ -1,6 +1,7 @@
 //! The kernel half from user space: load, attach, shared tables, counters.
 
 use crate::btf::{self, Kernel, Offsets};
+use crate::clock;
 use crate::error::RecordError;
 use crate::ring::{BulkRing, Mapping, Ring, SharedRing};
 use crate::table::Table;
@@ -17,12 +18,15 @@ use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The object that `cargo xtask bpf` built. Its sources' hash is beside it.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/ctrace.bpf.o");
 
 /// Size of the ring of cgroups that are made and removed, as the kernel half declares it.
 const GROUP_EVENTS: u32 = 1 << 18;
+/// A connection is looked at this often at most.
+const CONNECTION_SAMPLES: Duration = Duration::from_millis(100);
 
 /// A program of the object: the raw tracepoint has the same name.
 pub(crate) struct Hook {
@@ -198,7 +202,11 @@ impl Programs {
     ) -> Result<Self, RecordError> {
         let pid_max = pid_max();
         let names: Vec<String> = (0..RINGS).map(ring_name).collect();
-        let globals = PodGlobals(Globals { segments: rings.segments, ..offsets.globals });
+        let globals = PodGlobals(Globals {
+            segments: rings.segments,
+            sample_ticks: clock::ticks(CONNECTION_SAMPLES),
+            ..offsets.globals
+        });
         let mut loader = EbpfLoader::new();
         // Nothing in the object is relocated by it: the kernel's offsets come in `globals`. Parsing it takes time and memory.
         loader.btf(None);

@@ -114,6 +114,12 @@ fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
         b.op(op::CREDS, 0, 0, 0, when::ENTRY);
         b.op(op::CREDS, 0, 0, 0, when::EXIT);
     }
+    if matches!(
+        name,
+        "rename" | "renameat" | "renameat2" | "mount" | "umount2" | "move_mount" | "pivot_root" | "chroot"
+    ) {
+        b.op(op::MOVES, 0, 0, 0, when::EXIT);
+    }
     match name {
         // struct itimerval.
         "setitimer" if wide => b.op(op::BYTES, 1, 0, 32, when::ENTRY),

@@ -226,6 +226,8 @@ pub mod op {
     pub const PEEK: u8 = 15;
     /// Who the task acts as ([`crate::Creds`]); whatever the argument is.
     pub const CREDS: u8 = 16;
+    /// Nothing: paths may lead elsewhere from now on.
+    pub const MOVES: u8 = 17;
 }
 
 /// One copy that a call asks for.
@@ -424,8 +426,10 @@ pub struct Shared {
     pub boot_offset: u64,
     /// Slots that were ever given out. A number that was given back is given out again before a new one.
     pub slots_used: u64,
+    /// Calls of the scope that may have changed what paths lead to.
+    pub moves: u64,
     /// Must be 0.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 4],
     /// Stacks of tasks that are not recorded, each with the epoch in which that was found.
     pub foreign: [u64; STACKS],
     /// Hints: the slot that a stack belongs to, if that slot says the same.
@@ -525,6 +529,8 @@ pub struct Slot {
     pub nargs: u64,
     /// The last file that was resolved for this task.
     pub last_file: u64,
+    /// Files that were resolved before, by [`known_at`].
+    pub known: [KnownFile; KNOWN],
     /// When the task was switched out; 0 while it runs.
     pub out_ns: u64,
     /// When it became runnable again.
@@ -543,6 +549,25 @@ pub struct Slot {
     pub fault_address: u64,
     /// What it has done since the last [`UsageEvent`].
     pub usage: Usage,
+}
+
+/// Files that a task remembers to be described.
+pub const KNOWN: usize = 8;
+
+/// A file that was described to user space.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct KnownFile {
+    /// `struct file *`.
+    pub file: u64,
+    /// Its inode then: the address may belong to another file later.
+    pub inode: u64,
+}
+
+/// Where a file is remembered. Structures in the kernel are aligned to cache lines of 64 bytes.
+#[must_use]
+pub const fn known_at(file: u64) -> usize {
+    ((file >> 6 ^ file >> 9 ^ file >> 12) & (KNOWN as u64 - 1)) as usize
 }
 
 /// Sums of a stretch of a task's time.
@@ -1206,6 +1231,8 @@ pub struct Globals {
     pub x32_bit: u32,
     /// Size of `struct epoll_event`: packed on x86-64 only (include/uapi/linux/eventpoll.h).
     pub epoll_event_bytes: u32,
+    /// Timer ticks (`jiffies`) between two samples of a connection.
+    pub sample_ticks: u32,
     /// Offset in `struct pt_regs` of the argument registers: `r10` (x86-64), `regs` (aarch64).
     pub regs_args: u32,
     /// Of what they do not hold: `bp` and `bx`, arguments of i386 calls; `orig_x0`, the first argument after the call.
@@ -1252,6 +1279,7 @@ pub struct Globals {
     pub sb_magic: u32,
     pub dentry_parent: u32,
     pub dentry_name: u32,
+    pub dentry_hash: u32,
     pub dentry_unhashed: u32,
     pub vfsmount_root: u32,
     pub mount_mnt: u32,
@@ -1342,6 +1370,7 @@ impl Globals {
         g.machine = 0;
         g.x32_bit = 0;
         g.epoll_event_bytes = 0;
+        g.sample_ticks = 100;
         g.cgroup_ancestors_are_ids = 0;
         g.nr_execve = 59;
         g.uring_flat = 0;
@@ -1366,7 +1395,7 @@ const _: () = {
     assert!(size_of::<BlockEvent>() == 56);
     assert!(size_of::<UringEvent>() == 40);
     assert!(size_of::<Creds>() == 16);
-    assert!(size_of::<Slot>() == 128 + 64 + 8 + 24 + 56);
+    assert!(size_of::<Slot>() == 128 + 64 + 16 * KNOWN + 8 + 24 + 56);
     assert!(size_of::<Short>() == 48);
     assert!(size_of::<Short>() + 10 * 8 < SEGMENT - SEGMENT_LAST as usize);
     assert!(size_of::<Head>() == 128);

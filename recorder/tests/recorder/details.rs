@@ -100,3 +100,29 @@ fn paths_of_files_are_those_that_the_task_sees() {
     assert!(paths.contains(&"/etc/hostname".to_owned()), "{paths:?}");
     assert!(paths.iter().any(|p| p.starts_with("/proc/") && p.ends_with("/comm")), "{paths:?}");
 }
+
+/// A file that is opened over and over gets the same `struct file` back: its path is not looked up each time.
+#[test]
+fn a_file_that_moved_since_it_was_opened_has_its_new_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = folder.path().to_str().unwrap();
+    let script = "import os, sys
+os.chdir(sys.argv[1])
+os.mkdir('a'); open('a/f', 'w').write('text')
+def look(path): os.close(os.open(path, os.O_RDONLY))
+look('a/f'); look('a/f')
+os.rename('a/f', 'a/g'); look('a/g')
+os.rename('a', 'b'); look('b/g')
+os.mkdir('c'); os.rename('b/g', 'c/g'); look('c/g'); look('c/g')";
+    let Some(r) = record(&["python3", "-c", script, top]) else { return };
+    let found: Vec<String> = r
+        .named("openat")
+        .iter()
+        .filter(|c| c.args[2] & 3 == 0)
+        .filter_map(|c| match r.trace.object(c.object?) {
+            Object::File { path, .. } => r.text(*path).strip_prefix(top).map(str::to_owned),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(found, ["/a/f", "/a/f", "/a/g", "/b/g", "/c/g", "/c/g"]);
+}
