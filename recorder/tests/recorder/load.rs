@@ -215,8 +215,11 @@ fn a_recording_ends_at_the_size_it_may_have_and_is_complete() {
     let ended = recording.wait(Duration::from_secs(60));
     let pid = recording.command_pid().unwrap();
     let outcome = recording.stop("size reached");
-    // SAFETY: the command of this recording, which nobody has waited for.
-    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    for pid in children.split_whitespace().map(|child| child.parse().unwrap()).chain([pid as i32]) {
+        // SAFETY: the command of this recording and its children, which nobody has waited for.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
     let outcome = outcome.unwrap();
     assert_eq!(ended, Some(Ended::Size));
     println!("{} bytes of {max}", outcome.file.bytes);
