@@ -1,14 +1,16 @@
 //! Requests of block devices that tasks of the scope make.
 
 use crate::{
+    arch::parameters,
     kernel::read_or_zero,
     maps::{BLOCKS, global, lost, send_bulk},
     scope::{arg, slot_number},
 };
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
+    macros::{kprobe, raw_tracepoint},
+    programs::{ProbeContext, RawTracePointContext},
 };
 use ctrace_abi::{BlockEvent, kind, loss};
 
@@ -49,15 +51,29 @@ fn begin(rq: u64, tid: u32, issued_ns: u64) {
 /// `TP_PROTO(struct request *rq)`, since Linux 6.5: in the task that asks.
 #[raw_tracepoint(tracepoint = "block_io_start")]
 pub fn block_io_start(ctx: RawTracePointContext) -> i32 {
-    let rq = arg(&ctx, 0);
+    started(arg(&ctx, 0));
+    0
+}
+
+/// `void __blk_account_io_start(struct request *rq)`, where there is no tracepoint: in the task that asks, for queues
+/// that keep statistics (all do unless told otherwise).
+#[kprobe]
+pub fn rq_accounted(ctx: ProbeContext) -> u32 {
+    if let Some([rq, ..]) = parameters(ctx.as_ptr() as u64) {
+        started(rq);
+    }
+    0
+}
+
+#[inline(always)]
+fn started(rq: u64) {
     let tid = bpf_get_current_pid_tgid() as u32;
     if slot_number(tid) == 0 {
         // A request of ours that was merged into another one never ended; its memory is somebody else's now.
         let _ = BLOCKS.remove(&rq);
-        return 0;
+        return;
     }
     begin(rq, tid, 0);
-    0
 }
 
 /// `TP_PROTO(struct request *rq)`: the device gets it, often from another task.
@@ -69,6 +85,8 @@ pub fn block_rq_issue(ctx: RawTracePointContext) -> i32 {
         let request = unsafe { &mut *request };
         request.issued_ns = now();
         request.sector = read_or_zero(rq, global!(rq_sector));
+        // Its partition is set after it was asked for.
+        request.dev = device(rq);
         return 0;
     }
     let tid = bpf_get_current_pid_tgid() as u32;

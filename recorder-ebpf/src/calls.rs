@@ -8,6 +8,7 @@ use crate::{
     kernel::{now, now_by},
     maps::{SHARED, global, lost, scratch, send},
     scope::{Stack, admit, arg, slot},
+    traffic::ended,
 };
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use ctrace_abi::{
@@ -197,6 +198,8 @@ fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
         call.run_wait_ns = slot.wait_cpu_ns;
         slot.wait_cpu_ns = 0;
         slot.blocked_ns = 0;
+    } else {
+        ended(slot, number, ret);
     }
     slot.busy = 0;
     if slot.call.flags & (call_flag::AT_EXIT | call_flag::RETRY) != 0 {

@@ -3,8 +3,9 @@
 use crate::arch;
 use crate::btf::{self, Kernel};
 use crate::caps;
+use crate::hooks::HOOKS;
 use crate::host;
-use crate::load::{HOOKS, OBJECT, Programs, RingSizes};
+use crate::load::{Absent, OBJECT, Place, Programs, RingSizes};
 use crate::specs;
 use std::path::Path;
 
@@ -155,18 +156,31 @@ fn programs(kernel: &Kernel, checks: &mut Vec<Check>) {
     );
     let Ok(mut programs) = loaded else { return };
     for hook in HOOKS {
-        let result = programs.attach_one(hook.name);
-        let there = kernel.has_tracepoint(hook.name);
-        let found = match &result {
-            Ok(()) => "loaded and attached".to_owned(),
-            Err(_) if !there => "this kernel has no such tracepoint".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        let name = format!("raw tracepoint {}", hook.name);
-        checks.push(
-            check(&name, result.is_ok(), found, hook.required)
-                .unless(&format!("recordings lack {}", hook.loses), "use a kernel that has the tracepoint"),
-        );
+        let tracepoint = format!("raw tracepoint {}", hook.name);
+        let lacks = format!("recordings lack {}", hook.loses);
+        checks.push(match programs.place(kernel, hook.name) {
+            Ok(Place::Tracepoint) => check(&tracepoint, true, "loaded and attached", hook.required),
+            Ok(Place::Functions(mut functions, unseen)) => {
+                functions.dedup();
+                let name = format!("kprobe {} for {tracepoint}", functions.join(", "));
+                let mut found = "loaded and attached; this kernel has no such tracepoint".to_owned();
+                if let Some(unseen) = unseen {
+                    found.extend(["; ", unseen]);
+                }
+                check(&name, true, found, hook.required)
+            }
+            Err(Absent::NoTracepoint(why)) => {
+                let mut found = "this kernel has no such tracepoint".to_owned();
+                let mut fix = "use a kernel that has the tracepoint".to_owned();
+                if let Some(why) = &why {
+                    found.extend([", ", why]);
+                    fix.push_str(", or kprobes (CONFIG_KPROBE_EVENTS)");
+                }
+                check(&tracepoint, false, found, hook.required).unless(&lacks, &fix)
+            }
+            Err(Absent::Refused(error)) => check(&tracepoint, false, error.to_string(), hook.required)
+                .unless(&lacks, "use a kernel that has the tracepoint"),
+        });
     }
 }
 

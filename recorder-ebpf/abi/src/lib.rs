@@ -272,7 +272,7 @@ pub struct Spec {
     pub ops_len: u8,
     /// Number of arguments that the call has.
     pub nargs: u8,
-    /// Where the call's data are: [`data`].
+    /// Where the call's data are, and what its result counts: [`data`].
     pub data: u8,
     /// Must be 0.
     pub reserved: u8,
@@ -280,7 +280,8 @@ pub struct Spec {
     pub ops: [Op; MAX_OPS],
 }
 
-/// Where a call keeps what it sends or receives, for messages that are looked at (DNS).
+/// Where a call keeps what it sends or receives, for messages that are looked at (DNS). The result of such a call is a
+/// number of bytes, that of [`data::MESSAGES`] a number of messages.
 pub mod data {
     /// Nowhere.
     pub const NONE: u8 = 0;
@@ -543,6 +544,21 @@ pub struct Slot {
     pub fault_address: u64,
     /// What it has done since the last [`UsageEvent`].
     pub usage: Usage,
+}
+
+/// What a recorded task is in the middle of, by the number of its slot: a kprobe sees the beginning of a function, and
+/// how it ends is seen elsewhere. Used on kernels without the tracepoints that tell both at once.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Pending {
+    /// Entry of the call ([`Call::t_ns`]) that moves data through a socket.
+    pub call_ns: u64,
+    /// Address of its `struct sock`.
+    pub sk: u64,
+    /// 1: it receives, 0: it sends.
+    pub received: u32,
+    /// The capability that is being asked for, plus 1; 0: none.
+    pub capability: u32,
 }
 
 /// Sums of a stretch of a task's time.
@@ -1324,6 +1340,10 @@ pub struct Globals {
     pub nr_execve: u32,
     /// Segments of a CPU's bulk ring, a power of two.
     pub segments: u32,
+    /// Offset in `struct pt_regs` of a function's result, when it returns: `ax`, `regs`.
+    pub regs_result: u32,
+    /// 1: the end of a call tells what went through a socket, see [`Pending`].
+    pub sock_by_call: u32,
 }
 
 impl Globals {
@@ -1346,6 +1366,7 @@ impl Globals {
         g.nr_execve = 59;
         g.uring_flat = 0;
         g.segments = 4;
+        g.sock_by_call = 0;
         g
     }
 }
@@ -1354,6 +1375,7 @@ const _: () = {
     assert!(size_of::<Op>() == 8);
     assert!(size_of::<Spec>() == 8 + 8 * MAX_OPS);
     assert!(size_of::<Call>() == 128);
+    assert!(size_of::<Pending>() == 24);
     assert!(size_of::<Usage>() == 56);
     assert!(size_of::<UsageEvent>() == 64);
     assert!(size_of::<FaultEvent>() == 32);

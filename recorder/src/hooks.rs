@@ -1,0 +1,189 @@
+//! Which programs of the object sit where: raw tracepoints, and what takes their place where the kernel lacks them.
+
+use crate::btf::Kernel;
+use std::path::Path;
+
+/// A program of the object: the raw tracepoint has the same name.
+pub(crate) struct Hook {
+    /// Of the program and of the tracepoint.
+    pub(crate) name: &'static str,
+    /// Nothing can be recorded without it.
+    pub(crate) required: bool,
+    /// What the trace lacks without it.
+    pub(crate) loses: &'static str,
+}
+
+/// Every program, in the order of attachment: what keeps the task table first.
+pub(crate) static HOOKS: &[Hook] = &[
+    Hook { name: "sched_process_fork", required: true, loses: "child processes" },
+    Hook { name: "sched_process_exec", required: true, loses: "executed programs" },
+    Hook { name: "sched_process_exit", required: true, loses: "ends of processes" },
+    Hook { name: "task_rename", required: false, loses: "changes of thread names" },
+    Hook { name: "cgroup_attach_task", required: false, loses: "tasks that move into the cgroup" },
+    Hook { name: "cgroup_mkdir", required: false, loses: "first calls of containers that appear" },
+    Hook { name: "cgroup_rmdir", required: false, loses: "ends of containers" },
+    Hook { name: "inet_sock_set_state", required: false, loses: "TCP connections" },
+    Hook { name: "tcp_retransmit_skb", required: false, loses: "TCP retransmissions" },
+    Hook { name: "tcp_send_reset", required: false, loses: "TCP resets sent" },
+    Hook { name: "tcp_receive_reset", required: false, loses: "TCP resets received" },
+    Hook { name: "tcp_destroy_sock", required: false, loses: "totals of TCP connections" },
+    Hook { name: "signal_generate", required: false, loses: "signals generated" },
+    Hook { name: "signal_deliver", required: false, loses: "signals delivered" },
+    Hook { name: "tcp_probe", required: false, loses: "round-trip times and windows of TCP connections" },
+    Hook { name: "sock_send_length", required: false, loses: "traffic of UDP and unix sockets, DNS queries" },
+    Hook { name: "sock_recv_length", required: false, loses: "traffic of UDP and unix sockets, DNS answers" },
+    Hook { name: "mark_victim", required: false, loses: "victims of the OOM killer" },
+    Hook { name: "page_fault_user", required: false, loses: "page faults that block" },
+    Hook { name: "cap_capable", required: false, loses: "capability checks" },
+    Hook { name: "block_io_start", required: false, loses: "block requests that another task issues" },
+    Hook { name: "block_rq_issue", required: false, loses: "block requests" },
+    Hook { name: "block_rq_complete", required: false, loses: "block requests" },
+    Hook { name: "io_uring_submit_req", required: false, loses: "requests through io_uring" },
+    Hook { name: "io_uring_complete", required: false, loses: "requests through io_uring" },
+    Hook { name: "sched_switch", required: false, loses: "time off the CPU between calls" },
+    Hook { name: "sched_wakeup", required: false, loses: "time off the CPU between calls" },
+    Hook { name: "sys_enter", required: true, loses: "system calls" },
+    Hook { name: "sys_exit", required: true, loses: "system calls" },
+];
+
+/// Fields without which a program would tell nonsense: it is not attached then.
+static NEEDS: &[(&str, &[&str])] = &[
+    ("sock_send_length", SOCKETS),
+    ("sock_recv_length", SOCKETS),
+    ("block_io_start", &["request.__data_len", "request.cmd_flags"]),
+    ("block_rq_issue", &["request.__data_len", "request.cmd_flags"]),
+    ("block_rq_complete", &["request.__data_len", "request.cmd_flags"]),
+    ("io_uring_submit_req", &["io_kiocb.opcode", "io_uring_cqe.res", "io_uring_cqe.flags"]),
+    ("io_uring_complete", &["io_kiocb.opcode", "io_uring_cqe.res", "io_uring_cqe.flags"]),
+];
+static SOCKETS: &[&str] = &["socket_alloc.vfs_inode", "sock.sk_socket", "socket.file", "socket.sk"];
+
+/// What a tracepoint was called before.
+static OLDER: &[(&str, &str)] = &[("io_uring_submit_req", "io_uring_submit_sqe")];
+
+/// Kprobes that together tell what a tracepoint would, on kernels that do not have it.
+pub(crate) struct Instead {
+    /// The program on the tracepoint.
+    pub(crate) hook: &'static str,
+    /// All are needed.
+    pub(crate) probes: &'static [Probe],
+    /// What they do not see and the tracepoint would.
+    pub(crate) unseen: Option<&'static str>,
+}
+
+/// A program on a function of the kernel.
+pub(crate) struct Probe {
+    /// Its name.
+    pub(crate) program: &'static str,
+    /// What the function is called: the first that the kernel has is used.
+    functions: &'static [&'static str],
+    /// Parameters that the program reads, by name and place.
+    parameters: &'static [(&'static str, usize)],
+}
+
+/// What all calls go through that send or receive, in a file of its own, so that the compiler cannot inline it (a
+/// kernel without CONFIG_SECURITY_NETWORK has no such functions). The tracepoints sit behind it.
+static SENDS: &[&str] = &["security_socket_sendmsg"];
+static RECEIVES: &[&str] = &["security_socket_recvmsg"];
+static UNSEEN_TRAFFIC: &str = "traffic of UDP and unix sockets by io_uring, sendfile, splice and the 32-bit socketcall: kprobes do not tell of it";
+
+pub(crate) static INSTEAD: &[Instead] = &[
+    Instead {
+        hook: "cap_capable",
+        probes: &[
+            // The answer first: then each question that is seen is answered.
+            Probe { program: "cap_answered", functions: &["cap_capable"], parameters: &[("cap", 2)] },
+            Probe { program: "cap_asked", functions: &["cap_capable"], parameters: &[("cap", 2)] },
+        ],
+        unseen: None,
+    },
+    Instead {
+        hook: "sock_send_length",
+        probes: &[Probe { program: "sock_sends", functions: SENDS, parameters: &[("sock", 0)] }],
+        unseen: Some(UNSEEN_TRAFFIC),
+    },
+    Instead {
+        hook: "sock_recv_length",
+        probes: &[Probe {
+            program: "sock_receives",
+            functions: RECEIVES,
+            parameters: &[("sock", 0), ("flags", 3)],
+        }],
+        unseen: Some(UNSEEN_TRAFFIC),
+    },
+    Instead {
+        hook: "block_io_start",
+        probes: &[Probe {
+            program: "rq_accounted",
+            // The second until Linux 5.15.
+            functions: &["__blk_account_io_start", "blk_account_io_start"],
+            parameters: &[("rq", 0)],
+        }],
+        unseen: None,
+    },
+];
+
+impl Probe {
+    /// The function of this kernel that the program belongs on.
+    pub(crate) fn function(&self, kernel: &Kernel) -> Option<&'static str> {
+        self.functions.iter().copied().find(|f| kernel.has_function(f, self.parameters))
+    }
+
+    /// What is looked for, in words.
+    pub(crate) fn wanted(&self) -> String {
+        self.functions.join(" or ")
+    }
+}
+
+/// Fields without which a program would tell nonsense.
+pub(crate) fn needs(hook: &str) -> &'static [&'static str] {
+    NEEDS.iter().find(|(name, _)| *name == hook).map_or(&[], |(_, fields)| fields)
+}
+
+/// What a tracepoint was called before.
+pub(crate) fn older(hook: &str) -> Option<&'static str> {
+    OLDER.iter().find(|(name, _)| *name == hook).map(|(_, older)| *older)
+}
+
+/// What takes the place of a tracepoint that the kernel does not have, if anything does.
+pub(crate) fn instead(kernel: &Kernel, hook: &str) -> Option<&'static Instead> {
+    INSTEAD.iter().find(|i| i.hook == hook).filter(|_| !kernel.has_tracepoint(hook))
+}
+
+/// Whether any program may sit on a function instead of a tracepoint.
+pub(crate) fn any_instead(kernel: &Kernel) -> bool {
+    has_kprobes() && INSTEAD.iter().any(|i| !kernel.has_tracepoint(i.hook))
+}
+
+/// Whether the ends of calls tell what went through sockets.
+pub(crate) fn traffic_by_call(kernel: &Kernel) -> bool {
+    has_kprobes() && ["sock_send_length", "sock_recv_length"].iter().any(|h| instead(kernel, h).is_some())
+}
+
+/// Whether a program has a place on this kernel.
+pub(crate) fn is_wanted(kernel: &Kernel, program: &str) -> bool {
+    match INSTEAD.iter().find(|i| i.probes.iter().any(|p| p.program == program)) {
+        Some(of) => has_kprobes() && instead(kernel, of.hook).is_some(),
+        None => instead(kernel, program).is_none(),
+    }
+}
+
+/// Every program of the object.
+pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
+    HOOKS.iter().map(|h| h.name).chain(probes().map(|p| p.program))
+}
+
+/// Every program on a function.
+pub(crate) fn probes() -> impl Iterator<Item = &'static Probe> {
+    INSTEAD.iter().flat_map(|i| i.probes)
+}
+
+/// Whether programs can be put on functions: the kernel has kprobes, and perf events for them.
+pub(crate) fn has_kprobes() -> bool {
+    Path::new("/sys/bus/event_source/devices/kprobe").exists()
+}
+
+/// A probe that no kernel has a function for.
+#[cfg(test)]
+pub(crate) static NO_PROBE: Probe =
+    Probe { program: "cap_asked", functions: &["no_such_function"], parameters: &[] };
