@@ -1,16 +1,14 @@
 //! Requests of block devices that tasks of the scope make.
 
 use crate::{
-    arch::parameters,
     kernel::read_or_zero,
     maps::{BLOCKS, global, lost, send_bulk},
     scope::{arg, slot_number},
 };
 use aya_ebpf::{
-    EbpfContext as _,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
-    macros::{kprobe, raw_tracepoint},
-    programs::{ProbeContext, RawTracePointContext},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
 };
 use ctrace_abi::{BlockEvent, kind, loss};
 
@@ -51,29 +49,36 @@ fn begin(rq: u64, tid: u32, issued_ns: u64) {
 /// `TP_PROTO(struct request *rq)`, since Linux 6.5: in the task that asks.
 #[raw_tracepoint(tracepoint = "block_io_start")]
 pub fn block_io_start(ctx: RawTracePointContext) -> i32 {
-    started(arg(&ctx, 0));
-    0
-}
-
-/// `void __blk_account_io_start(struct request *rq)`, where there is no tracepoint: in the task that asks, for queues
-/// that keep statistics (all do unless told otherwise).
-#[kprobe]
-pub fn rq_accounted(ctx: ProbeContext) -> u32 {
-    if let Some([rq, ..]) = parameters(ctx.as_ptr() as u64) {
-        started(rq);
-    }
-    0
-}
-
-#[inline(always)]
-fn started(rq: u64) {
+    let rq = arg(&ctx, 0);
     let tid = bpf_get_current_pid_tgid() as u32;
     if slot_number(tid) == 0 {
         // A request of ours that was merged into another one never ended; its memory is somebody else's now.
         let _ = BLOCKS.remove(&rq);
-        return;
+        return 0;
     }
     begin(rq, tid, 0);
+    0
+}
+
+/// `TP_PROTO(struct request *rq)`, where there is no `block_io_start`: it goes into a queue, from which another task may
+/// take it. What does not is issued by the task that asks.
+#[raw_tracepoint(tracepoint = "block_rq_insert")]
+pub fn block_rq_insert(ctx: RawTracePointContext) -> i32 {
+    let rq = arg(&ctx, 0);
+    if let Some(request) = BLOCKS.get_ptr_mut(&rq) {
+        // SAFETY: a value of the map; a request is at one place at a time.
+        if unsafe { (*request).sector } == read_or_zero::<u64>(rq, global!(rq_sector)) {
+            // The device was busy, and somebody puts it back.
+            return 0;
+        }
+        // As above, of one that was merged.
+        let _ = BLOCKS.remove(&rq);
+    }
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if slot_number(tid) != 0 {
+        begin(rq, tid, 0);
+    }
+    0
 }
 
 /// `TP_PROTO(struct request *rq)`: the device gets it, often from another task.

@@ -363,6 +363,39 @@ fn sockets(folder: &Path) {
         std::thread::sleep(Duration::from_millis(11));
         two.recv(&mut text).expect("a datagram");
     }
+    several(&one, &two);
+    // More tasks wait for data at once than a kernel keeps return addresses of (`kretprobe.maxactive`).
+    let pairs: Vec<_> = (0..24).map(|_| UnixDatagram::pair().expect("a pair")).collect();
+    std::thread::scope(|scope| {
+        for (_, waits) in &pairs {
+            scope.spawn(|| waits.recv(&mut [0; 16]).expect("a message"));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        for (sends, _) in &pairs {
+            sends.send(&[3; 9]).expect("a message");
+        }
+    });
+}
+
+/// Three datagrams with one call, looked at without taking them, and taken with one call.
+fn several(from: &UdpSocket, to: &UdpSocket) {
+    let mut text = [4_u8; 16];
+    let mut parts: Vec<libc::iovec> =
+        (1..=3).map(|len| libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: len }).collect();
+    // SAFETY: zero is a value of every field.
+    let mut messages: [libc::mmsghdr; 3] = unsafe { std::mem::zeroed() };
+    for (message, part) in messages.iter_mut().zip(&mut parts) {
+        message.msg_hdr.msg_iov = part;
+        message.msg_hdr.msg_iovlen = 1;
+    }
+    // SAFETY: the messages and what they point to outlive the calls.
+    let sent = unsafe { libc::sendmmsg(from.as_raw_fd(), messages.as_mut_ptr(), 3, 0) };
+    to.peek(&mut [0; 16]).expect("a datagram");
+    // SAFETY: as above.
+    let received = unsafe {
+        libc::recvmmsg(to.as_raw_fd(), messages.as_mut_ptr(), 3, libc::MSG_WAITFORONE, std::ptr::null_mut())
+    };
+    assert_eq!((sent, received), (3, 3));
 }
 
 /// Two requests through a ring, without a library.

@@ -245,7 +245,7 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         }
     }
     globals.sock_by_call = u32::from(hooks::traffic_by_call(kernel));
-    Offsets { globals, missing, kprobes: hooks::any_instead(kernel), block_flags: block_flags(kernel) }
+    Offsets { globals, missing, kprobes: hooks::uses_kprobes(kernel), block_flags: block_flags(kernel) }
 }
 
 /// The places of these bits differ between versions (`enum req_flag_bits`, `include/linux/blk_types.h`).

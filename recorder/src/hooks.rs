@@ -61,77 +61,69 @@ static SOCKETS: &[&str] = &["socket_alloc.vfs_inode", "sock.sk_socket", "socket.
 /// What a tracepoint was called before.
 static OLDER: &[(&str, &str)] = &[("io_uring_submit_req", "io_uring_submit_sqe")];
 
-/// Kprobes that together tell what a tracepoint would, on kernels that do not have it.
+/// Programs that together tell what one on a tracepoint would, on kernels that do not have it.
 pub(crate) struct Instead {
     /// The program on the tracepoint.
     pub(crate) hook: &'static str,
     /// All are needed.
-    pub(crate) probes: &'static [Probe],
+    pub(crate) programs: &'static [Substitute],
     /// What they do not see and the tracepoint would.
     pub(crate) unseen: Option<&'static str>,
 }
 
-/// A program on a function of the kernel.
-pub(crate) struct Probe {
+/// A program in the place of another, or in a part of it.
+pub(crate) struct Substitute {
     /// Its name.
     pub(crate) program: &'static str,
-    /// What the function is called: the first that the kernel has is used.
-    functions: &'static [&'static str],
-    /// Parameters that the program reads, by name and place.
-    parameters: &'static [(&'static str, usize)],
+    pub(crate) at: At,
 }
 
-/// What all calls go through that send or receive, in a file of its own, so that the compiler cannot inline it (a
-/// kernel without CONFIG_SECURITY_NETWORK has no such functions). The tracepoints sit behind it.
-static SENDS: &[&str] = &["security_socket_sendmsg"];
-static RECEIVES: &[&str] = &["security_socket_recvmsg"];
-static UNSEEN_TRAFFIC: &str = "traffic of UDP and unix sockets by io_uring, sendfile, splice and the 32-bit socketcall: kprobes do not tell of it";
+/// Where a substitute sits.
+pub(crate) enum At {
+    /// On another raw tracepoint, which has the program's name.
+    Tracepoint,
+    /// On a function of the kernel: its name, and the parameters that the program reads, by name and place.
+    Function(&'static str, &'static [(&'static str, usize)]),
+}
+
+// What all calls go through that send or receive, just before the tracepoints. It is in a file of its own, so that no
+// compiler inlines it, and a kernel without `CONFIG_SECURITY_NETWORK` has no such function.
+const SENDS: At = At::Function("security_socket_sendmsg", &[("sock", 0)]);
+const RECEIVES: At = At::Function("security_socket_recvmsg", &[("sock", 0), ("flags", 3)]);
+static UNSEEN_TRAFFIC: &str = "traffic of UDP and unix sockets by io_uring, sendfile, splice and the 32-bit \
+                               socketcall: kprobes do not tell of it";
 
 pub(crate) static INSTEAD: &[Instead] = &[
     Instead {
         hook: "cap_capable",
-        probes: &[
+        programs: &[
             // The answer first: then each question that is seen is answered.
-            Probe { program: "cap_answered", functions: &["cap_capable"], parameters: &[("cap", 2)] },
-            Probe { program: "cap_asked", functions: &["cap_capable"], parameters: &[("cap", 2)] },
+            Substitute { program: "cap_answered", at: At::Function("cap_capable", &[]) },
+            Substitute { program: "cap_asked", at: At::Function("cap_capable", &[("cap", 2)]) },
         ],
         unseen: None,
     },
     Instead {
         hook: "sock_send_length",
-        probes: &[Probe { program: "sock_sends", functions: SENDS, parameters: &[("sock", 0)] }],
+        programs: &[Substitute { program: "sock_sends", at: SENDS }],
         unseen: Some(UNSEEN_TRAFFIC),
     },
     Instead {
         hook: "sock_recv_length",
-        probes: &[Probe {
-            program: "sock_receives",
-            functions: RECEIVES,
-            parameters: &[("sock", 0), ("flags", 3)],
-        }],
+        programs: &[Substitute { program: "sock_receives", at: RECEIVES }],
         unseen: Some(UNSEEN_TRAFFIC),
     },
     Instead {
         hook: "block_io_start",
-        probes: &[Probe {
-            program: "rq_accounted",
-            // The second until Linux 5.15.
-            functions: &["__blk_account_io_start", "blk_account_io_start"],
-            parameters: &[("rq", 0)],
-        }],
+        // What another task issues was put into a queue before, by the task that asked.
+        programs: &[Substitute { program: "block_rq_insert", at: At::Tracepoint }],
         unseen: None,
     },
 ];
 
-impl Probe {
-    /// The function of this kernel that the program belongs on.
-    pub(crate) fn function(&self, kernel: &Kernel) -> Option<&'static str> {
-        self.functions.iter().copied().find(|f| kernel.has_function(f, self.parameters))
-    }
-
-    /// What is looked for, in words.
-    pub(crate) fn wanted(&self) -> String {
-        self.functions.join(" or ")
+impl Substitute {
+    fn needs_kprobes(&self) -> bool {
+        matches!(self.at, At::Function(..))
     }
 }
 
@@ -150,40 +142,36 @@ pub(crate) fn instead(kernel: &Kernel, hook: &str) -> Option<&'static Instead> {
     INSTEAD.iter().find(|i| i.hook == hook).filter(|_| !kernel.has_tracepoint(hook))
 }
 
-/// Whether any program may sit on a function instead of a tracepoint.
-pub(crate) fn any_instead(kernel: &Kernel) -> bool {
-    has_kprobes() && INSTEAD.iter().any(|i| !kernel.has_tracepoint(i.hook))
-}
-
-/// Whether the ends of calls tell what went through sockets.
-pub(crate) fn traffic_by_call(kernel: &Kernel) -> bool {
-    has_kprobes() && ["sock_send_length", "sock_recv_length"].iter().any(|h| instead(kernel, h).is_some())
-}
-
 /// Whether a program has a place on this kernel.
 pub(crate) fn is_wanted(kernel: &Kernel, program: &str) -> bool {
-    match INSTEAD.iter().find(|i| i.probes.iter().any(|p| p.program == program)) {
-        Some(of) => has_kprobes() && instead(kernel, of.hook).is_some(),
+    let substitute =
+        INSTEAD.iter().find_map(|i| Some((i, i.programs.iter().find(|s| s.program == program)?)));
+    match substitute {
+        Some((of, it)) => instead(kernel, of.hook).is_some() && (has_kprobes() || !it.needs_kprobes()),
         None => instead(kernel, program).is_none(),
     }
 }
 
-/// Every program of the object.
-pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
-    HOOKS.iter().map(|h| h.name).chain(probes().map(|p| p.program))
+/// Whether any program may sit on a function of this kernel.
+pub(crate) fn uses_kprobes(kernel: &Kernel) -> bool {
+    substitutes().any(|s| s.needs_kprobes() && is_wanted(kernel, s.program))
 }
 
-/// Every program on a function.
-pub(crate) fn probes() -> impl Iterator<Item = &'static Probe> {
-    INSTEAD.iter().flat_map(|i| i.probes)
+/// Whether the ends of calls tell what went through sockets.
+pub(crate) fn traffic_by_call(kernel: &Kernel) -> bool {
+    ["sock_sends", "sock_receives"].iter().any(|program| is_wanted(kernel, program))
+}
+
+/// Every program of the object.
+pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
+    HOOKS.iter().map(|h| h.name).chain(substitutes().map(|s| s.program))
+}
+
+fn substitutes() -> impl Iterator<Item = &'static Substitute> {
+    INSTEAD.iter().flat_map(|i| i.programs)
 }
 
 /// Whether programs can be put on functions: the kernel has kprobes, and perf events for them.
 pub(crate) fn has_kprobes() -> bool {
     Path::new("/sys/bus/event_source/devices/kprobe").exists()
 }
-
-/// A probe that no kernel has a function for.
-#[cfg(test)]
-pub(crate) static NO_PROBE: Probe =
-    Probe { program: "cap_asked", functions: &["no_such_function"], parameters: &[] };

@@ -2,7 +2,7 @@
 
 use crate::btf::{self, Kernel, Offsets};
 use crate::error::RecordError;
-use crate::hooks::{self, HOOKS, Instead, Probe};
+use crate::hooks::{self, At, HOOKS, Instead, Substitute};
 use crate::ring::{BulkRing, Mapping, Ring, SharedRing};
 use crate::table::Table;
 use crate::verifier::Cost;
@@ -132,7 +132,9 @@ pub(crate) struct Programs {
     missing: Vec<String>,
     /// Programs that could not be attached, with the reason.
     pub(crate) absent: Vec<String>,
-    /// What those do not see that were attached in the place of others.
+    /// Tracepoints that the kernel does not have, and what took their place.
+    pub(crate) replaced: Vec<(&'static str, Vec<String>)>,
+    /// What is not seen there.
     pub(crate) unseen: Vec<&'static str>,
 }
 
@@ -140,8 +142,8 @@ pub(crate) struct Programs {
 pub(crate) enum Place {
     /// At its tracepoint.
     Tracepoint,
-    /// At these functions; and what is not seen there.
-    Functions(Vec<&'static str>, Option<&'static str>),
+    /// At these other places; and what is not seen there.
+    Instead(Vec<String>, Option<&'static str>),
 }
 
 /// Why they are not.
@@ -200,6 +202,7 @@ impl Programs {
             rings,
             missing,
             absent: Vec::new(),
+            replaced: Vec::new(),
             unseen: Vec::new(),
         };
         let table = map_array(&this.bpf, "SPEC", SPECS as usize * size_of::<Spec>())?;
@@ -222,8 +225,9 @@ impl Programs {
             };
             match result {
                 Ok(Place::Tracepoint) => {}
-                Ok(Place::Functions(functions, unseen)) => {
-                    tracing::debug!(hook = hook.name, ?functions, "kprobes instead");
+                Ok(Place::Instead(places, unseen)) => {
+                    tracing::debug!(hook = hook.name, ?places, "replaced");
+                    self.replaced.push((hook.name, places));
                     if let Some(unseen) = unseen.filter(|u| !self.unseen.contains(u)) {
                         self.unseen.push(unseen);
                     }
@@ -236,6 +240,11 @@ impl Programs {
             }
         }
         Ok(())
+    }
+
+    /// What a recording lacks, in words.
+    pub(crate) fn blind(&self) -> Vec<String> {
+        self.absent.iter().cloned().chain(self.unseen.iter().map(|u| (*u).to_owned())).collect()
     }
 
     /// Loads every program, also those that this kernel would not need.
@@ -285,7 +294,7 @@ impl Programs {
         }
         match hooks::instead(kernel, name) {
             Some(instead) => match self.attach_instead(kernel, instead) {
-                Ok(functions) => Ok(Place::Functions(functions, instead.unseen)),
+                Ok(places) => Ok(Place::Instead(places, instead.unseen)),
                 Err(why) => Err(Absent::NoTracepoint(Some(why))),
             },
             None => match self.attach_tracepoint(name) {
@@ -312,37 +321,47 @@ impl Programs {
         Ok(())
     }
 
-    /// Puts programs on functions of the kernel: all of them, or none. The functions, or what stands in the way.
-    fn attach_instead(&mut self, kernel: &Kernel, instead: &Instead) -> Result<Vec<&'static str>, String> {
-        if !hooks::has_kprobes() {
-            return Err("nor has it kprobes".to_owned());
-        }
+    /// Attaches what takes a tracepoint's place: all of it, or nothing. Where that is, or what stands in the way.
+    fn attach_instead(&mut self, kernel: &Kernel, instead: &Instead) -> Result<Vec<String>, String> {
         let attached: Result<Vec<_>, String> =
-            instead.probes.iter().map(|probe| self.attach_probe(kernel, probe)).collect();
+            instead.programs.iter().map(|substitute| self.attach_substitute(kernel, substitute)).collect();
         if attached.is_err() {
-            for probe in instead.probes {
-                if let Some(program) = self.bpf.program_mut(probe.program) {
+            for substitute in instead.programs {
+                if let Some(program) = self.bpf.program_mut(substitute.program) {
                     unload(program);
                 }
             }
         }
-        attached
+        attached.map(|mut places| {
+            places.dedup();
+            places
+        })
     }
 
-    fn attach_probe(&mut self, kernel: &Kernel, probe: &Probe) -> Result<&'static str, String> {
-        let function = probe
-            .function(kernel)
-            .ok_or_else(|| format!("nor has it a function {} as it is known", probe.wanted()))?;
-        let program =
-            self.bpf.program_mut(probe.program).ok_or_else(|| no_program(probe.program).to_string())?;
+    fn attach_substitute(&mut self, kernel: &Kernel, substitute: &Substitute) -> Result<String, String> {
+        let name = substitute.program;
+        let At::Function(function, parameters) = substitute.at else {
+            return match self.attach_tracepoint(name) {
+                Ok(()) => Ok(format!("tracepoint {name}")),
+                Err(_) if !kernel.has_tracepoint(name) => Err(format!("nor has it {name}")),
+                Err(error) => Err(error.to_string()),
+            };
+        };
+        if !hooks::has_kprobes() {
+            return Err("nor has it kprobes".to_owned());
+        }
+        if !kernel.has_function(function, parameters) {
+            return Err(format!("nor has it a function {function} as it is known"));
+        }
         let refused = |error: ProgramError| format!("kprobe {function}: {}", chain(&error));
+        let program = self.bpf.program_mut(name).ok_or_else(|| no_program(name).to_string())?;
         let program: &mut KProbe = program.try_into().map_err(refused)?;
         match program.load() {
             Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
             Err(error) => return Err(refused(error)),
         }
         program.attach(function, 0).map_err(refused)?;
-        Ok(function)
+        Ok(format!("kprobe {function}"))
     }
 
     /// Stops every program. Maps stay readable.
@@ -683,7 +702,7 @@ mod tests {
             let hook = HOOKS.iter().find(|h| absent.starts_with(&format!("{}: {} (", h.loses, h.name)));
             let hook = hook.unwrap_or_else(|| panic!("{absent}"));
             assert!(!listed(hook.name) && absent.contains("(no such tracepoint"), "{absent}");
-            // Where there are kprobes, what can be seen by them is.
+            // What can be seen elsewhere is.
             assert!(hooks::instead(&kernel, hook.name).is_none() || !hooks::has_kprobes(), "{absent}");
             println!("not on this kernel: {absent}");
         }
@@ -692,7 +711,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_on_functions_load_everywhere_and_say_why_they_are_not_attached() {
+    fn substitutes_load_everywhere_and_say_why_they_are_not_attached() {
         if !crate::caps::can_load() {
             eprintln!("skipped: needs CAP_BPF and CAP_PERFMON");
             return;
@@ -700,26 +719,28 @@ mod tests {
         let (kernel, offsets) = offsets().unwrap();
         let specs = crate::specs::table(crate::arch::HOST);
         let mut programs = Programs::load(OBJECT, &offsets, RingSizes::within(1 << 20, 2), &specs).unwrap();
-        let refused = programs.verify(|name| hooks::probes().any(|p| p.program == name));
-        assert!(refused.is_empty(), "{refused:?}");
+        programs.verify_all().unwrap();
         for instead in hooks::INSTEAD {
+            let function = matches!(instead.programs[0].at, At::Function(..));
             match programs.attach_instead(&kernel, instead) {
-                Ok(functions) => {
-                    assert!(hooks::has_kprobes());
-                    assert_eq!(functions.len(), instead.probes.len());
-                }
-                Err(why) if !hooks::has_kprobes() => assert_eq!(why, "nor has it kprobes"),
-                // Later kernels have the tracepoint, and no function that is known.
+                Ok(places) => assert!(!places.is_empty() && (!function || hooks::has_kprobes())),
                 Err(why) => {
-                    assert!(
-                        kernel.has_tracepoint(instead.hook) && why.starts_with("nor has it a function"),
-                        "{why}"
-                    );
+                    assert!(function && !hooks::has_kprobes(), "{why}");
+                    assert_eq!(why, "nor has it kprobes");
                 }
             }
         }
         programs.detach();
-        let why = programs.attach_probe(&kernel, &hooks::NO_PROBE).unwrap_err();
-        assert_eq!(why, "nor has it a function no_such_function as it is known");
+        if hooks::has_kprobes() {
+            for (function, parameters) in [
+                ("no_such_function", &[][..]),
+                ("cap_capable", &[("cap", 0)]),
+                ("cap_capable", &[("cap", 9)]),
+            ] {
+                let none = Substitute { program: "cap_asked", at: At::Function(function, parameters) };
+                let why = programs.attach_substitute(&kernel, &none).unwrap_err();
+                assert_eq!(why, format!("nor has it a function {function} as it is known"));
+            }
+        }
     }
 }

@@ -473,8 +473,7 @@ fn blind(target: &Target, missing: &[String], programs: &Programs) -> Vec<String
     .map(str::to_owned)
     .to_vec();
     blind.extend(missing.iter().map(|f| format!("{f}: this kernel has no such field")));
-    blind.extend(programs.absent.iter().cloned());
-    blind.extend(programs.unseen.iter().map(|u| (*u).to_owned()));
+    blind.extend(programs.blind());
     // A command that we start is ours.
     if !matches!(target, Target::Command(_)) {
         blind.extend(caps::blind_spots());
