@@ -252,7 +252,7 @@ fn hooks() -> Check {
         NAME,
         found,
         format!("not seen: {}", hooks.blind.join("; ")),
-        "use a newer kernel, or one with kprobes (CONFIG_KPROBE_EVENTS)",
+        "use a newer kernel, or, if this one has none, one with kprobes (CONFIG_KPROBE_EVENTS)",
     )
 }
 

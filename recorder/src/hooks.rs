@@ -90,8 +90,8 @@ pub(crate) enum At {
 // compiler inlines it, and a kernel without `CONFIG_SECURITY_NETWORK` has no such function.
 const SENDS: At = At::Function("security_socket_sendmsg", &[("sock", 0)]);
 const RECEIVES: At = At::Function("security_socket_recvmsg", &[("sock", 0), ("flags", 3)]);
-static UNSEEN_TRAFFIC: &str = "traffic of UDP and unix sockets by io_uring, sendfile, splice and the 32-bit \
-                               socketcall: kprobes do not tell of it";
+static UNSEEN_TRAFFIC: &str = "traffic of UDP and unix sockets by io_uring, sendfile, splice, the 32-bit socketcall, and \
+                               calls in flight when the recording began: kprobes do not tell of it";
 
 pub(crate) static INSTEAD: &[Instead] = &[
     Instead {

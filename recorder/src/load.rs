@@ -343,15 +343,15 @@ impl Programs {
         let At::Function(function, parameters) = substitute.at else {
             return match self.attach_tracepoint(name) {
                 Ok(()) => Ok(format!("tracepoint {name}")),
-                Err(_) if !kernel.has_tracepoint(name) => Err(format!("nor has it {name}")),
+                Err(_) if !kernel.has_tracepoint(name) => Err(format!("no tracepoint {name}")),
                 Err(error) => Err(error.to_string()),
             };
         };
         if !hooks::has_kprobes() {
-            return Err("nor has it kprobes".to_owned());
+            return Err("no kprobes".to_owned());
         }
         if !kernel.has_function(function, parameters) {
-            return Err(format!("nor has it a function {function} as it is known"));
+            return Err(format!("no function {function} as it is known"));
         }
         let refused = |error: ProgramError| format!("kprobe {function}: {}", chain(&error));
         let program = self.bpf.program_mut(name).ok_or_else(|| no_program(name).to_string())?;
@@ -726,7 +726,7 @@ mod tests {
                 Ok(places) => assert!(!places.is_empty() && (!function || hooks::has_kprobes())),
                 Err(why) => {
                     assert!(function && !hooks::has_kprobes(), "{why}");
-                    assert_eq!(why, "nor has it kprobes");
+                    assert_eq!(why, "no kprobes");
                 }
             }
         }
@@ -739,7 +739,7 @@ mod tests {
             ] {
                 let none = Substitute { program: "cap_asked", at: At::Function(function, parameters) };
                 let why = programs.attach_substitute(&kernel, &none).unwrap_err();
-                assert_eq!(why, format!("nor has it a function {function} as it is known"));
+                assert_eq!(why, format!("no function {function} as it is known"));
             }
         }
     }

@@ -507,14 +507,16 @@ fn traffic_of_sockets_that_are_not_tcp_is_counted_exactly() {
     }
     let mut of: Vec<(u16, u16, [u64; 4])> = sums.iter().map(|((f, k, _), n)| (*f, *k, *n)).collect();
     of.sort_unstable();
+    // Only x86-64 lets a 64-bit process make 32-bit calls.
+    let (count, sum) = if cfg!(target_arch = "x86_64") { (26, 1012) } else { (23, 1006) };
     let mut expected = vec![
         (1, 1, [0, 0, 5, 500]),
         (1, 1, [5, 500, 0, 0]),
         (1, 2, [0, 0, 3, 18]),
         (1, 2, [3, 18, 0, 0]),
-        // Three of them with one call.
-        (2, 2, [0, 0, 23, 1006]),
-        (2, 2, [23, 1006, 0, 0]),
+        // Some of them three with a call.
+        (2, 2, [0, 0, count, sum]),
+        (2, 2, [count, sum, 0, 0]),
     ];
     // Those that wait all at once.
     expected.extend([[0, 0, 1, 9], [1, 9, 0, 0]].iter().flat_map(|n| vec![(1, 2, *n); 24]));
