@@ -40,11 +40,15 @@ pub fn cap_capable(ctx: RawTracePointContext) -> i32 {
 #[kprobe]
 pub fn cap_asked(ctx: ProbeContext) -> u32 {
     let Some((_, number)) = asking() else { return 0 };
-    if let (Some([_, _, cap, _]), Some(pending)) =
-        (parameters(ctx.as_ptr() as u64), PENDING.get_ptr_mut(number))
-    {
-        // SAFETY: a value of the map; it belongs to this task.
-        unsafe { (*pending).capability = cap as u32 + 1 };
+    let Some(pending) = PENDING.get_ptr_mut(number) else { return 0 };
+    // SAFETY: a value of the map; it belongs to this task.
+    let capability = unsafe { &mut (*pending).capability };
+    if *capability != 0 {
+        // The answer to the question before was not seen.
+        lost(loss::PROCESS_MAP);
+    }
+    if let Some([_, _, cap, _]) = parameters(ctx.as_ptr() as u64) {
+        *capability = cap as u32 + 1;
     }
     0
 }

@@ -162,12 +162,12 @@ pub(crate) fn traffic_by_call(kernel: &Kernel) -> bool {
     ["sock_sends", "sock_receives"].iter().any(|program| is_wanted(kernel, program))
 }
 
-/// Every program of the object.
+/// Every program of the object, in the order of detachment: no question is seen whose answer is not.
 pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
-    HOOKS.iter().map(|h| h.name).chain(substitutes().map(|s| s.program))
+    HOOKS.iter().map(|h| h.name).chain(substitutes().rev().map(|s| s.program))
 }
 
-fn substitutes() -> impl Iterator<Item = &'static Substitute> {
+fn substitutes() -> impl DoubleEndedIterator<Item = &'static Substitute> {
     INSTEAD.iter().flat_map(|i| i.programs)
 }
 

@@ -1188,7 +1188,7 @@ pub mod loss {
     pub const URING_RING: u32 = 22;
     /// A ring request could not be followed: the map is full.
     pub const URING_MAP: u32 = 23;
-    /// A capability check could not be counted: the map is full.
+    /// A capability check could not be counted: the map is full, or a kretprobe missed its end.
     pub const PROCESS_MAP: u32 = 24;
     /// Number of counters.
     pub const COUNT: u32 = 32;
