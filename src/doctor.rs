@@ -35,21 +35,33 @@ struct Check {
     /// What was found.
     found: String,
     /// What it means that it is not there.
-    consequence: &'static str,
+    consequence: String,
     fix: String,
 }
 
 impl Check {
     fn works(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, answer: Answer::Works, found: found.into(), consequence: "", fix: String::new() }
+        Self {
+            name,
+            answer: Answer::Works,
+            found: found.into(),
+            consequence: String::new(),
+            fix: String::new(),
+        }
     }
     fn missing(
         name: &'static str,
         found: impl Into<String>,
-        consequence: &'static str,
+        consequence: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        Self { name, answer: Answer::Missing, found: found.into(), consequence, fix: fix.into() }
+        Self {
+            name,
+            answer: Answer::Missing,
+            found: found.into(),
+            consequence: consequence.into(),
+            fix: fix.into(),
+        }
     }
     fn less(self) -> Self {
         let answer = if self.answer == Answer::Missing { Answer::Less } else { self.answer };
@@ -71,7 +83,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
                 };
                 let some = |s: &str| (!s.is_empty()).then(|| s.to_owned());
                 json!({
-                    "name": c.name, "answer": answer, "found": c.found, "consequence": some(c.consequence),
+                    "name": c.name, "answer": answer, "found": c.found, "consequence": some(&c.consequence),
                     "fix": some(&c.fix),
                 })
             })
@@ -109,6 +121,7 @@ fn all() -> Vec<Check> {
         btf(),
         privileges(),
         recording(),
+        hooks().less(),
         tracefs().less(),
         cgroups(),
         runtime().less(),
@@ -132,7 +145,7 @@ fn kernel() -> Check {
         format!("Linux {release} {}, {cpus} CPUs, clock {clock}", std::env::consts::ARCH),
     );
     if matches!(clock.as_str(), "hpet" | "acpi_pm") {
-        check.consequence = "a slow clock: every recorded call costs a microsecond more";
+        "a slow clock: every recorded call costs a microsecond more".clone_into(&mut check.consequence);
     }
     check
 }
@@ -219,6 +232,28 @@ fn recording() -> Check {
             failure.fix.unwrap_or_else(|| "see the checks above".to_owned()),
         ),
     }
+}
+
+/// Where the timeline comes from: tracepoints, and what takes their place where the kernel lacks some.
+fn hooks() -> Check {
+    const NAME: &str = "recording hooks";
+    let hooks = match ctrace_recorder::probe::hooks() {
+        Ok(hooks) => hooks,
+        Err(error) => return Check::missing(NAME, error.to_string(), "see the checks above", ""),
+    };
+    let mut found = units::plural(hooks.tracepoints as u64, "tracepoint");
+    for (hook, places) in &hooks.replaced {
+        found.extend(["; ", &places.join(", "), " for ", hook]);
+    }
+    if hooks.blind.is_empty() {
+        return Check::works(NAME, found);
+    }
+    Check::missing(
+        NAME,
+        found,
+        format!("not seen: {}", hooks.blind.join("; ")),
+        "use a newer kernel, or, if this one has none, one with kprobes (CONFIG_KPROBE_EVENTS)",
+    )
 }
 
 fn tracefs() -> Check {

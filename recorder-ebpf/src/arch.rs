@@ -53,6 +53,26 @@ pub fn arguments_at_exit(regs: u64, compat: bool) -> Option<[u64; 6]> {
     Some(args)
 }
 
+/// The first four arguments of a function, at its entry (a kprobe's context). On x86-64 the fourth is not where a
+/// call's is.
+#[inline(always)]
+pub fn parameters(regs: u64) -> Option<[u64; 4]> {
+    match global!(machine) {
+        machine::X86_64 => {
+            let r = read::<[u64; 8]>(regs, global!(regs_args))?;
+            Some([r[7], r[6], r[5], r[4]])
+        }
+        machine::AARCH64 => read(regs, global!(regs_args)),
+        _ => None,
+    }
+}
+
+/// The result of a function, when it returns (a kretprobe's context).
+#[inline(always)]
+pub fn result(regs: u64) -> Option<u64> {
+    read(regs, global!(regs_result))
+}
+
 #[inline(always)]
 fn x86_64(regs: u64, compat: bool) -> Option<[u64; 6]> {
     // r10 r9 r8 ax cx dx si di

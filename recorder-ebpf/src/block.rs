@@ -60,6 +60,27 @@ pub fn block_io_start(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// `TP_PROTO(struct request *rq)`, where there is no `block_io_start`: it goes into a queue, from which another task may
+/// take it. What does not is issued by the task that asks.
+#[raw_tracepoint(tracepoint = "block_rq_insert")]
+pub fn block_rq_insert(ctx: RawTracePointContext) -> i32 {
+    let rq = arg(&ctx, 0);
+    if let Some(request) = BLOCKS.get_ptr_mut(&rq) {
+        // SAFETY: a value of the map; a request is at one place at a time.
+        if unsafe { (*request).sector } == read_or_zero::<u64>(rq, global!(rq_sector)) {
+            // The device was busy, and somebody puts it back.
+            return 0;
+        }
+        // As above, of one that was merged.
+        let _ = BLOCKS.remove(&rq);
+    }
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if slot_number(tid) != 0 {
+        begin(rq, tid, 0);
+    }
+    0
+}
+
 /// `TP_PROTO(struct request *rq)`: the device gets it, often from another task.
 #[raw_tracepoint(tracepoint = "block_rq_issue")]
 pub fn block_rq_issue(ctx: RawTracePointContext) -> i32 {
@@ -69,6 +90,8 @@ pub fn block_rq_issue(ctx: RawTracePointContext) -> i32 {
         let request = unsafe { &mut *request };
         request.issued_ns = now();
         request.sector = read_or_zero(rq, global!(rq_sector));
+        // Its partition is set after it was asked for.
+        request.dev = device(rq);
         return 0;
     }
     let tid = bpf_get_current_pid_tgid() as u32;

@@ -8,6 +8,7 @@ use crate::{
     kernel::{copy_words, current, now, now_by},
     maps::{SHARED, global, lost, scratch, send},
     scope::{Stack, admit, arg, slot},
+    traffic::ended,
 };
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use ctrace_abi::{
@@ -202,6 +203,8 @@ fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
         let waited = slot.wait_cpu_ns;
         waited_for_nothing(slot);
         slot.call.run_wait_ns = waited;
+    } else {
+        ended(slot, number, ret);
     }
     slot.busy = 0;
     if slot.call.flags & (call_flag::AT_EXIT | call_flag::RETRY) != 0 {

@@ -1,16 +1,18 @@
 //! Who tasks act as, and what they may do.
 
 use crate::{
+    arch::{parameters, result},
     kernel::read_or_zero,
-    maps::{CAPS, add, global, lost, send_life},
+    maps::{CAPS, PENDING, add, global, lost, send_life},
     scope::{arg, slot, slot_number},
 };
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
+    macros::{kprobe, kretprobe, raw_tracepoint},
+    programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
-use ctrace_abi::{CapEvent, CapKey, Creds, HELD, MISSING, NO_SLOT, kind, loss};
+use ctrace_abi::{CapEvent, CapKey, Creds, HELD, MISSING, NO_SLOT, Slot, kind, loss};
 
 /// Ids of a task's credentials.
 #[inline(always)]
@@ -25,28 +27,73 @@ pub fn creds(task: u64) -> Creds {
 }
 
 /// `TP_PROTO(const struct cred *cred, struct user_namespace *target_ns, const struct user_namespace *capable_ns,
-/// int cap, int ret)`, since Linux 6.13. The kernel asks often: the first check of a kind is told, others counted.
+/// int cap, int ret)`, since Linux 6.14.
 #[raw_tracepoint(tracepoint = "cap_capable")]
 pub fn cap_capable(ctx: RawTracePointContext) -> i32 {
+    if let Some((slot, _)) = asking() {
+        checked(slot, arg(&ctx, 3) as u16, arg(&ctx, 4) as i32 == 0);
+    }
+    0
+}
+
+/// `int cap_capable(const struct cred *cred, struct user_namespace *ns, int cap, unsigned int opts)`: the question.
+#[kprobe]
+pub fn cap_asked(ctx: ProbeContext) -> u32 {
+    let Some((_, number)) = asking() else { return 0 };
+    let Some(pending) = PENDING.get_ptr_mut(number) else { return 0 };
+    // SAFETY: a value of the map; it belongs to this task.
+    let capability = unsafe { &mut (*pending).capability };
+    if *capability != 0 {
+        // The answer to the question before was not seen.
+        lost(loss::PROCESS_MAP);
+    }
+    if let Some([_, _, cap, _]) = parameters(ctx.as_ptr() as u64) {
+        *capability = cap as u32 + 1;
+    }
+    0
+}
+
+/// The answer. The kernel keeps the return addresses of a bounded number of tasks that are in the function at once;
+/// it never sleeps, so that there are at most as many as CPUs, or a few more where the kernel can be preempted.
+#[kretprobe]
+pub fn cap_answered(ctx: RetProbeContext) -> u32 {
+    let Some((slot, number)) = asking() else { return 0 };
+    let Some(pending) = PENDING.get_ptr_mut(number) else { return 0 };
+    // SAFETY: a value of the map; it belongs to this task.
+    let capability = core::mem::take(unsafe { &mut (*pending).capability });
+    if capability != 0 {
+        if let Some(ret) = result(ctx.as_ptr() as u64) {
+            checked(slot, (capability - 1) as u16, ret as i32 == 0);
+        }
+    }
+    0
+}
+
+/// The calling task's slot and its number, if its checks are recorded.
+#[inline(always)]
+fn asking() -> Option<(&'static mut Slot, u32)> {
     let tid = bpf_get_current_pid_tgid() as u32;
     let number = slot_number(tid);
     if number == 0 || number == NO_SLOT {
-        return 0;
+        return None;
     }
-    let Some(slot) = slot(number) else { return 0 };
-    if slot.fresh == HELD {
-        // It is not the command yet.
-        return 0;
-    }
+    let slot = slot(number)?;
+    // Held, it is not the command yet.
+    if slot.fresh == HELD { None } else { Some((slot, u32::from(number))) }
+}
+
+/// Tells of a check. The kernel asks often: the first check of a kind is told, others counted.
+#[inline(always)]
+fn checked(slot: &Slot, capability: u16, granted: bool) {
     let mut key = CapKey {
         start_ns: slot.start_ns,
-        tid,
+        tid: slot.call.tid,
         call: MISSING,
-        capability: arg(&ctx, 3) as u16,
-        granted: u16::from(arg(&ctx, 4) as i32 == 0),
+        capability,
+        granted: u16::from(granted),
         reserved: 0,
     };
-    if key.granted != 0 {
+    if granted {
         // What a privileged process may do all the time is told of the process as a whole.
         key.tid = slot.call.tgid;
         key.start_ns = 0;
@@ -56,11 +103,11 @@ pub fn cap_capable(ctx: RawTracePointContext) -> i32 {
     if let Some(count) = CAPS.get_ptr_mut(&key) {
         // SAFETY: a value of the map, aligned to 8.
         unsafe { add(count, 1) };
-        return 0;
+        return;
     }
     if CAPS.insert(&key, &0, 0).is_err() {
         lost(loss::PROCESS_MAP);
-        return 0;
+        return;
     }
     let record = CapEvent {
         kind: kind::CAPABILITY,
@@ -75,5 +122,4 @@ pub fn cap_capable(ctx: RawTracePointContext) -> i32 {
         reserved: 0,
     };
     send_life(&record, loss::PROCESS_RING);
-    0
 }

@@ -54,7 +54,7 @@ pub fn read_user_u64(from: u64) -> Option<u64> {
 }
 
 #[inline(always)]
-fn read_user_u32(from: u64) -> Option<u32> {
+pub fn read_user_u32(from: u64) -> Option<u32> {
     let mut value = 0_u32;
     // SAFETY: a local of 4 bytes.
     let failed = unsafe { bpf_probe_read_user((&raw mut value).cast(), 4, from as *const _) };

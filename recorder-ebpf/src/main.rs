@@ -1,5 +1,6 @@
-//! The kernel half of the recorder: raw tracepoint programs only, because these exist since Linux 4.17, need no
-//! kprobes and no tracing program type.
+//! The kernel half of the recorder: raw tracepoint programs, because these exist since Linux 4.17, need no kprobes and
+//! no tracing program type. Kprobes take the place of tracepoints that an older kernel does not have, where they can be
+//! had.
 //!
 //! It owns what must happen in the kernel: deciding whether a task is in scope, pairing the entry and the exit of a
 //! call, copying the user memory that the call's specification asks for, and naming the objects behind descriptors.

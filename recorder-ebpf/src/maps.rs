@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use core::arch::asm;
 use ctrace_abi::{
-    AGGREGATES, Aggregate, AggregateKey, BlockEvent, CapKey, Globals, Group, Head, SCRATCH, SEGMENT, SLOTS, SPECS,
-    Shared, Slot, Spec, Traffic, UringEvent, loss,
+    AGGREGATES, Aggregate, AggregateKey, BlockEvent, CapKey, Globals, Group, Head, Pending, SCRATCH, SEGMENT,
+    SLOTS, SPECS, Shared, Slot, Spec, Traffic, UringEvent, loss,
 };
 
 /// `BPF_F_MMAPABLE`, include/uapi/linux/bpf.h: user space fills these arrays through a mapping.
@@ -143,6 +143,9 @@ pub static MESSAGES: LruHashMap<u32, [u64; 2]> = LruHashMap::with_max_entries(10
 /// Capability checks that were not reported yet.
 #[map]
 pub static CAPS: HashMap<CapKey, u64> = HashMap::with_max_entries(65_536, NO_PREALLOC);
+/// What tasks are in the middle of, by the number of their slot. User space gives it room where kprobes are used.
+#[map]
+pub static PENDING: Array<Pending> = Array::with_max_entries(1, 0);
 /// Block requests of the scope, by `struct request *`.
 #[map]
 pub static BLOCKS: HashMap<u64, BlockEvent> = HashMap::with_max_entries(16_384, NO_PREALLOC);

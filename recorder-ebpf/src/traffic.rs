@@ -2,36 +2,44 @@
 //! to a DNS server. Seen in the task that sends or receives, within its call.
 
 use crate::{
-    capture::{bounded, read_user, read_user_u64},
+    arch::parameters,
+    capture::{bounded, read_user, read_user_u32, read_user_u64, spec},
     kernel::read_or_zero,
-    maps::{MESSAGES, SPEC, TRAFFIC, add, global, lost, scratch, send, send_bulk},
+    maps::{MESSAGES, PENDING, SPEC, TRAFFIC, add, global, lost, scratch, send, send_bulk},
     scope::{arg, slot, slot_number},
     socks::{AF_INET, AF_INET6, IPPROTO_TCP, tuple},
     usage::WINDOW_NS,
 };
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::{
         bpf_get_current_pid_tgid,
         generated::{bpf_ktime_get_boot_ns, bpf_probe_read_user},
     },
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
+    macros::{kprobe, raw_tracepoint},
+    programs::{ProbeContext, RawTracePointContext},
 };
 use ctrace_abi::{
-    DnsEvent, MAX_DNS, MISSING, NO_SLOT, SPEC_COMPAT, Traffic, TrafficEvent, abi, data, dns_how, kind, loss,
+    DnsEvent, MAX_DNS, MISSING, NO_SLOT, SPEC_COMPAT, Slot, Traffic, TrafficEvent, abi, data, dns_how, kind, loss,
 };
 
 const DNS_PORT: u16 = 53;
 const SOCK_DGRAM: u16 = 2;
 /// `MSG_PEEK`, include/linux/socket.h.
 const MSG_PEEK: u32 = 2;
-/// Sizes of `struct msghdr` and `struct mmsghdr` of 64-bit programs (include/linux/socket.h).
+/// Size of `struct mmsghdr` and place of its `msg_len`, of 64-bit programs (include/linux/socket.h).
 const MMSGHDR: u64 = 64;
+const MSG_LEN: u64 = 56;
+/// The same of 32-bit programs (`struct compat_mmsghdr`, include/net/compat.h).
+const MMSGHDR_32: u64 = 32;
+const MSG_LEN_32: u64 = 28;
+/// Messages of a call that are counted. The kernel sends no more at once (`UIO_MAXIOV`), but may receive more.
+const MAX_MESSAGES: u32 = 1024;
 
 /// `TP_PROTO(struct sock *sk, int ret, int flags)`, since Linux 6.3.
 #[raw_tracepoint(tracepoint = "sock_send_length")]
 pub fn sock_send_length(ctx: RawTracePointContext) -> i32 {
-    moved(&ctx, 0)
+    told(&ctx, 0)
 }
 
 /// `TP_PROTO(struct sock *sk, int ret, int flags)`, since Linux 6.3.
@@ -40,33 +48,139 @@ pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
     if arg(&ctx, 2) as u32 & MSG_PEEK != 0 {
         return 0;
     }
-    moved(&ctx, 1)
+    told(&ctx, 1)
 }
 
 #[inline(always)]
-fn moved(ctx: &RawTracePointContext, received: u32) -> i32 {
+fn told(ctx: &RawTracePointContext, received: u32) -> i32 {
     let tid = bpf_get_current_pid_tgid() as u32;
     let number = slot_number(tid);
     if number == 0 || number == NO_SLOT {
         return 0;
     }
     let bytes = arg(ctx, 1) as i32;
-    if bytes < 0 {
-        return 0;
+    if bytes >= 0 {
+        moved(number, tid, arg(ctx, 0), received, bytes as u32);
     }
-    let sk = arg(ctx, 0);
+    0
+}
+
+/// `int security_socket_sendmsg(struct socket *sock, struct msghdr *msg, int size)`, where there is no tracepoint.
+#[kprobe]
+pub fn sock_sends(ctx: ProbeContext) -> u32 {
+    begins(&ctx, 0);
+    0
+}
+
+/// `int security_socket_recvmsg(struct socket *sock, struct msghdr *msg, int size, int flags)`, likewise.
+#[kprobe]
+pub fn sock_receives(ctx: ProbeContext) -> u32 {
+    begins(&ctx, 1);
+    0
+}
+
+/// Remembers the socket through which the call in flight is about to move data. How many bytes, the call's end tells:
+/// who waits for data may wait for long, and the kernel keeps the return addresses of a few tasks only
+/// (`kretprobe.maxactive`).
+#[inline(always)]
+fn begins(ctx: &ProbeContext, received: u32) {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    let number = slot_number(tid);
+    if number == 0 || number == NO_SLOT {
+        return;
+    }
+    let Some(slot) = slot(number) else { return };
+    if slot.busy == 0 {
+        return;
+    }
+    let Some([socket, _, _, flags]) = parameters(ctx.as_ptr() as u64) else { return };
+    if received != 0 && flags as u32 & MSG_PEEK != 0 {
+        return;
+    }
+    // A socket of the kernel's own (a file system's on the network) is not the call's.
+    if read_or_zero::<u64>(socket, global!(socket_file)) == 0 {
+        return;
+    }
+    if let Some(pending) = PENDING.get_ptr_mut(u32::from(number)) {
+        // SAFETY: a value of the map; it belongs to this task.
+        let pending = unsafe { &mut *pending };
+        pending.call_ns = slot.call.t_ns;
+        pending.sk = read_or_zero(socket, global!(socket_sk));
+        pending.received = received;
+    }
+}
+
+/// At the end of a call: counts what it moved, if [`begins`] met it.
+#[inline(always)]
+pub fn ended(slot: &Slot, number: u32, ret: i64) {
+    if global!(sock_by_call) == 0 || ret < 0 {
+        return;
+    }
+    if let Some(pending) = PENDING.get(number) {
+        if pending.call_ns == slot.call.t_ns {
+            call_moved(number, ret as u64);
+        }
+    }
+}
+
+/// Counts what a call that returned `ret` moved. A global function, see [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn call_moved(number: u32, ret: u64) -> u32 {
+    let Some(slot) = slot(number as u16) else { return 0 };
+    let Some(spec) = spec(slot.call.abi, slot.call.nr) else { return 0 };
+    match spec.data {
+        // What is neither bytes nor messages (`io_uring_enter`).
+        data::NONE => {}
+        data::MESSAGES => {
+            for i in 0..MAX_MESSAGES {
+                if u64::from(i) >= ret {
+                    return 0;
+                }
+                message_moved(number, i);
+            }
+            if ret > u64::from(MAX_MESSAGES) {
+                lost(loss::SOCKET_MAP);
+            }
+        }
+        _ => {
+            if let Some(pending) = PENDING.get(number) {
+                moved(number as u16, slot.call.tid, pending.sk, pending.received, ret as u32);
+            }
+        }
+    }
+    0
+}
+
+/// Counts message `index` of a `sendmmsg` or `recvmmsg`: the kernel wrote its length into the caller's array. A global
+/// function, see [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn message_moved(number: u32, index: u32) -> u32 {
+    let Some(slot) = slot(number as u16) else { return 0 };
+    let Some(pending) = PENDING.get(number) else { return 0 };
+    let (size, at) = if slot.call.abi == abi::NATIVE { (MMSGHDR, MSG_LEN) } else { (MMSGHDR_32, MSG_LEN_32) };
+    match read_user_u32(slot.call.args[1] + u64::from(index) * size + at) {
+        Some(bytes) => moved(number as u16, slot.call.tid, pending.sk, pending.received, bytes),
+        None => lost(loss::SOCKET_MAP),
+    }
+    0
+}
+
+/// Counts what went through a socket, and looks at it if it is from or for a DNS server.
+#[inline(always)]
+fn moved(number: u16, tid: u32, sk: u64, received: u32, bytes: u32) {
     let (family, port) = family_and_port(sk);
     let inet = family == AF_INET || family == AF_INET6;
     let mut dns = inet && port == DNS_PORT;
     if !(inet && read_or_zero::<u16>(sk, global!(sk_protocol)) == IPPROTO_TCP) {
-        let asked = count_traffic(sk, tid, received, bytes as u32);
+        let asked = count_traffic(sk, tid, received, bytes);
         // Of a socket that is not connected, only the call knows whom it asks.
         dns |= inet && (received == 0 || asked != 0);
     }
     if dns {
-        message(u32::from(number), sk, received, bytes as u32);
+        message(u32::from(number), sk, received, bytes);
     }
-    0
 }
 
 /// Address family, and the peer's port when it is that of an inet socket: neighbours in `struct sock_common`, read

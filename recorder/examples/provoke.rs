@@ -364,6 +364,72 @@ fn sockets(folder: &Path) {
         std::thread::sleep(Duration::from_millis(11));
         two.recv(&mut text).expect("a datagram");
     }
+    several(&one, &two);
+    #[cfg(target_arch = "x86_64")]
+    several_by_32_bit_calls(&one, &two);
+    // More tasks wait for data at once than a kernel keeps return addresses of (`kretprobe.maxactive`).
+    let pairs: Vec<_> = (0..24).map(|_| UnixDatagram::pair().expect("a pair")).collect();
+    std::thread::scope(|scope| {
+        for (_, waits) in &pairs {
+            scope.spawn(|| waits.recv(&mut [0; 16]).expect("a message"));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        for (sends, _) in &pairs {
+            sends.send(&[3; 9]).expect("a message");
+        }
+    });
+}
+
+/// Three datagrams with one call, looked at without taking them, and taken with one call.
+fn several(from: &UdpSocket, to: &UdpSocket) {
+    let mut text = [4_u8; 16];
+    let mut parts: Vec<libc::iovec> =
+        (1..=3).map(|len| libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: len }).collect();
+    // SAFETY: zero is a value of every field.
+    let mut messages: [libc::mmsghdr; 3] = unsafe { std::mem::zeroed() };
+    for (message, part) in messages.iter_mut().zip(&mut parts) {
+        message.msg_hdr.msg_iov = part;
+        message.msg_hdr.msg_iovlen = 1;
+    }
+    // SAFETY: the messages and what they point to outlive the calls.
+    let sent = unsafe { libc::sendmmsg(from.as_raw_fd(), messages.as_mut_ptr(), 3, 0) };
+    to.peek(&mut [0; 16]).expect("a datagram");
+    // SAFETY: as above.
+    let received = unsafe {
+        libc::recvmmsg(to.as_raw_fd(), messages.as_mut_ptr(), 3, libc::MSG_WAITFORONE, std::ptr::null_mut())
+    };
+    assert_eq!((sent, received), (3, 3));
+}
+
+/// Three datagrams with one 32-bit call, and taken with one.
+#[cfg(target_arch = "x86_64")]
+fn several_by_32_bit_calls(from: &UdpSocket, to: &UdpSocket) {
+    let call = |mut nr: u64, fd: i32, messages: u64| {
+        // SAFETY: the 32-bit entry saves all registers but the result; rbx is the compiler's own.
+        unsafe {
+            std::arch::asm!("xchg rbx, {fd}", "int 0x80", "xchg rbx, {fd}", fd = inout(reg) i64::from(fd) => _,
+                inout("rax") nr, in("rcx") messages, in("rdx") 3_u64, in("rsi") u64::from(libc::MSG_WAITFORONE as u32),
+                in("rdi") 0_u64, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
+        }
+        nr as i32
+    };
+    let (rights, kind) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT);
+    // SAFETY: a page of our own, which is never given back; the words are inside.
+    let page = unsafe {
+        let page = libc::mmap(std::ptr::null_mut(), 4096, rights, kind, -1, 0).cast::<u32>();
+        let address = |word: usize| page.add(word) as usize as u32;
+        for i in 0..3 {
+            // `struct compat_mmsghdr` has 8 words, the third is the vector and the fourth its length.
+            page.add(8 * i + 2).write(address(64 + 2 * i));
+            page.add(8 * i + 3).write(1);
+            page.add(64 + 2 * i).write(address(128));
+            page.add(64 + 2 * i + 1).write(1 + i as u32);
+        }
+        page as u64
+    };
+    // Numbers of arch/x86/entry/syscalls/syscall_32.tbl.
+    assert_eq!((call(345, from.as_raw_fd(), page), call(337, to.as_raw_fd(), page)), (3, 3));
 }
 
 /// Two requests through a ring, without a library.

@@ -25,6 +25,8 @@ pub(crate) struct Arch {
     args: &'static str,
     more: &'static str,
     nr: &'static str,
+    /// Where a function leaves its result.
+    result: &'static str,
     /// Fields of `struct pt_regs` that the kernel half takes from one read, and the distance that it relies on.
     layout: &'static [(&'static str, &'static str, u32)],
 }
@@ -45,6 +47,7 @@ pub(crate) static X86_64: Arch = Arch {
     args: "r10",
     more: "bp",
     nr: "orig_ax",
+    result: "ax",
     layout: &[
         ("r10", "r9", 8),
         ("r10", "r8", 16),
@@ -71,6 +74,7 @@ pub(crate) static AARCH64: Arch = Arch {
     args: "regs",
     more: "orig_x0",
     nr: "syscallno",
+    result: "regs",
     // An array: its elements cannot be apart. `sp` follows its 31 words.
     layout: &[("regs", "sp", 31 * 8)],
 };
@@ -106,6 +110,7 @@ impl Arch {
             (&mut globals.regs_args, self.args),
             (&mut globals.regs_more, self.more),
             (&mut globals.regs_nr, self.nr),
+            (&mut globals.regs_result, self.result),
         ] {
             match register(name) {
                 Some(at) => *slot = at,
@@ -148,7 +153,9 @@ mod tests {
         };
         let mut globals = Globals::unknown();
         assert_eq!(HOST.describe(&kernel, &mut globals), Vec::<String>::new());
-        for offset in [globals.regs_args, globals.regs_more, globals.regs_nr, globals.task_compat] {
+        for offset in
+            [globals.regs_args, globals.regs_more, globals.regs_nr, globals.regs_result, globals.task_compat]
+        {
             assert_ne!(offset, MISSING);
         }
         assert_ne!(globals.machine, 0);

@@ -8,6 +8,7 @@ mod types;
 use self::types::{Type, Types, kind};
 use crate::arch;
 use crate::error::RecordError;
+use crate::hooks;
 use ctrace_abi::{Globals, MISSING};
 use ctrace_format::Block;
 
@@ -80,6 +81,15 @@ impl Kernel {
         function.len.checked_sub(1)
     }
 
+    /// Whether the kernel has a function with these parameters, by name and place. One that was inlined everywhere has
+    /// no type.
+    pub(crate) fn has_function(&self, name: &str, parameters: &[(&str, usize)]) -> bool {
+        let function = self.types.named(name).find(|t| t.kind == kind::FUNC);
+        let Some(prototype) = function.and_then(|f| self.types.get(f.of)) else { return false };
+        let names: Vec<&[u8]> = self.types.parameters(prototype).collect();
+        parameters.iter().all(|(name, place)| names.get(*place) == Some(&name.as_bytes()))
+    }
+
     /// Value of an enumerator, to find a controller's index (`enum cgroup_subsys_id`).
     pub(crate) fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
         self.types
@@ -96,6 +106,8 @@ pub(crate) struct Offsets {
     pub(crate) globals: Globals,
     /// `structure.field` of every one that is missing.
     pub(crate) missing: Vec<String>,
+    /// Programs on functions may take the place of those on tracepoints.
+    pub(crate) kprobes: bool,
     /// Bits of a block request's flags, and what a trace calls them.
     pub(crate) block_flags: Vec<(u32, u8)>,
 }
@@ -233,7 +245,8 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
             });
         }
     }
-    Offsets { globals, missing, block_flags: block_flags(kernel) }
+    globals.sock_by_call = u32::from(hooks::traffic_by_call(kernel));
+    Offsets { globals, missing, kprobes: hooks::uses_kprobes(kernel), block_flags: block_flags(kernel) }
 }
 
 /// The places of these bits differ between versions (`enum req_flag_bits`, `include/linux/blk_types.h`).

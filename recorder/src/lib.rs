@@ -26,6 +26,7 @@ mod details;
 mod error;
 mod flight;
 mod follow;
+mod hooks;
 mod host;
 mod in_flight;
 mod load;

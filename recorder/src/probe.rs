@@ -3,8 +3,10 @@
 use crate::arch;
 use crate::btf::{self, Kernel};
 use crate::caps;
+use crate::error::RecordError;
+use crate::hooks::HOOKS;
 use crate::host;
-use crate::load::{HOOKS, OBJECT, Programs, RingSizes};
+use crate::load::{self, Absent, OBJECT, Place, Programs, RingSizes};
 use crate::specs;
 use std::path::Path;
 
@@ -69,6 +71,37 @@ pub fn container_runtime(endpoint: Option<&str>) -> Result<String, Vec<String>> 
         }
         Err(failures) => Err(failures.iter().map(ToString::to_string).collect()),
     }
+}
+
+/// Where recordings on this machine see what is on their timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hooks {
+    /// Raw tracepoints in use.
+    pub tracepoints: usize,
+    /// Tracepoints that this kernel does not have, and what tells the same: `kprobe FUNCTION`, `tracepoint NAME`.
+    pub replaced: Vec<(String, Vec<String>)>,
+    /// What recordings lack: the same words as in their headers.
+    pub blind: Vec<String>,
+}
+
+/// Attaches everything and detaches it again.
+///
+/// # Errors
+/// When something that is required does not load.
+pub fn hooks() -> Result<Hooks, RecordError> {
+    let (kernel, offsets) = load::offsets()?;
+    let sizes = RingSizes::within(1 << 20, host::cpus());
+    let mut programs = Programs::load(OBJECT, &offsets, sizes, &specs::table(arch::HOST))?;
+    programs.attach(&kernel)?;
+    Ok(Hooks {
+        tracepoints: HOOKS.len() - programs.absent.len() - programs.replaced.len(),
+        replaced: programs
+            .replaced
+            .iter()
+            .map(|(hook, places)| ((*hook).to_owned(), places.clone()))
+            .collect(),
+        blind: programs.blind(),
+    })
 }
 
 /// Tries everything that recording uses. Programs are loaded and attached one by one and detached again; they see
@@ -155,18 +188,30 @@ fn programs(kernel: &Kernel, checks: &mut Vec<Check>) {
     );
     let Ok(mut programs) = loaded else { return };
     for hook in HOOKS {
-        let result = programs.attach_one(hook.name);
-        let there = kernel.has_tracepoint(hook.name);
-        let found = match &result {
-            Ok(()) => "loaded and attached".to_owned(),
-            Err(_) if !there => "this kernel has no such tracepoint".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        let name = format!("raw tracepoint {}", hook.name);
-        checks.push(
-            check(&name, result.is_ok(), found, hook.required)
-                .unless(&format!("recordings lack {}", hook.loses), "use a kernel that has the tracepoint"),
-        );
+        let tracepoint = format!("raw tracepoint {}", hook.name);
+        let lacks = format!("recordings lack {}", hook.loses);
+        checks.push(match programs.place(kernel, hook.name) {
+            Ok(Place::Tracepoint) => check(&tracepoint, true, "loaded and attached", hook.required),
+            Ok(Place::Instead(places, unseen)) => {
+                let name = format!("{} for {tracepoint}", places.join(", "));
+                let mut found = "loaded and attached; this kernel has no such tracepoint".to_owned();
+                if let Some(unseen) = unseen {
+                    found.extend(["; ", unseen]);
+                }
+                check(&name, true, found, hook.required)
+            }
+            Err(Absent::NoTracepoint(why)) => {
+                let mut found = "this kernel has no such tracepoint".to_owned();
+                let mut fix = "use a kernel that has the tracepoint".to_owned();
+                if let Some(why) = &why {
+                    found.extend([", ", why]);
+                    fix.push_str(", or kprobes (CONFIG_KPROBE_EVENTS)");
+                }
+                check(&tracepoint, false, found, hook.required).unless(&lacks, &fix)
+            }
+            Err(Absent::Refused(error)) => check(&tracepoint, false, error.to_string(), hook.required)
+                .unless(&lacks, "use a kernel that has the tracepoint"),
+        });
     }
 }
 
@@ -189,6 +234,28 @@ mod tests {
                 assert!(!check.consequence.is_empty(), "{check:?}");
             }
         }
+    }
+
+    #[test]
+    fn every_hook_is_somewhere_or_said_to_be_missing() {
+        if !caps::can_load() {
+            eprintln!("skipped: needs CAP_BPF and CAP_PERFMON");
+            return;
+        }
+        let hooks = hooks().unwrap();
+        let kernel = Kernel::open().unwrap();
+        for hook in HOOKS {
+            let replaced = hooks.replaced.iter().any(|(name, places)| {
+                assert!(!places.is_empty());
+                name == hook.name
+            });
+            let missing = hooks.blind.iter().any(|b| b.contains(&format!(": {} (", hook.name)));
+            assert!(!(replaced && missing), "{}", hook.name);
+            if kernel.has_tracepoint(hook.name) {
+                assert!(!replaced && !missing, "{}", hook.name);
+            }
+        }
+        assert!(hooks.tracepoints + hooks.replaced.len() <= HOOKS.len());
     }
 
     #[test]

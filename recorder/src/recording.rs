@@ -268,7 +268,7 @@ impl Recorder {
             scope,
             host: facts,
             writer: concat!("ctrace ", env!("CARGO_PKG_VERSION")).to_owned(),
-            blind: blind(&config.target, &offsets.missing, &programs.absent),
+            blind: blind(&config.target, &offsets.missing, &programs),
             // The writer says what it did.
             redaction: String::new(),
         };
@@ -458,8 +458,8 @@ fn listers(target: &Target, grouped: Option<&Grouped>, child: Option<u32>) -> Ve
 }
 
 /// What this recording cannot see.
-fn blind(target: &Target, missing: &[String], absent: &[String]) -> Vec<String> {
-    let rings = if absent.iter().any(|a| a.contains("io_uring")) {
+fn blind(target: &Target, missing: &[String], programs: &Programs) -> Vec<String> {
+    let rings = if programs.absent.iter().any(|a| a.contains("io_uring")) {
         "io_uring: work submitted through rings is not seen"
     } else {
         "io_uring: arguments of work submitted through rings are not seen, only what it was and how it ended"
@@ -473,7 +473,7 @@ fn blind(target: &Target, missing: &[String], absent: &[String]) -> Vec<String> 
     .map(str::to_owned)
     .to_vec();
     blind.extend(missing.iter().map(|f| format!("{f}: this kernel has no such field")));
-    blind.extend(absent.iter().cloned());
+    blind.extend(programs.blind());
     // A command that we start is ours.
     if !matches!(target, Target::Command(_)) {
         blind.extend(caps::blind_spots());

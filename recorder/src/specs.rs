@@ -59,7 +59,7 @@ fn duplicates(name: &str) -> bool {
 }
 
 fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
-    let mut b = Builder { spec: Spec::default() };
+    let mut b = Builder { spec: Spec { data: data_of(name), ..Spec::default() } };
     let Some(args) = syscalls::args(name) else { return Spec { nargs: 6, ..b.spec } };
     // Structures with pointers or longs in them have another layout in 32-bit programs; those are kept raw.
     let wide = !is_narrow(abi);
@@ -107,9 +107,6 @@ fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
             _ => {}
         }
     }
-    if wide {
-        b.spec.data = data_of(name);
-    }
     if is_identity(name) {
         b.op(op::CREDS, 0, 0, 0, when::ENTRY);
         b.op(op::CREDS, 0, 0, 0, when::EXIT);
@@ -131,13 +128,13 @@ fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
     b.spec
 }
 
-/// Where the data of a call are that may carry a DNS message.
+/// Where the data of a call are that may carry a DNS message, and with that what its result counts: bytes, or messages.
 fn data_of(name: &str) -> u8 {
     match name {
-        "read" | "write" | "sendto" | "recvfrom" => data::BUFFER,
+        "read" | "write" | "send" | "recv" | "sendto" | "recvfrom" => data::BUFFER,
         "sendmsg" | "recvmsg" => data::MESSAGE,
-        "sendmmsg" | "recvmmsg" => data::MESSAGES,
-        "readv" | "writev" => data::VECTOR,
+        "sendmmsg" | "recvmmsg" | "recvmmsg_time64" => data::MESSAGES,
+        "readv" | "writev" | "preadv2" | "pwritev2" => data::VECTOR,
         _ => data::NONE,
     }
 }
@@ -244,6 +241,21 @@ mod tests {
         // Number 56 of the 32-bit tables is not `openat`.
         let compat = syscalls::number(Abi::Arm, "openat").unwrap().nr;
         assert_eq!(table(&AARCH64)[(SPEC_COMPAT + compat) as usize].ops[1].op, op::STR);
+    }
+
+    #[test]
+    fn what_a_result_counts_is_known_of_32_bit_calls_too() {
+        for (arch, name, data) in [
+            (&X86_64, "sendto", data::BUFFER),
+            (&X86_64, "recvmmsg", data::MESSAGES),
+            (&X86_64, "recvmmsg_time64", data::MESSAGES),
+            (&AARCH64, "send", data::BUFFER),
+            (&AARCH64, "readv", data::VECTOR),
+            (&AARCH64, "socketpair", data::NONE),
+        ] {
+            let nr = syscalls::number(arch.compat, name).unwrap().nr;
+            assert_eq!(table(arch)[(SPEC_COMPAT + nr) as usize].data, data, "{name}");
+        }
     }
 
     #[test]

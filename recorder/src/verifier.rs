@@ -61,10 +61,10 @@ pub fn kernel() -> String {
 /// # Errors
 /// When a required program does not load.
 pub fn costs() -> Result<Vec<Cost>, RecordError> {
-    let (btf, offsets) = load::offsets()?;
+    let (_, offsets) = load::offsets()?;
     let mut programs =
         Programs::load(OBJECT, &offsets, RingSizes::within(1 << 20, 2), &specs::table(arch::HOST))?;
-    programs.attach(&btf)?;
+    programs.verify_all()?;
     let kernel = kernel();
     let mut costs = programs.costs(&kernel);
     costs.sort_by(|a, b| a.program.cmp(&b.program));

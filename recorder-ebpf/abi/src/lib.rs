@@ -274,7 +274,7 @@ pub struct Spec {
     pub ops_len: u8,
     /// Number of arguments that the call has.
     pub nargs: u8,
-    /// Where the call's data are: [`data`].
+    /// Where the call's data are, and what its result counts: [`data`].
     pub data: u8,
     /// Must be 0.
     pub reserved: u8,
@@ -282,7 +282,8 @@ pub struct Spec {
     pub ops: [Op; MAX_OPS],
 }
 
-/// Where a call keeps what it sends or receives, for messages that are looked at (DNS).
+/// Where a call keeps what it sends or receives, for messages that are looked at (DNS). The result of such a call is a
+/// number of bytes, that of [`data::MESSAGES`] a number of messages.
 pub mod data {
     /// Nowhere.
     pub const NONE: u8 = 0;
@@ -568,6 +569,21 @@ pub struct KnownFile {
 #[must_use]
 pub const fn known_at(file: u64) -> usize {
     ((file >> 6 ^ file >> 9 ^ file >> 12) & (KNOWN as u64 - 1)) as usize
+}
+
+/// What a recorded task is in the middle of, by the number of its slot: a kprobe sees the beginning of a function, and
+/// how it ends is seen elsewhere. Used on kernels without the tracepoints that tell both at once.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Pending {
+    /// Entry of the call ([`Call::t_ns`]) that moves data through a socket.
+    pub call_ns: u64,
+    /// Address of its `struct sock`.
+    pub sk: u64,
+    /// 1: it receives, 0: it sends.
+    pub received: u32,
+    /// The capability that is being asked for, plus 1; 0: none.
+    pub capability: u32,
 }
 
 /// Sums of a stretch of a task's time.
@@ -1197,7 +1213,7 @@ pub mod loss {
     pub const URING_RING: u32 = 22;
     /// A ring request could not be followed: the map is full.
     pub const URING_MAP: u32 = 23;
-    /// A capability check could not be counted: the map is full.
+    /// A capability check could not be counted: the map is full, or a kretprobe missed its end.
     pub const PROCESS_MAP: u32 = 24;
     /// Number of counters.
     pub const COUNT: u32 = 32;
@@ -1352,6 +1368,10 @@ pub struct Globals {
     pub nr_execve: u32,
     /// Segments of a CPU's bulk ring, a power of two.
     pub segments: u32,
+    /// Offset in `struct pt_regs` of a function's result, when it returns: `ax`, `regs`.
+    pub regs_result: u32,
+    /// 1: the end of a call tells what went through a socket, see [`Pending`].
+    pub sock_by_call: u32,
 }
 
 impl Globals {
@@ -1375,6 +1395,7 @@ impl Globals {
         g.nr_execve = 59;
         g.uring_flat = 0;
         g.segments = 4;
+        g.sock_by_call = 0;
         g
     }
 }
@@ -1383,6 +1404,7 @@ const _: () = {
     assert!(size_of::<Op>() == 8);
     assert!(size_of::<Spec>() == 8 + 8 * MAX_OPS);
     assert!(size_of::<Call>() == 128);
+    assert!(size_of::<Pending>() == 24);
     assert!(size_of::<Usage>() == 56);
     assert!(size_of::<UsageEvent>() == 64);
     assert!(size_of::<FaultEvent>() == 32);

@@ -179,6 +179,12 @@ impl Types {
         })
     }
 
+    /// The names of a function's parameters.
+    pub(super) fn parameters(&self, ty: Type) -> impl Iterator<Item = &[u8]> {
+        let len = if ty.kind == kind::FUNC_PROTO { ty.len } else { 0 };
+        (0..len).map_while(move |i| self.name(ty.at + 12 + i * 8))
+    }
+
     /// The enumerators of an enumeration of 32 bits.
     pub(super) fn enumerators(&self, ty: Type) -> impl Iterator<Item = (&[u8], u32)> {
         let len = if ty.kind == kind::ENUM { ty.len } else { 0 };
@@ -201,9 +207,12 @@ fn hash(name: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// `struct pair { int a; struct { unsigned b : 3; }; }`, `typedef struct pair twice`, `enum how { NO, YES = 7 }`.
+    const STRINGS: &[u8] = b"\0int\0pair\0a\0b\0twice\0how\0NO\0YES\0sum\0";
+
+    /// `struct pair { int a; struct { unsigned b : 3; }; }`, `typedef struct pair twice`, `enum how { NO, YES = 7 }`,
+    /// a type in a circle, `int sum(int a, int b)`.
     fn file() -> Vec<u8> {
-        let strings = b"\0int\0pair\0a\0b\0twice\0how\0NO\0YES\0";
+        let strings = STRINGS;
         let name = |text: &str| {
             let at = strings.windows(text.len() + 1).position(|w| w == [text.as_bytes(), b"\0"].concat());
             at.unwrap() as u32
@@ -222,6 +231,10 @@ mod tests {
             vec![name("how"), info(kind::ENUM, 2, 0), 4, name("NO"), 0, name("YES"), 7],
             // 6
             vec![0, info(kind::CONST, 0, 0), 6],
+            // 7
+            vec![0, info(kind::FUNC_PROTO, 2, 0), 1, name("a"), 1, name("b"), 1],
+            // 8
+            vec![name("sum"), info(kind::FUNC, 1, 0), 7],
         ]
         .concat();
         let mut bytes = MAGIC.to_ne_bytes().to_vec();
@@ -248,14 +261,18 @@ mod tests {
         let how = types.named("how").next().unwrap();
         assert_eq!(types.enumerators(how).find(|e| e.0 == b"YES").map(|e| e.1), Some(7));
         assert!(types.named("unknown").next().is_none());
-        assert!(types.get(0).is_none() && types.get(7).is_none());
+        assert!(types.get(0).is_none() && types.get(9).is_none());
         assert!(types.strip(6).is_none(), "a circle");
+        let sum = types.named("sum").find(|t| t.kind == kind::FUNC).unwrap();
+        let parameters: Vec<_> = types.parameters(types.get(sum.of).unwrap()).collect();
+        assert_eq!(parameters, [b"a", b"b"]);
+        assert_eq!(types.parameters(pair).count(), 0);
     }
 
     #[test]
     fn what_is_cut_short_or_foreign_is_refused() {
         let whole = file();
-        let types = whole.len() - b"\0int\0pair\0a\0b\0twice\0how\0NO\0YES\0".len();
+        let types = whole.len() - STRINGS.len();
         for len in 0..types {
             assert!(Types::new(whole[..len].to_vec()).is_err(), "{len}");
         }
@@ -263,9 +280,10 @@ mod tests {
             let mut changed = whole.clone();
             changed[at] ^= 0xff;
             if let Ok(types) = Types::new(changed) {
-                for name in ["pair", "twice", "how"] {
+                for name in ["pair", "twice", "how", "sum"] {
                     for ty in types.named(name) {
                         let _ = (types.members(ty).count(), types.enumerators(ty).count());
+                        let _ = types.get(ty.of).map(|ty| types.parameters(ty).count());
                     }
                 }
             }

@@ -167,7 +167,7 @@ fn process_events(n: u64, stopped: bool) -> Option<(u64, u64)> {
         std::thread::sleep(Duration::from_millis(100));
         signal(&recorder, libc::SIGSTOP);
         let began = Instant::now();
-        while !target.is_empty() && !is_zombie(&target) && began.elapsed() < Duration::from_secs(60) {
+        while !target.is_empty() && !is_zombie(&target) && began.elapsed() < Duration::from_secs(180) {
             std::thread::sleep(Duration::from_millis(5));
         }
         signal(&recorder, libc::SIGCONT);

@@ -28,6 +28,7 @@ const MODULES: &[&str] = &[
     "nft_counter",
     "nft_numgen", // and their rules
     "loop",
+    "mq_deadline",
     "dm_mod",
     "ext4", // disks of tests
 ];
