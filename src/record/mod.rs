@@ -113,7 +113,7 @@ pub(crate) struct Args {
     /// Memory for what the kernel has seen and ctrace has not written yet
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "16M")]
     buffer: u64,
-    /// Exit 6 when more than this part of the events was lost
+    /// Exit 6 when more than this part of the events was lost; with -- CMD, unless CMD itself failed
     #[arg(long, value_name = "PART", value_parser = units::parse_fraction, default_value = "1%")]
     max_loss: f64,
     /// Print the summary as JSON
