@@ -374,7 +374,7 @@ impl Decoder {
             && call.flags & call_flag::HAS_TIME != 0
             && time_counts(meaning.name, &call.args)
         {
-            let at = details.partition_point(|d| details::argument(d) < arg);
+            let at = details.partition_point(|d| d.arg().is_some_and(|of| of < arg));
             details.insert(at, Detail::Time { arg, ns: call.time_ns });
         }
         if call.flags & call_flag::CREATED != 0 {

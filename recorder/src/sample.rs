@@ -362,7 +362,7 @@ impl Total {
     ) -> Vec<(u32, Values)> {
         for (number, values) in &self.last {
             if !parts.contains_key(number) {
-                for (metric, value) in values.0.iter().filter(|(m, _)| is_cumulative(*m)) {
+                for (metric, value) in values.0.iter().filter(|(m, _)| adds_up(*m) && m.is_cumulative()) {
                     *self.gone.entry(*metric).or_default() += value;
                 }
             }
@@ -394,22 +394,6 @@ const fn adds_up(metric: Metric) -> bool {
             | Metric::PsiIoSomeUs
             | Metric::PsiIoFullUs
     )
-}
-
-/// Whether a metric counts what has been, not what is now.
-const fn is_cumulative(metric: Metric) -> bool {
-    adds_up(metric)
-        && !matches!(
-            metric,
-            Metric::MemoryBytes
-                | Metric::MemoryLimitBytes
-                | Metric::MemoryAnonBytes
-                | Metric::MemoryFileBytes
-                | Metric::SwapBytes
-                | Metric::Pids
-                | Metric::PidsLimit
-                | Metric::OpenFds
-        )
 }
 
 fn cgroup_values(cgroup: &Cgroup, v: &mut Values) {

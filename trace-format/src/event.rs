@@ -249,6 +249,28 @@ pub enum Detail {
     },
 }
 
+impl Detail {
+    /// The index of the argument it belongs to; `None`: it is about the whole call.
+    pub const fn arg(&self) -> Option<u8> {
+        match self {
+            Self::Str { arg, .. }
+            | Self::Addr { arg, .. }
+            | Self::Object { arg, .. }
+            | Self::Value { arg, .. }
+            | Self::NewFds { arg, .. }
+            | Self::Iov { arg, .. }
+            | Self::Time { arg, .. }
+            | Self::Poll { arg, .. }
+            | Self::Epoll { arg, .. }
+            | Self::Stat { arg, .. }
+            | Self::SigAction { arg, .. }
+            | Self::Argv { arg, .. }
+            | Self::Bytes { arg, .. } => Some(*arg),
+            Self::Created | Self::CpuWait { .. } => None,
+        }
+    }
+}
+
 /// One descriptor of a poll or select set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PollEntry {
@@ -794,6 +816,30 @@ pub enum Metric {
     MajorFaults = 61,
     /// Resident memory now, bytes.
     RssBytes = 62,
+}
+
+impl Metric {
+    /// Whether it counts what has been, not what is now.
+    pub const fn is_cumulative(self) -> bool {
+        !matches!(
+            self,
+            Self::MemoryBytes
+                | Self::MemoryLimitBytes
+                | Self::MemoryAnonBytes
+                | Self::MemoryFileBytes
+                | Self::SwapBytes
+                | Self::Pids
+                | Self::PidsLimit
+                | Self::OpenFds
+                | Self::TcpEstablished
+                | Self::TcpTimeWait
+                | Self::TcpListen
+                | Self::TcpOther
+                | Self::TcpCloseWait
+                | Self::AcceptQueue
+                | Self::RssBytes
+        )
+    }
 }
 
 /// Events that were seen and are not in the trace.
