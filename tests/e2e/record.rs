@@ -1,6 +1,6 @@
 //! Recording real programs through the command.
 
-use crate::host::{Guarded, Recording, can_record, free_port, has, run, shared, wait_for};
+use crate::host::{Guarded, Recording, Redis, can_record, run, shared};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
@@ -58,28 +58,16 @@ fn traces_are_private() {
 
 #[test]
 fn a_running_server_is_recorded_until_ctrl_c() {
-    if !can_record() || !has(&["redis-server", "redis-benchmark"]) {
+    if !can_record() {
         return;
     }
     let _host = shared();
+    let Some(redis) = Redis::start() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let port = free_port().to_string();
-    let server = Guarded::spawn(
-        Command::new("redis-server")
-            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null()),
-    );
-    wait_for("redis answers", || std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok());
     let output = dir.path().join("redis.ctr");
-    let recording = Recording::start(&["-p", &server.0.id().to_string()], &output);
-    let benchmark = Command::new("redis-benchmark")
-        .args(["-p", &port, "-t", "set,get", "-c", "10", "-n", "20000", "-q"])
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(benchmark.success());
-    let (code, said) = recording.stop();
-    assert_eq!(code, Some(0), "{said}");
+    let recording = Recording::start(&["-p", &redis.pid()], &output);
+    assert!(redis.load(&["-t", "set,get", "-c", "10", "-n", "20000"]).status().unwrap().success());
+    recording.end();
     let info = run(["info", "--json", output.to_str().unwrap()]).expect(0).json();
     assert_eq!(info["lost"]["total"], 0, "{info}");
     // 40,000 requests: at least as many reads and writes.
