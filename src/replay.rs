@@ -45,14 +45,11 @@ pub(crate) struct Args {
     /// End the replay after this time [default: four times the recording and 30 s]
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     max_duration: Option<u64>,
-    /// Build at most this many files, directories and links
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = limit_help("Build", "files, directories and links", Limits::default().files))]
     max_files: Option<u64>,
-    /// Use at most this many addresses of peers
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = limit_help("Use", "addresses of peers", Limits::default().addresses))]
     max_addresses: Option<u64>,
-    /// Another gate for a metric, as in makespan=0.2
-    #[arg(long, value_name = "METRIC=GATE")]
+    #[arg(long, value_name = "METRIC=GATE", help = diff::gate_help("makespan=0.2"))]
     fail_on: Vec<String>,
     /// Only compile, and say what would be done
     #[arg(long)]
@@ -63,6 +60,10 @@ pub(crate) struct Args {
     /// One JSON object
     #[arg(long)]
     json: bool,
+}
+
+fn limit_help(verb: &str, what: &str, limit: u64) -> String {
+    format!("{verb} at most this many {what} [default: {limit}]")
 }
 
 /// The paces as words of the command line.
