@@ -389,6 +389,7 @@ const fn adds_up(metric: Metric) -> bool {
     !matches!(
         metric,
         Metric::PsiCpuSomeUs
+            | Metric::PsiCpuFullUs
             | Metric::PsiMemorySomeUs
             | Metric::PsiMemoryFullUs
             | Metric::PsiIoSomeUs
@@ -524,6 +525,7 @@ mod tests {
                 (Metric::MemoryBytes, memory),
                 (Metric::MemoryLimitBytes, u64::MAX),
                 (Metric::PsiCpuSomeUs, 9),
+                (Metric::PsiCpuFullUs, 8),
             ])
         };
         let mut total = Total::default();
@@ -533,7 +535,7 @@ mod tests {
         let get = |v: &Values, m| v.0.iter().find(|x| x.0 == m).map(|x| x.1);
         assert_eq!((get(&scope, Metric::CpuNs), get(&scope, Metric::MemoryBytes)), (Some(30), Some(300)));
         assert_eq!(get(&scope, Metric::MemoryLimitBytes), Some(u64::MAX));
-        assert_eq!(get(&scope, Metric::PsiCpuSomeUs), None);
+        assert_eq!((get(&scope, Metric::PsiCpuSomeUs), get(&scope, Metric::PsiCpuFullUs)), (None, None));
         let mut scope = Values::default();
         total.finish([(2, part(25, 200))].into(), None, &mut scope);
         assert_eq!((get(&scope, Metric::CpuNs), get(&scope, Metric::MemoryBytes)), (Some(35), Some(200)));
