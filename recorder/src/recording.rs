@@ -281,8 +281,7 @@ impl Recording {
             return false;
         }
         self.looked = Some(Instant::now());
-        let folder = self.config.output.parent().filter(|p| !p.as_os_str().is_empty());
-        nix::sys::statvfs::statvfs(folder.unwrap_or(Path::new("."))).is_ok_and(|room| {
+        nix::sys::statvfs::statvfs(&parent(&self.config.output)).is_ok_and(|room| {
             let free = room.blocks_available().saturating_mul(room.fragment_size());
             free < keep.saturating_add(TO_COME)
         })
