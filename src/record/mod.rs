@@ -52,7 +52,7 @@ name is free. Dumps are redacted as any trace (--redact). When it is killed, not
 Triggers:
   errno(CALL)>5/s  errno(CALL,ECONNREFUSED)>=3/10s   failed calls in a sliding window; CALL may be *
   count(CALL)>N/TIME                                 calls; count(write)<10/s for 5s: silence
-  p99(fsync)>50ms  also p50 p90 p95 max; /1m         how long calls took, over the last 10 s or 1 m
+  p99(fsync)>50ms  also p50 p90 p95 max; /1m         how long calls took in the last 10 s, or minute
   exit!=0  exit=137  signal(SIGSEGV)  oom            ends (128 + signal), signals, OOM kills
   retransmits>10/10s  resets>0/s  lost>0/s           what happened to connections, and to events
   rss>90%  rss>500M  fds>1000  threads>64            of the memory limit (else the host's), a figure

@@ -351,8 +351,7 @@ impl TraceWriter {
             return Err(WriteError::Forgotten { class });
         }
         let mut written = Ok(());
-        let state = &self.classes[at];
-        if state.table.rows() >= self.options.chunk_events || state.table.is_full(&size) {
+        if !self.classes[at].has_room(&size, self.options.chunk_events) {
             if let Err(backlog) = self.out.make_room() {
                 self.drop_event(at);
                 return Err(backlog);
@@ -382,12 +381,7 @@ impl TraceWriter {
         if let Some(ring) = &mut self.ring {
             ring.note(event);
         }
-        let state = &mut self.classes[slot_of(event.class())];
-        let times = self.encoder.add(event, &mut state.table);
-        state.disorder = state.disorder.max(state.max_end.saturating_sub(times.end));
-        state.min_start = state.min_start.min(times.start);
-        state.min_end = state.min_end.min(times.end);
-        state.max_end = state.max_end.max(times.end);
+        self.classes[slot_of(event.class())].add(event, &mut self.encoder);
     }
 
     /// Closes the open chunks, so that a crash after this loses nothing pushed before it.

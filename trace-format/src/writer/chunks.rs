@@ -1,11 +1,11 @@
 //! What was pushed becomes chunks: columns, compressed, behind the dictionary entries that they need.
 
 use super::{TraceWriter, WriteError, slot_of};
-use crate::codec;
-use crate::columns::TableBuilder;
+use crate::codec::{self, Encoder};
+use crate::columns::{EventSize, TableBuilder};
 use crate::index::{self, IndexEntry};
 use crate::layout::{ChunkHeader, HEADER_LEN, MAX_DECODED, MAX_RATIO, flag, kind};
-use crate::{Class, dictionary, metadata};
+use crate::{Class, Event, dictionary, metadata};
 
 /// For the index: the packed tasks and cookies of a chunk.
 pub(crate) type Lists = (Option<Vec<u8>>, Option<Vec<u8>>);
@@ -24,14 +24,14 @@ const KEYFRAME_SHARE: u64 = 16;
 
 /// The open chunk of a class.
 pub(super) struct ClassState {
-    pub(super) table: TableBuilder,
-    pub(super) min_start: u64,
-    pub(super) min_end: u64,
-    pub(super) max_end: u64,
-    pub(super) disorder: u64,
+    table: TableBuilder,
+    min_start: u64,
+    min_end: u64,
+    max_end: u64,
+    disorder: u64,
     /// Lost events of the class so far.
     pub(super) lost: u64,
-    /// Events dropped since the last [`Loss`] that says so.
+    /// Events dropped since the last [`crate::Loss`] that says so.
     pub(super) dropped: u64,
 }
 
@@ -39,6 +39,20 @@ impl ClassState {
     pub(super) fn new() -> Self {
         let table = TableBuilder::new();
         Self { table, min_start: u64::MAX, min_end: u64::MAX, max_end: 0, disorder: 0, lost: 0, dropped: 0 }
+    }
+
+    /// Whether an event of this size fits into a chunk of at most so many.
+    pub(super) fn has_room(&self, size: &EventSize, chunk_events: u32) -> bool {
+        self.table.rows() < chunk_events && !self.table.is_full(size)
+    }
+
+    /// Adds an event, for which there is room.
+    pub(super) fn add(&mut self, event: &Event, encoder: &mut Encoder) {
+        let times = encoder.add(event, &mut self.table);
+        self.disorder = self.disorder.max(self.max_end.saturating_sub(times.end));
+        self.min_start = self.min_start.min(times.start);
+        self.min_end = self.min_end.min(times.end);
+        self.max_end = self.max_end.max(times.end);
     }
 
     fn clear(&mut self) {
