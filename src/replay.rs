@@ -9,6 +9,7 @@ use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recor
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
 use ctrace_replayer::{
     CompileError, Ended, Inputs, Limits, Outcome, Pace, Program, Replay, ReplayError, RunOptions, Running,
+    SandboxError,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -579,6 +580,10 @@ fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure
 
 /// Exit code and fix for a replay that did not run.
 fn replay_failure(error: ReplayError) -> Failure {
+    if let ReplayError::Sandbox(SandboxError::Limit { what, value, .. }) = &error {
+        let fix = format!("allow it: --max-{what} {value}");
+        return Failure::new(Exit::Usage, error).fix(fix);
+    }
     let (exit, fix) = match &error {
         ReplayError::Sandbox(_) | ReplayError::Inside { missing: true, .. } => (
             Exit::Host,

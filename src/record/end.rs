@@ -139,8 +139,8 @@ pub(super) fn report(
         ));
     }
     if let Some(status) = status.filter(|s| *s != 0) {
-        let style = out.paint().paint(Style::Dim, &crate::decode::wait_status(status as u32));
-        out.say(&format!("the command {style}; its status is passed on"));
+        let how = out.paint().paint(Style::Dim, &crate::decode::command_status(status as u32));
+        out.say(&format!("the command {how}; its status is passed on"));
     }
     if stats.calls > 0 {
         let next = match noted.dumps.first().map_or(&outcome.file.path, |dump| &dump.file.path) {

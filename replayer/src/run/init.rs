@@ -167,7 +167,7 @@ fn init(
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let mult = calibrate();
     let mut problems = Problems::default();
-    for text in net::set_up(&environment.addresses, &setup.options.limits)? {
+    for text in net::set_up(&environment.addresses)? {
         problems.add(text);
     }
     if !namespaces::forbid_nested_user_namespaces() {
