@@ -113,6 +113,12 @@ pub(crate) fn wait_status(status: u32) -> String {
     }
 }
 
+/// The same as the rest of a sentence about a command.
+pub(crate) fn command_status(status: u32) -> String {
+    let how = wait_status(status);
+    if exit_code(status).is_some() { how } else { format!("was {how}") }
+}
+
 /// A byte string in quotes, escaped as C would.
 pub(crate) fn quoted(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 2);
@@ -295,6 +301,10 @@ mod tests {
     fn statuses_and_signals_have_names() {
         assert_eq!(wait_status(0x0300), "exited with 3");
         assert_eq!(wait_status(9), "killed by SIGKILL");
+        assert_eq!(
+            (command_status(0x0300).as_str(), command_status(9).as_str()),
+            ("exited with 3", "was killed by SIGKILL")
+        );
         assert_eq!(wait_status(0x8b), "killed by SIGSEGV (core dumped)");
         assert_eq!(signal(34), "SIGRT_2");
         assert_eq!(signal_set(0b100_0000_0000_0010), "[INT TERM]");

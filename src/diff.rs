@@ -28,8 +28,7 @@ pub(crate) struct Args {
     /// What the other run is: a replay must do everything again, a real program the same on the whole
     #[arg(long, value_name = "KIND", default_value = "auto")]
     profile: ProfileName,
-    /// Another gate for a metric, as in alignment=0.9
-    #[arg(long, value_name = "METRIC=GATE")]
+    #[arg(long, value_name = "METRIC=GATE", help = gate_help("alignment=0.9"))]
     fail_on: Vec<String>,
     /// Write the result as XML for CI (`JUnit`)
     #[arg(long, value_name = "FILE")]
@@ -40,6 +39,12 @@ pub(crate) struct Args {
     /// One JSON object per run
     #[arg(long)]
     json: bool,
+}
+
+/// Which metrics there are.
+pub(crate) fn gate_help(example: &str) -> String {
+    let metrics = Gates::metrics().collect::<Vec<_>>().join(", ");
+    format!("Another gate for a metric, as in {example}; metrics: {metrics}")
 }
 
 /// The profiles as words of the command line.

@@ -529,7 +529,7 @@ fn as_text(
         ),
     );
     if let Some(status) = trace.summary().and_then(|s| s.command_status) {
-        row("status", format!("the command {}", decode::wait_status(status as u32)));
+        row("status", format!("the command {}", decode::command_status(status as u32)));
     }
     let counts: Vec<String> = trace
         .counts()

@@ -38,23 +38,24 @@ use std::process::ExitCode;
     version,
     after_help = "\
 Start here:
-  ctrace demo                            a shop, an incident, its recording, its replay, in a minute (as root)
-  ctrace doctor                          what this host can do, and how to make it do more
-  ctrace record -p PID -o incident.ctr   record a process; Ctrl-C ends it
+  ctrace demo                                as root: a shop, an incident, its recording, its replay
+  ctrace doctor                              what this host can do, and how to make it do more
+  ctrace record -p PID -o incident.ctr       record a process; Ctrl-C ends it
   ctrace record --pod NAME -o incident.ctr   record a pod of this node, all its containers
-  ctrace replay incident.ctr             do the same things to a kernel again, in a sandbox
+  ctrace replay incident.ctr                 do the same things to a kernel again, in a sandbox
 
 Exit codes: 0 done or match · 1 deviated · 2 usage · 3 inconclusive · 4 this host lacks something ·
-  5 target not found · 6 too much loss · 65 bad trace · 74 output not writable · 130/143 ended by a signal"
+  5 target not found · 6 too much loss · 65 bad trace · 70 a bug · 74 output not writable ·
+  130/143 ended by a signal"
 )]
 struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Colour words
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", display_order = LAST)]
     color: ColorChoice,
     /// Say only what went wrong
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = LAST)]
     quiet: bool,
 }
 
@@ -75,6 +76,9 @@ enum Command {
     /// Print the manual page.
     Man,
 }
+
+/// In lists of options: behind the subcommand's own.
+const LAST: usize = 500;
 
 /// The word that turns this executable into a process of the shop, which `demo` records.
 const SHOP: &str = "demo-shop";
@@ -184,5 +188,28 @@ const fn state_name(state: State) -> &'static str {
         State::Complete => "complete",
         State::Live => "live",
         State::Torn => "torn",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// clap breaks lines of help behind this column, and what stands in columns is then torn.
+    const WIDTH: usize = 100;
+
+    #[test]
+    fn examples_stand_in_lines_that_are_not_broken() {
+        let root = Cli::command();
+        let commands = std::iter::once(&root).chain(root.get_subcommands());
+        let examples = commands.filter_map(|c| Some((c.get_name(), c.get_after_help()?.to_string())));
+        let mut lines = 0;
+        for (command, text) in examples {
+            for line in text.lines() {
+                lines += 1;
+                assert!(line.chars().count() <= WIDTH, "{command}: {line}");
+            }
+        }
+        assert!(lines > 0);
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  ctrace mark 'deploy 1.2.3 begins'        on every recording of this user (as root: on every recording)
+  ctrace mark 'deploy 1.2.3 begins'        on every recording of this user (of all users, as root)
   ctrace mark --pid 4711 'load test ends'  on the recording of that ctrace process
   ctrace mark --dump 'customers complain'  and have flight recorders dump their window
 

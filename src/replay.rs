@@ -9,6 +9,7 @@ use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recor
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
 use ctrace_replayer::{
     CompileError, Ended, Inputs, Limits, Outcome, Pace, Program, Replay, ReplayError, RunOptions, Running,
+    SandboxError,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -45,14 +46,11 @@ pub(crate) struct Args {
     /// End the replay after this time [default: four times the recording and 30 s]
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     max_duration: Option<u64>,
-    /// Build at most this many files, directories and links
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = limit_help("Build", "files, directories and links", Limits::default().files))]
     max_files: Option<u64>,
-    /// Use at most this many addresses of peers
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = limit_help("Use", "addresses of peers", Limits::default().addresses))]
     max_addresses: Option<u64>,
-    /// Another gate for a metric, as in makespan=0.2
-    #[arg(long, value_name = "METRIC=GATE")]
+    #[arg(long, value_name = "METRIC=GATE", help = diff::gate_help("makespan=0.2"))]
     fail_on: Vec<String>,
     /// Only compile, and say what would be done
     #[arg(long)]
@@ -63,6 +61,10 @@ pub(crate) struct Args {
     /// One JSON object
     #[arg(long)]
     json: bool,
+}
+
+fn limit_help(verb: &str, what: &str, limit: u64) -> String {
+    format!("{verb} at most this many {what} [default: {limit}]")
 }
 
 /// The paces as words of the command line.
@@ -578,6 +580,10 @@ fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure
 
 /// Exit code and fix for a replay that did not run.
 fn replay_failure(error: ReplayError) -> Failure {
+    if let ReplayError::Sandbox(SandboxError::Limit { what, value, .. }) = &error {
+        let fix = format!("allow it: --max-{what} {value}");
+        return Failure::new(Exit::Usage, error).fix(fix);
+    }
     let (exit, fix) = match &error {
         ReplayError::Sandbox(_) | ReplayError::Inside { missing: true, .. } => (
             Exit::Host,

@@ -46,26 +46,6 @@ pub(crate) fn merge<'a>(entry: Vec<Item<'a>>, exit: Vec<Item<'a>>) -> Vec<Item<'
     all
 }
 
-/// The argument that a detail belongs to.
-pub(crate) fn argument(detail: &Detail) -> u8 {
-    match detail {
-        Detail::Str { arg, .. }
-        | Detail::Addr { arg, .. }
-        | Detail::Object { arg, .. }
-        | Detail::Value { arg, .. }
-        | Detail::NewFds { arg, .. }
-        | Detail::Iov { arg, .. }
-        | Detail::Time { arg, .. }
-        | Detail::Poll { arg, .. }
-        | Detail::Epoll { arg, .. }
-        | Detail::Stat { arg, .. }
-        | Detail::SigAction { arg, .. }
-        | Detail::Argv { arg, .. }
-        | Detail::Bytes { arg, .. } => *arg,
-        _ => u8::MAX,
-    }
-}
-
 fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(data.get(at..at + 4)?.try_into().ok()?))
 }

@@ -1,8 +1,8 @@
 //! The flight recorder: what is asked for while recording goes on, and the dumps.
 //!
-//! The `write` thread keeps the window ([`TraceWriter::ring`]) and decides when a dump is due; a thread of its own writes
-//! it, from chunks that both share, so that no event waits for the disk. One dump is written at a time: another that
-//! becomes due meanwhile is taken when the first is done, so there are at most two windows in memory.
+//! The `write` thread keeps the window ([`ctrace_format::TraceWriter::ring`]) and decides when a dump is due; a thread of
+//! its own writes it, from chunks that both share, so that no event waits for the disk. One dump is written at a time:
+//! another that becomes due meanwhile is taken when the first is done, so there are at most two windows in memory.
 
 use crate::caps;
 use crate::clock;

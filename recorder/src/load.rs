@@ -79,7 +79,7 @@ impl RingSizes {
         Self {
             bulk,
             rings,
-            life: 1 << 20,
+            life: 1 << (budget / 16).clamp(1 << 20, 1 << 26).ilog2(),
             cpus: cpus.max(1),
             heads: heads.max(cpus.max(1)),
             segments: 1 << segments.ilog2(),
@@ -688,6 +688,13 @@ fn bpf<T>(command: libc::c_int, attr: &T) -> std::io::Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_larger_budget_gives_every_ring_more() {
+        let (small, large) = (RingSizes::within(16 << 20, 2), RingSizes::within(64 << 20, 2));
+        assert_eq!(small.life, 1 << 20);
+        assert!(large.life > small.life && large.bulk > small.bulk && large.segments > small.segments);
+    }
 
     #[test]
     fn every_program_loads_and_attaches_on_this_kernel() {

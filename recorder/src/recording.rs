@@ -1,33 +1,18 @@
 //! The way in: start a recording, look at it, stop it.
 
-use crate::arch;
-use crate::btf::Kernel;
+mod start;
+
 use crate::caps::{self, Cap};
-use crate::cgroup::{Cgroup, Hierarchy};
-use crate::clock;
 use crate::command::Child;
-use crate::decode::Decoder;
 use crate::error::RecordError;
-use crate::flight::{self, Flight, Note, Observer, Request, RingConfig};
-use crate::follow::{Follower, Live};
-use crate::host;
-use crate::load::{self, OBJECT, Programs, RingSizes};
-use crate::pipeline::{self, CHANNEL, Message, Shared, Writing, Written};
-use crate::pods::{self, Found, Group, Source};
-use crate::sample::{self, Subject};
-use crate::snapshot;
-use crate::sockets;
-use crate::specs;
-use crate::target::{self, Member, Target};
-use ctrace_abi::{Globals, UNNAMED_GROUP};
-use ctrace_format::{
-    Container, Finished, Header, Policy, RingOptions, Scope, Summary, TraceWriter, WriteError, WriteOptions,
-};
-use std::borrow::Cow;
-use std::io;
+use crate::flight::{self, Note, Request, RingConfig};
+use crate::follow::Live;
+use crate::pipeline::{self, Message, Shared, Written};
+use crate::target::Target;
+use ctrace_format::{Finished, Policy, Summary};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -114,23 +99,6 @@ enum Watch {
     Live(Arc<Live>),
 }
 
-/// The cgroups that a target is made of.
-struct Grouped {
-    groups: Vec<Group>,
-    /// Of the hierarchy that they are in: any group of it.
-    any: Cgroup,
-    /// Containers: what is known of them, and how more are found.
-    found: Option<Followed>,
-}
-
-/// What a scope of containers is besides its groups.
-struct Followed {
-    hierarchy: Hierarchy,
-    containers: Vec<Container>,
-    source: Option<Source>,
-    notes: Vec<String>,
-}
-
 /// How long the thread that follows containers may take to end: it may be asking a runtime that hangs.
 const FOLLOW_PATIENCE: Duration = Duration::from_millis(300);
 
@@ -206,339 +174,15 @@ pub struct Outcome {
     pub notes: Vec<Note>,
 }
 
-impl Recorder {
-    /// Arms the programs, takes the scope in, and begins to write.
-    ///
-    /// # Errors
-    /// When the target is not there, the privilege or a kernel feature is missing, or the file cannot be created.
-    pub fn start(config: Config) -> Result<Recording, RecordError> {
-        Self::start_observed(config, None)
-    }
-
-    /// As [`Recorder::start`], with somebody who looks at every event.
-    ///
-    /// # Errors
-    /// As [`Recorder::start`].
-    pub fn start_observed(config: Config, observer: Option<Observer>) -> Result<Recording, RecordError> {
-        // The cheap refusals first.
-        target::check_namespace()?;
-        let (scope, mut grouped) = resolve(&config)?;
-        let object = match &config.object {
-            Some(path) => Cow::Owned(
-                std::fs::read(path)
-                    .map_err(RecordError::system(format!("reading the eBPF object {}", path.display())))?,
-            ),
-            None => Cow::Borrowed(OBJECT),
-        };
-        let (kernel, mut offsets) = load::offsets()?;
-        offsets.globals.own_tgid = std::process::id();
-        if let Some(grouped) = &grouped {
-            scope_globals(grouped, &kernel, &mut offsets.globals)?;
-        }
-        let sizes = RingSizes::within(config.ring_bytes, host::cpus());
-        let mut programs = Programs::load(&object, &offsets, sizes, &specs::table(arch::HOST))?;
-        let map = programs.groups()?;
-        for group in grouped.iter().flat_map(|g| &g.groups) {
-            map.insert(group.cgroup.id, group.number)
-                .map_err(RecordError::system("telling the programs what to record"))?;
-        }
-        let mut child = match &config.target {
-            Target::Command(command) => Some(Child::hold(command)?),
-            _ => None,
-        };
-        let lists = listers(&config.target, grouped.as_ref(), child.as_ref().map(Child::pid));
-        for pid in lists.iter().flat_map(|(_, list)| list()) {
-            for (netns, port) in sockets::name_all(pid) {
-                programs.listens(netns, port, pid);
-            }
-        }
-        programs.attach(&kernel)?;
-        drop(kernel);
-        // The kernel's type information is tens of megabytes while it is searched; nothing as large follows.
-        // SAFETY: no pointers.
-        unsafe { libc::malloc_trim(0) };
-        let facts = host::facts();
-        // Programs are attached and no task is in the table yet: from here on nothing of the scope is missed.
-        let start_boottime_ns = clock::boottime_ns();
-        let header = Header {
-            tick_ns: if config.precise { 1 } else { 100 },
-            start_boottime_ns,
-            start_realtime_ns: clock::realtime_ns(),
-            abi: arch::HOST.native,
-            scope,
-            host: facts,
-            writer: concat!("ctrace ", env!("CARGO_PKG_VERSION")).to_owned(),
-            blind: blind(&config.target, &offsets.missing, &programs),
-            // The writer says what it did.
-            redaction: String::new(),
-        };
-        let writer = if let Some(ring) = &config.ring {
-            writable(&config.output)?;
-            let mut options = RingOptions::new(ring.span.as_nanos() as u64, ring.bytes);
-            options.redact = Some(config.redact);
-            TraceWriter::ring(&header, options)
-        } else {
-            let mut options = WriteOptions::default();
-            options.redact = Some(config.redact);
-            TraceWriter::create_with(&config.output, &header, options)
-        };
-        let mut writer =
-            writer.map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
-        let found = grouped.as_mut().and_then(|g| g.found.take());
-        if let Some(found) = &found {
-            writer
-                .containers(&found.containers)
-                .map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
-        }
-        let table = programs.table();
-        let members: Vec<Member> = lists
-            .iter()
-            .flat_map(|(number, list)| target::admit_processes(&table, list, child.is_some(), *number))
-            .collect();
-        if let Target::Pid(pid) = config.target
-            && members.is_empty()
-        {
-            // Nothing was recorded: no file is better than an empty one.
-            drop(writer);
-            if config.ring.is_none() {
-                let _ = std::fs::remove_file(partial(&config.output));
-            }
-            return Err(RecordError::TargetExited { target: format!("process {pid}") });
-        }
-        let mut decoder = Decoder::new(start_boottime_ns);
-        decoder.block_flags = offsets.block_flags;
-        if config.ring.is_some() {
-            decoder.keep_places();
-        }
-        for m in &members {
-            // Nothing is told of tasks before their first event.
-            decoder.known(&mut writer, m, &mut |_, _| {});
-        }
-        let shared = Arc::new(Shared::default());
-        shared.alive.store(members.len() as u64, Ordering::Release);
-        let command_status = Arc::new(Mutex::new(None));
-        let writing = Writing {
-            writer,
-            decoder,
-            shared: Arc::clone(&shared),
-            start_boottime_ns,
-            command_status: Arc::clone(&command_status),
-            table: programs.table(),
-            directory: parent(&config.output),
-            flight: config.ring.map(|ring| Flight::new(ring, config.output.clone(), header)),
-            observer,
-        };
-        let live = grouped.as_ref().map(|g| Arc::new(Live::new(g.groups.clone())));
-        let subject = live.clone().map_or(Subject::Processes, Subject::Groups);
-        let (ring, wake) = programs.group_events()?;
-        let (mut threads, send) = threads(programs, writing, subject, config.ring)?;
-        let mut remarks = Vec::new();
-        let mut watch = match (&config.target, grouped) {
-            (Target::Command(_), _) => Watch::Command,
-            (_, Some(grouped)) => Watch::Cgroup(grouped.any.path),
-            _ => Watch::Tree,
-        };
-        if let (Some(found), Some(live)) = (found, live) {
-            watch = Watch::Live(Arc::clone(&live));
-            remarks = found.notes;
-            let follower = Follower {
-                source: found.source,
-                hierarchy: found.hierarchy,
-                map,
-                table,
-                ring,
-                wake,
-                live,
-                containers: found.containers,
-                shared: Arc::clone(&shared),
-                out: send.clone(),
-                start_boottime_ns,
-            };
-            let spawned = std::thread::Builder::new().name("ctrace-follow".into()).spawn(|| follower.run());
-            threads.follow = Some(spawned.map_err(RecordError::system("starting a thread"))?);
-        }
-        if child.is_none() {
-            let mut tgids: Vec<u32> = members.iter().map(|m| m.tgid).collect();
-            tgids.dedup();
-            let taken_ns = clock::boottime_ns();
-            let snapshot = snapshot::take(&tgids);
-            // The write thread lives as long as the recording; if it died, stop() says so.
-            let _ = send.send(Message::Snapshot(Box::new(snapshot), taken_ns));
-        }
-        if let Some(child) = &mut child {
-            child.release().map_err(RecordError::system("releasing the command"))?;
-        }
-        Ok(Recording {
-            shared,
-            started: Instant::now(),
-            config,
-            child,
-            command_status,
-            threads: Some(threads),
-            send: Some(send),
-            watch,
-            remarks,
-            looked: None,
-        })
-    }
-}
-
-/// What the header says of the target, and the cgroups that it is made of, if it is.
-fn resolve(config: &Config) -> Result<(Scope, Option<Grouped>), RecordError> {
-    let endpoint = config.cri_endpoint.as_deref();
-    let found = match &config.target {
-        Target::Pid(pid) => {
-            target::check_process(*pid)?;
-            return Ok((Scope::Pid { pid: *pid }, None));
-        }
-        Target::Command(command) => {
-            // The writer redacts it.
-            let argv = command.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect();
-            return Ok((Scope::Command { argv }, None));
-        }
-        Target::Cgroup(path) => {
-            let cgroup = Cgroup::find(path)?;
-            let scope =
-                Scope::Cgroup { path: cgroup.path.to_string_lossy().into_owned(), version: cgroup.version };
-            let groups = vec![Group { number: UNNAMED_GROUP, cgroup: cgroup.clone() }];
-            return Ok((scope, Some(Grouped { groups, any: cgroup, found: None })));
-        }
-        Target::Pod { name, namespace, container } => {
-            pods::pod(name, namespace.as_deref(), container.as_deref(), endpoint)?
-        }
-        Target::Container(name) => pods::container(name, endpoint)?,
-    };
-    let Found { scope, hierarchy, groups, containers, source, notes } = found;
-    let any = groups.first().map(|g| g.cgroup.clone()).or_else(|| hierarchy.group("/"));
-    let any = any.ok_or_else(|| RecordError::TargetExited { target: "every container".into() })?;
-    let found = Followed { hierarchy, containers, source, notes };
-    Ok((scope, Some(Grouped { groups, any, found: Some(found) })))
-}
-
-/// Tells the programs in which hierarchy to look.
-fn scope_globals(grouped: &Grouped, kernel: &Kernel, globals: &mut Globals) -> Result<(), RecordError> {
-    let group = &grouped.any;
-    globals.scope = u32::from(group.version);
-    if let Some(found) = &grouped.found {
-        globals.watch_groups = 1;
-        globals.hierarchy = found.hierarchy.number();
-    }
-    if group.version == 1 {
-        globals.subsys = group.subsystem(kernel).ok_or_else(|| RecordError::KernelLacks {
-            what: format!(
-                "a controller for {}: tasks of a named v1 hierarchy cannot be told apart",
-                group.path.display()
-            ),
-            fix: "give the same cgroup in a hierarchy that has a controller (cpu, memory, pids)".into(),
-        })?;
-    }
-    Ok(())
-}
-
-/// Lists the processes to take in when recording begins, by the number of their group.
-type Lister = (u32, Box<dyn Fn() -> Vec<u32>>);
-
-fn listers(target: &Target, grouped: Option<&Grouped>, child: Option<u32>) -> Vec<Lister> {
-    match (target, grouped) {
-        (_, Some(grouped)) => {
-            // Containers before the pod that they are in.
-            let mut groups = grouped.groups.clone();
-            groups.sort_by_key(|g| g.number);
-            groups
-                .into_iter()
-                .map(|group| (group.number, Box::new(move || group.cgroup.processes()) as Box<_>))
-                .collect()
-        }
-        (Target::Pid(pid), None) => {
-            let pid = *pid;
-            vec![(0, Box::new(move || target::tree(pid)))]
-        }
-        _ => vec![(0, Box::new(move || child.into_iter().collect()))],
-    }
-}
-
-/// What this recording cannot see.
-fn blind(target: &Target, missing: &[String], programs: &Programs) -> Vec<String> {
-    let rings = if programs.absent.iter().any(|a| a.contains("io_uring")) {
-        "io_uring: work submitted through rings is not seen"
-    } else {
-        "io_uring: arguments of work submitted through rings are not seen, only what it was and how it ended"
-    };
-    let mut blind: Vec<String> = [
-        rings,
-        "vdso: clock reads without a system call are not seen",
-        "mmap I/O: loads and stores to mapped files are not seen",
-        "payload: contents of reads and writes are not recorded",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    blind.extend(missing.iter().map(|f| format!("{f}: this kernel has no such field")));
-    blind.extend(programs.blind());
-    // A command that we start is ours.
-    if !matches!(target, Target::Command(_)) {
-        blind.extend(caps::blind_spots());
-    }
-    blind
-}
-
 /// The directory of a file.
 fn parent(output: &Path) -> PathBuf {
     output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).into()
-}
-
-/// Whether dumps can be written: better known now than at the first incident.
-fn writable(output: &Path) -> Result<(), RecordError> {
-    let folder = parent(output);
-    let source = if output.is_dir() {
-        io::ErrorKind::IsADirectory.into()
-    } else if !folder.is_dir() {
-        io::ErrorKind::NotFound.into()
-    } else {
-        match nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK) {
-            Ok(()) => return Ok(()),
-            Err(errno) => errno.into(),
-        }
-    };
-    let source = WriteError::Io { action: "dumping to", path: output.into(), source };
-    Err(RecordError::Write { source, partial: partial(output) })
 }
 
 fn partial(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".partial");
     PathBuf::from(name)
-}
-
-fn threads(
-    programs: Programs,
-    writing: Writing,
-    subject: Subject,
-    ring: Option<RingConfig>,
-) -> Result<(Threads, SyncSender<Message>), RecordError> {
-    let rings = programs.rings()?;
-    let (send, receive) = sync_channel(CHANNEL);
-    let start = writing.start_boottime_ns;
-    let shared = Arc::clone(&writing.shared);
-    let spawn = |name: &str| std::thread::Builder::new().name(name.into());
-    let failed = || RecordError::system("starting a thread");
-    let write = spawn("ctrace-write").spawn(move || writing.run(&receive)).map_err(failed())?;
-    let (to_write, sharing) = (send.clone(), Arc::clone(&shared));
-    let drain = spawn("ctrace-drain")
-        .spawn(move || pipeline::drain(programs, &rings, &sharing, &to_write, start))
-        .map_err(failed())?;
-    let snapshots = match ring {
-        Some(ring) => {
-            let (to_write, sharing) = (send.clone(), Arc::clone(&shared));
-            let run = move || flight::snapshots(&ring, &sharing, &to_write, start);
-            Some(spawn("ctrace-snapshot").spawn(run).map_err(failed())?)
-        }
-        None => None,
-    };
-    let to_write = send.clone();
-    let sample = spawn("ctrace-sample")
-        .spawn(move || sample::run(&subject, &shared, &to_write, start))
-        .map_err(failed())?;
-    Ok((Threads { snapshots, sample, drain, write, follow: None }, send))
 }
 
 impl Recording {
@@ -637,8 +281,7 @@ impl Recording {
             return false;
         }
         self.looked = Some(Instant::now());
-        let folder = self.config.output.parent().filter(|p| !p.as_os_str().is_empty());
-        nix::sys::statvfs::statvfs(folder.unwrap_or(Path::new("."))).is_ok_and(|room| {
+        nix::sys::statvfs::statvfs(&parent(&self.config.output)).is_ok_and(|room| {
             let free = room.blocks_available().saturating_mul(room.fragment_size());
             free < keep.saturating_add(TO_COME)
         })

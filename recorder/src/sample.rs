@@ -362,7 +362,7 @@ impl Total {
     ) -> Vec<(u32, Values)> {
         for (number, values) in &self.last {
             if !parts.contains_key(number) {
-                for (metric, value) in values.0.iter().filter(|(m, _)| is_cumulative(*m)) {
+                for (metric, value) in values.0.iter().filter(|(m, _)| adds_up(*m) && m.is_cumulative()) {
                     *self.gone.entry(*metric).or_default() += value;
                 }
             }
@@ -389,27 +389,12 @@ const fn adds_up(metric: Metric) -> bool {
     !matches!(
         metric,
         Metric::PsiCpuSomeUs
+            | Metric::PsiCpuFullUs
             | Metric::PsiMemorySomeUs
             | Metric::PsiMemoryFullUs
             | Metric::PsiIoSomeUs
             | Metric::PsiIoFullUs
     )
-}
-
-/// Whether a metric counts what has been, not what is now.
-const fn is_cumulative(metric: Metric) -> bool {
-    adds_up(metric)
-        && !matches!(
-            metric,
-            Metric::MemoryBytes
-                | Metric::MemoryLimitBytes
-                | Metric::MemoryAnonBytes
-                | Metric::MemoryFileBytes
-                | Metric::SwapBytes
-                | Metric::Pids
-                | Metric::PidsLimit
-                | Metric::OpenFds
-        )
 }
 
 fn cgroup_values(cgroup: &Cgroup, v: &mut Values) {
@@ -540,6 +525,7 @@ mod tests {
                 (Metric::MemoryBytes, memory),
                 (Metric::MemoryLimitBytes, u64::MAX),
                 (Metric::PsiCpuSomeUs, 9),
+                (Metric::PsiCpuFullUs, 8),
             ])
         };
         let mut total = Total::default();
@@ -549,7 +535,7 @@ mod tests {
         let get = |v: &Values, m| v.0.iter().find(|x| x.0 == m).map(|x| x.1);
         assert_eq!((get(&scope, Metric::CpuNs), get(&scope, Metric::MemoryBytes)), (Some(30), Some(300)));
         assert_eq!(get(&scope, Metric::MemoryLimitBytes), Some(u64::MAX));
-        assert_eq!(get(&scope, Metric::PsiCpuSomeUs), None);
+        assert_eq!((get(&scope, Metric::PsiCpuSomeUs), get(&scope, Metric::PsiCpuFullUs)), (None, None));
         let mut scope = Values::default();
         total.finish([(2, part(25, 200))].into(), None, &mut scope);
         assert_eq!((get(&scope, Metric::CpuNs), get(&scope, Metric::MemoryBytes)), (Some(35), Some(200)));

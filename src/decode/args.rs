@@ -102,7 +102,7 @@ impl Call<'_> {
     }
 
     fn details(&self, index: usize) -> impl Iterator<Item = &Detail> {
-        self.event.details.iter().filter(move |d| detail_arg(d) == Some(index))
+        self.event.details.iter().filter(move |d| d.arg().map(usize::from) == Some(index))
     }
 
     /// Name and value of every argument.
@@ -443,27 +443,6 @@ fn file_path(trace: &Trace, object: ObjectId) -> Option<&[u8]> {
         Object::File { path, .. } => Some(trace.str(*path)),
         _ => None,
     }
-}
-
-/// The argument that a detail belongs to.
-fn detail_arg(detail: &Detail) -> Option<usize> {
-    let arg = match detail {
-        Detail::Str { arg, .. }
-        | Detail::Addr { arg, .. }
-        | Detail::Object { arg, .. }
-        | Detail::Value { arg, .. }
-        | Detail::NewFds { arg, .. }
-        | Detail::Iov { arg, .. }
-        | Detail::Time { arg, .. }
-        | Detail::Poll { arg, .. }
-        | Detail::Epoll { arg, .. }
-        | Detail::Stat { arg, .. }
-        | Detail::SigAction { arg, .. }
-        | Detail::Argv { arg, .. }
-        | Detail::Bytes { arg, .. } => *arg,
-        _ => return None,
-    };
-    Some(usize::from(arg))
 }
 
 /// The value of a socket option.

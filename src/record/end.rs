@@ -50,6 +50,11 @@ fn loss(stats: &Stats) -> f64 {
     if seen == 0 { 0.0 } else { stats.lost as f64 / seen as f64 }
 }
 
+/// Whether more was lost than the user allows.
+fn is_too_much(stats: &Stats, args: &Args) -> bool {
+    loss(stats) > args.max_loss
+}
+
 pub(super) fn exit(
     args: &Args,
     outcome: &Outcome,
@@ -62,15 +67,15 @@ pub(super) fn exit(
         return Exit::Output;
     }
     match (status, signal) {
-        (Some(status), _) => match crate::decode::exit_code(status as u32) {
+        // What went wrong with the command is said first; but what lost too much is no success.
+        (Some(status), _) if status != 0 => match crate::decode::exit_code(status as u32) {
             Some(code) => Exit::Command(code as u8),
             None => Exit::Signal((status & 0x7f) as u8),
         },
-        (None, _) if loss(&outcome.stats) > args.max_loss => Exit::Loss,
-        // Being told to end is how a recording without --duration ends well.
-        (None, Some(_)) if args.command.is_empty() => Exit::Done,
-        (None, Some(signal)) => Exit::Signal(signal),
-        (None, None) => Exit::Done,
+        _ if is_too_much(&outcome.stats, args) => Exit::Loss,
+        // Without a command, being told to end is how a recording ends well.
+        (None, Some(signal)) if !args.command.is_empty() => Exit::Signal(signal),
+        _ => Exit::Done,
     }
 }
 
@@ -121,15 +126,21 @@ pub(super) fn report(
     }
     if stats.lost > 0 {
         let part = loss(stats) * 100.0;
+        let limit = if is_too_much(stats, args) {
+            // As it was typed: to the digits that a fraction in percent has.
+            format!(", more than --max-loss allows ({} %)", (args.max_loss * 1e8).round() / 1e6)
+        } else {
+            String::new()
+        };
         out.warn(&format!(
-            "{} events ({part:.2} %) were lost; give the kernel more room: --buffer {}M",
+            "{} events ({part:.2} %) were lost{limit}; give the kernel more room: --buffer {}M",
             units::count(stats.lost),
             (args.buffer >> 20).max(1) * 4
         ));
     }
     if let Some(status) = status.filter(|s| *s != 0) {
-        let style = out.paint().paint(Style::Dim, &crate::decode::wait_status(status as u32));
-        out.say(&format!("the command {style}; its status is passed on"));
+        let how = out.paint().paint(Style::Dim, &crate::decode::command_status(status as u32));
+        out.say(&format!("the command {how}; its status is passed on"));
     }
     if stats.calls > 0 {
         let next = match noted.dumps.first().map_or(&outcome.file.path, |dump| &dump.file.path) {
@@ -154,7 +165,7 @@ pub(super) fn report(
             "type": "summary", "schema": 1, "file": outcome.file.path, "ended": outcome.summary.ended,
             "duration_ns": outcome.summary.duration_ns, "events": stats.events, "syscalls": stats.calls,
             "aggregated": stats.aggregated, "lost": stats.lost, "loss": loss(stats), "loss_allowed": args.max_loss,
-            "loss_ok": loss(stats) <= args.max_loss,
+            "loss_ok": !is_too_much(stats, args),
             "bytes": outcome.file.bytes, "command_status": status,
             "dumps": dumps, "failed_dumps": noted.failed_dumps, "fired": fired,
         }))?;

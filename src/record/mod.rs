@@ -29,32 +29,38 @@ use std::time::{Duration, Instant, SystemTime};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  sudo ctrace record --pod checkout -n shop -o incident.ctr  a pod of this node: all its containers, restarts too
-  sudo ctrace record --pod checkout -c app --duration 30s    one of its containers
-  sudo ctrace record --container 3f2a9c -o incident.ctr      a container, by the beginning of its id, or by its name
-  sudo ctrace record -p 4711 -o incident.ctr             a running process and what it starts, until Ctrl-C
-  sudo ctrace record --cgroup /sys/fs/cgroup/system.slice/redis.service -o redis.ctr --duration 30s
-  sudo ctrace record -o tar.ctr -- tar cf /tmp/x.tar /etc    a command, from its first call; its exit status is ours
-  sudo ctrace record -p 4711 --ring 60s -o incident.ctr --trigger 'errno(connect)>5/s' --trigger 'exit!=0'
-                                                         a flight recorder: the last minute, when something goes wrong
+  sudo ctrace record --pod checkout -n shop -o incident.ctr
+                        a pod of this node: all its containers, those that restart too
+  sudo ctrace record --pod checkout -c app --duration 30s
+                        one of its containers
+  sudo ctrace record --container 3f2a9c -o incident.ctr
+                        a container, by the beginning of its id, or by its name
+  sudo ctrace record -p 4711 -o incident.ctr
+                        a running process and what it starts, until Ctrl-C
+  sudo ctrace record --cgroup /sys/fs/cgroup/system.slice/redis.service --duration 30s
+  sudo ctrace record -o tar.ctr -- tar cf /tmp/x.tar /etc
+                        a command, from its first call; its exit status is ours
+  sudo ctrace record -p 4711 --ring 60s --trigger 'errno(connect)>5/s' --trigger 'exit!=0'
+                        a flight recorder: the last minute, when something goes wrong
 
 A recording that is killed is readable all the same: it lies in FILE.partial.
 
-A flight recorder (--ring) keeps the last window in memory and writes it when a trigger fires, on SIGUSR1, on
-`ctrace mark --dump TEXT`, and at its end: to FILE, FILE-2, FILE-3 and so on, whichever name is free. When it is killed,
-nothing is left.
+A flight recorder (--ring) keeps the last window in memory and writes it when a trigger fires, on
+SIGUSR1, on `ctrace mark --dump TEXT`, and at its end: to FILE, FILE-2, FILE-3 and so on, whichever
+name is free. Dumps are redacted as any trace (--redact). When it is killed, nothing is left.
 
 Triggers:
   errno(CALL)>5/s  errno(CALL,ECONNREFUSED)>=3/10s   failed calls in a sliding window; CALL may be *
   count(CALL)>N/TIME                                 calls; count(write)<10/s for 5s: silence
-  p99(fsync)>50ms  also p50 p90 p95 max; /1m         how long calls took, over the last 10 s unless told otherwise
-  exit!=0  exit=137  signal(SIGSEGV)  oom            ends of processes (128 + signal), signals, OOM kills
+  p99(fsync)>50ms  also p50 p90 p95 max; /1m         how long calls took in the last 10 s, or minute
+  exit!=0  exit=137  signal(SIGSEGV)  oom            ends (128 + signal), signals, OOM kills
   retransmits>10/10s  resets>0/s  lost>0/s           what happened to connections, and to events
-  rss>90%  rss>500M  fds>1000  threads>64            of the memory limit (else of the host's memory), or as a figure
-  throttled>20%  cpu>150%  psi(memory)>10%           parts of the time, also psi(cpu) psi(io) psi(memory,full)
-Conditions combine with and, or, parentheses, and `for TIME`. A trigger that fired is armed again when its condition was
-false for 10 s on end and a minute has passed, so that one incident is one dump. Without --ring a trigger puts a marker
-on the timeline.")]
+  rss>90%  rss>500M  fds>1000  threads>64            of the memory limit (else the host's), a figure
+  throttled>20%  cpu>150%  psi(memory)>10%           parts of the time
+                                                     also psi(cpu) psi(io) psi(memory,full)
+Conditions combine with and, or, parentheses, and `for TIME`. A trigger that fired is armed again
+when its condition was false for 10 s on end and a minute has passed, so that one incident is one
+dump. Without --ring a trigger puts a marker on the timeline.")]
 pub(crate) struct Args {
     /// Record this pod of this node: its name, or the beginning of it
     #[arg(long, value_name = "NAME", conflicts_with_all = ["container_id", "pid", "cgroup", "command"])]
@@ -113,7 +119,7 @@ pub(crate) struct Args {
     /// Memory for what the kernel has seen and ctrace has not written yet
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "16M")]
     buffer: u64,
-    /// Exit 6 when more than this part of the events was lost
+    /// Exit 6 when more than this part of the events was lost; with -- CMD, unless CMD itself failed
     #[arg(long, value_name = "PART", value_parser = units::parse_fraction, default_value = "1%")]
     max_loss: f64,
     /// Print the summary as JSON

@@ -226,3 +226,12 @@ fn a_clock_that_is_set_shows_and_changes_no_duration() {
         events.iter().filter(|e| e["type"] == "marker").map(|e| e["t_ns"].as_u64().unwrap()).collect();
     assert!(times.windows(2).all(|w| w[1] - w[0] == S), "{times:?}");
 }
+
+#[test]
+fn a_trace_that_asks_for_more_than_allowed_is_told_the_option() {
+    let dir = tempfile::tempdir().unwrap();
+    let _host = shared();
+    let Some(trace) = small_trace(&dir) else { return };
+    let ran = run(["replay", trace.to_str().unwrap(), "--max-files", "1"]).expect(2);
+    assert!(ran.stderr.contains("the limit is 1") && ran.stderr.contains("--max-files "), "{}", ran.stderr);
+}

@@ -135,6 +135,40 @@ impl Drop for Guarded {
     }
 }
 
+/// A `redis-server` that answers.
+pub(crate) struct Redis {
+    server: Guarded,
+    port: String,
+}
+
+impl Redis {
+    /// `None`, and it says so: it is not installed.
+    pub(crate) fn start() -> Option<Self> {
+        if !has(&["redis-server", "redis-benchmark"]) {
+            return None;
+        }
+        let port = free_port().to_string();
+        let server = Guarded::spawn(
+            Command::new("redis-server")
+                .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+                .stdout(Stdio::null()),
+        );
+        wait_for("redis answers", || std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok());
+        Some(Self { server, port })
+    }
+
+    pub(crate) fn pid(&self) -> String {
+        self.server.0.id().to_string()
+    }
+
+    /// Its load, with these arguments of `redis-benchmark`.
+    pub(crate) fn load(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("redis-benchmark");
+        command.args(["-p", &self.port, "-q"]).args(args).stdout(Stdio::null());
+        command
+    }
+}
+
 /// A `ctrace record` in the background, armed.
 pub(crate) struct Recording {
     pub(crate) process: Guarded,
@@ -179,6 +213,14 @@ impl Recording {
     pub(crate) fn stop(self) -> (Option<i32>, String) {
         self.process.signal(nix::sys::signal::Signal::SIGINT);
         self.finish()
+    }
+
+    /// Ends it with Ctrl-C, which must be a success. What it said.
+    #[track_caller]
+    pub(crate) fn end(self) -> String {
+        let (code, said) = self.stop();
+        assert_eq!(code, Some(0), "{said}");
+        said
     }
 
     /// Waits for its end.

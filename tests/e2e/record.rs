@@ -1,6 +1,6 @@
 //! Recording real programs through the command.
 
-use crate::host::{Guarded, Recording, can_record, free_port, has, run, shared, wait_for};
+use crate::host::{Guarded, Recording, Redis, can_record, run, shared};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
@@ -58,28 +58,16 @@ fn traces_are_private() {
 
 #[test]
 fn a_running_server_is_recorded_until_ctrl_c() {
-    if !can_record() || !has(&["redis-server", "redis-benchmark"]) {
+    if !can_record() {
         return;
     }
     let _host = shared();
+    let Some(redis) = Redis::start() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let port = free_port().to_string();
-    let server = Guarded::spawn(
-        Command::new("redis-server")
-            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null()),
-    );
-    wait_for("redis answers", || std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok());
     let output = dir.path().join("redis.ctr");
-    let recording = Recording::start(&["-p", &server.0.id().to_string()], &output);
-    let benchmark = Command::new("redis-benchmark")
-        .args(["-p", &port, "-t", "set,get", "-c", "10", "-n", "20000", "-q"])
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(benchmark.success());
-    let (code, said) = recording.stop();
-    assert_eq!(code, Some(0), "{said}");
+    let recording = Recording::start(&["-p", &redis.pid()], &output);
+    assert!(redis.load(&["-t", "set,get", "-c", "10", "-n", "20000"]).status().unwrap().success());
+    recording.end();
     let info = run(["info", "--json", output.to_str().unwrap()]).expect(0).json();
     assert_eq!(info["lost"]["total"], 0, "{info}");
     // 40,000 requests: at least as many reads and writes.
@@ -153,7 +141,17 @@ fn secrets_in_arguments_do_not_reach_the_disk() {
     }
 }
 
-/// Thousands of short processes while the recorder gets no CPU are more than the kernel keeps for it.
+/// A shell's loop that makes more short processes than the kernel keeps for a recorder that gets no CPU meanwhile.
+const FORKS: &str = "i=0; while [ $i -lt 12000 ]; do (:); i=$((i+1)); done";
+
+/// That processes were lost, and are told of.
+fn assert_processes_lost(said: &str, trace: &std::path::Path) {
+    assert!(said.contains("were lost"), "{said}");
+    let info = run(["info", "--json", trace.to_str().unwrap()]).expect(0).json();
+    assert!(info["lost"]["by_class"]["process"].as_u64().unwrap() > 0, "{info}");
+    assert!(info["lost"]["by_cause"]["ring_full"].as_u64().unwrap() > 0, "{info}");
+}
+
 #[test]
 fn more_loss_than_is_allowed_has_a_status_of_its_own() {
     if !can_record() {
@@ -162,8 +160,8 @@ fn more_loss_than_is_allowed_has_a_status_of_its_own() {
     let _host = shared();
     let dir = tempfile::tempdir().unwrap();
     for (allowed, status) in [("0.01%", 6), ("100%", 0)] {
-        let forks = "read go; i=0; while [ $i -lt 12000 ]; do (:); i=$((i+1)); done";
-        let mut target = Guarded::spawn(Command::new("sh").args(["-c", forks]).stdin(Stdio::piped()));
+        let script = format!("read go; {FORKS}");
+        let mut target = Guarded::spawn(Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()));
         let pid = target.0.id().to_string();
         let recording = Recording::start(&["-p", &pid, "--max-loss", allowed], &dir.path().join("x.ctr"));
         recording.process.signal(nix::sys::signal::Signal::SIGSTOP);
@@ -174,9 +172,30 @@ fn more_loss_than_is_allowed_has_a_status_of_its_own() {
         let output = recording.output.clone();
         let (code, said) = recording.finish();
         assert_eq!(code, Some(status), "{said}");
-        assert!(said.contains("were lost"), "{said}");
-        let info = run(["info", "--json", output.to_str().unwrap()]).expect(0).json();
-        assert!(info["lost"]["by_class"]["process"].as_u64().unwrap() > 0, "{info}");
-        assert!(info["lost"]["by_cause"]["ring_full"].as_u64().unwrap() > 0, "{info}");
+        assert_processes_lost(&said, &output);
+    }
+}
+
+#[test]
+fn a_command_that_succeeds_does_not_hide_loss_and_one_that_fails_is_not_hidden_by_it() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("x.ctr");
+    for (command, status) in [(0, 6), (3, 3)] {
+        let script = format!("kill -STOP $PPID; {FORKS}; kill -CONT $PPID; exit {command}");
+        let path = output.to_str().unwrap();
+        let recorded =
+            run(["record", "--json", "--max-loss", "0.01%", "-o", path, "--", "sh", "-c", &script])
+                .expect(status);
+        assert_processes_lost(&recorded.stderr, &output);
+        assert!(recorded.stderr.contains("more than --max-loss allows (0.01 %)"), "{}", recorded.stderr);
+        let summary = recorded.json();
+        assert_eq!(
+            (&summary["loss_ok"], &summary["command_status"]),
+            (&false.into(), &(command << 8).into())
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Recordings of real programs, replayed and judged.
 
-use crate::host::{Guarded, Recording, can_record, ctrace, free_port, has, run, shared, wait_for};
+use crate::host::{Guarded, Recording, Redis, can_record, ctrace, free_port, has, run, shared, wait_for};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -127,34 +127,22 @@ fn an_http_server_with_clients_replays() {
             .status();
         assert!(curl.unwrap().success());
     }
-    let (code, said) = recording.stop();
-    assert_eq!(code, Some(0), "{said}");
+    recording.end();
     expect_match("python3 http.server", &trace);
 }
 
 #[test]
 fn redis_under_load_replays() {
-    if !can_record() || !has(&["redis-server", "redis-benchmark"]) {
+    if !can_record() {
         return;
     }
     let _host = shared();
+    let Some(redis) = Redis::start() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let port = free_port().to_string();
-    let server = Guarded::spawn(
-        Command::new("redis-server")
-            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null()),
-    );
-    wait_for("redis answers", || std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok());
     let trace = dir.path().join("x.ctr");
-    let recording = Recording::start(&["-p", &server.0.id().to_string()], &trace);
-    let benchmark = Command::new("redis-benchmark")
-        .args(["-p", &port, "-t", "set,get", "-c", "10", "-n", "5000", "-q"])
-        .stdout(Stdio::null())
-        .status();
-    assert!(benchmark.unwrap().success());
-    let (code, said) = recording.stop();
-    assert_eq!(code, Some(0), "{said}");
+    let recording = Recording::start(&["-p", &redis.pid()], &trace);
+    assert!(redis.load(&["-t", "set,get", "-c", "10", "-n", "5000"]).status().unwrap().success());
+    recording.end();
     expect_match("redis", &trace);
 }
 
@@ -214,8 +202,7 @@ fn nginx_with_workers_replays() {
     let trace = dir.path().join("part.ctr");
     let recording = Recording::start(&["-p", &server.0.id().to_string()], &trace);
     load();
-    let (code, said) = recording.stop();
-    assert_eq!(code, Some(0), "{said}");
+    recording.end();
     let outcome = expect_match("nginx, running", &trace);
     assert!(outcome["diff"]["metrics"]["network"]["n"].as_u64().unwrap() >= 4, "{outcome:#}");
     let mut server = server;

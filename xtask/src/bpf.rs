@@ -3,8 +3,11 @@
 //! The object is committed so that a plain `cargo build` needs no eBPF toolchain. Beside it lies what made it: a
 //! hash of the sources, the versions of the tools, a hash of the object. `--check` compares the sources only;
 //! `--rebuild-compare` builds again and compares bytes when the tools are the same.
+//!
+//! The compiler's debug information is what BTF is made of, and nothing reads it afterwards: it is left out.
 
 use anyhow::{Context as _, Result, bail};
+use object::build::elf::{Builder, SectionData};
 use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,6 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let toolchain = Toolchain::find()?;
     let built = toolchain.build(&root)?;
     let bytes = fs::read(&built).with_context(|| built.display().to_string())?;
+    let bytes = without_dwarf(&bytes).with_context(|| format!("stripping {}", built.display()))?;
     let about = About {
         sources,
         object: hex(&Sha256::digest(&bytes)),
@@ -228,6 +232,23 @@ impl Toolchain {
     }
 }
 
+/// The object without its DWARF sections; BTF stays.
+fn without_dwarf(elf: &[u8]) -> Result<Vec<u8>> {
+    let mut file = Builder::read(elf)?;
+    for section in &mut file.sections {
+        let name = &*section.name;
+        section.delete = name.strip_prefix(b".rel").unwrap_or(name).starts_with(b".debug_");
+    }
+    // LLVM keeps the names of sections among those of symbols; the writer wants a place of their own.
+    let names = file.sections.add();
+    names.name = b".shstrtab".as_slice().into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    file.write(&mut stripped)?;
+    Ok(stripped)
+}
+
 /// `bpf-linker` in `PATH`, in `/opt/bpf/bin`, or where `cargo install` puts it.
 fn find_linker() -> Option<(Option<PathBuf>, String)> {
     if let Some(version) = output(&["bpf-linker"], &["--version"]) {
@@ -291,4 +312,22 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(s, "{b:02x}");
         s
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_object_has_btf_and_no_dwarf() {
+        let bytes = fs::read(crate::root().join(OBJECT)).unwrap_or_default();
+        let names: Vec<_> = Builder::read(&*bytes)
+            .map(|file| file.sections.iter().map(|s| s.name.to_string()).collect())
+            .unwrap_or_default();
+        for wanted in [".BTF", ".BTF.ext", "maps", "raw_tp/sys_enter"] {
+            assert!(names.iter().any(|name| name == wanted), "{wanted} is not among {names:?}");
+        }
+        let dwarf: Vec<_> = names.iter().filter(|name| name.contains(".debug_")).collect();
+        assert!(dwarf.is_empty(), "{dwarf:?}");
+    }
 }

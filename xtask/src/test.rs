@@ -4,6 +4,7 @@
 //! that one run shows everything that is wrong.
 
 use anyhow::{Context, Result};
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
@@ -152,7 +153,7 @@ impl Counts {
     }
 
     /// Counts a failure that no test reports.
-    pub(crate) fn fail(&mut self, what: String) {
+    pub(crate) fn fail(&mut self, what: &str) {
         self.failed += 1;
         self.failures.push(format!("failed: {what}"));
     }
@@ -161,7 +162,7 @@ impl Counts {
     /// `skipped: reason` and `failed: NAME: MESSAGE`.
     pub(crate) fn take(&mut self, line: &str) {
         if let Some(at) = self.panicked.take() {
-            self.failures[at].push_str(&format!(": {line}"));
+            let _ = write!(self.failures[at], ": {line}");
         } else if let Some(rest) = line.strip_prefix("test result: ") {
             for part in rest.split([';', '.']) {
                 let mut words = part.split_whitespace();
@@ -189,7 +190,7 @@ impl Counts {
             let failure = format!("failed: {}", name.split('\'').next().unwrap_or(name));
             self.panicked = self.failures.iter().position(|f| *f == failure);
             if let Some(at) = self.panicked {
-                self.failures[at].push_str(&format!(": {}", place.trim_end_matches(':')));
+                let _ = write!(self.failures[at], ": {}", place.trim_end_matches(':'));
             }
         }
     }

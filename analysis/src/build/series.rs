@@ -3,27 +3,6 @@
 use crate::model::{BIN_NS, Series};
 use ctrace_format::Metric;
 
-fn is_cumulative(metric: Metric) -> bool {
-    !matches!(
-        metric,
-        Metric::MemoryBytes
-            | Metric::MemoryLimitBytes
-            | Metric::MemoryAnonBytes
-            | Metric::MemoryFileBytes
-            | Metric::SwapBytes
-            | Metric::Pids
-            | Metric::PidsLimit
-            | Metric::OpenFds
-            | Metric::TcpEstablished
-            | Metric::TcpTimeWait
-            | Metric::TcpListen
-            | Metric::TcpOther
-            | Metric::TcpCloseWait
-            | Metric::AcceptQueue
-            | Metric::RssBytes
-    )
-}
-
 /// Puts samples on bins: growth is shared among the bins it spans, a level holds until the next sample.
 pub(super) fn series(metric: Metric, samples: &[(u64, u64)]) -> Series {
     let end = samples.last().map_or(0, |s| s.0);
@@ -34,7 +13,7 @@ pub(super) fn series(metric: Metric, samples: &[(u64, u64)]) -> Series {
     for pair in samples.windows(2) {
         let ((t0, v0), (t1, v1)) = (pair[0], pair[1]);
         let (from, to) = (bin(t0), bin(t1.max(t0)));
-        if is_cumulative(metric) {
+        if metric.is_cumulative() {
             let growth = v1.saturating_sub(v0) as f64;
             let parts = (to - from).max(1);
             for b in &mut bins[to + 1 - parts.min(to + 1)..=to] {
@@ -46,7 +25,7 @@ pub(super) fn series(metric: Metric, samples: &[(u64, u64)]) -> Series {
             }
         }
     }
-    if !is_cumulative(metric)
+    if !metric.is_cumulative()
         && let (Some(last), Some(sample)) = (bins.last_mut(), samples.last())
     {
         *last = sample.1 as f64;

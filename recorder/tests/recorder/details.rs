@@ -118,7 +118,7 @@ os.mkdir('c'); os.rename('b/g', 'c/g'); look('c/g'); look('c/g')";
     let found: Vec<String> = r
         .named("openat")
         .iter()
-        .filter(|c| c.args[2] & 3 == 0)
+        .filter(|c| c.args[2] & 3 == libc::O_RDONLY as u64)
         .filter_map(|c| match r.trace.object(c.object?) {
             Object::File { path, .. } => r.text(*path).strip_prefix(top).map(str::to_owned),
             _ => None,

@@ -326,13 +326,7 @@ impl Peers {
         for wait in [state, previous, Some(worker)].into_iter().flatten() {
             deps.add(task, EdgeKind::Connection, wait, &mut waits);
         }
-        let mut accept = extra("accept4")
-            .imm(0, u64::from(listener))
-            .imm(1, 0)
-            .imm(2, 0)
-            .imm(3, 0)
-            .expect(Expect::Success, 0)
-            .post(Post::Fd, fd_operand(fd, false));
+        let mut accept = accept_at(listener, fd);
         accept.t_ns = at_ns;
         b.set_waits(&mut accept, &waits)?;
         let step = b.push(task, &accept)?;
@@ -514,13 +508,7 @@ impl Peers {
         let listener = fd + 1;
         let mut waits = Vec::new();
         deps.add(task, EdgeKind::Connection, worker, &mut waits);
-        let mut accept = extra("accept4")
-            .imm(0, u64::from(listener))
-            .imm(1, 0)
-            .imm(2, 0)
-            .imm(3, 0)
-            .expect(Expect::Success, 0)
-            .post(Post::Fd, fd_operand(fd, false));
+        let mut accept = accept_at(listener, fd);
         b.set_waits(&mut accept, &waits)?;
         b.push(task, &accept)?;
         let step = b.push(task, &extra("close").imm(0, u64::from(listener)))?;
@@ -746,6 +734,17 @@ impl Peers {
         b.push(root, &Step::of(Kind::Park))?;
         Ok(Some(root))
     }
+}
+
+/// Accepts a connection at the descriptor `listener`, as `fd`.
+fn accept_at(listener: u32, fd: u32) -> Step {
+    extra("accept4")
+        .imm(0, u64::from(listener))
+        .imm(1, 0)
+        .imm(2, 0)
+        .imm(3, 0)
+        .expect(Expect::Success, 0)
+        .post(Post::Fd, fd_operand(fd, false))
 }
 
 fn recv_step(fd: u32, len: u64) -> Step {

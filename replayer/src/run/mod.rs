@@ -276,7 +276,7 @@ impl Replay {
             return Err(ReplayError::Option("the speed"));
         }
         let program = Program::open(inputs.program).map_err(ReplayError::Program)?;
-        crate::sandbox::root::check(inputs.environment, &options.limits)?;
+        options.limits.check(inputs.environment)?;
         image::compose(program.file(), program.header.len).map_err(ReplayError::Image)?;
         // What is open for writing cannot be executed.
         let read_only = File::open(format!("/proc/self/fd/{}", program.file().as_raw_fd()));

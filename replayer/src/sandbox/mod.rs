@@ -10,6 +10,7 @@ pub(crate) mod namespaces;
 pub(crate) mod net;
 pub(crate) mod root;
 
+use crate::plan::environment::{Environment, FileKind, FileSpec};
 use std::io;
 
 /// Why there is no sandbox.
@@ -39,16 +40,14 @@ pub enum SandboxError {
         source: io::Error,
     },
     /// The trace asks for more than the limits allow.
-    #[error("the trace asks for {value} {what}; the limit is {max} (--max-{option})")]
+    #[error("the trace asks for {value} {what}; the limit is {max}")]
     Limit {
-        /// Of what.
+        /// Of what; `--max-WHAT` raises it.
         what: &'static str,
         /// How many.
         value: u64,
         /// The limit.
         max: u64,
-        /// The option that raises it.
-        option: &'static str,
     },
 }
 
@@ -80,5 +79,47 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { tasks: 8192, files: 400_000, disk_bytes: 4 << 30, file_bytes: 1 << 40, addresses: 4096 }
+    }
+}
+
+impl Limits {
+    /// Checks what a trace asks for before anything is made.
+    ///
+    /// # Errors
+    /// When it is more than the limits.
+    pub(crate) fn check(&self, environment: &Environment) -> Result<(), SandboxError> {
+        let inside = |file: &FileSpec| match &file.kind {
+            FileKind::Directory { entries } => u64::from(*entries),
+            _ => 0,
+        };
+        let files = environment.files.iter().fold(environment.executables.len() as u64, |sum, file| {
+            sum.saturating_add(1).saturating_add(inside(file))
+        });
+        let addresses = environment.addresses.len() as u64;
+        for (what, value, max) in [("files", files, self.files), ("addresses", addresses, self.addresses)] {
+            if value > max {
+                return Err(SandboxError::Limit { what, value, max });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_the_limits_is_refused_by_name() {
+        let address = std::net::IpAddr::from([10, 0, 0, 7]);
+        let environment = Environment { addresses: vec![address; 3], ..Environment::default() };
+        let limits = Limits { addresses: 3, ..Limits::default() };
+        assert!(limits.check(&environment).is_ok());
+        let limits = Limits { addresses: 2, ..Limits::default() };
+        let refused = limits.check(&environment);
+        assert!(
+            matches!(refused, Err(SandboxError::Limit { what: "addresses", value: 3, max: 2 })),
+            "{refused:?}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The private network: loopback up, with the recorded addresses on it. Plain rtnetlink, no tools needed.
 
-use super::{Limits, SandboxError};
+use super::SandboxError;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, socket,
 };
@@ -23,15 +23,7 @@ const LOOPBACK: u32 = 1;
 ///
 /// # Errors
 /// When loopback itself cannot be brought up.
-pub(crate) fn set_up(addresses: &[IpAddr], limits: &Limits) -> Result<Vec<String>, SandboxError> {
-    if addresses.len() as u64 > limits.addresses {
-        return Err(SandboxError::Limit {
-            what: "addresses",
-            value: addresses.len() as u64,
-            max: limits.addresses,
-            option: "addresses",
-        });
-    }
+pub(crate) fn set_up(addresses: &[IpAddr]) -> Result<Vec<String>, SandboxError> {
     let fail = |source: io::Error| SandboxError::build("bring up the private network", "lo", source);
     let socket =
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)

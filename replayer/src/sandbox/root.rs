@@ -69,25 +69,6 @@ fn inside(bytes: &[u8]) -> PathBuf {
     out
 }
 
-/// Checks what a trace asks for before anything is made.
-///
-/// # Errors
-/// When it is more than the limits.
-pub(crate) fn check(environment: &Environment, limits: &Limits) -> Result<(), SandboxError> {
-    let entries = environment.files.iter().fold(0_u64, |sum, file| {
-        let inside = match &file.kind {
-            FileKind::Directory { entries } => u64::from(*entries),
-            _ => 0,
-        };
-        sum.saturating_add(1).saturating_add(inside)
-    });
-    let files = entries.saturating_add(environment.executables.len() as u64);
-    if files > limits.files {
-        return Err(SandboxError::Limit { what: "files", value: files, max: limits.files, option: "files" });
-    }
-    Ok(())
-}
-
 /// Mounts the tmpfs and makes it the root of this mount namespace. The host's files are gone after that.
 ///
 /// # Errors

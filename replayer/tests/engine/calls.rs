@@ -263,8 +263,11 @@ fn a_tagged_call_fails_as_recorded_without_being_made() {
     let mut script = Script::new();
     let path = script.text("/never-made");
     let enospc = -i64::from(libc::ENOSPC);
-    script.push(0, returns(libc::SYS_mkdir, enospc).arg(0, Sel::Data, path).imm(1, 0o755).with(flags::FAULT));
-    script.push(0, returns(libc::SYS_rmdir, -i64::from(libc::ENOENT)).arg(0, Sel::Data, path));
+    let here = libc::AT_FDCWD as u64;
+    let make = returns(libc::SYS_mkdirat, enospc).imm(0, here).arg(1, Sel::Data, path).imm(2, 0o755);
+    script.push(0, make.with(flags::FAULT));
+    let remove = returns(libc::SYS_unlinkat, -i64::from(libc::ENOENT)).imm(0, here).arg(1, Sel::Data, path);
+    script.push(0, remove.imm(2, libc::AT_REMOVEDIR as u64));
     script
         .push(0, returns(libc::SYS_mmap, -i64::from(libc::ENOMEM)).imm(1, 4096).imm(5, 0).with(flags::FAULT));
     script.exit(0);

@@ -88,10 +88,11 @@ fn the_kernel_cannot_be_reached_around_the_namespaces() {
     let disk = script.text("/disk");
     script.push(
         0,
-        fails(libc::SYS_mknod, eperm)
-            .arg(0, Sel::Data, disk)
-            .imm(1, u64::from(libc::S_IFBLK | 0o600))
-            .imm(2, libc::makedev(8, 0)),
+        fails(libc::SYS_mknodat, eperm)
+            .imm(0, libc::AT_FDCWD as u64)
+            .arg(1, Sel::Data, disk)
+            .imm(2, u64::from(libc::S_IFBLK | 0o600))
+            .imm(3, libc::makedev(8, 0)),
     );
     script.exit(0);
     all_fail(script);
@@ -155,7 +156,7 @@ fn a_fork_bomb_is_stopped_at_the_limit() {
     for n in 0..60 {
         let child = script.task(0, 2000 + n, None);
         script.push(0, clone.aux(u64::from(child)));
-        script.push(child, call(libc::SYS_pause).expect(Expect::Never, 0));
+        script.push(child, call(libc::SYS_ppoll).expect(Expect::Never, 0));
     }
     // The limit counts the tasks of the sandbox, not those of the user elsewhere.
     script.exit(0);

@@ -81,7 +81,7 @@ fn a_non_blocking_client_waits_in_epoll() {
     };
     let out = event(&mut script, libc::EPOLLOUT, 3);
     let input = event(&mut script, libc::EPOLLIN, 3);
-    let wait = || call(libc::SYS_epoll_wait).imm(0, 4).arg(1, Sel::Out, 12 * 16).imm(2, 16);
+    let wait = || call(libc::SYS_epoll_pwait).imm(0, 4).arg(1, Sel::Out, 12 * 16).imm(2, 16);
     let control = |op: i32, event: u64| {
         returns(libc::SYS_epoll_ctl, 0).imm(0, 4).imm(1, op as u64).imm(2, 3).arg(3, Sel::Data, event)
     };
@@ -114,7 +114,7 @@ fn timers_tick_and_timeouts_pass() {
     script.push(0, returns(libc::SYS_timerfd_create, 3).imm(0, 1));
     script.push(0, returns(libc::SYS_timerfd_settime, 0).imm(0, 3).arg(2, Sel::Itimerspec, spec));
     script.push(0, returns(libc::SYS_read, 8).imm(0, 3).arg(1, Sel::Out, 8).imm(2, 8));
-    script.push(0, returns(libc::SYS_poll, 0).imm(1, 0).arg(2, Sel::Millis, 5_000_000));
+    script.push(0, returns(libc::SYS_ppoll, 0).imm(1, 0).arg(2, Sel::Timespec, 5_000_000));
     let deadline = ctrace_program::clock_operand(1, 5_000_000);
     script.push(
         0,

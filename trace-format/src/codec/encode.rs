@@ -41,7 +41,7 @@ impl Encoder {
         ns / self.tick_ns
     }
 
-    /// Adds the event to the table of its class. The caller made sure that it fits ([`size`]).
+    /// Adds the event to the table of its class. The caller made sure that it fits ([`super::size`]).
     pub(crate) fn add(&mut self, event: &Event, table: &mut TableBuilder) -> Times {
         match event {
             Event::Syscall(e) => self.syscall(e, table),

@@ -104,24 +104,26 @@ mod tag {
     pub(super) const CPU_WAIT: u8 = 16;
 }
 
+/// An argument index of 0 stands for none, too.
 fn tag_and_arg(detail: &Detail) -> (u8, u8) {
-    match detail {
-        Detail::Str { arg, .. } => (tag::STR, *arg),
-        Detail::Addr { arg, .. } => (tag::ADDR, *arg),
-        Detail::Object { arg, .. } => (tag::OBJECT, *arg),
-        Detail::Value { arg, .. } => (tag::VALUE, *arg),
-        Detail::NewFds { arg, .. } => (tag::NEW_FDS, *arg),
-        Detail::Iov { arg, .. } => (tag::IOV, *arg),
-        Detail::Time { arg, .. } => (tag::TIME, *arg),
-        Detail::Poll { arg, .. } => (tag::POLL, *arg),
-        Detail::Epoll { arg, .. } => (tag::EPOLL, *arg),
-        Detail::Stat { arg, .. } => (tag::STAT, *arg),
-        Detail::SigAction { arg, .. } => (tag::SIG_ACTION, *arg),
-        Detail::Argv { arg, .. } => (tag::ARGV, *arg),
-        Detail::Bytes { arg, .. } => (tag::BYTES, *arg),
-        Detail::Created => (tag::CREATED, 0),
-        Detail::CpuWait { .. } => (tag::CPU_WAIT, 0),
-    }
+    let tag = match detail {
+        Detail::Str { .. } => tag::STR,
+        Detail::Addr { .. } => tag::ADDR,
+        Detail::Object { .. } => tag::OBJECT,
+        Detail::Value { .. } => tag::VALUE,
+        Detail::NewFds { .. } => tag::NEW_FDS,
+        Detail::Iov { .. } => tag::IOV,
+        Detail::Time { .. } => tag::TIME,
+        Detail::Poll { .. } => tag::POLL,
+        Detail::Epoll { .. } => tag::EPOLL,
+        Detail::Stat { .. } => tag::STAT,
+        Detail::SigAction { .. } => tag::SIG_ACTION,
+        Detail::Argv { .. } => tag::ARGV,
+        Detail::Bytes { .. } => tag::BYTES,
+        Detail::Created => tag::CREATED,
+        Detail::CpuWait { .. } => tag::CPU_WAIT,
+    };
+    (tag, detail.arg().unwrap_or(0))
 }
 
 /// Upper bounds of what the event adds to a chunk; `None` when it is more than any chunk may hold.

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             Ok(counts) => counts,
             Err(error) => {
                 let mut counts = Counts::default();
-                counts.fail(format!("Linux {}: {error:#}", kernel.release));
+                counts.fail(&format!("Linux {}: {error:#}", kernel.release));
                 counts
             }
         };
@@ -123,15 +123,15 @@ fn one(kernel: &Kernel, programs: &Programs, args: &Args) -> Result<Counts> {
         println!("exit status {status}");
         let mut counts = Counts::default();
         if status != 0 {
-            counts.fail(format!("Linux {}: the command ended with {status}", kernel.release));
+            counts.fail(&format!("Linux {}: the command ended with {status}", kernel.release));
         }
         return Ok(counts);
     }
     let mut scripts = if args.smoke_only { vec![String::new()] } else { programs.test_scripts(args)? };
-    if args.filter.is_none() {
-        if let Some(last) = scripts.last_mut() {
-            last.push_str(smoke::SCRIPT);
-        }
+    if args.filter.is_none()
+        && let Some(last) = scripts.last_mut()
+    {
+        last.push_str(smoke::SCRIPT);
     }
     // An emulator is one thread: the tests are dealt out to a guest for each CPU.
     let results: Vec<Result<Share>> = std::thread::scope(|scope| {
@@ -152,7 +152,7 @@ fn one(kernel: &Kernel, programs: &Programs, args: &Args) -> Result<Counts> {
                 counts.add(share.counts);
                 smoke.add(share.smoke);
             }
-            Err(error) => counts.fail(format!("Linux {}: {error:#}", kernel.release)),
+            Err(error) => counts.fail(&format!("Linux {}: {error:#}", kernel.release)),
         }
     }
     if args.filter.is_none() {
@@ -164,7 +164,7 @@ fn one(kernel: &Kernel, programs: &Programs, args: &Args) -> Result<Counts> {
                 println!("{text}");
                 counts.passed += 1;
             }
-            Err(error) => counts.fail(format!("Linux {}: {error:#}", kernel.release)),
+            Err(error) => counts.fail(&format!("Linux {}: {error:#}", kernel.release)),
         }
     }
     if counts.passed == 0 && counts.failed == 0 {

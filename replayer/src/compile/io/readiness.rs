@@ -225,15 +225,7 @@ impl Lower<'_> {
     pub(crate) fn poll(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
-        let mut entries: Vec<PollEntry> = cx
-            .call
-            .details
-            .iter()
-            .find_map(|d| match d {
-                Detail::Poll { entries, .. } => Some(entries.clone()),
-                _ => None,
-            })
-            .unwrap_or_default();
+        let mut entries = asked_about(cx);
         let count = cx.call.args[1].min(4096) as usize;
         if count > 0 && entries.is_empty() {
             return Ok(self.surrogate(cx));
@@ -296,15 +288,7 @@ impl Lower<'_> {
     pub(crate) fn select(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
-        let entries: Vec<PollEntry> = cx
-            .call
-            .details
-            .iter()
-            .find_map(|d| match d {
-                Detail::Poll { entries, .. } => Some(entries.clone()),
-                _ => None,
-            })
-            .unwrap_or_default();
+        let entries = asked_about(cx);
         let nfds = cx.call.args[0].min(65_536);
         if ready && entries.is_empty() {
             return Ok(self.surrogate(cx));
@@ -342,4 +326,13 @@ impl Lower<'_> {
             .collect();
         self.with_answers(step, answered, ns == Some(0))
     }
+}
+
+/// The descriptors of a `poll` or `select`, as they were recorded.
+fn asked_about(cx: &Cx<'_>) -> Vec<PollEntry> {
+    let entries = cx.call.details.iter().find_map(|d| match d {
+        Detail::Poll { entries, .. } => Some(entries.clone()),
+        _ => None,
+    });
+    entries.unwrap_or_default()
 }

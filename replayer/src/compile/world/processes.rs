@@ -213,17 +213,7 @@ impl World {
             self.files[from.files as usize].users += 1;
             from.files
         } else {
-            let mut copy = self.files[from.files as usize].clone();
-            copy.users = 1;
-            self.slots += copy.slots.len();
-            if self.slots > MAX_FD_SLOTS {
-                return Err(CompileError::TooMany { what: "open descriptors", limit: MAX_FD_SLOTS });
-            }
-            for slot in copy.slots.values() {
-                self.ofds[slot.ofd as usize].refs += 1;
-            }
-            self.files.push(copy);
-            (self.files.len() - 1) as u32
+            self.copy_files(from.files)?
         };
         let fs = if flags & CLONE_FS != 0 {
             from.fs
@@ -330,21 +320,26 @@ impl World {
         proc.first = task;
     }
 
+    /// A copy of a table of descriptors, for one process.
+    fn copy_files(&mut self, files: u32) -> Result<u32, CompileError> {
+        let mut copy = self.files[files as usize].clone();
+        copy.users = 1;
+        self.slots += copy.slots.len();
+        if self.slots > MAX_FD_SLOTS {
+            return Err(CompileError::TooMany { what: "open descriptors", limit: MAX_FD_SLOTS });
+        }
+        for slot in copy.slots.values() {
+            self.ofds[slot.ofd as usize].refs += 1;
+        }
+        self.files.push(copy);
+        Ok((self.files.len() - 1) as u32)
+    }
+
     pub(crate) fn exec(&mut self, proc: ProcIx) -> Result<(), CompileError> {
         let files = self.procs[proc as usize].files;
         if self.files[files as usize].users > 1 {
             self.files[files as usize].users -= 1;
-            let mut copy = self.files[files as usize].clone();
-            copy.users = 1;
-            self.slots += copy.slots.len();
-            if self.slots > MAX_FD_SLOTS {
-                return Err(CompileError::TooMany { what: "open descriptors", limit: MAX_FD_SLOTS });
-            }
-            for slot in copy.slots.values() {
-                self.ofds[slot.ofd as usize].refs += 1;
-            }
-            self.procs[proc as usize].files = self.files.len() as u32;
-            self.files.push(copy);
+            self.procs[proc as usize].files = self.copy_files(files)?;
         }
         let files = self.procs[proc as usize].files;
         let gone: Vec<i32> =

@@ -90,15 +90,6 @@ global_asm!(
     resume = sym crate::interp::resume_entry,
 );
 
-unsafe extern "C" {
-    pub fn ctrace_call(nr: u32, args: *const [u64; 6], unless: *const u32) -> i64;
-    pub fn ctrace_clone(nr: u32, args: *const [u64; 6], stack: u64, child: u64) -> i64;
-    pub fn ctrace_switch(task: u64, stack: u64) -> !;
-    fn ctrace_call_insn();
-    fn ctrace_call_done();
-    fn ctrace_restorer();
-}
-
 /// The engine's own call.
 #[inline(always)]
 pub fn syscall(nr: u32, a: [u64; 6]) -> i64 {
@@ -126,10 +117,6 @@ pub fn relax() {
     unsafe { asm!("yield", options(nomem, nostack)) };
 }
 
-pub fn restorer() -> u64 {
-    ctrace_restorer as *const () as u64
-}
-
 pub fn stack_pointer() -> u64 {
     let sp: u64;
     // SAFETY: reads a register.
@@ -137,58 +124,13 @@ pub fn stack_pointer() -> u64 {
     sp
 }
 
-/// Where a signal struck, from its `ucontext`.
-pub struct Frame(*mut u64);
-
-/// Where a signal struck.
-pub enum Struck {
-    /// Before the replayed call's instruction, past the point of no return.
-    Before,
-    /// The kernel will make the call again.
-    Restart,
-    /// The call has this result.
-    Done(i64),
-    /// Anywhere else.
-    Elsewhere,
-}
-
-impl Frame {
-    // struct ucontext: flags, link, stack (3 words), sigmask (1 word, padded to 128 bytes), then sigcontext aligned to 16:
-    // fault address, x0..x30, sp, pc.
-    const CONTEXT: usize = (40 + 128 + 8) / 8;
-    const X0: usize = Self::CONTEXT + 1;
-    const PC: usize = Self::CONTEXT + 1 + 31 + 1;
-
-    pub fn new(ucontext: *mut u64) -> Self {
-        Self(ucontext)
-    }
-    pub fn struck(&self) -> Struck {
-        // SAFETY: the kernel's own structure on the signal stack.
-        let (pc, x0) = unsafe { (*self.0.add(Self::PC), *self.0.add(Self::X0)) };
-        let (begin, insn, done) = (
-            ctrace_call as *const () as u64,
-            ctrace_call_insn as *const () as u64,
-            ctrace_call_done as *const () as u64,
-        );
-        if pc == done {
-            Struck::Done(x0 as i64)
-        } else if pc == insn {
-            Struck::Restart
-        } else if pc >= begin && pc < insn {
-            Struck::Before
-        } else {
-            Struck::Elsewhere
-        }
-    }
-    /// Makes the call look done with `result`.
-    pub fn skip_call(&self, result: i64) {
-        // SAFETY: as in `struck`; the kernel restores what is written here.
-        unsafe {
-            *self.0.add(Self::PC) = ctrace_call_done as *const () as u64;
-            *self.0.add(Self::X0) = result as u64;
-        }
-    }
-}
+// struct ucontext: flags, link, stack (3 words), sigmask (1 word, padded to 128 bytes), then sigcontext aligned to 16:
+// fault address, x0..x30, sp, pc.
+const CONTEXT: usize = (40 + 128 + 8) / 8;
+/// Words from a signal's `ucontext` to the register of a call's result.
+pub const RESULT_WORD: usize = CONTEXT + 1;
+/// And to the instruction pointer.
+pub const PC_WORD: usize = CONTEXT + 1 + 31 + 1;
 
 // What core expects of a C library. Byte stores that the compiler may not turn back into calls of these functions.
 #[unsafe(no_mangle)]

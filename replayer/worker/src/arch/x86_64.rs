@@ -107,15 +107,6 @@ global_asm!(
     resume = sym crate::interp::resume_entry,
 );
 
-unsafe extern "C" {
-    pub fn ctrace_call(nr: u32, args: *const [u64; 6], unless: *const u32) -> i64;
-    pub fn ctrace_clone(nr: u32, args: *const [u64; 6], stack: u64, child: u64) -> i64;
-    pub fn ctrace_switch(task: u64, stack: u64) -> !;
-    fn ctrace_call_insn();
-    fn ctrace_call_done();
-    fn ctrace_restorer();
-}
-
 /// The engine's own call.
 #[inline(always)]
 pub fn syscall(nr: u32, a: [u64; 6]) -> i64 {
@@ -143,10 +134,6 @@ pub fn relax() {
     unsafe { asm!("pause", options(nomem, nostack)) };
 }
 
-pub fn restorer() -> u64 {
-    ctrace_restorer as *const () as u64
-}
-
 pub fn stack_pointer() -> u64 {
     let sp: u64;
     // SAFETY: reads a register.
@@ -154,57 +141,11 @@ pub fn stack_pointer() -> u64 {
     sp
 }
 
-/// Where a signal struck, from its `ucontext`.
-pub struct Frame(*mut u64);
-
-/// Where a signal struck.
-pub enum Struck {
-    /// Before the replayed call's instruction, past the point of no return.
-    Before,
-    /// The kernel will make the call again.
-    Restart,
-    /// The call has this result.
-    Done(i64),
-    /// Anywhere else.
-    Elsewhere,
-}
-
-impl Frame {
-    // struct ucontext: flags, link, stack (3 words), then sigcontext: r8..r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip.
-    const RAX: usize = 5 + 13;
-    const RIP: usize = 5 + 16;
-
-    pub fn new(ucontext: *mut u64) -> Self {
-        Self(ucontext)
-    }
-    pub fn struck(&self) -> Struck {
-        // SAFETY: the kernel's own structure on the signal stack.
-        let (rip, rax) = unsafe { (*self.0.add(Self::RIP), *self.0.add(Self::RAX)) };
-        let (begin, insn, done) = (
-            ctrace_call as *const () as u64,
-            ctrace_call_insn as *const () as u64,
-            ctrace_call_done as *const () as u64,
-        );
-        if rip == done {
-            Struck::Done(rax as i64)
-        } else if rip == insn {
-            // A restarted call has its number in rax and all arguments in place; so has one that was not made yet.
-            Struck::Restart
-        } else if rip >= begin && rip < insn {
-            Struck::Before
-        } else {
-            Struck::Elsewhere
-        }
-    }
-    /// Makes the call look done with `result`.
-    pub fn skip_call(&self, result: i64) {
-        // SAFETY: as in `struck`; the kernel restores what is written here.
-        unsafe {
-            *self.0.add(Self::RIP) = ctrace_call_done as *const () as u64;
-            *self.0.add(Self::RAX) = result as u64;
-        }
-    }
-}
+// struct ucontext: flags, link, stack (3 words), then sigcontext: r8..r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip.
+/// Words from a signal's `ucontext` to the register of a call's result.
+pub const RESULT_WORD: usize = 5 + 13;
+/// And to the instruction pointer.
+pub const PC_WORD: usize = 5 + 16;
 
 // What core expects of a C library.
 #[unsafe(no_mangle)]

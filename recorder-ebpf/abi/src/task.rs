@@ -1,0 +1,363 @@
+//! Tasks: what is kept of each, and what is told of it besides its calls.
+
+use crate::{Call, Creds};
+
+/// Slots for tasks of the scope: slot 0 is never used (0 in the task table means "not recorded").
+pub const SLOTS: u32 = 32_768;
+/// Kernel stacks that are told apart in [`Shared`].
+pub const STACKS: usize = 4096;
+/// Task table entry of a task that is in scope but got no slot: its calls are counted as lost.
+pub const NO_SLOT: u16 = u16::MAX;
+/// Value of [`Slot::fresh`] of a task that waits at the recorder's gate.
+pub const HELD: u32 = 2;
+
+/// What all programs share.
+///
+/// A task is recognised by its kernel stack, which is what the tracepoints of calls pass (`struct pt_regs` lies on it):
+/// no helper call is needed. A stack belongs to one task until that task ends.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Shared {
+    /// One more each time that a task enters the scope: what `foreign` says of an earlier epoch does not count.
+    pub epoch: u64,
+    /// `CLOCK_BOOTTIME` − `CLOCK_MONOTONIC`, which the kernel reads faster. Kept by user space.
+    pub boot_offset: u64,
+    /// Slots that were ever given out. A number that was given back is given out again before a new one.
+    pub slots_used: u64,
+    /// Calls of the scope that may have changed what paths lead to.
+    pub moves: u64,
+    /// Must be 0.
+    pub reserved: [u64; 4],
+    /// Stacks of tasks that are not recorded, each with the epoch in which that was found.
+    pub foreign: [u64; STACKS],
+    /// Hints: the slot that a stack belongs to, if that slot says the same.
+    pub slots: [u16; STACKS],
+}
+
+/// State of one recorded task: a value of the slot array.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Slot {
+    /// The call in flight, if `busy`.
+    pub call: Call,
+    /// 1 while a call is in flight.
+    pub busy: u32,
+    /// 1 until the task's first entry: the child's return from clone has no entry and is not reported.
+    /// [`HELD`] until its first `execve`: nothing before that is reported.
+    pub fresh: u32,
+    /// The task's kernel stack (see [`Shared`]); 0 until it is known, and when the slot is free.
+    pub stack: u64,
+    /// When the task began (`task_struct.start_boottime`); 0 when it was there before.
+    pub start_ns: u64,
+    /// Arguments of the call in flight that were read.
+    pub nargs: u64,
+    /// The last file that was resolved for this task.
+    pub last_file: u64,
+    /// Files that were resolved before, by [`known_at`].
+    pub known: [KnownFile; KNOWN],
+    /// When the task was switched out; 0 while it runs.
+    pub out_ns: u64,
+    /// When it became runnable again.
+    pub woken_ns: u64,
+    /// Waited for a CPU outside of a call since the last record.
+    pub wait_cpu_ns: u64,
+    /// Blocked since the last record.
+    pub blocked_ns: u64,
+    /// How it left the CPU: bits of its state, 0 while it was runnable.
+    pub out_state: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// Its last page fault in user mode.
+    pub fault_ns: u64,
+    /// Where.
+    pub fault_address: u64,
+    /// What it has done since the last [`UsageEvent`].
+    pub usage: Usage,
+}
+
+/// Files that a task remembers to be described.
+pub const KNOWN: usize = 8;
+
+/// A file that was described to user space.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct KnownFile {
+    /// `struct file *`.
+    pub file: u64,
+    /// Its inode then: the address may belong to another file later.
+    pub inode: u64,
+}
+
+/// Where a file is remembered. Structures in the kernel are aligned to cache lines of 64 bytes.
+#[must_use]
+pub const fn known_at(file: u64) -> usize {
+    ((file >> 6 ^ file >> 9 ^ file >> 12) & (KNOWN as u64 - 1)) as usize
+}
+
+/// What a recorded task is in the middle of, by the number of its slot: a kprobe sees the beginning of a function, and
+/// how it ends is seen elsewhere. Used on kernels without the tracepoints that tell both at once.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Pending {
+    /// Entry of the call ([`Call::t_ns`]) that moves data through a socket.
+    pub call_ns: u64,
+    /// Address of its `struct sock`.
+    pub sk: u64,
+    /// 1: it receives, 0: it sends.
+    pub received: u32,
+    /// The capability that is being asked for, plus 1; 0: none.
+    pub capability: u32,
+}
+
+/// Sums of a stretch of a task's time.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Usage {
+    /// Start of the stretch; 0: none was begun.
+    pub from_ns: u64,
+    /// When it got the CPU that it has; 0 while it has none, or had it at the start.
+    pub on_ns: u64,
+    /// On a CPU.
+    pub cpu_ns: u64,
+    /// Runnable and not running.
+    pub wait_ns: u64,
+    /// The task's fault counters at the start.
+    pub faults: [u64; 2],
+    /// Times it gave the CPU up.
+    pub yields: u32,
+    /// Times the CPU was taken from it.
+    pub preemptions: u32,
+}
+
+/// A stretch of a task's time. The task's time outside of its stretches it was blocked.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct UsageEvent {
+    /// [`crate::kind::USAGE`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 3],
+    /// The task.
+    pub tid: u32,
+    /// End.
+    pub t_ns: u64,
+    /// Start.
+    pub from_ns: u64,
+    /// On a CPU.
+    pub cpu_ns: u64,
+    /// Runnable and not running.
+    pub wait_ns: u64,
+    /// Minor and major faults.
+    pub faults: [u64; 2],
+    /// Times it gave the CPU up.
+    pub yields: u32,
+    /// Times the CPU was taken from it.
+    pub preemptions: u32,
+}
+
+/// A page fault in user mode that blocked.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct FaultEvent {
+    /// [`crate::kind::FAULT`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 3],
+    /// The task.
+    pub tid: u32,
+    /// When it went on.
+    pub t_ns: u64,
+    /// What was touched.
+    pub address: u64,
+    /// How long it was blocked.
+    pub blocked_ns: u64,
+}
+
+/// A victim of the OOM killer.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct OomEvent {
+    /// [`crate::kind::OOM`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 3],
+    /// The victim.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Its process.
+    pub tgid: u32,
+    /// The task of the scope whose allocation set it off, or 0.
+    pub by: u32,
+    /// Resident pages, without what is still in per-CPU counters.
+    pub rss_pages: u64,
+    /// The victim's name.
+    pub comm: [u8; 16],
+}
+
+/// Checks of a capability.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct CapEvent {
+    /// [`crate::kind::CAPABILITY`].
+    pub kind: u8,
+    /// 1: the task has it.
+    pub granted: u8,
+    /// `CAP_*`.
+    pub capability: u16,
+    /// The task.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// The task's start.
+    pub start_ns: u64,
+    /// Checks since the last such event.
+    pub count: u64,
+    /// The call that it was asked in, see [`CapKey::call`].
+    pub call: u32,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+/// Checks that are counted together.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapKey {
+    /// The task's start.
+    pub start_ns: u64,
+    /// The task.
+    pub tid: u32,
+    /// The call's number, with [`crate::abi`] from bit 24 on; [`crate::MISSING`] outside of calls.
+    pub call: u32,
+    /// `CAP_*`.
+    pub capability: u16,
+    /// 1: granted.
+    pub granted: u16,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+/// A new task.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Fork {
+    /// [`crate::kind::FORK`].
+    pub kind: u8,
+    /// 1 when the child is not recorded.
+    pub outside: u8,
+    /// Must be 0.
+    pub reserved: u16,
+    /// The parent.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Parent's process.
+    pub tgid: u32,
+    /// Child.
+    pub child_tid: u32,
+    /// Child's process.
+    pub child_tgid: u32,
+    /// The group that the child is in, as user space numbered it; 0 for a scope without cgroups.
+    pub group: u32,
+    /// Child's start.
+    pub start_ns: u64,
+    /// Child's name.
+    pub comm: [u8; 16],
+}
+
+/// A new program.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Exec {
+    /// [`crate::kind::EXEC`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 3],
+    /// The task.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Its process.
+    pub tgid: u32,
+    /// Its thread id before.
+    pub old_tid: u32,
+    /// Who it acts as.
+    pub creds: Creds,
+    /// Its name.
+    pub comm: [u8; 16],
+    /// `bprm->filename`, NUL-terminated.
+    pub path: [u8; 512],
+}
+
+/// The end of a task.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Exit {
+    /// [`crate::kind::EXIT`].
+    pub kind: u8,
+    /// 1: the last thread of its process.
+    pub group_dead: u8,
+    /// Must be 0.
+    pub reserved: u16,
+    /// The task.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Its process.
+    pub tgid: u32,
+    /// `task_struct.exit_code`.
+    pub code: u32,
+}
+
+/// A new name.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Comm {
+    /// [`crate::kind::COMM`].
+    pub kind: u8,
+    /// Must be 0.
+    pub reserved: [u8; 3],
+    /// The task.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Its name.
+    pub comm: [u8; 16],
+}
+
+/// A signal.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct SignalEvent {
+    /// [`crate::kind::SIGNAL`].
+    pub kind: u8,
+    /// 1: delivered, 0: generated.
+    pub delivered: u8,
+    /// Signal number.
+    pub signo: u16,
+    /// Receiver.
+    pub tid: u32,
+    /// When.
+    pub t_ns: u64,
+    /// Sender when it is a task of the scope, or 0.
+    pub sender: u32,
+    /// `si_code`.
+    pub code: i32,
+}
+
+const _: () = {
+    assert!(size_of::<Usage>() == 56);
+    assert!(size_of::<UsageEvent>() == 64);
+    assert!(size_of::<FaultEvent>() == 32);
+    assert!(size_of::<OomEvent>() == 48);
+    assert!(size_of::<CapKey>() == 24);
+    assert!(size_of::<CapEvent>() == 40);
+    assert!(size_of::<Pending>() == 24);
+    assert!(size_of::<Slot>() == 128 + 64 + 16 * KNOWN + 8 + 24 + 56);
+    assert!(size_of::<Shared>() == 64 + STACKS * 10);
+    assert!(size_of::<Fork>() == 56);
+    assert!(size_of::<Exec>() == 24 + 16 + 16 + 512);
+    assert!(size_of::<Exit>() == 24);
+    assert!(size_of::<Comm>() == 32);
+    assert!(size_of::<SignalEvent>() == 24);
+};

@@ -1,0 +1,212 @@
+//! Calls: completed, in flight, counted.
+
+use super::{Decoder, timeline};
+use crate::arch;
+use crate::details::{self, Context};
+use crate::meaning::{Meaning, kept, time_counts};
+use ctrace_abi::{AggregateRecord, Call, CallArgs, LevelChange, Slot, WINDOW_NS, call_flag, level};
+use ctrace_format::{
+    Aggregate, Detail, Event, Fidelity, FidelityLevel, Syscall, SyscallFlags, Sysno, TraceWriter,
+};
+
+/// A task that wakes up waits this long on an idle machine too.
+const NOTABLE_WAIT_NS: u64 = 50_000;
+/// `PROT_EXEC`, include/uapi/asm-generic/mman-common.h.
+const PROT_EXEC: u64 = 4;
+
+impl Decoder {
+    /// Calls in flight at the time of a dump, with what else is told of them. They are counted when they return.
+    pub(crate) fn in_flight_now(
+        &mut self,
+        w: &mut TraceWriter,
+        slots: &[(Slot, Vec<u8>)],
+        now_boottime_ns: u64,
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) {
+        let counts = (self.calls, self.engine_calls);
+        for (slot, copies) in slots {
+            self.in_flight(w, slot, copies, now_boottime_ns, push);
+        }
+        (self.calls, self.engine_calls) = counts;
+    }
+
+    pub(super) fn args(&mut self, record: &[u8]) -> Option<()> {
+        let head: CallArgs = crate::raw::read(record)?;
+        let entry = self.entry.entry(head.tid).or_default();
+        entry.clear();
+        entry.extend_from_slice(&record[size_of::<CallArgs>()..]);
+        Some(())
+    }
+
+    /// A call that was in flight when the programs were detached; `tail` is what was copied of its arguments then.
+    pub(crate) fn in_flight(
+        &mut self,
+        w: &mut TraceWriter,
+        slot: &Slot,
+        tail: &[u8],
+        now_boottime_ns: u64,
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) {
+        let mut call = slot.call;
+        call.wait_cpu_ns = slot.wait_cpu_ns;
+        call.blocked_ns = slot.blocked_ns;
+        call.flags |= call_flag::NO_EXIT;
+        call.dur_ns = now_boottime_ns.saturating_sub(call.t_ns);
+        self.finish_call(w, &call, tail, push);
+        self.tell_placed(w, self.rel(now_boottime_ns), push);
+    }
+
+    pub(super) fn call(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        let call: Call = crate::raw::read(record)?;
+        self.finish_call(w, &call, &record[size_of::<Call>()..], push);
+        Some(())
+    }
+
+    pub(super) fn finish_call(
+        &mut self,
+        w: &mut TraceWriter,
+        call: &Call,
+        tail: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) {
+        self.calls += 1;
+        let task = self.task(w, call.tid, call.tgid);
+        let sysno = Sysno { abi: arch::HOST.table(call.abi), nr: call.nr };
+        let unknown = Meaning::unknown();
+        let meaning = self.meanings.get(sysno).unwrap_or(&unknown);
+        let mut flags = call_flags(call.flags);
+        if flags.contains(SyscallFlags::ENGINE) {
+            self.engine_calls += 1;
+        }
+        let mut details = Vec::new();
+        let mut creds = [None; 2];
+        let entry = if call.flags & call_flag::HAS_ARGS == 0 { None } else { self.entry.get(&call.tid) };
+        if entry.is_some() || !tail.is_empty() {
+            creds = [entry.and_then(|e| timeline::creds(e)), timeline::creds(tail)];
+            let items =
+                details::merge(entry.map(|e| details::items(e)).unwrap_or_default(), details::items(tail));
+            // A copy that failed at entry and was not made good at exit, or was cut.
+            if items.iter().any(|i| i.head.fault != 0) {
+                flags = flags.union(SyscallFlags::TRUNCATED);
+            }
+            let mut context = Context { writer: w, objects: &self.objects };
+            details = details::decode(&items, meaning.args, &mut context);
+        }
+        if call.flags & call_flag::HAS_ARGS != 0 && entry.is_none() {
+            // The record with the entry's copies was lost.
+            flags = flags.union(SyscallFlags::TRUNCATED);
+        }
+        if let Some(arg) = meaning.time_arg
+            && call.flags & call_flag::HAS_TIME != 0
+            && time_counts(meaning.name, &call.args)
+        {
+            let at = details.partition_point(|d| d.arg().is_some_and(|of| of < arg));
+            details.insert(at, Detail::Time { arg, ns: call.time_ns });
+        }
+        if call.flags & call_flag::CREATED != 0 {
+            details.push(Detail::Created);
+        }
+        if call.run_wait_ns >= NOTABLE_WAIT_NS {
+            details.push(Detail::CpuWait { ns: call.run_wait_ns });
+        }
+        let (args, args_mask) = kept(meaning, &call.args);
+        let object = self.objects.get(call.file);
+        let loads = call.args[2] & PROT_EXEC != 0
+            && call.ret >= 0
+            && call.flags & call_flag::NO_EXIT == 0
+            && meaning.name == "mmap";
+        let event = Syscall {
+            t_ns: self.rel(call.t_ns),
+            duration_ns: call.dur_ns,
+            task,
+            sysno,
+            ret: call.ret,
+            flags,
+            args,
+            args_mask,
+            object,
+            details,
+            wait_cpu_ns: call.wait_cpu_ns,
+            blocked_ns: call.blocked_ns,
+        };
+        push(w, Event::Syscall(event));
+        if let [Some(old), Some(new)] = creds {
+            self.identity(w, call, task, old, new, push);
+        }
+        if loads && let Some(object) = object {
+            self.load(w, call, task, object, push);
+        }
+    }
+
+    /// Calls that were counted.
+    pub(super) fn aggregate(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        let AggregateRecord { key, value, .. } = crate::raw::read(record)?;
+        let task = self.task(w, key.tid, key.tgid);
+        let flags = call_flags(u16::from(key.flags));
+        if flags.contains(SyscallFlags::ENGINE) {
+            self.engine_calls += value.count;
+        }
+        self.aggregated += value.count;
+        let from_ns = u64::from(key.window) * WINDOW_NS;
+        let used = value.buckets.iter().rposition(|n| *n != 0).map_or(0, |last| last + 1);
+        let event = Aggregate {
+            t_ns: self.rel(from_ns + WINDOW_NS),
+            from_ns: self.rel(from_ns),
+            cpu: u32::from(key.cpu),
+            task,
+            sysno: Sysno { abi: arch::HOST.table(key.abi), nr: key.nr },
+            flags,
+            fd: (key.fd >= 0).then_some(key.fd),
+            object: self.objects.get(key.file),
+            errno: u32::from(key.errno),
+            count: value.count,
+            duration_ns: value.dur_ns,
+            histogram: value.buckets[..used].iter().map(|n| u64::from(*n)).collect(),
+        };
+        push(w, Event::Aggregate(event));
+        Some(())
+    }
+
+    pub(super) fn level(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        let change: LevelChange = crate::raw::read(record)?;
+        let (from, to) = (fidelity(change.from)?, fidelity(change.to)?);
+        push(w, Event::Fidelity(Fidelity { t_ns: self.rel(change.t_ns), cpu: change.cpu, from, to }));
+        Some(())
+    }
+}
+
+fn call_flags(raw: u16) -> SyscallFlags {
+    [
+        (call_flag::NO_ENTER, SyscallFlags::NO_ENTER),
+        (call_flag::NO_EXIT, SyscallFlags::NO_EXIT),
+        (call_flag::ENGINE, SyscallFlags::ENGINE),
+        (call_flag::TRUNCATED, SyscallFlags::TRUNCATED),
+    ]
+    .into_iter()
+    .filter(|(bit, _)| raw & bit != 0)
+    .fold(SyscallFlags::default(), |set, (_, flag)| set.union(flag))
+}
+
+fn fidelity(level: u8) -> Option<FidelityLevel> {
+    Some(match u32::from(level) {
+        level::FULL => FidelityLevel::Full,
+        level::NO_ARGUMENTS => FidelityLevel::NoArguments,
+        level::AGGREGATED => FidelityLevel::Aggregated,
+        _ => return None,
+    })
+}

@@ -1,0 +1,166 @@
+//! The life of tasks: birth, programs, names, moves, signals, end.
+
+use super::{Decoder, Task, until_nul};
+use crate::details;
+use ctrace_abi::{Comm, Exec, Exit, Fork, Join, SignalEvent, kind, op};
+use ctrace_format::{Event, Process, ProcessKind, Signal, StrId, Tid, TraceWriter};
+use std::mem::offset_of;
+
+impl Decoder {
+    pub(super) fn fork(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        let fork: Fork = crate::raw::read(record)?;
+        self.tasks_changed = true;
+        let parent = self.task(w, fork.tid, fork.tgid);
+        let creds = self.tasks.get(&fork.tid).and_then(|t| t.creds);
+        let comm = w.comm(until_nul(&fork.comm));
+        self.tasks.insert(
+            fork.child_tid,
+            Task {
+                tgid: fork.child_tgid,
+                start_ns: self.rel(fork.start_ns).max(1),
+                comm,
+                id: None,
+                creds,
+                group: fork.group,
+            },
+        );
+        let child = self.task(w, fork.child_tid, fork.child_tgid);
+        push(
+            w,
+            Event::Process(Process {
+                t_ns: self.rel(fork.t_ns),
+                task: parent,
+                kind: ProcessKind::Fork { child },
+            }),
+        );
+        if fork.outside != 0 {
+            self.tasks.remove(&fork.child_tid);
+        }
+        Some(())
+    }
+
+    pub(super) fn exec(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        // The path is as long as it is; what is missing of the structure is 0.
+        let mut whole = [0; size_of::<Exec>()];
+        record.get(..offset_of!(Exec, path))?;
+        let len = record.len().min(whole.len());
+        whole[..len].copy_from_slice(&record[..len]);
+        let exec: Exec = crate::raw::read(&whole)?;
+        if exec.old_tid != exec.tid {
+            // The thread takes over the leader's id; the leader's exit was recorded before.
+            if let Some(mut task) = self.tasks.remove(&exec.old_tid) {
+                task.id = None;
+                self.tasks.insert(exec.tid, task);
+            }
+            if let Some(entry) = self.entry.remove(&exec.old_tid) {
+                self.entry.insert(exec.tid, entry);
+            }
+        }
+        self.rename(w, exec.tid, &exec.comm);
+        let task = self.task(w, exec.tid, exec.tgid);
+        let path = w.str(until_nul(&exec.path));
+        let (argv, argc) = self.argv(w, exec.tid).unwrap_or_default();
+        self.timeline.executed(exec.tgid);
+        push(
+            w,
+            Event::Process(Process {
+                t_ns: self.rel(exec.t_ns),
+                task,
+                kind: ProcessKind::Exec { path, old_tid: Tid(exec.old_tid), argv, argc },
+            }),
+        );
+        self.executed_as(w, &exec, task, push);
+        Some(())
+    }
+
+    /// The argument vector that was copied at the entry of the execve that a task is in.
+    pub(super) fn argv(&mut self, w: &mut TraceWriter, tid: u32) -> Option<(Vec<StrId>, u32)> {
+        let items = details::items(self.entry.get(&tid)?);
+        let item = items.iter().find(|i| i.head.op == op::ARGV)?;
+        let (words, count) = details::words(item.data)?;
+        Some((w.argv(words), count))
+    }
+
+    pub(super) fn exit(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        let exit: Exit = crate::raw::read(record)?;
+        let task = self.task(w, exit.tid, exit.tgid);
+        push(
+            w,
+            Event::Process(Process {
+                t_ns: self.rel(exit.t_ns),
+                task,
+                kind: ProcessKind::Exit { status: exit.code, group_dead: exit.group_dead != 0 },
+            }),
+        );
+        self.tasks.remove(&exit.tid);
+        self.timeline.ended(exit.tid, task, exit.group_dead != 0);
+        self.tasks_changed = true;
+        self.entry.remove(&exit.tid);
+        Some(())
+    }
+
+    pub(super) fn join(&mut self, w: &mut TraceWriter, record: &[u8]) -> Option<()> {
+        let join: Join = crate::raw::read(record)?;
+        self.tasks_changed = true;
+        if join.kind == kind::LEAVE {
+            let task = self.known_task(w, join.tid);
+            self.tasks.remove(&join.tid);
+            if let Some(task) = task {
+                self.timeline.ended(join.tid, task, false);
+            }
+        } else {
+            let comm = w.comm(until_nul(&join.comm));
+            let start_ns = self.rel(join.start_ns);
+            let group = join.group;
+            self.tasks
+                .insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None, creds: None, group });
+        }
+        Some(())
+    }
+
+    pub(super) fn comm(&mut self, w: &mut TraceWriter, record: &[u8]) -> Option<()> {
+        let comm: Comm = crate::raw::read(record)?;
+        self.rename(w, comm.tid, &comm.comm);
+        Some(())
+    }
+
+    pub(super) fn signal(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        push: &mut dyn FnMut(&mut TraceWriter, Event),
+    ) -> Option<()> {
+        let s: SignalEvent = crate::raw::read(record)?;
+        let sender = if s.sender == 0 { None } else { self.known_task(w, s.sender) };
+        // A signal may still reach a task that has exited (its parent has not waited yet): that is no event.
+        if let Some(task) = self.known_task(w, s.tid) {
+            push(
+                w,
+                Event::Signal(Signal {
+                    t_ns: self.rel(s.t_ns),
+                    task,
+                    signo: u32::from(s.signo),
+                    code: s.code,
+                    sender,
+                    delivered: s.delivered != 0,
+                }),
+            );
+        }
+        Some(())
+    }
+}

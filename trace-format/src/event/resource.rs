@@ -1,0 +1,138 @@
+//! Samples of resource counters.
+
+use serde::{Deserialize, Serialize};
+
+/// One sample of one resource counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resource {
+    /// When.
+    pub t_ns: u64,
+    /// Of what: 0 is the host, 1 the scope (its cgroup, or the sum over its processes or containers), *n* + 1 the
+    /// container of number *n*.
+    pub subject: u32,
+    /// Which counter.
+    pub metric: Metric,
+    /// Its value: cumulative or instantaneous as the metric says.
+    pub value: u64,
+}
+
+/// What a [`Resource`] sample measures. Cumulative unless its text says "now".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u16)]
+#[non_exhaustive]
+pub enum Metric {
+    /// CPU time used, ns.
+    CpuNs = 1,
+    /// CPU time in user mode, ns.
+    CpuUserNs = 2,
+    /// CPU time in kernel mode, ns.
+    CpuSystemNs = 3,
+    /// Time throttled by a quota, ns.
+    CpuThrottledNs = 4,
+    /// Periods in which it was throttled.
+    CpuThrottledPeriods = 5,
+    /// Periods of the quota.
+    CpuPeriods = 6,
+    /// Memory charged now, bytes.
+    MemoryBytes = 10,
+    /// Memory limit now, bytes; `u64::MAX` without one.
+    MemoryLimitBytes = 11,
+    /// Anonymous memory now, bytes.
+    MemoryAnonBytes = 12,
+    /// Page cache now, bytes.
+    MemoryFileBytes = 13,
+    /// Swap used now, bytes.
+    SwapBytes = 14,
+    /// Times the limit was hit.
+    MemoryMaxEvents = 15,
+    /// OOM kills.
+    OomKills = 16,
+    /// Times it was reclaimed below its protection (`memory.low`).
+    MemoryLowEvents = 17,
+    /// Times it was slowed down above `memory.high`.
+    MemoryHighEvents = 18,
+    /// Times an allocation was about to fail.
+    MemoryOomEvents = 19,
+    /// Bytes read from block devices.
+    IoReadBytes = 20,
+    /// Bytes written to block devices.
+    IoWriteBytes = 21,
+    /// Read operations.
+    IoReadOps = 22,
+    /// Write operations.
+    IoWriteOps = 23,
+    /// PSI, some, µs: CPU.
+    PsiCpuSomeUs = 30,
+    /// PSI, some, µs: memory.
+    PsiMemorySomeUs = 31,
+    /// PSI, full, µs: memory.
+    PsiMemoryFullUs = 32,
+    /// PSI, some, µs: I/O.
+    PsiIoSomeUs = 33,
+    /// PSI, full, µs: I/O.
+    PsiIoFullUs = 34,
+    /// PSI, full, µs: CPU.
+    PsiCpuFullUs = 35,
+    /// Tasks now.
+    Pids = 40,
+    /// Task limit now.
+    PidsLimit = 41,
+    /// Open file descriptors now.
+    OpenFds = 42,
+    /// Established TCP sockets now.
+    TcpEstablished = 43,
+    /// TCP sockets in TIME-WAIT now.
+    TcpTimeWait = 44,
+    /// Listening TCP sockets now.
+    TcpListen = 45,
+    /// Other TCP sockets now.
+    TcpOther = 46,
+    /// TCP sockets now that the peer has closed and the program has not.
+    TcpCloseWait = 47,
+    /// Longest accept queue now, connections.
+    AcceptQueue = 48,
+    /// Connections that found an accept queue full.
+    ListenOverflows = 49,
+    /// Bytes received by the network namespace.
+    NetReceivedBytes = 50,
+    /// Bytes sent by the network namespace.
+    NetSentBytes = 51,
+    /// Packets dropped by the network namespace.
+    NetDropped = 52,
+    /// TCP segments retransmitted by the network namespace.
+    TcpRetransmits = 53,
+    /// Handshake packets that listeners dropped, for a full queue or otherwise.
+    ListenDrops = 54,
+    /// Datagrams dropped because a socket's buffer was full.
+    UdpBufferErrors = 55,
+    /// Minor page faults.
+    MinorFaults = 60,
+    /// Major page faults.
+    MajorFaults = 61,
+    /// Resident memory now, bytes.
+    RssBytes = 62,
+}
+
+impl Metric {
+    /// Whether it counts what has been, not what is now.
+    pub const fn is_cumulative(self) -> bool {
+        !matches!(
+            self,
+            Self::MemoryBytes
+                | Self::MemoryLimitBytes
+                | Self::MemoryAnonBytes
+                | Self::MemoryFileBytes
+                | Self::SwapBytes
+                | Self::Pids
+                | Self::PidsLimit
+                | Self::OpenFds
+                | Self::TcpEstablished
+                | Self::TcpTimeWait
+                | Self::TcpListen
+                | Self::TcpOther
+                | Self::TcpCloseWait
+                | Self::AcceptQueue
+                | Self::RssBytes
+        )
+    }
+}

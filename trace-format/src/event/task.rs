@@ -1,0 +1,162 @@
+//! Tasks: who they are, what becomes of them, and what they do with their time.
+
+use super::{StrId, Sysno, TaskId, Tgid, Tid};
+use serde::{Deserialize, Serialize};
+
+/// A thread under one name. A task that changes its comm or its tgid (exec) gets a further entry; `(tid, start_ns)`
+/// tells tasks apart when the kernel reuses a tid.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TaskDef {
+    /// Thread id.
+    pub tid: Tid,
+    /// Thread-group id.
+    pub tgid: Tgid,
+    /// `task_struct.comm` at the time of the entry's first event.
+    pub comm: StrId,
+    /// When the task began, relative to the start of the trace; 0 for tasks that were there before.
+    pub start_ns: u64,
+}
+
+/// A change in the life of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// When.
+    pub t_ns: u64,
+    /// Whose life (the parent, for a fork).
+    pub task: TaskId,
+    /// What happened.
+    pub kind: ProcessKind,
+}
+
+/// See [`Process`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ProcessKind {
+    /// A new task.
+    Fork {
+        /// The child.
+        child: TaskId,
+    },
+    /// A new program. `argv` is redacted.
+    Exec {
+        /// The file that was executed.
+        path: StrId,
+        /// The thread id before (another thread than the leader may exec and takes the leader's id).
+        old_tid: Tid,
+        /// Argument words, possibly fewer than `argc`.
+        argv: Vec<StrId>,
+        /// Number of arguments.
+        argc: u32,
+    },
+    /// The end of the task.
+    Exit {
+        /// `exit_code` as wait(2) would tell it: status << 8, or the signal number (| 0x80 with a core dump).
+        status: u32,
+        /// Whether the whole process ended with it.
+        group_dead: bool,
+    },
+    /// A file was mapped executable: a library. Once per process and file.
+    Load {
+        /// The file.
+        path: StrId,
+    },
+    /// Its identity changed: the `setuid` family, or the execution of a set-id program.
+    Identity {
+        /// Before.
+        old: Ids,
+        /// After.
+        new: Ids,
+    },
+    /// The kernel asked whether the task has a capability. Checks of one (task, capability, answer, call) are told
+    /// the first time at once, and then summed up.
+    Capability {
+        /// `CAP_*` number.
+        capability: u32,
+        /// The answer.
+        granted: bool,
+        /// Checks since the last such event.
+        count: u32,
+        /// The call that it was asked in.
+        call: Option<Sysno>,
+    },
+    /// The OOM killer chose the task's process.
+    OomKill {
+        /// The task whose allocation set it off, when it is a task of the trace.
+        by: Option<TaskId>,
+        /// Memory that the process had resident, bytes; 0 when it could not be read.
+        rss_bytes: u64,
+    },
+    /// A page fault outside of any call kept the task off the CPU: the page came from a disk, or memory was short.
+    Fault {
+        /// What was touched.
+        address: u64,
+        /// How long it was blocked. The event's time is the end.
+        blocked_ns: u64,
+    },
+    /// The task is in a container of the scope. Said of every task of a recorded container, under each of its names.
+    Placed {
+        /// [`crate::Container::number`].
+        container: u32,
+    },
+}
+
+impl ProcessKind {
+    /// Whether it is about the life of a task: its birth, its program, its end. The other kinds are facts about a task,
+    /// told when they are known, which may be after its end.
+    pub const fn is_life(&self) -> bool {
+        matches!(self, Self::Fork { .. } | Self::Exec { .. } | Self::Exit { .. })
+    }
+}
+
+/// Who a task acts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Ids {
+    /// Real user.
+    pub uid: u32,
+    /// Effective user.
+    pub euid: u32,
+    /// Real group.
+    pub gid: u32,
+    /// Effective group.
+    pub egid: u32,
+}
+
+/// What a task did with a stretch of time. The rest of the stretch it was blocked; so it was between two stretches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// End of the stretch.
+    pub t_ns: u64,
+    /// Its start.
+    pub from_ns: u64,
+    /// Who.
+    pub task: TaskId,
+    /// On a CPU.
+    pub cpu_ns: u64,
+    /// Runnable, waiting for a CPU.
+    pub wait_ns: u64,
+    /// Page faults that needed no disk.
+    pub minor_faults: u64,
+    /// Page faults that needed one.
+    pub major_faults: u64,
+    /// Times it gave the CPU up.
+    pub yields: u64,
+    /// Times the CPU was taken from it.
+    pub preemptions: u64,
+}
+
+/// A signal generated for, or delivered to, a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signal {
+    /// When.
+    pub t_ns: u64,
+    /// The receiver.
+    pub task: TaskId,
+    /// Signal number.
+    pub signo: u32,
+    /// `si_code`.
+    pub code: i32,
+    /// The sender, when it is a task of the trace.
+    pub sender: Option<TaskId>,
+    /// False: generated; true: delivered.
+    pub delivered: bool,
+}
