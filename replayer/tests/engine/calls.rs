@@ -167,6 +167,54 @@ fn a_handler_runs_where_the_recording_has_it() {
 }
 
 #[test]
+fn a_signal_that_comes_right_after_another_handler_does_not_repeat_its_steps() {
+    let mut script = Script::new();
+    let child = script.task(0, 1001, None);
+    let pipe = returns(libc::SYS_pipe2, 0).arg(0, Sel::Out, 8).post(Post::Fds, fds_operand(3, 4, 0, false));
+    script.push(0, pipe);
+    // The second is held back while the first is handled: it strikes before the interrupted call has returned.
+    let first = libc::SIGUSR1 as u64;
+    let second = libc::SIGUSR2 as u64;
+    for (signo, mask) in [(first, 1 << (second - 1)), (second, 0)] {
+        let action = Step { kind: Kind::Sigaction as u8, ..returns(libc::SYS_rt_sigaction, 0) };
+        script.push(0, action.imm(0, signo).imm(2, mask).aux(ctrace_program::SIG_HANDLER));
+    }
+    script.fork(0, child);
+    let read = call(libc::SYS_read).imm(0, 3).arg(1, Sel::Out, 16).imm(2, 10);
+    let interrupted = read.expect(Expect::Exact, -i64::from(libc::EINTR)).with(flags::INTERRUPTED);
+    let reading = script.push(0, interrupted);
+    let mut returned = 0;
+    for signo in [first, second] {
+        let mut handler = Step::of(Kind::SignalHandler);
+        handler.nr = signo as u32;
+        script.push(0, handler);
+        let mut write = returns(libc::SYS_write, 3).imm(0, 1).arg(1, Sel::Out, 3).imm(2, 3);
+        if signo == first {
+            script.builder.set_waits(&mut write, &[Wait::completed(child, 1)]).unwrap();
+        }
+        script.push(0, write);
+        returned = script.push(0, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
+    }
+    script.push(0, read.expect(Expect::Bytes, 10).with(flags::STREAM));
+    script.wait4(0, child);
+    script.exit(0);
+
+    for (signo, wait) in [(first, Some(Wait::entered(0, reading))), (second, None)] {
+        let mut kill = returns(libc::SYS_kill, 0).arg(0, Sel::Pid, 0).imm(1, signo);
+        if let Some(wait) = wait {
+            kill.think_sleep_ns = 30_000_000;
+            script.builder.set_waits(&mut kill, &[wait]).unwrap();
+        }
+        script.push(child, kill);
+    }
+    let mut write = returns(libc::SYS_write, 10).imm(0, 4).arg(1, Sel::Out, 10).imm(2, 10);
+    script.builder.set_waits(&mut write, &[Wait::completed(0, returned)]).unwrap();
+    script.push(child, write);
+    script.exit(child);
+    all_as_expected(script, 16);
+}
+
+#[test]
 fn a_signal_that_comes_early_still_has_its_steps_run() {
     let mut script = Script::new();
     script.push(

@@ -18,6 +18,7 @@ pub(crate) const POLLIN: u16 = 1;
 pub(crate) const POLLOUT: u16 = 4;
 pub(crate) const POLLERR: u16 = 8;
 pub(crate) const POLLHUP: u16 = 16;
+pub(crate) const EPOLLET: u32 = 1 << 31;
 pub(crate) const POLLRDHUP: u16 = 0x2000;
 pub(crate) const SOL_SOCKET: u64 = 1;
 pub(crate) const SO_RCVTIMEO: u64 = 20;

@@ -116,11 +116,14 @@ pub(crate) struct Lower<'a> {
     makers: FxHashMap<u32, VecDeque<Mark>>,
     offsets: FxHashMap<OfdIx, Mark>,
     path_marks: FxHashMap<PathId, (Option<Mark>, Vec<Mark>)>,
-    content: FxHashMap<InodeIx, (Option<Mark>, Option<Mark>)>,
+    /// Who last wrote a file, and who looked at it since.
+    content: FxHashMap<InodeIx, (Option<Mark>, Vec<Mark>)>,
     stream_writes: FxHashMap<(u8, u32), Mark>,
     stream_reads: FxHashMap<(u8, u32), Mark>,
     /// The last calls of tasks that ended.
     exit_marks: FxHashMap<TaskIx, Mark>,
+    /// The clones that made tasks.
+    births: FxHashMap<TaskIx, Mark>,
     /// The last signal that somebody could send to a task.
     kill_marks: FxHashMap<TaskIx, Mark>,
     /// The last return from a signal handler of a process.
@@ -195,6 +198,7 @@ pub(crate) fn write(
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
         exit_marks: FxHashMap::default(),
+        births: FxHashMap::default(),
         kill_marks: FxHashMap::default(),
         handled: FxHashMap::default(),
         sightings: FxHashMap::default(),
@@ -449,6 +453,7 @@ impl Lower<'_> {
             .flatten();
         if let Some(child) = child {
             self.by_pid.insert(call.ret as u64, child);
+            self.births.insert(child, mark);
         }
         self.world.apply_call(self.source, task, call, &known)?;
         self.after_connect(&cx, mark)?;

@@ -15,6 +15,18 @@ use ctrace_program::{Kind, Sel, Step, Wait, flags};
 const MAKERS: usize = 32;
 /// Senders of signals that are kept of one process.
 const SENDERS: usize = 16;
+/// Readers that are kept of one file, and tasks that looked at one name.
+const READERS: usize = 32;
+const LOOKERS: usize = 8;
+
+/// Keeps the last mark of each task, and of the tasks the last `most`.
+fn keep_latest(marks: &mut Vec<Mark>, mark: Mark, most: usize) {
+    marks.retain(|m| m.task != mark.task);
+    if marks.len() >= most {
+        marks.remove(0);
+    }
+    marks.push(mark);
+}
 
 impl Lower<'_> {
     pub(crate) fn find_joins(&mut self) {
@@ -133,6 +145,7 @@ impl Lower<'_> {
             let ended = self.by_pid.get(&target).and_then(|task| self.exit_marks.get(task));
             needs.extend(ended.map(|mark| Need { kind: EdgeKind::NotEnded, mark: *mark }));
             self.unsent(cx, target, &mut needs);
+            self.as_far_as(cx, target, &mut needs);
             if let Some(task) =
                 self.by_pid.get(&target).copied().filter(|task| self.leaving.contains_key(task))
             {
@@ -247,6 +260,22 @@ impl Lower<'_> {
         }
     }
 
+    /// A signal found its target where the recording has it: born, with the handlers it had set by then. Sent to one that is
+    /// late, it would find nobody, or end what was about to catch it.
+    fn as_far_as(&self, cx: &Cx<'_>, target: u64, needs: &mut Vec<Need>) {
+        let number = target as u32 as i32;
+        let target = if cx.known.sc == Sc::Kill { u64::from(number.unsigned_abs()) } else { target };
+        let Some(task) = self.by_pid.get(&target).copied() else { return };
+        let state = &self.world.tasks[task as usize];
+        let mark = if state.ops == 0 {
+            self.births.get(&task).copied()
+        } else {
+            let (start_ns, end_ns) = (state.last_start_ns, state.last_end_ns);
+            Some(Mark { task, seq: state.ops - 1, step: state.label, start_ns, end_ns })
+        };
+        needs.extend(mark.map(|mark| Need { kind: EdgeKind::Signal, mark }));
+    }
+
     /// Remembers who sent a signal to whom, and who took one from a descriptor.
     fn remember_signals(&mut self, cx: &Cx<'_>, mark: Mark) {
         match cx.known.sc {
@@ -254,11 +283,7 @@ impl Lower<'_> {
                 let target = cx.call.args[usize::from(cx.known.sc == Sc::Tgkill)];
                 if let Some(task) = self.by_pid.get(&target) {
                     let sent = self.signals_sent.entry(self.world.tasks[*task as usize].proc).or_default();
-                    sent.retain(|m| m.task != mark.task);
-                    if sent.len() >= SENDERS {
-                        sent.remove(0);
-                    }
-                    sent.push(mark);
+                    keep_latest(sent, mark, SENDERS);
                 }
             }
             Sc::RtSigtimedwait if cx.call.ret > 0 => {
@@ -479,7 +504,7 @@ impl Lower<'_> {
             for fd in &reads {
                 let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
                 if let Some(inode) = self.world.inode_of(ofd) {
-                    self.content.entry(inode).or_default().1 = Some(mark);
+                    keep_latest(&mut self.content.entry(inode).or_default().1, mark, READERS);
                 }
                 if let Some(key) = self.stream_key(ofd, false) {
                     self.stream_reads.insert(key, mark);
@@ -488,7 +513,10 @@ impl Lower<'_> {
             for fd in &writes {
                 let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
                 if let Some(inode) = self.world.inode_of(ofd) {
-                    self.content.entry(inode).or_default().0 = Some(mark);
+                    let (written, readers) = self.content.entry(inode).or_default();
+                    *written = Some(mark);
+                    // The others have been waited for.
+                    readers.retain(|reader| reader.end_ns > mark.start_ns);
                 }
                 if let Some(key) = self.stream_key(ofd, true) {
                     self.stream_writes.insert(key, mark);
@@ -521,11 +549,7 @@ impl Lower<'_> {
                 marks.0 = Some(mark);
                 marks.1.clear();
             } else {
-                marks.1.retain(|m| m.task != mark.task);
-                if marks.1.len() >= 8 {
-                    marks.1.remove(0);
-                }
-                marks.1.push(mark);
+                keep_latest(&mut marks.1, mark, LOOKERS);
             }
         }
     }

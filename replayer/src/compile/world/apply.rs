@@ -25,6 +25,7 @@ impl World {
         {
             let state = &mut self.tasks[task as usize];
             state.ops = state.ops.saturating_add(1);
+            state.last_start_ns = call.t_ns;
             state.last_end_ns = end_ns;
         }
         if call.flags.contains(SyscallFlags::NO_EXIT) {

@@ -49,7 +49,8 @@ pub(crate) struct Task {
     pub(crate) exited: bool,
     /// Syscall events seen so far.
     pub(crate) ops: u32,
-    /// End of its last record.
+    /// Start and end of its last record.
+    pub(crate) last_start_ns: u64,
     pub(crate) last_end_ns: u64,
     /// A name for people.
     pub(crate) comm: Vec<u8>,
