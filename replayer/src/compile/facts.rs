@@ -39,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) locals: Vec<Option<SockAddr>>,
     /// When the other end said that it sends no more, by cookie.
     pub(crate) fin: FxHashMap<u64, u64>,
+    /// When connections came about, by cookie.
+    pub(crate) established: FxHashMap<u64, u64>,
     /// Links of the file system.
     pub(crate) links: Links,
     /// Writes that blocked, by the end of the stream that they were made to: when they began and returned, in order of
@@ -90,6 +92,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut refused = FxHashSet::default();
     let mut reset = FxHashSet::default();
     let mut fin = FxHashMap::default();
+    let mut established = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
     let mut reached = FxHashSet::default();
@@ -110,6 +113,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 }
                 ConnectionKind::State { old: TcpState::Established, new: TcpState::CloseWait, .. } => {
                     fin.insert(c.cookie.0, c.t_ns);
+                }
+                ConnectionKind::State { new: TcpState::Established, .. } if c.cookie.0 != 0 => {
+                    established.insert(c.cookie.0, c.t_ns);
                 }
                 _ => {}
             }
@@ -229,6 +235,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         locals,
         reset,
         fin,
+        established,
         links,
         blocked_writes,
         reached,

@@ -114,12 +114,12 @@ pub(crate) struct Lower<'a> {
     fd_marks: FxHashMap<(u32, i32), FdMarks>,
     /// The last calls that made descriptors, by table.
     makers: FxHashMap<u32, VecDeque<Mark>>,
-    offsets: FxHashMap<OfdIx, Mark>,
-    path_marks: FxHashMap<PathId, (Option<Mark>, Vec<Mark>)>,
+    offsets: FxHashMap<OfdIx, VecDeque<Mark>>,
+    path_marks: FxHashMap<PathId, (VecDeque<Mark>, Vec<Mark>)>,
     /// Who last wrote a file, and who looked at it since.
-    content: FxHashMap<InodeIx, (Option<Mark>, Vec<Mark>)>,
-    stream_writes: FxHashMap<(u8, u32), Mark>,
-    stream_reads: FxHashMap<(u8, u32), Mark>,
+    content: FxHashMap<InodeIx, (VecDeque<Mark>, Vec<Mark>)>,
+    stream_writes: FxHashMap<(u8, u32), VecDeque<Mark>>,
+    stream_reads: FxHashMap<(u8, u32), VecDeque<Mark>>,
     /// The last calls of tasks that ended.
     exit_marks: FxHashMap<TaskIx, Mark>,
     /// The clones that made tasks.

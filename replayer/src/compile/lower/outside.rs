@@ -125,12 +125,19 @@ impl Lower<'_> {
                 let (from, kind) = (state.peer.clone(), state.kind);
                 let to = state.local.clone().or_else(|| listening.local.clone());
                 let Some(to) = to.map(reachable) else { return Ok(()) };
-                let at_ns = self.pending_arrival.map_or(cx.call.t_ns, |a| a.at_ns);
-                let mut after: Vec<Wait> = Vec::new();
-                if let Some(mark) = self.listens.get(&listener) {
-                    after.push(Wait::completed(self.prog(mark.task), mark.step));
+                let seen_ns = self.pending_arrival.map_or(cx.call.t_ns, |a| a.at_ns);
+                // The kernel said when; somebody else's connection may have been the one that was seen.
+                let at_ns = self.facts.established.get(&state.cookie).copied().unwrap_or(seen_ns);
+                let listens = self.listens.get(&listener);
+                let mut after: Vec<Wait> = listens
+                    .map(|mark| Wait::completed(self.prog(mark.task), mark.step))
+                    .into_iter()
+                    .collect();
+                if at_ns == seen_ns {
+                    after.append(&mut self.pending_after);
+                } else if let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) {
+                    after.extend(self.looked_before(ofd, at_ns));
                 }
-                after.append(&mut self.pending_after);
                 self.peers.connect(
                     &mut self.b,
                     &mut self.deps,

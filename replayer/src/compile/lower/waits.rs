@@ -10,6 +10,7 @@ use super::{
 };
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
+use std::collections::VecDeque;
 
 /// Calls that made descriptors that are kept of one table of descriptors.
 const MAKERS: usize = 32;
@@ -18,6 +19,40 @@ const SENDERS: usize = 16;
 /// Readers that are kept of one file, and tasks that looked at one name.
 const READERS: usize = 32;
 const LOOKERS: usize = 8;
+
+/// Calls that are kept of those that read or wrote the same. The last one alone would not do: calls are told in the order in
+/// which they ended, and those that began late and were quick hide who is to be waited for.
+const RIVALS: usize = 16;
+
+/// Every mark is needed.
+fn all<'a>(marks: impl IntoIterator<Item = &'a Vec<Mark>>, kind: EdgeKind) -> impl Iterator<Item = Need> {
+    marks.into_iter().flatten().map(move |mark| Need { kind, mark: *mark })
+}
+
+/// Of each task, the last call that began before `start_ns`.
+fn before<'a>(
+    marks: impl IntoIterator<Item = &'a VecDeque<Mark>>,
+    start_ns: u64,
+    kind: EdgeKind,
+) -> impl Iterator<Item = Need> {
+    let mut met: Vec<TaskIx> = Vec::new();
+    let marks = marks.into_iter().flat_map(|marks| marks.iter().rev());
+    marks.filter(move |mark| mark.start_ns < start_ns).filter_map(move |mark| {
+        let known = met.contains(&mark.task);
+        if !known && mark.end_ns <= start_ns {
+            met.push(mark.task);
+        }
+        (!known).then_some(Need { kind, mark: *mark })
+    })
+}
+
+/// Keeps the last marks.
+fn keep(marks: &mut VecDeque<Mark>, mark: Mark) {
+    if marks.len() >= RIVALS {
+        marks.pop_front();
+    }
+    marks.push_back(mark);
+}
 
 /// Keeps the last mark of each task, and of the tasks the last `most`.
 fn keep_latest(marks: &mut Vec<Mark>, mark: Mark, most: usize) {
@@ -64,29 +99,24 @@ impl Lower<'_> {
         for fd in reads.iter().chain(&writes) {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
             if matches!(self.world.ofds[ofd as usize].kind, OfdKind::Node { .. } | OfdKind::Mem { .. }) {
-                needs.extend(self.offsets.get(&ofd).map(|mark| Need { kind: EdgeKind::Offset, mark: *mark }));
+                needs.extend(before(self.offsets.get(&ofd), call.t_ns, EdgeKind::Offset));
             }
         }
         for fd in &reads {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
             if let Some(inode) = self.world.inode_of(ofd) {
-                let marks = self.content.get(&inode).and_then(|(write, _)| *write);
-                needs.extend(marks.map(|mark| Need { kind: EdgeKind::Content, mark }));
+                let written = self.content.get(&inode).map(|(written, _)| written);
+                needs.extend(before(written, call.t_ns, EdgeKind::Content));
             }
-            if let Some(key) = self.stream_key(ofd, false)
-                && let Some(mark) = self.stream_reads.get(&key).copied()
-            {
-                self.after_rival(cx, ofd, Need { kind: EdgeKind::Stream, mark }, waits);
-                needs.push(Need { kind: EdgeKind::Stream, mark });
+            if let Some(key) = self.stream_key(ofd, false) {
+                self.after_rivals(cx, ofd, key, EdgeKind::Stream, &mut needs, waits);
             }
         }
         if let Some(listener) = looking(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
             // Who accepts which connection is decided by who comes first, and so is who comes in vain.
-            if let Some(mark) = self.stream_reads.get(&(ACCEPTS, listener)).copied()
-                && let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32)
-            {
-                self.after_rival(cx, ofd, Need { kind: EdgeKind::Connection, mark }, waits);
-                needs.push(Need { kind: EdgeKind::Connection, mark });
+            if let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32) {
+                let key = (ACCEPTS, listener);
+                self.after_rivals(cx, ofd, key, EdgeKind::Connection, &mut needs, waits);
             }
         }
         for fd in reads.iter().copied().chain(accepting(cx)) {
@@ -104,14 +134,13 @@ impl Lower<'_> {
         for fd in &writes {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
             if let Some(inode) = self.world.inode_of(ofd)
-                && let Some((write, read)) = self.content.get(&inode)
+                && let Some((written, readers)) = self.content.get(&inode)
             {
-                needs.extend(
-                    write.iter().chain(read).map(|mark| Need { kind: EdgeKind::Content, mark: *mark }),
-                );
+                needs.extend(before([written], call.t_ns, EdgeKind::Content));
+                needs.extend(all([readers], EdgeKind::Content));
             }
             if let Some(key) = self.stream_key(ofd, true) {
-                needs.extend(self.stream_writes.get(&key).map(|m| Need { kind: EdgeKind::Stream, mark: *m }));
+                needs.extend(before(self.stream_writes.get(&key), call.t_ns, EdgeKind::Stream));
             }
             for mark in self.idle_of_reader(ofd) {
                 needs.push(Need { kind: EdgeKind::NotYet, mark });
@@ -119,9 +148,9 @@ impl Lower<'_> {
         }
         for (path, _) in self.named_paths(cx) {
             if let Some((changed, seen)) = self.path_marks.get(&path) {
-                needs.extend(changed.map(|mark| Need { kind: EdgeKind::Path, mark }));
+                needs.extend(before([changed], call.t_ns, EdgeKind::Path));
                 if is_name_change(cx) {
-                    needs.extend(seen.iter().map(|mark| Need { kind: EdgeKind::Path, mark: *mark }));
+                    needs.extend(all([seen], EdgeKind::Path));
                 }
             }
         }
@@ -176,11 +205,8 @@ impl Lower<'_> {
                 OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(|p| (1, p)),
                 _ => None,
             };
-            needs.extend(
-                written
-                    .and_then(|key| self.stream_writes.get(&key))
-                    .map(|mark| Need { kind: EdgeKind::Stream, mark: *mark }),
-            );
+            let written = written.and_then(|key| self.stream_writes.get(&key));
+            needs.extend(before(written, call.t_ns, EdgeKind::Stream));
         }
         let parent = self.world.procs[cx.proc as usize].parent;
         if let Some(parent) = parent.filter(|_| self.ends_process(cx)) {
@@ -231,14 +257,26 @@ impl Lower<'_> {
     }
 
     /// Of several that wait for the same, the kernel chooses who gets it; here that is known: who got it later waits until
-    /// the other has it.
-    fn after_rival(&mut self, cx: &Cx<'_>, ofd: OfdIx, last: Need, waits: &mut Vec<Wait>) {
+    /// the others have it.
+    fn after_rivals(
+        &mut self,
+        cx: &Cx<'_>,
+        ofd: OfdIx,
+        key: (u8, u32),
+        kind: EdgeKind,
+        needs: &mut Vec<Need>,
+        waits: &mut Vec<Wait>,
+    ) {
         const EAGAIN: i64 = -11;
+        let Some(marks) = self.stream_reads.get(&key) else { return };
+        needs.extend(before([marks], cx.call.t_ns, kind));
         let blocks = cx.call.duration_ns >= BLOCKED_NS && !self.world.ofds[ofd as usize].nonblock;
         // Who came in vain found it taken, too.
-        if (blocks || cx.call.ret == EAGAIN) && last.mark.task != cx.task {
-            let (me, on) = (self.prog(cx.task), self.prog(last.mark.task));
-            self.deps.add(me, last.kind, Wait::completed(on, last.mark.step), waits);
+        if (blocks || cx.call.ret == EAGAIN)
+            && let Some(last) = marks.back().filter(|mark| mark.task != cx.task)
+        {
+            let (me, on) = (self.prog(cx.task), self.prog(last.task));
+            self.deps.add(me, kind, Wait::completed(on, last.step), waits);
         }
     }
 
@@ -498,7 +536,7 @@ impl Lower<'_> {
             for fd in reads.iter().chain(&writes) {
                 let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
                 if matches!(self.world.ofds[ofd as usize].kind, OfdKind::Node { .. } | OfdKind::Mem { .. }) {
-                    self.offsets.insert(ofd, mark);
+                    keep(self.offsets.entry(ofd).or_default(), mark);
                 }
             }
             for fd in &reads {
@@ -507,23 +545,23 @@ impl Lower<'_> {
                     keep_latest(&mut self.content.entry(inode).or_default().1, mark, READERS);
                 }
                 if let Some(key) = self.stream_key(ofd, false) {
-                    self.stream_reads.insert(key, mark);
+                    keep(self.stream_reads.entry(key).or_default(), mark);
                 }
             }
             for fd in &writes {
                 let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
                 if let Some(inode) = self.world.inode_of(ofd) {
                     let (written, readers) = self.content.entry(inode).or_default();
-                    *written = Some(mark);
+                    keep(written, mark);
                     // The others have been waited for.
                     readers.retain(|reader| reader.end_ns > mark.start_ns);
                 }
                 if let Some(key) = self.stream_key(ofd, true) {
-                    self.stream_writes.insert(key, mark);
+                    keep(self.stream_writes.entry(key).or_default(), mark);
                 }
             }
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
-                self.stream_reads.insert((ACCEPTS, listener), mark);
+                keep(self.stream_reads.entry((ACCEPTS, listener)).or_default(), mark);
             }
             if cx.known.sc == Sc::Listen
                 && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
@@ -546,7 +584,7 @@ impl Lower<'_> {
         for (path, _) in self.named_paths(cx) {
             let marks = self.path_marks.entry(path).or_default();
             if change {
-                marks.0 = Some(mark);
+                keep(&mut marks.0, mark);
                 marks.1.clear();
             } else {
                 keep_latest(&mut marks.1, mark, LOOKERS);
