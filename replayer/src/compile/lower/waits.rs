@@ -125,7 +125,8 @@ impl Lower<'_> {
                 && let Some(ofd) = self.world.ofd_of(cx.task, fd)
                 && let Some(sightings) = self.sightings.get(&ofd)
             {
-                for mark in sightings.iter().filter(|m| m.task != cx.task && m.start_ns < call.t_ns) {
+                // Even those that began to look while this one was about to take it: it was taken after they saw it.
+                for mark in sightings.iter().filter(|m| m.task != cx.task) {
                     let (me, on) = (self.prog(cx.task), self.prog(mark.task));
                     self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
                 }
