@@ -271,7 +271,8 @@ impl Lower<'_> {
         step.len_arg = if matches!(cx.known.sc, Sc::Read | Sc::Pread64 | Sc::Recvfrom) { 2 } else { 6 };
         self.gone_first(cx, ofd, &mut pre)?;
         if ret == EAGAIN && matches!(channel, Channel::Stream | Channel::Message | Channel::Kernel) {
-            if ofd.is_some_and(|ofd| self.was_being_written(cx, ofd)) {
+            let taken = ofd.is_some_and(|ofd| self.world.ofds[ofd as usize].told.contains(&cx.task));
+            if taken || ofd.is_some_and(|ofd| self.was_being_written(cx, ofd)) {
                 return self.fault(cx);
             }
             step = step.with(flags::NOT_READY).aux(u64::from(POLLIN));

@@ -120,6 +120,8 @@ pub(crate) struct Lower<'a> {
     content: FxHashMap<InodeIx, (VecDeque<Mark>, Vec<Mark>)>,
     stream_writes: FxHashMap<(u8, u32), VecDeque<Mark>>,
     stream_reads: FxHashMap<(u8, u32), VecDeque<Mark>>,
+    /// Accepts of a listener, and when what they took had come about.
+    accepts: FxHashMap<SockIx, VecDeque<(u64, Mark)>>,
     /// The last calls of tasks that ended.
     exit_marks: FxHashMap<TaskIx, Mark>,
     /// The clones that made tasks.
@@ -197,6 +199,7 @@ pub(crate) fn write(
         content: FxHashMap::default(),
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
+        accepts: FxHashMap::default(),
         exit_marks: FxHashMap::default(),
         births: FxHashMap::default(),
         kill_marks: FxHashMap::default(),

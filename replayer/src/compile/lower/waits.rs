@@ -4,7 +4,7 @@ use super::super::CompileError;
 use super::super::calls::{Sc, host_nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
-use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, TaskIx, detail_addr, detail_epoll};
+use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, TaskIx, detail_addr, detail_epoll};
 use super::{
     ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers,
 };
@@ -114,7 +114,9 @@ impl Lower<'_> {
         }
         if let Some(listener) = looking(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
             // Who accepts which connection is decided by who comes first, and so is who comes in vain.
-            if let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32) {
+            if self.connection_taken(cx).is_some() {
+                self.after_earlier_connections(cx, listener, waits);
+            } else if let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32) {
                 let key = (ACCEPTS, listener);
                 self.after_rivals(cx, ofd, key, EdgeKind::Connection, &mut needs, waits);
             }
@@ -255,6 +257,42 @@ impl Lower<'_> {
                 needs.push(Need { kind: EdgeKind::Descriptor, mark: *mark });
             }
         }
+    }
+
+    /// When the connection came about that an accept took.
+    fn connection_taken(&self, cx: &Cx<'_>) -> Option<u64> {
+        let cookie = self.world.cookie_of(self.source, cx.call.object);
+        accepting(cx).and_then(|_| self.facts.established.get(&cookie)).copied()
+    }
+
+    /// An accept takes the connection that came about first of those that are left: each comes after the accept of the one
+    /// before, even if that began later or took longer.
+    fn after_earlier_connections(&mut self, cx: &Cx<'_>, listener: SockIx, waits: &mut Vec<Wait>) {
+        let Some(mine_ns) = self.connection_taken(cx) else { return };
+        let me = self.prog(cx.task);
+        let mut met: Vec<TaskIx> = vec![cx.task];
+        for (established_ns, mark) in self.accepts.get(&listener).into_iter().flatten().rev() {
+            if *established_ns < mine_ns && !met.contains(&mark.task) {
+                met.push(mark.task);
+                let on = self.first + mark.task;
+                self.deps.add(me, EdgeKind::Connection, Wait::completed(on, mark.step), waits);
+            }
+        }
+        let seq = self.world.tasks[cx.task as usize].ops;
+        if let Some((other, at)) = self.facts.overtaken.get(&(cx.task, seq)).copied()
+            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
+        {
+            // It has not returned yet: its steps are the next two of its task, see `Lower::accept`.
+            let on = self.prog(other);
+            let accept = self.b.next_step(on) + 1;
+            self.deps.add(me, EdgeKind::Connection, Wait::completed(on, accept), waits);
+        }
+    }
+
+    /// Whether somebody's accept comes after this one, which returned later.
+    pub(crate) fn overtakes(&self, cx: &Cx<'_>) -> bool {
+        let seq = self.world.tasks[cx.task as usize].ops;
+        self.facts.overtaking.contains(&(cx.task, seq))
     }
 
     /// Of several that wait for the same, the kernel chooses who gets it; here that is known: who got it later waits until
@@ -563,6 +601,13 @@ impl Lower<'_> {
             }
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
                 keep(self.stream_reads.entry((ACCEPTS, listener)).or_default(), mark);
+                if let Some(established_ns) = self.connection_taken(cx) {
+                    let accepts = self.accepts.entry(listener).or_default();
+                    if accepts.len() >= RIVALS {
+                        accepts.pop_front();
+                    }
+                    accepts.push_back((established_ns, mark));
+                }
             }
             if cx.known.sc == Sc::Listen
                 && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
