@@ -215,8 +215,9 @@ fn backlog(facts: &mut Facts) {
             libc::connect(s, (&raw const address).cast(), len);
         }
     }
-    // Sockets are listed more seldom where the listing is slow. The next attempts to connect come after that.
-    std::thread::sleep(Duration::from_millis(2_500));
+    // Sockets are listed more seldom where the listing is slow, but every 5 s. No attempt to connect is repeated about
+    // then: after 1, 3 and 7 s (tcp_syn_retries).
+    std::thread::sleep(Duration::from_millis(5_500));
     facts.say("overflows", counter("/proc/self/net/netstat", "TcpExt:", "ListenOverflows"));
     facts.say("drops", counter("/proc/self/net/netstat", "TcpExt:", "ListenDrops"));
 }

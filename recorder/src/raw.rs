@@ -145,10 +145,21 @@ impl Iterator for Records<'_> {
 #[derive(Default)]
 pub(crate) struct Sorter {
     bytes: Vec<u8>,
-    /// (end, offset, length)
-    index: Vec<(u64, u32, u32)>,
+    index: Vec<Held>,
     spare: Vec<u8>,
 }
+
+/// A record that is held back.
+#[derive(Clone, Copy)]
+struct Held {
+    end_ns: u64,
+    start: u32,
+    len: u32,
+}
+
+/// Set in the length of the record of an exit: a task's last call ends at the very time of its exit, and comes first.
+/// The rings are read one by one.
+const LAST: u32 = 1 << 31;
 
 impl Sorter {
     /// How long a program may take from its time stamp to its submission.
@@ -159,25 +170,30 @@ impl Sorter {
         let base = self.bytes.len() as u32;
         self.bytes.extend_from_slice(batch);
         for (start, len) in Records::new(batch) {
-            self.index.push((end_ns(&batch[start..start + len]), base + start as u32, len as u32));
+            let record = &batch[start..start + len];
+            let last = if record.first() == Some(&kind::EXIT) { LAST } else { 0 };
+            self.index.push(Held {
+                end_ns: end_ns(record),
+                start: base + start as u32,
+                len: len as u32 | last,
+            });
         }
     }
 
     /// Releases what ended before `watermark`.
     pub(crate) fn release(&mut self, watermark: u64, mut each: impl FnMut(&[u8])) {
         // Stable, and fast on runs that are sorted already, which the rings are nearly.
-        // A task's last call ends at the very time of its exit and comes first: the rings are read one by one.
-        let bytes = &self.bytes;
-        self.index.sort_by_key(|e| (e.0, bytes.get(e.1 as usize) == Some(&kind::EXIT)));
-        let split = self.index.partition_point(|e| e.0 < watermark);
-        for &(_, start, len) in &self.index[..split] {
-            each(&self.bytes[start as usize..(start + len) as usize]);
+        self.index.sort_by_key(|held| (held.end_ns, held.len & LAST));
+        let split = self.index.partition_point(|held| held.end_ns < watermark);
+        let range = |held: &Held| held.start as usize..(held.start + (held.len & !LAST)) as usize;
+        for held in &self.index[..split] {
+            each(&self.bytes[range(held)]);
         }
         self.spare.clear();
         let mut kept = Vec::with_capacity(self.index.len() - split);
-        for &(end, start, len) in &self.index[split..] {
-            kept.push((end, self.spare.len() as u32, len));
-            self.spare.extend_from_slice(&self.bytes[start as usize..(start + len) as usize]);
+        for held in &self.index[split..] {
+            kept.push(Held { start: self.spare.len() as u32, ..*held });
+            self.spare.extend_from_slice(&self.bytes[range(held)]);
         }
         self.index = kept;
         std::mem::swap(&mut self.bytes, &mut self.spare);

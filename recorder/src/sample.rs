@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_millis(100);
 /// Clock readings are taken with every tenth sample.
 const ANCHOR_EVERY: u32 = 10;
-/// Sockets are listed every half second, or as seldom as it takes for the listing to be 1/100 of a CPU's time: the
+/// Sockets are listed every half second, or as seldom as it takes for the listing to be 1/250 of a CPU's time: the
 /// kernel looks at every bucket of its table of connections for it, thousands of empty ones too.
 const SOCKETS_EVERY: Duration = Duration::from_millis(500);
-const SOCKETS_SHARE: u32 = 100;
+const SOCKETS_SHARE: u32 = 250;
 const SOCKETS_SELDOM: Duration = Duration::from_secs(5);
 const MAX_SOCKETS: u64 = 2000;
 /// Looking at the descriptors of more processes than this would cost more than it tells.

@@ -77,6 +77,10 @@ pub(crate) struct Counts {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: Vec<String>,
+    /// Tests that failed, and what they said, as lines `failed: NAME: MESSAGE`.
+    pub(crate) failures: Vec<String>,
+    /// The failure whose message is the next line.
+    panicked: Option<usize>,
 }
 
 /// Runs the stages.
@@ -107,6 +111,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     for name in &broken {
         println!("FAILED: {name}");
+    }
+    for failure in &total.failures {
+        println!("{failure}");
     }
     // A stage that fails without a failing test (a lint, a stale object) is a failure all the same.
     let failed = total.failed.max(broken.len() as u64);
@@ -141,11 +148,21 @@ impl Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped.extend(other.skipped);
+        self.failures.extend(other.failures);
     }
 
-    /// Reads a line of libtest's output: `test result: ok. 3 passed; 0 failed; …`, and our own `skipped: reason`.
+    /// Counts a failure that no test reports.
+    pub(crate) fn fail(&mut self, what: String) {
+        self.failed += 1;
+        self.failures.push(format!("failed: {what}"));
+    }
+
+    /// Reads a line of libtest's output (`test result: ok. 3 passed; 0 failed; …`, and what a panic says), and our own
+    /// `skipped: reason` and `failed: NAME: MESSAGE`.
     pub(crate) fn take(&mut self, line: &str) {
-        if let Some(rest) = line.strip_prefix("test result: ") {
+        if let Some(at) = self.panicked.take() {
+            self.failures[at].push_str(&format!(": {line}"));
+        } else if let Some(rest) = line.strip_prefix("test result: ") {
             for part in rest.split([';', '.']) {
                 let mut words = part.split_whitespace();
                 if let (Some(Ok(n)), Some(what)) = (words.next().map(str::parse::<u64>), words.next()) {
@@ -158,6 +175,22 @@ impl Counts {
             }
         } else if line.starts_with("skipped: ") {
             self.skipped.push(line.to_owned());
+        } else if line.starts_with("failed: ") {
+            self.failures.push(line.to_owned());
+        } else if let Some(name) =
+            line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
+        {
+            self.failures.push(format!("failed: {name}"));
+        } else if let Some((name, place)) =
+            line.strip_prefix("thread '").and_then(|rest| rest.split_once(" panicked at "))
+        {
+            // `thread 'NAME' (NUMBER) panicked at FILE:LINE:COLUMN:`, the message in the next line. A test may pass
+            // although a thread of it panicked.
+            let failure = format!("failed: {}", name.split('\'').next().unwrap_or(name));
+            self.panicked = self.failures.iter().position(|f| *f == failure);
+            if let Some(at) = self.panicked {
+                self.failures[at].push_str(&format!(": {}", place.trim_end_matches(':')));
+            }
         }
     }
 }
@@ -174,6 +207,10 @@ mod tests {
             "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.31s",
         );
         counts.take("skipped: no redis-server");
+        counts.take("test life::a_fork ... FAILED");
+        counts.take("thread 'life::a_fork' (812) panicked at recorder/tests/life.rs:12:5:");
+        counts.take("no such child");
         assert_eq!((counts.passed, counts.failed, counts.skipped.len()), (15, 1, 1));
+        assert_eq!(counts.failures, ["failed: life::a_fork: recorder/tests/life.rs:12:5: no such child"]);
     }
 }

@@ -10,10 +10,11 @@ mod kernel;
 mod smoke;
 
 use crate::test::Counts;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use guest::Guest;
 use image::Image;
 pub(crate) use kernel::Kernel;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -34,6 +35,9 @@ const SKIPPED: &[(&str, &str)] = &[
     ("more_than_4096_threads", "makes 8400 threads, a minute in an emulator"),
     ("of_20_000_short_processes", "executes 20 000 programs, minutes in an emulator"),
 ];
+
+/// More guests than this would take too much memory.
+const GUESTS: usize = 4;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -77,8 +81,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let counts = match one(&kernel, &programs, args) {
             Ok(counts) => counts,
             Err(error) => {
-                println!("FAILED: {error:#}");
-                Counts { failed: 1, ..Counts::default() }
+                let mut counts = Counts::default();
+                counts.fail(format!("Linux {}: {error:#}", kernel.release));
+                counts
             }
         };
         summary.push(format!(
@@ -93,6 +98,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     for reason in &total.skipped {
         println!("{reason}");
+    }
+    for failure in &total.failures {
+        println!("{failure}");
     }
     for line in &summary {
         println!("{line}");
@@ -109,52 +117,89 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Boots one kernel and runs what is asked for.
 fn one(kernel: &Kernel, programs: &Programs, args: &Args) -> Result<Counts> {
-    let mut script = String::new();
+    let timeout = Duration::from_secs(args.timeout);
     if let Some(command) = &args.run {
-        script.push_str(command);
-        script.push('\n');
-    } else {
-        if !args.smoke_only {
-            script.push_str(&programs.test_script(args.filter.as_deref()));
+        let status = boot(kernel, programs, command, timeout, &mut |line| println!("{line}"))?;
+        println!("exit status {status}");
+        let mut counts = Counts::default();
+        if status != 0 {
+            counts.fail(format!("Linux {}: the command ended with {status}", kernel.release));
         }
-        if args.filter.is_none() {
-            script.push_str(smoke::SCRIPT);
-        }
-    }
-    let mut counts = Counts::default();
-    let mut smoke = smoke::Smoke::default();
-    let end = boot(kernel, programs, &script, Duration::from_secs(args.timeout), &mut |line| {
-        if !smoke.take(line) {
-            counts.take(line);
-            println!("{line}");
-        }
-    })?;
-    if args.run.is_some() {
-        println!("exit status {end}");
-        counts.failed += u64::from(end != 0);
         return Ok(counts);
     }
+    let mut scripts = if args.smoke_only { vec![String::new()] } else { programs.test_scripts(args)? };
     if args.filter.is_none() {
-        counts.skipped.extend(SKIPPED.iter().map(|(name, why)| format!("skipped: {name}: {why}")));
+        if let Some(last) = scripts.last_mut() {
+            last.push_str(smoke::SCRIPT);
+        }
+    }
+    // An emulator is one thread: the tests are dealt out to a guest for each CPU.
+    let results: Vec<Result<Share>> = std::thread::scope(|scope| {
+        let guests: Vec<_> = (1..)
+            .zip(&scripts)
+            .map(|(number, script)| scope.spawn(move || share(kernel, programs, script, timeout, number)))
+            .collect();
+        let joined = guests
+            .into_iter()
+            .map(|g| g.join().unwrap_or_else(|_| Err(anyhow!("a guest's thread panicked"))));
+        joined.collect()
+    });
+    let mut counts = Counts::default();
+    let mut smoke = smoke::Smoke::default();
+    for result in results {
+        match result {
+            Ok(share) => {
+                counts.add(share.counts);
+                smoke.add(share.smoke);
+            }
+            Err(error) => counts.fail(format!("Linux {}: {error:#}", kernel.release)),
+        }
+    }
+    if args.filter.is_none() {
+        if !args.smoke_only {
+            counts.skipped.extend(SKIPPED.iter().map(|(name, why)| format!("skipped: {name}: {why}")));
+        }
         match smoke.judge() {
             Ok(text) => {
                 println!("{text}");
                 counts.passed += 1;
             }
-            Err(error) => {
-                println!("FAILED: {error:#}");
-                counts.failed += 1;
-            }
+            Err(error) => counts.fail(format!("Linux {}: {error:#}", kernel.release)),
         }
     }
-    // A test program that dies of a signal prints no result.
-    if end != 0 && counts.failed == 0 {
-        bail!("the guest's script ended with status {end}");
-    }
-    if counts.passed == 0 {
+    if counts.passed == 0 && counts.failed == 0 {
         bail!("no test was run");
     }
     Ok(counts)
+}
+
+/// What one guest found.
+struct Share {
+    counts: Counts,
+    smoke: smoke::Smoke,
+}
+
+/// Runs a script in a guest. Its lines are shown with the guest's number, so that nobody counts them a second time.
+fn share(
+    kernel: &Kernel,
+    programs: &Programs,
+    script: &str,
+    timeout: Duration,
+    number: usize,
+) -> Result<Share> {
+    let mut share = Share { counts: Counts::default(), smoke: smoke::Smoke::default() };
+    let began = Instant::now();
+    let end = boot(kernel, programs, script, timeout, &mut |line| {
+        if !share.smoke.take(line) {
+            share.counts.take(line);
+            println!("[{number} {:>3}] {line}", began.elapsed().as_secs());
+        }
+    })?;
+    // A test program that dies of a signal prints no result.
+    if end != 0 && share.counts.failed == 0 {
+        bail!("the guest's script ended with status {end}");
+    }
+    Ok(share)
 }
 
 /// Boots a kernel with the programs and runs a script; every line that it prints goes to `each`. Its exit status.
@@ -226,22 +271,32 @@ impl Programs {
         found.map(|f| f.0.as_path()).with_context(|| format!("cargo built no {place}"))
     }
 
-    fn test_script(&self, filter: Option<&str>) -> String {
-        let mut options = "--color never --show-output --test-threads 2".to_owned();
-        match filter {
-            Some(filter) => options.extend([" '", &filter.replace('\'', "'\\''"), "'"]),
-            None => {
-                for (name, _) in SKIPPED {
-                    options.push_str(" --skip ");
-                    options.push_str(name);
+    /// The tests as scripts, one for each CPU of this machine.
+    fn test_scripts(&self, args: &Args) -> Result<Vec<String>> {
+        let guests = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(GUESTS);
+        let mut scripts = vec!["status=0\n".to_owned(); guests];
+        for (place, program) in &self.tests {
+            let list = checked(Command::new(program).args(["--list", "--format", "terse"]))?;
+            let list = String::from_utf8_lossy(&list);
+            let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+            let wanted: Vec<&str> = names
+                .filter(|name| match &args.filter {
+                    Some(filter) => name.contains(filter.as_str()),
+                    None => !SKIPPED.iter().any(|(skipped, _)| name.contains(skipped)),
+                })
+                .collect();
+            for (number, script) in scripts.iter_mut().enumerate() {
+                let names: Vec<&str> = wanted.iter().copied().skip(number).step_by(guests).collect();
+                if !names.is_empty() {
+                    let _ = writeln!(
+                        script,
+                        "echo '== {place}'\n/payload/{place} --color never --show-output --test-threads 2 --exact {} || status=$?",
+                        names.join(" ")
+                    );
                 }
             }
         }
-        let mut script = "status=0\n".to_owned();
-        for (place, _) in &self.tests {
-            script.extend(["echo '== ", place, "'\n/payload/", place, " ", &options, " || status=$?\n"]);
-        }
-        script
+        Ok(scripts)
     }
 }
 

@@ -33,6 +33,11 @@ impl Smoke {
         true
     }
 
+    /// Takes the steps of another guest in.
+    pub(super) fn add(&mut self, other: Self) {
+        self.steps.extend(other.steps);
+    }
+
     fn step(&self, name: &str) -> Result<(i64, &str)> {
         let found = self.steps.iter().find(|s| s.0 == name);
         found.map(|s| (s.1, s.2.as_str())).with_context(|| format!("no step {name}"))
