@@ -215,6 +215,23 @@ pub enum Post {
     Touch = 5,
     /// A u32 that the call wrote to the scratch of argument `aux` is stored in value slot `post_arg` (timer ids).
     StoreOut = 6,
+    /// As [`Post::AwaitReady`], after an `epoll_wait` of an instance that reports changes: the blob's first entry is no
+    /// descriptor (its `fd` says whether others wait on the instance at the same time), and `revents` is 1 where a change is
+    /// reported once. What the recorded call did not report is put back for who did, and what came late is taken.
+    Delivered = 7,
+}
+
+/// `EPOLLET`, `EPOLLONESHOT`: a change is reported once.
+pub const REPORTED_ONCE: u32 = 1 << 31 | 1 << 30;
+
+/// The data of a registration with an epoll instance: its descriptor and its events.
+pub const fn watch_data(fd: i32, events: u32) -> u64 {
+    fd as u32 as u64 | (events as u64) << 32
+}
+
+/// The parts of [`watch_data`].
+pub const fn watch_parts(data: u64) -> (i32, u32) {
+    (data as u32 as i32, (data >> 32) as u32)
 }
 
 /// Operand of [`Post::Fds`]: the two recorded numbers, which argument points to them, close-on-exec.
@@ -347,7 +364,7 @@ macro_rules! from_u8 {
 from_u8!(Kind: Call ..= Sync);
 from_u8!(Sel: Imm ..= StandIn);
 from_u8!(Expect: Any ..= Bytes);
-from_u8!(Post: None ..= StoreOut);
+from_u8!(Post: None ..= Delivered);
 
 impl Step {
     /// A call without arguments, expectations, waits or think time.

@@ -9,6 +9,7 @@ use super::source::Source;
 use super::world::{self, OfdKind, Origin, Seed, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::VecDeque;
 
 /// What the passes found.
 pub(crate) struct Facts {
@@ -39,6 +40,13 @@ pub(crate) struct Facts {
     pub(crate) locals: Vec<Option<SockAddr>>,
     /// When the other end said that it sends no more, by cookie.
     pub(crate) fin: FxHashMap<u64, u64>,
+    /// When connections came about, by cookie.
+    pub(crate) established: FxHashMap<u64, u64>,
+    /// Accepts that ended before one that had taken an earlier connection did: whom they come after. Task and number of its
+    /// call.
+    pub(crate) overtaken: FxHashMap<(TaskIx, u32), (TaskIx, u32)>,
+    /// Those whom they come after.
+    pub(crate) overtaking: FxHashSet<(TaskIx, u32)>,
     /// Links of the file system.
     pub(crate) links: Links,
     /// Writes that blocked, by the end of the stream that they were made to: when they began and returned, in order of
@@ -47,6 +55,18 @@ pub(crate) struct Facts {
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
 }
+
+/// An accept, as far as its place among others matters.
+#[derive(Debug, Clone, Copy)]
+struct Accepted {
+    established_ns: u64,
+    task: TaskIx,
+    seq: u32,
+    end_ns: u64,
+}
+
+/// Accepts that are kept of one listener.
+const ACCEPTED: usize = 32;
 
 /// A task, before the program is written.
 #[derive(Debug, Clone)]
@@ -90,6 +110,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut refused = FxHashSet::default();
     let mut reset = FxHashSet::default();
     let mut fin = FxHashMap::default();
+    let mut established: FxHashMap<u64, u64> = FxHashMap::default();
+    let mut accepted: FxHashMap<u32, VecDeque<Accepted>> = FxHashMap::default();
+    let mut overtaken = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
     let mut reached = FxHashSet::default();
@@ -110,6 +133,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 }
                 ConnectionKind::State { old: TcpState::Established, new: TcpState::CloseWait, .. } => {
                     fin.insert(c.cookie.0, c.t_ns);
+                }
+                ConnectionKind::State { new: TcpState::Established, .. } if c.cookie.0 != 0 => {
+                    established.insert(c.cookie.0, c.t_ns);
                 }
                 _ => {}
             }
@@ -157,6 +183,28 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                     tid_words.entry(word).or_default().push(child);
                     let word = futex_word(&world, task, child_tid, false);
                     tid_words.entry(word).or_default().push(child);
+                }
+            }
+            Sc::Accept | Sc::Accept4 if call.ret >= 0 => {
+                // Connections are taken in the order in which they came about, by calls that may take long to return.
+                let cookie = world.cookie_of(source, call.object);
+                if let Some(listener) = world.sock_of(task, call.args[0] as i32)
+                    && let Some(&established_ns) = established.get(&cookie)
+                {
+                    let others = accepted.entry(listener).or_default();
+                    let next = others
+                        .iter()
+                        .filter(|o| {
+                            o.task != task && o.established_ns > established_ns && o.end_ns > call.t_ns
+                        })
+                        .min_by_key(|o| o.established_ns);
+                    if let Some(next) = next {
+                        overtaken.insert((next.task, next.seq), (task, seq));
+                    }
+                    if others.len() >= ACCEPTED {
+                        others.pop_front();
+                    }
+                    others.push_back(Accepted { established_ns, task, seq, end_ns: event.end_ns() });
                 }
             }
             Sc::Connect => {
@@ -229,6 +277,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         locals,
         reset,
         fin,
+        established,
+        overtaking: overtaken.values().copied().collect(),
+        overtaken,
         links,
         blocked_writes,
         reached,

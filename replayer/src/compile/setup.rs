@@ -304,9 +304,8 @@ fn process(
             .push(me, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
         for (fd, ofd, _) in &slots {
             let OfdKind::Epoll { watches } = lower.world.ofds[*ofd as usize].kind.clone() else { continue };
-            for (data, watch) in watches {
-                let entry = ctrace_format::EpollEntry { data, events: watch.events };
-                let blob = lower.b.data(&wire::epoll_event(entry))?;
+            for watch in watches.values() {
+                let blob = lower.b.data(&wire::epoll_event(watch.fd, watch.events))?;
                 let add = extra("epoll_ctl").imm(0, *fd as u64).imm(1, 1).imm(2, watch.fd as u64);
                 lower.b.push(me, &add.arg(3, Sel::Data, blob))?;
             }

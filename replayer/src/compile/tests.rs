@@ -4,11 +4,11 @@ use super::{CompileError, EdgeKind, Source, compile};
 use crate::plan::environment::{FileKind, PreopenedKind};
 use crate::plan::{CompileOptions, Plan};
 use ctrace_format::{
-    Abi, Class, Detail, EpollEntry, Event, Header, Host, Object, ObjectId, PollEntry, Process, ProcessKind,
-    Scope, Signal, Snapshot, SockAddr, SockCookie, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId,
-    Tgid, Tid, syscalls,
+    Abi, Class, Connection, ConnectionKind, Detail, EpollEntry, Event, Header, Host, Object, ObjectId,
+    PollEntry, Process, ProcessKind, Scope, Signal, Snapshot, SockAddr, SockCookie, StrId, Syscall,
+    SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, syscalls,
 };
-use ctrace_program::{Expect, Kind, Program, Sel, Step, flags};
+use ctrace_program::{Expect, Kind, Post, Program, Sel, Step, Wait, flags};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -340,6 +340,125 @@ fn a_process_is_killed_only_after_its_parent_dealt_with_the_child_that_ended_bef
     let plan = t.plan();
     let kill = steps(&plan, 2).into_iter().find(|s| s.nr == named("tgkill")).unwrap();
     assert_eq!((kill.waits_len, plan.summary.edges.get(&EdgeKind::NotEnded)), (1, Some(&1)));
+}
+
+#[test]
+fn a_signal_is_sent_after_its_target_had_set_its_handler() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.call(a, "getuid", [0; 6], 0);
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    let action = t.call(b, "rt_sigaction", [10, 0, 0, 8, 0, 0], 0);
+    action.details.push(Detail::SigAction { arg: 1, handler: 2, flags: 0, mask: 0 });
+    t.call(a, "kill", [11, 10, 0, 0, 0, 0], 0);
+    let plan = t.plan();
+    assert_eq!(plan.summary.edges.get(&EdgeKind::Signal), Some(&1));
+    let kill = steps(&plan, 0).into_iter().find(|s| s.nr == named("kill")).unwrap();
+    assert_eq!(kill.waits_len, 1);
+}
+
+#[test]
+fn a_file_grows_only_after_all_who_asked_for_its_size() {
+    let mut t = Mem::new();
+    let (a, b, c) = (t.add_task(10, 10), t.add_task(11, 11), t.add_task(12, 12));
+    let file = t.file(b"/f", 10);
+    t.open(a, b"/f", 2, 3, Some(file));
+    for child in [b, c] {
+        t.fork(a, child);
+        t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11 + i64::from(child.0 - b.0));
+    }
+    for reader in [b, c] {
+        t.call(reader, "lseek", [3, 0, 2, 0, 0, 0], 10).object = Some(file);
+    }
+    t.call(a, "pwrite64", [3, 0, 10, 10, 0, 0], 10).object = Some(file);
+    let write = steps(&t.plan(), 0).into_iter().find(|s| s.nr == named("pwrite64")).unwrap();
+    assert_eq!(write.waits_len, 2);
+}
+
+/// `EPOLLIN`, `EPOLLET`.
+const IN: u32 = 1;
+const EDGE: u32 = 1 << 31;
+
+#[test]
+fn what_is_reported_once_is_watched_anew_by_the_call_that_is_to_report_it() {
+    for (events, anew) in [(IN | EDGE, 1), (IN, 0)] {
+        let mut t = Mem::new();
+        let a = t.add_task(10, 10);
+        t.call(a, "epoll_create1", [0; 6], 3);
+        for fd in [4, 5] {
+            t.call(a, "eventfd2", [0; 6], fd as i64);
+            let add = t.call(a, "epoll_ctl", [3, 1, fd, 0, 0, 0], 0);
+            add.details.push(Detail::Epoll { arg: 3, entries: vec![EpollEntry { data: 70 + fd, events }] });
+        }
+        let wait = t.call(a, "epoll_wait", [3, 0, 8, u64::MAX, 0, 0], 1);
+        wait.details.push(Detail::Epoll { arg: 1, entries: vec![EpollEntry { data: 75, events: IN }] });
+        let steps = steps(&t.plan(), 0);
+        let again: Vec<_> = steps.iter().filter(|s| s.flags & flags::ENGINE != 0).collect();
+        assert_eq!(again.len(), anew, "{events:#x}");
+        assert!(again.iter().all(|s| (s.nr, s.args[1], s.args[2]) == (named("epoll_ctl"), 3, 5)));
+        let waiting = steps.iter().find(|s| s.nr == named("epoll_wait")).unwrap();
+        assert_eq!(waiting.post == Post::Delivered as u8, anew == 1);
+    }
+}
+
+#[test]
+fn connections_are_taken_in_the_order_in_which_they_came_about() {
+    // The first connection is taken by a call that begins first and returns last, or begins last and returns first.
+    for first_is_slow in [true, false] {
+        let mut t = Mem::new();
+        let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+        let addr = |port| SockAddr::Inet(([127, 0, 0, 1], port).into());
+        let socket = |cookie, peer: Option<u16>| Object::Socket {
+            family: 2,
+            kind: 1,
+            protocol: 6,
+            cookie: SockCookie(cookie),
+            local: Some(addr(80)),
+            peer: peer.map(addr),
+        };
+        let listener = t.add_object(socket(1, None));
+        t.call(a, "socket", [2, 1, 0, 0, 0, 0], 3).object = Some(listener);
+        let bind = t.call(a, "bind", [3, 0, 16, 0, 0, 0], 0);
+        bind.details.push(Detail::Addr { arg: 1, addr: addr(80) });
+        t.call(a, "listen", [3, 8, 0, 0, 0, 0], 0).object = Some(listener);
+        t.fork(a, b);
+        t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+        for (cookie, port) in [(11, 1001), (12, 1002)] {
+            let t_ns = t.now;
+            t.now += 100;
+            t.events.push(Event::Connection(Connection {
+                t_ns,
+                cookie: SockCookie(cookie),
+                task: None,
+                local: addr(80),
+                peer: addr(port),
+                kind: ConnectionKind::State { old: TcpState::SynRecv, new: TcpState::Established, error: 0 },
+            }));
+        }
+        let slow = t.add_object(socket(if first_is_slow { 11 } else { 12 }, Some(1001)));
+        let quick = t.add_object(socket(if first_is_slow { 12 } else { 11 }, Some(1002)));
+        let call = t.call(a, "accept4", [3, 0, 0, 0, 0, 0], 4);
+        (call.object, call.duration_ns) = (Some(slow), 9_000);
+        t.call(b, "accept4", [3, 0, 0, 0, 0, 0], 4).object = Some(quick);
+        let plan = t.plan();
+        let (slow, quick) = (steps(&plan, 0), steps(&plan, 1));
+        let accept = |steps: &[Step]| steps.iter().position(|s| s.nr == named("accept4")).unwrap();
+        // The waits are those of the call's first step.
+        let waits = |steps: &[Step]| steps[..=accept(steps)].iter().rev().take(2).map(|s| s.waits_len).max();
+        assert_eq!(
+            (waits(&slow), waits(&quick)),
+            (Some(u32::from(!first_is_slow)), Some(1)),
+            "{first_is_slow}"
+        );
+        let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+        let (later, earlier) =
+            if first_is_slow { ((1, &quick), (0, &slow)) } else { ((0, &slow), (1, &quick)) };
+        let step = later.1[..=accept(later.1)].iter().rev().find(|s| s.waits_len > 0).unwrap();
+        let on: Vec<Wait> = program.waits(step).unwrap();
+        let is_after = |w: &Wait| *w == Wait::completed(earlier.0, accept(earlier.1) as u32);
+        assert!(on.iter().any(is_after), "{} {on:?}", later.0);
+    }
 }
 
 #[test]

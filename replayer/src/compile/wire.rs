@@ -1,6 +1,7 @@
 //! Kernel structures as bytes.
 
-use ctrace_format::{EpollEntry, PollEntry, SockAddr};
+use ctrace_format::{PollEntry, SockAddr};
+use ctrace_program::watch_data;
 use std::net::SocketAddr;
 
 /// A `sockaddr` of any family.
@@ -45,25 +46,31 @@ pub(crate) fn sockaddr(addr: &SockAddr) -> Vec<u8> {
 
 /// `struct pollfd[]`.
 pub(crate) fn pollfds(entries: impl IntoIterator<Item = PollEntry>) -> Vec<u8> {
+    marked_pollfds(entries.into_iter().map(|entry| PollEntry { revents: 0, ..entry }))
+}
+
+/// `struct pollfd[]` with something in the place of the answers.
+pub(crate) fn marked_pollfds(entries: impl IntoIterator<Item = PollEntry>) -> Vec<u8> {
     let mut out = Vec::new();
     for entry in entries {
         out.extend_from_slice(&entry.fd.to_ne_bytes());
         out.extend_from_slice(&entry.events.to_ne_bytes());
-        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(&entry.revents.to_ne_bytes());
     }
     out
 }
 
-/// `struct epoll_event`: packed on x86-64 only.
+/// `struct epoll_event`: packed on x86-64 only. Its data is [`watch_data`], for the worker to know what was reported.
 ///
 /// Without `EPOLLEXCLUSIVE`: which of several waiters was woken is known, the kernel is not to choose again.
-pub(crate) fn epoll_event(entry: EpollEntry) -> Vec<u8> {
+pub(crate) fn epoll_event(fd: i32, events: u32) -> Vec<u8> {
     const EPOLLEXCLUSIVE: u32 = 1 << 28;
-    let mut out = (entry.events & !EPOLLEXCLUSIVE).to_ne_bytes().to_vec();
+    let events = events & !EPOLLEXCLUSIVE;
+    let mut out = events.to_ne_bytes().to_vec();
     if !cfg!(target_arch = "x86_64") {
         out.extend_from_slice(&[0; 4]);
     }
-    out.extend_from_slice(&entry.data.to_ne_bytes());
+    out.extend_from_slice(&watch_data(fd, events).to_ne_bytes());
     out
 }
 

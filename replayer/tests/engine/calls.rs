@@ -1,7 +1,7 @@
 //! Programs that do what recorded programs do.
 
 use crate::support::{Script, all_as_expected, call, returns};
-use ctrace_program::{Expect, Kind, Post, Sel, Step, Wait, fd_operand, fds_operand, flags};
+use ctrace_program::{Expect, Kind, Post, Sel, Step, Wait, fd_operand, fds_operand, flags, watch_data};
 use ctrace_replayer::Ended;
 use ctrace_replayer::plan::environment::{FileKind, FileSpec};
 
@@ -167,6 +167,54 @@ fn a_handler_runs_where_the_recording_has_it() {
 }
 
 #[test]
+fn a_signal_that_comes_right_after_another_handler_does_not_repeat_its_steps() {
+    let mut script = Script::new();
+    let child = script.task(0, 1001, None);
+    let pipe = returns(libc::SYS_pipe2, 0).arg(0, Sel::Out, 8).post(Post::Fds, fds_operand(3, 4, 0, false));
+    script.push(0, pipe);
+    // The second is held back while the first is handled: it strikes before the interrupted call has returned.
+    let first = libc::SIGUSR1 as u64;
+    let second = libc::SIGUSR2 as u64;
+    for (signo, mask) in [(first, 1 << (second - 1)), (second, 0)] {
+        let action = Step { kind: Kind::Sigaction as u8, ..returns(libc::SYS_rt_sigaction, 0) };
+        script.push(0, action.imm(0, signo).imm(2, mask).aux(ctrace_program::SIG_HANDLER));
+    }
+    script.fork(0, child);
+    let read = call(libc::SYS_read).imm(0, 3).arg(1, Sel::Out, 16).imm(2, 10);
+    let interrupted = read.expect(Expect::Exact, -i64::from(libc::EINTR)).with(flags::INTERRUPTED);
+    let reading = script.push(0, interrupted);
+    let mut returned = 0;
+    for signo in [first, second] {
+        let mut handler = Step::of(Kind::SignalHandler);
+        handler.nr = signo as u32;
+        script.push(0, handler);
+        let mut write = returns(libc::SYS_write, 3).imm(0, 1).arg(1, Sel::Out, 3).imm(2, 3);
+        if signo == first {
+            script.builder.set_waits(&mut write, &[Wait::completed(child, 1)]).unwrap();
+        }
+        script.push(0, write);
+        returned = script.push(0, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
+    }
+    script.push(0, read.expect(Expect::Bytes, 10).with(flags::STREAM));
+    script.wait4(0, child);
+    script.exit(0);
+
+    for (signo, wait) in [(first, Some(Wait::entered(0, reading))), (second, None)] {
+        let mut kill = returns(libc::SYS_kill, 0).arg(0, Sel::Pid, 0).imm(1, signo);
+        if let Some(wait) = wait {
+            kill.think_sleep_ns = 30_000_000;
+            script.builder.set_waits(&mut kill, &[wait]).unwrap();
+        }
+        script.push(child, kill);
+    }
+    let mut write = returns(libc::SYS_write, 10).imm(0, 4).arg(1, Sel::Out, 10).imm(2, 10);
+    script.builder.set_waits(&mut write, &[Wait::completed(0, returned)]).unwrap();
+    script.push(child, write);
+    script.exit(child);
+    all_as_expected(script, 16);
+}
+
+#[test]
 fn a_signal_that_comes_early_still_has_its_steps_run() {
     let mut script = Script::new();
     script.push(
@@ -184,6 +232,46 @@ fn a_signal_that_comes_early_still_has_its_steps_run() {
     script.push(0, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
     script.exit(0);
     all_as_expected(script, 5);
+}
+
+/// `struct pollfd[]`: descriptor, events, answers.
+fn pollfds(entries: &[(i32, u16, u16)]) -> Vec<u8> {
+    let bytes = |(fd, events, answers): &(i32, u16, u16)| {
+        [&fd.to_ne_bytes()[..], &events.to_ne_bytes(), &answers.to_ne_bytes()].concat()
+    };
+    entries.iter().flat_map(bytes).collect()
+}
+
+#[test]
+fn what_an_epoll_instance_reported_to_the_wrong_call_is_reported_again() {
+    let mut script = Script::new();
+    let (instance, first, second) = (10_u32, 11_u32, 12_u32);
+    let watched = (libc::EPOLLIN | libc::EPOLLET) as u32;
+    let make =
+        |number: i64, at: u32| call(number).expect(Expect::Success, 0).post(Post::Fd, fd_operand(at, false));
+    script.push(0, make(libc::SYS_epoll_create1, instance));
+    for fd in [first, second] {
+        script.push(0, make(libc::SYS_eventfd2, fd).imm(0, 1));
+        let mut event = watched.to_ne_bytes().to_vec();
+        if !cfg!(target_arch = "x86_64") {
+            event.extend_from_slice(&[0; 4]);
+        }
+        event.extend_from_slice(&watch_data(fd as i32, watched).to_ne_bytes());
+        let event = script.builder.data(&event).unwrap();
+        let add = returns(libc::SYS_epoll_ctl, 0).imm(0, u64::from(instance)).imm(1, 1).imm(2, u64::from(fd));
+        script.push(0, add.arg(3, Sel::Data, event));
+    }
+    // Both are ready at once. The recording has one of them reported by each call, with others waiting at the same time.
+    for fd in [second, first] {
+        let answer = script.builder.data(&pollfds(&[(1, 0, 0), (fd as i32, 1, 1)])).unwrap();
+        let wait = call(libc::SYS_epoll_pwait).expect(Expect::Ready, 1).post(Post::Delivered, answer);
+        let wait = wait.imm(0, u64::from(instance)).arg(1, Sel::Out, 96).imm(2, 8).imm(3, u64::MAX).imm(5, 8);
+        script.push(0, wait);
+        let read = returns(libc::SYS_read, 8).imm(0, u64::from(fd)).arg(1, Sel::Out, 8).imm(2, 8);
+        script.push(0, read);
+    }
+    script.exit(0);
+    all_as_expected(script, 10);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::engine::{
     PollFd, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled, think_until,
     wait_for_all,
 };
+use crate::epoll::delivered;
 use crate::state::{Task, blob, control, count, slot, stack_bottom, stack_top, value, word};
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -448,6 +449,11 @@ fn post(task: &Task, index: u32, step: &Step, regs: &[u64; 6], result: i64) {
             if let Some((at, len)) = blob(step.post_arg)
                 && !await_ready(task, at, len, limit(step.aux))
             {
+                task.diverge(index, step, Cause::NotReady, 0, result);
+            }
+        }
+        Some(Post::Delivered) => {
+            if !delivered(task, step, regs, result, limit(step.aux)) {
                 task.diverge(index, step, Cause::NotReady, 0, result);
             }
         }

@@ -13,6 +13,7 @@ mod arch;
 mod args;
 mod descriptors;
 mod engine;
+mod epoll;
 mod image;
 mod interp;
 mod signal;

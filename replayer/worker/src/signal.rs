@@ -25,7 +25,11 @@ pub extern "C" fn handler(signo: i32, _info: *mut u8, ucontext: *mut u64) {
     };
     if matches!(struck, Struck::Elsewhere) {
         if is_place(at) {
+            // This may come right after another handler, before the interpreter has seen what that did to its call: the
+            // calls of these steps must not overwrite it.
+            let of_call = slot.fate.load(Relaxed);
             run_handler(&task, at);
+            slot.fate.store(of_call, Relaxed);
             slot.status.store(before, Relaxed);
             return;
         }

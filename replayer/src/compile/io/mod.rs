@@ -18,6 +18,7 @@ pub(crate) const POLLIN: u16 = 1;
 pub(crate) const POLLOUT: u16 = 4;
 pub(crate) const POLLERR: u16 = 8;
 pub(crate) const POLLHUP: u16 = 16;
+pub(crate) const EPOLLET: u32 = 1 << 31;
 pub(crate) const POLLRDHUP: u16 = 0x2000;
 pub(crate) const SOL_SOCKET: u64 = 1;
 pub(crate) const SO_RCVTIMEO: u64 = 20;
@@ -270,7 +271,8 @@ impl Lower<'_> {
         step.len_arg = if matches!(cx.known.sc, Sc::Read | Sc::Pread64 | Sc::Recvfrom) { 2 } else { 6 };
         self.gone_first(cx, ofd, &mut pre)?;
         if ret == EAGAIN && matches!(channel, Channel::Stream | Channel::Message | Channel::Kernel) {
-            if ofd.is_some_and(|ofd| self.was_being_written(cx, ofd)) {
+            let taken = ofd.is_some_and(|ofd| self.world.ofds[ofd as usize].told.contains(&cx.task));
+            if taken || ofd.is_some_and(|ofd| self.was_being_written(cx, ofd)) {
                 return self.fault(cx);
             }
             step = step.with(flags::NOT_READY).aux(u64::from(POLLIN));

@@ -5,9 +5,9 @@ use super::super::calls::{Sc, host_nr};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::wire;
 use super::super::world::{OfdIx, OfdKind, Watch, detail_epoll, detail_time};
-use super::{POLLHUP, POLLIN, POLLOUT, READY_NS};
-use ctrace_format::{Detail, EpollEntry, PollEntry, SyscallFlags};
-use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
+use super::{EPOLLET, POLLHUP, POLLIN, POLLOUT, READY_NS};
+use ctrace_format::{Detail, PollEntry, SyscallFlags};
+use ctrace_program::{Expect, Kind, Post, REPORTED_ONCE, Sel, Step, flags};
 
 impl Lower<'_> {
     /// An engine's poll before the call, when it would fail if it came too early.
@@ -78,9 +78,9 @@ impl Lower<'_> {
         if let Some(ep) = self.ofd(cx, 0)
             && self.unwatched.contains(&(ep, fd))
             && let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind
-            && let Some((data, watch)) = watches.iter().find(|(_, w)| w.fd == fd).map(|(d, w)| (*d, *w))
+            && let Some(watch) = watches.values().find(|w| w.fd == fd).copied()
         {
-            self.set_watched(cx, ep, data, watch, true, &mut pre)?;
+            self.set_watched(cx, ep, watch, true, &mut pre)?;
         }
         if let Some(ep) = self.ofd(cx, 0) {
             // Of a descriptor that was closed meanwhile.
@@ -89,7 +89,7 @@ impl Lower<'_> {
         let step = self.plain(cx, &[0, 1, 2]);
         let step = match detail_epoll(cx.call).and_then(<[_]>::first) {
             Some(entry) => {
-                let blob = self.b.data(&wire::epoll_event(*entry))?;
+                let blob = self.b.data(&wire::epoll_event(fd, entry.events))?;
                 step.arg(3, Sel::Data, blob)
             }
             None => step.imm(3, 0),
@@ -116,7 +116,7 @@ impl Lower<'_> {
         let reported = reported.unwrap_or_default();
         for (data, watch) in shared {
             let told = reported.iter().any(|e| e.data == data);
-            self.set_watched(cx, ep, data, watch, told, pre)?;
+            self.set_watched(cx, ep, watch, told, pre)?;
         }
         Ok(())
     }
@@ -125,7 +125,6 @@ impl Lower<'_> {
         &mut self,
         cx: &Cx<'_>,
         ep: OfdIx,
-        data: u64,
         watch: Watch,
         watched: bool,
         pre: &mut Vec<Step>,
@@ -138,7 +137,7 @@ impl Lower<'_> {
             self.unwatched.insert((ep, watch.fd))
         };
         if changes {
-            let blob = self.b.data(&wire::epoll_event(EpollEntry { data, events: watch.events }))?;
+            let blob = self.b.data(&wire::epoll_event(watch.fd, watch.events))?;
             let step = Step::call(host_nr("epoll_ctl").unwrap_or(0))
                 .with(flags::ENGINE)
                 .imm(0, cx.call.args[0])
@@ -196,6 +195,12 @@ impl Lower<'_> {
             return Ok(Lowered { pre, step });
         }
         step = step.expect(Expect::Ready, cx.call.ret);
+        let named = self.named_by(cx);
+        let once = self.reports_once(cx);
+        if once {
+            self.report_again(cx, &named, &mut pre)?;
+            step = self.deliver(cx, step, &named)?;
+        }
         if !ready {
             return Ok(Lowered { pre, step });
         }
@@ -206,20 +211,83 @@ impl Lower<'_> {
             wait.args[0] = blob;
             pre.push(wait);
         }
+        if !once {
+            let answers = named.iter().map(|(entry, _)| *entry).collect();
+            step = self.all_ready(step, answers)?;
+        }
+        Ok(Lowered { pre, step })
+    }
+
+    /// What an `epoll_wait` reported, and how that was being watched.
+    fn named_by(&self, cx: &Cx<'_>) -> Vec<(PollEntry, Watch)> {
         let mut named = Vec::new();
         if let Some(ep) = self.ofd(cx, 0)
             && let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind
+            && cx.call.ret > 0
         {
             for entry in detail_epoll(cx.call).unwrap_or_default() {
                 if let Some(watch) = watches.get(&entry.data)
                     && self.world.ofd_of(cx.task, watch.fd) == Some(watch.ofd)
                 {
-                    named.push(PollEntry { fd: watch.fd, events: entry.events as u16 & 0x201f, revents: 0 });
+                    let events = entry.events as u16 & 0x201f;
+                    named.push((PollEntry { fd: watch.fd, events, revents: 0 }, *watch));
                 }
             }
         }
-        let step = self.all_ready(step, named)?;
-        Ok(Lowered { pre, step })
+        named
+    }
+
+    /// Whether some change is reported by one wait on the instance, and by no later one.
+    fn reports_once(&self, cx: &Cx<'_>) -> bool {
+        let Some(ep) = self.ofd(cx, 0) else { return false };
+        let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind else { return false };
+        watches.values().any(|watch| watch.events & REPORTED_ONCE != 0)
+    }
+
+    /// What this call is to report may have been reported before, when it came sooner than it did, or several changes
+    /// became one, or (room to write) nothing changed: registered anew, it is reported if it is so. Where others wait on
+    /// the instance, what comes in is put back by whom it was reported to, as the kernel chooses who is told.
+    fn report_again(
+        &mut self,
+        cx: &Cx<'_>,
+        named: &[(PollEntry, Watch)],
+        pre: &mut Vec<Step>,
+    ) -> Result<(), CompileError> {
+        const MOD: u64 = 3;
+        let others = self.ofd(cx, 0).is_some_and(|ep| self.world.is_shared(cx.proc, ep));
+        for (entry, watch) in named {
+            let comes_in = entry.events & !POLLOUT != 0;
+            if watch.events & EPOLLET == 0 || others && comes_in {
+                continue;
+            }
+            let blob = self.b.data(&wire::epoll_event(watch.fd, watch.events))?;
+            let step = Step::call(host_nr("epoll_ctl").unwrap_or(0)).with(flags::ENGINE);
+            pre.push(step.imm(0, cx.call.args[0]).imm(1, MOD).imm(2, watch.fd as u64).arg(
+                3,
+                Sel::Data,
+                blob,
+            ));
+        }
+        Ok(())
+    }
+
+    /// After the call, exactly what it reported in the recording has been reported.
+    fn deliver(
+        &mut self,
+        cx: &Cx<'_>,
+        step: Step,
+        named: &[(PollEntry, Watch)],
+    ) -> Result<Step, CompileError> {
+        let others = self.ofd(cx, 0).is_some_and(|ep| self.world.is_shared(cx.proc, ep));
+        let head = PollEntry { fd: i32::from(others), events: 0, revents: 0 };
+        let entries = named.iter().map(|(entry, watch)| PollEntry {
+            revents: u16::from(watch.events & REPORTED_ONCE != 0),
+            ..*entry
+        });
+        let blob = self.b.data(&wire::marked_pollfds([head].into_iter().chain(entries)))?;
+        // Woken for something else, it waits here as long as it did there.
+        let patience = READY_NS.saturating_add(cx.call.duration_ns.saturating_mul(2));
+        Ok(step.post(Post::Delivered, blob).aux(patience))
     }
 
     pub(crate) fn poll(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {

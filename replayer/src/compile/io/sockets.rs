@@ -212,8 +212,16 @@ impl Lower<'_> {
         let Some(ofd) = self.ofd(cx, 0) else {
             return Ok(if cx.call.ret >= 0 { self.missing(cx) } else { Lowered { pre, step } });
         };
+        if cx.call.ret == EAGAIN && self.world.ofds[ofd as usize].told.contains(&cx.task) {
+            // Somebody else had taken what it was told of. The next may come any time.
+            return self.fault(cx);
+        }
         if cx.call.ret >= 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
             self.ready_first(cx, ofd, POLLIN, &mut pre)?;
+            if pre.is_empty() && self.overtakes(cx) {
+                // Who waits for it counts on two steps.
+                pre.push(Step::of(Kind::Sync));
+            }
         }
         let cloexec = four && cx.call.args[3] as u32 & O_CLOEXEC != 0;
         let mut step = self.new_fd(cx, step, cloexec);

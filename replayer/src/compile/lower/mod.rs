@@ -114,13 +114,18 @@ pub(crate) struct Lower<'a> {
     fd_marks: FxHashMap<(u32, i32), FdMarks>,
     /// The last calls that made descriptors, by table.
     makers: FxHashMap<u32, VecDeque<Mark>>,
-    offsets: FxHashMap<OfdIx, Mark>,
-    path_marks: FxHashMap<PathId, (Option<Mark>, Vec<Mark>)>,
-    content: FxHashMap<InodeIx, (Option<Mark>, Option<Mark>)>,
-    stream_writes: FxHashMap<(u8, u32), Mark>,
-    stream_reads: FxHashMap<(u8, u32), Mark>,
+    offsets: FxHashMap<OfdIx, VecDeque<Mark>>,
+    path_marks: FxHashMap<PathId, (VecDeque<Mark>, Vec<Mark>)>,
+    /// Who last wrote a file, and who looked at it since.
+    content: FxHashMap<InodeIx, (VecDeque<Mark>, Vec<Mark>)>,
+    stream_writes: FxHashMap<(u8, u32), VecDeque<Mark>>,
+    stream_reads: FxHashMap<(u8, u32), VecDeque<Mark>>,
+    /// Accepts of a listener, and when what they took had come about.
+    accepts: FxHashMap<SockIx, VecDeque<(u64, Mark)>>,
     /// The last calls of tasks that ended.
     exit_marks: FxHashMap<TaskIx, Mark>,
+    /// The clones that made tasks.
+    births: FxHashMap<TaskIx, Mark>,
     /// The last signal that somebody could send to a task.
     kill_marks: FxHashMap<TaskIx, Mark>,
     /// The last return from a signal handler of a process.
@@ -194,7 +199,9 @@ pub(crate) fn write(
         content: FxHashMap::default(),
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
+        accepts: FxHashMap::default(),
         exit_marks: FxHashMap::default(),
+        births: FxHashMap::default(),
         kill_marks: FxHashMap::default(),
         handled: FxHashMap::default(),
         sightings: FxHashMap::default(),
@@ -449,6 +456,7 @@ impl Lower<'_> {
             .flatten();
         if let Some(child) = child {
             self.by_pid.insert(call.ret as u64, child);
+            self.births.insert(child, mark);
         }
         self.world.apply_call(self.source, task, call, &known)?;
         self.after_connect(&cx, mark)?;

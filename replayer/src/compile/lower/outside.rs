@@ -125,12 +125,19 @@ impl Lower<'_> {
                 let (from, kind) = (state.peer.clone(), state.kind);
                 let to = state.local.clone().or_else(|| listening.local.clone());
                 let Some(to) = to.map(reachable) else { return Ok(()) };
-                let at_ns = self.pending_arrival.map_or(cx.call.t_ns, |a| a.at_ns);
-                let mut after: Vec<Wait> = Vec::new();
-                if let Some(mark) = self.listens.get(&listener) {
-                    after.push(Wait::completed(self.prog(mark.task), mark.step));
+                let seen_ns = self.pending_arrival.map_or(cx.call.t_ns, |a| a.at_ns);
+                // The kernel said when; somebody else's connection may have been the one that was seen.
+                let at_ns = self.facts.established.get(&state.cookie).copied().unwrap_or(seen_ns);
+                let listens = self.listens.get(&listener);
+                let mut after: Vec<Wait> = listens
+                    .map(|mark| Wait::completed(self.prog(mark.task), mark.step))
+                    .into_iter()
+                    .collect();
+                if at_ns == seen_ns {
+                    after.append(&mut self.pending_after);
+                } else if let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) {
+                    after.extend(self.looked_before(ofd, at_ns));
                 }
-                after.append(&mut self.pending_after);
                 self.peers.connect(
                     &mut self.b,
                     &mut self.deps,
@@ -325,8 +332,28 @@ impl Lower<'_> {
         Ok(())
     }
 
+    /// The other end had been closed when something was sent to it, which it answered with a reset: it has to be closed by
+    /// then, and properly, or what is sent next fails in another way (`tcp_reset`, net/ipv4/tcp_input.c).
+    fn sent_to_closed(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
+        let sends = matches!(cx.known.sc, Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendfile);
+        if !sends || cx.call.ret <= 0 {
+            return Ok(None);
+        }
+        let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(None) };
+        let state = &self.world.socks[sock as usize];
+        let Some(&fin_ns) = self.facts.fin.get(&state.cookie) else { return Ok(None) };
+        if fin_ns > cx.call.t_ns || !self.facts.reset.contains(&state.cookie) || !self.peers.plays(sock) {
+            return Ok(None);
+        }
+        let turn = Turn { after_sent: state.sent, at_ns: fin_ns, last_send_ns: state.last_send_ns };
+        self.peers.gone(&mut self.b, &mut self.deps, sock, turn, false, &[])
+    }
+
     /// A call that failed because the other end is gone.
     pub(crate) fn peer_failure(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
+        if let Some(wait) = self.sent_to_closed(cx)? {
+            return Ok(Some(wait));
+        }
         if !matches!(cx.call.ret, -104 | -32) {
             return Ok(None);
         }

@@ -4,17 +4,64 @@ use super::super::CompileError;
 use super::super::calls::{Sc, host_nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
-use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, TaskIx, detail_addr, detail_epoll};
+use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, TaskIx, detail_addr, detail_epoll};
 use super::{
     ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers,
 };
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
+use std::collections::VecDeque;
 
 /// Calls that made descriptors that are kept of one table of descriptors.
 const MAKERS: usize = 32;
 /// Senders of signals that are kept of one process.
 const SENDERS: usize = 16;
+/// Readers that are kept of one file, and tasks that looked at one name.
+const READERS: usize = 32;
+const LOOKERS: usize = 8;
+
+/// Calls that are kept of those that read or wrote the same. The last one alone would not do: calls are told in the order in
+/// which they ended, and those that began late and were quick hide who is to be waited for.
+const RIVALS: usize = 16;
+
+/// Every mark is needed.
+fn all<'a>(marks: impl IntoIterator<Item = &'a Vec<Mark>>, kind: EdgeKind) -> impl Iterator<Item = Need> {
+    marks.into_iter().flatten().map(move |mark| Need { kind, mark: *mark })
+}
+
+/// Of each task, the last call that began before `start_ns`.
+fn before<'a>(
+    marks: impl IntoIterator<Item = &'a VecDeque<Mark>>,
+    start_ns: u64,
+    kind: EdgeKind,
+) -> impl Iterator<Item = Need> {
+    let mut met: Vec<TaskIx> = Vec::new();
+    let marks = marks.into_iter().flat_map(|marks| marks.iter().rev());
+    marks.filter(move |mark| mark.start_ns < start_ns).filter_map(move |mark| {
+        let known = met.contains(&mark.task);
+        if !known && mark.end_ns <= start_ns {
+            met.push(mark.task);
+        }
+        (!known).then_some(Need { kind, mark: *mark })
+    })
+}
+
+/// Keeps the last marks.
+fn keep(marks: &mut VecDeque<Mark>, mark: Mark) {
+    if marks.len() >= RIVALS {
+        marks.pop_front();
+    }
+    marks.push_back(mark);
+}
+
+/// Keeps the last mark of each task, and of the tasks the last `most`.
+fn keep_latest(marks: &mut Vec<Mark>, mark: Mark, most: usize) {
+    marks.retain(|m| m.task != mark.task);
+    if marks.len() >= most {
+        marks.remove(0);
+    }
+    marks.push(mark);
+}
 
 impl Lower<'_> {
     pub(crate) fn find_joins(&mut self) {
@@ -52,29 +99,26 @@ impl Lower<'_> {
         for fd in reads.iter().chain(&writes) {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
             if matches!(self.world.ofds[ofd as usize].kind, OfdKind::Node { .. } | OfdKind::Mem { .. }) {
-                needs.extend(self.offsets.get(&ofd).map(|mark| Need { kind: EdgeKind::Offset, mark: *mark }));
+                needs.extend(before(self.offsets.get(&ofd), call.t_ns, EdgeKind::Offset));
             }
         }
         for fd in &reads {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
             if let Some(inode) = self.world.inode_of(ofd) {
-                let marks = self.content.get(&inode).and_then(|(write, _)| *write);
-                needs.extend(marks.map(|mark| Need { kind: EdgeKind::Content, mark }));
+                let written = self.content.get(&inode).map(|(written, _)| written);
+                needs.extend(before(written, call.t_ns, EdgeKind::Content));
             }
-            if let Some(key) = self.stream_key(ofd, false)
-                && let Some(mark) = self.stream_reads.get(&key).copied()
-            {
-                self.after_rival(cx, ofd, Need { kind: EdgeKind::Stream, mark }, waits);
-                needs.push(Need { kind: EdgeKind::Stream, mark });
+            if let Some(key) = self.stream_key(ofd, false) {
+                self.after_rivals(cx, ofd, key, EdgeKind::Stream, &mut needs, waits);
             }
         }
         if let Some(listener) = looking(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
             // Who accepts which connection is decided by who comes first, and so is who comes in vain.
-            if let Some(mark) = self.stream_reads.get(&(ACCEPTS, listener)).copied()
-                && let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32)
-            {
-                self.after_rival(cx, ofd, Need { kind: EdgeKind::Connection, mark }, waits);
-                needs.push(Need { kind: EdgeKind::Connection, mark });
+            if self.connection_taken(cx).is_some() {
+                self.after_earlier_connections(cx, listener, waits);
+            } else if let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32) {
+                let key = (ACCEPTS, listener);
+                self.after_rivals(cx, ofd, key, EdgeKind::Connection, &mut needs, waits);
             }
         }
         for fd in reads.iter().copied().chain(accepting(cx)) {
@@ -83,7 +127,8 @@ impl Lower<'_> {
                 && let Some(ofd) = self.world.ofd_of(cx.task, fd)
                 && let Some(sightings) = self.sightings.get(&ofd)
             {
-                for mark in sightings.iter().filter(|m| m.task != cx.task && m.start_ns < call.t_ns) {
+                // Even those that began to look while this one was about to take it: it was taken after they saw it.
+                for mark in sightings.iter().filter(|m| m.task != cx.task) {
                     let (me, on) = (self.prog(cx.task), self.prog(mark.task));
                     self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
                 }
@@ -92,14 +137,13 @@ impl Lower<'_> {
         for fd in &writes {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
             if let Some(inode) = self.world.inode_of(ofd)
-                && let Some((write, read)) = self.content.get(&inode)
+                && let Some((written, readers)) = self.content.get(&inode)
             {
-                needs.extend(
-                    write.iter().chain(read).map(|mark| Need { kind: EdgeKind::Content, mark: *mark }),
-                );
+                needs.extend(before([written], call.t_ns, EdgeKind::Content));
+                needs.extend(all([readers], EdgeKind::Content));
             }
             if let Some(key) = self.stream_key(ofd, true) {
-                needs.extend(self.stream_writes.get(&key).map(|m| Need { kind: EdgeKind::Stream, mark: *m }));
+                needs.extend(before(self.stream_writes.get(&key), call.t_ns, EdgeKind::Stream));
             }
             for mark in self.idle_of_reader(ofd) {
                 needs.push(Need { kind: EdgeKind::NotYet, mark });
@@ -107,9 +151,9 @@ impl Lower<'_> {
         }
         for (path, _) in self.named_paths(cx) {
             if let Some((changed, seen)) = self.path_marks.get(&path) {
-                needs.extend(changed.map(|mark| Need { kind: EdgeKind::Path, mark }));
+                needs.extend(before([changed], call.t_ns, EdgeKind::Path));
                 if is_name_change(cx) {
-                    needs.extend(seen.iter().map(|mark| Need { kind: EdgeKind::Path, mark: *mark }));
+                    needs.extend(all([seen], EdgeKind::Path));
                 }
             }
         }
@@ -133,6 +177,7 @@ impl Lower<'_> {
             let ended = self.by_pid.get(&target).and_then(|task| self.exit_marks.get(task));
             needs.extend(ended.map(|mark| Need { kind: EdgeKind::NotEnded, mark: *mark }));
             self.unsent(cx, target, &mut needs);
+            self.as_far_as(cx, target, &mut needs);
             if let Some(task) =
                 self.by_pid.get(&target).copied().filter(|task| self.leaving.contains_key(task))
             {
@@ -163,11 +208,8 @@ impl Lower<'_> {
                 OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(|p| (1, p)),
                 _ => None,
             };
-            needs.extend(
-                written
-                    .and_then(|key| self.stream_writes.get(&key))
-                    .map(|mark| Need { kind: EdgeKind::Stream, mark: *mark }),
-            );
+            let written = written.and_then(|key| self.stream_writes.get(&key));
+            needs.extend(before(written, call.t_ns, EdgeKind::Stream));
         }
         let parent = self.world.procs[cx.proc as usize].parent;
         if let Some(parent) = parent.filter(|_| self.ends_process(cx)) {
@@ -217,15 +259,63 @@ impl Lower<'_> {
         }
     }
 
+    /// When the connection came about that an accept took.
+    fn connection_taken(&self, cx: &Cx<'_>) -> Option<u64> {
+        let cookie = self.world.cookie_of(self.source, cx.call.object);
+        accepting(cx).and_then(|_| self.facts.established.get(&cookie)).copied()
+    }
+
+    /// An accept takes the connection that came about first of those that are left: each comes after the accept of the one
+    /// before, even if that began later or took longer.
+    fn after_earlier_connections(&mut self, cx: &Cx<'_>, listener: SockIx, waits: &mut Vec<Wait>) {
+        let Some(mine_ns) = self.connection_taken(cx) else { return };
+        let me = self.prog(cx.task);
+        let mut met: Vec<TaskIx> = vec![cx.task];
+        for (established_ns, mark) in self.accepts.get(&listener).into_iter().flatten().rev() {
+            if *established_ns < mine_ns && !met.contains(&mark.task) {
+                met.push(mark.task);
+                let on = self.first + mark.task;
+                self.deps.add(me, EdgeKind::Connection, Wait::completed(on, mark.step), waits);
+            }
+        }
+        let seq = self.world.tasks[cx.task as usize].ops;
+        if let Some((other, at)) = self.facts.overtaken.get(&(cx.task, seq)).copied()
+            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
+        {
+            // It has not returned yet: its steps are the next two of its task, see `Lower::accept`.
+            let on = self.prog(other);
+            let accept = self.b.next_step(on) + 1;
+            self.deps.add(me, EdgeKind::Connection, Wait::completed(on, accept), waits);
+        }
+    }
+
+    /// Whether somebody's accept comes after this one, which returned later.
+    pub(crate) fn overtakes(&self, cx: &Cx<'_>) -> bool {
+        let seq = self.world.tasks[cx.task as usize].ops;
+        self.facts.overtaking.contains(&(cx.task, seq))
+    }
+
     /// Of several that wait for the same, the kernel chooses who gets it; here that is known: who got it later waits until
-    /// the other has it.
-    fn after_rival(&mut self, cx: &Cx<'_>, ofd: OfdIx, last: Need, waits: &mut Vec<Wait>) {
+    /// the others have it.
+    fn after_rivals(
+        &mut self,
+        cx: &Cx<'_>,
+        ofd: OfdIx,
+        key: (u8, u32),
+        kind: EdgeKind,
+        needs: &mut Vec<Need>,
+        waits: &mut Vec<Wait>,
+    ) {
         const EAGAIN: i64 = -11;
+        let Some(marks) = self.stream_reads.get(&key) else { return };
+        needs.extend(before([marks], cx.call.t_ns, kind));
         let blocks = cx.call.duration_ns >= BLOCKED_NS && !self.world.ofds[ofd as usize].nonblock;
         // Who came in vain found it taken, too.
-        if (blocks || cx.call.ret == EAGAIN) && last.mark.task != cx.task {
-            let (me, on) = (self.prog(cx.task), self.prog(last.mark.task));
-            self.deps.add(me, last.kind, Wait::completed(on, last.mark.step), waits);
+        if (blocks || cx.call.ret == EAGAIN)
+            && let Some(last) = marks.back().filter(|mark| mark.task != cx.task)
+        {
+            let (me, on) = (self.prog(cx.task), self.prog(last.task));
+            self.deps.add(me, kind, Wait::completed(on, last.step), waits);
         }
     }
 
@@ -247,6 +337,22 @@ impl Lower<'_> {
         }
     }
 
+    /// A signal found its target where the recording has it: born, with the handlers it had set by then. Sent to one that is
+    /// late, it would find nobody, or end what was about to catch it.
+    fn as_far_as(&self, cx: &Cx<'_>, target: u64, needs: &mut Vec<Need>) {
+        let number = target as u32 as i32;
+        let target = if cx.known.sc == Sc::Kill { u64::from(number.unsigned_abs()) } else { target };
+        let Some(task) = self.by_pid.get(&target).copied() else { return };
+        let state = &self.world.tasks[task as usize];
+        let mark = if state.ops == 0 {
+            self.births.get(&task).copied()
+        } else {
+            let (start_ns, end_ns) = (state.last_start_ns, state.last_end_ns);
+            Some(Mark { task, seq: state.ops - 1, step: state.label, start_ns, end_ns })
+        };
+        needs.extend(mark.map(|mark| Need { kind: EdgeKind::Signal, mark }));
+    }
+
     /// Remembers who sent a signal to whom, and who took one from a descriptor.
     fn remember_signals(&mut self, cx: &Cx<'_>, mark: Mark) {
         match cx.known.sc {
@@ -254,11 +360,7 @@ impl Lower<'_> {
                 let target = cx.call.args[usize::from(cx.known.sc == Sc::Tgkill)];
                 if let Some(task) = self.by_pid.get(&target) {
                     let sent = self.signals_sent.entry(self.world.tasks[*task as usize].proc).or_default();
-                    sent.retain(|m| m.task != mark.task);
-                    if sent.len() >= SENDERS {
-                        sent.remove(0);
-                    }
-                    sent.push(mark);
+                    keep_latest(sent, mark, SENDERS);
                 }
             }
             Sc::RtSigtimedwait if cx.call.ret > 0 => {
@@ -473,29 +575,39 @@ impl Lower<'_> {
             for fd in reads.iter().chain(&writes) {
                 let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
                 if matches!(self.world.ofds[ofd as usize].kind, OfdKind::Node { .. } | OfdKind::Mem { .. }) {
-                    self.offsets.insert(ofd, mark);
+                    keep(self.offsets.entry(ofd).or_default(), mark);
                 }
             }
             for fd in &reads {
                 let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
                 if let Some(inode) = self.world.inode_of(ofd) {
-                    self.content.entry(inode).or_default().1 = Some(mark);
+                    keep_latest(&mut self.content.entry(inode).or_default().1, mark, READERS);
                 }
                 if let Some(key) = self.stream_key(ofd, false) {
-                    self.stream_reads.insert(key, mark);
+                    keep(self.stream_reads.entry(key).or_default(), mark);
                 }
             }
             for fd in &writes {
                 let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
                 if let Some(inode) = self.world.inode_of(ofd) {
-                    self.content.entry(inode).or_default().0 = Some(mark);
+                    let (written, readers) = self.content.entry(inode).or_default();
+                    keep(written, mark);
+                    // The others have been waited for.
+                    readers.retain(|reader| reader.end_ns > mark.start_ns);
                 }
                 if let Some(key) = self.stream_key(ofd, true) {
-                    self.stream_writes.insert(key, mark);
+                    keep(self.stream_writes.entry(key).or_default(), mark);
                 }
             }
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
-                self.stream_reads.insert((ACCEPTS, listener), mark);
+                keep(self.stream_reads.entry((ACCEPTS, listener)).or_default(), mark);
+                if let Some(established_ns) = self.connection_taken(cx) {
+                    let accepts = self.accepts.entry(listener).or_default();
+                    if accepts.len() >= RIVALS {
+                        accepts.pop_front();
+                    }
+                    accepts.push_back((established_ns, mark));
+                }
             }
             if cx.known.sc == Sc::Listen
                 && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
@@ -518,14 +630,10 @@ impl Lower<'_> {
         for (path, _) in self.named_paths(cx) {
             let marks = self.path_marks.entry(path).or_default();
             if change {
-                marks.0 = Some(mark);
+                keep(&mut marks.0, mark);
                 marks.1.clear();
             } else {
-                marks.1.retain(|m| m.task != mark.task);
-                if marks.1.len() >= 8 {
-                    marks.1.remove(0);
-                }
-                marks.1.push(mark);
+                keep_latest(&mut marks.1, mark, LOOKERS);
             }
         }
     }

@@ -233,7 +233,7 @@ impl Lower<'_> {
         }
         match cx.known.sc {
             Sc::Connect => self.connect_rebuilds(cx),
-            Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg => {
+            Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg | Sc::Sendfile => {
                 // A full buffer is not rebuilt: how much fits depends on the host.
                 errno != -11
             }

@@ -25,6 +25,7 @@ impl World {
         {
             let state = &mut self.tasks[task as usize];
             state.ops = state.ops.saturating_add(1);
+            state.last_start_ns = call.t_ns;
             state.last_end_ns = end_ns;
         }
         if call.flags.contains(SyscallFlags::NO_EXIT) {
@@ -104,6 +105,7 @@ impl World {
                 self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)?;
                 if let Some(l) = self.ofd_of(task, fd0) {
                     self.ofds[l as usize].ready = None;
+                    self.ofds[l as usize].untold(task);
                 }
             }
             Sc::Bind => {
@@ -322,7 +324,11 @@ impl World {
             ) => {
                 if let Some(ofd) = self.ofd_of(task, fd0) {
                     let ofd = &mut self.ofds[ofd as usize];
-                    ofd.looked_in_vain(mark);
+                    // Told that something was there, it found that somebody else had taken it: nothing is known of when
+                    // the next arrives.
+                    if !ofd.untold(task) {
+                        ofd.looked_in_vain(mark);
+                    }
                     ofd.ready = None;
                 }
             }

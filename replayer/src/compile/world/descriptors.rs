@@ -193,6 +193,7 @@ impl World {
             refs: 0,
             watched_by: Vec::new(),
             idle: Vec::new(),
+            told: Vec::new(),
             inherited: false,
             ready: None,
             object,

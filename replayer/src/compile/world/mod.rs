@@ -49,7 +49,8 @@ pub(crate) struct Task {
     pub(crate) exited: bool,
     /// Syscall events seen so far.
     pub(crate) ops: u32,
-    /// End of its last record.
+    /// Start and end of its last record.
+    pub(crate) last_start_ns: u64,
     pub(crate) last_end_ns: u64,
     /// A name for people.
     pub(crate) comm: Vec<u8>,
@@ -146,6 +147,8 @@ pub(crate) struct Ofd {
     pub(crate) inherited: bool,
     /// A report of readiness that no read has used yet.
     pub(crate) ready: Option<Arrival>,
+    /// Who was told that it is ready, and has not looked yet; kept of what several processes have.
+    pub(crate) told: Vec<TaskIx>,
     /// Object of the trace's dictionary.
     pub(crate) object: Option<ObjectId>,
 }
@@ -161,6 +164,13 @@ impl Ofd {
             self.idle.remove(0);
         }
         self.idle.push(mark);
+    }
+
+    /// Whether the task had been told that it is ready. It is not told any more.
+    pub(crate) fn untold(&mut self, task: TaskIx) -> bool {
+        let before = self.told.len();
+        self.told.retain(|told| *told != task);
+        self.told.len() < before
     }
 }
 

@@ -303,6 +303,7 @@ impl World {
             origin,
             exited: false,
             ops: 0,
+            last_start_ns: start_ns,
             last_end_ns: start_ns,
             comm,
             status: None,

@@ -24,12 +24,17 @@ impl World {
             if events & 0x19 != 0
                 && let Some(watch) = watches.get(&data).copied()
             {
-                self.readable(watch.ofd, mark.end_ns, waited);
+                self.readable(watch.ofd, mark, waited);
             }
         }
     }
 
-    pub(crate) fn readable(&mut self, ofd: OfdIx, at_ns: u64, exact: bool) {
+    fn readable(&mut self, ofd: OfdIx, mark: Mark, exact: bool) {
+        let state = &mut self.ofds[ofd as usize];
+        if state.refs > 1 && !state.told.contains(&mark.task) {
+            state.told.push(mark.task);
+        }
+        let at_ns = mark.end_ns;
         let after_sent = match self.ofds[ofd as usize].kind {
             OfdKind::Sock(ix) => self.socks[ix as usize].sent,
             _ => 0,
@@ -55,7 +60,7 @@ impl World {
                     self.known_writable(ofd, entry.fd);
                 }
                 if entry.revents & 0x19 != 0 {
-                    self.readable(ofd, mark.end_ns, waited);
+                    self.readable(ofd, mark, waited);
                 } else if entry.events & 1 != 0 && call.ret == 0 {
                     self.ofds[ofd as usize].looked_in_vain(mark);
                 }
@@ -211,6 +216,7 @@ impl World {
 
     pub(crate) fn moved_in(&mut self, ofd: OfdIx, n: u64, at: Option<u64>) {
         self.ofds[ofd as usize].ready = None;
+        self.ofds[ofd as usize].told.clear();
         match self.ofds[ofd as usize].kind {
             OfdKind::Sock(ix) => {
                 let sock = &mut self.socks[ix as usize];

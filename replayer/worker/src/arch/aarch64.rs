@@ -7,6 +7,8 @@ pub mod nr {
     pub const SENDFILE: u32 = 71;
     pub const STATX: u32 = 291;
     pub const UNLINKAT: u32 = 35;
+    pub const EPOLL_CTL: u32 = 21;
+    pub const EPOLL_PWAIT: u32 = 22;
     pub const CLOSE: u32 = 57;
     pub const PPOLL: u32 = 73;
     pub const MADVISE: u32 = 233;
@@ -24,6 +26,14 @@ pub mod nr {
     pub const FCNTL: u32 = 25;
     pub const RT_SIGPROCMASK: u32 = 135;
     pub const EXECVEAT: u32 = 281;
+}
+
+/// `struct epoll_event`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct EpollEvent {
+    pub events: u32,
+    pub data: u64,
 }
 
 /// Index of the TLS and child-tid arguments of `clone` (CONFIG_CLONE_BACKWARDS).

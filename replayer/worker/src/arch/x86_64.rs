@@ -7,6 +7,8 @@ pub mod nr {
     pub const SENDFILE: u32 = 40;
     pub const STATX: u32 = 332;
     pub const UNLINKAT: u32 = 263;
+    pub const EPOLL_CTL: u32 = 233;
+    pub const EPOLL_PWAIT: u32 = 281;
     pub const CLOSE: u32 = 3;
     pub const PPOLL: u32 = 271;
     pub const MADVISE: u32 = 28;
@@ -24,6 +26,14 @@ pub mod nr {
     pub const FCNTL: u32 = 72;
     pub const RT_SIGPROCMASK: u32 = 14;
     pub const EXECVEAT: u32 = 322;
+}
+
+/// `struct epoll_event`.
+#[derive(Clone, Copy)]
+#[repr(C, packed)]
+pub struct EpollEvent {
+    pub events: u32,
+    pub data: u64,
 }
 
 /// Index of the TLS and child-tid arguments of `clone`.
