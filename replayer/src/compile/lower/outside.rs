@@ -333,7 +333,7 @@ impl Lower<'_> {
     }
 
     /// The other end had been closed when something was sent to it, which it answered with a reset: it has to be closed by
-    /// then, and properly, or what is sent next fails in another way (`tcp_reset`, net/ipv4/tcp_input.c).
+    /// then, and properly, or what is sent next fails in another way (`tcp_reset`, `net/ipv4/tcp_input.c`).
     fn sent_to_closed(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
         let sends = matches!(cx.known.sc, Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendfile);
         if !sends || cx.call.ret <= 0 {
