@@ -5,6 +5,9 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A child that is killed when it is dropped, and by the kernel when this process dies.
@@ -36,6 +39,45 @@ impl Owned {
             }
             anyhow::ensure!(Instant::now() < until, "{what} does not end; it was killed");
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Keeps every CPU busy with a thread that runs when nothing else would. A virtual machine's CPU that goes idle is given
+/// back to the hypervisor; getting it back costs more than what is measured, and a server that is a little slower lets
+/// its clients go idle more often.
+pub(super) struct Awake {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Awake {
+    pub(super) fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = (0..cpus)
+            .map(|_| {
+                let stop = Arc::clone(&stop);
+                std::thread::spawn(move || {
+                    let param = libc::sched_param { sched_priority: 0 };
+                    // SAFETY: a valid parameter. A thread that cannot be made idle must not compete.
+                    if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const param) } == 0 {
+                        while !stop.load(Ordering::Relaxed) {
+                            std::hint::spin_loop();
+                        }
+                    }
+                })
+            })
+            .collect();
+        Self { stop, threads }
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a server still does while it is recorded.
 
 use super::figure::{Goal, Line, Unit, list};
+use super::process::Awake;
 use super::servers::Program;
 use super::tracer::{Setup, Tracer};
 use super::{Bench, median};
@@ -29,6 +30,7 @@ fn measure(bench: &Bench, program: Program, figure: &str, goal: Goal) -> Result<
     ];
     let seconds = if bench.quick { 1.0 } else { 2.0 };
     let mut lost = 0;
+    let _awake = Awake::start();
     let parts = bench.rounds(5, 2, &setups, |round| {
         let server = program.start(bench.dir())?;
         let untraced = server.load(seconds)?;

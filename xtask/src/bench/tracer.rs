@@ -300,7 +300,16 @@ fn read_output(setup: Setup, ctrace: &Path, output: &Path, said: &[String]) -> R
             left.calls = left.info["events"]["syscalls"].as_u64();
             left.lost = left.info["lost"]["total"].as_u64().unwrap_or(0);
         }
-        Setup::PerfRecord | Setup::PerfCompressed => {
+        // Of a compressed recording it does not say how many samples there are.
+        Setup::PerfCompressed => {
+            let report =
+                Command::new("perf").args(["report", "--stats", "--stdio", "-i"]).arg(output).output()?;
+            let text = String::from_utf8_lossy(&report.stdout);
+            let samples = text.lines().find_map(|l| l.trim().strip_prefix("SAMPLE events:"));
+            let samples = samples.and_then(|n| n.split_whitespace().next()?.parse::<u64>().ok());
+            left.calls = samples.map(|n| n / 2);
+        }
+        Setup::PerfRecord => {
             // "[ perf record: Captured and wrote 3.2 MB FILE (12345 samples) ]": two of a call.
             let samples =
                 said.iter().find_map(|l| l.split(" samples)").next()?.rsplit('(').next()?.parse().ok());
