@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 /// How often threads are looked for whose ends were lost.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the rings are emptied.
-const DRAIN_EVERY: Duration = Duration::from_millis(5);
+const DRAIN_EVERY: Duration = Duration::from_millis(10);
 /// When a ring was fuller than this (of 256), the next look follows at once.
 const HIGH_WATER: u32 = 64;
 /// How often the kernel's loss counters are read.

@@ -298,7 +298,7 @@ impl Recording {
             if left.is_zero() {
                 return None;
             }
-            std::thread::sleep(left.min(Duration::from_millis(5)));
+            std::thread::sleep(left.min(Duration::from_millis(10)));
         }
     }
 
@@ -317,6 +317,7 @@ impl Recording {
         self.send = None;
         flight::join_snapshots(threads.snapshots)?;
         finish_following(threads.follow);
+        threads.sample.thread().unpark();
         pipeline::join(threads.sample, "sample")?;
         pipeline::join(threads.drain, "drain")?;
         let written = pipeline::join(threads.write, "write")?;
@@ -346,6 +347,7 @@ impl Drop for Recording {
         if let Some(threads) = self.threads.take() {
             let _ = flight::join_snapshots(threads.snapshots);
             finish_following(threads.follow);
+            threads.sample.thread().unpark();
             let _ = threads.sample.join();
             let _ = threads.drain.join();
             let _ = threads.write.join();

@@ -110,7 +110,8 @@ pub(crate) fn run(
         while let Some(left) = next.checked_duration_since(Instant::now())
             && !shared.stop.load(Ordering::Acquire)
         {
-            std::thread::sleep(left.min(Duration::from_millis(10)));
+            // Whoever stops the recording ends the wait.
+            std::thread::park_timeout(left);
         }
         if next < Instant::now() {
             next = Instant::now();

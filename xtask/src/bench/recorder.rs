@@ -8,20 +8,26 @@ use anyhow::Result;
 
 pub(super) fn cpu(bench: &Bench) -> Result<Vec<Line>> {
     const PER_MS: u64 = 100;
-    let seconds = if bench.quick { 5 } else { 10 };
-    let mut producers = Loop::start(Work::pair(seconds * 1000, Some(PER_MS)))?;
-    let tracer = Tracer::attach(Setup::Recorded, &bench.ctrace, bench.dir(), producers.pid())?;
-    // Starting is not what is measured.
-    let before = super::process::cpu_time(tracer.observer()?.pid());
-    let done = producers.run()?;
-    let left = tracer.stop()?;
-    let rate = done.calls as f64 / done.took.as_secs_f64();
-    let share = left.cpu.saturating_sub(before).as_secs_f64() / done.took.as_secs_f64();
-    let mib = left.rss_kib.unwrap_or(0) / 1024;
-    let beside = format!("at {rate:.0} calls/s, {} lost, {mib} MiB at the peak", left.lost);
-    anyhow::ensure!(rate > 160_000.0, "the producers made only {rate:.0} calls/s");
+    let seconds = if bench.quick { 3 } else { 6 };
+    let (mut shares, mut slowest, mut lost, mut mib) = (Vec::new(), f64::MAX, 0, 0);
+    for _ in 0..if bench.quick { 1 } else { 5 } {
+        let mut producers = Loop::start(Work::pair(seconds * 1000, Some(PER_MS)))?;
+        let tracer = Tracer::attach(Setup::Recorded, &bench.ctrace, bench.dir(), producers.pid())?;
+        // Starting is not what is measured.
+        let before = super::process::cpu_time(tracer.observer()?.pid());
+        let done = producers.run()?;
+        let left = tracer.stop()?;
+        shares.push(left.cpu.saturating_sub(before).as_secs_f64() / done.took.as_secs_f64());
+        slowest = slowest.min(done.calls as f64 / done.took.as_secs_f64());
+        lost += left.lost;
+        mib = mib.max(left.rss_kib.unwrap_or(0) / 1024);
+    }
+    shares.sort_by(f64::total_cmp);
+    let spread = list(Unit::Part, &[("least", shares[0]), ("most", shares[shares.len() - 1])]);
+    let beside = format!("at {slowest:.0} calls/s, {lost} lost, {mib} MiB at the peak; {spread}");
+    anyhow::ensure!(slowest > 160_000.0, "the producers made only {slowest:.0} calls/s");
     let figure = "recorder CPU at 200,000 calls/s, of one core";
-    Ok(vec![Line::new(figure, Unit::Part, Goal::AtMost(0.08), share).beside(beside)])
+    Ok(vec![Line::new(figure, Unit::Part, Goal::AtMost(0.08), median(&shares)).beside(beside)])
 }
 
 pub(super) fn armed(bench: &Bench) -> Result<Vec<Line>> {
