@@ -65,7 +65,8 @@ fn time_on_a_cpu_and_faults_are_what_the_kernel_accounts() {
     let p = Provoked::new();
     let Some(r) = p.record("usage") else { return };
     let all = usages(&r);
-    assert!(all.len() >= 4, "{all:?}");
+    // One before the sleep and one after it, and more where somebody else wanted the CPU: stretches end at switches.
+    assert!(all.len() >= 2, "{all:?}");
     for (a, b) in all.iter().zip(&all[1..]) {
         assert!(a.from_ns < a.t_ns && a.t_ns <= b.from_ns, "{a:?} {b:?}");
         assert!(a.cpu_ns + a.wait_ns <= a.t_ns - a.from_ns, "{a:?}");
