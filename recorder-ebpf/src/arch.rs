@@ -5,8 +5,8 @@
 use crate::{kernel::read, maps::global};
 use ctrace_abi::{MISSING, machine};
 
-/// Whether the running call of the calling task is a 32-bit one. On x86-64 this is `TS_COMPAT` in `thread_info.status`, set by the 32-bit
-/// entries; on aarch64 `TIF_32BIT` in `thread_info.flags`, a property of the task.
+/// Whether the running call of the calling task is a 32-bit one. On x86-64 this is `TS_COMPAT` in
+/// `thread_info.status`, set by the 32-bit entries; on aarch64 `TIF_32BIT` in `thread_info.flags`, a property of the task.
 #[inline(always)]
 pub fn is_compat(task: *const u8) -> bool {
     let offset = global!(task_compat);

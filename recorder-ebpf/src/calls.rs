@@ -4,7 +4,7 @@ use crate::{
     arch::{arguments, arguments_at_exit, is_compat, is_x32, nr},
     bulk::{is_full, tell, waited_for_nothing},
     capture::{CUT, FAULT, POSITION, bounded, run_op, spec, time},
-    files::{fix_now, known_file, open_file, opened, open_file_of, remember, remembered, was_created},
+    files::{fix_now, known_file, known_to, open_file, open_file_of, opened, was_created},
     kernel::{copy_words, current, now, now_by},
     maps::{SHARED, global, lost, scratch, send},
     scope::{Stack, admit, arg, slot},
@@ -98,11 +98,7 @@ fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
         if todo != 0 {
             if todo & spec_flag::FD != 0 {
                 file = first_file(task, spec, &call.args);
-                if file != slot.last_file {
-                    if !remembered(&slot.known, file) {
-                        known_file(file, call.tid);
-                        remember(&mut slot.known, file);
-                    }
+                if file != slot.last_file && known_to(&mut slot.known, shared, file, call.tid) {
                     slot.last_file = file;
                 }
             }

@@ -2,11 +2,13 @@
 
 use crate::{
     capture::bounded,
-    kernel::{current, read, read_or_zero, ticks},
+    kernel::{add, current, read, read_or_zero, ticks},
     maps::{ANNOUNCED, NEXT, SHARED, WALK, global, lost, scratch, send},
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
-use ctrace_abi::{FileObject, KNOWN, KnownFile, MAX_COMPONENTS, MISSING, kind, known_at, loss};
+use ctrace_abi::{
+    DESCRIBED, FileObject, KNOWN, KnownFile, MAX_COMPONENTS, MISSING, Shared, kind, known_at, loss,
+};
 
 // include/uapi/linux/stat.h.
 const S_IFMT: u16 = 0o170_000;
@@ -47,20 +49,20 @@ pub fn open_file_of(task: *const u8, fd: u32) -> u64 {
     }
 }
 
-/// Makes sure that user space knows a file.
+/// Makes sure that user space knows a file. False: it does not, and the next call that meets the file tries again.
 #[inline(always)]
-pub fn known_file(file: u64, tid: u32) {
+pub fn known_file(file: u64, tid: u32) -> bool {
     if file == 0 {
-        return;
+        return true;
     }
     // SAFETY: the value is copied out; a racing update can only make it announced again.
     if let Some(announced) = unsafe { ANNOUNCED.get(&file) } {
         // The address may belong to another file by now.
         if announced.inode == read_or_zero::<u64>(file, global!(file_inode)) {
-            return;
+            return true;
         }
     }
-    announce(file, tid, 0);
+    announce(file, tid, 0) != 0
 }
 
 /// Describes a file that the call at hand opened, unless it is the one that the same thread had at this address a
@@ -97,21 +99,31 @@ fn moves() -> u64 {
     }
 }
 
-/// Whether the task at hand has met this file before. Its own memory is asked before the table of all files, which
-/// costs five times as much.
+/// As [`known_file`], for a task that remembers what it has met: its own memory is asked before the table of all files,
+/// which costs five times as much.
 #[inline(always)]
-pub fn remembered(known: &[KnownFile; KNOWN], file: u64) -> bool {
-    // SAFETY: the index is bounded.
-    let known = unsafe { &*known.as_ptr().add(known_at(file)) };
-    known.file == file && known.inode == read_or_zero::<u64>(file, global!(file_inode))
+pub fn known_to(all: &mut [KnownFile; KNOWN], shared: *const Shared, file: u64, tid: u32) -> bool {
+    // SAFETY: the indices are bounded.
+    let (known, described) = unsafe {
+        (&mut *all.as_mut_ptr().add(known_at(file)), (*shared).described.as_ptr().add(described_at(file)))
+    };
+    // Read first: what is described meanwhile makes the memory invalid.
+    // SAFETY: a whole word of the map's value.
+    let described = unsafe { described.read_volatile() };
+    let inode: u64 = read_or_zero(file, global!(file_inode));
+    if known.file == file && known.inode == inode && known.described == described {
+        return true;
+    }
+    let is_known = known_file(file, tid);
+    if is_known {
+        *known = KnownFile { file, inode, described };
+    }
+    is_known
 }
 
-/// From now on [`remembered`].
 #[inline(always)]
-pub fn remember(known: &mut [KnownFile; KNOWN], file: u64) {
-    let inode = read_or_zero::<u64>(file, global!(file_inode));
-    // SAFETY: the index is bounded.
-    unsafe { *known.as_mut_ptr().add(known_at(file)) = KnownFile { file, inode } };
+fn described_at(file: u64) -> usize {
+    bounded::<{ DESCRIBED as i32 - 1 }>(file >> 6 ^ file >> 16) as usize
 }
 
 /// Describes a file to user space; `fresh`: the call at hand made it. A global function, see [`crate::capture`].
@@ -124,6 +136,11 @@ pub extern "C" fn announce(file: u64, tid: u32, fresh: u32) -> u32 {
     let inode: u64 = read_or_zero(file, global!(file_inode));
     if inode == 0 {
         return 0;
+    }
+    if let Some(shared) = SHARED.get_ptr_mut(0) {
+        // SAFETY: the index is bounded.
+        let described = unsafe { (*shared).described.as_mut_ptr().add(described_at(file)) };
+        add(described, 1);
     }
     let mode: u16 = read_or_zero(inode, global!(inode_mode));
     let sent = if mode & S_IFMT == S_IFSOCK {

@@ -20,7 +20,8 @@ use aya_ebpf::{
     programs::{ProbeContext, RawTracePointContext},
 };
 use ctrace_abi::{
-    DnsEvent, MAX_DNS, MISSING, NO_SLOT, SPEC_COMPAT, Slot, Traffic, TrafficEvent, abi, data, dns_how, kind, loss,
+    DnsEvent, MAX_DNS, MISSING, NO_SLOT, SPEC_COMPAT, Slot, Traffic, TrafficEvent, abi, data, dns_how, kind,
+    loss,
 };
 
 const DNS_PORT: u16 = 53;

@@ -615,6 +615,18 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// Of an error with the verifier's log in it: how it begins, and what the verifier said last. Its statistics follow.
+fn brief(text: &str) -> String {
+    let Some((begin, log)) = text.split_once("Verifier output:") else { return text.to_owned() };
+    tracing::debug!(log, "the verifier's log");
+    let said = log.lines().take_while(|line| !line.starts_with("verification time")).map(str::trim);
+    format!(
+        "{}: {}",
+        begin.trim_end_matches([' ', '.']),
+        said.filter(|line| !line.is_empty()).last().unwrap_or("no reason")
+    )
+}
+
 fn denied_or(what: &str, error: &EbpfError) -> RecordError {
     classify(what, error)
 }
@@ -627,7 +639,7 @@ fn classify(what: &str, error: &(dyn std::error::Error + 'static)) -> RecordErro
     match crate::caps::missing_to_load() {
         Some(needs) if is_denied(error) => RecordError::NoPrivilege { what: what.to_owned(), needs },
         _ => RecordError::KernelLacks {
-            what: format!("what {what} needs ({})", chain(error)),
+            what: format!("what {what} needs ({})", brief(&chain(error))),
             fix: "run `ctrace doctor`".into(),
         },
     }
@@ -694,6 +706,15 @@ mod tests {
         let (small, large) = (RingSizes::within(16 << 20, 2), RingSizes::within(64 << 20, 2));
         assert_eq!(small.life, 1 << 20);
         assert!(large.life > small.life && large.bulk > small.bulk && large.segments > small.segments);
+    }
+
+    #[test]
+    fn of_a_verifiers_log_the_reason_is_told() {
+        let text = "the BPF_PROG_LOAD syscall returned EINVAL. Verifier output: 0: R1=ctx\n1: (85) call 160\n\
+                    program of this type cannot use helper 160\nverification time 9 usec\nprocessed 2 insns\n: EINVAL";
+        let told = "the BPF_PROG_LOAD syscall returned EINVAL: program of this type cannot use helper 160";
+        assert_eq!(brief(text), told);
+        assert_eq!(brief("no such file"), "no such file");
     }
 
     #[test]

@@ -29,6 +29,16 @@ struct Stage {
 const STAGES: &[Stage] = &[
     Stage { name: "format", command: &["cargo", "fmt", "--all", "--check"], env: &[] },
     Stage {
+        name: "format of the kernel half",
+        command: &["cargo", "fmt", "--manifest-path", "recorder-ebpf/Cargo.toml", "--check"],
+        env: &[],
+    },
+    Stage {
+        name: "format of the replay worker",
+        command: &["rustfmt", "--edition", "2024", "--check", "replayer/worker/src/main.rs"],
+        env: &[],
+    },
+    Stage {
         name: "lints",
         command: &["cargo", "clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"],
         env: &[],

@@ -29,8 +29,8 @@ pub use spec::{
     MAX_ARGV, MAX_ITEMS, MAX_OPS, MAX_STR, MAX_WORD, Op, SPEC_COMPAT, SPECS, Spec, data, op, spec_flag, when,
 };
 pub use task::{
-    CapEvent, CapKey, Comm, Exec, Exit, FaultEvent, Fork, HELD, KNOWN, KnownFile, NO_SLOT, OomEvent, Pending,
-    SLOTS, STACKS, Shared, SignalEvent, Slot, Usage, UsageEvent, known_at,
+    CapEvent, CapKey, Comm, DESCRIBED, Exec, Exit, FaultEvent, Fork, HELD, KNOWN, KnownFile, NO_SLOT,
+    OomEvent, Pending, SLOTS, STACKS, Shared, SignalEvent, Slot, Usage, UsageEvent, known_at,
 };
 
 /// Value of a system call's sixth argument register that marks a coordination call of the replay engine.

@@ -28,6 +28,8 @@ pub struct Shared {
     pub moves: u64,
     /// Must be 0.
     pub reserved: [u64; 4],
+    /// How often files were described, by a part of their address.
+    pub described: [u64; DESCRIBED],
     /// Stacks of tasks that are not recorded, each with the epoch in which that was found.
     pub foreign: [u64; STACKS],
     /// Hints: the slot that a stack belongs to, if that slot says the same.
@@ -86,7 +88,12 @@ pub struct KnownFile {
     pub file: u64,
     /// Its inode then: the address may belong to another file later.
     pub inode: u64,
+    /// [`Shared::described`] then: another task may have described another file of this address since.
+    pub described: u64,
 }
+
+/// Counters in [`Shared::described`].
+pub const DESCRIBED: usize = 1024;
 
 /// Where a file is remembered. Structures in the kernel are aligned to cache lines of 64 bytes.
 #[must_use]
@@ -353,8 +360,8 @@ const _: () = {
     assert!(size_of::<CapKey>() == 24);
     assert!(size_of::<CapEvent>() == 40);
     assert!(size_of::<Pending>() == 24);
-    assert!(size_of::<Slot>() == 128 + 64 + 16 * KNOWN + 8 + 24 + 56);
-    assert!(size_of::<Shared>() == 64 + STACKS * 10);
+    assert!(size_of::<Slot>() == 128 + 64 + 24 * KNOWN + 8 + 24 + 56);
+    assert!(size_of::<Shared>() == 64 + DESCRIBED * 8 + STACKS * 10);
     assert!(size_of::<Fork>() == 56);
     assert!(size_of::<Exec>() == 24 + 16 + 16 + 512);
     assert!(size_of::<Exit>() == 24);

@@ -296,6 +296,10 @@ impl Programs {
                 }
             }
         }
+        // A filter may leave nothing for some.
+        let first = scripts.swap_remove(0);
+        scripts.retain(|script| script.contains("--exact"));
+        scripts.insert(0, first);
         Ok(scripts)
     }
 }
