@@ -6,7 +6,7 @@
 
 use crate::{
     capture::{bounded, spec},
-    kernel::{add, add_32, exchange, now},
+    kernel::{add, add_32, copy_some_words, exchange, now},
     maps::{AGGREGATE, BULK, HEADS, NOTHING, global, lost, send_life},
     scope::slot,
 };
@@ -147,7 +147,18 @@ fn write(slot: &Slot, end_ns: u64, ret: i64) -> bool {
         flags |= short_flag::TIME;
         // SAFETY: as above.
         unsafe { *to.cast::<u64>() = call.time_ns };
+        // SAFETY: as above.
+        to = unsafe { to.add(8) };
         len += 8;
+    }
+    let copied = slot.copied;
+    if copied != 0 {
+        flags |= short_flag::TAIL;
+        // SAFETY: as above.
+        unsafe { *to.cast::<u64>() = u64::from(copied) };
+        // SAFETY: as above.
+        unsafe { copy_some_words(to.add(8).cast(), slot.copies.as_ptr(), copied / 8) };
+        len += 8 + u64::from(copied);
     }
     // SAFETY: as above.
     unsafe {

@@ -3,9 +3,9 @@
 use crate::{
     arch::{arguments, arguments_at_exit, is_compat, is_x32, nr},
     bulk::{is_full, tell, waited_for_nothing},
-    capture::{CUT, FAULT, POSITION, bounded, run_op, spec, time},
+    capture::{CUT, FAULT, POSITION, bounded, keep, run_op, spec, time},
     files::{fix_now, known_file, known_to, open_file, open_file_of, opened, was_created},
-    kernel::{copy_words, current, now, now_by},
+    kernel::{copy_some_words, copy_words, current, now, now_by},
     maps::{SHARED, global, lost, scratch, send},
     scope::{Stack, admit, arg, slot},
     traffic::ended,
@@ -93,6 +93,7 @@ fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
     }
     call.nr = nr;
     call.abi = how;
+    slot.copied = 0;
     if let Some(spec) = spec {
         let todo = spec.flags;
         if todo != 0 {
@@ -183,6 +184,7 @@ fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
             call.flags |= call_flag::ENGINE;
         }
         slot.nargs = 6;
+        slot.copied = 0;
         call.file = 0;
         if let Some(spec) = spec(call.abi, call.nr) {
             if spec.flags & spec_flag::FD != 0 {
@@ -224,8 +226,8 @@ pub extern "C" fn cut_short(number: u32, now: u64) -> u32 {
     0
 }
 
-/// Runs the ops of a call's entry and sends what they copied. Returns the flags to set on the call. A global
-/// function, see [`crate::capture`].
+/// Runs the ops of a call's entry and keeps what they copied until its exit, or sends it when it is much. Returns the
+/// flags to set on the call. A global function, see [`crate::capture`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn entry_copies(number: u32) -> u32 {
@@ -253,6 +255,11 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
     if position <= size_of::<CallArgs>() as u32 {
         return u32::from(flags);
     }
+    // The words of a new program are asked for before its `execve` ends: they go ahead.
+    let ahead = spec.flags & spec_flag::ALWAYS != 0;
+    if !ahead && keep(slot, buffer, size_of::<CallArgs>() as u32, position) {
+        return u32::from(flags);
+    }
     // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
     unsafe {
         *buffer.cast::<CallArgs>() =
@@ -267,8 +274,8 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
     u32::from(flags)
 }
 
-/// Runs the ops of a call's exit and sends the call with what they copied; 0 when there is nothing to send besides
-/// the call itself, or no room for it. A global function, see [`crate::capture`].
+/// Runs the ops of a call's exit and keeps what they copied, for who tells of the call. 1: that was more than a slot
+/// keeps, and the call was sent with it. A global function, see [`crate::capture`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn exit_copies(number: u32) -> u32 {
@@ -277,22 +284,25 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
     let Some(spec) = spec(call.abi, call.nr) else { return 0 };
     let Some(buffer) = scratch(1) else { return 0 };
     let ok = call.ret >= 0;
-    fix_now(call.t_ns + call.dur_ns);
     if ok && spec.flags & spec_flag::RET_FD != 0 {
         let file = open_file(call.ret as u32);
         if file != 0 {
+            fix_now(call.t_ns + call.dur_ns);
             if spec.flags & spec_flag::NEW_FILE != 0 {
-                opened(file, call.tid);
+                opened(&mut slot.opened, file, call.tid);
             } else {
                 known_file(file, call.tid);
             }
+            fix_now(0);
             call.file = file;
             if spec.flags & spec_flag::OPENS != 0 && was_created(file) {
                 call.flags |= call_flag::CREATED;
             }
         }
     }
-    let mut position = size_of::<Call>() as u32;
+    // Room for what was copied at entry: it comes first.
+    let begin = size_of::<Call>() as u32 + slot.copied;
+    let mut position = begin;
     let copies = if spec.flags & spec_flag::ALWAYS != 0 || is_full() { spec.ops_len as usize } else { 0 };
     if copies == 0 && spec.flags & spec_flag::AT_EXIT != 0 {
         call.flags |= call_flag::TRUNCATED;
@@ -315,15 +325,18 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
         }
         position = result & POSITION;
     }
-    fix_now(0);
-    if position <= size_of::<Call>() as u32 {
+    if position <= begin || keep(slot, buffer, begin, position) {
         return 0;
     }
+    let call = &mut slot.call;
     call.kind = kind::CALL;
     call.wait_cpu_ns = slot.wait_cpu_ns;
     call.blocked_ns = slot.blocked_ns;
     // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
-    unsafe { copy_words(buffer.cast::<Call>(), call) };
+    unsafe {
+        copy_words(buffer.cast::<Call>(), call);
+        copy_some_words(buffer.add(size_of::<Call>()).cast(), slot.copies.as_ptr(), slot.copied / 8);
+    }
     if !send(buffer, bounded::<0x3fff>(u64::from(position))) {
         call.flags |= call_flag::TRUNCATED;
         lost(loss::DETAIL_RING);

@@ -4,14 +4,16 @@
 //! every path that leads to it (Linux 5.6, `btf_func_linkage`). It therefore looks its maps up again.
 
 use crate::{
-    files::{known_file, open_file},
-    kernel::{add, current, read_user_str},
+    files::{fix_now, known_file, open_file},
+    kernel::{add, copy_some_words, current, read_user_str},
     maps::{SHARED, SPEC, WALK, global, scratch},
     scope::slot,
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::arch::asm;
-use ctrace_abi::{Creds, MAX_ARGV, MAX_ITEMS, MAX_STR, MAX_WORD, Op, SPEC_COMPAT, Spec, Tlv, abi, op};
+use ctrace_abi::{
+    COPIES, Creds, MAX_ARGV, MAX_ITEMS, MAX_STR, MAX_WORD, Op, SPEC_COMPAT, Slot, Spec, Tlv, abi, op,
+};
 
 /// Set in a result of [`run_op`]: something could not be read.
 pub const FAULT: u32 = 1 << 31;
@@ -59,6 +61,25 @@ pub fn read_user_u32(from: u64) -> Option<u32> {
     // SAFETY: a local of 4 bytes.
     let failed = unsafe { bpf_probe_read_user((&raw mut value).cast(), 4, from as *const _) };
     (failed == 0).then_some(value)
+}
+
+/// Keeps the items at `begin` to `end` of a buffer in the slot of the call in flight, behind those that are there.
+/// False: there is no room.
+#[inline(always)]
+pub fn keep(slot: &mut Slot, buffer: *const u8, begin: u32, end: u32) -> bool {
+    let len = end - begin;
+    if slot.copied + len > COPIES as u32 {
+        return false;
+    }
+    let at = bounded::<{ COPIES as i32 - 8 }>(u64::from(slot.copied));
+    slot.copied += len;
+    // SAFETY: both places are bounded, and have COPIES bytes behind them that belong to the slot and to the buffer.
+    unsafe {
+        let to = slot.copies.as_mut_ptr().cast::<u8>().add(at as usize).cast::<u64>();
+        let from = buffer.add(bounded::<0x1ff8>(u64::from(begin)) as usize).cast::<u64>();
+        copy_some_words(to, from, len / 8);
+    }
+    true
 }
 
 /// Writes an item's head at `at` and returns the position after the item.
@@ -114,7 +135,11 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
         if file == 0 {
             return pos as u32;
         }
+        if phase != 0 {
+            fix_now(slot.call.t_ns + slot.call.dur_ns);
+        }
         known_file(file, slot.call.tid);
+        fix_now(0);
         // SAFETY: inside the buffer.
         unsafe { *data.cast::<u64>() = file };
         return head(at, pos, what, arg, 8, 0, aux);
@@ -211,8 +236,12 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
             let fds = unsafe { *data.cast::<[u32; 2]>() };
             let first = open_file(fds[0]);
             let second = open_file(fds[1]);
+            if phase != 0 {
+                fix_now(slot.call.t_ns + slot.call.dur_ns);
+            }
             crate::files::announce(first, slot.call.tid, 1);
             crate::files::announce(second, slot.call.tid, 1);
+            fix_now(0);
             // SAFETY: 24 bytes inside the buffer.
             unsafe { *data.add(8).cast::<[u64; 2]>() = [first, second] };
             head(at, pos, what, arg, 24, 0, aux)

@@ -2,12 +2,13 @@
 
 use crate::{
     capture::bounded,
-    kernel::{add, current, read, read_or_zero, ticks},
+    kernel::{add, copy_words, current, read, read_or_zero, ticks},
     maps::{ANNOUNCED, NEXT, SHARED, WALK, global, lost, scratch, send},
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use ctrace_abi::{
-    DESCRIBED, FileObject, KNOWN, KnownFile, MAX_COMPONENTS, MISSING, Shared, kind, known_at, loss,
+    DESCRIBED, FileObject, KNOWN, KnownFile, MAX_COMPONENTS, MISSING, OpenedFile, Shared, kind, known_at,
+    loss,
 };
 
 // include/uapi/linux/stat.h.
@@ -69,24 +70,49 @@ pub fn known_file(file: u64, tid: u32) -> bool {
 /// moment ago: a server that opens one file for each request gets the same `struct file` back, and describing it costs
 /// as much as all else that is recorded of the call. That it was renamed shows; that a directory above was, only where
 /// the scope did it, hence no longer than a moment. An empty file may be a new one, whose size at first matters.
+///
+/// `last` is what the thread remembers of what it opened last, and asked before the table of all files.
 #[inline(always)]
-pub fn opened(file: u64, tid: u32) {
-    // SAFETY: as in `known_file`.
-    if let Some(announced) = unsafe { ANNOUNCED.get(&file) } {
-        let fresh = ticks().wrapping_sub(announced.at) < global!(sample_ticks);
-        if fresh && announced.tid == tid && announced.dentry != 0 && announced.moves == moves() {
-            let (inode, dentry) = (announced.inode, announced.dentry);
-            if read_or_zero::<u64>(file, global!(file_inode)) == inode
-                && read_or_zero::<u64>(file, global!(file_dentry)) == dentry
-                && read_or_zero::<u64>(dentry, global!(dentry_parent)) == announced.parent
-                && read_or_zero::<u64>(dentry, global!(dentry_hash)) == announced.name
-                && read_or_zero::<u64>(inode, global!(inode_size)) != 0
-            {
-                return;
-            }
-        }
+pub fn opened(last: &mut OpenedFile, file: u64, tid: u32) {
+    let described = describes(file);
+    if last.file == file && last.described == described && stands(last, file) {
+        return;
     }
-    announce(file, tid, 1);
+    // SAFETY: as in `known_file`.
+    let found = match unsafe { ANNOUNCED.get(&file) } {
+        Some(announced) if announced.tid == tid && stands(announced, file) => core::ptr::from_ref(announced),
+        _ if announce(file, tid, 1) == 0 => return,
+        _ => match NEXT.get_ptr(0) {
+            Some(next) => next,
+            None => return,
+        },
+    };
+    // SAFETY: a value of a map. One that is written meanwhile does not stand next time.
+    unsafe { copy_words(last, found) };
+    last.described = describes(file);
+}
+
+/// Whether a file that is opened again is what it was when it was described.
+#[inline(always)]
+fn stands(then: &OpenedFile, file: u64) -> bool {
+    ticks().wrapping_sub(then.at) < global!(sample_ticks)
+        && then.dentry != 0
+        && then.moves == moves()
+        && read_or_zero::<u64>(file, global!(file_inode)) == then.inode
+        && read_or_zero::<u64>(file, global!(file_dentry)) == then.dentry
+        && read_or_zero::<u64>(then.dentry, global!(dentry_parent)) == then.parent
+        && read_or_zero::<u64>(then.dentry, global!(dentry_hash)) == then.name
+        && read_or_zero::<u64>(then.inode, global!(inode_size)) != 0
+}
+
+/// How often files were described whose address is like this one's.
+#[inline(always)]
+fn describes(file: u64) -> u64 {
+    match SHARED.get_ptr(0) {
+        // SAFETY: the index is bounded; whole words.
+        Some(shared) => unsafe { (*shared).described.as_ptr().add(described_at(file)).read_volatile() },
+        None => 0,
+    }
 }
 
 /// How often the scope has changed what paths lead to.
@@ -157,6 +183,7 @@ pub extern "C" fn announce(file: u64, tid: u32, fresh: u32) -> u32 {
     let Some(next) = NEXT.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's memory.
     let next = unsafe { &mut *next };
+    next.file = file;
     next.inode = inode;
     next.dentry = read_or_zero(file, global!(file_dentry));
     next.parent = read_or_zero(next.dentry, global!(dentry_parent));

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_jiffies64, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user_str,
 };
 use core::arch::asm;
-use ctrace_abi::{MISSING, Shared};
+use ctrace_abi::{COPIES, MISSING, Shared};
 
 /// The time, `CLOCK_BOOTTIME`: a fifth faster than the kernel's own helper for it.
 #[inline(always)]
@@ -54,6 +54,21 @@ pub unsafe fn copy_words<T>(to: *mut T, from: *const T) {
     for i in 0..size_of::<T>() / 8 {
         // SAFETY: as above. Volatile, or it would become a `memmove` again.
         unsafe { to.cast::<u64>().add(i).write_volatile(from.cast::<u64>().add(i).read_volatile()) };
+    }
+}
+
+/// Copies `words` words, at most as many as a slot keeps.
+///
+/// # Safety
+/// Both are valid for `COPIES` bytes, and aligned to 8.
+#[inline(always)]
+pub unsafe fn copy_some_words(to: *mut u64, from: *const u64, words: u32) {
+    for i in 0..COPIES / 8 {
+        if i as u32 >= words {
+            break;
+        }
+        // SAFETY: as above. Volatile, or it would become a `memmove` again.
+        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
     }
 }
 

@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use core::arch::asm;
 use ctrace_abi::{
-    AGGREGATES, Aggregate, AggregateKey, BlockEvent, CapKey, Globals, Group, Head, Pending, SCRATCH, SEGMENT,
-    SLOTS, SPECS, Shared, Slot, Spec, Traffic, UringEvent, loss,
+    AGGREGATES, Aggregate, AggregateKey, BlockEvent, CapKey, Globals, Group, Head, OpenedFile, Pending,
+    SCRATCH, SEGMENT, SLOTS, SPECS, Shared, Slot, Spec, Traffic, UringEvent, loss,
 };
 
 /// `BPF_F_MMAPABLE`, include/uapi/linux/bpf.h: user space fills these arrays through a mapping.
@@ -87,33 +87,13 @@ pub struct Walk {
 /// 0: a path; 1: an argument vector; 2: the threads of a process.
 #[map]
 pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(4, 0);
-/// What was said of a file: what it is, and where it was found.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Announced {
-    /// `struct inode *`.
-    pub inode: u64,
-    /// `struct dentry *`.
-    pub dentry: u64,
-    /// Of the dentry: its parent.
-    pub parent: u64,
-    /// Of the dentry: hash and length of its name.
-    pub name: u64,
-    /// To whom it was described.
-    pub tid: u32,
-    /// When, in timer ticks.
-    pub at: u32,
-    /// `Shared::moves` then.
-    pub moves: u64,
-}
-
 /// Files whose description was already sent, by `struct file *`.
 #[map]
-pub static ANNOUNCED: LruHashMap<u64, Announced> = LruHashMap::with_max_entries(32_768, 0);
+pub static ANNOUNCED: LruHashMap<u64, OpenedFile> = LruHashMap::with_max_entries(32_768, 0);
 
 /// The next entry of [`ANNOUNCED`], which has no room on the stack (see `read_to`).
 #[map]
-pub static NEXT: PerCpuArray<Announced> = PerCpuArray::with_max_entries(1, 0);
+pub static NEXT: PerCpuArray<OpenedFile> = PerCpuArray::with_max_entries(1, 0);
 
 /// A TCP socket of the scope.
 #[repr(C)]

@@ -135,6 +135,8 @@ pub fn admit(tid: u32, tgid: u32, start_ns: u64, fresh: bool) {
             for known in &mut slot.known {
                 known.file = 0;
             }
+            slot.opened.file = 0;
+            slot.copied = 0;
             slot.out_ns = 0;
             slot.woken_ns = 0;
             slot.wait_cpu_ns = 0;

@@ -1,8 +1,9 @@
 //! Sockets: what they are, and what happens to TCP connections.
 
 use crate::{
+    capture::bounded,
     kernel::{now, read_or_zero, read_to, ticks},
-    maps::{Followed, LISTENERS, SOCKS, global, lost, scratch, send, send_life},
+    maps::{Followed, LISTENERS, SHARED, SOCKS, global, lost, scratch, send, send_life},
     scope::{arg, slot_number},
 };
 use aya_ebpf::{
@@ -10,7 +11,7 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use ctrace_abi::{MISSING, SockObject, TcpEvent, Tuple, kind, loss, tcp};
+use ctrace_abi::{MISSING, PROBED, Shared, SockObject, TcpEvent, Tuple, kind, loss, tcp};
 
 /// TCP states, include/net/tcp_states.h.
 const TCP_ESTABLISHED: u8 = 1;
@@ -94,9 +95,39 @@ pub extern "C" fn announce_socket(file: u64, inode: u64, tid: u32) -> u32 {
     u32::from(send(buffer, size_of::<SockObject>() as u64))
 }
 
+/// Bits of an entry of `Shared::probed` that hold the time.
+const TICKS: u64 = (1 << 22) - 1;
+
+/// Where it is remembered that a socket needs no sample yet.
+#[inline(always)]
+fn probed(shared: *mut Shared, sk: u64) -> *mut u64 {
+    let at = bounded::<{ PROBED as i32 - 1 }>(sk >> 6 ^ sk >> 14);
+    // SAFETY: the index is bounded.
+    unsafe { (*shared).probed.as_mut_ptr().add(at as usize) }
+}
+
+/// One word for a socket, which is aligned to 64 bytes and whose address begins with 16 ones, and a time in ticks.
+#[inline(always)]
+fn probe_mark(sk: u64, now: u32) -> u64 {
+    sk >> 6 << 22 | u64::from(now) & TICKS
+}
+
+/// Ticks since the mark of a socket; many when it is another's.
+#[inline(always)]
+fn probed_since(mark: u64, sk: u64, now: u32) -> u32 {
+    if mark >> 22 != sk << 16 >> 22 {
+        return u32::MAX;
+    }
+    (u64::from(now).wrapping_sub(mark) & TICKS) as u32
+}
+
 /// From now on, what happens to this TCP socket is recorded, whoever causes it.
 #[inline(always)]
 pub fn follow(sk: u64, tid: u32) {
+    if let Some(shared) = SHARED.get_ptr_mut(0) {
+        // SAFETY: a whole word of the map's value.
+        unsafe { probed(shared, sk).write_volatile(0) };
+    }
     // The first sample follows when the connection has had a while: short ones only have their totals.
     if SOCKS.insert(&sk, &Followed { tid, sampled: ticks() }, 0).is_err() {
         lost(loss::CONNECTION_MAP);
@@ -259,8 +290,17 @@ pub fn tcp_destroy_sock(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "tcp_probe")]
 pub fn tcp_probe(ctx: RawTracePointContext) -> i32 {
     let sk = arg(&ctx, 0);
-    let Some(followed) = SOCKS.get_ptr_mut(&sk) else { return 0 };
+    let Some(shared) = SHARED.get_ptr_mut(0) else { return 0 };
     let now = ticks();
+    // The table of sockets is asked once per sample, and as often for sockets of others.
+    let probed = probed(shared, sk);
+    // SAFETY: a whole word of the map's value.
+    if probed_since(unsafe { probed.read_volatile() }, sk, now) < global!(sample_ticks) {
+        return 0;
+    }
+    // SAFETY: as above.
+    unsafe { probed.write_volatile(probe_mark(sk, now)) };
+    let Some(followed) = SOCKS.get_ptr_mut(&sk) else { return 0 };
     // SAFETY: a value of the map. The socket is locked, so that nobody else samples it.
     let followed = unsafe { &mut *followed };
     if now.wrapping_sub(followed.sampled) < global!(sample_ticks) {

@@ -39,7 +39,7 @@ fn container(group: u32) -> Option<u32> {
 pub(crate) struct Decoder {
     start_boottime_ns: u64,
     tasks: FxHashMap<u32, Task>,
-    /// What was copied at the entry of the call that a thread is in.
+    /// What was copied at the entry of the call that a thread is in, where that was much.
     entry: FxHashMap<u32, Vec<u8>>,
     objects: Objects,
     meanings: Meanings,
@@ -229,7 +229,9 @@ impl Decoder {
         push: &mut dyn FnMut(&mut TraceWriter, Event),
     ) {
         let done = match record.first() {
-            Some(&kind::SHORT) => crate::raw::long(record).map(|call| self.finish_call(w, &call, &[], push)),
+            Some(&kind::SHORT) => {
+                crate::raw::long(record).map(|(call, tail)| self.finish_call(w, &call, tail, push))
+            }
             Some(&kind::CALL) => self.call(w, record, push),
             Some(&kind::AGGREGATE) => self.aggregate(w, record, push),
             Some(&kind::LEVEL) => self.level(w, record, push),

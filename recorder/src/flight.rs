@@ -162,7 +162,7 @@ impl Flight {
         let Some((in_flight, _)) = &mut self.unfinished else { return };
         let call = match record.first() {
             Some(&kind::CALL) => raw::read::<Call>(record),
-            Some(&kind::SHORT) => raw::long(record),
+            Some(&kind::SHORT) => raw::long(record).map(|(call, _)| call),
             _ => None,
         };
         if let Some(call) = call {

@@ -1,14 +1,22 @@
-//! What a call that never returned was waiting for: descriptor sets are copied at the exit of a call, which these did
-//! not reach. Their tasks still sit in the call, so their memory is as they passed it.
+//! What a call that never returned was waiting for: what was copied at its entry lies in its task's slot. Descriptor
+//! sets are copied at the exit of a call, which these did not reach. Their tasks still sit in the call, so their memory
+//! is as they passed it.
 
 use crate::arch::HOST;
-use ctrace_abi::{Call, MAX_ITEMS, Tlv, abi, op};
+use ctrace_abi::{COPIES, Call, MAX_ITEMS, Slot, Tlv, abi, op};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use std::io::IoSliceMut;
 
 /// The tail that the kernel half would have made; empty for other calls, and when the task is gone.
-pub(crate) fn copies(call: &Call) -> Vec<u8> {
+pub(crate) fn copies(slot: &Slot) -> Vec<u8> {
+    let kept = slot.copies.iter().flat_map(|word| word.to_ne_bytes());
+    let mut tail: Vec<u8> = kept.take((slot.copied as usize).min(COPIES)).collect();
+    tail.extend(descriptors(&slot.call));
+    tail
+}
+
+fn descriptors(call: &Call) -> Vec<u8> {
     let is = |name| call.nr == HOST.number(name);
     if call.abi != abi::NATIVE || !(is("poll") || is("ppoll")) {
         return Vec::new();
@@ -51,9 +59,9 @@ mod tests {
             args: [fds.as_ptr() as u64, 1, 0, 0, 0, 0],
             ..Call::default()
         };
-        let tail = copies(&call);
+        let tail = descriptors(&call);
         let items = crate::details::items(&tail);
         assert_eq!((items[0].head.op, items[0].data), (op::POLL, [7, 0, 0, 0, 1, 0, 0, 0].as_slice()));
-        assert!(copies(&Call { nr: HOST.number("read"), ..call }).is_empty());
+        assert!(descriptors(&Call { nr: HOST.number("read"), ..call }).is_empty());
     }
 }

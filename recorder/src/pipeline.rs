@@ -31,9 +31,12 @@ use std::time::{Duration, Instant};
 
 /// How often threads are looked for whose ends were lost.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often the rings are emptied.
+/// How often the rings are emptied while little comes.
 const DRAIN_EVERY: Duration = Duration::from_millis(10);
-/// When a ring was fuller than this (of 256), the next look follows at once.
+/// How often when a ring was fuller than [`RISING`] (of 256): so that there is room when this thread waits for a CPU.
+const DRAIN_OFTEN: Duration = Duration::from_millis(3);
+const RISING: u32 = 16;
+/// When a ring was fuller than this, the next look follows at once.
 const HIGH_WATER: u32 = 64;
 /// How often the kernel's loss counters are read.
 const LOSSES_EVERY: Duration = Duration::from_millis(100);
@@ -221,7 +224,7 @@ pub(crate) fn drain(
             pending = Some(Message::InFlight { in_flight, at_boottime_ns: clock::boottime_ns() });
         }
         if high < HIGH_WATER {
-            std::thread::sleep(DRAIN_EVERY);
+            std::thread::sleep(if high < RISING { DRAIN_EVERY } else { DRAIN_OFTEN });
         }
     }
     programs.detach();
@@ -251,7 +254,7 @@ pub(crate) fn drain(
 
 /// Calls in flight with what their arguments point to.
 fn copied(slots: Vec<Slot>) -> Vec<(Slot, Vec<u8>)> {
-    slots.into_iter().map(|slot| (slot, in_flight::copies(&slot.call))).collect()
+    slots.into_iter().map(|slot| (slot, in_flight::copies(&slot))).collect()
 }
 
 /// One look at all rings.

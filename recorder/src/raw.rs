@@ -36,7 +36,7 @@ impl Record for AggregateRecord {}
 impl Record for [u64; 3] {}
 impl Record for u64 {}
 
-/// Length of a [`Short`] with these flags and what follows it.
+/// Length of a [`Short`] with these flags and what follows it, before the word of [`short_flag::TAIL`].
 pub(crate) fn short_len(flags: u16) -> usize {
     let part = |flag: u16, len: usize| if flags & flag == 0 { 0 } else { len };
     size_of::<Short>()
@@ -46,8 +46,8 @@ pub(crate) fn short_len(flags: u16) -> usize {
         + part(short_flag::TIME, 8)
 }
 
-/// A [`Short`] and what follows it, as the long form.
-pub(crate) fn long(record: &[u8]) -> Option<Call> {
+/// A [`Short`] and what follows it, as the long form: the call, and its items.
+pub(crate) fn long(record: &[u8]) -> Option<(Call, &[u8])> {
     let short: Short = read(record)?;
     let mut call = Call {
         kind: kind::CALL,
@@ -79,8 +79,10 @@ pub(crate) fn long(record: &[u8]) -> Option<Call> {
     }
     if short.flags & short_flag::TIME != 0 {
         call.time_ns = read(rest)?;
+        rest = &rest[8..];
     }
-    Some(call)
+    let tail = if short.flags & short_flag::TAIL != 0 { rest.get(8..)? } else { &[] };
+    Some((call, tail))
 }
 
 /// The bytes of a record that user space makes of an entry of the map of aggregates, after their length.
@@ -224,6 +226,22 @@ mod tests {
         sorter.release(u64::MAX, |r| seen.push(end_ns(r)));
         assert_eq!(seen, [10, 20, 30, 40]);
         sorter.release(u64::MAX, |_| panic!("released twice"));
+    }
+
+    #[test]
+    fn a_call_comes_with_the_items_behind_its_words() {
+        let flags = short_flag::ARGS | short_flag::TIME | short_flag::TAIL | call_flag::TRUNCATED;
+        let mut record = vec![kind::SHORT, 0];
+        record.extend(flags.to_ne_bytes());
+        record.resize(size_of::<Short>(), 0);
+        for word in [1_u64, 2, 3, 77, 16, 0xaa, 0xbb] {
+            record.extend(word.to_ne_bytes());
+        }
+        assert_eq!(short_len(flags) + 8 + 16, record.len());
+        let (call, tail) = long(&record).expect("a call");
+        assert_eq!((call.args, call.time_ns, call.flags), ([1, 2, 3, 0, 0, 0], 77, call_flag::TRUNCATED));
+        assert_eq!(tail, [0xaa_u64.to_ne_bytes(), 0xbb_u64.to_ne_bytes()].concat());
+        assert!(long(&record[..short_len(flags) - 1]).is_none());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! counts twice in the recorder's resident memory, and it moves the consumer position once per record.
 
 use crate::error::RecordError;
-use ctrace_abi::{Head, SEGMENT, SEGMENT_LAST, Short};
+use ctrace_abi::{Head, SEGMENT, SEGMENT_LAST, Short, short_flag};
 use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
@@ -31,7 +31,7 @@ pub(crate) struct Drained {
 pub(crate) enum Ring {
     /// A ring buffer of the kernel, which any CPU may write to.
     Shared(SharedRing),
-    /// A CPU's own ring, for calls without a tail.
+    /// A CPU's own ring, for calls.
     Bulk(BulkRing),
 }
 
@@ -70,7 +70,12 @@ impl BulkRing {
         let flags = self.data.element::<u16>(start + offset_of!(Short, flags))?;
         // SAFETY: inside the mapping, and aligned (checked by `element`).
         let flags = unsafe { flags.read() };
-        let len = crate::raw::short_len(flags);
+        let mut len = crate::raw::short_len(flags);
+        if flags & short_flag::TAIL != 0 {
+            let tail = self.data.element::<u64>(start + len)?;
+            // SAFETY: as above.
+            len += 8 + unsafe { tail.read() } as usize;
+        }
         self.data.element::<u8>(start + len - 1)?;
         let first = self.data.element::<u8>(start)?;
         // SAFETY: first and last byte are inside the mapping. The kernel does not write a record again until `taken`

@@ -94,10 +94,8 @@ impl Table {
     /// The slots that have a call in flight now, while the programs go on. A slot that changes is left out: its call
     /// has just returned.
     pub(crate) fn in_flight_now(&self) -> Vec<Slot> {
-        let used = self.shared_word(offset_of!(Shared, slots_used));
-        let used = used.map_or(SLOTS.into(), |used| used.load(Ordering::Acquire).saturating_add(1));
         let mut out = Vec::new();
-        for number in 1..SLOTS.min(u32::try_from(used).unwrap_or(SLOTS)) as usize {
+        for number in self.numbers() {
             let Some(at) = self.slots.element::<Slot>(number * size_of::<Slot>()) else { continue };
             // SAFETY: inside the mapping. The kernel half may write it meanwhile, which the second look notices.
             let slot = unsafe { at.read_volatile() };
@@ -114,10 +112,17 @@ impl Table {
         out
     }
 
+    /// The numbers that were ever given out: to look at the others would make their memory resident.
+    fn numbers(&self) -> std::ops::Range<usize> {
+        let used = self.shared_word(offset_of!(Shared, slots_used));
+        let used = used.map_or(SLOTS.into(), |used| used.load(Ordering::Acquire).saturating_add(1));
+        1..SLOTS.min(u32::try_from(used).unwrap_or(SLOTS)) as usize
+    }
+
     /// Every thread of the table with its slot, after detaching.
     pub(crate) fn members(&self) -> Vec<Slot> {
         let mut out = Vec::new();
-        for number in 1..SLOTS as usize {
+        for number in self.numbers() {
             if let Some(at) = self.slots.element::<Slot>(number * size_of::<Slot>()) {
                 // SAFETY: inside the mapping; the programs are detached.
                 let slot = unsafe { at.read() };

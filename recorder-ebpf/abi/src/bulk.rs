@@ -1,11 +1,13 @@
 //! The bulk ring of a CPU: calls in a short form, and counts of calls while it is full.
 
+use crate::COPIES;
+
 /// Number of bulk rings in the object. CPUs beyond it share (`cpu % RINGS`).
 pub const RINGS: u32 = 16;
 /// A bulk ring is a number of segments; a record does not cross from one into the next.
 pub const SEGMENT: usize = 1 << 16;
 /// The last place of a segment at which a record may begin.
-pub const SEGMENT_LAST: u64 = (SEGMENT - 160) as u64;
+pub const SEGMENT_LAST: u64 = (SEGMENT - 400) as u64;
 /// Entries of the map of aggregates.
 pub const AGGREGATES: u32 = 32_768;
 /// Length of the interval of an aggregate.
@@ -13,8 +15,11 @@ pub const WINDOW_NS: u64 = 100_000_000;
 /// Classes of durations of an aggregate: `log2(ns)`, longer ones in the last.
 pub const BUCKETS: usize = 40;
 
-/// Bits of [`Short::flags`] above those of [`call_flag`]: what follows the core, in this order.
+/// Bits of [`Short::flags`] above those of [`call_flag`]: what follows the core, in this order, [`short_flag::TAIL`]
+/// last.
 pub mod short_flag {
+    /// A word that says how many bytes of [`crate::Tlv`] items follow, and these.
+    pub const TAIL: u16 = 1 << 11;
     /// Arguments 0 to 2.
     pub const ARGS: u16 = 1 << 12;
     /// Arguments 3 to 5.
@@ -35,7 +40,7 @@ pub mod level {
     pub const AGGREGATED: u32 = 2;
 }
 
-/// The core of a call without a tail, as the bulk ring has it. See [`short_flag`] for what follows.
+/// The core of a call as the bulk ring has it. See [`short_flag`] for what follows.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Short {
@@ -160,7 +165,7 @@ pub struct LevelChange {
 
 const _: () = {
     assert!(size_of::<Short>() == 48);
-    assert!(size_of::<Short>() + 10 * 8 < SEGMENT - SEGMENT_LAST as usize);
+    assert!(size_of::<Short>() + 11 * 8 + COPIES <= SEGMENT - SEGMENT_LAST as usize);
     assert!(size_of::<Head>() == 128);
     assert!(size_of::<AggregateKey>() == 40);
     assert!(size_of::<Aggregate>() == 16 + 4 * BUCKETS);

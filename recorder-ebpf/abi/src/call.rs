@@ -3,6 +3,9 @@
 /// Size of a record under construction.
 pub const SCRATCH: usize = 16_384;
 
+/// Bytes of [`Tlv`] items that the slot of a task keeps for its call in flight. What does not fit is sent by itself.
+pub const COPIES: usize = 256;
+
 /// Bits of [`Call::flags`].
 pub mod call_flag {
     /// The exit had no entry.
@@ -13,7 +16,7 @@ pub mod call_flag {
     pub const ENGINE: u16 = 1 << 2;
     /// Something could not be copied completely.
     pub const TRUNCATED: u16 = 1 << 3;
-    /// An [`crate::CallArgs`] record was sent at entry.
+    /// An [`crate::CallArgs`] record was sent at entry: the slot has no room for what was copied, or it is needed sooner.
     pub const HAS_ARGS: u16 = 1 << 4;
     /// [`crate::Call::time_ns`] holds the call's timeout.
     pub const HAS_TIME: u16 = 1 << 5;
@@ -35,7 +38,8 @@ pub mod abi {
     pub const X32: u8 = 2;
 }
 
-/// A completed (or unfinished) call. Followed by [`Tlv`] items up to the end of the record.
+/// A completed (or unfinished) call whose items have no room in a slot. Followed by [`Tlv`] items up to the end of the
+/// record.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Call {
@@ -83,11 +87,11 @@ pub struct Tlv {
     pub len: u16,
     /// 1: longer than copied, 2: could not be read.
     pub fault: u16,
-    /// Op-specific.
+    /// 0: copied at the call's entry, 1: at its exit.
     pub aux: u16,
 }
 
-/// What was copied at entry; [`Tlv`] items follow.
+/// What was copied at entry and has no room in a slot; [`Tlv`] items follow.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct CallArgs {

@@ -19,7 +19,7 @@ pub use bulk::{
     AGGREGATES, Aggregate, AggregateKey, AggregateRecord, BUCKETS, Head, LevelChange, RINGS, SEGMENT,
     SEGMENT_LAST, Short, WINDOW_NS, level, short_flag,
 };
-pub use call::{Call, CallArgs, Creds, SCRATCH, Tlv, abi, call_flag};
+pub use call::{COPIES, Call, CallArgs, Creds, SCRATCH, Tlv, abi, call_flag};
 pub use globals::{Globals, machine};
 pub use network::{DnsEvent, MAX_DNS, TcpEvent, Traffic, TrafficEvent, dns_how, tcp};
 pub use object::{FileObject, MAX_COMPONENTS, SockObject, Tuple};
@@ -30,7 +30,8 @@ pub use spec::{
 };
 pub use task::{
     CapEvent, CapKey, Comm, DESCRIBED, Exec, Exit, FaultEvent, Fork, HELD, KNOWN, KnownFile, NO_SLOT,
-    OomEvent, Pending, SLOTS, STACKS, Shared, SignalEvent, Slot, Usage, UsageEvent, known_at,
+    OomEvent, OpenedFile, PROBED, Pending, SLOTS, STACKS, Shared, SignalEvent, Slot, Usage, UsageEvent,
+    known_at,
 };
 
 /// Value of a system call's sixth argument register that marks a coordination call of the replay engine.
@@ -43,9 +44,9 @@ pub const MISSING: u32 = u32::MAX;
 
 /// What a ring record is: the first byte of each.
 pub mod kind {
-    /// [`crate::Call`].
+    /// [`crate::Call`]: a call with more items than a slot has room for.
     pub const CALL: u8 = 1;
-    /// [`crate::CallArgs`]: what was copied at the entry of a call; precedes its CALL.
+    /// [`crate::CallArgs`]: what was copied at the entry of a call, if it is much; precedes the call.
     pub const ARGS: u8 = 2;
     /// [`crate::Fork`].
     pub const FORK: u8 = 3;
@@ -85,7 +86,7 @@ pub mod kind {
     pub const URING: u8 = 20;
     /// [`crate::Group`]: a cgroup was made or removed. Not in the rings of the others, see the kernel half.
     pub const GROUP: u8 = 32;
-    /// [`crate::Short`]: a call without a tail.
+    /// [`crate::Short`]: a call.
     pub const SHORT: u8 = 100;
     /// [`crate::LevelChange`].
     pub const LEVEL: u8 = 101;

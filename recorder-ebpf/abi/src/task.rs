@@ -1,6 +1,6 @@
 //! Tasks: what is kept of each, and what is told of it besides its calls.
 
-use crate::{Call, Creds};
+use crate::{COPIES, Call, Creds};
 
 /// Slots for tasks of the scope: slot 0 is never used (0 in the task table means "not recorded").
 pub const SLOTS: u32 = 32_768;
@@ -28,6 +28,8 @@ pub struct Shared {
     pub moves: u64,
     /// Must be 0.
     pub reserved: [u64; 4],
+    /// TCP sockets that need no sample yet, by a part of their address: who it is, and since when.
+    pub probed: [u64; PROBED],
     /// How often files were described, by a part of their address.
     pub described: [u64; DESCRIBED],
     /// Stacks of tasks that are not recorded, each with the epoch in which that was found.
@@ -55,8 +57,12 @@ pub struct Slot {
     pub nargs: u64,
     /// The last file that was resolved for this task.
     pub last_file: u64,
+    /// What was copied for the call in flight. The verifier wants as many bytes behind it as it has itself.
+    pub copies: [u64; COPIES / 8],
     /// Files that were resolved before, by [`known_at`].
     pub known: [KnownFile; KNOWN],
+    /// The file that was opened last.
+    pub opened: OpenedFile,
     /// When the task was switched out; 0 while it runs.
     pub out_ns: u64,
     /// When it became runnable again.
@@ -67,8 +73,8 @@ pub struct Slot {
     pub blocked_ns: u64,
     /// How it left the CPU: bits of its state, 0 while it was runnable.
     pub out_state: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// Bytes of `copies` that are used.
+    pub copied: u32,
     /// Its last page fault in user mode.
     pub fault_ns: u64,
     /// Where.
@@ -91,6 +97,33 @@ pub struct KnownFile {
     /// [`Shared::described`] then: another task may have described another file of this address since.
     pub described: u64,
 }
+
+/// A file that was described: what it was then, and where it was found.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct OpenedFile {
+    /// `struct file *`.
+    pub file: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// Its dentry; 0 for what is a new one whenever it is met again.
+    pub dentry: u64,
+    /// The dentry's parent.
+    pub parent: u64,
+    /// Hash and length of the dentry's name.
+    pub name: u64,
+    /// [`Shared::described`] then.
+    pub described: u64,
+    /// [`Shared::moves`] then.
+    pub moves: u64,
+    /// When, in timer ticks; the count wraps.
+    pub at: u32,
+    /// To whom.
+    pub tid: u32,
+}
+
+/// Entries of [`Shared::probed`].
+pub const PROBED: usize = 256;
 
 /// Counters in [`Shared::described`].
 pub const DESCRIBED: usize = 1024;
@@ -360,8 +393,10 @@ const _: () = {
     assert!(size_of::<CapKey>() == 24);
     assert!(size_of::<CapEvent>() == 40);
     assert!(size_of::<Pending>() == 24);
-    assert!(size_of::<Slot>() == 128 + 64 + 24 * KNOWN + 8 + 24 + 56);
-    assert!(size_of::<Shared>() == 64 + DESCRIBED * 8 + STACKS * 10);
+    assert!(size_of::<OpenedFile>() == 64);
+    assert!(size_of::<Slot>() == 128 + 64 + COPIES + 24 * KNOWN + 64 + 8 + 24 + 56);
+    assert!(size_of::<Slot>() - core::mem::offset_of!(Slot, copies) >= 2 * COPIES);
+    assert!(size_of::<Shared>() == 64 + 8 * PROBED + DESCRIBED * 8 + STACKS * 10);
     assert!(size_of::<Fork>() == 56);
     assert!(size_of::<Exec>() == 24 + 16 + 16 + 512);
     assert!(size_of::<Exit>() == 24);

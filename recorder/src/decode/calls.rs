@@ -38,7 +38,7 @@ impl Decoder {
         Some(())
     }
 
-    /// A call that was in flight when the programs were detached; `tail` is what was copied of its arguments then.
+    /// A call that was in flight when the programs were detached; `tail` is what was copied of its arguments until then.
     pub(crate) fn in_flight(
         &mut self,
         w: &mut TraceWriter,
@@ -87,9 +87,10 @@ impl Decoder {
         let mut creds = [None; 2];
         let entry = if call.flags & call_flag::HAS_ARGS == 0 { None } else { self.entry.get(&call.tid) };
         if entry.is_some() || !tail.is_empty() {
-            creds = [entry.and_then(|e| timeline::creds(e)), timeline::creds(tail)];
-            let items =
-                details::merge(entry.map(|e| details::items(e)).unwrap_or_default(), details::items(tail));
+            let all = [entry.map(|e| details::items(e)).unwrap_or_default(), details::items(tail)];
+            creds = [timeline::creds(&all, 0), timeline::creds(&all, 1)];
+            let [entry, rest] = all;
+            let items = details::merge(entry, rest);
             // A copy that failed at entry and was not made good at exit, or was cut.
             if items.iter().any(|i| i.head.fault != 0) {
                 flags = flags.union(SyscallFlags::TRUNCATED);

@@ -4,7 +4,7 @@ use super::dns::{self, Pending, Question};
 use super::{Decoder, until_nul};
 use crate::arch;
 use crate::collect::call_of;
-use crate::details;
+use crate::details::Item;
 use crate::objects::{both_ends, ends, sockaddr, user_dev};
 use crate::raw;
 use ctrace_abi::{
@@ -82,9 +82,8 @@ impl State {
 }
 
 /// Who the task acts as, as a call's tail says it.
-pub(super) fn creds(tail: &[u8]) -> Option<Creds> {
-    let items = details::items(tail);
-    raw::read(items.iter().find(|i| i.head.op == op::CREDS)?.data)
+pub(super) fn creds(items: &[Vec<Item<'_>>], phase: u16) -> Option<Creds> {
+    raw::read(items.iter().flatten().find(|i| i.head.op == op::CREDS && i.head.aux == phase)?.data)
 }
 
 fn ids(creds: Creds) -> Ids {
