@@ -28,6 +28,7 @@ fn main() {
         "storm" => storm(number(2)),
         "paced" => paced(number(2), number(3)),
         "details" => details(&args[2]),
+        "sizes" => sizes(),
         "wait-file" => wait_file(&args[2], number(3)),
         other => panic!("unknown mode {other:?}"),
     }
@@ -306,6 +307,27 @@ fn details(folder: &str) {
         libc::signal(libc::SIGUSR1, libc::SIG_IGN);
         libc::unlink(path.as_ptr());
         drop(std::fs::File::from_raw_fd(fd));
+    }
+}
+
+/// Asks for files with names of every length up to 600 that do not exist, then selects on descriptor 1000, so that both
+/// what is copied before the call and what is copied after it is long.
+fn sizes() {
+    for len in 1..=600 {
+        let path = CString::new("x".repeat(len)).expect("no NUL");
+        // SAFETY: a path with its NUL.
+        unsafe { libc::access(path.as_ptr(), libc::F_OK) };
+    }
+    let mut pipe = [0; 2];
+    // SAFETY: valid pointers; the set has 1024 bits.
+    unsafe {
+        libc::pipe(pipe.as_mut_ptr());
+        libc::dup2(pipe[1], 1000);
+        let mut set: libc::fd_set = std::mem::zeroed();
+        libc::FD_SET(1000, &raw mut set);
+        libc::FD_SET(pipe[1], &raw mut set);
+        let none = std::ptr::null_mut();
+        libc::select(1001, none, &raw mut set, none, std::ptr::null_mut());
     }
 }
 

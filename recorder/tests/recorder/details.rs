@@ -1,7 +1,7 @@
 //! Decoded arguments and results.
 
 use crate::support::{Recorded, calls, record};
-use ctrace_format::{Detail, Object, Syscall};
+use ctrace_format::{Detail, Object, Syscall, SyscallFlags};
 
 fn only(calls: &[Syscall], pick: impl Fn(&&Syscall) -> bool) -> &Syscall {
     let found: Vec<&Syscall> = calls.iter().filter(pick).collect();
@@ -13,6 +13,29 @@ fn details() -> Option<(Recorded, String)> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap().to_owned();
     Some((record(&[calls().as_os_str(), "details".as_ref(), path.as_ref()])?, path))
+}
+
+/// Few bytes wait in the task's slot for the end of the call, many go ahead, and both limits lie in between.
+#[test]
+fn copies_of_every_size_arrive_whole() {
+    let Some(r) = record(&[calls().as_os_str(), "sizes".as_ref()]) else { return };
+    let asked = [r.named("access"), r.named("faccessat")].concat();
+    let names = asked.iter().filter_map(|c| {
+        c.details
+            .iter()
+            .find_map(|d| if let Detail::Str { value, .. } = d { Some(r.text(*value)) } else { None })
+    });
+    let lengths: Vec<usize> = names.filter(|n| n.bytes().all(|b| b == b'x')).map(|n| n.len()).collect();
+    assert_eq!(lengths, (1..=600).collect::<Vec<_>>());
+    let selects = [r.named("select"), r.named("pselect6")].concat();
+    let select = only(&selects, |c| c.args[0] == 1001);
+    let polled = select
+        .details
+        .iter()
+        .find_map(|d| if let Detail::Poll { entries, .. } = d { Some(entries) } else { None });
+    let polled: Vec<_> = polled.unwrap().iter().map(|e| (e.events, e.revents)).collect();
+    assert_eq!((polled, select.ret), (vec![(4, 4); 2], 2));
+    assert!([asked, selects].concat().iter().all(|c| !c.flags.contains(SyscallFlags::TRUNCATED)));
 }
 
 #[test]
