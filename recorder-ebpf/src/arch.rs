@@ -2,7 +2,10 @@
 //! told apart. One object serves them all: user space names the machine and the offsets in `GLOBALS`, and the verifier
 //! drops the code of the other machines.
 
-use crate::{kernel::read, maps::global};
+use crate::{
+    kernel::{read, read_or_zero},
+    maps::global,
+};
 use ctrace_abi::{MISSING, machine};
 
 /// Whether the running call of the calling task is a 32-bit one. On x86-64 this is `TS_COMPAT` in
@@ -27,7 +30,7 @@ pub fn is_x32(id: u64) -> bool {
 /// The number of the call whose registers these are.
 #[inline(always)]
 pub fn nr(regs: u64) -> u32 {
-    read(regs, global!(regs_nr)).unwrap_or_default()
+    read_or_zero(regs, global!(regs_nr))
 }
 
 /// The arguments, at a call's entry.
@@ -79,7 +82,7 @@ fn x86_64(regs: u64, compat: bool) -> Option<[u64; 6]> {
     let r = read::<[u64; 8]>(regs, global!(regs_args))?;
     if compat {
         // bp bx
-        let low = read::<[u64; 2]>(regs, global!(regs_more)).unwrap_or_default();
+        let low = read_or_zero::<[u64; 2]>(regs, global!(regs_more));
         Some([narrow(low[1]), narrow(r[4]), narrow(r[5]), narrow(r[6]), narrow(r[7]), narrow(low[0])])
     } else {
         Some([r[7], r[6], r[5], r[0], r[2], r[1]])

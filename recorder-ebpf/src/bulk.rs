@@ -5,7 +5,7 @@
 //! detail, and the last level only counts calls, so that none is lost.
 
 use crate::{
-    capture::{bounded, spec},
+    capture::{argument, bounded, spec},
     kernel::{add, add_32, copy_some_words, exchange, now},
     maps::{AGGREGATE, BULK, HEADS, NOTHING, global, lost, send_life},
     scope::slot,
@@ -76,7 +76,15 @@ pub fn tell(slot: &mut Slot, number: u32, end_ns: u64, ret: i64) {
     if !write(slot, end_ns, ret) {
         count(number, end_ns, ret as u64);
     }
-    waited_for_nothing(slot);
+    if waits(slot) != 0 {
+        waited_for_nothing(slot);
+    }
+}
+
+/// Not 0: the task has waited since the last record.
+#[inline(always)]
+fn waits(slot: &Slot) -> u64 {
+    slot.wait_cpu_ns | slot.blocked_ns | slot.call.run_wait_ns
 }
 
 /// The times since the last record begin anew. Volatile: neighbours that are zeroed become a call of `memset`.
@@ -111,7 +119,6 @@ fn write(slot: &Slot, end_ns: u64, ret: i64) -> bool {
     unsafe { core::ptr::write_volatile(&raw mut head.busy, 1) };
     let call = &slot.call;
     let nargs = slot.nargs;
-    let waits = slot.wait_cpu_ns | slot.blocked_ns | call.run_wait_ns;
     let mut flags = call.flags;
     // SAFETY: the offset leaves room for the longest record, and the verifier checks it.
     let mut to = unsafe { segment.cast::<u8>().add(offset as usize) };
@@ -135,7 +142,7 @@ fn write(slot: &Slot, end_ns: u64, ret: i64) -> bool {
             len += 24;
         }
     }
-    if waits != 0 {
+    if waits(slot) != 0 {
         flags |= short_flag::WAITS;
         // SAFETY: as above.
         unsafe { *to.cast::<[u64; 3]>() = [slot.wait_cpu_ns, slot.blocked_ns, call.run_wait_ns] };
@@ -239,9 +246,7 @@ pub extern "C" fn count(number: u32, end_ns: u64, ret: u64) -> u32 {
     let mut fd = -1;
     if let Some(spec) = spec(call.abi, call.nr) {
         if spec.flags & spec_flag::FD != 0 {
-            // SAFETY: behind the arguments, the slot has two words more.
-            fd = unsafe { call.args.as_ptr().add(bounded::<7>(u64::from(spec.fd_arg)) as usize).read() }
-                as i32;
+            fd = argument(slot, spec.fd_arg) as i32;
         }
     }
     let ret = ret as i64;

@@ -3,16 +3,16 @@
 use crate::{
     arch::{arguments, arguments_at_exit, is_compat, is_x32, nr},
     bulk::{is_full, tell, waited_for_nothing},
-    capture::{CUT, FAULT, POSITION, bounded, keep, run_op, spec, time},
-    files::{fix_now, known_file, known_to, open_file, open_file_of, opened, was_created},
-    kernel::{copy_some_words, copy_words, current, now, now_by},
+    capture::{CUT, FAULT, POSITION, bounded, keep, run_first, run_op, spec, time},
+    files::{fix_now, known_file, known_to, open_file, opened, was_created},
+    kernel::{copy_some_words, copy_words, current_of, now, now_by},
     maps::{SHARED, global, lost, scratch, send},
     scope::{Stack, admit, arg, slot},
     traffic::ended,
 };
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use ctrace_abi::{
-    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, NO_SLOT, Shared, Slot, Spec, abi, call_flag, kind, loss,
+    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, NO_SLOT, Shared, Slot, Spec, abi, call_flag, kind, loss, op,
     spec_flag, when,
 };
 
@@ -26,7 +26,7 @@ fn first_file(task: *const u8, spec: &Spec, args: &[u64; 6]) -> u64 {
         3 => args[3],
         _ => args[4],
     };
-    open_file_of(task, fd as u32)
+    open_file(task, fd as u32)
 }
 
 /// Entry of a call. `TP_PROTO(struct pt_regs *regs, long id)`.
@@ -66,10 +66,10 @@ fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
         }
         slot.fresh = 0;
     }
+    let task = current_of(slot);
     let call = &mut slot.call;
     let mut how = abi::NATIVE;
     let mut nr = id as u32;
-    let task = current();
     let compat = is_compat(task);
     if compat {
         how = abi::COMPAT;
@@ -81,7 +81,7 @@ fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
     let mut file = 0;
     let spec = spec(how, nr);
     slot.nargs = match spec {
-        Some(spec) => u64::from(spec.nargs),
+        Some(spec) => u32::from(spec.nargs),
         None => 6,
     };
     if slot.nargs != 0 {
@@ -172,9 +172,9 @@ fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
             return;
         }
         let regs = arg(ctx, 0);
+        let task = current_of(slot);
         let call = &mut slot.call;
         call.flags = call_flag::NO_ENTER;
-        let task = current();
         call.abi = if is_compat(task) { abi::COMPAT } else { abi::NATIVE };
         call.nr = nr(regs);
         call.t_ns = now;
@@ -237,13 +237,16 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
     let mut position = size_of::<CallArgs>() as u32;
     let mut flags = 0;
     for i in 0..MAX_OPS {
-        if i >= spec.ops_len as usize {
+        if i >= spec.entry_len as usize {
             break;
         }
-        if spec.ops[i].when != when::ENTRY {
+        let result = if i == 0 {
+            run_first(number, slot, spec, buffer, 0, 0, position)
+        } else if names_nothing(slot, spec, i) {
             continue;
-        }
-        let result = run_op(number, i as u32, 0, position);
+        } else {
+            run_op(number, i as u32, 0, position)
+        };
         if result & FAULT != 0 {
             flags |= call_flag::RETRY;
         }
@@ -274,18 +277,26 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
     u32::from(flags)
 }
 
+/// Whether an op asks for the file behind a descriptor that is none (`AT_FDCWD`).
+#[inline(always)]
+fn names_nothing(slot: &Slot, spec: &Spec, op: usize) -> bool {
+    let op = spec.ops[op];
+    op.op == op::OBJECT && (slot.call.args[(op.arg & 3) as usize] as i32) < 0
+}
+
 /// Runs the ops of a call's exit and keeps what they copied, for who tells of the call. 1: that was more than a slot
 /// keeps, and the call was sent with it. A global function, see [`crate::capture`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn exit_copies(number: u32) -> u32 {
     let Some(slot) = slot(number as u16) else { return 0 };
+    let task = current_of(slot);
     let call = &mut slot.call;
     let Some(spec) = spec(call.abi, call.nr) else { return 0 };
     let Some(buffer) = scratch(1) else { return 0 };
     let ok = call.ret >= 0;
     if ok && spec.flags & spec_flag::RET_FD != 0 {
-        let file = open_file(call.ret as u32);
+        let file = open_file(task, call.ret as u32);
         if file != 0 {
             fix_now(call.t_ns + call.dur_ns);
             if spec.flags & spec_flag::NEW_FILE != 0 {
@@ -305,23 +316,33 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
     let mut position = begin;
     let copies = if spec.flags & spec_flag::ALWAYS != 0 || is_full() { spec.ops_len as usize } else { 0 };
     if copies == 0 && spec.flags & spec_flag::AT_EXIT != 0 {
-        call.flags |= call_flag::TRUNCATED;
+        slot.call.flags |= call_flag::TRUNCATED;
     }
+    let first = spec.entry_len as usize;
+    let mut has_first = false;
     for i in 0..MAX_OPS {
         if i >= copies {
             break;
         }
-        let run = match spec.ops[i].when {
-            when::ENTRY => call.flags & call_flag::RETRY != 0,
+        let run_it = match spec.ops[i].when {
+            when::ENTRY => slot.call.flags & call_flag::RETRY != 0,
             when::EXIT_OK => ok,
             _ => true,
         };
-        if !run {
-            continue;
+        if i == first {
+            has_first = run_it;
+        } else if run_it {
+            let result = run_op(number, i as u32, 1, position);
+            if result & (CUT | FAULT) != 0 {
+                slot.call.flags |= call_flag::TRUNCATED;
+            }
+            position = result & POSITION;
         }
-        let result = run_op(number, i as u32, 1, position);
+    }
+    if has_first {
+        let result = run_first(number, slot, spec, buffer, first as u32, 1, position);
         if result & (CUT | FAULT) != 0 {
-            call.flags |= call_flag::TRUNCATED;
+            slot.call.flags |= call_flag::TRUNCATED;
         }
         position = result & POSITION;
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     capture::bounded,
-    kernel::{add, copy_words, current, read, read_or_zero, ticks},
+    kernel::{add, copy_words, current, follow, read_or, read_or_zero, ticks},
     maps::{ANNOUNCED, NEXT, SHARED, WALK, global, lost, scratch, send},
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
@@ -16,16 +16,9 @@ const S_IFMT: u16 = 0o170_000;
 const S_IFREG: u16 = 0o100_000;
 const S_IFSOCK: u16 = 0o140_000;
 
-/// The `struct file` behind a descriptor of the calling task, or 0.
+/// The `struct file` behind a descriptor of the calling task ([`crate::kernel::current_of`]), or 0.
 #[inline(always)]
-pub fn open_file(fd: u32) -> u64 {
-    open_file_of(current(), fd)
-}
-
-/// As [`open_file`], for who has asked for the calling task already: with safe returns (SRSO) a helper call costs
-/// more than all that is looked up here.
-#[inline(always)]
-pub fn open_file_of(task: *const u8, fd: u32) -> u64 {
+pub fn open_file(task: *const u8, fd: u32) -> u64 {
     let (files, fdt, table, max) =
         (global!(task_files), global!(files_fdt), global!(fdt_fd), global!(fdt_max));
     if files == MISSING || fdt == MISSING || table == MISSING || max == MISSING {
@@ -37,10 +30,11 @@ pub fn open_file_of(task: *const u8, fd: u32) -> u64 {
         if files.is_null() {
             return 0;
         }
-        let fdt = core::ptr::read_volatile(files.add(fdt as usize).cast::<*const u8>());
+        let fdt = core::ptr::read_volatile(follow(files).add(fdt as usize).cast::<*const u8>());
         if fdt.is_null() {
             return 0;
         }
+        let fdt = follow(fdt);
         let max = core::ptr::read_volatile(fdt.add(max as usize).cast::<u32>());
         if fd >= max {
             return 0;
@@ -223,7 +217,7 @@ pub extern "C" fn announce_file(file: u64, inode: u64, tid: u32, fresh: u32) -> 
 
     let dentry: u64 = read_or_zero(file, global!(file_dentry));
     let mnt: u64 = read_or_zero(file, global!(file_mnt));
-    o.flags = if read::<u64>(dentry, global!(dentry_unhashed)) == Some(0) { 2 } else { 0 };
+    o.flags = if read_or(dentry, global!(dentry_unhashed), 1_u64) == 0 { 2 } else { 0 };
     let fs = {
         let offset = global!(task_fs);
         if offset == MISSING {

@@ -1,11 +1,11 @@
 //! Reading kernel memory.
 
-use crate::maps::SHARED;
+use crate::maps::{SHARED, global};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_jiffies64, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user_str,
 };
-use core::arch::asm;
-use ctrace_abi::{COPIES, MISSING, Shared};
+use core::{arch::asm, ffi::c_void};
+use ctrace_abi::{COPIES, MISSING, Shared, Slot};
 
 /// The time, `CLOCK_BOOTTIME`: a fifth faster than the kernel's own helper for it.
 #[inline(always)]
@@ -36,6 +36,32 @@ fn boot_offset(shared: &Shared) -> u64 {
 pub fn ticks() -> u32 {
     // SAFETY: no preconditions (Linux 5.6).
     unsafe { bpf_jiffies64() as u32 }
+}
+
+/// Kernel memory, as a pointer that can be loaded through: a fault reads as 0 (`bpf_rdonly_cast` to `void`, since Linux
+/// 6.17). The verifier drops the call itself, so that a field costs a load and a compare, where `bpf_probe_read_kernel`
+/// costs as much as half a system call. Only where [`ctrace_abi::Globals::direct`] says so: elsewhere there is no such
+/// function, and the verifier never comes here.
+#[inline(always)]
+fn memory(address: u64) -> *const u8 {
+    // SAFETY: no helper has this number: user space puts the kernel's function in its place before the programs are
+    // loaded.
+    let cast: unsafe extern "C" fn(u64, u64) -> *const u8 =
+        unsafe { core::mem::transmute(ctrace_abi::RDONLY_CAST as usize) };
+    // SAFETY: takes any address.
+    unsafe { cast(address, 0) }
+}
+
+/// A pointer that was loaded from a structure that [`current_of`] leads to.
+#[inline(always)]
+pub fn follow(pointer: *const u8) -> *const u8 {
+    if global!(direct) != 0 { memory(pointer as u64) } else { pointer }
+}
+
+/// The calling task, which has this slot.
+#[inline(always)]
+pub fn current_of(slot: &Slot) -> *const u8 {
+    if global!(direct) != 0 { memory(slot.task) } else { current() }
 }
 
 /// The calling task. Loads from it need no helper call: it is a typed pointer, whose faults the kernel catches.
@@ -103,6 +129,33 @@ pub fn add_32(to: *mut u32, n: u64) {
     unsafe { asm!("lock *(u32 *)({to} + 0) += {n}", to = in(reg) to, n = in(reg) n, options(nostack)) };
 }
 
+/// Whether a `T` is one integer, or some of 64 bits.
+#[inline(always)]
+const fn is_words<T>() -> bool {
+    align_of::<T>() == 8 || size_of::<T>() == align_of::<T>()
+}
+
+/// Loads a `T`, word by word.
+///
+/// # Safety
+/// `T` is as [`is_words`] asks; `to` is valid, `from` is [`memory`].
+#[inline(always)]
+unsafe fn load<T>(to: *mut T, from: *const u8) {
+    // SAFETY: as above.
+    unsafe {
+        match size_of::<T>() {
+            1 => to.cast::<u8>().write(from.read_volatile()),
+            2 => to.cast::<u16>().write(from.cast::<u16>().read_volatile()),
+            4 => to.cast::<u32>().write(from.cast::<u32>().read_volatile()),
+            n => {
+                for i in 0..n / 8 {
+                    to.cast::<u64>().add(i).write(from.cast::<u64>().add(i).read_volatile());
+                }
+            }
+        }
+    }
+}
+
 /// Reads a `T` at `base + offset`. `None` when the field does not exist on this kernel or cannot be read.
 #[inline(always)]
 pub fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
@@ -110,16 +163,48 @@ pub fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
         return None;
     }
     let mut value = core::mem::MaybeUninit::<T>::uninit();
-    // SAFETY: the helper writes `size_of::<T>()` bytes, or zeroes them when it fails.
-    let failed = unsafe {
-        bpf_probe_read_kernel(
-            value.as_mut_ptr().cast(),
-            size_of::<T>() as u32,
-            (base + u64::from(offset)) as *const core::ffi::c_void,
-        )
-    };
+    let from = base + u64::from(offset);
+    if is_words::<T>() && global!(direct) != 0 {
+        // SAFETY: all of the value is written.
+        unsafe { load(value.as_mut_ptr(), memory(from)) };
+    } else {
+        // SAFETY: the helper writes `size_of::<T>()` bytes, or zeroes them when it fails.
+        let failed = unsafe {
+            bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from as *const c_void)
+        };
+        if failed != 0 {
+            return None;
+        }
+    }
     // SAFETY: written above; `T` is an integer or an array of integers.
-    if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
+    Some(unsafe { value.assume_init() })
+}
+
+/// As [`read`], with 0 for what is missing.
+#[inline(always)]
+pub fn read_or_zero<T: Copy + Default>(base: u64, offset: u32) -> T {
+    read_or(base, offset, T::default())
+}
+
+/// As [`read`], with a value for what is missing. Not by way of an `Option`: the compiler computes with what a `None`
+/// holds before it asks which of both it is, and the verifier takes no register that nobody set.
+#[inline(always)]
+pub fn read_or<T: Copy>(base: u64, offset: u32, missing: T) -> T {
+    let mut value = missing;
+    if offset == MISSING || base == 0 {
+        return missing;
+    }
+    let from = base + u64::from(offset);
+    if is_words::<T>() && global!(direct) != 0 {
+        // SAFETY: a local.
+        unsafe { load(&raw mut value, memory(from)) };
+        return value;
+    }
+    // SAFETY: a local; the helper writes `size_of::<T>()` bytes, integers or arrays of integers.
+    let failed = unsafe {
+        bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, from as *const c_void)
+    };
+    if failed == 0 { value } else { missing }
 }
 
 /// As [`read`], straight to where it belongs; zeroes it when there is nothing to read. A function that other functions
@@ -128,15 +213,13 @@ pub fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
 #[inline(always)]
 pub fn read_to<T>(to: *mut T, base: u64, offset: u32) {
     let from = if offset == MISSING || base == 0 { 0 } else { base + u64::from(offset) };
+    if is_words::<T>() && global!(direct) != 0 {
+        // SAFETY: as below; a load from address 0 reads 0.
+        return unsafe { load(to, memory(from)) };
+    }
     // SAFETY: the verifier checks that `to` has `size_of::<T>()` bytes. The helper zeroes them when it fails, as it
     // does for address 0. Callers pass integers and arrays of integers.
-    unsafe { bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from as *const core::ffi::c_void) };
-}
-
-/// As [`read`], with 0 for what is missing.
-#[inline(always)]
-pub fn read_or_zero<T: Copy + Default>(base: u64, offset: u32) -> T {
-    read(base, offset).unwrap_or_default()
+    unsafe { bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from as *const c_void) };
 }
 
 /// Copies a string of the calling process, at most `max` bytes with its NUL: how many, or an error below 0.
@@ -146,7 +229,7 @@ pub fn read_or_zero<T: Copy + Default>(base: u64, offset: u32) -> T {
 #[inline(always)]
 pub unsafe fn read_user_str(to: *mut u8, max: usize, from: u64) -> i64 {
     // SAFETY: as above.
-    let n = unsafe { bpf_probe_read_user_str(to.cast(), max as u32, from as *const core::ffi::c_void) };
+    let n = unsafe { bpf_probe_read_user_str(to.cast(), max as u32, from as *const c_void) };
     // Before Linux 6.2 the NUL of an empty string is not counted (8678ea06852c, "maccess: Fix
     // strncpy_from_user_nofault() empty string handling"); it is there.
     if n == 0 { 1 } else { n }

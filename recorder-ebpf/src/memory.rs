@@ -2,8 +2,8 @@
 
 use crate::{
     kernel::read_or_zero,
-    maps::{global, send_life},
-    scope::{arg, slot, slot_number},
+    maps::{SHARED, global, send_life},
+    scope::{Stack, arg, slot, slot_number},
 };
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
@@ -21,23 +21,37 @@ const RESIDENT: [u32; 3] = [0, 1, 3];
 /// `TP_PROTO(unsigned long address, struct pt_regs *regs, unsigned long error_code)`: a fault in user mode begins.
 #[raw_tracepoint(tracepoint = "page_fault_user")]
 pub fn page_fault_user(ctx: RawTracePointContext) -> i32 {
-    let number = slot_number(bpf_get_current_pid_tgid() as u32);
+    let Some(shared) = SHARED.get_ptr_mut(0) else { return 0 };
+    // Registers that user mode left lie where a call's do (`sync_regs`, arch/x86/kernel/traps.c).
+    let stack = Stack::of(arg(&ctx, 1));
+    if let Some((slot, _)) = stack.slot(shared) {
+        faulted(slot, arg(&ctx, 0));
+        return 0;
+    }
+    if stack.is_foreign(shared) {
+        return 0;
+    }
+    let number = stack.find(shared);
     if number == 0 || number == NO_SLOT {
         return 0;
     }
     if let Some(slot) = slot(number) {
-        // SAFETY: no preconditions.
-        slot.fault_ns = unsafe { bpf_ktime_get_boot_ns() };
-        slot.fault_address = arg(&ctx, 0);
+        faulted(slot, arg(&ctx, 0));
     }
     0
+}
+
+#[inline(always)]
+fn faulted(slot: &mut Slot, address: u64) {
+    slot.fault_address = address;
+    slot.fault_call = slot.call.t_ns;
 }
 
 /// A task goes on that was blocked outside of a call, by nothing that a signal can end.
 #[inline(always)]
 pub fn stalled(slot: &Slot, now: u64, blocked: u64) {
     // The last fault is the cause when it came after the last call.
-    if blocked < SLOW_NS || slot.fault_ns == 0 || slot.fault_ns < slot.call.t_ns + slot.call.dur_ns {
+    if blocked < SLOW_NS || slot.fault_address == 0 || slot.fault_call != slot.call.t_ns {
         return;
     }
     let record = FaultEvent {

@@ -6,17 +6,17 @@ use crate::{
     maps::global,
     scope::{arg, slot, slot_number},
 };
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use ctrace_abi::NO_SLOT;
 
 /// `TASK_UNINTERRUPTIBLE`, include/linux/sched.h.
 const UNINTERRUPTIBLE: u32 = 2;
 
 /// `TP_PROTO(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)`, the last
-/// since Linux 5.18. The current task is still `prev`.
+/// since Linux 5.18.
 #[raw_tracepoint(tracepoint = "sched_switch")]
 pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
-    let prev = bpf_get_current_pid_tgid() as u32;
+    let prev: u32 = read_or_zero(arg(&ctx, 1), global!(task_pid));
     let number = if prev == 0 { 0 } else { slot_number(prev) };
     if number != 0 && number != NO_SLOT {
         if let Some(slot) = slot(number) {

@@ -2,7 +2,7 @@
 
 use crate::{
     capture::bounded,
-    kernel::{add, fetch_add},
+    kernel::{add, current, fetch_add},
     maps::{FREE, SHARED, SLOT, TASKS, global},
 };
 use aya_ebpf::{EbpfContext as _, helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
@@ -99,6 +99,7 @@ impl Stack {
     #[inline(always)]
     fn belongs_to(self, shared: *mut Shared, number: u16) {
         if let Some(slot) = slot(number) {
+            slot.task = current() as u64;
             slot.stack = self.id;
             // SAFETY: the index is bounded.
             unsafe { (*shared).slots.as_mut_ptr().add(self.index as usize).write_volatile(number) };
@@ -131,6 +132,7 @@ pub fn admit(tid: u32, tgid: u32, start_ns: u64, fresh: bool) {
             slot.busy = 0;
             slot.fresh = u32::from(fresh);
             slot.stack = 0;
+            slot.task = 0;
             slot.last_file = 0;
             for known in &mut slot.known {
                 known.file = 0;
@@ -144,7 +146,7 @@ pub fn admit(tid: u32, tgid: u32, start_ns: u64, fresh: bool) {
             slot.call.run_wait_ns = 0;
             slot.start_ns = start_ns;
             slot.out_state = 0;
-            slot.fault_ns = 0;
+            slot.fault_address = 0;
             slot.usage = Usage::default();
             slot.call.tid = tid;
             slot.call.tgid = tgid;

@@ -1,7 +1,7 @@
 //! Signals of the scope.
 
 use crate::{
-    kernel::{now, read, read_or_zero},
+    kernel::{now, read_or_zero},
     maps::{global, send_life},
     scope::{arg, slot_number},
 };
@@ -20,7 +20,7 @@ fn code(info: u64) -> i32 {
     match info {
         0 => 0,
         1 => SI_KERNEL,
-        _ => read(info, global!(siginfo_code)).unwrap_or(0),
+        _ => read_or_zero(info, global!(siginfo_code)),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     calls::cut_short,
     capture::bounded,
     cgroups,
-    kernel::{now, read, read_or_zero},
+    kernel::{now, read_or, read_or_zero},
     maps::{global, scratch, send_life, send_life_bytes},
     scope::{admit, arg, release, set_slot_number, slot, slot_number},
 };
@@ -126,7 +126,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         crate::usage::end(u32::from(number), task);
     }
     let signal: u64 = read_or_zero(task, global!(task_signal));
-    let live: u32 = read(signal, global!(signal_live)).unwrap_or(1);
+    let live: u32 = read_or(signal, global!(signal_live), 1);
     let record = Exit {
         kind: kind::EXIT,
         group_dead: u8::from(live == 0),

@@ -54,6 +54,10 @@ pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn told(ctx: &RawTracePointContext, received: u32) -> i32 {
+    // Most sockets are asked in vain. Where it costs less than to ask whose call it is, that comes first.
+    if global!(direct) != 0 && !is_counted(arg(ctx, 0)) {
+        return 0;
+    }
     let tid = bpf_get_current_pid_tgid() as u32;
     let number = slot_number(tid);
     if number == 0 || number == NO_SLOT {
@@ -174,7 +178,7 @@ fn moved(number: u16, tid: u32, sk: u64, received: u32, bytes: u32) {
     let (family, port) = family_and_port(sk);
     let inet = family == AF_INET || family == AF_INET6;
     let mut dns = inet && port == DNS_PORT;
-    if !(inet && read_or_zero::<u16>(sk, global!(sk_protocol)) == IPPROTO_TCP) {
+    if !is_tcp(sk, family) {
         let asked = count_traffic(sk, tid, received, bytes);
         // Of a socket that is not connected, only the call knows whom it asks.
         dns |= inet && (received == 0 || asked != 0);
@@ -182,6 +186,18 @@ fn moved(number: u16, tid: u32, sk: u64, received: u32, bytes: u32) {
     if dns {
         message(u32::from(number), sk, received, bytes);
     }
+}
+
+/// Whether anything is to be told of what goes through a socket: it is no TCP connection, or one to a DNS server.
+#[inline(always)]
+fn is_counted(sk: u64) -> bool {
+    let (family, port) = family_and_port(sk);
+    !is_tcp(sk, family) || port == DNS_PORT
+}
+
+#[inline(always)]
+fn is_tcp(sk: u64, family: u16) -> bool {
+    (family == AF_INET || family == AF_INET6) && read_or_zero::<u16>(sk, global!(sk_protocol)) == IPPROTO_TCP
 }
 
 /// Address family, and the peer's port when it is that of an inet socket: neighbours in `struct sock_common`, read

@@ -90,6 +90,11 @@ impl Kernel {
         parameters.iter().all(|(name, place)| names.get(*place) == Some(&name.as_bytes()))
     }
 
+    /// The number of a function's type, by which programs call it.
+    fn function(&self, name: &str) -> Option<u32> {
+        self.types.numbered(name).find(|(_, ty)| ty.kind == kind::FUNC).map(|(number, _)| number)
+    }
+
     /// Value of an enumerator, to find a controller's index (`enum cgroup_subsys_id`).
     pub(crate) fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
         self.types
@@ -108,6 +113,8 @@ pub(crate) struct Offsets {
     pub(crate) missing: Vec<String>,
     /// Programs on functions may take the place of those on tracepoints.
     pub(crate) kprobes: bool,
+    /// The function that lets programs load kernel memory directly, if this kernel has it.
+    pub(crate) rdonly_cast: Option<u32>,
     /// Bits of a block request's flags, and what a trace calls them.
     pub(crate) block_flags: Vec<(u32, u8)>,
 }
@@ -246,7 +253,13 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         }
     }
     globals.sock_by_call = u32::from(hooks::traffic_by_call(kernel));
-    Offsets { globals, missing, kprobes: hooks::uses_kprobes(kernel), block_flags: block_flags(kernel) }
+    Offsets {
+        globals,
+        missing,
+        kprobes: hooks::uses_kprobes(kernel),
+        rdonly_cast: kernel.function("bpf_rdonly_cast"),
+        block_flags: block_flags(kernel),
+    }
 }
 
 /// The places of these bits differ between versions (`enum req_flag_bits`, `include/linux/blk_types.h`).

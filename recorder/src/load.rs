@@ -1,5 +1,7 @@
 //! The kernel half from user space: load, attach, shared tables, counters.
 
+mod direct;
+
 use crate::btf::{self, Kernel, Offsets};
 use crate::clock;
 use crate::error::RecordError;
@@ -178,7 +180,9 @@ impl Programs {
     ) -> Result<Self, RecordError> {
         let pid_max = pid_max();
         let names: Vec<String> = (0..RINGS).map(ring_name).collect();
+        let direct = offsets.rdonly_cast.and_then(|function| direct::object(object, function));
         let globals = PodGlobals(Globals {
+            direct: u32::from(direct.is_some()),
             segments: rings.segments,
             sample_ticks: clock::ticks(CONNECTION_SAMPLES),
             ..offsets.globals
@@ -193,7 +197,9 @@ impl Programs {
         loader.map_max_entries("LIFE", rings.life);
         loader.map_max_entries("PENDING", if offsets.kprobes { SLOTS } else { 1 });
         loader.map_max_entries("HEADS", rings.heads).map_max_entries("BULK", rings.cpus * rings.segments);
-        let bpf = loader.load(object).map_err(|e| denied_or("loading the eBPF maps", &e))?;
+        let bpf = loader
+            .load(direct.as_deref().unwrap_or(object))
+            .map_err(|e| denied_or("loading the eBPF maps", &e))?;
         let tasks = map_array(&bpf, "TASKS", (pid_max as usize).div_ceil(4) * 8 + 8)?;
         let slots = map_array(&bpf, "SLOT", SLOTS as usize * size_of::<Slot>())?;
         let shared = map_array(&bpf, "SHARED", size_of::<Shared>())?;

@@ -26,10 +26,10 @@ pub struct Globals {
     pub watch_groups: u32,
     pub cgroup_root: u32,
     pub root_hierarchy: u32,
-    /// 1: measure time off CPU.
-    pub sched: u32,
     /// Bits of the word at `task_compat` that say that the running call is a 32-bit one.
     pub compat_mask: u32,
+    /// 1: kernel memory can be loaded from directly, see [`crate::RDONLY_CAST`].
+    pub direct: u32,
     /// Whose registers these are: [`machine`].
     pub machine: u32,
     /// Bit of a call's number that marks x32 calls; 0 where there are none.
@@ -174,7 +174,7 @@ impl Globals {
         g.subsys = 0;
         g.hierarchy = 0;
         g.watch_groups = 0;
-        g.sched = 0;
+        g.direct = 0;
         g.compat_mask = 0;
         g.machine = 0;
         g.x32_bit = 0;

@@ -39,6 +39,8 @@ pub use task::{
 /// The kernel ignores that register for calls with fewer than six arguments, and `FUTEX_WAIT`/`FUTEX_WAKE` ignore
 /// it too (`kernel/futex/syscalls.c`: `val3` is only used by the bitset, requeue-compare and wake-op operations).
 pub const ENGINE_MARK: u64 = 0xC7AC_E0E0_5EED_0001;
+/// The number of no helper: in its calls, user space puts the kernel's `bpf_rdonly_cast` in place of it.
+pub const RDONLY_CAST: u32 = 0x7ace_0001;
 /// "This kernel has no such field".
 pub const MISSING: u32 = u32::MAX;
 

@@ -121,9 +121,9 @@ pub struct Spec {
     pub nargs: u8,
     /// Where the call's data are, and what its result counts: [`data`].
     pub data: u8,
-    /// Must be 0.
-    pub reserved: u8,
-    /// The copies.
+    /// Number of ops of the call's entry.
+    pub entry_len: u8,
+    /// The copies: those of its entry first, and those that most calls need before others.
     pub ops: [Op; MAX_OPS],
 }
 

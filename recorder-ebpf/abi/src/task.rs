@@ -51,36 +51,42 @@ pub struct Slot {
     pub fresh: u32,
     /// The task's kernel stack (see [`Shared`]); 0 until it is known, and when the slot is free.
     pub stack: u64,
-    /// When the task began (`task_struct.start_boottime`); 0 when it was there before.
-    pub start_ns: u64,
+    /// Its `struct task_struct`, as long as `stack` is known.
+    pub task: u64,
     /// Arguments of the call in flight that were read.
-    pub nargs: u64,
+    pub nargs: u32,
+    /// Bytes of `copies` that are used.
+    pub copied: u32,
     /// The last file that was resolved for this task.
     pub last_file: u64,
+    /// Waited for a CPU outside of a call since the last record.
+    pub wait_cpu_ns: u64,
+    /// Blocked since the last record.
+    pub blocked_ns: u64,
+    /// When it was switched out; 0 while it runs.
+    pub out_ns: u64,
+    /// When it became runnable again.
+    pub woken_ns: u64,
+    /// How it left the CPU: bits of its state, 0 while it was runnable.
+    pub out_state: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// Where its last page fault in user mode was; 0 before the first.
+    pub fault_address: u64,
+    /// The call before that ([`Call::t_ns`]).
+    pub fault_call: u64,
+    /// When the task began (`task_struct.start_boottime`); 0 when it was there before.
+    pub start_ns: u64,
+    /// What it has done since the last [`UsageEvent`].
+    pub usage: Usage,
     /// What was copied for the call in flight. The verifier wants as many bytes behind it as it has itself.
     pub copies: [u64; COPIES / 8],
     /// Files that were resolved before, by [`known_at`].
     pub known: [KnownFile; KNOWN],
     /// The file that was opened last.
     pub opened: OpenedFile,
-    /// When the task was switched out; 0 while it runs.
-    pub out_ns: u64,
-    /// When it became runnable again.
-    pub woken_ns: u64,
-    /// Waited for a CPU outside of a call since the last record.
-    pub wait_cpu_ns: u64,
-    /// Blocked since the last record.
-    pub blocked_ns: u64,
-    /// How it left the CPU: bits of its state, 0 while it was runnable.
-    pub out_state: u32,
-    /// Bytes of `copies` that are used.
-    pub copied: u32,
-    /// Its last page fault in user mode.
-    pub fault_ns: u64,
-    /// Where.
-    pub fault_address: u64,
-    /// What it has done since the last [`UsageEvent`].
-    pub usage: Usage,
+    /// What makes each begin where a cache line does.
+    pub padding: [u64; 4],
 }
 
 /// Files that a task remembers to be described.
@@ -394,7 +400,8 @@ const _: () = {
     assert!(size_of::<CapEvent>() == 40);
     assert!(size_of::<Pending>() == 24);
     assert!(size_of::<OpenedFile>() == 64);
-    assert!(size_of::<Slot>() == 128 + 64 + COPIES + 24 * KNOWN + 64 + 8 + 24 + 56);
+    assert!(size_of::<Slot>() == 128 + 104 + 56 + COPIES + 24 * KNOWN + 64 + 32);
+    assert!(size_of::<Slot>().is_multiple_of(64));
     assert!(size_of::<Slot>() - core::mem::offset_of!(Slot, copies) >= 2 * COPIES);
     assert!(size_of::<Shared>() == 64 + 8 * PROBED + DESCRIBED * 8 + STACKS * 10);
     assert!(size_of::<Fork>() == 56);

@@ -144,13 +144,18 @@ impl Types {
 
     /// The types of a name.
     pub(super) fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Type> + 'a {
+        self.numbered(name).map(|(_, ty)| ty)
+    }
+
+    /// The types of a name, with their numbers.
+    pub(super) fn numbered<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (u32, Type)> + 'a {
         let wanted = hash(name.as_bytes());
         let first = self.names.partition_point(|(hash, _)| *hash < wanted);
         self.names[first..]
             .iter()
             .take_while(move |(hash, _)| *hash == wanted)
-            .filter_map(|(_, number)| self.get(*number))
-            .filter(|ty| self.name(ty.at) == Some(name.as_bytes()))
+            .filter_map(|(_, number)| Some((*number, self.get(*number)?)))
+            .filter(|(_, ty)| self.name(ty.at) == Some(name.as_bytes()))
     }
 
     /// The type behind typedefs and qualifiers.
