@@ -2,7 +2,7 @@
 
 use super::process::Owned;
 use anyhow::{Context, Result};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Error, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ pub(super) struct Done {
     pub(super) took: Duration,
 }
 
-/// A process that waits for a line, makes calls, and says how many in what time.
+/// A process that for each line makes calls, and says how many in what time.
 pub(super) struct Loop {
     child: Owned,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -53,18 +53,19 @@ pub(super) struct Loop {
 /// The body of that process.
 pub(super) fn serve_loop(work: Work) -> Result<()> {
     println!("ready");
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    let began = Instant::now();
-    let until = began + Duration::from_millis(work.ms);
-    let threads: Vec<_> = (1..work.threads).map(|_| std::thread::spawn(move || calls(work, until))).collect();
-    let mut made = calls(work, until);
-    for thread in threads {
-        made += thread.join().map_err(|_| anyhow::anyhow!("a thread of the loop panicked"))?;
+    // Until the input ends: when the tracer has detached.
+    for line in std::io::stdin().lines() {
+        line?;
+        let began = Instant::now();
+        let until = began + Duration::from_millis(work.ms);
+        let threads: Vec<_> =
+            (1..work.threads).map(|_| std::thread::spawn(move || calls(work, until))).collect();
+        let mut made = calls(work, until);
+        for thread in threads {
+            made += thread.join().map_err(|_| anyhow::anyhow!("a thread of the loop panicked"))?;
+        }
+        println!("{} {made}", began.elapsed().as_nanos());
     }
-    println!("{} {made}", began.elapsed().as_nanos());
-    // Stay until the tracer has detached.
-    std::io::stdin().read_line(&mut line)?;
     Ok(())
 }
 
@@ -124,7 +125,7 @@ impl Loop {
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
-    /// Lets it run once.
+    /// Lets it run, and waits until it has.
     pub(super) fn run(&mut self) -> Result<Done> {
         self.go()?;
         self.wait()
@@ -139,4 +140,52 @@ impl Loop {
         let (ns, calls) = line.split_once(' ').context("the loop says how long and how many")?;
         Ok(Done { calls: calls.parse()?, took: Duration::from_nanos(ns.parse()?) })
     }
+}
+
+/// As long as it lives, the calling thread and what it starts leave the first CPU to others, if there are more.
+pub(super) struct Apart {
+    all: libc::cpu_set_t,
+    first: libc::cpu_set_t,
+}
+
+impl Apart {
+    pub(super) fn new() -> Result<Self> {
+        // SAFETY: plain integers; zero is valid, and the kernel writes as many bytes as there are.
+        let (mut all, mut first): (libc::cpu_set_t, libc::cpu_set_t) = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        let r = unsafe { libc::sched_getaffinity(0, size_of_val(&all), &raw mut all) };
+        anyhow::ensure!(r == 0, "asking for the CPUs: {}", Error::last_os_error());
+        // SAFETY: within the set.
+        let cpu = (0..libc::CPU_SETSIZE as usize).find(|cpu| unsafe { libc::CPU_ISSET(*cpu, &all) });
+        let cpu = cpu.context("no CPU")?;
+        let mut others = all;
+        // SAFETY: as above.
+        unsafe { libc::CPU_SET(cpu, &mut first) };
+        // SAFETY: as above.
+        unsafe { libc::CPU_CLR(cpu, &mut others) };
+        // SAFETY: as above.
+        if unsafe { libc::CPU_COUNT(&others) } > 0 {
+            set(0, &others)?;
+        }
+        Ok(Self { all, first })
+    }
+
+    /// Keeps a process on that CPU.
+    pub(super) fn pin(&self, pid: u32) -> Result<()> {
+        set(pid, &self.first)
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        // What was allowed before is allowed again.
+        let _ = set(0, &self.all);
+    }
+}
+
+fn set(pid: u32, cpus: &libc::cpu_set_t) -> Result<()> {
+    // SAFETY: the kernel reads as many bytes as there are.
+    let r = unsafe { libc::sched_setaffinity(pid.cast_signed(), size_of_val(cpus), cpus) };
+    anyhow::ensure!(r == 0, "choosing CPUs: {}", Error::last_os_error());
+    Ok(())
 }
