@@ -7,6 +7,8 @@
 mod bad_input;
 mod containerd;
 mod diff;
+#[path = "../../cri/tests/fake/mod.rs"]
+mod fake;
 mod flight;
 mod host;
 mod interrupted;

@@ -1,7 +1,10 @@
 //! Recording pods and containers of a real containerd.
 
 use crate::containerd::{Containerd, Pod};
+use crate::fake::{Answer, serve};
 use crate::host::{Guarded, Ran, can_record, ctrace, has, run, shared, wait_for};
+use ctrace_cri::v1;
+use prost::Message as _;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -355,6 +358,92 @@ fn without_a_runtime_names_of_pods_are_refused_with_a_way_out() {
         checks["checks"].as_array().unwrap().iter().find(|c| c["name"] == "container runtime").unwrap();
     assert_eq!(runtime["answer"], "optional");
     assert!(runtime["found"].as_str().unwrap().contains("hang.sock"), "{runtime}");
+}
+
+/// A runtime with one pod and one container, both of which it says run; what it says of each is another's to tell.
+fn one_pod(path: &str) -> Answer {
+    let pod = v1::PodSandbox {
+        id: "f00d".into(),
+        metadata: Some(v1::PodSandboxMetadata {
+            name: "checkout-7d9f".into(),
+            namespace: "shop".into(),
+            ..v1::PodSandboxMetadata::default()
+        }),
+        state: v1::PodSandboxState::SandboxReady.into(),
+        ..v1::PodSandbox::default()
+    };
+    let container = v1::Container {
+        id: "cafe0123".into(),
+        pod_sandbox_id: pod.id.clone(),
+        metadata: Some(v1::ContainerMetadata { name: "app".into(), attempt: 0 }),
+        state: v1::ContainerState::ContainerRunning.into(),
+        ..v1::Container::default()
+    };
+    match path.rsplit('/').next() {
+        Some("Version") => {
+            let version =
+                v1::VersionResponse { runtime_name: "fake".into(), ..v1::VersionResponse::default() };
+            Answer::Message(version.encode_to_vec())
+        }
+        Some("ListPodSandbox") => {
+            Answer::Message(v1::ListPodSandboxResponse { items: vec![pod] }.encode_to_vec())
+        }
+        Some("ListContainers") => {
+            Answer::Message(v1::ListContainersResponse { containers: vec![container] }.encode_to_vec())
+        }
+        _ => Answer::Missing,
+    }
+}
+
+/// The same, and it knows the first processes: of a number that no process can have (`PID_MAX_LIMIT`).
+fn one_dead_pod(path: &str) -> Answer {
+    let info = [("info".to_owned(), r#"{"pid":4194305}"#.to_owned())];
+    match path.rsplit('/').next() {
+        Some("PodSandboxStatus") => {
+            let status = v1::PodSandboxStatus {
+                state: v1::PodSandboxState::SandboxNotready.into(),
+                ..v1::PodSandboxStatus::default()
+            };
+            let answer = v1::PodSandboxStatusResponse { status: Some(status), info: info.into() };
+            Answer::Message(answer.encode_to_vec())
+        }
+        Some("ContainerStatus") => {
+            let answer =
+                v1::ContainerStatusResponse { info: info.into(), ..v1::ContainerStatusResponse::default() };
+            Answer::Message(answer.encode_to_vec())
+        }
+        _ => one_pod(path),
+    }
+}
+
+#[test]
+fn what_dies_while_it_is_resolved_is_told_from_what_never_was() {
+    if !can_record() {
+        return;
+    }
+    for answer in [one_pod, one_dead_pod] {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = serve(dir.path(), answer);
+        let trace = dir.path().join("t.ctr");
+        for (target, told) in [
+            (&["--pod", "checkout"][..], "pod shop/checkout-7d9f"),
+            (&["--pod", "checkout", "-c", "app"], "pod shop/checkout-7d9f"),
+            (&["--container", "app"], "pod shop/checkout-7d9f"),
+            (&["--container", "cafe"], "container app (cafe0123)"),
+        ] {
+            let mut command = ctrace();
+            command.arg("record").args(target).arg("--cri-socket").arg(&socket).arg("-o").arg(&trace);
+            let ran = Ran::from(command.output().unwrap()).expect(5);
+            let said = ran.stderr.contains(told) && ran.stderr.contains("ended before recording began");
+            assert!(said, "{target:?}: {}", ran.stderr);
+            assert!(!trace.exists(), "{target:?} left a trace");
+        }
+        // What the runtime never named is a matter of spelling.
+        let mut command = ctrace();
+        command.args(["record", "--pod", "chekout", "--cri-socket"]).arg(&socket).arg("-o").arg(&trace);
+        let ran = Ran::from(command.output().unwrap()).expect(5);
+        assert!(ran.stderr.contains("is it shop/checkout-7d9f?"), "{}", ran.stderr);
+    }
 }
 
 #[test]
