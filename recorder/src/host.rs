@@ -58,5 +58,5 @@ pub(crate) fn cpus() -> u32 {
 fn memory_bytes() -> u64 {
     // SAFETY: no preconditions.
     let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
-    u64::try_from(pages).unwrap_or(0) * crate::ring::page_size() as u64
+    u64::try_from(pages).unwrap_or(0) * crate::mapped::page_size() as u64
 }

@@ -30,6 +30,7 @@ mod hooks;
 mod host;
 mod in_flight;
 mod load;
+mod mapped;
 mod meaning;
 mod objects;
 mod pipeline;

@@ -6,7 +6,8 @@ use crate::btf::{self, Kernel, Offsets};
 use crate::clock;
 use crate::error::RecordError;
 use crate::hooks::{self, At, HOOKS, Instead, Substitute};
-use crate::ring::{BulkRing, Mapping, Ring, SharedRing};
+use crate::mapped::{Mapping, Windows, page_size};
+use crate::ring::{BulkRing, Ring, SharedRing};
 use crate::table::Table;
 use crate::verifier::Cost;
 use aya::maps::{Map, MapData};
@@ -200,8 +201,8 @@ impl Programs {
         let bpf = loader
             .load(direct.as_deref().unwrap_or(object))
             .map_err(|e| denied_or("loading the eBPF maps", &e))?;
-        let tasks = map_array(&bpf, "TASKS", (pid_max as usize).div_ceil(4) * 8 + 8)?;
-        let slots = map_array(&bpf, "SLOT", SLOTS as usize * size_of::<Slot>())?;
+        let tasks = windows(&bpf, "TASKS", 8, (pid_max as usize).div_ceil(4) + 1)?;
+        let slots = windows(&bpf, "SLOT", size_of::<Slot>(), SLOTS as usize)?;
         let shared = map_array(&bpf, "SHARED", size_of::<Shared>())?;
         let table = Arc::new(Table::new(tasks, slots, shared, pid_max));
         let heads = Arc::new(map_array(&bpf, "HEADS", rings.heads as usize * size_of::<Head>())?);
@@ -592,9 +593,12 @@ fn map_fd<'a>(bpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>, RecordError> 
 }
 
 fn map_array(bpf: &Ebpf, name: &str, bytes: usize) -> Result<Mapping, RecordError> {
-    let page = crate::ring::page_size();
-    Mapping::new(map_fd(bpf, name)?, bytes.next_multiple_of(page), 0, true)
+    Mapping::new(map_fd(bpf, name)?, bytes.next_multiple_of(page_size()), 0, true)
         .map_err(RecordError::system(format!("mapping {name}")))
+}
+
+fn windows(bpf: &Ebpf, name: &str, size: usize, count: usize) -> Result<Windows, RecordError> {
+    Windows::new(map_fd(bpf, name)?, size, count).map_err(RecordError::system(format!("keeping {name}")))
 }
 
 fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {

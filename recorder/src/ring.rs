@@ -4,10 +4,10 @@
 //! counts twice in the recorder's resident memory, and it moves the consumer position once per record.
 
 use crate::error::RecordError;
+use crate::mapped::{Mapping, page_size};
 use ctrace_abi::{Head, SEGMENT, SEGMENT_LAST, Short, short_flag};
 use std::mem::offset_of;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::ptr::NonNull;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -134,9 +134,9 @@ impl SharedRing {
     fn drain(&self, out: &mut Vec<u8>, max: usize) -> Drained {
         let limit = out.len() + max;
         let mut last = None;
-        let mut at = self.consumer.position().load(Ordering::Relaxed);
+        let mut at = position(&self.consumer).load(Ordering::Relaxed);
         // Pairs with the smp_store_release of producer_pos in __bpf_ringbuf_reserve.
-        let end = self.producer.position().load(Ordering::Acquire);
+        let end = position(&self.producer).load(Ordering::Acquire);
         let filled = ((end - at) * 256 / self.size) as u32;
         while at < end && out.len() < limit {
             // Pairs with the xchg of the header in bpf_ringbuf_commit: the record is complete when BUSY is gone.
@@ -153,14 +153,14 @@ impl SharedRing {
             at += (HEADER + u64::from(len)).next_multiple_of(8);
         }
         // Pairs with the smp_load_acquire of consumer_pos in __bpf_ringbuf_reserve.
-        self.consumer.position().store(at, Ordering::Release);
+        position(&self.consumer).store(at, Ordering::Release);
         Drained { filled, complete: at >= end, last }
     }
 
     fn header(&self, at: u64) -> &AtomicU32 {
         let offset = self.page + (at & (self.size - 1)) as usize;
         // SAFETY: the offset is inside the mapping.
-        let at = unsafe { self.producer.start.add(offset) };
+        let at = unsafe { self.producer.start().add(offset) };
         // SAFETY: records are aligned to 8 bytes, and the mapping lives as long as `self`.
         unsafe { at.cast::<AtomicU32>().as_ref() }
     }
@@ -174,67 +174,14 @@ impl SharedRing {
 
     fn data(&self, begin: u64, len: u64) -> &[u8] {
         // SAFETY: `begin + len ≤ size`, inside the mapping.
-        let start = unsafe { self.producer.start.add(self.page + begin as usize) };
+        let start = unsafe { self.producer.start().add(self.page + begin as usize) };
         // SAFETY: the kernel does not write a committed record until the consumer position passes it.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), len as usize) }
     }
 }
 
-/// An `mmap` of a map.
-pub(crate) struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: the memory is shared with the kernel, and is only accessed through atomics or while the protocol gives it
-// to the reader; a thread is no different from another here.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    /// Maps `len` bytes of a map.
-    pub(crate) fn new(
-        fd: BorrowedFd<'_>,
-        len: usize,
-        offset: usize,
-        writable: bool,
-    ) -> Result<Self, std::io::Error> {
-        use nix::sys::mman::{MapFlags, ProtFlags, mmap};
-        let len_nz = std::num::NonZeroUsize::new(len).ok_or(std::io::ErrorKind::InvalidInput)?;
-        let prot = if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe { mmap(None, len_nz, prot, MapFlags::MAP_SHARED, fd.as_fd(), offset as i64) }
-            .map_err(std::io::Error::from)?;
-        Ok(Self { start: start.cast(), len })
-    }
-
-    /// The position word at the start of a ring's consumer or producer page.
-    fn position(&self) -> &AtomicU64 {
-        // SAFETY: a page begins with the position (struct bpf_ringbuf), and mappings are page-aligned.
-        unsafe { self.start.cast::<AtomicU64>().as_ref() }
-    }
-
-    /// Address of the element at byte `offset`, checked to lie inside.
-    pub(crate) fn element<T>(&self, offset: usize) -> Option<NonNull<T>> {
-        if offset.checked_add(size_of::<T>())? > self.len || !offset.is_multiple_of(align_of::<T>()) {
-            return None;
-        }
-        // SAFETY: inside the mapping, checked above.
-        Some(unsafe { self.start.add(offset) }.cast())
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new`, and nothing borrows from it any more.
-        let _ = unsafe { nix::sys::mman::munmap(self.start.cast(), self.len) };
-    }
-}
-
-/// Size of a memory page.
-pub(crate) fn page_size() -> usize {
-    // SAFETY: no preconditions.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(size).unwrap_or(4096)
+/// The position word at the start of a ring's consumer or producer page (`struct bpf_ringbuf`).
+fn position(page: &Mapping) -> &AtomicU64 {
+    // SAFETY: a mapping is at least a page, and aligned to one.
+    unsafe { page.start().cast::<AtomicU64>().as_ref() }
 }

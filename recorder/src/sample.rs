@@ -292,7 +292,7 @@ impl Sum {
             let [minor, major, user, system] = stat.counters;
             let read = field(&io, "read_bytes").unwrap_or(0);
             let written = field(&io, "write_bytes").unwrap_or(0);
-            rss += stat.rss_pages * crate::ring::page_size() as u64;
+            rss += stat.rss_pages * crate::mapped::page_size() as u64;
             threads += stat.threads;
             seen.insert(*tgid, [minor, major, user, system, read, written]);
         }

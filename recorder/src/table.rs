@@ -1,22 +1,23 @@
 //! The task table and the slots, which the programs and whoever takes tasks in share.
 
 use crate::clock;
-use crate::ring::Mapping;
+use crate::mapped::{Mapping, Windows};
 use ctrace_abi::{HELD, NO_SLOT, SLOTS, Shared, Slot};
 use std::mem::offset_of;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
 /// See the module.
 pub(crate) struct Table {
-    tasks: Mapping,
-    slots: Mapping,
+    tasks: Windows,
+    slots: Windows,
     shared: Mapping,
     pid_max: u32,
 }
 
 impl Table {
-    /// Over the mapped `TASKS`, `SLOT` and `SHARED` of the programs.
-    pub(crate) fn new(tasks: Mapping, slots: Mapping, shared: Mapping, pid_max: u32) -> Self {
+    /// Over `TASKS`, `SLOT` and `SHARED` of the programs.
+    pub(crate) fn new(tasks: Windows, slots: Windows, shared: Mapping, pid_max: u32) -> Self {
         let this = Self { tasks, slots, shared, pid_max };
         this.set_boot_offset();
         this
@@ -28,6 +29,10 @@ impl Table {
         }
         // SAFETY: inside the mapping (checked by `element`); the kernel writes whole halfwords.
         self.tasks.element::<AtomicU16>(tid as usize * 2).map(|p| unsafe { p.as_ref() })
+    }
+
+    fn slot(&self, number: usize) -> Option<NonNull<Slot>> {
+        self.slots.element::<Slot>(number * size_of::<Slot>())
     }
 
     fn shared_word(&self, field: usize) -> Option<&AtomicU64> {
@@ -54,22 +59,21 @@ impl Table {
         let Some(entry) = self.entry(tid) else { return };
         let used = self.shared_word(offset_of!(Shared, slots_used));
         let number = used.map_or(u64::from(SLOTS), |used| used.fetch_add(1, Ordering::Relaxed) + 1);
-        if number >= u64::from(SLOTS) {
+        let slot = if number < u64::from(SLOTS) { self.slot(number as usize) } else { None };
+        let Some(slot) = slot else {
             entry.store(NO_SLOT, Ordering::Relaxed);
             self.next_epoch();
             return;
-        }
-        if let Some(slot) = self.slots.element::<Slot>(number as usize * size_of::<Slot>()) {
-            // SAFETY: all zeros is a valid Slot.
-            let mut fresh: Slot = unsafe { std::mem::zeroed() };
-            fresh.call.tid = tid;
-            fresh.call.tgid = tgid;
-            fresh.fresh = if held { HELD } else { 0 };
-            fresh.usage.from_ns = clock::boottime_ns();
-            fresh.usage.faults = faults;
-            // SAFETY: inside the mapping; the kernel does not use the slot before the table names it.
-            unsafe { slot.write(fresh) };
-        }
+        };
+        // SAFETY: all zeros is a valid Slot.
+        let mut fresh: Slot = unsafe { std::mem::zeroed() };
+        fresh.call.tid = tid;
+        fresh.call.tgid = tgid;
+        fresh.fresh = if held { HELD } else { 0 };
+        fresh.usage.from_ns = clock::boottime_ns();
+        fresh.usage.faults = faults;
+        // SAFETY: inside the mapping; the kernel does not use the slot before the table names it.
+        unsafe { slot.write(fresh) };
         fence(Ordering::SeqCst);
         entry.store(number as u16, Ordering::Release);
         self.next_epoch();
@@ -96,7 +100,7 @@ impl Table {
     pub(crate) fn in_flight_now(&self) -> Vec<Slot> {
         let mut out = Vec::new();
         for number in self.numbers() {
-            let Some(at) = self.slots.element::<Slot>(number * size_of::<Slot>()) else { continue };
+            let Some(at) = self.slot(number) else { continue };
             // SAFETY: inside the mapping. The kernel half may write it meanwhile, which the second look notices.
             let slot = unsafe { at.read_volatile() };
             let current = self.entry(slot.call.tid).map_or(0, |e| e.load(Ordering::Acquire));
@@ -112,7 +116,7 @@ impl Table {
         out
     }
 
-    /// The numbers that were ever given out: to look at the others would make their memory resident.
+    /// The numbers that were ever given out: to look at the others would map them.
     fn numbers(&self) -> std::ops::Range<usize> {
         let used = self.shared_word(offset_of!(Shared, slots_used));
         let used = used.map_or(SLOTS.into(), |used| used.load(Ordering::Acquire).saturating_add(1));
@@ -123,7 +127,7 @@ impl Table {
     pub(crate) fn members(&self) -> Vec<Slot> {
         let mut out = Vec::new();
         for number in self.numbers() {
-            if let Some(at) = self.slots.element::<Slot>(number * size_of::<Slot>()) {
+            if let Some(at) = self.slot(number) {
                 // SAFETY: inside the mapping; the programs are detached.
                 let slot = unsafe { at.read() };
                 let current = self.entry(slot.call.tid).map_or(0, |e| e.load(Ordering::Relaxed));
