@@ -14,7 +14,7 @@ use crate::objects::Objects;
 use crate::target::Member;
 use ctrace_abi::{Creds, FileObject, SockObject, UNNAMED_GROUP, kind};
 use ctrace_format::{
-    Event, Holder, Process, ProcessKind, Ref, StrId, TaskDef, TaskId, Tgid, Tid, TraceWriter,
+    Detail, Event, Holder, Process, ProcessKind, Ref, StrId, TaskDef, TaskId, Tgid, Tid, TraceWriter,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -43,6 +43,8 @@ pub(crate) struct Decoder {
     entry: FxHashMap<u32, Vec<u8>>,
     objects: Objects,
     meanings: Meanings,
+    /// Empty; its memory is for the details of the next call.
+    details: Vec<Detail>,
     /// Records that made no sense.
     pub(crate) malformed: u64,
     /// Calls with the replay engine's mark.
@@ -97,6 +99,7 @@ impl Decoder {
             entry: FxHashMap::default(),
             objects: Objects::default(),
             meanings: Meanings::new(),
+            details: Vec::new(),
             malformed: 0,
             engine_calls: 0,
             calls: 0,
@@ -128,12 +131,17 @@ impl Decoder {
     }
 
     /// Tells which containers the tasks are in that got an id.
-    fn tell_placed(&mut self, w: &mut TraceWriter, t_ns: u64, push: &mut dyn FnMut(&mut TraceWriter, Event)) {
+    fn tell_placed(
+        &mut self,
+        w: &mut TraceWriter,
+        t_ns: u64,
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
+    ) {
         for (task, container) in self.placed.drain(..) {
             if let Some(places) = &mut self.places {
                 places.insert(task, (container, t_ns));
             }
-            push(w, Event::Process(Process { t_ns, task, kind: ProcessKind::Placed { container } }));
+            push(w, &Event::Process(Process { t_ns, task, kind: ProcessKind::Placed { container } }));
         }
     }
 
@@ -176,7 +184,7 @@ impl Decoder {
         &mut self,
         w: &mut TraceWriter,
         member: &Member,
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) {
         let comm = w.comm(&member.comm);
         let start_ns = self.rel(member.start_boottime_ns);
@@ -226,7 +234,7 @@ impl Decoder {
         &mut self,
         w: &mut TraceWriter,
         record: &[u8],
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) {
         let done = match record.first() {
             Some(&kind::SHORT) => {

@@ -6,6 +6,7 @@ use crate::raw;
 use ctrace_abi::{Tlv, op};
 use ctrace_format::syscalls::Kind;
 use ctrace_format::{Detail, EpollEntry, ObjectId, PollEntry, TraceWriter};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// One item of a tail.
@@ -15,35 +16,47 @@ pub(crate) struct Item<'a> {
     pub(crate) data: &'a [u8],
 }
 
+/// Items of a call: few, and made for every call.
+pub(crate) type Items<'a> = SmallVec<[Item<'a>; 8]>;
+
 /// Takes a tail apart. What does not fit its own lengths ends it.
-pub(crate) fn items(mut tail: &[u8]) -> Vec<Item<'_>> {
-    let mut out = Vec::new();
+pub(crate) fn items(tail: &[u8]) -> Items<'_> {
+    let mut out = Items::new();
+    more_items(tail, &mut out);
+    out
+}
+
+/// As [`items`], behind others.
+pub(crate) fn more_items<'a>(mut tail: &'a [u8], out: &mut Items<'a>) {
     while let Some(head) = raw::read::<Tlv>(tail) {
         let len = usize::from(head.len);
         let Some(data) = tail.get(8..8 + len) else { break };
         out.push(Item { head, data });
         tail = tail.get(8 + len.next_multiple_of(8)..).unwrap_or_default();
     }
-    out
 }
 
-/// Items of entry and exit, in argument order; an entry item that could not be read yields to its second attempt.
-pub(crate) fn merge<'a>(entry: Vec<Item<'a>>, exit: Vec<Item<'a>>) -> Vec<Item<'a>> {
+/// Puts items of entry and then of exit in argument order; an entry item that could not be read yields to its second
+/// attempt.
+pub(crate) fn merge(all: &mut Items<'_>) {
     let unread = |i: &Item<'_>| i.head.fault == 2;
-    let mut all: Vec<Item<'a>> = Vec::with_capacity(entry.len() + exit.len());
-    for item in entry.into_iter().chain(exit) {
-        let same = |o: &&mut Item<'a>| {
+    let mut kept = 0;
+    for i in 0..all.len() {
+        let item = all[i];
+        let same = |o: &&mut Item<'_>| {
             o.head.op == item.head.op && o.head.arg == item.head.arg && o.head.op != op::FDSET
         };
-        match all.iter_mut().find(same) {
-            Some(old) if unread(old) => *old = item,
-            Some(_) if unread(&item) => {}
-            Some(old) => *old = item,
-            None => all.push(item),
+        match all[..kept].iter_mut().find(same) {
+            Some(old) if unread(old) || !unread(&item) => *old = item,
+            Some(_) => {}
+            None => {
+                all[kept] = item;
+                kept += 1;
+            }
         }
     }
+    all.truncate(kept);
     all.sort_by_key(|i| i.head.arg);
-    all
 }
 
 fn u32_at(data: &[u8], at: usize) -> Option<u32> {
@@ -60,9 +73,13 @@ pub(crate) struct Context<'a> {
     pub(crate) objects: &'a Objects,
 }
 
-/// Decodes items. `kinds` are the meanings of the call's arguments.
-pub(crate) fn decode(items: &[Item<'_>], kinds: &[(&'static str, Kind)], c: &mut Context<'_>) -> Vec<Detail> {
-    let mut out = Vec::with_capacity(items.len());
+/// Decodes items into `out`. `kinds` are the meanings of the call's arguments.
+pub(crate) fn decode(
+    items: &[Item<'_>],
+    kinds: &[(&'static str, Kind)],
+    c: &mut Context<'_>,
+    out: &mut Vec<Detail>,
+) {
     let mut sets: Vec<Item<'_>> = Vec::new();
     for item in items {
         if item.head.fault == 2 && item.data.is_empty() {
@@ -73,12 +90,11 @@ pub(crate) fn decode(items: &[Item<'_>], kinds: &[(&'static str, Kind)], c: &mut
             continue;
         }
         let kind = kinds.get(usize::from(item.head.arg)).map(|k| k.1);
-        one(item, kind, c, &mut out);
+        one(item, kind, c, out);
     }
     if !sets.is_empty() {
         out.push(Detail::Poll { arg: 1, entries: select_sets(&sets) });
     }
-    out
 }
 
 /// Decodes one item; `None` when it is shorter than its kind.
@@ -233,7 +249,9 @@ mod tests {
     fn a_second_attempt_replaces_what_could_not_be_read() {
         let first = tlv(op::STR, 1, 2, 0, b"");
         let second = tlv(op::STR, 1, 0, 1, b"/x");
-        let merged = merge(items(&first), items(&second));
+        let tail = [first, second].concat();
+        let mut merged = items(&tail);
+        merge(&mut merged);
         assert_eq!(merged.len(), 1);
         assert_eq!(merged[0].data, b"/x");
     }

@@ -304,9 +304,9 @@ impl crate::pipeline::Writing {
         let mut more = Vec::new();
         let writer = &mut self.writer;
         self.decoder.in_flight_now(writer, &in_flight, at_boottime_ns, &mut |writer, event| match event {
-            Event::Syscall(_) => more.push(event),
+            Event::Syscall(_) => more.push(event.clone()),
             // This stays true.
-            event => push.push(writer, &event),
+            event => push.push(writer, event),
         });
         let to_ns = self.since_start(at_boottime_ns);
         match self.writer.settle(to_ns) {

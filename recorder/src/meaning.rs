@@ -5,9 +5,36 @@ use ctrace_abi::SPEC_COMPAT;
 use ctrace_format::syscalls::{self, Arg, Kind};
 use ctrace_format::{Abi, Sysno};
 
+/// Calls whose arguments depend on each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// None of these.
+    None,
+    Open,
+    Openat,
+    Fcntl,
+    Mremap,
+    Futex,
+    Mmap,
+}
+
+impl Rule {
+    fn of(name: &str) -> Self {
+        match name {
+            "open" => Self::Open,
+            "openat" => Self::Openat,
+            "fcntl" => Self::Fcntl,
+            "mremap" => Self::Mremap,
+            "futex" => Self::Futex,
+            "mmap" => Self::Mmap,
+            _ => Self::None,
+        }
+    }
+}
+
 /// What is known about a call.
 pub(crate) struct Meaning {
-    pub(crate) name: &'static str,
+    pub(crate) rule: Rule,
     pub(crate) args: &'static [Arg],
     /// Arguments to keep raw.
     pub(crate) mask: u8,
@@ -18,7 +45,7 @@ pub(crate) struct Meaning {
 impl Meaning {
     /// A number that no table has: everything is kept.
     pub(crate) const fn unknown() -> Self {
-        Self { name: "", args: &[], mask: 0x3f, time_arg: None }
+        Self { rule: Rule::None, args: &[], mask: 0x3f, time_arg: None }
     }
 }
 
@@ -48,7 +75,8 @@ fn all(abi: Abi) -> Vec<Meaning> {
                 .iter()
                 .position(|a| matches!(a.1, Kind::Timespec | Kind::Timeval))
                 .filter(|_| !is_narrow(abi));
-            Meaning { name, args, mask: crate::specs::kept_args(name), time_arg: time_arg.map(|i| i as u8) }
+            let mask = crate::specs::kept_args(name);
+            Meaning { rule: Rule::of(name), args, mask, time_arg: time_arg.map(|i| i as u8) }
         })
         .collect()
 }
@@ -60,24 +88,24 @@ fn futex_op(args: &[u64; 6]) -> u64 {
 
 /// Whether the time argument is one for these arguments: `futex` uses the register for something else in most
 /// operations.
-pub(crate) fn time_counts(name: &str, args: &[u64; 6]) -> bool {
+pub(crate) fn time_counts(meaning: &Meaning, args: &[u64; 6]) -> bool {
     // WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2.
-    name != "futex" || matches!(futex_op(args), 0 | 6 | 9 | 11 | 13)
+    meaning.rule != Rule::Futex || matches!(futex_op(args), 0 | 6 | 9 | 11 | 13)
 }
 
 /// The arguments to keep, and which these are. Registers that a call ignores for these arguments hold left-overs of
 /// the program, and are dropped.
 pub(crate) fn kept(meaning: &Meaning, args: &[u64; 6]) -> ([u64; 6], u8) {
     let mut mask = meaning.mask;
-    match meaning.name {
+    match meaning.rule {
         // A mode counts with O_CREAT and O_TMPFILE only.
-        "open" if args[1] & (0o100 | 0o20_000_000) == 0 => mask &= !(1 << 2),
-        "openat" if args[2] & (0o100 | 0o20_000_000) == 0 => mask &= !(1 << 3),
+        Rule::Open if args[1] & (0o100 | 0o20_000_000) == 0 => mask &= !(1 << 2),
+        Rule::Openat if args[2] & (0o100 | 0o20_000_000) == 0 => mask &= !(1 << 3),
         // F_GETFD, F_GETFL, F_GETOWN, F_GETSIG, F_GETLEASE, F_GETPIPE_SZ, F_GET_SEALS take no argument.
-        "fcntl" if matches!(args[1], 1 | 3 | 9 | 11 | 1025 | 1032 | 1034) => mask &= !(1 << 2),
+        Rule::Fcntl if matches!(args[1], 1 | 3 | 9 | 11 | 1025 | 1032 | 1034) => mask &= !(1 << 2),
         // MREMAP_FIXED.
-        "mremap" if args[3] & 2 == 0 => mask &= !(1 << 4),
-        "futex" => {
+        Rule::Mremap if args[3] & 2 == 0 => mask &= !(1 << 4),
+        Rule::Futex => {
             mask = match futex_op(args) {
                 // WAIT, WAKE.
                 0 | 1 => 0b00_0111,
@@ -113,8 +141,8 @@ mod tests {
         let get = |name| meanings.get(syscalls::number(HOST.native, name).unwrap()).unwrap();
         assert_eq!(kept(get("read"), &[3, 0x7fff_0000, 10, 9, 9, 9]), ([3, 0, 10, 0, 0, 0], 0b101));
         assert_eq!(kept(get("futex"), &[0x1000, 129, 1, 7, 7, 7]).1, 0b111);
-        assert!(!time_counts("futex", &[0, 129, 1, 7, 0, 0]));
-        assert!(time_counts("futex", &[0, 128, 1, 7, 0, 0]));
+        assert!(!time_counts(get("futex"), &[0, 129, 1, 7, 0, 0]));
+        assert!(time_counts(get("futex"), &[0, 128, 1, 7, 0, 0]));
         assert_eq!(kept(get("openat"), &[1, 2, 0, 9, 0, 0]).1 & 0b1000, 0);
     }
 }

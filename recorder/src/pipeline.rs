@@ -194,12 +194,15 @@ pub(crate) fn drain(
     let mut last_losses = Instant::now();
     let mut collector = Collector::default();
     let mut pending: Option<Message> = None;
+    let mut expected = 0;
     let table = programs.table();
     while !shared.stop.load(Ordering::Acquire) {
         let mut high = 0;
         if pending.is_none() {
             table.keep_boot_offset();
-            let Pass { mut bytes, fullest, watermark, complete } = pass(rings);
+            let Pass { mut bytes, fullest, watermark, complete } = pass(rings, expected);
+            // About as much as this time: a batch that grows is copied as often as it doubles.
+            expected = bytes.len() + bytes.len() / 4;
             high = if complete { fullest } else { HIGH_WATER };
             collector.collect(&mut programs, &mut bytes);
             let mut lost = Vec::new();
@@ -232,7 +235,7 @@ pub(crate) fn drain(
         let _ = out.send(message);
     }
     loop {
-        let Pass { mut bytes, complete, watermark, .. } = pass(rings);
+        let Pass { mut bytes, complete, watermark, .. } = pass(rings, expected);
         if complete {
             collector.finish(&mut programs, &mut bytes);
         }
@@ -266,10 +269,10 @@ struct Pass {
     watermark: u64,
 }
 
-/// Empties all rings, each up to its share of a batch.
-fn pass(rings: &[Ring]) -> Pass {
+/// Empties all rings, each up to its share of a batch; about `expected` bytes.
+fn pass(rings: &[Ring], expected: usize) -> Pass {
     let watermark = clock::boottime_ns().saturating_sub(Sorter::SLACK_NS);
-    let mut pass = Pass { bytes: Vec::new(), fullest: 0, complete: true, watermark };
+    let mut pass = Pass { bytes: Vec::with_capacity(expected), fullest: 0, complete: true, watermark };
     for ring in rings {
         let drained = ring.drain(&mut pass.bytes, MAX_BATCH / rings.len());
         pass.fullest = pass.fullest.max(drained.filled);
@@ -389,8 +392,7 @@ impl Writing {
         while let Ok(message) = input.recv() {
             match message {
                 Message::Batch { bytes, watermark, losses } => {
-                    sorter.add(&bytes);
-                    drop(bytes);
+                    sorter.add(bytes);
                     if let Some(at) = self.flight.as_ref().and_then(|flight| flight.dumps_at(watermark)) {
                         self.release(&mut sorter, at, &mut push);
                         self.dump(&mut push);
@@ -435,7 +437,7 @@ impl Writing {
                         shared.failed.store(true, Ordering::Release);
                     }
                     for member in &members {
-                        self.decoder.known(&mut self.writer, member, &mut |w, e| push.push(w, &e));
+                        self.decoder.known(&mut self.writer, member, &mut |w, e| push.push(w, e));
                     }
                 }
                 Message::Snapshot(snapshot, boottime_ns) => {
@@ -454,11 +456,11 @@ impl Writing {
                             copies,
                             at_boottime_ns,
                             &mut |w, e| {
-                                push.push(w, &e);
+                                push.push(w, e);
                             },
                         );
                     }
-                    self.decoder.end(&mut self.writer, at_boottime_ns, &mut |w, e| push.push(w, &e));
+                    self.decoder.end(&mut self.writer, at_boottime_ns, &mut |w, e| push.push(w, e));
                     for loss in losses {
                         push.push(&mut self.writer, &Event::Loss(loss));
                     }
@@ -495,7 +497,7 @@ impl Writing {
             if let Some(flight) = flight {
                 flight.returned(record);
             }
-            decoder.record(writer, record, &mut |w, e| push.push(w, &e));
+            decoder.record(writer, record, &mut |w, e| push.push(w, e));
         });
     }
 

@@ -167,19 +167,21 @@ impl Sorter {
     /// How long a program may take from its time stamp to its submission.
     pub(crate) const SLACK_NS: u64 = 1_000_000;
 
-    /// Takes a batch in.
-    pub(crate) fn add(&mut self, batch: &[u8]) {
-        let base = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(batch);
-        for (start, len) in Records::new(batch) {
+    /// Takes a batch in. What is held is the smaller part, and goes behind it.
+    pub(crate) fn add(&mut self, mut batch: Vec<u8>) {
+        let taken = self.index.len();
+        self.index.reserve(batch.len() / 64);
+        for (start, len) in Records::new(&batch) {
             let record = &batch[start..start + len];
             let last = if record.first() == Some(&kind::EXIT) { LAST } else { 0 };
-            self.index.push(Held {
-                end_ns: end_ns(record),
-                start: base + start as u32,
-                len: len as u32 | last,
-            });
+            self.index.push(Held { end_ns: end_ns(record), start: start as u32, len: len as u32 | last });
         }
+        let base = batch.len() as u32;
+        batch.extend_from_slice(&self.bytes);
+        for held in &mut self.index[..taken] {
+            held.start += base;
+        }
+        self.bytes = batch;
     }
 
     /// Releases what ended before `watermark`.
@@ -218,8 +220,8 @@ mod tests {
     #[test]
     fn records_are_released_in_order_and_not_before_the_watermark() {
         let mut sorter = Sorter::default();
-        sorter.add(&[exit_at(30), exit_at(10)].concat());
-        sorter.add(&[exit_at(20), exit_at(40)].concat());
+        sorter.add([exit_at(30), exit_at(10)].concat());
+        sorter.add([exit_at(20), exit_at(40)].concat());
         let mut seen = Vec::new();
         sorter.release(35, |r| seen.push(end_ns(r)));
         assert_eq!(seen, [10, 20, 30]);

@@ -3,7 +3,7 @@
 use super::{Decoder, timeline};
 use crate::arch;
 use crate::details::{self, Context};
-use crate::meaning::{Meaning, kept, time_counts};
+use crate::meaning::{Meaning, Rule, kept, time_counts};
 use ctrace_abi::{AggregateRecord, Call, CallArgs, LevelChange, Slot, WINDOW_NS, call_flag, level};
 use ctrace_format::{
     Aggregate, Detail, Event, Fidelity, FidelityLevel, Syscall, SyscallFlags, Sysno, TraceWriter,
@@ -21,7 +21,7 @@ impl Decoder {
         w: &mut TraceWriter,
         slots: &[(Slot, Vec<u8>)],
         now_boottime_ns: u64,
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) {
         let counts = (self.calls, self.engine_calls);
         for (slot, copies) in slots {
@@ -45,7 +45,7 @@ impl Decoder {
         slot: &Slot,
         tail: &[u8],
         now_boottime_ns: u64,
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) {
         let mut call = slot.call;
         call.wait_cpu_ns = slot.wait_cpu_ns;
@@ -60,7 +60,7 @@ impl Decoder {
         &mut self,
         w: &mut TraceWriter,
         record: &[u8],
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) -> Option<()> {
         let call: Call = crate::raw::read(record)?;
         self.finish_call(w, &call, &record[size_of::<Call>()..], push);
@@ -72,7 +72,7 @@ impl Decoder {
         w: &mut TraceWriter,
         call: &Call,
         tail: &[u8],
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) {
         self.calls += 1;
         let task = self.task(w, call.tid, call.tgid);
@@ -83,20 +83,21 @@ impl Decoder {
         if flags.contains(SyscallFlags::ENGINE) {
             self.engine_calls += 1;
         }
-        let mut details = Vec::new();
+        let mut details = std::mem::take(&mut self.details);
         let mut creds = [None; 2];
         let entry = if call.flags & call_flag::HAS_ARGS == 0 { None } else { self.entry.get(&call.tid) };
         if entry.is_some() || !tail.is_empty() {
-            let all = [entry.map(|e| details::items(e)).unwrap_or_default(), details::items(tail)];
-            creds = [timeline::creds(&all, 0), timeline::creds(&all, 1)];
-            let [entry, rest] = all;
-            let items = details::merge(entry, rest);
+            let mut items = details::Items::new();
+            details::more_items(entry.map_or(&[], Vec::as_slice), &mut items);
+            details::more_items(tail, &mut items);
+            creds = [timeline::creds(&items, 0), timeline::creds(&items, 1)];
+            details::merge(&mut items);
             // A copy that failed at entry and was not made good at exit, or was cut.
             if items.iter().any(|i| i.head.fault != 0) {
                 flags = flags.union(SyscallFlags::TRUNCATED);
             }
             let mut context = Context { writer: w, objects: &self.objects };
-            details = details::decode(&items, meaning.args, &mut context);
+            details::decode(&items, meaning.args, &mut context, &mut details);
         }
         if call.flags & call_flag::HAS_ARGS != 0 && entry.is_none() {
             // The record with the entry's copies was lost.
@@ -104,7 +105,7 @@ impl Decoder {
         }
         if let Some(arg) = meaning.time_arg
             && call.flags & call_flag::HAS_TIME != 0
-            && time_counts(meaning.name, &call.args)
+            && time_counts(meaning, &call.args)
         {
             let at = details.partition_point(|d| d.arg().is_some_and(|of| of < arg));
             details.insert(at, Detail::Time { arg, ns: call.time_ns });
@@ -120,8 +121,8 @@ impl Decoder {
         let loads = call.args[2] & PROT_EXEC != 0
             && call.ret >= 0
             && call.flags & call_flag::NO_EXIT == 0
-            && meaning.name == "mmap";
-        let event = Syscall {
+            && meaning.rule == Rule::Mmap;
+        let event = Event::Syscall(Syscall {
             t_ns: self.rel(call.t_ns),
             duration_ns: call.dur_ns,
             task,
@@ -134,8 +135,12 @@ impl Decoder {
             details,
             wait_cpu_ns: call.wait_cpu_ns,
             blocked_ns: call.blocked_ns,
-        };
-        push(w, Event::Syscall(event));
+        });
+        push(w, &event);
+        if let Event::Syscall(Syscall { mut details, .. }) = event {
+            details.clear();
+            self.details = details;
+        }
         if let [Some(old), Some(new)] = creds {
             self.identity(w, call, task, old, new, push);
         }
@@ -149,7 +154,7 @@ impl Decoder {
         &mut self,
         w: &mut TraceWriter,
         record: &[u8],
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) -> Option<()> {
         let AggregateRecord { key, value, .. } = crate::raw::read(record)?;
         let task = self.task(w, key.tid, key.tgid);
@@ -174,7 +179,7 @@ impl Decoder {
             duration_ns: value.dur_ns,
             histogram: value.buckets[..used].iter().map(|n| u64::from(*n)).collect(),
         };
-        push(w, Event::Aggregate(event));
+        push(w, &Event::Aggregate(event));
         Some(())
     }
 
@@ -182,11 +187,11 @@ impl Decoder {
         &mut self,
         w: &mut TraceWriter,
         record: &[u8],
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) -> Option<()> {
         let change: LevelChange = crate::raw::read(record)?;
         let (from, to) = (fidelity(change.from)?, fidelity(change.to)?);
-        push(w, Event::Fidelity(Fidelity { t_ns: self.rel(change.t_ns), cpu: change.cpu, from, to }));
+        push(w, &Event::Fidelity(Fidelity { t_ns: self.rel(change.t_ns), cpu: change.cpu, from, to }));
         Some(())
     }
 }

@@ -10,7 +10,7 @@ impl Decoder {
         &mut self,
         w: &mut TraceWriter,
         record: &[u8],
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) -> Option<()> {
         let e: TcpEvent = crate::raw::read(record)?;
         let cookie = self.objects.cookie(e.sk, e.cookie, e.ino);
@@ -43,7 +43,7 @@ impl Decoder {
             _ => return None,
         };
         let task = self.known_task(w, e.tid);
-        push(w, Event::Connection(Connection { t_ns: self.rel(e.t_ns), cookie, task, local, peer, kind }));
+        push(w, &Event::Connection(Connection { t_ns: self.rel(e.t_ns), cookie, task, local, peer, kind }));
         Some(())
     }
 }

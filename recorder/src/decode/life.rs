@@ -11,7 +11,7 @@ impl Decoder {
         &mut self,
         w: &mut TraceWriter,
         record: &[u8],
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) -> Option<()> {
         let fork: Fork = crate::raw::read(record)?;
         self.tasks_changed = true;
@@ -32,7 +32,7 @@ impl Decoder {
         let child = self.task(w, fork.child_tid, fork.child_tgid);
         push(
             w,
-            Event::Process(Process {
+            &Event::Process(Process {
                 t_ns: self.rel(fork.t_ns),
                 task: parent,
                 kind: ProcessKind::Fork { child },
@@ -48,7 +48,7 @@ impl Decoder {
         &mut self,
         w: &mut TraceWriter,
         record: &[u8],
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) -> Option<()> {
         // The path is as long as it is; what is missing of the structure is 0.
         let mut whole = [0; size_of::<Exec>()];
@@ -73,7 +73,7 @@ impl Decoder {
         self.timeline.executed(exec.tgid);
         push(
             w,
-            Event::Process(Process {
+            &Event::Process(Process {
                 t_ns: self.rel(exec.t_ns),
                 task,
                 kind: ProcessKind::Exec { path, old_tid: Tid(exec.old_tid), argv, argc },
@@ -95,13 +95,13 @@ impl Decoder {
         &mut self,
         w: &mut TraceWriter,
         record: &[u8],
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) -> Option<()> {
         let exit: Exit = crate::raw::read(record)?;
         let task = self.task(w, exit.tid, exit.tgid);
         push(
             w,
-            Event::Process(Process {
+            &Event::Process(Process {
                 t_ns: self.rel(exit.t_ns),
                 task,
                 kind: ProcessKind::Exit { status: exit.code, group_dead: exit.group_dead != 0 },
@@ -143,7 +143,7 @@ impl Decoder {
         &mut self,
         w: &mut TraceWriter,
         record: &[u8],
-        push: &mut dyn FnMut(&mut TraceWriter, Event),
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) -> Option<()> {
         let s: SignalEvent = crate::raw::read(record)?;
         let sender = if s.sender == 0 { None } else { self.known_task(w, s.sender) };
@@ -151,7 +151,7 @@ impl Decoder {
         if let Some(task) = self.known_task(w, s.tid) {
             push(
                 w,
-                Event::Signal(Signal {
+                &Event::Signal(Signal {
                     t_ns: self.rel(s.t_ns),
                     task,
                     signo: u32::from(s.signo),

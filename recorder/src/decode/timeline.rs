@@ -17,7 +17,7 @@ use ctrace_format::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-type Push<'a> = &'a mut dyn FnMut(&mut TraceWriter, Event);
+type Push<'a> = &'a mut dyn FnMut(&mut TraceWriter, &Event);
 
 /// Tasks that have ended and may still be meant; more are forgotten all at once.
 const MAX_ENDED: usize = 65_536;
@@ -82,8 +82,8 @@ impl State {
 }
 
 /// Who the task acts as, as a call's tail says it.
-pub(super) fn creds(items: &[Vec<Item<'_>>], phase: u16) -> Option<Creds> {
-    raw::read(items.iter().flatten().find(|i| i.head.op == op::CREDS && i.head.aux == phase)?.data)
+pub(super) fn creds(items: &[Item<'_>], phase: u16) -> Option<Creds> {
+    raw::read(items.iter().find(|i| i.head.op == op::CREDS && i.head.aux == phase)?.data)
 }
 
 fn ids(creds: Creds) -> Ids {
@@ -140,7 +140,7 @@ impl Decoder {
             yields: e.yields.into(),
             preemptions: e.preemptions.into(),
         };
-        push(w, Event::Usage(usage));
+        push(w, &Event::Usage(usage));
         Some(())
     }
 
@@ -148,7 +148,7 @@ impl Decoder {
         let e: FaultEvent = raw::read(record)?;
         let task = self.past_task(w, e.tid)?;
         let kind = ProcessKind::Fault { address: e.address, blocked_ns: e.blocked_ns };
-        push(w, Event::Process(Process { t_ns: self.rel(e.t_ns), task, kind }));
+        push(w, &Event::Process(Process { t_ns: self.rel(e.t_ns), task, kind }));
         Some(())
     }
 
@@ -163,7 +163,7 @@ impl Decoder {
         });
         let rss_bytes = e.rss_pages * crate::mapped::page_size() as u64;
         let kind = ProcessKind::OomKill { by, rss_bytes };
-        push(w, Event::Process(Process { t_ns: self.rel(e.t_ns), task, kind }));
+        push(w, &Event::Process(Process { t_ns: self.rel(e.t_ns), task, kind }));
         Some(())
     }
 
@@ -182,7 +182,7 @@ impl Decoder {
             count: u32::try_from(e.count).unwrap_or(u32::MAX),
             call,
         };
-        push(w, Event::Process(Process { t_ns: self.rel(e.t_ns), task, kind }));
+        push(w, &Event::Process(Process { t_ns: self.rel(e.t_ns), task, kind }));
         Some(())
     }
 
@@ -202,7 +202,7 @@ impl Decoder {
         if old != new {
             let kind = ProcessKind::Identity { old: ids(old), new: ids(new) };
             let t_ns = self.rel(call.t_ns.saturating_add(call.dur_ns));
-            push(w, Event::Process(Process { t_ns, task, kind }));
+            push(w, &Event::Process(Process { t_ns, task, kind }));
         }
     }
 
@@ -214,7 +214,7 @@ impl Decoder {
         let old = known.creds.replace(new).unwrap_or(real);
         if old != new {
             let kind = ProcessKind::Identity { old: ids(old), new: ids(new) };
-            push(w, Event::Process(Process { t_ns: self.rel(exec.t_ns), task, kind }));
+            push(w, &Event::Process(Process { t_ns: self.rel(exec.t_ns), task, kind }));
         }
     }
 
@@ -230,7 +230,7 @@ impl Decoder {
         let Some(path) = self.objects.path(object) else { return };
         if self.timeline.loaded.entry(call.tgid).or_default().insert(path) {
             let t_ns = self.rel(call.t_ns.saturating_add(call.dur_ns));
-            push(w, Event::Process(Process { t_ns, task, kind: ProcessKind::Load { path } }));
+            push(w, &Event::Process(Process { t_ns, task, kind: ProcessKind::Load { path } }));
         }
     }
 
@@ -271,7 +271,7 @@ impl Decoder {
             self.timeline.traffic.retain(|_, t| e.t_ns.saturating_sub(t.from_ns) < FORGET_NS);
         }
         self.timeline.traffic.insert(key, Traffic { from_ns: e.t_ns, ..now });
-        push(w, Event::Socket(socket));
+        push(w, &Event::Socket(socket));
         Some(())
     }
 
@@ -326,7 +326,7 @@ impl Decoder {
             qtype,
             answer,
         };
-        push(w, Event::Dns(dns));
+        push(w, &Event::Dns(dns));
     }
 
     pub(super) fn block(&mut self, w: &mut TraceWriter, record: &[u8], push: Push<'_>) -> Option<()> {
@@ -349,7 +349,7 @@ impl Decoder {
             flags,
             error: block_error(e.status),
         };
-        push(w, Event::Block(block));
+        push(w, &Event::Block(block));
         Some(())
     }
 
@@ -364,7 +364,7 @@ impl Decoder {
             object: self.objects.get(e.file),
             ret: e.ret,
         };
-        push(w, Event::Uring(uring));
+        push(w, &Event::Uring(uring));
         Some(())
     }
 

@@ -40,6 +40,8 @@ impl Group {
 
 /// Collects the rows of one chunk.
 pub(crate) struct TableBuilder {
+    /// By [`packed`] key, and the others.
+    packed_ids: FxHashMap<u128, u32>,
     shape_ids: FxHashMap<Box<[u8]>, u32>,
     shapes: Vec<Group>,
     used_shapes: usize,
@@ -83,19 +85,24 @@ impl Row<'_> {
     #[inline]
     pub(crate) fn put(&mut self, field: u32, value: u64) {
         *self.bound += varint::len(value);
-        let group = &mut *self.group;
-        if let Some(column) = group.columns.get_mut(group.hint)
-            && column.field == field
-        {
-            group.hint += 1;
-            if column.values.is_empty() {
-                *self.bound += COLUMN_COST;
-                *self.columns += 1;
+        let hint = self.group.hint;
+        match self.group.columns.get_mut(hint) {
+            // A shape's rows have the same fields in the same order, except where lists are.
+            Some(column) if column.field == field && !column.values.is_empty() => {
+                self.group.hint = hint + 1;
+                column.values.push(value);
             }
-            column.values.push(value);
-            return;
+            _ => self.put_elsewhere(field, value),
         }
-        let at = group.columns.iter().position(|c| c.field == field).unwrap_or_else(|| {
+    }
+
+    #[cold]
+    fn put_elsewhere(&mut self, field: u32, value: u64) {
+        let group = &mut *self.group;
+        let expected = group.columns.get(group.hint).is_some_and(|c| c.field == field);
+        let at =
+            if expected { Some(group.hint) } else { group.columns.iter().position(|c| c.field == field) };
+        let at = at.unwrap_or_else(|| {
             group.columns.push(Column { field, values: Vec::new() });
             group.columns.len() - 1
         });
@@ -111,6 +118,7 @@ impl Row<'_> {
 impl TableBuilder {
     pub(crate) fn new() -> Self {
         Self {
+            packed_ids: FxHashMap::default(),
             shape_ids: FxHashMap::default(),
             shapes: Vec::new(),
             used_shapes: 0,
@@ -203,11 +211,16 @@ impl TableBuilder {
     }
 
     fn begin(&mut self, key: &[u8], task: u64, elements: usize) -> usize {
-        let id = if let Some(id) = self.shape_ids.get(key) {
+        let packed = packed(key);
+        let known = packed.map_or_else(|| self.shape_ids.get(key), |packed| self.packed_ids.get(&packed));
+        let id = if let Some(id) = known {
             *id
         } else {
             let id = self.shapes.len() as u32;
-            self.shape_ids.insert(key.into(), id);
+            match packed {
+                Some(packed) => self.packed_ids.insert(packed, id),
+                None => self.shape_ids.insert(key.into(), id),
+            };
             self.shapes.push(Group::new(key));
             id
         };
@@ -310,6 +323,7 @@ impl TableBuilder {
         // A stream with ever new shapes must not make this grow without end.
         if self.shapes.len() > MAX_SHAPES {
             self.shapes.clear();
+            self.packed_ids.clear();
             self.shape_ids.clear();
         }
         for group in &mut self.shapes {
@@ -332,6 +346,21 @@ impl TableBuilder {
         self.elements = 0;
         self.bound = 64;
     }
+}
+
+/// A key of less than 16 bytes as a number, which is compared without a call: nearly every row's is that short.
+fn packed(key: &[u8]) -> Option<u128> {
+    if key.len() > 15 {
+        return None;
+    }
+    // No copy of variable length, which would be a call as well.
+    let word = if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
+        let past = 8 * (key.len() as u32 - 8);
+        u128::from(u64::from_le_bytes(*first)) | u128::from(u64::from_le_bytes(*last)) << past
+    } else {
+        key.iter().rev().fold(0, |word, byte| word << 8 | u128::from(*byte))
+    };
+    Some(word | (key.len() as u128) << 120)
 }
 
 fn distinct(values: &[u64]) -> Vec<u64> {
@@ -576,4 +605,25 @@ fn dictionary(values: &[u64]) -> Option<(Vec<u64>, usize)> {
     let dictionary: Vec<u64> = all.into_iter().map(|(value, _)| value).collect();
     let cost = 2 + values.len() + dictionary.iter().map(|v| varint::len(*v)).sum::<usize>();
     Some((dictionary, cost))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::packed;
+
+    #[test]
+    fn short_keys_are_told_apart_as_numbers() {
+        let bytes: Vec<u8> = (1..18).map(|n| n * 11).collect();
+        let mut keys: Vec<Vec<u8>> = (0..=15).map(|len| bytes[..len].to_vec()).collect();
+        // Zeros count, wherever they are.
+        keys.extend((1..=15).map(|len| vec![0; len]));
+        for at in 0..15 {
+            let mut key = bytes[..15].to_vec();
+            key[at] ^= 0x80;
+            keys.push(key);
+        }
+        let numbers: std::collections::BTreeSet<u128> = keys.iter().map(|key| packed(key).unwrap()).collect();
+        assert_eq!(numbers.len(), keys.len());
+        assert_eq!(packed(&bytes[..16]), None);
+    }
 }
