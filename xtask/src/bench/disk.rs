@@ -21,7 +21,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
         lines.extend(each(program.name(), program.missing(), |setup| {
             let server = program.start(bench.dir())?;
             let tracer = Tracer::attach(setup, &bench.ctrace, bench.dir(), server.pid())?;
-            server.load(if setup.slowness() > 1 { 1.0 } else { seconds })?;
+            server.load(if setup.slowness() > 1 { 1.0 } else { seconds }, None)?;
             tracer.stop()
         }));
     }

@@ -24,7 +24,7 @@ use figure::{Line, Outcome};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
-use table::{Table, median};
+use table::{Table, median, quartiles};
 use tracer::Setup;
 
 /// Options of `cargo xtask bench`.
@@ -126,9 +126,14 @@ struct Samples {
 }
 
 impl Samples {
+    /// Whether a setup was not found not to work here.
+    fn works(&self, setup: Setup) -> bool {
+        !self.failed.iter().any(|(failed, _)| *failed == setup)
+    }
+
     /// Measures a setup; one that does not work here is left out from then on, and said so.
     fn take(&mut self, setup: Setup, measure: impl FnOnce() -> Result<f64>) {
-        if self.failed.iter().any(|(failed, _)| *failed == setup) {
+        if !self.works(setup) {
             return;
         }
         match measure() {
@@ -143,9 +148,8 @@ impl Samples {
 
     /// The values of a setup, one of each round; `None` when it could not be measured in all of them.
     fn of(&self, setup: Setup) -> Option<&[f64]> {
-        let failed = self.failed.iter().any(|(failed, _)| *failed == setup);
         let values = self.all.iter().find(|(s, _)| *s == setup).map(|(_, values)| values.as_slice());
-        values.filter(|values| !failed && !values.is_empty())
+        values.filter(|values| self.works(setup) && !values.is_empty())
     }
 
     /// Why a setup could not be measured.

@@ -56,7 +56,7 @@ fn of_redis(bench: &Bench) -> Result<Held> {
     let server = Program::Redis.start(bench.dir())?;
     let tracer = Tracer::attach_with(Setup::Recorded, &bench.ctrace, &dir, server.pid(), &RECORD)?;
     for _ in 0..if bench.quick { 1 } else { LOADS } {
-        server.load(LOAD_SECONDS)?;
+        server.load(LOAD_SECONDS, None)?;
     }
     tracer.stop()?;
     Held::by_the_last_dump(bench, &dir)

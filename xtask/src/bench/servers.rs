@@ -1,6 +1,7 @@
 //! Real servers under a load, each on a port of its own, without persistence.
 
 use super::process::{self, Owned};
+use super::workload::Apart;
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -94,21 +95,20 @@ impl Server {
         self.child.id()
     }
 
-    /// Requests per second under a load of about so many seconds, at full speed.
-    pub(super) fn load(&self, seconds: f64) -> Result<f64> {
+    /// Requests per second under a load of about so many seconds, at full speed; on that CPU, if one is given.
+    pub(super) fn load(&self, seconds: f64, on: Option<&Apart>) -> Result<f64> {
         match self.program {
-            Program::Redis => self.redis_benchmark((seconds * 60_000.0) as u64),
-            Program::Nginx | Program::Python => self.wrk(seconds.ceil() as u64),
+            Program::Redis => self.redis_benchmark((seconds * 60_000.0) as u64, on),
+            Program::Nginx | Program::Python => self.wrk(seconds.ceil() as u64, on),
         }
     }
 
-    fn redis_benchmark(&self, requests: u64) -> Result<f64> {
-        let output = Command::new("redis-benchmark")
+    fn redis_benchmark(&self, requests: u64, on: Option<&Apart>) -> Result<f64> {
+        let mut command = Command::new("redis-benchmark");
+        command
             .args(["-p", &self.port.to_string(), "-t", "get", "-c", CLIENTS, "-n", &requests.to_string()])
-            .arg("--csv")
-            .output()
-            .context("starting redis-benchmark")?;
-        let text = String::from_utf8_lossy(&output.stdout);
+            .arg("--csv");
+        let text = output(command, on).context("running redis-benchmark")?;
         let line = text
             .lines()
             .find(|l| l.starts_with("\"GET\""))
@@ -116,18 +116,25 @@ impl Server {
         Ok(line.split(',').nth(1).context("no rate")?.trim_matches('"').parse()?)
     }
 
-    fn wrk(&self, seconds: u64) -> Result<f64> {
+    fn wrk(&self, seconds: u64, on: Option<&Apart>) -> Result<f64> {
         let url = format!("http://127.0.0.1:{}/file", self.port);
-        let output = Command::new("wrk")
-            .args(["-t1", "-c", CLIENTS, "-d", &format!("{seconds}s"), &url])
-            .output()
-            .context("starting wrk")?;
-        let text = String::from_utf8_lossy(&output.stdout);
+        let mut command = Command::new("wrk");
+        command.args(["-t1", "-c", CLIENTS, "-d", &format!("{seconds}s"), &url]);
+        let text = output(command, on).context("running wrk")?;
         let rate = text.lines().find_map(|l| l.trim().strip_prefix("Requests/sec:"));
         let rate: f64 = rate.with_context(|| format!("wrk said: {text}"))?.trim().parse()?;
         anyhow::ensure!(rate > 0.0 && !text.contains("Non-2xx"), "wrk said: {text}");
         Ok(rate)
     }
+}
+
+/// What a load generator says, which ends by itself.
+fn output(mut command: Command, on: Option<&Apart>) -> Result<String> {
+    if let Some(apart) = on {
+        apart.pin_from_start(&mut command);
+    }
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    Ok(String::from_utf8_lossy(&child.wait_with_output()?.stdout).into_owned())
 }
 
 /// A configuration of one process, and the file it serves.

@@ -13,6 +13,15 @@ pub(super) fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The values that a quarter of all are below of, and above of.
+pub(super) fn quartiles(values: &[f64]) -> (f64, f64) {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |n: usize| sorted.get(n).copied().unwrap_or(0.0);
+    let quarter = sorted.len() / 4;
+    (at(quarter), at(sorted.len().saturating_sub(1 + quarter)))
+}
+
 /// One cell.
 pub(super) struct Cell(String);
 
@@ -70,5 +79,11 @@ mod tests {
     fn the_median_is_the_middle() {
         assert!((super::median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
         assert!((super::median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn half_of_the_values_lie_between_the_quartiles() {
+        assert_eq!(super::quartiles(&[8.0, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 4.0]), (3.0, 6.0));
+        assert_eq!(super::quartiles(&[2.0]), (2.0, 2.0));
     }
 }

@@ -3,6 +3,7 @@
 use super::process::Owned;
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader, Error, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -170,6 +171,13 @@ impl Apart {
         Ok(Self { all, first })
     }
 
+    /// Starts a command on that CPU.
+    pub(super) fn pin_from_start(&self, command: &mut Command) {
+        let first = self.first;
+        // SAFETY: sched_setaffinity is async-signal-safe; the set is copied into the closure.
+        unsafe { command.pre_exec(move || set_one(0, &first)) };
+    }
+
     /// Keeps a process on that CPU.
     pub(super) fn pin(&self, pid: u32) -> Result<()> {
         set(pid, &self.first)
@@ -184,8 +192,11 @@ impl Drop for Apart {
 }
 
 fn set(pid: u32, cpus: &libc::cpu_set_t) -> Result<()> {
+    set_one(pid, cpus).context("choosing CPUs")
+}
+
+fn set_one(pid: u32, cpus: &libc::cpu_set_t) -> std::io::Result<()> {
     // SAFETY: the kernel reads as many bytes as there are.
     let r = unsafe { libc::sched_setaffinity(pid.cast_signed(), size_of_val(cpus), cpus) };
-    anyhow::ensure!(r == 0, "choosing CPUs: {}", Error::last_os_error());
-    Ok(())
+    if r == 0 { Ok(()) } else { Err(Error::last_os_error()) }
 }
