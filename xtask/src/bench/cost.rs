@@ -10,7 +10,7 @@ const RECORDED: &str = "cost of a recorded call, of empty programs'";
 const REJECTED: &str = "cost of a call of another task, of empty programs'";
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
-    let setups = [Setup::Untraced, Setup::Empty, Setup::Rejected, Setup::Recorded];
+    let setups = [Setup::Untraced, Setup::Empty, Setup::Clock, Setup::Rejected, Setup::Recorded];
     let peers =
         [Setup::PerfRecord, Setup::BpftraceCount, Setup::BpftracePrint, Setup::PerfTrace, Setup::Strace];
     // The loop has a CPU, and who traces it the others: what a recorder does besides is a figure of its own.
@@ -49,6 +49,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let ratio = |took: &Samples, setup| least(took, setup).map(|ns| (ns - base) / (empty - base));
     let beside: Vec<(&str, f64)> =
         peers.iter().filter_map(|setup| Some((setup.name(), ratio(&peers_took, *setup)?))).collect();
+    let clock = ratio(&took, Setup::Clock).map(|ratio| ("programs that read the time", ratio));
+    let beside: Vec<_> = clock.into_iter().chain(beside).collect();
     let beside = peers_took.with_missing(list(Unit::Times, &beside));
     let line = |figure, setup, goal| match ratio(&took, setup) {
         Some(ratio) => Line::new(figure, Unit::Times, goal, ratio),

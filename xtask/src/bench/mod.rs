@@ -6,10 +6,10 @@
 
 mod cost;
 mod disk;
-mod empty;
 mod figure;
 mod loss;
 mod open;
+mod pair;
 mod process;
 mod recorder;
 mod ring;

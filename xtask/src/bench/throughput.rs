@@ -3,8 +3,8 @@
 //! Two ways. With both CPUs for server, load and recorder, the row of the table: what a user of a full machine sees, and
 //! the scheduler's choices with it, which are worth more than what is measured; so the median of many rounds, and where
 //! half of them lie. And with server and load on a CPU of their own: what a request costs, the least of all rounds,
-//! which repeats to a percent. There, what two empty programs at all calls leave is what any recorder of all calls leaves
-//! at most.
+//! which repeats better. There, what two programs leave that only read the time in the server's calls is about what any
+//! recorder leaves at most that tells how long calls take.
 
 use super::figure::{Goal, Line, Unit, list};
 use super::process::Awake;
@@ -87,7 +87,7 @@ fn of_untraced(
 
 /// The same, of the least time that a request takes where server and load have a CPU to themselves, in words.
 fn on_a_cpu(bench: &Bench, program: Program) -> Result<String> {
-    const SETUPS: [Setup; 3] = [Setup::Untraced, Setup::Empty, Setup::Recorded];
+    const SETUPS: [Setup; 4] = [Setup::Untraced, Setup::Empty, Setup::Clock, Setup::Recorded];
     let apart = Apart::new()?;
     let _awake = Awake::start();
     let server = program.start(bench.dir())?;
@@ -106,9 +106,12 @@ fn on_a_cpu(bench: &Bench, program: Program) -> Result<String> {
     })?;
     let most = |setup| rates.of(setup).map(|rates| rates.iter().copied().fold(0.0, f64::max));
     let Some(untraced) = most(Setup::Untraced) else { anyhow::bail!("{}", rates.why(Setup::Untraced)) };
-    let parts: Vec<(&str, f64)> = [(Setup::Recorded, "recorded"), (Setup::Empty, "empty programs")]
-        .into_iter()
-        .filter_map(|(setup, name)| Some((name, most(setup)? / untraced)))
-        .collect();
+    let names = [
+        (Setup::Recorded, "recorded"),
+        (Setup::Clock, "programs that read the time"),
+        (Setup::Empty, "empty programs"),
+    ];
+    let parts: Vec<(&str, f64)> =
+        names.into_iter().filter_map(|(setup, name)| Some((name, most(setup)? / untraced))).collect();
     Ok(rates.with_missing(format!("on a CPU of their own: {}", list(Unit::Part, &parts))))
 }

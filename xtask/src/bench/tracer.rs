@@ -1,6 +1,6 @@
 //! What observes: nothing, empty programs, ctrace, and its peers.
 
-use super::empty::EmptyPair;
+use super::pair::Pair;
 use super::process::{self, Owned};
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader};
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub(super) enum Setup {
     Untraced,
     Empty,
+    /// Programs that read the time and do nothing else.
+    Clock,
     Rejected,
     Recorded,
     /// With `--precise`.
@@ -40,6 +42,7 @@ impl Setup {
         match self {
             Self::Untraced => "untraced",
             Self::Empty => "empty raw_tp enter + exit",
+            Self::Clock => "raw_tp enter + exit that read the time",
             Self::Rejected => "ctrace, recording another task",
             Self::Recorded => "ctrace",
             Self::RecordedPrecise => "ctrace --precise",
@@ -79,7 +82,7 @@ impl Setup {
     fn command(self, ctrace: &Path, output: &Path) -> Option<Command> {
         const EVENTS: &str = "raw_syscalls:sys_enter,raw_syscalls:sys_exit";
         let (tool, args): (&Path, &[&str]) = match self {
-            Self::Untraced | Self::Empty => return None,
+            Self::Untraced | Self::Empty | Self::Clock => return None,
             Self::Rejected | Self::Recorded => (ctrace, &["record", "-o"]),
             Self::RecordedPrecise => (ctrace, &["record", "--precise", "-o"]),
             Self::PerfRecord => ("perf".as_ref(), &["record", "-e", EVENTS, "-m", "4096", "-o"]),
@@ -128,7 +131,7 @@ impl Left {
 /// A running observer.
 pub(super) enum Tracer {
     None,
-    Empty(#[expect(dead_code, reason = "attached as long as it is held")] EmptyPair),
+    Pair(#[expect(dead_code, reason = "attached as long as it is held")] Pair),
     Process(Box<Observer>),
 }
 
@@ -161,7 +164,11 @@ impl Tracer {
         let output = dir.join("observed");
         let _ = std::fs::remove_file(&output);
         let Some(mut command) = setup.command(ctrace, &output) else {
-            return Ok(if setup == Setup::Empty { Self::Empty(EmptyPair::attach()?) } else { Self::None });
+            return Ok(match setup {
+                Setup::Empty => Self::Pair(Pair::empty()?),
+                Setup::Clock => Self::Pair(Pair::clock(pid)?),
+                _ => Self::None,
+            });
         };
         let mut bystander = None;
         let mut target = pid;
