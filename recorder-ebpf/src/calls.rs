@@ -3,7 +3,7 @@
 use crate::{
     arch::{arguments, arguments_at_exit, is_compat, is_x32, nr},
     bulk::{is_full, tell, waited_for_nothing},
-    capture::{CUT, FAULT, POSITION, bounded, keep, run_first, run_op, spec, time},
+    capture::{CUT, FAULT, POSITION, argument, bounded, keep, run_first, run_op, spec, time},
     files::{fix_now, known_file, known_to, open_file, opened, was_created},
     kernel::{copy_some_words, copy_words, current_of, now, now_by},
     maps::{SHARED, global, lost, scratch, send},
@@ -281,7 +281,7 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
 #[inline(always)]
 fn names_nothing(slot: &Slot, spec: &Spec, op: usize) -> bool {
     let op = spec.ops[op];
-    op.op == op::OBJECT && (slot.call.args[(op.arg & 3) as usize] as i32) < 0
+    op.op == op::OBJECT && (argument(slot, op.arg) as i32) < 0
 }
 
 /// Runs the ops of a call's exit and keeps what they copied, for who tells of the call. 1: that was more than a slot
