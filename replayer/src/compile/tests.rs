@@ -5,8 +5,8 @@ use crate::plan::environment::{FileKind, PreopenedKind};
 use crate::plan::{CompileOptions, Plan};
 use ctrace_format::{
     Abi, Class, Connection, ConnectionKind, Detail, EpollEntry, Event, Header, Host, Object, ObjectId,
-    PollEntry, Process, ProcessKind, Scope, Signal, Snapshot, SockAddr, SockCookie, StrId, Syscall,
-    SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Tid, syscalls,
+    PollEntry, Process, ProcessKind, ProcessSnapshot, Scope, Signal, Snapshot, SockAddr, SockCookie, StrId,
+    Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, ThreadSnapshot, Tid, syscalls,
 };
 use ctrace_program::{Expect, Kind, Post, Program, Sel, Step, Wait, flags};
 use proptest::prelude::*;
@@ -171,6 +171,31 @@ fn an_inherited_descriptor_is_there_from_the_start() {
     let plan = t.plan();
     let out = plan.environment.preopened.iter().find(|p| p.fd == 1).unwrap();
     assert!(matches!(out.kind, PreopenedKind::Pipe { write: true, .. }));
+}
+
+#[test]
+fn what_a_process_closed_before_the_snapshot_was_taken_it_has_at_the_start() {
+    let mut t = Mem::new();
+    let process = |tgid, parent| ProcessSnapshot {
+        tgid: Tgid(tgid),
+        parent: Tgid(parent),
+        threads: vec![ThreadSnapshot { tid: Tid(tgid), ..ThreadSnapshot::default() }],
+        ..ProcessSnapshot::default()
+    };
+    t.snapshot.processes = vec![process(10, 1), process(11, 10)];
+    let (_, child) = (t.add_task(10, 10), t.add_task(11, 11));
+    let file = t.file(b"/var/wal", 100);
+    t.call(child, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(file);
+    let plan = t.plan();
+    assert!(plan.environment.files.iter().any(|f| f.path == b"/var/wal"));
+    let puts_it_there = |task: u32| {
+        let steps = steps(&plan, task);
+        let gate = steps.iter().position(|s| s.kind == Kind::Gate as u8).unwrap();
+        steps[..gate].iter().any(|s| s.nr == named("dup3") && s.args[1] == 4)
+    };
+    let tasks = Program::open(plan.program.try_clone().unwrap()).unwrap().tasks.len() as u32;
+    // The child alone: its parent never had it.
+    assert_eq!((0..tasks).filter(|task| puts_it_there(*task)).count(), 1);
 }
 
 #[test]

@@ -175,6 +175,10 @@ impl World {
                 }
             }
             Sc::Close => {
+                // The first that is seen of a descriptor may be its end.
+                if call.ret == 0 && call.object.is_some() {
+                    self.ensure_fd(source, task, fd0, call.object, false)?;
+                }
                 let files = self.procs[proc as usize].files;
                 // A close frees the number when it begins; another thread may have reused it before this one's return.
                 if self.files[files as usize]

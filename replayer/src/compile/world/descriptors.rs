@@ -11,17 +11,25 @@ use ctrace_format::{FdTarget, Object, ObjectId, SockAddr, Syscall};
 use std::collections::BTreeMap;
 
 impl World {
-    /// Descriptors that an earlier pass found this root to have had.
+    /// Descriptors that an earlier pass found a process to have had that was there from the start.
     pub(crate) fn give_inherited(&mut self, source: &dyn Source, ix: TaskIx) -> Result<(), CompileError> {
         let (tid, start_ns) = (self.tasks[ix as usize].tid, self.tasks[ix as usize].start_ns);
         let proc = self.tasks[ix as usize].proc;
         let mine: Vec<Inherited> =
             self.seed.inherited.iter().filter(|i| i.tid == tid && i.start_ns == start_ns).cloned().collect();
         for one in mine {
+            // What the snapshot shows under the number came later.
+            if self.ofd_of(ix, one.fd).is_some() {
+                continue;
+            }
             let ofd = self.inherited_ofd(source, &one);
             self.put_fd(proc, one.fd, ofd, false, 0)?;
         }
         Ok(())
+    }
+
+    fn is_of_snapshot(&self, proc: ProcIx) -> bool {
+        self.tasks[self.procs[proc as usize].leader as usize].origin == Origin::Snapshot
     }
 
     pub(crate) fn inherited_ofd(&mut self, source: &dyn Source, one: &Inherited) -> OfdIx {
@@ -75,10 +83,13 @@ impl World {
             self.unknown_fds += 1;
             return Ok(None);
         };
-        // The oldest ancestor inside is where it came from.
+        // The oldest ancestor inside is where it came from; or the youngest that the snapshot shows, which was taken a
+        // little after the first call.
         let mut proc = self.tasks[task as usize].proc;
         let mut depth = 0;
-        while let Some(parent) = self.procs[proc as usize].parent {
+        while !self.is_of_snapshot(proc)
+            && let Some(parent) = self.procs[proc as usize].parent
+        {
             proc = parent;
             depth += 1;
             if depth > MAX_TASKS {
@@ -93,7 +104,7 @@ impl World {
             object: Some(object),
             written: writes,
         };
-        if self.tasks[root as usize].origin != Origin::Root {
+        if self.tasks[root as usize].origin == Origin::Forked {
             self.unknown_fds += 1;
         }
         let ofd = self.inherited_ofd(source, &one);

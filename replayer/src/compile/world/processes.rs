@@ -64,6 +64,7 @@ impl World {
                 self.ofds[ofd as usize].inherited = true;
                 self.put_fd(proc, fd.fd, ofd, fd.flags & O_CLOEXEC != 0, 0)?;
             }
+            self.give_inherited(source, self.procs[proc as usize].leader)?;
             for fd in &process.fds {
                 if let FdTarget::Epoll { watches } = &fd.target {
                     for (watched, events, data) in watches {
