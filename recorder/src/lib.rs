@@ -10,7 +10,7 @@
 //! # }
 //! ```
 //!
-//! Layers, bottom up: `load` and `ring` talk to the kernel; `raw` orders its records; `decode` turns them into
+//! Layers, bottom up: `load`, `mapped` and `ring` talk to the kernel; `raw` orders its records; `decode` turns them into
 //! events; `pipeline` moves all of it through threads into the file; `target` and `pods` decide what is recorded, and
 //! `follow` keeps to it while containers come and go. Nothing here prints, and nothing is pinned in the kernel: programs die with the process.
 

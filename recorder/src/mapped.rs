@@ -64,7 +64,7 @@ pub(crate) struct Windows {
     len: usize,
     /// Bytes of one: whole pages, and whole elements.
     window: usize,
-    windows: Vec<OnceLock<Option<Mapping>>>,
+    mapped: Vec<OnceLock<Option<Mapping>>>,
 }
 
 impl Windows {
@@ -77,17 +77,17 @@ impl Windows {
         // Pages are a power of two: the size's part of it need not be multiplied in again.
         let least = size * (page >> size.trailing_zeros().min(page.trailing_zeros()));
         let window = ENOUGH.next_multiple_of(least);
-        let windows = (0..len.div_ceil(window)).map(|_| OnceLock::new()).collect();
-        Ok(Self { fd: fd.try_clone_to_owned()?, len, window, windows })
+        let mapped = (0..len.div_ceil(window)).map(|_| OnceLock::new()).collect();
+        Ok(Self { fd: fd.try_clone_to_owned()?, len, window, mapped })
     }
 
     /// Address of the `T` at byte `offset`, as [`Mapping::element`]; also `None` when the kernel does not map it.
     pub(crate) fn element<T>(&self, offset: usize) -> Option<NonNull<T>> {
         let (number, within) = (offset / self.window, offset % self.window);
-        let window = self.windows.get(number)?.get_or_init(|| {
+        let window = self.mapped.get(number)?.get_or_init(|| {
             let start = number * self.window;
-            let mapped = Mapping::new(self.fd.as_fd(), self.window.min(self.len - start), start, true);
-            mapped.inspect_err(|error| tracing::warn!(%error, "part of a table cannot be mapped")).ok()
+            let result = Mapping::new(self.fd.as_fd(), self.window.min(self.len - start), start, true);
+            result.inspect_err(|error| tracing::warn!(%error, "part of a table cannot be mapped")).ok()
         });
         window.as_ref()?.element(within)
     }
