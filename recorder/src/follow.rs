@@ -9,7 +9,7 @@ use crate::caps::{self, Cap};
 use crate::cgroup::{self, Hierarchy};
 use crate::clock;
 use crate::load::GroupMap;
-use crate::pipeline::{Message, Shared};
+use crate::pipeline::{Message, Shared, go_first};
 use crate::pods::{self, Group, Source};
 use crate::raw::{self, Records};
 use crate::ring::Ring;
@@ -85,6 +85,8 @@ pub(crate) struct Follower {
 impl Follower {
     /// Until the recording stops or the scope is over.
     pub(crate) fn run(mut self) {
+        // A container's first process does not wait for this thread.
+        go_first();
         caps::keep_only_here(&[Cap::Bpf, Cap::DacOverride, Cap::SysPtrace]);
         caps::drop_unless_needed(Cap::Bpf, || self.map.is_open());
         caps::drop_unless_needed(Cap::DacOverride, || {

@@ -173,7 +173,7 @@ fn meaning(class: u32) -> Option<(Class, LossCause)> {
 
 /// Raises the calling thread's priority. A recorder that gets no CPU loses events; without the privilege it runs as
 /// everybody else.
-fn go_first() {
+pub(crate) fn go_first() {
     let tid = nix::unistd::gettid().as_raw() as u32;
     // SAFETY: no pointers.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, -10) };

@@ -97,6 +97,22 @@ fn a_while() {
     std::thread::sleep(std::time::Duration::from_millis(600));
 }
 
+/// Waits until a script's loop below a cgroup has come to its `sleep`: on a busy machine, a container takes longer than a
+/// while from its start to its first call.
+fn wait_for_a_turn(cgroup: &str) {
+    let is_there = || {
+        std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+            let read = |file| std::fs::read_to_string(process.path().join(file)).unwrap_or_default();
+            read("comm").trim_end() == "sleep" && read("cgroup").contains(cgroup)
+        })
+    };
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !is_there() {
+        assert!(std::time::Instant::now() < until, "nothing runs below {cgroup}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 /// Two pods of one name, one of them with two containers, and a third.
 struct Node {
     shop: Pod,
@@ -304,6 +320,7 @@ fn a_pod_with_a_cgroup_of_its_own_ends_cleanly_with_it() {
     let recording = record(dir.path(), "pod", &["--pod", "crash", "--cri-socket", &socket]);
     assert!(recording.said().contains("begins with the next start"), "{}", recording.said());
     containerd.container(&pod, "app", 0, &tagged("late"));
+    wait_for_a_turn(&parent);
     a_while();
     containerd.remove_pod(&pod.id);
     let (trace, _) = recording.ended();

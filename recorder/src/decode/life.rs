@@ -1,6 +1,6 @@
 //! The life of tasks: birth, programs, names, moves, signals, end.
 
-use super::{Decoder, Task, until_nul};
+use super::{Decoder, Task, container, until_nul};
 use crate::details;
 use ctrace_abi::{Comm, Exec, Exit, Fork, Join, SignalEvent, kind, op};
 use ctrace_format::{Event, Process, ProcessKind, Signal, StrId, Tid, TraceWriter};
@@ -18,6 +18,7 @@ impl Decoder {
         let parent = self.task(w, fork.tid, fork.tgid);
         let creds = self.tasks.get(&fork.tid).and_then(|t| t.creds);
         let comm = w.comm(until_nul(&fork.comm));
+        let group = self.group(fork.child_tid, fork.group);
         self.tasks.insert(
             fork.child_tid,
             Task {
@@ -26,7 +27,7 @@ impl Decoder {
                 comm,
                 id: None,
                 creds,
-                group: fork.group,
+                group,
             },
         );
         let child = self.task(w, fork.child_tid, fork.child_tgid);
@@ -114,6 +115,13 @@ impl Decoder {
         Some(())
     }
 
+    /// The group of a task that is taken in as being in this one. That a container is new is told at once, and may
+    /// come before the record of a task that was made in it when only its pod was known.
+    fn group(&self, tid: u32, reported: u32) -> u32 {
+        let told = self.tasks.get(&tid).filter(|task| task.id.is_none()).map_or(0, |task| task.group);
+        if container(reported).is_none() && container(told).is_some() { told } else { reported }
+    }
+
     pub(super) fn join(&mut self, w: &mut TraceWriter, record: &[u8]) -> Option<()> {
         let join: Join = crate::raw::read(record)?;
         self.tasks_changed = true;
@@ -126,7 +134,7 @@ impl Decoder {
         } else {
             let comm = w.comm(until_nul(&join.comm));
             let start_ns = self.rel(join.start_ns);
-            let group = join.group;
+            let group = self.group(join.tid, join.group);
             self.tasks
                 .insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None, creds: None, group });
         }
