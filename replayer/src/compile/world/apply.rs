@@ -175,8 +175,9 @@ impl World {
                 }
             }
             Sc::Close => {
-                // The first that is seen of a descriptor may be its end.
-                if call.ret == 0 && call.object.is_some() {
+                // The first that is seen of a descriptor may be its end. One that is there may be another thread's by now,
+                // and nothing is to be learned of it.
+                if call.ret == 0 && call.object.is_some() && self.ofd_of(task, fd0).is_none() {
                     self.ensure_fd(source, task, fd0, call.object, false)?;
                 }
                 let files = self.procs[proc as usize].files;
