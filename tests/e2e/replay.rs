@@ -48,6 +48,28 @@ fn a_shell_pipeline_replays() {
 }
 
 #[test]
+fn no_call_of_the_engine_counts_as_the_workloads() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let forks = "i=0; while [ $i -lt 300 ]; do (exit 0); i=$((i+1)); done";
+    // Every image and every task begins with calls of the engine, which are many where programs are short.
+    for (name, command) in [
+        ("true", vec!["true"]),
+        ("sh -c true", vec!["sh", "-c", "true"]),
+        ("300 forks", vec!["sh", "-c", forks]),
+    ] {
+        let trace = dir.path().join(name.replace(' ', "-")).with_extension("ctr");
+        run(["record", "-o", trace.to_str().unwrap(), "--"].into_iter().chain(command)).expect(0);
+        let outcome = expect_match(name, &trace);
+        assert_eq!(outcome["diff"]["metrics"]["alignment"]["value"], 1.0, "{name}: {outcome:#}");
+        assert!(outcome["diff"]["first_divergence"].is_null(), "{name}: {outcome:#}");
+    }
+}
+
+#[test]
 fn a_reader_that_ends_before_its_writer_is_gone_in_every_replay() {
     if !can_record() {
         return;

@@ -2,6 +2,7 @@
 
 use crate::arch::{self, nr};
 use crate::state::{Task, control, count, slot, word};
+use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, TaskSlot, status};
 use ctrace_program::{ENGINE_MARK, PROGRAM_BASE, Step, Wait, task_flags};
@@ -9,6 +10,9 @@ use ctrace_program::{ENGINE_MARK, PROGRAM_BASE, Step, Wait, task_flags};
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_WAKE: u64 = 1;
 const FUTEX_REQUEUE: u64 = 3;
+const FUTEX_LOCK_PI_PRIVATE: u64 = 6 | 128;
+/// Where a locked PI futex holds its owner (`FUTEX_TID_MASK`, include/uapi/linux/futex.h).
+const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
 const CLOCK_MONOTONIC: u64 = 1;
 /// A waiter looks for itself this long before it sleeps, ns.
 const SPIN_NS: u64 = 3_000;
@@ -21,6 +25,19 @@ const SLEEP_SLACK_PEER_NS: u64 = 15_000;
 #[inline]
 pub fn marked(nr: u32, a: [u64; 5]) -> i64 {
     arch::syscall(nr, [a[0], a[1], a[2], a[3], a[4], ENGINE_MARK])
+}
+
+/// The calling thread's id, in the replay's PID namespace.
+///
+/// The recorder reads the mark only of calls that have arguments, so `gettid` would count as the workload's. Instead the
+/// thread locks a PI futex of its own: the kernel stores the locker's id in a free word and keeps no state of it
+/// (`futex_lock_pi_atomic`, kernel/futex/pi.c). A kernel without PI futexes leaves `gettid`.
+pub fn own_tid() -> i32 {
+    let owner = AtomicU32::new(0);
+    match marked(nr::FUTEX, [word(&owner), FUTEX_LOCK_PI_PRIVATE, 0, 0, 0]) {
+        0 => (owner.load(Relaxed) & FUTEX_TID_MASK) as i32,
+        _ => marked(nr::GETTID, [0; 5]) as i32,
+    }
 }
 
 pub fn clock_ns(clock: u64) -> u64 {

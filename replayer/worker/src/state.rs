@@ -109,8 +109,7 @@ impl Task {
 
     /// Makes the calling kernel thread this task.
     pub fn adopt(&self) {
-        let tid = crate::engine::marked(crate::arch::nr::GETTID, [0; 5]);
-        self.slot.tid.store(tid as i32, Relaxed);
+        self.slot.tid.store(crate::engine::own_tid(), Relaxed);
         self.slot.handler_depth.store(0, Relaxed);
         self.slot.scratch_top.store(self.scratch_begin(), Relaxed);
         self.slot.last_end.store(crate::engine::now_ns(), Relaxed);
