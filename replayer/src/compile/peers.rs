@@ -243,13 +243,12 @@ impl Peers {
             let mut state = None;
             if listening {
                 // Connections that were there may have come from the same address: only one can listen at a time.
-                let mut sync = Step::of(Kind::Sync);
+                let sync = Step::of(Kind::Sync);
                 let mut waits = Vec::new();
                 if let Some(wait) = self.last_established {
                     deps.add(task, EdgeKind::Connection, wait, &mut waits);
                 }
-                b.set_waits(&mut sync, &waits)?;
-                b.push(task, &sync)?;
+                b.push_after(task, &sync, &waits)?;
                 state = Some(self.listen(b, task, fd, &key, kind)?);
             }
             b.push(task, &Step::of(Kind::Gate))?;
@@ -268,14 +267,11 @@ impl Peers {
             deps.add(task, EdgeKind::Connection, wait, &mut waits);
         }
         let state = if up {
-            let mut sync = Step::of(Kind::Sync);
-            b.set_waits(&mut sync, &waits)?;
-            b.push(task, &sync)?;
+            b.push_after(task, &Step::of(Kind::Sync), &waits)?;
             self.listen(b, task, fd, &key, kind)?
         } else {
-            let mut close = extra("close").imm(0, u64::from(fd));
-            b.set_waits(&mut close, &waits)?;
-            Wait::completed(task, b.push(task, &close)?)
+            let close = extra("close").imm(0, u64::from(fd));
+            Wait::completed(task, b.push_after(task, &close, &waits)?)
         };
         if let Some(server) = self.servers.get_mut(&key) {
             server.listening = up;
@@ -328,8 +324,7 @@ impl Peers {
         }
         let mut accept = accept_at(listener, fd);
         accept.t_ns = at_ns;
-        b.set_waits(&mut accept, &waits)?;
-        let step = b.push(task, &accept)?;
+        let step = b.push_after(task, &accept, &waits)?;
         if let Some(server) = self.servers.get_mut(&key) {
             server.accept = Some(Wait::completed(task, step));
         }
@@ -369,8 +364,7 @@ impl Peers {
         }
         let mut sync = Step::of(Kind::Sync).with(flags::AT);
         sync.t_ns = at_ns;
-        b.set_waits(&mut sync, &waits)?;
-        b.push(task, &sync)?;
+        b.push_after(task, &sync, &waits)?;
         self.bound(b, task, fd, kind, from, family_of(to))?;
         if let SockAddr::Inet(at) = canonical(to)
             && !at.ip().is_unspecified()
@@ -479,10 +473,8 @@ impl Peers {
         let fd = self.new_fd();
         let listener = self.new_fd();
         // One after the other: several may be at the same address.
-        let mut sync = Step::of(Kind::Sync);
         let waits: Vec<Wait> = self.last_established.into_iter().collect();
-        b.set_waits(&mut sync, &waits)?;
-        b.push(task, &sync)?;
+        b.push_after(task, &Step::of(Kind::Sync), &waits)?;
         self.bound(b, task, listener, 1, Some(addr), family_of(addr))?;
         let step =
             b.push(task, &extra("listen").imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
@@ -508,9 +500,7 @@ impl Peers {
         let listener = fd + 1;
         let mut waits = Vec::new();
         deps.add(task, EdgeKind::Connection, worker, &mut waits);
-        let mut accept = accept_at(listener, fd);
-        b.set_waits(&mut accept, &waits)?;
-        b.push(task, &accept)?;
+        b.push_after(task, &accept_at(listener, fd), &waits)?;
         let step = b.push(task, &extra("close").imm(0, u64::from(listener)))?;
         self.last_established = Some(Wait::completed(task, step));
         b.push(task, &Step::of(Kind::Gate))?;
@@ -627,9 +617,8 @@ impl Peers {
             step.t_ns = turn.at_ns;
             step.flags |= open_loop;
             think = 0;
-            b.set_waits(&mut step, &waits)?;
+            let step = b.push_after(task, &step, &waits)?;
             waits.clear();
-            let step = b.push(task, &step)?;
             if dgram {
                 self.last_datagram.insert(receiver, Wait::completed(task, step));
             }
@@ -665,8 +654,7 @@ impl Peers {
         }
         let mut first = Step::of(Kind::Sync);
         first.think_sleep_ns = u32::try_from(gap).unwrap_or(u32::MAX);
-        b.set_waits(&mut first, &waits)?;
-        b.push(task, &first)?;
+        b.push_after(task, &first, &waits)?;
         if reset {
             let linger = b.data(&[1_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat())?;
             let step = extra("setsockopt")

@@ -649,8 +649,6 @@ fn connection(
     bind(lower, at, local)?;
     let mut waits: Vec<Wait> = Vec::new();
     lower.deps.add(0, EdgeKind::Connection, ready, &mut waits);
-    let mut connect = connect;
-    lower.b.set_waits(&mut connect, &waits)?;
-    let step = lower.b.push(0, &connect)?;
+    let step = lower.b.push_after(0, &connect, &waits)?;
     lower.peers.established_accept(&mut lower.b, &mut lower.deps, sock, Wait::entered(0, step))
 }

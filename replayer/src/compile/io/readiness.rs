@@ -94,7 +94,7 @@ impl Lower<'_> {
             }
             None => step.imm(3, 0),
         };
-        Ok(Lowered { pre, step })
+        Ok(Lowered::after(pre, step))
     }
 
     /// Which of the processes that wait for the same socket is told of a connection, is up to the kernel, and the others
@@ -192,7 +192,7 @@ impl Lower<'_> {
             step = step.imm(4, 0).imm(5, 8);
         }
         if unfinished {
-            return Ok(Lowered { pre, step });
+            return Ok(Lowered::after(pre, step));
         }
         step = step.expect(Expect::Ready, cx.call.ret);
         let named = self.named_by(cx);
@@ -202,7 +202,7 @@ impl Lower<'_> {
             step = self.deliver(cx, step, &named)?;
         }
         if !ready {
-            return Ok(Lowered { pre, step });
+            return Ok(Lowered::after(pre, step));
         }
         if at_once {
             let entry = PollEntry { fd: cx.call.args[0] as i32, events: POLLIN, revents: 0 };
@@ -215,7 +215,7 @@ impl Lower<'_> {
             let answers = named.iter().map(|(entry, _)| *entry).collect();
             step = self.all_ready(step, answers)?;
         }
-        Ok(Lowered { pre, step })
+        Ok(Lowered::after(pre, step))
     }
 
     /// What an `epoll_wait` reported, and how that was being watched.
@@ -348,7 +348,7 @@ impl Lower<'_> {
             let blob = self.b.data(&wire::pollfds(answered))?;
             let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
             wait.args[0] = blob;
-            return Ok(Lowered { pre: vec![wait], step });
+            return Ok(Lowered::after(vec![wait], step));
         }
         Ok(self.all_ready(step, answered)?.into())
     }

@@ -97,11 +97,10 @@ impl Lower<'_> {
             }
             // Not before the one who sent it came to that.
             let first = self.world.procs[proc as usize].first;
-            if let Some(mark) = self.kill_marks.get(&first).filter(|mark| mark.task != task) {
-                let sent = Wait::completed(self.prog(mark.task), mark.step);
-                self.b.set_waits(&mut step, &[sent])?;
-            }
-            self.b.push(me, &step)?;
+            let sent = self.kill_marks.get(&first).filter(|mark| mark.task != task);
+            let sent: Vec<Wait> =
+                sent.map(|mark| Wait::completed(self.prog(mark.task), mark.step)).into_iter().collect();
+            self.b.push_after(me, &step, &sent)?;
             return Ok(());
         }
         let by_other = self
@@ -116,8 +115,7 @@ impl Lower<'_> {
             self.join_wait(task, at_ns, &mut waits);
             let mut step = Step::of(Kind::Exit).imm(0, u64::from(status >> 8)).with(flags::EXTRA);
             step.nr = super::super::calls::host_nr("exit_group").unwrap_or(0);
-            self.b.set_waits(&mut step, &waits)?;
-            self.b.push(me, &step)?;
+            self.b.push_after(me, &step, &waits)?;
             self.states[task as usize].ended = true;
         }
         Ok(())

@@ -68,6 +68,15 @@ pub(crate) struct Cx<'a> {
 pub(crate) struct Lowered {
     pub(crate) pre: Vec<Step>,
     pub(crate) step: Step,
+    /// Which of `pre` waits for something, and what for.
+    pub(crate) late: (usize, Vec<Wait>),
+}
+
+impl Lowered {
+    /// The call, and the engine's own steps before it.
+    pub(crate) fn after(pre: Vec<Step>, step: Step) -> Self {
+        Self { pre, step, late: (0, Vec::new()) }
+    }
 }
 
 /// An exit whose steps are written when the parent has the child.
@@ -80,7 +89,7 @@ pub(crate) struct Leaving {
 
 impl From<Step> for Lowered {
     fn from(step: Step) -> Self {
-        Self { pre: Vec::new(), step }
+        Self::after(Vec::new(), step)
     }
 }
 
@@ -490,19 +499,22 @@ impl Lower<'_> {
         if (-516..=-512).contains(&call.ret) || call.ret == -4 {
             lowered.step.flags |= flags::INTERRUPTED;
         }
-        let mut first = true;
         let mut label = 0;
-        let mut steps = std::mem::take(&mut lowered.pre);
-        steps.push(lowered.step);
-        for mut step in steps {
-            if first {
+        let Lowered { pre: mut steps, step, late: (later, mut late) } = lowered;
+        steps.push(step);
+        for (i, mut step) in steps.into_iter().enumerate() {
+            let mut own: &[Wait] = &[];
+            if i == 0 {
                 self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);
-                self.b.set_waits(&mut step, waits)?;
+                own = waits;
                 step.t_ns = call.t_ns;
-                first = false;
+            }
+            if i == later && !late.is_empty() {
+                late.extend_from_slice(own);
+                own = &late;
             }
             step.flags |= in_handler;
-            label = match self.b.push(me, &step) {
+            label = match self.b.push_after(me, &step, own) {
                 Ok(label) => label,
                 // What a call claims may be more than any call can do; that call is left out, not the rest.
                 Err(

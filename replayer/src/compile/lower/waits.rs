@@ -444,9 +444,8 @@ impl Lower<'_> {
             leaving.lowered.pre.insert(0, block.imm(0, 0).arg(1, Sel::Data, all).imm(2, 0).imm(3, 8));
             let close = Step::call(host_nr("close_range").unwrap_or(0)).with(flags::ENGINE);
             leaving.lowered.pre.push(close.imm(0, 0).imm(1, u64::from(u32::MAX)).imm(2, 0));
-            let mut sync = Step::of(Kind::Sync);
-            self.b.set_waits(&mut sync, &after)?;
-            leaving.lowered.pre.push(sync);
+            leaving.lowered.late = (leaving.lowered.pre.len(), after);
+            leaving.lowered.pre.push(Step::of(Kind::Sync));
         }
         Ok(())
     }

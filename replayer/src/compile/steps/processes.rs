@@ -158,7 +158,7 @@ impl Lower<'_> {
                 None => step = step.imm(0, u64::MAX),
             }
         }
-        Ok(Lowered { pre, step })
+        Ok(Lowered::after(pre, step))
     }
 
     pub(crate) fn kill(&mut self, cx: &Cx<'_>) -> Lowered {

@@ -47,7 +47,7 @@ impl Lower<'_> {
         let Some(signo) = [17].into_iter().chain(1..=64).find(caught) else { return Ok(self.missing(cx)) };
         let mut handler = Step::of(Kind::SignalHandler);
         handler.nr = signo;
-        Ok(Lowered { pre: vec![handler], step: step.with(flags::IN_HANDLER) })
+        Ok(Lowered::after(vec![handler], step.with(flags::IN_HANDLER)))
     }
 
     pub(crate) fn sigmask(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
