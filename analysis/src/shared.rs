@@ -19,6 +19,7 @@ pub trait Marked {
 }
 
 impl Marked for () {}
+impl Marked for u32 {}
 
 #[derive(Debug, Clone)]
 struct Node<K, V> {

@@ -37,9 +37,6 @@ const SOCK_DGRAM: u16 = 2;
 struct Lane {
     task: u32,
     fd: u32,
-    /// When it had played its last one.
-    free_ns: u64,
-    busy: bool,
 }
 
 /// A connection being played.
@@ -78,6 +75,8 @@ struct Server {
 pub(crate) struct Peers {
     root: Option<u32>,
     lanes: Vec<Lane>,
+    /// Lanes that play nothing: since when.
+    free: BTreeSet<(u64, usize)>,
     tasks: Vec<u32>,
     conns: FxHashMap<SockIx, Conn>,
     servers: FxHashMap<SockAddr, Server>,
@@ -86,7 +85,7 @@ pub(crate) struct Peers {
     next_fd: u32,
     last_established: Option<Wait>,
     /// Who exchanges datagrams with a socket of the workload, by address (none: a sender without one).
-    correspondents: FxHashMap<SockIx, Vec<(Option<SockAddr>, SockIx)>>,
+    correspondents: FxHashMap<SockIx, FxHashMap<Option<SockAddr>, SockIx>>,
     next_correspondent: SockIx,
     /// The last datagram sent to a socket of the workload: all who send to it do so in the recorded order.
     last_datagram: FxHashMap<SockIx, Wait>,
@@ -159,16 +158,17 @@ impl Peers {
         // One that was free for a while, so that what is late in the replay does not hold up what comes next; when there
         // are many, any.
         let rest_ns = if self.lanes.len() < LANES { REST_NS } else { 0 };
-        let free = self.lanes.iter().position(|l| !l.busy && l.free_ns.saturating_add(rest_ns) <= at_ns);
-        if let Some(ix) = free {
-            self.lanes[ix].busy = true;
+        if let Some(&(free_ns, ix)) = self.free.first()
+            && free_ns.saturating_add(rest_ns) <= at_ns
+        {
+            self.free.pop_first();
             return Ok(ix);
         }
         let name = format!("peer {}", self.lanes.len());
         let task = self.thread(b, deps, name)?;
         b.push(task, &Step::of(Kind::Gate))?;
         let fd = self.new_fd();
-        self.lanes.push(Lane { task, fd, free_ns: 0, busy: true });
+        self.lanes.push(Lane { task, fd });
         Ok(self.lanes.len() - 1)
     }
 
@@ -391,8 +391,7 @@ impl Peers {
 
     /// The key of the peer at `addr` that exchanges datagrams with the workload's `sock`, if there is one.
     pub(crate) fn correspondent(&self, sock: SockIx, addr: Option<&SockAddr>) -> Option<SockIx> {
-        let known = self.correspondents.get(&sock)?;
-        known.iter().find(|(a, _)| a.as_ref() == addr).map(|(_, key)| *key)
+        self.correspondents.get(&sock)?.get(&addr.cloned()).copied()
     }
 
     /// A datagram socket at `addr` for what the workload's `sock` exchanges with it. `client`: the first is sent by it.
@@ -416,7 +415,7 @@ impl Peers {
         } else {
             sock
         };
-        self.correspondents.entry(sock).or_default().push((addr.cloned(), key));
+        self.correspondents.entry(sock).or_default().insert(addr.cloned(), key);
         let lane = self.lane(b, deps, at_ns)?;
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
         if client {
@@ -478,7 +477,7 @@ impl Peers {
         self.bound(b, task, listener, 1, Some(addr), family_of(addr))?;
         let step =
             b.push(task, &extra("listen").imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
-        self.lanes.push(Lane { task, fd, free_ns: 0, busy: true });
+        self.lanes.push(Lane { task, fd });
         let lane = self.lanes.len() - 1;
         self.conns.insert(
             sock,
@@ -678,7 +677,9 @@ impl Peers {
         at_ns: u64,
     ) -> Result<(), CompileError> {
         self.last_datagram.remove(&sock);
-        for (_, key) in self.correspondents.remove(&sock).unwrap_or_default() {
+        let others: BTreeSet<SockIx> =
+            self.correspondents.remove(&sock).unwrap_or_default().into_values().collect();
+        for key in others {
             if key != sock {
                 self.closed(b, key, 0, at_ns)?;
             }
@@ -692,9 +693,7 @@ impl Peers {
             }
             b.push(task, &extra("close").imm(0, u64::from(conn.fd)))?;
         }
-        let lane = &mut self.lanes[conn.lane];
-        lane.busy = false;
-        lane.free_ns = at_ns;
+        self.free.insert((at_ns, conn.lane));
         Ok(())
     }
 

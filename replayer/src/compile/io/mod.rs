@@ -175,7 +175,7 @@ impl Lower<'_> {
             },
             OfdKind::Mem { .. } => Channel::File,
             OfdKind::Event | OfdKind::Timer | OfdKind::Signal | OfdKind::Inotify => Channel::Kernel,
-            OfdKind::Epoll { .. } | OfdKind::Pid | OfdKind::Other => Channel::Unknown,
+            OfdKind::Epoll | OfdKind::Pid | OfdKind::Other => Channel::Unknown,
         }
     }
 
@@ -354,7 +354,7 @@ impl Lower<'_> {
             _ => None,
         };
         if let (Some(OfdKind::Sock(sock)), Channel::Message) =
-            (ofd.map(|o| self.world.ofds[o as usize].kind.clone()), channel)
+            (ofd.map(|o| self.world.ofds[o as usize].kind), channel)
         {
             self.datagram_peer(cx, sock, to, &mut pre)?;
         }

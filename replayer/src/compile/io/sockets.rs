@@ -111,7 +111,7 @@ impl Lower<'_> {
         let count = cx.call.ret.clamp(1, 1024) as usize;
         let blob = self.b.messages(&vec![one; count])?;
         let step = self.plain(cx, &[0, 3]).arg(1, Sel::Mmsg, blob).imm(2, count as u64);
-        Ok(Lowered { pre, step: step.expect(Expect::Exact, cx.call.ret) })
+        Ok(Lowered::after(pre, step.expect(Expect::Exact, cx.call.ret)))
     }
 
     pub(crate) fn bind(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
