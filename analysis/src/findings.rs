@@ -177,12 +177,55 @@ fn is_lookup(call: &str, errno: u16) -> bool {
         || matches!(call, "prctl" | "arch_prctl" | "ioctl" | "rseq" | "getpeername")
 }
 
-fn failures(model: &Model, out: &mut Vec<Finding>) {
-    // What the same attempt did otherwise.
-    let mut attempts: FxHashMap<(&str, crate::NameId), Vec<usize>> = FxHashMap::default();
-    for (i, s) in model.symbols.iter().enumerate() {
-        attempts.entry((model.name(s.call), s.object)).or_default().push(i);
+/// When and how often one attempt succeeded, in its several ways.
+#[derive(Default)]
+struct Successes {
+    /// By the last of each way: when, and how many up to there.
+    by_last: Vec<(u64, u64)>,
+    /// By the first of each way.
+    by_first: Vec<(u64, u64)>,
+    all: u64,
+}
+
+impl Successes {
+    fn add(&mut self, stat: &OutcomeStat) {
+        self.by_last.push((stat.last_ns, stat.count));
+        self.by_first.push((stat.first_ns, stat.count));
+        self.all += stat.count;
     }
+
+    fn sort(&mut self) {
+        for list in [&mut self.by_last, &mut self.by_first] {
+            list.sort_unstable();
+            let mut sum = 0;
+            for (_, count) in list {
+                sum += *count;
+                *count = sum;
+            }
+        }
+    }
+
+    /// How many came before all failures, among them, and after them.
+    fn around(&self, failures: &OutcomeStat) -> (u64, u64, u64) {
+        let up_to = |list: &[(u64, u64)], n: usize| n.checked_sub(1).map_or(0, |i| list[i].1);
+        let before =
+            up_to(&self.by_last, self.by_last.partition_point(|(last, _)| *last < failures.first_ns));
+        let begun =
+            up_to(&self.by_first, self.by_first.partition_point(|(first, _)| *first <= failures.last_ns));
+        let after = self.all - begun;
+        (before, self.all.saturating_sub(before + after), after)
+    }
+}
+
+fn failures(model: &Model, out: &mut Vec<Finding>) {
+    // What the same attempt did otherwise. The start of a connect is no success.
+    let mut attempts: FxHashMap<(&str, crate::NameId), Successes> = FxHashMap::default();
+    for (s, stat) in model.symbols.iter().zip(&model.stats) {
+        if stat.count > 0 && !matches!(s.outcome, Outcome::Errno(_) | Outcome::Started) {
+            attempts.entry((model.name(s.call), s.object)).or_default().add(stat);
+        }
+    }
+    attempts.values_mut().for_each(Successes::sort);
     for (i, s) in model.symbols.iter().enumerate() {
         let Outcome::Errno(e) = s.outcome else { continue };
         let stat = &model.stats[i];
@@ -191,21 +234,8 @@ fn failures(model: &Model, out: &mut Vec<Finding>) {
         if stat.count == 0 || !is_remarkable(call, object, e) {
             continue;
         }
-        let (mut before, mut during, mut after) = (0, 0, 0);
-        for j in attempts.get(&(call, s.object)).into_iter().flatten() {
-            let other = &model.stats[*j];
-            // The start of a connect is no success.
-            if matches!(model.symbols[*j].outcome, Outcome::Errno(_) | Outcome::Started) {
-                continue;
-            }
-            if other.count > 0 && other.last_ns < stat.first_ns {
-                before += other.count;
-            } else if other.count > 0 && other.first_ns > stat.last_ns {
-                after += other.count;
-            } else {
-                during += other.count;
-            }
-        }
+        let (before, during, after) =
+            attempts.get(&(call, s.object)).map_or((0, 0, 0), |successes| successes.around(stat));
         let name = errno::name(u32::from(e)).map_or_else(|| format!("errno {e}"), str::to_owned);
         let mut text = format!(
             "{} failed with {name} {} from {}{}",
@@ -277,16 +307,18 @@ fn burst(stat: &OutcomeStat) -> Option<(u64, u64)> {
     if stat.count < 10 || stat.last_ns.saturating_sub(stat.first_ns) < 3_000_000_000 {
         return None;
     }
-    let mut best = (0, 0);
-    for (i, (bin, _)) in stat.bins.iter().enumerate() {
-        let n: u64 = stat.bins[i..]
-            .iter()
-            .take_while(|b| u64::from(b.0) < u64::from(*bin) + second)
-            .map(|b| u64::from(b.1))
-            .sum();
-        if n > best.1 {
-            best = (u64::from(*bin) * BIN_NS, n);
+    let mut bins = stat.bins.clone();
+    bins.sort_unstable();
+    let (mut best, mut sum, mut end) = ((0, 0), 0, 0);
+    for (bin, count) in &bins {
+        while let Some(next) = bins.get(end).filter(|b| u64::from(b.0) < u64::from(*bin) + second) {
+            sum += u64::from(next.1);
+            end += 1;
         }
+        if sum > best.1 {
+            best = (u64::from(*bin) * BIN_NS, sum);
+        }
+        sum -= u64::from(*count);
     }
     (best.1 * 2 > stat.count).then_some(best)
 }

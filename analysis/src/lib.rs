@@ -19,6 +19,7 @@ mod names;
 mod report;
 mod roles;
 mod seq;
+pub mod shared;
 mod symbol;
 mod timeline;
 mod trigger;

@@ -12,6 +12,7 @@ use ctrace_format::{Class, LossCause, Metric, ReadError, Trace};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Why a model could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +59,9 @@ pub struct Process {
     /// Its parent, an index into the model's processes.
     pub parent: Option<usize>,
     /// The last program it executed.
-    pub exe: String,
+    pub exe: Arc<str>,
     /// Its arguments, redacted, as far as they are known.
-    pub argv: Vec<String>,
+    pub argv: Arc<[String]>,
     /// The last name of its leader.
     pub comm: String,
     /// Its role: the names of its ancestors and its own, with an ordinal among siblings of one name when it is not the

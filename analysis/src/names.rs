@@ -29,11 +29,12 @@ struct Entry {
 pub struct Names {
     entries: Vec<Entry>,
     index: FxHashMap<Box<str>, NameId>,
+    bytes: usize,
 }
 
 impl Default for Names {
     fn default() -> Self {
-        let mut names = Self { entries: Vec::new(), index: FxHashMap::default() };
+        let mut names = Self { entries: Vec::new(), index: FxHashMap::default(), bytes: 0 };
         names.fixed("");
         names
     }
@@ -41,6 +42,8 @@ impl Default for Names {
 
 /// Distinct names kept apart; further files are named by their directory. Bounds the memory of a model.
 const MAX_NAMES: usize = 400_000;
+/// Bytes of them; further ones are one. Paths have at most 4,096.
+const MAX_NAME_BYTES: usize = 64 << 20;
 
 impl Names {
     /// The id of a name without volatile parts.
@@ -53,7 +56,9 @@ impl Names {
         if let Some(id) = self.index.get(name) {
             return *id;
         }
-        let name = if self.entries.len() >= MAX_NAMES {
+        let name = if self.bytes >= MAX_NAME_BYTES {
+            Cow::Borrowed("…")
+        } else if self.entries.len() >= MAX_NAMES {
             match name.rsplit_once('/') {
                 Some((dir, _)) => Cow::Owned(format!("{dir}/…")),
                 None => Cow::Borrowed("…"),
@@ -65,6 +70,7 @@ impl Names {
             return *id;
         }
         let id = NameId(self.entries.len() as u32);
+        self.bytes += name.len();
         self.entries.push(Entry { exact: name.as_ref().into(), blanked: blank(&name).map(Into::into) });
         self.index.insert(name.into(), id);
         id

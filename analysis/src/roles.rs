@@ -6,10 +6,24 @@
 //! ([`pair`]): it compares what they did, and falls back on the ordinal.
 
 use crate::model::{Model, Process};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use std::hash::BuildHasher as _;
 
 /// Longest comm the kernel keeps (`TASK_COMM_LEN` − 1).
 const COMM_MAX: usize = 15;
+
+/// Longest role that is the beginning of others. What descends from further down begins with a sum of that.
+const PREFIX_MAX: usize = 256;
+
+/// What the roles of children of a process with this role begin with. Without a bound, a chain of forks would cost its
+/// length squared.
+pub(crate) fn prefix(role: &str) -> String {
+    if role.len() <= PREFIX_MAX {
+        return format!("{role}/");
+    }
+    let sum = FxBuildHasher.hash_one(role);
+    format!("…{sum:016x}/")
+}
 
 /// Names all processes and threads.
 pub(crate) fn assign(model: &mut Model) {
@@ -20,7 +34,7 @@ pub(crate) fn assign(model: &mut Model) {
         let parent = model.processes[i].parent;
         let ordinal = seen.entry((parent, label.clone())).or_default();
         *ordinal += 1;
-        let prefix = parent.map_or(String::new(), |p| format!("{}/", model.processes[p].role));
+        let prefix = parent.map_or(String::new(), |p| prefix(&model.processes[p].role));
         model.processes[i].ordinal = *ordinal;
         model.processes[i].role =
             if *ordinal == 1 { format!("{prefix}{label}") } else { format!("{prefix}{label}#{ordinal}") };
@@ -179,6 +193,16 @@ mod tests {
         let same = &[(1, 3)][..];
         assert_eq!(run(&[same, same], &[same, same, same]), [(0, 0), (1, 1)]);
         assert!(run(&[], &[same]).is_empty());
+    }
+
+    #[test]
+    fn a_long_line_of_ancestors_is_summed_up() {
+        let mut role = "a".to_owned();
+        for _ in 0..10_000 {
+            role = format!("{}sh", prefix(&role));
+            assert!(role.len() <= PREFIX_MAX + 8, "{role}");
+        }
+        assert_ne!(prefix(&"a/".repeat(300)), prefix(&"b/".repeat(300)));
     }
 
     #[test]

@@ -200,14 +200,16 @@ pub(crate) fn findings(model: &Model, out: &mut Vec<Finding>) {
 
 /// Denials matter in calls that then failed for it.
 fn denials(model: &Model, out: &mut Vec<Finding>) {
+    let mut failed: FxHashMap<&str, u16> = FxHashMap::default();
+    for (symbol, stat) in model.symbols.iter().zip(&model.stats) {
+        if let Outcome::Errno(e @ (EPERM | EACCES)) = symbol.outcome
+            && stat.count > 0
+        {
+            failed.entry(model.name(symbol.call)).or_insert(e);
+        }
+    }
     for ((who, number, call), tally) in &model.timeline.denied {
-        let failed = model.symbols.iter().zip(&model.stats).find_map(|(symbol, stat)| match symbol.outcome {
-            Outcome::Errno(e @ (EPERM | EACCES)) if stat.count > 0 && model.name(symbol.call) == *call => {
-                Some(e)
-            }
-            _ => None,
-        });
-        let Some(errno) = failed else { continue };
+        let Some(errno) = failed.get(call).copied() else { continue };
         let name = CAPABILITIES
             .split(' ')
             .nth(*number as usize)

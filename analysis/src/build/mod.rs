@@ -17,6 +17,7 @@ use ctrace_format::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use waits::Waits;
 
 const SOCK_STREAM: u16 = 1;
@@ -46,11 +47,16 @@ struct Sock {
     name: NameId,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Identity {
     Socket(u64),
     Pipe(u64),
     Stdio(u8),
+}
+
+impl Identity {
+    /// The least.
+    const FIRST: Self = Self::Socket(0);
 }
 
 /// What an operation works on.
@@ -78,7 +84,7 @@ pub(crate) struct Builder<'a> {
     processes: Vec<Process>,
     live: FxHashMap<u32, usize>,
     conns: Vec<Conn>,
-    conn_index: FxHashMap<(usize, Identity), usize>,
+    conn_index: BTreeMap<(usize, Identity), usize>,
     /// Open streams of a socket, one per process that uses it.
     of_socket: FxHashMap<u64, Vec<usize>>,
     socks: FxHashMap<u64, Sock>,
@@ -119,7 +125,7 @@ impl<'a> Builder<'a> {
             processes: Vec::new(),
             live: FxHashMap::default(),
             conns: Vec::new(),
-            conn_index: FxHashMap::default(),
+            conn_index: BTreeMap::new(),
             of_socket: FxHashMap::default(),
             socks: FxHashMap::default(),
             listening: FxHashSet::default(),
@@ -146,7 +152,7 @@ impl<'a> Builder<'a> {
             let parent = self.live.get(&p.parent.0).copied();
             let index = self.new_process(p.tgid.0, parent, 0);
             let process = &mut self.processes[index];
-            process.exe = lossy(&p.exe).into_owned();
+            process.exe = lossy(&p.exe).as_ref().into();
             process.argv = p.argv.iter().map(|a| lossy(a).into_owned()).collect();
             process.start_fds = p.fds.len();
             process.max_fds = p.fds.len();
@@ -193,10 +199,13 @@ impl<'a> Builder<'a> {
 
     fn new_process(&mut self, tgid: u32, parent: Option<usize>, start_ns: u64) -> usize {
         let index = self.processes.len();
-        let (exe, argv, comm) = parent.map_or_else(Default::default, |p| {
-            let p = &self.processes[p];
-            (p.exe.clone(), p.argv.clone(), p.comm.clone())
-        });
+        let (exe, argv, comm) = parent.map_or_else(
+            || (Arc::from(""), Arc::default(), String::new()),
+            |p| {
+                let p = &self.processes[p];
+                (Arc::clone(&p.exe), Arc::clone(&p.argv), p.comm.clone())
+            },
+        );
         self.processes.push(Process {
             tgid,
             parent,
@@ -252,10 +261,11 @@ impl<'a> Builder<'a> {
             seq: Seq::default(),
         });
         let threads = &mut self.processes[process].threads;
+        threads.push(index);
         if def.tid.0 == def.tgid.0 {
-            threads.insert(0, index);
-        } else {
-            threads.push(index);
+            // The leader comes first; whoever was there before was taken for it.
+            let last = threads.len() - 1;
+            threads.swap(0, last);
         }
         self.thread_index.insert(def.tid.0, index);
         index
@@ -319,7 +329,7 @@ impl<'a> Builder<'a> {
             }
             ProcessKind::Exec { path, argv, .. } => {
                 let words = argv.iter().map(|w| lossy(self.trace.str(*w)).into_owned()).collect();
-                let path = lossy(self.trace.str(*path)).into_owned();
+                let path = lossy(self.trace.str(*path)).as_ref().into();
                 let tgid = Tgid(self.processes[process].tgid);
                 self.processes[process].exe = path;
                 self.processes[process].argv = words;
@@ -358,8 +368,12 @@ impl<'a> Builder<'a> {
         }
         self.processes[process].end_fds = self.fds.open_count(Tgid(tgid));
         self.fds.exit(Tgid(tgid));
-        let open: Vec<(usize, Identity)> =
-            self.conn_index.keys().filter(|(p, _)| *p == process).copied().collect();
+        let open: Vec<(usize, Identity)> = self
+            .conn_index
+            .range((process, Identity::FIRST)..)
+            .map(|(key, _)| *key)
+            .take_while(|(p, _)| *p == process)
+            .collect();
         for key in open {
             self.end_conn(key, true, t_ns);
         }

@@ -9,6 +9,8 @@ use ctrace_format::{Object, Syscall};
 
 /// The most that one call transfers (`include/linux/fs.h`).
 const MAX_RW_COUNT: u64 = 0x7fff_f000;
+/// Processes of one socket that are told what becomes of it. A server has as many as it has workers.
+const MAX_USERS: usize = 1024;
 /// Answer times kept per endpoint: enough to see a change, bounded.
 const MAX_ANSWERS: usize = 20_000;
 
@@ -129,7 +131,10 @@ impl Builder<'_> {
             conn.peer.clone_from(&sock.peer);
         }
         if let Identity::Socket(cookie) = identity {
-            self.of_socket.entry(cookie).or_default().push(self.conns.len());
+            let users = self.of_socket.entry(cookie).or_default();
+            if users.len() < MAX_USERS {
+                users.push(self.conns.len());
+            }
         }
         self.conns.push(conn);
         self.conn_index.insert((process, identity), self.conns.len() - 1);

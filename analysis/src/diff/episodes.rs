@@ -15,6 +15,8 @@ const QUIET_NS: u64 = 2_000_000_000;
 const FEWEST: u64 = 3;
 /// Failures of one kind that are looked at; more of them are one long episode anyway.
 const MOST: usize = 1_000_000;
+/// Episodes of one kind that are looked for in the other run; more than two seconds lie between any two.
+const MOST_EPISODES: usize = 2000;
 
 #[derive(Debug, Clone, Copy)]
 struct Episode {
@@ -131,6 +133,7 @@ fn episodes(
                 .chunk_by(|x, y| y - x <= QUIET_NS)
                 .filter(|chunk| chunk.len() as u64 >= FEWEST)
                 .map(|chunk| Episode { onset_ns: chunk[0], count: chunk.len() as u64 })
+                .take(MOST_EPISODES)
                 .collect();
             (kind, episodes)
         })

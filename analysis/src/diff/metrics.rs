@@ -86,24 +86,39 @@ impl Counts {
             return;
         }
         wild.sort_unstable();
-        let mut known: BTreeMap<(u32, u32, Outcome), Vec<(u32, u32)>> = BTreeMap::new();
-        for key in self.ops.keys() {
+        // Those that either run is short of; who is served goes, so that nobody is looked at in vain.
+        type Short = [Vec<(u32, u32)>; 2];
+        let mut short: BTreeMap<(u32, u32, Outcome), Short> = BTreeMap::new();
+        let mut known: Vec<(u32, u32)> =
+            self.ops.keys().copied().filter(|(_, base)| !joint.bases[*base as usize].wild).collect();
+        known.sort_unstable_by(|x, y| y.cmp(x));
+        for key in known {
+            let (x, y) = self.ops[&key];
             let b = &joint.bases[key.1 as usize];
-            if !b.wild {
-                known.entry((key.0, b.call, b.outcome)).or_default().push(*key);
+            if x != y {
+                short.entry((key.0, b.call, b.outcome)).or_default()[usize::from(x < y)].push(key);
             }
         }
         for key in wild {
             let b = &joint.bases[key.1 as usize];
+            let Some(of_both) = short.get_mut(&(key.0, b.call, b.outcome)) else { continue };
             let (mut x, mut y) = self.ops[&key];
-            for other in known.get(&(key.0, b.call, b.outcome)).into_iter().flatten() {
+            let list = &mut of_both[usize::from(x > y)];
+            while x != y
+                && let Some(other) = list.last()
+            {
                 let slot = self.ops.entry(*other).or_default();
-                let from_y = y.saturating_sub(x).min(slot.0.saturating_sub(slot.1));
-                slot.1 += from_y;
-                y -= from_y;
-                let from_x = x.saturating_sub(y).min(slot.1.saturating_sub(slot.0));
-                slot.0 += from_x;
-                x -= from_x;
+                let n = x.abs_diff(y).min(slot.0.abs_diff(slot.1));
+                if y > x {
+                    slot.1 += n;
+                    y -= n;
+                } else {
+                    slot.0 += n;
+                    x -= n;
+                }
+                if slot.0 == slot.1 {
+                    list.pop();
+                }
             }
             self.ops.insert(key, (x, y));
         }
@@ -227,11 +242,12 @@ pub(crate) fn semantic(
             flipped.push((*family, *x, *y));
         }
     }
+    let alike = if profile == Profile::Synthetic { FxHashSet::default() } else { moved_alike(models, joint) };
     let sizes: u64 = walked
         .sizes
         .iter()
         // As many bytes in all, in larger or smaller parts.
-        .filter(|(base, _)| profile == Profile::Synthetic || !moves_alike(models, joint, **base))
+        .filter(|(base, _)| !alike.contains(base))
         .map(|(_, n)| wrong_sizes(*n, profile))
         .sum();
     wrong += sizes;
@@ -263,14 +279,17 @@ pub(crate) fn semantic(
     rows.push("outcomes", value, n as u64, "", note);
 }
 
-/// Whether operations of one kind moved as many bytes in all.
-fn moves_alike((first, second): (&Model, &Model), joint: &Joint<'_>, base: u32) -> bool {
-    let total = |model: &Model, entries: &[super::joint::Entry]| {
-        let of_base = model.stats.iter().zip(entries).filter(|(_, e)| e.base == base);
-        of_base.fold(0_u64, |sum, (stat, _)| sum.saturating_add(stat.bytes))
-    };
-    let (x, y) = (total(first, &joint.a), total(second, &joint.b));
-    x > 0 && close(x, y, 0.05)
+/// The kinds of operations that moved as many bytes in all.
+fn moved_alike((first, second): (&Model, &Model), joint: &Joint<'_>) -> FxHashSet<u32> {
+    let mut bytes: FxHashMap<u32, (u64, u64)> = FxHashMap::default();
+    for (is_second, model, entries) in [(false, first, &joint.a), (true, second, &joint.b)] {
+        for (stat, entry) in model.stats.iter().zip(entries) {
+            let sums = bytes.entry(entry.base).or_default();
+            let sum = if is_second { &mut sums.1 } else { &mut sums.0 };
+            *sum = sum.saturating_add(stat.bytes);
+        }
+    }
+    bytes.into_iter().filter(|(_, (x, y))| *x > 0 && close(*x, *y, 0.05)).map(|(base, _)| base).collect()
 }
 
 /// Of operations that moved more and operations that moved less than recorded, how many are wrong. A real program moves
@@ -292,7 +311,7 @@ pub(crate) fn alignment(walked: &Walked, pairing: &Pairing<'_>, rows: &mut Rows<
     let n = 2 * t.kept + t.deleted + t.inserted;
     let value = (n > 0).then(|| 1.0 - (t.deleted + t.inserted) as f64 / n as f64);
     let mut note = walked.worst_lane.map_or(String::new(), |(lane, edits)| {
-        format!("{} missing, {} extra; most ({edits}) in {}", t.deleted, t.inserted, pairing.lanes[lane].role)
+        format!("{} missing, {} extra; most ({edits}) in {}", t.deleted, t.inserted, pairing.who(lane))
     });
     if !pairing.alone_a.is_empty() || !pairing.alone_b.is_empty() {
         note = format!(
@@ -392,7 +411,8 @@ pub(crate) fn errors(
     type Kinds = Vec<(u32, u32, u64, u64)>;
     // By (call, race).
     let mut by_call: BTreeMap<(&str, bool), Kinds> = BTreeMap::new();
-    let mut lookups = FxHashSet::default();
+    // Where lookups of a family that failed alike are counted.
+    let mut lookups: FxHashMap<(&str, bool, u32, Outcome), usize> = FxHashMap::default();
     // A pool that is told to end and ended by its owner: which of the two comes first is a race.
     let own_ends = ends_its_own(first) && ends_its_own(second);
     for ((family, base), (x, y)) in &counts.ops {
@@ -408,17 +428,14 @@ pub(crate) fn errors(
         let lookup = profile == Profile::RealBinary
             && matches!(b.outcome, Outcome::Errno(e) if !is_remarkable(call, joint.strings[b.object as usize], e));
         let kinds = by_call.entry((call, race)).or_default();
-        let same = kinds.iter_mut().filter(|_| lookup).find(|k| {
-            let other = &joint.bases[k.0 as usize];
-            k.1 == *family && other.outcome == b.outcome && lookups.contains(&k.0)
-        });
-        if let Some(kind) = same {
-            kind.2 += x;
-            kind.3 += y;
-            continue;
-        }
         if lookup {
-            lookups.insert(*base);
+            let next = kinds.len();
+            let at = *lookups.entry((call, race, *family, b.outcome)).or_insert(next);
+            if let Some(kind) = kinds.get_mut(at) {
+                kind.2 += x;
+                kind.3 += y;
+                continue;
+            }
         }
         kinds.push((*base, *family, *x, *y));
     }

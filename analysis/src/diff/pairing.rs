@@ -16,9 +16,16 @@ const SIMILAR: f64 = 0.5;
 pub(crate) struct Lane<'a> {
     pub(crate) a: Option<&'a Seq>,
     pub(crate) b: Option<&'a Seq>,
-    /// Who: a role, and for a stream its name.
-    pub(crate) role: String,
+    /// Who: the role of a task, or the name of a stream of the family.
+    pub(crate) who: Who<'a>,
     pub(crate) family: u32,
+}
+
+/// See [`Pairing::who`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Who<'a> {
+    Task(&'a str),
+    Stream(&'a str),
 }
 
 /// A pair of streams, or one without counterpart: indices into the models' streams.
@@ -39,6 +46,17 @@ pub(crate) struct Pairing<'a> {
     /// Processes without counterpart, by role.
     pub(crate) alone_a: Vec<String>,
     pub(crate) alone_b: Vec<String>,
+}
+
+impl Pairing<'_> {
+    /// Who a lane is, for people.
+    pub(crate) fn who(&self, lane: usize) -> String {
+        let lane = &self.lanes[lane];
+        match lane.who {
+            Who::Task(role) => role.to_owned(),
+            Who::Stream(name) => format!("{} · {name}", self.families[lane.family as usize]),
+        }
+    }
 }
 
 struct Sides<'a> {
@@ -158,16 +176,18 @@ impl<'a> Sides<'a> {
 fn children(model: &Model) -> FxHashMap<Option<usize>, Vec<usize>> {
     let silent: Vec<bool> =
         model.processes.iter().map(|p| p.threads.iter().all(|t| model.threads[*t].calls == 0)).collect();
-    let mut out: FxHashMap<Option<usize>, Vec<usize>> = FxHashMap::default();
+    // Of each, the next above that did something. Parents come before children.
+    let mut above: Vec<Option<usize>> = Vec::with_capacity(model.processes.len());
     for (i, p) in model.processes.iter().enumerate() {
+        let parent = p.parent.filter(|parent| *parent < i);
+        above.push(parent.and_then(|parent| if silent[parent] { above[parent] } else { Some(parent) }));
+    }
+    let mut out: FxHashMap<Option<usize>, Vec<usize>> = FxHashMap::default();
+    for i in 0..model.processes.len() {
         if silent[i] {
             continue;
         }
-        let mut parent = p.parent;
-        while let Some(above) = parent.filter(|above| silent[*above]) {
-            parent = model.processes[above].parent;
-        }
-        out.entry(parent).or_default().push(i);
+        out.entry(above[i]).or_default().push(i);
     }
     out
 }
@@ -188,7 +208,10 @@ struct Families {
 
 impl Families {
     fn id(&mut self, parent: Option<u32>, label: &str) -> u32 {
-        let name = parent.map_or_else(|| label.to_owned(), |p| format!("{}/{label}", self.names[p as usize]));
+        let name = parent.map_or_else(
+            || label.to_owned(),
+            |p| format!("{}{label}", roles::prefix(&self.names[p as usize])),
+        );
         *self.index.entry(name).or_insert_with_key(|name| {
             self.names.push(name.clone());
             self.names.len() as u32 - 1
@@ -229,8 +252,9 @@ pub(crate) fn pair<'a>(a: &'a Model, b: &'a Model, joint: &'a Joint<'a>) -> Pair
         let (mut left_a, mut left_b) = (Vec::new(), Vec::new());
         for (xs, ys) in groups.values() {
             let found = sides.pair_processes(xs, ys);
-            left_a.extend(xs.iter().copied().filter(|x| !found.iter().any(|f| f.0 == *x)));
-            left_b.extend(ys.iter().copied().filter(|y| !found.iter().any(|f| f.1 == *y)));
+            let taken: (FxHashSet<usize>, FxHashSet<usize>) = found.iter().copied().unzip();
+            left_a.extend(xs.iter().copied().filter(|x| !taken.0.contains(x)));
+            left_b.extend(ys.iter().copied().filter(|y| !taken.1.contains(y)));
             pairs.extend(found);
         }
         // Renamed ones: by what they did; a lone root is the other run's lone root whatever it did.
@@ -250,8 +274,9 @@ pub(crate) fn pair<'a>(a: &'a Model, b: &'a Model, joint: &'a Joint<'a>) -> Pair
                 }
             }
         }
-        left_a.retain(|x| !adopt.iter().any(|p| p.0 == *x));
-        left_b.retain(|y| !adopt.iter().any(|p| p.1 == *y));
+        let taken: (FxHashSet<usize>, FxHashSet<usize>) = adopt.iter().copied().unzip();
+        left_a.retain(|x| !taken.0.contains(x));
+        left_b.retain(|y| !taken.1.contains(y));
         pairs.extend(adopt);
         for (x, y) in pairs {
             let id = families.id(family, &roles::label(&a.processes[x]));
@@ -276,7 +301,7 @@ pub(crate) fn pair<'a>(a: &'a Model, b: &'a Model, joint: &'a Joint<'a>) -> Pair
             thread_lanes(&sides, pa, pb, family, &mut out.lanes);
         }
     }
-    stream_lanes(&sides, &family_a, &family_b, &families, &partners, &mut out);
+    stream_lanes(&sides, &family_a, &family_b, &partners, &mut out);
     out.family_a = family_a;
     out.family_b = family_b;
     out.families = families.names;
@@ -313,8 +338,8 @@ fn thread_lanes<'a>(
     let (leader_b, mut others_b) = split(sides.b, pb);
     let mut push = |x: Option<usize>, y: Option<usize>| {
         let (ta, tb) = (x.map(|t| &sides.a.threads[t]), y.map(|t| &sides.b.threads[t]));
-        let role = ta.or(tb).map_or(String::new(), |t| t.role.clone());
-        lanes.push(Lane { a: ta.map(|t| &t.seq), b: tb.map(|t| &t.seq), role, family });
+        let who = Who::Task(ta.or(tb).map_or("", |t| t.role.as_str()));
+        lanes.push(Lane { a: ta.map(|t| &t.seq), b: tb.map(|t| &t.seq), who, family });
     };
     if leader_a.is_some() || leader_b.is_some() {
         push(leader_a, leader_b);
@@ -327,10 +352,11 @@ fn thread_lanes<'a>(
         for (i, j) in &found {
             push(Some(xs[*i]), Some(ys[*j]));
         }
-        let rest = |of: &[usize], taken: &dyn Fn(usize) -> bool| {
-            of.iter().enumerate().filter(|(i, _)| !taken(*i)).map(|(_, t)| *t).collect()
+        let taken: (FxHashSet<usize>, FxHashSet<usize>) = found.into_iter().unzip();
+        let rest = |of: &[usize], taken: &FxHashSet<usize>| {
+            of.iter().enumerate().filter(|(i, _)| !taken.contains(i)).map(|(_, t)| *t).collect()
         };
-        (rest(&xs, &|i| found.iter().any(|f| f.0 == i)), rest(&ys, &|j| found.iter().any(|f| f.1 == j)))
+        (rest(&xs, &taken.0), rest(&ys, &taken.1))
     };
     let mut left_b: Vec<usize> = Vec::new();
     for (name, xs) in others_a {
@@ -354,7 +380,6 @@ fn stream_lanes<'a>(
     sides: &Sides<'a>,
     family_a: &[u32],
     family_b: &[u32],
-    families: &Families,
     partners: &FxHashMap<usize, usize>,
     out: &mut Pairing<'a>,
 ) {
@@ -372,13 +397,12 @@ fn stream_lanes<'a>(
         let found = sides.pair_streams(&xs, &ys, partners);
         let mut used_a = vec![false; xs.len()];
         let mut used_b = vec![false; ys.len()];
-        let who = &families.names[family as usize];
         let mut push = |x: Option<usize>, y: Option<usize>| {
             out.conns.push(ConnPair { a: x, b: y, group: group as u32 });
             out.lanes.push(Lane {
                 a: x.map(|c| &sides.a.conns[c].seq),
                 b: y.map(|c| &sides.b.conns[c].seq),
-                role: format!("{who} · {name}"),
+                who: Who::Stream(name),
                 family,
             });
         };

@@ -396,7 +396,7 @@ pub(crate) fn first_divergence(
     let operation = place.a.map(text_a).or_else(|| place.b.map(text_b))?;
     Some(Divergence {
         kind: place.kind,
-        role: lane.role.clone(),
+        role: pairing.who(place.lane),
         operation,
         instead: if place.kind == DivergenceKind::Outcome { place.b.map(text_b) } else { None },
         a_ns: place.a.map(|x| x.t_ns),

@@ -1,5 +1,6 @@
 //! Writes programs: streams steps and data to a file in bounded memory.
 
+use crate::stored::{self, CHUNK_HEAD_BYTES, ChunkHead};
 use crate::{
     CHUNK_STEPS, Kind, LAYOUT_VERSION, MAX_STEPS, MAX_TASKS, MsgDesc, POOL_MAX_BYTES, POOL_THRESHOLD,
     PROGRAM_BASE, PROGRAM_MAGIC, PROGRAM_MAX_BYTES, PathPid, ProgramHeader, RESERVED_BYTES, Sel, Step,
@@ -8,15 +9,21 @@ use crate::{
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::unix::fs::FileExt;
 
 /// Bytes of the data buffer that is written at once.
 const DATA_BLOCK: u64 = 256 * 1024;
-/// Blobs up to this length are stored once.
+/// Blobs up to this length are remembered as they are, longer ones by a hash.
 const INTERN_MAX_BYTES: usize = 512;
-/// Most blobs that are remembered for that.
+/// Most blobs that are remembered, of either kind, so that equal ones are stored once; and most whose needs are.
 const INTERN_MAX_ENTRIES: usize = 1 << 16;
+/// Steps with their waits take no more than this many bytes each, and [`STEPS_BASE_BYTES`] in all. A step of a recording
+/// takes about 30.
+const STEP_MAX_BYTES: u64 = 64;
+/// See [`STEP_MAX_BYTES`].
+const STEPS_BASE_BYTES: u64 = 64 << 20;
 /// Sum of all arenas that a program may ask for.
 const ARENAS_MAX_BYTES: u64 = 1 << 38;
 
@@ -30,6 +37,13 @@ pub enum BuildError {
         offset: u64,
         /// The cause.
         source: io::Error,
+    },
+    /// The program has become larger than it may be.
+    TooLarge {
+        /// The bytes that it would have so far.
+        bytes: u64,
+        /// The most it may have, see [`ProgramBuilder::limit`].
+        max: u64,
     },
     /// A limit of the layout was hit.
     Limit {
@@ -55,6 +69,9 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { offset, .. } => write!(f, "write the replay program at offset {offset}"),
+            Self::TooLarge { bytes, max } => {
+                write!(f, "the replay program has {bytes} bytes so far, more than it may have ({max})")
+            }
             Self::Limit { what, value, max } => {
                 write!(f, "{what}: {value} is more than a program can have ({max})")
             }
@@ -92,7 +109,10 @@ pub struct TaskInfo {
 struct Task {
     entry: TaskEntry,
     chunks: Vec<u64>,
-    buffer: Vec<Step>,
+    /// The chunk that is being filled: where it counts from, where its steps end, the steps.
+    head: ChunkHead,
+    ends: Vec<u32>,
+    buffer: Vec<u8>,
     /// Handlers nest: their steps need scratch beside that of the call they interrupt.
     handlers: bool,
 }
@@ -108,7 +128,16 @@ pub struct ProgramBuilder {
     data_base: u64,
     tasks: Vec<Task>,
     interned: HashMap<Vec<u8>, u64>,
-    /// Lengths of blobs, for arena accounting, are in front of their bytes; this remembers those in the buffer only.
+    /// Longer blobs, by a hash of their bytes; whether they are equal is seen by reading them.
+    interned_long: HashMap<u64, u64>,
+    hasher: RandomState,
+    /// Scratch that the operand of a selector needs.
+    needs: HashMap<(u8, u64), u64>,
+    /// Most bytes that the program may have.
+    max_bytes: u64,
+    /// Bytes of steps that are not written yet, and of all steps.
+    unwritten: u64,
+    step_bytes: u64,
     value_slots: u32,
     futex_slots: u32,
     pool_bytes: u64,
@@ -118,13 +147,6 @@ pub struct ProgramBuilder {
 
 fn bytes_of_words(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|w| w.to_ne_bytes()).collect()
-}
-
-/// The in-memory bytes of a step.
-fn step_bytes(steps: &[Step]) -> &[u8] {
-    // SAFETY: Step is repr(C), has no padding (its fields add up to its size, asserted in the crate root and by the
-    // unit test `steps_have_no_padding`) and any byte may be read as u8.
-    unsafe { std::slice::from_raw_parts(steps.as_ptr().cast(), size_of_val(steps)) }
 }
 
 impl ProgramBuilder {
@@ -140,6 +162,12 @@ impl ProgramBuilder {
             data_base: 0,
             tasks: Vec::new(),
             interned: HashMap::new(),
+            interned_long: HashMap::new(),
+            hasher: RandomState::new(),
+            needs: HashMap::new(),
+            max_bytes: PROGRAM_MAX_BYTES,
+            unwritten: 0,
+            step_bytes: 0,
             value_slots: 0,
             futex_slots: 0,
             pool_bytes: 0,
@@ -150,9 +178,28 @@ impl ProgramBuilder {
         Ok(builder)
     }
 
+    /// Sets the most bytes that the program may have: whatever is added beyond is refused as soon as that shows.
+    pub fn limit(&mut self, bytes: u64) {
+        self.max_bytes = bytes.min(PROGRAM_MAX_BYTES);
+    }
+
+    /// Bytes of the program so far.
+    pub fn bytes(&self) -> u64 {
+        self.end.saturating_add(self.unwritten)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn file_len(&self) -> u64 {
+        self.file.metadata().map_or(u64::MAX, |metadata| metadata.len())
+    }
+
     fn allocate(&mut self, len: u64) -> Result<u64, BuildError> {
         let offset = self.end;
-        let end = offset.saturating_add(len.next_multiple_of(16));
+        let end = offset.saturating_add(len).next_multiple_of(16);
+        let bytes = end.saturating_add(self.unwritten);
+        if bytes > self.max_bytes && self.max_bytes < PROGRAM_MAX_BYTES {
+            return Err(BuildError::TooLarge { bytes, max: self.max_bytes });
+        }
         if end > PROGRAM_MAX_BYTES {
             return Err(BuildError::Limit {
                 what: "bytes of the program",
@@ -179,13 +226,20 @@ impl ProgramBuilder {
         Ok(())
     }
 
-    /// Adds a blob: `bytes` behind a length word; 16-byte aligned. Equal short blobs are stored once.
+    /// Adds a blob: `bytes` behind a length word; 16-byte aligned. Equal blobs are stored once, as long as there are not
+    /// too many different ones.
     ///
     /// # Errors
     /// When the file cannot be written or is full.
     pub fn data(&mut self, bytes: &[u8]) -> Result<u64, BuildError> {
         if bytes.len() <= INTERN_MAX_BYTES
             && let Some(&offset) = self.interned.get(bytes)
+        {
+            return Ok(offset);
+        }
+        let hash = (bytes.len() > INTERN_MAX_BYTES).then(|| self.hasher.hash_one(bytes));
+        if let Some(&offset) = hash.and_then(|hash| self.interned_long.get(&hash))
+            && self.blob(offset).is_some_and(|known| known == bytes)
         {
             return Ok(offset);
         }
@@ -208,6 +262,11 @@ impl ProgramBuilder {
         };
         if bytes.len() <= INTERN_MAX_BYTES && self.interned.len() < INTERN_MAX_ENTRIES {
             self.interned.insert(bytes.to_vec(), offset);
+        }
+        if let Some(hash) = hash
+            && self.interned_long.len() < INTERN_MAX_ENTRIES
+        {
+            self.interned_long.insert(hash, offset);
         }
         Ok(offset)
     }
@@ -275,21 +334,6 @@ impl ProgramBuilder {
         self.data(&bytes)
     }
 
-    /// Stores dependencies and makes `step` wait for them.
-    ///
-    /// # Errors
-    /// As [`Self::data`].
-    pub fn set_waits(&mut self, step: &mut Step, waits: &[Wait]) -> Result<(), BuildError> {
-        step.waits_len = waits.len() as u32;
-        step.waits = 0;
-        if !waits.is_empty() {
-            let words: Vec<u8> =
-                waits.iter().flat_map(|w| [w.task.to_ne_bytes(), w.seq.to_ne_bytes()].concat()).collect();
-            step.waits = self.data(&words)?;
-        }
-        Ok(())
-    }
-
     /// A new value slot (initially 0).
     pub fn value_slot(&mut self) -> u32 {
         self.value_slots += 1;
@@ -330,6 +374,8 @@ impl ProgramBuilder {
                 name,
             },
             chunks: Vec::new(),
+            head: ChunkHead::default(),
+            ends: Vec::new(),
             buffer: Vec::new(),
             handlers: false,
         });
@@ -358,6 +404,14 @@ impl ProgramBuilder {
     /// # Errors
     /// When the step names something impossible, a limit is hit, or the file cannot be written.
     pub fn push(&mut self, task: u32, step: &Step) -> Result<u32, BuildError> {
+        self.push_after(task, step, &[])
+    }
+
+    /// Appends a step that waits for others to a task and returns its index.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_after(&mut self, task: u32, step: &Step, waits: &[Wait]) -> Result<u32, BuildError> {
         let index = self.next_step(task);
         let invalid = |what| BuildError::Invalid { task, step: index, what };
         if task as usize >= self.tasks.len() {
@@ -372,7 +426,9 @@ impl ProgramBuilder {
         }
         let mut scratch = 0_u64;
         for (&sel, &operand) in step.sel.iter().zip(&step.args) {
-            scratch += self.scratch(sel, operand).ok_or_else(|| invalid("bad argument selector"))??;
+            if sel != Sel::Imm as u8 {
+                scratch += self.need(sel, operand).ok_or_else(|| invalid("bad argument selector"))??;
+            }
         }
         if step.flags & flags::STREAM != 0 && step.len_arg > 6 {
             return Err(invalid("the length argument of a stream call is 0 to 6"));
@@ -386,13 +442,47 @@ impl ProgramBuilder {
         let task_build = &mut self.tasks[task as usize];
         task_build.entry.arena_bytes = task_build.entry.arena_bytes.max(scratch);
         task_build.handlers |= step.kind == Kind::SignalHandler as u8;
-        task_build.buffer.push(*step);
+        if task_build.ends.is_empty() {
+            task_build.head = ChunkHead { t_ns: step.t_ns, event: step.event, steps: 0 };
+        }
+        let before = task_build.buffer.len();
+        stored::encode(&task_build.head, step, waits, &mut task_build.buffer);
+        let bytes = (task_build.buffer.len() - before + size_of::<u32>()) as u64;
+        task_build.ends.push(u32::try_from(task_build.buffer.len()).unwrap_or(u32::MAX));
         task_build.entry.steps += 1;
         self.steps += 1;
-        if self.tasks[task as usize].buffer.len() as u32 == CHUNK_STEPS {
+        self.unwritten += bytes;
+        self.step_bytes += bytes;
+        let max = self.steps.saturating_mul(STEP_MAX_BYTES).saturating_add(STEPS_BASE_BYTES);
+        if self.step_bytes > max && self.max_bytes < PROGRAM_MAX_BYTES {
+            return Err(BuildError::TooLarge { bytes: self.step_bytes, max });
+        }
+        if self.bytes() > self.max_bytes {
+            return Err(BuildError::TooLarge { bytes: self.bytes(), max: self.max_bytes });
+        }
+        if self.tasks[task as usize].ends.len() as u32 == CHUNK_STEPS {
             self.flush(task)?;
         }
         Ok(index)
+    }
+
+    /// As [`Self::scratch`], which has to look at a blob only once.
+    fn need(&mut self, sel: u8, operand: u64) -> Option<Result<u64, BuildError>> {
+        let by_blob =
+            matches!(Sel::from_u8(sel)?, Sel::InOut | Sel::PathPid | Sel::Iov | Sel::Msg | Sel::Mmsg);
+        if !by_blob {
+            return self.scratch(sel, operand);
+        }
+        if let Some(known) = self.needs.get(&(sel, operand)) {
+            return Some(Ok(*known));
+        }
+        let need = self.scratch(sel, operand)?;
+        if let Ok(bytes) = &need
+            && self.needs.len() < INTERN_MAX_ENTRIES
+        {
+            self.needs.insert((sel, operand), *bytes);
+        }
+        Some(need)
     }
 
     /// Arena bytes that an argument needs, `None` when the selector is not valid.
@@ -533,13 +623,22 @@ impl ProgramBuilder {
     }
 
     fn flush(&mut self, task: u32) -> Result<(), BuildError> {
-        let steps = std::mem::take(&mut self.tasks[task as usize].buffer);
-        if steps.is_empty() {
+        let state = &mut self.tasks[task as usize];
+        if state.ends.is_empty() {
             return Ok(());
         }
-        let bytes = step_bytes(&steps);
+        let mut bytes =
+            Vec::with_capacity(CHUNK_HEAD_BYTES as usize + state.ends.len() * 4 + state.buffer.len());
+        bytes.extend_from_slice(&state.head.t_ns.to_ne_bytes());
+        bytes.extend_from_slice(&state.head.event.to_ne_bytes());
+        bytes.extend_from_slice(&(state.ends.len() as u32).to_ne_bytes());
+        bytes.extend(state.ends.iter().flat_map(|end| end.to_ne_bytes()));
+        bytes.extend_from_slice(&state.buffer);
+        self.unwritten -= (state.ends.len() * size_of::<u32>() + state.buffer.len()) as u64;
+        state.ends.clear();
+        state.buffer.clear();
         let offset = self.allocate(bytes.len() as u64)?;
-        self.write(offset, bytes)?;
+        self.write(offset, &bytes)?;
         self.tasks[task as usize].chunks.push(offset);
         Ok(())
     }
@@ -551,6 +650,8 @@ impl ProgramBuilder {
     pub fn seal(mut self) -> Result<File, BuildError> {
         for task in 0..self.task_count() {
             self.flush(task)?;
+            self.tasks[task as usize].buffer = Vec::new();
+            self.tasks[task as usize].ends = Vec::new();
         }
         let roots = self.tasks.iter().filter(|t| t.entry.flags & task_flags::ROOT != 0).count();
         if roots != 1 {

@@ -1,5 +1,6 @@
 //! Reads programs back: for `--dry-run`, for messages about a stuck task, for tests.
 
+use crate::stored::{self, CHUNK_HEAD_BYTES, ChunkHead};
 use crate::{
     CHUNK_STEPS, Expect, Kind, LAYOUT_VERSION, MAX_TASKS, PROGRAM_MAGIC, PROGRAM_MAX_BYTES, Post,
     ProgramHeader, RESERVED_BYTES, Sel, Step, TaskEntry, Wait, clock_parts, fds_parts, flags, value_parts,
@@ -68,9 +69,6 @@ impl Fields<'_> {
         out[..n].copy_from_slice(&self.0[..n]);
         self.0 = &self.0[n..];
         out
-    }
-    fn u8(&mut self) -> u8 {
-        self.take::<1>()[0]
     }
     fn u32(&mut self) -> u32 {
         u32::from_ne_bytes(self.take())
@@ -165,32 +163,36 @@ impl Program {
             .ok_or(DecodeError::Invalid { what: "no such step", value: u64::from(index) })?;
         let mut chunk = [0; 8];
         self.read(entry.chunks + u64::from(index / CHUNK_STEPS) * 8, &mut chunk)?;
-        let mut bytes = [0; size_of::<Step>()];
-        let at = u64::from(index % CHUNK_STEPS) * size_of::<Step>() as u64;
-        self.read(u64::from_ne_bytes(chunk).saturating_add(at), &mut bytes)?;
-        let mut f = Fields(&bytes);
-        Ok(Step {
-            nr: f.u32(),
-            flags: f.u32(),
-            kind: f.u8(),
-            expect_kind: f.u8(),
-            post: f.u8(),
-            reserved: f.u8(),
-            event: f.u32(),
-            sel: f.take(),
-            len_arg: f.u8(),
-            fd_arg: f.u8(),
-            args: std::array::from_fn(|_| f.u64()),
-            expect: f.u64() as i64,
-            post_arg: f.u64(),
-            aux: f.u64(),
-            think_cpu_ns: f.u32(),
-            think_sleep_ns: f.u32(),
-            t_ns: f.u64(),
-            duration_ns: f.u32(),
-            waits_len: f.u32(),
-            waits: f.u64(),
-        })
+        let chunk = u64::from_ne_bytes(chunk);
+        let mut head = [0; CHUNK_HEAD_BYTES as usize];
+        self.read(chunk, &mut head)?;
+        let mut f = Fields(&head);
+        let head = ChunkHead { t_ns: f.u64(), event: f.u32(), steps: f.u32() };
+        let invalid = |what, value| DecodeError::Invalid { what, value };
+        let within = u64::from(index % CHUNK_STEPS);
+        if within >= u64::from(head.steps) {
+            return Err(invalid("steps of a chunk", u64::from(head.steps)));
+        }
+        // Where the step before ends (the first begins at 0), and where this one does.
+        let mut ends = [0; 8];
+        let table = chunk.saturating_add(CHUNK_HEAD_BYTES);
+        match within {
+            0 => self.read(table, &mut ends[4..])?,
+            _ => self.read(table.saturating_add((within - 1) * 4), &mut ends)?,
+        }
+        let mut f = Fields(&ends);
+        let (begin, end) = (u64::from(f.u32()), u64::from(f.u32()));
+        let len = end.checked_sub(begin).filter(|len| *len <= self.header.len);
+        let len = len.ok_or_else(|| invalid("end of a step", end))?;
+        let offset = table.saturating_add(u64::from(head.steps) * 4).saturating_add(begin);
+        let mut bytes = vec![0; len as usize];
+        self.read(offset, &mut bytes)?;
+        let (mut step, waits) =
+            stored::decode(&head, &bytes).ok_or_else(|| invalid("a step that is cut short", offset))?;
+        if step.waits_len > 0 {
+            step.waits = offset + waits as u64;
+        }
+        Ok(step)
     }
 
     /// The bytes of a blob.
@@ -218,15 +220,17 @@ impl Program {
         if step.waits_len == 0 {
             return Ok(Vec::new());
         }
-        let bytes = self.blob(step.waits)?;
-        Ok(bytes
-            .chunks_exact(8)
-            .take(step.waits_len as usize)
-            .map(|wait| {
-                let mut f = Fields(wait);
-                Wait { task: f.u32(), seq: f.u32() }
+        // A number takes at most 10 bytes; the last step's may be followed by nothing.
+        let left = self.header.len.saturating_sub(step.waits);
+        let mut bytes = vec![0; (u64::from(step.waits_len) * 20).min(left) as usize];
+        self.read(step.waits, &mut bytes)?;
+        let mut at = 0;
+        (0..step.waits_len)
+            .map(|_| {
+                let short = DecodeError::Invalid { what: "waits that are cut short", value: step.waits };
+                stored::decode_wait(&bytes, &mut at).ok_or(short)
             })
-            .collect())
+            .collect()
     }
 
     /// One line about a step, in the manner of strace. `name` gives a call's name.

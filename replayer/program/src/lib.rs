@@ -1,7 +1,7 @@
 //! The binary layout that the replayer and its freestanding worker share.
 //!
-//! A *program* is one file: a header, a table of tasks, and per task an array of fixed-size [`Step`]s in chunks of
-//! [`CHUNK_STEPS`], plus data blobs that steps point to. The runner puts an ELF header in front of it
+//! A *program* is one file: a header, a table of tasks, and per task its [`Step`]s in chunks of [`CHUNK_STEPS`], each step
+//! as short as it can be ([`stored`]), plus data blobs that steps point to. The runner puts an ELF header in front of it
 //! ([`RESERVED_BYTES`]) and makes it the interpreter of the worker's ELF image ([`PROGRAM_PATH`]), so the kernel maps the
 //! program at [`PROGRAM_BASE`] of every worker image by itself: no call is needed and pages come in by faults. All offsets count from the
 //! [`ProgramHeader`]; an offset `o` is the address `PROGRAM_BASE + o` in a worker.
@@ -13,6 +13,7 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 mod step;
+pub mod stored;
 pub use step::*;
 #[cfg(feature = "std")]
 mod builder;
@@ -44,7 +45,7 @@ pub const CHUNK_STEPS: u32 = 256;
 /// First word of a program.
 pub const PROGRAM_MAGIC: u64 = 0x314d_4152_4754_4343; // "CCTGRAM1"
 /// Changes whenever the meaning of any structure of this crate changes.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 /// Value of the sixth argument of the engine's own calls; the same as `ctrace_abi::ENGINE_MARK`.
 pub const ENGINE_MARK: u64 = 0xC7AC_E0E0_5EED_0001;
 /// Upper half of the sixth argument of a call that the seccomp filter fails with the errno in the low 12 bits.
@@ -100,7 +101,7 @@ pub struct TaskEntry {
     pub steps: u32,
     /// A set of [`task_flags`].
     pub flags: u32,
-    /// Offset of `[u64]`: the offsets of the chunks, each of [`CHUNK_STEPS`] steps but the last.
+    /// Offset of `[u64]`: the offsets of the chunks ([`stored::ChunkHead`]), each of [`CHUNK_STEPS`] steps but the last.
     pub chunks: u64,
     /// Offset of this task's arena in the arena area; the runner lays tasks out one after the other.
     pub arena_offset: u64,
@@ -131,6 +132,5 @@ pub mod task_flags {
     pub const AT_GATE: u32 = 1 << 3;
 }
 
-const _: () = assert!(size_of::<Step>() == 128);
 const _: () = assert!(size_of::<ProgramHeader>() == 72);
 const _: () = assert!(size_of::<TaskEntry>() == 56);

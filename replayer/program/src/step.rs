@@ -1,12 +1,12 @@
 //! Steps: what a task does, one call at a time.
 
-/// One step of a task: wait for others, think, make one call, compare the result.
+/// One step of a task: wait for others, think, make one call, compare the result. A program has it as [`crate::stored`]
+/// says; this is what the worker and the builder work with.
 ///
 /// Order of work: (1) wait until all of `waits` hold; (2) think: sleep `think_sleep_ns`, spin `think_cpu_ns`, counted
 /// from the end of the previous step ((1) and (2) overlap); with [`flags::AT`] also wait until `t_ns`; (3) publish
 /// "entered"; (4) build the arguments and make the call; (5) apply `post`, compare with `expect`, publish "completed".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C, align(8))]
 pub struct Step {
     /// System call number of the native table. For [`Kind::SignalHandler`] the signal number.
     pub nr: u32,
@@ -18,8 +18,6 @@ pub struct Step {
     pub expect_kind: u8,
     /// A [`Post`].
     pub post: u8,
-    /// Must be 0.
-    pub reserved: u8,
     /// Free for the compiler: low bits of the recorded event's ordinal, shown in messages.
     pub event: u32,
     /// A [`Sel`] per argument.
@@ -45,9 +43,9 @@ pub struct Step {
     pub t_ns: u64,
     /// Recorded duration, ns, saturated.
     pub duration_ns: u32,
-    /// Number of [`Wait`]s.
+    /// Number of [`Wait`]s. Of a step that was read from a program; the builder is told them apart.
     pub waits_len: u32,
-    /// Offset of `[Wait; waits_len]`.
+    /// Offset of the first of them ([`crate::stored::decode_wait`]), as `waits_len`.
     pub waits: u64,
 }
 
@@ -375,7 +373,6 @@ impl Step {
             kind: Kind::Call as u8,
             expect_kind: Expect::Any as u8,
             post: Post::None as u8,
-            reserved: 0,
             event: 0,
             sel: [0; 6],
             len_arg: 2,

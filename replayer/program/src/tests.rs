@@ -28,13 +28,6 @@ fn builder() -> ProgramBuilder {
 }
 
 #[test]
-fn steps_have_no_padding() {
-    // The sizes of the fields, in order of declaration.
-    let fields = 4 + 4 + 1 + 1 + 1 + 1 + 4 + 6 + 1 + 1 + 48 + 8 + 8 + 8 + 4 + 4 + 8 + 4 + 4 + 8;
-    assert_eq!(fields, size_of::<Step>());
-}
-
-#[test]
 fn steps_come_back_in_order_across_chunks() {
     let mut builder = builder();
     let other = builder.task(&TaskInfo { tid: 8, tgid: 8, parent: Some(0), ..TaskInfo::default() }).unwrap();
@@ -61,6 +54,108 @@ fn steps_come_back_in_order_across_chunks() {
     assert!(program.step(2, 0).is_err());
 }
 
+/// Every field at both ends of what it can be, one at a time and all at once.
+#[test]
+fn every_field_of_a_step_comes_back() {
+    let mut steps = Vec::new();
+    let mut all = Step::call(u32::MAX);
+    for value in [1, 127, 128, u64::from(u32::MAX), i64::MAX as u64, 1 << 63, u64::MAX] {
+        for index in 0..6 {
+            steps.push(Step::call(0).imm(index, value));
+            all.args[index] = value;
+            all.sel[index] = Sel::Out as u8;
+        }
+        for set in [
+            |s: &mut Step, v: u64| s.flags = v as u32 & !(crate::flags::FAULT | crate::flags::NOT_READY),
+            |s: &mut Step, v: u64| s.kind = v as u8 & 7,
+            |s: &mut Step, v: u64| s.expect_kind = v as u8 & 7,
+            |s: &mut Step, v: u64| s.expect = v as i64,
+            |s: &mut Step, v: u64| s.post = v as u8 & 7,
+            |s: &mut Step, v: u64| s.post_arg = v,
+            |s: &mut Step, v: u64| s.aux = v,
+            |s: &mut Step, v: u64| s.think_cpu_ns = v as u32,
+            |s: &mut Step, v: u64| s.think_sleep_ns = v as u32,
+            |s: &mut Step, v: u64| s.t_ns = v,
+            |s: &mut Step, v: u64| s.duration_ns = v as u32,
+            |s: &mut Step, v: u64| s.event = v as u32,
+            |s: &mut Step, v: u64| s.nr = v as u32,
+            |s: &mut Step, v: u64| s.len_arg = v as u8 & 3,
+            |s: &mut Step, v: u64| s.fd_arg = v as u8 & 3,
+        ] as [fn(&mut Step, u64); 15]
+        {
+            let mut one = Step::call(0);
+            set(&mut one, value);
+            steps.push(one);
+            set(&mut all, value);
+        }
+        all.args = [value & 0xff; 6];
+        steps.push(all);
+    }
+    let waits: Vec<Wait> = (0..300).map(|n| Wait { task: n * 17_000_000 / 300, seq: u32::MAX - n }).collect();
+    let mut builder = builder();
+    for (i, step) in steps.iter().enumerate() {
+        builder.push_after(0, step, if i % 3 == 0 { &waits } else { &[] }).unwrap();
+    }
+    let program = Program::open(builder.seal().unwrap()).unwrap();
+    for (i, step) in steps.iter().enumerate() {
+        let read = program.step(0, i as u32).unwrap();
+        assert_eq!(program.waits(&read).unwrap(), if i % 3 == 0 { waits.clone() } else { Vec::new() });
+        assert_eq!(Step { waits: 0, waits_len: 0, ..read }, *step, "step {i}");
+    }
+}
+
+/// What steps of a recording look like: a read, a write, a wait of a stream.
+#[test]
+fn a_program_has_about_thirty_bytes_a_step() {
+    let mut builder = builder();
+    let before = builder.bytes();
+    let count = 100_000_u32;
+    for n in 0..count {
+        let mut step =
+            Step::call(n % 2).imm(0, 7).arg(1, Sel::Out, 4000).imm(2, 4000).expect(Expect::Bytes, 4000);
+        step = step.with(crate::flags::STREAM).aux(1);
+        step.t_ns = 20_000_000_000 + u64::from(n) * 60_000;
+        step.event = n;
+        (step.think_cpu_ns, step.duration_ns) = (9000 + n % 500, 2000 + n % 500);
+        let wait = (n % 4 == 0).then_some(Wait { task: 0, seq: n });
+        builder.push_after(0, &step, wait.as_slice()).unwrap();
+    }
+    let each = (builder.bytes() - before) / u64::from(count);
+    assert!(each <= 40, "{each} bytes a step");
+}
+
+#[test]
+fn a_program_ends_at_its_limit() {
+    let mut builder = builder();
+    builder.limit(1 << 20);
+    let step = Step::call(39);
+    let mut pushed = 0;
+    let error = loop {
+        match builder.push(0, &step) {
+            Ok(_) => pushed += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, BuildError::TooLarge { max: 1_048_576, .. }), "{error:?}");
+    assert!((50_000..1 << 20).contains(&pushed), "{pushed} steps");
+    assert!(builder.file_len() <= crate::RESERVED_BYTES + (1 << 20), "nothing is written beyond");
+    assert!(matches!(builder.data(&[7; 1 << 20]), Err(BuildError::TooLarge { .. })));
+}
+
+/// A recorded argument list of 4,096 words is a table of 32 KiB: executed again, it costs nothing.
+#[test]
+fn long_blobs_are_stored_once() {
+    let mut builder = builder();
+    let words: Vec<u64> = (0..4096).collect();
+    let first = builder.words(&words).unwrap();
+    let before = builder.bytes();
+    for _ in 0..1000 {
+        assert_eq!(builder.words(&words).unwrap(), first);
+    }
+    assert_eq!(builder.bytes(), before);
+    assert_ne!(builder.words(&words[1..]).unwrap(), first);
+}
+
 #[test]
 fn blobs_come_back_and_equal_ones_are_stored_once() {
     let mut builder = builder();
@@ -83,10 +178,8 @@ fn blobs_come_back_and_equal_ones_are_stored_once() {
 fn a_step_reads_like_a_call() {
     let mut builder = builder();
     let path = builder.cstr(b"/x").unwrap();
-    let mut step =
-        Step::call(257).imm(0, 5).arg(1, Sel::Data, path).expect(Expect::Exact, 3).post(Post::Fd, 9);
-    builder.set_waits(&mut step, &[Wait::completed(0, 4)]).unwrap();
-    builder.push(0, &step).unwrap();
+    let step = Step::call(257).imm(0, 5).arg(1, Sel::Data, path).expect(Expect::Exact, 3).post(Post::Fd, 9);
+    builder.push_after(0, &step, &[Wait::completed(0, 4)]).unwrap();
     let program = Program::open(builder.seal().unwrap()).unwrap();
     let text = program.describe(&program.step(0, 0).unwrap(), &|nr| format!("call{nr}"));
     assert_eq!(

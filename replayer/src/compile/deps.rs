@@ -1,8 +1,8 @@
 //! Waits between tasks: which are needed, and which are implied by others.
 
 use super::world::Mark;
+use ctrace_analysis::shared::SharedMap;
 use ctrace_program::Wait;
-use rustc_hash::FxHashMap;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ pub(crate) struct Need {
 #[derive(Debug, Default)]
 pub(crate) struct Deps {
     /// Per program task: how far it knows others to be, by what it waited for itself.
-    known: Vec<FxHashMap<u32, u32>>,
+    known: Vec<SharedMap<u32, u32>>,
     /// Waits made, by reason.
     pub(crate) edges: BTreeMap<EdgeKind, u64>,
     /// Waits that others implied.
@@ -58,7 +58,7 @@ impl Deps {
     /// A task appeared; it knows what its parent knew, and its parent up to its last completed step.
     pub(crate) fn born(&mut self, task: u32, parent: Option<(u32, u32)>) {
         while self.known.len() <= task as usize {
-            self.known.push(FxHashMap::default());
+            self.known.push(SharedMap::default());
         }
         if let Some((parent, step)) = parent {
             let mut known = self.known.get(parent as usize).cloned().unwrap_or_default();

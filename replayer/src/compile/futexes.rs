@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 pub(crate) type Word = (u32, u64);
 
 /// Waits and wakes of one word that have no counterpart yet are forgotten beyond this many.
-const OPEN_MAX: usize = 4096;
+const OPEN_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 struct Open {

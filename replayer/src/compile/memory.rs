@@ -1,7 +1,6 @@
 //! Recorded mappings and the value slots that hold where their replayed counterparts really are.
 
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use ctrace_analysis::shared::{Marked, SharedMap};
 
 /// A mapping of a recorded address space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,16 +9,20 @@ pub(crate) struct Mapping {
     pub(crate) slot: u32,
     /// Distance from the slot's address.
     pub(crate) offset: u64,
-    /// Made by this address space itself, so that its slot may be used again for the same address.
-    own: bool,
+    /// The address space that made it, which may use its slot again for the same address.
+    made_by: u32,
     /// Made by the engine in the place of memory that no recorded call mapped.
     stand_in: bool,
 }
 
-/// The mappings of one address space.
+impl Marked for Mapping {}
+
+/// The mappings of one address space, in what it has in common with those that it was forked from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Maps {
-    by_start: Rc<BTreeMap<u64, Mapping>>,
+    by_start: SharedMap<u64, Mapping>,
+    /// Tells address spaces apart.
+    space: u32,
     /// Recorded start of the heap and the slot with the real one.
     pub(crate) heap: Option<(u64, u32)>,
     /// How much of the worker's region for memory that nobody mapped is in use.
@@ -33,31 +36,35 @@ const STAND_IN_MAX: u64 = 1 << 30;
 const MAPPINGS_MAX: usize = 262_144;
 
 impl Maps {
-    /// A copy for a forked child.
-    pub(crate) fn forked(&self) -> Self {
-        let mut copy = self.clone();
-        for mapping in Rc::make_mut(&mut copy.by_start).values_mut() {
-            mapping.own = false;
-        }
-        copy
+    /// A copy for a forked child, which is known as `space` from now on.
+    pub(crate) fn forked(&self, space: u32) -> Self {
+        Self { space, ..self.clone() }
     }
     /// The slot and the distance from its address that stand for a recorded address.
     pub(crate) fn find(&self, addr: u64) -> Option<(u32, u64)> {
-        let (start, mapping) = self.by_start.range(..=addr).next_back()?;
+        let (mapping, inside) = self.at(addr)?;
+        Some((mapping.slot, mapping.offset + inside))
+    }
+    /// The mapping that an address is in, and how far.
+    fn at(&self, addr: u64) -> Option<(&Mapping, u64)> {
+        let (start, mapping) = self.by_start.floor(&addr)?;
         let inside = addr - start;
-        (inside < mapping.len).then_some((mapping.slot, mapping.offset + inside))
+        (inside < mapping.len).then_some((mapping, inside))
     }
     /// A slot that already stands for a mapping that began exactly here.
     pub(crate) fn reusable(&self, addr: u64) -> Option<u32> {
-        self.by_start.get(&addr).filter(|m| m.own && m.offset == 0).map(|m| m.slot)
+        let mapping = self.by_start.get(&addr)?;
+        (mapping.made_by == self.space && mapping.offset == 0).then_some(mapping.slot)
     }
     /// A new mapping at `addr`; what was there before is gone.
     pub(crate) fn insert(&mut self, addr: u64, len: u64, slot: u32, offset: u64) {
-        self.remove(addr, len);
-        let maps = Rc::make_mut(&mut self.by_start);
-        maps.insert(addr, Mapping { len: len.max(1), slot, offset, own: true, stand_in: false });
-        if maps.len() > MAPPINGS_MAX {
-            maps.pop_first();
+        self.set(addr, Mapping { len: len.max(1), slot, offset, made_by: self.space, stand_in: false });
+    }
+    fn set(&mut self, addr: u64, mapping: Mapping) {
+        self.remove(addr, mapping.len);
+        self.by_start.insert(addr, mapping);
+        if self.by_start.len() > MAPPINGS_MAX {
+            self.by_start.pop_first();
         }
     }
     /// A part of the worker's own region stands for memory at `addr`; its distance from the region's start. `None` when
@@ -69,41 +76,36 @@ impl Maps {
             return None;
         }
         self.stand_in_bytes += len;
-        self.insert(addr, len, 0, offset);
-        if let Some(mapping) = Rc::make_mut(&mut self.by_start).get_mut(&addr) {
-            mapping.stand_in = true;
-        }
+        self.set(addr, Mapping { len, slot: 0, offset, made_by: self.space, stand_in: true });
         Some(offset)
     }
     /// Whether the engine made what is at `addr`.
     pub(crate) fn is_stand_in(&self, addr: u64) -> bool {
-        self.by_start.range(..=addr).next_back().is_some_and(|(start, m)| addr - start < m.len && m.stand_in)
+        self.at(addr).is_some_and(|(mapping, _)| mapping.stand_in)
     }
     /// Forgets a range.
     pub(crate) fn remove(&mut self, addr: u64, len: u64) {
+        let Some(last) = len.checked_sub(1).map(|more| addr.saturating_add(more)) else { return };
         let end = addr.saturating_add(len);
-        let maps = Rc::make_mut(&mut self.by_start);
-        if let Some((&start, &before)) = maps.range(..addr).next_back() {
+        if let Some(before) = addr.checked_sub(1).and_then(|at| self.by_start.floor(&at)) {
+            let (start, before) = (*before.0, *before.1);
             let before_end = start.saturating_add(before.len);
             if before_end > addr {
-                maps.insert(start, Mapping { len: addr - start, ..before });
-                if before_end > end {
-                    let rest =
-                        Mapping { len: before_end - end, offset: before.offset + (end - start), ..before };
-                    maps.insert(end, rest);
-                }
+                self.by_start.insert(start, Mapping { len: addr - start, ..before });
+                self.keep_rest(start, before, end);
             }
         }
-        let inside: Vec<u64> = maps.range(addr..end).map(|(start, _)| *start).collect();
-        for start in inside {
-            if let Some(mapping) = maps.remove(&start) {
-                let mapping_end = start.saturating_add(mapping.len);
-                if mapping_end > end {
-                    let rest =
-                        Mapping { len: mapping_end - end, offset: mapping.offset + (end - start), ..mapping };
-                    maps.insert(end, rest);
-                }
-            }
+        let gone = self.by_start.remove_range(&addr, &last);
+        if let Some((start, mapping)) = gone.last() {
+            self.keep_rest(*start, *mapping, end);
+        }
+    }
+    /// What a mapping that began at `start` has behind `end`.
+    fn keep_rest(&mut self, start: u64, mapping: Mapping, end: u64) {
+        let mapping_end = start.saturating_add(mapping.len);
+        if mapping_end > end {
+            let rest = Mapping { len: mapping_end - end, offset: mapping.offset + (end - start), ..mapping };
+            self.by_start.insert(end, rest);
         }
     }
 }
@@ -120,5 +122,34 @@ mod tests {
         assert_eq!(maps.find(0x1800), Some((7, 0x800)));
         assert_eq!(maps.find(0x2000), None);
         assert_eq!(maps.find(0x3010), Some((7, 0x2010)));
+    }
+
+    #[test]
+    fn a_range_over_several_mappings_leaves_what_is_outside() {
+        let mut maps = Maps::default();
+        for i in 0..10 {
+            maps.insert(i * 0x2000, 0x2000, i as u32, 0);
+        }
+        maps.remove(0x3000, 0xa000);
+        assert_eq!(maps.find(0x2fff), Some((1, 0xfff)));
+        assert_eq!((maps.find(0x3000), maps.find(0xcfff)), (None, None));
+        assert_eq!(maps.find(0xd000), Some((6, 0x1000)));
+        maps.remove(u64::MAX - 5, 100);
+        maps.insert(u64::MAX - 5, u64::MAX, 9, 0);
+        assert_eq!(maps.find(u64::MAX - 1), Some((9, 4)));
+    }
+
+    #[test]
+    fn a_fork_shares_mappings_and_no_slot() {
+        let mut parent = Maps::default();
+        for i in 0..10_000 {
+            parent.insert(i << 12, 4096, i as u32, 0);
+        }
+        let mut child = parent.forked(1);
+        assert_eq!((child.find(5 << 12), child.reusable(5 << 12)), (Some((5, 0)), None));
+        child.insert(5 << 12, 4096, 77, 0);
+        assert_eq!((child.reusable(5 << 12), parent.reusable(5 << 12)), (Some(77), Some(5)));
+        let own = child.by_start.own().count();
+        assert!(own < 40, "{own} mappings were copied");
     }
 }

@@ -37,9 +37,6 @@ const SOCK_DGRAM: u16 = 2;
 struct Lane {
     task: u32,
     fd: u32,
-    /// When it had played its last one.
-    free_ns: u64,
-    busy: bool,
 }
 
 /// A connection being played.
@@ -78,6 +75,8 @@ struct Server {
 pub(crate) struct Peers {
     root: Option<u32>,
     lanes: Vec<Lane>,
+    /// Lanes that play nothing: since when.
+    free: BTreeSet<(u64, usize)>,
     tasks: Vec<u32>,
     conns: FxHashMap<SockIx, Conn>,
     servers: FxHashMap<SockAddr, Server>,
@@ -86,7 +85,7 @@ pub(crate) struct Peers {
     next_fd: u32,
     last_established: Option<Wait>,
     /// Who exchanges datagrams with a socket of the workload, by address (none: a sender without one).
-    correspondents: FxHashMap<SockIx, Vec<(Option<SockAddr>, SockIx)>>,
+    correspondents: FxHashMap<SockIx, FxHashMap<Option<SockAddr>, SockIx>>,
     next_correspondent: SockIx,
     /// The last datagram sent to a socket of the workload: all who send to it do so in the recorded order.
     last_datagram: FxHashMap<SockIx, Wait>,
@@ -159,16 +158,17 @@ impl Peers {
         // One that was free for a while, so that what is late in the replay does not hold up what comes next; when there
         // are many, any.
         let rest_ns = if self.lanes.len() < LANES { REST_NS } else { 0 };
-        let free = self.lanes.iter().position(|l| !l.busy && l.free_ns.saturating_add(rest_ns) <= at_ns);
-        if let Some(ix) = free {
-            self.lanes[ix].busy = true;
+        if let Some(&(free_ns, ix)) = self.free.first()
+            && free_ns.saturating_add(rest_ns) <= at_ns
+        {
+            self.free.pop_first();
             return Ok(ix);
         }
         let name = format!("peer {}", self.lanes.len());
         let task = self.thread(b, deps, name)?;
         b.push(task, &Step::of(Kind::Gate))?;
         let fd = self.new_fd();
-        self.lanes.push(Lane { task, fd, free_ns: 0, busy: true });
+        self.lanes.push(Lane { task, fd });
         Ok(self.lanes.len() - 1)
     }
 
@@ -243,13 +243,12 @@ impl Peers {
             let mut state = None;
             if listening {
                 // Connections that were there may have come from the same address: only one can listen at a time.
-                let mut sync = Step::of(Kind::Sync);
+                let sync = Step::of(Kind::Sync);
                 let mut waits = Vec::new();
                 if let Some(wait) = self.last_established {
                     deps.add(task, EdgeKind::Connection, wait, &mut waits);
                 }
-                b.set_waits(&mut sync, &waits)?;
-                b.push(task, &sync)?;
+                b.push_after(task, &sync, &waits)?;
                 state = Some(self.listen(b, task, fd, &key, kind)?);
             }
             b.push(task, &Step::of(Kind::Gate))?;
@@ -268,14 +267,11 @@ impl Peers {
             deps.add(task, EdgeKind::Connection, wait, &mut waits);
         }
         let state = if up {
-            let mut sync = Step::of(Kind::Sync);
-            b.set_waits(&mut sync, &waits)?;
-            b.push(task, &sync)?;
+            b.push_after(task, &Step::of(Kind::Sync), &waits)?;
             self.listen(b, task, fd, &key, kind)?
         } else {
-            let mut close = extra("close").imm(0, u64::from(fd));
-            b.set_waits(&mut close, &waits)?;
-            Wait::completed(task, b.push(task, &close)?)
+            let close = extra("close").imm(0, u64::from(fd));
+            Wait::completed(task, b.push_after(task, &close, &waits)?)
         };
         if let Some(server) = self.servers.get_mut(&key) {
             server.listening = up;
@@ -328,8 +324,7 @@ impl Peers {
         }
         let mut accept = accept_at(listener, fd);
         accept.t_ns = at_ns;
-        b.set_waits(&mut accept, &waits)?;
-        let step = b.push(task, &accept)?;
+        let step = b.push_after(task, &accept, &waits)?;
         if let Some(server) = self.servers.get_mut(&key) {
             server.accept = Some(Wait::completed(task, step));
         }
@@ -369,8 +364,7 @@ impl Peers {
         }
         let mut sync = Step::of(Kind::Sync).with(flags::AT);
         sync.t_ns = at_ns;
-        b.set_waits(&mut sync, &waits)?;
-        b.push(task, &sync)?;
+        b.push_after(task, &sync, &waits)?;
         self.bound(b, task, fd, kind, from, family_of(to))?;
         if let SockAddr::Inet(at) = canonical(to)
             && !at.ip().is_unspecified()
@@ -397,8 +391,7 @@ impl Peers {
 
     /// The key of the peer at `addr` that exchanges datagrams with the workload's `sock`, if there is one.
     pub(crate) fn correspondent(&self, sock: SockIx, addr: Option<&SockAddr>) -> Option<SockIx> {
-        let known = self.correspondents.get(&sock)?;
-        known.iter().find(|(a, _)| a.as_ref() == addr).map(|(_, key)| *key)
+        self.correspondents.get(&sock)?.get(&addr.cloned()).copied()
     }
 
     /// A datagram socket at `addr` for what the workload's `sock` exchanges with it. `client`: the first is sent by it.
@@ -422,7 +415,7 @@ impl Peers {
         } else {
             sock
         };
-        self.correspondents.entry(sock).or_default().push((addr.cloned(), key));
+        self.correspondents.entry(sock).or_default().insert(addr.cloned(), key);
         let lane = self.lane(b, deps, at_ns)?;
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
         if client {
@@ -479,14 +472,12 @@ impl Peers {
         let fd = self.new_fd();
         let listener = self.new_fd();
         // One after the other: several may be at the same address.
-        let mut sync = Step::of(Kind::Sync);
         let waits: Vec<Wait> = self.last_established.into_iter().collect();
-        b.set_waits(&mut sync, &waits)?;
-        b.push(task, &sync)?;
+        b.push_after(task, &Step::of(Kind::Sync), &waits)?;
         self.bound(b, task, listener, 1, Some(addr), family_of(addr))?;
         let step =
             b.push(task, &extra("listen").imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
-        self.lanes.push(Lane { task, fd, free_ns: 0, busy: true });
+        self.lanes.push(Lane { task, fd });
         let lane = self.lanes.len() - 1;
         self.conns.insert(
             sock,
@@ -508,9 +499,7 @@ impl Peers {
         let listener = fd + 1;
         let mut waits = Vec::new();
         deps.add(task, EdgeKind::Connection, worker, &mut waits);
-        let mut accept = accept_at(listener, fd);
-        b.set_waits(&mut accept, &waits)?;
-        b.push(task, &accept)?;
+        b.push_after(task, &accept_at(listener, fd), &waits)?;
         let step = b.push(task, &extra("close").imm(0, u64::from(listener)))?;
         self.last_established = Some(Wait::completed(task, step));
         b.push(task, &Step::of(Kind::Gate))?;
@@ -627,9 +616,8 @@ impl Peers {
             step.t_ns = turn.at_ns;
             step.flags |= open_loop;
             think = 0;
-            b.set_waits(&mut step, &waits)?;
+            let step = b.push_after(task, &step, &waits)?;
             waits.clear();
-            let step = b.push(task, &step)?;
             if dgram {
                 self.last_datagram.insert(receiver, Wait::completed(task, step));
             }
@@ -665,8 +653,7 @@ impl Peers {
         }
         let mut first = Step::of(Kind::Sync);
         first.think_sleep_ns = u32::try_from(gap).unwrap_or(u32::MAX);
-        b.set_waits(&mut first, &waits)?;
-        b.push(task, &first)?;
+        b.push_after(task, &first, &waits)?;
         if reset {
             let linger = b.data(&[1_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat())?;
             let step = extra("setsockopt")
@@ -690,7 +677,9 @@ impl Peers {
         at_ns: u64,
     ) -> Result<(), CompileError> {
         self.last_datagram.remove(&sock);
-        for (_, key) in self.correspondents.remove(&sock).unwrap_or_default() {
+        let others: BTreeSet<SockIx> =
+            self.correspondents.remove(&sock).unwrap_or_default().into_values().collect();
+        for key in others {
             if key != sock {
                 self.closed(b, key, 0, at_ns)?;
             }
@@ -704,9 +693,7 @@ impl Peers {
             }
             b.push(task, &extra("close").imm(0, u64::from(conn.fd)))?;
         }
-        let lane = &mut self.lanes[conn.lane];
-        lane.busy = false;
-        lane.free_ns = at_ns;
+        self.free.insert((at_ns, conn.lane));
         Ok(())
     }
 

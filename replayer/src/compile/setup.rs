@@ -10,7 +10,7 @@ use super::lower::{Lower, reachable};
 use super::peers::family_of;
 use super::wire;
 use super::world::{
-    O_APPEND, O_CLOEXEC, O_NONBLOCK, OfdIx, OfdKind, Origin, PipeIx, ProcIx, SockIx, SockState, TaskIx,
+    O_APPEND, O_CLOEXEC, O_NONBLOCK, OfdIx, OfdKind, Origin, PipeIx, ProcIx, SockIx, SockState, TaskIx, Watch,
 };
 use crate::plan::environment::{Preopened, PreopenedKind};
 use ctrace_format::{FdTarget, SockAddr, TaskId};
@@ -75,7 +75,7 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         .map_or(TaskId(0), |i| TaskId(i as u32));
     let task = lower.world.task_of(lower.source, root)?;
     let slots: Vec<(i32, OfdIx)> =
-        lower.world.files_of(task).slots.iter().map(|(fd, slot)| (*fd, slot.ofd)).collect();
+        lower.world.files_of(task).slots.iter().map(|(fd, slot)| (*fd, slot.ofd())).collect();
     let mut seen: FxHashMap<(u8, u32, bool), i32> = FxHashMap::default();
     for fd in 0..3 {
         if !slots.iter().any(|(n, _)| *n == fd) {
@@ -194,7 +194,7 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         .world
         .files
         .iter()
-        .filter_map(|f| f.slots.keys().next_back())
+        .filter_map(|f| f.slots.last().map(|(fd, _)| fd))
         .max()
         .map_or(64, |fd| fd.saturating_add(1).clamp(64, 1 << 16) as u32);
     let mut high: FxHashMap<(u8, u32, bool), u32> = FxHashMap::default();
@@ -207,7 +207,7 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     let procs = lower.world.procs.len();
     let mut all: Vec<OfdIx> = (0..procs)
         .flat_map(|proc| {
-            lower.world.files[lower.world.procs[proc].files as usize].slots.values().map(|s| s.ofd)
+            lower.world.files[lower.world.procs[proc].files as usize].slots.iter().map(|(_, s)| s.ofd())
         })
         .collect();
     // Connections first: an accepted one has the port of its listener, which can be bound only before that listens.
@@ -289,7 +289,7 @@ fn process(
         let slots: Vec<(i32, OfdIx, bool)> = lower.world.files[state.files as usize]
             .slots
             .iter()
-            .map(|(fd, s)| (*fd, s.ofd, s.cloexec))
+            .map(|(fd, s)| (*fd, s.ofd(), s.cloexec))
             .collect();
         lower.b.push(me, &extra("close_range").imm(0, 0).imm(1, u64::from(base) - 1).imm(2, 0))?;
         for (fd, ofd, cloexec) in &slots {
@@ -303,8 +303,9 @@ fn process(
             .b
             .push(me, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
         for (fd, ofd, _) in &slots {
-            let OfdKind::Epoll { watches } = lower.world.ofds[*ofd as usize].kind.clone() else { continue };
-            for watch in watches.values() {
+            let watches: Vec<Watch> =
+                lower.world.epoll(*ofd).into_iter().flat_map(|epoll| epoll.watches().copied()).collect();
+            for watch in watches {
                 let blob = lower.b.data(&wire::epoll_event(watch.fd, watch.events))?;
                 let add = extra("epoll_ctl").imm(0, *fd as u64).imm(1, 1).imm(2, watch.fd as u64);
                 lower.b.push(me, &add.arg(3, Sel::Data, blob))?;
@@ -391,7 +392,7 @@ fn signals(lower: &mut Lower<'_>, me: u32, proc: ProcIx, tgid: u32) -> Result<()
         if signo == 9 || signo == 19 {
             continue;
         }
-        lower.dispositions.insert((proc, signo), (number, true));
+        lower.set_disposition(proc, signo, number, true);
         let mut step = Step::of(Kind::Sigaction).with(flags::EXTRA);
         step.nr = host_nr("rt_sigaction").unwrap_or(0);
         lower.b.push(me, &step.imm(0, u64::from(signo)).imm(1, SA_RESTART).imm(2, 0).aux(kind))?;
@@ -458,7 +459,7 @@ fn open(
             let kind = preopened(lower, ofd)?;
             lower.environment.preopened.push(Preopened { fd: at as i32, kind, cloexec: false });
         }
-        OfdKind::Epoll { .. } => push_new(lower, extra("epoll_create1").imm(0, 0), to)?,
+        OfdKind::Epoll => push_new(lower, extra("epoll_create1").imm(0, 0), to)?,
         OfdKind::Event => push_new(lower, extra("eventfd2").imm(0, 0).imm(1, 0), to)?,
         OfdKind::Timer => push_new(lower, extra("timerfd_create").imm(0, 1).imm(1, 0), to)?,
         OfdKind::Inotify => push_new(lower, extra("inotify_init1").imm(0, 0), to)?,
@@ -649,8 +650,6 @@ fn connection(
     bind(lower, at, local)?;
     let mut waits: Vec<Wait> = Vec::new();
     lower.deps.add(0, EdgeKind::Connection, ready, &mut waits);
-    let mut connect = connect;
-    lower.b.set_waits(&mut connect, &waits)?;
-    let step = lower.b.push(0, &connect)?;
+    let step = lower.b.push_after(0, &connect, &waits)?;
     lower.peers.established_accept(&mut lower.b, &mut lower.deps, sock, Wait::entered(0, step))
 }

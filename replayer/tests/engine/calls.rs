@@ -119,8 +119,7 @@ fn threads_meet_at_futexes_and_are_joined() {
     script.push(thread, returns(libc::SYS_rt_sigprocmask, 0).imm(3, 8));
     let mut exit = Step { kind: Kind::Exit as u8, ..call(libc::SYS_exit) };
     exit.think_sleep_ns = 30_000_000;
-    script.builder.set_waits(&mut exit, &[Wait::entered(0, waiting)]).unwrap();
-    script.push(thread, exit);
+    script.push_after(thread, exit, &[Wait::entered(0, waiting)]);
     all_as_expected(script, 8);
 }
 
@@ -156,11 +155,9 @@ fn a_handler_runs_where_the_recording_has_it() {
 
         let mut kill = returns(libc::SYS_kill, 0).arg(0, Sel::Pid, 0).imm(1, libc::SIGUSR1 as u64);
         kill.think_sleep_ns = 30_000_000;
-        script.builder.set_waits(&mut kill, &[Wait::entered(0, reading)]).unwrap();
-        script.push(child, kill);
+        script.push_after(child, kill, &[Wait::entered(0, reading)]);
         let mut write = returns(libc::SYS_write, 10).imm(0, 4).arg(1, Sel::Out, 10).imm(2, 10);
-        script.builder.set_waits(&mut write, &[Wait::completed(0, returned)]).unwrap();
-        script.push(child, write);
+        script.push_after(child, write, &[Wait::completed(0, returned)]);
         script.exit(child);
         all_as_expected(script, 12);
     }
@@ -188,11 +185,9 @@ fn a_signal_that_comes_right_after_another_handler_does_not_repeat_its_steps() {
         let mut handler = Step::of(Kind::SignalHandler);
         handler.nr = signo as u32;
         script.push(0, handler);
-        let mut write = returns(libc::SYS_write, 3).imm(0, 1).arg(1, Sel::Out, 3).imm(2, 3);
-        if signo == first {
-            script.builder.set_waits(&mut write, &[Wait::completed(child, 1)]).unwrap();
-        }
-        script.push(0, write);
+        let write = returns(libc::SYS_write, 3).imm(0, 1).arg(1, Sel::Out, 3).imm(2, 3);
+        let sent = [Wait::completed(child, 1)];
+        script.push_after(0, write, if signo == first { &sent } else { &[] });
         returned = script.push(0, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
     }
     script.push(0, read.expect(Expect::Bytes, 10).with(flags::STREAM));
@@ -201,15 +196,13 @@ fn a_signal_that_comes_right_after_another_handler_does_not_repeat_its_steps() {
 
     for (signo, wait) in [(first, Some(Wait::entered(0, reading))), (second, None)] {
         let mut kill = returns(libc::SYS_kill, 0).arg(0, Sel::Pid, 0).imm(1, signo);
-        if let Some(wait) = wait {
+        if wait.is_some() {
             kill.think_sleep_ns = 30_000_000;
-            script.builder.set_waits(&mut kill, &[wait]).unwrap();
         }
-        script.push(child, kill);
+        script.push_after(child, kill, wait.as_slice());
     }
     let mut write = returns(libc::SYS_write, 10).imm(0, 4).arg(1, Sel::Out, 10).imm(2, 10);
-    script.builder.set_waits(&mut write, &[Wait::completed(0, returned)]).unwrap();
-    script.push(child, write);
+    script.push_after(child, write, &[Wait::completed(0, returned)]);
     script.exit(child);
     all_as_expected(script, 16);
 }
@@ -370,8 +363,7 @@ fn a_dependency_that_cannot_hold_is_given_up_and_reported() {
     script.options.stall = std::time::Duration::from_millis(200);
     script.fork(0, other);
     let mut step = returns(libc::SYS_getppid, 1);
-    script.builder.set_waits(&mut step, &[Wait::completed(other, 5)]).unwrap();
-    script.push(0, step);
+    script.push_after(0, step, &[Wait::completed(other, 5)]);
     script.exit(0);
     script.exit(other);
     let Some(outcome) = script.run() else { return };

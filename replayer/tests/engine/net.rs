@@ -171,8 +171,7 @@ fn many_tasks_wait_for_each_other_in_turns() {
                 (0, _) => vec![Wait::completed(before, round - 1)],
                 _ => vec![Wait::completed(before, round)],
             };
-            script.builder.set_waits(&mut step, &waits).unwrap();
-            script.push(child, step);
+            script.push_after(child, step, &waits);
         }
     }
     for &child in &children {

@@ -1,6 +1,6 @@
 //! A small notation for programs, and a runner.
 
-use ctrace_program::{Expect, Kind, ProgramBuilder, Sel, Step, TaskInfo, task_flags};
+use ctrace_program::{Expect, Kind, ProgramBuilder, Sel, Step, TaskInfo, Wait, task_flags};
 use ctrace_replayer::plan::environment::{Environment, Preopened, PreopenedKind};
 use ctrace_replayer::{Ended, Inputs, Outcome, Replay, ReplayError, RunOptions};
 use std::fs::File;
@@ -57,7 +57,11 @@ impl Script {
     }
 
     pub(crate) fn push(&mut self, task: u32, step: Step) -> u32 {
-        self.builder.push(task, &step).unwrap()
+        self.push_after(task, step, &[])
+    }
+
+    pub(crate) fn push_after(&mut self, task: u32, step: Step, waits: &[Wait]) -> u32 {
+        self.builder.push_after(task, &step, waits).unwrap()
     }
 
     pub(crate) fn task(&mut self, parent: u32, tid: u32, leader: Option<u32>) -> u32 {

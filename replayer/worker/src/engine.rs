@@ -1,10 +1,11 @@
 //! The engine's own calls, its clock, and how tasks wait for each other.
 
 use crate::arch::{self, nr};
-use crate::state::{Task, control, count, slot, word};
+use crate::state::{Task, control, count, header, slot, word};
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, TaskSlot, status};
+use ctrace_program::stored::decode_wait;
 use ctrace_program::{ENGINE_MARK, PROGRAM_BASE, Step, Wait, task_flags};
 
 const FUTEX_WAIT: u64 = 0;
@@ -88,9 +89,14 @@ pub fn publish(slot: &TaskSlot, seq: u32) {
 
 /// Waits until all dependencies of a step hold. Returns the time from which the step could run.
 pub fn wait_for_all(task: &Task, index: u32, step: &Step) {
-    for n in 0..step.waits_len {
-        // SAFETY: the builder wrote `waits_len` entries at `waits`.
-        let wait = unsafe { *((PROGRAM_BASE + step.waits) as *const Wait).add(n as usize) };
+    // No number takes more than 10 bytes.
+    let most = u64::from(step.waits_len) * 20;
+    let len = most.min(header().len.saturating_sub(step.waits));
+    // SAFETY: within the program; the builder wrote `waits_len` entries at `waits`.
+    let bytes = unsafe { core::slice::from_raw_parts((PROGRAM_BASE + step.waits) as *const u8, len as usize) };
+    let mut at = 0;
+    for _ in 0..step.waits_len {
+        let Some(wait) = decode_wait(bytes, &mut at) else { return };
         let Some(other) = slot(wait.task) else { continue };
         if other.seq.load(SeqCst) < wait.seq {
             wait_for(task, index, step, other, wait);

@@ -71,7 +71,7 @@ fn park(task: &Task) -> ! {
 pub fn run(task: &Task, depth: u32) {
     loop {
         let index = task.slot.step.load(Relaxed);
-        let Some(step) = task.step(index) else { park(task) };
+        let Some(step) = &task.step(index) else { park(task) };
         let kind = Kind::from_u8(step.kind);
         if step.waits_len > 0 {
             wait_for_all(task, index, step);
@@ -251,7 +251,7 @@ fn bad_step(task: &Task, index: u32, step: &Step) {
 
 /// Makes the call. `None`: a handler completed the step meanwhile. Otherwise the result, and the step it belongs to
 /// (another one when the kernel made the call again after a handler).
-fn issue(task: &Task, index: &mut u32, step: &mut &'static Step, regs: &[u64; 6], top: u64) -> (i64, bool) {
+fn issue(task: &Task, index: &mut u32, step: &mut Step, regs: &[u64; 6], top: u64) -> (i64, bool) {
     let slot = task.slot;
     let base = slot.scratch_top.load(Relaxed);
     slot.scratch_top.store(top, Relaxed);
@@ -277,8 +277,7 @@ fn issue(task: &Task, index: &mut u32, step: &mut &'static Step, regs: &[u64; 6]
     }
 }
 
-fn call(task: &Task, index: u32, step: &'static Step) {
-    let (mut index, mut step) = (index, step);
+fn call(task: &Task, index: u32, step: &Step) {
     let mut scratch = Scratch::new(task);
     let Some(mut regs) = registers(task, step, &mut scratch, 0) else { return bad_step(task, index, step) };
     enter(task, index);
@@ -292,6 +291,8 @@ fn call(task: &Task, index: u32, step: &'static Step) {
         regs[5] = FAULT_TAG | (step.expect.wrapping_neg() as u64 & 0xfff);
         count(&task.slot.counters.emulated, 1);
     }
+    // Another one, when the kernel makes the call again after a handler.
+    let (mut index, mut step) = (index, *step);
     let (mut result, mut taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
     if result == NOT_MADE {
         // The signal that interrupts this call has come already: nothing would end the call.
@@ -306,14 +307,14 @@ fn call(task: &Task, index: u32, step: &'static Step) {
     if !taken && step.flags & (flags::STREAM | flags::RETRY) != 0 {
         (result, taken) = persist(task, &mut index, &mut step, &mut regs, result);
     }
-    post(task, index, step, &regs, result);
+    post(task, index, &step, &regs, result);
     if taken {
         return;
     }
-    if step.flags & flags::STREAM == 0 && !matches(task, step, result) {
-        task.diverge(index, step, Cause::Result, step.expect, result);
+    if step.flags & flags::STREAM == 0 && !matches(task, &step, result) {
+        task.diverge(index, &step, Cause::Result, step.expect, result);
     }
-    count_done(task, step);
+    count_done(task, &step);
     complete(task, index);
 }
 
@@ -334,7 +335,7 @@ fn interrupter(task: &Task, index: u32, step: &Step) -> Option<&'static AtomicU3
 fn persist(
     task: &Task,
     index: &mut u32,
-    step: &mut &'static Step,
+    step: &mut Step,
     regs: &mut [u64; 6],
     first: i64,
 ) -> (i64, bool) {
@@ -516,7 +517,7 @@ fn await_waiters(task: &Task, index: u32, step: &Step, regs: &[u64; 6]) {
     task.set_status(status::RUNNING);
 }
 
-fn clone(task: &Task, index: u32, step: &'static Step) {
+fn clone(task: &Task, index: u32, step: &Step) {
     let child = step.aux as u32;
     let (Some(child_slot), Some(child_task)) = (slot(child), Task::new(child)) else {
         return bad_step(task, index, step);
@@ -586,7 +587,7 @@ fn clone(task: &Task, index: u32, step: &'static Step) {
     complete(task, index);
 }
 
-fn exec(task: &Task, index: u32, step: &'static Step) {
+fn exec(task: &Task, index: u32, step: &Step) {
     let mut scratch = Scratch::new(task);
     let regs = registers(task, step, &mut scratch, 0);
     let (Some(mut regs), Some(text), Some(table)) = (regs, scratch.take(128), scratch.words([0, 0])) else {
@@ -630,7 +631,7 @@ fn exec(task: &Task, index: u32, step: &'static Step) {
     complete(task, index);
 }
 
-fn exit(task: &Task, index: u32, step: &'static Step) {
+fn exit(task: &Task, index: u32, step: &Step) {
     let mut scratch = Scratch::new(task);
     let Some(regs) = registers(task, step, &mut scratch, 0) else { return bad_step(task, index, step) };
     count_done(task, step);
@@ -648,7 +649,7 @@ fn exit(task: &Task, index: u32, step: &'static Step) {
     }
 }
 
-fn sigaction(task: &Task, index: u32, step: &'static Step) {
+fn sigaction(task: &Task, index: u32, step: &Step) {
     let mut scratch = Scratch::new(task);
     let [signo, sa_flags, mask, ..] = step.args;
     let (handler, sa_flags, restorer) = match step.aux {
@@ -667,16 +668,16 @@ fn sigaction(task: &Task, index: u32, step: &'static Step) {
     if step.flags & flags::ENGINE != 0 {
         regs[5] = ENGINE_MARK;
     }
-    let (mut index, mut step) = (index, step);
+    let (mut index, mut step) = (index, *step);
     enter(task, index);
     let (result, taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
     if taken {
         return;
     }
-    if !matches(task, step, result) {
-        task.diverge(index, step, Cause::Result, step.expect, result);
+    if !matches(task, &step, result) {
+        task.diverge(index, &step, Cause::Result, step.expect, result);
     }
-    count_done(task, step);
+    count_done(task, &step);
     complete(task, index);
 }
 

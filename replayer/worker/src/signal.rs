@@ -51,7 +51,7 @@ pub extern "C" fn handler(signo: i32, _info: *mut u8, ucontext: *mut u64) {
             if matches!(struck, Struck::Before) {
                 frame.skip_call(EINTR);
             }
-            complete_interrupted(&task, at, step, result);
+            complete_interrupted(&task, at, &step, result);
             run_handler(&task, at + 1);
             let next = slot.step.load(Relaxed);
             let same = task.step(next).is_some_and(|other| other.nr == step.nr && other.kind == step.kind);

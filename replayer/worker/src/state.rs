@@ -6,6 +6,7 @@ use ctrace_program::control::{
     Cause, ControlHeader, FUTEX_STRIDE, JOURNAL_ENTRIES, JournalEntry, KEEP_BYTES, STACK_BYTES, TaskSlot,
     status,
 };
+use ctrace_program::stored::{self, CHUNK_HEAD_BYTES, ChunkHead};
 use ctrace_program::{CHUNK_STEPS, CONTROL_BASE, PROGRAM_BASE, ProgramHeader, Step, TaskEntry};
 
 pub fn header() -> &'static ProgramHeader {
@@ -82,16 +83,27 @@ impl Task {
         Some(Self { index, entry: unsafe { &*(at as *const TaskEntry) }, slot })
     }
 
-    pub fn step(&self, index: u32) -> Option<&'static Step> {
+    pub fn step(&self, index: u32) -> Option<Step> {
         if index >= self.entry.steps {
             return None;
         }
         let chunk = (PROGRAM_BASE + self.entry.chunks + u64::from(index / CHUNK_STEPS) * 8) as *const u64;
         // SAFETY: the builder wrote a chunk for every CHUNK_STEPS steps.
-        let offset = unsafe { *chunk };
-        let at = PROGRAM_BASE + offset + u64::from(index % CHUNK_STEPS) * size_of::<Step>() as u64;
-        // SAFETY: within the chunk.
-        Some(unsafe { &*(at as *const Step) })
+        let chunk = PROGRAM_BASE + unsafe { *chunk };
+        // SAFETY: a chunk begins with its head.
+        let head = unsafe { &*(chunk as *const ChunkHead) };
+        let within = index % CHUNK_STEPS;
+        let ends = (chunk + CHUNK_HEAD_BYTES) as *const u32;
+        // SAFETY: the head is followed by the ends of all its steps; the first begins at 0.
+        let (begin, end) = unsafe {
+            (if within == 0 { 0 } else { *ends.add(within as usize - 1) }, *ends.add(within as usize))
+        };
+        let at = chunk + CHUNK_HEAD_BYTES + u64::from(head.steps) * 4 + u64::from(begin);
+        // SAFETY: the step's bytes are between both.
+        let bytes = unsafe { core::slice::from_raw_parts(at as *const u8, end.saturating_sub(begin) as usize) };
+        let (mut step, waits) = stored::decode(head, bytes)?;
+        step.waits = at - PROGRAM_BASE + waits as u64;
+        Some(step)
     }
 
     pub fn arena(&self) -> (u64, u64) {

@@ -175,7 +175,7 @@ impl Lower<'_> {
             },
             OfdKind::Mem { .. } => Channel::File,
             OfdKind::Event | OfdKind::Timer | OfdKind::Signal | OfdKind::Inotify => Channel::Kernel,
-            OfdKind::Epoll { .. } | OfdKind::Pid | OfdKind::Other => Channel::Unknown,
+            OfdKind::Epoll | OfdKind::Pid | OfdKind::Other => Channel::Unknown,
         }
     }
 
@@ -278,7 +278,7 @@ impl Lower<'_> {
             step = step.with(flags::NOT_READY).aux(u64::from(POLLIN));
         }
         if unfinished || ret < 0 {
-            return Ok(Lowered { pre, step });
+            return Ok(Lowered::after(pre, step));
         }
         let Some(ofd) = ofd else { return Ok(step.into()) };
         match channel {
@@ -298,7 +298,7 @@ impl Lower<'_> {
             }
             _ => step = step.expect(Expect::Exact, ret),
         }
-        Ok(Lowered { pre, step })
+        Ok(Lowered::after(pre, step))
     }
 
     /// Whether a read always gives the same number of bytes.
@@ -354,7 +354,7 @@ impl Lower<'_> {
             _ => None,
         };
         if let (Some(OfdKind::Sock(sock)), Channel::Message) =
-            (ofd.map(|o| self.world.ofds[o as usize].kind.clone()), channel)
+            (ofd.map(|o| self.world.ofds[o as usize].kind), channel)
         {
             self.datagram_peer(cx, sock, to, &mut pre)?;
         }
@@ -406,7 +406,7 @@ impl Lower<'_> {
         step.len_arg = if matches!(cx.known.sc, Sc::Write | Sc::Pwrite64 | Sc::Sendto) { 2 } else { 6 };
         self.gone_first(cx, ofd, &mut pre)?;
         if unfinished || ret < 0 {
-            return Ok(Lowered { pre, step });
+            return Ok(Lowered::after(pre, step));
         }
         step = match channel {
             Channel::Stream if ret > 0 => {
@@ -416,7 +416,7 @@ impl Lower<'_> {
             Channel::Kernel => step.expect(Expect::Ready, ret),
             _ => step.expect(Expect::Exact, ret),
         };
-        Ok(Lowered { pre, step })
+        Ok(Lowered::after(pre, step))
     }
 
     pub(crate) fn move_bytes(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -491,7 +491,7 @@ impl Lower<'_> {
                 step = step.expect(Expect::Exact, ret);
             }
         }
-        Ok(Lowered { pre, step })
+        Ok(Lowered::after(pre, step))
     }
 
     pub(crate) fn pair(&self, cx: &Cx<'_>) -> Lowered {

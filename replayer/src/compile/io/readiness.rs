@@ -4,10 +4,11 @@ use super::super::CompileError;
 use super::super::calls::{Sc, host_nr};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::wire;
-use super::super::world::{OfdIx, OfdKind, Watch, detail_epoll, detail_time};
+use super::super::world::{Epoll, OfdIx, OfdKind, Watch, detail_epoll, detail_time};
 use super::{EPOLLET, POLLHUP, POLLIN, POLLOUT, READY_NS};
 use ctrace_format::{Detail, PollEntry, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, REPORTED_ONCE, Sel, Step, flags};
+use std::collections::BTreeSet;
 
 impl Lower<'_> {
     /// An engine's poll before the call, when it would fail if it came too early.
@@ -76,15 +77,18 @@ impl Lower<'_> {
         let mut pre = Vec::new();
         let fd = cx.call.args[2] as i32;
         if let Some(ep) = self.ofd(cx, 0)
-            && self.unwatched.contains(&(ep, fd))
-            && let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind
-            && let Some(watch) = watches.values().find(|w| w.fd == fd).copied()
+            && self.unwatched.get(&ep).is_some_and(|fds| fds.contains(&fd))
+            && let Some(ofd) = self.world.ofd_of(cx.task, fd)
+            && let Some(epoll) = self.world.epoll(ep)
+            && let Some(watch) = epoll.data_of(ofd, fd).and_then(|data| epoll.by_data(data)).copied()
         {
             self.set_watched(cx, ep, watch, true, &mut pre)?;
         }
         if let Some(ep) = self.ofd(cx, 0) {
             // Of a descriptor that was closed meanwhile.
-            self.unwatched.remove(&(ep, fd));
+            if let Some(fds) = self.unwatched.get_mut(&ep) {
+                fds.remove(&fd);
+            }
         }
         let step = self.plain(cx, &[0, 1, 2]);
         let step = match detail_epoll(cx.call).and_then(<[_]>::first) {
@@ -94,7 +98,7 @@ impl Lower<'_> {
             }
             None => step.imm(3, 0),
         };
-        Ok(Lowered { pre, step })
+        Ok(Lowered::after(pre, step))
     }
 
     /// Which of the processes that wait for the same socket is told of a connection, is up to the kernel, and the others
@@ -102,21 +106,29 @@ impl Lower<'_> {
     /// those whose waits do not report it.
     fn rewatch(&mut self, cx: &Cx<'_>, pre: &mut Vec<Step>) -> Result<(), CompileError> {
         let Some(ep) = self.ofd(cx, 0) else { return Ok(()) };
-        let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind else { return Ok(()) };
-        let shared: Vec<(u64, Watch)> = watches
-            .iter()
-            .filter(|(_, w)| self.world.ofds[w.ofd as usize].watched_by.len() > 1)
-            .filter(|(_, w)| self.world.ofd_of(cx.task, w.fd) == Some(w.ofd))
-            .map(|(data, w)| (*data, *w))
-            .collect();
-        let reported = detail_epoll(cx.call).map(<[_]>::to_vec);
+        let reported = detail_epoll(cx.call);
         if cx.call.ret > 0 && reported.is_none() {
             return Ok(());
         }
-        let reported = reported.unwrap_or_default();
-        for (data, watch) in shared {
-            let told = reported.iter().any(|e| e.data == data);
+        let told: BTreeSet<u64> = reported.unwrap_or_default().iter().map(|e| e.data).collect();
+        // Those that were not reported before are out already.
+        let Some(epoll) = self.world.epoll_mut(ep) else { return Ok(()) };
+        let mut changed = epoll.take_contested();
+        changed.extend(&told);
+        for data in changed {
+            let Some(watch) = self.world.epoll(ep).and_then(|epoll| epoll.by_data(data)).copied() else {
+                continue;
+            };
+            let contested = self.world.ofds[watch.ofd as usize].watched_by.len() > 1
+                && self.world.ofd_of(cx.task, watch.fd) == Some(watch.ofd);
+            if !contested {
+                continue;
+            }
+            let told = told.contains(&data);
             self.set_watched(cx, ep, watch, told, pre)?;
+            if told && let Some(epoll) = self.world.epoll_mut(ep) {
+                epoll.contest(data);
+            }
         }
         Ok(())
     }
@@ -131,11 +143,8 @@ impl Lower<'_> {
     ) -> Result<(), CompileError> {
         const ADD: u64 = 1;
         const DEL: u64 = 2;
-        let changes = if watched {
-            self.unwatched.remove(&(ep, watch.fd))
-        } else {
-            self.unwatched.insert((ep, watch.fd))
-        };
+        let out = self.unwatched.entry(ep).or_default();
+        let changes = if watched { out.remove(&watch.fd) } else { out.insert(watch.fd) };
         if changes {
             let blob = self.b.data(&wire::epoll_event(watch.fd, watch.events))?;
             let step = Step::call(host_nr("epoll_ctl").unwrap_or(0))
@@ -192,7 +201,7 @@ impl Lower<'_> {
             step = step.imm(4, 0).imm(5, 8);
         }
         if unfinished {
-            return Ok(Lowered { pre, step });
+            return Ok(Lowered::after(pre, step));
         }
         step = step.expect(Expect::Ready, cx.call.ret);
         let named = self.named_by(cx);
@@ -202,7 +211,7 @@ impl Lower<'_> {
             step = self.deliver(cx, step, &named)?;
         }
         if !ready {
-            return Ok(Lowered { pre, step });
+            return Ok(Lowered::after(pre, step));
         }
         if at_once {
             let entry = PollEntry { fd: cx.call.args[0] as i32, events: POLLIN, revents: 0 };
@@ -215,18 +224,17 @@ impl Lower<'_> {
             let answers = named.iter().map(|(entry, _)| *entry).collect();
             step = self.all_ready(step, answers)?;
         }
-        Ok(Lowered { pre, step })
+        Ok(Lowered::after(pre, step))
     }
 
     /// What an `epoll_wait` reported, and how that was being watched.
     fn named_by(&self, cx: &Cx<'_>) -> Vec<(PollEntry, Watch)> {
         let mut named = Vec::new();
-        if let Some(ep) = self.ofd(cx, 0)
-            && let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind
+        if let Some(epoll) = self.ofd(cx, 0).and_then(|ep| self.world.epoll(ep))
             && cx.call.ret > 0
         {
             for entry in detail_epoll(cx.call).unwrap_or_default() {
-                if let Some(watch) = watches.get(&entry.data)
+                if let Some(watch) = epoll.by_data(entry.data)
                     && self.world.ofd_of(cx.task, watch.fd) == Some(watch.ofd)
                 {
                     let events = entry.events as u16 & 0x201f;
@@ -239,9 +247,7 @@ impl Lower<'_> {
 
     /// Whether some change is reported by one wait on the instance, and by no later one.
     fn reports_once(&self, cx: &Cx<'_>) -> bool {
-        let Some(ep) = self.ofd(cx, 0) else { return false };
-        let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind else { return false };
-        watches.values().any(|watch| watch.events & REPORTED_ONCE != 0)
+        self.ofd(cx, 0).and_then(|ep| self.world.epoll(ep)).is_some_and(Epoll::reports_once)
     }
 
     /// What this call is to report may have been reported before, when it came sooner than it did, or several changes
@@ -254,7 +260,7 @@ impl Lower<'_> {
         pre: &mut Vec<Step>,
     ) -> Result<(), CompileError> {
         const MOD: u64 = 3;
-        let others = self.ofd(cx, 0).is_some_and(|ep| self.world.is_shared(cx.proc, ep));
+        let others = self.ofd(cx, 0).is_some_and(|ep| self.world.is_shared(cx.proc, cx.call.args[0] as i32, ep));
         for (entry, watch) in named {
             let comes_in = entry.events & !POLLOUT != 0;
             if watch.events & EPOLLET == 0 || others && comes_in {
@@ -278,7 +284,7 @@ impl Lower<'_> {
         step: Step,
         named: &[(PollEntry, Watch)],
     ) -> Result<Step, CompileError> {
-        let others = self.ofd(cx, 0).is_some_and(|ep| self.world.is_shared(cx.proc, ep));
+        let others = self.ofd(cx, 0).is_some_and(|ep| self.world.is_shared(cx.proc, cx.call.args[0] as i32, ep));
         let head = PollEntry { fd: i32::from(others), events: 0, revents: 0 };
         let entries = named.iter().map(|(entry, watch)| PollEntry {
             revents: u16::from(watch.events & REPORTED_ONCE != 0),
@@ -348,7 +354,7 @@ impl Lower<'_> {
             let blob = self.b.data(&wire::pollfds(answered))?;
             let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
             wait.args[0] = blob;
-            return Ok(Lowered { pre: vec![wait], step });
+            return Ok(Lowered::after(vec![wait], step));
         }
         Ok(self.all_ready(step, answered)?.into())
     }

@@ -111,7 +111,7 @@ impl Lower<'_> {
         let count = cx.call.ret.clamp(1, 1024) as usize;
         let blob = self.b.messages(&vec![one; count])?;
         let step = self.plain(cx, &[0, 3]).arg(1, Sel::Mmsg, blob).imm(2, count as u64);
-        Ok(Lowered { pre, step: step.expect(Expect::Exact, cx.call.ret) })
+        Ok(Lowered::after(pre, step.expect(Expect::Exact, cx.call.ret)))
     }
 
     pub(crate) fn bind(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -157,6 +157,7 @@ impl Lower<'_> {
     pub(crate) fn connect(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let Some(addr) = detail_addr(cx.call, 1).cloned() else { return Ok(self.surrogate(cx)) };
         let mut pre = Vec::new();
+        let mut late = (0, Vec::new());
         let sock = self.world.sock_of(cx.task, cx.call.args[0] as i32);
         if let Some(sock) = sock
             && self.world.socks[sock as usize].kind & 0xf == 2
@@ -183,9 +184,8 @@ impl Lower<'_> {
                         let me = self.prog(cx.task);
                         self.deps.add(me, EdgeKind::Connection, ready, &mut waits);
                         pre.push(Step::of(Kind::Sync));
-                        let mut sync = Step::of(Kind::Sync);
-                        self.b.set_waits(&mut sync, &waits)?;
-                        pre.push(sync);
+                        late = (pre.len(), waits);
+                        pre.push(Step::of(Kind::Sync));
                     }
                 }
                 if let SockAddr::Inet(at) = &peer
@@ -199,7 +199,7 @@ impl Lower<'_> {
         let bytes = wire::sockaddr(&addr);
         let blob = self.b.data(&bytes)?;
         let step = self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
-        Ok(Lowered { pre, step })
+        Ok(Lowered { pre, step, late })
     }
 
     pub(crate) fn accept(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -210,7 +210,7 @@ impl Lower<'_> {
         let len = self.b.data(&128_u32.to_ne_bytes())?;
         let step = step.arg(1, Sel::Out, 128).arg(2, Sel::InOut, len);
         let Some(ofd) = self.ofd(cx, 0) else {
-            return Ok(if cx.call.ret >= 0 { self.missing(cx) } else { Lowered { pre, step } });
+            return Ok(if cx.call.ret >= 0 { self.missing(cx) } else { Lowered::after(pre, step) });
         };
         if cx.call.ret == EAGAIN && self.world.ofds[ofd as usize].told.contains(&cx.task) {
             // Somebody else had taken what it was told of. The next may come any time.
@@ -230,7 +230,7 @@ impl Lower<'_> {
         } else if cx.call.ret == EAGAIN {
             step = step.with(flags::NOT_READY).aux(u64::from(POLLIN));
         }
-        Ok(Lowered { pre, step })
+        Ok(Lowered::after(pre, step))
     }
 
     pub(crate) fn getsockopt(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -253,7 +253,7 @@ impl Lower<'_> {
             wait.args[0] = blob;
             pre.push(wait);
         }
-        Ok(Lowered { pre, step })
+        Ok(Lowered::after(pre, step))
     }
 
     pub(crate) fn setsockopt(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {

@@ -13,7 +13,7 @@ impl Lower<'_> {
             return Ok(());
         }
         let proc = self.world.tasks[task as usize].proc;
-        let disposition = self.dispositions.get(&(proc, signal.signo)).copied().unwrap_or((0, false));
+        let disposition = self.disposition(proc, signal.signo).unwrap_or((0, false));
         if !signal.delivered {
             // Kernel-made signals (SIGCHLD, SIGPIPE, timers, faults) have their cause in the replay as well: si_code > 0
             // for them, and SI_TIMER, SI_KERNEL … for the rest; SI_USER and SI_TKILL are from somebody's kill.
@@ -97,34 +97,28 @@ impl Lower<'_> {
             }
             // Not before the one who sent it came to that.
             let first = self.world.procs[proc as usize].first;
-            if let Some(mark) = self.kill_marks.get(&first).filter(|mark| mark.task != task) {
-                let sent = Wait::completed(self.prog(mark.task), mark.step);
-                self.b.set_waits(&mut step, &[sent])?;
-            }
-            self.b.push(me, &step)?;
+            let sent = self.kill_marks.get(&first).filter(|mark| mark.task != task);
+            let sent: Vec<Wait> =
+                sent.map(|mark| Wait::completed(self.prog(mark.task), mark.step)).into_iter().collect();
+            self.b.push_after(me, &step, &sent)?;
             return Ok(());
         }
-        let by_other = self
-            .world
-            .tasks
-            .iter()
-            .zip(&self.states)
-            .enumerate()
-            .any(|(i, (t, s))| t.proc == proc && i as u32 != task && s.ended);
-        if !by_other {
+        // Another thread's exit is that of all.
+        if !self.ends.contains_key(&proc) {
             let mut waits = Vec::new();
             self.join_wait(task, at_ns, &mut waits);
             let mut step = Step::of(Kind::Exit).imm(0, u64::from(status >> 8)).with(flags::EXTRA);
             step.nr = super::super::calls::host_nr("exit_group").unwrap_or(0);
-            self.b.set_waits(&mut step, &waits)?;
-            self.b.push(me, &step)?;
-            self.states[task as usize].ended = true;
+            self.b.push_after(me, &step, &waits)?;
+            self.ended(task);
         }
         Ok(())
     }
 
     /// Remembers that a task has its exit step.
     pub(crate) fn ended(&mut self, task: TaskIx) {
-        self.states[task as usize].ended = true;
+        if !std::mem::replace(&mut self.states[task as usize].ended, true) {
+            *self.ends.entry(self.world.tasks[task as usize].proc).or_default() += 1;
+        }
     }
 }

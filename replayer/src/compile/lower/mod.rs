@@ -22,7 +22,8 @@ use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
 use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags};
 use ctrace_program::{BuildError, Expect, Kind, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags};
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 /// What the pass keeps about a task, besides what the world does.
 #[derive(Debug, Default)]
@@ -68,6 +69,15 @@ pub(crate) struct Cx<'a> {
 pub(crate) struct Lowered {
     pub(crate) pre: Vec<Step>,
     pub(crate) step: Step,
+    /// Which of `pre` waits for something, and what for.
+    pub(crate) late: (usize, Vec<Wait>),
+}
+
+impl Lowered {
+    /// The call, and the engine's own steps before it.
+    pub(crate) fn after(pre: Vec<Step>, step: Step) -> Self {
+        Self { pre, step, late: (0, Vec::new()) }
+    }
 }
 
 /// An exit whose steps are written when the parent has the child.
@@ -80,9 +90,18 @@ pub(crate) struct Leaving {
 
 impl From<Step> for Lowered {
     fn from(step: Step) -> Self {
-        Self { pre: Vec::new(), step }
+        Self::after(Vec::new(), step)
     }
 }
+
+/// Signals have numbers below this.
+const SIGNALS: usize = 65;
+/// A signal that a handler takes.
+const CAUGHT: u8 = 2;
+/// What a process does about each signal; shared with those that it was forked from, until one of them changes it.
+type Dispositions = Rc<[Option<(u8, bool)>; SIGNALS]>;
+/// Calls that are counted by name; there are fewer calls, and fewer errors of each.
+const NAMES_MAX: usize = 4096;
 
 /// The pass.
 pub(crate) struct Lower<'a> {
@@ -97,14 +116,16 @@ pub(crate) struct Lower<'a> {
     /// Index of the first recorded task in the program.
     pub(crate) first: u32,
     pub(crate) maps: FxHashMap<ProcIx, Maps>,
+    /// Address spaces so far.
+    spaces: u32,
     /// Slots of futex words; a word has several, used in turn, so that a wake reaches those it did.
     pub(crate) futex_slots: FxHashMap<(Word, u32), u32>,
     /// Wakes of a word so far.
     pub(crate) wakes: FxHashMap<Word, u32>,
     pub(crate) quiet_futex: Option<u32>,
     pub(crate) deserted_futex: Option<u32>,
-    /// Signal dispositions by process: 0 default, 1 ignore, 2 handler; and whether it restarts calls.
-    pub(crate) dispositions: FxHashMap<(ProcIx, u32), (u8, bool)>,
+    /// Signal dispositions by process, see [`Self::disposition`].
+    pub(crate) dispositions: FxHashMap<ProcIx, Dispositions>,
     /// Recorded ids as the workload saw them (of an inner PID namespace, perhaps) → task.
     pub(crate) by_pid: FxHashMap<u64, TaskIx>,
     /// `timer_create` ids, inotify watches: recorded number → value slot.
@@ -137,7 +158,7 @@ pub(crate) struct Lower<'a> {
     /// The last time that a process took a signal: which, or any that its descriptors are for.
     pub(crate) signals_taken: FxHashMap<(ProcIx, Option<u32>), Mark>,
     /// Watches of descriptions that several epoll instances have, and that are out for a while: instance, descriptor.
-    pub(crate) unwatched: FxHashSet<(OfdIx, i32)>,
+    pub(crate) unwatched: FxHashMap<OfdIx, FxHashSet<i32>>,
     /// The listen step of listening sockets.
     listens: FxHashMap<SockIx, Mark>,
     /// Last connect of the workload to an outside address.
@@ -150,6 +171,14 @@ pub(crate) struct Lower<'a> {
     pub(crate) timer_clocks: FxHashMap<(ProcIx, i32), u8>,
     pub(crate) environment: Environment,
     pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
+    /// The same the other way round, and the words of thread ids that are waited on, by thread.
+    pub(crate) joined: FxHashMap<(TaskIx, u32), TaskIx>,
+    pub(crate) join_words: FxHashMap<TaskIx, Word>,
+    /// Tasks with an end of their own, by process.
+    pub(crate) ends: FxHashMap<ProcIx, u32>,
+    /// Tasks of `leaving`, by process, and those processes by parent.
+    leaving_of: FxHashMap<ProcIx, BTreeSet<TaskIx>>,
+    leaving_children: FxHashMap<ProcIx, BTreeSet<ProcIx>>,
     /// Exits of children that their parents have not yet waited for.
     leaving: BTreeMap<TaskIx, Leaving>,
     /// Ends of tasks whose own call, if they made one, has not come yet: wait status, time, whether the process ended.
@@ -184,6 +213,7 @@ pub(crate) fn write(
         states: Vec::new(),
         first: 0,
         maps: FxHashMap::default(),
+        spaces: 0,
         futex_slots: FxHashMap::default(),
         wakes: FxHashMap::default(),
         quiet_futex: None,
@@ -207,7 +237,7 @@ pub(crate) fn write(
         sightings: FxHashMap::default(),
         signals_sent: FxHashMap::default(),
         signals_taken: FxHashMap::default(),
-        unwatched: FxHashSet::default(),
+        unwatched: FxHashMap::default(),
         listens: FxHashMap::default(),
         connects: FxHashMap::default(),
         dgram_ports: FxHashMap::default(),
@@ -216,6 +246,11 @@ pub(crate) fn write(
         timer_clocks: FxHashMap::default(),
         environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
         joins: FxHashMap::default(),
+        joined: FxHashMap::default(),
+        join_words: FxHashMap::default(),
+        ends: FxHashMap::default(),
+        leaving_of: FxHashMap::default(),
+        leaving_children: FxHashMap::default(),
         leaving: BTreeMap::new(),
         exits: BTreeMap::new(),
         pending_arrival: None,
@@ -313,8 +348,14 @@ impl Lower<'_> {
                 }
                 if let ProcessKind::Exec { .. } = process.kind {
                     let proc = self.world.tasks[parent as usize].proc;
-                    self.maps.insert(proc, Maps::default());
-                    self.dispositions.retain(|(p, _), (kind, _)| *p != proc || *kind != 2);
+                    let space = self.new_space();
+                    self.maps.insert(proc, Maps::default().forked(space));
+                    if let Some(actions) = self.dispositions.get_mut(&proc) {
+                        // What was caught has its default again (`flush_signal_handlers`, kernel/signal.c).
+                        for action in Rc::make_mut(actions) {
+                            *action = action.filter(|(kind, _)| *kind != CAUGHT);
+                        }
+                    }
                 }
             }
             _ => {}
@@ -330,13 +371,12 @@ impl Lower<'_> {
         self.by_pid.insert(u64::from(tid), child);
         let (from, to) = (self.world.tasks[parent as usize].proc, self.world.tasks[child as usize].proc);
         if from != to {
-            let copy = self.maps.entry(from).or_default().forked();
+            let space = self.new_space();
+            let copy = self.maps.entry(from).or_default().forked(space);
             self.maps.insert(to, copy);
-            let inherited: Vec<_> = (1..=64)
-                .filter_map(|signo| self.dispositions.get(&(from, signo)).map(|d| (signo, *d)))
-                .collect();
-            for (signo, disposition) in inherited {
-                self.dispositions.insert((to, signo), disposition);
+            if let Some(actions) = self.dispositions.get(&from) {
+                let actions = Rc::clone(actions);
+                self.dispositions.insert(to, actions);
             }
         }
         if let Some(state) = self.states.get_mut(child as usize) {
@@ -346,12 +386,33 @@ impl Lower<'_> {
         }
     }
 
+    /// A number for an address space.
+    fn new_space(&mut self) -> u32 {
+        self.spaces = self.spaces.wrapping_add(1);
+        self.spaces
+    }
+
+    /// What a process does about a signal: 0 default, 1 ignore, 2 handler; and whether it restarts calls.
+    pub(crate) fn disposition(&self, proc: ProcIx, signo: u32) -> Option<(u8, bool)> {
+        self.dispositions.get(&proc)?.get(signo as usize).copied().flatten()
+    }
+
+    /// A process does something else about a signal from now on.
+    pub(crate) fn set_disposition(&mut self, proc: ProcIx, signo: u32, kind: u8, restarts: bool) {
+        let actions = self.dispositions.entry(proc).or_insert_with(|| Rc::new([None; SIGNALS]));
+        if let Some(action) = Rc::make_mut(actions).get_mut(signo as usize) {
+            *action = Some((kind, restarts));
+        }
+    }
+
     /// Counts a call under its name.
     pub(crate) fn count(map: &mut BTreeMap<String, u64>, name: &str) {
         if let Some(n) = map.get_mut(name) {
             *n += 1;
-        } else {
+        } else if map.len() < NAMES_MAX {
             map.insert(name.to_owned(), 1);
+        } else {
+            *map.entry("others".to_owned()).or_default() += 1;
         }
     }
 
@@ -432,6 +493,10 @@ impl Lower<'_> {
         let label = if known.sc == Sc::ExitGroup && parent.is_some() {
             let label = self.b.next_step(self.prog(task));
             self.leaving.insert(task, Leaving { call: call.clone(), lowered, waits });
+            self.leaving_of.entry(cx.proc).or_default().insert(task);
+            if let Some(parent) = parent {
+                self.leaving_children.entry(parent).or_default().insert(cx.proc);
+            }
             label
         } else {
             self.push(task, call, lowered, &waits)?
@@ -490,19 +555,22 @@ impl Lower<'_> {
         if (-516..=-512).contains(&call.ret) || call.ret == -4 {
             lowered.step.flags |= flags::INTERRUPTED;
         }
-        let mut first = true;
         let mut label = 0;
-        let mut steps = std::mem::take(&mut lowered.pre);
-        steps.push(lowered.step);
-        for mut step in steps {
-            if first {
+        let Lowered { pre: mut steps, step, late: (later, mut late) } = lowered;
+        steps.push(step);
+        for (i, mut step) in steps.into_iter().enumerate() {
+            let mut own: &[Wait] = &[];
+            if i == 0 {
                 self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);
-                self.b.set_waits(&mut step, waits)?;
+                own = waits;
                 step.t_ns = call.t_ns;
-                first = false;
+            }
+            if i == later && !late.is_empty() {
+                late.extend_from_slice(own);
+                own = &late;
             }
             step.flags |= in_handler;
-            label = match self.b.push(me, &step) {
+            label = match self.b.push_after(me, &step, own) {
                 Ok(label) => label,
                 // What a call claims may be more than any call can do; that call is left out, not the rest.
                 Err(

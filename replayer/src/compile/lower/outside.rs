@@ -16,7 +16,7 @@ impl Lower<'_> {
         for ofd in std::mem::take(&mut self.world.gone_ofds) {
             self.offsets.remove(&ofd);
             self.sightings.remove(&ofd);
-            self.unwatched.retain(|(ep, _)| *ep != ofd);
+            self.unwatched.remove(&ofd);
         }
         if self.world.gone_socks.is_empty() {
             return Ok(());
@@ -318,7 +318,7 @@ impl Lower<'_> {
             return Ok(());
         };
         let sock = *sock;
-        if self.world.ofds[ofd as usize].refs > 1 {
+        if self.world.has_others(cx.proc, cx.call.args[0] as i32, ofd) {
             // Others have it still.
             return Ok(());
         }

@@ -4,13 +4,15 @@ use super::super::CompileError;
 use super::super::calls::{Sc, host_nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
-use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, TaskIx, detail_addr, detail_epoll};
+use super::super::world::{
+    BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SockIx, TaskIx, detail_addr, detail_epoll,
+};
 use super::{
     ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers,
 };
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Calls that made descriptors that are kept of one table of descriptors.
 const MAKERS: usize = 32;
@@ -19,6 +21,8 @@ const SENDERS: usize = 16;
 /// Readers that are kept of one file, and tasks that looked at one name.
 const READERS: usize = 32;
 const LOOKERS: usize = 8;
+/// Descriptors of a process among which one for signals is looked for.
+const MAX_LOOKED_AT: usize = 256;
 
 /// Calls that are kept of those that read or wrote the same. The last one alone would not do: calls are told in the order in
 /// which they ended, and those that began late and were quick hide who is to be waited for.
@@ -71,7 +75,11 @@ impl Lower<'_> {
             for (child, wait) in tasks.iter().zip(waits) {
                 self.joins.insert(*child, *wait);
             }
+            for child in tasks {
+                self.join_words.entry(*child).or_insert(*word);
+            }
         }
+        self.joined = self.joins.iter().map(|(child, wait)| (*wait, *child)).collect();
     }
 
     /// What a call has to wait for, as far as other tasks made it.
@@ -329,9 +337,9 @@ impl Lower<'_> {
         let taken = [Some(signo), None].into_iter().filter_map(|by| self.signals_taken.get(&(proc, by)));
         needs.extend(taken.map(|mark| Need { kind: EdgeKind::Signal, mark: *mark }));
         let files = &self.world.files[self.world.procs[proc as usize].files as usize];
-        for slot in files.slots.values() {
-            if self.world.ofds[slot.ofd as usize].kind == OfdKind::Signal {
-                let idle = self.idle_marks(Some(slot.ofd));
+        for (_, slot) in files.slots.iter().take(MAX_LOOKED_AT) {
+            if self.world.ofds[slot.ofd() as usize].kind == OfdKind::Signal {
+                let idle = self.idle_marks(Some(slot.ofd()));
                 needs.extend(idle.into_iter().map(|mark| Need { kind: EdgeKind::NotYet, mark }));
             }
         }
@@ -379,22 +387,21 @@ impl Lower<'_> {
     /// Remembers who saw what ready, and forgets it when it is taken.
     fn remember_sightings(&mut self, cx: &Cx<'_>, mark: Mark) {
         const READABLE: u32 = 0x2019;
-        let mut seen: Vec<OfdIx> = Vec::new();
+        let mut seen: Vec<(i32, OfdIx)> = Vec::new();
         match cx.known.sc {
             Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2 if cx.call.ret > 0 => {
-                if let Some(ep) = self.world.ofd_of(cx.task, cx.call.args[0] as i32)
-                    && let OfdKind::Epoll { watches } = &self.world.ofds[ep as usize].kind
-                {
+                let ep = self.world.ofd_of(cx.task, cx.call.args[0] as i32);
+                if let Some(epoll) = ep.and_then(|ep| self.world.epoll(ep)) {
                     let entries = detail_epoll(cx.call).unwrap_or_default();
                     let readable = entries.iter().filter(|e| e.events & READABLE != 0);
-                    seen.extend(readable.filter_map(|e| watches.get(&e.data)).map(|w| w.ofd));
+                    seen.extend(readable.filter_map(|e| epoll.by_data(e.data)).map(|w| (w.fd, w.ofd)));
                 }
             }
             Sc::Poll | Sc::Ppoll | Sc::Select | Sc::Pselect6 if cx.call.ret > 0 => {
                 for detail in &cx.call.details {
                     let Detail::Poll { entries, .. } = detail else { continue };
                     let readable = entries.iter().filter(|e| u32::from(e.revents) & READABLE != 0);
-                    seen.extend(readable.filter_map(|e| self.world.ofd_of(cx.task, e.fd)));
+                    seen.extend(readable.filter_map(|e| Some((e.fd, self.world.ofd_of(cx.task, e.fd)?))));
                 }
             }
             _ if cx.call.ret >= 0 => {
@@ -406,12 +413,10 @@ impl Lower<'_> {
             }
             _ => {}
         }
-        for ofd in seen {
+        for (fd, ofd) in seen {
             // Files that nobody else has can be taken by nobody else.
-            if self.world.is_shared(cx.proc, ofd) {
-                let sightings = self.sightings.entry(ofd).or_default();
-                sightings.retain(|m| m.task != mark.task);
-                sightings.push(mark);
+            if self.world.is_shared(cx.proc, fd, ofd) {
+                keep_latest(self.sightings.entry(ofd).or_default(), mark, MAX_WATCHERS);
             }
         }
     }
@@ -444,9 +449,8 @@ impl Lower<'_> {
             leaving.lowered.pre.insert(0, block.imm(0, 0).arg(1, Sel::Data, all).imm(2, 0).imm(3, 8));
             let close = Step::call(host_nr("close_range").unwrap_or(0)).with(flags::ENGINE);
             leaving.lowered.pre.push(close.imm(0, 0).imm(1, u64::from(u32::MAX)).imm(2, 0));
-            let mut sync = Step::of(Kind::Sync);
-            self.b.set_waits(&mut sync, &after)?;
-            leaving.lowered.pre.push(sync);
+            leaving.lowered.late = (leaving.lowered.pre.len(), after);
+            leaving.lowered.pre.push(Step::of(Kind::Sync));
         }
         Ok(())
     }
@@ -459,15 +463,13 @@ impl Lower<'_> {
             _ => return Ok(()),
         };
         let its_proc = one.and_then(|pid| self.by_pid.get(&pid)).map(|t| self.world.tasks[*t as usize].proc);
-        let is_waited_for = |t: &&TaskIx| {
-            let proc = self.world.tasks[**t as usize].proc;
-            match its_proc {
-                Some(its) => proc == its,
-                None => self.world.procs[proc as usize].parent == Some(cx.proc),
-            }
+        let procs: Vec<ProcIx> = match its_proc {
+            Some(its) => vec![its],
+            None => self.leaving_children.get(&cx.proc).into_iter().flatten().copied().collect(),
         };
-        let of_parent: Vec<TaskIx> = self.leaving.keys().filter(is_waited_for).copied().collect();
-        for task in of_parent {
+        let waited_for: BTreeSet<TaskIx> =
+            procs.iter().filter_map(|proc| self.leaving_of.get(proc)).flatten().copied().collect();
+        for task in waited_for {
             self.leave(task)?;
         }
         Ok(())
@@ -476,6 +478,17 @@ impl Lower<'_> {
     /// Writes the end of a task that had begun to leave.
     pub(crate) fn leave(&mut self, task: TaskIx) -> Result<(), CompileError> {
         let Some(mut leaving) = self.leaving.remove(&task) else { return Ok(()) };
+        let proc = self.world.tasks[task as usize].proc;
+        if let Some(tasks) = self.leaving_of.get_mut(&proc) {
+            tasks.remove(&task);
+            if tasks.is_empty() {
+                self.leaving_of.remove(&proc);
+                let parent = self.world.procs[proc as usize].parent;
+                if let Some(children) = parent.and_then(|parent| self.leaving_children.get_mut(&parent)) {
+                    children.remove(&proc);
+                }
+            }
+        }
         self.leave_after_looks(task, &mut leaving)?;
         self.push(task, &leaving.call, leaving.lowered, &leaving.waits)?;
         Ok(())
@@ -493,11 +506,12 @@ impl Lower<'_> {
     pub(crate) fn closing(&self, cx: &Cx<'_>) -> Vec<OfdIx> {
         let table = self.world.files_of(cx.task);
         match cx.known.sc {
-            Sc::Close => table.slots.get(&(cx.call.args[0] as i32)).map(|s| s.ofd).into_iter().collect(),
+            Sc::Close => table.slots.get(&(cx.call.args[0] as i32)).map(FdSlot::ofd).into_iter().collect(),
             Sc::Dup2 | Sc::Dup3 => {
-                table.slots.get(&(cx.call.args[1] as i32)).map(|s| s.ofd).into_iter().collect()
+                table.slots.get(&(cx.call.args[1] as i32)).map(FdSlot::ofd).into_iter().collect()
             }
-            Sc::ExitGroup => table.slots.values().map(|s| s.ofd).collect(),
+            // What another process has by the same fork does not lose its last.
+            Sc::ExitGroup => table.slots.own().map(|(_, slot)| slot.ofd()).collect(),
             _ => Vec::new(),
         }
     }
@@ -541,7 +555,8 @@ impl Lower<'_> {
         let Some(ofd) = ofd else { return Vec::new() };
         let state = &self.world.ofds[ofd as usize];
         let mut marks = state.idle.clone();
-        marks.extend(state.watched_by.iter().flat_map(|e| &self.world.ofds[*e as usize].idle));
+        let watchers = state.watched_by.iter().take(MAX_WATCHERS);
+        marks.extend(watchers.flat_map(|e| &self.world.ofds[*e as usize].idle));
         marks
     }
 

@@ -45,7 +45,7 @@ impl Lower<'_> {
             }
         };
         let step = self.new_fd(cx, step, open & O_CLOEXEC != 0);
-        Ok(Lowered { pre, step })
+        Ok(Lowered::after(pre, step))
     }
 
     /// A file that somebody outside made meanwhile is made by the engine before the workload finds it.

@@ -49,8 +49,7 @@ impl Lower<'_> {
                 if !unfinished && ret == 0 {
                     let seq = self.world.tasks[cx.task as usize].ops;
                     if self.facts.futexes.waits.contains(&(cx.task, seq)) {
-                        let join = self.joins.iter().find(|(_, w)| **w == (cx.task, seq)).map(|(c, _)| *c);
-                        let Some(child) = join else { return Ok(self.surrogate(cx)) };
+                        let Some(child) = self.joined.get(&(cx.task, seq)).copied() else { return Ok(self.surrogate(cx)) };
                         let slot = u64::from(self.futex_slot(word, None));
                         let child = u64::from(self.prog(child));
                         return Ok(base

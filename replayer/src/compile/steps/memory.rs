@@ -171,7 +171,7 @@ impl Lower<'_> {
                 self.maps.entry(cx.proc).or_default().heap = Some((ret, slot));
                 let ask =
                     Step::call(cx.nr).with(flags::ENGINE).imm(0, 0).post(Post::StoreValue, u64::from(slot));
-                Lowered { pre: vec![ask], step: step.arg(0, Sel::Value, value_operand(slot, 0)) }
+                Lowered::after(vec![ask], step.arg(0, Sel::Value, value_operand(slot, 0)))
             }
         }
     }

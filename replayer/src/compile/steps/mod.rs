@@ -341,7 +341,7 @@ impl Lower<'_> {
         }
         let mut pause = Step::of(Kind::Sync);
         pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
-        Lowered { pre: vec![Step::of(Kind::Sync), pause], step }
+        Lowered::after(vec![Step::of(Kind::Sync), pause], step)
     }
 
     /// A call that is not made.
@@ -383,7 +383,7 @@ impl Lower<'_> {
         if !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
             pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
         }
-        Lowered { pre: vec![Step::of(Kind::Sync), pause], step }
+        Lowered::after(vec![Step::of(Kind::Sync), pause], step)
     }
 
     /// The call without arguments, with the plainest expectation.

@@ -49,11 +49,7 @@ impl Lower<'_> {
     /// The word that the kernel clears when this thread ends, if somebody waits for that.
     pub(crate) fn join_word(&self, child: TaskIx) -> Option<super::super::futexes::Word> {
         self.joins.get(&child)?;
-        self.facts
-            .tid_words
-            .iter()
-            .find(|(word, tasks)| tasks.contains(&child) && self.facts.futexes.by_word.contains_key(*word))
-            .map(|(word, _)| *word)
+        self.join_words.get(&child).copied()
     }
 
     pub(crate) fn exec(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -158,7 +154,7 @@ impl Lower<'_> {
                 None => step = step.imm(0, u64::MAX),
             }
         }
-        Ok(Lowered { pre, step })
+        Ok(Lowered::after(pre, step))
     }
 
     pub(crate) fn kill(&mut self, cx: &Cx<'_>) -> Lowered {

@@ -23,7 +23,7 @@ impl Lower<'_> {
         let Some((handler, sa_flags, mask)) = action else { return step.aux(SIG_QUERY) };
         if cx.call.ret == 0 {
             const SA_RESTART: u64 = 0x1000_0000;
-            self.dispositions.insert((cx.proc, signo as u32), (handler, sa_flags & SA_RESTART != 0));
+            self.set_disposition(cx.proc, signo as u32, handler, sa_flags & SA_RESTART != 0);
         }
         let kind = match handler {
             0 => SIG_DEFAULT,
@@ -43,11 +43,11 @@ impl Lower<'_> {
             return Ok(step.into());
         }
         // The delivery was not recorded. One signal that has a handler is the one, SIGCHLD before others.
-        let caught = |signo: &u32| self.dispositions.get(&(cx.proc, *signo)).is_some_and(|d| d.0 == 2);
+        let caught = |signo: &u32| self.disposition(cx.proc, *signo).is_some_and(|d| d.0 == 2);
         let Some(signo) = [17].into_iter().chain(1..=64).find(caught) else { return Ok(self.missing(cx)) };
         let mut handler = Step::of(Kind::SignalHandler);
         handler.nr = signo;
-        Ok(Lowered { pre: vec![handler], step: step.with(flags::IN_HANDLER) })
+        Ok(Lowered::after(vec![handler], step.with(flags::IN_HANDLER)))
     }
 
     pub(crate) fn sigmask(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {

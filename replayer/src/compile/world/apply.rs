@@ -5,12 +5,11 @@ use super::super::calls::{Known, Sc};
 use super::super::fsmodel::NodeKind;
 use super::super::source::Source;
 use super::{
-    FIOCLEX, FIONBIO, FIONCLEX, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World, canonical,
+    FIOCLEX, FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World, canonical,
     detail_addr, detail_epoll, detail_newfds, detail_object, detail_value, new_sock, open_flags,
 };
 use ctrace_format::syscalls::Kind;
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
-use std::collections::BTreeMap;
 
 impl World {
     /// Applies a completed call. `task` made it, `known` says which it is.
@@ -160,9 +159,8 @@ impl World {
                 let files = self.procs[proc as usize].files;
                 match call.args[1] as u32 {
                     FIOCLEX | FIONCLEX => {
-                        if let Some(slot) = self.files[files as usize].slots.get_mut(&fd0) {
-                            slot.cloexec = call.args[1] as u32 == FIOCLEX;
-                        }
+                        let cloexec = call.args[1] as u32 == FIOCLEX;
+                        self.files[files as usize].slots.change(&fd0, |slot| slot.cloexec = cloexec);
                     }
                     FIONBIO => {
                         if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? {
@@ -194,24 +192,27 @@ impl World {
                 let files = self.procs[proc as usize].files;
                 let (first, last) =
                     (call.args[0].min(i32::MAX as u64) as i32, call.args[1].min(i32::MAX as u64) as i32);
-                if first <= last {
-                    let fds: Vec<i32> =
-                        self.files[files as usize].slots.range(first..=last).map(|(fd, _)| *fd).collect();
-                    let cloexec = call.args[2] & 4 != 0;
-                    for fd in fds {
-                        if cloexec {
-                            if let Some(slot) = self.files[files as usize].slots.get_mut(&fd) {
-                                slot.cloexec = true;
-                            }
-                        } else {
-                            self.drop_fd(files, fd);
-                        }
+                let slots = &mut self.files[files as usize].slots;
+                if call.args[2] & 4 != 0 {
+                    let inside = slots.from(&first).take_while(|(fd, _)| **fd <= last);
+                    let fds: Vec<i32> = inside.filter(|(_, slot)| !slot.cloexec).map(|(fd, _)| *fd).collect();
+                    for fd in &fds {
+                        slots.change(fd, |slot| slot.cloexec = true);
                     }
+                    self.marked += fds.len();
+                    if self.marked > MAX_MARKED {
+                        let what = "descriptors marked close-on-exec by ranges";
+                        return Err(CompileError::TooMany { what, limit: MAX_MARKED });
+                    }
+                    self.within_limits()?;
+                } else {
+                    slots.remove_range(&first, &last);
+                    self.bury();
                 }
             }
             Sc::EpollCreate | Sc::EpollCreate1 => {
                 let flags = if known.sc == Sc::EpollCreate1 { call.args[0] as u32 } else { 0 };
-                let ofd = self.add_ofd(OfdKind::Epoll { watches: BTreeMap::new() }, flags, call.object);
+                let ofd = self.add_ofd(OfdKind::Epoll, flags, call.object);
                 self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)?;
             }
             Sc::EpollCtl => {
@@ -227,10 +228,7 @@ impl World {
                     }
                     _ => {
                         if let (Some(ep), Some(ofd)) = (self.ofd_of(task, fd0), self.ofd_of(task, fd)) {
-                            if let OfdKind::Epoll { watches } = &mut self.ofds[ep as usize].kind {
-                                watches.retain(|_, w| w.ofd != ofd || w.fd != fd);
-                            }
-                            self.ofds[ofd as usize].watched_by.retain(|e| *e != ep);
+                            self.unwatch(ep, ofd, fd);
                         }
                     }
                 }

@@ -4,20 +4,22 @@ use super::super::CompileError;
 use super::super::fsmodel::{InodeIx, NodeKind};
 use super::super::source::Source;
 use super::{
-    FdSlot, Inherited, MAX_FD_SLOTS, MAX_TASKS, O_APPEND, O_CLOEXEC, O_NONBLOCK, Ofd, OfdIx, OfdKind, Origin,
-    Pipe, PipeIx, ProcIx, Sock, SockState, TaskIx, Watch, World, canonical, new_sock,
+    Epoll, FdSlot, Inherited, MAX_FD_SLOTS, O_APPEND, O_CLOEXEC, O_NONBLOCK, Ofd, OfdIx, OfdKind, OfdRef,
+    Origin, Pipe, PipeIx, ProcIx, Sock, SockState, TaskIx, World, canonical, new_sock,
 };
 use ctrace_format::{FdTarget, Object, ObjectId, SockAddr, Syscall};
-use std::collections::BTreeMap;
+use ctrace_analysis::shared::SharedMap;
+use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::rc::{Rc, Weak};
 
 impl World {
     /// Descriptors that an earlier pass found a process to have had that was there from the start.
     pub(crate) fn give_inherited(&mut self, source: &dyn Source, ix: TaskIx) -> Result<(), CompileError> {
         let (tid, start_ns) = (self.tasks[ix as usize].tid, self.tasks[ix as usize].start_ns);
         let proc = self.tasks[ix as usize].proc;
-        let mine: Vec<Inherited> =
-            self.seed.inherited.iter().filter(|i| i.tid == tid && i.start_ns == start_ns).cloned().collect();
-        for one in mine {
+        for at in self.inherited.get(&(tid, start_ns)).cloned().unwrap_or_default() {
+            let one = self.seed.inherited[at].clone();
             // What the snapshot shows under the number came later.
             if self.ofd_of(ix, one.fd).is_some() {
                 continue;
@@ -26,10 +28,6 @@ impl World {
             self.put_fd(proc, one.fd, ofd, false, 0)?;
         }
         Ok(())
-    }
-
-    fn is_of_snapshot(&self, proc: ProcIx) -> bool {
-        self.tasks[self.procs[proc as usize].leader as usize].origin == Origin::Snapshot
     }
 
     pub(crate) fn inherited_ofd(&mut self, source: &dyn Source, one: &Inherited) -> OfdIx {
@@ -85,17 +83,7 @@ impl World {
         };
         // The oldest ancestor inside is where it came from; or the youngest that the snapshot shows, which was taken a
         // little after the first call.
-        let mut proc = self.tasks[task as usize].proc;
-        let mut depth = 0;
-        while !self.is_of_snapshot(proc)
-            && let Some(parent) = self.procs[proc as usize].parent
-        {
-            proc = parent;
-            depth += 1;
-            if depth > MAX_TASKS {
-                break;
-            }
-        }
+        let proc = self.procs[self.tasks[task as usize].proc as usize].root;
         let root = self.procs[proc as usize].leader;
         let one = Inherited {
             tid: self.tasks[root as usize].tid,
@@ -108,13 +96,15 @@ impl World {
             self.unknown_fds += 1;
         }
         let ofd = self.inherited_ofd(source, &one);
-        if !self.discovered.iter().any(|d| (d.tid, d.start_ns, d.fd) == (one.tid, one.start_ns, one.fd)) {
+        if let Entry::Vacant(new) = self.found.entry((one.tid, one.start_ns, one.fd)) {
+            new.insert(self.discovered.len());
+            self.by_number.entry((one.fd, one.object)).or_insert(self.discovered.len());
             self.discovered.push(one);
         }
         let mine = self.tasks[task as usize].proc;
         self.put_fd(mine, fd, ofd, false, 0)?;
         let root_files = self.procs[proc as usize].files;
-        if proc != mine && !self.files[root_files as usize].slots.contains_key(&fd) {
+        if proc != mine && self.files[root_files as usize].slots.get(&fd).is_none() {
             self.put_fd(proc, fd, ofd, false, 0)?;
         }
         Ok(Some(ofd))
@@ -130,15 +120,15 @@ impl World {
         if let OfdKind::Pipe { write, .. } = &mut known.kind {
             *write = true;
         }
-        if let Some(one) = self.discovered.iter_mut().find(|d| d.fd == fd && d.object == known.object) {
-            one.written = true;
+        if let Some(at) = self.by_number.get(&(fd, known.object)) {
+            self.discovered[*at].written = true;
         }
     }
 
     /// An object that was not known yet when its descriptor was made.
     pub(crate) fn learn(&mut self, source: &dyn Source, ofd: OfdIx, object: &Object) {
         let _ = source;
-        match (self.ofds[ofd as usize].kind.clone(), object) {
+        match (self.ofds[ofd as usize].kind, object) {
             (OfdKind::Node { inode, .. }, Object::File { mode, rdev, size, .. }) => {
                 self.correct(inode, *mode, *size);
                 self.tell(inode, *mode, *rdev, *size);
@@ -176,10 +166,8 @@ impl World {
         let table = &mut self.files[files as usize];
         table.users = table.users.saturating_sub(1);
         if table.users == 0 {
-            let fds: Vec<i32> = table.slots.keys().copied().collect();
-            for fd in fds {
-                self.drop_fd(files, fd);
-            }
+            table.slots = SharedMap::default();
+            self.bury();
         }
     }
 
@@ -193,6 +181,9 @@ impl World {
                 pipe.reader = Some(ix);
             }
             OfdKind::Sock(sock) => self.socks[sock as usize].ofd = Some(ix),
+            OfdKind::Epoll => {
+                self.epolls.insert(ix, Epoll::default());
+            }
             _ => {}
         }
         let ofd = Ofd {
@@ -201,8 +192,8 @@ impl World {
             append: flags & O_APPEND != 0,
             writable: flags & 3 != 0,
             pos: 0,
-            refs: 0,
-            watched_by: Vec::new(),
+            handle: Weak::new(),
+            watched_by: BTreeSet::new(),
             idle: Vec::new(),
             told: Vec::new(),
             inherited: false,
@@ -227,45 +218,43 @@ impl World {
         at_ns: u64,
     ) -> Result<(), CompileError> {
         let files = self.procs[proc as usize].files;
-        self.ofds[ofd as usize].refs += 1;
-        let old = self.files[files as usize].slots.insert(fd, FdSlot { ofd, cloexec, since_ns: at_ns });
-        if let Some(old) = old {
-            self.unref(old.ofd);
-        } else {
-            self.slots += 1;
-            if self.slots > MAX_FD_SLOTS {
-                return Err(CompileError::TooMany { what: "open descriptors", limit: MAX_FD_SLOTS });
-            }
+        let of = self.ofds[ofd as usize].handle.upgrade().unwrap_or_else(|| {
+            let of = Rc::new(OfdRef { ix: ofd, registry: Rc::clone(&self.registry) });
+            self.ofds[ofd as usize].handle = Rc::downgrade(&of);
+            of
+        });
+        self.files[files as usize].slots.insert(fd, FdSlot::new(of, cloexec, at_ns));
+        self.bury();
+        self.within_limits()
+    }
+
+    /// Refuses a trace with more descriptors than any host has.
+    pub(crate) fn within_limits(&self) -> Result<(), CompileError> {
+        if self.registry.slots.get() > MAX_FD_SLOTS {
+            return Err(CompileError::TooMany { what: "open descriptors", limit: MAX_FD_SLOTS });
         }
         Ok(())
     }
 
     pub(crate) fn drop_fd(&mut self, files: u32, fd: i32) {
-        if let Some(slot) = self.files[files as usize].slots.remove(&fd) {
-            self.slots = self.slots.saturating_sub(1);
-            self.unref(slot.ofd);
+        self.files[files as usize].slots.remove(&fd);
+        self.bury();
+    }
+
+    /// Takes leave of the descriptions whose last descriptor went.
+    pub(super) fn bury(&mut self) {
+        loop {
+            let dead = self.registry.dead.borrow_mut().pop();
+            let Some(ofd) = dead else { return };
+            self.over(ofd);
         }
     }
 
-    pub(crate) fn unref(&mut self, ofd: OfdIx) {
+    fn over(&mut self, ofd: OfdIx) {
+        self.forget_watches(ofd);
         let state = &mut self.ofds[ofd as usize];
-        state.refs = state.refs.saturating_sub(1);
-        if state.refs > 0 {
-            return;
-        }
         let kind = std::mem::replace(&mut state.kind, OfdKind::Other);
-        let watchers = std::mem::take(&mut state.watched_by);
-        for epoll in watchers {
-            if let OfdKind::Epoll { watches } = &mut self.ofds[epoll as usize].kind {
-                watches.retain(|_, w| w.ofd != ofd);
-            }
-        }
         match kind {
-            OfdKind::Epoll { watches } => {
-                for watch in watches.values() {
-                    self.ofds[watch.ofd as usize].watched_by.retain(|e| *e != ofd);
-                }
-            }
             OfdKind::Sock(ix) => {
                 self.socks[ix as usize].closed = true;
                 self.socks[ix as usize].ofd = None;
@@ -291,20 +280,6 @@ impl World {
         }
         self.free_ofds.push(ofd);
         self.gone_ofds.push(ofd);
-    }
-
-    pub(crate) fn watch(&mut self, proc: ProcIx, epfd: i32, fd: i32, events: u32, data: u64) {
-        let files = &self.files[self.procs[proc as usize].files as usize];
-        let (Some(ep), Some(watched)) = (files.slots.get(&epfd), files.slots.get(&fd)) else { return };
-        let (ep, watched) = (ep.ofd, watched.ofd);
-        if let OfdKind::Epoll { watches } = &mut self.ofds[ep as usize].kind {
-            watches.retain(|_, w| w.fd != fd || w.ofd != watched);
-            watches.insert(data, Watch { fd, ofd: watched, events });
-            let list = &mut self.ofds[watched as usize].watched_by;
-            if !list.contains(&ep) {
-                list.push(ep);
-            }
-        }
     }
 
     pub(crate) fn pipe(&mut self, ino: u64) -> PipeIx {
@@ -345,7 +320,7 @@ impl World {
 
     pub(crate) fn kind_of_anon(&mut self, kind: &[u8]) -> OfdKind {
         match kind {
-            b"eventpoll" => OfdKind::Epoll { watches: BTreeMap::new() },
+            b"eventpoll" => OfdKind::Epoll,
             b"eventfd" => OfdKind::Event,
             b"timerfd" => OfdKind::Timer,
             b"signalfd" => OfdKind::Signal,
@@ -425,7 +400,7 @@ impl World {
                     ..new_sock(*family, *kind, *protocol, identity, 0)
                 }))
             }
-            FdTarget::Epoll { .. } => OfdKind::Epoll { watches: BTreeMap::new() },
+            FdTarget::Epoll { .. } => OfdKind::Epoll,
             FdTarget::Anon { kind, .. } => self.kind_of_anon(kind),
             _ => OfdKind::Other,
         }
@@ -461,9 +436,9 @@ impl World {
                 }
             }
             2 => {
-                if let Some(slot) = self.files[files as usize].slots.get_mut(&fd0) {
-                    slot.cloexec = call.args[2] & 1 != 0;
-                }
+                self.files[files as usize]
+                    .slots
+                    .change(&fd0, |slot| slot.cloexec = call.args[2] & 1 != 0);
             }
             3 => {
                 if let Some(ofd) = ofd

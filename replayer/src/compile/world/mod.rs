@@ -5,6 +5,7 @@
 mod apply;
 mod descriptors;
 mod details;
+mod epoll;
 mod names;
 mod processes;
 mod sockets;
@@ -18,10 +19,13 @@ pub(crate) use details::{
 use super::calls::{Calls, Sc};
 use super::fsmodel::{FsModel, InodeIx, PathId, Paths};
 use super::links::Links;
-use ctrace_format::{ObjectId, SockAddr, Syscall, TaskId};
+use ctrace_analysis::shared::{Marked, SharedMap};
+use ctrace_format::{ObjectId, SockAddr, StrId, Syscall, TaskId};
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::rc::{Rc, Weak};
 
 /// Index of a task (thread) of the world.
 pub(crate) type TaskIx = u32;
@@ -34,9 +38,17 @@ pub(crate) type SockIx = u32;
 /// Index of a pipe; never reused.
 pub(crate) type PipeIx = u32;
 
-/// Limits against traces made to exhaust the compiler.
+pub(crate) use epoll::{Epoll, Watch};
+
+/// Limits against traces made to exhaust the compiler. No host has as many tasks, or files open, at a time; tasks are
+/// counted over the whole recording.
 pub(crate) const MAX_TASKS: usize = 200_000;
-pub(crate) const MAX_FD_SLOTS: usize = 8_000_000;
+/// Descriptors in all tables together, one that copies of a table have in common counted once.
+pub(crate) const MAX_FD_SLOTS: usize = 2_000_000;
+/// Descriptors that calls on ranges may mark in all.
+pub(crate) const MAX_MARKED: usize = 1 << 25;
+/// Tasks that are told of one description, and epoll instances that watch it, as far as anybody has to know.
+pub(crate) const MAX_WATCHERS: usize = 64;
 
 /// A thread.
 #[derive(Debug, Clone)]
@@ -83,6 +95,8 @@ pub(crate) struct Proc {
     pub(crate) first: TaskIx,
     pub(crate) files: u32,
     pub(crate) fs: u32,
+    /// Its oldest ancestor inside, or the youngest that the snapshot shows; perhaps itself.
+    pub(crate) root: ProcIx,
     pub(crate) exe: Option<PathId>,
     /// Its process group was made during the recording: nobody outside is in it.
     pub(crate) own_group: bool,
@@ -104,19 +118,70 @@ pub(crate) struct Mark {
     pub(crate) end_ns: u64,
 }
 
+/// What keeps count of descriptors.
+#[derive(Debug, Default)]
+struct Registry {
+    /// Descriptors in all tables; one that tables have in common counts once.
+    slots: Cell<usize>,
+    /// Descriptions whose last descriptor went.
+    dead: RefCell<Vec<OfdIx>>,
+}
+
+/// A description, as descriptors refer to it: when the last of them goes, it is over.
+#[derive(Debug)]
+pub(crate) struct OfdRef {
+    ix: OfdIx,
+    registry: Rc<Registry>,
+}
+
+impl Drop for OfdRef {
+    fn drop(&mut self) {
+        self.registry.dead.borrow_mut().push(self.ix);
+    }
+}
+
 /// A descriptor.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct FdSlot {
-    pub(crate) ofd: OfdIx,
+    of: Rc<OfdRef>,
     pub(crate) cloexec: bool,
     /// When the call that made it returned.
     pub(crate) since_ns: u64,
 }
 
-/// A descriptor table.
+impl FdSlot {
+    fn new(of: Rc<OfdRef>, cloexec: bool, since_ns: u64) -> Self {
+        of.registry.slots.set(of.registry.slots.get() + 1);
+        Self { of, cloexec, since_ns }
+    }
+    /// The description it refers to.
+    pub(crate) fn ofd(&self) -> OfdIx {
+        self.of.ix
+    }
+}
+
+impl Clone for FdSlot {
+    fn clone(&self) -> Self {
+        Self::new(Rc::clone(&self.of), self.cloexec, self.since_ns)
+    }
+}
+
+impl Drop for FdSlot {
+    fn drop(&mut self) {
+        self.of.registry.slots.set(self.of.registry.slots.get() - 1);
+    }
+}
+
+impl Marked for FdSlot {
+    fn is_marked(&self) -> bool {
+        self.cloexec
+    }
+}
+
+/// A descriptor table, in what it has in common with those that it was copied from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Files {
-    pub(crate) slots: BTreeMap<i32, FdSlot>,
+    pub(crate) slots: SharedMap<i32, FdSlot>,
     users: u32,
 }
 
@@ -137,10 +202,10 @@ pub(crate) struct Ofd {
     pub(crate) writable: bool,
     /// File offset.
     pub(crate) pos: u64,
-    /// Descriptors that refer to it.
-    pub(crate) refs: u32,
+    /// What descriptors have of it.
+    handle: Weak<OfdRef>,
     /// Epoll instances that watch it.
-    pub(crate) watched_by: Vec<OfdIx>,
+    pub(crate) watched_by: BTreeSet<OfdIx>,
     /// By task, last time a wait on it (a readiness call, for an epoll instance) found nothing.
     pub(crate) idle: Vec<Mark>,
     /// Was there before the recording, or came from outside.
@@ -186,7 +251,7 @@ pub(crate) struct Arrival {
 }
 
 /// What is behind a description.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OfdKind {
     /// A file, directory, device, FIFO.
     Node { path: PathId, inode: InodeIx },
@@ -194,8 +259,8 @@ pub(crate) enum OfdKind {
     Pipe { pipe: PipeIx, write: bool },
     /// A socket.
     Sock(SockIx),
-    /// epoll: data → descriptor.
-    Epoll { watches: BTreeMap<u64, Watch> },
+    /// An epoll instance, see [`World::epoll`].
+    Epoll,
     /// eventfd.
     Event,
     /// timerfd.
@@ -210,14 +275,6 @@ pub(crate) enum OfdKind {
     Pid,
     /// Something else.
     Other,
-}
-
-/// A descriptor that an epoll instance watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Watch {
-    pub(crate) fd: i32,
-    pub(crate) ofd: OfdIx,
-    pub(crate) events: u32,
 }
 
 /// A pipe.
@@ -309,6 +366,7 @@ pub(crate) struct World {
     pub(crate) files: Vec<Files>,
     pub(crate) fs_states: Vec<FsState>,
     pub(crate) ofds: Vec<Ofd>,
+    epolls: FxHashMap<OfdIx, Epoll>,
     free_ofds: Vec<OfdIx>,
     pub(crate) socks: Vec<Sock>,
     pub(crate) pipes: Vec<Pipe>,
@@ -321,10 +379,20 @@ pub(crate) struct World {
     pub(crate) sock_by_cookie: FxHashMap<u64, SockIx>,
     by_tuple: FxHashMap<(SockAddr, SockAddr), SockIx>,
     listeners: FxHashMap<SockAddr, SockIx>,
-    slots: usize,
+    registry: Rc<Registry>,
+    /// Descriptors that calls on ranges marked.
+    marked: usize,
     seed: Seed,
+    /// Descriptors of the seed, by task.
+    inherited: FxHashMap<(u32, u64), Vec<usize>>,
     /// Descriptors used without having been made, in the order found.
     pub(crate) discovered: Vec<Inherited>,
+    /// Where they are, by task and number.
+    found: FxHashMap<(u32, u64, i32), usize>,
+    /// The first of them by number and object.
+    by_number: FxHashMap<(i32, Option<ObjectId>), usize>,
+    /// Path arguments, as seen from a directory.
+    targets: FxHashMap<(PathId, StrId), PathId>,
     /// Descriptors used without having been made, in processes that could not have inherited them.
     pub(crate) unknown_fds: u64,
     /// Sockets and pipes whose last descriptor went since somebody last took this list.
@@ -349,6 +417,10 @@ pub(crate) struct Target {
 impl World {
     /// A world before the first event.
     pub(crate) fn new(seed: Seed, paths: Paths, fs: FsModel) -> Self {
+        let mut inherited: FxHashMap<(u32, u64), Vec<usize>> = FxHashMap::default();
+        for (i, one) in seed.inherited.iter().enumerate() {
+            inherited.entry((one.tid, one.start_ns)).or_default().push(i);
+        }
         Self {
             calls: Calls::default(),
             paths,
@@ -358,6 +430,7 @@ impl World {
             files: Vec::new(),
             fs_states: Vec::new(),
             ofds: Vec::new(),
+            epolls: FxHashMap::default(),
             free_ofds: Vec::new(),
             socks: Vec::new(),
             pipes: Vec::new(),
@@ -370,9 +443,14 @@ impl World {
             sock_by_cookie: FxHashMap::default(),
             by_tuple: FxHashMap::default(),
             listeners: FxHashMap::default(),
-            slots: 0,
+            registry: Rc::default(),
+            marked: 0,
+            inherited,
             seed,
             discovered: Vec::new(),
+            found: FxHashMap::default(),
+            by_number: FxHashMap::default(),
+            targets: FxHashMap::default(),
             unknown_fds: 0,
             gone_socks: Vec::new(),
             gone_ofds: Vec::new(),
@@ -400,14 +478,30 @@ impl World {
         self.fs_states[proc.fs as usize].cwd
     }
 
-    /// Whether others than one thread of a process could read from a description that it has.
-    pub(crate) fn is_shared(&self, proc: ProcIx, ofd: OfdIx) -> bool {
-        self.ofds[ofd as usize].refs > 1 || self.procs[proc as usize].threads > 1
+    /// Whether others than one thread of a process could read from a description that it has as `fd`.
+    pub(crate) fn is_shared(&self, proc: ProcIx, fd: i32, ofd: OfdIx) -> bool {
+        self.procs[proc as usize].threads > 1 || self.has_others(proc, fd, ofd)
+    }
+
+    /// Whether there is another descriptor of a description than `fd` of a process.
+    pub(crate) fn has_others(&self, proc: ProcIx, fd: i32, ofd: OfdIx) -> bool {
+        let files = &self.files[self.procs[proc as usize].files as usize];
+        self.ofds[ofd as usize].handle.strong_count() > 1 || files.slots.is_shared_at(&fd)
+    }
+
+    /// What an epoll instance watches.
+    pub(crate) fn epoll(&self, ofd: OfdIx) -> Option<&Epoll> {
+        self.epolls.get(&ofd)
+    }
+
+    /// What an epoll instance watches, to change.
+    pub(crate) fn epoll_mut(&mut self, ofd: OfdIx) -> Option<&mut Epoll> {
+        self.epolls.get_mut(&ofd)
     }
 
     /// The description behind a descriptor of a task.
     pub(crate) fn ofd_of(&self, task: TaskIx, fd: i32) -> Option<OfdIx> {
-        self.files_of(task).slots.get(&fd).map(|s| s.ofd)
+        self.files_of(task).slots.get(&fd).map(FdSlot::ofd)
     }
 }
 

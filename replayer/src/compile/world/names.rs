@@ -21,7 +21,8 @@ impl World {
         arg: u8,
         dirfd: Option<i32>,
     ) -> Option<Target> {
-        let text = detail_str(call, arg).map(|id| source.str(id))?;
+        let id = detail_str(call, arg)?;
+        let text = source.str(id);
         let base = match dirfd {
             Some(fd) if fd != AT_FDCWD && text.first() != Some(&b'/') => match self.ofd_of(task, fd) {
                 Some(ofd) => match self.ofds[ofd as usize].kind {
@@ -33,7 +34,14 @@ impl World {
             _ => self.cwd_of(task),
         };
         let by_fd = text.is_empty();
-        let path = self.paths.join(base, text);
+        let path = match self.targets.get(&(base, id)) {
+            Some(path) => *path,
+            None => {
+                let path = self.paths.join(base, text);
+                self.targets.insert((base, id), path);
+                path
+            }
+        };
         let sc = self.calls.get(call.sysno).sc;
         Some(Target { path: self.resolve(path, follows(sc, call)), by_fd })
     }

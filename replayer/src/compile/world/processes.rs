@@ -4,7 +4,7 @@ use super::super::CompileError;
 use super::super::fsmodel::{NodeKind, PathId};
 use super::super::source::Source;
 use super::{
-    CLONE_FILES, CLONE_FS, Files, FsState, MAX_FD_SLOTS, MAX_TASKS, O_CLOEXEC, OfdIx, OfdKind, Origin, Proc,
+    CLONE_FILES, CLONE_FS, Files, FsState, MAX_TASKS, O_CLOEXEC, OfdIx, OfdKind, Origin, Proc,
     ProcIx, Task, TaskIx, World,
 };
 use ctrace_format::{Event, FdTarget, Process, ProcessKind, Syscall, TaskId};
@@ -196,7 +196,7 @@ impl World {
         self.seed
             .clone_flags
             .get(&tid)
-            .and_then(|all| all.iter().find(|(end, _)| *end >= at_ns))
+            .and_then(|all| all.get(all.partition_point(|(end, _)| *end < at_ns)))
             .map_or(0, |(_, flags)| *flags)
     }
 
@@ -209,29 +209,33 @@ impl World {
         flags: u64,
         comm: Vec<u8>,
     ) -> Result<TaskIx, CompileError> {
-        let from = self.procs[self.tasks[parent as usize].proc as usize].clone();
+        let above = self.tasks[parent as usize].proc;
+        let from = &self.procs[above as usize];
+        let (from_files, from_fs, exe, own_group, root) =
+            (from.files, from.fs, from.exe, from.own_group, from.root);
         let files = if flags & CLONE_FILES != 0 {
-            self.files[from.files as usize].users += 1;
-            from.files
+            self.files[from_files as usize].users += 1;
+            from_files
         } else {
-            self.copy_files(from.files)?
+            self.copy_files(from_files)
         };
         let fs = if flags & CLONE_FS != 0 {
-            from.fs
+            from_fs
         } else {
-            self.fs_states.push(self.fs_states[from.fs as usize].clone());
+            self.fs_states.push(self.fs_states[from_fs as usize].clone());
             (self.fs_states.len() - 1) as u32
         };
         let proc = self.procs.len() as ProcIx;
         self.procs.push(Proc {
             tgid,
-            parent: Some(self.tasks[parent as usize].proc),
+            parent: Some(above),
             leader: 0,
             first: 0,
             files,
             fs,
-            exe: from.exe,
-            own_group: from.own_group,
+            root,
+            exe,
+            own_group,
             no_child: BTreeMap::new(),
             threads: 0,
             dead: false,
@@ -262,7 +266,7 @@ impl World {
         umask: u32,
         exe: Option<PathId>,
     ) -> ProcIx {
-        self.files.push(Files { slots: BTreeMap::new(), users: 1 });
+        self.files.push(Files { users: 1, ..Files::default() });
         self.fs_states.push(FsState { cwd, umask });
         let proc = self.procs.len() as ProcIx;
         self.procs.push(Proc {
@@ -272,6 +276,7 @@ impl World {
             first: 0,
             files: (self.files.len() - 1) as u32,
             fs: (self.fs_states.len() - 1) as u32,
+            root: proc,
             exe,
             own_group: false,
             no_child: BTreeMap::new(),
@@ -323,33 +328,23 @@ impl World {
     }
 
     /// A copy of a table of descriptors, for one process.
-    fn copy_files(&mut self, files: u32) -> Result<u32, CompileError> {
-        let mut copy = self.files[files as usize].clone();
-        copy.users = 1;
-        self.slots += copy.slots.len();
-        if self.slots > MAX_FD_SLOTS {
-            return Err(CompileError::TooMany { what: "open descriptors", limit: MAX_FD_SLOTS });
-        }
-        for slot in copy.slots.values() {
-            self.ofds[slot.ofd as usize].refs += 1;
-        }
+    fn copy_files(&mut self, files: u32) -> u32 {
+        let copy = Files { users: 1, ..self.files[files as usize].clone() };
         self.files.push(copy);
-        Ok((self.files.len() - 1) as u32)
+        (self.files.len() - 1) as u32
     }
 
     pub(crate) fn exec(&mut self, proc: ProcIx) -> Result<(), CompileError> {
         let files = self.procs[proc as usize].files;
         if self.files[files as usize].users > 1 {
             self.files[files as usize].users -= 1;
-            self.procs[proc as usize].files = self.copy_files(files)?;
+            self.procs[proc as usize].files = self.copy_files(files);
         }
         let files = self.procs[proc as usize].files;
-        let gone: Vec<i32> =
-            self.files[files as usize].slots.iter().filter(|(_, s)| s.cloexec).map(|(fd, _)| *fd).collect();
-        for fd in gone {
+        while let Some(fd) = self.files[files as usize].slots.first_marked().copied() {
             self.drop_fd(files, fd);
         }
-        Ok(())
+        self.within_limits()
     }
 
     /// Feeds an event that is not a system call.

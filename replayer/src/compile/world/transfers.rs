@@ -5,7 +5,7 @@ use super::super::calls::{Known, Sc};
 use super::super::fsmodel::{InodeIx, NodeKind};
 use super::super::source::Source;
 use super::{
-    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, TaskIx, World, detail_addr, detail_epoll, detail_object,
+    Arrival, BLOCKED_NS, MAX_WATCHERS, Mark, OfdIx, OfdKind, TaskIx, World, detail_addr, detail_epoll, detail_object,
     detail_value, positional,
 };
 use ctrace_format::{Detail, EpollEntry, Syscall};
@@ -20,18 +20,18 @@ impl World {
         let waited = call.duration_ns >= BLOCKED_NS;
         let Some(entries) = detail_epoll(call) else { return };
         for EpollEntry { data, events } in entries.iter().copied() {
-            let OfdKind::Epoll { watches } = &self.ofds[ep as usize].kind else { return };
             if events & 0x19 != 0
-                && let Some(watch) = watches.get(&data).copied()
+                && let Some(watch) = self.epoll(ep).and_then(|epoll| epoll.by_data(data)).copied()
             {
-                self.readable(watch.ofd, mark, waited);
+                self.readable(watch.ofd, watch.fd, mark, waited);
             }
         }
     }
 
-    fn readable(&mut self, ofd: OfdIx, mark: Mark, exact: bool) {
+    fn readable(&mut self, ofd: OfdIx, fd: i32, mark: Mark, exact: bool) {
+        let shared = self.has_others(self.tasks[mark.task as usize].proc, fd, ofd);
         let state = &mut self.ofds[ofd as usize];
-        if state.refs > 1 && !state.told.contains(&mark.task) {
+        if shared && state.told.len() < MAX_WATCHERS && !state.told.contains(&mark.task) {
             state.told.push(mark.task);
         }
         let at_ns = mark.end_ns;
@@ -60,7 +60,7 @@ impl World {
                     self.known_writable(ofd, entry.fd);
                 }
                 if entry.revents & 0x19 != 0 {
-                    self.readable(ofd, mark, waited);
+                    self.readable(ofd, entry.fd, mark, waited);
                 } else if entry.events & 1 != 0 && call.ret == 0 {
                     self.ofds[ofd as usize].looked_in_vain(mark);
                 }
