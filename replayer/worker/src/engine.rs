@@ -93,7 +93,8 @@ pub fn wait_for_all(task: &Task, index: u32, step: &Step) {
     let most = u64::from(step.waits_len) * 20;
     let len = most.min(header().len.saturating_sub(step.waits));
     // SAFETY: within the program; the builder wrote `waits_len` entries at `waits`.
-    let bytes = unsafe { core::slice::from_raw_parts((PROGRAM_BASE + step.waits) as *const u8, len as usize) };
+    let bytes =
+        unsafe { core::slice::from_raw_parts((PROGRAM_BASE + step.waits) as *const u8, len as usize) };
     let mut at = 0;
     for _ in 0..step.waits_len {
         let Some(wait) = decode_wait(bytes, &mut at) else { return };

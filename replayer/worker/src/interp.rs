@@ -332,13 +332,7 @@ fn interrupter(task: &Task, index: u32, step: &Step) -> Option<&'static AtomicU3
 }
 
 /// Continues a short read or write, and waits out an unexpected `EAGAIN`.
-fn persist(
-    task: &Task,
-    index: &mut u32,
-    step: &mut Step,
-    regs: &mut [u64; 6],
-    first: i64,
-) -> (i64, bool) {
+fn persist(task: &Task, index: &mut u32, step: &mut Step, regs: &mut [u64; 6], first: i64) -> (i64, bool) {
     let stream = step.flags & flags::STREAM != 0 && step.expect_kind == Expect::Bytes as u8;
     let wanted = if stream { step.expect.max(0) } else { 0 };
     let mut total = first.max(0);

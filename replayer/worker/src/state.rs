@@ -100,7 +100,8 @@ impl Task {
         };
         let at = chunk + CHUNK_HEAD_BYTES + u64::from(head.steps) * 4 + u64::from(begin);
         // SAFETY: the step's bytes are between both.
-        let bytes = unsafe { core::slice::from_raw_parts(at as *const u8, end.saturating_sub(begin) as usize) };
+        let bytes =
+            unsafe { core::slice::from_raw_parts(at as *const u8, end.saturating_sub(begin) as usize) };
         let (mut step, waits) = stored::decode(head, bytes)?;
         step.waits = at - PROGRAM_BASE + waits as u64;
         Some(step)

@@ -260,7 +260,8 @@ impl Lower<'_> {
         pre: &mut Vec<Step>,
     ) -> Result<(), CompileError> {
         const MOD: u64 = 3;
-        let others = self.ofd(cx, 0).is_some_and(|ep| self.world.is_shared(cx.proc, cx.call.args[0] as i32, ep));
+        let others =
+            self.ofd(cx, 0).is_some_and(|ep| self.world.is_shared(cx.proc, cx.call.args[0] as i32, ep));
         for (entry, watch) in named {
             let comes_in = entry.events & !POLLOUT != 0;
             if watch.events & EPOLLET == 0 || others && comes_in {
@@ -284,7 +285,8 @@ impl Lower<'_> {
         step: Step,
         named: &[(PollEntry, Watch)],
     ) -> Result<Step, CompileError> {
-        let others = self.ofd(cx, 0).is_some_and(|ep| self.world.is_shared(cx.proc, cx.call.args[0] as i32, ep));
+        let others =
+            self.ofd(cx, 0).is_some_and(|ep| self.world.is_shared(cx.proc, cx.call.args[0] as i32, ep));
         let head = PollEntry { fd: i32::from(others), events: 0, revents: 0 };
         let entries = named.iter().map(|(entry, watch)| PollEntry {
             revents: u16::from(watch.events & REPORTED_ONCE != 0),

@@ -49,7 +49,9 @@ impl Lower<'_> {
                 if !unfinished && ret == 0 {
                     let seq = self.world.tasks[cx.task as usize].ops;
                     if self.facts.futexes.waits.contains(&(cx.task, seq)) {
-                        let Some(child) = self.joined.get(&(cx.task, seq)).copied() else { return Ok(self.surrogate(cx)) };
+                        let Some(child) = self.joined.get(&(cx.task, seq)).copied() else {
+                            return Ok(self.surrogate(cx));
+                        };
                         let slot = u64::from(self.futex_slot(word, None));
                         let child = u64::from(self.prog(child));
                         return Ok(base

@@ -5,8 +5,8 @@ use super::super::calls::{Known, Sc};
 use super::super::fsmodel::NodeKind;
 use super::super::source::Source;
 use super::{
-    FIOCLEX, FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World, canonical,
-    detail_addr, detail_epoll, detail_newfds, detail_object, detail_value, new_sock, open_flags,
+    FIOCLEX, FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World,
+    canonical, detail_addr, detail_epoll, detail_newfds, detail_object, detail_value, new_sock, open_flags,
 };
 use ctrace_format::syscalls::Kind;
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};

@@ -7,8 +7,8 @@ use super::{
     Epoll, FdSlot, Inherited, MAX_FD_SLOTS, O_APPEND, O_CLOEXEC, O_NONBLOCK, Ofd, OfdIx, OfdKind, OfdRef,
     Origin, Pipe, PipeIx, ProcIx, Sock, SockState, TaskIx, World, canonical, new_sock,
 };
-use ctrace_format::{FdTarget, Object, ObjectId, SockAddr, Syscall};
 use ctrace_analysis::shared::SharedMap;
+use ctrace_format::{FdTarget, Object, ObjectId, SockAddr, Syscall};
 use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
 use std::rc::{Rc, Weak};
@@ -436,9 +436,7 @@ impl World {
                 }
             }
             2 => {
-                self.files[files as usize]
-                    .slots
-                    .change(&fd0, |slot| slot.cloexec = call.args[2] & 1 != 0);
+                self.files[files as usize].slots.change(&fd0, |slot| slot.cloexec = call.args[2] & 1 != 0);
             }
             3 => {
                 if let Some(ofd) = ofd

@@ -4,8 +4,8 @@ use super::super::CompileError;
 use super::super::fsmodel::{NodeKind, PathId};
 use super::super::source::Source;
 use super::{
-    CLONE_FILES, CLONE_FS, Files, FsState, MAX_TASKS, O_CLOEXEC, OfdIx, OfdKind, Origin, Proc,
-    ProcIx, Task, TaskIx, World,
+    CLONE_FILES, CLONE_FS, Files, FsState, MAX_TASKS, O_CLOEXEC, OfdIx, OfdKind, Origin, Proc, ProcIx, Task,
+    TaskIx, World,
 };
 use ctrace_format::{Event, FdTarget, Process, ProcessKind, Syscall, TaskId};
 use rustc_hash::FxHashMap;

@@ -5,8 +5,8 @@ use super::super::calls::{Known, Sc};
 use super::super::fsmodel::{InodeIx, NodeKind};
 use super::super::source::Source;
 use super::{
-    Arrival, BLOCKED_NS, MAX_WATCHERS, Mark, OfdIx, OfdKind, TaskIx, World, detail_addr, detail_epoll, detail_object,
-    detail_value, positional,
+    Arrival, BLOCKED_NS, MAX_WATCHERS, Mark, OfdIx, OfdKind, TaskIx, World, detail_addr, detail_epoll,
+    detail_object, detail_value, positional,
 };
 use ctrace_format::{Detail, EpollEntry, Syscall};
 
