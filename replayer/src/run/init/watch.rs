@@ -66,7 +66,7 @@ impl<'a> Watch<'a> {
             if finished || !children {
                 break Ended::Completed;
             }
-            if now > self.setup.max_duration.as_nanos() as u64 {
+            if now > self.setup.options.limits.duration.limit {
                 stuck = self.stuck(&mut |_| true);
                 break Ended::TimedOut;
             }
@@ -308,6 +308,7 @@ impl<'a> Watch<'a> {
             root_status: self.root_status,
             problems: Vec::new(),
             leftovers: Vec::new(),
+            hits: Vec::new(),
         }
     }
 }
