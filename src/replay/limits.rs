@@ -100,6 +100,7 @@ pub(crate) fn refusal(error: TooMuch) -> Failure {
     }
     let (exit, fix) = match error.limit.source {
         Source::Host => (Exit::Host, format!("replay it where more is free, or {allow}")),
+        Source::Own => (Exit::Host, format!("raise the hard limit first: `ulimit -Hn {}`", error.need)),
         _ => (Exit::Usage, allow),
     };
     Failure::new(exit, error).fix(fix)

@@ -64,14 +64,15 @@ pub struct Hit {
 
 impl fmt::Display for Hit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (word, most) = (self.resource.word(), self.resource.text(self.limit.limit));
         if self.host_ran_out {
+            let word = self.resource.word();
             let left =
                 self.had.map_or_else(String::new, |left| format!(" ({} left)", self.resource.text(left)));
             return write!(f, "the replay was ended because this host runs out of {word}{left}");
         }
         let verb = if self.ended { "was ended at" } else { "ran into" };
-        write!(f, "the replay {verb} its limit of {most} of {word} ({})", self.limit.source)?;
+        let most = self.resource.phrase(self.limit.limit);
+        write!(f, "the replay {verb} its limit of {most} ({})", self.limit.source)?;
         if let Some(had) = self.had {
             write!(f, ": it had {}", self.resource.text(had))?;
         }

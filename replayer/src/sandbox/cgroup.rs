@@ -150,12 +150,12 @@ impl Cgroup {
 
     fn make(&self, limits: &Limits) -> io::Result<()> {
         for directory in &self.directories {
-            fs::create_dir(&directory.at)?;
+            fs::create_dir(&directory.at).map_err(|error| at(&directory.at, &error))?;
         }
         let set = |controller: &str, file: &str, value: &str| -> io::Result<()> {
-            let at = self.of(controller).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.join(file);
-            fs::write(&at, value)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", at.display())))
+            let file =
+                self.of(controller).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.join(file);
+            fs::write(&file, value).map_err(|error| at(&file, &error))
         };
         let memory = limits.get(Resource::Memory).limit.to_string();
         let tasks = limits.get(Resource::Tasks).limit.saturating_add(ENGINE_TASKS).to_string();
@@ -216,6 +216,11 @@ impl Cgroup {
         let there = self.directories.iter().filter(|d| d.at.exists());
         there.map(|d| format!("cgroup {}", d.at.display())).collect()
     }
+}
+
+/// The error with what it is about.
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn counter(at: &Path, name: &str) -> u64 {

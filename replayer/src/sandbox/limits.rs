@@ -70,6 +70,15 @@ impl Resource {
         }
     }
 
+    /// So much of it, in words: `2.0 GiB of memory`, `40 tasks`.
+    pub fn phrase(self, value: u64) -> String {
+        match self {
+            Self::Memory | Self::Disk => format!("{} of {}", self.text(value), self.word()),
+            Self::Duration => self.text(value),
+            _ => format!("{} {}", self.text(value), self.word()),
+        }
+    }
+
     /// The value of the flag that allows `value`.
     pub fn flag(self, value: u64) -> String {
         let word = self.word();
@@ -91,6 +100,8 @@ pub enum Source {
     Floor,
     /// Half of what this host has free.
     Host,
+    /// What ctrace itself may have: nobody can be given more.
+    Own,
     /// A day: longer only when somebody says so.
     Day,
     /// The command line.
@@ -103,6 +114,7 @@ impl fmt::Display for Source {
             Self::Recording => "from the recording",
             Self::Floor => "the least given",
             Self::Host => "half of what this host has free",
+            Self::Own => "what ctrace itself may have, see `ulimit -Hn`",
             Self::Day => "a day, unless the flag says more",
             Self::Flag => "the flag",
         })
@@ -220,15 +232,15 @@ pub struct TooMuch {
 impl fmt::Display for TooMuch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { resource, need, limit } = self;
-        let (word, need, most) = (resource.word(), resource.text(*need), resource.text(limit.limit));
+        let (need, most) = (resource.phrase(*need), resource.text(limit.limit));
         if self.is_dishonest() {
             return write!(
                 f,
-                "the trace asks for {need} of {word}, which no recording of a real program can need (at most {})",
+                "the trace asks for {need}, which no recording of a real program can need (at most {})",
                 resource.text(ceiling(*resource))
             );
         }
-        write!(f, "the replay needs {need} of {word}; it may have {most} ({})", limit.source)
+        write!(f, "the replay needs {need}; it may have {most} ({})", limit.source)
     }
 }
 
@@ -267,7 +279,7 @@ impl Limits {
         let tasks = at_most(tasks, half(free.tasks), Source::Host);
         let descriptors = twice(need.descriptors, 0, floors.descriptors);
         // Nobody can be given more than ctrace itself may have, free or not.
-        let descriptors = at_most(descriptors, free.descriptors, Source::Host);
+        let descriptors = at_most(descriptors, free.descriptors, Source::Own);
         let recorded = scaled(need.duration_ns, speed);
         let duration = Limit {
             limit: recorded.saturating_mul(4).saturating_add(DURATION_FLOOR_NS),
