@@ -3,8 +3,8 @@
 //! Where the replay has a cgroup, the kernel bounds it and the guard reads what the kernel counted. Where it has none
 //! (an ordinary user, a container), the guard adds up what the replay holds, and ends it when that is too much.
 
-use crate::sandbox::cgroup::Cgroup;
-use crate::sandbox::host;
+use crate::sandbox::cgroup::{Cgroup, ENGINE_TASKS};
+use crate::sandbox::host::{self, Gauge, Memory};
 use crate::sandbox::limits::{Limit, Limits, Resource};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -81,7 +81,8 @@ impl fmt::Display for Hit {
 }
 
 impl Hit {
-    fn of(resource: Resource, limits: &Limits) -> Self {
+    /// Of a limit that was reached, and ended nothing.
+    pub(crate) fn of(resource: Resource, limits: &Limits) -> Self {
         Self { resource, limit: limits.get(resource), had: None, ended: false, host_ran_out: false }
     }
 }
@@ -96,18 +97,19 @@ pub(crate) struct Guard {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What there was before the replay, where there is no cgroup.
-#[derive(Debug, Clone, Copy)]
+/// What there was before the replay, and how that is looked at.
+#[derive(Debug, Clone)]
 pub(crate) struct Before {
-    available: u64,
-    shared: u64,
+    gauge: Gauge,
+    memory: Option<Memory>,
+    files: Option<u64>,
 }
 
 impl Before {
     /// Looks now.
     pub(crate) fn now() -> Self {
-        let (available, shared) = host::memory().unwrap_or((u64::MAX, 0));
-        Self { available, shared }
+        let gauge = Gauge::own();
+        Self { memory: gauge.look(), files: host::free_files(), gauge }
     }
 }
 
@@ -124,16 +126,24 @@ impl Guard {
         let limits = *limits;
         let (stopped, found, group) = (Arc::clone(&stop), Arc::clone(&hits), cgroup.clone());
         let thread = std::thread::Builder::new().name("replay-guard".to_owned()).spawn(move || {
-            let mut watch = Watching { launcher, limits, before, next_sum: Instant::now(), private: 0 };
+            let mut watch =
+                Watching { launcher, limits, before, next_sum: Instant::now(), sum: Sum::default() };
+            let note = |hit| found.lock().unwrap_or_else(PoisonError::into_inner).push(hit);
+            let mut full = false;
             while !stopped.load(Relaxed) {
                 let hit = match &group {
                     Some(cgroup) => watch.counted(cgroup),
                     None => watch.sampled(),
                 };
-                if let Some(hit) = hit {
-                    found.lock().unwrap_or_else(PoisonError::into_inner).push(Hit { ended: true, ..hit });
+                if let Some(hit) = hit.or_else(|| watch.file_table()) {
+                    note(Hit { ended: true, ..hit });
                     watch.end(&channel, &stopped);
                     return;
+                }
+                // The launcher counts as well.
+                if group.is_none() && !full && watch.sum.tasks + 1 >= limits.tasks.limit {
+                    full = true;
+                    note(Hit::of(Resource::Tasks, &limits));
                 }
                 std::thread::sleep(if group.is_some() { COUNTED_TICK } else { SAMPLED_TICK });
             }
@@ -172,8 +182,8 @@ struct Watching {
     limits: Limits,
     before: Before,
     next_sum: Instant,
-    /// Private memory of the processes, when they were added up last.
-    private: u64,
+    /// The processes, when they were added up last.
+    sum: Sum,
 }
 
 impl Watching {
@@ -181,30 +191,35 @@ impl Watching {
         (cgroup.oom_kills() > 0).then(|| Hit::of(Resource::Memory, &self.limits))
     }
 
+    /// The table of open files is the whole host's, and no cgroup bounds it.
+    fn file_table(&self) -> Option<Hit> {
+        let (before, now) = (self.before.files?, host::free_files()?);
+        let hit = Hit::of(Resource::Descriptors, &self.limits);
+        (now < before / RESERVE_PART).then_some(Hit { had: Some(now), host_ran_out: true, ..hit })
+    }
+
     fn sampled(&mut self) -> Option<Hit> {
-        let (available, shared) = host::memory()?;
-        let memory = self.limits.memory.limit;
+        let (before, now) = (self.before.memory?, self.before.gauge.look()?);
+        let limit = self.limits.memory.limit;
         // With a limit above half of what was free somebody said so.
-        let reserve =
-            (self.before.available / RESERVE_PART).min(self.before.available.saturating_sub(memory) / 2);
-        if available < reserve {
-            let hit = Hit::of(Resource::Memory, &self.limits);
-            return Some(Hit { had: Some(available), host_ran_out: true, ..hit });
+        let reserve = (before.available / RESERVE_PART).min(before.available.saturating_sub(limit) / 2);
+        let hit = Hit::of(Resource::Memory, &self.limits);
+        if now.available < reserve {
+            return Some(Hit { had: Some(now.available), host_ran_out: true, ..hit });
         }
-        let mut tasks = 0;
         if Instant::now() >= self.next_sum {
             let began = Instant::now();
-            let sum = Sum::of(self.launcher);
-            (self.private, tasks) = (sum.private_bytes, sum.tasks);
+            self.sum = Sum::of(self.launcher);
             self.next_sum = Instant::now() + began.elapsed() * SHARE_OF_TIME;
         }
-        // Memfds, System V segments and the files of the private root are the host's shared memory, and nobody's in
-        // particular: all that came since the beginning is taken to be the replay's.
-        let held = self.private.saturating_add(shared.saturating_sub(self.before.shared));
-        if held > memory {
-            return Some(Hit { had: Some(held), ..Hit::of(Resource::Memory, &self.limits) });
+        // Memfds, System V segments and the files of the private root are shared memory, and nobody's in particular: all
+        // that came since the beginning is taken to be the replay's.
+        let held = self.sum.private_bytes.saturating_add(now.shared.saturating_sub(before.shared));
+        if held > limit {
+            return Some(Hit { had: Some(held), ..hit });
         }
-        let most = self.limits.tasks.limit.saturating_add(3);
+        let most = self.limits.tasks.limit.saturating_add(ENGINE_TASKS);
+        let tasks = self.sum.tasks;
         (tasks > most).then(|| Hit { had: Some(tasks), ..Hit::of(Resource::Tasks, &self.limits) })
     }
 

@@ -524,7 +524,7 @@ impl Running {
         if over {
             outcome.ended = Ended::OverLimit;
         }
-        outcome.hits = hits;
+        outcome.hits.splice(0..0, hits);
         outcome.problems.splice(0..0, std::mem::take(&mut self.problems));
         Ok(outcome)
     }

@@ -2,7 +2,7 @@
 //! counts of its namespaces. What all of them may take together is in [`super::cgroup`].
 
 use super::SandboxError;
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, ENGINE_TASKS};
 use super::limits::{FILE_BYTES, Limits};
 use std::collections::BTreeMap;
 use std::fs;
@@ -115,13 +115,18 @@ pub(crate) fn bound_namespaces(limits: &Limits) {
 }
 
 /// Sets resource limits: the recorded ones (number → soft, hard) as far as possible, and the sandbox's own bounds.
-/// Returns what could not be set.
+/// `counted`: a cgroup bounds the tasks. Returns what could not be set.
 ///
 /// `RLIMIT_AS` and `RLIMIT_DATA` count what is mapped, not what is touched: programs map far more than they ever have,
 /// and so does the worker. Memory is bounded by what is charged or sampled instead.
-pub(crate) fn set_limits(recorded: &BTreeMap<u32, (u64, u64)>, limits: &Limits) -> Vec<String> {
+pub(crate) fn set_limits(
+    recorded: &BTreeMap<u32, (u64, u64)>,
+    limits: &Limits,
+    counted: bool,
+) -> Vec<String> {
     let own = [
-        (libc::RLIMIT_NPROC, limits.tasks.limit),
+        // Where there is a cgroup its own limit comes first, and counts who was refused.
+        (libc::RLIMIT_NPROC, limits.tasks.limit.saturating_add(if counted { 2 * ENGINE_TASKS } else { 0 })),
         (libc::RLIMIT_NOFILE, limits.descriptors.limit),
         (libc::RLIMIT_FSIZE, FILE_BYTES),
         (libc::RLIMIT_CORE, 0),

@@ -24,8 +24,8 @@ const PREFIX: &str = "ctrace-";
 const SHARES: u32 = 512;
 /// `cpu.weight` of a replay; the default is 100.
 const WEIGHT: u32 = 50;
-/// Tasks of the engine beside the trace's: the launcher, init, and the process that lends the program its name.
-const ENGINE_TASKS: u64 = 3;
+/// Tasks of the engine beside the trace's: the launcher and what helps it.
+pub(crate) const ENGINE_TASKS: u64 = 2;
 /// How long the cleaner waits for killed processes to be gone.
 const CLEAN_LIMIT: Duration = Duration::from_secs(10);
 

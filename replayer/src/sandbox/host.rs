@@ -112,30 +112,87 @@ impl Free {
     /// Looks.
     pub fn now() -> Self {
         let groups = Hierarchies::own();
-        Self { memory_bytes: free_memory(&groups), tasks: tasks(&groups), descriptors: descriptors() }
+        Self {
+            memory_bytes: Gauge::of(&groups).look().map(|memory| memory.available),
+            tasks: tasks(&groups),
+            descriptors: descriptors(),
+        }
     }
 }
 
-fn free_memory(groups: &Hierarchies) -> Option<u64> {
-    let host = memory().map(|(available, _)| available);
-    let v1 = Hierarchies::upwards(groups.v1("memory")).map(|at| {
-        let stat = fs::read_to_string(at.join("memory.stat")).unwrap_or_default();
-        let (limit, used) =
-            (number(&at.join("memory.limit_in_bytes"))?, number(&at.join("memory.usage_in_bytes"))?);
-        Some(left_of(limit, used, &stat))
-    });
-    let v2 = Hierarchies::upwards(groups.v2()).map(|at| {
-        let stat = fs::read_to_string(at.join("memory.stat")).unwrap_or_default();
-        Some(left_of(number(&at.join("memory.max"))?, number(&at.join("memory.current"))?, &stat))
-    });
-    least([host].into_iter().chain(v1).chain(v2))
+/// Tells how much memory is left, again and again: which cgroups bound ctrace is looked up once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Gauge {
+    bounded: Vec<Bounded>,
+    /// `memory.stat` of ctrace's own cgroup, and the name of the figure in it: the replay's shared memory is charged
+    /// there, and nobody's outside.
+    shared: Option<(PathBuf, &'static str)>,
 }
 
-/// `MemAvailable` and `Shmem` of the host (proc(5)), bytes.
-pub(crate) fn memory() -> Option<(u64, u64)> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let bytes = |name| field(&text, name).map(|kib| kib.saturating_mul(1024));
-    Some((bytes("MemAvailable")?, bytes("Shmem")?))
+/// A memory cgroup with a limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Bounded {
+    limit: u64,
+    used: PathBuf,
+    stat: PathBuf,
+}
+
+/// What a [`Gauge`] shows, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// What could be had without swapping.
+    pub(crate) available: u64,
+    /// Shared memory in use, tmpfs and memfds included: of ctrace's own cgroup where it has one, of the host otherwise.
+    pub(crate) shared: u64,
+}
+
+impl Gauge {
+    pub(crate) fn own() -> Self {
+        Self::of(&Hierarchies::own())
+    }
+
+    fn of(groups: &Hierarchies) -> Self {
+        let mut this = Self::default();
+        for (hierarchy, limit, used, shmem) in [
+            (groups.v1("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_shmem"),
+            (groups.v2(), "memory.max", "memory.current", "shmem"),
+        ] {
+            let bounded = Hierarchies::upwards(hierarchy).filter_map(|at| {
+                // Version 1 says the largest number of pages where there is no limit.
+                let limit = number(&at.join(limit)).filter(|limit| *limit < 1 << 60)?;
+                Some(Bounded { limit, used: at.join(used), stat: at.join("memory.stat") })
+            });
+            this.bounded.extend(bounded);
+            if let Some((own, top)) = hierarchy
+                && own != top
+                && fs::read_to_string(own.join("memory.stat")).is_ok_and(|stat| field(&stat, shmem).is_some())
+            {
+                this.shared = Some((own.join("memory.stat"), shmem));
+            }
+        }
+        this
+    }
+
+    /// What it shows now; `None` without `/proc/meminfo`.
+    pub(crate) fn look(&self) -> Option<Memory> {
+        let host = fs::read_to_string("/proc/meminfo").ok()?;
+        let bytes = |name| field(&host, name).map(|kib| kib.saturating_mul(1024));
+        let groups = self.bounded.iter().filter_map(|group| {
+            let stat = fs::read_to_string(&group.stat).unwrap_or_default();
+            Some(left_of(group.limit, number(&group.used)?, &stat))
+        });
+        let available = bytes("MemAvailable").into_iter().chain(groups).min()?;
+        let own = self.shared.as_ref().and_then(|(stat, name)| field(&fs::read_to_string(stat).ok()?, name));
+        Some(Memory { available, shared: own.or_else(|| bytes("Shmem"))? })
+    }
+}
+
+/// Entries of the host's table of open files that are not in use (proc(5), `file-nr`).
+pub(crate) fn free_files() -> Option<u64> {
+    let text = fs::read_to_string("/proc/sys/fs/file-nr").ok()?;
+    let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [used, unused, most] = numbers.as_slice() else { return None };
+    Some(most.saturating_sub(used.saturating_sub(*unused)))
 }
 
 fn tasks(groups: &Hierarchies) -> Option<u64> {
@@ -210,10 +267,30 @@ mod tests {
     }
 
     #[test]
+    fn the_gauge_sees_a_cgroup_that_leaves_less_than_the_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        fs::create_dir(&own).unwrap();
+        let write = |at: &Path, name: &str, text: &str| fs::write(at.join(name), text).unwrap();
+        write(dir.path(), "memory.max", "max\n");
+        write(dir.path(), "memory.current", "1\n");
+        write(&own, "memory.max", "1048576\n");
+        write(&own, "memory.current", "1000000\n");
+        write(&own, "memory.stat", "shmem 4096\ninactive_file 400000\n");
+        let groups = Hierarchies { by_controller: vec![(String::new(), own.clone(), dir.path().to_owned())] };
+        let gauge = Gauge::of(&groups);
+        assert_eq!(gauge.bounded.len(), 1, "the top has no limit");
+        assert_eq!(gauge.look(), Some(Memory { available: 448_576, shared: 4096 }));
+        write(&own, "memory.current", "1048576\n");
+        assert_eq!(gauge.look().unwrap().available, 400_000);
+    }
+
+    #[test]
     fn this_host_tells_what_it_has() {
         let free = Free::now();
         assert!(free.memory_bytes.is_some_and(|bytes| bytes > 0 && bytes < 1 << 50), "{free:?}");
         assert!(free.tasks.is_some_and(|tasks| tasks < 8 << 20), "{free:?}");
         assert!(free.descriptors.is_some_and(|n| n > 2), "{free:?}");
+        assert!(free_files().is_some_and(|files| files > 0));
     }
 }

@@ -321,20 +321,22 @@ impl Limits {
             };
             TooMuch { resource, need, limit: self.get(resource) }
         });
-        let over = |one: &&TooMuch| one.need > one.limit.limit;
+        // Who says how long it may take wants the part of it that fits.
+        let chosen = self.duration.source == Source::Flag;
+        let over =
+            |one: &&TooMuch| one.need > one.limit.limit && !(chosen && one.resource == Resource::Duration);
         // How long a recording is does not depend on the speed.
         let endless = TooMuch {
             resource: Resource::Duration,
             need: need.duration_ns,
             limit: self.get(Resource::Duration),
         };
-        if endless.is_dishonest() && self.duration.source != Source::Flag {
+        if endless.is_dishonest() && !chosen {
             return Err(endless);
         }
-        match asked.iter().filter(over).max_by_key(|one| one.is_dishonest()) {
-            Some(one) => Err(*one),
-            None => Ok(()),
-        }
+        let mut refused = asked.iter().filter(over);
+        let dishonest = refused.clone().find(|one| one.is_dishonest());
+        dishonest.or_else(|| refused.next()).map_or(Ok(()), |one| Err(*one))
     }
 }
 
@@ -436,8 +438,12 @@ mod tests {
         assert_eq!((refused.resource, refused.limit.source), (Resource::Duration, Source::Day));
         assert!(!refused.is_dishonest());
         assert_eq!(Limits::resolve(&two, &free(), &Flags::default(), 10.0).check(&two, 10.0), Ok(()));
-        let flags = Flags::default().with(Resource::Duration, Some(3 * DAY_NS));
-        assert_eq!(resolve(&two, &flags).check(&two, 1.0), Ok(()));
+        // A limit on the time is no demand that all of it fits.
+        for allowed in [3 * DAY_NS, SECOND_NS] {
+            let limits = resolve(&two, &Flags::default().with(Resource::Duration, Some(allowed)));
+            assert_eq!(limits.duration, Limit::flag(allowed));
+            assert_eq!(limits.check(&two, 1.0), Ok(()));
+        }
     }
 
     #[test]
@@ -469,7 +475,7 @@ mod tests {
             duration_ns: 101,
             ..Need::default()
         };
-        for resource in Resource::ALL {
+        for resource in Resource::ALL.into_iter().filter(|resource| *resource != Resource::Duration) {
             let flags = Flags::default().with(resource, Some(100));
             let refused = resolve(&need, &flags).check(&need, 1.0).unwrap_err();
             assert_eq!(refused, TooMuch { resource, need: 101, limit: Limit::flag(100) });

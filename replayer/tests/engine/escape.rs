@@ -181,8 +181,11 @@ fn the_disk_quota_holds() {
         script.push(0, call(libc::SYS_write).imm(0, 3).arg(1, Sel::Out, 1 << 20).imm(2, 1 << 20));
     }
     script.push(0, fails(libc::SYS_write, libc::ENOSPC).imm(0, 3).arg(1, Sel::Out, 1 << 20).imm(2, 1 << 20));
+    // Long enough to be noticed.
+    script.push(0, call(libc::SYS_nanosleep).arg(0, Sel::Timespec, 100_000_000).imm(1, 0));
     script.exit(0);
-    all_fail(script);
+    let Some(outcome) = all_fail(script) else { return };
+    assert_eq!(outcome.hits.iter().map(|hit| hit.resource).collect::<Vec<_>>(), [Resource::Disk]);
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl Start<'_> {
         let variable =
             text(format!("CTRACE={},{},0,{},0", self.control.shm_id(), self.task, u32::MAX).as_bytes())?;
         let recorded = if self.is_root { &environment.limits } else { &BTreeMap::new() };
-        for problem in bounds::set_limits(recorded, &self.setup.options.limits) {
+        for problem in bounds::set_limits(recorded, &self.setup.options.limits, self.setup.cgroup.is_some()) {
             let _ = writeln!(report, "{problem}");
         }
         let mut keep = kept;
