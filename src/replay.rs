@@ -1,5 +1,7 @@
 //! `ctrace replay`: does the same things to a kernel again, in a sandbox, under the same recorder, and compares.
 
+mod limits;
+
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
 use crate::{diff, open, record, signals, units};
@@ -8,8 +10,8 @@ use ctrace_format::{Abi, Class, Event, Filter, Policy, SyscallFlags, Sysno, Trac
 use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
 use ctrace_replayer::{
-    CompileError, Ended, Inputs, Limits, Outcome, Pace, Program, Replay, ReplayError, RunOptions, Running,
-    SandboxError,
+    CompileError, Ended, Enforcement, Hit, Inputs, Outcome, Pace, Program, Replay, ReplayError, RunOptions,
+    Running, SandboxError,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -43,13 +45,6 @@ pub(crate) struct Args {
     /// How much faster than recorded
     #[arg(long, value_name = "FACTOR", value_parser = parse_speed, default_value = "1", allow_negative_numbers = true)]
     speed: f64,
-    /// End the replay after this time [default: four times the recording and 30 s]
-    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
-    max_duration: Option<u64>,
-    #[arg(long, value_name = "N", help = limit_help("Build", "files, directories and links", Limits::default().files))]
-    max_files: Option<u64>,
-    #[arg(long, value_name = "N", help = limit_help("Use", "addresses of peers", Limits::default().addresses))]
-    max_addresses: Option<u64>,
     #[arg(long, value_name = "METRIC=GATE", help = diff::gate_help("makespan=0.2"))]
     fail_on: Vec<String>,
     /// Only compile, and say what would be done
@@ -61,10 +56,8 @@ pub(crate) struct Args {
     /// One JSON object
     #[arg(long)]
     json: bool,
-}
-
-fn limit_help(verb: &str, what: &str, limit: u64) -> String {
-    format!("{verb} at most this many {what} [default: {limit}]")
+    #[command(flatten)]
+    limits: limits::Args,
 }
 
 /// The paces as words of the command line.
@@ -87,22 +80,18 @@ pub(crate) struct Options {
     pub(crate) output: PathBuf,
     pub(crate) mode: Mode,
     pub(crate) speed: f64,
-    pub(crate) max_duration: Option<Duration>,
-    pub(crate) max_files: Option<u64>,
-    pub(crate) max_addresses: Option<u64>,
+    pub(crate) limits: limits::Args,
     pub(crate) fail_on: Vec<String>,
 }
 
 impl Options {
     /// The defaults, with the replay's recording at `output`.
-    pub(crate) const fn to(output: PathBuf) -> Self {
+    pub(crate) fn to(output: PathBuf) -> Self {
         Self {
             output,
             mode: Mode::Resource,
             speed: 1.0,
-            max_duration: None,
-            max_files: None,
-            max_addresses: None,
+            limits: limits::Args::default(),
             fail_on: Vec::new(),
         }
     }
@@ -123,6 +112,13 @@ struct Sandbox {
     lane: &'static str,
     /// Whether the recorder watched it.
     recorded: bool,
+    /// What it may take at most, and who sees to that, in words.
+    #[serde(skip)]
+    bounded: String,
+    /// Who sees to the limits on the whole replay.
+    enforcement: Option<Enforcement>,
+    /// By resource: need, limit, source.
+    limits: Value,
     /// Why the compiled trace is a copy in memory; absent: it is read from the disk as needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     program_in_memory: Option<String>,
@@ -182,9 +178,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         output: args.output.unwrap_or_else(|| args.file.with_extension("replay.ctr")),
         mode: args.mode,
         speed: args.speed,
-        max_duration: args.max_duration.map(Duration::from_nanos),
-        max_files: args.max_files,
-        max_addresses: args.max_addresses,
+        limits: args.limits,
         fail_on: args.fail_on,
     };
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
@@ -209,9 +203,8 @@ pub(crate) fn perform(
     bar.set_message("compiling the trace");
     let plan = compile(path, trace)?;
     bar.set_message("building the sandbox");
-    let mut limits = Limits::default();
-    limits.files = options.max_files.unwrap_or(limits.files);
-    limits.addresses = options.max_addresses.unwrap_or(limits.addresses);
+    let Plan { program, environment, peers, need, summary } = plan;
+    let limits = options.limits.resolve(&need, options.speed);
     let run_options = RunOptions {
         limits,
         pace: match options.mode {
@@ -220,16 +213,16 @@ pub(crate) fn perform(
             Mode::Afap => Pace::Afap,
         },
         speed: options.speed,
-        max_duration: options.max_duration,
         ..RunOptions::default()
     };
-    let Plan { program, environment, peers, summary } = plan;
-    let inputs =
-        Inputs { program, environment: &environment, peers: &peers, recorded_ns: summary.recorded_ns };
+    let inputs = Inputs { program, environment: &environment, peers: &peers, need };
     let running = Replay::start(inputs, &run_options).map_err(replay_failure)?;
     let recording = watch(trace, &running, &options.output, out)?;
     let mut sandbox = Sandbox::look(running.root_pid(), recording.is_some());
     sandbox.program_in_memory = running.copied().map(str::to_owned);
+    sandbox.bounded = limits::enforcement(running.enforcement(), &limits);
+    sandbox.enforcement = Some(running.enforcement().clone());
+    sandbox.limits = limits::as_json(&need, &limits);
     running.release().map_err(replay_failure)?;
     let (running, mut outcome) = wait(running, &summary, options.speed, &bar)?;
     bar.finish_and_clear();
@@ -241,7 +234,7 @@ pub(crate) fn perform(
         None => None,
     };
     outcome.leftovers = running.finish();
-    let (report, errors) = match recorded {
+    let (mut report, errors) = match recorded {
         Some(recorded) => {
             let replayed = crate::open_silently(&recorded.file.path)?;
             let errors = failed_calls(&replayed);
@@ -251,6 +244,7 @@ pub(crate) fn perform(
         }
         None => (self_reported(&summary, &outcome), 0),
     };
+    judge_hits(&outcome.hits, &mut report);
     for problem in &outcome.problems {
         out.warn(&format!("the sandbox lacks something: {problem}"));
     }
@@ -261,11 +255,21 @@ pub(crate) fn perform(
 
 fn compile(path: &Path, trace: &Trace) -> Result<Plan, Failure> {
     Plan::compile(trace, &CompileOptions::default()).map_err(|e: CompileError| {
-        Failure::new(
-            Exit::BadTrace,
-            anyhow::Error::new(e).context(format!("{} cannot be replayed", path.display())),
-        )
+        // The directory's fault, not the trace's.
+        let exit = if matches!(e, CompileError::Spool { .. }) { Exit::Output } else { Exit::BadTrace };
+        Failure::new(exit, anyhow::Error::new(e).context(format!("{} cannot be replayed", path.display())))
     })
+}
+
+/// A replay that ran into a limit did not do what the recording did: it matches nothing, whatever was compared.
+fn judge_hits(hits: &[Hit], report: &mut Report) {
+    if hits.is_empty() {
+        return;
+    }
+    if report.verdict == Verdict::Match || hits.iter().any(|hit| hit.ended) {
+        report.verdict = Verdict::Inconclusive;
+    }
+    report.reasons.splice(0..0, hits.iter().map(limits::sentence));
 }
 
 /// Records the replay, which is held at its gate. Without the privilege it goes unobserved.
@@ -419,6 +423,7 @@ fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox, out: &mut 
         out.say(&format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))));
     };
     row("sandbox", sandbox.text());
+    row("bounded", sandbox.bounded.clone());
     row(
         "replayed",
         format!(
@@ -451,13 +456,24 @@ fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox, out: &mut 
         ),
     );
     if outcome.ended != Ended::Completed {
-        row("ended", format!("{:?}", outcome.ended).to_lowercase());
+        row("ended", ended_text(outcome.ended).to_owned());
         for task in outcome.stuck.iter().take(5) {
             row("stuck", crate::decode::plain(task.as_bytes()));
         }
     }
     for left in &outcome.leftovers {
         row("LEFT BEHIND", left.clone());
+    }
+}
+
+const fn ended_text(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Completed => "completed",
+        Ended::Stalled => "stalled: no task could go on",
+        Ended::TimedOut => "timed out: --max-duration allows more",
+        Ended::Aborted => "aborted",
+        Ended::OverLimit => "over a limit",
+        _ => "otherwise",
     }
 }
 
@@ -491,6 +507,7 @@ fn as_json(
         "tasks": {"recorded": outcome.tasks, "finished": outcome.tasks_finished, "stuck": outcome.stuck},
         "divergences": outcome.divergences,
         "problems": outcome.problems,
+        "limits_hit": outcome.hits.iter().map(|hit| json!({"hit": hit, "text": limits::sentence(hit)})).collect::<Vec<_>>(),
     })
 }
 
@@ -516,10 +533,15 @@ fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure
     if args.steps {
         return steps(plan, out);
     }
-    let plan = plan.summary;
+    let Plan { need, summary: plan, .. } = plan;
+    let limits = args.limits.resolve(&need, args.speed);
+    let allowed = limits.check(&need, args.speed).map_err(limits::refusal);
     if args.json {
-        out.json(&plan)?;
-        return Ok(Exit::Done);
+        let mut all = serde_json::to_value(&plan).map_err(|e| Failure::new(Exit::Internal, e))?;
+        all["need"] = json!(need);
+        all["limits"] = limits::as_json(&need, &limits);
+        out.json(&all)?;
+        return allowed.map(|()| Exit::Done);
     }
     let paint = out.data_paint();
     let mut rows: Vec<(&str, String)> = vec![
@@ -556,6 +578,9 @@ fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure
             units::count(plan.peers_datagram)
         ),
     ));
+    for (index, line) in limits::lines(&need, &limits).into_iter().enumerate() {
+        rows.push((if index == 0 { "limits" } else { "" }, line));
+    }
     for (name, text) in rows {
         out.data(&format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))))?;
     }
@@ -575,21 +600,25 @@ fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure
             crate::decode::plain(note.as_bytes())
         ))?;
     }
-    Ok(Exit::Done)
+    allowed.map(|()| Exit::Done)
 }
 
 /// Exit code and fix for a replay that did not run.
 fn replay_failure(error: ReplayError) -> Failure {
-    if let ReplayError::Sandbox(SandboxError::Limit { what, value, .. }) = &error {
-        let fix = format!("allow it: --max-{what} {value}");
-        return Failure::new(Exit::Usage, error).fix(fix);
-    }
+    let error = match error {
+        ReplayError::Sandbox(SandboxError::Limit(too_much)) => return limits::refusal(too_much),
+        ReplayError::Over(hit) => return Failure::say(Exit::Inconclusive, limits::sentence(&hit)),
+        other => other,
+    };
     let (exit, fix) = match &error {
         ReplayError::Sandbox(_) | ReplayError::Inside { missing: true, .. } => (
             Exit::Host,
             Some("`ctrace doctor` shows which isolation this host has; without it ctrace refuses to replay"),
         ),
         ReplayError::Option(_) => (Exit::Usage, None),
+        ReplayError::Image(_) => {
+            (Exit::Output, Some("free some space, or point TMPDIR to a directory with space"))
+        }
         ReplayError::Program(_) => (Exit::BadTrace, Some("`ctrace verify` tells what is damaged")),
         ReplayError::Lost => (Exit::Internal, Some("free some memory, or replay a shorter recording")),
         _ => (Exit::Internal, None),

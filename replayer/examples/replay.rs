@@ -4,7 +4,7 @@
 use ctrace_format::Trace;
 use ctrace_program::Program;
 use ctrace_replayer::plan::{CompileOptions, Plan};
-use ctrace_replayer::{Inputs, Replay, RunOptions};
+use ctrace_replayer::{Flags, Free, Inputs, Limits, Replay, RunOptions};
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,13 +31,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if args.iter().any(|a| a == "--dry-run") {
         return Ok(());
     }
-    let inputs = Inputs {
-        program: plan.program,
-        environment: &plan.environment,
-        peers: &plan.peers,
-        recorded_ns: plan.summary.recorded_ns,
-    };
-    let running = Replay::start(inputs, &RunOptions::default())?;
+    let inputs =
+        Inputs { program: plan.program, environment: &plan.environment, peers: &plan.peers, need: plan.need };
+    let limits = Limits::resolve(&plan.need, &Free::now(), &Flags::default(), 1.0);
+    let running = Replay::start(inputs, &RunOptions { limits, ..RunOptions::default() })?;
     running.release()?;
     let outcome = running.wait()?;
     println!("{}", serde_json::to_string_pretty(&outcome)?);

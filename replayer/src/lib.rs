@@ -9,7 +9,10 @@ pub use compile::CompileError;
 pub use ctrace_program::control::Pace;
 pub use ctrace_program::{DecodeError, Program};
 pub use run::{
-    AbortHandle, Counters, Divergence, Ended, Inputs, Outcome, Replay, ReplayError, RunOptions, Running,
+    AbortHandle, Counters, Divergence, Ended, Enforcement, Hit, Inputs, Outcome, Replay, ReplayError,
+    RunOptions, Running,
 };
+pub use sandbox::SandboxError;
 pub use sandbox::confine::{is_denied, is_denied_family};
-pub use sandbox::{Limits, SandboxError};
+pub use sandbox::host::Free;
+pub use sandbox::limits::{Flags, Limit, Limits, Resource, Source, TooMuch, needed};

@@ -12,6 +12,7 @@ mod fake;
 mod flight;
 mod host;
 mod interrupted;
+mod limits;
 mod memory;
 mod pods;
 mod privacy;

@@ -1,6 +1,7 @@
 //! The file system as the trace implies it: which paths existed at the start, as what and how large, and how the
 //! workload's own calls changed that. Pure bookkeeping; lexical paths (symlinks are names of their own).
 
+use crate::plan::need::Peak;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -150,6 +151,14 @@ pub(crate) struct Inode {
     pub(crate) executed: bool,
     /// Names in use.
     pub(crate) links: u32,
+    /// Descriptions in use.
+    pub(crate) opens: u32,
+    /// Bytes of it that have been written, in whole pages: what it occupies.
+    occupied: u64,
+    /// Highest end of what was written.
+    reach: u64,
+    /// Of no file system: a memfd.
+    unnamed: bool,
     /// Extended attributes read with success: name → length of the value.
     pub(crate) xattrs: Vec<(Box<[u8]>, u32)>,
 }
@@ -171,7 +180,22 @@ pub(crate) struct FsModel {
     made: BTreeSet<PathId>,
     /// Appearances and disappearances that no recorded call explains.
     pub(crate) unexplained: u64,
+    /// What the files occupy.
+    pub(crate) space: Space,
 }
+
+/// What the files of the model occupy, and how many there are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Space {
+    /// Bytes of files that have or had a name.
+    pub(crate) disk: Peak,
+    /// Bytes of all, memfds included.
+    pub(crate) memory: Peak,
+    /// Files that exist, directories and links included.
+    pub(crate) files: Peak,
+}
+
+const PAGE: u64 = 4096;
 
 impl FsModel {
     /// A model that starts with what an earlier pass deduced.
@@ -185,11 +209,15 @@ impl FsModel {
                     size,
                     written: false,
                     links: 1,
+                    opens: 0,
+                    occupied: 0,
+                    reach: 0,
                     initial_size: Some(size),
                     need: 0,
                     ..node.clone()
                 });
                 model.names.insert(path, Binding::Node(ix));
+                model.space.files.add(1);
             }
         }
         for path in &earlier.initially_absent {
@@ -321,17 +349,64 @@ impl FsModel {
         }
         node.size = node.size.max(end);
     }
-    /// A write reached `end`.
-    pub(crate) fn written_up_to(&mut self, ix: InodeIx, end: u64) {
+    /// `n` bytes from `start` on were written.
+    pub(crate) fn written(&mut self, ix: InodeIx, start: u64, n: u64) {
+        let end = start.saturating_add(n);
         let node = self.node_mut(ix);
         node.written = true;
         node.size = node.size.max(end);
+        self.occupy(ix, start, n);
+    }
+    /// Room for `n` bytes from `start` on was made; the size is as it was.
+    pub(crate) fn occupy(&mut self, ix: InodeIx, start: u64, n: u64) {
+        if n == 0 {
+            return;
+        }
+        let end = start.saturating_add(n).checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+        let node = self.node_mut(ix);
+        node.reach = node.reach.max(end);
+        // What follows what was there shares a page with it.
+        let most = node.reach;
+        let occupied = node.occupied.saturating_add(end - start / PAGE * PAGE).min(most);
+        self.set_occupied(ix, occupied);
     }
     /// The size was set.
     pub(crate) fn truncated(&mut self, ix: InodeIx, size: u64) {
         let node = self.node_mut(ix);
         node.written = true;
         node.size = size;
+        node.reach = node.reach.min(size.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX));
+        let occupied = node.occupied.min(node.reach);
+        self.set_occupied(ix, occupied);
+    }
+    /// A description of it exists, or one less.
+    pub(crate) fn opened(&mut self, ix: InodeIx, more: bool) {
+        let node = self.node_mut(ix);
+        node.opens = if more { node.opens.saturating_add(1) } else { node.opens.saturating_sub(1) };
+        self.release_unused(ix);
+    }
+    /// It is of no file system: gone with its last description.
+    pub(crate) fn make_unnamed(&mut self, ix: InodeIx) {
+        let node = self.node_mut(ix);
+        node.links = 0;
+        node.unnamed = true;
+        self.space.files.sub(1);
+    }
+
+    fn set_occupied(&mut self, ix: InodeIx, occupied: u64) {
+        let node = self.node_mut(ix);
+        let before = std::mem::replace(&mut node.occupied, occupied);
+        let unnamed = node.unnamed;
+        self.space.memory.change(before, occupied);
+        if !unnamed {
+            self.space.disk.change(before, occupied);
+        }
+    }
+    fn release_unused(&mut self, ix: InodeIx) {
+        let node = self.node(ix);
+        if node.links == 0 && node.opens == 0 {
+            self.set_occupied(ix, 0);
+        }
     }
     /// Something told the size.
     pub(crate) fn told_size(&mut self, ix: InodeIx, size: u64) {
@@ -360,14 +435,25 @@ impl FsModel {
             dirent_bytes: 0,
             executed: false,
             links: 1,
+            opens: 0,
+            occupied: 0,
+            reach: 0,
+            unnamed: false,
             xattrs: Vec::new(),
         });
+        self.space.files.add(1);
         ix
     }
     fn unbind(&mut self, path: PathId) {
         if let Some(Binding::Node(ix)) = self.names.insert(path, Binding::Absent) {
             let node = self.node_mut(ix);
-            node.links = node.links.saturating_sub(1);
+            if node.links == 1 {
+                node.links = 0;
+                self.space.files.sub(1);
+                self.release_unused(ix);
+            } else {
+                node.links = node.links.saturating_sub(1);
+            }
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) use source::Source;
 
 use crate::plan::{CompileOptions, Plan};
 use ctrace_format::{ReadError, Trace};
-use ctrace_program::BuildError;
+use ctrace_program::{BuildError, DecodeError};
 use std::path::PathBuf;
 
 /// Why a trace could not be compiled.
@@ -43,11 +43,11 @@ pub enum CompileError {
     /// The trace could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The program could not be written.
-    #[error("cannot write the replay program; free some space or point TMPDIR elsewhere")]
+    /// The program could not be built.
+    #[error("cannot build the replay program")]
     Build(#[source] BuildError),
     /// There is no room for the program.
-    #[error("cannot create the replay program in {}; point TMPDIR to a directory with space", dir.display())]
+    #[error("cannot write the replay program in {}; free some space there, or point TMPDIR to a directory with space", dir.display())]
     Spool {
         /// Where it was to be.
         dir: PathBuf,
@@ -63,6 +63,9 @@ pub enum CompileError {
         /// The most there can be.
         limit: usize,
     },
+    /// The program cannot be read back.
+    #[error("cannot read the replay program back")]
+    Sealed(#[source] DecodeError),
     /// Nothing to do.
     #[error("the trace has no system calls to replay")]
     Empty,
@@ -93,5 +96,10 @@ impl Plan {
 pub(crate) fn compile(source: &dyn Source, options: &CompileOptions) -> Result<Plan, CompileError> {
     let source = source::Completed::new(source);
     let facts = facts::gather(&source)?;
-    lower::write(&source, facts, options)
+    lower::write(&source, facts, options).map_err(|error| match error {
+        CompileError::Build(BuildError::Io { source, .. }) => {
+            CompileError::Spool { dir: options.spool(), source }
+        }
+        other => other,
+    })
 }

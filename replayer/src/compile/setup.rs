@@ -83,6 +83,7 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         }
     }
     for (fd, ofd) in slots {
+        lower.meter.descriptor(fd);
         let kind = match identity(lower, ofd) {
             Some(id) => {
                 if let Some(first) = seen.get(&id) {
@@ -232,6 +233,7 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
             high.insert(id, at);
         }
     }
+    lower.meter.descriptor(next as i32);
     lower.environment.cwd = b"/".to_vec();
     if lower.first == 1 {
         for (i, fact) in facts.iter().enumerate() {

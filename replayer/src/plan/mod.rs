@@ -1,8 +1,10 @@
 //! What a replay will do, as data.
 
 pub mod environment;
+pub mod need;
 
 use environment::{Environment, PeerProcess};
+use need::Need;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,6 +19,13 @@ pub struct CompileOptions {
     pub spool: Option<PathBuf>,
 }
 
+impl CompileOptions {
+    /// The directory for the program.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.spool.clone().unwrap_or_else(std::env::temp_dir)
+    }
+}
+
 /// A compiled trace: what each task does, what must be there before, who plays the others.
 #[derive(Debug)]
 pub struct Plan {
@@ -26,6 +35,8 @@ pub struct Plan {
     pub environment: Environment,
     /// Processes outside the recorded tree.
     pub peers: Vec<PeerProcess>,
+    /// What it takes.
+    pub need: Need,
     /// What it amounts to.
     pub summary: PlanSummary,
 }

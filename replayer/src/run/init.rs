@@ -9,13 +9,14 @@ use super::control::{Control, calibrate, counter, monotonic_ns};
 use super::message::{Up, send};
 use super::{Ended, RunOptions};
 use crate::plan::environment::{Environment, PeerProcess};
+use crate::sandbox::cgroup::Cgroup;
 use crate::sandbox::root::{self, Problems, Supply, WORKER_DIRECTORY, file_name};
-use crate::sandbox::{SandboxError, lend, namespaces, net};
+use crate::sandbox::{SandboxError, bounds, close_all_but, lend, namespaces, net};
 use ctrace_program::{Program, RESERVED_BYTES, task_flags};
 use nix::unistd::{ForkResult, fork};
 use start::{Ends, Start, make_ends, unclaimed};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -35,7 +36,8 @@ pub(crate) struct Setup {
     pub(crate) environment: Environment,
     pub(crate) peers: Vec<PeerProcess>,
     pub(crate) options: RunOptions,
-    pub(crate) max_duration: Duration,
+    /// The cgroup to be in.
+    pub(crate) cgroup: Option<Cgroup>,
 }
 
 /// Forks the launcher. Returns its process id.
@@ -77,6 +79,11 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
         return 1;
     }
     close_all_but(&[0, 1, 2, channel.as_raw_fd(), setup.program.file().as_raw_fd()]);
+    // Before anything else: all that follows is charged and bounded.
+    if let Err(error) = bounds::take_on(setup.cgroup.as_ref(), &setup.options.limits) {
+        fail(&mut channel, &error);
+        return 1;
+    }
     // Before the namespaces: only out here the file can have a name.
     let loan = lend::lend(setup.program.file());
     let (many_users, supply) = match enter(&mut channel, parent, loan) {
@@ -139,22 +146,6 @@ fn enter(
     Ok(Some((many_users, supply)))
 }
 
-fn close_all_but(keep: &[RawFd]) {
-    let mut sorted: Vec<RawFd> = keep.to_vec();
-    sorted.sort_unstable();
-    sorted.dedup();
-    let mut from = 0;
-    for fd in sorted {
-        if fd > from {
-            // SAFETY: closes descriptors that nothing in this process uses any more.
-            unsafe { libc::syscall(libc::SYS_close_range, from, fd - 1, 0) };
-        }
-        from = fd + 1;
-    }
-    // SAFETY: as above.
-    unsafe { libc::syscall(libc::SYS_close_range, from, u32::MAX, 0) };
-}
-
 fn init(
     setup: &Setup,
     channel: &mut UnixStream,
@@ -163,8 +154,6 @@ fn init(
 ) -> Result<(), SandboxError> {
     let environment = &setup.environment;
     let _ = nix::unistd::setsid();
-    // Out of the way of the host when memory runs out. Raising one's own score is always allowed.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let mult = calibrate();
     let mut problems = Problems::default();
     for text in net::set_up(&environment.addresses)? {
@@ -177,6 +166,7 @@ fn init(
             source: io::Error::last_os_error(),
         });
     }
+    bounds::bound_namespaces(&setup.options.limits);
     let hostname: &[u8] = if environment.hostname.is_empty() { b"replay" } else { &environment.hostname };
     let hostname = &hostname[..hostname.len().min(64)];
     nix::unistd::sethostname(std::ffi::OsStr::from_bytes(hostname))
@@ -193,7 +183,7 @@ fn init(
         .filter(|&task| flags_of(&setup.program, task) & (task_flags::ROOT | task_flags::PEER_ROOT) != 0)
         .collect();
     let names: Vec<Vec<u8>> = roots.iter().map(|&task| task_name(&setup.program, task)).collect();
-    let populated = root::populate(environment, &setup.options.limits, &setup.worker, &names)?;
+    let populated = root::populate(environment, &setup.worker, &names)?;
     problems.count += populated.count;
     problems.texts.extend(populated.texts);
 

@@ -6,14 +6,20 @@
 //! namespace; mounts, network and shared memory go with their namespaces.
 
 mod control;
+mod guard;
 mod image;
 mod init;
 mod message;
 
-use crate::plan::environment::{Environment, PeerProcess};
-use crate::sandbox::{Limits, SandboxError};
+use crate::plan::environment::{Environment, FileKind, PeerProcess};
+use crate::plan::need::Need;
+use crate::sandbox::SandboxError;
+use crate::sandbox::cgroup::Owned;
+use crate::sandbox::limits::Limits;
 use ctrace_program::control::{Cause, Pace};
 use ctrace_program::{DecodeError, Program};
+use guard::{Before, Guard};
+pub use guard::{Enforcement, Hit};
 use message::Up;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -59,6 +65,9 @@ pub enum ReplayError {
     /// Init died without a report.
     #[error("the sandbox's init ended without a report (killed from outside, or out of memory)")]
     Lost,
+    /// A limit was reached while the sandbox was built.
+    #[error("{0}")]
+    Over(Hit),
     /// The options make no sense.
     #[error("{0} must be greater than 0")]
     Option(&'static str),
@@ -73,8 +82,8 @@ pub struct Inputs<'a> {
     pub environment: &'a Environment,
     /// Descriptors of the program's peer roots.
     pub peers: &'a [PeerProcess],
-    /// Length of the recording, ns.
-    pub recorded_ns: u64,
+    /// What it takes.
+    pub need: Need,
 }
 
 /// How it is run.
@@ -90,8 +99,6 @@ pub struct RunOptions {
     /// A recorded task never begins a call before its recorded time. The sandbox's files are in memory and its peers are
     /// near: without this the replay of a workload that waited for a disk or a network is faster than the recording.
     pub hold: bool,
-    /// End the replay after this long; `None`: four times the recorded length plus 30 s.
-    pub max_duration: Option<Duration>,
     /// Without any progress that the recording explains, waits are given up after this long, one at a time; then the
     /// replay ends.
     pub stall: Duration,
@@ -106,7 +113,6 @@ impl Default for RunOptions {
             speed: 1.0,
             catch_up_permille: 500,
             hold: true,
-            max_duration: None,
             stall: Duration::from_secs(2),
             limits: Limits::default(),
         }
@@ -126,6 +132,8 @@ pub enum Ended {
     TimedOut,
     /// It was told to stop.
     Aborted,
+    /// It would have taken more than a limit allows; see `hits`.
+    OverLimit,
 }
 
 /// Totals over tasks; see `ctrace_program::control::Counters`.
@@ -207,6 +215,28 @@ pub struct Outcome {
     pub problems: Vec<String>,
     /// What is left behind; empty unless something is wrong.
     pub leftovers: Vec<String>,
+    /// Limits that it ran into.
+    pub hits: Vec<Hit>,
+}
+
+impl Outcome {
+    /// Of a replay whose init could not report any more.
+    fn unreported(ended: Ended) -> Self {
+        Self {
+            ended,
+            makespan_ns: 0,
+            counters: Counters::default(),
+            peers: Counters::default(),
+            divergences: Vec::new(),
+            stuck: Vec::new(),
+            tasks_finished: 0,
+            tasks: 0,
+            root_status: None,
+            problems: Vec::new(),
+            leftovers: Vec::new(),
+            hits: Vec::new(),
+        }
+    }
 }
 
 /// A replay.
@@ -222,6 +252,9 @@ pub struct Running {
     init_pid: u32,
     problems: Vec<String>,
     copied: Option<String>,
+    guard: Guard,
+    cgroup: Option<Owned>,
+    enforcement: Enforcement,
 }
 
 /// The root's inner id, problems, why the program was copied.
@@ -275,8 +308,8 @@ impl Replay {
         if options.speed.is_nan() || options.speed <= 0.0 {
             return Err(ReplayError::Option("the speed"));
         }
+        options.limits.check(&at_least(&inputs), options.speed).map_err(SandboxError::from)?;
         let program = Program::open(inputs.program).map_err(ReplayError::Program)?;
-        options.limits.check(inputs.environment)?;
         image::compose(program.file(), program.header.len).map_err(ReplayError::Image)?;
         // What is open for writing cannot be executed.
         let read_only = File::open(format!("/proc/self/fd/{}", program.file().as_raw_fd()));
@@ -285,16 +318,22 @@ impl Replay {
         let worker = image::worker().map_err(ReplayError::Image)?;
         let start = |what| move |source| ReplayError::Start { what, source };
         let (mut channel, inner) = UnixStream::pair().map_err(start("socketpair"))?;
+        let (cgroup, enforcement) = match Owned::make(&options.limits) {
+            Ok(owned) => {
+                let version = owned.cgroup.version();
+                (Some(owned), Enforcement::Cgroup { version })
+            }
+            Err(why) => (None, Enforcement::Sampling { why }),
+        };
+        let before = Before::now();
+        let group = cgroup.as_ref().map(|owned| owned.cgroup.clone());
         let setup = init::Setup {
-            max_duration: options.max_duration.unwrap_or_else(|| {
-                Duration::from_nanos((inputs.recorded_ns as f64 / options.speed * 4.0) as u64)
-                    + Duration::from_secs(30)
-            }),
             program,
             worker,
             environment: inputs.environment.clone(),
             peers: inputs.peers.to_vec(),
             options: options.clone(),
+            cgroup: group.clone(),
         };
         // A parent-death signal is sent when the forking *thread* ends: this one lives as long as the launcher.
         let (started_tx, started_rx) = std::sync::mpsc::channel();
@@ -312,15 +351,33 @@ impl Replay {
             Ok(Err(source)) => return Err(ReplayError::Start { what: "fork", source }),
             Err(_) => return Err(ReplayError::Lost),
         };
-        match Self::shake_hands(&mut channel, launcher) {
-            Ok((root, problems, copied)) => {
-                let (init_pid, root_pid) = host_pids(launcher, root).ok_or(ReplayError::Lost)?;
-                Ok(Running { channel, keeper: Some(keeper), root_pid, init_pid, problems, copied })
-            }
+        let mut guard = channel
+            .try_clone()
+            .and_then(|channel| Guard::start(launcher, group, before, &options.limits, channel))
+            .map_err(start("guard"))?;
+        let shaken = Self::shake_hands(&mut channel, launcher).and_then(|(root, problems, copied)| {
+            let pids = host_pids(launcher, root).ok_or(ReplayError::Lost)?;
+            Ok((pids, problems, copied))
+        });
+        match shaken {
+            Ok(((init_pid, root_pid), problems, copied)) => Ok(Running {
+                channel,
+                keeper: Some(keeper),
+                root_pid,
+                init_pid,
+                problems,
+                copied,
+                guard,
+                cgroup,
+                enforcement,
+            }),
             Err(error) => {
-                drop(channel);
+                let _ = channel.shutdown(std::net::Shutdown::Both);
                 let _ = keeper.join();
-                Err(error)
+                match guard.stop().into_iter().find(|hit| hit.ended) {
+                    Some(hit) => Err(ReplayError::Over(hit)),
+                    None => Err(error),
+                }
             }
         }
     }
@@ -348,6 +405,21 @@ impl Replay {
             Up::Failed { text, missing } => Err(ReplayError::Inside { text, missing }),
             Up::Finished(_) => Err(ReplayError::Lost),
         }
+    }
+}
+
+/// What the parts say that can be counted here, where the need says less.
+fn at_least(inputs: &Inputs<'_>) -> Need {
+    let environment = inputs.environment;
+    let inside = environment.files.iter().fold(0_u64, |sum, file| match &file.kind {
+        FileKind::Directory { entries } => sum.saturating_add(u64::from(*entries)),
+        _ => sum,
+    });
+    let listed = (environment.files.len() + environment.executables.len()) as u64;
+    Need {
+        files: inputs.need.files.max(listed.saturating_add(inside)),
+        addresses: inputs.need.addresses.max(environment.addresses.len() as u64),
+        ..inputs.need
     }
 }
 
@@ -401,6 +473,11 @@ impl Running {
         self.copied.as_deref()
     }
 
+    /// How the replay is bounded as a whole.
+    pub fn enforcement(&self) -> &Enforcement {
+        &self.enforcement
+    }
+
     /// A handle that stops the replay from another thread (red button, Ctrl-C).
     ///
     /// # Errors
@@ -433,18 +510,33 @@ impl Running {
     /// # Errors
     /// When init died without a report.
     pub fn observe(&mut self) -> Result<Outcome, ReplayError> {
-        if let Ok(Up::Finished(mut outcome)) = message::receive(&mut self.channel) {
-            outcome.problems.splice(0..0, std::mem::take(&mut self.problems));
-            return Ok(*outcome);
+        let told = message::receive(&mut self.channel);
+        let hits = self.guard.stop();
+        let over = hits.iter().any(|hit| hit.ended);
+        let mut outcome = match told {
+            Ok(Up::Finished(outcome)) => *outcome,
+            _ if over => Outcome::unreported(Ended::OverLimit),
+            _ => {
+                self.tear_down();
+                return Err(ReplayError::Lost);
+            }
+        };
+        if over {
+            outcome.ended = Ended::OverLimit;
         }
-        self.tear_down();
-        Err(ReplayError::Lost)
+        outcome.hits.splice(0..0, hits);
+        outcome.problems.splice(0..0, std::mem::take(&mut self.problems));
+        Ok(outcome)
     }
 
     /// Ends everything. Returns what is left behind: nothing, unless something is wrong.
     pub fn finish(mut self) -> Vec<String> {
         self.tear_down();
-        self.leftovers()
+        let mut left = self.leftovers();
+        if let Some(cgroup) = self.cgroup.take() {
+            left.extend(cgroup.remove());
+        }
+        left
     }
 
     fn tear_down(&mut self) {

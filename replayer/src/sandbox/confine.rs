@@ -1,7 +1,7 @@
 //! What a worker may not do: capabilities, system calls, resource limits. Applied after everything is built, last thing
 //! before the worker's image starts.
 
-use super::{Limits, SandboxError};
+use super::SandboxError;
 use crate::plan::environment::Environment;
 use ctrace_program::FAULT_TAG;
 use nix::sys::resource::{Resource, getrlimit};
@@ -264,38 +264,6 @@ fn install_filter(fault_lane: bool) -> io::Result<()> {
         )
     };
     if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Sets resource limits: the recorded ones as far as possible, and the sandbox's own bounds. Returns what could not be set.
-pub(crate) fn set_limits(environment: &Environment, limits: &Limits) -> Vec<String> {
-    let mut problems = Vec::new();
-    let mut wanted: Vec<(u32, u64, u64)> =
-        environment.limits.iter().map(|(&resource, &(soft, hard))| (resource, soft, hard)).collect();
-    for (resource, bound) in
-        [(libc::RLIMIT_NPROC, limits.tasks), (libc::RLIMIT_FSIZE, limits.file_bytes), (libc::RLIMIT_CORE, 0)]
-    {
-        match wanted.iter_mut().find(|(number, ..)| *number == resource) {
-            Some((_, soft, hard)) => (*soft, *hard) = ((*soft).min(bound), (*hard).min(bound)),
-            None => wanted.push((resource, bound, bound)),
-        }
-    }
-    for (resource, soft, hard) in wanted {
-        let mut current = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: writes one rlimit structure.
-        let known = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, 0_u64, &raw mut current) } == 0;
-        if !known {
-            problems.push(format!("resource limit {resource}: the kernel does not know it"));
-            continue;
-        }
-        let max = hard.min(current.rlim_max);
-        let new = libc::rlimit { rlim_cur: soft.min(max), rlim_max: max };
-        // SAFETY: reads one rlimit structure.
-        let ret = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const new, 0_u64) };
-        if ret != 0 || soft > max {
-            problems.push(format!("resource limit {resource}: {soft} wanted, {} possible", new.rlim_cur));
-        }
-    }
-    problems
 }
 
 /// The open-file limit a replay can have at most.

@@ -1,6 +1,7 @@
 //! The private root: a tmpfs with generated files, and nothing of the host but a few harmless devices.
 
-use super::{Limits, SandboxError, lend};
+use super::limits::{FILE_BYTES, Limits};
+use super::{SandboxError, lend};
 use crate::plan::environment::{Environment, FileKind, FileSpec, PreopenedKind};
 use ctrace_program::{PROGRAM_PATH, WORKER_PATH};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -82,8 +83,8 @@ pub(crate) fn enter(environment: &Environment, limits: &Limits, own_bytes: u64) 
     };
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(isolation)?;
     // The workers lie there, too; they are not the workload's.
-    let size = limits.disk_bytes.saturating_add(own_bytes);
-    let options = format!("mode=755,size={size},nr_inodes={}", limits.files.saturating_add(4096));
+    let size = limits.disk.limit.saturating_add(own_bytes);
+    let options = format!("mode=755,size={size},nr_inodes={}", limits.files.limit.saturating_add(4096));
     let base = MOUNT_POINTS.iter().find(|base| Path::new(base).is_dir()).copied().unwrap_or("/");
     mount(
         Some("ctrace"),
@@ -188,7 +189,6 @@ pub(crate) fn supply(supply: Supply, program: &File, worker: &[u8]) -> Result<Op
 /// When a worker to start with cannot be placed. Other failures are collected.
 pub(crate) fn populate(
     environment: &Environment,
-    limits: &Limits,
     worker: &[u8],
     names: &[Vec<u8>],
 ) -> Result<Problems, SandboxError> {
@@ -211,7 +211,7 @@ pub(crate) fn populate(
         environment.files.iter().partition(|file| matches!(file.kind, FileKind::Link { .. }));
     for file in links.iter().chain(&others) {
         let at = inside(&file.path);
-        if let Err(error) = make(&at, file, limits, &mut made) {
+        if let Err(error) = make(&at, file, &mut made) {
             problems.add(format!("{}: {error}", at.display()));
         }
     }
@@ -301,7 +301,7 @@ fn ensure_directory(at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> io::R
     Ok(())
 }
 
-fn make(at: &Path, file: &FileSpec, limits: &Limits, made: &mut HashSet<PathBuf>) -> io::Result<()> {
+fn make(at: &Path, file: &FileSpec, made: &mut HashSet<PathBuf>) -> io::Result<()> {
     if at == Path::new("/") {
         return Ok(());
     }
@@ -330,10 +330,10 @@ fn make(at: &Path, file: &FileSpec, limits: &Limits, made: &mut HashSet<PathBuf>
             return Ok(());
         }
         FileKind::Regular { size } => {
-            if *size > limits.file_bytes {
+            if *size > FILE_BYTES {
                 return Err(io::Error::new(
                     io::ErrorKind::FileTooLarge,
-                    format!("{size} bytes are more than the limit ({})", limits.file_bytes),
+                    format!("{size} bytes are more than any file of a replay has ({FILE_BYTES})"),
                 ));
             }
             let out = new_file();

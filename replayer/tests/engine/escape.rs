@@ -3,7 +3,7 @@
 use crate::support::{Script, call, returns};
 use ctrace_program::{Expect, Kind, Sel, Step, flags};
 use ctrace_replayer::plan::environment::{FileKind, FileSpec};
-use ctrace_replayer::{Ended, Limits, Outcome, ReplayError};
+use ctrace_replayer::{Ended, Limit, Limits, Outcome, ReplayError, Resource};
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
@@ -151,7 +151,7 @@ fn descriptors_of_the_host_are_not_inherited() {
 #[test]
 fn a_fork_bomb_is_stopped_at_the_limit() {
     let mut script = Script::new();
-    script.options.limits.tasks = 20;
+    script.options.limits.tasks = Limit::flag(20);
     let clone = Step { kind: Kind::Clone as u8, ..call(libc::SYS_clone) }.imm(0, libc::SIGCHLD as u64);
     for n in 0..60 {
         let child = script.task(0, 2000 + n, None);
@@ -169,7 +169,7 @@ fn a_fork_bomb_is_stopped_at_the_limit() {
 #[test]
 fn the_disk_quota_holds() {
     let mut script = Script::new();
-    script.options.limits.disk_bytes = 8 << 20;
+    script.options.limits.disk = Limit::flag(8 << 20);
     let path = script.text("/big");
     let open = returns(libc::SYS_openat, 3)
         .imm(0, libc::AT_FDCWD as u64)
@@ -181,8 +181,11 @@ fn the_disk_quota_holds() {
         script.push(0, call(libc::SYS_write).imm(0, 3).arg(1, Sel::Out, 1 << 20).imm(2, 1 << 20));
     }
     script.push(0, fails(libc::SYS_write, libc::ENOSPC).imm(0, 3).arg(1, Sel::Out, 1 << 20).imm(2, 1 << 20));
+    // Long enough to be noticed.
+    script.push(0, call(libc::SYS_nanosleep).arg(0, Sel::Timespec, 100_000_000).imm(1, 0));
     script.exit(0);
-    all_fail(script);
+    let Some(outcome) = all_fail(script) else { return };
+    assert_eq!(outcome.hits.iter().map(|hit| hit.resource).collect::<Vec<_>>(), [Resource::Disk]);
 }
 
 #[test]
@@ -239,7 +242,9 @@ fn a_malicious_trace_gets_errors_and_nothing_else() {
 #[test]
 fn limits_are_finite_by_default() {
     let limits = Limits::default();
-    assert!(limits.tasks < 1 << 20 && limits.files < 1 << 24 && limits.disk_bytes < 1 << 40);
+    for resource in Resource::ALL {
+        assert!(limits.get(resource).limit < 1 << 40, "{resource:?}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::support::{Script, all_as_expected, call, returns};
 use ctrace_program::{Expect, Kind, Sel, Step, Wait};
-use ctrace_replayer::{Ended, ReplayError};
+use ctrace_replayer::{Ended, Limit, ReplayError};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -50,7 +50,7 @@ fn an_aborted_replay_ends_at_once_with_a_report() {
 #[test]
 fn a_replay_that_takes_too_long_is_ended() {
     let mut script = sleeper();
-    script.options.max_duration = Some(Duration::from_millis(100));
+    script.options.limits.duration = Limit::flag(100_000_000);
     let Some(outcome) = script.run() else { return };
     assert_eq!(outcome.ended, Ended::TimedOut);
     assert!(outcome.stuck[0].contains("clock_nanosleep"), "{:?}", outcome.stuck);

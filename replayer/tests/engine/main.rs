@@ -5,6 +5,7 @@
     reason = "a test fails by panicking and says what it skipped"
 )]
 
+mod bounds;
 mod calls;
 mod escape;
 mod life;

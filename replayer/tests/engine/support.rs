@@ -2,6 +2,7 @@
 
 use ctrace_program::{Expect, Kind, ProgramBuilder, Sel, Step, TaskInfo, Wait, task_flags};
 use ctrace_replayer::plan::environment::{Environment, Preopened, PreopenedKind};
+use ctrace_replayer::plan::need::Need;
 use ctrace_replayer::{Ended, Inputs, Outcome, Replay, ReplayError, RunOptions};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -104,8 +105,8 @@ impl Script {
 
     pub(crate) fn start(self) -> Result<(ctrace_replayer::Running, RunOptions), ReplayError> {
         let program: File = self.builder.seal().unwrap();
-        let inputs =
-            Inputs { program, environment: &self.environment, peers: &[], recorded_ns: 1_000_000_000 };
+        let need = Need { duration_ns: 1_000_000_000, ..Need::default() };
+        let inputs = Inputs { program, environment: &self.environment, peers: &[], need };
         Replay::start(inputs, &self.options).map(|running| (running, self.options))
     }
 

@@ -2,6 +2,7 @@
 //! outside becomes steps of peers.
 
 mod ends;
+mod meter;
 mod outside;
 mod waits;
 
@@ -17,10 +18,14 @@ use super::peers::Peers;
 use super::setup;
 use super::source::Source;
 use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, TaskIx, World};
-use crate::plan::environment::{Environment, PeerProcess};
+use crate::plan::environment::{Environment, FileKind, PeerProcess};
+use crate::plan::need::Need;
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
 use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags};
-use ctrace_program::{BuildError, Expect, Kind, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags};
+use ctrace_program::{
+    BuildError, DecodeError, Expect, Kind, Program, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags,
+};
+use meter::{Beside, Meter};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -186,6 +191,8 @@ pub(crate) struct Lower<'a> {
     /// When the connection that the current accept takes had arrived, and who had looked before.
     pending_arrival: Option<Arrival>,
     pending_after: Vec<Wait>,
+    /// What the steps take.
+    pub(crate) meter: Meter,
 }
 
 /// Writes the program.
@@ -194,7 +201,7 @@ pub(crate) fn write(
     mut facts: Facts,
     options: &CompileOptions,
 ) -> Result<Plan, CompileError> {
-    let dir = options.spool.clone().unwrap_or_else(std::env::temp_dir);
+    let dir = options.spool();
     let file = spool(&dir).map_err(|source| CompileError::Spool { dir, source })?;
     let b = ProgramBuilder::new(file)?;
     let paths = std::mem::take(&mut facts.paths);
@@ -255,6 +262,7 @@ pub(crate) fn write(
         exits: BTreeMap::new(),
         pending_arrival: None,
         pending_after: Vec::new(),
+        meter: Meter::default(),
     };
     lower.find_joins();
     lower.create_tasks()?;
@@ -298,6 +306,7 @@ impl Lower<'_> {
                 name: b"start".to_vec(),
                 ..TaskInfo::default()
             })?;
+            self.meter.born(1);
             self.first = 1;
             self.deps.born(0, None);
         }
@@ -305,6 +314,7 @@ impl Lower<'_> {
             let mut set = 0;
             if task.origin != Origin::Forked {
                 set |= task_flags::AT_GATE;
+                self.meter.born(1);
             }
             if !synthetic && task.parent.is_none() {
                 set |= task_flags::ROOT;
@@ -339,6 +349,10 @@ impl Lower<'_> {
                 if let ProcessKind::Exit { status, group_dead } = process.kind {
                     let task = self.world.task_of(self.source, process.task)?;
                     self.exits.insert(task, (status, process.t_ns, group_dead));
+                    self.meter.died();
+                    if group_dead {
+                        self.meter.emptied(self.world.tasks[task as usize].proc);
+                    }
                 }
                 let parent = self.world.task_of(self.source, process.task)?;
                 self.world.apply_other(self.source, event)?;
@@ -356,14 +370,17 @@ impl Lower<'_> {
                             *action = action.filter(|(kind, _)| *kind != CAUGHT);
                         }
                     }
+                    self.meter.emptied(proc);
                 }
             }
+            Event::Resource(sample) => self.meter.sample(sample),
             _ => {}
         }
         self.drain_gone(event.end_ns())
     }
 
     pub(crate) fn forked(&mut self, parent: TaskIx, child: TaskIx, at_ns: u64) {
+        self.meter.born(1);
         let (me, prog) = (self.prog(parent), self.prog(child));
         let done = self.b.next_step(me);
         self.deps.born(prog, Some((me, done)));
@@ -516,6 +533,12 @@ impl Lower<'_> {
         let mark =
             Mark { task, seq: self.world.tasks[task as usize].ops, step: label, start_ns: call.t_ns, end_ns };
         self.remember(&cx, mark);
+        if call.ret >= 0 {
+            self.meter.call(cx.proc, known.sc, call);
+            for fd in made_fds(&cx) {
+                self.meter.descriptor(fd);
+            }
+        }
         let child = (call.ret > 0 && matches!(known.sc, Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork))
             .then(|| self.world.child_of_clone(task, call.ret))
             .flatten();
@@ -630,9 +653,39 @@ impl Lower<'_> {
                 self.world.fs.unexplained
             ));
         }
+        let (entries, content_bytes) = self.entries();
+        let beside = Beside {
+            space: self.world.fs.space,
+            descriptions: self.world.ofds.len() as u64,
+            peers: self.summary.peer_tasks,
+            entries,
+            content_bytes,
+        };
         let program = self.b.seal()?;
+        let sealed = program
+            .try_clone()
+            .map_err(|source| DecodeError::Io { offset: 0, source })
+            .and_then(Program::open);
+        let need = Need {
+            duration_ns: self.summary.recorded_ns,
+            addresses: self.environment.addresses.len() as u64,
+            ..self.meter.need(&sealed.map_err(CompileError::Sealed)?, beside)
+        };
         let peers = peer_root.map(|task| PeerProcess { task, preopened }).into_iter().collect();
-        Ok(Plan { program, environment: self.environment, peers, summary: self.summary })
+        Ok(Plan { program, environment: self.environment, peers, need, summary: self.summary })
+    }
+
+    /// Files of the environment that the model of the file system does not have, and bytes of those with content.
+    fn entries(&self) -> (u64, u64) {
+        let (mut entries, mut content_bytes) = (self.environment.executables.len() as u64, 0_u64);
+        for file in &self.environment.files {
+            match &file.kind {
+                FileKind::Directory { entries: more } => entries = entries.saturating_add(u64::from(*more)),
+                FileKind::Content { bytes } => content_bytes += (bytes.len() as u64).next_multiple_of(4096),
+                _ => {}
+            }
+        }
+        (entries, content_bytes)
     }
 }
 

@@ -254,6 +254,7 @@ impl World {
                 let name = [b"/memfd:".as_slice(), &call.ret.to_le_bytes()].concat();
                 let path = self.paths.intern(&name);
                 let inode = self.fs.create(path, NodeKind::File, None);
+                self.fs.make_unnamed(inode);
                 let cloexec = if call.args[1] & 1 != 0 { O_CLOEXEC } else { 0 };
                 self.new_anon(proc, call, OfdKind::Mem { inode }, cloexec | 2, end_ns)?;
             }

@@ -184,6 +184,7 @@ impl World {
             OfdKind::Epoll => {
                 self.epolls.insert(ix, Epoll::default());
             }
+            OfdKind::Node { inode, .. } | OfdKind::Mem { inode } => self.fs.opened(inode, true),
             _ => {}
         }
         let ofd = Ofd {
@@ -276,6 +277,7 @@ impl World {
                 }
                 self.sock_by_cookie.remove(&self.socks[ix as usize].cookie);
             }
+            OfdKind::Node { inode, .. } | OfdKind::Mem { inode } => self.fs.opened(inode, false),
             _ => {}
         }
         self.free_ofds.push(ofd);
@@ -328,7 +330,9 @@ impl World {
             b"pidfd" => OfdKind::Pid,
             other if other.starts_with(b"memfd") || other.starts_with(b"/memfd") => {
                 let path = self.paths.intern(other);
-                OfdKind::Mem { inode: self.fs.create(path, NodeKind::File, None) }
+                let inode = self.fs.create(path, NodeKind::File, None);
+                self.fs.make_unnamed(inode);
+                OfdKind::Mem { inode }
             }
             _ => OfdKind::Other,
         }

@@ -10,6 +10,10 @@ use super::{
 };
 use ctrace_format::{Detail, EpollEntry, Syscall};
 
+// linux/falloc.h
+const FALLOC_FL_KEEP_SIZE: u64 = 1;
+const FALLOC_FL_PUNCH_HOLE: u64 = 2;
+
 impl World {
     pub(crate) fn epoll_waited(&mut self, task: TaskIx, call: &Syscall, mark: Mark) {
         let Some(ep) = self.ofd_of(task, call.args[0] as i32) else { return };
@@ -141,8 +145,12 @@ impl World {
                 {
                     if known.sc == Sc::Ftruncate {
                         self.fs.truncated(inode, call.args[1]);
-                    } else if call.args[1] & 1 == 0 {
-                        self.fs.written_up_to(inode, call.args[2].saturating_add(call.args[3]));
+                    } else if call.args[1] & FALLOC_FL_PUNCH_HOLE == 0 {
+                        if call.args[1] & FALLOC_FL_KEEP_SIZE == 0 {
+                            self.fs.written(inode, call.args[2], call.args[3]);
+                        } else {
+                            self.fs.occupy(inode, call.args[2], call.args[3]);
+                        }
                     }
                 }
             }
@@ -256,7 +264,7 @@ impl World {
                 let end = start.saturating_add(n);
                 if self.fs.node(inode).kind == NodeKind::File || self.fs.node(inode).kind == NodeKind::Unknown
                 {
-                    self.fs.written_up_to(inode, end);
+                    self.fs.written(inode, start, n);
                 }
                 if at.is_none() {
                     self.ofds[ofd as usize].pos = end;

@@ -4,7 +4,7 @@ use super::super::control::Control;
 use super::{Setup, close_all_but, exit};
 use crate::plan::environment::{Preopened, PreopenedKind};
 use crate::sandbox::root::Problems;
-use crate::sandbox::{SandboxError, confine};
+use crate::sandbox::{SandboxError, bounds, confine};
 use ctrace_program::header_flags;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{ForkResult, fork};
@@ -128,10 +128,9 @@ impl Start<'_> {
         let name = text(self.image.file_name().map_or(b"task", |name| name.as_bytes()))?;
         let variable =
             text(format!("CTRACE={},{},0,{},0", self.control.shm_id(), self.task, u32::MAX).as_bytes())?;
-        if self.is_root {
-            for problem in confine::set_limits(environment, &self.setup.options.limits) {
-                let _ = writeln!(report, "{problem}");
-            }
+        let recorded = if self.is_root { &environment.limits } else { &BTreeMap::new() };
+        for problem in bounds::set_limits(recorded, &self.setup.options.limits, self.setup.cgroup.is_some()) {
+            let _ = writeln!(report, "{problem}");
         }
         let mut keep = kept;
         keep.push(report.as_raw_fd());

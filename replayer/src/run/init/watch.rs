@@ -1,9 +1,10 @@
 //! Watching a running replay: progress, stalls, signals from outside, its end.
 
 use super::super::control::{Control, monotonic_ns};
-use super::super::{Ended, Outcome, call_name};
+use super::super::{Ended, Hit, Outcome, call_name};
 use super::{Setup, flags_of};
 use crate::plan::environment::ExternalSignal;
+use crate::sandbox::limits::Resource;
 use ctrace_program::control::status;
 use ctrace_program::{CONTROL_BASE, Kind, task_flags};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -32,6 +33,8 @@ pub(super) struct Watch<'a> {
     seen: Vec<(u32, u32, u64)>,
     last_progress_ns: u64,
     breaks: u32,
+    /// The private root was once full: of bytes, of files.
+    full: (bool, bool),
 }
 
 impl<'a> Watch<'a> {
@@ -48,6 +51,7 @@ impl<'a> Watch<'a> {
             seen: vec![(0, 0, 0); control.tasks() as usize],
             last_progress_ns: 0,
             breaks: 0,
+            full: (false, false),
         }
     }
 
@@ -62,11 +66,12 @@ impl<'a> Watch<'a> {
             let now = monotonic_ns().saturating_sub(begin);
             let children = self.reap();
             self.send_signals(now);
+            self.look_at_root();
             let finished = self.look(now);
             if finished || !children {
                 break Ended::Completed;
             }
-            if now > self.setup.max_duration.as_nanos() as u64 {
+            if now > self.setup.options.limits.duration.limit {
                 stuck = self.stuck(&mut |_| true);
                 break Ended::TimedOut;
             }
@@ -122,6 +127,14 @@ impl<'a> Watch<'a> {
                 }
             }
             self.signals.pop();
+        }
+    }
+
+    /// Notes when the private root has no room left.
+    fn look_at_root(&mut self) {
+        if let Ok(root) = nix::sys::statvfs::statvfs("/") {
+            self.full.0 |= root.blocks() > 0 && root.blocks_free() == 0;
+            self.full.1 |= root.files() > 0 && root.files_free() == 0;
         }
     }
 
@@ -308,6 +321,11 @@ impl<'a> Watch<'a> {
             root_status: self.root_status,
             problems: Vec::new(),
             leftovers: Vec::new(),
+            hits: [(self.full.0, Resource::Disk), (self.full.1, Resource::Files)]
+                .into_iter()
+                .filter(|(full, _)| *full)
+                .map(|(_, resource)| Hit::of(resource, &self.setup.options.limits))
+                .collect(),
         }
     }
 }

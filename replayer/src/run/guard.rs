@@ -1,0 +1,329 @@
+//! Watches what a replay takes, from outside: ctrace's own thread beside it, which the replay cannot hold up.
+//!
+//! Where the replay has a cgroup, the kernel bounds it and the guard reads what the kernel counted. Where it has none
+//! (an ordinary user, a container), the guard adds up what the replay holds, and ends it when that is too much.
+
+use crate::sandbox::cgroup::{Cgroup, ENGINE_TASKS};
+use crate::sandbox::host::{self, Gauge, Memory};
+use crate::sandbox::limits::{Limit, Limits, Resource};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often the kernel's counters are read.
+const COUNTED_TICK: Duration = Duration::from_millis(20);
+/// How often the host's memory is looked at where there is no cgroup: memory is filled at some GB a second per CPU.
+const SAMPLED_TICK: Duration = Duration::from_millis(4);
+/// Adding up processes may take this part of one CPU.
+const SHARE_OF_TIME: u32 = 10;
+/// How long init may take to end the replay in good order.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// The replay ends when less than this part of what was free at its beginning is left, whoever took it.
+const RESERVE_PART: u64 = 4;
+
+/// How a replay is bounded as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "by")]
+#[non_exhaustive]
+pub enum Enforcement {
+    /// By the kernel, in a cgroup of its own.
+    Cgroup {
+        /// Version of the hierarchy: 1 or 2.
+        version: u8,
+    },
+    /// By adding up what it holds some hundred times a second.
+    Sampling {
+        /// Why it has no cgroup.
+        why: String,
+    },
+}
+
+/// A limit that the replay ran into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hit {
+    /// Of what.
+    pub resource: Resource,
+    /// The limit.
+    pub limit: Limit,
+    /// What it had, when that is known.
+    pub had: Option<u64>,
+    /// Whether the replay was ended for it; otherwise the kernel refused what was above the limit.
+    pub ended: bool,
+    /// The limit was not reached, but the host was running out.
+    pub host_ran_out: bool,
+}
+
+impl fmt::Display for Hit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host_ran_out {
+            let word = self.resource.word();
+            let left =
+                self.had.map_or_else(String::new, |left| format!(" ({} left)", self.resource.text(left)));
+            return write!(f, "the replay was ended because this host runs out of {word}{left}");
+        }
+        let verb = if self.ended { "was ended at" } else { "ran into" };
+        let most = self.resource.phrase(self.limit.limit);
+        write!(f, "the replay {verb} its limit of {most} ({})", self.limit.source)?;
+        if let Some(had) = self.had {
+            write!(f, ": it had {}", self.resource.text(had))?;
+        }
+        Ok(())
+    }
+}
+
+impl Hit {
+    /// Of a limit that was reached, and ended nothing.
+    pub(crate) fn of(resource: Resource, limits: &Limits) -> Self {
+        Self { resource, limit: limits.get(resource), had: None, ended: false, host_ran_out: false }
+    }
+}
+
+/// The thread.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    stop: Arc<AtomicBool>,
+    hits: Arc<Mutex<Vec<Hit>>>,
+    cgroup: Option<Cgroup>,
+    limits: Limits,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What there was before the replay, and how that is looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Before {
+    gauge: Gauge,
+    memory: Option<Memory>,
+    files: Option<u64>,
+}
+
+impl Before {
+    /// Looks now.
+    pub(crate) fn now() -> Self {
+        let gauge = Gauge::own();
+        Self { memory: gauge.look(), files: host::free_files(), gauge }
+    }
+}
+
+impl Guard {
+    /// Begins to watch what descends from `launcher`. `channel` ends the replay in good order.
+    pub(crate) fn start(
+        launcher: i32,
+        cgroup: Option<Cgroup>,
+        before: Before,
+        limits: &Limits,
+        channel: UnixStream,
+    ) -> std::io::Result<Self> {
+        let (stop, hits) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let limits = *limits;
+        let (stopped, found, group) = (Arc::clone(&stop), Arc::clone(&hits), cgroup.clone());
+        let thread = std::thread::Builder::new().name("replay-guard".to_owned()).spawn(move || {
+            let mut watch =
+                Watching { launcher, limits, before, next_sum: Instant::now(), sum: Sum::default() };
+            let note = |hit| found.lock().unwrap_or_else(PoisonError::into_inner).push(hit);
+            let mut full = false;
+            while !stopped.load(Relaxed) {
+                let hit = match &group {
+                    Some(cgroup) => watch.counted(cgroup),
+                    None => watch.sampled(),
+                };
+                if let Some(hit) = hit.or_else(|| watch.file_table()) {
+                    note(Hit { ended: true, ..hit });
+                    watch.end(&channel, &stopped);
+                    return;
+                }
+                // The launcher counts as well.
+                if group.is_none() && !full && watch.sum.tasks + 1 >= limits.tasks.limit {
+                    full = true;
+                    note(Hit::of(Resource::Tasks, &limits));
+                }
+                std::thread::sleep(if group.is_some() { COUNTED_TICK } else { SAMPLED_TICK });
+            }
+        })?;
+        Ok(Self { stop, hits, cgroup, limits, thread: Some(thread) })
+    }
+
+    /// Stops watching. Returns the limits that the replay ran into.
+    pub(crate) fn stop(&mut self) -> Vec<Hit> {
+        self.stop.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let mut hits = std::mem::take(&mut *self.hits.lock().unwrap_or_else(PoisonError::into_inner));
+        // What happened since the last look, and what ends nothing.
+        if let Some(cgroup) = &self.cgroup {
+            if cgroup.oom_kills() > 0 && !hits.iter().any(|hit| hit.resource == Resource::Memory) {
+                hits.push(Hit { ended: true, ..Hit::of(Resource::Memory, &self.limits) });
+            }
+            if cgroup.refused_tasks() > 0 {
+                hits.push(Hit::of(Resource::Tasks, &self.limits));
+            }
+        }
+        hits
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Watching {
+    launcher: i32,
+    limits: Limits,
+    before: Before,
+    next_sum: Instant,
+    /// The processes, when they were added up last.
+    sum: Sum,
+}
+
+impl Watching {
+    fn counted(&self, cgroup: &Cgroup) -> Option<Hit> {
+        (cgroup.oom_kills() > 0).then(|| Hit::of(Resource::Memory, &self.limits))
+    }
+
+    /// The table of open files is the whole host's, and no cgroup bounds it.
+    fn file_table(&self) -> Option<Hit> {
+        let (before, now) = (self.before.files?, host::free_files()?);
+        let hit = Hit::of(Resource::Descriptors, &self.limits);
+        (now < before / RESERVE_PART).then_some(Hit { had: Some(now), host_ran_out: true, ..hit })
+    }
+
+    fn sampled(&mut self) -> Option<Hit> {
+        let (before, now) = (self.before.memory?, self.before.gauge.look()?);
+        let limit = self.limits.memory.limit;
+        // With a limit above half of what was free somebody said so.
+        let reserve = (before.available / RESERVE_PART).min(before.available.saturating_sub(limit) / 2);
+        let hit = Hit::of(Resource::Memory, &self.limits);
+        if now.available < reserve {
+            return Some(Hit { had: Some(now.available), host_ran_out: true, ..hit });
+        }
+        if Instant::now() >= self.next_sum {
+            let began = Instant::now();
+            self.sum = Sum::of(self.launcher);
+            self.next_sum = Instant::now() + began.elapsed() * SHARE_OF_TIME;
+        }
+        // Memfds, System V segments and the files of the private root are shared memory, and nobody's in particular: all
+        // that came since the beginning is taken to be the replay's.
+        let held = self.sum.private_bytes.saturating_add(now.shared.saturating_sub(before.shared));
+        if held > limit {
+            return Some(Hit { had: Some(held), ..hit });
+        }
+        let most = self.limits.tasks.limit.saturating_add(ENGINE_TASKS);
+        let tasks = self.sum.tasks;
+        (tasks > most).then(|| Hit { had: Some(tasks), ..Hit::of(Resource::Tasks, &self.limits) })
+    }
+
+    /// Ends the replay: by init, which reports, or without it.
+    fn end(&self, mut channel: &UnixStream, stopped: &AtomicBool) {
+        let _ = channel.write_all(b"A");
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if stopped.load(Relaxed) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // Init dies with the launcher, and everything else with init.
+        let _ = kill(Pid::from_raw(self.launcher), Signal::SIGKILL);
+    }
+}
+
+/// What the processes of a replay are, added up.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sum {
+    private_bytes: u64,
+    tasks: u64,
+}
+
+impl Sum {
+    /// Of everything that descends from a process, itself not included.
+    fn of(process: i32) -> Self {
+        let mut sum = Self::default();
+        let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        let mut threads: BTreeMap<i32, u64> = BTreeMap::new();
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            // Behind the name: state (3), parent (4) … threads (20) (proc(5)).
+            let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+            let parent = fields.nth(1).and_then(|field| field.parse().ok());
+            let count = fields.nth(15).and_then(|field| field.parse().ok());
+            if let Some(parent) = parent {
+                children.entry(parent).or_default().push(pid);
+                threads.insert(pid, count.unwrap_or(1));
+            }
+        }
+        let mut next = children.remove(&process).unwrap_or_default();
+        while let Some(pid) = next.pop() {
+            next.extend(children.remove(&pid).unwrap_or_default());
+            sum.tasks += threads.get(&pid).copied().unwrap_or(1);
+            // Pages: size, resident, of those shared with others or with files (proc(5)).
+            let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+            let mut pages = statm.split(' ').filter_map(|field| field.parse::<u64>().ok());
+            if let (Some(_), Some(resident), Some(shared)) = (pages.next(), pages.next(), pages.next()) {
+                sum.private_bytes += resident.saturating_sub(shared) * page_bytes();
+            }
+        }
+        sum
+    }
+}
+
+fn page_bytes() -> u64 {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().map_or(4096, |bytes| bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn what_descends_from_a_process_is_added_up() {
+        let mut child = Command::new("sh")
+            .args(["-c", "sleep 60 & sleep 60 & wait"])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let own = std::process::id() as i32;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut sum = Sum::of(child.id() as i32);
+        while sum.tasks < 2 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+            sum = Sum::of(child.id() as i32);
+        }
+        assert_eq!(sum.tasks, 2);
+        assert!(sum.private_bytes > 0);
+        assert!(Sum::of(own).tasks >= 3);
+        let pids = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for pid in pids.split_whitespace() {
+            kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+        }
+        assert_eq!(Sum::of(child.id() as i32), Sum::default());
+    }
+
+    #[test]
+    fn a_hit_is_a_sentence_with_the_figure() {
+        let limits = Limits { memory: Limit::flag(1 << 30), ..Limits::default() };
+        let hit = Hit { ended: true, had: Some(3 << 29), ..Hit::of(Resource::Memory, &limits) };
+        assert_eq!(
+            hit.to_string(),
+            "the replay was ended at its limit of 1.0 GiB of memory (the flag): it had 1.5 GiB"
+        );
+        let hit = Hit { host_ran_out: true, ..hit };
+        assert!(hit.to_string().contains("this host runs out of memory"));
+    }
+}
