@@ -2,7 +2,7 @@
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
-use crate::probe::Probe;
+use crate::probe::{self, Probe};
 use crate::units;
 use serde_json::json;
 use std::fs;
@@ -360,15 +360,24 @@ fn sandbox() -> Vec<Check> {
         simple("seccomp notify", Probe::SeccompNotify, "no fault injection into real programs", config)
             .less(),
     );
-    checks.push(
-        simple(
+    let consequence = "one layer of the replay's sandbox less";
+    let landlock = match (probe::landlock(), Probe::Landlock.run()) {
+        (Ok(version @ 5..), Ok(())) => Check::works("Landlock", format!("version {version}")),
+        (Ok(version), Ok(())) => Check::missing(
             "Landlock",
-            Probe::Landlock,
-            "one layer of the replay's sandbox less",
+            format!("version {version}, of which a replay uses nothing"),
+            consequence,
+            "boot Linux 6.10 or newer",
+        ),
+        (_, Err(errno)) | (Err(errno), _) => Check::missing(
+            "Landlock",
+            errno.to_string(),
+            consequence,
             "boot with lsm=landlock,… on a kernel with CONFIG_SECURITY_LANDLOCK=y",
-        )
-        .less(),
-    );
+        ),
+    }
+    .less();
+    checks.push(landlock);
     checks
 }
 

@@ -67,7 +67,7 @@ impl Probe {
             Self::Network => unshare(CloneFlags::CLONE_NEWNET),
             Self::Seccomp => seccomp_action(libc::SECCOMP_RET_ERRNO),
             Self::SeccompNotify => seccomp_action(libc::SECCOMP_RET_USER_NOTIF),
-            Self::Landlock => landlock(),
+            Self::Landlock => landlock().map(drop),
         }
     }
 }
@@ -81,13 +81,13 @@ fn seccomp_action(action: u32) -> Result<(), Errno> {
 }
 
 /// `landlock_create_ruleset(2)`: asks for the version, which makes nothing.
-fn landlock() -> Result<(), Errno> {
+pub(crate) fn landlock() -> Result<i64, Errno> {
     const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
     let null = std::ptr::null::<u8>();
     // SAFETY: with a null attribute, size 0 and this flag the kernel reads no memory.
     let result =
         unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, null, 0, LANDLOCK_CREATE_RULESET_VERSION) };
-    Errno::result(result).map(drop)
+    Errno::result(result)
 }
 
 /// The probe's process: its exit status.

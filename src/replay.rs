@@ -10,8 +10,8 @@ use ctrace_format::{Abi, Class, Event, Filter, Policy, SyscallFlags, Sysno, Trac
 use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
 use ctrace_replayer::{
-    CompileError, Ended, Enforcement, Hit, Inputs, Outcome, Pace, Program, Replay, ReplayError, RunOptions,
-    Running, SandboxError,
+    CompileError, Ended, Enforcement, Hit, Inputs, Layers, Outcome, Pace, Program, Replay, ReplayError,
+    RunOptions, Running, SandboxError,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -110,6 +110,9 @@ struct Sandbox {
     no_new_privs: bool,
     /// Which privileges built it: `root` or `user`.
     lane: &'static str,
+    /// What else holds it, as far as this host has it.
+    #[serde(flatten)]
+    layers: Layers,
     /// Whether the recorder watched it.
     recorded: bool,
     /// What it may take at most, and who sees to that, in words.
@@ -125,9 +128,11 @@ struct Sandbox {
 }
 
 impl Sandbox {
-    fn look(pid: u32, recorded: bool) -> Self {
+    fn look(running: &Running, recorded: bool) -> Self {
+        let pid = running.root_pid();
         let mut this = Self {
             recorded,
+            layers: running.layers(),
             lane: if nix::unistd::geteuid().is_root() { "root" } else { "user" },
             ..Self::default()
         };
@@ -149,10 +154,28 @@ impl Sandbox {
 
     fn text(&self) -> String {
         let mut text = format!("lane {}: own {} namespaces", self.lane, self.namespaces.join(", "));
-        for (yes, what) in [(self.seccomp, "call filter"), (self.no_new_privs, "no new privileges")] {
+        let layers = self.layers;
+        for (yes, what) in [
+            (self.seccomp, "call filter"),
+            (self.no_new_privs, "no new privileges"),
+            (layers.own_devices, "own device nodes"),
+            (layers.own_keyring, "own keyring"),
+        ] {
             if yes {
                 let _ = write!(text, ", {what}");
             }
+        }
+        match layers.landlock {
+            Some(version) => {
+                let _ = write!(text, ", Landlock (version {version})");
+            }
+            None => text.push_str("; no Landlock (the kernel has none, or one before version 5)"),
+        }
+        if !layers.own_devices {
+            text.push_str(
+                "; null, zero and their like are the host's nodes, which can be read and written, not changed, locked or \
+                 watched",
+            );
         }
         if let Some(why) = &self.program_in_memory {
             let _ = write!(text, ", compiled trace copied to memory ({why})");
@@ -218,7 +241,7 @@ pub(crate) fn perform(
     let inputs = Inputs { program, environment: &environment, peers: &peers, need };
     let running = Replay::start(inputs, &run_options).map_err(replay_failure)?;
     let recording = watch(trace, &running, &options.output, out)?;
-    let mut sandbox = Sandbox::look(running.root_pid(), recording.is_some());
+    let mut sandbox = Sandbox::look(&running, recording.is_some());
     sandbox.program_in_memory = running.copied().map(str::to_owned);
     sandbox.bounded = limits::enforcement(running.enforcement(), &limits);
     sandbox.enforcement = Some(running.enforcement().clone());

@@ -12,7 +12,6 @@ pub use run::{
     AbortHandle, Counters, Divergence, Ended, Enforcement, Hit, Inputs, Outcome, Replay, ReplayError,
     RunOptions, Running,
 };
-pub use sandbox::SandboxError;
-pub use sandbox::confine::{is_denied, is_denied_family};
 pub use sandbox::host::Free;
 pub use sandbox::limits::{Flags, Limit, Limits, Resource, Source, TooMuch, needed};
+pub use sandbox::{Layers, SandboxError};

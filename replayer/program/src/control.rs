@@ -66,6 +66,8 @@ pub struct ControlHeader {
     pub journal: AtomicU32,
     /// Id of the System V segment, for images after an exec.
     pub shm_id: AtomicI32,
+    /// Nonzero: the device nodes are the host's, which no step may lock or watch.
+    pub host_devices: AtomicU32,
     /// Where the parts lie.
     pub layout: Layout,
 }
@@ -192,6 +194,8 @@ pub struct TaskSlot {
     pub not_before: AtomicU64,
     /// Worker's own: first arena address that the current step does not use.
     pub scratch_top: AtomicU64,
+    /// Worker's own: the signals that are blocked while an image is replaced, and were before.
+    pub exec_mask: AtomicU64,
 }
 
 /// What a task did. All are totals.

@@ -36,8 +36,8 @@ pub const CONTROL_BASE: u64 = 0x40_0000_0000;
 pub const PROGRAM_MAX_BYTES: u64 = 0x20_0000_0000;
 /// Bytes in front of the program that the runner fills with an ELF header.
 pub const RESERVED_BYTES: u64 = 128 * 1024;
-/// Where the program lies in the private root.
-pub const PROGRAM_PATH: &str = "/dev/.ctrace/program";
+/// Where the program lies in the private root: in a directory of its own, which may be a mount.
+pub const PROGRAM_PATH: &str = "/dev/.ctrace/carrier/program";
 /// Where a worker lies that nobody writes to.
 pub const WORKER_PATH: &str = "/dev/.ctrace/worker";
 /// Steps per chunk: all chunks of a task but the last are full.

@@ -8,6 +8,7 @@
 //! Order is kept by waits that follow the recorded order of time only: a step never waits for one that began after it
 //! did, so the waits cannot form a cycle.
 
+mod bounds;
 mod calls;
 mod deps;
 mod environment;

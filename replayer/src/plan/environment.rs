@@ -75,8 +75,8 @@ pub enum FileKind {
     },
     /// A FIFO.
     Fifo,
-    /// A character device: null, zero, full, random, urandom, tty are the host's own harmless ones; any other becomes an
-    /// empty regular file.
+    /// A character device: null, zero, full, random, urandom, tty are such in the sandbox; any other becomes an empty
+    /// regular file.
     Device {
         /// Its number (`st_rdev`).
         rdev: u64,

@@ -11,10 +11,13 @@ use super::{Ended, RunOptions};
 use crate::plan::environment::{Environment, PeerProcess};
 use crate::sandbox::cgroup::Cgroup;
 use crate::sandbox::root::{self, Problems, Supply, WORKER_DIRECTORY, file_name};
-use crate::sandbox::{SandboxError, bounds, close_all_but, lend, namespaces, net};
+use crate::sandbox::{
+    Layers, SandboxError, bounds, carrier, close_all_but, devices, landlock, namespaces, net,
+};
 use ctrace_program::{Program, RESERVED_BYTES, task_flags};
 use nix::unistd::{ForkResult, fork};
 use start::{Ends, Start, make_ends, unclaimed};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -78,15 +81,14 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
     if namespaces::die_with_parent(Some(parent)).is_err() {
         return 1;
     }
+    // Signals to ctrace's process group do not reach this process: it ends with ctrace, and no sooner (see `carrier`).
+    let _ = nix::unistd::setsid();
     close_all_but(&[0, 1, 2, channel.as_raw_fd(), setup.program.file().as_raw_fd()]);
-    // Before anything else: all that follows is charged and bounded.
-    if let Err(error) = bounds::take_on(setup.cgroup.as_ref(), &setup.options.limits) {
+    if let Err(error) = bounds::take_on(&setup.options.limits) {
         fail(&mut channel, &error);
         return 1;
     }
-    // Before the namespaces: only out here the file can have a name.
-    let loan = lend::lend(setup.program.file());
-    let (many_users, supply) = match enter(&mut channel, parent, loan) {
+    let entered = match enter(setup, &mut channel, parent) {
         Ok(Some(entered)) => entered,
         Ok(None) => return 1,
         Err(error) => {
@@ -97,7 +99,7 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
     // SAFETY: as in `launch`.
     match unsafe { fork() } {
         Ok(ForkResult::Parent { child }) => {
-            drop((channel, supply));
+            drop((channel, entered));
             super::wait_for(child.as_raw());
             0
         }
@@ -106,7 +108,7 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
             if namespaces::die_with_parent(None).is_err() {
                 exit(1);
             }
-            if let Err(error) = init(setup, &mut channel, many_users, supply) {
+            if let Err(error) = init(setup, &mut channel, entered) {
                 fail(&mut channel, &error);
             }
             exit(0)
@@ -118,13 +120,25 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
     }
 }
 
+/// What was brought along into the namespaces.
+#[derive(Debug)]
+struct Entered {
+    many_users: bool,
+    supply: Supply,
+    /// Device nodes of the sandbox's own.
+    devices: Option<OwnedFd>,
+    /// Whether the session's keyring was left behind.
+    keyring: bool,
+}
+
 /// `None`: the parent could not map users, and says so itself.
-fn enter(
-    channel: &mut UnixStream,
-    parent: i32,
-    loan: io::Result<lend::Loan>,
-) -> Result<Option<(bool, Supply)>, SandboxError> {
+fn enter(setup: &Setup, channel: &mut UnixStream, parent: i32) -> Result<Option<Entered>, SandboxError> {
+    let program = setup.program.file();
     let talk = |error: io::Error| SandboxError::build("talk to ctrace", "socket", error);
+    // As root out here, else in the namespace: a file system belongs to those whom its maker's namespace knows.
+    let devices = devices::make().ok();
+    let early = carrier::make();
+    let outside = carrier::look(program);
     namespaces::enter_user_namespace()?;
     channel.write_all(b"U").map_err(talk)?;
     let mut answer = [0];
@@ -135,24 +149,42 @@ fn enter(
     let many_users = answer == *b"2";
     namespaces::enter_mount_namespace()?;
     // As the user who made the file: to the sandbox's users its directory may be closed.
-    let supply = match loan.and_then(|loan| loan.mount().map(|tree| (tree, loan))) {
-        Ok((tree, loan)) => Supply::Mount(tree, loan),
-        Err(error) => Supply::Copy(error.to_string()),
-    };
+    let loaded = early.or_else(|_| carrier::make()).and_then(|carrier| {
+        namespaces::outlive_parent()?;
+        carrier::load(&carrier, root::mount_point(), program, &outside?)
+    });
+    let supply = loaded.map_or_else(|error| Supply::Copy(error.to_string()), Supply::Mount);
+    // Not before: when ctrace is gone, everything in the cgroup is killed, and the program had a name for a moment. Nothing of
+    // the trace has run, and nothing as large as it was made.
+    if let Some(cgroup) = &setup.cgroup {
+        cgroup
+            .enter()
+            .map_err(|error| SandboxError::build("enter the replay's cgroup", "cgroup.procs", error))?;
+    }
     namespaces::become_inner_root(many_users)?;
+    let keyring = namespaces::leave_session_keyring();
     namespaces::enter_other_namespaces()?;
     // New credentials clear the death signal.
     namespaces::die_with_parent(Some(parent)).map_err(talk)?;
-    Ok(Some((many_users, supply)))
+    Ok(Some(Entered { many_users, supply, devices: devices.filter(|_| many_users), keyring }))
 }
 
-fn init(
-    setup: &Setup,
-    channel: &mut UnixStream,
-    many_users: bool,
-    supply: Supply,
-) -> Result<(), SandboxError> {
+/// Nothing of what ctrace was given as standard input and output is open in the sandbox.
+fn forget_descriptors() -> Result<(), SandboxError> {
+    let fail = |error: io::Error| SandboxError::build("leave the standard descriptors", "/dev/null", error);
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(fail)?;
+    for fd in 0..3 {
+        // SAFETY: both are descriptors of this process, which uses none of the first three.
+        if unsafe { libc::dup2(null.as_raw_fd(), fd) } != fd {
+            return Err(fail(io::Error::last_os_error()));
+        }
+    }
+    Ok(())
+}
+
+fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(), SandboxError> {
     let environment = &setup.environment;
+    let Entered { many_users, supply, devices, keyring } = entered;
     let _ = nix::unistd::setsid();
     let mult = calibrate();
     let mut problems = Problems::default();
@@ -176,8 +208,9 @@ fn init(
     if matches!(supply, Supply::Copy(..)) {
         own_bytes += (setup.program.header.len + RESERVED_BYTES).next_multiple_of(4096);
     }
-    root::enter(environment, &setup.options.limits, own_bytes)?;
+    root::enter(environment, &setup.options.limits, own_bytes, devices.as_ref())?;
     let copied = root::supply(supply, setup.program.file(), &setup.worker)?;
+    forget_descriptors()?;
 
     let roots: Vec<u32> = (0..setup.program.header.tasks)
         .filter(|&task| flags_of(&setup.program, task) & (task_flags::ROOT | task_flags::PEER_ROOT) != 0)
@@ -186,6 +219,8 @@ fn init(
     let populated = root::populate(environment, &setup.worker, &names)?;
     problems.count += populated.count;
     problems.texts.extend(populated.texts);
+    let layers =
+        Layers { own_devices: devices.is_some(), own_keyring: keyring, landlock: landlock::restrict()? };
 
     let control = Control::create(&setup.program).map_err(|error| {
         SandboxError::build("make the control region", "System V shared memory (CONFIG_SYSVIPC)", error)
@@ -197,6 +232,7 @@ fn init(
         setup.options.hold,
         mult,
     );
+    control.header().host_devices.store(u32::from(devices.is_none()), Relaxed);
     control.header().epoch.store(if mult == 0 { monotonic_ns() } else { counter() }, Relaxed);
 
     let mut ends = Ends::new();
@@ -233,7 +269,7 @@ fn init(
         problems.texts.push(format!("and {more} more"));
     }
     let talk = |error: io::Error| SandboxError::build("talk to ctrace", "socket", error);
-    send(channel, &Up::Ready { root_pid, problems: problems.texts, copied }).map_err(talk)?;
+    send(channel, &Up::Ready { root_pid, problems: problems.texts, copied, layers }).map_err(talk)?;
     if !wait_for_release(channel) {
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! What init tells ctrace: length-prefixed JSON over a socket that only the two have.
 
 use super::Outcome;
+use crate::sandbox::Layers;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -26,6 +27,8 @@ pub(crate) enum Up {
         problems: Vec<String>,
         /// Why the program is a copy in memory, if it is one.
         copied: Option<String>,
+        /// What holds the tasks.
+        layers: Layers,
     },
     /// The replay is over.
     Finished(Box<Outcome>),

@@ -13,9 +13,9 @@ mod message;
 
 use crate::plan::environment::{Environment, FileKind, PeerProcess};
 use crate::plan::need::Need;
-use crate::sandbox::SandboxError;
 use crate::sandbox::cgroup::Owned;
 use crate::sandbox::limits::Limits;
+use crate::sandbox::{Layers, SandboxError};
 use ctrace_program::control::{Cause, Pace};
 use ctrace_program::{DecodeError, Program};
 use guard::{Before, Guard};
@@ -255,10 +255,11 @@ pub struct Running {
     guard: Guard,
     cgroup: Option<Owned>,
     enforcement: Enforcement,
+    layers: Layers,
 }
 
-/// The root's inner id, problems, why the program was copied.
-type Greeting = (i32, Vec<String>, Option<String>);
+/// The root's inner id, problems, why the program was copied, what holds the tasks.
+type Greeting = (i32, Vec<String>, Option<String>, Layers);
 
 /// Stops a running replay from another thread.
 #[derive(Debug)]
@@ -355,18 +356,20 @@ impl Replay {
             .try_clone()
             .and_then(|channel| Guard::start(launcher, group, before, &options.limits, channel))
             .map_err(start("guard"))?;
-        let shaken = Self::shake_hands(&mut channel, launcher).and_then(|(root, problems, copied)| {
-            let pids = host_pids(launcher, root).ok_or(ReplayError::Lost)?;
-            Ok((pids, problems, copied))
-        });
+        let shaken =
+            Self::shake_hands(&mut channel, launcher).and_then(|(root, problems, copied, layers)| {
+                let pids = host_pids(launcher, root).ok_or(ReplayError::Lost)?;
+                Ok((pids, problems, copied, layers))
+            });
         match shaken {
-            Ok(((init_pid, root_pid), problems, copied)) => Ok(Running {
+            Ok(((init_pid, root_pid), problems, copied, layers)) => Ok(Running {
                 channel,
                 keeper: Some(keeper),
                 root_pid,
                 init_pid,
                 problems,
                 copied,
+                layers,
                 guard,
                 cgroup,
                 enforcement,
@@ -401,7 +404,7 @@ impl Replay {
             channel.read_exact(&mut byte).map_err(|_| ReplayError::Lost)?;
         }
         match message::receive_rest(channel, byte[0]).map_err(|_| ReplayError::Lost)? {
-            Up::Ready { root_pid, problems, copied } => Ok((root_pid, problems, copied)),
+            Up::Ready { root_pid, problems, copied, layers } => Ok((root_pid, problems, copied, layers)),
             Up::Failed { text, missing } => Err(ReplayError::Inside { text, missing }),
             Up::Finished(_) => Err(ReplayError::Lost),
         }
@@ -476,6 +479,11 @@ impl Running {
     /// How the replay is bounded as a whole.
     pub fn enforcement(&self) -> &Enforcement {
         &self.enforcement
+    }
+
+    /// The layers of the sandbox that depend on the host.
+    pub fn layers(&self) -> Layers {
+        self.layers
     }
 
     /// A handle that stops the replay from another thread (red button, Ctrl-C).

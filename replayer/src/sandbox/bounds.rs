@@ -2,7 +2,7 @@
 //! counts of its namespaces. What all of them may take together is in [`super::cgroup`].
 
 use super::SandboxError;
-use super::cgroup::{Cgroup, ENGINE_TASKS};
+use super::cgroup::ENGINE_TASKS;
 use super::limits::{FILE_BYTES, Limits};
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,21 +33,18 @@ const NAMESPACES: [&str; 7] = [
 /// The least `kernel.pid_max` (kernel/pid.c: `RESERVED_PIDS` and one more).
 const PID_MAX_LEAST: u64 = 301;
 
-/// Makes this process, and all that descend from it, what a replay is: charged to `cgroup`, first to go when memory runs
-/// out, behind everybody when CPUs are short, and never real-time. To be called by a single-threaded process before it
+/// Makes this process, and all that descend from it, what a replay is: first to go when memory runs out, behind everybody
+/// when CPUs are short, and never real-time. To be called by a single-threaded process before it
 /// enters any namespace: later `/proc` is not its own any more.
 ///
 /// # Errors
 /// When the kernel refuses one of these: the replay would be a danger to the host.
-pub(crate) fn take_on(cgroup: Option<&Cgroup>, limits: &Limits) -> Result<(), SandboxError> {
+pub(crate) fn take_on(limits: &Limits) -> Result<(), SandboxError> {
     let fail =
         |what: &'static str, subject: &str, error: io::Error| SandboxError::build(what, subject, error);
     fs::write("/proc/self/oom_score_adj", OOM_FIRST).map_err(|error| {
         fail("let the OOM killer take the replay first", "/proc/self/oom_score_adj", error)
     })?;
-    if let Some(cgroup) = cgroup {
-        cgroup.enter().map_err(|error| fail("enter the replay's cgroup", "cgroup.procs", error))?;
-    }
     let normal = libc::sched_param { sched_priority: 0 };
     // SAFETY: reads one structure; 0 is this process.
     let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const normal) };
@@ -129,9 +126,10 @@ pub(crate) fn set_limits(
         (libc::RLIMIT_NPROC, limits.tasks.limit.saturating_add(if counted { 2 * ENGINE_TASKS } else { 0 })),
         (libc::RLIMIT_NOFILE, limits.descriptors.limit),
         (libc::RLIMIT_FSIZE, FILE_BYTES),
-        (libc::RLIMIT_CORE, 0),
     ];
     let mut wanted = recorded.clone();
+    // Of core dumps the limit is the same for all (see `confine`).
+    wanted.remove(&libc::RLIMIT_CORE);
     for (resource, most) in own {
         wanted.entry(resource).or_insert((most, most));
     }

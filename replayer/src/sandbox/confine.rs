@@ -23,6 +23,11 @@ const KEPT_CAPABILITIES: [u32; 9] = [
 /// The kernel stops at the last capability it knows.
 const CAPABILITIES_END: u32 = 64;
 
+/// The newest call that was looked at when the lists below were made: `file_setattr` (Linux 6.17). A newer one is answered
+/// with ENOSYS, as a kernel of that time does: what it reaches is not known. All architectures share these numbers
+/// (scripts/syscall.tbl), and calls with their own, of old, are lower.
+const NEWEST_REVIEWED: u32 = 469;
+
 /// Calls that fail with EPERM in every replay: they reach out of namespaces, into other processes, or into parts of the
 /// kernel that are not namespaced.
 const DENIED: &[i64] = &[
@@ -48,7 +53,11 @@ const DENIED: &[i64] = &[
     libc::SYS_kexec_file_load,
     libc::SYS_kexec_load,
     libc::SYS_keyctl,
+    SYS_LISTMOUNT,
     libc::SYS_lookup_dcookie,
+    SYS_LSM_SET_SELF_ATTR,
+    SYS_MAP_SHADOW_STACK,
+    libc::SYS_memfd_secret,
     libc::SYS_mount,
     libc::SYS_mount_setattr,
     libc::SYS_move_mount,
@@ -56,10 +65,13 @@ const DENIED: &[i64] = &[
     libc::SYS_nfsservctl,
     libc::SYS_open_by_handle_at,
     libc::SYS_open_tree,
+    SYS_OPEN_TREE_ATTR,
     libc::SYS_perf_event_open,
     libc::SYS_personality,
     libc::SYS_pidfd_getfd,
     libc::SYS_pivot_root,
+    libc::SYS_process_madvise,
+    libc::SYS_process_mrelease,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
     libc::SYS_ptrace,
@@ -71,6 +83,7 @@ const DENIED: &[i64] = &[
     libc::SYS_sethostname,
     libc::SYS_setns,
     libc::SYS_settimeofday,
+    SYS_STATMOUNT,
     libc::SYS_swapoff,
     libc::SYS_swapon,
     libc::SYS_syslog,
@@ -85,17 +98,65 @@ const DENIED: &[i64] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_modify_ldt,
     #[cfg(target_arch = "x86_64")]
+    libc::SYS_sysfs,
+    #[cfg(target_arch = "x86_64")]
+    SYS_URETPROBE,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_uselib,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ustat,
 ];
 
-/// Whether the filter refuses a socket of this family.
-pub fn is_denied_family(family: i32) -> bool {
-    ![libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].contains(&family)
-}
+// Numbers that the libc crate does not have (scripts/syscall.tbl, arch/x86/entry/syscalls/syscall_64.tbl).
+const SYS_MAP_SHADOW_STACK: i64 = 453;
+const SYS_STATMOUNT: i64 = 457;
+const SYS_LISTMOUNT: i64 = 458;
+const SYS_LSM_SET_SELF_ATTR: i64 = 460;
+const SYS_OPEN_TREE_ATTR: i64 = 467;
+#[cfg(target_arch = "x86_64")]
+const SYS_URETPROBE: i64 = 335;
+#[cfg(target_arch = "x86_64")]
+const SYS_SETRLIMIT: i64 = libc::SYS_setrlimit;
+#[cfg(target_arch = "aarch64")]
+const SYS_SETRLIMIT: i64 = 164;
 
-/// Whether the filter refuses a call whatever its arguments. The compiler marks such calls refused.
-pub fn is_denied(nr: u32) -> bool {
-    DENIED.contains(&i64::from(nr))
+/// Kinds of sockets of these families. Of another the kernel looks for a module on the host.
+const SOCKET_KINDS: [i32; 4] = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_SEQPACKET];
+/// Protocols of `AF_NETLINK` that answer about the network namespace alone and are part of every kernel. Others speak with
+/// what there is once (audit, connector, `SELinux`), or make the kernel load a module (`net/netlink/af_netlink.c`).
+const NETLINK_PROTOCOLS: [i32; 6] = [
+    libc::NETLINK_ROUTE,
+    libc::NETLINK_USERSOCK,
+    libc::NETLINK_SOCK_DIAG,
+    libc::NETLINK_FIB_LOOKUP,
+    libc::NETLINK_KOBJECT_UEVENT,
+    libc::NETLINK_GENERIC,
+];
+/// Protocols of the Internet families that are part of every kernel; for another it looks for a module on the host.
+const INTERNET_PROTOCOLS: [i32; 8] = [
+    libc::IPPROTO_IP,
+    libc::IPPROTO_ICMP,
+    libc::IPPROTO_TCP,
+    libc::IPPROTO_UDP,
+    libc::IPPROTO_ICMPV6,
+    libc::IPPROTO_UDPLITE,
+    libc::IPPROTO_RAW,
+    libc::IPPROTO_MPTCP,
+];
+/// Bits of a socket's type that say its kind (linux/net.h).
+const SOCKET_KIND_MASK: u32 = 0xf;
+
+/// Whether the filter refuses a socket, or a pair of sockets: it is of a family that no network namespace confines (vsock,
+/// for one, reaches the host of a virtual machine), or of a kind or protocol that reaches out.
+pub(crate) fn is_denied_socket(family: i32, kind: i32, protocol: i32) -> bool {
+    let protocols = match family {
+        libc::AF_INET | libc::AF_INET6 => &INTERNET_PROTOCOLS[..],
+        libc::AF_NETLINK => &NETLINK_PROTOCOLS[..],
+        // One protocol only, which the kernel checks itself.
+        libc::AF_UNIX => return !SOCKET_KINDS.contains(&(kind & SOCKET_KIND_MASK as i32)),
+        _ => return true,
+    };
+    !SOCKET_KINDS.contains(&(kind & SOCKET_KIND_MASK as i32)) || !protocols.contains(&protocol)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -123,7 +184,7 @@ fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
 fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    const GREATER_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+    const GREATER: u32 = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
     const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
     let deny = statement(RETURN, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
     let absent = statement(RETURN, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
@@ -141,8 +202,8 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
         ]);
     }
     out.push(statement(LOAD, OFFSET_NR));
-    // x32 calls on x86-64, and anything else that is no call.
-    out.extend([jump(GREATER_EQUAL, 0x4000_0000, 0, 1), absent]);
+    // Calls that nobody has looked at, x32 calls on x86-64, and anything else that is no call.
+    out.extend([jump(GREATER, NEWEST_REVIEWED, 0, 1), absent]);
     let mut numbers: Vec<u32> = DENIED.iter().filter_map(|&nr| u32::try_from(nr).ok()).collect();
     numbers.sort_unstable();
     numbers.dedup();
@@ -157,18 +218,40 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
     ];
     out.push(jump(EQUAL, libc::SYS_ioctl as u32, 0, ioctl.len() as u8));
     out.extend(ioctl);
-    // socket: families that a network namespace confines. (vsock, for one, reaches the host of a virtual machine.)
-    let socket = [
+    let check = sockets();
+    for nr in [libc::SYS_socket, libc::SYS_socketpair] {
+        out.push(jump(EQUAL, nr as u32, 0, check.len() as u8));
+        out.extend(&check);
+    }
+    // Of core dumps: a limit of 1 byte is what keeps the host's core handler from being started (see `forbid_core_dumps`).
+    let limit = |resource: u32, new: u32| {
+        [
+            statement(LOAD, offset_arg(resource)),
+            jump(EQUAL, libc::RLIMIT_CORE, 1, 0),
+            allow,
+            // A question, without a new limit, may be asked.
+            statement(LOAD, offset_arg(new)),
+            jump(EQUAL, 0, 0, 2),
+            statement(LOAD, offset_arg(new) + 4),
+            jump(EQUAL, 0, 1, 0),
+            deny,
+            allow,
+        ]
+    };
+    for (nr, check) in [(libc::SYS_prlimit64, limit(1, 2)), (SYS_SETRLIMIT, limit(0, 1))] {
+        out.push(jump(EQUAL, nr as u32, 0, check.len() as u8));
+        out.extend(check);
+    }
+    let dumpable = [
         statement(LOAD, offset_arg(0)),
-        jump(EQUAL, libc::AF_UNIX as u32, 4, 0),
-        jump(EQUAL, libc::AF_INET as u32, 3, 0),
-        jump(EQUAL, libc::AF_INET6 as u32, 2, 0),
-        jump(EQUAL, libc::AF_NETLINK as u32, 1, 0),
-        deny,
+        jump(EQUAL, libc::PR_SET_DUMPABLE as u32, 0, 2),
+        statement(LOAD, offset_arg(1)),
+        jump(EQUAL, 0, 0, 1),
         allow,
+        deny,
     ];
-    out.push(jump(EQUAL, libc::SYS_socket as u32, 0, socket.len() as u8));
-    out.extend(socket);
+    out.push(jump(EQUAL, libc::SYS_prctl as u32, 0, dumpable.len() as u8));
+    out.extend(dumpable);
     // clone: no namespaces (clone3 cannot be inspected; user.max_user_namespaces = 0 stops it there).
     let namespaces = (libc::CLONE_NEWUSER
         | libc::CLONE_NEWNS
@@ -186,6 +269,46 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
     out.push(jump(EQUAL, libc::SYS_clone as u32, 0, clone.len() as u8));
     out.extend(clone);
     out.push(allow);
+    out
+}
+
+/// Allows what [`is_denied_socket`] allows, denies the rest.
+fn sockets() -> Vec<libc::sock_filter> {
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    let deny = statement(RETURN, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
+    let allow = statement(RETURN, libc::SECCOMP_RET_ALLOW);
+    // One of `values` goes on behind this, anything else is denied.
+    let one_of = |values: &[i32]| {
+        let n = values.len() as u8;
+        let mut part: Vec<_> =
+            (0..n).zip(values).map(|(i, &value)| jump(EQUAL, value as u32, n - i, 0)).collect();
+        part.push(deny);
+        part
+    };
+    let protocols = |values: &[i32]| {
+        let mut part = vec![statement(LOAD, offset_arg(2))];
+        part.extend(one_of(values));
+        part.push(allow);
+        part
+    };
+    let mut out = vec![
+        statement(LOAD, offset_arg(1)),
+        statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, SOCKET_KIND_MASK),
+    ];
+    out.extend(one_of(&SOCKET_KINDS));
+    out.push(statement(LOAD, offset_arg(0)));
+    let (internet, netlink) = (protocols(&INTERNET_PROTOCOLS), protocols(&NETLINK_PROTOCOLS));
+    out.extend([jump(EQUAL, libc::AF_UNIX as u32, 0, 1), allow]);
+    out.push(jump(EQUAL, libc::AF_NETLINK as u32, 0, netlink.len() as u8));
+    out.extend(netlink);
+    out.extend([
+        jump(EQUAL, libc::AF_INET as u32, 1, 0),
+        jump(EQUAL, libc::AF_INET6 as u32, 0, internet.len() as u8),
+    ]);
+    out.extend(internet);
+    out.push(deny);
     out
 }
 
@@ -217,6 +340,7 @@ pub(crate) fn apply(
     fault_lane: bool,
 ) -> Result<(), SandboxError> {
     let fail = |what: &'static str, error: io::Error| SandboxError::build("confine the worker", what, error);
+    forbid_core_dumps();
     nix::sys::prctl::set_no_new_privs().map_err(|errno| fail("no_new_privs", errno.into()))?;
     for capability in (0..CAPABILITIES_END).filter(|c| !KEPT_CAPABILITIES.contains(c)) {
         // SAFETY: prctl with integers only.
@@ -238,6 +362,20 @@ pub(crate) fn apply(
         set_capabilities(false).map_err(|error| fail("capabilities", error))?;
     }
     install_filter(fault_lane).map_err(|error| fail("system call filter", error))
+}
+
+/// A crash of a worker starts nothing on the host. The kernel starts a piped core handler whatever the limit is, but 1
+/// (fs/coredump.c: `cprm.limit == 1`), and connects to a core socket whatever it is: for that, each image of the worker makes
+/// itself undumpable before its first step.
+fn forbid_core_dumps() {
+    let one = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+    // SAFETY: reads one structure.
+    if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const one) } != 0 {
+        // Not raised above a hard limit of 0: a file is not written then, and the rest is as for sockets.
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: as above.
+        let _ = unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
+    }
 }
 
 fn set_capabilities(keep: bool) -> io::Result<()> {
@@ -317,11 +455,13 @@ mod tests {
     fn the_filter_denies_the_listed_calls_and_no_other() {
         for lane in [false, true] {
             let filter = filter(lane);
-            for nr in 0..500_u32 {
-                if nr == libc::SYS_socket as u32 {
+            for nr in (0..500_u32).chain([0x4000_0001, u32::MAX]) {
+                if [libc::SYS_socket, libc::SYS_socketpair].contains(&i64::from(nr)) {
                     continue;
                 }
-                let expected = if DENIED.contains(&i64::from(nr)) {
+                let expected = if nr > NEWEST_REVIEWED {
+                    libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32
+                } else if DENIED.contains(&i64::from(nr)) {
                     libc::SECCOMP_RET_ERRNO | libc::EPERM as u32
                 } else {
                     libc::SECCOMP_RET_ALLOW
@@ -332,17 +472,49 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_looks_at_the_arguments_of_ioctl_socket_and_clone() {
+    fn the_filter_looks_at_the_arguments_of_some_calls() {
         let filter = filter(false);
         let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
         let ioctl = libc::SYS_ioctl as u32;
         assert_eq!(verdict(&filter, ioctl, [0, libc::TIOCSTI, 0, 0, 0, 0]), eperm);
         assert_eq!(verdict(&filter, ioctl, [0, libc::TCGETS, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
-        let socket = libc::SYS_socket as u32;
-        assert_eq!(verdict(&filter, socket, [libc::AF_VSOCK as u64, 1, 0, 0, 0, 0]), eperm);
-        for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK] {
-            assert_eq!(verdict(&filter, socket, [family as u64, 1, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        for nr in [libc::SYS_socket as u32, libc::SYS_socketpair as u32] {
+            for family in 0..50 {
+                for kind in [0, 1, 2, 3, 4, 5, 6, 7, 10, libc::SOCK_STREAM | libc::SOCK_CLOEXEC] {
+                    for protocol in (0..40).chain([132, 136, 255, 262]) {
+                        let allowed = !is_denied_socket(family, kind, protocol);
+                        let expected = if allowed { libc::SECCOMP_RET_ALLOW } else { eperm };
+                        let args = [family as u64, kind as u64, protocol as u64, 0, 0, 0];
+                        assert_eq!(verdict(&filter, nr, args), expected, "{family} {kind} {protocol}");
+                    }
+                }
+            }
         }
+        for (family, kind, protocol, denied) in [
+            (libc::AF_VSOCK, 1, 0, true),
+            (libc::AF_ALG, 5, 0, true),
+            (libc::AF_INET, 5, 132, true),
+            (libc::AF_INET, 6, 0, true),
+            (libc::AF_NETLINK, 3, libc::NETLINK_AUDIT, true),
+            (libc::AF_NETLINK, 3, libc::NETLINK_CONNECTOR, true),
+            (libc::AF_NETLINK, 3, libc::NETLINK_ROUTE, false),
+            (libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, false),
+            (libc::AF_INET6, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 17, false),
+        ] {
+            assert_eq!(is_denied_socket(family, kind, protocol), denied, "{family} {kind} {protocol}");
+        }
+        let core = u64::from(libc::RLIMIT_CORE);
+        let prlimit = libc::SYS_prlimit64 as u32;
+        assert_eq!(verdict(&filter, prlimit, [0, core, 0, 4096, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(verdict(&filter, prlimit, [0, core, 4096, 0, 0, 0]), eperm);
+        assert_eq!(verdict(&filter, prlimit, [0, core, 1 << 40, 0, 0, 0]), eperm);
+        assert_eq!(verdict(&filter, prlimit, [0, core + 1, 4096, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(verdict(&filter, SYS_SETRLIMIT as u32, [core, 4096, 0, 0, 0, 0]), eperm);
+        assert_eq!(verdict(&filter, SYS_SETRLIMIT as u32, [3, 4096, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        let prctl = libc::SYS_prctl as u32;
+        assert_eq!(verdict(&filter, prctl, [libc::PR_SET_DUMPABLE as u64, 1, 0, 0, 0, 0]), eperm);
+        assert_eq!(verdict(&filter, prctl, [4, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(verdict(&filter, prctl, [1, 9, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
         let clone = libc::SYS_clone as u32;
         assert_eq!(verdict(&filter, clone, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]), eperm);
         assert_eq!(verdict(&filter, clone, [17, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);

@@ -5,18 +5,33 @@
 //! return errors that say what the host must allow.
 
 pub(crate) mod bounds;
+pub(crate) mod carrier;
 pub(crate) mod cgroup;
 pub(crate) mod confine;
+pub(crate) mod devices;
 pub(crate) mod host;
-pub(crate) mod lend;
+pub(crate) mod landlock;
 pub(crate) mod limits;
+pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod net;
 pub(crate) mod root;
 
 use limits::TooMuch;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::RawFd;
+
+/// Layers of the sandbox that not every host lets be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Layers {
+    /// The device nodes are the sandbox's own. Otherwise they are the host's, read-only.
+    pub own_devices: bool,
+    /// The keyring of the session that ctrace was started in was left. Calls that use keys are refused in any case.
+    pub own_keyring: bool,
+    /// The kernel's version of Landlock, which is in force.
+    pub landlock: Option<i64>,
+}
 
 /// Why there is no sandbox.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 
 /// First host user and group id behind the sandbox's ids 0 to 65535, when ctrace runs as root.
-const HOST_IDS: u32 = 1_879_048_192;
+pub(crate) const HOST_IDS: u32 = 1_879_048_192;
 const ID_COUNT: u32 = 65_536;
 
 /// Leaves the user namespace. The parent must then call [`write_id_maps`].
@@ -30,8 +30,20 @@ pub(crate) fn write_id_maps(pid: i32) -> Result<bool, SandboxError> {
     let write = |file: &str, text: &str| fs::write(format!("/proc/{pid}/{file}"), text);
     let many = format!("0 {HOST_IDS} {ID_COUNT}");
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    if uid.is_root() && write("gid_map", &many).is_ok() && write("uid_map", &many).is_ok() {
-        return Ok(true);
+    if uid.is_root() {
+        let mapped = write("gid_map", &many).and_then(|()| write("uid_map", &many));
+        match mapped {
+            Ok(()) => return Ok(true),
+            Err(source) if is_root_of_the_host() => {
+                return Err(SandboxError::Isolation {
+                    what: "a sandbox whose root is not the host's root",
+                    fix: "give ctrace CAP_SETUID and CAP_SETGID (in a container: `--cap-add SETUID --cap-add SETGID`), \
+                          or run it as an ordinary user",
+                    source,
+                });
+            }
+            Err(_) => {}
+        }
     }
     let map = |file, text: &str| -> Result<(), SandboxError> {
         write(file, text).map_err(|source| SandboxError::Isolation {
@@ -48,6 +60,15 @@ pub(crate) fn write_id_maps(pid: i32) -> Result<bool, SandboxError> {
     }
     map("uid_map", &format!("0 {uid} 1"))?;
     Ok(false)
+}
+
+/// Whether user 0 of this user namespace is the kernel's `GLOBAL_ROOT_UID`. To the kernel a process of that user is root in
+/// many places whatever its capabilities are: it may write the sysctls, for one (`test_perm` in `fs/proc/proc_sysctl.c`), whose
+/// files belong to it. In a container's user namespace they belong to nobody whom it knows.
+fn is_root_of_the_host() -> bool {
+    // Unknown is told as yes.
+    fs::metadata("/proc/sys/kernel")
+        .map_or(true, |sysctls| std::os::unix::fs::MetadataExt::uid(&sysctls) == 0)
 }
 
 /// Becomes the sandbox's user 0, with the ids mapped.
@@ -121,6 +142,27 @@ pub(crate) fn die_with_parent(parent: Option<i32>) -> io::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Joins an empty session keyring of the sandbox's root: keys of the session that ctrace was started in are not even
+/// possessed. Returns whether it did: a kernel without keys has none to hide, and a container's filter may forbid the call,
+/// which the sandbox's own forbids as well.
+pub(crate) fn leave_session_keyring() -> bool {
+    // linux/keyctl.h
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: no name: an anonymous keyring.
+    let joined = unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
+    };
+    joined >= 0 || io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS)
+}
+
+/// Does not end with the parent any more, until [`die_with_parent`].
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn outlive_parent() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_pdeathsig(None)?)
 }
 
 /// Forbids further user namespaces inside this one. Needs the host's `/proc`.

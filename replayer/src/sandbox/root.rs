@@ -1,7 +1,8 @@
-//! The private root: a tmpfs with generated files, and nothing of the host but a few harmless devices.
+//! The private root: a tmpfs with generated files, and nothing of the host but, without root, a few devices that nobody can
+//! change.
 
 use super::limits::{FILE_BYTES, Limits};
-use super::{SandboxError, lend};
+use super::{SandboxError, devices, mounts};
 use crate::plan::environment::{Environment, FileKind, FileSpec, PreopenedKind};
 use ctrace_program::{PROGRAM_PATH, WORKER_PATH};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -16,8 +17,6 @@ use std::path::{Component, Path, PathBuf};
 
 /// Directories over which the tmpfs may be mounted (in our mount namespace only) before it becomes the root.
 const MOUNT_POINTS: [&str; 4] = ["/tmp", "/var/tmp", "/mnt", "/"];
-/// Devices that are the host's own: reading or writing them affects nobody.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Where the worker lies for programs to be started before their own exec.
 pub(crate) const WORKER_DIRECTORY: &str = "/.ctrace";
 /// Problems that are kept as text; all are counted.
@@ -28,8 +27,8 @@ const LINKS_MAX: u32 = 16;
 /// Where the workers' program comes from.
 #[derive(Debug)]
 pub(crate) enum Supply {
-    /// A mount of the file on the host's disk, which has a name until this is dropped.
-    Mount(OwnedFd, lend::Loan),
+    /// A carrier with a mount of the file on the host's disk.
+    Mount(OwnedFd),
     /// It is copied into the private root, because of this.
     Copy(String),
 }
@@ -70,11 +69,22 @@ fn inside(bytes: &[u8]) -> PathBuf {
     out
 }
 
-/// Mounts the tmpfs and makes it the root of this mount namespace. The host's files are gone after that.
+/// A directory over which something can be mounted.
+pub(crate) fn mount_point() -> &'static Path {
+    Path::new(MOUNT_POINTS.iter().find(|base| Path::new(base).is_dir()).copied().unwrap_or("/"))
+}
+
+/// Mounts the tmpfs and makes it the root of this mount namespace, with the device nodes of `devices` if there are some.
+/// The host's files are gone after that.
 ///
 /// # Errors
 /// When a mount is refused.
-pub(crate) fn enter(environment: &Environment, limits: &Limits, own_bytes: u64) -> Result<(), SandboxError> {
+pub(crate) fn enter(
+    environment: &Environment,
+    limits: &Limits,
+    own_bytes: u64,
+    own_devices: Option<&OwnedFd>,
+) -> Result<(), SandboxError> {
     let none: Option<&str> = None;
     let isolation = |errno: nix::Error| SandboxError::Isolation {
         what: "a private root file system",
@@ -85,7 +95,7 @@ pub(crate) fn enter(environment: &Environment, limits: &Limits, own_bytes: u64) 
     // The workers lie there, too; they are not the workload's.
     let size = limits.disk.limit.saturating_add(own_bytes);
     let options = format!("mode=755,size={size},nr_inodes={}", limits.files.limit.saturating_add(4096));
-    let base = MOUNT_POINTS.iter().find(|base| Path::new(base).is_dir()).copied().unwrap_or("/");
+    let base = mount_point();
     mount(
         Some("ctrace"),
         base,
@@ -96,7 +106,6 @@ pub(crate) fn enter(environment: &Environment, limits: &Limits, own_bytes: u64) 
     .map_err(isolation)?;
     // The mount hides what lay at `base`, which the working directory may still name.
     nix::unistd::chdir(base).map_err(isolation)?;
-    let base = Path::new(base);
     let fail = |what: &'static str, at: &Path, error: io::Error| {
         SandboxError::build(what, at.display().to_string(), error)
     };
@@ -104,16 +113,7 @@ pub(crate) fn enter(environment: &Environment, limits: &Limits, own_bytes: u64) 
         let at = base.join(directory);
         fs::create_dir(&at).map_err(|error| fail("make a directory", &at, error))?;
     }
-    for device in DEVICES {
-        let (from, to) = (Path::new("/dev").join(device), base.join("dev").join(device));
-        File::create(&to).map_err(|error| fail("make a device", &to, error))?;
-        let bound = mount(Some(&from), &to, none, MsFlags::MS_BIND, none);
-        if bound.is_err() && device != "null" {
-            // An empty file stands for it; nearly nothing needs it.
-            continue;
-        }
-        bound.map_err(|errno| fail("bind a device", &from, errno.into()))?;
-    }
+    devices::place(base, own_devices)?;
     let wants_terminal = environment.preopened.iter().any(|p| p.kind == PreopenedKind::Terminal);
     let wants_pts = environment.files.iter().any(|f| f.path.starts_with(b"/dev/pt"));
     if wants_terminal || wants_pts {
@@ -145,11 +145,46 @@ pub(crate) fn enter(environment: &Environment, limits: &Limits, own_bytes: u64) 
             fix: "the host's own /proc must be fully visible (in a container: run it with an unmasked /proc)",
             source: errno.into(),
         })?;
+        hide(&at, &base.join(".old"))?;
     }
     nix::unistd::pivot_root(base, &base.join(".old")).map_err(isolation)?;
     nix::unistd::chdir("/").map_err(isolation)?;
     umount2("/.old", MntFlags::MNT_DETACH).map_err(isolation)?;
     fs::remove_dir("/.old").map_err(|error| fail("remove the old root's place", Path::new("/.old"), error))
+}
+
+/// Covers files of `/proc` that tell of the whole host, or act on it, with an empty one that nobody can write.
+/// `spare` is an empty directory of the private root.
+fn hide(proc: &Path, spare: &Path) -> Result<(), SandboxError> {
+    const OF_THE_HOST: [&str; 10] = [
+        "keys",
+        "key-users",
+        "kcore",
+        "kmsg",
+        "kallsyms",
+        "timer_list",
+        "sched_debug",
+        "latency_stats",
+        "sysrq-trigger",
+        "vmallocinfo",
+    ];
+    let none: Option<&str> = None;
+    let fail = |at: &Path, error: io::Error| {
+        SandboxError::build("hide a file of /proc", at.display().to_string(), error)
+    };
+    let empty = spare.join("empty");
+    File::create(&empty).map_err(|error| fail(&empty, error))?;
+    for name in OF_THE_HOST {
+        let at = proc.join(name);
+        if !at.exists() {
+            continue;
+        }
+        mount(Some(&empty), &at, none, MsFlags::MS_BIND, none).map_err(|errno| fail(&at, errno.into()))?;
+        let only_read = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+        let flags = only_read | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(none, &at, none, flags, none).map_err(|errno| fail(&at, errno.into()))?;
+    }
+    fs::remove_file(&empty).map_err(|error| fail(&empty, error))
 }
 
 /// Places the program and a worker. Returns why the program had to be copied, if it had to.
@@ -161,20 +196,20 @@ pub(crate) fn supply(supply: Supply, program: &File, worker: &[u8]) -> Result<Op
         SandboxError::build("place the program", at.display().to_string(), error)
     };
     let (program_at, worker_at) = (Path::new(PROGRAM_PATH), Path::new(WORKER_PATH));
-    let directory = program_at.parent().unwrap_or(Path::new("/"));
-    fs::create_dir(directory).map_err(|error| fail(directory, error))?;
+    for path in [worker_at, program_at] {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fail(directory, error)),
+            _ => {}
+        }
+    }
     write_worker(worker, worker_at).map_err(|error| fail(worker_at, error))?;
     let why = match supply {
-        Supply::Mount(tree, loan) => {
-            File::create(program_at).map_err(|error| fail(program_at, error))?;
-            let attached = lend::attach(&tree, program_at);
-            drop(loan);
-            match attached {
+        Supply::Mount(carrier) => {
+            let directory = program_at.parent().unwrap_or(Path::new("/"));
+            match mounts::attach(&carrier, directory) {
                 Ok(()) => return Ok(None),
-                Err(error) => {
-                    fs::remove_file(program_at).map_err(|error| fail(program_at, error))?;
-                    error.to_string()
-                }
+                Err(error) => error.to_string(),
             }
         }
         Supply::Copy(why) => why,
@@ -360,24 +395,13 @@ fn make(at: &Path, file: &FileSpec, made: &mut HashSet<PathBuf>) -> io::Result<(
 }
 
 fn make_device(at: &Path, rdev: u64) -> io::Result<()> {
-    // Linux device numbers, Documentation/admin-guide/devices.txt.
-    let name = match (libc::major(rdev), libc::minor(rdev)) {
-        (1, 3) => "null",
-        (1, 5) => "zero",
-        (1, 7) => "full",
-        (1, 8) => "random",
-        (1, 9) => "urandom",
-        (5, 0) => "tty",
-        _ => "",
-    };
-    let own = Path::new("/dev").join(name);
-    if own == at || at.exists() {
+    let node = devices::node_of(rdev);
+    let own = node.map(|name| Path::new("/dev").join(name));
+    if own.as_deref() == Some(at) || at.exists() {
         return Ok(());
     }
     File::create(at)?;
-    if name.is_empty() {
-        return Ok(());
-    }
+    let Some(own) = own else { return Ok(()) };
     let none: Option<&str> = None;
     mount(Some(&own), at, none, MsFlags::MS_BIND, none).map_err(io::Error::from)
 }

@@ -1,6 +1,6 @@
 //! From start to teardown: abort, death of ctrace, ordinary users, what a tracer sees.
 
-use crate::support::{Script, all_as_expected, call, returns};
+use crate::support::{Script, all_as_expected, as_nobody, call, returns};
 use ctrace_program::{Expect, Kind, Sel, Step, Wait};
 use ctrace_replayer::{Ended, Limit, ReplayError};
 use std::collections::BTreeMap;
@@ -101,27 +101,111 @@ fn killing_ctrace_leaves_nothing() {
     }
 }
 
+/// What is mounted here of ours, and what lies in the directory for temporary files.
+fn surroundings(folder: &Path) -> (Vec<String>, Vec<std::path::PathBuf>) {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let ours = |line: &&str| line.contains("ctrace") || line.contains(&*folder.to_string_lossy());
+    let mounts = mounts.lines().filter(ours).map(str::to_owned).collect();
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    (mounts, files)
+}
+
+/// The cgroups of a process of this id, below a directory of the cgroup file system.
+fn cgroups_of(pid: u32, below: &Path, depth: u32) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(below) else { return Vec::new() };
+    let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories
+        .flat_map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let its = name.starts_with("ctrace-") && name.contains(&format!("-{pid}-"));
+            let mut found = if depth > 0 { cgroups_of(pid, &entry.path(), depth - 1) } else { Vec::new() };
+            found.extend(its.then(|| entry.path()));
+            found
+        })
+        .collect()
+}
+
+/// Not a test of its own: kills replays at many moments and looks for what they leave. Whatever outlives one becomes a child
+/// of this process.
+#[test]
+fn helper_kills_replays() {
+    let Some(folder) = std::env::var_os("CTRACE_TEST_KILL") else { return };
+    let folder = Path::new(&folder);
+    // SAFETY: integers only.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }, 0);
+    let before = surroundings(folder);
+    assert_eq!(before.1, [""; 0].map(std::path::PathBuf::from));
+    let mut longest = Duration::from_millis(300);
+    // A sequence that no moment repeats: multiples of the golden ratio.
+    let moments = (0..100_u32).map(|n| (f64::from(n) * 0.618_033_988_75).fract());
+    for (round, moment) in moments.enumerate() {
+        let mut hold = Command::new(std::env::current_exe().unwrap());
+        hold.args(["--exact", "life::helper_holds_a_replay", "--nocapture"]).env("CTRACE_TEST_HOLD", "1");
+        hold.env("TMPDIR", folder).stdout(Stdio::piped()).stderr(Stdio::null());
+        // A group of its own, which can be killed without its killer.
+        let begun = Instant::now();
+        let mut child = hold.process_group(0).spawn().unwrap();
+        if round == 0 {
+            // How long it takes to begin: the moments are within that, and a little after.
+            let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+            assert!(lines.into_iter().any(|line| line.starts_with("root ")), "no replay here");
+            longest = begun.elapsed().mul_f64(1.2);
+        } else {
+            std::thread::sleep(longest.mul_f64(moment));
+        }
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        let kill = if round % 2 == 0 { nix::sys::signal::kill } else { nix::sys::signal::killpg };
+        kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        child.wait().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // SAFETY: waits for whatever child there is; no status is wanted.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) } >= 0 {
+            assert!(Instant::now() < deadline, "round {round}: a process is left");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(
+            cgroups_of(child.id(), Path::new("/sys/fs/cgroup"), 4),
+            [""; 0].map(std::path::PathBuf::from)
+        );
+        assert_eq!(surroundings(folder), before, "round {round}, after {:?}", longest.mul_f64(moment));
+    }
+}
+
+#[test]
+fn killing_ctrace_or_its_group_at_any_moment_leaves_nothing() {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let mut own = Command::new(std::env::current_exe().unwrap());
+    own.args(["--exact", "life::helper_kills_replays", "--nocapture"]);
+    let (_copy, other) = as_nobody(&["life::helper_kills_replays"]);
+    let mut runs = vec![own];
+    if nix::unistd::geteuid().is_root() {
+        runs.push(other);
+    }
+    for mut run in runs {
+        let output = run.env("CTRACE_TEST_KILL", folder.path()).output().unwrap();
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        if text.contains("no replay here") {
+            eprintln!("skipped: no sandbox on this host");
+            continue;
+        }
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+}
+
 #[test]
 fn an_ordinary_user_can_replay() {
     if !nix::unistd::geteuid().is_root() {
         return eprintln!("skipped: the tests run as an ordinary user anyway");
     }
-    // The test binary must be readable to others.
-    let directory = tempfile::tempdir_in("/tmp").unwrap();
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(directory.path(), open).unwrap();
-    let copy = directory.path().join("engine");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    let output = Command::new(&copy)
-        .args(["--exact", "calls::forked_children_talk_through_a_pipe"])
-        .args(["escape::files_of_the_host_cannot_be_named", "escape::a_fork_bomb_is_stopped_at_the_limit"])
-        .args(["calls::programs_are_executed_in_a_chain", "--nocapture"])
-        .current_dir("/")
-        .env("TMPDIR", "/tmp")
-        .uid(65534)
-        .gid(65534)
-        .output()
-        .unwrap();
+    let (_copy, mut command) = as_nobody(&[
+        "calls::forked_children_talk_through_a_pipe",
+        "escape::files_of_the_host_cannot_be_named",
+        "escape::a_fork_bomb_is_stopped_at_the_limit",
+        "calls::programs_are_executed_in_a_chain",
+    ]);
+    let output = command.output().unwrap();
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
@@ -223,6 +307,7 @@ fn a_tracer_sees_the_replayed_calls_and_the_marked_ones_and_nothing_else() {
             "getpid",
             "futex",
             "gettid",
+            "prctl",
             "rt_sigprocmask",
             "shmat",
             "statx",
@@ -263,11 +348,11 @@ fn the_program_is_not_copied_and_leaves_no_name() {
     };
     let mounts = std::fs::read_to_string(format!("/proc/{}/mounts", running.root_pid())).unwrap();
     if let Some(why) = running.copied() {
-        assert!(!mounts.contains("/dev/.ctrace/program"), "{mounts}");
+        assert!(!mounts.contains("/dev/.ctrace/carrier/program"), "{mounts}");
         return eprintln!("skipped: this host's temporary files cannot be mounted: {why}");
     }
-    assert!(mounts.contains(" /dev/.ctrace/program "), "{mounts}");
-    let at = format!("/proc/{}/root/dev/.ctrace/program", running.root_pid());
+    assert!(mounts.contains(" /dev/.ctrace/carrier/program "), "{mounts}");
+    let at = format!("/proc/{}/root/dev/.ctrace/carrier/program", running.root_pid());
     let links = std::os::unix::fs::MetadataExt::nlink(&std::fs::metadata(at).unwrap());
     assert_eq!(links, 0, "the program still has a name");
 }

@@ -10,4 +10,5 @@ mod calls;
 mod escape;
 mod life;
 mod net;
+mod reach;
 mod support;

@@ -7,6 +7,20 @@ use ctrace_replayer::{Ended, Inputs, Outcome, Replay, ReplayError, RunOptions};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 
+/// This test binary as an ordinary user, with these tests, and the folder in which others can read it.
+pub(crate) fn as_nobody(tests: &[&str]) -> (tempfile::TempDir, std::process::Command) {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = directory.path().join("engine");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let mut command = std::process::Command::new(copy);
+    command.arg("--exact").args(tests).arg("--nocapture").current_dir("/").env("TMPDIR", "/tmp");
+    command.uid(65534).gid(65534);
+    (directory, command)
+}
+
 /// A file as the compiler makes it: without a name, but one that can be given to it.
 fn unnamed() -> File {
     let mut options = std::fs::OpenOptions::new();
@@ -110,13 +124,12 @@ impl Script {
         Replay::start(inputs, &self.options).map(|running| (running, self.options))
     }
 
-    /// Runs it; `None` when this host cannot isolate it (said on stderr).
-    pub(crate) fn run(self) -> Option<Outcome> {
+    /// Starts it; `None` when this host cannot isolate it (said on stderr).
+    pub(crate) fn begin(self) -> Option<ctrace_replayer::Running> {
         match self.start() {
             Ok((running, _)) => {
                 assert!(running.problems().is_empty(), "{:?}", running.problems());
-                running.release().unwrap();
-                Some(running.wait().unwrap())
+                Some(running)
             }
             Err(ReplayError::Inside { text, missing: true }) => {
                 eprintln!("skipped: {text}");
@@ -124,6 +137,13 @@ impl Script {
             }
             Err(error) => panic!("{error:?}"),
         }
+    }
+
+    /// Runs it; `None` when this host cannot isolate it (said on stderr).
+    pub(crate) fn run(self) -> Option<Outcome> {
+        let running = self.begin()?;
+        running.release().unwrap();
+        Some(running.wait().unwrap())
     }
 }
 

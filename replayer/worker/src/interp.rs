@@ -2,11 +2,13 @@
 
 use crate::arch::{self, nr};
 use crate::args::{Scratch, decimal, resolve};
+use crate::bounds::{allows, is_engine_memory};
 use crate::descriptors::renumber;
 use crate::engine::{
     PollFd, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled, think_until,
     wait_for_all,
 };
+use crate::SIG_SETMASK;
 use crate::epoll::delivered;
 use crate::state::{Task, blob, control, count, slot, stack_bottom, stack_top, value, word};
 use core::sync::atomic::AtomicU32;
@@ -283,6 +285,9 @@ fn call(task: &Task, index: u32, step: &Step) {
     enter(task, index);
     if step.flags & flags::FAULT != 0 {
         take_recorded_time(task, step);
+    } else if !allows(task, step.nr, &regs) {
+        count(&task.slot.counters.refused, 1);
+        return complete(task, index);
     }
     if step.kind == Kind::FutexWake as u8 {
         await_waiters(task, index, step, &regs);
@@ -468,7 +473,13 @@ fn touch(task: &Task, address: u64, bytes: u64, write: bool) {
         return;
     }
     let begin = address & !4095;
-    let len = (address - begin).saturating_add(bytes).next_multiple_of(4096);
+    let Some(len) = (address - begin).checked_add(bytes).and_then(|len| len.checked_next_multiple_of(4096))
+    else {
+        return;
+    };
+    if is_engine_memory(begin, len) {
+        return;
+    }
     let advice = if write { MADV_POPULATE_WRITE } else { MADV_POPULATE_READ };
     if write && marked(nr::MADVISE, [begin, len, advice, 0, 0]) == EINVAL {
         let _ = marked(nr::MADVISE, [begin, len, MADV_POPULATE_READ, 0, 0]);
@@ -615,10 +626,24 @@ fn exec(task: &Task, index: u32, step: &Step) {
     take_recorded_time(task, step);
     // Counted before: there is no after.
     count_done(task, step);
+    // The new image is dumpable until it has said otherwise: nothing is to crash it before (see `start`).
+    let (all, mut before) = (u64::MAX, 0_u64);
+    let mask = [SIG_SETMASK, &raw const all as u64, &raw mut before as u64, 8, 0];
+    let masked = step.flags & flags::FAULT == 0 && marked(nr::RT_SIGPROCMASK, mask) == 0;
+    // SAFETY: the kernel wrote it behind the compiler's back.
+    let before = unsafe { core::ptr::from_ref(&before).read_volatile() };
+    if let (true, Some(next)) = (masked, slot(step.aux as u32)) {
+        next.exec_mask.store(before, Relaxed);
+        count(&task.slot.counters.engine_calls, 1);
+    }
     task.set_status(status::CALL);
     // SAFETY: replaces this image, or fails.
     let result = unsafe { arch::ctrace_call(step.nr, &regs, NEVER.as_ptr()) };
     task.set_status(status::RUNNING);
+    if masked {
+        let _ = marked(nr::RT_SIGPROCMASK, [SIG_SETMASK, &raw const before as u64, 0, 8, 0]);
+        count(&task.slot.counters.engine_calls, 1);
+    }
     if !matches(task, step, result) {
         task.diverge(index, step, Cause::Result, step.expect, result);
     }

@@ -11,6 +11,7 @@ use super::wire;
 use super::world::{
     O_CLOEXEC, OfdIx, OfdKind, detail_addr, detail_iov, detail_newfds, detail_value, positional,
 };
+use crate::sandbox::confine::is_denied_socket;
 use ctrace_format::{PollEntry, SyscallFlags};
 use ctrace_program::{Expect, Kind, MsgDesc, Post, Sel, Step, fds_operand, flags};
 
@@ -78,6 +79,9 @@ impl Lower<'_> {
             // These name the number themselves.
             Sc::Dup2 => self.plain(cx, &[0, 1]).expect(expect_of(cx), cx.call.ret).into(),
             Sc::Dup3 => self.plain(cx, &[0, 1, 2]).expect(expect_of(cx), cx.call.ret).into(),
+            Sc::Socket | Sc::Socketpair if is_denied_socket(a[0] as i32, a[1] as i32, a[2] as i32) => {
+                if cx.call.ret < 0 { self.fault(cx)? } else { self.refused(cx) }
+            }
             Sc::Pipe | Sc::Pipe2 | Sc::Socketpair => self.pair(cx),
             Sc::EpollCreate | Sc::EpollCreate1 => {
                 let cloexec = cx.known.sc == Sc::EpollCreate1 && a[0] as u32 & O_CLOEXEC != 0;

@@ -7,7 +7,8 @@ mod outside;
 mod waits;
 
 use super::CompileError;
-use super::calls::{Known, Sc};
+use super::bounds::keeps_to_its_memory;
+use super::calls::{HOST, Known, Sc};
 use super::deps::{Deps, EdgeKind};
 use super::environment;
 use super::facts::{Facts, is_work};
@@ -21,7 +22,7 @@ use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, TaskIx, World};
 use crate::plan::environment::{Environment, FileKind, PeerProcess};
 use crate::plan::need::Need;
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
-use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags};
+use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno};
 use ctrace_program::{
     BuildError, DecodeError, Expect, Kind, Program, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags,
 };
@@ -272,19 +273,19 @@ pub(crate) fn write(
     lower.finish()
 }
 
+/// A file that never has a name, so that nothing is left whatever happens: on the disk of `dir`, or in memory where its file
+/// system has no such files.
 pub(crate) fn spool(dir: &std::path::Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
-    // Unnamed, so that nothing is left whatever happens; where that is not possible, unnamed at once.
-    if let Ok(file) = options.clone().custom_flags(libc::O_TMPFILE).open(dir) {
-        return Ok(file);
+    options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
+    match options.open(dir) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+            let memory = rustix::fs::memfd_create("ctrace-program", rustix::fs::MemfdFlags::CLOEXEC)?;
+            Ok(memory.into())
+        }
+        opened => opened,
     }
-    let path =
-        dir.join(format!("ctrace-program-{}-{:x}", std::process::id(), std::ptr::from_ref(dir).addr()));
-    let file = options.create_new(true).open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
 }
 
 impl Lower<'_> {
@@ -593,7 +594,16 @@ impl Lower<'_> {
                 own = &late;
             }
             step.flags |= in_handler;
-            label = match self.b.push_after(me, &step, own) {
+            let sysno = Sysno { abi: HOST, nr: step.nr };
+            let known = self.world.calls.get(sysno);
+            let bytes_of = |blob| self.b.blob(blob).map(|bytes| bytes.len() as u64);
+            let (name, args) = (known.name.unwrap_or_default(), known.args.unwrap_or_default());
+            let pushed = if keeps_to_its_memory(&step, name, args, bytes_of) {
+                self.b.push_after(me, &step, own)
+            } else {
+                Err(BuildError::Invalid { task: me, step: 0, what: "an address that is not the step's own" })
+            };
+            label = match pushed {
                 Ok(label) => label,
                 // What a call claims may be more than any call can do; that call is left out, not the rest.
                 Err(

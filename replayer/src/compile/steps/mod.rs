@@ -534,6 +534,10 @@ impl Lower<'_> {
                 },
                 K::U32Ptr | K::U64Ptr => step.arg(i, Sel::Out, 64),
                 K::Iov => self.iov(cx, step, i, false)?,
+                // What does not fit into the buffer is not asked for.
+                K::Size if i > 0 && matches!(args[i - 1].1, K::Ptr) => {
+                    step.imm(i, cx.call.args[i].min(out_len(cx, args, i - 1)))
+                }
                 _ => step.imm(i, cx.call.args[i]),
             };
         }

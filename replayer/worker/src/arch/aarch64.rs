@@ -26,6 +26,23 @@ pub mod nr {
     pub const FCNTL: u32 = 25;
     pub const RT_SIGPROCMASK: u32 = 135;
     pub const EXECVEAT: u32 = 281;
+    pub const MMAP: u32 = 222;
+    pub const MPROTECT: u32 = 226;
+    pub const MUNMAP: u32 = 215;
+    pub const MREMAP: u32 = 216;
+    pub const MSYNC: u32 = 227;
+    pub const MINCORE: u32 = 232;
+    pub const SHMCTL: u32 = 195;
+    pub const FLOCK: u32 = 32;
+    pub const MLOCK: u32 = 228;
+    pub const MUNLOCK: u32 = 229;
+    pub const PRCTL: u32 = 167;
+    pub const SHMDT: u32 = 197;
+    pub const REMAP_FILE_PAGES: u32 = 234;
+    pub const INOTIFY_ADD_WATCH: u32 = 27;
+    pub const MLOCK2: u32 = 284;
+    pub const PKEY_MPROTECT: u32 = 288;
+    pub const MSEAL: u32 = 462;
 }
 
 /// `struct epoll_event`.

@@ -26,6 +26,23 @@ pub mod nr {
     pub const FCNTL: u32 = 72;
     pub const RT_SIGPROCMASK: u32 = 14;
     pub const EXECVEAT: u32 = 322;
+    pub const MMAP: u32 = 9;
+    pub const MPROTECT: u32 = 10;
+    pub const MUNMAP: u32 = 11;
+    pub const MREMAP: u32 = 25;
+    pub const MSYNC: u32 = 26;
+    pub const MINCORE: u32 = 27;
+    pub const SHMCTL: u32 = 31;
+    pub const FLOCK: u32 = 73;
+    pub const MLOCK: u32 = 149;
+    pub const MUNLOCK: u32 = 150;
+    pub const PRCTL: u32 = 157;
+    pub const SHMDT: u32 = 67;
+    pub const REMAP_FILE_PAGES: u32 = 216;
+    pub const INOTIFY_ADD_WATCH: u32 = 254;
+    pub const MLOCK2: u32 = 325;
+    pub const PKEY_MPROTECT: u32 = 329;
+    pub const MSEAL: u32 = 462;
 }
 
 /// `struct epoll_event`.
