@@ -83,7 +83,6 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         }
     }
     for (fd, ofd) in slots {
-        lower.meter.descriptor(fd);
         let kind = match identity(lower, ofd) {
             Some(id) => {
                 if let Some(first) = seen.get(&id) {

@@ -163,6 +163,62 @@ fn a_file_that_was_read_exists_with_its_size_and_one_that_was_made_does_not() {
 }
 
 #[test]
+fn the_need_follows_what_is_there_at_a_time() {
+    const MIB: u64 = 1 << 20;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "getuid", [0; 6], 0);
+    let before = t.plan().need;
+    // One temporary file after the other, written twice at the same place: one at a time.
+    for n in 0..10 {
+        let path = format!("/tmp/scratch-{n}").into_bytes();
+        let file = t.file(&path, 0);
+        t.open(a, &path, 0o102, 40, Some(file));
+        if let Some(Event::Syscall(call)) = t.events.last_mut() {
+            call.details.push(Detail::Created);
+        }
+        for _ in 0..2 {
+            t.call(a, "pwrite64", [40, 0, 8 * MIB, 0, 0, 0], 8 * MIB as i64);
+        }
+        let value = t.text(&path);
+        t.call(a, "unlink", [0; 6], 0).details.push(Detail::Str { arg: 0, value });
+        // It is there until nobody has it open.
+        t.call(a, "close", [40, 0, 0, 0, 0, 0], 0);
+    }
+    let files = t.plan().need;
+    assert_eq!((files.disk_bytes, files.descriptors), (8 * MIB, 41));
+    assert!(files.files <= before.files + 3, "{before:?} {files:?}");
+    // A memfd is memory, but not on the disk; what is populated counts until it is unmapped.
+    t.call(a, "memfd_create", [0; 6], 40);
+    t.call(a, "fallocate", [40, 0, 0, 16 * MIB, 0, 0], 0);
+    t.call(a, "fallocate", [40, 1, 32 * MIB, 16 * MIB, 0, 0], 0);
+    for _ in 0..3 {
+        let at = 0x7000_0000_0000_u64;
+        t.call(a, "mmap", [0, 64 * MIB, 3, 0x8022, u64::MAX, 0], at as i64);
+        t.call(a, "munmap", [at, 64 * MIB, 0, 0, 0, 0], 0);
+    }
+    let all = t.plan().need;
+    assert_eq!(all.disk_bytes, 8 * MIB);
+    let more = all.memory_bytes - before.memory_bytes;
+    // 32 of the memfd, 64 of the mapping, 8 of the buffer that is written.
+    assert!((104 * MIB..106 * MIB).contains(&more), "{more}");
+    // Tasks that live at the same time, and the sandbox's init.
+    assert_eq!(all.tasks, 2);
+    for tid in 11..16 {
+        let child = t.add_task(tid, tid);
+        t.fork(a, child);
+        t.call(a, "clone", [17, 0, 0, 0, 0, 0], i64::from(tid));
+        t.call(child, "exit_group", [0; 6], 0).flags = SyscallFlags::NO_EXIT;
+        if tid % 2 == 0 {
+            let (t_ns, kind) = (t.now, ProcessKind::Exit { status: 0, group_dead: true });
+            t.now += 1_000;
+            t.events.push(Event::Process(Process { t_ns, task: child, kind }));
+        }
+    }
+    assert_eq!(t.plan().need.tasks, 5);
+}
+
+#[test]
 fn an_inherited_descriptor_is_there_from_the_start() {
     let mut t = Mem::new();
     let a = t.add_task(10, 10);

@@ -353,6 +353,41 @@ mod tests {
     }
 
     #[test]
+    fn version_2_is_used_where_a_parent_hands_controllers_down() {
+        let top = tempfile::tempdir().unwrap();
+        let slice = top.path().join("slice");
+        let own = slice.join("own.scope");
+        fs::create_dir_all(&own).unwrap();
+        for (at, controllers) in [(top.path(), "cpu memory pids"), (&slice, "memory pids"), (&own, "")] {
+            fs::write(at.join("cgroup.subtree_control"), controllers).unwrap();
+        }
+        let groups = Hierarchies::of(&[("", &own, top.path())]);
+        let parent = places(&groups).unwrap();
+        assert_eq!(parent, [Directory { controller: None, at: slice.clone() }]);
+        // Files take what the kernel's would.
+        let cgroup = Cgroup { directories: vec![Directory { controller: None, at: slice.join("ctrace-x") }] };
+        cgroup.make(&Limits::default()).unwrap();
+        let text = |file: &str| fs::read_to_string(slice.join("ctrace-x").join(file)).unwrap();
+        assert_eq!(text("memory.max"), (1_u64 << 30).to_string());
+        assert_eq!((text("memory.oom.group"), text("memory.swap.max")), ("1".to_owned(), "0".to_owned()));
+        assert_eq!((text("pids.max"), text("cpu.weight")), ("1026".to_owned(), "50".to_owned()));
+        fs::write(slice.join("ctrace-x/memory.events"), "max 9\noom 2\noom_kill 2\n").unwrap();
+        fs::write(slice.join("ctrace-x/pids.events"), "max 7\n").unwrap();
+        assert_eq!((cgroup.oom_kills(), cgroup.refused_tasks()), (2, 7));
+
+        // Nobody hands anything down, and there is no version 1 either.
+        fs::write(slice.join("cgroup.subtree_control"), "cpu").unwrap();
+        fs::write(top.path().join("cgroup.subtree_control"), "").unwrap();
+        assert!(places(&groups).unwrap_err().contains("memory"));
+        // Version 1 is used below ctrace's own.
+        let groups =
+            Hierarchies::of(&[("", &own, top.path()), ("memory", &own, &own), ("pids", &slice, &slice)]);
+        let controllers: Vec<_> =
+            places(&groups).unwrap().into_iter().map(|d| d.controller.unwrap()).collect();
+        assert_eq!(controllers, ["memory", "pids"]);
+    }
+
+    #[test]
     fn the_cleaner_makes_and_removes_what_the_kernel_enforces() {
         let limits = Limits { memory: crate::sandbox::limits::Limit::flag(64 << 20), ..Limits::default() };
         let owned = match Owned::make(&limits) {

@@ -66,6 +66,14 @@ impl Hierarchies {
         this
     }
 
+    /// Hierarchies at these places: controller, own, top.
+    #[cfg(test)]
+    pub(crate) fn of(places: &[(&str, &Path, &Path)]) -> Self {
+        let owned =
+            |&(name, own, top): &(&str, &Path, &Path)| (name.to_owned(), own.to_owned(), top.to_owned());
+        Self { by_controller: places.iter().map(owned).collect() }
+    }
+
     /// Directory of ctrace's own cgroup and the top of the hierarchy, of a version 1 controller.
     pub(crate) fn v1(&self, controller: &str) -> Option<(&Path, &Path)> {
         self.by_controller

@@ -465,17 +465,18 @@ mod tests {
 
     #[test]
     fn every_resource_is_refused_by_its_flag() {
-        let need = Need {
-            memory_bytes: 101,
-            disk_bytes: 101,
-            tasks: 101,
-            files: 101,
-            descriptors: 101,
-            addresses: 101,
-            duration_ns: 101,
-            ..Need::default()
-        };
         for resource in Resource::ALL.into_iter().filter(|resource| *resource != Resource::Duration) {
+            let mut need = Need::default();
+            *match resource {
+                Resource::Memory => &mut need.memory_bytes,
+                Resource::Disk => &mut need.disk_bytes,
+                Resource::Tasks => &mut need.tasks,
+                Resource::Files => &mut need.files,
+                Resource::Descriptors => &mut need.descriptors,
+                Resource::Addresses => &mut need.addresses,
+                Resource::Duration => &mut need.duration_ns,
+            } = 101;
+            assert_eq!(needed(&need, resource), 101);
             let flags = Flags::default().with(resource, Some(100));
             let refused = resolve(&need, &flags).check(&need, 1.0).unwrap_err();
             assert_eq!(refused, TooMuch { resource, need: 101, limit: Limit::flag(100) });

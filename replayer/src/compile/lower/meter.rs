@@ -93,6 +93,8 @@ pub(crate) struct Beside {
     pub(crate) space: Space,
     /// Descriptions that were open at a time.
     pub(crate) descriptions: u64,
+    /// Highest number of a descriptor of the recording, plus one.
+    pub(crate) fd_numbers: u64,
     /// Tasks that play peers.
     pub(crate) peers: u64,
     /// Files that the model of the file system does not have.
@@ -105,7 +107,7 @@ pub(crate) struct Beside {
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     tasks: Peak,
-    /// Highest number of a descriptor plus one.
+    /// Highest number of a descriptor that only the engine uses, plus one.
     descriptors: u64,
     filled: FxHashMap<ProcIx, Filled>,
     memory: Peak,
@@ -122,7 +124,7 @@ impl Meter {
     pub(crate) fn died(&mut self) {
         self.tasks.sub(1);
     }
-    /// A descriptor of this number is used.
+    /// The engine uses a descriptor of this number.
     pub(crate) fn descriptor(&mut self, fd: i32) {
         self.descriptors = self.descriptors.max(u64::try_from(fd).map_or(0, |fd| fd + 1));
     }
@@ -185,7 +187,7 @@ impl Meter {
 
     /// What the replay of `program` takes.
     pub(crate) fn need(&self, program: &Program, beside: Beside) -> Need {
-        let Beside { space, descriptions, peers, entries, content_bytes } = beside;
+        let Beside { space, descriptions, fd_numbers, peers, entries, content_bytes } = beside;
         let tasks = self.tasks.most().saturating_add(peers).saturating_add(1);
         let files = space.files.most().saturating_add(entries);
         let header = &program.header;
@@ -213,7 +215,7 @@ impl Meter {
             tasks,
             seen_tasks: self.seen_tasks,
             files,
-            descriptors: self.descriptors,
+            descriptors: self.descriptors.max(fd_numbers),
             ..Need::default()
         }
     }

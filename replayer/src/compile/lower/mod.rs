@@ -536,9 +536,6 @@ impl Lower<'_> {
         self.remember(&cx, mark);
         if call.ret >= 0 {
             self.meter.call(cx.proc, known.sc, call);
-            for fd in made_fds(&cx) {
-                self.meter.descriptor(fd);
-            }
         }
         let child = (call.ret > 0 && matches!(known.sc, Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork))
             .then(|| self.world.child_of_clone(task, call.ret))
@@ -667,6 +664,7 @@ impl Lower<'_> {
         let beside = Beside {
             space: self.world.fs.space,
             descriptions: self.world.ofds.len() as u64,
+            fd_numbers: self.world.fd_numbers,
             peers: self.summary.peer_tasks,
             entries,
             content_bytes,

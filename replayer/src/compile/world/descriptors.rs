@@ -218,6 +218,7 @@ impl World {
         cloexec: bool,
         at_ns: u64,
     ) -> Result<(), CompileError> {
+        self.fd_numbers = self.fd_numbers.max(u64::try_from(fd).map_or(0, |fd| fd + 1));
         let files = self.procs[proc as usize].files;
         let of = self.ofds[ofd as usize].handle.upgrade().unwrap_or_else(|| {
             let of = Rc::new(OfdRef { ix: ofd, registry: Rc::clone(&self.registry) });

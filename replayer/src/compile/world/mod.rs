@@ -361,6 +361,8 @@ pub(crate) struct World {
     pub(crate) calls: Calls,
     pub(crate) paths: Paths,
     pub(crate) fs: FsModel,
+    /// Highest number of a descriptor that there was, plus one.
+    pub(crate) fd_numbers: u64,
     pub(crate) tasks: Vec<Task>,
     pub(crate) procs: Vec<Proc>,
     pub(crate) files: Vec<Files>,
@@ -425,6 +427,7 @@ impl World {
             calls: Calls::default(),
             paths,
             fs,
+            fd_numbers: 0,
             tasks: Vec::new(),
             procs: Vec::new(),
             files: Vec::new(),
