@@ -17,11 +17,16 @@ const fn canary(place: &'static str, word: &'static str, is_secret: bool) -> Can
     Canary { place, word, is_secret }
 }
 
-const CANARIES: [Canary; 22] = [
+const CANARIES: [Canary; 27] = [
     canary("argument of a secret option", "cnryargone7", true),
     canary("argument behind a secret option", "cnryargtwo7", true),
     canary("password in a URL", "cnryurlpw7", true),
     canary("header in a script", "cnrybearer7", true),
+    canary("argument of a known program", "cnrymysqlpw7", true),
+    canary("argument of a known program in a script", "cnryredispw7", true),
+    canary("user of curl", "cnrycurlpw7", true),
+    canary("member of JSON", "cnryjsonpw7", true),
+    canary("hook of a chat service", "cnryhook7", true),
     canary("environment", "cnryenvone7", true),
     canary("environment of the child", "cnryenvtwo7", true),
     canary("content of a file", "cnryfilebytes7", true),
@@ -76,6 +81,11 @@ try: dns.connect(("127.0.0.1", 53)); dns.send(query)
 except OSError: pass
 subprocess.run(["sh", "-c", "true 'Authorization: Bearer cnrybearer7'", "x", "postgres://app:cnryurlpw7@db/x"],
     env={"SECRET": "cnryenvtwo7", "PATH": os.environ["PATH"]})
+# Programs of these names that are none: what matters is their command lines.
+subprocess.run(["mysql", "-uroot", "-pcnrymysqlpw7", "shop"], executable="/bin/true")
+subprocess.run(["sh", "-c", "false && sudo redis-cli -a cnryredispw7 PING; true"])
+subprocess.run(["curl", "-u", "me:cnrycurlpw7", "https://hooks.slack.com/services/T0/B0/cnryhook7"], executable="/bin/true")
+subprocess.run(["true", '{"db": {"user": "me", "pass": "cnryjsonpw7"}}'])
 "#;
 
 /// The decoded payloads of all chunks, one after the other, read as FORMAT.md says and by nothing else.

@@ -7,7 +7,7 @@
 //! | policy | what is written |
 //! |---|---|
 //! | `off` | everything as seen |
-//! | `default` | everything but what looks secret: passwords, tokens, keys, credentials in URLs and headers (`secrets`) |
+//! | `default` | everything but what looks secret: passwords, tokens, keys, credentials in URLs, headers and JSON, labels that nobody knows (`secrets`) |
 //! | `strict` | pseudonyms for names, paths, words and addresses; only what `known` lists stays readable (`names`) |
 //!
 //! Pseudonyms are keyed. The key is random, is made with the writer and dies with it: nobody can test guesses against

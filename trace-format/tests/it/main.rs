@@ -7,5 +7,6 @@ mod golden;
 mod redaction;
 mod ring;
 mod round_trip;
+mod secrets;
 mod sinks;
 mod support;
