@@ -1,6 +1,7 @@
 //! Starting a command so that its first `execve` is already recorded: fork, wait at a gate, arm, open the gate.
 
 use crate::error::RecordError;
+use crate::patience::Patience;
 use crate::target::Command;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2};
@@ -9,6 +10,10 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a child that was not let go may take to end.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A child that waits at the gate, or runs.
 pub(crate) struct Child {
@@ -72,9 +77,12 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Still at the gate: closing the gate ends it.
+        // Still at the gate: closing the gate ends it, unless it is frozen.
         if self.gate.take().is_some() {
-            let _ = waitpid(self.pid, None);
+            let mut patience = Patience::new(PATIENCE);
+            while self.try_wait().is_none() && !patience.is_over(0, Duration::ZERO) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 }

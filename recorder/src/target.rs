@@ -1,5 +1,6 @@
 //! What is recorded: resolving a target, and taking its tasks into the kernel's table without missing one.
 
+use crate::aside;
 use crate::error::RecordError;
 use crate::proc;
 use crate::table::Table;
@@ -91,7 +92,7 @@ pub(crate) fn admit_processes(
     loop {
         let mut new = 0;
         for tgid in list() {
-            if tgid == own {
+            if tgid == own || aside::is_one(tgid) {
                 continue;
             }
             for tid in proc::threads(tgid) {

@@ -74,4 +74,5 @@ pub use reader::{Damage, Filter, LostEvents, ReadError, State, Trace};
 pub use redact::Policy;
 pub use ring::{Dump, Holder, RingOptions, RingStats};
 pub use sizes::{ColumnName, ColumnSize, Sizes, sizes};
-pub use writer::{Finished, Sink, TraceWriter, WriteError, WriteOptions};
+pub use partial::PartialFile;
+pub use writer::{Cut, Finished, Sink, TraceWriter, WriteError, WriteOptions};

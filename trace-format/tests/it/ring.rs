@@ -155,7 +155,7 @@ impl Holder for Nobody {
 
 fn dump_bytes(dump: &Dump) -> Vec<u8> {
     let memory = Memory::default();
-    dump.write_over(Box::new(memory.clone()), &header(1), 3, DumpReason::Signal, &summary()).unwrap();
+    dump.write_over(Box::new(memory.clone()), std::path::Path::new("dump"), &header(1), 3, DumpReason::Signal, &summary()).unwrap();
     memory.bytes()
 }
 
@@ -370,7 +370,9 @@ fn repairing_a_dump_keeps_what_it_says_about_itself() {
     writer.push(&event).unwrap();
     let reason = DumpReason::Trigger { text: "oom".into(), t_ns: 9 };
     let path = dir.path().join("dump.ctr");
-    writer.dump(20 * MS, &[]).unwrap().write(&path, &header(1), 2, reason.clone(), &summary()).unwrap();
+    let file = Box::new(PartialFile::create(&path).unwrap());
+    let dump = writer.dump(20 * MS, &[]).unwrap();
+    dump.write_over(file, &path, &header(1), 2, reason.clone(), &summary()).unwrap();
     let copy = dir.path().join("copy.ctr");
     repair(&path, &copy).unwrap();
     let trace = Trace::open(&copy).unwrap();
