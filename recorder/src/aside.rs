@@ -81,7 +81,8 @@ fn settle(name: &CStr, socket: RawFd) -> Option<UnixStream> {
     // A terminal's signals are meant for the recorder, and so are those that a service manager sends to all of a group:
     // the recorder ends, and closes the socket, when its work is done.
     let _ = setsid();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGPIPE, Signal::SIGXFSZ]
+    for signal in
+        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGPIPE, Signal::SIGXFSZ]
     {
         let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
         // SAFETY: no handler.
@@ -150,8 +151,10 @@ mod tests {
 
     #[test]
     fn one_that_hangs_is_given_up() {
-        let aside = Aside::start(c"ctrace-test", |_stream| loop {
-            std::thread::sleep(Duration::from_secs(1));
+        let aside = Aside::start(c"ctrace-test", |_stream| {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+            }
         })
         .unwrap();
         let pid = aside.pid;

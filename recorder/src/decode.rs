@@ -337,3 +337,128 @@ impl Decoder {
 pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|b| *b == 0).next().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raw::Record;
+    use ctrace_abi::{Call, Exit, Join};
+    use ctrace_format::{Abi, Header, Host, Scope, Sink};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    struct Nowhere;
+
+    impl std::io::Write for Nowhere {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink for Nowhere {
+        fn sync(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn writer() -> TraceWriter {
+        let header = Header {
+            tick_ns: 1,
+            start_boottime_ns: 0,
+            start_realtime_ns: 0,
+            abi: Abi::X86_64,
+            scope: Scope::Pid { pid: 1 },
+            host: Host::default(),
+            writer: String::new(),
+            blind: Vec::new(),
+            redaction: String::new(),
+        };
+        TraceWriter::over(Box::new(Nowhere), &header).unwrap()
+    }
+
+    fn bytes<T: Record>(record: &T) -> &[u8] {
+        // SAFETY: records are integers without padding.
+        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast(), size_of::<T>()) }
+    }
+
+    const TID: u32 = 4_000_000;
+    const MS: u64 = 1_000_000;
+
+    fn call(t_ns: u64) -> Call {
+        Call { kind: kind::CALL, tid: TID, tgid: TID, t_ns, ..Call::default() }
+    }
+
+    fn exit(t_ns: u64) -> Exit {
+        Exit { kind: kind::EXIT, group_dead: 1, reserved: 0, tid: TID, t_ns, tgid: TID, code: 0 }
+    }
+
+    fn join(t_ns: u64) -> Join {
+        let comm = *b"new\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let (reserved, group) = ([0; 3], 0);
+        Join { kind: kind::JOIN, reserved, tid: TID, t_ns, tgid: TID, group, start_ns: t_ns, comm }
+    }
+
+    /// The task of a record's call.
+    fn task_of<T: Record>(decoder: &mut Decoder, w: &mut TraceWriter, record: &T) -> Option<TaskId> {
+        let mut task = None;
+        decoder.record(w, bytes(record), &mut |_, event| {
+            if let Event::Syscall(call) = event {
+                task = Some(call.task);
+            }
+        });
+        task
+    }
+
+    #[test]
+    fn what_comes_late_is_of_the_task_that_has_ended_which_stays_so() {
+        let mut w = writer();
+        let recorded = Arc::new(AtomicBool::new(true));
+        let in_table = Arc::clone(&recorded);
+        let mut decoder = Decoder::new(0, move |_| in_table.load(Ordering::Relaxed));
+        let member = Member {
+            tid: TID,
+            tgid: TID,
+            comm: b"old".to_vec(),
+            group: 0,
+            start_boottime_ns: 0,
+            faults: [0; 2],
+        };
+        decoder.known(&mut w, &member, &mut |_, _| {});
+        let old = task_of(&mut decoder, &mut w, &call(10 * MS));
+        assert_eq!(decoder.alive(), 1);
+        recorded.store(false, Ordering::Relaxed);
+        task_of(&mut decoder, &mut w, &exit(20 * MS));
+        assert_eq!(decoder.alive(), 0);
+        // Late: what was counted of it, and that it had been found.
+        assert_eq!(task_of(&mut decoder, &mut w, &call(15 * MS)), old);
+        assert_eq!(task_of(&mut decoder, &mut w, &call(900 * MS)), old, "as long as nobody else has its id");
+        decoder.known(&mut w, &member, &mut |_, _| {});
+        assert_eq!(decoder.alive(), 0);
+
+        // Another gets its id.
+        recorded.store(true, Ordering::Relaxed);
+        task_of(&mut decoder, &mut w, &join(1_000 * MS));
+        let new = task_of(&mut decoder, &mut w, &call(1_010 * MS));
+        assert!(new.is_some() && new != old);
+        assert_eq!(task_of(&mut decoder, &mut w, &call(16 * MS)), old, "before the other was born");
+        assert_eq!(decoder.alive(), 1);
+        recorded.store(false, Ordering::Relaxed);
+        task_of(&mut decoder, &mut w, &exit(1_020 * MS));
+        assert_eq!(decoder.alive(), 0);
+    }
+
+    #[test]
+    fn a_task_that_nobody_has_told_of_lives_if_the_kernel_half_records_it() {
+        let mut w = writer();
+        let mut decoder = Decoder::new(0, |_| false);
+        let ghost = task_of(&mut decoder, &mut w, &call(10 * MS));
+        assert_eq!((ghost.is_some(), decoder.alive()), (true, 0));
+        assert_eq!(task_of(&mut decoder, &mut w, &call(11 * MS)), ghost);
+        let mut decoder = Decoder::new(0, |_| true);
+        task_of(&mut decoder, &mut w, &call(10 * MS));
+        assert_eq!(decoder.alive(), 1);
+    }
+}

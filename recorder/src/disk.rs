@@ -52,10 +52,12 @@ enum Op {
     Discard,
     /// How much room is there in the file system of this file?
     Room,
+    /// Is there a file of this name?
+    IsFile,
 }
 
 impl Op {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Check,
         Self::Create,
         Self::CreateFree,
@@ -67,6 +69,7 @@ impl Op {
         Self::Close,
         Self::Discard,
         Self::Room,
+        Self::IsFile,
     ];
 }
 
@@ -88,8 +91,17 @@ struct Refused {
 }
 
 /// What is attempted of a file, as its errors say it.
-const ACTIONS: [&str; 9] =
-    ["creating", "opening", "locking", "removing", "moving aside", "renaming", "syncing", "dumping to", "writing"];
+const ACTIONS: [&str; 9] = [
+    "creating",
+    "opening",
+    "locking",
+    "removing",
+    "moving aside",
+    "renaming",
+    "syncing",
+    "dumping to",
+    "writing",
+];
 
 impl From<Refused> for WriteError {
     fn from(refused: Refused) -> Self {
@@ -162,6 +174,11 @@ impl Disk {
     /// Bytes that are free in the file system of this file; `None`: it does not tell.
     pub(crate) fn room(&self, path: &Path) -> Option<u64> {
         self.ask(Op::Room, 0, path.as_os_str().as_bytes()).ok().map(|(free, _)| free)
+    }
+
+    /// Whether there is a file of this name: a directory of `PATH` may not answer either.
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
+        self.ask(Op::IsFile, 0, path.as_os_str().as_bytes()).is_ok_and(|(is_file, _)| is_file == 1)
     }
 
     /// Begins a file, as [`PartialFile::create`]. `free`: under the next free name, if this one is taken.
@@ -315,6 +332,7 @@ fn carry_out(op: Op, number: u64, payload: Vec<u8>, open: &mut Option<Open>) -> 
             writable(&path).map_err(|source| Refused { action: "dumping to".into(), path, source })?;
             return Ok((0, Vec::new()));
         }
+        Op::IsFile => return Ok((u64::from(path_of(payload).is_file()), Vec::new())),
         Op::Room => {
             let path = path_of(payload);
             let room = nix::sys::statvfs::statvfs(&parent(&path));
@@ -350,7 +368,8 @@ fn carry_out(op: Op, number: u64, payload: Vec<u8>, open: &mut Option<Open>) -> 
             return Ok((0, path.into_os_string().into_vec()));
         }
     };
-    let refused = |source| Refused { action: "writing".into(), path: file.file.partial_path().into(), source };
+    let refused =
+        |source| Refused { action: "writing".into(), path: file.file.partial_path().into(), source };
     done.map(|number| (number, Vec::new())).map_err(refused)
 }
 
@@ -358,7 +377,9 @@ impl From<WriteError> for Refused {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Io { action, path, source } => Self { action: action.into(), path, source },
-            WriteError::Busy { path } => Self { action: BUSY.into(), path, source: io::ErrorKind::ResourceBusy.into() },
+            WriteError::Busy { path } => {
+                Self { action: BUSY.into(), path, source: io::ErrorKind::ResourceBusy.into() }
+            }
             other => Self {
                 action: "writing".into(),
                 path: PathBuf::new(),
@@ -396,7 +417,9 @@ impl Open {
                     return Ok(());
                 }
                 // Room may be there all the same; whoever writes will see.
-                Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS | nix::errno::Errno::EINVAL) => {
+                Err(
+                    nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS | nix::errno::Errno::EINVAL,
+                ) => {
                     self.cannot_reserve = true;
                     return Ok(());
                 }

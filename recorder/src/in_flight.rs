@@ -74,7 +74,7 @@ mod tests {
             ..Call::default()
         };
         let looker = Looker::start().unwrap();
-        let seen = looker.look(look(&call).unwrap());
+        let seen = looker.look_at(&[look(&call).unwrap()]).remove(0);
         let tail = descriptors(&call, seen);
         let items = crate::details::items(&tail);
         assert_eq!((items[0].head.op, items[0].data), (op::POLL, [7, 0, 0, 0, 1, 0, 0, 0].as_slice()));

@@ -149,9 +149,10 @@ impl Look {
 
     const fn place(self) -> Place {
         match self {
-            Self::Arguments { tgid } | Self::Mappings { tgid } | Self::Io { tgid } | Self::Call { tgid, .. } => {
-                Place::Process(tgid)
-            }
+            Self::Arguments { tgid }
+            | Self::Mappings { tgid }
+            | Self::Io { tgid }
+            | Self::Call { tgid, .. } => Place::Process(tgid),
             Self::Memory { tid, .. } => Place::Process(tid),
             Self::Descriptor { tgid, fd } | Self::Socket { tgid, fd } => Place::Descriptor(tgid, fd),
             Self::File { mount, .. } => Place::Mount(mount),
@@ -247,11 +248,6 @@ impl Looker {
     pub(crate) fn start() -> io::Result<Self> {
         let idle = (0..LOOKERS).map(|_| Aside::start(c"ctrace-look", serve)).collect::<io::Result<_>>()?;
         Ok(Self { idle: Mutex::new(idle), dead: Mutex::default() })
-    }
-
-    /// Looks at one thing.
-    pub(crate) fn look(&self, look: Look) -> Seen {
-        self.look_at(&[look]).pop().unwrap_or(Seen::Unanswered)
     }
 
     /// Looks at all of these; an answer for each.

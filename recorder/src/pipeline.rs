@@ -15,9 +15,9 @@ use crate::flight::{Flight, Note, Noticed, Observer, Request};
 use crate::in_flight;
 use crate::load::Programs;
 use crate::look::Looker;
-use crate::snapshot::Taken;
 use crate::raw::{Sorter, end_ns, push_aggregate};
 use crate::ring::Ring;
+use crate::snapshot::Taken;
 use crate::target::Member;
 use ctrace_abi::{Slot, loss};
 use ctrace_format::{

@@ -4,8 +4,8 @@ mod start;
 
 use crate::caps::{self, Cap};
 use crate::command::Child;
-use crate::error::RecordError;
 use crate::disk::Disk;
+use crate::error::RecordError;
 use crate::flight::{Note, Request, RingConfig};
 use crate::follow::Live;
 use crate::patience::Patience;
@@ -332,7 +332,8 @@ impl Recording {
         let partial = partial(&self.config.output);
         let file = written.finished.map_err(|source| RecordError::Write { source, partial })?;
         let command_status = written.summary.command_status;
-        let unlearnt = self.shared.unlearnt.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        let unlearnt =
+            self.shared.unlearnt.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
         Ok(Outcome { file, stats, command_status, unlearnt, summary: written.summary, notes: self.notes() })
     }
 
@@ -350,7 +351,8 @@ impl Recording {
             std::thread::sleep(Duration::from_millis(2));
         }
         let written = pipeline::join(write, "write")?;
-        let others = [(Some(sample), "sample"), (Some(drain), "drain"), (snapshots, "snapshot"), (follow, "follow")];
+        let others =
+            [(Some(sample), "sample"), (Some(drain), "drain"), (snapshots, "snapshot"), (follow, "follow")];
         let mut patience = Patience::new(OTHERS_PATIENCE);
         for (thread, name) in others {
             let Some(thread) = thread else { continue };

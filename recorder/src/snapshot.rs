@@ -119,8 +119,7 @@ impl Missing {
         ] {
             if !fds.is_empty() {
                 let some: Vec<String> = fds.iter().take(8).map(u32::to_string).collect();
-                let more =
-                    if fds.len() > 8 { format!(" and {} more", fds.len() - 8) } else { String::new() };
+                let more = if fds.len() > 8 { format!(" and {} more", fds.len() - 8) } else { String::new() };
                 parts.push(format!("{what} {}{more}", some.join(", ")));
             }
         }
@@ -172,12 +171,7 @@ fn field<'a>(info: &'a str, name: &str) -> &'a str {
     info.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
 }
 
-fn fds(
-    tgid: u32,
-    peers: &BTreeMap<u64, u64>,
-    looker: &Looker,
-    missing: &mut Missing,
-) -> Vec<FdSnapshot> {
+fn fds(tgid: u32, peers: &BTreeMap<u64, u64>, looker: &Looker, missing: &mut Missing) -> Vec<FdSnapshot> {
     let numbers = proc::numbers(&format!("/proc/{tgid}/fd"));
     let looks: Vec<Look> = numbers.iter().map(|fd| Look::Descriptor { tgid, fd: *fd }).collect();
     let mut found = Vec::new();

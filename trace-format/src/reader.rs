@@ -2,7 +2,7 @@
 
 use crate::dictionary::Dictionaries;
 use crate::index::{Index, IndexEntry};
-use crate::layout::{kind, self, HEADER_LEN, PREAMBLE_LEN, TRAILER_LEN};
+use crate::layout::{self, HEADER_LEN, PREAMBLE_LEN, TRAILER_LEN, kind};
 use crate::merge::{Events, class_of};
 use crate::open::{Loader, Rest, check_preamble};
 use crate::source::{self, ChunkProblem, Source};

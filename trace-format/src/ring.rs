@@ -356,7 +356,12 @@ impl Dump {
         reason: DumpReason,
         summary: &Summary,
     ) -> Result<Finished, WriteError> {
-        self.write_with(TraceWriter::over_gated(sink, name, header, self.gate.again())?, number, reason, summary)
+        self.write_with(
+            TraceWriter::over_gated(sink, name, header, self.gate.again())?,
+            number,
+            reason,
+            summary,
+        )
     }
 
     fn write_with(

@@ -123,7 +123,9 @@ impl Cut {
 fn ended_by(refused: &WriteError) -> &'static str {
     match refused {
         WriteError::Io { source, .. } => match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => "disk full",
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                "disk full"
+            }
             _ => "write failed",
         },
         _ => "write failed",
@@ -286,6 +288,7 @@ impl TraceWriter {
         writer.out.queue().extend_from_slice(&preamble.encode());
         writer.queue_header(0);
         writer.queue_metadata(kind::SCHEMA, "schema", schema::schema().as_slice())?;
+        writer.keep_free();
         writer.out.drain()?;
         Ok(writer)
     }

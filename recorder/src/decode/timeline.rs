@@ -179,7 +179,11 @@ impl Decoder {
             .tasks
             .get(&e.tid)
             .is_some_and(|t| e.start_ns == 0 || t.start_ns <= 1 || t.start_ns == start_ns);
-        let task = if lives { self.known_task(w, e.tid) } else { self.timeline.ended_at(e.tid).map(|(task, _)| task) }?;
+        let task = if lives {
+            self.known_task(w, e.tid)
+        } else {
+            self.timeline.ended_at(e.tid).map(|(task, _)| task)
+        }?;
         let call = call_of(e.call).map(|(how, nr)| Sysno { abi: arch::HOST.table(how), nr });
         let kind = ProcessKind::Capability {
             capability: e.capability.into(),

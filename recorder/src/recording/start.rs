@@ -89,7 +89,7 @@ impl Recorder {
                 .map_err(RecordError::system("telling the programs what to record"))?;
         }
         let mut child = match &config.target {
-            Target::Command(command) => Some(Child::hold(command)?),
+            Target::Command(command) => Some(Child::hold(command, &disk)?),
             _ => None,
         };
         let lists = listers(&config.target, grouped.as_ref(), child.as_ref().map(Child::pid));
@@ -138,10 +138,15 @@ impl Recorder {
                 .map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
         }
         let table = programs.table();
-        let members: Vec<Member> = lists
-            .iter()
-            .flat_map(|(number, list)| target::admit_processes(&table, list, child.is_some(), *number))
-            .collect();
+        let mut members: Vec<Member> = Vec::new();
+        let mut unlearnt = Vec::new();
+        for (number, list) in &lists {
+            let admitted = target::admit_processes(&table, list, child.is_some(), *number);
+            members.extend(admitted.members);
+            if !admitted.complete {
+                unlearnt.push(target::not_all(*number));
+            }
+        }
         if let Target::Pid(pid) = config.target
             && members.is_empty()
         {
@@ -213,7 +218,8 @@ impl Recorder {
             let mut tgids: Vec<u32> = members.iter().map(|m| m.tgid).collect();
             tgids.dedup();
             let taken_ns = clock::boottime_ns();
-            let taken = snapshot::take(&tgids, &looker);
+            let mut taken = snapshot::take(&tgids, &looker);
+            taken.unlearnt.append(&mut unlearnt);
             remarks.extend(taken.unlearnt.iter().map(|what| format!("not learnt in time: {what}")));
             // The write thread lives as long as the recording; if it died, stop() says so.
             let _ = send.send(Message::Snapshot(Box::new(taken), taken_ns));

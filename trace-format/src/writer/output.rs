@@ -63,7 +63,16 @@ impl Output {
     /// `path` is for errors.
     pub(super) fn new(sink: Box<dyn Sink>, path: PathBuf) -> Self {
         let whole = (0, Sha256::new());
-        Self { sink, path, waiting: Vec::new(), taken: 0, written: 0, sha256: Sha256::new(), whole, kept_free: 0 }
+        Self {
+            sink,
+            path,
+            waiting: Vec::new(),
+            taken: 0,
+            written: 0,
+            sha256: Sha256::new(),
+            whole,
+            kept_free: 0,
+        }
     }
 
     /// Where bytes are queued, behind those that wait.
