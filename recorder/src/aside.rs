@@ -8,55 +8,98 @@
 //! It has nothing of the recorder's but its socket: no descriptor that would keep a pipe, a lock or a program alive. It
 //! ends when the socket does, so it does not outlive a recorder that is killed.
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, setsid};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork, setsid};
 use std::ffi::CStr;
-use std::io;
-use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Where its socket is.
 const SOCKET: RawFd = 3;
 
 /// Those of this process, alive or given up: no recording records them.
-static ALL: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+static ALL: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+
+/// One, by its id and a reference that stays its own.
+#[derive(Clone)]
+struct Known {
+    pid: u32,
+    pidfd: Arc<OwnedFd>,
+}
+
+impl Known {
+    fn open(pid: u32) -> io::Result<Self> {
+        // SAFETY: no pointers.
+        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let pidfd = RawFd::try_from(pidfd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+        // SAFETY: a descriptor that the call just made for us.
+        Ok(Self { pid, pidfd: Arc::new(unsafe { OwnedFd::from_raw_fd(pidfd) }) })
+    }
+
+    fn is_gone(&self) -> bool {
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    fn kill(&self) {
+        let (signal, flags) = (libc::SIGKILL, 0);
+        let info = std::ptr::null::<libc::siginfo_t>();
+        // It may have ended in this moment.
+        // SAFETY: a descriptor of ours; without information the kernel makes up its own.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), signal, info, flags) };
+    }
+}
 
 /// Whether a process is one of them.
 pub(crate) fn is_one(pid: u32) -> bool {
-    ALL.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|one| one.as_raw() as u32 == pid)
-}
-
-/// Whether a child is gone; then it is no zombie either.
-fn is_gone(pid: Pid) -> bool {
-    // ECHILD: somebody else has waited for it.
-    !matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
+    ALL.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|one| one.pid == pid)
 }
 
 /// See the module. Dropped, it is told to end; nobody waits for that.
 pub(crate) struct Aside {
-    pid: Pid,
+    known: Known,
     stream: UnixStream,
 }
 
 impl Aside {
-    /// Starts a process of this name that serves the other end of a socket, until that is closed.
+    /// Starts a process of this name that serves the other end of a socket, until that is closed. It is no child of this
+    /// one: whoever waits for children waits for those that he knows of.
     pub(crate) fn start(name: &CStr, serve: impl FnOnce(UnixStream)) -> io::Result<Self> {
-        // Those that were given up and have come to their end since.
-        ALL.lock().unwrap_or_else(PoisonError::into_inner).retain(|pid| !is_gone(*pid));
-        let (ours, theirs) = UnixStream::pair()?;
+        /// How long it may take to say its id.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let (mut ours, mut theirs) = UnixStream::pair()?;
         // SAFETY: the child takes no lock that another thread of this process may hold: the C library keeps its own
         // allocator usable in a child, and `serve` neither logs nor prints. It never returns.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => {
-                ALL.lock().unwrap_or_else(PoisonError::into_inner).push(child);
-                Ok(Self { pid: child, stream: ours })
+                drop(theirs);
+                // It does nothing but to start the other.
+                while waitpid(child, None) == Err(nix::errno::Errno::EINTR) {}
+                ours.set_read_timeout(Some(PATIENCE))?;
+                let mut pid = [0; 4];
+                ours.read_exact(&mut pid)?;
+                ours.set_read_timeout(None)?;
+                let known = Known::open(u32::from_ne_bytes(pid))?;
+                let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+                all.retain(|one| !one.is_gone());
+                all.push(known.clone());
+                Ok(Self { known, stream: ours })
             }
             ForkResult::Child => {
-                if let Some(stream) = settle(name, theirs.into_raw_fd()) {
-                    // What it panicked about cannot be told from here; the socket closes.
-                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(stream)));
+                drop(ours);
+                // SAFETY: as above.
+                if let Ok(ForkResult::Child) = unsafe { fork() } {
+                    // Whoever does not learn the id closes the socket.
+                    let _ = theirs.write_all(&std::process::id().to_ne_bytes());
+                    if let Some(stream) = settle(name, theirs.into_raw_fd()) {
+                        // What it panicked about cannot be told from here; the socket closes.
+                        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(stream)));
+                    }
                 }
                 // SAFETY: ends the child without running the parent's handlers.
                 unsafe { libc::_exit(0) }
@@ -71,8 +114,7 @@ impl Aside {
 
     /// Gives it up: it hangs.
     pub(crate) fn give_up(self) {
-        // It is a child that nobody has waited for, so that the id is still its own.
-        let _ = kill(self.pid, Signal::SIGKILL);
+        self.known.kill();
     }
 }
 
@@ -114,8 +156,15 @@ fn settle(name: &CStr, socket: RawFd) -> Option<UnixStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read as _, Write as _};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
+
+    fn assert_ends(one: &Known) {
+        let began = Instant::now();
+        while !one.is_gone() {
+            assert!(began.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 
     #[test]
     fn one_answers_has_no_descriptor_of_ours_and_ends_with_its_socket() {
@@ -135,18 +184,10 @@ mod tests {
         let mut byte = [0];
         stream.read_exact(&mut byte).unwrap();
         assert_eq!(byte, [2]);
-        let pid = aside.pid;
-        assert!(is_one(pid.as_raw() as u32));
+        let known = aside.known.clone();
+        assert!(is_one(known.pid) && !known.is_gone());
         drop(aside);
-        assert_ends(pid);
-    }
-
-    fn assert_ends(pid: Pid) {
-        let began = Instant::now();
-        while !is_gone(pid) {
-            assert!(began.elapsed() < Duration::from_secs(20));
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        assert_ends(&known);
     }
 
     #[test]
@@ -157,8 +198,8 @@ mod tests {
             }
         })
         .unwrap();
-        let pid = aside.pid;
+        let known = aside.known.clone();
         aside.give_up();
-        assert_ends(pid);
+        assert_ends(&known);
     }
 }

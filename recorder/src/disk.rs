@@ -28,6 +28,8 @@ use std::time::Duration;
 const PIECE: usize = 64 << 10;
 /// What a disk may need to make a file durable: it is slow, not dead, if it takes so many bytes a second.
 const SLOWEST: u64 = 8 << 20;
+/// How long a disk may take for anything before the recording has begun.
+const START_PATIENCE: Duration = Duration::from_secs(5);
 /// What is reserved beyond what is needed now.
 const STEP: u64 = 256 << 10;
 
@@ -121,12 +123,20 @@ impl Disk {
     /// Starts the process. `directory`: where files will be written.
     pub(crate) fn start(directory: &Path) -> io::Result<Self> {
         let aside = Aside::start(c"ctrace-disk", |stream| serve(stream, directory))?;
+        aside.stream().set_read_timeout(Some(START_PATIENCE))?;
         Ok(Self {
             aside: Mutex::new(aside),
             progress: AtomicU64::new(0),
             waits: AtomicBool::new(false),
             allowance_ms: AtomicU64::new(0),
         })
+    }
+
+    /// The recording goes on from here: whoever ends it looks at [`Disk::progress`], and nobody else minds a slow disk.
+    pub(crate) fn started(&self) {
+        let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        // It takes any time limit but 0.
+        let _ = aside.stream().set_read_timeout(None);
     }
 
     /// Grows with every answer.
@@ -160,8 +170,15 @@ impl Disk {
         self.waits.store(false, Ordering::Release);
         self.progress.fetch_add(1, Ordering::AcqRel);
         answer.unwrap_or_else(|source| {
-            let source = io::Error::new(source.kind(), "the process that writes has ended");
-            Err(Refused { action: "writing".into(), path: PathBuf::new(), source })
+            let what = match source.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the disk does not answer",
+                _ => "the process that writes has ended",
+            };
+            let source = io::Error::new(source.kind(), what);
+            let named = matches!(op, Op::Check | Op::Create | Op::CreateFree);
+            let path =
+                if named { PathBuf::from(OsString::from_vec(payload.to_vec())) } else { PathBuf::new() };
+            Err(Refused { action: "creating".into(), path, source })
         })
     }
 

@@ -62,6 +62,8 @@ pub enum RecordError {
         source: WriteError,
         /// The file that holds what was recorded until then.
         partial: PathBuf,
+        /// Whether anything was recorded: not when the file could not be begun.
+        begun: bool,
     },
     /// The disk does not answer: the recording ended without it. What was written before is a readable recording.
     #[error(

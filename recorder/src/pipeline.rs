@@ -558,7 +558,8 @@ impl Writing {
         let reason = self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut summary = Summary {
             duration_ns,
-            ended: if push.error.is_some() { "write failed".into() } else { reason },
+            // The writer adds that it was cut short.
+            ended: reason,
             command_status: *self.command_status.lock().unwrap_or_else(PoisonError::into_inner),
             // The writer adds what it redacted.
             redacted: BTreeMap::new(),
@@ -569,15 +570,8 @@ impl Writing {
         let redacted = self.writer.redacted();
         let finished = self.writer.finish(&summary);
         summary.redacted = redacted;
-        let finished = match (finished, push.error.take()) {
-            (Ok(mut finished), Some(error)) => {
-                // From the first refusal on: what was possible again later does not undo it.
-                finished.cut.get_or_insert_default().why = error.to_string();
-                Ok(finished)
-            }
-            (Err(_), Some(error)) => Err(error),
-            (finished, None) => finished,
-        };
+        // The first error is the one that matters.
+        let finished = finished.map_err(|error| push.error.take().unwrap_or(error));
         Written { finished, summary }
     }
 }

@@ -330,7 +330,7 @@ impl Recording {
         let written = self.finish(threads)?;
         let stats = self.stats();
         let partial = partial(&self.config.output);
-        let file = written.finished.map_err(|source| RecordError::Write { source, partial })?;
+        let file = written.finished.map_err(|source| RecordError::Write { source, partial, begun: true })?;
         let command_status = written.summary.command_status;
         let unlearnt =
             self.shared.unlearnt.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();

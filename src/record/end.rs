@@ -130,7 +130,7 @@ pub(super) fn report(
     if let Some(cut) = &outcome.file.cut {
         out.warn(&format!(
             "{}; {} from +{} on are missing; the trace is complete up to there",
-            if cut.why.is_empty() { "the trace could not be written for a while" } else { &cut.why },
+            cut.why,
             units::plural(cut.events, "event"),
             units::duration(cut.from_ns / 1_000_000 * 1_000_000),
         ));
@@ -232,7 +232,7 @@ pub(crate) fn failure(error: RecordError) -> Failure {
         RecordError::Spawn { .. } => {
             (Exit::NoTarget, Some("check the command's name and permissions".to_owned()))
         }
-        RecordError::Write { partial, .. } if partial.exists() => (
+        RecordError::Write { partial, begun: true, .. } => (
             Exit::Output,
             Some(format!(
                 "what was written before is readable (ctrace info {0}); `ctrace repair {0} -o FILE` completes it where \

@@ -20,27 +20,32 @@ fn field(status: &str, name: &str) -> u64 {
     u64::from_str_radix(line.trim(), 16).unwrap()
 }
 
-/// The processes that work for a recorder, and itself.
+/// A recorder, and the processes that work for it, or for another one that runs meanwhile: they have no parent.
 fn processes(recorder: u32) -> Vec<u32> {
+    let exe = std::fs::canonicalize(env!("CARGO_BIN_EXE_ctrace")).unwrap();
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     let all = all.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
     let is_its = |pid: &u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let has = |line: &str| status.lines().any(|l| l.starts_with(line));
-        *pid == recorder || has(&format!("PPid:\t{recorder}")) && has("Name:\tctrace-")
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        *pid == recorder
+            || matches!(comm.trim(), "ctrace-look" | "ctrace-disk")
+                && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|e| e == exe)
     };
     all.filter(is_its).collect()
 }
 
 /// Status of every thread of these processes, with its name.
 fn threads(processes: &[u32]) -> Vec<(String, String)> {
-    let entries = processes.iter().flat_map(|pid| std::fs::read_dir(format!("/proc/{pid}/task")).unwrap());
+    let entries =
+        processes.iter().filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/task")).ok()).flatten();
     entries
         .flatten()
         .map(|e| {
             let read = |file: &str| std::fs::read_to_string(e.path().join(file)).unwrap_or_default();
             (read("comm").trim().to_owned(), read("status"))
         })
+        // One may have ended meanwhile.
+        .filter(|(_, status)| !status.is_empty())
         .collect()
 }
 

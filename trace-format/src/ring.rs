@@ -13,6 +13,7 @@ use crate::codec::{self, CLASSES, Ref};
 use crate::dictionary::Ids;
 use crate::index;
 use crate::layout::{ChunkHeader, HEADER_LEN, MAX_EVENTS, kind};
+use crate::partial::PartialFile;
 use crate::redact::{Gate, Policy};
 use crate::writer::{EncodedLists, Lists, Sink, TraceWriter, slot_of, slot_of_kind};
 use crate::{DumpReason, Event, Finished, Header, Snapshot, Summary, Window, WriteError};
@@ -342,8 +343,24 @@ impl Dump {
         self.events.iter().flat_map(|c| c.lost.iter()).sum()
     }
 
-    /// Writes it as a trace. `number`: which dump of the recording it is, from 1 on; errors call what is written `name`. It
-    /// can be written again elsewhere.
+    /// Writes it as a trace. `number`: which dump of the recording it is, from 1 on. It can be written again elsewhere.
+    ///
+    /// # Errors
+    /// As [`TraceWriter::create`] and [`TraceWriter::finish`]; the `.partial` file is then left, if there was room for
+    /// one.
+    pub fn write(
+        &self,
+        path: &Path,
+        header: &Header,
+        number: u32,
+        reason: DumpReason,
+        summary: &Summary,
+    ) -> Result<Finished, WriteError> {
+        let file = Box::new(PartialFile::create(path)?);
+        self.write_over(file, path, header, number, reason, summary)
+    }
+
+    /// As [`Dump::write`], to any sink; errors call what is written `name`.
     ///
     /// # Errors
     /// When the sink fails; what it took is readable.

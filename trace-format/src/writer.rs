@@ -104,19 +104,8 @@ pub struct Cut {
     pub from_ns: u64,
     /// How many.
     pub events: u64,
-    /// Why, as the system says it; empty when it was possible again later.
+    /// Why: the first error.
     pub why: String,
-}
-
-impl Cut {
-    fn of<'a>(losses: impl Iterator<Item = &'a Loss>) -> Option<Self> {
-        let of_one = |loss: &Loss| Self { from_ns: loss.from_ns, events: loss.count, why: String::new() };
-        losses.map(of_one).reduce(|a, b| Self {
-            from_ns: a.from_ns.min(b.from_ns),
-            events: a.events.saturating_add(b.events),
-            why: a.why,
-        })
-    }
 }
 
 /// What ended a trace that could not be written further, for its summary.
@@ -181,6 +170,10 @@ pub struct TraceWriter {
     lost: u64,
     /// Losses that the sink may not have yet.
     losses: Vec<Loss>,
+    /// Events that are missing because they could not be written.
+    missing: Dropped,
+    /// The first error of the sink: what it says, and what ends a trace by it.
+    refused: Option<(String, &'static str)>,
     last_ns: u64,
     /// What the index would take, of as many entries.
     index_bytes: u64,
@@ -327,6 +320,8 @@ impl TraceWriter {
             anchor: ClockAnchor { t_ns: 0, monotonic_ns: 0, realtime_ns: 0 },
             lost: 0,
             losses: Vec::new(),
+            missing: Dropped::default(),
+            refused: None,
             last_ns: 0,
             index_bytes: 0,
             entries_counted: 0,
@@ -426,10 +421,11 @@ impl TraceWriter {
         if !self.classes[at].has_room(&size, self.options.chunk_events) {
             if let Err(backlog) = self.out.make_room() {
                 self.drop_event(event);
+                self.missing.add(1, event.end_ns());
                 return Err(backlog);
             }
             self.close(class)?;
-            written = self.out.drain();
+            written = self.drain();
         }
         self.add(event);
         written
@@ -441,6 +437,7 @@ impl TraceWriter {
         // A loss tells of others, and is written whatever happens; there is room for it.
         if !matches!(event, Event::Loss(_)) || self.push(event).is_err() {
             self.drop_event(event);
+            self.missing.add(1, event.end_ns());
         }
     }
 
@@ -472,15 +469,22 @@ impl TraceWriter {
     /// When they cannot be written.
     pub fn flush(&mut self) -> Result<(), WriteError> {
         // First what waits: only then is there room for more.
-        self.out.drain()?;
+        self.drain()?;
         self.tell_dropped()?;
         for class in CLASSES {
             self.close(class)?;
         }
-        self.out.drain()?;
+        self.drain()?;
         self.losses.clear();
-        self.keep_free();
         Ok(())
+    }
+
+    /// Gives the sink what waits, and remembers why it refused.
+    fn drain(&mut self) -> Result<(), WriteError> {
+        let refused = &mut self.refused;
+        self.out.drain().inspect_err(|error| {
+            refused.get_or_insert_with(|| (error.to_string(), ended_by(error)));
+        })
     }
 
     /// Pushes losses for the events that were dropped.
@@ -489,16 +493,27 @@ impl TraceWriter {
             let Dropped { count, from_ns } = std::mem::take(&mut self.classes[slot_of(class)].dropped);
             if count > 0 {
                 let (t_ns, cause) = (self.last_ns.max(from_ns), LossCause::WriteFailed);
-                let loss = Loss { t_ns, from_ns, cpu: u32::MAX, class, cause, count };
-                self.push(&Event::Loss(loss))?;
+                self.queue_loss(Loss { t_ns, from_ns, cpu: u32::MAX, class, cause, count })?;
             }
         }
         Ok(())
     }
 
+    /// Adds a loss, and gives the sink nothing.
+    fn queue_loss(&mut self, loss: Loss) -> Result<(), WriteError> {
+        let event = Event::Loss(loss);
+        let size = codec::size(&event);
+        let has_room = |state: &ClassState, most| size.is_some_and(|size| state.has_room(&size, most));
+        if !has_room(&self.classes[slot_of(Class::Loss)], self.options.chunk_events) {
+            self.close(Class::Loss)?;
+        }
+        self.add(&event);
+        Ok(())
+    }
+
     /// Has room kept for what finishes the trace, however soon the disk is full: the header, the losses, the summary,
     /// and the index, which grows.
-    fn keep_free(&mut self) {
+    pub(super) fn keep_free(&mut self) {
         /// All but the index, and what an index takes beside its entries.
         const LEAST: u64 = 16 << 10;
         /// An entry without its lists, at most: numbers of up to ten bytes.
@@ -522,22 +537,25 @@ impl TraceWriter {
     /// When not even that can be written; the `.partial` file is then left, and readable up to its last chunk.
     pub fn finish(mut self, summary: &Summary) -> Result<Finished, WriteError> {
         self.tell_dropped()?;
-        let skipped = self.losses.iter().filter(|loss| loss.cause == LossCause::WriteFailed);
-        let mut cut = Cut::of(skipped);
-        let (bytes, refused) = self.end(summary)?;
-        let mut bytes = bytes;
-        if let Some(refused) = refused {
-            let before = self.cut_off()?;
-            let why = refused.to_string();
-            let ended = format!("{}; {}", ended_by(&refused), summary.ended);
-            // The error that matters is the first one.
-            let (shorter, again) = self.end(&Summary { ended, ..summary.clone() })?;
-            if again.is_some() {
-                return Err(refused);
-            }
-            bytes = shorter;
-            cut = Some(Cut { why, ..before });
+        let mut summary = summary.clone();
+        if let Some((_, ended)) = self.refused.as_ref().filter(|_| self.missing.count > 0) {
+            summary.ended = format!("{ended}; {}", summary.ended);
         }
+        let (mut bytes, error) = self.end(&summary)?;
+        if let Some(error) = error {
+            let (_, ended) = self.refused.get_or_insert_with(|| (error.to_string(), ended_by(&error)));
+            if self.missing.count == 0 {
+                summary.ended = format!("{ended}; {}", summary.ended);
+            }
+            let shorter = self.cut_off().and_then(|()| self.end(&summary));
+            // The error that matters is the first one.
+            let Ok((shorter, None)) = shorter else { return Err(error) };
+            bytes = shorter;
+        }
+        let Dropped { count: events, from_ns } = self.missing;
+        // What was refused for a while is not missing.
+        let why = self.refused.take().map(|(why, _)| why).filter(|_| events > 0);
+        let cut = why.map(|why| Cut { from_ns, events, why });
         let path = self.out.publish()?;
         Ok(Finished { path, bytes, cut })
     }
@@ -566,10 +584,11 @@ impl TraceWriter {
     }
 
     /// Drops what the sink does not have in whole chunks, and pushes losses that say so.
-    fn cut_off(&mut self) -> Result<Cut, WriteError> {
+    fn cut_off(&mut self) -> Result<(), WriteError> {
         let end = self.out.drop_waiting()?;
         let kept = self.entries.partition_point(|entry| entry.offset < end);
         let dropped = self.entries.split_off(kept);
+        (self.entries_counted, self.index_bytes) = (0, 0);
         self.sequence = self.entries.last().map_or(0, |entry| entry.sequence.wrapping_add(1));
         let mut lost: [Dropped; CLASSES.len()] = Default::default();
         let tick_ns = u64::from(self.tick_ns);
@@ -583,16 +602,16 @@ impl TraceWriter {
             self.lost = self.lost.saturating_sub(loss.count);
             let of_class = &mut self.classes[slot_of(loss.class)].lost;
             *of_class = of_class.saturating_sub(loss.count);
-            self.push(&Event::Loss(loss))?;
+            self.queue_loss(loss)?;
         }
         for (class, Dropped { count, from_ns }) in CLASSES.into_iter().zip(lost) {
             if count > 0 {
+                self.missing.add(count, from_ns);
                 let (t_ns, cause) = (self.last_ns.max(from_ns), LossCause::WriteFailed);
-                self.push(&Event::Loss(Loss { t_ns, from_ns, cpu: u32::MAX, class, cause, count }))?;
+                self.queue_loss(Loss { t_ns, from_ns, cpu: u32::MAX, class, cause, count })?;
             }
         }
-        let skipped = self.losses.iter().filter(|loss| loss.cause == LossCause::WriteFailed);
-        Ok(Cut::of(skipped).unwrap_or_default())
+        Ok(())
     }
 
     /// Length of a tick, ns.

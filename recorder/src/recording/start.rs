@@ -129,13 +129,18 @@ impl Recorder {
                 TraceWriter::over_as(Box::new(file), &partial(&config.output), &header, options)
             })
         };
-        let mut writer =
-            writer.map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
+        let mut writer = writer.map_err(|source| RecordError::Write {
+            source,
+            partial: partial(&config.output),
+            begun: false,
+        })?;
         let found = grouped.as_mut().and_then(|g| g.found.take());
         if let Some(found) = &found {
-            writer
-                .containers(&found.containers)
-                .map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
+            writer.containers(&found.containers).map_err(|source| RecordError::Write {
+                source,
+                partial: partial(&config.output),
+                begun: true,
+            })?;
         }
         let table = programs.table();
         let mut members: Vec<Member> = Vec::new();
@@ -224,6 +229,7 @@ impl Recorder {
             // The write thread lives as long as the recording; if it died, stop() says so.
             let _ = send.send(Message::Snapshot(Box::new(taken), taken_ns));
         }
+        disk.started();
         if let Some(child) = &mut child {
             child.release().map_err(RecordError::system("releasing the command"))?;
         }

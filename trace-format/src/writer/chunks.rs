@@ -167,7 +167,9 @@ impl TraceWriter {
         self.payload = payload;
         self.cuts = cuts;
         self.since_keyframe += self.out.end() - before;
-        self.maybe_keyframe()
+        self.maybe_keyframe()?;
+        self.keep_free();
+        Ok(())
     }
 
     /// Queues the dictionary entries that the file does not have.

@@ -378,9 +378,7 @@ fn repairing_a_dump_keeps_what_it_says_about_itself() {
     writer.push(&event).unwrap();
     let reason = DumpReason::Trigger { text: "oom".into(), t_ns: 9 };
     let path = dir.path().join("dump.ctr");
-    let file = Box::new(PartialFile::create(&path).unwrap());
-    let dump = writer.dump(20 * MS, &[]).unwrap();
-    dump.write_over(file, &path, &header(1), 2, reason.clone(), &summary()).unwrap();
+    writer.dump(20 * MS, &[]).unwrap().write(&path, &header(1), 2, reason.clone(), &summary()).unwrap();
     let copy = dir.path().join("copy.ctr");
     repair(&path, &copy).unwrap();
     let trace = Trace::open(&copy).unwrap();
