@@ -8,8 +8,8 @@ use crate::output::{Output, Paint, Style};
 use crate::show::{Show, class_name};
 use crate::{containers, decode, open, units};
 use ctrace_format::{
-    Class, ConnectionKind, Event, Filter, Metric, Object, Policy, Scope, SockCookie, State, SyscallFlags,
-    TaskDef, Trace, Window, syscalls,
+    Class, ConnectionKind, Event, Filter, LossCause, Metric, Object, Policy, Scope, SockCookie, State,
+    SyscallFlags, TaskDef, Trace, Window, syscalls,
 };
 use incidents::Incidents;
 use serde_json::{Value, json};
@@ -44,6 +44,8 @@ struct Rare {
     lost: u64,
     lost_by_class: BTreeMap<String, u64>,
     lost_by_cause: BTreeMap<String, u64>,
+    /// Events that could not be written: from when on, and how many.
+    cut: Option<(u64, u64)>,
     connections: HashSet<SockCookie>,
     refused: u64,
     reset: u64,
@@ -72,6 +74,10 @@ impl Rare {
                     this.lost += e.count;
                     *this.lost_by_class.entry(class_name(e.class)).or_default() += e.count;
                     *this.lost_by_cause.entry(crate::show::cause_name(e.cause)).or_default() += e.count;
+                    if e.cause == LossCause::WriteFailed {
+                        let (from_ns, count) = this.cut.unwrap_or((u64::MAX, 0));
+                        this.cut = Some((from_ns.min(e.from_ns), count.saturating_add(e.count)));
+                    }
                 }
                 Event::Anchor(e) => this.clock.add(e),
                 Event::Aggregate(e) => this.aggregated += e.count,
@@ -345,6 +351,8 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "bytes": {"file": trace.file_bytes(), "decoded": trace.decoded_bytes(), "per_syscall": per_syscall},
         "clock": rare.clock.found.iter().map(jump_json).collect::<Vec<_>>(),
         "blind": header.blind,
+        "unlearnt": trace.unlearnt(),
+        "cut": rare.cut.map(|(from_ns, events)| json!({"from_ns": from_ns, "events": events})),
         "redaction": {"policy": Policy::of_header(&header.redaction).name(), "header": header.redaction, "counts": summary.map(|s| &s.redacted)},
         "ended": summary.map(|s| &s.ended),
         "command_status": summary.and_then(|s| s.command_status),
@@ -623,6 +631,18 @@ fn as_text(
         paint.paint(Style::Red, &format!("{} events: {}", units::count(rare.lost), causes.join(", ")))
     };
     row("lost", loss);
+    if let Some((from_ns, count)) = rare.cut {
+        let text = format!(
+            "{} from +{} on: the trace could not be written",
+            units::plural(count, "event"),
+            seconds(from_ns)
+        );
+        row("cut", paint.paint(Style::Red, &text));
+    }
+    if !trace.unlearnt().is_empty() {
+        let text = decode::plain(trace.unlearnt().join(" · ").as_bytes());
+        row("not learnt", paint.paint(Style::Yellow, &text));
+    }
     if rare.aggregated > 0 || rare.levels > 0 {
         let text = format!(
             "{}; {} of fidelity: `ctrace events --class aggregate` lists them",

@@ -5,6 +5,9 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -118,9 +121,61 @@ pub(crate) fn json_line(value: &serde_json::Value) -> String {
     String::from_utf8(line).unwrap_or_default()
 }
 
+/// How long a reader may take to read what is printed to it, where it must not keep the command: the recorder's end.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Threads that are about to print, or cannot.
+static PRINTING: AtomicU32 = AtomicU32::new(0);
+
+/// Prints where nobody may read: a full pipe, a terminal that was stopped. What does not get rid of its bytes in time is
+/// left behind with them, and until it does, nothing else is printed so.
+pub(crate) fn print_in_time(to: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
+    /// One for each standard stream, and for the line that shows progress.
+    const MOST: u32 = 3;
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "nobody reads it");
+    if PRINTING.load(Ordering::Acquire) >= MOST {
+        return Err(late());
+    }
+    let mut to = std::fs::File::from(to.try_clone_to_owned()?);
+    let bytes = bytes.to_vec();
+    let (send, done) = std::sync::mpsc::channel();
+    PRINTING.fetch_add(1, Ordering::AcqRel);
+    let print = move || {
+        let printed = to.write_all(&bytes);
+        PRINTING.fetch_sub(1, Ordering::AcqRel);
+        // Nobody waits any more if it took too long.
+        let _ = send.send(printed);
+    };
+    if let Err(error) = std::thread::Builder::new().name("ctrace-print".into()).spawn(print) {
+        PRINTING.fetch_sub(1, Ordering::AcqRel);
+        return Err(error);
+    }
+    done.recv_timeout(PATIENCE).map_err(|_| late())?
+}
+
+/// Standard output: as everybody writes to it, or in time.
+struct Data {
+    stdout: io::StdoutLock<'static>,
+    in_time: bool,
+}
+
+impl Write for Data {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.in_time {
+            return print_in_time(self.stdout.as_fd(), bytes).map(|()| bytes.len());
+        }
+        self.stdout.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdout.flush()
+    }
+}
+
 /// Where a command's words and data go.
 pub(crate) struct Output {
-    data: BufWriter<io::StdoutLock<'static>>,
+    data: BufWriter<Data>,
+    /// Words are printed in time or not at all; `false` again when nobody reads them.
+    words_in_time: Option<bool>,
     data_is_terminal: bool,
     paint: Paint,
     data_paint: Paint,
@@ -141,7 +196,8 @@ impl Output {
         };
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         Self {
-            data: BufWriter::with_capacity(64 * 1024, io::stdout().lock()),
+            data: BufWriter::with_capacity(64 * 1024, Data { stdout: io::stdout().lock(), in_time: false }),
+            words_in_time: None,
             data_is_terminal: out,
             paint: Paint(wanted(err)),
             data_paint: Paint(wanted(out)),
@@ -214,7 +270,19 @@ impl Output {
     fn insist(&mut self, line: &str) {
         // Data and words share a terminal: keep their order.
         let _ = self.data.flush();
-        let _ = writeln!(io::stderr(), "{}", guarded(line));
+        let line = format!("{}\n", guarded(line));
+        let _ = match self.words_in_time {
+            None => io::stderr().write_all(line.as_bytes()),
+            Some(false) => Ok(()),
+            Some(true) => print_in_time(io::stderr().as_fd(), line.as_bytes())
+                .inspect_err(|_| self.words_in_time = Some(false)),
+        };
+    }
+
+    /// From now on nothing waits for a reader: words that nobody reads are dropped, data that nobody reads are an error.
+    pub(crate) fn do_not_wait(&mut self) {
+        self.words_in_time = Some(true);
+        self.data.get_mut().in_time = true;
     }
 
     /// Something the person should know, though the work goes on.

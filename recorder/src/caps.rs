@@ -5,10 +5,11 @@
 //!
 //! | thread | keeps | for |
 //! |---|---|---|
-//! | drain | `CAP_SYS_PTRACE` | what a call that never returned waits for (`process_vm_readv` at the end) |
-//! | | `CAP_BPF`, where the kernel asks for it | reading the loss counters (before Linux 5.19) |
-//! | write | `CAP_DAC_OVERRIDE`, where the directory is closed without it | naming the finished file |
-//! | sample | `CAP_SYS_PTRACE`, `CAP_DAC_READ_SEARCH` | `/proc/PID/io`, `/proc/PID/fd` of other users' processes |
+//! | drain | `CAP_BPF`, where the kernel asks for it | reading the loss counters (before Linux 5.19) |
+//! | write | nothing | |
+//! | the process that writes | `CAP_DAC_OVERRIDE`, where the directory is closed without it | making files and naming them |
+//! | the processes that look | `CAP_SYS_PTRACE`, `CAP_DAC_READ_SEARCH` | memory, `/proc/PID/io`, `/proc/PID/fd` of other users' processes |
+//! | sample, snapshot | the same | `/proc/PID/fd` of other users' processes |
 //! | follow | `CAP_BPF`, where the kernel asks for it | telling the programs about new containers (before Linux 5.19) |
 //! | | `CAP_DAC_OVERRIDE`, where the socket is closed without it | asking a runtime that was restarted |
 //! | | `CAP_SYS_PTRACE` | finding processes where `/proc` hides those of others (`hidepid`) |

@@ -1,6 +1,8 @@
 //! Starting a command so that its first `execve` is already recorded: fork, wait at a gate, arm, open the gate.
 
+use crate::disk::Disk;
 use crate::error::RecordError;
+use crate::patience::Patience;
 use crate::target::Command;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2};
@@ -9,6 +11,10 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a child that was not let go may take to end.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A child that waits at the gate, or runs.
 pub(crate) struct Child {
@@ -19,10 +25,10 @@ pub(crate) struct Child {
 
 impl Child {
     /// Forks. The child waits until [`Child::release`]; if the recorder dies before that, it exits.
-    pub(crate) fn hold(command: &Command) -> Result<Self, RecordError> {
+    pub(crate) fn hold(command: &Command, disk: &Disk) -> Result<Self, RecordError> {
         let program = command.argv.first().cloned().unwrap_or_default();
         let spawn = |source: io::Error| RecordError::Spawn { program: PathBuf::from(&program), source };
-        let candidates = candidates(&program).map_err(spawn)?;
+        let candidates = candidates(&program, disk).map_err(spawn)?;
         let argv: Vec<CString> = command
             .argv
             .iter()
@@ -72,9 +78,12 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Still at the gate: closing the gate ends it.
+        // Still at the gate: closing the gate ends it, unless it is frozen.
         if self.gate.take().is_some() {
-            let _ = waitpid(self.pid, None);
+            let mut patience = Patience::new(PATIENCE);
+            while self.try_wait().is_none() && !patience.is_over(0, Duration::ZERO) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 }
@@ -123,14 +132,14 @@ fn environ() -> *const *const libc::c_char {
 }
 
 /// The paths to try. A program that exists nowhere is still tried by its name, so that the failure is recorded.
-fn candidates(program: &OsStr) -> io::Result<Vec<CString>> {
+fn candidates(program: &OsStr, disk: &Disk) -> io::Result<Vec<CString>> {
     let c = |bytes: &[u8]| CString::new(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     if program.as_bytes().contains(&b'/') || program.is_empty() {
         return Ok(vec![c(program.as_bytes())?]);
     }
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let all: Vec<PathBuf> = std::env::split_paths(&path).map(|dir| dir.join(program)).collect();
-    let found: Vec<&PathBuf> = all.iter().filter(|p| p.is_file()).collect();
+    let found: Vec<&PathBuf> = all.iter().filter(|p| disk.is_file(p)).collect();
     let chosen: Vec<&PathBuf> = if found.is_empty() { all.iter().take(1).collect() } else { found };
     chosen.into_iter().map(|p| c(p.as_os_str().as_bytes())).collect()
 }

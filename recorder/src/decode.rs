@@ -12,11 +12,12 @@ mod timeline;
 use crate::meaning::Meanings;
 use crate::objects::Objects;
 use crate::target::Member;
-use ctrace_abi::{Creds, FileObject, SockObject, UNNAMED_GROUP, kind};
+use ctrace_abi::{Creds, FileObject, SockObject, UNNAMED_GROUP, WINDOW_NS, kind};
 use ctrace_format::{
     Detail, Event, Holder, Process, ProcessKind, Ref, StrId, TaskDef, TaskId, Tgid, Tid, TraceWriter,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::hash_map::Entry;
 
 /// A thread as it is now.
 struct Task {
@@ -54,6 +55,10 @@ pub(crate) struct Decoder {
     /// Calls that were counted instead.
     pub(crate) aggregated: u64,
     tasks_changed: bool,
+    /// Whether the kernel half records a thread now.
+    is_recorded: Box<dyn Fn(u32) -> bool + Send>,
+    /// When the event of the record that is decoded was complete.
+    now_ns: u64,
     /// Threads that may be gone, see [`Decoder::forget_gone`].
     suspects: FxHashSet<u32>,
     timeline: timeline::State,
@@ -92,9 +97,12 @@ impl Holder for Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn new(start_boottime_ns: u64) -> Self {
+    /// `is_recorded`: whether the kernel half records a thread at the time of the question.
+    pub(crate) fn new(start_boottime_ns: u64, is_recorded: impl Fn(u32) -> bool + Send + 'static) -> Self {
         Self {
             start_boottime_ns,
+            is_recorded: Box::new(is_recorded),
+            now_ns: 0,
             tasks: FxHashMap::default(),
             entry: FxHashMap::default(),
             objects: Objects::default(),
@@ -162,13 +170,14 @@ impl Decoder {
 
     /// Forgets the threads whose ends were lost: those that the kernel half does not record, and did not at the last
     /// call. To be called when events of processes were lost, with time for what is on its way in between.
-    pub(crate) fn forget_gone(&mut self, is_recorded: &dyn Fn(u32) -> bool) {
+    pub(crate) fn forget_gone(&mut self) {
+        let is_recorded = &self.is_recorded;
         let gone: FxHashSet<u32> = self.tasks.keys().copied().filter(|tid| !is_recorded(*tid)).collect();
         for tid in gone.intersection(&self.suspects) {
             self.tasks_changed = true;
             self.entry.remove(tid);
             if let Some(Task { id: Some(task), .. }) = self.tasks.remove(tid) {
-                self.timeline.ended(*tid, task, false);
+                self.timeline.ended(*tid, task, self.now_ns, false);
             }
         }
         self.suspects = gone;
@@ -186,8 +195,12 @@ impl Decoder {
         member: &Member,
         push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) {
-        let comm = w.comm(&member.comm);
         let start_ns = self.rel(member.start_boottime_ns);
+        if self.timeline.ended_at(member.tid).is_some_and(|(_, ended_ns)| start_ns <= ended_ns) {
+            // It ended after it was found, and the record of that was faster.
+            return;
+        }
+        let comm = w.comm(&member.comm);
         self.tasks_changed = true;
         let new = Task { tgid: member.tgid, start_ns, comm, id: None, creds: None, group: member.group };
         let task = self.tasks.entry(member.tid).or_insert(new);
@@ -201,12 +214,41 @@ impl Decoder {
         }
     }
 
+    /// The task that had this id before, when the record that is decoded is of that one: what was counted, and what
+    /// waited in a full ring, comes after its task has ended, and the id may be another's by then.
+    fn earlier(&self, tid: u32) -> Option<TaskId> {
+        /// The kernel's time of a birth and that of a record are of two clocks.
+        const CLOCKS_DIFFER_NS: u64 = 1_000_000;
+        let (id, ended_ns) = self.timeline.ended_at(tid)?;
+        let is_meant = match self.tasks.get(&tid) {
+            Some(task) => self.now_ns.saturating_add(CLOCKS_DIFFER_NS) < task.start_ns,
+            // Counts are of an interval, in which the task ended.
+            None => self.now_ns <= ended_ns.saturating_add(WINDOW_NS) || !(self.is_recorded)(tid),
+        };
+        is_meant.then_some(id)
+    }
+
+    /// The task of a record. One that was not known is alive if the kernel half records it; if not, it has ended, and
+    /// nothing would tell of its end any more.
     fn task(&mut self, w: &mut TraceWriter, tid: u32, tgid: u32) -> TaskId {
-        let task = self.tasks.entry(tid).or_insert_with(|| {
-            // The record of its birth was lost, or it moved in: ask while it lives.
-            let comm = std::fs::read(format!("/proc/{tgid}/task/{tid}/comm")).unwrap_or_default();
-            Task { tgid, start_ns: 0, comm: w.comm(comm.trim_ascii_end()), id: None, creds: None, group: 0 }
-        });
+        if let Some(id) = self.earlier(tid) {
+            return id;
+        }
+        let task = match self.tasks.entry(tid) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                // The record of its birth was lost, or it moved in: ask while it lives.
+                let comm = std::fs::read(format!("/proc/{tgid}/task/{tid}/comm")).unwrap_or_default();
+                let comm = w.comm(comm.trim_ascii_end());
+                if !(self.is_recorded)(tid) {
+                    let id = w.task(&TaskDef { tid: Tid(tid), tgid: Tgid(tgid), comm, start_ns: 0 });
+                    self.timeline.ended(tid, id, self.now_ns, false);
+                    return id;
+                }
+                self.tasks_changed = true;
+                unknown.insert(Task { tgid, start_ns: 0, comm, id: None, creds: None, group: 0 })
+            }
+        };
         *task.id.get_or_insert_with(|| {
             let id = w.task(&TaskDef {
                 tid: Tid(tid),
@@ -236,6 +278,7 @@ impl Decoder {
         record: &[u8],
         push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) {
+        self.now_ns = self.rel(crate::raw::end_ns(record));
         let done = match record.first() {
             Some(&kind::SHORT) => {
                 crate::raw::long(record).map(|(call, tail)| self.finish_call(w, &call, tail, push))
@@ -267,7 +310,7 @@ impl Decoder {
             self.malformed += 1;
         }
         if !self.placed.is_empty() {
-            self.tell_placed(w, self.rel(crate::raw::end_ns(record)), push);
+            self.tell_placed(w, self.now_ns, push);
         }
     }
 
@@ -293,4 +336,129 @@ impl Decoder {
 
 pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|b| *b == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raw::Record;
+    use ctrace_abi::{Call, Exit, Join};
+    use ctrace_format::{Abi, Header, Host, Scope, Sink};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    struct Nowhere;
+
+    impl std::io::Write for Nowhere {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink for Nowhere {
+        fn sync(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn writer() -> TraceWriter {
+        let header = Header {
+            tick_ns: 1,
+            start_boottime_ns: 0,
+            start_realtime_ns: 0,
+            abi: Abi::X86_64,
+            scope: Scope::Pid { pid: 1 },
+            host: Host::default(),
+            writer: String::new(),
+            blind: Vec::new(),
+            redaction: String::new(),
+        };
+        TraceWriter::over(Box::new(Nowhere), &header).unwrap()
+    }
+
+    fn bytes<T: Record>(record: &T) -> &[u8] {
+        // SAFETY: records are integers without padding.
+        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast(), size_of::<T>()) }
+    }
+
+    const TID: u32 = 4_000_000;
+    const MS: u64 = 1_000_000;
+
+    fn call(t_ns: u64) -> Call {
+        Call { kind: kind::CALL, tid: TID, tgid: TID, t_ns, ..Call::default() }
+    }
+
+    fn exit(t_ns: u64) -> Exit {
+        Exit { kind: kind::EXIT, group_dead: 1, reserved: 0, tid: TID, t_ns, tgid: TID, code: 0 }
+    }
+
+    fn join(t_ns: u64) -> Join {
+        let comm = *b"new\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let (reserved, group) = ([0; 3], 0);
+        Join { kind: kind::JOIN, reserved, tid: TID, t_ns, tgid: TID, group, start_ns: t_ns, comm }
+    }
+
+    /// The task of a record's call.
+    fn task_of<T: Record>(decoder: &mut Decoder, w: &mut TraceWriter, record: &T) -> Option<TaskId> {
+        let mut task = None;
+        decoder.record(w, bytes(record), &mut |_, event| {
+            if let Event::Syscall(call) = event {
+                task = Some(call.task);
+            }
+        });
+        task
+    }
+
+    #[test]
+    fn what_comes_late_is_of_the_task_that_has_ended_which_stays_so() {
+        let mut w = writer();
+        let recorded = Arc::new(AtomicBool::new(true));
+        let in_table = Arc::clone(&recorded);
+        let mut decoder = Decoder::new(0, move |_| in_table.load(Ordering::Relaxed));
+        let member = Member {
+            tid: TID,
+            tgid: TID,
+            comm: b"old".to_vec(),
+            group: 0,
+            start_boottime_ns: 0,
+            faults: [0; 2],
+        };
+        decoder.known(&mut w, &member, &mut |_, _| {});
+        let old = task_of(&mut decoder, &mut w, &call(10 * MS));
+        assert_eq!(decoder.alive(), 1);
+        recorded.store(false, Ordering::Relaxed);
+        task_of(&mut decoder, &mut w, &exit(20 * MS));
+        assert_eq!(decoder.alive(), 0);
+        // Late: what was counted of it, and that it had been found.
+        assert_eq!(task_of(&mut decoder, &mut w, &call(15 * MS)), old);
+        assert_eq!(task_of(&mut decoder, &mut w, &call(900 * MS)), old, "as long as nobody else has its id");
+        decoder.known(&mut w, &member, &mut |_, _| {});
+        assert_eq!(decoder.alive(), 0);
+
+        // Another gets its id.
+        recorded.store(true, Ordering::Relaxed);
+        task_of(&mut decoder, &mut w, &join(1_000 * MS));
+        let new = task_of(&mut decoder, &mut w, &call(1_010 * MS));
+        assert!(new.is_some() && new != old);
+        assert_eq!(task_of(&mut decoder, &mut w, &call(16 * MS)), old, "before the other was born");
+        assert_eq!(decoder.alive(), 1);
+        recorded.store(false, Ordering::Relaxed);
+        task_of(&mut decoder, &mut w, &exit(1_020 * MS));
+        assert_eq!(decoder.alive(), 0);
+    }
+
+    #[test]
+    fn a_task_that_nobody_has_told_of_lives_if_the_kernel_half_records_it() {
+        let mut w = writer();
+        let mut decoder = Decoder::new(0, |_| false);
+        let ghost = task_of(&mut decoder, &mut w, &call(10 * MS));
+        assert_eq!((ghost.is_some(), decoder.alive()), (true, 0));
+        assert_eq!(task_of(&mut decoder, &mut w, &call(11 * MS)), ghost);
+        let mut decoder = Decoder::new(0, |_| true);
+        task_of(&mut decoder, &mut w, &call(10 * MS));
+        assert_eq!(decoder.alive(), 1);
+    }
 }

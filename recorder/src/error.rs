@@ -62,6 +62,27 @@ pub enum RecordError {
         source: WriteError,
         /// The file that holds what was recorded until then.
         partial: PathBuf,
+        /// Whether anything was recorded: not when the file could not be begun.
+        begun: bool,
+    },
+    /// The disk does not answer: the recording ended without it. What was written before is a readable recording.
+    #[error(
+        "the disk does not answer: {unwritten} of {seen} events were not written to {}",
+        partial.display()
+    )]
+    DiskHangs {
+        /// Events that are not in the file, as far as it is known.
+        unwritten: u64,
+        /// Events that were seen.
+        seen: u64,
+        /// The file that holds what was recorded until then, if it could be begun.
+        partial: PathBuf,
+    },
+    /// A thread of the recorder does not come to its end.
+    #[error("the recorder's {thread} thread hangs; what was written before is readable")]
+    Hangs {
+        /// Which.
+        thread: &'static str,
     },
     /// A command could not be started.
     #[error("cannot start {}: {source}", program.display())]

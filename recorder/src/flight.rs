@@ -6,15 +6,18 @@
 
 use crate::caps;
 use crate::clock;
-use crate::pipeline::{Message, Push, Shared, Written, join};
+use crate::disk::Disk;
+use crate::look::Looker;
+use crate::pipeline::{Message, Push, Shared, Written};
 use crate::raw;
+use crate::recording::partial;
 use crate::snapshot;
 use ctrace_abi::{Call, Slot, kind};
 use ctrace_format::{
     Class, Dump, DumpReason, Event, Finished, Header, Loss, LossCause, Marker, Summary, WriteError,
 };
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
@@ -115,11 +118,12 @@ pub(crate) struct Flight {
 struct Files {
     output: PathBuf,
     header: Header,
+    disk: Arc<Disk>,
 }
 
 impl Flight {
-    pub(crate) fn new(config: RingConfig, output: PathBuf, header: Header) -> Self {
-        let files = Arc::new(Files { output, header });
+    pub(crate) fn new(config: RingConfig, output: PathBuf, header: Header, disk: Arc<Disk>) -> Self {
+        let files = Arc::new(Files { output, header, disk });
         Self {
             config,
             files,
@@ -207,8 +211,9 @@ impl Files {
         number: u32,
         summary: &Summary,
     ) -> Result<Dumped, WriteError> {
-        let path = free_name(&self.output);
-        let file = dump.write(&path, &self.header, number, reason.clone(), summary)?;
+        let file = self.disk.create(&self.output, true)?;
+        let name = partial(file.path());
+        let file = dump.write_over(Box::new(file), &name, &self.header, number, reason.clone(), summary)?;
         Ok(Dumped {
             file,
             reason,
@@ -218,31 +223,6 @@ impl Files {
             to_ns: dump.ends_ns(),
         })
     }
-}
-
-/// `incident.ctr`, `incident-2.ctr`, …: the first that is free.
-fn free_name(output: &Path) -> PathBuf {
-    let is_free = |path: &Path| {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        path.symlink_metadata().is_err() && Path::new(&partial).symlink_metadata().is_err()
-    };
-    if is_free(output) {
-        return output.to_owned();
-    }
-    let stem = output.file_stem().unwrap_or_default();
-    (2..10_000_u32)
-        .map(|n| {
-            let mut name = stem.to_owned();
-            name.push(format!("-{n}"));
-            if let Some(extension) = output.extension() {
-                name.push(".");
-                name.push(extension);
-            }
-            output.with_file_name(name)
-        })
-        .find(|path| is_free(path))
-        .unwrap_or_else(|| output.to_owned())
 }
 
 impl crate::pipeline::Writing {
@@ -431,6 +411,7 @@ pub(crate) fn snapshots(
     config: &RingConfig,
     shared: &Shared,
     out: &SyncSender<Message>,
+    looker: &Looker,
     start_boottime_ns: u64,
 ) {
     caps::keep_only_here(&caps::SNAPSHOT);
@@ -445,17 +426,12 @@ pub(crate) fn snapshots(
         let began = Instant::now();
         let boottime_ns = clock::boottime_ns();
         let tgids = shared.tgids.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let snapshot = snapshot::take(&tgids);
-        if out.send(Message::Snapshot(Box::new(snapshot), boottime_ns)).is_err() {
+        let taken = snapshot::take(&tgids, looker);
+        if out.send(Message::Snapshot(Box::new(taken), boottime_ns)).is_err() {
             return;
         }
         (last, took) = (began, began.elapsed());
     }
-}
-
-/// Waits for a thread of the flight recorder, where there is one.
-pub(crate) fn join_snapshots(thread: Option<JoinHandle<()>>) -> Result<(), crate::RecordError> {
-    thread.map_or(Ok(()), |thread| join(thread, "snapshot"))
 }
 
 #[cfg(test)]
@@ -469,19 +445,5 @@ mod tests {
         // The memory holds 20 seconds of it.
         assert_eq!(snapshot_every(hour, 480 * second, 500 * second), Duration::from_secs(5));
         assert_eq!(snapshot_every(Duration::from_millis(10), 7, 8), MIN_SNAPSHOT_EVERY);
-    }
-
-    #[test]
-    fn dumps_take_the_next_free_name() {
-        let dir = std::env::temp_dir().join(format!("ctrace-flight-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let at = |name: &str| dir.join(name);
-        let first = free_name(&at("x.y.ctr"));
-        std::fs::write(&first, "").unwrap();
-        std::fs::write(at("x.y-2.ctr.partial"), "").unwrap();
-        let next = free_name(&at("x.y.ctr"));
-        std::fs::remove_dir_all(&dir).unwrap();
-        assert_eq!((first, next), (at("x.y.ctr"), at("x.y-3.ctr")));
-        assert_eq!(free_name(Path::new("/nonexistent/x")), Path::new("/nonexistent/x"));
     }
 }

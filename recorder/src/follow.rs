@@ -155,7 +155,11 @@ impl Follower {
             return;
         }
         let list = || group.cgroup.processes();
-        let mut members = target::admit_processes(&self.table, &list, false, group.number);
+        let target::Admitted { mut members, complete } =
+            target::admit_processes(&self.table, &list, false, group.number);
+        if !complete {
+            let _ = self.out.send(Message::Unlearnt(vec![target::not_all(group.number)]));
+        }
         // Those that the programs took in as the pod's are the container's as well.
         for tgid in list() {
             for tid in crate::proc::threads(tgid) {

@@ -3,40 +3,54 @@
 //! is as they passed it.
 
 use crate::arch::HOST;
+use crate::look::{Look, Looker, Seen};
 use ctrace_abi::{COPIES, Call, MAX_ITEMS, Slot, Tlv, abi, op};
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
-use nix::unistd::Pid;
-use std::io::IoSliceMut;
 
-/// The tail that the kernel half would have made; empty for other calls, and when the task is gone.
-pub(crate) fn copies(slot: &Slot) -> Vec<u8> {
-    let kept = slot.copies.iter().flat_map(|word| word.to_ne_bytes());
-    let mut tail: Vec<u8> = kept.take((slot.copied as usize).min(COPIES)).collect();
-    tail.extend(descriptors(&slot.call));
-    tail
+/// Each call with the tail that the kernel half would have made; empty for most calls, and when the task is gone. What
+/// could not be read in time is said to be cut.
+pub(crate) fn copied(slots: Vec<Slot>, looker: &Looker) -> Vec<(Slot, Vec<u8>)> {
+    let looks: Vec<Look> = slots.iter().filter_map(|slot| look(&slot.call)).collect();
+    let mut answers = looker.look_at(&looks).into_iter();
+    let with_tail = |slot: Slot| {
+        let kept = slot.copies.iter().flat_map(|word| word.to_ne_bytes());
+        let mut tail: Vec<u8> = kept.take((slot.copied as usize).min(COPIES)).collect();
+        if look(&slot.call).is_some() {
+            tail.extend(descriptors(&slot.call, answers.next().unwrap_or(Seen::Unanswered)));
+        }
+        (slot, tail)
+    };
+    slots.into_iter().map(with_tail).collect()
 }
 
-fn descriptors(call: &Call) -> Vec<u8> {
+/// Where the descriptors of a `poll` are.
+fn look(call: &Call) -> Option<Look> {
     let is = |name| call.nr == HOST.number(name);
-    if call.abi != abi::NATIVE || !(is("poll") || is("ppoll")) {
-        return Vec::new();
-    }
+    let len = (call.args[1] as usize).min(MAX_ITEMS) as u32 * 8;
+    let polls = call.abi == abi::NATIVE && (is("poll") || is("ppoll")) && len > 0;
+    polls.then_some(Look::Memory { tid: call.tid, base: call.args[0], len })
+}
+
+fn descriptors(call: &Call, seen: Seen) -> Vec<u8> {
     let asked = call.args[1] as usize;
-    let mut data = vec![0_u8; asked.min(MAX_ITEMS) * 8];
-    let remote = RemoteIoVec { base: call.args[0] as usize, len: data.len() };
-    let read = process_vm_readv(Pid::from_raw(call.tid as i32), &mut [IoSliceMut::new(&mut data)], &[remote]);
-    if read.ok() != Some(data.len()) || data.is_empty() {
-        return Vec::new();
-    }
+    let mut data = match seen {
+        Seen::Is(data) => data,
+        Seen::Nothing => return Vec::new(),
+        Seen::Unanswered => return item(op::POLL, UNREAD, &[]),
+    };
     // What an earlier call answered is no answer to this one.
     for entry in data.chunks_exact_mut(8) {
         entry[6..8].fill(0);
     }
-    item(op::POLL, 0, asked > MAX_ITEMS, &data)
+    item(op::POLL, if asked > MAX_ITEMS { CUT } else { 0 }, &data)
 }
 
-fn item(op: u8, arg: u8, cut: bool, data: &[u8]) -> Vec<u8> {
-    let head = Tlv { op, arg, len: data.len() as u16, fault: u16::from(cut), aux: 1 };
+/// [`Tlv::fault`]: there is more than was copied; nothing could be copied.
+const CUT: u16 = 1;
+const UNREAD: u16 = 2;
+
+/// An item of the first argument.
+fn item(op: u8, fault: u16, data: &[u8]) -> Vec<u8> {
+    let head = Tlv { op, arg: 0, len: data.len() as u16, fault, aux: 1 };
     let mut out = vec![head.op, head.arg];
     out.extend(head.len.to_ne_bytes());
     out.extend(head.fault.to_ne_bytes());
@@ -59,9 +73,13 @@ mod tests {
             args: [fds.as_ptr() as u64, 1, 0, 0, 0, 0],
             ..Call::default()
         };
-        let tail = descriptors(&call);
+        let looker = Looker::start().unwrap();
+        let seen = looker.look_at(&[look(&call).unwrap()]).remove(0);
+        let tail = descriptors(&call, seen);
         let items = crate::details::items(&tail);
         assert_eq!((items[0].head.op, items[0].data), (op::POLL, [7, 0, 0, 0, 1, 0, 0, 0].as_slice()));
-        assert!(descriptors(&Call { nr: HOST.number("read"), ..call }).is_empty());
+        assert!(look(&Call { nr: HOST.number("read"), ..call }).is_none());
+        let unknown = descriptors(&call, Seen::Unanswered);
+        assert_eq!(crate::details::items(&unknown)[0].head.fault, UNREAD);
     }
 }

@@ -15,6 +15,7 @@
 //! `follow` keeps to it while containers come and go. Nothing here prints, and nothing is pinned in the kernel: programs die with the process.
 
 mod arch;
+mod aside;
 mod btf;
 mod caps;
 mod cgroup;
@@ -23,6 +24,7 @@ mod collect;
 mod command;
 mod decode;
 mod details;
+mod disk;
 mod error;
 mod flight;
 mod follow;
@@ -30,9 +32,11 @@ mod hooks;
 mod host;
 mod in_flight;
 mod load;
+mod look;
 mod mapped;
 mod meaning;
 mod objects;
+mod patience;
 mod pipeline;
 mod pods;
 pub mod probe;

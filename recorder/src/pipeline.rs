@@ -9,20 +9,22 @@ use crate::caps::{self, Cap};
 use crate::clock;
 use crate::collect::Collector;
 use crate::decode::Decoder;
+use crate::disk::Disk;
 use crate::error::RecordError;
 use crate::flight::{Flight, Note, Noticed, Observer, Request};
 use crate::in_flight;
 use crate::load::Programs;
+use crate::look::Looker;
 use crate::raw::{Sorter, end_ns, push_aggregate};
 use crate::ring::Ring;
-use crate::table::Table;
+use crate::snapshot::Taken;
 use crate::target::Member;
 use ctrace_abi::{Slot, loss};
 use ctrace_format::{
-    Class, ConnectionKind, Container, Event, Finished, Loss, LossCause, Snapshot, Summary, TcpState,
-    TraceWriter, WriteError,
+    Class, ConnectionKind, Container, Event, Finished, Loss, LossCause, Summary, TcpState, TraceWriter,
+    WriteError,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
@@ -46,6 +48,8 @@ pub(crate) const CHANNEL: usize = 8;
 const MAX_BATCH: usize = 1 << 20;
 /// How often chunks are closed, so that a crash loses little.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How often the room in the file system is looked at.
+const ROOM_EVERY: Duration = Duration::from_millis(100);
 
 /// What the threads tell each other and the caller.
 #[derive(Default)]
@@ -77,6 +81,21 @@ pub(crate) struct Shared {
     pub(crate) reason: Mutex<String>,
     /// Processes of the scope that are alive.
     pub(crate) tgids: Mutex<Vec<u32>>,
+    /// Grows with everything that the `write` thread has done.
+    pub(crate) steps: AtomicU64,
+    /// Events that are in the file, as far as it is known.
+    pub(crate) safe_events: AtomicU64,
+    /// Bytes that were free in the file system of the file, and 1, when somebody wants to know; 0: not known.
+    free: AtomicU64,
+    /// What could not be learnt of the scope.
+    pub(crate) unlearnt: Mutex<BTreeSet<String>>,
+}
+
+impl Shared {
+    /// Bytes that are free in the file system of the file, when that is watched and known.
+    pub(crate) fn free(&self) -> Option<u64> {
+        self.free.load(Ordering::Relaxed).checked_sub(1)
+    }
 }
 
 /// To the `write` thread.
@@ -88,7 +107,9 @@ pub(crate) enum Message {
     /// The containers of the scope, all of them, and tasks that user space found in them.
     Scope { containers: Vec<Container>, members: Vec<Member> },
     /// A snapshot, and when it was taken.
-    Snapshot(Box<Snapshot>, u64),
+    Snapshot(Box<Taken>, u64),
+    /// What could not be learnt of the scope.
+    Unlearnt(Vec<String>),
     /// What the user asks for while recording goes on.
     Request(Request),
     /// Calls in flight, as a dump asked for them.
@@ -185,10 +206,11 @@ pub(crate) fn drain(
     rings: &[Ring],
     shared: &Shared,
     out: &SyncSender<Message>,
+    looker: &Looker,
     start_boottime_ns: u64,
 ) {
     go_first();
-    caps::keep_only_here(&[Cap::SysPtrace, Cap::Bpf]);
+    caps::keep_only_here(&[Cap::Bpf]);
     caps::drop_unless_needed(Cap::Bpf, || programs.counters_are_readable());
     let mut losses = Losses::new(start_boottime_ns);
     let mut last_losses = Instant::now();
@@ -223,7 +245,7 @@ pub(crate) fn drain(
             }
         }
         if pending.is_none() && shared.wants_in_flight.swap(false, Ordering::AcqRel) {
-            let in_flight = copied(table.in_flight_now());
+            let in_flight = in_flight::copied(table.in_flight_now(), looker);
             pending = Some(Message::InFlight { in_flight, at_boottime_ns: clock::boottime_ns() });
         }
         if high < HIGH_WATER {
@@ -249,15 +271,10 @@ pub(crate) fn drain(
         push_aggregate(&mut bytes, &record);
     }
     let _ = out.send(Message::Batch { bytes, watermark: 0, losses: Vec::new() });
-    let in_flight = copied(table.in_flight());
+    let in_flight = in_flight::copied(table.in_flight(), looker);
     let end =
         Message::End { in_flight, at_boottime_ns: clock::boottime_ns(), losses: losses.read(&programs) };
     let _ = out.send(end);
-}
-
-/// Calls in flight with what their arguments point to.
-fn copied(slots: Vec<Slot>) -> Vec<(Slot, Vec<u8>)> {
-    slots.into_iter().map(|slot| (slot, in_flight::copies(&slot))).collect()
 }
 
 /// One look at all rings.
@@ -304,10 +321,9 @@ pub(crate) struct Writing {
     pub(crate) shared: Arc<Shared>,
     pub(crate) start_boottime_ns: u64,
     pub(crate) command_status: Arc<Mutex<Option<i32>>>,
-    /// Which threads the kernel half records.
-    pub(crate) table: Arc<Table>,
-    /// Where the file lies.
-    pub(crate) directory: PathBuf,
+    /// The file, where the room around it is to be watched.
+    pub(crate) watched: Option<PathBuf>,
+    pub(crate) disk: Arc<Disk>,
     /// Of a flight recorder.
     pub(crate) flight: Option<Flight>,
     /// Looks at every event.
@@ -325,7 +341,6 @@ pub(crate) struct Push<'a> {
     /// What the observer noticed since it was last asked.
     pub(crate) noticed: Vec<Noticed>,
     pub(crate) error: Option<WriteError>,
-    unwritten: u64,
     /// Events that no chunk can hold.
     pub(crate) too_large: u64,
 }
@@ -348,7 +363,11 @@ impl Push<'_> {
 
     pub(crate) fn push(&mut self, writer: &mut TraceWriter, event: &Event) {
         if self.error.is_some() {
-            self.unwritten += 1;
+            // It is counted, and so is that it is missing.
+            if !matches!(event, Event::Loss(_)) {
+                self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            }
+            writer.skip(event);
             return;
         }
         if let Event::Loss(loss) = event {
@@ -380,13 +399,12 @@ impl Writing {
     /// Runs until the end of the recording.
     pub(crate) fn run(mut self, input: &Receiver<Message>) -> Written {
         go_first();
-        caps::keep_only_here(&[Cap::DacOverride]);
-        caps::drop_unless_needed(Cap::DacOverride, || caps::can_write_to(&self.directory));
+        caps::keep_only_here(&[]);
         let shared = Arc::clone(&self.shared);
         let mut sorter = Sorter::default();
         let (observer, noticed) = (self.observer.take(), Vec::new());
-        let mut push = Push { shared: &shared, observer, noticed, error: None, unwritten: 0, too_large: 0 };
-        let mut last_flush = Instant::now();
+        let mut push = Push { shared: &shared, observer, noticed, error: None, too_large: 0 };
+        let (mut last_flush, mut last_room) = (Instant::now(), Instant::now());
         let mut ended_ns = 0;
         let (mut ends_were_lost, mut last_look) = (false, Instant::now());
         while let Ok(message) = input.recv() {
@@ -404,7 +422,7 @@ impl Writing {
                     }
                     if ends_were_lost && last_look.elapsed() >= LOOK_EVERY {
                         last_look = Instant::now();
-                        self.decoder.forget_gone(&|tid| self.table.is_recorded(tid));
+                        self.decoder.forget_gone();
                     }
                     if let Some(flight) = &mut self.flight
                         && flight.begins(watermark)
@@ -432,21 +450,17 @@ impl Writing {
                     }
                 }
                 Message::Scope { containers, members } => {
-                    if let Err(error) = self.writer.containers(&containers) {
-                        push.error.get_or_insert(error);
-                        shared.failed.store(true, Ordering::Release);
-                    }
+                    self.write(&mut push, |writer| writer.containers(&containers));
                     for member in &members {
                         self.decoder.known(&mut self.writer, member, &mut |w, e| push.push(w, e));
                     }
                 }
-                Message::Snapshot(snapshot, boottime_ns) => {
+                Message::Snapshot(taken, boottime_ns) => {
                     let t_ns = boottime_ns.saturating_sub(self.start_boottime_ns);
-                    if let Err(error) = self.writer.snapshot_at(t_ns, &snapshot) {
-                        push.error.get_or_insert(error);
-                        shared.failed.store(true, Ordering::Release);
-                    }
+                    self.write(&mut push, |writer| writer.snapshot_at(t_ns, &taken.snapshot));
+                    self.unlearnt(taken.unlearnt, &mut push);
                 }
+                Message::Unlearnt(more) => self.unlearnt(more, &mut push),
                 Message::End { in_flight, at_boottime_ns, losses } => {
                     self.release(&mut sorter, u64::MAX, &mut push);
                     for (slot, copies) in &in_flight {
@@ -473,10 +487,15 @@ impl Writing {
                 self.turn(&mut push);
             } else if last_flush.elapsed() >= FLUSH_EVERY && push.error.is_none() {
                 last_flush = Instant::now();
-                if let Err(error) = self.writer.flush() {
-                    push.error = Some(error);
-                    shared.failed.store(true, Ordering::Release);
+                self.write(&mut push, TraceWriter::flush);
+                if push.error.is_none() {
+                    shared.safe_events.store(shared.events.load(Ordering::Relaxed), Ordering::Relaxed);
                 }
+            }
+            if let Some(file) = self.watched.as_ref().filter(|_| last_room.elapsed() >= ROOM_EVERY) {
+                last_room = Instant::now();
+                let free = self.disk.room(file).map_or(0, |bytes| bytes.saturating_add(1));
+                shared.free.store(free, Ordering::Relaxed);
             }
             if self.flight.is_none() {
                 shared.bytes.store(self.writer.bytes_written(), Ordering::Relaxed);
@@ -487,8 +506,32 @@ impl Writing {
             if let Some(tgids) = self.decoder.changed_tgids() {
                 *shared.tgids.lock().unwrap_or_else(PoisonError::into_inner) = tgids;
             }
+            shared.steps.fetch_add(1, Ordering::Release);
         }
         self.finish(push, ended_ns)
+    }
+
+    /// Writes something, if that is still possible.
+    fn write(&mut self, push: &mut Push<'_>, write: impl FnOnce(&mut TraceWriter) -> Result<(), WriteError>) {
+        if push.error.is_none()
+            && let Err(error) = write(&mut self.writer)
+        {
+            push.fail(error);
+        }
+    }
+
+    /// Tells what else could not be learnt.
+    fn unlearnt(&mut self, more: Vec<String>, push: &mut Push<'_>) {
+        let all: Vec<String> = {
+            let mut all = self.shared.unlearnt.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = all.len();
+            all.extend(more);
+            if all.len() == known {
+                return;
+            }
+            all.iter().cloned().collect()
+        };
+        self.write(push, |writer| writer.unlearnt(&all));
     }
 
     fn release(&mut self, sorter: &mut Sorter, watermark: u64, push: &mut Push<'_>) {
@@ -506,28 +549,17 @@ impl Writing {
             return self.finish_flight(push, ended_boottime_ns);
         }
         let duration_ns = ended_boottime_ns.saturating_sub(self.start_boottime_ns);
-        for (count, cause) in [
-            (self.decoder.malformed + push.too_large, LossCause::Malformed),
-            (push.unwritten, LossCause::WriteFailed),
-        ] {
-            if count > 0 {
-                let loss = Loss {
-                    t_ns: duration_ns,
-                    from_ns: 0,
-                    cpu: u32::MAX,
-                    class: Class::Syscall,
-                    cause,
-                    count,
-                };
-                self.shared.lost.fetch_add(count, Ordering::Relaxed);
-                // After a failed write this is the one more attempt, and finish() the last.
-                let _ = self.writer.push(&Event::Loss(loss));
-            }
+        let count = self.decoder.malformed + push.too_large;
+        if count > 0 {
+            let (class, cause) = (Class::Syscall, LossCause::Malformed);
+            let loss = Loss { t_ns: duration_ns, from_ns: 0, cpu: u32::MAX, class, cause, count };
+            push.push(&mut self.writer, &Event::Loss(loss));
         }
         let reason = self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut summary = Summary {
             duration_ns,
-            ended: if push.error.is_some() { "write failed".into() } else { reason },
+            // The writer adds that it was cut short.
+            ended: reason,
             command_status: *self.command_status.lock().unwrap_or_else(PoisonError::into_inner),
             // The writer adds what it redacted.
             redacted: BTreeMap::new(),
@@ -538,10 +570,8 @@ impl Writing {
         let redacted = self.writer.redacted();
         let finished = self.writer.finish(&summary);
         summary.redacted = redacted;
-        let finished = match push.error.take() {
-            Some(error) => Err(error),
-            None => finished,
-        };
+        // The first error is the one that matters.
+        let finished = finished.map_err(|error| push.error.take().unwrap_or(error));
         Written { finished, summary }
     }
 }

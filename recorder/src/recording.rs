@@ -4,15 +4,18 @@ mod start;
 
 use crate::caps::{self, Cap};
 use crate::command::Child;
+use crate::disk::Disk;
 use crate::error::RecordError;
-use crate::flight::{self, Note, Request, RingConfig};
+use crate::flight::{Note, Request, RingConfig};
 use crate::follow::Live;
+use crate::patience::Patience;
 use crate::pipeline::{self, Message, Shared, Written};
+use crate::table::Table;
 use crate::target::Target;
 use ctrace_format::{Finished, Policy, Summary};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -79,8 +82,9 @@ pub struct Recording {
     send: Option<SyncSender<Message>>,
     watch: Watch,
     remarks: Vec<String>,
-    /// When the room in the file system was last looked at.
-    looked: Option<Instant>,
+    /// Which threads the kernel half records.
+    table: Arc<Table>,
+    disk: Arc<Disk>,
 }
 
 struct Threads {
@@ -99,8 +103,12 @@ enum Watch {
     Live(Arc<Live>),
 }
 
-/// How long the thread that follows containers may take to end: it may be asking a runtime that hangs.
-const FOLLOW_PATIENCE: Duration = Duration::from_millis(300);
+/// How long threads may take to end that nothing of the trace comes from any more: one may be asking a runtime that hangs.
+const OTHERS_PATIENCE: Duration = Duration::from_millis(300);
+/// How long nothing may go on before what is left to do is given up. Looks at the target may take nearly as long in all.
+const PATIENCE: Duration = Duration::from_millis(2500);
+/// How long a request may wait for its turn.
+const REQUEST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Figures of a running recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,16 +178,14 @@ pub struct Outcome {
     pub stats: Stats,
     /// Exit status of the command, as wait(2) tells it.
     pub command_status: Option<i32>,
+    /// What could not be learnt of the scope because it did not answer in time, as sentences. The file says it too.
+    pub unlearnt: Vec<String>,
     /// What happened since [`Recording::notes`] was last asked.
     pub notes: Vec<Note>,
 }
 
-/// The directory of a file.
-fn parent(output: &Path) -> PathBuf {
-    output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).into()
-}
-
-fn partial(output: &Path) -> PathBuf {
+/// The name of a file that is not finished.
+pub(crate) fn partial(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".partial");
     PathBuf::from(name)
@@ -216,11 +222,20 @@ impl Recording {
         caps::keep_only(keep)
     }
 
-    /// Asks for something while recording goes on.
-    pub fn request(&self, request: Request) {
-        if let Some(send) = &self.send {
-            // If the thread that writes died, stop() says so.
-            let _ = send.send(Message::Request(request));
+    /// Asks for something while recording goes on. Whether it will be done: not when the recorder is so far behind, or
+    /// its disk so slow, that there is no room for it soon.
+    #[must_use]
+    pub fn request(&self, request: Request) -> bool {
+        let Some(send) = &self.send else { return false };
+        let mut message = Message::Request(request);
+        let mut patience = Patience::new(REQUEST_PATIENCE);
+        loop {
+            message = match send.try_send(message) {
+                Ok(()) => return true,
+                Err(TrySendError::Full(message)) if !patience.is_over(0, Duration::ZERO) => message,
+                Err(_) => return false,
+            };
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 
@@ -262,7 +277,8 @@ impl Recording {
                 None => false,
             },
             Watch::Tree => {
-                self.shared.primed.load(Ordering::Acquire) && self.shared.alive.load(Ordering::Acquire) == 0
+                self.shared.primed.load(Ordering::Acquire)
+                    && (self.shared.alive.load(Ordering::Acquire) == 0 || self.is_late_and_over())
             }
             Watch::Cgroup(path) => !path.exists(),
             Watch::Live(live) if live.is_over() => return Some(Ended::ContainersGone),
@@ -271,20 +287,17 @@ impl Recording {
         over.then_some(Ended::TargetExited)
     }
 
-    /// Whether there is less room than is to be kept, or will be when what was not written yet is. Looks now and then.
-    fn is_disk_nearly_full(&mut self) -> bool {
-        const EVERY: Duration = Duration::from_millis(100);
+    /// Whether there is less room than is to be kept, or will be when what was not written yet is.
+    fn is_disk_nearly_full(&self) -> bool {
         /// An open chunk, what waits to be written, and the index.
         const TO_COME: u64 = 8 << 20;
-        let Some(keep) = self.config.keep_free else { return false };
-        if self.looked.is_some_and(|at| at.elapsed() < EVERY) {
-            return false;
-        }
-        self.looked = Some(Instant::now());
-        nix::sys::statvfs::statvfs(&parent(&self.config.output)).is_ok_and(|room| {
-            let free = room.blocks_available().saturating_mul(room.fragment_size());
-            free < keep.saturating_add(TO_COME)
-        })
+        let (Some(keep), Some(free)) = (self.config.keep_free, self.shared.free()) else { return false };
+        free < keep.saturating_add(TO_COME)
+    }
+
+    /// Whether the kernel half has seen the end of every thread, while those who count them here wait for the disk.
+    fn is_late_and_over(&self) -> bool {
+        self.disk.is_asked() && self.table.is_empty()
     }
 
     /// Waits until the recording is over by itself, at most `timeout`.
@@ -310,33 +323,67 @@ impl Recording {
         self.poll();
         reason.clone_into(&mut self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.stop.store(true, Ordering::Release);
-        let partial = partial(&self.config.output);
         let Some(threads) = self.threads.take() else {
             return Err(RecordError::Panicked { thread: "write" });
         };
         self.send = None;
-        flight::join_snapshots(threads.snapshots)?;
-        finish_following(threads.follow);
-        threads.sample.thread().unpark();
-        pipeline::join(threads.sample, "sample")?;
-        pipeline::join(threads.drain, "drain")?;
-        let written = pipeline::join(threads.write, "write")?;
+        let written = self.finish(threads)?;
         let stats = self.stats();
-        let file = written.finished.map_err(|source| RecordError::Write { source, partial })?;
+        let partial = partial(&self.config.output);
+        let file = written.finished.map_err(|source| RecordError::Write { source, partial, begun: true })?;
         let command_status = written.summary.command_status;
-        Ok(Outcome { file, stats, command_status, summary: written.summary, notes: self.notes() })
+        let unlearnt =
+            self.shared.unlearnt.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        Ok(Outcome { file, stats, command_status, unlearnt, summary: written.summary, notes: self.notes() })
     }
-}
 
-/// Waits for the thread that follows containers, unless it is stuck; it touches nothing that the others need.
-fn finish_following(thread: Option<JoinHandle<()>>) {
-    let Some(thread) = thread else { return };
-    let deadline = Instant::now() + FOLLOW_PATIENCE;
-    while !thread.is_finished() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(2));
+    /// Waits for the threads as long as something goes on. No thread waits in a call that a signal does not end, so that
+    /// one which is left behind does not keep the process.
+    fn finish(&self, threads: Threads) -> Result<Written, RecordError> {
+        let Threads { snapshots, sample, drain, write, follow } = threads;
+        sample.thread().unpark();
+        let mut patience = Patience::new(PATIENCE);
+        while !write.is_finished() {
+            let progress = self.shared.steps.load(Ordering::Acquire) + self.disk.progress();
+            if patience.is_over(progress, self.disk.allowance()) {
+                return Err(self.hangs(drain));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let written = pipeline::join(write, "write")?;
+        let others =
+            [(Some(sample), "sample"), (Some(drain), "drain"), (snapshots, "snapshot"), (follow, "follow")];
+        let mut patience = Patience::new(OTHERS_PATIENCE);
+        for (thread, name) in others {
+            let Some(thread) = thread else { continue };
+            while !thread.is_finished() && !patience.is_over(0, Duration::ZERO) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            if thread.is_finished() {
+                pipeline::join(thread, name)?;
+            } else {
+                tracing::warn!(name, "a thread is left behind");
+            }
+        }
+        Ok(written)
     }
-    if thread.is_finished() && thread.join().is_err() {
-        tracing::warn!("the thread that follows containers panicked");
+
+    /// Why it does not come to its end.
+    fn hangs(&self, drain: JoinHandle<()>) -> RecordError {
+        let partial = partial(&self.config.output);
+        if self.disk.is_asked() {
+            let seen = self.shared.events.load(Ordering::Relaxed);
+            let unwritten = seen - self.shared.safe_events.load(Ordering::Relaxed).min(seen);
+            return RecordError::DiskHangs { unwritten, seen, partial };
+        }
+        if drain.is_finished() {
+            // It panicked, and those who wait for it cannot know.
+            return match pipeline::join(drain, "drain") {
+                Err(error) => error,
+                Ok(()) => RecordError::Hangs { thread: "write" },
+            };
+        }
+        RecordError::Hangs { thread: "drain" }
     }
 }
 
@@ -345,12 +392,8 @@ impl Drop for Recording {
         self.shared.stop.store(true, Ordering::Release);
         self.send = None;
         if let Some(threads) = self.threads.take() {
-            let _ = flight::join_snapshots(threads.snapshots);
-            finish_following(threads.follow);
-            threads.sample.thread().unpark();
-            let _ = threads.sample.join();
-            let _ = threads.drain.join();
-            let _ = threads.write.join();
+            // Only stop() says how it went.
+            let _ = self.finish(threads);
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::caps;
 use crate::cgroup::Cgroup;
 use crate::clock;
 use crate::follow::Live;
+use crate::look::{Look, Looker, Seen};
 use crate::pipeline::{Message, Shared};
 use crate::pods::Group;
 use crate::proc;
@@ -57,6 +58,7 @@ pub(crate) fn run(
     subject: &Subject,
     shared: &Arc<Shared>,
     out: &SyncSender<Message>,
+    looker: &Looker,
     start_boottime_ns: u64,
 ) {
     caps::keep_only_here(&caps::SNAPSHOT);
@@ -75,7 +77,13 @@ pub(crate) fn run(
         let mut scope = Values::default();
         let mut samples = Vec::new();
         match subject {
-            Subject::Processes => sum.read(&tgids, &mut scope),
+            Subject::Processes => {
+                let unlearnt = sum.read(&tgids, looker, &mut scope);
+                if !unlearnt.is_empty() {
+                    // What finds no room is found again with the next sample.
+                    let _ = out.try_send(Message::Unlearnt(unlearnt));
+                }
+            }
             Subject::Groups(live) => {
                 samples = total.read(&live.groups(), &mut scope);
                 scope.put(Metric::OpenFds, open_fds(&tgids));
@@ -282,13 +290,21 @@ struct Sum {
 }
 
 impl Sum {
-    fn read(&mut self, tgids: &[u32], v: &mut Values) {
+    /// Puts the sums of what is known of these; what is not.
+    fn read(&mut self, tgids: &[u32], looker: &Looker, v: &mut Values) -> Vec<String> {
         let mut rss = 0;
         let mut threads = 0_u64;
         let mut seen = BTreeMap::new();
-        for tgid in tgids.iter().take(MAX_PROCESSES) {
+        let mut unlearnt = Vec::new();
+        let tgids = &tgids[..tgids.len().min(MAX_PROCESSES)];
+        let looks: Vec<Look> = tgids.iter().map(|tgid| Look::Io { tgid: *tgid }).collect();
+        for (tgid, io) in tgids.iter().zip(looker.look_at(&looks)) {
             let Some(stat) = proc::process_stat(*tgid) else { continue };
-            let io = text(format!("/proc/{tgid}/io"));
+            if io == Seen::Unanswered {
+                unlearnt.push(format!("process {tgid}: its I/O; sums of I/O are left out from there on"));
+            }
+            let io = io.known().unwrap_or_default();
+            let io = String::from_utf8_lossy(&io);
             let [minor, major, user, system] = stat.counters;
             let read = field(&io, "read_bytes").unwrap_or(0);
             let written = field(&io, "write_bytes").unwrap_or(0);
@@ -312,14 +328,17 @@ impl Sum {
         v.put(Metric::CpuNs, (user + system) * tick_ns());
         v.put(Metric::MinorFaults, minor);
         v.put(Metric::MajorFaults, major);
-        v.put(Metric::IoReadBytes, read);
-        v.put(Metric::IoWriteBytes, written);
+        if unlearnt.is_empty() {
+            v.put(Metric::IoReadBytes, read);
+            v.put(Metric::IoWriteBytes, written);
+        }
         v.put(Metric::RssBytes, rss);
         v.put(Metric::Pids, threads);
         v.put(Metric::OpenFds, open_fds(tgids));
         if let Some(first) = tgids.first() {
             network(v, Path::new(&format!("/proc/{first}/net")));
         }
+        unlearnt
     }
 }
 
@@ -549,9 +568,10 @@ mod tests {
     fn sums_do_not_fall_when_a_process_ends() {
         let mut sum = Sum::default();
         let mut first = Values::default();
-        sum.read(&[std::process::id()], &mut first);
+        let looker = Looker::start().unwrap();
+        assert!(sum.read(&[std::process::id()], &looker, &mut first).is_empty());
         let mut second = Values::default();
-        sum.read(&[], &mut second);
+        sum.read(&[], &looker, &mut second);
         let get = |v: &Values, m| v.0.iter().find(|x| x.0 == m).map(|x| x.1).unwrap();
         assert!(get(&first, Metric::MinorFaults) > 0);
         assert!(get(&second, Metric::MinorFaults) >= get(&first, Metric::MinorFaults));

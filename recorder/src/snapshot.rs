@@ -1,24 +1,32 @@
 //! The state of the scope at the start: what `/proc` says about its processes.
 
+use crate::look::{self, Look, Looker, Seen};
 use crate::proc;
 use crate::sockets;
 use crate::unix_diag;
 use ctrace_format::{
     FdSnapshot, FdTarget, MapSnapshot, ProcessSnapshot, Snapshot, Tgid, ThreadSnapshot, Tid,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+/// A snapshot, and what could not be learnt for it.
+pub(crate) struct Taken {
+    pub(crate) snapshot: Snapshot,
+    /// Sentences without names: which process, and what of it.
+    pub(crate) unlearnt: Vec<String>,
+}
+
 /// Reads the state of these processes. What disappears meanwhile is left out.
-pub(crate) fn take(tgids: &[u32]) -> Snapshot {
+pub(crate) fn take(tgids: &[u32], looker: &Looker) -> Taken {
     let peers = unix_diag::peers();
+    let mut unlearnt = Vec::new();
     let mut processes: Vec<ProcessSnapshot> =
-        tgids.iter().filter_map(|tgid| process(*tgid, &peers)).collect();
+        tgids.iter().filter_map(|tgid| process(*tgid, &peers, looker, &mut unlearnt)).collect();
     parents_first(&mut processes);
-    Snapshot { processes }
+    Taken { snapshot: Snapshot { processes }, unlearnt }
 }
 
 /// Orders processes so that a parent in the list comes before its children.
@@ -41,19 +49,35 @@ fn link(path: impl AsRef<Path>) -> Vec<u8> {
     fs::read_link(path).map(|p| p.as_os_str().as_bytes().to_vec()).unwrap_or_default()
 }
 
-fn process(tgid: u32, peers: &BTreeMap<u64, u64>) -> Option<ProcessSnapshot> {
+fn process(
+    tgid: u32,
+    peers: &BTreeMap<u64, u64>,
+    looker: &Looker,
+    unlearnt: &mut Vec<String>,
+) -> Option<ProcessSnapshot> {
     let base = format!("/proc/{tgid}");
     let stat = proc::process_stat(tgid)?;
     let status = Status::read(&format!("{base}/status"));
-    let mut argv: Vec<Vec<u8>> = fs::read(format!("{base}/cmdline"))
-        .unwrap_or_default()
-        .split(|b| *b == 0)
-        .map(<[u8]>::to_vec)
-        .collect();
+    let tids = proc::threads(tgid);
+    let mut looks = vec![Look::Arguments { tgid }, Look::Mappings { tgid }];
+    looks.extend(tids.iter().map(|tid| Look::Call { tgid, tid: *tid }));
+    let mut seen = looker.look_at(&looks).into_iter();
+    let mut missing = Missing::default();
+    let mut learn = |what: &'static str| {
+        let seen = seen.next().unwrap_or(Seen::Unanswered);
+        if seen == Seen::Unanswered {
+            missing.parts.insert(what);
+        }
+        seen.known().unwrap_or_default()
+    };
+    let mut argv: Vec<Vec<u8>> = learn("its arguments").split(|b| *b == 0).map(<[u8]>::to_vec).collect();
     argv.pop();
+    let maps = maps(&learn("its mappings"));
     let mut threads: Vec<ThreadSnapshot> =
-        proc::threads(tgid).into_iter().filter_map(|tid| thread(tgid, tid)).collect();
+        tids.into_iter().filter_map(|tid| thread(tgid, tid, &learn("the calls that it was in"))).collect();
     threads.sort_by_key(|t| (t.tid != Tid(tgid), t.tid));
+    let fds = fds(tgid, peers, looker, &mut missing);
+    unlearnt.extend(missing.text(tgid));
     Some(ProcessSnapshot {
         tgid: Tgid(tgid),
         parent: Tgid(stat.parent),
@@ -65,8 +89,8 @@ fn process(tgid: u32, peers: &BTreeMap<u64, u64>) -> Option<ProcessSnapshot> {
         root: link(format!("{base}/root")),
         argv,
         threads,
-        fds: fds(tgid, peers),
-        maps: fs::read(format!("{base}/maps")).map(|t| maps(&t)).unwrap_or_default(),
+        fds,
+        maps,
         limits: fs::read_to_string(format!("{base}/limits")).map(|t| limits(&t)).unwrap_or_default(),
         sig_ignored: status.hex("SigIgn"),
         sig_caught: status.hex("SigCgt"),
@@ -74,6 +98,33 @@ fn process(tgid: u32, peers: &BTreeMap<u64, u64>) -> Option<ProcessSnapshot> {
         gid: status.list("Gid").get(1).copied().unwrap_or(0),
         umask: u32::from_str_radix(status.get("Umask"), 8).unwrap_or(0),
     })
+}
+
+/// What the kernel did not tell of a process in time.
+#[derive(Default)]
+struct Missing {
+    parts: BTreeSet<&'static str>,
+    /// Descriptors whose flags and offset are not known.
+    descriptors: Vec<u32>,
+    /// Descriptors of which it is not known what they refer to, beyond a name.
+    targets: Vec<u32>,
+}
+
+impl Missing {
+    fn text(&self, tgid: u32) -> Option<String> {
+        let mut parts: Vec<String> = self.parts.iter().map(|part| (*part).to_owned()).collect();
+        for (what, fds) in [
+            ("flags and offset of descriptor", &self.descriptors),
+            ("what is behind descriptor, beyond its name,", &self.targets),
+        ] {
+            if !fds.is_empty() {
+                let some: Vec<String> = fds.iter().take(8).map(u32::to_string).collect();
+                let more = if fds.len() > 8 { format!(" and {} more", fds.len() - 8) } else { String::new() };
+                parts.push(format!("{what} {}{more}", some.join(", ")));
+            }
+        }
+        (!parts.is_empty()).then(|| format!("process {tgid}: {}", parts.join("; ")))
+    }
 }
 
 /// `/proc/…/status`.
@@ -94,15 +145,13 @@ impl Status {
     }
 }
 
-fn thread(tgid: u32, tid: u32) -> Option<ThreadSnapshot> {
-    let base = format!("/proc/{tgid}/task/{tid}");
+fn thread(tgid: u32, tid: u32, call: &[u8]) -> Option<ThreadSnapshot> {
     let stat = proc::stat(tgid, tid)?;
-    let syscall = fs::read_to_string(format!("{base}/syscall")).ok().and_then(|t| syscall(&t));
     Some(ThreadSnapshot {
         tid: Tid(tid),
         comm: stat.comm,
-        sig_blocked: Status::read(&format!("{base}/status")).hex("SigBlk"),
-        syscall,
+        sig_blocked: Status::read(&format!("/proc/{tgid}/task/{tid}/status")).hex("SigBlk"),
+        syscall: syscall(&String::from_utf8_lossy(call)),
     })
 }
 
@@ -117,21 +166,52 @@ fn syscall(text: &str) -> Option<(u32, [u64; 6])> {
     Some((nr, args))
 }
 
-fn fds(tgid: u32, peers: &BTreeMap<u64, u64>) -> Vec<FdSnapshot> {
-    let pidfd = sockets::PidFd::open(tgid);
-    proc::numbers(&format!("/proc/{tgid}/fd"))
+/// A line of a descriptor's `/proc/PID/fdinfo`.
+fn field<'a>(info: &'a str, name: &str) -> &'a str {
+    info.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
+}
+
+fn fds(tgid: u32, peers: &BTreeMap<u64, u64>, looker: &Looker, missing: &mut Missing) -> Vec<FdSnapshot> {
+    let numbers = proc::numbers(&format!("/proc/{tgid}/fd"));
+    let looks: Vec<Look> = numbers.iter().map(|fd| Look::Descriptor { tgid, fd: *fd }).collect();
+    let mut found = Vec::new();
+    for (fd, seen) in numbers.into_iter().zip(looker.look_at(&looks)) {
+        let info = match seen {
+            Seen::Is(info) => String::from_utf8_lossy(&info).into_owned(),
+            Seen::Nothing => continue,
+            Seen::Unanswered => {
+                missing.descriptors.push(fd);
+                String::new()
+            }
+        };
+        let name = link(format!("/proc/{tgid}/fd/{fd}"));
+        // What else is to be asked is plain from the name.
+        let look = match name.as_slice() {
+            name if name.starts_with(b"socket:[") => Some(Look::Socket { tgid, fd }),
+            name if name.starts_with(b"/") && !name.starts_with(b"/memfd:") => {
+                // Without the number of its mount it is one of its own.
+                let mount = field(&info, "mnt_id").parse().unwrap_or(u64::from(fd) << 32 | u64::from(tgid));
+                Some(Look::File { tgid, fd, mount })
+            }
+            _ => None,
+        };
+        found.push((fd, info, name, look));
+    }
+    let looks: Vec<Look> = found.iter().filter_map(|(_, _, _, look)| *look).collect();
+    let mut answers = looker.look_at(&looks).into_iter();
+    found
         .into_iter()
-        .filter_map(|fd| {
-            let info = fs::read_to_string(format!("/proc/{tgid}/fdinfo/{fd}")).ok()?;
-            let field = |name: &str| {
-                info.lines().find_map(|l| l.strip_prefix(name)).map(str::trim).unwrap_or_default()
-            };
-            Some(FdSnapshot {
+        .map(|(fd, info, name, look)| {
+            let answer = look.map(|_| answers.next().unwrap_or(Seen::Unanswered));
+            if answer == Some(Seen::Unanswered) {
+                missing.targets.push(fd);
+            }
+            FdSnapshot {
                 fd: fd as i32,
-                flags: u32::from_str_radix(field("flags:"), 8).unwrap_or(0),
-                offset: field("pos:").parse().unwrap_or(0),
-                target: target(tgid, fd, &info, pidfd.as_ref(), peers),
-            })
+                flags: u32::from_str_radix(field(&info, "flags"), 8).unwrap_or(0),
+                offset: field(&info, "pos").parse().unwrap_or(0),
+                target: target(name, &info, answer.and_then(Seen::known).as_deref(), peers),
+            }
         })
         .collect()
 }
@@ -141,22 +221,15 @@ fn bracketed(text: &str) -> u64 {
     text.split(['[', ']']).nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-fn target(
-    tgid: u32,
-    fd: u32,
-    info: &str,
-    pidfd: Option<&sockets::PidFd>,
-    peers: &BTreeMap<u64, u64>,
-) -> FdTarget {
-    let path = format!("/proc/{tgid}/fd/{fd}");
-    let name = link(&path);
+/// What a descriptor of this name refers to; `answer` is to the look that its name asks for.
+fn target(name: Vec<u8>, info: &str, answer: Option<&[u8]>, peers: &BTreeMap<u64, u64>) -> FdTarget {
     let text = String::from_utf8_lossy(&name);
     if text.starts_with("pipe:[") {
         return FdTarget::Pipe { ino: bracketed(&text) };
     }
     if text.starts_with("socket:[") {
         let ino = bracketed(&text);
-        return sockets::describe(pidfd, fd as i32, ino, peers.get(&ino).copied().unwrap_or(0));
+        return sockets::describe(answer, ino, peers.get(&ino).copied().unwrap_or(0));
     }
     if let Some(kind) = text.strip_prefix("anon_inode:") {
         let kind = kind.trim_start_matches('[').trim_end_matches(']');
@@ -169,17 +242,11 @@ fn target(
         let kind = text.trim_start_matches('/').trim_end_matches(" (deleted)");
         return FdTarget::Anon { kind: kind.as_bytes().to_vec(), info: info.as_bytes().to_vec() };
     }
-    match fs::metadata(&path) {
-        Ok(m) => FdTarget::File {
-            path: name,
-            mode: m.mode(),
-            dev: m.dev(),
-            ino: m.ino(),
-            size: m.size(),
-            rdev: m.rdev(),
-        },
-        Err(_) => FdTarget::File { path: name, mode: 0, dev: 0, ino: 0, size: 0, rdev: 0 },
-    }
+    let look::File { mode, dev, ino, size, rdev } = answer.and_then(look::File::read).unwrap_or_else(|| {
+        // Linux 5.14.
+        look::File { ino: field(info, "ino").parse().unwrap_or(0), ..look::File::default() }
+    });
+    FdTarget::File { path: name, mode, dev, ino, size, rdev }
 }
 
 /// A line of an epoll descriptor's fdinfo: `tfd: 5 events: 19 data: 5 …`, the last two hexadecimal (fs/eventpoll.c).
@@ -241,7 +308,8 @@ mod tests {
 
     #[test]
     fn own_state_is_read() {
-        let snapshot = take(&[std::process::id()]);
+        let Taken { snapshot, unlearnt } = take(&[std::process::id()], &Looker::start().unwrap());
+        assert_eq!(unlearnt, Vec::<String>::new());
         let me = &snapshot.processes[0];
         assert!(!me.threads.is_empty() && !me.maps.is_empty() && !me.fds.is_empty());
         assert_eq!(me.threads[0].tid.0, std::process::id());

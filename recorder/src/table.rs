@@ -90,6 +90,21 @@ impl Table {
         }
     }
 
+    /// Whether no thread is in the table any more. Not known, and no, when there were more threads than slots.
+    pub(crate) fn is_empty(&self) -> bool {
+        let numbers = self.numbers();
+        numbers.end < SLOTS as usize
+            && numbers.into_iter().all(|number| {
+                // SAFETY: inside the mapping. A slot that the kernel half changes meanwhile is of a thread that lives.
+                let tid = self
+                    .slot(number)
+                    .map(|slot| unsafe { (&raw const (*slot.as_ptr()).call.tid).read_volatile() });
+                tid.is_none_or(|tid| {
+                    self.entry(tid).map_or(0, |e| e.load(Ordering::Acquire)) != number as u16
+                })
+            })
+    }
+
     /// The slots that have a call in flight, after detaching.
     pub(crate) fn in_flight(&self) -> Vec<Slot> {
         self.members().into_iter().filter(|slot| slot.busy != 0).collect()

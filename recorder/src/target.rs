@@ -1,5 +1,6 @@
 //! What is recorded: resolving a target, and taking its tasks into the kernel's table without missing one.
 
+use crate::aside;
 use crate::error::RecordError;
 use crate::proc;
 use crate::table::Table;
@@ -76,22 +77,38 @@ pub(crate) fn member(tgid: u32, tid: u32, group: u32) -> Option<Member> {
     })
 }
 
-/// Takes every thread of `tgid` into the table, and its children's if `tree`. Threads that appear meanwhile are
-/// either started by a thread that is in the table (the fork program takes them in) or found by the next pass;
-/// passes go on until one finds nothing new.
+/// Passes over the processes of a scope, at most: each finds fewer new ones, but for a scope that makes processes faster
+/// than they can be taken in.
+const MOST_PASSES: u32 = 100;
+
+/// The tasks that were taken in, and whether those were all.
+pub(crate) struct Admitted {
+    pub(crate) members: Vec<Member>,
+    pub(crate) complete: bool,
+}
+
+/// What is said when they were not all.
+pub(crate) fn not_all(group: u32) -> String {
+    let of = if group == 0 { String::new() } else { format!(" of group {group}") };
+    format!("all processes{of}: new ones came faster than they could be taken in")
+}
+
+/// Takes every thread of the processes that `list` names into the table. Threads that appear meanwhile are either started
+/// by a thread that is in the table (the fork program takes them in) or found by the next pass; passes go on until one
+/// finds nothing new.
 pub(crate) fn admit_processes(
     table: &Table,
     list: &dyn Fn() -> Vec<u32>,
     held: bool,
     group: u32,
-) -> Vec<Member> {
+) -> Admitted {
     let own = std::process::id();
     let mut members = Vec::new();
     let mut seen = BTreeSet::new();
-    loop {
-        let mut new = 0;
+    for _ in 0..MOST_PASSES {
+        let before = members.len();
         for tgid in list() {
-            if tgid == own {
+            if tgid == own || aside::is_one(tgid) {
                 continue;
             }
             for tid in proc::threads(tgid) {
@@ -105,14 +122,14 @@ pub(crate) fn admit_processes(
                     table.expel(tid);
                     continue;
                 }
-                new += 1;
                 members.push(member);
             }
         }
-        if new == 0 {
-            return members;
+        if members.len() == before {
+            return Admitted { members, complete: true };
         }
     }
+    Admitted { members, complete: false }
 }
 
 /// A process and its present descendants.

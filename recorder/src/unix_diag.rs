@@ -1,5 +1,7 @@
 //! Which unix socket is connected to which: the kernel's socket diagnosis (`NETLINK_SOCK_DIAG`, Linux 3.3).
 
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd};
 
@@ -39,6 +41,8 @@ fn ask() -> Option<OwnedFd> {
     }
     // SAFETY: just made for us.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // The kernel answers at once; if it ever does not, peers are not known.
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(1)).ok()?;
     // struct nlmsghdr, then struct unix_diag_req: every state, any inode.
     let mut request = Vec::with_capacity(40);
     request.extend(40_u32.to_ne_bytes());

@@ -4,7 +4,7 @@ use super::Args;
 use super::noted::Noted;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
-use crate::units;
+use crate::{signals, units};
 use ctrace_recorder::{Ended, Outcome, RecordError, Stats};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -14,10 +14,17 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// How long a command that we started may take to end when the recording ended before it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Ends a command that outlived its recording, as its parent would be expected to, and returns its status.
 pub(super) fn end_command(pid: Pid, signal: Option<u8>, out: &mut Output) -> Option<i32> {
+    match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::StillAlive) => {}
+        Ok(WaitStatus::Exited(_, code)) => return Some(code << 8),
+        Ok(WaitStatus::Signaled(_, signal, _)) => return Some(signal as i32),
+        // It has ended before, and its id may be another's.
+        _ => return None,
+    }
     let terminal = std::io::stdin().is_terminal();
     let forward = match signal.and_then(|s| Signal::try_from(i32::from(s)).ok()) {
         // A terminal's Ctrl-C reached the command too.
@@ -30,13 +37,18 @@ pub(super) fn end_command(pid: Pid, signal: Option<u8>, out: &mut Output) -> Opt
         let _ = kill(pid, signal);
     }
     let deadline = Instant::now() + PATIENCE;
+    // Who asks once more does not want to wait.
+    let told = signals::count();
     loop {
         match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(_, code)) => return Some(code << 8),
             Ok(WaitStatus::Signaled(_, signal, _)) => return Some(signal as i32),
-            Ok(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            Ok(_) if Instant::now() < deadline && signals::count() <= told => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
             Ok(_) => {
-                out.warn(&format!("the command (process {pid}) does not end; it runs on, unrecorded"));
+                let asked = forward.map_or_else(String::new, |s| format!(" (it was sent {s})"));
+                out.warn(&format!("the command (process {pid}) does not end{asked}; it runs on, unrecorded"));
                 return None;
             }
             Err(_) => return None,
@@ -63,7 +75,7 @@ pub(super) fn exit(
     signal: Option<u8>,
     status: Option<i32>,
 ) -> Exit {
-    if ended == Some(Ended::WriteFailed) || noted.failed_dumps > 0 {
+    if ended == Some(Ended::WriteFailed) || outcome.file.cut.is_some() || noted.failed_dumps > 0 {
         return Exit::Output;
     }
     match (status, signal) {
@@ -114,6 +126,17 @@ pub(super) fn report(
         out.warn(
             "the file system has no more room than --keep-free leaves; the trace is complete up to there",
         );
+    }
+    if let Some(cut) = &outcome.file.cut {
+        out.warn(&format!(
+            "{}; {} from +{} on are missing; the trace is complete up to there",
+            cut.why,
+            units::plural(cut.events, "event"),
+            units::duration(cut.from_ns / 1_000_000 * 1_000_000),
+        ));
+    }
+    for what in &outcome.unlearnt {
+        out.warn(&format!("not learnt, because it did not answer in time: {what}"));
     }
     if stats.calls == 0 && stats.aggregated == 0 {
         out.warn("nothing was recorded: the target made no call");
@@ -166,7 +189,10 @@ pub(super) fn report(
             "duration_ns": outcome.summary.duration_ns, "events": stats.events, "syscalls": stats.calls,
             "aggregated": stats.aggregated, "lost": stats.lost, "loss": loss(stats), "loss_allowed": args.max_loss,
             "loss_ok": !is_too_much(stats, args),
-            "bytes": outcome.file.bytes, "command_status": status,
+            "bytes": outcome.file.bytes, "command_status": status, "unlearnt": outcome.unlearnt,
+            "cut": outcome.file.cut.as_ref().map(|cut| {
+                json!({"from_ns": cut.from_ns, "events": cut.events, "why": cut.why})
+            }),
             "dumps": dumps, "failed_dumps": noted.failed_dumps, "fired": fired,
         }))?;
     }
@@ -206,7 +232,7 @@ pub(crate) fn failure(error: RecordError) -> Failure {
         RecordError::Spawn { .. } => {
             (Exit::NoTarget, Some("check the command's name and permissions".to_owned()))
         }
-        RecordError::Write { partial, .. } if partial.exists() => (
+        RecordError::Write { partial, begun: true, .. } => (
             Exit::Output,
             Some(format!(
                 "what was written before is readable (ctrace info {0}); `ctrace repair {0} -o FILE` completes it where \
@@ -215,6 +241,13 @@ pub(crate) fn failure(error: RecordError) -> Failure {
             )),
         ),
         RecordError::Write { .. } => (Exit::Output, Some("choose another place with -o FILE".to_owned())),
+        RecordError::DiskHangs { partial, .. } => (
+            Exit::Output,
+            Some(format!(
+                "when the disk answers again: `ctrace repair {} -o FILE` makes a whole trace of what was written",
+                partial.display()
+            )),
+        ),
         RecordError::System { .. } => {
             (Exit::Host, Some("`ctrace doctor` tries each thing that recording needs".to_owned()))
         }

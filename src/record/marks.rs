@@ -9,16 +9,16 @@ use ctrace_format::DumpReason;
 use ctrace_recorder::{Recording, Request};
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
 use serde::{Deserialize, Serialize};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// In front of the pid.
 pub(crate) const NAME: &str = "ctrace-record/";
 /// Longest request.
-const MAX_REQUEST: u64 = 64 << 10;
+const MAX_REQUEST: usize = 64 << 10;
 /// A peer that says nothing for so long is not listened to: the recording comes first.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -80,19 +80,19 @@ impl Marks {
             return Ok(());
         }
         stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut line = String::new();
-        BufReader::new((&stream).take(MAX_REQUEST)).read_line(&mut line)?;
-        let asked: Asked = serde_json::from_str(&line)?;
+        let asked: Asked = serde_json::from_slice(&read_line(&stream)?)?;
         let taken = asked.file.as_ref().is_none_or(|file| *file == self.file);
         let mut problem = None;
         if taken {
             // Not from the future, whatever the other side's clock says.
             let boottime_ns = asked.boottime_ns.min(units::boottime_ns());
-            recording.request(Request::Mark(asked.text.clone(), boottime_ns));
-            if asked.dump && recording.stats().window.is_some() {
-                recording.request(Request::Dump(DumpReason::Mark { text: asked.text }));
+            if !recording.request(Request::Mark(asked.text.clone(), boottime_ns)) {
+                problem = Some("it is too far behind to take anything".to_owned());
+            } else if asked.dump && recording.stats().window.is_some() {
+                if !recording.request(Request::Dump(DumpReason::Mark { text: asked.text })) {
+                    problem = Some("it is too far behind to dump".to_owned());
+                }
             } else if asked.dump {
                 problem =
                     Some("it is no flight recorder (record --ring): there is no window to dump".to_owned());
@@ -103,4 +103,23 @@ impl Marks {
         line.push(b'\n');
         stream.write_all(&line)
     }
+}
+
+/// Reads a line, in all within [`PATIENCE`].
+fn read_line(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut line = Vec::new();
+    let mut part = [0; 4096];
+    while !line.contains(&b'\n') {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || line.len() > MAX_REQUEST {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part)? {
+            0 => break,
+            n => line.extend_from_slice(&part[..n]),
+        }
+    }
+    Ok(line)
 }

@@ -161,7 +161,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         command.ignored = ignored.into_iter().map(|signal| signal as i32).collect();
     }
     let (observer, lacking) = observer(&args.trigger);
-    let mut recording = Recorder::start_observed(config, observer).map_err(failure)?;
+    // From here on the recorder is to end when it is told to, whoever reads what it says.
+    out.do_not_wait();
+    let mut recording = start(config, observer)?;
     // Everything that takes privilege is done, in this thread and in those it will start.
     recording.drop_privileges().map_err(|e| Failure::new(Exit::Internal, e))?;
     for remark in recording.remarks() {
@@ -184,7 +186,16 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let signal = ended.is_none().then(signals::last);
     let command = recording.command_pid().map(|pid| Pid::from_raw(pid as i32));
     let interrupted = signals::count();
-    let mut outcome = stop(recording, ended.map_or("interrupted", Ended::text), &output, interrupted)?;
+    let stopped = stop(recording, ended.map_or("interrupted", Ended::text), &output, interrupted);
+    let mut outcome = match (stopped, command) {
+        (Ok(outcome), _) => outcome,
+        (Err(failure), Some(pid)) => {
+            // The trace is not what it should be; the command ends all the same.
+            end::end_command(pid, signal, out);
+            return Err(failure);
+        }
+        (Err(failure), None) => return Err(failure),
+    };
     for note in std::mem::take(&mut outcome.notes) {
         noted.take(&note, out);
     }
@@ -194,6 +205,24 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     };
     end::report(args, &outcome, &noted, ended, status, out)?;
     Ok(end::exit(args, &outcome, &noted, ended, signal, status))
+}
+
+/// Starts in a thread of its own, so that a signal is heard while a runtime, or a disk, does not answer.
+fn start(config: Config, observer: Option<Observer>) -> Result<Recording, Failure> {
+    /// Arming takes a fraction of this; what was begun is ended in order if it can be.
+    const PATIENCE: Duration = Duration::from_millis(800);
+    let worker = std::thread::spawn(move || Recorder::start_observed(config, observer));
+    let mut told = None;
+    while !worker.is_finished() {
+        if signals::count() > 0 && told.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            return Err(Failure::say(Exit::Signal(signals::last()), "ended before recording began"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    match worker.join() {
+        Ok(recording) => recording.map_err(failure),
+        Err(_) => Err(Failure::say(Exit::Internal, "starting to record panicked")),
+    }
 }
 
 /// What is to be recorded.
@@ -314,7 +343,9 @@ impl Watch {
             }
             for _ in 0..signals::take_dumps() {
                 if recording.stats().window.is_some() {
-                    recording.request(Request::Dump(DumpReason::Signal));
+                    if !recording.request(Request::Dump(DumpReason::Signal)) {
+                        self.live.pause(|| out.warn("the recorder is too far behind to dump"));
+                    }
                 } else {
                     self.live.pause(|| {
                         out.warn("SIGUSR1 asks a flight recorder for a dump; this is none (--ring)");

@@ -10,6 +10,8 @@ mod diff;
 #[path = "../../cri/tests/fake/mod.rs"]
 mod fake;
 mod flight;
+mod fuse;
+mod hang;
 mod host;
 mod interrupted;
 mod limits;

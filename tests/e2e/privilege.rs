@@ -20,30 +20,48 @@ fn field(status: &str, name: &str) -> u64 {
     u64::from_str_radix(line.trim(), 16).unwrap()
 }
 
-/// Status of every thread of a process, with its name.
-fn threads(pid: u32) -> Vec<(String, String)> {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+/// A recorder, and the processes that work for it, or for another one that runs meanwhile: they have no parent.
+fn processes(recorder: u32) -> Vec<u32> {
+    let exe = std::fs::canonicalize(env!("CARGO_BIN_EXE_ctrace")).unwrap();
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let all = all.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    let is_its = |pid: &u32| {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        *pid == recorder
+            || matches!(comm.trim(), "ctrace-look" | "ctrace-disk")
+                && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|e| e == exe)
+    };
+    all.filter(is_its).collect()
+}
+
+/// Status of every thread of these processes, with its name.
+fn threads(processes: &[u32]) -> Vec<(String, String)> {
+    let entries =
+        processes.iter().filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/task")).ok()).flatten();
     entries
         .flatten()
         .map(|e| {
             let read = |file: &str| std::fs::read_to_string(e.path().join(file)).unwrap_or_default();
             (read("comm").trim().to_owned(), read("status"))
         })
+        // One may have ended meanwhile.
+        .filter(|(_, status)| !status.is_empty())
         .collect()
 }
 
-/// What each thread of a recorder may still have.
+/// What each thread of a recorder, and of the processes that work for it, may still have.
 fn keeps_what_it_needs(recorder: u32) -> BTreeSet<String> {
     let allowed = |name: &str| match name {
-        "ctrace-drain" => SYS_PTRACE | BPF,
-        "ctrace-write" => DAC_OVERRIDE,
+        "ctrace-drain" => BPF,
+        "ctrace-disk" => DAC_OVERRIDE,
+        "ctrace-look" => SYS_PTRACE | DAC_READ_SEARCH,
         "ctrace-follow" => SYS_PTRACE | BPF | DAC_OVERRIDE,
         "ctrace-sample" => SYS_PTRACE | DAC_READ_SEARCH,
         _ => 0,
     };
     // A thread gives up the rest first of all, but after it was made.
     for tries in 0.. {
-        let all = threads(recorder);
+        let all = threads(&processes(recorder));
         let mut more = Vec::new();
         for (name, status) in &all {
             for set in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"] {
@@ -72,7 +90,8 @@ fn what_recording_needs_no_more_is_dropped_in_every_thread() {
     let target = Guarded::spawn(Command::new("sleep").arg("1000"));
     let recording = Recording::start(&["-p", &target.0.id().to_string()], &trace);
     let threads = keeps_what_it_needs(recording.process.0.id());
-    assert_eq!(threads.into_iter().collect::<Vec<_>>(), ["ctrace-drain", "ctrace-sample", "ctrace-write"]);
+    let expected = ["ctrace-disk", "ctrace-drain", "ctrace-look", "ctrace-sample", "ctrace-write"];
+    assert_eq!(threads.into_iter().collect::<Vec<_>>(), expected);
     // It still can do what is left to do.
     recording.end();
     run(["verify".as_ref(), trace.as_os_str()]).expect(0);

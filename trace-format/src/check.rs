@@ -213,6 +213,9 @@ fn copy(path: &Path, out: &Path, policy: Option<Policy>) -> Result<RepairReport,
     if !trace.containers().is_empty() {
         writer.containers(trace.containers())?;
     }
+    if !trace.unlearnt().is_empty() {
+        writer.unlearnt(trace.unlearnt())?;
+    }
     let mut known = Known::default();
     let mut damage = trace.damage().to_vec();
     let mut events = BTreeMap::new();

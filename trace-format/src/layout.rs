@@ -43,6 +43,7 @@ pub(crate) mod kind {
     pub(crate) const SCHEMA: u16 = 8;
     pub(crate) const WINDOW: u16 = 9;
     pub(crate) const CONTAINERS: u16 = 16;
+    pub(crate) const UNLEARNT: u16 = 17;
     pub(crate) const EVENTS: u16 = 64;
 }
 

@@ -216,13 +216,13 @@ pub enum FdTarget {
     File {
         /// Its path.
         path: Vec<u8>,
-        /// `st_mode`.
+        /// `st_mode`; 0: not known, and then `dev`, `size` and `rdev` are not either.
         mode: u32,
         /// `st_dev`.
         dev: u64,
-        /// `st_ino`.
+        /// `st_ino`; 0: not known.
         ino: u64,
-        /// `st_size`.
+        /// `st_size`, as the kernel knew it without asking the file system's server.
         size: u64,
         /// `st_rdev`.
         rdev: u64,

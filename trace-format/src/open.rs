@@ -5,7 +5,8 @@ use crate::index::{Index, IndexEntry};
 use crate::layout::{self, KNOWN_REQUIRED, MAGIC, PREAMBLE_LEN, Preamble, SYNC, TRAILER_LEN, flag, kind};
 use crate::reader::{Damage, ReadError};
 use crate::source::{ChunkProblem, Source};
-use crate::{Container, Header, Snapshot, Summary, Window, metadata};
+use crate::{Header, Snapshot, Summary, Window, metadata};
+use serde::de::DeserializeOwned;
 use std::io;
 use std::path::Path;
 
@@ -144,12 +145,17 @@ impl Loader<'_> {
         }
     }
 
-    /// The list of containers: the last intact one has them all.
-    pub(crate) fn containers(&mut self, entries: &[IndexEntry], id: u32) -> io::Result<Vec<Container>> {
-        for entry in entries.iter().rev().filter(|e| e.kind == kind::CONTAINERS) {
+    /// A list that is written again, as a whole, when it changes (containers, what was not learnt): the last intact one.
+    pub(crate) fn last_list<T: DeserializeOwned>(
+        &mut self,
+        entries: &[IndexEntry],
+        kind: u16,
+        id: u32,
+    ) -> io::Result<Vec<T>> {
+        for entry in entries.iter().rev().filter(|e| e.kind == kind) {
             let Some((payload, _)) = self.payload(entry, Some(id))? else { continue };
             match metadata::decode(&payload) {
-                Ok(containers) => return Ok(containers),
+                Ok(list) => return Ok(list),
                 Err(e) => self.bad(entry, &e.to_string()),
             }
         }
@@ -225,6 +231,7 @@ fn kind_name(kind: u16) -> &'static str {
         kind::SCHEMA => "schema chunk",
         kind::WINDOW => "window chunk",
         kind::CONTAINERS => "list of containers",
+        kind::UNLEARNT => "list of what was not learnt",
         _ => "chunk",
     }
 }

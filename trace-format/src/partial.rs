@@ -20,6 +20,8 @@ use std::time::Duration;
 const SUFFIX: &str = ".partial";
 /// A reader that asks whether a file is live holds a shared lock for an instant.
 const LOCK_TRIES: u32 = 50;
+/// A recorder's lock is held by the process that writes for it, which sees a moment later that the recorder is gone.
+const LIVE_TRIES: u32 = 15;
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// The name of the unfinished file.
@@ -29,28 +31,39 @@ pub(crate) fn partial_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// An unfinished file, locked.
-pub(crate) struct PartialFile {
+/// An unfinished file, locked, that is appended to.
+#[derive(Debug)]
+pub struct PartialFile {
     path: PathBuf,
     partial: PathBuf,
     file: File,
 }
 
-/// Appends to the unfinished file.
-pub(crate) struct FileSink(File);
-
-impl io::Write for FileSink {
+impl io::Write for PartialFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        self.file.write(bytes)
     }
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.file.flush()
     }
 }
 
-impl Sink for FileSink {
+impl Sink for PartialFile {
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_all()
+        self.file.sync_all()
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn publish(&mut self) -> Result<Option<PathBuf>, WriteError> {
+        std::fs::rename(&self.partial, &self.path).map_err(failed("renaming", &self.partial))?;
+        if cfg!(unix) {
+            let parent = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed("syncing", parent))?;
+        }
+        Ok(Some(self.path.clone()))
     }
 }
 
@@ -59,7 +72,11 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteE
 }
 
 impl PartialFile {
-    pub(crate) fn create(path: &Path) -> Result<Self, WriteError> {
+    /// Creates `path.partial` (mode 0600), see [`crate::TraceWriter::create`].
+    ///
+    /// # Errors
+    /// When it cannot be created, or another writer is at it.
+    pub fn create(path: &Path) -> Result<Self, WriteError> {
         check_replaceable(path)?;
         let partial = partial_path(path);
         let mut options = OpenOptions::new();
@@ -78,23 +95,14 @@ impl PartialFile {
         Ok(Self { path: path.into(), partial, file })
     }
 
-    pub(crate) fn partial_path(&self) -> &Path {
+    /// Its name until it is finished.
+    pub fn partial_path(&self) -> &Path {
         &self.partial
     }
 
-    /// A second handle on the file, for the writer's bytes.
-    pub(crate) fn sink(&self) -> Result<FileSink, WriteError> {
-        self.file.try_clone().map(FileSink).map_err(failed("opening", &self.partial))
-    }
-
-    /// Gives the file its final name, durably.
-    pub(crate) fn publish(self) -> Result<PathBuf, WriteError> {
-        std::fs::rename(&self.partial, &self.path).map_err(failed("renaming", &self.partial))?;
-        if cfg!(unix) {
-            let parent = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed("syncing", parent))?;
-        }
-        Ok(self.path)
+    /// The file itself.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 }
 
@@ -190,13 +198,16 @@ fn move_aside(partial: &Path) -> Result<(), WriteError> {
 
 /// Whether a writer holds the file.
 pub(crate) fn is_live(file: &File) -> bool {
-    match file.try_lock_shared() {
-        Ok(()) => {
-            // The lock goes with the handle at the latest.
-            let _ = file.unlock();
-            false
+    for _ in 0..LIVE_TRIES {
+        match file.try_lock_shared() {
+            Ok(()) => {
+                // The lock goes with the handle at the latest.
+                let _ = file.unlock();
+                return false;
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(_)) => return false,
         }
-        Err(TryLockError::WouldBlock) => true,
-        Err(TryLockError::Error(_)) => false,
     }
+    true
 }

@@ -2,7 +2,7 @@
 
 use crate::dictionary::Dictionaries;
 use crate::index::{Index, IndexEntry};
-use crate::layout::{self, HEADER_LEN, PREAMBLE_LEN, TRAILER_LEN};
+use crate::layout::{self, HEADER_LEN, PREAMBLE_LEN, TRAILER_LEN, kind};
 use crate::merge::{Events, class_of};
 use crate::open::{Loader, Rest, check_preamble};
 use crate::source::{self, ChunkProblem, Source};
@@ -185,6 +185,7 @@ pub struct Trace {
     header: Header,
     snapshot: Snapshot,
     containers: Vec<Container>,
+    unlearnt: Vec<String>,
     summary: Option<Summary>,
     window: Option<Window>,
     state: State,
@@ -287,7 +288,8 @@ impl Trace {
             return Err(ReadError::HeaderDamaged { path: path.into(), damage, advice });
         };
         let Rest { snapshot, summary, window, dictionaries } = loader.rest(&entries, id).map_err(io)?;
-        let containers = loader.containers(&entries, id).map_err(io)?;
+        let containers = loader.last_list(&entries, kind::CONTAINERS, id).map_err(io)?;
+        let unlearnt = loader.last_list(&entries, kind::UNLEARNT, id).map_err(io)?;
         let mut damage = loader.damage;
         damage.sort_by_key(|d| d.offset);
         let mut counts = BTreeMap::new();
@@ -317,6 +319,7 @@ impl Trace {
             header,
             snapshot,
             containers,
+            unlearnt,
             summary,
             window,
             state,
@@ -363,6 +366,12 @@ impl Trace {
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
+    /// What the recorder tried to learn of the scope and did not, because what it asked did not answer in time: sentences.
+    /// What they name is empty or 0 in the snapshot, and means nothing there.
+    pub fn unlearnt(&self) -> &[String] {
+        &self.unlearnt
+    }
+
     /// The containers of the scope, those that appeared during the recording included; empty for another scope.
     pub fn containers(&self) -> &[Container] {
         &self.containers

@@ -13,8 +13,9 @@ use crate::codec::{self, CLASSES, Ref};
 use crate::dictionary::Ids;
 use crate::index;
 use crate::layout::{ChunkHeader, HEADER_LEN, MAX_EVENTS, kind};
+use crate::partial::PartialFile;
 use crate::redact::{Gate, Policy};
-use crate::writer::{Lists, Sink, TraceWriter, slot_of, slot_of_kind};
+use crate::writer::{EncodedLists, Lists, Sink, TraceWriter, slot_of, slot_of_kind};
 use crate::{DumpReason, Event, Finished, Header, Snapshot, Summary, Window, WriteError};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -310,8 +311,7 @@ pub struct Dump {
     dictionaries: Vec<Arc<Stored>>,
     events: Vec<Arc<Stored>>,
     snapshot: Option<(u64, Vec<Arc<Stored>>)>,
-    /// The encoded list of containers; empty: there are none.
-    containers: Vec<u8>,
+    lists: EncodedLists,
     from_ns: u64,
     to_ns: u64,
     evicted: u64,
@@ -343,11 +343,11 @@ impl Dump {
         self.events.iter().flat_map(|c| c.lost.iter()).sum()
     }
 
-    /// Writes it as a trace. `number`: which dump of the recording it is, from 1 on.
+    /// Writes it as a trace. `number`: which dump of the recording it is, from 1 on. It can be written again elsewhere.
     ///
     /// # Errors
     /// As [`TraceWriter::create`] and [`TraceWriter::finish`]; the `.partial` file is then left, if there was room for
-    /// one. The dump can be written again elsewhere.
+    /// one.
     pub fn write(
         &self,
         path: &Path,
@@ -356,23 +356,29 @@ impl Dump {
         reason: DumpReason,
         summary: &Summary,
     ) -> Result<Finished, WriteError> {
-        let writer = TraceWriter::create_gated(path, header, self.gate.again())?;
-        self.write_with(writer, number, reason, summary)
+        let file = Box::new(PartialFile::create(path)?);
+        self.write_over(file, path, header, number, reason, summary)
     }
 
-    /// As [`Dump::write`], to any sink; nothing is renamed.
+    /// As [`Dump::write`], to any sink; errors call what is written `name`.
     ///
     /// # Errors
-    /// As [`Dump::write`].
+    /// When the sink fails; what it took is readable.
     pub fn write_over(
         &self,
         sink: Box<dyn Sink>,
+        name: &Path,
         header: &Header,
         number: u32,
         reason: DumpReason,
         summary: &Summary,
     ) -> Result<Finished, WriteError> {
-        self.write_with(TraceWriter::over_gated(sink, header, self.gate.again())?, number, reason, summary)
+        self.write_with(
+            TraceWriter::over_gated(sink, name, header, self.gate.again())?,
+            number,
+            reason,
+            summary,
+        )
     }
 
     fn write_with(
@@ -390,9 +396,7 @@ impl Dump {
             number,
             reason,
         })?;
-        if !self.containers.is_empty() {
-            writer.set_containers(self.containers.clone())?;
-        }
+        writer.set_lists(self.lists.clone())?;
         let snapshot = self.snapshot.iter().flat_map(|(_, parts)| parts);
         for chunk in snapshot.chain(&self.dictionaries).chain(&self.events) {
             writer.append(chunk, &self.lost_before)?;
@@ -477,7 +481,7 @@ impl TraceWriter {
         ring.aside = Some(Vec::new());
         let added = more.iter().try_for_each(|event| self.push(event)).and_then(|()| self.flush());
         let lost = self.lost_by_class();
-        let containers = self.encoded_containers().to_vec();
+        let lists = self.encoded_lists();
         let gate = self.gate_for_dump();
         let Some(ring) = self.ring_mut() else { unreachable!("it was there above") };
         let aside = ring.aside.take().unwrap_or_default();
@@ -493,7 +497,7 @@ impl TraceWriter {
             dictionaries: ring.dictionaries.clone(),
             events,
             snapshot: ring.snapshots.front().cloned(),
-            containers,
+            lists,
             from_ns: ring.begins_ns(),
             to_ns: now_ns,
             evicted: ring.evicted,

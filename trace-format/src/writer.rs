@@ -9,6 +9,10 @@ mod output;
 mod window;
 
 pub(crate) use chunks::Lists;
+
+/// Lists as they are written; empty: there is none.
+pub(crate) type EncodedLists = [Vec<u8>; LISTS.len()];
+
 pub use output::Sink;
 
 use crate::codec::{self, CLASSES, Encoder};
@@ -22,7 +26,7 @@ use crate::ring::Ring;
 use crate::{
     Class, ClockAnchor, Container, Event, Header, Loss, LossCause, Snapshot, Summary, metadata, schema,
 };
-use chunks::ClassState;
+use chunks::{CONTAINERS, ClassState, Dropped, LISTS, UNLEARNT};
 use output::Output;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -88,6 +92,33 @@ pub struct Finished {
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
+    /// What it lacks because there was no room for it, or no way to write it.
+    pub cut: Option<Cut>,
+}
+
+/// Events that were seen, and are missing from a finished file because it could not be written further: the file tells of
+/// them as [`Loss`] with [`LossCause::WriteFailed`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cut {
+    /// When the first of them ended, ns since the start.
+    pub from_ns: u64,
+    /// How many.
+    pub events: u64,
+    /// Why: the first error.
+    pub why: String,
+}
+
+/// What ended a trace that could not be written further, for its summary.
+fn ended_by(refused: &WriteError) -> &'static str {
+    match refused {
+        WriteError::Io { source, .. } => match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                "disk full"
+            }
+            _ => "write failed",
+        },
+        _ => "write failed",
+    }
 }
 
 /// How to write.
@@ -122,7 +153,6 @@ impl Default for WriteOptions {
 /// A writer that is dropped without `finish` leaves a readable `NAME.partial`.
 pub struct TraceWriter {
     out: Output,
-    file: Option<PartialFile>,
     options: WriteOptions,
     encoder: Encoder,
     classes: [ClassState; CLASSES.len()],
@@ -138,10 +168,19 @@ pub struct TraceWriter {
     sequence: u32,
     anchor: ClockAnchor,
     lost: u64,
+    /// Losses that the sink may not have yet.
+    losses: Vec<Loss>,
+    /// Events that are missing because they could not be written.
+    missing: Dropped,
+    /// The first error of the sink: what it says, and what ends a trace by it.
+    refused: Option<(String, &'static str)>,
     last_ns: u64,
+    /// What the index would take, of as many entries.
+    index_bytes: u64,
+    entries_counted: usize,
     has_snapshot: bool,
-    /// The encoded containers, repeated with every keyframe; empty: there are none.
-    containers: Vec<u8>,
+    /// The encoded lists of [`chunks::LISTS`]; empty: there is none.
+    lists: [Vec<u8>; LISTS.len()],
     /// Stored bytes of event chunks since the last keyframe.
     since_keyframe: u64,
     /// The encoded header, repeated with every keyframe.
@@ -171,12 +210,11 @@ impl TraceWriter {
     pub fn create_with(path: &Path, header: &Header, options: WriteOptions) -> Result<Self, WriteError> {
         check_header(header)?;
         let file = PartialFile::create(path)?;
-        let sink = Box::new(file.sink()?);
         let name = file.partial_path().to_path_buf();
-        Self::start(sink, name, Some(file), header, options)
+        Self::start(Box::new(file), name, header, options)
     }
 
-    /// Writes to any sink; nothing is renamed.
+    /// Writes to any sink.
     ///
     /// # Errors
     /// When the header cannot be written.
@@ -193,49 +231,57 @@ impl TraceWriter {
         header: &Header,
         options: WriteOptions,
     ) -> Result<Self, WriteError> {
+        Self::over_as(sink, Path::new("trace"), header, options)
+    }
+
+    /// As [`TraceWriter::over_with`]; errors call what is written `name`.
+    ///
+    /// # Errors
+    /// As [`TraceWriter::over`].
+    pub fn over_as(
+        sink: Box<dyn Sink>,
+        name: &Path,
+        header: &Header,
+        options: WriteOptions,
+    ) -> Result<Self, WriteError> {
         check_header(header)?;
-        Self::start(sink, PathBuf::from("trace"), None, header, options)
+        Self::start(sink, name.to_owned(), header, options)
     }
 
     fn start(
         sink: Box<dyn Sink>,
         path: PathBuf,
-        file: Option<PartialFile>,
         header: &Header,
         options: WriteOptions,
     ) -> Result<Self, WriteError> {
         let gate = gate(options.redact, &path)?;
-        Self::start_gated(sink, path, file, header, options, gate)
-    }
-
-    /// As [`TraceWriter::create`], behind a gate that is there already.
-    pub(crate) fn create_gated(path: &Path, header: &Header, gate: Gate) -> Result<Self, WriteError> {
-        check_header(header)?;
-        let file = PartialFile::create(path)?;
-        let sink = Box::new(file.sink()?);
-        let name = file.partial_path().to_path_buf();
-        Self::start_gated(sink, name, Some(file), header, WriteOptions::default(), gate)
+        Self::start_gated(sink, path, header, options, gate)
     }
 
     /// As [`TraceWriter::over`], behind a gate that is there already.
-    pub(crate) fn over_gated(sink: Box<dyn Sink>, header: &Header, gate: Gate) -> Result<Self, WriteError> {
+    pub(crate) fn over_gated(
+        sink: Box<dyn Sink>,
+        name: &Path,
+        header: &Header,
+        gate: Gate,
+    ) -> Result<Self, WriteError> {
         check_header(header)?;
-        Self::start_gated(sink, PathBuf::from("trace"), None, header, WriteOptions::default(), gate)
+        Self::start_gated(sink, name.to_owned(), header, WriteOptions::default(), gate)
     }
 
     fn start_gated(
         sink: Box<dyn Sink>,
         path: PathBuf,
-        file: Option<PartialFile>,
         header: &Header,
         options: WriteOptions,
         gate: Gate,
     ) -> Result<Self, WriteError> {
-        let mut writer = Self::prepare(sink, path, file, header, options, gate)?;
+        let mut writer = Self::prepare(sink, path, header, options, gate)?;
         let preamble = Preamble { version: layout::VERSION, required: 0, optional: 0 };
         writer.out.queue().extend_from_slice(&preamble.encode());
         writer.queue_header(0);
         writer.queue_metadata(kind::SCHEMA, "schema", schema::schema().as_slice())?;
+        writer.keep_free();
         writer.out.drain()?;
         Ok(writer)
     }
@@ -243,7 +289,6 @@ impl TraceWriter {
     fn prepare(
         sink: Box<dyn Sink>,
         path: PathBuf,
-        file: Option<PartialFile>,
         header: &Header,
         options: WriteOptions,
         mut gate: Gate,
@@ -261,7 +306,6 @@ impl TraceWriter {
         }
         Ok(Self {
             out: Output::new(sink, path),
-            file,
             options,
             encoder: Encoder::new(header.tick_ns),
             classes: std::array::from_fn(|_| ClassState::new()),
@@ -275,9 +319,14 @@ impl TraceWriter {
             sequence: 0,
             anchor: ClockAnchor { t_ns: 0, monotonic_ns: 0, realtime_ns: 0 },
             lost: 0,
+            losses: Vec::new(),
+            missing: Dropped::default(),
+            refused: None,
             last_ns: 0,
+            index_bytes: 0,
+            entries_counted: 0,
             has_snapshot: false,
-            containers: Vec::new(),
+            lists: Default::default(),
             since_keyframe: 0,
             trace_id: crc32c::crc32c(&encoded),
             header: encoded,
@@ -310,24 +359,42 @@ impl TraceWriter {
         let mut encoded = Vec::new();
         metadata::encode(&self.gate.containers(containers), &mut encoded)
             .map_err(|_| WriteError::Invalid { what, why: "it does not encode" })?;
+        self.list(CONTAINERS, what, encoded)
+    }
+
+    /// What could not be learnt of the scope, all of it so far: see [`crate::Trace::unlearnt`].
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn unlearnt(&mut self, unlearnt: &[String]) -> Result<(), WriteError> {
+        let what = "list of what was not learnt";
+        let mut encoded = Vec::new();
+        metadata::encode(&self.gate.unlearnt(unlearnt), &mut encoded)
+            .map_err(|_| WriteError::Invalid { what, why: "it does not encode" })?;
+        self.list(UNLEARNT, what, encoded)
+    }
+
+    fn list(&mut self, at: usize, what: &'static str, encoded: Vec<u8>) -> Result<(), WriteError> {
         if encoded.len() > MAX_DECODED {
             return Err(WriteError::Invalid { what, why: "it is larger than 4 MiB" });
         }
-        self.set_containers(encoded)
-    }
-
-    /// The encoded list of containers. A ring keeps the last one, for its dumps.
-    pub(crate) fn set_containers(&mut self, encoded: Vec<u8>) -> Result<(), WriteError> {
-        self.containers = encoded;
+        self.lists[at] = encoded;
         if self.ring.is_none() {
-            self.queue_containers(0);
+            self.queue_list(at, 0);
         }
         self.out.drain()
     }
 
-    /// As [`Self::set_containers`] was given it; empty: there are none.
-    pub(crate) fn encoded_containers(&self) -> &[u8] {
-        &self.containers
+    /// The encoded lists. A ring keeps the last ones, for its dumps.
+    pub(crate) fn encoded_lists(&self) -> EncodedLists {
+        self.lists.clone()
+    }
+
+    /// As [`Self::encoded_lists`] of another writer.
+    pub(crate) fn set_lists(&mut self, lists: EncodedLists) -> Result<(), WriteError> {
+        self.lists = lists;
+        self.queue_lists(0);
+        self.out.drain()
     }
 
     /// Appends an event. Events of a class should come in order of [`Event::end_ns`]; small disorder is kept and
@@ -343,28 +410,39 @@ impl TraceWriter {
         let at = slot_of(class);
         self.last_ns = self.last_ns.max(event.end_ns());
         let Some(size) = codec::size(event) else {
-            self.drop_event(at);
+            self.drop_event(event);
             return Err(WriteError::TooLarge { class });
         };
         if self.ring.as_ref().is_some_and(|ring| !ring.knows(event)) {
-            self.drop_event(at);
+            self.drop_event(event);
             return Err(WriteError::Forgotten { class });
         }
         let mut written = Ok(());
         if !self.classes[at].has_room(&size, self.options.chunk_events) {
             if let Err(backlog) = self.out.make_room() {
-                self.drop_event(at);
+                self.drop_event(event);
+                self.missing.add(1, event.end_ns());
                 return Err(backlog);
             }
             self.close(class)?;
-            written = self.out.drain();
+            written = self.drain();
         }
         self.add(event);
         written
     }
 
-    fn drop_event(&mut self, at: usize) {
-        self.classes[at].dropped += 1;
+    /// Counts an event as lost that is not going to be pushed, because the trace cannot be written any more.
+    pub fn skip(&mut self, event: &Event) {
+        self.last_ns = self.last_ns.max(event.end_ns());
+        // A loss tells of others, and is written whatever happens; there is room for it.
+        if !matches!(event, Event::Loss(_)) || self.push(event).is_err() {
+            self.drop_event(event);
+            self.missing.add(1, event.end_ns());
+        }
+    }
+
+    fn drop_event(&mut self, event: &Event) {
+        self.classes[slot_of(event.class())].dropped.add(1, event.end_ns());
     }
 
     /// Adds to the open chunk of its class, which has room.
@@ -375,6 +453,7 @@ impl TraceWriter {
                 self.lost = self.lost.saturating_add(loss.count);
                 let lost = &mut self.classes[slot_of(loss.class)].lost;
                 *lost = lost.saturating_add(loss.count);
+                self.losses.push(loss.clone());
             }
             _ => {}
         }
@@ -390,19 +469,61 @@ impl TraceWriter {
     /// When they cannot be written.
     pub fn flush(&mut self) -> Result<(), WriteError> {
         // First what waits: only then is there room for more.
-        self.out.drain()?;
-        for class in CLASSES {
-            let count = std::mem::take(&mut self.classes[slot_of(class)].dropped);
-            if count > 0 {
-                let (t_ns, cause) = (self.last_ns, LossCause::WriteFailed);
-                let loss = Loss { t_ns, from_ns: t_ns, cpu: u32::MAX, class, cause, count };
-                self.push(&Event::Loss(loss))?;
-            }
-        }
+        self.drain()?;
+        self.tell_dropped()?;
         for class in CLASSES {
             self.close(class)?;
         }
-        self.out.drain()
+        self.drain()?;
+        self.losses.clear();
+        Ok(())
+    }
+
+    /// Gives the sink what waits, and remembers why it refused.
+    fn drain(&mut self) -> Result<(), WriteError> {
+        let refused = &mut self.refused;
+        self.out.drain().inspect_err(|error| {
+            refused.get_or_insert_with(|| (error.to_string(), ended_by(error)));
+        })
+    }
+
+    /// Pushes losses for the events that were dropped.
+    fn tell_dropped(&mut self) -> Result<(), WriteError> {
+        for class in CLASSES {
+            let Dropped { count, from_ns } = std::mem::take(&mut self.classes[slot_of(class)].dropped);
+            if count > 0 {
+                let (t_ns, cause) = (self.last_ns.max(from_ns), LossCause::WriteFailed);
+                self.queue_loss(Loss { t_ns, from_ns, cpu: u32::MAX, class, cause, count })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a loss, and gives the sink nothing.
+    fn queue_loss(&mut self, loss: Loss) -> Result<(), WriteError> {
+        let event = Event::Loss(loss);
+        let size = codec::size(&event);
+        let has_room = |state: &ClassState, most| size.is_some_and(|size| state.has_room(&size, most));
+        if !has_room(&self.classes[slot_of(Class::Loss)], self.options.chunk_events) {
+            self.close(Class::Loss)?;
+        }
+        self.add(&event);
+        Ok(())
+    }
+
+    /// Has room kept for what finishes the trace, however soon the disk is full: the header, the losses, the summary,
+    /// and the index, which grows.
+    pub(super) fn keep_free(&mut self) {
+        /// All but the index, and what an index takes beside its entries.
+        const LEAST: u64 = 16 << 10;
+        /// An entry without its lists, at most: numbers of up to ten bytes.
+        const ENTRY: usize = 112;
+        let list = |list: &Option<Vec<u8>>| list.as_ref().map_or(0, Vec::len);
+        for entry in &self.entries[self.entries_counted..] {
+            self.index_bytes += (ENTRY + list(&entry.tasks) + list(&entry.cookies)) as u64;
+        }
+        self.entries_counted = self.entries.len();
+        self.out.kept_free = LEAST + self.header.len() as u64 + self.index_bytes;
     }
 
     /// Bytes written so far.
@@ -410,30 +531,87 @@ impl TraceWriter {
         self.out.written()
     }
 
-    /// Flushes, writes the index, syncs, renames.
+    /// Flushes, writes the index, syncs, gives the file its name. What finds no room is cut off: see [`Finished::cut`].
     ///
     /// # Errors
-    /// When any of it fails; the `.partial` file is then left, and readable up to its last chunk.
+    /// When not even that can be written; the `.partial` file is then left, and readable up to its last chunk.
     pub fn finish(mut self, summary: &Summary) -> Result<Finished, WriteError> {
-        self.flush()?;
+        self.tell_dropped()?;
+        let mut summary = summary.clone();
+        if let Some((_, ended)) = self.refused.as_ref().filter(|_| self.missing.count > 0) {
+            summary.ended = format!("{ended}; {}", summary.ended);
+        }
+        let (mut bytes, error) = self.end(&summary)?;
+        if let Some(error) = error {
+            let (_, ended) = self.refused.get_or_insert_with(|| (error.to_string(), ended_by(&error)));
+            if self.missing.count == 0 {
+                summary.ended = format!("{ended}; {}", summary.ended);
+            }
+            let shorter = self.cut_off().and_then(|()| self.end(&summary));
+            // The error that matters is the first one.
+            let Ok((shorter, None)) = shorter else { return Err(error) };
+            bytes = shorter;
+        }
+        let Dropped { count: events, from_ns } = self.missing;
+        // What was refused for a while is not missing.
+        let why = self.refused.take().map(|(why, _)| why).filter(|_| events > 0);
+        let cut = why.map(|why| Cut { from_ns, events, why });
+        let path = self.out.publish()?;
+        Ok(Finished { path, bytes, cut })
+    }
+
+    /// Writes all there is, and the end, at once: so there is room for both or neither is begun. The length of the file,
+    /// and the error with which the sink refused it.
+    fn end(&mut self, summary: &Summary) -> Result<(u64, Option<WriteError>), WriteError> {
+        for class in CLASSES {
+            self.close(class)?;
+        }
         // A second copy at the other end of the file.
         self.queue_header(flag::KEYFRAME);
         let summary = self.gate.summary(summary);
         self.queue_metadata(kind::SUMMARY, "summary", &summary)?;
-        self.out.drain()?;
         let index_offset = self.out.end();
-        let index =
-            Index { sha256: self.out.sha256(), lost: self.lost, entries: std::mem::take(&mut self.entries) };
+        let index = Index { sha256: self.out.sha256(), lost: self.lost, entries: self.entries.clone() };
         self.queue_metadata(kind::INDEX, "index", &index)?;
         let bytes = self.out.end() + layout::TRAILER_LEN as u64;
         self.out.queue().extend_from_slice(&layout::encode_trailer(index_offset, bytes));
-        self.out.drain()?;
-        self.out.sync()?;
-        let path = match self.file {
-            Some(file) => file.publish()?,
-            None => self.out.into_path(),
-        };
-        Ok(Finished { path, bytes })
+        self.out.kept_free = 0;
+        match self.out.drain() {
+            Ok(()) => Ok((bytes, None)),
+            Err(refused @ WriteError::Io { .. }) => Ok((bytes, Some(refused))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Drops what the sink does not have in whole chunks, and pushes losses that say so.
+    fn cut_off(&mut self) -> Result<(), WriteError> {
+        let end = self.out.drop_waiting()?;
+        let kept = self.entries.partition_point(|entry| entry.offset < end);
+        let dropped = self.entries.split_off(kept);
+        (self.entries_counted, self.index_bytes) = (0, 0);
+        self.sequence = self.entries.last().map_or(0, |entry| entry.sequence.wrapping_add(1));
+        let mut lost: [Dropped; CLASSES.len()] = Default::default();
+        let tick_ns = u64::from(self.tick_ns);
+        for entry in dropped.iter().filter(|entry| entry.kind != kind::EVENTS + Class::Loss as u16) {
+            if let Some(at) = slot_of_kind(entry.kind) {
+                lost[at].add(u64::from(entry.records), entry.min_end.saturating_mul(tick_ns));
+            }
+        }
+        // The losses that were dropped with the rest.
+        for loss in std::mem::take(&mut self.losses) {
+            self.lost = self.lost.saturating_sub(loss.count);
+            let of_class = &mut self.classes[slot_of(loss.class)].lost;
+            *of_class = of_class.saturating_sub(loss.count);
+            self.queue_loss(loss)?;
+        }
+        for (class, Dropped { count, from_ns }) in CLASSES.into_iter().zip(lost) {
+            if count > 0 {
+                self.missing.add(count, from_ns);
+                let (t_ns, cause) = (self.last_ns.max(from_ns), LossCause::WriteFailed);
+                self.queue_loss(Loss { t_ns, from_ns, cpu: u32::MAX, class, cause, count })?;
+            }
+        }
+        Ok(())
     }
 
     /// Length of a tick, ns.

@@ -109,7 +109,7 @@ impl Decoder {
             }),
         );
         self.tasks.remove(&exit.tid);
-        self.timeline.ended(exit.tid, task, exit.group_dead != 0);
+        self.timeline.ended(exit.tid, task, self.now_ns, exit.group_dead != 0);
         self.tasks_changed = true;
         self.entry.remove(&exit.tid);
         Some(())
@@ -129,7 +129,7 @@ impl Decoder {
             let task = self.known_task(w, join.tid);
             self.tasks.remove(&join.tid);
             if let Some(task) = task {
-                self.timeline.ended(join.tid, task, false);
+                self.timeline.ended(join.tid, task, self.now_ns, false);
             }
         } else {
             let comm = w.comm(until_nul(&join.comm));

@@ -36,8 +36,8 @@ struct Asked {
 /// What the decoder remembers for this.
 #[derive(Default)]
 pub(super) struct State {
-    /// Threads that have ended: what they began may end later.
-    ended: FxHashMap<u32, TaskId>,
+    /// Threads that have ended, and when: what they began may end later, and what they did be told later.
+    ended: FxHashMap<u32, (TaskId, u64)>,
     /// What each process has mapped executable.
     loaded: FxHashMap<u32, FxHashSet<StrId>>,
     dns: Pending<Asked>,
@@ -57,18 +57,23 @@ impl State {
     /// Drops what is only remembered: of a task that nothing in the window knows, nothing follows any more; a library
     /// that is mapped again is told of again.
     pub(super) fn forget(&mut self, alive: &dyn Fn(Ref) -> bool) {
-        self.ended.retain(|_, task| alive(Ref::Task(*task)));
+        self.ended.retain(|_, (task, _)| alive(Ref::Task(*task)));
         for paths in self.loaded.values_mut() {
             paths.retain(|path| alive(Ref::Str(*path)));
         }
     }
 
+    /// The last task that had this id and has ended, and when.
+    pub(super) fn ended_at(&self, tid: u32) -> Option<(TaskId, u64)> {
+        self.ended.get(&tid).copied()
+    }
+
     /// A task has ended.
-    pub(super) fn ended(&mut self, tid: u32, task: TaskId, process: bool) {
+    pub(super) fn ended(&mut self, tid: u32, task: TaskId, at_ns: u64, process: bool) {
         if self.ended.len() >= MAX_ENDED {
             self.ended.clear();
         }
-        self.ended.insert(tid, task);
+        self.ended.insert(tid, (task, at_ns));
         if process {
             // The leader's id is the process's.
             self.loaded.remove(&tid);
@@ -123,7 +128,7 @@ fn block_error(status: u8) -> u16 {
 impl Decoder {
     /// A task that lives, or that has ended lately.
     fn past_task(&mut self, w: &mut TraceWriter, tid: u32) -> Option<TaskId> {
-        self.known_task(w, tid).or_else(|| self.timeline.ended.get(&tid).copied())
+        self.known_task(w, tid).or_else(|| Some(self.timeline.ended_at(tid)?.0))
     }
 
     pub(super) fn usage(&mut self, w: &mut TraceWriter, record: &[u8], push: Push<'_>) -> Option<()> {
@@ -174,7 +179,11 @@ impl Decoder {
             .tasks
             .get(&e.tid)
             .is_some_and(|t| e.start_ns == 0 || t.start_ns <= 1 || t.start_ns == start_ns);
-        let task = if lives { self.known_task(w, e.tid) } else { self.timeline.ended.get(&e.tid).copied() }?;
+        let task = if lives {
+            self.known_task(w, e.tid)
+        } else {
+            self.timeline.ended_at(e.tid).map(|(task, _)| task)
+        }?;
         let call = call_of(e.call).map(|(how, nr)| Sysno { abi: arch::HOST.table(how), nr });
         let kind = ProcessKind::Capability {
             capability: e.capability.into(),

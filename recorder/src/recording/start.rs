@@ -1,7 +1,7 @@
 //! How a recording starts: the scope is found, the programs are loaded and attached, the members taken in, the threads
 //! started.
 
-use super::{Config, Recorder, Recording, Threads, Watch, parent, partial};
+use super::{Config, Recorder, Recording, Threads, Watch, partial};
 use crate::arch;
 use crate::btf::Kernel;
 use crate::caps::{self};
@@ -9,11 +9,13 @@ use crate::cgroup::{Cgroup, Hierarchy};
 use crate::clock;
 use crate::command::Child;
 use crate::decode::Decoder;
+use crate::disk::{self, Disk};
 use crate::error::RecordError;
 use crate::flight::{self, Flight, Observer, RingConfig};
 use crate::follow::{Follower, Live};
 use crate::host;
 use crate::load::{self, OBJECT, Programs, RingSizes};
+use crate::look::Looker;
 use crate::pipeline::{self, CHANNEL, Message, Shared, Writing};
 use crate::pods::{self, Found, Group, Source};
 use crate::sample::{self, Subject};
@@ -22,10 +24,8 @@ use crate::sockets;
 use crate::specs;
 use crate::target::{self, Member, Target};
 use ctrace_abi::{Globals, UNNAMED_GROUP};
-use ctrace_format::{Container, Header, RingOptions, Scope, TraceWriter, WriteError, WriteOptions};
+use ctrace_format::{Container, Header, RingOptions, Scope, TraceWriter, WriteOptions};
 use std::borrow::Cow;
-use std::io;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -65,6 +65,10 @@ impl Recorder {
         // The cheap refusals first.
         target::check_namespace()?;
         let (scope, mut grouped) = resolve(&config)?;
+        // Before the programs are there that would take them for part of a scope, and before there is much to copy.
+        let helper = || RecordError::system("starting a process of the recorder's");
+        let looker = Arc::new(Looker::start().map_err(helper())?);
+        let disk = Arc::new(Disk::start(&disk::parent(&config.output)).map_err(helper())?);
         let object = match &config.object {
             Some(path) => Cow::Owned(
                 std::fs::read(path)
@@ -85,12 +89,12 @@ impl Recorder {
                 .map_err(RecordError::system("telling the programs what to record"))?;
         }
         let mut child = match &config.target {
-            Target::Command(command) => Some(Child::hold(command)?),
+            Target::Command(command) => Some(Child::hold(command, &disk)?),
             _ => None,
         };
         let lists = listers(&config.target, grouped.as_ref(), child.as_ref().map(Child::pid));
         for pid in lists.iter().flat_map(|(_, list)| list()) {
-            for (netns, port) in sockets::name_all(pid) {
+            for (netns, port) in sockets::name_all(pid, &looker) {
                 programs.listens(netns, port, pid);
             }
         }
@@ -115,39 +119,52 @@ impl Recorder {
             redaction: String::new(),
         };
         let writer = if let Some(ring) = &config.ring {
-            writable(&config.output)?;
             let mut options = RingOptions::new(ring.span.as_nanos() as u64, ring.bytes);
             options.redact = Some(config.redact);
-            TraceWriter::ring(&header, options)
+            disk.check(&config.output).and_then(|()| TraceWriter::ring(&header, options))
         } else {
             let mut options = WriteOptions::default();
             options.redact = Some(config.redact);
-            TraceWriter::create_with(&config.output, &header, options)
+            disk.create(&config.output, false).and_then(|file| {
+                TraceWriter::over_as(Box::new(file), &partial(&config.output), &header, options)
+            })
         };
-        let mut writer =
-            writer.map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
+        let mut writer = writer.map_err(|source| RecordError::Write {
+            source,
+            partial: partial(&config.output),
+            begun: false,
+        })?;
         let found = grouped.as_mut().and_then(|g| g.found.take());
         if let Some(found) = &found {
-            writer
-                .containers(&found.containers)
-                .map_err(|source| RecordError::Write { source, partial: partial(&config.output) })?;
+            writer.containers(&found.containers).map_err(|source| RecordError::Write {
+                source,
+                partial: partial(&config.output),
+                begun: true,
+            })?;
         }
         let table = programs.table();
-        let members: Vec<Member> = lists
-            .iter()
-            .flat_map(|(number, list)| target::admit_processes(&table, list, child.is_some(), *number))
-            .collect();
+        let mut members: Vec<Member> = Vec::new();
+        let mut unlearnt = Vec::new();
+        for (number, list) in &lists {
+            let admitted = target::admit_processes(&table, list, child.is_some(), *number);
+            members.extend(admitted.members);
+            if !admitted.complete {
+                unlearnt.push(target::not_all(*number));
+            }
+        }
         if let Target::Pid(pid) = config.target
             && members.is_empty()
         {
             // Nothing was recorded: no file is better than an empty one.
-            drop(writer);
             if config.ring.is_none() {
-                let _ = std::fs::remove_file(partial(&config.output));
+                disk.discard();
             }
             return Err(RecordError::TargetExited { target: format!("process {pid}") });
         }
-        let mut decoder = Decoder::new(start_boottime_ns);
+        let mut decoder = {
+            let table = programs.table();
+            Decoder::new(start_boottime_ns, move |tid| table.is_recorded(tid))
+        };
         decoder.block_flags = offsets.block_flags;
         if config.ring.is_some() {
             decoder.keep_places();
@@ -165,15 +182,18 @@ impl Recorder {
             shared: Arc::clone(&shared),
             start_boottime_ns,
             command_status: Arc::clone(&command_status),
-            table: programs.table(),
-            directory: parent(&config.output),
-            flight: config.ring.map(|ring| Flight::new(ring, config.output.clone(), header)),
+            watched: config.keep_free.map(|_| config.output.clone()),
+            disk: Arc::clone(&disk),
+            flight: config
+                .ring
+                .map(|ring| Flight::new(ring, config.output.clone(), header, Arc::clone(&disk))),
             observer,
         };
         let live = grouped.as_ref().map(|g| Arc::new(Live::new(g.groups.clone())));
         let subject = live.clone().map_or(Subject::Processes, Subject::Groups);
         let (ring, wake) = programs.group_events()?;
-        let (mut threads, send) = threads(programs, writing, subject, config.ring)?;
+        let in_table = programs.table();
+        let (mut threads, send) = threads(programs, writing, subject, config.ring, &looker)?;
         let mut remarks = Vec::new();
         let mut watch = match (&config.target, grouped) {
             (Target::Command(_), _) => Watch::Command,
@@ -203,10 +223,13 @@ impl Recorder {
             let mut tgids: Vec<u32> = members.iter().map(|m| m.tgid).collect();
             tgids.dedup();
             let taken_ns = clock::boottime_ns();
-            let snapshot = snapshot::take(&tgids);
+            let mut taken = snapshot::take(&tgids, &looker);
+            taken.unlearnt.append(&mut unlearnt);
+            remarks.extend(taken.unlearnt.iter().map(|what| format!("not learnt in time: {what}")));
             // The write thread lives as long as the recording; if it died, stop() says so.
-            let _ = send.send(Message::Snapshot(Box::new(snapshot), taken_ns));
+            let _ = send.send(Message::Snapshot(Box::new(taken), taken_ns));
         }
+        disk.started();
         if let Some(child) = &mut child {
             child.release().map_err(RecordError::system("releasing the command"))?;
         }
@@ -220,7 +243,8 @@ impl Recorder {
             send: Some(send),
             watch,
             remarks,
-            looked: None,
+            table: in_table,
+            disk,
         })
     }
 }
@@ -323,28 +347,12 @@ fn blind(target: &Target, missing: &[String], programs: &Programs) -> Vec<String
     blind
 }
 
-/// Whether dumps can be written: better known now than at the first incident.
-fn writable(output: &Path) -> Result<(), RecordError> {
-    let folder = parent(output);
-    let source = if output.is_dir() {
-        io::ErrorKind::IsADirectory.into()
-    } else if !folder.is_dir() {
-        io::ErrorKind::NotFound.into()
-    } else {
-        match nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK) {
-            Ok(()) => return Ok(()),
-            Err(errno) => errno.into(),
-        }
-    };
-    let source = WriteError::Io { action: "dumping to", path: output.into(), source };
-    Err(RecordError::Write { source, partial: partial(output) })
-}
-
 fn threads(
     programs: Programs,
     writing: Writing,
     subject: Subject,
     ring: Option<RingConfig>,
+    looker: &Arc<Looker>,
 ) -> Result<(Threads, SyncSender<Message>), RecordError> {
     let rings = programs.rings()?;
     let (send, receive) = sync_channel(CHANNEL);
@@ -353,21 +361,21 @@ fn threads(
     let spawn = |name: &str| std::thread::Builder::new().name(name.into());
     let failed = || RecordError::system("starting a thread");
     let write = spawn("ctrace-write").spawn(move || writing.run(&receive)).map_err(failed())?;
-    let (to_write, sharing) = (send.clone(), Arc::clone(&shared));
+    let (to_write, sharing, looks) = (send.clone(), Arc::clone(&shared), Arc::clone(looker));
     let drain = spawn("ctrace-drain")
-        .spawn(move || pipeline::drain(programs, &rings, &sharing, &to_write, start))
+        .spawn(move || pipeline::drain(programs, &rings, &sharing, &to_write, &looks, start))
         .map_err(failed())?;
     let snapshots = match ring {
         Some(ring) => {
-            let (to_write, sharing) = (send.clone(), Arc::clone(&shared));
-            let run = move || flight::snapshots(&ring, &sharing, &to_write, start);
+            let (to_write, sharing, looks) = (send.clone(), Arc::clone(&shared), Arc::clone(looker));
+            let run = move || flight::snapshots(&ring, &sharing, &to_write, &looks, start);
             Some(spawn("ctrace-snapshot").spawn(run).map_err(failed())?)
         }
         None => None,
     };
-    let to_write = send.clone();
+    let (to_write, looks) = (send.clone(), Arc::clone(looker));
     let sample = spawn("ctrace-sample")
-        .spawn(move || sample::run(&subject, &shared, &to_write, start))
+        .spawn(move || sample::run(&subject, &shared, &to_write, &looks, start))
         .map_err(failed())?;
     Ok((Threads { snapshots, sample, drain, write, follow: None }, send))
 }

@@ -1,15 +1,15 @@
 //! What is left when things go wrong.
 
 use crate::support::{calls, config, start};
-use ctrace_format::{Filter, State, Trace};
-use ctrace_recorder::{Command, Config, Ended, RecordError, Target};
+use ctrace_format::{Event, Filter, LossCause, State, Trace};
+use ctrace_recorder::{Command, Config, Ended, Target};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::time::{Duration, Instant};
 
 #[test]
-fn a_full_disk_ends_the_recording_with_an_error_and_a_readable_part() {
+fn a_full_disk_ends_the_recording_with_a_finished_trace_that_tells_what_it_lacks() {
     let folder = tempfile::tempdir().unwrap();
-    let options = "size=64k";
+    let options = "size=96k";
     let mounted = mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some(options));
     if let Err(error) = mounted {
         eprintln!("skipped: cannot mount a small file system: {error}");
@@ -22,18 +22,29 @@ fn a_full_disk_ends_the_recording_with_an_error_and_a_readable_part() {
         let ended = recording.wait(Duration::from_secs(60));
         (ended, recording.command_pid(), recording.stop("interrupted"))
     });
-    if let Some((ended, pid, result)) = result {
-        if ended == Some(Ended::WriteFailed) {
-            let Err(RecordError::Write { partial, .. }) = result else { panic!("{result:?}") };
-            let trace = Trace::open(&partial).unwrap();
-            assert!(trace.events(&Filter::default()).filter_map(Result::ok).count() > 100);
-            if let Some(pid) = pid {
-                // SAFETY: the command of this recording, which nobody has waited for.
-                unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    if let Some((_, pid, result)) = result {
+        let outcome = result.unwrap();
+        let cut = outcome.file.cut.expect("there is no room for all of it");
+        assert!(cut.events > 0 && cut.why.contains("No space left"), "{cut:?}");
+        let trace = Trace::open(&out).unwrap();
+        assert_eq!((trace.state(), trace.damage().len()), (State::Complete, 0));
+        let (mut events, mut lost) = (0, 0);
+        for event in trace.events(&Filter::default()) {
+            match event.unwrap() {
+                Event::Loss(loss) if loss.cause == LossCause::WriteFailed => {
+                    // In ticks of 100 ns.
+                    assert!(loss.from_ns + 100 >= cut.from_ns && loss.t_ns >= loss.from_ns, "{loss:?}");
+                    lost += loss.count;
+                }
+                _ => events += 1,
             }
-        } else {
-            // It compressed well and failed at the very end, or fitted after all.
-            assert!(matches!(result, Ok(_) | Err(RecordError::Write { .. })), "{ended:?} {result:?}");
+        }
+        assert_eq!(lost, cut.events);
+        assert!(events > 100, "{events}");
+        assert!(trace.summary().unwrap().ended.starts_with("disk full"), "{:?}", trace.summary());
+        if let Some(pid) = pid {
+            // SAFETY: the command of this recording, which may have ended.
+            unsafe { libc::kill(pid as i32, libc::SIGKILL) };
         }
     }
     umount2(folder.path(), MntFlags::MNT_DETACH).unwrap();

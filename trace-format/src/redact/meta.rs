@@ -116,6 +116,15 @@ impl Gate {
         }
     }
 
+    /// What was not learnt: sentences of the recorder's.
+    pub(crate) fn unlearnt(&mut self, unlearnt: &[String]) -> Gated<Vec<String>> {
+        let mut new = unlearnt.to_vec();
+        if !self.is_open() {
+            new.iter_mut().for_each(|text| self.sentence(text));
+        }
+        Gated(new)
+    }
+
     /// The containers of the scope.
     pub(crate) fn containers<'a>(&mut self, containers: &'a [Container]) -> Gated<Cow<'a, [Container]>> {
         if self.is_open() {

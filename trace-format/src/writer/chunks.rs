@@ -19,6 +19,12 @@ pub(super) enum Entries {
     All,
 }
 
+/// Kinds of lists that are written as a whole whenever they change, and repeated with keyframes.
+pub(super) const LISTS: [u16; 2] = [kind::CONTAINERS, kind::UNLEARNT];
+/// Where each is.
+pub(super) const CONTAINERS: usize = 0;
+pub(super) const UNLEARNT: usize = 1;
+
 /// Keyframes take at most one byte for this many of event chunks.
 const KEYFRAME_SHARE: u64 = 16;
 
@@ -32,13 +38,29 @@ pub(super) struct ClassState {
     /// Lost events of the class so far.
     pub(super) lost: u64,
     /// Events dropped since the last [`crate::Loss`] that says so.
-    pub(super) dropped: u64,
+    pub(super) dropped: Dropped,
+}
+
+/// Events that are not in the file.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Dropped {
+    pub(super) count: u64,
+    /// When the first of them ended, ns.
+    pub(super) from_ns: u64,
+}
+
+impl Dropped {
+    pub(super) fn add(&mut self, count: u64, end_ns: u64) {
+        self.from_ns = if self.count == 0 { end_ns } else { self.from_ns.min(end_ns) };
+        self.count = self.count.saturating_add(count);
+    }
 }
 
 impl ClassState {
     pub(super) fn new() -> Self {
         let table = TableBuilder::new();
-        Self { table, min_start: u64::MAX, min_end: u64::MAX, max_end: 0, disorder: 0, lost: 0, dropped: 0 }
+        let dropped = Dropped::default();
+        Self { table, min_start: u64::MAX, min_end: u64::MAX, max_end: 0, disorder: 0, lost: 0, dropped }
     }
 
     /// Whether an event of this size fits into a chunk of at most so many.
@@ -72,13 +94,21 @@ impl TraceWriter {
         self.header = header;
     }
 
-    pub(super) fn queue_containers(&mut self, flags: u32) {
-        let containers = std::mem::take(&mut self.containers);
-        if !containers.is_empty() {
-            let chunk = ChunkHeader { kind: kind::CONTAINERS, flags, records: 1, ..Default::default() };
-            self.queue_chunk(chunk, &containers, &[]);
+    /// Queues the lists that are repeated as a whole, those that there are.
+    pub(super) fn queue_lists(&mut self, flags: u32) {
+        for at in 0..self.lists.len() {
+            self.queue_list(at, flags);
         }
-        self.containers = containers;
+    }
+
+    pub(super) fn queue_list(&mut self, at: usize, flags: u32) {
+        let list = std::mem::take(&mut self.lists[at]);
+        if !list.is_empty() {
+            let kind = LISTS[at];
+            let chunk = ChunkHeader { kind, flags, records: 1, ..Default::default() };
+            self.queue_chunk(chunk, &list, &[]);
+        }
+        self.lists[at] = list;
     }
 
     /// Turns the open table of a class into a chunk, behind the dictionary entries it needs.
@@ -137,7 +167,9 @@ impl TraceWriter {
         self.payload = payload;
         self.cuts = cuts;
         self.since_keyframe += self.out.end() - before;
-        self.maybe_keyframe()
+        self.maybe_keyframe()?;
+        self.keep_free();
+        Ok(())
     }
 
     /// Queues the dictionary entries that the file does not have.
@@ -156,7 +188,7 @@ impl TraceWriter {
         if self.since_keyframe >= self.options.keyframe_bytes.max(keyframe * KEYFRAME_SHARE) {
             self.since_keyframe = 0;
             self.queue_header(flag::KEYFRAME);
-            self.queue_containers(flag::KEYFRAME);
+            self.queue_lists(flag::KEYFRAME);
             self.queue_entries(Entries::All, flag::KEYFRAME)?;
         }
         Ok(())

@@ -12,6 +12,33 @@ pub trait Sink: io::Write + Send {
     /// # Errors
     /// As the device reports.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Makes sure that so many bytes more can be written, and keeps room for them until they are. Without it, or where
+    /// a file system cannot do it, what finishes a trace may find no room.
+    ///
+    /// # Errors
+    /// When there is not so much room: nothing was written.
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
+
+    /// Drops what was written behind the first `len` bytes: part of a chunk.
+    ///
+    /// # Errors
+    /// When it cannot be taken back.
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        let _ = len;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Gives the finished trace its name, durably; where it lies then. `None`: a sink without names.
+    ///
+    /// # Errors
+    /// When it cannot have it.
+    fn publish(&mut self) -> Result<Option<PathBuf>, WriteError> {
+        Ok(None)
+    }
 }
 
 /// Encoded bytes that may wait for a sink that refuses them.
@@ -26,12 +53,26 @@ pub(super) struct Output {
     taken: usize,
     written: u64,
     sha256: Sha256,
+    /// Bytes and hash when nothing waited last: the end of a chunk.
+    whole: (u64, Sha256),
+    /// Bytes that are kept free behind what is written, for what finishes the trace.
+    pub(super) kept_free: u64,
 }
 
 impl Output {
     /// `path` is for errors.
     pub(super) fn new(sink: Box<dyn Sink>, path: PathBuf) -> Self {
-        Self { sink, path, waiting: Vec::new(), taken: 0, written: 0, sha256: Sha256::new() }
+        let whole = (0, Sha256::new());
+        Self {
+            sink,
+            path,
+            waiting: Vec::new(),
+            taken: 0,
+            written: 0,
+            sha256: Sha256::new(),
+            whole,
+            kept_free: 0,
+        }
     }
 
     /// Where bytes are queued, behind those that wait.
@@ -44,13 +85,11 @@ impl Output {
         self.written
     }
 
-    /// SHA-256 of the bytes that the sink took.
+    /// SHA-256 of the bytes that the sink took, and of those that wait.
     pub(super) fn sha256(&self) -> [u8; 32] {
-        self.sha256.clone().finalize().into()
-    }
-
-    pub(super) fn into_path(self) -> PathBuf {
-        self.path
+        let mut sha256 = self.sha256.clone();
+        sha256.update(&self.waiting[self.taken..]);
+        sha256.finalize().into()
     }
 
     /// Offset of the next byte to be queued.
@@ -60,6 +99,12 @@ impl Output {
 
     /// Gives the sink what waits. After an error, what it did not take still waits.
     pub(super) fn drain(&mut self) -> Result<(), WriteError> {
+        let waits = (self.waiting.len() - self.taken) as u64;
+        if waits > 0
+            && let Err(refused) = self.sink.reserve(waits + self.kept_free)
+        {
+            return Err(self.failed("writing", refused));
+        }
         while self.taken < self.waiting.len() {
             let refused = match self.sink.write(&self.waiting[self.taken..]) {
                 Ok(0) => io::Error::from(io::ErrorKind::WriteZero),
@@ -78,7 +123,21 @@ impl Output {
         }
         self.waiting.clear();
         self.taken = 0;
+        self.whole = (self.written, self.sha256.clone());
         Ok(())
+    }
+
+    /// Drops what waits, and takes back what the sink has of it. What the sink has then: whole chunks.
+    pub(super) fn drop_waiting(&mut self) -> Result<u64, WriteError> {
+        let (whole, sha256) = self.whole.clone();
+        if self.written > whole {
+            self.sink.cut(whole).map_err(|e| self.failed("cutting", e))?;
+        }
+        self.waiting.clear();
+        self.taken = 0;
+        self.written = whole;
+        self.sha256 = sha256;
+        Ok(whole)
     }
 
     /// Gives the sink what waits if that is as much as may wait.
@@ -92,10 +151,11 @@ impl Output {
         Ok(())
     }
 
-    /// Makes what the sink took durable.
-    pub(super) fn sync(&mut self) -> Result<(), WriteError> {
+    /// Makes what the sink took durable, and gives it its name.
+    pub(super) fn publish(mut self) -> Result<PathBuf, WriteError> {
         self.sink.flush().map_err(|e| self.failed("writing", e))?;
-        self.sink.sync().map_err(|e| self.failed("syncing", e))
+        self.sink.sync().map_err(|e| self.failed("syncing", e))?;
+        Ok(self.sink.publish()?.unwrap_or(self.path))
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> WriteError {

@@ -19,7 +19,7 @@ impl TraceWriter {
         let write = WriteOptions { level, chunk_events, keyframe_bytes: u64::MAX, redact };
         let path = PathBuf::from("the window");
         let gate = gate(redact, &path)?;
-        let mut writer = Self::prepare(Box::new(NoSink), path, None, header, write, gate)?;
+        let mut writer = Self::prepare(Box::new(NoSink), path, header, write, gate)?;
         writer.dictionary = Interner::endless();
         writer.ring = Some(Box::new(Ring::new(options, header.tick_ns)));
         Ok(writer)

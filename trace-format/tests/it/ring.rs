@@ -155,7 +155,15 @@ impl Holder for Nobody {
 
 fn dump_bytes(dump: &Dump) -> Vec<u8> {
     let memory = Memory::default();
-    dump.write_over(Box::new(memory.clone()), &header(1), 3, DumpReason::Signal, &summary()).unwrap();
+    dump.write_over(
+        Box::new(memory.clone()),
+        std::path::Path::new("dump"),
+        &header(1),
+        3,
+        DumpReason::Signal,
+        &summary(),
+    )
+    .unwrap();
     memory.bytes()
 }
 

@@ -104,7 +104,13 @@ fn record(disk: &Handle, events: &[Event]) -> Result<usize, WriteError> {
         failures += 1;
         disk.make_room();
     }
-    writer.finish(&summary())?;
+    // Here, what finishes the trace is refused once, and written then.
+    let before = disk.0.lock().unwrap().failed;
+    assert_eq!(writer.finish(&summary())?.cut, None, "nothing is missing");
+    let disk = disk.0.lock().unwrap();
+    if matches!(disk.failure, Failure::Enospc | Failure::Eio | Failure::Zero) {
+        failures += disk.failed - before;
+    }
     Ok(failures)
 }
 
@@ -167,7 +173,10 @@ fn a_disk_that_stays_full_leaves_a_readable_file_at_every_length() {
             // What is refused is kept: see the other tests.
             let _ = writer.push(event);
         }
-        let error = writer.finish(&summary()).unwrap_err();
+        let Err(error) = writer.finish(&summary()) else {
+            assert_eq!(disk.0.lock().unwrap().failed, 0, "it was not as many writes as that");
+            continue;
+        };
         assert!(error.to_string().contains("writing trace"), "{error}");
         let trace = Trace::from_bytes(disk.bytes()).unwrap();
         assert_eq!(trace.state(), State::Torn);
@@ -244,4 +253,122 @@ fn an_event_larger_than_a_chunk_is_refused_and_counted() {
     let (_, events) = read(disk.bytes());
     assert_eq!(events.iter().filter(|e| **e == Event::Syscall(call.clone())).count(), 40);
     assert!(events.iter().any(|e| matches!(e, Event::Loss(Loss { count: 1, class: Class::Syscall, .. }))));
+}
+
+/// A disk of so many bytes.
+struct Small {
+    bytes: Vec<u8>,
+    capacity: usize,
+    /// It keeps room that was asked for.
+    reserves: bool,
+}
+
+#[derive(Clone)]
+struct SmallHandle(Arc<Mutex<Small>>);
+
+fn full() -> io::Error {
+    io::ErrorKind::StorageFull.into()
+}
+
+impl io::Write for SmallHandle {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut disk = self.0.lock().unwrap();
+        let taken = bytes.len().min(disk.capacity - disk.bytes.len()).min(512);
+        if taken == 0 {
+            return Err(full());
+        }
+        disk.bytes.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for SmallHandle {
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        let disk = self.0.lock().unwrap();
+        if disk.reserves && disk.bytes.len() + bytes as usize > disk.capacity { Err(full()) } else { Ok(()) }
+    }
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.0.lock().unwrap().bytes.truncate(len as usize);
+        Ok(())
+    }
+}
+
+/// Writes until the disk is full, as a recorder does: from the first refusal on, events are only counted.
+fn fill(disk: &SmallHandle, events: &[Event]) -> Result<Finished, WriteError> {
+    let mut writer = TraceWriter::over_with(Box::new(disk.clone()), &header(100), options())?;
+    fill_dictionaries(&mut writer);
+    let mut failed = false;
+    for event in events {
+        if failed {
+            writer.skip(event);
+        } else {
+            failed = writer.push(event).is_err();
+        }
+    }
+    writer.finish(&summary())
+}
+
+#[test]
+fn a_full_disk_leaves_a_finished_trace_whose_losses_are_counted_whatever_its_size() {
+    let mut events = samples(600);
+    for event in &mut events {
+        if let Event::Loss(loss) = event {
+            loss.count = 7;
+        }
+    }
+    let huge =
+        || SmallHandle(Arc::new(Mutex::new(Small { bytes: Vec::new(), capacity: 1 << 30, reserves: true })));
+    let whole = huge();
+    let finished = fill(&whole, &events).unwrap();
+    assert_eq!((finished.cut, finished.bytes), (None, whole.0.lock().unwrap().bytes.len() as u64));
+    let all = finished.bytes as usize;
+    let told = |event: &Event| if let Event::Loss(loss) = event { loss.count } else { 0 };
+    let losses_before: u64 = events.iter().map(told).sum();
+    let is_loss = |event: &&Event| matches!(event, Event::Loss(_));
+    let others = events.len() - events.iter().filter(is_loss).count();
+    for reserves in [true, false] {
+        let (mut most, mut finished_some, mut refused) = (0, 0, 0);
+        for capacity in (1_000..all).step_by(331) {
+            let disk = huge();
+            {
+                let mut disk = disk.0.lock().unwrap();
+                (disk.capacity, disk.reserves) = (capacity, reserves);
+            }
+            let finished = match fill(&disk, &events) {
+                Ok(finished) => finished,
+                Err(error) => {
+                    assert!(error.to_string().contains("writing trace"), "{error}");
+                    refused += 1;
+                    continue;
+                }
+            };
+            finished_some += 1;
+            let cut = finished.cut.expect("it is smaller than the whole");
+            assert!(cut.why.contains("writing trace"), "{}", cut.why);
+            let bytes = disk.0.lock().unwrap().bytes.clone();
+            assert_eq!(bytes.len() as u64, finished.bytes);
+            let trace = Trace::from_bytes(bytes).unwrap();
+            assert_eq!((trace.state(), trace.damage()), (State::Complete, &[][..]));
+            assert!(trace.summary().unwrap().ended.starts_with("disk full; "), "{:?}", trace.summary());
+            let kept: Vec<Event> = trace.events(&Filter::default()).map(Result::unwrap).collect();
+            let lost: u64 = kept.iter().map(told).sum();
+            // What was lost before is still told, and all that is missing is.
+            let missing = others - (kept.len() - kept.iter().filter(is_loss).count());
+            assert_eq!(lost, losses_before + missing as u64, "capacity {capacity}");
+            assert_eq!(lost, trace.lost_events());
+            assert!(cut.events >= missing as u64);
+            if reserves {
+                assert!(kept.len() + 40 >= most, "a larger disk keeps fewer events");
+                most = most.max(kept.len());
+            }
+        }
+        // What does not even hold the header, and the room that is kept behind it, cannot be begun.
+        assert!(finished_some > 10 && (!reserves || refused * 331 < 40_000), "{finished_some} {refused}");
+    }
 }

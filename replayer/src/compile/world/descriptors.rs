@@ -376,7 +376,10 @@ impl World {
                 let deleted = path.strip_suffix(b" (deleted)");
                 let path = self.paths.intern(deleted.unwrap_or(path));
                 let inode = self.fs.present(path, NodeKind::of_mode(*mode));
-                self.tell(inode, *mode, *rdev, *size);
+                // Of a file that did not answer nothing but its name is known.
+                if *mode != 0 {
+                    self.tell(inode, *mode, *rdev, *size);
+                }
                 OfdKind::Node { path, inode }
             }
             FdTarget::Pipe { ino } => {
