@@ -42,6 +42,9 @@ impl Source for Mem {
     fn object(&self, id: ObjectId) -> &Object {
         &self.objects[id.0 as usize]
     }
+    fn file_bytes(&self) -> u64 {
+        1 << 20
+    }
     fn end_ns(&self) -> u64 {
         self.events.iter().map(Event::end_ns).max().unwrap_or(0)
     }
