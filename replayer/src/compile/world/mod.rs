@@ -512,6 +512,12 @@ impl World {
         self.ofds[ofd as usize].handle.strong_count() > 1 || files.slots.is_shared_at(&fd)
     }
 
+    /// Descriptors in all tables; one that tables have in common counts once.
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> usize {
+        self.registry.slots.get()
+    }
+
     /// What an epoll instance watches.
     pub(crate) fn epoll(&self, ofd: OfdIx) -> Option<&Epoll> {
         self.epolls.get(&ofd)
