@@ -21,6 +21,8 @@ struct Mem {
     objects: Vec<Object>,
     events: Vec<Event>,
     now: u64,
+    /// The length that it says to have.
+    bytes: u64,
 }
 
 impl Source for Mem {
@@ -43,7 +45,7 @@ impl Source for Mem {
         &self.objects[id.0 as usize]
     }
     fn file_bytes(&self) -> u64 {
-        1 << 20
+        self.bytes
     }
     fn end_ns(&self) -> u64 {
         self.events.iter().map(Event::end_ns).max().unwrap_or(0)
@@ -75,6 +77,7 @@ impl Mem {
             objects: Vec::new(),
             events: Vec::new(),
             now: 1_000,
+            bytes: 1 << 20,
         }
     }
     fn add_task(&mut self, tid: u32, tgid: u32) -> TaskId {
@@ -762,8 +765,8 @@ fn data_of_one_shape_is_stored_once() {
 fn what_is_kept_is_bounded_by_the_length_of_the_trace() {
     let mut t = Mem::new();
     let root = t.add_task(10, 10);
-    let most = (1_u64 << 20) + (1 << 18);
-    for n in 0..=most {
+    t.bytes = 1000;
+    for n in 0..(1 << 18) + 1010 {
         t.call(root, "futex", [n * 4, 1, 1, 0, 0, 0], 1);
     }
     let error = compile(&t, &CompileOptions::default()).unwrap_err();
@@ -794,7 +797,9 @@ fn a_watch_that_others_have_is_taken_out_once() {
     for ep in [4, 5] {
         t.call(root, "epoll_create1", [0; 6], ep);
         let entries = vec![EpollEntry { data: 3, events: 1 }];
-        t.call(root, "epoll_ctl", [ep as u64, 1, 3, 0, 0, 0], 0).details.push(Detail::Epoll { arg: 3, entries });
+        t.call(root, "epoll_ctl", [ep as u64, 1, 3, 0, 0, 0], 0)
+            .details
+            .push(Detail::Epoll { arg: 3, entries });
     }
     for _ in 0..50 {
         t.call(root, "epoll_wait", [4, 0, 16, 0, 0, 0], 0);
