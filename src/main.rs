@@ -57,6 +57,9 @@ struct Cli {
     /// Say only what went wrong
     #[arg(short, long, global = true, display_order = LAST)]
     quiet: bool,
+    /// Read a trace that holds more than a recording of its length can
+    #[arg(long, global = true, display_order = LAST)]
+    allow_dense: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,6 +96,9 @@ fn main() -> ExitCode {
     // clap's own exit: 0 for --help and --version, 2 for usage errors.
     let cli = Cli::parse();
     log();
+    if cli.allow_dense {
+        ctrace_format::allow_dense();
+    }
     let mut out = Output::new(cli.color, cli.quiet);
     let result = run(cli.command, &mut out).and_then(|exit| {
         out.flush()?;

@@ -224,7 +224,7 @@ pub(crate) fn perform(
     let gates = diff::gates(Profile::Synthetic, &options.fail_on)?;
     let bar = crate::progress::spinner(out, true);
     bar.set_message("compiling the trace");
-    let plan = compile(path, trace)?;
+    let plan = compile(path, trace, options.limits.max_program)?;
     bar.set_message("building the sandbox");
     let Plan { program, environment, peers, need, summary } = plan;
     let limits = options.limits.resolve(&need, options.speed);
@@ -276,11 +276,13 @@ pub(crate) fn perform(
     Ok(Performed { report, json, signal })
 }
 
-fn compile(path: &Path, trace: &Trace) -> Result<Plan, Failure> {
-    Plan::compile(trace, &CompileOptions::default()).map_err(|e: CompileError| {
-        // The directory's fault, not the trace's.
-        let exit = if matches!(e, CompileError::Spool { .. }) { Exit::Output } else { Exit::BadTrace };
-        Failure::new(exit, anyhow::Error::new(e).context(format!("{} cannot be replayed", path.display())))
+fn compile(path: &Path, trace: &Trace, max_program: Option<u64>) -> Result<Plan, Failure> {
+    let options = CompileOptions { max_program, ..CompileOptions::default() };
+    Plan::compile(trace, &options).map_err(|e: CompileError| {
+        Failure::new(
+            if e.is_of_disk() { Exit::Output } else { Exit::BadTrace },
+            anyhow::Error::new(e).context(format!("{} cannot be replayed", path.display())),
+        )
     })
 }
 
@@ -552,7 +554,7 @@ fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
 }
 
 fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure> {
-    let plan = compile(&args.file, trace)?;
+    let plan = compile(&args.file, trace, args.limits.max_program)?;
     if args.steps {
         return steps(plan, out);
     }

@@ -17,10 +17,12 @@ const F_DUPFD_CLOEXEC: u64 = 1030;
 const CLOSE_RANGE_CLOEXEC: u64 = 4;
 const MFD_CLOEXEC: u64 = 1;
 const CLONE_FILES: u64 = 0x400;
-/// Descriptors that calls on ranges and execs may close or mark in all before what they close is no longer told. Every
-/// one was opened by a call of its own or came with a fork, and no program forks with thousands of them to close all,
-/// thousands of times.
-const BULK_MAX: u64 = 1 << 25;
+/// Descriptors that a call on a range, or an exec, closes or marks without further ado; programs that start others have
+/// fewer to close.
+const BULK_FREE: u64 = 256;
+/// How many more they may close or mark in all before what they close is no longer told. A table comes with a fork for
+/// nothing, and forks that close large ones would cost their size each.
+const BULK_MAX: u64 = 1 << 20;
 
 /// An open file description, from its open to its last close. Unique in a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -216,12 +218,15 @@ impl FdTracker {
             self.of_process.insert(process, own);
         }
         let mut changes = Vec::new();
-        while self.bulk < BULK_MAX
+        let most = BULK_FREE + BULK_MAX.saturating_sub(self.bulk);
+        let mut count = 0;
+        while count < most
             && let Some(fd) = self.table(process).fds.first_marked().copied()
         {
-            self.bulk += 1;
+            count += 1;
             changes.extend(self.remove(process, fd));
         }
+        self.bulk += count.saturating_sub(BULK_FREE);
         changes
     }
 
@@ -382,11 +387,11 @@ impl FdTracker {
 
     /// The open numbers of a range that are left to be told of.
     fn numbers(&mut self, process: Tgid, first: i32, last: i32) -> Vec<i32> {
-        let left = BULK_MAX.saturating_sub(self.bulk) as usize;
+        let left = (BULK_FREE + BULK_MAX.saturating_sub(self.bulk)) as usize;
         let fds = &self.table(process).fds;
         let numbers: Vec<i32> =
             fds.from(&first).map(|(fd, _)| *fd).take_while(|fd| *fd <= last).take(left).collect();
-        self.bulk += numbers.len() as u64;
+        self.bulk += (numbers.len() as u64).saturating_sub(BULK_FREE);
         numbers
     }
 
@@ -526,8 +531,8 @@ mod tests {
         for fd in 0..1000 {
             t.syscall(P, "openat", &call([0; 6], fd));
         }
-        t.bulk = BULK_MAX - 1500;
-        for (child, told) in [(11, 990), (12, 510), (13, 0)] {
+        t.bulk = BULK_MAX - 1000;
+        for (child, told) in [(11, 990), (12, 522), (13, 256)] {
             t.fork(P, Tgid(child));
             let closed = t.syscall(Tgid(child), "close_range", &call([10, u64::MAX, 0, 0, 0, 0], 0));
             assert_eq!((closed.len(), t.open_count(Tgid(child))), (told, 10));

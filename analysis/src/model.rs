@@ -19,7 +19,7 @@ use std::sync::Arc;
 #[non_exhaustive]
 pub enum ModelError {
     /// No event of the trace could be read.
-    #[error("no event of the trace can be read: {source}; `ctrace verify` tells what is damaged")]
+    #[error("the trace cannot be read: {source}; `ctrace verify` tells what is damaged")]
     Unreadable {
         /// The first error.
         source: ReadError,
@@ -196,6 +196,8 @@ impl Model {
                     read = true;
                     builder.event(&event);
                 }
+                // Nothing of it is worth a conclusion.
+                Err(source @ ReadError::TooDense { .. }) => return Err(ModelError::Unreadable { source }),
                 Err(error) => {
                     damaged += 1;
                     first_error.get_or_insert(error);

@@ -32,6 +32,10 @@ pub(crate) struct Args {
     /// End the replay after this time [default: four times the recording and 30 s, at most a day]
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     max_duration: Option<u64>,
+    /// The compiled trace, in the directory for temporary files (TMPDIR) [default: 64 MiB and 256 for each byte of the
+    /// trace, at most half of what is free there]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    pub(super) max_program: Option<u64>,
 }
 
 impl Args {

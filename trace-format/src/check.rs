@@ -1,11 +1,12 @@
 //! Checking every byte of a trace, and rescuing what is intact in a damaged one.
 
 use crate::codec::{self, Remap};
+use crate::density::Density;
 use crate::layout::PREAMBLE_LEN;
 use crate::source::{ChunkProblem, Source};
 use crate::{
-    Class, Damage, Event, Filter, Finished, Loss, LossCause, Object, ObjectId, Policy, ReadError, State,
-    StrId, Summary, TaskDef, TaskId, Trace, TraceWriter, WriteError, WriteOptions,
+    Class, Damage, Detail, Event, Filter, Finished, Loss, LossCause, Object, ObjectId, Policy, ProcessKind,
+    ReadError, State, StrId, Summary, TaskDef, TaskId, Trace, TraceWriter, WriteError, WriteOptions,
 };
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
@@ -219,9 +220,11 @@ fn copy(path: &Path, out: &Path, policy: Option<Policy>) -> Result<RepairReport,
     let mut known = Known::default();
     let mut damage = trace.damage().to_vec();
     let mut events = BTreeMap::new();
+    let mut density = Density::of(&trace);
     for event in trace.events(&Filter::default()) {
         match event {
             Ok(mut event) => {
+                density.text(&trace, looked_at_anew(&trace, &event))?;
                 codec::map_refs(
                     &mut event,
                     &mut Ids { trace: &trace, writer: &mut writer, known: &mut known },
@@ -255,6 +258,27 @@ fn copy(path: &Path, out: &Path, policy: Option<Policy>) -> Result<RepairReport,
     damage.extend(more);
     damage.sort_by_key(|d| d.offset);
     Ok(RepairReport { finished, events, damage, state: trace.state(), redacted })
+}
+
+/// Bytes of the strings of an event that the redaction looks at each time: what a word is depends on those around it.
+fn looked_at_anew(trace: &Trace, event: &Event) -> usize {
+    let words = |argv: &[StrId]| argv.iter().map(|id| trace.str(*id).len()).sum();
+    match event {
+        Event::Syscall(call) => call
+            .details
+            .iter()
+            .map(|detail| match detail {
+                Detail::Argv { words: argv, .. } => words(argv),
+                _ => 0,
+            })
+            .sum(),
+        Event::Process(process) => match &process.kind {
+            ProcessKind::Exec { argv, .. } => words(argv),
+            _ => 0,
+        },
+        Event::Dns(dns) => trace.str(dns.name).len(),
+        _ => 0,
+    }
 }
 
 /// Opens a file whose first bytes may be damaged.

@@ -41,6 +41,7 @@ mod check;
 mod codec;
 mod columns;
 mod compress;
+mod density;
 mod dictionary;
 pub mod errno;
 mod error;
@@ -67,6 +68,7 @@ use error::DecodeError;
 
 pub use check::{RepairError, RepairReport, VerifyReport, redact, repair, verify, verify_trace};
 pub use codec::Ref;
+pub use density::allow_dense;
 pub use event::*;
 pub use merge::Events;
 pub use meta::*;

@@ -4,6 +4,7 @@
 //! overlap at one time: usually one per class.
 
 use crate::codec::{self, Decoder};
+use crate::density::{self, Density};
 use crate::index::{self, IndexEntry};
 use crate::reader::{Damage, Filter, LostEvents, ReadError, Trace};
 use crate::source::{self, ChunkProblem};
@@ -15,8 +16,13 @@ use std::collections::BinaryHeap;
 const MAX_OPEN_BYTES: usize = 40 << 20;
 /// Chunks that may be open in any case: one per class, and their successors.
 const MIN_OPEN: usize = 4;
-/// What an event that waits for its turn takes.
+/// What an event that waits for its turn takes, and each element of its lists.
 const HELD_BYTES: usize = 320;
+const ELEMENT_BYTES: usize = 16;
+
+fn held_bytes(event: &Event) -> usize {
+    HELD_BYTES + density::elements(event) * ELEMENT_BYTES
+}
 
 /// An event that waits for its turn within a disordered chunk.
 struct Held {
@@ -68,13 +74,15 @@ pub struct Events<'a> {
     closed: Vec<usize>,
     open: Vec<Option<Box<Cursor>>>,
     open_bytes: usize,
-    /// Events that wait for their turn, in all open chunks.
+    /// Bytes of events that wait for their turn, in all open chunks.
     held: usize,
+    density: Density,
     /// The next event of each open chunk.
     due: BinaryHeap<Reverse<Due>>,
     zstd: Option<zstd::bulk::Decompressor<'static>>,
     errors: Vec<ReadError>,
     disordered: bool,
+    too_dense: bool,
 }
 
 /// Of events that end at the same tick: causes before calls.
@@ -105,17 +113,25 @@ impl<'a> Events<'a> {
             let entry = &trace.entries()[*at];
             Reverse((entry.min_end, entry.sequence))
         });
+        let density = Density::of(trace);
+        let mut errors = Vec::new();
+        if let Err(error) = density.events(trace) {
+            errors.push(error);
+            closed.clear();
+        }
         Self {
             trace,
             filter,
+            density,
             closed,
             open: Vec::new(),
             open_bytes: 0,
             held: 0,
             due: BinaryHeap::new(),
             zstd: None,
-            errors: Vec::new(),
+            errors,
             disordered: false,
+            too_dense: false,
         }
     }
 
@@ -228,6 +244,13 @@ impl<'a> Events<'a> {
                 self.damaged(cursor.entry, 0, &e);
             }
             let Some(event) = event else { continue };
+            if let Err(error) = self.density.elements(self.trace, &event) {
+                // Nothing more of it is read.
+                self.errors.push(error);
+                self.closed.clear();
+                self.too_dense = true;
+                return;
+            }
             let dictionaries = self.trace.dictionaries();
             if !codec::all_refs(&event, |id| dictionaries.knows(id)) {
                 cursor.unresolved += 1;
@@ -243,13 +266,13 @@ impl<'a> Events<'a> {
             let end = event.end_ns();
             cursor.latest_ns = cursor.latest_ns.max(end);
             if self.filter.wants(&event, self.trace) {
+                self.held += held_bytes(&event);
                 cursor.held.push(Held { key: Reverse((end, cursor.row)), event });
                 cursor.row += 1;
-                self.held += 1;
             }
             let safe = cursor.latest_ns.saturating_sub(cursor.disorder_ns);
             let is_due = cursor.held.peek().is_some_and(|held| held.key.0.0 <= safe);
-            let is_full = self.held * HELD_BYTES > MAX_OPEN_BYTES;
+            let is_full = self.held > MAX_OPEN_BYTES;
             if is_full && !is_due {
                 self.give_up_order(cursor.entry);
             }
@@ -270,7 +293,7 @@ impl<'a> Events<'a> {
     /// The earliest of the events that wait is the next.
     fn release(&mut self, cursor: &mut Cursor) {
         if let Some(held) = cursor.held.pop() {
-            self.held -= 1;
+            self.held -= held_bytes(&held.event);
             cursor.peeked = Some(held.event);
         }
     }
@@ -286,7 +309,7 @@ impl<'a> Events<'a> {
 
     /// Whether one more chunk may be open.
     fn has_room(&self, entry: &IndexEntry) -> bool {
-        let taken = self.open_bytes + self.held * HELD_BYTES;
+        let taken = self.open_bytes + self.held;
         self.due.len() < MIN_OPEN || taken + entry_memory(entry) <= MAX_OPEN_BYTES
     }
 }
@@ -303,6 +326,9 @@ impl Iterator for Events<'_> {
         loop {
             if let Some(error) = self.errors.pop() {
                 return Some(Err(error));
+            }
+            if self.too_dense {
+                return None;
             }
             let due = self.due.peek().map(|Reverse((end, ..))| *end);
             if let Some(at) = self.closed.last().copied() {

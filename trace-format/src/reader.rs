@@ -95,6 +95,22 @@ pub enum ReadError {
         /// Where and what.
         damage: Damage,
     },
+    /// It holds more than a recording of its length can: it was made to exhaust whoever reads it. [`crate::allow_dense`]
+    /// lets it be read.
+    #[error("{} has {count} {what} in {bytes} bytes; a recording of that length has at most {most}. It was made to \
+        exhaust whoever reads it; --allow-dense reads it nevertheless", path.display())]
+    TooDense {
+        /// Which file.
+        path: PathBuf,
+        /// Of what it has too many.
+        what: &'static str,
+        /// How many, as far as they were counted.
+        count: u64,
+        /// The most there can be.
+        most: u64,
+        /// Length of the file.
+        bytes: u64,
+    },
     /// So many chunks overlap in time that events are no longer in order from here on. No writer makes such files
     /// of a recording.
     #[error("{}: too many chunks overlap in time at offset {offset}; events are no longer in order from here on",

@@ -5,6 +5,7 @@ mod aarch64;
 mod bench;
 mod bpf;
 mod cri;
+mod fuzz;
 mod matrix;
 mod test;
 mod verifier;
@@ -32,6 +33,8 @@ enum Chore {
     Verifier(verifier::Args),
     /// Generate the client of container runtimes from cri/proto, or check the committed one.
     Cri(cri::Args),
+    /// Run everything on hostile traces made at random, each within 1 GiB and 5 s of CPU.
+    Fuzz(fuzz::Args),
     /// Install what the tests need and run them all, lints and checks of the committed eBPF object included.
     Test(test::Args),
 }
@@ -44,6 +47,7 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
         Chore::Matrix(args) => matrix::run(&args),
         Chore::Verifier(args) => verifier::run(&args),
         Chore::Cri(args) => cri::run(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Test(args) => test::run(&args),
     }
 }

@@ -20,6 +20,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use waits::Waits;
 
+/// Bytes of arguments that are kept of all processes together, and what a word takes besides its own.
+const MAX_ARGV_BYTES: usize = 64 << 20;
+const WORD_BYTES: usize = 32;
+/// Longest path and longest task name that is kept; the kernel's have 4,095 and 15 bytes, or 63 (kernel threads).
+const PATH_MAX: usize = 4096;
+const COMM_MAX: usize = 64;
+
+fn clipped(bytes: &[u8], most: usize) -> &[u8] {
+    &bytes[..bytes.len().min(most)]
+}
+
 const SOCK_STREAM: u16 = 1;
 const SOCK_SEQPACKET: u16 = 5;
 const AF_UNIX: u16 = 1;
@@ -97,6 +108,9 @@ pub(crate) struct Builder<'a> {
     timeline: crate::timeline::Timeline,
     hung: Vec<(Hung, TaskId)>,
     missing: Missing,
+    /// Arguments that were seen, and what they take.
+    argvs: FxHashMap<Box<[StrId]>, Arc<[String]>>,
+    argv_bytes: usize,
     n_calls: u64,
     n_engine: u64,
     n_noise: u64,
@@ -136,6 +150,8 @@ impl<'a> Builder<'a> {
             timeline: crate::timeline::Timeline::default(),
             hung: Vec::new(),
             missing: Missing::default(),
+            argvs: FxHashMap::default(),
+            argv_bytes: 0,
             n_calls: 0,
             n_engine: 0,
             n_noise: 0,
@@ -152,12 +168,12 @@ impl<'a> Builder<'a> {
             let parent = self.live.get(&p.parent.0).copied();
             let index = self.new_process(p.tgid.0, parent, 0);
             let process = &mut self.processes[index];
-            process.exe = lossy(&p.exe).as_ref().into();
+            process.exe = lossy(clipped(&p.exe, PATH_MAX)).as_ref().into();
             process.argv = p.argv.iter().map(|a| lossy(a).into_owned()).collect();
             process.start_fds = p.fds.len();
             process.max_fds = p.fds.len();
             if let Some(leader) = p.threads.first() {
-                process.comm = lossy(&leader.comm).into_owned();
+                process.comm = lossy(clipped(&leader.comm, COMM_MAX)).into_owned();
             }
             for fd in &p.fds {
                 if let ctrace_format::FdTarget::Socket {
@@ -274,7 +290,7 @@ impl<'a> Builder<'a> {
     /// A task of the dictionary is this thread, under the name it has there.
     fn adopt(&mut self, task: TaskId, index: usize) {
         let def = self.trace.task(task);
-        let comm = lossy(self.trace.str(def.comm));
+        let comm = lossy(clipped(self.trace.str(def.comm), COMM_MAX));
         if !comm.is_empty() {
             let process = self.threads[index].process;
             if def.tid.0 == def.tgid.0 {
@@ -328,8 +344,8 @@ impl<'a> Builder<'a> {
                 self.adopt(*child, thread);
             }
             ProcessKind::Exec { path, argv, .. } => {
-                let words = argv.iter().map(|w| lossy(self.trace.str(*w)).into_owned()).collect();
-                let path = lossy(self.trace.str(*path)).as_ref().into();
+                let words = self.words(argv);
+                let path = lossy(clipped(self.trace.str(*path), PATH_MAX)).as_ref().into();
                 let tgid = Tgid(self.processes[process].tgid);
                 self.processes[process].exe = path;
                 self.processes[process].argv = words;
@@ -359,6 +375,21 @@ impl<'a> Builder<'a> {
             }
             _ => {}
         }
+    }
+
+    /// The text of arguments; none when all that is kept of them has become too much.
+    fn words(&mut self, argv: &[StrId]) -> Arc<[String]> {
+        if let Some(known) = self.argvs.get(argv) {
+            return Arc::clone(known);
+        }
+        let bytes: usize = argv.iter().map(|word| self.trace.str(*word).len() + WORD_BYTES).sum();
+        self.argv_bytes = self.argv_bytes.saturating_add(bytes);
+        if self.argv_bytes > MAX_ARGV_BYTES {
+            return Arc::default();
+        }
+        let words: Arc<[String]> = argv.iter().map(|w| lossy(self.trace.str(*w)).into_owned()).collect();
+        self.argvs.insert(argv.into(), Arc::clone(&words));
+        words
     }
 
     fn end_process(&mut self, process: usize, t_ns: u64) {

@@ -123,7 +123,7 @@ impl Builder<'_> {
         if let Some(name) = self.paths.get(&path) {
             return *name;
         }
-        let text = lossy(self.trace.str(path));
+        let text = lossy(super::clipped(self.trace.str(path), super::PATH_MAX));
         let pids = &self.pids;
         let name = self.names.insert(&text, |n| names::blank_path(n, pids));
         self.paths.insert(path, name);

@@ -340,6 +340,11 @@ impl ProgramBuilder {
         self.value_slots - 1
     }
 
+    /// Number of value slots so far.
+    pub fn slots(&self) -> u32 {
+        self.value_slots
+    }
+
     /// A new futex slot (initially 0).
     pub fn futex_slot(&mut self) -> u32 {
         self.futex_slots += 1;

@@ -41,6 +41,12 @@ mod field {
     pub(super) const WAITS: u32 = 1 << 25;
 }
 
+/// [`Step::len_arg`] and [`Step::fd_arg`] of most steps.
+#[cfg(feature = "std")]
+const LEN_ARG: u8 = Step::call(0).len_arg;
+#[cfg(feature = "std")]
+const FD_ARG: u8 = Step::call(0).fd_arg;
+
 const fn zigzag(value: u64) -> u64 {
     (value << 1) ^ ((value as i64 >> 63) as u64)
 }
@@ -153,68 +159,81 @@ pub fn decode_wait(bytes: &[u8], at: &mut usize) -> Option<Wait> {
 
 const _: () = assert!(Kind::Call as u8 == 0 && Expect::Any as u8 == 0 && Post::None as u8 == 0);
 
+/// Numbers one behind the other.
 #[cfg(feature = "std")]
-fn put(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
+struct Numbers<const N: usize> {
+    /// A step has at most 6 operands and 4 further fields of up to 10 bytes, and 20 smaller ones of up to 5.
+    bytes: [u8; N],
+    len: usize,
+}
+
+#[cfg(feature = "std")]
+impl<const N: usize> Numbers<N> {
+    #[inline]
+    fn put(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.bytes[self.len] = value as u8 | 0x80;
+            self.len += 1;
+            value >>= 7;
+        }
+        self.bytes[self.len] = value as u8;
+        self.len += 1;
     }
-    out.push(value as u8);
+
+    /// A field that is stored when it is not as usual. Returns its bit, if it was.
+    #[inline]
+    fn field(&mut self, bit: u32, differs: bool, value: u64) -> u32 {
+        if differs {
+            self.put(value);
+            return bit;
+        }
+        0
+    }
 }
 
 /// Appends a step and what it waits for.
 #[cfg(feature = "std")]
 pub fn encode(head: &ChunkHead, step: &Step, waits: &[Wait], out: &mut Vec<u8>) {
-    let usual = Step::call(0);
+    let mut n = Numbers { bytes: [0; 192], len: 0 };
     let mut has = 0;
-    let mut set = |bit: u32, differs: bool| has |= if differs { bit } else { 0 };
-    for (index, (operand, sel)) in step.args.iter().zip(&step.sel).enumerate() {
-        set(field::ARGS << index, *operand != 0);
-        set(field::SELS << index, *sel != 0);
+    n.put(u64::from(step.nr));
+    for (index, operand) in step.args.iter().enumerate() {
+        has |= n.field(field::ARGS << index, *operand != 0, zigzag(*operand));
     }
-    set(field::FLAGS, step.flags != 0);
-    set(field::KIND, step.kind != 0);
-    set(field::EXPECT_KIND, step.expect_kind != 0);
-    set(field::EXPECT, step.expect != 0);
-    set(field::POST, step.post != 0);
-    set(field::POST_ARG, step.post_arg != 0);
-    set(field::AUX, step.aux != 0);
-    set(field::THINK_CPU, step.think_cpu_ns != 0);
-    set(field::THINK_SLEEP, step.think_sleep_ns != 0);
-    set(field::DURATION, step.duration_ns != 0);
-    set(field::TIME, step.t_ns != head.t_ns);
-    set(field::EVENT, step.event != head.event);
-    set(field::STREAM_ARGS, (step.len_arg, step.fd_arg) != (usual.len_arg, usual.fd_arg));
-    set(field::WAITS, !waits.is_empty());
-    put(out, u64::from(has));
-    put(out, u64::from(step.nr));
-    for operand in step.args.iter().filter(|operand| **operand != 0) {
-        put(out, zigzag(*operand));
+    // Selectors and kinds are below 128: a number of one byte is that byte.
+    for (index, sel) in step.sel.iter().enumerate() {
+        has |= n.field(field::SELS << index, *sel != 0, u64::from(sel & 0x7f));
     }
-    out.extend(step.sel.iter().filter(|sel| **sel != 0));
-    let mut number = |bit: u32, value: u64| {
-        if has & bit != 0 {
-            put(out, value);
-        }
-    };
-    // The kinds are below 128: a number of one byte is that byte.
-    number(field::FLAGS, u64::from(step.flags));
-    number(field::KIND, u64::from(step.kind & 0x7f));
-    number(field::EXPECT_KIND, u64::from(step.expect_kind & 0x7f));
-    number(field::EXPECT, zigzag(step.expect as u64));
-    number(field::POST, u64::from(step.post & 0x7f));
-    number(field::POST_ARG, step.post_arg);
-    number(field::AUX, step.aux);
-    number(field::THINK_CPU, u64::from(step.think_cpu_ns));
-    number(field::THINK_SLEEP, u64::from(step.think_sleep_ns));
-    number(field::DURATION, u64::from(step.duration_ns));
-    number(field::TIME, zigzag(step.t_ns.wrapping_sub(head.t_ns)));
-    number(field::EVENT, zigzag(i64::from(step.event.wrapping_sub(head.event) as i32) as u64));
-    number(field::STREAM_ARGS, u64::from(step.len_arg & 0x7f));
-    number(field::STREAM_ARGS, u64::from(step.fd_arg & 0x7f));
-    number(field::WAITS, waits.len() as u64);
+    let mut field = |bit: u32, value: u64| has |= n.field(bit, value != 0, value);
+    field(field::FLAGS, u64::from(step.flags));
+    field(field::KIND, u64::from(step.kind & 0x7f));
+    field(field::EXPECT_KIND, u64::from(step.expect_kind & 0x7f));
+    field(field::EXPECT, zigzag(step.expect as u64));
+    field(field::POST, u64::from(step.post & 0x7f));
+    field(field::POST_ARG, step.post_arg);
+    field(field::AUX, step.aux);
+    field(field::THINK_CPU, u64::from(step.think_cpu_ns));
+    field(field::THINK_SLEEP, u64::from(step.think_sleep_ns));
+    field(field::DURATION, u64::from(step.duration_ns));
+    field(field::TIME, zigzag(step.t_ns.wrapping_sub(head.t_ns)));
+    field(field::EVENT, zigzag(i64::from(step.event.wrapping_sub(head.event) as i32) as u64));
+    if (step.len_arg, step.fd_arg) != (LEN_ARG, FD_ARG) {
+        has |= field::STREAM_ARGS;
+        n.put(u64::from(step.len_arg & 0x7f));
+        n.put(u64::from(step.fd_arg & 0x7f));
+    }
+    if !waits.is_empty() {
+        has |= field::WAITS;
+        n.put(waits.len() as u64);
+    }
+    let mut first = Numbers { bytes: [0; 8], len: 0 };
+    first.put(u64::from(has));
+    out.extend_from_slice(&first.bytes[..first.len]);
+    out.extend_from_slice(&n.bytes[..n.len]);
     for wait in waits {
-        put(out, u64::from(wait.task));
-        put(out, u64::from(wait.seq));
+        let mut n = Numbers { bytes: [0; 16], len: 0 };
+        n.put(u64::from(wait.task));
+        n.put(u64::from(wait.seq));
+        out.extend_from_slice(&n.bytes[..n.len]);
     }
 }

@@ -1,8 +1,11 @@
 //! The surroundings that the deduced file system asks for.
 
+use super::CompileError;
+use super::budget::Budget;
 use super::fsmodel::{FsModel, Inode, NodeKind, Paths, SIZE_MAX, parent_of};
 use super::links::Links;
 use crate::plan::environment::{FileKind, FileSpec};
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Directories are not filled with more names than this.
@@ -14,7 +17,16 @@ const DOT_BYTES: u64 = 48;
 const UNNAMEABLE: [&[u8]; 3] = [b"/memfd:", b"/dev/fd", b"/dev/pts/"];
 
 /// Files to make, parents first, and the paths that are executed.
-pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec>, Vec<Vec<u8>>) {
+///
+/// # Errors
+/// When the targets of links have more bytes than the budget allows.
+pub(crate) fn files(
+    fs: &FsModel,
+    paths: &Paths,
+    links: &Links,
+    budget: Budget,
+) -> Result<(Vec<FileSpec>, Vec<Vec<u8>>), CompileError> {
+    let mut link_bytes = 0;
     let mut files: BTreeMap<Vec<u8>, FileSpec> = BTreeMap::new();
     let mut executables = Vec::new();
     let neighbours = neighbours(fs, paths);
@@ -42,6 +54,10 @@ pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec
         if links.target(&path).is_some() {
             lengths.insert(path, node.link_len as usize);
             continue;
+        }
+        if node.kind == NodeKind::Symlink {
+            link_bytes += path.len() + node.link_len as usize;
+            budget.names("bytes of links", link_bytes)?;
         }
         let kind =
             if node.kind == NodeKind::Symlink { led(&neighbours, &path, node) } else { file_kind(node) };
@@ -97,18 +113,30 @@ pub(crate) fn files(fs: &FsModel, paths: &Paths, links: &Links) -> (Vec<FileSpec
     }
     files.remove(b"/".as_slice());
     // A path below something that is not a directory cannot be made: the deeper evidence wins.
-    let parents: Vec<Vec<u8>> = files.keys().chain(executables.iter()).flat_map(|p| ancestors(p)).collect();
+    let mut climbed: FxHashSet<&[u8]> = FxHashSet::default();
+    let mut parents: Vec<Vec<u8>> = Vec::new();
+    for path in files.keys().chain(executables.iter()) {
+        let mut at = parent_of(path);
+        // Who is above one that was met was met, too.
+        while at != b"/" && climbed.insert(at) {
+            if files
+                .get(at)
+                .is_some_and(|spec| !matches!(spec.kind, FileKind::Directory { .. } | FileKind::Link { .. }))
+            {
+                parents.push(at.to_vec());
+            }
+            at = parent_of(at);
+        }
+    }
     for parent in parents {
-        if let Some(spec) = files.get_mut(&parent)
-            && !matches!(spec.kind, FileKind::Directory { .. } | FileKind::Link { .. })
-        {
+        if let Some(spec) = files.get_mut(&parent) {
             spec.kind = FileKind::Directory { entries: 0 };
             spec.mode = 0o755;
         }
     }
     executables.sort_unstable();
     executables.dedup();
-    (files.into_values().collect(), executables)
+    Ok((files.into_values().collect(), executables))
 }
 
 /// A link's text: of all ways to say where it leads, the one with the recorded length.
@@ -140,33 +168,26 @@ fn spelled(path: &[u8], target: &[u8], len: usize) -> Vec<u8> {
         // Longer for a reason that is not known: slashes cost nothing.
         let mut text = first;
         if let Some(at) = text.iter().position(|b| *b == b'/') {
-            while text.len() < len.min(4095) {
-                text.insert(at, b'/');
-            }
+            let more = len.min(4095).saturating_sub(text.len());
+            text.splice(at..at, std::iter::repeat_n(b'/', more));
         }
         text
     })
 }
 
-fn ancestors(path: &[u8]) -> Vec<Vec<u8>> {
-    let mut out = Vec::new();
-    let mut at = parent_of(path);
-    while at != b"/" {
-        out.push(at.to_vec());
-        at = parent_of(at);
-    }
-    out
-}
-
-/// Names by directory.
-type Neighbours<'a> = BTreeMap<&'a [u8], Vec<&'a [u8]>>;
+/// By directory and length, two names: one may be that of who asks.
+type Neighbours<'a> = FxHashMap<(&'a [u8], usize), [Option<&'a [u8]>; 2]>;
 
 fn neighbours<'a>(fs: &FsModel, paths: &'a Paths) -> Neighbours<'a> {
-    let mut all = Neighbours::new();
+    let mut all = Neighbours::default();
     for path in fs.nodes().iter().filter_map(|node| node.initial).map(|id| paths.get(id)) {
         let parent = parent_of(path);
         let name = &path[parent.len()..];
-        all.entry(parent).or_default().push(name.strip_prefix(b"/").unwrap_or(name));
+        let name = name.strip_prefix(b"/").unwrap_or(name);
+        let names = all.entry((parent, name.len())).or_default();
+        if let Some(free) = names.iter_mut().find(|slot| slot.is_none()) {
+            *free = Some(name);
+        }
     }
     all
 }
@@ -175,8 +196,8 @@ fn neighbours<'a>(fs: &FsModel, paths: &'a Paths) -> Neighbours<'a> {
 fn led(neighbours: &Neighbours<'_>, path: &[u8], node: &Inode) -> FileKind {
     let own = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
     let fitting = neighbours
-        .get(parent_of(path))
-        .and_then(|names| names.iter().find(|name| name.len() == node.link_len as usize && **name != own));
+        .get(&(parent_of(path), node.link_len as usize))
+        .and_then(|names| names.iter().flatten().find(|name| **name != own));
     match fitting {
         Some(name) => FileKind::Link { target: name.to_vec() },
         None => file_kind(node),

@@ -1,6 +1,7 @@
 //! The passes that only look: what has to be known about the whole recording before the first step can be written.
 
 use super::CompileError;
+use super::budget::Budget;
 use super::calls::Sc;
 use super::fsmodel::{FsModel, Paths};
 use super::futexes::{Matcher, Unmatched, Word};
@@ -101,7 +102,8 @@ pub(crate) fn futex_op(call: &Syscall) -> (u64, bool) {
 /// Looks at the whole recording.
 pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let seed = discover(source)?;
-    let mut world = World::new(seed, Paths::default(), FsModel::default());
+    let budget = Budget::of(source);
+    let mut world = World::new(budget, seed, Paths::default(), FsModel::default());
     world.enter_snapshot(source)?;
     let mut matcher = Matcher::default();
     let mut first_connect = FxHashMap::default();
@@ -127,6 +129,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             killed.insert(world.procs[proc as usize].first);
         }
         if let Event::Connection(c) = event {
+            let all = [reset.len(), fin.len(), established.len()];
+            budget.things("connections", all.into_iter().max().unwrap_or(0))?;
             match c.kind {
                 ConnectionKind::ResetReceived => {
                     reset.insert(c.cookie.0);
@@ -165,6 +169,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             Sc::Futex if !call.flags.contains(SyscallFlags::NO_EXIT) => {
                 let (op, private) = futex_op(call);
                 let word = futex_word(&world, task, call.args[0], private);
+                budget.things("futex words", matcher.words())?;
                 match (op, call.ret) {
                     (0 | 9, 0) => matcher.waited(word, task, seq, call.t_ns, event.end_ns()),
                     (1 | 10 | 3 | 4 | 5, n) if n > 0 => {
@@ -294,7 +299,8 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     let mut cwd: Option<Vec<u8>> = None;
     let mut moved = false;
     let mut clone_flags: FxHashMap<u32, Vec<(u64, u64)>> = FxHashMap::default();
-    let mut world = World::new(Seed::default(), Paths::default(), FsModel::default());
+    let budget = Budget::of(source);
+    let mut world = World::new(budget, Seed::default(), Paths::default(), FsModel::default());
     world.enter_snapshot(source)?;
     source.for_each(&mut |event| {
         match event {
@@ -302,6 +308,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                 let established =
                     matches!(connection.kind, ConnectionKind::State { new: TcpState::Established, .. });
                 if connection.cookie.0 != 0 && established {
+                    budget.things("connections", tuples.len())?;
                     tuples.insert(connection.cookie.0, (connection.local.clone(), connection.peer.clone()));
                 }
             }

@@ -12,12 +12,15 @@ pub(crate) struct PathId(pub(crate) u32);
 
 /// Longest path that is kept, as the kernel's `PATH_MAX`.
 pub(crate) const PATH_MAX: usize = 4096;
+/// Most components of a path that are kept. Real trees are a few dozen deep; what goes up a path costs their square.
+const COMPONENTS_MAX: usize = 256;
 
 /// Interned, lexically normalised absolute paths.
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
     ids: FxHashMap<Arc<[u8]>, PathId>,
     all: Vec<Arc<[u8]>>,
+    bytes: u64,
 }
 
 impl Paths {
@@ -28,6 +31,7 @@ impl Paths {
             return *id;
         }
         let id = PathId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
+        self.bytes += normal.len() as u64;
         let shared: Arc<[u8]> = normal.into();
         self.all.push(Arc::clone(&shared));
         self.ids.insert(shared, id);
@@ -42,6 +46,14 @@ impl Paths {
         joined.push(b'/');
         joined.extend_from_slice(path);
         self.intern(&joined)
+    }
+    /// Number of paths.
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+    /// Bytes of all paths.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
     /// The id of a path that is already known.
     pub(crate) fn find(&self, path: &[u8]) -> Option<PathId> {
@@ -62,7 +74,8 @@ fn normalise(path: &[u8]) -> Vec<u8> {
             b".." => {
                 parts.pop();
             }
-            _ => parts.push(part),
+            _ if parts.len() < COMPONENTS_MAX => parts.push(part),
+            _ => {}
         }
     }
     let mut out = Vec::with_capacity(path.len().min(PATH_MAX));

@@ -75,6 +75,10 @@ impl Matcher {
             }
         }
     }
+    /// Number of words.
+    pub(crate) fn words(&self) -> usize {
+        self.open.len()
+    }
     /// The waits that no wake ended.
     pub(crate) fn finish(mut self) -> Unmatched {
         for (word, open) in self.open {

@@ -1,32 +1,43 @@
 //! Symbolic links, deduced from where the kernel ended up when a path was opened.
 
 use super::fsmodel::parent_of;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most links that are followed for one path, as in the kernel.
 const DEPTH_MAX: usize = 40;
-/// Most different paths that are looked at.
+/// Most different paths that are looked at, and bytes of them.
 const OBSERVED_MAX: usize = 200_000;
+const OBSERVED_BYTES: usize = 16 << 20;
+/// Bytes of names that are looked up in all; beyond, paths are taken as they are.
+const WORK_MAX: u64 = 2 << 30;
 
 /// Paths as opened, and as found.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     pairs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Every directory above something found: the kernel's own paths have no links in them.
-    real: BTreeSet<Vec<u8>>,
+    real: FxHashSet<Vec<u8>>,
+    bytes: usize,
 }
 
 /// Links: path → absolute target.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Links {
     by_path: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// How long their paths are: no other beginning of a path is one.
+    lengths: BTreeSet<usize>,
+    /// Bytes of names looked up.
+    work: Cell<u64>,
 }
 
 impl Observed {
     /// `opened` (absolute, normalised) turned out to be `found`.
     pub(crate) fn observe(&mut self, opened: &[u8], found: &[u8]) {
         let mut at = found;
-        while at.len() > 1 && self.real.len() < OBSERVED_MAX && self.real.insert(at.to_vec()) {
+        while at.len() > 1 && self.has_room() && self.real.insert(at.to_vec()) {
+            self.bytes += at.len();
             at = parent_of(at);
         }
         let plausible = found.first() == Some(&b'/')
@@ -36,15 +47,19 @@ impl Observed {
             && !is_below(found, opened)
             && !opened.starts_with(b"/proc/")
             && !opened.starts_with(b"/dev/");
-        if plausible && self.pairs.len() < OBSERVED_MAX {
-            self.pairs.insert(opened.to_vec(), found.to_vec());
+        if plausible && self.has_room() && self.pairs.insert(opened.to_vec(), found.to_vec()).is_none() {
+            self.bytes += opened.len() + found.len();
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.real.len().max(self.pairs.len()) < OBSERVED_MAX && self.bytes < OBSERVED_BYTES
     }
 
     /// The links that explain what was found. A directory is a link when several paths say so; otherwise the whole path
     /// is one.
     pub(crate) fn solve(self) -> Links {
-        let mut votes: BTreeMap<(&[u8], &[u8]), u32> = BTreeMap::new();
+        let mut votes: FxHashMap<(&[u8], &[u8]), u32> = FxHashMap::default();
         for (opened, found) in &self.pairs {
             for candidate in directory_links(opened, found) {
                 *votes.entry(candidate).or_default() += 1;
@@ -98,6 +113,7 @@ fn is_below(path: &[u8], dir: &[u8]) -> bool {
 impl Links {
     fn insert(&mut self, link: &[u8], target: &[u8]) {
         if link != b"/" && link != target && !is_below(target, link) {
+            self.lengths.insert(link.len());
             self.by_path.entry(link.to_vec()).or_insert_with(|| target.to_vec());
         }
     }
@@ -117,6 +133,9 @@ impl Links {
     pub(crate) fn resolve(&self, path: &[u8], follow_last: bool) -> Vec<u8> {
         let mut path = path.to_vec();
         for _ in 0..DEPTH_MAX {
+            if self.work.get() > WORK_MAX {
+                break;
+            }
             let mut end = 0;
             let mut changed = None;
             while end < path.len() {
@@ -125,6 +144,11 @@ impl Links {
                 if end == path.len() && !follow_last {
                     break;
                 }
+                if !self.lengths.contains(&end) {
+                    continue;
+                }
+                // A lookup compares about as much as it has to, a dozen times.
+                self.work.set(self.work.get() + end as u64 + 64);
                 if let Some(target) = self.by_path.get(&path[..end]) {
                     let mut next = target.clone();
                     next.extend_from_slice(&path[end..]);

@@ -9,6 +9,7 @@
 //! did, so the waits cannot form a cycle.
 
 mod bounds;
+mod budget;
 mod calls;
 mod deps;
 mod environment;
@@ -21,6 +22,7 @@ mod lower;
 mod memory;
 mod peers;
 mod setup;
+mod shapes;
 mod source;
 mod steps;
 mod wire;
@@ -47,8 +49,28 @@ pub enum CompileError {
     /// The program could not be built.
     #[error("cannot build the replay program")]
     Build(#[source] BuildError),
-    /// There is no room for the program.
-    #[error("cannot write the replay program in {}; free some space there, or point TMPDIR to a directory with space", dir.display())]
+    /// The program has become larger than a recording of that length needs.
+    #[error(
+        "the replay program has {bytes} bytes so far, and may have {max}, by the length of the trace; \
+        --max-program SIZE lets it have more"
+    )]
+    TooLarge {
+        /// The bytes that it would have so far.
+        bytes: u64,
+        /// The most that it may have.
+        max: u64,
+    },
+    /// The program has become larger than the disk can bear.
+    #[error("the replay program needs more than {max} bytes, half of what is free in {}; free some space, or point \
+        TMPDIR elsewhere", dir.display())]
+    NoRoom {
+        /// Where it was.
+        dir: PathBuf,
+        /// The most that it may have.
+        max: u64,
+    },
+    /// The program cannot be written.
+    #[error("cannot write the replay program to {}; free some space, or point TMPDIR elsewhere", dir.display())]
     Spool {
         /// Where it was to be.
         dir: PathBuf,
@@ -57,7 +79,10 @@ pub enum CompileError {
         source: std::io::Error,
     },
     /// The trace has more of something than a replay can have.
-    #[error("the trace has more than {limit} {what}, the most a replay can have; replay a shorter recording")]
+    #[error(
+        "the trace has more than {limit} {what}, the most that a replay of a recording of its length can have; \
+        replay a shorter recording"
+    )]
     TooMany {
         /// Of what.
         what: &'static str,
@@ -75,11 +100,19 @@ pub enum CompileError {
 impl From<BuildError> for CompileError {
     fn from(error: BuildError) -> Self {
         match error {
+            BuildError::TooLarge { bytes, max } => Self::TooLarge { bytes, max },
             BuildError::Limit { what, max, .. } => {
                 Self::TooMany { what, limit: usize::try_from(max).unwrap_or(usize::MAX) }
             }
             other => Self::Build(other),
         }
+    }
+}
+
+impl CompileError {
+    /// Whether the cause is the disk rather than the trace.
+    pub fn is_of_disk(&self) -> bool {
+        matches!(self, Self::Spool { .. } | Self::NoRoom { .. })
     }
 }
 

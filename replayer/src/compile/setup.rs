@@ -17,7 +17,7 @@ use ctrace_format::{FdTarget, SockAddr, TaskId};
 use ctrace_program::{
     Expect, Kind, Post, SIG_HANDLER, SIG_IGNORE, Sel, Step, Wait, fd_operand, fds_operand, flags,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Flags of a thread that shares what threads share.
 const THREAD: u64 = 0x5_0f00;
@@ -187,8 +187,10 @@ fn feeder(lower: &mut Lower<'_>, key: SockIx, id: u32) -> Result<(), CompileErro
 /// their places and make their threads.
 fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     let facts: Vec<TaskFact> = lower.facts.tasks.clone();
+    let there = There::of(lower, &facts);
+    lower.v4_ports = v4_ports(lower);
     if lower.first == 0 {
-        program(lower, 0, &facts[0])?;
+        program(lower, 0, there.snapshots.get(&facts[0].tgid).copied())?;
     }
     let base = lower
         .world
@@ -258,32 +260,56 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
             continue;
         }
         let proc = lower.world.tasks.get(i).map(|t| t.proc);
-        process(lower, ix, fact, &facts, proc, base, &by_ofd)?;
+        process(lower, ix, fact, &there, proc, base, &by_ofd)?;
     }
     Ok(())
+}
+
+/// What was there at the start, by what it belongs to.
+#[derive(Default)]
+struct There<'a> {
+    /// First tasks of the processes that a process made.
+    children: FxHashMap<TaskIx, Vec<TaskIx>>,
+    /// Further threads, by first task.
+    threads: FxHashMap<TaskIx, Vec<TaskIx>>,
+    /// The snapshot's processes.
+    snapshots: FxHashMap<u32, &'a ctrace_format::ProcessSnapshot>,
+}
+
+impl<'a> There<'a> {
+    fn of(lower: &Lower<'a>, facts: &[TaskFact]) -> Self {
+        let mut there = Self::default();
+        for (i, fact) in facts.iter().enumerate().filter(|(_, fact)| fact.origin != Origin::Forked) {
+            let ix = i as TaskIx;
+            match fact.parent {
+                Some(parent) if fact.leader == ix => there.children.entry(parent).or_default().push(ix),
+                None if fact.leader == ix => {}
+                _ => there.threads.entry(fact.leader).or_default().push(ix),
+            }
+        }
+        for process in &lower.source.snapshot().processes {
+            there.snapshots.entry(process.tgid.0).or_insert(process);
+        }
+        there
+    }
 }
 
 fn process(
     lower: &mut Lower<'_>,
     ix: TaskIx,
     fact: &TaskFact,
-    facts: &[TaskFact],
+    there: &There<'_>,
     proc: Option<ProcIx>,
     base: u32,
     by_ofd: &FxHashMap<OfdIx, u32>,
 ) -> Result<(), CompileError> {
     let me = lower.prog(ix);
-    let children: Vec<TaskIx> = (0..facts.len() as TaskIx)
-        .filter(|t| {
-            let other = &facts[*t as usize];
-            other.origin != Origin::Forked && other.leader == *t && other.parent == Some(ix)
-        })
-        .collect();
+    let snapshot = there.snapshots.get(&fact.tgid).copied();
     if me != 0 {
-        program(lower, ix, fact)?;
+        program(lower, ix, snapshot)?;
     }
-    for child in children {
-        clone(lower, me, child, SIGCHLD)?;
+    for child in there.children.get(&ix).into_iter().flatten() {
+        clone(lower, me, *child, SIGCHLD)?;
     }
     if let Some(proc) = proc {
         let state = lower.world.procs[proc as usize].clone();
@@ -317,37 +343,29 @@ fn process(
         let cwd = lower.b.cstr(&cwd)?;
         lower.b.push(me, &extra("chdir").arg(0, Sel::Data, cwd))?;
         lower.b.push(me, &extra("umask").imm(0, u64::from(fs.umask)))?;
-        signals(lower, me, proc, fact.tgid)?;
+        signals(lower, me, proc, snapshot)?;
     }
     name(lower, ix, fact)?;
-    let threads: Vec<TaskIx> = (0..facts.len() as TaskIx)
-        .filter(|t| {
-            let other = &facts[*t as usize];
-            *t != ix && other.origin != Origin::Forked && other.leader == ix
-        })
-        .collect();
-    for thread in threads {
-        clone(lower, me, thread, THREAD | CLONE_THREAD)?;
+    for thread in there.threads.get(&ix).into_iter().flatten() {
+        clone(lower, me, *thread, THREAD | CLONE_THREAD)?;
     }
     gate(lower, ix)
 }
 
 /// A process of the snapshot begins as the program it was, so that it is called and shown as that.
-fn program(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), CompileError> {
-    let source = lower.source;
-    let Some(snapshot) = source.snapshot().processes.iter().find(|p| p.tgid.0 == fact.tgid) else {
-        return Ok(());
-    };
+fn program(
+    lower: &mut Lower<'_>,
+    ix: TaskIx,
+    snapshot: Option<&ctrace_format::ProcessSnapshot>,
+) -> Result<(), CompileError> {
+    let Some(snapshot) = snapshot else { return Ok(()) };
     if snapshot.exe.first() != Some(&b'/') {
         return Ok(());
     }
     let exe = lower.world.paths.intern(&snapshot.exe);
     let exe = lower.world.resolve(exe, true);
     let text = lower.world.paths.get(exe).to_vec();
-    if !lower.environment.executables.contains(&text) && !lower.is_link(&text) {
-        lower.environment.executables.push(text.clone());
-        lower.environment.files.retain(|f| f.path != text);
-    }
+    lower.executed(text.clone());
     let path = lower.b.cstr(&text)?;
     let mut words = Vec::new();
     for word in snapshot.argv.iter().take(64) {
@@ -376,11 +394,15 @@ fn name(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), Compil
     Ok(())
 }
 
-fn signals(lower: &mut Lower<'_>, me: u32, proc: ProcIx, tgid: u32) -> Result<(), CompileError> {
+fn signals(
+    lower: &mut Lower<'_>,
+    me: u32,
+    proc: ProcIx,
+    snapshot: Option<&ctrace_format::ProcessSnapshot>,
+) -> Result<(), CompileError> {
     // Flags are not in /proc; nearly every handler restarts calls.
     const SA_RESTART: u64 = 0x1000_0000;
-    let source = lower.source;
-    let Some(snapshot) = source.snapshot().processes.iter().find(|p| p.tgid.0 == tgid) else { return Ok(()) };
+    let Some(snapshot) = snapshot else { return Ok(()) };
     for signo in 1..=64_u32 {
         let bit = 1_u64 << (signo - 1);
         let (kind, number) = if snapshot.sig_caught & bit != 0 {
@@ -510,7 +532,7 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
         let reuse =
             extra("setsockopt").imm(0, u64::from(at)).imm(1, 1).imm(2, 2).arg(3, Sel::Data, one).imm(4, 4);
         lower.b.push(0, &reuse)?;
-        if inet.is_ipv6() && has_v4_twin(lower, inet.port()) {
+        if inet.is_ipv6() && lower.v4_ports.contains(&inet.port()) {
             // IPPROTO_IPV6, IPV6_V6ONLY
             let only = extra("setsockopt")
                 .imm(0, u64::from(at))
@@ -542,13 +564,15 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
     Ok(())
 }
 
-/// Whether another socket was bound to the same port of IPv4, so that one of IPv6 has to be for IPv6 only.
-fn has_v4_twin(lower: &Lower<'_>, port: u16) -> bool {
-    lower.world.socks.iter().any(|s| {
-        s.state == SockState::Listening
-            && s.family == 2
-            && matches!(s.local, Some(SockAddr::Inet(at)) if at.port() == port)
-    })
+/// Ports on which sockets of IPv4 listen: one of IPv6 at the same port has to be for IPv6 only.
+fn v4_ports(lower: &Lower<'_>) -> FxHashSet<u16> {
+    let listening = lower.world.socks.iter().filter(|s| s.state == SockState::Listening && s.family == 2);
+    listening
+        .filter_map(|s| match s.local {
+            Some(SockAddr::Inet(at)) => Some(at.port()),
+            _ => None,
+        })
+        .collect()
 }
 
 fn open_socket(

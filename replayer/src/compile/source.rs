@@ -16,6 +16,8 @@ pub(crate) trait Source {
     fn tasks(&self) -> &[TaskDef];
     fn object(&self, id: ObjectId) -> &Object;
     fn end_ns(&self) -> u64;
+    /// Length of the file: what the trace may make the compiler keep is in proportion to it.
+    fn file_bytes(&self) -> u64;
     /// Passes every event to `each`, in order of completion.
     fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError>;
 }
@@ -41,6 +43,9 @@ impl Source for Trace {
     }
     fn end_ns(&self) -> u64 {
         Self::end_ns(self)
+    }
+    fn file_bytes(&self) -> u64 {
+        Self::file_bytes(self)
     }
     fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         for event in self.events(&Filter::default()) {
@@ -111,6 +116,9 @@ impl Source for Completed<'_> {
     }
     fn end_ns(&self) -> u64 {
         self.inner.end_ns()
+    }
+    fn file_bytes(&self) -> u64 {
+        self.inner.file_bytes()
     }
     fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         let mut entered = self.entered.clone();

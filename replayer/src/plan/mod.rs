@@ -17,6 +17,9 @@ pub use crate::compile::EdgeKind;
 pub struct CompileOptions {
     /// Where the program is written; `None`: the directory for temporary files. It is removed with the plan.
     pub spool: Option<PathBuf>,
+    /// Most bytes of the program; `None`: 64 MiB and 256 for every byte of the trace. Never more than half of what is
+    /// free in `spool`.
+    pub max_program: Option<u64>,
 }
 
 impl CompileOptions {

@@ -156,7 +156,7 @@ fn a_handler_runs_where_the_recording_has_it() {
         let mut kill = returns(libc::SYS_kill, 0).arg(0, Sel::Pid, 0).imm(1, libc::SIGUSR1 as u64);
         kill.think_sleep_ns = 30_000_000;
         script.push_after(child, kill, &[Wait::entered(0, reading)]);
-        let mut write = returns(libc::SYS_write, 10).imm(0, 4).arg(1, Sel::Out, 10).imm(2, 10);
+        let write = returns(libc::SYS_write, 10).imm(0, 4).arg(1, Sel::Out, 10).imm(2, 10);
         script.push_after(child, write, &[Wait::completed(0, returned)]);
         script.exit(child);
         all_as_expected(script, 12);
@@ -201,7 +201,7 @@ fn a_signal_that_comes_right_after_another_handler_does_not_repeat_its_steps() {
         }
         script.push_after(child, kill, wait.as_slice());
     }
-    let mut write = returns(libc::SYS_write, 10).imm(0, 4).arg(1, Sel::Out, 10).imm(2, 10);
+    let write = returns(libc::SYS_write, 10).imm(0, 4).arg(1, Sel::Out, 10).imm(2, 10);
     script.push_after(child, write, &[Wait::completed(0, returned)]);
     script.exit(child);
     all_as_expected(script, 16);
@@ -362,7 +362,7 @@ fn a_dependency_that_cannot_hold_is_given_up_and_reported() {
     let other = script.task(0, 1001, None);
     script.options.stall = std::time::Duration::from_millis(200);
     script.fork(0, other);
-    let mut step = returns(libc::SYS_getppid, 1);
+    let step = returns(libc::SYS_getppid, 1);
     script.push_after(0, step, &[Wait::completed(other, 5)]);
     script.exit(0);
     script.exit(other);

@@ -324,7 +324,7 @@ fn a_killed_child_that_nobody_reaps_does_not_hold_the_replay() {
     script.fork(0, child);
     let parked = script.builder.next_step(0);
     script.push(0, Step::of(Kind::Park));
-    let mut kill = call(libc::SYS_kill).arg(0, Sel::Pid, u64::from(child)).imm(1, libc::SIGKILL as u64);
+    let kill = call(libc::SYS_kill).arg(0, Sel::Pid, u64::from(child)).imm(1, libc::SIGKILL as u64);
     script.push_after(child, kill, &[Wait::entered(0, parked)]);
     script.exit(child);
     let Some(outcome) = script.run() else { return };

@@ -165,7 +165,7 @@ fn many_tasks_wait_for_each_other_in_turns() {
     for round in 0..50 {
         for (n, &child) in children.iter().enumerate() {
             let before = if n == 0 { *children.last().unwrap() } else { children[n - 1] };
-            let mut step = returns(libc::SYS_getpid, 0).expect(Expect::Pid, i64::from(child));
+            let step = returns(libc::SYS_getpid, 0).expect(Expect::Pid, i64::from(child));
             let waits = match (n, round) {
                 (0, 0) => vec![],
                 (0, _) => vec![Wait::completed(before, round - 1)],

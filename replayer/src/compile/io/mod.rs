@@ -250,19 +250,13 @@ impl Lower<'_> {
             }
             Sc::Recvmsg => {
                 let count = detail_iov(cx.call).map_or(1, |(_, count)| count);
-                let lens = split(want, u64::from(count.clamp(1, 1024)));
-                let desc = MsgDesc {
-                    name_len: 128,
-                    control_len: 256,
-                    iovs: lens.len() as u32,
-                    ..MsgDesc::default()
-                };
-                let blob = self.b.messages(&[(desc, lens)])?;
+                let desc = MsgDesc { name_len: 128, control_len: 256, ..MsgDesc::default() };
+                let blob = self.message(desc, want, u64::from(count.clamp(1, 1024)))?;
                 self.plain(cx, &[0, 2]).arg(1, Sel::Msg, blob)
             }
             _ => {
                 let count = detail_iov(cx.call).map_or(1, |(_, count)| count);
-                let blob = self.b.words(&split(want, u64::from(count.clamp(1, 1024))))?;
+                let blob = self.vector(want, u64::from(count.clamp(1, 1024)))?;
                 let rest: &[usize] = match cx.known.sc {
                     Sc::Preadv => &[0, 3],
                     Sc::Preadv2 => &[0, 3, 5],
@@ -384,7 +378,6 @@ impl Lower<'_> {
             }
             Sc::Sendmsg => {
                 let count = detail_iov(cx.call).map_or(1, |(_, count)| count);
-                let lens = split(want, u64::from(count.clamp(1, 1024)));
                 let (name, name_len) = match to {
                     Some(addr) => {
                         let bytes = wire::sockaddr(addr);
@@ -392,13 +385,13 @@ impl Lower<'_> {
                     }
                     None => (0, 0),
                 };
-                let desc = MsgDesc { name, name_len, iovs: lens.len() as u32, ..MsgDesc::default() };
-                let blob = self.b.messages(&[(desc, lens)])?;
+                let desc = MsgDesc { name, name_len, ..MsgDesc::default() };
+                let blob = self.message(desc, want, u64::from(count.clamp(1, 1024)))?;
                 self.plain(cx, &[0, 2]).arg(1, Sel::Msg, blob)
             }
             _ => {
                 let count = u64::from(detail_iov(cx.call).map_or(1, |(_, count)| count).clamp(1, 1024));
-                let blob = self.b.words(&split(want, count))?;
+                let blob = self.vector(want, count)?;
                 let rest: &[usize] = match cx.known.sc {
                     Sc::Pwritev => &[0, 3],
                     Sc::Pwritev2 => &[0, 3, 5],

@@ -10,6 +10,9 @@ use ctrace_format::{Detail, PollEntry, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, REPORTED_ONCE, Sel, Step, flags};
 use std::collections::BTreeSet;
 
+/// Most descriptors of a `select`; the C library's sets have 1,024.
+const SELECT_MAX: u64 = 4096;
+
 impl Lower<'_> {
     /// An engine's poll before the call, when it would fail if it came too early.
     pub(crate) fn ready_first(
@@ -301,14 +304,13 @@ impl Lower<'_> {
     pub(crate) fn poll(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
-        let mut entries = asked_about(cx);
+        let entries = asked_about(cx);
         let count = cx.call.args[1].min(4096) as usize;
         if count > 0 && entries.is_empty() {
             return Ok(self.surrogate(cx));
         }
-        // A truncated record: the rest is ignored by the kernel.
-        entries.resize(count, PollEntry { fd: -1, events: 0, revents: 0 });
-        let blob = self.b.data(&wire::pollfds(entries.iter().copied()))?;
+        let entries = &entries[..entries.len().min(count)];
+        let blob = self.polled(entries, count)?;
         let mut step = self.call_step(cx).arg(0, Sel::InOut, blob).imm(1, count as u64);
         let mut at_once = false;
         if cx.known.sc == Sc::Ppoll {
@@ -365,7 +367,7 @@ impl Lower<'_> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
         let entries = asked_about(cx);
-        let nfds = cx.call.args[0].min(65_536);
+        let nfds = cx.call.args[0].min(SELECT_MAX);
         if ready && entries.is_empty() {
             return Ok(self.surrogate(cx));
         }

@@ -11,7 +11,7 @@ use super::super::world::{
 };
 use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, READY_NS, SO_RCVTIMEO, SOL_SOCKET};
 use ctrace_format::{PollEntry, SockAddr, SyscallFlags};
-use ctrace_program::{Expect, Kind, MsgDesc, Sel, Step, Wait, flags};
+use ctrace_program::{Expect, Kind, Sel, Step, Wait, flags};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 impl Lower<'_> {
@@ -107,9 +107,8 @@ impl Lower<'_> {
         if let Some(OfdKind::Sock(sock)) = ofd.map(|o| self.world.ofds[o as usize].kind.clone()) {
             self.datagram_peer(cx, sock, None, &mut pre)?;
         }
-        let one = (MsgDesc { iovs: 1, ..MsgDesc::default() }, vec![64]);
         let count = cx.call.ret.clamp(1, 1024) as usize;
-        let blob = self.b.messages(&vec![one; count])?;
+        let blob = self.messages(count)?;
         let step = self.plain(cx, &[0, 3]).arg(1, Sel::Mmsg, blob).imm(2, count as u64);
         Ok(Lowered::after(pre, step.expect(Expect::Exact, cx.call.ret)))
     }

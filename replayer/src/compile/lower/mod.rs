@@ -8,6 +8,7 @@ mod waits;
 
 use super::CompileError;
 use super::bounds::keeps_to_its_memory;
+use super::budget::Budget;
 use super::calls::{HOST, Known, Sc};
 use super::deps::{Deps, EdgeKind};
 use super::environment;
@@ -17,6 +18,7 @@ use super::futexes::Word;
 use super::memory::Maps;
 use super::peers::Peers;
 use super::setup;
+use super::shapes::Shapes;
 use super::source::Source;
 use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, TaskIx, World};
 use crate::plan::environment::{Environment, FileKind, PeerProcess};
@@ -176,6 +178,12 @@ pub(crate) struct Lower<'a> {
     pub(crate) impatient: FxHashSet<SockIx>,
     pub(crate) timer_clocks: FxHashMap<(ProcIx, i32), u8>,
     pub(crate) environment: Environment,
+    /// The paths of `environment.executables`, and of its links.
+    pub(crate) executables: FxHashSet<Vec<u8>>,
+    pub(crate) links: FxHashSet<Vec<u8>>,
+    pub(crate) shapes: Shapes,
+    /// Ports on which sockets of IPv4 listened from the start.
+    pub(crate) v4_ports: FxHashSet<u16>,
     pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
     /// The same the other way round, and the words of thread ids that are waited on, by thread.
     pub(crate) joined: FxHashMap<(TaskIx, u32), TaskIx>,
@@ -199,20 +207,51 @@ pub(crate) struct Lower<'a> {
 /// Writes the program.
 pub(crate) fn write(
     source: &dyn Source,
-    mut facts: Facts,
+    facts: Facts,
     options: &CompileOptions,
 ) -> Result<Plan, CompileError> {
     let dir = options.spool();
-    let file = spool(&dir).map_err(|source| CompileError::Spool { dir, source })?;
-    let b = ProgramBuilder::new(file)?;
+    let by_disk = free_bytes(&dir).unwrap_or(u64::MAX) / 2;
+    let by_trace = options.max_program.unwrap_or_else(|| program_bytes(source.file_bytes()));
+    let file = spool(&dir).map_err(|source| CompileError::Spool { dir: dir.clone(), source })?;
+    write_to(file, by_trace.min(by_disk), source, facts).map_err(|error| match error {
+        CompileError::TooLarge { max, .. } if max == by_disk => CompileError::NoRoom { dir, max },
+        CompileError::Build(BuildError::Io { source, .. }) => CompileError::Spool { dir, source },
+        other => other,
+    })
+}
+
+/// The most bytes of a program for a recording of that length. A recorded call takes a fifth of a byte (of loops that do
+/// little else) to 10 bytes; a step, with what it shares with others, about 30.
+fn program_bytes(file_bytes: u64) -> u64 {
+    const PER_BYTE: u64 = 256;
+    const FREE: u64 = 64 << 20;
+    file_bytes.saturating_mul(PER_BYTE).saturating_add(FREE)
+}
+
+/// What is free for us where a directory is.
+fn free_bytes(dir: &std::path::Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(dir).ok()?;
+    Some(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
+fn write_to(
+    file: std::fs::File,
+    max_bytes: u64,
+    source: &dyn Source,
+    mut facts: Facts,
+) -> Result<Plan, CompileError> {
+    let budget = Budget::of(source);
+    let mut b = ProgramBuilder::new(file)?;
+    b.limit(max_bytes);
     let paths = std::mem::take(&mut facts.paths);
     let model = std::mem::take(&mut facts.fs);
     let seed = std::mem::take(&mut facts.seed);
     let fs = super::fsmodel::FsModel::seeded(&model);
-    let (files, executables) = environment::files(&model, &paths, &facts.links);
+    let (files, executables) = environment::files(&model, &paths, &facts.links, budget)?;
     let mut lower = Lower {
         source,
-        world: World::new(seed, paths, fs),
+        world: World::new(budget, seed, paths, fs),
         b,
         deps: Deps::default(),
         facts,
@@ -252,6 +291,14 @@ pub(crate) fn write(
         next_port: 20_000,
         impatient: FxHashSet::default(),
         timer_clocks: FxHashMap::default(),
+        executables: executables.iter().cloned().collect(),
+        links: files
+            .iter()
+            .filter(|f| matches!(f.kind, FileKind::Link { .. }))
+            .map(|f| f.path.clone())
+            .collect(),
+        shapes: Shapes::default(),
+        v4_ports: FxHashSet::default(),
         environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
         joins: FxHashMap::default(),
         joined: FxHashMap::default(),
@@ -376,6 +423,17 @@ impl Lower<'_> {
             }
             Event::Resource(sample) => self.meter.sample(sample),
             _ => {}
+        }
+        for (what, count) in [
+            ("descriptor numbers", self.fd_marks.len()),
+            ("names that calls are about", self.path_marks.len()),
+            ("addresses connected to", self.connects.len()),
+            ("timers and watches", self.handles.len()),
+            ("futex words", self.futex_slots.len()),
+            ("mappings", self.b.slots() as usize),
+            ("address spaces", self.maps.len()),
+        ] {
+            self.world.budget.things(what, count)?;
         }
         self.drain_gone(event.end_ns())
     }
@@ -577,9 +635,8 @@ impl Lower<'_> {
             lowered.step.flags |= flags::INTERRUPTED;
         }
         let mut label = 0;
-        let Lowered { pre: mut steps, step, late: (later, mut late) } = lowered;
-        steps.push(step);
-        for (i, mut step) in steps.into_iter().enumerate() {
+        let Lowered { pre, step, late: (later, mut late) } = lowered;
+        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).enumerate() {
             let mut own: &[Wait] = &[];
             if i == 0 {
                 self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);
@@ -633,6 +690,8 @@ impl Lower<'_> {
         let sent = |sock: SockIx| socks.get(sock as usize).map_or(0, |s| s.sent);
         let peer_root = self.peers.finish(&mut self.b, &sent)?;
         let preopened = setup::peer_ends(&self);
+        let executables = &self.executables;
+        self.environment.files.retain(|f| !executables.contains(&f.path));
         self.environment.addresses = self.peers.addresses.iter().copied().collect();
         self.environment.hostname = self.source.header().host.hostname.clone().into_bytes();
         for (i, task) in self.summary.tasks.iter_mut().enumerate() {

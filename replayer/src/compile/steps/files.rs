@@ -14,8 +14,10 @@ impl Lower<'_> {
     }
 
     pub(crate) fn text(&mut self, cx: &Cx<'_>, arg: u8, default: &[u8]) -> Result<u64, CompileError> {
-        let text = detail_str(cx.call, arg).map_or(default, |id| self.source.str(id)).to_vec();
-        Ok(self.b.cstr(&text)?)
+        match detail_str(cx.call, arg) {
+            Some(id) => self.string(id),
+            None => Ok(self.b.cstr(default)?),
+        }
     }
 
     pub(crate) fn open(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {

@@ -290,8 +290,7 @@ impl Lower<'_> {
             match kind {
                 K::Path | K::Str => {
                     if let Some(text) = detail_str(cx.call, i as u8) {
-                        let text = self.source.str(text).to_vec();
-                        let blob = self.b.cstr(&text)?;
+                        let blob = self.string(text)?;
                         step = step.arg(i, Sel::Data, blob);
                     }
                 }
@@ -517,8 +516,7 @@ impl Lower<'_> {
                 K::Clock => step.imm(i, own_clock(cx.call.args[i])),
                 K::Path | K::Str => match detail_str(cx.call, i as u8) {
                     Some(text) => {
-                        let text = self.source.str(text).to_vec();
-                        let blob = self.b.cstr(&text)?;
+                        let blob = self.string(text)?;
                         step.arg(i, Sel::Data, blob)
                     }
                     None => step.imm(i, 0),
@@ -559,9 +557,9 @@ impl Lower<'_> {
     ) -> Result<Step, CompileError> {
         let (bytes, count) = detail_iov(cx.call).unwrap_or((cx.call.ret.max(0) as u64, 1));
         let bytes = if exact { cx.call.ret.max(0) as u64 } else { bytes };
-        let lens = super::io::split(bytes, u64::from(count.clamp(1, 1024)));
-        let blob = self.b.words(&lens)?;
-        Ok(step.arg(arg, Sel::Iov, blob).imm(arg + 1, lens.len() as u64))
+        let parts = u64::from(count.clamp(1, 1024));
+        let blob = self.vector(bytes, parts)?;
+        Ok(step.arg(arg, Sel::Iov, blob).imm(arg + 1, parts))
     }
 }
 

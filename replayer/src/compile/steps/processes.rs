@@ -7,10 +7,14 @@ use super::super::facts::{
     clone_operands,
 };
 use super::super::lower::{Cx, Lower, Lowered};
+use super::super::shapes::Shapes;
 use super::super::world::TaskIx;
-use crate::plan::environment::{FileKind, FileSpec};
-use ctrace_format::Detail;
+use ctrace_format::{Detail, StrId};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
+
+/// Words of an argument list that are known, as far as they are kept (a recorder keeps 32), and words in all.
+const WORDS_MAX: usize = 256;
+const ARGUMENTS_MAX: usize = 4096;
 
 impl Lower<'_> {
     #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
@@ -56,21 +60,13 @@ impl Lower<'_> {
         let at = cx.known.sc == Sc::Execveat;
         let (path_arg, argv_arg) = if at { (1, 2) } else { (0, 1) };
         let argv = cx.call.details.iter().find_map(|d| match d {
-            Detail::Argv { words, count, .. } => Some((words.clone(), *count)),
+            Detail::Argv { words, count, .. } => Some((words.as_slice(), *count)),
             _ => None,
         });
         let path = self.path(cx, path_arg)?;
         let (words, count) = argv.unwrap_or_default();
-        let mut blobs = Vec::new();
-        for word in words.iter().take(256) {
-            let text = self.source.str(*word).to_vec();
-            blobs.push(self.b.cstr(&text)?);
-        }
-        let empty = self.b.cstr(b"")?;
-        while blobs.len() < (count as usize).clamp(1, 4096) {
-            blobs.push(empty);
-        }
-        let argv = self.b.pointers(&blobs)?;
+        let words = &words[..words.len().min(WORDS_MAX)];
+        let argv = self.arguments(words, count as usize)?;
         let step = if at { self.plain(cx, &[0, 4]) } else { self.call_step(cx) };
         let step = step
             .arg(usize::from(path_arg), Sel::Data, path)
@@ -88,10 +84,8 @@ impl Lower<'_> {
                 let node = self.world.fs.node(ix);
                 node.initial.is_none() && !node.external
             });
-            if !made && !target.by_fd && !self.environment.executables.contains(&text) && !self.is_link(&text)
-            {
-                self.environment.executables.push(text.clone());
-                self.environment.files.retain(|f| f.path != text);
+            if !made && !target.by_fd {
+                self.executed(text);
             }
         }
         let me = self.prog(cx.task);
@@ -102,10 +96,28 @@ impl Lower<'_> {
             .into())
     }
 
-    /// Whether the sandbox has a link by this name, which leads to the program.
-    pub(crate) fn is_link(&self, path: &[u8]) -> bool {
-        let made = |f: &FileSpec| f.path == path && matches!(f.kind, FileKind::Link { .. });
-        self.environment.files.iter().any(made)
+    /// An argument list: the words that are known, and as many empty ones as there were more.
+    fn arguments(&mut self, words: &[StrId], count: usize) -> Result<u64, CompileError> {
+        let count = count.clamp(1, ARGUMENTS_MAX).max(words.len());
+        let key = (words.into(), count);
+        if let Some(known) = self.shapes.arguments.get(&key) {
+            return Ok(*known);
+        }
+        let mut blobs = Vec::with_capacity(count);
+        for word in words {
+            blobs.push(self.string(*word)?);
+        }
+        blobs.resize(count, self.b.cstr(b"")?);
+        let list = self.b.pointers(&blobs)?;
+        Shapes::keep(&mut self.shapes.arguments, key, list);
+        Ok(list)
+    }
+
+    /// A program is executed by this name: it is the worker there, unless it is a link, which leads to the program.
+    pub(crate) fn executed(&mut self, path: Vec<u8>) {
+        if !self.links.contains(&path) && self.executables.insert(path.clone()) {
+            self.environment.executables.push(path);
+        }
     }
 
     /// The task that a recorded process or thread id names.

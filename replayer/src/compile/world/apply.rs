@@ -11,9 +11,26 @@ use super::{
 use ctrace_format::syscalls::Kind;
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
 
+/// Path arguments that are remembered as seen from a directory.
+const TARGETS_KEPT: usize = 1 << 20;
+
 impl World {
     /// Applies a completed call. `task` made it, `known` says which it is.
     pub(crate) fn apply_call(
+        &mut self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        known: &Known,
+    ) -> Result<(), CompileError> {
+        self.apply(source, task, call, known)?;
+        if self.targets.len() > TARGETS_KEPT {
+            self.targets.clear();
+        }
+        self.check()
+    }
+
+    fn apply(
         &mut self,
         source: &dyn Source,
         task: TaskIx,

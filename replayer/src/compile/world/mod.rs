@@ -16,6 +16,8 @@ pub(crate) use details::{
     detail_time, detail_value, le_u64,
 };
 
+use super::CompileError;
+use super::budget::Budget;
 use super::calls::{Calls, Sc};
 use super::fsmodel::{FsModel, InodeIx, PathId, Paths};
 use super::links::Links;
@@ -358,6 +360,9 @@ pub(crate) struct Seed {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct World {
+    pub(crate) budget: Budget,
+    /// Bytes of addresses that are kept.
+    address_bytes: usize,
     pub(crate) calls: Calls,
     pub(crate) paths: Paths,
     pub(crate) fs: FsModel,
@@ -418,12 +423,14 @@ pub(crate) struct Target {
 
 impl World {
     /// A world before the first event.
-    pub(crate) fn new(seed: Seed, paths: Paths, fs: FsModel) -> Self {
+    pub(crate) fn new(budget: Budget, seed: Seed, paths: Paths, fs: FsModel) -> Self {
         let mut inherited: FxHashMap<(u32, u64), Vec<usize>> = FxHashMap::default();
         for (i, one) in seed.inherited.iter().enumerate() {
             inherited.entry((one.tid, one.start_ns)).or_default().push(i);
         }
         Self {
+            budget,
+            address_bytes: 0,
             calls: Calls::default(),
             paths,
             fs,
@@ -469,6 +476,22 @@ impl World {
         (self.paths, self.fs, self.seed)
     }
 
+    /// Refuses a trace that makes more of something than a recording of its length has.
+    fn check(&self) -> Result<(), CompileError> {
+        let Self { budget, paths, fs, socks, pipes, ofds, .. } = self;
+        for (what, count) in [
+            ("paths", paths.len()),
+            ("files", fs.nodes().len()),
+            ("sockets", socks.len()),
+            ("pipes", pipes.len()),
+            ("open files", ofds.len()),
+        ] {
+            budget.things(what, count)?;
+        }
+        budget.names("bytes of paths", paths.bytes() as usize)?;
+        budget.names("bytes of addresses", self.address_bytes)
+    }
+
     /// The descriptor table of a task.
     pub(crate) fn files_of(&self, task: TaskIx) -> &Files {
         let proc = &self.procs[self.tasks[task as usize].proc as usize];
@@ -490,6 +513,12 @@ impl World {
     pub(crate) fn has_others(&self, proc: ProcIx, fd: i32, ofd: OfdIx) -> bool {
         let files = &self.files[self.procs[proc as usize].files as usize];
         self.ofds[ofd as usize].handle.strong_count() > 1 || files.slots.is_shared_at(&fd)
+    }
+
+    /// Descriptors in all tables; one that tables have in common counts once.
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> usize {
+        self.registry.slots.get()
     }
 
     /// What an epoll instance watches.

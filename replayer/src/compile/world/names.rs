@@ -310,12 +310,16 @@ impl World {
         {
             let node = self.fs.node_mut(inode);
             let name = source.str(name);
+            let name = &name[..name.len().min(XATTR_NAME_MAX)];
             if !node.written && node.xattrs.len() < 16 && !node.xattrs.iter().any(|(n, _)| &**n == name) {
                 node.xattrs.push((name.into(), call.ret.clamp(0, 65_536) as u32));
             }
         }
     }
 }
+
+/// Longest name of an extended attribute (include/uapi/linux/limits.h).
+const XATTR_NAME_MAX: usize = 255;
 
 /// Whether a call follows a link in the last component of its path.
 fn follows(sc: Sc, call: &Syscall) -> bool {

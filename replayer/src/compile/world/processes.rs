@@ -11,6 +11,11 @@ use ctrace_format::{Event, FdTarget, Process, ProcessKind, Syscall, TaskId};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
 
+/// A task's name, as long as the kernel's own get (kernel threads; `TASK_COMM_LEN` is 16).
+fn comm_of(name: &[u8]) -> Vec<u8> {
+    name[..name.len().min(64)].to_vec()
+}
+
 impl World {
     /// Puts the processes of the start snapshot into the world.
     pub(crate) fn enter_snapshot(&mut self, source: &dyn Source) -> Result<(), CompileError> {
@@ -31,7 +36,7 @@ impl World {
             }
             let proc = self.add_proc(process.tgid.0, parent, cwd, process.umask, exe);
             let mut tids: Vec<(u32, Vec<u8>)> =
-                process.threads.iter().map(|t| (t.tid.0, t.comm.clone())).collect();
+                process.threads.iter().map(|t| (t.tid.0, comm_of(&t.comm))).collect();
             if tids.is_empty() {
                 tids.push((process.tgid.0, Vec::new()));
             }
@@ -82,7 +87,7 @@ impl World {
             return Ok(*ix);
         }
         let def = source.task(id);
-        let comm = source.str(def.comm).to_vec();
+        let comm = comm_of(source.str(def.comm));
         let ix = if let Some(ix) = self.by_key.get(&(def.tid.0, def.start_ns)) {
             *ix
         } else if let Some(ix) = self.live_tid.get(&def.tid.0).copied().filter(|t| {
@@ -139,7 +144,7 @@ impl World {
                 if self.by_key.contains_key(&key) {
                     return Ok(());
                 }
-                let comm = source.str(def.comm).to_vec();
+                let comm = comm_of(source.str(def.comm));
                 let parent_proc = self.tasks[task as usize].proc;
                 let flags = self.clone_flags_of(def.tid.0, event.t_ns);
                 let ix = if def.tgid.0 == self.procs[parent_proc as usize].tgid && def.tid.0 != def.tgid.0 {
@@ -354,6 +359,6 @@ impl World {
         {
             self.apply_process(source, process)?;
         }
-        Ok(())
+        self.check()
     }
 }

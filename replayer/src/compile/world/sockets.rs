@@ -6,6 +6,25 @@ use super::{AF_UNIX, OfdKind, Sock, SockIx, SockState, TaskIx, World, canonical,
 use ctrace_format::{Object, ObjectId, SockAddr, Syscall};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+/// Longest address that the kernel takes (`struct sockaddr_storage`).
+const ADDRESS_MAX: usize = 128;
+
+fn length(addr: &SockAddr) -> usize {
+    match addr {
+        SockAddr::Unix(data) | SockAddr::Other { data, .. } => data.len(),
+        _ => 0,
+    }
+}
+
+/// Makes an address no longer than one can be.
+fn cut(addr: &mut SockAddr) {
+    match addr {
+        SockAddr::Unix(data) if data.first() == Some(&b'/') => data.truncate(super::super::fsmodel::PATH_MAX),
+        SockAddr::Unix(data) | SockAddr::Other { data, .. } => data.truncate(ADDRESS_MAX),
+        _ => {}
+    }
+}
+
 impl World {
     /// The listening socket inside that a connect to `addr` would reach.
     pub(crate) fn listener(&self, addr: &SockAddr) -> Option<SockIx> {
@@ -36,6 +55,10 @@ impl World {
     }
 
     pub(crate) fn sock(&mut self, mut sock: Sock) -> SockIx {
+        for addr in [&mut sock.local, &mut sock.peer].into_iter().flatten() {
+            cut(addr);
+            self.address_bytes += length(addr);
+        }
         if sock.cookie != 0
             && let Some(ix) = self.sock_by_cookie.get(&sock.cookie)
         {
@@ -110,9 +133,15 @@ impl World {
         match addr {
             SockAddr::Unix(path) if path.first().is_some_and(|b| *b != b'/' && *b != b'@' && *b != 0) => {
                 let path = self.paths.join(self.cwd_of(task), path);
-                SockAddr::Unix(self.paths.get(path).to_vec())
+                let path = self.paths.get(path).to_vec();
+                self.address_bytes += path.len();
+                SockAddr::Unix(path)
             }
-            other => other.clone(),
+            other => {
+                let mut addr = other.clone();
+                cut(&mut addr);
+                addr
+            }
         }
     }
 
