@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 /// Limits on a replay.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
+#[expect(clippy::struct_field_names, reason = "named as the flags are")]
 #[command(next_help_heading = "Limits (see --dry-run for what they are here)")]
 pub(crate) struct Args {
     /// Memory of all processes, files, memfds and shared memory together [default: twice the need, at most half of what

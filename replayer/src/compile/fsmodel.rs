@@ -135,6 +135,15 @@ impl NodeKind {
     }
 }
 
+/// What holds the bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Store {
+    /// The private root, which is in memory as well.
+    Disk,
+    /// Nothing but memory: a memfd.
+    Memory,
+}
+
 /// A file, directory, … of the model.
 #[derive(Debug, Clone)]
 pub(crate) struct Inode {
@@ -170,8 +179,8 @@ pub(crate) struct Inode {
     occupied: u64,
     /// Highest end of what was written.
     reach: u64,
-    /// Of no file system: a memfd.
-    unnamed: bool,
+    /// What holds its bytes.
+    store: Store,
     /// Extended attributes read with success: name → length of the value.
     pub(crate) xattrs: Vec<(Box<[u8]>, u32)>,
 }
@@ -402,16 +411,16 @@ impl FsModel {
     pub(crate) fn make_unnamed(&mut self, ix: InodeIx) {
         let node = self.node_mut(ix);
         node.links = 0;
-        node.unnamed = true;
+        node.store = Store::Memory;
         self.space.files.sub(1);
     }
 
     fn set_occupied(&mut self, ix: InodeIx, occupied: u64) {
         let node = self.node_mut(ix);
         let before = std::mem::replace(&mut node.occupied, occupied);
-        let unnamed = node.unnamed;
+        let store = node.store;
         self.space.memory.change(before, occupied);
-        if !unnamed {
+        if store == Store::Disk {
             self.space.disk.change(before, occupied);
         }
     }
@@ -451,7 +460,7 @@ impl FsModel {
             opens: 0,
             occupied: 0,
             reach: 0,
-            unnamed: false,
+            store: Store::Disk,
             xattrs: Vec::new(),
         });
         self.space.files.add(1);

@@ -198,8 +198,8 @@ fn the_need_follows_what_is_there_at_a_time() {
     t.call(a, "memfd_create", [0; 6], 40);
     t.call(a, "fallocate", [40, 0, 0, 16 * MIB, 0, 0], 0);
     t.call(a, "fallocate", [40, 1, 32 * MIB, 16 * MIB, 0, 0], 0);
-    for _ in 0..3 {
-        let at = 0x7000_0000_0000_u64;
+    for n in 0..3 {
+        let at = 0x7000_0000_0000_u64 + (n << 30);
         t.call(a, "mmap", [0, 64 * MIB, 3, 0x8022, u64::MAX, 0], at as i64);
         t.call(a, "munmap", [at, 64 * MIB, 0, 0, 0, 0], 0);
     }
