@@ -291,6 +291,10 @@ impl<K: Clone + Ord, V: Clone + Marked> SharedMap<K, V> {
     }
 
     /// Removes the entries from `first` to `last`, both included, and returns them.
+    #[expect(
+        clippy::return_self_not_must_use,
+        reason = "removing is the point; what was removed is by the way"
+    )]
     pub fn remove_range(&mut self, first: &K, last: &K) -> Self {
         if first > last || self.from(first).next().is_none_or(|(key, _)| key > last) {
             return Self::default();
@@ -372,6 +376,15 @@ impl<K: Clone + Ord, V: Clone + Marked> SharedMap<K, V> {
         let mut iter = Iter { path: Vec::new(), own: true };
         iter.descend(&self.root);
         iter
+    }
+}
+
+impl<'a, K: Clone + Ord, V: Clone + Marked> IntoIterator for &'a SharedMap<K, V> {
+    type Item = (&'a K, &'a V);
+    type IntoIter = Iter<'a, K, V>;
+
+    fn into_iter(self) -> Iter<'a, K, V> {
+        self.iter()
     }
 }
 
