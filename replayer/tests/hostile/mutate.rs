@@ -32,9 +32,9 @@ impl Corpus {
 pub(crate) fn mutant(corpus: &Corpus, seed: u64, path: &Path) {
     let mut random = Random::new(seed);
     if seed.is_multiple_of(2) {
-        from_nothing(&mut random, path)
+        from_nothing(&mut random, path);
     } else {
-        from_recording(&mut random, corpus, path)
+        from_recording(&mut random, corpus, path);
     }
 }
 

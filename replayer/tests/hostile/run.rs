@@ -83,9 +83,7 @@ pub(crate) fn everything(path: &Path, spool: &Path) -> String {
                     }
                 }
             });
-            {
-                let _ = write!(said, "; {} steps in {bytes} bytes", plan.summary.steps);
-            }
+            let _ = write!(said, "; {} steps in {bytes} bytes", plan.summary.steps);
         }
         Err(error) => {
             let _ = write!(said, "; {error}");
@@ -97,9 +95,7 @@ pub(crate) fn everything(path: &Path, spool: &Path) -> String {
             let found = findings(&a).len();
             for profile in [Profile::Synthetic, Profile::RealBinary] {
                 let report = diff(&a, &b, &Gates::new(profile));
-                {
-                    let _ = write!(said, "; {:?}, {found} findings", report.verdict);
-                }
+                let _ = write!(said, "; {:?}, {found} findings", report.verdict);
             }
         }
         (Err(error), _) | (_, Err(error)) => {
