@@ -291,6 +291,10 @@ impl<K: Clone + Ord, V: Clone + Marked> SharedMap<K, V> {
     }
 
     /// Removes the entries from `first` to `last`, both included, and returns them.
+    #[expect(
+        clippy::return_self_not_must_use,
+        reason = "removing is the point; what was removed is by the way"
+    )]
     pub fn remove_range(&mut self, first: &K, last: &K) -> Self {
         if first > last || self.from(first).next().is_none_or(|(key, _)| key > last) {
             return Self::default();
@@ -375,6 +379,15 @@ impl<K: Clone + Ord, V: Clone + Marked> SharedMap<K, V> {
     }
 }
 
+impl<'a, K: Clone + Ord, V: Clone + Marked> IntoIterator for &'a SharedMap<K, V> {
+    type Item = (&'a K, &'a V);
+    type IntoIter = Iter<'a, K, V>;
+
+    fn into_iter(self) -> Iter<'a, K, V> {
+        self.iter()
+    }
+}
+
 /// Entries of a [`SharedMap`].
 #[derive(Debug)]
 pub struct Iter<'a, K, V> {
@@ -407,7 +420,6 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
@@ -445,6 +457,9 @@ mod tests {
         }
     }
 
+    /// The value and the mark of each key.
+    type Model = BTreeMap<u32, (u32, bool)>;
+
     fn check<K: Ord + Clone + std::fmt::Debug, V: Marked>(link: &Link<K, V>) -> (u8, u32, bool) {
         let Some(node) = link else { return (0, 0, false) };
         let (left, right) = (check(&node.left), check(&node.right));
@@ -465,11 +480,11 @@ mod tests {
             state ^= state << 17;
             state % below
         };
-        let mut maps = vec![(SharedMap::default(), BTreeMap::new())];
+        let mut maps: Vec<(SharedMap<u32, Counted<'_>>, Model)> = vec![(SharedMap::default(), Model::new())];
         for round in 0..20_000_u32 {
             let at = random(maps.len() as u64) as usize;
             let key = random(200) as u32;
-            let (map, model): &mut (SharedMap<u32, Counted<'_>>, BTreeMap<u32, (u32, bool)>) = &mut maps[at];
+            let (map, model) = &mut maps[at];
             match random(10) {
                 0..=4 => {
                     let marked = random(8) == 0;

@@ -80,14 +80,14 @@ impl Counts {
 
     /// Calls whose arguments are not known stand for those of their name and outcome that the other run is short of.
     fn settle(&mut self, joint: &Joint<'_>) {
+        type Short = [Vec<(u32, u32)>; 2];
         let mut wild: Vec<(u32, u32)> =
             self.ops.keys().copied().filter(|(_, base)| joint.bases[*base as usize].wild).collect();
         if wild.is_empty() {
             return;
         }
         wild.sort_unstable();
-        // Those that either run is short of; who is served goes, so that nobody is looked at in vain.
-        type Short = [Vec<(u32, u32)>; 2];
+        // The operations that either run is short of; who is served goes, so that nobody is looked at in vain.
         let mut short: BTreeMap<(u32, u32, Outcome), Short> = BTreeMap::new();
         let mut known: Vec<(u32, u32)> =
             self.ops.keys().copied().filter(|(_, base)| !joint.bases[*base as usize].wild).collect();

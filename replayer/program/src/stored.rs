@@ -91,7 +91,7 @@ pub fn decode(head: &ChunkHead, bytes: &[u8]) -> Option<(Step, usize)> {
         left &= left - 1;
         *step.args.get_mut(index)? = unzigzag(number(bytes, &mut at)?);
     }
-    let mut left = has / field::SELS & 0x3f;
+    let mut left = (has / field::SELS) & 0x3f;
     while left != 0 {
         let index = left.trailing_zeros() as usize;
         left &= left - 1;

@@ -30,6 +30,16 @@ impl Budget {
         Self { things: within(PER_BYTE, FREE), name_bytes: within(NAME_BYTES_PER_BYTE, NAME_BYTES_FREE) }
     }
 
+    /// Whether there may be so many of any kind.
+    pub(crate) fn holds(self, count: usize) -> bool {
+        count <= self.things
+    }
+
+    /// Whether names of any kind may have so many bytes.
+    pub(crate) fn holds_names(self, bytes: usize) -> bool {
+        bytes <= self.name_bytes
+    }
+
     /// There are so many of a kind.
     pub(crate) fn things(self, what: &'static str, count: usize) -> Result<(), CompileError> {
         if count > self.things { Err(CompileError::TooMany { what, limit: self.things }) } else { Ok(()) }

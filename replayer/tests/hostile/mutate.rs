@@ -31,7 +31,11 @@ impl Corpus {
 /// Makes the trace of a number.
 pub(crate) fn mutant(corpus: &Corpus, seed: u64, path: &Path) {
     let mut random = Random::new(seed);
-    if seed % 2 == 0 { from_nothing(&mut random, path) } else { from_recording(&mut random, corpus, path) }
+    if seed.is_multiple_of(2) {
+        from_nothing(&mut random, path);
+    } else {
+        from_recording(&mut random, corpus, path);
+    }
 }
 
 fn address(r: &mut Random) -> SockAddr {
@@ -314,7 +318,7 @@ fn snapshot(r: &mut Random) -> Snapshot {
             ..ProcessSnapshot::default()
         }
     };
-    Snapshot { processes: (0..1 + r.below(3)).map(|i| process(r, i)).collect() }
+    Snapshot { processes: (0..=r.below(3)).map(|i| process(r, i)).collect() }
 }
 
 fn from_nothing(r: &mut Random, path: &Path) {
@@ -422,10 +426,12 @@ impl Ids<'_> {
                         Detail::Str { value, .. } => *value = self.str(*value),
                         Detail::Object { object, .. } => *object = self.object(*object),
                         Detail::NewFds { objects, .. } => {
-                            *objects = objects.map(|o| o.map(|o| self.object(o)))
+                            *objects = objects.map(|o| o.map(|o| self.object(o)));
                         }
                         Detail::Argv { words, .. } => {
-                            words.iter_mut().for_each(|word| *word = self.str(*word))
+                            for word in words {
+                                *word = self.str(*word);
+                            }
                         }
                         _ => {}
                     }
@@ -437,7 +443,9 @@ impl Ids<'_> {
                     ProcessKind::Fork { child } => *child = self.task(*child),
                     ProcessKind::Exec { path, argv, .. } => {
                         *path = self.str(*path);
-                        argv.iter_mut().for_each(|word| *word = self.str(*word));
+                        for word in argv {
+                            *word = self.str(*word);
+                        }
                     }
                     ProcessKind::Exit { .. } => {}
                     _ => return false,

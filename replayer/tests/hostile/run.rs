@@ -3,6 +3,7 @@
 use ctrace_analysis::{Gates, Model, Profile, diff, findings};
 use ctrace_format::{Trace, verify_trace};
 use ctrace_replayer::plan::{CompileOptions, Plan};
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -82,9 +83,11 @@ pub(crate) fn everything(path: &Path, spool: &Path) -> String {
                     }
                 }
             });
-            said.push_str(&format!("; {} steps in {bytes} bytes", plan.summary.steps));
+            let _ = write!(said, "; {} steps in {bytes} bytes", plan.summary.steps);
         }
-        Err(error) => said.push_str(&format!("; {error}")),
+        Err(error) => {
+            let _ = write!(said, "; {error}");
+        }
     }
     // Of two runs, so that memory of one is not counted for the other.
     match (Model::build(&trace), Model::build(&trace)) {
@@ -92,10 +95,12 @@ pub(crate) fn everything(path: &Path, spool: &Path) -> String {
             let found = findings(&a).len();
             for profile in [Profile::Synthetic, Profile::RealBinary] {
                 let report = diff(&a, &b, &Gates::new(profile));
-                said.push_str(&format!("; {:?}, {found} findings", report.verdict));
+                let _ = write!(said, "; {:?}, {found} findings", report.verdict);
             }
         }
-        (Err(error), _) | (_, Err(error)) => said.push_str(&format!("; {error}")),
+        (Err(error), _) | (_, Err(error)) => {
+            let _ = write!(said, "; {error}");
+        }
     }
     said
 }

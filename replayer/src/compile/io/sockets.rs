@@ -104,7 +104,7 @@ impl Lower<'_> {
             return Ok(self.surrogate(cx));
         }
         let mut pre = Vec::new();
-        if let Some(OfdKind::Sock(sock)) = ofd.map(|o| self.world.ofds[o as usize].kind.clone()) {
+        if let Some(OfdKind::Sock(sock)) = ofd.map(|o| self.world.ofds[o as usize].kind) {
             self.datagram_peer(cx, sock, None, &mut pre)?;
         }
         let count = cx.call.ret.clamp(1, 1024) as usize;

@@ -424,18 +424,35 @@ impl Lower<'_> {
             Event::Resource(sample) => self.meter.sample(sample),
             _ => {}
         }
-        for (what, count) in [
-            ("descriptor numbers", self.fd_marks.len()),
-            ("names that calls are about", self.path_marks.len()),
-            ("addresses connected to", self.connects.len()),
-            ("timers and watches", self.handles.len()),
-            ("futex words", self.futex_slots.len()),
-            ("mappings", self.b.slots() as usize),
-            ("address spaces", self.maps.len()),
-        ] {
-            self.world.budget.things(what, count)?;
-        }
+        self.check()?;
         self.drain_gone(event.end_ns())
+    }
+
+    /// Refuses a trace that makes more of something than a recording of its length has.
+    fn check(&self) -> Result<(), CompileError> {
+        const NAMES: [&str; 7] = [
+            "descriptor numbers",
+            "names that calls are about",
+            "addresses connected to",
+            "timers and watches",
+            "futex words",
+            "mappings",
+            "address spaces",
+        ];
+        let kept = [
+            self.fd_marks.len(),
+            self.path_marks.len(),
+            self.connects.len(),
+            self.handles.len(),
+            self.futex_slots.len(),
+            self.b.slots() as usize,
+            self.maps.len(),
+        ];
+        let budget = self.world.budget;
+        if budget.holds(kept.into_iter().fold(0, usize::max)) {
+            return Ok(());
+        }
+        NAMES.into_iter().zip(kept).try_for_each(|(what, count)| budget.things(what, count))
     }
 
     pub(crate) fn forked(&mut self, parent: TaskIx, child: TaskIx, at_ns: u64) {

@@ -34,13 +34,12 @@ impl World {
             _ => self.cwd_of(task),
         };
         let by_fd = text.is_empty();
-        let path = match self.targets.get(&(base, id)) {
-            Some(path) => *path,
-            None => {
-                let path = self.paths.join(base, text);
-                self.targets.insert((base, id), path);
-                path
-            }
+        let path = if let Some(path) = self.targets.get(&(base, id)) {
+            *path
+        } else {
+            let path = self.paths.join(base, text);
+            self.targets.insert((base, id), path);
+            path
         };
         let sc = self.calls.get(call.sysno).sc;
         Some(Target { path: self.resolve(path, follows(sc, call)), by_fd })
