@@ -585,6 +585,15 @@ impl TraceWriter {
 
     /// Drops what the sink does not have in whole chunks, and pushes losses that say so.
     fn cut_off(&mut self) -> Result<(), WriteError> {
+        self.keep_free();
+        // As many chunks as there is room for; what finishes the trace is not among them.
+        let is_content =
+            |kind| kind >= kind::EVENTS || matches!(kind, kind::STRINGS | kind::TASKS | kind::OBJECTS);
+        let has = self.out.whole_bytes();
+        let mut waiting = self.entries.iter().filter(|entry| entry.offset >= has);
+        while waiting.next().is_some_and(|entry| {
+            is_content(entry.kind) && self.out.drain_to(entry.offset + entry.total_len())
+        }) {}
         let end = self.out.drop_waiting()?;
         let kept = self.entries.partition_point(|entry| entry.offset < end);
         let dropped = self.entries.split_off(kept);
@@ -597,8 +606,11 @@ impl TraceWriter {
                 lost[at].add(u64::from(entry.records), entry.min_end.saturating_mul(tick_ns));
             }
         }
-        // The losses that were dropped with the rest.
-        for loss in std::mem::take(&mut self.losses) {
+        // The losses that were dropped with the rest: the last ones.
+        let is_losses = |entry: &&IndexEntry| entry.kind == kind::EVENTS + Class::Loss as u16;
+        let again: usize = dropped.iter().filter(is_losses).map(|entry| entry.records as usize).sum();
+        let told = self.losses.len().saturating_sub(again);
+        for loss in std::mem::take(&mut self.losses).split_off(told) {
             self.lost = self.lost.saturating_sub(loss.count);
             let of_class = &mut self.classes[slot_of(loss.class)].lost;
             *of_class = of_class.saturating_sub(loss.count);
