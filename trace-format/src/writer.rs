@@ -435,9 +435,14 @@ impl TraceWriter {
     pub fn skip(&mut self, event: &Event) {
         self.last_ns = self.last_ns.max(event.end_ns());
         // A loss tells of others, and is written whatever happens; there is room for it.
-        if !matches!(event, Event::Loss(_)) || self.push(event).is_err() {
+        let Event::Loss(loss) = event else {
             self.drop_event(event);
             self.missing.add(1, event.end_ns());
+            return;
+        };
+        if let Err(error) = self.queue_loss(loss.clone()) {
+            // Its chunk does not encode, which those of numbers do.
+            self.refused.get_or_insert_with(|| (error.to_string(), ended_by(&error)));
         }
     }
 
