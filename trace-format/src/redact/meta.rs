@@ -120,7 +120,9 @@ impl Gate {
     pub(crate) fn unlearnt(&mut self, unlearnt: &[String]) -> Gated<Vec<String>> {
         let mut new = unlearnt.to_vec();
         if !self.is_open() {
-            new.iter_mut().for_each(|text| self.sentence(text));
+            for text in &mut new {
+                self.sentence(text);
+            }
         }
         Gated(new)
     }
