@@ -590,6 +590,8 @@ impl TraceWriter {
 
     /// Drops what the sink does not have in whole chunks, and pushes losses that say so.
     fn cut_off(&mut self) -> Result<(), WriteError> {
+        // There is no room for dictionaries once more.
+        self.options.keyframe_bytes = u64::MAX;
         self.keep_free();
         // As many chunks as there is room for; what finishes the trace is not among them.
         let is_content =
