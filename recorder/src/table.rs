@@ -95,10 +95,12 @@ impl Table {
         let numbers = self.numbers();
         numbers.end < SLOTS as usize
             && numbers.into_iter().all(|number| {
-                // SAFETY: inside the mapping. A slot that the kernel half changes meanwhile is of a thread that lives.
-                let tid = self
-                    .slot(number)
-                    .map(|slot| unsafe { (&raw const (*slot.as_ptr()).call.tid).read_volatile() });
+                let tid = self.slot(number).map(|slot| {
+                    // SAFETY: inside the mapping; nothing is read.
+                    let tid = unsafe { &raw const (*slot.as_ptr()).call.tid };
+                    // SAFETY: inside the mapping. A slot that the kernel half changes meanwhile is of a thread that lives.
+                    unsafe { tid.read_volatile() }
+                });
                 tid.is_none_or(|tid| {
                     self.entry(tid).map_or(0, |e| e.load(Ordering::Acquire)) != number as u16
                 })

@@ -211,6 +211,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
 fn start(config: Config, observer: Option<Observer>) -> Result<Recording, Failure> {
     /// Arming takes a fraction of this; what was begun is ended in order if it can be.
     const PATIENCE: Duration = Duration::from_millis(800);
+    if matches!(config.target, Target::Command(_)) {
+        // No runtime is asked, and a disk has a limit. With a first thread the C library takes signals of its own, which a
+        // command would not inherit as our caller left them.
+        return Recorder::start_observed(config, observer).map_err(failure);
+    }
     let worker = std::thread::spawn(move || Recorder::start_observed(config, observer));
     let mut told = None;
     while !worker.is_finished() {

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 const HEADER: usize = 40;
 const ROOT: u64 = 1;
@@ -136,8 +137,11 @@ impl Server {
     }
 
     fn run(mut self, hangs: &AtomicBool, ends: &AtomicBool) {
+        /// However a test goes on, nothing hangs for longer.
+        const LONGEST: Duration = Duration::from_secs(120);
+        let began = Instant::now();
         let mut buffer = vec![0; BUFFER];
-        while !ends.load(Ordering::Acquire) {
+        while !ends.load(Ordering::Acquire) && began.elapsed() < LONGEST {
             let mut fds = [PollFd::new(self.fuse.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut fds, PollTimeout::from(20_u16));
             let len = match nix::unistd::read(&self.fuse, &mut buffer) {

@@ -54,9 +54,8 @@ fn keeps_what_it_needs(recorder: u32) -> BTreeSet<String> {
     let allowed = |name: &str| match name {
         "ctrace-drain" => BPF,
         "ctrace-disk" => DAC_OVERRIDE,
-        "ctrace-look" => SYS_PTRACE | DAC_READ_SEARCH,
         "ctrace-follow" => SYS_PTRACE | BPF | DAC_OVERRIDE,
-        "ctrace-sample" => SYS_PTRACE | DAC_READ_SEARCH,
+        "ctrace-sample" | "ctrace-look" => SYS_PTRACE | DAC_READ_SEARCH,
         _ => 0,
     };
     // A thread gives up the rest first of all, but after it was made.

@@ -435,9 +435,14 @@ impl TraceWriter {
     pub fn skip(&mut self, event: &Event) {
         self.last_ns = self.last_ns.max(event.end_ns());
         // A loss tells of others, and is written whatever happens; there is room for it.
-        if !matches!(event, Event::Loss(_)) || self.push(event).is_err() {
+        let Event::Loss(loss) = event else {
             self.drop_event(event);
             self.missing.add(1, event.end_ns());
+            return;
+        };
+        if let Err(error) = self.queue_loss(loss.clone()) {
+            // Its chunk does not encode, which those of numbers do.
+            self.refused.get_or_insert_with(|| (error.to_string(), ended_by(&error)));
         }
     }
 
@@ -585,6 +590,17 @@ impl TraceWriter {
 
     /// Drops what the sink does not have in whole chunks, and pushes losses that say so.
     fn cut_off(&mut self) -> Result<(), WriteError> {
+        // There is no room for dictionaries once more.
+        self.options.keyframe_bytes = u64::MAX;
+        self.keep_free();
+        // As many chunks as there is room for; what finishes the trace is not among them.
+        let is_content =
+            |kind| kind >= kind::EVENTS || matches!(kind, kind::STRINGS | kind::TASKS | kind::OBJECTS);
+        let has = self.out.whole_bytes();
+        let mut waiting = self.entries.iter().filter(|entry| entry.offset >= has);
+        while waiting.next().is_some_and(|entry| {
+            is_content(entry.kind) && self.out.drain_to(entry.offset + entry.total_len())
+        }) {}
         let end = self.out.drop_waiting()?;
         let kept = self.entries.partition_point(|entry| entry.offset < end);
         let dropped = self.entries.split_off(kept);
@@ -597,8 +613,11 @@ impl TraceWriter {
                 lost[at].add(u64::from(entry.records), entry.min_end.saturating_mul(tick_ns));
             }
         }
-        // The losses that were dropped with the rest.
-        for loss in std::mem::take(&mut self.losses) {
+        // The losses that were dropped with the rest: the last ones.
+        let is_losses = |entry: &&IndexEntry| entry.kind == kind::EVENTS + Class::Loss as u16;
+        let again: usize = dropped.iter().filter(is_losses).map(|entry| entry.records as usize).sum();
+        let told = self.losses.len().saturating_sub(again);
+        for loss in std::mem::take(&mut self.losses).split_off(told) {
             self.lost = self.lost.saturating_sub(loss.count);
             let of_class = &mut self.classes[slot_of(loss.class)].lost;
             *of_class = of_class.saturating_sub(loss.count);

@@ -85,6 +85,11 @@ impl Output {
         self.written
     }
 
+    /// Bytes that the sink took, up to the end of a chunk.
+    pub(super) fn whole_bytes(&self) -> u64 {
+        self.whole.0
+    }
+
     /// SHA-256 of the bytes that the sink took, and of those that wait.
     pub(super) fn sha256(&self) -> [u8; 32] {
         let mut sha256 = self.sha256.clone();
@@ -125,6 +130,29 @@ impl Output {
         self.taken = 0;
         self.whole = (self.written, self.sha256.clone());
         Ok(())
+    }
+
+    /// Gives the sink what waits up to this offset, the end of a chunk, if there is room for it and as much again as is to
+    /// be kept free. Whether it has it.
+    pub(super) fn drain_to(&mut self, end: u64) -> bool {
+        let len = end.saturating_sub(self.written);
+        let to = self.taken.saturating_add(usize::try_from(len).unwrap_or(usize::MAX));
+        if to > self.waiting.len() || self.sink.reserve(len + self.kept_free).is_err() {
+            return false;
+        }
+        while self.taken < to {
+            match self.sink.write(&self.waiting[self.taken..to]) {
+                Ok(n @ 1..) => {
+                    self.sha256.update(&self.waiting[self.taken..self.taken + n]);
+                    self.taken += n;
+                    self.written += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                _ => return false,
+            }
+        }
+        self.whole = (self.written, self.sha256.clone());
+        true
     }
 
     /// Drops what waits, and takes back what the sink has of it. What the sink has then: whole chunks.

@@ -368,7 +368,8 @@ fn a_full_disk_leaves_a_finished_trace_whose_losses_are_counted_whatever_its_siz
                 most = most.max(kept.len());
             }
         }
-        // What does not even hold the header, and the room that is kept behind it, cannot be begun.
-        assert!(finished_some > 10 && (!reserves || refused * 331 < 40_000), "{finished_some} {refused}");
+        // What does not even hold the header, and the room that is kept behind it, cannot be begun. Where no room is
+        // kept, what finishes a trace may find none.
+        assert!(!reserves || finished_some > 10 && refused * 331 < 40_000, "{finished_some} {refused}");
     }
 }
