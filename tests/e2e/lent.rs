@@ -48,6 +48,12 @@ fn mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
 }
 
+/// Copies a program. Another process writes it: one that this process starts meanwhile would hold a descriptor of ours
+/// for a moment, and what is being written cannot be executed.
+fn copy_program(from: impl AsRef<OsStr>, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}
+
 impl Lent {
     /// `None`, and it says so: the host lacks something.
     fn new() -> Option<Self> {
@@ -70,7 +76,7 @@ impl Lent {
         let dir = tempfile::tempdir().unwrap();
         mode(dir.path(), 0o1777);
         let this = Self { dir };
-        std::fs::copy(ctrace().get_program(), this.at("ctrace")).unwrap();
+        copy_program(ctrace().get_program(), &this.at("ctrace"));
         mode(&this.at("ctrace"), 0o755);
         std::fs::create_dir(this.at("closed")).unwrap();
         mode(&this.at("closed"), 0o700);
@@ -210,7 +216,7 @@ fn only_the_callers_own_processes_are_recorded() {
     }
     // A tree with somebody else in it: its child acts as root.
     let suid = lent.at("sleep");
-    std::fs::copy("/bin/sleep", &suid).unwrap();
+    copy_program("/bin/sleep", &suid);
     mode(&suid, 0o4755);
     let script = format!("{} 1000 & echo; wait", suid.display());
     let mut shell = Lent::command(None);
@@ -256,7 +262,7 @@ fn a_recording_ends_where_a_process_becomes_somebody_elses() {
     let Some(lent) = Lent::new() else { return };
     let _host = shared();
     let suid = lent.at("suid-cat");
-    std::fs::copy("/bin/cat", &suid).unwrap();
+    copy_program("/bin/cat", &suid);
     mode(&suid, 0o4755);
     std::fs::write(lent.at("closed/secret-name"), "secret").unwrap();
     let out = lent.at("x.ctr");
