@@ -128,14 +128,8 @@ pub(crate) fn quoted(bytes: &[u8]) -> String {
             match c {
                 '"' => out.push_str("\\\""),
                 '\\' => out.push_str("\\\\"),
-                '\n' => out.push_str("\\n"),
-                '\t' => out.push_str("\\t"),
-                '\r' => out.push_str("\\r"),
                 // A trace is hostile input: no byte of it may steer the terminal.
-                c if is_hostile(c) => {
-                    let _ = write!(out, "{}", c.escape_unicode());
-                }
-                c => out.push(c),
+                c => crate::escape::push(&mut out, c),
             }
         }
         for byte in chunk.invalid() {
@@ -164,12 +158,6 @@ pub(crate) fn json_text(bytes: &[u8]) -> String {
         out.extend(chunk.invalid().iter().map(stand_in));
     }
     out
-}
-
-/// Control characters, and those that reorder or hide text.
-pub(crate) fn is_hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A byte string without quotes, safe to show in a line.

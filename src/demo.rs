@@ -7,11 +7,12 @@ use crate::replay::{self, Options};
 use crate::{diff, record, signals, units};
 use anyhow::{Context, anyhow};
 use ctrace_analysis::findings;
-use ctrace_format::Trace;
+use ctrace_format::{Trace, TraceFile};
+use ctrace_recorder::privilege::Whose;
 use ctrace_recorder::{Config, Ended, Recorder, Recording, Target};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -38,31 +39,27 @@ const PHASES: [Duration; 3] =
 /// How many sentences tell the story.
 const SENTENCES: usize = 6;
 
-/// Makes the directory, for its owner alone. One with a name that can be guessed, where everybody may make some, must
-/// not have been prepared by somebody else.
-fn make_private(dir: &Path, is_guessable: bool) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let found = std::fs::symlink_metadata(dir)?;
-    if is_guessable && (!found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw()) {
-        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, "somebody else made it"));
+/// Makes the directory, for its owner alone: the one that is named, or one that nobody can have prepared.
+fn make_private(named: Option<&Path>) -> std::io::Result<PathBuf> {
+    match named {
+        Some(dir) => {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            Ok(dir.to_owned())
+        }
+        None => Ok(tempfile::Builder::new().prefix("ctrace-demo-").tempdir()?.keep()),
     }
-    Ok(())
 }
 
-pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let lacking = crate::doctor::lacking();
+    let lacking = crate::doctor::lacking(whose);
     if !lacking.is_empty() {
         let what = format!("the demo records a process, which needs {}", lacking.join(", "));
         return Err(Failure::say(Exit::Host, what).fix("run it as root: sudo ctrace demo"));
     }
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
-    let dir = args
-        .dir
-        .clone()
-        .unwrap_or_else(|| std::env::temp_dir().join(format!("ctrace-demo-{}", std::process::id())));
-    make_private(&dir, args.dir.is_none())
-        .with_context(|| format!("creating {}", dir.display()))
+    let dir = make_private(args.dir.as_deref())
+        .context("making a directory for the demo")
         .map_err(output_failure)?;
     let trace_path = dir.join("incident.ctr");
     let replay_path = dir.join("replay.ctr");
@@ -77,8 +74,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         2,
         &format!("recording checkout (process {checkout}) with eBPF while something goes wrong around it"),
     );
-    let mut recording =
-        Recorder::start(Config::new(Target::Pid(checkout), &trace_path)).map_err(record::failure)?;
+    let mut config = Config::new(Target::Pid(checkout), &trace_path);
+    config.whose = whose;
+    let mut recording = Recorder::start(config).map_err(record::failure)?;
     let bar = crate::progress::spinner(out, true);
     let phase = |recording: &mut Recording, length: Duration, what: &str| {
         let until = Instant::now() + length;
@@ -117,10 +115,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
             units::bytes(outcome.file.bytes)
         ),
     );
-    let trace = crate::open(&trace_path, out)?;
+    let trace_path = outcome.file.path;
+    let trace = crate::read(TraceFile::open(&trace_path)?, out)?;
     let story = story(&trace_path, &trace)?;
     for line in &story {
-        out.say(&format!("      {line}"));
+        out.say(&format!("    - {line}"));
     }
 
     step(
@@ -128,8 +127,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         4,
         "replaying it: the same calls to a real kernel, in a sandbox, recorded by the same recorder",
     );
-    let options = Options::to(replay_path.clone());
+    let options = Options::to(replay_path);
     let performed = replay::perform(&trace_path, &trace, &options, out)?;
+    let replay_path = performed.output;
 
     step(out, 5, "is the replay like the recording?");
     if !args.json {

@@ -1,14 +1,13 @@
 //! `ctrace diff`: whether another run did what the recording shows.
 
+use crate::escape::markdown::{Markdown, Part};
+use crate::escape::xml::Xml;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Paint, Style};
-use crate::{open, units};
+use crate::{read, units};
 use anyhow::Context;
 use ctrace_analysis::{Divergence, Gates, Metric, Model, Profile, Report, Verdict, diff};
-use ctrace_format::{Policy, Trace};
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
+use ctrace_format::{OutFile, Policy, Taken, Trace, TraceFile};
 use std::path::{Path, PathBuf};
 
 /// Compare a recording with other runs, metric by metric.
@@ -36,6 +35,9 @@ pub(crate) struct Args {
     /// Write the result as Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Replace files of these names, if they are yours; without this, only what diff wrote before is replaced
+    #[arg(long)]
+    force: bool,
     /// One JSON object per run
     #[arg(long)]
     json: bool,
@@ -59,12 +61,20 @@ enum ProfileName {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
-    let first = open(&args.a, out)?;
+    let first = TraceFile::open(&args.a)?;
+    let others = args.b.iter().map(|path| TraceFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let junit_file = written_to(args.junit.as_deref(), JUNIT_BEGINS, args.force, out)?;
+    let markdown_file = written_to(args.markdown.as_deref(), MARKDOWN_BEGINS, args.force, out)?;
+    let outputs: Vec<&Path> =
+        [&args.junit, &args.markdown].into_iter().flatten().map(PathBuf::as_path).collect();
+    crate::give_up(&outputs)?;
+    let first = read(first, out)?;
     let redaction = first.header().redaction.clone();
     let a = model(&args.a, &first.rebased())?;
     let mut reports = Vec::new();
-    for path in &args.b {
-        let trace = open(path, out)?;
+    for file in others {
+        let path = file.path().to_owned();
+        let trace = read(file, out)?;
         if strangers(&redaction, &trace.header().redaction) {
             out.warn(
                 "both traces have pseudonyms, of different keys: names in one mean nothing in the other",
@@ -72,7 +82,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         }
         let trace = trace.rebased();
         let replay = trace.summary().is_some_and(|s| s.engine_calls > 0);
-        let b = model(path, &trace)?;
+        let b = model(&path, &trace)?;
         drop(trace);
         let profile = match args.profile {
             ProfileName::Synthetic => Profile::Synthetic,
@@ -83,13 +93,28 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         if args.json {
             out.json(&report)?;
         } else {
-            print(&args.a, path, &report, out)?;
+            print(&args.a, &path, &report, out)?;
         }
-        reports.push((path.as_path(), report));
+        reports.push((path, report));
     }
-    write_to(args.junit.as_deref(), || junit(&args.a, &reports))?;
-    write_to(args.markdown.as_deref(), || markdown(&args.a, &reports))?;
+    if let Some(file) = junit_file {
+        file.write_whole(junit(&args.a, &reports).as_bytes())?;
+    }
+    if let Some(file) = markdown_file {
+        file.write_whole(markdown(&args.a, &reports).as_bytes())?;
+    }
     Ok(worst(reports.iter().map(|(_, r)| r.verdict)))
+}
+
+/// Makes a file that is written at the end. An earlier one of its kind, which begins like this, is replaced.
+fn written_to(
+    path: Option<&Path>,
+    begins: &'static str,
+    force: bool,
+    out: &mut Output,
+) -> Result<Option<OutFile>, Failure> {
+    let taken = if force { Taken::Replace } else { Taken::replace_if_begins(begins) };
+    path.map(|path| crate::output(path, &taken, out)).transpose()
 }
 
 /// Whether two headers tell of pseudonyms that cannot be compared.
@@ -130,20 +155,6 @@ fn worst(verdicts: impl Iterator<Item = Verdict>) -> Exit {
         Verdict::Deviated => 2,
     };
     verdicts.max_by_key(rank).map_or(Exit::Inconclusive, exit)
-}
-
-fn write_to(path: Option<&Path>, text: impl FnOnce() -> String) -> Result<(), Failure> {
-    let Some(path) = path else { return Ok(()) };
-    // It names files and addresses, as the traces do.
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text().as_bytes()))
-        .with_context(|| format!("writing {}", path.display()))
-        .map_err(|e| Failure::new(Exit::Output, e))
 }
 
 const fn verdict_name(verdict: Verdict) -> &'static str {
@@ -282,117 +293,100 @@ fn safe(text: &str) -> String {
     crate::decode::plain(text.as_bytes())
 }
 
-fn xml(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() && c != '\n' && c != '\t' => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-fn plain_divergence(divergence: &Divergence) -> String {
-    divergence_lines(divergence, Paint::none()).join("\n")
-}
+/// How a file begins that [`junit`] wrote.
+const JUNIT_BEGINS: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"ctrace diff\">";
+/// How a file begins that [`markdown`] wrote.
+const MARKDOWN_BEGINS: &str = "<!-- ctrace diff -->";
 
 /// One test suite per run, one test case per metric.
-fn junit(a: &Path, reports: &[(&Path, Report)]) -> String {
-    let mut out =
-        String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"ctrace diff\">\n");
+fn junit(a: &Path, reports: &[(PathBuf, Report)]) -> String {
+    let mut xml = Xml::new();
+    xml.open("testsuites", &[("name", "ctrace diff")]);
     for (b, report) in reports {
-        let failures = report.metrics.iter().filter(|m| m.pass == Some(false)).count();
-        let skipped = report.metrics.iter().filter(|m| m.value.is_none()).count();
-        let errors = usize::from(report.verdict == Verdict::Inconclusive);
-        let name = xml(&format!("{} against {}", b.display(), a.display()));
-        let _ = writeln!(
-            out,
-            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\">",
-            report.metrics.len() + 1
+        let count =
+            |yes: &dyn Fn(&Metric) -> bool| report.metrics.iter().filter(|m| yes(m)).count().to_string();
+        xml.open(
+            "testsuite",
+            &[
+                ("name", &format!("{} against {}", b.display(), a.display())),
+                ("tests", &(report.metrics.len() + 1).to_string()),
+                ("failures", &count(&|m| m.pass == Some(false))),
+                ("errors", &u8::from(report.verdict == Verdict::Inconclusive).to_string()),
+                ("skipped", &count(&|m| m.value.is_none())),
+            ],
         );
         for metric in &report.metrics {
-            let text =
-                metric.value.map_or_else(|| "nothing to compare".to_owned(), |v| number(v, metric.unit));
-            let body = match (metric.value, metric.pass) {
-                (None, _) => "<skipped message=\"nothing to compare\"/>".to_owned(),
-                (_, Some(false)) => {
-                    format!(
-                        "<failure message=\"{} is {}, gate {}\"/>",
-                        metric.name,
-                        xml(&text),
-                        xml(&gate_text(metric))
-                    )
+            xml.open("testcase", &[("classname", "ctrace.diff"), ("name", metric.name)]);
+            match (metric.value, metric.pass) {
+                (None, _) => xml.element("skipped", &[("message", "nothing to compare")], &[]),
+                (Some(value), Some(false)) => {
+                    let value = number(value, metric.unit);
+                    let message = format!("{} is {value}, gate {}", metric.name, gate_text(metric));
+                    xml.element("failure", &[("message", &message)], &[]);
                 }
-                _ => format!("<system-out>{}</system-out>", xml(&text)),
-            };
-            let _ = writeln!(
-                out,
-                "    <testcase classname=\"ctrace.diff\" name=\"{}\">{body}</testcase>",
-                metric.name
-            );
-        }
-        let reasons = xml(&report.reasons.join("; "));
-        let body = match report.verdict {
-            Verdict::Match => String::new(),
-            Verdict::Deviated => {
-                let first = report.first_divergence.as_ref().map_or_else(String::new, plain_divergence);
-                format!("<failure message=\"deviated: {reasons}\">{}</failure>", xml(&first))
+                (Some(value), _) => xml.element("system-out", &[], &[number(value, metric.unit)]),
             }
-            Verdict::Inconclusive => format!("<error message=\"inconclusive: {reasons}\"/>"),
-        };
-        let _ = writeln!(
-            out,
-            "    <testcase classname=\"ctrace.diff\" name=\"verdict\">{body}</testcase>\n  </testsuite>"
-        );
+            xml.close();
+        }
+        xml.open("testcase", &[("classname", "ctrace.diff"), ("name", "verdict")]);
+        let reasons = report.reasons.join("; ");
+        match report.verdict {
+            Verdict::Match => {}
+            Verdict::Deviated => {
+                let first = report.first_divergence.as_ref();
+                let first = first.map_or_else(Vec::new, |d| divergence_lines(d, Paint::none()));
+                xml.element("failure", &[("message", &format!("deviated: {reasons}"))], &first);
+            }
+            Verdict::Inconclusive => {
+                xml.element("error", &[("message", &format!("inconclusive: {reasons}"))], &[]);
+            }
+        }
+        xml.close();
+        xml.close();
     }
-    out.push_str("</testsuites>\n");
-    out
+    xml.finish()
 }
 
-fn markdown(a: &Path, reports: &[(&Path, Report)]) -> String {
-    let mut out = String::new();
+fn markdown(a: &Path, reports: &[(PathBuf, Report)]) -> String {
+    let mut out = Markdown::default();
+    out.comment("ctrace diff");
     for (b, report) in reports {
-        let _ = writeln!(
-            out,
-            "## `{}` against `{}`: **{}**\n",
-            b.display(),
-            a.display(),
-            verdict_name(report.verdict)
-        );
-        for reason in &report.reasons {
-            let _ = writeln!(out, "- {reason}");
-        }
-        out.push_str("\n| | metric | value | gate | n | |\n|---|---|---|---|---|---|\n");
-        for metric in &report.metrics {
-            let value = metric.value.map_or_else(|| "n/a".to_owned(), |v| number(v, metric.unit));
-            let _ = writeln!(
-                out,
-                "| {} | {} | {value} | {} | {} | {} |",
-                mark(metric).1,
-                metric.name,
-                gate_text(metric),
-                units::count(metric.n),
-                metric.note.replace('|', "\\|")
-            );
-        }
+        out.heading(&[
+            Part::Word(&b.display().to_string()),
+            Part::Ours(" against "),
+            Part::Word(&a.display().to_string()),
+            Part::Ours(": **"),
+            Part::Ours(verdict_name(report.verdict)),
+            Part::Ours("**"),
+        ]);
+        out.list(report.reasons.iter().map(String::as_str));
+        let cells: Vec<_> = report
+            .metrics
+            .iter()
+            .map(|m| {
+                let value = m.value.map_or_else(|| "n/a".to_owned(), |v| number(v, m.unit));
+                (m, value, gate_text(m), units::count(m.n))
+            })
+            .collect();
+        let rows: Vec<_> = cells
+            .iter()
+            .map(|(m, value, gate, n)| {
+                [
+                    Part::Ours(mark(m).1),
+                    Part::Ours(m.name),
+                    Part::Word(value),
+                    Part::Word(gate),
+                    Part::Word(n),
+                    Part::Word(&m.note),
+                ]
+            })
+            .collect();
+        out.table(["", "metric", "value", "gate", "n", ""], &rows);
         if let Some(divergence) = &report.first_divergence {
-            // A fence longer than any run of backticks inside cannot be closed from inside.
-            let body = plain_divergence(divergence);
-            let fence = "`".repeat(4.max(longest_run(&body, '`') + 1));
-            let _ = writeln!(out, "\n{fence}\n{body}\n{fence}");
+            out.code(&divergence_lines(divergence, Paint::none()));
         }
-        out.push('\n');
     }
-    out
-}
-
-fn longest_run(text: &str, of: char) -> usize {
-    text.split(|c| c != of).map(|run| run.chars().count()).max().unwrap_or(0)
+    out.finish()
 }
 
 #[cfg(test)]
@@ -408,16 +402,10 @@ mod tests {
     }
 
     #[test]
-    fn text_from_a_trace_stays_text_in_xml() {
-        assert_eq!(xml("<a href=\"x\">&\u{1b}"), "&lt;a href=&quot;x&quot;&gt;&amp;\u{fffd}");
-    }
-
-    #[test]
     fn numbers_show_the_digits_that_matter() {
         assert_eq!(number(1.0, ""), "1");
         assert_eq!(number(0.999_93, ""), "0.99993");
         assert_eq!(number(0.0123, ""), "0.0123");
         assert_eq!(number(3.25, "ms"), "3.25 ms");
-        assert_eq!(longest_run("a ``` b", '`'), 3);
     }
 }

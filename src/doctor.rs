@@ -4,9 +4,10 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
 use crate::probe::{self, Probe};
 use crate::units;
+use ctrace_recorder::privilege::{self, Standing, Whose};
 use serde_json::json;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// Try what recording and replaying need, and say what is missing.
@@ -69,8 +70,8 @@ impl Check {
     }
 }
 
-pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
-    let checks = all();
+pub(crate) fn run(args: &Args, standing: Standing, out: &mut Output) -> Result<Exit, Failure> {
+    let checks = all(standing);
     let ok = checks.iter().all(|c| c.answer != Answer::Missing);
     if args.json {
         let list: Vec<_> = checks
@@ -115,12 +116,12 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     Ok(if ok { Exit::Done } else { Exit::Host })
 }
 
-fn all() -> Vec<Check> {
+fn all(standing: Standing) -> Vec<Check> {
     let mut checks = vec![
         kernel(),
         btf(),
-        privileges(),
-        recording(),
+        privileges(standing),
+        recording(standing.whose()),
         hooks().less(),
         tracefs().less(),
         cgroups(),
@@ -171,50 +172,55 @@ fn btf() -> Check {
     }
 }
 
-/// Effective capabilities of this process.
-fn capabilities() -> u64 {
-    let status = read("/proc/self/status");
-    let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
-    line.and_then(|l| u64::from_str_radix(l.trim(), 16).ok()).unwrap_or(0)
+/// The capabilities that recording these needs and this process lacks.
+pub(crate) fn lacking(whose: Whose) -> Vec<&'static str> {
+    let of_others = |name: &&str| matches!(*name, "CAP_SYS_PTRACE" | "CAP_DAC_READ_SEARCH");
+    privilege::lacking().into_iter().filter(|name| whose == Whose::Everybody || !of_others(name)).collect()
 }
 
-/// For `demo`: the capabilities that recording needs and this process lacks.
-pub(crate) fn lacking() -> Vec<&'static str> {
-    // Numbers of include/uapi/linux/capability.h. CAP_SYS_ADMIN stands for the first two on older kernels.
-    let has = |bit: u32| capabilities() & (1 << bit) != 0;
-    let admin = has(21);
-    let wanted = [
-        (admin || has(39), "CAP_BPF"),
-        (admin || has(38), "CAP_PERFMON"),
-        (has(19), "CAP_SYS_PTRACE"),
-        (has(2), "CAP_DAC_READ_SEARCH"),
-    ];
-    wanted.iter().filter(|(has, _)| !has).map(|(_, name)| *name).collect()
-}
-
-fn privileges() -> Check {
-    let lacking = lacking();
-    if lacking.is_empty() {
-        return Check::works("privileges", "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH");
-    }
-    let exe = std::env::current_exe().map_or_else(|_| "ctrace".to_owned(), |p| p.display().to_string());
-    Check::missing(
-        "privileges",
-        format!("without {}", lacking.join(", ")),
-        "no recording; replays are judged by their own journal",
-        format!(
-            "run as root, or: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep {exe}"
-        ),
+/// The command that gives the program what it needs, for the members of a group.
+pub(crate) fn setcap(program: &Path) -> String {
+    let (group, program) = (privilege::GROUP, program.display());
+    format!(
+        "sudo groupadd {group}; sudo chgrp {group} {program}; sudo chmod 0750 {program}; \
+         sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep {program}"
     )
 }
 
+fn privileges(standing: Standing) -> Check {
+    const NAME: &str = "privileges";
+    let lacking = lacking(standing.whose());
+    let exe = std::env::current_exe().unwrap_or_else(|_| "ctrace".into());
+    if !lacking.is_empty() {
+        return Check::missing(
+            NAME,
+            format!("without {}", lacking.join(", ")),
+            "no recording; replays are judged by their own journal",
+            format!("run as root, or: {}", setcap(&exe)),
+        );
+    }
+    match (standing.is_lent(), standing.whose()) {
+        (true, Whose::User(_)) => Check::missing(
+            NAME,
+            "lent by the program's file, for your own processes",
+            "no recording of other users' processes, of cgroups, containers and pods",
+            format!("sudo usermod -aG {} $USER, and log in again; or use sudo", privilege::GROUP),
+        )
+        .less(),
+        (true, Whose::Everybody) => {
+            Check::works(NAME, format!("lent by the program's file to the group {}", privilege::GROUP))
+        }
+        (false, _) => Check::works(NAME, "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH"),
+    }
+}
+
 /// Records `true` from beginning to end: programs load, tracepoints attach, the ring delivers.
-fn recording() -> Check {
+fn recording(whose: Whose) -> Check {
     const NAME: &str = "recording";
-    if privileges().answer == Answer::Missing {
+    if !lacking(whose).is_empty() {
         return Check::missing(NAME, "not tried without the privileges", "no recording", "");
     }
-    match crate::record::try_out() {
+    match crate::record::try_out(whose) {
         Ok(calls) if calls > 0 => Check::works(
             NAME,
             format!("programs load and attach; a recorded `true` made {}", units::plural(calls, "call")),
@@ -390,8 +396,7 @@ fn disk() -> Check {
     let here = std::env::current_dir().unwrap_or_else(|_| ".".into());
     let room =
         nix::sys::statvfs::statvfs(&here).map(|s| s.blocks_available().saturating_mul(s.fragment_size()));
-    let name = here.join(format!(".ctrace-doctor-{}", std::process::id()));
-    let written = fs::write(&name, [0; 4096]).and_then(|()| fs::remove_file(&name));
+    let written = tempfile::tempfile_in(&here).and_then(|mut file| file.write_all(&[0; 4096]));
     match (written, room) {
         (Err(error), _) => Check::missing(
             NAME,

@@ -7,11 +7,13 @@ mod decode;
 mod demo;
 mod diff;
 mod doctor;
+mod escape;
 mod events;
 mod exit;
 mod filter;
 mod info;
 mod mark;
+mod meeting;
 mod output;
 mod probe;
 mod progress;
@@ -25,7 +27,8 @@ mod units;
 mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use ctrace_format::{Damage, State, Trace};
+use ctrace_format::{Damage, OutFile, State, Taken, Trace, TraceFile};
+use ctrace_recorder::privilege::{self, Standing};
 use exit::{Exit, Failure};
 use output::{ColorChoice, Output};
 use std::path::Path;
@@ -87,8 +90,22 @@ const LAST: usize = 500;
 const SHOP: &str = "demo-shop";
 
 fn main() -> ExitCode {
+    // First of all: whoever calls this has its own rights, and no others for anything but recording.
+    let standing = match privilege::enter() {
+        Ok(standing) => standing,
+        Err(error) => {
+            let mut out = Output::new(ColorChoice::Auto, false);
+            out.fail(&Failure::say(Exit::Host, format_args!("privileges cannot be given up: {error}")));
+            return ExitCode::from(Exit::Host.code());
+        }
+    };
     let mut words = std::env::args_os().skip(1);
-    match words.next() {
+    let first = words.next();
+    let helps = first.as_ref().is_some_and(|word| word == SHOP || word == probe::WORD);
+    if helps && standing.records_nothing().is_err() {
+        return ExitCode::from(Exit::Host.code());
+    }
+    match first {
         Some(word) if word == SHOP => return ctrace_samples::run(SHOP, words),
         Some(word) if word == probe::WORD => return ExitCode::from(probe::main(words.next().as_deref())),
         _ => {}
@@ -100,7 +117,7 @@ fn main() -> ExitCode {
         ctrace_format::allow_dense();
     }
     let mut out = Output::new(cli.color, cli.quiet);
-    let result = run(cli.command, &mut out).and_then(|exit| {
+    let result = run(cli.command, standing, &mut out).and_then(|exit| {
         out.flush()?;
         Ok(exit)
     });
@@ -118,18 +135,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
+fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, Failure> {
+    let records =
+        matches!(command, Command::Record(_) | Command::Replay(_) | Command::Demo(_) | Command::Doctor(_));
+    if !records {
+        standing.records_nothing().map_err(|e| Failure::new(Exit::Host, e))?;
+    }
+    let whose = standing.whose();
     match command {
-        Command::Record(args) => record::run(&args, out),
+        Command::Record(args) => record::run(&args, whose, out),
         Command::Info(args) => info::run(&args, out),
         Command::Mark(args) => mark::run(&args, out),
         Command::Events(args) => events::run(args, out),
         Command::Verify(args) => verify::run(&args, out),
-        Command::Doctor(args) => doctor::run(&args, out),
+        Command::Doctor(args) => doctor::run(&args, standing, out),
         Command::Repair(args) => repair::run(&args, out),
         Command::Redact(args) => redact::run(&args, out),
         Command::Replay(args) => replay::run(args, out),
-        Command::Demo(args) => demo::run(&args, out),
+        Command::Demo(args) => demo::run(&args, whose, out),
         Command::Diff(args) => diff::run(&args, out),
         Command::Completions(args) => completions::run(&args, Cli::command(), out),
         Command::Man => completions::man(Cli::command(), out),
@@ -140,13 +163,34 @@ fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CTRACE_LOG");
     if let Ok(filter) = filter {
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(false)
+            .with_writer(|| output::Plain(std::io::stderr()))
+            .init();
     }
 }
 
-/// Opens a trace and says what is wrong with it.
+/// Opens a trace, gives up all privileges, and says what is wrong with the trace.
 fn open(path: &Path, out: &mut Output) -> Result<Trace, Failure> {
-    let trace = open_silently(path)?;
+    let file = TraceFile::open(path)?;
+    give_up(&[])?;
+    read(file, out)
+}
+
+/// All files are open: whatever is in them, it is read without any privilege but what naming these outputs takes.
+fn give_up(outputs: &[&Path]) -> Result<(), Failure> {
+    let directories: Vec<&Path> = outputs
+        .iter()
+        .map(|path| path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+        .collect();
+    privilege::give_up(&directories).map_err(|e| Failure::new(Exit::Host, e))
+}
+
+/// Reads an open trace and says what is wrong with it.
+fn read(file: TraceFile, out: &mut Output) -> Result<Trace, Failure> {
+    let path = file.path().to_owned();
+    let trace = file.read()?;
     match trace.state() {
         State::Complete => {}
         State::Live => {
@@ -163,8 +207,18 @@ fn open(path: &Path, out: &mut Output) -> Result<Trace, Failure> {
     Ok(trace)
 }
 
-fn open_silently(path: &Path) -> Result<Trace, Failure> {
-    Ok(Trace::open(path)?)
+/// Makes an output, and says so when it gets another name than it was to have.
+fn output(path: &Path, taken: &Taken, out: &mut Output) -> Result<OutFile, Failure> {
+    let file = OutFile::create(path, taken)?;
+    if let Some(remark) = file.remark() {
+        out.warn(remark);
+    }
+    Ok(file)
+}
+
+/// `--force`, or not.
+const fn taken(force: bool) -> Taken {
+    if force { Taken::Replace } else { Taken::Next }
 }
 
 /// Whether a trace was finished and all of it is there.

@@ -1,17 +1,15 @@
 //! `ctrace mark`: a remark on the timeline of running recordings.
 
 use crate::exit::{Exit, Failure};
+use crate::meeting::Directory;
 use crate::output::Output;
-use crate::record::{Answer, Asked, NAME, is_ours};
+use crate::record::{Answer, Asked};
 use crate::units;
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::json;
-use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 /// Put a remark on the timeline of running recordings.
 #[derive(Debug, clap::Args)]
@@ -21,7 +19,7 @@ Examples:
   ctrace mark --pid 4711 'load test ends'  on the recording of that ctrace process
   ctrace mark --dump 'customers complain'  and have flight recorders dump their window
 
-Recordings are found in the same network namespace. Exit 5 when there is none.")]
+Recordings are found by sockets that only their user and root can reach. Exit 5 when there is none.")]
 pub(crate) struct Args {
     /// What to remark
     text: String,
@@ -54,25 +52,37 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let asked = Asked { text: args.text.clone(), boottime_ns, dump: args.dump, file };
     let mut taken = 0;
     let mut problems = Vec::new();
-    for pid in recorders()?.into_iter().filter(|pid| args.pid.is_none_or(|wanted| wanted == *pid)) {
-        match ask(pid, &asked) {
-            Ok(answer) if answer.taken => {
-                taken += 1;
-                let file = answer.file.display();
-                if args.json {
-                    out.json(&json!({
-                        "type": "mark", "pid": pid, "file": answer.file, "dump": args.dump && answer.problem.is_none(),
-                        "problem": answer.problem,
-                    }))?;
-                }
-                out.say(&format!("marked: {file} (recorder {pid})"));
-                problems.extend(answer.problem.map(|problem| format!("recorder {pid}, {file}: {problem}")));
+    let mut told = Vec::new();
+    let wanted = |pid: u32| args.pid.is_none_or(|wanted| wanted == pid);
+    for directory in Directory::own() {
+        for pid in directory.recorders().into_iter().filter(|pid| wanted(*pid)) {
+            match ask(&directory, pid, &asked) {
+                Ok(answer) => told.extend(answer.map(|answer| (pid, answer))),
+                // It has ended since its socket was seen.
+                Err(_) if !is_alive(pid) => {}
+                Err(error) => problems.push(format!("recorder {pid} did not take the mark: {error}")),
             }
-            Ok(_) => {}
-            // It has ended since its socket was seen.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused || !is_alive(pid) => {}
-            Err(error) => problems.push(format!("recorder {pid} did not take the mark: {error}")),
         }
+    }
+    if nix::unistd::geteuid().is_root() {
+        let (answers, unheard) = ask_others(&asked, args.pid);
+        told.extend(answers);
+        // What others' processes do is no failure of this mark.
+        for problem in unheard {
+            out.warn(&problem);
+        }
+    }
+    for (pid, answer) in told.into_iter().filter(|(_, answer)| answer.taken) {
+        taken += 1;
+        let file = answer.file.display();
+        if args.json {
+            out.json(&json!({
+                "type": "mark", "pid": pid, "file": answer.file, "dump": args.dump && answer.problem.is_none(),
+                "problem": answer.problem,
+            }))?;
+        }
+        out.say(&format!("marked: {file} (recorder {pid})"));
+        problems.extend(answer.problem.map(|problem| format!("recorder {pid}, {file}: {problem}")));
     }
     for problem in &problems {
         out.warn(problem);
@@ -96,28 +106,58 @@ fn is_alive(pid: u32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// Pids of recorders, by the names of their sockets.
-fn recorders() -> io::Result<BTreeSet<u32>> {
-    let sockets = std::fs::read("/proc/net/unix")?;
-    let sockets = String::from_utf8_lossy(&sockets);
-    let name = format!("@{NAME}");
-    Ok(sockets
-        .lines()
-        .filter_map(|line| line.split_ascii_whitespace().nth(7)?.strip_prefix(&name)?.parse().ok())
-        .collect())
+/// Asks the recorders of other users. Theirs may be any programs: they get so long together, and not a mark more.
+fn ask_others(asked: &Asked, only: Option<u32>) -> (Vec<(u32, Answer)>, Vec<String>) {
+    let (send, answers) = channel();
+    let asked = asked.clone();
+    let worker = std::thread::spawn(move || {
+        for directory in Directory::of_others() {
+            for pid in directory.recorders().into_iter().filter(|pid| only.is_none_or(|only| only == *pid)) {
+                let answer = ask(&directory, pid, &asked).map_err(|e| e.to_string());
+                if send.send((directory.owner(), pid, answer)).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let deadline = Instant::now() + PATIENCE;
+    let (mut heard, mut unheard) = (Vec::new(), Vec::new());
+    loop {
+        match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok((_, pid, Ok(answer))) => heard.extend(answer.map(|answer| (pid, answer))),
+            Ok((user, pid, Err(error))) => {
+                unheard.push(format!("process {pid} of user {user} did not take the mark: {error}"));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                unheard.push(format!("not every recorder of other users answered within {PATIENCE:?}"));
+                return (heard, unheard);
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let _ = worker.join();
+                return (heard, unheard);
+            }
+        }
+    }
 }
 
-fn ask(pid: u32, asked: &Asked) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(format!("{NAME}{pid}"))?)?;
-    // Anybody can take a name; the kernel says who did.
-    let peer = getsockopt(&stream, PeerCredentials)?;
-    let other = |what: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
-    if peer.pid() as u32 != pid {
-        return other("another process has taken its name");
+/// As [`ask_once`], of a recorder that may be ending just now: then it is asked again, and found to be gone.
+fn ask(directory: &Directory, pid: u32, asked: &Asked) -> io::Result<Option<Answer>> {
+    const TRIES: u32 = 10;
+    const PAUSE: Duration = Duration::from_millis(20);
+    let is_ending =
+        |e: &io::Error| matches!(e.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+    for _ in 1..TRIES {
+        match ask_once(directory, pid, asked) {
+            Err(error) if is_ending(&error) => std::thread::sleep(PAUSE),
+            answered => return answered,
+        }
     }
-    if !is_ours(&peer) && !nix::unistd::geteuid().is_root() {
-        return other("it belongs to another user");
-    }
+    ask_once(directory, pid, asked)
+}
+
+/// `None`: nobody is there any more.
+fn ask_once(directory: &Directory, pid: u32, asked: &Asked) -> io::Result<Option<Answer>> {
+    let Some(mut stream) = directory.connect(pid)? else { return Ok(None) };
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(asked)?;
@@ -126,7 +166,7 @@ fn ask(pid: u32, asked: &Asked) -> io::Result<Answer> {
     let mut answer = String::new();
     BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer)?;
     if answer.is_empty() {
-        return other("it listens to another user");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it listens to another user"));
     }
-    Ok(serde_json::from_str(&answer)?)
+    Ok(Some(serde_json::from_str(&answer)?))
 }

@@ -1,11 +1,14 @@
 //! All printing: data to the standard output, words for people to the standard error.
 
+use crate::escape;
 use crate::exit::Failure;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -61,35 +64,39 @@ impl Paint {
             Style::Yellow => "33",
             Style::Cyan => "36",
         };
-        format!("\x1b[{code}m{text}\x1b[0m")
+        let mark = mark();
+        format!("{mark}{code}m{text}{mark}0m")
+    }
+
+    /// As [`Paint::paint`], of a word that is followed by blanks up to a width.
+    pub(crate) fn padded(self, style: Style, text: &str, width: usize) -> String {
+        self.paint(style, &format!("{:<width$}", escape::line(text)))
     }
 }
 
-/// The sequences of [`Paint`]: the only ones that may reach a terminal.
-const SEQUENCES: [&str; 7] =
-    ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m"];
+/// What stands in front of a style in a line that waits to be printed. Nobody can put it into a trace: it is drawn by lot
+/// in each process. [`shown`] writes the terminal's own sequence for it; any other escape character is spelled out.
+fn mark() -> &'static str {
+    static MARK: OnceLock<String> = OnceLock::new();
+    MARK.get_or_init(|| {
+        // Its keys are the system's random numbers.
+        let random = std::hash::RandomState::new().build_hasher().finish();
+        format!("\x1b{random:016x};")
+    })
+}
 
-/// A line whose control characters are escaped. What is printed from a trace is escaped where it is made; this is for
-/// what was forgotten there, error messages of libraries, names of files.
-fn guarded(line: &str) -> Cow<'_, str> {
-    let harmless = |c: char| c == '\n' || c == '\t' || !crate::decode::is_hostile(c);
-    if line.bytes().all(|b| (b' '..0x7f).contains(&b)) || line.chars().all(harmless) {
-        return Cow::Borrowed(line);
+/// A line as it is printed: our styles are made visible, and everything else is words, whoever they are from
+/// ([`escape::line`]). A line break in it ends no line: each line is printed by a call of its own.
+fn shown(line: &str) -> Cow<'_, str> {
+    if !line.contains(mark()) {
+        return escape::line(line);
     }
-    let mut out = String::with_capacity(line.len() + 16);
-    let mut rest = line;
-    while let Some(c) = rest.chars().next() {
-        if let Some(sequence) = SEQUENCES.iter().find(|s| rest.starts_with(**s)) {
-            out.push_str(sequence);
-            rest = &rest[sequence.len()..];
-            continue;
-        }
-        if harmless(c) {
-            out.push(c);
-        } else {
-            let _ = write!(out, "{}", c.escape_unicode());
-        }
-        rest = &rest[c.len_utf8()..];
+    let mut out = String::with_capacity(line.len());
+    let mut parts = line.split(mark());
+    out.push_str(&escape::line(parts.next().unwrap_or_default()));
+    for part in parts {
+        let (code, text) = part.split_once('m').unwrap_or((part, ""));
+        let _ = write!(out, "\x1b[{code}m{}", escape::line(text));
     }
     Cow::Owned(out)
 }
@@ -101,7 +108,7 @@ impl Formatter for Guarded {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let mut from = 0;
         for (at, c) in fragment.char_indices() {
-            if crate::decode::is_hostile(c) {
+            if escape::is_hostile(c) {
                 CompactFormatter.write_string_fragment(writer, &fragment[from..at])?;
                 for unit in c.encode_utf16(&mut [0; 2]) {
                     write!(writer, "\\u{unit:04x}")?;
@@ -119,6 +126,22 @@ pub(crate) fn json_line(value: &serde_json::Value) -> String {
     // Neither a value nor memory refuses.
     let _ = serde::Serialize::serialize(value, &mut Serializer::with_formatter(&mut line, Guarded));
     String::from_utf8(line).unwrap_or_default()
+}
+
+/// Writes lines whose words steer nothing, for diagnostics that others put together.
+pub(crate) struct Plain<W: Write>(pub(crate) W);
+
+impl<W: Write> Write for Plain<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let (body, end) = text.strip_suffix('\n').map_or((&*text, ""), |body| (body, "\n"));
+        write!(self.0, "{}{end}", escape::line(body))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// How long a reader may take to read what is printed to it, where it must not keep the command: the recorder's end.
@@ -226,7 +249,7 @@ impl Output {
     /// # Errors
     /// As the standard output fails; a broken pipe is for the caller to end at.
     pub(crate) fn data(&mut self, line: &str) -> io::Result<()> {
-        self.data.write_all(guarded(line).as_bytes())?;
+        self.data.write_all(shown(line).as_bytes())?;
         self.data.write_all(b"\n")?;
         if self.data_is_terminal { self.data.flush() } else { Ok(()) }
     }
@@ -270,7 +293,7 @@ impl Output {
     fn insist(&mut self, line: &str) {
         // Data and words share a terminal: keep their order.
         let _ = self.data.flush();
-        let line = format!("{}\n", guarded(line));
+        let line = format!("{}\n", shown(line));
         let _ = match self.words_in_time {
             None => io::stderr().write_all(line.as_bytes()),
             Some(false) => Ok(()),
@@ -314,10 +337,10 @@ mod tests {
 
     #[test]
     fn only_our_own_sequences_reach_a_terminal() {
-        let red = Paint(true).paint(Style::Red, "x");
-        assert_eq!(guarded(&red), red);
-        assert_eq!(guarded("a\x1b]0;title\x07\u{9b}2J\rb\n"), "a\\u{1b}]0;title\\u{7}\\u{9b}2J\\u{d}b\n");
-        assert_eq!(guarded("plain → text"), "plain → text");
+        let red = Paint(true).paint(Style::Red, "x\x1b[1my\n");
+        assert_eq!(shown(&red), "\x1b[31mx\\u{1b}[1my\\n\x1b[0m");
+        assert_eq!(shown("a\x1b]0;title\x07\u{9b}2J\rb\n"), "a\\u{1b}]0;title\\u{7}\\u{9b}2J\\rb\\n");
+        assert_eq!(shown("plain → text"), "plain → text");
     }
 
     #[test]
@@ -326,7 +349,7 @@ mod tests {
         let mut bytes = Vec::new();
         serde::Serialize::serialize(&value, &mut Serializer::with_formatter(&mut bytes, Guarded)).unwrap();
         let text = String::from_utf8(bytes).unwrap();
-        assert!(!text.chars().any(crate::decode::is_hostile), "{text}");
+        assert!(!text.chars().any(escape::is_hostile), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

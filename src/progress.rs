@@ -1,5 +1,6 @@
 //! Progress on a terminal; nothing anywhere else.
 
+use crate::escape;
 use crate::output::{Output, print_in_time};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use std::io;
@@ -12,10 +13,13 @@ const REFRESH: u8 = 20;
 /// Where a terminal does not tell its width.
 const WIDTH: u16 = 80;
 
-/// A line, cut where the terminal ends, that shows that work goes on, when the standard error is a terminal and `wanted`.
-pub(crate) fn spinner(out: &Output, wanted: bool) -> ProgressBar {
+/// A line that shows that work goes on.
+pub(crate) struct Progress(ProgressBar);
+
+/// A line, cut where the terminal ends, when the standard error is a terminal and `wanted`.
+pub(crate) fn spinner(out: &Output, wanted: bool) -> Progress {
     if !wanted || !out.shows_progress() {
-        return ProgressBar::hidden();
+        return Progress(ProgressBar::hidden());
     }
     let bar = ProgressBar::new_spinner();
     bar.set_draw_target(ProgressDrawTarget::term_like_with_hz(Box::<Screen>::default(), REFRESH));
@@ -23,7 +27,29 @@ pub(crate) fn spinner(out: &Output, wanted: bool) -> ProgressBar {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(120));
-    bar
+    Progress(bar)
+}
+
+impl Progress {
+    /// Shows these words. They steer nothing.
+    pub(crate) fn set_message(&self, text: impl AsRef<str>) {
+        self.0.set_message(escape::line(text.as_ref()).into_owned());
+    }
+
+    /// Whether it is shown nowhere.
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.0.is_hidden()
+    }
+
+    /// Takes the line away while something else is written.
+    pub(crate) fn suspend(&self, write: impl FnOnce()) {
+        self.0.suspend(write);
+    }
+
+    /// Takes the line away for good.
+    pub(crate) fn finish_and_clear(&self) {
+        self.0.finish_and_clear();
+    }
 }
 
 /// The terminal of the standard error. One that was stopped, or whose other end is gone, keeps nobody: what it does not

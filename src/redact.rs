@@ -3,7 +3,7 @@
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::units;
-use ctrace_format::{Policy, RepairError, State};
+use ctrace_format::{Policy, RepairError, State, TraceFile};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// The trace to write
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
+    /// Replace a file of that name, if it is yours; without this, the next free name is taken
+    #[arg(long)]
+    force: bool,
     /// What the copy may tell
     #[arg(long, value_name = "POLICY", default_value = "strict")]
     redact: Redact,
@@ -48,7 +51,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
-    let report = ctrace_format::redact(&args.file, &args.output, args.redact.into()).map_err(failure)?;
+    let file = TraceFile::open(&args.file)?;
+    let copy = crate::output(&args.output, &crate::taken(args.force), out)?;
+    crate::give_up(&[&args.output])?;
+    let report = ctrace_format::redact(file, copy, args.redact.into()).map_err(failure)?;
     if report.state == State::Live {
         out.warn("its recorder still runs; what it writes from now on is missing in the copy");
     }

@@ -3,7 +3,7 @@
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::units;
-use ctrace_format::State;
+use ctrace_format::{State, TraceFile};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -17,13 +17,19 @@ pub(crate) struct Args {
     /// The trace to write
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
+    /// Replace a file of that name, if it is yours; without this, the next free name is taken
+    #[arg(long)]
+    force: bool,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
-    let report = ctrace_format::repair(&args.file, &args.output).map_err(crate::redact::failure)?;
+    let file = TraceFile::open(&args.file)?;
+    let copy = crate::output(&args.output, &crate::taken(args.force), out)?;
+    crate::give_up(&[&args.output])?;
+    let report = ctrace_format::repair(file, copy).map_err(crate::redact::failure)?;
     if report.state == State::Live {
         out.warn("its recorder still runs; what it writes from now on is missing in the copy");
     }

@@ -4,9 +4,11 @@ mod limits;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
-use crate::{diff, open, record, signals, units};
+use crate::{diff, record, signals, units};
 use ctrace_analysis::{Metric, Missing, Profile, Report, SideInfo, Verdict};
-use ctrace_format::{Abi, Class, Event, Filter, Policy, SyscallFlags, Sysno, Trace, syscalls};
+use ctrace_format::{
+    Abi, Class, Event, Filter, Policy, SyscallFlags, Sysno, Taken, Trace, TraceFile, syscalls,
+};
 use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
 use ctrace_replayer::{
@@ -17,7 +19,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Do what a trace shows to a kernel again, in a sandbox, and compare.
@@ -32,12 +36,16 @@ Examples:
   sudo ctrace replay incident.ctr --mode afap      without the time the workload spent thinking
 
 Without root the replay is judged by its own journal (`self-reported`): only root can record it.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option that is given or not")]
 pub(crate) struct Args {
     /// The trace
     file: PathBuf,
     /// The recording of the replay [default: FILE with .replay.ctr]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace a file of that name, if it is yours; without this, only an earlier replay of the same trace is replaced
+    #[arg(long)]
+    force: bool,
     /// When to make a call: after the one before it and its recorded pause (resource), in the recorded order of all
     /// calls (temporal), at once (afap)
     #[arg(long, value_name = "MODE", default_value = "resource")]
@@ -78,6 +86,8 @@ fn parse_speed(text: &str) -> Result<f64, String> {
 /// How to replay.
 pub(crate) struct Options {
     pub(crate) output: PathBuf,
+    /// What to do where that name is taken.
+    pub(crate) taken: Taken,
     pub(crate) mode: Mode,
     pub(crate) speed: f64,
     pub(crate) limits: limits::Args,
@@ -89,6 +99,7 @@ impl Options {
     pub(crate) fn to(output: PathBuf) -> Self {
         Self {
             output,
+            taken: Taken::Next,
             mode: Mode::Resource,
             speed: 1.0,
             limits: limits::Args::default(),
@@ -186,6 +197,8 @@ impl Sandbox {
 
 /// A replay that was done and judged.
 pub(crate) struct Performed {
+    /// The recording of the replay.
+    pub(crate) output: PathBuf,
     pub(crate) report: Report,
     pub(crate) json: Value,
     /// The signal that ended it, if one did.
@@ -193,12 +206,23 @@ pub(crate) struct Performed {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
-    let trace = open(&args.file, out)?.rebased();
+    let file = TraceFile::open(&args.file)?;
     if args.dry_run {
-        return dry_run(&args, &trace, out);
+        crate::give_up(&[])?;
+        return dry_run(&args, &crate::read(file, out)?.rebased(), out);
     }
+    let trace = crate::read(file, out)?.rebased();
+    let taken = if args.force {
+        Taken::Replace
+    } else if args.output.is_none() {
+        let of = identity(&trace);
+        Taken::ReplaceIf(Arc::new(move |file| is_replay_of(file, &of)))
+    } else {
+        Taken::Next
+    };
     let options = Options {
         output: args.output.unwrap_or_else(|| args.file.with_extension("replay.ctr")),
+        taken,
         mode: args.mode,
         speed: args.speed,
         limits: args.limits,
@@ -209,7 +233,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
     if args.json {
         out.json(&performed.json)?;
     } else {
-        diff::print(&args.file, &options.output, &performed.report, out)?;
+        diff::print(&args.file, &performed.output, &performed.report, out)?;
     }
     Ok(performed.signal.map_or_else(|| diff::exit(performed.report.verdict), Exit::Signal))
 }
@@ -240,7 +264,7 @@ pub(crate) fn perform(
     };
     let inputs = Inputs { program, environment: &environment, peers: &peers, need };
     let running = Replay::start(inputs, &run_options).map_err(replay_failure)?;
-    let recording = watch(trace, &running, &options.output, out)?;
+    let recording = watch(trace, &running, options, out)?;
     let mut sandbox = Sandbox::look(&running, recording.is_some());
     sandbox.program_in_memory = running.copied().map(str::to_owned);
     sandbox.bounded = limits::enforcement(running.enforcement(), &limits);
@@ -257,12 +281,14 @@ pub(crate) fn perform(
         None => None,
     };
     outcome.leftovers = running.finish();
+    let mut output = None;
     let (mut report, errors) = match recorded {
         Some(recorded) => {
-            let replayed = crate::open_silently(&recorded.file.path)?;
+            let replayed = Trace::open(&recorded.file.path)?;
             let errors = failed_calls(&replayed);
             let a = diff::model(path, trace)?;
             let b = diff::model(&recorded.file.path, &replayed)?;
+            output = Some(recorded.file.path);
             (ctrace_analysis::diff(&a, &b, &gates), errors)
         }
         None => (self_reported(&summary, &outcome), 0),
@@ -272,8 +298,9 @@ pub(crate) fn perform(
         out.warn(&format!("the sandbox lacks something: {problem}"));
     }
     describe(&summary, &outcome, &sandbox, out);
-    let json = as_json(&summary, &outcome, &sandbox, &report, errors, options);
-    Ok(Performed { report, json, signal })
+    let output = output.unwrap_or_else(|| options.output.clone());
+    let json = as_json(&summary, &outcome, &sandbox, &report, errors, &output);
+    Ok(Performed { output, report, json, signal })
 }
 
 fn compile(path: &Path, trace: &Trace, max_program: Option<u64>) -> Result<Plan, Failure> {
@@ -297,18 +324,40 @@ fn judge_hits(hits: &[Hit], report: &mut Report) {
     report.reasons.splice(0..0, hits.iter().map(limits::sentence));
 }
 
+/// The fact in the header of a replay's recording that says what was replayed.
+const REPLAY_OF: &str = "replay_of";
+
+/// As [`REPLAY_OF`] has it.
+fn identity(trace: &Trace) -> String {
+    format!("{:016x}", trace.identity())
+}
+
+/// Whether a file is the recording of a replay of this trace.
+fn is_replay_of(file: File, of: &str) -> bool {
+    Trace::from_file(file)
+        .is_ok_and(|trace| trace.header().host.facts.get(REPLAY_OF).is_some_and(|it| it == of))
+}
+
 /// Records the replay, which is held at its gate. Without the privilege it goes unobserved.
 fn watch(
     trace: &Trace,
     running: &Running,
-    output: &Path,
+    options: &Options,
     out: &mut Output,
 ) -> Result<Option<Recording>, Failure> {
-    let mut config = Config::new(Target::Pid(running.root_pid()), output);
+    let mut config = Config::new(Target::Pid(running.root_pid()), &options.output);
+    config.taken = options.taken.clone();
+    // Its processes are ours: they can become nobody else's, having no way to gain a privilege.
+    config.facts.insert(REPLAY_OF.to_owned(), identity(trace));
     // The replay does what the trace says: what is masked in one must be in the other.
     config.redact = Policy::of_header(&trace.header().redaction).min(Policy::Default);
     match Recorder::start(config) {
-        Ok(recording) => Ok(Some(recording)),
+        Ok(recording) => {
+            for remark in recording.remarks() {
+                out.say(&format!("note: {remark}"));
+            }
+            Ok(Some(recording))
+        }
         Err(RecordError::NoPrivilege { .. } | RecordError::KernelLacks { .. }) => {
             out.warn("the replay cannot be recorded here (`ctrace doctor` says why); its own journal is judged instead");
             Ok(None)
@@ -322,7 +371,7 @@ fn wait(
     running: Running,
     plan: &PlanSummary,
     speed: f64,
-    bar: &indicatif::ProgressBar,
+    bar: &crate::progress::Progress,
 ) -> Result<(Running, Outcome), Failure> {
     let abort = running.abort_handle().map_err(|e| Failure::new(Exit::Internal, e))?;
     let began = Instant::now();
@@ -508,7 +557,7 @@ fn as_json(
     sandbox: &Sandbox,
     report: &Report,
     errors: u64,
-    options: &Options,
+    output: &Path,
 ) -> Value {
     let counters = &outcome.counters;
     json!({
@@ -526,7 +575,7 @@ fn as_json(
         "injections": {"planned": 0, "fired": 0},
         "sandbox": sandbox,
         "leftovers": outcome.leftovers,
-        "replay_trace": options.output,
+        "replay_trace": output,
         "ended": outcome.ended,
         "engine": {"calls": counters.engine_calls, "wait_ns": counters.wait_ns, "spin_ns": counters.spin_ns},
         "tasks": {"recorded": outcome.tasks, "finished": outcome.tasks_finished, "stuck": outcome.stuck},
@@ -543,7 +592,7 @@ fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
     let name = |nr| syscalls::name(Sysno { abi, nr }).map_or_else(|| format!("syscall_{nr}"), str::to_owned);
     for (task, entry) in program.tasks.iter().enumerate() {
         let task = task as u32;
-        out.data(&crate::decode::plain(program.task_name(task).as_bytes()))?;
+        out.data(&format!("task {}", crate::decode::plain(program.task_name(task).as_bytes())))?;
         for index in 0..entry.steps {
             let step = program.step(task, index).map_err(|e| Failure::new(Exit::Internal, e))?;
             let text = crate::decode::plain(program.describe(&step, &name).as_bytes());
@@ -612,7 +661,8 @@ fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure
     for task in &plan.tasks {
         let name = crate::decode::plain(task.name.as_bytes());
         out.data(&format!(
-            "  {name}[{}] of process {}: {}",
+            "{} {name}[{}] of process {}: {}",
+            paint.paint(Style::Dim, "task"),
             task.tid,
             task.tgid,
             units::plural(u64::from(task.steps), "step")

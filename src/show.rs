@@ -68,7 +68,7 @@ impl<'a> Show<'a> {
 
     fn prefix(&self, t_ns: u64, who: &str) -> String {
         let time = format!("{:>6}.{:06}", t_ns / 1_000_000_000, t_ns % 1_000_000_000 / 1_000);
-        format!("{}  {:<22} ", self.paint.paint(Style::Dim, &time), self.paint.paint(Style::Cyan, who))
+        format!("{}  {} ", self.paint.paint(Style::Dim, &time), self.paint.padded(Style::Cyan, who, 22))
     }
 
     fn aside(&self, t_ns: u64, who: &str, style: Style, text: &str) -> String {

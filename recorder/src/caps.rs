@@ -15,7 +15,8 @@
 //! | | `CAP_SYS_PTRACE` | finding processes where `/proc` hides those of others (`hidepid`) |
 //! | the caller's, see [`crate::Recording::drop_privileges`] | `CAP_KILL` with a command | ending the command |
 //!
-//! A command that is recorded was started before any of this: it has what the caller has.
+//! A command that is recorded was started before any of this: it has what the caller has. Which capabilities there are
+//! in the beginning, and who may be recorded with them: [`crate::privilege`].
 
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -25,6 +26,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Cap {
+    /// `CAP_DAC_OVERRIDE`
     DacOverride = 1,
     DacReadSearch = 2,
     Kill = 5,
@@ -46,14 +48,9 @@ pub(crate) const SNAPSHOT: [Cap; 2] = [Cap::SysPtrace, Cap::DacReadSearch];
 /// Capabilities beyond the last one that the kernel knows do not exist; no kernel has more than a word of them.
 const MAX_CAPS: u32 = 64;
 
-/// Effective capabilities of the calling thread.
-pub(crate) fn effective() -> u64 {
-    get().map_or(0, |sets| sets.effective)
-}
-
-/// Whether the calling thread may use a capability.
+/// Whether the calling thread may use a capability, at once or when it is [`raised`].
 pub(crate) fn has(cap: Cap) -> bool {
-    effective() & cap.bit() != 0
+    permitted() & cap.bit() != 0
 }
 
 /// Whether this thread may load tracing programs.
@@ -155,8 +152,43 @@ pub(crate) fn keep_only(keep: &[Cap]) -> io::Result<()> {
         }
     }
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
+    let permitted = get()?.permitted & keep;
+    set(Sets { effective: permitted, permitted, inheritable: 0 })
+}
+
+/// From now on the calling thread may not use what it keeps of its capabilities, unless it is [`raised`], and keeps only
+/// these. Threads that it starts begin so, too. Programs that it executes get what its caller would give them: what they
+/// inherit is not touched.
+pub(crate) fn lower(keep: &[Cap]) -> io::Result<()> {
+    let keep = keep.iter().fold(0, |set, cap| set | cap.bit());
     let now = get()?;
-    set(Sets { effective: now.effective & keep, permitted: now.permitted & keep, inheritable: 0 })
+    set(Sets { effective: 0, permitted: now.permitted & keep, ..now })
+}
+
+/// Does something with all capabilities that the calling thread keeps. Nothing that the caller names, a path above all,
+/// should be looked up meanwhile.
+pub(crate) fn raised<T>(work: impl FnOnce() -> T) -> T {
+    struct Lower(Option<Sets>);
+    impl Drop for Lower {
+        fn drop(&mut self) {
+            if let Some(before) = self.0 {
+                // Neither adds anything to what is permitted. What is raised must not stay so: without this the kernel
+                // would have to refuse giving up, which it does not.
+                let _ = set(Sets { effective: before.effective & permitted(), ..before });
+            }
+        }
+    }
+    let before = get().ok().filter(|now| now.effective != now.permitted);
+    let _lower = Lower(before);
+    if let Some(before) = before {
+        let _ = set(Sets { effective: before.permitted, ..before });
+    }
+    work()
+}
+
+/// What the calling thread keeps, whether it may use it now or not.
+pub(crate) fn permitted() -> u64 {
+    get().map_or(0, |sets| sets.permitted)
 }
 
 /// As [`keep_only`], of a thread of the recorder: that it could not is no reason not to record.
@@ -234,8 +266,28 @@ mod tests {
     }
 
     #[test]
-    fn effective_is_what_proc_says() {
-        assert_eq!(effective(), status("CapEff:"));
+    fn what_is_lowered_is_used_only_while_it_is_raised() {
+        let before = status("CapPrm:");
+        assert_eq!(permitted(), before);
+        std::thread::spawn(move || {
+            let kept = before & Cap::SysPtrace.bit();
+            lower(&[Cap::SysPtrace]).unwrap();
+            assert_eq!((status("CapEff:"), status("CapPrm:")), (0, kept));
+            assert_eq!(raised(|| status("CapEff:")), kept);
+            assert_eq!(status("CapEff:"), 0);
+            let caught = std::panic::catch_unwind(|| raised(|| panic!("on purpose")));
+            assert!(caught.is_err());
+            assert_eq!(status("CapEff:"), 0, "a panic lowers it, too");
+            std::thread::spawn(move || {
+                assert_eq!(status("CapEff:"), 0);
+                keep_only(&[Cap::SysPtrace]).unwrap();
+                assert_eq!(status("CapEff:"), kept, "a thread uses what it says it keeps");
+            })
+            .join()
+            .unwrap();
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

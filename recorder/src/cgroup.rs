@@ -209,7 +209,10 @@ impl Cgroup {
             } else {
                 mount.at.join(path.strip_prefix("/").unwrap_or(path))
             };
-            if let Ok(found) = fs::metadata(&folder)
+            // Neither `..` nor a link leads out of the hierarchy: its files are read with more rights than the caller's.
+            if let Ok(folder) = fs::canonicalize(&folder)
+                && folder.starts_with(&mount.at)
+                && let Ok(found) = fs::metadata(&folder)
                 && found.is_dir()
                 && folder.join("cgroup.procs").exists()
             {
@@ -298,5 +301,19 @@ mod tests {
             panic!("found");
         };
         assert_eq!(target, "cgroup no/such/group");
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_hierarchy() {
+        let Some(mount) = mounts().pop() else {
+            eprintln!("skipped: no cgroup file system is mounted");
+            return;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("cgroup.procs"), "1\n").unwrap();
+        let up = "../".repeat(mount.at.components().count());
+        let path = mount.at.join(up).join(dir.path().strip_prefix("/").unwrap());
+        assert!(path.join("cgroup.procs").exists());
+        assert!(matches!(Cgroup::find(&path), Err(RecordError::TargetNotFound { .. })));
     }
 }

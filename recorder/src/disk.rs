@@ -11,7 +11,7 @@ use crate::aside::Aside;
 use crate::caps::{self, Cap};
 use crate::look::words;
 use crate::pipeline::go_first;
-use ctrace_format::{PartialFile, Sink, WriteError};
+use ctrace_format::{OutFile, Sink, Taken, WriteError};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use std::ffi::OsString;
@@ -108,21 +108,15 @@ const ACTIONS: [&str; 9] = [
 impl From<Refused> for WriteError {
     fn from(refused: Refused) -> Self {
         let Refused { action, path, source } = refused;
-        if action == BUSY {
-            return Self::Busy { path };
-        }
         let action = ACTIONS.into_iter().find(|known| *known == action).unwrap_or("writing");
         Self::Io { action, path, source }
     }
 }
 
-/// In place of an action: [`WriteError::Busy`].
-const BUSY: &str = "busy";
-
 impl Disk {
-    /// Starts the process. `directory`: where files will be written.
-    pub(crate) fn start(directory: &Path) -> io::Result<Self> {
-        let aside = Aside::start(c"ctrace-disk", |stream| serve(stream, directory))?;
+    /// Starts the process. `directory`: where files will be written; `taken`: what to do where a name is.
+    pub(crate) fn start(directory: &Path, taken: Taken) -> io::Result<Self> {
+        let aside = Aside::start(c"ctrace-disk", move |stream| serve(stream, directory, &taken))?;
         aside.stream().set_read_timeout(Some(START_PATIENCE))?;
         Ok(Self {
             aside: Mutex::new(aside),
@@ -198,12 +192,14 @@ impl Disk {
         self.ask(Op::IsFile, 0, path.as_os_str().as_bytes()).is_ok_and(|(is_file, _)| is_file == 1)
     }
 
-    /// Begins a file, as [`PartialFile::create`]. `free`: under the next free name, if this one is taken.
+    /// Begins a file, as [`OutFile::create`] as [`Disk::start`] was told. `free`: under the next free name, if this one is taken.
     pub(crate) fn create(self: &Arc<Self>, path: &Path, free: bool) -> Result<DiskFile, WriteError> {
         let op = if free { Op::CreateFree } else { Op::Create };
-        let (_, name) = self.ask(op, 0, path.as_os_str().as_bytes())?;
-        let path = PathBuf::from(OsString::from_vec(name));
-        Ok(DiskFile { disk: Arc::clone(self), path, unsynced: 0 })
+        let (_, answer) = self.ask(op, 0, path.as_os_str().as_bytes())?;
+        let mut parts = answer.splitn(2, |byte| *byte == 0);
+        let path = PathBuf::from(OsString::from_vec(parts.next().unwrap_or_default().to_vec()));
+        let remark = parts.next().map(|text| String::from_utf8_lossy(text).into_owned());
+        Ok(DiskFile { disk: Arc::clone(self), path, remark, unsynced: 0 })
     }
 
     /// Removes the unfinished file.
@@ -239,6 +235,8 @@ pub(crate) struct DiskFile {
     disk: Arc<Disk>,
     /// The name that it will have.
     path: PathBuf,
+    /// Why it is not the one that was asked for.
+    remark: Option<String>,
     unsynced: u64,
 }
 
@@ -252,6 +250,11 @@ impl Drop for DiskFile {
 impl DiskFile {
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// See [`OutFile::remark`].
+    pub(crate) fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
     }
 
     fn ask(&self, op: Op, number: u64, payload: &[u8]) -> io::Result<u64> {
@@ -296,7 +299,7 @@ impl Sink for DiskFile {
 
 /// In the process: the file that is written, if one is.
 struct Open {
-    file: PartialFile,
+    file: OutFile,
     written: u64,
     /// Up to where room is reserved.
     reserved: u64,
@@ -308,7 +311,7 @@ struct Open {
 type Answer = Result<(u64, Vec<u8>), Refused>;
 
 /// The process that writes.
-fn serve(mut stream: UnixStream, directory: &Path) {
+fn serve(mut stream: UnixStream, directory: &Path, taken: &Taken) {
     go_first();
     let _ = caps::keep_only(&[Cap::DacOverride]);
     caps::drop_unless_needed(Cap::DacOverride, || caps::can_write_to(directory));
@@ -322,7 +325,7 @@ fn serve(mut stream: UnixStream, directory: &Path) {
             return;
         }
         let Some(op) = Op::ALL.into_iter().find(|known| *known as u64 == op) else { return };
-        let (refused, number, parts) = match carry_out(op, number, payload, &mut open) {
+        let (refused, number, parts) = match carry_out(op, number, payload, taken, &mut open) {
             Ok((number, name)) => (0, number, [name, Vec::new(), Vec::new()]),
             Err(Refused { action, path, source }) => {
                 let errno = source.raw_os_error().unwrap_or(0) as u64;
@@ -341,7 +344,7 @@ fn serve(mut stream: UnixStream, directory: &Path) {
     }
 }
 
-fn carry_out(op: Op, number: u64, payload: Vec<u8>, open: &mut Option<Open>) -> Answer {
+fn carry_out(op: Op, number: u64, payload: Vec<u8>, taken: &Taken, open: &mut Option<Open>) -> Answer {
     let path_of = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
     match op {
         Op::Check => {
@@ -358,10 +361,16 @@ fn carry_out(op: Op, number: u64, payload: Vec<u8>, open: &mut Option<Open>) -> 
         }
         Op::Create | Op::CreateFree => {
             let path = path_of(payload);
-            let path = if op == Op::CreateFree { free_name(&path) } else { path };
-            let file = PartialFile::create(&path).map_err(Refused::from)?;
+            let taken = if op == Op::CreateFree { &Taken::Next } else { taken };
+            let file = OutFile::create(&path, taken).map_err(Refused::from)?;
+            // Its name and what is to be said of it; no name has a NUL.
+            let mut answer = file.path().as_os_str().as_bytes().to_vec();
+            if let Some(remark) = file.remark() {
+                answer.push(0);
+                answer.extend_from_slice(remark.as_bytes());
+            }
             *open = Some(Open { file, written: 0, reserved: 0, cannot_reserve: false });
-            return Ok((0, path.into_os_string().into_vec()));
+            return Ok((0, answer));
         }
         Op::Close => {
             *open = None;
@@ -394,9 +403,6 @@ impl From<WriteError> for Refused {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Io { action, path, source } => Self { action: action.into(), path, source },
-            WriteError::Busy { path } => {
-                Self { action: BUSY.into(), path, source: io::ErrorKind::ResourceBusy.into() }
-            }
             other => Self {
                 action: "writing".into(),
                 path: PathBuf::new(),
@@ -482,31 +488,6 @@ fn writable(output: &Path) -> io::Result<()> {
     Ok(nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK)?)
 }
 
-/// `incident.ctr`, `incident-2.ctr`, …: the first that is free.
-fn free_name(output: &Path) -> PathBuf {
-    let is_free = |path: &Path| {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        path.symlink_metadata().is_err() && Path::new(&partial).symlink_metadata().is_err()
-    };
-    if is_free(output) {
-        return output.to_owned();
-    }
-    let stem = output.file_stem().unwrap_or_default();
-    (2..10_000_u32)
-        .map(|n| {
-            let mut name = stem.to_owned();
-            name.push(format!("-{n}"));
-            if let Some(extension) = output.extension() {
-                name.push(".");
-                name.push(extension);
-            }
-            output.with_file_name(name)
-        })
-        .find(|path| is_free(path))
-        .unwrap_or_else(|| output.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -514,7 +495,7 @@ mod tests {
     #[test]
     fn what_the_process_writes_is_what_it_was_given_and_its_errors_say_where() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Arc::new(Disk::start(dir.path()).unwrap());
+        let disk = Arc::new(Disk::start(dir.path(), Taken::Next).unwrap());
         let path = dir.path().join("x");
         let mut file = disk.create(&path, false).unwrap();
         let bytes: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
@@ -527,24 +508,14 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
         let blocks = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&path).unwrap());
         assert!(blocks * 512 < 256 << 10, "what was reserved is given back: {blocks} blocks");
-        // The name is taken, and by no trace.
-        let error = disk.create(&path, false).err().unwrap().to_string();
-        assert!(error.contains("creating") && error.contains("is no trace"), "{error}");
-        assert_eq!(disk.create(&path, true).unwrap().path(), dir.path().join("x-2"));
+        // The name is taken.
+        for free in [false, true] {
+            let file = disk.create(&path, free).unwrap();
+            assert_eq!(file.path(), dir.path().join("x-2"));
+            assert!(file.remark().unwrap().contains("x exists"), "{:?}", file.remark());
+        }
         let error = disk.check(&dir.path().join("no/where")).unwrap_err().to_string();
         assert!(error.contains("no/where") && error.contains("No such file"), "{error}");
         assert!(disk.room(&path).unwrap() > 0);
-    }
-
-    #[test]
-    fn dumps_take_the_next_free_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let first = free_name(&at("x.y.ctr"));
-        std::fs::write(&first, "").unwrap();
-        std::fs::write(at("x.y-2.ctr.partial"), "").unwrap();
-        let next = free_name(&at("x.y.ctr"));
-        assert_eq!((first, next), (at("x.y.ctr"), at("x.y-3.ctr")));
-        assert_eq!(free_name(Path::new("/nonexistent/x")), Path::new("/nonexistent/x"));
     }
 }

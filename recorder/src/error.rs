@@ -16,6 +16,14 @@ pub enum RecordError {
         /// The capabilities that were missing.
         needs: &'static str,
     },
+    /// It is somebody else's, and the capabilities are the program's, not the caller's.
+    #[error("{target} is not yours to record: {why}")]
+    NotYours {
+        /// `process 123`.
+        target: String,
+        /// What makes it so.
+        why: String,
+    },
     /// There is no such process or cgroup.
     #[error("no such {target}{}", if hint.is_empty() { String::new() } else { format!(": {hint}") })]
     TargetNotFound {

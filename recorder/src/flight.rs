@@ -357,7 +357,7 @@ impl crate::pipeline::Writing {
         self.notice(&mut push);
         self.tell_malformed(&mut push, ended_boottime_ns);
         let to_ns = self.since_start(ended_boottime_ns);
-        let ended = self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ended = self.shared.ended();
         let asked = self.flight.as_mut().and_then(|flight| flight.take_due(u64::MAX));
         let reason = asked.unwrap_or(DumpReason::End);
         self.shared.calls.store(self.decoder.calls, Ordering::Relaxed);

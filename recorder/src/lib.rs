@@ -39,6 +39,7 @@ mod objects;
 mod patience;
 mod pipeline;
 mod pods;
+pub mod privilege;
 pub mod probe;
 mod proc;
 mod raw;

@@ -15,14 +15,16 @@ use crate::flight::{Flight, Note, Noticed, Observer, Request};
 use crate::in_flight;
 use crate::load::Programs;
 use crate::look::Looker;
+use crate::privilege::Whose;
 use crate::raw::{Sorter, end_ns, push_aggregate};
+use crate::recording::Ended;
 use crate::ring::Ring;
 use crate::snapshot::Taken;
 use crate::target::Member;
 use ctrace_abi::{Slot, loss};
 use ctrace_format::{
-    Class, ConnectionKind, Container, Event, Finished, Loss, LossCause, Summary, TcpState, TraceWriter,
-    WriteError,
+    Class, ConnectionKind, Container, Event, Finished, Loss, LossCause, Process, ProcessKind, Summary,
+    TcpState, TraceWriter, WriteError,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -64,6 +66,8 @@ pub(crate) struct Shared {
     /// The first batch with the tasks of the scope was processed.
     pub(crate) primed: AtomicBool,
     pub(crate) failed: AtomicBool,
+    /// A process of the scope acts, or may act, as another user than it may.
+    pub(crate) not_yours: AtomicBool,
     /// Calls that failed, without those that only say "not yet".
     pub(crate) failures: AtomicU64,
     /// TCP connections that were established.
@@ -95,6 +99,16 @@ impl Shared {
     /// Bytes that are free in the file system of the file, when that is watched and known.
     pub(crate) fn free(&self) -> Option<u64> {
         self.free.load(Ordering::Relaxed).checked_sub(1)
+    }
+}
+
+impl Shared {
+    /// Why the recording ended, for its summary.
+    pub(crate) fn ended(&self) -> String {
+        if self.not_yours.load(Ordering::Acquire) {
+            return Ended::NotYours.text().to_owned();
+        }
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -324,6 +338,8 @@ pub(crate) struct Writing {
     /// The file, where the room around it is to be watched.
     pub(crate) watched: Option<PathBuf>,
     pub(crate) disk: Arc<Disk>,
+    /// Whose processes may be in the scope.
+    pub(crate) whose: Whose,
     /// Of a flight recorder.
     pub(crate) flight: Option<Flight>,
     /// Looks at every event.
@@ -337,12 +353,28 @@ fn count_one(counter: &AtomicU64) {
 
 pub(crate) struct Push<'a> {
     shared: &'a Shared,
+    whose: Whose,
+    /// Nothing is written any more: see [`Shared::not_yours`].
+    closed: bool,
     observer: Option<Observer>,
     /// What the observer noticed since it was last asked.
     pub(crate) noticed: Vec<Noticed>,
     pub(crate) error: Option<WriteError>,
     /// Events that no chunk can hold.
     pub(crate) too_large: u64,
+}
+
+/// Whether a process may have become somebody else's. Events come in the order in which they happened, so that nothing
+/// it did since was seen before this. When the telling was lost, nobody knows.
+fn leaves(whose: Whose, event: &Event) -> bool {
+    let Whose::User(uid) = whose else { return false };
+    match event {
+        Event::Process(Process { kind: ProcessKind::Identity { new, .. }, .. }) => {
+            new.uid != uid || new.euid != uid || new.gid != new.egid
+        }
+        Event::Loss(loss) => loss.class == Class::Process,
+        _ => false,
+    }
 }
 
 impl Push<'_> {
@@ -369,6 +401,13 @@ impl Push<'_> {
             }
             writer.skip(event);
             return;
+        }
+        if self.closed {
+            return;
+        }
+        if leaves(self.whose, event) {
+            self.closed = true;
+            self.shared.not_yours.store(true, Ordering::Release);
         }
         if let Event::Loss(loss) = event {
             self.shared.lost.fetch_add(loss.count, Ordering::Relaxed);
@@ -403,7 +442,9 @@ impl Writing {
         let shared = Arc::clone(&self.shared);
         let mut sorter = Sorter::default();
         let (observer, noticed) = (self.observer.take(), Vec::new());
-        let mut push = Push { shared: &shared, observer, noticed, error: None, too_large: 0 };
+        let whose = self.whose;
+        let mut push =
+            Push { shared: &shared, whose, closed: false, observer, noticed, error: None, too_large: 0 };
         let (mut last_flush, mut last_room) = (Instant::now(), Instant::now());
         let mut ended_ns = 0;
         let (mut ends_were_lost, mut last_look) = (false, Instant::now());
@@ -555,7 +596,7 @@ impl Writing {
             let loss = Loss { t_ns: duration_ns, from_ns: 0, cpu: u32::MAX, class, cause, count };
             push.push(&mut self.writer, &Event::Loss(loss));
         }
-        let reason = self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reason = self.shared.ended();
         let mut summary = Summary {
             duration_ns,
             // The writer adds that it was cut short.

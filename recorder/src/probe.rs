@@ -89,6 +89,10 @@ pub struct Hooks {
 /// # Errors
 /// When something that is required does not load.
 pub fn hooks() -> Result<Hooks, RecordError> {
+    caps::raised(attach_all)
+}
+
+fn attach_all() -> Result<Hooks, RecordError> {
     let (kernel, offsets) = load::offsets()?;
     let sizes = RingSizes::within(1 << 20, host::cpus());
     let mut programs = Programs::load(OBJECT, &offsets, sizes, &specs::table(arch::HOST))?;

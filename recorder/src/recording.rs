@@ -10,9 +10,11 @@ use crate::flight::{Note, Request, RingConfig};
 use crate::follow::Live;
 use crate::patience::Patience;
 use crate::pipeline::{self, Message, Shared, Written};
+use crate::privilege::Whose;
 use crate::table::Table;
 use crate::target::Target;
-use ctrace_format::{Finished, Policy, Summary};
+use ctrace_format::{Finished, Policy, Summary, Taken};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -27,6 +29,12 @@ pub struct Config {
     pub target: Target,
     /// The file: `NAME.partial` while recording, `NAME` when finished.
     pub output: PathBuf,
+    /// What to do where that name is taken. Dumps take the next free one, always.
+    pub taken: Taken,
+    /// Whose processes may be in the scope. A scope that gains another's ends.
+    pub whose: Whose,
+    /// For the header's facts about the machine.
+    pub facts: BTreeMap<String, String>,
     /// Ticks of 1 ns rather than 100 ns.
     pub precise: bool,
     /// End by itself after this time.
@@ -54,6 +62,9 @@ impl Config {
         Self {
             target,
             output: output.into(),
+            taken: Taken::Next,
+            whose: Whose::Everybody,
+            facts: BTreeMap::new(),
             precise: false,
             duration: None,
             max_size: None,
@@ -85,6 +96,8 @@ pub struct Recording {
     /// Which threads the kernel half records.
     table: Arc<Table>,
     disk: Arc<Disk>,
+    /// The name that the file will have, and the one that it has now.
+    names: [PathBuf; 2],
 }
 
 struct Threads {
@@ -151,6 +164,8 @@ pub enum Ended {
     DiskNearlyFull,
     /// The file cannot be written.
     WriteFailed,
+    /// A process of the scope became somebody else's: [`Config::whose`].
+    NotYours,
 }
 
 impl Ended {
@@ -163,6 +178,7 @@ impl Ended {
             Self::Size => "size reached",
             Self::DiskNearlyFull => "disk nearly full",
             Self::WriteFailed => "write failed",
+            Self::NotYours => "a process became another user's",
         }
     }
 }
@@ -180,6 +196,8 @@ pub struct Outcome {
     pub command_status: Option<i32>,
     /// What could not be learnt of the scope because it did not answer in time, as sentences. The file says it too.
     pub unlearnt: Vec<String>,
+    /// Whether a process of the scope became somebody else's, whatever else ended the recording: it is told up to there.
+    pub not_yours: bool,
     /// What happened since [`Recording::notes`] was last asked.
     pub notes: Vec<Note>,
 }
@@ -249,6 +267,16 @@ impl Recording {
         self.child.as_ref().map(Child::pid)
     }
 
+    /// The name that the file will have; of a flight recorder, the one that dumps begin with.
+    pub fn output(&self) -> &Path {
+        &self.names[0]
+    }
+
+    /// The name that the file has until then.
+    pub fn partial(&self) -> &Path {
+        &self.names[1]
+    }
+
     /// What was noticed when it began, as sentences.
     pub fn remarks(&self) -> &[String] {
         &self.remarks
@@ -258,6 +286,9 @@ impl Recording {
     pub fn poll(&mut self) -> Option<Ended> {
         if self.shared.failed.load(Ordering::Acquire) {
             return Some(Ended::WriteFailed);
+        }
+        if self.shared.not_yours.load(Ordering::Acquire) {
+            return Some(Ended::NotYours);
         }
         if self.config.duration.is_some_and(|d| self.started.elapsed() >= d) {
             return Some(Ended::Duration);
@@ -323,18 +354,20 @@ impl Recording {
         self.poll();
         reason.clone_into(&mut self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.stop.store(true, Ordering::Release);
+        let partial = self.names[1].clone();
         let Some(threads) = self.threads.take() else {
             return Err(RecordError::Panicked { thread: "write" });
         };
         self.send = None;
         let written = self.finish(threads)?;
         let stats = self.stats();
-        let partial = partial(&self.config.output);
         let file = written.finished.map_err(|source| RecordError::Write { source, partial, begun: true })?;
         let command_status = written.summary.command_status;
         let unlearnt =
             self.shared.unlearnt.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-        Ok(Outcome { file, stats, command_status, unlearnt, summary: written.summary, notes: self.notes() })
+        let not_yours = self.shared.not_yours.load(Ordering::Acquire);
+        let summary = written.summary;
+        Ok(Outcome { file, stats, command_status, unlearnt, not_yours, summary, notes: self.notes() })
     }
 
     /// Waits for the threads as long as something goes on. No thread waits in a call that a signal does not end, so that
@@ -370,7 +403,7 @@ impl Recording {
 
     /// Why it does not come to its end.
     fn hangs(&self, drain: JoinHandle<()>) -> RecordError {
-        let partial = partial(&self.config.output);
+        let partial = self.names[1].clone();
         if self.disk.is_asked() {
             let seen = self.shared.events.load(Ordering::Relaxed);
             let unwritten = seen - self.shared.safe_events.load(Ordering::Relaxed).min(seen);

@@ -56,6 +56,30 @@ pub(super) fn end_command(pid: Pid, signal: Option<u8>, out: &mut Output) -> Opt
     }
 }
 
+/// Waits for a command that runs on because its recording ended for no reason of its own, and returns its status.
+/// Signals reach it from whoever sends them to us.
+pub(super) fn wait_for_command(pid: Pid) -> Option<i32> {
+    let mut heard = crate::signals::count();
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, code)) => return Some(code << 8),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Some(signal as i32),
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+        if crate::signals::count() > heard {
+            heard = crate::signals::count();
+            if let Ok(signal) = Signal::try_from(i32::from(crate::signals::last())) {
+                // It may be gone, or another user's, and then it is not ours to end.
+                if kill(pid, signal) == Err(nix::errno::Errno::EPERM) {
+                    return None;
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Lost events among all that were seen.
 fn loss(stats: &Stats) -> f64 {
     let seen = stats.events + stats.aggregated + stats.lost;
@@ -121,6 +145,13 @@ pub(super) fn report(
     }
     if ended == Some(Ended::ContainersGone) {
         out.say("note: the pod or container ended while it was recorded; the trace is complete up to there");
+    }
+    if outcome.not_yours {
+        out.warn(&format!(
+            "a process became another user's, or could have unseen: recording ended there. Members of the group {} and \
+             root may record it",
+            ctrace_recorder::privilege::GROUP
+        ));
     }
     if ended == Some(Ended::DiskNearlyFull) {
         out.warn(
@@ -226,6 +257,13 @@ pub(crate) fn failure(error: RecordError) -> Failure {
                     .to_owned(),
             ),
         ),
+        RecordError::NotYours { .. } => (
+            Exit::Host,
+            Some(format!(
+                "this program's capabilities record your own processes alone, unless you are in the group {}; or use sudo",
+                ctrace_recorder::privilege::GROUP
+            )),
+        ),
         RecordError::TargetExited { .. } => {
             (Exit::NoTarget, Some("start it under the recorder: ctrace record -- CMD".to_owned()))
         }
@@ -263,9 +301,5 @@ pub(crate) fn failure(error: RecordError) -> Failure {
 /// How an ordinary user comes to record.
 fn privilege_fix() -> String {
     let binary = std::env::current_exe().unwrap_or_else(|_| "ctrace".into());
-    format!(
-        "run it with sudo, or give the program what it needs: \
-         sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep {}",
-        binary.display()
-    )
+    format!("run it with sudo, or give the program what it needs: {}", crate::doctor::setcap(&binary))
 }

@@ -1,8 +1,8 @@
 //! The line that shows, on a terminal, how a recording is going.
 
+use crate::progress::Progress;
 use crate::units;
 use ctrace_recorder::Stats;
-use indicatif::ProgressBar;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ const RATE_OVER: Duration = Duration::from_secs(1);
 
 /// Nothing where there is no terminal.
 pub(super) struct Live {
-    bar: ProgressBar,
+    bar: Progress,
     ring_bytes: Option<u64>,
     shown: Option<Instant>,
     /// The figures of the last moments, oldest first.
@@ -21,7 +21,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(bar: ProgressBar, ring_bytes: Option<u64>) -> Self {
+    pub(super) fn new(bar: Progress, ring_bytes: Option<u64>) -> Self {
         Self { bar, ring_bytes, shown: None, past: VecDeque::new() }
     }
 

@@ -1,22 +1,17 @@
-//! How `ctrace mark` reaches a running recording: an abstract unix socket with the recorder's pid in its name.
-//!
-//! Abstract sockets have no permissions and no files: nothing is left when the recorder is killed, and anybody may
-//! connect. Who connects is therefore asked of the kernel (`SO_PEERCRED`): the recorder listens to its own user and to
-//! root, and `ctrace mark` talks to a recorder only if its socket belongs to that pid and to the same user or root.
+//! How `ctrace mark` reaches a running recording: a unix socket where [`crate::meeting`] says. The recorder listens to its
+//! own user and to root.
 
+use crate::meeting::Directory;
 use crate::units;
 use ctrace_format::DumpReason;
 use ctrace_recorder::{Recording, Request};
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// In front of the pid.
-pub(crate) const NAME: &str = "ctrace-record/";
 /// Longest request.
 const MAX_REQUEST: usize = 64 << 10;
 /// A peer that says nothing for so long is not listened to: the recording comes first.
@@ -47,22 +42,23 @@ pub(crate) struct Answer {
 }
 
 /// Whether the other end of a connection is this user, or root.
-pub(crate) fn is_ours(peer: &UnixCredentials) -> bool {
+fn is_ours(peer: &UnixCredentials) -> bool {
     peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw()
 }
 
 /// Listens.
 pub(super) struct Marks {
+    directory: Directory,
     listener: UnixListener,
     file: PathBuf,
 }
 
 impl Marks {
     pub(super) fn open(output: &Path) -> io::Result<Self> {
-        let name = format!("{NAME}{}", std::process::id());
-        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+        let directory = Directory::make()?;
+        let listener = directory.listen()?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, file: std::path::absolute(output)? })
+        Ok(Self { directory, listener, file: std::path::absolute(output)? })
     }
 
     /// Answers who has connected since.
@@ -102,6 +98,12 @@ impl Marks {
         let mut line = serde_json::to_vec(&answer)?;
         line.push(b'\n');
         stream.write_all(&line)
+    }
+}
+
+impl Drop for Marks {
+    fn drop(&mut self) {
+        self.directory.leave();
     }
 }
 

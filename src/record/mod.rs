@@ -10,6 +10,7 @@ use crate::output::Output;
 use crate::{signals, units};
 use ctrace_analysis::{Firing, Trigger};
 use ctrace_format::{DumpReason, Event};
+use ctrace_recorder::privilege::Whose;
 use ctrace_recorder::{
     Command, Config, Ended, Noticed, Observer, Outcome, Recorder, Recording, Request, RingConfig, Target,
 };
@@ -89,6 +90,9 @@ pub(crate) struct Args {
     /// The trace to write [default: ctrace-TIME.ctr]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace a file of that name, if it is yours; without this, the next free name is taken (FILE-2)
+    #[arg(long, conflicts_with = "ring")]
+    force: bool,
     /// End after this time
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     duration: Option<u64>,
@@ -131,13 +135,15 @@ pub(crate) struct Args {
 }
 
 pub(crate) use end::failure;
-pub(crate) use marks::{Answer, Asked, NAME, is_ours};
+pub(crate) use marks::{Answer, Asked};
 
-pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, Failure> {
     let target = target(args)?;
     let is_command = matches!(target, Target::Command(_));
     let output = args.output.clone().unwrap_or_else(default_name);
     let mut config = Config::new(target, &output);
+    config.taken = crate::taken(args.force);
+    config.whose = whose;
     config.precise = args.precise;
     config.duration = args.duration.map(Duration::from_nanos);
     config.max_size = args.max_size;
@@ -169,6 +175,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     for remark in recording.remarks() {
         out.say(&format!("note: {remark}"));
     }
+    let output = recording.output().to_owned();
     let marks = Marks::open(&output);
     if let Err(error) = &marks {
         out.warn(&format!("`ctrace mark` will not find this recording: {error}"));
@@ -186,7 +193,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let signal = ended.is_none().then(signals::last);
     let command = recording.command_pid().map(|pid| Pid::from_raw(pid as i32));
     let interrupted = signals::count();
-    let stopped = stop(recording, ended.map_or("interrupted", Ended::text), &output, interrupted);
+    let stopped = stop(recording, ended.map_or("interrupted", Ended::text), interrupted);
     let mut outcome = match (stopped, command) {
         (Ok(outcome), _) => outcome,
         (Err(failure), Some(pid)) => {
@@ -200,6 +207,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         noted.take(&note, out);
     }
     let status = match (outcome.command_status, command) {
+        (None, Some(pid)) if ended == Some(Ended::NotYours) => end::wait_for_command(pid),
         (None, Some(pid)) => end::end_command(pid, signal, out),
         (status, _) => status,
     };
@@ -372,7 +380,8 @@ impl Watch {
 }
 
 /// Detaches, drains and finishes in a thread of its own, so that a further signal is heard.
-fn stop(recording: Recording, reason: &'static str, output: &Path, before: u32) -> Result<Outcome, Failure> {
+fn stop(recording: Recording, reason: &'static str, before: u32) -> Result<Outcome, Failure> {
+    let (output, partial) = (recording.output().to_owned(), recording.partial().to_owned());
     let worker = std::thread::spawn(move || recording.stop(reason));
     while !worker.is_finished() {
         if signals::count() > before.max(1) {
@@ -382,7 +391,6 @@ fn stop(recording: Recording, reason: &'static str, output: &Path, before: u32) 
                 std::thread::sleep(Duration::from_millis(5));
             }
             if !worker.is_finished() {
-                let partial = partial(output);
                 return Err(Failure::say(
                     Exit::Signal(signals::last()),
                     format_args!("finalised at once; what was written until then is {}", partial.display()),
@@ -395,14 +403,8 @@ fn stop(recording: Recording, reason: &'static str, output: &Path, before: u32) 
     match worker.join() {
         Ok(outcome) => outcome.map_err(failure),
         Err(_) => Err(Failure::say(Exit::Internal, "finishing the trace panicked")
-            .fix(format!("what was written before is readable: {}", partial(output).display()))),
+            .fix(format!("what was written before is readable: {}", partial.display()))),
     }
-}
-
-fn partial(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
 }
 
 fn default_name() -> PathBuf {
@@ -415,16 +417,13 @@ fn default_name() -> PathBuf {
 ///
 /// # Errors
 /// As recording fails.
-pub(crate) fn try_out() -> Result<u64, Failure> {
-    let dir = std::env::temp_dir().join(format!("ctrace-doctor-{}", std::process::id()));
-    std::fs::create_dir(&dir)?;
-    let result = (|| {
-        let config = Config::new(Target::Command(Command::new(["true"])), dir.join("true.ctr"));
-        let mut recording = Recorder::start(config).map_err(failure)?;
-        let ended = recording.wait(Duration::from_secs(5));
-        let outcome = recording.stop(ended.map_or("interrupted", Ended::text)).map_err(failure)?;
-        Ok(outcome.stats.calls)
-    })();
-    std::fs::remove_dir_all(&dir)?;
-    result
+pub(crate) fn try_out(whose: Whose) -> Result<u64, Failure> {
+    let dir = tempfile::Builder::new().prefix("ctrace-doctor-").tempdir()?;
+    let mut config = Config::new(Target::Command(Command::new(["true"])), dir.path().join("true.ctr"));
+    config.whose = whose;
+    let mut recording = Recorder::start(config).map_err(failure)?;
+    let ended = recording.wait(Duration::from_secs(5));
+    let outcome = recording.stop(ended.map_or("interrupted", Ended::text)).map_err(failure)?;
+    dir.close()?;
+    Ok(outcome.stats.calls)
 }

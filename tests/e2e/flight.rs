@@ -261,11 +261,13 @@ fn a_dump_without_room_is_said_and_recording_goes_on() {
     // Somebody makes room: the next dump is whole, and has what the failed ones should have had.
     let room = mount("remount,rw,size=8m");
     recording.process.signal(Signal::SIGUSR1);
-    wait_for_file(&dir.path().join("x-2.ctr"));
+    wait_for_file(&dir.path().join("x.ctr"));
     let (code, said) = recording.stop();
-    let found = info(&dir.path().join("x-2.ctr"));
+    let found = info(&dir.path().join("x.ctr"));
+    let kept = dir.path().join("x.ctr.partial.1").exists();
     let unmounted = Command::new("umount").arg(dir.path()).status().unwrap();
     assert!(unmounted.success() && room && read_only);
+    assert!(kept, "what the failed dump left was moved aside");
     let refused = ran.expect(74).stderr;
     assert!(refused.contains("y.ctr") && refused.contains("Read-only file system"), "{refused}");
     assert!(said.contains("Read-only file system"), "{said}");

@@ -304,7 +304,7 @@ fn everything_that_holds_a_trace_is_for_its_owner_alone() {
 }
 
 #[test]
-fn a_read_only_directory_and_a_file_that_is_no_trace_are_named_before_anything_is_recorded() {
+fn a_place_where_no_trace_can_be_is_named_before_anything_is_recorded() {
     if !can_record() || !has(&["mount", "umount"]) {
         return;
     }
@@ -328,10 +328,12 @@ fn a_read_only_directory_and_a_file_that_is_no_trace_are_named_before_anything_i
     }
     let document = dir.path().join("document");
     std::fs::write(&document, "years of work").unwrap();
-    for output in [document.as_path(), Path::new("/dev/null")] {
+    for output in [dir.path(), Path::new("/dev/null")] {
         let ran = record(output).expect(74);
         assert!(ran.stderr.contains(output.to_str().unwrap()), "{}", ran.stderr);
     }
-    assert_eq!(std::fs::read(&document).unwrap(), b"years of work");
     assert!(!mark.exists(), "the command did not run");
+    let ran = record(&document).expect(0);
+    assert!(ran.stderr.contains("document exists; the output is written to"), "{}", ran.stderr);
+    assert_eq!(std::fs::read(&document).unwrap(), b"years of work");
 }

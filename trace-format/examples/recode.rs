@@ -4,7 +4,7 @@
 //! `cargo run --release -p ctrace-format --example recode -- FILE OUT [ROUNDS]`
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout, reason = "an example is no library")]
 
-use ctrace_format::{Class, Event, Filter, Sink, Trace, TraceWriter, repair};
+use ctrace_format::{Class, Event, Filter, OutFile, Sink, Taken, Trace, TraceFile, TraceWriter, repair};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         writer.flush()?;
         encoding = encoding.min(cpu_time().saturating_sub(began));
     }
-    repair(&path, &out)?;
+    repair(TraceFile::open(&path)?, OutFile::create(&out, &Taken::Replace)?)?;
     let count: u64 = trace.counts().values().sum();
     let calls = trace.counts().get(&Class::Syscall).copied().unwrap_or(0).max(1) as f64;
     let bytes = std::fs::metadata(&out)?.len();

@@ -5,12 +5,12 @@ use crate::density::Density;
 use crate::layout::PREAMBLE_LEN;
 use crate::source::{ChunkProblem, Source};
 use crate::{
-    Class, Damage, Detail, Event, Filter, Finished, Loss, LossCause, Object, ObjectId, Policy, ProcessKind,
-    ReadError, State, StrId, Summary, TaskDef, TaskId, Trace, TraceWriter, WriteError, WriteOptions,
+    Class, Damage, Detail, Event, Filter, Finished, Loss, LossCause, Object, ObjectId, OutFile, Policy,
+    ProcessKind, ReadError, State, StrId, Summary, TaskDef, TaskId, Trace, TraceFile, TraceWriter,
+    WriteError, WriteOptions,
 };
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// What [`verify`] found.
@@ -175,36 +175,37 @@ pub struct RepairReport {
     pub redacted: BTreeMap<String, u64>,
 }
 
-/// Writes what is intact in `path` to a new, complete file.
+/// Writes what is intact in a file to a new, complete one.
 ///
 /// # Errors
 /// When nothing can be read, or `out` cannot be written.
-pub fn repair(path: &Path, out: &Path) -> Result<RepairReport, RepairError> {
-    copy(path, out, None)
+pub fn repair(file: TraceFile, out: OutFile) -> Result<RepairReport, RepairError> {
+    copy(file, out, None)
 }
 
-/// Writes what is intact in `path` to a new, complete file that tells no more than `policy` allows. The pseudonyms in
+/// Writes what is intact in a file to a new, complete one that tells no more than `policy` allows. The pseudonyms in
 /// it are its own.
 ///
 /// # Errors
 /// As [`repair`]; and when the trace tells less than the policy allows.
-pub fn redact(path: &Path, out: &Path, policy: Policy) -> Result<RepairReport, RepairError> {
-    copy(path, out, Some(policy))
+pub fn redact(file: TraceFile, out: OutFile, policy: Policy) -> Result<RepairReport, RepairError> {
+    copy(file, out, Some(policy))
 }
 
-fn copy(path: &Path, out: &Path, policy: Option<Policy>) -> Result<RepairReport, RepairError> {
-    if let (Ok(a), Ok(b)) = (path.canonicalize(), out.canonicalize())
+fn copy(file: TraceFile, out: OutFile, policy: Option<Policy>) -> Result<RepairReport, RepairError> {
+    let path = file.path().to_path_buf();
+    if let (Ok(a), Ok(b)) = (path.canonicalize(), out.path().canonicalize())
         && a == b
     {
-        return Err(RepairError::SameFile { path: path.into() });
+        return Err(RepairError::SameFile { path });
     }
-    let trace = open_salvaging(path)?;
+    let trace = file.salvage()?;
     let found = Policy::of_header(&trace.header().redaction);
     if let Some(wanted) = policy.filter(|wanted| *wanted < found) {
-        return Err(RepairError::Laxer { path: path.into(), found, wanted });
+        return Err(RepairError::Laxer { path, found, wanted });
     }
     let options = WriteOptions { redact: policy, ..WriteOptions::default() };
-    let mut writer = TraceWriter::create_with(out, trace.header(), options)?;
+    let mut writer = TraceWriter::create_in(out, trace.header(), options)?;
     if let Some(window) = trace.window() {
         writer.window(window)?;
     }
@@ -254,7 +255,7 @@ fn copy(path: &Path, out: &Path, policy: Option<Policy>) -> Result<RepairReport,
     });
     let redacted = writer.redacted();
     let finished = writer.finish(&summary)?;
-    let more = other_chunks(&trace, &damage).map_err(|source| ReadError::Io { path: path.into(), source })?;
+    let more = other_chunks(&trace, &damage).map_err(|source| ReadError::Io { path, source })?;
     damage.extend(more);
     damage.sort_by_key(|d| d.offset);
     Ok(RepairReport { finished, events, damage, state: trace.state(), redacted })
@@ -278,18 +279,6 @@ fn looked_at_anew(trace: &Trace, event: &Event) -> usize {
         },
         Event::Dns(dns) => trace.str(dns.name).len(),
         _ => 0,
-    }
-}
-
-/// Opens a file whose first bytes may be damaged.
-fn open_salvaging(path: &Path) -> Result<Trace, ReadError> {
-    match Trace::open(path) {
-        Err(ReadError::HeaderDamaged { .. }) => {
-            let io = |source| ReadError::Io { path: path.into(), source };
-            let source = File::open(path).and_then(Source::file).map_err(io)?;
-            Trace::from_source(path, source, false, true)
-        }
-        opened => opened,
     }
 }
 

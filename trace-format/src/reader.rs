@@ -8,10 +8,10 @@ use crate::open::{Loader, Rest, check_preamble};
 use crate::source::{self, ChunkProblem, Source};
 use crate::{
     Class, ClockAnchor, Container, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef,
-    TaskId, Window, partial, scan,
+    TaskId, Window, outfile, scan,
 };
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -216,17 +216,30 @@ pub struct Trace {
     origin_ns: u64,
 }
 
-impl Trace {
-    /// Opens a finished, live or torn file. Intact parts of a damaged file can be read, see [`Trace::damage`].
+/// A file that was opened, and of which nothing was read yet: privileges that only the opening takes can be given up
+/// in between.
+#[derive(Debug)]
+pub struct TraceFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl TraceFile {
+    /// Opens a finished, live or torn file. Does not wait for anything.
     ///
     /// # Errors
-    /// When it is no trace, is of a newer version, or its header is damaged.
+    /// When it is not there, or no regular file.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let io = |source| ReadError::Io { path: path.into(), source };
-        let metadata = match std::fs::metadata(path) {
-            Ok(metadata) => metadata,
+        let regular = |found: &Metadata| {
+            let what = if found.is_dir() { "a directory" } else { "a device, FIFO or socket" };
+            if found.is_file() { Ok(()) } else { Err(ReadError::NotAFile { path: path.into(), what }) }
+        };
+        match std::fs::metadata(path) {
+            // To open a device does something on some.
+            Ok(found) => regular(&found)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let partial = partial::partial_path(path);
+                let partial = outfile::partial_path(path);
                 return Err(if partial.exists() {
                     ReadError::Unfinished { path: path.into(), partial }
                 } else {
@@ -234,16 +247,61 @@ impl Trace {
                 });
             }
             Err(e) => return Err(io(e)),
-        };
-        // Opening a FIFO would wait for its other end.
-        if !metadata.is_file() {
-            let what = if metadata.is_dir() { "a directory" } else { "a device, FIFO or socket" };
-            return Err(ReadError::NotAFile { path: path.into(), what });
         }
-        let file = File::open(path).map_err(io)?;
-        let is_live = partial::is_live(&file);
-        let source = Source::file(file).map_err(io)?;
-        Self::from_source(path, source, is_live, false)
+        // It may be another by now.
+        let file = outfile::open_to_read(path).map_err(io)?;
+        regular(&file.metadata().map_err(io)?)?;
+        Ok(Self { path: path.into(), file })
+    }
+
+    /// Its name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads what is in front of the events. Intact parts of a damaged file can be read, see [`Trace::damage`].
+    ///
+    /// # Errors
+    /// When it is no trace, is of a newer version, or its header is damaged.
+    pub fn read(self) -> Result<Trace, ReadError> {
+        self.read_as(false)
+    }
+
+    /// As [`TraceFile::read`], of a file whose first bytes may be damaged.
+    pub(crate) fn salvage(self) -> Result<Trace, ReadError> {
+        let again = self.file.try_clone().map(|file| Self { path: self.path.clone(), file });
+        match self.read_as(false) {
+            Err(error @ ReadError::HeaderDamaged { .. }) => match again {
+                Ok(again) => again.read_as(true),
+                Err(_) => Err(error),
+            },
+            read => read,
+        }
+    }
+
+    fn read_as(self, salvage: bool) -> Result<Trace, ReadError> {
+        let Self { path, file } = self;
+        let is_live = !salvage && outfile::is_live(&file);
+        let source = Source::file(file).map_err(|source| ReadError::Io { path: path.clone(), source })?;
+        Trace::from_source(&path, source, is_live, salvage)
+    }
+}
+
+impl Trace {
+    /// Opens a finished, live or torn file. Intact parts of a damaged file can be read, see [`Trace::damage`].
+    ///
+    /// # Errors
+    /// When it is no trace, is of a newer version, or its header is damaged.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        TraceFile::open(path)?.read()
+    }
+
+    /// Opens a trace that is open already, whatever it is called.
+    ///
+    /// # Errors
+    /// As [`Trace::open`].
+    pub fn from_file(file: File) -> Result<Self, ReadError> {
+        TraceFile { path: PathBuf::from("an open file"), file }.read()
     }
 
     /// Opens a trace that is in memory.
@@ -252,6 +310,11 @@ impl Trace {
     /// As [`Trace::open`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ReadError> {
         Self::from_source(Path::new("trace in memory"), Source::memory(bytes), false, false)
+    }
+
+    /// A number that is the same for every copy of this recording, and hardly for another.
+    pub fn identity(&self) -> u64 {
+        u64::from(self.id) << 32 | self.header.start_realtime_ns & 0xffff_ffff
     }
 
     /// `salvage`: a damaged preamble is no obstacle.

@@ -13,7 +13,7 @@ use crate::codec::{self, CLASSES, Ref};
 use crate::dictionary::Ids;
 use crate::index;
 use crate::layout::{ChunkHeader, HEADER_LEN, MAX_EVENTS, kind};
-use crate::partial::PartialFile;
+use crate::outfile::{OutFile, Taken};
 use crate::redact::{Gate, Policy};
 use crate::writer::{EncodedLists, Lists, Sink, TraceWriter, slot_of, slot_of_kind};
 use crate::{DumpReason, Event, Finished, Header, Snapshot, Summary, Window, WriteError};
@@ -356,7 +356,7 @@ impl Dump {
         reason: DumpReason,
         summary: &Summary,
     ) -> Result<Finished, WriteError> {
-        let file = Box::new(PartialFile::create(path)?);
+        let file = Box::new(OutFile::create(path, &Taken::Next)?);
         self.write_over(file, path, header, number, reason, summary)
     }
 

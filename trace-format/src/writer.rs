@@ -20,7 +20,7 @@ use crate::compress::Compressor;
 use crate::dictionary::Interner;
 use crate::index::{Index, IndexEntry};
 use crate::layout::{self, MAX_DECODED, Preamble, flag, kind};
-use crate::partial::PartialFile;
+use crate::outfile::{OutFile, Taken};
 use crate::redact::{Gate, Policy};
 use crate::ring::Ring;
 use crate::{
@@ -44,12 +44,6 @@ pub enum WriteError {
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
-    },
-    /// Another ctrace is writing this file.
-    #[error("{} is being written by another ctrace; choose another name or end that recording first", path.display())]
-    Busy {
-        /// Which file.
-        path: PathBuf,
     },
     /// The sink has refused bytes for so long that no more are kept. The event was dropped and counted: a
     /// [`Loss`] with [`LossCause::WriteFailed`] follows as soon as the sink takes bytes again.
@@ -195,10 +189,11 @@ pub struct TraceWriter {
 
 impl TraceWriter {
     /// Creates `path.partial` (mode 0600, locked while live). A `.partial` that a dead recorder left is moved aside,
-    /// to `path.partial.1` and so on.
+    /// to `path.partial.1` and so on. Where the name is taken, the next free one is (`x-2.ctr`): see
+    /// [`TraceWriter::file`].
     ///
     /// # Errors
-    /// When the file cannot be created or its header not be written, or another writer is at it.
+    /// When the file cannot be created or its header not be written.
     pub fn create(path: &Path, header: &Header) -> Result<Self, WriteError> {
         Self::create_with(path, header, WriteOptions::default())
     }
@@ -209,7 +204,15 @@ impl TraceWriter {
     /// As [`TraceWriter::create`].
     pub fn create_with(path: &Path, header: &Header, options: WriteOptions) -> Result<Self, WriteError> {
         check_header(header)?;
-        let file = PartialFile::create(path)?;
+        Self::create_in(OutFile::create(path, &Taken::Next)?, header, options)
+    }
+
+    /// Writes to an output that was made before.
+    ///
+    /// # Errors
+    /// When the header cannot be written.
+    pub fn create_in(file: OutFile, header: &Header, options: WriteOptions) -> Result<Self, WriteError> {
+        check_header(header)?;
         let name = file.partial_path().to_path_buf();
         Self::start(Box::new(file), name, header, options)
     }

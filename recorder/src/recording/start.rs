@@ -4,7 +4,7 @@
 use super::{Config, Recorder, Recording, Threads, Watch, partial};
 use crate::arch;
 use crate::btf::Kernel;
-use crate::caps::{self};
+use crate::caps;
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::clock;
 use crate::command::Child;
@@ -18,6 +18,7 @@ use crate::load::{self, OBJECT, Programs, RingSizes};
 use crate::look::Looker;
 use crate::pipeline::{self, CHANNEL, Message, Shared, Writing};
 use crate::pods::{self, Found, Group, Source};
+use crate::privilege::{self, Whose};
 use crate::sample::{self, Subject};
 use crate::snapshot;
 use crate::sockets;
@@ -26,6 +27,7 @@ use crate::target::{self, Member, Target};
 use ctrace_abi::{Globals, UNNAMED_GROUP};
 use ctrace_format::{Container, Header, RingOptions, Scope, TraceWriter, WriteOptions};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -65,10 +67,18 @@ impl Recorder {
         // The cheap refusals first.
         target::check_namespace()?;
         let (scope, mut grouped) = resolve(&config)?;
+        if let (Whose::User(_), Some(_)) = (config.whose, &grouped) {
+            // Others' processes come and go in a group without being seen before they are recorded.
+            return Err(RecordError::NotYours {
+                target: "a cgroup".into(),
+                why: "anybody's processes may come into it".into(),
+            });
+        }
         // Before the programs are there that would take them for part of a scope, and before there is much to copy.
         let helper = || RecordError::system("starting a process of the recorder's");
         let looker = Arc::new(Looker::start().map_err(helper())?);
-        let disk = Arc::new(Disk::start(&disk::parent(&config.output)).map_err(helper())?);
+        let disk =
+            Arc::new(Disk::start(&disk::parent(&config.output), config.taken.clone()).map_err(helper())?);
         let object = match &config.object {
             Some(path) => Cow::Owned(
                 std::fs::read(path)
@@ -76,34 +86,45 @@ impl Recorder {
             ),
             None => Cow::Borrowed(OBJECT),
         };
-        let (kernel, mut offsets) = load::offsets()?;
+        let (kernel, mut offsets) = caps::raised(load::offsets)?;
         offsets.globals.own_tgid = std::process::id();
         if let Some(grouped) = &grouped {
             scope_globals(grouped, &kernel, &mut offsets.globals)?;
         }
         let sizes = RingSizes::within(config.ring_bytes, host::cpus());
-        let mut programs = Programs::load(&object, &offsets, sizes, &specs::table(arch::HOST))?;
-        let map = programs.groups()?;
-        for group in grouped.iter().flat_map(|g| &g.groups) {
-            map.insert(group.cgroup.id, group.number)
-                .map_err(RecordError::system("telling the programs what to record"))?;
-        }
+        let (mut programs, map) = caps::raised(|| {
+            let programs = Programs::load(&object, &offsets, sizes, &specs::table(arch::HOST))?;
+            let map = programs.groups()?;
+            for group in grouped.iter().flat_map(|g| &g.groups) {
+                map.insert(group.cgroup.id, group.number)
+                    .map_err(RecordError::system("telling the programs what to record"))?;
+            }
+            Ok::<_, RecordError>((programs, map))
+        })?;
         let mut child = match &config.target {
             Target::Command(command) => Some(Child::hold(command, &disk)?),
             _ => None,
         };
         let lists = listers(&config.target, grouped.as_ref(), child.as_ref().map(Child::pid));
+        // A command that waits at its gate is ours.
+        let check = |pid| if child.is_some() { Ok(()) } else { privilege::check_process(config.whose, pid) };
         for pid in lists.iter().flat_map(|(_, list)| list()) {
-            for (netns, port) in sockets::name_all(pid, &looker) {
-                programs.listens(netns, port, pid);
-            }
+            check(pid)?;
         }
-        programs.attach(&kernel)?;
+        caps::raised(|| {
+            for pid in lists.iter().flat_map(|(_, list)| list()) {
+                for (netns, port) in sockets::name_all(pid, &looker) {
+                    programs.listens(netns, port, pid);
+                }
+            }
+            programs.attach(&kernel)
+        })?;
         drop(kernel);
         // The kernel's type information is tens of megabytes while it is searched; nothing as large follows.
         // SAFETY: no pointers.
         unsafe { libc::malloc_trim(0) };
-        let facts = host::facts();
+        let mut facts = host::facts();
+        facts.facts.extend(config.facts.clone());
         // Programs are attached and no task is in the table yet: from here on nothing of the scope is missed.
         let start_boottime_ns = clock::boottime_ns();
         let header = Header {
@@ -114,10 +135,12 @@ impl Recorder {
             scope,
             host: facts,
             writer: concat!("ctrace ", env!("CARGO_PKG_VERSION")).to_owned(),
-            blind: blind(&config.target, &offsets.missing, &programs),
+            blind: blind(&config, &offsets.missing, &programs),
             // The writer says what it did.
             redaction: String::new(),
         };
+        let mut names = [config.output.clone(), partial(&config.output)];
+        let mut remarks = Vec::new();
         let writer = if let Some(ring) = &config.ring {
             let mut options = RingOptions::new(ring.span.as_nanos() as u64, ring.bytes);
             options.redact = Some(config.redact);
@@ -126,19 +149,21 @@ impl Recorder {
             let mut options = WriteOptions::default();
             options.redact = Some(config.redact);
             disk.create(&config.output, false).and_then(|file| {
-                TraceWriter::over_as(Box::new(file), &partial(&config.output), &header, options)
+                names = [file.path().to_owned(), partial(file.path())];
+                remarks.extend(file.remark().map(str::to_owned));
+                TraceWriter::over_as(Box::new(file), &names[1], &header, options)
             })
         };
         let mut writer = writer.map_err(|source| RecordError::Write {
             source,
-            partial: partial(&config.output),
+            partial: names[1].clone(),
             begun: false,
         })?;
         let found = grouped.as_mut().and_then(|g| g.found.take());
         if let Some(found) = &found {
             writer.containers(&found.containers).map_err(|source| RecordError::Write {
                 source,
-                partial: partial(&config.output),
+                partial: names[1].clone(),
                 begun: true,
             })?;
         }
@@ -161,6 +186,15 @@ impl Recorder {
             }
             return Err(RecordError::TargetExited { target: format!("process {pid}") });
         }
+        // Again: from here on what they execute is told with whom it acts as.
+        for tgid in members.iter().map(|m| m.tgid).collect::<BTreeSet<_>>() {
+            if let Err(error) = check(tgid) {
+                if config.ring.is_none() {
+                    disk.discard();
+                }
+                return Err(error);
+            }
+        }
         let mut decoder = {
             let table = programs.table();
             Decoder::new(start_boottime_ns, move |tid| table.is_recorded(tid))
@@ -182,8 +216,9 @@ impl Recorder {
             shared: Arc::clone(&shared),
             start_boottime_ns,
             command_status: Arc::clone(&command_status),
-            watched: config.keep_free.map(|_| config.output.clone()),
+            watched: config.keep_free.map(|_| names[0].clone()),
             disk: Arc::clone(&disk),
+            whose: config.whose,
             flight: config
                 .ring
                 .map(|ring| Flight::new(ring, config.output.clone(), header, Arc::clone(&disk))),
@@ -191,10 +226,9 @@ impl Recorder {
         };
         let live = grouped.as_ref().map(|g| Arc::new(Live::new(g.groups.clone())));
         let subject = live.clone().map_or(Subject::Processes, Subject::Groups);
-        let (ring, wake) = programs.group_events()?;
+        let (ring, wake) = caps::raised(|| programs.group_events())?;
         let in_table = programs.table();
         let (mut threads, send) = threads(programs, writing, subject, config.ring, &looker)?;
-        let mut remarks = Vec::new();
         let mut watch = match (&config.target, grouped) {
             (Target::Command(_), _) => Watch::Command,
             (_, Some(grouped)) => Watch::Cgroup(grouped.any.path),
@@ -202,7 +236,7 @@ impl Recorder {
         };
         if let (Some(found), Some(live)) = (found, live) {
             watch = Watch::Live(Arc::clone(&live));
-            remarks = found.notes;
+            remarks.extend(found.notes);
             let follower = Follower {
                 source: found.source,
                 hierarchy: found.hierarchy,
@@ -245,6 +279,7 @@ impl Recorder {
             remarks,
             table: in_table,
             disk,
+            names,
         })
     }
 }
@@ -324,7 +359,7 @@ fn listers(target: &Target, grouped: Option<&Grouped>, child: Option<u32>) -> Ve
 }
 
 /// What this recording cannot see.
-fn blind(target: &Target, missing: &[String], programs: &Programs) -> Vec<String> {
+fn blind(config: &Config, missing: &[String], programs: &Programs) -> Vec<String> {
     let rings = if programs.absent.iter().any(|a| a.contains("io_uring")) {
         "io_uring: work submitted through rings is not seen"
     } else {
@@ -340,8 +375,8 @@ fn blind(target: &Target, missing: &[String], programs: &Programs) -> Vec<String
     .to_vec();
     blind.extend(missing.iter().map(|f| format!("{f}: this kernel has no such field")));
     blind.extend(programs.blind());
-    // A command that we start is ours.
-    if !matches!(target, Target::Command(_)) {
+    // A command that we start is ours, and so is everything where nothing else may be recorded.
+    if !matches!(config.target, Target::Command(_)) && config.whose == Whose::Everybody {
         blind.extend(caps::blind_spots());
     }
     blind

@@ -19,7 +19,11 @@ pub(crate) fn enter_user_namespace() -> Result<(), SandboxError> {
         fix: "allow it with `sysctl user.max_user_namespaces=10000`, `sysctl kernel.unprivileged_userns_clone=1` \
               or `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or run ctrace as root outside of a container",
         source: errno.into(),
-    })
+    })?;
+    // Of a program with file capabilities, which this process has left behind now, the kernel gives the files of /proc to
+    // root, and the parent could not write the maps. It does not refuse this.
+    let _ = nix::sys::prctl::set_dumpable(true);
+    Ok(())
 }
 
 /// Maps the sandbox's users. Returns whether more than one user exists inside.

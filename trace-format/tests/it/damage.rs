@@ -395,7 +395,7 @@ fn repair_keeps_what_is_intact_and_says_what_it_lost() {
         let mut bad = good.clone();
         bad[at] ^= 0x55;
         let path = write_file(dir.path(), "bad.ctr", &bad);
-        let report = repair(&path, &out).unwrap_or_else(|e| panic!("byte {at}: {e}"));
+        let report = repair_at(&path, &out).unwrap_or_else(|e| panic!("byte {at}: {e}"));
         let repaired = verify(&out).unwrap();
         assert!(repaired.is_intact(), "byte {at}: {:?}", repaired.damage);
         assert_eq!(repaired.state, State::Complete);
@@ -419,5 +419,5 @@ fn repair_keeps_what_is_intact_and_says_what_it_lost() {
         assert!(!report.damage.is_empty(), "byte {at}");
     }
     assert!(rescued_all > 0);
-    assert!(matches!(repair(&out, &out), Err(RepairError::SameFile { .. })));
+    assert!(matches!(repair_at(&out, &out), Err(RepairError::SameFile { .. })));
 }

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use ctrace_format::*;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn anchor(t_ns: u64) -> Event {
     Event::Anchor(ClockAnchor { t_ns, monotonic_ns: t_ns + 1, realtime_ns: t_ns + 2 })
@@ -24,7 +24,10 @@ fn a_file_is_live_then_complete_and_always_private() {
     writer.flush().unwrap();
     assert_eq!(events(&partial), [anchor(500)]);
     assert!(matches!(Trace::open(&path), Err(ReadError::Unfinished { .. })));
-    assert!(matches!(TraceWriter::create(&path, &header(100)), Err(WriteError::Busy { .. })));
+    let file = OutFile::create(&path, &Taken::Next).unwrap();
+    assert_eq!(file.path(), dir.path().join("x-2.ctr"));
+    assert!(file.remark().unwrap().contains("x.ctr.partial is being written by another ctrace"));
+    drop(file);
     writer.push(&anchor(700)).unwrap();
     let finished = writer.finish(&summary()).unwrap();
     assert_eq!(finished.path, path);
@@ -118,16 +121,110 @@ fn a_writer_that_forgets_keeps_every_id_true() {
     assert!(read.next().is_none());
 }
 
+/// Names in a directory, sorted.
+fn names(dir: &tempfile::TempDir) -> Vec<String> {
+    let entries = std::fs::read_dir(dir.path()).unwrap();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Writes an empty trace, and says where it is and why there.
+fn write_at(path: &Path, taken: &Taken) -> Result<(PathBuf, Option<String>), WriteError> {
+    let file = OutFile::create(path, taken)?;
+    let remark = file.remark().map(str::to_owned);
+    let writer = TraceWriter::create_in(file, &header(1), WriteOptions::default())?;
+    Ok((writer.finish(&summary())?.path, remark))
+}
+
 #[cfg(unix)]
 #[test]
-fn a_link_in_the_way_is_refused_and_left_alone() {
+fn what_lies_under_the_unfinished_name_is_left_alone_and_another_name_taken() {
+    use nix::sys::stat::Mode;
     let dir = tempfile::tempdir().unwrap();
-    let precious = dir.path().join("precious");
-    std::fs::write(&precious, "do not touch").unwrap();
-    std::os::unix::fs::symlink(&precious, dir.path().join("x.ctr.partial")).unwrap();
-    let text = TraceWriter::create(&dir.path().join("x.ctr"), &header(1)).err().unwrap().to_string();
-    assert!(text.contains("x.ctr.partial"), "{text}");
-    assert_eq!(std::fs::read(&precious).unwrap(), b"do not touch");
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("precious"), "do not touch").unwrap();
+    std::os::unix::fs::symlink(at("precious"), at("x.ctr.partial")).unwrap();
+    std::os::unix::fs::symlink(at("elsewhere"), at("x-2.ctr.partial")).unwrap();
+    nix::unistd::mkfifo(&at("x-3.ctr.partial"), Mode::S_IRWXU).unwrap();
+    std::fs::create_dir(at("x-4.ctr.partial")).unwrap();
+    std::os::unix::net::UnixListener::bind(at("x-5.ctr.partial")).unwrap();
+    let (path, remark) = write_at(&at("x.ctr"), &Taken::Next).unwrap();
+    assert_eq!(path, at("x-6.ctr"));
+    let remark = remark.unwrap();
+    assert!(remark.contains("x.ctr.partial exists") && remark.contains("written to"), "{remark}");
+    assert_eq!(std::fs::read(at("precious")).unwrap(), b"do not touch");
+    assert!(!at("elsewhere").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn hard_links_in_the_way_cost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("precious"), "do not touch").unwrap();
+    std::fs::hard_link(at("precious"), at("x.ctr.partial")).unwrap();
+    std::fs::hard_link(at("precious"), at("y.ctr")).unwrap();
+    assert_eq!(write_at(&at("x.ctr"), &Taken::Next).unwrap().0, at("x.ctr"));
+    assert_eq!(write_at(&at("y.ctr"), &Taken::Replace).unwrap().0, at("y.ctr"));
+    assert_eq!(std::fs::read(at("precious")).unwrap(), b"do not touch");
+    assert_eq!(std::fs::read(at("x.ctr.partial.1")).unwrap(), b"do not touch");
+}
+
+#[cfg(unix)]
+#[test]
+fn files_of_somebody_else_keep_nobody_from_writing() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can make files of others");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let plant = |name: &str, text: &str| {
+        std::fs::write(at(name), text).unwrap();
+        std::os::unix::fs::chown(at(name), Some(65534), None).unwrap();
+    };
+    plant("x.ctr.partial", "");
+    plant("x-2.ctr", "");
+    std::os::unix::fs::symlink("/etc/passwd", at("x-3.ctr")).unwrap();
+    std::os::unix::fs::lchown(at("x-3.ctr"), Some(65534), None).unwrap();
+    let held = std::fs::File::open(at("x.ctr.partial")).unwrap();
+    held.lock().unwrap();
+    for taken in [Taken::Next, Taken::ReplaceIf(std::sync::Arc::new(|_| true)), Taken::Replace] {
+        let (path, remark) = write_at(&at("x.ctr"), &taken).unwrap();
+        assert_eq!(path, at("x-4.ctr"), "{taken:?}");
+        let remark = remark.unwrap();
+        assert!(remark.contains("x.ctr.partial exists and belongs to user nobody"), "{remark}");
+        std::fs::remove_file(path).unwrap();
+    }
+    // All names that can be guessed.
+    for n in 4..1000 {
+        plant(&format!("x-{n}.ctr.partial"), "");
+    }
+    let (path, _) = write_at(&at("x.ctr"), &Taken::Next).unwrap();
+    let name = path.file_stem().unwrap().to_str().unwrap();
+    assert!(name.len() == "x-".len() + 16 && path.exists(), "{name}");
+}
+
+#[test]
+fn a_name_that_is_taken_in_the_meantime_is_not_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.ctr");
+    let writer = TraceWriter::create(&path, &header(1)).unwrap();
+    std::fs::write(&path, "somebody was faster").unwrap();
+    assert_eq!(writer.finish(&summary()).unwrap().path, dir.path().join("x-2.ctr"));
+    assert_eq!(std::fs::read(&path).unwrap(), b"somebody was faster");
+    assert_eq!(names(&dir), ["x-2.ctr", "x.ctr"]);
+}
+
+#[test]
+fn an_output_that_nothing_was_written_to_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(OutFile::create(&dir.path().join("x"), &Taken::Next).unwrap());
+    assert!(names(&dir).is_empty());
+    let file = OutFile::create(&dir.path().join("x"), &Taken::Next).unwrap();
+    assert_eq!(file.write_whole(b"text").unwrap(), dir.path().join("x"));
+    assert_eq!(std::fs::read(dir.path().join("x")).unwrap(), b"text");
 }
 
 #[test]
@@ -140,24 +237,46 @@ fn an_empty_file_that_a_dead_recorder_left_is_replaced() {
 }
 
 #[test]
-fn only_a_trace_or_nothing_is_replaced() {
+fn nothing_is_replaced_unless_that_was_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.ctr");
-    let create = || TraceWriter::create(&path, &header(1));
+    let second = dir.path().join("x-2.ctr");
     std::fs::write(&path, "a document that was long in the making").unwrap();
-    let text = create().err().unwrap().to_string();
-    assert!(text.contains("x.ctr") && text.contains("no trace"), "{text}");
+    let (written, remark) = write_at(&path, &Taken::Next).unwrap();
+    assert_eq!(written, second);
+    assert!(remark.unwrap().contains("x.ctr exists"));
+    std::fs::remove_file(&second).unwrap();
+    let (written, _) = write_at(&path, &Taken::replace_if_begins("a docket")).unwrap();
+    assert_eq!(written, second);
+    std::fs::remove_file(&second).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"a document that was long in the making");
+    for taken in [Taken::replace_if_begins("a docu"), Taken::Replace] {
+        std::fs::write(&path, "a document that was long in the making").unwrap();
+        let file = OutFile::create(&path, &taken).unwrap();
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().len(),
+            38,
+            "until the new one is finished, the old one is there"
+        );
+        file.write_whole(b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+    // mktemp(1) makes such a place.
     std::fs::write(&path, "").unwrap();
-    create().unwrap().finish(&summary()).unwrap();
-    let first = std::fs::read(&path).unwrap();
-    let writer = create().unwrap();
-    assert_eq!(std::fs::read(&path).unwrap(), first, "until the new one is finished, the old one is there");
-    writer.finish(&summary()).unwrap();
+    assert_eq!(write_at(&path, &Taken::Next).unwrap(), (path.clone(), None));
     std::fs::remove_file(&path).unwrap();
+    let create = || TraceWriter::create(&path, &header(1));
     std::os::unix::fs::symlink(dir.path().join("elsewhere"), &path).unwrap();
     assert!(create().err().unwrap().to_string().contains("symbolic link"));
-    assert!(!dir.path().join("elsewhere").exists() && !dir.path().join("x.ctr.partial").exists());
-    let null = TraceWriter::create(std::path::Path::new("/dev/null"), &header(1)).err().unwrap().to_string();
+    std::fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for taken in [Taken::Next, Taken::replace_if_begins("x"), Taken::Replace] {
+        let text = OutFile::create(&path, &taken).err().unwrap().to_string();
+        assert!(text.contains("regular file"), "{text}");
+    }
+    assert!(matches!(Trace::open(&path), Err(ReadError::NotAFile { .. })));
+    assert_eq!(names(&dir), ["x.ctr"]);
+    let null = TraceWriter::create(Path::new("/dev/null"), &header(1)).err().unwrap().to_string();
     assert!(null.contains("/dev/null") && null.contains("regular file"), "{null}");
 }
 
@@ -197,7 +316,7 @@ fn containers_are_those_of_the_last_list() {
     let path = folder.path().join("t.ctr");
     std::fs::write(&path, &bytes).unwrap();
     let repaired = folder.path().join("r.ctr");
-    repair(&path, &repaired).unwrap();
+    repair_at(&path, &repaired).unwrap();
     assert_eq!(Trace::open(&repaired).unwrap().containers(), [gone, container(2)]);
     // Chunk type 16, at byte 14 of a header that begins with its marker.
     let marker = &bytes[32..40];

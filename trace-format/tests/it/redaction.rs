@@ -1,6 +1,6 @@
 //! Nothing gets into a file past the policy; a stricter copy of a file is a whole file.
 
-use crate::support::{describe, header};
+use crate::support::{describe, header, redact_at};
 use ctrace_format::*;
 
 /// Whether the decoded content of a trace has these bytes anywhere. Levels of compression would hide them: the trace is
@@ -91,10 +91,10 @@ fn a_stricter_copy_is_a_whole_trace_and_a_laxer_one_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     write(&path("off"), Policy::Off);
-    let report = redact(&path("off"), &path("default"), Policy::Default).unwrap();
+    let report = redact_at(&path("off"), &path("default"), Policy::Default).unwrap();
     assert!(report.redacted.values().sum::<u64>() > 0);
-    redact(&path("default"), &path("strict"), Policy::Strict).unwrap();
-    redact(&path("strict"), &path("other"), Policy::Strict).unwrap();
+    redact_at(&path("default"), &path("strict"), Policy::Strict).unwrap();
+    redact_at(&path("strict"), &path("other"), Policy::Strict).unwrap();
     for name in ["default", "strict", "other"] {
         assert!(verify(&path(name)).unwrap().is_intact(), "{name}");
         let trace = Trace::open(&path(name)).unwrap();
@@ -113,11 +113,14 @@ fn a_stricter_copy_is_a_whole_trace_and_a_laxer_one_is_refused() {
     let header = |name: &str| Trace::open(&path(name)).unwrap().header().redaction.clone();
     assert_ne!(header("strict"), header("other"));
     for (from, to) in [("strict", Policy::Default), ("strict", Policy::Off), ("default", Policy::Off)] {
-        let refused = redact(&path(from), &path("x"), to);
+        let refused = redact_at(&path(from), &path("x"), to);
         assert!(matches!(refused, Err(RepairError::Laxer { .. })), "{from} {to}");
         assert!(!path("x").exists());
     }
-    assert!(matches!(redact(&path("off"), &path("off"), Policy::Strict), Err(RepairError::SameFile { .. })));
+    assert!(matches!(
+        redact_at(&path("off"), &path("off"), Policy::Strict),
+        Err(RepairError::SameFile { .. })
+    ));
 }
 
 #[test]
@@ -133,7 +136,7 @@ fn what_is_intact_of_a_torn_trace_is_redacted() {
         damaged[at] ^= 0x20;
         std::fs::write(&torn, &damaged[..bytes.len() - bytes.len() / 9]).unwrap();
         let out = dir.path().join("out");
-        if redact(&torn, &out, Policy::Strict).is_ok() {
+        if redact_at(&torn, &out, Policy::Strict).is_ok() {
             assert!(!told(&out).contains("canary"));
             redacted += 1;
         }

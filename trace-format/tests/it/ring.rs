@@ -380,7 +380,7 @@ fn repairing_a_dump_keeps_what_it_says_about_itself() {
     let path = dir.path().join("dump.ctr");
     writer.dump(20 * MS, &[]).unwrap().write(&path, &header(1), 2, reason.clone(), &summary()).unwrap();
     let copy = dir.path().join("copy.ctr");
-    repair(&path, &copy).unwrap();
+    repair_at(&path, &copy).unwrap();
     let trace = Trace::open(&copy).unwrap();
     let window = trace.window().unwrap();
     assert_eq!((window.number, &window.reason, window.to_ns), (2, &reason, 20 * MS));

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// A header with this tick.
@@ -608,4 +609,14 @@ pub(crate) fn syscall_template() -> Syscall {
         wait_cpu_ns: 0,
         blocked_ns: 0,
     }
+}
+
+/// By names; an output that is there is replaced.
+pub(crate) fn repair_at(path: &Path, out: &Path) -> Result<RepairReport, RepairError> {
+    repair(TraceFile::open(path)?, OutFile::create(out, &Taken::Replace)?)
+}
+
+/// By names; an output that is there is replaced.
+pub(crate) fn redact_at(path: &Path, out: &Path, policy: Policy) -> Result<RepairReport, RepairError> {
+    redact(TraceFile::open(path)?, OutFile::create(out, &Taken::Replace)?, policy)
 }
