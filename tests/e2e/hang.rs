@@ -270,13 +270,15 @@ fn a_target_that_ends_while_the_recorder_is_stopped_stays_ended() {
     let _host = shared();
     let dir = tempfile::tempdir().unwrap();
     let dd = "timeout 2 dd if=/dev/zero of=/dev/null bs=1";
-    let script = format!("sleep 1; {dd} & {dd}; wait");
+    let go = dir.path().join("go");
+    let script = format!("until [ -e {} ]; do sleep 0.1; done; {dd} & {dd}; wait", go.display());
     let mut target = Guarded::spawn(Command::new("sh").args(["-c", &script]).stderr(Stdio::null()));
     let pid = target.0.id().to_string();
     let output = dir.path().join("x.ctr");
     let args = ["-p", pid.as_str(), "--buffer", "1M", "--max-loss", "100%"];
     let recorder = Recorder::start(&args, &output, &dir.path().join("said")).armed();
-    std::thread::sleep(Duration::from_millis(1500));
+    std::fs::write(&go, "").unwrap();
+    std::thread::sleep(Duration::from_millis(700));
     recorder.process.signal(Signal::SIGSTOP);
     ends(&mut target, "the target");
     std::thread::sleep(Duration::from_millis(500));

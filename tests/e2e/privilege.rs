@@ -70,7 +70,11 @@ fn keeps_what_it_needs(recorder: u32) -> BTreeSet<String> {
             more.extend((field(status, "NoNewPrivs") != 1).then(|| format!("{name} may gain privileges")));
         }
         if more.is_empty() {
-            return all.into_iter().map(|(name, _)| name).filter(|n| n.starts_with("ctrace-")).collect();
+            return all
+                .into_iter()
+                .map(|(name, _)| name)
+                .filter(|n| n.starts_with("ctrace-") && n != "ctrace-print")
+                .collect();
         }
         assert!(tries < 200, "more than needed: {more:?}");
         std::thread::sleep(std::time::Duration::from_millis(10));
