@@ -70,7 +70,9 @@ pub fn allows(task: &Task, number: u32, regs: &[u64; 6]) -> bool {
             !is_engine_memory(first, second.max(third)) && !is_engine_memory(to.0, to.1)
         }
         nr::SHMDT => !is_engine_memory(first, 1),
-        nr::SHMAT => first as i32 != control().shm_id.load(Relaxed) && (second == 0 || !is_engine_memory(second, 1)),
+        nr::SHMAT => {
+            first as i32 != control().shm_id.load(Relaxed) && (second == 0 || !is_engine_memory(second, 1))
+        }
         nr::SHMCTL => first as i32 != control().shm_id.load(Relaxed),
         nr::FLOCK | nr::INOTIFY_ADD_WATCH if control().host_devices.load(Relaxed) != 0 => {
             count(&task.slot.counters.engine_calls, 1);

@@ -1,5 +1,6 @@
 //! The interpreter: waits, thinks, calls, compares, one step after the other.
 
+use crate::SIG_SETMASK;
 use crate::arch::{self, nr};
 use crate::args::{Scratch, decimal, resolve};
 use crate::bounds::{allows, is_engine_memory};
@@ -8,7 +9,6 @@ use crate::engine::{
     PollFd, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled, think_until,
     wait_for_all,
 };
-use crate::SIG_SETMASK;
 use crate::epoll::delivered;
 use crate::state::{Task, blob, control, count, slot, stack_bottom, stack_top, value, word};
 use core::sync::atomic::AtomicU32;
