@@ -5,8 +5,6 @@ use crate::fuse::Fuse;
 use crate::host::{Guarded, Recording, can_record, ctrace, has, run, shared, wait_for};
 use nix::sys::signal::Signal;
 use std::io::{Read as _, Write as _};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -139,7 +139,7 @@ fn a_program_ends_at_its_limit() {
     assert!(matches!(error, BuildError::TooLarge { max: 1_048_576, .. }), "{error:?}");
     assert!((50_000..1 << 20).contains(&pushed), "{pushed} steps");
     assert!(builder.file_len() <= crate::RESERVED_BYTES + (1 << 20), "nothing is written beyond");
-    assert!(matches!(builder.data(&[7; 1 << 20]), Err(BuildError::TooLarge { .. })));
+    assert!(matches!(builder.data(&vec![7; 1 << 20]), Err(BuildError::TooLarge { .. })));
 }
 
 /// A recorded argument list of 4,096 words is a table of 32 KiB: executed again, it costs nothing.

@@ -146,7 +146,6 @@ enum Store {
 
 /// A file, directory, … of the model.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "what is known of a file, each for itself")]
 pub(crate) struct Inode {
     /// What it is.
     pub(crate) kind: NodeKind,
