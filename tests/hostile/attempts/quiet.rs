@@ -147,6 +147,12 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     })
     .demanding(),
     Attempt::new("tables of pages that are all the page of zeros, always told to be the same", |t, _| {
+        // Names that do not compress: a file that is as long as honest ones of so many calls.
+        let mut noise = 1_u64;
+        for _ in 0..1000 {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            t.call("newfstatat", [CWD, 0, 0, 0]).path(1, format!("/{noise:x}")).fails(ENOENT);
+        }
         // MADV_POPULATE_READ: no memory of anybody's is used but for the tables.
         t.pause = 100;
         let flags = i64::from(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
@@ -171,6 +177,21 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     })
     .demanding()
     .args(&["--mode", "afap"]),
+    Attempt::new("memory always told to be in one place, while three hundred threads compute", |t, _| {
+        let at = t.address(64 << 20);
+        let flags = i64::from(MAP_PRIVATE | MAP_ANONYMOUS | POPULATE);
+        for _ in 0..300 {
+            let thread = t.thread(t.root);
+            t.call("getpid", []).by(thread).ret(1000).aside();
+            t.call("getpid", []).by(thread).ret(1000).later(20_000_000_000);
+        }
+        for _ in 0..32 {
+            let thread = t.thread(t.root);
+            t.call("mmap", [0, 64 * MIB, 3, flags, -1, 0]).by(thread).ret(at).later(500_000_000).times(8);
+        }
+    })
+    .demanding()
+    .briefly(),
     Attempt::new("memory that is told to be unmapped at odd addresses, where nothing is", |t, _| {
         for _ in 0..40 {
             let at = t.mmap(128 << 20, MAP_PRIVATE | POPULATE);
