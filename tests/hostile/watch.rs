@@ -81,8 +81,10 @@ impl Watch {
         let Some(stat) = Stat::of(pid) else { return };
         self.seen.insert(pid, stat.start);
         let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        // The recorder's own threads, in the first process, may go before others: they must keep up with them.
-        for thread in threads.take(LOOKED_INTO).filter(|_| pid != self.root) {
+        // The recorder's own threads and processes may go before others: they must keep up with them.
+        let outside =
+            pid == self.root || fs::read_link(format!("/proc/{pid}/ns/pid")).ok() == own_pid_namespace();
+        for thread in threads.take(LOOKED_INTO).filter(|_| !outside) {
             let Some(stat) = Stat::at(&thread.path().to_string_lossy()) else { continue };
             // SCHED_FIFO, SCHED_RR, SCHED_DEADLINE (linux/sched.h).
             if matches!(stat.policy, 1 | 2 | 6) {
@@ -203,6 +205,10 @@ impl Watch {
 /// Whether this test is in the group itself.
 fn is_ours(dir: &Path) -> bool {
     members(dir).contains(&std::process::id())
+}
+
+fn own_pid_namespace() -> Option<PathBuf> {
+    fs::read_link("/proc/self/ns/pid").ok()
 }
 
 /// The directory of a line of `/proc/PID/cgroup`.

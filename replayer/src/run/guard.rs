@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 const COUNTED_TICK: Duration = Duration::from_millis(20);
 /// How often the host's memory is looked at where there is no cgroup: memory is filled at some GB a second per CPU.
 const SAMPLED_TICK: Duration = Duration::from_millis(4);
-/// Adding up processes may take this part of one CPU.
+/// Adding up processes may take this part of one CPU: of the time that this thread ran, not of what it waited for one.
 const SHARE_OF_TIME: u32 = 10;
 /// How long init may take to end the replay in good order.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -137,6 +138,9 @@ impl Guard {
                 };
                 if let Some(hit) = hit.or_else(|| watch.file_table()) {
                     note(Hit { ended: true, ..hit });
+                    if group.is_none() {
+                        watch.sum.kill();
+                    }
                     watch.end(&channel, &stopped);
                     return;
                 }
@@ -208,9 +212,9 @@ impl Watching {
             return Some(Hit { had: Some(now.available), host_ran_out: true, ..hit });
         }
         if Instant::now() >= self.next_sum {
-            let began = Instant::now();
+            let began = own_cpu_time();
             self.sum = Sum::of(self.launcher);
-            self.next_sum = Instant::now() + began.elapsed() * SHARE_OF_TIME;
+            self.next_sum = Instant::now() + own_cpu_time().saturating_sub(began) * SHARE_OF_TIME;
         }
         // Memfds, System V segments and the files of the private root are shared memory, and nobody's in particular: all
         // that came since the beginning is taken to be the replay's.
@@ -238,11 +242,20 @@ impl Watching {
     }
 }
 
+/// CPU time of the calling thread.
+fn own_cpu_time() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .map_or(Duration::ZERO, Duration::from)
+}
+
 /// What the processes of a replay are, added up.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sum {
+    /// Memory that is a process's alone, page tables included.
     private_bytes: u64,
     tasks: u64,
+    /// The processes below the sandbox's init.
+    workers: Vec<i32>,
 }
 
 impl Sum {
@@ -265,23 +278,73 @@ impl Sum {
                 threads.insert(pid, count.unwrap_or(1));
             }
         }
-        let mut next = children.remove(&process).unwrap_or_default();
+        let inits = children.remove(&process).unwrap_or_default();
+        let mut next = inits.clone();
         while let Some(pid) = next.pop() {
             next.extend(children.remove(&pid).unwrap_or_default());
             sum.tasks += threads.get(&pid).copied().unwrap_or(1);
-            // Pages: size, resident, of those shared with others or with files (proc(5)).
-            let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-            let mut pages = statm.split(' ').filter_map(|field| field.parse::<u64>().ok());
-            if let (Some(_), Some(resident), Some(shared)) = (pages.next(), pages.next(), pages.next()) {
-                sum.private_bytes += resident.saturating_sub(shared) * page_bytes();
+            if let Some(status) = Status::of(pid) {
+                sum.private_bytes += status.private_bytes;
+            }
+            if !inits.contains(&pid) {
+                sum.workers.push(pid);
             }
         }
         sum
     }
+
+    /// Kills the workers, and leaves init to report: it would not get a CPU among them. A process that has taken over the
+    /// id of one that is gone is not in a PID namespace below ours, and stays.
+    fn kill(&self) {
+        for &pid in &self.workers {
+            // SAFETY: integers only; the answer is a fresh descriptor, or none.
+            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+            if fd < 0 {
+                continue;
+            }
+            // SAFETY: a fresh descriptor that nobody else owns.
+            let process = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+            if Status::of(pid).is_some_and(|status| status.pid_namespaces > own_pid_namespaces()) {
+                let none = std::ptr::null::<libc::siginfo_t>();
+                // SAFETY: a descriptor of ours, a signal, no details.
+                unsafe {
+                    libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, none, 0)
+                };
+            }
+        }
+    }
 }
 
-fn page_bytes() -> u64 {
-    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().map_or(4096, |bytes| bytes as u64)
+/// What `/proc/PID/status` says (proc(5)).
+struct Status {
+    /// `RssAnon` and `VmPTE`.
+    private_bytes: u64,
+    /// The PID namespaces, from ours on, in which the process has an id: numbers in `NSpid`.
+    pid_namespaces: usize,
+}
+
+impl Status {
+    fn of(pid: i32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let mut status = Self { private_bytes: 0, pid_namespaces: 0 };
+        for line in text.lines() {
+            let Some((key, rest)) = line.split_once(':') else { continue };
+            let mut words = rest.split_whitespace();
+            match key {
+                "NSpid" => status.pid_namespaces = words.count(),
+                "RssAnon" | "VmPTE" => {
+                    let kib = words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+                    status.private_bytes += kib << 10;
+                }
+                _ => {}
+            }
+        }
+        Some(status)
+    }
+}
+
+fn own_pid_namespaces() -> usize {
+    Status::of(std::process::id() as i32).map_or(usize::MAX, |status| status.pid_namespaces)
 }
 
 #[cfg(test)]

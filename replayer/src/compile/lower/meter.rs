@@ -26,6 +26,7 @@ const SANDBOX_BYTES: u64 = 32 << 20;
 const RANGES_MAX: usize = 65_536;
 
 // linux/mman.h
+const MAP_FIXED: u64 = 0x10;
 const MAP_POPULATE: u64 = 0x8000;
 const MADV_DONTNEED: u64 = 4;
 const MADV_FREE: u64 = 8;
@@ -62,6 +63,12 @@ impl Filled {
         }
         self.ranges.insert(from, to);
         self.bytes = self.bytes.saturating_add(to - from);
+    }
+
+    /// What is filled there stays, beside whatever comes to this address.
+    fn outlive(&mut self, start: u64, len: u64) {
+        let stays = self.remove(start, len);
+        self.bytes = self.bytes.saturating_add(stays);
     }
 
     /// Returns how much of it was filled.
@@ -150,9 +157,18 @@ impl Meter {
         let [a0, a1, a2, a3, ..] = call.args;
         let at = call.ret as u64;
         match sc {
-            Sc::Mmap if a3 & MAP_POPULATE != 0 => self.fill(proc, at, a1),
-            // What was there is gone.
-            Sc::Mmap => self.empty(proc, at, a1),
+            Sc::Mmap => {
+                if a3 & MAP_FIXED != 0 {
+                    // What was there is gone.
+                    self.empty(proc, at, a1);
+                } else if let Some(filled) = self.filled.get_mut(&proc) {
+                    // The kernel gives no address twice. A trace that says so has mappings of which the replay makes each.
+                    filled.outlive(at, a1);
+                }
+                if a3 & MAP_POPULATE != 0 {
+                    self.fill(proc, at, a1);
+                }
+            }
             Sc::Mlock => self.fill(proc, a0, a1),
             Sc::Madvise if matches!(a2, MADV_POPULATE_READ | MADV_POPULATE_WRITE) => self.fill(proc, a0, a1),
             Sc::Madvise if matches!(a2, MADV_DONTNEED | MADV_FREE | MADV_REMOVE) => self.empty(proc, a0, a1),
@@ -237,6 +253,18 @@ mod tests {
         assert_eq!((filled.bytes, filled.ranges.len()), (0x5000, 3));
         assert_eq!(filled.remove(0, u64::MAX), 0x5000);
         assert_eq!((filled.bytes, filled.ranges.len()), (0, 0));
+    }
+
+    #[test]
+    fn mappings_that_a_trace_puts_at_one_address_count_each() {
+        let mut filled = Filled::default();
+        for _ in 0..8 {
+            filled.outlive(0x1000, 0x4000);
+            filled.add(0x1000, 0x4000);
+        }
+        assert_eq!((filled.bytes, filled.ranges.len()), (8 * 0x4000, 1));
+        assert_eq!(filled.remove(0x1000, 0x4000), 0x4000);
+        assert_eq!(filled.bytes, 7 * 0x4000);
     }
 
     #[test]

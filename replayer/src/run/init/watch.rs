@@ -88,6 +88,8 @@ impl<'a> Watch<'a> {
                 break Ended::Aborted;
             }
         };
+        // A short replay may have filled it since the last look.
+        self.look_at_root();
         self.outcome(ended, stuck)
     }
 
