@@ -35,6 +35,8 @@ pub(super) struct Watch<'a> {
     breaks: u32,
     /// The private root was once full: of bytes, of files.
     full: (bool, bool),
+    /// Directories that are freed while the replay runs: one for each process that init starts, and the one around them.
+    start_directories: u64,
 }
 
 impl<'a> Watch<'a> {
@@ -52,6 +54,12 @@ impl<'a> Watch<'a> {
             last_progress_ns: 0,
             breaks: 0,
             full: (false, false),
+            start_directories: 1
+                + (0..setup.program.header.tasks)
+                    .filter(|&task| {
+                        flags_of(&setup.program, task) & (task_flags::ROOT | task_flags::PEER_ROOT) != 0
+                    })
+                    .count() as u64,
         }
     }
 
@@ -136,7 +144,8 @@ impl<'a> Watch<'a> {
     fn look_at_root(&mut self) {
         if let Ok(root) = nix::sys::statvfs::statvfs("/") {
             self.full.0 |= root.blocks() > 0 && root.blocks_free() == 0;
-            self.full.1 |= root.files() > 0 && root.files_free() == 0;
+            // The directories that processes were started from come free with them.
+            self.full.1 |= root.files() > 0 && root.files_free() <= self.start_directories;
         }
     }
 
