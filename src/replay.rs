@@ -229,6 +229,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         fail_on: args.fail_on,
     };
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
+    // Signals are only counted from now on: nothing may hold this process that a signal is to end.
+    out.do_not_wait();
     let performed = perform(&args.file, &trace, &options, out)?;
     if args.json {
         out.json(&performed.json)?;
@@ -307,7 +309,11 @@ fn compile(path: &Path, trace: &Trace, max_program: Option<u64>) -> Result<Plan,
     let options = CompileOptions { max_program, ..CompileOptions::default() };
     Plan::compile(trace, &options).map_err(|e: CompileError| {
         Failure::new(
-            if e.is_of_disk() { Exit::Output } else { Exit::BadTrace },
+            match e {
+                CompileError::TooLarge { .. } if max_program.is_some() => Exit::Usage,
+                _ if e.is_of_disk() => Exit::Output,
+                _ => Exit::BadTrace,
+            },
             anyhow::Error::new(e).context(format!("{} cannot be replayed", path.display())),
         )
     })

@@ -105,6 +105,7 @@ pub(crate) fn refusal(error: TooMuch) -> Failure {
     }
     let (exit, fix) = match error.limit.source {
         Source::Host => (Exit::Host, format!("replay it where more is free, or {allow}")),
+        Source::Free => (Exit::Host, "replay it where more is free".to_owned()),
         Source::Own => (Exit::Host, format!("raise the hard limit first: `ulimit -Hn {}`", error.need)),
         _ => (Exit::Usage, allow),
     };
@@ -113,7 +114,7 @@ pub(crate) fn refusal(error: TooMuch) -> Failure {
 
 /// A limit that was hit, with the flag that raises it.
 pub(crate) fn sentence(hit: &Hit) -> String {
-    if hit.host_ran_out {
+    if hit.host_ran_out || hit.limit.source == Source::Free {
         return format!("{hit}; replay it where more is free");
     }
     let more = hit.had.unwrap_or(0).max(hit.limit.limit.saturating_mul(2));

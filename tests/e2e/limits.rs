@@ -92,7 +92,7 @@ fn more_memory_than_allowed_is_refused_before_anything_runs() {
     refused(&trace, &[], 65, &["no recording of a real program", "TiB of memory"]);
     // More than this one has, in petabytes' neighbourhood but possible somewhere.
     let trace = trace_of(dir.path(), &memfd(1, 1 << 44), 0);
-    refused(&trace, &[], 4, &["half of what this host has free", "--max-memory "]);
+    refused(&trace, &[], 4, &["half of what is free here", "--max-memory "]);
 }
 
 #[test]

@@ -59,12 +59,18 @@ pub(crate) fn keeps_to_its_memory(
             // Of a futex, what is a timeout in one operation is a count in another; both are compiled with care.
             return step.args[i] == 0 || name == "futex";
         }
-        let Some((_, K::Size)) = args.get(i + 1) else { return true };
         let room = match sel {
             Sel::Out => step.args[i],
             Sel::Data | Sel::InOut => bytes_of(step.args[i]).unwrap_or(0),
             _ => return true,
         };
+        // A number in memory has its own size; a size behind it is of something else (the count of `sendfile`).
+        match kind {
+            K::U32Ptr => return room >= 4,
+            K::U64Ptr => return room >= 8,
+            _ => {}
+        }
+        let Some((_, K::Size)) = args.get(i + 1) else { return true };
         step.sel[i + 1] == Sel::Imm as u8 && step.args[i + 1] <= room
     })
 }
@@ -90,6 +96,9 @@ mod tests {
         assert!(!kept(&read.arg(1, Sel::Data, 64).imm(2, 17), "read"));
         assert!(!kept(&read.arg(1, Sel::Data, 80).imm(2, 1), "read"));
         assert!(!kept(&read.arg(1, Sel::Out, 100).arg(2, Sel::Value, 0), "read"));
+        let send = Step::call(0).imm(0, 4).imm(1, 3);
+        assert!(kept(&send.arg(2, Sel::InOut, 64).imm(3, 20_000), "sendfile"));
+        assert!(!kept(&send.arg(2, Sel::InOut, 80).imm(3, 20_000), "sendfile"));
         // A call that the filter answers reads nothing.
         assert!(kept(&read.imm(1, 0x40_0000_0000).with(flags::FAULT), "read"));
         assert!(!kept(&Step::call(0).imm(0, 4096).imm(1, 8), "getrandom"));

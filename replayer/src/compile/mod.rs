@@ -51,7 +51,7 @@ pub enum CompileError {
     Build(#[source] BuildError),
     /// The program has become larger than a recording of that length needs.
     #[error(
-        "the replay program has {bytes} bytes so far, and may have {max}, by the length of the trace; \
+        "the replay program has {bytes} bytes so far, and may have {max}; \
         --max-program SIZE lets it have more"
     )]
     TooLarge {
@@ -70,7 +70,7 @@ pub enum CompileError {
         max: u64,
     },
     /// The program cannot be written.
-    #[error("cannot write the replay program to {}; free some space, or point TMPDIR elsewhere", dir.display())]
+    #[error("cannot write the replay program to {}; make room for it there, or point TMPDIR to a directory where there is", dir.display())]
     Spool {
         /// Where it was to be.
         dir: PathBuf,

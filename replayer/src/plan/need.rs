@@ -28,6 +28,9 @@ pub struct Need {
     pub files: u64,
     /// Highest number of a descriptor, plus one: what `RLIMIT_NOFILE` has to allow. Exact.
     pub descriptors: u64,
+    /// The highest hard limit of descriptors (`RLIMIT_NOFILE`) that a recorded call set, mostly to raise the soft limit to
+    /// it; 0: none.
+    pub recorded_descriptor_limit: u64,
     /// Addresses of the private loopback. Exact.
     pub addresses: u64,
 }

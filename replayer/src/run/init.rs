@@ -84,7 +84,9 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
     // Signals to ctrace's process group do not reach this process: it ends with ctrace, and no sooner (see `carrier`).
     let _ = nix::unistd::setsid();
     close_all_but(&[0, 1, 2, channel.as_raw_fd(), setup.program.file().as_raw_fd()]);
-    if let Err(error) = bounds::take_on(&setup.options.limits) {
+    let left = namespaces::leave_lent_capabilities()
+        .map_err(|error| SandboxError::build("leave lent capabilities behind", "capset", error));
+    if let Err(error) = left.and_then(|()| bounds::take_on(&setup.options.limits)) {
         fail(&mut channel, &error);
         return 1;
     }

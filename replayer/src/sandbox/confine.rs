@@ -378,6 +378,14 @@ fn forbid_core_dumps() {
     }
 }
 
+/// Gives up every capability of this process.
+///
+/// # Errors
+/// When the kernel refuses, which it does not for giving up.
+pub(crate) fn drop_capabilities() -> io::Result<()> {
+    set_capabilities(false)
+}
+
 fn set_capabilities(keep: bool) -> io::Result<()> {
     let mask = if keep { KEPT_CAPABILITIES.iter().fold(0_u64, |mask, c| mask | 1 << c) } else { 0 };
     // struct __user_cap_header_struct { version, pid } and two __user_cap_data_struct { effective, permitted, inheritable }.

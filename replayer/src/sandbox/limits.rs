@@ -98,8 +98,10 @@ pub enum Source {
     Recording,
     /// The least that any replay is given.
     Floor,
-    /// Half of what this host has free.
+    /// Half of what is free here: on the host, and in the cgroups around ctrace.
     Host,
+    /// All that is free here: no flag gives more.
+    Free,
     /// What ctrace itself may have: nobody can be given more.
     Own,
     /// A day: longer only when somebody says so.
@@ -113,7 +115,8 @@ impl fmt::Display for Source {
         f.write_str(match self {
             Self::Recording => "from the recording",
             Self::Floor => "the least given",
-            Self::Host => "half of what this host has free",
+            Self::Host => "half of what is free here",
+            Self::Free => "all that is free here",
             Self::Own => "what ctrace itself may have, see `ulimit -Hn`",
             Self::Day => "a day, unless the flag says more",
             Self::Flag => "the flag",
@@ -251,6 +254,10 @@ impl TooMuch {
     }
 }
 
+/// The most that a recorded hard limit of descriptors counts for: what kernels allow unless told otherwise
+/// (`sysctl_nr_open`, fs/file.c).
+const RECORDED_DESCRIPTORS_MOST: u64 = 1 << 20;
+
 impl Limits {
     /// Works the limits out: twice the need and not less than the floor, at most half of what is free, and whatever
     /// `flags` say, which is taken as it is. `speed` is recorded time divided by replayed time.
@@ -269,7 +276,8 @@ impl Limits {
 
         let wanted = twice(need.memory_bytes, need.seen_memory_bytes, floors.memory);
         let memory = at_most(wanted, half(free.memory_bytes), Source::Host);
-        let memory = chosen(Resource::Memory, memory);
+        // A flag may have the other half as well, but not what is not there.
+        let memory = at_most(chosen(Resource::Memory, memory), free.memory_bytes, Source::Free);
         // The private root is in memory: it cannot have more than there is of that.
         let disk = twice(need.disk_bytes, 0, floors.disk);
         let disk = at_most(disk, Some(memory.limit), memory.source);
@@ -278,6 +286,14 @@ impl Limits {
         let tasks = twice(need.tasks, need.seen_tasks, floors.tasks);
         let tasks = at_most(tasks, half(free.tasks), Source::Host);
         let descriptors = twice(need.descriptors, 0, floors.descriptors);
+        // A program that raises its soft limit to the hard one opens no more for that, but must not fail: the guard
+        // watches how many files there are.
+        let recorded = need.recorded_descriptor_limit.min(RECORDED_DESCRIPTORS_MOST);
+        let descriptors = if recorded > descriptors.limit {
+            Limit { limit: recorded, source: Source::Recording }
+        } else {
+            descriptors
+        };
         // Nobody can be given more than ctrace itself may have, free or not.
         let descriptors = at_most(descriptors, free.descriptors, Source::Own);
         let recorded = scaled(need.duration_ns, speed);
@@ -287,7 +303,7 @@ impl Limits {
         };
         Self {
             memory,
-            tasks: chosen(Resource::Tasks, tasks),
+            tasks: at_most(chosen(Resource::Tasks, tasks), free.tasks, Source::Free),
             disk: chosen(Resource::Disk, disk),
             files: chosen(Resource::Files, files),
             descriptors: chosen(Resource::Descriptors, descriptors),
@@ -372,6 +388,27 @@ mod tests {
     }
 
     #[test]
+    fn a_hard_limit_of_descriptors_that_a_program_sets_can_be_set() {
+        let need = |hard| Need { descriptors: 10, recorded_descriptor_limit: hard, ..Need::default() };
+        let limit = |hard| Limits::resolve(&need(hard), &free(), &Flags::default(), 1.0).descriptors;
+        assert_eq!(limit(15_000), Limit { limit: 15_000, source: Source::Recording });
+        assert_eq!(limit(100), Limits::default().descriptors);
+        // Nobody gets more than ctrace itself has.
+        assert_eq!(limit(u64::MAX), Limit { limit: 20_000, source: Source::Own });
+    }
+
+    #[test]
+    fn no_flag_gives_what_is_not_there() {
+        let flags =
+            Flags::default().with(Resource::Memory, Some(64 * GIB)).with(Resource::Tasks, Some(1 << 20));
+        let limits = Limits::resolve(&Need::default(), &free(), &flags, 1.0);
+        assert_eq!(limits.memory, Limit { limit: 16 * GIB, source: Source::Free });
+        assert_eq!(limits.tasks, Limit { limit: 30_000, source: Source::Free });
+        let flags = Flags::default().with(Resource::Memory, Some(12 * GIB));
+        assert_eq!(Limits::resolve(&Need::default(), &free(), &flags, 1.0).memory, Limit::flag(12 * GIB));
+    }
+
+    #[test]
     fn a_small_trace_gets_the_floor_a_larger_one_twice_its_need() {
         let limits = resolve(&Need::default(), &Flags::default());
         assert_eq!(limits, Limits { duration: limits.duration, ..Limits::default() });
@@ -406,7 +443,7 @@ mod tests {
         let text = refused.to_string();
         assert_eq!(
             text,
-            "the replay needs 9.0 GiB of memory; it may have 8.0 GiB (half of what this host has free)"
+            "the replay needs 9.0 GiB of memory; it may have 8.0 GiB (half of what is free here)"
         );
         let flags = Flags::default().with(Resource::Memory, Some(10 * GIB));
         let limits = resolve(&need, &flags);

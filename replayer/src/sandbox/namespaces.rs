@@ -26,6 +26,20 @@ pub(crate) fn enter_user_namespace() -> Result<(), SandboxError> {
     Ok(())
 }
 
+/// Leaves behind what a program with file capabilities was lent: a sandbox of an ordinary user is built without. The kernel
+/// gives `/proc/self` of such a process to root, and back when it is dumpable. To be called by a process that does not
+/// record.
+///
+/// # Errors
+/// When the kernel refuses, which it does not for giving up.
+pub(crate) fn leave_lent_capabilities() -> io::Result<()> {
+    if nix::unistd::geteuid().is_root() || nix::sys::prctl::get_dumpable()? {
+        return Ok(());
+    }
+    super::confine::drop_capabilities()?;
+    Ok(nix::sys::prctl::set_dumpable(true)?)
+}
+
 /// Maps the sandbox's users. Returns whether more than one user exists inside.
 ///
 /// # Errors

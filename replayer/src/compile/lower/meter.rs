@@ -2,7 +2,7 @@
 
 use super::super::calls::Sc;
 use super::super::fsmodel::Space;
-use super::super::world::ProcIx;
+use super::super::world::{ProcIx, detail_bytes};
 use crate::plan::need::{Need, Peak};
 use ctrace_format::{Metric, Resource, Syscall};
 use ctrace_program::Program;
@@ -120,6 +120,7 @@ pub(crate) struct Meter {
     memory: Peak,
     seen_memory_bytes: u64,
     seen_tasks: u64,
+    descriptor_limit: u64,
 }
 
 impl Meter {
@@ -169,6 +170,8 @@ impl Meter {
                     self.fill(proc, at, a1);
                 }
             }
+            Sc::Prlimit64 if a1 == u64::from(libc::RLIMIT_NOFILE) => self.limited(detail_bytes(call, 2)),
+            Sc::Setrlimit if a0 == u64::from(libc::RLIMIT_NOFILE) => self.limited(detail_bytes(call, 1)),
             Sc::Mlock => self.fill(proc, a0, a1),
             Sc::Madvise if matches!(a2, MADV_POPULATE_READ | MADV_POPULATE_WRITE) => self.fill(proc, a0, a1),
             Sc::Madvise if matches!(a2, MADV_DONTNEED | MADV_FREE | MADV_REMOVE) => self.empty(proc, a0, a1),
@@ -184,6 +187,12 @@ impl Meter {
             }
             _ => {}
         }
+    }
+
+    /// A call set the limits of descriptors: `struct rlimit64`, soft and hard.
+    fn limited(&mut self, limits: Option<&[u8]>) {
+        let hard = limits.and_then(|bytes| bytes.get(8..16)?.try_into().ok()).map_or(0, u64::from_le_bytes);
+        self.descriptor_limit = self.descriptor_limit.max(hard);
     }
 
     fn fill(&mut self, proc: ProcIx, start: u64, len: u64) {
@@ -232,6 +241,7 @@ impl Meter {
             seen_tasks: self.seen_tasks,
             files,
             descriptors: self.descriptors.max(fd_numbers),
+            recorded_descriptor_limit: self.descriptor_limit,
             ..Need::default()
         }
     }
