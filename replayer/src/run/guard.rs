@@ -28,8 +28,8 @@ const SAMPLED_TICK: Duration = Duration::from_millis(4);
 const SHARE_OF_TIME: u32 = 10;
 /// How long init may take to end the replay in good order.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// The replay ends when less than this part of what was free at its beginning is left, whoever took it.
-const RESERVE_PART: u64 = 4;
+/// The replay ends when less than this part of the host's table of open files is left, whoever took it.
+const FILES_RESERVE_PART: u64 = 4;
 
 /// How a replay is bounded as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -199,14 +199,13 @@ impl Watching {
     fn file_table(&self) -> Option<Hit> {
         let (before, now) = (self.before.files?, host::free_files()?);
         let hit = Hit::of(Resource::Descriptors, &self.limits);
-        (now < before / RESERVE_PART).then_some(Hit { had: Some(now), host_ran_out: true, ..hit })
+        (now < before / FILES_RESERVE_PART).then_some(Hit { had: Some(now), host_ran_out: true, ..hit })
     }
 
     fn sampled(&mut self) -> Option<Hit> {
         let (before, now) = (self.before.memory?, self.before.gauge.look()?);
         let limit = self.limits.memory.limit;
-        // With a limit above half of what was free somebody said so.
-        let reserve = (before.available / RESERVE_PART).min(before.available.saturating_sub(limit) / 2);
+        let reserve = memory_reserve(before.available, limit);
         let hit = Hit::of(Resource::Memory, &self.limits);
         if now.available < reserve {
             return Some(Hit { had: Some(now.available), host_ran_out: true, ..hit });
@@ -240,6 +239,12 @@ impl Watching {
         // Init dies with the launcher, and everything else with init.
         let _ = kill(Pid::from_raw(self.launcher), Signal::SIGKILL);
     }
+}
+
+/// How much memory is to stay free of what was, whoever takes it: what the kernel holds for a replay (buffers of sockets and
+/// pipes) is added up nowhere. That is half, and less where the limit leaves less, but for an eighth: others need some, too.
+fn memory_reserve(available: u64, limit: u64) -> u64 {
+    (available / 2).min(available.saturating_sub(limit) / 8 * 7)
 }
 
 /// CPU time of the calling thread.
@@ -376,6 +381,14 @@ mod tests {
             kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
         }
         assert_eq!(Sum::of(child.id() as i32), Sum::default());
+    }
+
+    #[test]
+    fn half_of_what_was_free_stays_or_what_the_limit_leaves() {
+        assert_eq!(memory_reserve(64 << 30, 1 << 30), 32 << 30);
+        assert_eq!(memory_reserve(2 << 30, 1 << 30), (7 << 30) / 8);
+        // Somebody wants all of it.
+        assert_eq!(memory_reserve(2 << 30, 2 << 30), 0);
     }
 
     #[test]
