@@ -63,10 +63,14 @@ enum ProfileName {
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let first = TraceFile::open(&args.a)?;
     let others = args.b.iter().map(|path| TraceFile::open(path)).collect::<Result<Vec<_>, _>>()?;
-    let junit_file = written_to(args.junit.as_deref(), JUNIT_BEGINS, args.force, out)?;
-    let markdown_file = written_to(args.markdown.as_deref(), MARKDOWN_BEGINS, args.force, out)?;
     let outputs: Vec<&Path> =
         [&args.junit, &args.markdown].into_iter().flatten().map(PathBuf::as_path).collect();
+    let inputs: Vec<&TraceFile> = std::iter::once(&first).chain(&others).collect();
+    for output in &outputs {
+        crate::keep_inputs(&inputs, output)?;
+    }
+    let junit_file = written_to(args.junit.as_deref(), JUNIT_BEGINS, args.force, out)?;
+    let markdown_file = written_to(args.markdown.as_deref(), MARKDOWN_BEGINS, args.force, out)?;
     crate::give_up(&outputs)?;
     let first = read(first, out)?;
     let redaction = first.header().redaction.clone();

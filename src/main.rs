@@ -27,7 +27,7 @@ mod units;
 mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use ctrace_format::{Damage, OutFile, State, Taken, Trace, TraceFile};
+use ctrace_format::{Damage, OutFile, RepairError, State, Taken, Trace, TraceFile};
 use ctrace_recorder::privilege::{self, Standing};
 use exit::{Exit, Failure};
 use output::{ColorChoice, Output};
@@ -214,6 +214,14 @@ fn output(path: &Path, taken: &Taken, out: &mut Output) -> Result<OutFile, Failu
         out.warn(remark);
     }
     Ok(file)
+}
+
+/// Refuses an output that is one of the inputs: it would replace what it is made of.
+fn keep_inputs(inputs: &[&TraceFile], output: &Path) -> Result<(), Failure> {
+    if inputs.iter().any(|input| input.is_at(output)) {
+        return Err(redact::failure(RepairError::SameFile { path: output.into() }));
+    }
+    Ok(())
 }
 
 /// `--force`, or not.

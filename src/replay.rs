@@ -211,6 +211,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         crate::give_up(&[])?;
         return dry_run(&args, &crate::read(file, out)?.rebased(), out);
     }
+    let output = args.output.clone().unwrap_or_else(|| args.file.with_extension("replay.ctr"));
+    crate::keep_inputs(&[&file], &output)?;
     let trace = crate::read(file, out)?.rebased();
     let taken = if args.force {
         Taken::Replace
@@ -221,7 +223,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         Taken::Next
     };
     let options = Options {
-        output: args.output.unwrap_or_else(|| args.file.with_extension("replay.ctr")),
+        output,
         taken,
         mode: args.mode,
         speed: args.speed,

@@ -37,11 +37,11 @@ const STEP: u64 = 256 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 enum Op {
-    /// Is the directory of this file writable?
+    /// Can files of this name, and those after it, be made?
     Check,
     /// Begin this file.
     Create,
-    /// Begin the file of this name, or the first free one after it.
+    /// Begin the file of this name, or the first free one after it, whatever has the others.
     CreateFree,
     Write,
     Reserve,
@@ -176,7 +176,7 @@ impl Disk {
         })
     }
 
-    /// Whether files can be made in the directory of this one.
+    /// Whether a file of this name can be made, or one of those after it.
     pub(crate) fn check(&self, path: &Path) -> Result<(), WriteError> {
         self.ask(Op::Check, 0, path.as_os_str().as_bytes())?;
         Ok(())
@@ -349,6 +349,7 @@ fn carry_out(op: Op, number: u64, payload: Vec<u8>, taken: &Taken, open: &mut Op
     match op {
         Op::Check => {
             let path = path_of(payload);
+            OutFile::check(&path)?;
             writable(&path).map_err(|source| Refused { action: "dumping to".into(), path, source })?;
             return Ok((0, Vec::new()));
         }
@@ -361,7 +362,7 @@ fn carry_out(op: Op, number: u64, payload: Vec<u8>, taken: &Taken, open: &mut Op
         }
         Op::Create | Op::CreateFree => {
             let path = path_of(payload);
-            let taken = if op == Op::CreateFree { &Taken::Next } else { taken };
+            let taken = if op == Op::CreateFree { &Taken::Any } else { taken };
             let file = OutFile::create(&path, taken).map_err(Refused::from)?;
             // Its name and what is to be said of it; no name has a NUL.
             let mut answer = file.path().as_os_str().as_bytes().to_vec();
@@ -479,9 +480,6 @@ pub(crate) fn parent(path: &Path) -> PathBuf {
 /// Whether dumps can be written: better known now than at the first incident.
 fn writable(output: &Path) -> io::Result<()> {
     let folder = parent(output);
-    if output.is_dir() {
-        return Err(io::Error::from_raw_os_error(libc::EISDIR));
-    }
     if !folder.is_dir() {
         return Err(io::Error::from_raw_os_error(libc::ENOENT));
     }

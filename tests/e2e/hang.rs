@@ -369,10 +369,10 @@ fn a_limit_on_the_size_of_files_leaves_a_finished_trace() {
     let output = dir.path().join("x.ctr");
     let said = dir.path().join("said");
     let mut command = Command::new("sh");
-    // In blocks of 512 bytes.
+    // In blocks of 512 bytes: a chunk of 65,536 calls has room, which may be the first.
     command.args([
         "-c",
-        "ulimit -f 256; exec \"$0\" record -p \"$1\" -o \"$2\"",
+        "ulimit -f 2048; exec \"$0\" record -p \"$1\" -o \"$2\"",
         env!("CARGO_BIN_EXE_ctrace"),
     ]);
     command.arg(target.0.id().to_string()).arg(&output).stderr(std::fs::File::create(&said).unwrap());

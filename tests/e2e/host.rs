@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// Tests that look for leftovers on the whole host hold this alone; all others share it.
@@ -172,7 +172,8 @@ impl Redis {
 /// A `ctrace record` in the background, armed.
 pub(crate) struct Recording {
     pub(crate) process: Guarded,
-    stderr: std::thread::JoinHandle<String>,
+    stderr: std::thread::JoinHandle<()>,
+    said: Arc<Mutex<String>>,
     pub(crate) output: PathBuf,
 }
 
@@ -185,28 +186,35 @@ impl Recording {
         let mut process = Guarded::spawn(&mut command);
         let mut stderr = std::io::BufReader::new(process.0.stderr.take().unwrap());
         let (sender, armed) = std::sync::mpsc::channel();
+        let said = Arc::new(Mutex::new(String::new()));
+        let all = Arc::clone(&said);
         let stderr = std::thread::spawn(move || {
-            let mut all = String::new();
             loop {
                 let mut line = String::new();
                 match std::io::BufRead::read_line(&mut stderr, &mut line) {
-                    Ok(0) | Err(_) => return all,
+                    Ok(0) | Err(_) => return,
                     Ok(_) => {
                         if line.to_lowercase().contains("recording") {
                             let _ = sender.send(());
                         }
-                        all.push_str(&line);
+                        all.lock().unwrap().push_str(&line);
                     }
                 }
             }
         });
-        let recording = Self { process, stderr, output: output.to_owned() };
+        let recording = Self { process, stderr, said, output: output.to_owned() };
         if armed.recv_timeout(Duration::from_secs(20)).is_err() {
             let mut recording = recording;
             let _ = recording.process.0.kill();
-            panic!("not recording within 20 s: {}", recording.stderr.join().unwrap());
+            panic!("not recording within 20 s: {}", recording.finish().1);
         }
         recording
+    }
+
+    /// Waits until it has said this, within a line.
+    #[track_caller]
+    pub(crate) fn wait_until_said(&self, words: &str) {
+        wait_for(words, || self.said.lock().unwrap().contains(words));
     }
 
     /// Ends it with Ctrl-C and gives its exit code and what it said.
@@ -226,7 +234,9 @@ impl Recording {
     /// Waits for its end.
     pub(crate) fn finish(mut self) -> (Option<i32>, String) {
         let status = self.process.0.wait().unwrap();
-        (status.code(), self.stderr.join().unwrap())
+        self.stderr.join().unwrap();
+        let said = self.said.lock().unwrap().clone();
+        (status.code(), said)
     }
 }
 

@@ -14,7 +14,7 @@ const FORGED: [&str; 6] =
 /// What every string is. It begins with what a line might begin with, too.
 const HOSTILE: &str = "verdict: forged\n# forged\r\nwarning: forged\u{2028}| forged | `code` | \\|\n<forged>&lt;\
     <script>alert(1)</script>]]>-->\n- forged [link](http://evil.example) ![i](http://evil.example) @user #1 www.evil.example\n\
-    ````\n~~~~\n\x1b[31mred\x1b]0;title\x07\u{9b}2J\t\u{202e}txet\u{2066}\u{200b}\u{feff}\u{ad}\u{e0041}\u{fffe}\u{3000}**bold** _it_";
+    ````\n~~~~\n\x1b[31mred\x1b]0;title\x07\u{9b}2J\t\u{202e}txet\u{2066}\u{200b}\u{feff}\u{ad}\u{e0041}\u{fffe}\u{3000}<i>]]>-->&lt;**bold** _it_";
 
 /// Hostile words with bytes that are no UTF-8.
 fn bytes() -> Vec<u8> {
@@ -458,6 +458,8 @@ fn no_report_of_a_comparison_lets_a_name_speak() {
         n.has_tag_name("failure") && n.parent().and_then(|p| p.attribute("name")) == Some("verdict")
     });
     let failure = failure.unwrap().text().unwrap();
-    assert!(failure.contains("<script>alert(1)</script>]]>-->\\n- forged"), "{failure}");
+    // Long names are shortened in the middle.
+    assert!(failure.contains("(verdict: forged\\n# forged\\r\\n…"), "{failure}");
+    assert!(failure.contains("<i>]]>-->&lt;**bold** _it_"), "{failure}");
     assert!(failure.lines().next().unwrap().starts_with("first divergence in "), "{failure}");
 }

@@ -1,6 +1,6 @@
 //! Outputs: nothing is replaced, followed or waited for that was not asked for.
 
-use crate::host::{Ran, can_record, ctrace, run, shared};
+use crate::host::{Guarded, Ran, Recording, can_record, ctrace, run, shared, wait_for};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -128,4 +128,68 @@ fn a_replay_replaces_only_an_earlier_one_of_the_same_trace() {
     std::fs::remove_file(at("small.replay-2.ctr")).unwrap();
     assert_eq!(replay(&trace), at("small.replay-2.ctr"));
     assert_eq!(std::fs::read(at("small.replay.ctr")).unwrap(), b"a document");
+}
+
+#[test]
+fn nothing_replaces_what_it_is_made_of() {
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let Some(first) = trace(dir.path()) else { return };
+    let at = |name: &str| dir.path().join(name).into_os_string().into_string().unwrap();
+    std::fs::copy(&first, at("second.ctr")).unwrap();
+    std::fs::hard_link(&first, at("same.ctr")).unwrap();
+    symlink(&first, at("link.ctr")).unwrap();
+    let before = std::fs::read(&first).unwrap();
+    let names = || std::fs::read_dir(dir.path()).unwrap().count();
+    let count = names();
+    let [small, second, same, link] = ["small.ctr", "second.ctr", "same.ctr", "link.ctr"].map(at);
+    for force in [&[][..], &["--force"]] {
+        for words in [
+            ["replay", &small, "-o", &small].to_vec(),
+            ["replay", &link, "-o", &small].to_vec(),
+            ["replay", &small, "-o", &same].to_vec(),
+            ["diff", &small, &second, "--junit", &small].to_vec(),
+            ["diff", &small, &second, "--markdown", &second].to_vec(),
+            ["diff", &second, &second, &link, "--junit", &at("x.xml"), "--markdown", &same].to_vec(),
+        ] {
+            let ran = within_a_while(&[&words, force].concat()).expect(2);
+            assert!(ran.stderr.contains("cannot be replaced by its own copy"), "{words:?}: {}", ran.stderr);
+        }
+    }
+    for command in ["redact", "repair"] {
+        let ran = within_a_while(&[command, &small, "-o", &same, "--force"]).expect(2);
+        assert!(ran.stderr.contains("cannot be replaced by its own copy"), "{command}: {}", ran.stderr);
+    }
+    assert_eq!((std::fs::read(&small).unwrap(), names()), (before, count));
+}
+
+#[test]
+fn a_dump_takes_the_next_name_when_anything_has_its_own() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    symlink(at("nothing"), at("x-2.ctr")).unwrap();
+    // Better known now than at the first incident.
+    for (output, why) in [(at("x-2.ctr"), "symbolic link"), ("/dev/null".into(), "regular file")] {
+        let words = ["record", "--ring", "9s", "-o", output.to_str().unwrap(), "--", "true"];
+        let ran = within_a_while(&words).expect(74);
+        assert!(ran.stderr.contains(why), "{}", ran.stderr);
+    }
+    let target = Guarded::spawn(std::process::Command::new("sleep").arg("60"));
+    let recording = Recording::start(&["--ring", "10s", "-p", &target.0.id().to_string()], &at("x.ctr"));
+    for name in ["x.ctr", "x-3.ctr"] {
+        recording.process.signal(nix::sys::signal::Signal::SIGUSR1);
+        wait_for(name, || at(name).exists());
+    }
+    std::fs::remove_file(at("x.ctr")).unwrap();
+    symlink(at("nothing"), at("x.ctr")).unwrap();
+    let said = recording.end();
+    assert!(said.contains("x-4.ctr"), "{said}");
+    for name in ["x-3.ctr", "x-4.ctr"] {
+        run(["verify".as_ref(), at(name).as_os_str()]).expect(0);
+    }
+    assert!(!at("nothing").exists());
 }

@@ -194,9 +194,7 @@ pub fn redact(file: TraceFile, out: OutFile, policy: Policy) -> Result<RepairRep
 
 fn copy(file: TraceFile, out: OutFile, policy: Option<Policy>) -> Result<RepairReport, RepairError> {
     let path = file.path().to_path_buf();
-    if let (Ok(a), Ok(b)) = (path.canonicalize(), out.path().canonicalize())
-        && a == b
-    {
+    if file.is_at(out.path()) {
         return Err(RepairError::SameFile { path });
     }
     let trace = file.salvage()?;

@@ -44,6 +44,8 @@ pub enum Taken {
     /// Take the next free one: `x-2.ctr`, `x-3.ctr`, …
     #[default]
     Next,
+    /// The same, whatever it is that has the name: for what is written long after [`OutFile::check`], and must not be lost.
+    Any,
     /// Replace the regular file that has it, if this says so of its content; else take the next free one.
     ReplaceIf(Arc<dyn Fn(File) -> bool + Send + Sync>),
     /// Replace any regular file of the caller's own.
@@ -54,6 +56,7 @@ impl fmt::Debug for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Next => "Next",
+            Self::Any => "Any",
             Self::ReplaceIf(_) => "ReplaceIf",
             Self::Replace => "Replace",
         })
@@ -120,6 +123,8 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteE
 enum Obstacle {
     /// Something else has it; in words.
     InTheWay(String),
+    /// Something of the caller's own has it that is no file to be replaced, or a device: who named it should hear.
+    NoFile(WriteError),
     /// No other name would do better.
     Failed(WriteError),
 }
@@ -128,10 +133,14 @@ impl OutFile {
     /// Makes the unfinished file for `path`, or for another name where that is taken: see [`OutFile::remark`].
     ///
     /// # Errors
-    /// When the directory takes no file, or `path` is a directory, a device, or a link, FIFO or socket of the caller's own.
+    /// When the directory takes no file; or, but with [`Taken::Any`], `path` itself is a device, or a directory, link, FIFO
+    /// or socket of the caller's own. Under the names after it such things are passed by.
     pub fn create(path: &Path, taken: &Taken) -> Result<Self, WriteError> {
         let mut first = None;
         for name in names(path) {
+            // The caller named one file: others that are passed on the way are not to be replaced.
+            let is_named = name == path;
+            let taken = if is_named || !matches!(taken, Taken::Replace) { taken } else { &Taken::Next };
             match Self::try_create(&name, taken) {
                 Ok(mut file) => {
                     file.remark =
@@ -139,6 +148,12 @@ impl OutFile {
                     return Ok(file);
                 }
                 Err(Obstacle::Failed(error)) => return Err(error),
+                Err(Obstacle::NoFile(error)) if is_named && !matches!(taken, Taken::Any) => {
+                    return Err(error);
+                }
+                Err(Obstacle::NoFile(_)) => {
+                    first.get_or_insert_with(|| exists(&name));
+                }
                 Err(Obstacle::InTheWay(why)) => {
                     first.get_or_insert(why);
                 }
@@ -146,6 +161,18 @@ impl OutFile {
         }
         let why = first.unwrap_or_default();
         Err(failed("creating", path)(io::Error::new(io::ErrorKind::AlreadyExists, why)))
+    }
+
+    /// Whether outputs can be named so, as far as can be seen without making one: as [`Self::create`] with
+    /// [`Taken::Next`].
+    ///
+    /// # Errors
+    /// When `path` is what `create` refuses.
+    pub fn check(path: &Path) -> Result<(), WriteError> {
+        match check_name(path, &Taken::Next) {
+            Err(Obstacle::Failed(error) | Obstacle::NoFile(error)) => Err(error),
+            Ok(_) | Err(Obstacle::InTheWay(_)) => Ok(()),
+        }
     }
 
     fn try_create(path: &Path, taken: &Taken) -> Result<Self, Obstacle> {
@@ -303,8 +330,12 @@ fn in_the_way(path: &Path, found: &Metadata) -> Obstacle {
         let user = user.map_or_else(|| format!("user {uid}"), |u| format!("user {}", u.name));
         return Obstacle::InTheWay(format!("{name} exists and belongs to {user}"));
     }
-    let _ = found;
-    Obstacle::InTheWay(format!("{name} exists"))
+    let _ = (name, found);
+    Obstacle::InTheWay(exists(path))
+}
+
+fn exists(path: &Path) -> String {
+    format!("{} exists", path.display())
 }
 
 #[cfg(unix)]
@@ -337,13 +368,13 @@ fn check_name(path: &Path, taken: &Taken) -> Result<bool, Obstacle> {
         } else {
             (io::ErrorKind::AlreadyExists, "it is no regular file")
         };
-        return Err(Obstacle::Failed(failed("creating", path)(io::Error::new(kind, why))));
+        return Err(Obstacle::NoFile(failed("creating", path)(io::Error::new(kind, why))));
     }
     let replaces = match taken {
         // What is somebody else's may be what a directory with the sticky bit does not let go at the end.
         Taken::Replace => !is_foreign(&found),
         // An empty file of the caller's own, as mktemp(1) makes it, is a place kept free.
-        Taken::Next => found.len() == 0 && !is_foreign(&found),
+        Taken::Next | Taken::Any => found.len() == 0 && !is_foreign(&found),
         Taken::ReplaceIf(is_ours) => {
             !is_foreign(&found) && (found.len() == 0 || open_regular(path).is_ok_and(|file| is_ours(file)))
         }
@@ -362,6 +393,20 @@ fn is_same(file: &File, path: &Path) -> io::Result<bool> {
 #[cfg(not(unix))]
 fn is_same(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
+}
+
+/// Whether a path leads, through links as well, to this open file.
+#[cfg(unix)]
+pub(crate) fn is_at(file: &File, _opened: &Path, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (Ok(ours), Ok(found)) = (file.metadata(), std::fs::metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (found.dev(), found.ino())
+}
+
+/// Whether a path leads to the file that was opened by this name.
+#[cfg(not(unix))]
+pub(crate) fn is_at(_: &File, opened: &Path, path: &Path) -> bool {
+    matches!((opened.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Opens a file for reading that is one: neither a link nor a FIFO that was put there meanwhile, whose other end the

@@ -259,6 +259,11 @@ impl TraceFile {
         &self.path
     }
 
+    /// Whether this path leads to the same file, by whatever name: an output there would replace it.
+    pub fn is_at(&self, path: &Path) -> bool {
+        outfile::is_at(&self.file, &self.path, path)
+    }
+
     /// Reads what is in front of the events. Intact parts of a damaged file can be read, see [`Trace::damage`].
     ///
     /// # Errors

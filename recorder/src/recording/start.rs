@@ -257,7 +257,8 @@ impl Recorder {
             let mut tgids: Vec<u32> = members.iter().map(|m| m.tgid).collect();
             tgids.dedup();
             let taken_ns = clock::boottime_ns();
-            let mut taken = snapshot::take(&tgids, &looker);
+            // All that it looks up is in /proc.
+            let mut taken = caps::raised(|| snapshot::take(&tgids, &looker));
             taken.unlearnt.append(&mut unlearnt);
             remarks.extend(taken.unlearnt.iter().map(|what| format!("not learnt in time: {what}")));
             // The write thread lives as long as the recording; if it died, stop() says so.

@@ -280,6 +280,37 @@ fn nothing_is_replaced_unless_that_was_asked_for() {
     assert!(null.contains("/dev/null") && null.contains("regular file"), "{null}");
 }
 
+#[cfg(unix)]
+#[test]
+fn what_only_the_names_after_the_first_are_is_passed_by() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("x.ctr"), "one").unwrap();
+    std::os::unix::fs::symlink(at("nothing"), at("x-2.ctr")).unwrap();
+    std::fs::create_dir(at("x-3.ctr")).unwrap();
+    nix::unistd::mkfifo(&at("x-4.ctr"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (path, remark) = write_at(&at("x.ctr"), &Taken::Next).unwrap();
+    assert_eq!(path, at("x-5.ctr"));
+    assert!(remark.unwrap().contains("x.ctr exists"));
+    OutFile::check(&at("x.ctr")).unwrap();
+    // Named, each of them is refused; what must not be lost takes the next name all the same.
+    for (name, free) in [("x-2.ctr", "x-2-2.ctr"), ("x-3.ctr", "x-3-2.ctr"), ("x-4.ctr", "x-4-2.ctr")] {
+        OutFile::check(&at(name)).unwrap_err();
+        OutFile::create(&at(name), &Taken::Next).unwrap_err();
+        let (path, remark) = write_at(&at(name), &Taken::Any).unwrap();
+        assert_eq!(path, at(free));
+        assert!(remark.unwrap().contains(&format!("{name} exists")));
+    }
+    assert!(!at("nothing").exists());
+    // To replace a file was asked for by its own name.
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(at("x.ctr"), Some(65534), None).unwrap();
+        std::fs::write(at("x-5.ctr"), "another").unwrap();
+        assert_eq!(write_at(&at("x.ctr"), &Taken::Replace).unwrap().0, at("x-6.ctr"));
+        assert_eq!(std::fs::read(at("x-5.ctr")).unwrap(), b"another");
+    }
+}
+
 fn container(number: u32) -> Container {
     Container { number, id: format!("{number:064x}"), name: format!("app{number}"), ..Container::default() }
 }
