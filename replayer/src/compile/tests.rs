@@ -311,6 +311,25 @@ fn shared_memory_of_system_v_is_made_attached_and_removed() {
 }
 
 #[test]
+fn huge_pages_are_not_taken() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "memfd_create", [0, 1 | 4 | 21 << 26, 0, 0, 0, 0], 5);
+    t.call(a, "mmap", [0, 2 << 20, 3, 0x4_0022 | 21 << 26, u64::MAX, 0], 0x7f00_0000_0000);
+    t.call(a, "shmget", [0, 2 << 20, 0o5600 | 21 << 26, 0, 0, 0], 77);
+    // Normal pages would be had where huge ones were not.
+    t.call(a, "memfd_create", [0, 1 | 4 | 30 << 26, 0, 0, 0, 0], -2);
+    t.call(a, "shmget", [0, 2 << 20, 0o5600, 0, 0, 0], -2);
+    let steps = steps(&t.plan(), 0);
+    let of = |name: &str| steps.iter().filter(move |s| s.nr == named(name)).collect::<Vec<_>>();
+    let (memfds, segments) = (of("memfd_create"), of("shmget"));
+    assert_eq!(memfds[0].args[1], 1);
+    assert_eq!(of("mmap")[0].args[3], 0x22);
+    assert_eq!(segments[0].args[2], 0o1600);
+    assert_eq!([memfds[1], segments[1]].map(|s| s.flags & flags::FAULT), [flags::FAULT; 2]);
+}
+
+#[test]
 fn who_is_told_of_input_is_the_task_of_the_replay() {
     let mut t = Mem::new();
     let a = t.add_task(10, 10);

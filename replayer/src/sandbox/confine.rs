@@ -190,6 +190,7 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     const GREATER: u32 = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
+    const HAS: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
     const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
     let deny = statement(RETURN, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
     let absent = statement(RETURN, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
@@ -257,6 +258,16 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
     ];
     out.push(jump(EQUAL, libc::SYS_prctl as u32, 0, dumpable.len() as u8));
     out.extend(dumpable);
+    // No pages that the host keeps aside: what a replay holds of them is not counted as its memory.
+    for (nr, arg, huge) in [
+        (libc::SYS_mmap, 3, libc::MAP_HUGETLB as u32),
+        (libc::SYS_memfd_create, 1, libc::MFD_HUGETLB),
+        (libc::SYS_shmget, 2, libc::SHM_HUGETLB as u32),
+    ] {
+        let check = [statement(LOAD, offset_arg(arg)), jump(HAS, huge, 0, 1), deny, allow];
+        out.push(jump(EQUAL, nr as u32, 0, check.len() as u8));
+        out.extend(check);
+    }
     // clone: no namespaces (clone3 cannot be inspected; user.max_user_namespaces = 0 stops it there).
     let namespaces = (libc::CLONE_NEWUSER
         | libc::CLONE_NEWNS
@@ -265,12 +276,7 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWCGROUP) as u32;
-    let clone = [
-        statement(LOAD, offset_arg(0)),
-        jump(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, namespaces, 0, 1),
-        deny,
-        allow,
-    ];
+    let clone = [statement(LOAD, offset_arg(0)), jump(HAS, namespaces, 0, 1), deny, allow];
     out.push(jump(EQUAL, libc::SYS_clone as u32, 0, clone.len() as u8));
     out.extend(clone);
     out.push(allow);
@@ -523,6 +529,17 @@ mod tests {
         assert_eq!(verdict(&filter, prctl, [libc::PR_SET_DUMPABLE as u64, 1, 0, 0, 0, 0]), eperm);
         assert_eq!(verdict(&filter, prctl, [4, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
         assert_eq!(verdict(&filter, prctl, [1, 9, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        for (nr, arg, flag, size) in [
+            (libc::SYS_memfd_create, 1, u64::from(libc::MFD_HUGETLB), 21 << 26),
+            (libc::SYS_mmap, 3, libc::MAP_HUGETLB as u64, 30 << 26),
+            (libc::SYS_shmget, 2, libc::SHM_HUGETLB as u64, 0),
+        ] {
+            let mut args = [0, 4096, 3, 0, 0, 0];
+            args[arg] = size;
+            assert_eq!(verdict(&filter, nr as u32, args), libc::SECCOMP_RET_ALLOW, "{nr}");
+            args[arg] |= flag | size;
+            assert_eq!(verdict(&filter, nr as u32, args), eperm, "{nr}");
+        }
         let clone = libc::SYS_clone as u32;
         assert_eq!(verdict(&filter, clone, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]), eperm);
         assert_eq!(verdict(&filter, clone, [17, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
