@@ -330,6 +330,38 @@ fn huge_pages_are_not_taken() {
 }
 
 #[test]
+fn a_program_that_is_reached_through_links_leaves_them_links() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let path = t.text(b"/d/a");
+    t.call(a, "execve", [0; 6], 0).details.push(Detail::Str { arg: 0, value: path });
+    let exec = ProcessKind::Exec { path, old_tid: Tid(10), argv: Vec::new(), argc: 0 };
+    t.events.push(Event::Process(Process { t_ns: t.now, task: a, kind: exec }));
+    for (name, ret) in [("/d/a", 1), ("/d/b", 3), ("/d/ccc", -22), ("/d/x", 1), ("/d/y", 1)] {
+        let value = t.text(name.as_bytes());
+        t.call(a, "readlink", [0; 6], ret).details.push(Detail::Str { arg: 0, value });
+    }
+    let environment = t.plan().environment;
+    let target = |path: &str| {
+        environment.files.iter().find(|f| f.path == path.as_bytes()).and_then(|f| match &f.kind {
+            FileKind::Link { target } => Some([b"/d/", target.as_slice()].concat()),
+            _ => None,
+        })
+    };
+    for (link, len) in [("/d/a", 4), ("/d/b", 6), ("/d/x", 4), ("/d/y", 4)] {
+        assert_eq!(target(link).map(|text| text.len()), Some(len), "{link} {environment:?}");
+        // None leads back to where it began.
+        let mut at = link.to_owned();
+        for step in 0.. {
+            let Some(next) = target(&at) else { break };
+            assert!(step < 5, "{link} {environment:?}");
+            at = String::from_utf8(next).unwrap();
+        }
+    }
+    assert!(!environment.executables.is_empty());
+}
+
+#[test]
 fn who_is_told_of_input_is_the_task_of_the_replay() {
     let mut t = Mem::new();
     let a = t.add_task(10, 10);
