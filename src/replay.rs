@@ -155,7 +155,9 @@ impl Sandbox {
                 _ => {}
             }
         }
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        // The name in it need not be text.
+        let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+        let status = String::from_utf8_lossy(&status);
         let field =
             |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).is_some_and(|v| v.trim() != "0");
         this.seccomp = field("Seccomp:");

@@ -71,7 +71,9 @@ pub(crate) fn numbers(folder: &str) -> Vec<u32> {
 
 /// A line of `/proc/PID/status`.
 pub(crate) fn status_field(pid: u32, name: &str) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    // The name in it need not be text.
+    let bytes = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
     text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':').map(|v| v.trim().to_owned()))
 }
 

@@ -132,7 +132,8 @@ struct Status(String);
 
 impl Status {
     fn read(path: &str) -> Self {
-        Self(fs::read_to_string(path).unwrap_or_default())
+        // The name in it need not be text.
+        Self(String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned())
     }
     fn get(&self, name: &str) -> &str {
         self.0.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim()

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Directories are not filled with more names than this.
 const ENTRIES_MAX: u64 = 100_000;
+/// Most links in a row: a program is not placed through more, and the kernel follows 40.
+const LINKS_MAX: usize = 16;
 /// Bytes of a `linux_dirent64` with a name of typical length, and of `.` and `..` together.
 const DIRENT_BYTES: u64 = 32;
 const DOT_BYTES: u64 = 48;
@@ -29,7 +31,7 @@ pub(crate) fn files(
     let mut link_bytes = 0;
     let mut files: BTreeMap<Vec<u8>, FileSpec> = BTreeMap::new();
     let mut executables = Vec::new();
-    let neighbours = neighbours(fs, paths);
+    let mut neighbours = Neighbours::new(fs, paths, links);
     let mut lengths: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for node in fs.nodes() {
         let Some(id) = node.initial else { continue };
@@ -60,7 +62,7 @@ pub(crate) fn files(
             budget.names("bytes of links", link_bytes)?;
         }
         let kind =
-            if node.kind == NodeKind::Symlink { led(&neighbours, &path, node) } else { file_kind(node) };
+            if node.kind == NodeKind::Symlink { neighbours.lead(&path, node) } else { file_kind(node) };
         if node.executed
             && let FileKind::Link { target } = &kind
         {
@@ -175,32 +177,66 @@ fn spelled(path: &[u8], target: &[u8], len: usize) -> Vec<u8> {
     })
 }
 
-/// By directory and length, two names: one may be that of who asks.
-type Neighbours<'a> = FxHashMap<(&'a [u8], usize), [Option<&'a [u8]>; 2]>;
-
-fn neighbours<'a>(fs: &FsModel, paths: &'a Paths) -> Neighbours<'a> {
-    let mut all = Neighbours::default();
-    for path in fs.nodes().iter().filter_map(|node| node.initial).map(|id| paths.get(id)) {
-        let parent = parent_of(path);
-        let name = &path[parent.len()..];
-        let name = name.strip_prefix(b"/").unwrap_or(name);
-        let names = all.entry((parent, name.len())).or_default();
-        if let Some(free) = names.iter_mut().find(|slot| slot.is_none()) {
-            *free = Some(name);
-        }
-    }
-    all
+/// Names of one length in one directory: one that is no link, and two links, as one may be that of who asks.
+#[derive(Default)]
+struct Named<'a> {
+    plain: Option<&'a [u8]>,
+    links: [Option<&'a [u8]>; 2],
 }
 
-/// A link whose text is not known, only its length: to a neighbour that fits, or to nowhere.
-fn led(neighbours: &Neighbours<'_>, path: &[u8], node: &Inode) -> FileKind {
-    let own = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    let fitting = neighbours
-        .get(&(parent_of(path), node.link_len as usize))
-        .and_then(|names| names.iter().flatten().find(|name| **name != own));
-    match fitting {
-        Some(name) => FileKind::Link { target: name.to_vec() },
-        None => file_kind(node),
+/// Where links lead whose text is not known, only its length.
+struct Neighbours<'a> {
+    links: &'a Links,
+    /// By directory and length.
+    names: FxHashMap<(&'a [u8], usize), Named<'a>>,
+    /// The answers so far.
+    led: FxHashMap<Vec<u8>, Vec<u8>>,
+}
+
+impl<'a> Neighbours<'a> {
+    fn new(fs: &FsModel, paths: &'a Paths, links: &'a Links) -> Self {
+        let mut names: FxHashMap<(&[u8], usize), Named<'_>> = FxHashMap::default();
+        for node in fs.nodes() {
+            let Some(path) = node.initial.map(|id| paths.get(id)) else { continue };
+            let parent = parent_of(path);
+            let name = &path[parent.len()..];
+            let name = name.strip_prefix(b"/").unwrap_or(name);
+            let named = names.entry((parent, name.len())).or_default();
+            if node.kind != NodeKind::Symlink && links.target(path).is_none() {
+                named.plain.get_or_insert(name);
+            } else if let Some(free) = named.links.iter_mut().find(|slot| slot.is_none()) {
+                *free = Some(name);
+            }
+        }
+        Self { links, names, led: FxHashMap::default() }
+    }
+
+    /// To a neighbour that fits, and from which no link leads back; or to nowhere.
+    fn lead(&mut self, path: &[u8], node: &Inode) -> FileKind {
+        let parent = parent_of(path);
+        let Some(named) = self.names.get(&(parent, node.link_len as usize)) else { return file_kind(node) };
+        let above = if parent == b"/" { b"".as_slice() } else { parent };
+        let whole = |name: &[u8]| [above, b"/", name].concat();
+        let fitting = named.plain.iter().chain(named.links.iter().flatten());
+        let fitting = fitting.map(|name| (*name, whole(name))).find(|(_, at)| !self.reaches(at, path));
+        let Some((name, at)) = fitting else { return file_kind(node) };
+        self.led.insert(path.to_vec(), at);
+        FileKind::Link { target: name.to_vec() }
+    }
+
+    /// Whether one ends at `path`, or nowhere, when one follows the links from `at` on.
+    fn reaches(&self, at: &[u8], path: &[u8]) -> bool {
+        let mut at = at;
+        for _ in 0..LINKS_MAX {
+            if at == path {
+                return true;
+            }
+            match self.led.get(at).map(Vec::as_slice).or_else(|| self.links.target(at)) {
+                Some(next) => at = next,
+                None => return false,
+            }
+        }
+        true
     }
 }
 

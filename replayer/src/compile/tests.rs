@@ -311,6 +311,57 @@ fn shared_memory_of_system_v_is_made_attached_and_removed() {
 }
 
 #[test]
+fn huge_pages_are_not_taken() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "memfd_create", [0, 1 | 4 | 21 << 26, 0, 0, 0, 0], 5);
+    t.call(a, "mmap", [0, 2 << 20, 3, 0x4_0022 | 21 << 26, u64::MAX, 0], 0x7f00_0000_0000);
+    t.call(a, "shmget", [0, 2 << 20, 0o5600 | 21 << 26, 0, 0, 0], 77);
+    // Normal pages would be had where huge ones were not.
+    t.call(a, "memfd_create", [0, 1 | 4 | 30 << 26, 0, 0, 0, 0], -2);
+    t.call(a, "shmget", [0, 2 << 20, 0o5600, 0, 0, 0], -2);
+    let steps = steps(&t.plan(), 0);
+    let of = |name: &str| steps.iter().filter(move |s| s.nr == named(name)).collect::<Vec<_>>();
+    let (memfds, segments) = (of("memfd_create"), of("shmget"));
+    assert_eq!(memfds[0].args[1], 1);
+    assert_eq!(of("mmap")[0].args[3], 0x22);
+    assert_eq!(segments[0].args[2], 0o1600);
+    assert_eq!([memfds[1], segments[1]].map(|s| s.flags & flags::FAULT), [flags::FAULT; 2]);
+}
+
+#[test]
+fn a_program_that_is_reached_through_links_leaves_them_links() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let path = t.text(b"/d/a");
+    t.call(a, "execve", [0; 6], 0).details.push(Detail::Str { arg: 0, value: path });
+    let exec = ProcessKind::Exec { path, old_tid: Tid(10), argv: Vec::new(), argc: 0 };
+    t.events.push(Event::Process(Process { t_ns: t.now, task: a, kind: exec }));
+    for (name, ret) in [("/d/a", 1), ("/d/b", 3), ("/d/ccc", -22), ("/d/x", 1), ("/d/y", 1)] {
+        let value = t.text(name.as_bytes());
+        t.call(a, "readlink", [0; 6], ret).details.push(Detail::Str { arg: 0, value });
+    }
+    let environment = t.plan().environment;
+    let target = |path: &str| {
+        environment.files.iter().find(|f| f.path == path.as_bytes()).and_then(|f| match &f.kind {
+            FileKind::Link { target } => Some([b"/d/", target.as_slice()].concat()),
+            _ => None,
+        })
+    };
+    for (link, len) in [("/d/a", 4), ("/d/b", 6), ("/d/x", 4), ("/d/y", 4)] {
+        assert_eq!(target(link).map(|text| text.len()), Some(len), "{link} {environment:?}");
+        // None leads back to where it began.
+        let mut at = link.to_owned();
+        for step in 0.. {
+            let Some(next) = target(&at) else { break };
+            assert!(step < 5, "{link} {environment:?}");
+            at = String::from_utf8(next).unwrap();
+        }
+    }
+    assert!(!environment.executables.is_empty());
+}
+
+#[test]
 fn who_is_told_of_input_is_the_task_of_the_replay() {
     let mut t = Mem::new();
     let a = t.add_task(10, 10);

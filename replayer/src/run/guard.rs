@@ -273,7 +273,7 @@ impl Sum {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
                 continue;
             };
-            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            let Ok(stat) = host::process_file(pid, "stat") else { continue };
             // Behind the name: state (3), parent (4) … threads (20) (proc(5)).
             let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
             let parent = fields.nth(1).and_then(|field| field.parse().ok());
@@ -330,7 +330,7 @@ struct Status {
 
 impl Status {
     fn of(pid: i32) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let text = host::process_file(pid, "status").ok()?;
         let mut status = Self { private_bytes: 0, pid_namespaces: 0 };
         for line in text.lines() {
             let Some((key, rest)) = line.split_once(':') else { continue };
@@ -355,12 +355,19 @@ fn own_pid_namespaces() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::process::{Command, Stdio};
 
     #[test]
     fn what_descends_from_a_process_is_added_up() {
+        // A name need not be text.
+        let directory = tempfile::tempdir().unwrap();
+        let named = directory.path().join(OsStr::from_bytes(b"s\xff)\xfe"));
+        fs::copy("/bin/sleep", &named).unwrap();
         let mut child = Command::new("sh")
-            .args(["-c", "sleep 60 & sleep 60 & wait"])
+            .args(["-c", "sleep 60 & \"$0\" 60 & wait"])
+            .arg(&named)
             .stdin(Stdio::null())
             .spawn()
             .unwrap();

@@ -15,7 +15,7 @@ use crate::plan::environment::{Environment, FileKind, PeerProcess};
 use crate::plan::need::Need;
 use crate::sandbox::cgroup::Owned;
 use crate::sandbox::limits::Limits;
-use crate::sandbox::{Layers, SandboxError};
+use crate::sandbox::{Layers, SandboxError, host};
 use ctrace_program::control::{Cause, Pace};
 use ctrace_program::{DecodeError, Program};
 use guard::{Before, Guard};
@@ -444,7 +444,7 @@ fn host_pids(launcher: i32, root_inner: i32) -> Option<(u32, u32)> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
+        let Ok(text) = host::process_file(pid, "status") else { continue };
         let last = |key: &str| {
             text.lines()
                 .find_map(|line| line.strip_prefix(key))
@@ -562,7 +562,7 @@ impl Running {
                 .into_iter()
                 .filter(|(_, pid)| PathBuf::from(format!("/proc/{pid}/ns/pid")).exists())
                 .filter(|(_, pid)| {
-                    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+                    host::process_file(*pid, "stat").is_ok_and(|stat| {
                         !stat.rsplit(')').next().is_some_and(|s| s.trim_start().starts_with('Z'))
                     })
                 })

@@ -95,7 +95,7 @@ fn pid_namespace() -> io::Result<u64> {
 
 /// When a process began, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc(5)).
 fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = super::host::process_file(pid, "stat").ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 

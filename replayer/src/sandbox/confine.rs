@@ -122,13 +122,18 @@ const SYS_SETRLIMIT: i64 = 164;
 
 /// Kinds of sockets of these families. Of another the kernel looks for a module on the host.
 const SOCKET_KINDS: [i32; 4] = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_SEQPACKET];
-/// Protocols of `AF_NETLINK` that answer about the network namespace alone and are part of every kernel. Others speak with
-/// what there is once (audit, connector, `SELinux`), or make the kernel load a module (`net/netlink/af_netlink.c`).
-const NETLINK_PROTOCOLS: [i32; 6] = [
+/// Protocols of `AF_NETLINK` whose kernel side is one per network namespace: they tell of the sandbox's alone. Changes ask
+/// for `CAP_NET_ADMIN`, which no worker has; audit refuses whoever is outside of the initial user namespace (kernel/audit.c,
+/// `audit_netlink_ok`). The kernel may load the modules of xfrm and netfilter for it, as for every user
+/// (net/netlink/af_netlink.c). Others speak with what there is once (connector, `SELinux`).
+const NETLINK_PROTOCOLS: [i32; 9] = [
     libc::NETLINK_ROUTE,
     libc::NETLINK_USERSOCK,
     libc::NETLINK_SOCK_DIAG,
+    libc::NETLINK_XFRM,
+    libc::NETLINK_AUDIT,
     libc::NETLINK_FIB_LOOKUP,
+    libc::NETLINK_NETFILTER,
     libc::NETLINK_KOBJECT_UEVENT,
     libc::NETLINK_GENERIC,
 ];
@@ -185,6 +190,7 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     const GREATER: u32 = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
+    const HAS: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
     const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
     let deny = statement(RETURN, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
     let absent = statement(RETURN, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
@@ -252,6 +258,16 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
     ];
     out.push(jump(EQUAL, libc::SYS_prctl as u32, 0, dumpable.len() as u8));
     out.extend(dumpable);
+    // No pages that the host keeps aside: what a replay holds of them is not counted as its memory.
+    for (nr, arg, huge) in [
+        (libc::SYS_mmap, 3, libc::MAP_HUGETLB as u32),
+        (libc::SYS_memfd_create, 1, libc::MFD_HUGETLB),
+        (libc::SYS_shmget, 2, libc::SHM_HUGETLB as u32),
+    ] {
+        let check = [statement(LOAD, offset_arg(arg)), jump(HAS, huge, 0, 1), deny, allow];
+        out.push(jump(EQUAL, nr as u32, 0, check.len() as u8));
+        out.extend(check);
+    }
     // clone: no namespaces (clone3 cannot be inspected; user.max_user_namespaces = 0 stops it there).
     let namespaces = (libc::CLONE_NEWUSER
         | libc::CLONE_NEWNS
@@ -260,12 +276,7 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWCGROUP) as u32;
-    let clone = [
-        statement(LOAD, offset_arg(0)),
-        jump(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, namespaces, 0, 1),
-        deny,
-        allow,
-    ];
+    let clone = [statement(LOAD, offset_arg(0)), jump(HAS, namespaces, 0, 1), deny, allow];
     out.push(jump(EQUAL, libc::SYS_clone as u32, 0, clone.len() as u8));
     out.extend(clone);
     out.push(allow);
@@ -503,7 +514,10 @@ mod tests {
             (libc::AF_ALG, 5, 0, true),
             (libc::AF_INET, 5, 132, true),
             (libc::AF_INET, 6, 0, true),
-            (libc::AF_NETLINK, 3, libc::NETLINK_AUDIT, true),
+            (libc::AF_NETLINK, 3, libc::NETLINK_AUDIT, false),
+            (libc::AF_NETLINK, 3, libc::NETLINK_NETFILTER, false),
+            (libc::AF_NETLINK, 3, libc::NETLINK_XFRM, false),
+            (libc::AF_NETLINK, 3, libc::NETLINK_SELINUX, true),
             (libc::AF_NETLINK, 3, libc::NETLINK_CONNECTOR, true),
             (libc::AF_NETLINK, 3, libc::NETLINK_ROUTE, false),
             (libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, false),
@@ -523,6 +537,17 @@ mod tests {
         assert_eq!(verdict(&filter, prctl, [libc::PR_SET_DUMPABLE as u64, 1, 0, 0, 0, 0]), eperm);
         assert_eq!(verdict(&filter, prctl, [4, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
         assert_eq!(verdict(&filter, prctl, [1, 9, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        for (nr, arg, flag, size) in [
+            (libc::SYS_memfd_create, 1, u64::from(libc::MFD_HUGETLB), 21 << 26),
+            (libc::SYS_mmap, 3, libc::MAP_HUGETLB as u64, 30 << 26),
+            (libc::SYS_shmget, 2, libc::SHM_HUGETLB as u64, 0),
+        ] {
+            let mut args = [0, 4096, 3, 0, 0, 0];
+            args[arg] = size;
+            assert_eq!(verdict(&filter, nr as u32, args), libc::SECCOMP_RET_ALLOW, "{nr}");
+            args[arg] |= flag | size;
+            assert_eq!(verdict(&filter, nr as u32, args), eperm, "{nr}");
+        }
         let clone = libc::SYS_clone as u32;
         assert_eq!(verdict(&filter, clone, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]), eperm);
         assert_eq!(verdict(&filter, clone, [17, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);

@@ -1,6 +1,8 @@
 //! What this host has free, for one more program beside those that run: looked up, not guessed.
 
+use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What is free. `None`: nobody limits it, or nothing tells.
@@ -228,6 +230,16 @@ fn tasks(groups: &Hierarchies) -> Option<u64> {
 
 fn descriptors() -> Option<u64> {
     nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).ok().map(|(_, hard)| hard)
+}
+
+/// A file of `/proc/PID`. A process's name, which `stat` and `status` tell, may be any bytes: those that are no text are
+/// replaced.
+///
+/// # Errors
+/// When there is no such process, or the file cannot be read.
+pub(crate) fn process_file(pid: impl fmt::Display, name: &str) -> io::Result<String> {
+    let bytes = fs::read(format!("/proc/{pid}/{name}"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

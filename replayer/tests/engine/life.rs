@@ -48,6 +48,18 @@ fn an_aborted_replay_ends_at_once_with_a_report() {
 }
 
 #[test]
+fn a_task_has_its_name_even_if_that_is_no_text() {
+    let name = b"n\xff\xfe)";
+    let mut script = Script::named(name);
+    script.exit(0);
+    let Some(running) = script.begin() else { return };
+    let comm = std::fs::read(format!("/proc/{}/comm", running.root_pid())).unwrap();
+    assert_eq!(comm.trim_ascii_end(), name);
+    running.release().unwrap();
+    assert_eq!(running.wait().unwrap().ended, Ended::Completed);
+}
+
+#[test]
 fn a_replay_that_takes_too_long_is_ended() {
     let mut script = sleeper();
     script.options.limits.duration = Limit::flag(100_000_000);

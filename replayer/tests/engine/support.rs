@@ -51,13 +51,18 @@ pub(crate) fn returns(number: i64, result: i64) -> Step {
 
 impl Script {
     pub(crate) fn new() -> Self {
+        Self::named(b"root")
+    }
+
+    /// Its root has this name.
+    pub(crate) fn named(name: &[u8]) -> Self {
         let file = unnamed();
         let mut builder = ProgramBuilder::new(file).unwrap();
         let root = TaskInfo {
             flags: task_flags::ROOT | task_flags::AT_GATE,
             tid: 1000,
             tgid: 1000,
-            name: b"root".to_vec(),
+            name: name.to_vec(),
             ..TaskInfo::default()
         };
         builder.task(&root).unwrap();

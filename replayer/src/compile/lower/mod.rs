@@ -21,7 +21,7 @@ use super::setup;
 use super::shapes::Shapes;
 use super::source::Source;
 use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, TaskIx, World};
-use crate::plan::environment::{Environment, FileKind, PeerProcess};
+use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess};
 use crate::plan::need::Need;
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
 use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno};
@@ -708,7 +708,8 @@ impl Lower<'_> {
         let peer_root = self.peers.finish(&mut self.b, &sent)?;
         let preopened = setup::peer_ends(&self);
         let executables = &self.executables;
-        self.environment.files.retain(|f| !executables.contains(&f.path));
+        let is_link = |f: &FileSpec| matches!(f.kind, FileKind::Link { .. });
+        self.environment.files.retain(|f| is_link(f) || !executables.contains(&f.path));
         self.environment.addresses = self.peers.addresses.iter().copied().collect();
         self.environment.hostname = self.source.header().host.hostname.clone().into_bytes();
         for (i, task) in self.summary.tasks.iter_mut().enumerate() {

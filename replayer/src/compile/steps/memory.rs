@@ -5,12 +5,32 @@ use super::super::calls::Sc;
 use super::super::lower::{Cx, Lower, Lowered};
 use ctrace_program::{Expect, Post, Sel, Step, flags, value_operand};
 
+/// Asks for pages that the host keeps aside, which no cgroup of memory counts: normal pages stand for them. Their size is in
+/// the upper bits (uapi/asm-generic/hugetlb_encode.h).
+const MAP_HUGETLB: u64 = 0x4_0000;
+const MFD_HUGETLB: u64 = 4;
+const SHM_HUGETLB: u64 = 0o4000;
+const HUGE_SIZE: u64 = 0x3f << 26;
+
+/// The flags of `memfd_create` without huge pages.
+pub(crate) const fn memfd_flags(flags: u64) -> u64 {
+    flags & !(MFD_HUGETLB | HUGE_SIZE)
+}
+
+/// Whether a call asks for a file or a segment of huge pages.
+pub(crate) fn is_of_huge_pages(cx: &Cx<'_>) -> bool {
+    match cx.known.sc {
+        Sc::MemfdCreate => cx.call.args[1] & MFD_HUGETLB != 0,
+        _ => cx.name == "shmget" && cx.call.args[2] & SHM_HUGETLB != 0,
+    }
+}
+
 impl Lower<'_> {
     #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
     pub(crate) fn mmap(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         const MAP_FIXED: u64 = 0x10;
         const MAP_ANONYMOUS: u64 = 0x20;
-        const DROP: u64 = 0x10_0000 | 0x4_0000 | 0x2000;
+        const DROP: u64 = 0x10_0000 | MAP_HUGETLB | HUGE_SIZE | 0x2000;
         let [addr, len, prot, map_flags, ..] = cx.call.args;
         if len > 1 << 46 {
             return Ok(self.surrogate(cx));
@@ -115,7 +135,7 @@ impl Lower<'_> {
                 let (slot, bytes) = known.unwrap_or_else(|| (self.b.value_slot(), 0));
                 self.segments.insert(id, (slot, bytes.max(cx.call.args[1])));
                 self.plain(cx, &[0, 1])
-                    .imm(2, cx.call.args[2] | made)
+                    .imm(2, cx.call.args[2] & !(SHM_HUGETLB | HUGE_SIZE) | made)
                     .expect(Expect::Success, 0)
                     .post(Post::StoreValue, u64::from(slot))
                     .into()

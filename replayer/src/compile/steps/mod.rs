@@ -201,7 +201,9 @@ impl Lower<'_> {
             Sc::PidfdOpen => self.pidfd_open(cx),
             Sc::MemfdCreate => {
                 let name = self.text(cx, 0, b"replay")?;
-                self.new_fd(cx, self.plain(cx, &[1]).arg(0, Sel::Data, name), cx.call.args[1] & 1 != 0).into()
+                let memfd =
+                    self.plain(cx, &[]).arg(0, Sel::Data, name).imm(1, memory::memfd_flags(cx.call.args[1]));
+                self.new_fd(cx, memfd, cx.call.args[1] & 1 != 0).into()
             }
             Sc::Pause | Sc::RestartSyscall => self.call_step(cx).into(),
             _ => match self.io(cx)? {
@@ -228,7 +230,8 @@ impl Lower<'_> {
             // There is no controlling terminal in the sandbox either.
             return true;
         }
-        if !REAL.contains(&errno) {
+        // Normal pages can be had where there were no huge ones.
+        if !REAL.contains(&errno) || memory::is_of_huge_pages(cx) {
             return false;
         }
         match cx.known.sc {
