@@ -125,7 +125,7 @@ const SOCKET_KINDS: [i32; 4] = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_
 /// Protocols of `AF_NETLINK` whose kernel side is one per network namespace: they tell of the sandbox's alone. Changes ask
 /// for `CAP_NET_ADMIN`, which no worker has; audit refuses whoever is outside of the initial user namespace (kernel/audit.c,
 /// `audit_netlink_ok`). The kernel may load the modules of xfrm and netfilter for it, as for every user
-/// (net/netlink/af_netlink.c). Others speak with what there is once (connector, `SELinux`).
+/// (`net/netlink/af_netlink.c`). Others speak with what there is once (connector, `SELinux`).
 const NETLINK_PROTOCOLS: [i32; 9] = [
     libc::NETLINK_ROUTE,
     libc::NETLINK_USERSOCK,
