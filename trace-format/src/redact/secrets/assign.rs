@@ -19,6 +19,8 @@ const FILE_NAMES: &[&[u8]] = &[
 ];
 /// Members whose value is the name of another.
 const PAIR_NAMES: &[&[u8]] = &[b"key", b"name"];
+/// Longest pattern for a value that is looked at.
+const MAX_PATTERN: usize = 64;
 /// Headers whose whole line is the secret, scheme and all.
 const HEADERS: &[&[u8]] = &[b"authorization:", b"cookie:"];
 /// What SQL has in front of a password in quotes.
@@ -41,6 +43,9 @@ pub(super) const SIGNS: &[&[u8]] = &[
     b"@tcp(",
     b"@unix(",
     b"@//",
+    b"jdbc:oracle:",
+    b":152",
+    b":2484",
     b"://",
     b"-----begin ",
     b":aa",
@@ -75,6 +80,12 @@ pub(super) fn scan(bytes: &[u8], spans: &mut Spans) {
         if known != Name::Plain
             && let Some((from, to)) = value_after(bytes, found)
         {
+            // Behind a pattern that stands for any value there is more: `s/password=.*/password=X/`.
+            let pattern = words::pattern_len(&bytes[from..bytes.len().min(from + MAX_PATTERN)]);
+            if pattern > 0 {
+                at = from + pattern;
+                continue;
+            }
             if words::is_secret(known, &bytes[from..to]) {
                 spans.add(from, to, rule::OPTION);
             }
@@ -143,6 +154,12 @@ fn headers(lower: &[u8], spans: &mut Spans) {
         let mut at = 0;
         while let Some(found) = find(lower, header, at) {
             let from = found + header.len();
+            let value = run(lower, from, |b| b == b' ');
+            let pattern = words::pattern_len(&lower[value..lower.len().min(value + MAX_PATTERN)]);
+            if pattern > 0 {
+                at = value + pattern;
+                continue;
+            }
             let end = run(lower, from, |b| !matches!(b, b'\n' | b'\r' | b'"' | b'\''));
             spans.add(from, end, rule::HEADER);
             at = end.max(from);
