@@ -77,15 +77,15 @@ pub(super) fn scan(bytes: &[u8], spans: &mut Spans) {
         } else if name.eq_ignore_ascii_case(b"value") {
             known = std::mem::take(&mut says);
         }
-        if known != Name::Plain
-            && let Some((from, to)) = value_after(bytes, found)
-        {
-            // Behind a pattern that stands for any value there is more: `s/password=.*/password=X/`.
-            let pattern = words::pattern_len(&bytes[from..bytes.len().min(from + MAX_PATTERN)]);
-            if pattern > 0 {
-                at = from + pattern;
-                continue;
-            }
+        if known == Name::Plain {
+            continue;
+        }
+        // Behind a pattern that stands for any value there is more: `s/password=.*/password=X/`.
+        if let Some(end) = pattern_after(bytes, found) {
+            at = end;
+            continue;
+        }
+        if let Some((from, to)) = value_after(bytes, found) {
             if words::is_secret(known, &bytes[from..to]) {
                 spans.add(from, to, rule::OPTION);
             }
@@ -104,8 +104,8 @@ fn name_before(bytes: &[u8], at: usize) -> (usize, usize) {
     (from, to)
 }
 
-/// The value behind `=` or `:`, without its quotes.
-fn value_after(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+/// Where what is behind `=` or `:` begins, with its quotes.
+fn value_start(bytes: &[u8], at: usize) -> Option<usize> {
     let mut next = at + 1;
     if bytes[at] == b':' {
         match bytes.get(next) {
@@ -117,7 +117,21 @@ fn value_after(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     } else if matches!(bytes.get(next), Some(b'=' | b'>' | b'~')) {
         next += 1;
     }
-    next = run(bytes, next, |b| b == b' ');
+    Some(run(bytes, next, |b| b == b' '))
+}
+
+/// Where the pattern ends that is in place of a value behind `=` or `:`.
+fn pattern_after(bytes: &[u8], at: usize) -> Option<usize> {
+    let start = value_start(bytes, at)?;
+    let escapes = run(bytes, start, |b| b == b'\\');
+    let from = if matches!(bytes.get(escapes), Some(b'"' | b'\'')) { escapes + 1 } else { start };
+    let pattern = words::pattern_len(&bytes[from..bytes.len().min(from + MAX_PATTERN)]);
+    (pattern > 0).then_some(from + pattern)
+}
+
+/// The value behind `=` or `:`, without its quotes.
+fn value_after(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let next = value_start(bytes, at)?;
     let escapes = run(bytes, next, |b| b == b'\\');
     match bytes.get(escapes) {
         Some(quote @ (b'"' | b'\'')) => {

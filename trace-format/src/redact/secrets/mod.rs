@@ -217,6 +217,8 @@ mod tests {
             &["sed", r"s/secret: *\S\+//"],
             &["sh", "-c", r#"sed -i "s/password=.*/x/; s/user=.*/y/" a.conf && ls -l"#],
             &["grep", "-o", "password=[^&]*"],
+            &["grep", "-oE", "password=\"[^\"]*\""],
+            &["sed", "s/password: '[^']*'/x/"],
             &["awk", "/token: [a-z]+/ {print $2}"],
             &["sed", "s/Authorization: .*/x/;s/a/b/"],
             &["git", "clone", "https://git@github.com/a/b"],
