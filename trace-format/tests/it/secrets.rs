@@ -110,7 +110,7 @@ fn planted(templates: &str, seed: u64) -> Vec<Planted> {
                     secret.push_str(&piece);
                 }
             }
-            let words = text.split('|').map(str::to_owned).collect();
+            let words = text.split('|').map(|word| word.replace('¦', "|")).collect();
             Planted { kind: kind.to_owned(), template: template.to_owned(), words, secrets }
         })
         .collect()

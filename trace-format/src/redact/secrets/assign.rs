@@ -19,6 +19,8 @@ const FILE_NAMES: &[&[u8]] = &[
 ];
 /// Members whose value is the name of another.
 const PAIR_NAMES: &[&[u8]] = &[b"key", b"name"];
+/// Longest pattern for a value that is looked at.
+const MAX_PATTERN: usize = 64;
 /// Headers whose whole line is the secret, scheme and all.
 const HEADERS: &[&[u8]] = &[b"authorization:", b"cookie:"];
 /// What SQL has in front of a password in quotes.
@@ -41,6 +43,9 @@ pub(super) const SIGNS: &[&[u8]] = &[
     b"@tcp(",
     b"@unix(",
     b"@//",
+    b"jdbc:oracle:",
+    b":152",
+    b":2484",
     b"://",
     b"-----begin ",
     b":aa",
@@ -72,9 +77,15 @@ pub(super) fn scan(bytes: &[u8], spans: &mut Spans) {
         } else if name.eq_ignore_ascii_case(b"value") {
             known = std::mem::take(&mut says);
         }
-        if known != Name::Plain
-            && let Some((from, to)) = value_after(bytes, found)
-        {
+        if known == Name::Plain {
+            continue;
+        }
+        // Behind a pattern that stands for any value there is more: `s/password=.*/password=X/`.
+        if let Some(end) = pattern_after(bytes, found) {
+            at = end;
+            continue;
+        }
+        if let Some((from, to)) = value_after(bytes, found) {
             if words::is_secret(known, &bytes[from..to]) {
                 spans.add(from, to, rule::OPTION);
             }
@@ -93,8 +104,8 @@ fn name_before(bytes: &[u8], at: usize) -> (usize, usize) {
     (from, to)
 }
 
-/// The value behind `=` or `:`, without its quotes.
-fn value_after(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+/// Where what is behind `=` or `:` begins, with its quotes.
+fn value_start(bytes: &[u8], at: usize) -> Option<usize> {
     let mut next = at + 1;
     if bytes[at] == b':' {
         match bytes.get(next) {
@@ -106,7 +117,21 @@ fn value_after(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     } else if matches!(bytes.get(next), Some(b'=' | b'>' | b'~')) {
         next += 1;
     }
-    next = run(bytes, next, |b| b == b' ');
+    Some(run(bytes, next, |b| b == b' '))
+}
+
+/// Where the pattern ends that is in place of a value behind `=` or `:`.
+fn pattern_after(bytes: &[u8], at: usize) -> Option<usize> {
+    let start = value_start(bytes, at)?;
+    let escapes = run(bytes, start, |b| b == b'\\');
+    let from = if matches!(bytes.get(escapes), Some(b'"' | b'\'')) { escapes + 1 } else { start };
+    let pattern = words::pattern_len(&bytes[from..bytes.len().min(from + MAX_PATTERN)]);
+    (pattern > 0).then_some(from + pattern)
+}
+
+/// The value behind `=` or `:`, without its quotes.
+fn value_after(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let next = value_start(bytes, at)?;
     let escapes = run(bytes, next, |b| b == b'\\');
     match bytes.get(escapes) {
         Some(quote @ (b'"' | b'\'')) => {
@@ -143,6 +168,12 @@ fn headers(lower: &[u8], spans: &mut Spans) {
         let mut at = 0;
         while let Some(found) = find(lower, header, at) {
             let from = found + header.len();
+            let value = run(lower, from, |b| b == b' ');
+            let pattern = words::pattern_len(&lower[value..lower.len().min(value + MAX_PATTERN)]);
+            if pattern > 0 {
+                at = value + pattern;
+                continue;
+            }
             let end = run(lower, from, |b| !matches!(b, b'\n' | b'\r' | b'"' | b'\''));
             spans.add(from, end, rule::HEADER);
             at = end.max(from);

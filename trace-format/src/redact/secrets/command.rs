@@ -2,8 +2,10 @@
 
 use super::json::Sight;
 use super::programs::{PROGRAMS, Program, Take, WRAPPER_VALUES, WRAPPERS};
+use super::readers::{OPTIONS_IN_FRONT, READERS, Reader};
 use super::spans::{Spans, rule};
 use super::words::{self, Name};
+use super::{entropy, expect, stdin};
 
 /// Commands that give a value to a name: `config set NAME X`.
 const SETTERS: &[&[u8]] = &[b"config", b"hset", b"put", b"set", b"setenv", b"setex"];
@@ -37,6 +39,9 @@ pub(super) fn judge(words: &[&[u8]], sight: Sight) -> Vec<Spans> {
             if let Some(next) = next.filter(|next| is_value_of(word, next, set)) {
                 found[i + 1].add(0, next.len(), rule::OPTION);
             }
+            if let Some(next) = next.filter(|_| word.starts_with(b"-") && words::is_command_of_secret(word)) {
+                stdin::printed_by(next, 0, &mut found[i + 1]);
+            }
         }
         let is_argument = sight.is_argument && i > 0;
         super::scan_inside(word, Sight { is_argument, ..sight }, &mut found[i]);
@@ -53,7 +58,7 @@ fn is_assignment(word: &[u8]) -> bool {
 }
 
 /// A program's name without its directory and the dash of a login shell.
-fn basename(word: &[u8]) -> &[u8] {
+pub(super) fn basename(word: &[u8]) -> &[u8] {
     let name = word.rsplit(|b| *b == b'/').next().unwrap_or(word);
     let name = name.strip_prefix(b"-").unwrap_or(name);
     name.strip_suffix(b".exe").unwrap_or(name)
@@ -65,7 +70,56 @@ fn is_about_secrets(word: &[u8]) -> bool {
 
 fn is_known(name: &[u8]) -> bool {
     WRAPPERS.binary_search_by(|known| known.as_bytes().cmp(name)).is_ok()
-        || PROGRAMS.iter().any(|program| program.names.iter().any(|known| known.as_bytes() == name))
+        || PROGRAMS.iter().any(|program| has_name(program.names, name))
+        || READERS.iter().any(|reader| has_name(reader.names, name))
+}
+
+/// Also as Python's and a distribution's packages of Impacket have it: `psexec.py`, `impacket-psexec`.
+fn has_name(names: &[&str], name: &[u8]) -> bool {
+    let plain = name.strip_suffix(b".py").unwrap_or(name);
+    let plain = plain.strip_prefix(b"impacket-").unwrap_or(plain);
+    names.iter().any(|known| known.as_bytes() == plain)
+}
+
+/// Whether a text begins with the name of a program that is known.
+pub(super) fn is_begun(text: &[u8]) -> bool {
+    text.split(|b| *b == b' ').next().is_some_and(|word| is_known(basename(word)))
+}
+
+/// Whether a command reads a secret from its standard input.
+pub(super) fn reads_secret(words: &[&[u8]]) -> bool {
+    let mut words = &words[words.iter().position(|word| !is_assignment(word)).unwrap_or(words.len())..];
+    for _ in 0..MAX_WRAPPERS {
+        let Some(name) = words.first().map(|word| basename(word)) else { return false };
+        if READERS.iter().any(|reader| reader.is(name, words)) {
+            return true;
+        }
+        let Some(next) = wrapped(name, words) else { return false };
+        words = &words[next..];
+    }
+    false
+}
+
+impl Reader {
+    fn is(&self, name: &[u8], words: &[&[u8]]) -> bool {
+        let own = if has_name(OPTIONS_IN_FRONT, name) {
+            let is_own = |at: &usize| {
+                words[*at].starts_with(b"-") || words[at - 1].starts_with(b"-") || is_assignment(words[*at])
+            };
+            (1..words.len()).take_while(is_own).last().unwrap_or(0)
+        } else {
+            words.len() - 1
+        };
+        let has = |needed: &[u8]| {
+            words[1..=own].iter().any(|word| {
+                // Options of mounts are parted by commas.
+                word.split(|b| *b == b',').any(|part| part == needed)
+                    || needed.len() == 2 && needed[0] == b'-' && is_cluster_with(word, needed[1])
+            })
+        };
+        (self.names.is_empty() || has_name(self.names, name))
+            && self.words.iter().all(|needed| has(needed.as_bytes()))
+    }
 }
 
 /// Where the program is that a wrapper runs, if it is one that matters.
@@ -86,6 +140,9 @@ fn whole(word: &[u8], spans: &mut Spans) {
         return;
     }
     let value = &word[at + 1..];
+    if words::is_command_of_secret(name) {
+        stdin::printed_by(word, at + 1, spans);
+    }
     // `//registry/:_authToken=`: the last part is the name.
     let name = name.rsplit(|b| matches!(b, b'/' | b':')).next().unwrap_or(name);
     let known = words::name(name);
@@ -114,7 +171,7 @@ fn is_value_of(word: &[u8], next: &[u8], set: bool) -> bool {
 
 impl Program {
     fn is(&self, name: &[u8], words: &[&[u8]]) -> bool {
-        self.names.iter().any(|known| known.as_bytes() == name)
+        has_name(self.names, name)
             && (self.command.is_empty()
                 || words.iter().any(|word| word.eq_ignore_ascii_case(self.command.as_bytes())))
     }
@@ -200,6 +257,53 @@ impl Take {
                     found[i].add(slash + 1, end, rule::COMMAND);
                 }
             }
+            Self::Made(option) => {
+                let form = Form { is_stuck: false, takes_next: true, is_cluster: false };
+                option_values(words, option, form, |i, from| {
+                    if entropy::is_made(&words[i][from..]) {
+                        found[i].add(from, words[i].len(), rule::COMMAND);
+                    }
+                });
+            }
+            Self::Pairs(command) => {
+                let at = words.iter().position(|word| *word == command.as_bytes()).unwrap_or(words.len());
+                for (word, spans) in words.iter().zip(found).skip(at + 1) {
+                    // `-` and `@file` say where the value is.
+                    if let Some(mark) = word.iter().position(|b| *b == b'=')
+                        && !matches!(word[mark + 1..], [b'@', ..] | [b'-'])
+                        && !word.starts_with(b"-")
+                        && words::is_secret(Name::Secret, &word[mark + 1..])
+                    {
+                        spans.add(mark + 1, word.len(), rule::COMMAND);
+                    }
+                }
+            }
+            Self::Share => {
+                for i in 1..words.len().saturating_sub(1) {
+                    let is_share = words[i].starts_with(b"//") || words[i].starts_with(b"\\\\");
+                    if is_share && !words[i + 1].starts_with(b"-") {
+                        found[i + 1].add(0, words[i + 1].len(), rule::COMMAND);
+                    }
+                }
+            }
+            Self::Target => {
+                let name = basename(words[0]);
+                let is_impacket = name.ends_with(b".py") || name.starts_with(b"impacket-");
+                for (word, spans) in words.iter().zip(found).skip(1) {
+                    let colon = word.iter().position(|b| *b == b':').unwrap_or(word.len());
+                    let host = word.iter().rposition(|b| *b == b'@').filter(|at| *at > colon);
+                    // Without a host only a domain tells it from something else, unless the program is another.
+                    let has_domain = is_impacket && word[..colon].contains(&b'/');
+                    if !matches!(word.first(), Some(b'-' | b'/')) && (host.is_some() || has_domain) {
+                        spans.add(colon + 1, host.unwrap_or(word.len()), rule::COMMAND);
+                    }
+                }
+            }
+            Self::Script => {
+                for (word, spans) in words.iter().zip(found).skip(1) {
+                    expect::scan(word, true, spans);
+                }
+            }
             Self::Manifest => {}
         }
     }
@@ -241,6 +345,14 @@ fn option_values(words: &[&[u8]], option: &str, form: Form, mut each: impl FnMut
             each(i, option.len());
         }
     }
+}
+
+/// `-kS`: an option of one letter among others.
+fn is_cluster_with(word: &[u8], letter: u8) -> bool {
+    (2..=8).contains(&word.len())
+        && word[0] == b'-'
+        && word[1..].iter().all(u8::is_ascii_alphabetic)
+        && word.contains(&letter)
 }
 
 /// `-sSu`: options of one letter written together, the last of which takes the value.

@@ -131,7 +131,7 @@ fn is_key(word: &[u8]) -> bool {
 }
 
 /// How often the class of characters changes from one to the next. In three classes at random: every other time.
-fn changes(word: &[u8]) -> usize {
+pub(super) fn changes(word: &[u8]) -> usize {
     let class = |b: u8| match b {
         b'0'..=b'9' => 0,
         b'A'..=b'Z' => 1,

@@ -9,19 +9,23 @@
 //! | `assign`, `urls`, `tokens` | how secrets stand in a text |
 //! | `signs` | whether a text is worth a look |
 //! | `json`, `shell` | texts inside texts |
+//! | `stdin`, `expect` | what a script hands to a program that asks for a secret |
 //! | `entropy` | what is a key by its look |
-//! | `programs`, `command` | which program takes a secret where |
+//! | `programs`, `readers`, `command` | which program takes a secret where |
 //! | `labels` | which labels and annotations are harmless |
 
 mod assign;
 mod command;
 mod entropy;
+mod expect;
 mod json;
 mod labels;
 mod programs;
+mod readers;
 mod shell;
 mod signs;
 mod spans;
+mod stdin;
 mod text;
 mod tokens;
 mod urls;
@@ -124,14 +128,19 @@ fn scan_inside(bytes: &[u8], sight: Sight, spans: &mut Spans) {
     if json::is_likely(bytes) {
         json::scan(bytes, inner, spans);
     }
-    // A script; without an option there is none that matters in it.
-    if bytes.contains(&b' ') && bytes.iter().any(|b| matches!(b, b'-' | b'=' | b'/')) {
-        for command in shell::commands(bytes) {
-            let words: Vec<&[u8]> = command.iter().map(|piece| piece.text.as_slice()).collect();
-            for (found, piece) in command::judge(&words, inner).iter().zip(&command) {
+    expect::scan(bytes, false, spans);
+    // A script; without an option there is none that matters in it, unless it is handed on or its program is known.
+    if bytes.contains(&b' ')
+        && (bytes.iter().any(|b| matches!(b, b'-' | b'=' | b'/' | b'|' | b'<')) || command::is_begun(bytes))
+    {
+        let commands = shell::commands(bytes);
+        for command in &commands {
+            let words: Vec<&[u8]> = command.words.iter().map(|piece| piece.text.as_slice()).collect();
+            for (found, piece) in command::judge(&words, inner).iter().zip(&command.words) {
                 spans.add_inner(found, piece);
             }
         }
+        stdin::scan(&commands, spans);
     }
 }
 
@@ -201,6 +210,80 @@ mod tests {
     }
 
     #[test]
+    fn patterns_users_and_lists_stay() {
+        for plain in [
+            &["sed", "s/password=.*/password=/"][..],
+            &["sed", "-E", "s/(token|secret)=[^ ]+/\\1=/g"],
+            &["sed", r"s/secret: *\S\+//"],
+            &["sh", "-c", r#"sed -i "s/password=.*/x/; s/user=.*/y/" a.conf && ls -l"#],
+            &["grep", "-o", "password=[^&]*"],
+            &["grep", "-oE", "password=\"[^\"]*\""],
+            &["sed", "s/password: '[^']*'/x/"],
+            &["awk", "/token: [a-z]+/ {print $2}"],
+            &["sed", "s/Authorization: .*/x/;s/a/b/"],
+            &["git", "clone", "https://git@github.com/a/b"],
+            &["git", "clone", "https://bob@example.com/a/b"],
+            &["git", "clone", "https://build-user2@example.com/a/b"],
+            &["git", "clone", "ssh://git@github.com/a/b"],
+            &["git", "clone", "ssh://k7Q2x9Bf4z@host/a"],
+            &["docker", "pull", "registry:5000/a/nginx:1.25@sha256:0123456789abcdef"],
+            &["npm", "install", "@types/node@18.1", "a/b@v1"],
+            &["java", "-Dpass.file=x", "-Duser=bob"],
+            &["make", "BYPASS=abc", "PASSES=abc"],
+            &["vault", "kv", "put", "secret/x", "foo=@file", "bar=-", "@data.json"],
+            &["consul", "kv", "put", "app/color", "blue"],
+            &["smbclient", "//host/share", "-c", "ls"],
+            &["isql", "dsn", "-v"],
+            &["fly", "-t", "ci", "login"],
+            &["restic", "--password-command", "cat /etc/restic"],
+            &["sh", "-c", "echo hello world | tee x | sudo tee /etc/motd"],
+            &["expect", "-c", "spawn ./install.sh; send \"yes\\r\""],
+            &["git", "commit", "-m", "spawn ssh when send fails; send it to sudo"],
+            &["sh", "-c", "echo deb http://x/ stable main | sudo tee /etc/apt/sources.list"],
+            &["sh", "-c", "echo 1 | sudo tee /proc/sys/vm/drop_caches"],
+            &["sh", "-c", "cat key.pub | ssh u@h 'cat >> .ssh/authorized_keys'"],
+            &["sh", "-c", "getent passwd | cut -d: -f1"],
+            &["sh", "-c", "echo foo | grep passwd /etc/passwd"],
+            &["sh", "-c", "echo hi | openssl dgst -sha256"],
+            &["sh", "-c", "echo hi | openssl base64"],
+            &["python3", "-m", "pytest", "-p", "no:cacheprovider", "tests/net", "time"],
+            &["python3", "setup.py", "build", "net"],
+            &["net", "ads", "testjoin"],
+            &["vault", "read", "secret/x"],
+            &["reg", "query", "HKLM/Software:x"],
+            &["services", "list", "a/b:c"],
+            &["git", "clone", "https://deploybot2024@git.example.com/a"],
+            &["git", "clone", "https://jsmith1234@bitbucket.org/a/b"],
+            &["git", "clone", "https://myorg-team1@dev.azure.com/o/p"],
+            &["git", "clone", "https://user-at-123@git.example.com/o/p"],
+            &["app", "jdbc:oracle:thin:@h:1521/x"],
+            &["app", "jdbc:oracle:thin:@//h:1521/x"],
+            &["app", "jdbc:oracle:thin:/@h:1521/x"],
+            &["sh", "-c", "make 2>&1 | tee log; ls <x >y & wait"],
+            &["fly", "secrets", "list"],
+            &["gcc", "-Ppass", "-DPASSES=3"],
+            &["cmake", "-DPASS=ON"],
+            &["expect", "-c", "send \"ls -l /tmp\\r\"; expect eof"],
+            &["sed", "-n", "s/.*token=\\([^&]*\\).*/\\1/p"],
+            &["grep", "-P", "(?<=password: )\\S+"],
+            &["perl", "-pe", "s/secret=(.*?)&/x/"],
+            &["awk", "-F", "password=", "{print $2}"],
+            &["sed", "s/password=.*$/password=\\1/"],
+            &["sed", "s|^PASSWORD=.*|PASSWORD=$NEW|"],
+            &["sed", "s/TOKEN=.*/TOKEN=${TOKEN}/"],
+            &["sed", "s/password=..*/x/"],
+            &["sed", "/password=/d"],
+            &["sed", "s/password=$//"],
+        ] {
+            assert_eq!(masked(plain), plain);
+        }
+        assert_eq!(
+            masked(&["sed", "s/password=[^ ]*/password=hunter2/"])[1],
+            "s/password=[^ ]*/password=***"
+        );
+    }
+
+    #[test]
     fn secrets_in_names_are_masked_and_names_about_secrets_are_not() {
         assert_eq!(named("/tmp/token-4f9a8b7c6d5e").as_deref(), Some("/tmp/token-~"));
         assert_eq!(
@@ -256,6 +339,18 @@ mod tests {
             Just("-----BEGIN PRIVATE KEY".to_owned()),
             Just("https://hooks.x/services/".to_owned()),
             Just("***".to_owned()),
+            Just("echo ".to_owned()),
+            Just(" | sudo -S ".to_owned()),
+            Just(" <<<".to_owned()),
+            Just("passwd <<E\n".to_owned()),
+            Just("spawn ssh ".to_owned()),
+            Just("send ".to_owned()),
+            Just("jdbc:oracle:thin:".to_owned()),
+            Just("/x@h:1521".to_owned()),
+            Just("vault kv put ".to_owned()),
+            Just("--password-command ".to_owned()),
+            Just("[^".to_owned()),
+            Just(".*".to_owned()),
             Just("\"name\":\"token\",\"value\":".to_owned()),
             "[a-zA-Z0-9]{0,30}",
         ];
@@ -263,7 +358,7 @@ mod tests {
             for bytes in [parts.concat().into_bytes(), raw] {
                 let once = text(&bytes, &|_| b"~000000000".to_vec(), &mut |_| {}).unwrap_or(bytes.clone());
                 prop_assert_eq!(text(&once, &|_| b"~000000000".to_vec(), &mut |_| {}), None);
-                let mut words = vec![b"x".to_vec(), bytes];
+                let mut words = vec![b"x".to_vec(), bytes.clone(), Vec::new(), bytes];
                 argv(&mut words, &|_| b"~000000000".to_vec(), &mut |_| {});
                 let once = words.clone();
                 argv(&mut words, &|_| b"~000000000".to_vec(), &mut |_| {});

@@ -19,13 +19,27 @@ pub(super) enum Take {
     Operand(&'static str, usize),
     /// The last operand, when an option of this letter is given: `-b FILE NAME X`.
     Last(u8),
+    /// The value of an option, in the next word or behind `=`, when a machine made it: another program of this name takes
+    /// something harmless.
+    Made(&'static str),
+    /// The values of all `name=value` behind a command: `put PATH NAME=X`.
+    Pairs(&'static str),
+    /// The word behind the one that is a share: `//host/share X`.
+    Share,
+    /// What is between `:` and `@` in a word, or behind `:` when there is a domain: `domain/user:X@host`.
+    Target,
+    /// What a script of Expect sends: `-c 'send X'`.
+    Script,
     /// What is between `/` and `@` in the first operand: `user/X@database`.
     Login,
     /// All strings in JSON under `data` when some word is `secret` or begins with `secret/`.
     Manifest,
 }
 
-use Take::{After, Behind, Last, Login, Manifest, Next, Operand, Rest, Stuck, Value};
+use Take::{
+    After, Behind, Last, Login, Made, Manifest, Next, Operand, Pairs, Rest, Script, Share, Stuck, Target,
+    Value,
+};
 
 /// Programs that take the same options.
 pub(super) struct Program {
@@ -102,7 +116,10 @@ pub(super) const PROGRAMS: &[Program] = &[
     program(&["nodetool"], &[Next("-pw")]),
     program(&["influx", "influxd"], &[Next("-password"), Next("-p"), Next("-t")]),
     program(&["sqlcmd", "bcp", "tsql", "osql", "mssql-cli"], &[Value("-P")]),
-    program(&["isql", "iusql", "bteq", "db2"], &[Operand("isql", 3), Operand("iusql", 3), After("using")]),
+    program(
+        &["isql", "iusql", "bteq", "db2"],
+        &[Operand("isql", 3), Operand("iusql", 3), After("using"), Value("-P")],
+    ),
     program(
         &["sqlplus", "sqlldr", "exp", "imp", "expdp", "impdp", "rman", "tnsping", "sql"],
         &[Login, Behind("userid", b'/')],
@@ -182,6 +199,44 @@ pub(super) const PROGRAMS: &[Program] = &[
             "pth-winexe",
         ],
         &[Behind("-U", b'%'), Behind("--user", b'%')],
+    ),
+    program(&["smbclient"], &[Share]),
+    program(&["net"], &[Operand("user", 2), Operand("add", 2)]),
+    // Impacket's, with or without `.py` or `impacket-`.
+    program(
+        &[
+            "addcomputer",
+            "atexec",
+            "dcomexec",
+            "dpapi",
+            "findDelegation",
+            "GetADUsers",
+            "GetNPUsers",
+            "GetUserSPNs",
+            "getPac",
+            "getST",
+            "getTGT",
+            "lookupsid",
+            "mssqlclient",
+            "netview",
+            "ntlmrelayx",
+            "psexec",
+            "rbcd",
+            "reg",
+            "rpcdump",
+            "rpcmap",
+            "samrdump",
+            "secretsdump",
+            "services",
+            "smbclient",
+            "smbexec",
+            "smbpasswd",
+            "ticketer",
+            "wmiexec",
+            "wmipersist",
+            "wmiquery",
+        ],
+        &[Target, Next("-hashes"), Next("-aesKey"), Next("-newpass")],
     ),
     program(&["smbmap", "crackmapexec", "nxc", "netexec", "evil-winrm", "enum4linux"], &[Value("-p")]),
     program(&["smbpasswd"], &[Value("-w")]),
@@ -304,9 +359,13 @@ pub(super) const PROGRAMS: &[Program] = &[
     command(&["mc", "mcli"], "set", &[Operand("set", 4)]),
     command(&["mc", "mcli"], "add", &[Operand("add", 4), Operand("add", 3)]),
     command(&["gh", "glab"], "secret", &[Value("-b"), Value("--body")]),
-    command(&["glab", "gh"], "login", &[Value("-t")]),
+    command(&["glab", "gh"], "login", &[Value("-t"), Value("--with-token")]),
+    program(&["doctl", "flyctl", "vercel", "codecov", "codecovcli"], &[Value("-t")]),
+    // Concourse has a `fly` whose `-t` is the name of a server.
+    program(&["fly"], &[Made("-t")]),
     command(&["consul", "nomad", "vault"], "login", &[Operand("login", 1)]),
     command(&["vault", "bao"], "unseal", &[Operand("unseal", 1)]),
+    program(&["vault", "bao"], &[Pairs("put"), Pairs("write"), Pairs("patch")]),
     program(
         &["consul", "nomad", "vault", "bao"],
         &[Value("-token"), Value("-consul-token"), Value("-vault-token"), Value("-wrapping-key")],
@@ -323,6 +382,8 @@ pub(super) const PROGRAMS: &[Program] = &[
     program(&["tailscale"], &[Value("--authkey"), Value("--auth-key")]),
     program(&["ngrok"], &[Operand("authtoken", 1), Operand("add-authtoken", 1)]),
     program(&["cloudflared"], &[Value("--token")]),
+    command(&["caddy"], "hash-password", &[Value("--plaintext"), Value("-p")]),
+    program(&["expect"], &[Script]),
 ];
 
 /// Programs that run another one: its name is among their words.
@@ -387,6 +448,8 @@ pub(super) const WRAPPERS: &[&str] = &[
     "podman",
     "poetry",
     "proot",
+    "python",
+    "python3",
     "runc",
     "runuser",
     "screen",

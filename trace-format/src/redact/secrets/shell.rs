@@ -5,9 +5,18 @@ use super::spans::Piece;
 /// Most words of one text that are looked at.
 const MAX_WORDS: usize = 4096;
 
-/// The commands of a text, each as its words without quotes. Expansions stay as they are written.
-pub(super) fn commands(text: &[u8]) -> Vec<Vec<Piece>> {
-    let mut commands = vec![Vec::new()];
+/// One command of a text.
+#[derive(Debug, Default)]
+pub(super) struct Command {
+    /// What parts it from the one in front of it: `;`, `|`, `&&`, `)|`, without blanks.
+    pub(super) before: Vec<u8>,
+    /// Its words without quotes. Expansions stay as they are written.
+    pub(super) words: Vec<Piece>,
+}
+
+/// The commands of a text.
+pub(super) fn commands(text: &[u8]) -> Vec<Command> {
+    let mut commands = vec![Command::default()];
     let mut word: Option<Piece> = None;
     let mut quote = None;
     let mut at = 0;
@@ -29,10 +38,17 @@ pub(super) fn commands(text: &[u8]) -> Vec<Vec<Piece>> {
                 at += 1;
             }
             (None, b' ' | b'\t') => count += end_word(&mut word, &mut commands),
+            // `2>&1` and `&>file` part nothing.
+            (None, b'&') if next == Some(b'>') || at > 0 && matches!(text[at - 1], b'>' | b'<') => {
+                word.get_or_insert_default().push(byte, at, at + 1);
+            }
             (None, b'\n' | b';' | b'&' | b'|' | b'(' | b')' | b'`') => {
                 count += end_word(&mut word, &mut commands);
-                if commands.last().is_some_and(|command| !command.is_empty()) {
-                    commands.push(Vec::new());
+                if commands.last().is_some_and(|command| !command.words.is_empty()) {
+                    commands.push(Command::default());
+                }
+                if let Some(command) = commands.last_mut() {
+                    command.before.push(byte);
                 }
             }
             _ => word.get_or_insert_default().push(byte, at, at + 1),
@@ -43,10 +59,10 @@ pub(super) fn commands(text: &[u8]) -> Vec<Vec<Piece>> {
     commands
 }
 
-fn end_word(word: &mut Option<Piece>, commands: &mut [Vec<Piece>]) -> usize {
+fn end_word(word: &mut Option<Piece>, commands: &mut [Command]) -> usize {
     match (word.take(), commands.last_mut()) {
         (Some(piece), Some(command)) => {
-            command.push(piece);
+            command.words.push(piece);
             1
         }
         _ => 0,
@@ -62,7 +78,9 @@ mod tests {
         let text = br#"cd /srv && mysql -p'a b' "x\"y" > o; A=1 run a\ b | wc"#;
         let commands: Vec<Vec<String>> = commands(text)
             .iter()
-            .map(|command| command.iter().map(|word| String::from_utf8(word.text.clone()).unwrap()).collect())
+            .map(|command| {
+                command.words.iter().map(|word| String::from_utf8(word.text.clone()).unwrap()).collect()
+            })
             .collect();
         let expected: [&[&str]; 4] =
             [&["cd", "/srv"], &["mysql", "-pa b", "x\"y", ">", "o"], &["A=1", "run", "a b"], &["wc"]];
@@ -70,10 +88,17 @@ mod tests {
     }
 
     #[test]
+    fn a_command_knows_what_parts_it_from_the_one_in_front() {
+        let commands = commands(b"(a; b 2>&1) | c && d &>e\nf");
+        let parted: Vec<&[u8]> = commands.iter().map(|command| command.before.as_slice()).collect();
+        assert_eq!(parted, [b"(".as_slice(), b";", b")|", b"&&", b"\n"]);
+    }
+
+    #[test]
     fn a_word_knows_where_it_is_from() {
         let text = b"x -p'ab'c";
         let commands = commands(text);
-        let (from, to) = commands[0][1].origin(2, 5);
+        let (from, to) = commands[0].words[1].origin(2, 5);
         assert_eq!(&text[from..to], b"ab'c");
     }
 }

@@ -37,6 +37,15 @@ impl Spans {
         }
     }
 
+    /// Adds what was found in the end of this text that begins at a position.
+    pub(super) fn add_behind(&mut self, found: Self, at: usize) {
+        self.0.extend(found.0.into_iter().map(|span| Span {
+            from: span.from + at,
+            to: span.to + at,
+            ..span
+        }));
+    }
+
     /// Adds what was found in a text inside this one.
     pub(super) fn add_inner(&mut self, inner: &Self, piece: &Piece) {
         for span in &inner.0 {

@@ -1,6 +1,6 @@
 //! Credentials in URLs: in front of the host, and in the paths of hooks, where the path is the key.
 
-use super::entropy::is_mixed;
+use super::entropy::{changes, is_made, is_mixed};
 use super::spans::{Spans, rule};
 use super::text::{find, run};
 
@@ -32,21 +32,22 @@ pub(super) fn scan(bytes: &[u8], spans: &mut Spans) {
             !matches!(b, b'/' | b'?' | b'#' | b'"' | b'\'' | b'<' | b'>') && !b.is_ascii_whitespace()
         });
         at = host_end.max(from);
-        user(bytes, from, host_end, spans);
         let limit = bytes.len().min(host_end + MAX_URL);
         let end = run(&bytes[..limit], host_end, |b| {
             !matches!(b, b'?' | b'#' | b'"' | b'\'' | b'<' | b'>' | b'`' | b')' | b',')
                 && !b.is_ascii_whitespace()
         });
         let scheme = bytes[..found].iter().rposition(|b| !b.is_ascii_alphanumeric()).map_or(0, |n| n + 1);
+        user(&bytes[scheme..found], bytes, (from, host_end), spans);
         path(&bytes[scheme..found], bytes, (from, host_end), end, spans);
     }
     databases(bytes, spans);
+    oracle(bytes, spans);
 }
 
 /// `user:password@`, `token@`.
-fn user(bytes: &[u8], from: usize, end: usize, spans: &mut Spans) {
-    let mut end = end;
+fn user(scheme: &[u8], bytes: &[u8], host: (usize, usize), spans: &mut Spans) {
+    let (from, mut end) = host;
     // Behind a colon a host has a port. What is no port is a password with a `/`, `?` or `#` in it.
     let colon = bytes[from..end].iter().position(|b| *b == b':').map(|n| from + n);
     if let Some(colon) = colon
@@ -63,6 +64,13 @@ fn user(bytes: &[u8], from: usize, end: usize, spans: &mut Spans) {
     match bytes[from..host].iter().position(|b| *b == b':') {
         Some(colon) => spans.add(from + colon + 1, host, rule::URL),
         None if is_mixed(&bytes[from..host], 16) => spans.add(from, host, rule::URL),
+        // A web server takes a token as the user; other servers (`ssh://`) have users with names. `jsmith1234` is one.
+        None if scheme.starts_with(b"http")
+            && is_made(&bytes[from..host])
+            && changes(&bytes[from..host]) >= 3 =>
+        {
+            spans.add(from, host, rule::URL);
+        }
         None => {}
     }
 }
@@ -105,6 +113,42 @@ fn path(scheme: &[u8], bytes: &[u8], host: (usize, usize), end: usize, spans: &m
     {
         let to = rest.last().map_or(end, |last| last.1);
         spans.add(rest[0].0, to, rule::URL);
+    }
+}
+
+/// What the ports of an Oracle listener begin with: 1521 to 1529, and 2484 for TLS.
+const ORACLE_PORTS: &[&[u8]] = &[b":152", b":2484"];
+
+/// `user/password@` behind `jdbc:oracle:thin:`, and in front of a host with a port of Oracle.
+fn oracle(bytes: &[u8], spans: &mut Spans) {
+    let is_in = |b: u8| !b.is_ascii_whitespace() && !matches!(b, b'"' | b'\'' | b'=' | b'<' | b'>' | b'`');
+    let mut at = 0;
+    while let Some(found) = find(bytes, b"jdbc:oracle:", at) {
+        at = run(bytes, found, is_in);
+        login(bytes, found, at, spans);
+    }
+    for port in ORACLE_PORTS {
+        at = 0;
+        while let Some(found) = find(bytes, port, at) {
+            let floor = at.max(found.saturating_sub(MAX_URL));
+            let from = bytes[floor..found].iter().rposition(|b| !is_in(*b)).map_or(floor, |n| floor + n + 1);
+            let port_end = run(bytes, found + 1, |b| b.is_ascii_digit());
+            if port_end == found + 5 {
+                login(bytes, from, found, spans);
+            }
+            at = port_end;
+        }
+    }
+}
+
+/// Marks what is between the first `/` and the last `@` of a part of a text that is no URL.
+fn login(bytes: &[u8], from: usize, to: usize, spans: &mut Spans) {
+    let part = &bytes[from..to];
+    if let Some(slash) = part.iter().position(|b| *b == b'/').filter(|at| *at > 0)
+        && let Some(host) = part.iter().rposition(|b| *b == b'@').filter(|at| *at > slash)
+        && part[slash + 1] != b'/'
+    {
+        spans.add(from + slash + 1, from + host, rule::URL);
     }
 }
 

@@ -44,6 +44,11 @@ pub(super) const MAX_NAME: usize = 80;
 
 /// What the name of a value says about it.
 pub(super) fn name(name: &[u8]) -> Name {
+    // `-Dpass=X`, `-Ppwd=X`: properties of Java's build tools.
+    let name = match name {
+        [b'-', b'D' | b'P', rest @ ..] if rest.first().is_some_and(u8::is_ascii_alphabetic) => rest,
+        _ => name,
+    };
     if name.len() < 2 || name.len() > MAX_NAME {
         return Name::Plain;
     }
@@ -126,8 +131,8 @@ fn is_hump(name: &[u8], at: usize) -> bool {
             || name[at - 1].is_ascii_uppercase() && name.get(at + 1).is_some_and(u8::is_ascii_lowercase))
 }
 
-/// Values that say that there is no secret, or where it is.
-const NO_VALUE: &str = "$ - 0 1 2 3 all amd64 arm64 false i386 nil no none null off on true undefined yes";
+/// Values that say that there is no secret, or where it is; ends of a replacement with nothing in it (`s/password=.*/password=/g`).
+const NO_VALUE: &str = "$ $/ $// $//g - / /d /g /i /p 0 1 2 3 all amd64 arm64 false i386 nil no none null off on true undefined yes";
 /// Ways of authentication: values of options about it.
 const METHODS: &str = "any anonymous auto aws basic bearer cert digest gssapi iam ident kerberos ldap login md5 negotiate \
     ntlm oauth oauth2 oidc pam password peer plain required token trust userpass";
@@ -145,7 +150,12 @@ pub(super) fn is_secret(name: Name, value: &[u8]) -> bool {
         _ => value,
     };
     let lower = value.to_ascii_lowercase();
-    if value.is_empty() || has(NO_VALUE, &lower) || is_reference(value) || is_path(value) || is_version(value)
+    if value.is_empty()
+        || has(NO_VALUE, &lower)
+        || is_reference(value)
+        || is_path(value)
+        || is_version(value)
+        || pattern_len(value) > 0
     {
         return false;
     }
@@ -157,14 +167,69 @@ pub(super) fn is_secret(name: Name, value: &[u8]) -> bool {
     }
 }
 
-/// `$NAME`, `${name}`, `$(command)`, `{{ template }}`, `<placeholder>`.
+/// `$NAME`, `${name}`, `$(command)`, `\1`, `{{ template }}`, `<placeholder>`.
 fn is_reference(value: &[u8]) -> bool {
     match value {
         [b'$', b'{' | b'(', ..] | [b'{', b'{', ..] | [b'<', .., b'>'] => true,
+        // What a pattern matched.
+        [b'\\', b'0'..=b'9', rest @ ..] => !rest.first().is_some_and(u8::is_ascii_alphanumeric),
         [b'$', name @ ..] => {
             !name.is_empty() && name.iter().all(|b| b.is_ascii_uppercase() || matches!(b, b'_' | b'0'..=b'9'))
         }
         _ => false,
+    }
+}
+
+/// Whether the value of this name is a command that prints a secret: `--password-command`, `BORG_PASSCOMMAND`.
+pub(super) fn is_command_of_secret(of: &[u8]) -> bool {
+    let lower = of.to_ascii_lowercase();
+    let rest = lower.strip_suffix(b"command").or_else(|| lower.strip_suffix(b"cmd"));
+    rest.is_some_and(|rest| name(rest) == Name::Secret)
+}
+
+/// How long the pattern is that a value begins with, which stands for any text: `.*`, `[^ ]*`, `\S+`, `\([a-z]\+`.
+pub(super) fn pattern_len(value: &[u8]) -> usize {
+    // A blank in front of it may be repeated: `: *\S+`.
+    if let [b'*' | b'+', rest @ ..] = value {
+        return match class_len(rest) {
+            0 => 0,
+            len => len + 1,
+        };
+    }
+    class_len(value)
+}
+
+/// How long a class of characters with a quantifier is, and the openings of groups in front of it.
+fn class_len(value: &[u8]) -> usize {
+    let group = value.iter().take_while(|b| matches!(b, b'(' | b'\\' | b'?' | b':')).count();
+    // The last backslash of `\S` and `\(\S` is the class's own.
+    let open = value[..group].iter().rposition(|b| *b != b'\\').map_or(0, |n| n + 1);
+    let class = match &value[open..] {
+        [b'.', rest @ ..] => 1 + rest.iter().take_while(|b| **b == b'.').count(),
+        [b'[', rest @ ..] => {
+            // `]` in front is a member of its class.
+            let first = rest.iter().take_while(|b| matches!(b, b'^' | b'[')).count() + 1;
+            match rest.iter().skip(first).position(|b| *b == b']') {
+                Some(end) => {
+                    let end = first + end + 2;
+                    end + usize::from(value.get(open + end) == Some(&b']'))
+                }
+                None => return 0,
+            }
+        }
+        rest => {
+            let escapes = rest.iter().take_while(|b| **b == b'\\').count();
+            match rest.get(escapes) {
+                Some(b'S' | b's' | b'w' | b'W' | b'd' | b'D') if (1..=2).contains(&escapes) => escapes + 1,
+                _ => return 0,
+            }
+        }
+    };
+    let end = open + class;
+    let escapes = value[end..].iter().take_while(|b| **b == b'\\').count();
+    match value.get(end + escapes) {
+        Some(b'*' | b'+' | b'{') if escapes <= 2 => end + escapes + 1,
+        _ => 0,
     }
 }
 
@@ -223,6 +288,10 @@ mod tests {
             "keyStorePassword",
             "pin",
             "AWS_SESSION_TOKEN",
+            "-Dpass",
+            "-DPASS",
+            "-Ddb.pwd",
+            "-Ppwd",
         ] {
             assert_eq!(name(secret.as_bytes()), Name::Secret, "{secret}");
         }
@@ -277,10 +346,52 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_is_no_value() {
+        for (value, pattern) in [
+            (".*/password=x/", ".*"),
+            ("[^ ]*/x/", "[^ ]*"),
+            ("[^]\"]\\+x", "[^]\"]\\+"),
+            ("[[:alnum:]]*&", "[[:alnum:]]*"),
+            ("\\S+", "\\S+"),
+            ("\\\\w*", "\\\\w*"),
+            ("\\(.*\\)", "\\(.*"),
+            ("(?:[a-z]{3})", "(?:[a-z]{"),
+            ("(\\d+)", "(\\d+"),
+            ("..*/x", "..*"),
+            ("*\\S\\+/x/", "*\\S\\+"),
+        ] {
+            assert_eq!(pattern_len(value.as_bytes()), pattern.len(), "{value}");
+            assert!(!is_secret(Name::Secret, value.as_bytes()), "{value}");
+        }
+        for value in ["hunter2.*", ".hunter2", "[x]", "\\hunter", "(x)", "[x", "\\", "", "S+", "*", "*x"] {
+            assert_eq!(pattern_len(value.as_bytes()), 0, "{value}");
+        }
+    }
+
+    #[test]
+    fn names_of_commands_that_print_a_secret_are_known() {
+        for of in ["--password-command", "RESTIC_PASSWORD_COMMAND", "BORG_PASSCOMMAND", "passcmd"] {
+            assert!(is_command_of_secret(of.as_bytes()), "{of}");
+        }
+        for of in ["--command", "cmd", "--pre-command", "--password-file"] {
+            assert!(!is_command_of_secret(of.as_bytes()), "{of}");
+        }
+    }
+
+    #[test]
     fn values_that_hold_no_secret_stay() {
-        for value in
-            ["", "none", "true", "$PASSWORD", "${x}", "$(cat f)", "/run/secrets/x", "./token", "@/etc/x"]
-        {
+        for value in [
+            "",
+            "none",
+            "true",
+            "$PASSWORD",
+            "${x}",
+            "$(cat f)",
+            "\\1/",
+            "/run/secrets/x",
+            "./token",
+            "@/etc/x",
+        ] {
             assert!(!is_secret(Name::Secret, value.as_bytes()), "{value}");
         }
         for value in ["hunter2", "$ecret", "/Zm9vYmFy", "None7"] {
