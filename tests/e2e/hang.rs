@@ -72,6 +72,15 @@ fn shell(script: &str, ready: &Path) -> Guarded {
     shell
 }
 
+/// A process that is no child of the test, killed in the end.
+struct Outlives(i32);
+
+impl Drop for Outlives {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0), Signal::SIGKILL);
+    }
+}
+
 /// A Python program that has done this when it is returned, and goes on when the second file is there.
 fn python(before: &str, after: &str, dir: &Path) -> Guarded {
     let (ready, go) = (dir.join("ready"), dir.join("go"));
@@ -99,8 +108,15 @@ fn files_directories_and_programs_on_a_file_system_that_does_not_answer_do_not_h
     // Whoever hangs is waited for when the file system is gone.
     let target;
     let Some(fuse) = Fuse::mount(&at, &[("f", b"hello"), ("program", &sleep)]) else { return };
-    let script = format!("cd {0}; exec 9<{0}/f; {0}/program 1000 &\nsleep 0.3", at.display());
+    let id = dir.path().join("id");
+    let script = format!(
+        "cd {0}; exec 9<{0}/f; {0}/program 1000 > /dev/null 2>&1 &\necho $! > {1}; sleep 0.3",
+        at.display(),
+        id.display()
+    );
     target = shell(&script, &dir.path().join("ready"));
+    // It outlives its shell.
+    let _program = Outlives(std::fs::read_to_string(&id).unwrap().trim().parse().unwrap());
     fuse.hang();
     let output = dir.path().join("x.ctr");
     let pid = target.0.id().to_string();
