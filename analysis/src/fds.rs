@@ -272,7 +272,7 @@ impl FdTracker {
                 let Some((first, last)) = range(arg(0), arg(1)) else { return Vec::new() };
                 let numbers = self.numbers(process, first, last);
                 let changes = numbers.into_iter().filter_map(|fd| self.remove(process, fd)).collect();
-                // What is left is closed without a word.
+                // The rest is closed, and nothing tells of it.
                 self.table(process).fds.remove_range(&first, &last);
                 changes
             }

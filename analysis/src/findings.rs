@@ -218,7 +218,7 @@ impl Successes {
 }
 
 fn failures(model: &Model, out: &mut Vec<Finding>) {
-    // What the same attempt did otherwise. The start of a connect is no success.
+    // The same attempt did this otherwise. The start of a connect is no success.
     let mut attempts: FxHashMap<(&str, crate::NameId), Successes> = FxHashMap::default();
     for (s, stat) in model.symbols.iter().zip(&model.stats) {
         if stat.count > 0 && !matches!(s.outcome, Outcome::Errno(_) | Outcome::Started) {

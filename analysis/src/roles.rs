@@ -15,7 +15,7 @@ const COMM_MAX: usize = 15;
 /// Longest role that is the beginning of others. What descends from further down begins with a sum of that.
 const PREFIX_MAX: usize = 256;
 
-/// What the roles of children of a process with this role begin with. Without a bound, a chain of forks would cost its
+/// The beginning of the roles of children of a process with this role. Without a bound, a chain of forks would cost its
 /// length squared.
 pub(crate) fn prefix(role: &str) -> String {
     if role.len() <= PREFIX_MAX {

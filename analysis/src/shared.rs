@@ -205,7 +205,7 @@ fn join_two<K: Clone + Ord, V: Clone + Marked>(left: Link<K, V>, mut right: Link
     }
 }
 
-/// What is below `key` (`at_or_below`: or at it), and what is above.
+/// Splits into the entries below `key` (`at_or_below`: or at it) and those above.
 fn split<K: Clone + Ord, V: Clone + Marked>(
     link: Link<K, V>,
     key: &K,

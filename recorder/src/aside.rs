@@ -97,7 +97,7 @@ impl Aside {
                     // Whoever does not learn the id closes the socket.
                     let _ = theirs.write_all(&std::process::id().to_ne_bytes());
                     if let Some(stream) = settle(name, theirs.into_raw_fd()) {
-                        // What it panicked about cannot be told from here; the socket closes.
+                        // The cause of a panic cannot be told from here; the socket closes.
                         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(stream)));
                     }
                 }

@@ -186,7 +186,7 @@ pub(crate) fn raised<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// What the calling thread keeps, whether it may use it now or not.
+/// The capabilities that the calling thread keeps, whether it may use them now or not.
 pub(crate) fn permitted() -> u64 {
     get().map_or(0, |sets| sets.permitted)
 }

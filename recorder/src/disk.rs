@@ -26,11 +26,11 @@ use std::time::Duration;
 
 /// Written at once: so that a slow disk is seen to be no dead one.
 const PIECE: usize = 64 << 10;
-/// What a disk may need to make a file durable: it is slow, not dead, if it takes so many bytes a second.
+/// A disk that makes so many bytes of a file durable in a second is slow, not dead.
 const SLOWEST: u64 = 8 << 20;
 /// How long a disk may take for anything before the recording has begun.
 const START_PATIENCE: Duration = Duration::from_secs(5);
-/// What is reserved beyond what is needed now.
+/// Bytes that are reserved beyond those that are needed now.
 const STEP: u64 = 256 << 10;
 
 /// What is asked of the process.

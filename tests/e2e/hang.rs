@@ -396,6 +396,35 @@ fn a_limit_on_the_size_of_files_leaves_a_finished_trace() {
     cut_short(recorder, &output, "File too large");
 }
 
+/// A pipe that is full, so that whoever writes to it waits.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    nix::fcntl::fcntl(&writer, nix::fcntl::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    nix::fcntl::fcntl(&writer, nix::fcntl::F_SETFL(nix::fcntl::OFlag::empty())).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn readers_that_do_not_read_do_not_keep_a_replay() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("x.ctr");
+    run(["record".as_ref(), "-o".as_ref(), trace.as_os_str(), "--".as_ref(), "true".as_ref()]).expect(0);
+    let ((out, out_writer), (err, err_writer)) = (full_pipe(), full_pipe());
+    let mut command = ctrace();
+    command.args(["replay", "--json"]).arg(&trace);
+    let mut process = Guarded::spawn(command.stdout(out_writer).stderr(err_writer));
+    drop(command);
+    // That its result could not be printed is told.
+    assert_eq!(ends(&mut process, "replay"), Some(74));
+    drop((out, err));
+}
+
 #[test]
 fn readers_that_do_not_read_do_not_keep_the_end() {
     if !can_record() {
@@ -404,15 +433,7 @@ fn readers_that_do_not_read_do_not_keep_the_end() {
     let _host = shared();
     let dir = tempfile::tempdir().unwrap();
     let target = shell("true", &dir.path().join("ready"));
-    let full = || {
-        let (reader, mut writer) = std::io::pipe().unwrap();
-        nix::fcntl::fcntl(&writer, nix::fcntl::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
-        while writer.write(&[b'x'; 4096]).is_ok() {}
-        while writer.write(b"x").is_ok() {}
-        nix::fcntl::fcntl(&writer, nix::fcntl::F_SETFL(nix::fcntl::OFlag::empty())).unwrap();
-        (reader, writer)
-    };
-    let ((out, out_writer), (err, err_writer)) = (full(), full());
+    let ((out, out_writer), (err, err_writer)) = (full_pipe(), full_pipe());
     let output = dir.path().join("x.ctr");
     let mut command = ctrace();
     command.args(["record", "--json", "-p", &target.0.id().to_string(), "-o"]).arg(&output);

@@ -49,7 +49,7 @@ pub(crate) struct Pairing<'a> {
 }
 
 impl Pairing<'_> {
-    /// Who a lane is, for people.
+    /// The name of a lane, for people.
     pub(crate) fn who(&self, lane: usize) -> String {
         let lane = &self.lanes[lane];
         match lane.who {
@@ -176,7 +176,7 @@ impl<'a> Sides<'a> {
 fn children(model: &Model) -> FxHashMap<Option<usize>, Vec<usize>> {
     let silent: Vec<bool> =
         model.processes.iter().map(|p| p.threads.iter().all(|t| model.threads[*t].calls == 0)).collect();
-    // Of each, the next above that did something. Parents come before children.
+    // Each gets the next above that did something. Parents come before children.
     let mut above: Vec<Option<usize>> = Vec::with_capacity(model.processes.len());
     for (i, p) in model.processes.iter().enumerate() {
         let parent = p.parent.filter(|parent| *parent < i);
