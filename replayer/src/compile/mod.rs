@@ -20,6 +20,7 @@ mod io;
 mod links;
 mod lower;
 mod memory;
+mod netlink;
 mod peers;
 mod setup;
 mod shapes;

@@ -7,6 +7,7 @@
 
 use super::CompileError;
 use super::deps::{Deps, EdgeKind};
+use super::netlink;
 use super::wire;
 use super::world::{SockIx, canonical};
 use ctrace_format::SockAddr;
@@ -182,10 +183,11 @@ impl Peers {
         addr: Option<&SockAddr>,
         family: u16,
     ) -> Result<(), CompileError> {
+        let protocol = if family == netlink::FAMILY { netlink::PROTOCOL } else { 0 };
         let socket = extra("socket")
             .imm(0, u64::from(family))
             .imm(1, u64::from(kind))
-            .imm(2, 0)
+            .imm(2, u64::from(protocol))
             .expect(Expect::Success, 0)
             .post(Post::Fd, fd_operand(fd, false));
         b.push(task, &socket)?;

@@ -7,6 +7,7 @@ use super::deps::EdgeKind;
 use super::facts::{CLONE_THREAD, TaskFact};
 use super::fsmodel::NodeKind;
 use super::lower::{Lower, reachable};
+use super::netlink;
 use super::peers::family_of;
 use super::wire;
 use super::world::{
@@ -610,6 +611,13 @@ fn open_socket(
     if connected && tcp {
         let (Some(local), Some(peer)) = (state.local.clone(), state.peer.clone()) else { return Ok(()) };
         connection(lower, sock, at, next, high, &local, &peer, state.partner)?;
+        return nonblock(lower, at, nonblocking, false);
+    }
+    if netlink::is(&state) {
+        socket(lower, at, state.family, state.kind, netlink::PROTOCOL)?;
+        let own = netlink::own(sock);
+        bind(lower, at, &own)?;
+        lower.dgram_ports.insert(sock, own);
         return nonblock(lower, at, nonblocking, false);
     }
     socket(lower, at, state.family, state.kind, state.protocol)?;

@@ -3,7 +3,8 @@
 use super::super::CompileError;
 use super::super::calls::{Sc, host_nr};
 use super::super::deps::EdgeKind;
-use super::super::lower::{Cx, Lower, Lowered, reachable};
+use super::super::lower::{Cx, Late, Lower, Lowered, reachable};
+use super::super::netlink;
 use super::super::peers::family_of;
 use super::super::wire;
 use super::super::world::{
@@ -43,26 +44,86 @@ impl Lower<'_> {
         Ok(())
     }
 
-    /// A datagram goes to somebody outside: they exist, and they can answer because the sender's address is known.
+    /// A datagram goes to somebody outside: they exist, and they can answer because the sender's address is known. Returns
+    /// what the send waits for.
     pub(crate) fn datagram_peer(
         &mut self,
         cx: &Cx<'_>,
         sock: SockIx,
         to: Option<&SockAddr>,
         pre: &mut Vec<Step>,
-    ) -> Result<(), CompileError> {
+    ) -> Result<Late, CompileError> {
         let state = self.world.socks[sock as usize].clone();
-        let Some(peer) = to.cloned().or(state.peer) else { return Ok(()) };
         if state.partner.is_some() || cx.call.ret < 0 {
-            return Ok(());
+            return Ok(Late::default());
         }
+        if netlink::is(&state) {
+            return self.ask_kernel(cx, sock, pre);
+        }
+        let Some(peer) = to.cloned().or(state.peer) else { return Ok(Late::default()) };
         let peer = self.world.absolute(cx.task, &peer);
         if self.world.bound(&peer) {
-            return Ok(());
+            return Ok(Late::default());
         }
         let (at, family) = (reachable(peer.clone()), family_of(&peer));
         self.peers.datagram(&mut self.b, &mut self.deps, sock, Some(&at), family, cx.call.t_ns, false)?;
-        self.sender_port(cx, sock, &peer, pre)
+        self.sender_port(cx, sock, &peer, pre)?;
+        Ok(Late::default())
+    }
+
+    /// The call that `pre` comes before waits for `ready`, after it has thought.
+    fn after(&mut self, cx: &Cx<'_>, ready: Option<Wait>, pre: &mut Vec<Step>) -> Late {
+        let Some(ready) = ready else { return Late::default() };
+        let mut waits: Vec<Wait> = Vec::new();
+        let me = self.prog(cx.task);
+        self.deps.add(me, EdgeKind::Connection, ready, &mut waits);
+        pre.push(Step::of(Kind::Sync));
+        let at = pre.len();
+        pre.push(Step::of(Kind::Sync));
+        (at, waits)
+    }
+
+    /// A question to the kernel: whoever answers for it is there, knows where to, and gets what is sent to nobody in
+    /// particular.
+    fn ask_kernel(
+        &mut self,
+        cx: &Cx<'_>,
+        sock: SockIx,
+        pre: &mut Vec<Step>,
+    ) -> Result<Late, CompileError> {
+        let kernel = netlink::kernel(sock);
+        let at_ns = cx.call.t_ns;
+        let (b, deps) = (&mut self.b, &mut self.deps);
+        let ready = self.peers.datagram(b, deps, sock, Some(&kernel), netlink::FAMILY, at_ns, false)?;
+        let first = ready.is_some();
+        let late = self.after(cx, ready, pre);
+        if first {
+            self.netlink_port(cx, sock, pre)?;
+            pre.push(self.addressed("connect", cx.call.args[0], &kernel)?.with(flags::ENGINE));
+        }
+        Ok(late)
+    }
+
+    /// A netlink socket that no call has bound has the port that answers go to.
+    fn netlink_port(
+        &mut self,
+        cx: &Cx<'_>,
+        sock: SockIx,
+        pre: &mut Vec<Step>,
+    ) -> Result<(), CompileError> {
+        let own = netlink::own(sock);
+        if self.dgram_ports.insert(sock, own.clone()).is_none() {
+            pre.push(self.addressed("bind", cx.call.args[0], &own)?.with(flags::ENGINE));
+        }
+        Ok(())
+    }
+
+    /// `bind` or `connect`.
+    fn addressed(&mut self, name: &str, fd: u64, addr: &SockAddr) -> Result<Step, CompileError> {
+        let bytes = wire::sockaddr(addr);
+        let blob = self.b.data(&bytes)?;
+        let step = Step::call(host_nr(name).unwrap_or(0)).imm(0, fd).arg(1, Sel::Data, blob);
+        Ok(step.imm(2, bytes.len() as u64))
     }
 
     /// Gives an unbound datagram socket an address that peers know.
@@ -85,14 +146,7 @@ impl Lower<'_> {
         } else {
             SockAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
         };
-        let bytes = wire::sockaddr(&local);
-        let blob = self.b.data(&bytes)?;
-        let step = Step::call(host_nr("bind").unwrap_or(0))
-            .with(flags::ENGINE)
-            .imm(0, cx.call.args[0])
-            .arg(1, Sel::Data, blob)
-            .imm(2, bytes.len() as u64);
-        pre.push(step);
+        pre.push(self.addressed("bind", cx.call.args[0], &local)?.with(flags::ENGINE));
         self.dgram_ports.insert(sock, local);
         Ok(())
     }
@@ -104,13 +158,14 @@ impl Lower<'_> {
             return Ok(self.surrogate(cx));
         }
         let mut pre = Vec::new();
+        let mut late = Late::default();
         if let Some(OfdKind::Sock(sock)) = ofd.map(|o| self.world.ofds[o as usize].kind) {
-            self.datagram_peer(cx, sock, None, &mut pre)?;
+            late = self.datagram_peer(cx, sock, None, &mut pre)?;
         }
         let count = cx.call.ret.clamp(1, 1024) as usize;
         let blob = self.messages(count)?;
         let step = self.plain(cx, &[0, 3]).arg(1, Sel::Mmsg, blob).imm(2, count as u64);
-        Ok(Lowered::after(pre, step.expect(Expect::Exact, cx.call.ret)))
+        Ok(Lowered { late, ..Lowered::after(pre, step.expect(Expect::Exact, cx.call.ret)) })
     }
 
     pub(crate) fn bind(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -128,9 +183,20 @@ impl Lower<'_> {
         {
             self.peers.addresses.insert(at.ip());
         }
+        if let Some(sock) = self.netlink_of(cx) {
+            // The groups that it joins send nothing here; a peer does.
+            addr = netlink::own(sock);
+            self.dgram_ports.insert(sock, addr.clone());
+        }
         let bytes = wire::sockaddr(&addr);
         let blob = self.b.data(&bytes)?;
         Ok(self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64).into())
+    }
+
+    /// The netlink socket that a call is about.
+    pub(crate) fn netlink_of(&self, cx: &Cx<'_>) -> Option<SockIx> {
+        let sock = self.world.sock_of(cx.task, cx.call.args[0] as i32)?;
+        netlink::is(&self.world.socks[sock as usize]).then_some(sock)
     }
 
     /// Whether a recorded failure to connect comes by itself.
@@ -154,12 +220,16 @@ impl Lower<'_> {
     }
 
     pub(crate) fn connect(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let Some(addr) = detail_addr(cx.call, 1).cloned() else { return Ok(self.surrogate(cx)) };
+        let Some(mut addr) = detail_addr(cx.call, 1).cloned() else { return Ok(self.surrogate(cx)) };
         let mut pre = Vec::new();
-        let mut late = (0, Vec::new());
+        let mut late = Late::default();
+        if let Some(sock) = self.netlink_of(cx) {
+            self.netlink_port(cx, sock, &mut pre)?;
+            addr = netlink::kernel(sock);
+        }
         let sock = self.world.sock_of(cx.task, cx.call.args[0] as i32);
         if let Some(sock) = sock
-            && self.world.socks[sock as usize].kind & 0xf == 2
+            && self.world.socks[sock as usize].is_datagram()
             && cx.call.ret >= 0
         {
             let peer = self.world.absolute(cx.task, &addr);
@@ -178,14 +248,7 @@ impl Lower<'_> {
                         cx.call.t_ns,
                         false,
                     )?;
-                    if let Some(ready) = ready {
-                        let mut waits: Vec<Wait> = Vec::new();
-                        let me = self.prog(cx.task);
-                        self.deps.add(me, EdgeKind::Connection, ready, &mut waits);
-                        pre.push(Step::of(Kind::Sync));
-                        late = (pre.len(), waits);
-                        pre.push(Step::of(Kind::Sync));
-                    }
+                    late = self.after(cx, ready, &mut pre);
                 }
                 if let SockAddr::Inet(at) = &peer
                     && !at.ip().is_unspecified()
@@ -257,14 +320,17 @@ impl Lower<'_> {
 
     pub(crate) fn setsockopt(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         // Options that reach outside the socket or need rights the sandbox does not have.
-        const REFUSED: [(u64, u64); 5] = [(1, 25), (1, 26), (1, 36), (1, 50), (1, 12)];
+        // SO_BINDTODEVICE, SO_ATTACH_FILTER, SO_MARK, SO_ATTACH_BPF, SO_PRIORITY, SO_SNDBUFFORCE, SO_RCVBUFFORCE.
+        const REFUSED: [(u64, u64); 7] = [(1, 25), (1, 26), (1, 36), (1, 50), (1, 12), (1, 32), (1, 33)];
         let option = (cx.call.args[1], cx.call.args[2]);
         if option == (SOL_SOCKET, SO_RCVTIMEO)
             && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
         {
             self.impatient.insert(sock);
         }
-        if REFUSED.contains(&option) {
+        if REFUSED.contains(&option)
+            || option.0 == netlink::LEVEL && netlink::GROUP_OPTIONS.contains(&option.1)
+        {
             return Ok(self.surrogate(cx));
         }
         let foreign = self.channel(self.ofd(cx, 0)) == Channel::Foreign;

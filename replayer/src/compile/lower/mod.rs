@@ -77,9 +77,11 @@ pub(crate) struct Cx<'a> {
 pub(crate) struct Lowered {
     pub(crate) pre: Vec<Step>,
     pub(crate) step: Step,
-    /// Which of `pre` waits for something, and what for.
-    pub(crate) late: (usize, Vec<Wait>),
+    pub(crate) late: Late,
 }
+
+/// Which of the steps before a call waits for something, and what for.
+pub(crate) type Late = (usize, Vec<Wait>);
 
 impl Lowered {
     /// The call, and the engine's own steps before it.

@@ -2,6 +2,7 @@
 
 use super::super::CompileError;
 use super::super::calls::Sc;
+use super::super::netlink;
 use super::super::peers::Turn;
 use super::super::setup;
 use super::super::world::{Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, canonical, detail_addr};
@@ -39,9 +40,9 @@ impl Lower<'_> {
         let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(None) };
         let addr = self.world.absolute(cx.task, addr);
         let state = &self.world.socks[sock as usize];
-        let kind = state.kind;
+        let (kind, datagram) = (state.kind, state.is_datagram());
         let asks = self.peers.plays(sock);
-        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_)) || self.is_inside(sock) || kind == 2 || asks
+        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_)) || self.is_inside(sock) || datagram || asks
         {
             return Ok(None);
         }
@@ -99,7 +100,7 @@ impl Lower<'_> {
                 if self.is_inside(sock) || self.refused_later(cx, sock) || self.peers.plays(sock) {
                     return Ok(());
                 }
-                if self.world.socks[sock as usize].kind == 2 {
+                if self.world.socks[sock as usize].is_datagram() {
                     return Ok(());
                 }
                 let at_ns = mark.end_ns;
@@ -203,7 +204,7 @@ impl Lower<'_> {
             Sc::Splice | Sc::Tee if cx.call.ret >= 0 => self.took(cx, fd, cx.call.ret as u64)?,
             Sc::Sendto | Sc::Sendmsg | Sc::Write | Sc::Writev if cx.call.ret >= 0 => {
                 if let Some(sock) = self.world.sock_of(cx.task, fd)
-                    && self.world.socks[sock as usize].kind == 2
+                    && self.world.socks[sock as usize].is_datagram()
                 {
                     let to = match cx.known.sc {
                         Sc::Sendto => detail_addr(cx.call, 4),
@@ -212,6 +213,8 @@ impl Lower<'_> {
                     };
                     let to = to.or(self.world.socks[sock as usize].peer.as_ref()).cloned();
                     let to = to.map(|to| reachable(self.world.absolute(cx.task, &to)));
+                    let is_netlink = netlink::is(&self.world.socks[sock as usize]);
+                    let to = if is_netlink { Some(netlink::kernel(sock)) } else { to };
                     let key = self.peers.correspondent(sock, to.as_ref()).unwrap_or(sock);
                     self.peers.sent_datagram(&mut self.b, key, cx.call.ret as u64)?;
                 }
@@ -224,7 +227,7 @@ impl Lower<'_> {
     pub(crate) fn took(&mut self, cx: &Cx<'_>, fd: i32, n: u64) -> Result<(), CompileError> {
         let Some(ofd) = self.world.ofd_of(cx.task, fd) else { return Ok(()) };
         let key = match self.world.ofds[ofd as usize].kind {
-            OfdKind::Sock(sock) if self.world.socks[sock as usize].kind == 2 => {
+            OfdKind::Sock(sock) if self.world.socks[sock as usize].is_datagram() => {
                 return self.took_datagram(cx, ofd, sock, n);
             }
             OfdKind::Sock(sock) => sock,
@@ -245,7 +248,7 @@ impl Lower<'_> {
         let turn = Turn { after_sent: arrival.after_sent, at_ns, last_send_ns };
         let to = self.world.socks.get(key as usize).and_then(|s| s.local.clone());
         let to = self.dgram_ports.get(&key).cloned().or(to).map(reachable);
-        if n == 0 && self.world.socks.get(key as usize).is_none_or(|s| s.kind != 2) {
+        if n == 0 {
             // The end of a pipe, or of a connection whose other end answered later data with a reset: it was closed, not
             // just done with sending.
             let closed =
@@ -267,7 +270,8 @@ impl Lower<'_> {
     /// A datagram came from outside: whoever is at its address sent it.
     fn took_datagram(&mut self, cx: &Cx<'_>, ofd: OfdIx, sock: SockIx, n: u64) -> Result<(), CompileError> {
         let state = &self.world.socks[sock as usize];
-        if state.partner.is_some() {
+        let is_netlink = netlink::is(state);
+        if state.partner.is_some() || is_netlink && n == 0 {
             return Ok(());
         }
         let (sent, last_send_ns, family) = (state.sent, state.last_send_ns, state.family);
@@ -280,6 +284,7 @@ impl Lower<'_> {
         let from = told.or(peer).map(|from| reachable(self.world.absolute(cx.task, &from)));
         // An empty name is a sender without an address.
         let from = from.filter(|a| !matches!(a, SockAddr::Unix(path) if path.is_empty()));
+        let from = if is_netlink { Some(netlink::kernel(sock)) } else { from };
         if from.as_ref().is_some_and(|from| self.world.bound(from)) {
             return Ok(());
         }

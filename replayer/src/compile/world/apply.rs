@@ -3,6 +3,7 @@
 use super::super::CompileError;
 use super::super::calls::{Known, Sc};
 use super::super::fsmodel::NodeKind;
+use super::super::netlink;
 use super::super::source::Source;
 use super::{
     FIOCLEX, FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World,
@@ -133,7 +134,7 @@ impl World {
                         self.fs.create(path, NodeKind::Socket, None);
                     }
                     let local = self.absolute(task, addr);
-                    if self.socks[ix as usize].kind & 0xf == 2 {
+                    if self.socks[ix as usize].is_datagram() && !netlink::is(&self.socks[ix as usize]) {
                         self.dgram_bound.insert(canonical(&local), ix);
                     }
                     self.socks[ix as usize].local = Some(local);

@@ -331,6 +331,13 @@ pub(crate) struct Sock {
     pub(crate) ofd: Option<OfdIx>,
 }
 
+impl Sock {
+    /// Whether it sends and receives datagrams, each to or from an address.
+    pub(crate) fn is_datagram(&self) -> bool {
+        self.kind & 0xf == 2 || super::netlink::is(self)
+    }
+}
+
 /// A descriptor that was there before the first recorded call of its process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Inherited {
