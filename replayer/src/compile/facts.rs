@@ -6,6 +6,7 @@ use super::calls::Sc;
 use super::fsmodel::{FsModel, Paths};
 use super::futexes::{Matcher, Unmatched, Word};
 use super::links::{Links, Observed};
+use super::refusals::Refusals;
 use super::source::Source;
 use super::world::{self, OfdKind, Origin, Seed, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
@@ -35,6 +36,8 @@ pub(crate) struct Facts {
     pub(crate) tasks: Vec<TaskFact>,
     /// Sockets whose connect was refused after it had begun, by cookie.
     pub(crate) refused: FxHashSet<u64>,
+    /// Datagrams that nobody took.
+    pub(crate) refusals: Refusals,
     /// Sockets that received a reset, by cookie.
     pub(crate) reset: FxHashSet<u64>,
     /// Address of each socket, as last known: what a bind to any port came to.
@@ -111,6 +114,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut inside: FxHashSet<u32> = FxHashSet::default();
     let mut refused = FxHashSet::default();
     let mut reset = FxHashSet::default();
+    let mut refusals = Refusals::default();
     let mut fin = FxHashMap::default();
     let mut established: FxHashMap<u64, u64> = FxHashMap::default();
     let mut accepted: FxHashMap<u32, VecDeque<Accepted>> = FxHashMap::default();
@@ -240,6 +244,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 blocked_writes.entry(end).or_default().push((call.t_ns, event.end_ns()));
             }
         }
+        refusals.saw(&world, task, call, known.sc);
+        budget.things("refused datagrams", refusals.len())?;
         world.apply_call(source, task, call, &known)?;
         for (ix, sock) in world.newly_paired() {
             inside.insert(ix);
@@ -279,6 +285,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         unknown_fds,
         tasks,
         refused,
+        refusals,
         locals,
         reset,
         fin,

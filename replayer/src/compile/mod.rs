@@ -22,6 +22,7 @@ mod lower;
 mod memory;
 mod netlink;
 mod peers;
+mod refusals;
 mod setup;
 mod shapes;
 mod source;

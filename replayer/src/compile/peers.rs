@@ -49,6 +49,8 @@ struct Conn {
     /// Recorded time of its last act.
     last_ns: u64,
     dgram: bool,
+    /// Where datagrams reach it.
+    at: Option<SockAddr>,
     /// The workload's socket.
     sock: SockIx,
     /// It has closed or reset its end.
@@ -88,6 +90,10 @@ pub(crate) struct Peers {
     /// Who exchanges datagrams with a socket of the workload, by address (none: a sender without one).
     correspondents: FxHashMap<SockIx, FxHashMap<Option<SockAddr>, SockIx>>,
     next_correspondent: SockIx,
+    /// Who is at an address for datagrams.
+    at: FxHashMap<SockAddr, BTreeSet<SockIx>>,
+    /// Where nobody is: the last datagram that was to find nobody there.
+    deserted: FxHashMap<SockAddr, Wait>,
     /// The last datagram sent to a socket of the workload: all who send to it do so in the recorded order.
     last_datagram: FxHashMap<SockIx, Wait>,
     /// Addresses that have to exist.
@@ -333,7 +339,7 @@ impl Peers {
         self.served += 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: at_ns, dgram: false, sock, over: false, client: false, fd },
+            Conn { lane, received: 0, last_ns: at_ns, dgram: false, at: None, sock, over: false, client: false, fd },
         );
         Ok(())
     }
@@ -386,7 +392,7 @@ impl Peers {
         self.clients += 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: at_ns, dgram: false, sock, over: false, client: true, fd },
+            Conn { lane, received: 0, last_ns: at_ns, dgram: false, at: None, sock, over: false, client: true, fd },
         );
         Ok(())
     }
@@ -420,6 +426,14 @@ impl Peers {
         self.correspondents.entry(sock).or_default().insert(addr.cloned(), key);
         let lane = self.lane(b, deps, at_ns)?;
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
+        if let Some(addr) = addr {
+            self.at.entry(canonical(addr)).or_default().insert(key);
+            if let Some(unheard) = self.deserted.remove(&canonical(addr)) {
+                let mut waits = Vec::new();
+                deps.add(task, EdgeKind::NotYet, unheard, &mut waits);
+                b.push_after(task, &Step::of(Kind::Sync), &waits)?;
+            }
+        }
         if client {
             let mut sync = Step::of(Kind::Sync).with(flags::AT);
             sync.t_ns = at_ns;
@@ -436,9 +450,40 @@ impl Peers {
         self.datagram += 1;
         self.conns.insert(
             key,
-            Conn { lane, received: 0, last_ns: at_ns, dgram: true, sock, over: false, client, fd },
+            Conn { lane, received: 0, last_ns: at_ns, dgram: true, at: addr.map(canonical), sock, over: false, client, fd },
         );
         Ok(Some(ready))
+    }
+
+    /// Nobody is to be at `addr` when a datagram comes there. Returns what its sender has to wait for.
+    pub(crate) fn desert(
+        &mut self,
+        b: &mut ProgramBuilder,
+        addr: &SockAddr,
+        at_ns: u64,
+    ) -> Result<Vec<Wait>, CompileError> {
+        let key = canonical(addr);
+        if let SockAddr::Inet(at) = &key
+            && !at.ip().is_unspecified()
+        {
+            self.addresses.insert(at.ip());
+        }
+        let mut gone = Vec::new();
+        for there in self.at.remove(&key).unwrap_or_default() {
+            let Some(conn) = self.conns.get(&there) else { continue };
+            let (task, sock) = (self.lanes[conn.lane].task, conn.sock);
+            self.leave(b, there, 0, at_ns)?;
+            if let Some(others) = self.correspondents.get_mut(&sock) {
+                others.retain(|_, k| *k != there);
+            }
+            gone.push(Wait::completed(task, b.next_step(task).saturating_sub(1)));
+        }
+        Ok(gone)
+    }
+
+    /// A datagram found nobody at `addr`: `sent`. Whoever comes there comes later.
+    pub(crate) fn deserted(&mut self, addr: &SockAddr, sent: Wait) {
+        self.deserted.insert(canonical(addr), sent);
     }
 
     /// The other end of an inherited pipe or socket (number `fd` in the peer process) is played by a lane of its own.
@@ -455,7 +500,7 @@ impl Peers {
         let lane = self.lane(b, deps, 0)?;
         self.conns.insert(
             key,
-            Conn { lane, received: 0, last_ns: 0, dgram: false, sock: key, over: false, client: false, fd },
+            Conn { lane, received: 0, last_ns: 0, dgram: false, at: None, sock: key, over: false, client: false, fd },
         );
         Ok(())
     }
@@ -483,7 +528,7 @@ impl Peers {
         let lane = self.lanes.len() - 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: 0, dgram: false, sock, over: false, client, fd },
+            Conn { lane, received: 0, last_ns: 0, dgram: false, at: None, sock, over: false, client, fd },
         );
         Ok(Wait::completed(task, step))
     }
@@ -683,12 +728,31 @@ impl Peers {
             self.correspondents.remove(&sock).unwrap_or_default().into_values().collect();
         for key in others {
             if key != sock {
-                self.closed(b, key, 0, at_ns)?;
+                self.leave(b, key, 0, at_ns)?;
             }
         }
+        self.leave(b, sock, total, at_ns)
+    }
+
+    /// One of those on the other end has received `total` bytes, and closes.
+    fn leave(
+        &mut self,
+        b: &mut ProgramBuilder,
+        sock: SockIx,
+        total: u64,
+        at_ns: u64,
+    ) -> Result<(), CompileError> {
         self.receive_up_to(b, sock, total)?;
         let Some(conn) = self.conns.remove(&sock) else { return Ok(()) };
         let task = self.lanes[conn.lane].task;
+        if let Some(at) = &conn.at
+            && let Some(there) = self.at.get_mut(at)
+        {
+            there.remove(&sock);
+            if there.is_empty() {
+                self.at.remove(at);
+            }
+        }
         if !conn.over {
             if !conn.dgram {
                 b.push(task, &recv_step(conn.fd, 4096))?;

@@ -219,7 +219,10 @@ impl Lower<'_> {
             _ => 0,
         };
         if msg_flags & MSG_ERRQUEUE != 0 {
-            return Ok(self.surrogate(cx));
+            let seq = self.world.tasks[cx.task as usize].ops;
+            if ret >= 0 && !self.facts.refusals.is_told(cx.task, seq) {
+                return Ok(self.surrogate(cx));
+            }
         }
         let asked = match cx.known.sc {
             Sc::Read | Sc::Pread64 | Sc::Recvfrom => cx.call.args[2],
@@ -283,7 +286,7 @@ impl Lower<'_> {
             }
             step = step.with(flags::NOT_READY).aux(u64::from(POLLIN));
         }
-        if unfinished || ret < 0 {
+        if unfinished || ret < 0 || msg_flags & MSG_ERRQUEUE != 0 {
             return Ok(Lowered::after(pre, step));
         }
         let Some(ofd) = ofd else { return Ok(step.into()) };

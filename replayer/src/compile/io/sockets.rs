@@ -66,17 +66,32 @@ impl Lower<'_> {
             return Ok(Late::default());
         }
         let (at, family) = (reachable(peer.clone()), family_of(&peer));
-        self.peers.datagram(&mut self.b, &mut self.deps, sock, Some(&at), family, cx.call.t_ns, false)?;
+        if self.facts.refusals.is_unheard(sock, state.sends) {
+            let gone = self.peers.desert(&mut self.b, &at, cx.call.t_ns)?;
+            return Ok(self.after(cx, gone, pre));
+        }
+        let (b, deps) = (&mut self.b, &mut self.deps);
+        let ready = self.peers.datagram(b, deps, sock, Some(&at), family, cx.call.t_ns, false)?;
+        let late = self.after(cx, ready, pre);
         self.sender_port(cx, sock, &peer, pre)?;
-        Ok(Late::default())
+        Ok(late)
     }
 
-    /// The call that `pre` comes before waits for `ready`, after it has thought.
-    fn after(&mut self, cx: &Cx<'_>, ready: Option<Wait>, pre: &mut Vec<Step>) -> Late {
-        let Some(ready) = ready else { return Late::default() };
+    /// The call that `pre` comes before waits for others, after it has thought.
+    fn after(
+        &mut self,
+        cx: &Cx<'_>,
+        others: impl IntoIterator<Item = Wait>,
+        pre: &mut Vec<Step>,
+    ) -> Late {
         let mut waits: Vec<Wait> = Vec::new();
         let me = self.prog(cx.task);
-        self.deps.add(me, EdgeKind::Connection, ready, &mut waits);
+        for other in others {
+            self.deps.add(me, EdgeKind::Connection, other, &mut waits);
+        }
+        if waits.is_empty() {
+            return Late::default();
+        }
         pre.push(Step::of(Kind::Sync));
         let at = pre.len();
         pre.push(Step::of(Kind::Sync));

@@ -5,12 +5,15 @@ use super::super::calls::Sc;
 use super::super::netlink;
 use super::super::peers::Turn;
 use super::super::setup;
-use super::super::world::{Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, canonical, detail_addr};
+use super::super::world::{
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, SockState, canonical, detail_addr,
+};
 use super::{Cx, Lower, reachable};
 use ctrace_format::SockAddr;
 use ctrace_program::Wait;
 
 const MSG_PEEK: u64 = 2;
+const MSG_ERRQUEUE: u64 = 0x2000;
 
 impl Lower<'_> {
     pub(crate) fn drain_gone(&mut self, at_ns: u64) -> Result<(), CompileError> {
@@ -196,7 +199,7 @@ impl Lower<'_> {
                     Sc::Recvmsg => Some(2),
                     _ => None,
                 };
-                if flags_arg.is_some_and(|i| cx.call.args[i] & MSG_PEEK != 0) {
+                if flags_arg.is_some_and(|i| cx.call.args[i] & (MSG_PEEK | MSG_ERRQUEUE) != 0) {
                     return Ok(());
                 }
                 self.took(cx, fd, cx.call.ret as u64)?;
@@ -215,6 +218,13 @@ impl Lower<'_> {
                     let to = to.map(|to| reachable(self.world.absolute(cx.task, &to)));
                     let is_netlink = netlink::is(&self.world.socks[sock as usize]);
                     let to = if is_netlink { Some(netlink::kernel(sock)) } else { to };
+                    let before = self.world.socks[sock as usize].sends;
+                    if let Some(to) = to.as_ref().filter(|_| self.facts.refusals.is_unheard(sock, before)) {
+                        let me = self.prog(cx.task);
+                        let step = self.b.next_step(me).saturating_sub(1);
+                        self.peers.deserted(to, Wait::completed(me, step));
+                        return Ok(());
+                    }
                     let key = self.peers.correspondent(sock, to.as_ref()).unwrap_or(sock);
                     self.peers.sent_datagram(&mut self.b, key, cx.call.ret as u64)?;
                 }
@@ -276,6 +286,7 @@ impl Lower<'_> {
         }
         let (sent, last_send_ns, family) = (state.sent, state.last_send_ns, state.family);
         let (local, peer) = (state.local.clone(), state.peer.clone());
+        let (connected, is_connected) = (peer.clone().map(|p| canonical(&p)), state.state == SockState::Connected);
         let told = match cx.known.sc {
             Sc::Recvfrom => detail_addr(cx.call, 4).cloned(),
             Sc::Recvmsg => detail_addr(cx.call, 1).cloned(),
@@ -293,7 +304,14 @@ impl Lower<'_> {
             None if self.peers.plays(sock) => Some(sock),
             _ => self.peers.correspondent(sock, from.as_ref()),
         };
-        let to = self.dgram_ports.get(&sock).cloned().or(local).map(reachable);
+        let mut to = self.dgram_ports.get(&sock).cloned().or(local);
+        if let (Some(SockAddr::Inet(to)), Some(SockAddr::Inet(peer)), true) = (&mut to, &connected, is_connected)
+            && to.ip().is_unspecified()
+        {
+            // All addresses are on one interface: the kernel chose the one that was connected to (`ip_route_connect`).
+            to.set_ip(peer.ip());
+        }
+        let to = to.map(reachable);
         let key = match known {
             Some(key) => key,
             None if to.is_some() => {

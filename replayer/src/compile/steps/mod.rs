@@ -234,6 +234,9 @@ impl Lower<'_> {
         if !REAL.contains(&errno) || memory::is_of_huge_pages(cx) {
             return false;
         }
+        if self.facts.refusals.is_groundless(cx.task, self.world.tasks[cx.task as usize].ops) {
+            return false;
+        }
         match cx.known.sc {
             Sc::Connect => self.connect_rebuilds(cx),
             Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg | Sc::Sendfile => {

@@ -318,6 +318,8 @@ pub(crate) struct Sock {
     /// Bytes sent and received so far.
     pub(crate) sent: u64,
     pub(crate) received: u64,
+    /// Sends that succeeded so far.
+    pub(crate) sends: u32,
     /// What had been sent when something was received last.
     pub(crate) answered: u64,
     pub(crate) last_send_ns: u64,
@@ -585,6 +587,7 @@ pub(crate) fn new_sock(family: u16, kind: u16, protocol: u16, cookie: u64, born_
         inherited: false,
         sent: 0,
         received: 0,
+        sends: 0,
         answered: 0,
         last_send_ns: born_ns,
         born_ns,
