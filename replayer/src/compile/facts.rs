@@ -3,6 +3,7 @@
 use super::CompileError;
 use super::budget::Budget;
 use super::calls::Sc;
+use super::connects::Connects;
 use super::fsmodel::{FsModel, Paths};
 use super::futexes::{Matcher, Unmatched, Word};
 use super::links::{Links, Observed};
@@ -22,8 +23,8 @@ pub(crate) struct Facts {
     /// By socket index: the other end is inside, too.
     pub(crate) inside: Vec<bool>,
     pub(crate) futexes: Unmatched,
-    /// Outbound addresses: what the first connect to each came to (whether somebody listened).
-    pub(crate) first_connect: FxHashMap<SockAddr, bool>,
+    /// What became of attempts to connect.
+    pub(crate) connects: Connects,
     /// Addresses that some connect reached.
     pub(crate) reached: FxHashSet<SockAddr>,
     /// By pipe index: held by the workload on both ends at some time.
@@ -34,8 +35,6 @@ pub(crate) struct Facts {
     pub(crate) unknown_fds: u64,
     /// All tasks, in the order in which every pass finds them.
     pub(crate) tasks: Vec<TaskFact>,
-    /// Sockets whose connect was refused after it had begun, by cookie.
-    pub(crate) refused: FxHashSet<u64>,
     /// Datagrams that nobody took.
     pub(crate) refusals: Refusals,
     /// Sockets that received a reset, by cookie.
@@ -44,8 +43,6 @@ pub(crate) struct Facts {
     pub(crate) locals: Vec<Option<SockAddr>>,
     /// When the other end said that it sends no more, by cookie.
     pub(crate) fin: FxHashMap<u64, u64>,
-    /// When connections came about, by cookie.
-    pub(crate) established: FxHashMap<u64, u64>,
     /// Accepts that ended before one that had taken an earlier connection did: whom they come after. Task and number of its
     /// call.
     pub(crate) overtaken: FxHashMap<(TaskIx, u32), (TaskIx, u32)>,
@@ -109,14 +106,12 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut world = World::new(budget, seed, Paths::default(), FsModel::default());
     world.enter_snapshot(source)?;
     let mut matcher = Matcher::default();
-    let mut first_connect = FxHashMap::default();
+    let mut connects = Connects::default();
     let mut tid_words: FxHashMap<Word, Vec<TaskIx>> = FxHashMap::default();
     let mut inside: FxHashSet<u32> = FxHashSet::default();
-    let mut refused = FxHashSet::default();
     let mut reset = FxHashSet::default();
     let mut refusals = Refusals::default();
     let mut fin = FxHashMap::default();
-    let mut established: FxHashMap<u64, u64> = FxHashMap::default();
     let mut accepted: FxHashMap<u32, VecDeque<Accepted>> = FxHashMap::default();
     let mut overtaken = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
@@ -133,7 +128,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             killed.insert(world.procs[proc as usize].first);
         }
         if let Event::Connection(c) = event {
-            let all = [reset.len(), fin.len(), established.len()];
+            let all = [reset.len(), fin.len(), connects.len()];
             budget.things("connections", all.into_iter().max().unwrap_or(0))?;
             match c.kind {
                 ConnectionKind::ResetReceived => {
@@ -142,16 +137,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 ConnectionKind::State { old: TcpState::Established, new: TcpState::CloseWait, .. } => {
                     fin.insert(c.cookie.0, c.t_ns);
                 }
-                ConnectionKind::State { new: TcpState::Established, .. } if c.cookie.0 != 0 => {
-                    established.insert(c.cookie.0, c.t_ns);
-                }
-                _ => {}
+                _ => connects.changed(c),
             }
-        }
-        if let Event::Connection(c) = event
-            && let ConnectionKind::State { old: TcpState::SynSent, new: TcpState::Close, error: 111 } = c.kind
-        {
-            refused.insert(c.cookie.0);
         }
         if let Event::Signal(signal) = event {
             world.task_of(source, signal.task)?;
@@ -198,7 +185,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 // Connections are taken in the order in which they came about, by calls that may take long to return.
                 let cookie = world.cookie_of(source, call.object);
                 if let Some(listener) = world.sock_of(task, call.args[0] as i32)
-                    && let Some(&established_ns) = established.get(&cookie)
+                    && let Some(&established_ns) = connects.established.get(&cookie)
                 {
                     let others = accepted.entry(listener).or_default();
                     let next = others
@@ -218,13 +205,14 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             }
             Sc::Connect => {
                 if let Some(addr) = world::detail_addr(call, 1) {
-                    let refused = call.ret == -111 || call.ret == -2;
                     let addr = world.absolute(task, addr);
                     if call.ret >= 0 {
                         reached.insert(canonical(&addr));
                     }
                     if world.listener(&addr).is_none() {
-                        first_connect.entry(canonical(&addr)).or_insert(!refused);
+                        let sock = world.sock_of(task, call.args[0] as i32);
+                        let cookie = sock.map_or(0, |s| world.socks[s as usize].cookie);
+                        connects.attempted(call, &addr, cookie);
                     }
                 }
             }
@@ -245,6 +233,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             }
         }
         refusals.saw(&world, task, call, known.sc);
+        connects.saw(call);
         budget.things("refused datagrams", refusals.len())?;
         world.apply_call(source, task, call, &known)?;
         for (ix, sock) in world.newly_paired() {
@@ -253,6 +242,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         }
         Ok(())
     })?;
+    connects.saw_all(&world);
     let pipes_inside = world.pipes.iter().map(|p| p.readers && p.writers).collect();
     let count = world.socks.len();
     let tasks = world
@@ -279,17 +269,15 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         fs,
         inside: (0..count as u32).map(|i| inside.contains(&i)).collect(),
         futexes: matcher.finish(),
-        first_connect,
+        connects,
         pipes_inside,
         tid_words,
         unknown_fds,
         tasks,
-        refused,
         refusals,
         locals,
         reset,
         fin,
-        established,
         overtaking: overtaken.values().copied().collect(),
         overtaken,
         links,

@@ -6,6 +6,7 @@
 //! everybody's.
 
 use super::CompileError;
+use super::connects::Answer;
 use super::deps::{Deps, EdgeKind};
 use super::netlink;
 use super::wire;
@@ -32,6 +33,9 @@ const SO_REUSEADDR: u64 = 2;
 const SO_LINGER: u64 = 13;
 const MSG_NOSIGNAL: u64 = 0x4000;
 const SOCK_DGRAM: u16 = 2;
+/// Length of the queue of a listener that does not answer: the kernel takes one more. With a length of 0, it would say that
+/// it is being flooded.
+const SHORT_QUEUE: u32 = 1;
 
 /// A task that plays connections, one after the other.
 #[derive(Debug)]
@@ -64,8 +68,9 @@ struct Conn {
 #[derive(Debug)]
 struct Server {
     task: u32,
+    /// What listens; those who fill the queue of one that does not answer come after it.
     fd: u32,
-    listening: bool,
+    answer: Answer,
     /// Its last change.
     state: Option<Wait>,
     /// The last accept.
@@ -222,7 +227,8 @@ impl Peers {
         Ok(())
     }
 
-    /// The workload is about to connect to `addr` and will succeed (`up`) or be refused. Returns what it has to wait for.
+    /// The workload is about to connect to `addr` and will get `answer`; the first who did so got `first`. Returns what it
+    /// has to wait for.
     #[expect(clippy::too_many_arguments, reason = "the address, its history, and what to wait for")]
     pub(crate) fn before_connect(
         &mut self,
@@ -230,8 +236,8 @@ impl Peers {
         deps: &mut Deps,
         addr: &SockAddr,
         kind: u16,
-        up: bool,
-        first_up: bool,
+        answer: Answer,
+        first: Answer,
         worker: Option<Wait>,
     ) -> Result<Option<Wait>, CompileError> {
         let key = canonical(addr);
@@ -241,15 +247,18 @@ impl Peers {
             self.addresses.insert(at.ip());
         }
         if !self.servers.contains_key(&key) {
-            if !up && !first_up {
+            if answer == Answer::Refuses && first == Answer::Refuses {
                 return Ok(None);
             }
             let task = self.thread(b, deps, format!("server {}", self.servers.len()))?;
             let fd = self.new_fd();
+            // Descriptors of those who fill its queue.
+            for _ in 0..=SHORT_QUEUE {
+                self.new_fd();
+            }
             let stream = kind != SOCK_DGRAM;
-            let listening = first_up;
             let mut state = None;
-            if listening {
+            if first != Answer::Refuses {
                 // Connections that were there may have come from the same address: only one can listen at a time.
                 let sync = Step::of(Kind::Sync);
                 let mut waits = Vec::new();
@@ -257,32 +266,40 @@ impl Peers {
                     deps.add(task, EdgeKind::Connection, wait, &mut waits);
                 }
                 b.push_after(task, &sync, &waits)?;
-                state = Some(self.listen(b, task, fd, &key, kind)?);
+                state = Some(self.listen(b, task, fd, &key, kind, first)?);
             }
             b.push(task, &Step::of(Kind::Gate))?;
-            self.servers.insert(key.clone(), Server { task, fd, listening, state, accept: None, stream });
+            self.servers.insert(key.clone(), Server { task, fd, answer: first, state, accept: None, stream });
         }
         let Some(server) = self.servers.get(&key) else { return Ok(None) };
-        let (task, fd, listening, accept) = (server.task, server.fd, server.listening, server.accept);
-        if listening == up {
+        let (task, fd, before, accept) = (server.task, server.fd, server.answer, server.accept);
+        if before == answer {
             // Connections are taken in the order of the recording: two that come at nearly the same time from two
             // threads would change places otherwise, and each peer would wait for the other's bytes.
-            return Ok(if up { accept.or(server.state) } else { server.state });
+            return Ok(if answer == Answer::Accepts { accept.or(server.state) } else { server.state });
         }
         // The change comes after everything that needed the state before.
         let mut waits = Vec::new();
         for wait in [accept, worker].into_iter().flatten() {
             deps.add(task, EdgeKind::Connection, wait, &mut waits);
         }
-        let state = if up {
-            b.push_after(task, &Step::of(Kind::Sync), &waits)?;
-            self.listen(b, task, fd, &key, kind)?
-        } else {
-            let close = extra("close").imm(0, u64::from(fd));
-            Wait::completed(task, b.push_after(task, &close, &waits)?)
+        b.push_after(task, &Step::of(Kind::Sync), &waits)?;
+        // The listener first: who waits in its queue is gone with it.
+        let open = match before {
+            Answer::Accepts => 1,
+            Answer::Silent => 2 + SHORT_QUEUE,
+            Answer::Refuses => 0,
+        };
+        let mut closed = b.next_step(task).saturating_sub(1);
+        for fd in fd..fd + open {
+            closed = b.push(task, &extra("close").imm(0, u64::from(fd)))?;
+        }
+        let state = match answer {
+            Answer::Refuses => Wait::completed(task, closed),
+            _ => self.listen(b, task, fd, &key, kind, answer)?,
         };
         if let Some(server) = self.servers.get_mut(&key) {
-            server.listening = up;
+            server.answer = answer;
             server.state = Some(state);
             server.accept = None;
         }
@@ -296,6 +313,7 @@ impl Peers {
         fd: u32,
         addr: &SockAddr,
         kind: u16,
+        answer: Answer,
     ) -> Result<Wait, CompileError> {
         if let SockAddr::Unix(path) = addr
             && path.first().is_some_and(|c| *c != b'@' && *c != 0)
@@ -304,8 +322,25 @@ impl Peers {
             b.push(task, &extra("unlinkat").imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
         self.bound(b, task, fd, kind, Some(addr), family_of(addr))?;
-        let listen = extra("listen").imm(0, u64::from(fd)).imm(1, 4096).expect(Expect::Exact, 0);
-        Ok(Wait::completed(task, b.push(task, &listen)?))
+        let silent = answer == Answer::Silent;
+        let queue = if silent { SHORT_QUEUE } else { 4096 };
+        let listen = extra("listen").imm(0, u64::from(fd)).imm(1, u64::from(queue)).expect(Expect::Exact, 0);
+        let mut last = b.push(task, &listen)?;
+        if silent {
+            // Who comes to a full queue is not answered (`tcp_conn_request`, net/ipv4/tcp_input.c).
+            let to = super::lower::reachable(addr.clone());
+            let bytes = wire::sockaddr(&to);
+            let blob = b.data(&bytes)?;
+            for filler in fd + 1..=fd + 1 + SHORT_QUEUE {
+                self.bound(b, task, filler, kind, None, family_of(addr))?;
+                let connect = extra("connect")
+                    .imm(0, u64::from(filler))
+                    .arg(1, Sel::Data, blob)
+                    .imm(2, bytes.len() as u64);
+                last = b.push(task, &connect.expect(Expect::Exact, 0))?;
+            }
+        }
+        Ok(Wait::completed(task, last))
     }
 
     /// The workload's connect of `sock` (step `worker`) succeeded or is in progress: somebody accepts it.
@@ -339,7 +374,17 @@ impl Peers {
         self.served += 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: at_ns, dgram: false, at: None, sock, over: false, client: false, fd },
+            Conn {
+                lane,
+                received: 0,
+                last_ns: at_ns,
+                dgram: false,
+                at: None,
+                sock,
+                over: false,
+                client: false,
+                fd,
+            },
         );
         Ok(())
     }
@@ -392,7 +437,17 @@ impl Peers {
         self.clients += 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: at_ns, dgram: false, at: None, sock, over: false, client: true, fd },
+            Conn {
+                lane,
+                received: 0,
+                last_ns: at_ns,
+                dgram: false,
+                at: None,
+                sock,
+                over: false,
+                client: true,
+                fd,
+            },
         );
         Ok(())
     }
@@ -450,7 +505,17 @@ impl Peers {
         self.datagram += 1;
         self.conns.insert(
             key,
-            Conn { lane, received: 0, last_ns: at_ns, dgram: true, at: addr.map(canonical), sock, over: false, client, fd },
+            Conn {
+                lane,
+                received: 0,
+                last_ns: at_ns,
+                dgram: true,
+                at: addr.map(canonical),
+                sock,
+                over: false,
+                client,
+                fd,
+            },
         );
         Ok(Some(ready))
     }
@@ -500,7 +565,17 @@ impl Peers {
         let lane = self.lane(b, deps, 0)?;
         self.conns.insert(
             key,
-            Conn { lane, received: 0, last_ns: 0, dgram: false, at: None, sock: key, over: false, client: false, fd },
+            Conn {
+                lane,
+                received: 0,
+                last_ns: 0,
+                dgram: false,
+                at: None,
+                sock: key,
+                over: false,
+                client: false,
+                fd,
+            },
         );
         Ok(())
     }

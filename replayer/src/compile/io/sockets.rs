@@ -78,12 +78,7 @@ impl Lower<'_> {
     }
 
     /// The call that `pre` comes before waits for others, after it has thought.
-    fn after(
-        &mut self,
-        cx: &Cx<'_>,
-        others: impl IntoIterator<Item = Wait>,
-        pre: &mut Vec<Step>,
-    ) -> Late {
+    fn after(&mut self, cx: &Cx<'_>, others: impl IntoIterator<Item = Wait>, pre: &mut Vec<Step>) -> Late {
         let mut waits: Vec<Wait> = Vec::new();
         let me = self.prog(cx.task);
         for other in others {
@@ -100,12 +95,7 @@ impl Lower<'_> {
 
     /// A question to the kernel: whoever answers for it is there, knows where to, and gets what is sent to nobody in
     /// particular.
-    fn ask_kernel(
-        &mut self,
-        cx: &Cx<'_>,
-        sock: SockIx,
-        pre: &mut Vec<Step>,
-    ) -> Result<Late, CompileError> {
+    fn ask_kernel(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<Late, CompileError> {
         let kernel = netlink::kernel(sock);
         let at_ns = cx.call.t_ns;
         let (b, deps) = (&mut self.b, &mut self.deps);
@@ -120,12 +110,7 @@ impl Lower<'_> {
     }
 
     /// A netlink socket that no call has bound has the port that answers go to.
-    fn netlink_port(
-        &mut self,
-        cx: &Cx<'_>,
-        sock: SockIx,
-        pre: &mut Vec<Step>,
-    ) -> Result<(), CompileError> {
+    fn netlink_port(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<(), CompileError> {
         let own = netlink::own(sock);
         if self.dgram_ports.insert(sock, own.clone()).is_none() {
             pre.push(self.addressed("bind", cx.call.args[0], &own)?.with(flags::ENGINE));
@@ -220,8 +205,19 @@ impl Lower<'_> {
             .world
             .sock_of(cx.task, cx.call.args[0] as i32)
             .is_some_and(|s| self.world.socks[s as usize].kind != 1);
+        let addr = detail_addr(cx.call, 1);
         match cx.call.ret {
             -111 | -115 | -9 | -106 | -114 => true,
+            -101 => self.facts.connects.has_no_route(cx.call, addr),
+            // A full queue, where nobody inside has one.
+            -110 | -11 if !datagram => match addr.cloned() {
+                Some(addr) => {
+                    let addr = self.world.absolute(cx.task, &addr);
+                    let unix = matches!(addr, SockAddr::Unix(_));
+                    unix == (cx.call.ret == EAGAIN) && self.world.listener(&addr).is_none()
+                }
+                None => false,
+            },
             -2 => match detail_addr(cx.call, 1).cloned() {
                 Some(addr @ SockAddr::Unix(_)) => {
                     // A peer's datagram socket is there from the start; one that nobody ever reached is not there at all.
@@ -232,6 +228,24 @@ impl Lower<'_> {
             },
             _ => false,
         }
+    }
+
+    /// The kernel gives up on an unanswered connect when it did, however often it would ask again here.
+    fn give_up(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<(), CompileError> {
+        const IPPROTO_TCP: u64 = 6;
+        const TCP_SYNCNT: u64 = 7;
+        const TCP_USER_TIMEOUT: u64 = 18;
+        const SYN_RETRIES_MAX: u32 = 127;
+        let cookie = self.world.socks[sock as usize].cookie;
+        let Some(ns) = self.facts.connects.patience_ns(cx.call, cookie) else { return Ok(()) };
+        let ms = u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX).max(1);
+        for (option, value) in [(TCP_SYNCNT, SYN_RETRIES_MAX), (TCP_USER_TIMEOUT, ms)] {
+            let blob = self.b.data(&value.to_ne_bytes())?;
+            let step = Step::call(host_nr("setsockopt").unwrap_or(0)).with(flags::ENGINE);
+            let step = step.imm(0, cx.call.args[0]).imm(1, IPPROTO_TCP).imm(2, option);
+            pre.push(step.arg(3, Sel::Data, blob).imm(4, 4));
+        }
+        Ok(())
     }
 
     pub(crate) fn connect(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -273,10 +287,13 @@ impl Lower<'_> {
                 self.sender_port(cx, sock, &peer, &mut pre)?;
             }
         }
+        if let Some(sock) = sock {
+            self.give_up(cx, sock, &mut pre)?;
+        }
         let bytes = wire::sockaddr(&addr);
         let blob = self.b.data(&bytes)?;
         let step = self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
-        Ok(Lowered { pre, step, late })
+        Ok(Lowered { late, ..Lowered::after(pre, step) })
     }
 
     pub(crate) fn accept(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {

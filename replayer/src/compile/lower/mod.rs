@@ -78,6 +78,8 @@ pub(crate) struct Lowered {
     pub(crate) pre: Vec<Step>,
     pub(crate) step: Step,
     pub(crate) late: Late,
+    /// The time that the call took passes in `pre`, not in the call or after it.
+    pub(crate) spent: bool,
 }
 
 /// Which of the steps before a call waits for something, and what for.
@@ -86,7 +88,12 @@ pub(crate) type Late = (usize, Vec<Wait>);
 impl Lowered {
     /// The call, and the engine's own steps before it.
     pub(crate) fn after(pre: Vec<Step>, step: Step) -> Self {
-        Self { pre, step, late: (0, Vec::new()) }
+        Self { pre, step, late: Late::default(), spent: false }
+    }
+
+    /// What stands for a call, after the time that the call took.
+    pub(crate) fn spent(pre: Vec<Step>, step: Step) -> Self {
+        Self { spent: true, ..Self::after(pre, step) }
     }
 }
 
@@ -647,14 +654,15 @@ impl Lower<'_> {
         let state = &self.states[task as usize];
         let in_handler = if state.depth > 0 { flags::IN_HANDLER } else { 0 };
         lowered.step.t_ns = call.t_ns;
-        lowered.step.duration_ns = u32::try_from(call.duration_ns).unwrap_or(u32::MAX);
+        let duration_ns = if lowered.spent { 0 } else { call.duration_ns };
+        lowered.step.duration_ns = u32::try_from(duration_ns).unwrap_or(u32::MAX);
         lowered.step.flags |= in_handler;
         lowered.step.event = self.world.tasks[task as usize].ops;
         if (-516..=-512).contains(&call.ret) || call.ret == -4 {
             lowered.step.flags |= flags::INTERRUPTED;
         }
         let mut label = 0;
-        let Lowered { pre, step, late: (later, mut late) } = lowered;
+        let Lowered { pre, step, late: (later, mut late), .. } = lowered;
         for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).enumerate() {
             let mut own: &[Wait] = &[];
             if i == 0 {

@@ -2,6 +2,7 @@
 
 use super::super::CompileError;
 use super::super::calls::Sc;
+use super::super::connects::Answer;
 use super::super::netlink;
 use super::super::peers::Turn;
 use super::super::setup;
@@ -54,31 +55,12 @@ impl Lower<'_> {
             return Ok(None);
         }
         let key = canonical(&addr);
-        let refused = match cx.call.ret {
-            -111 => true,
-            -2 => matches!(addr, SockAddr::Unix(_)),
-            0 | -115 => self.refused_later(cx, sock),
-            _ => return Ok(None),
-        };
-        let first_up = self.facts.first_connect.get(&key).copied().unwrap_or(!refused);
+        let Some(answer) = self.facts.connects.answer(cx.call, &addr, state.cookie) else { return Ok(None) };
+        let first = self.facts.connects.first(&key).unwrap_or(answer);
         let worker = self.connects.get(&key).copied();
-        let wait = self.peers.before_connect(
-            &mut self.b,
-            &mut self.deps,
-            &addr,
-            kind,
-            !refused,
-            first_up,
-            worker,
-        )?;
+        let wait =
+            self.peers.before_connect(&mut self.b, &mut self.deps, &addr, kind, answer, first, worker)?;
         Ok(wait)
-    }
-
-    /// A connect in progress that will turn out to be refused.
-    pub(crate) fn refused_later(&self, cx: &Cx<'_>, sock: SockIx) -> bool {
-        let _ = cx;
-        let cookie = self.world.socks[sock as usize].cookie;
-        self.facts.refused.contains(&cookie)
     }
 
     pub(crate) fn is_inside(&self, sock: SockIx) -> bool {
@@ -100,7 +82,9 @@ impl Lower<'_> {
                 }
                 let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(()) };
                 // A second connect of one in progress only asks how the first went.
-                if self.is_inside(sock) || self.refused_later(cx, sock) || self.peers.plays(sock) {
+                let cookie = self.world.socks[sock as usize].cookie;
+                let accepts = self.facts.connects.answer(cx.call, &addr, cookie) == Some(Answer::Accepts);
+                if self.is_inside(sock) || !accepts || self.peers.plays(sock) {
                     return Ok(());
                 }
                 if self.world.socks[sock as usize].is_datagram() {
@@ -131,7 +115,7 @@ impl Lower<'_> {
                 let Some(to) = to.map(reachable) else { return Ok(()) };
                 let seen_ns = self.pending_arrival.map_or(cx.call.t_ns, |a| a.at_ns);
                 // The kernel said when; somebody else's connection may have been the one that was seen.
-                let at_ns = self.facts.established.get(&state.cookie).copied().unwrap_or(seen_ns);
+                let at_ns = self.facts.connects.established.get(&state.cookie).copied().unwrap_or(seen_ns);
                 let listens = self.listens.get(&listener);
                 let mut after: Vec<Wait> = listens
                     .map(|mark| Wait::completed(self.prog(mark.task), mark.step))
@@ -286,7 +270,8 @@ impl Lower<'_> {
         }
         let (sent, last_send_ns, family) = (state.sent, state.last_send_ns, state.family);
         let (local, peer) = (state.local.clone(), state.peer.clone());
-        let (connected, is_connected) = (peer.clone().map(|p| canonical(&p)), state.state == SockState::Connected);
+        let (connected, is_connected) =
+            (peer.clone().map(|p| canonical(&p)), state.state == SockState::Connected);
         let told = match cx.known.sc {
             Sc::Recvfrom => detail_addr(cx.call, 4).cloned(),
             Sc::Recvmsg => detail_addr(cx.call, 1).cloned(),
@@ -305,7 +290,8 @@ impl Lower<'_> {
             _ => self.peers.correspondent(sock, from.as_ref()),
         };
         let mut to = self.dgram_ports.get(&sock).cloned().or(local);
-        if let (Some(SockAddr::Inet(to)), Some(SockAddr::Inet(peer)), true) = (&mut to, &connected, is_connected)
+        if let (Some(SockAddr::Inet(to)), Some(SockAddr::Inet(peer)), true) =
+            (&mut to, &connected, is_connected)
             && to.ip().is_unspecified()
         {
             // All addresses are on one interface: the kernel chose the one that was connected to (`ip_route_connect`).

@@ -270,7 +270,7 @@ impl Lower<'_> {
     /// When the connection came about that an accept took.
     fn connection_taken(&self, cx: &Cx<'_>) -> Option<u64> {
         let cookie = self.world.cookie_of(self.source, cx.call.object);
-        accepting(cx).and_then(|_| self.facts.established.get(&cookie)).copied()
+        accepting(cx).and_then(|_| self.facts.connects.established.get(&cookie)).copied()
     }
 
     /// An accept takes the connection that came about first of those that are left: each comes after the accept of the one

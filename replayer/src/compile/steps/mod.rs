@@ -17,9 +17,9 @@ use ctrace_format::{Abi, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, fd_operand, flags};
 
 /// Errors that come by themselves when the same call is made in the same state.
-pub(crate) const REAL: [i64; 33] = [
+pub(crate) const REAL: [i64; 34] = [
     -2, -3, -4, -9, -10, -11, -17, -20, -21, -22, -25, -29, -32, -36, -39, -40, -61, -88, -89, -92, -93, -95,
-    -97, -98, -104, -106, -107, -110, -111, -114, -115, -22, -94,
+    -97, -98, -101, -104, -106, -107, -110, -111, -114, -115, -22, -94,
 ];
 /// Calls that would restrict, re-identify or reprioritise the worker; the result is taken for granted.
 pub(crate) const TAKEN_FOR_GRANTED: [&str; 27] = [
@@ -239,6 +239,13 @@ impl Lower<'_> {
         }
         match cx.known.sc {
             Sc::Connect => self.connect_rebuilds(cx),
+            Sc::Sendto if errno == -101 => {
+                self.facts.connects.has_no_route(cx.call, super::world::detail_addr(cx.call, 4))
+            }
+            Sc::Sendmsg if errno == -101 => {
+                self.facts.connects.has_no_route(cx.call, super::world::detail_addr(cx.call, 1))
+            }
+            _ if errno == -101 => false,
             Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg | Sc::Sendfile => {
                 // A full buffer is not rebuilt: how much fits depends on the host.
                 errno != -11
@@ -346,7 +353,7 @@ impl Lower<'_> {
         }
         let mut pause = Step::of(Kind::Sync);
         pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
-        Lowered::after(vec![Step::of(Kind::Sync), pause], step)
+        Lowered::spent(vec![Step::of(Kind::Sync), pause], step)
     }
 
     /// A call that is not made.
@@ -388,7 +395,7 @@ impl Lower<'_> {
         if !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
             pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
         }
-        Lowered::after(vec![Step::of(Kind::Sync), pause], step)
+        Lowered::spent(vec![Step::of(Kind::Sync), pause], step)
     }
 
     /// The call without arguments, with the plainest expectation.
