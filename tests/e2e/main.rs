@@ -18,6 +18,7 @@ mod lent;
 mod limits;
 mod memory;
 mod names;
+mod outcomes;
 mod outputs;
 mod pods;
 mod privacy;

@@ -21,6 +21,8 @@ pub(crate) struct Shapes {
     /// Name, its length, bytes of control data, bytes, parts.
     messages: FxHashMap<(u64, u32, u32, u64, u64), u64>,
     many: FxHashMap<usize, u64>,
+    /// A word that is longer than an argument may be.
+    pub(crate) long_word: Option<u64>,
     /// Descriptors and events, and how many there are.
     polls: FxHashMap<(Box<[u64]>, usize), u64>,
 }

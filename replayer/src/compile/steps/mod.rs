@@ -1,6 +1,7 @@
 //! One recorded call → the step that makes it again: dispatch, names, memory, processes, signals, clocks. Input and
 //! output are in [`super::io`].
 
+mod causes;
 mod files;
 mod futexes;
 mod memory;
@@ -16,11 +17,6 @@ use ctrace_format::syscalls::Kind as K;
 use ctrace_format::{Abi, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, fd_operand, flags};
 
-/// Errors that come by themselves when the same call is made in the same state.
-pub(crate) const REAL: [i64; 34] = [
-    -2, -3, -4, -9, -10, -11, -17, -20, -21, -22, -25, -29, -32, -36, -39, -40, -61, -88, -89, -92, -93, -95,
-    -97, -98, -101, -104, -106, -107, -110, -111, -114, -115, -22, -94,
-];
 /// Calls that would restrict, re-identify or reprioritise the worker; the result is taken for granted.
 pub(crate) const TAKEN_FOR_GRANTED: [&str; 27] = [
     "capset",
@@ -218,71 +214,6 @@ impl Lower<'_> {
             lowered.step.flags |= flags::BLOCKED;
         }
         Ok(lowered)
-    }
-
-    /// Whether the recorded error comes by itself.
-    pub(crate) fn rebuilds(&mut self, cx: &Cx<'_>) -> bool {
-        let errno = cx.call.ret;
-        if (-516..=-512).contains(&errno) {
-            return true;
-        }
-        if errno == -6 && self.named_paths(cx).iter().any(|(p, _)| self.world.paths.get(*p) == b"/dev/tty") {
-            // There is no controlling terminal in the sandbox either.
-            return true;
-        }
-        // Normal pages can be had where there were no huge ones.
-        if !REAL.contains(&errno) || memory::is_of_huge_pages(cx) {
-            return false;
-        }
-        if self.facts.refusals.is_groundless(cx.task, self.world.tasks[cx.task as usize].ops) {
-            return false;
-        }
-        match cx.known.sc {
-            Sc::Connect => self.connect_rebuilds(cx),
-            Sc::Sendto if errno == -101 => {
-                self.facts.connects.has_no_route(cx.call, super::world::detail_addr(cx.call, 4))
-            }
-            Sc::Sendmsg if errno == -101 => {
-                self.facts.connects.has_no_route(cx.call, super::world::detail_addr(cx.call, 1))
-            }
-            _ if errno == -101 => false,
-            Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg | Sc::Sendfile => {
-                // A full buffer is not rebuilt: how much fits depends on the host.
-                errno != -11
-            }
-            Sc::Fcntl | Sc::Prctl | Sc::Prlimit64 | Sc::Setrlimit | Sc::Bind | Sc::Setsockopt => errno == -9,
-            Sc::Ioctl if cx.call.args[1] as u32 == FICLONE => matches!(errno, -95 | -9),
-            Sc::Ioctl => errno == -9 || (errno == -25 && self.not_a_terminal(cx)),
-            Sc::Getxattr | Sc::Lgetxattr => matches!(errno, -2 | -61),
-            Sc::Listxattr | Sc::Llistxattr => errno == -2,
-            Sc::Mmap
-            | Sc::Munmap
-            | Sc::Mprotect
-            | Sc::Madvise
-            | Sc::Mremap
-            | Sc::Brk
-            | Sc::Clone
-            | Sc::Clone3
-            | Sc::Fork
-            | Sc::Vfork
-            | Sc::Kill
-            | Sc::Tkill
-            | Sc::Tgkill => false,
-            Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Accept | Sc::Accept4 => errno != -22,
-            Sc::Other if matches!(cx.name, "shmat" | "shmdt" | "shmctl") => false,
-            Sc::Futex => matches!(errno, -11 | -110 | -4),
-            _ => {
-                // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
-                if errno == -2 {
-                    return self.named_paths(cx).iter().all(|(p, _)| !self.exists(*p))
-                        || cx.known.args.is_none();
-                }
-                if errno == -17 {
-                    return self.named_paths(cx).last().is_some_and(|(p, _)| self.exists(*p));
-                }
-                !TAKEN_FOR_GRANTED.contains(&cx.name)
-            }
-        }
     }
 
     pub(crate) fn exists(&self, path: super::fsmodel::PathId) -> bool {

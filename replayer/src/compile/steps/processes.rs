@@ -66,7 +66,15 @@ impl Lower<'_> {
         let path = self.path(cx, path_arg)?;
         let (words, count) = argv.unwrap_or_default();
         let words = &words[..words.len().min(WORDS_MAX)];
-        let argv = self.arguments(words, count as usize)?;
+        let too_long = cx.call.ret == -i64::from(libc::E2BIG);
+        let argv = if too_long {
+            // A word that is longer than any may be (`MAX_ARG_STRLEN`, include/uapi/linux/binfmts.h), of a program that is
+            // there.
+            self.program_is_there(cx, path_arg, at);
+            self.long_argument(words)?
+        } else {
+            self.arguments(words, count as usize)?
+        };
         let step = if at { self.plain(cx, &[0, 4]) } else { self.call_step(cx) };
         let step = step
             .arg(usize::from(path_arg), Sel::Data, path)
@@ -75,25 +83,44 @@ impl Lower<'_> {
         if cx.call.ret < 0 {
             return Ok(step.into());
         }
-        if let Some(target) =
-            self.world.target(self.source, cx.task, cx.call, path_arg, at.then_some(cx.call.args[0] as i32))
-        {
-            let text = self.world.paths.get(target.path).to_vec();
-            // What the workload made itself, the worker makes a worker when it is executed.
-            let made = self.world.fs.lookup(target.path).is_some_and(|ix| {
-                let node = self.world.fs.node(ix);
-                node.initial.is_none() && !node.external
-            });
-            if !made && !target.by_fd {
-                self.executed(text);
-            }
-        }
+        self.program_is_there(cx, path_arg, at);
         let me = self.prog(cx.task);
         let next = self.b.next_step(me) + 1;
         Ok(Step { kind: Kind::Exec as u8, ..step }
             .aux(u64::from(me))
             .post(Post::None, u64::from(next))
             .into())
+    }
+
+    /// The program that an `execve` names is there, and the worker.
+    fn program_is_there(&mut self, cx: &Cx<'_>, path_arg: u8, at: bool) {
+        let dirfd = at.then_some(cx.call.args[0] as i32);
+        let Some(target) = self.world.target(self.source, cx.task, cx.call, path_arg, dirfd) else { return };
+        // What the workload made itself, the worker makes a worker when it is executed.
+        let made = self.world.fs.lookup(target.path).is_some_and(|ix| {
+            let node = self.world.fs.node(ix);
+            node.initial.is_none() && !node.external
+        });
+        if !made && !target.by_fd {
+            let text = self.world.paths.get(target.path).to_vec();
+            self.executed(text);
+        }
+    }
+
+    /// An argument list with a last word that no call takes.
+    fn long_argument(&mut self, words: &[StrId]) -> Result<u64, CompileError> {
+        const TOO_LONG: usize = 32 * 4096;
+        let mut blobs = Vec::with_capacity(words.len() + 1);
+        for word in words {
+            blobs.push(self.string(*word)?);
+        }
+        let long = match self.shapes.long_word {
+            Some(long) => long,
+            None => self.b.cstr(&[b'x'; TOO_LONG])?,
+        };
+        self.shapes.long_word = Some(long);
+        blobs.push(long);
+        Ok(self.b.pointers(&blobs)?)
     }
 
     /// An argument list: the words that are known, and as many empty ones as there were more.

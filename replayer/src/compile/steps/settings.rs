@@ -56,9 +56,10 @@ impl Lower<'_> {
             self.plain(cx, &[0])
         };
         match detail_bytes(cx.call, new_arg as u8) {
-            // Limits on what the worker itself needs, and core dumps, which the sandbox has none of: asked for, not set.
+            // Limits on what the worker itself needs, core dumps, which the sandbox has none of, and those that change nothing
+            // that a worker does, but that only some may raise: asked for, not set.
             Some(new)
-                if matches!(resource, 0 | 1 | 2 | 4 | 5 | 6 | 8 | 9)
+                if matches!(resource, 0 | 1 | 2 | 4 | 5 | 6 | 8..=15)
                     || resource == 7 && le_u64(new, 0) < 256 =>
             {
                 if !prlimit {

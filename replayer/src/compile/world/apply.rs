@@ -333,8 +333,20 @@ impl World {
     ) -> Result<(), CompileError> {
         const EAGAIN: i64 = -11;
         const EINPROGRESS: i64 = -115;
+        const ECONNREFUSED: i64 = -111;
         let fd0 = call.args[0] as i32;
         match (known.sc, call.ret) {
+            (Sc::Connect | Sc::Sendto | Sc::Sendmsg, ECONNREFUSED) => {
+                // A name of a unix socket that nobody has any more: the file is there.
+                let arg = if known.sc == Sc::Sendto { 4 } else { 1 };
+                if let Some(addr @ SockAddr::Unix(_)) = detail_addr(call, arg)
+                    && let SockAddr::Unix(path) = self.absolute(task, addr)
+                    && path.first() == Some(&b'/')
+                {
+                    let path = self.paths.intern(&path);
+                    self.fs.present(path, NodeKind::File);
+                }
+            }
             (Sc::Connect, EINPROGRESS) => {
                 if let (Some(ix), Some(addr)) = (self.sock_of(task, fd0), detail_addr(call, 1)) {
                     self.connected(task, ix, addr, mark.end_ns);
