@@ -45,7 +45,7 @@ pub const CHUNK_STEPS: u32 = 256;
 /// First word of a program.
 pub const PROGRAM_MAGIC: u64 = 0x314d_4152_4754_4343; // "CCTGRAM1"
 /// Changes whenever the meaning of any structure of this crate changes.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 5;
 /// Value of the sixth argument of the engine's own calls; the same as `ctrace_abi::ENGINE_MARK`.
 pub const ENGINE_MARK: u64 = 0xC7AC_E0E0_5EED_0001;
 /// Upper half of the sixth argument of a call that the seccomp filter fails with the errno in the low 12 bits.

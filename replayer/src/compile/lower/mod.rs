@@ -525,8 +525,8 @@ impl Lower<'_> {
         // What a new task waits for first is a CPU: nothing to compute again.
         let fresh = std::mem::take(&mut state.fresh);
         let idle = if fresh { gap } else { blocked_ns.saturating_add(wait_cpu_ns).min(gap) };
-        step.think_cpu_ns = u32::try_from(gap - idle).unwrap_or(u32::MAX);
-        step.think_sleep_ns = u32::try_from(idle).unwrap_or(u32::MAX);
+        step.think_cpu_ns = gap - idle;
+        step.think_sleep_ns = idle;
     }
 
     pub(crate) fn call(&mut self, call: &Syscall) -> Result<(), CompileError> {
@@ -645,7 +645,7 @@ impl Lower<'_> {
         let state = &self.states[task as usize];
         let in_handler = if state.depth > 0 { flags::IN_HANDLER } else { 0 };
         lowered.step.t_ns = call.t_ns;
-        lowered.step.duration_ns = u32::try_from(call.duration_ns).unwrap_or(u32::MAX);
+        lowered.step.duration_ns = call.duration_ns;
         lowered.step.flags |= in_handler;
         lowered.step.event = self.world.tasks[task as usize].ops;
         if (-516..=-512).contains(&call.ret) || call.ret == -4 {
@@ -705,7 +705,7 @@ impl Lower<'_> {
         }
         let socks = &self.world.socks;
         let sent = |sock: SockIx| socks.get(sock as usize).map_or(0, |s| s.sent);
-        let peer_root = self.peers.finish(&mut self.b, &sent)?;
+        let peer_root = self.peers.finish(&mut self.b, &sent, self.source.end_ns())?;
         let preopened = setup::peer_ends(&self);
         let executables = &self.executables;
         let is_link = |f: &FileSpec| matches!(f.kind, FileKind::Link { .. });

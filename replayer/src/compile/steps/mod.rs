@@ -342,7 +342,7 @@ impl Lower<'_> {
             return step.into();
         }
         let mut pause = Step::of(Kind::Sync);
-        pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
+        pause.think_sleep_ns = cx.call.duration_ns;
         Lowered::after(vec![Step::of(Kind::Sync), pause], step)
     }
 
@@ -383,7 +383,7 @@ impl Lower<'_> {
         }
         let mut pause = Step::of(Kind::Sync);
         if !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
-            pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
+            pause.think_sleep_ns = cx.call.duration_ns;
         }
         Lowered::after(vec![Step::of(Kind::Sync), pause], step)
     }
