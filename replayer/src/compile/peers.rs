@@ -6,6 +6,7 @@
 //! everybody's.
 
 use super::CompileError;
+use super::calls::nr;
 use super::deps::{Deps, EdgeKind};
 use super::wire;
 use super::world::{SockIx, canonical};
@@ -113,11 +114,8 @@ pub(crate) struct Turn {
     pub(crate) last_send_ns: u64,
 }
 
-fn nr(name: &str) -> u32 {
-    super::calls::host_nr(name).unwrap_or(0)
-}
-fn extra(name: &str) -> Step {
-    Step::call(nr(name)).with(flags::EXTRA)
+const fn extra(nr: u32) -> Step {
+    Step::call(nr).with(flags::EXTRA)
 }
 
 impl Peers {
@@ -182,7 +180,7 @@ impl Peers {
         addr: Option<&SockAddr>,
         family: u16,
     ) -> Result<(), CompileError> {
-        let socket = extra("socket")
+        let socket = extra(nr::socket)
             .imm(0, u64::from(family))
             .imm(1, u64::from(kind))
             .imm(2, 0)
@@ -192,7 +190,7 @@ impl Peers {
         let Some(addr) = addr else { return Ok(()) };
         if let SockAddr::Inet(at) = addr {
             let one = b.data(&1_u32.to_ne_bytes())?;
-            let reuse = extra("setsockopt")
+            let reuse = extra(nr::setsockopt)
                 .imm(0, u64::from(fd))
                 .imm(1, SOL_SOCKET)
                 .imm(2, SO_REUSEADDR)
@@ -205,7 +203,7 @@ impl Peers {
         }
         let bytes = wire::sockaddr(addr);
         let blob = b.data(&bytes)?;
-        let bind = extra("bind")
+        let bind = extra(nr::bind)
             .imm(0, u64::from(fd))
             .arg(1, Sel::Data, blob)
             .imm(2, bytes.len() as u64)
@@ -270,7 +268,7 @@ impl Peers {
             b.push_after(task, &Step::of(Kind::Sync), &waits)?;
             self.listen(b, task, fd, &key, kind)?
         } else {
-            let close = extra("close").imm(0, u64::from(fd));
+            let close = extra(nr::close).imm(0, u64::from(fd));
             Wait::completed(task, b.push_after(task, &close, &waits)?)
         };
         if let Some(server) = self.servers.get_mut(&key) {
@@ -293,10 +291,10 @@ impl Peers {
             && path.first().is_some_and(|c| *c != b'@' && *c != 0)
         {
             let path = b.cstr(path)?;
-            b.push(task, &extra("unlinkat").imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
+            b.push(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
         self.bound(b, task, fd, kind, Some(addr), family_of(addr))?;
-        let listen = extra("listen").imm(0, u64::from(fd)).imm(1, 4096).expect(Expect::Exact, 0);
+        let listen = extra(nr::listen).imm(0, u64::from(fd)).imm(1, 4096).expect(Expect::Exact, 0);
         Ok(Wait::completed(task, b.push(task, &listen)?))
     }
 
@@ -373,7 +371,7 @@ impl Peers {
         }
         let bytes = wire::sockaddr(to);
         let blob = b.data(&bytes)?;
-        let mut connect = extra("connect")
+        let mut connect = extra(nr::connect)
             .imm(0, u64::from(fd))
             .arg(1, Sel::Data, blob)
             .imm(2, bytes.len() as u64)
@@ -427,7 +425,7 @@ impl Peers {
             && path.first().is_some_and(|c| *c != b'@' && *c != 0)
         {
             let path = b.cstr(path)?;
-            b.push(task, &extra("unlinkat").imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
+            b.push(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
         self.bound(b, task, fd, SOCK_DGRAM, addr, family)?;
         let ready = Wait::completed(task, b.next_step(task).saturating_sub(1));
@@ -476,7 +474,7 @@ impl Peers {
         b.push_after(task, &Step::of(Kind::Sync), &waits)?;
         self.bound(b, task, listener, 1, Some(addr), family_of(addr))?;
         let step =
-            b.push(task, &extra("listen").imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
+            b.push(task, &extra(nr::listen).imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
         self.lanes.push(Lane { task, fd });
         let lane = self.lanes.len() - 1;
         self.conns.insert(
@@ -500,7 +498,7 @@ impl Peers {
         let mut waits = Vec::new();
         deps.add(task, EdgeKind::Connection, worker, &mut waits);
         b.push_after(task, &accept_at(listener, fd), &waits)?;
-        let step = b.push(task, &extra("close").imm(0, u64::from(listener)))?;
+        let step = b.push(task, &extra(nr::close).imm(0, u64::from(listener)))?;
         self.last_established = Some(Wait::completed(task, step));
         b.push(task, &Step::of(Kind::Gate))?;
         self.clients += 1;
@@ -593,9 +591,9 @@ impl Peers {
             let part = if dgram { left.min(65_536) } else { left.min(PART_BYTES) };
             let mut step = if n == 0 && !dgram {
                 conn.over = false;
-                extra("shutdown").imm(0, u64::from(fd)).imm(1, 1)
+                extra(nr::shutdown).imm(0, u64::from(fd)).imm(1, 1)
             } else {
-                let step = extra("sendto")
+                let step = extra(nr::sendto)
                     .imm(0, u64::from(fd))
                     .arg(1, Sel::Out, part)
                     .imm(2, part)
@@ -656,7 +654,7 @@ impl Peers {
         b.push_after(task, &first, &waits)?;
         if reset {
             let linger = b.data(&[1_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat())?;
-            let step = extra("setsockopt")
+            let step = extra(nr::setsockopt)
                 .imm(0, u64::from(fd))
                 .imm(1, SOL_SOCKET)
                 .imm(2, SO_LINGER)
@@ -664,7 +662,7 @@ impl Peers {
                 .imm(4, 8);
             b.push(task, &step)?;
         }
-        let step = b.push(task, &extra("close").imm(0, u64::from(fd)))?;
+        let step = b.push(task, &extra(nr::close).imm(0, u64::from(fd)))?;
         Ok(Some(Wait::completed(task, step)))
     }
 
@@ -691,7 +689,7 @@ impl Peers {
             if !conn.dgram {
                 b.push(task, &recv_step(conn.fd, 4096))?;
             }
-            b.push(task, &extra("close").imm(0, u64::from(conn.fd)))?;
+            b.push(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
         }
         self.free.insert((at_ns, conn.lane));
         Ok(())
@@ -710,7 +708,7 @@ impl Peers {
         }
         let Some(root) = self.root else { return Ok(None) };
         for task in &self.tasks {
-            let clone = Step { nr: nr("clone"), ..Step::of(Kind::Clone) }
+            let clone = Step { nr: nr::clone, ..Step::of(Kind::Clone) }
                 .with(flags::EXTRA)
                 .imm(0, THREAD)
                 .expect(Expect::Success, 0)
@@ -725,7 +723,7 @@ impl Peers {
 
 /// Accepts a connection at the descriptor `listener`, as `fd`.
 fn accept_at(listener: u32, fd: u32) -> Step {
-    extra("accept4")
+    extra(nr::accept4)
         .imm(0, u64::from(listener))
         .imm(1, 0)
         .imm(2, 0)
@@ -735,7 +733,7 @@ fn accept_at(listener: u32, fd: u32) -> Step {
 }
 
 fn recv_step(fd: u32, len: u64) -> Step {
-    let mut step = extra("recvfrom")
+    let mut step = extra(nr::recvfrom)
         .imm(0, u64::from(fd))
         .arg(1, Sel::Out, len)
         .imm(2, len)
