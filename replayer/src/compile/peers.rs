@@ -6,6 +6,7 @@
 //! everybody's.
 
 use super::CompileError;
+use super::calls::nr;
 use super::deps::{Deps, EdgeKind};
 use super::wire;
 use super::world::{SockIx, canonical};
@@ -118,11 +119,8 @@ pub(crate) struct Turn {
     pub(crate) last_send_ns: u64,
 }
 
-fn nr(name: &str) -> u32 {
-    super::calls::host_nr(name).unwrap_or(0)
-}
-fn extra(name: &str) -> Step {
-    Step::call(nr(name)).with(flags::EXTRA)
+const fn extra(nr: u32) -> Step {
+    Step::call(nr).with(flags::EXTRA)
 }
 
 impl Peers {
@@ -187,7 +185,7 @@ impl Peers {
         addr: Option<&SockAddr>,
         family: u16,
     ) -> Result<(), CompileError> {
-        let socket = extra("socket")
+        let socket = extra(nr::socket)
             .imm(0, u64::from(family))
             .imm(1, u64::from(kind))
             .imm(2, 0)
@@ -198,7 +196,7 @@ impl Peers {
         if matches!(u64::from(family), AF_INET | AF_INET6) && kind == SOCK_STREAM {
             // A peer sends when the recording has it: nothing is held back until what was sent before is acknowledged, which
             // may take 40 ms (`tcp_nagle_check`, net/ipv4/tcp_output.c). Accepted sockets have it from their listener.
-            let at_once = extra("setsockopt")
+            let at_once = extra(nr::setsockopt)
                 .imm(0, u64::from(fd))
                 .imm(1, IPPROTO_TCP)
                 .imm(2, TCP_NODELAY)
@@ -208,7 +206,7 @@ impl Peers {
         }
         let Some(addr) = addr else { return Ok(()) };
         if let SockAddr::Inet(at) = addr {
-            let reuse = extra("setsockopt")
+            let reuse = extra(nr::setsockopt)
                 .imm(0, u64::from(fd))
                 .imm(1, SOL_SOCKET)
                 .imm(2, SO_REUSEADDR)
@@ -221,7 +219,7 @@ impl Peers {
         }
         let bytes = wire::sockaddr(addr);
         let blob = b.data(&bytes)?;
-        let bind = extra("bind")
+        let bind = extra(nr::bind)
             .imm(0, u64::from(fd))
             .arg(1, Sel::Data, blob)
             .imm(2, bytes.len() as u64)
@@ -286,7 +284,7 @@ impl Peers {
             b.push_after(task, &Step::of(Kind::Sync), &waits)?;
             self.listen(b, task, fd, &key, kind)?
         } else {
-            let close = extra("close").imm(0, u64::from(fd));
+            let close = extra(nr::close).imm(0, u64::from(fd));
             Wait::completed(task, b.push_after(task, &close, &waits)?)
         };
         if let Some(server) = self.servers.get_mut(&key) {
@@ -309,10 +307,10 @@ impl Peers {
             && path.first().is_some_and(|c| *c != b'@' && *c != 0)
         {
             let path = b.cstr(path)?;
-            b.push(task, &extra("unlinkat").imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
+            b.push(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
         self.bound(b, task, fd, kind, Some(addr), family_of(addr))?;
-        let listen = extra("listen").imm(0, u64::from(fd)).imm(1, 4096).expect(Expect::Exact, 0);
+        let listen = extra(nr::listen).imm(0, u64::from(fd)).imm(1, 4096).expect(Expect::Exact, 0);
         Ok(Wait::completed(task, b.push(task, &listen)?))
     }
 
@@ -389,7 +387,7 @@ impl Peers {
         }
         let bytes = wire::sockaddr(to);
         let blob = b.data(&bytes)?;
-        let mut connect = extra("connect")
+        let mut connect = extra(nr::connect)
             .imm(0, u64::from(fd))
             .arg(1, Sel::Data, blob)
             .imm(2, bytes.len() as u64)
@@ -443,7 +441,7 @@ impl Peers {
             && path.first().is_some_and(|c| *c != b'@' && *c != 0)
         {
             let path = b.cstr(path)?;
-            b.push(task, &extra("unlinkat").imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
+            b.push(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
         self.bound(b, task, fd, SOCK_DGRAM, addr, family)?;
         let ready = Wait::completed(task, b.next_step(task).saturating_sub(1));
@@ -492,7 +490,7 @@ impl Peers {
         b.push_after(task, &Step::of(Kind::Sync), &waits)?;
         self.bound(b, task, listener, 1, Some(addr), family_of(addr))?;
         let step =
-            b.push(task, &extra("listen").imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
+            b.push(task, &extra(nr::listen).imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
         self.lanes.push(Lane { task, fd });
         let lane = self.lanes.len() - 1;
         self.conns.insert(
@@ -516,7 +514,7 @@ impl Peers {
         let mut waits = Vec::new();
         deps.add(task, EdgeKind::Connection, worker, &mut waits);
         b.push_after(task, &accept_at(listener, fd), &waits)?;
-        let step = b.push(task, &extra("close").imm(0, u64::from(listener)))?;
+        let step = b.push(task, &extra(nr::close).imm(0, u64::from(listener)))?;
         self.last_established = Some(Wait::completed(task, step));
         b.push(task, &Step::of(Kind::Gate))?;
         self.clients += 1;
@@ -611,9 +609,9 @@ impl Peers {
             let part = if dgram { left.min(65_536) } else { left.min(PART_BYTES) };
             let mut step = if n == 0 && !dgram {
                 conn.over = false;
-                extra("shutdown").imm(0, u64::from(fd)).imm(1, 1)
+                extra(nr::shutdown).imm(0, u64::from(fd)).imm(1, 1)
             } else {
-                let step = extra("sendto")
+                let step = extra(nr::sendto)
                     .imm(0, u64::from(fd))
                     .arg(1, Sel::Out, part)
                     .imm(2, part)
@@ -675,7 +673,7 @@ impl Peers {
         b.push_after(task, &first, &waits)?;
         if reset {
             let linger = b.data(&[1_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat())?;
-            let step = extra("setsockopt")
+            let step = extra(nr::setsockopt)
                 .imm(0, u64::from(fd))
                 .imm(1, SOL_SOCKET)
                 .imm(2, SO_LINGER)
@@ -683,7 +681,7 @@ impl Peers {
                 .imm(4, 8);
             b.push(task, &step)?;
         }
-        let step = b.push(task, &extra("close").imm(0, u64::from(fd)))?;
+        let step = b.push(task, &extra(nr::close).imm(0, u64::from(fd)))?;
         Ok(Some(Wait::completed(task, step)))
     }
 
@@ -710,7 +708,7 @@ impl Peers {
             if !conn.dgram {
                 b.push(task, &recv_step(conn.fd, 4096, at_ns))?;
             }
-            b.push(task, &extra("close").imm(0, u64::from(conn.fd)))?;
+            b.push(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
         }
         self.free.insert((at_ns, conn.lane));
         Ok(())
@@ -730,7 +728,7 @@ impl Peers {
         }
         let Some(root) = self.root else { return Ok(None) };
         for task in &self.tasks {
-            let clone = Step { nr: nr("clone"), ..Step::of(Kind::Clone) }
+            let clone = Step { nr: nr::clone, ..Step::of(Kind::Clone) }
                 .with(flags::EXTRA)
                 .imm(0, THREAD)
                 .expect(Expect::Success, 0)
@@ -745,7 +743,7 @@ impl Peers {
 
 /// Accepts a connection at the descriptor `listener`, as `fd`.
 fn accept_at(listener: u32, fd: u32) -> Step {
-    extra("accept4")
+    extra(nr::accept4)
         .imm(0, u64::from(listener))
         .imm(1, 0)
         .imm(2, 0)
@@ -756,7 +754,7 @@ fn accept_at(listener: u32, fd: u32) -> Step {
 
 /// Receives what the workload had sent by `at_ns`.
 fn recv_step(fd: u32, len: u64, at_ns: u64) -> Step {
-    let mut step = extra("recvfrom")
+    let mut step = extra(nr::recvfrom)
         .imm(0, u64::from(fd))
         .arg(1, Sel::Out, len)
         .imm(2, len)

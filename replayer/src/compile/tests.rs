@@ -144,7 +144,7 @@ fn steps(plan: &Plan, task: u32) -> Vec<Step> {
 }
 
 fn named(name: &str) -> u32 {
-    super::calls::host_nr(name).unwrap()
+    syscalls::number(super::calls::HOST, name).unwrap().nr
 }
 
 #[test]

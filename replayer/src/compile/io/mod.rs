@@ -4,7 +4,7 @@ mod readiness;
 mod sockets;
 
 use super::CompileError;
-use super::calls::{Sc, host_nr};
+use super::calls::{Sc, nr};
 use super::fsmodel::NodeKind;
 use super::lower::{Cx, Lower, Lowered};
 use super::wire;
@@ -232,7 +232,7 @@ impl Lower<'_> {
         if want == 0 && asked > 0 && channel == Channel::File && matches!(cx.known.sc, Sc::Read | Sc::Readv) {
             // The end of a file that is longer here: there, the call finds the end by itself.
             const SEEK_END: u64 = 2;
-            let seek = Step::call(host_nr("lseek").unwrap_or(0)).with(flags::ENGINE);
+            let seek = Step::call(nr::lseek).with(flags::ENGINE);
             pre.push(seek.imm(0, cx.call.args[0]).imm(1, 0).imm(2, SEEK_END));
             want = asked.min(BUFFER_MAX);
         }

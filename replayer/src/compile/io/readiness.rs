@@ -1,10 +1,10 @@
 //! Calls that ask which descriptors are ready.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::wire;
-use super::super::world::{Epoll, OfdIx, OfdKind, Watch, detail_epoll, detail_time};
+use super::super::world::{Epoll, OfdIx, OfdKind, StreamKey, Watch, detail_epoll, detail_time};
 use super::{EPOLLET, POLLHUP, POLLIN, POLLOUT, READY_NS};
 use ctrace_format::{Detail, PollEntry, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, REPORTED_ONCE, Sel, Step, flags};
@@ -67,8 +67,8 @@ impl Lower<'_> {
     /// bytes in as they fit: nothing that the recording tells keeps them from arriving a moment sooner here.
     pub(crate) fn was_being_written(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
         let writer = match self.world.ofds[ofd as usize].kind {
-            OfdKind::Pipe { pipe, .. } => Some((0, pipe)),
-            OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(|partner| (1, partner)),
+            OfdKind::Pipe { pipe, .. } => Some(StreamKey::Pipe(pipe)),
+            OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(StreamKey::Sock),
             _ => None,
         };
         let Some(writes) = writer.and_then(|end| self.facts.blocked_writes.get(&end)) else { return false };
@@ -150,7 +150,7 @@ impl Lower<'_> {
         let changes = if watched { out.remove(&watch.fd) } else { out.insert(watch.fd) };
         if changes {
             let blob = self.b.data(&wire::epoll_event(watch.fd, watch.events))?;
-            let step = Step::call(host_nr("epoll_ctl").unwrap_or(0))
+            let step = Step::call(nr::epoll_ctl)
                 .with(flags::ENGINE)
                 .imm(0, cx.call.args[0])
                 .imm(1, if watched { ADD } else { DEL })
@@ -271,7 +271,7 @@ impl Lower<'_> {
                 continue;
             }
             let blob = self.b.data(&wire::epoll_event(watch.fd, watch.events))?;
-            let step = Step::call(host_nr("epoll_ctl").unwrap_or(0)).with(flags::ENGINE);
+            let step = Step::call(nr::epoll_ctl).with(flags::ENGINE);
             pre.push(step.imm(0, cx.call.args[0]).imm(1, MOD).imm(2, watch.fd as u64).arg(
                 3,
                 Sel::Data,

@@ -1,7 +1,7 @@
 //! Sockets: addresses, connections, options, datagrams.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::deps::EdgeKind;
 use super::super::lower::{Cx, Lower, Lowered, reachable};
 use super::super::peers::family_of;
@@ -32,7 +32,7 @@ impl Lower<'_> {
         let (seconds, micros) =
             (cx.call.duration_ns / 1_000_000_000, cx.call.duration_ns % 1_000_000_000 / 1000);
         let limit = self.b.words(&[seconds, micros])?;
-        let step = Step::call(host_nr("setsockopt").unwrap_or(0))
+        let step = Step::call(nr::setsockopt)
             .with(flags::ENGINE)
             .imm(0, cx.call.args[0])
             .imm(1, SOL_SOCKET)
@@ -87,7 +87,7 @@ impl Lower<'_> {
         };
         let bytes = wire::sockaddr(&local);
         let blob = self.b.data(&bytes)?;
-        let step = Step::call(host_nr("bind").unwrap_or(0))
+        let step = Step::call(nr::bind)
             .with(flags::ENGINE)
             .imm(0, cx.call.args[0])
             .arg(1, Sel::Data, blob)

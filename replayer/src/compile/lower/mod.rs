@@ -20,10 +20,11 @@ use super::peers::Peers;
 use super::setup;
 use super::shapes::Shapes;
 use super::source::Source;
-use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, TaskIx, World};
+use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, StreamKey, TaskIx, World};
 use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess};
 use crate::plan::need::Need;
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
+use ctrace_format::syscalls::{Family, Makes};
 use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno};
 use ctrace_program::{
     BuildError, DecodeError, Expect, Kind, Program, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags,
@@ -147,8 +148,8 @@ pub(crate) struct Lower<'a> {
     path_marks: FxHashMap<PathId, (VecDeque<Mark>, Vec<Mark>)>,
     /// Who last wrote a file, and who looked at it since.
     content: FxHashMap<InodeIx, (VecDeque<Mark>, Vec<Mark>)>,
-    stream_writes: FxHashMap<(u8, u32), VecDeque<Mark>>,
-    stream_reads: FxHashMap<(u8, u32), VecDeque<Mark>>,
+    stream_writes: FxHashMap<StreamKey, VecDeque<Mark>>,
+    stream_reads: FxHashMap<StreamKey, VecDeque<Mark>>,
     /// Accepts of a listener, and when what they took had come about.
     accepts: FxHashMap<SockIx, VecDeque<(u64, Mark)>>,
     /// The last calls of tasks that ended.
@@ -787,19 +788,15 @@ pub(crate) fn reachable(addr: SockAddr) -> SockAddr {
     }
 }
 
-/// Key of accepts among the reads of streams.
-pub(crate) const ACCEPTS: u8 = 3;
-
 /// The listening descriptor of a successful accept.
 pub(crate) fn accepting(cx: &Cx<'_>) -> Option<i32> {
-    (matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && cx.call.ret >= 0).then_some(cx.call.args[0] as i32)
+    (cx.known.row().family == Family::Accept && cx.call.ret >= 0).then_some(cx.call.args[0] as i32)
 }
 
 /// The listening descriptor of an accept that succeeded or came in vain.
 pub(crate) fn looking(cx: &Cx<'_>) -> Option<i32> {
     const EAGAIN: i64 = -11;
-    let looks =
-        matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && (cx.call.ret >= 0 || cx.call.ret == EAGAIN);
+    let looks = cx.known.row().family == Family::Accept && (cx.call.ret >= 0 || cx.call.ret == EAGAIN);
     looks.then_some(cx.call.args[0] as i32)
 }
 
@@ -817,69 +814,30 @@ pub(crate) fn fd_args(cx: &Cx<'_>) -> Vec<i32> {
 
 /// Descriptors that a successful call made.
 pub(crate) fn made_fds(cx: &Cx<'_>) -> Vec<i32> {
-    match cx.known.sc {
-        Sc::Pipe | Sc::Pipe2 | Sc::Socketpair => {
-            super::world::detail_newfds(cx.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec())
-        }
-        Sc::Fcntl if matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
-        _ if cx.known.name.is_some_and(ctrace_format::syscalls::returns_fd) => vec![cx.call.ret as i32],
+    match cx.known.row().makes {
+        Makes::Two => super::world::detail_newfds(cx.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec()),
+        Makes::Result(_) => vec![cx.call.ret as i32],
+        // F_DUPFD, F_DUPFD_CLOEXEC.
+        _ if cx.known.sc == Sc::Fcntl && matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
         _ => Vec::new(),
     }
 }
 
 /// Descriptors that a call reads from and writes to.
 pub(crate) fn transfers(cx: &Cx<'_>) -> (Vec<i32>, Vec<i32>) {
-    let a = |i: usize| cx.call.args[i] as i32;
-    match cx.known.sc {
-        Sc::Read
-        | Sc::Readv
-        | Sc::Pread64
-        | Sc::Preadv
-        | Sc::Preadv2
-        | Sc::Recvfrom
-        | Sc::Recvmsg
-        | Sc::Getdents
-        | Sc::Getdents64
-        | Sc::Lseek
-        | Sc::Fstat => (vec![a(0)], Vec::new()),
-        Sc::Write
-        | Sc::Writev
-        | Sc::Pwrite64
-        | Sc::Pwritev
-        | Sc::Pwritev2
-        | Sc::Sendto
-        | Sc::Sendmsg
-        | Sc::Ftruncate
-        | Sc::Fallocate => (Vec::new(), vec![a(0)]),
-        Sc::Sendfile => (vec![a(1)], vec![a(0)]),
-        Sc::Splice | Sc::CopyFileRange => (vec![a(0)], vec![a(2)]),
-        Sc::Tee => (vec![a(0)], vec![a(1)]),
-        _ => (Vec::new(), Vec::new()),
-    }
+    let row = cx.known.row();
+    let of = |bits: u8| {
+        let named = cx.call.args.iter().enumerate().filter(|(i, _)| bits & 1 << i != 0);
+        named.map(|(_, fd)| *fd as i32).collect()
+    };
+    (of(row.reads), of(row.writes))
 }
 
 /// Whether a successful call of this kind makes, moves or removes a name.
 pub(crate) fn is_name_change(cx: &Cx<'_>) -> bool {
-    match cx.known.sc {
-        Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat => {
-            super::world::open_flags(cx.call, cx.known.sc).0 & super::world::O_CREAT != 0
-        }
-        Sc::Mkdir
-        | Sc::Mkdirat
-        | Sc::Mknod
-        | Sc::Mknodat
-        | Sc::Symlink
-        | Sc::Symlinkat
-        | Sc::Unlink
-        | Sc::Unlinkat
-        | Sc::Rmdir
-        | Sc::Rename
-        | Sc::Renameat
-        | Sc::Renameat2
-        | Sc::Link
-        | Sc::Linkat => true,
-        _ => false,
-    }
+    cx.known.row().renames
+        || matches!(cx.known.sc, Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat)
+            && super::world::open_flags(cx.call, cx.known.sc).0 & super::world::O_CREAT != 0
 }
 
 /// Whether an expectation is worth stating for a call that never returned.
