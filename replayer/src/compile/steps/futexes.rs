@@ -5,7 +5,6 @@ use super::super::calls::Sc;
 use super::super::facts::{self};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::world::detail_time;
-use super::WAITERS_NS;
 use ctrace_format::SyscallFlags;
 use ctrace_program::{Expect, Kind, Sel, Step, clock_operand, flags};
 
@@ -98,12 +97,11 @@ impl Lower<'_> {
                         return Ok(self.surrogate(cx));
                     }
                     let slot = u64::from(self.futex_slot(word, Some(ordinal)));
-                    let mut step = Step { kind: Kind::FutexWake as u8, ..base }
+                    let step = Step { kind: Kind::FutexWake as u8, ..base }
                         .arg(0, Sel::Futex, slot)
                         .imm(2, cx.call.args[2].min(woken))
                         .imm(5, u64::from(u32::MAX))
                         .expect(Expect::Exact, woken as i64);
-                    step.aux = WAITERS_NS;
                     return Ok(step.into());
                 }
                 let slot = u64::from(self.deserted());

@@ -427,8 +427,6 @@ impl Lower<'_> {
 
 /// `ioctl` that shares the extents of another file.
 pub(crate) const FICLONE: u32 = 0x4004_9409;
-/// How long a wake waits for those it is to wake.
-pub(crate) const WAITERS_NS: u64 = 2_000_000_000;
 pub(crate) const AT_FDCWD: u64 = -100_i64 as u64;
 
 /// A clock id as the worker can use it: those of a process or thread by number become the caller's own
