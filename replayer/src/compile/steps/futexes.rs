@@ -72,12 +72,12 @@ impl Lower<'_> {
                 }
                 if let Some(ns) = timeout.filter(|_| ret == -110 || !unfinished) {
                     // Plain waits count from now, bitset waits name a moment.
-                    let left = if op == 9 { cx.call.duration_ns } else { ns };
                     step = if op == 9 {
                         let clock = u8::from(cx.call.args[1] & 0x100 == 0);
+                        let left = self.left(cx, Some(ns), clock);
                         step.arg(3, Sel::AbsTimespec, clock_operand(clock, left))
                     } else {
-                        step.arg(3, Sel::Timespec, left)
+                        step.arg(3, Sel::Timespec, ns)
                     };
                 } else if ret == -110 {
                     return self.fault(cx);
