@@ -20,12 +20,16 @@ mod builder;
 pub mod control;
 #[cfg(feature = "std")]
 mod decode;
+#[cfg(feature = "std")]
+mod edit;
 #[cfg(all(test, feature = "std"))]
 mod tests;
 #[cfg(feature = "std")]
 pub use builder::{BuildError, ProgramBuilder, TaskInfo};
 #[cfg(feature = "std")]
 pub use decode::{DecodeError, Program};
+#[cfg(feature = "std")]
+pub use edit::{PlacedStep, PlacedWait};
 
 /// Where the program lies in a worker's address space. Below 39 bits: some aarch64 kernels have no more.
 pub const PROGRAM_BASE: u64 = 0x10_0000_0000;

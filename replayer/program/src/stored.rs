@@ -153,8 +153,15 @@ pub fn decode(head: &ChunkHead, bytes: &[u8]) -> Option<(Step, usize)> {
 /// The next of the waits behind a step.
 #[inline]
 pub fn decode_wait(bytes: &[u8], at: &mut usize) -> Option<Wait> {
+    decode_placed_wait(bytes, at).map(|(wait, _)| wait)
+}
+
+/// As [`decode_wait`], with where its sequence number begins.
+#[inline]
+pub fn decode_placed_wait(bytes: &[u8], at: &mut usize) -> Option<(Wait, usize)> {
     let task = number(bytes, at)? as u32;
-    Some(Wait { task, seq: number(bytes, at)? as u32 })
+    let seq_at = *at;
+    Some((Wait { task, seq: number(bytes, at)? as u32 }, seq_at))
 }
 
 const _: () = assert!(Kind::Call as u8 == 0 && Expect::Any as u8 == 0 && Post::None as u8 == 0);

@@ -10,6 +10,7 @@ use super::CompileError;
 use super::bounds::keeps_to_its_memory;
 use super::budget::Budget;
 use super::calls::{HOST, Known, Sc};
+use super::circles;
 use super::deps::{Deps, EdgeKind};
 use super::environment;
 use super::facts::{Facts, is_work};
@@ -752,10 +753,21 @@ impl Lower<'_> {
             .try_clone()
             .map_err(|source| DecodeError::Io { offset: 0, source })
             .and_then(Program::open);
+        let sealed = sealed.map_err(CompileError::Sealed)?;
+        self.summary.cut = circles::cut(&sealed).map_err(CompileError::Sealed)?;
+        if let Some(first) = self.summary.cut.first() {
+            self.summary.notes.push(format!(
+                "{} waits could never hold and were taken back, the first one that of {} for {} at {:.6} s: please report this",
+                self.summary.cut.len(),
+                sealed.task_name(first.task),
+                sealed.task_name(first.on),
+                first.t_ns as f64 / 1e9
+            ));
+        }
         let need = Need {
             duration_ns: self.summary.recorded_ns,
             addresses: self.environment.addresses.len() as u64,
-            ..self.meter.need(&sealed.map_err(CompileError::Sealed)?, beside)
+            ..self.meter.need(&sealed, beside)
         };
         let peers = peer_root.map(|task| PeerProcess { task, preopened }).into_iter().collect();
         Ok(Plan { program, environment: self.environment, peers, need, summary: self.summary })
