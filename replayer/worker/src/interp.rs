@@ -35,6 +35,8 @@ const MADV_POPULATE_READ: u64 = 22;
 const MADV_POPULATE_WRITE: u64 = 23;
 /// Most that a peer leaves out of one gap when it is behind the recording.
 const PEER_CATCH_UP_NS: u64 = 500_000;
+/// Behind the recording by this much, a task makes its calls without computing in between.
+const STARVED_NS: u64 = 5_000_000;
 const SIG_BLOCK: u64 = 0;
 const SIGNAL_MAX: u32 = 64;
 
@@ -166,7 +168,9 @@ fn pace(task: &Task, step: &Step) {
     let answers = task.entry.flags & task_flags::PEER != 0 && step.flags & flags::OPEN_LOOP == 0;
     let idle_may_drop = if answers { (idle / 2).min(PEER_CATCH_UP_NS) } else { idle };
     let idle_kept = idle - behind.min(idle_may_drop);
-    let may_drop = u128::from(spin) * u128::from(control.catch_up_permille.load(Relaxed)) / 1000;
+    // As much as it likes when the machine lacks the time: burning more of it would only make that worse.
+    let permille = if behind >= STARVED_NS { 1000 } else { control.catch_up_permille.load(Relaxed) };
+    let may_drop = u128::from(spin) * u128::from(permille) / 1000;
     spin -= (behind - (idle - idle_kept)).min(may_drop as u64);
     if pace != Pace::Temporal as u32 || step.flags & flags::AT != 0 {
         target = target.max(begin.saturating_add(idle_kept).saturating_add(spin));
