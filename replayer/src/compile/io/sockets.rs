@@ -1,7 +1,7 @@
 //! Sockets: addresses, connections, options, datagrams.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::deps::EdgeKind;
 use super::super::lower::{Cx, Late, Lower, Lowered, reachable};
 use super::super::netlink;
@@ -10,7 +10,7 @@ use super::super::wire;
 use super::super::world::{
     O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_value,
 };
-use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, READY_NS, SO_RCVTIMEO, SOL_SOCKET};
+use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, SO_RCVTIMEO, SOL_SOCKET};
 use ctrace_format::{PollEntry, SockAddr, SyscallFlags};
 use ctrace_program::{Expect, Kind, Sel, Step, Wait, flags};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -33,7 +33,7 @@ impl Lower<'_> {
         let (seconds, micros) =
             (cx.call.duration_ns / 1_000_000_000, cx.call.duration_ns % 1_000_000_000 / 1000);
         let limit = self.b.words(&[seconds, micros])?;
-        let step = Step::call(host_nr("setsockopt").unwrap_or(0))
+        let step = Step::call(nr::setsockopt)
             .with(flags::ENGINE)
             .imm(0, cx.call.args[0])
             .imm(1, SOL_SOCKET)
@@ -104,7 +104,7 @@ impl Lower<'_> {
         let late = self.after(cx, ready, pre);
         if first {
             self.netlink_port(cx, sock, pre)?;
-            pre.push(self.addressed("connect", cx.call.args[0], &kernel)?.with(flags::ENGINE));
+            pre.push(self.addressed(nr::connect, cx.call.args[0], &kernel)?.with(flags::ENGINE));
         }
         Ok(late)
     }
@@ -113,16 +113,16 @@ impl Lower<'_> {
     fn netlink_port(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<(), CompileError> {
         let own = netlink::own(sock);
         if self.dgram_ports.insert(sock, own.clone()).is_none() {
-            pre.push(self.addressed("bind", cx.call.args[0], &own)?.with(flags::ENGINE));
+            pre.push(self.addressed(nr::bind, cx.call.args[0], &own)?.with(flags::ENGINE));
         }
         Ok(())
     }
 
     /// `bind` or `connect`.
-    fn addressed(&mut self, name: &str, fd: u64, addr: &SockAddr) -> Result<Step, CompileError> {
+    fn addressed(&mut self, nr: u32, fd: u64, addr: &SockAddr) -> Result<Step, CompileError> {
         let bytes = wire::sockaddr(addr);
         let blob = self.b.data(&bytes)?;
-        let step = Step::call(host_nr(name).unwrap_or(0)).imm(0, fd).arg(1, Sel::Data, blob);
+        let step = Step::call(nr).imm(0, fd).arg(1, Sel::Data, blob);
         Ok(step.imm(2, bytes.len() as u64))
     }
 
@@ -146,7 +146,7 @@ impl Lower<'_> {
         } else {
             SockAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
         };
-        pre.push(self.addressed("bind", cx.call.args[0], &local)?.with(flags::ENGINE));
+        pre.push(self.addressed(nr::bind, cx.call.args[0], &local)?.with(flags::ENGINE));
         self.dgram_ports.insert(sock, local);
         Ok(())
     }
@@ -241,7 +241,7 @@ impl Lower<'_> {
         let ms = u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX).max(1);
         for (option, value) in [(TCP_SYNCNT, SYN_RETRIES_MAX), (TCP_USER_TIMEOUT, ms)] {
             let blob = self.b.data(&value.to_ne_bytes())?;
-            let step = Step::call(host_nr("setsockopt").unwrap_or(0)).with(flags::ENGINE);
+            let step = Step::call(nr::setsockopt).with(flags::ENGINE);
             let step = step.imm(0, cx.call.args[0]).imm(1, IPPROTO_TCP).imm(2, option);
             pre.push(step.arg(3, Sel::Data, blob).imm(4, 4));
         }
@@ -343,7 +343,7 @@ impl Lower<'_> {
             let entry =
                 PollEntry { fd: cx.call.args[0] as i32, events: POLLOUT | POLLERR | POLLHUP, revents: 0 };
             let blob = self.b.data(&wire::pollfds([entry]))?;
-            let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
+            let mut wait = Step::of(Kind::AwaitReady);
             wait.args[0] = blob;
             pre.push(wait);
         }

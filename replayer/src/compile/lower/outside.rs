@@ -7,7 +7,7 @@ use super::super::netlink;
 use super::super::peers::Turn;
 use super::super::setup;
 use super::super::world::{
-    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, SockState, canonical, detail_addr,
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, SockState, StreamKey, canonical, detail_addr,
 };
 use super::{Cx, Lower, reachable};
 use ctrace_format::SockAddr;
@@ -29,8 +29,8 @@ impl Lower<'_> {
         for sock in std::mem::take(&mut self.world.gone_socks) {
             let sent = self.world.socks[sock as usize].sent;
             self.peers.closed(&mut self.b, sock, sent, at_ns)?;
-            self.stream_writes.remove(&(1, sock));
-            self.stream_reads.remove(&(1, sock));
+            self.stream_writes.remove(&StreamKey::Sock(sock));
+            self.stream_reads.remove(&StreamKey::Sock(sock));
         }
         Ok(())
     }
@@ -210,7 +210,8 @@ impl Lower<'_> {
                         return Ok(());
                     }
                     let key = self.peers.correspondent(sock, to.as_ref()).unwrap_or(sock);
-                    self.peers.sent_datagram(&mut self.b, key, cx.call.ret as u64)?;
+                    let end_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
+                    self.peers.sent_datagram(&mut self.b, key, cx.call.ret as u64, end_ns)?;
                 }
             }
             _ => {}

@@ -5,7 +5,8 @@ use super::super::calls::Sc;
 use super::super::fsmodel::NodeKind;
 use super::super::lower::{Cx, Lower};
 use super::super::world::{OfdKind, detail_addr};
-use super::{FICLONE, TAKEN_FOR_GRANTED, memory};
+use super::{FICLONE, memory};
+use ctrace_format::syscalls::Replay;
 use libc::{
     E2BIG, EACCES, EADDRINUSE, EAFNOSUPPORT, EAGAIN, EALREADY, EBADF, ECHILD, ECONNREFUSED, ECONNRESET,
     EDESTADDRREQ, EEXIST, EINPROGRESS, EINTR, EINVAL, EISCONN, EISDIR, ELOOP, ENAMETOOLONG, ENETUNREACH,
@@ -111,7 +112,7 @@ impl Lower<'_> {
                 _,
             ) => false,
             (Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Accept | Sc::Accept4, EINVAL) => false,
-            (Sc::Other, _) if matches!(cx.name, "shmat" | "shmdt" | "shmctl") => false,
+            (Sc::Shmat | Sc::Shmdt | Sc::Shmctl, _) => false,
             (Sc::Futex, _) => matches!(errno, EAGAIN | ETIMEDOUT | EINTR),
             (
                 Sc::Write
@@ -133,7 +134,7 @@ impl Lower<'_> {
                 self.named_paths(cx).iter().all(|(path, _)| !self.exists(*path)) || cx.known.args.is_none()
             }
             (_, EEXIST) => self.named_paths(cx).last().is_some_and(|(path, _)| self.exists(*path)),
-            _ => own && !TAKEN_FOR_GRANTED.contains(&cx.name),
+            _ => own && cx.known.row().replay != Replay::Granted,
         }
     }
 
@@ -165,15 +166,15 @@ impl Lower<'_> {
     }
 
     /// Whether what is to be executed is there, and nobody may.
-    fn is_no_program(&self, cx: &Cx<'_>) -> bool {
+    fn is_no_program(&mut self, cx: &Cx<'_>) -> bool {
         const EXECUTABLE: u32 = 0o111;
-        self.named_paths(cx).last().and_then(|(path, _)| self.world.fs.lookup(*path)).is_some_and(|inode| {
-            let node = self.world.fs.node(inode);
-            match node.kind {
-                NodeKind::Dir => true,
-                NodeKind::File => !node.executed && node.mode.is_some_and(|mode| mode & EXECUTABLE == 0),
-                _ => false,
-            }
-        })
+        let Some((path, _)) = self.named_paths(cx).last().copied() else { return false };
+        let Some(inode) = self.world.fs.lookup(path) else { return false };
+        let node = self.world.fs.node(inode);
+        match node.kind {
+            NodeKind::Dir => true,
+            NodeKind::File => !node.executed && node.mode.is_some_and(|mode| mode & EXECUTABLE == 0),
+            _ => false,
+        }
     }
 }
