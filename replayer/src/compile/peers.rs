@@ -30,6 +30,11 @@ const THREAD: u64 = 0x5_0f00;
 const SOL_SOCKET: u64 = 1;
 const SO_REUSEADDR: u64 = 2;
 const SO_LINGER: u64 = 13;
+const IPPROTO_TCP: u64 = 6;
+const TCP_NODELAY: u64 = 1;
+const AF_INET: u64 = 2;
+const AF_INET6: u64 = 10;
+const SOCK_STREAM: u16 = 1;
 const MSG_NOSIGNAL: u64 = 0x4000;
 const SOCK_DGRAM: u16 = 2;
 
@@ -187,9 +192,20 @@ impl Peers {
             .expect(Expect::Success, 0)
             .post(Post::Fd, fd_operand(fd, false));
         b.push(task, &socket)?;
+        let one = b.data(&1_u32.to_ne_bytes())?;
+        if matches!(u64::from(family), AF_INET | AF_INET6) && kind == SOCK_STREAM {
+            // A peer sends when the recording has it: nothing is held back until what was sent before is acknowledged, which
+            // may take 40 ms (`tcp_nagle_check`, net/ipv4/tcp_output.c). Accepted sockets have it from their listener.
+            let at_once = extra(nr::setsockopt)
+                .imm(0, u64::from(fd))
+                .imm(1, IPPROTO_TCP)
+                .imm(2, TCP_NODELAY)
+                .arg(3, Sel::Data, one)
+                .imm(4, 4);
+            b.push(task, &at_once)?;
+        }
         let Some(addr) = addr else { return Ok(()) };
         if let SockAddr::Inet(at) = addr {
-            let one = b.data(&1_u32.to_ne_bytes())?;
             let reuse = extra(nr::setsockopt)
                 .imm(0, u64::from(fd))
                 .imm(1, SOL_SOCKET)
@@ -516,6 +532,7 @@ impl Peers {
         b: &mut ProgramBuilder,
         sock: SockIx,
         n: u64,
+        at_ns: u64,
     ) -> Result<(), CompileError> {
         if let Some(conn) = self.conns.get_mut(&sock)
             && conn.dgram
@@ -524,17 +541,18 @@ impl Peers {
             conn.received = conn.received.saturating_add(n);
             let n = n.min(65_536);
             let task = self.lanes[conn.lane].task;
-            let recv = recv_step(conn.fd, n.max(1));
-            b.push(task, &recv)?;
+            b.push(task, &recv_step(conn.fd, n.max(1), at_ns))?;
         }
         Ok(())
     }
 
+    /// Receives what the workload has sent by `at_ns`, `total` bytes in all.
     fn receive_up_to(
         &mut self,
         b: &mut ProgramBuilder,
         sock: SockIx,
         total: u64,
+        at_ns: u64,
     ) -> Result<(), CompileError> {
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
         if conn.dgram || conn.over {
@@ -546,7 +564,7 @@ impl Peers {
         while left > 0 {
             let part = left.min(PART_BYTES);
             left -= part;
-            let recv = recv_step(conn.fd, part)
+            let recv = recv_step(conn.fd, part, at_ns)
                 .expect(Expect::Bytes, part as i64)
                 .with(flags::STREAM | flags::BLOCKED);
             b.push(task, &recv)?;
@@ -566,7 +584,7 @@ impl Peers {
         to: Option<&SockAddr>,
         after: &[Wait],
     ) -> Result<(), CompileError> {
-        self.receive_up_to(b, sock, turn.after_sent)?;
+        self.receive_up_to(b, sock, turn.after_sent, turn.at_ns)?;
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
         if conn.over {
             return Ok(());
@@ -578,7 +596,7 @@ impl Peers {
         for wait in after {
             deps.add(task, EdgeKind::NotYet, *wait, &mut waits);
         }
-        let mut think = u32::try_from(gap).unwrap_or(u32::MAX);
+        let mut think = gap;
         let fd = conn.fd;
         let dgram = conn.dgram;
         let receiver = conn.sock;
@@ -636,7 +654,7 @@ impl Peers {
         reset: bool,
         after: &[Wait],
     ) -> Result<Option<Wait>, CompileError> {
-        self.receive_up_to(b, sock, turn.after_sent)?;
+        self.receive_up_to(b, sock, turn.after_sent, turn.at_ns)?;
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(None) };
         if conn.over || conn.dgram {
             return Ok(None);
@@ -650,7 +668,8 @@ impl Peers {
             deps.add(task, EdgeKind::NotYet, *wait, &mut waits);
         }
         let mut first = Step::of(Kind::Sync);
-        first.think_sleep_ns = u32::try_from(gap).unwrap_or(u32::MAX);
+        first.think_sleep_ns = gap;
+        first.t_ns = turn.at_ns;
         b.push_after(task, &first, &waits)?;
         if reset {
             let linger = b.data(&[1_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat())?;
@@ -682,12 +701,12 @@ impl Peers {
                 self.closed(b, key, 0, at_ns)?;
             }
         }
-        self.receive_up_to(b, sock, total)?;
+        self.receive_up_to(b, sock, total, at_ns)?;
         let Some(conn) = self.conns.remove(&sock) else { return Ok(()) };
         let task = self.lanes[conn.lane].task;
         if !conn.over {
             if !conn.dgram {
-                b.push(task, &recv_step(conn.fd, 4096))?;
+                b.push(task, &recv_step(conn.fd, 4096, at_ns))?;
             }
             b.push(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
         }
@@ -695,16 +714,17 @@ impl Peers {
         Ok(())
     }
 
-    /// The end of the recording: open connections take what is still to come. Then the peer process makes its threads.
+    /// The end of the recording, at `end_ns`: open connections take what is still to come. Then the peer process makes its threads.
     pub(crate) fn finish(
         &mut self,
         b: &mut ProgramBuilder,
         sent: &dyn Fn(SockIx) -> u64,
+        end_ns: u64,
     ) -> Result<Option<u32>, CompileError> {
         let mut open: Vec<SockIx> = self.conns.keys().copied().collect();
         open.sort_unstable();
         for sock in open {
-            self.receive_up_to(b, sock, sent(sock))?;
+            self.receive_up_to(b, sock, sent(sock), end_ns)?;
         }
         let Some(root) = self.root else { return Ok(None) };
         for task in &self.tasks {
@@ -732,7 +752,8 @@ fn accept_at(listener: u32, fd: u32) -> Step {
         .post(Post::Fd, fd_operand(fd, false))
 }
 
-fn recv_step(fd: u32, len: u64) -> Step {
+/// Receives what the workload had sent by `at_ns`.
+fn recv_step(fd: u32, len: u64, at_ns: u64) -> Step {
     let mut step = extra(nr::recvfrom)
         .imm(0, u64::from(fd))
         .arg(1, Sel::Out, len)
@@ -742,6 +763,7 @@ fn recv_step(fd: u32, len: u64) -> Step {
         .imm(5, 0);
     step.len_arg = 2;
     step.aux = 1;
+    step.t_ns = at_ns;
     step
 }
 

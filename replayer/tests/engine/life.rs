@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 fn sleeper() -> Script {
     let mut script = Script::new();
     let mut sleep = returns(libc::SYS_clock_nanosleep, 0).imm(0, 1).arg(2, Sel::Timespec, 60_000_000_000);
-    sleep.duration_ns = u32::MAX;
+    sleep.duration_ns = 60_000_000_000;
     script.push(0, sleep);
     script.exit(0);
     script
@@ -331,7 +331,6 @@ fn a_tracer_sees_the_replayed_calls_and_the_marked_ones_and_nothing_else() {
 #[test]
 fn a_killed_child_that_nobody_reaps_does_not_hold_the_replay() {
     let mut script = Script::new();
-    script.options.stall = Duration::from_secs(60);
     let child = script.task(0, 1001, None);
     script.fork(0, child);
     let parked = script.builder.next_step(0);

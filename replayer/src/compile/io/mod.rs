@@ -29,8 +29,6 @@ pub(crate) const MSG_ERRQUEUE: u64 = 0x2000;
 /// A buffer is never larger than this; the kernel itself moves no more than 2 GiB at once.
 pub(crate) const BUFFER_MAX: u64 = 1 << 28;
 pub(crate) const EAGAIN: i64 = -11;
-/// How long an expected readiness is waited for.
-pub(crate) const READY_NS: u64 = 1_000_000_000;
 
 /// What is behind a descriptor, as far as bytes are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -475,7 +473,7 @@ impl Lower<'_> {
                 revents: 0,
             };
             let blob = self.b.data(&wire::pollfds([entry]))?;
-            let mut ready = Step::of(Kind::AwaitReady).aux(READY_NS);
+            let mut ready = Step::of(Kind::AwaitReady);
             ready.args[0] = blob;
             pre.push(ready);
         }

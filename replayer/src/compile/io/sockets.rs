@@ -9,7 +9,7 @@ use super::super::wire;
 use super::super::world::{
     O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_value,
 };
-use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, READY_NS, SO_RCVTIMEO, SOL_SOCKET};
+use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, SO_RCVTIMEO, SOL_SOCKET};
 use ctrace_format::{PollEntry, SockAddr, SyscallFlags};
 use ctrace_program::{Expect, Kind, Sel, Step, Wait, flags};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -248,7 +248,7 @@ impl Lower<'_> {
             let entry =
                 PollEntry { fd: cx.call.args[0] as i32, events: POLLOUT | POLLERR | POLLHUP, revents: 0 };
             let blob = self.b.data(&wire::pollfds([entry]))?;
-            let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
+            let mut wait = Step::of(Kind::AwaitReady);
             wait.args[0] = blob;
             pre.push(wait);
         }

@@ -10,6 +10,7 @@ use super::CompileError;
 use super::bounds::keeps_to_its_memory;
 use super::budget::Budget;
 use super::calls::{HOST, Known, Sc};
+use super::circles;
 use super::deps::{Deps, EdgeKind};
 use super::environment;
 use super::facts::{Facts, is_work};
@@ -526,8 +527,8 @@ impl Lower<'_> {
         // What a new task waits for first is a CPU: nothing to compute again.
         let fresh = std::mem::take(&mut state.fresh);
         let idle = if fresh { gap } else { blocked_ns.saturating_add(wait_cpu_ns).min(gap) };
-        step.think_cpu_ns = u32::try_from(gap - idle).unwrap_or(u32::MAX);
-        step.think_sleep_ns = u32::try_from(idle).unwrap_or(u32::MAX);
+        step.think_cpu_ns = gap - idle;
+        step.think_sleep_ns = idle;
     }
 
     pub(crate) fn call(&mut self, call: &Syscall) -> Result<(), CompileError> {
@@ -646,7 +647,7 @@ impl Lower<'_> {
         let state = &self.states[task as usize];
         let in_handler = if state.depth > 0 { flags::IN_HANDLER } else { 0 };
         lowered.step.t_ns = call.t_ns;
-        lowered.step.duration_ns = u32::try_from(call.duration_ns).unwrap_or(u32::MAX);
+        lowered.step.duration_ns = call.duration_ns;
         lowered.step.flags |= in_handler;
         lowered.step.event = self.world.tasks[task as usize].ops;
         if (-516..=-512).contains(&call.ret) || call.ret == -4 {
@@ -706,7 +707,7 @@ impl Lower<'_> {
         }
         let socks = &self.world.socks;
         let sent = |sock: SockIx| socks.get(sock as usize).map_or(0, |s| s.sent);
-        let peer_root = self.peers.finish(&mut self.b, &sent)?;
+        let peer_root = self.peers.finish(&mut self.b, &sent, self.source.end_ns())?;
         let preopened = setup::peer_ends(&self);
         let executables = &self.executables;
         let is_link = |f: &FileSpec| matches!(f.kind, FileKind::Link { .. });
@@ -752,10 +753,21 @@ impl Lower<'_> {
             .try_clone()
             .map_err(|source| DecodeError::Io { offset: 0, source })
             .and_then(Program::open);
+        let sealed = sealed.map_err(CompileError::Sealed)?;
+        self.summary.cut = circles::cut(&sealed).map_err(CompileError::Sealed)?;
+        if let Some(first) = self.summary.cut.first() {
+            self.summary.notes.push(format!(
+                "{} waits could never hold and were taken back, the first one that of {} for {} at {:.6} s: please report this",
+                self.summary.cut.len(),
+                sealed.task_name(first.task),
+                sealed.task_name(first.on),
+                first.t_ns as f64 / 1e9
+            ));
+        }
         let need = Need {
             duration_ns: self.summary.recorded_ns,
             addresses: self.environment.addresses.len() as u64,
-            ..self.meter.need(&sealed.map_err(CompileError::Sealed)?, beside)
+            ..self.meter.need(&sealed, beside)
         };
         let peers = peer_root.map(|task| PeerProcess { task, preopened }).into_iter().collect();
         Ok(Plan { program, environment: self.environment, peers, need, summary: self.summary })

@@ -215,7 +215,8 @@ impl Lower<'_> {
                     let to = to.or(self.world.socks[sock as usize].peer.as_ref()).cloned();
                     let to = to.map(|to| reachable(self.world.absolute(cx.task, &to)));
                     let key = self.peers.correspondent(sock, to.as_ref()).unwrap_or(sock);
-                    self.peers.sent_datagram(&mut self.b, key, cx.call.ret as u64)?;
+                    let end_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
+                    self.peers.sent_datagram(&mut self.b, key, cx.call.ret as u64, end_ns)?;
                 }
             }
             _ => {}

@@ -262,7 +262,7 @@ impl Lower<'_> {
             return step.into();
         }
         let mut pause = Step::of(Kind::Sync);
-        pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
+        pause.think_sleep_ns = cx.call.duration_ns;
         Lowered::after(vec![Step::of(Kind::Sync), pause], step)
     }
 
@@ -303,7 +303,7 @@ impl Lower<'_> {
         }
         let mut pause = Step::of(Kind::Sync);
         if !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
-            pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
+            pause.think_sleep_ns = cx.call.duration_ns;
         }
         Lowered::after(vec![Step::of(Kind::Sync), pause], step)
     }
@@ -429,8 +429,6 @@ impl Lower<'_> {
 
 /// `ioctl` that shares the extents of another file.
 pub(crate) const FICLONE: u32 = 0x4004_9409;
-/// How long a wake waits for those it is to wake.
-pub(crate) const WAITERS_NS: u64 = 2_000_000_000;
 pub(crate) const AT_FDCWD: u64 = -100_i64 as u64;
 
 /// A clock id as the worker can use it: those of a process or thread by number become the caller's own
