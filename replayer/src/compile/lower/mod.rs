@@ -830,8 +830,10 @@ pub(crate) fn made_fds(cx: &Cx<'_>) -> Vec<i32> {
         Makes::Two => super::world::detail_newfds(cx.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec()),
         Makes::Result(_) => vec![cx.call.ret as i32],
         // F_DUPFD, F_DUPFD_CLOEXEC.
-        _ if cx.known.sc == Sc::Fcntl && matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
-        _ => Vec::new(),
+        Makes::Nothing if cx.known.sc == Sc::Fcntl && matches!(cx.call.args[1], 0 | 1030) => {
+            vec![cx.call.ret as i32]
+        }
+        Makes::Nothing => Vec::new(),
     }
 }
 
