@@ -53,7 +53,7 @@ calls! {
     Symlink = "symlink", Symlinkat = "symlinkat", Sync = "sync", Syncfs = "syncfs", Tee = "tee", Tgkill = "tgkill",
     TimerCreate = "timer_create", TimerDelete = "timer_delete", TimerSettime = "timer_settime",
     TimerfdCreate = "timerfd_create", TimerfdSettime = "timerfd_settime", Tkill = "tkill", Truncate = "truncate",
-    Umask = "umask", Unlink = "unlink", Unlinkat = "unlinkat", Utime = "utime", Utimensat = "utimensat",
+    Umask = "umask", Unshare = "unshare", Unlink = "unlink", Unlinkat = "unlinkat", Utime = "utime", Utimensat = "utimensat",
     Utimes = "utimes", Vfork = "vfork", Vmsplice = "vmsplice", Wait4 = "wait4", Waitid = "waitid", Write = "write",
     Writev = "writev",
 }

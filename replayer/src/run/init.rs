@@ -218,7 +218,7 @@ fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(),
         .filter(|&task| flags_of(&setup.program, task) & (task_flags::ROOT | task_flags::PEER_ROOT) != 0)
         .collect();
     let names: Vec<Vec<u8>> = roots.iter().map(|&task| task_name(&setup.program, task)).collect();
-    let populated = root::populate(environment, &setup.worker, &names)?;
+    let populated = root::populate(environment, &setup.options.limits, &setup.worker, &names)?;
     problems.count += populated.count;
     problems.texts.extend(populated.texts);
     let layers =

@@ -618,8 +618,8 @@ fn exec(task: &Task, index: u32, step: &Step) {
     if step.flags & flags::FAULT == 0 {
         regs[if step.nr == nr::EXECVEAT { 3 } else { 2 }] = table;
     }
-    if step.flags & flags::FAULT == 0 && step.expect >= 0 {
-        crate::image::restore(task, step, &regs);
+    if step.flags & flags::WRITTEN != 0 {
+        crate::image::restore(task, step.nr, &mut regs);
     }
     enter(task, index);
     // Loading the recorded program took longer than loading the worker.

@@ -21,7 +21,7 @@ use super::setup;
 use super::shapes::Shapes;
 use super::source::Source;
 use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, TaskIx, World};
-use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess};
+use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess, Volume};
 use crate::plan::need::Need;
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
 use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno};
@@ -79,12 +79,14 @@ pub(crate) struct Lowered {
     pub(crate) step: Step,
     /// Which of `pre` waits for something, and what for.
     pub(crate) late: (usize, Vec<Wait>),
+    /// The engine's own after the call.
+    pub(crate) then: Vec<Step>,
 }
 
 impl Lowered {
     /// The call, and the engine's own steps before it.
     pub(crate) fn after(pre: Vec<Step>, step: Step) -> Self {
-        Self { pre, step, late: (0, Vec::new()) }
+        Self { pre, step, late: (0, Vec::new()), then: Vec::new() }
     }
 }
 
@@ -182,6 +184,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) executables: FxHashSet<Vec<u8>>,
     pub(crate) links: FxHashSet<Vec<u8>>,
     pub(crate) shapes: Shapes,
+    /// File systems that were found full, by `st_dev`, and are as large here.
+    pub(crate) full: FxHashMap<u64, Volume>,
     /// Ports on which sockets of IPv4 listened from the start.
     pub(crate) v4_ports: FxHashSet<u16>,
     pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
@@ -248,7 +252,12 @@ fn write_to(
     let model = std::mem::take(&mut facts.fs);
     let seed = std::mem::take(&mut facts.seed);
     let fs = super::fsmodel::FsModel::seeded(&model);
-    let (files, executables) = environment::files(&model, &paths, &facts.links, budget)?;
+    let environment::Surroundings { files, executables, executable_sizes } =
+        environment::files(&model, &paths, &facts.links, budget)?;
+    let full = model.devices.volumes(&executables);
+    let mut volumes: Vec<_> = full.values().cloned().collect();
+    volumes.sort_by(|a, b| a.path.cmp(&b.path));
+    volumes.dedup_by(|a, b| a.path == b.path);
     let mut lower = Lower {
         source,
         world: World::new(budget, seed, paths, fs),
@@ -299,7 +308,15 @@ fn write_to(
             .collect(),
         shapes: Shapes::default(),
         v4_ports: FxHashSet::default(),
-        environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
+        environment: Environment {
+            files,
+            executables,
+            executable_sizes,
+            volumes,
+            umask: 0o022,
+            ..Environment::default()
+        },
+        full,
         joins: FxHashMap::default(),
         joined: FxHashMap::default(),
         join_words: FxHashMap::default(),
@@ -652,8 +669,9 @@ impl Lower<'_> {
             lowered.step.flags |= flags::INTERRUPTED;
         }
         let mut label = 0;
-        let Lowered { pre, step, late: (later, mut late) } = lowered;
-        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).enumerate() {
+        let Lowered { pre, step, late: (later, mut late), then } = lowered;
+        let main = pre.len();
+        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).chain(then).enumerate() {
             let mut own: &[Wait] = &[];
             if i == 0 {
                 self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);
@@ -674,8 +692,8 @@ impl Lower<'_> {
             } else {
                 Err(BuildError::Invalid { task: me, step: 0, what: "an address that is not the step's own" })
             };
-            label = match pushed {
-                Ok(label) => label,
+            let made = match pushed {
+                Ok(made) => made,
                 // What a call claims may be more than any call can do; that call is left out, not the rest.
                 Err(
                     BuildError::Invalid { .. }
@@ -689,6 +707,9 @@ impl Lower<'_> {
                 }
                 Err(error) => return Err(error.into()),
             };
+            if i == main {
+                label = made;
+            }
         }
         self.states[task as usize].begun = true;
         Ok(label)

@@ -5,7 +5,8 @@ use super::super::calls::{Sc, host_nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
 use super::super::world::{
-    BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SockIx, TaskIx, detail_addr, detail_epoll,
+    BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx,
+    SockIx, TaskIx, detail_addr, detail_epoll,
 };
 use super::{
     ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers,
@@ -23,6 +24,9 @@ const READERS: usize = 32;
 const LOOKERS: usize = 8;
 /// Descriptors of a process among which one for signals is looked for.
 const MAX_LOOKED_AT: usize = 256;
+/// Descriptors of a range that is closed whose users are waited for.
+const RANGE_MAX: usize = 1024;
+const EBADF: i64 = -9;
 
 /// Calls that are kept of those that read or wrote the same. The last one alone would not do: calls are told in the order in
 /// which they ended, and those that began late and were quick hide who is to be waited for.
@@ -90,6 +94,10 @@ impl Lower<'_> {
         for fd in fd_args(cx) {
             if let Some(marks) = self.fd_marks.get(&(files, fd)) {
                 needs.extend(marks.made.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                if call.ret == EBADF {
+                    // Somebody else had closed it by then.
+                    needs.extend(marks.freed.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                }
                 if cx.known.sc == Sc::Close {
                     needs.extend(marks.used.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
                 }
@@ -98,8 +106,16 @@ impl Lower<'_> {
         if call.ret >= 0 {
             for fd in made_fds(cx) {
                 if let Some(marks) = self.fd_marks.get(&(files, fd)) {
-                    needs.extend(marks.freed.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                    // After who freed it, and who found it free.
+                    let before = marks.freed.into_iter().chain(marks.used);
+                    needs.extend(before.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
                 }
+            }
+        }
+        for fd in self.range_closed(cx) {
+            if let Some(marks) = self.fd_marks.get(&(files, fd)) {
+                let before = marks.made.into_iter().chain(marks.used);
+                needs.extend(before.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
             }
         }
         self.after_who_made_descriptors(cx, files, &mut needs);
@@ -235,6 +251,21 @@ impl Lower<'_> {
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
         }
+    }
+
+    /// Descriptors that a call on a range of them closes, as far as their table is others' as well.
+    fn range_closed(&self, cx: &Cx<'_>) -> Vec<i32> {
+        if cx.known.sc != Sc::CloseRange
+            || cx.call.ret != 0
+            || cx.call.args[2] & (CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0
+            || !self.world.has_shared_files(cx.proc)
+        {
+            return Vec::new();
+        }
+        let number = |value: u64| i32::try_from(value as u32).unwrap_or(i32::MAX);
+        let (first, last) = (number(cx.call.args[0]), number(cx.call.args[1]));
+        let inside = self.world.files_of(cx.task).slots.from(&first).map(|(fd, _)| *fd);
+        inside.take_while(|fd| *fd <= last).take(RANGE_MAX).collect()
     }
 
     /// The child that a wait ends the life of.
@@ -572,6 +603,10 @@ impl Lower<'_> {
                 } else {
                     marks.used = Some(mark);
                 }
+            }
+            for fd in self.range_closed(cx) {
+                let marks = self.fd_marks.entry((files, fd)).or_default();
+                *marks = FdMarks { made: None, used: None, freed: Some(mark) };
             }
             if cx.call.ret >= 0 {
                 for fd in made_fds(cx) {

@@ -2,9 +2,11 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, host_nr};
+use super::super::fsmodel::PATH_MAX;
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::world::{O_CLOEXEC, O_CREAT, detail_str, open_flags};
 use super::AT_FDCWD;
+use ctrace_format::StrId;
 use ctrace_program::{Sel, Step, flags};
 
 impl Lower<'_> {
@@ -15,9 +17,26 @@ impl Lower<'_> {
 
     pub(crate) fn text(&mut self, cx: &Cx<'_>, arg: u8, default: &[u8]) -> Result<u64, CompileError> {
         match detail_str(cx.call, arg) {
-            Some(id) => self.string(id),
+            Some(id) => self.argument(cx, id),
             None => Ok(self.b.cstr(default)?),
         }
+    }
+
+    /// A string of the recording as an argument. Of a path that was too long for the kernel the recorder has the beginning,
+    /// which may not be too long.
+    pub(crate) fn argument(&mut self, cx: &Cx<'_>, id: StrId) -> Result<u64, CompileError> {
+        const ENAMETOOLONG: i64 = -36;
+        const NAME_MAX: usize = 255;
+        let text = self.source.str(id);
+        let fits = text.len() < PATH_MAX && text.split(|b| *b == b'/').all(|name| name.len() <= NAME_MAX);
+        if cx.call.ret != ENAMETOOLONG || !fits {
+            return self.string(id);
+        }
+        let mut longer = text.to_vec();
+        while longer.len() < PATH_MAX {
+            longer.extend_from_slice(b"/...");
+        }
+        Ok(self.b.cstr(&longer)?)
     }
 
     pub(crate) fn open(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {

@@ -157,6 +157,9 @@ impl World {
         if flags & O_TRUNC != 0 {
             self.fs.truncated(inode, 0);
         }
+        if let Some(Object::File { dev, .. }) = object {
+            self.fs.placed(inode, *dev, self.paths.get(path));
+        }
         OfdKind::Node { path, inode }
     }
 
@@ -282,6 +285,7 @@ impl World {
                 let to = self.target(source, task, call, b, at.then_some(call.args[2] as i32));
                 if let (Some(from), Some(to)) = (from, to) {
                     self.room_for(to.path);
+                    self.fs.same_device(&self.paths, from.path, to.path);
                     if matches!(known.sc, Sc::Link | Sc::Linkat) {
                         if from.by_fd {
                             self.fs.create(to.path, NodeKind::File, None);
