@@ -24,6 +24,8 @@ pub struct Environment {
     pub preopened: Vec<Preopened>,
     /// File systems of a bounded size.
     pub volumes: Vec<Volume>,
+    /// Numbers of the pseudo terminals that the workload makes: others are taken while it runs.
+    pub terminals: Vec<u32>,
     /// Working directory of the root task.
     pub cwd: Vec<u8>,
     /// umask of the root task.

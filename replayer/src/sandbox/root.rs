@@ -23,6 +23,8 @@ pub(crate) const WORKER_DIRECTORY: &str = "/.ctrace";
 const PROBLEMS_KEPT: usize = 50;
 /// How many links in a row are followed when a program's path is a link.
 const LINKS_MAX: u32 = 16;
+/// Pseudo terminals, at most: the host has a few thousand for all.
+const TERMINALS_MAX: u32 = 64;
 /// File systems of a bounded size, at most.
 const VOLUMES_MAX: usize = 16;
 
@@ -420,6 +422,16 @@ fn make_device(at: &Path, rdev: u64) -> io::Result<()> {
     let Some(own) = own else { return Ok(()) };
     let none: Option<&str> = None;
     mount(Some(&own), at, none, MsFlags::MS_BIND, none).map_err(io::Error::from)
+}
+
+/// Takes the numbers of pseudo terminals that are not among these, up to the highest of them: the kernel gives the lowest that
+/// is free.
+pub(crate) fn take_terminals(numbers: &[u32]) -> Vec<File> {
+    let Some(&last) = numbers.iter().max().filter(|last| **last < TERMINALS_MAX) else { return Vec::new() };
+    let all: Vec<File> =
+        (0..=last).map_while(|_| OpenOptions::new().read(true).write(true).open("/dev/ptmx").ok()).collect();
+    // The lowest first, in a file system of its own.
+    (0..).zip(all).filter(|(number, _)| !numbers.contains(number)).map(|(_, file)| file).collect()
 }
 
 /// Puts a file system of that size over a directory.

@@ -209,6 +209,14 @@ impl Lower<'_> {
             Channel::Unknown if ret >= 0 => return Ok(self.missing(cx)),
             _ => {}
         }
+        if ret == 0
+            && channel == Channel::Kernel
+            && cx.call.args[2] > 0
+            && ofd.is_some_and(|ofd| self.is_tty(ofd))
+        {
+            // The end of input of a terminal is a character, typed where it has no meaning here.
+            return self.fault(cx);
+        }
         let mut pre = Vec::new();
         self.impatient(cx, &mut pre)?;
         let msg_flags = match cx.known.sc {
@@ -371,7 +379,10 @@ impl Lower<'_> {
                 let value = self.b.data(&value.unwrap_or(1).to_ne_bytes())?;
                 self.plain(cx, &[0]).arg(1, Sel::Data, value).imm(2, cx.call.args[2].min(8))
             }
-            Sc::Write => self.plain(cx, &[0]).arg(1, Sel::Out, want).imm(2, want),
+            Sc::Write => match self.lines(cx, want)? {
+                Some(text) => self.plain(cx, &[0]).arg(1, Sel::Data, text).imm(2, want),
+                None => self.plain(cx, &[0]).arg(1, Sel::Out, want).imm(2, want),
+            },
             Sc::Pwrite64 => self.plain(cx, &[0, 3]).arg(1, Sel::Out, want).imm(2, want),
             Sc::Sendto => {
                 let step = self.plain(cx, &[0, 3]).arg(1, Sel::Out, want).imm(2, want);

@@ -20,6 +20,7 @@ use super::peers::Peers;
 use super::setup;
 use super::shapes::Shapes;
 use super::source::Source;
+use super::steps::terminals::TIOCGPTPEER;
 use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, TaskIx, World};
 use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess, Volume};
 use crate::plan::need::Need;
@@ -313,6 +314,7 @@ fn write_to(
             executables,
             executable_sizes,
             volumes,
+            terminals,
             umask: 0o022,
             ..Environment::default()
         },
@@ -843,6 +845,7 @@ pub(crate) fn made_fds(cx: &Cx<'_>) -> Vec<i32> {
             super::world::detail_newfds(cx.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec())
         }
         Sc::Fcntl if matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
+        Sc::Ioctl if cx.call.args[1] as u32 == TIOCGPTPEER => vec![cx.call.ret as i32],
         _ if cx.known.name.is_some_and(ctrace_format::syscalls::returns_fd) => vec![cx.call.ret as i32],
         _ => Vec::new(),
     }

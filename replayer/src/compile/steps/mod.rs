@@ -7,6 +7,7 @@ mod memory;
 mod processes;
 mod settings;
 mod signals;
+pub(crate) mod terminals;
 
 use super::CompileError;
 use super::calls::Sc;

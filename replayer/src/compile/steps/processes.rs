@@ -9,7 +9,7 @@ use super::super::facts::{
 use super::super::fsmodel::Inode;
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::shapes::Shapes;
-use super::super::world::{OfdKind, TaskIx};
+use super::super::world::TaskIx;
 use ctrace_format::{Detail, StrId};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
 
@@ -83,12 +83,12 @@ impl Lower<'_> {
         // What the workload wrote itself becomes a worker when it is executed.
         let is_written = |node: &Inode| node.written && !node.external;
         if at && cx.call.args[4] & AT_EMPTY_PATH != 0 && target.is_none_or(|target| target.by_fd) {
-            let opened = self.world.ofd_of(cx.task, cx.call.args[0] as i32);
-            let inode = opened.and_then(|ofd| self.world.inode_of(ofd));
-            if inode.is_some_and(|inode| is_written(self.world.fs.node(inode))) {
+            // The exec itself, which is told before its call, may have closed the descriptor.
+            if let Some((path, inode)) = self.world.procs[cx.proc as usize].opened
+                && is_written(self.world.fs.node(inode))
+            {
                 step = step.with(flags::WRITTEN);
-                if let Some(OfdKind::Node { path, .. }) = opened.map(|ofd| self.world.ofds[ofd as usize].kind)
-                {
+                if let Some(path) = path {
                     let text = self.world.paths.get(path).to_vec();
                     let blob = self.b.cstr(&text)?;
                     step = step.arg(5, Sel::Data, blob);

@@ -5,7 +5,7 @@ use super::super::calls::Sc;
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::world::limits::RLIMIT_NOFILE;
 use super::super::world::{detail_bytes, detail_value, le_u64};
-use super::{FICLONE, IOCTLS, PRCTLS};
+use super::{FICLONE, IOCTLS, PRCTLS, unfinished};
 use ctrace_program::{Expect, Sel, soft_limit};
 
 impl Lower<'_> {
@@ -88,8 +88,16 @@ impl Lower<'_> {
             // Cloning extents is not for the sandbox's file system either.
             return Ok(self.plain(cx, &[0, 1, 2]).into());
         }
+        if let Some(lowered) = self.terminal(cx)? {
+            return Ok(lowered);
+        }
         if !IOCTLS.contains(&command) {
-            return Ok(self.refused(cx));
+            if cx.call.ret != 0 || unfinished(cx) {
+                return Ok(self.refused(cx));
+            }
+            // Not made, but the caller gets its answer.
+            Self::count(&mut self.summary.refused, cx.name);
+            return self.fault(cx);
         }
         if self.world.ofd_of(cx.task, cx.call.args[0] as i32).is_none() && cx.call.ret >= 0 {
             return Ok(self.missing(cx));

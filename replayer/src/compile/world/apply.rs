@@ -4,6 +4,7 @@ use super::super::CompileError;
 use super::super::calls::{Known, Sc};
 use super::super::fsmodel::NodeKind;
 use super::super::source::Source;
+use super::super::steps::terminals::{TIOCGPTN, TIOCGPTPEER};
 use super::{
     CLONE_FILES, CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FIOCLEX,
     FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World, canonical,
@@ -13,6 +14,8 @@ use ctrace_format::syscalls::Kind;
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
 
 pub(crate) const ENOSPC: i64 = -28;
+/// A device number of `devpts`.
+const PTS_RDEV: u64 = 136 << 8;
 /// Path arguments that are remembered as seen from a directory.
 const TARGETS_KEPT: usize = 1 << 20;
 
@@ -180,6 +183,21 @@ impl World {
                     FIOCLEX | FIONCLEX => {
                         let cloexec = call.args[1] as u32 == FIOCLEX;
                         self.files[files as usize].slots.change(&fd0, |slot| slot.cloexec = cloexec);
+                    }
+                    TIOCGPTN => {
+                        let ofd = self.ensure_fd(source, task, fd0, call.object, false)?;
+                        if let (Some(ofd), Some(number)) = (ofd, detail_value(call, 2)) {
+                            self.ptys.insert(ofd, number);
+                        }
+                    }
+                    TIOCGPTPEER => {
+                        let number = self.ofd_of(task, fd0).and_then(|ofd| self.ptys.get(&ofd));
+                        let name = format!("/dev/pts/{}", number.copied().unwrap_or(0));
+                        let path = self.paths.intern(name.as_bytes());
+                        let inode = self.fs.present(path, NodeKind::Device);
+                        self.fs.node_mut(inode).rdev = PTS_RDEV;
+                        let kind = OfdKind::Node { path, inode };
+                        self.new_anon(proc, call, kind, call.args[2] as u32, end_ns)?;
                     }
                     FIONBIO => {
                         if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? {

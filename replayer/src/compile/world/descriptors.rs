@@ -257,6 +257,7 @@ impl World {
 
     fn over(&mut self, ofd: OfdIx) {
         self.forget_watches(ofd);
+        self.ptys.remove(&ofd);
         let state = &mut self.ofds[ofd as usize];
         let kind = std::mem::replace(&mut state.kind, OfdKind::Other);
         match kind {

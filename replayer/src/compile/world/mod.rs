@@ -110,6 +110,8 @@ pub(crate) struct Proc {
     live_threads: u32,
     /// The soft limit of descriptor numbers, when known.
     pub(crate) fd_limit: Option<u64>,
+    /// What its last exec executed, if that was by a descriptor: the path, if it has one.
+    pub(crate) opened: Option<(Option<PathId>, InodeIx)>,
     pub(crate) dead: bool,
 }
 
@@ -417,6 +419,8 @@ pub(crate) struct World {
     pairs: Vec<(SockIx, SockIx)>,
     dgram_bound: FxHashMap<SockAddr, SockIx>,
     resolved: FxHashMap<(PathId, bool), PathId>,
+    /// Numbers of pseudo terminals, by their masters.
+    pub(crate) ptys: FxHashMap<OfdIx, u64>,
     /// The limit of descriptors that the first refused one tells of.
     pub(crate) told_fd_limit: Option<u64>,
     /// Descriptors that were passed by in looks for free numbers.
@@ -479,6 +483,7 @@ impl World {
             pairs: Vec::new(),
             dgram_bound: FxHashMap::default(),
             resolved: FxHashMap::default(),
+            ptys: FxHashMap::default(),
             told_fd_limit: None,
             numbers_looked_at: 0,
             written_to: FxHashSet::default(),

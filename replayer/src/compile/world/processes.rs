@@ -183,7 +183,9 @@ impl World {
                 self.live_tid.insert(def.tid.0, task);
                 let proc = self.tasks[task as usize].proc;
                 self.procs[proc as usize].leader = task;
-                if let Some((path, inode)) = self.executed_descriptor(proc, source.str(*path)) {
+                let opened = self.executed_descriptor(proc, source.str(*path));
+                self.procs[proc as usize].opened = opened;
+                if let Some((path, inode)) = opened {
                     self.procs[proc as usize].exe = path.or(self.procs[proc as usize].exe);
                     self.fs.node_mut(inode).executed = true;
                 } else {
@@ -269,6 +271,7 @@ impl World {
             threads: 0,
             live_threads: 0,
             fd_limit,
+            opened: None,
             dead: false,
         });
         self.live_tgid.insert(tgid, proc);
@@ -314,6 +317,7 @@ impl World {
             threads: 0,
             live_threads: 0,
             fd_limit: self.seed.fd_limit,
+            opened: None,
             dead: false,
         });
         self.live_tgid.insert(tgid, proc);
