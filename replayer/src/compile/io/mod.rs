@@ -292,6 +292,7 @@ impl Lower<'_> {
         if unfinished || ret < 0 {
             return Ok(Lowered::after(pre, step));
         }
+        let ret = self.shortened(ret, want);
         let Some(ofd) = ofd else { return Ok(step.into()) };
         match channel {
             Channel::Stream => {
@@ -424,6 +425,7 @@ impl Lower<'_> {
         if unfinished || ret < 0 {
             return Ok(Lowered::after(pre, step));
         }
+        let ret = self.shortened(ret, want);
         step = match channel {
             Channel::Stream if ret > 0 => {
                 step.expect(Expect::Bytes, ret).with(flags::STREAM).aux(u64::from(POLLOUT))
@@ -508,6 +510,15 @@ impl Lower<'_> {
             }
         }
         Ok(Lowered::after(pre, step))
+    }
+
+    /// What a transfer that moved `ret` bytes moves here, where it asks for `want`.
+    fn shortened(&mut self, ret: i64, want: u64) -> i64 {
+        if ret as u64 > BUFFER_MAX && want == BUFFER_MAX {
+            self.shortened += 1;
+            return BUFFER_MAX as i64;
+        }
+        ret
     }
 
     /// Pages go into a pipe, or bytes come out of one.

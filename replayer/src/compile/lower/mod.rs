@@ -15,6 +15,7 @@ use super::environment;
 use super::facts::{Facts, is_work};
 use super::fsmodel::{InodeIx, PathId};
 use super::futexes::Word;
+use super::io::BUFFER_MAX;
 use super::memory::Maps;
 use super::peers::Peers;
 use super::setup;
@@ -150,6 +151,8 @@ pub(crate) struct Lower<'a> {
     path_marks: FxHashMap<PathId, (VecDeque<Mark>, Vec<Mark>)>,
     /// Who last wrote a file, and who looked at it since.
     content: FxHashMap<InodeIx, (VecDeque<Mark>, Vec<Mark>)>,
+    /// Locks of whole files, taken and given back.
+    locks: FxHashMap<InodeIx, VecDeque<Mark>>,
     stream_writes: FxHashMap<(u8, u32), VecDeque<Mark>>,
     stream_reads: FxHashMap<(u8, u32), VecDeque<Mark>>,
     /// Accepts of a listener, and when what they took had come about.
@@ -184,6 +187,8 @@ pub(crate) struct Lower<'a> {
     /// The paths of `environment.executables`, and of its links.
     pub(crate) executables: FxHashSet<Vec<u8>>,
     pub(crate) links: FxHashSet<Vec<u8>>,
+    /// Names of descriptors, at which files stand for what is opened there.
+    pub(crate) stand_ins: FxHashSet<Vec<u8>>,
     pub(crate) shapes: Shapes,
     /// File systems that were found full, by `st_dev`, and are as large here.
     pub(crate) full: FxHashMap<u64, Volume>,
@@ -207,6 +212,8 @@ pub(crate) struct Lower<'a> {
     pending_after: Vec<Wait>,
     /// What the steps take.
     pub(crate) meter: Meter,
+    /// Transfers that move less than they did.
+    pub(crate) shortened: u64,
 }
 
 /// Writes the program.
@@ -259,6 +266,7 @@ fn write_to(
     let mut volumes: Vec<_> = full.values().cloned().collect();
     volumes.sort_by(|a, b| a.path.cmp(&b.path));
     volumes.dedup_by(|a, b| a.path == b.path);
+    let terminals = facts.told.terminals().filter_map(|number| u32::try_from(number).ok()).collect();
     let mut lower = Lower {
         source,
         world: World::new(budget, seed, paths, fs),
@@ -284,6 +292,8 @@ fn write_to(
         offsets: FxHashMap::default(),
         path_marks: FxHashMap::default(),
         content: FxHashMap::default(),
+        locks: FxHashMap::default(),
+        shortened: 0,
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
         accepts: FxHashMap::default(),
@@ -307,6 +317,7 @@ fn write_to(
             .filter(|f| matches!(f.kind, FileKind::Link { .. }))
             .map(|f| f.path.clone())
             .collect(),
+        stand_ins: FxHashSet::default(),
         shapes: Shapes::default(),
         v4_ports: FxHashSet::default(),
         environment: Environment {
@@ -752,6 +763,13 @@ impl Lower<'_> {
             self.summary.notes.push(format!(
                 "{} calls used descriptors whose origin the recording does not show",
                 self.facts.unknown_fds
+            ));
+        }
+        if self.shortened > 0 {
+            self.summary.notes.push(format!(
+                "{} calls moved more than {} MiB at once, and move that much",
+                self.shortened,
+                BUFFER_MAX >> 20
             ));
         }
         if self.world.fs.unexplained > 0 {

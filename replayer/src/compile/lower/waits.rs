@@ -3,7 +3,7 @@
 use super::super::CompileError;
 use super::super::calls::{Sc, host_nr};
 use super::super::deps::{EdgeKind, Need};
-use super::super::fsmodel::PathId;
+use super::super::fsmodel::{InodeIx, PathId};
 use super::super::world::{
     BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx,
     SockIx, TaskIx, detail_addr, detail_epoll,
@@ -119,6 +119,9 @@ impl Lower<'_> {
             }
         }
         self.after_who_made_descriptors(cx, files, &mut needs);
+        if let Some(inode) = self.locked_file(cx) {
+            needs.extend(before(self.locks.get(&inode), call.t_ns, EdgeKind::Content));
+        }
         let (reads, writes) = transfers(cx);
         for fd in reads.iter().chain(&writes) {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
@@ -266,6 +269,14 @@ impl Lower<'_> {
         let (first, last) = (number(cx.call.args[0]), number(cx.call.args[1]));
         let inside = self.world.files_of(cx.task).slots.from(&first).map(|(fd, _)| *fd);
         inside.take_while(|fd| *fd <= last).take(RANGE_MAX).collect()
+    }
+
+    /// The file that a call locks, or gives back.
+    fn locked_file(&self, cx: &Cx<'_>) -> Option<InodeIx> {
+        if cx.known.sc != Sc::Flock {
+            return None;
+        }
+        self.world.inode_of(self.world.ofd_of(cx.task, cx.call.args[0] as i32)?)
     }
 
     /// The child that a wait ends the life of.
@@ -619,6 +630,9 @@ impl Lower<'_> {
                     makers.push_back(mark);
                 }
             }
+        }
+        if let Some(inode) = self.locked_file(cx) {
+            keep(self.locks.entry(inode).or_default(), mark);
         }
         if cx.call.ret >= 0 {
             let (reads, writes) = transfers(cx);

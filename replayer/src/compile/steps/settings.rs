@@ -141,7 +141,9 @@ impl Lower<'_> {
                 lock[0] = if matches!(cx.call.args[1], 5 | 36) { 0 } else { 2 };
                 let blob = self.b.data(&lock)?;
                 Self::count(&mut self.summary.surrogate, "fcntl lock");
-                step.arg(2, Sel::InOut, blob).into()
+                // One that waited for somebody else's lock takes its time (F_SETLKW, F_OFD_SETLKW).
+                let step = step.arg(2, Sel::InOut, blob);
+                if matches!(cx.call.args[1], 7 | 38) { Self::in_its_time(cx, step) } else { step.into() }
             }
             // F_SETOWN: who is told of input, with FIOASYNC.
             8 => match self.owner(cx.call.args[2] as i32) {
