@@ -5,7 +5,7 @@ mod readiness;
 mod sockets;
 
 use super::CompileError;
-use super::calls::{Sc, host_nr};
+use super::calls::{Sc, nr};
 use super::fsmodel::NodeKind;
 use super::lower::{Cx, Lower, Lowered};
 use super::wire;
@@ -35,8 +35,6 @@ pub(crate) const EAGAIN: i64 = -11;
 /// Parts of an I/O vector, at most (linux/uio.h, `UIO_MAXIOV`).
 const IOV_MAX: u64 = 1024;
 const SPLICE_F_GIFT: u64 = 8;
-/// How long an expected readiness is waited for.
-pub(crate) const READY_NS: u64 = 1_000_000_000;
 
 /// What is behind a descriptor, as far as bytes are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,7 +244,7 @@ impl Lower<'_> {
         if want == 0 && asked > 0 && channel == Channel::File && matches!(cx.known.sc, Sc::Read | Sc::Readv) {
             // The end of a file that is longer here: there, the call finds the end by itself.
             const SEEK_END: u64 = 2;
-            let seek = Step::call(host_nr("lseek").unwrap_or(0)).with(flags::ENGINE);
+            let seek = Step::call(nr::lseek).with(flags::ENGINE);
             pre.push(seek.imm(0, cx.call.args[0]).imm(1, 0).imm(2, SEEK_END));
             want = asked.min(BUFFER_MAX);
         }
@@ -496,7 +494,7 @@ impl Lower<'_> {
                 revents: 0,
             };
             let blob = self.b.data(&wire::pollfds([entry]))?;
-            let mut ready = Step::of(Kind::AwaitReady).aux(READY_NS);
+            let mut ready = Step::of(Kind::AwaitReady);
             ready.args[0] = blob;
             pre.push(ready);
         }

@@ -3,7 +3,7 @@
 //! instance does not take.
 
 use super::super::CompileError;
-use super::super::calls::host_nr;
+use super::super::calls::nr;
 use super::super::fsmodel::NodeKind;
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::wire;
@@ -85,16 +85,16 @@ impl Lower<'_> {
                 slot
             }
         };
-        let engine = |name: &str| Step::call(host_nr(name).unwrap_or(0)).with(flags::ENGINE);
+        let engine = |number: u32| Step::call(number).with(flags::ENGINE);
         let stand_in = value_operand(slot, 0);
         let watch = self.b.data(&wire::epoll_event(fd, u32::from(POLLIN)))?;
         let Lowered { pre: pause, step, .. } = Self::in_its_time(cx, step);
         pre.extend(pause);
-        pre.push(engine("eventfd2").imm(0, 1).imm(1, EFD_CLOEXEC).post(Post::StoreValue, u64::from(slot)));
-        let add = engine("epoll_ctl").imm(0, cx.call.args[0]).imm(1, ADD);
+        pre.push(engine(nr::eventfd2).imm(0, 1).imm(1, EFD_CLOEXEC).post(Post::StoreValue, u64::from(slot)));
+        let add = engine(nr::epoll_ctl).imm(0, cx.call.args[0]).imm(1, ADD);
         pre.push(add.arg(2, Sel::Value, stand_in).arg(3, Sel::Data, watch));
         let mut lowered = Lowered::after(pre, step);
-        lowered.then.push(engine("close").arg(0, Sel::Value, stand_in));
+        lowered.then.push(engine(nr::close).arg(0, Sel::Value, stand_in));
         Ok(lowered)
     }
 }

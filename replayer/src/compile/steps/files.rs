@@ -1,7 +1,7 @@
 //! Names and the metadata behind them.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::fsmodel::{NodeKind, PATH_MAX};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::world::{O_CLOEXEC, O_CREAT, OfdKind, detail_str, open_flags};
@@ -96,7 +96,7 @@ impl Lower<'_> {
                         self.environment.files.push(FileSpec { path: text, kind, mode: 0o666 });
                     }
                 }
-                let dup = Step::call(host_nr("dup3").unwrap_or(0)).with(flags::ENGINE);
+                let dup = Step::call(nr::dup3).with(flags::ENGINE);
                 let dup = dup.imm(0, fd as u64).imm(1, cx.call.ret as u64);
                 lowered.then.push(dup.imm(2, u64::from(open & O_CLOEXEC)));
             }
@@ -123,16 +123,9 @@ impl Lower<'_> {
             let blob = self.b.cstr(&text)?;
             let dir = open & super::super::world::O_DIRECTORY != 0;
             let step = if dir {
-                Step::call(host_nr("mkdirat").unwrap_or(0))
-                    .imm(0, AT_FDCWD)
-                    .arg(1, Sel::Data, blob)
-                    .imm(2, 0o755)
+                Step::call(nr::mkdirat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o755)
             } else {
-                Step::call(host_nr("mknodat").unwrap_or(0))
-                    .imm(0, AT_FDCWD)
-                    .arg(1, Sel::Data, blob)
-                    .imm(2, 0o100_644)
-                    .imm(3, 0)
+                Step::call(nr::mknodat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o100_644).imm(3, 0)
             };
             pre.push(step.with(flags::ENGINE));
         }

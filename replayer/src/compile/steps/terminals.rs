@@ -2,7 +2,7 @@
 //! recording tells of them. What is set by `TCSETS` is not recorded.
 
 use super::super::CompileError;
-use super::super::calls::host_nr;
+use super::super::calls::nr;
 use super::super::lower::{Cx, Lower, Lowered};
 use ctrace_program::{Expect, Sel, Step, flags};
 
@@ -50,7 +50,7 @@ impl Lower<'_> {
                 let mut lowered = Lowered::from(step.arg(2, Sel::Data, lock));
                 let echo = self.facts.told.echoes(cx.task, self.world.tasks[cx.task as usize].ops);
                 let termios = self.b.data(&transparent(echo))?;
-                let set = Step::call(host_nr("ioctl").unwrap_or(0)).with(flags::ENGINE);
+                let set = Step::call(nr::ioctl).with(flags::ENGINE);
                 lowered.then.push(set.imm(0, cx.call.args[0]).imm(1, TCSETS).arg(2, Sel::Data, termios));
                 lowered
             }
