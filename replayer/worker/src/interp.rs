@@ -708,12 +708,13 @@ fn signal_handler(task: &Task, index: u32, step: &Step) {
     if step.flags & flags::SURROGATE != 0 && pending.load(Relaxed) == 0 {
         raise(task, step.nr);
     }
+    let arrivals = &task.slot.pending_signals[0];
     loop {
+        let arrived = arrivals.load(SeqCst);
         if task.slot.step.load(Relaxed) != index {
             return;
         }
-        let waiting = pending.load(Relaxed);
-        if waiting > 0 {
+        if pending.load(Relaxed) > 0 {
             pending.fetch_sub(1, SeqCst);
             break;
         }
@@ -734,7 +735,7 @@ fn signal_handler(task: &Task, index: u32, step: &Step) {
             break;
         }
         task.set_status(status::SIGNAL);
-        let _ = futex_wait(word(pending), waiting, u64::MAX);
+        let _ = futex_wait(word(arrivals), arrived, u64::MAX);
         count(&task.slot.counters.engine_calls, 1);
         task.set_status(status::RUNNING);
     }
