@@ -30,6 +30,6 @@ pub use findings::{Finding, FindingKind, findings};
 pub use gates::{GateError, Gates, Profile};
 pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, Series, Thread};
 pub use names::{NameId, Names};
-pub use report::{Divergence, DivergenceKind, Line, Metric, Report, SideInfo, Verdict};
+pub use report::{Divergence, DivergenceKind, Failures, Line, Metric, Report, SideInfo, Verdict};
 pub use symbol::{OpClass, Outcome};
 pub use trigger::{Firing, Rearm, Trigger, TriggerError};

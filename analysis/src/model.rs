@@ -113,6 +113,10 @@ pub(crate) struct OutcomeStat {
     pub(crate) bytes: u64,
     /// First process that did it.
     pub(crate) process: usize,
+    /// How many of them a seccomp filter answered.
+    pub(crate) filtered: u64,
+    /// How many of those were answered by the sandbox of a replay.
+    pub(crate) emulated: u64,
     /// Counts by bin of [`BIN_NS`], for failures.
     pub(crate) bins: Vec<(u32, u32)>,
 }
@@ -163,6 +167,10 @@ pub struct Model {
     pub calls: u64,
     /// Calls of the replay engine.
     pub engine_calls: u64,
+    /// Calls that a seccomp filter answered, those of a replay's sandbox among them.
+    pub filtered_calls: u64,
+    /// Calls that the sandbox of a replay answered as recorded: they count like any other.
+    pub emulated_calls: u64,
     /// Calls that are counted and not compared one by one.
     pub noise_calls: u64,
     /// Time of the first compared operation.

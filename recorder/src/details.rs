@@ -59,6 +59,23 @@ pub(crate) fn merge(all: &mut Items<'_>) {
     all.sort_by_key(|i| i.head.arg);
 }
 
+/// Cuts an address that was copied without knowing its length down to the length that its family gives it.
+pub(crate) fn measure(item: &mut Item<'_>) {
+    let len = match item.data {
+        // sockaddr_un: up to the NUL behind its name, which itself may begin with one.
+        [1, 0, name @ ..] => 2 + name.iter().skip(1).position(|b| *b == 0).map_or(name.len(), |n| n + 1),
+        [2, 0, ..] => 16,
+        [10, 0, ..] => 28,
+        // sockaddr_nl.
+        [16, 0, ..] => 12,
+        _ => return,
+    };
+    if len <= item.data.len() {
+        item.data = &item.data[..len];
+        item.head.fault = 0;
+    }
+}
+
 fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(data.get(at..at + 4)?.try_into().ok()?))
 }

@@ -114,6 +114,8 @@ pub(crate) struct Builder<'a> {
     n_calls: u64,
     n_engine: u64,
     n_noise: u64,
+    n_filtered: u64,
+    n_emulated: u64,
     first_ns: Option<u64>,
     last_ns: u64,
     waits: Waits,
@@ -155,6 +157,8 @@ impl<'a> Builder<'a> {
             n_calls: 0,
             n_engine: 0,
             n_noise: 0,
+            n_filtered: 0,
+            n_emulated: 0,
             first_ns: None,
             last_ns: 0,
             waits: Waits::default(),
@@ -505,6 +509,14 @@ impl<'a> Builder<'a> {
         id
     }
 
+    /// Remembers what became of an operation that was one call.
+    fn note_call(&mut self, symbol: u32, s: &Syscall, process: usize) {
+        self.note(symbol, s.t_ns, s.duration_ns, process);
+        let stat = &mut self.stats[symbol as usize];
+        stat.filtered += u64::from(s.flags.contains(SyscallFlags::FILTERED));
+        stat.emulated += u64::from(s.flags.contains(SyscallFlags::EMULATED));
+    }
+
     /// Remembers what became of an operation.
     fn note(&mut self, symbol: u32, t_ns: u64, duration_ns: u64, process: usize) {
         let failed = matches!(self.symbols[symbol as usize].outcome, Outcome::Errno(_));
@@ -545,6 +557,8 @@ impl<'a> Builder<'a> {
             return;
         }
         self.n_calls += 1;
+        self.n_filtered += u64::from(s.flags.contains(SyscallFlags::FILTERED));
+        self.n_emulated += u64::from(s.flags.contains(SyscallFlags::EMULATED));
         let thread = self.thread(s.task);
         self.waits.before(thread, s);
         self.workload_call(s, thread);
@@ -675,6 +689,8 @@ impl<'a> Builder<'a> {
             missing: self.missing,
             calls: self.n_calls,
             engine_calls: self.n_engine,
+            filtered_calls: self.n_filtered,
+            emulated_calls: self.n_emulated,
             noise_calls: self.n_noise,
             first_ns: self.first_ns.unwrap_or(0),
             last_ns: self.last_ns,

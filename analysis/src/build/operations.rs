@@ -47,7 +47,7 @@ impl Builder<'_> {
                 }
             }
             let id = self.symbol(symbol);
-            self.note(id, s.t_ns, s.duration_ns, process);
+            self.note_call(id, s, process);
             self.stats[id as usize].bytes = self.stats[id as usize].bytes.saturating_add(bytes);
             let waited = self.waits.of_thread(thread);
             self.threads[thread].seq.push(id, s.t_ns, waited);
@@ -62,7 +62,7 @@ impl Builder<'_> {
             let had = self.conns[conn].sent > 0;
             let begun = self.conns[conn].transfer(sent, bytes, s.t_ns, end_ns);
             let id = self.symbol(symbol);
-            self.note(id, s.t_ns, s.duration_ns, process);
+            self.note_call(id, s, process);
             if datagram {
                 let sized = self.symbol(Symbol { size: size_class(bytes), ..symbol });
                 self.conns[conn].seq.push(sized, s.t_ns, self.waits.of_run());
@@ -88,7 +88,7 @@ impl Builder<'_> {
             _ => {}
         }
         let id = self.symbol(symbol);
-        self.note(id, s.t_ns, s.duration_ns, process);
+        self.note_call(id, s, process);
         self.conns[conn].seq.push(id, s.t_ns, self.waits.of_run());
         let last = &mut self.conns[conn].last_ns;
         *last = (*last).max(end_ns);

@@ -7,7 +7,8 @@ use super::walk::Walked;
 use crate::conn::{CloseKind, Conn, ConnKind};
 use crate::findings::is_remarkable;
 use crate::gates::{Gates, Profile};
-use crate::model::Model;
+use crate::model::{Model, OutcomeStat};
+use crate::report::Failures;
 use crate::symbol::{self, Kind, OpClass, Outcome};
 use hdrhistogram::Histogram;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -406,7 +407,7 @@ pub(crate) fn errors(
     pairing: &Pairing<'_>,
     profile: Profile,
     rows: &mut Rows<'_>,
-) {
+) -> Failures {
     // (base, family, a, b)
     type Kinds = Vec<(u32, u32, u64, u64)>;
     // By (call, race).
@@ -440,6 +441,7 @@ pub(crate) fn errors(
         kinds.push((*base, *family, *x, *y));
     }
     let mut n = 0;
+    let mut failures = Failures { emulated: emulated_failures(second), ..Failures::default() };
     let mut worst: Option<(f64, String)> = None;
     for ((call, race), kinds) in &by_call {
         let (mut distance, mut sum) = (0.0, 0.0);
@@ -447,6 +449,9 @@ pub(crate) fn errors(
         for kind in kinds {
             let (x, y) = (kind.2 as f64, kind.3 as f64);
             n += kind.2 + kind.3;
+            failures.recorded += kind.2;
+            failures.missing += kind.2.saturating_sub(kind.3);
+            failures.other += kind.3;
             // Independent failures vary by the square root of their number; who closes first varies by a few.
             let slack = match profile {
                 Profile::RealBinary if kind.2 > 0 && kind.3 > 0 => 2.0 * (x + y).sqrt(),
@@ -477,10 +482,21 @@ pub(crate) fn errors(
             }
         }
     }
-    let (value, note) = worst.map_or((None, "no failures in either run".to_owned()), |(v, note)| {
+    let (value, mut note) = worst.map_or((None, "no failures in either run".to_owned()), |(v, note)| {
         (Some(v), if v < 1.0 { note } else { String::new() })
     });
+    if failures.emulated > 0 {
+        let separator = if note.is_empty() { "" } else { "; " };
+        note = format!("{note}{separator}{} of {} emulated", failures.emulated, failures.other);
+    }
     rows.push("errors", value, n, "", note);
+    failures
+}
+
+/// Failures, other than by design, that the sandbox of a replay answered.
+fn emulated_failures(model: &Model) -> u64 {
+    let counted = |(symbol, _): &(&symbol::Symbol, &OutcomeStat)| matches!(symbol.outcome, Outcome::Errno(e) if !is_benign(model.name(symbol.call), e));
+    model.symbols.iter().zip(&model.stats).filter(counted).map(|(_, stat)| stat.emulated).sum()
 }
 
 /// Whether every process that SIGTERM ended may have been sent it by another process of the run.

@@ -36,7 +36,7 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
     metrics::dfg(&counts, &joint, &mut rows);
     metrics::makespan(a, b, &counts, &walked, &mut rows);
     metrics::drift(a, &walked, gates, &mut rows);
-    metrics::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
+    let failures = metrics::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
     episodes::incident_recall(a, b, &joint, &pairing, gates.profile(), &mut rows);
     metrics::network(a, b, &pairing, gates.profile(), &mut rows);
 
@@ -73,6 +73,7 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
         worst,
         metrics: rows,
         first_divergence,
+        failures,
         a: side(a, compared_a),
         b: side(b, compared_b),
     }
@@ -183,6 +184,7 @@ fn side(m: &Model, compared: u64) -> SideInfo {
         compared,
         counted: m.noise_calls,
         engine: m.engine_calls,
+        emulated: m.emulated_calls,
         processes: m.processes.len() as u64,
         threads: m.threads.len() as u64,
         streams: m.conns.len() as u64,

@@ -11,7 +11,7 @@ mod signals;
 use super::CompileError;
 use super::calls::Sc;
 use super::lower::{Cx, Lower, Lowered, never};
-use super::world::{detail_iov, detail_str, detail_value};
+use super::world::{detail_addr, detail_iov, detail_str, detail_value};
 use ctrace_format::syscalls::Kind as K;
 use ctrace_format::{Abi, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, fd_operand, flags};
@@ -137,7 +137,11 @@ impl Lower<'_> {
         if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
             return Ok(self.missing(cx));
         }
-        if !unfinished && cx.call.ret < 0 && cx.call.ret >= -4095 && !self.rebuilds(cx) {
+        let failed = cx.call.ret < 0 && cx.call.ret >= -4095;
+        // What a filter answered has no other cause.
+        let filtered = failed && cx.call.flags.contains(SyscallFlags::FILTERED)
+            || cx.call.flags.contains(SyscallFlags::EMULATED);
+        if !unfinished && (filtered || failed && !self.rebuilds(cx)) {
             return self.fault(cx);
         }
         let mut lowered = match cx.known.sc {
@@ -279,74 +283,68 @@ impl Lower<'_> {
         self.world.fs.lookup(path).is_some()
     }
 
-    /// The recorded error, made by the sandbox instead of its cause.
+    /// The recorded result, given by the sandbox instead of its cause.
     pub(crate) fn fault(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let errno = match cx.call.ret {
-            0 => "0",
+            0.. => "0",
             ret => ctrace_format::errno::name(ret.unsigned_abs() as u32).unwrap_or("unknown"),
         };
         Self::count(&mut self.summary.emulated, &format!("{} {errno}", cx.name));
-        let mut step = Self::answered(cx);
-        // The call is not carried out, but a recorder sees its arguments.
-        let Some(args) = cx.known.args else { return Ok(step.into()) };
-        for (i, (_, kind)) in args.iter().enumerate().take(5) {
-            match kind {
-                K::Path | K::Str => {
-                    if let Some(text) = detail_str(cx.call, i as u8) {
-                        let blob = self.string(text)?;
-                        step = step.arg(i, Sel::Data, blob);
-                    }
-                }
-                K::SockAddr => {
-                    if let Some(addr) = super::world::detail_addr(cx.call, i as u8) {
-                        let bytes = super::wire::sockaddr(addr);
-                        let blob = self.b.data(&bytes)?;
-                        step = step.arg(i, Sel::Data, blob);
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(Self::in_its_time(cx, step))
+        Ok(self.answered(cx).into())
     }
 
-    /// A call that the sandbox's filter answers with the recorded result, with those of its arguments that are numbers.
-    fn answered(cx: &Cx<'_>) -> Step {
-        let mut step = Step::call(cx.nr).with(flags::FAULT).expect(Expect::Exact, cx.call.ret);
+    /// A call that the sandbox's filter answers as it was answered in the recording. It is not carried out, but a recorder
+    /// sees what it was asked: numbers, paths and addresses.
+    fn answered(&mut self, cx: &Cx<'_>) -> Step {
+        // A tag has no room for an address, and none is needed: whoever got it asked for memory that is not there.
+        let result = if cx.call.ret > ctrace_program::TAG_MAX { 0 } else { cx.call.ret };
+        let mut step = Step::call(cx.nr).with(flags::FAULT).expect(Expect::Exact, result);
         for (i, (_, kind)) in cx.known.args.unwrap_or_default().iter().enumerate().take(5) {
-            if matches!(
-                kind,
+            let blob = match kind {
                 K::Fd
-                    | K::DirFd
-                    | K::Int
-                    | K::UInt
-                    | K::Flags
-                    | K::Mode
-                    | K::OpenFlags
-                    | K::AtFlags
-                    | K::IoctlCmd
-                    | K::FcntlCmd
-                    | K::Size
-                    | K::Off
-                    | K::MsgFlags
-            ) {
-                step = step.imm(i, cx.call.args[i]);
+                | K::DirFd
+                | K::Int
+                | K::UInt
+                | K::Flags
+                | K::Mode
+                | K::OpenFlags
+                | K::AtFlags
+                | K::IoctlCmd
+                | K::FcntlCmd
+                | K::Size
+                | K::Off
+                | K::MsgFlags => {
+                    step = step.imm(i, cx.call.args[i]);
+                    continue;
+                }
+                K::Path | K::Str => detail_str(cx.call, i as u8).map(|text| self.string(text)),
+                K::SockAddr => detail_addr(cx.call, i as u8).map(|addr| {
+                    let mut bytes = super::wire::sockaddr(addr);
+                    let len = bytes.len();
+                    // Where the length is the sixth argument, which is the tag, the recorder takes all that it has room for.
+                    bytes.resize(len.max(SOCKADDR_BYTES), 0);
+                    if i < 4 {
+                        step = step.imm(i + 1, len as u64);
+                    }
+                    Ok(self.b.data(&bytes)?)
+                }),
+                _ => None,
+            };
+            // What is too long to be kept is not needed either.
+            if let Some(Ok(blob)) = blob {
+                step = step.arg(i, Sel::Data, blob);
             }
         }
         step
     }
 
-    /// The sandbox answers at once: what the call took longer is spent before.
-    fn in_its_time(cx: &Cx<'_>, step: Step) -> Lowered {
-        if cx.call.duration_ns <= 1_000_000 {
-            return step.into();
-        }
-        let mut pause = Step::of(Kind::Sync);
-        pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
-        Lowered::after(vec![Step::of(Kind::Sync), pause], step)
+    /// Whether the filter can give the answer that the recorded call had: it was made and has returned.
+    fn is_whole(cx: &Cx<'_>) -> bool {
+        let native = matches!(cx.call.sysno.abi, Abi::X86_64 | Abi::Aarch64) && cx.known.native.is_some();
+        native && cx.call.t_ns > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) && cx.call.ret >= -4095
     }
 
-    /// A call that is not made.
+    /// A call that is not made, by policy: it gets the answer that it had.
     pub(crate) fn refused(&mut self, cx: &Cx<'_>) -> Lowered {
         let name = match cx.call.sysno.abi {
             Abi::I386 | Abi::X32 | Abi::Arm => format!("{} (32-bit)", cx.name),
@@ -354,15 +352,17 @@ impl Lower<'_> {
             _ => cx.name.to_owned(),
         };
         Self::count(&mut self.summary.refused, &name);
+        if Self::is_whole(cx) {
+            return self.answered(cx).with(flags::REFUSED).into();
+        }
         Self::lasting(cx, flags::REFUSED)
     }
 
     /// Something else stands for a call: the answer it had, where the sandbox's filter can give it, or the time it took.
     pub(crate) fn surrogate(&mut self, cx: &Cx<'_>) -> Lowered {
         Self::count(&mut self.summary.surrogate, cx.name);
-        let whole = cx.call.t_ns > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT);
-        if whole && (-4095..=0).contains(&cx.call.ret) {
-            return Self::in_its_time(cx, Self::answered(cx).with(flags::SURROGATE));
+        if Self::is_whole(cx) {
+            return self.answered(cx).with(flags::SURROGATE).into();
         }
         Self::lasting(cx, flags::SURROGATE)
     }
@@ -566,6 +566,8 @@ impl Lower<'_> {
     }
 }
 
+/// The most that an address of a socket takes (`struct sockaddr_storage`).
+const SOCKADDR_BYTES: usize = 128;
 /// `ioctl` that shares the extents of another file.
 pub(crate) const FICLONE: u32 = 0x4004_9409;
 /// How long a wake waits for those it is to wake.
