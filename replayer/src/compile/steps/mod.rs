@@ -301,22 +301,6 @@ impl Lower<'_> {
         let mut step = Step::call(cx.nr).with(flags::FAULT).expect(Expect::Exact, result);
         for (i, (_, kind)) in cx.known.args.unwrap_or_default().iter().enumerate().take(5) {
             let blob = match kind {
-                K::Fd
-                | K::DirFd
-                | K::Int
-                | K::UInt
-                | K::Flags
-                | K::Mode
-                | K::OpenFlags
-                | K::AtFlags
-                | K::IoctlCmd
-                | K::FcntlCmd
-                | K::Size
-                | K::Off
-                | K::MsgFlags => {
-                    step = step.imm(i, cx.call.args[i]);
-                    continue;
-                }
                 K::Path | K::Str => detail_str(cx.call, i as u8).map(|text| self.string(text)),
                 K::SockAddr => detail_addr(cx.call, i as u8).map(|addr| {
                     let mut bytes = super::wire::sockaddr(addr);
@@ -328,7 +312,12 @@ impl Lower<'_> {
                     }
                     Ok(self.b.data(&bytes)?)
                 }),
-                _ => None,
+                kind => {
+                    if !super::bounds::is_address(*kind) {
+                        step = step.imm(i, cx.call.args[i]);
+                    }
+                    None
+                }
             };
             // What is too long to be kept is not needed either.
             if let Some(Ok(blob)) = blob {
