@@ -16,6 +16,7 @@ mod findings;
 mod gates;
 mod model;
 mod names;
+mod order;
 mod report;
 mod roles;
 mod seq;
@@ -25,7 +26,7 @@ mod timeline;
 mod trigger;
 
 pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};
-pub use diff::diff;
+pub use diff::{Forced, diff, diff_replay};
 pub use findings::{Finding, FindingKind, findings};
 pub use gates::{GateError, Gates, Profile};
 pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, Series, Thread};

@@ -6,6 +6,7 @@
 use crate::build::Builder;
 use crate::conn::Conn;
 use crate::names::{NameId, Names};
+use crate::order::Edges;
 use crate::seq::Seq;
 use crate::symbol::{OpClass, Symbol};
 use ctrace_format::{Class, LossCause, Metric, ReadError, Trace};
@@ -186,6 +187,9 @@ pub struct Model {
     pub(crate) timeline: crate::timeline::Timeline,
     pub(crate) answers: FxHashMap<NameId, Vec<(u64, u64)>>,
     pub(crate) call_class: FxHashMap<NameId, OpClass>,
+    pub(crate) edges: Edges,
+    /// Resolution of the recording's times.
+    pub(crate) tick_ns: u64,
 }
 
 impl Model {

@@ -49,6 +49,10 @@ pub enum DivergenceKind {
     Missing,
     /// The other run has an operation more.
     Extra,
+    /// The same operation at another time.
+    Late,
+    /// An operation that was over before what it depends on began.
+    Order,
 }
 
 /// A line of a contextual diff.
