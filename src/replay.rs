@@ -5,7 +5,7 @@ mod limits;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
 use crate::{diff, record, signals, units};
-use ctrace_analysis::{Failures, Metric, Missing, Profile, Report, SideInfo, Verdict};
+use ctrace_analysis::{Failures, Forced, Gates, Metric, Missing, Profile, Report, SideInfo, Verdict};
 use ctrace_format::{
     Abi, Class, Event, Filter, Policy, SyscallFlags, Sysno, Taken, Trace, TraceFile, syscalls,
 };
@@ -295,7 +295,7 @@ pub(crate) fn perform(
             let a = diff::model(path, trace)?;
             let b = diff::model(&recorded.file.path, &replayed)?;
             output = Some(recorded.file.path);
-            (ctrace_analysis::diff(&a, &b, &gates), answers)
+            (ctrace_analysis::diff_replay(&a, &b, &gates, Some(&forced(&outcome))), answers)
         }
         None => (self_reported(&summary, &outcome), Answers::self_reported(&summary, &outcome)),
     };
@@ -450,6 +450,11 @@ impl Answers {
     }
 }
 
+/// What the engine had to end.
+fn forced(outcome: &Outcome) -> Forced {
+    Forced { by_kind: outcome.forced.clone(), first: outcome.forced_ends.first().cloned() }
+}
+
 /// The verdict on a replay that could not be recorded: what the workers say of themselves.
 fn self_reported(plan: &PlanSummary, outcome: &Outcome) -> Report {
     let counters = &outcome.counters;
@@ -465,7 +470,12 @@ fn self_reported(plan: &PlanSummary, outcome: &Outcome) -> Report {
         unit: "",
         note: note.to_owned(),
     };
+    let forced = part(sum(&outcome.forced)).map(|share| share * 10_000.0);
     let metrics = vec![
+        Metric {
+            pass: forced.map(|n| n <= 10.0),
+            ..metric("forced", forced, 10.0, "by the workers' journal")
+        },
         metric("coverage", part(counters.done.min(recorded)), 0.95, "by the workers' journal"),
         metric(
             "semantic",
@@ -478,7 +488,8 @@ fn self_reported(plan: &PlanSummary, outcome: &Outcome) -> Report {
         .iter()
         .filter(|m| m.pass == Some(false))
         .map(|m| {
-            format!("{} {:.4} is below {}", m.name, m.value.unwrap_or_default(), m.gate.unwrap_or_default())
+            let side = if Gates::is_upper(m.name) { "above" } else { "below" };
+            format!("{} {:.4} is {side} {}", m.name, m.value.unwrap_or_default(), m.gate.unwrap_or_default())
         })
         .collect();
     let verdict = if recorded == 0 {
@@ -573,6 +584,18 @@ fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox, out: &mut 
             units::duration(counters.wait_ns)
         ),
     );
+    if !outcome.forced.is_empty() {
+        row("forced", format!("{}: {}", units::plural(sum(&outcome.forced), "end"), list(&outcome.forced)));
+        for end in outcome.forced_ends.iter().take(3) {
+            row("", crate::decode::plain(end.as_bytes()));
+        }
+    }
+    if outcome.starved_ns > 0 {
+        row(
+            "starved",
+            format!("of {} of CPU, by which its clock was held back", units::duration(outcome.starved_ns)),
+        );
+    }
     if outcome.ended != Ended::Completed {
         row("ended", ended_text(outcome.ended).to_owned());
         for task in outcome.stuck.iter().take(5) {
@@ -587,7 +610,7 @@ fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox, out: &mut 
 const fn ended_text(ended: Ended) -> &'static str {
     match ended {
         Ended::Completed => "completed",
-        Ended::Stalled => "stalled: no task could go on",
+        Ended::Stalled => "cut off: the recording was over, and tasks had not come to their end",
         Ended::TimedOut => "timed out: --max-duration allows more",
         Ended::Aborted => "aborted",
         Ended::OverLimit => "over a limit",
@@ -621,6 +644,8 @@ fn as_json(
         "leftovers": outcome.leftovers,
         "replay_trace": output,
         "ended": outcome.ended,
+        "forced": {"total": sum(&outcome.forced), "by_kind": outcome.forced, "ends": outcome.forced_ends},
+        "starved_ns": outcome.starved_ns,
         "engine": {"calls": counters.engine_calls, "wait_ns": counters.wait_ns, "spin_ns": counters.spin_ns},
         "tasks": {"recorded": outcome.tasks, "finished": outcome.tasks_finished, "stuck": outcome.stuck},
         "divergences": outcome.divergences,

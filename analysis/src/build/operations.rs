@@ -6,6 +6,7 @@ use crate::fds::Change;
 use crate::names::NameId;
 use crate::order::Place;
 use crate::symbol::{self, Kind, OpClass, Outcome, Symbol, size_class};
+use ctrace_format::syscalls::Call as Sc;
 use ctrace_format::{Object, Syscall, Tgid};
 
 /// The most that one call transfers (`include/linux/fs.h`).
@@ -35,12 +36,12 @@ impl Builder<'_> {
             call: call.name,
             object: target.name,
             outcome,
-            qualifier: symbol::qualifier(call.text, s),
+            qualifier: symbol::qualifier(call.sc, s),
             size: 0,
             class: call.class,
         };
         let Some(identity) = target.stream else {
-            if moves || call.kind == Kind::Transfer || call.text.starts_with("getdents") {
+            if moves || call.kind == Kind::Transfer || matches!(call.sc, Sc::Getdents | Sc::Getdents64) {
                 let volatile = self.names.exact(target.name);
                 // Their length is the state of the system, not of the program.
                 if !volatile.starts_with("/proc/") && !volatile.starts_with("/sys/") && s.ret >= 0 {
@@ -118,8 +119,17 @@ impl Builder<'_> {
         let Some(arg) = call.fd else { return };
         let tgid = Tgid(self.processes[process].tgid);
         let Some(descriptor) = self.fds.get(tgid, s.args[arg] as i32) else { return };
-        let moves = matches!(call.text, "read" | "readv" | "write" | "writev" | "lseek" | "close")
-            || call.text.starts_with("getdents");
+        let moves = matches!(
+            call.sc,
+            Sc::Read
+                | Sc::Readv
+                | Sc::Write
+                | Sc::Writev
+                | Sc::Lseek
+                | Sc::Getdents
+                | Sc::Getdents64
+                | Sc::Close
+        );
         let name = self.names.exact(name);
         // Of what is no file on a disk, nobody's offset is another's.
         let file = name.starts_with('/') && !name.starts_with("/dev/") && !name.starts_with("/proc/");

@@ -6,6 +6,7 @@ use crate::fds::Generation;
 use crate::names::NameId;
 use crate::order::{Edge, Edges, Place, Why};
 use crate::symbol::{Kind, Outcome};
+use ctrace_format::syscalls::Call as Sc;
 use ctrace_format::{Detail, SockAddr, Syscall};
 use rustc_hash::FxHashMap;
 use std::hash::Hash;
@@ -82,7 +83,7 @@ impl Order {
                     self.edge(place, Place::of_thread(child, 0), Why::Born);
                 }
             }
-            (Kind::Wait, Outcome::Ok) if call.text != "waitid" && s.ret > 0 => {
+            (Kind::Wait, Outcome::Ok) if call.sc != Sc::Waitid && s.ret > 0 => {
                 if let Some(end) = self.ends.remove(&(s.ret as u32)) {
                     self.edge(end, place, Why::Reaped);
                 }
@@ -131,9 +132,9 @@ impl Order {
         place: Place,
     ) {
         let deed = Deed { place, end_ns: s.t_ns.saturating_add(s.duration_ns) };
-        let makes = matches!(call.text, "mkdir" | "mkdirat" | "mknod" | "mknodat")
+        let makes = matches!(call.sc, Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat)
             || call.kind == Kind::Open && s.details.iter().any(|d| matches!(d, Detail::Created));
-        let removes = matches!(call.text, "unlink" | "unlinkat" | "rmdir");
+        let removes = matches!(call.sc, Sc::Unlink | Sc::Unlinkat | Sc::Rmdir);
         match outcome {
             Outcome::Ok if makes => {
                 let missed = self.names.get(&name).and_then(|n| n.missed).filter(|m| m.end_ns <= s.t_ns);

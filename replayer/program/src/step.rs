@@ -36,13 +36,13 @@ pub struct Step {
     /// Operand of `kind`; see there.
     pub aux: u64,
     /// On-CPU time since the previous step, ns.
-    pub think_cpu_ns: u32,
-    /// Off-CPU time since the previous step, ns (outside of any call; idle, may be shortened to catch up), saturated.
-    pub think_sleep_ns: u32,
+    pub think_cpu_ns: u64,
+    /// Off-CPU time since the previous step, ns (outside of any call; idle, may be shortened to catch up).
+    pub think_sleep_ns: u64,
     /// Recorded time of entry, ns since the start of the recording.
     pub t_ns: u64,
-    /// Recorded duration, ns, saturated.
-    pub duration_ns: u32,
+    /// Recorded duration, ns.
+    pub duration_ns: u64,
     /// Number of [`Wait`]s. Of a step that was read from a program; the builder is told them apart.
     pub waits_len: u32,
     /// Offset of the first of them ([`crate::stored::decode_wait`]), as `waits_len`.
@@ -71,8 +71,8 @@ pub enum Kind {
     /// [`SIG_IGNORE`], [`SIG_HANDLER`] or [`SIG_QUERY`]. All Imm.
     Sigaction = 4,
     /// A handler for signal `nr` begins here; the steps up to the matching [`Kind::SignalReturn`] are the handler's.
-    /// Waits (for real) until the signal has arrived. `aux` = upper limit of that wait, ns (0: 1 s; 30 ms for SIGCHLD,
-    /// which coalesces); then the task sends itself the signal. With [`flags::SURROGATE`] it does so at once.
+    /// Waits (for real) until the signal has arrived, or the runner forces it on; then the task sends itself the signal.
+    /// With [`flags::SURROGATE`] it does so at once.
     SignalHandler = 5,
     /// End of a handler: the recorded `rt_sigreturn`, made by returning from the handler.
     SignalReturn = 6,
@@ -81,14 +81,14 @@ pub enum Kind {
     /// No call is made ([`flags::REFUSED`], [`flags::SURROGATE`] or [`flags::MISSING`] say why); counted.
     Skip = 8,
     /// A futex wake or requeue whose recorded result `expect` > 0: first waits until that many waiters are queued on
-    /// `args[0]` (bounded by `aux` ns, 0: 10 s, and by the runner's stall detection), then makes the call.
+    /// `args[0]`, or the runner forces it on; then makes the call.
     FutexWake = 9,
     /// Touches memory at `args[0]` ([`Sel::Value`]) for `args[1]` bytes, writing if `args[2]` ≠ 0, a page at a time. No call.
     Touch = 10,
     /// The task was alive outside of any call when the recording ended: park. Also implied after the last step.
     Park = 11,
     /// Waits with an engine-marked `poll` until every descriptor of the blob `args[0]` (`struct pollfd[]`) has one of
-    /// its `events`; `aux` = upper limit, ns (0: 1 s). No call is counted.
+    /// its `events`, or the runner forces it on. No call is counted.
     AwaitReady = 12,
     /// Waits, thinks and publishes only. No call is made or counted.
     Sync = 13,
@@ -206,8 +206,8 @@ pub enum Post {
     Fds = 2,
     /// Store the result in value slot `post_arg`; then touch `aux` bytes at it (writing, a page at a time).
     StoreValue = 3,
-    /// Then wait with an engine-marked `poll` until each descriptor of the blob `post_arg` (`struct pollfd[]`) is ready; at
-    /// most `aux` ns (0: 1 s). For readiness calls whose recorded answer named several descriptors.
+    /// Then wait with an engine-marked `poll` until each descriptor of the blob `post_arg` (`struct pollfd[]`) is ready, or
+    /// the runner forces it on. For readiness calls whose recorded answer named several descriptors.
     AwaitReady = 4,
     /// Touch `aux` bytes at the address in `args[0]` after resolution (mprotect, madvise …).
     Touch = 5,

@@ -7,7 +7,7 @@ use super::fsmodel::{FsModel, Paths};
 use super::futexes::{Matcher, Unmatched, Word};
 use super::links::{Links, Observed};
 use super::source::Source;
-use super::world::{self, OfdKind, Origin, Seed, TaskIx, World, canonical};
+use super::world::{self, OfdKind, Origin, Seed, StreamKey, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
@@ -52,7 +52,7 @@ pub(crate) struct Facts {
     pub(crate) links: Links,
     /// Writes that blocked, by the end of the stream that they were made to: when they began and returned, in order of
     /// their returns.
-    pub(crate) blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>>,
+    pub(crate) blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>>,
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
 }
@@ -118,7 +118,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
     let mut reached = FxHashSet::default();
-    let mut blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>> = FxHashMap::default();
+    let mut blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>> = FxHashMap::default();
     source.for_each(&mut |event| {
         if let Event::Process(process) = event
             && let ProcessKind::Exit { status, group_dead: true } = process.kind
@@ -232,8 +232,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             && let Some(ofd) = world.ofd_of(task, call.args[0] as i32)
         {
             let end = match world.ofds[ofd as usize].kind {
-                OfdKind::Pipe { pipe, write: true } => Some((0, pipe)),
-                OfdKind::Sock(sock) => Some((1, sock)),
+                OfdKind::Pipe { pipe, write: true } => Some(StreamKey::Pipe(pipe)),
+                OfdKind::Sock(sock) => Some(StreamKey::Sock(sock)),
                 _ => None,
             };
             if let Some(end) = end {

@@ -4,7 +4,7 @@ mod readiness;
 mod sockets;
 
 use super::CompileError;
-use super::calls::{Sc, host_nr};
+use super::calls::{Sc, nr};
 use super::fsmodel::NodeKind;
 use super::lower::{Cx, Lower, Lowered};
 use super::wire;
@@ -29,8 +29,6 @@ pub(crate) const MSG_ERRQUEUE: u64 = 0x2000;
 /// A buffer is never larger than this; the kernel itself moves no more than 2 GiB at once.
 pub(crate) const BUFFER_MAX: u64 = 1 << 28;
 pub(crate) const EAGAIN: i64 = -11;
-/// How long an expected readiness is waited for.
-pub(crate) const READY_NS: u64 = 1_000_000_000;
 
 /// What is behind a descriptor, as far as bytes are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,7 +230,7 @@ impl Lower<'_> {
         if want == 0 && asked > 0 && channel == Channel::File && matches!(cx.known.sc, Sc::Read | Sc::Readv) {
             // The end of a file that is longer here: there, the call finds the end by itself.
             const SEEK_END: u64 = 2;
-            let seek = Step::call(host_nr("lseek").unwrap_or(0)).with(flags::ENGINE);
+            let seek = Step::call(nr::lseek).with(flags::ENGINE);
             pre.push(seek.imm(0, cx.call.args[0]).imm(1, 0).imm(2, SEEK_END));
             want = asked.min(BUFFER_MAX);
         }
@@ -475,7 +473,7 @@ impl Lower<'_> {
                 revents: 0,
             };
             let blob = self.b.data(&wire::pollfds([entry]))?;
-            let mut ready = Step::of(Kind::AwaitReady).aux(READY_NS);
+            let mut ready = Step::of(Kind::AwaitReady);
             ready.args[0] = blob;
             pre.push(ready);
         }

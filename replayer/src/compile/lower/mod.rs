@@ -10,6 +10,7 @@ use super::CompileError;
 use super::bounds::keeps_to_its_memory;
 use super::budget::Budget;
 use super::calls::{HOST, Known, Sc};
+use super::circles;
 use super::deps::{Deps, EdgeKind};
 use super::environment;
 use super::facts::{Facts, is_work};
@@ -20,10 +21,11 @@ use super::peers::Peers;
 use super::setup;
 use super::shapes::Shapes;
 use super::source::Source;
-use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, TaskIx, World};
+use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, StreamKey, TaskIx, World};
 use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess};
 use crate::plan::need::Need;
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
+use ctrace_format::syscalls::{Family, Makes};
 use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno};
 use ctrace_program::{
     BuildError, DecodeError, Expect, Kind, Program, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags,
@@ -147,8 +149,8 @@ pub(crate) struct Lower<'a> {
     path_marks: FxHashMap<PathId, (VecDeque<Mark>, Vec<Mark>)>,
     /// Who last wrote a file, and who looked at it since.
     content: FxHashMap<InodeIx, (VecDeque<Mark>, Vec<Mark>)>,
-    stream_writes: FxHashMap<(u8, u32), VecDeque<Mark>>,
-    stream_reads: FxHashMap<(u8, u32), VecDeque<Mark>>,
+    stream_writes: FxHashMap<StreamKey, VecDeque<Mark>>,
+    stream_reads: FxHashMap<StreamKey, VecDeque<Mark>>,
     /// Accepts of a listener, and when what they took had come about.
     accepts: FxHashMap<SockIx, VecDeque<(u64, Mark)>>,
     /// The last calls of tasks that ended.
@@ -525,8 +527,8 @@ impl Lower<'_> {
         // What a new task waits for first is a CPU: nothing to compute again.
         let fresh = std::mem::take(&mut state.fresh);
         let idle = if fresh { gap } else { blocked_ns.saturating_add(wait_cpu_ns).min(gap) };
-        step.think_cpu_ns = u32::try_from(gap - idle).unwrap_or(u32::MAX);
-        step.think_sleep_ns = u32::try_from(idle).unwrap_or(u32::MAX);
+        step.think_cpu_ns = gap - idle;
+        step.think_sleep_ns = idle;
     }
 
     pub(crate) fn call(&mut self, call: &Syscall) -> Result<(), CompileError> {
@@ -645,7 +647,7 @@ impl Lower<'_> {
         let state = &self.states[task as usize];
         let in_handler = if state.depth > 0 { flags::IN_HANDLER } else { 0 };
         lowered.step.t_ns = call.t_ns;
-        lowered.step.duration_ns = u32::try_from(call.duration_ns).unwrap_or(u32::MAX);
+        lowered.step.duration_ns = call.duration_ns;
         lowered.step.flags |= in_handler;
         lowered.step.event = self.world.tasks[task as usize].ops;
         if (-516..=-512).contains(&call.ret) || call.ret == -4 {
@@ -705,7 +707,7 @@ impl Lower<'_> {
         }
         let socks = &self.world.socks;
         let sent = |sock: SockIx| socks.get(sock as usize).map_or(0, |s| s.sent);
-        let peer_root = self.peers.finish(&mut self.b, &sent)?;
+        let peer_root = self.peers.finish(&mut self.b, &sent, self.source.end_ns())?;
         let preopened = setup::peer_ends(&self);
         let executables = &self.executables;
         let is_link = |f: &FileSpec| matches!(f.kind, FileKind::Link { .. });
@@ -751,10 +753,21 @@ impl Lower<'_> {
             .try_clone()
             .map_err(|source| DecodeError::Io { offset: 0, source })
             .and_then(Program::open);
+        let sealed = sealed.map_err(CompileError::Sealed)?;
+        self.summary.cut = circles::cut(&sealed).map_err(CompileError::Sealed)?;
+        if let Some(first) = self.summary.cut.first() {
+            self.summary.notes.push(format!(
+                "{} waits could never hold and were taken back, the first one that of {} for {} at {:.6} s: please report this",
+                self.summary.cut.len(),
+                sealed.task_name(first.task),
+                sealed.task_name(first.on),
+                first.t_ns as f64 / 1e9
+            ));
+        }
         let need = Need {
             duration_ns: self.summary.recorded_ns,
             addresses: self.environment.addresses.len() as u64,
-            ..self.meter.need(&sealed.map_err(CompileError::Sealed)?, beside)
+            ..self.meter.need(&sealed, beside)
         };
         let peers = peer_root.map(|task| PeerProcess { task, preopened }).into_iter().collect();
         Ok(Plan { program, environment: self.environment, peers, need, summary: self.summary })
@@ -787,19 +800,15 @@ pub(crate) fn reachable(addr: SockAddr) -> SockAddr {
     }
 }
 
-/// Key of accepts among the reads of streams.
-pub(crate) const ACCEPTS: u8 = 3;
-
 /// The listening descriptor of a successful accept.
 pub(crate) fn accepting(cx: &Cx<'_>) -> Option<i32> {
-    (matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && cx.call.ret >= 0).then_some(cx.call.args[0] as i32)
+    (cx.known.row().family == Family::Accept && cx.call.ret >= 0).then_some(cx.call.args[0] as i32)
 }
 
 /// The listening descriptor of an accept that succeeded or came in vain.
 pub(crate) fn looking(cx: &Cx<'_>) -> Option<i32> {
     const EAGAIN: i64 = -11;
-    let looks =
-        matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && (cx.call.ret >= 0 || cx.call.ret == EAGAIN);
+    let looks = cx.known.row().family == Family::Accept && (cx.call.ret >= 0 || cx.call.ret == EAGAIN);
     looks.then_some(cx.call.args[0] as i32)
 }
 
@@ -817,69 +826,30 @@ pub(crate) fn fd_args(cx: &Cx<'_>) -> Vec<i32> {
 
 /// Descriptors that a successful call made.
 pub(crate) fn made_fds(cx: &Cx<'_>) -> Vec<i32> {
-    match cx.known.sc {
-        Sc::Pipe | Sc::Pipe2 | Sc::Socketpair => {
-            super::world::detail_newfds(cx.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec())
-        }
-        Sc::Fcntl if matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
-        _ if cx.known.name.is_some_and(ctrace_format::syscalls::returns_fd) => vec![cx.call.ret as i32],
+    match cx.known.row().makes {
+        Makes::Two => super::world::detail_newfds(cx.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec()),
+        Makes::Result(_) => vec![cx.call.ret as i32],
+        // F_DUPFD, F_DUPFD_CLOEXEC.
+        _ if cx.known.sc == Sc::Fcntl && matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
         _ => Vec::new(),
     }
 }
 
 /// Descriptors that a call reads from and writes to.
 pub(crate) fn transfers(cx: &Cx<'_>) -> (Vec<i32>, Vec<i32>) {
-    let a = |i: usize| cx.call.args[i] as i32;
-    match cx.known.sc {
-        Sc::Read
-        | Sc::Readv
-        | Sc::Pread64
-        | Sc::Preadv
-        | Sc::Preadv2
-        | Sc::Recvfrom
-        | Sc::Recvmsg
-        | Sc::Getdents
-        | Sc::Getdents64
-        | Sc::Lseek
-        | Sc::Fstat => (vec![a(0)], Vec::new()),
-        Sc::Write
-        | Sc::Writev
-        | Sc::Pwrite64
-        | Sc::Pwritev
-        | Sc::Pwritev2
-        | Sc::Sendto
-        | Sc::Sendmsg
-        | Sc::Ftruncate
-        | Sc::Fallocate => (Vec::new(), vec![a(0)]),
-        Sc::Sendfile => (vec![a(1)], vec![a(0)]),
-        Sc::Splice | Sc::CopyFileRange => (vec![a(0)], vec![a(2)]),
-        Sc::Tee => (vec![a(0)], vec![a(1)]),
-        _ => (Vec::new(), Vec::new()),
-    }
+    let row = cx.known.row();
+    let of = |bits: u8| {
+        let named = cx.call.args.iter().enumerate().filter(|(i, _)| bits & 1 << i != 0);
+        named.map(|(_, fd)| *fd as i32).collect()
+    };
+    (of(row.reads), of(row.writes))
 }
 
 /// Whether a successful call of this kind makes, moves or removes a name.
 pub(crate) fn is_name_change(cx: &Cx<'_>) -> bool {
-    match cx.known.sc {
-        Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat => {
-            super::world::open_flags(cx.call, cx.known.sc).0 & super::world::O_CREAT != 0
-        }
-        Sc::Mkdir
-        | Sc::Mkdirat
-        | Sc::Mknod
-        | Sc::Mknodat
-        | Sc::Symlink
-        | Sc::Symlinkat
-        | Sc::Unlink
-        | Sc::Unlinkat
-        | Sc::Rmdir
-        | Sc::Rename
-        | Sc::Renameat
-        | Sc::Renameat2
-        | Sc::Link
-        | Sc::Linkat => true,
-        _ => false,
-    }
+    cx.known.row().renames
+        || matches!(cx.known.sc, Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat)
+            && super::world::open_flags(cx.call, cx.known.sc).0 & super::world::O_CREAT != 0
 }
 
 /// Whether an expectation is worth stating for a call that never returned.

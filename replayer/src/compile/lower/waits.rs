@@ -1,15 +1,14 @@
 //! What a call has to wait for, and what those after it will have to know.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
 use super::super::world::{
-    BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SockIx, TaskIx, detail_addr, detail_epoll,
+    BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SockIx, StreamKey, TaskIx, detail_addr,
+    detail_epoll,
 };
-use super::{
-    ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers,
-};
+use super::{Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers};
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
 use std::collections::{BTreeSet, VecDeque};
@@ -125,7 +124,7 @@ impl Lower<'_> {
             if self.connection_taken(cx).is_some() {
                 self.after_earlier_connections(cx, listener, waits);
             } else if let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32) {
-                let key = (ACCEPTS, listener);
+                let key = StreamKey::Accepts(listener);
                 self.after_rivals(cx, ofd, key, EdgeKind::Connection, &mut needs, waits);
             }
         }
@@ -212,8 +211,8 @@ impl Lower<'_> {
         for ofd in self.closing(cx) {
             // Somebody's writes succeeded while this end was open.
             let written = match self.world.ofds[ofd as usize].kind {
-                OfdKind::Pipe { pipe, write: false } => Some((0, pipe)),
-                OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(|p| (1, p)),
+                OfdKind::Pipe { pipe, write: false } => Some(StreamKey::Pipe(pipe)),
+                OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(StreamKey::Sock),
                 _ => None,
             };
             let written = written.and_then(|key| self.stream_writes.get(&key));
@@ -309,7 +308,7 @@ impl Lower<'_> {
         &mut self,
         cx: &Cx<'_>,
         ofd: OfdIx,
-        key: (u8, u32),
+        key: StreamKey,
         kind: EdgeKind,
         needs: &mut Vec<Need>,
         waits: &mut Vec<Wait>,
@@ -445,9 +444,9 @@ impl Lower<'_> {
         if !after.is_empty() {
             // Signals that are sent to it meanwhile found it ending.
             let all = self.b.data(&u64::MAX.to_ne_bytes())?;
-            let block = Step::call(host_nr("rt_sigprocmask").unwrap_or(0)).with(flags::ENGINE);
+            let block = Step::call(nr::rt_sigprocmask).with(flags::ENGINE);
             leaving.lowered.pre.insert(0, block.imm(0, 0).arg(1, Sel::Data, all).imm(2, 0).imm(3, 8));
-            let close = Step::call(host_nr("close_range").unwrap_or(0)).with(flags::ENGINE);
+            let close = Step::call(nr::close_range).with(flags::ENGINE);
             leaving.lowered.pre.push(close.imm(0, 0).imm(1, u64::from(u32::MAX)).imm(2, 0));
             leaving.lowered.late = (leaving.lowered.pre.len(), after);
             leaving.lowered.pre.push(Step::of(Kind::Sync));
@@ -529,11 +528,11 @@ impl Lower<'_> {
         }
     }
 
-    pub(crate) fn stream_key(&self, ofd: OfdIx, write: bool) -> Option<(u8, u32)> {
+    pub(crate) fn stream_key(&self, ofd: OfdIx, write: bool) -> Option<StreamKey> {
         match self.world.ofds[ofd as usize].kind {
-            OfdKind::Pipe { pipe, write: end } if end == write => Some((0, pipe)),
-            OfdKind::Sock(sock) => Some((1, sock)),
-            OfdKind::Event => Some((2, ofd)),
+            OfdKind::Pipe { pipe, write: end } if end == write => Some(StreamKey::Pipe(pipe)),
+            OfdKind::Sock(sock) => Some(StreamKey::Sock(sock)),
+            OfdKind::Event => Some(StreamKey::Event(ofd)),
             _ => None,
         }
     }
@@ -615,7 +614,7 @@ impl Lower<'_> {
                 }
             }
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
-                keep(self.stream_reads.entry((ACCEPTS, listener)).or_default(), mark);
+                keep(self.stream_reads.entry(StreamKey::Accepts(listener)).or_default(), mark);
                 if let Some(established_ns) = self.connection_taken(cx) {
                     let accepts = self.accepts.entry(listener).or_default();
                     if accepts.len() >= RIVALS {

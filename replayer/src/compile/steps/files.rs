@@ -1,7 +1,7 @@
 //! Names and the metadata behind them.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::world::{O_CLOEXEC, O_CREAT, detail_str, open_flags};
 use super::AT_FDCWD;
@@ -68,16 +68,9 @@ impl Lower<'_> {
             let blob = self.b.cstr(&text)?;
             let dir = open & super::super::world::O_DIRECTORY != 0;
             let step = if dir {
-                Step::call(host_nr("mkdirat").unwrap_or(0))
-                    .imm(0, AT_FDCWD)
-                    .arg(1, Sel::Data, blob)
-                    .imm(2, 0o755)
+                Step::call(nr::mkdirat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o755)
             } else {
-                Step::call(host_nr("mknodat").unwrap_or(0))
-                    .imm(0, AT_FDCWD)
-                    .arg(1, Sel::Data, blob)
-                    .imm(2, 0o100_644)
-                    .imm(3, 0)
+                Step::call(nr::mknodat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o100_644).imm(3, 0)
             };
             pre.push(step.with(flags::ENGINE));
         }

@@ -12,7 +12,7 @@ use super::CompileError;
 use super::calls::Sc;
 use super::lower::{Cx, Lower, Lowered, never};
 use super::world::{detail_addr, detail_iov, detail_str, detail_value};
-use ctrace_format::syscalls::Kind as K;
+use ctrace_format::syscalls::{Kind as K, Replay};
 use ctrace_format::{Abi, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, fd_operand, flags};
 
@@ -20,88 +20,6 @@ use ctrace_program::{Expect, Kind, Post, Sel, Step, fd_operand, flags};
 pub(crate) const REAL: [i64; 33] = [
     -2, -3, -4, -9, -10, -11, -17, -20, -21, -22, -25, -29, -32, -36, -39, -40, -61, -88, -89, -92, -93, -95,
     -97, -98, -104, -106, -107, -110, -111, -114, -115, -22, -94,
-];
-/// Calls that would restrict, re-identify or reprioritise the worker; the result is taken for granted.
-pub(crate) const TAKEN_FOR_GRANTED: [&str; 27] = [
-    "capset",
-    "chroot",
-    "seccomp",
-    "landlock_create_ruleset",
-    "landlock_add_rule",
-    "landlock_restrict_self",
-    "setfsgid",
-    "setfsuid",
-    "setgid",
-    "setgroups",
-    "setpriority",
-    "setuid",
-    "sched_setscheduler",
-    "sched_setparam",
-    "sched_setattr",
-    "ioprio_set",
-    "personality",
-    "mlockall",
-    "set_mempolicy",
-    "mbind",
-    "migrate_pages",
-    "move_pages",
-    "sethostname",
-    "setdomainname",
-    "get_mempolicy",
-    "fanotify_mark",
-    "kcmp",
-];
-/// Calls that read something harmless about the caller or the host.
-pub(crate) const HARMLESS: [&str; 49] = [
-    "clock_getres",
-    "clock_gettime",
-    "getcpu",
-    "getegid",
-    "geteuid",
-    "getgid",
-    "getgroups",
-    "getitimer",
-    "getpgrp",
-    "getpriority",
-    "getrandom",
-    "getresgid",
-    "getresuid",
-    "getrlimit",
-    "getrusage",
-    "gettimeofday",
-    "getuid",
-    "ioprio_get",
-    "sched_get_priority_max",
-    "sched_get_priority_min",
-    "sched_yield",
-    "sysinfo",
-    "time",
-    "times",
-    "uname",
-    "munlockall",
-    "sync",
-    "rt_sigpending",
-    "membarrier",
-    "pkey_alloc",
-    "pkey_free",
-    "timerfd_gettime",
-    "fadvise64",
-    "flock",
-    "inotify_rm_watch",
-    "readahead",
-    "sync_file_range",
-    "fstatfs",
-    "flistxattr",
-    "fgetxattr",
-    "fremovexattr",
-    "removexattr",
-    "lremovexattr",
-    "pidfd_send_signal",
-    "getcwd",
-    "fchmod",
-    "alarm",
-    "setsid",
-    "getsid",
 ];
 /// `ioctl` commands that ask or set something about the descriptor only.
 pub(crate) const IOCTLS: [u32; 15] = [
@@ -192,7 +110,7 @@ impl Lower<'_> {
                 let none = u64::from(u32::MAX);
                 self.plain(cx, &[0, 4]).arg(1, Sel::Data, path).imm(2, none).imm(3, none).into()
             }
-            Sc::Other if cx.name == "fchown" => {
+            Sc::Fchown => {
                 let none = u64::from(u32::MAX);
                 self.plain(cx, &[0]).imm(1, none).imm(2, none).into()
             }
@@ -263,7 +181,7 @@ impl Lower<'_> {
             | Sc::Tkill
             | Sc::Tgkill => false,
             Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Accept | Sc::Accept4 => errno != -22,
-            Sc::Other if matches!(cx.name, "shmat" | "shmdt" | "shmctl") => false,
+            Sc::Shmat | Sc::Shmdt | Sc::Shmctl => false,
             Sc::Futex => matches!(errno, -11 | -110 | -4),
             _ => {
                 // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
@@ -274,7 +192,7 @@ impl Lower<'_> {
                 if errno == -17 {
                     return self.named_paths(cx).last().is_some_and(|(p, _)| self.exists(*p));
                 }
-                !TAKEN_FOR_GRANTED.contains(&cx.name)
+                cx.known.row().replay != Replay::Granted
             }
         }
     }
@@ -299,7 +217,11 @@ impl Lower<'_> {
         // A tag has no room for an address, and none is needed: whoever got it asked for memory that is not there.
         let result = if cx.call.ret > ctrace_program::TAG_MAX { 0 } else { cx.call.ret };
         let mut step = Step::call(cx.nr).with(flags::FAULT).expect(Expect::Exact, result);
-        for (i, (_, kind)) in cx.known.args.unwrap_or_default().iter().enumerate().take(5) {
+        let Some(args) = cx.known.args else {
+            // Nothing is known of what they are; nobody follows them.
+            return (0..5).fold(step, |step, i| step.imm(i, cx.call.args[i]));
+        };
+        for (i, (_, kind)) in args.iter().enumerate().take(5) {
             let blob = match kind {
                 K::Path | K::Str => detail_str(cx.call, i as u8).map(|text| self.string(text)),
                 K::SockAddr => detail_addr(cx.call, i as u8).map(|addr| {
@@ -372,7 +294,7 @@ impl Lower<'_> {
         }
         let mut pause = Step::of(Kind::Sync);
         if !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
-            pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
+            pause.think_sleep_ns = cx.call.duration_ns;
         }
         Lowered::after(vec![Step::of(Kind::Sync), pause], step)
     }
@@ -405,73 +327,19 @@ impl Lower<'_> {
 
     /// Calls by the meaning of their arguments.
     pub(crate) fn other(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        if TAKEN_FOR_GRANTED.contains(&cx.name) {
-            return Ok(self.surrogate(cx));
+        match cx.known.row().replay {
+            Replay::Granted | Replay::Surrogate => return Ok(self.surrogate(cx)),
+            Replay::Same => return self.generic(cx),
+            Replay::Identity => return self.ids(cx),
+            _ => {}
         }
-        let named = matches!(
-            cx.known.sc,
-            Sc::Access
-                | Sc::Faccessat
-                | Sc::Faccessat2
-                | Sc::Chdir
-                | Sc::Fchdir
-                | Sc::Chmod
-                | Sc::Fchmod
-                | Sc::Fchmodat
-                | Sc::Stat
-                | Sc::Lstat
-                | Sc::Newfstatat
-                | Sc::Statx
-                | Sc::Fstat
-                | Sc::Statfs
-                | Sc::Readlink
-                | Sc::Readlinkat
-                | Sc::Mkdir
-                | Sc::Mkdirat
-                | Sc::Rmdir
-                | Sc::Unlink
-                | Sc::Unlinkat
-                | Sc::Rename
-                | Sc::Renameat
-                | Sc::Renameat2
-                | Sc::Link
-                | Sc::Linkat
-                | Sc::Symlink
-                | Sc::Symlinkat
-                | Sc::Truncate
-                | Sc::Ftruncate
-                | Sc::Fallocate
-                | Sc::Getxattr
-                | Sc::Lgetxattr
-                | Sc::Listxattr
-                | Sc::Llistxattr
-                | Sc::Umask
-                | Sc::Sync
-                | Sc::Syncfs
-                | Sc::Fsync
-                | Sc::Fdatasync
-                | Sc::Getcwd
-        );
-        if named || HARMLESS.contains(&cx.name) {
-            return self.generic(cx);
-        }
-        match cx.name {
-            "getpid"
-            | "gettid"
-            | "getppid"
-            | "getpgid"
-            | "setpgid"
-            | "sched_getaffinity"
-            | "sched_getparam"
-            | "sched_getscheduler"
-            | "sched_getattr"
-            | "sched_rr_get_interval" => self.ids(cx),
+        match cx.known.sc {
             // The identity stays; setting nothing is as good a call.
-            "setresuid" | "setresgid" | "setreuid" | "setregid" => {
+            Sc::Setresuid | Sc::Setresgid | Sc::Setreuid | Sc::Setregid => {
                 let none = u64::from(u32::MAX);
                 Ok(self.call_step(cx).imm(0, none).imm(1, none).imm(2, none).into())
             }
-            "capget" => {
+            Sc::Capget => {
                 // struct __user_cap_header_struct: what was asked is not recorded. Version 3 of oneself is what every libc
                 // and libcap ask; version 0 is how one learns which version there is, by EINVAL.
                 const VERSION_3: u32 = 0x2008_0522;
@@ -479,20 +347,15 @@ impl Lower<'_> {
                 let blob = self.b.words(&[u64::from(version)])?;
                 Ok(self.call_step(cx).arg(0, Sel::InOut, blob).arg(1, Sel::Out, 24).into())
             }
-            "setxattr" | "lsetxattr" | "fsetxattr" => self.set_attribute(cx),
-            "sched_setaffinity" => match detail_value(cx.call, 2) {
+            Sc::Setxattr | Sc::Lsetxattr | Sc::Fsetxattr => self.set_attribute(cx),
+            Sc::SchedSetaffinity => match detail_value(cx.call, 2) {
                 Some(mask) if cx.call.args[0] == 0 => {
                     let blob = self.b.data(&mask.to_ne_bytes())?;
                     Ok(self.plain(cx, &[0]).imm(1, 8).arg(2, Sel::Data, blob).into())
                 }
                 _ => Ok(self.surrogate(cx)),
             },
-            "shmget" | "shmat" | "shmdt" | "shmctl" => Ok(self.shared_memory(cx)),
-            "semget" | "semop" | "semctl" | "semtimedop" | "msgget" | "msgsnd" | "msgrcv" | "msgctl"
-            | "mq_open" | "mq_timedsend" | "mq_timedreceive" | "io_setup" | "io_submit" | "io_getevents"
-            | "io_destroy" | "mincore" | "getdents" | "futex_waitv" | "rt_sigqueueinfo"
-            | "rt_tgsigqueueinfo" | "recvmmsg" | "mlock2" | "clock_adjtime" | "adjtimex"
-            | "io_pgetevents" => Ok(self.surrogate(cx)),
+            Sc::Shmget | Sc::Shmat | Sc::Shmdt | Sc::Shmctl => Ok(self.shared_memory(cx)),
             // Not made, and yet it is known how it failed.
             _ if (-4095..0).contains(&cx.call.ret) && cx.known.native.is_some() => self.fault(cx),
             _ => Ok(self.refused(cx)),
@@ -559,8 +422,6 @@ impl Lower<'_> {
 const SOCKADDR_BYTES: usize = 128;
 /// `ioctl` that shares the extents of another file.
 pub(crate) const FICLONE: u32 = 0x4004_9409;
-/// How long a wake waits for those it is to wake.
-pub(crate) const WAITERS_NS: u64 = 2_000_000_000;
 pub(crate) const AT_FDCWD: u64 = -100_i64 as u64;
 
 /// A clock id as the worker can use it: those of a process or thread by number become the caller's own

@@ -1,7 +1,7 @@
 //! Processes and threads: made, replaced, waited for, signalled, named.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::facts::{
     CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
     clone_operands,
@@ -145,7 +145,7 @@ impl Lower<'_> {
             // Whoever ended first here: the one that did in the recording is taken.
             step = step.arg(0, Sel::Pid, u64::from(child)).expect(Expect::Pid, i64::from(child));
             if cx.call.args[2] & WNOHANG != 0 {
-                let ended = Step::call(host_nr("waitid").unwrap_or(0))
+                let ended = Step::call(nr::waitid)
                     .with(flags::ENGINE)
                     .imm(0, P_PID)
                     .arg(1, Sel::Pid, u64::from(child))
@@ -205,15 +205,15 @@ impl Lower<'_> {
     pub(crate) fn ids(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let mut lowered = self.generic(cx)?;
         let step = lowered.step;
-        lowered.step = match cx.name {
-            "getpid" => {
+        lowered.step = match cx.known.sc {
+            Sc::Getpid => {
                 let leader = self.world.procs[cx.proc as usize].first;
                 step.expect(Expect::Pid, i64::from(self.prog(leader)))
             }
-            "gettid" => step.expect(Expect::Pid, i64::from(self.prog(cx.task))),
-            "getppid" => step.expect(Expect::Any, 0),
-            "setpgid" | "getpgid" => {
-                let args = if cx.name == "setpgid" { 2 } else { 1 };
+            Sc::Gettid => step.expect(Expect::Pid, i64::from(self.prog(cx.task))),
+            Sc::Getppid => step.expect(Expect::Any, 0),
+            Sc::Setpgid | Sc::Getpgid => {
+                let args = if cx.known.sc == Sc::Setpgid { 2 } else { 1 };
                 let mut step = step.expect(Expect::Success, 0);
                 for i in 0..args {
                     if cx.call.args[i] != 0 {

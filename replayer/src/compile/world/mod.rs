@@ -40,6 +40,19 @@ pub(crate) type SockIx = u32;
 /// Index of a pipe; never reused.
 pub(crate) type PipeIx = u32;
 
+/// What bytes, counts and connections go through in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum StreamKey {
+    /// A pipe.
+    Pipe(PipeIx),
+    /// What is written to, or read from, a socket.
+    Sock(SockIx),
+    /// The count of an eventfd.
+    Event(OfdIx),
+    /// Connections of a listener, which its accepts take.
+    Accepts(SockIx),
+}
+
 pub(crate) use epoll::{Epoll, Watch};
 
 /// Limits against traces made to exhaust the compiler. No host has as many tasks, or files open, at a time; tasks are

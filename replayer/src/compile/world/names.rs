@@ -8,7 +8,7 @@ use super::{
     AT_FDCWD, O_CREAT, O_DIRECTORY, O_EXCL, O_TMPFILE, O_TRUNC, OfdKind, Target, TaskIx, World, detail_str,
     open_flags,
 };
-use ctrace_format::syscalls::Kind;
+use ctrace_format::syscalls::{Follow, Kind};
 use ctrace_format::{Detail, Object, Syscall};
 
 impl World {
@@ -322,31 +322,11 @@ const XATTR_NAME_MAX: usize = 255;
 
 /// Whether a call follows a link in the last component of its path.
 fn follows(sc: Sc, call: &Syscall) -> bool {
-    match sc {
-        Sc::Readlink
-        | Sc::Readlinkat
-        | Sc::Lstat
-        | Sc::Unlink
-        | Sc::Unlinkat
-        | Sc::Rmdir
-        | Sc::Rename
-        | Sc::Renameat
-        | Sc::Renameat2
-        | Sc::Symlink
-        | Sc::Symlinkat
-        | Sc::Link
-        | Sc::Linkat
-        | Sc::Lgetxattr
-        | Sc::Llistxattr
-        | Sc::Lchown
-        | Sc::Mkdir
-        | Sc::Mkdirat
-        | Sc::Mknod
-        | Sc::Mknodat => false,
-        Sc::Newfstatat | Sc::Utimensat => call.args[3] & 0x100 == 0,
-        Sc::Statx => call.args[2] & 0x100 == 0,
-        Sc::Fchownat => call.args[4] & 0x100 == 0,
-        Sc::Open | Sc::Openat | Sc::Openat2 => {
+    const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
+    match sc.row().follow {
+        Follow::Never => false,
+        Follow::Unless(arg) => call.args[arg] & AT_SYMLINK_NOFOLLOW == 0,
+        Follow::ByOpenFlags => {
             let flags = open_flags(call, sc).0;
             flags & O_NOFOLLOW == 0 && flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL
         }
