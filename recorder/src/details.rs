@@ -284,6 +284,27 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_as_long_as_its_family_says() {
+        for (name, len) in [
+            (&b"\x02\0\x1f\x90\x7f\0\0\x01"[..], 16),
+            (b"\x0a\0\x1f\x90", 28),
+            (b"\x10\0", 12),
+            (b"\x01\0/run/x", 8),
+            (b"\x01\0\0abstract", 11),
+            (b"\x63\0", 128),
+        ] {
+            let mut data = name.to_vec();
+            data.resize(128, 0);
+            let tail = tlv(op::ADDR, 4, 1, 0, &data);
+            let mut item = items(&tail)[0];
+            measure(&mut item);
+            assert_eq!(item.data.len(), len, "{name:?}");
+            // Of what nobody knows it is not said that it is complete.
+            assert_eq!(item.head.fault, u16::from(len == 128));
+        }
+    }
+
+    #[test]
     fn select_sets_become_poll_entries() {
         let asked = tlv(op::FDSET, 1, 0, 0, &[0b1001, 0, 0, 0, 0, 0, 0, 0]);
         let answered = tlv(op::FDSET, 1, 0, 1, &[0b1000, 0, 0, 0, 0, 0, 0, 0]);

@@ -4,7 +4,7 @@ use crate::SIG_SETMASK;
 use crate::arch::{self, nr};
 use crate::args::{Scratch, decimal, resolve};
 use crate::bounds::{allows, is_engine_memory};
-use crate::descriptors::renumber;
+use crate::descriptors::{F_DUPFD_CLOEXEC, renumber};
 use crate::engine::{
     Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled,
     think_until, wait_for_all,
@@ -432,8 +432,9 @@ fn post(task: &Task, index: u32, step: &Step, regs: &[u64; 6], result: i64) {
             // SAFETY: the call wrote two descriptors to the scratch of that argument.
             let [mut a, b] = unsafe { (at as *const [i32; 2]).read_unaligned() };
             if i64::from(second) == i64::from(a) && i64::from(first) != i64::from(a) {
-                // The first lies where the second belongs: move it out of the way.
-                let spare = marked(nr::DUP3, [a as u64, 1021, 0, 0, 0]);
+                // The first lies where the second belongs: move it out of the way of both.
+                let above = u64::from(first.max(second)) + 1;
+                let spare = marked(nr::FCNTL, [a as u64, F_DUPFD_CLOEXEC, above, 0, 0]);
                 if spare >= 0 {
                     let _ = marked(nr::CLOSE, [a as u64, 0, 0, 0, 0]);
                     a = spare as i32;
@@ -616,8 +617,8 @@ fn exec(task: &Task, index: u32, step: &Step) {
     if step.flags & flags::FAULT == 0 {
         regs[if step.nr == nr::EXECVEAT { 3 } else { 2 }] = table;
     }
-    if step.flags & flags::FAULT == 0 && step.expect >= 0 {
-        crate::image::restore(task, step, &regs);
+    if step.flags & flags::WRITTEN != 0 {
+        crate::image::restore(task, step.nr, &mut regs);
     }
     enter(task, index);
     // Loading the recorded program took longer than loading the worker.
