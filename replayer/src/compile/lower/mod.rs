@@ -20,6 +20,7 @@ use super::peers::Peers;
 use super::setup;
 use super::shapes::Shapes;
 use super::source::Source;
+use super::steps::Futexes;
 use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, TaskIx, World};
 use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess};
 use crate::plan::need::Need;
@@ -38,8 +39,6 @@ use std::rc::Rc;
 pub(crate) struct TaskState {
     /// Handlers running.
     pub(crate) depth: u32,
-    /// A call that the kernel restarts by itself after the handlers: its number and the depth it was made at.
-    restart: Option<(u32, u32)>,
     /// End of the last record.
     last_end_ns: u64,
     /// Its end has a step.
@@ -79,12 +78,14 @@ pub(crate) struct Lowered {
     pub(crate) step: Step,
     /// Which of `pre` waits for something, and what for.
     pub(crate) late: (usize, Vec<Wait>),
+    /// The engine's own after the call.
+    pub(crate) rest: Vec<Step>,
 }
 
 impl Lowered {
     /// The call, and the engine's own steps before it.
     pub(crate) fn after(pre: Vec<Step>, step: Step) -> Self {
-        Self { pre, step, late: (0, Vec::new()) }
+        Self { pre, step, late: (0, Vec::new()), rest: Vec::new() }
     }
 }
 
@@ -126,12 +127,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) maps: FxHashMap<ProcIx, Maps>,
     /// Address spaces so far.
     spaces: u32,
-    /// Slots of futex words; a word has several, used in turn, so that a wake reaches those it did.
-    pub(crate) futex_slots: FxHashMap<(Word, u32), u32>,
-    /// Wakes of a word so far.
-    pub(crate) wakes: FxHashMap<Word, u32>,
-    pub(crate) quiet_futex: Option<u32>,
-    pub(crate) deserted_futex: Option<u32>,
+    /// Slots of futex words.
+    pub(crate) futexes: Futexes,
     /// Signal dispositions by process, see [`Self::disposition`].
     pub(crate) dispositions: FxHashMap<ProcIx, Dispositions>,
     /// Recorded ids as the workload saw them (of an inner PID namespace, perhaps) → task.
@@ -261,10 +258,7 @@ fn write_to(
         first: 0,
         maps: FxHashMap::default(),
         spaces: 0,
-        futex_slots: FxHashMap::default(),
-        wakes: FxHashMap::default(),
-        quiet_futex: None,
-        deserted_futex: None,
+        futexes: Futexes::default(),
         dispositions: FxHashMap::default(),
         by_pid: FxHashMap::default(),
         handles: FxHashMap::default(),
@@ -444,7 +438,7 @@ impl Lower<'_> {
             self.path_marks.len(),
             self.connects.len(),
             self.handles.len(),
-            self.futex_slots.len(),
+            self.futexes.len(),
             self.b.slots() as usize,
             self.maps.len(),
         ];
@@ -547,20 +541,6 @@ impl Lower<'_> {
             self.states[task as usize].last_end_ns = end_ns;
             return Ok(());
         }
-        // A call that the kernel restarted by itself is the same call of the worker.
-        let depth = self.states[task as usize].depth;
-        if let Some((nr, at)) = self.states[task as usize].restart
-            && at == depth
-        {
-            self.states[task as usize].restart = None;
-            if call.sysno.nr == nr || known.sc == Sc::RestartSyscall {
-                self.note_restart(task, call, depth);
-                self.states[task as usize].last_end_ns = end_ns;
-                let label = self.b.next_step(self.prog(task)).saturating_sub(1);
-                self.world.tasks[task as usize].label = label;
-                return self.world.apply_call(self.source, task, call, &known);
-            }
-        }
         let cx = Cx {
             task,
             proc: self.world.tasks[task as usize].proc,
@@ -595,7 +575,6 @@ impl Lower<'_> {
             self.push(task, call, lowered, &waits)?
         };
         self.world.tasks[task as usize].label = label;
-        self.note_restart(task, call, depth);
         if matches!(known.sc, Sc::Exit | Sc::ExitGroup) {
             let seq = self.world.tasks[task as usize].ops;
             self.exit_marks.insert(task, Mark { task, seq, step: label, start_ns: call.t_ns, end_ns });
@@ -625,14 +604,6 @@ impl Lower<'_> {
         Ok(())
     }
 
-    /// Remembers that the kernel will restart this call by itself.
-    pub(crate) fn note_restart(&mut self, task: TaskIx, call: &Syscall, depth: u32) {
-        // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK (include/linux/errno.h).
-        if (-516..=-512).contains(&call.ret) && !call.flags.contains(SyscallFlags::NO_EXIT) {
-            self.states[task as usize].restart = Some((call.sysno.nr, depth));
-        }
-    }
-
     /// Appends the steps of a call; think time and waits go to the first.
     pub(crate) fn push(
         &mut self,
@@ -652,8 +623,9 @@ impl Lower<'_> {
             lowered.step.flags |= flags::INTERRUPTED;
         }
         let mut label = 0;
-        let Lowered { pre, step, late: (later, mut late) } = lowered;
-        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).enumerate() {
+        let Lowered { pre, step, late: (later, mut late), rest } = lowered;
+        let call_at = pre.len();
+        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).chain(rest).enumerate() {
             let mut own: &[Wait] = &[];
             if i == 0 {
                 self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);
@@ -674,8 +646,8 @@ impl Lower<'_> {
             } else {
                 Err(BuildError::Invalid { task: me, step: 0, what: "an address that is not the step's own" })
             };
-            label = match pushed {
-                Ok(label) => label,
+            let at = match pushed {
+                Ok(at) => at,
                 // What a call claims may be more than any call can do; that call is left out, not the rest.
                 Err(
                     BuildError::Invalid { .. }
@@ -689,6 +661,9 @@ impl Lower<'_> {
                 }
                 Err(error) => return Err(error.into()),
             };
+            if i <= call_at {
+                label = at;
+            }
         }
         self.states[task as usize].begun = true;
         Ok(label)

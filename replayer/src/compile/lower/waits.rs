@@ -152,6 +152,10 @@ impl Lower<'_> {
             }
             if let Some(key) = self.stream_key(ofd, true) {
                 needs.extend(before(self.stream_writes.get(&key), call.t_ns, EdgeKind::Stream));
+                if self.world.ofds[ofd as usize].kind == OfdKind::Event {
+                    // A read takes all that was added: what is added too early is not there for the next one.
+                    needs.extend(before(self.stream_reads.get(&key), call.t_ns, EdgeKind::Stream));
+                }
             }
             for mark in self.idle_of_reader(ofd) {
                 needs.push(Need { kind: EdgeKind::NotYet, mark });
