@@ -24,3 +24,4 @@ mod privacy;
 mod privilege;
 mod record;
 mod replay;
+mod waiting;

@@ -55,6 +55,8 @@ pub(crate) struct Facts {
     pub(crate) blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>>,
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
+    /// Accepts that were under way when the recording began, and the numbers they had taken: by table of descriptors.
+    pub(crate) early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>>,
 }
 
 /// An accept, as far as its place among others matters.
@@ -163,6 +165,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut overtaken = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
+    let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
     let mut reached = FxHashSet::default();
     let mut blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>> = FxHashMap::default();
     source.for_each(&mut |event| {
@@ -229,6 +232,10 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 }
             }
             Sc::Accept | Sc::Accept4 if call.ret >= 0 => {
+                if call.t_ns == 0 && seq == 0 {
+                    let files = world.procs[world.tasks[task as usize].proc as usize].files;
+                    early_accepts.entry(files).or_default().push((call.ret as i32, task));
+                }
                 // Connections are taken in the order in which they came about, by calls that may take long to return.
                 let cookie = world.cookie_of(source, call.object);
                 if let Some(listener) = world.sock_of(task, call.args[0] as i32)
@@ -327,6 +334,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         blocked_writes,
         reached,
         killed,
+        early_accepts,
     })
 }
 

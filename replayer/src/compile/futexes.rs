@@ -150,34 +150,53 @@ impl Matcher {
         make_room(&mut queue.wakes, sleep)
     }
 
-    /// Finds the wake of a wait among those of a related word.
+    /// Finds the wake of a wait among those of a related word: one that is about both words, or, when a requeue moved waits
+    /// there, one of that word, or one that is about that word, too.
     fn take_from(&mut self, sleep: &Sleep, word: Word) -> bool {
         let from = sleep.word;
-        let moving = self.queues.get_mut(&from).and_then(|queue| {
-            queue.wakes.iter_mut().find(|open| {
+        if self.take_of_two(sleep, word, from, 0) {
+            return true;
+        }
+        let moving = self.queues.get(&from).and_then(|queue| {
+            queue.wakes.iter().find(|open| {
                 open.left_to_move > 0 && open.fits(sleep) && open.call.other.is_some_and(|(to, _)| to == word)
             })
         });
-        let moved = moving.map(|open| open.call);
+        let Some(moving) = moving.map(|open| open.call) else { return false };
         let Some(queue) = self.queues.get_mut(&word) else { return false };
+        let ends =
+            |open: &&mut Open| open.left > 0 && open.fits(sleep) && moving.start_ns <= open.call.end_ns;
+        let ended = if let Some(open) = queue.wakes.iter_mut().find(ends) {
+            open.left -= 1;
+            open.ended.push(*sleep);
+            true
+        } else {
+            let others = queue.wakes_from.clone();
+            others.into_iter().any(|other| self.take_of_two(sleep, other, word, moving.start_ns))
+        };
+        let mover = self.queues.get_mut(&from).and_then(|queue| {
+            let same = |open: &&mut Open| (open.call.task, open.call.seq) == (moving.task, moving.seq);
+            queue.wakes.iter_mut().find(same)
+        });
+        if ended && let Some(open) = mover {
+            open.left_to_move -= 1;
+            self.found.push(pair(&moving, sleep, true));
+        }
+        ended
+    }
+
+    /// Finds the wake of a wait on the word `second` among those of `first` that are about both, not before `since_ns`.
+    fn take_of_two(&mut self, sleep: &Sleep, first: Word, second: Word, since_ns: u64) -> bool {
+        let Some(queue) = self.queues.get_mut(&first) else { return false };
         let ends = |open: &&mut Open| {
-            let about_both = open.call.other == Some((from, None));
-            let after_move = moved.is_some_and(|call| call.start_ns <= open.call.end_ns);
-            open.left > 0 && open.fits(sleep) && (about_both || after_move)
+            open.left > 0
+                && open.call.other == Some((second, None))
+                && open.fits(sleep)
+                && open.call.end_ns >= since_ns
         };
         let Some(open) = queue.wakes.iter_mut().find(ends) else { return false };
         open.left -= 1;
         open.ended.push(*sleep);
-        if open.call.other != Some((from, None))
-            && let Some(call) = moved
-            && let Some(queue) = self.queues.get_mut(&from)
-            && let Some(open) = queue.wakes.iter_mut().find(|open| {
-                (open.call.task, open.call.seq) == (call.task, call.seq) && open.left_to_move > 0
-            })
-        {
-            open.left_to_move -= 1;
-            self.found.push(pair(&call, sleep, true));
-        }
         true
     }
 
@@ -193,11 +212,12 @@ impl Matcher {
         let queue = self.queues.entry(call.word).or_default();
         queue.wakes.push_back(open);
         let old = if queue.wakes.len() > OPEN_MAX { queue.wakes.pop_front() } else { None };
-        let mut words = vec![call.word];
-        words.extend_from_slice(&queue.sleeps_from);
+        let near = queue.sleeps_from.clone();
         if let Some(old) = old {
             self.close(&old);
         }
+        let far = near.iter().filter_map(|word| self.queues.get(word)).flat_map(|queue| &queue.sleeps_from);
+        let words: FxHashSet<Word> = [call.word].iter().chain(&near).chain(far).copied().collect();
         // Those that it ended may have been quicker to return.
         for word in words {
             let waiting = self.queues.get_mut(&word).map(|queue| std::mem::take(&mut queue.sleeps));
@@ -360,6 +380,19 @@ mod tests {
         m.waited(sleep(1, 0, 1, 15));
         m.waited(Sleep { word: B, ..sleep(2, 0, 1, 16) });
         assert_eq!(sleepers(&m.finish(), 0), [(1, 0), (2, 0)]);
+    }
+
+    #[test]
+    fn a_moved_wait_is_ended_by_a_wake_of_two_words() {
+        const C: Word = (0, 24);
+        let mut m = Matcher::default();
+        m.woke(Waking { other: Some((B, Some(1))), ..wake(0, 10, 12, 1) });
+        m.waited(sleep(1, 0, 1, 15));
+        // The wait is seen first.
+        m.waited(sleep(2, 0, 2, 25));
+        m.woke(Waking { word: C, other: Some((B, None)), ..wake(1, 20, 30, 1) });
+        let wakes = m.finish();
+        assert_eq!((sleepers(&wakes, 0), sleepers(&wakes, 1)), (vec![(1, 0), (2, 0)], vec![(2, 0)]));
     }
 
     #[test]

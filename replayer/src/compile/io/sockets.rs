@@ -217,14 +217,6 @@ impl Lower<'_> {
         }
         if cx.call.ret >= 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
             self.ready_first(cx, ofd, POLLIN, &mut pre)?;
-            if pre.is_empty() && cx.call.t_ns == 0 {
-                // It was under way when the recording began, and had taken its number when others were in use. Here it
-                // takes the number when there is a connection.
-                let entry = PollEntry { fd: cx.call.args[0] as i32, events: POLLIN, revents: 0 };
-                let mut wait = Step::of(Kind::AwaitReady).aux(u64::MAX);
-                wait.args[0] = self.b.data(&wire::pollfds([entry]))?;
-                pre.push(wait);
-            }
             if pre.is_empty() && self.overtakes(cx) {
                 // Who waits for it counts on two steps.
                 pre.push(Step::of(Kind::Sync));

@@ -197,6 +197,8 @@ pub(crate) struct Lower<'a> {
     /// When the connection that the current accept takes had arrived, and who had looked before.
     pending_arrival: Option<Arrival>,
     pending_after: Vec<Wait>,
+    /// Numbers that nobody gets before the accepts that were under way at the start have taken theirs: by table.
+    pub(crate) held_numbers: FxHashMap<u32, Vec<i32>>,
     /// What the steps take.
     pub(crate) meter: Meter,
 }
@@ -304,6 +306,7 @@ fn write_to(
         exits: BTreeMap::new(),
         pending_arrival: None,
         pending_after: Vec::new(),
+        held_numbers: FxHashMap::default(),
         meter: Meter::default(),
     };
     lower.find_joins();
@@ -561,7 +564,8 @@ impl Lower<'_> {
             self.deps.add(me, EdgeKind::Connection, wait, &mut waits);
         }
         self.reaped(&cx)?;
-        let lowered = self.lower(&cx)?;
+        let mut lowered = self.lower(&cx)?;
+        self.early_accepts(&cx, &mut lowered, &mut waits);
         let parent = self.world.procs[cx.proc as usize].parent;
         let label = if known.sc == Sc::ExitGroup && parent.is_some() {
             let label = self.b.next_step(self.prog(task));

@@ -8,7 +8,8 @@ use super::super::world::{
     BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SockIx, TaskIx, detail_addr, detail_epoll,
 };
 use super::{
-    ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers,
+    ACCEPTS, Cx, FdMarks, Leaving, Lower, Lowered, accepting, fd_args, is_name_change, looking, made_fds,
+    transfers,
 };
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
@@ -269,6 +270,34 @@ impl Lower<'_> {
                 needs.push(Need { kind: EdgeKind::Descriptor, mark: *mark });
             }
         }
+    }
+
+    /// Accepts that were under way when the recording began take their numbers in the order of these, and before anybody else
+    /// takes one.
+    pub(crate) fn early_accepts(&mut self, cx: &Cx<'_>, lowered: &mut Lowered, waits: &mut Vec<Wait>) {
+        let files = self.world.procs[cx.proc as usize].files;
+        let Some(accepts) = self.facts.early_accepts.get(&files) else { return };
+        let is_one = |task: TaskIx| self.world.tasks[task as usize].ops == 0;
+        let own = accepts.iter().find(|(_, task)| *task == cx.task && is_one(*task)).map(|(fd, _)| *fd);
+        if own.is_none() && !self.held_numbers.contains_key(&files) {
+            return;
+        }
+        if own.is_none() && (cx.call.ret < 0 || made_fds(cx).is_empty()) {
+            return;
+        }
+        let earlier = accepts.iter().filter(|(fd, task)| is_one(*task) && own.is_none_or(|own| *fd < own));
+        for (_, task) in earlier {
+            let (me, on) = (self.first + cx.task, self.first + task);
+            let accept = self.b.next_step(on);
+            self.deps.add(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
+        }
+        if own.is_some() {
+            return;
+        }
+        let close = Step::call(host_nr("close").unwrap_or(0)).with(flags::ENGINE);
+        let numbers = self.held_numbers.remove(&files).unwrap_or_default();
+        lowered.late.0 += numbers.len();
+        lowered.pre.splice(0..0, numbers.into_iter().map(|fd| close.imm(0, fd as u64)));
     }
 
     /// When the connection came about that an accept took.

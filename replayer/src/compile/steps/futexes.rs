@@ -94,15 +94,17 @@ impl Lower<'_> {
             let child = u64::from(self.prog(child));
             return Ok(base.arg(0, Sel::Futex, slot).arg(2, Sel::Pid, child).into());
         }
-        let slot = self.futex_slot(Use::Quiet);
+        // A call that the kernel makes again after a handler waits where it did.
+        let again = (-516..=-512).contains(&cx.call.ret);
+        let slot = self.futex_slot(if again { Use::Of(cx.task) } else { Use::Quiet });
         let step = base.arg(0, Sel::Futex, slot);
         if cx.call.ret == EAGAIN {
             return Ok(step.imm(2, 1).into());
         }
-        let limit = detail_time(cx.call, 3).filter(|_| !unfinished);
-        let Some(ns) = limit else {
-            return if cx.call.ret == ETIMEDOUT { self.fault(cx) } else { Ok(step.into()) };
-        };
+        // The limit of a wait that was under way when the recording began is not known: it passed when it did.
+        let passed = (cx.call.ret == ETIMEDOUT && !unfinished).then_some(cx.call.duration_ns);
+        let limit = detail_time(cx.call, 3).filter(|_| !unfinished && cx.call.t_ns > 0).or(passed);
+        let Some(ns) = limit else { return Ok(step.into()) };
         if op == futex_ops::WAIT {
             return Ok(step.arg(3, Sel::Timespec, ns).into());
         }
