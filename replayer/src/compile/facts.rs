@@ -55,6 +55,8 @@ pub(crate) struct Facts {
     pub(crate) blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>>,
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
+    /// Closes that freed a number while an accept, which had taken a higher one, was under way: the accept.
+    pub(crate) freed_during: FxHashMap<(TaskIx, u32), (TaskIx, u32)>,
     /// Accepts that were under way when the recording began, and the numbers they had taken: by table of descriptors.
     pub(crate) early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>>,
 }
@@ -68,7 +70,16 @@ struct Accepted {
     end_ns: u64,
 }
 
-/// Accepts that are kept of one listener.
+/// A close, as far as its place among accepts matters.
+#[derive(Debug, Clone, Copy)]
+struct Freed {
+    fd: i32,
+    task: TaskIx,
+    seq: u32,
+    start_ns: u64,
+}
+
+/// Accepts that are kept of one listener, and closes of one table of descriptors.
 const ACCEPTED: usize = 32;
 
 /// A task, before the program is written.
@@ -165,6 +176,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut overtaken = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
+    let mut freed_during = FxHashMap::default();
+    let mut freed: FxHashMap<u32, VecDeque<Freed>> = FxHashMap::default();
     let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
     let mut reached = FxHashSet::default();
     let mut blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>> = FxHashMap::default();
@@ -232,8 +245,13 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 }
             }
             Sc::Accept | Sc::Accept4 if call.ret >= 0 => {
+                let files = world.procs[world.tasks[task as usize].proc as usize].files;
+                for one in freed.get(&files).into_iter().flatten() {
+                    if one.task != task && i64::from(one.fd) < call.ret && one.start_ns >= call.t_ns {
+                        freed_during.insert((one.task, one.seq), (task, seq));
+                    }
+                }
                 if call.t_ns == 0 && seq == 0 {
-                    let files = world.procs[world.tasks[task as usize].proc as usize].files;
                     early_accepts.entry(files).or_default().push((call.ret as i32, task));
                 }
                 // Connections are taken in the order in which they came about, by calls that may take long to return.
@@ -256,6 +274,14 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                     }
                     others.push_back(Accepted { established_ns, task, seq, end_ns: event.end_ns() });
                 }
+            }
+            Sc::Close if call.ret == 0 => {
+                let files = world.procs[world.tasks[task as usize].proc as usize].files;
+                let others = freed.entry(files).or_default();
+                if others.len() >= ACCEPTED {
+                    others.pop_front();
+                }
+                others.push_back(Freed { fd: call.args[0] as i32, task, seq, start_ns: call.t_ns });
             }
             Sc::Connect => {
                 if let Some(addr) = world::detail_addr(call, 1) {
@@ -334,6 +360,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         blocked_writes,
         reached,
         killed,
+        freed_during,
         early_accepts,
     })
 }

@@ -104,6 +104,7 @@ impl Lower<'_> {
             }
         }
         self.after_who_made_descriptors(cx, files, &mut needs);
+        self.after_accept_took_number(cx, waits);
         let (reads, writes) = transfers(cx);
         for fd in reads.iter().chain(&writes) {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
@@ -269,6 +270,19 @@ impl Lower<'_> {
                 met.push(mark.task);
                 needs.push(Need { kind: EdgeKind::Descriptor, mark: *mark });
             }
+        }
+    }
+
+    /// A number that was freed when an accept was under way must not be there for it: it had taken another.
+    fn after_accept_took_number(&mut self, cx: &Cx<'_>, waits: &mut Vec<Wait>) {
+        let seq = self.world.tasks[cx.task as usize].ops;
+        if cx.known.sc == Sc::Close
+            && let Some((other, at)) = self.facts.freed_during.get(&(cx.task, seq)).copied()
+            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
+        {
+            let (me, on) = (self.prog(cx.task), self.prog(other));
+            let accept = self.b.next_step(on);
+            self.deps.add(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
         }
     }
 

@@ -111,8 +111,8 @@ impl Lower<'_> {
         // These name a moment. One that was interrupted had not come to it.
         let real = cx.call.args[1] & futex_ops::CLOCK_REALTIME != 0;
         let clock = if real { CLOCK_REALTIME } else { CLOCK_MONOTONIC };
-        let left = if cx.call.ret == ETIMEDOUT {
-            cx.call.duration_ns
+        let left = if passed.is_some() {
+            self.left_until(cx, detail_time(cx.call, 3), clock)
         } else {
             self.until(ns, cx.call.t_ns, clock).max(cx.call.duration_ns)
         };

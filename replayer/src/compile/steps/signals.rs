@@ -93,7 +93,8 @@ impl Lower<'_> {
         let step = self.plain(cx, &[0, 1]).imm(3, 0);
         if cx.call.args[1] & TIMER_ABSTIME != 0 {
             let clock = (cx.call.args[0] as u8).min(11);
-            return step.arg(2, Sel::AbsTimespec, clock_operand(clock, cx.call.duration_ns)).into();
+            let left = self.left_until(cx, detail_time(cx.call, 2), clock);
+            return step.arg(2, Sel::AbsTimespec, clock_operand(clock, left)).into();
         }
         let ns = detail_time(cx.call, 2).unwrap_or(cx.call.duration_ns);
         step.arg(2, Sel::Timespec, ns).into()
@@ -164,6 +165,15 @@ impl Lower<'_> {
 
     pub(crate) fn timer_clock(&self, cx: &Cx<'_>) -> u8 {
         self.timer_clocks.get(&(cx.proc, cx.call.args[0] as i32)).copied().unwrap_or(1)
+    }
+
+    /// How far away the moment was until which a call waited in vain. The call returned a little after it: what a timer takes
+    /// it takes here as well. The moment is of no use where the clock has not gone as the recording's does.
+    pub(crate) fn left_until(&self, cx: &Cx<'_>, moment_ns: Option<u64>, clock: u8) -> u64 {
+        const LATE_NS: u64 = 2_000_000;
+        let lasted = cx.call.duration_ns;
+        let left = moment_ns.map_or(lasted, |ns| self.until(ns, cx.call.t_ns, clock));
+        if left <= lasted && lasted - left < LATE_NS { left } else { lasted }
     }
 
     /// How far a recorded moment of a clock was away at `t_ns`.

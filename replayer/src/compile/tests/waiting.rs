@@ -279,3 +279,44 @@ fn an_accept_under_way_at_the_start_takes_the_number_it_had() {
             .any(|(step, waits)| { step.nr == named("close") && waits.contains(&Wait::entered(1, accept)) })
     );
 }
+
+#[test]
+fn a_number_is_freed_after_the_accept_that_had_taken_another() {
+    let (mut t, tasks) = threads(2);
+    t.call(tasks[0], "socket", [2, 1, 0, 0, 0, 0], 3);
+    t.call(tasks[0], "socket", [2, 1, 0, 0, 0, 0], 4);
+    let accept = t.call(tasks[1], "accept", [3, 0, 0, 0, 0, 0], 5);
+    accept.duration_ns = 50_000;
+    t.call(tasks[0], "close", [4, 0, 0, 0, 0, 0], 0);
+    let plan = t.plan();
+    let accept = steps(&plan, 1).iter().position(|s| s.nr == named("accept")).unwrap() as u32;
+    let (_, on) = waits(&t, 0).into_iter().find(|(step, _)| step.nr == named("close")).unwrap();
+    assert_eq!(on, [Wait::entered(1, accept)]);
+}
+
+#[test]
+fn a_wait_that_a_signal_ended_lets_signals_through() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "getuid", [0; 6], 0);
+    t.call(a, "pselect6", [0; 6], -514);
+    t.call(a, "rt_sigreturn", [0; 6], -4);
+    t.call(a, "pselect6", [0; 6], 0);
+    let plan = t.plan();
+    let waits: Vec<u8> =
+        steps(&plan, 0).iter().filter(|s| s.nr == named("pselect6")).map(|s| s.sel[5]).collect();
+    assert_eq!(waits, [Sel::Data as u8, Sel::Imm as u8]);
+}
+
+#[test]
+fn a_sleep_until_a_moment_ends_then_and_not_as_late_again() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let call = t.call(a, "clock_nanosleep", [1, 1, 0, 0, 0, 0], 0);
+    let until = call.t_ns + 900_000;
+    call.duration_ns = 1_000_000;
+    call.details.push(Detail::Time { arg: 2, ns: until });
+    let plan = t.plan();
+    let sleep = steps(&plan, 0).into_iter().find(|s| s.nr == named("clock_nanosleep")).unwrap();
+    assert_eq!(ctrace_program::clock_parts(sleep.args[2]), (1, 900_000));
+}
