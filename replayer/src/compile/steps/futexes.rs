@@ -112,7 +112,7 @@ impl Lower<'_> {
         let real = cx.call.args[1] & futex_ops::CLOCK_REALTIME != 0;
         let clock = if real { CLOCK_REALTIME } else { CLOCK_MONOTONIC };
         let left = if passed.is_some() {
-            self.left_until(cx, detail_time(cx.call, 3), clock)
+            self.left(cx, detail_time(cx.call, 3), clock)
         } else {
             self.until(ns, cx.call.t_ns, clock).max(cx.call.duration_ns)
         };
@@ -150,7 +150,7 @@ impl Lower<'_> {
                 step = step.imm(3, all - woken).arg(4, Sel::Futex, to).imm(5, 0);
                 for pair in pairs.iter().filter(|pair| pair.moved) {
                     let back = self.futex_slot(Use::Of(pair.sleeper.0));
-                    lowered.rest.push(moving(cx.nr, to, back, private));
+                    lowered.then.push(moving(cx.nr, to, back, private));
                 }
             }
             futex_ops::WAKE_OP => {

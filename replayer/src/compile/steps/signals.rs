@@ -93,7 +93,7 @@ impl Lower<'_> {
         let step = self.plain(cx, &[0, 1]).imm(3, 0);
         if cx.call.args[1] & TIMER_ABSTIME != 0 {
             let clock = (cx.call.args[0] as u8).min(11);
-            let left = self.left_until(cx, detail_time(cx.call, 2), clock);
+            let left = self.left(cx, detail_time(cx.call, 2), clock);
             return step.arg(2, Sel::AbsTimespec, clock_operand(clock, left)).into();
         }
         let ns = detail_time(cx.call, 2).unwrap_or(cx.call.duration_ns);
@@ -118,13 +118,19 @@ impl Lower<'_> {
                 Ok(self.plain(cx, &[0]).arg(1, Sel::Itimerval, blob).imm(2, 0).into())
             }
             Sc::TimerfdSettime => {
-                // TFD_TIMER_ABSTIME: the moment is as far away as its expiry was in the recording, which is not known
-                // here; a second from now is never early.
                 let absolute = cx.call.args[1] & 1 != 0;
                 let step = self.plain(cx, &[0, 1]).imm(3, 0);
                 if absolute && value != 0 {
                     let clock = self.timer_clock(cx);
                     let left = self.until(value, cx.call.t_ns, clock);
+                    // What is far away on the host's clock may be near on that of a time namespace: when it was waited
+                    // for, the end of the wait tells, and otherwise it was not later than it was seen.
+                    let place = (cx.task, self.world.tasks[cx.task as usize].ops);
+                    let left = match self.facts.told.expiries.get(&place) {
+                        Some((seen, true)) => *seen,
+                        Some((seen, false)) => left.min(*seen),
+                        None => left,
+                    };
                     let blob = self.b.words(&[interval, left, u64::from(clock)])?;
                     return Ok(step.arg(2, Sel::AbsItimerspec, blob).into());
                 }
@@ -167,13 +173,14 @@ impl Lower<'_> {
         self.timer_clocks.get(&(cx.proc, cx.call.args[0] as i32)).copied().unwrap_or(1)
     }
 
-    /// How far away the moment was until which a call waited in vain. The call returned a little after it: what a timer takes
-    /// it takes here as well. The moment is of no use where the clock has not gone as the recording's does.
-    pub(crate) fn left_until(&self, cx: &Cx<'_>, moment_ns: Option<u64>, clock: u8) -> u64 {
-        const LATE_NS: u64 = 2_000_000;
-        let lasted = cx.call.duration_ns;
-        let left = moment_ns.map_or(lasted, |ns| self.until(ns, cx.call.t_ns, clock));
-        if left <= lasted && lasted - left < LATE_NS { left } else { lasted }
+    /// How long a call that waited until a moment of a clock had to wait. It took longer by as much as its timer was late,
+    /// which its timer here is again. A moment of another frame of reference (a time namespace, a clock that was set) is not
+    /// within the call; then its duration stands for it.
+    pub(crate) fn left(&self, cx: &Cx<'_>, moment_ns: Option<u64>, clock: u8) -> u64 {
+        moment_ns
+            .map(|moment_ns| self.until(moment_ns, cx.call.t_ns, clock))
+            .filter(|left| *left <= cx.call.duration_ns)
+            .unwrap_or(cx.call.duration_ns)
     }
 
     /// How far a recorded moment of a clock was away at `t_ns`.
