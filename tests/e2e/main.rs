@@ -26,3 +26,4 @@ mod privacy;
 mod privilege;
 mod record;
 mod replay;
+mod waiting;

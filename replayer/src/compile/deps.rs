@@ -34,6 +34,8 @@ pub enum EdgeKind {
     Connection,
     /// A thread is waited for before it ends.
     Join,
+    /// Who is to be woken waits.
+    Futex,
 }
 
 /// A wait that a step might need.

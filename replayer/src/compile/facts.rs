@@ -4,7 +4,7 @@ use super::CompileError;
 use super::budget::Budget;
 use super::calls::Sc;
 use super::fsmodel::{FsModel, Paths};
-use super::futexes::{Matcher, Unmatched, Word};
+use super::futexes::{ANY, Matcher, SHARED, Sleep, Wakes, Waking, Word};
 use super::links::{Links, Observed};
 use super::source::Source;
 use super::told::Told;
@@ -21,7 +21,7 @@ pub(crate) struct Facts {
     pub(crate) fs: FsModel,
     /// By socket index: the other end is inside, too.
     pub(crate) inside: Vec<bool>,
-    pub(crate) futexes: Unmatched,
+    pub(crate) futexes: Wakes,
     /// Outbound addresses: what the first connect to each came to (whether somebody listened).
     pub(crate) first_connect: FxHashMap<SockAddr, bool>,
     /// Addresses that some connect reached.
@@ -56,6 +56,10 @@ pub(crate) struct Facts {
     pub(crate) blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>>,
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
+    /// Closes that freed a number while an accept, which had taken a higher one, was under way: the accept.
+    pub(crate) freed_during: FxHashMap<(TaskIx, u32), (TaskIx, u32)>,
+    /// Accepts that were under way when the recording began, and the numbers they had taken: by table of descriptors.
+    pub(crate) early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>>,
     /// What calls did that only what followed tells.
     pub(crate) told: Told,
 }
@@ -69,7 +73,16 @@ struct Accepted {
     end_ns: u64,
 }
 
-/// Accepts that are kept of one listener.
+/// A close, as far as its place among accepts matters.
+#[derive(Debug, Clone, Copy)]
+struct Freed {
+    fd: i32,
+    task: TaskIx,
+    seq: u32,
+    start_ns: u64,
+}
+
+/// Accepts that are kept of one listener, and closes of one table of descriptors.
 const ACCEPTED: usize = 32;
 
 /// A task, before the program is written.
@@ -93,13 +106,59 @@ pub(crate) fn is_work(call: &Syscall) -> bool {
 pub(crate) fn futex_word(world: &World, task: TaskIx, addr: u64, private: bool) -> Word {
     // Words in shared memory are told apart by address only: processes that share them map them where they like, but
     // mostly they are forks of one another.
-    let space = if private { world.tasks[task as usize].proc } else { u32::MAX };
+    let space = if private { world.tasks[task as usize].proc } else { SHARED };
     (space, addr)
 }
 
 /// Operation of a futex call, without its modifiers, and whether it is private to the address space.
 pub(crate) fn futex_op(call: &Syscall) -> (u64, bool) {
     (call.args[1] & 0x7f, call.args[1] & 0x80 != 0)
+}
+
+/// Operations of futex calls (include/uapi/linux/futex.h).
+pub(crate) mod futex_ops {
+    pub(crate) const WAIT: u64 = 0;
+    pub(crate) const WAKE: u64 = 1;
+    pub(crate) const REQUEUE: u64 = 3;
+    pub(crate) const CMP_REQUEUE: u64 = 4;
+    pub(crate) const WAKE_OP: u64 = 5;
+    pub(crate) const WAIT_BITSET: u64 = 9;
+    pub(crate) const WAKE_BITSET: u64 = 10;
+    /// Modifiers.
+    pub(crate) const PRIVATE: u64 = 0x80;
+    pub(crate) const CLOCK_REALTIME: u64 = 0x100;
+}
+
+/// Tells the matcher of a futex call.
+fn futex(matcher: &mut Matcher, world: &World, task: TaskIx, call: &Syscall, end_ns: u64) {
+    let (op, private) = futex_op(call);
+    let word = futex_word(world, task, call.args[0], private);
+    let seq = world.tasks[task as usize].ops;
+    let start_ns = call.t_ns;
+    let mask = match op {
+        futex_ops::WAIT_BITSET | futex_ops::WAKE_BITSET if call.args[5] as u32 != 0 => call.args[5] as u32,
+        _ => ANY,
+    };
+    let unfinished = call.flags.contains(SyscallFlags::NO_EXIT);
+    let woken = u32::try_from(call.ret).unwrap_or(0);
+    let other = futex_word(world, task, call.args[4], private);
+    let waking = Waking { task, seq, word, mask, start_ns, end_ns, woken, other: None };
+    match op {
+        futex_ops::WAIT | futex_ops::WAIT_BITSET if unfinished || call.ret == 0 => {
+            let sleep = Sleep { task, seq, word, mask, start_ns, end_ns };
+            if unfinished { matcher.stayed(&sleep) } else { matcher.waited(sleep) }
+        }
+        futex_ops::WAKE | futex_ops::WAKE_BITSET if woken > 0 && !unfinished => matcher.woke(waking),
+        futex_ops::REQUEUE | futex_ops::CMP_REQUEUE if woken > 0 && !unfinished => {
+            // The result counts both: those that it woke came first.
+            let ended = woken.min(call.args[2] as u32);
+            matcher.woke(Waking { woken: ended, other: Some((other, Some(woken - ended))), ..waking });
+        }
+        futex_ops::WAKE_OP if woken > 0 && !unfinished => {
+            matcher.woke(Waking { other: Some((other, None)), ..waking });
+        }
+        _ => {}
+    }
 }
 
 /// Looks at the whole recording.
@@ -120,6 +179,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut overtaken = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
+    let mut freed_during = FxHashMap::default();
+    let mut freed: FxHashMap<u32, VecDeque<Freed>> = FxHashMap::default();
+    let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
     let mut told = Told::default();
     let mut reached = FxHashSet::default();
     let mut blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>> = FxHashMap::default();
@@ -170,17 +232,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         let known = world.calls.get(call.sysno);
         let seq = world.tasks[task as usize].ops;
         match known.sc {
-            Sc::Futex if !call.flags.contains(SyscallFlags::NO_EXIT) => {
-                let (op, private) = futex_op(call);
-                let word = futex_word(&world, task, call.args[0], private);
+            Sc::Futex => {
                 budget.things("futex words", matcher.words())?;
-                match (op, call.ret) {
-                    (0 | 9, 0) => matcher.waited(word, task, seq, call.t_ns, event.end_ns()),
-                    (1 | 10 | 3 | 4 | 5, n) if n > 0 => {
-                        matcher.woke(word, call.t_ns, event.end_ns(), n as u64);
-                    }
-                    _ => {}
-                }
+                futex(&mut matcher, &world, task, call, event.end_ns());
             }
             Sc::Clone | Sc::Clone3 if call.ret > 0 => {
                 if let Some((flags, _, child_tid)) = clone_operands(call, known.sc)
@@ -195,6 +249,15 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 }
             }
             Sc::Accept | Sc::Accept4 if call.ret >= 0 => {
+                let files = world.procs[world.tasks[task as usize].proc as usize].files;
+                for one in freed.get(&files).into_iter().flatten() {
+                    if one.task != task && i64::from(one.fd) < call.ret && one.start_ns >= call.t_ns {
+                        freed_during.insert((one.task, one.seq), (task, seq));
+                    }
+                }
+                if call.t_ns == 0 && seq == 0 {
+                    early_accepts.entry(files).or_default().push((call.ret as i32, task));
+                }
                 // Connections are taken in the order in which they came about, by calls that may take long to return.
                 let cookie = world.cookie_of(source, call.object);
                 if let Some(listener) = world.sock_of(task, call.args[0] as i32)
@@ -215,6 +278,14 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                     }
                     others.push_back(Accepted { established_ns, task, seq, end_ns: event.end_ns() });
                 }
+            }
+            Sc::Close if call.ret == 0 => {
+                let files = world.procs[world.tasks[task as usize].proc as usize].files;
+                let others = freed.entry(files).or_default();
+                if others.len() >= ACCEPTED {
+                    others.pop_front();
+                }
+                others.push_back(Freed { fd: call.args[0] as i32, task, seq, start_ns: call.t_ns });
             }
             Sc::Connect => {
                 if let Some(addr) = world::detail_addr(call, 1) {
@@ -295,6 +366,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         blocked_writes,
         reached,
         killed,
+        freed_during,
+        early_accepts,
         told,
     })
 }

@@ -22,6 +22,7 @@ mod links;
 mod lower;
 mod memory;
 mod peers;
+mod restarts;
 mod setup;
 mod shapes;
 mod source;
@@ -132,7 +133,7 @@ impl Plan {
 
 /// Compiles any source.
 pub(crate) fn compile(source: &dyn Source, options: &CompileOptions) -> Result<Plan, CompileError> {
-    let source = source::Completed::new(source);
+    let source = restarts::Rejoined::new(source::Completed::new(source));
     let facts = facts::gather(&source)?;
     lower::write(&source, facts, options).map_err(|error| match error {
         CompileError::Build(BuildError::Io { source, .. }) => {

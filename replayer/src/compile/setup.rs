@@ -340,6 +340,7 @@ fn process(
             me,
             &extra(nr::close_range).imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0),
         )?;
+        hold_numbers(lower, me, state.files, &slots)?;
         for (fd, ofd, _) in &slots {
             let watches: Vec<Watch> =
                 lower.world.epoll(*ofd).into_iter().flat_map(|epoll| epoll.watches().copied()).collect();
@@ -362,6 +363,29 @@ fn process(
         clone(lower, me, *thread, THREAD | CLONE_THREAD)?;
     }
     gate(lower, ix)
+}
+
+/// An accept takes a number before it waits for a connection. One that was under way at the start had taken a number when
+/// lower ones were in use; here something holds those until it has taken it again.
+fn hold_numbers(
+    lower: &mut Lower<'_>,
+    me: u32,
+    files: u32,
+    slots: &[(i32, OfdIx, bool)],
+) -> Result<(), CompileError> {
+    const HELD_MAX: i32 = 1024;
+    let Some(accepts) = lower.facts.early_accepts.get_mut(&files) else { return Ok(()) };
+    accepts.sort_unstable();
+    let taken: Vec<i32> = accepts.iter().map(|(fd, _)| *fd).collect();
+    let highest = taken.last().copied().unwrap_or(0).min(HELD_MAX);
+    let is_free = |fd: &i32| !taken.contains(fd) && !slots.iter().any(|(used, ..)| used == fd);
+    let held: Vec<i32> = (0..highest).filter(is_free).collect();
+    for fd in &held {
+        let step = extra(nr::eventfd2).imm(0, 0).imm(1, 0).expect(Expect::Success, 0);
+        lower.b.push(me, &step.post(Post::Fd, fd_operand(*fd as u32, false)))?;
+    }
+    lower.held_numbers.insert(files, held);
+    Ok(())
 }
 
 /// A process of the snapshot begins as the program it was, so that it is called and shown as that.

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 mod files;
+mod waiting;
 
 /// A trace in memory.
 struct Mem {
@@ -655,27 +656,6 @@ fn a_refused_connect_has_no_listener_and_a_later_one_has() {
         .map(|s| s.args[2])
         .collect();
     assert_eq!(sent, [30]);
-}
-
-#[test]
-fn a_wake_and_the_waits_it_ended_share_a_word_of_their_own() {
-    let mut t = Mem::new();
-    let (a, b) = (t.add_task(10, 10), t.add_task(11, 10));
-    t.call(a, "getuid", [0; 6], 0);
-    t.fork(a, b);
-    t.call(a, "clone", [0x5_0f00, 0, 0, 0, 0, 0], 11);
-    for _ in 0..2 {
-        let start = t.now;
-        t.call(b, "futex", [0x1000, 0x81, 1, 0, 0, 0], 1);
-        let wait = t.call(a, "futex", [0x1000, 0x80, 0, 0, 0, 0], 0);
-        (wait.t_ns, wait.duration_ns) = (start - 500, 3_000);
-    }
-    let plan = t.plan();
-    let words = |task: u32| -> Vec<u64> {
-        steps(&plan, task).iter().filter(|s| s.sel[0] == Sel::Futex as u8).map(|s| s.args[0]).collect()
-    };
-    assert_eq!(words(0), words(1));
-    assert_ne!(words(0)[0], words(0)[1]);
 }
 
 #[test]

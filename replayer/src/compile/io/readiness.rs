@@ -7,7 +7,7 @@ use super::super::wire;
 use super::super::world::{Epoll, OfdIx, OfdKind, StreamKey, Watch, detail_epoll, detail_time};
 use super::{EPOLLET, POLLHUP, POLLIN, POLLNVAL, POLLOUT};
 use ctrace_format::{Detail, PollEntry, SyscallFlags};
-use ctrace_program::{Expect, Kind, Post, REPORTED_ONCE, Sel, Step, flags};
+use ctrace_program::{Expect, Kind, PROGRAM_BASE, Post, REPORTED_ONCE, Sel, Step, flags};
 use std::collections::BTreeSet;
 
 /// Most descriptors of a `select`; the C library's sets have 1,024.
@@ -205,7 +205,7 @@ impl Lower<'_> {
             };
         }
         if cx.known.sc != Sc::EpollWait {
-            step = step.imm(4, 0).imm(5, 8);
+            step = self.let_through(cx, step.imm(4, 0).imm(5, MASK_BYTES), 4)?;
         }
         if unfinished {
             return Ok(Lowered::after(pre, step));
@@ -306,6 +306,15 @@ impl Lower<'_> {
         Ok(step.post(Post::Delivered, blob))
     }
 
+    /// What interrupted a wait was let through by its mask, which is not recorded, perhaps against the mask of the thread.
+    fn let_through(&mut self, cx: &Cx<'_>, step: Step, arg: usize) -> Result<Step, CompileError> {
+        if !was_interrupted(cx) {
+            return Ok(step);
+        }
+        let mask = self.b.data(&[0; MASK_BYTES as usize])?;
+        Ok(step.arg(arg, Sel::Data, mask))
+    }
+
     pub(crate) fn poll(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
@@ -328,7 +337,7 @@ impl Lower<'_> {
                 }
                 _ => step.imm(2, 0),
             };
-            step = step.imm(3, 0).imm(4, 8);
+            step = self.let_through(cx, step.imm(3, 0).imm(4, MASK_BYTES), 3)?;
         } else {
             let ms = cx.call.args[2] as i32;
             at_once |= ms == 0;
@@ -402,6 +411,12 @@ impl Lower<'_> {
         };
         if cx.known.sc == Sc::Pselect6 {
             step = step.imm(5, 0);
+            if was_interrupted(cx) {
+                // `struct { const sigset_t *mask; size_t bytes; }`
+                let mask = self.b.data(&[0; MASK_BYTES as usize])?;
+                let pair = self.b.words(&[PROGRAM_BASE + mask, MASK_BYTES])?;
+                step = step.arg(5, Sel::Data, pair);
+            }
         }
         if unfinished {
             return Ok(step.into());
@@ -417,6 +432,14 @@ impl Lower<'_> {
             .collect();
         self.with_answers(step, answered, ns == Some(0))
     }
+}
+
+/// Bytes of a signal mask of the kernel.
+const MASK_BYTES: u64 = 8;
+
+/// Whether a signal ended a call: EINTR, or ERESTARTNOHAND and its like, which programs see as that.
+fn was_interrupted(cx: &Cx<'_>) -> bool {
+    matches!(cx.call.ret, -4 | -516..=-512)
 }
 
 /// The descriptors of a `poll` or `select`, as they were recorded.

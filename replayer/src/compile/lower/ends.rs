@@ -48,13 +48,6 @@ impl Lower<'_> {
             let name = super::super::steps::FAULT_SIGNAL;
             Self::count(&mut self.summary.surrogate, name);
         }
-        // Without SA_RESTART an interrupted call fails with EINTR; the kernel restarts only ERESTARTNOINTR then.
-        if !disposition.1 {
-            let depth = self.states[task as usize].depth;
-            if self.states[task as usize].restart.is_some_and(|(_, at)| at == depth) {
-                self.states[task as usize].restart = None;
-            }
-        }
         let state = &mut self.states[task as usize];
         if state.depth > 0 {
             step.flags |= flags::IN_HANDLER;

@@ -22,6 +22,7 @@ use super::peers::Peers;
 use super::setup;
 use super::shapes::Shapes;
 use super::source::Source;
+use super::steps::Futexes;
 use super::steps::terminals::TIOCGPTPEER;
 use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, StreamKey, TaskIx, World};
 use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess, Volume};
@@ -42,8 +43,6 @@ use std::rc::Rc;
 pub(crate) struct TaskState {
     /// Handlers running.
     pub(crate) depth: u32,
-    /// A call that the kernel restarts by itself after the handlers: its number and the depth it was made at.
-    restart: Option<(u32, u32)>,
     /// End of the last record.
     last_end_ns: u64,
     /// Its end has a step.
@@ -132,12 +131,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) maps: FxHashMap<ProcIx, Maps>,
     /// Address spaces so far.
     spaces: u32,
-    /// Slots of futex words; a word has several, used in turn, so that a wake reaches those it did.
-    pub(crate) futex_slots: FxHashMap<(Word, u32), u32>,
-    /// Wakes of a word so far.
-    pub(crate) wakes: FxHashMap<Word, u32>,
-    pub(crate) quiet_futex: Option<u32>,
-    pub(crate) deserted_futex: Option<u32>,
+    /// Slots of futex words.
+    pub(crate) futexes: Futexes,
     /// Signal dispositions by process, see [`Self::disposition`].
     pub(crate) dispositions: FxHashMap<ProcIx, Dispositions>,
     /// Recorded ids as the workload saw them (of an inner PID namespace, perhaps) → task.
@@ -212,6 +207,8 @@ pub(crate) struct Lower<'a> {
     /// When the connection that the current accept takes had arrived, and who had looked before.
     pending_arrival: Option<Arrival>,
     pending_after: Vec<Wait>,
+    /// Numbers that nobody gets before the accepts that were under way at the start have taken theirs: by table.
+    pub(crate) held_numbers: FxHashMap<u32, Vec<i32>>,
     /// What the steps take.
     pub(crate) meter: Meter,
     /// Transfers that move less than they did.
@@ -281,10 +278,7 @@ fn write_to(
         first: 0,
         maps: FxHashMap::default(),
         spaces: 0,
-        futex_slots: FxHashMap::default(),
-        wakes: FxHashMap::default(),
-        quiet_futex: None,
-        deserted_futex: None,
+        futexes: Futexes::default(),
         dispositions: FxHashMap::default(),
         by_pid: FxHashMap::default(),
         handles: FxHashMap::default(),
@@ -342,6 +336,7 @@ fn write_to(
         exits: BTreeMap::new(),
         pending_arrival: None,
         pending_after: Vec::new(),
+        held_numbers: FxHashMap::default(),
         meter: Meter::default(),
     };
     lower.find_joins();
@@ -476,7 +471,7 @@ impl Lower<'_> {
             self.path_marks.len(),
             self.connects.len(),
             self.handles.len(),
-            self.futex_slots.len(),
+            self.futexes.len(),
             self.b.slots() as usize,
             self.maps.len(),
         ];
@@ -579,20 +574,6 @@ impl Lower<'_> {
             self.states[task as usize].last_end_ns = end_ns;
             return Ok(());
         }
-        // A call that the kernel restarted by itself is the same call of the worker.
-        let depth = self.states[task as usize].depth;
-        if let Some((nr, at)) = self.states[task as usize].restart
-            && at == depth
-        {
-            self.states[task as usize].restart = None;
-            if call.sysno.nr == nr || known.sc == Sc::RestartSyscall {
-                self.note_restart(task, call, depth);
-                self.states[task as usize].last_end_ns = end_ns;
-                let label = self.b.next_step(self.prog(task)).saturating_sub(1);
-                self.world.tasks[task as usize].label = label;
-                return self.world.apply_call(self.source, task, call, &known);
-            }
-        }
         let cx = Cx {
             task,
             proc: self.world.tasks[task as usize].proc,
@@ -613,7 +594,8 @@ impl Lower<'_> {
             self.deps.add(me, EdgeKind::Connection, wait, &mut waits);
         }
         self.reaped(&cx)?;
-        let lowered = self.lower(&cx)?;
+        let mut lowered = self.lower(&cx)?;
+        self.early_accepts(&cx, &mut lowered, &mut waits);
         let parent = self.world.procs[cx.proc as usize].parent;
         let label = if known.sc == Sc::ExitGroup && parent.is_some() {
             let label = self.b.next_step(self.prog(task));
@@ -627,7 +609,6 @@ impl Lower<'_> {
             self.push(task, call, lowered, &waits)?
         };
         self.world.tasks[task as usize].label = label;
-        self.note_restart(task, call, depth);
         if matches!(known.sc, Sc::Exit | Sc::ExitGroup) {
             let seq = self.world.tasks[task as usize].ops;
             self.exit_marks.insert(task, Mark { task, seq, step: label, start_ns: call.t_ns, end_ns });
@@ -655,14 +636,6 @@ impl Lower<'_> {
         self.after_connect(&cx, mark)?;
         self.states[task as usize].last_end_ns = end_ns;
         Ok(())
-    }
-
-    /// Remembers that the kernel will restart this call by itself.
-    pub(crate) fn note_restart(&mut self, task: TaskIx, call: &Syscall, depth: u32) {
-        // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK (include/linux/errno.h).
-        if (-516..=-512).contains(&call.ret) && !call.flags.contains(SyscallFlags::NO_EXIT) {
-            self.states[task as usize].restart = Some((call.sysno.nr, depth));
-        }
     }
 
     /// Appends the steps of a call; think time and waits go to the first.

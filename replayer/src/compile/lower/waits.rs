@@ -8,7 +8,9 @@ use super::super::world::{
     BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx,
     SockIx, StreamKey, TaskIx, detail_addr, detail_epoll,
 };
-use super::{Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers};
+use super::{
+    Cx, FdMarks, Leaving, Lower, Lowered, accepting, fd_args, is_name_change, looking, made_fds, transfers,
+};
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
 use std::collections::{BTreeSet, VecDeque};
@@ -117,6 +119,7 @@ impl Lower<'_> {
             }
         }
         self.after_who_made_descriptors(cx, files, &mut needs);
+        self.after_accept_took_number(cx, waits);
         if let Some(inode) = self.locked_file(cx) {
             needs.extend(before(self.locks.get(&inode), call.t_ns, EdgeKind::Content));
         }
@@ -169,6 +172,10 @@ impl Lower<'_> {
             }
             if let Some(key) = self.stream_key(ofd, true) {
                 needs.extend(before(self.stream_writes.get(&key), call.t_ns, EdgeKind::Stream));
+                if self.world.ofds[ofd as usize].kind == OfdKind::Event {
+                    // A read takes all that was added: what is added too early is not there for the next one.
+                    needs.extend(before(self.stream_reads.get(&key), call.t_ns, EdgeKind::Stream));
+                }
             }
             for mark in self.idle_of_reader(ofd) {
                 needs.push(Need { kind: EdgeKind::NotYet, mark });
@@ -305,6 +312,47 @@ impl Lower<'_> {
                 needs.push(Need { kind: EdgeKind::Descriptor, mark: *mark });
             }
         }
+    }
+
+    /// A number that was freed when an accept was under way must not be there for it: it had taken another.
+    fn after_accept_took_number(&mut self, cx: &Cx<'_>, waits: &mut Vec<Wait>) {
+        let seq = self.world.tasks[cx.task as usize].ops;
+        if cx.known.sc == Sc::Close
+            && let Some((other, at)) = self.facts.freed_during.get(&(cx.task, seq)).copied()
+            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
+        {
+            let (me, on) = (self.prog(cx.task), self.prog(other));
+            let accept = self.b.next_step(on);
+            self.deps.add(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
+        }
+    }
+
+    /// Accepts that were under way when the recording began take their numbers in the order of these, and before anybody else
+    /// takes one.
+    pub(crate) fn early_accepts(&mut self, cx: &Cx<'_>, lowered: &mut Lowered, waits: &mut Vec<Wait>) {
+        let files = self.world.procs[cx.proc as usize].files;
+        let Some(accepts) = self.facts.early_accepts.get(&files) else { return };
+        let is_one = |task: TaskIx| self.world.tasks[task as usize].ops == 0;
+        let own = accepts.iter().find(|(_, task)| *task == cx.task && is_one(*task)).map(|(fd, _)| *fd);
+        if own.is_none() && !self.held_numbers.contains_key(&files) {
+            return;
+        }
+        if own.is_none() && (cx.call.ret < 0 || made_fds(cx).is_empty()) {
+            return;
+        }
+        let earlier = accepts.iter().filter(|(fd, task)| is_one(*task) && own.is_none_or(|own| *fd < own));
+        for (_, task) in earlier {
+            let (me, on) = (self.first + cx.task, self.first + task);
+            let accept = self.b.next_step(on);
+            self.deps.add(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
+        }
+        if own.is_some() {
+            return;
+        }
+        let close = Step::call(nr::close).with(flags::ENGINE);
+        let numbers = self.held_numbers.remove(&files).unwrap_or_default();
+        lowered.late.0 += numbers.len();
+        lowered.pre.splice(0..0, numbers.into_iter().map(|fd| close.imm(0, fd as u64)));
     }
 
     /// When the connection came about that an accept took.

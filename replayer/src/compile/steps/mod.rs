@@ -9,6 +9,8 @@ mod settings;
 mod signals;
 pub(crate) mod terminals;
 
+pub(crate) use futexes::Futexes;
+
 use super::CompileError;
 use super::calls::Sc;
 use super::lower::{Cx, Lower, Lowered, never};
@@ -18,7 +20,7 @@ use super::world::{detail_addr, detail_iov, detail_str, detail_value, positional
 use crate::sandbox::confine::UNSHARED_TABLES;
 use ctrace_format::syscalls::{Kind as K, Replay};
 use ctrace_format::{Abi, SyscallFlags};
-use ctrace_program::{Expect, Kind, Post, Sel, Step, fd_operand, flags};
+use ctrace_program::{Expect, Kind, Post, Sel, Step, clock_operand, clock_parts, fd_operand, flags};
 
 /// Errors that come by themselves when the same call is made in the same state.
 pub(crate) const REAL: [i64; 33] = [
@@ -138,7 +140,7 @@ impl Lower<'_> {
             },
         };
         if unfinished {
-            lowered.step = never(lowered.step);
+            lowered.step = endless(never(lowered.step));
         }
         if cx.call.duration_ns >= super::world::BLOCKED_NS {
             lowered.step.flags |= flags::BLOCKED;
@@ -494,6 +496,20 @@ pub(crate) fn out_len(cx: &Cx<'_>, args: &[ctrace_format::syscalls::Arg], at: us
         .skip(at + 1)
         .find(|((_, kind), _)| matches!(kind, K::Size))
         .map_or(4096, |(_, len)| len.clamp(64, 1 << 20))
+}
+
+/// A call that had not returned when the recording ended does not return here: whatever limits it is far away.
+fn endless(mut step: Step) -> Step {
+    const FAR_NS: u64 = 1_000_000_000_000_000;
+    for (sel, operand) in step.sel.iter().zip(&mut step.args) {
+        match Sel::from_u8(*sel) {
+            Some(Sel::Timespec | Sel::Timeval) => *operand = FAR_NS,
+            Some(Sel::Millis) if *operand > 0 => *operand = FAR_NS,
+            Some(Sel::AbsTimespec) => *operand = clock_operand(clock_parts(*operand).0, FAR_NS),
+            _ => {}
+        }
+    }
+    step
 }
 
 /// Calls that return addresses.

@@ -45,7 +45,7 @@ impl Lower<'_> {
             .aux(u64::from(self.prog(child)));
         if let Some(word) = self.join_word(child) {
             clone_flags |= CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
-            let slot = u64::from(self.futex_slot(word, None));
+            let slot = u64::from(self.tid_slot(word));
             step = step.arg(2, Sel::Futex, slot).arg(3, Sel::Futex, slot);
         }
         let _ = CLONE_CHILD_SETTID;

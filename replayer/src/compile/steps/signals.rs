@@ -10,6 +10,9 @@ use ctrace_program::{
     value_operand,
 };
 
+/// `rt_sigtimedwait` without a signal in its time.
+const EAGAIN: i64 = -11;
+
 impl Lower<'_> {
     pub(crate) fn sigaction(&mut self, cx: &Cx<'_>) -> Step {
         let signo = cx.call.args[0];
@@ -71,6 +74,8 @@ impl Lower<'_> {
                 step = step.arg(1, Sel::Out, 128);
                 step = match detail_time(cx.call, 2) {
                     Some(ns) => step.arg(2, Sel::Timespec, ns),
+                    // Under way when the recording began: its limit passed when it did.
+                    None if cx.call.ret == EAGAIN => step.arg(2, Sel::Timespec, cx.call.duration_ns),
                     None => step.imm(2, 0),
                 };
             }

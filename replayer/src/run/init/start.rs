@@ -104,6 +104,8 @@ impl Start<'_> {
             // Peers sleep as exactly as they can; recorded tasks keep the slack they had.
             // SAFETY: prctl with integers only.
             unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
+        } else {
+            leave_group_of_init().map_err(error("setpgid"))?;
         }
         let hard = confine::max_open_files();
         let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
@@ -213,6 +215,25 @@ impl Start<'_> {
             }
         }
         numbers
+    }
+}
+
+/// Joins a process group that is neither init's nor led by this process. In init's, which has no parent in another group of
+/// the session, SIGTSTP and its like would stop nobody; a leader could begin no session of its own.
+fn leave_group_of_init() -> Result<(), nix::Error> {
+    let this = nix::unistd::Pid::from_raw(0);
+    // SAFETY: as in `launch`; we are single-threaded, and the child only waits for its end.
+    match unsafe { fork() }? {
+        ForkResult::Child => loop {
+            nix::unistd::pause();
+        },
+        ForkResult::Parent { child } => {
+            let joined = nix::unistd::setpgid(child, child).and_then(|()| nix::unistd::setpgid(this, child));
+            // The group lasts as long as it has a member.
+            nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL)?;
+            nix::sys::wait::waitpid(child, None)?;
+            joined
+        }
     }
 }
 

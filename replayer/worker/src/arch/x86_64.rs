@@ -20,8 +20,7 @@ pub mod nr {
     pub const FUTEX: u32 = 202;
     pub const CLOCK_GETTIME: u32 = 228;
     pub const CLOCK_NANOSLEEP: u32 = 230;
-    pub const TGKILL: u32 = 234;
-    pub const GETPID: u32 = 39;
+    pub const TKILL: u32 = 200;
     pub const DUP3: u32 = 292;
     pub const LSEEK: u32 = 8;
     pub const FTRUNCATE: u32 = 77;
