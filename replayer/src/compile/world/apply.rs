@@ -62,6 +62,7 @@ impl World {
             self.apply_failure(source, task, call, known, mark)?;
             return Ok(());
         }
+        self.lowest_taken(call, known.sc);
         match known.sc {
             Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat => {
                 let (flags, mode) = open_flags(call, known.sc);

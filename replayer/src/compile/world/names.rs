@@ -70,12 +70,11 @@ impl World {
         const DIRECTORIES: [&[u8]; 3] = [b"/dev/fd/", b"/proc/self/fd/", b"/proc/thread-self/fd/"];
         const STANDARD: [&[u8]; 3] = [b"/dev/stdin", b"/dev/stdout", b"/dev/stderr"];
         let text = source.str(detail_str(call, arg)?);
-        let fd = match STANDARD.iter().zip(0..).find(|(name, _)| **name == text) {
-            Some((_, fd)) => fd,
-            None => {
-                let number = DIRECTORIES.iter().find_map(|directory| text.strip_prefix(*directory))?;
-                std::str::from_utf8(number).ok()?.parse().ok()?
-            }
+        let fd = if let Some((_, fd)) = STANDARD.iter().zip(0..).find(|(name, _)| **name == text) {
+            fd
+        } else {
+            let number = DIRECTORIES.iter().find_map(|directory| text.strip_prefix(*directory))?;
+            std::str::from_utf8(number).ok()?.parse().ok()?
         };
         let ofd = self.ofd_of(task, fd)?;
         Some((fd, self.ofds[ofd as usize].kind))
