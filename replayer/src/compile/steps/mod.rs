@@ -173,7 +173,10 @@ impl Lower<'_> {
             Sc::Ioctl => errno == -9 || (errno == -25 && self.not_a_terminal(cx)),
             Sc::Getxattr | Sc::Lgetxattr => matches!(errno, -2 | -61),
             Sc::Listxattr | Sc::Llistxattr => errno == -2,
-            Sc::Mmap
+            Sc::Shmat
+            | Sc::Shmdt
+            | Sc::Shmctl
+            | Sc::Mmap
             | Sc::Munmap
             | Sc::Mprotect
             | Sc::Madvise
@@ -187,7 +190,6 @@ impl Lower<'_> {
             | Sc::Tkill
             | Sc::Tgkill => false,
             Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Accept | Sc::Accept4 => errno != -22,
-            Sc::Shmat | Sc::Shmdt | Sc::Shmctl => false,
             Sc::Futex => matches!(errno, -11 | -110 | -4),
             _ => {
                 // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).

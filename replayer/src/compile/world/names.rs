@@ -366,7 +366,7 @@ fn follows(sc: Sc, call: &Syscall) -> bool {
             let flags = open_flags(call, sc).0;
             flags & O_NOFOLLOW == 0 && flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL
         }
-        _ => true,
+        Follow::Always => true,
     }
 }
 
