@@ -255,9 +255,13 @@ pub(crate) fn populate(
             problems.add(format!("{}: {error}", at.display()));
         }
     }
+    // Together they have no more than one of them could have.
+    let mut left = limits.disk.limit;
     for volume in environment.volumes.iter().take(VOLUMES_MAX) {
         let at = inside(&volume.path);
-        if let Err(error) = mount_volume(&at, volume.bytes.min(limits.disk.limit), limits, &mut made) {
+        let bytes = volume.bytes.min(left);
+        left -= bytes;
+        if let Err(error) = mount_volume(&at, bytes, limits, &mut made) {
             problems.add(format!("file system of {} bytes at {}: {error}", volume.bytes, at.display()));
         }
     }

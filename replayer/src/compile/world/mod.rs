@@ -121,6 +121,8 @@ pub(crate) struct Proc {
     /// Threads that it has had, and that it has.
     threads: u32,
     live_threads: u32,
+    /// Another process may have the same working directory.
+    shares_fs: bool,
     /// The soft limit of descriptor numbers, when known.
     pub(crate) fd_limit: Option<u64>,
     /// What its last exec executed, if that was by a descriptor: the path, if it has one.
