@@ -119,7 +119,8 @@ impl World {
     pub(crate) fn meets_limit(&mut self, task: TaskIx, sc: Sc) -> bool {
         let proc = &self.procs[self.tasks[task as usize].proc as usize];
         let (Some(limit), files) = (proc.fd_limit, proc.files) else { return false };
-        if !takes_lowest(sc) || self.is_tired() {
+        // F_DUPFD takes the lowest from some number on: there is none if there is none at all.
+        if !takes_lowest(sc) && sc != Sc::Fcntl || self.is_tired() {
             return false;
         }
         let free = self.files[files as usize].free(&mut self.numbers_looked_at);
