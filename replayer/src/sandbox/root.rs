@@ -284,7 +284,7 @@ pub(crate) fn populate(
             problems.add(format!("working directory {}: {error}", at.display()));
         }
     }
-    for file in others.iter() {
+    for file in &others {
         let FileKind::Directory { entries } = file.kind else { continue };
         let at = inside(&file.path);
         if let Err(error) = fill(&at, entries) {
