@@ -46,7 +46,7 @@ pub(crate) fn files(
     for node in fs.nodes() {
         let Some(id) = node.initial else { continue };
         let path = paths.get(id).to_vec();
-        if path == b"/" || UNNAMEABLE.iter().any(|prefix| path.starts_with(prefix)) {
+        if UNNAMEABLE.iter().any(|prefix| path.starts_with(prefix)) {
             continue;
         }
         if node.executed && (node.kind != NodeKind::Symlink || links.target(&path).is_some()) {
@@ -127,7 +127,8 @@ pub(crate) fn files(
         let kind = FileKind::Link { target: spelled(path, target, len) };
         files.insert(path.to_vec(), FileSpec { path: path.to_vec(), kind, mode: 0o777 });
     }
-    files.remove(b"/".as_slice());
+    // It is there; how many names it has may matter.
+    files.retain(|path, spec| path != b"/" || matches!(spec.kind, FileKind::Directory { entries: 1.. }));
     // A path below something that is not a directory cannot be made: the deeper evidence wins.
     let mut climbed: FxHashSet<&[u8]> = FxHashSet::default();
     let mut parents: Vec<Vec<u8>> = Vec::new();

@@ -447,7 +447,9 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
         Ok(())
     })?;
     let fd_limit = world.told_fd_limit;
-    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), cwd, fd_limit })
+    let mut inherited = world.never_used();
+    inherited.extend(std::mem::take(&mut world.discovered));
+    Ok(Seed { inherited, clone_flags, tuples, links: links.solve(), cwd, fd_limit })
 }
 
 /// Where a process began, as far as one call tells it: `path` is where a relative path leads from a working directory of

@@ -255,9 +255,13 @@ pub(crate) fn populate(
             problems.add(format!("{}: {error}", at.display()));
         }
     }
+    // Together they have no more than one of them could have.
+    let mut left = limits.disk.limit;
     for volume in environment.volumes.iter().take(VOLUMES_MAX) {
         let at = inside(&volume.path);
-        if let Err(error) = mount_volume(&at, volume.bytes.min(limits.disk.limit), limits, &mut made) {
+        let bytes = volume.bytes.min(left);
+        left -= bytes;
+        if let Err(error) = mount_volume(&at, bytes, limits, &mut made) {
             problems.add(format!("file system of {} bytes at {}: {error}", volume.bytes, at.display()));
         }
     }
@@ -280,8 +284,12 @@ pub(crate) fn populate(
             problems.add(format!("working directory {}: {error}", at.display()));
         }
     }
-    for file in others.iter().filter(|file| matches!(file.kind, FileKind::Directory { .. })) {
+    for file in &others {
+        let FileKind::Directory { entries } = file.kind else { continue };
         let at = inside(&file.path);
+        if let Err(error) = fill(&at, entries) {
+            problems.add(format!("{}: {error}", at.display()));
+        }
         if at != Path::new("/")
             && let Err(error) = fs::set_permissions(&at, fs::Permissions::from_mode(file.mode & 0o7777))
         {
@@ -366,13 +374,8 @@ fn make(at: &Path, file: &FileSpec, made: &mut HashSet<PathBuf>) -> io::Result<(
         OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).mode(0o600).open(at)
     };
     let made_file = match &file.kind {
-        FileKind::Directory { entries } => {
-            ensure_directory(at, made, 0)?;
-            let there = fs::read_dir(at)?.count() as u64;
-            for index in there..u64::from(*entries) {
-                File::create(at.join(format!("entry-{index:06}")))?;
-            }
-            return Ok(());
+        FileKind::Directory { .. } => {
+            return ensure_directory(at, made, 0);
         }
         FileKind::Link { target } => {
             let target: Vec<u8> = target.iter().copied().take_while(|&b| b != 0).collect();
@@ -432,6 +435,27 @@ pub(crate) fn take_terminals(numbers: &[u32]) -> Vec<File> {
         (0..=last).map_while(|_| OpenOptions::new().read(true).write(true).open("/dev/ptmx").ok()).collect();
     // The lowest first, in a file system of its own.
     (0..).zip(all).filter(|(number, _)| !numbers.contains(number)).map(|(_, file)| file).collect()
+}
+
+/// Makes further names in a directory, so that listing it gives as many bytes as so many names of the usual length do.
+fn fill(at: &Path, entries: u32) -> io::Result<()> {
+    // Bytes of a `linux_dirent64` (fs/readdir.c): 19, the name and a NUL, in whole words.
+    let bytes = |name: &OsStr| (name.len() as u64 + 20).next_multiple_of(8);
+    let mut missing = u64::from(entries) * bytes(OsStr::new("entry-000000"));
+    if missing == 0 {
+        return Ok(());
+    }
+    for entry in fs::read_dir(at)? {
+        let name = entry?.file_name();
+        // What is gone before anybody looks does not count.
+        if at.join(&name) != Path::new(WORKER_DIRECTORY) {
+            missing = missing.saturating_sub(bytes(&name));
+        }
+    }
+    for index in 0..missing / bytes(OsStr::new("entry-000000")) {
+        File::create(at.join(format!("entry-{index:06}")))?;
+    }
+    Ok(())
 }
 
 /// Puts a file system of that size over a directory.

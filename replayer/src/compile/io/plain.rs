@@ -77,13 +77,12 @@ impl Lower<'_> {
     ) -> Result<Lowered, CompileError> {
         const ADD: u64 = 1;
         let key = (cx.proc, STAND_INS, u64::from(cx.task));
-        let slot = match self.handles.get(&key) {
-            Some(slot) => *slot,
-            None => {
-                let slot = self.b.value_slot();
-                self.handles.insert(key, slot);
-                slot
-            }
+        let slot = if let Some(slot) = self.handles.get(&key) {
+            *slot
+        } else {
+            let slot = self.b.value_slot();
+            self.handles.insert(key, slot);
+            slot
         };
         let engine = |number: u32| Step::call(number).with(flags::ENGINE);
         let stand_in = value_operand(slot, 0);

@@ -70,7 +70,7 @@ fn a_limit_that_nobody_set_is_told_by_the_first_refusal() {
 #[test]
 fn a_table_of_descriptors_of_ones_own_is_that() {
     // CLONE_VM, CLONE_FILES, SIGCHLD.
-    const SHARED: u64 = 0x100 | 0x400 | 17;
+    const SHARED: u64 = 0x100 | 0x400 | 0x11;
     const UNSHARE: u64 = 2;
     for own in [false, true] {
         let mut t = Mem::new();

@@ -8,7 +8,7 @@ use super::super::steps::terminals::{TIOCGPTN, TIOCGPTPEER};
 use super::{
     CLONE_FILES, CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FIOCLEX,
     FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World, canonical,
-    detail_addr, detail_epoll, detail_newfds, detail_object, detail_value, new_sock, open_flags,
+    detail_addr, detail_epoll, detail_newfds, detail_object, detail_str, detail_value, new_sock, open_flags,
 };
 use ctrace_format::syscalls::Kind;
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
@@ -62,11 +62,18 @@ impl World {
             self.apply_failure(source, task, call, known, mark)?;
             return Ok(());
         }
+        self.lowest_taken(call, known.sc);
         match known.sc {
             Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat => {
                 let (flags, mode) = open_flags(call, known.sc);
                 let dirfd = matches!(known.sc, Sc::Openat | Sc::Openat2).then_some(fd0);
                 let path_arg = u8::from(dirfd.is_some());
+                // What is opened once more by the name of its descriptor is known by that.
+                if let Some(fd) =
+                    detail_str(call, path_arg).and_then(|id| Self::descriptor_of(source.str(id)))
+                {
+                    self.ensure_fd(source, task, fd, call.object, flags & 3 != 0)?;
+                }
                 let kind = self.opened(source, task, call, path_arg, dirfd, flags, mode);
                 let ofd = self.add_ofd(kind, flags, call.object);
                 self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)?;

@@ -220,6 +220,9 @@ impl World {
         at_ns: u64,
     ) -> Result<(), CompileError> {
         self.fd_numbers = self.fd_numbers.max(u64::try_from(fd).map_or(0, |fd| fd + 1));
+        if fd < super::limits::INHERITED_MAX {
+            self.numbers_known.insert(fd);
+        }
         let files = self.procs[proc as usize].files;
         let of = self.ofds[ofd as usize].handle.upgrade().unwrap_or_else(|| {
             let of = Rc::new(OfdRef { ix: ofd, registry: Rc::clone(&self.registry) });

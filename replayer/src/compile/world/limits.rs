@@ -1,7 +1,7 @@
 //! Limits of descriptor numbers (`RLIMIT_NOFILE`), and whether a call that was refused a descriptor met one.
 
 use super::super::calls::Sc;
-use super::{Files, TaskIx, World, detail_bytes, le_u64};
+use super::{Files, Inherited, Origin, TaskIx, World, detail_bytes, le_u64};
 use ctrace_format::Syscall;
 
 /// What `/proc/PID/limits` calls it.
@@ -26,7 +26,7 @@ impl Files {
         let mut free = [0, 0];
         let mut found = 0;
         let mut next = 0;
-        for (fd, _) in self.slots.iter() {
+        for (fd, _) in &self.slots {
             while next < *fd && found < 2 {
                 free[found] = next;
                 (found, next) = (found + 1, next + 1);
@@ -45,6 +45,9 @@ impl Files {
         free
     }
 }
+
+/// Numbers below which something unknown is taken to have been inherited.
+pub(super) const INHERITED_MAX: i32 = 1024;
 
 /// Numbers that a call takes at once, when it takes the lowest that are free.
 fn taken(sc: Sc) -> usize {
@@ -83,6 +86,31 @@ impl World {
         }
     }
 
+    /// A call got a number although a lower one is not known to be in use.
+    pub(super) fn lowest_taken(&mut self, call: &Syscall, sc: Sc) {
+        if !takes_lowest(sc) || taken(sc) > 1 {
+            return;
+        }
+        let number = i32::try_from(call.ret).unwrap_or(0).min(INHERITED_MAX);
+        for lower in self.numbers_judged..number {
+            if !self.numbers_known.contains(&lower) {
+                self.numbers_unknown.insert(lower);
+            }
+        }
+        self.numbers_judged = self.numbers_judged.max(number);
+    }
+
+    /// Descriptors of the first process that nobody ever used, and that others were numbered around: nothing but their
+    /// numbers is known.
+    pub(crate) fn never_used(&self) -> Vec<Inherited> {
+        let Some(root) = self.tasks.first().filter(|root| root.origin == Origin::Root) else {
+            return Vec::new();
+        };
+        let unknown = self.numbers_unknown.difference(&self.numbers_known);
+        let (tid, start_ns) = (root.tid, root.start_ns);
+        unknown.map(|fd| Inherited { tid, start_ns, fd: *fd, object: None, written: false }).collect()
+    }
+
     fn is_tired(&self) -> bool {
         self.numbers_looked_at > LOOKED_AT_MAX
     }
@@ -91,7 +119,8 @@ impl World {
     pub(crate) fn meets_limit(&mut self, task: TaskIx, sc: Sc) -> bool {
         let proc = &self.procs[self.tasks[task as usize].proc as usize];
         let (Some(limit), files) = (proc.fd_limit, proc.files) else { return false };
-        if !takes_lowest(sc) || self.is_tired() {
+        // F_DUPFD takes the lowest from some number on: there is none if there is none at all.
+        if !takes_lowest(sc) && sc != Sc::Fcntl || self.is_tired() {
             return false;
         }
         let free = self.files[files as usize].free(&mut self.numbers_looked_at);

@@ -121,6 +121,8 @@ pub(crate) struct Proc {
     /// Threads that it has had, and that it has.
     threads: u32,
     live_threads: u32,
+    /// Another process may have the same working directory.
+    shares_fs: bool,
     /// The soft limit of descriptor numbers, when known.
     pub(crate) fd_limit: Option<u64>,
     /// What its last exec executed, if that was by a descriptor: the path, if it has one.
@@ -436,6 +438,11 @@ pub(crate) struct World {
     pub(crate) ptys: FxHashMap<OfdIx, u64>,
     /// The limit of descriptors that the first refused one tells of.
     pub(crate) told_fd_limit: Option<u64>,
+    /// Numbers that descriptors had at some time, and those that must have been in use when a higher one was given out;
+    /// below which number that was looked at.
+    numbers_known: BTreeSet<i32>,
+    numbers_unknown: BTreeSet<i32>,
+    numbers_judged: i32,
     /// Descriptors that were passed by in looks for free numbers.
     numbers_looked_at: u64,
     /// Descriptors of unknown origin that could be written to, but not read.
@@ -498,6 +505,9 @@ impl World {
             resolved: FxHashMap::default(),
             ptys: FxHashMap::default(),
             told_fd_limit: None,
+            numbers_known: BTreeSet::new(),
+            numbers_unknown: BTreeSet::new(),
+            numbers_judged: 0,
             numbers_looked_at: 0,
             written_to: FxHashSet::default(),
         }
@@ -595,7 +605,7 @@ pub(crate) const CLONE_FS: u64 = 0x200;
 pub(crate) const CLONE_FILES: u64 = 0x400;
 pub(crate) const CLONE_NEWNS: u64 = 0x2_0000;
 pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
-/// `close_range`: in a table of one's own; to be closed by an exec only (linux/close_range.h).
+/// `close_range`: in a table of one's own; to be closed by an exec only (`linux/close_range.h`).
 pub(crate) const CLOSE_RANGE_UNSHARE: u64 = 2;
 pub(crate) const CLOSE_RANGE_CLOEXEC: u64 = 4;
 pub(crate) const FIOCLEX: u32 = 0x5451;

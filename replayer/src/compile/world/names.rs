@@ -67,18 +67,20 @@ impl World {
         call: &Syscall,
         arg: u8,
     ) -> Option<(i32, OfdKind)> {
-        const DIRECTORIES: [&[u8]; 3] = [b"/dev/fd/", b"/proc/self/fd/", b"/proc/thread-self/fd/"];
-        const STANDARD: [&[u8]; 3] = [b"/dev/stdin", b"/dev/stdout", b"/dev/stderr"];
-        let text = source.str(detail_str(call, arg)?);
-        let fd = match STANDARD.iter().zip(0..).find(|(name, _)| **name == text) {
-            Some((_, fd)) => fd,
-            None => {
-                let number = DIRECTORIES.iter().find_map(|directory| text.strip_prefix(*directory))?;
-                std::str::from_utf8(number).ok()?.parse().ok()?
-            }
-        };
+        let fd = Self::descriptor_of(source.str(detail_str(call, arg)?))?;
         let ofd = self.ofd_of(task, fd)?;
         Some((fd, self.ofds[ofd as usize].kind))
+    }
+
+    /// The number of the descriptor that a path names.
+    pub(super) fn descriptor_of(text: &[u8]) -> Option<i32> {
+        const DIRECTORIES: [&[u8]; 3] = [b"/dev/fd/", b"/proc/self/fd/", b"/proc/thread-self/fd/"];
+        const STANDARD: [&[u8]; 3] = [b"/dev/stdin", b"/dev/stdout", b"/dev/stderr"];
+        if let Some((_, fd)) = STANDARD.iter().zip(0..).find(|(name, _)| **name == text) {
+            return Some(fd);
+        }
+        let number = DIRECTORIES.iter().find_map(|directory| text.strip_prefix(*directory))?;
+        std::str::from_utf8(number).ok()?.parse().ok()
     }
 
     /// What a failure says about the name it was about.
@@ -123,6 +125,18 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// A file was found. In a directory that the workload made, somebody else made it: the kernel, in one of a control group.
+    fn found(&mut self, path: PathId, kind: NodeKind) -> InodeIx {
+        if self.fs.lookup(path).is_none() && !self.fs.is_absent(path) {
+            let parent = parent_of(self.paths.get(path)).to_vec();
+            let parent = self.paths.intern(&parent);
+            if self.fs.lookup(parent).is_some_and(|ix| self.fs.node(ix).initial.is_none()) {
+                self.fs.absent(path);
+            }
+        }
+        self.fs.present(path, kind)
     }
 
     /// A name is about to be made: its directory is there, though no other call may say so.
@@ -179,7 +193,7 @@ impl World {
             self.room_for(path);
             self.fs.create(path, if kind == NodeKind::Unknown { NodeKind::File } else { kind }, Some(mode))
         } else {
-            let inode = self.fs.present(path, kind);
+            let inode = self.found(path, kind);
             if flags & O_TRUNC == 0 || known_present {
                 self.tell(inode, file_mode, rdev, if flags & O_TRUNC == 0 { size } else { 0 });
             } else {

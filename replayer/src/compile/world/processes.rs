@@ -250,7 +250,9 @@ impl World {
         } else {
             self.copy_files(from_files)
         };
-        let fs = if flags & CLONE_FS != 0 {
+        let shares_fs = flags & CLONE_FS != 0;
+        let fs = if shares_fs {
+            self.procs[above as usize].shares_fs = true;
             from_fs
         } else {
             self.fs_states.push(self.fs_states[from_fs as usize].clone());
@@ -270,6 +272,7 @@ impl World {
             no_child: BTreeMap::new(),
             threads: 0,
             live_threads: 0,
+            shares_fs,
             fd_limit,
             opened: None,
             dead: false,
@@ -316,6 +319,7 @@ impl World {
             no_child: BTreeMap::new(),
             threads: 0,
             live_threads: 0,
+            shares_fs: false,
             fd_limit: self.seed.fd_limit,
             opened: None,
             dead: false,
@@ -383,7 +387,8 @@ impl World {
     /// A working directory of the process's own.
     pub(crate) fn unshare_directory(&mut self, task: TaskIx) {
         let proc = self.tasks[task as usize].proc;
-        if self.procs[proc as usize].live_threads <= 1 {
+        if self.procs[proc as usize].live_threads <= 1 && self.procs[proc as usize].shares_fs {
+            self.procs[proc as usize].shares_fs = false;
             let fs = self.procs[proc as usize].fs;
             self.fs_states.push(self.fs_states[fs as usize].clone());
             self.procs[proc as usize].fs = (self.fs_states.len() - 1) as u32;
