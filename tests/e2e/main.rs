@@ -16,6 +16,7 @@ mod host;
 mod interrupted;
 mod lent;
 mod limits;
+mod listeners;
 mod memory;
 mod names;
 mod outputs;

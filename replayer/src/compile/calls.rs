@@ -26,7 +26,7 @@ calls! {
     EpollPwait2 = "epoll_pwait2", EpollWait = "epoll_wait", Eventfd = "eventfd", Eventfd2 = "eventfd2",
     Execve = "execve", Execveat = "execveat", Exit = "exit", ExitGroup = "exit_group", Faccessat = "faccessat",
     Faccessat2 = "faccessat2", Fallocate = "fallocate", Fchdir = "fchdir", Fchmod = "fchmod", Fchmodat = "fchmodat",
-    Fchownat = "fchownat", Fcntl = "fcntl", Fdatasync = "fdatasync", Fork = "fork", Fstat = "fstat", Fsync = "fsync",
+    Fchownat = "fchownat", Fcntl = "fcntl", Fdatasync = "fdatasync", Flock = "flock", Fork = "fork", Fstat = "fstat", Fsync = "fsync",
     Ftruncate = "ftruncate", Futex = "futex", FutexWait = "futex_wait", FutexWake = "futex_wake",
     Futimesat = "futimesat", Getcwd = "getcwd", Getdents = "getdents",
     Getdents64 = "getdents64", Getpeername = "getpeername", Getsockname = "getsockname", Getsockopt = "getsockopt",

@@ -34,6 +34,8 @@ pub enum EdgeKind {
     Connection,
     /// A thread is waited for before it ends.
     Join,
+    /// A lock is had by one after the other.
+    Lock,
 }
 
 /// A wait that a step might need.

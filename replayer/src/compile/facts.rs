@@ -1,16 +1,16 @@
 //! The passes that only look: what has to be known about the whole recording before the first step can be written.
 
 use super::CompileError;
+use super::arrivals::{Arrivals, Observed as Arriving, Span};
 use super::budget::Budget;
 use super::calls::Sc;
 use super::fsmodel::{FsModel, Paths};
 use super::futexes::{Matcher, Unmatched, Word};
 use super::links::{Links, Observed};
 use super::source::Source;
-use super::world::{self, OfdKind, Origin, Seed, TaskIx, World, canonical};
+use super::world::{self, OfdKind, Origin, Seed, SockIx, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::VecDeque;
 
 /// What the passes found.
 pub(crate) struct Facts {
@@ -43,11 +43,12 @@ pub(crate) struct Facts {
     pub(crate) fin: FxHashMap<u64, u64>,
     /// When connections came about, by cookie.
     pub(crate) established: FxHashMap<u64, u64>,
-    /// Accepts that ended before one that had taken an earlier connection did: whom they come after. Task and number of its
-    /// call.
-    pub(crate) overtaken: FxHashMap<(TaskIx, u32), (TaskIx, u32)>,
-    /// Those whom they come after.
-    pub(crate) overtaking: FxHashSet<(TaskIx, u32)>,
+    /// Who accepted which of them, in which order they came, and who was told of them.
+    pub(crate) arrivals: Arrivals,
+    /// By socket of those who connected to somebody inside: the socket that was accepted.
+    pub(crate) accepted_as: FxHashMap<SockIx, SockIx>,
+    /// Addresses that several sockets listened at together.
+    pub(crate) shared_addresses: FxHashSet<SockAddr>,
     /// Links of the file system.
     pub(crate) links: Links,
     /// Writes that blocked, by the end of the stream that they were made to: when they began and returned, in order of
@@ -56,18 +57,6 @@ pub(crate) struct Facts {
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
 }
-
-/// An accept, as far as its place among others matters.
-#[derive(Debug, Clone, Copy)]
-struct Accepted {
-    established_ns: u64,
-    task: TaskIx,
-    seq: u32,
-    end_ns: u64,
-}
-
-/// Accepts that are kept of one listener.
-const ACCEPTED: usize = 32;
 
 /// A task, before the program is written.
 #[derive(Debug, Clone)]
@@ -113,8 +102,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut reset = FxHashSet::default();
     let mut fin = FxHashMap::default();
     let mut established: FxHashMap<u64, u64> = FxHashMap::default();
-    let mut accepted: FxHashMap<u32, VecDeque<Accepted>> = FxHashMap::default();
-    let mut overtaken = FxHashMap::default();
+    let mut arriving = Arriving::default();
+    let mut accepted_as = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
     let mut reached = FxHashSet::default();
@@ -190,28 +179,6 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                     tid_words.entry(word).or_default().push(child);
                 }
             }
-            Sc::Accept | Sc::Accept4 if call.ret >= 0 => {
-                // Connections are taken in the order in which they came about, by calls that may take long to return.
-                let cookie = world.cookie_of(source, call.object);
-                if let Some(listener) = world.sock_of(task, call.args[0] as i32)
-                    && let Some(&established_ns) = established.get(&cookie)
-                {
-                    let others = accepted.entry(listener).or_default();
-                    let next = others
-                        .iter()
-                        .filter(|o| {
-                            o.task != task && o.established_ns > established_ns && o.end_ns > call.t_ns
-                        })
-                        .min_by_key(|o| o.established_ns);
-                    if let Some(next) = next {
-                        overtaken.insert((next.task, next.seq), (task, seq));
-                    }
-                    if others.len() >= ACCEPTED {
-                        others.pop_front();
-                    }
-                    others.push_back(Accepted { established_ns, task, seq, end_ns: event.end_ns() });
-                }
-            }
             Sc::Connect => {
                 if let Some(addr) = world::detail_addr(call, 1) {
                     let refused = call.ret == -111 || call.ret == -2;
@@ -240,10 +207,36 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 blocked_writes.entry(end).or_default().push((call.t_ns, event.end_ns()));
             }
         }
+        let span = Span { call: (task, seq), start_ns: call.t_ns, end_ns: event.end_ns() };
+        let accepts = matches!(known.sc, Sc::Accept | Sc::Accept4);
+        if accepts && call.ret == EAGAIN {
+            if let Some(listener) = world.sock_of(task, call.args[0] as i32) {
+                arriving.in_vain(listener, span);
+            }
+        } else if call.ret > 0 {
+            for (listener, _) in world.told_of_connections(task, call, known.sc) {
+                arriving.told(listener, span);
+            }
+        }
         world.apply_call(source, task, call, &known)?;
+        if accepts
+            && call.ret >= 0
+            && let Some(listener) = world.sock_of(task, call.args[0] as i32)
+            && let Some(sock) = world.sock_of(task, call.ret as i32)
+        {
+            let state = &world.socks[sock as usize];
+            let at_ns = established.get(&state.cookie).copied();
+            let ends = if at_ns.is_none() { state.local.clone().zip(state.peer.clone()) } else { None };
+            arriving.accepted(listener, span, sock, state.cookie, at_ns, ends);
+        }
         for (ix, sock) in world.newly_paired() {
             inside.insert(ix);
             inside.insert(sock);
+            for (client, server) in [(ix, sock), (sock, ix)] {
+                if world.socks[server as usize].accepted {
+                    accepted_as.insert(client, server);
+                }
+            }
         }
         Ok(())
     })?;
@@ -265,6 +258,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         .collect();
     let unknown_fds = world.unknown_fds;
     let locals = world.socks.iter().map(|s| s.local.clone()).collect();
+    let shared_addresses = std::mem::take(&mut world.shared_addresses);
     let (paths, fs, seed) = world.into_parts();
     let links = seed.links.clone();
     Ok(Facts {
@@ -283,8 +277,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         reset,
         fin,
         established,
-        overtaking: overtaken.values().copied().collect(),
-        overtaken,
+        arrivals: arriving.finish(),
+        accepted_as,
+        shared_addresses,
         links,
         blocked_writes,
         reached,
@@ -311,6 +306,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     budget.things("connections", tuples.len())?;
                     tuples.insert(connection.cookie.0, (connection.local.clone(), connection.peer.clone()));
                 }
+                world.apply_other(source, event)?;
             }
             Event::Signal(signal) => {
                 world.task_of(source, signal.task)?;
@@ -377,6 +373,7 @@ fn started_in(path: &[u8], found: &[u8]) -> Option<Vec<u8>> {
     Some(if base.is_empty() { b"/".to_vec() } else { base.to_vec() })
 }
 
+const EAGAIN: i64 = -11;
 /// Exit signal of a process.
 const SIGCHLD: u64 = 0x11;
 pub(crate) const CLONE_VM: u64 = 0x100;

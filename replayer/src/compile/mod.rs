@@ -5,9 +5,11 @@
 //! task with the waits between them, and the peers' programs. Memory grows with tasks, paths and open connections, not
 //! with events: steps go to a file as they are made.
 //!
-//! Order is kept by waits that follow the recorded order of time only: a step never waits for one that began after it
-//! did, so the waits cannot form a cycle.
+//! Order is kept by waits that follow the recorded order of time only: a step never waits for one that ended after it
+//! did, so the waits cannot form a cycle. Accepts alone have an order of their own, which calls that were under way at the
+//! same time agree with ([`arrivals`]).
 
+mod arrivals;
 mod bounds;
 mod budget;
 mod calls;

@@ -1,7 +1,9 @@
 //! The writing pass: every recorded call becomes a step of its task's program, with the waits it needs; what comes from
 //! outside becomes steps of peers.
 
+mod arrivals;
 mod ends;
+mod locks;
 mod meter;
 mod outside;
 mod waits;
@@ -24,7 +26,7 @@ use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, TaskIx, World};
 use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess};
 use crate::plan::need::Need;
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
-use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno};
+use ctrace_format::{ConnectionKind, Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno, TcpState};
 use ctrace_program::{
     BuildError, DecodeError, Expect, Kind, Program, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags,
 };
@@ -79,12 +81,14 @@ pub(crate) struct Lowered {
     pub(crate) step: Step,
     /// Which of `pre` waits for something, and what for.
     pub(crate) late: (usize, Vec<Wait>),
+    /// The engine's own steps after the call: it is complete when they are.
+    pub(crate) post: Vec<Step>,
 }
 
 impl Lowered {
     /// The call, and the engine's own steps before it.
     pub(crate) fn after(pre: Vec<Step>, step: Step) -> Self {
-        Self { pre, step, late: (0, Vec::new()) }
+        Self { pre, step, late: (0, Vec::new()), post: Vec::new() }
     }
 }
 
@@ -147,10 +151,14 @@ pub(crate) struct Lower<'a> {
     path_marks: FxHashMap<PathId, (VecDeque<Mark>, Vec<Mark>)>,
     /// Who last wrote a file, and who looked at it since.
     content: FxHashMap<InodeIx, (VecDeque<Mark>, Vec<Mark>)>,
+    /// Locks on files.
+    pub(crate) locks: FxHashMap<InodeIx, locks::Lock>,
+    /// Who last appended to a file.
+    appended: FxHashMap<InodeIx, VecDeque<Mark>>,
     stream_writes: FxHashMap<(u8, u32), VecDeque<Mark>>,
     stream_reads: FxHashMap<(u8, u32), VecDeque<Mark>>,
-    /// Accepts of a listener, and when what they took had come about.
-    accepts: FxHashMap<SockIx, VecDeque<(u64, Mark)>>,
+    /// Connections that come to listeners.
+    doors: arrivals::Doors,
     /// The last calls of tasks that ended.
     exit_marks: FxHashMap<TaskIx, Mark>,
     /// The clones that made tasks.
@@ -274,9 +282,11 @@ fn write_to(
         offsets: FxHashMap::default(),
         path_marks: FxHashMap::default(),
         content: FxHashMap::default(),
+        locks: FxHashMap::default(),
+        appended: FxHashMap::default(),
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
-        accepts: FxHashMap::default(),
+        doors: arrivals::Doors::default(),
         exit_marks: FxHashMap::default(),
         births: FxHashMap::default(),
         kill_marks: FxHashMap::default(),
@@ -393,6 +403,14 @@ impl Lower<'_> {
         match event {
             Event::Syscall(call) => self.call(call)?,
             Event::Signal(signal) => self.signal(signal)?,
+            Event::Connection(connection) => {
+                let established =
+                    matches!(connection.kind, ConnectionKind::State { new: TcpState::Established, .. });
+                self.world.apply_other(self.source, event)?;
+                if established {
+                    self.came_about(connection.cookie.0)?;
+                }
+            }
             Event::Process(process) if process.kind.is_life() => {
                 if let ProcessKind::Exit { status, group_dead } = process.kind {
                     let task = self.world.task_of(self.source, process.task)?;
@@ -652,8 +670,8 @@ impl Lower<'_> {
             lowered.step.flags |= flags::INTERRUPTED;
         }
         let mut label = 0;
-        let Lowered { pre, step, late: (later, mut late) } = lowered;
-        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).enumerate() {
+        let Lowered { pre, step, late: (later, mut late), post } = lowered;
+        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).chain(post).enumerate() {
             let mut own: &[Wait] = &[];
             if i == 0 {
                 self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);

@@ -5,7 +5,7 @@ use super::super::calls::{Sc, host_nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
 use super::super::world::{
-    BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SockIx, TaskIx, detail_addr, detail_epoll,
+    BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, TaskIx, detail_epoll,
 };
 use super::{
     ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers,
@@ -59,7 +59,7 @@ fn keep(marks: &mut VecDeque<Mark>, mark: Mark) {
 }
 
 /// Keeps the last mark of each task, and of the tasks the last `most`.
-fn keep_latest(marks: &mut Vec<Mark>, mark: Mark, most: usize) {
+pub(super) fn keep_latest(marks: &mut Vec<Mark>, mark: Mark, most: usize) {
     marks.retain(|m| m.task != mark.task);
     if marks.len() >= most {
         marks.remove(0);
@@ -97,8 +97,15 @@ impl Lower<'_> {
         }
         if call.ret >= 0 {
             for fd in made_fds(cx) {
-                if let Some(marks) = self.fd_marks.get(&(files, fd)) {
-                    needs.extend(marks.freed.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                // A close gives the number back when it begins, so that another thread may have it before the close returns.
+                // Here it has it after that: what came sooner would be what is closed.
+                let freed = self.fd_marks.get(&(files, fd)).and_then(|marks| marks.freed);
+                // An accept has its number when it begins, however long it takes.
+                let accepts = accepting(cx).is_some();
+                let before = |mark: &Mark| !accepts || mark.start_ns < call.t_ns;
+                if let Some(mark) = freed.filter(|mark| mark.task != cx.task && before(mark)) {
+                    let (me, on) = (self.prog(cx.task), self.prog(mark.task));
+                    self.deps.add(me, EdgeKind::Descriptor, Wait::completed(on, mark.step), waits);
                 }
             }
         }
@@ -106,7 +113,9 @@ impl Lower<'_> {
         let (reads, writes) = transfers(cx);
         for fd in reads.iter().chain(&writes) {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
-            if matches!(self.world.ofds[ofd as usize].kind, OfdKind::Node { .. } | OfdKind::Mem { .. }) {
+            if matches!(self.world.ofds[ofd as usize].kind, OfdKind::Node { .. } | OfdKind::Mem { .. })
+                && !self.appends(cx, ofd)
+            {
                 needs.extend(before(self.offsets.get(&ofd), call.t_ns, EdgeKind::Offset));
             }
         }
@@ -114,6 +123,7 @@ impl Lower<'_> {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
             if let Some(inode) = self.world.inode_of(ofd) {
                 let written = self.content.get(&inode).map(|(written, _)| written);
+                let written = written.into_iter().chain(self.appended.get(&inode));
                 needs.extend(before(written, call.t_ns, EdgeKind::Content));
             }
             if let Some(key) = self.stream_key(ofd, false) {
@@ -122,14 +132,20 @@ impl Lower<'_> {
         }
         if let Some(listener) = looking(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
             // Who accepts which connection is decided by who comes first, and so is who comes in vain.
-            if self.connection_taken(cx).is_some() {
-                self.after_earlier_connections(cx, listener, waits);
+            if let Some(place) = self.place_taken(cx) {
+                self.after_earlier_connections(cx, place, waits);
             } else if let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32) {
                 let key = (ACCEPTS, listener);
                 self.after_rivals(cx, ofd, key, EdgeKind::Connection, &mut needs, waits);
             }
         }
-        for fd in reads.iter().copied().chain(accepting(cx)) {
+        if let Some(ofd) = accepting(cx).and_then(|fd| self.world.ofd_of(cx.task, fd))
+            && let OfdKind::Sock(listener) = self.world.ofds[ofd as usize].kind
+            && let Some(marks) = self.sightings.get(&ofd).cloned()
+        {
+            self.after_who_was_told(cx, listener, &marks, waits);
+        }
+        for fd in reads.iter().copied() {
             // Others that saw it ready would look in vain after it was taken.
             if call.ret >= 0
                 && let Some(ofd) = self.world.ofd_of(cx.task, fd)
@@ -149,6 +165,10 @@ impl Lower<'_> {
             {
                 needs.extend(before([written], call.t_ns, EdgeKind::Content));
                 needs.extend(all([readers], EdgeKind::Content));
+                if !self.appends(cx, ofd) {
+                    let appended = self.appended.get(&inode);
+                    needs.extend(before(appended, call.t_ns, EdgeKind::Content));
+                }
             }
             if let Some(key) = self.stream_key(ofd, true) {
                 needs.extend(before(self.stream_writes.get(&key), call.t_ns, EdgeKind::Stream));
@@ -165,18 +185,14 @@ impl Lower<'_> {
                 }
             }
         }
-        if cx.known.sc == Sc::Connect
-            && call.ret >= -115
-            && let Some(addr) = detail_addr(call, 1)
-        {
-            let addr = self.world.absolute(cx.task, addr);
-            if let Some(listener) = self.world.listener(&addr) {
-                needs.extend(
-                    self.listens.get(&listener).map(|m| Need { kind: EdgeKind::Connection, mark: *m }),
-                );
-                for mark in self.idle_marks(self.world.socks[listener as usize].ofd) {
-                    needs.push(Need { kind: EdgeKind::NotYet, mark });
-                }
+        self.among_companions(cx, &mut needs, waits);
+        self.lock_needs(cx, &mut needs, waits);
+        if let Some(listener) = self.before_arriving(cx, waits) {
+            let companions = self.companions(listener);
+            let listens = companions.iter().filter_map(|member| self.listens.get(member));
+            needs.extend(listens.map(|m| Need { kind: EdgeKind::Connection, mark: *m }));
+            for mark in self.idle_marks(self.world.socks[listener as usize].ofd) {
+                needs.push(Need { kind: EdgeKind::NotYet, mark });
             }
         }
         if matches!(cx.known.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill) {
@@ -211,13 +227,23 @@ impl Lower<'_> {
         }
         for ofd in self.closing(cx) {
             // Somebody's writes succeeded while this end was open.
-            let written = match self.world.ofds[ofd as usize].kind {
-                OfdKind::Pipe { pipe, write: false } => Some((0, pipe)),
-                OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(|p| (1, p)),
-                _ => None,
-            };
-            let written = written.and_then(|key| self.stream_writes.get(&key));
-            needs.extend(before(written, call.t_ns, EdgeKind::Stream));
+            match self.world.ofds[ofd as usize].kind {
+                OfdKind::Pipe { pipe, write: false } => {
+                    needs.extend(before(self.stream_writes.get(&(0, pipe)), call.t_ns, EdgeKind::Stream));
+                }
+                OfdKind::Sock(sock) => {
+                    // Even those that this close was under way with: it did not reach them.
+                    let partner = self.world.socks[sock as usize].partner;
+                    let written = partner.and_then(|partner| self.stream_writes.get(&(1, partner)));
+                    let last = written.and_then(|marks| marks.back()).copied();
+                    if let Some(mark) = last.filter(|mark| mark.task != cx.task) {
+                        let (me, on) = (self.prog(cx.task), self.prog(mark.task));
+                        self.deps.add(me, EdgeKind::Stream, Wait::completed(on, mark.step), waits);
+                    }
+                    needs.extend(before(written, call.t_ns, EdgeKind::Stream));
+                }
+                _ => {}
+            }
         }
         let parent = self.world.procs[cx.proc as usize].parent;
         if let Some(parent) = parent.filter(|_| self.ends_process(cx)) {
@@ -235,6 +261,12 @@ impl Lower<'_> {
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
         }
+    }
+
+    /// Whether a call appends to a file: where its bytes go is up to nobody who appends as well, and what they come to in all
+    /// is the same in every order.
+    fn appends(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
+        matches!(cx.known.sc, Sc::Write | Sc::Writev) && self.world.ofds[ofd as usize].append
     }
 
     /// The child that a wait ends the life of.
@@ -265,42 +297,6 @@ impl Lower<'_> {
                 needs.push(Need { kind: EdgeKind::Descriptor, mark: *mark });
             }
         }
-    }
-
-    /// When the connection came about that an accept took.
-    fn connection_taken(&self, cx: &Cx<'_>) -> Option<u64> {
-        let cookie = self.world.cookie_of(self.source, cx.call.object);
-        accepting(cx).and_then(|_| self.facts.established.get(&cookie)).copied()
-    }
-
-    /// An accept takes the connection that came about first of those that are left: each comes after the accept of the one
-    /// before, even if that began later or took longer.
-    fn after_earlier_connections(&mut self, cx: &Cx<'_>, listener: SockIx, waits: &mut Vec<Wait>) {
-        let Some(mine_ns) = self.connection_taken(cx) else { return };
-        let me = self.prog(cx.task);
-        let mut met: Vec<TaskIx> = vec![cx.task];
-        for (established_ns, mark) in self.accepts.get(&listener).into_iter().flatten().rev() {
-            if *established_ns < mine_ns && !met.contains(&mark.task) {
-                met.push(mark.task);
-                let on = self.first + mark.task;
-                self.deps.add(me, EdgeKind::Connection, Wait::completed(on, mark.step), waits);
-            }
-        }
-        let seq = self.world.tasks[cx.task as usize].ops;
-        if let Some((other, at)) = self.facts.overtaken.get(&(cx.task, seq)).copied()
-            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
-        {
-            // It has not returned yet: its steps are the next two of its task, see `Lower::accept`.
-            let on = self.prog(other);
-            let accept = self.b.next_step(on) + 1;
-            self.deps.add(me, EdgeKind::Connection, Wait::completed(on, accept), waits);
-        }
-    }
-
-    /// Whether somebody's accept comes after this one, which returned later.
-    pub(crate) fn overtakes(&self, cx: &Cx<'_>) -> bool {
-        let seq = self.world.tasks[cx.task as usize].ops;
-        self.facts.overtaking.contains(&(cx.task, seq))
     }
 
     /// Of several that wait for the same, the kernel chooses who gets it; here that is known: who got it later waits until
@@ -405,7 +401,7 @@ impl Lower<'_> {
                 }
             }
             _ if cx.call.ret >= 0 => {
-                for fd in transfers(cx).0.into_iter().chain(accepting(cx)) {
+                for fd in transfers(cx).0 {
                     if let Some(ofd) = self.world.ofd_of(cx.task, fd) {
                         self.sightings.remove(&ofd);
                     }
@@ -605,8 +601,9 @@ impl Lower<'_> {
             for fd in &writes {
                 let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
                 if let Some(inode) = self.world.inode_of(ofd) {
+                    let appends = self.appends(cx, ofd);
                     let (written, readers) = self.content.entry(inode).or_default();
-                    keep(written, mark);
+                    keep(if appends { self.appended.entry(inode).or_default() } else { written }, mark);
                     // The others have been waited for.
                     readers.retain(|reader| reader.end_ns > mark.start_ns);
                 }
@@ -616,13 +613,15 @@ impl Lower<'_> {
             }
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
                 keep(self.stream_reads.entry((ACCEPTS, listener)).or_default(), mark);
-                if let Some(established_ns) = self.connection_taken(cx) {
-                    let accepts = self.accepts.entry(listener).or_default();
-                    if accepts.len() >= RIVALS {
-                        accepts.pop_front();
-                    }
-                    accepts.push_back((established_ns, mark));
+                if let Some(place) = self.place_taken(cx) {
+                    self.remember_accept(place, mark);
                 }
+            }
+            if cx.known.sc == Sc::Shutdown
+                && let Some(key) = self.world.sock_of(cx.task, cx.call.args[0] as i32).map(|sock| (1, sock))
+            {
+                // As a write: it found the other end there.
+                keep(self.stream_writes.entry(key).or_default(), mark);
             }
             if cx.known.sc == Sc::Listen
                 && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
@@ -636,6 +635,7 @@ impl Lower<'_> {
                 self.kill_marks.insert(*task, mark);
             }
         }
+        self.remember_lock(cx, mark);
         self.remember_signals(cx, mark);
         self.remember_sightings(cx, mark);
         if cx.known.sc == Sc::RtSigreturn {

@@ -385,7 +385,15 @@ pub(crate) struct World {
     pipe_by_ino: FxHashMap<u64, PipeIx>,
     pub(crate) sock_by_cookie: FxHashMap<u64, SockIx>,
     by_tuple: FxHashMap<(SockAddr, SockAddr), SockIx>,
+    /// The last connection that came about from an address, by its cookie.
+    came_from: FxHashMap<SockAddr, u64>,
+    /// Connections that nobody has accepted yet, by port, in the order in which they came about.
+    waiting: FxHashMap<u16, VecDeque<u64>>,
     listeners: FxHashMap<SockAddr, SockIx>,
+    /// Listening sockets of one address (`SO_REUSEPORT`), in the order in which the kernel keeps them.
+    groups: FxHashMap<SockAddr, Vec<SockIx>>,
+    /// Addresses that several sockets have listened at together.
+    pub(crate) shared_addresses: FxHashSet<SockAddr>,
     registry: Rc<Registry>,
     /// Descriptors that calls on ranges marked.
     marked: usize,
@@ -452,7 +460,11 @@ impl World {
             pipe_by_ino: FxHashMap::default(),
             sock_by_cookie: FxHashMap::default(),
             by_tuple: FxHashMap::default(),
+            came_from: FxHashMap::default(),
+            waiting: FxHashMap::default(),
             listeners: FxHashMap::default(),
+            groups: FxHashMap::default(),
+            shared_addresses: FxHashSet::default(),
             registry: Rc::default(),
             marked: 0,
             inherited,

@@ -52,6 +52,12 @@ impl World {
                 }
             }
             for fd in &process.fds {
+                if let FdTarget::Socket { cookie, .. } = &fd.target
+                    && self.seed.tuples.contains_key(cookie)
+                {
+                    // The snapshot takes a while: this connection came about meanwhile, as the recording tells.
+                    continue;
+                }
                 let kind = self.kind_of_target(&fd.target, fd.flags);
                 let identity = match kind {
                     OfdKind::Sock(sock) => Some((sock, None)),
@@ -358,6 +364,9 @@ impl World {
             && process.kind.is_life()
         {
             self.apply_process(source, process)?;
+        }
+        if let Event::Connection(connection) = event {
+            self.connection_changed(connection)?;
         }
         self.check()
     }
