@@ -1,7 +1,7 @@
 //! The passes that only look: what has to be known about the whole recording before the first step can be written.
 
 use super::CompileError;
-use super::arrivals::{Arrivals, Observed as Arriving, Span};
+use super::arrivals::{Arrivals, CallId, Observed as Arriving, Span};
 use super::budget::Budget;
 use super::calls::Sc;
 use super::fsmodel::{FsModel, Paths};
@@ -47,6 +47,8 @@ pub(crate) struct Facts {
     pub(crate) arrivals: Arrivals,
     /// By socket of those who connected to somebody inside: the socket that was accepted.
     pub(crate) accepted_as: FxHashMap<SockIx, SockIx>,
+    /// Calls that made a descriptor of a number that was being closed: the close, which returned later.
+    pub(crate) closed_by_then: FxHashMap<CallId, CallId>,
     /// Addresses that several sockets listened at together.
     pub(crate) shared_addresses: FxHashSet<SockAddr>,
     /// Links of the file system.
@@ -104,6 +106,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut established: FxHashMap<u64, u64> = FxHashMap::default();
     let mut arriving = Arriving::default();
     let mut accepted_as = FxHashMap::default();
+    // By table and number: who made it while another was there still, and when that returned.
+    let mut reused: FxHashMap<(u32, i32), (CallId, u64)> = FxHashMap::default();
+    let mut closed_by_then = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
     let mut reached = FxHashSet::default();
@@ -208,6 +213,19 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             }
         }
         let span = Span { call: (task, seq), start_ns: call.t_ns, end_ns: event.end_ns() };
+        let files = world.procs[world.tasks[task as usize].proc as usize].files;
+        if call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
+            let fd = call.ret as i32;
+            if world.files_of(task).slots.get(&fd).is_some() && !matches!(known.sc, Sc::Dup2 | Sc::Dup3) {
+                reused.insert((files, fd), (span.call, span.end_ns));
+            }
+        } else if known.sc == Sc::Close
+            && let Some((made, end_ns)) = reused.remove(&(files, call.args[0] as i32))
+            && call.t_ns < end_ns
+            && made.0 != task
+        {
+            closed_by_then.insert(made, span.call);
+        }
         let accepts = matches!(known.sc, Sc::Accept | Sc::Accept4);
         if accepts && call.ret == EAGAIN {
             if let Some(listener) = world.sock_of(task, call.args[0] as i32) {
@@ -279,6 +297,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         established,
         arrivals: arriving.finish(),
         accepted_as,
+        closed_by_then,
         shared_addresses,
         links,
         blocked_writes,

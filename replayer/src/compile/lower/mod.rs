@@ -55,10 +55,11 @@ pub(crate) struct TaskState {
 }
 
 /// Who used a descriptor number last, for waits between threads.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct FdMarks {
     made: Option<Mark>,
-    used: Option<Mark>,
+    /// The last use by each of those that used it last.
+    used: Vec<Mark>,
     freed: Option<Mark>,
 }
 

@@ -17,6 +17,7 @@ impl Lower<'_> {
             self.offsets.remove(&ofd);
             self.sightings.remove(&ofd);
             self.unwatched.remove(&ofd);
+            self.forget_reports(ofd);
         }
         if self.world.gone_socks.is_empty() {
             return Ok(());

@@ -16,6 +16,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 /// Calls that made descriptors that are kept of one table of descriptors.
 const MAKERS: usize = 32;
+/// Tasks that are kept of those that used a descriptor.
+const USERS: usize = 16;
 /// Senders of signals that are kept of one process.
 const SENDERS: usize = 16;
 /// Readers that are kept of one file, and tasks that looked at one name.
@@ -91,7 +93,9 @@ impl Lower<'_> {
             if let Some(marks) = self.fd_marks.get(&(files, fd)) {
                 needs.extend(marks.made.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
                 if cx.known.sc == Sc::Close {
-                    needs.extend(marks.used.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                    needs.extend(
+                        marks.used.iter().map(|mark| Need { kind: EdgeKind::Descriptor, mark: *mark }),
+                    );
                 }
             }
         }
@@ -108,6 +112,15 @@ impl Lower<'_> {
                     self.deps.add(me, EdgeKind::Descriptor, Wait::completed(on, mark.step), waits);
                 }
             }
+        }
+        let seq = self.world.tasks[cx.task as usize].ops;
+        if let Some((other, at)) = self.facts.closed_by_then.get(&(cx.task, seq)).copied()
+            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
+        {
+            // It has not returned yet: a close is one step, and the next of its task.
+            let (me, on) = (self.prog(cx.task), self.prog(other));
+            let close = self.b.next_step(on);
+            self.deps.add(me, EdgeKind::Descriptor, Wait::completed(on, close), waits);
         }
         self.after_who_made_descriptors(cx, files, &mut needs);
         let (reads, writes) = transfers(cx);
@@ -187,6 +200,7 @@ impl Lower<'_> {
         }
         self.among_companions(cx, &mut needs, waits);
         self.lock_needs(cx, &mut needs, waits);
+        self.after_earlier_reports(cx, waits);
         if let Some(listener) = self.before_arriving(cx, waits) {
             let companions = self.companions(listener);
             let listens = companions.iter().filter_map(|member| self.listens.get(member));
@@ -563,16 +577,19 @@ impl Lower<'_> {
         if shared {
             for fd in fd_args(cx) {
                 let marks = self.fd_marks.entry((files, fd)).or_default();
-                if cx.known.sc == Sc::Close && cx.call.ret == 0 {
-                    *marks = FdMarks { made: None, used: None, freed: Some(mark) };
+                let another = marks.made.is_some_and(|made| made.start_ns > cx.call.t_ns);
+                if cx.known.sc == Sc::Close && another {
+                    // Somebody has the number again already.
+                } else if cx.known.sc == Sc::Close && cx.call.ret == 0 {
+                    *marks = FdMarks { freed: Some(mark), ..FdMarks::default() };
                 } else {
-                    marks.used = Some(mark);
+                    keep_latest(&mut marks.used, mark, USERS);
                 }
             }
             if cx.call.ret >= 0 {
                 for fd in made_fds(cx) {
                     let marks = self.fd_marks.entry((files, fd)).or_default();
-                    *marks = FdMarks { made: Some(mark), used: None, freed: None };
+                    *marks = FdMarks { made: Some(mark), ..FdMarks::default() };
                     let makers = self.makers.entry(files).or_default();
                     if makers.len() >= MAKERS {
                         makers.pop_front();
@@ -636,6 +653,7 @@ impl Lower<'_> {
             }
         }
         self.remember_lock(cx, mark);
+        self.remember_reports(cx, mark);
         self.remember_signals(cx, mark);
         self.remember_sightings(cx, mark);
         if cx.known.sc == Sc::RtSigreturn {

@@ -243,3 +243,89 @@ fn who_waited_to_the_end_is_not_told_of_what_others_take() {
     assert_eq!((before.nr, before.args[1], before.args[2]), (named("epoll_ctl"), 2, 3));
     assert_ne!(before.flags & flags::ENGINE, 0);
 }
+
+/// Two threads of one process.
+fn threads(t: &mut Mem) -> [TaskId; 2] {
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 10));
+    t.call(a, "getuid", [0; 6], 0);
+    t.fork(a, b);
+    t.call(a, "clone", [0x5_0f00, 0, 0, 0, 0, 0], 11);
+    [a, b]
+}
+
+#[test]
+fn a_number_that_is_being_closed_is_taken_when_that_is_done() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let (old, new) = (t.file(b"/old", 10), t.file(b"/new", 10));
+    t.open(a, b"/old", 0, 5, Some(old));
+    let start_ns = t.now;
+    t.open(a, b"/new", 0, 5, Some(new));
+    t.call(a, "fsync", [5, 0, 0, 0, 0, 0], 0).object = Some(new);
+    // The close began before and returns after it.
+    let call = t.call(b, "close", [5, 0, 0, 0, 0, 0], 0);
+    (call.t_ns, call.duration_ns) = (start_ns - 500, 40_000);
+    t.call(b, "fsync", [5, 0, 0, 0, 0, 0], 0).object = Some(new);
+    let plan = t.plan();
+    let close = steps(&plan, 1).iter().position(|step| step.nr == named("close")).unwrap() as u32;
+    assert_eq!(waits_of(&plan, 0, "openat"), [Wait::completed(1, close)]);
+}
+
+#[test]
+fn a_close_waits_for_all_who_used_the_descriptor() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let file = t.file(b"/f", 10);
+    t.open(a, b"/f", 0, 5, Some(file));
+    t.call(a, "fsync", [5, 0, 0, 0, 0, 0], 0).object = Some(file);
+    t.call(b, "fdatasync", [5, 0, 0, 0, 0, 0], 0).object = Some(file);
+    t.call(b, "close", [5, 0, 0, 0, 0, 0], 0);
+    let plan = t.plan();
+    let used = steps(&plan, 0).iter().position(|step| step.nr == named("fsync")).unwrap() as u32;
+    assert!(waits_of(&plan, 1, "close").contains(&Wait::completed(0, used)));
+}
+
+#[test]
+fn a_lock_is_asked_for_when_whoever_had_it_before_has_got_it() {
+    const LOCK_EX: u64 = 2;
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.call(a, "getuid", [0; 6], 0);
+    t.fork(a, b);
+    t.call(a, "clone", [CHILD, 0, 0, 0, 0, 0], 11);
+    let file = t.file(b"/lock", 10);
+    let start_ns = t.now;
+    for task in [a, b] {
+        t.open(task, b"/lock", 2, 5, Some(file));
+        t.call(task, "flock", [5, LOCK_EX, 0, 0, 0, 0], 0).object = Some(file);
+    }
+    // It had been waiting since before the other asked.
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        (call.t_ns, call.duration_ns) = (start_ns, 30_000);
+    }
+    let plan = t.plan();
+    let got = steps(&plan, 0).iter().position(|step| step.nr == named("flock")).unwrap() as u32;
+    assert!(waits_of(&plan, 1, "flock").contains(&Wait::completed(0, got)));
+}
+
+#[test]
+fn what_is_reported_once_is_asked_for_in_the_order_of_the_reports() {
+    const EPOLLONESHOT: u32 = 1 << 30;
+    for (events, waits) in [(EPOLLIN | EPOLLONESHOT, true), (EPOLLIN, false)] {
+        let mut t = Mem::new();
+        let [a, b] = threads(&mut t);
+        t.call(a, "eventfd2", [0, 0, 0, 0, 0, 0], 3);
+        t.call(a, "epoll_create1", [0; 6], 5);
+        let start_ns = t.now;
+        for op in [1, 3] {
+            let call = t.call(a, "epoll_ctl", [5, op, 3, 0, 0, 0], 0);
+            call.details.push(Detail::Epoll { arg: 3, entries: vec![EpollEntry { data: 7, events }] });
+            t.is_told(if op == 1 { a } else { b }, start_ns);
+        }
+        let plan = t.plan();
+        let first = steps(&plan, 0).iter().position(|step| step.nr == named("epoll_wait")).unwrap() as u32;
+        let after =
+            waits_of(&plan, 1, "epoll_wait").iter().any(|wait| wait.seq >= Wait::completed(0, first).seq);
+        assert_eq!(after, waits, "{events:#x}");
+    }
+}

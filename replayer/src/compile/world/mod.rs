@@ -387,8 +387,10 @@ pub(crate) struct World {
     by_tuple: FxHashMap<(SockAddr, SockAddr), SockIx>,
     /// The last connection that came about from an address, by its cookie.
     came_from: FxHashMap<SockAddr, u64>,
-    /// Connections that nobody has accepted yet, by port, in the order in which they came about.
-    waiting: FxHashMap<u16, VecDeque<u64>>,
+    /// Connections that nobody has accepted yet.
+    waiting: FxHashSet<u64>,
+    /// The same, and others, by port, in the order in which they came about; the first one is waiting.
+    queues: FxHashMap<u16, VecDeque<u64>>,
     listeners: FxHashMap<SockAddr, SockIx>,
     /// Listening sockets of one address (`SO_REUSEPORT`), in the order in which the kernel keeps them.
     groups: FxHashMap<SockAddr, Vec<SockIx>>,
@@ -461,7 +463,8 @@ impl World {
             sock_by_cookie: FxHashMap::default(),
             by_tuple: FxHashMap::default(),
             came_from: FxHashMap::default(),
-            waiting: FxHashMap::default(),
+            waiting: FxHashSet::default(),
+            queues: FxHashMap::default(),
             listeners: FxHashMap::default(),
             groups: FxHashMap::default(),
             shared_addresses: FxHashSet::default(),

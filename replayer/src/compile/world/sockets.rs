@@ -206,27 +206,34 @@ impl World {
     /// then has the one that was at its address of the kernel's before: so it may not be one that was accepted already.
     /// Instead it is who the call says, or the connection that has been waiting longest.
     pub(crate) fn accepted_cookie(&self, source: &dyn Source, call: &Syscall) -> u64 {
-        let Some(Object::Socket { cookie, local, peer, .. }) = call.object.map(|o| source.object(o)) else {
-            return 0;
-        };
-        let Some(SockAddr::Inet(local)) = local else { return cookie.0 };
-        let waiting = self.waiting.get(&local.port());
-        let is_waiting = waiting.is_some_and(|waiting| waiting.contains(&cookie.0));
-        match (detail_addr(call, 1), peer) {
-            (Some(from @ SockAddr::Inet(_)), Some(known)) if canonical(from) != canonical(known) => {
-                self.came_from.get(&canonical(from)).copied().unwrap_or(0)
+        let (cookie, local, peer) = match call.object.map(|o| source.object(o)) {
+            Some(Object::Socket { cookie, local: Some(SockAddr::Inet(local)), peer, .. }) => {
+                (cookie.0, Some(local), peer.as_ref().map(canonical))
             }
-            _ if is_waiting || !self.seed.tuples.contains_key(&cookie.0) => cookie.0,
-            _ => waiting.and_then(|waiting| waiting.front()).copied().unwrap_or(0),
+            Some(Object::Socket { cookie, .. }) => return cookie.0,
+            _ => (0, None, None),
+        };
+        let from = detail_addr(call, 1).filter(|from| matches!(from, SockAddr::Inet(_))).map(canonical);
+        if let Some(from) = from.filter(|from| peer.as_ref() != Some(from)) {
+            return self.came_from.get(&from).copied().unwrap_or(0);
         }
+        if self.waiting.contains(&cookie) || !self.seed.tuples.contains_key(&cookie) {
+            return cookie;
+        }
+        let queue = local.and_then(|local| self.queues.get(&local.port()));
+        queue.and_then(|queue| queue.front()).copied().unwrap_or(0)
     }
 
     /// A connection was accepted, or is gone.
     pub(crate) fn waits_no_more(&mut self, cookie: u64, port: u16) {
-        if let Some(waiting) = self.waiting.get_mut(&port)
-            && let Some(place) = waiting.iter().position(|other| *other == cookie)
-        {
-            waiting.remove(place);
+        self.waiting.remove(&cookie);
+        self.clear_queue(port);
+    }
+
+    fn clear_queue(&mut self, port: u16) {
+        let Some(queue) = self.queues.get_mut(&port) else { return };
+        while queue.front().is_some_and(|first| !self.waiting.contains(first)) {
+            queue.pop_front();
         }
     }
 
@@ -236,10 +243,14 @@ impl World {
         match connection.kind {
             ConnectionKind::State { old: TcpState::SynRecv, new: TcpState::Established, .. } => {
                 self.came_from.insert(canonical(&connection.peer), connection.cookie.0);
-                let waiting = self.waiting.entry(local.port()).or_default();
-                if waiting.len() < WAITING_MAX {
-                    waiting.push_back(connection.cookie.0);
+                self.waiting.insert(connection.cookie.0);
+                let queue = self.queues.entry(local.port()).or_default();
+                if queue.len() >= WAITING_MAX {
+                    queue.pop_front();
                 }
+                queue.push_back(connection.cookie.0);
+                self.clear_queue(local.port());
+                self.budget.things("connections that wait", self.waiting.len())?;
                 self.budget.things("addresses connected from", self.came_from.len())
             }
             ConnectionKind::Closed { .. } => {
