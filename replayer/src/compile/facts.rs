@@ -11,6 +11,7 @@ use super::source::Source;
 use super::world::{self, OfdKind, Origin, Seed, SockIx, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::VecDeque;
 
 /// What the passes found.
 pub(crate) struct Facts {
@@ -49,6 +50,8 @@ pub(crate) struct Facts {
     pub(crate) accepted_as: FxHashMap<SockIx, SockIx>,
     /// Calls that made a descriptor of a number that was being closed: the close, which returned later.
     pub(crate) closed_by_then: FxHashMap<CallId, CallId>,
+    /// Closes that came while an accept waited that had got its number before: the accept.
+    pub(crate) waiting_by_then: FxHashMap<CallId, CallId>,
     /// Addresses that several sockets listened at together.
     pub(crate) shared_addresses: FxHashSet<SockAddr>,
     /// Links of the file system.
@@ -109,6 +112,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     // By table and number: who made it while another was there still, and when that returned.
     let mut reused: FxHashMap<(u32, i32), (CallId, u64)> = FxHashMap::default();
     let mut closed_by_then = FxHashMap::default();
+    // By table: the last closes, with their numbers and times.
+    let mut closes: FxHashMap<u32, VecDeque<(CallId, i32, u64)>> = FxHashMap::default();
+    let mut waiting_by_then: FxHashMap<CallId, (CallId, SockIx)> = FxHashMap::default();
+    // Who accepts from a listener; none: several do.
+    let mut acceptors: FxHashMap<SockIx, Option<TaskIx>> = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
     let mut reached = FxHashSet::default();
@@ -214,6 +222,13 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         }
         let span = Span { call: (task, seq), start_ns: call.t_ns, end_ns: event.end_ns() };
         let files = world.procs[world.tasks[task as usize].proc as usize].files;
+        if known.sc == Sc::Close && call.ret == 0 {
+            let closes = closes.entry(files).or_default();
+            if closes.len() >= CLOSES {
+                closes.pop_front();
+            }
+            closes.push_back((span.call, call.args[0] as i32, call.t_ns));
+        }
         if call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
             let fd = call.ret as i32;
             if world.files_of(task).slots.get(&fd).is_some() && !matches!(known.sc, Sc::Dup2 | Sc::Dup3) {
@@ -246,6 +261,18 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             let at_ns = established.get(&state.cookie).copied();
             let ends = if at_ns.is_none() { state.local.clone().zip(state.peer.clone()) } else { None };
             arriving.accepted(listener, span, sock, state.cookie, at_ns, ends);
+            let by = acceptors.entry(listener).or_insert(Some(task));
+            *by = by.filter(|by| *by == task);
+            // It had taken its number when it began: a lower one that was closed meanwhile was not free by then.
+            let blocks =
+                world.ofd_of(task, call.args[0] as i32).is_some_and(|o| !world.ofds[o as usize].nonblock);
+            let closes = closes.get(&files).into_iter().flatten().filter(|_| blocks);
+            let closed = closes.into_iter().find(|(by, fd, t_ns)| {
+                by.0 != task && *fd < call.ret as i32 && (call.t_ns..event.end_ns()).contains(t_ns)
+            });
+            if let Some((close, ..)) = closed {
+                waiting_by_then.insert(*close, (span.call, listener));
+            }
         }
         for (ix, sock) in world.newly_paired() {
             inside.insert(ix);
@@ -298,6 +325,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         arrivals: arriving.finish(),
         accepted_as,
         closed_by_then,
+        waiting_by_then: waiting_by_then
+            .into_iter()
+            .filter(|(_, (_, listener))| acceptors.get(listener).is_some_and(Option::is_some))
+            .map(|(close, (accept, _))| (close, accept))
+            .collect(),
         shared_addresses,
         links,
         blocked_writes,
@@ -309,6 +341,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
 /// Finds the descriptors that were there before the first call, the flags of clones and the addresses of connections.
 fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     let mut tuples = FxHashMap::default();
+    let mut late = FxHashSet::default();
     let mut links = Observed::default();
     let mut cwd: Option<Vec<u8>> = None;
     let mut moved = false;
@@ -372,6 +405,18 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                         links.observe(world.paths.get(target.path), source.str(*found));
                     }
                 }
+                if call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
+                    // It was free: what the snapshot shows there is what this call made.
+                    let proc = &world.procs[world.tasks[task as usize].proc as usize];
+                    let there = world.files_of(task).slots.get(&(call.ret as i32));
+                    let snapshot = world.tasks[proc.first as usize].origin == Origin::Snapshot;
+                    if snapshot
+                        && there.is_some_and(|slot| slot.since_ns == 0)
+                        && !matches!(known.sc, Sc::Dup2 | Sc::Dup3)
+                    {
+                        late.insert((proc.tgid, call.ret as i32));
+                    }
+                }
                 world.apply_call(source, task, call, &known)?;
                 world.newly_paired();
             }
@@ -379,7 +424,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
         }
         Ok(())
     })?;
-    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), cwd })
+    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), late, cwd })
 }
 
 /// Where a process began, as far as one call tells it: `path` is where a relative path leads from a working directory of
@@ -393,6 +438,8 @@ fn started_in(path: &[u8], found: &[u8]) -> Option<Vec<u8>> {
 }
 
 const EAGAIN: i64 = -11;
+/// Closes that are kept of one table of descriptors.
+const CLOSES: usize = 32;
 /// Exit signal of a process.
 const SIGCHLD: u64 = 0x11;
 pub(crate) const CLONE_VM: u64 = 0x100;

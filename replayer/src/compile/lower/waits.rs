@@ -122,6 +122,14 @@ impl Lower<'_> {
             let close = self.b.next_step(on);
             self.deps.add(me, EdgeKind::Descriptor, Wait::completed(on, close), waits);
         }
+        if let Some((other, at)) = self.facts.waiting_by_then.get(&(cx.task, seq)).copied()
+            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
+        {
+            // It is the next step of its task, and waits still.
+            let (me, on) = (self.prog(cx.task), self.prog(other));
+            let accept = self.b.next_step(on);
+            self.deps.add(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
+        }
         self.after_who_made_descriptors(cx, files, &mut needs);
         let (reads, writes) = transfers(cx);
         for fd in reads.iter().chain(&writes) {

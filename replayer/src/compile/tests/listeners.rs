@@ -22,8 +22,12 @@ fn tcp(cookie: u64, peer: Option<u16>) -> Object {
 
 impl Mem {
     fn listen(&mut self, task: TaskId, fd: u64, cookie: u64) {
+        self.listen_as(task, fd, cookie, 0o4000);
+    }
+
+    fn listen_as(&mut self, task: TaskId, fd: u64, cookie: u64, flags: u64) {
         let listener = self.add_object(tcp(cookie, None));
-        self.call(task, "socket", [2, 1 | 0o4000, 6, 0, 0, 0], fd as i64).object = Some(listener);
+        self.call(task, "socket", [2, 1 | flags, 6, 0, 0, 0], fd as i64).object = Some(listener);
         let bind = self.call(task, "bind", [fd, 0, 16, 0, 0, 0], 0);
         bind.details.push(Detail::Addr { arg: 1, addr: at(80) });
         self.call(task, "listen", [fd, 8, 0, 0, 0, 0], 0).object = Some(listener);
@@ -265,6 +269,7 @@ fn a_number_that_is_being_closed_is_taken_when_that_is_done() {
     // The close began before and returns after it.
     let call = t.call(b, "close", [5, 0, 0, 0, 0, 0], 0);
     (call.t_ns, call.duration_ns) = (start_ns - 500, 40_000);
+    t.now += 60_000;
     t.call(b, "fsync", [5, 0, 0, 0, 0, 0], 0).object = Some(new);
     let plan = t.plan();
     let close = steps(&plan, 1).iter().position(|step| step.nr == named("close")).unwrap() as u32;
@@ -328,4 +333,26 @@ fn what_is_reported_once_is_asked_for_in_the_order_of_the_reports() {
             waits_of(&plan, 1, "epoll_wait").iter().any(|wait| wait.seq >= Wait::completed(0, first).seq);
         assert_eq!(after, waits, "{events:#x}");
     }
+}
+
+#[test]
+fn a_number_is_closed_when_the_accept_that_did_not_get_it_has_another() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    t.listen_as(a, 3, 1, 0);
+    let file = t.file(b"/f", 10);
+    t.open(a, b"/f", 0, 5, Some(file));
+    t.open(a, b"/f", 0, 4, Some(file));
+    let start_ns = t.now;
+    t.now += 100;
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0);
+    t.comes(11, 1001);
+    t.accept(b, 3, 6, 11, 1001);
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        call.duration_ns += call.t_ns - start_ns;
+        call.t_ns = start_ns;
+    }
+    let plan = t.plan();
+    let accept = steps(&plan, 1).iter().position(|step| step.nr == named("accept4")).unwrap() as u32;
+    assert_eq!(waits_of(&plan, 0, "close"), [Wait::entered(1, accept)]);
 }

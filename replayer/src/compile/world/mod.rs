@@ -353,6 +353,8 @@ pub(crate) struct Seed {
     pub(crate) tuples: FxHashMap<u64, (SockAddr, SockAddr)>,
     /// Symbolic links: where the kernel ended up when a path was opened.
     pub(crate) links: Links,
+    /// Descriptors (of a process, by number) that the snapshot shows because it took a while: a call made them meanwhile.
+    pub(crate) late: FxHashSet<(u32, i32)>,
     /// Working directory of processes that nothing says otherwise of.
     pub(crate) cwd: Option<Vec<u8>>,
 }

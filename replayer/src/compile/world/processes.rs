@@ -52,10 +52,7 @@ impl World {
                 }
             }
             for fd in &process.fds {
-                if let FdTarget::Socket { cookie, .. } = &fd.target
-                    && self.seed.tuples.contains_key(cookie)
-                {
-                    // The snapshot takes a while: this connection came about meanwhile, as the recording tells.
+                if self.seed.late.contains(&(process.tgid.0, fd.fd)) {
                     continue;
                 }
                 let kind = self.kind_of_target(&fd.target, fd.flags);
