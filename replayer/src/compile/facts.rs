@@ -8,7 +8,8 @@ use super::fsmodel::{FsModel, Paths};
 use super::futexes::{Matcher, Unmatched, Word};
 use super::links::{Links, Observed};
 use super::source::Source;
-use super::world::{self, OfdKind, Origin, Seed, SockIx, TaskIx, World, canonical};
+use super::told::Told;
+use super::world::{self, OfdKind, Origin, Seed, SockIx, StreamKey, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
@@ -58,9 +59,11 @@ pub(crate) struct Facts {
     pub(crate) links: Links,
     /// Writes that blocked, by the end of the stream that they were made to: when they began and returned, in order of
     /// their returns.
-    pub(crate) blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>>,
+    pub(crate) blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>>,
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
+    /// What calls did that only what followed tells.
+    pub(crate) told: Told,
 }
 
 /// A task, before the program is written.
@@ -119,8 +122,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut acceptors: FxHashMap<SockIx, Option<TaskIx>> = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
+    let mut told = Told::default();
     let mut reached = FxHashSet::default();
-    let mut blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>> = FxHashMap::default();
+    let mut blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>> = FxHashMap::default();
     source.for_each(&mut |event| {
         if let Event::Process(process) = event
             && let ProcessKind::Exit { status, group_dead: true } = process.kind
@@ -212,8 +216,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             && let Some(ofd) = world.ofd_of(task, call.args[0] as i32)
         {
             let end = match world.ofds[ofd as usize].kind {
-                OfdKind::Pipe { pipe, write: true } => Some((0, pipe)),
-                OfdKind::Sock(sock) => Some((1, sock)),
+                OfdKind::Pipe { pipe, write: true } => Some(StreamKey::Pipe(pipe)),
+                OfdKind::Sock(sock) => Some(StreamKey::Sock(sock)),
                 _ => None,
             };
             if let Some(end) = end {
@@ -251,7 +255,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 arriving.told(listener, span);
             }
         }
+        told.call(&world, budget, task, call, &known)?;
         world.apply_call(source, task, call, &known)?;
+        told.applied(&world, task, call, &known);
         if accepts
             && call.ret >= 0
             && let Some(listener) = world.sock_of(task, call.args[0] as i32)
@@ -335,6 +341,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         blocked_writes,
         reached,
         killed,
+        told,
     })
 }
 
@@ -387,6 +394,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     && (known.sc == Sc::Open
                         || known.sc == Sc::Openat && call.args[0] as i32 == world::AT_FDCWD)
                     && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
+                    && world::is_whole(source.str(*found))
                     && let arg = u8::from(known.sc == Sc::Openat)
                     && world::detail_str(call, arg).is_some_and(|t| source.str(t).first() != Some(&b'/'))
                     && let Some(target) = world.target(source, task, call, arg, None)
@@ -398,6 +406,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     && world::detail_str(call, u8::from(known.sc != Sc::Open))
                         .is_some_and(|t| source.str(t).first() == Some(&b'/'))
                     && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
+                    && world::is_whole(source.str(*found))
                 {
                     let at = known.sc != Sc::Open;
                     let dirfd = at.then_some(call.args[0] as i32);
@@ -424,7 +433,8 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
         }
         Ok(())
     })?;
-    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), late, cwd })
+    let fd_limit = world.told_fd_limit;
+    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), late, cwd, fd_limit })
 }
 
 /// Where a process began, as far as one call tells it: `path` is where a relative path leads from a working directory of

@@ -1,20 +1,17 @@
 //! Moving a new descriptor to the number that it had in the recording.
 
-use crate::arch::{self, nr};
-use crate::engine::{marked, now_ns};
+use crate::arch::nr;
+use crate::engine::{Forced, Rest, marked};
 use crate::state::{Task, count};
-use core::sync::atomic::Ordering::Relaxed;
 use ctrace_program::Step;
-use ctrace_program::control::Cause;
+use ctrace_program::control::{Cause, status};
 
 const F_DUPFD: u64 = 0;
 const F_SETFD: u64 = 2;
-const F_DUPFD_CLOEXEC: u64 = 1030;
+pub const F_DUPFD_CLOEXEC: u64 = 1030;
 const O_CLOEXEC: u64 = 0o2_000_000;
 /// Where descriptors wait until their number is free: above what programs commonly reach, below the usual limit.
 const PARKED: u64 = 700;
-/// How long another thread may take to leave a number that the recording says is free, ns.
-const LIMIT_NS: u64 = 50_000_000;
 
 /// Moves `from` to `to`. Another thread may still hold `to`: a descriptor of its own that is on its way to its number,
 /// or one that it closed a moment earlier in the recording. So `to` is never overwritten while that may pass: the
@@ -43,8 +40,8 @@ pub fn renumber(task: &Task, index: u32, step: &Step, from: i64, to: u32, cloexe
         count(&task.slot.counters.engine_calls, calls + u64::from(!cloexec));
         return;
     }
-    let requests = task.slot.break_request.load(Relaxed);
-    let begin = now_ns();
+    let forced = Forced::watch(task);
+    let mut rest = Rest::default();
     let placed = loop {
         let got = marked(nr::FCNTL, [held as u64, dup, u64::from(to), 0, 0]);
         calls += 1;
@@ -55,13 +52,12 @@ pub fn renumber(task: &Task, index: u32, step: &Step, from: i64, to: u32, cloexe
             let _ = marked(nr::CLOSE, [got as u64, 0, 0, 0, 0]);
             calls += 1;
         }
-        if now_ns().saturating_sub(begin) > LIMIT_NS || task.slot.break_request.load(Relaxed) != requests {
+        if forced.is_on(task) {
             break false;
         }
-        for _ in 0..200 {
-            arch::relax();
-        }
+        rest.take(task);
     };
+    task.set_status(status::RUNNING);
     if !placed {
         // The recording has the number free, the replay has not: what is there now is what diverged.
         let flags = if cloexec { O_CLOEXEC } else { 0 };

@@ -6,7 +6,7 @@
 
 use super::super::CompileError;
 use super::super::arrivals::Place;
-use super::super::calls::host_nr;
+use super::super::calls::nr;
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::world::{SockIx, World, canonical};
 use super::SOL_SOCKET;
@@ -46,7 +46,7 @@ const BY_TIME_TO_LIVE: [Instruction; 8] = [
 ];
 
 fn setsockopt(fd: u64, level: u64, option: u64, value: u64, len: u64) -> Step {
-    let step = Step::call(host_nr("setsockopt").unwrap_or(0));
+    let step = Step::call(nr::setsockopt);
     step.imm(0, fd).imm(1, level).imm(2, option).arg(3, Sel::Data, value).imm(4, len)
 }
 
@@ -107,7 +107,7 @@ impl Lower<'_> {
             && let Some(sock) = self.world.sock_of(cx.task, fd as i32)
             && self.shares_its_address(sock)
         {
-            lowered.post.push(choose_by_place(&mut self.b, fd)?.with(flags::ENGINE));
+            lowered.then.push(choose_by_place(&mut self.b, fd)?.with(flags::ENGINE));
         }
         Ok(lowered)
     }

@@ -4,7 +4,9 @@ use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::peers::Turn;
 use super::super::setup;
-use super::super::world::{Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, canonical, detail_addr};
+use super::super::world::{
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, StreamKey, canonical, detail_addr,
+};
 use super::{Cx, Lower, reachable};
 use ctrace_format::SockAddr;
 use ctrace_program::Wait;
@@ -25,8 +27,8 @@ impl Lower<'_> {
         for sock in std::mem::take(&mut self.world.gone_socks) {
             let sent = self.world.socks[sock as usize].sent;
             self.peers.closed(&mut self.b, sock, sent, at_ns)?;
-            self.stream_writes.remove(&(1, sock));
-            self.stream_reads.remove(&(1, sock));
+            self.stream_writes.remove(&StreamKey::Sock(sock));
+            self.stream_reads.remove(&StreamKey::Sock(sock));
         }
         Ok(())
     }
@@ -186,7 +188,8 @@ impl Lower<'_> {
                     let to = to.or(self.world.socks[sock as usize].peer.as_ref()).cloned();
                     let to = to.map(|to| reachable(self.world.absolute(cx.task, &to)));
                     let key = self.peers.correspondent(sock, to.as_ref()).unwrap_or(sock);
-                    self.peers.sent_datagram(&mut self.b, key, cx.call.ret as u64)?;
+                    let end_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
+                    self.peers.sent_datagram(&mut self.b, key, cx.call.ret as u64, end_ns)?;
                 }
             }
             _ => {}

@@ -1,15 +1,14 @@
 //! What a call has to wait for, and what those after it will have to know.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
 use super::super::world::{
-    BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, TaskIx, detail_epoll,
+    BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx,
+    StreamKey, TaskIx, detail_epoll,
 };
-use super::{
-    ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers,
-};
+use super::{Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers};
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
 use std::collections::{BTreeSet, VecDeque};
@@ -25,6 +24,9 @@ const READERS: usize = 32;
 const LOOKERS: usize = 8;
 /// Descriptors of a process among which one for signals is looked for.
 const MAX_LOOKED_AT: usize = 256;
+/// Descriptors of a range that is closed whose users are waited for.
+const RANGE_MAX: usize = 1024;
+const EBADF: i64 = -9;
 
 /// Calls that are kept of those that read or wrote the same. The last one alone would not do: calls are told in the order in
 /// which they ended, and those that began late and were quick hide who is to be waited for.
@@ -92,6 +94,10 @@ impl Lower<'_> {
         for fd in fd_args(cx) {
             if let Some(marks) = self.fd_marks.get(&(files, fd)) {
                 needs.extend(marks.made.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                if call.ret == EBADF {
+                    // Somebody else had closed it by then.
+                    needs.extend(marks.freed.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                }
                 if cx.known.sc == Sc::Close {
                     needs.extend(
                         marks.used.iter().map(|mark| Need { kind: EdgeKind::Descriptor, mark: *mark }),
@@ -101,6 +107,11 @@ impl Lower<'_> {
         }
         if call.ret >= 0 {
             for fd in made_fds(cx) {
+                // After who found it free.
+                let used = self.fd_marks.get(&(files, fd)).map(|marks| marks.used.as_slice());
+                needs.extend(
+                    used.into_iter().flatten().map(|mark| Need { kind: EdgeKind::Descriptor, mark: *mark }),
+                );
                 // A close gives the number back when it begins, so that another thread may have it before the close returns.
                 // Here it has it after that: what came sooner would be what is closed.
                 let freed = self.fd_marks.get(&(files, fd)).and_then(|marks| marks.freed);
@@ -130,6 +141,12 @@ impl Lower<'_> {
             let accept = self.b.next_step(on);
             self.deps.add(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
         }
+        for fd in self.range_closed(cx) {
+            if let Some(marks) = self.fd_marks.get(&(files, fd)) {
+                let before = marks.made.iter().chain(&marks.used);
+                needs.extend(before.map(|mark| Need { kind: EdgeKind::Descriptor, mark: *mark }));
+            }
+        }
         self.after_who_made_descriptors(cx, files, &mut needs);
         let (reads, writes) = transfers(cx);
         for fd in reads.iter().chain(&writes) {
@@ -156,7 +173,7 @@ impl Lower<'_> {
             if let Some(place) = self.place_taken(cx) {
                 self.after_earlier_connections(cx, place, waits);
             } else if let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32) {
-                let key = (ACCEPTS, listener);
+                let key = StreamKey::Accepts(listener);
                 self.after_rivals(cx, ofd, key, EdgeKind::Connection, &mut needs, waits);
             }
         }
@@ -251,12 +268,17 @@ impl Lower<'_> {
             // Somebody's writes succeeded while this end was open.
             match self.world.ofds[ofd as usize].kind {
                 OfdKind::Pipe { pipe, write: false } => {
-                    needs.extend(before(self.stream_writes.get(&(0, pipe)), call.t_ns, EdgeKind::Stream));
+                    needs.extend(before(
+                        self.stream_writes.get(&StreamKey::Pipe(pipe)),
+                        call.t_ns,
+                        EdgeKind::Stream,
+                    ));
                 }
                 OfdKind::Sock(sock) => {
                     // Even those that this close was under way with: it did not reach them.
                     let partner = self.world.socks[sock as usize].partner;
-                    let written = partner.and_then(|partner| self.stream_writes.get(&(1, partner)));
+                    let written =
+                        partner.and_then(|partner| self.stream_writes.get(&StreamKey::Sock(partner)));
                     let last = written.and_then(|marks| marks.back()).copied();
                     if let Some(mark) = last.filter(|mark| mark.task != cx.task) {
                         let (me, on) = (self.prog(cx.task), self.prog(mark.task));
@@ -289,6 +311,21 @@ impl Lower<'_> {
     /// is the same in every order.
     fn appends(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
         matches!(cx.known.sc, Sc::Write | Sc::Writev) && self.world.ofds[ofd as usize].append
+    }
+
+    /// Descriptors that a call on a range of them closes, as far as their table is others' as well.
+    fn range_closed(&self, cx: &Cx<'_>) -> Vec<i32> {
+        if cx.known.sc != Sc::CloseRange
+            || cx.call.ret != 0
+            || cx.call.args[2] & (CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0
+            || !self.world.has_shared_files(cx.proc)
+        {
+            return Vec::new();
+        }
+        let number = |value: u64| i32::try_from(value as u32).unwrap_or(i32::MAX);
+        let (first, last) = (number(cx.call.args[0]), number(cx.call.args[1]));
+        let inside = self.world.files_of(cx.task).slots.from(&first).map(|(fd, _)| *fd);
+        inside.take_while(|fd| *fd <= last).take(RANGE_MAX).collect()
     }
 
     /// The child that a wait ends the life of.
@@ -327,7 +364,7 @@ impl Lower<'_> {
         &mut self,
         cx: &Cx<'_>,
         ofd: OfdIx,
-        key: (u8, u32),
+        key: StreamKey,
         kind: EdgeKind,
         needs: &mut Vec<Need>,
         waits: &mut Vec<Wait>,
@@ -463,9 +500,9 @@ impl Lower<'_> {
         if !after.is_empty() {
             // Signals that are sent to it meanwhile found it ending.
             let all = self.b.data(&u64::MAX.to_ne_bytes())?;
-            let block = Step::call(host_nr("rt_sigprocmask").unwrap_or(0)).with(flags::ENGINE);
+            let block = Step::call(nr::rt_sigprocmask).with(flags::ENGINE);
             leaving.lowered.pre.insert(0, block.imm(0, 0).arg(1, Sel::Data, all).imm(2, 0).imm(3, 8));
-            let close = Step::call(host_nr("close_range").unwrap_or(0)).with(flags::ENGINE);
+            let close = Step::call(nr::close_range).with(flags::ENGINE);
             leaving.lowered.pre.push(close.imm(0, 0).imm(1, u64::from(u32::MAX)).imm(2, 0));
             leaving.lowered.late = (leaving.lowered.pre.len(), after);
             leaving.lowered.pre.push(Step::of(Kind::Sync));
@@ -547,11 +584,11 @@ impl Lower<'_> {
         }
     }
 
-    pub(crate) fn stream_key(&self, ofd: OfdIx, write: bool) -> Option<(u8, u32)> {
+    pub(crate) fn stream_key(&self, ofd: OfdIx, write: bool) -> Option<StreamKey> {
         match self.world.ofds[ofd as usize].kind {
-            OfdKind::Pipe { pipe, write: end } if end == write => Some((0, pipe)),
-            OfdKind::Sock(sock) => Some((1, sock)),
-            OfdKind::Event => Some((2, ofd)),
+            OfdKind::Pipe { pipe, write: end } if end == write => Some(StreamKey::Pipe(pipe)),
+            OfdKind::Sock(sock) => Some(StreamKey::Sock(sock)),
+            OfdKind::Event => Some(StreamKey::Event(ofd)),
             _ => None,
         }
     }
@@ -593,6 +630,10 @@ impl Lower<'_> {
                 } else {
                     keep_latest(&mut marks.used, mark, USERS);
                 }
+            }
+            for fd in self.range_closed(cx) {
+                let marks = self.fd_marks.entry((files, fd)).or_default();
+                *marks = FdMarks { freed: Some(mark), ..FdMarks::default() };
             }
             if cx.call.ret >= 0 {
                 for fd in made_fds(cx) {
@@ -637,13 +678,13 @@ impl Lower<'_> {
                 }
             }
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
-                keep(self.stream_reads.entry((ACCEPTS, listener)).or_default(), mark);
+                keep(self.stream_reads.entry(StreamKey::Accepts(listener)).or_default(), mark);
                 if let Some(place) = self.place_taken(cx) {
                     self.remember_accept(place, mark);
                 }
             }
             if cx.known.sc == Sc::Shutdown
-                && let Some(key) = self.world.sock_of(cx.task, cx.call.args[0] as i32).map(|sock| (1, sock))
+                && let Some(key) = self.world.sock_of(cx.task, cx.call.args[0] as i32).map(StreamKey::Sock)
             {
                 // As a write: it found the other end there.
                 keep(self.stream_writes.entry(key).or_default(), mark);
@@ -651,7 +692,9 @@ impl Lower<'_> {
             if cx.known.sc == Sc::Listen
                 && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
             {
-                self.listens.insert(sock, mark);
+                // Several sockets at one address are complete when a filter tells them apart, see `Lower::listen`.
+                let filter = u32::from(self.shares_its_address(sock));
+                self.listens.insert(sock, Mark { step: mark.step + filter, ..mark });
             }
         }
         if matches!(cx.known.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill) && cx.call.ret == 0 {
