@@ -273,7 +273,8 @@ fn directories_and_descriptors_are_listed_and_opened_as_they_were() {
     }
     let _host = shared();
     let dir = tempfile::tempdir().unwrap();
-    let script = "ls / /usr; diff <(ls /) <(ls /usr) | wc -l; echo x | cat /dev/stdin; cat /dev/fd/5 5</etc/hostname";
+    let script =
+        "ls / /usr; diff <(ls /) <(ls /usr) | wc -l; echo x | cat /dev/stdin; cat /dev/fd/5 5</etc/hostname";
     let outcome = replays("names", dir.path(), &["bash", "-c", script]);
     assert_eq!(outcome["diff"]["metrics"]["semantic"]["value"], 1.0, "{outcome:#}");
 }

@@ -18,6 +18,7 @@ mod host;
 mod interrupted;
 mod lent;
 mod limits;
+mod listeners;
 mod memory;
 mod names;
 mod outputs;

@@ -36,6 +36,8 @@ pub enum EdgeKind {
     Join,
     /// Who is to be woken waits.
     Futex,
+    /// A lock is had by one after the other.
+    Lock,
 }
 
 /// A wait that a step might need.

@@ -1,6 +1,7 @@
 //! The passes that only look: what has to be known about the whole recording before the first step can be written.
 
 use super::CompileError;
+use super::arrivals::{Arrivals, CallId, Observed as Arriving, Span};
 use super::budget::Budget;
 use super::calls::Sc;
 use super::fsmodel::{FsModel, Paths};
@@ -8,7 +9,7 @@ use super::futexes::{ANY, Matcher, SHARED, Sleep, Wakes, Waking, Word};
 use super::links::{Links, Observed};
 use super::source::Source;
 use super::told::Told;
-use super::world::{self, OfdKind, Origin, Seed, StreamKey, TaskIx, World, canonical};
+use super::world::{self, OfdKind, Origin, Seed, SockIx, StreamKey, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
@@ -44,11 +45,16 @@ pub(crate) struct Facts {
     pub(crate) fin: FxHashMap<u64, u64>,
     /// When connections came about, by cookie.
     pub(crate) established: FxHashMap<u64, u64>,
-    /// Accepts that ended before one that had taken an earlier connection did: whom they come after. Task and number of its
-    /// call.
-    pub(crate) overtaken: FxHashMap<(TaskIx, u32), (TaskIx, u32)>,
-    /// Those whom they come after.
-    pub(crate) overtaking: FxHashSet<(TaskIx, u32)>,
+    /// Who accepted which of them, in which order they came, and who was told of them.
+    pub(crate) arrivals: Arrivals,
+    /// By socket of those who connected to somebody inside: the socket that was accepted.
+    pub(crate) accepted_as: FxHashMap<SockIx, SockIx>,
+    /// Calls that made a descriptor of a number that was being closed: the close, which returned later.
+    pub(crate) closed_by_then: FxHashMap<CallId, CallId>,
+    /// Closes that came while an accept waited that had got its number before: the accept.
+    pub(crate) waiting_by_then: FxHashMap<CallId, CallId>,
+    /// Addresses that several sockets listened at together.
+    pub(crate) shared_addresses: FxHashSet<SockAddr>,
     /// Links of the file system.
     pub(crate) links: Links,
     /// Writes that blocked, by the end of the stream that they were made to: when they began and returned, in order of
@@ -56,34 +62,11 @@ pub(crate) struct Facts {
     pub(crate) blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>>,
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
-    /// Closes that freed a number while an accept, which had taken a higher one, was under way: the accept.
-    pub(crate) freed_during: FxHashMap<(TaskIx, u32), (TaskIx, u32)>,
     /// Accepts that were under way when the recording began, and the numbers they had taken: by table of descriptors.
     pub(crate) early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>>,
     /// What calls did that only what followed tells.
     pub(crate) told: Told,
 }
-
-/// An accept, as far as its place among others matters.
-#[derive(Debug, Clone, Copy)]
-struct Accepted {
-    established_ns: u64,
-    task: TaskIx,
-    seq: u32,
-    end_ns: u64,
-}
-
-/// A close, as far as its place among accepts matters.
-#[derive(Debug, Clone, Copy)]
-struct Freed {
-    fd: i32,
-    task: TaskIx,
-    seq: u32,
-    start_ns: u64,
-}
-
-/// Accepts that are kept of one listener, and closes of one table of descriptors.
-const ACCEPTED: usize = 32;
 
 /// A task, before the program is written.
 #[derive(Debug, Clone)]
@@ -175,12 +158,18 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut reset = FxHashSet::default();
     let mut fin = FxHashMap::default();
     let mut established: FxHashMap<u64, u64> = FxHashMap::default();
-    let mut accepted: FxHashMap<u32, VecDeque<Accepted>> = FxHashMap::default();
-    let mut overtaken = FxHashMap::default();
+    let mut arriving = Arriving::default();
+    let mut accepted_as = FxHashMap::default();
+    // By table and number: who made it while another was there still, and when that returned.
+    let mut reused: FxHashMap<(u32, i32), (CallId, u64)> = FxHashMap::default();
+    let mut closed_by_then = FxHashMap::default();
+    // By table: the last closes, with their numbers and times.
+    let mut closes: FxHashMap<u32, VecDeque<(CallId, i32, u64)>> = FxHashMap::default();
+    let mut waiting_by_then: FxHashMap<CallId, (CallId, SockIx)> = FxHashMap::default();
+    // Who accepts from a listener; none: several do.
+    let mut acceptors: FxHashMap<SockIx, Option<TaskIx>> = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
-    let mut freed_during = FxHashMap::default();
-    let mut freed: FxHashMap<u32, VecDeque<Freed>> = FxHashMap::default();
     let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
     let mut told = Told::default();
     let mut reached = FxHashSet::default();
@@ -248,44 +237,10 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                     tid_words.entry(word).or_default().push(child);
                 }
             }
-            Sc::Accept | Sc::Accept4 if call.ret >= 0 => {
+            // It took its number before the recording began.
+            Sc::Accept | Sc::Accept4 if call.ret >= 0 && call.t_ns == 0 && seq == 0 => {
                 let files = world.procs[world.tasks[task as usize].proc as usize].files;
-                for one in freed.get(&files).into_iter().flatten() {
-                    if one.task != task && i64::from(one.fd) < call.ret && one.start_ns >= call.t_ns {
-                        freed_during.insert((one.task, one.seq), (task, seq));
-                    }
-                }
-                if call.t_ns == 0 && seq == 0 {
-                    early_accepts.entry(files).or_default().push((call.ret as i32, task));
-                }
-                // Connections are taken in the order in which they came about, by calls that may take long to return.
-                let cookie = world.cookie_of(source, call.object);
-                if let Some(listener) = world.sock_of(task, call.args[0] as i32)
-                    && let Some(&established_ns) = established.get(&cookie)
-                {
-                    let others = accepted.entry(listener).or_default();
-                    let next = others
-                        .iter()
-                        .filter(|o| {
-                            o.task != task && o.established_ns > established_ns && o.end_ns > call.t_ns
-                        })
-                        .min_by_key(|o| o.established_ns);
-                    if let Some(next) = next {
-                        overtaken.insert((next.task, next.seq), (task, seq));
-                    }
-                    if others.len() >= ACCEPTED {
-                        others.pop_front();
-                    }
-                    others.push_back(Accepted { established_ns, task, seq, end_ns: event.end_ns() });
-                }
-            }
-            Sc::Close if call.ret == 0 => {
-                let files = world.procs[world.tasks[task as usize].proc as usize].files;
-                let others = freed.entry(files).or_default();
-                if others.len() >= ACCEPTED {
-                    others.pop_front();
-                }
-                others.push_back(Freed { fd: call.args[0] as i32, task, seq, start_ns: call.t_ns });
+                early_accepts.entry(files).or_default().push((call.ret as i32, task));
             }
             Sc::Connect => {
                 if let Some(addr) = world::detail_addr(call, 1) {
@@ -315,12 +270,70 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 blocked_writes.entry(end).or_default().push((call.t_ns, event.end_ns()));
             }
         }
+        let span = Span { call: (task, seq), start_ns: call.t_ns, end_ns: event.end_ns() };
+        let files = world.procs[world.tasks[task as usize].proc as usize].files;
+        if known.sc == Sc::Close && call.ret == 0 {
+            let closes = closes.entry(files).or_default();
+            if closes.len() >= CLOSES {
+                closes.pop_front();
+            }
+            closes.push_back((span.call, call.args[0] as i32, call.t_ns));
+        }
+        if call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
+            let fd = call.ret as i32;
+            if world.files_of(task).slots.get(&fd).is_some() && !matches!(known.sc, Sc::Dup2 | Sc::Dup3) {
+                reused.insert((files, fd), (span.call, span.end_ns));
+            }
+        } else if known.sc == Sc::Close
+            && let Some((made, end_ns)) = reused.remove(&(files, call.args[0] as i32))
+            && call.t_ns < end_ns
+            && made.0 != task
+        {
+            closed_by_then.insert(made, span.call);
+        }
+        let accepts = matches!(known.sc, Sc::Accept | Sc::Accept4);
+        if accepts && call.ret == EAGAIN {
+            if let Some(listener) = world.sock_of(task, call.args[0] as i32) {
+                arriving.in_vain(listener, span);
+            }
+        } else if call.ret > 0 {
+            for (listener, _) in world.told_of_connections(task, call, known.sc) {
+                arriving.told(listener, span);
+            }
+        }
         told.call(&world, budget, task, call, &known)?;
         world.apply_call(source, task, call, &known)?;
         told.applied(&world, task, call, &known);
+        if accepts
+            && call.ret >= 0
+            && let Some(listener) = world.sock_of(task, call.args[0] as i32)
+            && let Some(sock) = world.sock_of(task, call.ret as i32)
+        {
+            let state = &world.socks[sock as usize];
+            let at_ns = established.get(&state.cookie).copied();
+            let ends = if at_ns.is_none() { state.local.clone().zip(state.peer.clone()) } else { None };
+            arriving.accepted(listener, span, sock, state.cookie, at_ns, ends);
+            let by = acceptors.entry(listener).or_insert(Some(task));
+            *by = by.filter(|by| *by == task);
+            // It had taken its number when it began: a lower one that was closed meanwhile was not free by then.
+            let blocks =
+                world.ofd_of(task, call.args[0] as i32).is_some_and(|o| !world.ofds[o as usize].nonblock);
+            let closes = closes.get(&files).into_iter().flatten().filter(|_| blocks);
+            let closed = closes.into_iter().find(|(by, fd, t_ns)| {
+                by.0 != task && *fd < call.ret as i32 && (call.t_ns..event.end_ns()).contains(t_ns)
+            });
+            if let Some((close, ..)) = closed {
+                waiting_by_then.insert(*close, (span.call, listener));
+            }
+        }
         for (ix, sock) in world.newly_paired() {
             inside.insert(ix);
             inside.insert(sock);
+            for (client, server) in [(ix, sock), (sock, ix)] {
+                if world.socks[server as usize].accepted {
+                    accepted_as.insert(client, server);
+                }
+            }
         }
         Ok(())
     })?;
@@ -342,6 +355,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         .collect();
     let unknown_fds = world.unknown_fds;
     let locals = world.socks.iter().map(|s| s.local.clone()).collect();
+    let shared_addresses = std::mem::take(&mut world.shared_addresses);
     let (paths, fs, seed) = world.into_parts();
     let links = seed.links.clone();
     Ok(Facts {
@@ -360,13 +374,19 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         reset,
         fin,
         established,
-        overtaking: overtaken.values().copied().collect(),
-        overtaken,
+        arrivals: arriving.finish(),
+        accepted_as,
+        closed_by_then,
+        waiting_by_then: waiting_by_then
+            .into_iter()
+            .filter(|(_, (_, listener))| acceptors.get(listener).is_some_and(Option::is_some))
+            .map(|(close, (accept, _))| (close, accept))
+            .collect(),
+        shared_addresses,
         links,
         blocked_writes,
         reached,
         killed,
-        freed_during,
         early_accepts,
         told,
     })
@@ -375,6 +395,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
 /// Finds the descriptors that were there before the first call, the flags of clones and the addresses of connections.
 fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     let mut tuples = FxHashMap::default();
+    let mut late = FxHashSet::default();
     let mut links = Observed::default();
     let mut cwd: Option<Vec<u8>> = None;
     let mut moved = false;
@@ -391,6 +412,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     budget.things("connections", tuples.len())?;
                     tuples.insert(connection.cookie.0, (connection.local.clone(), connection.peer.clone()));
                 }
+                world.apply_other(source, event)?;
             }
             Event::Signal(signal) => {
                 world.task_of(source, signal.task)?;
@@ -439,6 +461,18 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                         links.observe(world.paths.get(target.path), source.str(*found));
                     }
                 }
+                if call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
+                    // It was free: what the snapshot shows there is what this call made.
+                    let proc = &world.procs[world.tasks[task as usize].proc as usize];
+                    let there = world.files_of(task).slots.get(&(call.ret as i32));
+                    let snapshot = world.tasks[proc.first as usize].origin == Origin::Snapshot;
+                    if snapshot
+                        && there.is_some_and(|slot| slot.since_ns == 0)
+                        && !matches!(known.sc, Sc::Dup2 | Sc::Dup3)
+                    {
+                        late.insert((proc.tgid, call.ret as i32));
+                    }
+                }
                 world.apply_call(source, task, call, &known)?;
                 world.newly_paired();
             }
@@ -449,7 +483,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     let fd_limit = world.told_fd_limit;
     let mut inherited = world.never_used();
     inherited.extend(std::mem::take(&mut world.discovered));
-    Ok(Seed { inherited, clone_flags, tuples, links: links.solve(), cwd, fd_limit })
+    Ok(Seed { inherited, clone_flags, tuples, links: links.solve(), late, cwd, fd_limit })
 }
 
 /// Where a process began, as far as one call tells it: `path` is where a relative path leads from a working directory of
@@ -462,6 +496,9 @@ fn started_in(path: &[u8], found: &[u8]) -> Option<Vec<u8>> {
     Some(if base.is_empty() { b"/".to_vec() } else { base.to_vec() })
 }
 
+const EAGAIN: i64 = -11;
+/// Closes that are kept of one table of descriptors.
+const CLOSES: usize = 32;
 /// Exit signal of a process.
 const SIGCHLD: u64 = 0x11;
 pub(crate) const CLONE_VM: u64 = 0x100;

@@ -6,6 +6,7 @@ use super::calls::nr;
 use super::deps::EdgeKind;
 use super::facts::{CLONE_THREAD, TaskFact};
 use super::fsmodel::NodeKind;
+use super::io::sharing::{choose_by_place, share_address};
 use super::lower::{Lower, reachable};
 use super::peers::family_of;
 use super::wire;
@@ -83,7 +84,13 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
             lower.environment.preopened.push(Preopened { fd, kind: PreopenedKind::Null, cloexec: false });
         }
     }
+    let mut listeners = Vec::new();
     for (fd, ofd) in slots {
+        if let Some((sock, local)) = listener_of(lower, ofd) {
+            listeners.push((fd, ofd, sock, local));
+            lower.environment.preopened.push(Preopened { fd, kind: PreopenedKind::Null, cloexec: false });
+            continue;
+        }
         let kind = match identity(lower, ofd) {
             Some(id) => {
                 if let Some(first) = seen.get(&id) {
@@ -96,6 +103,12 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
             None => preopened(lower, ofd)?,
         };
         lower.environment.preopened.push(Preopened { fd, kind, cloexec: false });
+    }
+    for (fd, ofd, sock, local) in listeners {
+        lower.world.socks[sock as usize].local = Some(local);
+        lower.world.listening(sock);
+        let nonblocking = lower.world.ofds[ofd as usize].nonblock;
+        listening_socket(lower, sock, fd as u32, nonblocking)?;
     }
     let me = lower.prog(task);
     // Threads of it that no recorded clone made.
@@ -110,6 +123,15 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     lower.b.push(me, &Step::of(Kind::Gate))?;
     lower.environment.cwd = lower.world.paths.get(lower.world.cwd_of(task)).to_vec();
     Ok(())
+}
+
+/// A socket that a command was started with (socket activation) and that it accepts connections from, and its address.
+fn listener_of(lower: &Lower<'_>, ofd: OfdIx) -> Option<(SockIx, SockAddr)> {
+    let OfdKind::Sock(sock) = lower.world.ofds[ofd as usize].kind else { return None };
+    let first = lower.facts.arrivals.queue(sock).first()?;
+    let ends = first.ends.as_deref().or_else(|| lower.world.tuple(first.cookie));
+    let own = lower.world.socks[sock as usize].local.clone();
+    Some((sock, own.or_else(|| ends.map(|(local, _)| local.clone()))?))
 }
 
 /// The limit of descriptors that a process began with: not before everything of its own is in its place.
@@ -649,13 +671,14 @@ fn open_socket(
         connection(lower, sock, at, next, high, &local, &peer, state.partner)?;
         return nonblock(lower, at, nonblocking, false);
     }
+    if state.state == SockState::Listening {
+        return listening_socket(lower, sock, at, nonblocking);
+    }
     socket(lower, at, state.family, state.kind, state.protocol)?;
     if let Some(local) = &state.local {
         bind(lower, at, local)?;
     }
-    if state.state == SockState::Listening {
-        lower.b.push(0, &extra(nr::listen).imm(0, u64::from(at)).imm(1, 4096).expect(Expect::Exact, 0))?;
-    } else if state.kind == 2
+    if state.kind == 2
         && let Some(peer) = &state.peer
     {
         let family = family_of(peer);
@@ -666,6 +689,31 @@ fn open_socket(
             0,
             &extra(nr::connect).imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64),
         )?;
+    }
+    nonblock(lower, at, nonblocking, false)
+}
+
+/// A socket that listens already.
+fn listening_socket(
+    lower: &mut Lower<'_>,
+    sock: SockIx,
+    at: u32,
+    nonblocking: bool,
+) -> Result<(), CompileError> {
+    let state = lower.world.socks[sock as usize].clone();
+    socket(lower, at, state.family, state.kind, state.protocol)?;
+    let shared = lower.shares_its_address(sock);
+    if shared {
+        let step = share_address(&mut lower.b, u64::from(at))?;
+        lower.b.push(0, &step.with(flags::EXTRA))?;
+    }
+    if let Some(local) = &state.local {
+        bind(lower, at, local)?;
+    }
+    lower.b.push(0, &extra(nr::listen).imm(0, u64::from(at)).imm(1, 4096).expect(Expect::Exact, 0))?;
+    if shared {
+        let step = choose_by_place(&mut lower.b, u64::from(at))?;
+        lower.b.push(0, &step.with(flags::EXTRA))?;
     }
     nonblock(lower, at, nonblocking, false)
 }

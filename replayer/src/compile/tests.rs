@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 mod files;
+mod listeners;
 mod waiting;
 
 /// A trace in memory.

@@ -2,6 +2,7 @@
 
 mod plain;
 mod readiness;
+pub(crate) mod sharing;
 mod sockets;
 
 use super::CompileError;
@@ -133,7 +134,12 @@ impl Lower<'_> {
             Sc::Bind => self.bind(cx)?,
             Sc::Connect => self.connect(cx)?,
             Sc::Accept | Sc::Accept4 => self.accept(cx)?,
-            Sc::Listen | Sc::Shutdown => self.plain(cx, &[0, 1]).into(),
+            Sc::Listen => self.listen(cx)?,
+            Sc::Shutdown => {
+                let mut pre = Vec::new();
+                self.gone_first(cx, self.ofd(cx, 0), &mut pre)?;
+                Lowered::after(pre, self.plain(cx, &[0, 1]))
+            }
             Sc::Getsockname | Sc::Getpeername => {
                 let len = self.b.data(&128_u32.to_ne_bytes())?;
                 self.plain(cx, &[0]).arg(1, Sel::Out, 128).arg(2, Sel::InOut, len).into()

@@ -22,7 +22,10 @@ impl Lower<'_> {
         events: u16,
         pre: &mut Vec<Step>,
     ) -> Result<(), CompileError> {
-        if !self.nonblocking(cx, ofd) || self.world.ofds[ofd as usize].ready.is_some() {
+        // What was seen at a listener that others have, too, may have been another connection than this one.
+        let seen =
+            self.world.ofds[ofd as usize].ready.is_some() && !self.is_contested(cx, cx.call.args[0] as i32);
+        if !self.nonblocking(cx, ofd) || seen {
             return Ok(());
         }
         let entry = PollEntry { fd: cx.call.args[0] as i32, events, revents: 0 };
@@ -44,7 +47,10 @@ impl Lower<'_> {
     ) -> Result<(), CompileError> {
         const EPIPE: i64 = -32;
         const ECONNRESET: i64 = -104;
-        let Some(ofd) = ofd.filter(|_| matches!(cx.call.ret, EPIPE | ECONNRESET)) else { return Ok(()) };
+        const ENOTCONN: i64 = -107;
+        let Some(ofd) = ofd.filter(|_| matches!(cx.call.ret, EPIPE | ECONNRESET | ENOTCONN)) else {
+            return Ok(());
+        };
         let gone = match self.world.ofds[ofd as usize].kind {
             OfdKind::Pipe { write, .. } => write,
             // Without the partner's end, the failure comes from a shutdown of one's own, which needs no wait.
@@ -125,12 +131,13 @@ impl Lower<'_> {
             let Some(watch) = self.world.epoll(ep).and_then(|epoll| epoll.by_data(data)).copied() else {
                 continue;
             };
-            let contested = self.world.ofds[watch.ofd as usize].watched_by.len() > 1
-                && self.world.ofd_of(cx.task, watch.fd) == Some(watch.ofd);
-            if !contested {
+            let told = told.contains(&data);
+            // The others may have taken it out themselves, for a moment.
+            let out = self.unwatched.get(&ep).is_some_and(|fds| fds.contains(&watch.fd));
+            let contested = self.world.ofds[watch.ofd as usize].watched_by.len() > 1 || told && out;
+            if !contested || self.world.ofd_of(cx.task, watch.fd) != Some(watch.ofd) {
                 continue;
             }
-            let told = told.contains(&data);
             self.set_watched(cx, ep, watch, told, pre)?;
             if told && let Some(epoll) = self.world.epoll_mut(ep) {
                 epoll.contest(data);
@@ -179,6 +186,28 @@ impl Lower<'_> {
         if ready && ns > 0 { u64::MAX } else { ns }
     }
 
+    /// A call that was told of nothing but what somebody took at that moment: it lasts as long as it did, and says what there
+    /// is then. `arg` is its time limit.
+    fn ends_anyway(cx: &Cx<'_>, step: Step, arg: usize) -> Step {
+        let sel = match cx.known.sc {
+            Sc::EpollPwait2 | Sc::Ppoll | Sc::Pselect6 => Sel::Timespec,
+            Sc::Select => Sel::Timeval,
+            _ => Sel::Millis,
+        };
+        step.arg(arg, sel, cx.call.duration_ns).expect(Expect::Any, 0)
+    }
+
+    /// Whether others may take what comes to a listener before a task does that looks at it. A look that did not find it
+    /// ready in the recording is not to find it ready here.
+    fn is_contested(&self, cx: &Cx<'_>, fd: i32) -> bool {
+        self.world.ofd_of(cx.task, fd).is_some_and(|ofd| match self.world.ofds[ofd as usize].kind {
+            OfdKind::Sock(sock) => {
+                self.facts.arrivals.is_listener(sock) && self.world.is_shared(cx.proc, fd, ofd)
+            }
+            _ => false,
+        })
+    }
+
     pub(crate) fn epoll_wait(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
@@ -211,7 +240,14 @@ impl Lower<'_> {
             return Ok(Lowered::after(pre, step));
         }
         step = step.expect(Expect::Ready, cx.call.ret);
+        let vain = self.told_in_vain(cx);
         let mut named = self.named_by(cx);
+        if ready && !vain.is_empty() && vain.len() as i64 == cx.call.ret {
+            // It ends when it did, whether somebody is there at that moment or not.
+            step = Self::ends_anyway(cx, step, 3);
+            return Ok(Lowered::after(pre, step));
+        }
+        named.retain(|(entry, _)| !vain.contains(&entry.fd));
         if let Some(file) = self.without_files(cx, &mut named) {
             return self.with_stand_in(cx, file, pre, step);
         }
@@ -325,7 +361,12 @@ impl Lower<'_> {
             return Ok(self.surrogate(cx));
         }
         let entries = &entries[..entries.len().min(count)];
-        let blob = self.polled(entries, count)?;
+        let vain = self.told_in_vain(cx);
+        let mut asked = entries.to_vec();
+        for entry in asked.iter_mut().filter(|entry| entry.revents == 0 && self.is_contested(cx, entry.fd)) {
+            entry.events &= !POLLIN;
+        }
+        let blob = self.polled(&asked, count)?;
         let mut step = self.call_step(cx).arg(0, Sel::InOut, blob).imm(1, count as u64);
         let mut at_once = false;
         if cx.known.sc == Sc::Ppoll {
@@ -361,8 +402,12 @@ impl Lower<'_> {
             .iter()
             // POLLNVAL: not open, which nothing will change.
             .filter(|e| e.revents & !POLLNVAL != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
+            .filter(|e| !vain.contains(&e.fd))
             .map(|e| PollEntry { events: e.revents, ..*e })
             .collect();
+        if answered.is_empty() && !vain.is_empty() {
+            return Ok(Self::ends_anyway(cx, step, 2).into());
+        }
         self.with_answers(step, answered, at_once)
     }
 
@@ -390,10 +435,14 @@ impl Lower<'_> {
         if ready && entries.is_empty() {
             return Ok(self.surrogate(cx));
         }
+        let vain = self.told_in_vain(cx);
         let mut step = self.call_step(cx).imm(0, nfds);
         for (arg, bit) in [(1, POLLIN), (2, POLLOUT), (3, 2)] {
             // Of a call that was under way when the recording began only the answer is known.
-            let asked = |e: &&PollEntry| (e.events | e.revents) & bit != 0;
+            let asked = |e: &&PollEntry| {
+                (e.events | e.revents) & bit != 0
+                    && !(bit == POLLIN && e.revents == 0 && self.is_contested(cx, e.fd))
+            };
             let set: Vec<i32> = entries.iter().filter(asked).map(|e| e.fd).collect();
             step = if set.is_empty() {
                 step.imm(arg, 0)
@@ -428,8 +477,12 @@ impl Lower<'_> {
         let answered: Vec<PollEntry> = entries
             .iter()
             .filter(|e| ready && e.revents != 0 && self.world.ofd_of(cx.task, e.fd).is_some())
+            .filter(|e| !vain.contains(&e.fd))
             .map(|e| PollEntry { events: e.revents | POLLHUP, ..*e })
             .collect();
+        if ready && answered.is_empty() && !vain.is_empty() {
+            return Ok(Self::ends_anyway(cx, step, 4).into());
+        }
         self.with_answers(step, answered, ns == Some(0))
     }
 }

@@ -1,7 +1,9 @@
 //! The writing pass: every recorded call becomes a step of its task's program, with the waits it needs; what comes from
 //! outside becomes steps of peers.
 
+mod arrivals;
 mod ends;
+mod locks;
 mod meter;
 mod outside;
 mod waits;
@@ -29,7 +31,7 @@ use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess, Vol
 use crate::plan::need::Need;
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
 use ctrace_format::syscalls::{Family, Makes};
-use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno};
+use ctrace_format::{ConnectionKind, Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno, TcpState};
 use ctrace_program::{
     BuildError, DecodeError, Expect, Kind, Program, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags,
 };
@@ -56,10 +58,11 @@ pub(crate) struct TaskState {
 }
 
 /// Who used a descriptor number last, for waits between threads.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct FdMarks {
     made: Option<Mark>,
-    used: Option<Mark>,
+    /// The last use by each of those that used it last.
+    used: Vec<Mark>,
     freed: Option<Mark>,
 }
 
@@ -148,12 +151,14 @@ pub(crate) struct Lower<'a> {
     path_marks: FxHashMap<PathId, (VecDeque<Mark>, Vec<Mark>)>,
     /// Who last wrote a file, and who looked at it since.
     content: FxHashMap<InodeIx, (VecDeque<Mark>, Vec<Mark>)>,
-    /// Locks of whole files, taken and given back.
-    locks: FxHashMap<InodeIx, VecDeque<Mark>>,
+    /// Locks on files.
+    pub(crate) locks: FxHashMap<InodeIx, locks::Lock>,
+    /// Who last appended to a file.
+    appended: FxHashMap<InodeIx, VecDeque<Mark>>,
     stream_writes: FxHashMap<StreamKey, VecDeque<Mark>>,
     stream_reads: FxHashMap<StreamKey, VecDeque<Mark>>,
-    /// Accepts of a listener, and when what they took had come about.
-    accepts: FxHashMap<SockIx, VecDeque<(u64, Mark)>>,
+    /// Connections that come to listeners.
+    doors: arrivals::Doors,
     /// The last calls of tasks that ended.
     exit_marks: FxHashMap<TaskIx, Mark>,
     /// The clones that made tasks.
@@ -289,10 +294,11 @@ fn write_to(
         path_marks: FxHashMap::default(),
         content: FxHashMap::default(),
         locks: FxHashMap::default(),
+        appended: FxHashMap::default(),
         shortened: 0,
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
-        accepts: FxHashMap::default(),
+        doors: arrivals::Doors::default(),
         exit_marks: FxHashMap::default(),
         births: FxHashMap::default(),
         kill_marks: FxHashMap::default(),
@@ -420,6 +426,14 @@ impl Lower<'_> {
         match event {
             Event::Syscall(call) => self.call(call)?,
             Event::Signal(signal) => self.signal(signal)?,
+            Event::Connection(connection) => {
+                let established =
+                    matches!(connection.kind, ConnectionKind::State { new: TcpState::Established, .. });
+                self.world.apply_other(self.source, event)?;
+                if established {
+                    self.came_about(connection.cookie.0)?;
+                }
+            }
             Event::Process(process) if process.kind.is_life() => {
                 if let ProcessKind::Exit { status, group_dead } = process.kind {
                     let task = self.world.task_of(self.source, process.task)?;

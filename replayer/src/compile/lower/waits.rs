@@ -3,10 +3,10 @@
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
 use super::super::deps::{EdgeKind, Need};
-use super::super::fsmodel::{InodeIx, PathId};
+use super::super::fsmodel::PathId;
 use super::super::world::{
     BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx,
-    SockIx, StreamKey, TaskIx, detail_addr, detail_epoll,
+    StreamKey, TaskIx, detail_epoll,
 };
 use super::{
     Cx, FdMarks, Leaving, Lower, Lowered, accepting, fd_args, is_name_change, looking, made_fds, transfers,
@@ -17,6 +17,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 /// Calls that made descriptors that are kept of one table of descriptors.
 const MAKERS: usize = 32;
+/// Tasks that are kept of those that used a descriptor.
+const USERS: usize = 16;
 /// Senders of signals that are kept of one process.
 const SENDERS: usize = 16;
 /// Readers that are kept of one file, and tasks that looked at one name.
@@ -63,7 +65,7 @@ fn keep(marks: &mut VecDeque<Mark>, mark: Mark) {
 }
 
 /// Keeps the last mark of each task, and of the tasks the last `most`.
-fn keep_latest(marks: &mut Vec<Mark>, mark: Mark, most: usize) {
+pub(super) fn keep_latest(marks: &mut Vec<Mark>, mark: Mark, most: usize) {
     marks.retain(|m| m.task != mark.task);
     if marks.len() >= most {
         marks.remove(0);
@@ -99,34 +101,61 @@ impl Lower<'_> {
                     needs.extend(marks.freed.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
                 }
                 if cx.known.sc == Sc::Close {
-                    needs.extend(marks.used.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                    needs.extend(
+                        marks.used.iter().map(|mark| Need { kind: EdgeKind::Descriptor, mark: *mark }),
+                    );
                 }
             }
         }
         if call.ret >= 0 {
             for fd in made_fds(cx) {
-                if let Some(marks) = self.fd_marks.get(&(files, fd)) {
-                    // After who freed it, and who found it free.
-                    let before = marks.freed.into_iter().chain(marks.used);
-                    needs.extend(before.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                // After who found it free.
+                let used = self.fd_marks.get(&(files, fd)).map(|marks| marks.used.as_slice());
+                needs.extend(
+                    used.into_iter().flatten().map(|mark| Need { kind: EdgeKind::Descriptor, mark: *mark }),
+                );
+                // A close gives the number back when it begins, so that another thread may have it before the close returns.
+                // Here it has it after that: what came sooner would be what is closed.
+                let freed = self.fd_marks.get(&(files, fd)).and_then(|marks| marks.freed);
+                // An accept has its number when it begins, however long it takes.
+                let accepts = accepting(cx).is_some();
+                let before = |mark: &Mark| !accepts || mark.start_ns < call.t_ns;
+                if let Some(mark) = freed.filter(|mark| mark.task != cx.task && before(mark)) {
+                    let (me, on) = (self.prog(cx.task), self.prog(mark.task));
+                    self.deps.add(me, EdgeKind::Descriptor, Wait::completed(on, mark.step), waits);
                 }
             }
         }
+        let seq = self.world.tasks[cx.task as usize].ops;
+        if let Some((other, at)) = self.facts.closed_by_then.get(&(cx.task, seq)).copied()
+            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
+        {
+            // It has not returned yet: a close is one step, and the next of its task.
+            let (me, on) = (self.prog(cx.task), self.prog(other));
+            let close = self.b.next_step(on);
+            self.deps.add(me, EdgeKind::Descriptor, Wait::completed(on, close), waits);
+        }
+        if let Some((other, at)) = self.facts.waiting_by_then.get(&(cx.task, seq)).copied()
+            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
+        {
+            // It is the next step of its task, and waits still.
+            let (me, on) = (self.prog(cx.task), self.prog(other));
+            let accept = self.b.next_step(on);
+            self.deps.add(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
+        }
         for fd in self.range_closed(cx) {
             if let Some(marks) = self.fd_marks.get(&(files, fd)) {
-                let before = marks.made.into_iter().chain(marks.used);
-                needs.extend(before.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                let before = marks.made.iter().chain(&marks.used);
+                needs.extend(before.map(|mark| Need { kind: EdgeKind::Descriptor, mark: *mark }));
             }
         }
         self.after_who_made_descriptors(cx, files, &mut needs);
-        self.after_accept_took_number(cx, waits);
-        if let Some(inode) = self.locked_file(cx) {
-            needs.extend(before(self.locks.get(&inode), call.t_ns, EdgeKind::Content));
-        }
         let (reads, writes) = transfers(cx);
         for fd in reads.iter().chain(&writes) {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
-            if matches!(self.world.ofds[ofd as usize].kind, OfdKind::Node { .. } | OfdKind::Mem { .. }) {
+            if matches!(self.world.ofds[ofd as usize].kind, OfdKind::Node { .. } | OfdKind::Mem { .. })
+                && !self.appends(cx, ofd)
+            {
                 needs.extend(before(self.offsets.get(&ofd), call.t_ns, EdgeKind::Offset));
             }
         }
@@ -134,6 +163,7 @@ impl Lower<'_> {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
             if let Some(inode) = self.world.inode_of(ofd) {
                 let written = self.content.get(&inode).map(|(written, _)| written);
+                let written = written.into_iter().chain(self.appended.get(&inode));
                 needs.extend(before(written, call.t_ns, EdgeKind::Content));
             }
             if let Some(key) = self.stream_key(ofd, false) {
@@ -142,14 +172,20 @@ impl Lower<'_> {
         }
         if let Some(listener) = looking(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
             // Who accepts which connection is decided by who comes first, and so is who comes in vain.
-            if self.connection_taken(cx).is_some() {
-                self.after_earlier_connections(cx, listener, waits);
+            if let Some(place) = self.place_taken(cx) {
+                self.after_earlier_connections(cx, place, waits);
             } else if let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32) {
                 let key = StreamKey::Accepts(listener);
                 self.after_rivals(cx, ofd, key, EdgeKind::Connection, &mut needs, waits);
             }
         }
-        for fd in reads.iter().copied().chain(accepting(cx)) {
+        if let Some(ofd) = accepting(cx).and_then(|fd| self.world.ofd_of(cx.task, fd))
+            && let OfdKind::Sock(listener) = self.world.ofds[ofd as usize].kind
+            && let Some(marks) = self.sightings.get(&ofd).cloned()
+        {
+            self.after_who_was_told(cx, listener, &marks, waits);
+        }
+        for fd in reads.iter().copied() {
             // Others that saw it ready would look in vain after it was taken.
             if call.ret >= 0
                 && let Some(ofd) = self.world.ofd_of(cx.task, fd)
@@ -169,6 +205,10 @@ impl Lower<'_> {
             {
                 needs.extend(before([written], call.t_ns, EdgeKind::Content));
                 needs.extend(all([readers], EdgeKind::Content));
+                if !self.appends(cx, ofd) {
+                    let appended = self.appended.get(&inode);
+                    needs.extend(before(appended, call.t_ns, EdgeKind::Content));
+                }
             }
             if let Some(key) = self.stream_key(ofd, true) {
                 needs.extend(before(self.stream_writes.get(&key), call.t_ns, EdgeKind::Stream));
@@ -189,18 +229,15 @@ impl Lower<'_> {
                 }
             }
         }
-        if cx.known.sc == Sc::Connect
-            && call.ret >= -115
-            && let Some(addr) = detail_addr(call, 1)
-        {
-            let addr = self.world.absolute(cx.task, addr);
-            if let Some(listener) = self.world.listener(&addr) {
-                needs.extend(
-                    self.listens.get(&listener).map(|m| Need { kind: EdgeKind::Connection, mark: *m }),
-                );
-                for mark in self.idle_marks(self.world.socks[listener as usize].ofd) {
-                    needs.push(Need { kind: EdgeKind::NotYet, mark });
-                }
+        self.among_companions(cx, &mut needs, waits);
+        self.lock_needs(cx, &mut needs, waits);
+        self.after_earlier_reports(cx, waits);
+        if let Some(listener) = self.before_arriving(cx, waits) {
+            let companions = self.companions(listener);
+            let listens = companions.iter().filter_map(|member| self.listens.get(member));
+            needs.extend(listens.map(|m| Need { kind: EdgeKind::Connection, mark: *m }));
+            for mark in self.idle_marks(self.world.socks[listener as usize].ofd) {
+                needs.push(Need { kind: EdgeKind::NotYet, mark });
             }
         }
         if matches!(cx.known.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill) {
@@ -235,13 +272,28 @@ impl Lower<'_> {
         }
         for ofd in self.closing(cx) {
             // Somebody's writes succeeded while this end was open.
-            let written = match self.world.ofds[ofd as usize].kind {
-                OfdKind::Pipe { pipe, write: false } => Some(StreamKey::Pipe(pipe)),
-                OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(StreamKey::Sock),
-                _ => None,
-            };
-            let written = written.and_then(|key| self.stream_writes.get(&key));
-            needs.extend(before(written, call.t_ns, EdgeKind::Stream));
+            match self.world.ofds[ofd as usize].kind {
+                OfdKind::Pipe { pipe, write: false } => {
+                    needs.extend(before(
+                        self.stream_writes.get(&StreamKey::Pipe(pipe)),
+                        call.t_ns,
+                        EdgeKind::Stream,
+                    ));
+                }
+                OfdKind::Sock(sock) => {
+                    // Even those that this close was under way with: it did not reach them.
+                    let partner = self.world.socks[sock as usize].partner;
+                    let written =
+                        partner.and_then(|partner| self.stream_writes.get(&StreamKey::Sock(partner)));
+                    let last = written.and_then(|marks| marks.back()).copied();
+                    if let Some(mark) = last.filter(|mark| mark.task != cx.task) {
+                        let (me, on) = (self.prog(cx.task), self.prog(mark.task));
+                        self.deps.add(me, EdgeKind::Stream, Wait::completed(on, mark.step), waits);
+                    }
+                    needs.extend(before(written, call.t_ns, EdgeKind::Stream));
+                }
+                _ => {}
+            }
         }
         let parent = self.world.procs[cx.proc as usize].parent;
         if let Some(parent) = parent.filter(|_| self.ends_process(cx)) {
@@ -261,6 +313,12 @@ impl Lower<'_> {
         }
     }
 
+    /// Whether a call appends to a file: where its bytes go is up to nobody who appends as well, and what they come to in all
+    /// is the same in every order.
+    fn appends(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
+        matches!(cx.known.sc, Sc::Write | Sc::Writev) && self.world.ofds[ofd as usize].append
+    }
+
     /// Descriptors that a call on a range of them closes, as far as their table is others' as well.
     fn range_closed(&self, cx: &Cx<'_>) -> Vec<i32> {
         if cx.known.sc != Sc::CloseRange
@@ -274,14 +332,6 @@ impl Lower<'_> {
         let (first, last) = (number(cx.call.args[0]), number(cx.call.args[1]));
         let inside = self.world.files_of(cx.task).slots.from(&first).map(|(fd, _)| *fd);
         inside.take_while(|fd| *fd <= last).take(RANGE_MAX).collect()
-    }
-
-    /// The file that a call locks, or gives back.
-    fn locked_file(&self, cx: &Cx<'_>) -> Option<InodeIx> {
-        if cx.known.sc != Sc::Flock {
-            return None;
-        }
-        self.world.inode_of(self.world.ofd_of(cx.task, cx.call.args[0] as i32)?)
     }
 
     /// The child that a wait ends the life of.
@@ -314,19 +364,6 @@ impl Lower<'_> {
         }
     }
 
-    /// A number that was freed when an accept was under way must not be there for it: it had taken another.
-    fn after_accept_took_number(&mut self, cx: &Cx<'_>, waits: &mut Vec<Wait>) {
-        let seq = self.world.tasks[cx.task as usize].ops;
-        if cx.known.sc == Sc::Close
-            && let Some((other, at)) = self.facts.freed_during.get(&(cx.task, seq)).copied()
-            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
-        {
-            let (me, on) = (self.prog(cx.task), self.prog(other));
-            let accept = self.b.next_step(on);
-            self.deps.add(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
-        }
-    }
-
     /// Accepts that were under way when the recording began take their numbers in the order of these, and before anybody else
     /// takes one.
     pub(crate) fn early_accepts(&mut self, cx: &Cx<'_>, lowered: &mut Lowered, waits: &mut Vec<Wait>) {
@@ -353,42 +390,6 @@ impl Lower<'_> {
         let numbers = self.held_numbers.remove(&files).unwrap_or_default();
         lowered.late.0 += numbers.len();
         lowered.pre.splice(0..0, numbers.into_iter().map(|fd| close.imm(0, fd as u64)));
-    }
-
-    /// When the connection came about that an accept took.
-    fn connection_taken(&self, cx: &Cx<'_>) -> Option<u64> {
-        let cookie = self.world.cookie_of(self.source, cx.call.object);
-        accepting(cx).and_then(|_| self.facts.established.get(&cookie)).copied()
-    }
-
-    /// An accept takes the connection that came about first of those that are left: each comes after the accept of the one
-    /// before, even if that began later or took longer.
-    fn after_earlier_connections(&mut self, cx: &Cx<'_>, listener: SockIx, waits: &mut Vec<Wait>) {
-        let Some(mine_ns) = self.connection_taken(cx) else { return };
-        let me = self.prog(cx.task);
-        let mut met: Vec<TaskIx> = vec![cx.task];
-        for (established_ns, mark) in self.accepts.get(&listener).into_iter().flatten().rev() {
-            if *established_ns < mine_ns && !met.contains(&mark.task) {
-                met.push(mark.task);
-                let on = self.first + mark.task;
-                self.deps.add(me, EdgeKind::Connection, Wait::completed(on, mark.step), waits);
-            }
-        }
-        let seq = self.world.tasks[cx.task as usize].ops;
-        if let Some((other, at)) = self.facts.overtaken.get(&(cx.task, seq)).copied()
-            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
-        {
-            // It has not returned yet: its steps are the next two of its task, see `Lower::accept`.
-            let on = self.prog(other);
-            let accept = self.b.next_step(on) + 1;
-            self.deps.add(me, EdgeKind::Connection, Wait::completed(on, accept), waits);
-        }
-    }
-
-    /// Whether somebody's accept comes after this one, which returned later.
-    pub(crate) fn overtakes(&self, cx: &Cx<'_>) -> bool {
-        let seq = self.world.tasks[cx.task as usize].ops;
-        self.facts.overtaking.contains(&(cx.task, seq))
     }
 
     /// Of several that wait for the same, the kernel chooses who gets it; here that is known: who got it later waits until
@@ -493,7 +494,7 @@ impl Lower<'_> {
                 }
             }
             _ if cx.call.ret >= 0 => {
-                for fd in transfers(cx).0.into_iter().chain(accepting(cx)) {
+                for fd in transfers(cx).0 {
                     if let Some(ofd) = self.world.ofd_of(cx.task, fd) {
                         self.sightings.remove(&ofd);
                     }
@@ -655,20 +656,23 @@ impl Lower<'_> {
         if shared {
             for fd in fd_args(cx) {
                 let marks = self.fd_marks.entry((files, fd)).or_default();
-                if cx.known.sc == Sc::Close && cx.call.ret == 0 {
-                    *marks = FdMarks { made: None, used: None, freed: Some(mark) };
+                let another = marks.made.is_some_and(|made| made.start_ns > cx.call.t_ns);
+                if cx.known.sc == Sc::Close && another {
+                    // Somebody has the number again already.
+                } else if cx.known.sc == Sc::Close && cx.call.ret == 0 {
+                    *marks = FdMarks { freed: Some(mark), ..FdMarks::default() };
                 } else {
-                    marks.used = Some(mark);
+                    keep_latest(&mut marks.used, mark, USERS);
                 }
             }
             for fd in self.range_closed(cx) {
                 let marks = self.fd_marks.entry((files, fd)).or_default();
-                *marks = FdMarks { made: None, used: None, freed: Some(mark) };
+                *marks = FdMarks { freed: Some(mark), ..FdMarks::default() };
             }
             if cx.call.ret >= 0 {
                 for fd in made_fds(cx) {
                     let marks = self.fd_marks.entry((files, fd)).or_default();
-                    *marks = FdMarks { made: Some(mark), used: None, freed: None };
+                    *marks = FdMarks { made: Some(mark), ..FdMarks::default() };
                     let makers = self.makers.entry(files).or_default();
                     if makers.len() >= MAKERS {
                         makers.pop_front();
@@ -676,9 +680,6 @@ impl Lower<'_> {
                     makers.push_back(mark);
                 }
             }
-        }
-        if let Some(inode) = self.locked_file(cx) {
-            keep(self.locks.entry(inode).or_default(), mark);
         }
         if cx.call.ret >= 0 {
             let (reads, writes) = transfers(cx);
@@ -700,8 +701,9 @@ impl Lower<'_> {
             for fd in &writes {
                 let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
                 if let Some(inode) = self.world.inode_of(ofd) {
+                    let appends = self.appends(cx, ofd);
                     let (written, readers) = self.content.entry(inode).or_default();
-                    keep(written, mark);
+                    keep(if appends { self.appended.entry(inode).or_default() } else { written }, mark);
                     // The others have been waited for.
                     readers.retain(|reader| reader.end_ns > mark.start_ns);
                 }
@@ -711,18 +713,22 @@ impl Lower<'_> {
             }
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
                 keep(self.stream_reads.entry(StreamKey::Accepts(listener)).or_default(), mark);
-                if let Some(established_ns) = self.connection_taken(cx) {
-                    let accepts = self.accepts.entry(listener).or_default();
-                    if accepts.len() >= RIVALS {
-                        accepts.pop_front();
-                    }
-                    accepts.push_back((established_ns, mark));
+                if let Some(place) = self.place_taken(cx) {
+                    self.remember_accept(place, mark);
                 }
+            }
+            if cx.known.sc == Sc::Shutdown
+                && let Some(key) = self.world.sock_of(cx.task, cx.call.args[0] as i32).map(StreamKey::Sock)
+            {
+                // As a write: it found the other end there.
+                keep(self.stream_writes.entry(key).or_default(), mark);
             }
             if cx.known.sc == Sc::Listen
                 && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
             {
-                self.listens.insert(sock, mark);
+                // Several sockets at one address are complete when a filter tells them apart, see `Lower::listen`.
+                let filter = u32::from(self.shares_its_address(sock));
+                self.listens.insert(sock, Mark { step: mark.step + filter, ..mark });
             }
         }
         if matches!(cx.known.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill) && cx.call.ret == 0 {
@@ -731,6 +737,8 @@ impl Lower<'_> {
                 self.kill_marks.insert(*task, mark);
             }
         }
+        self.remember_lock(cx, mark);
+        self.remember_reports(cx, mark);
         self.remember_signals(cx, mark);
         self.remember_sightings(cx, mark);
         if cx.known.sc == Sc::RtSigreturn {

@@ -153,11 +153,16 @@ impl World {
             }
             Sc::Getsockname => {
                 if let (Some(ix), Some(addr)) = (self.sock_of(task, fd0), detail_addr(call, 1)) {
+                    let state = &self.socks[ix as usize];
+                    let listens = state.state == SockState::Listening;
+                    if listens && state.local.as_ref().map(canonical) != Some(canonical(addr)) {
+                        self.silent(ix);
+                    }
                     let sock = &mut self.socks[ix as usize];
                     if !matches!(addr, SockAddr::Unix(_)) {
                         sock.local = Some(addr.clone());
                     }
-                    if sock.state == SockState::Listening {
+                    if listens {
                         self.listening(ix);
                     } else if sock.state == SockState::Connected {
                         self.join_tuple(ix);
@@ -387,8 +392,9 @@ impl World {
                 if let Some(ofd) = self.ofd_of(task, fd0) {
                     let ofd = &mut self.ofds[ofd as usize];
                     // Told that something was there, it found that somebody else had taken it: nothing is known of when
-                    // the next arrives.
-                    if !ofd.untold(task) {
+                    // the next arrives. Of a connection one knows: after it was looked for in vain.
+                    let accepts = matches!(known.sc, Sc::Accept | Sc::Accept4);
+                    if !ofd.untold(task) || accepts {
                         ofd.looked_in_vain(mark);
                     }
                     ofd.ready = None;

@@ -269,14 +269,10 @@ impl World {
                 self.socks[ix as usize].ofd = None;
                 self.gone_socks.push(ix);
                 let sock = &self.socks[ix as usize];
-                if sock.state == SockState::Listening
-                    && let Some(local) = &sock.local
-                {
-                    let key = canonical(local);
-                    if self.listeners.get(&key) == Some(&ix) {
-                        self.listeners.remove(&key);
-                    }
+                if sock.state == SockState::Listening {
+                    self.silent(ix);
                 }
+                let sock = &self.socks[ix as usize];
                 if let (Some(local), Some(peer)) = (&sock.local, &sock.peer) {
                     let key = (canonical(local), canonical(peer));
                     if self.by_tuple.get(&key) == Some(&ix) {

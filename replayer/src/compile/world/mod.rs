@@ -376,6 +376,8 @@ pub(crate) struct Seed {
     pub(crate) tuples: FxHashMap<u64, (SockAddr, SockAddr)>,
     /// Symbolic links: where the kernel ended up when a path was opened.
     pub(crate) links: Links,
+    /// Descriptors (of a process, by number) that the snapshot shows because it took a while: a call made them meanwhile.
+    pub(crate) late: FxHashSet<(u32, i32)>,
     /// Working directory of processes that nothing says otherwise of.
     pub(crate) cwd: Option<Vec<u8>>,
     /// The limit of descriptor numbers that processes began with, as far as a failure tells it.
@@ -410,7 +412,17 @@ pub(crate) struct World {
     pipe_by_ino: FxHashMap<u64, PipeIx>,
     pub(crate) sock_by_cookie: FxHashMap<u64, SockIx>,
     by_tuple: FxHashMap<(SockAddr, SockAddr), SockIx>,
+    /// The last connection that came about from an address, by its cookie.
+    came_from: FxHashMap<SockAddr, u64>,
+    /// Connections that nobody has accepted yet.
+    waiting: FxHashSet<u64>,
+    /// The same, and others, by port, in the order in which they came about; the first one is waiting.
+    queues: FxHashMap<u16, VecDeque<u64>>,
     listeners: FxHashMap<SockAddr, SockIx>,
+    /// Listening sockets of one address (`SO_REUSEPORT`), in the order in which the kernel keeps them.
+    groups: FxHashMap<SockAddr, Vec<SockIx>>,
+    /// Addresses that several sockets have listened at together.
+    pub(crate) shared_addresses: FxHashSet<SockAddr>,
     registry: Rc<Registry>,
     /// Descriptors that calls on ranges marked.
     marked: usize,
@@ -488,7 +500,12 @@ impl World {
             pipe_by_ino: FxHashMap::default(),
             sock_by_cookie: FxHashMap::default(),
             by_tuple: FxHashMap::default(),
+            came_from: FxHashMap::default(),
+            waiting: FxHashSet::default(),
+            queues: FxHashMap::default(),
             listeners: FxHashMap::default(),
+            groups: FxHashMap::default(),
+            shared_addresses: FxHashSet::default(),
             registry: Rc::default(),
             marked: 0,
             inherited,

@@ -56,6 +56,9 @@ impl World {
                 }
             }
             for fd in &process.fds {
+                if self.seed.late.contains(&(process.tgid.0, fd.fd)) {
+                    continue;
+                }
                 let kind = self.kind_of_target(&fd.target, fd.flags);
                 let identity = match kind {
                     OfdKind::Sock(sock) => Some((sock, None)),
@@ -418,6 +421,9 @@ impl World {
             && process.kind.is_life()
         {
             self.apply_process(source, process)?;
+        }
+        if let Event::Connection(connection) = event {
+            self.connection_changed(connection)?;
         }
         self.check()
     }
