@@ -678,7 +678,10 @@ impl Lower<'_> {
             if i == 0 {
                 self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);
                 own = waits;
-                step.t_ns = call.t_ns;
+            }
+            if i != main {
+                // What the engine does for a call belongs to that call's time.
+                (step.t_ns, step.duration_ns) = (call.t_ns, call.duration_ns);
             }
             if i == later && !late.is_empty() {
                 late.extend_from_slice(own);

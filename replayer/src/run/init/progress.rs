@@ -116,13 +116,12 @@ impl<'a> Tasks<'a> {
             return None;
         }
         match seen.state {
-            // After the call has begun it waits for what the call's result needs.
+            // A call that took its time may have had to wait for what came before its end.
             status::WAITING | status::SIGNAL | status::POLLING => {
                 let moment = self.moment(task);
-                let at_ns = if seen.seq % 2 == 1 { moment.end_ns } else { moment.begin_ns };
                 let is_timer = seen.state == status::SIGNAL && is_of_timer(moment.nr);
                 let clock_ns = clock_ns.saturating_sub(if is_timer { self.late_ns } else { 0 });
-                self.is_over(at_ns, clock_ns).then_some(at_ns)
+                self.is_over(moment.end_ns, clock_ns).then_some(moment.end_ns)
             }
             status::CALL => {
                 let moment = self.moment(task);
@@ -149,12 +148,25 @@ impl<'a> Tasks<'a> {
         }
         let stuck: Vec<u32> = out.iter().map(|position| position.task).collect();
         for task in self.all().filter(|task| stuck.binary_search(task).is_err()) {
-            if is_open(self.seen[task as usize].state) && !self.is_gone(task, threads) {
+            if is_open(self.seen[task as usize].state)
+                && !self.waits(task, clock_ns)
+                && !self.is_gone(task, threads)
+            {
                 let at_ns = self.next_act(task);
                 out.push(Position { task, stage: Stage::Moves, at_ns });
             }
         }
         out
+    }
+
+    /// Whether a task that is not overdue waits all the same: it does nothing for others before others did something for it.
+    fn waits(&mut self, task: u32, clock_ns: u64) -> bool {
+        let seen = self.seen[task as usize];
+        if seen.looks < STANDS || !matches!(seen.state, status::WAITING | status::SIGNAL | status::POLLING) {
+            return false;
+        }
+        let begin_ns = self.moment(task).begin_ns;
+        self.is_over(begin_ns, clock_ns)
     }
 
     /// When, in the recording, a task that is not stuck does what it does next.
