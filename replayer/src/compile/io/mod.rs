@@ -243,6 +243,16 @@ impl Lower<'_> {
                 (Channel::Stream, _) if ret > 0 => ret as u64,
                 (Channel::File, Some(ofd)) => self.file_want(cx, ofd, asked, ret as u64),
                 (Channel::Kernel, Some(ofd)) if self.is_tty(ofd) && ret > 0 => ret as u64,
+                // As many records as fit: those that come a moment sooner here are for the next read.
+                (Channel::Kernel, Some(ofd))
+                    if ret > 0
+                        && matches!(
+                            self.world.ofds[ofd as usize].kind,
+                            OfdKind::Inotify | OfdKind::Signal
+                        ) =>
+                {
+                    ret as u64
+                }
                 _ => asked,
             }
         }

@@ -320,3 +320,14 @@ fn a_sleep_until_a_moment_ends_then_and_not_as_late_again() {
     let sleep = steps(&plan, 0).into_iter().find(|s| s.nr == named("clock_nanosleep")).unwrap();
     assert_eq!(ctrace_program::clock_parts(sleep.args[2]), (1, 900_000));
 }
+
+#[test]
+fn records_that_come_sooner_are_for_the_next_read() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "inotify_init1", [0; 6], 7);
+    t.call(a, "read", [7, 0, 272, 0, 0, 0], 48);
+    let plan = t.plan();
+    let is_read = |s: &&Step| s.kind == Kind::Call as u8 && s.nr == named("read");
+    assert_eq!(steps(&plan, 0).iter().find(is_read).unwrap().args[2], 48);
+}
