@@ -44,8 +44,8 @@ impl Place<'_> {
     fn ready(&self, command: &mut Command, log: &str) -> Result<()> {
         let file = std::fs::File::options().create(true).append(true).open(self.dir.join(log))?;
         command.current_dir(self.work()).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env("LC_ALL", "C.UTF-8");
+        // What the machine has besides (other Pythons, wrappers) is not what the corpus names.
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
         for (i, name) in ["PORT", "PORT2", "PORT3"].into_iter().enumerate() {
             command.env(name, (self.port + i as u16).to_string());
         }
