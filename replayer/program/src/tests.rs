@@ -226,5 +226,5 @@ fn operands_hold_their_parts() {
     assert_eq!(clock_parts(clock_operand(7, 1 << 50)), (7, 1 << 50));
     assert_eq!(Kind::from_u8(Kind::Sync as u8), Some(Kind::Sync));
     assert_eq!(Kind::from_u8(Kind::Sync as u8 + 1), None);
-    assert_eq!(Sel::from_u8(Sel::StandIn as u8 + 1), None);
+    assert_eq!(Sel::from_u8(Sel::SoftLimit as u8 + 1), None);
 }

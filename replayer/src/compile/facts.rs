@@ -7,6 +7,7 @@ use super::fsmodel::{FsModel, Paths};
 use super::futexes::{Matcher, Unmatched, Word};
 use super::links::{Links, Observed};
 use super::source::Source;
+use super::told::Told;
 use super::world::{self, OfdKind, Origin, Seed, StreamKey, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -55,6 +56,8 @@ pub(crate) struct Facts {
     pub(crate) blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>>,
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
+    /// What calls did that only what followed tells.
+    pub(crate) told: Told,
 }
 
 /// An accept, as far as its place among others matters.
@@ -117,6 +120,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut overtaken = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
+    let mut told = Told::default();
     let mut reached = FxHashSet::default();
     let mut blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>> = FxHashMap::default();
     source.for_each(&mut |event| {
@@ -240,7 +244,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 blocked_writes.entry(end).or_default().push((call.t_ns, event.end_ns()));
             }
         }
+        told.call(&world, budget, task, call, &known)?;
         world.apply_call(source, task, call, &known)?;
+        told.applied(&world, task, call, &known);
         for (ix, sock) in world.newly_paired() {
             inside.insert(ix);
             inside.insert(sock);
@@ -289,6 +295,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         blocked_writes,
         reached,
         killed,
+        told,
     })
 }
 
@@ -339,6 +346,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     && (known.sc == Sc::Open
                         || known.sc == Sc::Openat && call.args[0] as i32 == world::AT_FDCWD)
                     && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
+                    && world::is_whole(source.str(*found))
                     && let arg = u8::from(known.sc == Sc::Openat)
                     && world::detail_str(call, arg).is_some_and(|t| source.str(t).first() != Some(&b'/'))
                     && let Some(target) = world.target(source, task, call, arg, None)
@@ -350,6 +358,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     && world::detail_str(call, u8::from(known.sc != Sc::Open))
                         .is_some_and(|t| source.str(t).first() == Some(&b'/'))
                     && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
+                    && world::is_whole(source.str(*found))
                 {
                     let at = known.sc != Sc::Open;
                     let dirfd = at.then_some(call.args[0] as i32);
@@ -364,7 +373,8 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
         }
         Ok(())
     })?;
-    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), cwd })
+    let fd_limit = world.told_fd_limit;
+    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), cwd, fd_limit })
 }
 
 /// Where a process began, as far as one call tells it: `path` is where a relative path leads from a working directory of

@@ -26,6 +26,8 @@ mod setup;
 mod shapes;
 mod source;
 mod steps;
+mod told;
+mod volumes;
 mod wire;
 mod world;
 

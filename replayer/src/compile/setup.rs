@@ -9,13 +9,14 @@ use super::fsmodel::NodeKind;
 use super::lower::{Lower, reachable};
 use super::peers::family_of;
 use super::wire;
+use super::world::limits::RLIMIT_NOFILE;
 use super::world::{
     O_APPEND, O_CLOEXEC, O_NONBLOCK, OfdIx, OfdKind, Origin, PipeIx, ProcIx, SockIx, SockState, TaskIx, Watch,
 };
 use crate::plan::environment::{Preopened, PreopenedKind};
 use ctrace_format::{FdTarget, SockAddr, TaskId};
 use ctrace_program::{
-    Expect, Kind, Post, SIG_HANDLER, SIG_IGNORE, Sel, Step, Wait, fd_operand, fds_operand, flags,
+    Expect, Kind, Post, SIG_HANDLER, SIG_IGNORE, Sel, Step, Wait, fd_operand, fds_operand, flags, soft_limit,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -105,8 +106,17 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         clone(lower, me, thread, THREAD)?;
         gate(lower, thread)?;
     }
+    descriptor_limit(lower, me, lower.world.tasks[task as usize].proc)?;
     lower.b.push(me, &Step::of(Kind::Gate))?;
     lower.environment.cwd = lower.world.paths.get(lower.world.cwd_of(task)).to_vec();
+    Ok(())
+}
+
+/// The limit of descriptors that a process began with: not before everything of its own is in its place.
+fn descriptor_limit(lower: &mut Lower<'_>, me: u32, proc: ProcIx) -> Result<(), CompileError> {
+    let Some(soft) = lower.world.procs[proc as usize].fd_limit else { return Ok(()) };
+    let limit = extra(nr::prlimit64).imm(0, 0).imm(1, RLIMIT_NOFILE).imm(3, 0);
+    lower.b.push(me, &limit.arg(2, Sel::SoftLimit, soft_limit(RLIMIT_NOFILE, soft)))?;
     Ok(())
 }
 
@@ -345,6 +355,7 @@ fn process(
         lower.b.push(me, &extra(nr::chdir).arg(0, Sel::Data, cwd))?;
         lower.b.push(me, &extra(nr::umask).imm(0, u64::from(fs.umask)))?;
         signals(lower, me, proc, snapshot)?;
+        descriptor_limit(lower, me, proc)?;
     }
     name(lower, ix, fact)?;
     for thread in there.threads.get(&ix).into_iter().flatten() {

@@ -12,6 +12,8 @@ use ctrace_program::{Expect, Kind, Post, Program, Sel, Step, Wait, clock_parts, 
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+mod files;
+
 /// A trace in memory.
 struct Mem {
     header: Header,

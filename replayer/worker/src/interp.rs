@@ -4,7 +4,7 @@ use crate::SIG_SETMASK;
 use crate::arch::{self, nr};
 use crate::args::{Scratch, decimal, resolve};
 use crate::bounds::{allows, is_engine_memory};
-use crate::descriptors::renumber;
+use crate::descriptors::{F_DUPFD_CLOEXEC, renumber};
 use crate::engine::{
     Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled,
     think_until, wait_for_all,
@@ -35,6 +35,8 @@ const MADV_POPULATE_READ: u64 = 22;
 const MADV_POPULATE_WRITE: u64 = 23;
 /// Most that a peer leaves out of one gap when it is behind the recording.
 const PEER_CATCH_UP_NS: u64 = 500_000;
+/// Behind the recording by this much, a task makes its calls without computing in between.
+const STARVED_NS: u64 = 5_000_000;
 const SIG_BLOCK: u64 = 0;
 const SIGNAL_MAX: u32 = 64;
 
@@ -166,7 +168,9 @@ fn pace(task: &Task, step: &Step) {
     let answers = task.entry.flags & task_flags::PEER != 0 && step.flags & flags::OPEN_LOOP == 0;
     let idle_may_drop = if answers { (idle / 2).min(PEER_CATCH_UP_NS) } else { idle };
     let idle_kept = idle - behind.min(idle_may_drop);
-    let may_drop = u128::from(spin) * u128::from(control.catch_up_permille.load(Relaxed)) / 1000;
+    // As much as it likes when the machine lacks the time: burning more of it would only make that worse.
+    let permille = if behind >= STARVED_NS { 1000 } else { control.catch_up_permille.load(Relaxed) };
+    let may_drop = u128::from(spin) * u128::from(permille) / 1000;
     spin -= (behind - (idle - idle_kept)).min(may_drop as u64);
     if pace != Pace::Temporal as u32 || step.flags & flags::AT != 0 {
         target = target.max(begin.saturating_add(idle_kept).saturating_add(spin));
@@ -419,8 +423,9 @@ fn post(task: &Task, index: u32, step: &Step, regs: &[u64; 6], result: i64) {
             // SAFETY: the call wrote two descriptors to the scratch of that argument.
             let [mut a, b] = unsafe { (at as *const [i32; 2]).read_unaligned() };
             if i64::from(second) == i64::from(a) && i64::from(first) != i64::from(a) {
-                // The first lies where the second belongs: move it out of the way.
-                let spare = marked(nr::DUP3, [a as u64, 1021, 0, 0, 0]);
+                // The first lies where the second belongs: move it out of the way of both.
+                let above = u64::from(first.max(second)) + 1;
+                let spare = marked(nr::FCNTL, [a as u64, F_DUPFD_CLOEXEC, above, 0, 0]);
                 if spare >= 0 {
                     let _ = marked(nr::CLOSE, [a as u64, 0, 0, 0, 0]);
                     a = spare as i32;
@@ -603,8 +608,8 @@ fn exec(task: &Task, index: u32, step: &Step) {
     if step.flags & flags::FAULT == 0 {
         regs[if step.nr == nr::EXECVEAT { 3 } else { 2 }] = table;
     }
-    if step.flags & flags::FAULT == 0 && step.expect >= 0 {
-        crate::image::restore(task, step, &regs);
+    if step.flags & flags::WRITTEN != 0 {
+        crate::image::restore(task, step.nr, &mut regs);
     }
     enter(task, index);
     // Loading the recorded program took longer than loading the worker.

@@ -5,7 +5,7 @@ use super::super::calls::{Sc, nr};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::wire;
 use super::super::world::{Epoll, OfdIx, OfdKind, StreamKey, Watch, detail_epoll, detail_time};
-use super::{EPOLLET, POLLHUP, POLLIN, POLLOUT};
+use super::{EPOLLET, POLLHUP, POLLIN, POLLNVAL, POLLOUT};
 use ctrace_format::{Detail, PollEntry, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, REPORTED_ONCE, Sel, Step, flags};
 use std::collections::BTreeSet;
@@ -77,6 +77,9 @@ impl Lower<'_> {
     }
 
     pub(crate) fn epoll_ctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        if self.watches_file(cx) {
+            return self.fault(cx);
+        }
         let mut pre = Vec::new();
         let fd = cx.call.args[2] as i32;
         if let Some(ep) = self.ofd(cx, 0)
@@ -208,7 +211,10 @@ impl Lower<'_> {
             return Ok(Lowered::after(pre, step));
         }
         step = step.expect(Expect::Ready, cx.call.ret);
-        let named = self.named_by(cx);
+        let mut named = self.named_by(cx);
+        if let Some(file) = self.without_files(cx, &mut named) {
+            return self.with_stand_in(cx, file, pre, step);
+        }
         let once = self.reports_once(cx);
         if once {
             self.report_again(cx, &named, &mut pre)?;
@@ -303,7 +309,8 @@ impl Lower<'_> {
     pub(crate) fn poll(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
-        let entries = asked_about(cx);
+        let mut entries = asked_about(cx);
+        let by_files = self.polled_files(cx, &mut entries);
         let count = cx.call.args[1].min(4096) as usize;
         if count > 0 && entries.is_empty() {
             return Ok(self.surrogate(cx));
@@ -338,10 +345,13 @@ impl Lower<'_> {
         if !ready {
             return Ok(step.into());
         }
+        if by_files {
+            return Ok(Self::in_its_time(cx, step));
+        }
         let answered: Vec<PollEntry> = entries
             .iter()
             // POLLNVAL: not open, which nothing will change.
-            .filter(|e| e.revents & !0x20 != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
+            .filter(|e| e.revents & !POLLNVAL != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
             .map(|e| PollEntry { events: e.revents, ..*e })
             .collect();
         self.with_answers(step, answered, at_once)
@@ -365,7 +375,8 @@ impl Lower<'_> {
     pub(crate) fn select(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
-        let entries = asked_about(cx);
+        let mut entries = asked_about(cx);
+        let by_files = self.polled_files(cx, &mut entries);
         let nfds = cx.call.args[0].min(SELECT_MAX);
         if ready && entries.is_empty() {
             return Ok(self.surrogate(cx));
@@ -396,6 +407,9 @@ impl Lower<'_> {
             return Ok(step.into());
         }
         step = step.expect(Expect::Ready, cx.call.ret);
+        if by_files {
+            return Ok(Self::in_its_time(cx, step));
+        }
         let answered: Vec<PollEntry> = entries
             .iter()
             .filter(|e| ready && e.revents != 0 && self.world.ofd_of(cx.task, e.fd).is_some())

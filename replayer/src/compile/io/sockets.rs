@@ -198,7 +198,7 @@ impl Lower<'_> {
         let bytes = wire::sockaddr(&addr);
         let blob = self.b.data(&bytes)?;
         let step = self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
-        Ok(Lowered { pre, step, late })
+        Ok(Lowered { late, ..Lowered::after(pre, step) })
     }
 
     pub(crate) fn accept(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {

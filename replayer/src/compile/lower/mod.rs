@@ -16,13 +16,15 @@ use super::environment;
 use super::facts::{Facts, is_work};
 use super::fsmodel::{InodeIx, PathId};
 use super::futexes::Word;
+use super::io::BUFFER_MAX;
 use super::memory::Maps;
 use super::peers::Peers;
 use super::setup;
 use super::shapes::Shapes;
 use super::source::Source;
+use super::steps::terminals::TIOCGPTPEER;
 use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, StreamKey, TaskIx, World};
-use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess};
+use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess, Volume};
 use crate::plan::need::Need;
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
 use ctrace_format::syscalls::{Family, Makes};
@@ -81,12 +83,14 @@ pub(crate) struct Lowered {
     pub(crate) step: Step,
     /// Which of `pre` waits for something, and what for.
     pub(crate) late: (usize, Vec<Wait>),
+    /// The engine's own after the call.
+    pub(crate) then: Vec<Step>,
 }
 
 impl Lowered {
     /// The call, and the engine's own steps before it.
     pub(crate) fn after(pre: Vec<Step>, step: Step) -> Self {
-        Self { pre, step, late: (0, Vec::new()) }
+        Self { pre, step, late: (0, Vec::new()), then: Vec::new() }
     }
 }
 
@@ -149,6 +153,8 @@ pub(crate) struct Lower<'a> {
     path_marks: FxHashMap<PathId, (VecDeque<Mark>, Vec<Mark>)>,
     /// Who last wrote a file, and who looked at it since.
     content: FxHashMap<InodeIx, (VecDeque<Mark>, Vec<Mark>)>,
+    /// Locks of whole files, taken and given back.
+    locks: FxHashMap<InodeIx, VecDeque<Mark>>,
     stream_writes: FxHashMap<StreamKey, VecDeque<Mark>>,
     stream_reads: FxHashMap<StreamKey, VecDeque<Mark>>,
     /// Accepts of a listener, and when what they took had come about.
@@ -183,7 +189,11 @@ pub(crate) struct Lower<'a> {
     /// The paths of `environment.executables`, and of its links.
     pub(crate) executables: FxHashSet<Vec<u8>>,
     pub(crate) links: FxHashSet<Vec<u8>>,
+    /// Names of descriptors, at which files stand for what is opened there.
+    pub(crate) stand_ins: FxHashSet<Vec<u8>>,
     pub(crate) shapes: Shapes,
+    /// File systems that were found full, by `st_dev`, and are as large here.
+    pub(crate) full: FxHashMap<u64, Volume>,
     /// Ports on which sockets of IPv4 listened from the start.
     pub(crate) v4_ports: FxHashSet<u16>,
     pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
@@ -204,6 +214,8 @@ pub(crate) struct Lower<'a> {
     pending_after: Vec<Wait>,
     /// What the steps take.
     pub(crate) meter: Meter,
+    /// Transfers that move less than they did.
+    pub(crate) shortened: u64,
 }
 
 /// Writes the program.
@@ -250,7 +262,13 @@ fn write_to(
     let model = std::mem::take(&mut facts.fs);
     let seed = std::mem::take(&mut facts.seed);
     let fs = super::fsmodel::FsModel::seeded(&model);
-    let (files, executables) = environment::files(&model, &paths, &facts.links, budget)?;
+    let environment::Surroundings { files, executables, executable_sizes } =
+        environment::files(&model, &paths, &facts.links, budget)?;
+    let full = model.devices.volumes(&executables);
+    let mut volumes: Vec<_> = full.values().cloned().collect();
+    volumes.sort_by(|a, b| a.path.cmp(&b.path));
+    volumes.dedup_by(|a, b| a.path == b.path);
+    let terminals = facts.told.terminals().filter_map(|number| u32::try_from(number).ok()).collect();
     let mut lower = Lower {
         source,
         world: World::new(budget, seed, paths, fs),
@@ -276,6 +294,8 @@ fn write_to(
         offsets: FxHashMap::default(),
         path_marks: FxHashMap::default(),
         content: FxHashMap::default(),
+        locks: FxHashMap::default(),
+        shortened: 0,
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
         accepts: FxHashMap::default(),
@@ -299,9 +319,19 @@ fn write_to(
             .filter(|f| matches!(f.kind, FileKind::Link { .. }))
             .map(|f| f.path.clone())
             .collect(),
+        stand_ins: FxHashSet::default(),
         shapes: Shapes::default(),
         v4_ports: FxHashSet::default(),
-        environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
+        environment: Environment {
+            files,
+            executables,
+            executable_sizes,
+            volumes,
+            terminals,
+            umask: 0o022,
+            ..Environment::default()
+        },
+        full,
         joins: FxHashMap::default(),
         joined: FxHashMap::default(),
         join_words: FxHashMap::default(),
@@ -654,8 +684,9 @@ impl Lower<'_> {
             lowered.step.flags |= flags::INTERRUPTED;
         }
         let mut label = 0;
-        let Lowered { pre, step, late: (later, mut late) } = lowered;
-        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).enumerate() {
+        let Lowered { pre, step, late: (later, mut late), then } = lowered;
+        let main = pre.len();
+        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).chain(then).enumerate() {
             let mut own: &[Wait] = &[];
             if i == 0 {
                 self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);
@@ -676,8 +707,8 @@ impl Lower<'_> {
             } else {
                 Err(BuildError::Invalid { task: me, step: 0, what: "an address that is not the step's own" })
             };
-            label = match pushed {
-                Ok(label) => label,
+            let made = match pushed {
+                Ok(made) => made,
                 // What a call claims may be more than any call can do; that call is left out, not the rest.
                 Err(
                     BuildError::Invalid { .. }
@@ -691,6 +722,9 @@ impl Lower<'_> {
                 }
                 Err(error) => return Err(error.into()),
             };
+            if i == main {
+                label = made;
+            }
         }
         self.states[task as usize].begun = true;
         Ok(label)
@@ -731,6 +765,13 @@ impl Lower<'_> {
             self.summary.notes.push(format!(
                 "{} calls used descriptors whose origin the recording does not show",
                 self.facts.unknown_fds
+            ));
+        }
+        if self.shortened > 0 {
+            self.summary.notes.push(format!(
+                "{} calls moved more than {} MiB at once, and move that much",
+                self.shortened,
+                BUFFER_MAX >> 20
             ));
         }
         if self.world.fs.unexplained > 0 {
@@ -830,10 +871,9 @@ pub(crate) fn made_fds(cx: &Cx<'_>) -> Vec<i32> {
         Makes::Two => super::world::detail_newfds(cx.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec()),
         Makes::Result(_) => vec![cx.call.ret as i32],
         // F_DUPFD, F_DUPFD_CLOEXEC.
-        Makes::Nothing if cx.known.sc == Sc::Fcntl && matches!(cx.call.args[1], 0 | 1030) => {
-            vec![cx.call.ret as i32]
-        }
-        Makes::Nothing => Vec::new(),
+        _ if cx.known.sc == Sc::Fcntl && matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
+        _ if cx.known.sc == Sc::Ioctl && cx.call.args[1] as u32 == TIOCGPTPEER => vec![cx.call.ret as i32],
+        _ => Vec::new(),
     }
 }
 

@@ -3,10 +3,10 @@
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
 use super::super::deps::{EdgeKind, Need};
-use super::super::fsmodel::PathId;
+use super::super::fsmodel::{InodeIx, PathId};
 use super::super::world::{
-    BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SockIx, StreamKey, TaskIx, detail_addr,
-    detail_epoll,
+    BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx,
+    SockIx, StreamKey, TaskIx, detail_addr, detail_epoll,
 };
 use super::{Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers};
 use ctrace_format::Detail;
@@ -22,6 +22,9 @@ const READERS: usize = 32;
 const LOOKERS: usize = 8;
 /// Descriptors of a process among which one for signals is looked for.
 const MAX_LOOKED_AT: usize = 256;
+/// Descriptors of a range that is closed whose users are waited for.
+const RANGE_MAX: usize = 1024;
+const EBADF: i64 = -9;
 
 /// Calls that are kept of those that read or wrote the same. The last one alone would not do: calls are told in the order in
 /// which they ended, and those that began late and were quick hide who is to be waited for.
@@ -89,6 +92,10 @@ impl Lower<'_> {
         for fd in fd_args(cx) {
             if let Some(marks) = self.fd_marks.get(&(files, fd)) {
                 needs.extend(marks.made.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                if call.ret == EBADF {
+                    // Somebody else had closed it by then.
+                    needs.extend(marks.freed.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                }
                 if cx.known.sc == Sc::Close {
                     needs.extend(marks.used.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
                 }
@@ -97,11 +104,22 @@ impl Lower<'_> {
         if call.ret >= 0 {
             for fd in made_fds(cx) {
                 if let Some(marks) = self.fd_marks.get(&(files, fd)) {
-                    needs.extend(marks.freed.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                    // After who freed it, and who found it free.
+                    let before = marks.freed.into_iter().chain(marks.used);
+                    needs.extend(before.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
                 }
             }
         }
+        for fd in self.range_closed(cx) {
+            if let Some(marks) = self.fd_marks.get(&(files, fd)) {
+                let before = marks.made.into_iter().chain(marks.used);
+                needs.extend(before.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+            }
+        }
         self.after_who_made_descriptors(cx, files, &mut needs);
+        if let Some(inode) = self.locked_file(cx) {
+            needs.extend(before(self.locks.get(&inode), call.t_ns, EdgeKind::Content));
+        }
         let (reads, writes) = transfers(cx);
         for fd in reads.iter().chain(&writes) {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
@@ -234,6 +252,29 @@ impl Lower<'_> {
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
         }
+    }
+
+    /// Descriptors that a call on a range of them closes, as far as their table is others' as well.
+    fn range_closed(&self, cx: &Cx<'_>) -> Vec<i32> {
+        if cx.known.sc != Sc::CloseRange
+            || cx.call.ret != 0
+            || cx.call.args[2] & (CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0
+            || !self.world.has_shared_files(cx.proc)
+        {
+            return Vec::new();
+        }
+        let number = |value: u64| i32::try_from(value as u32).unwrap_or(i32::MAX);
+        let (first, last) = (number(cx.call.args[0]), number(cx.call.args[1]));
+        let inside = self.world.files_of(cx.task).slots.from(&first).map(|(fd, _)| *fd);
+        inside.take_while(|fd| *fd <= last).take(RANGE_MAX).collect()
+    }
+
+    /// The file that a call locks, or gives back.
+    fn locked_file(&self, cx: &Cx<'_>) -> Option<InodeIx> {
+        if cx.known.sc != Sc::Flock {
+            return None;
+        }
+        self.world.inode_of(self.world.ofd_of(cx.task, cx.call.args[0] as i32)?)
     }
 
     /// The child that a wait ends the life of.
@@ -572,6 +613,10 @@ impl Lower<'_> {
                     marks.used = Some(mark);
                 }
             }
+            for fd in self.range_closed(cx) {
+                let marks = self.fd_marks.entry((files, fd)).or_default();
+                *marks = FdMarks { made: None, used: None, freed: Some(mark) };
+            }
             if cx.call.ret >= 0 {
                 for fd in made_fds(cx) {
                     let marks = self.fd_marks.entry((files, fd)).or_default();
@@ -583,6 +628,9 @@ impl Lower<'_> {
                     makers.push_back(mark);
                 }
             }
+        }
+        if let Some(inode) = self.locked_file(cx) {
+            keep(self.locks.entry(inode).or_default(), mark);
         }
         if cx.call.ret >= 0 {
             let (reads, writes) = transfers(cx);

@@ -7,11 +7,15 @@ mod memory;
 mod processes;
 mod settings;
 mod signals;
+pub(crate) mod terminals;
 
 use super::CompileError;
 use super::calls::Sc;
 use super::lower::{Cx, Lower, Lowered, never};
-use super::world::{detail_iov, detail_str, detail_value};
+use super::world::apply::ENOSPC;
+use super::world::limits::EMFILE;
+use super::world::{detail_iov, detail_str, detail_value, positional};
+use crate::sandbox::confine::UNSHARED_TABLES;
 use ctrace_format::syscalls::{Kind as K, Replay};
 use ctrace_format::{Abi, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, fd_operand, flags};
@@ -148,6 +152,12 @@ impl Lower<'_> {
             // There is no controlling terminal in the sandbox either.
             return true;
         }
+        if errno == EMFILE && !is_of_instances(cx.known.sc) {
+            return self.world.meets_limit(cx.task, cx.known.sc);
+        }
+        if errno == ENOSPC {
+            return self.is_full(cx);
+        }
         // Normal pages can be had where there were no huge ones.
         if !REAL.contains(&errno) || memory::is_of_huge_pages(cx) {
             return false;
@@ -184,8 +194,11 @@ impl Lower<'_> {
             _ => {
                 // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
                 if errno == -2 {
-                    return self.named_paths(cx).iter().all(|(p, _)| !self.exists(*p))
-                        || cx.known.args.is_none();
+                    // A script by a descriptor that an exec closes.
+                    let by_descriptor = cx.known.sc == Sc::Execveat && self.named_paths(cx).is_empty();
+                    return !by_descriptor
+                        && (self.named_paths(cx).iter().all(|(p, _)| !self.exists(*p))
+                            || cx.known.args.is_none());
                 }
                 if errno == -17 {
                     return self.named_paths(cx).last().is_some_and(|(p, _)| self.exists(*p));
@@ -193,6 +206,25 @@ impl Lower<'_> {
                 cx.known.row().replay != Replay::Granted
             }
         }
+    }
+
+    /// Whether a call that needs room in a file system finds none here either.
+    fn is_full(&self, cx: &Cx<'_>) -> bool {
+        let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return false };
+        let Some(inode) = self.world.inode_of(ofd) else { return false };
+        let (fs, state) = (&self.world.fs, &self.world.ofds[ofd as usize]);
+        let node = fs.node(inode);
+        let Some(volume) = self.full.get(&node.dev) else { return false };
+        let more = match cx.known.sc {
+            // As much as fits is written; that is nothing when there is no room for the first byte.
+            Sc::Write | Sc::Writev | Sc::Pwrite64 | Sc::Pwritev | Sc::Pwritev2 => {
+                let at = if state.append { node.size } else { state.pos };
+                fs.would_occupy(inode, positional(cx.known.sc, cx.call).unwrap_or(at), 1)
+            }
+            Sc::Fallocate => fs.would_occupy(inode, cx.call.args[2], cx.call.args[3]),
+            _ => return false,
+        };
+        more > 0 && fs.devices.used(node.dev).saturating_add(more) > volume.bytes
     }
 
     pub(crate) fn exists(&self, path: super::fsmodel::PathId) -> bool {
@@ -257,7 +289,7 @@ impl Lower<'_> {
     }
 
     /// The sandbox answers at once: what the call took longer is spent before.
-    fn in_its_time(cx: &Cx<'_>, step: Step) -> Lowered {
+    pub(crate) fn in_its_time(cx: &Cx<'_>, step: Step) -> Lowered {
         if cx.call.duration_ns <= 1_000_000 {
             return step.into();
         }
@@ -356,6 +388,7 @@ impl Lower<'_> {
                 let blob = self.b.words(&[u64::from(version)])?;
                 Ok(self.call_step(cx).arg(0, Sel::InOut, blob).arg(1, Sel::Out, 24).into())
             }
+            Sc::Unshare if cx.call.args[0] & !UNSHARED_TABLES == 0 => Ok(self.plain(cx, &[0]).into()),
             Sc::Setxattr | Sc::Lsetxattr | Sc::Fsetxattr => self.set_attribute(cx),
             Sc::SchedSetaffinity => match detail_value(cx.call, 2) {
                 Some(mask) if cx.call.args[0] == 0 => {
@@ -367,6 +400,12 @@ impl Lower<'_> {
             Sc::Shmget | Sc::Shmat | Sc::Shmdt | Sc::Shmctl => Ok(self.shared_memory(cx)),
             // Not made, and yet it is known how it failed.
             _ if (-4095..0).contains(&cx.call.ret) && cx.known.native.is_some() => self.fault(cx),
+            // Not carried out, but the caller gets the answer it got: what a container is made of (mounts, namespaces) is
+            // the sandbox's here.
+            _ if cx.call.ret == 0 && cx.known.native.is_some() && !unfinished(cx) => {
+                Self::count(&mut self.summary.refused, cx.name);
+                self.fault(cx)
+            }
             _ => Ok(self.refused(cx)),
         }
     }
@@ -380,7 +419,7 @@ impl Lower<'_> {
                 K::Clock => step.imm(i, own_clock(cx.call.args[i])),
                 K::Path | K::Str => match detail_str(cx.call, i as u8) {
                     Some(text) => {
-                        let blob = self.string(text)?;
+                        let blob = self.argument(cx, text)?;
                         step.arg(i, Sel::Data, blob)
                     }
                     None => step.imm(i, 0),
@@ -425,6 +464,16 @@ impl Lower<'_> {
         let blob = self.vector(bytes, parts)?;
         Ok(step.arg(arg, Sel::Iov, blob).imm(arg + 1, parts))
     }
+}
+
+/// Calls that fail with `EMFILE` because of a count of instances rather than of descriptors.
+const fn is_of_instances(sc: Sc) -> bool {
+    matches!(sc, Sc::InotifyInit | Sc::InotifyInit1)
+}
+
+/// Whether the recording ended before the call did.
+pub(crate) fn unfinished(cx: &Cx<'_>) -> bool {
+    cx.call.flags.contains(SyscallFlags::NO_EXIT)
 }
 
 /// `ioctl` that shares the extents of another file.

@@ -113,13 +113,19 @@ impl Lower<'_> {
                 Ok(self.plain(cx, &[0]).arg(1, Sel::Itimerval, blob).imm(2, 0).into())
             }
             Sc::TimerfdSettime => {
-                // TFD_TIMER_ABSTIME: the moment is as far away as its expiry was in the recording, which is not known
-                // here; a second from now is never early.
                 let absolute = cx.call.args[1] & 1 != 0;
                 let step = self.plain(cx, &[0, 1]).imm(3, 0);
                 if absolute && value != 0 {
                     let clock = self.timer_clock(cx);
                     let left = self.until(value, cx.call.t_ns, clock);
+                    // What is far away on the host's clock may be near on that of a time namespace: when it was waited
+                    // for, the end of the wait tells, and otherwise it was not later than it was seen.
+                    let place = (cx.task, self.world.tasks[cx.task as usize].ops);
+                    let left = match self.facts.told.expiries.get(&place) {
+                        Some((seen, true)) => *seen,
+                        Some((seen, false)) => left.min(*seen),
+                        None => left,
+                    };
                     let blob = self.b.words(&[interval, left, u64::from(clock)])?;
                     return Ok(step.arg(2, Sel::AbsItimerspec, blob).into());
                 }

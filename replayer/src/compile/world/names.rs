@@ -59,6 +59,28 @@ impl World {
         to
     }
 
+    /// The descriptor that a path argument names, as `/dev/fd/3` and `/proc/self/fd/3` do, and what it refers to.
+    pub(crate) fn named_descriptor(
+        &self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        arg: u8,
+    ) -> Option<(i32, OfdKind)> {
+        const DIRECTORIES: [&[u8]; 3] = [b"/dev/fd/", b"/proc/self/fd/", b"/proc/thread-self/fd/"];
+        const STANDARD: [&[u8]; 3] = [b"/dev/stdin", b"/dev/stdout", b"/dev/stderr"];
+        let text = source.str(detail_str(call, arg)?);
+        let fd = match STANDARD.iter().zip(0..).find(|(name, _)| **name == text) {
+            Some((_, fd)) => fd,
+            None => {
+                let number = DIRECTORIES.iter().find_map(|directory| text.strip_prefix(*directory))?;
+                std::str::from_utf8(number).ok()?.parse().ok()?
+            }
+        };
+        let ofd = self.ofd_of(task, fd)?;
+        Some((fd, self.ofds[ofd as usize].kind))
+    }
+
     /// What a failure says about the name it was about.
     pub(crate) fn failed_name(&mut self, source: &dyn Source, task: TaskIx, call: &Syscall, known: &Known) {
         let Some(args) = known.args else { return };
@@ -123,6 +145,17 @@ impl World {
         flags: u32,
         mode: u32,
     ) -> OfdKind {
+        match self.named_descriptor(source, task, call, path_arg) {
+            Some((_, OfdKind::Node { path, inode })) => {
+                if flags & O_TRUNC != 0 {
+                    self.fs.truncated(inode, 0);
+                }
+                return OfdKind::Node { path, inode };
+            }
+            Some((_, OfdKind::Pipe { pipe, .. })) => return OfdKind::Pipe { pipe, write: flags & 3 != 0 },
+            Some((_, kind @ OfdKind::Mem { .. })) => return kind,
+            _ => {}
+        }
         let object = call.object.map(|o| source.object(o));
         let target = self.target(source, task, call, path_arg, dirfd);
         let Some(Target { path, .. }) = target else {
@@ -156,6 +189,9 @@ impl World {
         };
         if flags & O_TRUNC != 0 {
             self.fs.truncated(inode, 0);
+        }
+        if let Some(Object::File { dev, .. }) = object {
+            self.fs.placed(inode, *dev, self.paths.get(path));
         }
         OfdKind::Node { path, inode }
     }
@@ -282,6 +318,7 @@ impl World {
                 let to = self.target(source, task, call, b, at.then_some(call.args[2] as i32));
                 if let (Some(from), Some(to)) = (from, to) {
                     self.room_for(to.path);
+                    self.fs.same_device(&self.paths, from.path, to.path);
                     if matches!(known.sc, Sc::Link | Sc::Linkat) {
                         if from.by_fd {
                             self.fs.create(to.path, NodeKind::File, None);

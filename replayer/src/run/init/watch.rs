@@ -44,8 +44,9 @@ pub(super) struct Watch<'a> {
     /// Ends that were forced, by kind, and the first of them in words.
     forced: BTreeMap<String, u64>,
     forced_ends: Vec<String>,
-    /// The end that was forced last: task and place. It counts once, however often it has to be asked for.
-    last_forced: Option<(u32, u32)>,
+    /// The end that was forced last: task, place, and the task and place waited for. It counts once, however often it has
+    /// to be asked for.
+    last_forced: Option<[u32; 4]>,
     /// The private root was once full: of bytes, of files.
     full: (bool, bool),
     /// Directories that are freed while the replay runs: one for each process that init starts, and the one around them.
@@ -244,8 +245,13 @@ impl<'a> Watch<'a> {
         let (state, seq) = (slot.status.load(Relaxed), slot.seq.load(Relaxed));
         let tid = slot.tid.load(Relaxed);
         let stopped = tid > 1 && self.threads.doing(tid) == Doing::Stopped;
-        if self.last_forced != Some((task, seq)) {
-            self.last_forced = Some((task, seq));
+        let waits_for = match state {
+            status::WAITING => [&slot.waits_for_task, &slot.waits_for_seq].map(|word| word.load(Relaxed)),
+            _ => [u32::MAX; 2],
+        };
+        let end = [task, seq, waits_for[0], waits_for[1]];
+        if self.last_forced != Some(end) {
+            self.last_forced = Some(end);
             let kind = match state {
                 _ if stopped => "stop".to_owned(),
                 status::WAITING => "wait".to_owned(),
