@@ -3,7 +3,7 @@
 use ctrace_abi::{
     AggregateRecord, BlockEvent, Call, CallArgs, CapEvent, Comm, Creds, DnsEvent, Exec, Exit, FaultEvent,
     FileObject, Fork, Group, Join, LevelChange, OomEvent, Short, SignalEvent, SockObject, TcpEvent,
-    TrafficEvent, UringEvent, UsageEvent, call_flag, kind, short_flag,
+    TrafficEvent, UringEvent, UsageEvent, kind, short_flag,
 };
 
 /// A structure that the kernel half sends: any bytes are a value of it.
@@ -52,7 +52,7 @@ pub(crate) fn long(record: &[u8]) -> Option<(Call, &[u8])> {
     let mut call = Call {
         kind: kind::CALL,
         abi: short.abi,
-        flags: short.flags & (call_flag::AT_EXIT - 1),
+        flags: short.flags & (short_flag::TAIL - 1),
         tid: short.tid,
         t_ns: short.t_ns,
         dur_ns: short.dur_ns,

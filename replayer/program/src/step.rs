@@ -273,8 +273,8 @@ pub const fn fd_operand(fd: u32, cloexec: bool) -> u64 {
 pub mod flags {
     /// The engine's own: the sixth argument is the mark, nothing is counted as replayed.
     pub const ENGINE: u32 = 1;
-    /// The recorded errno (or 0) is emulated: the sixth argument is the fault tag with the errno −`expect`. Works for any
-    /// call, since the tagged call is never carried out.
+    /// The recorded result is emulated: the sixth argument is the fault tag of `expect`. Works for any call, since the
+    /// tagged call is never carried out. The call takes its recorded duration.
     pub const FAULT: u32 = 1 << 1;
     /// Read/write on a stream: `expect` bytes in all; short calls are continued, `EAGAIN` is waited out.
     pub const STREAM: u32 = 1 << 2;

@@ -203,7 +203,9 @@ fn impossible_steps_are_refused() {
     let mut unknown = Step::call(0);
     unknown.sel[3] = 200;
     invalid(builder.push(0, &unknown));
-    invalid(builder.push(0, &Step::call(0).with(crate::flags::FAULT).expect(Expect::Exact, 1)));
+    invalid(
+        builder.push(0, &Step::call(0).with(crate::flags::FAULT).expect(Expect::Exact, crate::TAG_MAX + 1)),
+    );
     let twice = TaskInfo { flags: task_flags::ROOT, ..TaskInfo::default() };
     builder.task(&twice).unwrap();
     assert!(builder.seal().is_err(), "two roots");

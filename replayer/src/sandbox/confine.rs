@@ -3,7 +3,7 @@
 
 use super::SandboxError;
 use crate::plan::environment::Environment;
-use ctrace_program::FAULT_TAG;
+use ctrace_program::{FAULT_TAG, TAG_VALUE};
 use nix::sys::resource::{Resource, getrlimit};
 use std::io;
 
@@ -202,8 +202,11 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
     if fault_lane {
         out.extend([
             statement(LOAD, offset_arg(5) + 4),
-            jump(EQUAL, (FAULT_TAG >> 32) as u32, 0, 4),
+            jump(EQUAL, (FAULT_TAG >> 32) as u32, 0, 6),
             statement(LOAD, offset_arg(5)),
+            // A result ≥ 0 is told to the recorder; a filter can only say that all went well.
+            jump(HAS, TAG_VALUE as u32, 0, 1),
+            statement(RETURN, libc::SECCOMP_RET_ERRNO),
             statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0xfff),
             statement(libc::BPF_ALU | libc::BPF_OR | libc::BPF_K, libc::SECCOMP_RET_ERRNO),
             statement(libc::BPF_RET | libc::BPF_A, 0),
@@ -574,6 +577,15 @@ mod tests {
         let clone = libc::SYS_clone as u32;
         assert_eq!(verdict(&filter, clone, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]), eperm);
         assert_eq!(verdict(&filter, clone, [17, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+    }
+
+    #[test]
+    fn a_tagged_call_with_a_result_is_answered_with_0() {
+        let args = [0, 0, 0, 0, 0, ctrace_program::fault_tag(70_000)];
+        for nr in [libc::SYS_write, libc::SYS_mount, libc::SYS_ptrace] {
+            assert_eq!(verdict(&filter(true), nr as u32, args), libc::SECCOMP_RET_ERRNO);
+        }
+        assert_eq!(ctrace_program::fault_tag(0), FAULT_TAG);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, Pace, STACK_BYTES, fate, status};
 use ctrace_program::{
-    ENGINE_MARK, Expect, FAULT_TAG, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Step, fds_parts, flags,
+    ENGINE_MARK, Expect, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Step, fault_tag, fds_parts, flags,
     task_flags,
 };
 
@@ -235,7 +235,7 @@ fn registers(task: &Task, step: &Step, scratch: &mut Scratch, skip: u64) -> Opti
     if step.flags & flags::ENGINE != 0 {
         regs[5] = ENGINE_MARK;
     } else if step.flags & flags::FAULT != 0 {
-        regs[5] = FAULT_TAG | (step.expect.wrapping_neg() as u64 & 0xfff);
+        regs[5] = fault_tag(step.expect);
     }
     Some(regs)
 }
@@ -279,9 +279,9 @@ fn call(task: &Task, index: u32, step: &Step) {
     let mut scratch = Scratch::new(task);
     let Some(mut regs) = registers(task, step, &mut scratch, 0) else { return bad_step(task, index, step) };
     enter(task, index);
-    if step.flags & flags::FAULT != 0 {
-        take_recorded_time(task, step);
-    } else if !allows(task, step.nr, &regs) {
+    let emulated = step.flags & flags::FAULT != 0;
+    let begin = if emulated { now_ns() } else { 0 };
+    if !emulated && !allows(task, step.nr, &regs) {
         count(&task.slot.counters.refused, 1);
         return complete(task, index);
     }
@@ -289,13 +289,22 @@ fn call(task: &Task, index: u32, step: &Step) {
         await_waiters(task, index, step, &regs);
     }
     if step.flags & flags::NOT_READY != 0 && is_ready(task, step, &regs) {
-        regs[5] = FAULT_TAG | (step.expect.wrapping_neg() as u64 & 0xfff);
+        regs[5] = fault_tag(step.expect);
         count(&task.slot.counters.emulated, 1);
     }
     let forced = Forced::watch(task);
     // Another one, when the kernel makes the call again after a handler.
     let (mut index, mut step) = (index, *step);
     let (mut result, mut taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
+    if emulated {
+        // The filter answers at once, and can give no result but 0.
+        if result == 0 {
+            result = step.expect;
+        }
+        if control().pace.load(Relaxed) != Pace::Afap as u32 {
+            think_until(task, begin.saturating_add(scaled(u64::from(step.duration_ns))), 0);
+        }
+    }
     if result == NOT_MADE {
         // The signal that interrupts this call has come already: nothing would end the call.
         count(&task.slot.counters.missing, 1);
@@ -708,12 +717,13 @@ fn signal_handler(task: &Task, index: u32, step: &Step) {
     if step.flags & flags::SURROGATE != 0 && pending.load(Relaxed) == 0 {
         raise(task, step.nr);
     }
+    let arrivals = &task.slot.pending_signals[0];
     loop {
+        let arrived = arrivals.load(SeqCst);
         if task.slot.step.load(Relaxed) != index {
             return;
         }
-        let waiting = pending.load(Relaxed);
-        if waiting > 0 {
+        if pending.load(Relaxed) > 0 {
             pending.fetch_sub(1, SeqCst);
             break;
         }
@@ -734,7 +744,7 @@ fn signal_handler(task: &Task, index: u32, step: &Step) {
             break;
         }
         task.set_status(status::SIGNAL);
-        let _ = futex_wait(word(pending), waiting, u64::MAX);
+        let _ = futex_wait(word(arrivals), arrived, u64::MAX);
         count(&task.slot.counters.engine_calls, 1);
         task.set_status(status::RUNNING);
     }

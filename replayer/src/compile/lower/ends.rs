@@ -41,9 +41,9 @@ impl Lower<'_> {
         step.nr = signal.signo;
         step.t_ns = signal.t_ns;
         self.think(task, signal.t_ns, 0, 0, &mut step);
-        // SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV of the kernel (si_code > 0) come from what an instruction did to memory
-        // or registers that do not exist here: the task raises them itself.
-        if matches!(signal.signo, 4 | 5 | 7 | 8 | 11) && signal.code > 0 {
+        // SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS of the kernel (si_code > 0) come from what an instruction did to
+        // memory or registers, or a filter to a call, that do not exist here: the task raises them itself.
+        if matches!(signal.signo, 4 | 5 | 7 | 8 | 11 | 31) && signal.code > 0 {
             step = step.with(flags::SURROGATE);
             let name = super::super::steps::FAULT_SIGNAL;
             Self::count(&mut self.summary.surrogate, name);

@@ -14,7 +14,7 @@ use super::calls::Sc;
 use super::lower::{Cx, Lower, Lowered, never};
 use super::world::apply::ENOSPC;
 use super::world::limits::EMFILE;
-use super::world::{detail_iov, detail_str, detail_value, positional};
+use super::world::{detail_addr, detail_iov, detail_str, detail_value, positional};
 use crate::sandbox::confine::UNSHARED_TABLES;
 use ctrace_format::syscalls::{Kind as K, Replay};
 use ctrace_format::{Abi, SyscallFlags};
@@ -59,7 +59,11 @@ impl Lower<'_> {
         if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
             return Ok(self.missing(cx));
         }
-        if !unfinished && cx.call.ret < 0 && cx.call.ret >= -4095 && !self.rebuilds(cx) {
+        let failed = cx.call.ret < 0 && cx.call.ret >= -4095;
+        // What a filter answered has no other cause.
+        let filtered = failed && cx.call.flags.contains(SyscallFlags::FILTERED)
+            || cx.call.flags.contains(SyscallFlags::EMULATED);
+        if !unfinished && (filtered || failed && !self.rebuilds(cx)) {
             return self.fault(cx);
         }
         let mut lowered = match cx.known.sc {
@@ -231,64 +235,61 @@ impl Lower<'_> {
         self.world.fs.lookup(path).is_some()
     }
 
-    /// The recorded error, made by the sandbox instead of its cause.
+    /// The recorded result, given by the sandbox instead of its cause.
     pub(crate) fn fault(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let errno = match cx.call.ret {
-            0 => "0",
+            0.. => "0",
             ret => ctrace_format::errno::name(ret.unsigned_abs() as u32).unwrap_or("unknown"),
         };
         Self::count(&mut self.summary.emulated, &format!("{} {errno}", cx.name));
-        let mut step = Self::answered(cx);
-        // The call is not carried out, but a recorder sees its arguments.
-        let Some(args) = cx.known.args else { return Ok(step.into()) };
-        for (i, (_, kind)) in args.iter().enumerate().take(5) {
-            match kind {
-                K::Path | K::Str => {
-                    if let Some(text) = detail_str(cx.call, i as u8) {
-                        let blob = self.string(text)?;
-                        step = step.arg(i, Sel::Data, blob);
-                    }
-                }
-                K::SockAddr => {
-                    if let Some(addr) = super::world::detail_addr(cx.call, i as u8) {
-                        let bytes = super::wire::sockaddr(addr);
-                        let blob = self.b.data(&bytes)?;
-                        step = step.arg(i, Sel::Data, blob);
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(Self::in_its_time(cx, step))
+        Ok(self.answered(cx).into())
     }
 
-    /// A call that the sandbox's filter answers with the recorded result, with those of its arguments that are numbers.
-    fn answered(cx: &Cx<'_>) -> Step {
-        let mut step = Step::call(cx.nr).with(flags::FAULT).expect(Expect::Exact, cx.call.ret);
-        for (i, (_, kind)) in cx.known.args.unwrap_or_default().iter().enumerate().take(5) {
-            if matches!(
-                kind,
-                K::Fd
-                    | K::DirFd
-                    | K::Int
-                    | K::UInt
-                    | K::Flags
-                    | K::Mode
-                    | K::OpenFlags
-                    | K::AtFlags
-                    | K::IoctlCmd
-                    | K::FcntlCmd
-                    | K::Size
-                    | K::Off
-                    | K::MsgFlags
-            ) {
-                step = step.imm(i, cx.call.args[i]);
+    /// A call that the sandbox's filter answers as it was answered in the recording. It is not carried out, but a recorder
+    /// sees what it was asked: numbers, paths and addresses.
+    fn answered(&mut self, cx: &Cx<'_>) -> Step {
+        // A tag has no room for an address, and none is needed: whoever got it asked for memory that is not there.
+        let result = if cx.call.ret > ctrace_program::TAG_MAX { 0 } else { cx.call.ret };
+        let mut step = Step::call(cx.nr).with(flags::FAULT).expect(Expect::Exact, result);
+        let Some(args) = cx.known.args else {
+            // Nothing is known of what they are; nobody follows them.
+            return (0..5).fold(step, |step, i| step.imm(i, cx.call.args[i]));
+        };
+        for (i, (_, kind)) in args.iter().enumerate().take(5) {
+            let blob = match kind {
+                K::Path | K::Str => detail_str(cx.call, i as u8).map(|text| self.string(text)),
+                K::SockAddr => detail_addr(cx.call, i as u8).map(|addr| {
+                    let mut bytes = super::wire::sockaddr(addr);
+                    let len = bytes.len();
+                    // Where the length is the sixth argument, which is the tag, the recorder takes all that it has room for.
+                    bytes.resize(len.max(SOCKADDR_BYTES), 0);
+                    if i < 4 {
+                        step = step.imm(i + 1, len as u64);
+                    }
+                    Ok(self.b.data(&bytes)?)
+                }),
+                kind => {
+                    if !super::bounds::is_address(*kind) {
+                        step = step.imm(i, cx.call.args[i]);
+                    }
+                    None
+                }
+            };
+            // What is too long to be kept is not needed either.
+            if let Some(Ok(blob)) = blob {
+                step = step.arg(i, Sel::Data, blob);
             }
         }
         step
     }
 
-    /// The sandbox answers at once: what the call took longer is spent before.
+    /// Whether the filter can give the answer that the recorded call had: it was made and has returned.
+    fn is_whole(cx: &Cx<'_>) -> bool {
+        let native = matches!(cx.call.sysno.abi, Abi::X86_64 | Abi::Aarch64) && cx.known.native.is_some();
+        native && cx.call.t_ns > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) && cx.call.ret >= -4095
+    }
+
+    /// What stands for the call takes no time: what the call took longer is spent before.
     pub(crate) fn in_its_time(cx: &Cx<'_>, step: Step) -> Lowered {
         if cx.call.duration_ns <= 1_000_000 {
             return step.into();
@@ -298,7 +299,7 @@ impl Lower<'_> {
         Lowered::after(vec![Step::of(Kind::Sync), pause], step)
     }
 
-    /// A call that is not made.
+    /// A call that is not made, by policy: it gets the answer that it had.
     pub(crate) fn refused(&mut self, cx: &Cx<'_>) -> Lowered {
         let name = match cx.call.sysno.abi {
             Abi::I386 | Abi::X32 | Abi::Arm => format!("{} (32-bit)", cx.name),
@@ -306,15 +307,17 @@ impl Lower<'_> {
             _ => cx.name.to_owned(),
         };
         Self::count(&mut self.summary.refused, &name);
+        if Self::is_whole(cx) {
+            return self.answered(cx).with(flags::REFUSED).into();
+        }
         Self::lasting(cx, flags::REFUSED)
     }
 
     /// Something else stands for a call: the answer it had, where the sandbox's filter can give it, or the time it took.
     pub(crate) fn surrogate(&mut self, cx: &Cx<'_>) -> Lowered {
         Self::count(&mut self.summary.surrogate, cx.name);
-        let whole = cx.call.t_ns > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT);
-        if whole && (-4095..=0).contains(&cx.call.ret) {
-            return Self::in_its_time(cx, Self::answered(cx).with(flags::SURROGATE));
+        if Self::is_whole(cx) {
+            return self.answered(cx).with(flags::SURROGATE).into();
         }
         Self::lasting(cx, flags::SURROGATE)
     }
@@ -400,12 +403,7 @@ impl Lower<'_> {
             Sc::Shmget | Sc::Shmat | Sc::Shmdt | Sc::Shmctl => Ok(self.shared_memory(cx)),
             // Not made, and yet it is known how it failed.
             _ if (-4095..0).contains(&cx.call.ret) && cx.known.native.is_some() => self.fault(cx),
-            // Not carried out, but the caller gets the answer it got: what a container is made of (mounts, namespaces) is
-            // the sandbox's here.
-            _ if cx.call.ret == 0 && cx.known.native.is_some() && !unfinished(cx) => {
-                Self::count(&mut self.summary.refused, cx.name);
-                self.fault(cx)
-            }
+            // What a container is made of (mounts, namespaces) is the sandbox's here.
             _ => Ok(self.refused(cx)),
         }
     }
@@ -476,6 +474,8 @@ pub(crate) fn unfinished(cx: &Cx<'_>) -> bool {
     cx.call.flags.contains(SyscallFlags::NO_EXIT)
 }
 
+/// The most that an address of a socket takes (`struct sockaddr_storage`).
+const SOCKADDR_BYTES: usize = 128;
 /// `ioctl` that shares the extents of another file.
 pub(crate) const FICLONE: u32 = 0x4004_9409;
 pub(crate) const AT_FDCWD: u64 = -100_i64 as u64;
