@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(super) struct Args {
     /// Only these programs: names, beginnings of names, or kinds
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -91,7 +92,7 @@ impl Judged {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(file) = &args.show {
-        return report(args, &saved(file)?, Vec::new());
+        return Ok(report(args, &saved(file)?, Vec::new()));
     }
     let done = match &args.save {
         Some(file) if args.go_on && file.exists() => saved(file)?,
@@ -145,7 +146,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         vec![memory::measure(&ctrace, own.path())]
     };
     program::sweep();
-    report(args, &all, memory)
+    Ok(report(args, &all, memory))
 }
 
 /// What earlier runs left; the last of each program counts.
@@ -213,12 +214,12 @@ fn progress(args: &Args, judged: &Judged, began: Instant) -> Result<()> {
     Ok(())
 }
 
-fn report(args: &Args, all: &[Judged], memory: Vec<Line>) -> Result<ExitCode> {
+fn report(args: &Args, all: &[Judged], memory: Vec<Line>) -> ExitCode {
     let tried: Vec<Judged> = all.iter().filter(|p| p.skipped.is_none()).cloned().collect();
     let mut lines = summary::lines(&tried);
     lines.extend(memory);
     if args.fast {
-        return Ok(tested(all));
+        return tested(all);
     }
     let missed = lines.iter().filter(|line| line.passes() == Some(false)).count();
     if args.json {
@@ -233,7 +234,7 @@ fn report(args: &Args, all: &[Judged], memory: Vec<Line>) -> Result<ExitCode> {
         }
         println!("{table}");
     }
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What the whole test run reads: a program that does not match fails, unless it is known not to.
@@ -342,5 +343,5 @@ fn failure(p: &Judged) -> String {
 
 fn failures(all: &[Judged]) -> String {
     let failing = all.iter().filter(|p| !p.all_match());
-    failing.map(|p| format!("{}: {}\n", p.name, failure(p))).collect()
+    failing.map(|p| [p.name.as_str(), ": ", &failure(p), "\n"].concat()).collect()
 }
