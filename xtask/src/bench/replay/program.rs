@@ -3,6 +3,7 @@
 use super::corpus::{From, Program, Work};
 use crate::bench::process::Owned;
 use anyhow::{Context, Result, bail, ensure};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ impl Place<'_> {
 
     fn ready(&self, command: &mut Command, log: &str) -> Result<()> {
         let file = std::fs::File::options().create(true).append(true).open(self.dir.join(log))?;
+        // Some servers end their whole process group.
+        command.process_group(0);
         command.current_dir(self.work()).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         // What the machine has besides (other Pythons, wrappers) is not what the corpus names.
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
