@@ -226,14 +226,9 @@ fn number(value: f64, unit: &str) -> String {
     if unit.is_empty() { text } else { format!("{text} {unit}") }
 }
 
-/// Metrics that are better when smaller.
-fn at_most(name: &str) -> bool {
-    matches!(name, "outcomes" | "order" | "makespan" | "drift" | "resources")
-}
-
 fn gate_text(metric: &Metric) -> String {
     metric.gate.map_or_else(String::new, |gate| {
-        format!("{} {}", if at_most(metric.name) { "≤" } else { "≥" }, number(gate, metric.unit))
+        format!("{} {}", if Gates::is_upper(metric.name) { "≤" } else { "≥" }, number(gate, metric.unit))
     })
 }
 

@@ -5,7 +5,7 @@ mod limits;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
 use crate::{diff, record, signals, units};
-use ctrace_analysis::{Metric, Missing, Profile, Report, SideInfo, Verdict};
+use ctrace_analysis::{Failures, Forced, Gates, Metric, Missing, Profile, Report, SideInfo, Verdict};
 use ctrace_format::{
     Abi, Class, Event, Filter, Policy, SyscallFlags, Sysno, Taken, Trace, TraceFile, syscalls,
 };
@@ -288,16 +288,16 @@ pub(crate) fn perform(
     };
     outcome.leftovers = running.finish();
     let mut output = None;
-    let (mut report, errors) = match recorded {
+    let (mut report, answers) = match recorded {
         Some(recorded) => {
             let replayed = Trace::open(&recorded.file.path)?;
-            let errors = failed_calls(&replayed);
+            let answers = Answers::recorded(&replayed);
             let a = diff::model(path, trace)?;
             let b = diff::model(&recorded.file.path, &replayed)?;
             output = Some(recorded.file.path);
-            (ctrace_analysis::diff(&a, &b, &gates), errors)
+            (ctrace_analysis::diff_replay(&a, &b, &gates, Some(&forced(&outcome))), answers)
         }
-        None => (self_reported(&summary, &outcome), 0),
+        None => (self_reported(&summary, &outcome), Answers::self_reported(&summary, &outcome)),
     };
     judge_hits(&outcome.hits, &mut report);
     for problem in &outcome.problems {
@@ -305,7 +305,7 @@ pub(crate) fn perform(
     }
     describe(&summary, &outcome, &sandbox, out);
     let output = output.unwrap_or_else(|| options.output.clone());
-    let json = as_json(&summary, &outcome, &sandbox, &report, errors, &output);
+    let json = as_json(&summary, &outcome, &sandbox, &report, &answers, &output);
     Ok(Performed { output, report, json, signal })
 }
 
@@ -411,11 +411,48 @@ fn wait(
     }
 }
 
-/// Calls of the workload that failed.
-fn failed_calls(trace: &Trace) -> u64 {
-    let filter = Filter { classes: vec![Class::Syscall], ..Filter::default() };
-    let failed = |e: &Event| matches!(e, Event::Syscall(c) if c.errno().is_some() && !c.flags.contains(SyscallFlags::ENGINE));
-    trace.events(&filter).flatten().filter(failed).count() as u64
+/// How the calls of a replay came to their errors, and which of its calls its sandbox answered.
+#[derive(Debug, Clone, Default)]
+struct Answers {
+    /// Errors whose cause was there.
+    real: u64,
+    /// Errors that the sandbox gave.
+    emulated: u64,
+    /// All calls that the sandbox answered, failed or not, by name.
+    by_call: BTreeMap<String, u64>,
+}
+
+impl Answers {
+    /// As the recording of the replay has it.
+    fn recorded(trace: &Trace) -> Self {
+        let filter = Filter { classes: vec![Class::Syscall], ..Filter::default() };
+        let mut this = Self::default();
+        for event in trace.events(&filter).flatten() {
+            let Event::Syscall(call) = event else { continue };
+            if call.flags.contains(SyscallFlags::ENGINE) {
+                continue;
+            }
+            let emulated = call.flags.contains(SyscallFlags::EMULATED);
+            if call.errno().is_some() {
+                *(if emulated { &mut this.emulated } else { &mut this.real }) += 1;
+            }
+            if emulated {
+                let name = syscalls::name(call.sysno).unwrap_or("unknown");
+                *this.by_call.entry(name.to_owned()).or_default() += 1;
+            }
+        }
+        this
+    }
+
+    /// As far as the plan and the workers' counters say: errors that came by themselves are not among those.
+    fn self_reported(plan: &PlanSummary, outcome: &Outcome) -> Self {
+        Self { real: 0, emulated: outcome.counters.emulated, by_call: plan.emulated.clone() }
+    }
+}
+
+/// What the engine had to end.
+fn forced(outcome: &Outcome) -> Forced {
+    Forced { by_kind: outcome.forced.clone(), first: outcome.forced_ends.first().cloned() }
 }
 
 /// The verdict on a replay that could not be recorded: what the workers say of themselves.
@@ -433,7 +470,12 @@ fn self_reported(plan: &PlanSummary, outcome: &Outcome) -> Report {
         unit: "",
         note: note.to_owned(),
     };
+    let forced = part(sum(&outcome.forced)).map(|share| share * 10_000.0);
     let metrics = vec![
+        Metric {
+            pass: forced.map(|n| n <= 10.0),
+            ..metric("forced", forced, 10.0, "by the workers' journal")
+        },
         metric("coverage", part(counters.done.min(recorded)), 0.95, "by the workers' journal"),
         metric(
             "semantic",
@@ -446,7 +488,8 @@ fn self_reported(plan: &PlanSummary, outcome: &Outcome) -> Report {
         .iter()
         .filter(|m| m.pass == Some(false))
         .map(|m| {
-            format!("{} {:.4} is below {}", m.name, m.value.unwrap_or_default(), m.gate.unwrap_or_default())
+            let side = if Gates::is_upper(m.name) { "above" } else { "below" };
+            format!("{} {:.4} is {side} {}", m.name, m.value.unwrap_or_default(), m.gate.unwrap_or_default())
         })
         .collect();
     let verdict = if recorded == 0 {
@@ -462,6 +505,7 @@ fn self_reported(plan: &PlanSummary, outcome: &Outcome) -> Report {
         compared: recorded,
         counted: 0,
         engine: counters.engine_calls,
+        emulated: counters.emulated,
         processes: 0,
         threads: u64::from(outcome.tasks),
         streams: 0,
@@ -479,6 +523,7 @@ fn self_reported(plan: &PlanSummary, outcome: &Outcome) -> Report {
         profile: Profile::Synthetic,
         metrics,
         first_divergence: None,
+        failures: Failures { missing: sum(&plan.missing), ..Failures::default() },
         a: side(recorded, plan.recorded_ns),
         b: side(counters.done, outcome.makespan_ns),
     }
@@ -578,7 +623,7 @@ fn as_json(
     outcome: &Outcome,
     sandbox: &Sandbox,
     report: &Report,
-    errors: u64,
+    answers: &Answers,
     output: &Path,
 ) -> Value {
     let counters = &outcome.counters;
@@ -591,9 +636,9 @@ fn as_json(
         "refused": plan.refused,
         "surrogate": plan.surrogate,
         "errors": {
-            "real": errors.saturating_sub(counters.emulated), "injected": 0, "emulated": counters.emulated,
-            "missing": sum(&plan.missing),
+            "real": answers.real, "injected": 0, "emulated": answers.emulated, "missing": report.failures.missing,
         },
+        "emulated": answers.by_call,
         "injections": {"planned": 0, "fired": 0},
         "sandbox": sandbox,
         "leftovers": outcome.leftovers,

@@ -133,6 +133,7 @@ impl<'a> Show<'a> {
             name.push_str(call.name);
         }
         let unseen = event.flags.contains(SyscallFlags::NO_ENTER);
+        let filtered = event.flags.contains(SyscallFlags::FILTERED);
         let inner = if unseen && event.args_mask == 0 {
             "<entered before the recording>".to_owned()
         } else {
@@ -149,13 +150,15 @@ impl<'a> Show<'a> {
             (unseen && event.args_mask != 0, " <entry not seen>"),
             (event.flags.contains(SyscallFlags::NO_EXIT), " <unfinished>"),
             (event.flags.contains(SyscallFlags::INJECTED), " (INJECTED)"),
+            (event.flags.contains(SyscallFlags::EMULATED), " (emulated)"),
+            (filtered && !event.flags.contains(SyscallFlags::EMULATED), " (answered by a filter)"),
             (event.flags.contains(SyscallFlags::ENGINE), " (replay engine)"),
         ] {
             if yes {
                 notes.push_str(note);
             }
         }
-        let duration = if unseen {
+        let duration = if unseen || filtered {
             String::new()
         } else {
             let ns = event.duration_ns;
@@ -458,6 +461,8 @@ impl<'a> Show<'a> {
             (SyscallFlags::ENGINE, "engine"),
             (SyscallFlags::TRUNCATED, "truncated"),
             (SyscallFlags::INJECTED, "injected"),
+            (SyscallFlags::FILTERED, "filtered"),
+            (SyscallFlags::EMULATED, "emulated"),
         ]
         .into_iter()
         .filter(|(f, _)| event.flags.contains(*f))

@@ -85,7 +85,7 @@ impl Turns {
             let part = left.min((1 << 29) - 1);
             left -= part;
             let symbol = (part as u32) << 2 | u32::from(left > 0) << 1 | u32::from(turn.sent);
-            self.packed.push(symbol, turn.gap_ns, 0);
+            self.packed.push(symbol, turn.gap_ns, 0, 0);
             if left == 0 {
                 break;
             }

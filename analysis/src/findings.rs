@@ -245,7 +245,7 @@ fn failures(model: &Model, out: &mut Vec<Finding>) {
             seconds(stat.first_ns),
             if stat.count > 1 { format!(" to {}", seconds(stat.last_ns)) } else { String::new() },
         );
-        if let Some(meaning) = meaning(e) {
+        if let Some(meaning) = answered(stat).or_else(|| meaning(e)) {
             let _ = write!(text, " ({meaning})");
         }
         let _ = match (before, during, after) {
@@ -281,6 +281,15 @@ fn failure_weight(symbol: &Symbol, errno: u16, failed: u64, succeeded: u64) -> u
     let turned = if succeeded > 0 { 2 } else { 1 };
     let _ = symbol;
     base * turned + failed.min(base / 2)
+}
+
+/// Who answered, when no call of these was carried out.
+fn answered(stat: &OutcomeStat) -> Option<&'static str> {
+    match (stat.filtered == stat.count, stat.emulated == stat.count) {
+        (_, true) => Some("answered as recorded by the replay's sandbox"),
+        (true, false) => Some("a seccomp filter answered, not the kernel"),
+        _ => None,
+    }
 }
 
 fn meaning(errno: u16) -> Option<&'static str> {

@@ -49,12 +49,15 @@ const TABLE: &[(&str, Sense, Option<f64>, Option<f64>)] = &[
     ("outcomes", Sense::AtMost, None, Some(0.0)),
     ("alignment", Sense::AtLeast, Some(0.98), Some(0.85)),
     ("dfg", Sense::AtLeast, Some(0.95), Some(0.80)),
+    ("order", Sense::AtMost, Some(0.0), None),
     ("makespan", Sense::AtMost, Some(0.05), None),
     // Milliseconds; the gate of a replay is max(5 ms, 1 % of the recording) unless set.
     ("drift", Sense::AtMost, Some(5.0), None),
     ("errors", Sense::AtLeast, Some(0.95), Some(0.90)),
     ("incident_recall", Sense::AtLeast, Some(1.0), Some(0.9)),
     ("network", Sense::AtLeast, Some(1.0), Some(0.95)),
+    // For 10,000 operations.
+    ("forced", Sense::AtMost, Some(10.0), None),
 ];
 
 /// The gates of one comparison.
@@ -78,6 +81,11 @@ impl Gates {
     /// Names of all metrics that can have a gate.
     pub fn metrics() -> impl Iterator<Item = &'static str> {
         TABLE.iter().map(|t| t.0)
+    }
+
+    /// Whether a metric must be at most its gate, not at least.
+    pub fn is_upper(metric: &str) -> bool {
+        sense(metric) == Sense::AtMost
     }
 
     /// Sets a gate as `--fail-on` says it: `metric=threshold`.

@@ -6,6 +6,7 @@
 use crate::build::Builder;
 use crate::conn::Conn;
 use crate::names::{NameId, Names};
+use crate::order::Edges;
 use crate::seq::Seq;
 use crate::symbol::{OpClass, Symbol};
 use ctrace_format::{Class, LossCause, Metric, ReadError, Trace};
@@ -113,6 +114,10 @@ pub(crate) struct OutcomeStat {
     pub(crate) bytes: u64,
     /// First process that did it.
     pub(crate) process: usize,
+    /// How many of them a seccomp filter answered.
+    pub(crate) filtered: u64,
+    /// How many of those were answered by the sandbox of a replay.
+    pub(crate) emulated: u64,
     /// Counts by bin of [`BIN_NS`], for failures.
     pub(crate) bins: Vec<(u32, u32)>,
 }
@@ -163,6 +168,10 @@ pub struct Model {
     pub calls: u64,
     /// Calls of the replay engine.
     pub engine_calls: u64,
+    /// Calls that a seccomp filter answered, those of a replay's sandbox among them.
+    pub filtered_calls: u64,
+    /// Calls that the sandbox of a replay answered as recorded: they count like any other.
+    pub emulated_calls: u64,
     /// Calls that are counted and not compared one by one.
     pub noise_calls: u64,
     /// Time of the first compared operation.
@@ -178,6 +187,9 @@ pub struct Model {
     pub(crate) timeline: crate::timeline::Timeline,
     pub(crate) answers: FxHashMap<NameId, Vec<(u64, u64)>>,
     pub(crate) call_class: FxHashMap<NameId, OpClass>,
+    pub(crate) edges: Edges,
+    /// Resolution of the recording's times.
+    pub(crate) tick_ns: u64,
 }
 
 impl Model {

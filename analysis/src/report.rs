@@ -49,6 +49,10 @@ pub enum DivergenceKind {
     Missing,
     /// The other run has an operation more.
     Extra,
+    /// The same operation at another time.
+    Late,
+    /// An operation that was over before what it depends on began.
+    Order,
 }
 
 /// A line of a contextual diff.
@@ -95,6 +99,8 @@ pub struct SideInfo {
     pub counted: u64,
     /// The replay engine's own calls, left out of everything.
     pub engine: u64,
+    /// Calls that the sandbox of a replay answered as recorded: compared like any other.
+    pub emulated: u64,
     /// Processes.
     pub processes: u64,
     /// Threads.
@@ -105,6 +111,19 @@ pub struct SideInfo {
     pub makespan_ns: u64,
     /// Events that are missing.
     pub missing: Missing,
+}
+
+/// Operations that failed, other than by design, in two runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Failures {
+    /// In the recording.
+    pub recorded: u64,
+    /// Of those, how many have no counterpart in the other run.
+    pub missing: u64,
+    /// In the other run.
+    pub other: u64,
+    /// Of those, how many the sandbox of a replay answered as recorded.
+    pub emulated: u64,
 }
 
 /// The result of a comparison.
@@ -127,6 +146,8 @@ pub struct Report {
     pub metrics: Vec<Metric>,
     /// Where the runs part first, if they do.
     pub first_divergence: Option<Divergence>,
+    /// Operations that failed, other than by design.
+    pub failures: Failures,
     /// The recording.
     pub a: SideInfo,
     /// The other run.

@@ -3,7 +3,7 @@
 use crate::{
     arch::{arguments, arguments_at_exit, is_compat, is_x32, nr},
     bulk::{is_full, tell, waited_for_nothing},
-    capture::{CUT, FAULT, POSITION, argument, bounded, keep, run_first, run_op, spec, time},
+    capture::{CUT, FAULT, POSITION, argument, bounded, is_unentered, keep, run_first, run_op, spec, time},
     files::{fix_now, known_file, known_to, open_file, opened, was_created},
     kernel::{copy_some_words, copy_words, current_of, now, now_by},
     maps::{SHARED, global, lost, scratch, send},
@@ -12,9 +12,12 @@ use crate::{
 };
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use ctrace_abi::{
-    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, NO_SLOT, Shared, Slot, Spec, abi, call_flag, kind, loss, op,
-    spec_flag, when,
+    Call, CallArgs, ENGINE_MARK, HELD, MAX_OPS, NO_SLOT, Shared, Slot, Spec, abi, answer, call_flag,
+    is_answer, kind, loss, op, progress, spec_flag, when,
 };
+
+/// What the kernel says of a call that it does not carry out.
+const ENOSYS: i64 = -38;
 
 /// The file behind a call's first descriptor argument.
 #[inline(always)]
@@ -27,6 +30,24 @@ fn first_file(task: *const u8, spec: &Spec, args: &[u64; 6]) -> u64 {
         _ => args[4],
     };
     open_file(task, fd as u32)
+}
+
+/// Copies the time limit that a call's argument points to. Returns the flag to set on the call.
+#[inline(always)]
+fn timeout(call: &mut Call, spec: &Spec) -> u16 {
+    let pointer = match spec.time_arg {
+        0 => call.args[0],
+        2 => call.args[2],
+        3 => call.args[3],
+        _ => call.args[4],
+    };
+    if pointer != 0 {
+        if let Some(ns) = time(spec.time_kind, pointer) {
+            call.time_ns = ns;
+            return call_flag::HAS_TIME;
+        }
+    }
+    0
 }
 
 /// Entry of a call. `TP_PROTO(struct pt_regs *regs, long id)`.
@@ -104,18 +125,7 @@ fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
                 }
             }
             if todo & spec_flag::TIME != 0 {
-                let pointer = match spec.time_arg {
-                    0 => call.args[0],
-                    2 => call.args[2],
-                    3 => call.args[3],
-                    _ => call.args[4],
-                };
-                if pointer != 0 {
-                    if let Some(ns) = time(spec.time_kind, pointer) {
-                        call.time_ns = ns;
-                        flags |= call_flag::HAS_TIME;
-                    }
-                }
+                flags |= timeout(call, spec);
             }
             if todo & (spec_flag::RET_FD | spec_flag::AT_EXIT) != 0 {
                 flags |= call_flag::AT_EXIT;
@@ -133,7 +143,7 @@ fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
     }
     call.flags = flags;
     call.file = file;
-    slot.busy = 1;
+    slot.busy = progress::IN_CALL;
     call.t_ns = now_by(shared);
 }
 
@@ -162,49 +172,21 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, number: u32, ret: i64) {
+fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, number: u32, mut ret: i64) {
     let now = now_by(shared);
-    if slot.busy == 0 {
+    if slot.busy != progress::IN_CALL {
         if slot.fresh != 0 {
             if slot.fresh != HELD {
                 slot.fresh = 0;
+                slot.busy = progress::BETWEEN;
             }
             return;
         }
-        let regs = arg(ctx, 0);
-        let task = current_of(slot);
-        let call = &mut slot.call;
-        call.flags = call_flag::NO_ENTER;
-        call.abi = if is_compat(task) { abi::COMPAT } else { abi::NATIVE };
-        call.nr = nr(regs);
-        call.t_ns = now;
-        // What the entry would have copied may have changed since; what the call itself left behind is copied as ever.
-        call.args = arguments_at_exit(regs, call.abi == abi::COMPAT).unwrap_or_default();
-        if call.args[5] == ENGINE_MARK {
-            call.flags |= call_flag::ENGINE;
-        }
-        slot.nargs = 6;
-        slot.copied = 0;
-        call.file = 0;
-        if let Some(spec) = spec(call.abi, call.nr) {
-            if spec.flags & spec_flag::FD != 0 {
-                call.file = first_file(task, spec, &call.args);
-                fix_now(now);
-                known_file(call.file, call.tid);
-                fix_now(0);
-            }
-            if spec.flags & (spec_flag::RET_FD | spec_flag::AT_EXIT) != 0 {
-                call.flags |= call_flag::AT_EXIT;
-            }
-        }
-        // Off the CPU since the start of the recording was within this call.
-        let waited = slot.wait_cpu_ns;
-        waited_for_nothing(slot);
-        slot.call.run_wait_ns = waited;
+        ret = unentered(arg(ctx, 0), slot, number, now, ret);
     } else {
         ended(slot, number, ret);
     }
-    slot.busy = 0;
+    slot.busy = progress::BETWEEN;
     if slot.call.flags & (call_flag::AT_EXIT | call_flag::RETRY) != 0 {
         slot.call.ret = ret;
         slot.call.dur_ns = now - slot.call.t_ns;
@@ -215,12 +197,86 @@ fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
     tell(slot, number, now, ret);
 }
 
+/// An exit without an entry: describes the call from the registers that it was made with, and returns its result. A
+/// filter (seccomp) answered it, which comes before the entry's tracepoint; or it was under way when the recording began.
+#[inline(always)]
+fn unentered(regs: u64, slot: &mut Slot, number: u32, now: u64, mut ret: i64) -> i64 {
+    let trapped = slot.trapped != 0;
+    slot.trapped = 0;
+    let filtered = trapped || slot.busy == progress::BETWEEN;
+    let task = current_of(slot);
+    let call = &mut slot.call;
+    call.flags = if filtered { call_flag::FILTERED } else { call_flag::NO_ENTER };
+    call.nr = nr(regs);
+    call.abi = abi::NATIVE;
+    if is_compat(task) {
+        call.abi = abi::COMPAT;
+    } else if is_x32(u64::from(call.nr)) {
+        call.abi = abi::X32;
+        call.nr &= !global!(x32_bit);
+    }
+    call.t_ns = now;
+    call.dur_ns = 0;
+    call.args = arguments_at_exit(regs, call.abi == abi::COMPAT).unwrap_or_default();
+    let tag = call.args[5];
+    if tag == ENGINE_MARK {
+        call.flags |= call_flag::ENGINE;
+    }
+    // The sandbox of a replay answered: nothing was made, whatever the answer says.
+    let emulated = filtered && is_answer(tag);
+    if emulated {
+        ret = answer(tag);
+    } else if trapped {
+        // The register holds no result (kernel/seccomp.c, `syscall_rollback`).
+        ret = ENOSYS;
+    }
+    slot.nargs = 6;
+    slot.copied = 0;
+    call.file = 0;
+    if let Some(spec) = spec(call.abi, call.nr) {
+        let todo = spec.flags;
+        if todo & spec_flag::FD != 0 {
+            call.file = first_file(task, spec, &call.args);
+            fix_now(now);
+            known_file(call.file, call.tid);
+            fix_now(0);
+        }
+        if !emulated && todo & (spec_flag::RET_FD | spec_flag::AT_EXIT) != 0 {
+            call.flags |= call_flag::AT_EXIT;
+        }
+        if filtered && todo & spec_flag::TIME != 0 {
+            call.flags |= timeout(call, spec);
+        }
+        // What the arguments of a filtered call point to is as the caller left it. A call that was under way may have
+        // overwritten it (`select` and its kind, which have a time limit), or have replaced the caller's memory (`execve`).
+        if todo & spec_flag::AT_ENTRY != 0 && (filtered || todo & (spec_flag::TIME | spec_flag::ALWAYS) == 0)
+        {
+            let more = if todo & spec_flag::ALWAYS != 0 || is_full() {
+                entry_copies(number) as u16
+            } else {
+                call_flag::TRUNCATED
+            };
+            slot.call.flags |= more;
+            if emulated && more & call_flag::RETRY != 0 {
+                slot.call.flags = slot.call.flags & !call_flag::RETRY | call_flag::TRUNCATED;
+            }
+        }
+    }
+    if !filtered {
+        // Off the CPU since the start of the recording was within this call.
+        let waited = slot.wait_cpu_ns;
+        waited_for_nothing(slot);
+        slot.call.run_wait_ns = waited;
+    }
+    ret
+}
+
 /// Ends the call of a slot without a result: its task leaves. A global function, see [`crate::capture`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn cut_short(number: u32, now: u64) -> u32 {
     let Some(slot) = slot(number as u16) else { return 0 };
-    slot.busy = 0;
+    slot.busy = progress::UNSEEN;
     slot.call.flags |= call_flag::NO_EXIT;
     tell(slot, number, now, 0);
     0
@@ -263,10 +319,12 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
     if !ahead && keep(slot, buffer, size_of::<CallArgs>() as u32, position) {
         return u32::from(flags);
     }
+    // A call without an entry is told of with this time: what belongs to it comes before.
+    let t_ns = if is_unentered(slot) { slot.call.t_ns - 1 } else { now() };
     // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
     unsafe {
         *buffer.cast::<CallArgs>() =
-            CallArgs { kind: kind::ARGS, abi: slot.call.abi, flags, tid: slot.call.tid, t_ns: now() };
+            CallArgs { kind: kind::ARGS, abi: slot.call.abi, flags, tid: slot.call.tid, t_ns };
     }
     if send(buffer, bounded::<0x3fff>(u64::from(position))) {
         flags |= call_flag::HAS_ARGS;

@@ -12,7 +12,7 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
-use ctrace_abi::{CapEvent, CapKey, Creds, HELD, MISSING, NO_SLOT, Slot, kind, loss};
+use ctrace_abi::{CapEvent, CapKey, Creds, HELD, MISSING, NO_SLOT, Slot, kind, loss, progress};
 
 /// Ids of a task's credentials.
 #[inline(always)]
@@ -97,7 +97,7 @@ fn checked(slot: &Slot, capability: u16, granted: bool) {
         // What a privileged process may do all the time is told of the process as a whole.
         key.tid = slot.call.tgid;
         key.start_ns = 0;
-    } else if slot.busy != 0 {
+    } else if slot.busy == progress::IN_CALL {
         key.call = slot.call.nr & 0xff_ffff | u32::from(slot.call.abi) << 24;
     }
     if let Some(count) = CAPS.get_ptr_mut(&key) {

@@ -12,7 +12,8 @@ use crate::{
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::arch::asm;
 use ctrace_abi::{
-    COPIES, Creds, MAX_ARGV, MAX_ITEMS, MAX_STR, MAX_WORD, Op, SPEC_COMPAT, Slot, Spec, Tlv, abi, op,
+    COPIES, Creds, MAX_ARGV, MAX_ITEMS, MAX_STR, MAX_WORD, Op, SPEC_COMPAT, Slot, Spec, Tlv, abi, call_flag,
+    op,
 };
 
 /// Set in a result of [`run_op`]: something could not be read.
@@ -30,6 +31,12 @@ pub fn bounded<const MASK: i32>(mut x: u64) -> u64 {
     // SAFETY: one register operation.
     unsafe { asm!("{x} &= {mask}", x = inout(reg) x, mask = const MASK, options(pure, nomem, nostack)) };
     x
+}
+
+/// Whether the call of a slot has an exit only, at which everything of it is copied.
+#[inline(always)]
+pub fn is_unentered(slot: &Slot) -> bool {
+    slot.call.flags & (call_flag::NO_ENTER | call_flag::FILTERED) != 0
 }
 
 /// What to do for a call.
@@ -123,7 +130,7 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
         if file == 0 {
             return pos as u32;
         }
-        if phase != 0 {
+        if phase != 0 || is_unentered(slot) {
             fix_now(slot.call.t_ns + slot.call.dur_ns);
         }
         known_file(file, slot.call.tid);

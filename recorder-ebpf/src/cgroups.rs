@@ -12,7 +12,7 @@ use crate::{
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_kernel_str, macros::raw_tracepoint, programs::RawTracePointContext,
 };
-use ctrace_abi::{Group, Join, MAX_GROUP_PATH, MISSING, NO_SLOT, kind, loss};
+use ctrace_abi::{Group, Join, MAX_GROUP_PATH, MISSING, NO_SLOT, kind, loss, progress};
 
 /// Cgroups are rarely nested deeper; what is deeper is not found.
 const MAX_DEPTH: u32 = 16;
@@ -99,7 +99,7 @@ pub extern "C" fn moved(task: u64) -> u32 {
     } else if group == 0 && number != 0 {
         if number != NO_SLOT {
             if let Some(slot) = slot(number) {
-                if slot.busy != 0 {
+                if slot.busy == progress::IN_CALL {
                     cut_short(u32::from(number), now());
                 }
             }

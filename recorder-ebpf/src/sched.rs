@@ -7,7 +7,7 @@ use crate::{
     scope::{arg, slot, slot_number},
 };
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use ctrace_abi::NO_SLOT;
+use ctrace_abi::{NO_SLOT, progress};
 
 /// `TASK_UNINTERRUPTIBLE`, include/linux/sched.h.
 const UNINTERRUPTIBLE: u32 = 2;
@@ -45,10 +45,10 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
                     crate::usage::close(u32::from(number), arg(&ctx, 2), slot.out_ns, woken);
                 }
                 crate::usage::arrive(number, t, t - woken);
-                if slot.busy == 0 && slot.out_state & UNINTERRUPTIBLE != 0 {
+                if slot.busy != progress::IN_CALL && slot.out_state & UNINTERRUPTIBLE != 0 {
                     crate::memory::stalled(slot, t, woken - slot.out_ns);
                 }
-                if slot.busy == 0 {
+                if slot.busy != progress::IN_CALL {
                     slot.wait_cpu_ns += t - woken;
                     slot.blocked_ns += woken - slot.out_ns;
                 } else {

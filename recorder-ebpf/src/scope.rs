@@ -7,7 +7,7 @@ use crate::{
 };
 use aya_ebpf::{EbpfContext as _, helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
 use core::sync::atomic::{Ordering, compiler_fence};
-use ctrace_abi::{NO_SLOT, SLOTS, STACKS, Shared, Slot, Usage, machine};
+use ctrace_abi::{NO_SLOT, SLOTS, STACKS, Shared, Slot, Usage, machine, progress};
 
 /// The table entry of a thread; 0 when it is not recorded.
 #[inline(always)]
@@ -129,7 +129,7 @@ pub fn admit(tid: u32, tgid: u32, start_ns: u64, fresh: bool) {
     if free < SLOTS {
         number = free as u16;
         if let Some(slot) = slot(number) {
-            slot.busy = 0;
+            slot.busy = progress::UNSEEN;
             slot.fresh = u32::from(fresh);
             slot.stack = 0;
             slot.task = 0;
@@ -146,6 +146,7 @@ pub fn admit(tid: u32, tgid: u32, start_ns: u64, fresh: bool) {
             slot.call.run_wait_ns = 0;
             slot.start_ns = start_ns;
             slot.out_state = 0;
+            slot.trapped = 0;
             slot.fault_address = 0;
             slot.usage = Usage::default();
             slot.call.tid = tid;

@@ -3,12 +3,13 @@
 use crate::{
     kernel::{now, read_or_zero},
     maps::{global, send_life},
-    scope::{arg, slot_number},
+    scope::{arg, slot, slot_number},
 };
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use ctrace_abi::{SignalEvent, kind, loss};
 
 const SIGCHLD: u16 = 17;
+const SIGSYS: u16 = 31;
 /// `SI_KERNEL`, include/uapi/asm-generic/siginfo.h.
 const SI_KERNEL: i32 = 0x80;
 /// `SI_TIMER`.
@@ -38,6 +39,12 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
     // Signals of timers and of the network are raised in whatever task an interrupt met.
     let has_sender = (code <= 0 && code != SI_TIMER) || signo == SIGCHLD;
     let current = bpf_get_current_pid_tgid() as u32;
+    // SYS_SECCOMP, SYS_USER_DISPATCH: in the middle of a call of the task's own.
+    if signo == SIGSYS && code > 0 && tid == current {
+        if let Some(slot) = slot(slot_number(tid)) {
+            slot.trapped = 1;
+        }
+    }
     let sender = if has_sender && slot_number(current) != 0 { current } else { 0 };
     emit(tid, signo, code, sender, 0);
     0

@@ -14,7 +14,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use core::mem::offset_of;
-use ctrace_abi::{Comm, Exec, Exit, Fork, NO_SLOT, kind, loss};
+use ctrace_abi::{Comm, Exec, Exit, Fork, NO_SLOT, kind, loss, progress};
 
 /// `TP_PROTO(struct task_struct *parent, struct task_struct *child)`: the child has not run yet.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
@@ -116,7 +116,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let now = now();
     if number != NO_SLOT {
         if let Some(slot) = slot(number) {
-            if slot.busy != 0 {
+            if slot.busy == progress::IN_CALL {
                 cut_short(u32::from(number), now);
             }
         }

@@ -21,7 +21,7 @@ use aya_ebpf::{
 };
 use ctrace_abi::{
     DnsEvent, MAX_DNS, MISSING, NO_SLOT, SPEC_COMPAT, Slot, Traffic, TrafficEvent, abi, data, dns_how, kind,
-    loss,
+    loss, progress,
 };
 
 const DNS_PORT: u16 = 53;
@@ -95,7 +95,7 @@ fn begins(ctx: &ProbeContext, received: u32) {
         return;
     }
     let Some(slot) = slot(number) else { return };
-    if slot.busy == 0 {
+    if slot.busy != progress::IN_CALL {
         return;
     }
     let Some([socket, _, _, flags]) = parameters(ctx.as_ptr() as u64) else { return };
@@ -317,7 +317,7 @@ pub extern "C" fn report(sk: u64, now: u64) -> u32 {
 #[inline(always)]
 fn parts(number: u32) -> Option<[u64; 5]> {
     let slot = slot(number as u16)?;
-    if slot.busy == 0 || slot.call.abi != abi::NATIVE || slot.call.nr >= SPEC_COMPAT {
+    if slot.busy != progress::IN_CALL || slot.call.abi != abi::NATIVE || slot.call.nr >= SPEC_COMPAT {
         return None;
     }
     let spec = SPEC.get(slot.call.nr)?;

@@ -59,6 +59,23 @@ pub(crate) fn merge(all: &mut Items<'_>) {
     all.sort_by_key(|i| i.head.arg);
 }
 
+/// Cuts an address that was copied without knowing its length down to the length that its family gives it.
+pub(crate) fn measure(item: &mut Item<'_>) {
+    let len = match item.data {
+        // sockaddr_un: up to the NUL behind its name, which itself may begin with one.
+        [1, 0, name @ ..] => 2 + name.iter().skip(1).position(|b| *b == 0).map_or(name.len(), |n| n + 1),
+        [2, 0, ..] => 16,
+        [10, 0, ..] => 28,
+        // sockaddr_nl.
+        [16, 0, ..] => 12,
+        _ => return,
+    };
+    if len <= item.data.len() {
+        item.data = &item.data[..len];
+        item.head.fault = 0;
+    }
+}
+
 fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(data.get(at..at + 4)?.try_into().ok()?))
 }
@@ -264,6 +281,27 @@ mod tests {
         assert_eq!(epoll(&tight, &X86_64), entries);
         let loose = [word(1), word(7), word(4), word(u64::MAX)].concat();
         assert_eq!(epoll(&loose, &AARCH64), entries);
+    }
+
+    #[test]
+    fn an_address_is_as_long_as_its_family_says() {
+        for (name, len) in [
+            (&b"\x02\0\x1f\x90\x7f\0\0\x01"[..], 16),
+            (b"\x0a\0\x1f\x90", 28),
+            (b"\x10\0", 12),
+            (b"\x01\0/run/x", 8),
+            (b"\x01\0\0abstract", 11),
+            (b"\x63\0", 128),
+        ] {
+            let mut data = name.to_vec();
+            data.resize(128, 0);
+            let tail = tlv(op::ADDR, 4, 1, 0, &data);
+            let mut item = items(&tail)[0];
+            measure(&mut item);
+            assert_eq!(item.data.len(), len, "{name:?}");
+            // Of what nobody knows it is not said that it is complete.
+            assert_eq!(item.head.fault, u16::from(len == 128));
+        }
     }
 
     #[test]

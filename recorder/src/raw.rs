@@ -3,7 +3,7 @@
 use ctrace_abi::{
     AggregateRecord, BlockEvent, Call, CallArgs, CapEvent, Comm, Creds, DnsEvent, Exec, Exit, FaultEvent,
     FileObject, Fork, Group, Join, LevelChange, OomEvent, Short, SignalEvent, SockObject, TcpEvent,
-    TrafficEvent, UringEvent, UsageEvent, call_flag, kind, short_flag,
+    TrafficEvent, UringEvent, UsageEvent, kind, short_flag,
 };
 
 /// A structure that the kernel half sends: any bytes are a value of it.
@@ -52,7 +52,7 @@ pub(crate) fn long(record: &[u8]) -> Option<(Call, &[u8])> {
     let mut call = Call {
         kind: kind::CALL,
         abi: short.abi,
-        flags: short.flags & (call_flag::AT_EXIT - 1),
+        flags: short.flags & (short_flag::TAIL - 1),
         tid: short.tid,
         t_ns: short.t_ns,
         dur_ns: short.dur_ns,
@@ -162,6 +162,20 @@ struct Held {
 /// Set in the length of the record of an exit: a task's last call ends at the very time of its exit, and comes first.
 /// The rings are read one by one.
 const LAST: u32 = 1 << 31;
+/// Set in the length of every other record but the description of an object, which has the very time of the end of the call
+/// that made it. That call may be told of from another CPU, hence in a ring that is read sooner, when its task has moved;
+/// described later, it would be about what was at that address of the kernel's before.
+const AFTER: u32 = 1 << 30;
+/// What comes first of what has the same time.
+const RANK: u32 = LAST | AFTER;
+
+fn rank(record: &[u8]) -> u32 {
+    match record.first() {
+        Some(&kind::EXIT) => LAST,
+        Some(&(kind::FILE | kind::SOCK)) => 0,
+        _ => AFTER,
+    }
+}
 
 impl Sorter {
     /// How long a program may take from its time stamp to its submission.
@@ -173,8 +187,8 @@ impl Sorter {
         self.index.reserve(batch.len() / 64);
         for (start, len) in Records::new(&batch) {
             let record = &batch[start..start + len];
-            let last = if record.first() == Some(&kind::EXIT) { LAST } else { 0 };
-            self.index.push(Held { end_ns: end_ns(record), start: start as u32, len: len as u32 | last });
+            let len = len as u32 | rank(record);
+            self.index.push(Held { end_ns: end_ns(record), start: start as u32, len });
         }
         let base = batch.len() as u32;
         batch.extend_from_slice(&self.bytes);
@@ -187,9 +201,9 @@ impl Sorter {
     /// Releases what ended before `watermark`.
     pub(crate) fn release(&mut self, watermark: u64, mut each: impl FnMut(&[u8])) {
         // Stable, and fast on runs that are sorted already, which the rings are nearly.
-        self.index.sort_by_key(|held| (held.end_ns, held.len & LAST));
+        self.index.sort_by_key(|held| (held.end_ns, held.len & RANK));
         let split = self.index.partition_point(|held| held.end_ns < watermark);
-        let range = |held: &Held| held.start as usize..(held.start + (held.len & !LAST)) as usize;
+        let range = |held: &Held| held.start as usize..(held.start + (held.len & !RANK)) as usize;
         for held in &self.index[..split] {
             each(&self.bytes[range(held)]);
         }
@@ -228,6 +242,22 @@ mod tests {
         sorter.release(u64::MAX, |r| seen.push(end_ns(r)));
         assert_eq!(seen, [10, 20, 30, 40]);
         sorter.release(u64::MAX, |_| panic!("released twice"));
+    }
+
+    #[test]
+    fn what_a_call_made_is_described_before_the_call_whatever_ring_is_read_first() {
+        let record = |kind: u8| {
+            let mut r = vec![0_u8; 24];
+            r[0] = kind;
+            r[8..16].copy_from_slice(&30_u64.to_le_bytes());
+            [24_u32.to_le_bytes().to_vec(), r].concat()
+        };
+        let mut sorter = Sorter::default();
+        sorter
+            .add([record(kind::EXIT), record(kind::SHORT), record(kind::SOCK), record(kind::FILE)].concat());
+        let mut seen = Vec::new();
+        sorter.release(u64::MAX, |r| seen.push(r[0]));
+        assert_eq!(seen, [kind::SOCK, kind::FILE, kind::SHORT, kind::EXIT]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::mapped::{Mapping, Windows};
-use ctrace_abi::{HELD, NO_SLOT, SLOTS, Shared, Slot};
+use ctrace_abi::{HELD, NO_SLOT, SLOTS, Shared, Slot, progress};
 use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
@@ -109,7 +109,7 @@ impl Table {
 
     /// The slots that have a call in flight, after detaching.
     pub(crate) fn in_flight(&self) -> Vec<Slot> {
-        self.members().into_iter().filter(|slot| slot.busy != 0).collect()
+        self.members().into_iter().filter(|slot| slot.busy == progress::IN_CALL).collect()
     }
 
     /// The slots that have a call in flight now, while the programs go on. A slot that changes is left out: its call
@@ -126,7 +126,7 @@ impl Table {
             let same = again.busy == slot.busy
                 && (again.call.t_ns, again.call.tid, again.call.nr, again.call.args)
                     == (slot.call.t_ns, slot.call.tid, slot.call.nr, slot.call.args);
-            if slot.busy != 0 && usize::from(current) == number && same {
+            if slot.busy == progress::IN_CALL && usize::from(current) == number && same {
                 out.push(slot);
             }
         }

@@ -4,11 +4,13 @@
 //! those lines.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and says why it is skipped")]
 
+mod answered;
 mod bad_input;
 mod containerd;
 mod diff;
 #[path = "../../cri/tests/fake/mod.rs"]
 mod fake;
+mod files;
 mod flight;
 mod fuse;
 mod hang;
@@ -16,6 +18,7 @@ mod host;
 mod interrupted;
 mod lent;
 mod limits;
+mod listeners;
 mod memory;
 mod names;
 mod outcomes;
@@ -25,3 +28,4 @@ mod privacy;
 mod privilege;
 mod record;
 mod replay;
+mod waiting;

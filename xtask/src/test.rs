@@ -49,10 +49,16 @@ const STAGES: &[Stage] = &[
         command: &["cargo", "deny", "check", "bans", "licenses", "sources"],
         env: &[],
     },
+    Stage { name: "dependencies that nothing uses", command: &["cargo", "machete"], env: &[] },
     Stage { name: "eBPF object is fresh", command: &["cargo", "xtask", "bpf", "--check"], env: &[] },
     Stage {
         name: "tests",
         command: &["cargo", "test", "--release", "--workspace", "--no-fail-fast", "--", "--show-output"],
+        env: &[],
+    },
+    Stage {
+        name: "replays of real programs",
+        command: &["cargo", "xtask", "bench", "replay", "--fast"],
         env: &[],
     },
     Stage {

@@ -1,6 +1,7 @@
 //! From events to a [`Model`]: one pass, a state machine per process, thread, descriptor and stream.
 
 mod operations;
+mod order;
 mod series;
 mod targets;
 mod waits;
@@ -9,6 +10,7 @@ use crate::conn::{Conn, Side};
 use crate::fds::{Change, FdTracker};
 use crate::model::{BIN_NS, Hung, Missing, Model, OutcomeStat, Process, Thread};
 use crate::names::{NameId, Names, lossy};
+use crate::order::Place;
 use crate::seq::Seq;
 use crate::symbol::{self, Kind, OpClass, Outcome, Symbol};
 use ctrace_format::syscalls::Call as Sc;
@@ -115,9 +117,14 @@ pub(crate) struct Builder<'a> {
     n_calls: u64,
     n_engine: u64,
     n_noise: u64,
+    n_filtered: u64,
+    n_emulated: u64,
     first_ns: Option<u64>,
     last_ns: u64,
     waits: Waits,
+    order: order::Order,
+    /// Where the operation is that the call at hand became.
+    last_place: Option<Place>,
 }
 
 impl<'a> Builder<'a> {
@@ -156,9 +163,13 @@ impl<'a> Builder<'a> {
             n_calls: 0,
             n_engine: 0,
             n_noise: 0,
+            n_filtered: 0,
+            n_emulated: 0,
             first_ns: None,
             last_ns: 0,
             waits: Waits::default(),
+            order: order::Order::default(),
+            last_place: None,
         };
         builder.take_snapshot();
         builder
@@ -341,8 +352,9 @@ impl<'a> Builder<'a> {
                     self.processes[child].max_fds = open;
                 }
                 // Whoever had the id before has ended.
-                let thread = self.new_thread(def);
-                self.adopt(*child, thread);
+                let child_thread = self.new_thread(def);
+                self.adopt(*child, child_thread);
+                self.order.forks(thread, child_thread);
             }
             ProcessKind::Exec { path, argv, .. } => {
                 let words = self.words(argv);
@@ -370,7 +382,8 @@ impl<'a> Builder<'a> {
                     });
                     self.note(symbol, p.t_ns, 0, process);
                     let waited = self.waits.of_thread(leader);
-                    self.threads[leader].seq.push(symbol, p.t_ns, waited);
+                    let at = self.threads[leader].seq.push(symbol, p.t_ns, 0, waited);
+                    self.order.ends(self.processes[process].tgid, Place::of_thread(leader, at));
                     self.end_process(process, p.t_ns);
                 }
             }
@@ -461,7 +474,7 @@ impl<'a> Builder<'a> {
                     let class = OpClass::Network;
                     let symbol = self.symbol(Symbol { call, object, outcome, qualifier: 1, size: 0, class });
                     self.note(symbol, c.t_ns, 0, process);
-                    self.conns[conn].seq.push(symbol, c.t_ns, self.waits.of_run());
+                    self.conns[conn].seq.push(symbol, c.t_ns, 0, self.waits.of_run());
                 }
                 ConnectionKind::ResetReceived | ConnectionKind::ResetSent => self.conns[conn].reset(),
                 ConnectionKind::Retransmit => self.conns[conn].retransmits += 1,
@@ -509,6 +522,14 @@ impl<'a> Builder<'a> {
         id
     }
 
+    /// Remembers what became of an operation that was one call.
+    fn note_call(&mut self, symbol: u32, s: &Syscall, process: usize) {
+        self.note(symbol, s.t_ns, s.duration_ns, process);
+        let stat = &mut self.stats[symbol as usize];
+        stat.filtered += u64::from(s.flags.contains(SyscallFlags::FILTERED));
+        stat.emulated += u64::from(s.flags.contains(SyscallFlags::EMULATED));
+    }
+
     /// Remembers what became of an operation.
     fn note(&mut self, symbol: u32, t_ns: u64, duration_ns: u64, process: usize) {
         let failed = matches!(self.symbols[symbol as usize].outcome, Outcome::Errno(_));
@@ -549,6 +570,8 @@ impl<'a> Builder<'a> {
             return;
         }
         self.n_calls += 1;
+        self.n_filtered += u64::from(s.flags.contains(SyscallFlags::FILTERED));
+        self.n_emulated += u64::from(s.flags.contains(SyscallFlags::EMULATED));
         let thread = self.thread(s.task);
         self.waits.before(thread, s);
         self.workload_call(s, thread);
@@ -617,6 +640,7 @@ impl<'a> Builder<'a> {
             self.first_ns = Some(self.first_ns.map_or(begin_ns, |f| f.min(begin_ns)));
             self.operation(&call, s, thread, process, target, outcome, end_ns);
         }
+        let place = self.last_place.take();
         let changes = self.fds.syscall(tgid, call.sc, s);
         // A file's role is the absolute name by which it was opened: what links make of it is the host's affair.
         if call.kind == Kind::Open && outcome == Outcome::Ok && self.names.exact(target.name).starts_with('/')
@@ -625,12 +649,22 @@ impl<'a> Builder<'a> {
         }
         for change in changes {
             match change {
-                Change::Opened { .. } => {
+                Change::Opened { descriptor, .. } => {
+                    if let Some(place) =
+                        place.filter(|_| !matches!(call.sc, Sc::Dup | Sc::Dup2 | Sc::Dup3 | Sc::Fcntl))
+                    {
+                        self.order.made(descriptor.generation, end_ns, place);
+                    }
                     let open = self.fds.open_count(tgid);
                     let max = &mut self.processes[process].max_fds;
                     *max = (*max).max(open);
                 }
-                Change::Closed { .. } => self.closed(process, change, end_ns),
+                Change::Closed { descriptor, last_in_table, .. } => {
+                    if last_in_table {
+                        self.order.gone(descriptor.generation);
+                    }
+                    self.closed(process, change, end_ns);
+                }
             }
         }
     }
@@ -679,6 +713,8 @@ impl<'a> Builder<'a> {
             missing: self.missing,
             calls: self.n_calls,
             engine_calls: self.n_engine,
+            filtered_calls: self.n_filtered,
+            emulated_calls: self.n_emulated,
             noise_calls: self.n_noise,
             first_ns: self.first_ns.unwrap_or(0),
             last_ns: self.last_ns,
@@ -689,6 +725,8 @@ impl<'a> Builder<'a> {
             timeline: self.timeline,
             answers: self.answers,
             call_class,
+            edges: self.order.edges,
+            tick_ns: u64::from(self.trace.header().tick_ns),
         };
         crate::roles::assign(&mut model);
         model

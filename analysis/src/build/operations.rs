@@ -4,9 +4,10 @@ use super::{AF_INET, AF_INET6, AF_UNIX, Builder, Call, Identity, SOCK_SEQPACKET,
 use crate::conn::{Conn, ConnKind, Side};
 use crate::fds::Change;
 use crate::names::NameId;
+use crate::order::Place;
 use crate::symbol::{self, Kind, OpClass, Outcome, Symbol, size_class};
 use ctrace_format::syscalls::Call as Sc;
-use ctrace_format::{Object, Syscall};
+use ctrace_format::{Object, Syscall, Tgid};
 
 /// The most that one call transfers (`include/linux/fs.h`).
 const MAX_RW_COUNT: u64 = 0x7fff_f000;
@@ -48,10 +49,11 @@ impl Builder<'_> {
                 }
             }
             let id = self.symbol(symbol);
-            self.note(id, s.t_ns, s.duration_ns, process);
+            self.note_call(id, s, process);
             self.stats[id as usize].bytes = self.stats[id as usize].bytes.saturating_add(bytes);
             let waited = self.waits.of_thread(thread);
-            self.threads[thread].seq.push(id, s.t_ns, waited);
+            let at = self.threads[thread].seq.push(id, s.t_ns, s.duration_ns, waited);
+            self.ordered(call, s, thread, process, target.name, outcome, Place::of_thread(thread, at));
             return;
         };
         let conn = self.conn(process, identity, target.name, s.t_ns);
@@ -63,12 +65,13 @@ impl Builder<'_> {
             let had = self.conns[conn].sent > 0;
             let begun = self.conns[conn].transfer(sent, bytes, s.t_ns, end_ns);
             let id = self.symbol(symbol);
-            self.note(id, s.t_ns, s.duration_ns, process);
+            self.note_call(id, s, process);
             if datagram {
                 let sized = self.symbol(Symbol { size: size_class(bytes), ..symbol });
-                self.conns[conn].seq.push(sized, s.t_ns, self.waits.of_run());
+                self.conns[conn].seq.push(sized, s.t_ns, s.duration_ns, self.waits.of_run());
             } else if let Some(gap) = begun {
-                self.conns[conn].seq.push(id, s.t_ns, self.waits.of_run());
+                let at = self.conns[conn].seq.push(id, s.t_ns, s.duration_ns, self.waits.of_run());
+                self.order.turns(&self.conns[conn], sent, Place::of_stream(conn, at));
                 if !sent && had {
                     self.answer(target.name, s.t_ns, gap);
                 }
@@ -89,10 +92,50 @@ impl Builder<'_> {
             _ => {}
         }
         let id = self.symbol(symbol);
-        self.note(id, s.t_ns, s.duration_ns, process);
-        self.conns[conn].seq.push(id, s.t_ns, self.waits.of_run());
+        self.note_call(id, s, process);
+        let at = self.conns[conn].seq.push(id, s.t_ns, s.duration_ns, self.waits.of_run());
+        self.last_place = Some(Place::of_stream(conn, at));
         let last = &mut self.conns[conn].last_ns;
         *last = (*last).max(end_ns);
+    }
+
+    /// What an operation that is no stream's came after, and what comes after it.
+    #[allow(clippy::too_many_arguments, reason = "what is known about one call")]
+    fn ordered(
+        &mut self,
+        call: &Call,
+        s: &Syscall,
+        thread: usize,
+        process: usize,
+        name: NameId,
+        outcome: Outcome,
+        place: Place,
+    ) {
+        self.last_place = Some(place);
+        self.order.call(call, s, thread, outcome, place);
+        if matches!(call.kind, Kind::Open | Kind::Path) && !self.names.exact(name).is_empty() {
+            self.order.looks_up(call, s, name, outcome, place);
+        }
+        let Some(arg) = call.fd else { return };
+        let tgid = Tgid(self.processes[process].tgid);
+        let Some(descriptor) = self.fds.get(tgid, s.args[arg] as i32) else { return };
+        let moves = matches!(
+            call.sc,
+            Sc::Read
+                | Sc::Readv
+                | Sc::Write
+                | Sc::Writev
+                | Sc::Lseek
+                | Sc::Getdents
+                | Sc::Getdents64
+                | Sc::Close
+        );
+        let name = self.names.exact(name);
+        // Of what is no file on a disk, nobody's offset is another's.
+        let file = name.starts_with('/') && !name.starts_with("/dev/") && !name.starts_with("/proc/");
+        if outcome == Outcome::Ok || outcome == Outcome::Eof {
+            self.order.uses(descriptor.generation, s, moves && file, place);
+        }
     }
 
     /// The time the other side took to answer.

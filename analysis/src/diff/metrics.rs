@@ -1,13 +1,14 @@
 //! The metrics, one function each.
 
-use super::Rows;
 use super::joint::Joint;
 use super::pairing::Pairing;
 use super::walk::Walked;
+use super::{Forced, Rows};
 use crate::conn::{CloseKind, Conn, ConnKind};
 use crate::findings::is_remarkable;
-use crate::gates::{Gates, Profile};
-use crate::model::Model;
+use crate::gates::{self, Gates, Profile};
+use crate::model::{Model, OutcomeStat};
+use crate::report::{Failures, Metric};
 use crate::symbol::{self, Kind, OpClass, Outcome};
 use hdrhistogram::Histogram;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -18,6 +19,11 @@ const PIPE_CAPACITY: u64 = 65_536;
 
 /// The signal that asks a process to end.
 const SIGTERM: u32 = 15;
+
+/// What it costs to record a call (`cargo xtask bench record --only cost`), at most, ns.
+const RECORDING_NS: u64 = 300;
+/// The tick of the scheduler, ns: 1/`CONFIG_HZ`, of kernels with the lowest that distributions build (250).
+const SCHEDULER_NS: u64 = 4_000_000;
 
 /// Classes with fewer recorded operations are judged together with the next larger one.
 const SMALL_CLASS: u64 = 20;
@@ -204,7 +210,7 @@ pub(crate) fn semantic(
     models: (&Model, &Model),
     joint: &Joint<'_>,
     counts: &Counts,
-    walked: &Walked,
+    walked: &Walked<'_>,
     pairing: &Pairing<'_>,
     profile: Profile,
     rows: &mut Rows<'_>,
@@ -306,7 +312,7 @@ fn wrong_sizes((more, less): (u64, u64), profile: Profile) -> u64 {
 }
 
 /// Order of operations within each task and stream.
-pub(crate) fn alignment(walked: &Walked, pairing: &Pairing<'_>, rows: &mut Rows<'_>) {
+pub(crate) fn alignment(walked: &Walked<'_>, pairing: &Pairing<'_>, rows: &mut Rows<'_>) {
     let t = &walked.total;
     let n = 2 * t.kept + t.deleted + t.inserted;
     let value = (n > 0).then(|| 1.0 - (t.deleted + t.inserted) as f64 / n as f64);
@@ -359,8 +365,9 @@ pub(crate) fn dfg(counts: &Counts, joint: &Joint<'_>, rows: &mut Rows<'_>) {
 }
 
 /// Length of the run.
-pub(crate) fn makespan(a: &Model, b: &Model, counts: &Counts, walked: &Walked, rows: &mut Rows<'_>) {
+pub(crate) fn makespan(a: &Model, b: &Model, counts: &Counts, walked: &Walked<'_>, rows: &mut Rows<'_>) {
     let (x, y) = (a.makespan_ns(), b.makespan_ns());
+    let noise = noise_ns(a, b);
     let difference = y.abs_diff(x);
     let waited = if walked.end.late == (y > x) { walked.end.ns.min(difference) } else { 0 };
     let value =
@@ -369,18 +376,70 @@ pub(crate) fn makespan(a: &Model, b: &Model, counts: &Counts, walked: &Walked, r
     if waited >= 1_000_000 {
         note = format!("{note}; {:.0} ms of it waiting for a CPU, not counted", waited as f64 / 1e6);
     }
-    rows.push("makespan", value, u64::from(value.is_some()), "", note);
+    let gate = rows.gates.gate("makespan");
+    let within = difference - waited <= noise;
+    if within && value.zip(gate).is_some_and(|(v, g)| !gates::passes("makespan", v, g)) {
+        note = format!("{note}; less than {:.1} ms are noise", noise as f64 / 1e6);
+    }
+    let pass = value.zip(gate).map(|(v, g)| within || gates::passes("makespan", v, g));
+    rows.rows.push(Metric {
+        name: "makespan",
+        value,
+        gate,
+        pass,
+        n: u64::from(value.is_some()),
+        unit: "",
+        note,
+    });
+}
+
+/// The least difference of two lengths of time that says something about what was done rather than about the clocks: the
+/// resolution of both recordings at both ends, what recording a call costs for as many calls as one run has more, and
+/// the tick of the scheduler, which may pass before a task that can run is noticed.
+fn noise_ns(a: &Model, b: &Model) -> u64 {
+    let more = (a.calls + a.engine_calls).abs_diff(b.calls + b.engine_calls);
+    2 * (a.tick_ns + b.tick_ns) + more * RECORDING_NS + SCHEDULER_NS
+}
+
+/// By how much a matched operation is off its recorded time that the gates of time do not allow.
+pub(crate) fn late_ns(a: &Model, b: &Model, gates: &Gates) -> u64 {
+    let share = gates.gate("makespan").map_or(0, |g| (a.makespan_ns() as f64 * g) as u64);
+    let drift = drift_gate(a, gates).map_or(u64::MAX, |ms| (ms * 1e6) as u64);
+    share.max(noise_ns(a, b)).min(drift)
+}
+
+fn drift_gate(a: &Model, gates: &Gates) -> Option<f64> {
+    let gate = gates.gate("drift");
+    // 1 % of the recording, and never less than what a scheduler may take.
+    if gates.is_overridden("drift") { gate } else { gate.map(|g| g.max(a.makespan_ns() as f64 / 1e6 * 0.01)) }
+}
+
+/// Ends that the engine forced, for 10,000 operations. Of a run that is no replay, or whose engine is not asked, nothing
+/// can be said.
+pub(crate) fn forced(forced: Option<&Forced>, counts: &Counts, rows: &mut Rows<'_>) {
+    let (of, all) = (counts.total_a, forced.map(|f| f.by_kind.values().sum::<u64>()));
+    let value = all.filter(|_| of > 0).map(|n| n as f64 * 10_000.0 / of as f64);
+    let note = match forced {
+        None => "only a replay that has just ended can say".to_owned(),
+        Some(f) => {
+            let kinds: Vec<String> = f.by_kind.iter().map(|(kind, n)| format!("{kind} ×{n}")).collect();
+            let first = f.first.as_ref().map_or(String::new(), |first| format!("; first: {first}"));
+            format!(
+                "{} of {of} operations{}{}{first}",
+                all.unwrap_or(0),
+                if kinds.is_empty() { "" } else { ": " },
+                kinds.join(", ")
+            )
+        }
+    };
+    rows.push("forced", value, of, "", note);
 }
 
 /// How far matched operations are from their recorded time, starts aligned.
-pub(crate) fn drift(a: &Model, walked: &Walked, gates: &Gates, rows: &mut Rows<'_>) {
+pub(crate) fn drift(a: &Model, walked: &Walked<'_>, gates: &Gates, rows: &mut Rows<'_>) {
     let (h, all) = (&walked.own_drift, &walked.drift);
     let ms = |h: &Histogram<u64>, q: f64| h.value_at_quantile(q) as f64 / 1e6;
-    let mut gate = gates.gate("drift");
-    if !gates.is_overridden("drift") {
-        // 1 % of the recording, and never less than what a scheduler may take.
-        gate = gate.map(|g| g.max(a.makespan_ns() as f64 / 1e6 * 0.01));
-    }
+    let gate = drift_gate(a, gates);
     if h.is_empty() {
         rows.push_gated("drift", None, gate, 0, "ms", String::new());
         return;
@@ -406,7 +465,7 @@ pub(crate) fn errors(
     pairing: &Pairing<'_>,
     profile: Profile,
     rows: &mut Rows<'_>,
-) {
+) -> Failures {
     // (base, family, a, b)
     type Kinds = Vec<(u32, u32, u64, u64)>;
     // By (call, race).
@@ -440,6 +499,7 @@ pub(crate) fn errors(
         kinds.push((*base, *family, *x, *y));
     }
     let mut n = 0;
+    let mut failures = Failures { emulated: emulated_failures(second), ..Failures::default() };
     let mut worst: Option<(f64, String)> = None;
     for ((call, race), kinds) in &by_call {
         let (mut distance, mut sum) = (0.0, 0.0);
@@ -447,6 +507,9 @@ pub(crate) fn errors(
         for kind in kinds {
             let (x, y) = (kind.2 as f64, kind.3 as f64);
             n += kind.2 + kind.3;
+            failures.recorded += kind.2;
+            failures.missing += kind.2.saturating_sub(kind.3);
+            failures.other += kind.3;
             // Independent failures vary by the square root of their number; who closes first varies by a few.
             let slack = match profile {
                 Profile::RealBinary if kind.2 > 0 && kind.3 > 0 => 2.0 * (x + y).sqrt(),
@@ -477,10 +540,21 @@ pub(crate) fn errors(
             }
         }
     }
-    let (value, note) = worst.map_or((None, "no failures in either run".to_owned()), |(v, note)| {
+    let (value, mut note) = worst.map_or((None, "no failures in either run".to_owned()), |(v, note)| {
         (Some(v), if v < 1.0 { note } else { String::new() })
     });
+    if failures.emulated > 0 {
+        let separator = if note.is_empty() { "" } else { "; " };
+        note = format!("{note}{separator}{} of {} emulated", failures.emulated, failures.other);
+    }
     rows.push("errors", value, n, "", note);
+    failures
+}
+
+/// Failures, other than by design, that the sandbox of a replay answered.
+fn emulated_failures(model: &Model) -> u64 {
+    let counted = |(symbol, _): &(&symbol::Symbol, &OutcomeStat)| matches!(symbol.outcome, Outcome::Errno(e) if !is_benign(model.name(symbol.call), e));
+    model.symbols.iter().zip(&model.stats).filter(counted).map(|(_, stat)| stat.emulated).sum()
 }
 
 /// Whether every process that SIGTERM ended may have been sent it by another process of the run.
@@ -515,21 +589,28 @@ fn is_benign(call: &str, errno: u16) -> bool {
 }
 
 /// Streams whose bytes, turns and end are alike.
-pub(crate) fn network(a: &Model, b: &Model, pairing: &Pairing<'_>, profile: Profile, rows: &mut Rows<'_>) {
-    type Pair<'c> = (Option<&'c Conn>, Option<&'c Conn>);
+/// Returns the lane of the first other one.
+pub(crate) fn network(
+    a: &Model,
+    b: &Model,
+    pairing: &Pairing<'_>,
+    profile: Profile,
+    rows: &mut Rows<'_>,
+) -> Option<usize> {
+    type Pair<'c> = (Option<&'c Conn>, Option<&'c Conn>, usize);
     let mut groups: BTreeMap<u32, Vec<Pair<'_>>> = BTreeMap::new();
     for pair in &pairing.conns {
         let (x, y) = (pair.a.map(|c| &a.conns[c]), pair.b.map(|c| &b.conns[c]));
-        groups.entry(pair.group).or_default().push((x, y));
+        groups.entry(pair.group).or_default().push((x, y, pair.lane));
     }
     let (mut matched, mut all) = (0, 0);
-    let mut first: Option<(u64, String)> = None;
+    let mut first: Option<(u64, String, usize)> = None;
     // What nothing crossed is no stream.
     let empty = |c: &Conn| matches!(c.kind, ConnKind::Pipe | ConnKind::Stdio) && c.sent + c.received == 0;
     for pairs in groups.values_mut() {
-        pairs.retain(|(x, y)| !(x.is_none_or(empty) && y.is_none_or(empty)));
+        pairs.retain(|(x, y, _)| !(x.is_none_or(empty) && y.is_none_or(empty)));
         let pooled = profile == Profile::RealBinary && totals_alike(pairs);
-        for (x, y) in pairs.iter() {
+        for (x, y, lane) in pairs.iter() {
             all += 1;
             let difference = match (x, y) {
                 (Some(x), Some(y)) => difference(x, y, profile, pooled),
@@ -551,27 +632,29 @@ pub(crate) fn network(a: &Model, b: &Model, pairing: &Pairing<'_>, profile: Prof
                     };
                     if first.as_ref().is_none_or(|f| conn.first_ns < f.0) {
                         let who = &model.processes[conn.process].role;
-                        first = Some((conn.first_ns, format!("{who} · {}: {what}", model.name(conn.name))));
+                        let text = format!("{who} · {}: {what}", model.name(conn.name));
+                        first = Some((conn.first_ns, text, *lane));
                     }
                 }
             }
         }
     }
     let value = (all > 0).then(|| f64::from(matched) / f64::from(all));
-    let note = match first {
-        Some((_, what)) => format!("{matched} of {all} streams alike; first other: {what}"),
+    let note = match &first {
+        Some((_, what, _)) => format!("{matched} of {all} streams alike; first other: {what}"),
         None => format!("{matched} of {all} streams alike"),
     };
     rows.push("network", value, u64::from(all as u32), "", note);
+    first.map(|(_, _, lane)| lane)
 }
 
 /// Connections to one endpoint are interchangeable for a load generator or a pool: how many bytes go over which one is
 /// scheduling, how many in all is not.
-fn totals_alike(pairs: &[(Option<&Conn>, Option<&Conn>)]) -> bool {
-    let lacks = |p: &(Option<&Conn>, Option<&Conn>)| match p {
-        (Some(_), Some(_)) => false,
-        (Some(c), None) | (None, Some(c)) => c.kind != ConnKind::Pipe,
-        (None, None) => true,
+fn totals_alike(pairs: &[(Option<&Conn>, Option<&Conn>, usize)]) -> bool {
+    let lacks = |p: &(Option<&Conn>, Option<&Conn>, usize)| match p {
+        (Some(_), Some(_), _) => false,
+        (Some(c), None, _) | (None, Some(c), _) => c.kind != ConnKind::Pipe,
+        (None, None, _) => true,
     };
     if pairs.len() < 2 || pairs.iter().any(lacks) {
         return false;

@@ -7,6 +7,7 @@
 mod episodes;
 mod joint;
 mod metrics;
+mod order;
 mod pairing;
 mod walk;
 
@@ -14,6 +15,7 @@ use crate::gates::{self, Gates, Profile};
 use crate::model::Model;
 use crate::report::{Metric, Report, SideInfo, Verdict};
 use joint::Joint;
+use std::collections::BTreeMap;
 
 /// Lost events of all events above which no verdict is given.
 const MAX_LOSS: f64 = 0.001;
@@ -22,23 +24,40 @@ const IN_ORDER: f64 = 0.6;
 /// Coverage of a replay below which there is too little to judge.
 const MIN_COVERAGE: f64 = 0.5;
 
+/// Ends of waits and calls that the engine of a replay forced, for what would have ended them did not come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forced {
+    /// How many, by how they were forced.
+    pub by_kind: BTreeMap<String, u64>,
+    /// The first of them, in words.
+    pub first: Option<String>,
+}
+
 /// Compares `b` with the recording `a`.
 pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
+    diff_replay(a, b, gates, None)
+}
+
+/// Compares the replay `b` with the recording `a`. `forced`: what its engine says of itself.
+pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, forced: Option<&Forced>) -> Report {
     let joint = Joint::new(a, b);
     let pairing = pairing::pair(a, b, &joint);
     let counts = metrics::Counts::take(&joint, &pairing);
-    let walked = walk::walk(a, b, &joint, &pairing);
+    let late_ns = metrics::late_ns(a, b, gates);
+    let walked = walk::walk(a, b, &joint, &pairing, late_ns);
 
     let mut rows = Rows { gates, rows: Vec::new() };
     let covered = metrics::coverage(a, b, &joint, &pairing, &counts, &mut rows);
     metrics::semantic((a, b), &joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
     metrics::alignment(&walked, &pairing, &mut rows);
     metrics::dfg(&counts, &joint, &mut rows);
+    let violation = order::order(&walked.partners, &joint, &pairing, a.tick_ns.max(b.tick_ns), &mut rows);
     metrics::makespan(a, b, &counts, &walked, &mut rows);
     metrics::drift(a, &walked, gates, &mut rows);
-    metrics::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
+    let failures = metrics::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
     episodes::incident_recall(a, b, &joint, &pairing, gates.profile(), &mut rows);
-    metrics::network(a, b, &pairing, gates.profile(), &mut rows);
+    let stream = metrics::network(a, b, &pairing, gates.profile(), &mut rows);
+    metrics::forced(forced, &counts, &mut rows);
 
     let rows = rows.rows;
     let compared_a: u64 = counts.total_a;
@@ -63,7 +82,8 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
     };
     let in_order =
         rows.iter().find(|m| m.name == "alignment").is_none_or(|m| m.value.is_none_or(|v| v >= IN_ORDER));
-    let first_divergence = walk::first_divergence(&joint, &pairing, &walked, worst, in_order);
+    let found = walk::Found { order: violation, stream, in_order };
+    let first_divergence = walk::first_divergence(&joint, &pairing, &walked, worst, &found);
     Report {
         schema: 1,
         verdict,
@@ -73,6 +93,7 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
         worst,
         metrics: rows,
         first_divergence,
+        failures,
         a: side(a, compared_a),
         b: side(b, compared_b),
     }
@@ -183,6 +204,7 @@ fn side(m: &Model, compared: u64) -> SideInfo {
         compared,
         counted: m.noise_calls,
         engine: m.engine_calls,
+        emulated: m.emulated_calls,
         processes: m.processes.len() as u64,
         threads: m.threads.len() as u64,
         streams: m.conns.len() as u64,

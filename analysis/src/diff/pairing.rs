@@ -3,6 +3,7 @@
 use super::joint::{Entry, Joint, canonical};
 use crate::conn::{ConnKind, Side};
 use crate::model::Model;
+use crate::order::Place;
 use crate::roles::{self, Deeds};
 use crate::seq::Seq;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -16,6 +17,8 @@ const SIMILAR: f64 = 0.5;
 pub(crate) struct Lane<'a> {
     pub(crate) a: Option<&'a Seq>,
     pub(crate) b: Option<&'a Seq>,
+    /// Where the first operation of `a` is.
+    pub(crate) place: Option<Place>,
     /// Who: the role of a task, or the name of a stream of the family.
     pub(crate) who: Who<'a>,
     pub(crate) family: u32,
@@ -28,9 +31,10 @@ pub(crate) enum Who<'a> {
     Stream(&'a str),
 }
 
-/// A pair of streams, or one without counterpart: indices into the models' streams.
+/// A pair of streams, or one without counterpart: indices into the models' streams, and the lane of their operations.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnPair {
+    pub(crate) lane: usize,
     pub(crate) a: Option<usize>,
     pub(crate) b: Option<usize>,
     pub(crate) group: u32,
@@ -339,7 +343,8 @@ fn thread_lanes<'a>(
     let mut push = |x: Option<usize>, y: Option<usize>| {
         let (ta, tb) = (x.map(|t| &sides.a.threads[t]), y.map(|t| &sides.b.threads[t]));
         let who = Who::Task(ta.or(tb).map_or("", |t| t.role.as_str()));
-        lanes.push(Lane { a: ta.map(|t| &t.seq), b: tb.map(|t| &t.seq), who, family });
+        let place = x.map(|t| Place::of_thread(t, 0));
+        lanes.push(Lane { a: ta.map(|t| &t.seq), b: tb.map(|t| &t.seq), place, who, family });
     };
     if leader_a.is_some() || leader_b.is_some() {
         push(leader_a, leader_b);
@@ -398,10 +403,11 @@ fn stream_lanes<'a>(
         let mut used_a = vec![false; xs.len()];
         let mut used_b = vec![false; ys.len()];
         let mut push = |x: Option<usize>, y: Option<usize>| {
-            out.conns.push(ConnPair { a: x, b: y, group: group as u32 });
+            out.conns.push(ConnPair { lane: out.lanes.len(), a: x, b: y, group: group as u32 });
             out.lanes.push(Lane {
                 a: x.map(|c| &sides.a.conns[c].seq),
                 b: y.map(|c| &sides.b.conns[c].seq),
+                place: x.map(|c| Place::of_stream(c, 0)),
                 who: Who::Stream(name),
                 family,
             });

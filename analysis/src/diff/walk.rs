@@ -1,6 +1,8 @@
 //! Walks all pairs of sequences: aligns them, measures drift, and finds where they part first.
 
 use super::joint::Joint;
+use super::order::Partners;
+use super::order::Violation;
 use super::pairing::{Lane, Pairing};
 use crate::align::{Aligned, Budget, Step, align};
 use crate::findings::is_remarkable;
@@ -37,10 +39,17 @@ struct First {
     failure: Option<Place>,
     /// A failure that programs do not meet by design.
     remarkable: Option<Place>,
+    /// An operation that is only in the recording.
+    missing: Option<Place>,
+    /// An operation at another time.
+    late: Option<Place>,
+    /// Anything but another time.
     any: Option<Place>,
 }
 
-pub(crate) struct Walked {
+pub(crate) struct Walked<'m> {
+    /// The counterparts of operations that depend on one another.
+    pub(crate) partners: Partners<'m>,
     pub(crate) total: Aligned,
     pub(crate) drift: Histogram<u64>,
     /// The same without what is explained by waiting for a CPU.
@@ -55,8 +64,16 @@ pub(crate) struct Walked {
     first: First,
 }
 
-pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_>) -> Walked {
+/// `late_ns`: a difference in time that the gates of time do not allow.
+pub(crate) fn walk<'m>(
+    a: &'m Model,
+    b: &Model,
+    joint: &Joint<'_>,
+    pairing: &Pairing<'_>,
+    late_ns: u64,
+) -> Walked<'m> {
     let mut walked = Walked {
+        partners: Partners::of(&a.edges),
         total: Aligned::default(),
         drift: histogram(),
         own_drift: histogram(),
@@ -81,9 +98,11 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
         };
         let mut step_index = 0_u64;
         let mut waits = Waits::default();
+        let mut cursor = walked.partners.cursor(lane.place);
         let result = align_lane(lane, joint, &mut budget, |step| {
             match step {
                 Step::Keep(x, y) => {
+                    walked.partners.meet(&mut cursor, index, x, Some(y));
                     run.close(joint, &mut walked.first);
                     let (tx, ty) = (x.t_ns.saturating_sub(a.first_ns), y.t_ns.saturating_sub(b.first_ns));
                     // What is extra is put beside what it came after.
@@ -91,6 +110,16 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
                     let (off, explained) = waits.step((tx, x.waited_ns), (ty, y.waited_ns));
                     walked.drift.saturating_record(off.max(1));
                     walked.own_drift.saturating_record((off - explained).max(1));
+                    if off - explained > late_ns {
+                        run.note(
+                            step_index,
+                            DivergenceKind::Late,
+                            Some(x),
+                            Some(y),
+                            &mut walked.first,
+                            joint,
+                        );
+                    }
                     if ty >= walked.end.at_ns {
                         walked.end = Explained { at_ns: ty, ns: explained, late: ty > tx };
                     }
@@ -112,7 +141,10 @@ pub(crate) fn walk(a: &Model, b: &Model, joint: &Joint<'_>, pairing: &Pairing<'_
                         );
                     }
                 }
-                Step::Delete(x) => run.deleted.push((step_index, x)),
+                Step::Delete(x) => {
+                    walked.partners.meet(&mut cursor, index, x, None);
+                    run.deleted.push((step_index, x));
+                }
                 Step::Insert(y) => run.inserted.push((step_index, y)),
             }
             step_index += 1;
@@ -254,10 +286,13 @@ impl Run<'_> {
                 _ => false,
             })
         };
-        put(&mut first.any);
-        if kind == DivergenceKind::Outcome {
-            put(&mut first.flip);
+        match kind {
+            DivergenceKind::Late => return put(&mut first.late),
+            DivergenceKind::Outcome => put(&mut first.flip),
+            DivergenceKind::Missing => put(&mut first.missing),
+            _ => {}
         }
+        put(&mut first.any);
         if failed(a.map(|x| joint.a[x.symbol as usize].base))
             || failed(b.map(|y| joint.b[y.symbol as usize].base))
         {
@@ -341,19 +376,41 @@ impl Run<'_> {
     }
 }
 
-/// The first difference, of the kind the worst metric is about when there is one and the order of operations is as
-/// recorded otherwise.
+/// What other metrics found.
+pub(crate) struct Found {
+    /// The first effect before its cause.
+    pub(crate) order: Option<Violation>,
+    /// The lane of the first stream that is another.
+    pub(crate) stream: Option<usize>,
+    /// Whether the order of operations is as recorded on the whole.
+    pub(crate) in_order: bool,
+}
+
+/// The first difference of the kind that the worst metric is about.
 pub(crate) fn first_divergence(
     joint: &Joint<'_>,
     pairing: &Pairing<'_>,
-    walked: &Walked,
+    walked: &Walked<'_>,
     worst: Option<&str>,
-    in_order: bool,
+    found: &Found,
 ) -> Option<Divergence> {
     let first = &walked.first;
     let place = match worst {
+        Some("order") => found.order.map(|v| Place {
+            lane: v.lane,
+            step: step_of(&pairing.lanes[v.lane], joint, v.a),
+            at_ns: v.a.t_ns,
+            kind: DivergenceKind::Order,
+            a: Some(v.a),
+            b: Some(v.b),
+        }),
+        // When nothing in both is at another time, one of the runs goes on for longer than the other.
+        Some("makespan" | "drift") => first.late.or(first.any),
+        Some("network") => found.stream.and_then(|lane| first_of_lane(lane, pairing, joint)).or(first.any),
         // What the runs do differs as a whole: where that began says more than how it ended.
-        _ if !in_order => first.any,
+        _ if !found.in_order => first.any,
+        Some("coverage") => first.missing.or(first.any),
+        Some("incident_recall") => first.remarkable.or(first.failure).or(first.any),
         // A failure before the first changed outcome is its cause rather than its effect.
         Some("semantic" | "outcomes") => [first.flip, first.remarkable]
             .into_iter()
@@ -394,15 +451,48 @@ pub(crate) fn first_divergence(
     let run = after.iter().take_while(|l| l.mark != ' ').count();
     after[..run].sort_by_key(|l| l.mark == '+');
     let operation = place.a.map(text_a).or_else(|| place.b.map(text_b))?;
+    let instead = place.b.map(text_b).filter(|b| place.kind == DivergenceKind::Outcome && *b != operation);
     Some(Divergence {
         kind: place.kind,
         role: pairing.who(place.lane),
         operation,
-        instead: if place.kind == DivergenceKind::Outcome { place.b.map(text_b) } else { None },
+        instead,
         a_ns: place.a.map(|x| x.t_ns),
         b_ns: place.b.map(|y| y.t_ns),
         context: before.into_iter().chain(after).collect(),
     })
+}
+
+/// The step of a lane's alignment at which an operation of the recording is.
+fn step_of(lane: &Lane<'_>, joint: &Joint<'_>, op: Op) -> u64 {
+    let (mut at, mut found) = (0, 0);
+    align_lane(lane, joint, &mut Budget::default(), |step| {
+        if matches!(step, Step::Keep(x, _) | Step::Delete(x) if x == op) {
+            found = at;
+        }
+        at += 1;
+    });
+    found
+}
+
+/// The first difference of a lane, or its first operation when only numbers of bytes or its end are others.
+fn first_of_lane(lane: usize, pairing: &Pairing<'_>, joint: &Joint<'_>) -> Option<Place> {
+    let (mut at, mut found, mut last) = (0, None, None);
+    align_lane(&pairing.lanes[lane], joint, &mut Budget::default(), |step| {
+        let (kind, a, b) = match step {
+            Step::Keep(x, y) => (DivergenceKind::Outcome, Some(x), Some(y)),
+            Step::Delete(x) => (DivergenceKind::Missing, Some(x), None),
+            Step::Insert(y) => (DivergenceKind::Extra, None, Some(y)),
+        };
+        let at_ns = a.or(b).map_or(0, |op| op.t_ns);
+        let place = Place { lane, step: at, at_ns, kind, a, b };
+        if kind != DivergenceKind::Outcome && found.is_none() {
+            found = Some(place);
+        }
+        last = Some(place);
+        at += 1;
+    });
+    found.or(last)
 }
 
 fn line_text(joint: &Joint<'_>, base: u32, size: u8) -> String {

@@ -8,7 +8,7 @@ pub const COPIES: usize = 256;
 
 /// Bits of [`Call::flags`].
 pub mod call_flag {
-    /// The exit had no entry.
+    /// The exit had no entry: the call was under way when the recording began.
     pub const NO_ENTER: u16 = 1;
     /// There was no exit.
     pub const NO_EXIT: u16 = 1 << 1;
@@ -26,6 +26,8 @@ pub mod call_flag {
     pub const RETRY: u16 = 1 << 7;
     /// There is something to do at the call's exit besides telling of it.
     pub const AT_EXIT: u16 = 1 << 8;
+    /// A filter (seccomp) answered the call before the kernel began with it: its time is that of the answer.
+    pub const FILTERED: u16 = 1 << 9;
 }
 
 /// How a call was made.

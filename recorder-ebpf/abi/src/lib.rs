@@ -31,7 +31,7 @@ pub use spec::{
 pub use task::{
     CapEvent, CapKey, Comm, DESCRIBED, Exec, Exit, FaultEvent, Fork, HELD, KNOWN, KnownFile, NO_SLOT,
     OomEvent, OpenedFile, PROBED, Pending, SLOTS, STACKS, Shared, SignalEvent, Slot, Usage, UsageEvent,
-    known_at,
+    known_at, progress,
 };
 
 /// Value of a system call's sixth argument register that marks a coordination call of the replay engine.
@@ -39,6 +39,25 @@ pub use task::{
 /// The kernel ignores that register for calls with fewer than six arguments, and `FUTEX_WAIT`/`FUTEX_WAKE` ignore
 /// it too (`kernel/futex/syscalls.c`: `val3` is only used by the bitset, requeue-compare and wake-op operations).
 pub const ENGINE_MARK: u64 = 0xC7AC_E0E0_5EED_0001;
+/// Upper half of the sixth argument of a call that the replay's sandbox answers instead of the kernel; the lower half
+/// says the answer, see [`answer`].
+pub const ANSWER_TAG: u64 = 0xC7AC_FA17_0000_0000;
+/// Bit of a tag: the bits below it are a result ≥ 0, not an errno.
+pub const ANSWER_VALUE: u64 = 1 << 31;
+
+/// Whether a sixth argument has [`ANSWER_TAG`].
+#[inline(always)]
+#[must_use]
+pub const fn is_answer(tag: u64) -> bool {
+    tag >> 32 == ANSWER_TAG >> 32
+}
+
+/// The result that a tag stands for. The filter itself can answer with an errno or with 0 only.
+#[inline(always)]
+#[must_use]
+pub const fn answer(tag: u64) -> i64 {
+    if tag & ANSWER_VALUE != 0 { (tag & (ANSWER_VALUE - 1)) as i64 } else { -((tag & 0xfff) as i64) }
+}
 /// The number of no helper: in its calls, user space puts the kernel's `bpf_rdonly_cast` in place of it.
 pub const RDONLY_CAST: u32 = 0x7ace_0001;
 /// "This kernel has no such field".

@@ -42,9 +42,9 @@ pub struct Shared {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Slot {
-    /// The call in flight, if `busy`.
+    /// The call in flight, if `busy` says so.
     pub call: Call,
-    /// 1 while a call is in flight.
+    /// [`progress`].
     pub busy: u32,
     /// 1 until the task's first entry: the child's return from clone has no entry and is not reported.
     /// [`HELD`] until its first `execve`: nothing before that is reported.
@@ -69,8 +69,8 @@ pub struct Slot {
     pub woken_ns: u64,
     /// How it left the CPU: bits of its state, 0 while it was runnable.
     pub out_state: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// 1: a filter turned the call in flight into a signal (`SECCOMP_RET_TRAP`), whose handler gives the result.
+    pub trapped: u32,
     /// Where its last page fault in user mode was; 0 before the first.
     pub fault_address: u64,
     /// The call before that ([`Call::t_ns`]).
@@ -87,6 +87,16 @@ pub struct Slot {
     pub opened: OpenedFile,
     /// What makes each begin where a cache line does.
     pub padding: [u64; 4],
+}
+
+/// Values of [`Slot::busy`].
+pub mod progress {
+    /// No call was seen yet: one may have been under way when the recording began.
+    pub const UNSEEN: u32 = 0;
+    /// In a call whose entry was seen.
+    pub const IN_CALL: u32 = 1;
+    /// Between two calls: an exit without an entry is that of a call which a filter (seccomp) answered.
+    pub const BETWEEN: u32 = 2;
 }
 
 /// Files that a task remembers to be described.

@@ -4,7 +4,9 @@ use super::{Decoder, timeline};
 use crate::arch;
 use crate::details::{self, Context};
 use crate::meaning::{Meaning, Rule, kept, time_counts};
-use ctrace_abi::{AggregateRecord, Call, CallArgs, LevelChange, Slot, WINDOW_NS, call_flag, level};
+use ctrace_abi::{
+    AggregateRecord, Call, CallArgs, LevelChange, Slot, WINDOW_NS, call_flag, is_answer, level, op,
+};
 use ctrace_format::{
     Aggregate, Detail, Event, Fidelity, FidelityLevel, Syscall, SyscallFlags, Sysno, TraceWriter,
 };
@@ -83,6 +85,11 @@ impl Decoder {
         if flags.contains(SyscallFlags::ENGINE) {
             self.engine_calls += 1;
         }
+        // The tag of the replay's sandbox is where a sixth argument would be.
+        let emulated = flags.contains(SyscallFlags::FILTERED) && is_answer(call.args[5]);
+        if emulated {
+            flags = flags.union(SyscallFlags::EMULATED);
+        }
         let mut details = std::mem::take(&mut self.details);
         let mut creds = [None; 2];
         let entry = if call.flags & call_flag::HAS_ARGS == 0 { None } else { self.entry.get(&call.tid) };
@@ -92,6 +99,11 @@ impl Decoder {
             details::more_items(tail, &mut items);
             creds = [timeline::creds(&items, 0), timeline::creds(&items, 1)];
             details::merge(&mut items);
+            if emulated {
+                for item in items.iter_mut().filter(|i| i.head.op == op::ADDR) {
+                    details::measure(item);
+                }
+            }
             // A copy that failed at entry and was not made good at exit, or was cut.
             if items.iter().any(|i| i.head.fault != 0) {
                 flags = flags.union(SyscallFlags::TRUNCATED);
@@ -116,7 +128,11 @@ impl Decoder {
         if call.run_wait_ns >= NOTABLE_WAIT_NS {
             details.push(Detail::CpuWait { ns: call.run_wait_ns });
         }
-        let (args, args_mask) = kept(meaning, &call.args);
+        let (mut args, mut args_mask) = kept(meaning, &call.args);
+        if emulated {
+            args[5] = 0;
+            args_mask &= !(1 << 5);
+        }
         let object = self.objects.get(call.file);
         let loads = call.args[2] & PROT_EXEC != 0
             && call.ret >= 0
@@ -202,6 +218,7 @@ fn call_flags(raw: u16) -> SyscallFlags {
         (call_flag::NO_EXIT, SyscallFlags::NO_EXIT),
         (call_flag::ENGINE, SyscallFlags::ENGINE),
         (call_flag::TRUNCATED, SyscallFlags::TRUNCATED),
+        (call_flag::FILTERED, SyscallFlags::FILTERED),
     ]
     .into_iter()
     .filter(|(bit, _)| raw & bit != 0)

@@ -4,7 +4,7 @@ use crate::stored::{self, CHUNK_HEAD_BYTES, ChunkHead};
 use crate::{
     CHUNK_STEPS, Kind, LAYOUT_VERSION, MAX_STEPS, MAX_TASKS, MsgDesc, POOL_MAX_BYTES, POOL_THRESHOLD,
     PROGRAM_BASE, PROGRAM_MAGIC, PROGRAM_MAX_BYTES, PathPid, ProgramHeader, RESERVED_BYTES, Sel, Step,
-    TaskEntry, Wait, control, flags, header_flags, task_flags,
+    TAG_MAX, TaskEntry, Wait, control, flags, header_flags, task_flags,
 };
 use std::collections::HashMap;
 use std::fmt;
@@ -439,8 +439,8 @@ impl ProgramBuilder {
             return Err(invalid("the length argument of a stream call is 0 to 6"));
         }
         if step.flags & (flags::FAULT | flags::NOT_READY) != 0 {
-            if step.expect > 0 || step.expect < -4095 {
-                return Err(invalid("an emulated result is 0 or an errno"));
+            if step.expect > TAG_MAX || step.expect < -4095 {
+                return Err(invalid("an emulated result is an errno or has 31 bits"));
             }
             self.flags |= header_flags::USES_FAULT_LANE;
         }
@@ -568,7 +568,8 @@ impl ProgramBuilder {
             | Sel::Itimerspec
             | Sel::Itimerval
             | Sel::AbsItimerspec
-            | Sel::AltStack => Ok(64),
+            | Sel::AltStack
+            | Sel::SoftLimit => Ok(64),
         })
     }
 

@@ -185,7 +185,8 @@ pub struct TaskSlot {
     pub force: AtomicU32,
     /// Counters, written by the task only.
     pub counters: Counters,
-    /// Worker's own: signals that arrived before their place in the program, one count per signal number (saturating).
+    /// Worker's own: signals that arrived before their place in the program, one count per signal number (saturating). No
+    /// signal has number 0: there, all that ever arrived are counted. Futex word.
     pub pending_signals: [AtomicU32; 65],
     /// Worker's own: depth of handlers running.
     pub handler_depth: AtomicU32,

@@ -306,6 +306,7 @@ impl Program {
             (flags::EXTRA, "extra"),
             (flags::NOT_READY, "not ready"),
             (flags::OPEN_LOOP, "open loop"),
+            (flags::WRITTEN, "written"),
         ] {
             if step.flags & flag != 0 {
                 let _ = write!(out, " [{word}]");

@@ -52,8 +52,22 @@ pub const PROGRAM_MAGIC: u64 = 0x314d_4152_4754_4343; // "CCTGRAM1"
 pub const LAYOUT_VERSION: u32 = 5;
 /// Value of the sixth argument of the engine's own calls; the same as `ctrace_abi::ENGINE_MARK`.
 pub const ENGINE_MARK: u64 = 0xC7AC_E0E0_5EED_0001;
-/// Upper half of the sixth argument of a call that the seccomp filter fails with the errno in the low 12 bits.
+/// Upper half of the sixth argument of a call that the seccomp filter answers: with the errno in the low 12 bits (0: with
+/// 0), or, with [`TAG_VALUE`], with 0. The same as `ctrace_abi::ANSWER_TAG`.
 pub const FAULT_TAG: u64 = 0xC7AC_FA17_0000_0000;
+/// Bit of a tag: the bits below it are the recorded result ≥ 0. The filter cannot give it; the recorder reports it.
+pub const TAG_VALUE: u64 = 1 << 31;
+/// The largest result that a tag can say.
+pub const TAG_MAX: i64 = TAG_VALUE as i64 - 1;
+
+/// The tag of a call that is answered with `result`, from −4095 to [`TAG_MAX`].
+pub const fn fault_tag(result: i64) -> u64 {
+    if result > 0 {
+        FAULT_TAG | TAG_VALUE | (result as u64 & (TAG_VALUE - 1))
+    } else {
+        FAULT_TAG | (result.wrapping_neg() as u64 & 0xfff)
+    }
+}
 /// Most tasks a program may have.
 pub const MAX_TASKS: u32 = 1 << 16;
 /// Most steps a task may have: its sequence number counts two per step in 32 bits.

@@ -152,6 +152,9 @@ pub enum Sel {
     /// Offset (< 1 GiB) → address in a region that stands for mappings the program itself did not make (its image, the
     /// loader's, the stack): whole pages that may be protected, advised, unmapped. Every image has a fresh one.
     StandIn = 21,
+    /// [`soft_limit`] → address of a `struct rlimit64` with that soft limit, as far as the caller's hard limit allows, and with
+    /// the hard limit as it is.
+    SoftLimit = 22,
 }
 
 /// Operand of [`Sel::Value`]: slot < 2^24, |offset| < 2^39.
@@ -162,6 +165,17 @@ pub const fn value_operand(slot: u32, offset: i64) -> u64 {
 /// The parts of [`value_operand`].
 pub const fn value_parts(operand: u64) -> (u32, i64) {
     ((operand >> 40) as u32, ((operand << 24) as i64) >> 24)
+}
+
+/// Operand of [`Sel::SoftLimit`]: which resource, and the limit (< 2^56; anything above counts as no limit).
+pub const fn soft_limit(resource: u64, soft: u64) -> u64 {
+    let most = (1 << 56) - 1;
+    resource << 56 | if soft < most { soft } else { most }
+}
+
+/// The parts of [`soft_limit`].
+pub const fn soft_limit_parts(operand: u64) -> (u64, u64) {
+    (operand >> 56, operand & ((1 << 56) - 1))
 }
 
 /// Operand of [`Sel::AbsTimespec`]: clock id and ns from now (< 2^56).
@@ -259,8 +273,8 @@ pub const fn fd_operand(fd: u32, cloexec: bool) -> u64 {
 pub mod flags {
     /// The engine's own: the sixth argument is the mark, nothing is counted as replayed.
     pub const ENGINE: u32 = 1;
-    /// The recorded errno (or 0) is emulated: the sixth argument is the fault tag with the errno −`expect`. Works for any
-    /// call, since the tagged call is never carried out.
+    /// The recorded result is emulated: the sixth argument is the fault tag of `expect`. Works for any call, since the
+    /// tagged call is never carried out. The call takes its recorded duration.
     pub const FAULT: u32 = 1 << 1;
     /// Read/write on a stream: `expect` bytes in all; short calls are continued, `EAGAIN` is waited out.
     pub const STREAM: u32 = 1 << 2;
@@ -286,6 +300,9 @@ pub mod flags {
     /// The recorded call found nothing (`EAGAIN`), and one that finds something would take it away from those after it:
     /// first an engine-marked poll of `fd_arg` for `aux`, without waiting; when that is ready, the errno is emulated.
     pub const NOT_READY: u32 = 1 << 12;
+    /// [`super::Kind::Exec`]: the workload has written the file that is executed. A worker is put in its place first. With
+    /// `AT_EMPTY_PATH`, argument 5 may be a path ([`super::Sel::Data`]) under which the same file can be opened.
+    pub const WRITTEN: u32 = 1 << 14;
     /// A peer that asks rather than answers: behind the recording, it may leave its gap out. (An answering peer's gap is a
     /// latency that the workload saw.)
     pub const OPEN_LOOP: u32 = 1 << 13;
@@ -360,7 +377,7 @@ macro_rules! from_u8 {
     };
 }
 from_u8!(Kind: Call ..= Sync);
-from_u8!(Sel: Imm ..= StandIn);
+from_u8!(Sel: Imm ..= SoftLimit);
 from_u8!(Expect: Any ..= Bytes);
 from_u8!(Post: None ..= Delivered);
 

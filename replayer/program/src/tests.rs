@@ -203,7 +203,9 @@ fn impossible_steps_are_refused() {
     let mut unknown = Step::call(0);
     unknown.sel[3] = 200;
     invalid(builder.push(0, &unknown));
-    invalid(builder.push(0, &Step::call(0).with(crate::flags::FAULT).expect(Expect::Exact, 1)));
+    invalid(
+        builder.push(0, &Step::call(0).with(crate::flags::FAULT).expect(Expect::Exact, crate::TAG_MAX + 1)),
+    );
     let twice = TaskInfo { flags: task_flags::ROOT, ..TaskInfo::default() };
     builder.task(&twice).unwrap();
     assert!(builder.seal().is_err(), "two roots");
@@ -226,5 +228,5 @@ fn operands_hold_their_parts() {
     assert_eq!(clock_parts(clock_operand(7, 1 << 50)), (7, 1 << 50));
     assert_eq!(Kind::from_u8(Kind::Sync as u8), Some(Kind::Sync));
     assert_eq!(Kind::from_u8(Kind::Sync as u8 + 1), None);
-    assert_eq!(Sel::from_u8(Sel::StandIn as u8 + 1), None);
+    assert_eq!(Sel::from_u8(Sel::SoftLimit as u8 + 1), None);
 }

@@ -6,7 +6,7 @@ use ctrace_program::{Kind, Sel, Step, flags};
 
 /// Whether an argument of this meaning is an address. What is an address in some calls only (of `fcntl`, `ioctl`, `prctl`)
 /// is looked at where these are compiled.
-const fn is_address(kind: K) -> bool {
+pub(crate) const fn is_address(kind: K) -> bool {
     matches!(
         kind,
         K::Path

@@ -34,6 +34,10 @@ pub enum EdgeKind {
     Connection,
     /// A thread is waited for before it ends.
     Join,
+    /// Who is to be woken waits.
+    Futex,
+    /// A lock is had by one after the other.
+    Lock,
 }
 
 /// A wait that a step might need.

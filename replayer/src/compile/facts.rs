@@ -1,15 +1,17 @@
 //! The passes that only look: what has to be known about the whole recording before the first step can be written.
 
 use super::CompileError;
+use super::arrivals::{Arrivals, CallId, Observed as Arriving, Span};
 use super::budget::Budget;
 use super::calls::Sc;
 use super::connects::Connects;
 use super::fsmodel::{FsModel, Paths};
-use super::futexes::{Matcher, Unmatched, Word};
+use super::futexes::{ANY, Matcher, SHARED, Sleep, Wakes, Waking, Word};
 use super::links::{Links, Observed};
 use super::refusals::Refusals;
 use super::source::Source;
-use super::world::{self, OfdKind, Origin, Seed, StreamKey, TaskIx, World, canonical};
+use super::told::Told;
+use super::world::{self, OfdKind, Origin, Seed, SockIx, StreamKey, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
@@ -22,7 +24,7 @@ pub(crate) struct Facts {
     pub(crate) fs: FsModel,
     /// By socket index: the other end is inside, too.
     pub(crate) inside: Vec<bool>,
-    pub(crate) futexes: Unmatched,
+    pub(crate) futexes: Wakes,
     /// What became of attempts to connect.
     pub(crate) connects: Connects,
     /// Addresses that some connect reached.
@@ -43,11 +45,16 @@ pub(crate) struct Facts {
     pub(crate) locals: Vec<Option<SockAddr>>,
     /// When the other end said that it sends no more, by cookie.
     pub(crate) fin: FxHashMap<u64, u64>,
-    /// Accepts that ended before one that had taken an earlier connection did: whom they come after. Task and number of its
-    /// call.
-    pub(crate) overtaken: FxHashMap<(TaskIx, u32), (TaskIx, u32)>,
-    /// Those whom they come after.
-    pub(crate) overtaking: FxHashSet<(TaskIx, u32)>,
+    /// Who accepted which connection, in which order they came, and who was told of them.
+    pub(crate) arrivals: Arrivals,
+    /// By socket of those who connected to somebody inside: the socket that was accepted.
+    pub(crate) accepted_as: FxHashMap<SockIx, SockIx>,
+    /// Calls that made a descriptor of a number that was being closed: the close, which returned later.
+    pub(crate) closed_by_then: FxHashMap<CallId, CallId>,
+    /// Closes that came while an accept waited that had got its number before: the accept.
+    pub(crate) waiting_by_then: FxHashMap<CallId, CallId>,
+    /// Addresses that several sockets listened at together.
+    pub(crate) shared_addresses: FxHashSet<SockAddr>,
     /// Links of the file system.
     pub(crate) links: Links,
     /// Writes that blocked, by the end of the stream that they were made to: when they began and returned, in order of
@@ -55,19 +62,11 @@ pub(crate) struct Facts {
     pub(crate) blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>>,
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
+    /// Accepts that were under way when the recording began, and the numbers they had taken: by table of descriptors.
+    pub(crate) early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>>,
+    /// What calls did that only what followed tells.
+    pub(crate) told: Told,
 }
-
-/// An accept, as far as its place among others matters.
-#[derive(Debug, Clone, Copy)]
-struct Accepted {
-    established_ns: u64,
-    task: TaskIx,
-    seq: u32,
-    end_ns: u64,
-}
-
-/// Accepts that are kept of one listener.
-const ACCEPTED: usize = 32;
 
 /// A task, before the program is written.
 #[derive(Debug, Clone)]
@@ -90,13 +89,59 @@ pub(crate) fn is_work(call: &Syscall) -> bool {
 pub(crate) fn futex_word(world: &World, task: TaskIx, addr: u64, private: bool) -> Word {
     // Words in shared memory are told apart by address only: processes that share them map them where they like, but
     // mostly they are forks of one another.
-    let space = if private { world.tasks[task as usize].proc } else { u32::MAX };
+    let space = if private { world.tasks[task as usize].proc } else { SHARED };
     (space, addr)
 }
 
 /// Operation of a futex call, without its modifiers, and whether it is private to the address space.
 pub(crate) fn futex_op(call: &Syscall) -> (u64, bool) {
     (call.args[1] & 0x7f, call.args[1] & 0x80 != 0)
+}
+
+/// Operations of futex calls (include/uapi/linux/futex.h).
+pub(crate) mod futex_ops {
+    pub(crate) const WAIT: u64 = 0;
+    pub(crate) const WAKE: u64 = 1;
+    pub(crate) const REQUEUE: u64 = 3;
+    pub(crate) const CMP_REQUEUE: u64 = 4;
+    pub(crate) const WAKE_OP: u64 = 5;
+    pub(crate) const WAIT_BITSET: u64 = 9;
+    pub(crate) const WAKE_BITSET: u64 = 10;
+    /// Modifiers.
+    pub(crate) const PRIVATE: u64 = 0x80;
+    pub(crate) const CLOCK_REALTIME: u64 = 0x100;
+}
+
+/// Tells the matcher of a futex call.
+fn futex(matcher: &mut Matcher, world: &World, task: TaskIx, call: &Syscall, end_ns: u64) {
+    let (op, private) = futex_op(call);
+    let word = futex_word(world, task, call.args[0], private);
+    let seq = world.tasks[task as usize].ops;
+    let start_ns = call.t_ns;
+    let mask = match op {
+        futex_ops::WAIT_BITSET | futex_ops::WAKE_BITSET if call.args[5] as u32 != 0 => call.args[5] as u32,
+        _ => ANY,
+    };
+    let unfinished = call.flags.contains(SyscallFlags::NO_EXIT);
+    let woken = u32::try_from(call.ret).unwrap_or(0);
+    let other = futex_word(world, task, call.args[4], private);
+    let waking = Waking { task, seq, word, mask, start_ns, end_ns, woken, other: None };
+    match op {
+        futex_ops::WAIT | futex_ops::WAIT_BITSET if unfinished || call.ret == 0 => {
+            let sleep = Sleep { task, seq, word, mask, start_ns, end_ns };
+            if unfinished { matcher.stayed(&sleep) } else { matcher.waited(sleep) }
+        }
+        futex_ops::WAKE | futex_ops::WAKE_BITSET if woken > 0 && !unfinished => matcher.woke(waking),
+        futex_ops::REQUEUE | futex_ops::CMP_REQUEUE if woken > 0 && !unfinished => {
+            // The result counts both: those that it woke came first.
+            let ended = woken.min(call.args[2] as u32);
+            matcher.woke(Waking { woken: ended, other: Some((other, Some(woken - ended))), ..waking });
+        }
+        futex_ops::WAKE_OP if woken > 0 && !unfinished => {
+            matcher.woke(Waking { other: Some((other, None)), ..waking });
+        }
+        _ => {}
+    }
 }
 
 /// Looks at the whole recording.
@@ -112,10 +157,20 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut reset = FxHashSet::default();
     let mut refusals = Refusals::default();
     let mut fin = FxHashMap::default();
-    let mut accepted: FxHashMap<u32, VecDeque<Accepted>> = FxHashMap::default();
-    let mut overtaken = FxHashMap::default();
+    let mut arriving = Arriving::default();
+    let mut accepted_as = FxHashMap::default();
+    // By table and number: who made it while another was there still, and when that returned.
+    let mut reused: FxHashMap<(u32, i32), (CallId, u64)> = FxHashMap::default();
+    let mut closed_by_then = FxHashMap::default();
+    // By table: the last closes, with their numbers and times.
+    let mut closes: FxHashMap<u32, VecDeque<(CallId, i32, u64)>> = FxHashMap::default();
+    let mut waiting_by_then: FxHashMap<CallId, (CallId, SockIx)> = FxHashMap::default();
+    // Who accepts from a listener; none: several do.
+    let mut acceptors: FxHashMap<SockIx, Option<TaskIx>> = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
+    let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
+    let mut told = Told::default();
     let mut reached = FxHashSet::default();
     let mut blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>> = FxHashMap::default();
     source.for_each(&mut |event| {
@@ -157,17 +212,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         let known = world.calls.get(call.sysno);
         let seq = world.tasks[task as usize].ops;
         match known.sc {
-            Sc::Futex if !call.flags.contains(SyscallFlags::NO_EXIT) => {
-                let (op, private) = futex_op(call);
-                let word = futex_word(&world, task, call.args[0], private);
+            Sc::Futex => {
                 budget.things("futex words", matcher.words())?;
-                match (op, call.ret) {
-                    (0 | 9, 0) => matcher.waited(word, task, seq, call.t_ns, event.end_ns()),
-                    (1 | 10 | 3 | 4 | 5, n) if n > 0 => {
-                        matcher.woke(word, call.t_ns, event.end_ns(), n as u64);
-                    }
-                    _ => {}
-                }
+                futex(&mut matcher, &world, task, call, event.end_ns());
             }
             Sc::Clone | Sc::Clone3 if call.ret > 0 => {
                 if let Some((flags, _, child_tid)) = clone_operands(call, known.sc)
@@ -181,27 +228,10 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                     tid_words.entry(word).or_default().push(child);
                 }
             }
-            Sc::Accept | Sc::Accept4 if call.ret >= 0 => {
-                // Connections are taken in the order in which they came about, by calls that may take long to return.
-                let cookie = world.cookie_of(source, call.object);
-                if let Some(listener) = world.sock_of(task, call.args[0] as i32)
-                    && let Some(&established_ns) = connects.established.get(&cookie)
-                {
-                    let others = accepted.entry(listener).or_default();
-                    let next = others
-                        .iter()
-                        .filter(|o| {
-                            o.task != task && o.established_ns > established_ns && o.end_ns > call.t_ns
-                        })
-                        .min_by_key(|o| o.established_ns);
-                    if let Some(next) = next {
-                        overtaken.insert((next.task, next.seq), (task, seq));
-                    }
-                    if others.len() >= ACCEPTED {
-                        others.pop_front();
-                    }
-                    others.push_back(Accepted { established_ns, task, seq, end_ns: event.end_ns() });
-                }
+            // It took its number before the recording began.
+            Sc::Accept | Sc::Accept4 if call.ret >= 0 && call.t_ns == 0 && seq == 0 => {
+                let files = world.procs[world.tasks[task as usize].proc as usize].files;
+                early_accepts.entry(files).or_default().push((call.ret as i32, task));
             }
             Sc::Connect => {
                 if let Some(addr) = world::detail_addr(call, 1) {
@@ -235,10 +265,70 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         refusals.saw(&world, task, call, known.sc);
         connects.saw(call);
         budget.things("refused datagrams", refusals.len())?;
+        let span = Span { call: (task, seq), start_ns: call.t_ns, end_ns: event.end_ns() };
+        let files = world.procs[world.tasks[task as usize].proc as usize].files;
+        if known.sc == Sc::Close && call.ret == 0 {
+            let closes = closes.entry(files).or_default();
+            if closes.len() >= CLOSES {
+                closes.pop_front();
+            }
+            closes.push_back((span.call, call.args[0] as i32, call.t_ns));
+        }
+        if call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
+            let fd = call.ret as i32;
+            if world.files_of(task).slots.get(&fd).is_some() && !matches!(known.sc, Sc::Dup2 | Sc::Dup3) {
+                reused.insert((files, fd), (span.call, span.end_ns));
+            }
+        } else if known.sc == Sc::Close
+            && let Some((made, end_ns)) = reused.remove(&(files, call.args[0] as i32))
+            && call.t_ns < end_ns
+            && made.0 != task
+        {
+            closed_by_then.insert(made, span.call);
+        }
+        let accepts = matches!(known.sc, Sc::Accept | Sc::Accept4);
+        if accepts && call.ret == EAGAIN {
+            if let Some(listener) = world.sock_of(task, call.args[0] as i32) {
+                arriving.in_vain(listener, span);
+            }
+        } else if call.ret > 0 {
+            for (listener, _) in world.told_of_connections(task, call, known.sc) {
+                arriving.told(listener, span);
+            }
+        }
+        told.call(&world, budget, task, call, &known)?;
         world.apply_call(source, task, call, &known)?;
+        told.applied(&world, task, call, &known);
+        if accepts
+            && call.ret >= 0
+            && let Some(listener) = world.sock_of(task, call.args[0] as i32)
+            && let Some(sock) = world.sock_of(task, call.ret as i32)
+        {
+            let state = &world.socks[sock as usize];
+            let at_ns = connects.established.get(&state.cookie).copied();
+            let ends = if at_ns.is_none() { state.local.clone().zip(state.peer.clone()) } else { None };
+            arriving.accepted(listener, span, sock, state.cookie, at_ns, ends);
+            let by = acceptors.entry(listener).or_insert(Some(task));
+            *by = by.filter(|by| *by == task);
+            // It had taken its number when it began: a lower one that was closed meanwhile was not free by then.
+            let blocks =
+                world.ofd_of(task, call.args[0] as i32).is_some_and(|o| !world.ofds[o as usize].nonblock);
+            let closes = closes.get(&files).into_iter().flatten().filter(|_| blocks);
+            let closed = closes.into_iter().find(|(by, fd, t_ns)| {
+                by.0 != task && *fd < call.ret as i32 && (call.t_ns..event.end_ns()).contains(t_ns)
+            });
+            if let Some((close, ..)) = closed {
+                waiting_by_then.insert(*close, (span.call, listener));
+            }
+        }
         for (ix, sock) in world.newly_paired() {
             inside.insert(ix);
             inside.insert(sock);
+            for (client, server) in [(ix, sock), (sock, ix)] {
+                if world.socks[server as usize].accepted {
+                    accepted_as.insert(client, server);
+                }
+            }
         }
         Ok(())
     })?;
@@ -261,6 +351,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         .collect();
     let unknown_fds = world.unknown_fds;
     let locals = world.socks.iter().map(|s| s.local.clone()).collect();
+    let shared_addresses = std::mem::take(&mut world.shared_addresses);
     let (paths, fs, seed) = world.into_parts();
     let links = seed.links.clone();
     Ok(Facts {
@@ -278,18 +369,28 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         locals,
         reset,
         fin,
-        overtaking: overtaken.values().copied().collect(),
-        overtaken,
+        arrivals: arriving.finish(),
+        accepted_as,
+        closed_by_then,
+        waiting_by_then: waiting_by_then
+            .into_iter()
+            .filter(|(_, (_, listener))| acceptors.get(listener).is_some_and(Option::is_some))
+            .map(|(close, (accept, _))| (close, accept))
+            .collect(),
+        shared_addresses,
         links,
         blocked_writes,
         reached,
         killed,
+        early_accepts,
+        told,
     })
 }
 
 /// Finds the descriptors that were there before the first call, the flags of clones and the addresses of connections.
 fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     let mut tuples = FxHashMap::default();
+    let mut late = FxHashSet::default();
     let mut links = Observed::default();
     let mut cwd: Option<Vec<u8>> = None;
     let mut moved = false;
@@ -306,6 +407,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     budget.things("connections", tuples.len())?;
                     tuples.insert(connection.cookie.0, (connection.local.clone(), connection.peer.clone()));
                 }
+                world.apply_other(source, event)?;
             }
             Event::Signal(signal) => {
                 world.task_of(source, signal.task)?;
@@ -334,6 +436,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     && (known.sc == Sc::Open
                         || known.sc == Sc::Openat && call.args[0] as i32 == world::AT_FDCWD)
                     && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
+                    && world::is_whole(source.str(*found))
                     && let arg = u8::from(known.sc == Sc::Openat)
                     && world::detail_str(call, arg).is_some_and(|t| source.str(t).first() != Some(&b'/'))
                     && let Some(target) = world.target(source, task, call, arg, None)
@@ -345,11 +448,24 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     && world::detail_str(call, u8::from(known.sc != Sc::Open))
                         .is_some_and(|t| source.str(t).first() == Some(&b'/'))
                     && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
+                    && world::is_whole(source.str(*found))
                 {
                     let at = known.sc != Sc::Open;
                     let dirfd = at.then_some(call.args[0] as i32);
                     if let Some(target) = world.target(source, task, call, u8::from(at), dirfd) {
                         links.observe(world.paths.get(target.path), source.str(*found));
+                    }
+                }
+                if call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
+                    // It was free: what the snapshot shows there is what this call made.
+                    let proc = &world.procs[world.tasks[task as usize].proc as usize];
+                    let there = world.files_of(task).slots.get(&(call.ret as i32));
+                    let snapshot = world.tasks[proc.first as usize].origin == Origin::Snapshot;
+                    if snapshot
+                        && there.is_some_and(|slot| slot.since_ns == 0)
+                        && !matches!(known.sc, Sc::Dup2 | Sc::Dup3)
+                    {
+                        late.insert((proc.tgid, call.ret as i32));
                     }
                 }
                 world.apply_call(source, task, call, &known)?;
@@ -359,7 +475,10 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
         }
         Ok(())
     })?;
-    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), cwd })
+    let fd_limit = world.told_fd_limit;
+    let mut inherited = world.never_used();
+    inherited.extend(std::mem::take(&mut world.discovered));
+    Ok(Seed { inherited, clone_flags, tuples, links: links.solve(), late, cwd, fd_limit })
 }
 
 /// Where a process began, as far as one call tells it: `path` is where a relative path leads from a working directory of
@@ -372,6 +491,9 @@ fn started_in(path: &[u8], found: &[u8]) -> Option<Vec<u8>> {
     Some(if base.is_empty() { b"/".to_vec() } else { base.to_vec() })
 }
 
+const EAGAIN: i64 = -11;
+/// Closes that are kept of one table of descriptors.
+const CLOSES: usize = 32;
 /// Exit signal of a process.
 const SIGCHLD: u64 = 0x11;
 pub(crate) const CLONE_VM: u64 = 0x100;

@@ -5,9 +5,11 @@
 //! task with the waits between them, and the peers' programs. Memory grows with tasks, paths and open connections, not
 //! with events: steps go to a file as they are made.
 //!
-//! Order is kept by waits that follow the recorded order of time: a step waits for one that began before it ended. The
-//! finished program is checked for waits that can never hold ([`circles`]).
+//! Order is kept by waits that follow the recorded order of time: a step waits for one that began before it ended. Accepts
+//! have an order of their own, which calls that were under way at the same time agree with ([`arrivals`]). The finished
+//! program is checked for waits that can never hold ([`circles`]).
 
+mod arrivals;
 mod bounds;
 mod budget;
 mod calls;
@@ -25,10 +27,13 @@ mod memory;
 mod netlink;
 mod peers;
 mod refusals;
+mod restarts;
 mod setup;
 mod shapes;
 mod source;
 mod steps;
+mod told;
+mod volumes;
 mod wire;
 mod world;
 
@@ -133,7 +138,7 @@ impl Plan {
 
 /// Compiles any source.
 pub(crate) fn compile(source: &dyn Source, options: &CompileOptions) -> Result<Plan, CompileError> {
-    let source = source::Completed::new(source);
+    let source = restarts::Rejoined::new(source::Completed::new(source));
     let facts = facts::gather(&source)?;
     lower::write(&source, facts, options).map_err(|error| match error {
         CompileError::Build(BuildError::Io { source, .. }) => {

@@ -6,12 +6,14 @@
 //! everybody's.
 
 use super::CompileError;
+use super::arrivals::Place;
 use super::calls::nr;
 use super::connects::Answer;
 use super::deps::{Deps, EdgeKind};
+use super::io::sharing::name_place;
 use super::netlink;
 use super::wire;
-use super::world::{SockIx, canonical};
+use super::world::{SockIx, World, canonical};
 use ctrace_format::SockAddr;
 use ctrace_program::{
     Expect, Kind, Post, ProgramBuilder, Sel, Step, TaskInfo, Wait, fd_operand, flags, task_flags,
@@ -94,8 +96,8 @@ pub(crate) struct Peers {
     tasks: Vec<u32>,
     conns: FxHashMap<SockIx, Conn>,
     servers: FxHashMap<SockAddr, Server>,
-    /// Last connect to a listener of the workload, so that accepts come in order.
-    last_connect: FxHashMap<SockIx, Wait>,
+    /// Last connect to a listener of the workload, and its place, so that connections come in order.
+    last_connect: FxHashMap<SockIx, (u32, Wait)>,
     next_fd: u32,
     last_established: Option<Wait>,
     /// Who exchanges datagrams with a socket of the workload, by address (none: a sender without one).
@@ -404,14 +406,14 @@ impl Peers {
         Ok(())
     }
 
-    /// The workload accepted `sock` on `listener`: somebody connected from `from` to `to` at `at_ns`.
+    /// The workload accepts `sock`: somebody connects from `from` to `to` at `at_ns`.
     #[expect(clippy::too_many_arguments, reason = "both addresses, both sockets, and what to wait for")]
     pub(crate) fn connect(
         &mut self,
         b: &mut ProgramBuilder,
         deps: &mut Deps,
         sock: SockIx,
-        listener: SockIx,
+        (world, place): (&World, Place),
         from: Option<&SockAddr>,
         to: &SockAddr,
         kind: u16,
@@ -426,7 +428,7 @@ impl Peers {
             _ => false,
         });
         let mut waits = Vec::new();
-        let previous = self.last_connect.get(&listener).copied();
+        let previous = self.last_connect(place.listener).map(|(_, wait)| wait);
         for wait in after.iter().copied().chain(previous) {
             deps.add(task, EdgeKind::Connection, wait, &mut waits);
         }
@@ -434,6 +436,9 @@ impl Peers {
         sync.t_ns = at_ns;
         b.push_after(task, &sync, &waits)?;
         self.bound(b, task, fd, kind, from, family_of(to))?;
+        for step in name_place(b, world, place, u64::from(fd), family_of(to))? {
+            b.push(task, &step.with(flags::EXTRA))?;
+        }
         if let SockAddr::Inet(at) = canonical(to)
             && !at.ip().is_unspecified()
         {
@@ -448,7 +453,7 @@ impl Peers {
             .expect(Expect::Exact, 0);
         connect.t_ns = at_ns;
         let step = b.push(task, &connect)?;
-        self.last_connect.insert(listener, Wait::completed(task, step));
+        self.connected(place, Wait::completed(task, step));
         self.clients += 1;
         self.conns.insert(
             sock,
@@ -465,6 +470,19 @@ impl Peers {
             },
         );
         Ok(())
+    }
+
+    /// The last connection that was made to a listener of the workload: its place, and what to wait for.
+    pub(crate) fn last_connect(&self, listener: SockIx) -> Option<(u32, Wait)> {
+        self.last_connect.get(&listener).copied()
+    }
+
+    /// A connection to a listener of the workload was made, by whomever.
+    pub(crate) fn connected(&mut self, place: Place, wait: Wait) {
+        let last = self.last_connect.entry(place.listener).or_insert((place.position, wait));
+        if place.position >= last.0 {
+            *last = (place.position, wait);
+        }
     }
 
     /// The key of the peer at `addr` that exchanges datagrams with the workload's `sock`, if there is one.

@@ -6,17 +6,19 @@ use super::calls::nr;
 use super::deps::EdgeKind;
 use super::facts::{CLONE_THREAD, TaskFact};
 use super::fsmodel::NodeKind;
+use super::io::sharing::{choose_by_place, share_address};
 use super::lower::{Lower, reachable};
 use super::netlink;
 use super::peers::family_of;
 use super::wire;
+use super::world::limits::RLIMIT_NOFILE;
 use super::world::{
     O_APPEND, O_CLOEXEC, O_NONBLOCK, OfdIx, OfdKind, Origin, PipeIx, ProcIx, SockIx, SockState, TaskIx, Watch,
 };
 use crate::plan::environment::{Preopened, PreopenedKind};
 use ctrace_format::{FdTarget, SockAddr, TaskId};
 use ctrace_program::{
-    Expect, Kind, Post, SIG_HANDLER, SIG_IGNORE, Sel, Step, Wait, fd_operand, fds_operand, flags,
+    Expect, Kind, Post, SIG_HANDLER, SIG_IGNORE, Sel, Step, Wait, fd_operand, fds_operand, flags, soft_limit,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -83,7 +85,13 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
             lower.environment.preopened.push(Preopened { fd, kind: PreopenedKind::Null, cloexec: false });
         }
     }
+    let mut listeners = Vec::new();
     for (fd, ofd) in slots {
+        if let Some((sock, local)) = listener_of(lower, ofd) {
+            listeners.push((fd, ofd, sock, local));
+            lower.environment.preopened.push(Preopened { fd, kind: PreopenedKind::Null, cloexec: false });
+            continue;
+        }
         let kind = match identity(lower, ofd) {
             Some(id) => {
                 if let Some(first) = seen.get(&id) {
@@ -97,6 +105,12 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         };
         lower.environment.preopened.push(Preopened { fd, kind, cloexec: false });
     }
+    for (fd, ofd, sock, local) in listeners {
+        lower.world.socks[sock as usize].local = Some(local);
+        lower.world.listening(sock);
+        let nonblocking = lower.world.ofds[ofd as usize].nonblock;
+        listening_socket(lower, sock, fd as u32, nonblocking)?;
+    }
     let me = lower.prog(task);
     // Threads of it that no recorded clone made.
     let late: Vec<TaskIx> = (1..lower.facts.tasks.len() as TaskIx)
@@ -106,8 +120,26 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         clone(lower, me, thread, THREAD)?;
         gate(lower, thread)?;
     }
+    descriptor_limit(lower, me, lower.world.tasks[task as usize].proc)?;
     lower.b.push(me, &Step::of(Kind::Gate))?;
     lower.environment.cwd = lower.world.paths.get(lower.world.cwd_of(task)).to_vec();
+    Ok(())
+}
+
+/// A socket that a command was started with (socket activation) and that it accepts connections from, and its address.
+fn listener_of(lower: &Lower<'_>, ofd: OfdIx) -> Option<(SockIx, SockAddr)> {
+    let OfdKind::Sock(sock) = lower.world.ofds[ofd as usize].kind else { return None };
+    let first = lower.facts.arrivals.queue(sock).first()?;
+    let ends = first.ends.as_deref().or_else(|| lower.world.tuple(first.cookie));
+    let own = lower.world.socks[sock as usize].local.clone();
+    Some((sock, own.or_else(|| ends.map(|(local, _)| local.clone()))?))
+}
+
+/// The limit of descriptors that a process began with: not before everything of its own is in its place.
+fn descriptor_limit(lower: &mut Lower<'_>, me: u32, proc: ProcIx) -> Result<(), CompileError> {
+    let Some(soft) = lower.world.procs[proc as usize].fd_limit else { return Ok(()) };
+    let limit = extra(nr::prlimit64).imm(0, 0).imm(1, RLIMIT_NOFILE).imm(3, 0);
+    lower.b.push(me, &limit.arg(2, Sel::SoftLimit, soft_limit(RLIMIT_NOFILE, soft)))?;
     Ok(())
 }
 
@@ -331,6 +363,7 @@ fn process(
             me,
             &extra(nr::close_range).imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0),
         )?;
+        hold_numbers(lower, me, state.files, &slots)?;
         for (fd, ofd, _) in &slots {
             let watches: Vec<Watch> =
                 lower.world.epoll(*ofd).into_iter().flat_map(|epoll| epoll.watches().copied()).collect();
@@ -346,12 +379,36 @@ fn process(
         lower.b.push(me, &extra(nr::chdir).arg(0, Sel::Data, cwd))?;
         lower.b.push(me, &extra(nr::umask).imm(0, u64::from(fs.umask)))?;
         signals(lower, me, proc, snapshot)?;
+        descriptor_limit(lower, me, proc)?;
     }
     name(lower, ix, fact)?;
     for thread in there.threads.get(&ix).into_iter().flatten() {
         clone(lower, me, *thread, THREAD | CLONE_THREAD)?;
     }
     gate(lower, ix)
+}
+
+/// An accept takes a number before it waits for a connection. One that was under way at the start had taken a number when
+/// lower ones were in use; here something holds those until it has taken it again.
+fn hold_numbers(
+    lower: &mut Lower<'_>,
+    me: u32,
+    files: u32,
+    slots: &[(i32, OfdIx, bool)],
+) -> Result<(), CompileError> {
+    const HELD_MAX: i32 = 1024;
+    let Some(accepts) = lower.facts.early_accepts.get_mut(&files) else { return Ok(()) };
+    accepts.sort_unstable();
+    let taken: Vec<i32> = accepts.iter().map(|(fd, _)| *fd).collect();
+    let highest = taken.last().copied().unwrap_or(0).min(HELD_MAX);
+    let is_free = |fd: &i32| !taken.contains(fd) && !slots.iter().any(|(used, ..)| used == fd);
+    let held: Vec<i32> = (0..highest).filter(is_free).collect();
+    for fd in &held {
+        let step = extra(nr::eventfd2).imm(0, 0).imm(1, 0).expect(Expect::Success, 0);
+        lower.b.push(me, &step.post(Post::Fd, fd_operand(*fd as u32, false)))?;
+    }
+    lower.held_numbers.insert(files, held);
+    Ok(())
 }
 
 /// A process of the snapshot begins as the program it was, so that it is called and shown as that.
@@ -622,13 +679,14 @@ fn open_socket(
         lower.dgram_ports.insert(sock, own);
         return nonblock(lower, at, nonblocking, false);
     }
+    if state.state == SockState::Listening {
+        return listening_socket(lower, sock, at, nonblocking);
+    }
     socket(lower, at, state.family, state.kind, state.protocol)?;
     if let Some(local) = &state.local {
         bind(lower, at, local)?;
     }
-    if state.state == SockState::Listening {
-        lower.b.push(0, &extra(nr::listen).imm(0, u64::from(at)).imm(1, 4096).expect(Expect::Exact, 0))?;
-    } else if state.kind == 2
+    if state.kind == 2
         && let Some(peer) = &state.peer
     {
         let family = family_of(peer);
@@ -639,6 +697,31 @@ fn open_socket(
             0,
             &extra(nr::connect).imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64),
         )?;
+    }
+    nonblock(lower, at, nonblocking, false)
+}
+
+/// A socket that listens already.
+fn listening_socket(
+    lower: &mut Lower<'_>,
+    sock: SockIx,
+    at: u32,
+    nonblocking: bool,
+) -> Result<(), CompileError> {
+    let state = lower.world.socks[sock as usize].clone();
+    socket(lower, at, state.family, state.kind, state.protocol)?;
+    let shared = lower.shares_its_address(sock);
+    if shared {
+        let step = share_address(&mut lower.b, u64::from(at))?;
+        lower.b.push(0, &step.with(flags::EXTRA))?;
+    }
+    if let Some(local) = &state.local {
+        bind(lower, at, local)?;
+    }
+    lower.b.push(0, &extra(nr::listen).imm(0, u64::from(at)).imm(1, 4096).expect(Expect::Exact, 0))?;
+    if shared {
+        let step = choose_by_place(&mut lower.b, u64::from(at))?;
+        lower.b.push(0, &step.with(flags::EXTRA))?;
     }
     nonblock(lower, at, nonblocking, false)
 }

@@ -232,7 +232,9 @@ fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(),
         .filter(|&task| flags_of(&setup.program, task) & (task_flags::ROOT | task_flags::PEER_ROOT) != 0)
         .collect();
     let names: Vec<Vec<u8>> = roots.iter().map(|&task| task_name(&setup.program, task)).collect();
-    let populated = root::populate(environment, &setup.worker, &names)?;
+    let populated = root::populate(environment, &setup.options.limits, &setup.worker, &names)?;
+    // Kept to the end, so that the workload's terminals get the numbers they had.
+    let _taken = root::take_terminals(&environment.terminals);
     problems.count += populated.count;
     problems.texts.extend(populated.texts);
     let layers =

@@ -3,7 +3,7 @@
 
 use super::SandboxError;
 use crate::plan::environment::Environment;
-use ctrace_program::FAULT_TAG;
+use ctrace_program::{FAULT_TAG, TAG_VALUE};
 use nix::sys::resource::{Resource, getrlimit};
 use std::io;
 
@@ -88,7 +88,6 @@ const DENIED: &[i64] = &[
     libc::SYS_swapon,
     libc::SYS_syslog,
     libc::SYS_umount2,
-    libc::SYS_unshare,
     libc::SYS_userfaultfd,
     libc::SYS_vhangup,
     #[cfg(target_arch = "x86_64")]
@@ -139,6 +138,9 @@ const INTERNET_PROTOCOLS: [i32; 8] = [
 /// Bits of a socket's type that say its kind (linux/net.h).
 const SOCKET_KIND_MASK: u32 = 0xf;
 
+/// What `unshare` may be asked for: a table of descriptors, a working directory and a semaphore undo list of the task's own.
+pub(crate) const UNSHARED_TABLES: u64 = (libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_SYSVSEM) as u64;
+
 /// Whether the filter refuses a socket, or a pair of sockets: it is of a family that no network namespace confines (vsock,
 /// for one, reaches the host of a virtual machine), or of a kind or protocol that reaches out.
 pub(crate) fn is_denied_socket(family: i32, kind: i32, protocol: i32) -> bool {
@@ -188,8 +190,11 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
     if fault_lane {
         out.extend([
             statement(LOAD, offset_arg(5) + 4),
-            jump(EQUAL, (FAULT_TAG >> 32) as u32, 0, 4),
+            jump(EQUAL, (FAULT_TAG >> 32) as u32, 0, 6),
             statement(LOAD, offset_arg(5)),
+            // A result ≥ 0 is told to the recorder; a filter can only say that all went well.
+            jump(HAS, TAG_VALUE as u32, 0, 1),
+            statement(RETURN, libc::SECCOMP_RET_ERRNO),
             statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0xfff),
             statement(libc::BPF_ALU | libc::BPF_OR | libc::BPF_K, libc::SECCOMP_RET_ERRNO),
             statement(libc::BPF_RET | libc::BPF_A, 0),
@@ -267,6 +272,17 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
     let clone = [statement(LOAD, offset_arg(0)), jump(HAS, namespaces, 0, 1), deny, allow];
     out.push(jump(EQUAL, libc::SYS_clone as u32, 0, clone.len() as u8));
     out.extend(clone);
+    // unshare: what a process has of its own anyway, no namespaces.
+    let unshare = [
+        statement(LOAD, offset_arg(0) + 4),
+        jump(EQUAL, 0, 0, 3),
+        statement(LOAD, offset_arg(0)),
+        jump(HAS, !(UNSHARED_TABLES as u32), 1, 0),
+        allow,
+        deny,
+    ];
+    out.push(jump(EQUAL, libc::SYS_unshare as u32, 0, unshare.len() as u8));
+    out.extend(unshare);
     out.push(allow);
     out
 }
@@ -513,6 +529,16 @@ mod tests {
         ] {
             assert_eq!(is_denied_socket(family, kind, protocol), denied, "{family} {kind} {protocol}");
         }
+        let unshare = libc::SYS_unshare as u32;
+        for (asked, expected) in [
+            (UNSHARED_TABLES, libc::SECCOMP_RET_ALLOW),
+            (libc::CLONE_NEWNS as u64, eperm),
+            (libc::CLONE_NEWUSER as u64 | UNSHARED_TABLES, eperm),
+            (libc::CLONE_NEWTIME as u64, eperm),
+            (UNSHARED_TABLES | 1 << 40, eperm),
+        ] {
+            assert_eq!(verdict(&filter, unshare, [asked, 0, 0, 0, 0, 0]), expected, "unshare {asked:#x}");
+        }
         let core = u64::from(libc::RLIMIT_CORE);
         let prlimit = libc::SYS_prlimit64 as u32;
         assert_eq!(verdict(&filter, prlimit, [0, core, 0, 4096, 0, 0]), libc::SECCOMP_RET_ALLOW);
@@ -539,6 +565,15 @@ mod tests {
         let clone = libc::SYS_clone as u32;
         assert_eq!(verdict(&filter, clone, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]), eperm);
         assert_eq!(verdict(&filter, clone, [17, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+    }
+
+    #[test]
+    fn a_tagged_call_with_a_result_is_answered_with_0() {
+        let args = [0, 0, 0, 0, 0, ctrace_program::fault_tag(70_000)];
+        for nr in [libc::SYS_write, libc::SYS_mount, libc::SYS_ptrace] {
+            assert_eq!(verdict(&filter(true), nr as u32, args), libc::SECCOMP_RET_ERRNO);
+        }
+        assert_eq!(ctrace_program::fault_tag(0), FAULT_TAG);
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub(crate) const WORKER_DIRECTORY: &str = "/.ctrace";
 const PROBLEMS_KEPT: usize = 50;
 /// How many links in a row are followed when a program's path is a link.
 const LINKS_MAX: u32 = 16;
+/// Pseudo terminals, at most: the host has a few thousand for all.
+const TERMINALS_MAX: u32 = 64;
+/// File systems of a bounded size, at most.
+const VOLUMES_MAX: usize = 16;
 
 /// Where the workers' program comes from.
 #[derive(Debug)]
@@ -224,6 +228,7 @@ pub(crate) fn supply(supply: Supply, program: &File, worker: &[u8]) -> Result<Op
 /// When a worker to start with cannot be placed. Other failures are collected.
 pub(crate) fn populate(
     environment: &Environment,
+    limits: &Limits,
     worker: &[u8],
     names: &[Vec<u8>],
 ) -> Result<Problems, SandboxError> {
@@ -244,7 +249,23 @@ pub(crate) fn populate(
     // Links first: other paths may lead through them. Directories get their modes last.
     let (links, others): (Vec<&FileSpec>, Vec<&FileSpec>) =
         environment.files.iter().partition(|file| matches!(file.kind, FileKind::Link { .. }));
-    for file in links.iter().chain(&others) {
+    for file in &links {
+        let at = inside(&file.path);
+        if let Err(error) = make(&at, file, &mut made) {
+            problems.add(format!("{}: {error}", at.display()));
+        }
+    }
+    // Together they have no more than one of them could have.
+    let mut left = limits.disk.limit;
+    for volume in environment.volumes.iter().take(VOLUMES_MAX) {
+        let at = inside(&volume.path);
+        let bytes = volume.bytes.min(left);
+        left -= bytes;
+        if let Err(error) = mount_volume(&at, bytes, limits, &mut made) {
+            problems.add(format!("file system of {} bytes at {}: {error}", volume.bytes, at.display()));
+        }
+    }
+    for file in &others {
         let at = inside(&file.path);
         if let Err(error) = make(&at, file, &mut made) {
             problems.add(format!("{}: {error}", at.display()));
@@ -252,7 +273,8 @@ pub(crate) fn populate(
     }
     for path in &environment.executables {
         let at = inside(path);
-        if let Err(error) = place(worker, &at, &mut made, 0) {
+        let size = environment.executable_sizes.get(path).copied().unwrap_or(0);
+        if let Err(error) = place(worker, size, &at, &mut made, 0) {
             problems.add(format!("program {}: {error}", at.display()));
         }
     }
@@ -262,8 +284,12 @@ pub(crate) fn populate(
             problems.add(format!("working directory {}: {error}", at.display()));
         }
     }
-    for file in others.iter().filter(|file| matches!(file.kind, FileKind::Directory { .. })) {
+    for file in &others {
+        let FileKind::Directory { entries } = file.kind else { continue };
         let at = inside(&file.path);
+        if let Err(error) = fill(&at, entries) {
+            problems.add(format!("{}: {error}", at.display()));
+        }
         if at != Path::new("/")
             && let Err(error) = fs::set_permissions(&at, fs::Permissions::from_mode(file.mode & 0o7777))
         {
@@ -348,13 +374,8 @@ fn make(at: &Path, file: &FileSpec, made: &mut HashSet<PathBuf>) -> io::Result<(
         OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).mode(0o600).open(at)
     };
     let made_file = match &file.kind {
-        FileKind::Directory { entries } => {
-            ensure_directory(at, made, 0)?;
-            let there = fs::read_dir(at)?.count() as u64;
-            for index in there..u64::from(*entries) {
-                File::create(at.join(format!("entry-{index:06}")))?;
-            }
-            return Ok(());
+        FileKind::Directory { .. } => {
+            return ensure_directory(at, made, 0);
         }
         FileKind::Link { target } => {
             let target: Vec<u8> = target.iter().copied().take_while(|&b| b != 0).collect();
@@ -406,8 +427,55 @@ fn make_device(at: &Path, rdev: u64) -> io::Result<()> {
     mount(Some(&own), at, none, MsFlags::MS_BIND, none).map_err(io::Error::from)
 }
 
+/// Takes the numbers of pseudo terminals that are not among these, up to the highest of them: the kernel gives the lowest that
+/// is free.
+pub(crate) fn take_terminals(numbers: &[u32]) -> Vec<File> {
+    let Some(&last) = numbers.iter().max().filter(|last| **last < TERMINALS_MAX) else { return Vec::new() };
+    let all: Vec<File> =
+        (0..=last).map_while(|_| OpenOptions::new().read(true).write(true).open("/dev/ptmx").ok()).collect();
+    // The lowest first, in a file system of its own.
+    (0..).zip(all).filter(|(number, _)| !numbers.contains(number)).map(|(_, file)| file).collect()
+}
+
+/// Makes further names in a directory, so that listing it gives as many bytes as so many names of the usual length do.
+fn fill(at: &Path, entries: u32) -> io::Result<()> {
+    // Bytes of a `linux_dirent64` (fs/readdir.c): 19, the name and a NUL, in whole words.
+    let bytes = |name: &OsStr| (name.len() as u64 + 20).next_multiple_of(8);
+    let mut missing = u64::from(entries) * bytes(OsStr::new("entry-000000"));
+    if missing == 0 {
+        return Ok(());
+    }
+    for entry in fs::read_dir(at)? {
+        let name = entry?.file_name();
+        // What is gone before anybody looks does not count.
+        if at.join(&name) != Path::new(WORKER_DIRECTORY) {
+            missing = missing.saturating_sub(bytes(&name));
+        }
+    }
+    for index in 0..missing / bytes(OsStr::new("entry-000000")) {
+        File::create(at.join(format!("entry-{index:06}")))?;
+    }
+    Ok(())
+}
+
+/// Puts a file system of that size over a directory.
+fn mount_volume(at: &Path, bytes: u64, limits: &Limits, made: &mut HashSet<PathBuf>) -> io::Result<()> {
+    ensure_directory(at, made, 0)?;
+    // Behind whatever links lead there: not over the root, and not over what the engine needs.
+    let at = fs::canonicalize(at)?;
+    if at == Path::new("/") || ["/dev", "/proc", WORKER_DIRECTORY].iter().any(|own| at.starts_with(own)) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // A size of 0 would be no bound.
+    let options =
+        format!("mode=1777,size={},nr_inodes={}", bytes.max(4096), limits.files.limit.saturating_add(1));
+    mount(Some("ctrace"), &at, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
+        .map_err(io::Error::from)
+}
+
 /// Every path has a worker of its own: what is written to one does not reach the others.
-fn place(worker: &[u8], at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> io::Result<()> {
+/// Its file has `size` bytes, if that is more than the worker has.
+fn place(worker: &[u8], size: u64, at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> io::Result<()> {
     if depth > LINKS_MAX {
         return Err(io::Error::from_raw_os_error(libc::ELOOP));
     }
@@ -416,11 +484,15 @@ fn place(worker: &[u8], at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> i
     }
     if let Ok(target) = fs::read_link(at) {
         let target = at.parent().unwrap_or(Path::new("/")).join(target);
-        return place(worker, &inside(target.as_os_str().as_bytes()), made, depth + 1);
+        return place(worker, size, &inside(target.as_os_str().as_bytes()), made, depth + 1);
     }
     match fs::remove_file(at) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    write_worker(worker, at)
+    write_worker(worker, at)?;
+    if size > worker.len() as u64 {
+        OpenOptions::new().write(true).open(at)?.set_len(size.min(FILE_BYTES))?;
+    }
+    Ok(())
 }

@@ -351,9 +351,11 @@ fn a_tagged_call_fails_as_recorded_without_being_made() {
     script.push(0, remove.imm(2, libc::AT_REMOVEDIR as u64));
     script
         .push(0, returns(libc::SYS_mmap, -i64::from(libc::ENOMEM)).imm(1, 4096).imm(5, 0).with(flags::FAULT));
+    // A result that no filter can give is the step's nevertheless.
+    script.push(0, returns(libc::SYS_read, 70_000).imm(0, 0).imm(2, 70_000).with(flags::FAULT));
     script.exit(0);
-    let outcome = all_as_expected(script, 4);
-    assert!(outcome.is_none_or(|outcome| outcome.counters.emulated == 2));
+    let outcome = all_as_expected(script, 5);
+    assert!(outcome.is_none_or(|outcome| outcome.counters.emulated == 3));
 }
 
 #[test]

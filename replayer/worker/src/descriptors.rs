@@ -8,7 +8,7 @@ use ctrace_program::control::{Cause, status};
 
 const F_DUPFD: u64 = 0;
 const F_SETFD: u64 = 2;
-const F_DUPFD_CLOEXEC: u64 = 1030;
+pub const F_DUPFD_CLOEXEC: u64 = 1030;
 const O_CLOEXEC: u64 = 0o2_000_000;
 /// Where descriptors wait until their number is free: above what programs commonly reach, below the usual limit.
 const PARKED: u64 = 700;

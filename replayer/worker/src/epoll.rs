@@ -14,6 +14,8 @@ use ctrace_program::{REPORTED_ONCE, Step, watch_parts};
 const EPOLL_CTL_MOD: u64 = 3;
 /// `EPOLLIN`, `EPOLLERR`, `EPOLLHUP`, `EPOLLRDHUP`.
 const READABLE: u32 = 0x2019;
+/// Reports that are asked for one after the other: of as many descriptors as one waits for at a time, mostly.
+const ROUNDS_MAX: u32 = 4096;
 /// Bytes of `struct epoll_event`: packed on one architecture.
 const EVENT_BYTES: usize = size_of::<arch::EpollEvent>();
 
@@ -26,8 +28,10 @@ pub fn delivered(task: &Task, step: &Step, regs: &[u64; 6], reported: i64) -> bo
     let others_wait = unsafe { (at as *const PollFd).read_unaligned() }.fd != 0;
     let named = at + size_of::<PollFd>() as u64;
     let [ep, events, ..] = *regs;
+    // SAFETY: so many entries follow the first of the blob.
+    let mut due = unsafe { due(named, wanted) };
     // SAFETY: the call wrote that many entries to the scratch of its second argument.
-    let mut missing = unsafe { missing(named, wanted, events, reported) };
+    unsafe { take(&mut due, named, events, reported) };
     if others_wait {
         // SAFETY: as above.
         unsafe { put_back(task, ep, named, wanted, events, reported) };
@@ -35,43 +39,62 @@ pub fn delivered(task: &Task, step: &Step, regs: &[u64; 6], reported: i64) -> bo
     if !await_ready(task, named, (wanted * size_of::<PollFd>()) as u64) {
         return false;
     }
-    // What this call is to have reported is not to be reported again.
-    while missing {
+    // What this call is to have reported is not to be reported again. What is reported as long as it is so may come before
+    // it, but each of those only once in a round.
+    let mut rounds = 0;
+    while due != 0 && rounds < ROUNDS_MAX {
         let taken = marked(nr::EPOLL_PWAIT, [ep, events, regs[2], 0, 0]);
         count(&task.slot.counters.engine_calls, 1);
         if taken <= 0 {
             break;
         }
+        // SAFETY: as above.
+        unsafe { take(&mut due, named, events, taken) };
         if others_wait {
             // SAFETY: as above.
             unsafe { put_back(task, ep, named, wanted, events, taken) };
         }
-        missing = taken as u64 >= regs[2];
+        rounds += 1;
     }
     true
 }
 
-/// Whether something that is reported once was not.
+/// Which of the wanted ones (the first 64) are reported once, as bits.
 ///
 /// # Safety
-/// `named` and `events` are arrays of so many entries.
-unsafe fn missing(named: u64, len: usize, events: u64, reported: i64) -> bool {
-    (0..len).any(|i| {
+/// `named` is an array of so many entries.
+unsafe fn due(named: u64, len: usize) -> u64 {
+    (0..len.min(64)).fold(0, |due, i| {
         // SAFETY: the caller's promise.
         let wanted = unsafe { (named as *const PollFd).add(i).read_unaligned() };
-        wanted.revents != 0
-            && !(0..reported.max(0) as usize).any(|n| {
-                // SAFETY: as above.
-                let event = unsafe { event(events, n) };
-                watch_parts(event.data).0 == wanted.fd
-            })
+        due | u64::from(wanted.revents != 0) << i
     })
+}
+
+/// Takes from what is due what was reported.
+///
+/// # Safety
+/// `named` has an entry for every bit of `due`, and `events` as many as were reported.
+unsafe fn take(due: &mut u64, named: u64, events: u64, reported: i64) {
+    for n in 0..reported.max(0) as usize {
+        // SAFETY: the caller's promise.
+        let fd = watch_parts(unsafe { event(events, n) }.data).0;
+        let mut left = *due;
+        while left != 0 {
+            let i = left.trailing_zeros();
+            left &= left - 1;
+            // SAFETY: as above.
+            if unsafe { (named as *const PollFd).add(i as usize).read_unaligned() }.fd == fd {
+                *due &= !(1 << i);
+            }
+        }
+    }
 }
 
 /// Registers anew what was reported once although it was not for this call.
 ///
 /// # Safety
-/// As for [`missing`].
+/// `named` and `events` are arrays of so many entries.
 unsafe fn put_back(task: &Task, ep: u64, named: u64, len: usize, events: u64, reported: i64) {
     for n in 0..reported.max(0) as usize {
         // SAFETY: the caller's promise.

@@ -4,7 +4,7 @@ use crate::SIG_SETMASK;
 use crate::arch::{self, nr};
 use crate::args::{Scratch, decimal, resolve};
 use crate::bounds::{allows, is_engine_memory};
-use crate::descriptors::renumber;
+use crate::descriptors::{F_DUPFD_CLOEXEC, renumber};
 use crate::engine::{
     Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled,
     think_until, wait_for_all,
@@ -15,7 +15,7 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, Pace, STACK_BYTES, fate, status};
 use ctrace_program::{
-    ENGINE_MARK, Expect, FAULT_TAG, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Step, fds_parts, flags,
+    ENGINE_MARK, Expect, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Step, fault_tag, fds_parts, flags,
     task_flags,
 };
 
@@ -235,7 +235,7 @@ fn registers(task: &Task, step: &Step, scratch: &mut Scratch, skip: u64) -> Opti
     if step.flags & flags::ENGINE != 0 {
         regs[5] = ENGINE_MARK;
     } else if step.flags & flags::FAULT != 0 {
-        regs[5] = FAULT_TAG | (step.expect.wrapping_neg() as u64 & 0xfff);
+        regs[5] = fault_tag(step.expect);
     }
     Some(regs)
 }
@@ -279,9 +279,9 @@ fn call(task: &Task, index: u32, step: &Step) {
     let mut scratch = Scratch::new(task);
     let Some(mut regs) = registers(task, step, &mut scratch, 0) else { return bad_step(task, index, step) };
     enter(task, index);
-    if step.flags & flags::FAULT != 0 {
-        take_recorded_time(task, step);
-    } else if !allows(task, step.nr, &regs) {
+    let emulated = step.flags & flags::FAULT != 0;
+    let begin = if emulated { now_ns() } else { 0 };
+    if !emulated && !allows(task, step.nr, &regs) {
         count(&task.slot.counters.refused, 1);
         return complete(task, index);
     }
@@ -289,13 +289,22 @@ fn call(task: &Task, index: u32, step: &Step) {
         await_waiters(task, index, step, &regs);
     }
     if step.flags & flags::NOT_READY != 0 && is_ready(task, step, &regs) {
-        regs[5] = FAULT_TAG | (step.expect.wrapping_neg() as u64 & 0xfff);
+        regs[5] = fault_tag(step.expect);
         count(&task.slot.counters.emulated, 1);
     }
     let forced = Forced::watch(task);
     // Another one, when the kernel makes the call again after a handler.
     let (mut index, mut step) = (index, *step);
     let (mut result, mut taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
+    if emulated {
+        // The filter answers at once, and can give no result but 0.
+        if result == 0 {
+            result = step.expect;
+        }
+        if control().pace.load(Relaxed) != Pace::Afap as u32 {
+            think_until(task, begin.saturating_add(scaled(u64::from(step.duration_ns))), 0);
+        }
+    }
     if result == NOT_MADE {
         // The signal that interrupts this call has come already: nothing would end the call.
         count(&task.slot.counters.missing, 1);
@@ -423,8 +432,9 @@ fn post(task: &Task, index: u32, step: &Step, regs: &[u64; 6], result: i64) {
             // SAFETY: the call wrote two descriptors to the scratch of that argument.
             let [mut a, b] = unsafe { (at as *const [i32; 2]).read_unaligned() };
             if i64::from(second) == i64::from(a) && i64::from(first) != i64::from(a) {
-                // The first lies where the second belongs: move it out of the way.
-                let spare = marked(nr::DUP3, [a as u64, 1021, 0, 0, 0]);
+                // The first lies where the second belongs: move it out of the way of both.
+                let above = u64::from(first.max(second)) + 1;
+                let spare = marked(nr::FCNTL, [a as u64, F_DUPFD_CLOEXEC, above, 0, 0]);
                 if spare >= 0 {
                     let _ = marked(nr::CLOSE, [a as u64, 0, 0, 0, 0]);
                     a = spare as i32;
@@ -607,8 +617,8 @@ fn exec(task: &Task, index: u32, step: &Step) {
     if step.flags & flags::FAULT == 0 {
         regs[if step.nr == nr::EXECVEAT { 3 } else { 2 }] = table;
     }
-    if step.flags & flags::FAULT == 0 && step.expect >= 0 {
-        crate::image::restore(task, step, &regs);
+    if step.flags & flags::WRITTEN != 0 {
+        crate::image::restore(task, step.nr, &mut regs);
     }
     enter(task, index);
     // Loading the recorded program took longer than loading the worker.
@@ -691,10 +701,10 @@ fn sigaction(task: &Task, index: u32, step: &Step) {
 
 /// Sends this task a signal.
 fn raise(task: &Task, signo: u32) {
-    let tgid = marked(nr::GETPID, [0; 5]);
+    // Not `tgkill`: to learn the process id is a call without arguments, whose mark nobody sees.
     let tid = u64::from(task.slot.tid.load(Relaxed).unsigned_abs());
-    let _ = marked(nr::TGKILL, [tgid as u64, tid, u64::from(signo), 0, 0]);
-    count(&task.slot.counters.engine_calls, 2);
+    let _ = marked(nr::TKILL, [tid, u64::from(signo), 0, 0, 0]);
+    count(&task.slot.counters.engine_calls, 1);
 }
 
 /// The recording has a handler here: waits for its signal. The handler runs the steps itself when the signal comes now;
@@ -707,12 +717,13 @@ fn signal_handler(task: &Task, index: u32, step: &Step) {
     if step.flags & flags::SURROGATE != 0 && pending.load(Relaxed) == 0 {
         raise(task, step.nr);
     }
+    let arrivals = &task.slot.pending_signals[0];
     loop {
+        let arrived = arrivals.load(SeqCst);
         if task.slot.step.load(Relaxed) != index {
             return;
         }
-        let waiting = pending.load(Relaxed);
-        if waiting > 0 {
+        if pending.load(Relaxed) > 0 {
             pending.fetch_sub(1, SeqCst);
             break;
         }
@@ -733,7 +744,7 @@ fn signal_handler(task: &Task, index: u32, step: &Step) {
             break;
         }
         task.set_status(status::SIGNAL);
-        let _ = futex_wait(word(pending), waiting, u64::MAX);
+        let _ = futex_wait(word(arrivals), arrived, u64::MAX);
         count(&task.slot.counters.engine_calls, 1);
         task.set_status(status::RUNNING);
     }

@@ -13,6 +13,8 @@ const EINTR: i64 = -4;
 pub extern "C" fn handler(signo: i32, _info: *mut u8, ucontext: *mut u64) {
     let Some(task) = Task::new(task_of_stack(stack_pointer())) else { return };
     let slot = task.slot;
+    // Whoever was about to wait for a signal looks again.
+    slot.pending_signals[0].fetch_add(1, SeqCst);
     let at = slot.step.load(Relaxed);
     let before = slot.status.load(Relaxed);
     let is_place = |index: u32| {

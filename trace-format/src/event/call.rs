@@ -34,9 +34,10 @@ pub struct Sysno {
 pub struct SyscallFlags(pub u16);
 
 impl SyscallFlags {
-    /// The exit was seen without its entry: the call was blocked when recording began, or seccomp failed it.
+    /// The exit was seen without its entry: the call was under way when recording began.
     /// `t_ns` is then the time of the exit and the duration 0. The arguments are those in the registers at the exit,
-    /// which the kernel preserves; what pointers point to is not decoded.
+    /// which the kernel preserves; what pointers point to is decoded unless the call may have changed it. Recordings
+    /// made before [`Self::FILTERED`] was there have this for calls that a filter answered, too.
     pub const NO_ENTER: Self = Self(1);
     /// The entry was seen and the call never returned: still in flight at the end of the recording (the duration is
     /// the time until then), or ended by the death of its task. `ret` is meaningless.
@@ -47,6 +48,11 @@ impl SyscallFlags {
     pub const TRUNCATED: Self = Self(1 << 3);
     /// The call failed by a fault that ctrace injected.
     pub const INJECTED: Self = Self(1 << 4);
+    /// A seccomp filter answered the call, so that the kernel never began with it. `t_ns` is the time of the answer and
+    /// the duration 0.
+    pub const FILTERED: Self = Self(1 << 5);
+    /// The filter was that of a replay's sandbox, which gave the recorded answer; also has [`Self::FILTERED`].
+    pub const EMULATED: Self = Self(1 << 6);
 
     /// Whether all bits of `other` are set.
     pub const fn contains(self, other: Self) -> bool {

@@ -44,9 +44,8 @@ impl Family {
         match errno {
             // A limit makes fork and mmap fail with EAGAIN.
             EAGAIN => !matches!(self, Self::Clone | Self::Mmap | Self::Memory),
-            // Asking whether something is a terminal, or can seek.
-            ENOTTY | ESPIPE => true,
-            EINTR | ERESTARTSYS..=ERESTARTNOHAND | ERESTART_RESTARTBLOCK => true,
+            // The first two: asking whether something is a terminal, or can seek.
+            ENOTTY | ESPIPE | EINTR | ERESTARTSYS..=ERESTARTNOHAND | ERESTART_RESTARTBLOCK => true,
             EINPROGRESS | EALREADY | EISCONN => matches!(self, Self::Connect),
             ECHILD => matches!(self, Self::Wait),
             _ => matches!(self, Self::Noise | Self::Readiness),

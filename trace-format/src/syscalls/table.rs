@@ -411,7 +411,7 @@ table! {
     Uname uname everywhere [buf: Ptr] .replayed(R::Same);
     Unlink unlink x86_64 [path: Path] .renames().follows(Follow::Never).replayed(R::Same);
     Unlinkat unlinkat everywhere [dirfd: DirFd, path: Path, flags: AtFlags] .renames().follows(Follow::Never).replayed(R::Same);
-    Unshare unshare everywhere [flags: CloneFlags] .listed(L::Process);
+    Unshare unshare everywhere [flags: CloneFlags] .listed(L::Process).own();
     Userfaultfd userfaultfd everywhere ? .makes(C::Unset);
     Utime utime x86_64 [path: Path, times: Ptr] .own();
     Utimensat utimensat everywhere [dirfd: DirFd, path: Path, times: Ptr, flags: AtFlags] .follows(Follow::Unless(3)).own();

@@ -17,6 +17,8 @@ pub(super) enum Unit {
     /// A part, shown in percent.
     Part,
     Count,
+    /// A number with one digit after the point.
+    Tenths,
     Bytes,
     Millis,
     Mib,
@@ -24,11 +26,12 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    fn show(self, value: f64) -> String {
+    pub(super) fn show(self, value: f64) -> String {
         match self {
             Self::Times => format!("{value:.2}×"),
             Self::Part => format!("{:.1} %", 100.0 * value),
             Self::Count => format!("{value:.0}"),
+            Self::Tenths => format!("{value:.1}"),
             Self::Bytes => format!("{value:.2} B"),
             Self::Millis => format!("{value:.0} ms"),
             Self::Mib => format!("{value:.0} MiB"),
@@ -91,6 +94,22 @@ impl Line {
             (Outcome::Failed(_), _) => Some(false),
             (Outcome::Skipped(_), _) => None,
         }
+    }
+
+    /// As one object.
+    pub(super) fn json(&self) -> serde_json::Value {
+        let (value, why) = match &self.outcome {
+            Outcome::Value(value) => (Some(*value), None),
+            Outcome::Skipped(why) | Outcome::Failed(why) => (None, Some(why)),
+        };
+        let (most, least) = match self.goal {
+            Goal::AtMost(most) => (Some(most), None),
+            Goal::AtLeast(least) => (None, Some(least)),
+        };
+        serde_json::json!({
+            "figure": self.figure, "value": value, "why": why, "at_most": most, "at_least": least,
+            "pass": self.passes(), "beside": self.beside,
+        })
     }
 
     pub(super) fn cells(&self) -> Vec<Cell> {

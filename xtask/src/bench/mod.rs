@@ -12,6 +12,7 @@ mod open;
 mod pair;
 mod process;
 mod recorder;
+mod replay;
 mod ring;
 mod servers;
 mod table;
@@ -38,6 +39,9 @@ pub(crate) struct Args {
 enum What {
     /// The recorder's figures against their goals, beside its peers. Needs root. Ends with 1 when a goal is missed.
     Record(Record),
+    /// Real programs: each recorded afresh, replayed several times and judged, and the figures over all of them. Needs root,
+    /// installs Debian packages. Ends with 1 when a goal is missed.
+    Replay(replay::Args),
     /// The loop that is recorded (started by `record`).
     #[command(hide = true)]
     Loop(workload::Work),
@@ -172,6 +176,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match &args.what {
         What::Loop(work) => workload::serve_loop(*work).map(|()| ExitCode::SUCCESS),
         What::Record(args) => record(args),
+        What::Replay(args) => replay::run(args),
     }
 }
 

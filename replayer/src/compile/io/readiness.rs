@@ -5,9 +5,9 @@ use super::super::calls::{Sc, nr};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::wire;
 use super::super::world::{Epoll, OfdIx, OfdKind, StreamKey, Watch, detail_epoll, detail_time};
-use super::{EPOLLET, POLLHUP, POLLIN, POLLOUT};
+use super::{EPOLLET, POLLHUP, POLLIN, POLLNVAL, POLLOUT};
 use ctrace_format::{Detail, PollEntry, SyscallFlags};
-use ctrace_program::{Expect, Kind, Post, REPORTED_ONCE, Sel, Step, flags};
+use ctrace_program::{Expect, Kind, PROGRAM_BASE, Post, REPORTED_ONCE, Sel, Step, flags};
 use std::collections::BTreeSet;
 
 /// Most descriptors of a `select`; the C library's sets have 1,024.
@@ -22,7 +22,10 @@ impl Lower<'_> {
         events: u16,
         pre: &mut Vec<Step>,
     ) -> Result<(), CompileError> {
-        if !self.nonblocking(cx, ofd) || self.world.ofds[ofd as usize].ready.is_some() {
+        // What was seen at a listener that others have, too, may have been another connection than this one.
+        let seen =
+            self.world.ofds[ofd as usize].ready.is_some() && !self.is_contested(cx, cx.call.args[0] as i32);
+        if !self.nonblocking(cx, ofd) || seen {
             return Ok(());
         }
         let entry = PollEntry { fd: cx.call.args[0] as i32, events, revents: 0 };
@@ -44,7 +47,10 @@ impl Lower<'_> {
     ) -> Result<(), CompileError> {
         const EPIPE: i64 = -32;
         const ECONNRESET: i64 = -104;
-        let Some(ofd) = ofd.filter(|_| matches!(cx.call.ret, EPIPE | ECONNRESET)) else { return Ok(()) };
+        const ENOTCONN: i64 = -107;
+        let Some(ofd) = ofd.filter(|_| matches!(cx.call.ret, EPIPE | ECONNRESET | ENOTCONN)) else {
+            return Ok(());
+        };
         let gone = match self.world.ofds[ofd as usize].kind {
             OfdKind::Pipe { write, .. } => write,
             // Without the partner's end, the failure comes from a shutdown of one's own, which needs no wait.
@@ -77,6 +83,9 @@ impl Lower<'_> {
     }
 
     pub(crate) fn epoll_ctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        if self.watches_file(cx) {
+            return self.fault(cx);
+        }
         let mut pre = Vec::new();
         let fd = cx.call.args[2] as i32;
         if let Some(ep) = self.ofd(cx, 0)
@@ -122,12 +131,13 @@ impl Lower<'_> {
             let Some(watch) = self.world.epoll(ep).and_then(|epoll| epoll.by_data(data)).copied() else {
                 continue;
             };
-            let contested = self.world.ofds[watch.ofd as usize].watched_by.len() > 1
-                && self.world.ofd_of(cx.task, watch.fd) == Some(watch.ofd);
-            if !contested {
+            let told = told.contains(&data);
+            // The others may have taken it out themselves, for a moment.
+            let out = self.unwatched.get(&ep).is_some_and(|fds| fds.contains(&watch.fd));
+            let contested = self.world.ofds[watch.ofd as usize].watched_by.len() > 1 || told && out;
+            if !contested || self.world.ofd_of(cx.task, watch.fd) != Some(watch.ofd) {
                 continue;
             }
-            let told = told.contains(&data);
             self.set_watched(cx, ep, watch, told, pre)?;
             if told && let Some(epoll) = self.world.epoll_mut(ep) {
                 epoll.contest(data);
@@ -176,6 +186,28 @@ impl Lower<'_> {
         if ready && ns > 0 { u64::MAX } else { ns }
     }
 
+    /// A call that was told of nothing but what somebody took at that moment: it lasts as long as it did, and says what there
+    /// is then. `arg` is its time limit.
+    fn ends_anyway(cx: &Cx<'_>, step: Step, arg: usize) -> Step {
+        let sel = match cx.known.sc {
+            Sc::EpollPwait2 | Sc::Ppoll | Sc::Pselect6 => Sel::Timespec,
+            Sc::Select => Sel::Timeval,
+            _ => Sel::Millis,
+        };
+        step.arg(arg, sel, cx.call.duration_ns).expect(Expect::Any, 0)
+    }
+
+    /// Whether others may take what comes to a listener before a task does that looks at it. A look that did not find it
+    /// ready in the recording is not to find it ready here.
+    fn is_contested(&self, cx: &Cx<'_>, fd: i32) -> bool {
+        self.world.ofd_of(cx.task, fd).is_some_and(|ofd| match self.world.ofds[ofd as usize].kind {
+            OfdKind::Sock(sock) => {
+                self.facts.arrivals.is_listener(sock) && self.world.is_shared(cx.proc, fd, ofd)
+            }
+            _ => false,
+        })
+    }
+
     pub(crate) fn epoll_wait(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
@@ -202,13 +234,23 @@ impl Lower<'_> {
             };
         }
         if cx.known.sc != Sc::EpollWait {
-            step = step.imm(4, 0).imm(5, 8);
+            step = self.let_through(cx, step.imm(4, 0).imm(5, MASK_BYTES), 4)?;
         }
         if unfinished {
             return Ok(Lowered::after(pre, step));
         }
         step = step.expect(Expect::Ready, cx.call.ret);
-        let named = self.named_by(cx);
+        let vain = self.told_in_vain(cx);
+        let mut named = self.named_by(cx);
+        if ready && !vain.is_empty() && vain.len() as i64 == cx.call.ret {
+            // It ends when it did, whether somebody is there at that moment or not.
+            step = Self::ends_anyway(cx, step, 3);
+            return Ok(Lowered::after(pre, step));
+        }
+        named.retain(|(entry, _)| !vain.contains(&entry.fd));
+        if let Some(file) = self.without_files(cx, &mut named) {
+            return self.with_stand_in(cx, file, pre, step);
+        }
         let once = self.reports_once(cx);
         if once {
             self.report_again(cx, &named, &mut pre)?;
@@ -300,16 +342,31 @@ impl Lower<'_> {
         Ok(step.post(Post::Delivered, blob))
     }
 
+    /// What interrupted a wait was let through by its mask, which is not recorded, perhaps against the mask of the thread.
+    fn let_through(&mut self, cx: &Cx<'_>, step: Step, arg: usize) -> Result<Step, CompileError> {
+        if !was_interrupted(cx) {
+            return Ok(step);
+        }
+        let mask = self.b.data(&[0; MASK_BYTES as usize])?;
+        Ok(step.arg(arg, Sel::Data, mask))
+    }
+
     pub(crate) fn poll(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
-        let entries = asked_about(cx);
+        let mut entries = asked_about(cx);
+        let by_files = self.polled_files(cx, &mut entries);
         let count = cx.call.args[1].min(4096) as usize;
         if count > 0 && entries.is_empty() {
             return Ok(self.surrogate(cx));
         }
         let entries = &entries[..entries.len().min(count)];
-        let blob = self.polled(entries, count)?;
+        let vain = self.told_in_vain(cx);
+        let mut asked = entries.to_vec();
+        for entry in asked.iter_mut().filter(|entry| entry.revents == 0 && self.is_contested(cx, entry.fd)) {
+            entry.events &= !POLLIN;
+        }
+        let blob = self.polled(&asked, count)?;
         let mut step = self.call_step(cx).arg(0, Sel::InOut, blob).imm(1, count as u64);
         let mut at_once = false;
         if cx.known.sc == Sc::Ppoll {
@@ -321,7 +378,7 @@ impl Lower<'_> {
                 }
                 _ => step.imm(2, 0),
             };
-            step = step.imm(3, 0).imm(4, 8);
+            step = self.let_through(cx, step.imm(3, 0).imm(4, MASK_BYTES), 3)?;
         } else {
             let ms = cx.call.args[2] as i32;
             at_once |= ms == 0;
@@ -338,12 +395,19 @@ impl Lower<'_> {
         if !ready {
             return Ok(step.into());
         }
+        if by_files {
+            return Ok(Self::in_its_time(cx, step));
+        }
         let answered: Vec<PollEntry> = entries
             .iter()
             // POLLNVAL: not open, which nothing will change.
-            .filter(|e| e.revents & !0x20 != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
+            .filter(|e| e.revents & !POLLNVAL != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
+            .filter(|e| !vain.contains(&e.fd))
             .map(|e| PollEntry { events: e.revents, ..*e })
             .collect();
+        if answered.is_empty() && !vain.is_empty() {
+            return Ok(Self::ends_anyway(cx, step, 2).into());
+        }
         self.with_answers(step, answered, at_once)
     }
 
@@ -365,15 +429,20 @@ impl Lower<'_> {
     pub(crate) fn select(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
-        let entries = asked_about(cx);
+        let mut entries = asked_about(cx);
+        let by_files = self.polled_files(cx, &mut entries);
         let nfds = cx.call.args[0].min(SELECT_MAX);
         if ready && entries.is_empty() {
             return Ok(self.surrogate(cx));
         }
+        let vain = self.told_in_vain(cx);
         let mut step = self.call_step(cx).imm(0, nfds);
         for (arg, bit) in [(1, POLLIN), (2, POLLOUT), (3, 2)] {
             // Of a call that was under way when the recording began only the answer is known.
-            let asked = |e: &&PollEntry| (e.events | e.revents) & bit != 0;
+            let asked = |e: &&PollEntry| {
+                (e.events | e.revents) & bit != 0
+                    && !(bit == POLLIN && e.revents == 0 && self.is_contested(cx, e.fd))
+            };
             let set: Vec<i32> = entries.iter().filter(asked).map(|e| e.fd).collect();
             step = if set.is_empty() {
                 step.imm(arg, 0)
@@ -391,18 +460,39 @@ impl Lower<'_> {
         };
         if cx.known.sc == Sc::Pselect6 {
             step = step.imm(5, 0);
+            if was_interrupted(cx) {
+                // `struct { const sigset_t *mask; size_t bytes; }`
+                let mask = self.b.data(&[0; MASK_BYTES as usize])?;
+                let pair = self.b.words(&[PROGRAM_BASE + mask, MASK_BYTES])?;
+                step = step.arg(5, Sel::Data, pair);
+            }
         }
         if unfinished {
             return Ok(step.into());
         }
         step = step.expect(Expect::Ready, cx.call.ret);
+        if by_files {
+            return Ok(Self::in_its_time(cx, step));
+        }
         let answered: Vec<PollEntry> = entries
             .iter()
             .filter(|e| ready && e.revents != 0 && self.world.ofd_of(cx.task, e.fd).is_some())
+            .filter(|e| !vain.contains(&e.fd))
             .map(|e| PollEntry { events: e.revents | POLLHUP, ..*e })
             .collect();
+        if ready && answered.is_empty() && !vain.is_empty() {
+            return Ok(Self::ends_anyway(cx, step, 4).into());
+        }
         self.with_answers(step, answered, ns == Some(0))
     }
+}
+
+/// Bytes of a signal mask of the kernel.
+const MASK_BYTES: u64 = 8;
+
+/// Whether a signal ended a call: EINTR, or ERESTARTNOHAND and its like, which programs see as that.
+fn was_interrupted(cx: &Cx<'_>) -> bool {
+    matches!(cx.call.ret, -4 | -516..=-512)
 }
 
 /// The descriptors of a `poll` or `select`, as they were recorded.

@@ -10,6 +10,7 @@ use super::super::wire;
 use super::super::world::{
     O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_value,
 };
+use super::sharing::name_place;
 use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, SO_RCVTIMEO, SOL_SOCKET};
 use ctrace_format::{PollEntry, SockAddr, SyscallFlags};
 use ctrace_program::{Expect, Kind, Sel, Step, Wait, flags};
@@ -290,6 +291,12 @@ impl Lower<'_> {
         if let Some(sock) = sock {
             self.give_up(cx, sock, &mut pre)?;
         }
+        if let Some(place) = self.place_made(cx) {
+            let (fd, family) =
+                (cx.call.args[0], sock.map_or(0, |sock| self.world.socks[sock as usize].family));
+            let steps = name_place(&mut self.b, &self.world, place, fd, family)?;
+            pre.extend(steps.into_iter().map(|step| step.with(flags::ENGINE)));
+        }
         let bytes = wire::sockaddr(&addr);
         let blob = self.b.data(&bytes)?;
         let step = self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
@@ -306,8 +313,7 @@ impl Lower<'_> {
         let Some(ofd) = self.ofd(cx, 0) else {
             return Ok(if cx.call.ret >= 0 { self.missing(cx) } else { Lowered::after(pre, step) });
         };
-        if cx.call.ret == EAGAIN && self.world.ofds[ofd as usize].told.contains(&cx.task) {
-            // Somebody else had taken what it was told of. The next may come any time.
+        if cx.call.ret == EAGAIN && self.is_crowded(cx) {
             return self.fault(cx);
         }
         if cx.call.ret >= 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
@@ -352,8 +358,10 @@ impl Lower<'_> {
 
     pub(crate) fn setsockopt(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         // Options that reach outside the socket or need rights the sandbox does not have.
-        // SO_BINDTODEVICE, SO_ATTACH_FILTER, SO_MARK, SO_ATTACH_BPF, SO_PRIORITY, SO_SNDBUFFORCE, SO_RCVBUFFORCE.
-        const REFUSED: [(u64, u64); 7] = [(1, 25), (1, 26), (1, 36), (1, 50), (1, 12), (1, 32), (1, 33)];
+        // SO_BINDTODEVICE, SO_ATTACH_FILTER, SO_MARK, SO_ATTACH_BPF, SO_PRIORITY, SO_SNDBUFFORCE, SO_RCVBUFFORCE,
+        // SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF.
+        const REFUSED: [(u64, u64); 9] =
+            [(1, 25), (1, 26), (1, 36), (1, 50), (1, 12), (1, 32), (1, 33), (1, 51), (1, 52)];
         let option = (cx.call.args[1], cx.call.args[2]);
         if option == (SOL_SOCKET, SO_RCVTIMEO)
             && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)

@@ -41,19 +41,12 @@ impl Lower<'_> {
         step.nr = signal.signo;
         step.t_ns = signal.t_ns;
         self.think(task, signal.t_ns, 0, 0, &mut step);
-        // SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV of the kernel (si_code > 0) come from what an instruction did to memory
-        // or registers that do not exist here: the task raises them itself.
-        if matches!(signal.signo, 4 | 5 | 7 | 8 | 11) && signal.code > 0 {
+        // SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS of the kernel (si_code > 0) come from what an instruction did to
+        // memory or registers, or a filter to a call, that do not exist here: the task raises them itself.
+        if matches!(signal.signo, 4 | 5 | 7 | 8 | 11 | 31) && signal.code > 0 {
             step = step.with(flags::SURROGATE);
             let name = super::super::steps::FAULT_SIGNAL;
             Self::count(&mut self.summary.surrogate, name);
-        }
-        // Without SA_RESTART an interrupted call fails with EINTR; the kernel restarts only ERESTARTNOINTR then.
-        if !disposition.1 {
-            let depth = self.states[task as usize].depth;
-            if self.states[task as usize].restart.is_some_and(|(_, at)| at == depth) {
-                self.states[task as usize].restart = None;
-            }
         }
         let state = &mut self.states[task as usize];
         if state.depth > 0 {

@@ -1,7 +1,9 @@
 //! The writing pass: every recorded call becomes a step of its task's program, with the waits it needs; what comes from
 //! outside becomes steps of peers.
 
+mod arrivals;
 mod ends;
+mod locks;
 mod meter;
 mod outside;
 mod waits;
@@ -16,17 +18,20 @@ use super::environment;
 use super::facts::{Facts, is_work};
 use super::fsmodel::{InodeIx, PathId};
 use super::futexes::Word;
+use super::io::BUFFER_MAX;
 use super::memory::Maps;
 use super::peers::Peers;
 use super::setup;
 use super::shapes::Shapes;
 use super::source::Source;
+use super::steps::Futexes;
+use super::steps::terminals::TIOCGPTPEER;
 use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, StreamKey, TaskIx, World};
-use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess};
+use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess, Volume};
 use crate::plan::need::Need;
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
 use ctrace_format::syscalls::{Family, Makes};
-use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno};
+use ctrace_format::{ConnectionKind, Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno, TcpState};
 use ctrace_program::{
     BuildError, DecodeError, Expect, Kind, Program, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags,
 };
@@ -40,8 +45,6 @@ use std::rc::Rc;
 pub(crate) struct TaskState {
     /// Handlers running.
     pub(crate) depth: u32,
-    /// A call that the kernel restarts by itself after the handlers: its number and the depth it was made at.
-    restart: Option<(u32, u32)>,
     /// End of the last record.
     last_end_ns: u64,
     /// Its end has a step.
@@ -55,10 +58,11 @@ pub(crate) struct TaskState {
 }
 
 /// Who used a descriptor number last, for waits between threads.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct FdMarks {
     made: Option<Mark>,
-    used: Option<Mark>,
+    /// The last use by each of those that used it last.
+    used: Vec<Mark>,
     freed: Option<Mark>,
 }
 
@@ -79,8 +83,11 @@ pub(crate) struct Cx<'a> {
 pub(crate) struct Lowered {
     pub(crate) pre: Vec<Step>,
     pub(crate) step: Step,
+    /// Which of `pre` waits for something, and what for.
     pub(crate) late: Late,
-    /// The time that the call took passes in `pre`, not in the call or after it.
+    /// The engine's own after the call.
+    pub(crate) then: Vec<Step>,
+    /// The time that the call took passes in `pre`: what stands for it is made at its end.
     pub(crate) spent: bool,
 }
 
@@ -90,7 +97,7 @@ pub(crate) type Late = (usize, Vec<Wait>);
 impl Lowered {
     /// The call, and the engine's own steps before it.
     pub(crate) fn after(pre: Vec<Step>, step: Step) -> Self {
-        Self { pre, step, late: Late::default(), spent: false }
+        Self { pre, step, late: Late::default(), then: Vec::new(), spent: false }
     }
 
     /// What stands for a call, after the time that the call took.
@@ -137,12 +144,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) maps: FxHashMap<ProcIx, Maps>,
     /// Address spaces so far.
     spaces: u32,
-    /// Slots of futex words; a word has several, used in turn, so that a wake reaches those it did.
-    pub(crate) futex_slots: FxHashMap<(Word, u32), u32>,
-    /// Wakes of a word so far.
-    pub(crate) wakes: FxHashMap<Word, u32>,
-    pub(crate) quiet_futex: Option<u32>,
-    pub(crate) deserted_futex: Option<u32>,
+    /// Slots of futex words.
+    pub(crate) futexes: Futexes,
     /// Signal dispositions by process, see [`Self::disposition`].
     pub(crate) dispositions: FxHashMap<ProcIx, Dispositions>,
     /// Recorded ids as the workload saw them (of an inner PID namespace, perhaps) → task.
@@ -158,10 +161,14 @@ pub(crate) struct Lower<'a> {
     path_marks: FxHashMap<PathId, (VecDeque<Mark>, Vec<Mark>)>,
     /// Who last wrote a file, and who looked at it since.
     content: FxHashMap<InodeIx, (VecDeque<Mark>, Vec<Mark>)>,
+    /// Locks on files.
+    pub(crate) locks: FxHashMap<InodeIx, locks::Lock>,
+    /// Who last appended to a file.
+    appended: FxHashMap<InodeIx, VecDeque<Mark>>,
     stream_writes: FxHashMap<StreamKey, VecDeque<Mark>>,
     stream_reads: FxHashMap<StreamKey, VecDeque<Mark>>,
-    /// Accepts of a listener, and when what they took had come about.
-    accepts: FxHashMap<SockIx, VecDeque<(u64, Mark)>>,
+    /// Connections that come to listeners.
+    doors: arrivals::Doors,
     /// The last calls of tasks that ended.
     exit_marks: FxHashMap<TaskIx, Mark>,
     /// The clones that made tasks.
@@ -192,7 +199,11 @@ pub(crate) struct Lower<'a> {
     /// The paths of `environment.executables`, and of its links.
     pub(crate) executables: FxHashSet<Vec<u8>>,
     pub(crate) links: FxHashSet<Vec<u8>>,
+    /// Names of descriptors, at which files stand for what is opened there.
+    pub(crate) stand_ins: FxHashSet<Vec<u8>>,
     pub(crate) shapes: Shapes,
+    /// File systems that were found full, by `st_dev`, and are as large here.
+    pub(crate) full: FxHashMap<u64, Volume>,
     /// Ports on which sockets of IPv4 listened from the start.
     pub(crate) v4_ports: FxHashSet<u16>,
     pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
@@ -211,8 +222,12 @@ pub(crate) struct Lower<'a> {
     /// When the connection that the current accept takes had arrived, and who had looked before.
     pending_arrival: Option<Arrival>,
     pending_after: Vec<Wait>,
+    /// Numbers that nobody gets before the accepts that were under way at the start have taken theirs: by table.
+    pub(crate) held_numbers: FxHashMap<u32, Vec<i32>>,
     /// What the steps take.
     pub(crate) meter: Meter,
+    /// Transfers that move less than they did.
+    pub(crate) shortened: u64,
 }
 
 /// Writes the program.
@@ -259,7 +274,13 @@ fn write_to(
     let model = std::mem::take(&mut facts.fs);
     let seed = std::mem::take(&mut facts.seed);
     let fs = super::fsmodel::FsModel::seeded(&model);
-    let (files, executables) = environment::files(&model, &paths, &facts.links, budget)?;
+    let environment::Surroundings { files, executables, executable_sizes } =
+        environment::files(&model, &paths, &facts.links, budget)?;
+    let full = model.devices.volumes(&executables);
+    let mut volumes: Vec<_> = full.values().cloned().collect();
+    volumes.sort_by(|a, b| a.path.cmp(&b.path));
+    volumes.dedup_by(|a, b| a.path == b.path);
+    let terminals = facts.told.terminals().filter_map(|number| u32::try_from(number).ok()).collect();
     let mut lower = Lower {
         source,
         world: World::new(budget, seed, paths, fs),
@@ -272,10 +293,7 @@ fn write_to(
         first: 0,
         maps: FxHashMap::default(),
         spaces: 0,
-        futex_slots: FxHashMap::default(),
-        wakes: FxHashMap::default(),
-        quiet_futex: None,
-        deserted_futex: None,
+        futexes: Futexes::default(),
         dispositions: FxHashMap::default(),
         by_pid: FxHashMap::default(),
         handles: FxHashMap::default(),
@@ -285,9 +303,12 @@ fn write_to(
         offsets: FxHashMap::default(),
         path_marks: FxHashMap::default(),
         content: FxHashMap::default(),
+        locks: FxHashMap::default(),
+        appended: FxHashMap::default(),
+        shortened: 0,
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
-        accepts: FxHashMap::default(),
+        doors: arrivals::Doors::default(),
         exit_marks: FxHashMap::default(),
         births: FxHashMap::default(),
         kill_marks: FxHashMap::default(),
@@ -308,9 +329,19 @@ fn write_to(
             .filter(|f| matches!(f.kind, FileKind::Link { .. }))
             .map(|f| f.path.clone())
             .collect(),
+        stand_ins: FxHashSet::default(),
         shapes: Shapes::default(),
         v4_ports: FxHashSet::default(),
-        environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
+        environment: Environment {
+            files,
+            executables,
+            executable_sizes,
+            volumes,
+            terminals,
+            umask: 0o022,
+            ..Environment::default()
+        },
+        full,
         joins: FxHashMap::default(),
         joined: FxHashMap::default(),
         join_words: FxHashMap::default(),
@@ -321,6 +352,7 @@ fn write_to(
         exits: BTreeMap::new(),
         pending_arrival: None,
         pending_after: Vec::new(),
+        held_numbers: FxHashMap::default(),
         meter: Meter::default(),
     };
     lower.find_joins();
@@ -404,6 +436,14 @@ impl Lower<'_> {
         match event {
             Event::Syscall(call) => self.call(call)?,
             Event::Signal(signal) => self.signal(signal)?,
+            Event::Connection(connection) => {
+                let established =
+                    matches!(connection.kind, ConnectionKind::State { new: TcpState::Established, .. });
+                self.world.apply_other(self.source, event)?;
+                if established {
+                    self.came_about(connection.cookie.0)?;
+                }
+            }
             Event::Process(process) if process.kind.is_life() => {
                 if let ProcessKind::Exit { status, group_dead } = process.kind {
                     let task = self.world.task_of(self.source, process.task)?;
@@ -455,7 +495,7 @@ impl Lower<'_> {
             self.path_marks.len(),
             self.connects.len(),
             self.handles.len(),
-            self.futex_slots.len(),
+            self.futexes.len(),
             self.b.slots() as usize,
             self.maps.len(),
         ];
@@ -558,20 +598,6 @@ impl Lower<'_> {
             self.states[task as usize].last_end_ns = end_ns;
             return Ok(());
         }
-        // A call that the kernel restarted by itself is the same call of the worker.
-        let depth = self.states[task as usize].depth;
-        if let Some((nr, at)) = self.states[task as usize].restart
-            && at == depth
-        {
-            self.states[task as usize].restart = None;
-            if call.sysno.nr == nr || known.sc == Sc::RestartSyscall {
-                self.note_restart(task, call, depth);
-                self.states[task as usize].last_end_ns = end_ns;
-                let label = self.b.next_step(self.prog(task)).saturating_sub(1);
-                self.world.tasks[task as usize].label = label;
-                return self.world.apply_call(self.source, task, call, &known);
-            }
-        }
         let cx = Cx {
             task,
             proc: self.world.tasks[task as usize].proc,
@@ -592,7 +618,8 @@ impl Lower<'_> {
             self.deps.add(me, EdgeKind::Connection, wait, &mut waits);
         }
         self.reaped(&cx)?;
-        let lowered = self.lower(&cx)?;
+        let mut lowered = self.lower(&cx)?;
+        self.early_accepts(&cx, &mut lowered, &mut waits);
         let parent = self.world.procs[cx.proc as usize].parent;
         let label = if known.sc == Sc::ExitGroup && parent.is_some() {
             let label = self.b.next_step(self.prog(task));
@@ -606,7 +633,6 @@ impl Lower<'_> {
             self.push(task, call, lowered, &waits)?
         };
         self.world.tasks[task as usize].label = label;
-        self.note_restart(task, call, depth);
         if matches!(known.sc, Sc::Exit | Sc::ExitGroup) {
             let seq = self.world.tasks[task as usize].ops;
             self.exit_marks.insert(task, Mark { task, seq, step: label, start_ns: call.t_ns, end_ns });
@@ -636,14 +662,6 @@ impl Lower<'_> {
         Ok(())
     }
 
-    /// Remembers that the kernel will restart this call by itself.
-    pub(crate) fn note_restart(&mut self, task: TaskIx, call: &Syscall, depth: u32) {
-        // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK (include/linux/errno.h).
-        if (-516..=-512).contains(&call.ret) && !call.flags.contains(SyscallFlags::NO_EXIT) {
-            self.states[task as usize].restart = Some((call.sysno.nr, depth));
-        }
-    }
-
     /// Appends the steps of a call; think time and waits go to the first.
     pub(crate) fn push(
         &mut self,
@@ -655,21 +673,26 @@ impl Lower<'_> {
         let me = self.prog(task);
         let state = &self.states[task as usize];
         let in_handler = if state.depth > 0 { flags::IN_HANDLER } else { 0 };
-        lowered.step.t_ns = call.t_ns;
-        lowered.step.duration_ns = if lowered.spent { 0 } else { call.duration_ns };
+        let end_ns = call.t_ns.saturating_add(call.duration_ns);
+        (lowered.step.t_ns, lowered.step.duration_ns) =
+            if lowered.spent { (end_ns, 0) } else { (call.t_ns, call.duration_ns) };
         lowered.step.flags |= in_handler;
         lowered.step.event = self.world.tasks[task as usize].ops;
         if (-516..=-512).contains(&call.ret) || call.ret == -4 {
             lowered.step.flags |= flags::INTERRUPTED;
         }
         let mut label = 0;
-        let Lowered { pre, step, late: (later, mut late), .. } = lowered;
-        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).enumerate() {
+        let Lowered { pre, step, late: (later, mut late), then, .. } = lowered;
+        let main = pre.len();
+        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).chain(then).enumerate() {
             let mut own: &[Wait] = &[];
             if i == 0 {
                 self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);
                 own = waits;
-                step.t_ns = call.t_ns;
+            }
+            if i != main && step.t_ns == 0 {
+                // What the engine does for a call belongs to that call's time.
+                (step.t_ns, step.duration_ns) = (call.t_ns, call.duration_ns);
             }
             if i == later && !late.is_empty() {
                 late.extend_from_slice(own);
@@ -685,8 +708,8 @@ impl Lower<'_> {
             } else {
                 Err(BuildError::Invalid { task: me, step: 0, what: "an address that is not the step's own" })
             };
-            label = match pushed {
-                Ok(label) => label,
+            let made = match pushed {
+                Ok(made) => made,
                 // What a call claims may be more than any call can do; that call is left out, not the rest.
                 Err(
                     BuildError::Invalid { .. }
@@ -700,6 +723,9 @@ impl Lower<'_> {
                 }
                 Err(error) => return Err(error.into()),
             };
+            if i == main {
+                label = made;
+            }
         }
         self.states[task as usize].begun = true;
         Ok(label)
@@ -740,6 +766,13 @@ impl Lower<'_> {
             self.summary.notes.push(format!(
                 "{} calls used descriptors whose origin the recording does not show",
                 self.facts.unknown_fds
+            ));
+        }
+        if self.shortened > 0 {
+            self.summary.notes.push(format!(
+                "{} calls moved more than {} MiB at once, and move that much",
+                self.shortened,
+                BUFFER_MAX >> 20
             ));
         }
         if self.world.fs.unexplained > 0 {
@@ -840,6 +873,7 @@ pub(crate) fn made_fds(cx: &Cx<'_>) -> Vec<i32> {
         Makes::Result(_) => vec![cx.call.ret as i32],
         // F_DUPFD, F_DUPFD_CLOEXEC.
         _ if cx.known.sc == Sc::Fcntl && matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
+        _ if cx.known.sc == Sc::Ioctl && cx.call.args[1] as u32 == TIOCGPTPEER => vec![cx.call.ret as i32],
         _ => Vec::new(),
     }
 }

@@ -22,6 +22,7 @@ impl Lower<'_> {
             self.offsets.remove(&ofd);
             self.sightings.remove(&ofd);
             self.unwatched.remove(&ofd);
+            self.forget_reports(ofd);
         }
         if self.world.gone_socks.is_empty() {
             return Ok(());
@@ -64,7 +65,7 @@ impl Lower<'_> {
     }
 
     pub(crate) fn is_inside(&self, sock: SockIx) -> bool {
-        self.world.socks[sock as usize].partner.is_some()
+        self.world.socks.get(sock as usize).is_some_and(|sock| sock.partner.is_some())
             || self.facts.inside.get(sock as usize).copied().unwrap_or(false)
     }
 
@@ -81,6 +82,7 @@ impl Lower<'_> {
                     return Ok(());
                 }
                 let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(()) };
+                self.has_arrived(cx.task, sock, mark);
                 // A second connect of one in progress only asks how the first went.
                 let cookie = self.world.socks[sock as usize].cookie;
                 let accepts = self.facts.connects.answer(cx.call, &addr, cookie) == Some(Answer::Accepts);
@@ -105,38 +107,9 @@ impl Lower<'_> {
                 let Some(listener) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else {
                     return Ok(());
                 };
-                if self.is_inside(sock) {
-                    return Ok(());
+                if !self.is_inside(sock) {
+                    self.was_accepted(cx, sock, listener)?;
                 }
-                let state = &self.world.socks[sock as usize];
-                let listening = &self.world.socks[listener as usize];
-                let (from, kind) = (state.peer.clone(), state.kind);
-                let to = state.local.clone().or_else(|| listening.local.clone());
-                let Some(to) = to.map(reachable) else { return Ok(()) };
-                let seen_ns = self.pending_arrival.map_or(cx.call.t_ns, |a| a.at_ns);
-                // The kernel said when; somebody else's connection may have been the one that was seen.
-                let at_ns = self.facts.connects.established.get(&state.cookie).copied().unwrap_or(seen_ns);
-                let listens = self.listens.get(&listener);
-                let mut after: Vec<Wait> = listens
-                    .map(|mark| Wait::completed(self.prog(mark.task), mark.step))
-                    .into_iter()
-                    .collect();
-                if at_ns == seen_ns {
-                    after.append(&mut self.pending_after);
-                } else if let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) {
-                    after.extend(self.looked_before(ofd, at_ns));
-                }
-                self.peers.connect(
-                    &mut self.b,
-                    &mut self.deps,
-                    sock,
-                    listener,
-                    from.as_ref(),
-                    &to,
-                    kind,
-                    at_ns,
-                    &after,
-                )?;
             }
             _ => {}
         }

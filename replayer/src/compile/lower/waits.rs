@@ -5,16 +5,20 @@ use super::super::calls::{Sc, nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
 use super::super::world::{
-    BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SockIx, StreamKey, TaskIx, detail_addr,
-    detail_epoll,
+    BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx,
+    StreamKey, TaskIx, detail_epoll,
 };
-use super::{Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers};
+use super::{
+    Cx, FdMarks, Leaving, Lower, Lowered, accepting, fd_args, is_name_change, looking, made_fds, transfers,
+};
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
 use std::collections::{BTreeSet, VecDeque};
 
 /// Calls that made descriptors that are kept of one table of descriptors.
 const MAKERS: usize = 32;
+/// Tasks that are kept of those that used a descriptor.
+const USERS: usize = 16;
 /// Senders of signals that are kept of one process.
 const SENDERS: usize = 16;
 /// Readers that are kept of one file, and tasks that looked at one name.
@@ -22,6 +26,9 @@ const READERS: usize = 32;
 const LOOKERS: usize = 8;
 /// Descriptors of a process among which one for signals is looked for.
 const MAX_LOOKED_AT: usize = 256;
+/// Descriptors of a range that is closed whose users are waited for.
+const RANGE_MAX: usize = 1024;
+const EBADF: i64 = -9;
 
 /// Calls that are kept of those that read or wrote the same. The last one alone would not do: calls are told in the order in
 /// which they ended, and those that began late and were quick hide who is to be waited for.
@@ -58,7 +65,7 @@ fn keep(marks: &mut VecDeque<Mark>, mark: Mark) {
 }
 
 /// Keeps the last mark of each task, and of the tasks the last `most`.
-fn keep_latest(marks: &mut Vec<Mark>, mark: Mark, most: usize) {
+pub(super) fn keep_latest(marks: &mut Vec<Mark>, mark: Mark, most: usize) {
     marks.retain(|m| m.task != mark.task);
     if marks.len() >= most {
         marks.remove(0);
@@ -89,23 +96,66 @@ impl Lower<'_> {
         for fd in fd_args(cx) {
             if let Some(marks) = self.fd_marks.get(&(files, fd)) {
                 needs.extend(marks.made.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                if call.ret == EBADF {
+                    // Somebody else had closed it by then.
+                    needs.extend(marks.freed.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                }
                 if cx.known.sc == Sc::Close {
-                    needs.extend(marks.used.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                    needs.extend(
+                        marks.used.iter().map(|mark| Need { kind: EdgeKind::Descriptor, mark: *mark }),
+                    );
                 }
             }
         }
         if call.ret >= 0 {
             for fd in made_fds(cx) {
-                if let Some(marks) = self.fd_marks.get(&(files, fd)) {
-                    needs.extend(marks.freed.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                // After who found it free.
+                let used = self.fd_marks.get(&(files, fd)).map(|marks| marks.used.as_slice());
+                needs.extend(
+                    used.into_iter().flatten().map(|mark| Need { kind: EdgeKind::Descriptor, mark: *mark }),
+                );
+                // A close gives the number back when it begins, so that another thread may have it before the close returns.
+                // Here it has it after that: what came sooner would be what is closed.
+                let freed = self.fd_marks.get(&(files, fd)).and_then(|marks| marks.freed);
+                // An accept has its number when it begins, however long it takes.
+                let accepts = accepting(cx).is_some();
+                let before = |mark: &Mark| !accepts || mark.start_ns < call.t_ns;
+                if let Some(mark) = freed.filter(|mark| mark.task != cx.task && before(mark)) {
+                    let (me, on) = (self.prog(cx.task), self.prog(mark.task));
+                    self.deps.add(me, EdgeKind::Descriptor, Wait::completed(on, mark.step), waits);
                 }
+            }
+        }
+        let seq = self.world.tasks[cx.task as usize].ops;
+        if let Some((other, at)) = self.facts.closed_by_then.get(&(cx.task, seq)).copied()
+            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
+        {
+            // It has not returned yet: a close is one step, and the next of its task.
+            let (me, on) = (self.prog(cx.task), self.prog(other));
+            let close = self.b.next_step(on);
+            self.deps.add(me, EdgeKind::Descriptor, Wait::completed(on, close), waits);
+        }
+        if let Some((other, at)) = self.facts.waiting_by_then.get(&(cx.task, seq)).copied()
+            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
+        {
+            // It is the next step of its task, and waits still.
+            let (me, on) = (self.prog(cx.task), self.prog(other));
+            let accept = self.b.next_step(on);
+            self.deps.add(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
+        }
+        for fd in self.range_closed(cx) {
+            if let Some(marks) = self.fd_marks.get(&(files, fd)) {
+                let before = marks.made.iter().chain(&marks.used);
+                needs.extend(before.map(|mark| Need { kind: EdgeKind::Descriptor, mark: *mark }));
             }
         }
         self.after_who_made_descriptors(cx, files, &mut needs);
         let (reads, writes) = transfers(cx);
         for fd in reads.iter().chain(&writes) {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
-            if matches!(self.world.ofds[ofd as usize].kind, OfdKind::Node { .. } | OfdKind::Mem { .. }) {
+            if matches!(self.world.ofds[ofd as usize].kind, OfdKind::Node { .. } | OfdKind::Mem { .. })
+                && !self.appends(cx, ofd)
+            {
                 needs.extend(before(self.offsets.get(&ofd), call.t_ns, EdgeKind::Offset));
             }
         }
@@ -113,6 +163,7 @@ impl Lower<'_> {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
             if let Some(inode) = self.world.inode_of(ofd) {
                 let written = self.content.get(&inode).map(|(written, _)| written);
+                let written = written.into_iter().chain(self.appended.get(&inode));
                 needs.extend(before(written, call.t_ns, EdgeKind::Content));
             }
             if let Some(key) = self.stream_key(ofd, false) {
@@ -121,14 +172,20 @@ impl Lower<'_> {
         }
         if let Some(listener) = looking(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
             // Who accepts which connection is decided by who comes first, and so is who comes in vain.
-            if self.connection_taken(cx).is_some() {
-                self.after_earlier_connections(cx, listener, waits);
+            if let Some(place) = self.place_taken(cx) {
+                self.after_earlier_connections(cx, place, waits);
             } else if let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32) {
                 let key = StreamKey::Accepts(listener);
                 self.after_rivals(cx, ofd, key, EdgeKind::Connection, &mut needs, waits);
             }
         }
-        for fd in reads.iter().copied().chain(accepting(cx)) {
+        if let Some(ofd) = accepting(cx).and_then(|fd| self.world.ofd_of(cx.task, fd))
+            && let OfdKind::Sock(listener) = self.world.ofds[ofd as usize].kind
+            && let Some(marks) = self.sightings.get(&ofd).cloned()
+        {
+            self.after_who_was_told(cx, listener, &marks, waits);
+        }
+        for fd in reads.iter().copied() {
             // Others that saw it ready would look in vain after it was taken.
             if call.ret >= 0
                 && let Some(ofd) = self.world.ofd_of(cx.task, fd)
@@ -148,9 +205,17 @@ impl Lower<'_> {
             {
                 needs.extend(before([written], call.t_ns, EdgeKind::Content));
                 needs.extend(all([readers], EdgeKind::Content));
+                if !self.appends(cx, ofd) {
+                    let appended = self.appended.get(&inode);
+                    needs.extend(before(appended, call.t_ns, EdgeKind::Content));
+                }
             }
             if let Some(key) = self.stream_key(ofd, true) {
                 needs.extend(before(self.stream_writes.get(&key), call.t_ns, EdgeKind::Stream));
+                if self.world.ofds[ofd as usize].kind == OfdKind::Event {
+                    // A read takes all that was added: what is added too early is not there for the next one.
+                    needs.extend(before(self.stream_reads.get(&key), call.t_ns, EdgeKind::Stream));
+                }
             }
             for mark in self.idle_of_reader(ofd) {
                 needs.push(Need { kind: EdgeKind::NotYet, mark });
@@ -164,18 +229,15 @@ impl Lower<'_> {
                 }
             }
         }
-        if cx.known.sc == Sc::Connect
-            && call.ret >= -115
-            && let Some(addr) = detail_addr(call, 1)
-        {
-            let addr = self.world.absolute(cx.task, addr);
-            if let Some(listener) = self.world.listener(&addr) {
-                needs.extend(
-                    self.listens.get(&listener).map(|m| Need { kind: EdgeKind::Connection, mark: *m }),
-                );
-                for mark in self.idle_marks(self.world.socks[listener as usize].ofd) {
-                    needs.push(Need { kind: EdgeKind::NotYet, mark });
-                }
+        self.among_companions(cx, &mut needs, waits);
+        self.lock_needs(cx, &mut needs, waits);
+        self.after_earlier_reports(cx, waits);
+        if let Some(listener) = self.before_arriving(cx, waits) {
+            let companions = self.companions(listener);
+            let listens = companions.iter().filter_map(|member| self.listens.get(member));
+            needs.extend(listens.map(|m| Need { kind: EdgeKind::Connection, mark: *m }));
+            for mark in self.idle_marks(self.world.socks[listener as usize].ofd) {
+                needs.push(Need { kind: EdgeKind::NotYet, mark });
             }
         }
         if matches!(cx.known.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill) {
@@ -210,13 +272,28 @@ impl Lower<'_> {
         }
         for ofd in self.closing(cx) {
             // Somebody's writes succeeded while this end was open.
-            let written = match self.world.ofds[ofd as usize].kind {
-                OfdKind::Pipe { pipe, write: false } => Some(StreamKey::Pipe(pipe)),
-                OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(StreamKey::Sock),
-                _ => None,
-            };
-            let written = written.and_then(|key| self.stream_writes.get(&key));
-            needs.extend(before(written, call.t_ns, EdgeKind::Stream));
+            match self.world.ofds[ofd as usize].kind {
+                OfdKind::Pipe { pipe, write: false } => {
+                    needs.extend(before(
+                        self.stream_writes.get(&StreamKey::Pipe(pipe)),
+                        call.t_ns,
+                        EdgeKind::Stream,
+                    ));
+                }
+                OfdKind::Sock(sock) => {
+                    // Even those that this close was under way with: it did not reach them.
+                    let partner = self.world.socks[sock as usize].partner;
+                    let written =
+                        partner.and_then(|partner| self.stream_writes.get(&StreamKey::Sock(partner)));
+                    let last = written.and_then(|marks| marks.back()).copied();
+                    if let Some(mark) = last.filter(|mark| mark.task != cx.task) {
+                        let (me, on) = (self.prog(cx.task), self.prog(mark.task));
+                        self.deps.add(me, EdgeKind::Stream, Wait::completed(on, mark.step), waits);
+                    }
+                    needs.extend(before(written, call.t_ns, EdgeKind::Stream));
+                }
+                _ => {}
+            }
         }
         let parent = self.world.procs[cx.proc as usize].parent;
         if let Some(parent) = parent.filter(|_| self.ends_process(cx)) {
@@ -234,6 +311,27 @@ impl Lower<'_> {
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
         }
+    }
+
+    /// Whether a call appends to a file: where its bytes go is up to nobody who appends as well, and what they come to in all
+    /// is the same in every order.
+    fn appends(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
+        matches!(cx.known.sc, Sc::Write | Sc::Writev) && self.world.ofds[ofd as usize].append
+    }
+
+    /// Descriptors that a call on a range of them closes, as far as their table is others' as well.
+    fn range_closed(&self, cx: &Cx<'_>) -> Vec<i32> {
+        if cx.known.sc != Sc::CloseRange
+            || cx.call.ret != 0
+            || cx.call.args[2] & (CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0
+            || !self.world.has_shared_files(cx.proc)
+        {
+            return Vec::new();
+        }
+        let number = |value: u64| i32::try_from(value as u32).unwrap_or(i32::MAX);
+        let (first, last) = (number(cx.call.args[0]), number(cx.call.args[1]));
+        let inside = self.world.files_of(cx.task).slots.from(&first).map(|(fd, _)| *fd);
+        inside.take_while(|fd| *fd <= last).take(RANGE_MAX).collect()
     }
 
     /// The child that a wait ends the life of.
@@ -266,40 +364,32 @@ impl Lower<'_> {
         }
     }
 
-    /// When the connection came about that an accept took.
-    fn connection_taken(&self, cx: &Cx<'_>) -> Option<u64> {
-        let cookie = self.world.cookie_of(self.source, cx.call.object);
-        accepting(cx).and_then(|_| self.facts.connects.established.get(&cookie)).copied()
-    }
-
-    /// An accept takes the connection that came about first of those that are left: each comes after the accept of the one
-    /// before, even if that began later or took longer.
-    fn after_earlier_connections(&mut self, cx: &Cx<'_>, listener: SockIx, waits: &mut Vec<Wait>) {
-        let Some(mine_ns) = self.connection_taken(cx) else { return };
-        let me = self.prog(cx.task);
-        let mut met: Vec<TaskIx> = vec![cx.task];
-        for (established_ns, mark) in self.accepts.get(&listener).into_iter().flatten().rev() {
-            if *established_ns < mine_ns && !met.contains(&mark.task) {
-                met.push(mark.task);
-                let on = self.first + mark.task;
-                self.deps.add(me, EdgeKind::Connection, Wait::completed(on, mark.step), waits);
-            }
+    /// Accepts that were under way when the recording began take their numbers in the order of these, and before anybody else
+    /// takes one.
+    pub(crate) fn early_accepts(&mut self, cx: &Cx<'_>, lowered: &mut Lowered, waits: &mut Vec<Wait>) {
+        let files = self.world.procs[cx.proc as usize].files;
+        let Some(accepts) = self.facts.early_accepts.get(&files) else { return };
+        let is_one = |task: TaskIx| self.world.tasks[task as usize].ops == 0;
+        let own = accepts.iter().find(|(_, task)| *task == cx.task && is_one(*task)).map(|(fd, _)| *fd);
+        if own.is_none() && !self.held_numbers.contains_key(&files) {
+            return;
         }
-        let seq = self.world.tasks[cx.task as usize].ops;
-        if let Some((other, at)) = self.facts.overtaken.get(&(cx.task, seq)).copied()
-            && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
-        {
-            // It has not returned yet: its steps are the next two of its task, see `Lower::accept`.
-            let on = self.prog(other);
-            let accept = self.b.next_step(on) + 1;
-            self.deps.add(me, EdgeKind::Connection, Wait::completed(on, accept), waits);
+        if own.is_none() && (cx.call.ret < 0 || made_fds(cx).is_empty()) {
+            return;
         }
-    }
-
-    /// Whether somebody's accept comes after this one, which returned later.
-    pub(crate) fn overtakes(&self, cx: &Cx<'_>) -> bool {
-        let seq = self.world.tasks[cx.task as usize].ops;
-        self.facts.overtaking.contains(&(cx.task, seq))
+        let earlier = accepts.iter().filter(|(fd, task)| is_one(*task) && own.is_none_or(|own| *fd < own));
+        for (_, task) in earlier {
+            let (me, on) = (self.first + cx.task, self.first + task);
+            let accept = self.b.next_step(on);
+            self.deps.add(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
+        }
+        if own.is_some() {
+            return;
+        }
+        let close = Step::call(nr::close).with(flags::ENGINE);
+        let numbers = self.held_numbers.remove(&files).unwrap_or_default();
+        lowered.late.0 += numbers.len();
+        lowered.pre.splice(0..0, numbers.into_iter().map(|fd| close.imm(0, fd as u64)));
     }
 
     /// Of several that wait for the same, the kernel chooses who gets it; here that is known: who got it later waits until
@@ -404,7 +494,7 @@ impl Lower<'_> {
                 }
             }
             _ if cx.call.ret >= 0 => {
-                for fd in transfers(cx).0.into_iter().chain(accepting(cx)) {
+                for fd in transfers(cx).0 {
                     if let Some(ofd) = self.world.ofd_of(cx.task, fd) {
                         self.sightings.remove(&ofd);
                     }
@@ -566,16 +656,23 @@ impl Lower<'_> {
         if shared {
             for fd in fd_args(cx) {
                 let marks = self.fd_marks.entry((files, fd)).or_default();
-                if cx.known.sc == Sc::Close && cx.call.ret == 0 {
-                    *marks = FdMarks { made: None, used: None, freed: Some(mark) };
+                let another = marks.made.is_some_and(|made| made.start_ns > cx.call.t_ns);
+                if cx.known.sc == Sc::Close && another {
+                    // Somebody has the number again already.
+                } else if cx.known.sc == Sc::Close && cx.call.ret == 0 {
+                    *marks = FdMarks { freed: Some(mark), ..FdMarks::default() };
                 } else {
-                    marks.used = Some(mark);
+                    keep_latest(&mut marks.used, mark, USERS);
                 }
+            }
+            for fd in self.range_closed(cx) {
+                let marks = self.fd_marks.entry((files, fd)).or_default();
+                *marks = FdMarks { freed: Some(mark), ..FdMarks::default() };
             }
             if cx.call.ret >= 0 {
                 for fd in made_fds(cx) {
                     let marks = self.fd_marks.entry((files, fd)).or_default();
-                    *marks = FdMarks { made: Some(mark), used: None, freed: None };
+                    *marks = FdMarks { made: Some(mark), ..FdMarks::default() };
                     let makers = self.makers.entry(files).or_default();
                     if makers.len() >= MAKERS {
                         makers.pop_front();
@@ -604,8 +701,9 @@ impl Lower<'_> {
             for fd in &writes {
                 let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
                 if let Some(inode) = self.world.inode_of(ofd) {
+                    let appends = self.appends(cx, ofd);
                     let (written, readers) = self.content.entry(inode).or_default();
-                    keep(written, mark);
+                    keep(if appends { self.appended.entry(inode).or_default() } else { written }, mark);
                     // The others have been waited for.
                     readers.retain(|reader| reader.end_ns > mark.start_ns);
                 }
@@ -615,18 +713,22 @@ impl Lower<'_> {
             }
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
                 keep(self.stream_reads.entry(StreamKey::Accepts(listener)).or_default(), mark);
-                if let Some(established_ns) = self.connection_taken(cx) {
-                    let accepts = self.accepts.entry(listener).or_default();
-                    if accepts.len() >= RIVALS {
-                        accepts.pop_front();
-                    }
-                    accepts.push_back((established_ns, mark));
+                if let Some(place) = self.place_taken(cx) {
+                    self.remember_accept(place, mark);
                 }
+            }
+            if cx.known.sc == Sc::Shutdown
+                && let Some(key) = self.world.sock_of(cx.task, cx.call.args[0] as i32).map(StreamKey::Sock)
+            {
+                // As a write: it found the other end there.
+                keep(self.stream_writes.entry(key).or_default(), mark);
             }
             if cx.known.sc == Sc::Listen
                 && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
             {
-                self.listens.insert(sock, mark);
+                // Several sockets at one address are complete when a filter tells them apart, see `Lower::listen`.
+                let filter = u32::from(self.shares_its_address(sock));
+                self.listens.insert(sock, Mark { step: mark.step + filter, ..mark });
             }
         }
         if matches!(cx.known.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill) && cx.call.ret == 0 {
@@ -635,6 +737,8 @@ impl Lower<'_> {
                 self.kill_marks.insert(*task, mark);
             }
         }
+        self.remember_lock(cx, mark);
+        self.remember_reports(cx, mark);
         self.remember_signals(cx, mark);
         self.remember_sightings(cx, mark);
         if cx.known.sc == Sc::RtSigreturn {

@@ -4,14 +4,14 @@
 use super::super::calls::Sc;
 use super::super::fsmodel::NodeKind;
 use super::super::lower::{Cx, Lower};
-use super::super::world::{OfdKind, detail_addr};
+use super::super::world::{OfdKind, detail_addr, positional};
 use super::{FICLONE, memory};
 use ctrace_format::syscalls::Replay;
 use libc::{
     E2BIG, EACCES, EADDRINUSE, EAFNOSUPPORT, EAGAIN, EALREADY, EBADF, ECHILD, ECONNREFUSED, ECONNRESET,
-    EDESTADDRREQ, EEXIST, EINPROGRESS, EINTR, EINVAL, EISCONN, EISDIR, ELOOP, ENAMETOOLONG, ENETUNREACH,
-    ENODATA, ENOENT, ENOPROTOOPT, ENOTCONN, ENOTDIR, ENOTEMPTY, ENOTSOCK, ENOTTY, ENXIO, EOPNOTSUPP, EPERM,
-    EPIPE, EPROTONOSUPPORT, ESOCKTNOSUPPORT, ESPIPE, ESRCH, ETIMEDOUT,
+    EDESTADDRREQ, EEXIST, EINPROGRESS, EINTR, EINVAL, EISCONN, EISDIR, ELOOP, EMFILE, ENAMETOOLONG,
+    ENETUNREACH, ENODATA, ENOENT, ENOPROTOOPT, ENOSPC, ENOTCONN, ENOTDIR, ENOTEMPTY, ENOTSOCK, ENOTTY, ENXIO,
+    EOPNOTSUPP, EPERM, EPIPE, EPROTONOSUPPORT, ESOCKTNOSUPPORT, ESPIPE, ESRCH, ETIMEDOUT,
 };
 
 /// Errors that follow from what was done before, or from the arguments; of most calls.
@@ -60,6 +60,12 @@ impl Lower<'_> {
             return true;
         }
         let Ok(errno) = i32::try_from(-cx.call.ret) else { return false };
+        if errno == EMFILE && !is_of_instances(cx.known.sc) {
+            return self.world.meets_limit(cx.task, cx.known.sc);
+        }
+        if errno == ENOSPC {
+            return self.is_full(cx);
+        }
         // Normal pages can be had where there were no huge ones.
         if memory::is_of_huge_pages(cx) {
             return false;
@@ -131,11 +137,34 @@ impl Lower<'_> {
             ) => own,
             // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
             (_, ENOENT) => {
-                self.named_paths(cx).iter().all(|(path, _)| !self.exists(*path)) || cx.known.args.is_none()
+                // A script by a descriptor that an exec closes.
+                let by_descriptor = cx.known.sc == Sc::Execveat && self.named_paths(cx).is_empty();
+                !by_descriptor
+                    && (self.named_paths(cx).iter().all(|(path, _)| !self.exists(*path))
+                        || cx.known.args.is_none())
             }
             (_, EEXIST) => self.named_paths(cx).last().is_some_and(|(path, _)| self.exists(*path)),
             _ => own && cx.known.row().replay != Replay::Granted,
         }
+    }
+
+    /// Whether a call that needs room in a file system finds none here either.
+    fn is_full(&self, cx: &Cx<'_>) -> bool {
+        let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return false };
+        let Some(inode) = self.world.inode_of(ofd) else { return false };
+        let (fs, state) = (&self.world.fs, &self.world.ofds[ofd as usize]);
+        let node = fs.node(inode);
+        let Some(volume) = self.full.get(&node.dev) else { return false };
+        let more = match cx.known.sc {
+            // As much as fits is written; that is nothing when there is no room for the first byte.
+            Sc::Write | Sc::Writev | Sc::Pwrite64 | Sc::Pwritev | Sc::Pwritev2 => {
+                let at = if state.append { node.size } else { state.pos };
+                fs.would_occupy(inode, positional(cx.known.sc, cx.call).unwrap_or(at), 1)
+            }
+            Sc::Fallocate => fs.would_occupy(inode, cx.call.args[2], cx.call.args[3]),
+            _ => return false,
+        };
+        more > 0 && fs.devices.used(node.dev).saturating_add(more) > volume.bytes
     }
 
     fn has_no_route(&self, cx: &Cx<'_>, arg: u8) -> bool {
@@ -177,4 +206,9 @@ impl Lower<'_> {
             _ => false,
         }
     }
+}
+
+/// Calls that fail with `EMFILE` because of a count of instances rather than of descriptors.
+const fn is_of_instances(sc: Sc) -> bool {
+    matches!(sc, Sc::InotifyInit | Sc::InotifyInit1)
 }

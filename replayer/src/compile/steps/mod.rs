@@ -8,14 +8,18 @@ mod memory;
 mod processes;
 mod settings;
 mod signals;
+pub(crate) mod terminals;
+
+pub(crate) use futexes::Futexes;
 
 use super::CompileError;
 use super::calls::Sc;
 use super::lower::{Cx, Lower, Lowered, never};
-use super::world::{detail_iov, detail_str, detail_value};
+use super::world::{detail_addr, detail_iov, detail_str, detail_value};
+use crate::sandbox::confine::UNSHARED_TABLES;
 use ctrace_format::syscalls::{Kind as K, Replay};
 use ctrace_format::{Abi, SyscallFlags};
-use ctrace_program::{Expect, Kind, Post, Sel, Step, fd_operand, flags};
+use ctrace_program::{Expect, Kind, Post, Sel, Step, clock_operand, clock_parts, fd_operand, flags};
 
 /// `ioctl` commands that ask or set something about the descriptor only.
 pub(crate) const IOCTLS: [u32; 15] = [
@@ -51,7 +55,11 @@ impl Lower<'_> {
         if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
             return Ok(self.missing(cx));
         }
-        if !unfinished && cx.call.ret < 0 && cx.call.ret >= -4095 && !self.rebuilds(cx) {
+        let failed = cx.call.ret < 0 && cx.call.ret >= -4095;
+        // What a filter answered has no other cause.
+        let filtered = failed && cx.call.flags.contains(SyscallFlags::FILTERED)
+            || cx.call.flags.contains(SyscallFlags::EMULATED);
+        if !unfinished && (filtered || failed && !self.rebuilds(cx)) {
             return self.fault(cx);
         }
         let mut lowered = match cx.known.sc {
@@ -126,7 +134,7 @@ impl Lower<'_> {
             },
         };
         if unfinished {
-            lowered.step = never(lowered.step);
+            lowered.step = endless(never(lowered.step));
         }
         if cx.call.duration_ns >= super::world::BLOCKED_NS {
             lowered.step.flags |= flags::BLOCKED;
@@ -138,74 +146,77 @@ impl Lower<'_> {
         self.world.fs.lookup(path).is_some()
     }
 
-    /// The recorded error, made by the sandbox instead of its cause.
+    /// The recorded result, given by the sandbox instead of its cause.
     pub(crate) fn fault(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let errno = match cx.call.ret {
-            0 => "0",
+            0.. => "0",
             ret => ctrace_format::errno::name(ret.unsigned_abs() as u32).unwrap_or("unknown"),
         };
         Self::count(&mut self.summary.emulated, &format!("{} {errno}", cx.name));
-        let mut step = Self::answered(cx);
-        // The call is not carried out, but a recorder sees its arguments.
-        let Some(args) = cx.known.args else { return Ok(step.into()) };
-        for (i, (_, kind)) in args.iter().enumerate().take(5) {
-            match kind {
-                K::Path | K::Str => {
-                    if let Some(text) = detail_str(cx.call, i as u8) {
-                        let blob = self.string(text)?;
-                        step = step.arg(i, Sel::Data, blob);
-                    }
-                }
-                K::SockAddr => {
-                    if let Some(addr) = super::world::detail_addr(cx.call, i as u8) {
-                        let bytes = super::wire::sockaddr(addr);
-                        let blob = self.b.data(&bytes)?;
-                        step = step.arg(i, Sel::Data, blob);
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(Self::in_its_time(cx, step))
+        Ok(self.answered(cx).into())
     }
 
-    /// A call that the sandbox's filter answers with the recorded result, with those of its arguments that are numbers.
-    fn answered(cx: &Cx<'_>) -> Step {
-        let mut step = Step::call(cx.nr).with(flags::FAULT).expect(Expect::Exact, cx.call.ret);
-        for (i, (_, kind)) in cx.known.args.unwrap_or_default().iter().enumerate().take(5) {
-            if matches!(
-                kind,
-                K::Fd
-                    | K::DirFd
-                    | K::Int
-                    | K::UInt
-                    | K::Flags
-                    | K::Mode
-                    | K::OpenFlags
-                    | K::AtFlags
-                    | K::IoctlCmd
-                    | K::FcntlCmd
-                    | K::Size
-                    | K::Off
-                    | K::MsgFlags
-            ) {
-                step = step.imm(i, cx.call.args[i]);
+    /// A call that the sandbox's filter answers as it was answered in the recording. It is not carried out, but a recorder
+    /// sees what it was asked: numbers, paths and addresses.
+    fn answered(&mut self, cx: &Cx<'_>) -> Step {
+        // A tag has no room for an address, and none is needed: whoever got it asked for memory that is not there.
+        let result = if cx.call.ret > ctrace_program::TAG_MAX { 0 } else { cx.call.ret };
+        let mut step = Step::call(cx.nr).with(flags::FAULT).expect(Expect::Exact, result);
+        let Some(args) = cx.known.args else {
+            // Nothing is known of what they are; nobody follows them.
+            return (0..5).fold(step, |step, i| step.imm(i, cx.call.args[i]));
+        };
+        for (i, (_, kind)) in args.iter().enumerate().take(5) {
+            let blob = match kind {
+                K::Path | K::Str => detail_str(cx.call, i as u8).map(|text| self.string(text)),
+                K::SockAddr => detail_addr(cx.call, i as u8).map(|addr| {
+                    let mut bytes = super::wire::sockaddr(addr);
+                    let len = bytes.len();
+                    // Where the length is the sixth argument, which is the tag, the recorder takes all that it has room for.
+                    bytes.resize(len.max(SOCKADDR_BYTES), 0);
+                    if i < 4 {
+                        step = step.imm(i + 1, len as u64);
+                    }
+                    Ok(self.b.data(&bytes)?)
+                }),
+                kind => {
+                    if !super::bounds::is_address(*kind) {
+                        step = step.imm(i, cx.call.args[i]);
+                    }
+                    None
+                }
+            };
+            // What is too long to be kept is not needed either.
+            if let Some(Ok(blob)) = blob {
+                step = step.arg(i, Sel::Data, blob);
             }
         }
         step
     }
 
-    /// The sandbox answers at once: what the call took longer is spent before.
-    fn in_its_time(cx: &Cx<'_>, step: Step) -> Lowered {
+    /// Whether the filter can give the answer that the recorded call had: it was made and has returned.
+    fn is_whole(cx: &Cx<'_>) -> bool {
+        let native = matches!(cx.call.sysno.abi, Abi::X86_64 | Abi::Aarch64) && cx.known.native.is_some();
+        native && cx.call.t_ns > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) && cx.call.ret >= -4095
+    }
+
+    /// What stands for the call takes no time: what the call took longer is spent before.
+    pub(crate) fn in_its_time(cx: &Cx<'_>, step: Step) -> Lowered {
         if cx.call.duration_ns <= 1_000_000 {
             return step.into();
         }
+        Self::after_its_time(cx, step)
+    }
+
+    fn after_its_time(cx: &Cx<'_>, step: Step) -> Lowered {
         let mut pause = Step::of(Kind::Sync);
         pause.think_sleep_ns = cx.call.duration_ns;
+        // It ends when the call did: from an earlier time on, a replay would be late, and leave it out.
+        pause.t_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
         Lowered::spent(vec![Step::of(Kind::Sync), pause], step)
     }
 
-    /// A call that is not made.
+    /// A call that is not made, by policy: it gets the answer that it had.
     pub(crate) fn refused(&mut self, cx: &Cx<'_>) -> Lowered {
         let name = match cx.call.sysno.abi {
             Abi::I386 | Abi::X32 | Abi::Arm => format!("{} (32-bit)", cx.name),
@@ -213,15 +224,17 @@ impl Lower<'_> {
             _ => cx.name.to_owned(),
         };
         Self::count(&mut self.summary.refused, &name);
+        if Self::is_whole(cx) {
+            return self.answered(cx).with(flags::REFUSED).into();
+        }
         Self::lasting(cx, flags::REFUSED)
     }
 
     /// Something else stands for a call: the answer it had, where the sandbox's filter can give it, or the time it took.
     pub(crate) fn surrogate(&mut self, cx: &Cx<'_>) -> Lowered {
         Self::count(&mut self.summary.surrogate, cx.name);
-        let whole = cx.call.t_ns > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT);
-        if whole && (-4095..=0).contains(&cx.call.ret) {
-            return Self::in_its_time(cx, Self::answered(cx).with(flags::SURROGATE));
+        if Self::is_whole(cx) {
+            return self.answered(cx).with(flags::SURROGATE).into();
         }
         Self::lasting(cx, flags::SURROGATE)
     }
@@ -236,15 +249,11 @@ impl Lower<'_> {
     pub(crate) fn lasting(cx: &Cx<'_>, why: u32) -> Lowered {
         let mut step = Step::of(Kind::Skip).with(why);
         step.nr = cx.nr;
-        if cx.call.t_ns == 0 {
-            // Under way when the recording began: what comes next has its own time.
+        // Under way when the recording began, or when it ended: what comes next has its own time.
+        if cx.call.t_ns == 0 || unfinished(cx) {
             return step.into();
         }
-        let mut pause = Step::of(Kind::Sync);
-        if !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
-            pause.think_sleep_ns = cx.call.duration_ns;
-        }
-        Lowered::spent(vec![Step::of(Kind::Sync), pause], step)
+        Self::after_its_time(cx, step)
     }
 
     /// The call without arguments, with the plainest expectation.
@@ -295,6 +304,7 @@ impl Lower<'_> {
                 let blob = self.b.words(&[u64::from(version)])?;
                 Ok(self.call_step(cx).arg(0, Sel::InOut, blob).arg(1, Sel::Out, 24).into())
             }
+            Sc::Unshare if cx.call.args[0] & !UNSHARED_TABLES == 0 => Ok(self.plain(cx, &[0]).into()),
             Sc::Setxattr | Sc::Lsetxattr | Sc::Fsetxattr => self.set_attribute(cx),
             Sc::SchedSetaffinity => match detail_value(cx.call, 2) {
                 Some(mask) if cx.call.args[0] == 0 => {
@@ -306,6 +316,7 @@ impl Lower<'_> {
             Sc::Shmget | Sc::Shmat | Sc::Shmdt | Sc::Shmctl => Ok(self.shared_memory(cx)),
             // Not made, and yet it is known how it failed.
             _ if (-4095..0).contains(&cx.call.ret) && cx.known.native.is_some() => self.fault(cx),
+            // What a container is made of (mounts, namespaces) is the sandbox's here.
             _ => Ok(self.refused(cx)),
         }
     }
@@ -319,7 +330,7 @@ impl Lower<'_> {
                 K::Clock => step.imm(i, own_clock(cx.call.args[i])),
                 K::Path | K::Str => match detail_str(cx.call, i as u8) {
                     Some(text) => {
-                        let blob = self.string(text)?;
+                        let blob = self.argument(cx, text)?;
                         step.arg(i, Sel::Data, blob)
                     }
                     None => step.imm(i, 0),
@@ -366,6 +377,13 @@ impl Lower<'_> {
     }
 }
 
+/// Whether the recording ended before the call did.
+pub(crate) fn unfinished(cx: &Cx<'_>) -> bool {
+    cx.call.flags.contains(SyscallFlags::NO_EXIT)
+}
+
+/// The most that an address of a socket takes (`struct sockaddr_storage`).
+const SOCKADDR_BYTES: usize = 128;
 /// `ioctl` that shares the extents of another file.
 pub(crate) const FICLONE: u32 = 0x4004_9409;
 pub(crate) const AT_FDCWD: u64 = -100_i64 as u64;
@@ -384,6 +402,20 @@ pub(crate) fn out_len(cx: &Cx<'_>, args: &[ctrace_format::syscalls::Arg], at: us
         .skip(at + 1)
         .find(|((_, kind), _)| matches!(kind, K::Size))
         .map_or(4096, |(_, len)| len.clamp(64, 1 << 20))
+}
+
+/// A call that had not returned when the recording ended does not return here: whatever limits it is far away.
+fn endless(mut step: Step) -> Step {
+    const FAR_NS: u64 = 1_000_000_000_000_000;
+    for (sel, operand) in step.sel.iter().zip(&mut step.args) {
+        match Sel::from_u8(*sel) {
+            Some(Sel::Timespec | Sel::Timeval) => *operand = FAR_NS,
+            Some(Sel::Millis) if *operand > 0 => *operand = FAR_NS,
+            Some(Sel::AbsTimespec) => *operand = clock_operand(clock_parts(*operand).0, FAR_NS),
+            _ => {}
+        }
+    }
+    step
 }
 
 /// Calls that return addresses.

@@ -6,6 +6,7 @@ use super::super::facts::{
     CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
     clone_operands,
 };
+use super::super::fsmodel::{Inode, PathId};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::shapes::Shapes;
 use super::super::world::TaskIx;
@@ -15,6 +16,7 @@ use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
 /// Words of an argument list that are known, as far as they are kept (a recorder keeps 32), and words in all.
 const WORDS_MAX: usize = 256;
 const ARGUMENTS_MAX: usize = 4096;
+const AT_EMPTY_PATH: u64 = 0x1000;
 
 impl Lower<'_> {
     #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
@@ -43,7 +45,7 @@ impl Lower<'_> {
             .aux(u64::from(self.prog(child)));
         if let Some(word) = self.join_word(child) {
             clone_flags |= CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
-            let slot = u64::from(self.futex_slot(word, None));
+            let slot = u64::from(self.tid_slot(word));
             step = step.arg(2, Sel::Futex, slot).arg(3, Sel::Futex, slot);
         }
         let _ = CLONE_CHILD_SETTID;
@@ -66,11 +68,15 @@ impl Lower<'_> {
         let path = self.path(cx, path_arg)?;
         let (words, count) = argv.unwrap_or_default();
         let words = &words[..words.len().min(WORDS_MAX)];
+        let dirfd = at.then_some(cx.call.args[0] as i32);
+        let target = self.world.target(self.source, cx.task, cx.call, path_arg, dirfd);
         let too_long = cx.call.ret == -i64::from(libc::E2BIG);
         let argv = if too_long {
             // A word that is longer than any may be (`MAX_ARG_STRLEN`, include/uapi/linux/binfmts.h), of a program that is
             // there.
-            self.program_is_there(cx, path_arg, at);
+            if let Some(target) = target.filter(|target| !target.by_fd) {
+                self.is_worker(target.path);
+            }
             self.long_argument(words)?
         } else {
             self.arguments(words, count as usize)?
@@ -83,7 +89,24 @@ impl Lower<'_> {
         if cx.call.ret < 0 {
             return Ok(step.into());
         }
-        self.program_is_there(cx, path_arg, at);
+        let mut step = step;
+        if at && cx.call.args[4] & AT_EMPTY_PATH != 0 && target.is_none_or(|target| target.by_fd) {
+            // The exec itself, which is told before its call, may have closed the descriptor.
+            if let Some((path, inode)) = self.world.procs[cx.proc as usize].opened
+                && is_written(self.world.fs.node(inode))
+            {
+                step = step.with(flags::WRITTEN);
+                if let Some(path) = path {
+                    let text = self.world.paths.get(path).to_vec();
+                    let blob = self.b.cstr(&text)?;
+                    step = step.arg(5, Sel::Data, blob);
+                }
+            }
+        } else if let Some(target) = target
+            && !self.is_worker(target.path)
+        {
+            step = step.with(flags::WRITTEN);
+        }
         let me = self.prog(cx.task);
         let next = self.b.next_step(me) + 1;
         Ok(Step { kind: Kind::Exec as u8, ..step }
@@ -92,19 +115,15 @@ impl Lower<'_> {
             .into())
     }
 
-    /// The program that an `execve` names is there, and the worker.
-    fn program_is_there(&mut self, cx: &Cx<'_>, path_arg: u8, at: bool) {
-        let dirfd = at.then_some(cx.call.args[0] as i32);
-        let Some(target) = self.world.target(self.source, cx.task, cx.call, path_arg, dirfd) else { return };
-        // What the workload made itself, the worker makes a worker when it is executed.
-        let made = self.world.fs.lookup(target.path).is_some_and(|ix| {
-            let node = self.world.fs.node(ix);
-            node.initial.is_none() && !node.external
-        });
-        if !made && !target.by_fd {
-            let text = self.world.paths.get(target.path).to_vec();
-            self.executed(text);
+    /// Whether the program at a path is the worker from the start. What the workload wrote itself becomes one when it is
+    /// executed.
+    fn is_worker(&mut self, path: PathId) -> bool {
+        if self.world.fs.lookup(path).is_some_and(|inode| is_written(self.world.fs.node(inode))) {
+            return false;
         }
+        let text = self.world.paths.get(path).to_vec();
+        self.executed(text);
+        true
     }
 
     /// An argument list with a last word that no call takes.
@@ -271,4 +290,9 @@ impl Lower<'_> {
             None => self.missing(cx),
         }
     }
+}
+
+/// Whether the workload wrote a file itself.
+const fn is_written(node: &Inode) -> bool {
+    node.written && !node.external
 }

@@ -10,6 +10,9 @@ use ctrace_program::{
     value_operand,
 };
 
+/// `rt_sigtimedwait` without a signal in its time.
+const EAGAIN: i64 = -11;
+
 impl Lower<'_> {
     pub(crate) fn sigaction(&mut self, cx: &Cx<'_>) -> Step {
         let signo = cx.call.args[0];
@@ -71,6 +74,8 @@ impl Lower<'_> {
                 step = step.arg(1, Sel::Out, 128);
                 step = match detail_time(cx.call, 2) {
                     Some(ns) => step.arg(2, Sel::Timespec, ns),
+                    // Under way when the recording began: its limit passed when it did.
+                    None if cx.call.ret == EAGAIN => step.arg(2, Sel::Timespec, cx.call.duration_ns),
                     None => step.imm(2, 0),
                 };
             }
@@ -113,13 +118,19 @@ impl Lower<'_> {
                 Ok(self.plain(cx, &[0]).arg(1, Sel::Itimerval, blob).imm(2, 0).into())
             }
             Sc::TimerfdSettime => {
-                // TFD_TIMER_ABSTIME: the moment is as far away as its expiry was in the recording, which is not known
-                // here; a second from now is never early.
                 let absolute = cx.call.args[1] & 1 != 0;
                 let step = self.plain(cx, &[0, 1]).imm(3, 0);
                 if absolute && value != 0 {
                     let clock = self.timer_clock(cx);
                     let left = self.until(value, cx.call.t_ns, clock);
+                    // What is far away on the host's clock may be near on that of a time namespace: when it was waited
+                    // for, the end of the wait tells, and otherwise it was not later than it was seen.
+                    let place = (cx.task, self.world.tasks[cx.task as usize].ops);
+                    let left = match self.facts.told.expiries.get(&place) {
+                        Some((seen, true)) => *seen,
+                        Some((seen, false)) => left.min(*seen),
+                        None => left,
+                    };
                     let blob = self.b.words(&[interval, left, u64::from(clock)])?;
                     return Ok(step.arg(2, Sel::AbsItimerspec, blob).into());
                 }

@@ -148,10 +148,21 @@ fn what_takes_long_and_is_answered_takes_its_time_once() {
     connect.object = Some(object);
     connect.duration_ns = 5_000_000;
     connect.details.push(Detail::Addr { arg: 1, addr: inet(80) });
+    // No filter can give such an answer.
+    t.call(a, "fsync", [3, 0, 0, 0, 0, 0], -5000).duration_ns = 7_000_000;
     let steps = steps(&t.plan(), 0);
-    let at = steps.iter().position(|step| step.nr == named("connect")).unwrap();
-    assert!(is_answered(&steps[at]) && steps[at].sel[1] == Sel::Data as u8);
-    assert_eq!((steps[at - 1].think_sleep_ns, steps[at].duration_ns), (5_000_000, 0));
+    let at = |name: &str| steps.iter().position(|step| step.nr == named(name)).unwrap();
+    // The filter's answer comes at once, and the call lasts.
+    let connect = at("connect");
+    assert!(is_answered(&steps[connect]) && steps[connect].sel[1] == Sel::Data as u8);
+    assert_eq!(steps[connect].duration_ns, 5_000_000);
+    assert!(connect == 0 || steps[connect - 1].think_sleep_ns == 0);
+    // The time passes before what stands for the call. A pause from whose recorded begin on the replay is late is left out.
+    let (pause, stand_in) = (steps[at("fsync") - 1], steps[at("fsync")]);
+    let begin_ns = steps[at("fsync") - 2].t_ns;
+    assert!(stand_in.kind == Kind::Skip as u8 && begin_ns > 0);
+    assert_eq!((pause.think_sleep_ns, pause.t_ns), (7_000_000, begin_ns + 7_000_000));
+    assert_eq!((stand_in.duration_ns, stand_in.t_ns), (0, begin_ns + 7_000_000));
 }
 
 #[test]

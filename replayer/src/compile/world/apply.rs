@@ -5,13 +5,18 @@ use super::super::calls::{Known, Sc};
 use super::super::fsmodel::NodeKind;
 use super::super::netlink;
 use super::super::source::Source;
+use super::super::steps::terminals::{TIOCGPTN, TIOCGPTPEER};
 use super::{
-    FIOCLEX, FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World,
-    canonical, detail_addr, detail_epoll, detail_newfds, detail_object, detail_value, new_sock, open_flags,
+    CLONE_FILES, CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FIOCLEX,
+    FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World, canonical,
+    detail_addr, detail_epoll, detail_newfds, detail_object, detail_str, detail_value, new_sock, open_flags,
 };
 use ctrace_format::syscalls::Kind;
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
 
+pub(crate) const ENOSPC: i64 = -28;
+/// A device number of `devpts`.
+const PTS_RDEV: u64 = 136 << 8;
 /// Path arguments that are remembered as seen from a directory.
 const TARGETS_KEPT: usize = 1 << 20;
 
@@ -58,11 +63,18 @@ impl World {
             self.apply_failure(source, task, call, known, mark)?;
             return Ok(());
         }
+        self.lowest_taken(call, known.sc);
         match known.sc {
             Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat => {
                 let (flags, mode) = open_flags(call, known.sc);
                 let dirfd = matches!(known.sc, Sc::Openat | Sc::Openat2).then_some(fd0);
                 let path_arg = u8::from(dirfd.is_some());
+                // What is opened once more by the name of its descriptor is known by that.
+                if let Some(fd) =
+                    detail_str(call, path_arg).and_then(|id| Self::descriptor_of(source.str(id)))
+                {
+                    self.ensure_fd(source, task, fd, call.object, flags & 3 != 0)?;
+                }
                 let kind = self.opened(source, task, call, path_arg, dirfd, flags, mode);
                 let ofd = self.add_ofd(kind, flags, call.object);
                 self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)?;
@@ -142,11 +154,16 @@ impl World {
             }
             Sc::Getsockname => {
                 if let (Some(ix), Some(addr)) = (self.sock_of(task, fd0), detail_addr(call, 1)) {
+                    let state = &self.socks[ix as usize];
+                    let listens = state.state == SockState::Listening;
+                    if listens && state.local.as_ref().map(canonical) != Some(canonical(addr)) {
+                        self.silent(ix);
+                    }
                     let sock = &mut self.socks[ix as usize];
                     if !matches!(addr, SockAddr::Unix(_)) {
                         sock.local = Some(addr.clone());
                     }
-                    if sock.state == SockState::Listening {
+                    if listens {
                         self.listening(ix);
                     } else if sock.state == SockState::Connected {
                         self.join_tuple(ix);
@@ -180,6 +197,21 @@ impl World {
                         let cloexec = call.args[1] as u32 == FIOCLEX;
                         self.files[files as usize].slots.change(&fd0, |slot| slot.cloexec = cloexec);
                     }
+                    TIOCGPTN => {
+                        let ofd = self.ensure_fd(source, task, fd0, call.object, false)?;
+                        if let (Some(ofd), Some(number)) = (ofd, detail_value(call, 2)) {
+                            self.ptys.insert(ofd, number);
+                        }
+                    }
+                    TIOCGPTPEER => {
+                        let number = self.ofd_of(task, fd0).and_then(|ofd| self.ptys.get(&ofd));
+                        let name = format!("/dev/pts/{}", number.copied().unwrap_or(0));
+                        let path = self.paths.intern(name.as_bytes());
+                        let inode = self.fs.present(path, NodeKind::Device);
+                        self.fs.node_mut(inode).rdev = PTS_RDEV;
+                        let kind = OfdKind::Node { path, inode };
+                        self.new_anon(proc, call, kind, call.args[2] as u32, end_ns)?;
+                    }
                     FIONBIO => {
                         if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? {
                             self.ofds[ofd as usize].nonblock = detail_value(call, 2).unwrap_or(1) != 0;
@@ -207,11 +239,14 @@ impl World {
                 }
             }
             Sc::CloseRange => {
+                if call.args[2] & CLOSE_RANGE_UNSHARE != 0 {
+                    self.unshare_files(task);
+                }
                 let files = self.procs[proc as usize].files;
                 let (first, last) =
                     (call.args[0].min(i32::MAX as u64) as i32, call.args[1].min(i32::MAX as u64) as i32);
                 let slots = &mut self.files[files as usize].slots;
-                if call.args[2] & 4 != 0 {
+                if call.args[2] & CLOSE_RANGE_CLOEXEC != 0 {
                     let inside = slots.from(&first).take_while(|(fd, _)| **fd <= last);
                     let fds: Vec<i32> = inside.filter(|(_, slot)| !slot.cloexec).map(|(fd, _)| *fd).collect();
                     for fd in &fds {
@@ -225,6 +260,7 @@ impl World {
                     self.within_limits()?;
                 } else {
                     slots.remove_range(&first, &last);
+                    self.files[files as usize].changed();
                     self.bury();
                 }
             }
@@ -294,6 +330,16 @@ impl World {
                     self.fs_states[fs as usize].cwd = path;
                 }
             }
+            Sc::Unshare => {
+                if call.args[0] & CLONE_FILES != 0 {
+                    self.unshare_files(task);
+                }
+                // A mount namespace and a user namespace come with a working directory of one's own (kernel/fork.c).
+                if call.args[0] & (CLONE_FS | CLONE_NEWNS | CLONE_NEWUSER) != 0 {
+                    self.unshare_directory(task);
+                }
+            }
+            Sc::Prlimit64 | Sc::Setrlimit => self.limited(task, call, known.sc),
             Sc::Setsid => self.procs[proc as usize].own_group = true,
             Sc::Setpgid => self.regrouped(proc, call),
             Sc::Umask => {
@@ -359,14 +405,22 @@ impl World {
                 if let Some(ofd) = self.ofd_of(task, fd0) {
                     let ofd = &mut self.ofds[ofd as usize];
                     // Told that something was there, it found that somebody else had taken it: nothing is known of when
-                    // the next arrives.
-                    if !ofd.untold(task) {
+                    // the next arrives. Of a connection one knows: after it was looked for in vain.
+                    let accepts = matches!(known.sc, Sc::Accept | Sc::Accept4);
+                    if !ofd.untold(task) || accepts {
                         ofd.looked_in_vain(mark);
                     }
                     ofd.ready = None;
                 }
             }
             _ => {}
+        }
+        self.refused_descriptor(task, call);
+        if call.ret == ENOSPC
+            && let Some(inode) = self.ofd_of(task, fd0).and_then(|ofd| self.inode_of(ofd))
+        {
+            let dev = self.fs.node(inode).dev;
+            self.fs.devices.found_full(dev);
         }
         if call.object.is_some()
             && call.ret != -9

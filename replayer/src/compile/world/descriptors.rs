@@ -167,6 +167,7 @@ impl World {
         table.users = table.users.saturating_sub(1);
         if table.users == 0 {
             table.slots = SharedMap::default();
+            table.changed();
             self.bury();
         }
     }
@@ -219,6 +220,9 @@ impl World {
         at_ns: u64,
     ) -> Result<(), CompileError> {
         self.fd_numbers = self.fd_numbers.max(u64::try_from(fd).map_or(0, |fd| fd + 1));
+        if fd < super::limits::INHERITED_MAX {
+            self.numbers_known.insert(fd);
+        }
         let files = self.procs[proc as usize].files;
         let of = self.ofds[ofd as usize].handle.upgrade().unwrap_or_else(|| {
             let of = Rc::new(OfdRef { ix: ofd, registry: Rc::clone(&self.registry) });
@@ -226,6 +230,7 @@ impl World {
             of
         });
         self.files[files as usize].slots.insert(fd, FdSlot::new(of, cloexec, at_ns));
+        self.files[files as usize].changed();
         self.bury();
         self.within_limits()
     }
@@ -240,6 +245,7 @@ impl World {
 
     pub(crate) fn drop_fd(&mut self, files: u32, fd: i32) {
         self.files[files as usize].slots.remove(&fd);
+        self.files[files as usize].changed();
         self.bury();
     }
 
@@ -254,6 +260,7 @@ impl World {
 
     fn over(&mut self, ofd: OfdIx) {
         self.forget_watches(ofd);
+        self.ptys.remove(&ofd);
         let state = &mut self.ofds[ofd as usize];
         let kind = std::mem::replace(&mut state.kind, OfdKind::Other);
         match kind {
@@ -262,14 +269,10 @@ impl World {
                 self.socks[ix as usize].ofd = None;
                 self.gone_socks.push(ix);
                 let sock = &self.socks[ix as usize];
-                if sock.state == SockState::Listening
-                    && let Some(local) = &sock.local
-                {
-                    let key = canonical(local);
-                    if self.listeners.get(&key) == Some(&ix) {
-                        self.listeners.remove(&key);
-                    }
+                if sock.state == SockState::Listening {
+                    self.silent(ix);
                 }
+                let sock = &self.socks[ix as usize];
                 if let (Some(local), Some(peer)) = (&sock.local, &sock.peer) {
                     let key = (canonical(local), canonical(peer));
                     if self.by_tuple.get(&key) == Some(&ix) {
@@ -301,9 +304,10 @@ impl World {
 
     pub(crate) fn kind_of_object(&mut self, source: &dyn Source, object: &Object, written: bool) -> OfdKind {
         match object {
-            Object::File { path, mode, rdev, size, .. } => {
+            Object::File { path, mode, rdev, size, dev, .. } => {
                 let path = self.paths.intern(source.str(*path));
                 let inode = self.fs.present(path, NodeKind::of_mode(*mode));
+                self.fs.placed(inode, *dev, self.paths.get(path));
                 self.tell(inode, *mode, *rdev, *size);
                 OfdKind::Node { path, inode }
             }
@@ -372,12 +376,13 @@ impl World {
 
     pub(crate) fn kind_of_target(&mut self, target: &FdTarget, flags: u32) -> OfdKind {
         match target {
-            FdTarget::File { path, mode, size, rdev, .. } => {
+            FdTarget::File { path, mode, size, rdev, dev, .. } => {
                 let deleted = path.strip_suffix(b" (deleted)");
                 let path = self.paths.intern(deleted.unwrap_or(path));
                 let inode = self.fs.present(path, NodeKind::of_mode(*mode));
                 // Of a file that did not answer nothing but its name is known.
                 if *mode != 0 {
+                    self.fs.placed(inode, *dev, self.paths.get(path));
                     self.tell(inode, *mode, *rdev, *size);
                 }
                 OfdKind::Node { path, inode }

@@ -2,10 +2,11 @@
 //! Fed with events in order of completion; every pass over a trace runs one, and two passes with the same seed see
 //! the same numbering.
 
-mod apply;
+pub(crate) mod apply;
 mod descriptors;
 mod details;
 mod epoll;
+pub(crate) mod limits;
 mod names;
 mod processes;
 mod sockets;
@@ -117,8 +118,15 @@ pub(crate) struct Proc {
     pub(crate) own_group: bool,
     /// The last times it asked for a child (its recorded number; 0: any) and none had ended.
     pub(crate) no_child: BTreeMap<u64, Mark>,
-    /// Threads that it has had.
+    /// Threads that it has had, and that it has.
     threads: u32,
+    live_threads: u32,
+    /// Another process may have the same working directory.
+    shares_fs: bool,
+    /// The soft limit of descriptor numbers, when known.
+    pub(crate) fd_limit: Option<u64>,
+    /// What its last exec executed, if that was by a descriptor: the path, if it has one.
+    pub(crate) opened: Option<(Option<PathId>, InodeIx)>,
     pub(crate) dead: bool,
 }
 
@@ -198,6 +206,8 @@ impl Marked for FdSlot {
 pub(crate) struct Files {
     pub(crate) slots: SharedMap<i32, FdSlot>,
     users: u32,
+    /// The two lowest numbers that are free, if somebody asked since the last change.
+    free: Option<[i32; 2]>,
 }
 
 /// What `CLONE_FS` shares.
@@ -375,8 +385,12 @@ pub(crate) struct Seed {
     pub(crate) tuples: FxHashMap<u64, (SockAddr, SockAddr)>,
     /// Symbolic links: where the kernel ended up when a path was opened.
     pub(crate) links: Links,
+    /// Descriptors (of a process, by number) that the snapshot shows because it took a while: a call made them meanwhile.
+    pub(crate) late: FxHashSet<(u32, i32)>,
     /// Working directory of processes that nothing says otherwise of.
     pub(crate) cwd: Option<Vec<u8>>,
+    /// The limit of descriptor numbers that processes began with, as far as a failure tells it.
+    pub(crate) fd_limit: Option<u64>,
 }
 
 /// See the module.
@@ -407,7 +421,17 @@ pub(crate) struct World {
     pipe_by_ino: FxHashMap<u64, PipeIx>,
     pub(crate) sock_by_cookie: FxHashMap<u64, SockIx>,
     by_tuple: FxHashMap<(SockAddr, SockAddr), SockIx>,
+    /// The last connection that came about from an address, by its cookie.
+    came_from: FxHashMap<SockAddr, u64>,
+    /// Connections that nobody has accepted yet.
+    waiting: FxHashSet<u64>,
+    /// The same, and others, by port, in the order in which they came about; the first one is waiting.
+    queues: FxHashMap<u16, VecDeque<u64>>,
     listeners: FxHashMap<SockAddr, SockIx>,
+    /// Listening sockets of one address (`SO_REUSEPORT`), in the order in which the kernel keeps them.
+    groups: FxHashMap<SockAddr, Vec<SockIx>>,
+    /// Addresses that several sockets have listened at together.
+    pub(crate) shared_addresses: FxHashSet<SockAddr>,
     registry: Rc<Registry>,
     /// Descriptors that calls on ranges marked.
     marked: usize,
@@ -431,6 +455,17 @@ pub(crate) struct World {
     pairs: Vec<(SockIx, SockIx)>,
     dgram_bound: FxHashMap<SockAddr, SockIx>,
     resolved: FxHashMap<(PathId, bool), PathId>,
+    /// Numbers of pseudo terminals, by their masters.
+    pub(crate) ptys: FxHashMap<OfdIx, u64>,
+    /// The limit of descriptors that the first refused one tells of.
+    pub(crate) told_fd_limit: Option<u64>,
+    /// Numbers that descriptors had at some time, and those that must have been in use when a higher one was given out;
+    /// below which number that was looked at.
+    numbers_known: BTreeSet<i32>,
+    numbers_unknown: BTreeSet<i32>,
+    numbers_judged: i32,
+    /// Descriptors that were passed by in looks for free numbers.
+    numbers_looked_at: u64,
     /// Descriptors of unknown origin that could be written to, but not read.
     written_to: FxHashSet<(ProcIx, i32)>,
 }
@@ -474,7 +509,12 @@ impl World {
             pipe_by_ino: FxHashMap::default(),
             sock_by_cookie: FxHashMap::default(),
             by_tuple: FxHashMap::default(),
+            came_from: FxHashMap::default(),
+            waiting: FxHashSet::default(),
+            queues: FxHashMap::default(),
             listeners: FxHashMap::default(),
+            groups: FxHashMap::default(),
+            shared_addresses: FxHashSet::default(),
             registry: Rc::default(),
             marked: 0,
             inherited,
@@ -489,6 +529,12 @@ impl World {
             pairs: Vec::new(),
             dgram_bound: FxHashMap::default(),
             resolved: FxHashMap::default(),
+            ptys: FxHashMap::default(),
+            told_fd_limit: None,
+            numbers_known: BTreeSet::new(),
+            numbers_unknown: BTreeSet::new(),
+            numbers_judged: 0,
+            numbers_looked_at: 0,
             written_to: FxHashSet::default(),
         }
     }
@@ -523,6 +569,12 @@ impl World {
     pub(crate) fn files_of(&self, task: TaskIx) -> &Files {
         let proc = &self.procs[self.tasks[task as usize].proc as usize];
         &self.files[proc.files as usize]
+    }
+
+    /// Whether more than one task has the descriptor table of a process.
+    pub(crate) fn has_shared_files(&self, proc: ProcIx) -> bool {
+        let state = &self.procs[proc as usize];
+        state.threads > 1 || self.files[state.files as usize].users > 1
     }
 
     /// The working directory of a task.
@@ -577,6 +629,11 @@ pub(crate) const O_NONBLOCK: u32 = 0o4000;
 pub(crate) const O_CLOEXEC: u32 = 0o2_000_000;
 pub(crate) const CLONE_FS: u64 = 0x200;
 pub(crate) const CLONE_FILES: u64 = 0x400;
+pub(crate) const CLONE_NEWNS: u64 = 0x2_0000;
+pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
+/// `close_range`: in a table of one's own; to be closed by an exec only (`linux/close_range.h`).
+pub(crate) const CLOSE_RANGE_UNSHARE: u64 = 2;
+pub(crate) const CLOSE_RANGE_CLOEXEC: u64 = 4;
 pub(crate) const FIOCLEX: u32 = 0x5451;
 pub(crate) const FIONCLEX: u32 = 0x5450;
 pub(crate) const FIONBIO: u32 = 0x5421;
@@ -620,6 +677,11 @@ pub(crate) fn canonical(addr: &SockAddr) -> SockAddr {
         },
         other => other.clone(),
     }
+}
+
+/// Whether a path of the kernel's is all of it: of very long ones a recorder has the end only.
+pub(crate) fn is_whole(path: &[u8]) -> bool {
+    !path.starts_with(b"/.../")
 }
 
 /// Flags and mode of an open call.

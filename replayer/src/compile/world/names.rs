@@ -59,6 +59,30 @@ impl World {
         to
     }
 
+    /// The descriptor that a path argument names, as `/dev/fd/3` and `/proc/self/fd/3` do, and what it refers to.
+    pub(crate) fn named_descriptor(
+        &self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        arg: u8,
+    ) -> Option<(i32, OfdKind)> {
+        let fd = Self::descriptor_of(source.str(detail_str(call, arg)?))?;
+        let ofd = self.ofd_of(task, fd)?;
+        Some((fd, self.ofds[ofd as usize].kind))
+    }
+
+    /// The number of the descriptor that a path names.
+    pub(super) fn descriptor_of(text: &[u8]) -> Option<i32> {
+        const DIRECTORIES: [&[u8]; 3] = [b"/dev/fd/", b"/proc/self/fd/", b"/proc/thread-self/fd/"];
+        const STANDARD: [&[u8]; 3] = [b"/dev/stdin", b"/dev/stdout", b"/dev/stderr"];
+        if let Some((_, fd)) = STANDARD.iter().zip(0..).find(|(name, _)| **name == text) {
+            return Some(fd);
+        }
+        let number = DIRECTORIES.iter().find_map(|directory| text.strip_prefix(*directory))?;
+        std::str::from_utf8(number).ok()?.parse().ok()
+    }
+
     /// What a failure says about the name it was about.
     pub(crate) fn failed_name(&mut self, source: &dyn Source, task: TaskIx, call: &Syscall, known: &Known) {
         let Some(args) = known.args else { return };
@@ -111,6 +135,18 @@ impl World {
         }
     }
 
+    /// A file was found. In a directory that the workload made, somebody else made it: the kernel, in one of a control group.
+    fn found(&mut self, path: PathId, kind: NodeKind) -> InodeIx {
+        if self.fs.lookup(path).is_none() && !self.fs.is_absent(path) {
+            let parent = parent_of(self.paths.get(path)).to_vec();
+            let parent = self.paths.intern(&parent);
+            if self.fs.lookup(parent).is_some_and(|ix| self.fs.node(ix).initial.is_none()) {
+                self.fs.absent(path);
+            }
+        }
+        self.fs.present(path, kind)
+    }
+
     /// A name is about to be made: its directory is there, though no other call may say so.
     fn room_for(&mut self, path: PathId) {
         let parent = parent_of(self.paths.get(path)).to_vec();
@@ -131,6 +167,17 @@ impl World {
         flags: u32,
         mode: u32,
     ) -> OfdKind {
+        match self.named_descriptor(source, task, call, path_arg) {
+            Some((_, OfdKind::Node { path, inode })) => {
+                if flags & O_TRUNC != 0 {
+                    self.fs.truncated(inode, 0);
+                }
+                return OfdKind::Node { path, inode };
+            }
+            Some((_, OfdKind::Pipe { pipe, .. })) => return OfdKind::Pipe { pipe, write: flags & 3 != 0 },
+            Some((_, kind @ OfdKind::Mem { .. })) => return kind,
+            _ => {}
+        }
         let object = call.object.map(|o| source.object(o));
         let target = self.target(source, task, call, path_arg, dirfd);
         let Some(Target { path, .. }) = target else {
@@ -154,7 +201,7 @@ impl World {
             self.room_for(path);
             self.fs.create(path, if kind == NodeKind::Unknown { NodeKind::File } else { kind }, Some(mode))
         } else {
-            let inode = self.fs.present(path, kind);
+            let inode = self.found(path, kind);
             if flags & O_TRUNC == 0 || known_present {
                 self.tell(inode, file_mode, rdev, if flags & O_TRUNC == 0 { size } else { 0 });
             } else {
@@ -164,6 +211,9 @@ impl World {
         };
         if flags & O_TRUNC != 0 {
             self.fs.truncated(inode, 0);
+        }
+        if let Some(Object::File { dev, .. }) = object {
+            self.fs.placed(inode, *dev, self.paths.get(path));
         }
         OfdKind::Node { path, inode }
     }
@@ -290,6 +340,7 @@ impl World {
                 let to = self.target(source, task, call, b, at.then_some(call.args[2] as i32));
                 if let (Some(from), Some(to)) = (from, to) {
                     self.room_for(to.path);
+                    self.fs.same_device(&self.paths, from.path, to.path);
                     if matches!(known.sc, Sc::Link | Sc::Linkat) {
                         if from.by_fd {
                             self.fs.create(to.path, NodeKind::File, None);
@@ -338,7 +389,7 @@ fn follows(sc: Sc, call: &Syscall) -> bool {
             let flags = open_flags(call, sc).0;
             flags & O_NOFOLLOW == 0 && flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL
         }
-        _ => true,
+        Follow::Always => true,
     }
 }
 

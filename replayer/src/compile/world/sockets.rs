@@ -1,11 +1,20 @@
 //! Sockets: addresses, listeners, which two are the ends of one connection.
 
+use super::super::CompileError;
+use super::super::calls::Sc;
 use super::super::fsmodel::{NodeKind, parent_of};
 use super::super::source::Source;
-use super::{AF_UNIX, OfdKind, Sock, SockIx, SockState, TaskIx, World, canonical, detail_addr, new_sock};
-use ctrace_format::{Object, ObjectId, SockAddr, Syscall};
+use super::{
+    AF_UNIX, OfdIx, OfdKind, Sock, SockIx, SockState, TaskIx, World, canonical, detail_addr, detail_epoll,
+    new_sock,
+};
+use ctrace_format::{Connection, ConnectionKind, Detail, Object, ObjectId, SockAddr, Syscall, TcpState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+/// Sockets of one address that are told apart: a connection names its own by one byte of its first packet.
+const GROUP_MAX: usize = 250;
+/// Connections to one port that wait to be accepted; a listener's own limit is 4,096, mostly (`somaxconn`).
+const WAITING_MAX: usize = 4096;
 /// Longest address that the kernel takes (`struct sockaddr_storage`).
 const ADDRESS_MAX: usize = 128;
 
@@ -85,15 +94,88 @@ impl World {
 
     pub(crate) fn listening(&mut self, ix: SockIx) {
         self.socks[ix as usize].state = SockState::Listening;
-        if let Some(local) = &self.socks[ix as usize].local {
-            self.listeners.insert(canonical(local), ix);
+        let Some(local) = self.socks[ix as usize].local.as_ref().map(canonical) else { return };
+        let group = self.groups.entry(local.clone()).or_default();
+        if group.len() < GROUP_MAX && !group.contains(&ix) {
+            group.push(ix);
         }
+        if group.len() == 2 {
+            self.shared_addresses.insert(local.clone());
+        }
+        self.listeners.insert(local, ix);
+    }
+
+    /// A socket listens no more at its address.
+    pub(crate) fn silent(&mut self, ix: SockIx) {
+        let Some(local) = self.socks[ix as usize].local.as_ref().map(canonical) else { return };
+        let Some(group) = self.groups.get_mut(&local) else { return };
+        if let Some(place) = group.iter().position(|member| *member == ix) {
+            // The last takes its place (`__reuseport_detach_sock`, net/core/sock_reuseport.c).
+            group.swap_remove(place);
+        }
+        let left = group.last().copied();
+        if left.is_none() {
+            self.groups.remove(&local);
+        }
+        if self.listeners.get(&local) == Some(&ix) {
+            match left {
+                Some(other) => self.listeners.insert(local, other),
+                None => self.listeners.remove(&local),
+            };
+        }
+    }
+
+    /// The sockets that listen at the address of one that listens, as the kernel numbers them.
+    pub(crate) fn group_of(&self, listener: SockIx) -> &[SockIx] {
+        let sock = self.socks.get(listener as usize).filter(|sock| sock.state == SockState::Listening);
+        let local = sock.and_then(|sock| sock.local.as_ref()).map(canonical);
+        local.and_then(|local| self.groups.get(&local)).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn pair(&mut self, a: SockIx, b: SockIx) {
         self.socks[a as usize].partner = Some(b);
         self.socks[b as usize].partner = Some(a);
         self.pairs.push((a, b));
+    }
+
+    /// Both addresses of a TCP connection, here and there, by its cookie.
+    pub(crate) fn tuple(&self, cookie: u64) -> Option<&(SockAddr, SockAddr)> {
+        self.seed.tuples.get(&cookie)
+    }
+
+    /// The listening sockets of which a readiness call said that something can be accepted, and their descriptors.
+    pub(crate) fn told_of_connections(&self, task: TaskIx, call: &Syscall, sc: Sc) -> Vec<(SockIx, i32)> {
+        /// `EPOLLIN`, `EPOLLERR`, `EPOLLHUP`; as many of `poll`.
+        const READABLE: u32 = 0x19;
+        let listening = |ofd: OfdIx| match self.ofds[ofd as usize].kind {
+            // Of a socket that was there before, no call may have told that it listens.
+            OfdKind::Sock(sock) if self.socks[sock as usize].state != SockState::Connected => Some(sock),
+            _ => None,
+        };
+        let mut told = Vec::new();
+        match sc {
+            Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2 => {
+                let epoll = self.ofd_of(task, call.args[0] as i32).and_then(|ep| self.epoll(ep));
+                for entry in detail_epoll(call).unwrap_or_default() {
+                    if entry.events & READABLE != 0
+                        && let Some(watch) = epoll.and_then(|epoll| epoll.by_data(entry.data))
+                    {
+                        told.extend(listening(watch.ofd).map(|sock| (sock, watch.fd)));
+                    }
+                }
+            }
+            Sc::Poll | Sc::Ppoll | Sc::Select | Sc::Pselect6 => {
+                for detail in &call.details {
+                    let Detail::Poll { entries, .. } = detail else { continue };
+                    for entry in entries.iter().filter(|entry| u32::from(entry.revents) & READABLE != 0) {
+                        let ofd = self.ofd_of(task, entry.fd);
+                        told.extend(ofd.and_then(listening).map(|sock| (sock, entry.fd)));
+                    }
+                }
+            }
+            _ => {}
+        }
+        told
     }
 
     /// Finds the other end of a connected TCP socket inside.
@@ -117,6 +199,65 @@ impl World {
         match object.map(|o| source.object(o)) {
             Some(Object::Socket { cookie, .. }) => cookie.0,
             _ => 0,
+        }
+    }
+
+    /// The cookie of the socket that an accept made. The description of the socket may come a moment late, and the record
+    /// then has the one that was at its address of the kernel's before: so it may not be one that was accepted already.
+    /// Instead it is who the call says, or the connection that has been waiting longest.
+    pub(crate) fn accepted_cookie(&self, source: &dyn Source, call: &Syscall) -> u64 {
+        let (cookie, local, peer) = match call.object.map(|o| source.object(o)) {
+            Some(Object::Socket { cookie, local: Some(SockAddr::Inet(local)), peer, .. }) => {
+                (cookie.0, Some(local), peer.as_ref().map(canonical))
+            }
+            Some(Object::Socket { cookie, .. }) => return cookie.0,
+            _ => (0, None, None),
+        };
+        let from = detail_addr(call, 1).filter(|from| matches!(from, SockAddr::Inet(_))).map(canonical);
+        if let Some(from) = from.filter(|from| peer.as_ref() != Some(from)) {
+            return self.came_from.get(&from).copied().unwrap_or(0);
+        }
+        if self.waiting.contains(&cookie) || !self.seed.tuples.contains_key(&cookie) {
+            return cookie;
+        }
+        let queue = local.and_then(|local| self.queues.get(&local.port()));
+        queue.and_then(|queue| queue.front()).copied().unwrap_or(0)
+    }
+
+    /// A connection was accepted, or is gone.
+    pub(crate) fn waits_no_more(&mut self, cookie: u64, port: u16) {
+        self.waiting.remove(&cookie);
+        self.clear_queue(port);
+    }
+
+    fn clear_queue(&mut self, port: u16) {
+        let Some(queue) = self.queues.get_mut(&port) else { return };
+        while queue.front().is_some_and(|first| !self.waiting.contains(first)) {
+            queue.pop_front();
+        }
+    }
+
+    /// What happened to a TCP connection, as far as it matters who accepts it.
+    pub(crate) fn connection_changed(&mut self, connection: &Connection) -> Result<(), CompileError> {
+        let SockAddr::Inet(local) = &connection.local else { return Ok(()) };
+        match connection.kind {
+            ConnectionKind::State { old: TcpState::SynRecv, new: TcpState::Established, .. } => {
+                self.came_from.insert(canonical(&connection.peer), connection.cookie.0);
+                self.waiting.insert(connection.cookie.0);
+                let queue = self.queues.entry(local.port()).or_default();
+                if queue.len() >= WAITING_MAX {
+                    queue.pop_front();
+                }
+                queue.push_back(connection.cookie.0);
+                self.clear_queue(local.port());
+                self.budget.things("connections that wait", self.waiting.len())?;
+                self.budget.things("addresses connected from", self.came_from.len())
+            }
+            ConnectionKind::Closed { .. } => {
+                self.waits_no_more(connection.cookie.0, local.port());
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -172,13 +313,16 @@ impl World {
         if let Some(Object::Socket { cookie: c, local: l, peer: p, .. }) =
             call.object.map(|o| source.object(o))
         {
-            cookie = c.0;
+            cookie = self.accepted_cookie(source, call);
             if l.is_some() {
                 local.clone_from(l);
             }
-            if p.is_some() {
+            if p.is_some() && cookie == c.0 {
                 peer.clone_from(p);
             }
+        }
+        if let Some(SockAddr::Inet(local)) = &local {
+            self.waits_no_more(cookie, local.port());
         }
         let ix = self.sock(Sock {
             local,

@@ -24,6 +24,8 @@ struct Moment {
     begin_ns: u64,
     end_ns: u64,
     kind: u8,
+    /// Call number, or the signal that is waited for.
+    nr: u32,
 }
 
 /// What the last look saw of a task.
@@ -48,12 +50,14 @@ pub(super) struct Tasks<'a> {
     seen: Vec<Seen>,
     pace: Pace,
     speed: f64,
+    /// By how much a task has been late at most.
+    late_ns: u64,
 }
 
 impl<'a> Tasks<'a> {
     pub(super) fn new(program: &'a Program, control: &'a Control, pace: Pace, speed: f64) -> Self {
         let fresh = Seen { step: u32::MAX, ..Seen::default() };
-        Self { program, control, seen: vec![fresh; control.tasks() as usize], pace, speed }
+        Self { program, control, seen: vec![fresh; control.tasks() as usize], pace, speed, late_ns: 0 }
     }
 
     fn all(&self) -> std::ops::Range<u32> {
@@ -94,7 +98,7 @@ impl<'a> Tasks<'a> {
             if let Ok(step) = self.program.step(task, step) {
                 let begin_ns = if step.t_ns > 0 { step.t_ns } else { seen.moment.begin_ns };
                 let end_ns = begin_ns.saturating_add(step.duration_ns);
-                seen.moment = Moment { begin_ns, end_ns, kind: step.kind };
+                seen.moment = Moment { begin_ns, end_ns, kind: step.kind, nr: step.nr };
             }
         }
         seen.moment
@@ -112,11 +116,12 @@ impl<'a> Tasks<'a> {
             return None;
         }
         match seen.state {
-            // After the call has begun it waits for what the call's result needs.
+            // A call that took its time may have had to wait for what came before its end.
             status::WAITING | status::SIGNAL | status::POLLING => {
                 let moment = self.moment(task);
-                let at_ns = if seen.seq % 2 == 1 { moment.end_ns } else { moment.begin_ns };
-                self.is_over(at_ns, clock_ns).then_some(at_ns)
+                let is_timer = seen.state == status::SIGNAL && is_of_timer(moment.nr);
+                let clock_ns = clock_ns.saturating_sub(if is_timer { self.late_ns } else { 0 });
+                self.is_over(moment.end_ns, clock_ns).then_some(moment.end_ns)
             }
             status::CALL => {
                 let moment = self.moment(task);
@@ -143,12 +148,25 @@ impl<'a> Tasks<'a> {
         }
         let stuck: Vec<u32> = out.iter().map(|position| position.task).collect();
         for task in self.all().filter(|task| stuck.binary_search(task).is_err()) {
-            if is_open(self.seen[task as usize].state) && !self.is_gone(task, threads) {
+            if is_open(self.seen[task as usize].state)
+                && !self.waits(task, clock_ns)
+                && !self.is_gone(task, threads)
+            {
                 let at_ns = self.next_act(task);
                 out.push(Position { task, stage: Stage::Moves, at_ns });
             }
         }
         out
+    }
+
+    /// Whether a task that is not overdue waits all the same: it does nothing for others before others did something for it.
+    fn waits(&mut self, task: u32, clock_ns: u64) -> bool {
+        let seen = self.seen[task as usize];
+        if seen.looks < STANDS || !matches!(seen.state, status::WAITING | status::SIGNAL | status::POLLING) {
+            return false;
+        }
+        let begin_ns = self.moment(task).begin_ns;
+        self.is_over(begin_ns, clock_ns)
     }
 
     /// When, in the recording, a task that is not stuck does what it does next.
@@ -196,8 +214,9 @@ impl<'a> Tasks<'a> {
                 continue;
             }
             let due_ns = self.next_act(task);
-            let behind_ns =
-                clock_ns.saturating_sub(self.scaled(due_ns).saturating_add(BEHIND_NS)).min(elapsed_ns);
+            let late_ns = clock_ns.saturating_sub(self.scaled(due_ns));
+            self.late_ns = self.late_ns.max(late_ns);
+            let behind_ns = late_ns.saturating_sub(BEHIND_NS).min(elapsed_ns);
             if behind_ns == 0 {
                 continue;
             }
@@ -223,6 +242,12 @@ impl<'a> Tasks<'a> {
         let before = std::mem::replace(&mut self.seen[task as usize].demand_ns, now);
         now.zip(before).map_or(0, |(now, before)| now.saturating_sub(before)).min(elapsed_ns)
     }
+}
+
+/// Whether a timer may be what sends a signal. It does so as late as whoever set it was late, which may be long ago.
+fn is_of_timer(signal: u32) -> bool {
+    const FIRST_REAL_TIME: u32 = 32;
+    matches!(signal as i32, libc::SIGALRM | libc::SIGVTALRM | libc::SIGPROF) || signal >= FIRST_REAL_TIME
 }
 
 /// Whether a task in this state may still do something.

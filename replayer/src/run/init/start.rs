@@ -104,6 +104,8 @@ impl Start<'_> {
             // Peers sleep as exactly as they can; recorded tasks keep the slack they had.
             // SAFETY: prctl with integers only.
             unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
+        } else {
+            leave_group_of_init().map_err(error("setpgid"))?;
         }
         let hard = confine::max_open_files();
         let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
@@ -142,8 +144,10 @@ impl Start<'_> {
 
     /// Puts descriptors at their numbers. Returns the numbers.
     fn take_descriptors(&self, ends: &Ends, terminal: Option<&OwnedFd>, report: &mut File) -> Vec<RawFd> {
-        // The report's descriptor must not be where a recorded one goes.
-        if let Ok(high) = nix::fcntl::fcntl(&*report, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(OWN_FDS + 500)) {
+        // The report's descriptor must not be where a recorded one goes, nor those that are on their way there.
+        let highest = self.preopened.iter().map(|preopened| preopened.fd).max().unwrap_or(0);
+        let above = highest.saturating_add(1).max(OWN_FDS);
+        if let Ok(high) = nix::fcntl::fcntl(&*report, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(above)) {
             // SAFETY: a fresh descriptor that nobody else owns.
             *report = unsafe { File::from_raw_fd(high) };
         }
@@ -196,8 +200,7 @@ impl Start<'_> {
                 null()
             });
             let Ok(source) = source else { continue };
-            if let Ok(high) = nix::fcntl::fcntl(&source, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(OWN_FDS + 600))
-            {
+            if let Ok(high) = nix::fcntl::fcntl(&source, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(above)) {
                 moved.push((high, preopened));
             }
         }
@@ -212,6 +215,25 @@ impl Start<'_> {
             }
         }
         numbers
+    }
+}
+
+/// Joins a process group that is neither init's nor led by this process. In init's, which has no parent in another group of
+/// the session, SIGTSTP and its like would stop nobody; a leader could begin no session of its own.
+fn leave_group_of_init() -> Result<(), nix::Error> {
+    let this = nix::unistd::Pid::from_raw(0);
+    // SAFETY: as in `launch`; we are single-threaded, and the child only waits for its end.
+    match unsafe { fork() }? {
+        ForkResult::Child => loop {
+            nix::unistd::pause();
+        },
+        ForkResult::Parent { child } => {
+            let joined = nix::unistd::setpgid(child, child).and_then(|()| nix::unistd::setpgid(this, child));
+            // The group lasts as long as it has a member.
+            nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL)?;
+            nix::sys::wait::waitpid(child, None)?;
+            joined
+        }
     }
 }
 

@@ -20,9 +20,11 @@ pub mod nr {
     pub const FUTEX: u32 = 202;
     pub const CLOCK_GETTIME: u32 = 228;
     pub const CLOCK_NANOSLEEP: u32 = 230;
-    pub const TGKILL: u32 = 234;
-    pub const GETPID: u32 = 39;
+    pub const TKILL: u32 = 200;
     pub const DUP3: u32 = 292;
+    pub const LSEEK: u32 = 8;
+    pub const FTRUNCATE: u32 = 77;
+    pub const PRLIMIT64: u32 = 302;
     pub const FCNTL: u32 = 72;
     pub const RT_SIGPROCMASK: u32 = 14;
     pub const EXECVEAT: u32 = 322;

@@ -1,0 +1,182 @@
+//! Finds what had to come before what, while the events pass by.
+
+use super::Call;
+use crate::conn::{Conn, ConnKind};
+use crate::fds::Generation;
+use crate::names::NameId;
+use crate::order::{Edge, Edges, Place, Why};
+use crate::symbol::{Kind, Outcome};
+use ctrace_format::syscalls::Call as Sc;
+use ctrace_format::{Detail, SockAddr, Syscall};
+use rustc_hash::FxHashMap;
+use std::hash::Hash;
+
+/// Descriptors, names, streams that are followed at a time; when there are more, one forgets and begins anew.
+const MOST: usize = 1 << 16;
+const ENOENT: u16 = 2;
+
+/// What was done last.
+#[derive(Debug, Clone, Copy)]
+struct Deed {
+    place: Place,
+    end_ns: u64,
+}
+
+/// What is known of an open file description.
+#[derive(Debug, Clone, Copy)]
+struct Descriptor {
+    made: Option<Deed>,
+    /// Its offset was moved.
+    moved: Option<Deed>,
+}
+
+/// What is known of a name.
+#[derive(Debug, Clone, Copy, Default)]
+struct Name {
+    made: Option<Deed>,
+    missed: Option<Deed>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    pub(super) edges: Edges,
+    /// Whom a thread is about to have made, by the thread.
+    children: FxHashMap<usize, usize>,
+    /// Ends of processes that nobody has waited for.
+    ends: FxHashMap<u32, Place>,
+    descriptors: FxHashMap<Generation, Descriptor>,
+    names: FxHashMap<NameId, Name>,
+    /// Pipes, by inode: where its bytes were sent last.
+    pipes: FxHashMap<u64, Place>,
+    /// Ends of connections, by own and other address: where bytes were sent last.
+    ends_of_tcp: FxHashMap<(SockAddr, SockAddr), Place>,
+}
+
+/// Inserts, within bounds.
+fn put<K: Hash + Eq, V>(map: &mut FxHashMap<K, V>, key: K, value: V) {
+    if map.len() >= MOST && !map.contains_key(&key) {
+        map.clear();
+    }
+    map.insert(key, value);
+}
+
+impl Order {
+    fn edge(&mut self, cause: Place, effect: Place, why: Why) {
+        self.edges.push(Edge { cause, effect, why });
+    }
+
+    /// A task makes another, in a call that has not returned.
+    pub(super) fn forks(&mut self, parent: usize, child: usize) {
+        put(&mut self.children, parent, child);
+    }
+
+    /// A process ended.
+    pub(super) fn ends(&mut self, tgid: u32, place: Place) {
+        put(&mut self.ends, tgid, place);
+    }
+
+    /// A call became an operation.
+    pub(super) fn call(&mut self, call: &Call, s: &Syscall, thread: usize, outcome: Outcome, place: Place) {
+        match (call.kind, outcome) {
+            (Kind::Clone, Outcome::Ok) => {
+                if let Some(child) = self.children.remove(&thread) {
+                    self.edge(place, Place::of_thread(child, 0), Why::Born);
+                }
+            }
+            (Kind::Wait, Outcome::Ok) if call.sc != Sc::Waitid && s.ret > 0 => {
+                if let Some(end) = self.ends.remove(&(s.ret as u32)) {
+                    self.edge(end, place, Why::Reaped);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// An operation on a descriptor that is no stream's. `moves`: it goes on where the one before it left the offset.
+    pub(super) fn uses(&mut self, of: Generation, s: &Syscall, moves: bool, place: Place) {
+        let Some(known) = self.descriptors.get(&of).copied() else {
+            if moves {
+                let deed = Deed { place, end_ns: s.t_ns.saturating_add(s.duration_ns) };
+                put(&mut self.descriptors, of, Descriptor { made: None, moved: Some(deed) });
+            }
+            return;
+        };
+        let before = known.moved.filter(|_| moves).or(known.made).filter(|deed| deed.end_ns <= s.t_ns);
+        if let Some(before) = before {
+            self.edge(before.place, place, Why::Descriptor);
+        }
+        if moves {
+            let moved = Some(Deed { place, end_ns: s.t_ns.saturating_add(s.duration_ns) });
+            put(&mut self.descriptors, of, Descriptor { moved, ..known });
+        }
+    }
+
+    /// A descriptor was made.
+    pub(super) fn made(&mut self, of: Generation, end_ns: u64, place: Place) {
+        let made = Some(Deed { place, end_ns });
+        put(&mut self.descriptors, of, Descriptor { made, moved: None });
+    }
+
+    /// Nobody has it any more.
+    pub(super) fn gone(&mut self, of: Generation) {
+        self.descriptors.remove(&of);
+    }
+
+    /// An operation that looks a name up.
+    pub(super) fn looks_up(
+        &mut self,
+        call: &Call,
+        s: &Syscall,
+        name: NameId,
+        outcome: Outcome,
+        place: Place,
+    ) {
+        let deed = Deed { place, end_ns: s.t_ns.saturating_add(s.duration_ns) };
+        let makes = matches!(call.sc, Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat)
+            || call.kind == Kind::Open && s.details.iter().any(|d| matches!(d, Detail::Created));
+        let removes = matches!(call.sc, Sc::Unlink | Sc::Unlinkat | Sc::Rmdir);
+        match outcome {
+            Outcome::Ok if makes => {
+                let missed = self.names.get(&name).and_then(|n| n.missed).filter(|m| m.end_ns <= s.t_ns);
+                if let Some(missed) = missed {
+                    self.edge(missed.place, place, Why::Absent);
+                }
+                put(&mut self.names, name, Name { made: Some(deed), missed: None });
+            }
+            Outcome::Ok if removes => {
+                self.names.remove(&name);
+            }
+            Outcome::Ok => {
+                let made = self.names.get(&name).and_then(|n| n.made).filter(|m| m.end_ns <= s.t_ns);
+                if let Some(made) = made {
+                    self.edge(made.place, place, Why::Name);
+                }
+            }
+            Outcome::Errno(ENOENT) if !removes => {
+                put(&mut self.names, name, Name { made: None, missed: Some(deed) });
+            }
+            _ => {}
+        }
+    }
+
+    /// Bytes begin to go one way through a stream.
+    pub(super) fn turns(&mut self, conn: &Conn, sent: bool, place: Place) {
+        match conn.kind {
+            ConnKind::Pipe if sent => put(&mut self.pipes, conn.identity, place),
+            ConnKind::Pipe => {
+                if let Some(from) = self.pipes.get(&conn.identity).copied() {
+                    self.edge(from, place, Why::Bytes);
+                }
+            }
+            ConnKind::Tcp => {
+                let (Some(local), Some(peer)) = (&conn.local, &conn.peer) else { return };
+                if sent {
+                    put(&mut self.ends_of_tcp, (local.clone(), peer.clone()), place);
+                } else if let Some(from) = self.ends_of_tcp.get(&(peer.clone(), local.clone())).copied() {
+                    self.edge(from, place, Why::Bytes);
+                }
+            }
+            _ => {}
+        }
+    }
+}

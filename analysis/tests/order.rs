@@ -1,0 +1,260 @@
+//! What comes before what, what was answered by whom, and what is too little to tell.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use common::{MS, Run, Task, replay, value};
+use ctrace_analysis::{DivergenceKind, Forced, Gates, Model, Profile, Verdict, diff_replay, findings};
+use ctrace_format::{Detail, Event, ProcessKind, Syscall, SyscallFlags, syscalls::number};
+
+/// A call at a time of its own. Nothing after it is later by it.
+fn at(r: &mut Run, t_ns: u64, task: Task, name: &str, args: [u64; 6], ret: i64, path: Option<&str>) {
+    let details = path.map(|p| Detail::Str { arg: 1, value: r.str(p) });
+    let created = (name == "openat" && args[2] & 0o100 != 0 && ret >= 0).then_some(Detail::Created);
+    let object = path.filter(|_| ret >= 0).map(|p| r.file(p));
+    let call = Syscall {
+        t_ns,
+        duration_ns: 5_000,
+        task: r.id(task),
+        sysno: number(ctrace_format::Abi::X86_64, name).unwrap(),
+        ret,
+        flags: SyscallFlags::default(),
+        args,
+        args_mask: 0x3f,
+        object,
+        details: details.into_iter().chain(created).collect(),
+        wait_cpu_ns: 0,
+        blocked_ns: 0,
+    };
+    r.push(&Event::Syscall(call));
+}
+
+const CREATE: [u64; 6] = [0, 0, 0o101, 0o644, 0, 0];
+const OPEN: [u64; 6] = [0; 6];
+
+/// Two processes and one name: the second looks for it before it is there, and again after that.
+fn lock(missed_at: u64, made_at: u64, found_at: u64) -> Run {
+    let mut r = Run::new(1);
+    let (owner, other) = (r.task(1, 1, "owner"), r.task(2, 2, "other"));
+    let mut calls = [(missed_at, 0), (made_at, 1), (found_at, 2)];
+    calls.sort_unstable();
+    for (when, what) in calls {
+        let t_ns = 1000 * MS + when;
+        match what {
+            0 => at(&mut r, t_ns, other, "openat", OPEN, -2, Some("/run/lock")),
+            1 => at(&mut r, t_ns, owner, "openat", CREATE, 3, Some("/run/lock")),
+            _ => at(&mut r, t_ns, other, "openat", OPEN, 4, Some("/run/lock")),
+        }
+    }
+    r
+}
+
+#[test]
+fn a_name_that_is_found_before_it_is_made_violates_the_order() {
+    let recorded = || lock(MS, 2 * MS, 3 * MS);
+    let report = replay(recorded(), recorded());
+    assert_eq!((value(&report, "order"), report.metric("order").unwrap().n), (Some(0.0), 2));
+    // The same calls with the same results: only their order tells.
+    let report = replay(recorded(), lock(MS, 3 * MS, 2 * MS));
+    assert_eq!(value(&report, "order"), Some(0.5), "{:?}", report.metric("order"));
+    assert_eq!((report.verdict, report.worst), (Verdict::Deviated, Some("order")));
+    let shown = report.first_divergence.unwrap();
+    assert_eq!((shown.kind, shown.operation.as_str()), (DivergenceKind::Order, "openat(/run/lock)"));
+    let report = replay(recorded(), lock(2 * MS, MS, 3 * MS));
+    assert_eq!(value(&report, "order"), Some(0.5), "{:?}", report.metric("order"));
+    assert!(report.metric("order").unwrap().note.contains("made before it was missed"));
+}
+
+#[test]
+fn a_wait_that_returns_before_the_end_violates_the_order_whichever_child_it_is() {
+    // Two children that do the same: which is which is a guess.
+    let run = |ends: [u64; 2], waits: [u64; 2], reaped: [u32; 2]| {
+        let mut r = Run::new(0);
+        let parent = r.task(1, 1, "sh");
+        let children = [r.task(2, 2, "job"), r.task(3, 3, "job")];
+        for child in children {
+            r.fork(parent, child);
+            r.call(parent, "clone", [0; 6], child.0 as i64 + 1);
+            r.call(child, "getppid", [0; 6], 1);
+        }
+        let mut events: Vec<(u64, usize, bool)> = Vec::new();
+        for i in 0..2 {
+            events.push((ends[i], i, false));
+            events.push((waits[i], i, true));
+        }
+        events.sort_unstable();
+        for (when, i, wait) in events {
+            if wait {
+                let child = reaped[i];
+                at(&mut r, 2000 * MS + when, parent, "wait4", [u64::MAX, 0, 0, 0, 0, 0], child.into(), None);
+            } else {
+                r.now = 2000 * MS + when;
+                r.life(children[i], ProcessKind::Exit { status: 0, group_dead: true });
+            }
+        }
+        r
+    };
+    let recorded = || run([MS, 2 * MS], [3 * MS, 4 * MS], [2, 3]);
+    let swapped = run([2 * MS, MS], [3 * MS, 4 * MS], [3, 2]);
+    let report = replay(recorded(), swapped);
+    assert_eq!(value(&report, "order"), Some(0.0), "{:?}", report.metric("order"));
+    assert!(report.metric("order").unwrap().n >= 4);
+    let early = run([MS, 6 * MS], [3 * MS, 4 * MS], [2, 3]);
+    let report = replay(recorded(), early);
+    assert!(value(&report, "order").unwrap() > 0.0, "{:?}", report.metric("order"));
+}
+
+#[test]
+fn two_threads_take_turns_at_an_offset_and_use_what_the_other_opened() {
+    let run = |read_at: u64| {
+        let mut r = Run::new(1);
+        let (a, b) = (r.task(1, 1, "app"), r.task(2, 1, "app"));
+        let path = Some("/srv/data");
+        let mut calls = [(MS, 0), (2 * MS, 1), (read_at, 2)];
+        calls.sort_unstable();
+        for (when, what) in calls {
+            let t = 1000 * MS + when;
+            match what {
+                0 => at(&mut r, t, a, "openat", OPEN, 7, path),
+                1 => at(&mut r, t, a, "lseek", [7, 0, 0, 0, 0, 0], 0, None),
+                _ => at(&mut r, t, b, "read", [7, 0, 100, 0, 0, 0], 100, None),
+            }
+        }
+        r
+    };
+    let report = replay(run(3 * MS), run(3 * MS));
+    assert_eq!((value(&report, "order"), report.metric("order").unwrap().n), (Some(0.0), 1));
+    let report = replay(run(3 * MS), run(MS + MS / 2));
+    assert_eq!(value(&report, "order"), Some(1.0), "{:?}", report.metric("order"));
+}
+
+#[test]
+fn forced_ends_are_judged_when_the_engine_tells_of_them() {
+    let run = || {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for _ in 0..1000 {
+            r.call(t, "getppid", [0; 6], 1);
+        }
+        r.model()
+    };
+    let judge =
+        |forced: Option<&Forced>| diff_replay(&run(), &run(), &Gates::new(Profile::Synthetic), forced);
+    assert_eq!(value(&judge(None), "forced"), None);
+    let mut forced = Forced::default();
+    assert_eq!(
+        (value(&judge(Some(&forced)), "forced"), judge(Some(&forced)).verdict),
+        (Some(0.0), Verdict::Match)
+    );
+    forced.by_kind = [("woken".to_owned(), 1), ("interrupted".to_owned(), 1)].into();
+    forced.first = Some("app: futex at +1.000 s".to_owned());
+    let report = judge(Some(&forced));
+    assert_eq!((value(&report, "forced"), report.worst), (Some(20.0), Some("forced")));
+    let note = &report.metric("forced").unwrap().note;
+    assert_eq!(note, "2 of 1000 operations: interrupted ×1, woken ×1; first: app: futex at +1.000 s");
+}
+
+#[test]
+fn a_difference_of_length_that_is_noise_decides_nothing() {
+    let run = |last_pause: u64, scale: u64| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "true");
+        for _ in 0..20 * scale {
+            r.call(t, "getppid", [0; 6], 1);
+        }
+        r.now += last_pause;
+        r.call(t, "getppid", [0; 6], 1);
+        r
+    };
+    // 2 ms against 2.3 ms: 15 %, which is no more than the tick of a scheduler.
+    let report = replay(run(0, 1), run(MS * 3 / 10, 1));
+    let makespan = report.metric("makespan").unwrap();
+    assert!(makespan.value.unwrap() > 0.1 && makespan.pass == Some(true), "{makespan:?}");
+    assert!(makespan.note.contains("noise"), "{makespan:?}");
+    assert_eq!(report.verdict, Verdict::Match);
+    // 200 ms against 230 ms.
+    let report = replay(run(0, 100), run(30 * MS, 100));
+    assert_eq!(report.metric("makespan").unwrap().pass, Some(false));
+    let shown = report.first_divergence.unwrap();
+    assert_eq!((shown.kind, shown.a_ns.unwrap() / MS), (DivergenceKind::Late, 1200));
+}
+
+/// A call that a filter answered.
+fn answered(r: &mut Run, task: Task, path: &str, ret: i64, flags: SyscallFlags) {
+    let value = r.str(path);
+    let call = Syscall {
+        t_ns: r.now,
+        duration_ns: 0,
+        task: r.id(task),
+        sysno: number(ctrace_format::Abi::X86_64, "openat").unwrap(),
+        ret,
+        flags,
+        args: OPEN,
+        args_mask: 0x3f,
+        object: None,
+        details: vec![Detail::Str { arg: 1, value }],
+        wait_cpu_ns: 0,
+        blocked_ns: 0,
+    };
+    r.push(&Event::Syscall(call));
+    r.now += 10 * MS;
+}
+
+#[test]
+fn what_the_sandbox_answered_took_place_and_is_counted_beside() {
+    let emulated = SyscallFlags::FILTERED.union(SyscallFlags::EMULATED);
+    let run = |flags: SyscallFlags, times: u64| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for i in 0..40 {
+            r.call(t, "getppid", [0; 6], 1);
+            if i >= 20 && i - 20 < times {
+                answered(&mut r, t, "/etc/shadow", -24, flags);
+            }
+        }
+        r
+    };
+    let report = replay(run(SyscallFlags::default(), 20), run(emulated, 20));
+    for metric in ["coverage", "semantic", "alignment", "errors", "incident_recall"] {
+        assert_eq!(value(&report, metric), Some(1.0), "{metric}: {:?}", report.metric(metric));
+    }
+    assert_eq!(report.verdict, Verdict::Match, "{report:#?}");
+    assert_eq!((report.failures.recorded, report.failures.other), (20, 20));
+    assert_eq!((report.failures.emulated, report.failures.missing, report.b.emulated), (20, 0, 20));
+    assert!(report.metric("errors").unwrap().note.contains("20 of 20 emulated"));
+    // An answer that was not given is missing.
+    let report = replay(run(SyscallFlags::default(), 20), run(emulated, 5));
+    assert_eq!((report.failures.missing, report.failures.emulated), (15, 5));
+    assert_eq!(value(&report, "incident_recall"), Some(0.0));
+    // Who answered is said.
+    let text = |flags| findings(&run(flags, 20).model())[0].text.clone();
+    assert!(
+        text(SyscallFlags::default()).contains("no descriptor left"),
+        "{}",
+        text(SyscallFlags::default())
+    );
+    assert!(text(SyscallFlags::FILTERED).contains("a seccomp filter answered"));
+    assert!(text(emulated).contains("by the replay's sandbox"));
+}
+
+#[test]
+fn the_divergence_that_is_shown_is_one_of_the_worst_metrics() {
+    // A call that is missing early, and a stream that is another one late.
+    let run = |early: bool, bytes: i64| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for i in 0..300 {
+            if early || i != 10 {
+                r.call(t, "getppid", [0; 6], 1);
+            }
+        }
+        r.request(t, 7, "10.0.0.7:80", (100, bytes));
+        r
+    };
+    let report = replay(run(true, 5000), run(false, 700));
+    assert_eq!(report.worst, Some("network"), "{:?}", report.reasons);
+    let shown = report.first_divergence.unwrap();
+    assert!(shown.role.contains("tcp to 10.0.0.7:80"), "{shown:?}");
+    let model: Model = run(true, 5000).model();
+    assert_eq!(model.emulated_calls, 0);
+}

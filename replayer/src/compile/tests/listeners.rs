@@ -1,0 +1,358 @@
+//! Listeners that several tasks share, and addresses that several listeners share.
+
+use super::*;
+
+const EPOLLIN: u32 = 1;
+const CHILD: u64 = 17;
+
+fn at(port: u16) -> SockAddr {
+    SockAddr::Inet(format!("127.0.0.1:{port}").parse().unwrap())
+}
+
+fn tcp(cookie: u64, peer: Option<u16>) -> Object {
+    Object::Socket {
+        family: 2,
+        kind: 1,
+        protocol: 6,
+        cookie: SockCookie(cookie),
+        local: Some(at(80)),
+        peer: peer.map(at),
+    }
+}
+
+impl Mem {
+    fn listen(&mut self, task: TaskId, fd: u64, cookie: u64) {
+        self.listen_as(task, fd, cookie, 0o4000);
+    }
+
+    fn listen_as(&mut self, task: TaskId, fd: u64, cookie: u64, flags: u64) {
+        let listener = self.add_object(tcp(cookie, None));
+        self.call(task, "socket", [2, 1 | flags, 6, 0, 0, 0], fd as i64).object = Some(listener);
+        let bind = self.call(task, "bind", [fd, 0, 16, 0, 0, 0], 0);
+        bind.details.push(Detail::Addr { arg: 1, addr: at(80) });
+        self.call(task, "listen", [fd, 8, 0, 0, 0, 0], 0).object = Some(listener);
+    }
+
+    /// Somebody has connected from a port.
+    fn comes(&mut self, cookie: u64, port: u16) {
+        let kind = ConnectionKind::State { old: TcpState::SynRecv, new: TcpState::Established, error: 0 };
+        let (local, peer) = (at(80), at(port));
+        let t_ns = self.now;
+        self.now += 100;
+        let cookie = SockCookie(cookie);
+        self.events.push(Event::Connection(Connection { t_ns, cookie, task: None, local, peer, kind }));
+    }
+
+    fn accept(&mut self, task: TaskId, listener: u64, fd: u64, cookie: u64, port: u16) {
+        let object = self.add_object(tcp(cookie, Some(port)));
+        self.call(task, "accept4", [listener, 0, 0, 0, 0, 0], fd as i64).object = Some(object);
+    }
+
+    /// Two processes that have the listener 3 in epoll instances of their own.
+    fn workers(&mut self) -> [TaskId; 2] {
+        let (a, b) = (self.add_task(10, 10), self.add_task(11, 11));
+        self.listen(a, 3, 1);
+        self.fork(a, b);
+        self.call(a, "clone", [CHILD, 0, 0, 0, 0, 0], 11);
+        for task in [a, b] {
+            self.call(task, "epoll_create1", [0; 6], 5);
+            let watched = vec![EpollEntry { data: 7, events: EPOLLIN }];
+            let call = self.call(task, "epoll_ctl", [5, 1, 3, 0, 0, 0], 0);
+            call.details.push(Detail::Epoll { arg: 3, entries: watched });
+        }
+        [a, b]
+    }
+
+    /// A wait that began at a time and is told of the listener now.
+    fn is_told(&mut self, task: TaskId, since_ns: u64) {
+        let now = self.now;
+        let call = self.call(task, "epoll_wait", [5, 0, 16, u64::from(u32::MAX), 0, 0], 1);
+        call.details.push(Detail::Epoll { arg: 1, entries: vec![EpollEntry { data: 7, events: EPOLLIN }] });
+        (call.t_ns, call.duration_ns) = (since_ns, now + 1_000 - since_ns);
+    }
+}
+
+/// The waits of a task's call, and of the engine's own steps before it.
+fn waits_of(plan: &Plan, task: u32, name: &str) -> Vec<Wait> {
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let steps = steps(plan, task);
+    let call = steps.iter().rposition(|step| step.nr == named(name)).unwrap();
+    let first =
+        steps[..call].iter().rposition(|s| s.flags & flags::ENGINE == 0 && s.kind == Kind::Call as u8);
+    steps[first.map_or(0, |first| first + 1)..=call].iter().flat_map(|s| program.waits(s).unwrap()).collect()
+}
+
+fn peers(plan: &Plan) -> std::ops::Range<u32> {
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let count = program.tasks.len() as u32;
+    count - plan.summary.peer_tasks as u32..count
+}
+
+#[test]
+fn connections_are_made_in_the_order_in_which_they_came_about() {
+    let mut t = Mem::new();
+    let [a, b] = t.workers();
+    let since = t.now;
+    t.comes(11, 1001);
+    t.comes(12, 1002);
+    // The first of them is accepted by a call that takes long: its end is the last event.
+    t.accept(a, 3, 6, 11, 1001);
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        (call.t_ns, call.duration_ns) = (since + 300, 20_000);
+    }
+    t.accept(b, 3, 6, 12, 1002);
+    let plan = t.plan();
+    let connects: Vec<(u64, Vec<Wait>, Wait)> = peers(&plan)
+        .flat_map(|task| {
+            let steps = steps(&plan, task);
+            let connect = steps.iter().position(|step| step.nr == named("connect"));
+            connect.map(|at| {
+                let waits = waits_of(&plan, task, "connect");
+                let sync: Vec<Wait> = steps[..at]
+                    .iter()
+                    .flat_map(|s| Program::open(plan.program.try_clone().unwrap()).unwrap().waits(s).unwrap())
+                    .collect();
+                (steps[at].t_ns, [waits, sync].concat(), Wait::completed(task, at as u32))
+            })
+        })
+        .collect();
+    assert_eq!(connects.len(), 2);
+    assert!(connects[0].0 < connects[1].0, "{connects:?}");
+    assert!(
+        connects[1].1.contains(&connects[0].2) && !connects[0].1.contains(&connects[1].2),
+        "{connects:?}"
+    );
+}
+
+#[test]
+fn who_is_told_while_another_takes_it_does_not_wait_for_the_next_connection() {
+    let mut t = Mem::new();
+    let [a, b] = t.workers();
+    let since = t.now;
+    t.comes(11, 1001);
+    t.is_told(a, since);
+    // Task a takes it while b is told of it: that began before the accept and ends after it.
+    t.accept(a, 3, 6, 11, 1001);
+    t.now -= 500;
+    t.is_told(b, since);
+    t.call(b, "accept4", [3, 0, 0, 0, 0, 0], -11);
+    let plan = t.plan();
+    let wait = |task| steps(&plan, task).into_iter().rfind(|step| step.nr == named("epoll_wait")).unwrap();
+    // Who took it waits until it is there; who did not waits as long as it did, and is told what there is then.
+    assert_eq!((wait(0).post, wait(0).expect_kind), (Post::AwaitReady as u8, Expect::Ready as u8));
+    let vain = wait(1);
+    assert_eq!((vain.post, vain.expect_kind), (Post::None as u8, Expect::Any as u8));
+    assert_eq!((vain.sel[3], vain.args[3]), (Sel::Millis as u8, u64::from(vain.duration_ns)));
+    // The accept that found nothing is made, and finds nothing because it comes after the other.
+    let accept = steps(&plan, 1).into_iter().rfind(|step| step.nr == named("accept4")).unwrap();
+    assert_eq!((accept.expect, accept.flags & flags::FAULT), (-11, 0));
+    assert!(waits_of(&plan, 1, "accept4").iter().any(|wait| wait.task == 0));
+}
+
+#[test]
+fn who_takes_a_connection_waits_for_who_was_told_of_it_only_if_that_needs_it() {
+    // Task b was told before a takes the connection; it takes the next itself, or finds nothing.
+    for takes_one in [false, true] {
+        let mut t = Mem::new();
+        let [a, b] = t.workers();
+        let since = t.now;
+        t.comes(11, 1001);
+        if takes_one {
+            t.comes(12, 1002);
+        }
+        t.is_told(b, since);
+        t.is_told(a, since);
+        t.accept(a, 3, 6, 11, 1001);
+        if takes_one {
+            t.accept(b, 3, 6, 12, 1002);
+        } else {
+            t.call(b, "accept4", [3, 0, 0, 0, 0, 0], -11);
+        }
+        let plan = t.plan();
+        let on_b = waits_of(&plan, 0, "accept4").iter().any(|wait| wait.task == 1);
+        assert_eq!(on_b, !takes_one);
+    }
+}
+
+#[test]
+fn a_connection_goes_to_the_listener_of_its_address_that_had_it() {
+    const IP_TTL: u64 = 2;
+    const SO_ATTACH_REUSEPORT_CBPF: u64 = 51;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.listen(a, 3, 1);
+    t.listen(a, 4, 2);
+    for (cookie, port, listener) in [(11, 1001, 4), (12, 1002, 3), (13, 1003, 4)] {
+        t.comes(cookie, port);
+        t.accept(a, listener, 10 + cookie, cookie, port);
+    }
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let option = |step: &Step, option: u64| step.nr == named("setsockopt") && step.args[2] == option;
+    let chosen: Vec<u64> = peers(&plan)
+        .flat_map(|task| steps(&plan, task))
+        .filter(|step| step.args[1] == 0 && option(step, IP_TTL))
+        .map(|step| {
+            u64::from(u32::from_ne_bytes(program.blob(step.args[3]).unwrap()[..4].try_into().unwrap()))
+        })
+        .collect();
+    assert_eq!(chosen, [2, 1, 2]);
+    // Each is chosen by that from when it listens.
+    let workload = steps(&plan, 0);
+    for (at, _) in workload.iter().enumerate().filter(|(_, step)| step.nr == named("listen")) {
+        assert!(option(&workload[at + 1], SO_ATTACH_REUSEPORT_CBPF));
+        assert_ne!(workload[at + 1].flags & flags::ENGINE, 0);
+    }
+}
+
+#[test]
+fn who_appends_does_not_wait_for_others_who_do() {
+    const APPEND: u64 = 0o2001;
+    for (flags, waits) in [(APPEND, false), (1, true)] {
+        let mut t = Mem::new();
+        let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+        let file = t.file(b"/log", 10);
+        t.open(a, b"/log", flags, 3, Some(file));
+        t.fork(a, b);
+        t.call(a, "clone", [CHILD, 0, 0, 0, 0, 0], 11);
+        t.call(a, "write", [3, 0, 9, 0, 0, 0], 9).object = Some(file);
+        t.call(b, "write", [3, 0, 9, 0, 0, 0], 9).object = Some(file);
+        t.call(a, "fstat", [3, 0, 0, 0, 0, 0], 0).object = Some(file);
+        let plan = t.plan();
+        assert_eq!(!waits_of(&plan, 1, "write").is_empty(), waits, "{flags:o}");
+        // Who looks at it waits for all of them.
+        assert!(!waits_of(&plan, 0, "fstat").is_empty());
+    }
+}
+
+#[test]
+fn who_waited_to_the_end_is_not_told_of_what_others_take() {
+    let mut t = Mem::new();
+    let [a, b] = t.workers();
+    let since = t.now;
+    t.comes(11, 1001);
+    t.comes(12, 1002);
+    t.is_told(b, since);
+    t.accept(b, 3, 6, 11, 1001);
+    t.is_told(a, since);
+    t.accept(a, 3, 6, 12, 1002);
+    let call = t.call(b, "epoll_wait", [5, 0, 16, u64::from(u32::MAX), 0, 0], 0);
+    call.flags = SyscallFlags(SyscallFlags::NO_EXIT.0);
+    call.duration_ns = 50_000;
+    let plan = t.plan();
+    let steps = steps(&plan, 1);
+    let wait = steps.iter().rposition(|step| step.nr == named("epoll_wait")).unwrap();
+    // The listener is out of what it watches.
+    let before = &steps[wait - 1];
+    assert_eq!((before.nr, before.args[1], before.args[2]), (named("epoll_ctl"), 2, 3));
+    assert_ne!(before.flags & flags::ENGINE, 0);
+}
+
+/// Two threads of one process.
+fn threads(t: &mut Mem) -> [TaskId; 2] {
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 10));
+    t.call(a, "getuid", [0; 6], 0);
+    t.fork(a, b);
+    t.call(a, "clone", [0x5_0f00, 0, 0, 0, 0, 0], 11);
+    [a, b]
+}
+
+#[test]
+fn a_number_that_is_being_closed_is_taken_when_that_is_done() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let (old, new) = (t.file(b"/old", 10), t.file(b"/new", 10));
+    t.open(a, b"/old", 0, 5, Some(old));
+    let start_ns = t.now;
+    t.open(a, b"/new", 0, 5, Some(new));
+    t.call(a, "fsync", [5, 0, 0, 0, 0, 0], 0).object = Some(new);
+    // The close began before and returns after it.
+    let call = t.call(b, "close", [5, 0, 0, 0, 0, 0], 0);
+    (call.t_ns, call.duration_ns) = (start_ns - 500, 40_000);
+    t.now += 60_000;
+    t.call(b, "fsync", [5, 0, 0, 0, 0, 0], 0).object = Some(new);
+    let plan = t.plan();
+    let close = steps(&plan, 1).iter().position(|step| step.nr == named("close")).unwrap() as u32;
+    assert_eq!(waits_of(&plan, 0, "openat"), [Wait::completed(1, close)]);
+}
+
+#[test]
+fn a_close_waits_for_all_who_used_the_descriptor() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let file = t.file(b"/f", 10);
+    t.open(a, b"/f", 0, 5, Some(file));
+    t.call(a, "fsync", [5, 0, 0, 0, 0, 0], 0).object = Some(file);
+    t.call(b, "fdatasync", [5, 0, 0, 0, 0, 0], 0).object = Some(file);
+    t.call(b, "close", [5, 0, 0, 0, 0, 0], 0);
+    let plan = t.plan();
+    let used = steps(&plan, 0).iter().position(|step| step.nr == named("fsync")).unwrap() as u32;
+    assert!(waits_of(&plan, 1, "close").contains(&Wait::completed(0, used)));
+}
+
+#[test]
+fn a_lock_is_asked_for_when_whoever_had_it_before_has_got_it() {
+    const LOCK_EX: u64 = 2;
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.call(a, "getuid", [0; 6], 0);
+    t.fork(a, b);
+    t.call(a, "clone", [CHILD, 0, 0, 0, 0, 0], 11);
+    let file = t.file(b"/lock", 10);
+    let start_ns = t.now;
+    for task in [a, b] {
+        t.open(task, b"/lock", 2, 5, Some(file));
+        t.call(task, "flock", [5, LOCK_EX, 0, 0, 0, 0], 0).object = Some(file);
+    }
+    // It had been waiting since before the other asked.
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        (call.t_ns, call.duration_ns) = (start_ns, 30_000);
+    }
+    let plan = t.plan();
+    let got = steps(&plan, 0).iter().position(|step| step.nr == named("flock")).unwrap() as u32;
+    assert!(waits_of(&plan, 1, "flock").contains(&Wait::completed(0, got)));
+}
+
+#[test]
+fn what_is_reported_once_is_asked_for_in_the_order_of_the_reports() {
+    const EPOLLONESHOT: u32 = 1 << 30;
+    for (events, waits) in [(EPOLLIN | EPOLLONESHOT, true), (EPOLLIN, false)] {
+        let mut t = Mem::new();
+        let [a, b] = threads(&mut t);
+        t.call(a, "eventfd2", [0, 0, 0, 0, 0, 0], 3);
+        t.call(a, "epoll_create1", [0; 6], 5);
+        let start_ns = t.now;
+        for op in [1, 3] {
+            let call = t.call(a, "epoll_ctl", [5, op, 3, 0, 0, 0], 0);
+            call.details.push(Detail::Epoll { arg: 3, entries: vec![EpollEntry { data: 7, events }] });
+            t.is_told(if op == 1 { a } else { b }, start_ns);
+        }
+        let plan = t.plan();
+        let first = steps(&plan, 0).iter().position(|step| step.nr == named("epoll_wait")).unwrap() as u32;
+        let after =
+            waits_of(&plan, 1, "epoll_wait").iter().any(|wait| wait.seq >= Wait::completed(0, first).seq);
+        assert_eq!(after, waits, "{events:#x}");
+    }
+}
+
+#[test]
+fn a_number_is_closed_when_the_accept_that_did_not_get_it_has_another() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    t.listen_as(a, 3, 1, 0);
+    let file = t.file(b"/f", 10);
+    t.open(a, b"/f", 0, 5, Some(file));
+    t.open(a, b"/f", 0, 4, Some(file));
+    let start_ns = t.now;
+    t.now += 100;
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0);
+    t.comes(11, 1001);
+    t.accept(b, 3, 6, 11, 1001);
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        call.duration_ns += call.t_ns - start_ns;
+        call.t_ns = start_ns;
+    }
+    let plan = t.plan();
+    let accept = steps(&plan, 1).iter().position(|step| step.nr == named("accept4")).unwrap() as u32;
+    assert_eq!(waits_of(&plan, 0, "close"), [Wait::entered(1, accept)]);
+}
