@@ -299,6 +299,19 @@ impl FdTracker {
                 }
                 changes
             }
+            "recvmsg" | "recvmmsg" => {
+                const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
+                let cloexec = arg(if call == "recvmsg" { 2 } else { 3 }) & MSG_CMSG_CLOEXEC != 0;
+                let mut changes = Vec::new();
+                for detail in &s.details {
+                    if let Detail::Passed { fds, .. } = detail {
+                        for passed in fds {
+                            self.open(process, passed.fd, passed.object, cloexec, &mut changes);
+                        }
+                    }
+                }
+                changes
+            }
             "clone" | "clone3" | "fork" | "vfork" => {
                 let flags = if call == "clone" { arg(0) } else { clone3_flags(s) };
                 let child = Tgid(made as u32);

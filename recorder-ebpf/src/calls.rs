@@ -3,7 +3,7 @@
 use crate::{
     arch::{arguments, arguments_at_exit, is_compat, is_x32, nr},
     bulk::{is_full, tell, waited_for_nothing},
-    capture::{CUT, FAULT, POSITION, argument, bounded, keep, run_first, run_op, spec, time},
+    capture::{CUT, FAULT, POSITION, UNBOUND, argument, bounded, keep, run_first, run_op, spec, time},
     files::{fix_now, known_file, known_to, open_file, opened, was_created},
     kernel::{copy_some_words, copy_words, current_of, now, now_by},
     maps::{SHARED, global, lost, scratch, send},
@@ -205,7 +205,7 @@ fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
         ended(slot, number, ret);
     }
     slot.busy = 0;
-    if slot.call.flags & (call_flag::AT_EXIT | call_flag::RETRY) != 0 {
+    if slot.call.flags & (call_flag::AT_EXIT | call_flag::RETRY | call_flag::UNBOUND) != 0 {
         slot.call.ret = ret;
         slot.call.dur_ns = now - slot.call.t_ns;
         if exit_copies(number) != 0 {
@@ -253,6 +253,9 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
         if result & CUT != 0 {
             flags |= call_flag::TRUNCATED;
         }
+        if result & UNBOUND != 0 {
+            flags |= call_flag::UNBOUND;
+        }
         position = result & POSITION;
     }
     if position <= size_of::<CallArgs>() as u32 {
@@ -277,11 +280,16 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
     u32::from(flags)
 }
 
-/// Whether an op asks for the file behind a descriptor that is none (`AT_FDCWD`).
+/// Whether an op asks for the file behind a descriptor that is none (`AT_FDCWD`), or what becomes of a socket that sends
+/// to nobody in particular.
 #[inline(always)]
 fn names_nothing(slot: &Slot, spec: &Spec, op: usize) -> bool {
     let op = spec.ops[op];
-    op.op == op::OBJECT && (argument(slot, op.arg) as i32) < 0
+    match op.op {
+        op::OBJECT => (argument(slot, op.arg) as i32) < 0,
+        op::UNBOUND => argument(slot, op.arg) == 0,
+        _ => false,
+    }
 }
 
 /// Runs the ops of a call's exit and keeps what they copied, for who tells of the call. 1: that was more than a slot
@@ -327,6 +335,7 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
         let run_it = match spec.ops[i].when {
             when::ENTRY => slot.call.flags & call_flag::RETRY != 0,
             when::EXIT_OK => ok,
+            when::CHOSEN => slot.call.flags & call_flag::UNBOUND != 0,
             _ => true,
         };
         if i == first {

@@ -75,6 +75,8 @@ pub enum Kind {
     Iov,
     /// A `msghdr`.
     Msg,
+    /// An `mmsghdr` array; its count is the next argument.
+    Msgs,
     /// Two descriptors that the call writes.
     NewFds,
     /// A `timespec` that the call reads.
@@ -482,7 +484,7 @@ static ARGS: &[(&str, &[Arg])] = &[
             ("addrlen", Ptr),
         ],
     ),
-    ("recvmmsg", &[("fd", Fd), ("msgvec", Ptr), ("vlen", UInt), ("flags", MsgFlags), ("timeout", Timespec)]),
+    ("recvmmsg", &[("fd", Fd), ("msgvec", Msgs), ("vlen", UInt), ("flags", MsgFlags), ("timeout", Timespec)]),
     ("recvmsg", &[("fd", Fd), ("msg", Msg), ("flags", MsgFlags)]),
     ("removexattr", &[("path", Path), ("name", Str)]),
     ("rename", &[("oldpath", Path), ("newpath", Path)]),
@@ -517,7 +519,7 @@ static ARGS: &[(&str, &[Arg])] = &[
         &[("nfds", Int), ("readfds", FdSet), ("writefds", FdSet), ("exceptfds", FdSet), ("timeout", Timeval)],
     ),
     ("sendfile", &[("out_fd", Fd), ("in_fd", Fd), ("offset", U64Ptr), ("count", Size)]),
-    ("sendmmsg", &[("fd", Fd), ("msgvec", Ptr), ("vlen", UInt), ("flags", MsgFlags)]),
+    ("sendmmsg", &[("fd", Fd), ("msgvec", Msgs), ("vlen", UInt), ("flags", MsgFlags)]),
     ("sendmsg", &[("fd", Fd), ("msg", Msg), ("flags", MsgFlags)]),
     (
         "sendto",

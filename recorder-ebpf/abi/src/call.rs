@@ -26,6 +26,8 @@ pub mod call_flag {
     pub const RETRY: u16 = 1 << 7;
     /// There is something to do at the call's exit besides telling of it.
     pub const AT_EXIT: u16 = 1 << 8;
+    /// The call's socket had no address of its own at entry: which one it has got is told at exit.
+    pub const UNBOUND: u16 = 1 << 9;
 }
 
 /// How a call was made.
@@ -87,7 +89,7 @@ pub struct Tlv {
     pub len: u16,
     /// 1: longer than copied, 2: could not be read.
     pub fault: u16,
-    /// 0: copied at the call's entry, 1: at its exit.
+    /// 0: copied at the call's entry, 1: at its exit. From bit 1 on: which of the call's messages it is about.
     pub aux: u16,
 }
 

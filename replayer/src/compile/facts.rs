@@ -3,6 +3,7 @@
 use super::CompileError;
 use super::budget::Budget;
 use super::calls::Sc;
+use super::datagrams::Datagrams;
 use super::fsmodel::{FsModel, Paths};
 use super::futexes::{Matcher, Unmatched, Word};
 use super::links::{Links, Observed};
@@ -11,6 +12,7 @@ use super::world::{self, OfdKind, Origin, Seed, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 /// What the passes found.
 pub(crate) struct Facts {
@@ -55,6 +57,8 @@ pub(crate) struct Facts {
     pub(crate) blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>>,
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
+    /// Datagrams from inside.
+    pub(crate) datagrams: Datagrams,
 }
 
 /// An accept, as far as its place among others matters.
@@ -66,6 +70,8 @@ struct Accepted {
     end_ns: u64,
 }
 
+/// Addresses of the recorded host that are kept.
+const OWN_IPS: usize = 4096;
 /// Accepts that are kept of one listener.
 const ACCEPTED: usize = 32;
 
@@ -118,6 +124,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
     let mut reached = FxHashSet::default();
+    let mut datagrams = Datagrams::default();
     let mut blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>> = FxHashMap::default();
     source.for_each(&mut |event| {
         if let Event::Process(process) = event
@@ -240,6 +247,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 blocked_writes.entry(end).or_default().push((call.t_ns, event.end_ns()));
             }
         }
+        if !call.flags.contains(SyscallFlags::NO_EXIT) {
+            datagrams.note(&mut world, budget, task, call, known.sc)?;
+        }
         world.apply_call(source, task, call, &known)?;
         for (ix, sock) in world.newly_paired() {
             inside.insert(ix);
@@ -289,6 +299,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         blocked_writes,
         reached,
         killed,
+        datagrams,
     })
 }
 
@@ -296,6 +307,16 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
 fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     let mut tuples = FxHashMap::default();
     let mut links = Observed::default();
+    let mut own_ips: FxHashSet<IpAddr> = FxHashSet::default();
+    let mut own = |addr: &SockAddr| {
+        if let SockAddr::Inet(at) = canonical(addr)
+            && !at.ip().is_unspecified()
+            && !at.ip().is_loopback()
+            && own_ips.len() < OWN_IPS
+        {
+            own_ips.insert(at.ip());
+        }
+    };
     let mut cwd: Option<Vec<u8>> = None;
     let mut moved = false;
     let mut clone_flags: FxHashMap<u32, Vec<(u64, u64)>> = FxHashMap::default();
@@ -305,6 +326,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     source.for_each(&mut |event| {
         match event {
             Event::Connection(connection) => {
+                own(&connection.local);
                 let established =
                     matches!(connection.kind, ConnectionKind::State { new: TcpState::Established, .. });
                 if connection.cookie.0 != 0 && established {
@@ -321,6 +343,10 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     return Ok(());
                 }
                 let known = world.calls.get(call.sysno);
+                let asked = if known.sc == Sc::Getsockname { world::detail_addr(call, 1) } else { None };
+                if let Some(addr) = world::detail_local(call).or(asked) {
+                    own(addr);
+                }
                 if matches!(known.sc, Sc::Clone | Sc::Clone3)
                     && call.ret > 0
                     && let Some((flags, ..)) = clone_operands(call, known.sc)
@@ -364,7 +390,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
         }
         Ok(())
     })?;
-    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), cwd })
+    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), own_ips, cwd })
 }
 
 /// Where a process began, as far as one call tells it: `path` is where a relative path leads from a working directory of

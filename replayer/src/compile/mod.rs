@@ -11,6 +11,7 @@
 mod bounds;
 mod budget;
 mod calls;
+mod datagrams;
 mod deps;
 mod environment;
 mod facts;

@@ -789,6 +789,8 @@ pub(crate) fn reachable(addr: SockAddr) -> SockAddr {
 
 /// Key of accepts among the reads of streams.
 pub(crate) const ACCEPTS: u8 = 3;
+/// Key of what is sent to a datagram socket, among the writes to streams.
+pub(crate) const DATAGRAMS: u8 = 4;
 
 /// The listening descriptor of a successful accept.
 pub(crate) fn accepting(cx: &Cx<'_>) -> Option<i32> {
@@ -811,8 +813,15 @@ pub(crate) fn fd_args(cx: &Cx<'_>) -> Vec<i32> {
         .zip(cx.call.args)
         .filter(|((_, kind), _)| matches!(kind, K::Fd | K::DirFd))
         .map(|(_, value)| value as i32)
+        .chain(passed(cx, &[Sc::Sendmsg, Sc::Sendmmsg]))
         .filter(|fd| *fd >= 0)
         .collect()
+}
+
+/// Descriptors that went with the messages of a call of these.
+fn passed<'a>(cx: &Cx<'a>, of: &[Sc]) -> impl Iterator<Item = i32> + 'a {
+    let call = of.contains(&cx.known.sc).then_some(cx.call);
+    call.into_iter().flat_map(super::world::details_passed).flat_map(|(_, fds)| fds).map(|passed| passed.fd)
 }
 
 /// Descriptors that a successful call made.
@@ -822,6 +831,7 @@ pub(crate) fn made_fds(cx: &Cx<'_>) -> Vec<i32> {
             super::world::detail_newfds(cx.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec())
         }
         Sc::Fcntl if matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
+        Sc::Recvmsg | Sc::Recvmmsg => passed(cx, &[cx.known.sc]).collect(),
         _ if cx.known.name.is_some_and(ctrace_format::syscalls::returns_fd) => vec![cx.call.ret as i32],
         _ => Vec::new(),
     }
@@ -838,6 +848,7 @@ pub(crate) fn transfers(cx: &Cx<'_>) -> (Vec<i32>, Vec<i32>) {
         | Sc::Preadv2
         | Sc::Recvfrom
         | Sc::Recvmsg
+        | Sc::Recvmmsg
         | Sc::Getdents
         | Sc::Getdents64
         | Sc::Lseek
@@ -849,6 +860,7 @@ pub(crate) fn transfers(cx: &Cx<'_>) -> (Vec<i32>, Vec<i32>) {
         | Sc::Pwritev2
         | Sc::Sendto
         | Sc::Sendmsg
+        | Sc::Sendmmsg
         | Sc::Ftruncate
         | Sc::Fallocate => (Vec::new(), vec![a(0)]),
         Sc::Sendfile => (vec![a(1)], vec![a(0)]),

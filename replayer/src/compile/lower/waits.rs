@@ -8,7 +8,8 @@ use super::super::world::{
     BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SockIx, TaskIx, detail_addr, detail_epoll,
 };
 use super::{
-    ACCEPTS, Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers,
+    ACCEPTS, Cx, DATAGRAMS, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds,
+    transfers,
 };
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
@@ -156,6 +157,12 @@ impl Lower<'_> {
             for mark in self.idle_of_reader(ofd) {
                 needs.push(Need { kind: EdgeKind::NotYet, mark });
             }
+        }
+        for receiver in self.datagram_receivers(cx) {
+            // Who receives several's datagrams has them in the order in which they were sent.
+            needs.extend(before(self.stream_writes.get(&(DATAGRAMS, receiver)), call.t_ns, EdgeKind::Stream));
+            let looked = self.idle_marks(self.world.socks[receiver as usize].ofd);
+            needs.extend(looked.into_iter().map(|mark| Need { kind: EdgeKind::NotYet, mark }));
         }
         for (path, _) in self.named_paths(cx) {
             if let Some((changed, seen)) = self.path_marks.get(&path) {
@@ -613,6 +620,9 @@ impl Lower<'_> {
                 if let Some(key) = self.stream_key(ofd, true) {
                     keep(self.stream_writes.entry(key).or_default(), mark);
                 }
+            }
+            for receiver in self.datagram_receivers(cx) {
+                keep(self.stream_writes.entry((DATAGRAMS, receiver)).or_default(), mark);
             }
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
                 keep(self.stream_reads.entry((ACCEPTS, listener)).or_default(), mark);

@@ -502,8 +502,9 @@ impl Lower<'_> {
             "semget" | "semop" | "semctl" | "semtimedop" | "msgget" | "msgsnd" | "msgrcv" | "msgctl"
             | "mq_open" | "mq_timedsend" | "mq_timedreceive" | "io_setup" | "io_submit" | "io_getevents"
             | "io_destroy" | "mincore" | "getdents" | "futex_waitv" | "rt_sigqueueinfo"
-            | "rt_tgsigqueueinfo" | "recvmmsg" | "mlock2" | "clock_adjtime" | "adjtimex"
-            | "io_pgetevents" => Ok(self.surrogate(cx)),
+            | "rt_tgsigqueueinfo" | "mlock2" | "clock_adjtime" | "adjtimex" | "io_pgetevents" => {
+                Ok(self.surrogate(cx))
+            }
             // Not made, and yet it is known how it failed.
             _ if (-4095..0).contains(&cx.call.ret) && cx.known.native.is_some() => self.fault(cx),
             _ => Ok(self.refused(cx)),

@@ -72,6 +72,7 @@ impl World {
                 && let Some(id) = object
             {
                 known.object = Some(id);
+                self.passing.made(id, ofd);
                 self.learn(source, ofd, source.object(id));
             }
             return Ok(Some(ofd));
@@ -201,6 +202,9 @@ impl World {
             ready: None,
             object,
         };
+        if let Some(object) = object {
+            self.passing.made(object, ix);
+        }
         if let Some(ix) = self.free_ofds.pop() {
             self.ofds[ix as usize] = ofd;
             ix
@@ -261,6 +265,7 @@ impl World {
                 self.socks[ix as usize].closed = true;
                 self.socks[ix as usize].ofd = None;
                 self.gone_socks.push(ix);
+                self.passing.gone(ix, self.socks[ix as usize].partner);
                 let sock = &self.socks[ix as usize];
                 if sock.state == SockState::Listening
                     && let Some(local) = &sock.local
@@ -269,6 +274,11 @@ impl World {
                     if self.listeners.get(&key) == Some(&ix) {
                         self.listeners.remove(&key);
                     }
+                }
+                if let Some(key) = sock.local.as_ref().map(canonical)
+                    && self.dgram_bound.get(&key) == Some(&ix)
+                {
+                    self.dgram_bound.remove(&key);
                 }
                 if let (Some(local), Some(peer)) = (&sock.local, &sock.peer) {
                     let key = (canonical(local), canonical(peer));

@@ -7,13 +7,14 @@ mod descriptors;
 mod details;
 mod epoll;
 mod names;
+mod passing;
 mod processes;
 mod sockets;
 mod transfers;
 
 pub(crate) use details::{
-    detail_addr, detail_bytes, detail_epoll, detail_iov, detail_newfds, detail_object, detail_str,
-    detail_time, detail_value, le_u64,
+    detail_addr, detail_bytes, detail_epoll, detail_iov, detail_local, detail_messages, detail_newfds,
+    detail_object, detail_str, detail_time, detail_value, details_passed, le_u64,
 };
 
 use super::CompileError;
@@ -353,6 +354,8 @@ pub(crate) struct Seed {
     pub(crate) tuples: FxHashMap<u64, (SockAddr, SockAddr)>,
     /// Symbolic links: where the kernel ended up when a path was opened.
     pub(crate) links: Links,
+    /// Addresses that sockets of the workload had as their own, besides loopback's: those of the recorded host.
+    pub(crate) own_ips: FxHashSet<IpAddr>,
     /// Working directory of processes that nothing says otherwise of.
     pub(crate) cwd: Option<Vec<u8>>,
 }
@@ -408,6 +411,7 @@ pub(crate) struct World {
     pub(crate) gone_ofds: Vec<OfdIx>,
     pairs: Vec<(SockIx, SockIx)>,
     dgram_bound: FxHashMap<SockAddr, SockIx>,
+    passing: passing::Passing,
     resolved: FxHashMap<(PathId, bool), PathId>,
     /// Descriptors of unknown origin that could be written to, but not read.
     written_to: FxHashSet<(ProcIx, i32)>,
@@ -466,6 +470,7 @@ impl World {
             gone_ofds: Vec::new(),
             pairs: Vec::new(),
             dgram_bound: FxHashMap::default(),
+            passing: passing::Passing::default(),
             resolved: FxHashMap::default(),
             written_to: FxHashSet::default(),
         }
@@ -547,6 +552,7 @@ pub(crate) const BLOCKED_NS: u64 = 15_000;
 
 pub(crate) const AT_FDCWD: i32 = -100;
 pub(crate) const AF_UNIX: u16 = 1;
+pub(crate) const SOCK_DGRAM: u16 = 2;
 pub(crate) const O_CREAT: u32 = 0o100;
 pub(crate) const O_EXCL: u32 = 0o200;
 pub(crate) const O_TRUNC: u32 = 0o1000;

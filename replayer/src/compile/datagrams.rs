@@ -1,0 +1,80 @@
+//! Which datagrams come from inside: what has to be known of the whole recording, since who receives one may be told of it
+//! before who sent it.
+
+use super::CompileError;
+use super::budget::Budget;
+use super::calls::Sc;
+use super::world::{SOCK_DGRAM, SockIx, TaskIx, World, canonical, detail_local};
+use ctrace_format::{SockAddr, Syscall};
+use rustc_hash::FxHashMap;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Datagrams {
+    /// Addresses that datagram sockets inside had, and since when the first had it.
+    had: FxHashMap<SockAddr, u64>,
+    /// By receiver, datagrams that came from sockets inside without an address.
+    unnamed: FxHashMap<SockIx, u64>,
+}
+
+impl Datagrams {
+    /// Notes what a call says, before it is applied.
+    pub(crate) fn note(
+        &mut self,
+        world: &mut World,
+        budget: Budget,
+        task: TaskIx,
+        call: &Syscall,
+        sc: Sc,
+    ) -> Result<(), CompileError> {
+        let local = detail_local(call);
+        let addr = local.or_else(|| if sc == Sc::Bind { super::world::detail_addr(call, 1) } else { None });
+        if let Some(addr) = addr
+            && (local.is_some() || call.ret >= 0)
+        {
+            budget.things("addresses of sockets", self.had.len())?;
+            let addr = canonical(&world.absolute(task, addr));
+            self.had.entry(addr).or_insert(call.t_ns);
+        }
+        if !matches!(sc, Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg | Sc::Write | Sc::Writev) || call.ret < 0 {
+            return Ok(());
+        }
+        let Some(sock) = world.sock_of(task, call.args[0] as i32) else { return Ok(()) };
+        let state = &world.socks[sock as usize];
+        let named = local.is_some() || state.local.as_ref().is_some_and(is_named);
+        if state.kind & 0xf != SOCK_DGRAM || state.partner.is_some() || named {
+            return Ok(());
+        }
+        for to in World::destinations(call, sc) {
+            if let Some(receiver) = world.receiver_of(task, sock, to.as_ref()) {
+                budget.things("receivers of datagrams", self.unnamed.len())?;
+                *self.unnamed.entry(receiver).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a socket inside had one of these addresses by then.
+    pub(crate) fn had(&self, any: &[SockAddr], at_ns: u64) -> bool {
+        any.iter().any(|addr| self.had.get(addr).is_some_and(|since_ns| *since_ns <= at_ns))
+    }
+
+    /// A datagram without an address came to a socket: whether it came from inside.
+    pub(crate) fn unnamed(&mut self, receiver: SockIx) -> bool {
+        match self.unnamed.get_mut(&receiver) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn is_named(addr: &SockAddr) -> bool {
+    match addr {
+        SockAddr::Inet(at) => at.port() != 0,
+        SockAddr::Unix(name) => !name.is_empty(),
+        _ => true,
+    }
+}
