@@ -13,8 +13,8 @@ use rustc_hash::FxHashMap;
 pub(crate) struct Datagrams {
     /// Addresses that datagram sockets inside had, and since when the first had it.
     had: FxHashMap<SockAddr, u64>,
-    /// By receiver, datagrams that came from sockets inside without an address.
-    unnamed: FxHashMap<SockIx, u64>,
+    /// By receiver, datagrams that are to come from sockets inside.
+    to_come: FxHashMap<SockIx, u64>,
 }
 
 impl Datagrams {
@@ -40,15 +40,13 @@ impl Datagrams {
             return Ok(());
         }
         let Some(sock) = world.sock_of(task, call.args[0] as i32) else { return Ok(()) };
-        let state = &world.socks[sock as usize];
-        let named = local.is_some() || state.local.as_ref().is_some_and(is_named);
-        if state.kind & 0xf != SOCK_DGRAM || state.partner.is_some() || named {
+        if world.socks[sock as usize].kind & 0xf != SOCK_DGRAM {
             return Ok(());
         }
         for to in World::destinations(call, sc) {
             if let Some(receiver) = world.receiver_of(task, sock, to.as_ref()) {
-                budget.things("receivers of datagrams", self.unnamed.len())?;
-                *self.unnamed.entry(receiver).or_default() += 1;
+                budget.things("receivers of datagrams", self.to_come.len())?;
+                *self.to_come.entry(receiver).or_default() += 1;
             }
         }
         Ok(())
@@ -59,22 +57,14 @@ impl Datagrams {
         any.iter().any(|addr| self.had.get(addr).is_some_and(|since_ns| *since_ns <= at_ns))
     }
 
-    /// A datagram without an address came to a socket: whether it came from inside.
-    pub(crate) fn unnamed(&mut self, receiver: SockIx) -> bool {
-        match self.unnamed.get_mut(&receiver) {
+    /// A socket took a datagram: whether one from inside was to come to it.
+    pub(crate) fn took(&mut self, receiver: SockIx) -> bool {
+        match self.to_come.get_mut(&receiver) {
             Some(left) if *left > 0 => {
                 *left -= 1;
                 true
             }
             _ => false,
         }
-    }
-}
-
-fn is_named(addr: &SockAddr) -> bool {
-    match addr {
-        SockAddr::Inet(at) => at.port() != 0,
-        SockAddr::Unix(name) => !name.is_empty(),
-        _ => true,
     }
 }

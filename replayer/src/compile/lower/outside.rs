@@ -294,9 +294,10 @@ impl Lower<'_> {
         let inside = match &from {
             // Who sent it may be told of only later, since its call returned after this one did.
             Some(from) => self.world.bound(from) || self.facts.datagrams.had(&self.world.alike(from), end_ns),
-            None => self.facts.datagrams.unnamed(sock),
+            // The sender has no address, or the call did not ask for it.
+            None => true,
         };
-        if inside {
+        if inside && (self.facts.datagrams.took(sock) || from.is_some()) {
             return Ok(());
         }
         let arrival = self.arrival(cx, ofd, sent);
