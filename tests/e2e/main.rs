@@ -17,6 +17,7 @@ mod interrupted;
 mod lent;
 mod limits;
 mod memory;
+mod messages;
 mod names;
 mod outputs;
 mod pods;

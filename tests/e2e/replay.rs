@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 /// Replays and demands a match on everything but time: a shared machine's pauses are not the replay's fault, so the
 /// figure for the makespan is printed.
 #[track_caller]
-fn expect_match(what: &str, trace: &Path) -> serde_json::Value {
+pub(crate) fn expect_match(what: &str, trace: &Path) -> serde_json::Value {
     let replayed = trace.with_extension("replay.ctr");
     let ran =
         run(["replay".as_ref(), "--json".as_ref(), trace.as_os_str(), "-o".as_ref(), replayed.as_os_str()]);

@@ -7,7 +7,9 @@ use super::super::wire;
 use super::super::world::{
     OfdKind, SOCK_DGRAM, SockIx, detail_addr, detail_local, detail_messages, details_passed,
 };
-use super::{BUFFER_MAX, Channel, EAGAIN, MSG_ERRQUEUE, POLLERR, POLLHUP, POLLIN, POLLOUT, split};
+use super::{
+    BUFFER_MAX, Channel, EAGAIN, MSG_DONTWAIT, MSG_ERRQUEUE, POLLERR, POLLHUP, POLLIN, POLLOUT, split,
+};
 use ctrace_format::{Message, Object, PassedFd, SockAddr, SyscallFlags};
 use ctrace_program::{Expect, MsgDesc, Post, Sel, Step, fd_operand, flags};
 
@@ -23,6 +25,8 @@ const CONTROL_ROOM: u32 = 256;
 const DATAGRAM_MAX: u64 = 65_536;
 /// `MSG_CMSG_CLOEXEC`, include/linux/socket.h.
 const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
+/// `MSG_WAITFORONE`, include/linux/socket.h.
+const MSG_WAITFORONE: u64 = 0x1_0000;
 const AT_FDCWD: u64 = -100_i64 as u64;
 const O_RDWR: u64 = 2;
 
@@ -219,6 +223,10 @@ impl Lower<'_> {
             return Ok(Lowered::after(pre, step));
         }
         self.ready_first(cx, ofd, POLLIN | POLLHUP | POLLERR, &mut pre)?;
+        if !self.world.ofds[ofd as usize].nonblock {
+            // As many came as were there, or until one was; here it is known how many there will be.
+            step = step.imm(3, cx.call.args[3] & !(MSG_DONTWAIT | MSG_WAITFORONE));
+        }
         let step = self.arrived_fds(cx, step, &mut pre)?;
         Ok(Lowered::after(pre, step.expect(Expect::Bytes, ret).with(flags::STREAM).aux(u64::from(POLLIN))))
     }

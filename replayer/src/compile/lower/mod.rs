@@ -88,6 +88,15 @@ impl Lowered {
     }
 }
 
+/// How many datagrams were sent to a socket from inside and taken from it, and by whom the last were sent: the number with
+/// those, and the call.
+#[derive(Debug, Default)]
+pub(crate) struct Delivered {
+    sent: u64,
+    taken: u64,
+    last: VecDeque<(u64, Mark)>,
+}
+
 /// An exit whose steps are written when the parent has the child.
 #[derive(Debug)]
 pub(crate) struct Leaving {
@@ -171,6 +180,8 @@ pub(crate) struct Lower<'a> {
     listens: FxHashMap<SockIx, Mark>,
     /// Last connect of the workload to an outside address.
     connects: FxHashMap<SockAddr, Wait>,
+    /// Datagrams that came to a socket from inside.
+    datagrams: FxHashMap<SockIx, Delivered>,
     /// Local addresses given to unbound datagram sockets.
     pub(crate) dgram_ports: FxHashMap<SockIx, SockAddr>,
     pub(crate) next_port: u16,
@@ -287,6 +298,7 @@ fn write_to(
         unwatched: FxHashMap::default(),
         listens: FxHashMap::default(),
         connects: FxHashMap::default(),
+        datagrams: FxHashMap::default(),
         dgram_ports: FxHashMap::default(),
         next_port: 20_000,
         impatient: FxHashSet::default(),
@@ -789,8 +801,9 @@ pub(crate) fn reachable(addr: SockAddr) -> SockAddr {
 
 /// Key of accepts among the reads of streams.
 pub(crate) const ACCEPTS: u8 = 3;
-/// Key of what is sent to a datagram socket, among the writes to streams.
+/// Keys among the writes to streams: what is sent to a datagram socket, and connects to a listener.
 pub(crate) const DATAGRAMS: u8 = 4;
+pub(crate) const CONNECTS: u8 = 5;
 
 /// The listening descriptor of a successful accept.
 pub(crate) fn accepting(cx: &Cx<'_>) -> Option<i32> {

@@ -8,7 +8,7 @@ use super::super::setup;
 use super::super::world::{
     Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, World, canonical, detail_addr, detail_messages,
 };
-use super::{Cx, DATAGRAMS, Lower, reachable};
+use super::{CONNECTS, Cx, DATAGRAMS, Lower, reachable};
 use ctrace_format::SockAddr;
 use ctrace_program::Wait;
 
@@ -30,6 +30,8 @@ impl Lower<'_> {
             self.stream_writes.remove(&(1, sock));
             self.stream_reads.remove(&(1, sock));
             self.stream_writes.remove(&(DATAGRAMS, sock));
+            self.stream_writes.remove(&(CONNECTS, sock));
+            self.datagrams.remove(&sock);
         }
         Ok(())
     }

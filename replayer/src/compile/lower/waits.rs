@@ -5,11 +5,12 @@ use super::super::calls::{Sc, host_nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
 use super::super::world::{
-    BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SockIx, TaskIx, detail_addr, detail_epoll,
+    BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SOCK_DGRAM, SockIx, TaskIx, World,
+    detail_addr, detail_epoll,
 };
 use super::{
-    ACCEPTS, Cx, DATAGRAMS, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds,
-    transfers,
+    ACCEPTS, CONNECTS, Cx, DATAGRAMS, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking,
+    made_fds, transfers,
 };
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
@@ -164,6 +165,7 @@ impl Lower<'_> {
             let looked = self.idle_marks(self.world.socks[receiver as usize].ofd);
             needs.extend(looked.into_iter().map(|mark| Need { kind: EdgeKind::NotYet, mark }));
         }
+        self.after_those_sent(cx, &mut needs);
         for (path, _) in self.named_paths(cx) {
             if let Some((changed, seen)) = self.path_marks.get(&path) {
                 needs.extend(before([changed], call.t_ns, EdgeKind::Path));
@@ -184,6 +186,9 @@ impl Lower<'_> {
                 for mark in self.idle_marks(self.world.socks[listener as usize].ofd) {
                     needs.push(Need { kind: EdgeKind::NotYet, mark });
                 }
+                // Who connected first is accepted first.
+                let earlier = self.stream_writes.get(&(CONNECTS, listener));
+                needs.extend(before(earlier, call.t_ns, EdgeKind::Connection));
             }
         }
         if matches!(cx.known.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill) {
@@ -241,6 +246,47 @@ impl Lower<'_> {
         }
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
+        }
+    }
+
+    /// Several messages are taken at once when they are there: those from inside are sent by then.
+    fn after_those_sent(&self, cx: &Cx<'_>, needs: &mut Vec<Need>) {
+        if cx.known.sc != Sc::Recvmmsg || cx.call.ret < 2 {
+            return;
+        }
+        let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return };
+        let Some(datagrams) = self.datagrams.get(&sock) else { return };
+        let wanted = datagrams.taken.saturating_add(cx.call.ret as u64);
+        let last = datagrams.last.iter().find(|(upto, _)| *upto >= wanted);
+        needs.extend(last.map(|(_, mark)| Need { kind: EdgeKind::Stream, mark: *mark }));
+    }
+
+    /// Counts the datagrams that a call sent to sockets inside, or took.
+    fn remember_datagrams(&mut self, cx: &Cx<'_>, mark: Mark) {
+        let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return };
+        if self.world.socks[sock as usize].kind & 0xf != SOCK_DGRAM {
+            return;
+        }
+        let taken = match cx.known.sc {
+            Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg => 1,
+            Sc::Recvmmsg => cx.call.ret.unsigned_abs(),
+            _ => 0,
+        };
+        if taken > 0
+            && let Some(datagrams) = self.datagrams.get_mut(&sock)
+        {
+            datagrams.taken = datagrams.taken.saturating_add(taken);
+        }
+        for to in World::destinations(cx.call, cx.known.sc) {
+            let Some(receiver) = self.world.receiver_of(cx.task, sock, to.as_ref()) else { continue };
+            let datagrams = self.datagrams.entry(receiver).or_default();
+            datagrams.sent += 1;
+            if datagrams.last.back().is_some_and(|(_, last)| *last == mark) {
+                datagrams.last.pop_back();
+            } else if datagrams.last.len() >= RIVALS {
+                datagrams.last.pop_front();
+            }
+            datagrams.last.push_back((datagrams.sent, mark));
         }
     }
 
@@ -623,6 +669,15 @@ impl Lower<'_> {
             }
             for receiver in self.datagram_receivers(cx) {
                 keep(self.stream_writes.entry((DATAGRAMS, receiver)).or_default(), mark);
+            }
+            self.remember_datagrams(cx, mark);
+            if cx.known.sc == Sc::Connect
+                && let Some(addr) = detail_addr(cx.call, 1)
+            {
+                let addr = self.world.absolute(cx.task, addr);
+                if let Some(listener) = self.world.listener(&addr) {
+                    keep(self.stream_writes.entry((CONNECTS, listener)).or_default(), mark);
+                }
             }
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
                 keep(self.stream_reads.entry((ACCEPTS, listener)).or_default(), mark);
