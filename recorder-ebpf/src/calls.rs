@@ -7,6 +7,7 @@ use crate::{
     files::{fix_now, known_file, known_to, open_file, opened, was_created},
     kernel::{copy_some_words, copy_words, current_of, now, now_by},
     maps::{SHARED, global, lost, scratch, send},
+    messages::{CONTROL, passed},
     scope::{Stack, admit, arg, slot},
     traffic::ended,
 };
@@ -128,6 +129,9 @@ fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
                 } else {
                     call_flag::TRUNCATED
                 };
+                if flags & call_flag::PASSES != 0 {
+                    flags |= entry_passed(number) as u16;
+                }
             }
         }
     }
@@ -256,6 +260,9 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
         if result & UNBOUND != 0 {
             flags |= call_flag::UNBOUND;
         }
+        if result & CONTROL != 0 {
+            flags |= call_flag::PASSES;
+        }
         position = result & POSITION;
     }
     if position <= size_of::<CallArgs>() as u32 {
@@ -278,6 +285,33 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
         flags |= call_flag::TRUNCATED;
     }
     u32::from(flags)
+}
+
+/// As [`entry_copies`], the descriptors that the call's message passes along: apart, since what it calls needs the room that
+/// the frames of a chain of calls share. A global function, see [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn entry_passed(number: u32) -> u32 {
+    let Some(slot) = slot(number as u16) else { return 0 };
+    let Some(spec) = spec(slot.call.abi, slot.call.nr) else { return 0 };
+    let begin = size_of::<CallArgs>() as u32;
+    let result = passed(number, slot, spec, 0, begin);
+    let position = result & POSITION;
+    let cut = if result & CUT == 0 { 0 } else { call_flag::TRUNCATED };
+    let Some(buffer) = scratch(0) else { return 0 };
+    if position <= begin || keep(slot, buffer, begin, position) {
+        return u32::from(cut);
+    }
+    // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
+    unsafe {
+        *buffer.cast::<CallArgs>() =
+            CallArgs { kind: kind::ARGS, abi: slot.call.abi, flags: cut, tid: slot.call.tid, t_ns: now() };
+    }
+    if send(buffer, bounded::<0x3fff>(u64::from(position))) {
+        return u32::from(cut | call_flag::HAS_ARGS);
+    }
+    lost(loss::DETAIL_RING);
+    u32::from(call_flag::TRUNCATED)
 }
 
 /// Whether an op asks for the file behind a descriptor that is none (`AT_FDCWD`), or what becomes of a socket that sends
@@ -328,6 +362,7 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
     }
     let first = spec.entry_len as usize;
     let mut has_first = false;
+    let mut control = false;
     for i in 0..MAX_OPS {
         if i >= copies {
             break;
@@ -345,12 +380,21 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
             if result & (CUT | FAULT) != 0 {
                 slot.call.flags |= call_flag::TRUNCATED;
             }
+            control |= result & CONTROL != 0;
             position = result & POSITION;
         }
     }
     if has_first {
         let result = run_first(number, slot, spec, buffer, first as u32, 1, position);
         if result & (CUT | FAULT) != 0 {
+            slot.call.flags |= call_flag::TRUNCATED;
+        }
+        control |= result & CONTROL != 0;
+        position = result & POSITION;
+    }
+    if control {
+        let result = passed(number, slot, spec, 1, position);
+        if result & CUT != 0 {
             slot.call.flags |= call_flag::TRUNCATED;
         }
         position = result & POSITION;

@@ -7,7 +7,7 @@ use crate::{
     files::{fix_now, known_file, open_file},
     kernel::{add, copy_some_words, current, current_of, read_user_str},
     maps::{SHARED, SPEC, WALK, global, scratch},
-    messages::{all_messages, how, is_unbound, local, one_message},
+    messages::{NAMED, all_messages, how, is_unbound, local, message_items},
     scope::slot,
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
@@ -194,13 +194,13 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
         op::EPOLL => epoll(at, data, pos, arg, slot.call.ret as u64, pointer, aux),
         op::IOV => iovec(at, data, pos, arg, pointer, argument(slot, len), aux),
         op::MSG => {
-            let asks = if size == 0 { 0 } else { how::ASKS };
-            one_message(number, pointer, phase & how::EXIT | asks, pos as u32)
+            let result = message_items(pointer, phase & how::EXIT, pos as u32);
+            if size != 0 && result & NAMED != 0 { result | is_unbound(slot.call.file, 0) } else { result }
         }
         op::MSGS => {
             let ret = slot.call.ret;
             let count = if ret >= 0 { ret as u64 } else { argument(slot, len) };
-            all_messages(number, pointer, count, pos as u32)
+            all_messages(pointer, count, pos as u32)
         }
         op::FDS => {
             if !read_user(data, 8, pointer) {

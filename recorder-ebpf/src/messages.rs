@@ -13,7 +13,7 @@ use crate::{
     socks::{AF_INET, AF_INET6, AF_UNIX},
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use ctrace_abi::{MAX_ITEMS, MAX_PASSED, MISSING, op};
+use ctrace_abi::{MAX_ITEMS, MAX_PASSED, MISSING, Slot, Spec, data, op};
 
 /// Size of `struct mmsghdr` and place of its `msg_len`, of 64-bit programs (include/linux/socket.h). It begins with a
 /// `struct msghdr`, of 56 bytes.
@@ -23,7 +23,11 @@ const MSGHDR: u64 = 56;
 /// Where a `struct msghdr` has its control data, and then their length.
 const CONTROL_AT: u64 = 32;
 /// Set in a result of [`message_items`]: there are control data that may pass descriptors along.
-const CONTROL: u32 = 1 << 28;
+pub const CONTROL: u32 = 1 << 28;
+/// Set in a result of [`message_items`]: the message names an address.
+pub const NAMED: u32 = 1 << 27;
+/// Set in a result of [`control_step`]: there are no more.
+const DONE: u32 = 1 << 26;
 /// `struct cmsghdr`: a length that includes it, and in the second word its level and its type.
 const CMSGHDR: u64 = 16;
 /// `SOL_SOCKET` and `SCM_RIGHTS` (include/linux/socket.h), as that word.
@@ -32,8 +36,8 @@ const PASSED: u64 = 1 | 1 << 32;
 const ASIDE: usize = 2048;
 /// The walk through control data.
 const WALK_CONTROL: u32 = 3;
-/// Steps of that walk: descriptors, and the heads of what else there is.
-const STEPS: usize = MAX_PASSED + 32;
+/// Steps of that walk: descriptors, messages, and the heads of what else there is.
+const STEPS: usize = MAX_PASSED + MAX_ITEMS + 32;
 /// Most bytes of a unix socket's address (`struct sockaddr_un`).
 const SOCKADDR_UN: u32 = 110;
 
@@ -43,8 +47,6 @@ pub mod how {
     pub const EXIT: u32 = 1;
     /// One of several: bits 8 and up say which.
     pub const ONE_OF_SEVERAL: u32 = 1 << 1;
-    /// Find out whether the socket has an address yet.
-    pub const ASKS: u32 = 1 << 2;
 }
 
 /// The `aux` of the items of a message: the phase, and which of several it is.
@@ -54,11 +56,10 @@ fn aux_of(what: u32) -> u16 {
 }
 
 /// Appends items of the message with this header: its parts, its address. Returns the new position as
-/// [`crate::capture::run_op`] does, with [`CONTROL`]. A global function, see there.
+/// [`crate::capture::run_op`] does, with [`CONTROL`] and [`NAMED`]. A global function, see there.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn message_items(number: u32, header: u64, what: u32, pos: u32) -> u32 {
-    let Some(slot) = slot(number as u16) else { return pos };
+pub extern "C" fn message_items(header: u64, what: u32, pos: u32) -> u32 {
     let Some(buffer) = scratch(what & how::EXIT) else { return pos };
     if pos > LAST {
         return pos | CUT;
@@ -93,9 +94,7 @@ pub extern "C" fn message_items(number: u32, header: u64, what: u32, pos: u32) -
         let (at, data) = unsafe { (buffer.add(pos as usize), buffer.add(pos as usize + 8)) };
         result = sized(at, data, pos, [op::ADDR, arg], name_len, 128, name, aux);
         flags |= result & !POSITION;
-        if what & how::ASKS != 0 {
-            flags |= is_unbound(slot.call.file, 0);
-        }
+        flags |= NAMED;
     }
     if control != 0 && control_len >= CMSGHDR + 4 {
         flags |= CONTROL;
@@ -103,28 +102,16 @@ pub extern "C" fn message_items(number: u32, header: u64, what: u32, pos: u32) -
     result & POSITION | flags
 }
 
-/// Appends the items of the message with this header, and of its descriptors. What calls this is called by few others: the
-/// verifier takes eight calls within each other (`MAX_CALL_FRAMES`, include/linux/bpf_verifier.h).
-#[inline(always)]
-pub fn one_message(number: u32, header: u64, what: u32, pos: u32) -> u32 {
-    let result = message_items(number, header, what, pos);
-    if result & CONTROL == 0 {
-        return result;
-    }
-    let more = passed(number, header, what, result & POSITION);
-    result & !(POSITION | CONTROL) | more
-}
-
 /// Appends the items of the messages of a call that takes several.
 #[inline(always)]
-pub fn all_messages(number: u32, first: u64, count: u64, pos: u32) -> u32 {
+pub fn all_messages(first: u64, count: u64, pos: u32) -> u32 {
     let (mut pos, mut flags) = (pos, 0);
     for i in 0..MAX_ITEMS as u32 {
         if u64::from(i) >= count {
             break;
         }
         let what = how::EXIT | how::ONE_OF_SEVERAL | i << 8;
-        let result = one_message(number, first + u64::from(i) * MMSGHDR, what, pos);
+        let result = message_items(first + u64::from(i) * MMSGHDR, what, pos);
         flags |= result & !POSITION;
         pos = result & POSITION;
     }
@@ -134,84 +121,83 @@ pub fn all_messages(number: u32, first: u64, count: u64, pos: u32) -> u32 {
     pos | flags
 }
 
-/// Appends the descriptors that the message with this header passes along. A global function, see
-/// [`crate::capture::run_op`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn passed(number: u32, header: u64, what: u32, pos: u32) -> u32 {
+/// Appends the descriptors that went with the messages of a call, one item each. Inlined into what is called by few others:
+/// what it calls describes files, and the frames of a chain of calls share 512 bytes (see [`crate::kernel::read_to`]).
+#[inline(always)]
+pub fn passed(number: u32, slot: &Slot, spec: &Spec, phase: u32, pos: u32) -> u32 {
     let Some(walk) = WALK.get_ptr_mut(WALK_CONTROL) else { return pos };
-    let Some(buffer) = scratch(what & how::EXIT) else { return pos };
-    if pos > LAST {
-        return pos | CUT;
-    }
-    let pos = bounded::<0x1ff8>(u64::from(pos));
     // SAFETY: this CPU's memory.
     let walk = unsafe { &mut *walk };
-    walk.next = read_user_u64(header + CONTROL_AT).unwrap_or(0);
-    walk.root_mnt = walk.next + read_user_u64(header + CONTROL_AT + 8).unwrap_or(0);
+    // A message is always the second argument.
+    walk.base = slot.call.args[1];
+    walk.used = if spec.data == data::MESSAGES { slot.call.ret.max(0) as u64 } else { 1 };
+    walk.fault = u64::MAX;
+    walk.next = 0;
+    walk.root_mnt = 0;
     walk.count = 0;
-    walk.used = 0;
-    walk.base = pos;
-    walk.fault = 0;
+    let mut result = pos;
     for _ in 0..STEPS {
-        if control_step(number, what & how::EXIT) != 0 {
+        result = result & !POSITION | control_step(number, phase, result & POSITION);
+        if result & DONE != 0 {
             break;
         }
     }
-    if walk.used == 0 {
-        return pos as u32;
-    }
-    // SAFETY: `pos` ≤ 0x1ff8.
-    let at = unsafe { buffer.add(pos as usize) };
-    head(at, pos, op::PASSED, 1, bounded::<0x1fff>(walk.used), walk.fault as u16, aux_of(what))
+    result & !DONE
 }
 
-/// One step of the walk through control data: the next descriptor, or the next head. Not 0: done. A global function.
+/// One step of the walk through control data: the next descriptor, the next head, or the next message. Returns the new
+/// position, with [`DONE`] behind the last. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn control_step(number: u32, phase: u32) -> u32 {
-    let Some(slot) = slot(number as u16) else { return 1 };
-    let Some(walk) = WALK.get_ptr_mut(WALK_CONTROL) else { return 1 };
+pub extern "C" fn control_step(number: u32, phase: u32, pos: u32) -> u32 {
+    let Some(slot) = slot(number as u16) else { return pos | DONE };
+    let Some(walk) = WALK.get_ptr_mut(WALK_CONTROL) else { return pos | DONE };
     // SAFETY: this CPU's memory.
     let walk = unsafe { &mut *walk };
     if walk.count == 0 {
         let left = walk.root_mnt.wrapping_sub(walk.next);
         if walk.next >= walk.root_mnt || left < CMSGHDR + 4 {
-            return 1;
+            walk.fault = walk.fault.wrapping_add(1);
+            if walk.fault >= walk.used || walk.fault >= MAX_ITEMS as u64 {
+                return pos | DONE;
+            }
+            let header = walk.base + walk.fault * MMSGHDR;
+            walk.next = read_user_u64(header + CONTROL_AT).unwrap_or(0);
+            walk.root_mnt = walk.next + read_user_u64(header + CONTROL_AT + 8).unwrap_or(0);
+            return pos;
         }
-        let (Some(len), Some(kind)) = (read_user_u64(walk.next), read_user_u64(walk.next + 8)) else {
-            return 1;
-        };
+        let len = read_user_u64(walk.next).unwrap_or(0);
+        let kind = read_user_u64(walk.next + 8).unwrap_or(0);
         if len < CMSGHDR || len > left {
-            return 1;
+            walk.next = walk.root_mnt;
+            return pos;
         }
         if kind == PASSED {
             walk.count = (len - CMSGHDR) / 4;
             walk.dentry = walk.next + CMSGHDR;
         }
         walk.next += (len + 7) & !7;
-        return 0;
+        return pos;
+    }
+    if pos > LAST {
+        return pos | CUT | DONE;
     }
     walk.count -= 1;
-    let Some(fd) = read_user_u32(walk.dentry) else { return 1 };
+    let fd = read_user_u32(walk.dentry).unwrap_or(u32::MAX);
     walk.dentry += 4;
-    if walk.used >= MAX_PASSED as u64 * 16 {
-        walk.fault = 1;
-        return 0;
-    }
-    let Some(buffer) = scratch(phase & 1) else { return 1 };
+    let Some(buffer) = scratch(phase & 1) else { return pos | DONE };
     let file = open_file(current_of(slot), fd);
     if phase != 0 {
         fix_now(slot.call.t_ns + slot.call.dur_ns);
     }
     known_file(file, slot.call.tid);
     fix_now(0);
-    let used = bounded::<0xff0>(walk.used);
-    let base = bounded::<0x1ff8>(walk.base);
-    // SAFETY: both offsets are bounded multiples of 8: less than 8 KiB and 4 KiB, of 16 KiB.
-    unsafe { *buffer.add(base as usize + 8).add(used as usize).cast::<[u64; 2]>() = [u64::from(fd), file] };
-    walk.used += 16;
-    0
+    let pos = bounded::<0x1ff8>(u64::from(pos));
+    // SAFETY: `pos` ≤ 0x1ff8, and the buffer has 16 KiB.
+    let (at, data) = unsafe { (buffer.add(pos as usize), buffer.add(pos as usize + 8)) };
+    // SAFETY: as above.
+    unsafe { *data.cast::<[u64; 2]>() = [u64::from(fd), file] };
+    head(at, pos, op::PASSED, 1, 16, 0, (phase | (walk.fault as u32 & 0xff) << 1) as u16)
 }
 
 /// [`UNBOUND`] when a file is a socket whose own address the kernel has yet to choose; with `wholly` ≠ 0 also when it has

@@ -59,7 +59,7 @@ pub(crate) fn merge(all: &mut Items<'_>) {
         let same = |o: &&mut Item<'_>| {
             o.head.op == item.head.op
                 && o.head.arg == item.head.arg
-                && o.head.op != op::FDSET
+                && !matches!(o.head.op, op::FDSET | op::PASSED)
                 && o.message() == 0
         };
         match all[..kept].iter_mut().find(same) {
@@ -72,6 +72,10 @@ pub(crate) fn merge(all: &mut Items<'_>) {
         }
     }
     all.truncate(kept);
+    // Tried again at exit, all of them were.
+    if all.iter().any(|i| i.head.op == op::PASSED && i.head.aux & 1 == 1) {
+        all.retain(|i| i.head.op != op::PASSED || i.head.aux & 1 == 1);
+    }
     all.sort_by_key(|i| i.head.arg);
 }
 
@@ -167,10 +171,12 @@ fn one(item: &Item<'_>, kind: Option<Kind>, c: &mut Context<'_>, out: &mut Vec<D
             out.push(Detail::NewFds { arg, fds, objects: [object(8), object(16)] });
         }
         op::PASSED => {
-            let passed = data.chunks_exact(16).filter_map(|p| {
-                Some(PassedFd { fd: u32_at(p, 0)? as i32, object: c.objects.get(u64_at(p, 8)?) })
-            });
-            out.push(Detail::Passed { arg, message: item.message() as u32, fds: passed.collect() });
+            let passed = PassedFd { fd: u32_at(data, 0)? as i32, object: c.objects.get(u64_at(data, 8)?) };
+            let of = item.message() as u32;
+            match out.last_mut() {
+                Some(Detail::Passed { message, fds, .. }) if *message == of => fds.push(passed),
+                _ => out.push(Detail::Passed { arg, message: of, fds: vec![passed] }),
+            }
         }
         op::LOCAL => out.push(Detail::Local { addr: sockaddr(data)? }),
         op::POLL => {

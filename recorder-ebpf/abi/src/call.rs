@@ -28,6 +28,8 @@ pub mod call_flag {
     pub const AT_EXIT: u16 = 1 << 8;
     /// The call's socket had no address of its own at entry: which one it has got is told at exit.
     pub const UNBOUND: u16 = 1 << 9;
+    /// The call's message has control data, which may pass descriptors along.
+    pub const PASSES: u16 = 1 << 10;
 }
 
 /// How a call was made.

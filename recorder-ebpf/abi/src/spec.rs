@@ -81,7 +81,7 @@ pub mod op {
     pub const UNBOUND: u8 = 18;
     /// The address of the socket's own end, as a `struct sockaddr`.
     pub const LOCAL: u8 = 19;
-    /// Descriptors that a message passed along: number and object of each (two u64). No op of its own.
+    /// A descriptor that a message passed along: number and object (two u64). No op of its own.
     pub const PASSED: u8 = 20;
     /// One message of several: sum and count of its parts, bytes that were moved (three u64). No op of its own.
     pub const MESSAGE: u8 = 21;
