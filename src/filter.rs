@@ -2,7 +2,7 @@
 
 use crate::containers::Containers;
 use crate::decode::args::Call;
-use ctrace_format::syscalls::{self, Kind};
+use ctrace_format::syscalls::{self, Kind, List};
 use ctrace_format::{Class, Event, ProcessKind, SyscallFlags, TaskDef, TaskId, Trace, errno};
 use std::collections::HashSet;
 
@@ -95,13 +95,11 @@ const CLASSES: &[(&str, CallClass)] = &[
 
 impl CallClass {
     fn has(self, name: &str) -> bool {
-        let any =
-            |kinds: &[Kind]| syscalls::args(name).is_some_and(|t| t.iter().any(|(_, k)| kinds.contains(k)));
+        let row = syscalls::Call::named(name).row();
+        let any = |kinds: &[Kind]| row.args.is_some_and(|args| args.iter().any(|(_, k)| kinds.contains(k)));
         match self {
             Self::File => any(&[Kind::Path]),
-            Self::Desc => {
-                any(&[Kind::Fd, Kind::DirFd, Kind::NewFds, Kind::PollFds]) || syscalls::returns_fd(name)
-            }
+            Self::Desc => any(&[Kind::Fd, Kind::DirFd, Kind::NewFds, Kind::PollFds]) || row.makes.is_result(),
             Self::Net => {
                 any(&[
                     Kind::SockAddr,
@@ -112,50 +110,8 @@ impl CallClass {
                     Kind::How,
                 ]) || matches!(name, "listen" | "getsockopt" | "accept" | "sendfile")
             }
-            Self::Process => matches!(
-                name,
-                "fork"
-                    | "vfork"
-                    | "clone"
-                    | "clone3"
-                    | "execve"
-                    | "execveat"
-                    | "exit"
-                    | "exit_group"
-                    | "wait4"
-                    | "waitid"
-                    | "kill"
-                    | "tkill"
-                    | "tgkill"
-                    | "unshare"
-                    | "setns"
-                    | "prctl"
-                    | "arch_prctl"
-                    | "rt_sigqueueinfo"
-                    | "pidfd_open"
-                    | "pidfd_send_signal"
-                    | "setsid"
-                    | "setpgid"
-            ),
-            Self::Memory => matches!(
-                name,
-                "mmap"
-                    | "munmap"
-                    | "mprotect"
-                    | "mremap"
-                    | "brk"
-                    | "madvise"
-                    | "mlock"
-                    | "mlock2"
-                    | "munlock"
-                    | "mlockall"
-                    | "munlockall"
-                    | "msync"
-                    | "mincore"
-                    | "mbind"
-                    | "set_mempolicy"
-                    | "membarrier"
-            ),
+            Self::Process => row.listed == Some(List::Process),
+            Self::Memory => row.listed == Some(List::Memory),
             Self::Signal => any(&[Kind::Signal, Kind::SigAction, Kind::SigSet]) || name.starts_with("rt_sig"),
             Self::Ipc => {
                 ["shm", "sem", "msg", "mq_"].iter().any(|p| name.starts_with(p)) && !name.starts_with("msync")
@@ -163,19 +119,7 @@ impl CallClass {
                     || name.starts_with("pipe")
                     || name.starts_with("eventfd")
             }
-            Self::Poll => matches!(
-                name,
-                "poll"
-                    | "ppoll"
-                    | "select"
-                    | "pselect6"
-                    | "epoll_wait"
-                    | "epoll_pwait"
-                    | "epoll_pwait2"
-                    | "epoll_ctl"
-                    | "epoll_create"
-                    | "epoll_create1"
-            ),
+            Self::Poll => row.listed == Some(List::Poll),
             Self::Time => {
                 name.contains("nanosleep")
                     || name.starts_with("timer")

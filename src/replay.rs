@@ -539,6 +539,18 @@ fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox, out: &mut 
             units::duration(counters.wait_ns)
         ),
     );
+    if !outcome.forced.is_empty() {
+        row("forced", format!("{}: {}", units::plural(sum(&outcome.forced), "end"), list(&outcome.forced)));
+        for end in outcome.forced_ends.iter().take(3) {
+            row("", crate::decode::plain(end.as_bytes()));
+        }
+    }
+    if outcome.starved_ns > 0 {
+        row(
+            "starved",
+            format!("of {} of CPU, by which its clock was held back", units::duration(outcome.starved_ns)),
+        );
+    }
     if outcome.ended != Ended::Completed {
         row("ended", ended_text(outcome.ended).to_owned());
         for task in outcome.stuck.iter().take(5) {
@@ -553,7 +565,7 @@ fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox, out: &mut 
 const fn ended_text(ended: Ended) -> &'static str {
     match ended {
         Ended::Completed => "completed",
-        Ended::Stalled => "stalled: no task could go on",
+        Ended::Stalled => "cut off: the recording was over, and tasks had not come to their end",
         Ended::TimedOut => "timed out: --max-duration allows more",
         Ended::Aborted => "aborted",
         Ended::OverLimit => "over a limit",
@@ -587,6 +599,8 @@ fn as_json(
         "leftovers": outcome.leftovers,
         "replay_trace": output,
         "ended": outcome.ended,
+        "forced": {"total": sum(&outcome.forced), "by_kind": outcome.forced, "ends": outcome.forced_ends},
+        "starved_ns": outcome.starved_ns,
         "engine": {"calls": counters.engine_calls, "wait_ns": counters.wait_ns, "spin_ns": counters.spin_ns},
         "tasks": {"recorded": outcome.tasks, "finished": outcome.tasks_finished, "stuck": outcome.stuck},
         "divergences": outcome.divergences,

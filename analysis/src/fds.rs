@@ -6,6 +6,7 @@
 //! of replay plans can.
 
 use crate::shared::{Marked, SharedMap};
+use ctrace_format::syscalls::{Call, Family, Makes};
 use ctrace_format::{Detail, ObjectId, Snapshot, Syscall, SyscallFlags, Tgid};
 use rustc_hash::FxHashMap;
 
@@ -15,7 +16,6 @@ const F_DUPFD: u64 = 0;
 const F_SETFD: u64 = 2;
 const F_DUPFD_CLOEXEC: u64 = 1030;
 const CLOSE_RANGE_CLOEXEC: u64 = 4;
-const MFD_CLOEXEC: u64 = 1;
 const CLONE_FILES: u64 = 0x400;
 /// Descriptors that a call on a range, or an exec, closes or marks without further ado; programs that start others have
 /// fewer to close.
@@ -245,13 +245,13 @@ impl FdTracker {
         left
     }
 
-    /// Applies a completed call of the name `call`.
-    pub fn syscall(&mut self, process: Tgid, call: &str, s: &Syscall) -> Vec<Change> {
+    /// Applies a completed call.
+    pub fn syscall(&mut self, process: Tgid, call: Call, s: &Syscall) -> Vec<Change> {
         if s.flags.contains(SyscallFlags::NO_EXIT) {
             return Vec::new();
         }
         // Linux releases the number even when close reports EINTR or EIO.
-        let closes = call == "close" && s.ret != -9;
+        let closes = call == Call::Close && s.ret != -9;
         let arguments_unknown = s.flags.contains(SyscallFlags::NO_ENTER) && s.args_mask == 0;
         if s.ret < 0 && !closes || arguments_unknown {
             return Vec::new();
@@ -260,15 +260,15 @@ impl FdTracker {
         let fd_arg = |i: usize| s.args[i] as i32;
         let made = s.ret as i32;
         match call {
-            "close" => self.remove(process, fd_arg(0)).into_iter().collect(),
-            "close_range" if arg(2) & CLOSE_RANGE_CLOEXEC != 0 => {
+            Call::Close => self.remove(process, fd_arg(0)).into_iter().collect(),
+            Call::CloseRange if arg(2) & CLOSE_RANGE_CLOEXEC != 0 => {
                 let Some((first, last)) = range(arg(0), arg(1)) else { return Vec::new() };
                 for fd in self.numbers(process, first, last) {
                     self.table(process).fds.change(&fd, |descriptor| descriptor.cloexec = true);
                 }
                 Vec::new()
             }
-            "close_range" => {
+            Call::CloseRange => {
                 let Some((first, last)) = range(arg(0), arg(1)) else { return Vec::new() };
                 let numbers = self.numbers(process, first, last);
                 let changes = numbers.into_iter().filter_map(|fd| self.remove(process, fd)).collect();
@@ -276,9 +276,9 @@ impl FdTracker {
                 self.table(process).fds.remove_range(&first, &last);
                 changes
             }
-            "dup" | "dup2" => self.duplicate(process, fd_arg(0), made, false, s.object),
-            "dup3" => self.duplicate(process, fd_arg(0), made, arg(2) & CLOEXEC != 0, s.object),
-            "fcntl" => match arg(1) {
+            Call::Dup | Call::Dup2 => self.duplicate(process, fd_arg(0), made, false, s.object),
+            Call::Dup3 => self.duplicate(process, fd_arg(0), made, arg(2) & CLOEXEC != 0, s.object),
+            Call::Fcntl => match arg(1) {
                 F_DUPFD => self.duplicate(process, fd_arg(0), made, false, s.object),
                 F_DUPFD_CLOEXEC => self.duplicate(process, fd_arg(0), made, true, s.object),
                 F_SETFD => {
@@ -287,8 +287,8 @@ impl FdTracker {
                 }
                 _ => Vec::new(),
             },
-            "pipe" | "pipe2" | "socketpair" => {
-                let cloexec = call != "pipe" && arg(1) & CLOEXEC != 0;
+            Call::Pipe | Call::Pipe2 | Call::Socketpair => {
+                let cloexec = call != Call::Pipe && arg(1) & CLOEXEC != 0;
                 let mut changes = Vec::new();
                 for detail in &s.details {
                     if let Detail::NewFds { fds, objects, .. } = detail {
@@ -299,9 +299,9 @@ impl FdTracker {
                 }
                 changes
             }
-            "recvmsg" | "recvmmsg" => {
+            Call::Recvmsg | Call::Recvmmsg => {
                 const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
-                let cloexec = arg(if call == "recvmsg" { 2 } else { 3 }) & MSG_CMSG_CLOEXEC != 0;
+                let cloexec = arg(if call == Call::Recvmsg { 2 } else { 3 }) & MSG_CMSG_CLOEXEC != 0;
                 let mut changes = Vec::new();
                 for detail in &s.details {
                     if let Detail::Passed { fds, .. } = detail {
@@ -312,37 +312,28 @@ impl FdTracker {
                 }
                 changes
             }
-            "clone" | "clone3" | "fork" | "vfork" => {
-                let flags = if call == "clone" { arg(0) } else { clone3_flags(s) };
+            Call::Clone | Call::Clone3 | Call::Fork | Call::Vfork => {
+                let flags = if call == Call::Clone { arg(0) } else { clone3_flags(s) };
                 let child = Tgid(made as u32);
                 if flags & CLONE_FILES != 0 && self.of_process.contains_key(&child) {
                     self.share(process, child);
                 }
                 Vec::new()
             }
-            _ if ctrace_format::syscalls::returns_fd(call) => {
-                let cloexec = match call {
-                    "open" | "socket" | "pipe2" | "eventfd2" | "timerfd_create" | "pidfd_open" => {
-                        arg(1) & CLOEXEC != 0 || call == "pidfd_open"
-                    }
-                    "openat" | "dup3" => arg(2) & CLOEXEC != 0,
-                    "accept4" | "signalfd4" => arg(3) & CLOEXEC != 0,
-                    "epoll_create1" | "inotify_init1" => arg(0) & CLOEXEC != 0,
-                    "memfd_create" => arg(1) & MFD_CLOEXEC != 0,
-                    "pidfd_getfd" | "io_uring_setup" => true,
-                    _ => false,
-                };
+            _ => {
+                let row = call.row();
+                let Makes::Result(cloexec) = row.makes else { return Vec::new() };
+                let cloexec = cloexec.is_set(&s.args);
                 let mut changes = Vec::new();
                 // signalfd on an existing descriptor only changes its mask.
-                let again = call.starts_with("signalfd") && fd_arg(0) == made;
+                let again = matches!(call, Call::Signalfd | Call::Signalfd4) && fd_arg(0) == made;
                 if !again {
                     // accept's object may be the listener's; what the new number refers to is learned when it is used.
-                    let object = if call.starts_with("accept") { None } else { s.object };
+                    let object = if row.family == Family::Accept { None } else { s.object };
                     self.open(process, made, object, cloexec, &mut changes);
                 }
                 changes
             }
-            _ => Vec::new(),
         }
     }
 
@@ -484,33 +475,33 @@ mod tests {
     #[test]
     fn a_number_used_again_is_a_new_generation() {
         let mut t = FdTracker::default();
-        t.syscall(P, "openat", &call([0; 6], 3));
+        t.syscall(P, Call::Openat, &call([0; 6], 3));
         let first = t.get(P, 3).unwrap().generation;
-        t.syscall(P, "close", &call([3, 0, 0, 0, 0, 0], 0));
+        t.syscall(P, Call::Close, &call([3, 0, 0, 0, 0, 0], 0));
         assert_eq!(t.get(P, 3), None);
-        t.syscall(P, "openat", &call([0; 6], 3));
+        t.syscall(P, Call::Openat, &call([0; 6], 3));
         assert_ne!(t.get(P, 3).unwrap().generation, first);
     }
 
     #[test]
     fn dup_shares_the_generation_and_the_last_close_is_told() {
         let mut t = FdTracker::default();
-        t.syscall(P, "socket", &call([0; 6], 3));
-        t.syscall(P, "dup2", &call([3, 1, 0, 0, 0, 0], 1));
-        let closed = t.syscall(P, "close", &call([3, 0, 0, 0, 0, 0], 0));
+        t.syscall(P, Call::Socket, &call([0; 6], 3));
+        t.syscall(P, Call::Dup2, &call([3, 1, 0, 0, 0, 0], 1));
+        let closed = t.syscall(P, Call::Close, &call([3, 0, 0, 0, 0, 0], 0));
         assert!(matches!(closed[..], [Change::Closed { last_in_table: false, .. }]));
-        let closed = t.syscall(P, "close", &call([1, 0, 0, 0, 0, 0], 0));
+        let closed = t.syscall(P, Call::Close, &call([1, 0, 0, 0, 0, 0], 0));
         assert!(matches!(closed[..], [Change::Closed { last_in_table: true, .. }]));
     }
 
     #[test]
     fn fork_copies_clone_files_shares_and_exec_closes() {
         let mut t = FdTracker::default();
-        t.syscall(P, "openat", &call([0, 0, CLOEXEC, 0, 0, 0], 3));
-        t.syscall(P, "openat", &call([0; 6], 4));
+        t.syscall(P, Call::Openat, &call([0, 0, CLOEXEC, 0, 0, 0], 3));
+        t.syscall(P, Call::Openat, &call([0; 6], 4));
         t.fork(P, Tgid(11));
         t.share(P, Tgid(12));
-        t.syscall(P, "close", &call([4, 0, 0, 0, 0, 0], 0));
+        t.syscall(P, Call::Close, &call([4, 0, 0, 0, 0, 0], 0));
         assert!(t.get(Tgid(11), 4).is_some());
         assert!(t.get(Tgid(12), 4).is_none());
         let closed = t.exec(Tgid(12));
@@ -523,12 +514,12 @@ mod tests {
     fn a_fork_costs_what_it_changes() {
         let mut t = FdTracker::default();
         for fd in 0..100_000 {
-            t.syscall(P, "openat", &call([0; 6], fd));
+            t.syscall(P, Call::Openat, &call([0; 6], fd));
         }
         for child in 0..10_000 {
             let child = Tgid(100 + child);
             t.fork(P, child);
-            let closed = t.syscall(child, "close", &call([7, 0, 0, 0, 0, 0], 0));
+            let closed = t.syscall(child, Call::Close, &call([7, 0, 0, 0, 0, 0], 0));
             assert!(matches!(closed[..], [Change::Closed { last_in_table: true, .. }]));
             let index = t.of_process[&child];
             let (own, all) = (t.tables[index].fds.own().count(), t.tables[index].fds.len());
@@ -542,12 +533,12 @@ mod tests {
     fn ranges_close_everything_however_often() {
         let mut t = FdTracker::default();
         for fd in 0..1000 {
-            t.syscall(P, "openat", &call([0; 6], fd));
+            t.syscall(P, Call::Openat, &call([0; 6], fd));
         }
         t.bulk = BULK_MAX - 1000;
         for (child, told) in [(11, 990), (12, 522), (13, 256)] {
             t.fork(P, Tgid(child));
-            let closed = t.syscall(Tgid(child), "close_range", &call([10, u64::MAX, 0, 0, 0, 0], 0));
+            let closed = t.syscall(Tgid(child), Call::CloseRange, &call([10, u64::MAX, 0, 0, 0, 0], 0));
             assert_eq!((closed.len(), t.open_count(Tgid(child))), (told, 10));
         }
     }
@@ -555,9 +546,9 @@ mod tests {
     #[test]
     fn a_close_that_fails_with_eintr_still_closes() {
         let mut t = FdTracker::default();
-        t.syscall(P, "openat", &call([0; 6], 3));
-        t.syscall(P, "close", &call([3, 0, 0, 0, 0, 0], -4));
+        t.syscall(P, Call::Openat, &call([0; 6], 3));
+        t.syscall(P, Call::Close, &call([3, 0, 0, 0, 0, 0], -4));
         assert_eq!(t.get(P, 3), None);
-        assert!(t.syscall(P, "close", &call([3, 0, 0, 0, 0, 0], -9)).is_empty());
+        assert!(t.syscall(P, Call::Close, &call([3, 0, 0, 0, 0, 0], -9)).is_empty());
     }
 }

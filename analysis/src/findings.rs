@@ -7,6 +7,7 @@
 use crate::model::{BIN_NS, Model, OutcomeStat};
 use crate::symbol::{self, Kind, Outcome, Symbol};
 use ctrace_format::errno;
+use ctrace_format::syscalls::{Call, On};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -159,15 +160,15 @@ fn what(call: &str, object: &str) -> String {
 
 /// Whether a failure says something: not by design, not by probing.
 pub(crate) fn is_remarkable(call: &str, object: &str, errno: u16) -> bool {
-    let (kind, _) = symbol::describe(call);
+    let kind = symbol::kind_of(call);
     // The C library asks a name service cache that few hosts run.
     let cache = call == "connect" && object.contains("nscd");
-    !symbol::is_benign(kind, errno) && !is_lookup(call, errno) && !cache
+    !kind.is_benign(errno) && !is_lookup(call, errno) && !cache
 }
 
 /// Probing for something that may be missing is how programs start.
 fn is_lookup(call: &str, errno: u16) -> bool {
-    let (kind, _) = symbol::describe(call);
+    let kind = symbol::kind_of(call);
     errno == ENOENT && matches!(kind, Kind::Open | Kind::Path | Kind::Exec)
         // readlink of something that is no link, directories that are there already, no such attribute or device.
         || matches!((call, errno), ("readlink" | "readlinkat", 22) | ("mkdir" | "mkdirat", 17))
@@ -404,7 +405,7 @@ fn long_calls(model: &Model, out: &mut Vec<Finding>) {
     for (i, s) in model.symbols.iter().enumerate() {
         let stat = &model.stats[i];
         let call = model.name(s.call);
-        let (kind, _) = symbol::describe(call);
+        let kind = symbol::kind_of(call);
         let object = model.name(s.object);
         let waits = matches!(
             kind,
@@ -415,10 +416,9 @@ fn long_calls(model: &Model, out: &mut Vec<Finding>) {
                 | Kind::Exit
                 | Kind::Receive
                 | Kind::Exec
-        ) || matches!(
-            call,
-            "receive" | "send" | "exit" | "nanosleep" | "clock_nanosleep" | "rt_sigtimedwait" | "vfork"
-        ) || kind == Kind::Clone;
+        ) || matches!(call, "receive" | "send")
+            || waits_by_itself(call)
+            || kind == Kind::Clone;
         if waits || stat.max_ns < LONG_NS {
             continue;
         }
@@ -469,14 +469,19 @@ fn exits(model: &Model, out: &mut Vec<Finding>) {
     }
 }
 
+/// Whether a call waits for a time or a signal.
+fn waits_by_itself(call: &str) -> bool {
+    matches!(Call::named(call).row().waits, Some(On::Time | On::Signal))
+}
+
 /// Calls in flight at the end. Waiting for work is what servers do: only what waits for a definite answer is told.
 fn hung(model: &Model, out: &mut Vec<Finding>) {
     for h in &model.hung {
         let call = model.name(h.call);
-        let (kind, _) = symbol::describe(call);
+        let kind = symbol::kind_of(call);
         let object = model.name(h.object);
         let idle = matches!(kind, Kind::Readiness | Kind::Noise | Kind::Accept | Kind::Wait)
-            || matches!(call, "nanosleep" | "clock_nanosleep" | "rt_sigtimedwait")
+            || waits_by_itself(call)
             || kind == Kind::Receive && !object.contains(" to ");
         if idle || h.duration_ns < LONG_NS {
             continue;

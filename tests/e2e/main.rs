@@ -9,6 +9,7 @@ mod containerd;
 mod diff;
 #[path = "../../cri/tests/fake/mod.rs"]
 mod fake;
+mod files;
 mod flight;
 mod fuse;
 mod hang;

@@ -11,6 +11,7 @@ use crate::model::{BIN_NS, Hung, Missing, Model, OutcomeStat, Process, Thread};
 use crate::names::{NameId, Names, lossy};
 use crate::seq::Seq;
 use crate::symbol::{self, Kind, OpClass, Outcome, Symbol};
+use ctrace_format::syscalls::Call as Sc;
 use ctrace_format::{
     Connection, ConnectionKind, Event, Metric, ObjectId, ProcessKind, Resource, SockAddr, StrId, Syscall,
     SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Trace, syscalls,
@@ -40,7 +41,7 @@ const AF_INET6: u16 = 10;
 #[derive(Debug, Clone)]
 struct Call {
     name: NameId,
-    text: &'static str,
+    sc: Sc,
     kind: Kind,
     class: OpClass,
     /// Which argument is the descriptor.
@@ -485,11 +486,14 @@ impl<'a> Builder<'a> {
         } else {
             self.names.fixed(text)
         };
-        let (kind, class) = symbol::describe(text);
-        let fd = syscalls::args(text)
+        let sc = Sc::named(text);
+        let row = sc.row();
+        let (kind, class) = (row.family, row.topic);
+        let fd = row
+            .args
             .and_then(|args| args.iter().position(|(_, k)| *k == syscalls::Kind::Fd))
             .filter(|i| *i == 0 || kind == Kind::Mmap);
-        let call = Call { name, text, kind, class, fd };
+        let call = Call { name, sc, kind, class, fd };
         self.calls.insert(sysno, call.clone());
         call
     }
@@ -539,7 +543,7 @@ impl<'a> Builder<'a> {
             let process = self.threads[thread].process;
             let tgid = Tgid(self.processes[process].tgid);
             let call = self.call(s.sysno);
-            for change in self.fds.syscall(tgid, call.text, s) {
+            for change in self.fds.syscall(tgid, call.sc, s) {
                 self.closed(process, change, s.t_ns.saturating_add(s.duration_ns));
             }
             return;
@@ -562,7 +566,7 @@ impl<'a> Builder<'a> {
             t.first_ns = t.first_ns.min(s.t_ns);
             t.last_ns = t.last_ns.max(end_ns);
         }
-        let (outcome, noise) = symbol::outcome(call.kind, call.text, s);
+        let (outcome, noise) = symbol::outcome(call.kind, call.sc, s);
         if outcome == Outcome::InFlight {
             if call.kind != Kind::Exit {
                 let target = self.target(&call, s, tgid);
@@ -613,7 +617,7 @@ impl<'a> Builder<'a> {
             self.first_ns = Some(self.first_ns.map_or(begin_ns, |f| f.min(begin_ns)));
             self.operation(&call, s, thread, process, target, outcome, end_ns);
         }
-        let changes = self.fds.syscall(tgid, call.text, s);
+        let changes = self.fds.syscall(tgid, call.sc, s);
         // A file's role is the absolute name by which it was opened: what links make of it is the host's affair.
         if call.kind == Kind::Open && outcome == Outcome::Ok && self.names.exact(target.name).starts_with('/')
         {

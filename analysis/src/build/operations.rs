@@ -5,6 +5,7 @@ use crate::conn::{Conn, ConnKind, Side};
 use crate::fds::Change;
 use crate::names::NameId;
 use crate::symbol::{self, Kind, OpClass, Outcome, Symbol, size_class};
+use ctrace_format::syscalls::Call as Sc;
 use ctrace_format::{Object, Syscall};
 
 /// The most that one call transfers (`include/linux/fs.h`).
@@ -33,12 +34,12 @@ impl Builder<'_> {
             call: call.name,
             object: target.name,
             outcome,
-            qualifier: symbol::qualifier(call.text, s),
+            qualifier: symbol::qualifier(call.sc, s),
             size: 0,
             class: call.class,
         };
         let Some(identity) = target.stream else {
-            if moves || call.kind == Kind::Transfer || call.text.starts_with("getdents") {
+            if moves || call.kind == Kind::Transfer || matches!(call.sc, Sc::Getdents | Sc::Getdents64) {
                 let volatile = self.names.exact(target.name);
                 // Their length is the state of the system, not of the program.
                 if !volatile.starts_with("/proc/") && !volatile.starts_with("/sys/") && s.ret >= 0 {

@@ -5,6 +5,7 @@ use crate::conn::Side;
 use crate::fds::Origin;
 use crate::names::{self, NameId, lossy};
 use crate::symbol::{Kind, Outcome};
+use ctrace_format::syscalls::Call as Sc;
 use ctrace_format::{Detail, Object, ObjectId, SockAddr, StrId, Syscall, SyscallFlags, Tgid};
 use rustc_hash::FxHashSet;
 use std::collections::hash_map::Entry;
@@ -175,7 +176,7 @@ impl Builder<'_> {
             }
             Kind::Listen if outcome == Outcome::Ok => sock.side = Side::Listener,
             Kind::Bind if outcome == Outcome::Ok && addr.is_some() => sock.local = addr,
-            Kind::Fd if call.text == "getsockname" && outcome == Outcome::Ok && addr.is_some() => {
+            Kind::Fd if call.sc == Sc::Getsockname && outcome == Outcome::Ok && addr.is_some() => {
                 sock.local = addr;
             }
             _ => return,

@@ -505,13 +505,13 @@ fn ends_its_own(model: &Model) -> bool {
 }
 
 fn is_benign(call: &str, errno: u16) -> bool {
-    let kind = match symbol::describe(call).0 {
+    let kind = match symbol::kind_of(call) {
         // Streams are compared under names of their own.
         Kind::Other if call == "receive" => Kind::Receive,
         Kind::Other if call == "send" => Kind::Send,
         kind => kind,
     };
-    symbol::is_benign(kind, errno)
+    kind.is_benign(errno)
 }
 
 /// Streams whose bytes, turns and end are alike.

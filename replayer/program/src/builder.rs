@@ -568,7 +568,8 @@ impl ProgramBuilder {
             | Sel::Itimerspec
             | Sel::Itimerval
             | Sel::AbsItimerspec
-            | Sel::AltStack => Ok(64),
+            | Sel::AltStack
+            | Sel::SoftLimit => Ok(64),
         })
     }
 

@@ -58,6 +58,9 @@ pub struct ControlHeader {
     pub mult: AtomicU64,
     /// Recorded ns × `scale` / 2^32 = replayed ns (1 / speed).
     pub scale: AtomicU64,
+    /// How long the replay clock has been held back, ns: it is the time since the gate opened less this. Written by the
+    /// runner's init only; never decreases.
+    pub lag: AtomicU64,
     /// Nonzero: recorded tasks never run ahead of the recording.
     pub hold: AtomicU32,
     /// Share of a think time, in 1/1000, that may be dropped to catch up with lost time.
@@ -177,8 +180,9 @@ pub struct TaskSlot {
     pub waits_for_seq: AtomicU32,
     /// Index of the current step.
     pub step: AtomicU32,
-    /// The runner asks this task to give up its current wait (a count). Futex word.
-    pub break_request: AtomicU32,
+    /// How often the runner's init has forced this task on: to give up its current wait, or not to make its interrupted
+    /// call again. Futex word.
+    pub force: AtomicU32,
     /// Counters, written by the task only.
     pub counters: Counters,
     /// Worker's own: signals that arrived before their place in the program, one count per signal number (saturating).
@@ -187,7 +191,7 @@ pub struct TaskSlot {
     pub handler_depth: AtomicU32,
     /// Worker's own: what a signal did to the call it interrupted ([`fate`]).
     pub fate: AtomicU32,
-    /// Time of the end of the last step, ns since the gate opened.
+    /// Time of the end of the last step, ns on the replay clock.
     pub last_end: AtomicU64,
     /// Worker's own: time before which the next step does not begin, whatever the pace but `Afap` (0: none): what stood for
     /// a recorded call took less time than the call.
@@ -222,8 +226,6 @@ pub struct Counters {
     pub spin_ns: AtomicU64,
     /// Unmarked calls that the recording does not have (continuations of short reads and writes, retries).
     pub extra: AtomicU64,
-    /// Waits that were given up.
-    pub broken_waits: AtomicU64,
     /// Time by which steps began later than meant, ns.
     pub late_ns: AtomicU64,
 }
@@ -238,20 +240,22 @@ pub enum Cause {
     Short = 2,
     /// A stream gave more bytes than recorded.
     Long = 3,
-    /// A wait was given up.
-    BrokenWait = 4,
-    /// A signal did not arrive in time.
+    /// A wait for another task was forced to end.
+    ForcedWait = 4,
+    /// A signal did not arrive; the task sent it to itself.
     NoSignal = 5,
     /// A signal arrived that the recording does not have here.
     ExtraSignal = 6,
     /// The expected number of futex waiters did not show up.
     NoWaiters = 7,
-    /// Descriptors did not become ready in time.
+    /// Descriptors did not become ready.
     NotReady = 8,
     /// A descriptor could not be moved to its recorded number.
     Renumber = 9,
     /// The step is not valid (a bug of the compiler).
     BadStep = 10,
+    /// A blocked call was forced to end.
+    ForcedCall = 11,
 }
 
 /// One divergence.
@@ -270,7 +274,7 @@ pub struct JournalEntry {
     pub expected: i64,
     /// What happened.
     pub got: i64,
-    /// When, ns since the gate opened.
+    /// When, ns on the replay clock.
     pub t_ns: u64,
 }
 

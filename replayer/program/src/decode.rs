@@ -133,7 +133,7 @@ impl Program {
         &self.file
     }
 
-    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DecodeError> {
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DecodeError> {
         if offset.saturating_add(bytes.len() as u64) > self.header.len {
             return Err(DecodeError::Invalid { what: "offset beyond the end", value: offset });
         }
@@ -306,6 +306,7 @@ impl Program {
             (flags::EXTRA, "extra"),
             (flags::NOT_READY, "not ready"),
             (flags::OPEN_LOOP, "open loop"),
+            (flags::WRITTEN, "written"),
         ] {
             if step.flags & flag != 0 {
                 let _ = write!(out, " [{word}]");

@@ -20,12 +20,16 @@ mod builder;
 pub mod control;
 #[cfg(feature = "std")]
 mod decode;
+#[cfg(feature = "std")]
+mod edit;
 #[cfg(all(test, feature = "std"))]
 mod tests;
 #[cfg(feature = "std")]
 pub use builder::{BuildError, ProgramBuilder, TaskInfo};
 #[cfg(feature = "std")]
 pub use decode::{DecodeError, Program};
+#[cfg(feature = "std")]
+pub use edit::{PlacedStep, PlacedWait};
 
 /// Where the program lies in a worker's address space. Below 39 bits: some aarch64 kernels have no more.
 pub const PROGRAM_BASE: u64 = 0x10_0000_0000;
@@ -45,7 +49,7 @@ pub const CHUNK_STEPS: u32 = 256;
 /// First word of a program.
 pub const PROGRAM_MAGIC: u64 = 0x314d_4152_4754_4343; // "CCTGRAM1"
 /// Changes whenever the meaning of any structure of this crate changes.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 5;
 /// Value of the sixth argument of the engine's own calls; the same as `ctrace_abi::ENGINE_MARK`.
 pub const ENGINE_MARK: u64 = 0xC7AC_E0E0_5EED_0001;
 /// Upper half of the sixth argument of a call that the seccomp filter fails with the errno in the low 12 bits.

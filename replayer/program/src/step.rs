@@ -36,13 +36,13 @@ pub struct Step {
     /// Operand of `kind`; see there.
     pub aux: u64,
     /// On-CPU time since the previous step, ns.
-    pub think_cpu_ns: u32,
-    /// Off-CPU time since the previous step, ns (outside of any call; idle, may be shortened to catch up), saturated.
-    pub think_sleep_ns: u32,
+    pub think_cpu_ns: u64,
+    /// Off-CPU time since the previous step, ns (outside of any call; idle, may be shortened to catch up).
+    pub think_sleep_ns: u64,
     /// Recorded time of entry, ns since the start of the recording.
     pub t_ns: u64,
-    /// Recorded duration, ns, saturated.
-    pub duration_ns: u32,
+    /// Recorded duration, ns.
+    pub duration_ns: u64,
     /// Number of [`Wait`]s. Of a step that was read from a program; the builder is told them apart.
     pub waits_len: u32,
     /// Offset of the first of them ([`crate::stored::decode_wait`]), as `waits_len`.
@@ -71,8 +71,8 @@ pub enum Kind {
     /// [`SIG_IGNORE`], [`SIG_HANDLER`] or [`SIG_QUERY`]. All Imm.
     Sigaction = 4,
     /// A handler for signal `nr` begins here; the steps up to the matching [`Kind::SignalReturn`] are the handler's.
-    /// Waits (for real) until the signal has arrived. `aux` = upper limit of that wait, ns (0: 1 s; 30 ms for SIGCHLD,
-    /// which coalesces); then the task sends itself the signal. With [`flags::SURROGATE`] it does so at once.
+    /// Waits (for real) until the signal has arrived, or the runner forces it on; then the task sends itself the signal.
+    /// With [`flags::SURROGATE`] it does so at once.
     SignalHandler = 5,
     /// End of a handler: the recorded `rt_sigreturn`, made by returning from the handler.
     SignalReturn = 6,
@@ -81,14 +81,14 @@ pub enum Kind {
     /// No call is made ([`flags::REFUSED`], [`flags::SURROGATE`] or [`flags::MISSING`] say why); counted.
     Skip = 8,
     /// A futex wake or requeue whose recorded result `expect` > 0: first waits until that many waiters are queued on
-    /// `args[0]` (bounded by `aux` ns, 0: 10 s, and by the runner's stall detection), then makes the call.
+    /// `args[0]`, or the runner forces it on; then makes the call.
     FutexWake = 9,
     /// Touches memory at `args[0]` ([`Sel::Value`]) for `args[1]` bytes, writing if `args[2]` ≠ 0, a page at a time. No call.
     Touch = 10,
     /// The task was alive outside of any call when the recording ended: park. Also implied after the last step.
     Park = 11,
     /// Waits with an engine-marked `poll` until every descriptor of the blob `args[0]` (`struct pollfd[]`) has one of
-    /// its `events`; `aux` = upper limit, ns (0: 1 s). No call is counted.
+    /// its `events`, or the runner forces it on. No call is counted.
     AwaitReady = 12,
     /// Waits, thinks and publishes only. No call is made or counted.
     Sync = 13,
@@ -152,6 +152,9 @@ pub enum Sel {
     /// Offset (< 1 GiB) → address in a region that stands for mappings the program itself did not make (its image, the
     /// loader's, the stack): whole pages that may be protected, advised, unmapped. Every image has a fresh one.
     StandIn = 21,
+    /// [`soft_limit`] → address of a `struct rlimit64` with that soft limit, as far as the caller's hard limit allows, and with
+    /// the hard limit as it is.
+    SoftLimit = 22,
 }
 
 /// Operand of [`Sel::Value`]: slot < 2^24, |offset| < 2^39.
@@ -162,6 +165,17 @@ pub const fn value_operand(slot: u32, offset: i64) -> u64 {
 /// The parts of [`value_operand`].
 pub const fn value_parts(operand: u64) -> (u32, i64) {
     ((operand >> 40) as u32, ((operand << 24) as i64) >> 24)
+}
+
+/// Operand of [`Sel::SoftLimit`]: which resource, and the limit (< 2^56; anything above counts as no limit).
+pub const fn soft_limit(resource: u64, soft: u64) -> u64 {
+    let most = (1 << 56) - 1;
+    resource << 56 | if soft < most { soft } else { most }
+}
+
+/// The parts of [`soft_limit`].
+pub const fn soft_limit_parts(operand: u64) -> (u64, u64) {
+    (operand >> 56, operand & ((1 << 56) - 1))
 }
 
 /// Operand of [`Sel::AbsTimespec`]: clock id and ns from now (< 2^56).
@@ -206,8 +220,8 @@ pub enum Post {
     Fds = 2,
     /// Store the result in value slot `post_arg`; then touch `aux` bytes at it (writing, a page at a time).
     StoreValue = 3,
-    /// Then wait with an engine-marked `poll` until each descriptor of the blob `post_arg` (`struct pollfd[]`) is ready; at
-    /// most `aux` ns (0: 1 s). For readiness calls whose recorded answer named several descriptors.
+    /// Then wait with an engine-marked `poll` until each descriptor of the blob `post_arg` (`struct pollfd[]`) is ready, or
+    /// the runner forces it on. For readiness calls whose recorded answer named several descriptors.
     AwaitReady = 4,
     /// Touch `aux` bytes at the address in `args[0]` after resolution (mprotect, madvise …).
     Touch = 5,
@@ -290,6 +304,9 @@ pub mod flags {
     /// The recorded call found nothing (`EAGAIN`), and one that finds something would take it away from those after it:
     /// first an engine-marked poll of `fd_arg` for `aux`, without waiting; when that is ready, the errno is emulated.
     pub const NOT_READY: u32 = 1 << 12;
+    /// [`super::Kind::Exec`]: the workload has written the file that is executed. A worker is put in its place first. With
+    /// `AT_EMPTY_PATH`, argument 5 may be a path ([`super::Sel::Data`]) under which the same file can be opened.
+    pub const WRITTEN: u32 = 1 << 14;
     /// A peer that asks rather than answers: behind the recording, it may leave its gap out. (An answering peer's gap is a
     /// latency that the workload saw.)
     pub const OPEN_LOOP: u32 = 1 << 13;
@@ -364,7 +381,7 @@ macro_rules! from_u8 {
     };
 }
 from_u8!(Kind: Call ..= Sync);
-from_u8!(Sel: Imm ..= StandIn);
+from_u8!(Sel: Imm ..= SoftLimit);
 from_u8!(Expect: Any ..= Bytes);
 from_u8!(Post: None ..= Passed);
 

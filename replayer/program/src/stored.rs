@@ -124,13 +124,13 @@ pub fn decode(head: &ChunkHead, bytes: &[u8]) -> Option<(Step, usize)> {
         step.aux = number(bytes, &mut at)?;
     }
     if has & field::THINK_CPU != 0 {
-        step.think_cpu_ns = number(bytes, &mut at)? as u32;
+        step.think_cpu_ns = number(bytes, &mut at)?;
     }
     if has & field::THINK_SLEEP != 0 {
-        step.think_sleep_ns = number(bytes, &mut at)? as u32;
+        step.think_sleep_ns = number(bytes, &mut at)?;
     }
     if has & field::DURATION != 0 {
-        step.duration_ns = number(bytes, &mut at)? as u32;
+        step.duration_ns = number(bytes, &mut at)?;
     }
     step.t_ns = head.t_ns;
     if has & field::TIME != 0 {
@@ -153,8 +153,15 @@ pub fn decode(head: &ChunkHead, bytes: &[u8]) -> Option<(Step, usize)> {
 /// The next of the waits behind a step.
 #[inline]
 pub fn decode_wait(bytes: &[u8], at: &mut usize) -> Option<Wait> {
+    decode_placed_wait(bytes, at).map(|(wait, _)| wait)
+}
+
+/// As [`decode_wait`], with where its sequence number begins.
+#[inline]
+pub fn decode_placed_wait(bytes: &[u8], at: &mut usize) -> Option<(Wait, usize)> {
     let task = number(bytes, at)? as u32;
-    Some(Wait { task, seq: number(bytes, at)? as u32 })
+    let seq_at = *at;
+    Some((Wait { task, seq: number(bytes, at)? as u32 }, seq_at))
 }
 
 const _: () = assert!(Kind::Call as u8 == 0 && Expect::Any as u8 == 0 && Post::None as u8 == 0);
@@ -162,7 +169,7 @@ const _: () = assert!(Kind::Call as u8 == 0 && Expect::Any as u8 == 0 && Post::N
 /// Numbers one behind the other.
 #[cfg(feature = "std")]
 struct Numbers<const N: usize> {
-    /// A step has at most 6 operands and 4 further fields of up to 10 bytes, and 20 smaller ones of up to 5.
+    /// A step has at most 6 operands and 7 further fields of up to 10 bytes, and 20 smaller ones of up to 5.
     bytes: [u8; N],
     len: usize,
 }
@@ -194,7 +201,7 @@ impl<const N: usize> Numbers<N> {
 /// Appends a step and what it waits for.
 #[cfg(feature = "std")]
 pub fn encode(head: &ChunkHead, step: &Step, waits: &[Wait], out: &mut Vec<u8>) {
-    let mut n = Numbers { bytes: [0; 192], len: 0 };
+    let mut n = Numbers { bytes: [0; 240], len: 0 };
     let mut has = 0;
     n.put(u64::from(step.nr));
     for (index, operand) in step.args.iter().enumerate() {
@@ -212,9 +219,9 @@ pub fn encode(head: &ChunkHead, step: &Step, waits: &[Wait], out: &mut Vec<u8>) 
     field(field::POST, u64::from(step.post & 0x7f));
     field(field::POST_ARG, step.post_arg);
     field(field::AUX, step.aux);
-    field(field::THINK_CPU, u64::from(step.think_cpu_ns));
-    field(field::THINK_SLEEP, u64::from(step.think_sleep_ns));
-    field(field::DURATION, u64::from(step.duration_ns));
+    field(field::THINK_CPU, step.think_cpu_ns);
+    field(field::THINK_SLEEP, step.think_sleep_ns);
+    field(field::DURATION, step.duration_ns);
     field(field::TIME, zigzag(step.t_ns.wrapping_sub(head.t_ns)));
     field(field::EVENT, zigzag(i64::from(step.event.wrapping_sub(head.event) as i32) as u64));
     if (step.len_arg, step.fd_arg) != (LEN_ARG, FD_ARG) {

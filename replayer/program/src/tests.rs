@@ -73,10 +73,10 @@ fn every_field_of_a_step_comes_back() {
             |s: &mut Step, v: u64| s.post = v as u8 & 7,
             |s: &mut Step, v: u64| s.post_arg = v,
             |s: &mut Step, v: u64| s.aux = v,
-            |s: &mut Step, v: u64| s.think_cpu_ns = v as u32,
-            |s: &mut Step, v: u64| s.think_sleep_ns = v as u32,
+            |s: &mut Step, v: u64| s.think_cpu_ns = v,
+            |s: &mut Step, v: u64| s.think_sleep_ns = v,
             |s: &mut Step, v: u64| s.t_ns = v,
-            |s: &mut Step, v: u64| s.duration_ns = v as u32,
+            |s: &mut Step, v: u64| s.duration_ns = v,
             |s: &mut Step, v: u64| s.event = v as u32,
             |s: &mut Step, v: u64| s.nr = v as u32,
             |s: &mut Step, v: u64| s.len_arg = v as u8 & 3,
@@ -116,7 +116,7 @@ fn a_program_has_about_thirty_bytes_a_step() {
         step = step.with(crate::flags::STREAM).aux(1);
         step.t_ns = 20_000_000_000 + u64::from(n) * 60_000;
         step.event = n;
-        (step.think_cpu_ns, step.duration_ns) = (9000 + n % 500, 2000 + n % 500);
+        (step.think_cpu_ns, step.duration_ns) = (u64::from(9000 + n % 500), u64::from(2000 + n % 500));
         let wait = (n % 4 == 0).then_some(Wait { task: 0, seq: n });
         builder.push_after(0, &step, wait.as_slice()).unwrap();
     }
@@ -226,5 +226,5 @@ fn operands_hold_their_parts() {
     assert_eq!(clock_parts(clock_operand(7, 1 << 50)), (7, 1 << 50));
     assert_eq!(Kind::from_u8(Kind::Sync as u8), Some(Kind::Sync));
     assert_eq!(Kind::from_u8(Kind::Sync as u8 + 1), None);
-    assert_eq!(Sel::from_u8(Sel::StandIn as u8 + 1), None);
+    assert_eq!(Sel::from_u8(Sel::SoftLimit as u8 + 1), None);
 }

@@ -18,6 +18,15 @@ const DOT_BYTES: u64 = 48;
 /// Kernel paths that stand for the caller, not for a file.
 const UNNAMEABLE: [&[u8]; 3] = [b"/memfd:", b"/dev/fd", b"/dev/pts/"];
 
+/// What the file system has when a replay begins.
+pub(crate) struct Surroundings {
+    /// Files to make, parents first.
+    pub(crate) files: Vec<FileSpec>,
+    /// The paths that are executed, and their sizes, when known.
+    pub(crate) executables: Vec<Vec<u8>>,
+    pub(crate) executable_sizes: BTreeMap<Vec<u8>, u64>,
+}
+
 /// Files to make, parents first, and the paths that are executed.
 ///
 /// # Errors
@@ -27,10 +36,11 @@ pub(crate) fn files(
     paths: &Paths,
     links: &Links,
     budget: Budget,
-) -> Result<(Vec<FileSpec>, Vec<Vec<u8>>), CompileError> {
+) -> Result<Surroundings, CompileError> {
     let mut link_bytes = 0;
     let mut files: BTreeMap<Vec<u8>, FileSpec> = BTreeMap::new();
     let mut executables = Vec::new();
+    let mut executable_sizes = BTreeMap::new();
     let mut neighbours = Neighbours::new(fs, paths, links);
     let mut lengths: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for node in fs.nodes() {
@@ -40,7 +50,11 @@ pub(crate) fn files(
             continue;
         }
         if node.executed && (node.kind != NodeKind::Symlink || links.target(&path).is_some()) {
-            executables.push(links.resolve(&path, true));
+            let path = links.resolve(&path, true);
+            if node.kind == NodeKind::File {
+                executable_sizes.insert(path.clone(), node.start_size().min(SIZE_MAX));
+            }
+            executables.push(path);
             continue;
         }
         if node.kind == NodeKind::Socket {
@@ -138,7 +152,7 @@ pub(crate) fn files(
     }
     executables.sort_unstable();
     executables.dedup();
-    Ok((files.into_values().collect(), executables))
+    Ok(Surroundings { files: files.into_values().collect(), executables, executable_sizes })
 }
 
 /// A link's text: of all ways to say where it leads, the one with the recorded length.

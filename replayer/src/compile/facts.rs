@@ -8,7 +8,8 @@ use super::fsmodel::{FsModel, Paths};
 use super::futexes::{Matcher, Unmatched, Word};
 use super::links::{Links, Observed};
 use super::source::Source;
-use super::world::{self, OfdKind, Origin, Seed, TaskIx, World, canonical};
+use super::told::Told;
+use super::world::{self, OfdKind, Origin, Seed, StreamKey, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
@@ -54,11 +55,13 @@ pub(crate) struct Facts {
     pub(crate) links: Links,
     /// Writes that blocked, by the end of the stream that they were made to: when they began and returned, in order of
     /// their returns.
-    pub(crate) blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>>,
+    pub(crate) blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>>,
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
     /// Datagrams from inside.
     pub(crate) datagrams: Datagrams,
+    /// What calls did that only what followed tells.
+    pub(crate) told: Told,
 }
 
 /// An accept, as far as its place among others matters.
@@ -123,9 +126,10 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut overtaken = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
+    let mut told = Told::default();
     let mut reached = FxHashSet::default();
     let mut datagrams = Datagrams::default();
-    let mut blocked_writes: FxHashMap<(u8, u32), Vec<(u64, u64)>> = FxHashMap::default();
+    let mut blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>> = FxHashMap::default();
     source.for_each(&mut |event| {
         if let Event::Process(process) = event
             && let ProcessKind::Exit { status, group_dead: true } = process.kind
@@ -239,8 +243,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             && let Some(ofd) = world.ofd_of(task, call.args[0] as i32)
         {
             let end = match world.ofds[ofd as usize].kind {
-                OfdKind::Pipe { pipe, write: true } => Some((0, pipe)),
-                OfdKind::Sock(sock) => Some((1, sock)),
+                OfdKind::Pipe { pipe, write: true } => Some(StreamKey::Pipe(pipe)),
+                OfdKind::Sock(sock) => Some(StreamKey::Sock(sock)),
                 _ => None,
             };
             if let Some(end) = end {
@@ -250,7 +254,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         if !call.flags.contains(SyscallFlags::NO_EXIT) {
             datagrams.note(&mut world, budget, task, call, known.sc)?;
         }
+        told.call(&world, budget, task, call, &known)?;
         world.apply_call(source, task, call, &known)?;
+        told.applied(&world, task, call, &known);
         for (ix, sock) in world.newly_paired() {
             inside.insert(ix);
             inside.insert(sock);
@@ -300,6 +306,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         reached,
         killed,
         datagrams,
+        told,
     })
 }
 
@@ -365,6 +372,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     && (known.sc == Sc::Open
                         || known.sc == Sc::Openat && call.args[0] as i32 == world::AT_FDCWD)
                     && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
+                    && world::is_whole(source.str(*found))
                     && let arg = u8::from(known.sc == Sc::Openat)
                     && world::detail_str(call, arg).is_some_and(|t| source.str(t).first() != Some(&b'/'))
                     && let Some(target) = world.target(source, task, call, arg, None)
@@ -376,6 +384,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     && world::detail_str(call, u8::from(known.sc != Sc::Open))
                         .is_some_and(|t| source.str(t).first() == Some(&b'/'))
                     && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
+                    && world::is_whole(source.str(*found))
                 {
                     let at = known.sc != Sc::Open;
                     let dirfd = at.then_some(call.args[0] as i32);
@@ -390,7 +399,9 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
         }
         Ok(())
     })?;
-    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links: links.solve(), own_ips, cwd })
+    let fd_limit = world.told_fd_limit;
+    let links = links.solve();
+    Ok(Seed { inherited: world.discovered, clone_flags, tuples, links, own_ips, cwd, fd_limit })
 }
 
 /// Where a process began, as far as one call tells it: `path` is where a relative path leads from a working directory of

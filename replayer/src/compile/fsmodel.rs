@@ -1,6 +1,7 @@
 //! The file system as the trace implies it: which paths existed at the start, as what and how large, and how the
 //! workload's own calls changed that. Pure bookkeeping; lexical paths (symlinks are names of their own).
 
+use super::volumes::Devices;
 use crate::plan::need::Peak;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
@@ -157,6 +158,8 @@ pub(crate) struct Inode {
     pub(crate) mode: Option<u32>,
     /// Device number of a device node.
     pub(crate) rdev: u64,
+    /// The file system that it is in (`st_dev`), when known.
+    pub(crate) dev: u64,
     /// Size at the start, when something told it.
     pub(crate) initial_size: Option<u64>,
     /// Least size at the start that the reads imply.
@@ -204,6 +207,8 @@ pub(crate) struct FsModel {
     pub(crate) unexplained: u64,
     /// What the files occupy.
     pub(crate) space: Space,
+    /// The file systems that they are in.
+    pub(crate) devices: Devices,
 }
 
 /// What the files of the model occupy, and how many there are.
@@ -418,12 +423,32 @@ impl FsModel {
     fn set_occupied(&mut self, ix: InodeIx, occupied: u64) {
         let node = self.node_mut(ix);
         let before = std::mem::replace(&mut node.occupied, occupied);
-        let store = node.store;
+        let (store, dev) = (node.store, node.dev);
+        self.devices.change(dev, before, occupied);
         self.space.memory.change(before, occupied);
         if store == Store::Disk {
             self.space.disk.change(before, occupied);
         }
     }
+    /// It is in the file system `dev`, at `path`.
+    pub(crate) fn placed(&mut self, ix: InodeIx, dev: u64, path: &[u8]) {
+        self.devices.has(dev, path);
+        let node = self.node_mut(ix);
+        let (before, occupied) = (std::mem::replace(&mut node.dev, dev), node.occupied);
+        if before != dev {
+            self.devices.change(before, occupied, 0);
+            self.devices.change(dev, 0, occupied);
+        }
+    }
+
+    /// Bytes that would be occupied besides if as many were written at `start`.
+    pub(crate) fn would_occupy(&self, ix: InodeIx, start: u64, n: u64) -> u64 {
+        let node = self.node(ix);
+        let end = start.saturating_add(n).checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+        let after = node.occupied.saturating_add(end - start / PAGE * PAGE).min(node.reach.max(end));
+        after.saturating_sub(node.occupied)
+    }
+
     fn release_unused(&mut self, ix: InodeIx) {
         let node = self.node(ix);
         if node.links == 0 && node.opens == 0 {
@@ -449,6 +474,7 @@ impl FsModel {
             external: false,
             mode: None,
             rdev: 0,
+            dev: 0,
             initial_size: None,
             need: 0,
             size: 0,

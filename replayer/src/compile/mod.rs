@@ -5,12 +5,13 @@
 //! task with the waits between them, and the peers' programs. Memory grows with tasks, paths and open connections, not
 //! with events: steps go to a file as they are made.
 //!
-//! Order is kept by waits that follow the recorded order of time only: a step never waits for one that began after it
-//! did, so the waits cannot form a cycle.
+//! Order is kept by waits that follow the recorded order of time: a step waits for one that began before it ended. The
+//! finished program is checked for waits that can never hold ([`circles`]).
 
 mod bounds;
 mod budget;
 mod calls;
+mod circles;
 mod datagrams;
 mod deps;
 mod environment;
@@ -26,12 +27,15 @@ mod setup;
 mod shapes;
 mod source;
 mod steps;
+mod told;
+mod volumes;
 mod wire;
 mod world;
 
 #[cfg(test)]
 mod tests;
 
+pub use circles::Cut;
 pub use deps::EdgeKind;
 pub(crate) use source::Source;
 

@@ -6,6 +6,7 @@
 //! everybody's.
 
 use super::CompileError;
+use super::calls::nr;
 use super::deps::{Deps, EdgeKind};
 use super::wire;
 use super::world::{SockIx, canonical};
@@ -29,6 +30,11 @@ const THREAD: u64 = 0x5_0f00;
 const SOL_SOCKET: u64 = 1;
 const SO_REUSEADDR: u64 = 2;
 const SO_LINGER: u64 = 13;
+const IPPROTO_TCP: u64 = 6;
+const TCP_NODELAY: u64 = 1;
+const AF_INET: u64 = 2;
+const AF_INET6: u64 = 10;
+const SOCK_STREAM: u16 = 1;
 const MSG_NOSIGNAL: u64 = 0x4000;
 const SOCK_DGRAM: u16 = 2;
 
@@ -113,11 +119,8 @@ pub(crate) struct Turn {
     pub(crate) last_send_ns: u64,
 }
 
-fn nr(name: &str) -> u32 {
-    super::calls::host_nr(name).unwrap_or(0)
-}
-fn extra(name: &str) -> Step {
-    Step::call(nr(name)).with(flags::EXTRA)
+const fn extra(nr: u32) -> Step {
+    Step::call(nr).with(flags::EXTRA)
 }
 
 impl Peers {
@@ -182,17 +185,28 @@ impl Peers {
         addr: Option<&SockAddr>,
         family: u16,
     ) -> Result<(), CompileError> {
-        let socket = extra("socket")
+        let socket = extra(nr::socket)
             .imm(0, u64::from(family))
             .imm(1, u64::from(kind))
             .imm(2, 0)
             .expect(Expect::Success, 0)
             .post(Post::Fd, fd_operand(fd, false));
         b.push(task, &socket)?;
+        let one = b.data(&1_u32.to_ne_bytes())?;
+        if matches!(u64::from(family), AF_INET | AF_INET6) && kind == SOCK_STREAM {
+            // A peer sends when the recording has it: nothing is held back until what was sent before is acknowledged, which
+            // may take 40 ms (`tcp_nagle_check`, net/ipv4/tcp_output.c). Accepted sockets have it from their listener.
+            let at_once = extra(nr::setsockopt)
+                .imm(0, u64::from(fd))
+                .imm(1, IPPROTO_TCP)
+                .imm(2, TCP_NODELAY)
+                .arg(3, Sel::Data, one)
+                .imm(4, 4);
+            b.push(task, &at_once)?;
+        }
         let Some(addr) = addr else { return Ok(()) };
         if let SockAddr::Inet(at) = addr {
-            let one = b.data(&1_u32.to_ne_bytes())?;
-            let reuse = extra("setsockopt")
+            let reuse = extra(nr::setsockopt)
                 .imm(0, u64::from(fd))
                 .imm(1, SOL_SOCKET)
                 .imm(2, SO_REUSEADDR)
@@ -205,7 +219,7 @@ impl Peers {
         }
         let bytes = wire::sockaddr(addr);
         let blob = b.data(&bytes)?;
-        let bind = extra("bind")
+        let bind = extra(nr::bind)
             .imm(0, u64::from(fd))
             .arg(1, Sel::Data, blob)
             .imm(2, bytes.len() as u64)
@@ -270,7 +284,7 @@ impl Peers {
             b.push_after(task, &Step::of(Kind::Sync), &waits)?;
             self.listen(b, task, fd, &key, kind)?
         } else {
-            let close = extra("close").imm(0, u64::from(fd));
+            let close = extra(nr::close).imm(0, u64::from(fd));
             Wait::completed(task, b.push_after(task, &close, &waits)?)
         };
         if let Some(server) = self.servers.get_mut(&key) {
@@ -293,10 +307,10 @@ impl Peers {
             && path.first().is_some_and(|c| *c != b'@' && *c != 0)
         {
             let path = b.cstr(path)?;
-            b.push(task, &extra("unlinkat").imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
+            b.push(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
         self.bound(b, task, fd, kind, Some(addr), family_of(addr))?;
-        let listen = extra("listen").imm(0, u64::from(fd)).imm(1, 4096).expect(Expect::Exact, 0);
+        let listen = extra(nr::listen).imm(0, u64::from(fd)).imm(1, 4096).expect(Expect::Exact, 0);
         Ok(Wait::completed(task, b.push(task, &listen)?))
     }
 
@@ -373,7 +387,7 @@ impl Peers {
         }
         let bytes = wire::sockaddr(to);
         let blob = b.data(&bytes)?;
-        let mut connect = extra("connect")
+        let mut connect = extra(nr::connect)
             .imm(0, u64::from(fd))
             .arg(1, Sel::Data, blob)
             .imm(2, bytes.len() as u64)
@@ -427,7 +441,7 @@ impl Peers {
             && path.first().is_some_and(|c| *c != b'@' && *c != 0)
         {
             let path = b.cstr(path)?;
-            b.push(task, &extra("unlinkat").imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
+            b.push(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
         self.bound(b, task, fd, SOCK_DGRAM, addr, family)?;
         let ready = Wait::completed(task, b.next_step(task).saturating_sub(1));
@@ -476,7 +490,7 @@ impl Peers {
         b.push_after(task, &Step::of(Kind::Sync), &waits)?;
         self.bound(b, task, listener, 1, Some(addr), family_of(addr))?;
         let step =
-            b.push(task, &extra("listen").imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
+            b.push(task, &extra(nr::listen).imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
         self.lanes.push(Lane { task, fd });
         let lane = self.lanes.len() - 1;
         self.conns.insert(
@@ -500,7 +514,7 @@ impl Peers {
         let mut waits = Vec::new();
         deps.add(task, EdgeKind::Connection, worker, &mut waits);
         b.push_after(task, &accept_at(listener, fd), &waits)?;
-        let step = b.push(task, &extra("close").imm(0, u64::from(listener)))?;
+        let step = b.push(task, &extra(nr::close).imm(0, u64::from(listener)))?;
         self.last_established = Some(Wait::completed(task, step));
         b.push(task, &Step::of(Kind::Gate))?;
         self.clients += 1;
@@ -518,6 +532,7 @@ impl Peers {
         b: &mut ProgramBuilder,
         sock: SockIx,
         n: u64,
+        at_ns: u64,
     ) -> Result<(), CompileError> {
         if let Some(conn) = self.conns.get_mut(&sock)
             && conn.dgram
@@ -526,17 +541,18 @@ impl Peers {
             conn.received = conn.received.saturating_add(n);
             let n = n.min(65_536);
             let task = self.lanes[conn.lane].task;
-            let recv = recv_step(conn.fd, n.max(1));
-            b.push(task, &recv)?;
+            b.push(task, &recv_step(conn.fd, n.max(1), at_ns))?;
         }
         Ok(())
     }
 
+    /// Receives what the workload has sent by `at_ns`, `total` bytes in all.
     fn receive_up_to(
         &mut self,
         b: &mut ProgramBuilder,
         sock: SockIx,
         total: u64,
+        at_ns: u64,
     ) -> Result<(), CompileError> {
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
         if conn.dgram || conn.over {
@@ -548,7 +564,7 @@ impl Peers {
         while left > 0 {
             let part = left.min(PART_BYTES);
             left -= part;
-            let recv = recv_step(conn.fd, part)
+            let recv = recv_step(conn.fd, part, at_ns)
                 .expect(Expect::Bytes, part as i64)
                 .with(flags::STREAM | flags::BLOCKED);
             b.push(task, &recv)?;
@@ -568,7 +584,7 @@ impl Peers {
         to: Option<&SockAddr>,
         after: &[Wait],
     ) -> Result<(), CompileError> {
-        self.receive_up_to(b, sock, turn.after_sent)?;
+        self.receive_up_to(b, sock, turn.after_sent, turn.at_ns)?;
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
         if conn.over {
             return Ok(());
@@ -580,7 +596,7 @@ impl Peers {
         for wait in after {
             deps.add(task, EdgeKind::NotYet, *wait, &mut waits);
         }
-        let mut think = u32::try_from(gap).unwrap_or(u32::MAX);
+        let mut think = gap;
         let fd = conn.fd;
         let dgram = conn.dgram;
         let receiver = conn.sock;
@@ -593,9 +609,9 @@ impl Peers {
             let part = if dgram { left.min(65_536) } else { left.min(PART_BYTES) };
             let mut step = if n == 0 && !dgram {
                 conn.over = false;
-                extra("shutdown").imm(0, u64::from(fd)).imm(1, 1)
+                extra(nr::shutdown).imm(0, u64::from(fd)).imm(1, 1)
             } else {
-                let step = extra("sendto")
+                let step = extra(nr::sendto)
                     .imm(0, u64::from(fd))
                     .arg(1, Sel::Out, part)
                     .imm(2, part)
@@ -638,7 +654,7 @@ impl Peers {
         reset: bool,
         after: &[Wait],
     ) -> Result<Option<Wait>, CompileError> {
-        self.receive_up_to(b, sock, turn.after_sent)?;
+        self.receive_up_to(b, sock, turn.after_sent, turn.at_ns)?;
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(None) };
         if conn.over || conn.dgram {
             return Ok(None);
@@ -652,11 +668,12 @@ impl Peers {
             deps.add(task, EdgeKind::NotYet, *wait, &mut waits);
         }
         let mut first = Step::of(Kind::Sync);
-        first.think_sleep_ns = u32::try_from(gap).unwrap_or(u32::MAX);
+        first.think_sleep_ns = gap;
+        first.t_ns = turn.at_ns;
         b.push_after(task, &first, &waits)?;
         if reset {
             let linger = b.data(&[1_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat())?;
-            let step = extra("setsockopt")
+            let step = extra(nr::setsockopt)
                 .imm(0, u64::from(fd))
                 .imm(1, SOL_SOCKET)
                 .imm(2, SO_LINGER)
@@ -664,7 +681,7 @@ impl Peers {
                 .imm(4, 8);
             b.push(task, &step)?;
         }
-        let step = b.push(task, &extra("close").imm(0, u64::from(fd)))?;
+        let step = b.push(task, &extra(nr::close).imm(0, u64::from(fd)))?;
         Ok(Some(Wait::completed(task, step)))
     }
 
@@ -684,33 +701,34 @@ impl Peers {
                 self.closed(b, key, 0, at_ns)?;
             }
         }
-        self.receive_up_to(b, sock, total)?;
+        self.receive_up_to(b, sock, total, at_ns)?;
         let Some(conn) = self.conns.remove(&sock) else { return Ok(()) };
         let task = self.lanes[conn.lane].task;
         if !conn.over {
             if !conn.dgram {
-                b.push(task, &recv_step(conn.fd, 4096))?;
+                b.push(task, &recv_step(conn.fd, 4096, at_ns))?;
             }
-            b.push(task, &extra("close").imm(0, u64::from(conn.fd)))?;
+            b.push(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
         }
         self.free.insert((at_ns, conn.lane));
         Ok(())
     }
 
-    /// The end of the recording: open connections take what is still to come. Then the peer process makes its threads.
+    /// The end of the recording, at `end_ns`: open connections take what is still to come. Then the peer process makes its threads.
     pub(crate) fn finish(
         &mut self,
         b: &mut ProgramBuilder,
         sent: &dyn Fn(SockIx) -> u64,
+        end_ns: u64,
     ) -> Result<Option<u32>, CompileError> {
         let mut open: Vec<SockIx> = self.conns.keys().copied().collect();
         open.sort_unstable();
         for sock in open {
-            self.receive_up_to(b, sock, sent(sock))?;
+            self.receive_up_to(b, sock, sent(sock), end_ns)?;
         }
         let Some(root) = self.root else { return Ok(None) };
         for task in &self.tasks {
-            let clone = Step { nr: nr("clone"), ..Step::of(Kind::Clone) }
+            let clone = Step { nr: nr::clone, ..Step::of(Kind::Clone) }
                 .with(flags::EXTRA)
                 .imm(0, THREAD)
                 .expect(Expect::Success, 0)
@@ -725,7 +743,7 @@ impl Peers {
 
 /// Accepts a connection at the descriptor `listener`, as `fd`.
 fn accept_at(listener: u32, fd: u32) -> Step {
-    extra("accept4")
+    extra(nr::accept4)
         .imm(0, u64::from(listener))
         .imm(1, 0)
         .imm(2, 0)
@@ -734,8 +752,9 @@ fn accept_at(listener: u32, fd: u32) -> Step {
         .post(Post::Fd, fd_operand(fd, false))
 }
 
-fn recv_step(fd: u32, len: u64) -> Step {
-    let mut step = extra("recvfrom")
+/// Receives what the workload had sent by `at_ns`.
+fn recv_step(fd: u32, len: u64, at_ns: u64) -> Step {
+    let mut step = extra(nr::recvfrom)
         .imm(0, u64::from(fd))
         .arg(1, Sel::Out, len)
         .imm(2, len)
@@ -744,6 +763,7 @@ fn recv_step(fd: u32, len: u64) -> Step {
         .imm(5, 0);
     step.len_arg = 2;
     step.aux = 1;
+    step.t_ns = at_ns;
     step
 }
 

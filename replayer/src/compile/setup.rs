@@ -2,20 +2,21 @@
 //! there when the recording began.
 
 use super::CompileError;
-use super::calls::host_nr;
+use super::calls::nr;
 use super::deps::EdgeKind;
 use super::facts::{CLONE_THREAD, TaskFact};
 use super::fsmodel::NodeKind;
 use super::lower::{Lower, reachable};
 use super::peers::family_of;
 use super::wire;
+use super::world::limits::RLIMIT_NOFILE;
 use super::world::{
     O_APPEND, O_CLOEXEC, O_NONBLOCK, OfdIx, OfdKind, Origin, PipeIx, ProcIx, SockIx, SockState, TaskIx, Watch,
 };
 use crate::plan::environment::{Preopened, PreopenedKind};
 use ctrace_format::{FdTarget, SockAddr, TaskId};
 use ctrace_program::{
-    Expect, Kind, Post, SIG_HANDLER, SIG_IGNORE, Sel, Step, Wait, fd_operand, fds_operand, flags,
+    Expect, Kind, Post, SIG_HANDLER, SIG_IGNORE, Sel, Step, Wait, fd_operand, fds_operand, flags, soft_limit,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -32,8 +33,8 @@ pub(crate) const fn pipe_key(pipe: PipeIx) -> SockIx {
     0x8000_0000 | pipe
 }
 
-fn extra(name: &str) -> Step {
-    Step::call(host_nr(name).unwrap_or(0)).with(flags::EXTRA)
+const fn extra(nr: u32) -> Step {
+    Step::call(nr).with(flags::EXTRA)
 }
 
 /// The descriptors of the peer process: the other ends of what the workload inherited.
@@ -105,8 +106,17 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         clone(lower, me, thread, THREAD)?;
         gate(lower, thread)?;
     }
+    descriptor_limit(lower, me, lower.world.tasks[task as usize].proc)?;
     lower.b.push(me, &Step::of(Kind::Gate))?;
     lower.environment.cwd = lower.world.paths.get(lower.world.cwd_of(task)).to_vec();
+    Ok(())
+}
+
+/// The limit of descriptors that a process began with: not before everything of its own is in its place.
+fn descriptor_limit(lower: &mut Lower<'_>, me: u32, proc: ProcIx) -> Result<(), CompileError> {
+    let Some(soft) = lower.world.procs[proc as usize].fd_limit else { return Ok(()) };
+    let limit = extra(nr::prlimit64).imm(0, 0).imm(1, RLIMIT_NOFILE).imm(3, 0);
+    lower.b.push(me, &limit.arg(2, Sel::SoftLimit, soft_limit(RLIMIT_NOFILE, soft)))?;
     Ok(())
 }
 
@@ -117,7 +127,7 @@ fn gate(lower: &mut Lower<'_>, task: TaskIx) -> Result<(), CompileError> {
 }
 
 fn clone(lower: &mut Lower<'_>, me: u32, child: TaskIx, clone_flags: u64) -> Result<(), CompileError> {
-    let step = Step { nr: host_nr("clone").unwrap_or(0), ..Step::of(Kind::Clone) }
+    let step = Step { nr: nr::clone, ..Step::of(Kind::Clone) }
         .with(flags::EXTRA)
         .imm(0, clone_flags)
         .expect(Expect::Success, 0)
@@ -245,7 +255,7 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         // What it made belongs to the others: as long as it held a copy, no close of theirs would be seen outside.
         lower
             .b
-            .push(0, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
+            .push(0, &extra(nr::close_range).imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
         lower.b.push(0, &Step::of(Kind::Gate))?;
         lower.b.push(0, &Step::of(Kind::Park))?;
     }
@@ -318,32 +328,34 @@ fn process(
             .iter()
             .map(|(fd, s)| (*fd, s.ofd(), s.cloexec))
             .collect();
-        lower.b.push(me, &extra("close_range").imm(0, 0).imm(1, u64::from(base) - 1).imm(2, 0))?;
+        lower.b.push(me, &extra(nr::close_range).imm(0, 0).imm(1, u64::from(base) - 1).imm(2, 0))?;
         for (fd, ofd, cloexec) in &slots {
             if let Some(at) = by_ofd.get(ofd) {
                 let flags = if *cloexec { u64::from(O_CLOEXEC) } else { 0 };
-                let dup = extra("dup3").imm(0, u64::from(*at)).imm(1, *fd as u64).imm(2, flags);
+                let dup = extra(nr::dup3).imm(0, u64::from(*at)).imm(1, *fd as u64).imm(2, flags);
                 lower.b.push(me, &dup.expect(Expect::Success, 0))?;
             }
         }
-        lower
-            .b
-            .push(me, &extra("close_range").imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
+        lower.b.push(
+            me,
+            &extra(nr::close_range).imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0),
+        )?;
         for (fd, ofd, _) in &slots {
             let watches: Vec<Watch> =
                 lower.world.epoll(*ofd).into_iter().flat_map(|epoll| epoll.watches().copied()).collect();
             for watch in watches {
                 let blob = lower.b.data(&wire::epoll_event(watch.fd, watch.events))?;
-                let add = extra("epoll_ctl").imm(0, *fd as u64).imm(1, 1).imm(2, watch.fd as u64);
+                let add = extra(nr::epoll_ctl).imm(0, *fd as u64).imm(1, 1).imm(2, watch.fd as u64);
                 lower.b.push(me, &add.arg(3, Sel::Data, blob))?;
             }
         }
         let fs = lower.world.fs_states[state.fs as usize].clone();
         let cwd = lower.world.paths.get(fs.cwd).to_vec();
         let cwd = lower.b.cstr(&cwd)?;
-        lower.b.push(me, &extra("chdir").arg(0, Sel::Data, cwd))?;
-        lower.b.push(me, &extra("umask").imm(0, u64::from(fs.umask)))?;
+        lower.b.push(me, &extra(nr::chdir).arg(0, Sel::Data, cwd))?;
+        lower.b.push(me, &extra(nr::umask).imm(0, u64::from(fs.umask)))?;
         signals(lower, me, proc, snapshot)?;
+        descriptor_limit(lower, me, proc)?;
     }
     name(lower, ix, fact)?;
     for thread in there.threads.get(&ix).into_iter().flatten() {
@@ -378,7 +390,7 @@ fn program(
     let me = lower.prog(ix);
     let next = lower.b.next_step(me) + 1;
     let step =
-        extra("execve").arg(0, Sel::Data, path).arg(1, Sel::Data, argv).imm(2, 0).expect(Expect::Exact, 0);
+        extra(nr::execve).arg(0, Sel::Data, path).arg(1, Sel::Data, argv).imm(2, 0).expect(Expect::Exact, 0);
     lower.b.push(
         me,
         &Step { kind: Kind::Exec as u8, ..step }.aux(u64::from(me)).post(Post::None, u64::from(next)),
@@ -390,7 +402,7 @@ fn name(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), Compil
     let me = lower.prog(ix);
     let comm = &fact.comm[..fact.comm.len().min(15)];
     let blob = lower.b.cstr(comm)?;
-    lower.b.push(me, &extra("prctl").imm(0, PR_SET_NAME).arg(1, Sel::Data, blob))?;
+    lower.b.push(me, &extra(nr::prctl).imm(0, PR_SET_NAME).arg(1, Sel::Data, blob))?;
     Ok(())
 }
 
@@ -417,7 +429,7 @@ fn signals(
         }
         lower.set_disposition(proc, signo, number, true);
         let mut step = Step::of(Kind::Sigaction).with(flags::EXTRA);
-        step.nr = host_nr("rt_sigaction").unwrap_or(0);
+        step.nr = nr::rt_sigaction;
         lower.b.push(me, &step.imm(0, u64::from(signo)).imm(1, SA_RESTART).imm(2, 0).aux(kind))?;
     }
     Ok(())
@@ -467,7 +479,7 @@ fn open(
                 *next += 1;
                 high.insert((0, pipe, !write), other);
                 let (read, written) = if write { (other, at) } else { (at, other) };
-                let step = extra("pipe2")
+                let step = extra(nr::pipe2)
                     .arg(0, Sel::Out, 8)
                     .imm(1, 0)
                     .expect(Expect::Exact, 0)
@@ -482,20 +494,20 @@ fn open(
             let kind = preopened(lower, ofd)?;
             lower.environment.preopened.push(Preopened { fd: at as i32, kind, cloexec: false });
         }
-        OfdKind::Epoll => push_new(lower, extra("epoll_create1").imm(0, 0), to)?,
-        OfdKind::Event => push_new(lower, extra("eventfd2").imm(0, 0).imm(1, 0), to)?,
-        OfdKind::Timer => push_new(lower, extra("timerfd_create").imm(0, 1).imm(1, 0), to)?,
-        OfdKind::Inotify => push_new(lower, extra("inotify_init1").imm(0, 0), to)?,
+        OfdKind::Epoll => push_new(lower, extra(nr::epoll_create1).imm(0, 0), to)?,
+        OfdKind::Event => push_new(lower, extra(nr::eventfd2).imm(0, 0).imm(1, 0), to)?,
+        OfdKind::Timer => push_new(lower, extra(nr::timerfd_create).imm(0, 1).imm(1, 0), to)?,
+        OfdKind::Inotify => push_new(lower, extra(nr::inotify_init1).imm(0, 0), to)?,
         OfdKind::Signal => {
             let mask = lower.b.data(&[0; 8])?;
-            let step = extra("signalfd4").imm(0, u64::MAX).arg(1, Sel::Data, mask).imm(2, 8).imm(3, 0);
+            let step = extra(nr::signalfd4).imm(0, u64::MAX).arg(1, Sel::Data, mask).imm(2, 8).imm(3, 0);
             push_new(lower, step, to)?;
         }
         OfdKind::Mem { inode } => {
             let name = lower.b.cstr(b"replay")?;
-            push_new(lower, extra("memfd_create").arg(0, Sel::Data, name).imm(1, 0), to)?;
+            push_new(lower, extra(nr::memfd_create).arg(0, Sel::Data, name).imm(1, 0), to)?;
             let size = lower.world.fs.node(inode).size;
-            lower.b.push(0, &extra("ftruncate").imm(0, u64::from(at)).imm(1, size))?;
+            lower.b.push(0, &extra(nr::ftruncate).imm(0, u64::from(at)).imm(1, size))?;
         }
         OfdKind::Pid | OfdKind::Other => {
             lower.environment.preopened.push(Preopened {
@@ -516,13 +528,14 @@ fn push_new(lower: &mut Lower<'_>, step: Step, to: u64) -> Result<(), CompileErr
 fn nonblock(lower: &mut Lower<'_>, at: u32, nonblock: bool, append: bool) -> Result<(), CompileError> {
     let value = if nonblock { O_NONBLOCK } else { 0 } | if append { O_APPEND } else { 0 };
     if value != 0 {
-        lower.b.push(0, &extra("fcntl").imm(0, u64::from(at)).imm(1, F_SETFL).imm(2, u64::from(value)))?;
+        lower.b.push(0, &extra(nr::fcntl).imm(0, u64::from(at)).imm(1, F_SETFL).imm(2, u64::from(value)))?;
     }
     Ok(())
 }
 
 fn socket(lower: &mut Lower<'_>, at: u32, family: u16, kind: u16, protocol: u16) -> Result<(), CompileError> {
-    let step = extra("socket").imm(0, u64::from(family)).imm(1, u64::from(kind)).imm(2, u64::from(protocol));
+    let step =
+        extra(nr::socket).imm(0, u64::from(family)).imm(1, u64::from(kind)).imm(2, u64::from(protocol));
     push_new(lower, step, fd_operand(at, false))
 }
 
@@ -530,11 +543,11 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
     if let SockAddr::Inet(inet) = addr {
         let one = lower.b.data(&1_u32.to_ne_bytes())?;
         let reuse =
-            extra("setsockopt").imm(0, u64::from(at)).imm(1, 1).imm(2, 2).arg(3, Sel::Data, one).imm(4, 4);
+            extra(nr::setsockopt).imm(0, u64::from(at)).imm(1, 1).imm(2, 2).arg(3, Sel::Data, one).imm(4, 4);
         lower.b.push(0, &reuse)?;
         if inet.is_ipv6() && lower.v4_ports.contains(&inet.port()) {
             // IPPROTO_IPV6, IPV6_V6ONLY
-            let only = extra("setsockopt")
+            let only = extra(nr::setsockopt)
                 .imm(0, u64::from(at))
                 .imm(1, 41)
                 .imm(2, 26)
@@ -551,7 +564,7 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
     {
         // Its file is there, like all that was there: made again by the bind.
         let path = lower.b.cstr(path)?;
-        let unlink = extra("unlinkat").imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0);
+        let unlink = extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0);
         lower.b.push(0, &unlink)?;
     }
     let bytes = wire::sockaddr(addr);
@@ -559,7 +572,7 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
         return Ok(());
     }
     let blob = lower.b.data(&bytes)?;
-    let step = extra("bind").imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
+    let step = extra(nr::bind).imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
     lower.b.push(0, &step.expect(Expect::Exact, 0))?;
     Ok(())
 }
@@ -590,7 +603,7 @@ fn open_socket(
             let other = *next;
             *next += 1;
             high.insert((1, partner, false), other);
-            let step = extra("socketpair")
+            let step = extra(nr::socketpair)
                 .imm(0, 1)
                 .imm(1, u64::from(state.kind))
                 .imm(2, 0)
@@ -617,7 +630,7 @@ fn open_socket(
         bind(lower, at, local)?;
     }
     if state.state == SockState::Listening {
-        lower.b.push(0, &extra("listen").imm(0, u64::from(at)).imm(1, 4096).expect(Expect::Exact, 0))?;
+        lower.b.push(0, &extra(nr::listen).imm(0, u64::from(at)).imm(1, 4096).expect(Expect::Exact, 0))?;
     } else if state.kind == 2
         && let Some(peer) = &state.peer
     {
@@ -627,7 +640,7 @@ fn open_socket(
         let blob = lower.b.data(&bytes)?;
         lower.b.push(
             0,
-            &extra("connect").imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64),
+            &extra(nr::connect).imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64),
         )?;
     }
     nonblock(lower, at, nonblocking, false)
@@ -648,7 +661,7 @@ fn connection(
     let family = lower.world.socks[sock as usize].family;
     let bytes = wire::sockaddr(peer);
     let blob = lower.b.data(&bytes)?;
-    let connect = extra("connect")
+    let connect = extra(nr::connect)
         .imm(0, u64::from(at))
         .arg(1, Sel::Data, blob)
         .imm(2, bytes.len() as u64)
@@ -658,13 +671,13 @@ fn connection(
         *next += 2;
         socket(lower, listener, family, 1, 0)?;
         bind(lower, listener, peer)?;
-        lower.b.push(0, &extra("listen").imm(0, u64::from(listener)).imm(1, 1))?;
+        lower.b.push(0, &extra(nr::listen).imm(0, u64::from(listener)).imm(1, 1))?;
         socket(lower, at, family, 1, 0)?;
         bind(lower, at, local)?;
         lower.b.push(0, &connect)?;
-        let accept = extra("accept4").imm(0, u64::from(listener)).imm(1, 0).imm(2, 0).imm(3, 0);
+        let accept = extra(nr::accept4).imm(0, u64::from(listener)).imm(1, 0).imm(2, 0).imm(3, 0);
         push_new(lower, accept, fd_operand(other, false))?;
-        lower.b.push(0, &extra("close").imm(0, u64::from(listener)))?;
+        lower.b.push(0, &extra(nr::close).imm(0, u64::from(listener)))?;
         high.insert((1, partner, false), other);
         return Ok(());
     }

@@ -1,9 +1,10 @@
 //! Where the compiler reads from: a trace on disk, or one made in memory by a test.
 
 use super::CompileError;
+use super::calls::Sc;
 use ctrace_format::{
     Detail, Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId,
-    Trace, syscalls,
+    Trace,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -68,20 +69,17 @@ impl<'a> Completed<'a> {
     pub(crate) fn new(inner: &'a dyn Source) -> Self {
         let abi = inner.header().abi;
         let plain = |nr: u32| {
-            let name = syscalls::name(ctrace_format::Sysno { abi, nr });
             matches!(
-                name,
-                Some(
-                    "clock_nanosleep"
-                        | "nanosleep"
-                        | "epoll_wait"
-                        | "epoll_pwait"
-                        | "accept"
-                        | "accept4"
-                        | "futex"
-                        | "wait4"
-                        | "pause"
-                )
+                Sc::of(ctrace_format::Sysno { abi, nr }),
+                Sc::ClockNanosleep
+                    | Sc::Nanosleep
+                    | Sc::EpollWait
+                    | Sc::EpollPwait
+                    | Sc::Accept
+                    | Sc::Accept4
+                    | Sc::Futex
+                    | Sc::Wait4
+                    | Sc::Pause
             )
         };
         let entered = inner

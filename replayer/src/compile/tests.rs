@@ -11,9 +11,11 @@ use ctrace_format::{
     SockCookie, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, ThreadSnapshot, Tid,
     syscalls,
 };
-use ctrace_program::{Expect, Kind, Post, Program, Sel, Step, Wait, flags};
+use ctrace_program::{Expect, Kind, Post, Program, Sel, Step, Wait, clock_parts, flags};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+
+mod files;
 
 /// A trace in memory.
 struct Mem {
@@ -147,7 +149,7 @@ fn steps(plan: &Plan, task: u32) -> Vec<Step> {
 }
 
 fn named(name: &str) -> u32 {
-    super::calls::host_nr(name).unwrap()
+    syscalls::number(super::calls::HOST, name).unwrap().nr
 }
 
 #[test]
@@ -273,6 +275,26 @@ fn think_time_is_split_into_computing_and_idle() {
     (call.wait_cpu_ns, call.blocked_ns) = (3_000, 1_000);
     let steps = steps(&t.plan(), 0);
     assert_eq!((steps[2].think_cpu_ns, steps[2].think_sleep_ns), (7_000, 4_000));
+}
+
+#[test]
+fn a_sleep_until_a_moment_waits_as_long_as_that_was_away() {
+    const MONOTONIC: u64 = 1;
+    const TIMER_ABSTIME: u64 = 1;
+    let mut t = Mem::new();
+    t.header.start_boottime_ns = 5_000_000;
+    let a = t.add_task(10, 10);
+    // 800 ns after it is called; the timer is 200 ns late.
+    let moment = t.header.start_boottime_ns + t.now + 800;
+    let sleep = t.call(a, "clock_nanosleep", [MONOTONIC, TIMER_ABSTIME, 0, 0, 0, 0], 0);
+    sleep.details.push(Detail::Time { arg: 2, ns: moment });
+    // Its clock is another: a time namespace, or one that was set.
+    let sleep = t.call(a, "clock_nanosleep", [MONOTONIC, TIMER_ABSTIME, 0, 0, 0, 0], 0);
+    sleep.details.push(Detail::Time { arg: 2, ns: moment + 1_000_000_000_000 });
+    let steps = steps(&t.plan(), 0);
+    let left = |step: &Step| (step.sel[2], clock_parts(step.args[2]));
+    let absolute = Sel::AbsTimespec as u8;
+    assert_eq!([left(&steps[1]), left(&steps[2])], [(absolute, (1, 800)), (absolute, (1, 1_000))]);
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub struct Environment {
     pub files: Vec<FileSpec>,
     /// Recorded paths of executed programs: the worker lies there (mode 0755), reached through whatever links `files` has.
     pub executables: Vec<Vec<u8>>,
+    /// How long those of them were whose size is known: the worker's file is made as long.
+    pub executable_sizes: BTreeMap<Vec<u8>, u64>,
     /// Addresses to add to the loopback interface, besides 127.0.0.1/8 and `::1`.
     pub addresses: Vec<IpAddr>,
     /// Soft and hard limits of the root task, by the kernel's name in `/proc/PID/limits` order of `setrlimit` numbers:
@@ -20,6 +22,10 @@ pub struct Environment {
     pub limits: BTreeMap<u32, (u64, u64)>,
     /// Descriptors that the root task has when it starts. Everything else is closed.
     pub preopened: Vec<Preopened>,
+    /// File systems of a bounded size.
+    pub volumes: Vec<Volume>,
+    /// Numbers of the pseudo terminals that the workload makes: others are taken while it runs.
+    pub terminals: Vec<u32>,
     /// Working directory of the root task.
     pub cwd: Vec<u8>,
     /// umask of the root task.
@@ -35,6 +41,15 @@ pub struct Environment {
     pub hostname: Vec<u8>,
     /// Signals that came from outside the recorded scope.
     pub signals: Vec<ExternalSignal>,
+}
+
+/// A file system of its own in the private root, in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Absolute path of its root.
+    pub path: Vec<u8>,
+    /// The bytes that its files can have.
+    pub bytes: u64,
 }
 
 /// A file, directory, link or special file of the private root.

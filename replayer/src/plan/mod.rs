@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 
-pub use crate::compile::EdgeKind;
+pub use crate::compile::{Cut, EdgeKind};
 
 /// How to compile.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +63,8 @@ pub struct PlanSummary {
     pub edges: BTreeMap<EdgeKind, u64>,
     /// Waits that others imply, and that were dropped for that.
     pub edges_implied: u64,
+    /// Waits that could never hold, and were taken back: a bug of the compiler, or a trace that contradicts itself.
+    pub cut: Vec<Cut>,
     /// Files, directories, links that are made before.
     pub files: u64,
     /// Connections of the workload to peers.

@@ -97,10 +97,10 @@ impl Control {
         futex_wake(header.gate.as_ptr());
     }
 
-    /// Makes a task give up what it waits for.
-    pub(crate) fn break_wait(&self, task: u32) {
+    /// Tells a task to go on without what it waits for, and wakes it if it waits for another task.
+    pub(crate) fn force(&self, task: u32) {
         let slot = self.slot(task);
-        slot.break_request.fetch_add(1, SeqCst);
+        slot.force.fetch_add(1, SeqCst);
         let target = slot.waits_for_task.load(Relaxed);
         if target < self.tasks {
             let other = self.slot(target);
@@ -125,7 +125,6 @@ impl Control {
                 (&mut sum.wait_ns, &c.wait_ns),
                 (&mut sum.spin_ns, &c.spin_ns),
                 (&mut sum.extra, &c.extra),
-                (&mut sum.broken_waits, &c.broken_waits),
                 (&mut sum.late_ns, &c.late_ns),
             ] {
                 *to += from.load(Relaxed);

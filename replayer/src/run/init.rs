@@ -2,7 +2,10 @@
 //!
 //! Both are forks of ctrace without an exec. They are single-threaded, print nothing, and never return to their caller.
 
+mod force;
+mod progress;
 mod start;
+mod threads;
 mod watch;
 
 use super::control::{Control, calibrate, counter, monotonic_ns};
@@ -25,6 +28,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use threads::Threads;
 use watch::Watch;
 
 /// How long tasks may take to reach the gate.
@@ -38,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) worker: Vec<u8>,
     pub(crate) environment: Environment,
     pub(crate) peers: Vec<PeerProcess>,
+    /// How long the recording is; 0: not known.
+    pub(crate) recorded_ns: u64,
     pub(crate) options: RunOptions,
     /// The cgroup to be in.
     pub(crate) cgroup: Option<Cgroup>,
@@ -193,6 +199,14 @@ fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(),
     for text in net::set_up(&environment.addresses)? {
         problems.add(text);
     }
+    let view = match Threads::view() {
+        Ok(view) => Some(view),
+        Err(error) => {
+            let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            problems.add(format!("{error}: {why}; which tasks run is not known"));
+            None
+        }
+    };
     if !namespaces::forbid_nested_user_namespaces() {
         return Err(SandboxError::Isolation {
             what: "forbidding nested user namespaces",
@@ -218,7 +232,9 @@ fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(),
         .filter(|&task| flags_of(&setup.program, task) & (task_flags::ROOT | task_flags::PEER_ROOT) != 0)
         .collect();
     let names: Vec<Vec<u8>> = roots.iter().map(|&task| task_name(&setup.program, task)).collect();
-    let populated = root::populate(environment, &setup.worker, &names)?;
+    let populated = root::populate(environment, &setup.options.limits, &setup.worker, &names)?;
+    // Kept to the end, so that the workload's terminals get the numbers they had.
+    let _taken = root::take_terminals(&environment.terminals);
     problems.count += populated.count;
     problems.texts.extend(populated.texts);
     let layers =
@@ -277,7 +293,7 @@ fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(),
     }
     control.release(if mult == 0 { monotonic_ns() } else { counter() });
     // What drains the tasks' output lives until they are gone: a closed one would wake those that read or write.
-    let mut watch = Watch::new(setup, &control, root_pid, drains);
+    let mut watch = Watch::new(setup, &control, root_pid, drains, Threads::new(view));
     let outcome = watch.run(channel);
     let over = outcome.ended == Ended::Completed;
     if !over {
@@ -322,7 +338,7 @@ fn wait_for_gate(setup: &Setup, control: &Control) -> Result<(), SandboxError> {
         if late || dead > 0 {
             let arrived = control.header().at_gate.load(Relaxed);
             let what = if late { "took too long" } else { "ended" };
-            let describe = Watch::new(setup, control, 0, Vec::new()).stuck(&mut |_| true);
+            let describe = Watch::new(setup, control, 0, Vec::new(), Threads::new(None)).stuck(&mut |_| true);
             return Err(SandboxError::build(
                 "set up the recorded processes",
                 format!("{arrived} of {expected} tasks are at the gate; one {what}"),

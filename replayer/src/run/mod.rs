@@ -22,6 +22,7 @@ use guard::{Before, Guard};
 pub use guard::{Enforcement, Hit};
 use message::Up;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -99,9 +100,6 @@ pub struct RunOptions {
     /// A recorded task never begins a call before its recorded time. The sandbox's files are in memory and its peers are
     /// near: without this the replay of a workload that waited for a disk or a network is faster than the recording.
     pub hold: bool,
-    /// Without any progress that the recording explains, waits are given up after this long, one at a time; then the
-    /// replay ends.
-    pub stall: Duration,
     /// Bounds on resources.
     pub limits: Limits,
 }
@@ -113,7 +111,6 @@ impl Default for RunOptions {
             speed: 1.0,
             catch_up_permille: 500,
             hold: true,
-            stall: Duration::from_secs(2),
             limits: Limits::default(),
         }
     }
@@ -126,7 +123,7 @@ impl Default for RunOptions {
 pub enum Ended {
     /// Every task came to its end.
     Completed,
-    /// No task could go on; see `stuck`.
+    /// Tasks had not come to their end long after the recording was over; see `stuck`.
     Stalled,
     /// It took longer than allowed.
     TimedOut,
@@ -159,8 +156,6 @@ pub struct Counters {
     pub spin_ns: u64,
     /// Unmarked calls that the recording does not have.
     pub extra: u64,
-    /// Waits given up.
-    pub broken_waits: u64,
     /// Time by which steps began later than meant, ns.
     pub late_ns: u64,
 }
@@ -217,6 +212,14 @@ pub struct Outcome {
     pub leftovers: Vec<String>,
     /// Limits that it ran into.
     pub hits: Vec<Hit>,
+    /// Ends that were forced, by kind: `wait` (for another task), `signal`, `readiness` (of a descriptor, or of futex
+    /// waiters), `stop` (a stopped task), or the name of the call that was interrupted.
+    pub forced: BTreeMap<String, u64>,
+    /// The first of them, in words.
+    pub forced_ends: Vec<String>,
+    /// How long the replay's clock was held back for tasks that were behind although they had work, ns: what the machine
+    /// lacked.
+    pub starved_ns: u64,
 }
 
 impl Outcome {
@@ -235,6 +238,9 @@ impl Outcome {
             problems: Vec::new(),
             leftovers: Vec::new(),
             hits: Vec::new(),
+            forced: BTreeMap::new(),
+            forced_ends: Vec::new(),
+            starved_ns: 0,
         }
     }
 }
@@ -289,7 +295,8 @@ pub(crate) fn cause_name(cause: u32) -> &'static str {
         c if c == Cause::Result as u32 => "result",
         c if c == Cause::Short as u32 => "fewer bytes",
         c if c == Cause::Long as u32 => "more bytes",
-        c if c == Cause::BrokenWait as u32 => "dependency given up",
+        c if c == Cause::ForcedWait as u32 => "wait forced to end",
+        c if c == Cause::ForcedCall as u32 => "call forced to end",
         c if c == Cause::NoSignal as u32 => "signal missing",
         c if c == Cause::ExtraSignal as u32 => "extra signal",
         c if c == Cause::NoWaiters as u32 => "futex waiters missing",
@@ -333,6 +340,7 @@ impl Replay {
             worker,
             environment: inputs.environment.clone(),
             peers: inputs.peers.to_vec(),
+            recorded_ns: inputs.need.duration_ns,
             options: options.clone(),
             cgroup: group.clone(),
         };

@@ -88,7 +88,6 @@ const DENIED: &[i64] = &[
     libc::SYS_swapon,
     libc::SYS_syslog,
     libc::SYS_umount2,
-    libc::SYS_unshare,
     libc::SYS_userfaultfd,
     libc::SYS_vhangup,
     #[cfg(target_arch = "x86_64")]
@@ -150,6 +149,9 @@ const INTERNET_PROTOCOLS: [i32; 8] = [
 ];
 /// Bits of a socket's type that say its kind (linux/net.h).
 const SOCKET_KIND_MASK: u32 = 0xf;
+
+/// What `unshare` may be asked for: a table of descriptors, a working directory and a semaphore undo list of the task's own.
+pub(crate) const UNSHARED_TABLES: u64 = (libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_SYSVSEM) as u64;
 
 /// Whether the filter refuses a socket, or a pair of sockets: it is of a family that no network namespace confines (vsock,
 /// for one, reaches the host of a virtual machine), or of a kind or protocol that reaches out.
@@ -279,6 +281,17 @@ fn filter(fault_lane: bool) -> Vec<libc::sock_filter> {
     let clone = [statement(LOAD, offset_arg(0)), jump(HAS, namespaces, 0, 1), deny, allow];
     out.push(jump(EQUAL, libc::SYS_clone as u32, 0, clone.len() as u8));
     out.extend(clone);
+    // unshare: what a process has of its own anyway, no namespaces.
+    let unshare = [
+        statement(LOAD, offset_arg(0) + 4),
+        jump(EQUAL, 0, 0, 3),
+        statement(LOAD, offset_arg(0)),
+        jump(HAS, !(UNSHARED_TABLES as u32), 1, 0),
+        allow,
+        deny,
+    ];
+    out.push(jump(EQUAL, libc::SYS_unshare as u32, 0, unshare.len() as u8));
+    out.extend(unshare);
     out.push(allow);
     out
 }
@@ -524,6 +537,16 @@ mod tests {
             (libc::AF_INET6, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 17, false),
         ] {
             assert_eq!(is_denied_socket(family, kind, protocol), denied, "{family} {kind} {protocol}");
+        }
+        let unshare = libc::SYS_unshare as u32;
+        for (asked, expected) in [
+            (UNSHARED_TABLES, libc::SECCOMP_RET_ALLOW),
+            (libc::CLONE_NEWNS as u64, eperm),
+            (libc::CLONE_NEWUSER as u64 | UNSHARED_TABLES, eperm),
+            (libc::CLONE_NEWTIME as u64, eperm),
+            (UNSHARED_TABLES | 1 << 40, eperm),
+        ] {
+            assert_eq!(verdict(&filter, unshare, [asked, 0, 0, 0, 0, 0]), expected, "unshare {asked:#x}");
         }
         let core = u64::from(libc::RLIMIT_CORE);
         let prlimit = libc::SYS_prlimit64 as u32;

@@ -23,6 +23,10 @@ pub(crate) const WORKER_DIRECTORY: &str = "/.ctrace";
 const PROBLEMS_KEPT: usize = 50;
 /// How many links in a row are followed when a program's path is a link.
 const LINKS_MAX: u32 = 16;
+/// Pseudo terminals, at most: the host has a few thousand for all.
+const TERMINALS_MAX: u32 = 64;
+/// File systems of a bounded size, at most.
+const VOLUMES_MAX: usize = 16;
 
 /// Where the workers' program comes from.
 #[derive(Debug)]
@@ -224,6 +228,7 @@ pub(crate) fn supply(supply: Supply, program: &File, worker: &[u8]) -> Result<Op
 /// When a worker to start with cannot be placed. Other failures are collected.
 pub(crate) fn populate(
     environment: &Environment,
+    limits: &Limits,
     worker: &[u8],
     names: &[Vec<u8>],
 ) -> Result<Problems, SandboxError> {
@@ -244,7 +249,19 @@ pub(crate) fn populate(
     // Links first: other paths may lead through them. Directories get their modes last.
     let (links, others): (Vec<&FileSpec>, Vec<&FileSpec>) =
         environment.files.iter().partition(|file| matches!(file.kind, FileKind::Link { .. }));
-    for file in links.iter().chain(&others) {
+    for file in &links {
+        let at = inside(&file.path);
+        if let Err(error) = make(&at, file, &mut made) {
+            problems.add(format!("{}: {error}", at.display()));
+        }
+    }
+    for volume in environment.volumes.iter().take(VOLUMES_MAX) {
+        let at = inside(&volume.path);
+        if let Err(error) = mount_volume(&at, volume.bytes.min(limits.disk.limit), limits, &mut made) {
+            problems.add(format!("file system of {} bytes at {}: {error}", volume.bytes, at.display()));
+        }
+    }
+    for file in &others {
         let at = inside(&file.path);
         if let Err(error) = make(&at, file, &mut made) {
             problems.add(format!("{}: {error}", at.display()));
@@ -252,7 +269,8 @@ pub(crate) fn populate(
     }
     for path in &environment.executables {
         let at = inside(path);
-        if let Err(error) = place(worker, &at, &mut made, 0) {
+        let size = environment.executable_sizes.get(path).copied().unwrap_or(0);
+        if let Err(error) = place(worker, size, &at, &mut made, 0) {
             problems.add(format!("program {}: {error}", at.display()));
         }
     }
@@ -406,8 +424,34 @@ fn make_device(at: &Path, rdev: u64) -> io::Result<()> {
     mount(Some(&own), at, none, MsFlags::MS_BIND, none).map_err(io::Error::from)
 }
 
+/// Takes the numbers of pseudo terminals that are not among these, up to the highest of them: the kernel gives the lowest that
+/// is free.
+pub(crate) fn take_terminals(numbers: &[u32]) -> Vec<File> {
+    let Some(&last) = numbers.iter().max().filter(|last| **last < TERMINALS_MAX) else { return Vec::new() };
+    let all: Vec<File> =
+        (0..=last).map_while(|_| OpenOptions::new().read(true).write(true).open("/dev/ptmx").ok()).collect();
+    // The lowest first, in a file system of its own.
+    (0..).zip(all).filter(|(number, _)| !numbers.contains(number)).map(|(_, file)| file).collect()
+}
+
+/// Puts a file system of that size over a directory.
+fn mount_volume(at: &Path, bytes: u64, limits: &Limits, made: &mut HashSet<PathBuf>) -> io::Result<()> {
+    ensure_directory(at, made, 0)?;
+    // Behind whatever links lead there: not over the root, and not over what the engine needs.
+    let at = fs::canonicalize(at)?;
+    if at == Path::new("/") || ["/dev", "/proc", WORKER_DIRECTORY].iter().any(|own| at.starts_with(own)) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // A size of 0 would be no bound.
+    let options =
+        format!("mode=1777,size={},nr_inodes={}", bytes.max(4096), limits.files.limit.saturating_add(1));
+    mount(Some("ctrace"), &at, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
+        .map_err(io::Error::from)
+}
+
 /// Every path has a worker of its own: what is written to one does not reach the others.
-fn place(worker: &[u8], at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> io::Result<()> {
+/// Its file has `size` bytes, if that is more than the worker has.
+fn place(worker: &[u8], size: u64, at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> io::Result<()> {
     if depth > LINKS_MAX {
         return Err(io::Error::from_raw_os_error(libc::ELOOP));
     }
@@ -416,11 +460,15 @@ fn place(worker: &[u8], at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> i
     }
     if let Ok(target) = fs::read_link(at) {
         let target = at.parent().unwrap_or(Path::new("/")).join(target);
-        return place(worker, &inside(target.as_os_str().as_bytes()), made, depth + 1);
+        return place(worker, size, &inside(target.as_os_str().as_bytes()), made, depth + 1);
     }
     match fs::remove_file(at) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    write_worker(worker, at)
+    write_worker(worker, at)?;
+    if size > worker.len() as u64 {
+        OpenOptions::new().write(true).open(at)?.set_len(size.min(FILE_BYTES))?;
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! What a replay may take: bombs of every kind, as root and as an ordinary user. Each takes several times its limit, and
 //! still so little that the host would not suffer if nothing stopped it.
 
-use crate::support::{Script, call, returns};
+use crate::support::{Script, call, lasting, returns};
 use ctrace_program::{Expect, Kind, Sel, Step, value_operand};
 use ctrace_replayer::{Ended, Enforcement, Hit, Limit, Outcome, ReplayError, Resource, Running};
 use std::fs;
@@ -37,7 +37,6 @@ fn start(script: Script) -> Option<Running> {
 fn ends_at_its_limit(mut script: Script) {
     // What was taken stays taken until it is ended.
     script.push(0, Step::of(Kind::Park));
-    script.options.stall = Duration::from_secs(60);
     let Some(running) = start(script) else { return };
     running.release().unwrap();
     let outcome = running.wait().unwrap();
@@ -148,7 +147,8 @@ fn a_fork_bomb_is_said() {
     }
     // Long enough to be seen by who has to look at all processes.
     let pause = call(libc::SYS_nanosleep).arg(0, Sel::Timespec, 1_000_000_000).imm(1, 0);
-    script.push(0, pause);
+    script.push(0, lasting(pause, 1_000_000_000));
+    script.recorded_ns = 2_000_000_000;
     script.exit(0);
     let Some(running) = start(script) else { return };
     running.release().unwrap();

@@ -357,10 +357,9 @@ fn a_tagged_call_fails_as_recorded_without_being_made() {
 }
 
 #[test]
-fn a_dependency_that_cannot_hold_is_given_up_and_reported() {
+fn a_wait_that_nobody_can_end_is_forced_to_end_and_reported() {
     let mut script = Script::new();
     let other = script.task(0, 1001, None);
-    script.options.stall = std::time::Duration::from_millis(200);
     script.fork(0, other);
     let step = returns(libc::SYS_getppid, 1);
     script.push_after(0, step, &[Wait::completed(other, 5)]);
@@ -368,22 +367,89 @@ fn a_dependency_that_cannot_hold_is_given_up_and_reported() {
     script.exit(other);
     let Some(outcome) = script.run() else { return };
     assert_eq!(outcome.ended, Ended::Completed);
-    assert_eq!(outcome.counters.broken_waits, 1);
-    assert_eq!(outcome.divergences[0].cause, "dependency given up");
+    assert_eq!(outcome.forced, [("wait".to_owned(), 1)].into());
+    assert!(outcome.forced_ends[0].starts_with("root[1000] waits for t1001[1001]"), "{outcome:#?}");
+    assert_eq!(outcome.divergences[0].cause, "wait forced to end");
     assert!(outcome.divergences[0].what.contains("after t1001[1001] has completed step 5"), "{outcome:#?}");
 }
 
 #[test]
-fn a_call_that_never_returns_ends_the_replay_and_says_where() {
+fn tasks_that_wait_for_each_other_are_forced_on_in_the_order_of_the_recording() {
     let mut script = Script::new();
-    script.options.stall = std::time::Duration::from_millis(200);
-    let pipe = returns(libc::SYS_pipe2, 0).arg(0, Sel::Out, 8);
-    script.push(0, pipe);
-    script.push(0, returns(libc::SYS_read, 1).imm(0, 3).arg(1, Sel::Out, 1).imm(2, 1));
+    let other = script.task(0, 1001, None);
+    script.fork(0, other);
+    let step = |t_ns| Step { t_ns, ..returns(libc::SYS_getppid, 1) };
+    let next = script.builder.next_step(0);
+    script.push_after(0, step(3_000_000), &[Wait::completed(other, 0)]);
+    let child = Step { t_ns: 2_000_000, ..call(libc::SYS_getppid) };
+    script.push_after(other, child, &[Wait::completed(0, next)]);
+    script.exit(0);
+    script.exit(other);
+    let Some(outcome) = script.run() else { return };
+    assert_eq!(outcome.ended, Ended::Completed);
+    assert_eq!(outcome.forced, [("wait".to_owned(), 1)].into(), "the other one then has what it waits for");
+    assert!(outcome.forced_ends[0].starts_with("t1001[1001] waits for root[1000]"), "{outcome:#?}");
+}
+
+/// A call that nothing ends, in a process that goes on when it returns `EINTR`.
+fn forced_call(name: &str, blocked: impl FnOnce(&mut Script) -> Step) {
+    let mut script = Script::new();
+    script.push(0, returns(libc::SYS_pipe2, 0).arg(0, Sel::Out, 8));
+    let step = blocked(&mut script);
+    script.push(0, step);
+    script.push(0, returns(libc::SYS_close, 0).imm(0, 3));
+    script.exit(0);
+    let Some(outcome) = script.run() else { return };
+    assert_eq!(outcome.ended, Ended::Completed, "{outcome:#?}");
+    assert_eq!(outcome.forced, [(name.to_owned(), 1)].into(), "{outcome:#?}");
+    assert_eq!(outcome.divergences[0].cause, "call forced to end", "{outcome:#?}");
+    assert_eq!(outcome.divergences.len(), 1, "{outcome:#?}");
+    assert_eq!(outcome.leftovers, [""; 0]);
+}
+
+#[test]
+fn a_blocked_call_of_any_kind_is_forced_to_end() {
+    forced_call("read", |_| returns(libc::SYS_read, 1).imm(0, 3).arg(1, Sel::Out, 1).imm(2, 1));
+    forced_call("ppoll", |script| {
+        let poll = [3_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat();
+        let poll = script.builder.data(&poll).unwrap();
+        returns(libc::SYS_ppoll, 1).arg(0, Sel::InOut, poll).imm(1, 1).imm(2, 0).imm(3, 0).imm(4, 8)
+    });
+    forced_call("futex", |script| {
+        let word = u64::from(script.builder.futex_slot());
+        returns(libc::SYS_futex, 0)
+            .arg(0, Sel::Futex, word)
+            .imm(1, libc::FUTEX_WAIT as u64)
+            .imm(2, 0)
+            .imm(3, 0)
+    });
+    // The kernel would go on with what is left of it (`ERESTART_RESTARTBLOCK`).
+    forced_call("clock_nanosleep", |_| {
+        returns(libc::SYS_clock_nanosleep, 0)
+            .imm(0, 1)
+            .imm(1, 0)
+            .arg(2, Sel::Timespec, 3_600_000_000_000)
+            .imm(3, 0)
+    });
+    forced_call("rt_sigsuspend", |script| {
+        let none = script.builder.data(&0_u64.to_ne_bytes()).unwrap();
+        returns(libc::SYS_rt_sigsuspend, -514).arg(0, Sel::Data, none).imm(1, 8)
+    });
+}
+
+#[test]
+fn a_replay_ends_soon_after_the_recording_whatever_is_left() {
+    let mut script = Script::new();
+    script.recorded_ns = 5_000_000;
+    // A sleep ends by itself, so it is not forced; the recording says that it takes an hour, and is over.
+    let mut sleep = returns(libc::SYS_clock_nanosleep, 0).imm(0, 1).imm(1, 0);
+    sleep = sleep.arg(2, Sel::Timespec, 3_600_000_000_000).imm(3, 0);
+    sleep.duration_ns = 3_600_000_000_000;
+    script.push(0, sleep);
     script.exit(0);
     let Some(outcome) = script.run() else { return };
     assert_eq!(outcome.ended, Ended::Stalled);
-    assert!(outcome.stuck[0].contains("root[1000] is blocked in its call, step 2"), "{:?}", outcome.stuck);
+    assert!(outcome.stuck[0].contains("root[1000] is blocked in its call, step 1"), "{:?}", outcome.stuck);
     assert_eq!(outcome.leftovers, [""; 0]);
 }
 

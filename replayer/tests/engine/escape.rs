@@ -1,6 +1,6 @@
 //! The escape suite: a hostile program in the sandbox. Every attempt must fail.
 
-use crate::support::{Script, call, returns};
+use crate::support::{Script, call, lasting, returns};
 use ctrace_program::{Expect, Kind, Sel, Step, flags};
 use ctrace_replayer::plan::environment::{FileKind, FileSpec};
 use ctrace_replayer::{Ended, Limit, Limits, Outcome, ReplayError, Resource};
@@ -182,7 +182,8 @@ fn the_disk_quota_holds() {
     }
     script.push(0, fails(libc::SYS_write, libc::ENOSPC).imm(0, 3).arg(1, Sel::Out, 1 << 20).imm(2, 1 << 20));
     // Long enough to be noticed.
-    script.push(0, call(libc::SYS_nanosleep).arg(0, Sel::Timespec, 100_000_000).imm(1, 0));
+    let sleep = call(libc::SYS_nanosleep).arg(0, Sel::Timespec, 100_000_000).imm(1, 0);
+    script.push(0, lasting(sleep, 100_000_000));
     script.exit(0);
     let Some(outcome) = all_fail(script) else { return };
     assert_eq!(outcome.hits.iter().map(|hit| hit.resource).collect::<Vec<_>>(), [Resource::Disk]);

@@ -10,5 +10,6 @@ mod calls;
 mod escape;
 mod life;
 mod net;
+mod plans;
 mod reach;
 mod support;

@@ -1,6 +1,6 @@
 //! Sockets, readiness, timers, peers.
 
-use crate::support::{Script, all_as_expected, call, returns};
+use crate::support::{Script, all_as_expected, call, lasting, returns};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, TaskInfo, Wait, flags, task_flags};
 
 fn inet(ip: [u8; 4], port: u16) -> Vec<u8> {
@@ -113,19 +113,16 @@ fn timers_tick_and_timeouts_pass() {
     let spec = script.builder.words(&[0, 20_000_000]).unwrap();
     script.push(0, returns(libc::SYS_timerfd_create, 3).imm(0, 1));
     script.push(0, returns(libc::SYS_timerfd_settime, 0).imm(0, 3).arg(2, Sel::Itimerspec, spec));
-    script.push(0, returns(libc::SYS_read, 8).imm(0, 3).arg(1, Sel::Out, 8).imm(2, 8));
-    script.push(0, returns(libc::SYS_ppoll, 0).imm(1, 0).arg(2, Sel::Timespec, 5_000_000));
+    script.push(0, lasting(returns(libc::SYS_read, 8).imm(0, 3).arg(1, Sel::Out, 8).imm(2, 8), 20_000_000));
+    let poll = returns(libc::SYS_ppoll, 0).imm(1, 0).arg(2, Sel::Timespec, 5_000_000);
+    script.push(0, lasting(poll, 5_000_000));
     let deadline = ctrace_program::clock_operand(1, 5_000_000);
-    script.push(
-        0,
-        returns(libc::SYS_clock_nanosleep, 0).imm(0, 1).imm(1, 1).arg(2, Sel::AbsTimespec, deadline),
-    );
+    let sleep = returns(libc::SYS_clock_nanosleep, 0).imm(0, 1).imm(1, 1).arg(2, Sel::AbsTimespec, deadline);
+    script.push(0, lasting(sleep, 5_000_000));
     let fds: Vec<u8> = [3_i32.to_ne_bytes().as_slice(), &1_i16.to_ne_bytes(), &[0; 2]].concat();
     let fds = script.builder.data(&fds).unwrap();
-    script.push(
-        0,
-        returns(libc::SYS_ppoll, 0).arg(0, Sel::InOut, fds).imm(1, 1).arg(2, Sel::Timespec, 5_000_000),
-    );
+    let poll = returns(libc::SYS_ppoll, 0).arg(0, Sel::InOut, fds).imm(1, 1).arg(2, Sel::Timespec, 5_000_000);
+    script.push(0, lasting(poll, 5_000_000));
     script.exit(0);
     let Some(outcome) = all_as_expected(script, 7) else { return };
     assert!((35_000_000..500_000_000).contains(&outcome.makespan_ns), "{outcome:#?}");

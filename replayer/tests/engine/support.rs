@@ -33,6 +33,8 @@ pub(crate) struct Script {
     pub(crate) builder: ProgramBuilder,
     pub(crate) environment: Environment,
     pub(crate) options: RunOptions,
+    /// How long the recording is.
+    pub(crate) recorded_ns: u64,
 }
 
 fn nr(call: i64) -> u32 {
@@ -47,6 +49,11 @@ pub(crate) fn call(number: i64) -> Step {
 /// A call whose result must be this.
 pub(crate) fn returns(number: i64, result: i64) -> Step {
     call(number).expect(Expect::Exact, result)
+}
+
+/// A step whose recorded call took that long.
+pub(crate) fn lasting(step: Step, duration_ns: u64) -> Step {
+    Step { duration_ns, ..step }
 }
 
 impl Script {
@@ -71,7 +78,8 @@ impl Script {
             preopened: (0..3).map(|fd| Preopened { fd, kind: PreopenedKind::Null, cloexec: false }).collect(),
             ..Environment::default()
         };
-        let mut script = Self { builder, environment, options: RunOptions::default() };
+        let mut script =
+            Self { builder, environment, options: RunOptions::default(), recorded_ns: 1_000_000_000 };
         script.push(0, Step::of(Kind::Gate));
         script
     }
@@ -124,7 +132,7 @@ impl Script {
 
     pub(crate) fn start(self) -> Result<(ctrace_replayer::Running, RunOptions), ReplayError> {
         let program: File = self.builder.seal().unwrap();
-        let need = Need { duration_ns: 1_000_000_000, ..Need::default() };
+        let need = Need { duration_ns: self.recorded_ns, ..Need::default() };
         let inputs = Inputs { program, environment: &self.environment, peers: &[], need };
         Replay::start(inputs, &self.options).map(|running| (running, self.options))
     }

@@ -1,10 +1,13 @@
 //! From selectors and operands to argument registers.
 
-use crate::engine::{clock_ns, scaled};
-use crate::state::{Task, blob, control, futex_address, slot, stack_bottom, value};
+use crate::arch::nr;
+use crate::engine::{clock_ns, marked, scaled};
+use crate::state::{Task, blob, control, count, futex_address, slot, stack_bottom, value};
 use core::sync::atomic::Ordering::Relaxed;
 use ctrace_program::control::{STACK_BYTES, STAND_IN_BYTES};
-use ctrace_program::{CONTROL_BASE, MsgDesc, POOL_THRESHOLD, PathPid, Sel, Step, clock_parts, value_parts};
+use ctrace_program::{
+    CONTROL_BASE, MsgDesc, POOL_THRESHOLD, PathPid, Sel, Step, clock_parts, soft_limit_parts, value_parts,
+};
 
 /// Hands out the task's scratch memory, one step at a time.
 pub struct Scratch {
@@ -215,6 +218,17 @@ pub fn resolve(task: &Task, step: &Step, index: usize, scratch: &mut Scratch, sk
         Sel::AltStack => {
             let size = operand.clamp(4096, STACK_BYTES / 4);
             scratch.words([stack_bottom(task.index), 0, size])?
+        }
+        Sel::SoftLimit => {
+            let (resource, soft) = soft_limit_parts(operand);
+            let at = scratch.words([0, 0])?;
+            if marked(nr::PRLIMIT64, [0, resource, 0, at, 0]) != 0 {
+                return None;
+            }
+            count(&task.slot.counters.engine_calls, 1);
+            // SAFETY: scratch of two words, which the kernel filled behind the compiler's back.
+            let hard = unsafe { (at as *const u64).add(1).read_volatile() };
+            scratch.words([soft.min(hard), hard])?
         }
         Sel::StandIn => CONTROL_BASE + control().layout.stand_in + operand % STAND_IN_BYTES,
         Sel::PathPid => {

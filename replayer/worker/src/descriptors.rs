@@ -1,12 +1,11 @@
 //! Moving a new descriptor to the number that it had in the recording.
 
-use crate::arch::{self, nr};
-use crate::engine::{marked, now_ns};
+use crate::arch::nr;
+use crate::engine::{Forced, Rest, marked};
 use crate::state::{Task, count};
 use core::ops::Range;
-use core::sync::atomic::Ordering::Relaxed;
 use ctrace_program::Step;
-use ctrace_program::control::Cause;
+use ctrace_program::control::{Cause, status};
 
 const F_DUPFD: u64 = 0;
 const F_SETFD: u64 = 2;
@@ -14,8 +13,6 @@ const F_DUPFD_CLOEXEC: u64 = 1030;
 const O_CLOEXEC: u64 = 0o2_000_000;
 /// Where descriptors wait until their number is free: above what programs commonly reach, below the usual limit.
 const PARKED: u64 = 700;
-/// How long another thread may take to leave a number that the recording says is free, ns.
-const LIMIT_NS: u64 = 50_000_000;
 
 /// Descriptors that come with one message (`SCM_MAX_FD`, include/net/scm.h).
 const PASSED_MAX: usize = 253;
@@ -98,10 +95,11 @@ fn passed_with(header: u64, fds: &mut [i64; PASSED_MAX]) -> usize {
 
 /// Moves each of `from` to its `to`. One that lies where another belongs goes out of the way first.
 pub fn renumber_all(task: &Task, index: u32, step: &Step, from: &mut [i64], to: &[u32], cloexec: bool) {
+    let above = to.iter().copied().max().unwrap_or(0).saturating_add(1);
     for i in 0..from.len() {
         let Some(&here) = from.get(i) else { continue };
         if to.get(i).is_some_and(|to| i64::from(*to) != here) && to.iter().any(|to| i64::from(*to) == here) {
-            let parked = marked(nr::FCNTL, [here as u64, F_DUPFD_CLOEXEC, PARKED, 0, 0]);
+            let parked = marked(nr::FCNTL, [here as u64, F_DUPFD_CLOEXEC, u64::from(above), 0, 0]);
             if parked >= 0 {
                 let _ = marked(nr::CLOSE, [here as u64, 0, 0, 0, 0]);
                 if let Some(from) = from.get_mut(i) {
@@ -143,8 +141,8 @@ pub fn renumber(task: &Task, index: u32, step: &Step, from: i64, to: u32, cloexe
         count(&task.slot.counters.engine_calls, calls + u64::from(!cloexec));
         return;
     }
-    let requests = task.slot.break_request.load(Relaxed);
-    let begin = now_ns();
+    let forced = Forced::watch(task);
+    let mut rest = Rest::default();
     let placed = loop {
         let got = marked(nr::FCNTL, [held as u64, dup, u64::from(to), 0, 0]);
         calls += 1;
@@ -155,13 +153,12 @@ pub fn renumber(task: &Task, index: u32, step: &Step, from: i64, to: u32, cloexe
             let _ = marked(nr::CLOSE, [got as u64, 0, 0, 0, 0]);
             calls += 1;
         }
-        if now_ns().saturating_sub(begin) > LIMIT_NS || task.slot.break_request.load(Relaxed) != requests {
+        if forced.is_on(task) {
             break false;
         }
-        for _ in 0..200 {
-            arch::relax();
-        }
+        rest.take(task);
     };
+    task.set_status(status::RUNNING);
     if !placed {
         // The recording has the number free, the replay has not: what is there now is what diverged.
         let flags = if cloexec { O_CLOEXEC } else { 0 };

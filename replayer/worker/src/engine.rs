@@ -49,14 +49,16 @@ pub fn clock_ns(clock: u64) -> u64 {
     sec.wrapping_mul(1_000_000_000).wrapping_add(nsec)
 }
 
-/// ns since the gate opened (before that: large).
+/// The replay clock: ns since the gate opened (before that: large), less the time for which it was held back.
 pub fn now_ns() -> u64 {
     let control = control();
     let (epoch, mult) = (control.epoch.load(Relaxed), control.mult.load(Relaxed));
-    if mult == 0 {
-        return clock_ns(CLOCK_MONOTONIC).saturating_sub(epoch);
-    }
-    ((u128::from(arch::counter().saturating_sub(epoch)) * u128::from(mult)) >> 32) as u64
+    let real = if mult == 0 {
+        clock_ns(CLOCK_MONOTONIC).saturating_sub(epoch)
+    } else {
+        ((u128::from(arch::counter().saturating_sub(epoch)) * u128::from(mult)) >> 32) as u64
+    };
+    real.saturating_sub(control.lag.load(Relaxed))
 }
 
 /// Recorded ns → replayed ns.
@@ -113,7 +115,7 @@ fn wait_for(task: &Task, index: u32, step: &Step, other: &TaskSlot, wait: Wait) 
         }
         arch::relax();
     }
-    let requests = task.slot.break_request.load(Relaxed);
+    let forced = Forced::watch(task);
     task.slot.waits_for_task.store(wait.task, Relaxed);
     task.slot.waits_for_seq.store(wait.seq, Relaxed);
     task.set_status(status::WAITING);
@@ -123,12 +125,11 @@ fn wait_for(task: &Task, index: u32, step: &Step, other: &TaskSlot, wait: Wait) 
         if other.seq.load(SeqCst) >= wait.seq {
             break;
         }
-        if task.slot.break_request.load(Relaxed) != requests {
-            count(&task.slot.counters.broken_waits, 1);
-            task.diverge(index, step, Cause::BrokenWait, i64::from(wait.task), i64::from(wait.seq));
+        if forced.is_on(task) {
+            task.diverge(index, step, Cause::ForcedWait, i64::from(wait.task), i64::from(wait.seq));
             break;
         }
-        let _ = futex_wait(word(&other.wake_generation), generation, 250_000_000);
+        let _ = futex_wait(word(&other.wake_generation), generation, u64::MAX);
         count(&task.slot.counters.engine_calls, 1);
     }
     task.set_status(status::RUNNING);
@@ -165,6 +166,54 @@ pub fn think_until(task: &Task, target: u64, spin_ns: u64) {
     count(&task.slot.counters.spin_ns, now_ns().saturating_sub(begin).saturating_sub(slept));
 }
 
+/// Whether the runner has forced a task on since this was made.
+///
+/// The runner counts up `TaskSlot::force` and then interrupts what the task is blocked in; it does both again for as long
+/// as the task does not go on, so that a task may look first and block afterwards.
+#[derive(Clone, Copy)]
+pub struct Forced(u32);
+
+impl Forced {
+    pub fn watch(task: &Task) -> Self {
+        Self(task.slot.force.load(Relaxed))
+    }
+
+    pub fn is_on(self, task: &Task) -> bool {
+        task.slot.force.load(Relaxed) != self.0
+    }
+}
+
+/// Pauses between looks at what nothing announces. Each look costs a call: the longer it takes, the rarer.
+#[derive(Clone, Copy)]
+pub struct Rest(u64);
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self(1_000)
+    }
+}
+
+impl Rest {
+    /// Pauses shorter than this are spun.
+    const SPUN_NS: u64 = 50_000;
+    const LONGEST_NS: u64 = 2_000_000;
+
+    pub fn take(&mut self, task: &Task) {
+        task.set_status(status::POLLING);
+        if self.0 > Self::SPUN_NS {
+            let time = [0_u64, self.0];
+            let _ = marked(nr::CLOCK_NANOSLEEP, [CLOCK_MONOTONIC, 0, time.as_ptr() as u64, 0, 0]);
+            count(&task.slot.counters.engine_calls, 1);
+        } else {
+            let from = now_ns();
+            while now_ns().saturating_sub(from) < self.0 {
+                arch::relax();
+            }
+        }
+        self.0 = (self.0 * 3 / 2).min(Self::LONGEST_NS);
+    }
+}
+
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct PollFd {
@@ -173,24 +222,24 @@ pub struct PollFd {
     pub revents: i16,
 }
 
-/// A marked poll; negative: an error.
-pub fn poll(task: &Task, fds: &mut [PollFd], timeout_ns: u64) -> i64 {
-    let time = [timeout_ns / 1_000_000_000, timeout_ns % 1_000_000_000];
+/// A marked poll that does not wait (`wait` false), or until a descriptor is ready; negative: an error.
+pub fn poll(task: &Task, fds: &mut [PollFd], wait: bool) -> i64 {
+    let at_once = [0_u64; 2];
+    let timeout = if wait { 0 } else { at_once.as_ptr() as u64 };
     task.set_status(status::POLLING);
     let begin = now_ns();
-    let ret = marked(nr::PPOLL, [fds.as_mut_ptr() as u64, fds.len() as u64, time.as_ptr() as u64, 0, 0]);
+    let ret = marked(nr::PPOLL, [fds.as_mut_ptr() as u64, fds.len() as u64, timeout, 0, 0]);
     count(&task.slot.counters.engine_calls, 1);
     count(&task.slot.counters.wait_ns, now_ns().saturating_sub(begin));
     task.set_status(status::RUNNING);
     ret
 }
 
-/// Waits until every descriptor of a `struct pollfd[]` has one of its events. False: they did not in time.
-pub fn await_ready(task: &Task, address: u64, bytes: u64, limit_ns: u64) -> bool {
+/// Waits until every descriptor of a `struct pollfd[]` has one of its events. False: the task was forced on before.
+pub fn await_ready(task: &Task, address: u64, bytes: u64) -> bool {
     const BATCH: usize = 64;
     let count = (bytes as usize) / size_of::<PollFd>();
-    let deadline = now_ns().saturating_add(limit_ns);
-    let requests = task.slot.break_request.load(Relaxed);
+    let forced = Forced::watch(task);
     let mut done = 0;
     while done < count {
         let n = (count - done).min(BATCH);
@@ -199,21 +248,16 @@ pub fn await_ready(task: &Task, address: u64, bytes: u64, limit_ns: u64) -> bool
             // SAFETY: `done + i` < `count` entries of the blob.
             *fd = unsafe { (address as *const PollFd).add(done + i).read_unaligned() };
         }
-        loop {
-            let left = deadline.saturating_sub(now_ns());
-            if left == 0 || task.slot.break_request.load(Relaxed) != requests {
+        while fds.iter().any(|fd| fd.fd >= 0) {
+            if forced.is_on(task) {
                 return false;
             }
-            let ready = poll(task, &mut fds[..], left.min(250_000_000));
-            let mut open = false;
-            for fd in &mut fds {
-                if ready > 0 && fd.fd >= 0 && fd.revents != 0 {
-                    fd.fd = -1;
+            if poll(task, &mut fds[..], true) > 0 {
+                for fd in &mut fds {
+                    if fd.revents != 0 {
+                        fd.fd = -1;
+                    }
                 }
-                open |= fd.fd >= 0;
-            }
-            if !open {
-                break;
             }
         }
         done += n;

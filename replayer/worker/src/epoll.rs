@@ -17,8 +17,9 @@ const READABLE: u32 = 0x2019;
 /// Bytes of `struct epoll_event`: packed on one architecture.
 const EVENT_BYTES: usize = size_of::<arch::EpollEvent>();
 
-/// Sees to it that a call has reported what it reported in the recording, and nothing else. False: it did not in time.
-pub fn delivered(task: &Task, step: &Step, regs: &[u64; 6], reported: i64, limit_ns: u64) -> bool {
+/// Sees to it that a call has reported what it reported in the recording, and nothing else. False: the task was forced
+/// on before.
+pub fn delivered(task: &Task, step: &Step, regs: &[u64; 6], reported: i64) -> bool {
     let Some((at, len)) = blob(step.post_arg) else { return true };
     let Some(wanted) = (len as usize / size_of::<PollFd>()).checked_sub(1) else { return true };
     // SAFETY: the blob begins with an entry that is no descriptor.
@@ -31,7 +32,7 @@ pub fn delivered(task: &Task, step: &Step, regs: &[u64; 6], reported: i64, limit
         // SAFETY: as above.
         unsafe { put_back(task, ep, named, wanted, events, reported) };
     }
-    if !await_ready(task, named, (wanted * size_of::<PollFd>()) as u64, limit_ns) {
+    if !await_ready(task, named, (wanted * size_of::<PollFd>()) as u64) {
         return false;
     }
     // What this call is to have reported is not to be reported again.

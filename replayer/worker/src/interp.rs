@@ -6,8 +6,8 @@ use crate::args::{Scratch, decimal, resolve};
 use crate::bounds::{allows, is_engine_memory};
 use crate::descriptors::{MMSGHDR, place_passed, renumber, renumber_all};
 use crate::engine::{
-    PollFd, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled, think_until,
-    wait_for_all,
+    Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled,
+    think_until, wait_for_all,
 };
 use crate::epoll::delivered;
 use crate::state::{Task, blob, control, count, slot, stack_bottom, stack_top, value, word};
@@ -33,17 +33,12 @@ const CLONE_NAMESPACES: u64 = 0x7e02_0000;
 const CLONE_SETTLS: u64 = 0x8_0000;
 const MADV_POPULATE_READ: u64 = 22;
 const MADV_POPULATE_WRITE: u64 = 23;
-/// Upper limit of waits for things that the recording promises, unless the step says another.
-const DEFAULT_LIMIT_NS: u64 = 1_000_000_000;
-/// Upper limit of the wait for futex waiters, unless the step says another: long, since init breaks it when nothing moves.
-const WAITERS_LIMIT_NS: u64 = 10_000_000_000;
 /// Most that a peer leaves out of one gap when it is behind the recording.
 const PEER_CATCH_UP_NS: u64 = 500_000;
+/// Behind the recording by this much, a task makes its calls without computing in between.
+const STARVED_NS: u64 = 5_000_000;
 const SIG_BLOCK: u64 = 0;
 const SIGNAL_MAX: u32 = 64;
-const SIGCHLD: u32 = 17;
-/// How long a SIGCHLD may take that may have been swallowed by another.
-const CHILD_LIMIT_NS: u64 = 30_000_000;
 
 /// Where a new task begins, on its own stack.
 pub extern "C" fn child_entry(task: u64) -> ! {
@@ -64,8 +59,8 @@ pub extern "C" fn resume_entry(task: u64) -> ! {
 fn park(task: &Task) -> ! {
     loop {
         task.set_status(status::PARKED);
-        let request = task.slot.break_request.load(Relaxed);
-        let _ = futex_wait(word(&task.slot.break_request), request, u64::MAX);
+        let forced = task.slot.force.load(Relaxed);
+        let _ = futex_wait(word(&task.slot.force), forced, u64::MAX);
     }
 }
 
@@ -122,7 +117,7 @@ pub fn run(task: &Task, depth: u32) {
             }
             Some(Kind::AwaitReady) => {
                 if let Some((at, len)) = blob(step.args[0])
-                    && !await_ready(task, at, len, limit(step.aux))
+                    && !await_ready(task, at, len)
                 {
                     task.diverge(index, step, Cause::NotReady, 0, 0);
                 }
@@ -141,10 +136,6 @@ pub fn run(task: &Task, depth: u32) {
     }
 }
 
-fn limit(aux: u64) -> u64 {
-    if aux == 0 { DEFAULT_LIMIT_NS } else { aux }
-}
-
 /// Lets the think time of a step pass, and more when the step has an absolute time.
 fn pace(task: &Task, step: &Step) {
     let control = control();
@@ -160,21 +151,26 @@ fn pace(task: &Task, step: &Step) {
     let absolute = step.flags & flags::AT != 0 || pace == Pace::Temporal as u32;
     let hold = control.hold.load(Relaxed) != 0 && task.entry.flags & task_flags::PEER == 0;
     let mut target = if absolute || hold { scaled(step.t_ns) } else { 0 };
-    let think = u64::from(step.think_cpu_ns) + u64::from(step.think_sleep_ns);
+    let think = step.think_cpu_ns.saturating_add(step.think_sleep_ns);
     if think == 0 && target == 0 && floor == 0 {
         return;
     }
     let begin = task.slot.last_end.load(Relaxed).max(floor);
-    let mut spin = scaled(u64::from(step.think_cpu_ns));
-    let idle = scaled(u64::from(step.think_sleep_ns));
+    let mut spin = scaled(step.think_cpu_ns);
+    let idle = scaled(step.think_sleep_ns);
     // Behind the recording: idle time may be dropped, a share of the computing, too.
-    let behind =
-        if step.t_ns > 0 { begin.saturating_add(idle + spin).saturating_sub(scaled(step.t_ns)) } else { 0 };
+    let behind = if step.t_ns > 0 {
+        begin.saturating_add(idle.saturating_add(spin)).saturating_sub(scaled(step.t_ns))
+    } else {
+        0
+    };
     // The gap of a peer that answers is a latency that the recorded tasks saw, mostly; part of it is how late they looked.
     let answers = task.entry.flags & task_flags::PEER != 0 && step.flags & flags::OPEN_LOOP == 0;
     let idle_may_drop = if answers { (idle / 2).min(PEER_CATCH_UP_NS) } else { idle };
     let idle_kept = idle - behind.min(idle_may_drop);
-    let may_drop = u128::from(spin) * u128::from(control.catch_up_permille.load(Relaxed)) / 1000;
+    // As much as it likes when the machine lacks the time: burning more of it would only make that worse.
+    let permille = if behind >= STARVED_NS { 1000 } else { control.catch_up_permille.load(Relaxed) };
+    let may_drop = u128::from(spin) * u128::from(permille) / 1000;
     spin -= (behind - (idle - idle_kept)).min(may_drop as u64);
     if pace != Pace::Temporal as u32 || step.flags & flags::AT != 0 {
         target = target.max(begin.saturating_add(idle_kept).saturating_add(spin));
@@ -188,7 +184,7 @@ fn pace(task: &Task, step: &Step) {
 
 /// Lets the recorded duration of a step pass although what stands for it takes less.
 fn take_recorded_time(task: &Task, step: &Step) {
-    task.slot.not_before.store(now_ns().saturating_add(scaled(u64::from(step.duration_ns))), Relaxed);
+    task.slot.not_before.store(now_ns().saturating_add(scaled(step.duration_ns)), Relaxed);
 }
 
 /// Publishes the completion of a step and moves on.
@@ -296,6 +292,7 @@ fn call(task: &Task, index: u32, step: &Step) {
         regs[5] = FAULT_TAG | (step.expect.wrapping_neg() as u64 & 0xfff);
         count(&task.slot.counters.emulated, 1);
     }
+    let forced = Forced::watch(task);
     // Another one, when the kernel makes the call again after a handler.
     let (mut index, mut step) = (index, *step);
     let (mut result, mut taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
@@ -305,6 +302,11 @@ fn call(task: &Task, index: u32, step: &Step) {
         return complete(task, index);
     }
     while !taken && result == EINTR && step.flags & flags::INTERRUPTED == 0 && step.expect != EINTR {
+        if forced.is_on(task) {
+            task.diverge(index, &step, Cause::ForcedCall, step.expect, result);
+            count_done(task, &step);
+            return complete(task, index);
+        }
         // A signal that the recording does not have here.
         count(&task.slot.counters.extra, 1);
         (result, taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
@@ -327,7 +329,7 @@ fn call(task: &Task, index: u32, step: &Step) {
 /// Whether the descriptor of a step has what the recorded call did not find.
 fn is_ready(task: &Task, step: &Step, regs: &[u64; 6]) -> bool {
     let fd = regs.get(usize::from(step.fd_arg)).copied().unwrap_or(0) as i32;
-    poll(task, &mut [PollFd { fd, events: step.aux as i16, revents: 0 }], 0) > 0
+    poll(task, &mut [PollFd { fd, events: step.aux as i16, revents: 0 }], false) > 0
 }
 
 /// The count of early arrivals of the signal that interrupts this call in the recording.
@@ -343,7 +345,7 @@ fn persist(task: &Task, index: &mut u32, step: &mut Step, regs: &mut [u64; 6], f
     let wanted = if stream { step.expect.max(0) } else { 0 };
     let mut total = first.max(0);
     let mut result = first;
-    let requests = task.slot.break_request.load(Relaxed);
+    let forced = Forced::watch(task);
     loop {
         if stream {
             if total >= wanted || result == 0 || (result < 0 && result != EAGAIN) {
@@ -357,11 +359,11 @@ fn persist(task: &Task, index: &mut u32, step: &mut Step, regs: &mut [u64; 6], f
             let fd = regs.get(usize::from(step.fd_arg)).copied().unwrap_or(0) as i32;
             let mut fds = [PollFd { fd, events, revents: 0 }];
             loop {
-                let ready = poll(task, &mut fds, 250_000_000);
+                let ready = poll(task, &mut fds, true);
                 if ready > 0 || (ready < 0 && ready != EINTR) {
                     break;
                 }
-                if task.slot.break_request.load(Relaxed) != requests {
+                if forced.is_on(task) {
                     task.diverge(*index, step, Cause::NotReady, wanted, total);
                     return (result, false);
                 }
@@ -452,13 +454,13 @@ fn post(task: &Task, index: u32, step: &Step, regs: &[u64; 6], result: i64) {
         }
         Some(Post::AwaitReady) => {
             if let Some((at, len)) = blob(step.post_arg)
-                && !await_ready(task, at, len, limit(step.aux))
+                && !await_ready(task, at, len)
             {
                 task.diverge(index, step, Cause::NotReady, 0, result);
             }
         }
         Some(Post::Delivered) => {
-            if !delivered(task, step, regs, result, limit(step.aux)) {
+            if !delivered(task, step, regs, result) {
                 task.diverge(index, step, Cause::NotReady, 0, result);
             }
         }
@@ -496,33 +498,20 @@ fn touch(task: &Task, address: u64, bytes: u64, write: bool) {
 
 /// Waits until as many waiters are queued as the recorded call woke.
 fn await_waiters(task: &Task, index: u32, step: &Step, regs: &[u64; 6]) {
-    let deadline = now_ns().saturating_add(if step.aux == 0 { WAITERS_LIMIT_NS } else { step.aux });
-    let requests = task.slot.break_request.load(Relaxed);
+    let forced = Forced::watch(task);
     let private = regs[1] & 128;
-    let mut nap_ns = 1_000;
+    let mut rest = Rest::default();
     loop {
         count(&task.slot.counters.engine_calls, 1);
         let queued = futex_waiters(regs[0], private);
         if queued >= step.expect {
             break;
         }
-        if now_ns() >= deadline || task.slot.break_request.load(Relaxed) != requests {
+        if forced.is_on(task) {
             task.diverge(index, step, Cause::NoWaiters, step.expect, queued);
             break;
         }
-        task.set_status(status::POLLING);
-        // Each look costs a call: the longer it takes, the rarer.
-        if nap_ns > 50_000 {
-            let nap = [0_u64, nap_ns];
-            let _ = marked(nr::CLOCK_NANOSLEEP, [1, 0, nap.as_ptr() as u64, 0, 0]);
-            count(&task.slot.counters.engine_calls, 1);
-        } else {
-            let from = now_ns();
-            while now_ns().saturating_sub(from) < nap_ns {
-                arch::relax();
-            }
-        }
-        nap_ns = (nap_ns * 3 / 2).min(2_000_000);
+        rest.take(task);
     }
     task.set_status(status::RUNNING);
 }
@@ -623,8 +612,8 @@ fn exec(task: &Task, index: u32, step: &Step) {
     if step.flags & flags::FAULT == 0 {
         regs[if step.nr == nr::EXECVEAT { 3 } else { 2 }] = table;
     }
-    if step.flags & flags::FAULT == 0 && step.expect >= 0 {
-        crate::image::restore(task, step, &regs);
+    if step.flags & flags::WRITTEN != 0 {
+        crate::image::restore(task, step.nr, &mut regs);
     }
     enter(task, index);
     // Loading the recorded program took longer than loading the worker.
@@ -719,15 +708,10 @@ fn signal_handler(task: &Task, index: u32, step: &Step) {
     let Some(pending) = task.slot.pending_signals.get(step.nr as usize) else {
         return bad_step(task, index, step);
     };
-    // Standard signals coalesce: when the causes of two come closer together than recorded, the second is never seen.
-    let patience = if step.aux == 0 && step.nr == SIGCHLD { CHILD_LIMIT_NS } else { limit(step.aux) };
-    let mut deadline = now_ns().saturating_add(patience);
-    let mut raised = false;
+    let forced = Forced::watch(task);
     if step.flags & flags::SURROGATE != 0 && pending.load(Relaxed) == 0 {
         raise(task, step.nr);
-        raised = true;
     }
-    let requests = task.slot.break_request.load(Relaxed);
     loop {
         if task.slot.step.load(Relaxed) != index {
             return;
@@ -737,20 +721,24 @@ fn signal_handler(task: &Task, index: u32, step: &Step) {
             pending.fetch_sub(1, SeqCst);
             break;
         }
-        let now = now_ns();
-        if now >= deadline || task.slot.break_request.load(Relaxed) != requests {
-            if raised {
-                // Blocked or ignored here: the steps run without it.
-                break;
-            }
+        if step.flags & flags::SURROGATE != 0 {
+            // Blocked or ignored here: the steps run without it.
+            break;
+        }
+        if forced.is_on(task) {
             task.diverge(index, step, Cause::NoSignal, i64::from(step.nr), 0);
+            // A signal to oneself that is not blocked has come when the call returns (`exit_to_user_mode_loop`).
             raise(task, step.nr);
-            raised = true;
-            deadline = now.saturating_add(CHILD_LIMIT_NS);
-            continue;
+            if task.slot.step.load(Relaxed) != index {
+                return;
+            }
+            if pending.load(Relaxed) > 0 {
+                pending.fetch_sub(1, SeqCst);
+            }
+            break;
         }
         task.set_status(status::SIGNAL);
-        let _ = futex_wait(word(pending), waiting, (deadline - now).min(20_000_000));
+        let _ = futex_wait(word(pending), waiting, u64::MAX);
         count(&task.slot.counters.engine_calls, 1);
         task.set_status(status::RUNNING);
     }

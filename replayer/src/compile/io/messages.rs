@@ -1,7 +1,7 @@
 //! Messages: several at a time, the descriptors that go with them, and the addresses that their senders have.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::wire;
 use super::super::world::{
@@ -119,7 +119,7 @@ impl Lower<'_> {
         }
         let bytes = wire::sockaddr(&addr);
         let blob = self.b.data(&bytes)?;
-        let bind = Step::call(host_nr("bind").unwrap_or(0)).with(flags::ENGINE).imm(0, cx.call.args[0]);
+        let bind = Step::call(nr::bind).with(flags::ENGINE).imm(0, cx.call.args[0]);
         pre.push(bind.arg(1, Sel::Data, blob).imm(2, bytes.len() as u64));
         self.dgram_ports.insert(sock, addr);
         Ok(())
@@ -268,6 +268,6 @@ pub(crate) fn senders(cx: &Cx<'_>) -> Vec<(Option<SockAddr>, u64)> {
 }
 
 fn opened(path: u64, fd: u32, cloexec: bool) -> Step {
-    let open = Step::call(host_nr("openat").unwrap_or(0)).with(flags::ENGINE).imm(0, AT_FDCWD);
+    let open = Step::call(nr::openat).with(flags::ENGINE).imm(0, AT_FDCWD);
     open.arg(1, Sel::Data, path).imm(2, O_RDWR).imm(3, 0).post(Post::Fd, fd_operand(fd, cloexec))
 }

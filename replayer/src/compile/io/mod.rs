@@ -1,11 +1,12 @@
 //! Steps that move bytes, wait for readiness, make and end descriptors.
 
 pub(crate) mod messages;
+mod plain;
 mod readiness;
 mod sockets;
 
 use super::CompileError;
-use super::calls::{Sc, host_nr};
+use super::calls::{Sc, nr};
 use super::fsmodel::NodeKind;
 use super::lower::{Cx, Lower, Lowered};
 use super::wire;
@@ -20,6 +21,8 @@ pub(crate) const POLLIN: u16 = 1;
 pub(crate) const POLLOUT: u16 = 4;
 pub(crate) const POLLERR: u16 = 8;
 pub(crate) const POLLHUP: u16 = 16;
+/// Not open.
+pub(crate) const POLLNVAL: u16 = 0x20;
 pub(crate) const EPOLLET: u32 = 1 << 31;
 pub(crate) const POLLRDHUP: u16 = 0x2000;
 pub(crate) const SOL_SOCKET: u64 = 1;
@@ -30,8 +33,9 @@ pub(crate) const MSG_ERRQUEUE: u64 = 0x2000;
 /// A buffer is never larger than this; the kernel itself moves no more than 2 GiB at once.
 pub(crate) const BUFFER_MAX: u64 = 1 << 28;
 pub(crate) const EAGAIN: i64 = -11;
-/// How long an expected readiness is waited for.
-pub(crate) const READY_NS: u64 = 1_000_000_000;
+/// Parts of an I/O vector, at most (linux/uio.h, `UIO_MAXIOV`).
+const IOV_MAX: u64 = 1024;
+const SPLICE_F_GIFT: u64 = 8;
 
 /// What is behind a descriptor, as far as bytes are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +75,7 @@ impl Lower<'_> {
             Sc::Sendmmsg => self.send_many(cx)?,
             Sc::Recvmmsg => self.receive_many(cx)?,
             Sc::Sendfile | Sc::Splice | Sc::Tee | Sc::CopyFileRange => self.move_bytes(cx)?,
-            Sc::Vmsplice => self.surrogate(cx),
+            Sc::Vmsplice => self.vmsplice(cx)?,
             Sc::Close => self.plain(cx, &[0]).into(),
             Sc::CloseRange => self.plain(cx, &[0, 2]).imm(1, a[1].min(0x7fff_ffff)).into(),
             Sc::Dup => {
@@ -206,6 +210,14 @@ impl Lower<'_> {
             Channel::Unknown if ret >= 0 => return Ok(self.missing(cx)),
             _ => {}
         }
+        if ret == 0
+            && channel == Channel::Kernel
+            && cx.call.args[2] > 0
+            && ofd.is_some_and(|ofd| self.is_tty(ofd))
+        {
+            // The end of input of a terminal is a character, typed where it has no meaning here.
+            return self.fault(cx);
+        }
         let mut pre = Vec::new();
         self.impatient(cx, &mut pre)?;
         let msg_flags = match cx.known.sc {
@@ -235,7 +247,7 @@ impl Lower<'_> {
         if want == 0 && asked > 0 && channel == Channel::File && matches!(cx.known.sc, Sc::Read | Sc::Readv) {
             // The end of a file that is longer here: there, the call finds the end by itself.
             const SEEK_END: u64 = 2;
-            let seek = Step::call(host_nr("lseek").unwrap_or(0)).with(flags::ENGINE);
+            let seek = Step::call(nr::lseek).with(flags::ENGINE);
             pre.push(seek.imm(0, cx.call.args[0]).imm(1, 0).imm(2, SEEK_END));
             want = asked.min(BUFFER_MAX);
         }
@@ -286,6 +298,7 @@ impl Lower<'_> {
         if cx.known.sc == Sc::Recvmsg {
             step = self.arrived_fds(cx, step, &mut pre)?;
         }
+        let ret = self.shortened(ret, want);
         let Some(ofd) = ofd else { return Ok(step.into()) };
         match channel {
             Channel::Stream => {
@@ -367,11 +380,16 @@ impl Lower<'_> {
         let event = ofd.is_some_and(|o| self.world.ofds[o as usize].kind == OfdKind::Event);
         let mut step = match cx.known.sc {
             Sc::Write if event => {
-                // What was added is not recorded; one is what nearly everybody adds.
-                let one = self.b.data(&1_u64.to_ne_bytes())?;
-                self.plain(cx, &[0]).arg(1, Sel::Data, one).imm(2, 8)
+                let place = (cx.task, self.world.tasks[cx.task as usize].ops);
+                // One is what nearly everybody adds.
+                let value = self.facts.told.added.get(&place).copied().or_else(|| detail_value(cx.call, 1));
+                let value = self.b.data(&value.unwrap_or(1).to_ne_bytes())?;
+                self.plain(cx, &[0]).arg(1, Sel::Data, value).imm(2, cx.call.args[2].min(8))
             }
-            Sc::Write => self.plain(cx, &[0]).arg(1, Sel::Out, want).imm(2, want),
+            Sc::Write => match self.lines(cx, want)? {
+                Some(text) => self.plain(cx, &[0]).arg(1, Sel::Data, text).imm(2, want),
+                None => self.plain(cx, &[0]).arg(1, Sel::Out, want).imm(2, want),
+            },
             Sc::Pwrite64 => self.plain(cx, &[0, 3]).arg(1, Sel::Out, want).imm(2, want),
             Sc::Sendto => {
                 let step = self.plain(cx, &[0, 3]).arg(1, Sel::Out, want).imm(2, want);
@@ -414,6 +432,7 @@ impl Lower<'_> {
         if unfinished || ret < 0 {
             return Ok(Lowered::after(pre, step));
         }
+        let ret = self.shortened(ret, want);
         step = match channel {
             Channel::Stream if ret > 0 => {
                 step.expect(Expect::Bytes, ret).with(flags::STREAM).aux(u64::from(POLLOUT))
@@ -484,7 +503,7 @@ impl Lower<'_> {
                 revents: 0,
             };
             let blob = self.b.data(&wire::pollfds([entry]))?;
-            let mut ready = Step::of(Kind::AwaitReady).aux(READY_NS);
+            let mut ready = Step::of(Kind::AwaitReady);
             ready.args[0] = blob;
             pre.push(ready);
         }
@@ -498,6 +517,40 @@ impl Lower<'_> {
             }
         }
         Ok(Lowered::after(pre, step))
+    }
+
+    /// What a transfer that moved `ret` bytes moves here, where it asks for `want`.
+    fn shortened(&mut self, ret: i64, want: u64) -> i64 {
+        if ret as u64 > BUFFER_MAX && want == BUFFER_MAX {
+            self.shortened += 1;
+            return BUFFER_MAX as i64;
+        }
+        ret
+    }
+
+    /// Pages go into a pipe, or bytes come out of one.
+    fn vmsplice(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        if cx.call.args[2] > IOV_MAX || cx.call.ret < 0 && detail_iov(cx.call).is_none() {
+            return self.fault(cx);
+        }
+        let ret = cx.call.ret;
+        let (asked, count) = detail_iov(cx.call).unwrap_or((ret.max(0) as u64, 1));
+        let moves = ret > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let want = if moves { ret as u64 } else { asked }.min(BUFFER_MAX);
+        let parts = u64::from(count.clamp(1, 1024));
+        let blob = self.vector(want, parts)?;
+        // The pages stay the worker's, who uses them again.
+        let how = cx.call.args[3] & !SPLICE_F_GIFT;
+        let mut step = self.plain(cx, &[0]).arg(1, Sel::Iov, blob).imm(2, parts).imm(3, how);
+        step.len_arg = 6;
+        if !moves {
+            return Ok(step.into());
+        }
+        let into = self.ofd(cx, 0).is_some_and(|ofd| {
+            matches!(self.world.ofds[ofd as usize].kind, OfdKind::Pipe { write: true, .. })
+        });
+        let ready = if into { POLLOUT } else { POLLIN };
+        Ok(step.expect(Expect::Bytes, ret).with(flags::STREAM).aux(u64::from(ready)).into())
     }
 
     pub(crate) fn pair(&self, cx: &Cx<'_>) -> Lowered {

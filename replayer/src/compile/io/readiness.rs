@@ -1,11 +1,11 @@
 //! Calls that ask which descriptors are ready.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::wire;
-use super::super::world::{Epoll, OfdIx, OfdKind, Watch, detail_epoll, detail_time};
-use super::{EPOLLET, POLLHUP, POLLIN, POLLOUT, READY_NS};
+use super::super::world::{Epoll, OfdIx, OfdKind, StreamKey, Watch, detail_epoll, detail_time};
+use super::{EPOLLET, POLLHUP, POLLIN, POLLNVAL, POLLOUT};
 use ctrace_format::{Detail, PollEntry, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, REPORTED_ONCE, Sel, Step, flags};
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ impl Lower<'_> {
         }
         let entry = PollEntry { fd: cx.call.args[0] as i32, events, revents: 0 };
         let blob = self.b.data(&wire::pollfds([entry]))?;
-        let mut step = Step::of(Kind::AwaitReady).aux(READY_NS);
+        let mut step = Step::of(Kind::AwaitReady);
         step.args[0] = blob;
         pre.push(step);
         Ok(())
@@ -56,7 +56,7 @@ impl Lower<'_> {
         if gone {
             let entry = PollEntry { fd: cx.call.args[0] as i32, events: 0, revents: 0 };
             let blob = self.b.data(&wire::pollfds([entry]))?;
-            let mut step = Step::of(Kind::AwaitReady).aux(READY_NS);
+            let mut step = Step::of(Kind::AwaitReady);
             step.args[0] = blob;
             pre.push(step);
         }
@@ -67,8 +67,8 @@ impl Lower<'_> {
     /// bytes in as they fit: nothing that the recording tells keeps them from arriving a moment sooner here.
     pub(crate) fn was_being_written(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
         let writer = match self.world.ofds[ofd as usize].kind {
-            OfdKind::Pipe { pipe, .. } => Some((0, pipe)),
-            OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(|partner| (1, partner)),
+            OfdKind::Pipe { pipe, .. } => Some(StreamKey::Pipe(pipe)),
+            OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(StreamKey::Sock),
             _ => None,
         };
         let Some(writes) = writer.and_then(|end| self.facts.blocked_writes.get(&end)) else { return false };
@@ -77,6 +77,9 @@ impl Lower<'_> {
     }
 
     pub(crate) fn epoll_ctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        if self.watches_file(cx) {
+            return self.fault(cx);
+        }
         let mut pre = Vec::new();
         let fd = cx.call.args[2] as i32;
         if let Some(ep) = self.ofd(cx, 0)
@@ -150,7 +153,7 @@ impl Lower<'_> {
         let changes = if watched { out.remove(&watch.fd) } else { out.insert(watch.fd) };
         if changes {
             let blob = self.b.data(&wire::epoll_event(watch.fd, watch.events))?;
-            let step = Step::call(host_nr("epoll_ctl").unwrap_or(0))
+            let step = Step::call(nr::epoll_ctl)
                 .with(flags::ENGINE)
                 .imm(0, cx.call.args[0])
                 .imm(1, if watched { ADD } else { DEL })
@@ -167,12 +170,13 @@ impl Lower<'_> {
             return Ok(step);
         }
         let blob = self.b.data(&wire::pollfds(entries))?;
-        Ok(step.post(Post::AwaitReady, blob).aux(READY_NS))
+        Ok(step.post(Post::AwaitReady, blob))
     }
 
-    /// A timeout that recorded readiness must not lose against.
-    pub(crate) fn patience(ns: u64, ready: bool) -> u64 {
-        if ready { ns.saturating_mul(4).max(2_000_000_000) } else { ns }
+    /// The limit that a wait has here, ns. What became ready in the recording must not lose against a limit because it comes
+    /// a moment later: such a wait has none, and ends when it is ready or is forced to.
+    fn time_limit(ns: u64, ready: bool) -> u64 {
+        if ready && ns > 0 { u64::MAX } else { ns }
     }
 
     pub(crate) fn epoll_wait(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -188,8 +192,8 @@ impl Lower<'_> {
             at_once = ns == Some(0);
             step = match ns {
                 Some(0) => step.arg(3, Sel::Timespec, 0),
-                Some(ns) => step.arg(3, Sel::Timespec, Self::patience(ns, ready)),
-                None => step.imm(3, 0),
+                Some(ns) if !ready => step.arg(3, Sel::Timespec, ns),
+                _ => step.imm(3, 0),
             };
         } else {
             let ms = cx.call.args[3] as i32;
@@ -197,7 +201,7 @@ impl Lower<'_> {
             step = match ms {
                 0 => step.imm(3, 0),
                 ms if ms < 0 => step.imm(3, u64::from(u32::MAX)),
-                ms => step.arg(3, Sel::Millis, Self::patience(ms as u64 * 1_000_000, ready)),
+                ms => step.arg(3, Sel::Millis, Self::time_limit(ms as u64 * 1_000_000, ready)),
             };
         }
         if cx.known.sc != Sc::EpollWait {
@@ -207,7 +211,10 @@ impl Lower<'_> {
             return Ok(Lowered::after(pre, step));
         }
         step = step.expect(Expect::Ready, cx.call.ret);
-        let named = self.named_by(cx);
+        let mut named = self.named_by(cx);
+        if let Some(file) = self.without_files(cx, &mut named) {
+            return self.with_stand_in(cx, file, pre, step);
+        }
         let once = self.reports_once(cx);
         if once {
             self.report_again(cx, &named, &mut pre)?;
@@ -219,7 +226,7 @@ impl Lower<'_> {
         if at_once {
             let entry = PollEntry { fd: cx.call.args[0] as i32, events: POLLIN, revents: 0 };
             let blob = self.b.data(&wire::pollfds([entry]))?;
-            let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
+            let mut wait = Step::of(Kind::AwaitReady);
             wait.args[0] = blob;
             pre.push(wait);
         }
@@ -271,7 +278,7 @@ impl Lower<'_> {
                 continue;
             }
             let blob = self.b.data(&wire::epoll_event(watch.fd, watch.events))?;
-            let step = Step::call(host_nr("epoll_ctl").unwrap_or(0)).with(flags::ENGINE);
+            let step = Step::call(nr::epoll_ctl).with(flags::ENGINE);
             pre.push(step.imm(0, cx.call.args[0]).imm(1, MOD).imm(2, watch.fd as u64).arg(
                 3,
                 Sel::Data,
@@ -296,15 +303,14 @@ impl Lower<'_> {
             ..*entry
         });
         let blob = self.b.data(&wire::marked_pollfds([head].into_iter().chain(entries)))?;
-        // Woken for something else, it waits here as long as it did there.
-        let patience = READY_NS.saturating_add(cx.call.duration_ns.saturating_mul(2));
-        Ok(step.post(Post::Delivered, blob).aux(patience))
+        Ok(step.post(Post::Delivered, blob))
     }
 
     pub(crate) fn poll(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
-        let entries = asked_about(cx);
+        let mut entries = asked_about(cx);
+        let by_files = self.polled_files(cx, &mut entries);
         let count = cx.call.args[1].min(4096) as usize;
         if count > 0 && entries.is_empty() {
             return Ok(self.surrogate(cx));
@@ -316,11 +322,11 @@ impl Lower<'_> {
         if cx.known.sc == Sc::Ppoll {
             let ns = detail_time(cx.call, 2);
             step = match ns {
-                Some(ns) => {
+                Some(ns) if ns == 0 || !ready => {
                     at_once = ns == 0;
-                    step.arg(2, Sel::Timespec, if ns == 0 { 0 } else { Self::patience(ns, ready) })
+                    step.arg(2, Sel::Timespec, ns)
                 }
-                None => step.imm(2, 0),
+                _ => step.imm(2, 0),
             };
             step = step.imm(3, 0).imm(4, 8);
         } else {
@@ -329,7 +335,7 @@ impl Lower<'_> {
             step = match ms {
                 0 => step.imm(2, 0),
                 ms if ms < 0 => step.imm(2, u64::from(u32::MAX)),
-                ms => step.arg(2, Sel::Millis, Self::patience(ms as u64 * 1_000_000, ready)),
+                ms => step.arg(2, Sel::Millis, Self::time_limit(ms as u64 * 1_000_000, ready)),
             };
         }
         if unfinished {
@@ -339,10 +345,13 @@ impl Lower<'_> {
         if !ready {
             return Ok(step.into());
         }
+        if by_files {
+            return Ok(Self::in_its_time(cx, step));
+        }
         let answered: Vec<PollEntry> = entries
             .iter()
             // POLLNVAL: not open, which nothing will change.
-            .filter(|e| e.revents & !0x20 != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
+            .filter(|e| e.revents & !POLLNVAL != 0 && e.fd >= 0 && self.world.ofd_of(cx.task, e.fd).is_some())
             .map(|e| PollEntry { events: e.revents, ..*e })
             .collect();
         self.with_answers(step, answered, at_once)
@@ -356,7 +365,7 @@ impl Lower<'_> {
     ) -> Result<Lowered, CompileError> {
         if at_once && !answered.is_empty() {
             let blob = self.b.data(&wire::pollfds(answered))?;
-            let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
+            let mut wait = Step::of(Kind::AwaitReady);
             wait.args[0] = blob;
             return Ok(Lowered::after(vec![wait], step));
         }
@@ -366,7 +375,8 @@ impl Lower<'_> {
     pub(crate) fn select(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let ready = cx.call.ret > 0 && !unfinished;
-        let entries = asked_about(cx);
+        let mut entries = asked_about(cx);
+        let by_files = self.polled_files(cx, &mut entries);
         let nfds = cx.call.args[0].min(SELECT_MAX);
         if ready && entries.is_empty() {
             return Ok(self.surrogate(cx));
@@ -387,8 +397,8 @@ impl Lower<'_> {
         let sel = if cx.known.sc == Sc::Select { Sel::Timeval } else { Sel::Timespec };
         step = match ns {
             Some(0) => step.arg(4, sel, 0),
-            Some(ns) => step.arg(4, sel, Self::patience(ns, ready)),
-            None => step.imm(4, 0),
+            Some(ns) if !ready => step.arg(4, sel, ns),
+            _ => step.imm(4, 0),
         };
         if cx.known.sc == Sc::Pselect6 {
             step = step.imm(5, 0);
@@ -397,6 +407,9 @@ impl Lower<'_> {
             return Ok(step.into());
         }
         step = step.expect(Expect::Ready, cx.call.ret);
+        if by_files {
+            return Ok(Self::in_its_time(cx, step));
+        }
         let answered: Vec<PollEntry> = entries
             .iter()
             .filter(|e| ready && e.revents != 0 && self.world.ofd_of(cx.task, e.fd).is_some())

@@ -1,7 +1,7 @@
 //! Sockets: addresses, connections, options, datagrams.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::deps::EdgeKind;
 use super::super::lower::{Cx, Lower, Lowered, reachable};
 use super::super::peers::family_of;
@@ -9,7 +9,7 @@ use super::super::wire;
 use super::super::world::{
     O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_local, detail_value,
 };
-use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, READY_NS, SO_RCVTIMEO, SOL_SOCKET};
+use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, SO_RCVTIMEO, SOL_SOCKET};
 use ctrace_format::{PollEntry, SockAddr, SyscallFlags};
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -32,7 +32,7 @@ impl Lower<'_> {
         let (seconds, micros) =
             (cx.call.duration_ns / 1_000_000_000, cx.call.duration_ns % 1_000_000_000 / 1000);
         let limit = self.b.words(&[seconds, micros])?;
-        let step = Step::call(host_nr("setsockopt").unwrap_or(0))
+        let step = Step::call(nr::setsockopt)
             .with(flags::ENGINE)
             .imm(0, cx.call.args[0])
             .imm(1, SOL_SOCKET)
@@ -88,7 +88,7 @@ impl Lower<'_> {
         };
         let bytes = wire::sockaddr(&local);
         let blob = self.b.data(&bytes)?;
-        let step = Step::call(host_nr("bind").unwrap_or(0))
+        let step = Step::call(nr::bind)
             .with(flags::ENGINE)
             .imm(0, cx.call.args[0])
             .arg(1, Sel::Data, blob)
@@ -188,7 +188,7 @@ impl Lower<'_> {
         let bytes = wire::sockaddr(&addr);
         let blob = self.b.data(&bytes)?;
         let step = self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
-        Ok(Lowered { pre, step, late })
+        Ok(Lowered { late, ..Lowered::after(pre, step) })
     }
 
     pub(crate) fn accept(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -238,7 +238,7 @@ impl Lower<'_> {
             let entry =
                 PollEntry { fd: cx.call.args[0] as i32, events: POLLOUT | POLLERR | POLLHUP, revents: 0 };
             let blob = self.b.data(&wire::pollfds([entry]))?;
-            let mut wait = Step::of(Kind::AwaitReady).aux(READY_NS);
+            let mut wait = Step::of(Kind::AwaitReady);
             wait.args[0] = blob;
             pre.push(wait);
         }

@@ -1,6 +1,7 @@
 //! Signals that arrive, and how tasks end.
 
 use super::super::CompileError;
+use super::super::calls::nr;
 use super::super::world::{Mark, TaskIx};
 use super::Lower;
 use crate::plan::environment::ExternalSignal;
@@ -86,7 +87,7 @@ impl Lower<'_> {
             // Killed: by somebody's signal, which comes in the replay as well, or by a fault of its own. Should the cause not
             // come about (a pipe that still had a reader), the end comes at its recorded time nevertheless.
             let leader = u64::from(self.prog(self.world.procs[proc as usize].first));
-            let mut step = Step::call(super::super::calls::host_nr("tgkill").unwrap_or(0))
+            let mut step = Step::call(nr::tgkill)
                 .with(flags::ENGINE)
                 .arg(0, ctrace_program::Sel::Pid, leader)
                 .arg(1, ctrace_program::Sel::Pid, u64::from(me))
@@ -108,7 +109,7 @@ impl Lower<'_> {
             let mut waits = Vec::new();
             self.join_wait(task, at_ns, &mut waits);
             let mut step = Step::of(Kind::Exit).imm(0, u64::from(status >> 8)).with(flags::EXTRA);
-            step.nr = super::super::calls::host_nr("exit_group").unwrap_or(0);
+            step.nr = nr::exit_group;
             self.b.push_after(me, &step, &waits)?;
             self.ended(task);
         }

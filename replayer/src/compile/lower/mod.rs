@@ -10,20 +10,24 @@ use super::CompileError;
 use super::bounds::keeps_to_its_memory;
 use super::budget::Budget;
 use super::calls::{HOST, Known, Sc};
+use super::circles;
 use super::deps::{Deps, EdgeKind};
 use super::environment;
 use super::facts::{Facts, is_work};
 use super::fsmodel::{InodeIx, PathId};
 use super::futexes::Word;
+use super::io::BUFFER_MAX;
 use super::memory::Maps;
 use super::peers::Peers;
 use super::setup;
 use super::shapes::Shapes;
 use super::source::Source;
-use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, TaskIx, World};
-use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess};
+use super::steps::terminals::TIOCGPTPEER;
+use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, StreamKey, TaskIx, World};
+use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess, Volume};
 use crate::plan::need::Need;
 use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
+use ctrace_format::syscalls::{Family, Makes};
 use ctrace_format::{Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno};
 use ctrace_program::{
     BuildError, DecodeError, Expect, Kind, Program, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags,
@@ -79,12 +83,14 @@ pub(crate) struct Lowered {
     pub(crate) step: Step,
     /// Which of `pre` waits for something, and what for.
     pub(crate) late: (usize, Vec<Wait>),
+    /// The engine's own after the call.
+    pub(crate) then: Vec<Step>,
 }
 
 impl Lowered {
     /// The call, and the engine's own steps before it.
     pub(crate) fn after(pre: Vec<Step>, step: Step) -> Self {
-        Self { pre, step, late: (0, Vec::new()) }
+        Self { pre, step, late: (0, Vec::new()), then: Vec::new() }
     }
 }
 
@@ -156,8 +162,10 @@ pub(crate) struct Lower<'a> {
     path_marks: FxHashMap<PathId, (VecDeque<Mark>, Vec<Mark>)>,
     /// Who last wrote a file, and who looked at it since.
     content: FxHashMap<InodeIx, (VecDeque<Mark>, Vec<Mark>)>,
-    stream_writes: FxHashMap<(u8, u32), VecDeque<Mark>>,
-    stream_reads: FxHashMap<(u8, u32), VecDeque<Mark>>,
+    /// Locks of whole files, taken and given back.
+    locks: FxHashMap<InodeIx, VecDeque<Mark>>,
+    stream_writes: FxHashMap<StreamKey, VecDeque<Mark>>,
+    stream_reads: FxHashMap<StreamKey, VecDeque<Mark>>,
     /// Accepts of a listener, and when what they took had come about.
     accepts: FxHashMap<SockIx, VecDeque<(u64, Mark)>>,
     /// The last calls of tasks that ended.
@@ -192,7 +200,11 @@ pub(crate) struct Lower<'a> {
     /// The paths of `environment.executables`, and of its links.
     pub(crate) executables: FxHashSet<Vec<u8>>,
     pub(crate) links: FxHashSet<Vec<u8>>,
+    /// Names of descriptors, at which files stand for what is opened there.
+    pub(crate) stand_ins: FxHashSet<Vec<u8>>,
     pub(crate) shapes: Shapes,
+    /// File systems that were found full, by `st_dev`, and are as large here.
+    pub(crate) full: FxHashMap<u64, Volume>,
     /// Ports on which sockets of IPv4 listened from the start.
     pub(crate) v4_ports: FxHashSet<u16>,
     pub(crate) joins: FxHashMap<TaskIx, (TaskIx, u32)>,
@@ -213,6 +225,8 @@ pub(crate) struct Lower<'a> {
     pending_after: Vec<Wait>,
     /// What the steps take.
     pub(crate) meter: Meter,
+    /// Transfers that move less than they did.
+    pub(crate) shortened: u64,
 }
 
 /// Writes the program.
@@ -259,7 +273,13 @@ fn write_to(
     let model = std::mem::take(&mut facts.fs);
     let seed = std::mem::take(&mut facts.seed);
     let fs = super::fsmodel::FsModel::seeded(&model);
-    let (files, executables) = environment::files(&model, &paths, &facts.links, budget)?;
+    let environment::Surroundings { files, executables, executable_sizes } =
+        environment::files(&model, &paths, &facts.links, budget)?;
+    let full = model.devices.volumes(&executables);
+    let mut volumes: Vec<_> = full.values().cloned().collect();
+    volumes.sort_by(|a, b| a.path.cmp(&b.path));
+    volumes.dedup_by(|a, b| a.path == b.path);
+    let terminals = facts.told.terminals().filter_map(|number| u32::try_from(number).ok()).collect();
     let mut lower = Lower {
         source,
         world: World::new(budget, seed, paths, fs),
@@ -285,6 +305,8 @@ fn write_to(
         offsets: FxHashMap::default(),
         path_marks: FxHashMap::default(),
         content: FxHashMap::default(),
+        locks: FxHashMap::default(),
+        shortened: 0,
         stream_writes: FxHashMap::default(),
         stream_reads: FxHashMap::default(),
         accepts: FxHashMap::default(),
@@ -309,9 +331,19 @@ fn write_to(
             .filter(|f| matches!(f.kind, FileKind::Link { .. }))
             .map(|f| f.path.clone())
             .collect(),
+        stand_ins: FxHashSet::default(),
         shapes: Shapes::default(),
         v4_ports: FxHashSet::default(),
-        environment: Environment { files, executables, umask: 0o022, ..Environment::default() },
+        environment: Environment {
+            files,
+            executables,
+            executable_sizes,
+            volumes,
+            terminals,
+            umask: 0o022,
+            ..Environment::default()
+        },
+        full,
         joins: FxHashMap::default(),
         joined: FxHashMap::default(),
         join_words: FxHashMap::default(),
@@ -537,8 +569,8 @@ impl Lower<'_> {
         // What a new task waits for first is a CPU: nothing to compute again.
         let fresh = std::mem::take(&mut state.fresh);
         let idle = if fresh { gap } else { blocked_ns.saturating_add(wait_cpu_ns).min(gap) };
-        step.think_cpu_ns = u32::try_from(gap - idle).unwrap_or(u32::MAX);
-        step.think_sleep_ns = u32::try_from(idle).unwrap_or(u32::MAX);
+        step.think_cpu_ns = gap - idle;
+        step.think_sleep_ns = idle;
     }
 
     pub(crate) fn call(&mut self, call: &Syscall) -> Result<(), CompileError> {
@@ -657,15 +689,16 @@ impl Lower<'_> {
         let state = &self.states[task as usize];
         let in_handler = if state.depth > 0 { flags::IN_HANDLER } else { 0 };
         lowered.step.t_ns = call.t_ns;
-        lowered.step.duration_ns = u32::try_from(call.duration_ns).unwrap_or(u32::MAX);
+        lowered.step.duration_ns = call.duration_ns;
         lowered.step.flags |= in_handler;
         lowered.step.event = self.world.tasks[task as usize].ops;
         if (-516..=-512).contains(&call.ret) || call.ret == -4 {
             lowered.step.flags |= flags::INTERRUPTED;
         }
         let mut label = 0;
-        let Lowered { pre, step, late: (later, mut late) } = lowered;
-        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).enumerate() {
+        let Lowered { pre, step, late: (later, mut late), then } = lowered;
+        let main = pre.len();
+        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).chain(then).enumerate() {
             let mut own: &[Wait] = &[];
             if i == 0 {
                 self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);
@@ -686,8 +719,8 @@ impl Lower<'_> {
             } else {
                 Err(BuildError::Invalid { task: me, step: 0, what: "an address that is not the step's own" })
             };
-            label = match pushed {
-                Ok(label) => label,
+            let made = match pushed {
+                Ok(made) => made,
                 // What a call claims may be more than any call can do; that call is left out, not the rest.
                 Err(
                     BuildError::Invalid { .. }
@@ -701,6 +734,9 @@ impl Lower<'_> {
                 }
                 Err(error) => return Err(error.into()),
             };
+            if i == main {
+                label = made;
+            }
         }
         self.states[task as usize].begun = true;
         Ok(label)
@@ -717,7 +753,7 @@ impl Lower<'_> {
         }
         let socks = &self.world.socks;
         let sent = |sock: SockIx| socks.get(sock as usize).map_or(0, |s| s.sent);
-        let peer_root = self.peers.finish(&mut self.b, &sent)?;
+        let peer_root = self.peers.finish(&mut self.b, &sent, self.source.end_ns())?;
         let preopened = setup::peer_ends(&self);
         let executables = &self.executables;
         let is_link = |f: &FileSpec| matches!(f.kind, FileKind::Link { .. });
@@ -743,6 +779,13 @@ impl Lower<'_> {
                 self.facts.unknown_fds
             ));
         }
+        if self.shortened > 0 {
+            self.summary.notes.push(format!(
+                "{} calls moved more than {} MiB at once, and move that much",
+                self.shortened,
+                BUFFER_MAX >> 20
+            ));
+        }
         if self.world.fs.unexplained > 0 {
             self.summary.notes.push(format!(
                 "{} times a file appeared or vanished by a hand outside the recording",
@@ -763,10 +806,21 @@ impl Lower<'_> {
             .try_clone()
             .map_err(|source| DecodeError::Io { offset: 0, source })
             .and_then(Program::open);
+        let sealed = sealed.map_err(CompileError::Sealed)?;
+        self.summary.cut = circles::cut(&sealed).map_err(CompileError::Sealed)?;
+        if let Some(first) = self.summary.cut.first() {
+            self.summary.notes.push(format!(
+                "{} waits could never hold and were taken back, the first one that of {} for {} at {:.6} s: please report this",
+                self.summary.cut.len(),
+                sealed.task_name(first.task),
+                sealed.task_name(first.on),
+                first.t_ns as f64 / 1e9
+            ));
+        }
         let need = Need {
             duration_ns: self.summary.recorded_ns,
             addresses: self.environment.addresses.len() as u64,
-            ..self.meter.need(&sealed.map_err(CompileError::Sealed)?, beside)
+            ..self.meter.need(&sealed, beside)
         };
         let peers = peer_root.map(|task| PeerProcess { task, preopened }).into_iter().collect();
         Ok(Plan { program, environment: self.environment, peers, need, summary: self.summary })
@@ -799,22 +853,15 @@ pub(crate) fn reachable(addr: SockAddr) -> SockAddr {
     }
 }
 
-/// Key of accepts among the reads of streams.
-pub(crate) const ACCEPTS: u8 = 3;
-/// Keys among the writes to streams: what is sent to a datagram socket, and connects to a listener.
-pub(crate) const DATAGRAMS: u8 = 4;
-pub(crate) const CONNECTS: u8 = 5;
-
 /// The listening descriptor of a successful accept.
 pub(crate) fn accepting(cx: &Cx<'_>) -> Option<i32> {
-    (matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && cx.call.ret >= 0).then_some(cx.call.args[0] as i32)
+    (cx.known.row().family == Family::Accept && cx.call.ret >= 0).then_some(cx.call.args[0] as i32)
 }
 
 /// The listening descriptor of an accept that succeeded or came in vain.
 pub(crate) fn looking(cx: &Cx<'_>) -> Option<i32> {
     const EAGAIN: i64 = -11;
-    let looks =
-        matches!(cx.known.sc, Sc::Accept | Sc::Accept4) && (cx.call.ret >= 0 || cx.call.ret == EAGAIN);
+    let looks = cx.known.row().family == Family::Accept && (cx.call.ret >= 0 || cx.call.ret == EAGAIN);
     looks.then_some(cx.call.args[0] as i32)
 }
 
@@ -839,72 +886,32 @@ fn passed<'a>(cx: &Cx<'a>, of: &[Sc]) -> impl Iterator<Item = i32> + 'a {
 
 /// Descriptors that a successful call made.
 pub(crate) fn made_fds(cx: &Cx<'_>) -> Vec<i32> {
-    match cx.known.sc {
-        Sc::Pipe | Sc::Pipe2 | Sc::Socketpair => {
-            super::world::detail_newfds(cx.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec())
-        }
-        Sc::Fcntl if matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
-        Sc::Recvmsg | Sc::Recvmmsg => passed(cx, &[cx.known.sc]).collect(),
-        _ if cx.known.name.is_some_and(ctrace_format::syscalls::returns_fd) => vec![cx.call.ret as i32],
+    match cx.known.row().makes {
+        Makes::Two => super::world::detail_newfds(cx.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec()),
+        Makes::Result(_) => vec![cx.call.ret as i32],
+        // F_DUPFD, F_DUPFD_CLOEXEC.
+        _ if cx.known.sc == Sc::Fcntl && matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
+        _ if cx.known.sc == Sc::Ioctl && cx.call.args[1] as u32 == TIOCGPTPEER => vec![cx.call.ret as i32],
+        _ if matches!(cx.known.sc, Sc::Recvmsg | Sc::Recvmmsg) => passed(cx, &[cx.known.sc]).collect(),
         _ => Vec::new(),
     }
 }
 
 /// Descriptors that a call reads from and writes to.
 pub(crate) fn transfers(cx: &Cx<'_>) -> (Vec<i32>, Vec<i32>) {
-    let a = |i: usize| cx.call.args[i] as i32;
-    match cx.known.sc {
-        Sc::Read
-        | Sc::Readv
-        | Sc::Pread64
-        | Sc::Preadv
-        | Sc::Preadv2
-        | Sc::Recvfrom
-        | Sc::Recvmsg
-        | Sc::Recvmmsg
-        | Sc::Getdents
-        | Sc::Getdents64
-        | Sc::Lseek
-        | Sc::Fstat => (vec![a(0)], Vec::new()),
-        Sc::Write
-        | Sc::Writev
-        | Sc::Pwrite64
-        | Sc::Pwritev
-        | Sc::Pwritev2
-        | Sc::Sendto
-        | Sc::Sendmsg
-        | Sc::Sendmmsg
-        | Sc::Ftruncate
-        | Sc::Fallocate => (Vec::new(), vec![a(0)]),
-        Sc::Sendfile => (vec![a(1)], vec![a(0)]),
-        Sc::Splice | Sc::CopyFileRange => (vec![a(0)], vec![a(2)]),
-        Sc::Tee => (vec![a(0)], vec![a(1)]),
-        _ => (Vec::new(), Vec::new()),
-    }
+    let row = cx.known.row();
+    let of = |bits: u8| {
+        let named = cx.call.args.iter().enumerate().filter(|(i, _)| bits & 1 << i != 0);
+        named.map(|(_, fd)| *fd as i32).collect()
+    };
+    (of(row.reads), of(row.writes))
 }
 
 /// Whether a successful call of this kind makes, moves or removes a name.
 pub(crate) fn is_name_change(cx: &Cx<'_>) -> bool {
-    match cx.known.sc {
-        Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat => {
-            super::world::open_flags(cx.call, cx.known.sc).0 & super::world::O_CREAT != 0
-        }
-        Sc::Mkdir
-        | Sc::Mkdirat
-        | Sc::Mknod
-        | Sc::Mknodat
-        | Sc::Symlink
-        | Sc::Symlinkat
-        | Sc::Unlink
-        | Sc::Unlinkat
-        | Sc::Rmdir
-        | Sc::Rename
-        | Sc::Renameat
-        | Sc::Renameat2
-        | Sc::Link
-        | Sc::Linkat => true,
-        _ => false,
-    }
+    cx.known.row().renames
+        || matches!(cx.known.sc, Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat)
+            && super::world::open_flags(cx.call, cx.known.sc).0 & super::world::O_CREAT != 0
 }
 
 /// Whether an expectation is worth stating for a call that never returned.

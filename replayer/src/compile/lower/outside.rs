@@ -6,9 +6,10 @@ use super::super::io::messages::senders;
 use super::super::peers::Turn;
 use super::super::setup;
 use super::super::world::{
-    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, World, canonical, detail_addr, detail_messages,
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, StreamKey, World, canonical, detail_addr,
+    detail_messages,
 };
-use super::{CONNECTS, Cx, DATAGRAMS, Lower, reachable};
+use super::{Cx, Lower, reachable};
 use ctrace_format::SockAddr;
 use ctrace_program::Wait;
 
@@ -27,10 +28,10 @@ impl Lower<'_> {
         for sock in std::mem::take(&mut self.world.gone_socks) {
             let sent = self.world.socks[sock as usize].sent;
             self.peers.closed(&mut self.b, sock, sent, at_ns)?;
-            self.stream_writes.remove(&(1, sock));
-            self.stream_reads.remove(&(1, sock));
-            self.stream_writes.remove(&(DATAGRAMS, sock));
-            self.stream_writes.remove(&(CONNECTS, sock));
+            for key in [StreamKey::Sock(sock), StreamKey::Datagrams(sock), StreamKey::Connects(sock)] {
+                self.stream_writes.remove(&key);
+            }
+            self.stream_reads.remove(&StreamKey::Sock(sock));
             self.datagrams.remove(&sock);
         }
         Ok(())
@@ -215,11 +216,12 @@ impl Lower<'_> {
                         Some(entries) => entries.iter().map(|message| u64::from(message.moved)).collect(),
                         None => vec![cx.call.ret as u64],
                     };
+                    let end_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
                     for (to, n) in World::destinations(cx.call, cx.known.sc).into_iter().zip(lens) {
                         let to = to.or(self.world.socks[sock as usize].peer.clone());
                         let to = to.map(|to| reachable(self.world.absolute(cx.task, &to)));
                         let key = self.peers.correspondent(sock, to.as_ref()).unwrap_or(sock);
-                        self.peers.sent_datagram(&mut self.b, key, n)?;
+                        self.peers.sent_datagram(&mut self.b, key, n, end_ns)?;
                     }
                 }
             }

@@ -1,17 +1,14 @@
 //! What a call has to wait for, and what those after it will have to know.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::deps::{EdgeKind, Need};
-use super::super::fsmodel::PathId;
+use super::super::fsmodel::{InodeIx, PathId};
 use super::super::world::{
-    BLOCKED_NS, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SOCK_DGRAM, SockIx, TaskIx, World,
-    detail_addr, detail_epoll,
+    BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx,
+    SOCK_DGRAM, SockIx, StreamKey, TaskIx, World, detail_addr, detail_epoll,
 };
-use super::{
-    ACCEPTS, CONNECTS, Cx, DATAGRAMS, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking,
-    made_fds, transfers,
-};
+use super::{Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers};
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
 use std::collections::{BTreeSet, VecDeque};
@@ -25,6 +22,9 @@ const READERS: usize = 32;
 const LOOKERS: usize = 8;
 /// Descriptors of a process among which one for signals is looked for.
 const MAX_LOOKED_AT: usize = 256;
+/// Descriptors of a range that is closed whose users are waited for.
+const RANGE_MAX: usize = 1024;
+const EBADF: i64 = -9;
 
 /// Calls that are kept of those that read or wrote the same. The last one alone would not do: calls are told in the order in
 /// which they ended, and those that began late and were quick hide who is to be waited for.
@@ -92,6 +92,10 @@ impl Lower<'_> {
         for fd in fd_args(cx) {
             if let Some(marks) = self.fd_marks.get(&(files, fd)) {
                 needs.extend(marks.made.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                if call.ret == EBADF {
+                    // Somebody else had closed it by then.
+                    needs.extend(marks.freed.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                }
                 if cx.known.sc == Sc::Close {
                     needs.extend(marks.used.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
                 }
@@ -100,11 +104,22 @@ impl Lower<'_> {
         if call.ret >= 0 {
             for fd in made_fds(cx) {
                 if let Some(marks) = self.fd_marks.get(&(files, fd)) {
-                    needs.extend(marks.freed.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+                    // After who freed it, and who found it free.
+                    let before = marks.freed.into_iter().chain(marks.used);
+                    needs.extend(before.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
                 }
             }
         }
+        for fd in self.range_closed(cx) {
+            if let Some(marks) = self.fd_marks.get(&(files, fd)) {
+                let before = marks.made.into_iter().chain(marks.used);
+                needs.extend(before.map(|mark| Need { kind: EdgeKind::Descriptor, mark }));
+            }
+        }
         self.after_who_made_descriptors(cx, files, &mut needs);
+        if let Some(inode) = self.locked_file(cx) {
+            needs.extend(before(self.locks.get(&inode), call.t_ns, EdgeKind::Content));
+        }
         let (reads, writes) = transfers(cx);
         for fd in reads.iter().chain(&writes) {
             let Some(ofd) = self.world.ofd_of(cx.task, *fd) else { continue };
@@ -127,7 +142,7 @@ impl Lower<'_> {
             if self.connection_taken(cx).is_some() {
                 self.after_earlier_connections(cx, listener, waits);
             } else if let Some(ofd) = self.world.ofd_of(cx.task, call.args[0] as i32) {
-                let key = (ACCEPTS, listener);
+                let key = StreamKey::Accepts(listener);
                 self.after_rivals(cx, ofd, key, EdgeKind::Connection, &mut needs, waits);
             }
         }
@@ -161,7 +176,11 @@ impl Lower<'_> {
         }
         for receiver in self.datagram_receivers(cx) {
             // Who receives several's datagrams has them in the order in which they were sent.
-            needs.extend(before(self.stream_writes.get(&(DATAGRAMS, receiver)), call.t_ns, EdgeKind::Stream));
+            needs.extend(before(
+                self.stream_writes.get(&StreamKey::Datagrams(receiver)),
+                call.t_ns,
+                EdgeKind::Stream,
+            ));
             let looked = self.idle_marks(self.world.socks[receiver as usize].ofd);
             needs.extend(looked.into_iter().map(|mark| Need { kind: EdgeKind::NotYet, mark }));
         }
@@ -187,7 +206,7 @@ impl Lower<'_> {
                     needs.push(Need { kind: EdgeKind::NotYet, mark });
                 }
                 // Who connected first is accepted first.
-                let earlier = self.stream_writes.get(&(CONNECTS, listener));
+                let earlier = self.stream_writes.get(&StreamKey::Connects(listener));
                 needs.extend(before(earlier, call.t_ns, EdgeKind::Connection));
             }
         }
@@ -224,8 +243,8 @@ impl Lower<'_> {
         for ofd in self.closing(cx) {
             // Somebody's writes succeeded while this end was open.
             let written = match self.world.ofds[ofd as usize].kind {
-                OfdKind::Pipe { pipe, write: false } => Some((0, pipe)),
-                OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(|p| (1, p)),
+                OfdKind::Pipe { pipe, write: false } => Some(StreamKey::Pipe(pipe)),
+                OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(StreamKey::Sock),
                 _ => None,
             };
             let written = written.and_then(|key| self.stream_writes.get(&key));
@@ -288,6 +307,29 @@ impl Lower<'_> {
             }
             datagrams.last.push_back((datagrams.sent, mark));
         }
+    }
+
+    /// Descriptors that a call on a range of them closes, as far as their table is others' as well.
+    fn range_closed(&self, cx: &Cx<'_>) -> Vec<i32> {
+        if cx.known.sc != Sc::CloseRange
+            || cx.call.ret != 0
+            || cx.call.args[2] & (CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0
+            || !self.world.has_shared_files(cx.proc)
+        {
+            return Vec::new();
+        }
+        let number = |value: u64| i32::try_from(value as u32).unwrap_or(i32::MAX);
+        let (first, last) = (number(cx.call.args[0]), number(cx.call.args[1]));
+        let inside = self.world.files_of(cx.task).slots.from(&first).map(|(fd, _)| *fd);
+        inside.take_while(|fd| *fd <= last).take(RANGE_MAX).collect()
+    }
+
+    /// The file that a call locks, or gives back.
+    fn locked_file(&self, cx: &Cx<'_>) -> Option<InodeIx> {
+        if cx.known.sc != Sc::Flock {
+            return None;
+        }
+        self.world.inode_of(self.world.ofd_of(cx.task, cx.call.args[0] as i32)?)
     }
 
     /// The child that a wait ends the life of.
@@ -362,7 +404,7 @@ impl Lower<'_> {
         &mut self,
         cx: &Cx<'_>,
         ofd: OfdIx,
-        key: (u8, u32),
+        key: StreamKey,
         kind: EdgeKind,
         needs: &mut Vec<Need>,
         waits: &mut Vec<Wait>,
@@ -498,9 +540,9 @@ impl Lower<'_> {
         if !after.is_empty() {
             // Signals that are sent to it meanwhile found it ending.
             let all = self.b.data(&u64::MAX.to_ne_bytes())?;
-            let block = Step::call(host_nr("rt_sigprocmask").unwrap_or(0)).with(flags::ENGINE);
+            let block = Step::call(nr::rt_sigprocmask).with(flags::ENGINE);
             leaving.lowered.pre.insert(0, block.imm(0, 0).arg(1, Sel::Data, all).imm(2, 0).imm(3, 8));
-            let close = Step::call(host_nr("close_range").unwrap_or(0)).with(flags::ENGINE);
+            let close = Step::call(nr::close_range).with(flags::ENGINE);
             leaving.lowered.pre.push(close.imm(0, 0).imm(1, u64::from(u32::MAX)).imm(2, 0));
             leaving.lowered.late = (leaving.lowered.pre.len(), after);
             leaving.lowered.pre.push(Step::of(Kind::Sync));
@@ -582,11 +624,11 @@ impl Lower<'_> {
         }
     }
 
-    pub(crate) fn stream_key(&self, ofd: OfdIx, write: bool) -> Option<(u8, u32)> {
+    pub(crate) fn stream_key(&self, ofd: OfdIx, write: bool) -> Option<StreamKey> {
         match self.world.ofds[ofd as usize].kind {
-            OfdKind::Pipe { pipe, write: end } if end == write => Some((0, pipe)),
-            OfdKind::Sock(sock) => Some((1, sock)),
-            OfdKind::Event => Some((2, ofd)),
+            OfdKind::Pipe { pipe, write: end } if end == write => Some(StreamKey::Pipe(pipe)),
+            OfdKind::Sock(sock) => Some(StreamKey::Sock(sock)),
+            OfdKind::Event => Some(StreamKey::Event(ofd)),
             _ => None,
         }
     }
@@ -626,6 +668,10 @@ impl Lower<'_> {
                     marks.used = Some(mark);
                 }
             }
+            for fd in self.range_closed(cx) {
+                let marks = self.fd_marks.entry((files, fd)).or_default();
+                *marks = FdMarks { made: None, used: None, freed: Some(mark) };
+            }
             if cx.call.ret >= 0 {
                 for fd in made_fds(cx) {
                     let marks = self.fd_marks.entry((files, fd)).or_default();
@@ -637,6 +683,9 @@ impl Lower<'_> {
                     makers.push_back(mark);
                 }
             }
+        }
+        if let Some(inode) = self.locked_file(cx) {
+            keep(self.locks.entry(inode).or_default(), mark);
         }
         if cx.call.ret >= 0 {
             let (reads, writes) = transfers(cx);
@@ -668,7 +717,7 @@ impl Lower<'_> {
                 }
             }
             for receiver in self.datagram_receivers(cx) {
-                keep(self.stream_writes.entry((DATAGRAMS, receiver)).or_default(), mark);
+                keep(self.stream_writes.entry(StreamKey::Datagrams(receiver)).or_default(), mark);
             }
             self.remember_datagrams(cx, mark);
             if cx.known.sc == Sc::Connect
@@ -676,11 +725,11 @@ impl Lower<'_> {
             {
                 let addr = self.world.absolute(cx.task, addr);
                 if let Some(listener) = self.world.listener(&addr) {
-                    keep(self.stream_writes.entry((CONNECTS, listener)).or_default(), mark);
+                    keep(self.stream_writes.entry(StreamKey::Connects(listener)).or_default(), mark);
                 }
             }
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
-                keep(self.stream_reads.entry((ACCEPTS, listener)).or_default(), mark);
+                keep(self.stream_reads.entry(StreamKey::Accepts(listener)).or_default(), mark);
                 if let Some(established_ns) = self.connection_taken(cx) {
                     let accepts = self.accepts.entry(listener).or_default();
                     if accepts.len() >= RIVALS {

@@ -1,10 +1,13 @@
 //! Names and the metadata behind them.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
+use super::super::fsmodel::{NodeKind, PATH_MAX};
 use super::super::lower::{Cx, Lower, Lowered};
-use super::super::world::{O_CLOEXEC, O_CREAT, detail_str, open_flags};
-use super::AT_FDCWD;
+use super::super::world::{O_CLOEXEC, O_CREAT, OfdKind, detail_str, open_flags};
+use super::{AT_FDCWD, unfinished};
+use crate::plan::environment::{FileKind, FileSpec};
+use ctrace_format::StrId;
 use ctrace_program::{Sel, Step, flags};
 
 impl Lower<'_> {
@@ -15,9 +18,26 @@ impl Lower<'_> {
 
     pub(crate) fn text(&mut self, cx: &Cx<'_>, arg: u8, default: &[u8]) -> Result<u64, CompileError> {
         match detail_str(cx.call, arg) {
-            Some(id) => self.string(id),
+            Some(id) => self.argument(cx, id),
             None => Ok(self.b.cstr(default)?),
         }
+    }
+
+    /// A string of the recording as an argument. Of a path that was too long for the kernel the recorder has the beginning,
+    /// which may not be too long.
+    pub(crate) fn argument(&mut self, cx: &Cx<'_>, id: StrId) -> Result<u64, CompileError> {
+        const ENAMETOOLONG: i64 = -36;
+        const NAME_MAX: usize = 255;
+        let text = self.source.str(id);
+        let fits = text.len() < PATH_MAX && text.split(|b| *b == b'/').all(|name| name.len() <= NAME_MAX);
+        if cx.call.ret != ENAMETOOLONG || !fits {
+            return self.string(id);
+        }
+        let mut longer = text.to_vec();
+        while longer.len() < PATH_MAX {
+            longer.extend_from_slice(b"/...");
+        }
+        Ok(self.b.cstr(&longer)?)
     }
 
     pub(crate) fn open(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -47,7 +67,42 @@ impl Lower<'_> {
             }
         };
         let step = self.new_fd(cx, step, open & O_CLOEXEC != 0);
-        Ok(Lowered::after(pre, step))
+        self.reopen(cx, open, Lowered::after(pre, step))
+    }
+
+    /// An open of what a descriptor of one's own refers to: there is no such name here. A file is opened by its own name; of
+    /// anything else a copy of the descriptor takes the place of what was opened.
+    fn reopen(&mut self, cx: &Cx<'_>, open: u32, mut lowered: Lowered) -> Result<Lowered, CompileError> {
+        let arg = usize::from(matches!(cx.known.sc, Sc::Openat | Sc::Openat2));
+        if cx.call.ret < 0 || unfinished(cx) {
+            return Ok(lowered);
+        }
+        let Some((fd, kind)) = self.world.named_descriptor(self.source, cx.task, cx.call, arg as u8) else {
+            return Ok(lowered);
+        };
+        match kind {
+            OfdKind::Node { path, inode }
+                if self.world.fs.lookup(path) == Some(inode)
+                    && self.world.fs.node(inode).kind != NodeKind::Device =>
+            {
+                let text = self.world.paths.get(path).to_vec();
+                let blob = self.b.cstr(&text)?;
+                lowered.step = lowered.step.arg(arg, Sel::Data, blob);
+            }
+            OfdKind::Node { .. } | OfdKind::Mem { .. } | OfdKind::Pipe { .. } => {
+                if let Some(text) = detail_str(cx.call, arg as u8).map(|id| self.source.str(id).to_vec()) {
+                    let kind = FileKind::Regular { size: 0 };
+                    if self.stand_ins.insert(text.clone()) {
+                        self.environment.files.push(FileSpec { path: text, kind, mode: 0o666 });
+                    }
+                }
+                let dup = Step::call(nr::dup3).with(flags::ENGINE);
+                let dup = dup.imm(0, fd as u64).imm(1, cx.call.ret as u64);
+                lowered.then.push(dup.imm(2, u64::from(open & O_CLOEXEC)));
+            }
+            _ => {}
+        }
+        Ok(lowered)
     }
 
     /// A file that somebody outside made meanwhile is made by the engine before the workload finds it.
@@ -68,16 +123,9 @@ impl Lower<'_> {
             let blob = self.b.cstr(&text)?;
             let dir = open & super::super::world::O_DIRECTORY != 0;
             let step = if dir {
-                Step::call(host_nr("mkdirat").unwrap_or(0))
-                    .imm(0, AT_FDCWD)
-                    .arg(1, Sel::Data, blob)
-                    .imm(2, 0o755)
+                Step::call(nr::mkdirat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o755)
             } else {
-                Step::call(host_nr("mknodat").unwrap_or(0))
-                    .imm(0, AT_FDCWD)
-                    .arg(1, Sel::Data, blob)
-                    .imm(2, 0o100_644)
-                    .imm(3, 0)
+                Step::call(nr::mknodat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o100_644).imm(3, 0)
             };
             pre.push(step.with(flags::ENGINE));
         }

@@ -5,7 +5,6 @@ use super::super::calls::Sc;
 use super::super::facts::{self};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::world::detail_time;
-use super::WAITERS_NS;
 use ctrace_format::SyscallFlags;
 use ctrace_program::{Expect, Kind, Sel, Step, clock_operand, flags};
 
@@ -73,12 +72,12 @@ impl Lower<'_> {
                 }
                 if let Some(ns) = timeout.filter(|_| ret == -110 || !unfinished) {
                     // Plain waits count from now, bitset waits name a moment.
-                    let left = if op == 9 { cx.call.duration_ns } else { ns };
                     step = if op == 9 {
                         let clock = u8::from(cx.call.args[1] & 0x100 == 0);
+                        let left = self.left(cx, Some(ns), clock);
                         step.arg(3, Sel::AbsTimespec, clock_operand(clock, left))
                     } else {
-                        step.arg(3, Sel::Timespec, left)
+                        step.arg(3, Sel::Timespec, ns)
                     };
                 } else if ret == -110 {
                     return self.fault(cx);
@@ -98,12 +97,11 @@ impl Lower<'_> {
                         return Ok(self.surrogate(cx));
                     }
                     let slot = u64::from(self.futex_slot(word, Some(ordinal)));
-                    let mut step = Step { kind: Kind::FutexWake as u8, ..base }
+                    let step = Step { kind: Kind::FutexWake as u8, ..base }
                         .arg(0, Sel::Futex, slot)
                         .imm(2, cx.call.args[2].min(woken))
                         .imm(5, u64::from(u32::MAX))
                         .expect(Expect::Exact, woken as i64);
-                    step.aux = WAITERS_NS;
                     return Ok(step.into());
                 }
                 let slot = u64::from(self.deserted());

@@ -21,7 +21,8 @@ pub(crate) const fn memfd_flags(flags: u64) -> u64 {
 pub(crate) fn is_of_huge_pages(cx: &Cx<'_>) -> bool {
     match cx.known.sc {
         Sc::MemfdCreate => cx.call.args[1] & MFD_HUGETLB != 0,
-        _ => cx.name == "shmget" && cx.call.args[2] & SHM_HUGETLB != 0,
+        Sc::Shmget => cx.call.args[2] & SHM_HUGETLB != 0,
+        _ => false,
     }
 }
 
@@ -125,9 +126,9 @@ impl Lower<'_> {
         const DS_BYTES: u64 = 128;
         let id = u64::from(cx.call.args[0] as u32);
         let segment = self.segments.get(&id).copied();
-        match (cx.name, segment) {
-            ("shmget", _) if cx.call.ret < 0 => self.plain(cx, &[0, 1, 2]).into(),
-            ("shmget", _) => {
+        match (cx.known.sc, segment) {
+            (Sc::Shmget, _) if cx.call.ret < 0 => self.plain(cx, &[0, 1, 2]).into(),
+            (Sc::Shmget, _) => {
                 let id = u64::from(cx.call.ret as u32);
                 // One that is known has been made; any other may have been there before.
                 let known = self.segments.get(&id).copied();
@@ -140,7 +141,7 @@ impl Lower<'_> {
                     .post(Post::StoreValue, u64::from(slot))
                     .into()
             }
-            ("shmat", Some((segment, bytes))) => {
+            (Sc::Shmat, Some((segment, bytes))) => {
                 let slot = self.b.value_slot();
                 self.maps.entry(cx.proc).or_default().insert(cx.call.ret as u64, bytes, slot, 0);
                 self.plain(cx, &[])
@@ -151,7 +152,7 @@ impl Lower<'_> {
                     .post(Post::StoreValue, u64::from(slot))
                     .into()
             }
-            ("shmdt", _) => {
+            (Sc::Shmdt, _) => {
                 let maps = self.maps.entry(cx.proc).or_default();
                 let at = cx.call.args[0];
                 match maps.find(at).filter(|_| !maps.is_stand_in(at)) {
@@ -159,7 +160,7 @@ impl Lower<'_> {
                     _ => self.surrogate(cx),
                 }
             }
-            ("shmctl", Some((segment, _))) if matches!(cx.call.args[1], IPC_RMID | IPC_STAT) => {
+            (Sc::Shmctl, Some((segment, _))) if matches!(cx.call.args[1], IPC_RMID | IPC_STAT) => {
                 let step = self.plain(cx, &[1]).arg(0, Sel::Value, value_operand(segment, 0));
                 let step = if cx.call.args[1] == IPC_STAT {
                     step.arg(2, Sel::Out, DS_BYTES)

@@ -7,12 +7,16 @@ mod memory;
 mod processes;
 mod settings;
 mod signals;
+pub(crate) mod terminals;
 
 use super::CompileError;
 use super::calls::Sc;
 use super::lower::{Cx, Lower, Lowered, never};
-use super::world::{detail_iov, detail_str, detail_value};
-use ctrace_format::syscalls::Kind as K;
+use super::world::apply::ENOSPC;
+use super::world::limits::EMFILE;
+use super::world::{detail_iov, detail_str, detail_value, positional};
+use crate::sandbox::confine::UNSHARED_TABLES;
+use ctrace_format::syscalls::{Kind as K, Replay};
 use ctrace_format::{Abi, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, fd_operand, flags};
 
@@ -20,88 +24,6 @@ use ctrace_program::{Expect, Kind, Post, Sel, Step, fd_operand, flags};
 pub(crate) const REAL: [i64; 33] = [
     -2, -3, -4, -9, -10, -11, -17, -20, -21, -22, -25, -29, -32, -36, -39, -40, -61, -88, -89, -92, -93, -95,
     -97, -98, -104, -106, -107, -110, -111, -114, -115, -22, -94,
-];
-/// Calls that would restrict, re-identify or reprioritise the worker; the result is taken for granted.
-pub(crate) const TAKEN_FOR_GRANTED: [&str; 27] = [
-    "capset",
-    "chroot",
-    "seccomp",
-    "landlock_create_ruleset",
-    "landlock_add_rule",
-    "landlock_restrict_self",
-    "setfsgid",
-    "setfsuid",
-    "setgid",
-    "setgroups",
-    "setpriority",
-    "setuid",
-    "sched_setscheduler",
-    "sched_setparam",
-    "sched_setattr",
-    "ioprio_set",
-    "personality",
-    "mlockall",
-    "set_mempolicy",
-    "mbind",
-    "migrate_pages",
-    "move_pages",
-    "sethostname",
-    "setdomainname",
-    "get_mempolicy",
-    "fanotify_mark",
-    "kcmp",
-];
-/// Calls that read something harmless about the caller or the host.
-pub(crate) const HARMLESS: [&str; 49] = [
-    "clock_getres",
-    "clock_gettime",
-    "getcpu",
-    "getegid",
-    "geteuid",
-    "getgid",
-    "getgroups",
-    "getitimer",
-    "getpgrp",
-    "getpriority",
-    "getrandom",
-    "getresgid",
-    "getresuid",
-    "getrlimit",
-    "getrusage",
-    "gettimeofday",
-    "getuid",
-    "ioprio_get",
-    "sched_get_priority_max",
-    "sched_get_priority_min",
-    "sched_yield",
-    "sysinfo",
-    "time",
-    "times",
-    "uname",
-    "munlockall",
-    "sync",
-    "rt_sigpending",
-    "membarrier",
-    "pkey_alloc",
-    "pkey_free",
-    "timerfd_gettime",
-    "fadvise64",
-    "flock",
-    "inotify_rm_watch",
-    "readahead",
-    "sync_file_range",
-    "fstatfs",
-    "flistxattr",
-    "fgetxattr",
-    "fremovexattr",
-    "removexattr",
-    "lremovexattr",
-    "pidfd_send_signal",
-    "getcwd",
-    "fchmod",
-    "alarm",
-    "setsid",
-    "getsid",
 ];
 /// `ioctl` commands that ask or set something about the descriptor only.
 pub(crate) const IOCTLS: [u32; 15] = [
@@ -188,7 +110,7 @@ impl Lower<'_> {
                 let none = u64::from(u32::MAX);
                 self.plain(cx, &[0, 4]).arg(1, Sel::Data, path).imm(2, none).imm(3, none).into()
             }
-            Sc::Other if cx.name == "fchown" => {
+            Sc::Fchown => {
                 let none = u64::from(u32::MAX);
                 self.plain(cx, &[0]).imm(1, none).imm(2, none).into()
             }
@@ -230,6 +152,12 @@ impl Lower<'_> {
             // There is no controlling terminal in the sandbox either.
             return true;
         }
+        if errno == EMFILE && !is_of_instances(cx.known.sc) {
+            return self.world.meets_limit(cx.task, cx.known.sc);
+        }
+        if errno == ENOSPC {
+            return self.is_full(cx);
+        }
         // Normal pages can be had where there were no huge ones.
         if !REAL.contains(&errno) || memory::is_of_huge_pages(cx) {
             return false;
@@ -245,7 +173,10 @@ impl Lower<'_> {
             Sc::Ioctl => errno == -9 || (errno == -25 && self.not_a_terminal(cx)),
             Sc::Getxattr | Sc::Lgetxattr => matches!(errno, -2 | -61),
             Sc::Listxattr | Sc::Llistxattr => errno == -2,
-            Sc::Mmap
+            Sc::Shmat
+            | Sc::Shmdt
+            | Sc::Shmctl
+            | Sc::Mmap
             | Sc::Munmap
             | Sc::Mprotect
             | Sc::Madvise
@@ -259,20 +190,41 @@ impl Lower<'_> {
             | Sc::Tkill
             | Sc::Tgkill => false,
             Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Accept | Sc::Accept4 => errno != -22,
-            Sc::Other if matches!(cx.name, "shmat" | "shmdt" | "shmctl") => false,
             Sc::Futex => matches!(errno, -11 | -110 | -4),
             _ => {
                 // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
                 if errno == -2 {
-                    return self.named_paths(cx).iter().all(|(p, _)| !self.exists(*p))
-                        || cx.known.args.is_none();
+                    // A script by a descriptor that an exec closes.
+                    let by_descriptor = cx.known.sc == Sc::Execveat && self.named_paths(cx).is_empty();
+                    return !by_descriptor
+                        && (self.named_paths(cx).iter().all(|(p, _)| !self.exists(*p))
+                            || cx.known.args.is_none());
                 }
                 if errno == -17 {
                     return self.named_paths(cx).last().is_some_and(|(p, _)| self.exists(*p));
                 }
-                !TAKEN_FOR_GRANTED.contains(&cx.name)
+                cx.known.row().replay != Replay::Granted
             }
         }
+    }
+
+    /// Whether a call that needs room in a file system finds none here either.
+    fn is_full(&self, cx: &Cx<'_>) -> bool {
+        let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return false };
+        let Some(inode) = self.world.inode_of(ofd) else { return false };
+        let (fs, state) = (&self.world.fs, &self.world.ofds[ofd as usize]);
+        let node = fs.node(inode);
+        let Some(volume) = self.full.get(&node.dev) else { return false };
+        let more = match cx.known.sc {
+            // As much as fits is written; that is nothing when there is no room for the first byte.
+            Sc::Write | Sc::Writev | Sc::Pwrite64 | Sc::Pwritev | Sc::Pwritev2 => {
+                let at = if state.append { node.size } else { state.pos };
+                fs.would_occupy(inode, positional(cx.known.sc, cx.call).unwrap_or(at), 1)
+            }
+            Sc::Fallocate => fs.would_occupy(inode, cx.call.args[2], cx.call.args[3]),
+            _ => return false,
+        };
+        more > 0 && fs.devices.used(node.dev).saturating_add(more) > volume.bytes
     }
 
     pub(crate) fn exists(&self, path: super::fsmodel::PathId) -> bool {
@@ -337,12 +289,12 @@ impl Lower<'_> {
     }
 
     /// The sandbox answers at once: what the call took longer is spent before.
-    fn in_its_time(cx: &Cx<'_>, step: Step) -> Lowered {
+    pub(crate) fn in_its_time(cx: &Cx<'_>, step: Step) -> Lowered {
         if cx.call.duration_ns <= 1_000_000 {
             return step.into();
         }
         let mut pause = Step::of(Kind::Sync);
-        pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
+        pause.think_sleep_ns = cx.call.duration_ns;
         Lowered::after(vec![Step::of(Kind::Sync), pause], step)
     }
 
@@ -383,7 +335,7 @@ impl Lower<'_> {
         }
         let mut pause = Step::of(Kind::Sync);
         if !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
-            pause.think_sleep_ns = u32::try_from(cx.call.duration_ns).unwrap_or(u32::MAX);
+            pause.think_sleep_ns = cx.call.duration_ns;
         }
         Lowered::after(vec![Step::of(Kind::Sync), pause], step)
     }
@@ -416,73 +368,19 @@ impl Lower<'_> {
 
     /// Calls by the meaning of their arguments.
     pub(crate) fn other(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        if TAKEN_FOR_GRANTED.contains(&cx.name) {
-            return Ok(self.surrogate(cx));
+        match cx.known.row().replay {
+            Replay::Granted | Replay::Surrogate => return Ok(self.surrogate(cx)),
+            Replay::Same => return self.generic(cx),
+            Replay::Identity => return self.ids(cx),
+            _ => {}
         }
-        let named = matches!(
-            cx.known.sc,
-            Sc::Access
-                | Sc::Faccessat
-                | Sc::Faccessat2
-                | Sc::Chdir
-                | Sc::Fchdir
-                | Sc::Chmod
-                | Sc::Fchmod
-                | Sc::Fchmodat
-                | Sc::Stat
-                | Sc::Lstat
-                | Sc::Newfstatat
-                | Sc::Statx
-                | Sc::Fstat
-                | Sc::Statfs
-                | Sc::Readlink
-                | Sc::Readlinkat
-                | Sc::Mkdir
-                | Sc::Mkdirat
-                | Sc::Rmdir
-                | Sc::Unlink
-                | Sc::Unlinkat
-                | Sc::Rename
-                | Sc::Renameat
-                | Sc::Renameat2
-                | Sc::Link
-                | Sc::Linkat
-                | Sc::Symlink
-                | Sc::Symlinkat
-                | Sc::Truncate
-                | Sc::Ftruncate
-                | Sc::Fallocate
-                | Sc::Getxattr
-                | Sc::Lgetxattr
-                | Sc::Listxattr
-                | Sc::Llistxattr
-                | Sc::Umask
-                | Sc::Sync
-                | Sc::Syncfs
-                | Sc::Fsync
-                | Sc::Fdatasync
-                | Sc::Getcwd
-        );
-        if named || HARMLESS.contains(&cx.name) {
-            return self.generic(cx);
-        }
-        match cx.name {
-            "getpid"
-            | "gettid"
-            | "getppid"
-            | "getpgid"
-            | "setpgid"
-            | "sched_getaffinity"
-            | "sched_getparam"
-            | "sched_getscheduler"
-            | "sched_getattr"
-            | "sched_rr_get_interval" => self.ids(cx),
+        match cx.known.sc {
             // The identity stays; setting nothing is as good a call.
-            "setresuid" | "setresgid" | "setreuid" | "setregid" => {
+            Sc::Setresuid | Sc::Setresgid | Sc::Setreuid | Sc::Setregid => {
                 let none = u64::from(u32::MAX);
                 Ok(self.call_step(cx).imm(0, none).imm(1, none).imm(2, none).into())
             }
-            "capget" => {
+            Sc::Capget => {
                 // struct __user_cap_header_struct: what was asked is not recorded. Version 3 of oneself is what every libc
                 // and libcap ask; version 0 is how one learns which version there is, by EINVAL.
                 const VERSION_3: u32 = 0x2008_0522;
@@ -490,23 +388,24 @@ impl Lower<'_> {
                 let blob = self.b.words(&[u64::from(version)])?;
                 Ok(self.call_step(cx).arg(0, Sel::InOut, blob).arg(1, Sel::Out, 24).into())
             }
-            "setxattr" | "lsetxattr" | "fsetxattr" => self.set_attribute(cx),
-            "sched_setaffinity" => match detail_value(cx.call, 2) {
+            Sc::Unshare if cx.call.args[0] & !UNSHARED_TABLES == 0 => Ok(self.plain(cx, &[0]).into()),
+            Sc::Setxattr | Sc::Lsetxattr | Sc::Fsetxattr => self.set_attribute(cx),
+            Sc::SchedSetaffinity => match detail_value(cx.call, 2) {
                 Some(mask) if cx.call.args[0] == 0 => {
                     let blob = self.b.data(&mask.to_ne_bytes())?;
                     Ok(self.plain(cx, &[0]).imm(1, 8).arg(2, Sel::Data, blob).into())
                 }
                 _ => Ok(self.surrogate(cx)),
             },
-            "shmget" | "shmat" | "shmdt" | "shmctl" => Ok(self.shared_memory(cx)),
-            "semget" | "semop" | "semctl" | "semtimedop" | "msgget" | "msgsnd" | "msgrcv" | "msgctl"
-            | "mq_open" | "mq_timedsend" | "mq_timedreceive" | "io_setup" | "io_submit" | "io_getevents"
-            | "io_destroy" | "mincore" | "getdents" | "futex_waitv" | "rt_sigqueueinfo"
-            | "rt_tgsigqueueinfo" | "mlock2" | "clock_adjtime" | "adjtimex" | "io_pgetevents" => {
-                Ok(self.surrogate(cx))
-            }
+            Sc::Shmget | Sc::Shmat | Sc::Shmdt | Sc::Shmctl => Ok(self.shared_memory(cx)),
             // Not made, and yet it is known how it failed.
             _ if (-4095..0).contains(&cx.call.ret) && cx.known.native.is_some() => self.fault(cx),
+            // Not carried out, but the caller gets the answer it got: what a container is made of (mounts, namespaces) is
+            // the sandbox's here.
+            _ if cx.call.ret == 0 && cx.known.native.is_some() && !unfinished(cx) => {
+                Self::count(&mut self.summary.refused, cx.name);
+                self.fault(cx)
+            }
             _ => Ok(self.refused(cx)),
         }
     }
@@ -520,7 +419,7 @@ impl Lower<'_> {
                 K::Clock => step.imm(i, own_clock(cx.call.args[i])),
                 K::Path | K::Str => match detail_str(cx.call, i as u8) {
                     Some(text) => {
-                        let blob = self.string(text)?;
+                        let blob = self.argument(cx, text)?;
                         step.arg(i, Sel::Data, blob)
                     }
                     None => step.imm(i, 0),
@@ -567,10 +466,18 @@ impl Lower<'_> {
     }
 }
 
+/// Calls that fail with `EMFILE` because of a count of instances rather than of descriptors.
+const fn is_of_instances(sc: Sc) -> bool {
+    matches!(sc, Sc::InotifyInit | Sc::InotifyInit1)
+}
+
+/// Whether the recording ended before the call did.
+pub(crate) fn unfinished(cx: &Cx<'_>) -> bool {
+    cx.call.flags.contains(SyscallFlags::NO_EXIT)
+}
+
 /// `ioctl` that shares the extents of another file.
 pub(crate) const FICLONE: u32 = 0x4004_9409;
-/// How long a wake waits for those it is to wake.
-pub(crate) const WAITERS_NS: u64 = 2_000_000_000;
 pub(crate) const AT_FDCWD: u64 = -100_i64 as u64;
 
 /// A clock id as the worker can use it: those of a process or thread by number become the caller's own

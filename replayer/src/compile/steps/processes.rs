@@ -1,11 +1,12 @@
 //! Processes and threads: made, replaced, waited for, signalled, named.
 
 use super::super::CompileError;
-use super::super::calls::{Sc, host_nr};
+use super::super::calls::{Sc, nr};
 use super::super::facts::{
     CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
     clone_operands,
 };
+use super::super::fsmodel::Inode;
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::shapes::Shapes;
 use super::super::world::TaskIx;
@@ -15,6 +16,7 @@ use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
 /// Words of an argument list that are known, as far as they are kept (a recorder keeps 32), and words in all.
 const WORDS_MAX: usize = 256;
 const ARGUMENTS_MAX: usize = 4096;
+const AT_EMPTY_PATH: u64 = 0x1000;
 
 impl Lower<'_> {
     #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
@@ -75,17 +77,28 @@ impl Lower<'_> {
         if cx.call.ret < 0 {
             return Ok(step.into());
         }
-        if let Some(target) =
-            self.world.target(self.source, cx.task, cx.call, path_arg, at.then_some(cx.call.args[0] as i32))
-        {
+        let mut step = step;
+        let dirfd = at.then_some(cx.call.args[0] as i32);
+        let target = self.world.target(self.source, cx.task, cx.call, path_arg, dirfd);
+        // What the workload wrote itself becomes a worker when it is executed.
+        let is_written = |node: &Inode| node.written && !node.external;
+        if at && cx.call.args[4] & AT_EMPTY_PATH != 0 && target.is_none_or(|target| target.by_fd) {
+            // The exec itself, which is told before its call, may have closed the descriptor.
+            if let Some((path, inode)) = self.world.procs[cx.proc as usize].opened
+                && is_written(self.world.fs.node(inode))
+            {
+                step = step.with(flags::WRITTEN);
+                if let Some(path) = path {
+                    let text = self.world.paths.get(path).to_vec();
+                    let blob = self.b.cstr(&text)?;
+                    step = step.arg(5, Sel::Data, blob);
+                }
+            }
+        } else if let Some(target) = target {
             let text = self.world.paths.get(target.path).to_vec();
-            // What the workload made itself, the worker makes a worker when it is executed.
-            let made = self.world.fs.lookup(target.path).is_some_and(|ix| {
-                let node = self.world.fs.node(ix);
-                node.initial.is_none() && !node.external
-            });
-            if !made && !target.by_fd {
-                self.executed(text);
+            match self.world.fs.lookup(target.path) {
+                Some(inode) if is_written(self.world.fs.node(inode)) => step = step.with(flags::WRITTEN),
+                _ => self.executed(text),
             }
         }
         let me = self.prog(cx.task);
@@ -145,7 +158,7 @@ impl Lower<'_> {
             // Whoever ended first here: the one that did in the recording is taken.
             step = step.arg(0, Sel::Pid, u64::from(child)).expect(Expect::Pid, i64::from(child));
             if cx.call.args[2] & WNOHANG != 0 {
-                let ended = Step::call(host_nr("waitid").unwrap_or(0))
+                let ended = Step::call(nr::waitid)
                     .with(flags::ENGINE)
                     .imm(0, P_PID)
                     .arg(1, Sel::Pid, u64::from(child))
@@ -205,15 +218,15 @@ impl Lower<'_> {
     pub(crate) fn ids(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let mut lowered = self.generic(cx)?;
         let step = lowered.step;
-        lowered.step = match cx.name {
-            "getpid" => {
+        lowered.step = match cx.known.sc {
+            Sc::Getpid => {
                 let leader = self.world.procs[cx.proc as usize].first;
                 step.expect(Expect::Pid, i64::from(self.prog(leader)))
             }
-            "gettid" => step.expect(Expect::Pid, i64::from(self.prog(cx.task))),
-            "getppid" => step.expect(Expect::Any, 0),
-            "setpgid" | "getpgid" => {
-                let args = if cx.name == "setpgid" { 2 } else { 1 };
+            Sc::Gettid => step.expect(Expect::Pid, i64::from(self.prog(cx.task))),
+            Sc::Getppid => step.expect(Expect::Any, 0),
+            Sc::Setpgid | Sc::Getpgid => {
+                let args = if cx.known.sc == Sc::Setpgid { 2 } else { 1 };
                 let mut step = step.expect(Expect::Success, 0);
                 for i in 0..args {
                     if cx.call.args[i] != 0 {

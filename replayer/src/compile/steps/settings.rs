@@ -3,9 +3,10 @@
 use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::lower::{Cx, Lower, Lowered};
+use super::super::world::limits::RLIMIT_NOFILE;
 use super::super::world::{detail_bytes, detail_value, le_u64};
-use super::{FICLONE, IOCTLS, PRCTLS};
-use ctrace_program::{Expect, Sel};
+use super::{FICLONE, IOCTLS, PRCTLS, unfinished};
+use ctrace_program::{Expect, Sel, soft_limit};
 
 impl Lower<'_> {
     pub(crate) fn not_a_terminal(&self, cx: &Cx<'_>) -> bool {
@@ -48,19 +49,22 @@ impl Lower<'_> {
         let prlimit = cx.known.sc == Sc::Prlimit64;
         let (resource, new_arg) = if prlimit { (cx.call.args[1], 2) } else { (cx.call.args[0], 1) };
         let step = if prlimit {
-            if cx.call.args[0] != 0 && self.task_by_pid(cx.call.args[0]).is_none() {
-                return Ok(self.surrogate(cx));
+            let step = self.plain(cx, &[1]).arg(3, Sel::Out, 16);
+            match (cx.call.args[0] as u32, self.task_by_pid(cx.call.args[0])) {
+                (0, _) => step.imm(0, 0),
+                (_, Some(task)) => step.arg(0, Sel::Pid, u64::from(task)),
+                (_, None) => return Ok(self.surrogate(cx)),
             }
-            self.plain(cx, &[1]).imm(0, 0).arg(3, Sel::Out, 16)
         } else {
             self.plain(cx, &[0])
         };
         match detail_bytes(cx.call, new_arg as u8) {
+            // A hard limit could not be raised again.
+            Some(new) if resource == RLIMIT_NOFILE => {
+                Ok(step.arg(new_arg, Sel::SoftLimit, soft_limit(RLIMIT_NOFILE, le_u64(new, 0))).into())
+            }
             // Limits on what the worker itself needs, and core dumps, which the sandbox has none of: asked for, not set.
-            Some(new)
-                if matches!(resource, 0 | 1 | 2 | 4 | 5 | 6 | 8 | 9)
-                    || resource == 7 && le_u64(new, 0) < 256 =>
-            {
+            Some(_) if matches!(resource, 0 | 1 | 2 | 4 | 5 | 6 | 8 | 9) => {
                 if !prlimit {
                     return Ok(self.surrogate(cx));
                 }
@@ -84,8 +88,16 @@ impl Lower<'_> {
             // Cloning extents is not for the sandbox's file system either.
             return Ok(self.plain(cx, &[0, 1, 2]).into());
         }
+        if let Some(lowered) = self.terminal(cx)? {
+            return Ok(lowered);
+        }
         if !IOCTLS.contains(&command) {
-            return Ok(self.refused(cx));
+            if cx.call.ret != 0 || unfinished(cx) {
+                return Ok(self.refused(cx));
+            }
+            // Not made, but the caller gets its answer.
+            Self::count(&mut self.summary.refused, cx.name);
+            return self.fault(cx);
         }
         if self.world.ofd_of(cx.task, cx.call.args[0] as i32).is_none() && cx.call.ret >= 0 {
             return Ok(self.missing(cx));
@@ -129,7 +141,9 @@ impl Lower<'_> {
                 lock[0] = if matches!(cx.call.args[1], 5 | 36) { 0 } else { 2 };
                 let blob = self.b.data(&lock)?;
                 Self::count(&mut self.summary.surrogate, "fcntl lock");
-                step.arg(2, Sel::InOut, blob).into()
+                // One that waited for somebody else's lock takes its time (F_SETLKW, F_OFD_SETLKW).
+                let step = step.arg(2, Sel::InOut, blob);
+                if matches!(cx.call.args[1], 7 | 38) { Self::in_its_time(cx, step) } else { step.into() }
             }
             // F_SETOWN: who is told of input, with FIOASYNC.
             8 => match self.owner(cx.call.args[2] as i32) {

@@ -88,7 +88,8 @@ impl Lower<'_> {
         let step = self.plain(cx, &[0, 1]).imm(3, 0);
         if cx.call.args[1] & TIMER_ABSTIME != 0 {
             let clock = (cx.call.args[0] as u8).min(11);
-            return step.arg(2, Sel::AbsTimespec, clock_operand(clock, cx.call.duration_ns)).into();
+            let left = self.left(cx, detail_time(cx.call, 2), clock);
+            return step.arg(2, Sel::AbsTimespec, clock_operand(clock, left)).into();
         }
         let ns = detail_time(cx.call, 2).unwrap_or(cx.call.duration_ns);
         step.arg(2, Sel::Timespec, ns).into()
@@ -112,13 +113,19 @@ impl Lower<'_> {
                 Ok(self.plain(cx, &[0]).arg(1, Sel::Itimerval, blob).imm(2, 0).into())
             }
             Sc::TimerfdSettime => {
-                // TFD_TIMER_ABSTIME: the moment is as far away as its expiry was in the recording, which is not known
-                // here; a second from now is never early.
                 let absolute = cx.call.args[1] & 1 != 0;
                 let step = self.plain(cx, &[0, 1]).imm(3, 0);
                 if absolute && value != 0 {
                     let clock = self.timer_clock(cx);
                     let left = self.until(value, cx.call.t_ns, clock);
+                    // What is far away on the host's clock may be near on that of a time namespace: when it was waited
+                    // for, the end of the wait tells, and otherwise it was not later than it was seen.
+                    let place = (cx.task, self.world.tasks[cx.task as usize].ops);
+                    let left = match self.facts.told.expiries.get(&place) {
+                        Some((seen, true)) => *seen,
+                        Some((seen, false)) => left.min(*seen),
+                        None => left,
+                    };
                     let blob = self.b.words(&[interval, left, u64::from(clock)])?;
                     return Ok(step.arg(2, Sel::AbsItimerspec, blob).into());
                 }
@@ -159,6 +166,16 @@ impl Lower<'_> {
 
     pub(crate) fn timer_clock(&self, cx: &Cx<'_>) -> u8 {
         self.timer_clocks.get(&(cx.proc, cx.call.args[0] as i32)).copied().unwrap_or(1)
+    }
+
+    /// How long a call that waited until a moment of a clock had to wait. It took longer by as much as its timer was late,
+    /// which its timer here is again. A moment of another frame of reference (a time namespace, a clock that was set) is not
+    /// within the call; then its duration stands for it.
+    pub(crate) fn left(&self, cx: &Cx<'_>, moment_ns: Option<u64>, clock: u8) -> u64 {
+        moment_ns
+            .map(|moment_ns| self.until(moment_ns, cx.call.t_ns, clock))
+            .filter(|left| *left <= cx.call.duration_ns)
+            .unwrap_or(cx.call.duration_ns)
     }
 
     /// How far a recorded moment of a clock was away at `t_ns`.

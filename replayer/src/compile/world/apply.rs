@@ -4,14 +4,19 @@ use super::super::CompileError;
 use super::super::calls::{Known, Sc};
 use super::super::fsmodel::NodeKind;
 use super::super::source::Source;
+use super::super::steps::terminals::{TIOCGPTN, TIOCGPTPEER};
 use super::{
-    FIOCLEX, FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World,
-    canonical, detail_addr, detail_epoll, detail_local, detail_newfds, detail_object, detail_value, new_sock,
+    CLONE_FILES, CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FIOCLEX,
+    FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World, canonical,
+    detail_addr, detail_epoll, detail_local, detail_newfds, detail_object, detail_value, new_sock,
     open_flags,
 };
 use ctrace_format::syscalls::Kind;
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
 
+pub(crate) const ENOSPC: i64 = -28;
+/// A device number of `devpts`.
+const PTS_RDEV: u64 = 136 << 8;
 /// Path arguments that are remembered as seen from a directory.
 const TARGETS_KEPT: usize = 1 << 20;
 
@@ -184,6 +189,21 @@ impl World {
                         let cloexec = call.args[1] as u32 == FIOCLEX;
                         self.files[files as usize].slots.change(&fd0, |slot| slot.cloexec = cloexec);
                     }
+                    TIOCGPTN => {
+                        let ofd = self.ensure_fd(source, task, fd0, call.object, false)?;
+                        if let (Some(ofd), Some(number)) = (ofd, detail_value(call, 2)) {
+                            self.ptys.insert(ofd, number);
+                        }
+                    }
+                    TIOCGPTPEER => {
+                        let number = self.ofd_of(task, fd0).and_then(|ofd| self.ptys.get(&ofd));
+                        let name = format!("/dev/pts/{}", number.copied().unwrap_or(0));
+                        let path = self.paths.intern(name.as_bytes());
+                        let inode = self.fs.present(path, NodeKind::Device);
+                        self.fs.node_mut(inode).rdev = PTS_RDEV;
+                        let kind = OfdKind::Node { path, inode };
+                        self.new_anon(proc, call, kind, call.args[2] as u32, end_ns)?;
+                    }
                     FIONBIO => {
                         if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? {
                             self.ofds[ofd as usize].nonblock = detail_value(call, 2).unwrap_or(1) != 0;
@@ -211,11 +231,14 @@ impl World {
                 }
             }
             Sc::CloseRange => {
+                if call.args[2] & CLOSE_RANGE_UNSHARE != 0 {
+                    self.unshare_files(task);
+                }
                 let files = self.procs[proc as usize].files;
                 let (first, last) =
                     (call.args[0].min(i32::MAX as u64) as i32, call.args[1].min(i32::MAX as u64) as i32);
                 let slots = &mut self.files[files as usize].slots;
-                if call.args[2] & 4 != 0 {
+                if call.args[2] & CLOSE_RANGE_CLOEXEC != 0 {
                     let inside = slots.from(&first).take_while(|(fd, _)| **fd <= last);
                     let fds: Vec<i32> = inside.filter(|(_, slot)| !slot.cloexec).map(|(fd, _)| *fd).collect();
                     for fd in &fds {
@@ -229,6 +252,7 @@ impl World {
                     self.within_limits()?;
                 } else {
                     slots.remove_range(&first, &last);
+                    self.files[files as usize].changed();
                     self.bury();
                 }
             }
@@ -298,6 +322,16 @@ impl World {
                     self.fs_states[fs as usize].cwd = path;
                 }
             }
+            Sc::Unshare => {
+                if call.args[0] & CLONE_FILES != 0 {
+                    self.unshare_files(task);
+                }
+                // A mount namespace and a user namespace come with a working directory of one's own (kernel/fork.c).
+                if call.args[0] & (CLONE_FS | CLONE_NEWNS | CLONE_NEWUSER) != 0 {
+                    self.unshare_directory(task);
+                }
+            }
+            Sc::Prlimit64 | Sc::Setrlimit => self.limited(task, call, known.sc),
             Sc::Setsid => self.procs[proc as usize].own_group = true,
             Sc::Setpgid => self.regrouped(proc, call),
             Sc::Umask => {
@@ -359,6 +393,13 @@ impl World {
                 }
             }
             _ => {}
+        }
+        self.refused_descriptor(task, call);
+        if call.ret == ENOSPC
+            && let Some(inode) = self.ofd_of(task, fd0).and_then(|ofd| self.inode_of(ofd))
+        {
+            let dev = self.fs.node(inode).dev;
+            self.fs.devices.found_full(dev);
         }
         if call.object.is_some()
             && call.ret != -9

@@ -168,6 +168,7 @@ impl World {
         table.users = table.users.saturating_sub(1);
         if table.users == 0 {
             table.slots = SharedMap::default();
+            table.changed();
             self.bury();
         }
     }
@@ -230,6 +231,7 @@ impl World {
             of
         });
         self.files[files as usize].slots.insert(fd, FdSlot::new(of, cloexec, at_ns));
+        self.files[files as usize].changed();
         self.bury();
         self.within_limits()
     }
@@ -244,6 +246,7 @@ impl World {
 
     pub(crate) fn drop_fd(&mut self, files: u32, fd: i32) {
         self.files[files as usize].slots.remove(&fd);
+        self.files[files as usize].changed();
         self.bury();
     }
 
@@ -258,6 +261,7 @@ impl World {
 
     fn over(&mut self, ofd: OfdIx) {
         self.forget_watches(ofd);
+        self.ptys.remove(&ofd);
         let state = &mut self.ofds[ofd as usize];
         let kind = std::mem::replace(&mut state.kind, OfdKind::Other);
         match kind {
@@ -311,9 +315,10 @@ impl World {
 
     pub(crate) fn kind_of_object(&mut self, source: &dyn Source, object: &Object, written: bool) -> OfdKind {
         match object {
-            Object::File { path, mode, rdev, size, .. } => {
+            Object::File { path, mode, rdev, size, dev, .. } => {
                 let path = self.paths.intern(source.str(*path));
                 let inode = self.fs.present(path, NodeKind::of_mode(*mode));
+                self.fs.placed(inode, *dev, self.paths.get(path));
                 self.tell(inode, *mode, *rdev, *size);
                 OfdKind::Node { path, inode }
             }
@@ -382,12 +387,13 @@ impl World {
 
     pub(crate) fn kind_of_target(&mut self, target: &FdTarget, flags: u32) -> OfdKind {
         match target {
-            FdTarget::File { path, mode, size, rdev, .. } => {
+            FdTarget::File { path, mode, size, rdev, dev, .. } => {
                 let deleted = path.strip_suffix(b" (deleted)");
                 let path = self.paths.intern(deleted.unwrap_or(path));
                 let inode = self.fs.present(path, NodeKind::of_mode(*mode));
                 // Of a file that did not answer nothing but its name is known.
                 if *mode != 0 {
+                    self.fs.placed(inode, *dev, self.paths.get(path));
                     self.tell(inode, *mode, *rdev, *size);
                 }
                 OfdKind::Node { path, inode }

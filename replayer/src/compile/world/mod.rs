@@ -2,10 +2,11 @@
 //! Fed with events in order of completion; every pass over a trace runs one, and two passes with the same seed see
 //! the same numbering.
 
-mod apply;
+pub(crate) mod apply;
 mod descriptors;
 mod details;
 mod epoll;
+pub(crate) mod limits;
 mod names;
 mod passing;
 mod processes;
@@ -40,6 +41,23 @@ pub(crate) type OfdIx = u32;
 pub(crate) type SockIx = u32;
 /// Index of a pipe; never reused.
 pub(crate) type PipeIx = u32;
+
+/// What bytes, counts and connections go through in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum StreamKey {
+    /// A pipe.
+    Pipe(PipeIx),
+    /// What is written to, or read from, a socket.
+    Sock(SockIx),
+    /// The count of an eventfd.
+    Event(OfdIx),
+    /// Connections of a listener, which its accepts take.
+    Accepts(SockIx),
+    /// What is sent to a datagram socket.
+    Datagrams(SockIx),
+    /// Connects to a listener.
+    Connects(SockIx),
+}
 
 pub(crate) use epoll::{Epoll, Watch};
 
@@ -105,8 +123,13 @@ pub(crate) struct Proc {
     pub(crate) own_group: bool,
     /// The last times it asked for a child (its recorded number; 0: any) and none had ended.
     pub(crate) no_child: BTreeMap<u64, Mark>,
-    /// Threads that it has had.
+    /// Threads that it has had, and that it has.
     threads: u32,
+    live_threads: u32,
+    /// The soft limit of descriptor numbers, when known.
+    pub(crate) fd_limit: Option<u64>,
+    /// What its last exec executed, if that was by a descriptor: the path, if it has one.
+    pub(crate) opened: Option<(Option<PathId>, InodeIx)>,
     pub(crate) dead: bool,
 }
 
@@ -186,6 +209,8 @@ impl Marked for FdSlot {
 pub(crate) struct Files {
     pub(crate) slots: SharedMap<i32, FdSlot>,
     users: u32,
+    /// The two lowest numbers that are free, if somebody asked since the last change.
+    free: Option<[i32; 2]>,
 }
 
 /// What `CLONE_FS` shares.
@@ -358,6 +383,8 @@ pub(crate) struct Seed {
     pub(crate) own_ips: FxHashSet<IpAddr>,
     /// Working directory of processes that nothing says otherwise of.
     pub(crate) cwd: Option<Vec<u8>>,
+    /// The limit of descriptor numbers that processes began with, as far as a failure tells it.
+    pub(crate) fd_limit: Option<u64>,
 }
 
 /// See the module.
@@ -413,6 +440,12 @@ pub(crate) struct World {
     dgram_bound: FxHashMap<SockAddr, SockIx>,
     passing: passing::Passing,
     resolved: FxHashMap<(PathId, bool), PathId>,
+    /// Numbers of pseudo terminals, by their masters.
+    pub(crate) ptys: FxHashMap<OfdIx, u64>,
+    /// The limit of descriptors that the first refused one tells of.
+    pub(crate) told_fd_limit: Option<u64>,
+    /// Descriptors that were passed by in looks for free numbers.
+    numbers_looked_at: u64,
     /// Descriptors of unknown origin that could be written to, but not read.
     written_to: FxHashSet<(ProcIx, i32)>,
 }
@@ -472,6 +505,9 @@ impl World {
             dgram_bound: FxHashMap::default(),
             passing: passing::Passing::default(),
             resolved: FxHashMap::default(),
+            ptys: FxHashMap::default(),
+            told_fd_limit: None,
+            numbers_looked_at: 0,
             written_to: FxHashSet::default(),
         }
     }
@@ -506,6 +542,12 @@ impl World {
     pub(crate) fn files_of(&self, task: TaskIx) -> &Files {
         let proc = &self.procs[self.tasks[task as usize].proc as usize];
         &self.files[proc.files as usize]
+    }
+
+    /// Whether more than one task has the descriptor table of a process.
+    pub(crate) fn has_shared_files(&self, proc: ProcIx) -> bool {
+        let state = &self.procs[proc as usize];
+        state.threads > 1 || self.files[state.files as usize].users > 1
     }
 
     /// The working directory of a task.
@@ -561,6 +603,11 @@ pub(crate) const O_NONBLOCK: u32 = 0o4000;
 pub(crate) const O_CLOEXEC: u32 = 0o2_000_000;
 pub(crate) const CLONE_FS: u64 = 0x200;
 pub(crate) const CLONE_FILES: u64 = 0x400;
+pub(crate) const CLONE_NEWNS: u64 = 0x2_0000;
+pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
+/// `close_range`: in a table of one's own; to be closed by an exec only (linux/close_range.h).
+pub(crate) const CLOSE_RANGE_UNSHARE: u64 = 2;
+pub(crate) const CLOSE_RANGE_CLOEXEC: u64 = 4;
 pub(crate) const FIOCLEX: u32 = 0x5451;
 pub(crate) const FIONCLEX: u32 = 0x5450;
 pub(crate) const FIONBIO: u32 = 0x5421;
@@ -603,6 +650,11 @@ pub(crate) fn canonical(addr: &SockAddr) -> SockAddr {
         },
         other => other.clone(),
     }
+}
+
+/// Whether a path of the kernel's is all of it: of very long ones a recorder has the end only.
+pub(crate) fn is_whole(path: &[u8]) -> bool {
+    !path.starts_with(b"/.../")
 }
 
 /// Flags and mode of an open call.

@@ -8,7 +8,7 @@ use super::{
     AT_FDCWD, O_CREAT, O_DIRECTORY, O_EXCL, O_TMPFILE, O_TRUNC, OfdKind, Target, TaskIx, World, detail_str,
     open_flags,
 };
-use ctrace_format::syscalls::Kind;
+use ctrace_format::syscalls::{Follow, Kind};
 use ctrace_format::{Detail, Object, Syscall};
 
 impl World {
@@ -57,6 +57,28 @@ impl World {
         let to = self.paths.intern(&to);
         self.resolved.insert((path, follow), to);
         to
+    }
+
+    /// The descriptor that a path argument names, as `/dev/fd/3` and `/proc/self/fd/3` do, and what it refers to.
+    pub(crate) fn named_descriptor(
+        &self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        arg: u8,
+    ) -> Option<(i32, OfdKind)> {
+        const DIRECTORIES: [&[u8]; 3] = [b"/dev/fd/", b"/proc/self/fd/", b"/proc/thread-self/fd/"];
+        const STANDARD: [&[u8]; 3] = [b"/dev/stdin", b"/dev/stdout", b"/dev/stderr"];
+        let text = source.str(detail_str(call, arg)?);
+        let fd = match STANDARD.iter().zip(0..).find(|(name, _)| **name == text) {
+            Some((_, fd)) => fd,
+            None => {
+                let number = DIRECTORIES.iter().find_map(|directory| text.strip_prefix(*directory))?;
+                std::str::from_utf8(number).ok()?.parse().ok()?
+            }
+        };
+        let ofd = self.ofd_of(task, fd)?;
+        Some((fd, self.ofds[ofd as usize].kind))
     }
 
     /// What a failure says about the name it was about.
@@ -123,6 +145,17 @@ impl World {
         flags: u32,
         mode: u32,
     ) -> OfdKind {
+        match self.named_descriptor(source, task, call, path_arg) {
+            Some((_, OfdKind::Node { path, inode })) => {
+                if flags & O_TRUNC != 0 {
+                    self.fs.truncated(inode, 0);
+                }
+                return OfdKind::Node { path, inode };
+            }
+            Some((_, OfdKind::Pipe { pipe, .. })) => return OfdKind::Pipe { pipe, write: flags & 3 != 0 },
+            Some((_, kind @ OfdKind::Mem { .. })) => return kind,
+            _ => {}
+        }
         let object = call.object.map(|o| source.object(o));
         let target = self.target(source, task, call, path_arg, dirfd);
         let Some(Target { path, .. }) = target else {
@@ -156,6 +189,9 @@ impl World {
         };
         if flags & O_TRUNC != 0 {
             self.fs.truncated(inode, 0);
+        }
+        if let Some(Object::File { dev, .. }) = object {
+            self.fs.placed(inode, *dev, self.paths.get(path));
         }
         OfdKind::Node { path, inode }
     }
@@ -282,6 +318,7 @@ impl World {
                 let to = self.target(source, task, call, b, at.then_some(call.args[2] as i32));
                 if let (Some(from), Some(to)) = (from, to) {
                     self.room_for(to.path);
+                    self.fs.same_device(&self.paths, from.path, to.path);
                     if matches!(known.sc, Sc::Link | Sc::Linkat) {
                         if from.by_fd {
                             self.fs.create(to.path, NodeKind::File, None);
@@ -322,35 +359,15 @@ const XATTR_NAME_MAX: usize = 255;
 
 /// Whether a call follows a link in the last component of its path.
 fn follows(sc: Sc, call: &Syscall) -> bool {
-    match sc {
-        Sc::Readlink
-        | Sc::Readlinkat
-        | Sc::Lstat
-        | Sc::Unlink
-        | Sc::Unlinkat
-        | Sc::Rmdir
-        | Sc::Rename
-        | Sc::Renameat
-        | Sc::Renameat2
-        | Sc::Symlink
-        | Sc::Symlinkat
-        | Sc::Link
-        | Sc::Linkat
-        | Sc::Lgetxattr
-        | Sc::Llistxattr
-        | Sc::Lchown
-        | Sc::Mkdir
-        | Sc::Mkdirat
-        | Sc::Mknod
-        | Sc::Mknodat => false,
-        Sc::Newfstatat | Sc::Utimensat => call.args[3] & 0x100 == 0,
-        Sc::Statx => call.args[2] & 0x100 == 0,
-        Sc::Fchownat => call.args[4] & 0x100 == 0,
-        Sc::Open | Sc::Openat | Sc::Openat2 => {
+    const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
+    match sc.row().follow {
+        Follow::Never => false,
+        Follow::Unless(arg) => call.args[arg] & AT_SYMLINK_NOFOLLOW == 0,
+        Follow::ByOpenFlags => {
             let flags = open_flags(call, sc).0;
             flags & O_NOFOLLOW == 0 && flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL
         }
-        _ => true,
+        Follow::Always => true,
     }
 }
 

@@ -1,8 +1,9 @@
 //! Threads and processes: those of the start snapshot, those that were forked, what they execute, how they end.
 
 use super::super::CompileError;
-use super::super::fsmodel::{NodeKind, PathId};
+use super::super::fsmodel::{InodeIx, NodeKind, PathId};
 use super::super::source::Source;
+use super::limits::LIMIT_NAME;
 use super::{
     CLONE_FILES, CLONE_FS, Files, FsState, MAX_TASKS, O_CLOEXEC, OfdIx, OfdKind, Origin, Proc, ProcIx, Task,
     TaskIx, World,
@@ -35,6 +36,9 @@ impl World {
                 self.fs.node_mut(ix).executed = true;
             }
             let proc = self.add_proc(process.tgid.0, parent, cwd, process.umask, exe);
+            if let Some((soft, _)) = process.limits.get(LIMIT_NAME) {
+                self.procs[proc as usize].fd_limit = Some(*soft);
+            }
             let mut tids: Vec<(u32, Vec<u8>)> =
                 process.threads.iter().map(|t| (t.tid.0, comm_of(&t.comm))).collect();
             if tids.is_empty() {
@@ -124,6 +128,18 @@ impl World {
         Ok(ix)
     }
 
+    /// What was executed by its descriptor: the kernel calls that `/dev/fd/N` (`do_open_execat`, fs/exec.c). The path is
+    /// `None` for a memfd.
+    fn executed_descriptor(&self, proc: ProcIx, name: &[u8]) -> Option<(Option<PathId>, InodeIx)> {
+        let number = std::str::from_utf8(name.strip_prefix(b"/dev/fd/")?).ok()?;
+        let slot = self.files[self.procs[proc as usize].files as usize].slots.get(&number.parse().ok()?)?;
+        match self.ofds[slot.ofd() as usize].kind {
+            OfdKind::Node { path, inode } => Some((Some(path), inode)),
+            OfdKind::Mem { inode } => Some((None, inode)),
+            _ => None,
+        }
+    }
+
     /// The live task with this thread id.
     pub(crate) fn live(&self, tid: u32) -> Option<TaskIx> {
         self.live_tid.get(&tid).copied()
@@ -167,11 +183,18 @@ impl World {
                 self.live_tid.insert(def.tid.0, task);
                 let proc = self.tasks[task as usize].proc;
                 self.procs[proc as usize].leader = task;
-                let path = self.paths.intern(source.str(*path));
-                let path = self.resolve(path, true);
-                self.procs[proc as usize].exe = Some(path);
-                let ix = self.fs.present(path, NodeKind::File);
-                self.fs.node_mut(ix).executed = true;
+                let opened = self.executed_descriptor(proc, source.str(*path));
+                self.procs[proc as usize].opened = opened;
+                if let Some((path, inode)) = opened {
+                    self.procs[proc as usize].exe = path.or(self.procs[proc as usize].exe);
+                    self.fs.node_mut(inode).executed = true;
+                } else {
+                    let path = self.paths.intern(source.str(*path));
+                    let path = self.resolve(path, true);
+                    self.procs[proc as usize].exe = Some(path);
+                    let ix = self.fs.present(path, NodeKind::File);
+                    self.fs.node_mut(ix).executed = true;
+                }
                 self.exec(proc)?;
             }
             ProcessKind::Exit { status, group_dead } => {
@@ -179,6 +202,8 @@ impl World {
                 state.exited = true;
                 state.status = Some(*status);
                 let (tid, proc) = (state.tid, state.proc);
+                let living = &mut self.procs[proc as usize].live_threads;
+                *living = living.saturating_sub(1);
                 if self.live_tid.get(&tid) == Some(&task) {
                     self.live_tid.remove(&tid);
                 }
@@ -218,6 +243,7 @@ impl World {
         let from = &self.procs[above as usize];
         let (from_files, from_fs, exe, own_group, root) =
             (from.files, from.fs, from.exe, from.own_group, from.root);
+        let fd_limit = from.fd_limit;
         let files = if flags & CLONE_FILES != 0 {
             self.files[from_files as usize].users += 1;
             from_files
@@ -243,6 +269,9 @@ impl World {
             own_group,
             no_child: BTreeMap::new(),
             threads: 0,
+            live_threads: 0,
+            fd_limit,
+            opened: None,
             dead: false,
         });
         self.live_tgid.insert(tgid, proc);
@@ -286,6 +315,9 @@ impl World {
             own_group: false,
             no_child: BTreeMap::new(),
             threads: 0,
+            live_threads: 0,
+            fd_limit: self.seed.fd_limit,
+            opened: None,
             dead: false,
         });
         self.live_tgid.insert(tgid, proc);
@@ -306,6 +338,7 @@ impl World {
         }
         let ix = self.tasks.len() as TaskIx;
         self.procs[proc as usize].threads += 1;
+        self.procs[proc as usize].live_threads += 1;
         self.tasks.push(Task {
             tid,
             start_ns,
@@ -339,12 +372,34 @@ impl World {
         (self.files.len() - 1) as u32
     }
 
-    pub(crate) fn exec(&mut self, proc: ProcIx) -> Result<(), CompileError> {
+    /// A table of descriptors of the process's own. What one of several threads does to its own table only is not followed.
+    pub(crate) fn unshare_files(&mut self, task: TaskIx) {
+        let proc = self.tasks[task as usize].proc;
+        if self.procs[proc as usize].live_threads <= 1 {
+            self.own_files(proc);
+        }
+    }
+
+    /// A working directory of the process's own.
+    pub(crate) fn unshare_directory(&mut self, task: TaskIx) {
+        let proc = self.tasks[task as usize].proc;
+        if self.procs[proc as usize].live_threads <= 1 {
+            let fs = self.procs[proc as usize].fs;
+            self.fs_states.push(self.fs_states[fs as usize].clone());
+            self.procs[proc as usize].fs = (self.fs_states.len() - 1) as u32;
+        }
+    }
+
+    fn own_files(&mut self, proc: ProcIx) {
         let files = self.procs[proc as usize].files;
         if self.files[files as usize].users > 1 {
             self.files[files as usize].users -= 1;
             self.procs[proc as usize].files = self.copy_files(files);
         }
+    }
+
+    pub(crate) fn exec(&mut self, proc: ProcIx) -> Result<(), CompileError> {
+        self.own_files(proc);
         let files = self.procs[proc as usize].files;
         while let Some(fd) = self.files[files as usize].slots.first_marked().copied() {
             self.drop_fd(files, fd);

@@ -142,8 +142,10 @@ impl Start<'_> {
 
     /// Puts descriptors at their numbers. Returns the numbers.
     fn take_descriptors(&self, ends: &Ends, terminal: Option<&OwnedFd>, report: &mut File) -> Vec<RawFd> {
-        // The report's descriptor must not be where a recorded one goes.
-        if let Ok(high) = nix::fcntl::fcntl(&*report, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(OWN_FDS + 500)) {
+        // The report's descriptor must not be where a recorded one goes, nor those that are on their way there.
+        let highest = self.preopened.iter().map(|preopened| preopened.fd).max().unwrap_or(0);
+        let above = highest.saturating_add(1).max(OWN_FDS);
+        if let Ok(high) = nix::fcntl::fcntl(&*report, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(above)) {
             // SAFETY: a fresh descriptor that nobody else owns.
             *report = unsafe { File::from_raw_fd(high) };
         }
@@ -196,8 +198,7 @@ impl Start<'_> {
                 null()
             });
             let Ok(source) = source else { continue };
-            if let Ok(high) = nix::fcntl::fcntl(&source, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(OWN_FDS + 600))
-            {
+            if let Ok(high) = nix::fcntl::fcntl(&source, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(above)) {
                 moved.push((high, preopened));
             }
         }

@@ -1,25 +1,33 @@
-//! Watching a running replay: progress, stalls, signals from outside, its end.
+//! Watching a running replay: its clock, tasks that cannot go on, signals from outside, its end.
 
 use super::super::control::{Control, monotonic_ns};
 use super::super::{Ended, Hit, Outcome, call_name};
+use super::force::{Position, Stage, first_to_force};
+use super::progress::{Tasks, is_open};
+use super::threads::{Doing, Threads};
 use super::{Setup, flags_of};
 use crate::plan::environment::ExternalSignal;
 use crate::sandbox::limits::Resource;
-use ctrace_program::control::status;
+use ctrace_program::control::{Pace, status};
 use ctrace_program::{CONTROL_BASE, Kind, task_flags};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// How often init looks at the tasks.
-const TICK: Duration = Duration::from_millis(4);
-/// A call may take this much longer than recorded, and twice as long, before it counts as stuck.
-const CALL_SLACK_NS: u64 = 1_000_000_000;
-/// Waits that are given up before the replay is declared stalled.
-const BREAKS_MAX: u32 = 1000;
+/// How often init looks at the tasks, at most; a look never takes more than a tenth of the time between two.
+const TICK: Duration = Duration::from_millis(2);
+/// How soon it looks again when a task is stuck.
+const SOON: Duration = Duration::from_micros(200);
+/// How much later than the recording, on its own clock, a replay ends at the latest.
+const AFTER_END_NS: u64 = 1_000_000_000;
+/// Forced ends that are told one by one.
+const LISTED: usize = 100;
+/// Recorded ends are the same if they are this near: nobody moves for so long that has moved.
+const DEAD_NS: u64 = 20_000_000;
 
 /// Watches a running replay.
 pub(super) struct Watch<'a> {
@@ -29,10 +37,16 @@ pub(super) struct Watch<'a> {
     root_status: Option<i32>,
     drains: Vec<OwnedFd>,
     signals: Vec<ExternalSignal>,
-    /// Last `seq` and status seen per task, and when they changed.
-    seen: Vec<(u32, u32, u64)>,
-    last_progress_ns: u64,
-    breaks: u32,
+    tasks: Tasks<'a>,
+    threads: Threads,
+    /// How long the replay clock has been held back.
+    lag_ns: u64,
+    /// Ends that were forced, by kind, and the first of them in words.
+    forced: BTreeMap<String, u64>,
+    forced_ends: Vec<String>,
+    /// The end that was forced last: task, place, and the task and place waited for. It counts once, however often it has
+    /// to be asked for.
+    last_forced: Option<[u32; 4]>,
     /// The private root was once full: of bytes, of files.
     full: (bool, bool),
     /// Directories that are freed while the replay runs: one for each process that init starts, and the one around them.
@@ -40,7 +54,13 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(setup: &'a Setup, control: &'a Control, root_pid: i32, drains: Vec<OwnedFd>) -> Self {
+    pub(super) fn new(
+        setup: &'a Setup,
+        control: &'a Control,
+        root_pid: i32,
+        drains: Vec<OwnedFd>,
+        threads: Threads,
+    ) -> Self {
         let mut signals = setup.environment.signals.clone();
         signals.sort_by_key(|signal| std::cmp::Reverse(signal.t_ns));
         Self {
@@ -50,9 +70,12 @@ impl<'a> Watch<'a> {
             root_status: None,
             drains,
             signals,
-            seen: vec![(0, 0, 0); control.tasks() as usize],
-            last_progress_ns: 0,
-            breaks: 0,
+            tasks: Tasks::new(&setup.program, control, setup.options.pace, setup.options.speed),
+            threads,
+            lag_ns: 0,
+            forced: BTreeMap::new(),
+            forced_ends: Vec::new(),
+            last_forced: None,
             full: (false, false),
             start_directories: 1
                 + (0..setup.program.header.tasks)
@@ -70,29 +93,31 @@ impl<'a> Watch<'a> {
     pub(super) fn run(&mut self, channel: &mut UnixStream) -> Outcome {
         let begin = monotonic_ns();
         let mut stuck = Vec::new();
+        let mut before = 0;
         let ended = loop {
             let now = monotonic_ns().saturating_sub(begin);
             let children = self.reap();
-            self.send_signals(now);
+            self.tasks.look(now.saturating_sub(self.lag_ns));
+            self.hold_back(now, now - before);
+            before = now;
+            let clock = now.saturating_sub(self.lag_ns);
+            self.send_signals(clock);
             self.look_at_root();
-            let finished = self.look(now);
-            if finished || !children {
+            if !children || self.is_over(clock) {
                 break Ended::Completed;
             }
             if now > self.setup.options.limits.duration.limit {
                 stuck = self.stuck(&mut |_| true);
                 break Ended::TimedOut;
             }
-            let stall = self.setup.options.stall.as_nanos() as u64;
-            if now.saturating_sub(self.last_progress_ns) > stall && !self.excused(now) {
-                if self.breaks >= BREAKS_MAX || !self.break_one() {
-                    stuck = self.stuck(&mut |_| true);
-                    break Ended::Stalled;
-                }
-                self.breaks += 1;
-                self.last_progress_ns = now;
+            if self.is_too_late(clock) {
+                stuck = self.stuck(&mut |_| true);
+                break Ended::Stalled;
             }
-            if self.serve(channel) {
+            let soon = self.force_on(clock);
+            let took = Duration::from_nanos(monotonic_ns().saturating_sub(begin + now));
+            let tick = if soon { SOON } else { TICK };
+            if self.serve(channel, tick.max(took * 10)) {
                 break Ended::Aborted;
             }
         };
@@ -110,17 +135,28 @@ impl<'a> Watch<'a> {
             match pid {
                 0 => return true,
                 p if p < 0 => return false,
+                p if self.threads.reaped(p, status) => {}
                 p if p == self.root_pid => self.root_status = Some(status),
                 _ => {}
             }
         }
     }
 
-    fn send_signals(&mut self, now: u64) {
+    /// Lets the replay clock wait for tasks that are behind although they have work: then the machine is slower than the
+    /// recorded one.
+    fn hold_back(&mut self, now: u64, elapsed: u64) {
+        let clock = now.saturating_sub(self.lag_ns);
+        let hold = self.tasks.hold_ns(clock, elapsed, &self.threads);
+        if hold > 0 {
+            self.lag_ns += hold;
+            self.control.header().lag.store(self.lag_ns, Relaxed);
+        }
+    }
+
+    fn send_signals(&mut self, clock: u64) {
         while let Some(signal) = self.signals.last() {
-            let at = (signal.t_ns as f64 / self.setup.options.speed) as u64;
             let slot = self.control.slot(signal.task);
-            if at > now || slot.seq.load(Relaxed) < signal.after_seq {
+            if self.tasks.scaled(signal.t_ns) > clock || slot.seq.load(Relaxed) < signal.after_seq {
                 return;
             }
             let tid = slot.tid.load(Relaxed);
@@ -149,26 +185,19 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Notes progress. True: every recorded task has come to its end.
-    fn look(&mut self, now: u64) -> bool {
-        let mut open = false;
-        for task in 0..self.control.tasks() {
-            let slot = self.control.slot(task);
-            let (seq, state) = (slot.seq.load(Relaxed), slot.status.load(Relaxed));
-            let seen = &mut self.seen[task as usize];
-            if (seen.0, seen.1) != (seq, state) {
-                let moved = seen.0 != seq;
-                *seen = (seq, state, now);
-                if moved {
-                    self.last_progress_ns = now;
-                }
-            }
-            let quiet_ns = now.saturating_sub(seen.2);
-            if !self.is_peer(task) && is_open(state) && !(quiet_ns > 20_000_000 && self.is_dead(task)) {
-                open = true;
-            }
-        }
-        !open
+    /// Whether every recorded task has come to its end.
+    fn is_over(&self, clock: u64) -> bool {
+        (0..self.control.tasks()).filter(|&task| !self.is_peer(task)).all(|task| {
+            let (stands_ns, state) = self.tasks.stands(task, clock);
+            !is_open(state) || stands_ns > DEAD_NS && self.is_dead(task)
+        })
+    }
+
+    /// Whether the recording has been over for so long that nothing more is waited for.
+    fn is_too_late(&self, clock: u64) -> bool {
+        let recorded = self.setup.recorded_ns;
+        let end = self.tasks.scaled(recorded);
+        recorded > 0 && self.setup.options.pace != Pace::Afap && clock > end.saturating_add(AFTER_END_NS)
     }
 
     /// Whether the task runs no more: its process exited or was killed, and may be waiting to be reaped.
@@ -176,6 +205,11 @@ impl<'a> Watch<'a> {
         let tid = self.control.slot(task).tid.load(Relaxed);
         if tid <= 1 {
             return false;
+        }
+        match self.threads.doing(tid) {
+            Doing::Gone => return true,
+            Doing::Unknown => {}
+            _ => return false,
         }
         // A zombie still has its id but no memory. Reading a word that every worker has mapped tells.
         let mut word = 0_u64;
@@ -187,55 +221,71 @@ impl<'a> Watch<'a> {
         read < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
     }
 
-    /// Whether some task is in something that the recording says takes as long.
-    fn excused(&self, now: u64) -> bool {
-        (0..self.control.tasks()).any(|task| {
-            let slot = self.control.slot(task);
-            let state = slot.status.load(Relaxed);
-            let since = self.seen[task as usize].2;
-            match state {
-                status::THINKING => !self.is_dead(task),
-                status::CALL => {
-                    let step = self.setup.program.step(task, slot.step.load(Relaxed));
-                    let recorded = step.map_or(0, |step| u64::from(step.duration_ns));
-                    let scaled = (recorded as f64 / self.setup.options.speed) as u64;
-                    now.saturating_sub(since) < scaled.saturating_mul(2).saturating_add(CALL_SLACK_NS)
-                        && !self.is_dead(task)
-                }
-                _ => false,
-            }
-        }) || self.signals.last().is_some_and(|signal| signal.t_ns > now)
+    /// Forces the task on that nothing will let go on any more. True: somebody is stuck.
+    fn force_on(&mut self, clock: u64) -> bool {
+        let mut positions = self.tasks.positions(clock, &self.threads);
+        if positions.is_empty() {
+            return false;
+        }
+        // A signal from outside may be what somebody waits for.
+        positions.extend(self.signals.last().map(|signal| Position {
+            task: signal.task,
+            stage: Stage::Moves,
+            at_ns: signal.t_ns,
+        }));
+        if let Some(task) = first_to_force(&positions) {
+            self.force(task);
+        }
+        true
     }
 
-    /// Tells the waiting task whose step was recorded first to go on without what it waits for.
-    fn break_one(&self) -> bool {
-        let first = (0..self.control.tasks())
-            .filter(|&task| {
-                let state = self.control.slot(task).status.load(Relaxed);
-                matches!(state, status::WAITING | status::SIGNAL | status::POLLING) && !self.is_dead(task)
-            })
-            .min_by_key(|&task| {
-                let index = self.control.slot(task).step.load(Relaxed);
-                self.setup.program.step(task, index).map_or(u64::MAX, |step| step.t_ns)
-            });
-        match first {
-            Some(task) => {
-                self.control.break_wait(task);
-                true
+    /// Ends what a task is in by the mildest means that there is.
+    fn force(&mut self, task: u32) {
+        let slot = self.control.slot(task);
+        let (state, seq) = (slot.status.load(Relaxed), slot.seq.load(Relaxed));
+        let tid = slot.tid.load(Relaxed);
+        let stopped = tid > 1 && self.threads.doing(tid) == Doing::Stopped;
+        let waits_for = match state {
+            status::WAITING => [&slot.waits_for_task, &slot.waits_for_seq].map(|word| word.load(Relaxed)),
+            _ => [u32::MAX; 2],
+        };
+        let end = [task, seq, waits_for[0], waits_for[1]];
+        if self.last_forced != Some(end) {
+            self.last_forced = Some(end);
+            let kind = match state {
+                _ if stopped => "stop".to_owned(),
+                status::WAITING => "wait".to_owned(),
+                status::SIGNAL => "signal".to_owned(),
+                status::POLLING => "readiness".to_owned(),
+                _ => {
+                    let step = self.setup.program.step(task, slot.step.load(Relaxed));
+                    step.map_or_else(|_| "call".to_owned(), |step| call_name(step.nr))
+                }
+            };
+            *self.forced.entry(kind).or_default() += 1;
+            if self.forced_ends.len() < LISTED {
+                self.forced_ends.extend(self.where_is(task));
             }
-            None => false,
+        }
+        if stopped {
+            // SAFETY: integers only; the id is of this PID namespace.
+            unsafe { libc::kill(tid, libc::SIGCONT) };
+            return;
+        }
+        self.control.force(task);
+        if tid > 1 && state != status::WAITING {
+            self.threads.interrupt(tid);
         }
     }
 
     /// Reads what must be drained and what ctrace says. True: stop.
-    fn serve(&mut self, channel: &mut UnixStream) -> bool {
+    fn serve(&mut self, channel: &mut UnixStream, tick: Duration) -> bool {
         let mut closed = Vec::new();
         let mut stop = false;
         {
             let mut fds = vec![PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
             fds.extend(self.drains.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
-            let timeout = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
-            if poll(&mut fds, timeout).unwrap_or(0) <= 0 {
+            if wait_for_any(&mut fds, tick) <= 0 {
                 return false;
             }
             let ready: Vec<bool> =
@@ -261,47 +311,47 @@ impl<'a> Watch<'a> {
     pub(super) fn stuck(&self, which: &mut dyn FnMut(u32) -> bool) -> Vec<String> {
         let mut out = Vec::new();
         for task in (0..self.control.tasks()).filter(|&task| which(task)) {
-            let slot = self.control.slot(task);
-            let state = slot.status.load(Relaxed);
-            if !is_open(state) || state == status::GATE || self.is_dead(task) {
-                continue;
-            }
-            let index = slot.step.load(Relaxed);
-            let program = &self.setup.program;
-            let what = program.step(task, index).map_or_else(
-                |_| "the end of its steps".to_owned(),
-                |step| program.describe(&step, &call_name),
-            );
-            let doing = match state {
-                status::WAITING => {
-                    let (other, seq) = (slot.waits_for_task.load(Relaxed), slot.waits_for_seq.load(Relaxed));
-                    let at = self.control.slot(other);
-                    format!(
-                        "waits for {} to get to step {} (it is at step {}{})",
-                        program.task_name(other),
-                        seq.saturating_sub(1) / 2,
-                        at.step.load(Relaxed),
-                        if self.is_dead(other) { ", and gone" } else { "" },
-                    )
-                }
-                status::CALL | status::FINAL_CALL => "is blocked in its call".to_owned(),
-                status::SIGNAL => "waits for a signal".to_owned(),
-                status::POLLING => "waits for a descriptor to become ready".to_owned(),
-                status::THINKING => "computes or idles".to_owned(),
-                _ => "runs".to_owned(),
-            };
-            let kind = if self.is_peer(task) { "peer " } else { "" };
-            out.push(format!(
-                "{kind}{} {doing}, step {index}: {}",
-                program.task_name(task),
-                what.trim_start()
-            ));
-            if out.len() >= 100 {
+            out.extend(self.where_is(task));
+            if out.len() >= LISTED {
                 out.push("and more".to_owned());
                 break;
             }
         }
         out
+    }
+
+    /// Where a task is that has not ended, in words.
+    fn where_is(&self, task: u32) -> Option<String> {
+        let slot = self.control.slot(task);
+        let state = slot.status.load(Relaxed);
+        if !is_open(state) || state == status::GATE || self.is_dead(task) {
+            return None;
+        }
+        let index = slot.step.load(Relaxed);
+        let program = &self.setup.program;
+        let what = program
+            .step(task, index)
+            .map_or_else(|_| "the end of its steps".to_owned(), |step| program.describe(&step, &call_name));
+        let doing = match state {
+            status::WAITING => {
+                let (other, seq) = (slot.waits_for_task.load(Relaxed), slot.waits_for_seq.load(Relaxed));
+                let at = self.control.slot(other);
+                format!(
+                    "waits for {} to get to step {} (it is at step {}{})",
+                    program.task_name(other),
+                    seq.saturating_sub(1) / 2,
+                    at.step.load(Relaxed),
+                    if self.is_dead(other) { ", and gone" } else { "" },
+                )
+            }
+            status::CALL | status::FINAL_CALL => "is blocked in its call".to_owned(),
+            status::SIGNAL => "waits for a signal".to_owned(),
+            status::POLLING => "waits for a descriptor to become ready".to_owned(),
+            status::THINKING => "computes or idles".to_owned(),
+            _ => "runs".to_owned(),
+        };
+        let kind = if self.is_peer(task) { "peer " } else { "" };
+        Some(format!("{kind}{} {doing}, step {index}: {}", program.task_name(task), what.trim_start()))
     }
 
     fn outcome(&self, ended: Ended, stuck: Vec<String>) -> Outcome {
@@ -322,7 +372,7 @@ impl<'a> Watch<'a> {
         });
         Outcome {
             ended,
-            makespan_ns: makespan_ns.unwrap_or(0),
+            makespan_ns: makespan_ns.map_or(0, |end_ns| end_ns.saturating_add(self.lag_ns)),
             counters: self.control.counters(|task| !self.is_peer(task)),
             peers: self.control.counters(|task| self.is_peer(task)),
             divergences: self.control.divergences(&self.setup.program),
@@ -332,6 +382,9 @@ impl<'a> Watch<'a> {
             root_status: self.root_status,
             problems: Vec::new(),
             leftovers: Vec::new(),
+            forced: self.forced.clone(),
+            forced_ends: self.forced_ends.clone(),
+            starved_ns: self.lag_ns,
             hits: [(self.full.0, Resource::Disk), (self.full.1, Resource::Files)]
                 .into_iter()
                 .filter(|(full, _)| *full)
@@ -341,7 +394,8 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Whether a task in this state may still do something.
-fn is_open(state: u32) -> bool {
-    !matches!(state, status::UNBORN | status::EXITED | status::PARKED | status::FINAL_CALL)
+/// Waits until one of the descriptors is ready, or the time is over. Returns how many are.
+fn wait_for_any(fds: &mut [PollFd<'_>], time: Duration) -> i32 {
+    let limit = nix::sys::time::TimeSpec::from_duration(time);
+    ppoll(fds, Some(limit), None).unwrap_or(0)
 }

@@ -23,6 +23,9 @@ pub mod nr {
     pub const TGKILL: u32 = 131;
     pub const GETPID: u32 = 172;
     pub const DUP3: u32 = 24;
+    pub const LSEEK: u32 = 62;
+    pub const FTRUNCATE: u32 = 46;
+    pub const PRLIMIT64: u32 = 261;
     pub const FCNTL: u32 = 25;
     pub const RT_SIGPROCMASK: u32 = 135;
     pub const EXECVEAT: u32 = 281;

@@ -23,6 +23,9 @@ pub mod nr {
     pub const TGKILL: u32 = 234;
     pub const GETPID: u32 = 39;
     pub const DUP3: u32 = 292;
+    pub const LSEEK: u32 = 8;
+    pub const FTRUNCATE: u32 = 77;
+    pub const PRLIMIT64: u32 = 302;
     pub const FCNTL: u32 = 72;
     pub const RT_SIGPROCMASK: u32 = 14;
     pub const EXECVEAT: u32 = 322;

@@ -1,0 +1,211 @@
+//! Descriptors, limits, full file systems, and what the kernel was told behind pointers.
+
+use super::*;
+
+const CREATED: u64 = 0o102;
+
+fn of<'a>(steps: &'a [Step], name: &str) -> Vec<&'a Step> {
+    let nr = named(name);
+    steps.iter().filter(|step| step.nr == nr && step.flags & flags::ENGINE == 0).collect()
+}
+
+fn is_emulated(step: &Step) -> bool {
+    step.flags & flags::FAULT != 0
+}
+
+/// `struct rlimit64` of a limit of descriptors.
+fn limit(t: &mut Mem, task: TaskId, soft: u64, hard: u64) {
+    let data = [soft.to_le_bytes(), hard.to_le_bytes()].concat();
+    t.call(task, "prlimit64", [0, 7, 0, 0, 0, 0], 0).details.push(Detail::Bytes { arg: 2, data });
+}
+
+/// Makes a file, which is open as `fd`.
+fn make(t: &mut Mem, task: TaskId, path: &[u8], fd: i64) {
+    let file = t.file(path, 0);
+    t.open(task, path, CREATED, fd, Some(file));
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        call.details.push(Detail::Created);
+    }
+}
+
+#[test]
+fn a_descriptor_is_refused_by_the_limit_where_the_limit_is_met() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    limit(&mut t, a, 5, 64);
+    for fd in 0..5 {
+        t.call(a, "epoll_create1", [0; 6], fd);
+    }
+    t.call(a, "epoll_create1", [0; 6], -24);
+    t.call(a, "close", [3, 0, 0, 0, 0, 0], 0);
+    // One is left, where two are needed.
+    t.call(a, "pipe2", [0; 6], -24);
+    // By another limit than that of descriptors.
+    t.call(a, "epoll_create1", [0; 6], -24);
+    let plan = t.plan();
+    let steps = steps(&plan, 0);
+    let set = of(&steps, "prlimit64")[0];
+    // The hard limit stays, so that the soft one can be raised again.
+    assert_eq!((set.sel[2], set.args[2]), (Sel::SoftLimit as u8, ctrace_program::soft_limit(7, 5)));
+    let made = of(&steps, "epoll_create1");
+    assert_eq!([made[4], made[5], made[6]].map(is_emulated), [false, false, true]);
+    assert!(!is_emulated(of(&steps, "pipe2")[0]));
+}
+
+#[test]
+fn a_limit_that_nobody_set_is_told_by_the_first_refusal() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    for fd in 0..7 {
+        t.call(a, "eventfd2", [0; 6], fd);
+    }
+    t.call(a, "eventfd2", [0; 6], -24);
+    let steps = steps(&t.plan(), 0);
+    let gate = steps.iter().position(|step| step.kind == Kind::Gate as u8).unwrap();
+    let set = steps[..gate].iter().find(|step| step.nr == named("prlimit64")).unwrap();
+    assert_eq!(set.args[2], ctrace_program::soft_limit(7, 7));
+    assert!(!is_emulated(of(&steps, "eventfd2")[7]));
+}
+
+#[test]
+fn a_table_of_descriptors_of_ones_own_is_that() {
+    // CLONE_VM, CLONE_FILES, SIGCHLD.
+    const SHARED: u64 = 0x100 | 0x400 | 17;
+    const UNSHARE: u64 = 2;
+    for own in [false, true] {
+        let mut t = Mem::new();
+        let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+        make(&mut t, a, b"/tmp/x", 3);
+        t.fork(a, b);
+        t.call(a, "clone", [SHARED, 0, 0, 0, 0, 0], 11);
+        if own {
+            t.call(b, "unshare", [0x400, 0, 0, 0, 0, 0], 0);
+        }
+        t.call(b, "close_range", [3, 3, if own { 0 } else { UNSHARE }, 0, 0, 0], 0);
+        t.call(a, "write", [3, 0, 5, 0, 0, 0], 5);
+        let plan = t.plan();
+        let steps = steps(&plan, 0);
+        // It is known as the file that it is.
+        assert_eq!((of(&steps, "write")[0].kind, of(&steps, "write")[0].expect), (Kind::Call as u8, 5));
+        assert_eq!(plan.summary.missing.len(), 0, "{:?}", plan.summary);
+    }
+}
+
+#[test]
+fn namespaces_are_answered_and_tables_unshared() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "unshare", [0x400 | 0x200, 0, 0, 0, 0, 0], 0);
+    t.call(a, "unshare", [0x2_0000, 0, 0, 0, 0, 0], 0);
+    t.call(a, "mount", [0; 6], 0);
+    let plan = t.plan();
+    let steps = steps(&plan, 0);
+    let unshared = of(&steps, "unshare");
+    assert_eq!([unshared[0], unshared[1]].map(is_emulated), [false, true]);
+    assert_eq!((is_emulated(of(&steps, "mount")[0]), of(&steps, "mount")[0].expect), (true, 0));
+    let refused: Vec<_> = plan.summary.refused.keys().map(String::as_str).collect();
+    assert_eq!(refused, ["mount", "unshare"]);
+}
+
+#[test]
+fn who_finds_a_descriptor_closed_comes_after_who_closed_it() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 10));
+    t.call(a, "eventfd2", [0; 6], 3);
+    t.fork(a, b);
+    t.call(a, "clone", [0x5_0f00, 0, 0, 0, 0, 0], 11);
+    t.call(b, "close", [3, 0, 0, 0, 0, 0], 0);
+    t.call(a, "close", [3, 0, 0, 0, 0, 0], -9);
+    t.call(b, "eventfd2", [0; 6], 3);
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let waits_of = |task: u32, name: &str, nth: usize| {
+        let step = of(&steps(&plan, task), name)[nth].to_owned();
+        program.waits(&step).unwrap().into_iter().map(|wait| wait.task).collect::<Vec<_>>()
+    };
+    assert_eq!(waits_of(0, "close", 0), [1]);
+    // And the number is not given out before.
+    assert_eq!(waits_of(1, "eventfd2", 0), [0]);
+}
+
+#[test]
+fn a_file_system_is_as_full_as_it_was() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    make(&mut t, a, b"/srv/log/a", 3);
+    t.call(a, "write", [3, 0, 8192, 0, 0, 0], 8192);
+    t.call(a, "write", [3, 0, 4096, 0, 0, 0], -28);
+    t.call(a, "ftruncate", [3, 0, 0, 0, 0, 0], 0);
+    // Somebody else had filled it.
+    t.call(a, "pwrite64", [3, 0, 4096, 0, 0, 0], -28);
+    let plan = t.plan();
+    let volumes: Vec<_> = plan.environment.volumes.iter().map(|v| (v.path.as_slice(), v.bytes)).collect();
+    assert_eq!(volumes, [(&b"/srv/log"[..], 8192)]);
+    let steps = steps(&plan, 0);
+    assert!(!is_emulated(of(&steps, "write")[1]));
+    assert!(is_emulated(of(&steps, "pwrite64")[0]));
+}
+
+#[test]
+fn an_eventfd_is_given_what_is_taken_from_it() {
+    const SEMAPHORE: u64 = 1;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "eventfd2", [1, SEMAPHORE, 0, 0, 0, 0], 3);
+    t.call(a, "write", [3, 0, 8, 0, 0, 0], 8);
+    for _ in 0..4 {
+        t.call(a, "read", [3, 0, 8, 0, 0, 0], 8);
+    }
+    t.call(a, "write", [3, 0, 8, 0, 0, 0], 8);
+    t.call(a, "read", [3, 0, 8, 0, 0, 0], 8);
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let steps = steps(&plan, 0);
+    let added = of(&steps, "write").into_iter().map(|step| program.blob(step.args[1]).unwrap());
+    let added: Vec<u64> = added.map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap())).collect();
+    assert_eq!(added, [3, 1]);
+}
+
+#[test]
+fn an_epoll_instance_takes_no_plain_file_and_still_reports_it() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let mounts = t.file(b"/proc/self/mounts", 0);
+    t.open(a, b"/proc/self/mounts", 0, 3, Some(mounts));
+    t.call(a, "epoll_create1", [0; 6], 4);
+    let entries = vec![EpollEntry { data: 3, events: 1 }];
+    t.call(a, "epoll_ctl", [4, 1, 3, 0, 0, 0], 0)
+        .details
+        .push(Detail::Epoll { arg: 3, entries: entries.clone() });
+    t.call(a, "epoll_wait", [4, 0, 8, u64::MAX, 0, 0], 1).details.push(Detail::Epoll { arg: 1, entries });
+    let steps = steps(&t.plan(), 0);
+    assert!(is_emulated(of(&steps, "epoll_ctl")[0]));
+    let wait = steps.iter().position(|step| step.nr == named("epoll_wait")).unwrap();
+    let around: Vec<u32> = [wait - 2, wait - 1, wait + 1].map(|at| steps[at].nr).into();
+    assert_eq!(around, ["eventfd2", "epoll_ctl", "close"].map(named));
+    assert!([wait - 2, wait - 1, wait + 1].iter().all(|at| steps[*at].flags & flags::ENGINE != 0));
+}
+
+#[test]
+fn a_terminal_is_written_the_lines_that_were_read_from_it() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let device = |t: &mut Mem, path: &[u8], rdev: u64| {
+        let path = t.text(path);
+        t.add_object(Object::File { path, dev: 5, ino: 2, mode: 0o020_620, rdev, size: 0 })
+    };
+    let (master, slave) = (device(&mut t, b"/dev/ptmx", 0x502), device(&mut t, b"/dev/pts/4", 0x8804));
+    t.open(a, b"/dev/ptmx", 2, 3, Some(master));
+    t.call(a, "ioctl", [3, 0x8004_5430, 0, 0, 0, 0], 0).details.push(Detail::Value { arg: 2, value: 4 });
+    t.call(a, "ioctl", [3, 0x4004_5431, 0, 0, 0, 0], 0).details.push(Detail::Value { arg: 2, value: 0 });
+    t.call(a, "ioctl", [3, 0x5441, 2, 0, 0, 0], 4);
+    t.call(a, "write", [4, 0, 10, 0, 0, 0], 10).object = Some(slave);
+    t.call(a, "read", [3, 0, 100, 0, 0, 0], 12).object = Some(master);
+    let plan = t.plan();
+    assert_eq!(plan.environment.terminals, [4]);
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let steps = steps(&plan, 0);
+    assert_eq!(program.blob(of(&steps, "write")[0].args[1]).unwrap(), b"xxxxxxxx\n\n");
+    let peer = of(&steps, "ioctl")[2];
+    assert_eq!((peer.post, peer.post_arg), (Post::Fd as u8, 4));
+}

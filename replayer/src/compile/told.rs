@@ -1,0 +1,285 @@
+//! What the kernel was told behind a pointer that the recording does not keep, as far as what followed tells it: how much was
+//! added to an eventfd, and when a timer of an absolute time went off.
+
+use super::CompileError;
+use super::budget::Budget;
+use super::calls::{Known, Sc};
+use super::steps::terminals::{TIOCGPTN, TIOCSPTLCK};
+use super::world::{BLOCKED_NS, OfdIx, OfdKind, TaskIx, World, detail_epoll, detail_value};
+use ctrace_format::{Detail, Syscall};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+const EFD_SEMAPHORE: u64 = 1;
+const EAGAIN: i64 = -11;
+const TFD_TIMER_ABSTIME: u64 = 1;
+
+/// The call of a task: its number among them.
+type Place = (TaskIx, u32);
+/// Terminals that are told apart.
+const TERMINALS_MAX: usize = 256;
+
+/// The number of the terminal that a description is of.
+fn slave_number(world: &World, ofd: OfdIx) -> Option<u64> {
+    let node = world.fs.node(world.inode_of(ofd)?);
+    let name = match world.ofds[ofd as usize].kind {
+        OfdKind::Node { path, .. } => world.paths.get(path).strip_prefix(b"/dev/pts/")?,
+        _ => return None,
+    };
+    let major = node.rdev >> 8 & 0xfff;
+    (136..144).contains(&major).then(|| std::str::from_utf8(name).ok()?.parse().ok()).flatten()
+}
+
+/// An eventfd, as its readers found it.
+#[derive(Debug, Default)]
+struct Counter {
+    semaphore: bool,
+    count: u64,
+    /// Reads of a semaphore that are to be explained by a write that has not been told yet.
+    owed: u64,
+    last_write: Option<Place>,
+}
+
+/// A timer that was set to an absolute time, and has not been seen to go off.
+#[derive(Debug, Clone, Copy)]
+struct Armed {
+    place: Place,
+    at_ns: u64,
+}
+
+/// A pseudo terminal.
+#[derive(Debug, Default)]
+struct Terminal {
+    /// What was passed through it towards its master, as far as the writes tell, and what was read there.
+    written: u64,
+    read: u64,
+    /// The last write to the terminal, and to its master: where, how many bytes, how many of them are ends of lines.
+    from_within: Option<(Place, u64)>,
+    from_master: Option<(Place, u64)>,
+    /// The calls that unlocked it.
+    unlocked: Vec<Place>,
+}
+
+/// Collects them over the events of a recording.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    counters: FxHashMap<OfdIx, Counter>,
+    armed: FxHashMap<OfdIx, Armed>,
+    /// By number.
+    terminals: FxHashMap<u64, Terminal>,
+    /// Calls that unlocked terminals which echo.
+    echoing: FxHashSet<Place>,
+    /// Ends of lines in what was written to a terminal.
+    lines: FxHashMap<Place, u64>,
+    /// What a write added to an eventfd, if it was more than one.
+    pub(crate) added: FxHashMap<Place, u64>,
+    /// How long after it was set a timer was seen to have gone off, and whether somebody waited for just that.
+    pub(crate) expiries: FxHashMap<Place, (u64, bool)>,
+}
+
+impl Told {
+    /// A call that is about to be applied.
+    pub(crate) fn call(
+        &mut self,
+        world: &World,
+        budget: Budget,
+        task: TaskIx,
+        call: &Syscall,
+        known: &Known,
+    ) -> Result<(), CompileError> {
+        let place = (task, world.tasks[task as usize].ops);
+        let ofd = || world.ofd_of(task, call.args[0] as i32);
+        if let Sc::Read | Sc::Write | Sc::Ioctl = known.sc
+            && let Some(ofd) = ofd()
+        {
+            self.terminal(world, ofd, call, known.sc, place);
+            budget.things("ends of lines", self.lines.len())?;
+        }
+        match known.sc {
+            Sc::Read if !self.counters.is_empty() || !self.armed.is_empty() => {
+                let Some(ofd) = ofd() else { return Ok(()) };
+                match world.ofds[ofd as usize].kind {
+                    OfdKind::Event => self.taken(ofd, call),
+                    OfdKind::Timer if call.ret > 0 => self.went_off(ofd, call),
+                    _ => {}
+                }
+            }
+            Sc::Write if call.ret == 8 && !self.counters.is_empty() => {
+                if let Some(counter) = ofd().and_then(|ofd| self.counters.get_mut(&ofd)) {
+                    let least = counter.owed.max(1);
+                    let value = detail_value(call, 1).unwrap_or(least);
+                    counter.count = counter.count.saturating_add(value).saturating_sub(counter.owed);
+                    counter.owed = 0;
+                    counter.last_write = Some(place);
+                    if value != 1 {
+                        budget.things("values of eventfds", self.added.len())?;
+                        self.added.insert(place, value);
+                    }
+                }
+            }
+            Sc::TimerfdSettime if call.ret == 0 => {
+                let Some(ofd) = ofd() else { return Ok(()) };
+                self.armed.remove(&ofd);
+                if call.args[1] & TFD_TIMER_ABSTIME != 0 {
+                    self.armed.insert(ofd, Armed { place, at_ns: call.t_ns });
+                }
+            }
+            Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2 if call.ret > 0 && !self.armed.is_empty() => {
+                let Some(epoll) = ofd().and_then(|ep| world.epoll(ep)) else { return Ok(()) };
+                for entry in detail_epoll(call).unwrap_or_default() {
+                    if let Some(watch) = epoll.by_data(entry.data) {
+                        self.went_off(watch.ofd, call);
+                    }
+                }
+            }
+            Sc::Poll | Sc::Ppoll | Sc::Select | Sc::Pselect6 if call.ret > 0 && !self.armed.is_empty() => {
+                for detail in &call.details {
+                    let Detail::Poll { entries, .. } = detail else { continue };
+                    for entry in entries.iter().filter(|entry| entry.revents & 1 != 0) {
+                        if let Some(ofd) = world.ofd_of(task, entry.fd) {
+                            self.went_off(ofd, call);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+        budget.things("timers of absolute times", self.expiries.len())
+    }
+
+    /// A call that has been applied: an eventfd may have come of it.
+    pub(crate) fn applied(&mut self, world: &World, task: TaskIx, call: &Syscall, known: &Known) {
+        if call.ret < 0 {
+            return;
+        }
+        let Some(ofd) = world.ofd_of(task, call.ret as i32) else { return };
+        match known.sc {
+            Sc::Eventfd | Sc::Eventfd2 => {
+                let semaphore = known.sc == Sc::Eventfd2 && call.args[1] & EFD_SEMAPHORE != 0;
+                let count = u64::from(call.args[0] as u32);
+                self.counters.insert(ofd, Counter { semaphore, count, owed: 0, last_write: None });
+            }
+            // The number of a description that is gone.
+            Sc::TimerfdCreate => {
+                self.armed.remove(&ofd);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a terminal was made.
+    pub(crate) fn has_terminals(&self) -> bool {
+        !self.terminals.is_empty()
+    }
+
+    /// The numbers of terminals that were made.
+    pub(crate) fn terminals(&self) -> impl Iterator<Item = u64> {
+        self.terminals.keys().copied()
+    }
+
+    /// Whether the terminal echoes that a call of a task unlocks.
+    pub(crate) fn echoes(&self, task: TaskIx, seq: u32) -> bool {
+        self.echoing.contains(&(task, seq))
+    }
+
+    /// How many ends of lines a write to a terminal had.
+    pub(crate) fn lines(&self, task: TaskIx, seq: u32) -> u64 {
+        self.lines.get(&(task, seq)).copied().unwrap_or(0)
+    }
+
+    fn terminal(&mut self, world: &World, ofd: OfdIx, call: &Syscall, sc: Sc, place: Place) {
+        if call.ret < 0 {
+            return;
+        }
+        if sc == Sc::Ioctl {
+            match call.args[1] as u32 {
+                TIOCGPTN if self.terminals.len() < TERMINALS_MAX => {
+                    let Some(number) = detail_value(call, 2) else { return };
+                    // Asked for the first time of this master: one of a number that may have been used before.
+                    if !world.ptys.contains_key(&ofd) {
+                        self.terminals.insert(number, Terminal::default());
+                    }
+                }
+                TIOCSPTLCK => {
+                    if let Some(terminal) = world.ptys.get(&ofd).and_then(|n| self.terminals.get_mut(n)) {
+                        terminal.unlocked.push(place);
+                    }
+                }
+                _ => {}
+            }
+            return;
+        }
+        if self.terminals.is_empty() || call.ret == 0 {
+            return;
+        }
+        let bytes = call.ret as u64;
+        if let Some(number) = world.ptys.get(&ofd) {
+            let Some(terminal) = self.terminals.get_mut(number) else { return };
+            if sc == Sc::Write {
+                terminal.from_master = Some((place, bytes));
+                return;
+            }
+            terminal.read = terminal.read.saturating_add(bytes);
+            Self::explain(terminal, &mut self.lines, &mut self.echoing);
+        } else if sc == Sc::Write
+            && let Some(number) = slave_number(world, ofd)
+            && let Some(terminal) = self.terminals.get_mut(&number)
+        {
+            terminal.written = terminal.written.saturating_add(bytes);
+            terminal.from_within = Some((place, bytes));
+        }
+    }
+
+    /// More came out of a terminal than was written to it: ends of lines have become two characters, or what was typed was
+    /// echoed.
+    fn explain(terminal: &mut Terminal, lines: &mut FxHashMap<Place, u64>, echoing: &mut FxHashSet<Place>) {
+        let surplus = terminal.read.saturating_sub(terminal.written);
+        if surplus == 0 {
+            return;
+        }
+        if let Some((place, bytes)) = terminal.from_within {
+            let known = lines.entry(place).or_default();
+            if known.saturating_add(surplus) <= bytes {
+                *known += surplus;
+                terminal.written += surplus;
+                return;
+            }
+        }
+        if let Some((place, bytes)) = terminal.from_master.take()
+            && surplus >= bytes
+            && surplus <= bytes.saturating_mul(2)
+        {
+            echoing.extend(terminal.unlocked.iter().copied());
+            lines.insert(place, surplus - bytes);
+            terminal.written += surplus;
+        }
+    }
+
+    fn taken(&mut self, ofd: OfdIx, call: &Syscall) {
+        let Some(counter) = self.counters.get_mut(&ofd) else { return };
+        if call.ret == EAGAIN {
+            counter.count = 0;
+        }
+        if call.ret != 8 {
+            return;
+        }
+        if !counter.semaphore {
+            counter.count = 0;
+        } else if counter.count > 0 {
+            counter.count -= 1;
+        } else if let Some(last) = counter.last_write.filter(|_| call.duration_ns < BLOCKED_NS) {
+            // There was more than the writes so far are known to have added.
+            let value = self.added.entry(last).or_insert(1);
+            *value = value.saturating_add(1);
+        } else {
+            counter.owed = counter.owed.saturating_add(1);
+        }
+    }
+
+    fn went_off(&mut self, ofd: OfdIx, call: &Syscall) {
+        if let Some(armed) = self.armed.remove(&ofd) {
+            let end_ns = call.t_ns.saturating_add(call.duration_ns);
+            let waited = call.duration_ns >= BLOCKED_NS;
+            self.expiries.insert(armed.place, (end_ns.saturating_sub(armed.at_ns), waited));
+        }
+    }
+}

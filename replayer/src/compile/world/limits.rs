@@ -1,0 +1,129 @@
+//! Limits of descriptor numbers (`RLIMIT_NOFILE`), and whether a call that was refused a descriptor met one.
+
+use super::super::calls::Sc;
+use super::{Files, TaskIx, World, detail_bytes, le_u64};
+use ctrace_format::Syscall;
+
+/// What `/proc/PID/limits` calls it.
+pub(super) const LIMIT_NAME: &str = "Max open files";
+/// Its number (asm-generic/resource.h).
+pub(crate) const RLIMIT_NOFILE: u64 = 7;
+pub(crate) const EMFILE: i64 = -24;
+/// Descriptors that are passed by in all looks for free numbers together, against traces made to exhaust the compiler.
+const LOOKED_AT_MAX: u64 = 1 << 28;
+
+impl Files {
+    /// Its numbers are others now.
+    pub(super) fn changed(&mut self) {
+        self.free = None;
+    }
+
+    /// The two lowest numbers that are free; `looked_at` counts what was passed by.
+    fn free(&mut self, looked_at: &mut u64) -> [i32; 2] {
+        if let Some(known) = self.free {
+            return known;
+        }
+        let mut free = [0, 0];
+        let mut found = 0;
+        let mut next = 0;
+        for (fd, _) in self.slots.iter() {
+            while next < *fd && found < 2 {
+                free[found] = next;
+                (found, next) = (found + 1, next + 1);
+            }
+            if found == 2 {
+                break;
+            }
+            *looked_at += 1;
+            next = fd.saturating_add(1);
+        }
+        for place in free.iter_mut().skip(found) {
+            *place = next;
+            next = next.saturating_add(1);
+        }
+        self.free = Some(free);
+        free
+    }
+}
+
+/// Numbers that a call takes at once, when it takes the lowest that are free.
+fn taken(sc: Sc) -> usize {
+    if matches!(sc, Sc::Pipe | Sc::Pipe2 | Sc::Socketpair) { 2 } else { 1 }
+}
+
+impl World {
+    /// `prlimit64`, `setrlimit`: a limit was set.
+    pub(super) fn limited(&mut self, task: TaskIx, call: &Syscall, sc: Sc) {
+        let prlimit = sc == Sc::Prlimit64;
+        let (resource, new, pid) =
+            if prlimit { (call.args[1], 2, call.args[0]) } else { (call.args[0], 1, 0) };
+        let Some(limit) = detail_bytes(call, new).filter(|_| resource == RLIMIT_NOFILE) else { return };
+        let soft = le_u64(limit, 0);
+        let whose = match pid as u32 {
+            0 => Some(task),
+            pid => self.live(pid),
+        };
+        if let Some(whose) = whose {
+            let proc = self.tasks[whose as usize].proc;
+            self.procs[proc as usize].fd_limit = Some(soft);
+        }
+    }
+
+    /// A call was refused a descriptor: what the limit is that nobody set.
+    pub(super) fn refused_descriptor(&mut self, task: TaskIx, call: &Syscall) {
+        let sc = self.calls.get(call.sysno).sc;
+        let proc = self.tasks[task as usize].proc;
+        if call.ret != EMFILE || self.told_fd_limit.is_some() || !takes_lowest(sc) || self.is_tired() {
+            return;
+        }
+        if self.procs[proc as usize].fd_limit.is_none() {
+            let files = self.procs[proc as usize].files;
+            let free = self.files[files as usize].free(&mut self.numbers_looked_at);
+            self.told_fd_limit = u64::try_from(free[taken(sc) - 1]).ok();
+        }
+    }
+
+    fn is_tired(&self) -> bool {
+        self.numbers_looked_at > LOOKED_AT_MAX
+    }
+
+    /// Whether a call of a task meets the limit of descriptors: the numbers that it would take are not below it.
+    pub(crate) fn meets_limit(&mut self, task: TaskIx, sc: Sc) -> bool {
+        let proc = &self.procs[self.tasks[task as usize].proc as usize];
+        let (Some(limit), files) = (proc.fd_limit, proc.files) else { return false };
+        if !takes_lowest(sc) || self.is_tired() {
+            return false;
+        }
+        let free = self.files[files as usize].free(&mut self.numbers_looked_at);
+        u64::try_from(free[taken(sc) - 1]).is_ok_and(|number| number >= limit)
+    }
+}
+
+/// Calls that take the lowest number that is free, or fail with `EMFILE`.
+fn takes_lowest(sc: Sc) -> bool {
+    matches!(
+        sc,
+        Sc::Open
+            | Sc::Openat
+            | Sc::Openat2
+            | Sc::Creat
+            | Sc::Socket
+            | Sc::Socketpair
+            | Sc::Pipe
+            | Sc::Pipe2
+            | Sc::Accept
+            | Sc::Accept4
+            | Sc::Dup
+            | Sc::EpollCreate
+            | Sc::EpollCreate1
+            | Sc::Eventfd
+            | Sc::Eventfd2
+            | Sc::TimerfdCreate
+            | Sc::Signalfd
+            | Sc::Signalfd4
+            | Sc::InotifyInit
+            | Sc::InotifyInit1
+            | Sc::MemfdCreate
+            | Sc::PidfdOpen
+    )
+}
