@@ -4,8 +4,8 @@ use crate::make::{Make, header};
 use crate::random::Random;
 use ctrace_format::{
     Abi, Connection, ConnectionKind, Detail, Dns, EpollEntry, Event, FdSnapshot, FdTarget, Filter, Marker,
-    Object, ObjectId, PollEntry, Process, ProcessKind, ProcessSnapshot, Signal, Snapshot, SockAddr,
-    SockCookie, StrId, Summary, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid,
+    Message, Object, ObjectId, PassedFd, PollEntry, Process, ProcessKind, ProcessSnapshot, Signal, Snapshot,
+    SockAddr, SockCookie, StrId, Summary, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid,
     ThreadSnapshot, Tid, Trace, TraceWriter, WriteOptions, syscalls,
 };
 use std::collections::HashMap;
