@@ -39,7 +39,7 @@ fn theirs(text: &str) -> Vec<Told> {
         let (name, _) = line.split_once('(')?;
         CALLS
             .contains(&name)
-            .then(|| (name.to_owned(), numbers(line, "cmsg_data=["), numbers(line, "msg_len=")))
+            .then(|| (name.to_owned(), numbers(line, "cmsg_data=["), numbers(line, " msg_len=")))
     };
     text.lines().filter_map(one).collect()
 }
