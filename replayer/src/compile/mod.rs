@@ -14,6 +14,7 @@ mod bounds;
 mod budget;
 mod calls;
 mod circles;
+mod datagrams;
 mod deps;
 mod environment;
 mod facts;
