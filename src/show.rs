@@ -478,6 +478,14 @@ impl<'a> Show<'a> {
         if !flags.is_empty() {
             extend(&mut object, json!({"flags": flags}));
         }
+        if let Some(local) = call.local() {
+            extend(&mut object, json!({"local": local}));
+        }
+        for (what, value) in [("passed", call.passed_json()), ("messages", call.messages_json())] {
+            if !value.is_empty() {
+                extend(&mut object, json!({what: value}));
+            }
+        }
         if event.sysno.abi != self.trace.header().abi {
             extend(&mut object, json!({"abi": format!("{:?}", event.sysno.abi).to_lowercase()}));
         }

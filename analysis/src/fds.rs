@@ -299,6 +299,19 @@ impl FdTracker {
                 }
                 changes
             }
+            Call::Recvmsg | Call::Recvmmsg => {
+                const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
+                let cloexec = arg(if call == Call::Recvmsg { 2 } else { 3 }) & MSG_CMSG_CLOEXEC != 0;
+                let mut changes = Vec::new();
+                for detail in &s.details {
+                    if let Detail::Passed { fds, .. } = detail {
+                        for passed in fds {
+                            self.open(process, passed.fd, passed.object, cloexec, &mut changes);
+                        }
+                    }
+                }
+                changes
+            }
             Call::Clone | Call::Clone3 | Call::Fork | Call::Vfork => {
                 let flags = if call == Call::Clone { arg(0) } else { clone3_flags(s) };
                 let child = Tgid(made as u32);

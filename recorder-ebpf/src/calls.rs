@@ -3,10 +3,13 @@
 use crate::{
     arch::{arguments, arguments_at_exit, is_compat, is_x32, nr},
     bulk::{is_full, tell, waited_for_nothing},
-    capture::{CUT, FAULT, POSITION, argument, bounded, is_unentered, keep, run_first, run_op, spec, time},
+    capture::{
+        CUT, FAULT, POSITION, UNBOUND, argument, bounded, is_unentered, keep, run_first, run_op, spec, time,
+    },
     files::{fix_now, known_file, known_to, open_file, opened, was_created},
     kernel::{copy_some_words, copy_words, current_of, now, now_by},
     maps::{SHARED, global, lost, scratch, send},
+    messages::{CONTROL, passed},
     scope::{Stack, admit, arg, slot},
     traffic::ended,
 };
@@ -138,6 +141,9 @@ fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
                 } else {
                     call_flag::TRUNCATED
                 };
+                if flags & call_flag::PASSES != 0 {
+                    flags |= entry_passed(number) as u16;
+                }
             }
         }
     }
@@ -187,7 +193,7 @@ fn leave(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
         ended(slot, number, ret);
     }
     slot.busy = progress::BETWEEN;
-    if slot.call.flags & (call_flag::AT_EXIT | call_flag::RETRY) != 0 {
+    if slot.call.flags & (call_flag::AT_EXIT | call_flag::RETRY | call_flag::UNBOUND) != 0 {
         slot.call.ret = ret;
         slot.call.dur_ns = now - slot.call.t_ns;
         if exit_copies(number) != 0 {
@@ -309,6 +315,12 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
         if result & CUT != 0 {
             flags |= call_flag::TRUNCATED;
         }
+        if result & UNBOUND != 0 {
+            flags |= call_flag::UNBOUND;
+        }
+        if result & CONTROL != 0 {
+            flags |= call_flag::PASSES;
+        }
         position = result & POSITION;
     }
     if position <= size_of::<CallArgs>() as u32 {
@@ -335,11 +347,43 @@ pub extern "C" fn entry_copies(number: u32) -> u32 {
     u32::from(flags)
 }
 
-/// Whether an op asks for the file behind a descriptor that is none (`AT_FDCWD`).
+/// As [`entry_copies`], the descriptors that the call's message passes along: apart, since what it calls needs the room that
+/// the frames of a chain of calls share. A global function, see [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn entry_passed(number: u32) -> u32 {
+    let Some(slot) = slot(number as u16) else { return 0 };
+    let Some(spec) = spec(slot.call.abi, slot.call.nr) else { return 0 };
+    let begin = size_of::<CallArgs>() as u32;
+    let result = passed(number, slot, spec, 0, begin);
+    let position = result & POSITION;
+    let cut = if result & CUT == 0 { 0 } else { call_flag::TRUNCATED };
+    let Some(buffer) = scratch(0) else { return 0 };
+    if position <= begin || keep(slot, buffer, begin, position) {
+        return u32::from(cut);
+    }
+    // SAFETY: the buffer is larger, aligned to 8, and this CPU's.
+    unsafe {
+        *buffer.cast::<CallArgs>() =
+            CallArgs { kind: kind::ARGS, abi: slot.call.abi, flags: cut, tid: slot.call.tid, t_ns: now() };
+    }
+    if send(buffer, bounded::<0x3fff>(u64::from(position))) {
+        return u32::from(cut | call_flag::HAS_ARGS);
+    }
+    lost(loss::DETAIL_RING);
+    u32::from(call_flag::TRUNCATED)
+}
+
+/// Whether an op asks for the file behind a descriptor that is none (`AT_FDCWD`), or what becomes of a socket that sends
+/// to nobody in particular.
 #[inline(always)]
 fn names_nothing(slot: &Slot, spec: &Spec, op: usize) -> bool {
     let op = spec.ops[op];
-    op.op == op::OBJECT && (argument(slot, op.arg) as i32) < 0
+    match op.op {
+        op::OBJECT => (argument(slot, op.arg) as i32) < 0,
+        op::UNBOUND => argument(slot, op.arg) == 0,
+        _ => false,
+    }
 }
 
 /// Runs the ops of a call's exit and keeps what they copied, for who tells of the call. 1: that was more than a slot
@@ -378,6 +422,7 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
     }
     let first = spec.entry_len as usize;
     let mut has_first = false;
+    let mut control = false;
     for i in 0..MAX_OPS {
         if i >= copies {
             break;
@@ -385,6 +430,7 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
         let run_it = match spec.ops[i].when {
             when::ENTRY => slot.call.flags & call_flag::RETRY != 0,
             when::EXIT_OK => ok,
+            when::CHOSEN => slot.call.flags & call_flag::UNBOUND != 0,
             _ => true,
         };
         if i == first {
@@ -394,12 +440,21 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
             if result & (CUT | FAULT) != 0 {
                 slot.call.flags |= call_flag::TRUNCATED;
             }
+            control |= result & CONTROL != 0;
             position = result & POSITION;
         }
     }
     if has_first {
         let result = run_first(number, slot, spec, buffer, first as u32, 1, position);
         if result & (CUT | FAULT) != 0 {
+            slot.call.flags |= call_flag::TRUNCATED;
+        }
+        control |= result & CONTROL != 0;
+        position = result & POSITION;
+    }
+    if control {
+        let result = passed(number, slot, spec, 1, position);
+        if result & CUT != 0 {
             slot.call.flags |= call_flag::TRUNCATED;
         }
         position = result & POSITION;

@@ -7,6 +7,7 @@ use crate::{
     files::{fix_now, known_file, open_file},
     kernel::{add, copy_some_words, current, current_of, read_user_str},
     maps::{SHARED, SPEC, WALK, global, scratch},
+    messages::{NAMED, all_messages, how, is_unbound, local, message_items},
     scope::slot,
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
@@ -22,8 +23,10 @@ pub const FAULT: u32 = 1 << 31;
 pub const CUT: u32 = 1 << 30;
 /// The position in a result of [`run_op`].
 pub const POSITION: u32 = 0x3fff;
+/// Set in a result of [`run_op`]: the call's socket has no address of its own yet.
+pub const UNBOUND: u32 = 1 << 29;
 /// Last position at which an item may begin; what follows it fits into the buffer.
-const LAST: u32 = 0x1fff;
+pub const LAST: u32 = 0x1fff;
 
 /// `x & MASK`, where the compiler can neither move nor drop the mask: the verifier must see it right before its use.
 #[inline(always)]
@@ -91,7 +94,7 @@ pub fn keep(slot: &mut Slot, buffer: *const u8, begin: u32, end: u32) -> bool {
 
 /// Writes an item's head at `at` and returns the position after the item.
 #[inline(always)]
-fn head(at: *mut u8, pos: u64, op: u8, arg: u8, len: u64, fault: u16, aux: u16) -> u32 {
+pub fn head(at: *mut u8, pos: u64, op: u8, arg: u8, len: u64, fault: u16, aux: u16) -> u32 {
     // SAFETY: `at` is a checked position in the buffer, a multiple of 8.
     unsafe { *at.cast::<Tlv>() = Tlv { op, arg, len: len as u16, fault, aux } };
     let next = ((pos + 8 + len + 7) & !7) as u32;
@@ -138,6 +141,12 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
         // SAFETY: inside the buffer.
         unsafe { *data.cast::<u64>() = file };
         return head(at, pos, what, arg, 8, 0, aux);
+    }
+    if what == op::UNBOUND {
+        return pos as u32 | is_unbound(slot.call.file, u32::from(size));
+    }
+    if what == op::LOCAL {
+        return local(slot.call.file, pos as u32);
     }
     if what == op::MOVES {
         if let Some(shared) = SHARED.get_ptr_mut(0) {
@@ -192,20 +201,13 @@ pub extern "C" fn run_op(number: u32, index: u32, phase: u32, pos: u32) -> u32 {
         op::EPOLL => epoll(at, data, pos, arg, slot.call.ret as u64, pointer, aux),
         op::IOV => iovec(at, data, pos, arg, pointer, argument(slot, len), aux),
         op::MSG => {
-            let iov = read_user_u64(pointer + 16);
-            let count = read_user_u64(pointer + 24);
-            match (iov, count) {
-                (Some(iov), Some(count)) => iovec(at, data, pos, arg, iov, count, aux),
-                _ => head(at, pos, op::IOV, arg, 0, 2, aux),
-            }
+            let result = message_items(pointer, phase & how::EXIT, pos as u32);
+            if size != 0 && result & NAMED != 0 { result | is_unbound(slot.call.file, 0) } else { result }
         }
-        op::MSG_NAME => {
-            let name = read_user_u64(pointer).unwrap_or(0);
-            let len = u64::from(read_user_u32(pointer + 8).unwrap_or(0));
-            if name == 0 || len == 0 {
-                return pos as u32;
-            }
-            sized(at, data, pos, [op::ADDR, arg], len, 128, name, aux)
+        op::MSGS => {
+            let ret = slot.call.ret;
+            let count = if ret >= 0 { ret as u64 } else { argument(slot, len) };
+            all_messages(pointer, count, pos as u32)
         }
         op::FDS => {
             if !read_user(data, 8, pointer) {
@@ -301,7 +303,7 @@ fn epoll(at: *mut u8, data: *mut u8, pos: u64, arg: u8, n: u64, from: u64, aux: 
 /// Copies `want` bytes, at most `max` (≤ 128).
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "inlined into one place")]
-fn sized(
+pub fn sized(
     at: *mut u8,
     data: *mut u8,
     pos: u64,
@@ -321,7 +323,7 @@ fn sized(
 
 /// Sum and number of an I/O vector's parts.
 #[inline(always)]
-fn iovec(at: *mut u8, data: *mut u8, pos: u64, arg: u8, from: u64, count: u64, aux: u16) -> u32 {
+pub fn iovec(at: *mut u8, data: *mut u8, pos: u64, arg: u8, from: u64, count: u64, aux: u16) -> u32 {
     let take = count.min(MAX_ITEMS as u64);
     let size = bounded::<0x7ff>(take * 16);
     if !read_user(data, size, from) {

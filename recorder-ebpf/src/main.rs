@@ -21,6 +21,7 @@ mod files;
 mod kernel;
 mod maps;
 mod memory;
+mod messages;
 mod sched;
 mod scope;
 mod signals;

@@ -84,7 +84,7 @@ pub struct Walk {
     pub now: u64,
 }
 
-/// 0: a path; 1: an argument vector; 2: the threads of a process.
+/// 0: a path; 1: an argument vector; 2: the threads of a process; 3: control data of messages.
 #[map]
 pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(4, 0);
 /// Files whose description was already sent, by `struct file *`.

@@ -4,6 +4,9 @@
 #![allow(clippy::multiple_unsafe_ops_per_block, reason = "a test program of raw system calls")]
 #![allow(clippy::print_stdout, reason = "it tells the test when it is ready")]
 
+#[path = "calls/messages.rs"]
+mod messages;
+
 use std::ffi::CString;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -29,6 +32,7 @@ fn main() {
         "paced" => paced(number(2), number(3)),
         "details" => details(&args[2]),
         "sizes" => sizes(),
+        "messages" => messages::all(),
         "wait-file" => wait_file(&args[2], number(3)),
         other => panic!("unknown mode {other:?}"),
     }

@@ -3,9 +3,9 @@
 use crate::arch::{Arch, HOST};
 use crate::objects::{Objects, sockaddr};
 use crate::raw;
-use ctrace_abi::{Tlv, op};
+use ctrace_abi::{MAX_ITEMS, Tlv, op};
 use ctrace_format::syscalls::Kind;
-use ctrace_format::{Detail, EpollEntry, ObjectId, PollEntry, TraceWriter};
+use ctrace_format::{Detail, EpollEntry, Message, ObjectId, PassedFd, PollEntry, TraceWriter};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -14,6 +14,13 @@ use std::collections::BTreeMap;
 pub(crate) struct Item<'a> {
     pub(crate) head: Tlv,
     pub(crate) data: &'a [u8],
+}
+
+impl Item<'_> {
+    /// Which of the call's messages it is about.
+    fn message(&self) -> usize {
+        usize::from(self.head.aux >> 1)
+    }
 }
 
 /// Items of a call: few, and made for every call.
@@ -43,8 +50,17 @@ pub(crate) fn merge(all: &mut Items<'_>) {
     let mut kept = 0;
     for i in 0..all.len() {
         let item = all[i];
+        if item.message() > 0 {
+            // Of several messages, each is told once.
+            all[kept] = item;
+            kept += 1;
+            continue;
+        }
         let same = |o: &&mut Item<'_>| {
-            o.head.op == item.head.op && o.head.arg == item.head.arg && o.head.op != op::FDSET
+            o.head.op == item.head.op
+                && o.head.arg == item.head.arg
+                && !matches!(o.head.op, op::FDSET | op::PASSED)
+                && o.message() == 0
         };
         match all[..kept].iter_mut().find(same) {
             Some(old) if unread(old) || !unread(&item) => *old = item,
@@ -56,6 +72,10 @@ pub(crate) fn merge(all: &mut Items<'_>) {
         }
     }
     all.truncate(kept);
+    // Tried again at exit, all of them were.
+    if all.iter().any(|i| i.head.op == op::PASSED && i.head.aux & 1 == 1) {
+        all.retain(|i| i.head.op != op::PASSED || i.head.aux & 1 == 1);
+    }
     all.sort_by_key(|i| i.head.arg);
 }
 
@@ -98,7 +118,13 @@ pub(crate) fn decode(
     out: &mut Vec<Detail>,
 ) {
     let mut sets: Vec<Item<'_>> = Vec::new();
+    let mut messages: Vec<Message> = Vec::new();
     for item in items {
+        let kind = kinds.get(usize::from(item.head.arg)).map(|k| k.1);
+        if kind == Some(Kind::Msgs) && matches!(item.head.op, op::MESSAGE | op::ADDR) {
+            one_of_several(item, &mut messages);
+            continue;
+        }
         if item.head.fault == 2 && item.data.is_empty() {
             continue;
         }
@@ -106,12 +132,43 @@ pub(crate) fn decode(
             sets.push(*item);
             continue;
         }
-        let kind = kinds.get(usize::from(item.head.arg)).map(|k| k.1);
         one(item, kind, c, out);
+    }
+    if let Some(arg) = kinds.iter().position(|k| k.1 == Kind::Msgs).filter(|_| !messages.is_empty()) {
+        let at =
+            out.iter().position(|d| d.arg().is_none_or(|of| usize::from(of) >= arg)).unwrap_or(out.len());
+        out.insert(at, Detail::Messages { arg: arg as u8, entries: messages });
     }
     if !sets.is_empty() {
         out.push(Detail::Poll { arg: 1, entries: select_sets(&sets) });
     }
+}
+
+/// Adds what an item tells of one of several messages. The number of messages is bounded by that of their items.
+fn one_of_several(item: &Item<'_>, messages: &mut Vec<Message>) {
+    let index = item.message();
+    if index >= MAX_ITEMS {
+        return;
+    }
+    while messages.len() <= index {
+        messages.push(Message { bytes: 0, parts: 0, moved: 0, addr: None });
+    }
+    let message = &mut messages[index];
+    if item.head.op == op::ADDR {
+        message.addr = sockaddr(item.data);
+    } else if let (Some(bytes), Some(parts), Some(moved)) =
+        (u64_at(item.data, 0), u64_at(item.data, 8), u64_at(item.data, 16))
+    {
+        (message.bytes, message.parts, message.moved) = (bytes, parts as u32, moved as u32);
+    }
+}
+
+/// Drops the address that a socket has got when it is the one that the call named.
+pub(crate) fn drop_named(details: &mut Vec<Detail>) {
+    let named =
+        details.iter().find_map(|d| if let Detail::Addr { addr, .. } = d { Some(addr) } else { None });
+    let Some(named) = named.cloned() else { return };
+    details.retain(|d| !matches!(d, Detail::Local { addr } if *addr == named));
 }
 
 /// Decodes one item; `None` when it is shorter than its kind.
@@ -130,6 +187,15 @@ fn one(item: &Item<'_>, kind: Option<Kind>, c: &mut Context<'_>, out: &mut Vec<D
             let fds = [u32_at(data, 0)? as i32, u32_at(data, 4)? as i32];
             out.push(Detail::NewFds { arg, fds, objects: [object(8), object(16)] });
         }
+        op::PASSED => {
+            let passed = PassedFd { fd: u32_at(data, 0)? as i32, object: c.objects.get(u64_at(data, 8)?) };
+            let of = item.message() as u32;
+            match out.last_mut() {
+                Some(Detail::Passed { message, fds, .. }) if *message == of => fds.push(passed),
+                _ => out.push(Detail::Passed { arg, message: of, fds: vec![passed] }),
+            }
+        }
+        op::LOCAL => out.push(Detail::Local { addr: sockaddr(data)? }),
         op::POLL => {
             let entries = data
                 .chunks_exact(8)
@@ -242,6 +308,7 @@ fn select_sets(sets: &[Item<'_>]) -> Vec<PollEntry> {
 mod tests {
     use super::*;
     use crate::arch::{AARCH64, X86_64};
+    use ctrace_format::SockAddr;
 
     fn tlv(op: u8, arg: u8, fault: u16, aux: u16, data: &[u8]) -> Vec<u8> {
         let mut v = vec![op, arg];
@@ -271,6 +338,42 @@ mod tests {
         merge(&mut merged);
         assert_eq!(merged.len(), 1);
         assert_eq!(merged[0].data, b"/x");
+    }
+
+    #[test]
+    fn messages_of_a_call_are_told_apart() {
+        let words = |words: [u64; 3]| words.map(u64::to_ne_bytes).concat();
+        let to = [2, 0, 0, 53, 127, 0, 0, 1];
+        let tail = [
+            tlv(op::MESSAGE, 1, 0, 1, &words([50, 1, 50])),
+            tlv(op::ADDR, 1, 0, 1, &to),
+            tlv(op::MESSAGE, 1, 0, 1 | 1 << 1, &words([30, 2, 0])),
+        ]
+        .concat();
+        let mut items = items(&tail);
+        merge(&mut items);
+        let mut messages = Vec::new();
+        items.iter().for_each(|item| one_of_several(item, &mut messages));
+        let addr = Some(SockAddr::Inet("127.0.0.1:53".parse().unwrap()));
+        let all = [
+            Message { bytes: 50, parts: 1, moved: 50, addr },
+            Message { bytes: 30, parts: 2, moved: 0, addr: None },
+        ];
+        assert_eq!(messages, all);
+        // A hostile index makes no list longer than there can be messages.
+        one_of_several(&Item { head: Tlv { aux: u16::MAX, ..items[0].head }, data: &[] }, &mut messages);
+        assert_eq!(messages.len(), 2);
+    }
+
+    #[test]
+    fn an_address_that_a_bind_named_is_told_once() {
+        let addr = |port: u16| SockAddr::Inet(([127, 0, 0, 1], port).into());
+        let mut details = vec![Detail::Addr { arg: 1, addr: addr(0) }, Detail::Local { addr: addr(7) }];
+        drop_named(&mut details);
+        assert_eq!(details.len(), 2);
+        details[0] = Detail::Addr { arg: 1, addr: addr(7) };
+        drop_named(&mut details);
+        assert_eq!(details, [Detail::Addr { arg: 1, addr: addr(7) }]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub(crate) enum Rule {
     Mremap,
     Futex,
     Mmap,
+    Bind,
 }
 
 impl Rule {
@@ -27,6 +28,7 @@ impl Rule {
             "mremap" => Self::Mremap,
             "futex" => Self::Futex,
             "mmap" => Self::Mmap,
+            "bind" => Self::Bind,
             _ => Self::None,
         }
     }

@@ -221,6 +221,7 @@ impl Sorter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ctrace_abi::call_flag;
 
     fn exit_at(t: u64) -> Vec<u8> {
         let mut r = vec![0_u8; 24];

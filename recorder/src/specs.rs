@@ -31,7 +31,12 @@ impl Builder {
         if i < MAX_OPS {
             self.spec.ops[i] = Op { op, arg: arg as u8, len: len as u8, when, size, reserved: 0 };
             self.spec.ops_len += 1;
-            self.spec.flags |= if when == when::ENTRY { spec_flag::AT_ENTRY } else { spec_flag::AT_EXIT };
+            self.spec.flags |= match when {
+                when::ENTRY => spec_flag::AT_ENTRY,
+                // The entry decides.
+                when::CHOSEN => 0,
+                _ => spec_flag::AT_EXIT,
+            };
         }
     }
 
@@ -90,9 +95,9 @@ fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
             Kind::Iov if wide => b.op(op::IOV, i, i + 1, 0, when::ENTRY),
             Kind::Msg if wide => {
                 let when = if receives { when::EXIT_OK } else { when::ENTRY };
-                b.op(op::MSG, i, 0, 0, when);
-                b.op(op::MSG_NAME, i, 0, 0, when);
+                b.op(op::MSG, i, 0, u16::from(!receives), when);
             }
+            Kind::Msgs if wide => b.op(op::MSGS, i, 2, 0, if receives { when::EXIT_OK } else { when::EXIT }),
             Kind::FdSet if wide => {
                 b.op(op::FDSET, i, 0, 0, when::ENTRY);
                 b.op(op::FDSET, i, 0, 0, when::EXIT_OK);
@@ -117,6 +122,20 @@ fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
     ) {
         b.op(op::MOVES, 0, 0, 0, when::EXIT);
     }
+    // Who sends, connects, listens or binds to no address in particular gets one that the kernel chooses.
+    let unbound = match name {
+        "connect" => Some((1, 1)),
+        "bind" | "sendmmsg" => Some((1, 0)),
+        "listen" => Some((0, 0)),
+        "sendto" => Some((4, 0)),
+        _ => None,
+    };
+    if let Some((arg, wholly)) = unbound {
+        b.op(op::UNBOUND, arg, 0, wholly, when::ENTRY);
+    }
+    if unbound.is_some() || name == "sendmsg" && wide {
+        b.op(op::LOCAL, 0, 0, 0, when::CHOSEN);
+    }
     match name {
         // struct itimerval.
         "setitimer" if wide => b.op(op::BYTES, 1, 0, 32, when::ENTRY),
@@ -135,7 +154,7 @@ fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
 /// cheaper than others.
 fn arrange(spec: &mut Spec) {
     let ops = &mut spec.ops[..usize::from(spec.ops_len)];
-    ops.sort_by_key(|o| (o.when != when::ENTRY, o.op == op::OBJECT));
+    ops.sort_by_key(|o| (o.when != when::ENTRY, matches!(o.op, op::OBJECT | op::UNBOUND)));
     spec.entry_len = ops.iter().filter(|o| o.when == when::ENTRY).count() as u8;
 }
 
@@ -175,6 +194,7 @@ fn is_raw(kind: Kind) -> bool {
             | Kind::SockAddrOut
             | Kind::Iov
             | Kind::Msg
+            | Kind::Msgs
             | Kind::NewFds
             | Kind::Timespec
             | Kind::Timeval
@@ -214,7 +234,7 @@ mod tests {
                 .unwrap_or_default()
                 .iter()
                 .map(|(_, k)| match k {
-                    Kind::FdSet | Kind::Msg => 2,
+                    Kind::FdSet => 2,
                     k if is_raw(*k) && !matches!(k, Kind::Fd | Kind::DirFd) => 0,
                     _ => 1,
                 })

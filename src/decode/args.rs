@@ -2,7 +2,7 @@
 
 use super::{flags, quoted};
 use ctrace_format::syscalls::{self, Kind};
-use ctrace_format::{Detail, Object, ObjectId, SockAddr, SockCookie, Syscall, SyscallFlags, Trace};
+use ctrace_format::{Detail, Message, Object, ObjectId, SockAddr, SockCookie, Syscall, SyscallFlags, Trace};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -196,6 +196,26 @@ impl Call<'_> {
                 };
                 Arg::Text(format!("[{}, {}]", one(0), one(1)))
             }
+            Detail::Passed { message, fds, .. } => {
+                let fds: Vec<String> = fds
+                    .iter()
+                    .map(|p| match p.object {
+                        Some(object) => format!("{}<{}>", p.fd, self.object(object)),
+                        None => p.fd.to_string(),
+                    })
+                    .collect();
+                let of = if kind == Kind::Msgs { format!(" of message {message}") } else { String::new() };
+                Arg::Text(format!("SCM_RIGHTS[{}{}]{of}", fds.join(", "), self.cut()))
+            }
+            Detail::Messages { entries, .. } => {
+                let one = |m: &Message| {
+                    let addr =
+                        m.addr.as_ref().map_or_else(String::new, |a| format!(" {}", super::address(a)));
+                    format!("{{{} parts, {} bytes{addr} → {}}}", m.parts, m.bytes, m.moved)
+                };
+                let entries: Vec<String> = entries.iter().map(one).collect();
+                Arg::Text(format!("[{}{}]", entries.join(", "), self.cut()))
+            }
             Detail::Iov { bytes, count, .. } => Arg::Text(format!("[{count} parts, {bytes} bytes]")),
             Detail::Time { ns, .. } => Arg::Text(crate::units::duration(*ns)),
             Detail::Poll { entries, .. } => {
@@ -352,8 +372,23 @@ impl Call<'_> {
         flags::bits(raw & 0xffff_ffff, names, "0")
     }
 
-    /// `= 3</etc/passwd>`, `= -1 ENOENT (No such file or directory)`, `= ?`.
+    /// The address of its own end that the call's socket has got, where the call did not say which.
+    pub(crate) fn local(&self) -> Option<String> {
+        self.event.details.iter().find_map(|d| match d {
+            Detail::Local { addr } => Some(super::address(addr)),
+            _ => None,
+        })
+    }
+
+    /// `= 3</etc/passwd>`, `= -1 ENOENT (No such file or directory)`, `= ?`, `= 0 (from 127.0.0.1:40212)`.
     pub(crate) fn result(&self) -> String {
+        match self.local() {
+            Some(local) => format!("{} (from {local})", self.outcome()),
+            None => self.outcome(),
+        }
+    }
+
+    fn outcome(&self) -> String {
         let call = self.event;
         if call.flags.contains(SyscallFlags::NO_EXIT) {
             return "?".to_owned();
@@ -427,6 +462,35 @@ impl Call<'_> {
         }
     }
 
+    /// The descriptors that went with the call's messages.
+    pub(crate) fn passed_json(&self) -> Vec<Value> {
+        let passed = self.event.details.iter().filter_map(|d| match d {
+            Detail::Passed { message, fds, .. } => Some((message, fds)),
+            _ => None,
+        });
+        passed
+            .flat_map(|(message, fds)| fds.iter().map(move |p| (message, p)))
+            .map(|(message, p)| {
+                json!({"message": message, "fd": p.fd, "object": p.object.map(|o| self.object(o))})
+            })
+            .collect()
+    }
+
+    /// The messages of a call that takes several.
+    pub(crate) fn messages_json(&self) -> Vec<Value> {
+        let messages = self.event.details.iter().filter_map(|d| match d {
+            Detail::Messages { entries, .. } => Some(entries),
+            _ => None,
+        });
+        messages
+            .flatten()
+            .map(|m| {
+                let addr = m.addr.as_ref().map(super::address);
+                json!({"bytes": m.bytes, "parts": m.parts, "moved": m.moved, "addr": addr})
+            })
+            .collect()
+    }
+
     /// The paths that the call names or works on.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &[u8]> {
         let named = self.event.details.iter().filter_map(|d| match d {
@@ -434,6 +498,11 @@ impl Call<'_> {
             Detail::Object { object, .. } => file_path(self.trace, *object),
             _ => None,
         });
+        let passed = self.event.details.iter().flat_map(|d| match d {
+            Detail::Passed { fds, .. } => fds.as_slice(),
+            _ => &[],
+        });
+        let named = named.chain(passed.filter_map(|p| file_path(self.trace, p.object?)));
         named.chain(self.event.object.and_then(|o| file_path(self.trace, o)))
     }
 }

@@ -20,6 +20,7 @@ mod lent;
 mod limits;
 mod listeners;
 mod memory;
+mod messages;
 mod names;
 mod outcomes;
 mod outputs;

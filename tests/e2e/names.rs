@@ -279,6 +279,26 @@ fn events(w: &mut TraceWriter, calls: u64) {
                 None,
                 vec![Detail::NewFds { arg: 3, fds: [5, 6], objects: [Some(socket), Some(socket)] }],
             ),
+            ("sendto", 3, Some(socket), vec![Detail::Local { addr: address() }]),
+            (
+                "recvmsg",
+                3,
+                Some(socket),
+                vec![Detail::Passed {
+                    arg: 1,
+                    message: 0,
+                    fds: [file, anon, socket].map(|o| PassedFd { fd: 7, object: Some(o) }).to_vec(),
+                }],
+            ),
+            (
+                "sendmmsg",
+                1,
+                Some(socket),
+                vec![Detail::Messages {
+                    arg: 1,
+                    entries: vec![Message { bytes: 9, parts: 1, moved: 9, addr: Some(address()) }],
+                }],
+            ),
             ("setsockopt", -22, Some(socket), vec![Detail::Bytes { arg: 3, data: bytes() }]),
             ("prctl", 0, None, vec![path(1)]),
             ("memfd_create", 7, Some(file), vec![path(0)]),

@@ -15,7 +15,7 @@ mod request;
 mod resource;
 mod task;
 
-pub use call::{Abi, Detail, EpollEntry, PollEntry, Syscall, SyscallFlags, Sysno};
+pub use call::{Abi, Detail, EpollEntry, Message, PassedFd, PollEntry, Syscall, SyscallFlags, Sysno};
 pub use loss::{Aggregate, Fidelity, FidelityLevel, Loss, LossCause};
 pub use network::{Connection, ConnectionKind, Dns, Socket, TcpState};
 pub use object::{Object, SockAddr};

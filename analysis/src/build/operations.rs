@@ -29,8 +29,7 @@ impl Builder<'_> {
         end_ns: u64,
     ) {
         let moves = matches!(call.kind, Kind::Receive | Kind::Send);
-        let bytes =
-            if moves || call.kind == Kind::Transfer { (s.ret.max(0) as u64).min(MAX_RW_COUNT) } else { 0 };
+        let bytes = if moves || call.kind == Kind::Transfer { s.moved().min(MAX_RW_COUNT) } else { 0 };
         let sent = call.kind == Kind::Send;
         let mut symbol = Symbol {
             call: call.name,
@@ -45,7 +44,7 @@ impl Builder<'_> {
                 let volatile = self.names.exact(target.name);
                 // Their length is the state of the system, not of the program.
                 if !volatile.starts_with("/proc/") && !volatile.starts_with("/sys/") && s.ret >= 0 {
-                    symbol.size = size_class(s.ret as u64);
+                    symbol.size = size_class(s.moved());
                 }
             }
             let id = self.symbol(symbol);

@@ -28,6 +28,10 @@ pub mod call_flag {
     pub const AT_EXIT: u16 = 1 << 8;
     /// A filter (seccomp) answered the call before the kernel began with it: its time is that of the answer.
     pub const FILTERED: u16 = 1 << 9;
+    /// The call's socket had no address of its own at entry: which one it has got is told at exit.
+    pub const UNBOUND: u16 = 1 << 10;
+    /// The call's message has control data, which may pass descriptors along.
+    pub const PASSES: u16 = 1 << 11;
 }
 
 /// How a call was made.
@@ -89,7 +93,7 @@ pub struct Tlv {
     pub len: u16,
     /// 1: longer than copied, 2: could not be read.
     pub fault: u16,
-    /// 0: copied at the call's entry, 1: at its exit.
+    /// 0: copied at the call's entry, 1: at its exit. From bit 1 on: which of the call's messages it is about.
     pub aux: u16,
 }
 

@@ -26,7 +26,8 @@ pub use object::{FileObject, MAX_COMPONENTS, SockObject, Tuple};
 pub use request::{BlockEvent, UringEvent};
 pub use scope::{Group, Join, MAX_GROUP_PATH, UNNAMED_GROUP};
 pub use spec::{
-    MAX_ARGV, MAX_ITEMS, MAX_OPS, MAX_STR, MAX_WORD, Op, SPEC_COMPAT, SPECS, Spec, data, op, spec_flag, when,
+    MAX_ARGV, MAX_ITEMS, MAX_OPS, MAX_PASSED, MAX_STR, MAX_WORD, Op, SPEC_COMPAT, SPECS, Spec, data, op,
+    spec_flag, when,
 };
 pub use task::{
     CapEvent, CapKey, Comm, DESCRIBED, Exec, Exit, FaultEvent, Fork, HELD, KNOWN, KnownFile, NO_SLOT,

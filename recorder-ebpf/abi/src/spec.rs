@@ -10,6 +10,8 @@ pub const MAX_OPS: usize = 6;
 pub const MAX_STR: usize = 4096;
 /// Longest list of fixed-size items copied (pollfd, `epoll_event`).
 pub const MAX_ITEMS: usize = 64;
+/// Most descriptors that a message can pass along (`SCM_MAX_FD`, include/net/scm.h).
+pub const MAX_PASSED: usize = 253;
 /// Most words of an argument vector that are copied.
 pub const MAX_ARGV: usize = 32;
 /// Longest word of an argument vector that is copied, the NUL included.
@@ -51,7 +53,8 @@ pub mod op {
     pub const OPT: u8 = 5;
     /// An iovec array, `len` entries: sum and count (two u64).
     pub const IOV: u8 = 6;
-    /// A msghdr: its iovec, as an `IOV` item.
+    /// A msghdr: its iovec as an `IOV` item, its name as an `ADDR` item, the descriptors that it passes as a `PASSED` item.
+    /// `size` ≠ 0: find out whether the socket has an address of its own, when the message names another.
     pub const MSG: u8 = 7;
     /// pollfd array, `len` entries.
     pub const POLL: u8 = 8;
@@ -65,14 +68,23 @@ pub mod op {
     pub const OBJECT: u8 = 12;
     /// An `fd_set` of as many bits as argument 0 says.
     pub const FDSET: u8 = 13;
-    /// A msghdr: its name, as an `ADDR` item.
-    pub const MSG_NAME: u8 = 14;
+    /// `mmsghdr` array, `len` entries, or as many as the call returned: for each the items of a `MSG`, with a `MESSAGE` item in
+    /// the place of the `IOV`.
+    pub const MSGS: u8 = 14;
     /// `size` bytes, if there are any: the argument may be no pointer.
     pub const PEEK: u8 = 15;
     /// Who the task acts as ([`crate::Creds`]); whatever the argument is.
     pub const CREDS: u8 = 16;
     /// Nothing: paths may lead elsewhere from now on.
     pub const MOVES: u8 = 17;
+    /// Nothing: find out whether the socket has an address of its own. `size` ≠ 0: one that is complete.
+    pub const UNBOUND: u8 = 18;
+    /// The address of the socket's own end, as a `struct sockaddr`.
+    pub const LOCAL: u8 = 19;
+    /// A descriptor that a message passed along: number and object (two u64). No op of its own.
+    pub const PASSED: u8 = 20;
+    /// One message of several: sum and count of its parts, bytes that were moved (three u64). No op of its own.
+    pub const MESSAGE: u8 = 21;
 }
 
 /// One copy that a call asks for.
@@ -101,6 +113,10 @@ pub mod when {
     pub const EXIT_OK: u8 = 1;
     /// At exit.
     pub const EXIT: u8 = 2;
+    /// At exit, when an [`op::UNBOUND`] said so.
+    ///
+    /// [`op::UNBOUND`]: super::op::UNBOUND
+    pub const CHOSEN: u8 = 3;
 }
 
 /// What to do for one call number. Written by user space before arming.

@@ -110,6 +110,9 @@ impl Decoder {
             }
             let mut context = Context { writer: w, objects: &self.objects };
             details::decode(&items, meaning.args, &mut context, &mut details);
+            if meaning.rule == Rule::Bind {
+                details::drop_named(&mut details);
+            }
         }
         if call.flags & call_flag::HAS_ARGS != 0 && entry.is_none() {
             // The record with the entry's copies was lost.

@@ -371,6 +371,7 @@ fn blind(config: &Config, missing: &[String], programs: &Programs) -> Vec<String
         "vdso: clock reads without a system call are not seen",
         "mmap I/O: loads and stores to mapped files are not seen",
         "payload: contents of reads and writes are not recorded",
+        "passed descriptors: those in messages of 32-bit programs, and sent or received through rings, are not seen",
     ]
     .map(str::to_owned)
     .to_vec();

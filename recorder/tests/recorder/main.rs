@@ -14,6 +14,7 @@ mod connections;
 mod details;
 mod life;
 mod load;
+mod messages;
 mod robust;
 mod strace;
 mod targets;

@@ -231,6 +231,10 @@ pub enum Post {
     /// descriptor (its `fd` says whether others wait on the instance at the same time), and `revents` is 1 where a change is
     /// reported once. What the recorded call did not report is put back for who did, and what came late is taken.
     Delivered = 7,
+    /// Descriptors came with the message of argument 1, or with the messages of one that takes several: they are moved to
+    /// the numbers that the blob `post_arg` says: close-on-exec or not (u32), then for each which message and number
+    /// (two u32).
+    Passed = 8,
 }
 
 /// `EPOLLET`, `EPOLLONESHOT`: a change is reported once.
@@ -379,7 +383,7 @@ macro_rules! from_u8 {
 from_u8!(Kind: Call ..= Sync);
 from_u8!(Sel: Imm ..= SoftLimit);
 from_u8!(Expect: Any ..= Bytes);
-from_u8!(Post: None ..= Delivered);
+from_u8!(Post: None ..= Passed);
 
 impl Step {
     /// A call without arguments, expectations, waits or think time.

@@ -16,6 +16,7 @@ pub(crate) const fn is_address(kind: K) -> bool {
             | K::SockAddrOut
             | K::Iov
             | K::Msg
+            | K::Msgs
             | K::NewFds
             | K::Timespec
             | K::Timeval

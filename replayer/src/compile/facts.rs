@@ -5,6 +5,7 @@ use super::arrivals::{Arrivals, CallId, Observed as Arriving, Span};
 use super::budget::Budget;
 use super::calls::Sc;
 use super::connects::Connects;
+use super::datagrams::Datagrams;
 use super::fsmodel::{FsModel, Paths};
 use super::futexes::{ANY, Matcher, SHARED, Sleep, Wakes, Waking, Word};
 use super::links::{Links, Observed};
@@ -15,6 +16,7 @@ use super::world::{self, OfdKind, Origin, Seed, SockIx, StreamKey, TaskIx, World
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 /// What the passes found.
 pub(crate) struct Facts {
@@ -64,9 +66,14 @@ pub(crate) struct Facts {
     pub(crate) killed: FxHashSet<TaskIx>,
     /// Accepts that were under way when the recording began, and the numbers they had taken: by table of descriptors.
     pub(crate) early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>>,
+    /// Datagrams from inside.
+    pub(crate) datagrams: Datagrams,
     /// What calls did that only what followed tells.
     pub(crate) told: Told,
 }
+
+/// Addresses of the recorded host that are kept.
+const OWN_IPS: usize = 4096;
 
 /// A task, before the program is written.
 #[derive(Debug, Clone)]
@@ -172,6 +179,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
     let mut told = Told::default();
     let mut reached = FxHashSet::default();
+    let mut datagrams = Datagrams::default();
     let mut blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>> = FxHashMap::default();
     source.for_each(&mut |event| {
         if let Event::Process(process) = event
@@ -296,6 +304,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 arriving.told(listener, span);
             }
         }
+        if !call.flags.contains(SyscallFlags::NO_EXIT) {
+            datagrams.note(&mut world, budget, task, call, known.sc)?;
+        }
         told.call(&world, budget, task, call, &known)?;
         world.apply_call(source, task, call, &known)?;
         told.applied(&world, task, call, &known);
@@ -383,6 +394,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         reached,
         killed,
         early_accepts,
+        datagrams,
         told,
     })
 }
@@ -392,6 +404,16 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     let mut tuples = FxHashMap::default();
     let mut late = FxHashSet::default();
     let mut links = Observed::default();
+    let mut own_ips: FxHashSet<IpAddr> = FxHashSet::default();
+    let mut own = |addr: &SockAddr| {
+        if let SockAddr::Inet(at) = canonical(addr)
+            && !at.ip().is_unspecified()
+            && !at.ip().is_loopback()
+            && own_ips.len() < OWN_IPS
+        {
+            own_ips.insert(at.ip());
+        }
+    };
     let mut cwd: Option<Vec<u8>> = None;
     let mut moved = false;
     let mut clone_flags: FxHashMap<u32, Vec<(u64, u64)>> = FxHashMap::default();
@@ -401,6 +423,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     source.for_each(&mut |event| {
         match event {
             Event::Connection(connection) => {
+                own(&connection.local);
                 let established =
                     matches!(connection.kind, ConnectionKind::State { new: TcpState::Established, .. });
                 if connection.cookie.0 != 0 && established {
@@ -418,6 +441,10 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     return Ok(());
                 }
                 let known = world.calls.get(call.sysno);
+                let asked = if known.sc == Sc::Getsockname { world::detail_addr(call, 1) } else { None };
+                if let Some(addr) = world::detail_local(call).or(asked) {
+                    own(addr);
+                }
                 if matches!(known.sc, Sc::Clone | Sc::Clone3)
                     && call.ret > 0
                     && let Some((flags, ..)) = clone_operands(call, known.sc)
@@ -478,7 +505,8 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     let fd_limit = world.told_fd_limit;
     let mut inherited = world.never_used();
     inherited.extend(std::mem::take(&mut world.discovered));
-    Ok(Seed { inherited, clone_flags, tuples, links: links.solve(), late, cwd, fd_limit })
+    let links = links.solve();
+    Ok(Seed { inherited, clone_flags, tuples, links, late, own_ips, cwd, fd_limit })
 }
 
 /// Where a process began, as far as one call tells it: `path` is where a relative path leads from a working directory of

@@ -15,6 +15,7 @@ mod budget;
 mod calls;
 mod circles;
 mod connects;
+mod datagrams;
 mod deps;
 mod environment;
 mod facts;

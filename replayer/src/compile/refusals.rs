@@ -68,7 +68,7 @@ impl Refusals {
             }
             return;
         }
-        let sends = matches!(sc, Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg);
+        let sends = matches!(sc, Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg);
         let takes = matches!(sc, Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg);
         if !(sends || takes || sc == Sc::Getsockopt) {
             return;

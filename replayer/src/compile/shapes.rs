@@ -18,9 +18,8 @@ pub(crate) struct Shapes {
     pub(crate) arguments: FxHashMap<(Box<[StrId]>, usize), u64>,
     /// Bytes and parts.
     vectors: FxHashMap<(u64, u64), u64>,
-    /// Name, its length, bytes of control data, bytes, parts.
-    messages: FxHashMap<(u64, u32, u32, u64, u64), u64>,
-    many: FxHashMap<usize, u64>,
+    /// Name, its length, control data, their length, bytes, parts.
+    messages: FxHashMap<(u64, u32, u64, u32, u64, u64), u64>,
     /// A word that is longer than an argument may be.
     pub(crate) long_word: Option<u64>,
     /// Descriptors and events, and how many there are.
@@ -61,25 +60,13 @@ impl Lower<'_> {
 
     /// A message of `bytes` in `parts`.
     pub(crate) fn message(&mut self, desc: MsgDesc, bytes: u64, parts: u64) -> Result<u64, CompileError> {
-        let key = (desc.name, desc.name_len, desc.control_len, bytes, parts);
+        let key = (desc.name, desc.name_len, desc.control, desc.control_len, bytes, parts);
         if let Some(known) = self.shapes.messages.get(&key) {
             return Ok(*known);
         }
         let lens = super::io::split(bytes, parts);
         let at = self.b.messages(&[(MsgDesc { iovs: lens.len() as u32, ..desc }, lens)])?;
         Shapes::keep(&mut self.shapes.messages, key, at);
-        Ok(at)
-    }
-
-    /// Many short messages.
-    pub(crate) fn messages(&mut self, count: usize) -> Result<u64, CompileError> {
-        const BYTES: u64 = 64;
-        if let Some(known) = self.shapes.many.get(&count) {
-            return Ok(*known);
-        }
-        let one = (MsgDesc { iovs: 1, ..MsgDesc::default() }, vec![BYTES]);
-        let at = self.b.messages(&vec![one; count])?;
-        Shapes::keep(&mut self.shapes.many, count, at);
         Ok(at)
     }
 

@@ -1,12 +1,15 @@
 //! Plans of small traces made by hand, and of arbitrary ones.
 
+mod messages;
+
 use super::{CompileError, EdgeKind, Source, compile};
 use crate::plan::environment::{FileKind, PreopenedKind};
 use crate::plan::{CompileOptions, Plan};
 use ctrace_format::{
-    Abi, Class, Connection, ConnectionKind, Detail, EpollEntry, Event, Header, Host, Object, ObjectId,
-    PollEntry, Process, ProcessKind, ProcessSnapshot, Scope, Signal, Snapshot, SockAddr, SockCookie, StrId,
-    Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, ThreadSnapshot, Tid, syscalls,
+    Abi, Class, Connection, ConnectionKind, Detail, EpollEntry, Event, Header, Host, Message, Object,
+    ObjectId, PassedFd, PollEntry, Process, ProcessKind, ProcessSnapshot, Scope, Signal, Snapshot, SockAddr,
+    SockCookie, StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, ThreadSnapshot, Tid,
+    syscalls,
 };
 use ctrace_program::{Expect, Kind, Post, Program, Sel, Step, Wait, clock_parts, flags};
 use proptest::prelude::*;
@@ -727,6 +730,18 @@ fn detail() -> impl Strategy<Value = Detail> {
             arg,
             entries: vec![EpollEntry { data, events }]
         }),
+        (0..3_u32, prop::collection::vec((-2..9_i32, 0..6_u32), 0..4)).prop_map(|(message, fds)| {
+            let fds = fds.into_iter().map(|(fd, o)| PassedFd { fd, object: Some(ObjectId(o)) }).collect();
+            Detail::Passed { arg: 1, message, fds }
+        }),
+        prop::collection::vec((word(), any::<u32>(), any::<u32>(), 0..3_u16), 0..4).prop_map(|all| {
+            let entries = all.into_iter().map(|(bytes, parts, moved, port)| {
+                let addr = Some(SockAddr::Inet(([127, 0, 0, 1], port).into()));
+                Message { bytes, parts, moved, addr }
+            });
+            Detail::Messages { arg: 1, entries: entries.collect() }
+        }),
+        (0..3_u16).prop_map(|port| Detail::Local { addr: SockAddr::Inet(([127, 0, 0, 1], port).into()) }),
         (arg.clone(), any::<u32>(), word()).prop_map(|(arg, mode, size)| Detail::Stat {
             arg,
             mode,

@@ -44,6 +44,26 @@ pub(crate) fn sockaddr(addr: &SockAddr) -> Vec<u8> {
     out
 }
 
+/// `struct cmsghdr` (include/linux/socket.h).
+const CMSGHDR: usize = 16;
+
+/// Control data that pass these descriptors along: one `struct cmsghdr` of `SOL_SOCKET`, `SCM_RIGHTS`, and their numbers.
+pub(crate) fn rights(fds: &[i32]) -> Vec<u8> {
+    const SOL_SOCKET: i32 = 1;
+    const SCM_RIGHTS: i32 = 1;
+    let mut out = (CMSGHDR + 4 * fds.len()).to_ne_bytes().to_vec();
+    for word in [SOL_SOCKET, SCM_RIGHTS].iter().chain(fds) {
+        out.extend_from_slice(&word.to_ne_bytes());
+    }
+    out.resize(rights_len(fds.len()), 0);
+    out
+}
+
+/// Bytes of control data for so many descriptors.
+pub(crate) const fn rights_len(fds: usize) -> usize {
+    CMSGHDR + (4 * fds).next_multiple_of(8)
+}
+
 /// `struct pollfd[]`.
 pub(crate) fn pollfds(entries: impl IntoIterator<Item = PollEntry>) -> Vec<u8> {
     marked_pollfds(entries.into_iter().map(|entry| PollEntry { revents: 0, ..entry }))
@@ -96,6 +116,15 @@ mod tests {
         assert_eq!(sockaddr(&SockAddr::Unix(b"@x".to_vec())), [1, 0, 0, b'x']);
         assert_eq!(sockaddr(&SockAddr::Unix(b"/x".to_vec())), [1, 0, b'/', b'x', 0]);
         assert_eq!(sockaddr(&SockAddr::Unix(Vec::new())), [1, 0]);
+    }
+
+    #[test]
+    fn descriptors_are_passed_by_one_control_message() {
+        let bytes = rights(&[3, 700, 5]);
+        assert_eq!(bytes.len(), 32);
+        assert_eq!(bytes[..8], 28_u64.to_ne_bytes());
+        assert_eq!(bytes[16..20], 3_i32.to_ne_bytes());
+        assert_eq!(bytes[20..24], 700_i32.to_ne_bytes());
     }
 
     #[test]

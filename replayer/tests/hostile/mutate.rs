@@ -4,8 +4,8 @@ use crate::make::{Make, header};
 use crate::random::Random;
 use ctrace_format::{
     Abi, Connection, ConnectionKind, Detail, Dns, EpollEntry, Event, FdSnapshot, FdTarget, Filter, Marker,
-    Object, ObjectId, PollEntry, Process, ProcessKind, ProcessSnapshot, Signal, Snapshot, SockAddr,
-    SockCookie, StrId, Summary, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid,
+    Message, Object, ObjectId, PassedFd, PollEntry, Process, ProcessKind, ProcessSnapshot, Signal, Snapshot,
+    SockAddr, SockCookie, StrId, Summary, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid,
     ThreadSnapshot, Tid, Trace, TraceWriter, WriteOptions, syscalls,
 };
 use std::collections::HashMap;
@@ -79,7 +79,7 @@ fn detail(r: &mut Random, known: &Known) -> Detail {
     let arg = r.below(7) as u8;
     let string = |r: &mut Random| r.pick(&known.strings);
     let object = |r: &mut Random| r.pick(&known.objects);
-    match r.below(15) {
+    match r.below(18) {
         0..=2 => Detail::Str { arg: r.below(3) as u8, value: string(r) },
         3 => Detail::Addr { arg: r.pick(&[1, 4]), addr: address(r) },
         4 => Detail::Object { arg, object: object(r) },
@@ -108,6 +108,22 @@ fn detail(r: &mut Random, known: &Known) -> Detail {
             let words = (0..r.below(5)).map(|_| string(r)).collect();
             Detail::Argv { arg, words, count: r.number() as u32 }
         }
+        14 => {
+            let mut fd =
+                || PassedFd { fd: r.number() as i32, object: r.one_in(2).then(|| r.pick(&known.objects)) };
+            let fds = (0..3).map(|_| fd()).collect();
+            Detail::Passed { arg: 1, message: r.below(3) as u32, fds }
+        }
+        15 => {
+            let message = |r: &mut Random| Message {
+                bytes: r.number(),
+                parts: r.number() as u32,
+                moved: r.number() as u32,
+                addr: r.one_in(2).then(|| address(r)),
+            };
+            Detail::Messages { arg: 1, entries: (0..r.below(5)).map(|_| message(r)).collect() }
+        }
+        16 => Detail::Local { addr: address(r) },
         _ => match r.below(3) {
             0 => Detail::Created,
             1 => Detail::CpuWait { ns: r.number() },
@@ -427,6 +443,11 @@ impl Ids<'_> {
                         Detail::Object { object, .. } => *object = self.object(*object),
                         Detail::NewFds { objects, .. } => {
                             *objects = objects.map(|o| o.map(|o| self.object(o)));
+                        }
+                        Detail::Passed { fds, .. } => {
+                            for passed in fds {
+                                passed.object = passed.object.map(|o| self.object(o));
+                            }
                         }
                         Detail::Argv { words, .. } => {
                             for word in words {

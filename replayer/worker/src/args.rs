@@ -132,7 +132,7 @@ fn live_tid(task: u64) -> i64 {
     }
 }
 
-/// The register for argument `index`. `skip`: bytes of an I/O vector that were transferred before.
+/// The register for argument `index`. `skip`: bytes of an I/O vector, or messages of several, that were transferred before.
 pub fn resolve(task: &Task, step: &Step, index: usize, scratch: &mut Scratch, skip: u64) -> Option<u64> {
     let operand = *step.args.get(index)?;
     let words = |n: u64| -> Option<*const u64> {
@@ -175,12 +175,13 @@ pub fn resolve(task: &Task, step: &Step, index: usize, scratch: &mut Scratch, sk
                 at += size_of::<MsgDesc>() as u64 + u64::from(iovs) * 8;
                 count += 1;
             }
+            // The table may begin behind those that were moved before.
             let table = scratch.take(count * 64)?;
             at = begin;
             for i in 0..count {
                 at = scratch.message(table + i * 64, at, end, 0)?;
             }
-            table
+            table + skip.min(count) * 64
         }
         Sel::Timespec => scratch.words(split(scaled(operand)))?,
         Sel::Timeval => scratch.words(split_us(scaled(operand)))?,

@@ -4,7 +4,7 @@ use crate::SIG_SETMASK;
 use crate::arch::{self, nr};
 use crate::args::{Scratch, decimal, resolve};
 use crate::bounds::{allows, is_engine_memory};
-use crate::descriptors::{F_DUPFD_CLOEXEC, renumber};
+use crate::descriptors::{MMSGHDR, place_passed, renumber, renumber_all};
 use crate::engine::{
     Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled,
     think_until, wait_for_all,
@@ -15,8 +15,8 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, Pace, STACK_BYTES, fate, status};
 use ctrace_program::{
-    ENGINE_MARK, Expect, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Step, fault_tag, fds_parts, flags,
-    task_flags,
+    ENGINE_MARK, Expect, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Sel, Step, fault_tag, fds_parts,
+    flags, task_flags,
 };
 
 /// A word for calls that nothing keeps from being made.
@@ -320,6 +320,7 @@ fn call(task: &Task, index: u32, step: &Step) {
         count(&task.slot.counters.extra, 1);
         (result, taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
     }
+    take_passed(task, index, &step, &regs, 0, result);
     if !taken && step.flags & (flags::STREAM | flags::RETRY) != 0 {
         (result, taken) = persist(task, &mut index, &mut step, &mut regs, result);
     }
@@ -386,6 +387,7 @@ fn persist(task: &Task, index: &mut u32, step: &mut Step, regs: &mut [u64; 6], f
         }
         count(&task.slot.counters.extra, 1);
         let (next, taken) = issue(task, index, step, regs, scratch.top());
+        take_passed(task, *index, step, regs, if stream { total } else { 0 }, next);
         if taken {
             return (next, true);
         }
@@ -416,6 +418,22 @@ fn matches(_: &Task, step: &Step, result: i64) -> bool {
     }
 }
 
+/// Puts the descriptors that came with messages where they belong, before another call receives into the same memory.
+/// `done`: what was moved before.
+fn take_passed(task: &Task, index: u32, step: &Step, regs: &[u64; 6], done: i64, result: i64) {
+    if step.post != Post::Passed as u8 || result < 0 {
+        return;
+    }
+    let Some((wanted, len)) = blob(step.post_arg) else { return };
+    let (done, result) = (done.unsigned_abs(), result.unsigned_abs());
+    let messages = if step.sel[1] == Sel::Mmsg as u8 {
+        (regs[1].wrapping_sub(done * MMSGHDR), done..done.saturating_add(result))
+    } else {
+        (regs[1], 0..1)
+    };
+    place_passed(task, index, step, messages, wanted as *const u32, len / 4);
+}
+
 /// What is done with a result.
 fn post(task: &Task, index: u32, step: &Step, regs: &[u64; 6], result: i64) {
     if result < 0 && result >= -4095 {
@@ -430,25 +448,11 @@ fn post(task: &Task, index: u32, step: &Step, regs: &[u64; 6], result: i64) {
             let (first, second, arg, cloexec) = fds_parts(step.post_arg);
             let Some(&at) = regs.get(usize::from(arg)) else { return };
             // SAFETY: the call wrote two descriptors to the scratch of that argument.
-            let [mut a, b] = unsafe { (at as *const [i32; 2]).read_unaligned() };
-            if i64::from(second) == i64::from(a) && i64::from(first) != i64::from(a) {
-                // The first lies where the second belongs: move it out of the way of both.
-                let above = u64::from(first.max(second)) + 1;
-                let spare = marked(nr::FCNTL, [a as u64, F_DUPFD_CLOEXEC, above, 0, 0]);
-                if spare >= 0 {
-                    let _ = marked(nr::CLOSE, [a as u64, 0, 0, 0, 0]);
-                    a = spare as i32;
-                }
-                count(&task.slot.counters.engine_calls, 2);
-            }
-            if i64::from(first) == i64::from(b) {
-                renumber(task, index, step, i64::from(b), second, cloexec);
-                renumber(task, index, step, i64::from(a), first, cloexec);
-            } else {
-                renumber(task, index, step, i64::from(a), first, cloexec);
-                renumber(task, index, step, i64::from(b), second, cloexec);
-            }
+            let [a, b] = unsafe { (at as *const [i32; 2]).read_unaligned() };
+            renumber_all(task, index, step, &mut [i64::from(a), i64::from(b)], &[first, second], cloexec);
         }
+        // Each message's as soon as it is here, see `take_passed`.
+        Some(Post::Passed) => {}
         Some(Post::StoreValue) => {
             if let Some(value) = value(step.post_arg as u32) {
                 value.store(result as u64, Relaxed);

@@ -8,8 +8,9 @@ use crate::columns::{RowHead, TableReader};
 use crate::varint::{self, unzigzag};
 use crate::{
     Abi, Aggregate, Block, Class, ClockAnchor, Connection, ConnectionKind, DecodeError, Detail, Dns,
-    EpollEntry, Event, Fidelity, Ids, Loss, Marker, ObjectId, PollEntry, Process, ProcessKind, Resource,
-    Signal, SockAddr, SockCookie, Socket, StrId, Syscall, SyscallFlags, Sysno, TaskId, Tid, Uring, Usage,
+    EpollEntry, Event, Fidelity, Ids, Loss, Marker, Message, ObjectId, PassedFd, PollEntry, Process,
+    ProcessKind, Resource, Signal, SockAddr, SockCookie, Socket, StrId, Syscall, SyscallFlags, Sysno, TaskId,
+    Tid, Uring, Usage,
 };
 
 /// A shape of calls, parsed.
@@ -540,6 +541,36 @@ fn decode_detail(
         tag::BYTES => {
             let blob = table.pull(row, f)?;
             Detail::Bytes { arg, data: table.blob(blob)?.to_vec() }
+        }
+        tag::PASSED => {
+            let len = table.pull_len(row, f)?;
+            let mut fds = Vec::with_capacity(len.min(MAX_LIST));
+            for _ in 0..len {
+                fds.push(PassedFd {
+                    fd: from_i32(table.pull(row, f + 1)?)?,
+                    object: from_option(table.pull(row, f + 2)?, ObjectId)?,
+                });
+            }
+            Detail::Passed { arg, message: from_u32(table.pull(row, f + 3)?, |n| n)?, fds }
+        }
+        tag::MESSAGES => {
+            let len = table.pull_len(row, f)?;
+            let mut entries = Vec::with_capacity(len.min(MAX_LIST));
+            for _ in 0..len {
+                let bytes = table.pull(row, f + 1)?;
+                let parts = from_u32(table.pull(row, f + 2)?, |n| n)?;
+                let moved = from_u32(table.pull(row, f + 3)?, |n| n)?;
+                let addr = match table.pull(row, f + 4)?.checked_sub(1) {
+                    Some(blob) => Some(decode_addr(table.blob(blob)?)?),
+                    None => None,
+                };
+                entries.push(Message { bytes, parts, moved, addr });
+            }
+            Detail::Messages { arg, entries }
+        }
+        tag::LOCAL => {
+            let blob = table.pull(row, f)?;
+            Detail::Local { addr: decode_addr(table.blob(blob)?)? }
         }
         tag::CREATED => Detail::Created,
         tag::CPU_WAIT_NS => Detail::CpuWait { ns: table.pull(row, f)? },

@@ -23,6 +23,8 @@ pub(crate) struct Encoder {
     scratch: Vec<u8>,
     /// Of each detail of a call, its byte string.
     blobs: Vec<u64>,
+    /// Of each message of a call, the byte string of its address + 1, or 0.
+    message_blobs: Vec<u64>,
 }
 
 /// Times of an event, ticks.
@@ -34,7 +36,13 @@ pub(crate) struct Times {
 
 impl Encoder {
     pub(crate) fn new(tick_ns: u32) -> Self {
-        Self { tick_ns: tick_ns.into(), key: Vec::new(), scratch: Vec::new(), blobs: Vec::new() }
+        Self {
+            tick_ns: tick_ns.into(),
+            key: Vec::new(),
+            scratch: Vec::new(),
+            blobs: Vec::new(),
+            message_blobs: Vec::new(),
+        }
     }
 
     fn ticks(&self, ns: u64) -> u64 {
@@ -120,10 +128,11 @@ impl Encoder {
 
         let mut elements = 0;
         self.blobs.clear();
+        self.message_blobs.clear();
         for detail in &e.details {
             let mut blob = 0;
             match detail {
-                Detail::Addr { addr, .. } => {
+                Detail::Addr { addr, .. } | Detail::Local { addr } => {
                     self.scratch.clear();
                     encode_addr(addr, &mut self.scratch);
                     blob = table.blob(&self.scratch);
@@ -132,6 +141,14 @@ impl Encoder {
                 Detail::Poll { entries, .. } => elements += entries.len(),
                 Detail::Epoll { entries, .. } => elements += entries.len(),
                 Detail::Argv { words, .. } => elements += words.len(),
+                Detail::Passed { fds, .. } => elements += fds.len(),
+                Detail::Messages { entries, .. } => {
+                    elements += entries.len();
+                    for message in entries {
+                        let blob = self.addr(message.addr.as_ref(), table);
+                        self.message_blobs.push(blob);
+                    }
+                }
                 _ => {}
             }
             self.blobs.push(blob);
@@ -156,11 +173,12 @@ impl Encoder {
         if blocked > 0 {
             row.put(field::BLOCKED, blocked);
         }
+        let mut message_blobs = self.message_blobs.iter();
         for ((detail, blob), slot) in e.details.iter().zip(&self.blobs).zip(0..) {
             let f = field::DETAILS + slot * field::PER_DETAIL;
             match detail {
                 Detail::Str { value, .. } => row.put(f, value.0.into()),
-                Detail::Addr { .. } | Detail::Bytes { .. } => row.put(f, *blob),
+                Detail::Addr { .. } | Detail::Local { .. } | Detail::Bytes { .. } => row.put(f, *blob),
                 Detail::Object { object, .. } => row.put(f, object.0.into()),
                 Detail::Value { value, .. } => row.put(f, *value),
                 Detail::NewFds { fds, objects, .. } => {
@@ -206,6 +224,23 @@ impl Encoder {
                         row.put(f + 1, word.0.into());
                     }
                     row.put(f + 2, (*count).into());
+                }
+                Detail::Passed { message, fds, .. } => {
+                    row.put(f, fds.len() as u64);
+                    for passed in fds {
+                        row.put(f + 1, i32_to(passed.fd));
+                        row.put(f + 2, option_to(passed.object.map(|o| o.0)));
+                    }
+                    row.put(f + 3, (*message).into());
+                }
+                Detail::Messages { entries, .. } => {
+                    row.put(f, entries.len() as u64);
+                    for (message, blob) in entries.iter().zip(&mut message_blobs) {
+                        row.put(f + 1, message.bytes);
+                        row.put(f + 2, message.parts.into());
+                        row.put(f + 3, message.moved.into());
+                        row.put(f + 4, *blob);
+                    }
                 }
                 Detail::Created => {}
             }

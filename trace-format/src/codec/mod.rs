@@ -102,6 +102,9 @@ mod tag {
     pub(super) const CPU_WAIT_NS: u8 = 15;
     /// In ticks.
     pub(super) const CPU_WAIT: u8 = 16;
+    pub(super) const PASSED: u8 = 17;
+    pub(super) const MESSAGES: u8 = 18;
+    pub(super) const LOCAL: u8 = 19;
 }
 
 /// An argument index of 0 stands for none, too.
@@ -122,6 +125,9 @@ fn tag_and_arg(detail: &Detail) -> (u8, u8) {
         Detail::Bytes { .. } => tag::BYTES,
         Detail::Created => tag::CREATED,
         Detail::CpuWait { .. } => tag::CPU_WAIT,
+        Detail::Passed { .. } => tag::PASSED,
+        Detail::Messages { .. } => tag::MESSAGES,
+        Detail::Local { .. } => tag::LOCAL,
     };
     (tag, detail.arg().unwrap_or(0))
 }
@@ -142,7 +148,16 @@ pub(crate) fn size(event: &Event) -> Option<EventSize> {
         Event::Syscall(e) => {
             e.details.len() <= MAX_DETAILS
                 && e.details.iter().all(|detail| match detail {
-                    Detail::Addr { addr, .. } => add(0, addr_len(addr)),
+                    Detail::Addr { addr, .. } | Detail::Local { addr } => add(0, addr_len(addr)),
+                    Detail::Passed { fds, .. } => add(fds.len(), 0),
+                    // Four values each: one more than an element has.
+                    Detail::Messages { entries, .. } => {
+                        add(2 * entries.len(), 0)
+                            && entries
+                                .iter()
+                                .filter_map(|m| m.addr.as_ref())
+                                .all(|addr| add(0, addr_len(addr)))
+                    }
                     Detail::Bytes { data, .. } => add(0, data.len() + 1),
                     Detail::Poll { entries, .. } => add(entries.len(), 0),
                     Detail::Epoll { entries, .. } => add(entries.len(), 0),

@@ -25,6 +25,9 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
                     Detail::NewFds { objects, .. } => {
                         objects.iter().flatten().all(|o| known(Ref::Object(*o)))
                     }
+                    Detail::Passed { fds, .. } => {
+                        fds.iter().filter_map(|p| p.object).all(|o| known(Ref::Object(o)))
+                    }
                     Detail::Argv { words, .. } => words.iter().all(|w| known(Ref::Str(*w))),
                     _ => true,
                 })
@@ -93,6 +96,9 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn Remap) {
                     Detail::Object { object: o, .. } => object(o, map),
                     Detail::NewFds { objects, .. } => {
                         objects.iter_mut().flatten().for_each(|o| object(o, map));
+                    }
+                    Detail::Passed { fds, .. } => {
+                        fds.iter_mut().filter_map(|p| p.object.as_mut()).for_each(|o| object(o, map));
                     }
                     Detail::Argv { words, .. } => map.argv(words),
                     _ => {}

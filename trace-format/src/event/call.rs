@@ -204,6 +204,29 @@ pub enum Detail {
         /// At most 64 bytes.
         data: Vec<u8>,
     },
+    /// Descriptors that went with a message (`SCM_RIGHTS`): the sender's numbers, or those that the receiver got.
+    Passed {
+        /// Argument index.
+        arg: u8,
+        /// Which message of the call, from 0.
+        message: u32,
+        /// The descriptors, possibly truncated (then the call is flagged).
+        fds: Vec<PassedFd>,
+    },
+    /// The messages of a call that takes several at once, as many as it moved, or tried to; possibly truncated (then
+    /// the call is flagged).
+    Messages {
+        /// Argument index.
+        arg: u8,
+        /// One entry per message.
+        entries: Vec<Message>,
+    },
+    /// The address of the socket's own end, when it had none before the call, or the call did not say which: the kernel
+    /// chose it, or a part of it.
+    Local {
+        /// The address after the call.
+        addr: SockAddr,
+    },
     /// The `open` created the file (`FMODE_CREATED`): it was not there before.
     Created,
     /// Time within the call spent runnable but waiting for a CPU: woken, or preempted, and not yet running. Waits that
@@ -230,8 +253,10 @@ impl Detail {
             | Self::Stat { arg, .. }
             | Self::SigAction { arg, .. }
             | Self::Argv { arg, .. }
-            | Self::Bytes { arg, .. } => Some(*arg),
-            Self::Created | Self::CpuWait { .. } => None,
+            | Self::Bytes { arg, .. }
+            | Self::Passed { arg, .. }
+            | Self::Messages { arg, .. } => Some(*arg),
+            Self::Local { .. } | Self::Created | Self::CpuWait { .. } => None,
         }
     }
 }
@@ -247,6 +272,28 @@ pub struct PollEntry {
     pub revents: u16,
 }
 
+/// A descriptor that went with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PassedFd {
+    /// Its number: the sender's in a call that sends, the receiver's in one that receives.
+    pub fd: i32,
+    /// The object behind it, when known.
+    pub object: Option<ObjectId>,
+}
+
+/// One message of several.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Message {
+    /// Sum of the lengths of its parts: what is to be sent, or room for what comes.
+    pub bytes: u64,
+    /// Number of its parts.
+    pub parts: u32,
+    /// Bytes that were moved; 0 of a message that was not.
+    pub moved: u32,
+    /// Where it goes, or comes from, when the message says so.
+    pub addr: Option<SockAddr>,
+}
+
 /// One epoll event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EpollEntry {
@@ -257,6 +304,18 @@ pub struct EpollEntry {
 }
 
 impl Syscall {
+    /// Bytes that a call that moves data moved. The result of one that takes several messages is their number.
+    pub fn moved(&self) -> u64 {
+        let messages = self.details.iter().find_map(|detail| match detail {
+            Detail::Messages { entries, .. } => Some(entries),
+            _ => None,
+        });
+        match messages {
+            Some(entries) if self.ret >= 0 => entries.iter().map(|message| u64::from(message.moved)).sum(),
+            _ => self.ret.max(0) as u64,
+        }
+    }
+
     /// The errno it failed with, if it did.
     pub const fn errno(&self) -> Option<u32> {
         // MAX_ERRNO, include/linux/err.h. A call without exit has no result.

@@ -119,9 +119,16 @@ impl Gate {
         let (args, mask) = (call.args, call.args_mask);
         for detail in &mut call.details {
             match detail {
-                Detail::Addr { arg: _, addr } => {
+                Detail::Addr { arg: _, addr } | Detail::Local { addr } => {
                     if let Some(new) = self.address(addr) {
                         *addr = new;
+                    }
+                }
+                Detail::Messages { arg: _, entries } => {
+                    for addr in entries.iter_mut().filter_map(|message| message.addr.as_mut()) {
+                        if let Some(new) = self.address(addr) {
+                            *addr = new;
+                        }
                     }
                 }
                 Detail::Bytes { arg: _, data } => {
@@ -220,7 +227,8 @@ impl Gate {
 /// Whether a detail holds bytes of its own. Exhaustive on purpose.
 fn has_bytes(detail: &Detail) -> bool {
     match detail {
-        Detail::Addr { .. } | Detail::Bytes { .. } => true,
+        Detail::Addr { .. } | Detail::Bytes { .. } | Detail::Local { .. } => true,
+        Detail::Messages { entries, .. } => entries.iter().any(|message| message.addr.is_some()),
         // Ids and numbers.
         Detail::Str { arg: _, value: _ }
         | Detail::Object { arg: _, object: _ }
@@ -233,6 +241,7 @@ fn has_bytes(detail: &Detail) -> bool {
         | Detail::Stat { arg: _, mode: _, size: _, ino: _ }
         | Detail::SigAction { arg: _, handler: _, flags: _, mask: _ }
         | Detail::Argv { arg: _, words: _, count: _ }
+        | Detail::Passed { arg: _, message: _, fds: _ }
         | Detail::Created
         | Detail::CpuWait { ns: _ } => false,
     }

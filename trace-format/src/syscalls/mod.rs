@@ -81,6 +81,8 @@ pub enum Kind {
     Iov,
     /// A `msghdr`.
     Msg,
+    /// An `mmsghdr` array; its count is the next argument.
+    Msgs,
     /// Two descriptors that the call writes.
     NewFds,
     /// A `timespec` that the call reads.

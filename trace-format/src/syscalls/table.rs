@@ -312,7 +312,7 @@ table! {
     Readlinkat readlinkat everywhere [dirfd: DirFd, path: Path, buf: Ptr, bufsiz: Size] .follows(Follow::Never).replayed(R::Same);
     Readv readv everywhere [fd: Fd, iov: Iov, iovcnt: UInt] .is(F::Receive, T::File).reads(0).waits(On::Input).own();
     Recvfrom recvfrom everywhere [fd: Fd, buf: Ptr, len: Size, flags: MsgFlags, addr: SockAddrOut, addrlen: Ptr] .is(F::Receive, T::Stream).reads(0).waits(On::Input).own();
-    Recvmmsg recvmmsg everywhere [fd: Fd, msgvec: Ptr, vlen: UInt, flags: MsgFlags, timeout: Timespec] .is(F::Receive, T::Stream).waits(On::Input).replayed(R::Surrogate);
+    Recvmmsg recvmmsg everywhere [fd: Fd, msgvec: Msgs, vlen: UInt, flags: MsgFlags, timeout: Timespec] .is(F::Receive, T::Stream).reads(0).waits(On::Input).own();
     Recvmsg recvmsg everywhere [fd: Fd, msg: Msg, flags: MsgFlags] .is(F::Receive, T::Stream).reads(0).waits(On::Input).own();
     Removexattr removexattr everywhere [path: Path, name: Str] .replayed(R::Same);
     Rename rename x86_64 [oldpath: Path, newpath: Path] .renames().follows(Follow::Never).replayed(R::Same);
@@ -348,7 +348,7 @@ table! {
     Semop semop everywhere ? .waits(On::Lock).replayed(R::Surrogate);
     Semtimedop semtimedop everywhere ? .waits(On::Lock).replayed(R::Surrogate);
     Sendfile sendfile everywhere [out_fd: Fd, in_fd: Fd, offset: U64Ptr, count: Size] .is(F::Transfer, T::File).reads(1).writes(0).waits(On::Room).own();
-    Sendmmsg sendmmsg everywhere [fd: Fd, msgvec: Ptr, vlen: UInt, flags: MsgFlags] .is(F::Send, T::Stream).waits(On::Room).own();
+    Sendmmsg sendmmsg everywhere [fd: Fd, msgvec: Msgs, vlen: UInt, flags: MsgFlags] .is(F::Send, T::Stream).writes(0).waits(On::Room).own();
     Sendmsg sendmsg everywhere [fd: Fd, msg: Msg, flags: MsgFlags] .is(F::Send, T::Stream).writes(0).waits(On::Room).own();
     Sendto sendto everywhere [fd: Fd, buf: Ptr, len: Size, flags: MsgFlags, addr: SockAddr, addrlen: UInt] .is(F::Send, T::Stream).writes(0).waits(On::Room).own();
     SetMempolicy set_mempolicy everywhere ? .listed(L::Memory).replayed(R::Granted);

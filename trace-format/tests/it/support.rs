@@ -188,6 +188,19 @@ fn detail() -> impl Strategy<Value = Detail> {
         (arg(), vec(any::<u8>(), 0..64)).prop_map(|(arg, data)| Detail::Bytes { arg, data }),
         Just(Detail::Created),
         any::<u64>().prop_map(|ns| Detail::CpuWait { ns }),
+        (arg(), any::<u32>(), vec((any::<i32>(), option::of(object())), 0..9)).prop_map(
+            |(arg, message, fds)| {
+                let fds = fds.into_iter().map(|(fd, object)| PassedFd { fd, object }).collect();
+                Detail::Passed { arg, message, fds }
+            }
+        ),
+        (arg(), vec((number(), any::<u32>(), any::<u32>(), option::of(addr())), 0..9)).prop_map(
+            |(arg, all)| {
+                let message = |(bytes, parts, moved, addr)| Message { bytes, parts, moved, addr };
+                Detail::Messages { arg, entries: all.into_iter().map(message).collect() }
+            }
+        ),
+        addr().prop_map(|addr| Detail::Local { addr }),
     ]
 }
 
@@ -481,6 +494,10 @@ pub(crate) fn describe(trace: &Trace, event: &Event) -> String {
                     Detail::Object { arg, object: o } => format!("object {arg} {}", object(o)),
                     Detail::NewFds { arg, fds, objects } => {
                         format!("fds {arg} {fds:?} {:?}", objects.map(|o| o.map(|o| object(&o))))
+                    }
+                    Detail::Passed { arg, message, fds } => {
+                        let fds: Vec<_> = fds.iter().map(|p| (p.fd, p.object.map(|o| object(&o)))).collect();
+                        format!("passed {arg} {message} {fds:?}")
                     }
                     Detail::Argv { arg, words, count } => {
                         format!("argv {arg} {count} {:?}", words.iter().map(string).collect::<Vec<_>>())

@@ -1,5 +1,6 @@
 //! Steps that move bytes, wait for readiness, make and end descriptors.
 
+pub(crate) mod messages;
 mod plain;
 mod readiness;
 pub(crate) mod sharing;
@@ -74,6 +75,7 @@ impl Lower<'_> {
                 self.write(cx)?
             }
             Sc::Sendmmsg => self.send_many(cx)?,
+            Sc::Recvmmsg => self.receive_many(cx)?,
             Sc::Sendfile | Sc::Splice | Sc::Tee | Sc::CopyFileRange => self.move_bytes(cx)?,
             Sc::Vmsplice => self.vmsplice(cx)?,
             Sc::Close => self.plain(cx, &[0]).into(),
@@ -206,6 +208,7 @@ impl Lower<'_> {
         let by_flag = match cx.known.sc {
             Sc::Recvfrom => cx.call.args[3] & MSG_DONTWAIT != 0,
             Sc::Recvmsg => cx.call.args[2] & MSG_DONTWAIT != 0,
+            Sc::Recvmmsg => cx.call.args[3] & MSG_DONTWAIT != 0,
             _ => false,
         };
         by_flag || self.world.ofds[ofd as usize].nonblock
@@ -289,7 +292,9 @@ impl Lower<'_> {
             }
             Sc::Recvmsg => {
                 let count = detail_iov(cx.call).map_or(1, |(_, count)| count);
-                let desc = MsgDesc { name_len: 128, control_len: 256, ..MsgDesc::default() };
+                // Without room for them, the kernel drops what a sender passes along.
+                let control_len = messages::control_room(cx);
+                let desc = MsgDesc { name_len: 128, control_len, ..MsgDesc::default() };
                 let blob = self.message(desc, want, u64::from(count.clamp(1, 1024)))?;
                 self.plain(cx, &[0, 2]).arg(1, Sel::Msg, blob)
             }
@@ -316,6 +321,9 @@ impl Lower<'_> {
         }
         if unfinished || ret < 0 || msg_flags & MSG_ERRQUEUE != 0 {
             return Ok(Lowered::after(pre, step));
+        }
+        if cx.known.sc == Sc::Recvmsg {
+            step = self.arrived_fds(cx, step, &mut pre)?;
         }
         let ret = self.shortened(ret, want);
         let Some(ofd) = ofd else { return Ok(step.into()) };
@@ -434,7 +442,8 @@ impl Lower<'_> {
                     }
                     None => (0, 0),
                 };
-                let desc = MsgDesc { name, name_len, ..MsgDesc::default() };
+                let (control, control_len) = self.control(cx, 0)?;
+                let desc = MsgDesc { name, name_len, control, control_len, ..MsgDesc::default() };
                 let blob = self.message(desc, want, u64::from(count.clamp(1, 1024)))?;
                 self.plain(cx, &[0, 2]).arg(1, Sel::Msg, blob)
             }

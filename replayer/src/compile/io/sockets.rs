@@ -8,12 +8,12 @@ use super::super::netlink;
 use super::super::peers::family_of;
 use super::super::wire;
 use super::super::world::{
-    O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_value,
+    O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_local, detail_value,
 };
 use super::sharing::name_place;
 use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, SO_RCVTIMEO, SOL_SOCKET};
 use ctrace_format::{PollEntry, SockAddr, SyscallFlags};
-use ctrace_program::{Expect, Kind, Sel, Step, Wait, flags};
+use ctrace_program::{Kind, Sel, Step, Wait, flags};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 impl Lower<'_> {
@@ -55,6 +55,9 @@ impl Lower<'_> {
         pre: &mut Vec<Step>,
     ) -> Result<Late, CompileError> {
         let state = self.world.socks[sock as usize].clone();
+        if !netlink::is(&state) {
+            self.own_address(cx, sock, pre)?;
+        }
         if state.partner.is_some() || cx.call.ret < 0 {
             return Ok(Late::default());
         }
@@ -152,25 +155,12 @@ impl Lower<'_> {
         Ok(())
     }
 
-    pub(crate) fn send_many(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        // Of the messages only their number is recorded. They matter to nobody who is inside, so short ones do.
-        let ofd = self.ofd(cx, 0);
-        if self.channel(ofd) != Channel::Message || cx.call.ret <= 0 {
-            return Ok(self.surrogate(cx));
-        }
-        let mut pre = Vec::new();
-        let mut late = Late::default();
-        if let Some(OfdKind::Sock(sock)) = ofd.map(|o| self.world.ofds[o as usize].kind) {
-            late = self.datagram_peer(cx, sock, None, &mut pre)?;
-        }
-        let count = cx.call.ret.clamp(1, 1024) as usize;
-        let blob = self.messages(count)?;
-        let step = self.plain(cx, &[0, 3]).arg(1, Sel::Mmsg, blob).imm(2, count as u64);
-        Ok(Lowered { late, ..Lowered::after(pre, step.expect(Expect::Exact, cx.call.ret)) })
-    }
-
     pub(crate) fn bind(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let Some(mut addr) = detail_addr(cx.call, 1).cloned() else { return Ok(self.surrogate(cx)) };
+        if let Some(got) = detail_local(cx.call) {
+            // The address that the kernel chose, since others will send to that.
+            addr.clone_from(got);
+        }
         if let SockAddr::Inet(at) = &mut addr
             && at.port() == 0
             && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
@@ -263,6 +253,7 @@ impl Lower<'_> {
             && cx.call.ret >= 0
         {
             let peer = self.world.absolute(cx.task, &addr);
+            self.own_address(cx, sock, &mut pre)?;
             if !self.world.bound(&peer) && !matches!(peer, SockAddr::Other { .. }) {
                 let known = self.peers.plays(sock);
                 if let SockAddr::Unix(_) = peer

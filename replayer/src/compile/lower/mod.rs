@@ -106,6 +106,15 @@ impl Lowered {
     }
 }
 
+/// How many datagrams were sent to a socket from inside and taken from it, and by whom the last were sent: the number with
+/// those, and the call.
+#[derive(Debug, Default)]
+pub(crate) struct Delivered {
+    sent: u64,
+    taken: u64,
+    last: VecDeque<(u64, Mark)>,
+}
+
 /// An exit whose steps are written when the parent has the child.
 #[derive(Debug)]
 pub(crate) struct Leaving {
@@ -189,6 +198,8 @@ pub(crate) struct Lower<'a> {
     listens: FxHashMap<SockIx, Mark>,
     /// Last connect of the workload to an outside address.
     connects: FxHashMap<SockAddr, Wait>,
+    /// Datagrams that came to a socket from inside.
+    datagrams: FxHashMap<SockIx, Delivered>,
     /// Local addresses given to unbound datagram sockets.
     pub(crate) dgram_ports: FxHashMap<SockIx, SockAddr>,
     pub(crate) next_port: u16,
@@ -319,6 +330,7 @@ fn write_to(
         unwatched: FxHashMap::default(),
         listens: FxHashMap::default(),
         connects: FxHashMap::default(),
+        datagrams: FxHashMap::default(),
         dgram_ports: FxHashMap::default(),
         next_port: 20_000,
         impatient: FxHashSet::default(),
@@ -862,8 +874,15 @@ pub(crate) fn fd_args(cx: &Cx<'_>) -> Vec<i32> {
         .zip(cx.call.args)
         .filter(|((_, kind), _)| matches!(kind, K::Fd | K::DirFd))
         .map(|(_, value)| value as i32)
+        .chain(passed(cx, &[Sc::Sendmsg, Sc::Sendmmsg]))
         .filter(|fd| *fd >= 0)
         .collect()
+}
+
+/// Descriptors that went with the messages of a call of these.
+fn passed<'a>(cx: &Cx<'a>, of: &[Sc]) -> impl Iterator<Item = i32> + 'a {
+    let call = of.contains(&cx.known.sc).then_some(cx.call);
+    call.into_iter().flat_map(super::world::details_passed).flat_map(|(_, fds)| fds).map(|passed| passed.fd)
 }
 
 /// Descriptors that a successful call made.
@@ -874,6 +893,7 @@ pub(crate) fn made_fds(cx: &Cx<'_>) -> Vec<i32> {
         // F_DUPFD, F_DUPFD_CLOEXEC.
         _ if cx.known.sc == Sc::Fcntl && matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
         _ if cx.known.sc == Sc::Ioctl && cx.call.args[1] as u32 == TIOCGPTPEER => vec![cx.call.ret as i32],
+        _ if matches!(cx.known.sc, Sc::Recvmsg | Sc::Recvmmsg) => passed(cx, &[cx.known.sc]).collect(),
         _ => Vec::new(),
     }
 }

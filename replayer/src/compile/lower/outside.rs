@@ -3,11 +3,13 @@
 use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::connects::Answer;
+use super::super::io::messages::senders;
 use super::super::netlink;
 use super::super::peers::Turn;
 use super::super::setup;
 use super::super::world::{
-    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, SockState, StreamKey, canonical, detail_addr,
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, SockState, StreamKey, World, canonical, detail_addr,
+    detail_messages,
 };
 use super::{Cx, Lower, reachable};
 use ctrace_format::SockAddr;
@@ -30,8 +32,11 @@ impl Lower<'_> {
         for sock in std::mem::take(&mut self.world.gone_socks) {
             let sent = self.world.socks[sock as usize].sent;
             self.peers.closed(&mut self.b, sock, sent, at_ns)?;
-            self.stream_writes.remove(&StreamKey::Sock(sock));
+            for key in [StreamKey::Sock(sock), StreamKey::Datagrams(sock)] {
+                self.stream_writes.remove(&key);
+            }
             self.stream_reads.remove(&StreamKey::Sock(sock));
+            self.datagrams.remove(&sock);
         }
         Ok(())
     }
@@ -150,41 +155,43 @@ impl Lower<'_> {
                     self.pending_after = self.looked_before(ofd, arrival.at_ns);
                 }
             }
-            Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg if cx.call.ret >= 0 => {
+            Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Recvmmsg if cx.call.ret >= 0 => {
                 let flags_arg = match cx.known.sc {
-                    Sc::Recvfrom => Some(3),
+                    Sc::Recvfrom | Sc::Recvmmsg => Some(3),
                     Sc::Recvmsg => Some(2),
                     _ => None,
                 };
                 if flags_arg.is_some_and(|i| cx.call.args[i] & (MSG_PEEK | MSG_ERRQUEUE) != 0) {
                     return Ok(());
                 }
-                self.took(cx, fd, cx.call.ret as u64)?;
+                self.took(cx, fd, cx.call.moved())?;
             }
             Sc::Splice | Sc::Tee if cx.call.ret >= 0 => self.took(cx, fd, cx.call.ret as u64)?,
-            Sc::Sendto | Sc::Sendmsg | Sc::Write | Sc::Writev if cx.call.ret >= 0 => {
+            Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg | Sc::Write | Sc::Writev if cx.call.ret >= 0 => {
                 if let Some(sock) = self.world.sock_of(cx.task, fd)
                     && self.world.socks[sock as usize].is_datagram()
                 {
-                    let to = match cx.known.sc {
-                        Sc::Sendto => detail_addr(cx.call, 4),
-                        Sc::Sendmsg => detail_addr(cx.call, 1),
-                        _ => None,
+                    let lens: Vec<u64> = match detail_messages(cx.call) {
+                        Some(entries) => entries.iter().map(|message| u64::from(message.moved)).collect(),
+                        None => vec![cx.call.ret as u64],
                     };
-                    let to = to.or(self.world.socks[sock as usize].peer.as_ref()).cloned();
-                    let to = to.map(|to| reachable(self.world.absolute(cx.task, &to)));
                     let is_netlink = netlink::is(&self.world.socks[sock as usize]);
-                    let to = if is_netlink { Some(netlink::kernel(sock)) } else { to };
                     let before = self.world.socks[sock as usize].sends;
-                    if let Some(to) = to.as_ref().filter(|_| self.facts.refusals.is_unheard(sock, before)) {
-                        let me = self.prog(cx.task);
-                        let step = self.b.next_step(me).saturating_sub(1);
-                        self.peers.deserted(to, Wait::completed(me, step));
-                        return Ok(());
-                    }
-                    let key = self.peers.correspondent(sock, to.as_ref()).unwrap_or(sock);
+                    let is_unheard = self.facts.refusals.is_unheard(sock, before);
                     let end_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
-                    self.peers.sent_datagram(&mut self.b, key, cx.call.ret as u64, end_ns)?;
+                    for (to, n) in World::destinations(cx.call, cx.known.sc).into_iter().zip(lens) {
+                        let to = to.or(self.world.socks[sock as usize].peer.clone());
+                        let to = to.map(|to| reachable(self.world.absolute(cx.task, &to)));
+                        let to = if is_netlink { Some(netlink::kernel(sock)) } else { to };
+                        if let Some(to) = to.as_ref().filter(|_| is_unheard) {
+                            let me = self.prog(cx.task);
+                            let step = self.b.next_step(me).saturating_sub(1);
+                            self.peers.deserted(to, Wait::completed(me, step));
+                            continue;
+                        }
+                        let key = self.peers.correspondent(sock, to.as_ref()).unwrap_or(sock);
+                        self.peers.sent_datagram(&mut self.b, key, n, end_ns)?;
+                    }
                 }
             }
             _ => {}
@@ -196,7 +203,10 @@ impl Lower<'_> {
         let Some(ofd) = self.world.ofd_of(cx.task, fd) else { return Ok(()) };
         let key = match self.world.ofds[ofd as usize].kind {
             OfdKind::Sock(sock) if self.world.socks[sock as usize].is_datagram() => {
-                return self.took_datagram(cx, ofd, sock, n);
+                for (from, n) in senders(cx) {
+                    self.took_datagram(cx, ofd, sock, from, n)?;
+                }
+                return Ok(());
             }
             OfdKind::Sock(sock) => sock,
             OfdKind::Pipe { pipe, .. } => setup::pipe_key(pipe),
@@ -236,7 +246,14 @@ impl Lower<'_> {
     }
 
     /// A datagram came from outside: whoever is at its address sent it.
-    fn took_datagram(&mut self, cx: &Cx<'_>, ofd: OfdIx, sock: SockIx, n: u64) -> Result<(), CompileError> {
+    fn took_datagram(
+        &mut self,
+        cx: &Cx<'_>,
+        ofd: OfdIx,
+        sock: SockIx,
+        told: Option<SockAddr>,
+        n: u64,
+    ) -> Result<(), CompileError> {
         let state = &self.world.socks[sock as usize];
         let is_netlink = netlink::is(state);
         if state.partner.is_some() || is_netlink && n == 0 {
@@ -246,16 +263,18 @@ impl Lower<'_> {
         let (local, peer) = (state.local.clone(), state.peer.clone());
         let (connected, is_connected) =
             (peer.clone().map(|p| canonical(&p)), state.state == SockState::Connected);
-        let told = match cx.known.sc {
-            Sc::Recvfrom => detail_addr(cx.call, 4).cloned(),
-            Sc::Recvmsg => detail_addr(cx.call, 1).cloned(),
-            _ => None,
-        };
         let from = told.or(peer).map(|from| reachable(self.world.absolute(cx.task, &from)));
         // An empty name is a sender without an address.
         let from = from.filter(|a| !matches!(a, SockAddr::Unix(path) if path.is_empty()));
         let from = if is_netlink { Some(netlink::kernel(sock)) } else { from };
-        if from.as_ref().is_some_and(|from| self.world.bound(from)) {
+        let end_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
+        let inside = match &from {
+            // Who sent it may be told of only later, since its call returned after this one did.
+            Some(from) => self.world.bound(from) || self.facts.datagrams.had(&self.world.alike(from), end_ns),
+            // The sender has no address, or the call did not ask for it.
+            None => true,
+        };
+        if inside && (self.facts.datagrams.took(sock) || from.is_some()) {
             return Ok(());
         }
         let arrival = self.arrival(cx, ofd, sent);

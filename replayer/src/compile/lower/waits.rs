@@ -6,7 +6,7 @@ use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
 use super::super::world::{
     BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx,
-    StreamKey, TaskIx, detail_epoll,
+    SOCK_DGRAM, StreamKey, TaskIx, World, detail_epoll,
 };
 use super::{
     Cx, FdMarks, Leaving, Lower, Lowered, accepting, fd_args, is_name_change, looking, made_fds, transfers,
@@ -221,6 +221,17 @@ impl Lower<'_> {
                 needs.push(Need { kind: EdgeKind::NotYet, mark });
             }
         }
+        for receiver in self.datagram_receivers(cx) {
+            // Who receives several's datagrams has them in the order in which they were sent.
+            needs.extend(before(
+                self.stream_writes.get(&StreamKey::Datagrams(receiver)),
+                call.t_ns,
+                EdgeKind::Stream,
+            ));
+            let looked = self.idle_marks(self.world.socks[receiver as usize].ofd);
+            needs.extend(looked.into_iter().map(|mark| Need { kind: EdgeKind::NotYet, mark }));
+        }
+        self.after_those_sent(cx, &mut needs);
         for (path, _) in self.named_paths(cx) {
             if let Some((changed, seen)) = self.path_marks.get(&path) {
                 needs.extend(before([changed], call.t_ns, EdgeKind::Path));
@@ -317,6 +328,47 @@ impl Lower<'_> {
     /// is the same in every order.
     fn appends(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
         matches!(cx.known.sc, Sc::Write | Sc::Writev) && self.world.ofds[ofd as usize].append
+    }
+
+    /// Several messages are taken at once when they are there: those from inside are sent by then.
+    fn after_those_sent(&self, cx: &Cx<'_>, needs: &mut Vec<Need>) {
+        if cx.known.sc != Sc::Recvmmsg || cx.call.ret < 2 {
+            return;
+        }
+        let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return };
+        let Some(datagrams) = self.datagrams.get(&sock) else { return };
+        let wanted = datagrams.taken.saturating_add(cx.call.ret as u64);
+        let last = datagrams.last.iter().find(|(upto, _)| *upto >= wanted);
+        needs.extend(last.map(|(_, mark)| Need { kind: EdgeKind::Stream, mark: *mark }));
+    }
+
+    /// Counts the datagrams that a call sent to sockets inside, or took.
+    fn remember_datagrams(&mut self, cx: &Cx<'_>, mark: Mark) {
+        let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return };
+        if self.world.socks[sock as usize].kind & 0xf != SOCK_DGRAM {
+            return;
+        }
+        let taken = match cx.known.sc {
+            Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg => 1,
+            Sc::Recvmmsg => cx.call.ret.unsigned_abs(),
+            _ => 0,
+        };
+        if taken > 0
+            && let Some(datagrams) = self.datagrams.get_mut(&sock)
+        {
+            datagrams.taken = datagrams.taken.saturating_add(taken);
+        }
+        for to in World::destinations(cx.call, cx.known.sc) {
+            let Some(receiver) = self.world.receiver_of(cx.task, sock, to.as_ref()) else { continue };
+            let datagrams = self.datagrams.entry(receiver).or_default();
+            datagrams.sent += 1;
+            if datagrams.last.back().is_some_and(|(_, last)| *last == mark) {
+                datagrams.last.pop_back();
+            } else if datagrams.last.len() >= RIVALS {
+                datagrams.last.pop_front();
+            }
+            datagrams.last.push_back((datagrams.sent, mark));
+        }
     }
 
     /// Descriptors that a call on a range of them closes, as far as their table is others' as well.
@@ -711,6 +763,10 @@ impl Lower<'_> {
                     keep(self.stream_writes.entry(key).or_default(), mark);
                 }
             }
+            for receiver in self.datagram_receivers(cx) {
+                keep(self.stream_writes.entry(StreamKey::Datagrams(receiver)).or_default(), mark);
+            }
+            self.remember_datagrams(cx, mark);
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
                 keep(self.stream_reads.entry(StreamKey::Accepts(listener)).or_default(), mark);
                 if let Some(place) = self.place_taken(cx) {

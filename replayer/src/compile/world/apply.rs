@@ -9,7 +9,8 @@ use super::super::steps::terminals::{TIOCGPTN, TIOCGPTPEER};
 use super::{
     CLONE_FILES, CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FIOCLEX,
     FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World, canonical,
-    detail_addr, detail_epoll, detail_newfds, detail_object, detail_str, detail_value, new_sock, open_flags,
+    detail_addr, detail_epoll, detail_local, detail_newfds, detail_object, detail_str, detail_value,
+    new_sock, open_flags,
 };
 use ctrace_format::syscalls::Kind;
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
@@ -59,6 +60,10 @@ impl World {
         let proc = self.tasks[task as usize].proc;
         let ok = call.ret >= 0;
         let fd0 = call.args[0] as i32;
+        if let Some(addr) = detail_local(call).filter(|_| known.sc != Sc::Bind) {
+            // Also by calls that fail: a send that is refused, a connect that is under way.
+            self.got_address(task, fd0, addr);
+        }
         if !ok {
             self.apply_failure(source, task, call, known, mark)?;
             return Ok(());
@@ -145,7 +150,7 @@ impl World {
                         let path = self.paths.join(self.cwd_of(task), path);
                         self.fs.create(path, NodeKind::Socket, None);
                     }
-                    let local = self.absolute(task, addr);
+                    let local = self.absolute(task, detail_local(call).unwrap_or(addr));
                     if self.socks[ix as usize].is_datagram() && !netlink::is(&self.socks[ix as usize]) {
                         self.dgram_bound.insert(canonical(&local), ix);
                     }

@@ -72,6 +72,7 @@ impl World {
                 && let Some(id) = object
             {
                 known.object = Some(id);
+                self.passing.made(id, ofd);
                 self.learn(source, ofd, source.object(id));
             }
             return Ok(Some(ofd));
@@ -202,6 +203,9 @@ impl World {
             ready: None,
             object,
         };
+        if let Some(object) = object {
+            self.passing.made(object, ix);
+        }
         if let Some(ix) = self.free_ofds.pop() {
             self.ofds[ix as usize] = ofd;
             ix
@@ -268,9 +272,16 @@ impl World {
                 self.socks[ix as usize].closed = true;
                 self.socks[ix as usize].ofd = None;
                 self.gone_socks.push(ix);
+                self.passing.gone(ix, self.socks[ix as usize].partner);
                 let sock = &self.socks[ix as usize];
                 if sock.state == SockState::Listening {
                     self.silent(ix);
+                }
+                let sock = &self.socks[ix as usize];
+                if let Some(key) = sock.local.as_ref().map(canonical)
+                    && self.dgram_bound.get(&key) == Some(&ix)
+                {
+                    self.dgram_bound.remove(&key);
                 }
                 let sock = &self.socks[ix as usize];
                 if let (Some(local), Some(peer)) = (&sock.local, &sock.peer) {

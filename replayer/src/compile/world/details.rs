@@ -1,6 +1,6 @@
 //! Decoded arguments of a call, by argument.
 
-use ctrace_format::{Detail, EpollEntry, ObjectId, SockAddr, Syscall};
+use ctrace_format::{Detail, EpollEntry, Message, ObjectId, PassedFd, SockAddr, Syscall};
 
 pub(crate) fn le_u64(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
@@ -57,6 +57,27 @@ pub(crate) fn detail_newfds(call: &Syscall) -> Option<([i32; 2], [Option<ObjectI
 pub(crate) fn detail_epoll(call: &Syscall) -> Option<&[EpollEntry]> {
     call.details.iter().find_map(|d| match d {
         Detail::Epoll { entries, .. } => Some(entries.as_slice()),
+        _ => None,
+    })
+}
+/// The address that the kernel gave the call's socket.
+pub(crate) fn detail_local(call: &Syscall) -> Option<&SockAddr> {
+    call.details.iter().find_map(|d| match d {
+        Detail::Local { addr } => Some(addr),
+        _ => None,
+    })
+}
+/// The messages of a call that takes several.
+pub(crate) fn detail_messages(call: &Syscall) -> Option<&[Message]> {
+    call.details.iter().find_map(|d| match d {
+        Detail::Messages { entries, .. } => Some(entries.as_slice()),
+        _ => None,
+    })
+}
+/// The descriptors that went with a call's messages, by message.
+pub(crate) fn details_passed(call: &Syscall) -> impl Iterator<Item = (u32, &[PassedFd])> {
+    call.details.iter().filter_map(|d| match d {
+        Detail::Passed { message, fds, .. } => Some((*message, fds.as_slice())),
         _ => None,
     })
 }

@@ -8,13 +8,14 @@ mod details;
 mod epoll;
 pub(crate) mod limits;
 mod names;
+mod passing;
 mod processes;
 mod sockets;
 mod transfers;
 
 pub(crate) use details::{
-    detail_addr, detail_bytes, detail_epoll, detail_iov, detail_newfds, detail_object, detail_str,
-    detail_time, detail_value, le_u64,
+    detail_addr, detail_bytes, detail_epoll, detail_iov, detail_local, detail_messages, detail_newfds,
+    detail_object, detail_str, detail_time, detail_value, details_passed, le_u64,
 };
 
 use super::CompileError;
@@ -52,6 +53,8 @@ pub(crate) enum StreamKey {
     Event(OfdIx),
     /// Connections of a listener, which its accepts take.
     Accepts(SockIx),
+    /// What is sent to a datagram socket.
+    Datagrams(SockIx),
 }
 
 pub(crate) use epoll::{Epoll, Watch};
@@ -387,6 +390,8 @@ pub(crate) struct Seed {
     pub(crate) links: Links,
     /// Descriptors (of a process, by number) that the snapshot shows because it took a while: a call made them meanwhile.
     pub(crate) late: FxHashSet<(u32, i32)>,
+    /// Addresses that sockets of the workload had as their own, besides loopback's: those of the recorded host.
+    pub(crate) own_ips: FxHashSet<IpAddr>,
     /// Working directory of processes that nothing says otherwise of.
     pub(crate) cwd: Option<Vec<u8>>,
     /// The limit of descriptor numbers that processes began with, as far as a failure tells it.
@@ -454,6 +459,7 @@ pub(crate) struct World {
     pub(crate) gone_ofds: Vec<OfdIx>,
     pairs: Vec<(SockIx, SockIx)>,
     dgram_bound: FxHashMap<SockAddr, SockIx>,
+    passing: passing::Passing,
     resolved: FxHashMap<(PathId, bool), PathId>,
     /// Numbers of pseudo terminals, by their masters.
     pub(crate) ptys: FxHashMap<OfdIx, u64>,
@@ -528,6 +534,7 @@ impl World {
             gone_ofds: Vec::new(),
             pairs: Vec::new(),
             dgram_bound: FxHashMap::default(),
+            passing: passing::Passing::default(),
             resolved: FxHashMap::default(),
             ptys: FxHashMap::default(),
             told_fd_limit: None,
@@ -621,6 +628,7 @@ pub(crate) const BLOCKED_NS: u64 = 15_000;
 
 pub(crate) const AT_FDCWD: i32 = -100;
 pub(crate) const AF_UNIX: u16 = 1;
+pub(crate) const SOCK_DGRAM: u16 = 2;
 pub(crate) const O_CREAT: u32 = 0o100;
 pub(crate) const O_EXCL: u32 = 0o200;
 pub(crate) const O_TRUNC: u32 = 0o1000;

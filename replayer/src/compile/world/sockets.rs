@@ -5,8 +5,8 @@ use super::super::calls::Sc;
 use super::super::fsmodel::{NodeKind, parent_of};
 use super::super::source::Source;
 use super::{
-    AF_UNIX, OfdIx, OfdKind, Sock, SockIx, SockState, TaskIx, World, canonical, detail_addr, detail_epoll,
-    new_sock,
+    AF_UNIX, OfdIx, OfdKind, SOCK_DGRAM, Sock, SockIx, SockState, TaskIx, World, canonical, detail_addr,
+    detail_epoll, new_sock,
 };
 use ctrace_format::{Connection, ConnectionKind, Detail, Object, ObjectId, SockAddr, Syscall, TcpState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -57,10 +57,42 @@ impl World {
         std::mem::take(&mut self.pairs)
     }
 
-    /// Whether some datagram socket inside is bound to an address.
+    /// Whether a datagram to an address reaches a socket inside.
     pub(crate) fn bound(&self, addr: &SockAddr) -> bool {
+        self.receiver(addr).is_some()
+    }
+
+    /// The datagram socket inside that has an address, or takes what is sent to it since it has the port of all of the host's
+    /// addresses.
+    pub(crate) fn receiver(&self, addr: &SockAddr) -> Option<SockIx> {
+        let open = |ix: &&SockIx| !self.socks[**ix as usize].closed;
+        self.alike(addr).iter().find_map(|addr| self.dgram_bound.get(addr).filter(open)).copied()
+    }
+
+    /// The addresses that a socket may have that a datagram to `addr` reaches.
+    pub(crate) fn alike(&self, addr: &SockAddr) -> Vec<SockAddr> {
         let addr = canonical(addr);
-        self.dgram_bound.get(&addr).is_some_and(|s| !self.socks[*s as usize].closed)
+        let SockAddr::Inet(at) = addr else { return vec![addr] };
+        let mut all = vec![addr];
+        let ip = at.ip();
+        if ip.is_loopback() || ip.is_unspecified() || self.seed.own_ips.contains(&ip) {
+            let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+            all.extend(any.map(|any| SockAddr::Inet(SocketAddr::new(any, at.port()))));
+        }
+        all
+    }
+
+    /// A call gave a socket the address that it has now.
+    pub(crate) fn got_address(&mut self, task: TaskIx, fd: i32, addr: &SockAddr) {
+        let Some(ix) = self.sock_of(task, fd) else { return };
+        if self.seed.tuples.contains_key(&self.socks[ix as usize].cookie) {
+            return;
+        }
+        let local = self.absolute(task, addr);
+        if self.socks[ix as usize].kind & 0xf == SOCK_DGRAM {
+            self.dgram_bound.insert(canonical(&local), ix);
+        }
+        self.socks[ix as usize].local = Some(local);
     }
 
     pub(crate) fn sock(&mut self, mut sock: Sock) -> SockIx {
@@ -84,6 +116,11 @@ impl World {
             self.sock_by_cookie.insert(sock.cookie, ix);
         }
         let listening = sock.state == SockState::Listening;
+        if sock.kind & 0xf == SOCK_DGRAM
+            && let Some(local) = &sock.local
+        {
+            self.dgram_bound.insert(canonical(local), ix);
+        }
         self.socks.push(sock);
         if listening {
             self.listening(ix);

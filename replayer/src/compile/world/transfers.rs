@@ -88,20 +88,40 @@ impl World {
         let n = call.ret.max(0) as u64;
         let fd0 = call.args[0] as i32;
         match known.sc {
-            Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Pread64 | Sc::Preadv | Sc::Preadv2 => {
+            Sc::Read
+            | Sc::Readv
+            | Sc::Recvfrom
+            | Sc::Recvmsg
+            | Sc::Recvmmsg
+            | Sc::Pread64
+            | Sc::Preadv
+            | Sc::Preadv2 => {
                 let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? else { return Ok(()) };
                 let at = positional(known.sc, call);
-                self.moved_in(ofd, n, at);
+                self.moved_in(ofd, call.moved(), at);
+                if matches!(known.sc, Sc::Recvmsg | Sc::Recvmmsg) {
+                    self.receive(source, task, call, known.sc, end_ns)?;
+                }
                 let from = if known.sc == Sc::Recvmsg { 1 } else { 4 };
                 if let Some(from) = detail_addr(call, from) {
                     let from = self.absolute(task, from);
                     self.directory_of(&from);
                 }
             }
-            Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Pwrite64 | Sc::Pwritev | Sc::Pwritev2 => {
+            Sc::Write
+            | Sc::Writev
+            | Sc::Sendto
+            | Sc::Sendmsg
+            | Sc::Sendmmsg
+            | Sc::Pwrite64
+            | Sc::Pwritev
+            | Sc::Pwritev2 => {
                 let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, true)? else { return Ok(()) };
                 let at = positional(known.sc, call);
-                self.moved_out(ofd, n, at, end_ns);
+                self.moved_out(ofd, call.moved(), at, end_ns);
+                if matches!(known.sc, Sc::Sendmsg | Sc::Sendmmsg) {
+                    self.pass(source, task, call, known.sc)?;
+                }
             }
             Sc::Sendfile => {
                 let input = call.args[1] as i32;
