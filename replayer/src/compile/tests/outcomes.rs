@@ -184,3 +184,20 @@ fn failures_of_epoll_follow_from_what_is_watched() {
     let answered: Vec<bool> = of(&steps(&t.plan(), 0), "epoll_ctl").iter().map(is_answered).collect();
     assert_eq!(answered, [true, false, false, false, true, false]);
 }
+
+#[test]
+fn what_was_found_by_a_name_with_a_slash_at_its_end_is_a_directory() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    for (name, arg, path) in [("access", 0, b"/run/seats/".as_slice()), ("faccessat2", 1, b"/run/users/")] {
+        let value = t.text(path);
+        let args = if arg == 0 { [0; 6] } else { [AT_FDCWD, 0, 0, 0, 0, 0] };
+        t.call(a, name, args, 0).details.push(Detail::Str { arg, value });
+    }
+    let files = t.plan().environment.files;
+    let is_directory = |path: &[u8]| {
+        let file = files.iter().find(|file| file.path == path);
+        file.is_some_and(|file| matches!(file.kind, crate::plan::environment::FileKind::Directory { .. }))
+    };
+    assert!(is_directory(b"/run/seats") && is_directory(b"/run/users"), "{files:?}");
+}

@@ -275,7 +275,7 @@ impl World {
             | Sc::Utime
             | Sc::Utimes => {
                 if let Some(target) = self.target(source, task, call, 0, None) {
-                    let inode = self.fs.present(target.path, NodeKind::Unknown);
+                    let inode = self.fs.present(target.path, kind_by_name(source, call, 0));
                     self.got_xattr(source, call, known.sc, inode);
                 }
             }
@@ -283,7 +283,7 @@ impl World {
                 if let Some(target) = self.target(source, task, call, 1, fd(0))
                     && !target.by_fd
                 {
-                    self.fs.present(target.path, NodeKind::Unknown);
+                    self.fs.present(target.path, kind_by_name(source, call, 1));
                 }
             }
             Sc::Truncate => {
@@ -397,3 +397,9 @@ fn follows(sc: Sc, call: &Syscall) -> bool {
 const O_NOFOLLOW: u32 = 0o100_000;
 #[cfg(not(target_arch = "aarch64"))]
 const O_NOFOLLOW: u32 = 0o400_000;
+
+/// What is known of what a call found by its name alone: a slash at the end is for directories.
+fn kind_by_name(source: &dyn Source, call: &Syscall, arg: u8) -> NodeKind {
+    let name = detail_str(call, arg).map(|name| source.str(name));
+    if name.is_some_and(|name| name.ends_with(b"/")) { NodeKind::Dir } else { NodeKind::Unknown }
+}
