@@ -172,11 +172,24 @@ pub(crate) fn address(addr: &SockAddr) -> String {
         SockAddr::Inet(addr) => addr.to_string(),
         SockAddr::Unix(path) if path.is_empty() => "unix:unnamed".to_owned(),
         SockAddr::Unix(path) => format!("unix:{}", plain(path)),
+        SockAddr::Other { family, data } if i32::from(*family) == libc::AF_NETLINK && data.len() >= 10 => {
+            netlink(data)
+        }
         SockAddr::Other { family, data } => {
             let family = flags::one(u64::from(*family), flags::DOMAIN);
             format!("{family}:{}", hex(data))
         }
         _ => "?".to_owned(),
+    }
+}
+
+/// `struct sockaddr_nl` behind the family: padding, port (0: the kernel), groups.
+fn netlink(data: &[u8]) -> String {
+    let word =
+        |at: usize| data[at..at + 4].iter().rev().fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
+    match (word(2), word(6)) {
+        (port, 0) => format!("netlink:{port}"),
+        (port, groups) => format!("netlink:{port} groups=0x{groups:x}"),
     }
 }
 
@@ -265,6 +278,16 @@ mod tests {
     fn a_name_from_a_trace_cannot_steer_the_terminal() {
         assert_eq!(quoted(b"a\x1b[2Jb\"\n\xff"), "\"a\\u{1b}[2Jb\\\"\\n\\xff\"");
         assert_eq!(quoted("\u{202e}gpj".as_bytes()), "\"\\u{202e}gpj\"");
+    }
+
+    #[test]
+    fn an_address_of_netlink_is_a_port_and_groups() {
+        let of =
+            |data: &[u8]| address(&SockAddr::Other { family: libc::AF_NETLINK as u16, data: data.to_vec() });
+        assert_eq!(of(&[0, 0, 0x77, 0x2d, 0, 0, 0, 0, 0, 0]), "netlink:11639");
+        assert_eq!(of(&[0, 0, 0, 0, 0, 0, 0x11, 0, 0, 0]), "netlink:0 groups=0x11");
+        // Too short to be one.
+        assert_eq!(of(&[0, 1]), "AF_NETLINK:0001");
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod listeners;
 mod memory;
 mod messages;
 mod names;
+mod outcomes;
 mod outputs;
 mod pods;
 mod privacy;

@@ -4,10 +4,12 @@ use super::CompileError;
 use super::arrivals::{Arrivals, CallId, Observed as Arriving, Span};
 use super::budget::Budget;
 use super::calls::Sc;
+use super::connects::Connects;
 use super::datagrams::Datagrams;
 use super::fsmodel::{FsModel, Paths};
 use super::futexes::{ANY, Matcher, SHARED, Sleep, Wakes, Waking, Word};
 use super::links::{Links, Observed};
+use super::refusals::Refusals;
 use super::source::Source;
 use super::told::Told;
 use super::world::{self, OfdKind, Origin, Seed, SockIx, StreamKey, TaskIx, World, canonical};
@@ -25,8 +27,8 @@ pub(crate) struct Facts {
     /// By socket index: the other end is inside, too.
     pub(crate) inside: Vec<bool>,
     pub(crate) futexes: Wakes,
-    /// Outbound addresses: what the first connect to each came to (whether somebody listened).
-    pub(crate) first_connect: FxHashMap<SockAddr, bool>,
+    /// What became of attempts to connect.
+    pub(crate) connects: Connects,
     /// Addresses that some connect reached.
     pub(crate) reached: FxHashSet<SockAddr>,
     /// By pipe index: held by the workload on both ends at some time.
@@ -37,17 +39,15 @@ pub(crate) struct Facts {
     pub(crate) unknown_fds: u64,
     /// All tasks, in the order in which every pass finds them.
     pub(crate) tasks: Vec<TaskFact>,
-    /// Sockets whose connect was refused after it had begun, by cookie.
-    pub(crate) refused: FxHashSet<u64>,
+    /// Datagrams that nobody took.
+    pub(crate) refusals: Refusals,
     /// Sockets that received a reset, by cookie.
     pub(crate) reset: FxHashSet<u64>,
     /// Address of each socket, as last known: what a bind to any port came to.
     pub(crate) locals: Vec<Option<SockAddr>>,
     /// When the other end said that it sends no more, by cookie.
     pub(crate) fin: FxHashMap<u64, u64>,
-    /// When connections came about, by cookie.
-    pub(crate) established: FxHashMap<u64, u64>,
-    /// Who accepted which of them, in which order they came, and who was told of them.
+    /// Who accepted which connection, in which order they came, and who was told of them.
     pub(crate) arrivals: Arrivals,
     /// By socket of those who connected to somebody inside: the socket that was accepted.
     pub(crate) accepted_as: FxHashMap<SockIx, SockIx>,
@@ -158,13 +158,12 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut world = World::new(budget, seed, Paths::default(), FsModel::default());
     world.enter_snapshot(source)?;
     let mut matcher = Matcher::default();
-    let mut first_connect = FxHashMap::default();
+    let mut connects = Connects::default();
     let mut tid_words: FxHashMap<Word, Vec<TaskIx>> = FxHashMap::default();
     let mut inside: FxHashSet<u32> = FxHashSet::default();
-    let mut refused = FxHashSet::default();
     let mut reset = FxHashSet::default();
+    let mut refusals = Refusals::default();
     let mut fin = FxHashMap::default();
-    let mut established: FxHashMap<u64, u64> = FxHashMap::default();
     let mut arriving = Arriving::default();
     let mut accepted_as = FxHashMap::default();
     // By table and number: who made it while another was there still, and when that returned.
@@ -192,7 +191,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             killed.insert(world.procs[proc as usize].first);
         }
         if let Event::Connection(c) = event {
-            let all = [reset.len(), fin.len(), established.len()];
+            let all = [reset.len(), fin.len(), connects.len()];
             budget.things("connections", all.into_iter().max().unwrap_or(0))?;
             match c.kind {
                 ConnectionKind::ResetReceived => {
@@ -201,16 +200,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 ConnectionKind::State { old: TcpState::Established, new: TcpState::CloseWait, .. } => {
                     fin.insert(c.cookie.0, c.t_ns);
                 }
-                ConnectionKind::State { new: TcpState::Established, .. } if c.cookie.0 != 0 => {
-                    established.insert(c.cookie.0, c.t_ns);
-                }
-                _ => {}
+                _ => connects.changed(c),
             }
-        }
-        if let Event::Connection(c) = event
-            && let ConnectionKind::State { old: TcpState::SynSent, new: TcpState::Close, error: 111 } = c.kind
-        {
-            refused.insert(c.cookie.0);
         }
         if let Event::Signal(signal) = event {
             world.task_of(source, signal.task)?;
@@ -252,13 +243,14 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             }
             Sc::Connect => {
                 if let Some(addr) = world::detail_addr(call, 1) {
-                    let refused = call.ret == -111 || call.ret == -2;
                     let addr = world.absolute(task, addr);
                     if call.ret >= 0 {
                         reached.insert(canonical(&addr));
                     }
                     if world.listener(&addr).is_none() {
-                        first_connect.entry(canonical(&addr)).or_insert(!refused);
+                        let sock = world.sock_of(task, call.args[0] as i32);
+                        let cookie = sock.map_or(0, |s| world.socks[s as usize].cookie);
+                        connects.attempted(call, &addr, cookie);
                     }
                 }
             }
@@ -278,6 +270,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 blocked_writes.entry(end).or_default().push((call.t_ns, event.end_ns()));
             }
         }
+        refusals.saw(&world, task, call, known.sc);
+        connects.saw(call);
+        budget.things("refused datagrams", refusals.len())?;
         let span = Span { call: (task, seq), start_ns: call.t_ns, end_ns: event.end_ns() };
         let files = world.procs[world.tasks[task as usize].proc as usize].files;
         if known.sc == Sc::Close && call.ret == 0 {
@@ -321,7 +316,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             && let Some(sock) = world.sock_of(task, call.ret as i32)
         {
             let state = &world.socks[sock as usize];
-            let at_ns = established.get(&state.cookie).copied();
+            let at_ns = connects.established.get(&state.cookie).copied();
             let ends = if at_ns.is_none() { state.local.clone().zip(state.peer.clone()) } else { None };
             arriving.accepted(listener, span, sock, state.cookie, at_ns, ends);
             let by = acceptors.entry(listener).or_insert(Some(task));
@@ -348,6 +343,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         }
         Ok(())
     })?;
+    connects.saw_all(&world);
     let pipes_inside = world.pipes.iter().map(|p| p.readers && p.writers).collect();
     let count = world.socks.len();
     let tasks = world
@@ -375,16 +371,15 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         fs,
         inside: (0..count as u32).map(|i| inside.contains(&i)).collect(),
         futexes: matcher.finish(),
-        first_connect,
+        connects,
         pipes_inside,
         tid_words,
         unknown_fds,
         tasks,
-        refused,
+        refusals,
         locals,
         reset,
         fin,
-        established,
         arrivals: arriving.finish(),
         accepted_as,
         closed_by_then,

@@ -8,8 +8,10 @@
 use super::CompileError;
 use super::arrivals::Place;
 use super::calls::nr;
+use super::connects::Answer;
 use super::deps::{Deps, EdgeKind};
 use super::io::sharing::name_place;
+use super::netlink;
 use super::wire;
 use super::world::{SockIx, World, canonical};
 use ctrace_format::SockAddr;
@@ -39,6 +41,9 @@ const AF_INET6: u64 = 10;
 const SOCK_STREAM: u16 = 1;
 const MSG_NOSIGNAL: u64 = 0x4000;
 const SOCK_DGRAM: u16 = 2;
+/// Length of the queue of a listener that does not answer: the kernel takes one more. With a length of 0, it would say that
+/// it is being flooded.
+const SHORT_QUEUE: u32 = 1;
 
 /// A task that plays connections, one after the other.
 #[derive(Debug)]
@@ -56,6 +61,8 @@ struct Conn {
     /// Recorded time of its last act.
     last_ns: u64,
     dgram: bool,
+    /// Where datagrams reach it.
+    at: Option<SockAddr>,
     /// The workload's socket.
     sock: SockIx,
     /// It has closed or reset its end.
@@ -69,8 +76,9 @@ struct Conn {
 #[derive(Debug)]
 struct Server {
     task: u32,
+    /// What listens; those who fill the queue of one that does not answer come after it.
     fd: u32,
-    listening: bool,
+    answer: Answer,
     /// Its last change.
     state: Option<Wait>,
     /// The last accept.
@@ -95,6 +103,10 @@ pub(crate) struct Peers {
     /// Who exchanges datagrams with a socket of the workload, by address (none: a sender without one).
     correspondents: FxHashMap<SockIx, FxHashMap<Option<SockAddr>, SockIx>>,
     next_correspondent: SockIx,
+    /// Who is at an address for datagrams.
+    at: FxHashMap<SockAddr, BTreeSet<SockIx>>,
+    /// Where nobody is: the last datagram that was to find nobody there.
+    deserted: FxHashMap<SockAddr, Wait>,
     /// The last datagram sent to a socket of the workload: all who send to it do so in the recorded order.
     last_datagram: FxHashMap<SockIx, Wait>,
     /// Addresses that have to exist.
@@ -187,10 +199,11 @@ impl Peers {
         addr: Option<&SockAddr>,
         family: u16,
     ) -> Result<(), CompileError> {
+        let protocol = if family == netlink::FAMILY { netlink::PROTOCOL } else { 0 };
         let socket = extra(nr::socket)
             .imm(0, u64::from(family))
             .imm(1, u64::from(kind))
-            .imm(2, 0)
+            .imm(2, u64::from(protocol))
             .expect(Expect::Success, 0)
             .post(Post::Fd, fd_operand(fd, false));
         b.push(task, &socket)?;
@@ -230,7 +243,8 @@ impl Peers {
         Ok(())
     }
 
-    /// The workload is about to connect to `addr` and will succeed (`up`) or be refused. Returns what it has to wait for.
+    /// The workload is about to connect to `addr` and will get `answer`; the first who did so got `first`. Returns what it
+    /// has to wait for.
     #[expect(clippy::too_many_arguments, reason = "the address, its history, and what to wait for")]
     pub(crate) fn before_connect(
         &mut self,
@@ -238,8 +252,8 @@ impl Peers {
         deps: &mut Deps,
         addr: &SockAddr,
         kind: u16,
-        up: bool,
-        first_up: bool,
+        answer: Answer,
+        first: Answer,
         worker: Option<Wait>,
     ) -> Result<Option<Wait>, CompileError> {
         let key = canonical(addr);
@@ -249,15 +263,18 @@ impl Peers {
             self.addresses.insert(at.ip());
         }
         if !self.servers.contains_key(&key) {
-            if !up && !first_up {
+            if answer == Answer::Refuses && first == Answer::Refuses {
                 return Ok(None);
             }
             let task = self.thread(b, deps, format!("server {}", self.servers.len()))?;
             let fd = self.new_fd();
+            // Descriptors of those who fill its queue.
+            for _ in 0..=SHORT_QUEUE {
+                self.new_fd();
+            }
             let stream = kind != SOCK_DGRAM;
-            let listening = first_up;
             let mut state = None;
-            if listening {
+            if first != Answer::Refuses {
                 // Connections that were there may have come from the same address: only one can listen at a time.
                 let sync = Step::of(Kind::Sync);
                 let mut waits = Vec::new();
@@ -265,32 +282,40 @@ impl Peers {
                     deps.add(task, EdgeKind::Connection, wait, &mut waits);
                 }
                 b.push_after(task, &sync, &waits)?;
-                state = Some(self.listen(b, task, fd, &key, kind)?);
+                state = Some(self.listen(b, task, fd, &key, kind, first)?);
             }
             b.push(task, &Step::of(Kind::Gate))?;
-            self.servers.insert(key.clone(), Server { task, fd, listening, state, accept: None, stream });
+            self.servers.insert(key.clone(), Server { task, fd, answer: first, state, accept: None, stream });
         }
         let Some(server) = self.servers.get(&key) else { return Ok(None) };
-        let (task, fd, listening, accept) = (server.task, server.fd, server.listening, server.accept);
-        if listening == up {
+        let (task, fd, before, accept) = (server.task, server.fd, server.answer, server.accept);
+        if before == answer {
             // Connections are taken in the order of the recording: two that come at nearly the same time from two
             // threads would change places otherwise, and each peer would wait for the other's bytes.
-            return Ok(if up { accept.or(server.state) } else { server.state });
+            return Ok(if answer == Answer::Accepts { accept.or(server.state) } else { server.state });
         }
         // The change comes after everything that needed the state before.
         let mut waits = Vec::new();
         for wait in [accept, worker].into_iter().flatten() {
             deps.add(task, EdgeKind::Connection, wait, &mut waits);
         }
-        let state = if up {
-            b.push_after(task, &Step::of(Kind::Sync), &waits)?;
-            self.listen(b, task, fd, &key, kind)?
-        } else {
-            let close = extra(nr::close).imm(0, u64::from(fd));
-            Wait::completed(task, b.push_after(task, &close, &waits)?)
+        b.push_after(task, &Step::of(Kind::Sync), &waits)?;
+        // The listener first: who waits in its queue is gone with it.
+        let open = match before {
+            Answer::Accepts => 1,
+            Answer::Silent => 2 + SHORT_QUEUE,
+            Answer::Refuses => 0,
+        };
+        let mut closed = b.next_step(task).saturating_sub(1);
+        for fd in fd..fd + open {
+            closed = b.push(task, &extra(nr::close).imm(0, u64::from(fd)))?;
+        }
+        let state = match answer {
+            Answer::Refuses => Wait::completed(task, closed),
+            _ => self.listen(b, task, fd, &key, kind, answer)?,
         };
         if let Some(server) = self.servers.get_mut(&key) {
-            server.listening = up;
+            server.answer = answer;
             server.state = Some(state);
             server.accept = None;
         }
@@ -304,6 +329,7 @@ impl Peers {
         fd: u32,
         addr: &SockAddr,
         kind: u16,
+        answer: Answer,
     ) -> Result<Wait, CompileError> {
         if let SockAddr::Unix(path) = addr
             && path.first().is_some_and(|c| *c != b'@' && *c != 0)
@@ -312,8 +338,26 @@ impl Peers {
             b.push(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
         self.bound(b, task, fd, kind, Some(addr), family_of(addr))?;
-        let listen = extra(nr::listen).imm(0, u64::from(fd)).imm(1, 4096).expect(Expect::Exact, 0);
-        Ok(Wait::completed(task, b.push(task, &listen)?))
+        let silent = answer == Answer::Silent;
+        let queue = if silent { SHORT_QUEUE } else { 4096 };
+        let listen =
+            extra(nr::listen).imm(0, u64::from(fd)).imm(1, u64::from(queue)).expect(Expect::Exact, 0);
+        let mut last = b.push(task, &listen)?;
+        if silent {
+            // Who comes to a full queue is not answered (`tcp_conn_request`, net/ipv4/tcp_input.c).
+            let to = super::lower::reachable(addr.clone());
+            let bytes = wire::sockaddr(&to);
+            let blob = b.data(&bytes)?;
+            for filler in fd + 1..=fd + 1 + SHORT_QUEUE {
+                self.bound(b, task, filler, kind, None, family_of(addr))?;
+                let connect = extra(nr::connect)
+                    .imm(0, u64::from(filler))
+                    .arg(1, Sel::Data, blob)
+                    .imm(2, bytes.len() as u64);
+                last = b.push(task, &connect.expect(Expect::Exact, 0))?;
+            }
+        }
+        Ok(Wait::completed(task, last))
     }
 
     /// The workload's connect of `sock` (step `worker`) succeeded or is in progress: somebody accepts it.
@@ -347,7 +391,17 @@ impl Peers {
         self.served += 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: at_ns, dgram: false, sock, over: false, client: false, fd },
+            Conn {
+                lane,
+                received: 0,
+                last_ns: at_ns,
+                dgram: false,
+                at: None,
+                sock,
+                over: false,
+                client: false,
+                fd,
+            },
         );
         Ok(())
     }
@@ -403,7 +457,17 @@ impl Peers {
         self.clients += 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: at_ns, dgram: false, sock, over: false, client: true, fd },
+            Conn {
+                lane,
+                received: 0,
+                last_ns: at_ns,
+                dgram: false,
+                at: None,
+                sock,
+                over: false,
+                client: true,
+                fd,
+            },
         );
         Ok(())
     }
@@ -450,6 +514,14 @@ impl Peers {
         self.correspondents.entry(sock).or_default().insert(addr.cloned(), key);
         let lane = self.lane(b, deps, at_ns)?;
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
+        if let Some(addr) = addr {
+            self.at.entry(canonical(addr)).or_default().insert(key);
+            if let Some(unheard) = self.deserted.remove(&canonical(addr)) {
+                let mut waits = Vec::new();
+                deps.add(task, EdgeKind::NotYet, unheard, &mut waits);
+                b.push_after(task, &Step::of(Kind::Sync), &waits)?;
+            }
+        }
         if client {
             let mut sync = Step::of(Kind::Sync).with(flags::AT);
             sync.t_ns = at_ns;
@@ -466,9 +538,50 @@ impl Peers {
         self.datagram += 1;
         self.conns.insert(
             key,
-            Conn { lane, received: 0, last_ns: at_ns, dgram: true, sock, over: false, client, fd },
+            Conn {
+                lane,
+                received: 0,
+                last_ns: at_ns,
+                dgram: true,
+                at: addr.map(canonical),
+                sock,
+                over: false,
+                client,
+                fd,
+            },
         );
         Ok(Some(ready))
+    }
+
+    /// Nobody is to be at `addr` when a datagram comes there. Returns what its sender has to wait for.
+    pub(crate) fn desert(
+        &mut self,
+        b: &mut ProgramBuilder,
+        addr: &SockAddr,
+        at_ns: u64,
+    ) -> Result<Vec<Wait>, CompileError> {
+        let key = canonical(addr);
+        if let SockAddr::Inet(at) = &key
+            && !at.ip().is_unspecified()
+        {
+            self.addresses.insert(at.ip());
+        }
+        let mut gone = Vec::new();
+        for there in self.at.remove(&key).unwrap_or_default() {
+            let Some(conn) = self.conns.get(&there) else { continue };
+            let (task, sock) = (self.lanes[conn.lane].task, conn.sock);
+            self.leave(b, there, 0, at_ns)?;
+            if let Some(others) = self.correspondents.get_mut(&sock) {
+                others.retain(|_, k| *k != there);
+            }
+            gone.push(Wait::completed(task, b.next_step(task).saturating_sub(1)));
+        }
+        Ok(gone)
+    }
+
+    /// A datagram found nobody at `addr`: `sent`. Whoever comes there comes later.
+    pub(crate) fn deserted(&mut self, addr: &SockAddr, sent: Wait) {
+        self.deserted.insert(canonical(addr), sent);
     }
 
     /// The other end of an inherited pipe or socket (number `fd` in the peer process) is played by a lane of its own.
@@ -485,7 +598,17 @@ impl Peers {
         let lane = self.lane(b, deps, 0)?;
         self.conns.insert(
             key,
-            Conn { lane, received: 0, last_ns: 0, dgram: false, sock: key, over: false, client: false, fd },
+            Conn {
+                lane,
+                received: 0,
+                last_ns: 0,
+                dgram: false,
+                at: None,
+                sock: key,
+                over: false,
+                client: false,
+                fd,
+            },
         );
         Ok(())
     }
@@ -513,7 +636,7 @@ impl Peers {
         let lane = self.lanes.len() - 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: 0, dgram: false, sock, over: false, client, fd },
+            Conn { lane, received: 0, last_ns: 0, dgram: false, at: None, sock, over: false, client, fd },
         );
         Ok(Wait::completed(task, step))
     }
@@ -716,12 +839,31 @@ impl Peers {
             self.correspondents.remove(&sock).unwrap_or_default().into_values().collect();
         for key in others {
             if key != sock {
-                self.closed(b, key, 0, at_ns)?;
+                self.leave(b, key, 0, at_ns)?;
             }
         }
+        self.leave(b, sock, total, at_ns)
+    }
+
+    /// One of those on the other end has received `total` bytes, and closes.
+    fn leave(
+        &mut self,
+        b: &mut ProgramBuilder,
+        sock: SockIx,
+        total: u64,
+        at_ns: u64,
+    ) -> Result<(), CompileError> {
         self.receive_up_to(b, sock, total, at_ns)?;
         let Some(conn) = self.conns.remove(&sock) else { return Ok(()) };
         let task = self.lanes[conn.lane].task;
+        if let Some(at) = &conn.at
+            && let Some(there) = self.at.get_mut(at)
+        {
+            there.remove(&sock);
+            if there.is_empty() {
+                self.at.remove(at);
+            }
+        }
         if !conn.over {
             if !conn.dgram {
                 b.push(task, &recv_step(conn.fd, 4096, at_ns))?;

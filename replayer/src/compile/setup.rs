@@ -8,6 +8,7 @@ use super::facts::{CLONE_THREAD, TaskFact};
 use super::fsmodel::NodeKind;
 use super::io::sharing::{choose_by_place, share_address};
 use super::lower::{Lower, reachable};
+use super::netlink;
 use super::peers::family_of;
 use super::wire;
 use super::world::limits::RLIMIT_NOFILE;
@@ -669,6 +670,13 @@ fn open_socket(
     if connected && tcp {
         let (Some(local), Some(peer)) = (state.local.clone(), state.peer.clone()) else { return Ok(()) };
         connection(lower, sock, at, next, high, &local, &peer, state.partner)?;
+        return nonblock(lower, at, nonblocking, false);
+    }
+    if netlink::is(&state) {
+        socket(lower, at, state.family, state.kind, netlink::PROTOCOL)?;
+        let own = netlink::own(sock);
+        bind(lower, at, &own)?;
+        lower.dgram_ports.insert(sock, own);
         return nonblock(lower, at, nonblocking, false);
     }
     if state.state == SockState::Listening {

@@ -20,6 +20,8 @@ pub(crate) struct Shapes {
     vectors: FxHashMap<(u64, u64), u64>,
     /// Name, its length, control data, their length, bytes, parts.
     messages: FxHashMap<(u64, u32, u64, u32, u64, u64), u64>,
+    /// A word that is longer than an argument may be.
+    pub(crate) long_word: Option<u64>,
     /// Descriptors and events, and how many there are.
     polls: FxHashMap<(Box<[u64]>, usize), u64>,
 }

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 mod files;
 mod listeners;
+mod outcomes;
 mod waiting;
 
 /// A trace in memory.

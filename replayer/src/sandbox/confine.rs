@@ -121,21 +121,9 @@ const SYS_SETRLIMIT: i64 = 164;
 
 /// Kinds of sockets of these families. Of another the kernel looks for a module on the host.
 const SOCKET_KINDS: [i32; 4] = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_SEQPACKET];
-/// Protocols of `AF_NETLINK` whose kernel side is one per network namespace: they tell of the sandbox's alone. Changes ask
-/// for `CAP_NET_ADMIN`, which no worker has; audit refuses whoever is outside of the initial user namespace (kernel/audit.c,
-/// `audit_netlink_ok`). The kernel may load the modules of xfrm and netfilter for it, as for every user
-/// (`net/netlink/af_netlink.c`). Others speak with what there is once (connector, `SELinux`).
-const NETLINK_PROTOCOLS: [i32; 9] = [
-    libc::NETLINK_ROUTE,
-    libc::NETLINK_USERSOCK,
-    libc::NETLINK_SOCK_DIAG,
-    libc::NETLINK_XFRM,
-    libc::NETLINK_AUDIT,
-    libc::NETLINK_FIB_LOOKUP,
-    libc::NETLINK_NETFILTER,
-    libc::NETLINK_KOBJECT_UEVENT,
-    libc::NETLINK_GENERIC,
-];
+/// The protocol of `AF_NETLINK` at whose other end is no part of the kernel: it stands for all others. Its ports are those of
+/// one network namespace.
+const NETLINK_PROTOCOLS: [i32; 1] = [libc::NETLINK_USERSOCK];
 /// Protocols of the Internet families that are part of every kernel; for another it looks for a module on the host.
 const INTERNET_PROTOCOLS: [i32; 8] = [
     libc::IPPROTO_IP,
@@ -530,12 +518,12 @@ mod tests {
             (libc::AF_ALG, 5, 0, true),
             (libc::AF_INET, 5, 132, true),
             (libc::AF_INET, 6, 0, true),
-            (libc::AF_NETLINK, 3, libc::NETLINK_AUDIT, false),
-            (libc::AF_NETLINK, 3, libc::NETLINK_NETFILTER, false),
-            (libc::AF_NETLINK, 3, libc::NETLINK_XFRM, false),
+            (libc::AF_NETLINK, 3, libc::NETLINK_AUDIT, true),
+            (libc::AF_NETLINK, 3, libc::NETLINK_NETFILTER, true),
+            (libc::AF_NETLINK, 3, libc::NETLINK_USERSOCK, false),
             (libc::AF_NETLINK, 3, libc::NETLINK_SELINUX, true),
             (libc::AF_NETLINK, 3, libc::NETLINK_CONNECTOR, true),
-            (libc::AF_NETLINK, 3, libc::NETLINK_ROUTE, false),
+            (libc::AF_NETLINK, 3, libc::NETLINK_ROUTE, true),
             (libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, false),
             (libc::AF_INET6, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 17, false),
         ] {

@@ -363,18 +363,15 @@ fn families_protocols_and_calls_that_nobody_reviewed_are_refused() {
             (libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ISCSI),
             (libc::AF_NETLINK, libc::SOCK_DGRAM, libc::NETLINK_CONNECTOR),
             (libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_SELINUX),
+            (libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE),
+            (libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_AUDIT),
         ] {
             let step = returns(nr, eperm).imm(0, family as u64).imm(1, kind as u64).imm(2, protocol as u64);
             script.push(0, step.arg(3, Sel::Out, 8));
         }
     }
-    // One per network namespace, where the kernel has it: it shows in /proc/PID then (CONFIG_AUDIT).
-    if Path::new("/proc/self/loginuid").exists() {
-        let audit = call(libc::SYS_socket).imm(0, libc::AF_NETLINK as u64).imm(1, libc::SOCK_RAW as u64);
-        script.push(0, audit.imm(2, libc::NETLINK_AUDIT as u64).expect(Expect::Success, 0));
-    } else {
-        eprintln!("skipped: sockets of audit: this kernel has none");
-    }
+    let netlink = call(libc::SYS_socket).imm(0, libc::AF_NETLINK as u64).imm(1, libc::SOCK_RAW as u64);
+    script.push(0, netlink.imm(2, libc::NETLINK_USERSOCK as u64).expect(Expect::Success, 0));
     let pair = returns(libc::SYS_socketpair, 0).imm(0, libc::AF_UNIX as u64).imm(1, libc::SOCK_DGRAM as u64);
     script.push(0, pair.arg(3, Sel::Out, 8));
     // statmount, listmount, open_tree_attr, memfd_secret, process_madvise, process_mrelease.

@@ -2,7 +2,8 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::lower::{Cx, Late, Lower, Lowered};
+use super::super::netlink;
 use super::super::wire;
 use super::super::world::{
     OfdKind, SOCK_DGRAM, SockIx, detail_addr, detail_local, detail_messages, details_passed,
@@ -148,14 +149,19 @@ impl Lower<'_> {
             Some(OfdKind::Sock(sock)) => Some(sock),
             _ => None,
         };
+        let kernel = self.netlink_of(cx).map(netlink::kernel);
+        let mut late = Late::default();
         let mut all = Vec::new();
         for (i, message) in Self::told(cx, count).into_iter().enumerate() {
             if let Some(sock) = sock
                 && channel == Channel::Message
             {
-                self.datagram_peer(cx, sock, message.addr.as_ref(), &mut pre)?;
+                let (at, waits) = self.datagram_peer(cx, sock, message.addr.as_ref(), &mut pre)?;
+                late.0 = if late.1.is_empty() { at } else { late.0 };
+                late.1.extend(waits);
             }
-            let (name, name_len) = match &message.addr {
+            let addr = message.addr.as_ref().map(|addr| kernel.as_ref().unwrap_or(addr));
+            let (name, name_len) = match addr {
                 Some(addr) => {
                     let bytes = wire::sockaddr(addr);
                     (self.b.data(&bytes)?, bytes.len() as u32)
@@ -182,7 +188,7 @@ impl Lower<'_> {
         if ret > 0 && !unfinished {
             step = step.expect(Expect::Bytes, ret).with(flags::STREAM).aux(u64::from(POLLOUT));
         }
-        Ok(Lowered::after(pre, step))
+        Ok(Lowered { late, ..Lowered::after(pre, step) })
     }
 
     pub(crate) fn receive_many(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {

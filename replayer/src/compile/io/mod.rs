@@ -9,7 +9,8 @@ mod sockets;
 use super::CompileError;
 use super::calls::{Sc, nr};
 use super::fsmodel::NodeKind;
-use super::lower::{Cx, Lower, Lowered};
+use super::lower::{Cx, Late, Lower, Lowered};
+use super::netlink;
 use super::wire;
 use super::world::{
     O_CLOEXEC, OfdIx, OfdKind, detail_addr, detail_iov, detail_newfds, detail_value, positional,
@@ -49,7 +50,7 @@ pub(crate) enum Channel {
     File,
     /// Ends of what the kernel itself feeds: eventfd, timerfd, inotify, signalfd, devices.
     Kernel,
-    /// A socket whose counterpart cannot be rebuilt (netlink, packet, vsock …).
+    /// A socket whose counterpart cannot be rebuilt (packet, vsock …).
     Foreign,
     /// Not known.
     Unknown,
@@ -86,6 +87,13 @@ impl Lower<'_> {
             // These name the number themselves.
             Sc::Dup2 => self.plain(cx, &[0, 1]).expect(expect_of(cx), cx.call.ret).into(),
             Sc::Dup3 => self.plain(cx, &[0, 1, 2]).expect(expect_of(cx), cx.call.ret).into(),
+            Sc::Socket if a[0] == u64::from(netlink::FAMILY) => {
+                if cx.call.ret < 0 {
+                    return self.fault(cx).map(Some);
+                }
+                let step = self.plain(cx, &[0, 1]).imm(2, u64::from(netlink::PROTOCOL));
+                self.new_fd(cx, step, a[1] as u32 & O_CLOEXEC != 0).into()
+            }
             Sc::Socket | Sc::Socketpair if is_denied_socket(a[0] as i32, a[1] as i32, a[2] as i32) => {
                 if cx.call.ret < 0 { self.fault(cx)? } else { self.refused(cx) }
             }
@@ -180,7 +188,7 @@ impl Lower<'_> {
                 let sock = &self.world.socks[sock as usize];
                 match (sock.family, sock.kind & 0xf) {
                     (1 | 2 | 10, 1) => Channel::Stream,
-                    (1 | 2 | 10, 2 | 5) => Channel::Message,
+                    (1 | 2 | 10, 2 | 5) | (netlink::FAMILY, _) => Channel::Message,
                     _ => Channel::Foreign,
                 }
             }
@@ -232,7 +240,10 @@ impl Lower<'_> {
             _ => 0,
         };
         if msg_flags & MSG_ERRQUEUE != 0 {
-            return Ok(self.surrogate(cx));
+            let seq = self.world.tasks[cx.task as usize].ops;
+            if ret >= 0 && !self.facts.refusals.is_told(cx.task, seq) {
+                return Ok(self.surrogate(cx));
+            }
         }
         let asked = match cx.known.sc {
             Sc::Read | Sc::Pread64 | Sc::Recvfrom => cx.call.args[2],
@@ -308,7 +319,7 @@ impl Lower<'_> {
             }
             step = step.with(flags::NOT_READY).aux(u64::from(POLLIN));
         }
-        if unfinished || ret < 0 {
+        if unfinished || ret < 0 || msg_flags & MSG_ERRQUEUE != 0 {
             return Ok(Lowered::after(pre, step));
         }
         if cx.known.sc == Sc::Recvmsg {
@@ -388,11 +399,15 @@ impl Lower<'_> {
             Sc::Sendmsg => detail_addr(cx.call, 1),
             _ => None,
         };
+        let mut late = Late::default();
+        let mut kernel = None;
         if let (Some(OfdKind::Sock(sock)), Channel::Message) =
             (ofd.map(|o| self.world.ofds[o as usize].kind), channel)
         {
-            self.datagram_peer(cx, sock, to, &mut pre)?;
+            late = self.datagram_peer(cx, sock, to, &mut pre)?;
+            kernel = netlink::is(&self.world.socks[sock as usize]).then(|| netlink::kernel(sock));
         }
+        let to = to.map(|to| kernel.as_ref().unwrap_or(to));
         let event = ofd.is_some_and(|o| self.world.ofds[o as usize].kind == OfdKind::Event);
         let mut step = match cx.known.sc {
             Sc::Write if event => {
@@ -446,7 +461,7 @@ impl Lower<'_> {
         step.len_arg = if matches!(cx.known.sc, Sc::Write | Sc::Pwrite64 | Sc::Sendto) { 2 } else { 6 };
         self.gone_first(cx, ofd, &mut pre)?;
         if unfinished || ret < 0 {
-            return Ok(Lowered::after(pre, step));
+            return Ok(Lowered { late, ..Lowered::after(pre, step) });
         }
         let ret = self.shortened(ret, want);
         step = match channel {
@@ -457,7 +472,7 @@ impl Lower<'_> {
             Channel::Kernel => step.expect(Expect::Ready, ret),
             _ => step.expect(Expect::Exact, ret),
         };
-        Ok(Lowered::after(pre, step))
+        Ok(Lowered { late, ..Lowered::after(pre, step) })
     }
 
     pub(crate) fn move_bytes(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {

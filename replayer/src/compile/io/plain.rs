@@ -87,12 +87,12 @@ impl Lower<'_> {
         let engine = |number: u32| Step::call(number).with(flags::ENGINE);
         let stand_in = value_operand(slot, 0);
         let watch = self.b.data(&wire::epoll_event(fd, u32::from(POLLIN)))?;
-        let Lowered { pre: pause, step, .. } = Self::in_its_time(cx, step);
-        pre.extend(pause);
+        let mut lowered = Self::in_its_time(cx, step);
+        pre.append(&mut lowered.pre);
         pre.push(engine(nr::eventfd2).imm(0, 1).imm(1, EFD_CLOEXEC).post(Post::StoreValue, u64::from(slot)));
         let add = engine(nr::epoll_ctl).imm(0, cx.call.args[0]).imm(1, ADD);
         pre.push(add.arg(2, Sel::Value, stand_in).arg(3, Sel::Data, watch));
-        let mut lowered = Lowered::after(pre, step);
+        lowered.pre = pre;
         lowered.then.push(engine(nr::close).arg(0, Sel::Value, stand_in));
         Ok(lowered)
     }

@@ -3,7 +3,8 @@
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
 use super::super::deps::EdgeKind;
-use super::super::lower::{Cx, Lower, Lowered, reachable};
+use super::super::lower::{Cx, Late, Lower, Lowered, reachable};
+use super::super::netlink;
 use super::super::peers::family_of;
 use super::super::wire;
 use super::super::world::{
@@ -44,27 +45,89 @@ impl Lower<'_> {
         Ok(())
     }
 
-    /// A datagram goes to somebody outside: they exist, and they can answer because the sender's address is known.
+    /// A datagram goes to somebody outside: they exist, and they can answer because the sender's address is known. Returns
+    /// what the send waits for.
     pub(crate) fn datagram_peer(
         &mut self,
         cx: &Cx<'_>,
         sock: SockIx,
         to: Option<&SockAddr>,
         pre: &mut Vec<Step>,
-    ) -> Result<(), CompileError> {
+    ) -> Result<Late, CompileError> {
         let state = self.world.socks[sock as usize].clone();
-        self.own_address(cx, sock, pre)?;
-        let Some(peer) = to.cloned().or(state.peer) else { return Ok(()) };
-        if state.partner.is_some() || cx.call.ret < 0 {
-            return Ok(());
+        if !netlink::is(&state) {
+            self.own_address(cx, sock, pre)?;
         }
+        if state.partner.is_some() || cx.call.ret < 0 {
+            return Ok(Late::default());
+        }
+        if netlink::is(&state) {
+            return self.ask_kernel(cx, sock, pre);
+        }
+        let Some(peer) = to.cloned().or(state.peer) else { return Ok(Late::default()) };
         let peer = self.world.absolute(cx.task, &peer);
         if self.world.bound(&peer) {
-            return Ok(());
+            return Ok(Late::default());
         }
         let (at, family) = (reachable(peer.clone()), family_of(&peer));
-        self.peers.datagram(&mut self.b, &mut self.deps, sock, Some(&at), family, cx.call.t_ns, false)?;
-        self.sender_port(cx, sock, &peer, pre)
+        if self.facts.refusals.is_unheard(sock, state.sends) {
+            let gone = self.peers.desert(&mut self.b, &at, cx.call.t_ns)?;
+            return Ok(self.after(cx, gone, pre));
+        }
+        let (b, deps) = (&mut self.b, &mut self.deps);
+        let ready = self.peers.datagram(b, deps, sock, Some(&at), family, cx.call.t_ns, false)?;
+        let late = self.after(cx, ready, pre);
+        self.sender_port(cx, sock, &peer, pre)?;
+        Ok(late)
+    }
+
+    /// The call that `pre` comes before waits for others, after it has thought.
+    fn after(&mut self, cx: &Cx<'_>, others: impl IntoIterator<Item = Wait>, pre: &mut Vec<Step>) -> Late {
+        let mut waits: Vec<Wait> = Vec::new();
+        let me = self.prog(cx.task);
+        for other in others {
+            self.deps.add(me, EdgeKind::Connection, other, &mut waits);
+        }
+        if waits.is_empty() {
+            return Late::default();
+        }
+        pre.push(Step::of(Kind::Sync));
+        let at = pre.len();
+        pre.push(Step::of(Kind::Sync));
+        (at, waits)
+    }
+
+    /// A question to the kernel: whoever answers for it is there, knows where to, and gets what is sent to nobody in
+    /// particular.
+    fn ask_kernel(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<Late, CompileError> {
+        let kernel = netlink::kernel(sock);
+        let at_ns = cx.call.t_ns;
+        let (b, deps) = (&mut self.b, &mut self.deps);
+        let ready = self.peers.datagram(b, deps, sock, Some(&kernel), netlink::FAMILY, at_ns, false)?;
+        let first = ready.is_some();
+        let late = self.after(cx, ready, pre);
+        if first {
+            self.netlink_port(cx, sock, pre)?;
+            pre.push(self.addressed(nr::connect, cx.call.args[0], &kernel)?.with(flags::ENGINE));
+        }
+        Ok(late)
+    }
+
+    /// A netlink socket that no call has bound has the port that answers go to.
+    fn netlink_port(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<(), CompileError> {
+        let own = netlink::own(sock);
+        if self.dgram_ports.insert(sock, own.clone()).is_none() {
+            pre.push(self.addressed(nr::bind, cx.call.args[0], &own)?.with(flags::ENGINE));
+        }
+        Ok(())
+    }
+
+    /// `bind` or `connect`.
+    fn addressed(&mut self, nr: u32, fd: u64, addr: &SockAddr) -> Result<Step, CompileError> {
+        let bytes = wire::sockaddr(addr);
+        let blob = self.b.data(&bytes)?;
+        let step = Step::call(nr).imm(0, fd).arg(1, Sel::Data, blob);
+        Ok(step.imm(2, bytes.len() as u64))
     }
 
     /// Gives an unbound datagram socket an address that peers know.
@@ -87,14 +150,7 @@ impl Lower<'_> {
         } else {
             SockAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
         };
-        let bytes = wire::sockaddr(&local);
-        let blob = self.b.data(&bytes)?;
-        let step = Step::call(nr::bind)
-            .with(flags::ENGINE)
-            .imm(0, cx.call.args[0])
-            .arg(1, Sel::Data, blob)
-            .imm(2, bytes.len() as u64);
-        pre.push(step);
+        pre.push(self.addressed(nr::bind, cx.call.args[0], &local)?.with(flags::ENGINE));
         self.dgram_ports.insert(sock, local);
         Ok(())
     }
@@ -118,9 +174,20 @@ impl Lower<'_> {
         {
             self.peers.addresses.insert(at.ip());
         }
+        if let Some(sock) = self.netlink_of(cx) {
+            // The groups that it joins send nothing here; a peer does.
+            addr = netlink::own(sock);
+            self.dgram_ports.insert(sock, addr.clone());
+        }
         let bytes = wire::sockaddr(&addr);
         let blob = self.b.data(&bytes)?;
         Ok(self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64).into())
+    }
+
+    /// The netlink socket that a call is about.
+    pub(crate) fn netlink_of(&self, cx: &Cx<'_>) -> Option<SockIx> {
+        let sock = self.world.sock_of(cx.task, cx.call.args[0] as i32)?;
+        netlink::is(&self.world.socks[sock as usize]).then_some(sock)
     }
 
     /// Whether a recorded failure to connect comes by itself.
@@ -129,8 +196,19 @@ impl Lower<'_> {
             .world
             .sock_of(cx.task, cx.call.args[0] as i32)
             .is_some_and(|s| self.world.socks[s as usize].kind != 1);
+        let addr = detail_addr(cx.call, 1);
         match cx.call.ret {
             -111 | -115 | -9 | -106 | -114 => true,
+            -101 => self.facts.connects.has_no_route(cx.call, addr),
+            // A full queue, where nobody inside has one.
+            -110 | -11 if !datagram => match addr.cloned() {
+                Some(addr) => {
+                    let addr = self.world.absolute(cx.task, &addr);
+                    let unix = matches!(addr, SockAddr::Unix(_));
+                    unix == (cx.call.ret == EAGAIN) && self.world.listener(&addr).is_none()
+                }
+                None => false,
+            },
             -2 => match detail_addr(cx.call, 1).cloned() {
                 Some(addr @ SockAddr::Unix(_)) => {
                     // A peer's datagram socket is there from the start; one that nobody ever reached is not there at all.
@@ -143,13 +221,35 @@ impl Lower<'_> {
         }
     }
 
+    /// The kernel gives up on an unanswered connect when it did, however often it would ask again here.
+    fn give_up(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<(), CompileError> {
+        const IPPROTO_TCP: u64 = 6;
+        const TCP_SYNCNT: u64 = 7;
+        const TCP_USER_TIMEOUT: u64 = 18;
+        const SYN_RETRIES_MAX: u32 = 127;
+        let cookie = self.world.socks[sock as usize].cookie;
+        let Some(ns) = self.facts.connects.patience_ns(cx.call, cookie) else { return Ok(()) };
+        let ms = u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX).max(1);
+        for (option, value) in [(TCP_SYNCNT, SYN_RETRIES_MAX), (TCP_USER_TIMEOUT, ms)] {
+            let blob = self.b.data(&value.to_ne_bytes())?;
+            let step = Step::call(nr::setsockopt).with(flags::ENGINE);
+            let step = step.imm(0, cx.call.args[0]).imm(1, IPPROTO_TCP).imm(2, option);
+            pre.push(step.arg(3, Sel::Data, blob).imm(4, 4));
+        }
+        Ok(())
+    }
+
     pub(crate) fn connect(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let Some(addr) = detail_addr(cx.call, 1).cloned() else { return Ok(self.surrogate(cx)) };
+        let Some(mut addr) = detail_addr(cx.call, 1).cloned() else { return Ok(self.surrogate(cx)) };
         let mut pre = Vec::new();
-        let mut late = (0, Vec::new());
+        let mut late = Late::default();
+        if let Some(sock) = self.netlink_of(cx) {
+            self.netlink_port(cx, sock, &mut pre)?;
+            addr = netlink::kernel(sock);
+        }
         let sock = self.world.sock_of(cx.task, cx.call.args[0] as i32);
         if let Some(sock) = sock
-            && self.world.socks[sock as usize].kind & 0xf == 2
+            && self.world.socks[sock as usize].is_datagram()
             && cx.call.ret >= 0
         {
             let peer = self.world.absolute(cx.task, &addr);
@@ -169,14 +269,7 @@ impl Lower<'_> {
                         cx.call.t_ns,
                         false,
                     )?;
-                    if let Some(ready) = ready {
-                        let mut waits: Vec<Wait> = Vec::new();
-                        let me = self.prog(cx.task);
-                        self.deps.add(me, EdgeKind::Connection, ready, &mut waits);
-                        pre.push(Step::of(Kind::Sync));
-                        late = (pre.len(), waits);
-                        pre.push(Step::of(Kind::Sync));
-                    }
+                    late = self.after(cx, ready, &mut pre);
                 }
                 if let SockAddr::Inet(at) = &peer
                     && !at.ip().is_unspecified()
@@ -185,6 +278,9 @@ impl Lower<'_> {
                 }
                 self.sender_port(cx, sock, &peer, &mut pre)?;
             }
+        }
+        if let Some(sock) = sock {
+            self.give_up(cx, sock, &mut pre)?;
         }
         if let Some(place) = self.place_made(cx) {
             let (fd, family) =
@@ -253,14 +349,19 @@ impl Lower<'_> {
 
     pub(crate) fn setsockopt(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         // Options that reach outside the socket or need rights the sandbox does not have.
-        const REFUSED: [(u64, u64); 7] = [(1, 25), (1, 26), (1, 36), (1, 50), (1, 12), (1, 51), (1, 52)];
+        // SO_BINDTODEVICE, SO_ATTACH_FILTER, SO_MARK, SO_ATTACH_BPF, SO_PRIORITY, SO_SNDBUFFORCE, SO_RCVBUFFORCE,
+        // SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF.
+        const REFUSED: [(u64, u64); 9] =
+            [(1, 25), (1, 26), (1, 36), (1, 50), (1, 12), (1, 32), (1, 33), (1, 51), (1, 52)];
         let option = (cx.call.args[1], cx.call.args[2]);
         if option == (SOL_SOCKET, SO_RCVTIMEO)
             && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
         {
             self.impatient.insert(sock);
         }
-        if REFUSED.contains(&option) {
+        if REFUSED.contains(&option)
+            || option.0 == netlink::LEVEL && netlink::GROUP_OPTIONS.contains(&option.1)
+        {
             return Ok(self.surrogate(cx));
         }
         let foreign = self.channel(self.ofd(cx, 0)) == Channel::Foreign;

@@ -101,7 +101,7 @@ impl Lower<'_> {
         waits: &mut Vec<Wait>,
     ) {
         let cookie = self.world.accepted_cookie(self.source, cx.call);
-        let came_ns = self.facts.established.get(&cookie).copied().unwrap_or(0);
+        let came_ns = self.facts.connects.established.get(&cookie).copied().unwrap_or(0);
         let me = self.prog(cx.task);
         for mark in marks.iter().filter(|mark| mark.task != cx.task) {
             let told = self.facts.arrivals.told((mark.task, mark.seq), listener);
@@ -231,7 +231,7 @@ impl Lower<'_> {
         listener: SockIx,
     ) -> Result<(), CompileError> {
         let Some(place) = self.facts.arrivals.place(sock) else { return Ok(()) };
-        let known = self.facts.established.contains_key(&self.world.socks[sock as usize].cookie);
+        let known = self.facts.connects.established.contains_key(&self.world.socks[sock as usize].cookie);
         if known {
             return self.make_connections(place);
         }

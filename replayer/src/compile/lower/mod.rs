@@ -84,15 +84,25 @@ pub(crate) struct Lowered {
     pub(crate) pre: Vec<Step>,
     pub(crate) step: Step,
     /// Which of `pre` waits for something, and what for.
-    pub(crate) late: (usize, Vec<Wait>),
+    pub(crate) late: Late,
     /// The engine's own after the call.
     pub(crate) then: Vec<Step>,
+    /// The time that the call took passes in `pre`: what stands for it is made at its end.
+    pub(crate) spent: bool,
 }
+
+/// Which of the steps before a call waits for something, and what for.
+pub(crate) type Late = (usize, Vec<Wait>);
 
 impl Lowered {
     /// The call, and the engine's own steps before it.
     pub(crate) fn after(pre: Vec<Step>, step: Step) -> Self {
-        Self { pre, step, late: (0, Vec::new()), then: Vec::new() }
+        Self { pre, step, late: Late::default(), then: Vec::new(), spent: false }
+    }
+
+    /// What stands for a call, after the time that the call took.
+    pub(crate) fn spent(pre: Vec<Step>, step: Step) -> Self {
+        Self { spent: true, ..Self::after(pre, step) }
     }
 }
 
@@ -675,15 +685,16 @@ impl Lower<'_> {
         let me = self.prog(task);
         let state = &self.states[task as usize];
         let in_handler = if state.depth > 0 { flags::IN_HANDLER } else { 0 };
-        lowered.step.t_ns = call.t_ns;
-        lowered.step.duration_ns = call.duration_ns;
+        let end_ns = call.t_ns.saturating_add(call.duration_ns);
+        (lowered.step.t_ns, lowered.step.duration_ns) =
+            if lowered.spent { (end_ns, 0) } else { (call.t_ns, call.duration_ns) };
         lowered.step.flags |= in_handler;
         lowered.step.event = self.world.tasks[task as usize].ops;
         if (-516..=-512).contains(&call.ret) || call.ret == -4 {
             lowered.step.flags |= flags::INTERRUPTED;
         }
         let mut label = 0;
-        let Lowered { pre, step, late: (later, mut late), then } = lowered;
+        let Lowered { pre, step, late: (later, mut late), then, .. } = lowered;
         let main = pre.len();
         for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).chain(then).enumerate() {
             let mut own: &[Wait] = &[];
@@ -691,7 +702,7 @@ impl Lower<'_> {
                 self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);
                 own = waits;
             }
-            if i != main {
+            if i != main && step.t_ns == 0 {
                 // What the engine does for a call belongs to that call's time.
                 (step.t_ns, step.duration_ns) = (call.t_ns, call.duration_ns);
             }

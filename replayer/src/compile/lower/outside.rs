@@ -2,11 +2,13 @@
 
 use super::super::CompileError;
 use super::super::calls::Sc;
+use super::super::connects::Answer;
 use super::super::io::messages::senders;
+use super::super::netlink;
 use super::super::peers::Turn;
 use super::super::setup;
 use super::super::world::{
-    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, StreamKey, World, canonical, detail_addr,
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, SockState, StreamKey, World, canonical, detail_addr,
     detail_messages,
 };
 use super::{Cx, Lower, reachable};
@@ -14,6 +16,7 @@ use ctrace_format::SockAddr;
 use ctrace_program::Wait;
 
 const MSG_PEEK: u64 = 2;
+const MSG_ERRQUEUE: u64 = 0x2000;
 
 impl Lower<'_> {
     pub(crate) fn drain_gone(&mut self, at_ns: u64) -> Result<(), CompileError> {
@@ -47,9 +50,9 @@ impl Lower<'_> {
         let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(None) };
         let addr = self.world.absolute(cx.task, addr);
         let state = &self.world.socks[sock as usize];
-        let kind = state.kind;
+        let (kind, datagram) = (state.kind, state.is_datagram());
         let asks = self.peers.plays(sock);
-        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_)) || self.is_inside(sock) || kind == 2 || asks
+        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_)) || self.is_inside(sock) || datagram || asks
         {
             return Ok(None);
         }
@@ -58,31 +61,12 @@ impl Lower<'_> {
             return Ok(None);
         }
         let key = canonical(&addr);
-        let refused = match cx.call.ret {
-            -111 => true,
-            -2 => matches!(addr, SockAddr::Unix(_)),
-            0 | -115 => self.refused_later(cx, sock),
-            _ => return Ok(None),
-        };
-        let first_up = self.facts.first_connect.get(&key).copied().unwrap_or(!refused);
+        let Some(answer) = self.facts.connects.answer(cx.call, &addr, state.cookie) else { return Ok(None) };
+        let first = self.facts.connects.first(&key).unwrap_or(answer);
         let worker = self.connects.get(&key).copied();
-        let wait = self.peers.before_connect(
-            &mut self.b,
-            &mut self.deps,
-            &addr,
-            kind,
-            !refused,
-            first_up,
-            worker,
-        )?;
+        let wait =
+            self.peers.before_connect(&mut self.b, &mut self.deps, &addr, kind, answer, first, worker)?;
         Ok(wait)
-    }
-
-    /// A connect in progress that will turn out to be refused.
-    pub(crate) fn refused_later(&self, cx: &Cx<'_>, sock: SockIx) -> bool {
-        let _ = cx;
-        let cookie = self.world.socks[sock as usize].cookie;
-        self.facts.refused.contains(&cookie)
     }
 
     pub(crate) fn is_inside(&self, sock: SockIx) -> bool {
@@ -105,10 +89,12 @@ impl Lower<'_> {
                 let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(()) };
                 self.has_arrived(cx.task, sock, mark);
                 // A second connect of one in progress only asks how the first went.
-                if self.is_inside(sock) || self.refused_later(cx, sock) || self.peers.plays(sock) {
+                let cookie = self.world.socks[sock as usize].cookie;
+                let accepts = self.facts.connects.answer(cx.call, &addr, cookie) == Some(Answer::Accepts);
+                if self.is_inside(sock) || !accepts || self.peers.plays(sock) {
                     return Ok(());
                 }
-                if self.world.socks[sock as usize].kind == 2 {
+                if self.world.socks[sock as usize].is_datagram() {
                     return Ok(());
                 }
                 let at_ns = mark.end_ns;
@@ -175,7 +161,7 @@ impl Lower<'_> {
                     Sc::Recvmsg => Some(2),
                     _ => None,
                 };
-                if flags_arg.is_some_and(|i| cx.call.args[i] & MSG_PEEK != 0) {
+                if flags_arg.is_some_and(|i| cx.call.args[i] & (MSG_PEEK | MSG_ERRQUEUE) != 0) {
                     return Ok(());
                 }
                 self.took(cx, fd, cx.call.moved())?;
@@ -183,16 +169,26 @@ impl Lower<'_> {
             Sc::Splice | Sc::Tee if cx.call.ret >= 0 => self.took(cx, fd, cx.call.ret as u64)?,
             Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg | Sc::Write | Sc::Writev if cx.call.ret >= 0 => {
                 if let Some(sock) = self.world.sock_of(cx.task, fd)
-                    && self.world.socks[sock as usize].kind == 2
+                    && self.world.socks[sock as usize].is_datagram()
                 {
                     let lens: Vec<u64> = match detail_messages(cx.call) {
                         Some(entries) => entries.iter().map(|message| u64::from(message.moved)).collect(),
                         None => vec![cx.call.ret as u64],
                     };
+                    let is_netlink = netlink::is(&self.world.socks[sock as usize]);
+                    let before = self.world.socks[sock as usize].sends;
+                    let is_unheard = self.facts.refusals.is_unheard(sock, before);
                     let end_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
                     for (to, n) in World::destinations(cx.call, cx.known.sc).into_iter().zip(lens) {
                         let to = to.or(self.world.socks[sock as usize].peer.clone());
                         let to = to.map(|to| reachable(self.world.absolute(cx.task, &to)));
+                        let to = if is_netlink { Some(netlink::kernel(sock)) } else { to };
+                        if let Some(to) = to.as_ref().filter(|_| is_unheard) {
+                            let me = self.prog(cx.task);
+                            let step = self.b.next_step(me).saturating_sub(1);
+                            self.peers.deserted(to, Wait::completed(me, step));
+                            continue;
+                        }
                         let key = self.peers.correspondent(sock, to.as_ref()).unwrap_or(sock);
                         self.peers.sent_datagram(&mut self.b, key, n, end_ns)?;
                     }
@@ -206,7 +202,7 @@ impl Lower<'_> {
     pub(crate) fn took(&mut self, cx: &Cx<'_>, fd: i32, n: u64) -> Result<(), CompileError> {
         let Some(ofd) = self.world.ofd_of(cx.task, fd) else { return Ok(()) };
         let key = match self.world.ofds[ofd as usize].kind {
-            OfdKind::Sock(sock) if self.world.socks[sock as usize].kind == 2 => {
+            OfdKind::Sock(sock) if self.world.socks[sock as usize].is_datagram() => {
                 for (from, n) in senders(cx) {
                     self.took_datagram(cx, ofd, sock, from, n)?;
                 }
@@ -230,7 +226,7 @@ impl Lower<'_> {
         let turn = Turn { after_sent: arrival.after_sent, at_ns, last_send_ns };
         let to = self.world.socks.get(key as usize).and_then(|s| s.local.clone());
         let to = self.dgram_ports.get(&key).cloned().or(to).map(reachable);
-        if n == 0 && self.world.socks.get(key as usize).is_none_or(|s| s.kind != 2) {
+        if n == 0 {
             // The end of a pipe, or of a connection whose other end answered later data with a reset: it was closed, not
             // just done with sending.
             let closed =
@@ -259,14 +255,18 @@ impl Lower<'_> {
         n: u64,
     ) -> Result<(), CompileError> {
         let state = &self.world.socks[sock as usize];
-        if state.partner.is_some() {
+        let is_netlink = netlink::is(state);
+        if state.partner.is_some() || is_netlink && n == 0 {
             return Ok(());
         }
         let (sent, last_send_ns, family) = (state.sent, state.last_send_ns, state.family);
         let (local, peer) = (state.local.clone(), state.peer.clone());
+        let (connected, is_connected) =
+            (peer.clone().map(|p| canonical(&p)), state.state == SockState::Connected);
         let from = told.or(peer).map(|from| reachable(self.world.absolute(cx.task, &from)));
         // An empty name is a sender without an address.
         let from = from.filter(|a| !matches!(a, SockAddr::Unix(path) if path.is_empty()));
+        let from = if is_netlink { Some(netlink::kernel(sock)) } else { from };
         let end_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
         let inside = match &from {
             // Who sent it may be told of only later, since its call returned after this one did.
@@ -282,7 +282,15 @@ impl Lower<'_> {
             None if self.peers.plays(sock) => Some(sock),
             _ => self.peers.correspondent(sock, from.as_ref()),
         };
-        let to = self.dgram_ports.get(&sock).cloned().or(local).map(reachable);
+        let mut to = self.dgram_ports.get(&sock).cloned().or(local);
+        if let (Some(SockAddr::Inet(to)), Some(SockAddr::Inet(peer)), true) =
+            (&mut to, &connected, is_connected)
+            && to.ip().is_unspecified()
+        {
+            // All addresses are on one interface: the kernel chose the one that was connected to (`ip_route_connect`).
+            to.set_ip(peer.ip());
+        }
+        let to = to.map(reachable);
         let key = match known {
             Some(key) => key,
             None if to.is_some() => {

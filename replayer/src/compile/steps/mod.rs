@@ -1,6 +1,7 @@
 //! One recorded call → the step that makes it again: dispatch, names, memory, processes, signals, clocks. Input and
 //! output are in [`super::io`].
 
+mod causes;
 mod files;
 mod futexes;
 mod memory;
@@ -14,19 +15,12 @@ pub(crate) use futexes::Futexes;
 use super::CompileError;
 use super::calls::Sc;
 use super::lower::{Cx, Lower, Lowered, never};
-use super::world::apply::ENOSPC;
-use super::world::limits::EMFILE;
-use super::world::{detail_addr, detail_iov, detail_str, detail_value, positional};
+use super::world::{detail_addr, detail_iov, detail_str, detail_value};
 use crate::sandbox::confine::UNSHARED_TABLES;
 use ctrace_format::syscalls::{Kind as K, Replay};
 use ctrace_format::{Abi, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, clock_operand, clock_parts, fd_operand, flags};
 
-/// Errors that come by themselves when the same call is made in the same state.
-pub(crate) const REAL: [i64; 33] = [
-    -2, -3, -4, -9, -10, -11, -17, -20, -21, -22, -25, -29, -32, -36, -39, -40, -61, -88, -89, -92, -93, -95,
-    -97, -98, -104, -106, -107, -110, -111, -114, -115, -22, -94,
-];
 /// `ioctl` commands that ask or set something about the descriptor only.
 pub(crate) const IOCTLS: [u32; 15] = [
     0x5401,
@@ -148,91 +142,6 @@ impl Lower<'_> {
         Ok(lowered)
     }
 
-    /// Whether the recorded error comes by itself.
-    pub(crate) fn rebuilds(&mut self, cx: &Cx<'_>) -> bool {
-        let errno = cx.call.ret;
-        if (-516..=-512).contains(&errno) {
-            return true;
-        }
-        if errno == -6 && self.named_paths(cx).iter().any(|(p, _)| self.world.paths.get(*p) == b"/dev/tty") {
-            // There is no controlling terminal in the sandbox either.
-            return true;
-        }
-        if errno == EMFILE && !is_of_instances(cx.known.sc) {
-            return self.world.meets_limit(cx.task, cx.known.sc);
-        }
-        if errno == ENOSPC {
-            return self.is_full(cx);
-        }
-        // Normal pages can be had where there were no huge ones.
-        if !REAL.contains(&errno) || memory::is_of_huge_pages(cx) {
-            return false;
-        }
-        match cx.known.sc {
-            Sc::Connect => self.connect_rebuilds(cx),
-            Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg | Sc::Sendfile => {
-                // A full buffer is not rebuilt: how much fits depends on the host.
-                errno != -11
-            }
-            Sc::Fcntl | Sc::Prctl | Sc::Prlimit64 | Sc::Setrlimit | Sc::Bind | Sc::Setsockopt => errno == -9,
-            Sc::Ioctl if cx.call.args[1] as u32 == FICLONE => matches!(errno, -95 | -9),
-            Sc::Ioctl => errno == -9 || (errno == -25 && self.not_a_terminal(cx)),
-            Sc::Getxattr | Sc::Lgetxattr => matches!(errno, -2 | -61),
-            Sc::Listxattr | Sc::Llistxattr => errno == -2,
-            Sc::Shmat
-            | Sc::Shmdt
-            | Sc::Shmctl
-            | Sc::Mmap
-            | Sc::Munmap
-            | Sc::Mprotect
-            | Sc::Madvise
-            | Sc::Mremap
-            | Sc::Brk
-            | Sc::Clone
-            | Sc::Clone3
-            | Sc::Fork
-            | Sc::Vfork
-            | Sc::Kill
-            | Sc::Tkill
-            | Sc::Tgkill => false,
-            Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Accept | Sc::Accept4 => errno != -22,
-            Sc::Futex => matches!(errno, -11 | -110 | -4),
-            _ => {
-                // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
-                if errno == -2 {
-                    // A script by a descriptor that an exec closes.
-                    let by_descriptor = cx.known.sc == Sc::Execveat && self.named_paths(cx).is_empty();
-                    return !by_descriptor
-                        && (self.named_paths(cx).iter().all(|(p, _)| !self.exists(*p))
-                            || cx.known.args.is_none());
-                }
-                if errno == -17 {
-                    return self.named_paths(cx).last().is_some_and(|(p, _)| self.exists(*p));
-                }
-                cx.known.row().replay != Replay::Granted
-            }
-        }
-    }
-
-    /// Whether a call that needs room in a file system finds none here either.
-    fn is_full(&self, cx: &Cx<'_>) -> bool {
-        let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return false };
-        let Some(inode) = self.world.inode_of(ofd) else { return false };
-        let (fs, state) = (&self.world.fs, &self.world.ofds[ofd as usize]);
-        let node = fs.node(inode);
-        let Some(volume) = self.full.get(&node.dev) else { return false };
-        let more = match cx.known.sc {
-            // As much as fits is written; that is nothing when there is no room for the first byte.
-            Sc::Write | Sc::Writev | Sc::Pwrite64 | Sc::Pwritev | Sc::Pwritev2 => {
-                let at = if state.append { node.size } else { state.pos };
-                fs.would_occupy(inode, positional(cx.known.sc, cx.call).unwrap_or(at), 1)
-            }
-            Sc::Fallocate => fs.would_occupy(inode, cx.call.args[2], cx.call.args[3]),
-            _ => return false,
-        };
-        more > 0 && fs.devices.used(node.dev).saturating_add(more) > volume.bytes
-    }
-
     pub(crate) fn exists(&self, path: super::fsmodel::PathId) -> bool {
         self.world.fs.lookup(path).is_some()
     }
@@ -296,9 +205,15 @@ impl Lower<'_> {
         if cx.call.duration_ns <= 1_000_000 {
             return step.into();
         }
+        Self::after_its_time(cx, step)
+    }
+
+    fn after_its_time(cx: &Cx<'_>, step: Step) -> Lowered {
         let mut pause = Step::of(Kind::Sync);
         pause.think_sleep_ns = cx.call.duration_ns;
-        Lowered::after(vec![Step::of(Kind::Sync), pause], step)
+        // It ends when the call did: from an earlier time on, a replay would be late, and leave it out.
+        pause.t_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
+        Lowered::spent(vec![Step::of(Kind::Sync), pause], step)
     }
 
     /// A call that is not made, by policy: it gets the answer that it had.
@@ -334,15 +249,11 @@ impl Lower<'_> {
     pub(crate) fn lasting(cx: &Cx<'_>, why: u32) -> Lowered {
         let mut step = Step::of(Kind::Skip).with(why);
         step.nr = cx.nr;
-        if cx.call.t_ns == 0 {
-            // Under way when the recording began: what comes next has its own time.
+        // Under way when the recording began, or when it ended: what comes next has its own time.
+        if cx.call.t_ns == 0 || unfinished(cx) {
             return step.into();
         }
-        let mut pause = Step::of(Kind::Sync);
-        if !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
-            pause.think_sleep_ns = cx.call.duration_ns;
-        }
-        Lowered::after(vec![Step::of(Kind::Sync), pause], step)
+        Self::after_its_time(cx, step)
     }
 
     /// The call without arguments, with the plainest expectation.
@@ -464,11 +375,6 @@ impl Lower<'_> {
         let blob = self.vector(bytes, parts)?;
         Ok(step.arg(arg, Sel::Iov, blob).imm(arg + 1, parts))
     }
-}
-
-/// Calls that fail with `EMFILE` because of a count of instances rather than of descriptors.
-const fn is_of_instances(sc: Sc) -> bool {
-    matches!(sc, Sc::InotifyInit | Sc::InotifyInit1)
 }
 
 /// Whether the recording ended before the call did.

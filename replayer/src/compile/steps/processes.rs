@@ -6,7 +6,7 @@ use super::super::facts::{
     CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
     clone_operands,
 };
-use super::super::fsmodel::Inode;
+use super::super::fsmodel::{Inode, PathId};
 use super::super::lower::{Cx, Lower, Lowered};
 use super::super::shapes::Shapes;
 use super::super::world::TaskIx;
@@ -68,7 +68,19 @@ impl Lower<'_> {
         let path = self.path(cx, path_arg)?;
         let (words, count) = argv.unwrap_or_default();
         let words = &words[..words.len().min(WORDS_MAX)];
-        let argv = self.arguments(words, count as usize)?;
+        let dirfd = at.then_some(cx.call.args[0] as i32);
+        let target = self.world.target(self.source, cx.task, cx.call, path_arg, dirfd);
+        let too_long = cx.call.ret == -i64::from(libc::E2BIG);
+        let argv = if too_long {
+            // A word that is longer than any may be (`MAX_ARG_STRLEN`, include/uapi/linux/binfmts.h), of a program that is
+            // there.
+            if let Some(target) = target.filter(|target| !target.by_fd) {
+                self.is_worker(target.path);
+            }
+            self.long_argument(words)?
+        } else {
+            self.arguments(words, count as usize)?
+        };
         let step = if at { self.plain(cx, &[0, 4]) } else { self.call_step(cx) };
         let step = step
             .arg(usize::from(path_arg), Sel::Data, path)
@@ -78,10 +90,6 @@ impl Lower<'_> {
             return Ok(step.into());
         }
         let mut step = step;
-        let dirfd = at.then_some(cx.call.args[0] as i32);
-        let target = self.world.target(self.source, cx.task, cx.call, path_arg, dirfd);
-        // What the workload wrote itself becomes a worker when it is executed.
-        let is_written = |node: &Inode| node.written && !node.external;
         if at && cx.call.args[4] & AT_EMPTY_PATH != 0 && target.is_none_or(|target| target.by_fd) {
             // The exec itself, which is told before its call, may have closed the descriptor.
             if let Some((path, inode)) = self.world.procs[cx.proc as usize].opened
@@ -94,12 +102,10 @@ impl Lower<'_> {
                     step = step.arg(5, Sel::Data, blob);
                 }
             }
-        } else if let Some(target) = target {
-            let text = self.world.paths.get(target.path).to_vec();
-            match self.world.fs.lookup(target.path) {
-                Some(inode) if is_written(self.world.fs.node(inode)) => step = step.with(flags::WRITTEN),
-                _ => self.executed(text),
-            }
+        } else if let Some(target) = target
+            && !self.is_worker(target.path)
+        {
+            step = step.with(flags::WRITTEN);
         }
         let me = self.prog(cx.task);
         let next = self.b.next_step(me) + 1;
@@ -107,6 +113,33 @@ impl Lower<'_> {
             .aux(u64::from(me))
             .post(Post::None, u64::from(next))
             .into())
+    }
+
+    /// Whether the program at a path is the worker from the start. What the workload wrote itself becomes one when it is
+    /// executed.
+    fn is_worker(&mut self, path: PathId) -> bool {
+        if self.world.fs.lookup(path).is_some_and(|inode| is_written(self.world.fs.node(inode))) {
+            return false;
+        }
+        let text = self.world.paths.get(path).to_vec();
+        self.executed(text);
+        true
+    }
+
+    /// An argument list with a last word that no call takes.
+    fn long_argument(&mut self, words: &[StrId]) -> Result<u64, CompileError> {
+        const TOO_LONG: usize = 32 * 4096;
+        let mut blobs = Vec::with_capacity(words.len() + 1);
+        for word in words {
+            blobs.push(self.string(*word)?);
+        }
+        let long = match self.shapes.long_word {
+            Some(long) => long,
+            None => self.b.cstr(&[b'x'; TOO_LONG])?,
+        };
+        self.shapes.long_word = Some(long);
+        blobs.push(long);
+        Ok(self.b.pointers(&blobs)?)
     }
 
     /// An argument list: the words that are known, and as many empty ones as there were more.
@@ -257,4 +290,9 @@ impl Lower<'_> {
             None => self.missing(cx),
         }
     }
+}
+
+/// Whether the workload wrote a file itself.
+const fn is_written(node: &Inode) -> bool {
+    node.written && !node.external
 }

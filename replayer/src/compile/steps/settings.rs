@@ -63,8 +63,9 @@ impl Lower<'_> {
             Some(new) if resource == RLIMIT_NOFILE => {
                 Ok(step.arg(new_arg, Sel::SoftLimit, soft_limit(RLIMIT_NOFILE, le_u64(new, 0))).into())
             }
-            // Limits on what the worker itself needs, and core dumps, which the sandbox has none of: asked for, not set.
-            Some(_) if matches!(resource, 0 | 1 | 2 | 4 | 5 | 6 | 8 | 9) => {
+            // Limits on what the worker itself needs, core dumps, which the sandbox has none of, and those that change nothing
+            // that a worker does, but that only some may raise: asked for, not set.
+            Some(_) if matches!(resource, 0 | 1 | 2 | 4 | 5 | 6 | 8..=15) => {
                 if !prlimit {
                     return Ok(self.surrogate(cx));
                 }

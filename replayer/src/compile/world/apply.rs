@@ -3,6 +3,7 @@
 use super::super::CompileError;
 use super::super::calls::{Known, Sc};
 use super::super::fsmodel::NodeKind;
+use super::super::netlink;
 use super::super::source::Source;
 use super::super::steps::terminals::{TIOCGPTN, TIOCGPTPEER};
 use super::{
@@ -150,7 +151,7 @@ impl World {
                         self.fs.create(path, NodeKind::Socket, None);
                     }
                     let local = self.absolute(task, detail_local(call).unwrap_or(addr));
-                    if self.socks[ix as usize].kind & 0xf == 2 {
+                    if self.socks[ix as usize].is_datagram() && !netlink::is(&self.socks[ix as usize]) {
                         self.dgram_bound.insert(canonical(&local), ix);
                     }
                     self.socks[ix as usize].local = Some(local);
@@ -383,8 +384,20 @@ impl World {
     ) -> Result<(), CompileError> {
         const EAGAIN: i64 = -11;
         const EINPROGRESS: i64 = -115;
+        const ECONNREFUSED: i64 = -111;
         let fd0 = call.args[0] as i32;
         match (known.sc, call.ret) {
+            (Sc::Connect | Sc::Sendto | Sc::Sendmsg, ECONNREFUSED) => {
+                // A name of a unix socket that nobody has any more: the file is there.
+                let arg = if known.sc == Sc::Sendto { 4 } else { 1 };
+                if let Some(addr @ SockAddr::Unix(_)) = detail_addr(call, arg)
+                    && let SockAddr::Unix(path) = self.absolute(task, addr)
+                    && path.first() == Some(&b'/')
+                {
+                    let path = self.paths.intern(&path);
+                    self.fs.present(path, NodeKind::File);
+                }
+            }
             (Sc::Connect, EINPROGRESS) => {
                 if let (Some(ix), Some(addr)) = (self.sock_of(task, fd0), detail_addr(call, 1)) {
                     self.connected(task, ix, addr, mark.end_ns);

@@ -344,6 +344,8 @@ pub(crate) struct Sock {
     /// Bytes sent and received so far.
     pub(crate) sent: u64,
     pub(crate) received: u64,
+    /// Sends that succeeded so far.
+    pub(crate) sends: u32,
     /// What had been sent when something was received last.
     pub(crate) answered: u64,
     pub(crate) last_send_ns: u64,
@@ -355,6 +357,13 @@ pub(crate) struct Sock {
     pub(crate) closed: bool,
     /// Its description.
     pub(crate) ofd: Option<OfdIx>,
+}
+
+impl Sock {
+    /// Whether it sends and receives datagrams, each to or from an address.
+    pub(crate) fn is_datagram(&self) -> bool {
+        self.kind & 0xf == 2 || super::netlink::is(self)
+    }
 }
 
 /// A descriptor that was there before the first recorded call of its process.
@@ -656,6 +665,7 @@ pub(crate) fn new_sock(family: u16, kind: u16, protocol: u16, cookie: u64, born_
         inherited: false,
         sent: 0,
         received: 0,
+        sends: 0,
         answered: 0,
         last_send_ns: born_ns,
         born_ns,

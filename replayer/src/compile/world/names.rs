@@ -116,6 +116,14 @@ impl World {
             (Sc::Readlink | Sc::Readlinkat, 22) | (Sc::Rmdir, 20) | (_, 17 | 26) => {
                 self.fs.present(path, NodeKind::Unknown);
             }
+            // EACCES of a program: a directory, or a file that nobody may execute.
+            (Sc::Execve | Sc::Execveat, 13) => {
+                let inode = self.fs.present(path, NodeKind::File);
+                let node = self.fs.node_mut(inode);
+                if node.kind == NodeKind::File && node.mode.is_none() {
+                    node.mode = Some(0o644);
+                }
+            }
             (Sc::Open | Sc::Openat, 40) => {
                 self.fs.present(path, NodeKind::Symlink);
             }

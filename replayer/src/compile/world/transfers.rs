@@ -272,6 +272,7 @@ impl World {
             OfdKind::Sock(ix) => {
                 let sock = &mut self.socks[ix as usize];
                 sock.sent = sock.sent.saturating_add(n);
+                sock.sends = sock.sends.saturating_add(1);
                 sock.last_send_ns = sock.last_send_ns.max(end_ns);
             }
             OfdKind::Node { inode, .. } | OfdKind::Mem { inode } => {
