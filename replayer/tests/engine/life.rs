@@ -388,7 +388,8 @@ fn a_file_written_in_the_replay_can_be_executed() {
     let exec = Step { kind: Kind::Exec as u8, ..returns(libc::SYS_execve, 0) }
         .arg(0, Sel::Data, path)
         .arg(1, Sel::Data, argv)
-        .post(ctrace_program::Post::None, u64::from(next));
+        .post(ctrace_program::Post::None, u64::from(next))
+        .with(ctrace_program::flags::WRITTEN);
     script.push(0, exec);
     script.push(0, call(libc::SYS_getpid).expect(Expect::Pid, 0));
     script.exit(0);
