@@ -355,6 +355,7 @@ fn persist(task: &Task, index: &mut u32, step: &mut Step, regs: &mut [u64; 6], f
     let mut total = first.max(0);
     let mut result = first;
     let forced = Forced::watch(task);
+    let mut rest = Rest::default();
     loop {
         if stream {
             if total >= wanted || result == 0 || (result < 0 && result != EAGAIN) {
@@ -369,7 +370,9 @@ fn persist(task: &Task, index: &mut u32, step: &mut Step, regs: &mut [u64; 6], f
             let mut fds = [PollFd { fd, events, revents: 0 }];
             loop {
                 let ready = poll(task, &mut fds, true);
-                if ready > 0 || (ready < 0 && ready != EINTR) {
+                // What keeps the call from going on may be another descriptor than this one.
+                rest.take(task);
+                if (ready > 0 || (ready < 0 && ready != EINTR)) && !forced.is_on(task) {
                     break;
                 }
                 if forced.is_on(task) {

@@ -14,6 +14,9 @@ const SLACK_NS: u64 = 3_000_000;
 const STANDS: u32 = 2;
 /// A task may be this far behind before the clock waits for it: until then it catches up by leaving idle time out.
 const BEHIND_NS: u64 = 10_000_000;
+/// How often a task is asked how long it has worked: the kernel adds that up a few hundred times a second
+/// (`update_curr`, kernel/sched/fair.c).
+const DEMAND_NS: u64 = 20_000_000;
 /// Most tasks that one look holds the clock back for.
 const HOLDERS: usize = 32;
 
@@ -39,8 +42,8 @@ struct Seen {
     /// Step of `moment`; `u32::MAX`: not looked up.
     step: u32,
     moment: Moment,
-    /// CPU time it had taken or waited for, when that was last asked.
-    demand_ns: Option<u64>,
+    /// When it was asked last how long it had had a CPU or waited for one, and the answer.
+    demand: Option<(u64, u64)>,
 }
 
 /// The tasks, as seen by the last look.
@@ -199,9 +202,9 @@ impl<'a> Tasks<'a> {
         }
     }
 
-    /// By how much the clock is to be held back for those who are behind although they run, of `elapsed_ns` since the last
-    /// look.
-    pub(super) fn hold_ns(&mut self, clock_ns: u64, elapsed_ns: u64, threads: &Threads) -> u64 {
+    /// By how much the clock is to be held back at `now_ns` of real time for those who are behind although they do nothing but
+    /// work.
+    pub(super) fn hold_ns(&mut self, clock_ns: u64, now_ns: u64, threads: &Threads) -> u64 {
         if self.pace == Pace::Afap {
             return 0;
         }
@@ -211,36 +214,39 @@ impl<'a> Tasks<'a> {
             let seen = self.seen[task as usize];
             let works = matches!(seen.state, status::RUNNING | status::CALL) || seen.looks == 0;
             if !works || !is_open(seen.state) {
+                self.seen[task as usize].demand = None;
                 continue;
             }
             let due_ns = self.next_act(task);
             let late_ns = clock_ns.saturating_sub(self.scaled(due_ns));
             self.late_ns = self.late_ns.max(late_ns);
-            let behind_ns = late_ns.saturating_sub(BEHIND_NS).min(elapsed_ns);
+            let behind_ns = late_ns.saturating_sub(BEHIND_NS);
             if behind_ns == 0 {
+                self.seen[task as usize].demand = None;
                 continue;
             }
             asked += 1;
             if asked > HOLDERS {
                 break;
             }
-            hold_ns = hold_ns.max(behind_ns.min(self.demand_since(task, elapsed_ns, threads)));
+            hold_ns = hold_ns.max(behind_ns.min(self.worked_ns(task, now_ns, threads)));
         }
         hold_ns
     }
 
-    /// How long a task has had a CPU, waited for one or for a device since that was asked last, at most `elapsed_ns`.
-    fn demand_since(&mut self, task: u32, elapsed_ns: u64, threads: &Threads) -> u64 {
+    /// For how long a task has done nothing but work, when the time since that was asked last is over. A task that also waits
+    /// for others is not slowed by the machine, and would only fall further behind if they waited for it.
+    fn worked_ns(&mut self, task: u32, now_ns: u64, threads: &Threads) -> u64 {
         let tid = self.control.slot(task).tid.load(Relaxed);
-        if tid <= 1 {
+        let before = self.seen[task as usize].demand;
+        if tid <= 1 || before.is_some_and(|(at_ns, _)| now_ns.saturating_sub(at_ns) < DEMAND_NS) {
             return 0;
         }
-        if matches!(threads.doing(tid), Doing::Runs | Doing::WaitsForDevice) {
-            return elapsed_ns;
-        }
-        let now = threads.demand_ns(tid);
-        let before = std::mem::replace(&mut self.seen[task as usize].demand_ns, now);
-        now.zip(before).map_or(0, |(now, before)| now.saturating_sub(before)).min(elapsed_ns)
+        let demand = threads.demand_ns(tid).map(|demand_ns| (now_ns, demand_ns));
+        self.seen[task as usize].demand = demand;
+        let (Some((at_ns, had_ns)), Some((_, has_ns))) = (before, demand) else { return 0 };
+        let time_ns = now_ns - at_ns;
+        if has_ns.saturating_sub(had_ns) >= time_ns / 10 * 9 { time_ns } else { 0 }
     }
 }
 

@@ -93,13 +93,11 @@ impl<'a> Watch<'a> {
     pub(super) fn run(&mut self, channel: &mut UnixStream) -> Outcome {
         let begin = monotonic_ns();
         let mut stuck = Vec::new();
-        let mut before = 0;
         let ended = loop {
             let now = monotonic_ns().saturating_sub(begin);
             let children = self.reap();
             self.tasks.look(now.saturating_sub(self.lag_ns));
-            self.hold_back(now, now - before);
-            before = now;
+            self.hold_back(now);
             let clock = now.saturating_sub(self.lag_ns);
             self.send_signals(clock);
             self.look_at_root();
@@ -144,9 +142,9 @@ impl<'a> Watch<'a> {
 
     /// Lets the replay clock wait for tasks that are behind although they have work: then the machine is slower than the
     /// recorded one.
-    fn hold_back(&mut self, now: u64, elapsed: u64) {
+    fn hold_back(&mut self, now: u64) {
         let clock = now.saturating_sub(self.lag_ns);
-        let hold = self.tasks.hold_ns(clock, elapsed, &self.threads);
+        let hold = self.tasks.hold_ns(clock, now, &self.threads);
         if hold > 0 {
             self.lag_ns += hold;
             self.control.header().lag.store(self.lag_ns, Relaxed);
