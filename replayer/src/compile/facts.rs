@@ -53,7 +53,7 @@ pub(crate) struct Facts {
     pub(crate) accepted_as: FxHashMap<SockIx, SockIx>,
     /// Calls that made a descriptor of a number that was being closed: the close, which returned later.
     pub(crate) closed_by_then: FxHashMap<CallId, CallId>,
-    /// Closes that came while an accept waited that had got its number before: the accept.
+    /// Closes, and calls that made descriptors, that came while an accept waited that had got its number before: the accept.
     pub(crate) waiting_by_then: FxHashMap<CallId, CallId>,
     /// Addresses that several sockets listened at together.
     pub(crate) shared_addresses: FxHashSet<SockAddr>,
@@ -171,6 +171,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut closed_by_then = FxHashMap::default();
     // By table: the last closes, with their numbers and times.
     let mut closes: FxHashMap<u32, VecDeque<(CallId, i32, u64)>> = FxHashMap::default();
+    // By table that tasks share: the last calls that made descriptors, with their numbers and times.
+    let mut makes: FxHashMap<u32, VecDeque<(CallId, i32, u64)>> = FxHashMap::default();
     let mut waiting_by_then: FxHashMap<CallId, (CallId, SockIx)> = FxHashMap::default();
     // Who accepts from a listener; none: several do.
     let mut acceptors: FxHashMap<SockIx, Option<TaskIx>> = FxHashMap::default();
@@ -287,6 +289,13 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             if world.files_of(task).slots.get(&fd).is_some() && !matches!(known.sc, Sc::Dup2 | Sc::Dup3) {
                 reused.insert((files, fd), (span.call, span.end_ns));
             }
+            if world.has_shared_files(world.tasks[task as usize].proc) {
+                let makes = makes.entry(files).or_default();
+                if makes.len() >= MAKES {
+                    makes.pop_front();
+                }
+                makes.push_back((span.call, fd, call.t_ns));
+            }
         } else if known.sc == Sc::Close
             && let Some((made, end_ns)) = reused.remove(&(files, call.args[0] as i32))
             && call.t_ns < end_ns
@@ -330,6 +339,16 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             });
             if let Some((close, ..)) = closed {
                 waiting_by_then.insert(*close, (span.call, listener));
+            }
+            // Who got a higher one meanwhile would have got this one, had the accept not begun.
+            let makes = makes.get(&files).into_iter().flatten().filter(|_| blocks);
+            let mut met: Vec<TaskIx> = vec![task];
+            for (by, fd, t_ns) in makes {
+                if *fd > call.ret as i32 && (call.t_ns..event.end_ns()).contains(t_ns) && !met.contains(&by.0)
+                {
+                    met.push(by.0);
+                    waiting_by_then.insert(*by, (span.call, listener));
+                }
             }
         }
         for (ix, sock) in world.newly_paired() {
@@ -520,8 +539,9 @@ fn started_in(path: &[u8], found: &[u8]) -> Option<Vec<u8>> {
 }
 
 const EAGAIN: i64 = -11;
-/// Closes that are kept of one table of descriptors.
+/// Closes that are kept of one table of descriptors, and calls that made one.
 const CLOSES: usize = 32;
+const MAKES: usize = 1024;
 /// Exit signal of a process.
 const SIGCHLD: u64 = 0x11;
 pub(crate) const CLONE_VM: u64 = 0x100;
