@@ -47,6 +47,7 @@ pub const ANSWER_TAG: u64 = 0xC7AC_FA17_0000_0000;
 pub const ANSWER_VALUE: u64 = 1 << 31;
 
 /// Whether a sixth argument has [`ANSWER_TAG`].
+#[allow(clippy::inline_always, reason = "the kernel half has no stack for a call")]
 #[inline(always)]
 #[must_use]
 pub const fn is_answer(tag: u64) -> bool {
@@ -54,6 +55,7 @@ pub const fn is_answer(tag: u64) -> bool {
 }
 
 /// The result that a tag stands for. The filter itself can answer with an errno or with 0 only.
+#[allow(clippy::inline_always, reason = "the kernel half has no stack for a call")]
 #[inline(always)]
 #[must_use]
 pub const fn answer(tag: u64) -> i64 {

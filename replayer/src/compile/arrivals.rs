@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 /// Accepts whose place among the last ones is not settled yet: more are never under way at once on one listener.
 const UNSETTLED: usize = 64;
 /// A connection is seen this long before its state says that it is there: it is queued first (`tcp_child_process`,
-/// net/ipv4/tcp_minisocks.c).
+/// `net/ipv4/tcp_minisocks.c`).
 const EARLY_NS: u64 = 2_000;
 /// Tasks whose last look at one listener is kept.
 const TELLS: usize = 256;

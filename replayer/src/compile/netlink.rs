@@ -12,7 +12,7 @@ pub(crate) const FAMILY: u16 = libc::AF_NETLINK as u16;
 /// The protocol that stands for all.
 pub(crate) const PROTOCOL: u16 = libc::NETLINK_USERSOCK as u16;
 /// `SOL_NETLINK`, and its options that join and leave groups: of the protocol that stands for others, programs without
-/// rights cannot be members (`netlink_setsockopt`, net/netlink/af_netlink.c).
+/// rights cannot be members (`netlink_setsockopt`, `net/netlink/af_netlink.c`).
 pub(crate) const LEVEL: u64 = libc::SOL_NETLINK as u64;
 pub(crate) const GROUP_OPTIONS: [u64; 2] =
     [libc::NETLINK_ADD_MEMBERSHIP as u64, libc::NETLINK_DROP_MEMBERSHIP as u64];

@@ -13,7 +13,7 @@ use ctrace_format::{
 };
 use rustc_hash::FxHashMap;
 
-/// ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK (include/linux/errno.h).
+/// `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND`, `ERESTART_RESTARTBLOCK` (include/linux/errno.h).
 const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
 const SIGCONT: u64 = 18;
 /// SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU.

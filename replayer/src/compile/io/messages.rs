@@ -221,7 +221,7 @@ impl Lower<'_> {
         let Some(ofd) = ofd else { return Ok(step.into()) };
         if ret == EAGAIN {
             if self.world.ofds[ofd as usize].told.contains(&cx.task) {
-                return self.fault(cx);
+                return Ok(self.fault(cx));
             }
             return Ok(Lowered::after(pre, step.with(flags::NOT_READY).aux(u64::from(POLLIN))));
         }

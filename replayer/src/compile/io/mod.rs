@@ -89,13 +89,13 @@ impl Lower<'_> {
             Sc::Dup3 => self.plain(cx, &[0, 1, 2]).expect(expect_of(cx), cx.call.ret).into(),
             Sc::Socket if a[0] == u64::from(netlink::FAMILY) => {
                 if cx.call.ret < 0 {
-                    return self.fault(cx).map(Some);
+                    return Ok(Some(self.fault(cx)));
                 }
                 let step = self.plain(cx, &[0, 1]).imm(2, u64::from(netlink::PROTOCOL));
                 self.new_fd(cx, step, a[1] as u32 & O_CLOEXEC != 0).into()
             }
             Sc::Socket | Sc::Socketpair if is_denied_socket(a[0] as i32, a[1] as i32, a[2] as i32) => {
-                if cx.call.ret < 0 { self.fault(cx)? } else { self.refused(cx) }
+                if cx.call.ret < 0 { self.fault(cx) } else { self.refused(cx) }
             }
             Sc::Pipe | Sc::Pipe2 | Sc::Socketpair => self.pair(cx),
             Sc::EpollCreate | Sc::EpollCreate1 => {
@@ -206,9 +206,8 @@ impl Lower<'_> {
     /// Whether the call would have returned at once without input.
     pub(crate) fn nonblocking(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
         let by_flag = match cx.known.sc {
-            Sc::Recvfrom => cx.call.args[3] & MSG_DONTWAIT != 0,
+            Sc::Recvfrom | Sc::Recvmmsg => cx.call.args[3] & MSG_DONTWAIT != 0,
             Sc::Recvmsg => cx.call.args[2] & MSG_DONTWAIT != 0,
-            Sc::Recvmmsg => cx.call.args[3] & MSG_DONTWAIT != 0,
             _ => false,
         };
         by_flag || self.world.ofds[ofd as usize].nonblock
@@ -230,7 +229,7 @@ impl Lower<'_> {
             && ofd.is_some_and(|ofd| self.is_tty(ofd))
         {
             // The end of input of a terminal is a character, typed where it has no meaning here.
-            return self.fault(cx);
+            return Ok(self.fault(cx));
         }
         let mut pre = Vec::new();
         self.impatient(cx, &mut pre)?;
@@ -315,7 +314,7 @@ impl Lower<'_> {
         if ret == EAGAIN && matches!(channel, Channel::Stream | Channel::Message | Channel::Kernel) {
             let taken = ofd.is_some_and(|ofd| self.world.ofds[ofd as usize].told.contains(&cx.task));
             if taken || ofd.is_some_and(|ofd| self.was_being_written(cx, ofd)) {
-                return self.fault(cx);
+                return Ok(self.fault(cx));
             }
             step = step.with(flags::NOT_READY).aux(u64::from(POLLIN));
         }
@@ -562,7 +561,7 @@ impl Lower<'_> {
     /// Pages go into a pipe, or bytes come out of one.
     fn vmsplice(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         if cx.call.args[2] > IOV_MAX || cx.call.ret < 0 && detail_iov(cx.call).is_none() {
-            return self.fault(cx);
+            return Ok(self.fault(cx));
         }
         let ret = cx.call.ret;
         let (asked, count) = detail_iov(cx.call).unwrap_or((ret.max(0) as u64, 1));

@@ -84,7 +84,7 @@ impl Lower<'_> {
 
     pub(crate) fn epoll_ctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         if self.watches_file(cx) {
-            return self.fault(cx);
+            return Ok(self.fault(cx));
         }
         let mut pre = Vec::new();
         let fd = cx.call.args[2] as i32;

@@ -57,7 +57,7 @@ pub(crate) fn share_address(b: &mut ProgramBuilder, fd: u64) -> Result<Step, Bui
 }
 
 /// The step that makes a listening socket, and those that listen with it, chosen by place. Not before it listens: one that
-/// has a filter already is refused the address of others (`inet_bind_conflict`, net/ipv4/inet_connection_sock.c).
+/// has a filter already is refused the address of others (`inet_bind_conflict`, `net/ipv4/inet_connection_sock.c`).
 pub(crate) fn choose_by_place(b: &mut ProgramBuilder, fd: u64) -> Result<Step, BuildError> {
     let mut filter = Vec::new();
     for (code, if_true, if_false, operand) in BY_TIME_TO_LIVE {

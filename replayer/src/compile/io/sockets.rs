@@ -305,7 +305,7 @@ impl Lower<'_> {
             return Ok(if cx.call.ret >= 0 { self.missing(cx) } else { Lowered::after(pre, step) });
         };
         if cx.call.ret == EAGAIN && self.is_crowded(cx) {
-            return self.fault(cx);
+            return Ok(self.fault(cx));
         }
         if cx.call.ret >= 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
             self.ready_first(cx, ofd, POLLIN, &mut pre)?;

@@ -894,7 +894,7 @@ pub(crate) fn made_fds(cx: &Cx<'_>) -> Vec<i32> {
         _ if cx.known.sc == Sc::Fcntl && matches!(cx.call.args[1], 0 | 1030) => vec![cx.call.ret as i32],
         _ if cx.known.sc == Sc::Ioctl && cx.call.args[1] as u32 == TIOCGPTPEER => vec![cx.call.ret as i32],
         _ if matches!(cx.known.sc, Sc::Recvmsg | Sc::Recvmmsg) => passed(cx, &[cx.known.sc]).collect(),
-        _ => Vec::new(),
+        Makes::Nothing => Vec::new(),
     }
 }
 

@@ -55,6 +55,7 @@ const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
 
 impl Lower<'_> {
     /// Whether the recorded error comes by itself.
+    #[expect(clippy::match_same_arms, reason = "an arm for each cause")]
     pub(crate) fn rebuilds(&mut self, cx: &Cx<'_>) -> bool {
         if RESTARTS.contains(&cx.call.ret) {
             return true;

@@ -1,7 +1,6 @@
 //! Futex calls. Every task waits on a word of its own, so that a wake reaches those whom it did and nobody else: it names
 //! them. Who wakes several gathers them on one word first.
 
-use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::deps::EdgeKind;
 use super::super::facts::{self, futex_ops};
@@ -59,9 +58,9 @@ impl Lower<'_> {
         self.futex_slot(Use::ThreadId(word)) as u32
     }
 
-    pub(crate) fn futex(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+    pub(crate) fn futex(&mut self, cx: &Cx<'_>) -> Lowered {
         if cx.known.sc != Sc::Futex {
-            return Ok(self.surrogate(cx));
+            return self.surrogate(cx);
         }
         let (op, _) = facts::futex_op(cx.call);
         let woken = cx.call.ret > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT);
@@ -72,41 +71,45 @@ impl Lower<'_> {
             | futex_ops::REQUEUE
             | futex_ops::CMP_REQUEUE
             | futex_ops::WAKE_OP => {
-                Ok(if woken { self.futex_wake(cx, op) } else { self.futex_in_vain(cx, op).into() })
+                if woken {
+                    self.futex_wake(cx, op)
+                } else {
+                    self.futex_in_vain(cx, op).into()
+                }
             }
-            _ => Ok(self.surrogate(cx)),
+            _ => self.surrogate(cx),
         }
     }
 
-    fn futex_wait(&mut self, cx: &Cx<'_>, op: u64) -> Result<Lowered, CompileError> {
+    fn futex_wait(&mut self, cx: &Cx<'_>, op: u64) -> Lowered {
         let base = self.plain(cx, &[1]).imm(2, 0).imm(3, 0).imm(5, u64::from(u32::MAX));
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         if !unfinished && cx.call.ret == 0 {
             let wait = (cx.task, self.world.tasks[cx.task as usize].ops);
             if !self.facts.futexes.alone.contains(&wait) {
                 let slot = self.futex_slot(Use::Of(cx.task));
-                return Ok(base.arg(0, Sel::Futex, slot).with(flags::BLOCKED).into());
+                return base.arg(0, Sel::Futex, slot).with(flags::BLOCKED).into();
             }
-            let Some(child) = self.joined.get(&wait).copied() else { return Ok(self.surrogate(cx)) };
+            let Some(child) = self.joined.get(&wait).copied() else { return self.surrogate(cx) };
             let (_, private) = facts::futex_op(cx.call);
             let word = facts::futex_word(&self.world, cx.task, cx.call.args[0], private);
             let slot = u64::from(self.tid_slot(word));
             let child = u64::from(self.prog(child));
-            return Ok(base.arg(0, Sel::Futex, slot).arg(2, Sel::Pid, child).into());
+            return base.arg(0, Sel::Futex, slot).arg(2, Sel::Pid, child).into();
         }
         // A call that the kernel makes again after a handler waits where it did.
         let again = (-516..=-512).contains(&cx.call.ret);
         let slot = self.futex_slot(if again { Use::Of(cx.task) } else { Use::Quiet });
         let step = base.arg(0, Sel::Futex, slot);
         if cx.call.ret == EAGAIN {
-            return Ok(step.imm(2, 1).into());
+            return step.imm(2, 1).into();
         }
         // The limit of a wait that was under way when the recording began is not known: it passed when it did.
         let passed = (cx.call.ret == ETIMEDOUT && !unfinished).then_some(cx.call.duration_ns);
         let limit = detail_time(cx.call, 3).filter(|_| !unfinished && cx.call.t_ns > 0).or(passed);
-        let Some(ns) = limit else { return Ok(step.into()) };
+        let Some(ns) = limit else { return step.into() };
         if op == futex_ops::WAIT {
-            return Ok(step.arg(3, Sel::Timespec, ns).into());
+            return step.arg(3, Sel::Timespec, ns).into();
         }
         // These name a moment. One that was interrupted had not come to it.
         let real = cx.call.args[1] & futex_ops::CLOCK_REALTIME != 0;
@@ -116,7 +119,7 @@ impl Lower<'_> {
         } else {
             self.until(ns, cx.call.t_ns, clock).max(cx.call.duration_ns)
         };
-        Ok(step.arg(3, Sel::AbsTimespec, clock_operand(clock, left)).into())
+        step.arg(3, Sel::AbsTimespec, clock_operand(clock, left)).into()
     }
 
     /// A call that ended waits, or moved some.

@@ -60,7 +60,7 @@ impl Lower<'_> {
         let filtered = failed && cx.call.flags.contains(SyscallFlags::FILTERED)
             || cx.call.flags.contains(SyscallFlags::EMULATED);
         if !unfinished && (filtered || failed && !self.rebuilds(cx)) {
-            return self.fault(cx);
+            return Ok(self.fault(cx));
         }
         let mut lowered = match cx.known.sc {
             Sc::Exit | Sc::ExitGroup => {
@@ -75,7 +75,7 @@ impl Lower<'_> {
             Sc::RtSigreturn => return self.sigreturn(cx),
             Sc::RtSigprocmask | Sc::RtSigsuspend | Sc::RtSigtimedwait => self.sigmask(cx)?,
             Sc::Sigaltstack => self.call_step(cx).arg(0, Sel::AltStack, 8192).imm(1, 0).into(),
-            Sc::Futex | Sc::FutexWait | Sc::FutexWake => self.futex(cx)?,
+            Sc::Futex | Sc::FutexWait | Sc::FutexWake => self.futex(cx),
             Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat => self.open(cx)?,
             Sc::Mmap => self.mmap(cx)?,
             Sc::Munmap | Sc::Mprotect | Sc::Madvise | Sc::Msync | Sc::Mlock | Sc::Munlock | Sc::Mremap => {
@@ -147,13 +147,13 @@ impl Lower<'_> {
     }
 
     /// The recorded result, given by the sandbox instead of its cause.
-    pub(crate) fn fault(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+    pub(crate) fn fault(&mut self, cx: &Cx<'_>) -> Lowered {
         let errno = match cx.call.ret {
             0.. => "0",
             ret => ctrace_format::errno::name(ret.unsigned_abs() as u32).unwrap_or("unknown"),
         };
         Self::count(&mut self.summary.emulated, &format!("{} {errno}", cx.name));
-        Ok(self.answered(cx).into())
+        self.answered(cx).into()
     }
 
     /// A call that the sandbox's filter answers as it was answered in the recording. It is not carried out, but a recorder
@@ -315,7 +315,7 @@ impl Lower<'_> {
             },
             Sc::Shmget | Sc::Shmat | Sc::Shmdt | Sc::Shmctl => Ok(self.shared_memory(cx)),
             // Not made, and yet it is known how it failed.
-            _ if (-4095..0).contains(&cx.call.ret) && cx.known.native.is_some() => self.fault(cx),
+            _ if (-4095..0).contains(&cx.call.ret) && cx.known.native.is_some() => Ok(self.fault(cx)),
             // What a container is made of (mounts, namespaces) is the sandbox's here.
             _ => Ok(self.refused(cx)),
         }

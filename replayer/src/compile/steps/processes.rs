@@ -135,7 +135,7 @@ impl Lower<'_> {
         }
         let long = match self.shapes.long_word {
             Some(long) => long,
-            None => self.b.cstr(&[b'x'; TOO_LONG])?,
+            None => self.b.cstr(&vec![b'x'; TOO_LONG])?,
         };
         self.shapes.long_word = Some(long);
         blobs.push(long);

@@ -98,7 +98,7 @@ impl Lower<'_> {
             }
             // Not made, but the caller gets its answer.
             Self::count(&mut self.summary.refused, cx.name);
-            return self.fault(cx);
+            return Ok(self.fault(cx));
         }
         if self.world.ofd_of(cx.task, cx.call.args[0] as i32).is_none() && cx.call.ret >= 0 {
             return Ok(self.missing(cx));

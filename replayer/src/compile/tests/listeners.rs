@@ -103,7 +103,7 @@ fn connections_are_made_in_the_order_in_which_they_came_about() {
     t.accept(b, 3, 6, 12, 1002);
     let plan = t.plan();
     let connects: Vec<(u64, Vec<Wait>, Wait)> = peers(&plan)
-        .flat_map(|task| {
+        .filter_map(|task| {
             let steps = steps(&plan, task);
             let connect = steps.iter().position(|step| step.nr == named("connect"));
             connect.map(|at| {
@@ -142,7 +142,7 @@ fn who_is_told_while_another_takes_it_does_not_wait_for_the_next_connection() {
     assert_eq!((wait(0).post, wait(0).expect_kind), (Post::AwaitReady as u8, Expect::Ready as u8));
     let vain = wait(1);
     assert_eq!((vain.post, vain.expect_kind), (Post::None as u8, Expect::Any as u8));
-    assert_eq!((vain.sel[3], vain.args[3]), (Sel::Millis as u8, u64::from(vain.duration_ns)));
+    assert_eq!((vain.sel[3], vain.args[3]), (Sel::Millis as u8, vain.duration_ns));
     // The accept that found nothing is made, and finds nothing because it comes after the other.
     let accept = steps(&plan, 1).into_iter().rfind(|step| step.nr == named("accept4")).unwrap();
     assert_eq!((accept.expect, accept.flags & flags::FAULT), (-11, 0));

@@ -146,7 +146,7 @@ fn a_client_has_the_address_that_the_kernel_chose_and_nobody_is_invented() {
     let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
     let bound = |task| {
         let bind = calls(&steps(&plan, task), "bind");
-        (program.blob(bind[0].args[1]).unwrap().to_vec(), bind[0].flags & flags::ENGINE)
+        (program.blob(bind[0].args[1]).unwrap(), bind[0].flags & flags::ENGINE)
     };
     assert_eq!(bound(0), (crate::compile::wire::sockaddr(&at(4000)), 0));
     assert_eq!(bound(1), (crate::compile::wire::sockaddr(&any), flags::ENGINE));
@@ -175,7 +175,7 @@ fn several_messages_keep_their_lengths_and_destinations() {
     assert_eq!(plan.summary.peer_tasks, 0, "{:?}", plan.summary);
     let send = calls(&steps(&plan, 0), "sendmmsg")[0];
     let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
-    let blob = program.blob(send.args[1]).unwrap().to_vec();
+    let blob = program.blob(send.args[1]).unwrap();
     let word = |at: usize| u64::from_ne_bytes(blob[at..at + 8].try_into().unwrap());
     // Two descriptions of 32 bytes with one length each.
     assert_eq!((blob.len(), word(32), word(72)), (80, 50, 7));

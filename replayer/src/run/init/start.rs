@@ -97,15 +97,15 @@ impl Start<'_> {
         let environment = &self.setup.environment;
         let error =
             |what: &'static str| move |errno: nix::Error| SandboxError::build("start a worker", what, errno);
-        if !self.is_root {
+        if self.is_root {
+            leave_group_of_init().map_err(error("setpgid"))?;
+        } else {
             // Signals that recorded programs send to their own process group do not reach peers.
             nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0))
                 .map_err(error("setpgid"))?;
             // Peers sleep as exactly as they can; recorded tasks keep the slack they had.
             // SAFETY: prctl with integers only.
             unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
-        } else {
-            leave_group_of_init().map_err(error("setpgid"))?;
         }
         let hard = confine::max_open_files();
         let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
