@@ -137,7 +137,11 @@ def stop(how, child, target=lambda c: c, turns=1):
     os.waitpid(c, 0)
 stop(signal.SIGSTOP, lambda r: time.sleep(0.15), turns=2)
 stop(signal.SIGSTOP, lambda r: os.read(r, 1))
-stop(signal.SIGTSTP, lambda r: os.read(r, 1))
+def alone(r):
+    # A signal of a terminal stops nobody whose whole group is orphaned, as that of a service may be.
+    os.setpgid(0, 0)
+    os.read(r, 1)
+stop(signal.SIGTSTP, alone)
 def group(r):
     os.setpgid(0, 0)
     if os.fork() == 0:

@@ -49,7 +49,12 @@ const STAGES: &[Stage] = &[
         command: &["cargo", "deny", "check", "bans", "licenses", "sources"],
         env: &[],
     },
-    Stage { name: "dependencies that nothing uses", command: &["cargo", "machete"], env: &[] },
+    Stage {
+        name: "dependencies that nothing uses",
+        // It takes itself for no subcommand of cargo when it is run from within a package's program.
+        command: &["env", "-u", "CARGO_PKG_NAME", "cargo", "machete"],
+        env: &[],
+    },
     Stage { name: "eBPF object is fresh", command: &["cargo", "xtask", "bpf", "--check"], env: &[] },
     Stage {
         name: "tests",

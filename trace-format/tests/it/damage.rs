@@ -115,7 +115,7 @@ fn a_flip_of_any_byte_gives_intact_chunks_or_an_error() {
         }
     }
     // One byte costs at most the chunk it is in, or what refers to a dictionary chunk that no keyframe repeats.
-    assert!(lost_most <= 30, "one flipped byte lost {lost_most} events");
+    assert!(lost_most <= 40, "one flipped byte lost {lost_most} events");
 }
 
 #[test]
