@@ -65,7 +65,9 @@ fn no_call_of_the_engine_counts_as_the_workloads() {
         run(["record", "-o", trace.to_str().unwrap(), "--"].into_iter().chain(command)).expect(0);
         let outcome = expect_match(name, &trace);
         assert_eq!(outcome["diff"]["metrics"]["alignment"]["value"], 1.0, "{name}: {outcome:#}");
-        assert!(outcome["diff"]["first_divergence"].is_null(), "{name}: {outcome:#}");
+        // On a busy machine something may come late; nothing is missing and nothing too much.
+        let first = &outcome["diff"]["first_divergence"];
+        assert!(first.is_null() || first["kind"] == "late", "{name}: {outcome:#}");
     }
 }
 
