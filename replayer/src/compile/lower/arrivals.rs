@@ -214,6 +214,10 @@ impl Lower<'_> {
         at_ns: u64,
         mut after: Vec<Wait>,
     ) -> Result<(), CompileError> {
+        if self.peers.plays(sock) {
+            // One that the queue of its listener has twice.
+            return Ok(());
+        }
         for member in self.companions(place.listener) {
             let listens = self.listens.get(&member);
             after.extend(listens.map(|mark| Wait::completed(self.prog(mark.task), mark.step)));

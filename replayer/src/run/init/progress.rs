@@ -29,6 +29,8 @@ struct Moment {
     kind: u8,
     /// Call number, or the signal that is waited for.
     nr: u32,
+    /// The step has a time of its own.
+    dated: bool,
 }
 
 /// What the last look saw of a task.
@@ -101,7 +103,8 @@ impl<'a> Tasks<'a> {
             if let Ok(step) = self.program.step(task, step) {
                 let begin_ns = if step.t_ns > 0 { step.t_ns } else { seen.moment.begin_ns };
                 let end_ns = begin_ns.saturating_add(step.duration_ns);
-                seen.moment = Moment { begin_ns, end_ns, kind: step.kind, nr: step.nr };
+                let dated = step.t_ns > 0;
+                seen.moment = Moment { begin_ns, end_ns, kind: step.kind, nr: step.nr, dated };
             }
         }
         seen.moment
@@ -124,7 +127,12 @@ impl<'a> Tasks<'a> {
                 let moment = self.moment(task);
                 let is_timer = seen.state == status::SIGNAL && is_of_timer(moment.nr);
                 let clock_ns = clock_ns.saturating_sub(if is_timer { self.late_ns } else { 0 });
-                self.is_over(moment.end_ns, clock_ns).then_some(moment.end_ns)
+                // What a peer does to be ready for others has no time of its own: it is due when what it waits for was done.
+                let due_ns = match seen.state {
+                    status::WAITING if !moment.dated => moment.end_ns.max(self.waited_for_ns(task)),
+                    _ => moment.end_ns,
+                };
+                self.is_over(due_ns, clock_ns).then_some(due_ns)
             }
             status::CALL => {
                 let moment = self.moment(task);
@@ -134,6 +142,14 @@ impl<'a> Tasks<'a> {
             }
             _ => None,
         }
+    }
+
+    /// When, in the recording, the step was over that a task waits for.
+    fn waited_for_ns(&self, task: u32) -> u64 {
+        let slot = self.control.slot(task);
+        let (other, seq) = (slot.waits_for_task.load(Relaxed), slot.waits_for_seq.load(Relaxed));
+        let step = self.program.step(other, seq.saturating_sub(1) / 2);
+        step.map_or(0, |step| step.t_ns.saturating_add(step.duration_ns))
     }
 
     /// Where everybody is, when somebody is stuck; else nothing.
