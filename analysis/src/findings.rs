@@ -283,7 +283,7 @@ fn failure_weight(symbol: &Symbol, errno: u16, failed: u64, succeeded: u64) -> u
     base * turned + failed.min(base / 2)
 }
 
-/// Who answered, when no call of these was carried out.
+/// Names the filter that answered, when the kernel carried out none of these calls.
 fn answered(stat: &OutcomeStat) -> Option<&'static str> {
     match (stat.filtered == stat.count, stat.emulated == stat.count) {
         (_, true) => Some("answered as recorded by the replay's sandbox"),

@@ -98,7 +98,7 @@ impl Builder<'_> {
         *last = (*last).max(end_ns);
     }
 
-    /// What an operation that is no stream's came after, and what comes after it.
+    /// Notes the edges from and to an operation that moves no bytes of a stream.
     #[allow(clippy::too_many_arguments, reason = "what is known about one call")]
     fn ordered(
         &mut self,
@@ -130,7 +130,7 @@ impl Builder<'_> {
                 | Sc::Close
         );
         let name = self.names.exact(name);
-        // Of what is no file on a disk, nobody's offset is another's.
+        // Tasks share an offset only of a file on a disk.
         let file = name.starts_with('/') && !name.starts_with("/dev/") && !name.starts_with("/proc/");
         if outcome == Outcome::Ok || outcome == Outcome::Eof {
             self.order.uses(descriptor.generation, s, moves && file, place);

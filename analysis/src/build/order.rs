@@ -15,14 +15,14 @@ use std::hash::Hash;
 const MOST: usize = 1 << 16;
 const ENOENT: u16 = 2;
 
-/// What was done last.
+/// The last operation that did something to a thing.
 #[derive(Debug, Clone, Copy)]
 struct Deed {
     place: Place,
     end_ns: u64,
 }
 
-/// What is known of an open file description.
+/// The operations that made an open file description and moved its offset.
 #[derive(Debug, Clone, Copy)]
 struct Descriptor {
     made: Option<Deed>,
@@ -30,7 +30,7 @@ struct Descriptor {
     moved: Option<Deed>,
 }
 
-/// What is known of a name.
+/// The operations that made a name and that looked it up in vain.
 #[derive(Debug, Clone, Copy, Default)]
 struct Name {
     made: Option<Deed>,
@@ -40,7 +40,7 @@ struct Name {
 #[derive(Debug, Default)]
 pub(super) struct Order {
     pub(super) edges: Edges,
-    /// Whom a thread is about to have made, by the thread.
+    /// The child whose clone call has not ended yet, by the thread that makes it.
     children: FxHashMap<usize, usize>,
     /// Ends of processes that nobody has waited for.
     ends: FxHashMap<u32, Place>,

@@ -20,7 +20,7 @@ const PIPE_CAPACITY: u64 = 65_536;
 /// The signal that asks a process to end.
 const SIGTERM: u32 = 15;
 
-/// What it costs to record a call (`cargo xtask bench record --only cost`), at most, ns.
+/// The recorder adds at most this to a call, ns (`cargo xtask bench record --only cost` measures it).
 const RECORDING_NS: u64 = 300;
 /// The tick of the scheduler, ns: 1/`CONFIG_HZ`, of kernels with the lowest that distributions build (250).
 const SCHEDULER_NS: u64 = 4_000_000;

@@ -376,7 +376,7 @@ impl Run<'_> {
     }
 }
 
-/// What other metrics found.
+/// The findings of other metrics, one of which may be the first divergence.
 pub(crate) struct Found {
     /// The first effect before its cause.
     pub(crate) order: Option<Violation>,

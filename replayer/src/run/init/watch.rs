@@ -26,7 +26,7 @@ const SOON: Duration = Duration::from_micros(200);
 const AFTER_END_NS: u64 = 1_000_000_000;
 /// Forced ends that are told one by one.
 const LISTED: usize = 100;
-/// Recorded ends are the same if they are this near: nobody moves for so long that has moved.
+/// A task that has not moved for so long is looked up: it may have been killed.
 const DEAD_NS: u64 = 20_000_000;
 
 /// Watches a running replay.
