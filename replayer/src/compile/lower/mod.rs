@@ -221,6 +221,8 @@ pub(crate) struct Lower<'a> {
     /// The same the other way round, and the words of thread ids that are waited on, by thread.
     pub(crate) joined: FxHashMap<(TaskIx, u32), TaskIx>,
     pub(crate) join_words: FxHashMap<TaskIx, Word>,
+    /// Threads that were made during the recording, and the first of each such process, by process.
+    threads_of: FxHashMap<ProcIx, Vec<TaskIx>>,
     /// Tasks with an end of their own, by process.
     pub(crate) ends: FxHashMap<ProcIx, u32>,
     /// Tasks of `leaving`, by process, and those processes by parent.
@@ -357,6 +359,7 @@ fn write_to(
         joins: FxHashMap::default(),
         joined: FxHashMap::default(),
         join_words: FxHashMap::default(),
+        threads_of: FxHashMap::default(),
         ends: FxHashMap::default(),
         leaving_of: FxHashMap::default(),
         leaving_children: FxHashMap::default(),
@@ -526,7 +529,10 @@ impl Lower<'_> {
         let tid = self.world.tasks[child as usize].tid;
         self.by_pid.insert(u64::from(tid), child);
         let (from, to) = (self.world.tasks[parent as usize].proc, self.world.tasks[child as usize].proc);
-        if from != to {
+        if from == to {
+            let first = self.world.procs[to as usize].first;
+            self.threads_of.entry(to).or_insert_with(|| vec![first]).push(child);
+        } else {
             let space = self.new_space();
             let copy = self.maps.entry(from).or_default().forked(space);
             self.maps.insert(to, copy);

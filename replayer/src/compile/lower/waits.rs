@@ -319,8 +319,27 @@ impl Lower<'_> {
                 self.deps.need(me, on, &need, call.t_ns, waits);
             }
         }
+        if cx.known.sc == Sc::ExitGroup {
+            self.after_other_threads(cx, waits);
+        }
         if matches!(cx.known.sc, Sc::Exit | Sc::ExitGroup) {
             self.join_wait(cx.task, call.t_ns, waits);
+        }
+    }
+
+    /// The end of a process ends all of its threads, wherever they are: not before the calls that they had made by then.
+    fn after_other_threads(&mut self, cx: &Cx<'_>, waits: &mut Vec<Wait>) {
+        let me = self.prog(cx.task);
+        let threads = self.threads_of.get(&cx.proc).cloned().unwrap_or_default();
+        for other in threads {
+            let state = &self.world.tasks[other as usize];
+            if other == cx.task || state.proc != cx.proc || state.ops == 0 || state.exited {
+                continue;
+            }
+            let (start_ns, end_ns) = (state.last_start_ns, state.last_end_ns);
+            let mark = Mark { task: other, seq: state.ops - 1, step: state.label, start_ns, end_ns };
+            let on = self.prog(other);
+            self.deps.need(me, on, &Need { kind: EdgeKind::NotEnded, mark }, cx.call.t_ns, waits);
         }
     }
 

@@ -4,7 +4,7 @@ use super::{Mem, named, steps};
 use ctrace_format::{
     Detail, Event, FdTarget, ProcessSnapshot, Signal, SyscallFlags, TaskId, Tgid, ThreadSnapshot, Tid,
 };
-use ctrace_program::{Expect, Kind, Sel, Step, Wait, flags};
+use ctrace_program::{Expect, Kind, Program, Sel, Step, Wait, flags};
 
 const WAIT: u64 = 0x80;
 const WAKE: u64 = 0x81;
@@ -330,4 +330,20 @@ fn records_that_come_sooner_are_for_the_next_read() {
     let plan = t.plan();
     let is_read = |s: &&Step| s.kind == Kind::Call as u8 && s.nr == named("read");
     assert_eq!(steps(&plan, 0).iter().find(is_read).unwrap().args[2], 48);
+}
+
+#[test]
+fn a_process_ends_after_the_calls_that_its_threads_had_made() {
+    const CLONE_THREAD: u64 = 0x5_0f00;
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 10));
+    t.fork(a, b);
+    t.call(a, "clone", [CLONE_THREAD, 0, 0, 0, 0, 0], 11);
+    t.call(b, "getuid", [0; 6], 0);
+    t.call(a, "exit_group", [0; 6], 0);
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let exit = steps(&plan, 0).into_iter().find(|step| step.nr == named("exit_group")).unwrap();
+    let last = steps(&plan, 1).iter().position(|step| step.nr == named("getuid")).unwrap();
+    assert_eq!(program.waits(&exit).unwrap(), [Wait::completed(1, last as u32)]);
 }
