@@ -622,6 +622,33 @@ fn who_opened_a_connection_is_told_by_ports_and_first_words() {
 }
 
 #[test]
+fn a_socket_keeps_its_name_when_its_maker_closes_it_before_its_receiver_uses_it() {
+    let run = |pid, closes_first: bool| {
+        let mut r = Run::new(pid);
+        let (parent, child) = (r.task(1, 1, "server"), r.task(2, 2, "worker"));
+        let listener = r.tcp(9);
+        let at = ctrace_format::SockAddr::Inet("10.0.0.1:80".parse().unwrap());
+        r.call_with(parent, "socket", [2, 1, 6, 0, 0, 0], 4, Some(listener), Vec::new());
+        let bound = vec![ctrace_format::Detail::Addr { arg: 1, addr: at }];
+        r.call_with(parent, "bind", [4, 0, 16, 0, 0, 0], 0, Some(listener), bound);
+        r.call_with(parent, "listen", [4, 5, 0, 0, 0, 0], 0, Some(listener), Vec::new());
+        let asks = |r: &mut Run| {
+            r.call_with(child, "getpeername", [4, 0, 0, 0, 0, 0], -107, Some(listener), Vec::new());
+        };
+        if closes_first {
+            r.close(parent, 4, listener);
+            asks(&mut r);
+        } else {
+            asks(&mut r);
+            r.close(parent, 4, listener);
+        }
+        r
+    };
+    let report = compare(run(1, false), run(2, true));
+    assert_eq!(value(&report, "alignment"), Some(1.0), "{report:#?}");
+}
+
+#[test]
 fn a_full_disk_is_shown_where_it_was_met_and_not_at_the_exit_it_caused() {
     let run = |pid, full: bool, begin: u64| {
         let mut r = Run::new(pid);

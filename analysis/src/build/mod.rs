@@ -19,7 +19,7 @@ use ctrace_format::{
     SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Trace, syscalls,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use waits::Waits;
 
@@ -102,6 +102,8 @@ pub(crate) struct Builder<'a> {
     /// Open streams of a socket, one per process that uses it.
     of_socket: FxHashMap<u64, Vec<usize>>,
     socks: FxHashMap<u64, Sock>,
+    /// Sockets that no process that used them has any more, oldest first.
+    unused: VecDeque<u64>,
     /// Ports on which the scope listens.
     listening: FxHashSet<u16>,
     file_names: FxHashMap<ObjectId, NameId>,
@@ -150,6 +152,7 @@ impl<'a> Builder<'a> {
             conn_index: BTreeMap::new(),
             of_socket: FxHashMap::default(),
             socks: FxHashMap::default(),
+            unused: VecDeque::new(),
             listening: FxHashSet::default(),
             file_names: FxHashMap::default(),
             paths: FxHashMap::default(),

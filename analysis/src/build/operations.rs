@@ -13,6 +13,8 @@ use ctrace_format::{Object, Syscall, Tgid};
 const MAX_RW_COUNT: u64 = 0x7fff_f000;
 /// Processes of one socket that are told what becomes of it. A server has as many as it has workers.
 const MAX_USERS: usize = 1024;
+/// Sockets that are remembered after the last process that used them has closed them.
+const MAX_UNUSED: usize = 4096;
 /// Answer times kept per endpoint: enough to see a change, bounded.
 const MAX_ANSWERS: usize = 20_000;
 
@@ -205,8 +207,20 @@ impl Builder<'_> {
             users.retain(|c| *c != conn);
             if users.is_empty() {
                 self.of_socket.remove(&cookie);
-                self.socks.remove(&cookie);
+                self.unused(cookie);
             }
+        }
+    }
+
+    /// No process that used a socket has it any more. One that inherited or received it may use it only now: what is known
+    /// of the last such sockets stays.
+    fn unused(&mut self, cookie: u64) {
+        self.unused.push_back(cookie);
+        if self.unused.len() > MAX_UNUSED
+            && let Some(oldest) = self.unused.pop_front()
+            && !self.of_socket.contains_key(&oldest)
+        {
+            self.socks.remove(&oldest);
         }
     }
 }
