@@ -68,11 +68,12 @@ fn what_a_filter_answered_is_recorded_with_its_arguments_and_answered_again() {
             assert_eq!(call["args"]["path"], format!("/srv/not-made-{i}"), "{call}");
             assert_eq!(call["args"]["mode"].as_str().or(Some("0700")), Some("0700"), "{call}");
         }
-        let connected = calls(trace, "connect");
+        // A wrapper that starts Python may ask a name service first, by a connect that no filter answers.
+        let asked = |call: &Value| call["args"].to_string().contains("127.0.0.1:9");
+        let connected: Vec<Value> = calls(trace, "connect").into_iter().filter(asked).collect();
         assert_eq!(connected.len(), 4, "{connected:#?}");
         for call in connected {
             assert_eq!(call["errno"], "EPERM", "{call}");
-            assert!(call["args"].to_string().contains("127.0.0.1:9"), "{call}");
             assert_eq!(call["fd"]["kind"].as_str().unwrap_or("socket"), "socket", "{call}");
         }
         // An answer may be success; a signal instead of one is no result.
