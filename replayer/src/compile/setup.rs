@@ -3,7 +3,7 @@
 
 use super::CompileError;
 use super::calls::nr;
-use super::deps::EdgeKind;
+use super::emit::EdgeKind;
 use super::facts::{CLONE_THREAD, TaskFact};
 use super::fsmodel::NodeKind;
 use super::io::sharing::{choose_by_place, share_address};
@@ -66,7 +66,7 @@ pub(crate) fn peer_ends(lower: &Lower<'_>) -> Vec<Preopened> {
 
 /// Writes everything that comes before the gate.
 pub(crate) fn before(lower: &mut Lower<'_>) -> Result<(), CompileError> {
-    if lower.first == 0 && lower.facts.tasks[0].origin == Origin::Root {
+    if !lower.emit.has_start() && lower.facts.tasks[0].origin == Origin::Root {
         return command(lower);
     }
     tree(lower)
@@ -116,7 +116,7 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         let nonblocking = lower.world.ofds[ofd as usize].nonblock;
         listening_socket(lower, sock, fd as u32, nonblocking)?;
     }
-    let me = lower.prog(task);
+    let me = lower.emit.prog(task);
     // Threads of it that no recorded clone made.
     let late: Vec<TaskIx> = (1..lower.facts.tasks.len() as TaskIx)
         .filter(|t| lower.facts.tasks[*t as usize].origin == Origin::Root)
@@ -126,7 +126,7 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         gate(lower, thread)?;
     }
     descriptor_limit(lower, me, lower.world.tasks[task as usize].proc)?;
-    lower.b.push(me, &Step::of(Kind::Gate))?;
+    lower.emit.put(me, &Step::of(Kind::Gate))?;
     lower.environment.cwd = lower.world.paths.get(lower.world.cwd_of(task)).to_vec();
     Ok(())
 }
@@ -144,13 +144,13 @@ fn listener_of(lower: &Lower<'_>, ofd: OfdIx) -> Option<(SockIx, SockAddr)> {
 fn descriptor_limit(lower: &mut Lower<'_>, me: u32, proc: ProcIx) -> Result<(), CompileError> {
     let Some(soft) = lower.world.procs[proc as usize].fd_limit else { return Ok(()) };
     let limit = extra(nr::prlimit64).imm(0, 0).imm(1, RLIMIT_NOFILE).imm(3, 0);
-    lower.b.push(me, &limit.arg(2, Sel::SoftLimit, soft_limit(RLIMIT_NOFILE, soft)))?;
+    lower.emit.put(me, &limit.arg(2, Sel::SoftLimit, soft_limit(RLIMIT_NOFILE, soft)))?;
     Ok(())
 }
 
 fn gate(lower: &mut Lower<'_>, task: TaskIx) -> Result<(), CompileError> {
-    let me = lower.prog(task);
-    lower.b.push(me, &Step::of(Kind::Gate))?;
+    let me = lower.emit.prog(task);
+    lower.emit.put(me, &Step::of(Kind::Gate))?;
     Ok(())
 }
 
@@ -159,8 +159,8 @@ fn clone(lower: &mut Lower<'_>, me: u32, child: TaskIx, clone_flags: u64) -> Res
         .with(flags::EXTRA)
         .imm(0, clone_flags)
         .expect(Expect::Success, 0)
-        .aux(u64::from(lower.prog(child)));
-    lower.b.push(me, &step)?;
+        .aux(u64::from(lower.emit.prog(child)));
+    lower.emit.put(me, &step)?;
     Ok(())
 }
 
@@ -218,7 +218,7 @@ fn feeder(lower: &mut Lower<'_>, key: SockIx, id: u32) -> Result<(), CompileErro
         return Ok(());
     }
     lower.peers.inherited.push((id, fd));
-    lower.peers.inherited(&mut lower.b, &mut lower.deps, key, fd)
+    lower.peers.inherited(&mut lower.emit, key, fd)
 }
 
 /// Processes that were there: a first task makes everything that was open, then the processes, which put things into
@@ -227,7 +227,7 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     let facts: Vec<TaskFact> = lower.facts.tasks.clone();
     let there = There::of(lower, &facts);
     lower.v4_ports = v4_ports(lower);
-    if lower.first == 0 {
+    if !lower.emit.has_start() {
         program(lower, 0, there.snapshots.get(&facts[0].tgid).copied())?;
     }
     let base = lower
@@ -272,9 +272,9 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
             high.insert(id, at);
         }
     }
-    lower.meter.descriptor(next as i32);
+    lower.emit.meter.descriptor(next as i32);
     lower.environment.cwd = b"/".to_vec();
-    if lower.first == 1 {
+    if lower.emit.has_start() {
         for (i, fact) in facts.iter().enumerate() {
             if fact.parent.is_none() {
                 clone(lower, 0, i as TaskIx, SIGCHLD)?;
@@ -282,10 +282,10 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         }
         // What it made belongs to the others: as long as it held a copy, no close of theirs would be seen outside.
         lower
-            .b
-            .push(0, &extra(nr::close_range).imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
-        lower.b.push(0, &Step::of(Kind::Gate))?;
-        lower.b.push(0, &Step::of(Kind::Park))?;
+            .emit
+            .put(0, &extra(nr::close_range).imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
+        lower.emit.put(0, &Step::of(Kind::Gate))?;
+        lower.emit.put(0, &Step::of(Kind::Park))?;
     }
     for (i, fact) in facts.iter().enumerate() {
         let ix = i as TaskIx;
@@ -341,7 +341,7 @@ fn process(
     base: u32,
     by_ofd: &FxHashMap<OfdIx, u32>,
 ) -> Result<(), CompileError> {
-    let me = lower.prog(ix);
+    let me = lower.emit.prog(ix);
     let snapshot = there.snapshots.get(&fact.tgid).copied();
     if me != 0 {
         program(lower, ix, snapshot)?;
@@ -356,33 +356,32 @@ fn process(
             .iter()
             .map(|(fd, s)| (*fd, s.ofd(), s.cloexec))
             .collect();
-        lower.b.push(me, &extra(nr::close_range).imm(0, 0).imm(1, u64::from(base) - 1).imm(2, 0))?;
+        lower.emit.put(me, &extra(nr::close_range).imm(0, 0).imm(1, u64::from(base) - 1).imm(2, 0))?;
         for (fd, ofd, cloexec) in &slots {
             if let Some(at) = by_ofd.get(ofd) {
                 let flags = if *cloexec { u64::from(O_CLOEXEC) } else { 0 };
                 let dup = extra(nr::dup3).imm(0, u64::from(*at)).imm(1, *fd as u64).imm(2, flags);
-                lower.b.push(me, &dup.expect(Expect::Success, 0))?;
+                lower.emit.put(me, &dup.expect(Expect::Success, 0))?;
             }
         }
-        lower.b.push(
-            me,
-            &extra(nr::close_range).imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0),
-        )?;
+        lower
+            .emit
+            .put(me, &extra(nr::close_range).imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
         hold_numbers(lower, me, state.files, &slots)?;
         for (fd, ofd, _) in &slots {
             let watches: Vec<Watch> =
                 lower.world.epoll(*ofd).into_iter().flat_map(|epoll| epoll.watches().copied()).collect();
             for watch in watches {
-                let blob = lower.b.data(&wire::epoll_event(watch.fd, watch.events))?;
+                let blob = lower.emit.data(&wire::epoll_event(watch.fd, watch.events))?;
                 let add = extra(nr::epoll_ctl).imm(0, *fd as u64).imm(1, 1).imm(2, watch.fd as u64);
-                lower.b.push(me, &add.arg(3, Sel::Data, blob))?;
+                lower.emit.put(me, &add.arg(3, Sel::Data, blob))?;
             }
         }
         let fs = lower.world.fs_states[state.fs as usize].clone();
         let cwd = lower.world.paths.get(fs.cwd).to_vec();
-        let cwd = lower.b.cstr(&cwd)?;
-        lower.b.push(me, &extra(nr::chdir).arg(0, Sel::Data, cwd))?;
-        lower.b.push(me, &extra(nr::umask).imm(0, u64::from(fs.umask)))?;
+        let cwd = lower.emit.cstr(&cwd)?;
+        lower.emit.put(me, &extra(nr::chdir).arg(0, Sel::Data, cwd))?;
+        lower.emit.put(me, &extra(nr::umask).imm(0, u64::from(fs.umask)))?;
         signals(lower, me, proc, snapshot)?;
         descriptor_limit(lower, me, proc)?;
     }
@@ -410,7 +409,7 @@ fn hold_numbers(
     let held: Vec<i32> = (0..highest).filter(is_free).collect();
     for fd in &held {
         let step = extra(nr::eventfd2).imm(0, 0).imm(1, 0).expect(Expect::Success, 0);
-        lower.b.push(me, &step.post(Post::Fd, fd_operand(*fd as u32, false)))?;
+        lower.emit.put(me, &step.post(Post::Fd, fd_operand(*fd as u32, false)))?;
     }
     lower.held_numbers.insert(files, held);
     Ok(())
@@ -430,20 +429,20 @@ fn program(
     let exe = lower.world.resolve(exe, true);
     let text = lower.world.paths.get(exe).to_vec();
     lower.executed(text.clone());
-    let path = lower.b.cstr(&text)?;
+    let path = lower.emit.cstr(&text)?;
     let mut words = Vec::new();
     for word in snapshot.argv.iter().take(64) {
-        words.push(lower.b.cstr(word)?);
+        words.push(lower.emit.cstr(word)?);
     }
     if words.is_empty() {
         words.push(path);
     }
-    let argv = lower.b.pointers(&words)?;
-    let me = lower.prog(ix);
-    let next = lower.b.next_step(me) + 1;
+    let argv = lower.emit.pointers(&words)?;
+    let me = lower.emit.prog(ix);
+    let next = lower.emit.next_step(me) + 1;
     let step =
         extra(nr::execve).arg(0, Sel::Data, path).arg(1, Sel::Data, argv).imm(2, 0).expect(Expect::Exact, 0);
-    lower.b.push(
+    lower.emit.put(
         me,
         &Step { kind: Kind::Exec as u8, ..step }.aux(u64::from(me)).post(Post::None, u64::from(next)),
     )?;
@@ -451,10 +450,10 @@ fn program(
 }
 
 fn name(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), CompileError> {
-    let me = lower.prog(ix);
+    let me = lower.emit.prog(ix);
     let comm = &fact.comm[..fact.comm.len().min(15)];
-    let blob = lower.b.cstr(comm)?;
-    lower.b.push(me, &extra(nr::prctl).imm(0, PR_SET_NAME).arg(1, Sel::Data, blob))?;
+    let blob = lower.emit.cstr(comm)?;
+    lower.emit.put(me, &extra(nr::prctl).imm(0, PR_SET_NAME).arg(1, Sel::Data, blob))?;
     Ok(())
 }
 
@@ -482,7 +481,7 @@ fn signals(
         lower.set_disposition(proc, signo, number, true);
         let mut step = Step::of(Kind::Sigaction).with(flags::EXTRA);
         step.nr = nr::rt_sigaction;
-        lower.b.push(me, &step.imm(0, u64::from(signo)).imm(1, SA_RESTART).imm(2, 0).aux(kind))?;
+        lower.emit.put(me, &step.imm(0, u64::from(signo)).imm(1, SA_RESTART).imm(2, 0).aux(kind))?;
     }
     Ok(())
 }
@@ -536,7 +535,7 @@ fn open(
                     .imm(1, 0)
                     .expect(Expect::Exact, 0)
                     .post(Post::Fds, fds_operand(read, written, 0, false));
-                lower.b.push(0, &step)?;
+                lower.emit.put(0, &step)?;
             } else {
                 let kind = preopened(lower, ofd)?;
                 lower.environment.preopened.push(Preopened { fd: at as i32, kind, cloexec: false });
@@ -551,15 +550,15 @@ fn open(
         OfdKind::Timer => push_new(lower, extra(nr::timerfd_create).imm(0, 1).imm(1, 0), to)?,
         OfdKind::Inotify => push_new(lower, extra(nr::inotify_init1).imm(0, 0), to)?,
         OfdKind::Signal => {
-            let mask = lower.b.data(&[0; 8])?;
+            let mask = lower.emit.data(&[0; 8])?;
             let step = extra(nr::signalfd4).imm(0, u64::MAX).arg(1, Sel::Data, mask).imm(2, 8).imm(3, 0);
             push_new(lower, step, to)?;
         }
         OfdKind::Mem { inode } => {
-            let name = lower.b.cstr(b"replay")?;
+            let name = lower.emit.cstr(b"replay")?;
             push_new(lower, extra(nr::memfd_create).arg(0, Sel::Data, name).imm(1, 0), to)?;
             let size = lower.world.fs.node(inode).size;
-            lower.b.push(0, &extra(nr::ftruncate).imm(0, u64::from(at)).imm(1, size))?;
+            lower.emit.put(0, &extra(nr::ftruncate).imm(0, u64::from(at)).imm(1, size))?;
         }
         OfdKind::Pid | OfdKind::Other => {
             lower.environment.preopened.push(Preopened {
@@ -573,14 +572,16 @@ fn open(
 }
 
 fn push_new(lower: &mut Lower<'_>, step: Step, to: u64) -> Result<(), CompileError> {
-    lower.b.push(0, &step.expect(Expect::Success, 0).post(Post::Fd, to))?;
+    lower.emit.put(0, &step.expect(Expect::Success, 0).post(Post::Fd, to))?;
     Ok(())
 }
 
 fn nonblock(lower: &mut Lower<'_>, at: u32, nonblock: bool, append: bool) -> Result<(), CompileError> {
     let value = if nonblock { O_NONBLOCK } else { 0 } | if append { O_APPEND } else { 0 };
     if value != 0 {
-        lower.b.push(0, &extra(nr::fcntl).imm(0, u64::from(at)).imm(1, F_SETFL).imm(2, u64::from(value)))?;
+        lower
+            .emit
+            .put(0, &extra(nr::fcntl).imm(0, u64::from(at)).imm(1, F_SETFL).imm(2, u64::from(value)))?;
     }
     Ok(())
 }
@@ -593,10 +594,10 @@ fn socket(lower: &mut Lower<'_>, at: u32, family: u16, kind: u16, protocol: u16)
 
 fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileError> {
     if let SockAddr::Inet(inet) = addr {
-        let one = lower.b.data(&1_u32.to_ne_bytes())?;
+        let one = lower.emit.data(&1_u32.to_ne_bytes())?;
         let reuse =
             extra(nr::setsockopt).imm(0, u64::from(at)).imm(1, 1).imm(2, 2).arg(3, Sel::Data, one).imm(4, 4);
-        lower.b.push(0, &reuse)?;
+        lower.emit.put(0, &reuse)?;
         if inet.is_ipv6() && lower.v4_ports.contains(&inet.port()) {
             // IPPROTO_IPV6, IPV6_V6ONLY
             let only = extra(nr::setsockopt)
@@ -605,7 +606,7 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
                 .imm(2, 26)
                 .arg(3, Sel::Data, one)
                 .imm(4, 4);
-            lower.b.push(0, &only)?;
+            lower.emit.put(0, &only)?;
         }
         if !inet.ip().is_unspecified() {
             lower.peers.addresses.insert(inet.ip());
@@ -615,17 +616,17 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
         && path.first().is_some_and(|c| *c != b'@' && *c != 0)
     {
         // Its file is there, like all that was there: made again by the bind.
-        let path = lower.b.cstr(path)?;
+        let path = lower.emit.cstr(path)?;
         let unlink = extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0);
-        lower.b.push(0, &unlink)?;
+        lower.emit.put(0, &unlink)?;
     }
     let bytes = wire::sockaddr(addr);
     if bytes.len() <= 2 {
         return Ok(());
     }
-    let blob = lower.b.data(&bytes)?;
+    let blob = lower.emit.data(&bytes)?;
     let step = extra(nr::bind).imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
-    lower.b.push(0, &step.expect(Expect::Exact, 0))?;
+    lower.emit.put(0, &step.expect(Expect::Exact, 0))?;
     Ok(())
 }
 
@@ -662,7 +663,7 @@ fn open_socket(
                 .arg(3, Sel::Out, 8)
                 .expect(Expect::Exact, 0)
                 .post(Post::Fds, fds_operand(at, other, 3, false));
-            lower.b.push(0, &step)?;
+            lower.emit.put(0, &step)?;
         } else {
             let id = 0x4000_0000 | sock;
             feeder(lower, sock, id)?;
@@ -695,10 +696,10 @@ fn open_socket(
         && let Some(peer) = &state.peer
     {
         let family = family_of(peer);
-        lower.peers.datagram(&mut lower.b, &mut lower.deps, sock, Some(peer), family, 0, false)?;
+        lower.peers.datagram(&mut lower.emit, sock, Some(peer), family, 0, false)?;
         let bytes = wire::sockaddr(peer);
-        let blob = lower.b.data(&bytes)?;
-        lower.b.push(
+        let blob = lower.emit.data(&bytes)?;
+        lower.emit.put(
             0,
             &extra(nr::connect).imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64),
         )?;
@@ -717,16 +718,16 @@ fn listening_socket(
     socket(lower, at, state.family, state.kind, state.protocol)?;
     let shared = lower.shares_its_address(sock);
     if shared {
-        let step = share_address(&mut lower.b, u64::from(at))?;
-        lower.b.push(0, &step.with(flags::EXTRA))?;
+        let step = share_address(&mut lower.emit, u64::from(at))?;
+        lower.emit.put(0, &step.with(flags::EXTRA))?;
     }
     if let Some(local) = &state.local {
         bind(lower, at, local)?;
     }
-    lower.b.push(0, &extra(nr::listen).imm(0, u64::from(at)).imm(1, 4096).expect(Expect::Exact, 0))?;
+    lower.emit.put(0, &extra(nr::listen).imm(0, u64::from(at)).imm(1, 4096).expect(Expect::Exact, 0))?;
     if shared {
-        let step = choose_by_place(&mut lower.b, u64::from(at))?;
-        lower.b.push(0, &step.with(flags::EXTRA))?;
+        let step = choose_by_place(&mut lower.emit, u64::from(at))?;
+        lower.emit.put(0, &step.with(flags::EXTRA))?;
     }
     nonblock(lower, at, nonblocking, false)
 }
@@ -745,7 +746,7 @@ fn connection(
 ) -> Result<(), CompileError> {
     let family = lower.world.socks[sock as usize].family;
     let bytes = wire::sockaddr(peer);
-    let blob = lower.b.data(&bytes)?;
+    let blob = lower.emit.data(&bytes)?;
     let connect = extra(nr::connect)
         .imm(0, u64::from(at))
         .arg(1, Sel::Data, blob)
@@ -756,23 +757,23 @@ fn connection(
         *next += 2;
         socket(lower, listener, family, 1, 0)?;
         bind(lower, listener, peer)?;
-        lower.b.push(0, &extra(nr::listen).imm(0, u64::from(listener)).imm(1, 1))?;
+        lower.emit.put(0, &extra(nr::listen).imm(0, u64::from(listener)).imm(1, 1))?;
         socket(lower, at, family, 1, 0)?;
         bind(lower, at, local)?;
-        lower.b.push(0, &connect)?;
+        lower.emit.put(0, &connect)?;
         let accept = extra(nr::accept4).imm(0, u64::from(listener)).imm(1, 0).imm(2, 0).imm(3, 0);
         push_new(lower, accept, fd_operand(other, false))?;
-        lower.b.push(0, &extra(nr::close).imm(0, u64::from(listener)))?;
+        lower.emit.put(0, &extra(nr::close).imm(0, u64::from(listener)))?;
         high.insert((1, partner, false), other);
         return Ok(());
     }
     let client = lower.world.listener(local).is_some();
     let peer = reachable(peer.clone());
-    let ready = lower.peers.established(&mut lower.b, &mut lower.deps, sock, &peer, client)?;
+    let ready = lower.peers.established(&mut lower.emit, sock, &peer, client)?;
     socket(lower, at, family, 1, 0)?;
     bind(lower, at, local)?;
     let mut waits: Vec<Wait> = Vec::new();
-    lower.deps.add(0, EdgeKind::Connection, ready, &mut waits);
-    let step = lower.b.push_after(0, &connect, &waits)?;
-    lower.peers.established_accept(&mut lower.b, &mut lower.deps, sock, Wait::entered(0, step))
+    lower.emit.wait(0, EdgeKind::Connection, ready, &mut waits);
+    let step = lower.emit.put_after(0, &connect, &waits)?;
+    lower.peers.established_accept(&mut lower.emit, sock, Wait::entered(0, step))
 }

@@ -8,8 +8,9 @@ mod sockets;
 
 use super::CompileError;
 use super::calls::{Sc, nr};
+use super::emit::{BUFFER_MAX, Late, Lowered};
 use super::fsmodel::NodeKind;
-use super::lower::{Cx, Late, Lower, Lowered};
+use super::lower::{Cx, Lower};
 use super::netlink;
 use super::wire;
 use super::world::{
@@ -32,8 +33,6 @@ pub(crate) const SO_RCVTIMEO: u64 = 20;
 pub(crate) const MSG_PEEK: u64 = 2;
 pub(crate) const MSG_DONTWAIT: u64 = 0x40;
 pub(crate) const MSG_ERRQUEUE: u64 = 0x2000;
-/// A buffer is never larger than this; the kernel itself moves no more than 2 GiB at once.
-pub(crate) const BUFFER_MAX: u64 = 1 << 28;
 pub(crate) const EAGAIN: i64 = -11;
 /// Parts of an I/O vector, at most (linux/uio.h, `UIO_MAXIOV`).
 const IOV_MAX: u64 = 1024;
@@ -54,13 +53,6 @@ pub(crate) enum Channel {
     Foreign,
     /// Not known.
     Unknown,
-}
-
-/// `bytes` in `count` parts of about the same length.
-pub(crate) fn split(bytes: u64, count: u64) -> Vec<u64> {
-    let bytes = bytes.min(BUFFER_MAX);
-    let count = count.max(1);
-    (0..count).map(|i| bytes / count + u64::from(i < bytes % count)).collect()
 }
 
 impl Lower<'_> {
@@ -127,7 +119,7 @@ impl Lower<'_> {
             }
             Sc::Signalfd | Sc::Signalfd4 => {
                 let mask = detail_value(cx.call, 1).unwrap_or(0);
-                let blob = self.b.data(&mask.to_ne_bytes())?;
+                let blob = self.emit.data(&mask.to_ne_bytes())?;
                 let four = cx.known.sc == Sc::Signalfd4;
                 let step = if four { self.plain(cx, &[0, 3]) } else { self.plain(cx, &[0]) };
                 let step = step.arg(1, Sel::Data, blob).imm(2, 8);
@@ -151,7 +143,7 @@ impl Lower<'_> {
                 Lowered::after(pre, self.plain(cx, &[0, 1]))
             }
             Sc::Getsockname | Sc::Getpeername => {
-                let len = self.b.data(&128_u32.to_ne_bytes())?;
+                let len = self.emit.data(&128_u32.to_ne_bytes())?;
                 self.plain(cx, &[0]).arg(1, Sel::Out, 128).arg(2, Sel::InOut, len).into()
             }
             Sc::Getsockopt => self.getsockopt(cx)?,
@@ -283,7 +275,7 @@ impl Lower<'_> {
             Sc::Recvfrom => {
                 let step = self.plain(cx, &[0, 3]).arg(1, Sel::Out, want).imm(2, want);
                 if detail_addr(cx.call, 4).is_some() {
-                    let len = self.b.data(&128_u32.to_ne_bytes())?;
+                    let len = self.emit.data(&128_u32.to_ne_bytes())?;
                     step.arg(4, Sel::Out, 128).arg(5, Sel::InOut, len)
                 } else {
                     step.imm(4, 0).imm(5, 0)
@@ -294,12 +286,12 @@ impl Lower<'_> {
                 // Without room for them, the kernel drops what a sender passes along.
                 let control_len = messages::control_room(cx);
                 let desc = MsgDesc { name_len: 128, control_len, ..MsgDesc::default() };
-                let blob = self.message(desc, want, u64::from(count.clamp(1, 1024)))?;
+                let blob = self.emit.message(desc, want, u64::from(count.clamp(1, 1024)))?;
                 self.plain(cx, &[0, 2]).arg(1, Sel::Msg, blob)
             }
             _ => {
                 let count = detail_iov(cx.call).map_or(1, |(_, count)| count);
-                let blob = self.vector(want, u64::from(count.clamp(1, 1024)))?;
+                let blob = self.emit.vector(want, u64::from(count.clamp(1, 1024)))?;
                 let rest: &[usize] = match cx.known.sc {
                     Sc::Preadv => &[0, 3],
                     Sc::Preadv2 => &[0, 3, 5],
@@ -413,7 +405,7 @@ impl Lower<'_> {
                 let place = (cx.task, self.world.tasks[cx.task as usize].ops);
                 // One is what nearly everybody adds.
                 let value = self.facts.told.added.get(&place).copied().or_else(|| detail_value(cx.call, 1));
-                let value = self.b.data(&value.unwrap_or(1).to_ne_bytes())?;
+                let value = self.emit.data(&value.unwrap_or(1).to_ne_bytes())?;
                 self.plain(cx, &[0]).arg(1, Sel::Data, value).imm(2, cx.call.args[2].min(8))
             }
             Sc::Write => match self.lines(cx, want)? {
@@ -426,7 +418,7 @@ impl Lower<'_> {
                 match to {
                     Some(addr) => {
                         let bytes = wire::sockaddr(addr);
-                        let blob = self.b.data(&bytes)?;
+                        let blob = self.emit.data(&bytes)?;
                         step.arg(4, Sel::Data, blob).imm(5, bytes.len() as u64)
                     }
                     None => step.imm(4, 0).imm(5, 0),
@@ -437,18 +429,18 @@ impl Lower<'_> {
                 let (name, name_len) = match to {
                     Some(addr) => {
                         let bytes = wire::sockaddr(addr);
-                        (self.b.data(&bytes)?, bytes.len() as u32)
+                        (self.emit.data(&bytes)?, bytes.len() as u32)
                     }
                     None => (0, 0),
                 };
                 let (control, control_len) = self.control(cx, 0)?;
                 let desc = MsgDesc { name, name_len, control, control_len, ..MsgDesc::default() };
-                let blob = self.message(desc, want, u64::from(count.clamp(1, 1024)))?;
+                let blob = self.emit.message(desc, want, u64::from(count.clamp(1, 1024)))?;
                 self.plain(cx, &[0, 2]).arg(1, Sel::Msg, blob)
             }
             _ => {
                 let count = u64::from(detail_iov(cx.call).map_or(1, |(_, count)| count).clamp(1, 1024));
-                let blob = self.vector(want, count)?;
+                let blob = self.emit.vector(want, count)?;
                 let rest: &[usize] = match cx.known.sc {
                     Sc::Pwritev => &[0, 3],
                     Sc::Pwritev2 => &[0, 3, 5],
@@ -513,7 +505,7 @@ impl Lower<'_> {
             // What the call left behind is recorded: where it began is as much before.
             step = match detail_value(cx.call, *arg as u8) {
                 Some(after) => {
-                    let blob = self.b.data(&after.saturating_sub(ret.max(0) as u64).to_ne_bytes())?;
+                    let blob = self.emit.data(&after.saturating_sub(ret.max(0) as u64).to_ne_bytes())?;
                     step.arg(*arg, Sel::InOut, blob)
                 }
                 None => step.imm(*arg, 0),
@@ -532,7 +524,7 @@ impl Lower<'_> {
                 events: POLLIN | POLLHUP | POLLRDHUP,
                 revents: 0,
             };
-            let blob = self.b.data(&wire::pollfds([entry]))?;
+            let blob = self.emit.data(&wire::pollfds([entry]))?;
             let mut ready = Step::of(Kind::AwaitReady);
             ready.args[0] = blob;
             pre.push(ready);
@@ -568,7 +560,7 @@ impl Lower<'_> {
         let moves = ret > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT);
         let want = if moves { ret as u64 } else { asked }.min(BUFFER_MAX);
         let parts = u64::from(count.clamp(1, 1024));
-        let blob = self.vector(want, parts)?;
+        let blob = self.emit.vector(want, parts)?;
         // The pages stay the worker's, who uses them again.
         let how = cx.call.args[3] & !SPLICE_F_GIFT;
         let mut step = self.plain(cx, &[0]).arg(1, Sel::Iov, blob).imm(2, parts).imm(3, how);

@@ -4,8 +4,9 @@
 
 use super::super::CompileError;
 use super::super::calls::nr;
+use super::super::emit::Lowered;
 use super::super::fsmodel::NodeKind;
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::lower::{Cx, Lower};
 use super::super::wire;
 use super::super::world::{BLOCKED_NS, OfdIx, OfdKind, Watch};
 use super::{POLLIN, POLLNVAL};
@@ -80,13 +81,13 @@ impl Lower<'_> {
         let slot = if let Some(slot) = self.handles.get(&key) {
             *slot
         } else {
-            let slot = self.b.value_slot();
+            let slot = self.emit.value_slot();
             self.handles.insert(key, slot);
             slot
         };
         let engine = |number: u32| Step::call(number).with(flags::ENGINE);
         let stand_in = value_operand(slot, 0);
-        let watch = self.b.data(&wire::epoll_event(fd, u32::from(POLLIN)))?;
+        let watch = self.emit.data(&wire::epoll_event(fd, u32::from(POLLIN)))?;
         let mut lowered = Self::in_its_time(cx, step);
         pre.append(&mut lowered.pre);
         pre.push(engine(nr::eventfd2).imm(0, 1).imm(1, EFD_CLOEXEC).post(Post::StoreValue, u64::from(slot)));

@@ -2,7 +2,8 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::emit::Lowered;
+use super::super::lower::{Cx, Lower};
 use super::super::wire;
 use super::super::world::{Epoll, OfdIx, OfdKind, StreamKey, Watch, detail_epoll, detail_time};
 use super::{EPOLLET, POLLHUP, POLLIN, POLLNVAL, POLLOUT};
@@ -29,7 +30,7 @@ impl Lower<'_> {
             return Ok(());
         }
         let entry = PollEntry { fd: cx.call.args[0] as i32, events, revents: 0 };
-        let blob = self.b.data(&wire::pollfds([entry]))?;
+        let blob = self.emit.data(&wire::pollfds([entry]))?;
         let mut step = Step::of(Kind::AwaitReady);
         step.args[0] = blob;
         pre.push(step);
@@ -61,7 +62,7 @@ impl Lower<'_> {
         };
         if gone {
             let entry = PollEntry { fd: cx.call.args[0] as i32, events: 0, revents: 0 };
-            let blob = self.b.data(&wire::pollfds([entry]))?;
+            let blob = self.emit.data(&wire::pollfds([entry]))?;
             let mut step = Step::of(Kind::AwaitReady);
             step.args[0] = blob;
             pre.push(step);
@@ -105,7 +106,7 @@ impl Lower<'_> {
         let step = self.plain(cx, &[0, 1, 2]);
         let step = match detail_epoll(cx.call).and_then(<[_]>::first) {
             Some(entry) => {
-                let blob = self.b.data(&wire::epoll_event(fd, entry.events))?;
+                let blob = self.emit.data(&wire::epoll_event(fd, entry.events))?;
                 step.arg(3, Sel::Data, blob)
             }
             None => step.imm(3, 0),
@@ -159,7 +160,7 @@ impl Lower<'_> {
         let out = self.unwatched.entry(ep).or_default();
         let changes = if watched { out.remove(&watch.fd) } else { out.insert(watch.fd) };
         if changes {
-            let blob = self.b.data(&wire::epoll_event(watch.fd, watch.events))?;
+            let blob = self.emit.data(&wire::epoll_event(watch.fd, watch.events))?;
             let step = Step::call(nr::epoll_ctl)
                 .with(flags::ENGINE)
                 .imm(0, cx.call.args[0])
@@ -176,7 +177,7 @@ impl Lower<'_> {
         if entries.is_empty() {
             return Ok(step);
         }
-        let blob = self.b.data(&wire::pollfds(entries))?;
+        let blob = self.emit.data(&wire::pollfds(entries))?;
         Ok(step.post(Post::AwaitReady, blob))
     }
 
@@ -261,7 +262,7 @@ impl Lower<'_> {
         }
         if at_once {
             let entry = PollEntry { fd: cx.call.args[0] as i32, events: POLLIN, revents: 0 };
-            let blob = self.b.data(&wire::pollfds([entry]))?;
+            let blob = self.emit.data(&wire::pollfds([entry]))?;
             let mut wait = Step::of(Kind::AwaitReady);
             wait.args[0] = blob;
             pre.push(wait);
@@ -313,7 +314,7 @@ impl Lower<'_> {
             if watch.events & EPOLLET == 0 || others && comes_in {
                 continue;
             }
-            let blob = self.b.data(&wire::epoll_event(watch.fd, watch.events))?;
+            let blob = self.emit.data(&wire::epoll_event(watch.fd, watch.events))?;
             let step = Step::call(nr::epoll_ctl).with(flags::ENGINE);
             pre.push(step.imm(0, cx.call.args[0]).imm(1, MOD).imm(2, watch.fd as u64).arg(
                 3,
@@ -338,7 +339,7 @@ impl Lower<'_> {
             revents: u16::from(watch.events & REPORTED_ONCE != 0),
             ..*entry
         });
-        let blob = self.b.data(&wire::marked_pollfds([head].into_iter().chain(entries)))?;
+        let blob = self.emit.data(&wire::marked_pollfds([head].into_iter().chain(entries)))?;
         Ok(step.post(Post::Delivered, blob))
     }
 
@@ -347,7 +348,7 @@ impl Lower<'_> {
         if !was_interrupted(cx) {
             return Ok(step);
         }
-        let mask = self.b.data(&[0; MASK_BYTES as usize])?;
+        let mask = self.emit.data(&[0; MASK_BYTES as usize])?;
         Ok(step.arg(arg, Sel::Data, mask))
     }
 
@@ -366,7 +367,7 @@ impl Lower<'_> {
         for entry in asked.iter_mut().filter(|entry| entry.revents == 0 && self.is_contested(cx, entry.fd)) {
             entry.events &= !POLLIN;
         }
-        let blob = self.polled(&asked, count)?;
+        let blob = self.emit.polled(&asked, count)?;
         let mut step = self.call_step(cx).arg(0, Sel::InOut, blob).imm(1, count as u64);
         let mut at_once = false;
         if cx.known.sc == Sc::Ppoll {
@@ -418,7 +419,7 @@ impl Lower<'_> {
         at_once: bool,
     ) -> Result<Lowered, CompileError> {
         if at_once && !answered.is_empty() {
-            let blob = self.b.data(&wire::pollfds(answered))?;
+            let blob = self.emit.data(&wire::pollfds(answered))?;
             let mut wait = Step::of(Kind::AwaitReady);
             wait.args[0] = blob;
             return Ok(Lowered::after(vec![wait], step));
@@ -447,7 +448,7 @@ impl Lower<'_> {
             step = if set.is_empty() {
                 step.imm(arg, 0)
             } else {
-                let blob = self.b.data(&wire::fd_set(nfds, set))?;
+                let blob = self.emit.data(&wire::fd_set(nfds, set))?;
                 step.arg(arg, Sel::InOut, blob)
             };
         }
@@ -462,8 +463,8 @@ impl Lower<'_> {
             step = step.imm(5, 0);
             if was_interrupted(cx) {
                 // `struct { const sigset_t *mask; size_t bytes; }`
-                let mask = self.b.data(&[0; MASK_BYTES as usize])?;
-                let pair = self.b.words(&[PROGRAM_BASE + mask, MASK_BYTES])?;
+                let mask = self.emit.data(&[0; MASK_BYTES as usize])?;
+                let pair = self.emit.words(&[PROGRAM_BASE + mask, MASK_BYTES])?;
                 step = step.arg(5, Sel::Data, pair);
             }
         }

@@ -2,8 +2,8 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
-use super::super::deps::EdgeKind;
-use super::super::lower::{Cx, Late, Lower, Lowered, reachable};
+use super::super::emit::{EdgeKind, Late, Lowered};
+use super::super::lower::{Cx, Lower, reachable};
 use super::super::netlink;
 use super::super::peers::family_of;
 use super::super::wire;
@@ -33,7 +33,7 @@ impl Lower<'_> {
         }
         let (seconds, micros) =
             (cx.call.duration_ns / 1_000_000_000, cx.call.duration_ns % 1_000_000_000 / 1000);
-        let limit = self.b.words(&[seconds, micros])?;
+        let limit = self.emit.words(&[seconds, micros])?;
         let step = Step::call(nr::setsockopt)
             .with(flags::ENGINE)
             .imm(0, cx.call.args[0])
@@ -71,11 +71,10 @@ impl Lower<'_> {
         }
         let (at, family) = (reachable(peer.clone()), family_of(&peer));
         if self.facts.refusals.is_unheard(sock, state.sends) {
-            let gone = self.peers.desert(&mut self.b, &at, cx.call.t_ns)?;
+            let gone = self.peers.desert(&mut self.emit, &at, cx.call.t_ns)?;
             return Ok(self.after(cx, gone, pre));
         }
-        let (b, deps) = (&mut self.b, &mut self.deps);
-        let ready = self.peers.datagram(b, deps, sock, Some(&at), family, cx.call.t_ns, false)?;
+        let ready = self.peers.datagram(&mut self.emit, sock, Some(&at), family, cx.call.t_ns, false)?;
         let late = self.after(cx, ready, pre);
         self.sender_port(cx, sock, &peer, pre)?;
         Ok(late)
@@ -84,9 +83,9 @@ impl Lower<'_> {
     /// The call that `pre` comes before waits for others, after it has thought.
     fn after(&mut self, cx: &Cx<'_>, others: impl IntoIterator<Item = Wait>, pre: &mut Vec<Step>) -> Late {
         let mut waits: Vec<Wait> = Vec::new();
-        let me = self.prog(cx.task);
+        let me = self.emit.prog(cx.task);
         for other in others {
-            self.deps.add(me, EdgeKind::Connection, other, &mut waits);
+            self.emit.wait(me, EdgeKind::Connection, other, &mut waits);
         }
         if waits.is_empty() {
             return Late::default();
@@ -94,7 +93,7 @@ impl Lower<'_> {
         pre.push(Step::of(Kind::Sync));
         let at = pre.len();
         pre.push(Step::of(Kind::Sync));
-        (at, waits)
+        Late { at, waits }
     }
 
     /// A question to the kernel: whoever answers for it is there, knows where to, and gets what is sent to nobody in
@@ -102,8 +101,8 @@ impl Lower<'_> {
     fn ask_kernel(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<Late, CompileError> {
         let kernel = netlink::kernel(sock);
         let at_ns = cx.call.t_ns;
-        let (b, deps) = (&mut self.b, &mut self.deps);
-        let ready = self.peers.datagram(b, deps, sock, Some(&kernel), netlink::FAMILY, at_ns, false)?;
+        let ready =
+            self.peers.datagram(&mut self.emit, sock, Some(&kernel), netlink::FAMILY, at_ns, false)?;
         let first = ready.is_some();
         let late = self.after(cx, ready, pre);
         if first {
@@ -125,7 +124,7 @@ impl Lower<'_> {
     /// `bind` or `connect`.
     fn addressed(&mut self, nr: u32, fd: u64, addr: &SockAddr) -> Result<Step, CompileError> {
         let bytes = wire::sockaddr(addr);
-        let blob = self.b.data(&bytes)?;
+        let blob = self.emit.data(&bytes)?;
         let step = Step::call(nr).imm(0, fd).arg(1, Sel::Data, blob);
         Ok(step.imm(2, bytes.len() as u64))
     }
@@ -180,7 +179,7 @@ impl Lower<'_> {
             self.dgram_ports.insert(sock, addr.clone());
         }
         let bytes = wire::sockaddr(&addr);
-        let blob = self.b.data(&bytes)?;
+        let blob = self.emit.data(&bytes)?;
         Ok(self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64).into())
     }
 
@@ -231,7 +230,7 @@ impl Lower<'_> {
         let Some(ns) = self.facts.connects.patience_ns(cx.call, cookie) else { return Ok(()) };
         let ms = u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX).max(1);
         for (option, value) in [(TCP_SYNCNT, SYN_RETRIES_MAX), (TCP_USER_TIMEOUT, ms)] {
-            let blob = self.b.data(&value.to_ne_bytes())?;
+            let blob = self.emit.data(&value.to_ne_bytes())?;
             let step = Step::call(nr::setsockopt).with(flags::ENGINE);
             let step = step.imm(0, cx.call.args[0]).imm(1, IPPROTO_TCP).imm(2, option);
             pre.push(step.arg(3, Sel::Data, blob).imm(4, 4));
@@ -261,8 +260,7 @@ impl Lower<'_> {
                 {
                     // Its socket must be there before the connect.
                     let ready = self.peers.datagram(
-                        &mut self.b,
-                        &mut self.deps,
+                        &mut self.emit,
                         sock,
                         Some(&peer),
                         family_of(&peer),
@@ -285,11 +283,11 @@ impl Lower<'_> {
         if let Some(place) = self.place_made(cx) {
             let (fd, family) =
                 (cx.call.args[0], sock.map_or(0, |sock| self.world.socks[sock as usize].family));
-            let steps = name_place(&mut self.b, &self.world, place, fd, family)?;
+            let steps = name_place(&mut self.emit, &self.world, place, fd, family)?;
             pre.extend(steps.into_iter().map(|step| step.with(flags::ENGINE)));
         }
         let bytes = wire::sockaddr(&addr);
-        let blob = self.b.data(&bytes)?;
+        let blob = self.emit.data(&bytes)?;
         let step = self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
         Ok(Lowered { late, ..Lowered::after(pre, step) })
     }
@@ -299,7 +297,7 @@ impl Lower<'_> {
         self.impatient(cx, &mut pre)?;
         let four = cx.known.sc == Sc::Accept4;
         let step = if four { self.plain(cx, &[0, 3]) } else { self.plain(cx, &[0]) };
-        let len = self.b.data(&128_u32.to_ne_bytes())?;
+        let len = self.emit.data(&128_u32.to_ne_bytes())?;
         let step = step.arg(1, Sel::Out, 128).arg(2, Sel::InOut, len);
         let Some(ofd) = self.ofd(cx, 0) else {
             return Ok(if cx.call.ret >= 0 { self.missing(cx) } else { Lowered::after(pre, step) });
@@ -325,7 +323,7 @@ impl Lower<'_> {
     }
 
     pub(crate) fn getsockopt(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let len = self.b.data(&64_u32.to_ne_bytes())?;
+        let len = self.emit.data(&64_u32.to_ne_bytes())?;
         let step = self.plain(cx, &[0, 1, 2]).arg(3, Sel::Out, 64).arg(4, Sel::InOut, len);
         let mut pre = Vec::new();
         // SOL_SOCKET, SO_ERROR: a connect in progress has to have come to its end.
@@ -339,7 +337,7 @@ impl Lower<'_> {
         {
             let entry =
                 PollEntry { fd: cx.call.args[0] as i32, events: POLLOUT | POLLERR | POLLHUP, revents: 0 };
-            let blob = self.b.data(&wire::pollfds([entry]))?;
+            let blob = self.emit.data(&wire::pollfds([entry]))?;
             let mut wait = Step::of(Kind::AwaitReady);
             wait.args[0] = blob;
             pre.push(wait);
@@ -371,7 +369,7 @@ impl Lower<'_> {
         else {
             return Ok(if foreign { self.surrogate(cx) } else { self.missing(cx) });
         };
-        let blob = self.b.data(&value)?;
+        let blob = self.emit.data(&value)?;
         let len = cx.call.args[4].min(value.len() as u64);
         Ok(self.plain(cx, &[0, 1, 2]).arg(3, Sel::Data, blob).imm(4, len).into())
     }

@@ -3,7 +3,7 @@
 use super::super::CompileError;
 use super::super::arrivals::{Place, Told};
 use super::super::calls::Sc;
-use super::super::deps::{EdgeKind, Need};
+use super::super::emit::{EdgeKind, Need};
 use super::super::world::{Mark, OfdIx, OfdKind, SockIx, TaskIx, detail_addr, detail_epoll};
 use super::waits::keep_latest;
 use super::{Cx, Lower, accepting, reachable};
@@ -51,11 +51,11 @@ impl Lower<'_> {
     /// even if that returned later.
     pub(crate) fn after_earlier_connections(&mut self, cx: &Cx<'_>, place: Place, waits: &mut Vec<Wait>) {
         let Some(before) = place.position.checked_sub(1) else { return };
-        let me = self.prog(cx.task);
+        let me = self.emit.prog(cx.task);
         let accepts = self.doors.accepted.get(&place.listener).into_iter().flatten();
         if let Some((_, mark)) = accepts.rev().find(|(position, _)| *position == before) {
-            let on = self.prog(mark.task);
-            self.deps.add(me, EdgeKind::Connection, Wait::completed(on, mark.step), waits);
+            let on = self.emit.prog(mark.task);
+            self.emit.wait(me, EdgeKind::Connection, Wait::completed(on, mark.step), waits);
             return;
         }
         let seq = self.world.tasks[cx.task as usize].ops;
@@ -63,9 +63,9 @@ impl Lower<'_> {
             && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
         {
             // It has not returned yet: its steps are the next two of its task, see `Lower::accept`.
-            let on = self.prog(other);
-            let accept = self.b.next_step(on) + 1;
-            self.deps.add(me, EdgeKind::Connection, Wait::completed(on, accept), waits);
+            let on = self.emit.prog(other);
+            let accept = self.emit.next_step(on) + 1;
+            self.emit.wait(me, EdgeKind::Connection, Wait::completed(on, accept), waits);
         }
     }
 
@@ -102,12 +102,12 @@ impl Lower<'_> {
     ) {
         let cookie = self.world.accepted_cookie(self.source, cx.call);
         let came_ns = self.facts.connects.established.get(&cookie).copied().unwrap_or(0);
-        let me = self.prog(cx.task);
+        let me = self.emit.prog(cx.task);
         for mark in marks.iter().filter(|mark| mark.task != cx.task) {
             let told = self.facts.arrivals.told((mark.task, mark.seq), listener);
             if told == Some(Told::Before) && mark.end_ns <= cx.call.t_ns && came_ns <= mark.end_ns {
-                let on = self.prog(mark.task);
-                self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
+                let on = self.emit.prog(mark.task);
+                self.emit.wait(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
             }
         }
     }
@@ -137,16 +137,16 @@ impl Lower<'_> {
             for mark in
                 self.doors.reporters.get(&ep).into_iter().flatten().filter(|mark| mark.task != cx.task)
             {
-                let (me, on) = (self.first + cx.task, self.first + mark.task);
-                self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
+                let (me, on) = (self.emit.prog(cx.task), self.emit.prog(mark.task));
+                self.emit.wait(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
             }
         }
         for (ofd, ep) in self.reported_once(cx) {
             if let Some((_, mark)) = self.doors.reports.get(&ofd).filter(|(by, _)| *by == ep)
                 && mark.task != cx.task
             {
-                let (me, on) = (self.prog(cx.task), self.prog(mark.task));
-                self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
+                let (me, on) = (self.emit.prog(cx.task), self.emit.prog(mark.task));
+                self.emit.wait(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
             }
         }
     }
@@ -220,11 +220,19 @@ impl Lower<'_> {
         }
         for member in self.companions(place.listener) {
             let listens = self.listens.get(&member);
-            after.extend(listens.map(|mark| Wait::completed(self.prog(mark.task), mark.step)));
+            after.extend(listens.map(|mark| self.emit.done(mark)));
         }
         let kind = self.world.socks.get(place.listener as usize).map_or(1, |sock| sock.kind);
-        let (b, deps) = (&mut self.b, &mut self.deps);
-        self.peers.connect(b, deps, sock, (&self.world, place), from, &reachable(to), kind, at_ns, &after)
+        self.peers.connect(
+            &mut self.emit,
+            sock,
+            (&self.world, place),
+            from,
+            &reachable(to),
+            kind,
+            at_ns,
+            &after,
+        )
     }
 
     /// A connection was accepted: if whoever made it is outside and did not so yet, they have by now.
@@ -272,8 +280,8 @@ impl Lower<'_> {
             let OfdKind::Sock(sock) = self.world.ofds[ofd as usize].kind else { continue };
             for member in self.world.group_of(sock).to_vec() {
                 if let Some((_, wait)) = self.peers.last_connect(member) {
-                    let me = self.prog(cx.task);
-                    self.deps.add(me, EdgeKind::Connection, wait, waits);
+                    let me = self.emit.prog(cx.task);
+                    self.emit.wait(me, EdgeKind::Connection, wait, waits);
                 }
             }
         }
@@ -291,8 +299,8 @@ impl Lower<'_> {
         if let Some((position, wait)) = self.peers.last_connect(place.listener)
             && position < place.position
         {
-            let me = self.prog(cx.task);
-            self.deps.add(me, EdgeKind::Connection, wait, waits);
+            let me = self.emit.prog(cx.task);
+            self.emit.wait(me, EdgeKind::Connection, wait, waits);
         }
         Some(place.listener)
     }
@@ -301,7 +309,7 @@ impl Lower<'_> {
     pub(crate) fn has_arrived(&mut self, task: TaskIx, sock: SockIx, mark: Mark) {
         let accepted = self.facts.accepted_as.get(&sock);
         if let Some(place) = accepted.and_then(|accepted| self.facts.arrivals.place(*accepted)) {
-            self.peers.connected(place, Wait::completed(self.prog(task), mark.step));
+            self.peers.connected(place, Wait::completed(self.emit.prog(task), mark.step));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::CompileError;
 use super::super::calls::nr;
+use super::super::emit::As;
 use super::super::world::{Mark, TaskIx};
 use super::Lower;
 use crate::plan::environment::ExternalSignal;
@@ -10,7 +11,7 @@ use ctrace_program::{Kind, Step, Wait, flags};
 impl Lower<'_> {
     pub(crate) fn signal(&mut self, signal: &ctrace_format::Signal) -> Result<(), CompileError> {
         let task = self.world.task_of(self.source, signal.task)?;
-        if task as usize >= self.states.len() {
+        if !self.emit.has(task) {
             return Ok(());
         }
         let proc = self.world.tasks[task as usize].proc;
@@ -22,8 +23,8 @@ impl Lower<'_> {
             let inside = signal.sender.is_some();
             self.states[task as usize].signal = Some((signal.signo, inside || !sent));
             if sent && !inside {
-                let me = self.prog(task);
-                let done = self.b.next_step(me);
+                let me = self.emit.prog(task);
+                let done = self.emit.next_step(me);
                 self.environment.signals.push(ExternalSignal {
                     t_ns: signal.t_ns,
                     task: me,
@@ -40,22 +41,14 @@ impl Lower<'_> {
         let mut step = Step::of(Kind::SignalHandler);
         step.nr = signal.signo;
         step.t_ns = signal.t_ns;
-        self.think(task, signal.t_ns, 0, 0, &mut step);
         // SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS of the kernel (si_code > 0) come from what an instruction did to
         // memory or registers, or a filter to a call, that do not exist here: the task raises them itself.
         if matches!(signal.signo, 4 | 5 | 7 | 8 | 11 | 31) && signal.code > 0 {
             step = step.with(flags::SURROGATE);
             let name = super::super::steps::FAULT_SIGNAL;
-            Self::count(&mut self.summary.surrogate, name);
+            self.emit.count(As::Surrogate, name);
         }
-        let state = &mut self.states[task as usize];
-        if state.depth > 0 {
-            step.flags |= flags::IN_HANDLER;
-        }
-        state.depth += 1;
-        state.last_end_ns = state.last_end_ns.max(signal.t_ns);
-        let me = self.prog(task);
-        let step = self.b.push(me, &step)?;
+        let step = self.emit.handler(task, step)?;
         let seq = self.world.tasks[task as usize].ops;
         let mark = Mark { task, seq, step, start_ns: signal.t_ns, end_ns: signal.t_ns };
         self.signals_taken.insert((proc, Some(signal.signo)), mark);
@@ -74,12 +67,12 @@ impl Lower<'_> {
             return Ok(());
         }
         let proc = self.world.tasks[task as usize].proc;
-        let me = self.prog(task);
+        let me = self.emit.prog(task);
         let signo = status & 0x7f;
         if signo != 0 {
             // Killed: by somebody's signal, which comes in the replay as well, or by a fault of its own. Should the cause not
             // come about (a pipe that still had a reader), the end comes at its recorded time nevertheless.
-            let leader = u64::from(self.prog(self.world.procs[proc as usize].first));
+            let leader = u64::from(self.emit.prog(self.world.procs[proc as usize].first));
             let mut step = Step::call(nr::tgkill)
                 .with(flags::ENGINE)
                 .arg(0, ctrace_program::Sel::Pid, leader)
@@ -92,9 +85,8 @@ impl Lower<'_> {
             // Not before the one who sent it came to that.
             let first = self.world.procs[proc as usize].first;
             let sent = self.kill_marks.get(&first).filter(|mark| mark.task != task);
-            let sent: Vec<Wait> =
-                sent.map(|mark| Wait::completed(self.prog(mark.task), mark.step)).into_iter().collect();
-            self.b.push_after(me, &step, &sent)?;
+            let sent: Vec<Wait> = sent.map(|mark| self.emit.done(mark)).into_iter().collect();
+            self.emit.put_after(me, &step, &sent)?;
             return Ok(());
         }
         // Another thread's exit is that of all.
@@ -103,7 +95,7 @@ impl Lower<'_> {
             self.join_wait(task, at_ns, &mut waits);
             let mut step = Step::of(Kind::Exit).imm(0, u64::from(status >> 8)).with(flags::EXTRA);
             step.nr = nr::exit_group;
-            self.b.push_after(me, &step, &waits)?;
+            self.emit.put_after(me, &step, &waits)?;
             self.ended(task);
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Locks on files (`flock`): of several that wait for one, the kernel chooses who gets it; in a recording that is known.
 
 use super::super::calls::Sc;
-use super::super::deps::{EdgeKind, Need};
+use super::super::emit::{EdgeKind, Need};
 use super::super::world::Mark;
 use super::{Cx, Lower};
 use ctrace_format::SyscallFlags;
@@ -62,8 +62,8 @@ impl Lower<'_> {
             Deed::Get => {
                 needs.extend(lock.freed.map(|mark| Need { kind, mark }));
                 if let Some(mark) = lock.got.filter(|mark| mark.task != cx.task) {
-                    let (me, on) = (self.prog(cx.task), self.prog(mark.task));
-                    self.deps.add(me, kind, Wait::completed(on, mark.step), waits);
+                    let (me, on) = (self.emit.prog(cx.task), self.emit.prog(mark.task));
+                    self.emit.wait(me, kind, Wait::completed(on, mark.step), waits);
                 }
             }
             Deed::TryInVain => needs.extend(lock.got.map(|mark| Need { kind, mark })),

@@ -4,38 +4,29 @@
 mod arrivals;
 mod ends;
 mod locks;
-mod meter;
 mod outside;
 mod waits;
 
 use super::CompileError;
-use super::bounds::keeps_to_its_memory;
 use super::budget::Budget;
-use super::calls::{HOST, Known, Sc};
-use super::circles;
-use super::deps::{Deps, EdgeKind};
+use super::calls::{Known, Sc};
+use super::emit::{As, BUFFER_MAX, Beside, EdgeKind, Emit, Lowered};
 use super::environment;
 use super::facts::{Facts, is_work};
 use super::fsmodel::{InodeIx, PathId};
 use super::futexes::Word;
-use super::io::BUFFER_MAX;
 use super::memory::Maps;
 use super::peers::Peers;
 use super::setup;
-use super::shapes::Shapes;
 use super::source::Source;
 use super::steps::Futexes;
 use super::steps::terminals::TIOCGPTPEER;
-use super::world::{Arrival, Mark, OfdIx, Origin, ProcIx, SockIx, StreamKey, TaskIx, World};
+use super::world::{Arrival, Mark, OfdIx, ProcIx, SockIx, StreamKey, TaskIx, World};
 use crate::plan::environment::{Environment, FileKind, FileSpec, PeerProcess, Volume};
-use crate::plan::need::Need;
-use crate::plan::{CompileOptions, Plan, PlanSummary, TaskSummary};
+use crate::plan::{CompileOptions, Plan};
 use ctrace_format::syscalls::{Family, Makes};
-use ctrace_format::{ConnectionKind, Event, ProcessKind, SockAddr, Syscall, SyscallFlags, Sysno, TcpState};
-use ctrace_program::{
-    BuildError, DecodeError, Expect, Kind, Program, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags,
-};
-use meter::{Beside, Meter};
+use ctrace_format::{ConnectionKind, Event, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
+use ctrace_program::{BuildError, Expect, Kind, Step, Wait, flags};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -43,16 +34,8 @@ use std::rc::Rc;
 /// What the pass keeps about a task, besides what the world does.
 #[derive(Debug, Default)]
 pub(crate) struct TaskState {
-    /// Handlers running.
-    pub(crate) depth: u32,
-    /// End of the last record.
-    last_end_ns: u64,
     /// Its end has a step.
     ended: bool,
-    /// Has had a record.
-    begun: bool,
-    /// Nothing was recorded of it since its birth.
-    fresh: bool,
     /// Last signal generated for it: number, and whether a task inside sent it.
     signal: Option<(u32, bool)>,
 }
@@ -78,34 +61,6 @@ pub(crate) struct Cx<'a> {
     pub(crate) name: &'static str,
 }
 
-/// Steps for one call: `pre` are the engine's own, `step` is the call.
-#[derive(Debug)]
-pub(crate) struct Lowered {
-    pub(crate) pre: Vec<Step>,
-    pub(crate) step: Step,
-    /// Which of `pre` waits for something, and what for.
-    pub(crate) late: Late,
-    /// The engine's own after the call.
-    pub(crate) then: Vec<Step>,
-    /// The time that the call took passes in `pre`: what stands for it is made at its end.
-    pub(crate) spent: bool,
-}
-
-/// Which of the steps before a call waits for something, and what for.
-pub(crate) type Late = (usize, Vec<Wait>);
-
-impl Lowered {
-    /// The call, and the engine's own steps before it.
-    pub(crate) fn after(pre: Vec<Step>, step: Step) -> Self {
-        Self { pre, step, late: Late::default(), then: Vec::new(), spent: false }
-    }
-
-    /// What stands for a call, after the time that the call took.
-    pub(crate) fn spent(pre: Vec<Step>, step: Step) -> Self {
-        Self { spent: true, ..Self::after(pre, step) }
-    }
-}
-
 /// How many datagrams were sent to a socket from inside and taken from it, and by whom the last were sent: the number with
 /// those, and the call.
 #[derive(Debug, Default)]
@@ -123,33 +78,20 @@ pub(crate) struct Leaving {
     waits: Vec<Wait>,
 }
 
-impl From<Step> for Lowered {
-    fn from(step: Step) -> Self {
-        Self::after(Vec::new(), step)
-    }
-}
-
 /// Signals have numbers below this.
 const SIGNALS: usize = 65;
 /// A signal that a handler takes.
 const CAUGHT: u8 = 2;
 /// What a process does about each signal; shared with those that it was forked from, until one of them changes it.
 type Dispositions = Rc<[Option<(u8, bool)>; SIGNALS]>;
-/// Calls that are counted by name; there are fewer calls, and fewer errors of each.
-const NAMES_MAX: usize = 4096;
-
 /// The pass.
 pub(crate) struct Lower<'a> {
     pub(crate) source: &'a dyn Source,
     pub(crate) world: World,
-    pub(crate) b: ProgramBuilder,
-    pub(crate) deps: Deps,
+    pub(crate) emit: Emit,
     pub(crate) facts: Facts,
     pub(crate) peers: Peers,
-    pub(crate) summary: PlanSummary,
     pub(crate) states: Vec<TaskState>,
-    /// Index of the first recorded task in the program.
-    pub(crate) first: u32,
     pub(crate) maps: FxHashMap<ProcIx, Maps>,
     /// Address spaces so far.
     spaces: u32,
@@ -212,7 +154,6 @@ pub(crate) struct Lower<'a> {
     pub(crate) links: FxHashSet<Vec<u8>>,
     /// Names of descriptors, at which files stand for what is opened there.
     pub(crate) stand_ins: FxHashSet<Vec<u8>>,
-    pub(crate) shapes: Shapes,
     /// File systems that were found full, by `st_dev`, and are as large here.
     pub(crate) full: FxHashMap<u64, Volume>,
     /// Ports on which sockets of IPv4 listened from the start.
@@ -237,8 +178,6 @@ pub(crate) struct Lower<'a> {
     pending_after: Vec<Wait>,
     /// Numbers that nobody gets before the accepts that were under way at the start have taken theirs: by table.
     pub(crate) held_numbers: FxHashMap<u32, Vec<i32>>,
-    /// What the steps take.
-    pub(crate) meter: Meter,
     /// Transfers that move less than they did.
     pub(crate) shortened: u64,
 }
@@ -281,8 +220,7 @@ fn write_to(
     mut facts: Facts,
 ) -> Result<Plan, CompileError> {
     let budget = Budget::of(source);
-    let mut b = ProgramBuilder::new(file)?;
-    b.limit(max_bytes);
+    let emit = Emit::new(file, max_bytes, source.end_ns())?;
     let paths = std::mem::take(&mut facts.paths);
     let model = std::mem::take(&mut facts.fs);
     let seed = std::mem::take(&mut facts.seed);
@@ -294,16 +232,14 @@ fn write_to(
     volumes.sort_by(|a, b| a.path.cmp(&b.path));
     volumes.dedup_by(|a, b| a.path == b.path);
     let terminals = facts.told.terminals().filter_map(|number| u32::try_from(number).ok()).collect();
+    let tasks = facts.tasks.len();
     let mut lower = Lower {
         source,
         world: World::new(budget, seed, paths, fs),
-        b,
-        deps: Deps::default(),
+        emit,
         facts,
         peers: Peers::default(),
-        summary: PlanSummary { recorded_ns: source.end_ns(), ..PlanSummary::default() },
-        states: Vec::new(),
-        first: 0,
+        states: std::iter::repeat_with(TaskState::default).take(tasks).collect(),
         maps: FxHashMap::default(),
         spaces: 0,
         futexes: Futexes::default(),
@@ -344,7 +280,6 @@ fn write_to(
             .map(|f| f.path.clone())
             .collect(),
         stand_ins: FxHashSet::default(),
-        shapes: Shapes::default(),
         v4_ports: FxHashSet::default(),
         environment: Environment {
             files,
@@ -368,10 +303,9 @@ fn write_to(
         pending_arrival: None,
         pending_after: Vec::new(),
         held_numbers: FxHashMap::default(),
-        meter: Meter::default(),
     };
     lower.find_joins();
-    lower.create_tasks()?;
+    lower.emit.create_tasks(&lower.facts.tasks)?;
     lower.world.enter_snapshot(source)?;
     setup::before(&mut lower)?;
     source.for_each(&mut |event| lower.event(event))?;
@@ -394,59 +328,6 @@ pub(crate) fn spool(dir: &std::path::Path) -> std::io::Result<std::fs::File> {
 }
 
 impl Lower<'_> {
-    /// The program's index of a recorded task.
-    pub(crate) fn prog(&self, task: TaskIx) -> u32 {
-        self.first + task
-    }
-
-    pub(crate) fn create_tasks(&mut self) -> Result<(), CompileError> {
-        let tasks = std::mem::take(&mut self.facts.tasks);
-        if tasks.is_empty() {
-            return Err(CompileError::Empty);
-        }
-        let roots = tasks.iter().filter(|t| t.parent.is_none()).count();
-        let synthetic = roots != 1 || tasks[0].parent.is_some();
-        if synthetic {
-            self.b.task(&TaskInfo {
-                flags: task_flags::ROOT | task_flags::AT_GATE,
-                name: b"start".to_vec(),
-                ..TaskInfo::default()
-            })?;
-            self.meter.born(1);
-            self.first = 1;
-            self.deps.born(0, None);
-        }
-        for task in &tasks {
-            let mut set = 0;
-            if task.origin != Origin::Forked {
-                set |= task_flags::AT_GATE;
-                self.meter.born(1);
-            }
-            if !synthetic && task.parent.is_none() {
-                set |= task_flags::ROOT;
-            }
-            let parent = task.parent.map(|p| self.first + p).or(synthetic.then_some(0));
-            let ix = self.b.task(&TaskInfo {
-                flags: set,
-                tid: task.tid,
-                tgid: task.tgid,
-                parent,
-                leader: Some(self.first + task.leader),
-                name: task.comm.clone(),
-            })?;
-            self.deps.born(ix, None);
-            self.states.push(TaskState::default());
-            self.summary.tasks.push(TaskSummary {
-                name: String::from_utf8_lossy(&task.comm).into_owned(),
-                tid: task.tid,
-                tgid: task.tgid,
-                steps: 0,
-            });
-        }
-        self.facts.tasks = tasks;
-        Ok(())
-    }
-
     pub(crate) fn event(&mut self, event: &Event) -> Result<(), CompileError> {
         match event {
             Event::Syscall(call) => self.call(call)?,
@@ -463,9 +344,9 @@ impl Lower<'_> {
                 if let ProcessKind::Exit { status, group_dead } = process.kind {
                     let task = self.world.task_of(self.source, process.task)?;
                     self.exits.insert(task, (status, process.t_ns, group_dead));
-                    self.meter.died();
+                    self.emit.meter.died();
                     if group_dead {
-                        self.meter.emptied(self.world.tasks[task as usize].proc);
+                        self.emit.meter.emptied(self.world.tasks[task as usize].proc);
                     }
                 }
                 let parent = self.world.task_of(self.source, process.task)?;
@@ -484,10 +365,10 @@ impl Lower<'_> {
                             *action = action.filter(|(kind, _)| *kind != CAUGHT);
                         }
                     }
-                    self.meter.emptied(proc);
+                    self.emit.meter.emptied(proc);
                 }
             }
-            Event::Resource(sample) => self.meter.sample(sample),
+            Event::Resource(sample) => self.emit.meter.sample(sample),
             _ => {}
         }
         self.check()?;
@@ -511,7 +392,7 @@ impl Lower<'_> {
             self.connects.len(),
             self.handles.len(),
             self.futexes.len(),
-            self.b.slots() as usize,
+            self.emit.slots(),
             self.maps.len(),
         ];
         let budget = self.world.budget;
@@ -522,10 +403,7 @@ impl Lower<'_> {
     }
 
     pub(crate) fn forked(&mut self, parent: TaskIx, child: TaskIx, at_ns: u64) {
-        self.meter.born(1);
-        let (me, prog) = (self.prog(parent), self.prog(child));
-        let done = self.b.next_step(me);
-        self.deps.born(prog, Some((me, done)));
+        self.emit.forked(parent, child, at_ns);
         let tid = self.world.tasks[child as usize].tid;
         self.by_pid.insert(u64::from(tid), child);
         let (from, to) = (self.world.tasks[parent as usize].proc, self.world.tasks[child as usize].proc);
@@ -540,11 +418,6 @@ impl Lower<'_> {
                 let actions = Rc::clone(actions);
                 self.dispositions.insert(to, actions);
             }
-        }
-        if let Some(state) = self.states.get_mut(child as usize) {
-            state.last_end_ns = at_ns;
-            state.begun = true;
-            state.fresh = true;
         }
     }
 
@@ -567,43 +440,12 @@ impl Lower<'_> {
         }
     }
 
-    /// Counts a call under its name.
-    pub(crate) fn count(map: &mut BTreeMap<String, u64>, name: &str) {
-        if let Some(n) = map.get_mut(name) {
-            *n += 1;
-        } else if map.len() < NAMES_MAX {
-            map.insert(name.to_owned(), 1);
-        } else {
-            *map.entry("others".to_owned()).or_default() += 1;
-        }
-    }
-
-    pub(crate) fn think(
-        &mut self,
-        task: TaskIx,
-        call_t_ns: u64,
-        blocked_ns: u64,
-        wait_cpu_ns: u64,
-        step: &mut Step,
-    ) {
-        let Some(state) = self.states.get_mut(task as usize) else { return };
-        if !state.begun {
-            return;
-        }
-        let gap = call_t_ns.saturating_sub(state.last_end_ns);
-        // What a new task waits for first is a CPU: nothing to compute again.
-        let fresh = std::mem::take(&mut state.fresh);
-        let idle = if fresh { gap } else { blocked_ns.saturating_add(wait_cpu_ns).min(gap) };
-        step.think_cpu_ns = gap - idle;
-        step.think_sleep_ns = idle;
-    }
-
     pub(crate) fn call(&mut self, call: &Syscall) -> Result<(), CompileError> {
         let task = self.world.task_of(self.source, call.task)?;
         if call.flags.contains(SyscallFlags::ENGINE) {
             return Ok(());
         }
-        if task as usize >= self.states.len() {
+        if !self.emit.has(task) {
             return Ok(());
         }
         let known = self.world.calls.get(call.sysno);
@@ -611,9 +453,9 @@ impl Lower<'_> {
         let name = known.name.unwrap_or("unknown");
         if !is_work(call) {
             let step = Step::of(Kind::Skip).with(flags::SURROGATE);
-            Self::count(&mut self.summary.surrogate, name);
+            self.emit.count(As::Surrogate, name);
             self.push(task, call, Lowered::from(step), &[])?;
-            self.states[task as usize].last_end_ns = end_ns;
+            self.emit.returned(task, end_ns);
             return Ok(());
         }
         let cx = Cx {
@@ -628,19 +470,19 @@ impl Lower<'_> {
         self.needs(&cx, &mut waits);
         let connect_wait = self.before_connect(&cx)?;
         if let Some(wait) = connect_wait {
-            let me = self.prog(task);
-            self.deps.add(me, EdgeKind::Connection, wait, &mut waits);
+            let me = self.emit.prog(task);
+            self.emit.wait(me, EdgeKind::Connection, wait, &mut waits);
         }
         if let Some(wait) = self.peer_failure(&cx)? {
-            let me = self.prog(task);
-            self.deps.add(me, EdgeKind::Connection, wait, &mut waits);
+            let me = self.emit.prog(task);
+            self.emit.wait(me, EdgeKind::Connection, wait, &mut waits);
         }
         self.reaped(&cx)?;
         let mut lowered = self.lower(&cx)?;
         self.early_accepts(&cx, &mut lowered, &mut waits);
         let parent = self.world.procs[cx.proc as usize].parent;
         let label = if known.sc == Sc::ExitGroup && parent.is_some() {
-            let label = self.b.next_step(self.prog(task));
+            let label = self.emit.next_step(self.emit.prog(task));
             self.leaving.insert(task, Leaving { call: call.clone(), lowered, waits });
             self.leaving_of.entry(cx.proc).or_default().insert(task);
             if let Some(parent) = parent {
@@ -665,7 +507,7 @@ impl Lower<'_> {
             Mark { task, seq: self.world.tasks[task as usize].ops, step: label, start_ns: call.t_ns, end_ns };
         self.remember(&cx, mark);
         if call.ret >= 0 {
-            self.meter.call(cx.proc, known.sc, call);
+            self.emit.meter.call(cx.proc, known.sc, call);
         }
         let child = (call.ret > 0 && matches!(known.sc, Sc::Clone | Sc::Clone3 | Sc::Fork | Sc::Vfork))
             .then(|| self.world.child_of_clone(task, call.ret))
@@ -676,77 +518,20 @@ impl Lower<'_> {
         }
         self.world.apply_call(self.source, task, call, &known)?;
         self.after_connect(&cx, mark)?;
-        self.states[task as usize].last_end_ns = end_ns;
+        self.emit.returned(task, end_ns);
         Ok(())
     }
 
-    /// Appends the steps of a call; think time and waits go to the first.
-    pub(crate) fn push(
+    /// Appends the steps of a call.
+    fn push(
         &mut self,
         task: TaskIx,
         call: &Syscall,
-        mut lowered: Lowered,
+        lowered: Lowered,
         waits: &[Wait],
     ) -> Result<u32, CompileError> {
-        let me = self.prog(task);
-        let state = &self.states[task as usize];
-        let in_handler = if state.depth > 0 { flags::IN_HANDLER } else { 0 };
-        let end_ns = call.t_ns.saturating_add(call.duration_ns);
-        (lowered.step.t_ns, lowered.step.duration_ns) =
-            if lowered.spent { (end_ns, 0) } else { (call.t_ns, call.duration_ns) };
-        lowered.step.flags |= in_handler;
-        lowered.step.event = self.world.tasks[task as usize].ops;
-        if (-516..=-512).contains(&call.ret) || call.ret == -4 {
-            lowered.step.flags |= flags::INTERRUPTED;
-        }
-        let mut label = 0;
-        let Lowered { pre, step, late: (later, mut late), then, .. } = lowered;
-        let main = pre.len();
-        for (i, mut step) in pre.into_iter().chain(std::iter::once(step)).chain(then).enumerate() {
-            let mut own: &[Wait] = &[];
-            if i == 0 {
-                self.think(task, call.t_ns, call.blocked_ns, call.wait_cpu_ns, &mut step);
-                own = waits;
-            }
-            if i != main && step.t_ns == 0 {
-                // What the engine does for a call belongs to that call's time.
-                (step.t_ns, step.duration_ns) = (call.t_ns, call.duration_ns);
-            }
-            if i == later && !late.is_empty() {
-                late.extend_from_slice(own);
-                own = &late;
-            }
-            step.flags |= in_handler;
-            let sysno = Sysno { abi: HOST, nr: step.nr };
-            let known = self.world.calls.get(sysno);
-            let bytes_of = |blob| self.b.blob(blob).map(|bytes| bytes.len() as u64);
-            let (name, args) = (known.name.unwrap_or_default(), known.args.unwrap_or_default());
-            let pushed = if keeps_to_its_memory(&step, name, args, bytes_of) {
-                self.b.push_after(me, &step, own)
-            } else {
-                Err(BuildError::Invalid { task: me, step: 0, what: "an address that is not the step's own" })
-            };
-            let made = match pushed {
-                Ok(made) => made,
-                // What a call claims may be more than any call can do; that call is left out, not the rest.
-                Err(
-                    BuildError::Invalid { .. }
-                    | BuildError::Limit { what: "bytes of one buffer" | "bytes of one I/O vector", .. },
-                ) => {
-                    let mut skip = Step::of(Kind::Skip).with(flags::MISSING | in_handler);
-                    skip.nr = step.nr;
-                    let known = self.world.calls.get(call.sysno);
-                    Self::count(&mut self.summary.missing, known.name.unwrap_or("unknown"));
-                    self.b.push(me, &skip)?
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if i == main {
-                label = made;
-            }
-        }
-        self.states[task as usize].begun = true;
-        Ok(label)
+        let event = self.world.tasks[task as usize].ops;
+        self.emit.call(task, call, event, lowered, waits)
     }
 
     pub(crate) fn finish(mut self) -> Result<Plan, CompileError> {
@@ -754,83 +539,61 @@ impl Lower<'_> {
             self.leave(task)?;
         }
         for (task, (status, at_ns, group_dead)) in std::mem::take(&mut self.exits) {
-            if (task as usize) < self.states.len() {
+            if self.emit.has(task) {
                 self.end(task, status, at_ns, group_dead)?;
             }
         }
         let socks = &self.world.socks;
         let sent = |sock: SockIx| socks.get(sock as usize).map_or(0, |s| s.sent);
-        let peer_root = self.peers.finish(&mut self.b, &sent, self.source.end_ns())?;
+        let peer_root = self.peers.finish(&mut self.emit, &sent, self.source.end_ns())?;
         let preopened = setup::peer_ends(&self);
         let executables = &self.executables;
         let is_link = |f: &FileSpec| matches!(f.kind, FileKind::Link { .. });
         self.environment.files.retain(|f| is_link(f) || !executables.contains(&f.path));
         self.environment.addresses = self.peers.addresses.iter().copied().collect();
         self.environment.hostname = self.source.header().host.hostname.clone().into_bytes();
-        for (i, task) in self.summary.tasks.iter_mut().enumerate() {
-            task.steps = self.b.next_step(self.first + i as u32);
-        }
-        let total: u64 = (0..self.b.task_count()).map(|t| u64::from(self.b.next_step(t))).sum();
-        let recorded = self.summary.tasks.len() as u64 + u64::from(self.first);
-        self.summary.peer_tasks = u64::from(self.b.task_count()) - recorded;
-        self.summary.steps = total;
-        self.summary.edges = std::mem::take(&mut self.deps.edges);
-        self.summary.edges_implied = self.deps.implied;
-        self.summary.files = self.environment.files.len() as u64;
-        self.summary.peers_served = self.peers.served;
-        self.summary.peers_clients = self.peers.clients;
-        self.summary.peers_datagram = self.peers.datagram;
+        let (entries, content_bytes) = self.entries();
+        let beside = Beside {
+            space: self.world.fs.space,
+            descriptions: self.world.ofds.len() as u64,
+            fd_numbers: self.world.fd_numbers,
+            entries,
+            content_bytes,
+            addresses: self.environment.addresses.len() as u64,
+        };
+        let notes = self.notes();
+        let summary = &mut self.emit.summary;
+        summary.files = self.environment.files.len() as u64;
+        summary.peers_served = self.peers.served;
+        summary.peers_clients = self.peers.clients;
+        summary.peers_datagram = self.peers.datagram;
+        summary.notes = notes;
+        let (program, need, summary) = self.emit.seal(beside)?;
+        let peers = peer_root.map(|task| PeerProcess { task, preopened }).into_iter().collect();
+        Ok(Plan { program, environment: self.environment, peers, need, summary })
+    }
+
+    /// What the plan knows to be different.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
         if self.facts.unknown_fds > 0 {
-            self.summary.notes.push(format!(
-                "{} calls used descriptors whose origin the recording does not show",
-                self.facts.unknown_fds
-            ));
+            let calls = self.facts.unknown_fds;
+            notes.push(format!("{calls} calls used descriptors whose origin the recording does not show"));
         }
         if self.shortened > 0 {
-            self.summary.notes.push(format!(
+            notes.push(format!(
                 "{} calls moved more than {} MiB at once, and move that much",
                 self.shortened,
                 BUFFER_MAX >> 20
             ));
         }
         if self.world.fs.unexplained > 0 {
-            self.summary.notes.push(format!(
+            notes.push(format!(
                 "{} times a file appeared or vanished by a hand outside the recording",
                 self.world.fs.unexplained
             ));
         }
-        let (entries, content_bytes) = self.entries();
-        let beside = Beside {
-            space: self.world.fs.space,
-            descriptions: self.world.ofds.len() as u64,
-            fd_numbers: self.world.fd_numbers,
-            peers: self.summary.peer_tasks,
-            entries,
-            content_bytes,
-        };
-        let program = self.b.seal()?;
-        let sealed = program
-            .try_clone()
-            .map_err(|source| DecodeError::Io { offset: 0, source })
-            .and_then(Program::open);
-        let sealed = sealed.map_err(CompileError::Sealed)?;
-        self.summary.cut = circles::cut(&sealed).map_err(CompileError::Sealed)?;
-        if let Some(first) = self.summary.cut.first() {
-            self.summary.notes.push(format!(
-                "{} waits could never hold and were taken back, the first one that of {} for {} at {:.6} s: please report this",
-                self.summary.cut.len(),
-                sealed.task_name(first.task),
-                sealed.task_name(first.on),
-                first.t_ns as f64 / 1e9
-            ));
-        }
-        let need = Need {
-            duration_ns: self.summary.recorded_ns,
-            addresses: self.environment.addresses.len() as u64,
-            ..self.meter.need(&sealed, beside)
-        };
-        let peers = peer_root.map(|task| PeerProcess { task, preopened }).into_iter().collect();
-        Ok(Plan { program, environment: self.environment, peers, need, summary: self.summary })
+        notes
     }
 
     /// Files of the environment that the model of the file system does not have, and bytes of those with content.

@@ -31,7 +31,7 @@ impl Lower<'_> {
         }
         for sock in std::mem::take(&mut self.world.gone_socks) {
             let sent = self.world.socks[sock as usize].sent;
-            self.peers.closed(&mut self.b, sock, sent, at_ns)?;
+            self.peers.closed(&mut self.emit, sock, sent, at_ns)?;
             for key in [StreamKey::Sock(sock), StreamKey::Datagrams(sock)] {
                 self.stream_writes.remove(&key);
             }
@@ -64,8 +64,7 @@ impl Lower<'_> {
         let Some(answer) = self.facts.connects.answer(cx.call, &addr, state.cookie) else { return Ok(None) };
         let first = self.facts.connects.first(&key).unwrap_or(answer);
         let worker = self.connects.get(&key).copied();
-        let wait =
-            self.peers.before_connect(&mut self.b, &mut self.deps, &addr, kind, answer, first, worker)?;
+        let wait = self.peers.before_connect(&mut self.emit, &addr, kind, answer, first, worker)?;
         Ok(wait)
     }
 
@@ -77,7 +76,7 @@ impl Lower<'_> {
     /// After a connect or an accept: who plays the other end.
     pub(crate) fn after_connect(&mut self, cx: &Cx<'_>, mark: Mark) -> Result<(), CompileError> {
         self.world.newly_paired();
-        let me = self.prog(cx.task);
+        let me = self.emit.prog(cx.task);
         match cx.known.sc {
             Sc::Connect => {
                 let Some(addr) = detail_addr(cx.call, 1) else { return Ok(()) };
@@ -98,14 +97,7 @@ impl Lower<'_> {
                     return Ok(());
                 }
                 let at_ns = mark.end_ns;
-                self.peers.serve(
-                    &mut self.b,
-                    &mut self.deps,
-                    sock,
-                    &addr,
-                    at_ns,
-                    Wait::entered(me, mark.step),
-                )?;
+                self.peers.serve(&mut self.emit, sock, &addr, at_ns, Wait::entered(me, mark.step))?;
             }
             Sc::Accept | Sc::Accept4 if cx.call.ret >= 0 => {
                 let Some(sock) = self.world.sock_of(cx.task, cx.call.ret as i32) else { return Ok(()) };
@@ -126,7 +118,7 @@ impl Lower<'_> {
         self.idle_marks(Some(ofd))
             .into_iter()
             .filter(|mark| mark.end_ns <= at_ns)
-            .map(|mark| Wait::completed(self.prog(mark.task), mark.step))
+            .map(|mark| self.emit.done(&mark))
             .collect()
     }
 
@@ -184,13 +176,13 @@ impl Lower<'_> {
                         let to = to.map(|to| reachable(self.world.absolute(cx.task, &to)));
                         let to = if is_netlink { Some(netlink::kernel(sock)) } else { to };
                         if let Some(to) = to.as_ref().filter(|_| is_unheard) {
-                            let me = self.prog(cx.task);
-                            let step = self.b.next_step(me).saturating_sub(1);
+                            let me = self.emit.prog(cx.task);
+                            let step = self.emit.next_step(me).saturating_sub(1);
                             self.peers.deserted(to, Wait::completed(me, step));
                             continue;
                         }
                         let key = self.peers.correspondent(sock, to.as_ref()).unwrap_or(sock);
-                        self.peers.sent_datagram(&mut self.b, key, n, end_ns)?;
+                        self.peers.sent_datagram(&mut self.emit, key, n, end_ns)?;
                     }
                 }
             }
@@ -238,11 +230,11 @@ impl Lower<'_> {
                     turn.after_sent = turn.after_sent.min(state.answered);
                     turn.at_ns = self.facts.fin.get(&state.cookie).copied().unwrap_or(turn.at_ns);
                 }
-                self.peers.gone(&mut self.b, &mut self.deps, key, turn, false, &after)?;
+                self.peers.gone(&mut self.emit, key, turn, false, &after)?;
                 return Ok(());
             }
         }
-        self.peers.arrived(&mut self.b, &mut self.deps, key, n, turn, to.as_ref(), &after)
+        self.peers.arrived(&mut self.emit, key, n, turn, to.as_ref(), &after)
     }
 
     /// A datagram came from outside: whoever is at its address sent it.
@@ -295,8 +287,7 @@ impl Lower<'_> {
             Some(key) => key,
             None if to.is_some() => {
                 let at_ns = arrival.at_ns;
-                let (b, deps) = (&mut self.b, &mut self.deps);
-                self.peers.datagram(b, deps, sock, from.as_ref(), family, at_ns, true)?;
+                self.peers.datagram(&mut self.emit, sock, from.as_ref(), family, at_ns, true)?;
                 self.peers.correspondent(sock, from.as_ref()).unwrap_or(sock)
             }
             None => return Ok(()),
@@ -305,7 +296,7 @@ impl Lower<'_> {
         // As with a stream: what was there at once may have come any time since the last send.
         let at_ns = if arrival.exact { arrival.at_ns } else { last_send_ns.min(arrival.at_ns) };
         let turn = Turn { after_sent: sent, at_ns, last_send_ns };
-        self.peers.arrived(&mut self.b, &mut self.deps, key, n, turn, to.as_ref(), &after)
+        self.peers.arrived(&mut self.emit, key, n, turn, to.as_ref(), &after)
     }
 
     /// A connection is closed without a look at what had arrived: that was its end.
@@ -329,7 +320,7 @@ impl Lower<'_> {
             let turn = Turn { after_sent: arrival.after_sent, at_ns: arrival.at_ns, last_send_ns };
             let after = self.looked_before(ofd, arrival.at_ns);
             let reset = self.facts.reset.contains(&self.world.socks[sock as usize].cookie);
-            self.peers.gone(&mut self.b, &mut self.deps, sock, turn, reset, &after)?;
+            self.peers.gone(&mut self.emit, sock, turn, reset, &after)?;
         }
         Ok(())
     }
@@ -348,7 +339,7 @@ impl Lower<'_> {
             return Ok(None);
         }
         let turn = Turn { after_sent: state.sent, at_ns: fin_ns, last_send_ns: state.last_send_ns };
-        self.peers.gone(&mut self.b, &mut self.deps, sock, turn, false, &[])
+        self.peers.gone(&mut self.emit, sock, turn, false, &[])
     }
 
     /// A call that failed because the other end is gone.
@@ -372,12 +363,12 @@ impl Lower<'_> {
             let (after_sent, at_ns) = (ready.after_sent, ready.at_ns);
             let turn = Turn { after_sent, at_ns, last_send_ns: state.last_send_ns };
             let after = self.looked_before(ofd, at_ns);
-            return self.peers.gone(&mut self.b, &mut self.deps, sock, turn, true, &after);
+            return self.peers.gone(&mut self.emit, sock, turn, true, &after);
         }
         let turn = Turn { after_sent: state.sent, at_ns: cx.call.t_ns, last_send_ns: state.last_send_ns };
-        let me = self.prog(cx.task);
-        let next = self.b.next_step(me);
+        let me = self.emit.prog(cx.task);
+        let next = self.emit.next_step(me);
         let after: Vec<Wait> = next.checked_sub(1).map(|s| Wait::completed(me, s)).into_iter().collect();
-        self.peers.gone(&mut self.b, &mut self.deps, sock, turn, true, &after)
+        self.peers.gone(&mut self.emit, sock, turn, true, &after)
     }
 }

@@ -2,15 +2,13 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
-use super::super::deps::{EdgeKind, Need};
+use super::super::emit::{EdgeKind, Late, Lowered, Need};
 use super::super::fsmodel::PathId;
 use super::super::world::{
     BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx,
     SOCK_DGRAM, StreamKey, TaskIx, World, detail_epoll,
 };
-use super::{
-    Cx, FdMarks, Leaving, Lower, Lowered, accepting, fd_args, is_name_change, looking, made_fds, transfers,
-};
+use super::{Cx, FdMarks, Leaving, Lower, accepting, fd_args, is_name_change, looking, made_fds, transfers};
 use ctrace_format::Detail;
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
 use std::collections::{BTreeSet, VecDeque};
@@ -121,8 +119,8 @@ impl Lower<'_> {
                 let accepts = accepting(cx).is_some();
                 let before = |mark: &Mark| !accepts || mark.start_ns < call.t_ns;
                 if let Some(mark) = freed.filter(|mark| mark.task != cx.task && before(mark)) {
-                    let (me, on) = (self.prog(cx.task), self.prog(mark.task));
-                    self.deps.add(me, EdgeKind::Descriptor, Wait::completed(on, mark.step), waits);
+                    let (me, on) = (self.emit.prog(cx.task), self.emit.prog(mark.task));
+                    self.emit.wait(me, EdgeKind::Descriptor, Wait::completed(on, mark.step), waits);
                 }
             }
         }
@@ -131,17 +129,17 @@ impl Lower<'_> {
             && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
         {
             // It has not returned yet: a close is one step, and the next of its task.
-            let (me, on) = (self.prog(cx.task), self.prog(other));
-            let close = self.b.next_step(on);
-            self.deps.add(me, EdgeKind::Descriptor, Wait::completed(on, close), waits);
+            let (me, on) = (self.emit.prog(cx.task), self.emit.prog(other));
+            let close = self.emit.next_step(on);
+            self.emit.wait(me, EdgeKind::Descriptor, Wait::completed(on, close), waits);
         }
         if let Some((other, at)) = self.facts.waiting_by_then.get(&(cx.task, seq)).copied()
             && self.world.tasks.get(other as usize).is_some_and(|state| state.ops == at)
         {
             // It is the next step of its task, and waits still.
-            let (me, on) = (self.prog(cx.task), self.prog(other));
-            let accept = self.b.next_step(on);
-            self.deps.add(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
+            let (me, on) = (self.emit.prog(cx.task), self.emit.prog(other));
+            let accept = self.emit.next_step(on);
+            self.emit.wait(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
         }
         for fd in self.range_closed(cx) {
             if let Some(marks) = self.fd_marks.get(&(files, fd)) {
@@ -193,8 +191,8 @@ impl Lower<'_> {
             {
                 // Even those that began to look while this one was about to take it: it was taken after they saw it.
                 for mark in sightings.iter().filter(|m| m.task != cx.task) {
-                    let (me, on) = (self.prog(cx.task), self.prog(mark.task));
-                    self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
+                    let (me, on) = (self.emit.prog(cx.task), self.emit.prog(mark.task));
+                    self.emit.wait(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
                 }
             }
         }
@@ -262,9 +260,9 @@ impl Lower<'_> {
                 self.by_pid.get(&target).copied().filter(|task| self.leaving.contains_key(task))
             {
                 // It had begun to end, and its next step is that: to block signals, or to exit.
-                let (me, on) = (self.prog(cx.task), self.prog(task));
-                let next = self.b.next_step(on);
-                self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, next), waits);
+                let (me, on) = (self.emit.prog(cx.task), self.emit.prog(task));
+                let next = self.emit.next_step(on);
+                self.emit.wait(me, EdgeKind::NotEnded, Wait::completed(on, next), waits);
             }
         }
         for fd in &reads {
@@ -298,8 +296,8 @@ impl Lower<'_> {
                         partner.and_then(|partner| self.stream_writes.get(&StreamKey::Sock(partner)));
                     let last = written.and_then(|marks| marks.back()).copied();
                     if let Some(mark) = last.filter(|mark| mark.task != cx.task) {
-                        let (me, on) = (self.prog(cx.task), self.prog(mark.task));
-                        self.deps.add(me, EdgeKind::Stream, Wait::completed(on, mark.step), waits);
+                        let (me, on) = (self.emit.prog(cx.task), self.emit.prog(mark.task));
+                        self.emit.wait(me, EdgeKind::Stream, Wait::completed(on, mark.step), waits);
                     }
                     needs.extend(before(written, call.t_ns, EdgeKind::Stream));
                 }
@@ -312,12 +310,8 @@ impl Lower<'_> {
             let dealt_with = self.handled.get(&parent).copied();
             needs.extend(dealt_with.map(|mark| Need { kind: EdgeKind::NotEnded, mark }));
         }
-        let me = self.prog(cx.task);
-        for need in needs {
-            if need.mark.task != cx.task {
-                let on = self.prog(need.mark.task);
-                self.deps.need(me, on, &need, call.t_ns, waits);
-            }
+        for need in &needs {
+            self.emit.need(cx.task, need, call.t_ns, waits);
         }
         if cx.known.sc == Sc::ExitGroup {
             self.after_other_threads(cx, waits);
@@ -329,7 +323,6 @@ impl Lower<'_> {
 
     /// The end of a process ends all of its threads, wherever they are: not before the calls that they had made by then.
     fn after_other_threads(&mut self, cx: &Cx<'_>, waits: &mut Vec<Wait>) {
-        let me = self.prog(cx.task);
         let threads = self.threads_of.get(&cx.proc).cloned().unwrap_or_default();
         for other in threads {
             let state = &self.world.tasks[other as usize];
@@ -338,8 +331,7 @@ impl Lower<'_> {
             }
             let (start_ns, end_ns) = (state.last_start_ns, state.last_end_ns);
             let mark = Mark { task: other, seq: state.ops - 1, step: state.label, start_ns, end_ns };
-            let on = self.prog(other);
-            self.deps.need(me, on, &Need { kind: EdgeKind::NotEnded, mark }, cx.call.t_ns, waits);
+            self.emit.need(cx.task, &Need { kind: EdgeKind::NotEnded, mark }, cx.call.t_ns, waits);
         }
     }
 
@@ -450,16 +442,16 @@ impl Lower<'_> {
         }
         let earlier = accepts.iter().filter(|(fd, task)| is_one(*task) && own.is_none_or(|own| *fd < own));
         for (_, task) in earlier {
-            let (me, on) = (self.first + cx.task, self.first + task);
-            let accept = self.b.next_step(on);
-            self.deps.add(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
+            let (me, on) = (self.emit.prog(cx.task), self.emit.prog(*task));
+            let accept = self.emit.next_step(on);
+            self.emit.wait(me, EdgeKind::Descriptor, Wait::entered(on, accept), waits);
         }
         if own.is_some() {
             return;
         }
         let close = Step::call(nr::close).with(flags::ENGINE);
         let numbers = self.held_numbers.remove(&files).unwrap_or_default();
-        lowered.late.0 += numbers.len();
+        lowered.late.at += numbers.len();
         lowered.pre.splice(0..0, numbers.into_iter().map(|fd| close.imm(0, fd as u64)));
     }
 
@@ -482,8 +474,8 @@ impl Lower<'_> {
         if (blocks || cx.call.ret == EAGAIN)
             && let Some(last) = marks.back().filter(|mark| mark.task != cx.task)
         {
-            let (me, on) = (self.prog(cx.task), self.prog(last.task));
-            self.deps.add(me, kind, Wait::completed(on, last.step), waits);
+            let (me, on) = (self.emit.prog(cx.task), self.emit.prog(last.task));
+            self.emit.wait(me, kind, Wait::completed(on, last.step), waits);
         }
     }
 
@@ -590,26 +582,26 @@ impl Lower<'_> {
         let whom = u64::from(proc.tgid);
         let looks = &self.world.procs[parent as usize].no_child;
         let marks: Vec<Mark> = [0, whom].iter().filter_map(|w| looks.get(w)).copied().collect();
-        let me = self.prog(task);
+        let me = self.emit.prog(task);
         let (known, later): (Vec<Mark>, Vec<Mark>) =
             marks.into_iter().filter(|m| m.task != task).partition(|m| m.end_ns <= leaving.call.t_ns);
         for mark in known {
-            let on = self.prog(mark.task);
-            self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, mark.step), &mut leaving.waits);
+            let on = self.emit.prog(mark.task);
+            self.emit.wait(me, EdgeKind::NotEnded, Wait::completed(on, mark.step), &mut leaving.waits);
         }
         let mut after = Vec::new();
         for mark in later {
-            let on = self.prog(mark.task);
-            self.deps.add(me, EdgeKind::NotEnded, Wait::completed(on, mark.step), &mut after);
+            let on = self.emit.prog(mark.task);
+            self.emit.wait(me, EdgeKind::NotEnded, Wait::completed(on, mark.step), &mut after);
         }
         if !after.is_empty() {
             // Signals that are sent to it meanwhile found it ending.
-            let all = self.b.data(&u64::MAX.to_ne_bytes())?;
+            let all = self.emit.data(&u64::MAX.to_ne_bytes())?;
             let block = Step::call(nr::rt_sigprocmask).with(flags::ENGINE);
             leaving.lowered.pre.insert(0, block.imm(0, 0).arg(1, Sel::Data, all).imm(2, 0).imm(3, 8));
             let close = Step::call(nr::close_range).with(flags::ENGINE);
             leaving.lowered.pre.push(close.imm(0, 0).imm(1, u64::from(u32::MAX)).imm(2, 0));
-            leaving.lowered.late = (leaving.lowered.pre.len(), after);
+            leaving.lowered.late = Late { at: leaving.lowered.pre.len(), waits: after };
             leaving.lowered.pre.push(Step::of(Kind::Sync));
         }
         Ok(())
@@ -682,10 +674,10 @@ impl Lower<'_> {
         let Some(state) = self.world.tasks.get(waiter as usize) else { return };
         // Its wait is the call it is in now, if it began before.
         if state.ops == seq && state.last_end_ns <= at_ns && !state.exited {
-            let on = self.prog(waiter);
-            let step = self.b.next_step(on);
-            let me = self.prog(task);
-            self.deps.add(me, EdgeKind::Join, Wait::entered(on, step), waits);
+            let on = self.emit.prog(waiter);
+            let step = self.emit.next_step(on);
+            let me = self.emit.prog(task);
+            self.emit.wait(me, EdgeKind::Join, Wait::entered(on, step), waits);
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
+use super::super::emit::Lowered;
 use super::super::fsmodel::{NodeKind, PATH_MAX};
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::lower::{Cx, Lower};
 use super::super::world::{O_CLOEXEC, O_CREAT, OfdKind, detail_str, open_flags};
 use super::{AT_FDCWD, unfinished};
 use crate::plan::environment::{FileKind, FileSpec};
@@ -19,7 +20,7 @@ impl Lower<'_> {
     pub(crate) fn text(&mut self, cx: &Cx<'_>, arg: u8, default: &[u8]) -> Result<u64, CompileError> {
         match detail_str(cx.call, arg) {
             Some(id) => self.argument(cx, id),
-            None => Ok(self.b.cstr(default)?),
+            None => Ok(self.emit.cstr(default)?),
         }
     }
 
@@ -31,13 +32,13 @@ impl Lower<'_> {
         let text = self.source.str(id);
         let fits = text.len() < PATH_MAX && text.split(|b| *b == b'/').all(|name| name.len() <= NAME_MAX);
         if cx.call.ret != ENAMETOOLONG || !fits {
-            return self.string(id);
+            return self.emit.string(self.source, id);
         }
         let mut longer = text.to_vec();
         while longer.len() < PATH_MAX {
             longer.extend_from_slice(b"/...");
         }
-        Ok(self.b.cstr(&longer)?)
+        self.emit.cstr(&longer)
     }
 
     pub(crate) fn open(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -62,7 +63,7 @@ impl Lower<'_> {
             _ => {
                 let path = self.path(cx, 1)?;
                 let mode = if open & O_CREAT != 0 { u64::from(mode) } else { 0 };
-                let how = self.b.words(&[u64::from(open), mode, 0])?;
+                let how = self.emit.words(&[u64::from(open), mode, 0])?;
                 self.plain(cx, &[0]).arg(1, Sel::Data, path).arg(2, Sel::Data, how).imm(3, 24)
             }
         };
@@ -86,7 +87,7 @@ impl Lower<'_> {
                     && self.world.fs.node(inode).kind != NodeKind::Device =>
             {
                 let text = self.world.paths.get(path).to_vec();
-                let blob = self.b.cstr(&text)?;
+                let blob = self.emit.cstr(&text)?;
                 lowered.step = lowered.step.arg(arg, Sel::Data, blob);
             }
             OfdKind::Node { .. } | OfdKind::Mem { .. } | OfdKind::Pipe { .. } => {
@@ -120,7 +121,7 @@ impl Lower<'_> {
                 continue;
             }
             let text = self.world.paths.get(path).to_vec();
-            let blob = self.b.cstr(&text)?;
+            let blob = self.emit.cstr(&text)?;
             let dir = open & super::super::world::O_DIRECTORY != 0;
             let step = if dir {
                 Step::call(nr::mkdirat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o755)
@@ -169,7 +170,7 @@ impl Lower<'_> {
             list.extend_from_slice(&permissions.to_ne_bytes());
             list.extend_from_slice(&u32::MAX.to_ne_bytes());
         }
-        let list = self.b.data(&list)?;
+        let list = self.emit.data(&list)?;
         let mut lowered = self.generic(cx)?;
         lowered.step = lowered.step.arg(2, Sel::Data, list);
         Ok(lowered)

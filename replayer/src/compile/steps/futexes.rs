@@ -2,10 +2,10 @@
 //! them. Who wakes several gathers them on one word first.
 
 use super::super::calls::Sc;
-use super::super::deps::EdgeKind;
+use super::super::emit::{EdgeKind, Late, Lowered};
 use super::super::facts::{self, futex_ops};
 use super::super::futexes::{Pair, Word};
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::lower::{Cx, Lower};
 use super::super::world::{TaskIx, detail_time};
 use ctrace_format::SyscallFlags;
 use ctrace_program::{Expect, Kind, Sel, Step, Wait, clock_operand, flags};
@@ -49,7 +49,7 @@ impl Futexes {
 
 impl Lower<'_> {
     fn futex_slot(&mut self, what: Use) -> u64 {
-        let slot = self.futexes.slots.entry(what).or_insert_with(|| self.b.futex_slot());
+        let slot = self.futexes.slots.entry(what).or_insert_with(|| self.emit.futex_slot());
         u64::from(*slot)
     }
 
@@ -94,7 +94,7 @@ impl Lower<'_> {
             let (_, private) = facts::futex_op(cx.call);
             let word = facts::futex_word(&self.world, cx.task, cx.call.args[0], private);
             let slot = u64::from(self.tid_slot(word));
-            let child = u64::from(self.prog(child));
+            let child = u64::from(self.emit.prog(child));
             return base.arg(0, Sel::Futex, slot).arg(2, Sel::Pid, child).into();
         }
         // A call that the kernel makes again after a handler waits where it did.
@@ -163,7 +163,7 @@ impl Lower<'_> {
             _ => step = step.imm(5, u64::from(u32::MAX)),
         }
         lowered.step = step;
-        lowered.late = (0, sleeping);
+        lowered.late = Late { at: 0, waits: sleeping };
         lowered
     }
 
@@ -187,16 +187,16 @@ impl Lower<'_> {
     fn is_waiting(&mut self, pair: &Pair) -> Option<Wait> {
         let (task, seq) = pair.sleeper;
         let state = self.world.tasks.get(task as usize).filter(|_| pair.before)?;
-        let on = self.prog(task);
+        let on = self.emit.prog(task);
         let step = match state.ops {
             // It has not returned yet: its step is the next of its task.
-            ops if ops == seq => self.b.next_step(on),
+            ops if ops == seq => self.emit.next_step(on),
             ops if ops == seq + 1 => state.label,
             _ => return None,
         };
         let mut waits = Vec::new();
-        let me = self.prog(pair.waker.0);
-        self.deps.add(me, EdgeKind::Futex, Wait::entered(on, step), &mut waits);
+        let me = self.emit.prog(pair.waker.0);
+        self.emit.wait(me, EdgeKind::Futex, Wait::entered(on, step), &mut waits);
         waits.pop()
     }
 }

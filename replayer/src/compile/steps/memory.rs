@@ -2,7 +2,8 @@
 
 use super::super::CompileError;
 use super::super::calls::Sc;
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::emit::Lowered;
+use super::super::lower::{Cx, Lower};
 use ctrace_program::{Expect, Post, Sel, Step, flags, value_operand};
 
 /// Asks for pages that the host keeps aside, which no cgroup of memory counts: normal pages stand for them. Their size is in
@@ -67,7 +68,7 @@ impl Lower<'_> {
         let slot = maps.reusable(at);
         let slot = match slot {
             Some(slot) => slot,
-            None => self.b.value_slot(),
+            None => self.emit.value_slot(),
         };
         self.maps.entry(cx.proc).or_default().insert(at, len, slot, 0);
         Ok(step.post(Post::StoreValue, u64::from(slot)).into())
@@ -102,7 +103,7 @@ impl Lower<'_> {
             Sc::Munmap => self.maps.entry(cx.proc).or_default().remove(addr, len),
             Sc::Mremap => {
                 const MREMAP_FIXED: u64 = 2;
-                let new_slot = self.b.value_slot();
+                let new_slot = self.emit.value_slot();
                 step = step
                     .imm(3, cx.call.args[3] & !MREMAP_FIXED)
                     .imm(4, 0)
@@ -133,7 +134,7 @@ impl Lower<'_> {
                 // One that is known has been made; any other may have been there before.
                 let known = self.segments.get(&id).copied();
                 let made = if known.is_some() { 0 } else { IPC_CREAT };
-                let (slot, bytes) = known.unwrap_or_else(|| (self.b.value_slot(), 0));
+                let (slot, bytes) = known.unwrap_or_else(|| (self.emit.value_slot(), 0));
                 self.segments.insert(id, (slot, bytes.max(cx.call.args[1])));
                 self.plain(cx, &[0, 1])
                     .imm(2, cx.call.args[2] & !(SHM_HUGETLB | HUGE_SIZE) | made)
@@ -142,7 +143,7 @@ impl Lower<'_> {
                     .into()
             }
             (Sc::Shmat, Some((segment, bytes))) => {
-                let slot = self.b.value_slot();
+                let slot = self.emit.value_slot();
                 self.maps.entry(cx.proc).or_default().insert(cx.call.ret as u64, bytes, slot, 0);
                 self.plain(cx, &[])
                     .arg(0, Sel::Value, value_operand(segment, 0))
@@ -183,7 +184,7 @@ impl Lower<'_> {
             }
             Some(_) => step.imm(0, 0).into(),
             None => {
-                let slot = self.b.value_slot();
+                let slot = self.emit.value_slot();
                 if cx.call.args[0] == 0 || cx.call.args[0] != ret {
                     self.maps.entry(cx.proc).or_default().heap = Some((ret, slot));
                     return step.imm(0, 0).post(Post::StoreValue, u64::from(slot)).into();

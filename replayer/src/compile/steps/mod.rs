@@ -14,7 +14,8 @@ pub(crate) use futexes::Futexes;
 
 use super::CompileError;
 use super::calls::Sc;
-use super::lower::{Cx, Lower, Lowered, never};
+use super::emit::{As, Lowered};
+use super::lower::{Cx, Lower, never};
 use super::world::{detail_addr, detail_iov, detail_str, detail_value};
 use crate::sandbox::confine::UNSHARED_TABLES;
 use ctrace_format::syscalls::{Kind as K, Replay};
@@ -50,7 +51,7 @@ impl Lower<'_> {
         if !matches!(cx.call.sysno.abi, Abi::X86_64 | Abi::Aarch64) || cx.known.native.is_none() {
             return Ok(self.refused(cx));
         }
-        Self::count(&mut self.summary.calls, cx.name);
+        self.emit.count(As::Step, cx.name);
         let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
         if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
             return Ok(self.missing(cx));
@@ -89,7 +90,7 @@ impl Lower<'_> {
                 self.timer(cx)?
             }
             Sc::SetTidAddress => {
-                let me = self.prog(cx.task);
+                let me = self.emit.prog(cx.task);
                 self.call_step(cx).arg(0, Sel::Keep, 64).expect(Expect::Pid, i64::from(me)).into()
             }
             Sc::SetRobustList => self.call_step(cx).arg(0, Sel::Keep, 128).imm(1, 24).into(),
@@ -152,7 +153,7 @@ impl Lower<'_> {
             0.. => "0",
             ret => ctrace_format::errno::name(ret.unsigned_abs() as u32).unwrap_or("unknown"),
         };
-        Self::count(&mut self.summary.emulated, &format!("{} {errno}", cx.name));
+        self.emit.count(As::Emulated, &format!("{} {errno}", cx.name));
         self.answered(cx).into()
     }
 
@@ -168,7 +169,9 @@ impl Lower<'_> {
         };
         for (i, (_, kind)) in args.iter().enumerate().take(5) {
             let blob = match kind {
-                K::Path | K::Str => detail_str(cx.call, i as u8).map(|text| self.string(text)),
+                K::Path | K::Str => {
+                    detail_str(cx.call, i as u8).map(|text| self.emit.string(self.source, text))
+                }
                 K::SockAddr => detail_addr(cx.call, i as u8).map(|addr| {
                     let mut bytes = super::wire::sockaddr(addr);
                     let len = bytes.len();
@@ -177,10 +180,10 @@ impl Lower<'_> {
                     if i < 4 {
                         step = step.imm(i + 1, len as u64);
                     }
-                    Ok(self.b.data(&bytes)?)
+                    self.emit.data(&bytes)
                 }),
                 kind => {
-                    if !super::bounds::is_address(*kind) {
+                    if !super::emit::is_address(*kind) {
                         step = step.imm(i, cx.call.args[i]);
                     }
                     None
@@ -223,7 +226,7 @@ impl Lower<'_> {
             _ if cx.known.name.is_none() => format!("unknown call {}", cx.call.sysno.nr),
             _ => cx.name.to_owned(),
         };
-        Self::count(&mut self.summary.refused, &name);
+        self.emit.count(As::Refused, &name);
         if Self::is_whole(cx) {
             return self.answered(cx).with(flags::REFUSED).into();
         }
@@ -232,7 +235,7 @@ impl Lower<'_> {
 
     /// Something else stands for a call: the answer it had, where the sandbox's filter can give it, or the time it took.
     pub(crate) fn surrogate(&mut self, cx: &Cx<'_>) -> Lowered {
-        Self::count(&mut self.summary.surrogate, cx.name);
+        self.emit.count(As::Surrogate, cx.name);
         if Self::is_whole(cx) {
             return self.answered(cx).with(flags::SURROGATE).into();
         }
@@ -241,7 +244,7 @@ impl Lower<'_> {
 
     /// A call that cannot be rebuilt.
     pub(crate) fn missing(&mut self, cx: &Cx<'_>) -> Lowered {
-        Self::count(&mut self.summary.missing, cx.name);
+        self.emit.count(As::Missing, cx.name);
         Self::lasting(cx, flags::MISSING)
     }
 
@@ -301,14 +304,14 @@ impl Lower<'_> {
                 // and libcap ask; version 0 is how one learns which version there is, by EINVAL.
                 const VERSION_3: u32 = 0x2008_0522;
                 let version = if cx.call.ret == 0 { VERSION_3 } else { 0 };
-                let blob = self.b.words(&[u64::from(version)])?;
+                let blob = self.emit.words(&[u64::from(version)])?;
                 Ok(self.call_step(cx).arg(0, Sel::InOut, blob).arg(1, Sel::Out, 24).into())
             }
             Sc::Unshare if cx.call.args[0] & !UNSHARED_TABLES == 0 => Ok(self.plain(cx, &[0]).into()),
             Sc::Setxattr | Sc::Lsetxattr | Sc::Fsetxattr => self.set_attribute(cx),
             Sc::SchedSetaffinity => match detail_value(cx.call, 2) {
                 Some(mask) if cx.call.args[0] == 0 => {
-                    let blob = self.b.data(&mask.to_ne_bytes())?;
+                    let blob = self.emit.data(&mask.to_ne_bytes())?;
                     Ok(self.plain(cx, &[0]).imm(1, 8).arg(2, Sel::Data, blob).into())
                 }
                 _ => Ok(self.surrogate(cx)),
@@ -372,7 +375,7 @@ impl Lower<'_> {
         let (bytes, count) = detail_iov(cx.call).unwrap_or((cx.call.ret.max(0) as u64, 1));
         let bytes = if exact { cx.call.ret.max(0) as u64 } else { bytes };
         let parts = u64::from(count.clamp(1, 1024));
-        let blob = self.vector(bytes, parts)?;
+        let blob = self.emit.vector(bytes, parts)?;
         Ok(step.arg(arg, Sel::Iov, blob).imm(arg + 1, parts))
     }
 }

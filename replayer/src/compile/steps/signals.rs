@@ -2,7 +2,8 @@
 
 use super::super::CompileError;
 use super::super::calls::Sc;
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::emit::Lowered;
+use super::super::lower::{Cx, Lower};
 use super::super::world::{detail_bytes, detail_time, detail_value, le_u64};
 use ctrace_format::Detail;
 use ctrace_program::{
@@ -40,9 +41,7 @@ impl Lower<'_> {
     pub(crate) fn sigreturn(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let mut step = Step::of(Kind::SignalReturn);
         step.nr = cx.nr;
-        let state = &mut self.states[cx.task as usize];
-        if state.depth > 0 {
-            state.depth -= 1;
+        if self.emit.leave_handler(cx.task) {
             return Ok(step.into());
         }
         // The delivery was not recorded. One signal that has a handler is the one, SIGCHLD before others.
@@ -62,7 +61,7 @@ impl Lower<'_> {
         let mut step = self.plain(cx, &[0]);
         step = match detail_value(cx.call, arg as u8) {
             Some(mask) => {
-                let blob = self.b.data(&mask.to_ne_bytes())?;
+                let blob = self.emit.data(&mask.to_ne_bytes())?;
                 step.arg(arg, Sel::Data, blob)
             }
             None => step.imm(arg, 0),
@@ -114,7 +113,7 @@ impl Lower<'_> {
         );
         match cx.known.sc {
             Sc::Setitimer => {
-                let blob = self.b.words(&[interval, value])?;
+                let blob = self.emit.words(&[interval, value])?;
                 Ok(self.plain(cx, &[0]).arg(1, Sel::Itimerval, blob).imm(2, 0).into())
             }
             Sc::TimerfdSettime => {
@@ -131,15 +130,15 @@ impl Lower<'_> {
                         Some((seen, false)) => left.min(*seen),
                         None => left,
                     };
-                    let blob = self.b.words(&[interval, left, u64::from(clock)])?;
+                    let blob = self.emit.words(&[interval, left, u64::from(clock)])?;
                     return Ok(step.arg(2, Sel::AbsItimerspec, blob).into());
                 }
-                let blob = self.b.words(&[interval, value])?;
+                let blob = self.emit.words(&[interval, value])?;
                 Ok(step.arg(2, Sel::Itimerspec, blob).into())
             }
             Sc::TimerCreate => {
                 let id = detail_value(cx.call, 2).unwrap_or(0);
-                let slot = self.b.value_slot();
+                let slot = self.emit.value_slot();
                 self.handles.insert((cx.proc, TIMERS, id), slot);
                 let step = self
                     .plain(cx, &[0])
@@ -160,10 +159,10 @@ impl Lower<'_> {
                 }
                 if cx.call.args[1] & 1 != 0 {
                     let left = self.until(value, cx.call.t_ns, 1);
-                    let blob = self.b.words(&[interval, left, 1])?;
+                    let blob = self.emit.words(&[interval, left, 1])?;
                     return Ok(step.arg(2, Sel::AbsItimerspec, blob).imm(3, 0).into());
                 }
-                let blob = self.b.words(&[interval, value])?;
+                let blob = self.emit.words(&[interval, value])?;
                 Ok(step.arg(2, Sel::Itimerspec, blob).imm(3, 0).into())
             }
         }

@@ -1,6 +1,6 @@
 //! Waits between tasks: which are needed, and which are implied by others.
 
-use super::world::Mark;
+use super::super::world::Mark;
 use ctrace_analysis::shared::SharedMap;
 use ctrace_program::Wait;
 use serde::Serialize;
