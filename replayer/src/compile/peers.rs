@@ -12,7 +12,6 @@ use super::connects::Answer;
 use super::emit::{EdgeKind, Emit};
 use super::io::sharing::name_place;
 use super::netlink;
-use super::setup;
 use super::wire;
 use super::world::{SockIx, World, canonical};
 use ctrace_format::SockAddr;
@@ -60,6 +59,8 @@ struct Conn {
     /// Recorded time of its last act.
     last_ns: u64,
     dgram: bool,
+    /// It writes to a pipe.
+    pipe: bool,
     /// Where datagrams reach it.
     at: Option<SockAddr>,
     /// The workload's socket.
@@ -391,6 +392,7 @@ impl Peers {
                 received: 0,
                 last_ns: at_ns,
                 dgram: false,
+                pipe: false,
                 at: None,
                 sock,
                 over: false,
@@ -456,6 +458,7 @@ impl Peers {
                 received: 0,
                 last_ns: at_ns,
                 dgram: false,
+                pipe: false,
                 at: None,
                 sock,
                 over: false,
@@ -535,6 +538,7 @@ impl Peers {
                 received: 0,
                 last_ns: at_ns,
                 dgram: true,
+                pipe: false,
                 at: addr.map(canonical),
                 sock,
                 over: false,
@@ -577,7 +581,13 @@ impl Peers {
     }
 
     /// The other end of an inherited pipe or socket (number `fd` in the peer process) is played by a lane of its own.
-    pub(crate) fn inherited(&mut self, emit: &mut Emit, key: SockIx, fd: u32) -> Result<(), CompileError> {
+    pub(crate) fn inherited(
+        &mut self,
+        emit: &mut Emit,
+        key: SockIx,
+        fd: u32,
+        pipe: bool,
+    ) -> Result<(), CompileError> {
         if self.conns.contains_key(&key) {
             return Ok(());
         }
@@ -589,6 +599,7 @@ impl Peers {
                 received: 0,
                 last_ns: 0,
                 dgram: false,
+                pipe,
                 at: None,
                 sock: key,
                 over: false,
@@ -621,7 +632,18 @@ impl Peers {
         let lane = self.lanes.len() - 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: 0, dgram: false, at: None, sock, over: false, client, fd },
+            Conn {
+                lane,
+                received: 0,
+                last_ns: 0,
+                dgram: false,
+                pipe: false,
+                at: None,
+                sock,
+                over: false,
+                client,
+                fd,
+            },
         );
         Ok(Wait::completed(task, step))
     }
@@ -734,7 +756,7 @@ impl Peers {
                 conn.over = false;
                 extra(nr::shutdown).imm(0, u64::from(fd)).imm(1, 1)
             } else {
-                let nr = if setup::is_pipe(sock) { nr::write } else { nr::sendto };
+                let nr = if conn.pipe { nr::write } else { nr::sendto };
                 let mut step = extra(nr).imm(0, u64::from(fd)).arg(1, Sel::Out, part).imm(2, part);
                 if nr == nr::sendto {
                     step = step.imm(3, MSG_NOSIGNAL).imm(4, 0).imm(5, 0);
@@ -861,9 +883,9 @@ impl Peers {
         }
         let Some(root) = self.root else { return Ok(None) };
         // A write to a pipe whose readers are gone fails, and ends nobody: threads inherit the mask (signal(7)).
-        let broken_pipe = b.data(&(1_u64 << (libc::SIGPIPE - 1)).to_ne_bytes())?;
+        let broken_pipe = emit.data(&(1_u64 << (libc::SIGPIPE - 1)).to_ne_bytes())?;
         let block = extra(nr::rt_sigprocmask).imm(0, libc::SIG_BLOCK as u64).arg(1, Sel::Data, broken_pipe);
-        b.push(root, &block.imm(2, 0).imm(3, 8))?;
+        emit.put(root, &block.imm(2, 0).imm(3, 8))?;
         for task in &self.tasks {
             let clone = Step { nr: nr::clone, ..Step::of(Kind::Clone) }
                 .with(flags::EXTRA)
