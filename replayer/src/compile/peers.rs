@@ -12,6 +12,7 @@ use super::connects::Answer;
 use super::emit::{EdgeKind, Emit};
 use super::io::sharing::name_place;
 use super::netlink;
+use super::setup;
 use super::wire;
 use super::world::{SockIx, World, canonical};
 use ctrace_format::SockAddr;
@@ -739,13 +740,11 @@ impl Peers {
                 conn.over = false;
                 extra(nr::shutdown).imm(0, u64::from(fd)).imm(1, 1)
             } else {
-                let step = extra(nr::sendto)
-                    .imm(0, u64::from(fd))
-                    .arg(1, Sel::Out, part)
-                    .imm(2, part)
-                    .imm(3, MSG_NOSIGNAL)
-                    .imm(4, 0)
-                    .imm(5, 0);
+                let nr = if setup::is_pipe(sock) { nr::write } else { nr::sendto };
+                let mut step = extra(nr).imm(0, u64::from(fd)).arg(1, Sel::Out, part).imm(2, part);
+                if nr == nr::sendto {
+                    step = step.imm(3, MSG_NOSIGNAL).imm(4, 0).imm(5, 0);
+                }
                 if let Some(to) = to.filter(|_| dgram) {
                     let bytes = wire::sockaddr(to);
                     let blob = emit.data(&bytes)?;
@@ -867,6 +866,10 @@ impl Peers {
             self.receive_up_to(emit, sock, sent(sock), end_ns)?;
         }
         let Some(root) = self.root else { return Ok(None) };
+        // A write to a pipe whose readers are gone fails, and ends nobody: threads inherit the mask (signal(7)).
+        let broken_pipe = emit.data(&(1_u64 << (libc::SIGPIPE - 1)).to_ne_bytes())?;
+        let block = extra(nr::rt_sigprocmask).imm(0, libc::SIG_BLOCK as u64).arg(1, Sel::Data, broken_pipe);
+        emit.put(root, &block.imm(2, 0).imm(3, 8))?;
         for task in &self.tasks {
             let clone = Step { nr: nr::clone, ..Step::of(Kind::Clone) }
                 .with(flags::EXTRA)

@@ -35,6 +35,11 @@ pub(crate) const fn pipe_key(pipe: PipeIx) -> SockIx {
     0x8000_0000 | pipe
 }
 
+/// Whether a key is one of a pipe.
+pub(crate) const fn is_pipe(key: SockIx) -> bool {
+    key & 0x8000_0000 != 0
+}
+
 const fn extra(nr: u32) -> Step {
     Step::call(nr).with(flags::EXTRA)
 }
