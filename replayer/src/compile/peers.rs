@@ -19,6 +19,7 @@ use ctrace_program::{Expect, Kind, Post, Sel, Step, TaskInfo, Wait, fd_operand, 
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// One stream step moves at most this much.
 const PART_BYTES: u64 = 1 << 20;
@@ -96,8 +97,10 @@ pub(crate) struct Peers {
     tasks: Vec<u32>,
     conns: FxHashMap<SockIx, Conn>,
     servers: FxHashMap<SockAddr, Server>,
-    /// Last connect to a listener of the workload, and its place, so that connections come in order.
-    last_connect: FxHashMap<SockIx, (u32, Wait)>,
+    /// Last connect of the workload to an address.
+    asked: FxHashMap<SockAddr, Wait>,
+    /// Connections to a listener of the workload up to this place have been made.
+    made: FxHashMap<SockIx, u32>,
     next_fd: u32,
     last_established: Option<Wait>,
     /// Who exchanges datagrams with a socket of the workload, by address (none: a sender without one).
@@ -251,7 +254,6 @@ impl Peers {
         kind: u16,
         answer: Answer,
         first: Answer,
-        worker: Option<Wait>,
     ) -> Result<Option<Wait>, CompileError> {
         let key = canonical(addr);
         if let SockAddr::Inet(at) = &key
@@ -292,6 +294,7 @@ impl Peers {
             return Ok(if answer == Answer::Accepts { accept.or(server.state) } else { server.state });
         }
         // The change comes after everything that needed the state before.
+        let worker = self.asked.get(&key).copied();
         let mut waits = Vec::new();
         for wait in [accept, worker].into_iter().flatten() {
             emit.wait(task, EdgeKind::Connection, wait, &mut waits);
@@ -403,7 +406,7 @@ impl Peers {
         Ok(())
     }
 
-    /// The workload accepts `sock`: somebody connects from `from` to `to` at `at_ns`.
+    /// The workload accepts `sock`: somebody connects from `from` to `to` at `at_ns`. Returns the connect.
     #[expect(clippy::too_many_arguments, reason = "both addresses, both sockets, and what to wait for")]
     pub(crate) fn connect(
         &mut self,
@@ -415,7 +418,7 @@ impl Peers {
         kind: u16,
         at_ns: u64,
         after: &[Wait],
-    ) -> Result<(), CompileError> {
+    ) -> Result<Wait, CompileError> {
         let lane = self.lane(emit, at_ns)?;
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
         let from = from.filter(|a| match a {
@@ -424,9 +427,8 @@ impl Peers {
             _ => false,
         });
         let mut waits = Vec::new();
-        let previous = self.last_connect(place.listener).map(|(_, wait)| wait);
-        for wait in after.iter().copied().chain(previous) {
-            emit.wait(task, EdgeKind::Connection, wait, &mut waits);
+        for wait in after {
+            emit.wait(task, EdgeKind::Connection, *wait, &mut waits);
         }
         let mut sync = Step::of(Kind::Sync).with(flags::AT);
         sync.t_ns = at_ns;
@@ -449,7 +451,6 @@ impl Peers {
             .expect(Expect::Exact, 0);
         connect.t_ns = at_ns;
         let step = emit.put(task, &connect)?;
-        self.connected(place, Wait::completed(task, step));
         self.clients += 1;
         self.conns.insert(
             sock,
@@ -466,20 +467,25 @@ impl Peers {
                 fd,
             },
         );
-        Ok(())
+        Ok(Wait::completed(task, step))
     }
 
-    /// The last connection that was made to a listener of the workload: its place, and what to wait for.
-    pub(crate) fn last_connect(&self, listener: SockIx) -> Option<(u32, Wait)> {
-        self.last_connect.get(&listener).copied()
+    /// The places of the connections to a listener that are to be made now, up to this one.
+    pub(crate) fn take_places(&mut self, place: Place) -> Range<u32> {
+        let made = self.made.entry(place.listener).or_default();
+        let first = *made;
+        *made = first.max(place.position + 1);
+        first..*made
     }
 
-    /// A connection to a listener of the workload was made, by whomever.
-    pub(crate) fn connected(&mut self, place: Place, wait: Wait) {
-        let last = self.last_connect.entry(place.listener).or_insert((place.position, wait));
-        if place.position >= last.0 {
-            *last = (place.position, wait);
-        }
+    /// The workload has connected to an address, or tried to.
+    pub(crate) fn asked_by(&mut self, addr: &SockAddr, worker: Wait) {
+        self.asked.insert(canonical(addr), worker);
+    }
+
+    /// Addresses that the workload connected to.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.len()
     }
 
     /// The key of the peer at `addr` that exchanges datagrams with the workload's `sock`, if there is one.

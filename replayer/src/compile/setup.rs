@@ -5,7 +5,7 @@ use super::CompileError;
 use super::calls::nr;
 use super::emit::EdgeKind;
 use super::facts::{CLONE_THREAD, TaskFact};
-use super::fsmodel::NodeKind;
+use super::fsmodel::{InodeIx, NodeKind};
 use super::io::sharing::{choose_by_place, share_address};
 use super::lower::{Lower, reachable};
 use super::netlink;
@@ -43,7 +43,7 @@ const fn extra(nr: u32) -> Step {
 pub(crate) fn peer_ends(lower: &Lower<'_>) -> Vec<Preopened> {
     let mut ends = Vec::new();
     for (id, fd) in &lower.peers.inherited {
-        let Some(mine) = lower.environment.preopened.iter().find(|p| match p.kind {
+        let Some(mine) = lower.surroundings.preopened().iter().find(|p| match p.kind {
             PreopenedKind::Pipe { id: i, .. } | PreopenedKind::Socket { id: i, .. } => i == *id,
             _ => false,
         }) else {
@@ -79,17 +79,17 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     let task = lower.world.task_of(lower.source, root)?;
     let slots: Vec<(i32, OfdIx)> =
         lower.world.files_of(task).slots.iter().map(|(fd, slot)| (*fd, slot.ofd())).collect();
-    let mut seen: FxHashMap<(u8, u32, bool), i32> = FxHashMap::default();
+    let mut seen: FxHashMap<Thing, i32> = FxHashMap::default();
     for fd in 0..3 {
         if !slots.iter().any(|(n, _)| *n == fd) {
-            lower.environment.preopened.push(Preopened { fd, kind: PreopenedKind::Null, cloexec: false });
+            lower.surroundings.preopen(fd, PreopenedKind::Null);
         }
     }
     let mut listeners = Vec::new();
     for (fd, ofd) in slots {
         if let Some((sock, local)) = listener_of(lower, ofd) {
             listeners.push((fd, ofd, sock, local));
-            lower.environment.preopened.push(Preopened { fd, kind: PreopenedKind::Null, cloexec: false });
+            lower.surroundings.preopen(fd, PreopenedKind::Null);
             continue;
         }
         let kind = match identity(lower, ofd) {
@@ -103,13 +103,13 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
             }
             None => preopened(lower, ofd)?,
         };
-        lower.environment.preopened.push(Preopened { fd, kind, cloexec: false });
+        lower.surroundings.preopen(fd, kind);
     }
     for (fd, ofd, sock, local) in listeners {
         lower.world.socks[sock as usize].local = Some(local);
         lower.world.listening(sock);
         let nonblocking = lower.world.ofds[ofd as usize].nonblock;
-        listening_socket(lower, sock, fd as u32, nonblocking)?;
+        listening_socket(lower, &Making::default(), sock, fd as u32, nonblocking)?;
     }
     let me = lower.emit.prog(task);
     // Threads of it that no recorded clone made.
@@ -122,7 +122,7 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     }
     descriptor_limit(lower, me, lower.world.tasks[task as usize].proc)?;
     lower.emit.put(me, &Step::of(Kind::Gate))?;
-    lower.environment.cwd = lower.world.paths.get(lower.world.cwd_of(task)).to_vec();
+    lower.surroundings.begin_in(lower.world.paths.get(lower.world.cwd_of(task)).to_vec());
     Ok(())
 }
 
@@ -159,14 +159,39 @@ fn clone(lower: &mut Lower<'_>, me: u32, child: TaskIx, clone_flags: u64) -> Res
     Ok(())
 }
 
-/// What makes two inherited descriptors the same: the socket, the end of the pipe.
-fn identity(lower: &Lower<'_>, ofd: OfdIx) -> Option<(u8, u32, bool)> {
+/// What makes two inherited descriptors the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Thing {
+    PipeEnd { pipe: PipeIx, write: bool },
+    Socket(SockIx),
+    File { inode: InodeIx, writable: bool },
+}
+
+fn identity(lower: &Lower<'_>, ofd: OfdIx) -> Option<Thing> {
     let state = &lower.world.ofds[ofd as usize];
     match state.kind {
-        OfdKind::Pipe { pipe, write } => Some((0, pipe, write)),
-        OfdKind::Sock(sock) => Some((1, sock, false)),
-        OfdKind::Node { inode, .. } => Some((2, inode.0, state.writable)),
+        OfdKind::Pipe { pipe, write } => Some(Thing::PipeEnd { pipe, write }),
+        OfdKind::Sock(sock) => Some(Thing::Socket(sock)),
+        OfdKind::Node { inode, .. } => Some(Thing::File { inode, writable: state.writable }),
         _ => None,
+    }
+}
+
+/// What the first task has made of what was open.
+#[derive(Debug, Default)]
+struct Making {
+    /// The number that comes next.
+    next: u32,
+    /// The numbers of things that several descriptors may refer to.
+    made: FxHashMap<Thing, u32>,
+    /// Ports on which sockets of IPv4 listened from the start.
+    v4_ports: FxHashSet<u16>,
+}
+
+impl Making {
+    fn number(&mut self) -> u32 {
+        self.next += 1;
+        self.next - 1
     }
 }
 
@@ -221,22 +246,20 @@ fn feeder(lower: &mut Lower<'_>, key: SockIx, id: u32, pipe: bool) -> Result<(),
 fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     let facts: Vec<TaskFact> = lower.facts.tasks.clone();
     let there = There::of(lower, &facts);
-    lower.v4_ports = v4_ports(lower);
     if !lower.emit.has_start() {
         program(lower, 0, there.snapshots.get(&facts[0].tgid).copied())?;
     }
-    let base = lower
+    let base: u32 = lower
         .world
         .files
         .iter()
         .filter_map(|f| f.slots.last().map(|(fd, _)| fd))
         .max()
         .map_or(64, |fd| fd.saturating_add(1).clamp(64, 1 << 16) as u32);
-    let mut high: FxHashMap<(u8, u32, bool), u32> = FxHashMap::default();
+    let mut making = Making { next: base, v4_ports: v4_ports(lower), ..Making::default() };
     let mut by_ofd: FxHashMap<OfdIx, u32> = FxHashMap::default();
-    let mut next = base;
     for fd in 0..3 {
-        lower.environment.preopened.push(Preopened { fd, kind: PreopenedKind::Null, cloexec: false });
+        lower.surroundings.preopen(fd, PreopenedKind::Null);
     }
     find_unix_pairs(lower);
     let procs = lower.world.procs.len();
@@ -251,24 +274,23 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         _ => true,
     });
     for ofd in all {
-        let shared = identity(lower, ofd).filter(|(kind, ..)| *kind < 2);
-        if let Some(at) = shared.and_then(|id| high.get(&id)) {
+        let shared = identity(lower, ofd).filter(|thing| !matches!(thing, Thing::File { .. }));
+        if let Some(at) = shared.and_then(|thing| making.made.get(&thing)) {
             by_ofd.insert(ofd, *at);
             continue;
         }
         if by_ofd.contains_key(&ofd) {
             continue;
         }
-        let at = next;
-        next += 1;
-        open(lower, ofd, at, &mut next, &mut high)?;
+        let at = making.number();
+        open(lower, ofd, at, &mut making)?;
         by_ofd.insert(ofd, at);
-        if let Some(id) = shared {
-            high.insert(id, at);
+        if let Some(thing) = shared {
+            making.made.insert(thing, at);
         }
     }
-    lower.emit.meter.descriptor(next as i32);
-    lower.environment.cwd = b"/".to_vec();
+    lower.emit.meter.descriptor(making.next as i32);
+    lower.surroundings.begin_in(b"/".to_vec());
     if lower.emit.has_start() {
         for (i, fact) in facts.iter().enumerate() {
             if fact.parent.is_none() {
@@ -406,7 +428,7 @@ fn hold_numbers(
         let step = extra(nr::eventfd2).imm(0, 0).imm(1, 0).expect(Expect::Success, 0);
         lower.emit.put(me, &step.post(Post::Fd, fd_operand(*fd as u32, false)))?;
     }
-    lower.held_numbers.insert(files, held);
+    lower.order.descriptors.hold(files, held);
     Ok(())
 }
 
@@ -423,7 +445,7 @@ fn program(
     let exe = lower.world.paths.intern(&snapshot.exe);
     let exe = lower.world.resolve(exe, true);
     let text = lower.world.paths.get(exe).to_vec();
-    lower.executed(text.clone());
+    lower.surroundings.executed(text.clone());
     let path = lower.emit.cstr(&text)?;
     let mut words = Vec::new();
     for word in snapshot.argv.iter().take(64) {
@@ -463,17 +485,18 @@ fn signals(
     let Some(snapshot) = snapshot else { return Ok(()) };
     for signo in 1..=64_u32 {
         let bit = 1_u64 << (signo - 1);
-        let (kind, number) = if snapshot.sig_caught & bit != 0 {
-            (SIG_HANDLER, 2)
+        let caught = snapshot.sig_caught & bit != 0;
+        let kind = if caught {
+            SIG_HANDLER
         } else if snapshot.sig_ignored & bit != 0 {
-            (SIG_IGNORE, 1)
+            SIG_IGNORE
         } else {
             continue;
         };
         if signo == 9 || signo == 19 {
             continue;
         }
-        lower.set_disposition(proc, signo, number, true);
+        lower.kept.caught.set(proc, signo, caught);
         let mut step = Step::of(Kind::Sigaction).with(flags::EXTRA);
         step.nr = nr::rt_sigaction;
         lower.emit.put(me, &step.imm(0, u64::from(signo)).imm(1, SA_RESTART).imm(2, 0).aux(kind))?;
@@ -507,23 +530,16 @@ fn find_unix_pairs(lower: &mut Lower<'_>) {
 }
 
 /// Makes what was behind a descriptor, at number `at` of the first task.
-fn open(
-    lower: &mut Lower<'_>,
-    ofd: OfdIx,
-    at: u32,
-    next: &mut u32,
-    high: &mut FxHashMap<(u8, u32, bool), u32>,
-) -> Result<(), CompileError> {
+fn open(lower: &mut Lower<'_>, ofd: OfdIx, at: u32, making: &mut Making) -> Result<(), CompileError> {
     let state = lower.world.ofds[ofd as usize].clone();
     let to = fd_operand(at, false);
     match state.kind {
-        OfdKind::Sock(sock) => return open_socket(lower, sock, at, next, high, state.nonblock),
+        OfdKind::Sock(sock) => return open_socket(lower, sock, at, making, state.nonblock),
         OfdKind::Pipe { pipe, write } => {
             let both = lower.world.pipes[pipe as usize].readers && lower.world.pipes[pipe as usize].writers;
             if both {
-                let other = *next;
-                *next += 1;
-                high.insert((0, pipe, !write), other);
+                let other = making.number();
+                making.made.insert(Thing::PipeEnd { pipe, write: !write }, other);
                 let (read, written) = if write { (other, at) } else { (at, other) };
                 let step = extra(nr::pipe2)
                     .arg(0, Sel::Out, 8)
@@ -533,12 +549,12 @@ fn open(
                 lower.emit.put(0, &step)?;
             } else {
                 let kind = preopened(lower, ofd)?;
-                lower.environment.preopened.push(Preopened { fd: at as i32, kind, cloexec: false });
+                lower.surroundings.preopen(at as i32, kind);
             }
         }
         OfdKind::Node { .. } => {
             let kind = preopened(lower, ofd)?;
-            lower.environment.preopened.push(Preopened { fd: at as i32, kind, cloexec: false });
+            lower.surroundings.preopen(at as i32, kind);
         }
         OfdKind::Epoll => push_new(lower, extra(nr::epoll_create1).imm(0, 0), to)?,
         OfdKind::Event => push_new(lower, extra(nr::eventfd2).imm(0, 0).imm(1, 0), to)?,
@@ -556,11 +572,7 @@ fn open(
             lower.emit.put(0, &extra(nr::ftruncate).imm(0, u64::from(at)).imm(1, size))?;
         }
         OfdKind::Pid | OfdKind::Other => {
-            lower.environment.preopened.push(Preopened {
-                fd: at as i32,
-                kind: PreopenedKind::Null,
-                cloexec: false,
-            });
+            lower.surroundings.preopen(at as i32, PreopenedKind::Null);
         }
     }
     nonblock(lower, at, state.nonblock, state.append)
@@ -587,13 +599,13 @@ fn socket(lower: &mut Lower<'_>, at: u32, family: u16, kind: u16, protocol: u16)
     push_new(lower, step, fd_operand(at, false))
 }
 
-fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileError> {
+fn bind(lower: &mut Lower<'_>, making: &Making, at: u32, addr: &SockAddr) -> Result<(), CompileError> {
     if let SockAddr::Inet(inet) = addr {
         let one = lower.emit.data(&1_u32.to_ne_bytes())?;
         let reuse =
             extra(nr::setsockopt).imm(0, u64::from(at)).imm(1, 1).imm(2, 2).arg(3, Sel::Data, one).imm(4, 4);
         lower.emit.put(0, &reuse)?;
-        if inet.is_ipv6() && lower.v4_ports.contains(&inet.port()) {
+        if inet.is_ipv6() && making.v4_ports.contains(&inet.port()) {
             // IPPROTO_IPV6, IPV6_V6ONLY
             let only = extra(nr::setsockopt)
                 .imm(0, u64::from(at))
@@ -640,17 +652,15 @@ fn open_socket(
     lower: &mut Lower<'_>,
     sock: SockIx,
     at: u32,
-    next: &mut u32,
-    high: &mut FxHashMap<(u8, u32, bool), u32>,
+    making: &mut Making,
     nonblocking: bool,
 ) -> Result<(), CompileError> {
     let state = lower.world.socks[sock as usize].clone();
     let connected = state.state == SockState::Connected;
     if state.family == 1 && (connected || state.partner.is_some()) {
         if let Some(partner) = state.partner {
-            let other = *next;
-            *next += 1;
-            high.insert((1, partner, false), other);
+            let other = making.number();
+            making.made.insert(Thing::Socket(partner), other);
             let step = extra(nr::socketpair)
                 .imm(0, 1)
                 .imm(1, u64::from(state.kind))
@@ -663,29 +673,29 @@ fn open_socket(
             let id = 0x4000_0000 | sock;
             feeder(lower, sock, id, false)?;
             let kind = PreopenedKind::Socket { id, end: 0, kind: state.kind };
-            lower.environment.preopened.push(Preopened { fd: at as i32, kind, cloexec: false });
+            lower.surroundings.preopen(at as i32, kind);
         }
         return nonblock(lower, at, nonblocking, false);
     }
     let tcp = state.kind == 1 && matches!(state.local, Some(SockAddr::Inet(_)));
     if connected && tcp {
         let (Some(local), Some(peer)) = (state.local.clone(), state.peer.clone()) else { return Ok(()) };
-        connection(lower, sock, at, next, high, &local, &peer, state.partner)?;
+        connection(lower, sock, at, making, &local, &peer, state.partner)?;
         return nonblock(lower, at, nonblocking, false);
     }
     if netlink::is(&state) {
         socket(lower, at, state.family, state.kind, netlink::PROTOCOL)?;
         let own = netlink::own(sock);
-        bind(lower, at, &own)?;
-        lower.dgram_ports.insert(sock, own);
+        bind(lower, making, at, &own)?;
+        lower.kept.sockets.give(sock, own);
         return nonblock(lower, at, nonblocking, false);
     }
     if state.state == SockState::Listening {
-        return listening_socket(lower, sock, at, nonblocking);
+        return listening_socket(lower, making, sock, at, nonblocking);
     }
     socket(lower, at, state.family, state.kind, state.protocol)?;
     if let Some(local) = &state.local {
-        bind(lower, at, local)?;
+        bind(lower, making, at, local)?;
     }
     if state.kind == 2
         && let Some(peer) = &state.peer
@@ -705,19 +715,20 @@ fn open_socket(
 /// A socket that listens already.
 fn listening_socket(
     lower: &mut Lower<'_>,
+    making: &Making,
     sock: SockIx,
     at: u32,
     nonblocking: bool,
 ) -> Result<(), CompileError> {
     let state = lower.world.socks[sock as usize].clone();
     socket(lower, at, state.family, state.kind, state.protocol)?;
-    let shared = lower.shares_its_address(sock);
+    let shared = lower.model().shares_its_address(sock);
     if shared {
         let step = share_address(&mut lower.emit, u64::from(at))?;
         lower.emit.put(0, &step.with(flags::EXTRA))?;
     }
     if let Some(local) = &state.local {
-        bind(lower, at, local)?;
+        bind(lower, making, at, local)?;
     }
     lower.emit.put(0, &extra(nr::listen).imm(0, u64::from(at)).imm(1, 4096).expect(Expect::Exact, 0))?;
     if shared {
@@ -728,13 +739,11 @@ fn listening_socket(
 }
 
 /// An established TCP connection: the workload's end connects to a listener that exists for this one only.
-#[expect(clippy::too_many_arguments, reason = "both ends of a connection")]
 fn connection(
     lower: &mut Lower<'_>,
     sock: SockIx,
     at: u32,
-    next: &mut u32,
-    high: &mut FxHashMap<(u8, u32, bool), u32>,
+    making: &mut Making,
     local: &SockAddr,
     peer: &SockAddr,
     partner: Option<SockIx>,
@@ -748,25 +757,24 @@ fn connection(
         .imm(2, bytes.len() as u64)
         .expect(Expect::Exact, 0);
     if let Some(partner) = partner {
-        let (listener, other) = (*next, *next + 1);
-        *next += 2;
+        let (listener, other) = (making.number(), making.number());
         socket(lower, listener, family, 1, 0)?;
-        bind(lower, listener, peer)?;
+        bind(lower, making, listener, peer)?;
         lower.emit.put(0, &extra(nr::listen).imm(0, u64::from(listener)).imm(1, 1))?;
         socket(lower, at, family, 1, 0)?;
-        bind(lower, at, local)?;
+        bind(lower, making, at, local)?;
         lower.emit.put(0, &connect)?;
         let accept = extra(nr::accept4).imm(0, u64::from(listener)).imm(1, 0).imm(2, 0).imm(3, 0);
         push_new(lower, accept, fd_operand(other, false))?;
         lower.emit.put(0, &extra(nr::close).imm(0, u64::from(listener)))?;
-        high.insert((1, partner, false), other);
+        making.made.insert(Thing::Socket(partner), other);
         return Ok(());
     }
     let client = lower.world.listener(local).is_some();
     let peer = reachable(peer.clone());
     let ready = lower.peers.established(&mut lower.emit, sock, &peer, client)?;
     socket(lower, at, family, 1, 0)?;
-    bind(lower, at, local)?;
+    bind(lower, making, at, local)?;
     let mut waits: Vec<Wait> = Vec::new();
     lower.emit.wait(0, EdgeKind::Connection, ready, &mut waits);
     let step = lower.emit.put_after(0, &connect, &waits)?;

@@ -5,20 +5,21 @@ mod bounds;
 mod circles;
 mod deps;
 mod meter;
+mod needs;
 mod shapes;
 
 pub(crate) use bounds::is_address;
 pub use circles::Cut;
 pub use deps::EdgeKind;
-pub(crate) use deps::Need;
 pub(crate) use meter::{Beside, Meter};
+pub(crate) use needs::Needs;
 pub(crate) use shapes::{BUFFER_MAX, split};
 
 use super::CompileError;
 use super::calls::{Calls, HOST};
 use super::facts::TaskFact;
 use super::world::{Mark, Origin, TaskIx};
-use crate::plan::need::Need as Takes;
+use crate::plan::need::Need;
 use crate::plan::{PlanSummary, TaskSummary};
 use bounds::keeps_to_its_memory;
 use ctrace_format::{Syscall, Sysno};
@@ -258,14 +259,6 @@ impl Emit {
         self.deps.add(prog, kind, wait, waits);
     }
 
-    /// Adds what the next step of a recorded task waits for, as far as the recorded times allow it.
-    pub(crate) fn need(&mut self, task: TaskIx, need: &Need, start_ns: u64, waits: &mut Vec<Wait>) {
-        if need.mark.task != task {
-            let (me, on) = (self.prog(task), self.prog(need.mark.task));
-            self.deps.need(me, on, need, start_ns, waits);
-        }
-    }
-
     /// Waits until a recorded call is complete.
     pub(crate) fn done(&self, mark: &Mark) -> Wait {
         Wait::completed(self.prog(mark.task), mark.step)
@@ -415,7 +408,7 @@ impl Emit {
     }
 
     /// Closes the program: it is complete. Returns it, what it takes and what it amounts to.
-    pub(crate) fn seal(mut self, beside: Beside) -> Result<(File, Takes, PlanSummary), CompileError> {
+    pub(crate) fn seal(mut self, beside: Beside) -> Result<(File, Need, PlanSummary), CompileError> {
         for (i, task) in self.summary.tasks.iter_mut().enumerate() {
             task.steps = self.b.next_step(self.first + i as u32);
         }
@@ -441,7 +434,7 @@ impl Emit {
             ));
         }
         let need = self.meter.need(&sealed, beside, self.summary.peer_tasks);
-        Ok((program, Takes { duration_ns: self.summary.recorded_ns, ..need }, self.summary))
+        Ok((program, Need { duration_ns: self.summary.recorded_ns, ..need }, self.summary))
     }
 }
 

@@ -3,14 +3,15 @@
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
 use super::super::emit::{BUFFER_MAX, Late, Lowered, split};
-use super::super::lower::{Cx, Lower};
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use super::super::netlink;
 use super::super::wire;
 use super::super::world::{
     OfdKind, SOCK_DGRAM, SockIx, detail_addr, detail_local, detail_messages, details_passed,
 };
 use super::{Channel, EAGAIN, MSG_DONTWAIT, MSG_ERRQUEUE, POLLERR, POLLHUP, POLLIN, POLLOUT};
-use ctrace_format::{Message, Object, PassedFd, SockAddr, SyscallFlags};
+use ctrace_format::{Message, Object, PassedFd, SockAddr};
 use ctrace_program::{Expect, MsgDesc, Post, Sel, Step, fd_operand, flags};
 
 /// Messages that the kernel takes at once (`UIO_MAXIOV`, include/uapi/linux/uio.h).
@@ -108,7 +109,7 @@ impl Lower<'_> {
             Some(SockAddr::Unix(name)) => !name.is_empty(),
             _ => false,
         };
-        if state.kind & 0xf != SOCK_DGRAM || named || self.dgram_ports.contains_key(&sock) {
+        if state.kind & 0xf != SOCK_DGRAM || named || self.kept.sockets.given(sock).is_some() {
             return Ok(());
         }
         let addr = addr.clone();
@@ -121,7 +122,7 @@ impl Lower<'_> {
         let blob = self.emit.data(&bytes)?;
         let bind = Step::call(nr::bind).with(flags::ENGINE).imm(0, cx.call.args[0]);
         pre.push(bind.arg(1, Sel::Data, blob).imm(2, bytes.len() as u64));
-        self.dgram_ports.insert(sock, addr);
+        self.kept.sockets.give(sock, addr);
         Ok(())
     }
 
@@ -141,7 +142,7 @@ impl Lower<'_> {
             return Ok(self.surrogate(cx));
         }
         let ret = cx.call.ret;
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         let count = if ret > 0 && !unfinished { ret as usize } else { cx.call.args[2] as u32 as usize };
         let mut pre = Vec::new();
         let sock = match ofd.map(|o| self.world.ofds[o as usize].kind) {
@@ -197,7 +198,7 @@ impl Lower<'_> {
             return Ok(self.surrogate(cx));
         }
         let ret = cx.call.ret;
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         let done = ret > 0 && !unfinished;
         let count = if done { ret as usize } else { cx.call.args[2] as u32 as usize };
         let passes = details_passed(cx.call).count() > 0;
@@ -234,21 +235,6 @@ impl Lower<'_> {
         }
         let step = self.arrived_fds(cx, step, &mut pre)?;
         Ok(Lowered::after(pre, step.expect(Expect::Bytes, ret).with(flags::STREAM).aux(u64::from(POLLIN))))
-    }
-
-    /// The sockets inside that what a call sent reaches, when it is a datagram each.
-    pub(crate) fn datagram_receivers(&mut self, cx: &Cx<'_>) -> Vec<SockIx> {
-        let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Vec::new() };
-        if self.world.socks[sock as usize].kind & 0xf != SOCK_DGRAM {
-            return Vec::new();
-        }
-        let mut all: Vec<SockIx> = Vec::new();
-        let to = super::super::world::World::destinations(cx.call, cx.known.sc);
-        for to in to {
-            let receiver = self.world.receiver_of(cx.task, sock, to.as_ref());
-            all.extend(receiver.filter(|receiver| !all.contains(receiver)));
-        }
-        all
     }
 }
 

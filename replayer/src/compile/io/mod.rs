@@ -6,18 +6,22 @@ mod readiness;
 pub(crate) mod sharing;
 mod sockets;
 
+pub(crate) use readiness::Watches;
+pub(crate) use sockets::Sockets;
+
 use super::CompileError;
 use super::calls::{Sc, nr};
 use super::emit::{BUFFER_MAX, Late, Lowered};
 use super::fsmodel::NodeKind;
-use super::lower::{Cx, Lower};
+use super::lower::Lower;
+use super::model::Cx;
 use super::netlink;
 use super::wire;
 use super::world::{
     O_CLOEXEC, OfdIx, OfdKind, detail_addr, detail_iov, detail_newfds, detail_value, positional,
 };
 use crate::sandbox::confine::is_denied_socket;
-use ctrace_format::{PollEntry, SyscallFlags};
+use ctrace_format::PollEntry;
 use ctrace_program::{Expect, Kind, MsgDesc, Post, Sel, Step, fds_operand, flags};
 
 pub(crate) const POLLIN: u16 = 1;
@@ -107,7 +111,7 @@ impl Lower<'_> {
             }
             Sc::TimerfdCreate => {
                 if cx.call.ret >= 0 {
-                    self.timer_clocks.insert((cx.proc, cx.call.ret as i32), (a[0] as u8).min(11));
+                    self.kept.timers.made(cx.proc, cx.call.ret as i32, a[0]);
                 }
                 let step = self.plain(cx, &[0, 1]);
                 self.new_fd(cx, step, a[1] as u32 & O_CLOEXEC != 0).into()
@@ -209,7 +213,7 @@ impl Lower<'_> {
         let ofd = self.ofd(cx, 0);
         let channel = self.channel(ofd);
         let ret = cx.call.ret;
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         match channel {
             Channel::Foreign => return Ok(self.surrogate(cx)),
             Channel::Unknown if ret >= 0 => return Ok(self.missing(cx)),
@@ -231,7 +235,7 @@ impl Lower<'_> {
             _ => 0,
         };
         if msg_flags & MSG_ERRQUEUE != 0 {
-            let seq = self.world.tasks[cx.task as usize].ops;
+            let seq = cx.seq;
             if ret >= 0 && !self.facts.refusals.is_told(cx.task, seq) {
                 return Ok(self.surrogate(cx));
             }
@@ -373,7 +377,7 @@ impl Lower<'_> {
         let ofd = self.ofd(cx, 0);
         let channel = self.channel(ofd);
         let ret = cx.call.ret;
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         match channel {
             Channel::Foreign => return Ok(self.surrogate(cx)),
             Channel::Unknown if ret >= 0 => return Ok(self.missing(cx)),
@@ -402,7 +406,7 @@ impl Lower<'_> {
         let event = ofd.is_some_and(|o| self.world.ofds[o as usize].kind == OfdKind::Event);
         let mut step = match cx.known.sc {
             Sc::Write if event => {
-                let place = (cx.task, self.world.tasks[cx.task as usize].ops);
+                let place = cx.id();
                 // One is what nearly everybody adds.
                 let value = self.facts.told.added.get(&place).copied().or_else(|| detail_value(cx.call, 1));
                 let value = self.emit.data(&value.unwrap_or(1).to_ne_bytes())?;
@@ -544,7 +548,7 @@ impl Lower<'_> {
     /// What a transfer that moved `ret` bytes moves here, where it asks for `want`.
     fn shortened(&mut self, ret: i64, want: u64) -> i64 {
         if ret as u64 > BUFFER_MAX && want == BUFFER_MAX {
-            self.shortened += 1;
+            self.kept.shortened += 1;
             return BUFFER_MAX as i64;
         }
         ret
@@ -557,7 +561,7 @@ impl Lower<'_> {
         }
         let ret = cx.call.ret;
         let (asked, count) = detail_iov(cx.call).unwrap_or((ret.max(0) as u64, 1));
-        let moves = ret > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let moves = ret > 0 && !cx.unfinished();
         let want = if moves { ret as u64 } else { asked }.min(BUFFER_MAX);
         let parts = u64::from(count.clamp(1, 1024));
         let blob = self.emit.vector(want, parts)?;
@@ -591,9 +595,5 @@ impl Lower<'_> {
 }
 
 pub(crate) fn expect_of(cx: &Cx<'_>) -> Expect {
-    if (-516..=-512).contains(&cx.call.ret) || cx.call.flags.contains(SyscallFlags::NO_EXIT) {
-        Expect::Any
-    } else {
-        Expect::Exact
-    }
+    if (-516..=-512).contains(&cx.call.ret) || cx.unfinished() { Expect::Any } else { Expect::Exact }
 }

@@ -6,7 +6,8 @@ use super::super::CompileError;
 use super::super::calls::nr;
 use super::super::emit::Lowered;
 use super::super::fsmodel::NodeKind;
-use super::super::lower::{Cx, Lower};
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use super::super::wire;
 use super::super::world::{BLOCKED_NS, OfdIx, OfdKind, Watch};
 use super::{POLLIN, POLLNVAL};
@@ -16,8 +17,6 @@ use ctrace_program::{Post, Sel, Step, flags, value_operand};
 /// What is always so of a plain file (linux/poll.h, `DEFAULT_POLLMASK`).
 const DEFAULT_POLLMASK: u16 = 0x145;
 const EFD_CLOEXEC: u64 = 0o2_000_000;
-/// Key of the value slots for stand-ins among the handles of a process.
-const STAND_INS: u8 = 4;
 
 impl Lower<'_> {
     /// Whether a description is of a file that is always ready here.
@@ -77,14 +76,7 @@ impl Lower<'_> {
         step: Step,
     ) -> Result<Lowered, CompileError> {
         const ADD: u64 = 1;
-        let key = (cx.proc, STAND_INS, u64::from(cx.task));
-        let slot = if let Some(slot) = self.handles.get(&key) {
-            *slot
-        } else {
-            let slot = self.emit.value_slot();
-            self.handles.insert(key, slot);
-            slot
-        };
+        let slot = self.kept.watches.stand_in(cx, &mut self.emit);
         let engine = |number: u32| Step::call(number).with(flags::ENGINE);
         let stand_in = value_operand(slot, 0);
         let watch = self.emit.data(&wire::epoll_event(fd, u32::from(POLLIN)))?;

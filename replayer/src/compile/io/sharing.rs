@@ -8,8 +8,9 @@ use super::super::CompileError;
 use super::super::arrivals::Place;
 use super::super::calls::nr;
 use super::super::emit::{Emit, Lowered};
-use super::super::lower::{Cx, Lower};
-use super::super::world::{SockIx, World, canonical};
+use super::super::lower::Lower;
+use super::super::model::Cx;
+use super::super::world::World;
 use super::SOL_SOCKET;
 use ctrace_program::{PROGRAM_BASE, Sel, Step, flags};
 
@@ -95,18 +96,12 @@ pub(crate) fn name_place(
 }
 
 impl Lower<'_> {
-    /// Whether several sockets listen at the address of one at some time.
-    pub(crate) fn shares_its_address(&self, sock: SockIx) -> bool {
-        let local = self.world.socks.get(sock as usize).and_then(|sock| sock.local.as_ref());
-        local.is_some_and(|local| self.facts.shared_addresses.contains(&canonical(local)))
-    }
-
     pub(crate) fn listen(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let mut lowered = Lowered::from(self.plain(cx, &[0, 1]));
         let fd = cx.call.args[0];
         if cx.call.ret == 0
             && let Some(sock) = self.world.sock_of(cx.task, fd as i32)
-            && self.shares_its_address(sock)
+            && self.model().shares_its_address(sock)
         {
             lowered.then.push(choose_by_place(&mut self.emit, fd)?.with(flags::ENGINE));
         }

@@ -3,7 +3,8 @@
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
 use super::super::emit::{EdgeKind, Late, Lowered};
-use super::super::lower::{Cx, Lower, reachable};
+use super::super::lower::{Lower, reachable};
+use super::super::model::Cx;
 use super::super::netlink;
 use super::super::peers::family_of;
 use super::super::wire;
@@ -12,9 +13,46 @@ use super::super::world::{
 };
 use super::sharing::name_place;
 use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, SO_RCVTIMEO, SOL_SOCKET};
-use ctrace_format::{PollEntry, SockAddr, SyscallFlags};
+use ctrace_format::{PollEntry, SockAddr};
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Ports that sockets of datagrams get here: of no service, and below the ephemeral ones that peers get.
+const PORTS: std::ops::Range<u16> = 20_000..60_001;
+
+/// What is known of sockets beside what the workload knows.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    /// Local addresses given to unbound datagram sockets.
+    given: FxHashMap<SockIx, SockAddr>,
+    next_port: u16,
+    /// Sockets whose time limit for input is known to have been set.
+    impatient: FxHashSet<SockIx>,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self { given: FxHashMap::default(), next_port: PORTS.start, impatient: FxHashSet::default() }
+    }
+}
+
+impl Sockets {
+    /// The address that a socket was given here.
+    pub(crate) fn given(&self, sock: SockIx) -> Option<SockAddr> {
+        self.given.get(&sock).cloned()
+    }
+    /// A socket is given an address. Whether it had none.
+    pub(crate) fn give(&mut self, sock: SockIx, addr: SockAddr) -> bool {
+        self.given.insert(sock, addr).is_none()
+    }
+    /// A port that was not given for a while.
+    fn port(&mut self) -> u16 {
+        let port = self.next_port;
+        self.next_port = if PORTS.contains(&(port + 1)) { port + 1 } else { PORTS.start };
+        port
+    }
+}
 
 impl Lower<'_> {
     /// A socket that blocks gave up: it has a time limit, which was set before the recording when no call set it.
@@ -27,7 +65,7 @@ impl Lower<'_> {
         if cx.call.ret != EAGAIN
             || cx.call.duration_ns < LIMIT_NS
             || self.nonblocking(cx, ofd)
-            || !self.impatient.insert(sock)
+            || !self.kept.sockets.impatient.insert(sock)
         {
             return Ok(());
         }
@@ -115,7 +153,7 @@ impl Lower<'_> {
     /// A netlink socket that no call has bound has the port that answers go to.
     fn netlink_port(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<(), CompileError> {
         let own = netlink::own(sock);
-        if self.dgram_ports.insert(sock, own.clone()).is_none() {
+        if self.kept.sockets.give(sock, own.clone()) {
             pre.push(self.addressed(nr::bind, cx.call.args[0], &own)?.with(flags::ENGINE));
         }
         Ok(())
@@ -138,19 +176,20 @@ impl Lower<'_> {
         pre: &mut Vec<Step>,
     ) -> Result<(), CompileError> {
         let state = &self.world.socks[sock as usize];
-        if state.local.is_some() || self.dgram_ports.contains_key(&sock) || !matches!(peer, SockAddr::Inet(_))
+        if state.local.is_some()
+            || self.kept.sockets.given.contains_key(&sock)
+            || !matches!(peer, SockAddr::Inet(_))
         {
             return Ok(());
         }
-        let port = self.next_port;
-        self.next_port = if port >= 60_000 { 20_000 } else { port + 1 };
+        let port = self.kept.sockets.port();
         let local = if state.family == 10 {
             SockAddr::Inet(SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), port))
         } else {
             SockAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
         };
         pre.push(self.addressed(nr::bind, cx.call.args[0], &local)?.with(flags::ENGINE));
-        self.dgram_ports.insert(sock, local);
+        self.kept.sockets.give(sock, local);
         Ok(())
     }
 
@@ -176,7 +215,7 @@ impl Lower<'_> {
         if let Some(sock) = self.netlink_of(cx) {
             // The groups that it joins send nothing here; a peer does.
             addr = netlink::own(sock);
-            self.dgram_ports.insert(sock, addr.clone());
+            self.kept.sockets.give(sock, addr.clone());
         }
         let bytes = wire::sockaddr(&addr);
         let blob = self.emit.data(&bytes)?;
@@ -280,7 +319,7 @@ impl Lower<'_> {
         if let Some(sock) = sock {
             self.give_up(cx, sock, &mut pre)?;
         }
-        if let Some(place) = self.place_made(cx) {
+        if let Some(place) = self.model().place_made(cx) {
             let (fd, family) =
                 (cx.call.args[0], sock.map_or(0, |sock| self.world.socks[sock as usize].family));
             let steps = name_place(&mut self.emit, &self.world, place, fd, family)?;
@@ -302,12 +341,12 @@ impl Lower<'_> {
         let Some(ofd) = self.ofd(cx, 0) else {
             return Ok(if cx.call.ret >= 0 { self.missing(cx) } else { Lowered::after(pre, step) });
         };
-        if cx.call.ret == EAGAIN && self.is_crowded(cx) {
+        if cx.call.ret == EAGAIN && self.facts.arrivals.is_crowded(cx.id()) {
             return Ok(self.fault(cx));
         }
-        if cx.call.ret >= 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
+        if cx.call.ret >= 0 && !cx.unfinished() {
             self.ready_first(cx, ofd, POLLIN, &mut pre)?;
-            if pre.is_empty() && self.overtakes(cx) {
+            if pre.is_empty() && self.facts.arrivals.is_overtaking(cx.id()) {
                 // Who waits for it counts on two steps.
                 pre.push(Step::of(Kind::Sync));
             }
@@ -355,7 +394,7 @@ impl Lower<'_> {
         if option == (SOL_SOCKET, SO_RCVTIMEO)
             && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
         {
-            self.impatient.insert(sock);
+            self.kept.sockets.impatient.insert(sock);
         }
         if REFUSED.contains(&option)
             || option.0 == netlink::LEVEL && netlink::GROUP_OPTIONS.contains(&option.1)

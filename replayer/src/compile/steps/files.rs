@@ -4,10 +4,10 @@ use super::super::CompileError;
 use super::super::calls::{Sc, nr};
 use super::super::emit::Lowered;
 use super::super::fsmodel::{NodeKind, PATH_MAX};
-use super::super::lower::{Cx, Lower};
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use super::super::world::{O_CLOEXEC, O_CREAT, OfdKind, detail_str, open_flags};
-use super::{AT_FDCWD, unfinished};
-use crate::plan::environment::{FileKind, FileSpec};
+use super::AT_FDCWD;
 use ctrace_format::StrId;
 use ctrace_program::{Sel, Step, flags};
 
@@ -75,7 +75,7 @@ impl Lower<'_> {
     /// anything else a copy of the descriptor takes the place of what was opened.
     fn reopen(&mut self, cx: &Cx<'_>, open: u32, mut lowered: Lowered) -> Result<Lowered, CompileError> {
         let arg = usize::from(matches!(cx.known.sc, Sc::Openat | Sc::Openat2));
-        if cx.call.ret < 0 || unfinished(cx) {
+        if cx.call.ret < 0 || cx.unfinished() {
             return Ok(lowered);
         }
         let Some((fd, kind)) = self.world.named_descriptor(self.source, cx.task, cx.call, arg as u8) else {
@@ -92,10 +92,7 @@ impl Lower<'_> {
             }
             OfdKind::Node { .. } | OfdKind::Mem { .. } | OfdKind::Pipe { .. } => {
                 if let Some(text) = detail_str(cx.call, arg as u8).map(|id| self.source.str(id).to_vec()) {
-                    let kind = FileKind::Regular { size: 0 };
-                    if self.stand_ins.insert(text.clone()) {
-                        self.environment.files.push(FileSpec { path: text, kind, mode: 0o666 });
-                    }
+                    self.surroundings.stand_in(text);
                 }
                 let dup = Step::call(nr::dup3).with(flags::ENGINE);
                 let dup = dup.imm(0, fd as u64).imm(1, cx.call.ret as u64);
@@ -116,11 +113,11 @@ impl Lower<'_> {
         if open & O_CREAT != 0 {
             return Ok(());
         }
-        for (path, _) in self.named_paths(cx) {
-            if !self.world.fs.is_absent(path) {
+        for path in cx.paths {
+            if !self.world.fs.is_absent(*path) {
                 continue;
             }
-            let text = self.world.paths.get(path).to_vec();
+            let text = self.world.paths.get(*path).to_vec();
             let blob = self.emit.cstr(&text)?;
             let dir = open & super::super::world::O_DIRECTORY != 0;
             let step = if dir {

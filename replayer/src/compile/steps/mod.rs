@@ -9,14 +9,21 @@ mod processes;
 mod settings;
 mod signals;
 pub(crate) mod terminals;
+mod timers;
 
-pub(crate) use futexes::Futexes;
+use futexes::Futexes;
+use memory::Segments;
+use signals::Caught;
+use timers::Timers;
 
 use super::CompileError;
 use super::calls::Sc;
 use super::emit::{As, Lowered};
-use super::lower::{Cx, Lower, never};
-use super::world::{detail_addr, detail_iov, detail_str, detail_value};
+use super::io::{Sockets, Watches};
+use super::lower::Lower;
+use super::memory::Spaces;
+use super::model::Cx;
+use super::world::{ProcIx, detail_addr, detail_iov, detail_str, detail_value};
 use crate::sandbox::confine::UNSHARED_TABLES;
 use ctrace_format::syscalls::{Kind as K, Replay};
 use ctrace_format::{Abi, SyscallFlags};
@@ -45,6 +52,43 @@ pub(crate) const FAULT_SIGNAL: &str = "fault signal";
 /// `prctl` options that are as harmless in the worker as they were.
 pub(crate) const PRCTLS: [u64; 15] = [1, 2, 3, 7, 15, 16, 21, 23, 25, 27, 29, 30, 36, 37, 39];
 
+/// What the steps keep from call to call, by family.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) spaces: Spaces,
+    segments: Segments,
+    futexes: Futexes,
+    pub(crate) caught: Caught,
+    pub(crate) timers: Timers,
+    pub(crate) sockets: Sockets,
+    pub(crate) watches: Watches,
+    /// Transfers that move less than they did.
+    pub(crate) shortened: u64,
+}
+
+impl Kept {
+    /// A process executes another program.
+    pub(crate) fn executed(&mut self, proc: ProcIx) {
+        self.spaces.executed(proc);
+        self.caught.executed(proc);
+    }
+
+    /// A process made another.
+    pub(crate) fn forked(&mut self, from: ProcIx, to: ProcIx) {
+        self.spaces.forked(from, to);
+        self.caught.forked(from, to);
+    }
+
+    /// What it keeps more of the more different things a trace is about.
+    pub(crate) fn kept(&self) -> [(&'static str, usize); 3] {
+        [
+            ("timers and watches", self.timers.len() + self.watches.len()),
+            ("futex words", self.futexes.len()),
+            ("address spaces", self.spaces.len()),
+        ]
+    }
+}
+
 impl Lower<'_> {
     /// The steps of one call.
     pub(crate) fn lower(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -52,7 +96,7 @@ impl Lower<'_> {
             return Ok(self.refused(cx));
         }
         self.emit.count(As::Step, cx.name);
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
             return Ok(self.missing(cx));
         }
@@ -65,7 +109,6 @@ impl Lower<'_> {
         }
         let mut lowered = match cx.known.sc {
             Sc::Exit | Sc::ExitGroup => {
-                self.ended(cx.task);
                 let mut step = Step::of(Kind::Exit).imm(0, cx.call.args[0]);
                 step.nr = cx.nr;
                 return Ok(step.into());
@@ -135,16 +178,12 @@ impl Lower<'_> {
             },
         };
         if unfinished {
-            lowered.step = endless(never(lowered.step));
+            lowered.step = endless(lowered.step.expect(Expect::Never, 0));
         }
         if cx.call.duration_ns >= super::world::BLOCKED_NS {
             lowered.step.flags |= flags::BLOCKED;
         }
         Ok(lowered)
-    }
-
-    pub(crate) fn exists(&self, path: super::fsmodel::PathId) -> bool {
-        self.world.fs.lookup(path).is_some()
     }
 
     /// The recorded result, given by the sandbox instead of its cause.
@@ -200,7 +239,7 @@ impl Lower<'_> {
     /// Whether the filter can give the answer that the recorded call had: it was made and has returned.
     fn is_whole(cx: &Cx<'_>) -> bool {
         let native = matches!(cx.call.sysno.abi, Abi::X86_64 | Abi::Aarch64) && cx.known.native.is_some();
-        native && cx.call.t_ns > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) && cx.call.ret >= -4095
+        native && cx.call.t_ns > 0 && !cx.unfinished() && cx.call.ret >= -4095
     }
 
     /// What stands for the call takes no time: what the call took longer is spent before.
@@ -253,7 +292,7 @@ impl Lower<'_> {
         let mut step = Step::of(Kind::Skip).with(why);
         step.nr = cx.nr;
         // Under way when the recording began, or when it ended: what comes next has its own time.
-        if cx.call.t_ns == 0 || unfinished(cx) {
+        if cx.call.t_ns == 0 || cx.unfinished() {
             return step.into();
         }
         Self::after_its_time(cx, step)
@@ -279,7 +318,7 @@ impl Lower<'_> {
     /// The call makes a descriptor.
     #[expect(clippy::unused_self, reason = "alike its siblings, which need it")]
     pub(crate) fn new_fd(&self, cx: &Cx<'_>, step: Step, cloexec: bool) -> Step {
-        if cx.call.ret < 0 || cx.call.flags.contains(SyscallFlags::NO_EXIT) {
+        if cx.call.ret < 0 || cx.unfinished() {
             return step;
         }
         step.expect(Expect::Success, 0).post(Post::Fd, fd_operand(cx.call.ret as u32, cloexec))
@@ -378,11 +417,6 @@ impl Lower<'_> {
         let blob = self.emit.vector(bytes, parts)?;
         Ok(step.arg(arg, Sel::Iov, blob).imm(arg + 1, parts))
     }
-}
-
-/// Whether the recording ended before the call did.
-pub(crate) fn unfinished(cx: &Cx<'_>) -> bool {
-    cx.call.flags.contains(SyscallFlags::NO_EXIT)
 }
 
 /// The most that an address of a socket takes (`struct sockaddr_storage`).

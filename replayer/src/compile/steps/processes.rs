@@ -8,8 +8,8 @@ use super::super::facts::{
     clone_operands,
 };
 use super::super::fsmodel::{Inode, PathId};
-use super::super::lower::{Cx, Lower};
-use super::super::world::TaskIx;
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use ctrace_format::Detail;
 use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
 
@@ -42,19 +42,13 @@ impl Lower<'_> {
         let mut step = Step { nr: cx.nr, ..Step::of(Kind::Clone) }
             .expect(Expect::Pid, i64::from(self.emit.prog(child)))
             .aux(u64::from(self.emit.prog(child)));
-        if let Some(word) = self.join_word(child) {
+        if let Some(word) = self.facts.joins.word(child) {
             clone_flags |= CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
             let slot = u64::from(self.tid_slot(word));
             step = step.arg(2, Sel::Futex, slot).arg(3, Sel::Futex, slot);
         }
         let _ = CLONE_CHILD_SETTID;
         Ok(step.imm(0, clone_flags).into())
-    }
-
-    /// The word that the kernel clears when this thread ends, if somebody waits for that.
-    pub(crate) fn join_word(&self, child: TaskIx) -> Option<super::super::futexes::Word> {
-        self.joins.get(&child)?;
-        self.join_words.get(&child).copied()
     }
 
     pub(crate) fn exec(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -121,21 +115,14 @@ impl Lower<'_> {
             return false;
         }
         let text = self.world.paths.get(path).to_vec();
-        self.executed(text);
+        self.surroundings.executed(text);
         true
-    }
-
-    /// A program is executed by this name: it is the worker there, unless it is a link, which leads to the program.
-    pub(crate) fn executed(&mut self, path: Vec<u8>) {
-        if !self.links.contains(&path) && self.executables.insert(path.clone()) {
-            self.environment.executables.push(path);
-        }
     }
 
     /// The task that a recorded process or thread id names.
     pub(crate) fn task_by_pid(&self, pid: u64) -> Option<u32> {
         let pid = u64::from(pid as u32);
-        let task = self.by_pid.get(&pid).copied().or_else(|| self.world.live(pid as u32))?;
+        let task = self.world.numbered(pid).or_else(|| self.world.live(pid as u32))?;
         (self.emit.has(task)).then(|| self.emit.prog(task))
     }
 

@@ -3,10 +3,11 @@
 use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::emit::{As, Lowered};
-use super::super::lower::{Cx, Lower};
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use super::super::world::limits::RLIMIT_NOFILE;
 use super::super::world::{detail_bytes, detail_value, le_u64};
-use super::{FICLONE, IOCTLS, PRCTLS, unfinished};
+use super::{FICLONE, IOCTLS, PRCTLS};
 use ctrace_program::{Expect, Sel, soft_limit};
 
 impl Lower<'_> {
@@ -94,7 +95,7 @@ impl Lower<'_> {
             return Ok(lowered);
         }
         if !IOCTLS.contains(&command) {
-            if cx.call.ret != 0 || unfinished(cx) {
+            if cx.call.ret != 0 || cx.unfinished() {
                 return Ok(self.refused(cx));
             }
             // Not made, but the caller gets its answer.
