@@ -145,3 +145,30 @@ while True:
     assert_eq!(code, Some(0), "{said}");
     expect_all("a server of datagrams, attached to", &trace);
 }
+
+#[test]
+fn a_timer_that_was_set_before_the_recording_and_signals_from_outside() {
+    if !can_record() || !has(&["python3"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("x.ctr");
+    let program = "import os, signal
+signal.signal(signal.SIGALRM, lambda *_: os.stat('/'))
+signal.signal(signal.SIGUSR1, lambda *_: os.stat('/etc'))
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+print('ready', flush=True)
+while True: signal.pause()";
+    let mut python = Command::new("python3");
+    let mut python = Guarded::spawn(python.args(["-S", "-E", "-c", program]).stdout(Stdio::piped()));
+    python.0.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    let recording = Recording::start(&["-p", &python.0.id().to_string()], &trace);
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(70));
+        python.signal(nix::sys::signal::Signal::SIGUSR1);
+    }
+    std::thread::sleep(Duration::from_millis(30));
+    recording.end();
+    expect_all("signals of a timer and from outside", &trace);
+}
