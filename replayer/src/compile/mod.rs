@@ -27,6 +27,7 @@ mod lower;
 mod memory;
 mod netlink;
 mod peers;
+mod pools;
 mod refusals;
 mod restarts;
 mod setup;

@@ -4,18 +4,15 @@ use super::super::CompileError;
 use super::super::arrivals::{Place, Told};
 use super::super::calls::Sc;
 use super::super::deps::{EdgeKind, Need};
-use super::super::world::{Mark, OfdIx, OfdKind, SockIx, TaskIx, detail_addr, detail_epoll};
-use super::waits::keep_latest;
+use super::super::world::{Mark, OfdKind, SockIx, TaskIx, detail_addr};
 use super::{Cx, Lower, accepting, reachable};
-use ctrace_format::{SockAddr, SyscallFlags};
-use ctrace_program::{REPORTED_ONCE, Wait};
+use ctrace_format::SockAddr;
+use ctrace_program::Wait;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
 /// Accepts that are kept of one listener: as many as may be under way at once.
 const ACCEPTED: usize = 64;
-/// Tasks that are kept of those that wait on one epoll instance.
-const REPORTERS: usize = 64;
 
 /// What has been written of the connections that come to listeners.
 #[derive(Debug, Default)]
@@ -24,10 +21,6 @@ pub(crate) struct Doors {
     accepted: FxHashMap<SockIx, VecDeque<(u32, Mark)>>,
     /// Connections up to this place have been made.
     made: FxHashMap<SockIx, u32>,
-    /// By what is watched: the last call that reported what is reported once, and of which epoll instance.
-    reports: FxHashMap<OfdIx, (OfdIx, Mark)>,
-    /// By epoll instance: the last calls that reported such things, by task.
-    reporters: FxHashMap<OfdIx, Vec<Mark>>,
 }
 
 impl Lower<'_> {
@@ -110,58 +103,6 @@ impl Lower<'_> {
                 self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
             }
         }
-    }
-
-    /// What an `epoll_wait` reports that is reported once, and the instance, where others wait on it, too.
-    fn reported_once(&self, cx: &Cx<'_>) -> Vec<(OfdIx, OfdIx)> {
-        let waits =
-            matches!(cx.known.sc, Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2) && cx.call.ret > 0;
-        let fd = cx.call.args[0] as i32;
-        let ep = self.world.ofd_of(cx.task, fd).filter(|ep| waits && self.world.is_shared(cx.proc, fd, *ep));
-        let Some((ep, epoll)) = ep.and_then(|ep| Some((ep, self.world.epoll(ep)?))) else {
-            return Vec::new();
-        };
-        let entries = detail_epoll(cx.call).unwrap_or_default().iter();
-        let watches = entries.filter_map(|entry| epoll.by_data(entry.data));
-        watches.filter(|watch| watch.events & REPORTED_ONCE != 0).map(|watch| (watch.ofd, ep)).collect()
-    }
-
-    /// What is reported once goes to whoever asks first: several that wait on one instance ask for the same one after the
-    /// other, as they were told.
-    pub(crate) fn after_earlier_reports(&mut self, cx: &Cx<'_>, waits: &mut Vec<Wait>) {
-        if cx.call.flags.contains(SyscallFlags::NO_EXIT)
-            && matches!(cx.known.sc, Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2)
-            && let Some(ep) = self.world.ofd_of(cx.task, cx.call.args[0] as i32)
-        {
-            // Who waited to the end was told of nothing that the others were told of.
-            for mark in
-                self.doors.reporters.get(&ep).into_iter().flatten().filter(|mark| mark.task != cx.task)
-            {
-                let (me, on) = (self.first + cx.task, self.first + mark.task);
-                self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
-            }
-        }
-        for (ofd, ep) in self.reported_once(cx) {
-            if let Some((_, mark)) = self.doors.reports.get(&ofd).filter(|(by, _)| *by == ep)
-                && mark.task != cx.task
-            {
-                let (me, on) = (self.prog(cx.task), self.prog(mark.task));
-                self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
-            }
-        }
-    }
-
-    pub(crate) fn remember_reports(&mut self, cx: &Cx<'_>, mark: Mark) {
-        for (ofd, ep) in self.reported_once(cx) {
-            self.doors.reports.insert(ofd, (ep, mark));
-            keep_latest(self.doors.reporters.entry(ep).or_default(), mark, REPORTERS);
-        }
-    }
-
-    /// A description is over.
-    pub(crate) fn forget_reports(&mut self, ofd: OfdIx) {
-        self.doors.reports.remove(&ofd);
-        self.doors.reporters.remove(&ofd);
     }
 
     /// The listening descriptors that a readiness call named although somebody took the connection at that moment.

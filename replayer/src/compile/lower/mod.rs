@@ -21,6 +21,7 @@ use super::futexes::Word;
 use super::io::BUFFER_MAX;
 use super::memory::Maps;
 use super::peers::Peers;
+use super::pools::Own;
 use super::setup;
 use super::shapes::Shapes;
 use super::source::Source;
@@ -237,6 +238,8 @@ pub(crate) struct Lower<'a> {
     pending_after: Vec<Wait>,
     /// Numbers that nobody gets before the accepts that were under way at the start have taken theirs: by table.
     pub(crate) held_numbers: FxHashMap<u32, Vec<i32>>,
+    /// Epoll instances of single tasks.
+    pub(crate) own_instances: Own,
     /// What the steps take.
     pub(crate) meter: Meter,
     /// Transfers that move less than they did.
@@ -336,6 +339,7 @@ fn write_to(
         dgram_ports: FxHashMap::default(),
         next_port: 20_000,
         impatient: FxHashSet::default(),
+        own_instances: Own::default(),
         timer_clocks: FxHashMap::default(),
         executables: executables.iter().cloned().collect(),
         links: files
@@ -476,6 +480,7 @@ impl Lower<'_> {
                 }
                 if let ProcessKind::Exec { .. } = process.kind {
                     let proc = self.world.tasks[parent as usize].proc;
+                    self.own_instances.executed(parent);
                     let space = self.new_space();
                     self.maps.insert(proc, Maps::default().forked(space));
                     if let Some(actions) = self.dispositions.get_mut(&proc) {

@@ -24,7 +24,6 @@ impl Lower<'_> {
             self.offsets.remove(&ofd);
             self.sightings.remove(&ofd);
             self.unwatched.remove(&ofd);
-            self.forget_reports(ofd);
         }
         if self.world.gone_socks.is_empty() {
             return Ok(());

@@ -5,8 +5,8 @@ use super::super::calls::{Sc, nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
 use super::super::world::{
-    BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx,
-    SOCK_DGRAM, StreamKey, TaskIx, World, detail_epoll,
+    BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FIONBIO, FdSlot, MAX_WATCHERS, Mark, OfdIx,
+    OfdKind, ProcIx, SOCK_DGRAM, StreamKey, TaskIx, World, detail_epoll,
 };
 use super::{
     Cx, FdMarks, Leaving, Lower, Lowered, accepting, fd_args, is_name_change, looking, made_fds, transfers,
@@ -71,6 +71,20 @@ pub(super) fn keep_latest(marks: &mut Vec<Mark>, mark: Mark, most: usize) {
         marks.remove(0);
     }
     marks.push(mark);
+}
+
+/// The descriptor of a call that makes a description another one for all who use it.
+fn changes_description(cx: &Cx<'_>) -> Option<i32> {
+    const EINPROGRESS: i64 = -115;
+    const F_SETFL: u64 = 4;
+    let changes = match cx.known.sc {
+        Sc::Connect => cx.call.ret == 0 || cx.call.ret == EINPROGRESS,
+        Sc::Bind | Sc::Listen => cx.call.ret == 0,
+        Sc::Fcntl => cx.call.ret == 0 && cx.call.args[1] == F_SETFL,
+        Sc::Ioctl => cx.call.ret == 0 && cx.call.args[1] as u32 == FIONBIO,
+        _ => false,
+    };
+    changes.then_some(cx.call.args[0] as i32)
 }
 
 impl Lower<'_> {
@@ -242,7 +256,6 @@ impl Lower<'_> {
         }
         self.among_companions(cx, &mut needs, waits);
         self.lock_needs(cx, &mut needs, waits);
-        self.after_earlier_reports(cx, waits);
         if let Some(listener) = self.before_arriving(cx, waits) {
             let companions = self.companions(listener);
             let listens = companions.iter().filter_map(|member| self.listens.get(member));
@@ -751,6 +764,10 @@ impl Lower<'_> {
                     makers.push_back(mark);
                 }
             }
+            if let Some(fd) = changes_description(cx) {
+                // Whoever uses it after that finds it connected, or bound, or as it was told to be.
+                self.fd_marks.entry((files, fd)).or_default().made = Some(mark);
+            }
         }
         if cx.call.ret >= 0 {
             let (reads, writes) = transfers(cx);
@@ -813,7 +830,6 @@ impl Lower<'_> {
             }
         }
         self.remember_lock(cx, mark);
-        self.remember_reports(cx, mark);
         self.remember_signals(cx, mark);
         self.remember_sightings(cx, mark);
         if cx.known.sc == Sc::RtSigreturn {

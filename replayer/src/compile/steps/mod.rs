@@ -8,6 +8,7 @@ mod memory;
 mod processes;
 mod settings;
 mod signals;
+mod tables;
 pub(crate) mod terminals;
 
 pub(crate) use futexes::Futexes;

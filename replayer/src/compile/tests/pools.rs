@@ -1,0 +1,128 @@
+//! Threads that share descriptors, and wait for the same.
+
+use super::{Mem, named, steps};
+use ctrace_format::{Detail, EpollEntry, SockAddr, TaskId};
+use ctrace_program::{Kind, PARKED, Post, Step, flags, other_ready};
+
+const IN: u32 = 1;
+const OUT: u32 = 4;
+const EDGE: u32 = 1 << 31;
+const THREAD: u64 = 0x5_0f00;
+
+/// A process of two threads, and a third that was made.
+fn threads(t: &mut Mem) -> (TaskId, TaskId) {
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 10));
+    t.call(a, "getuid", [0; 6], 0);
+    t.call(a, "eventfd2", [0; 6], 3);
+    t.fork(a, b);
+    t.call(a, "clone", [THREAD, 0, 0, 0, 0, 0], 11);
+    (a, b)
+}
+
+fn of(steps: &[Step], name: &str) -> Vec<Step> {
+    steps.iter().filter(|s| s.nr == named(name) && s.kind == Kind::Call as u8).copied().collect()
+}
+
+/// The number of the instance that a wait asks, and the descriptors that are in it meanwhile.
+fn asks(steps: &[Step], wait: usize) -> (u64, Vec<u64>) {
+    let waits: Vec<usize> = (0..steps.len()).filter(|i| steps[*i].nr == named("epoll_wait")).collect();
+    let at = waits[wait];
+    let own = steps[at].args[0];
+    let changes = |step: &Step, how: u64| {
+        step.nr == named("epoll_ctl")
+            && step.flags & flags::ENGINE != 0
+            && (step.args[0], step.args[1]) == (own, how)
+    };
+    let before: Vec<&Step> = steps[..at].iter().rev().take_while(|s| s.flags & flags::ENGINE != 0).collect();
+    let after: Vec<&Step> = steps[at + 1..].iter().take_while(|s| s.flags & flags::ENGINE != 0).collect();
+    let fds = |steps: &[&Step], how| {
+        steps.iter().filter(|s| changes(s, how)).map(|s| s.args[2]).collect::<Vec<_>>()
+    };
+    let added = fds(&before, 1);
+    assert_eq!(added, fds(&after, 2), "what was added is taken out again");
+    (own, added)
+}
+
+#[test]
+fn each_task_that_waits_on_a_shared_instance_is_told_what_it_was_told() {
+    let mut t = Mem::new();
+    let (a, b) = threads(&mut t);
+    t.call(a, "epoll_create1", [0; 6], 4);
+    for fd in [5, 6] {
+        t.call(a, "eventfd2", [0; 6], fd as i64);
+        let add = t.call(a, "epoll_ctl", [4, 1, fd, 0, 0, 0], 0);
+        let entries = vec![EpollEntry { data: 70 + fd, events: IN | OUT | EDGE }];
+        add.details.push(Detail::Epoll { arg: 3, entries });
+    }
+    let mut wait = |task, timeout: u64, told: &[u64]| {
+        let wait = t.call(task, "epoll_wait", [4, 0, 8, timeout, 0, 0], told.len() as i64);
+        let entries = told.iter().map(|fd| EpollEntry { data: 70 + fd, events: IN | OUT }).collect();
+        wait.details.push(Detail::Epoll { arg: 1, entries });
+    };
+    wait(a, u64::MAX, &[6]);
+    wait(b, u64::MAX, &[5]);
+    wait(b, 0, &[]);
+    let plan = t.plan();
+    let (of_a, of_b) = (steps(&plan, 0), steps(&plan, 1));
+    let (own, fds) = asks(&of_a, 0);
+    assert_eq!(fds, [6]);
+    assert_eq!(asks(&of_b, 0).1, [5]);
+    assert_eq!(asks(&of_b, 1), (asks(&of_b, 0).0, vec![]));
+    assert_ne!(own, asks(&of_b, 0).0);
+    assert!(own > PARKED);
+    let made = of(&of_b, "epoll_create1");
+    assert_eq!((made.len(), made[0].post), (1, Post::Fd as u8));
+}
+
+#[test]
+fn an_instance_that_one_task_waits_on_is_the_recorded_one() {
+    let mut t = Mem::new();
+    let (a, _) = threads(&mut t);
+    t.call(a, "epoll_create1", [0; 6], 4);
+    t.call(a, "epoll_wait", [4, 0, 8, 0, 0, 0], 0);
+    assert_eq!(asks(&steps(&t.plan(), 0), 0), (4, vec![]));
+}
+
+#[test]
+fn a_table_of_descriptors_grows_before_threads_share_it() {
+    let mut t = Mem::new();
+    let (a, b) = threads(&mut t);
+    t.call(b, "getuid", [0; 6], 0);
+    let c = t.add_task(12, 10);
+    t.fork(a, c);
+    t.call(a, "clone", [THREAD, 0, 0, 0, 0, 0], 12);
+    t.call(c, "getuid", [0; 6], 0);
+    let steps = steps(&t.plan(), 0);
+    let grows = |s: &&Step| s.nr == named("fcntl") && s.flags & flags::ENGINE != 0 && s.args[2] >= PARKED;
+    let first = steps.iter().position(|s| s.kind == Kind::Clone as u8).unwrap();
+    assert_eq!(steps[..first].iter().filter(grows).count(), 1);
+    assert_eq!(steps[first..].iter().filter(grows).count(), 0, "once is enough");
+}
+
+#[test]
+fn a_thread_uses_a_socket_only_after_another_connected_it() {
+    let mut t = Mem::new();
+    let (a, b) = threads(&mut t);
+    t.call(a, "socket", [2, 1, 0, 0, 0, 0], 4);
+    let to = SockAddr::Inet(([127, 0, 0, 1], 80).into());
+    t.call(a, "connect", [4, 0, 16, 0, 0, 0], -115).details.push(Detail::Addr { arg: 1, addr: to });
+    t.call(b, "getpeername", [4, 0, 0, 0, 0, 0], 0);
+    let plan = t.plan();
+    let connect = steps(&plan, 0).iter().position(|s| s.nr == named("connect")).unwrap() as u32;
+    let program = ctrace_program::Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let asks = steps(&plan, 1).iter().position(|s| s.nr == named("getpeername")).unwrap() as u32;
+    let waits = program.waits(&program.step(1, asks).unwrap()).unwrap();
+    assert!(waits.iter().any(|w| w.task == 0 && w.seq == connect * 2 + 2), "{waits:?}");
+}
+
+#[test]
+fn a_splice_that_has_nothing_to_move_waits_for_both_ends() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    for fds in [[3, 4], [5, 6]] {
+        t.call(a, "pipe2", [0; 6], 0).details.push(Detail::NewFds { arg: 0, fds, objects: [None; 2] });
+    }
+    t.call(a, "splice", [3, 0, 6, 0, 8, 2], 8);
+    let splice = of(&steps(&t.plan(), 0), "splice")[0];
+    assert_eq!((splice.fd_arg, splice.aux as u16, other_ready(splice.aux)), (0, 1, Some((2, 4))));
+}
