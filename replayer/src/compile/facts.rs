@@ -36,6 +36,8 @@ pub(crate) struct Facts {
     pub(crate) pipes_inside: Vec<bool>,
     /// Words of thread ids that the kernel clears at exit, by word: tasks.
     pub(crate) tid_words: FxHashMap<Word, Vec<TaskIx>>,
+    /// Waits on such a word for a thread that they name.
+    pub(crate) waited_for: FxHashMap<CallId, TaskIx>,
     /// Processes from the snapshot whose descriptors the workload used.
     pub(crate) unknown_fds: u64,
     /// All tasks, in the order in which every pass finds them.
@@ -71,7 +73,7 @@ pub(crate) struct Facts {
     pub(crate) datagrams: Datagrams,
     /// What calls did that only what followed tells.
     pub(crate) told: Told,
-    /// Epoll instances on which several tasks wait.
+    /// Epoll instances that several tasks use.
     pub(crate) pools: Pools,
 }
 
@@ -163,6 +165,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut matcher = Matcher::default();
     let mut connects = Connects::default();
     let mut tid_words: FxHashMap<Word, Vec<TaskIx>> = FxHashMap::default();
+    let mut waited_for = FxHashMap::default();
     let mut inside: FxHashSet<u32> = FxHashSet::default();
     let mut reset = FxHashSet::default();
     let mut refusals = Refusals::default();
@@ -229,6 +232,15 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             Sc::Futex => {
                 budget.things("futex words", matcher.words())?;
                 futex(&mut matcher, &world, task, call, event.end_ns());
+                let (op, private) = futex_op(call);
+                if matches!(op, futex_ops::WAIT | futex_ops::WAIT_BITSET)
+                    && let Some(children) = tid_words.get(&futex_word(&world, task, call.args[0], private))
+                    && let Some(child) = children
+                        .iter()
+                        .rfind(|child| world.tasks[**child as usize].tid == call.args[2] as u32)
+                {
+                    waited_for.insert((task, seq), *child);
+                }
             }
             Sc::Clone | Sc::Clone3 if call.ret > 0 => {
                 if let Some((flags, _, child_tid)) = clone_operands(call, known.sc)
@@ -321,6 +333,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             datagrams.note(&mut world, budget, task, call, known.sc)?;
         }
         told.call(&world, budget, task, call, &known)?;
+        if !call.flags.contains(SyscallFlags::NO_EXIT) {
+            pools.uses(&world, (task, seq), call, known.sc);
+        }
         world.apply_call(source, task, call, &known)?;
         told.applied(&world, task, call, &known);
         pools.saw(&world, task, call, known.sc);
@@ -399,6 +414,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         connects,
         pipes_inside,
         tid_words,
+        waited_for,
         unknown_fds,
         tasks,
         refusals,

@@ -1,18 +1,23 @@
-//! Epoll instances on which several tasks wait.
+//! Epoll instances that several tasks use.
 //!
-//! Whom of them the kernel tells of a change is up to the order in which they wait (`__add_wait_queue_exclusive`,
+//! Whom of those who wait the kernel tells of a change is up to the order in which they wait (`__add_wait_queue_exclusive`,
 //! fs/eventpoll.c), and how often it tells is up to how many changes come before somebody looks. Here both are known. So
 //! each of these tasks waits on an instance of its own, which watches what the recorded wait reported for as long as the
 //! wait lasts: it is woken by the same cause, and nobody else is. The recorded instance stays, for the calls that change it.
+//!
+//! A wait may be told of what others registered, or emptied, while it lasted: they put it into the waiter's instance when
+//! they have done so. Before that it would be told of what was there then.
 
 use super::CompileError;
+use super::arrivals::CallId;
 use super::calls::{Sc, nr};
+use super::deps::EdgeKind;
 use super::io::{POLLIN, POLLOUT};
 use super::lower::{Cx, Lower, Lowered};
 use super::wire;
-use super::world::{O_CLOEXEC, OfdIx, TaskIx, Watch, World};
+use super::world::{Mark, O_CLOEXEC, OfdIx, TaskIx, Watch, World, detail_epoll, detail_time};
 use ctrace_format::{PollEntry, Syscall};
-use ctrace_program::{Kind, PARKED, Post, Sel, Step, fd_operand, flags};
+use ctrace_program::{Kind, PARKED, Post, Sel, Step, Wait, fd_operand, flags};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// First number of the tasks' own instances, if the recording has no higher one.
@@ -27,7 +32,7 @@ const EPOLL_CTL_DEL: u64 = 2;
 /// What is known of such instances before any step is written.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
-    /// By instance: who waited on it first.
+    /// By instance: who used it first.
     first: FxHashMap<OfdIx, TaskIx>,
     pooled: FxHashSet<OfdIx>,
     waiters: FxHashSet<TaskIx>,
@@ -35,11 +40,42 @@ pub(crate) struct Pools {
     closed: u64,
     /// The number of the first instance.
     base: u64,
+    /// By instance and descriptor: who registered it last.
+    registered: FxHashMap<(OfdIx, i32), Use>,
+    /// By description: who took something from it last, and who found no room in it.
+    emptied: FxHashMap<OfdIx, Use>,
+    filled: FxHashMap<OfdIx, Use>,
+    /// What a call puts into the instances of those who wait.
+    armed: FxHashMap<CallId, Vec<Armed>>,
+}
+
+/// A call that changed what a wait would be told, and when it returned.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    call: CallId,
+    end_ns: u64,
+}
+
+/// A descriptor that a wait is told of.
+#[derive(Debug, Clone, Copy)]
+struct Armed {
+    wait: CallId,
+    ep: OfdIx,
+    fd: i32,
+    cause: u16,
 }
 
 /// Whether a call waits on an epoll instance.
 pub(crate) fn waits_on_epoll(sc: Sc) -> bool {
     matches!(sc, Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2)
+}
+
+/// Whether a wait does not wait.
+fn asks_at_once(call: &Syscall, sc: Sc) -> bool {
+    match sc {
+        Sc::EpollPwait2 => detail_time(call, 3) == Some(0),
+        _ => call.args[3] as i32 == 0,
+    }
 }
 
 impl Pools {
@@ -49,19 +85,94 @@ impl Pools {
             let number = u64::from(call.args[0] as u32) + 1;
             self.closed = self.closed.max(if number <= CLOSED_MAX { number } else { 0 });
         }
-        if !waits_on_epoll(sc) {
+        let waits = waits_on_epoll(sc);
+        if !waits && (sc != Sc::EpollCtl || call.ret != 0) {
             return;
         }
         let Some(ep) = world.ofd_of(task, call.args[0] as i32) else { return };
-        let first = *self.first.entry(ep).or_insert(task);
-        if first != task {
+        if *self.first.entry(ep).or_insert(task) != task {
             self.pooled.insert(ep);
-            self.waiters.extend([first, task]);
+        }
+        if !waits {
+            return;
+        }
+        self.waiters.insert(task);
+        self.told(world, ep, task, call, sc);
+    }
+
+    /// Notes a call that changes what a wait would be told, before it does.
+    pub(crate) fn uses(&mut self, world: &World, call_id: CallId, call: &Syscall, sc: Sc) {
+        const EAGAIN: i64 = -11;
+        let task = call_id.0;
+        if !world.has_shared_files(world.tasks[task as usize].proc) {
+            return;
+        }
+        let used = Use { call: call_id, end_ns: call.t_ns.saturating_add(call.duration_ns) };
+        let first = call.args[0] as i32;
+        match sc {
+            Sc::EpollCtl if call.ret == 0 && call.args[1] != EPOLL_CTL_DEL => {
+                if let Some(ep) = world.ofd_of(task, first) {
+                    self.registered.insert((ep, call.args[2] as i32), used);
+                }
+            }
+            Sc::Read
+            | Sc::Readv
+            | Sc::Recvfrom
+            | Sc::Recvmsg
+            | Sc::Recvmmsg
+            | Sc::Splice
+            | Sc::Accept
+            | Sc::Accept4
+                if call.ret >= 0 || call.ret == EAGAIN =>
+            {
+                if let Some(ofd) = world.ofd_of(task, first) {
+                    self.emptied.insert(ofd, used);
+                }
+            }
+            Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg if call.ret == EAGAIN => {
+                if let Some(ofd) = world.ofd_of(task, first) {
+                    self.filled.insert(ofd, used);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Finds those during whose calls a wait was going on that was told of what they changed.
+    fn told(&mut self, world: &World, ep: OfdIx, task: TaskIx, call: &Syscall, sc: Sc) {
+        if call.ret <= 0 || asks_at_once(call, sc) {
+            return;
+        }
+        let proc = |task: TaskIx| world.procs[world.tasks[task as usize].proc as usize].files;
+        // It has been applied.
+        let wait = (task, world.tasks[task as usize].ops.saturating_sub(1));
+        let Some(epoll) = world.epoll(ep) else { return };
+        for entry in detail_epoll(call).unwrap_or_default() {
+            let Some(watch) = epoll.by_data(entry.data) else { continue };
+            let cause = cause(entry.events);
+            let uses = if cause == POLLOUT { &self.filled } else { &self.emptied };
+            let last = [self.registered.get(&(ep, watch.fd)), uses.get(&watch.ofd)]
+                .into_iter()
+                .flatten()
+                .max_by_key(|used| used.end_ns)
+                .filter(|used| {
+                    used.end_ns > call.t_ns && used.call.0 != task && proc(used.call.0) == proc(task)
+                });
+            if let Some(used) = last {
+                let armed = Armed { wait, ep, fd: watch.fd, cause };
+                self.armed.entry(used.call).or_default().push(armed);
+            }
         }
     }
 
     pub(crate) fn finish(mut self, numbers: u64) -> Self {
         self.base = FIRST.max(self.closed).max(numbers);
+        (self.registered, self.emptied, self.filled) = Default::default();
+        let pooled = &self.pooled;
+        self.armed.retain(|_, armed| {
+            armed.retain(|armed| pooled.contains(&armed.ep));
+            !armed.is_empty()
+        });
         self
     }
 
@@ -79,6 +190,12 @@ impl Pools {
 #[derive(Debug, Default)]
 pub(crate) struct Own {
     numbers: FxHashMap<TaskIx, u64>,
+    /// Tasks that have made theirs.
+    made: FxHashSet<TaskIx>,
+    /// What others put into the instance for a wait.
+    by_others: FxHashMap<CallId, Vec<i32>>,
+    /// By instance and descriptor: the call that registered it last.
+    registered: FxHashMap<(OfdIx, i32), Mark>,
     /// Numbers that were given. None is given twice: a process that was forked has those of its parent.
     given: u64,
 }
@@ -87,6 +204,7 @@ impl Own {
     /// A task executed another program, which has none.
     pub(crate) fn executed(&mut self, task: TaskIx) {
         self.numbers.remove(&task);
+        self.made.remove(&task);
     }
 }
 
@@ -107,25 +225,103 @@ impl Lower<'_> {
         if !self.facts.pools.pooled.contains(&ep) || self.world.epoll(ep).is_none() {
             return None;
         }
-        if let Some(number) = self.own_instances.numbers.get(&cx.task) {
+        let number = self.own_number(cx.task)?;
+        if self.own_instances.made.insert(cx.task) {
+            let make = Step::call(nr::epoll_create1).with(flags::ENGINE).imm(0, u64::from(O_CLOEXEC));
+            pre.push(make.post(Post::Fd, fd_operand(number as u32, true)));
+        }
+        Some(number)
+    }
+
+    /// The number of a task's own instance.
+    fn own_number(&mut self, task: TaskIx) -> Option<u64> {
+        if let Some(number) = self.own_instances.numbers.get(&task) {
             return Some(*number);
         }
         let number = self.facts.pools.base + self.own_instances.given;
-        let limit = self.world.procs[cx.proc as usize].fd_limit;
+        let proc = self.world.tasks[task as usize].proc;
+        let limit = self.world.procs[proc as usize].fd_limit;
         if self.own_instances.given >= TASKS_MAX || limit.is_some_and(|limit| number >= limit) {
             return None;
         }
         self.own_instances.given += 1;
-        self.own_instances.numbers.insert(cx.task, number);
+        self.own_instances.numbers.insert(task, number);
         self.meter.descriptor(i32::try_from(number).unwrap_or(i32::MAX - 1));
-        let make = Step::call(nr::epoll_create1).with(flags::ENGINE).imm(0, u64::from(O_CLOEXEC));
-        pre.push(make.post(Post::Fd, fd_operand(number as u32, true)));
         Some(number)
+    }
+
+    /// After a call that changed what others are told who wait already, what they are told of is put into their instances.
+    pub(crate) fn arm(
+        &mut self,
+        cx: &Cx<'_>,
+        lowered: &mut Lowered,
+        waits: &mut Vec<Wait>,
+    ) -> Result<(), CompileError> {
+        let seq = self.world.tasks[cx.task as usize].ops;
+        for armed in self.facts.pools.armed.remove(&(cx.task, seq)).unwrap_or_default() {
+            let (waiter, its) = armed.wait;
+            let Some(state) = self.world.tasks.get(waiter as usize).filter(|state| state.ops == its) else {
+                continue;
+            };
+            if state.exited || waiter as usize >= self.states.len() {
+                continue;
+            }
+            let Some(own) = self.own_number(waiter) else { continue };
+            let (me, on) = (self.prog(cx.task), self.prog(waiter));
+            // The wait is what it does next, after the engine's own.
+            let makes = u32::from(!self.own_instances.made.contains(&waiter));
+            let waiting = self.b.next_step(on) + makes;
+            self.deps.add(me, EdgeKind::Seen, Wait::entered(on, waiting), waits);
+            let event = self.b.data(&wire::epoll_event(armed.fd, u32::from(armed.cause)))?;
+            let add = Step::call(nr::epoll_ctl).with(flags::ENGINE).imm(0, own).imm(1, EPOLL_CTL_ADD);
+            self.own_instances.by_others.entry(armed.wait).or_default().push(armed.fd);
+            lowered.then.push(add.imm(2, armed.fd as u64).arg(3, Sel::Data, event));
+        }
+        Ok(())
+    }
+
+    /// A wait is told of what was registered by then; what is registered meanwhile comes by [`Self::arm`].
+    pub(crate) fn after_registrations(&mut self, cx: &Cx<'_>, waits: &mut Vec<Wait>) {
+        if !waits_on_epoll(cx.known.sc) || cx.call.ret <= 0 {
+            return;
+        }
+        let Some(ep) = self.ofd(cx, 0).filter(|ep| self.facts.pools.pooled.contains(ep)) else { return };
+        let Some(epoll) = self.world.epoll(ep) else { return };
+        let seq = self.world.tasks[cx.task as usize].ops;
+        let by_others = self.own_instances.by_others.get(&(cx.task, seq));
+        let entries = detail_epoll(cx.call).unwrap_or_default().iter();
+        let fds = entries.filter_map(|entry| epoll.by_data(entry.data)).map(|watch| watch.fd);
+        let marks: Vec<Mark> = fds
+            .filter(|fd| by_others.is_none_or(|fds| !fds.contains(fd)))
+            .filter_map(|fd| self.own_instances.registered.get(&(ep, fd)).copied())
+            .filter(|mark| mark.task != cx.task)
+            .collect();
+        let me = self.prog(cx.task);
+        for mark in marks {
+            let on = self.prog(mark.task);
+            self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
+        }
+    }
+
+    /// Remembers who registered what with an instance that several wait on.
+    pub(crate) fn remember_registration(&mut self, cx: &Cx<'_>, mark: Mark) {
+        if cx.known.sc == Sc::EpollCtl
+            && cx.call.ret == 0
+            && let Some(ep) = self.ofd(cx, 0).filter(|ep| self.facts.pools.pooled.contains(ep))
+        {
+            let at = (ep, cx.call.args[2] as i32);
+            if cx.call.args[1] == EPOLL_CTL_DEL {
+                self.own_instances.registered.remove(&at);
+            } else {
+                self.own_instances.registered.insert(at, mark);
+            }
+        }
     }
 
     /// A wait on a task's own instance, which reported `named`.
     pub(crate) fn told_of(
         &mut self,
+        cx: &Cx<'_>,
         own: u64,
         mut step: Step,
         named: &[(PollEntry, Watch)],
@@ -144,12 +340,16 @@ impl Lower<'_> {
         } else {
             step = step.post(Post::AwaitReady, answers);
         }
+        let seq = self.world.tasks[cx.task as usize].ops;
+        let by_others = self.own_instances.by_others.remove(&(cx.task, seq)).unwrap_or_default();
         let engine = Step::call(nr::epoll_ctl).with(flags::ENGINE).imm(0, own);
         let mut then = Vec::new();
         for entry in &entries {
             let event = self.b.data(&wire::epoll_event(entry.fd, u32::from(entry.events)))?;
             let change = engine.imm(2, entry.fd as u64);
-            pre.push(change.imm(1, EPOLL_CTL_ADD).arg(3, Sel::Data, event));
+            if !by_others.contains(&entry.fd) {
+                pre.push(change.imm(1, EPOLL_CTL_ADD).arg(3, Sel::Data, event));
+            }
             then.push(change.imm(1, EPOLL_CTL_DEL).imm(3, 0));
         }
         Ok(Lowered { then, ..Lowered::after(pre, step) })

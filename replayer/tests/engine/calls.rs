@@ -164,6 +164,36 @@ fn a_handler_runs_where_the_recording_has_it() {
 }
 
 #[test]
+fn a_futex_wait_that_is_made_again_finds_another_value() {
+    let mut script = Script::new();
+    let child = script.task(0, 1001, None);
+    let (word, quiet) = (script.builder.futex_slot(), script.builder.futex_slot());
+    let action = Step { kind: Kind::Sigaction as u8, ..returns(libc::SYS_rt_sigaction, 0) };
+    let restart = libc::SA_RESTART as u64;
+    script.push(0, action.imm(0, libc::SIGUSR1 as u64).imm(1, restart).aux(ctrace_program::SIG_HANDLER));
+    script.fork(0, child);
+    let private = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as u64;
+    let wait = |word: u32, value: u64| {
+        call(libc::SYS_futex).arg(0, Sel::Futex, u64::from(word)).imm(1, private).imm(2, value)
+    };
+    let interrupted = wait(word, 0).expect(Expect::Exact, -512).with(flags::INTERRUPTED);
+    let waiting = script.push(0, interrupted);
+    let mut handler = Step::of(Kind::SignalHandler);
+    handler.nr = libc::SIGUSR1 as u32;
+    script.push(0, handler);
+    script.push(0, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
+    script.push(0, wait(quiet, 1).expect(Expect::Exact, -i64::from(libc::EAGAIN)));
+    script.wait4(0, child);
+    script.exit(0);
+
+    let mut kill = returns(libc::SYS_kill, 0).arg(0, Sel::Pid, 0).imm(1, libc::SIGUSR1 as u64);
+    kill.think_sleep_ns = 30_000_000;
+    script.push_after(child, kill, &[Wait::entered(0, waiting)]);
+    script.exit(child);
+    all_as_expected(script, 9);
+}
+
+#[test]
 fn a_signal_that_comes_right_after_another_handler_does_not_repeat_its_steps() {
     let mut script = Script::new();
     let child = script.task(0, 1001, None);

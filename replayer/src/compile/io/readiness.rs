@@ -265,7 +265,7 @@ impl Lower<'_> {
                 step = Self::ends_anyway(cx, step, 3);
                 return Ok(Lowered::after(pre, step));
             }
-            return self.told_of(own, step, &named, at_once, pre);
+            return self.told_of(cx, own, step, &named, at_once, pre);
         }
         let once = self.reports_once(cx);
         if once {

@@ -643,6 +643,7 @@ impl Lower<'_> {
         self.reaped(&cx)?;
         let mut lowered = self.lower(&cx)?;
         self.early_accepts(&cx, &mut lowered, &mut waits);
+        self.arm(&cx, &mut lowered, &mut waits)?;
         let parent = self.world.procs[cx.proc as usize].parent;
         let label = if known.sc == Sc::ExitGroup && parent.is_some() {
             let label = self.b.next_step(self.prog(task));

@@ -1,6 +1,7 @@
 //! What a call has to wait for, and what those after it will have to know.
 
 use super::super::CompileError;
+use super::super::arrivals::CallId;
 use super::super::calls::{Sc, nr};
 use super::super::deps::{EdgeKind, Need};
 use super::super::fsmodel::PathId;
@@ -91,9 +92,19 @@ impl Lower<'_> {
     pub(crate) fn find_joins(&mut self) {
         for (word, tasks) in &self.facts.tid_words {
             let Some(waits) = self.facts.futexes.by_word.get(word) else { continue };
-            // The same word serves one thread after the other; waits and threads pair up in order.
-            for (child, wait) in tasks.iter().zip(waits) {
-                self.joins.insert(*child, *wait);
+            // The same word serves one thread after the other. A wait names its thread by the value that it finds there; where
+            // that is an id of another namespace, waits and threads pair up in order.
+            let named = |wait: &&CallId| self.facts.waited_for.contains_key(*wait);
+            for wait in waits.iter().filter(named) {
+                if let Some(child) = self.facts.waited_for.get(wait) {
+                    self.joins.insert(*child, *wait);
+                }
+            }
+            let others: Vec<CallId> = waits.iter().filter(|wait| !named(wait)).copied().collect();
+            let left: Vec<TaskIx> =
+                tasks.iter().filter(|child| !self.joins.contains_key(child)).copied().collect();
+            for (child, wait) in left.into_iter().zip(others) {
+                self.joins.insert(child, wait);
             }
             for child in tasks {
                 self.join_words.entry(*child).or_insert(*word);
@@ -226,6 +237,11 @@ impl Lower<'_> {
             }
             if let Some(key) = self.stream_key(ofd, true) {
                 needs.extend(before(self.stream_writes.get(&key), call.t_ns, EdgeKind::Stream));
+                if matches!(key, StreamKey::Sock(_)) {
+                    // What is said on a connection answers what was heard by then, whichever threads do it: whether one
+                    // handed it to another in memory is not seen.
+                    needs.extend(before(self.stream_reads.get(&key), call.t_ns, EdgeKind::Stream));
+                }
                 if self.world.ofds[ofd as usize].kind == OfdKind::Event {
                     // A read takes all that was added: what is added too early is not there for the next one.
                     needs.extend(before(self.stream_reads.get(&key), call.t_ns, EdgeKind::Stream));
@@ -256,6 +272,7 @@ impl Lower<'_> {
         }
         self.among_companions(cx, &mut needs, waits);
         self.lock_needs(cx, &mut needs, waits);
+        self.after_registrations(cx, waits);
         if let Some(listener) = self.before_arriving(cx, waits) {
             let companions = self.companions(listener);
             let listens = companions.iter().filter_map(|member| self.listens.get(member));
@@ -830,6 +847,7 @@ impl Lower<'_> {
             }
         }
         self.remember_lock(cx, mark);
+        self.remember_registration(cx, mark);
         self.remember_signals(cx, mark);
         self.remember_sightings(cx, mark);
         if cx.known.sc == Sc::RtSigreturn {

@@ -126,3 +126,58 @@ fn a_splice_that_has_nothing_to_move_waits_for_both_ends() {
     let splice = of(&steps(&t.plan(), 0), "splice")[0];
     assert_eq!((splice.fd_arg, splice.aux as u16, other_ready(splice.aux)), (0, 1, Some((2, 4))));
 }
+
+/// A wait that was going on when another thread registered what it was told of.
+#[test]
+fn who_registers_what_others_wait_for_tells_them() {
+    let mut t = Mem::new();
+    let (a, b) = threads(&mut t);
+    t.call(a, "epoll_create1", [0; 6], 4);
+    t.call(b, "epoll_wait", [4, 0, 8, 0, 0, 0], 0);
+    t.call(a, "epoll_wait", [4, 0, 8, 0, 0, 0], 0);
+    let start_ns = t.now;
+    t.call(a, "eventfd2", [0; 6], 5);
+    for how in [1, 3] {
+        let add = t.call(a, "epoll_ctl", [4, how, 5, 0, 0, 0], 0);
+        add.details.push(Detail::Epoll { arg: 3, entries: vec![EpollEntry { data: 75, events: IN | EDGE }] });
+    }
+    let now = t.now;
+    let wait = t.call(b, "epoll_wait", [4, 0, 8, u64::MAX, 0, 0], 1);
+    (wait.t_ns, wait.duration_ns) = (start_ns, now - start_ns);
+    wait.details.push(Detail::Epoll { arg: 1, entries: vec![EpollEntry { data: 75, events: IN }] });
+    let plan = t.plan();
+    let (of_a, of_b) = (steps(&plan, 0), steps(&plan, 1));
+    let wait = of_b.iter().rposition(|s| s.nr == named("epoll_wait")).unwrap();
+    let own = of_b[wait].args[0];
+    let adds = |steps: &[Step]| -> Vec<usize> {
+        let add = |s: &Step| s.nr == named("epoll_ctl") && (s.args[0], s.args[1], s.args[2]) == (own, 1, 5);
+        (0..steps.len()).filter(|i| add(&steps[*i])).collect()
+    };
+    assert_eq!(adds(&of_b), [0_usize; 0], "it is not there yet");
+    let [add] = adds(&of_a)[..] else { panic!("{:?}", adds(&of_a)) };
+    // After the last change, which comes when the other waits.
+    assert_eq!((of_a[add - 1].nr, of_a[add - 1].args[1]), (named("epoll_ctl"), 3));
+    let program = ctrace_program::Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let waits = program.waits(&program.step(0, add as u32 - 1).unwrap()).unwrap();
+    assert!(waits.contains(&ctrace_program::Wait::entered(1, wait as u32)), "{waits:?} {wait}");
+}
+
+#[test]
+fn a_reply_is_written_after_another_thread_read_the_request() {
+    let mut t = Mem::new();
+    let (a, b) = threads(&mut t);
+    t.call(a, "socketpair", [1, 1, 0, 0, 0, 0], 0).details.push(Detail::NewFds {
+        arg: 3,
+        fds: [4, 5],
+        objects: [None; 2],
+    });
+    t.call(b, "getuid", [0; 6], 0);
+    t.call(a, "read", [4, 0, 8, 0, 0, 0], 8);
+    t.call(b, "write", [4, 0, 8, 0, 0, 0], 8);
+    let plan = t.plan();
+    let read = steps(&plan, 0).iter().position(|s| s.nr == named("read")).unwrap() as u32;
+    let write = steps(&plan, 1).iter().position(|s| s.nr == named("write")).unwrap() as u32;
+    let program = ctrace_program::Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let waits = program.waits(&program.step(1, write).unwrap()).unwrap();
+    assert!(waits.contains(&ctrace_program::Wait::completed(0, read)), "{waits:?}");
+}

@@ -348,3 +348,31 @@ fn a_process_ends_after_the_calls_that_its_threads_had_made() {
     let last = steps(&plan, 1).iter().position(|step| step.nr == named("getuid")).unwrap();
     assert_eq!(program.waits(&exit).unwrap(), [Wait::completed(1, last as u32)]);
 }
+
+/// The C library gives a new thread the stack of one that has ended, and with that the word of its id.
+#[test]
+fn a_thread_that_is_waited_for_is_the_one_whose_id_the_wait_names() {
+    const JOINED: u64 = 0x30_0000 | 0x5_0f00;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "getuid", [0; 6], 0);
+    let mut threads = Vec::new();
+    for tid in [11, 12] {
+        let thread = t.add_task(tid, 10);
+        threads.push(thread);
+        t.fork(a, thread);
+        t.call(a, "clone", [JOINED, 0, 0, WORD, 0, 0], i64::from(tid));
+        t.call(thread, "getuid", [0; 6], 0);
+        let waiting = t.now;
+        t.call(thread, "exit", [0; 6], 0).flags = SyscallFlags::NO_EXIT;
+        let (t_ns, kind) = (t.now, ctrace_format::ProcessKind::Exit { status: 0, group_dead: false });
+        t.events.push(Event::Process(ctrace_format::Process { t_ns, task: thread, kind }));
+        if tid == 12 {
+            // The first had ended when it was looked for.
+            let now = t.now;
+            at(&mut t, a, [WORD, WAIT, 12, 0, 0, 0], 0, (waiting, now + 1_000));
+        }
+    }
+    let wait = futexes(&steps(&t.plan(), 0))[0];
+    assert_eq!((wait.sel[2], wait.args[2]), (Sel::Pid as u8, 2));
+}

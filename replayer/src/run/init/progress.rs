@@ -167,10 +167,11 @@ impl<'a> Tasks<'a> {
         }
         let stuck: Vec<u32> = out.iter().map(|position| position.task).collect();
         for task in self.all().filter(|task| stuck.binary_search(task).is_err()) {
-            if is_open(self.seen[task as usize].state)
-                && !self.waits(task, clock_ns)
-                && !self.is_gone(task, threads)
-            {
+            if !is_open(self.seen[task as usize].state) || self.is_gone(task, threads) {
+                continue;
+            }
+            // Who was woken and has no CPU yet still looks as if it waited.
+            if !self.waits(task, clock_ns) || !self.is_blocked(task, threads) {
                 let at_ns = self.next_act(task);
                 out.push(Position { task, stage: Stage::Moves, at_ns });
             }
