@@ -7,7 +7,7 @@ use super::calls::Sc;
 use super::connects::Connects;
 use super::datagrams::Datagrams;
 use super::fsmodel::{FsModel, Paths};
-use super::futexes::{ANY, Matcher, SHARED, Sleep, Wakes, Waking, Word};
+use super::futexes::{ANY, Joins, Matcher, SHARED, Sleep, Wakes, Waking, Word};
 use super::links::{Links, Observed};
 use super::pools::Pools;
 use super::refusals::Refusals;
@@ -34,10 +34,8 @@ pub(crate) struct Facts {
     pub(crate) reached: FxHashSet<SockAddr>,
     /// By pipe index: held by the workload on both ends at some time.
     pub(crate) pipes_inside: Vec<bool>,
-    /// Words of thread ids that the kernel clears at exit, by word: tasks.
-    pub(crate) tid_words: FxHashMap<Word, Vec<TaskIx>>,
-    /// Waits on such a word for a thread that they name.
-    pub(crate) waited_for: FxHashMap<CallId, TaskIx>,
+    /// Threads whose end another waits for.
+    pub(crate) joins: Joins,
     /// Processes from the snapshot whose descriptors the workload used.
     pub(crate) unknown_fds: u64,
     /// All tasks, in the order in which every pass finds them.
@@ -165,7 +163,6 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut matcher = Matcher::default();
     let mut connects = Connects::default();
     let mut tid_words: FxHashMap<Word, Vec<TaskIx>> = FxHashMap::default();
-    let mut waited_for = FxHashMap::default();
     let mut inside: FxHashSet<u32> = FxHashSet::default();
     let mut reset = FxHashSet::default();
     let mut refusals = Refusals::default();
@@ -187,6 +184,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
     let mut told = Told::default();
     let mut pools = Pools::default();
+    let mut named: FxHashMap<CallId, TaskIx> = FxHashMap::default();
     let mut reached = FxHashSet::default();
     let mut datagrams = Datagrams::default();
     let mut blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>> = FxHashMap::default();
@@ -234,12 +232,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 futex(&mut matcher, &world, task, call, event.end_ns());
                 let (op, private) = futex_op(call);
                 if matches!(op, futex_ops::WAIT | futex_ops::WAIT_BITSET)
-                    && let Some(children) = tid_words.get(&futex_word(&world, task, call.args[0], private))
-                    && let Some(child) = children
-                        .iter()
-                        .rfind(|child| world.tasks[**child as usize].tid == call.args[2] as u32)
+                    && let Some(threads) = tid_words.get(&futex_word(&world, task, call.args[0], private))
                 {
-                    waited_for.insert((task, seq), *child);
+                    let is_named =
+                        |thread: &&TaskIx| world.tasks[**thread as usize].tid == call.args[2] as u32;
+                    named.extend(threads.iter().rfind(is_named).map(|thread| ((task, seq), *thread)));
                 }
             }
             Sc::Clone | Sc::Clone3 if call.ret > 0 => {
@@ -332,10 +329,10 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         if !call.flags.contains(SyscallFlags::NO_EXIT) {
             datagrams.note(&mut world, budget, task, call, known.sc)?;
         }
-        told.call(&world, budget, task, call, &known)?;
         if !call.flags.contains(SyscallFlags::NO_EXIT) {
             pools.uses(&world, (task, seq), call, known.sc);
         }
+        told.call(&world, budget, task, call, &known)?;
         world.apply_call(source, task, call, &known)?;
         told.applied(&world, task, call, &known);
         pools.saw(&world, task, call, known.sc);
@@ -405,16 +402,16 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let shared_addresses = std::mem::take(&mut world.shared_addresses);
     let (paths, fs, seed) = world.into_parts();
     let links = seed.links.clone();
+    let futexes = matcher.finish();
     Ok(Facts {
         seed,
         paths,
         fs,
         inside: (0..count as u32).map(|i| inside.contains(&i)).collect(),
-        futexes: matcher.finish(),
+        joins: Joins::of(&tid_words, &futexes, &named),
+        futexes,
         connects,
         pipes_inside,
-        tid_words,
-        waited_for,
         unknown_fds,
         tasks,
         refusals,

@@ -11,11 +11,12 @@
 use super::CompileError;
 use super::arrivals::CallId;
 use super::calls::{Sc, nr};
-use super::deps::EdgeKind;
+use super::emit::{EdgeKind, Lowered};
 use super::io::{POLLIN, POLLOUT};
-use super::lower::{Cx, Lower, Lowered};
+use super::lower::Lower;
+use super::model::Cx;
 use super::wire;
-use super::world::{Mark, O_CLOEXEC, OfdIx, TaskIx, Watch, World, detail_epoll, detail_time};
+use super::world::{O_CLOEXEC, OfdIx, TaskIx, Watch, World, detail_epoll, detail_time};
 use ctrace_format::{PollEntry, Syscall};
 use ctrace_program::{Kind, PARKED, Post, Sel, Step, Wait, fd_operand, flags};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -47,6 +48,8 @@ pub(crate) struct Pools {
     filled: FxHashMap<OfdIx, Use>,
     /// What a call puts into the instances of those who wait.
     armed: FxHashMap<CallId, Vec<Armed>>,
+    /// What others put into the instance of a wait.
+    meanwhile: FxHashMap<CallId, Vec<i32>>,
 }
 
 /// A call that changed what a wait would be told, and when it returned.
@@ -161,6 +164,7 @@ impl Pools {
             if let Some(used) = last {
                 let armed = Armed { wait, ep, fd: watch.fd, cause };
                 self.armed.entry(used.call).or_default().push(armed);
+                self.meanwhile.entry(wait).or_default().push(watch.fd);
             }
         }
     }
@@ -174,6 +178,16 @@ impl Pools {
             !armed.is_empty()
         });
         self
+    }
+
+    /// Whether several tasks use an instance.
+    pub(crate) fn has(&self, ep: OfdIx) -> bool {
+        self.pooled.contains(&ep)
+    }
+
+    /// Whether others put a descriptor into the instance of a wait while that lasts.
+    pub(crate) fn comes_meanwhile(&self, wait: CallId, fd: i32) -> bool {
+        self.meanwhile.get(&wait).is_some_and(|fds| fds.contains(&fd))
     }
 
     /// One more than the highest number that the engine uses of a table.
@@ -194,8 +208,6 @@ pub(crate) struct Own {
     made: FxHashSet<TaskIx>,
     /// What others put into the instance for a wait.
     by_others: FxHashMap<CallId, Vec<i32>>,
-    /// By instance and descriptor: the call that registered it last.
-    registered: FxHashMap<(OfdIx, i32), Mark>,
     /// Numbers that were given. None is given twice: a process that was forked has those of its parent.
     given: u64,
 }
@@ -222,11 +234,11 @@ impl Lower<'_> {
     /// The number of the instance that a task waits on instead of the one that several wait on; made before its first wait.
     pub(crate) fn own_instance(&mut self, cx: &Cx<'_>, pre: &mut Vec<Step>) -> Option<u64> {
         let ep = self.ofd(cx, 0)?;
-        if !self.facts.pools.pooled.contains(&ep) || self.world.epoll(ep).is_none() {
+        if !self.facts.pools.has(ep) || self.world.epoll(ep).is_none() {
             return None;
         }
         let number = self.own_number(cx.task)?;
-        if self.own_instances.made.insert(cx.task) {
+        if self.kept.instances.made.insert(cx.task) {
             let make = Step::call(nr::epoll_create1).with(flags::ENGINE).imm(0, u64::from(O_CLOEXEC));
             pre.push(make.post(Post::Fd, fd_operand(number as u32, true)));
         }
@@ -235,18 +247,18 @@ impl Lower<'_> {
 
     /// The number of a task's own instance.
     fn own_number(&mut self, task: TaskIx) -> Option<u64> {
-        if let Some(number) = self.own_instances.numbers.get(&task) {
+        if let Some(number) = self.kept.instances.numbers.get(&task) {
             return Some(*number);
         }
-        let number = self.facts.pools.base + self.own_instances.given;
+        let number = self.facts.pools.base + self.kept.instances.given;
         let proc = self.world.tasks[task as usize].proc;
         let limit = self.world.procs[proc as usize].fd_limit;
-        if self.own_instances.given >= TASKS_MAX || limit.is_some_and(|limit| number >= limit) {
+        if self.kept.instances.given >= TASKS_MAX || limit.is_some_and(|limit| number >= limit) {
             return None;
         }
-        self.own_instances.given += 1;
-        self.own_instances.numbers.insert(task, number);
-        self.meter.descriptor(i32::try_from(number).unwrap_or(i32::MAX - 1));
+        self.kept.instances.given += 1;
+        self.kept.instances.numbers.insert(task, number);
+        self.emit.meter.descriptor(i32::try_from(number).unwrap_or(i32::MAX - 1));
         Some(number)
     }
 
@@ -257,65 +269,26 @@ impl Lower<'_> {
         lowered: &mut Lowered,
         waits: &mut Vec<Wait>,
     ) -> Result<(), CompileError> {
-        let seq = self.world.tasks[cx.task as usize].ops;
-        for armed in self.facts.pools.armed.remove(&(cx.task, seq)).unwrap_or_default() {
+        for armed in self.facts.pools.armed.remove(&cx.id()).unwrap_or_default() {
             let (waiter, its) = armed.wait;
             let Some(state) = self.world.tasks.get(waiter as usize).filter(|state| state.ops == its) else {
                 continue;
             };
-            if state.exited || waiter as usize >= self.states.len() {
+            if state.exited || !self.emit.has(waiter) {
                 continue;
             }
             let Some(own) = self.own_number(waiter) else { continue };
-            let (me, on) = (self.prog(cx.task), self.prog(waiter));
+            let (me, on) = (self.emit.prog(cx.task), self.emit.prog(waiter));
             // The wait is what it does next, after the engine's own.
-            let makes = u32::from(!self.own_instances.made.contains(&waiter));
-            let waiting = self.b.next_step(on) + makes;
-            self.deps.add(me, EdgeKind::Seen, Wait::entered(on, waiting), waits);
-            let event = self.b.data(&wire::epoll_event(armed.fd, u32::from(armed.cause)))?;
+            let makes = u32::from(!self.kept.instances.made.contains(&waiter));
+            let waiting = self.emit.next_step(on) + makes;
+            self.emit.wait(me, EdgeKind::Seen, Wait::entered(on, waiting), waits);
+            let event = self.emit.data(&wire::epoll_event(armed.fd, u32::from(armed.cause)))?;
             let add = Step::call(nr::epoll_ctl).with(flags::ENGINE).imm(0, own).imm(1, EPOLL_CTL_ADD);
-            self.own_instances.by_others.entry(armed.wait).or_default().push(armed.fd);
+            self.kept.instances.by_others.entry(armed.wait).or_default().push(armed.fd);
             lowered.then.push(add.imm(2, armed.fd as u64).arg(3, Sel::Data, event));
         }
         Ok(())
-    }
-
-    /// A wait is told of what was registered by then; what is registered meanwhile comes by [`Self::arm`].
-    pub(crate) fn after_registrations(&mut self, cx: &Cx<'_>, waits: &mut Vec<Wait>) {
-        if !waits_on_epoll(cx.known.sc) || cx.call.ret <= 0 {
-            return;
-        }
-        let Some(ep) = self.ofd(cx, 0).filter(|ep| self.facts.pools.pooled.contains(ep)) else { return };
-        let Some(epoll) = self.world.epoll(ep) else { return };
-        let seq = self.world.tasks[cx.task as usize].ops;
-        let by_others = self.own_instances.by_others.get(&(cx.task, seq));
-        let entries = detail_epoll(cx.call).unwrap_or_default().iter();
-        let fds = entries.filter_map(|entry| epoll.by_data(entry.data)).map(|watch| watch.fd);
-        let marks: Vec<Mark> = fds
-            .filter(|fd| by_others.is_none_or(|fds| !fds.contains(fd)))
-            .filter_map(|fd| self.own_instances.registered.get(&(ep, fd)).copied())
-            .filter(|mark| mark.task != cx.task)
-            .collect();
-        let me = self.prog(cx.task);
-        for mark in marks {
-            let on = self.prog(mark.task);
-            self.deps.add(me, EdgeKind::Seen, Wait::completed(on, mark.step), waits);
-        }
-    }
-
-    /// Remembers who registered what with an instance that several wait on.
-    pub(crate) fn remember_registration(&mut self, cx: &Cx<'_>, mark: Mark) {
-        if cx.known.sc == Sc::EpollCtl
-            && cx.call.ret == 0
-            && let Some(ep) = self.ofd(cx, 0).filter(|ep| self.facts.pools.pooled.contains(ep))
-        {
-            let at = (ep, cx.call.args[2] as i32);
-            if cx.call.args[1] == EPOLL_CTL_DEL {
-                self.own_instances.registered.remove(&at);
-            } else {
-                self.own_instances.registered.insert(at, mark);
-            }
-        }
     }
 
     /// A wait on a task's own instance, which reported `named`.
@@ -332,7 +305,7 @@ impl Lower<'_> {
             .iter()
             .map(|(entry, _)| PollEntry { events: cause(u32::from(entry.events)), ..*entry })
             .collect();
-        let answers = self.b.data(&wire::pollfds(entries.iter().copied()))?;
+        let answers = self.emit.data(&wire::pollfds(entries.iter().copied()))?;
         if at_once {
             let mut wait = Step::of(Kind::AwaitReady);
             wait.args[0] = answers;
@@ -340,12 +313,11 @@ impl Lower<'_> {
         } else {
             step = step.post(Post::AwaitReady, answers);
         }
-        let seq = self.world.tasks[cx.task as usize].ops;
-        let by_others = self.own_instances.by_others.remove(&(cx.task, seq)).unwrap_or_default();
+        let by_others = self.kept.instances.by_others.remove(&cx.id()).unwrap_or_default();
         let engine = Step::call(nr::epoll_ctl).with(flags::ENGINE).imm(0, own);
         let mut then = Vec::new();
         for entry in &entries {
-            let event = self.b.data(&wire::epoll_event(entry.fd, u32::from(entry.events)))?;
+            let event = self.emit.data(&wire::epoll_event(entry.fd, u32::from(entry.events)))?;
             let change = engine.imm(2, entry.fd as u64);
             if !by_others.contains(&entry.fd) {
                 pre.push(change.imm(1, EPOLL_CTL_ADD).arg(3, Sel::Data, event));

@@ -175,7 +175,8 @@ fn a_reply_is_written_after_another_thread_read_the_request() {
     t.call(a, "read", [4, 0, 8, 0, 0, 0], 8);
     t.call(b, "write", [4, 0, 8, 0, 0, 0], 8);
     let plan = t.plan();
-    let read = steps(&plan, 0).iter().position(|s| s.nr == named("read")).unwrap() as u32;
+    let reads = |s: &Step| s.kind == Kind::Call as u8 && s.nr == named("read");
+    let read = steps(&plan, 0).iter().position(reads).unwrap() as u32;
     let write = steps(&plan, 1).iter().position(|s| s.nr == named("write")).unwrap() as u32;
     let program = ctrace_program::Program::open(plan.program.try_clone().unwrap()).unwrap();
     let waits = program.waits(&program.step(1, write).unwrap()).unwrap();
