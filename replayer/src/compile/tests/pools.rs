@@ -182,3 +182,38 @@ fn a_reply_is_written_after_another_thread_read_the_request() {
     let waits = program.waits(&program.step(1, write).unwrap()).unwrap();
     assert!(waits.contains(&ctrace_program::Wait::completed(0, read)), "{waits:?}");
 }
+
+#[test]
+fn memory_is_taken_away_after_another_thread_used_it() {
+    const AT: u64 = 0x7f00_0000_0000;
+    let mut t = Mem::new();
+    let (a, b) = threads(&mut t);
+    t.call(a, "mmap", [0, 0x4000, 3, 0x22, u64::MAX, 0], AT as i64);
+    t.call(b, "madvise", [AT + 0x1000, 0x1000, 4, 0, 0, 0], 0);
+    t.call(b, "getuid", [0; 6], 0);
+    t.call(a, "munmap", [AT, 0x4000, 0, 0, 0, 0], 0);
+    let plan = t.plan();
+    let at = |task: u32, name: &str| {
+        let is_it =
+            |s: &Step| s.nr == named(name) && s.kind == Kind::Call as u8 && s.flags & flags::ENGINE == 0;
+        steps(&plan, task).iter().rposition(is_it).unwrap() as u32
+    };
+    let program = ctrace_program::Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let waits = |task: u32, name: &str| program.waits(&program.step(task, at(task, name)).unwrap()).unwrap();
+    assert!(waits(1, "madvise").contains(&ctrace_program::Wait::completed(0, at(0, "mmap"))));
+    assert!(waits(0, "munmap").contains(&ctrace_program::Wait::completed(1, at(1, "madvise"))));
+}
+
+#[test]
+fn the_table_of_those_outside_grows_before_they_share_it() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "socket", [2, 1, 0, 0, 0, 0], 3);
+    let to = SockAddr::Inet(([192, 0, 2, 1], 80).into());
+    t.call(a, "connect", [3, 0, 16, 0, 0, 0], 0).details.push(Detail::Addr { arg: 1, addr: to });
+    let plan = t.plan();
+    let root = steps(&plan, plan.peers[0].task);
+    let first = root.iter().position(|s| s.kind == Kind::Clone as u8).unwrap();
+    let grows = |s: &&Step| s.post == Post::Fd as u8 && s.post_arg as u32 >= PARKED as u32;
+    assert_eq!(root[..first].iter().filter(grows).count(), 1);
+}
