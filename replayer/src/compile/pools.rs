@@ -29,6 +29,8 @@ const CLOSED_MAX: u64 = 4096;
 const TASKS_MAX: u64 = 4096;
 const EPOLL_CTL_ADD: u64 = 1;
 const EPOLL_CTL_DEL: u64 = 2;
+const EPOLL_CTL_MOD: u64 = 3;
+const EPOLLONESHOT: u32 = 1 << 30;
 
 /// What is known of such instances before any step is written.
 #[derive(Debug, Default)]
@@ -64,6 +66,7 @@ struct Use {
 struct Armed {
     wait: CallId,
     ep: OfdIx,
+    ofd: OfdIx,
     fd: i32,
     cause: u16,
 }
@@ -162,7 +165,7 @@ impl Pools {
                     used.end_ns > call.t_ns && used.call.0 != task && proc(used.call.0) == proc(task)
                 });
             if let Some(used) = last {
-                let armed = Armed { wait, ep, fd: watch.fd, cause };
+                let armed = Armed { wait, ep, ofd: watch.ofd, fd: watch.fd, cause };
                 self.armed.entry(used.call).or_default().push(armed);
                 self.meanwhile.entry(wait).or_default().push(watch.fd);
             }
@@ -206,6 +209,8 @@ pub(crate) struct Own {
     numbers: FxHashMap<TaskIx, u64>,
     /// Tasks that have made theirs.
     made: FxHashSet<TaskIx>,
+    /// By description: the instances that know it, and by which descriptor. Each reports it once, when it is asked to.
+    known: FxHashMap<OfdIx, FxHashSet<(u64, i32)>>,
     /// What others put into the instance for a wait.
     by_others: FxHashMap<CallId, Vec<i32>>,
     /// Numbers that were given. None is given twice: a process that was forked has those of its parent.
@@ -217,6 +222,11 @@ impl Own {
     pub(crate) fn executed(&mut self, task: TaskIx) {
         self.numbers.remove(&task);
         self.made.remove(&task);
+    }
+
+    /// A description is over; its index will be used again.
+    pub(crate) fn forget(&mut self, ofd: OfdIx) {
+        self.known.remove(&ofd);
     }
 }
 
@@ -283,12 +293,19 @@ impl Lower<'_> {
             let makes = u32::from(!self.kept.instances.made.contains(&waiter));
             let waiting = self.emit.next_step(on) + makes;
             self.emit.wait(me, EdgeKind::Seen, Wait::entered(on, waiting), waits);
-            let event = self.emit.data(&wire::epoll_event(armed.fd, u32::from(armed.cause)))?;
-            let add = Step::call(nr::epoll_ctl).with(flags::ENGINE).imm(0, own).imm(1, EPOLL_CTL_ADD);
             self.kept.instances.by_others.entry(armed.wait).or_default().push(armed.fd);
-            lowered.then.push(add.imm(2, armed.fd as u64).arg(3, Sel::Data, event));
+            lowered.then.push(self.ask(own, armed.ofd, armed.fd, armed.cause)?);
         }
         Ok(())
+    }
+
+    /// Lets an instance report a descriptor once.
+    fn ask(&mut self, own: u64, ofd: OfdIx, fd: i32, events: u16) -> Result<Step, CompileError> {
+        let new = self.kept.instances.known.entry(ofd).or_default().insert((own, fd));
+        let event = self.emit.data(&wire::epoll_event(fd, EPOLLONESHOT | u32::from(events)))?;
+        let step = Step::call(nr::epoll_ctl).with(flags::ENGINE).imm(0, own);
+        let step = step.imm(1, if new { EPOLL_CTL_ADD } else { EPOLL_CTL_MOD });
+        Ok(step.imm(2, fd as u64).arg(3, Sel::Data, event))
     }
 
     /// A wait on a task's own instance, which reported `named`.
@@ -314,15 +331,19 @@ impl Lower<'_> {
             step = step.post(Post::AwaitReady, answers);
         }
         let by_others = self.kept.instances.by_others.remove(&cx.id()).unwrap_or_default();
-        let engine = Step::call(nr::epoll_ctl).with(flags::ENGINE).imm(0, own);
         let mut then = Vec::new();
-        for entry in &entries {
-            let event = self.emit.data(&wire::epoll_event(entry.fd, u32::from(entry.events)))?;
-            let change = engine.imm(2, entry.fd as u64);
+        for (entry, (_, watch)) in entries.iter().zip(named) {
             if !by_others.contains(&entry.fd) {
-                pre.push(change.imm(1, EPOLL_CTL_ADD).arg(3, Sel::Data, event));
+                pre.push(self.ask(own, watch.ofd, entry.fd, entry.events)?);
             }
-            then.push(change.imm(1, EPOLL_CTL_DEL).imm(3, 0));
+            // What came after the call had returned is not for the next.
+            if !at_once && entries.len() > 1 {
+                if let Some(known) = self.kept.instances.known.get_mut(&watch.ofd) {
+                    known.remove(&(own, entry.fd));
+                }
+                let forget = Step::call(nr::epoll_ctl).with(flags::ENGINE).imm(0, own).imm(1, EPOLL_CTL_DEL);
+                then.push(forget.imm(2, entry.fd as u64));
+            }
         }
         Ok(Lowered { then, ..Lowered::after(pre, step) })
     }
