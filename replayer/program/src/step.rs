@@ -227,14 +227,31 @@ pub enum Post {
     Touch = 5,
     /// A u32 that the call wrote to the scratch of argument `aux` is stored in value slot `post_arg` (timer ids).
     StoreOut = 6,
-    /// As [`Post::AwaitReady`], after an `epoll_wait` of an instance that reports changes: the blob's first entry is no
-    /// descriptor (its `fd` says whether others wait on the instance at the same time), and `revents` is 1 where a change is
-    /// reported once. What the recorded call did not report is put back for who did, and what came late is taken.
+    /// As [`Post::AwaitReady`], after an `epoll_wait` of an instance that reports changes: `revents` is 1 where a change is
+    /// reported once. What came late is taken.
     Delivered = 7,
     /// Descriptors came with the message of argument 1, or with the messages of one that takes several: they are moved to
     /// the numbers that the blob `post_arg` says: close-on-exec or not (u32), then for each which message and number
     /// (two u32).
     Passed = 8,
+}
+
+/// `fd_arg` and `aux` of a step that is made again when the descriptor of an argument has one of some events, and that of
+/// another argument one of others.
+pub const fn ready_operand(arg: u8, events: u16, other: Option<(u8, u16)>) -> (u8, u64) {
+    let aux = match other {
+        Some((arg, events)) => (arg as u64 + 1) << 16 | (events as u64) << 32,
+        None => 0,
+    };
+    (arg, aux | events as u64)
+}
+
+/// The other argument and its events of a [`ready_operand`].
+pub const fn other_ready(aux: u64) -> Option<(u8, u16)> {
+    match (aux >> 16) as u8 {
+        0 => None,
+        arg => Some((arg - 1, (aux >> 32) as u16)),
+    }
 }
 
 /// `EPOLLET`, `EPOLLONESHOT`: a change is reported once.

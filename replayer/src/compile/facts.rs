@@ -9,6 +9,7 @@ use super::datagrams::Datagrams;
 use super::fsmodel::{FsModel, Paths};
 use super::futexes::{ANY, Joins, Matcher, SHARED, Sleep, Wakes, Waking, Word};
 use super::links::{Links, Observed};
+use super::pools::Pools;
 use super::refusals::Refusals;
 use super::source::Source;
 use super::told::Told;
@@ -70,6 +71,8 @@ pub(crate) struct Facts {
     pub(crate) datagrams: Datagrams,
     /// What calls did that only what followed tells.
     pub(crate) told: Told,
+    /// Epoll instances that several tasks use.
+    pub(crate) pools: Pools,
 }
 
 /// Addresses of the recorded host that are kept.
@@ -180,6 +183,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut killed = FxHashSet::default();
     let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
     let mut told = Told::default();
+    let mut pools = Pools::default();
+    let mut named: FxHashMap<CallId, TaskIx> = FxHashMap::default();
     let mut reached = FxHashSet::default();
     let mut datagrams = Datagrams::default();
     let mut blocked_writes: FxHashMap<StreamKey, Vec<(u64, u64)>> = FxHashMap::default();
@@ -225,6 +230,14 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             Sc::Futex => {
                 budget.things("futex words", matcher.words())?;
                 futex(&mut matcher, &world, task, call, event.end_ns());
+                let (op, private) = futex_op(call);
+                if matches!(op, futex_ops::WAIT | futex_ops::WAIT_BITSET)
+                    && let Some(threads) = tid_words.get(&futex_word(&world, task, call.args[0], private))
+                {
+                    let is_named =
+                        |thread: &&TaskIx| world.tasks[**thread as usize].tid == call.args[2] as u32;
+                    named.extend(threads.iter().rfind(is_named).map(|thread| ((task, seq), *thread)));
+                }
             }
             Sc::Clone | Sc::Clone3 if call.ret > 0 => {
                 if let Some((flags, _, child_tid)) = clone_operands(call, known.sc)
@@ -316,9 +329,13 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         if !call.flags.contains(SyscallFlags::NO_EXIT) {
             datagrams.note(&mut world, budget, task, call, known.sc)?;
         }
+        if !call.flags.contains(SyscallFlags::NO_EXIT) {
+            pools.uses(&world, (task, seq), call, known.sc);
+        }
         told.call(&world, budget, task, call, &known)?;
         world.apply_call(source, task, call, &known)?;
         told.applied(&world, task, call, &known);
+        pools.saw(&world, task, call, known.sc);
         if accepts
             && call.ret >= 0
             && let Some(listener) = world.sock_of(task, call.args[0] as i32)
@@ -380,6 +397,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         })
         .collect();
     let unknown_fds = world.unknown_fds;
+    let pools = pools.finish(world.fd_numbers);
     let locals = world.socks.iter().map(|s| s.local.clone()).collect();
     let shared_addresses = std::mem::take(&mut world.shared_addresses);
     let (paths, fs, seed) = world.into_parts();
@@ -390,7 +408,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         paths,
         fs,
         inside: (0..count as u32).map(|i| inside.contains(&i)).collect(),
-        joins: Joins::of(&tid_words, &futexes),
+        joins: Joins::of(&tid_words, &futexes, &named),
         futexes,
         connects,
         pipes_inside,
@@ -416,6 +434,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         early_accepts,
         datagrams,
         told,
+        pools,
     })
 }
 
@@ -524,7 +543,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     })?;
     let fd_limit = world.told_fd_limit;
     let mut inherited = world.never_used();
-    inherited.extend(std::mem::take(&mut world.discovered));
+    inherited.extend(world.take_discovered());
     let links = links.solve();
     Ok(Seed { inherited, clone_flags, tuples, links, late, own_ips, cwd, fd_limit })
 }

@@ -72,14 +72,25 @@ pub(crate) struct Joins {
 }
 
 impl Joins {
-    /// Of the threads that have a word, by word, and the waits on it.
-    pub(crate) fn of(words: &FxHashMap<Word, Vec<TaskIx>>, wakes: &Wakes) -> Self {
+    /// Of the threads that have a word, by word, the waits on it, and the threads that waits name.
+    pub(crate) fn of(
+        words: &FxHashMap<Word, Vec<TaskIx>>,
+        wakes: &Wakes,
+        named: &FxHashMap<(TaskIx, u32), TaskIx>,
+    ) -> Self {
         let mut joins = Self::default();
         for (word, threads) in words {
             let Some(waits) = wakes.by_word.get(word) else { continue };
-            // The same word serves one thread after the other; waits and threads pair up in order.
-            for (thread, wait) in threads.iter().zip(waits) {
+            // The same word serves one thread after the other. A wait names its thread by the value that it finds there; where
+            // that is an id of another namespace, waits and threads pair up in order.
+            for (wait, thread) in waits.iter().filter_map(|wait| Some((wait, named.get(wait)?))) {
                 joins.waits.insert(*thread, *wait);
+            }
+            let left: Vec<TaskIx> =
+                threads.iter().filter(|thread| !joins.waits.contains_key(*thread)).copied().collect();
+            for (thread, wait) in left.into_iter().zip(waits.iter().filter(|wait| !named.contains_key(*wait)))
+            {
+                joins.waits.insert(thread, *wait);
             }
             for thread in threads {
                 joins.words.entry(*thread).or_insert(*word);

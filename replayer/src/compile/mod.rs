@@ -27,6 +27,7 @@ mod model;
 mod netlink;
 mod order;
 mod peers;
+mod pools;
 mod refusals;
 mod restarts;
 mod setup;

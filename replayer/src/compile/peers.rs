@@ -15,7 +15,7 @@ use super::netlink;
 use super::wire;
 use super::world::{SockIx, World, canonical};
 use ctrace_format::SockAddr;
-use ctrace_program::{Expect, Kind, Post, Sel, Step, TaskInfo, Wait, fd_operand, flags, task_flags};
+use ctrace_program::{Expect, Kind, PARKED, Post, Sel, Step, TaskInfo, Wait, fd_operand, flags, task_flags};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -892,6 +892,13 @@ impl Peers {
         let broken_pipe = emit.data(&(1_u64 << (libc::SIGPIPE - 1)).to_ne_bytes())?;
         let block = extra(nr::rt_sigprocmask).imm(0, libc::SIG_BLOCK as u64).arg(1, Sel::Data, broken_pipe);
         emit.put(root, &block.imm(2, 0).imm(3, 8))?;
+        // Their table of descriptors grows before they share it, see `Lower::room_for_parked`: else the first of them that
+        // gets a socket keeps all of them waiting, and whoever it was about to call.
+        let last = FIRST_FD + self.next_fd.max(PARKED as u32 - FIRST_FD);
+        let something = extra(nr::eventfd2).imm(0, 0).imm(1, 0);
+        emit.put(root, &something.expect(Expect::Success, 0).post(Post::Fd, fd_operand(last, true)))?;
+        emit.put(root, &extra(nr::close).imm(0, u64::from(last)))?;
+        emit.meter.descriptor(last as i32);
         for task in &self.tasks {
             let clone = Step { nr: nr::clone, ..Step::of(Kind::Clone) }
                 .with(flags::EXTRA)

@@ -86,11 +86,16 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         }
     }
     let mut listeners = Vec::new();
+    let mut streams = Vec::new();
     for (fd, ofd) in slots {
         if let Some((sock, local)) = listener_of(lower, ofd) {
             listeners.push((fd, ofd, sock, local));
             lower.surroundings.preopen(fd, PreopenedKind::Null);
             continue;
+        }
+        // A file is opened with its flags.
+        if !matches!(lower.world.ofds[ofd as usize].kind, OfdKind::Node { .. }) || lower.is_tty(ofd) {
+            streams.push((fd, ofd));
         }
         let kind = match identity(lower, ofd) {
             Some(id) => {
@@ -111,11 +116,19 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         let nonblocking = lower.world.ofds[ofd as usize].nonblock;
         listening_socket(lower, &Making::default(), sock, fd as u32, nonblocking)?;
     }
+    for (fd, ofd) in streams {
+        let state = &lower.world.ofds[ofd as usize];
+        let (nonblocks, appends) = (state.nonblock, state.append);
+        nonblock(lower, fd as u32, nonblocks, appends)?;
+    }
     let me = lower.emit.prog(task);
     // Threads of it that no recorded clone made.
     let late: Vec<TaskIx> = (1..lower.facts.tasks.len() as TaskIx)
         .filter(|t| lower.facts.tasks[*t as usize].origin == Origin::Root)
         .collect();
+    if !late.is_empty() {
+        make_room(lower, me, lower.world.tasks[task as usize].proc)?;
+    }
     for thread in late {
         clone(lower, me, thread, THREAD)?;
         gate(lower, thread)?;
@@ -140,6 +153,14 @@ fn descriptor_limit(lower: &mut Lower<'_>, me: u32, proc: ProcIx) -> Result<(), 
     let Some(soft) = lower.world.procs[proc as usize].fd_limit else { return Ok(()) };
     let limit = extra(nr::prlimit64).imm(0, 0).imm(1, RLIMIT_NOFILE).imm(3, 0);
     lower.emit.put(me, &limit.arg(2, Sel::SoftLimit, soft_limit(RLIMIT_NOFILE, soft)))?;
+    Ok(())
+}
+
+/// Lets the table of a process grow as long as its threads do not share it.
+fn make_room(lower: &mut Lower<'_>, me: u32, proc: ProcIx) -> Result<(), CompileError> {
+    for step in lower.room_for_parked(proc, flags::EXTRA).into_iter().flatten() {
+        lower.emit.put(me, &step)?;
+    }
     Ok(())
 }
 
@@ -276,6 +297,12 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     for ofd in all {
         let shared = identity(lower, ofd).filter(|thing| !matches!(thing, Thing::File { .. }));
         if let Some(at) = shared.and_then(|thing| making.made.get(&thing)) {
+            // Made as the other end of another one, or known by another name: what `F_SETFL` sets is its own.
+            let state = &lower.world.ofds[ofd as usize];
+            let (nonblocks, appends) = (state.nonblock, state.append);
+            if !by_ofd.contains_key(&ofd) {
+                nonblock(lower, *at, nonblocks, appends)?;
+            }
             by_ofd.insert(ofd, *at);
             continue;
         }
@@ -400,6 +427,9 @@ fn process(
         lower.emit.put(me, &extra(nr::chdir).arg(0, Sel::Data, cwd))?;
         lower.emit.put(me, &extra(nr::umask).imm(0, u64::from(fs.umask)))?;
         signals(lower, me, proc, snapshot)?;
+        if there.threads.contains_key(&ix) {
+            make_room(lower, me, proc)?;
+        }
         descriptor_limit(lower, me, proc)?;
     }
     name(lower, ix, fact)?;

@@ -16,8 +16,10 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 mod files;
+mod inherited;
 mod listeners;
 mod outcomes;
+mod pools;
 mod waiting;
 
 /// A trace in memory.

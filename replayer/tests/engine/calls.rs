@@ -164,6 +164,36 @@ fn a_handler_runs_where_the_recording_has_it() {
 }
 
 #[test]
+fn a_futex_wait_that_is_made_again_finds_another_value() {
+    let mut script = Script::new();
+    let child = script.task(0, 1001, None);
+    let (word, quiet) = (script.builder.futex_slot(), script.builder.futex_slot());
+    let action = Step { kind: Kind::Sigaction as u8, ..returns(libc::SYS_rt_sigaction, 0) };
+    let restart = libc::SA_RESTART as u64;
+    script.push(0, action.imm(0, libc::SIGUSR1 as u64).imm(1, restart).aux(ctrace_program::SIG_HANDLER));
+    script.fork(0, child);
+    let private = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as u64;
+    let wait = |word: u32, value: u64| {
+        call(libc::SYS_futex).arg(0, Sel::Futex, u64::from(word)).imm(1, private).imm(2, value)
+    };
+    let interrupted = wait(word, 0).expect(Expect::Exact, -512).with(flags::INTERRUPTED);
+    let waiting = script.push(0, interrupted);
+    let mut handler = Step::of(Kind::SignalHandler);
+    handler.nr = libc::SIGUSR1 as u32;
+    script.push(0, handler);
+    script.push(0, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
+    script.push(0, wait(quiet, 1).expect(Expect::Exact, -i64::from(libc::EAGAIN)));
+    script.wait4(0, child);
+    script.exit(0);
+
+    let mut kill = returns(libc::SYS_kill, 0).arg(0, Sel::Pid, 0).imm(1, libc::SIGUSR1 as u64);
+    kill.think_sleep_ns = 30_000_000;
+    script.push_after(child, kill, &[Wait::entered(0, waiting)]);
+    script.exit(child);
+    all_as_expected(script, 9);
+}
+
+#[test]
 fn a_signal_that_comes_right_after_another_handler_does_not_repeat_its_steps() {
     let mut script = Script::new();
     let child = script.task(0, 1001, None);
@@ -236,7 +266,7 @@ fn pollfds(entries: &[(i32, u16, u16)]) -> Vec<u8> {
 }
 
 #[test]
-fn what_an_epoll_instance_reported_to_the_wrong_call_is_reported_again() {
+fn what_an_epoll_instance_reports_late_is_not_left_for_the_next_call() {
     let mut script = Script::new();
     let (instance, first, second) = (10_u32, 11_u32, 12_u32);
     let watched = (libc::EPOLLIN | libc::EPOLLET) as u32;
@@ -254,17 +284,16 @@ fn what_an_epoll_instance_reported_to_the_wrong_call_is_reported_again() {
         let add = returns(libc::SYS_epoll_ctl, 0).imm(0, u64::from(instance)).imm(1, 1).imm(2, u64::from(fd));
         script.push(0, add.arg(3, Sel::Data, event));
     }
-    // Both are ready at once. The recording has one of them reported by each call, with others waiting at the same time.
-    for fd in [second, first] {
-        let answer = script.builder.data(&pollfds(&[(1, 0, 0), (fd as i32, 1, 1)])).unwrap();
-        let wait = call(libc::SYS_epoll_pwait).expect(Expect::Ready, 1).post(Post::Delivered, answer);
-        let wait = wait.imm(0, u64::from(instance)).arg(1, Sel::Out, 96).imm(2, 8).imm(3, u64::MAX).imm(5, 8);
-        script.push(0, wait);
-        let read = returns(libc::SYS_read, 8).imm(0, u64::from(fd)).arg(1, Sel::Out, 8).imm(2, 8);
-        script.push(0, read);
-    }
+    let wait = |room: u64, timeout: u64| {
+        let wait = call(libc::SYS_epoll_pwait).imm(0, u64::from(instance)).arg(1, Sel::Out, 96);
+        wait.imm(2, room).imm(3, timeout).imm(5, 8)
+    };
+    // The recording has both reported by the first call. Here it has room for one.
+    let answer = script.builder.data(&pollfds(&[(first as i32, 1, 1), (second as i32, 1, 1)])).unwrap();
+    script.push(0, wait(1, u64::MAX).expect(Expect::Ready, 2).post(Post::Delivered, answer));
+    script.push(0, wait(8, 0).expect(Expect::Ready, 0));
     script.exit(0);
-    all_as_expected(script, 10);
+    all_as_expected(script, 8);
 }
 
 #[test]

@@ -62,6 +62,13 @@ impl Frame {
             Struck::Elsewhere
         }
     }
+    /// The call that the kernel will make again has this argument.
+    pub fn set_argument(&self, index: usize, value: u64) {
+        if let Some(word) = ARG_WORDS.get(index) {
+            // SAFETY: as in `struck`; the kernel restores what is written here.
+            unsafe { *self.0.add(*word) = value };
+        }
+    }
     /// Makes the call look done with `result`.
     pub fn skip_call(&self, result: i64) {
         // SAFETY: as in `struck`; the kernel restores what is written here.

@@ -252,7 +252,7 @@ pub fn await_ready(task: &Task, address: u64, bytes: u64) -> bool {
             if forced.is_on(task) {
                 return false;
             }
-            if poll(task, &mut fds[..], true) > 0 {
+            if poll(task, fds.get_mut(..n).unwrap_or_default(), true) > 0 {
                 for fd in &mut fds {
                     if fd.revents != 0 {
                         fd.fd = -1;

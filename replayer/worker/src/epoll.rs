@@ -1,42 +1,31 @@
 //! Changes that an epoll instance reports once.
 //!
-//! With `EPOLLET` and `EPOLLONESHOT`, what one `epoll_wait` reports no later one does. Here bytes may come a moment sooner
-//! than they did, or another thread may be the one who is told: the recorded call that is to report them would wait for
-//! ever. Every registration carries its descriptor and its events as its data (see `ctrace_program::watch_data`), so
-//! that what was reported to the wrong call can be registered anew, which makes the kernel report it again if it is
-//! still so.
+//! With `EPOLLET` and `EPOLLONESHOT`, what one `epoll_wait` reports no later one does. Here bytes may come a moment later
+//! than they did: the call that is to report them has reported something else, and a later one would report them again.
+//! Every registration carries its descriptor as its data (see `ctrace_program::watch_data`), so that what is still to come
+//! is known, and taken when it does.
 
 use crate::arch::{self, nr};
 use crate::engine::{PollFd, await_ready, marked};
 use crate::state::{Task, blob, count};
-use ctrace_program::{REPORTED_ONCE, Step, watch_parts};
+use ctrace_program::{Step, watch_parts};
 
-const EPOLL_CTL_MOD: u64 = 3;
-/// `EPOLLIN`, `EPOLLERR`, `EPOLLHUP`, `EPOLLRDHUP`.
-const READABLE: u32 = 0x2019;
 /// Reports that are asked for one after the other: of as many descriptors as one waits for at a time, mostly.
 const ROUNDS_MAX: u32 = 4096;
 /// Bytes of `struct epoll_event`: packed on one architecture.
 const EVENT_BYTES: usize = size_of::<arch::EpollEvent>();
 
-/// Sees to it that a call has reported what it reported in the recording, and nothing else. False: the task was forced
+/// Sees to it that a call has reported what it reported in the recording. False: the task was forced
 /// on before.
 pub fn delivered(task: &Task, step: &Step, regs: &[u64; 6], reported: i64) -> bool {
     let Some((at, len)) = blob(step.post_arg) else { return true };
-    let Some(wanted) = (len as usize / size_of::<PollFd>()).checked_sub(1) else { return true };
-    // SAFETY: the blob begins with an entry that is no descriptor.
-    let others_wait = unsafe { (at as *const PollFd).read_unaligned() }.fd != 0;
-    let named = at + size_of::<PollFd>() as u64;
+    let wanted = len as usize / size_of::<PollFd>();
     let [ep, events, ..] = *regs;
-    // SAFETY: so many entries follow the first of the blob.
-    let mut due = unsafe { due(named, wanted) };
+    // SAFETY: the blob has so many entries.
+    let mut due = unsafe { due(at, wanted) };
     // SAFETY: the call wrote that many entries to the scratch of its second argument.
-    unsafe { take(&mut due, named, events, reported) };
-    if others_wait {
-        // SAFETY: as above.
-        unsafe { put_back(task, ep, named, wanted, events, reported) };
-    }
-    if !await_ready(task, named, (wanted * size_of::<PollFd>()) as u64) {
+    unsafe { take(&mut due, at, events, reported) };
+    if !await_ready(task, at, len) {
         return false;
     }
     // What this call is to have reported is not to be reported again. What is reported as long as it is so may come before
@@ -49,11 +38,7 @@ pub fn delivered(task: &Task, step: &Step, regs: &[u64; 6], reported: i64) -> bo
             break;
         }
         // SAFETY: as above.
-        unsafe { take(&mut due, named, events, taken) };
-        if others_wait {
-            // SAFETY: as above.
-            unsafe { put_back(task, ep, named, wanted, events, taken) };
-        }
+        unsafe { take(&mut due, at, events, taken) };
         rounds += 1;
     }
     true
@@ -88,28 +73,6 @@ unsafe fn take(due: &mut u64, named: u64, events: u64, reported: i64) {
                 *due &= !(1 << i);
             }
         }
-    }
-}
-
-/// Registers anew what was reported once although it was not for this call.
-///
-/// # Safety
-/// `named` and `events` are arrays of so many entries.
-unsafe fn put_back(task: &Task, ep: u64, named: u64, len: usize, events: u64, reported: i64) {
-    for n in 0..reported.max(0) as usize {
-        // SAFETY: the caller's promise.
-        let event = unsafe { event(events, n) };
-        let (fd, watched) = watch_parts(event.data);
-        let is_named = (0..len).any(|i| {
-            // SAFETY: as above.
-            unsafe { (named as *const PollFd).add(i).read_unaligned() }.fd == fd
-        });
-        if is_named || watched & REPORTED_ONCE == 0 || event.events & READABLE == 0 {
-            continue;
-        }
-        let again = arch::EpollEvent { events: watched, ..event };
-        let _ = marked(nr::EPOLL_CTL, [ep, EPOLL_CTL_MOD, fd as u64, &raw const again as u64, 0]);
-        count(&task.slot.counters.engine_calls, 1);
     }
 }
 

@@ -16,7 +16,7 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, Pace, STACK_BYTES, fate, status};
 use ctrace_program::{
     ENGINE_MARK, Expect, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Sel, Step, fault_tag, fds_parts,
-    flags, task_flags,
+    flags, other_ready, task_flags,
 };
 
 /// A word for calls that nothing keeps from being made.
@@ -367,12 +367,21 @@ fn persist(task: &Task, index: &mut u32, step: &mut Step, regs: &mut [u64; 6], f
         if result == EAGAIN {
             let events = if step.aux == 0 { POLLIN } else { step.aux as i16 };
             let fd = regs.get(usize::from(step.fd_arg)).copied().unwrap_or(0) as i32;
-            let mut fds = [PollFd { fd, events, revents: 0 }];
+            let none = PollFd { fd: -1, events: 0, revents: 0 };
+            let other = other_ready(step.aux).map_or(none, |(arg, events)| {
+                let fd = regs.get(usize::from(arg)).copied().unwrap_or(0) as i32;
+                PollFd { fd, events: events as i16, revents: 0 }
+            });
+            let mut fds = [PollFd { fd, events, revents: 0 }, other];
             loop {
                 let ready = poll(task, &mut fds, true);
-                // What keeps the call from going on may be another descriptor than this one.
+                for fd in fds.iter_mut().filter(|fd| fd.revents != 0) {
+                    fd.fd = -1;
+                }
+                // What keeps the call from going on may be another descriptor than these.
                 rest.take(task);
-                if (ready > 0 || (ready < 0 && ready != EINTR)) && !forced.is_on(task) {
+                let all = fds.iter().all(|fd| fd.fd < 0);
+                if (all || (ready < 0 && ready != EINTR)) && !forced.is_on(task) {
                     break;
                 }
                 if forced.is_on(task) {

@@ -1,11 +1,12 @@
 //! The one signal handler: finds its task by the stack it runs on, and its place in the program.
 
-use crate::arch::{Frame, Struck, stack_pointer};
+use crate::arch::{Frame, Struck, nr, stack_pointer};
+use crate::args::{Scratch, resolve};
 use crate::interp::{complete_interrupted, enter, run_handler};
 use crate::state::{Task, task_of_stack};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{fate, status};
-use ctrace_program::{Kind, flags};
+use ctrace_program::{Kind, Sel, Step, flags};
 
 const RESTARTED: i64 = -512;
 const EINTR: i64 = -4;
@@ -56,9 +57,12 @@ pub extern "C" fn handler(signo: i32, _info: *mut u8, ucontext: *mut u64) {
             complete_interrupted(&task, at, &step, result);
             run_handler(&task, at + 1);
             let next = slot.step.load(Relaxed);
-            let same = task.step(next).is_some_and(|other| other.nr == step.nr && other.kind == step.kind);
-            if again && same {
+            let same = task.step(next).filter(|other| other.nr == step.nr && other.kind == step.kind);
+            if let Some(other) = same.filter(|_| again) {
                 enter(&task, next);
+                if other.nr == nr::FUTEX {
+                    wait_again(&task, &frame, &other);
+                }
                 slot.fate.store(fate::RESTARTED, Relaxed);
                 slot.status.store(before, Relaxed);
             } else {
@@ -76,5 +80,17 @@ pub extern "C" fn handler(signo: i32, _info: *mut u8, ucontext: *mut u64) {
     // Not its place: the steps run when the task comes to them.
     if let Some(pending) = slot.pending_signals.get(signo as usize) {
         pending.fetch_add(1, SeqCst);
+    }
+}
+
+/// A wait on a futex that is made again finds what its word holds by then: words of a program do not change, so that which
+/// word it is, and which value it asks for, say what it finds. Its time limit stays where it is.
+fn wait_again(task: &Task, frame: &Frame, step: &Step) {
+    let mut scratch = Scratch::new(task);
+    for index in 0..3 {
+        let is_plain = step.sel.get(index).is_some_and(|sel| *sel == Sel::Imm as u8 || *sel == Sel::Futex as u8);
+        if is_plain && let Some(value) = resolve(task, step, index, &mut scratch, 0) {
+            frame.set_argument(index, value);
+        }
     }
 }

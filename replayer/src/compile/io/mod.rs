@@ -17,12 +17,13 @@ use super::lower::Lower;
 use super::model::Cx;
 use super::netlink;
 use super::wire;
+use super::world::nonblocking::asks_not_to_wait;
 use super::world::{
     O_CLOEXEC, OfdIx, OfdKind, detail_addr, detail_iov, detail_newfds, detail_value, positional,
 };
 use crate::sandbox::confine::is_denied_socket;
 use ctrace_format::PollEntry;
-use ctrace_program::{Expect, Kind, MsgDesc, Post, Sel, Step, fds_operand, flags};
+use ctrace_program::{Expect, Kind, MsgDesc, Post, Sel, Step, fds_operand, flags, ready_operand};
 
 pub(crate) const POLLIN: u16 = 1;
 pub(crate) const POLLOUT: u16 = 4;
@@ -201,12 +202,7 @@ impl Lower<'_> {
 
     /// Whether the call would have returned at once without input.
     pub(crate) fn nonblocking(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
-        let by_flag = match cx.known.sc {
-            Sc::Recvfrom | Sc::Recvmmsg => cx.call.args[3] & MSG_DONTWAIT != 0,
-            Sc::Recvmsg => cx.call.args[2] & MSG_DONTWAIT != 0,
-            _ => false,
-        };
-        by_flag || self.world.ofds[ofd as usize].nonblock
+        asks_not_to_wait(cx.known.sc, cx.call) || self.world.ofds[ofd as usize].nonblock
     }
 
     pub(crate) fn read(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -537,7 +533,14 @@ impl Lower<'_> {
             let out_stream = self.channel(self.ofd(cx, fds[1 - usize::from(cx.known.sc == Sc::Sendfile)]))
                 == Channel::Stream;
             if out_stream || channel == Channel::Stream {
-                step = step.expect(Expect::Bytes, ret).with(flags::STREAM).aux(u64::from(POLLIN | POLLOUT));
+                let (input, output) = (in_arg as u8, fds[1 - usize::from(cx.known.sc == Sc::Sendfile)] as u8);
+                let (arg, aux) = match (channel == Channel::Stream, out_stream) {
+                    (true, true) => ready_operand(input, POLLIN, Some((output, POLLOUT))),
+                    (true, false) => ready_operand(input, POLLIN, None),
+                    _ => ready_operand(output, POLLOUT, None),
+                };
+                step = step.expect(Expect::Bytes, ret).with(flags::STREAM).aux(aux);
+                step.fd_arg = arg;
             } else {
                 step = step.expect(Expect::Exact, ret);
             }

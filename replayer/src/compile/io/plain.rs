@@ -71,6 +71,7 @@ impl Lower<'_> {
     pub(super) fn with_stand_in(
         &mut self,
         cx: &Cx<'_>,
+        instance: u64,
         fd: i32,
         mut pre: Vec<Step>,
         step: Step,
@@ -83,7 +84,7 @@ impl Lower<'_> {
         let mut lowered = Self::in_its_time(cx, step);
         pre.append(&mut lowered.pre);
         pre.push(engine(nr::eventfd2).imm(0, 1).imm(1, EFD_CLOEXEC).post(Post::StoreValue, u64::from(slot)));
-        let add = engine(nr::epoll_ctl).imm(0, cx.call.args[0]).imm(1, ADD);
+        let add = engine(nr::epoll_ctl).imm(0, instance).imm(1, ADD);
         pre.push(add.arg(2, Sel::Value, stand_in).arg(3, Sel::Data, watch));
         lowered.pre = pre;
         lowered.then.push(engine(nr::close).arg(0, Sel::Value, stand_in));

@@ -242,7 +242,12 @@ impl Lower<'_> {
         let max = cx.call.args[2].clamp(1, 4096);
         let mut step = self.plain(cx, &[0]).arg(1, Sel::Out, max * 16).imm(2, max);
         let mut pre = Vec::new();
-        self.rewatch(cx, &mut pre)?;
+        let own = self.own_instance(cx, &mut pre);
+        if own.is_none() {
+            self.rewatch(cx, &mut pre)?;
+        }
+        let instance = own.unwrap_or(cx.call.args[0]);
+        step = step.imm(0, instance);
         let at_once;
         if cx.known.sc == Sc::EpollPwait2 {
             let ns = detail_time(cx.call, 3);
@@ -277,12 +282,23 @@ impl Lower<'_> {
         }
         named.retain(|(entry, _)| !vain.contains(&entry.fd));
         if let Some(file) = self.without_files(cx, &mut named) {
-            return self.with_stand_in(cx, file, pre, step);
+            return self.with_stand_in(cx, instance, file, pre, step);
+        }
+        if let Some(own) = own {
+            if !ready {
+                return Ok(Lowered::after(pre, step));
+            }
+            if named.is_empty() {
+                // Of what is not known here.
+                step = Self::ends_anyway(cx, step, 3);
+                return Ok(Lowered::after(pre, step));
+            }
+            return self.told_of(cx, own, step, &named, at_once, pre);
         }
         let once = self.reports_once(cx);
         if once {
             self.report_again(cx, &named, &mut pre)?;
-            step = self.deliver(cx, step, &named)?;
+            step = self.deliver(step, &named)?;
         }
         if !ready {
             return Ok(Lowered::after(pre, step));
@@ -325,8 +341,7 @@ impl Lower<'_> {
     }
 
     /// What this call is to report may have been reported before, when it came sooner than it did, or several changes
-    /// became one, or (room to write) nothing changed: registered anew, it is reported if it is so. Where others wait on
-    /// the instance, what comes in is put back by whom it was reported to, as the kernel chooses who is told.
+    /// became one, or (room to write) nothing changed: registered anew, it is reported if it is so.
     fn report_again(
         &mut self,
         cx: &Cx<'_>,
@@ -334,13 +349,7 @@ impl Lower<'_> {
         pre: &mut Vec<Step>,
     ) -> Result<(), CompileError> {
         const MOD: u64 = 3;
-        let others =
-            self.ofd(cx, 0).is_some_and(|ep| self.world.is_shared(cx.proc, cx.call.args[0] as i32, ep));
-        for (entry, watch) in named {
-            let comes_in = entry.events & !POLLOUT != 0;
-            if watch.events & EPOLLET == 0 || others && comes_in {
-                continue;
-            }
+        for (_, watch) in named.iter().filter(|(_, watch)| watch.events & EPOLLET != 0) {
             let blob = self.emit.data(&wire::epoll_event(watch.fd, watch.events))?;
             let step = Step::call(nr::epoll_ctl).with(flags::ENGINE);
             pre.push(step.imm(0, cx.call.args[0]).imm(1, MOD).imm(2, watch.fd as u64).arg(
@@ -352,21 +361,13 @@ impl Lower<'_> {
         Ok(())
     }
 
-    /// After the call, exactly what it reported in the recording has been reported.
-    fn deliver(
-        &mut self,
-        cx: &Cx<'_>,
-        step: Step,
-        named: &[(PollEntry, Watch)],
-    ) -> Result<Step, CompileError> {
-        let others =
-            self.ofd(cx, 0).is_some_and(|ep| self.world.is_shared(cx.proc, cx.call.args[0] as i32, ep));
-        let head = PollEntry { fd: i32::from(others), events: 0, revents: 0 };
+    /// After the call, what it reported in the recording has been reported.
+    fn deliver(&mut self, step: Step, named: &[(PollEntry, Watch)]) -> Result<Step, CompileError> {
         let entries = named.iter().map(|(entry, watch)| PollEntry {
             revents: u16::from(watch.events & REPORTED_ONCE != 0),
             ..*entry
         });
-        let blob = self.emit.data(&wire::marked_pollfds([head].into_iter().chain(entries)))?;
+        let blob = self.emit.data(&wire::marked_pollfds(entries))?;
         Ok(step.post(Post::Delivered, blob))
     }
 

@@ -8,6 +8,7 @@ use super::super::model::Cx;
 use super::super::netlink;
 use super::super::peers::family_of;
 use super::super::wire;
+use super::super::world::nonblocking::TIME_LIMIT_NS;
 use super::super::world::{
     O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_local, detail_value,
 };
@@ -58,12 +59,11 @@ impl Lower<'_> {
     /// A socket that blocks gave up: it has a time limit, which was set before the recording when no call set it.
     pub(crate) fn impatient(&mut self, cx: &Cx<'_>, pre: &mut Vec<Step>) -> Result<(), CompileError> {
         const EAGAIN: i64 = -11;
-        const LIMIT_NS: u64 = 1_000_000;
         let fd = cx.call.args[0] as i32;
         let Some(sock) = self.world.sock_of(cx.task, fd) else { return Ok(()) };
         let Some(ofd) = self.world.ofd_of(cx.task, fd) else { return Ok(()) };
         if cx.call.ret != EAGAIN
-            || cx.call.duration_ns < LIMIT_NS
+            || cx.call.duration_ns < TIME_LIMIT_NS
             || self.nonblocking(cx, ofd)
             || !self.kept.sockets.impatient.insert(sock)
         {

@@ -171,6 +171,7 @@ impl Lower<'_> {
             ProcessKind::Exec { .. } => {
                 let proc = self.world.tasks[task as usize].proc;
                 self.kept.executed(proc);
+                self.kept.instances.executed(task);
                 self.emit.meter.emptied(proc);
             }
             _ => {}
@@ -237,6 +238,7 @@ impl Lower<'_> {
             self.ended(task);
         }
         self.early_accepts(cx, &mut lowered, &mut waits);
+        self.arm(cx, &mut lowered, &mut waits)?;
         let step = if known.sc == Sc::ExitGroup && self.world.procs[cx.proc as usize].parent.is_some() {
             self.leaves(cx, lowered, waits)
         } else {

@@ -25,6 +25,7 @@ impl Lower<'_> {
         for ofd in std::mem::take(&mut self.world.gone_ofds) {
             self.order.forget_description(ofd);
             self.kept.watches.forget(ofd);
+            self.kept.instances.forget(ofd);
         }
         for sock in std::mem::take(&mut self.world.gone_socks) {
             let sent = self.world.socks[sock as usize].sent;

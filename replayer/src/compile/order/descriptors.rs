@@ -1,8 +1,9 @@
 //! Numbers of descriptors: used after they were made, made after they were free, closed after they were used.
 
+use super::super::calls::Sc;
 use super::super::emit::{EdgeKind, Needs};
 use super::super::model::{Cx, Model};
-use super::super::world::{Mark, TaskIx};
+use super::super::world::{FIONBIO, Mark, TaskIx};
 use super::keep_latest;
 use ctrace_format::syscalls::Family;
 use rustc_hash::FxHashMap;
@@ -124,6 +125,10 @@ impl Descriptors {
                 makers.push_back(mark);
             }
         }
+        if let Some(fd) = changes_description(cx) {
+            // Whoever uses it after that finds it connected, or bound, or as it was told to be.
+            self.numbers.entry((files, fd)).or_default().made = Some(mark);
+        }
     }
 
     /// Nobody gets these numbers before the accepts that were under way at the start have taken theirs.
@@ -153,4 +158,18 @@ impl Descriptors {
     pub(super) fn kept(&self) -> usize {
         self.numbers.len()
     }
+}
+
+/// The descriptor of a call that makes a description another one for all who use it.
+fn changes_description(cx: &Cx<'_>) -> Option<i32> {
+    const EINPROGRESS: i64 = -115;
+    const F_SETFL: u64 = 4;
+    let changes = match cx.known.sc {
+        Sc::Connect => cx.call.ret == 0 || cx.call.ret == EINPROGRESS,
+        Sc::Bind | Sc::Listen => cx.call.ret == 0,
+        Sc::Fcntl => cx.call.ret == 0 && cx.call.args[1] == F_SETFL,
+        Sc::Ioctl => cx.call.ret == 0 && cx.call.args[1] as u32 == FIONBIO,
+        _ => false,
+    };
+    changes.then(|| cx.fd(0))
 }

@@ -5,6 +5,7 @@ mod arrivals;
 mod descriptors;
 mod files;
 mod locks;
+mod memory;
 mod processes;
 mod readiness;
 mod signals;
@@ -17,6 +18,7 @@ use arrivals::Arriving;
 use descriptors::Descriptors;
 use files::Files;
 use locks::Locks;
+use memory::Memory;
 pub(crate) use processes::Processes;
 use readiness::Readiness;
 use signals::Signals;
@@ -36,6 +38,7 @@ pub(crate) struct Order {
     pub(crate) arrivals: Arriving,
     readiness: Readiness,
     locks: Locks,
+    memory: Memory,
     pub(crate) signals: Signals,
     pub(crate) processes: Processes,
 }
@@ -50,6 +53,7 @@ impl Order {
         self.arrivals.needs(model, cx, &mut needs);
         self.readiness.needs(model, cx, &mut needs);
         self.locks.needs(model, cx, &mut needs);
+        self.memory.needs(model, cx, &mut needs);
         self.signals.needs(model, cx, &self.processes, &mut needs);
         self.streams.ends(model, cx, &mut needs);
         self.processes.needs(model, cx, &mut needs);
@@ -64,6 +68,7 @@ impl Order {
         self.arrivals.remember(model, cx, mark);
         self.readiness.remember(model, cx, mark);
         self.locks.remember(model, cx, mark);
+        self.memory.remember(model, cx, mark);
         self.signals.remember(model, cx, mark);
         self.processes.remember(cx, mark);
     }

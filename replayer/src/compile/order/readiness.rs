@@ -1,16 +1,14 @@
-//! What several were told of, and what is told once only: who saw something ready sees it before another takes it.
+//! What several were told of: who saw something ready sees it before another takes it, and after another registered it.
 
+use super::super::calls::Sc;
 use super::super::emit::{EdgeKind, Needs};
 use super::super::model::{Cx, Model};
 use super::super::world::{MAX_WATCHERS, Mark, OfdIx, OfdKind, detail_epoll};
 use super::arrivals::was_told_before;
 use super::keep_latest;
 use ctrace_format::Detail;
-use ctrace_program::REPORTED_ONCE;
 use rustc_hash::FxHashMap;
 
-/// Tasks that are kept of those that wait on one epoll instance.
-const REPORTERS: usize = 64;
 /// `EPOLLIN`, `EPOLLERR`, `EPOLLHUP`, `EPOLLRDHUP`; as many of `poll`.
 const READABLE: u32 = 0x2019;
 const KIND: EdgeKind = EdgeKind::Seen;
@@ -20,10 +18,8 @@ const KIND: EdgeKind = EdgeKind::Seen;
 pub(super) struct Readiness {
     /// By task, the last readiness call that saw a description readable since it was read last.
     sightings: FxHashMap<OfdIx, Vec<Mark>>,
-    /// By what is watched: the last call that reported what is reported once, and of which epoll instance.
-    reports: FxHashMap<OfdIx, (OfdIx, Mark)>,
-    /// By epoll instance: the last calls that reported such things, by task.
-    reporters: FxHashMap<OfdIx, Vec<Mark>>,
+    /// By epoll instance that several tasks use and by descriptor: the call that registered it last.
+    registered: FxHashMap<OfdIx, FxHashMap<i32, Mark>>,
 }
 
 impl Readiness {
@@ -41,29 +37,33 @@ impl Readiness {
                 needs.done(KIND, self.sightings.get(&ofd).into_iter().flatten());
             }
         }
-        self.after_earlier_reports(model, cx, needs);
+        self.after_registrations(model, cx, needs);
     }
 
-    /// What is reported once goes to whoever asks first: several that wait on one instance ask for the same one after the
-    /// other, as they were told.
-    fn after_earlier_reports(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
-        if cx.unfinished()
-            && cx.known.asks_epoll()
-            && let Some(ep) = model.world.ofd_of(cx.task, cx.fd(0))
-        {
-            // Who waited to the end was told of nothing that the others were told of.
-            needs.done(KIND, self.reporters.get(&ep).into_iter().flatten());
+    /// A wait on an instance that several use is told of what was registered by then. What is registered meanwhile comes
+    /// by `Lower::arm`.
+    fn after_registrations(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
+        if !cx.known.asks_epoll() || cx.call.ret <= 0 {
+            return;
         }
-        for (ofd, ep) in reported_once(model, cx) {
-            let report = self.reports.get(&ofd).filter(|(by, _)| *by == ep);
-            needs.done(KIND, report.map(|(_, mark)| mark));
-        }
+        let Some(ep) = model.world.ofd_of(cx.task, cx.fd(0)).filter(|ep| model.facts.pools.has(*ep)) else {
+            return;
+        };
+        let (Some(epoll), Some(registered)) = (model.world.epoll(ep), self.registered.get(&ep)) else {
+            return;
+        };
+        let entries = detail_epoll(cx.call).unwrap_or_default().iter();
+        let fds = entries.filter_map(|entry| epoll.by_data(entry.data)).map(|watch| watch.fd);
+        let fds = fds.filter(|fd| !model.facts.pools.comes_meanwhile(cx.id(), *fd));
+        needs.done(KIND, fds.filter_map(|fd| registered.get(&fd)));
     }
 
     pub(super) fn remember(&mut self, model: &Model<'_>, cx: &Cx<'_>, mark: Mark) {
-        for (ofd, ep) in reported_once(model, cx) {
-            self.reports.insert(ofd, (ep, mark));
-            keep_latest(self.reporters.entry(ep).or_default(), mark, REPORTERS);
+        if cx.known.sc == Sc::EpollCtl
+            && cx.call.ret == 0
+            && let Some(ep) = model.world.ofd_of(cx.task, cx.fd(0)).filter(|ep| model.facts.pools.has(*ep))
+        {
+            self.registered.entry(ep).or_default().insert(cx.fd(2), mark);
         }
         if cx.call.ret > 0 && (cx.known.asks_epoll() || cx.known.polls()) {
             for (fd, ofd) in seen(model, cx) {
@@ -82,8 +82,7 @@ impl Readiness {
 
     pub(super) fn forget(&mut self, ofd: OfdIx) {
         self.sightings.remove(&ofd);
-        self.reports.remove(&ofd);
-        self.reporters.remove(&ofd);
+        self.registered.remove(&ofd);
     }
 }
 
@@ -102,19 +101,4 @@ fn seen(model: &Model<'_>, cx: &Cx<'_>) -> Vec<(i32, OfdIx)> {
     });
     let readable = entries.flatten().filter(|entry| u32::from(entry.revents) & READABLE != 0);
     readable.filter_map(|e| Some((e.fd, model.world.ofd_of(cx.task, e.fd)?))).collect()
-}
-
-/// What an `epoll_wait` reports that is reported once, and the instance, where others wait on it, too.
-fn reported_once(model: &Model<'_>, cx: &Cx<'_>) -> Vec<(OfdIx, OfdIx)> {
-    if !cx.known.asks_epoll() || cx.call.ret <= 0 {
-        return Vec::new();
-    }
-    let fd = cx.fd(0);
-    let ep = model.world.ofd_of(cx.task, fd).filter(|ep| model.world.is_shared(cx.proc, fd, *ep));
-    let Some((ep, epoll)) = ep.and_then(|ep| Some((ep, model.world.epoll(ep)?))) else {
-        return Vec::new();
-    };
-    let entries = detail_epoll(cx.call).unwrap_or_default().iter();
-    let watches = entries.filter_map(|entry| epoll.by_data(entry.data));
-    watches.filter(|watch| watch.events & REPORTED_ONCE != 0).map(|watch| (watch.ofd, ep)).collect()
 }

@@ -60,6 +60,11 @@ impl Streams {
         for ofd in cx.writes().filter_map(ofd_of) {
             if let Some(key) = model.stream(ofd, true) {
                 needs.recorded(EdgeKind::Stream, before(self.writes.get(&key), start_ns));
+                if matches!(key, StreamKey::Sock(_)) {
+                    // What is said on a connection answers what was heard by then, whichever threads do it: whether one
+                    // handed it to another in memory is not seen.
+                    needs.recorded(EdgeKind::Stream, before(self.reads.get(&key), start_ns));
+                }
                 if model.kind(ofd) == OfdKind::Event {
                     // A read takes all that was added: what is added too early is not there for the next one.
                     needs.recorded(EdgeKind::Stream, before(self.reads.get(&key), start_ns));

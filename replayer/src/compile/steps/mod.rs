@@ -8,6 +8,7 @@ mod memory;
 mod processes;
 mod settings;
 mod signals;
+mod tables;
 pub(crate) mod terminals;
 mod timers;
 
@@ -23,6 +24,7 @@ use super::io::{Sockets, Watches};
 use super::lower::Lower;
 use super::memory::Spaces;
 use super::model::Cx;
+use super::pools::Own;
 use super::world::{ProcIx, detail_addr, detail_iov, detail_str, detail_value};
 use crate::sandbox::confine::UNSHARED_TABLES;
 use ctrace_format::syscalls::{Kind as K, Replay};
@@ -62,6 +64,8 @@ pub(crate) struct Kept {
     pub(crate) timers: Timers,
     pub(crate) sockets: Sockets,
     pub(crate) watches: Watches,
+    /// Epoll instances of single tasks.
+    pub(crate) instances: Own,
     /// Transfers that move less than they did.
     pub(crate) shortened: u64,
 }

@@ -48,7 +48,9 @@ impl Lower<'_> {
             step = step.arg(2, Sel::Futex, slot).arg(3, Sel::Futex, slot);
         }
         let _ = CLONE_CHILD_SETTID;
-        Ok(step.imm(0, clone_flags).into())
+        let mut pre = Vec::new();
+        self.before_sharing(cx, clone_flags, &mut pre);
+        Ok(Lowered::after(pre, step.imm(0, clone_flags)))
     }
 
     pub(crate) fn exec(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {

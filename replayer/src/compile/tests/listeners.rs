@@ -314,28 +314,6 @@ fn a_lock_is_asked_for_when_whoever_had_it_before_has_got_it() {
 }
 
 #[test]
-fn what_is_reported_once_is_asked_for_in_the_order_of_the_reports() {
-    const EPOLLONESHOT: u32 = 1 << 30;
-    for (events, waits) in [(EPOLLIN | EPOLLONESHOT, true), (EPOLLIN, false)] {
-        let mut t = Mem::new();
-        let [a, b] = threads(&mut t);
-        t.call(a, "eventfd2", [0, 0, 0, 0, 0, 0], 3);
-        t.call(a, "epoll_create1", [0; 6], 5);
-        let start_ns = t.now;
-        for op in [1, 3] {
-            let call = t.call(a, "epoll_ctl", [5, op, 3, 0, 0, 0], 0);
-            call.details.push(Detail::Epoll { arg: 3, entries: vec![EpollEntry { data: 7, events }] });
-            t.is_told(if op == 1 { a } else { b }, start_ns);
-        }
-        let plan = t.plan();
-        let first = steps(&plan, 0).iter().position(|step| step.nr == named("epoll_wait")).unwrap() as u32;
-        let after =
-            waits_of(&plan, 1, "epoll_wait").iter().any(|wait| wait.seq >= Wait::completed(0, first).seq);
-        assert_eq!(after, waits, "{events:#x}");
-    }
-}
-
-#[test]
 fn a_number_is_closed_when_the_accept_that_did_not_get_it_has_another() {
     let mut t = Mem::new();
     let [a, b] = threads(&mut t);

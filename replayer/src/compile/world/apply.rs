@@ -431,8 +431,10 @@ impl World {
             && call.ret != -9
             && known.args.is_some_and(|a| a.first().is_some_and(|k| k.1 == Kind::Fd))
         {
-            self.ensure_fd(source, task, fd0, call.object, false)?;
+            let writes = matches!(known.sc, Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg);
+            self.ensure_fd(source, task, fd0, call.object, writes)?;
         }
+        self.would_have_blocked(task, call, known.sc);
         self.failed_name(source, task, call, known);
         Ok(())
     }

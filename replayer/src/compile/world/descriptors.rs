@@ -45,7 +45,7 @@ impl World {
             }
             _ => {}
         }
-        let flags = if one.written { 2 } else { 0 };
+        let flags = if one.written { 2 } else { 0 } | if one.nonblock { O_NONBLOCK } else { 0 };
         let ofd = self.add_ofd(kind, flags, one.object);
         self.ofds[ofd as usize].inherited = true;
         ofd
@@ -92,6 +92,7 @@ impl World {
             fd,
             object: Some(object),
             written: writes,
+            nonblock: false,
         };
         if self.tasks[root as usize].origin == Origin::Forked {
             self.unknown_fds += 1;
@@ -466,7 +467,11 @@ impl World {
                 if let Some(ofd) = ofd
                     && self.ofds[ofd as usize].inherited
                 {
-                    self.ofds[ofd as usize].nonblock = call.ret as u32 & O_NONBLOCK != 0;
+                    if call.ret as u32 & O_NONBLOCK != 0 {
+                        self.known_nonblocking(ofd, fd0);
+                    } else {
+                        self.ofds[ofd as usize].nonblock = false;
+                    }
                     self.ofds[ofd as usize].append = call.ret as u32 & O_APPEND != 0;
                     if call.ret & 3 != 0 {
                         self.known_writable(ofd, fd0);

@@ -108,7 +108,9 @@ impl World {
         };
         let unknown = self.numbers_unknown.difference(&self.numbers_known);
         let (tid, start_ns) = (root.tid, root.start_ns);
-        unknown.map(|fd| Inherited { tid, start_ns, fd: *fd, object: None, written: false }).collect()
+        unknown
+            .map(|fd| Inherited { tid, start_ns, fd: *fd, object: None, written: false, nonblock: false })
+            .collect()
     }
 
     fn is_tired(&self) -> bool {

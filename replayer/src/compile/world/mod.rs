@@ -8,6 +8,7 @@ mod details;
 mod epoll;
 pub(crate) mod limits;
 mod names;
+pub(crate) mod nonblocking;
 mod passing;
 mod processes;
 mod sockets;
@@ -209,6 +210,8 @@ pub(crate) struct Files {
     users: u32,
     /// The two lowest numbers that are free, if somebody asked since the last change.
     free: Option<[i32; 2]>,
+    /// The kernel's table has been given room for the numbers of the engine.
+    pub(crate) has_room: bool,
 }
 
 /// What `CLONE_FS` shares.
@@ -373,6 +376,8 @@ pub(crate) struct Inherited {
     pub(crate) object: Option<ObjectId>,
     /// It was seen to be written to.
     pub(crate) written: bool,
+    /// It was seen not to block.
+    pub(crate) nonblock: bool,
 }
 
 /// What an earlier pass learned that a later one needs from its first event on.

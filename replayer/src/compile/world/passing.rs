@@ -188,7 +188,14 @@ impl World {
                     Some(ofd) => ofd,
                     None => self.inherited_ofd(
                         source,
-                        &Inherited { tid: 0, start_ns: 0, fd: one.fd, object: one.object, written: false },
+                        &Inherited {
+                            tid: 0,
+                            start_ns: 0,
+                            fd: one.fd,
+                            object: one.object,
+                            written: false,
+                            nonblock: false,
+                        },
                     ),
                 };
                 self.put_fd(proc, one.fd, ofd, cloexec, end_ns)?;

@@ -384,7 +384,7 @@ impl World {
 
     /// A copy of a table of descriptors, for one process.
     fn copy_files(&mut self, files: u32) -> u32 {
-        let copy = Files { users: 1, ..self.files[files as usize].clone() };
+        let copy = Files { users: 1, has_room: false, ..self.files[files as usize].clone() };
         self.files.push(copy);
         (self.files.len() - 1) as u32
     }

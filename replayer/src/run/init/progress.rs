@@ -29,8 +29,6 @@ struct Moment {
     kind: u8,
     /// Call number, or the signal that is waited for.
     nr: u32,
-    /// The step has a time of its own.
-    dated: bool,
 }
 
 /// What the last look saw of a task.
@@ -103,8 +101,7 @@ impl<'a> Tasks<'a> {
             if let Ok(step) = self.program.step(task, step) {
                 let begin_ns = if step.t_ns > 0 { step.t_ns } else { seen.moment.begin_ns };
                 let end_ns = begin_ns.saturating_add(step.duration_ns);
-                let dated = step.t_ns > 0;
-                seen.moment = Moment { begin_ns, end_ns, kind: step.kind, nr: step.nr, dated };
+                seen.moment = Moment { begin_ns, end_ns, kind: step.kind, nr: step.nr };
             }
         }
         seen.moment
@@ -127,9 +124,10 @@ impl<'a> Tasks<'a> {
                 let moment = self.moment(task);
                 let is_timer = seen.state == status::SIGNAL && is_of_timer(moment.nr);
                 let clock_ns = clock_ns.saturating_sub(if is_timer { self.late_ns } else { 0 });
-                // What a peer does to be ready for others has no time of its own: it is due when what it waits for was done.
+                // What is waited for may have been done later in the recording: what a peer does to be ready for others has
+                // no time of its own, and the time of what it sends is known no better than by who had looked in vain.
                 let due_ns = match seen.state {
-                    status::WAITING if !moment.dated => moment.end_ns.max(self.waited_for_ns(task)),
+                    status::WAITING => moment.end_ns.max(self.waited_for_ns(task)),
                     _ => moment.end_ns,
                 };
                 self.is_over(due_ns, clock_ns).then_some(due_ns)
@@ -144,12 +142,13 @@ impl<'a> Tasks<'a> {
         }
     }
 
-    /// When, in the recording, the step was over that a task waits for.
+    /// When, in the recording, what a task waits for was so: the step entered, or over.
     fn waited_for_ns(&self, task: u32) -> u64 {
         let slot = self.control.slot(task);
         let (other, seq) = (slot.waits_for_task.load(Relaxed), slot.waits_for_seq.load(Relaxed));
+        let is_over = seq % 2 == 0;
         let step = self.program.step(other, seq.saturating_sub(1) / 2);
-        step.map_or(0, |step| step.t_ns.saturating_add(step.duration_ns))
+        step.map_or(0, |step| step.t_ns.saturating_add(if is_over { step.duration_ns } else { 0 }))
     }
 
     /// Where everybody is, when somebody is stuck; else nothing.
@@ -167,10 +166,11 @@ impl<'a> Tasks<'a> {
         }
         let stuck: Vec<u32> = out.iter().map(|position| position.task).collect();
         for task in self.all().filter(|task| stuck.binary_search(task).is_err()) {
-            if is_open(self.seen[task as usize].state)
-                && !self.waits(task, clock_ns)
-                && !self.is_gone(task, threads)
-            {
+            if !is_open(self.seen[task as usize].state) || self.is_gone(task, threads) {
+                continue;
+            }
+            // Who was woken and has no CPU yet still looks as if it waited.
+            if !self.waits(task, clock_ns) || !self.is_blocked(task, threads) {
                 let at_ns = self.next_act(task);
                 out.push(Position { task, stage: Stage::Moves, at_ns });
             }

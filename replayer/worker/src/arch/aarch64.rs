@@ -158,6 +158,8 @@ pub fn stack_pointer() -> u64 {
 const CONTEXT: usize = (40 + 128 + 8) / 8;
 /// Words from a signal's `ucontext` to the register of a call's result.
 pub const RESULT_WORD: usize = CONTEXT + 1;
+/// To the registers of its first arguments.
+pub const ARG_WORDS: [usize; 3] = [CONTEXT + 1, CONTEXT + 2, CONTEXT + 3];
 /// And to the instruction pointer.
 pub const PC_WORD: usize = CONTEXT + 1 + 31 + 1;
 

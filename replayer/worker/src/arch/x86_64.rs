@@ -173,6 +173,8 @@ pub fn stack_pointer() -> u64 {
 // struct ucontext: flags, link, stack (3 words), then sigcontext: r8..r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip.
 /// Words from a signal's `ucontext` to the register of a call's result.
 pub const RESULT_WORD: usize = 5 + 13;
+/// To the registers of its first arguments.
+pub const ARG_WORDS: [usize; 3] = [5 + 8, 5 + 9, 5 + 12];
 /// And to the instruction pointer.
 pub const PC_WORD: usize = 5 + 16;
 

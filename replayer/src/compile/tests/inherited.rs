@@ -1,0 +1,87 @@
+//! Descriptors that were there before the recording began.
+
+use super::{Mem, named, steps};
+use ctrace_format::{
+    FdSnapshot, FdTarget, Object, ProcessSnapshot, SockAddr, SockCookie, Tgid, ThreadSnapshot, Tid,
+};
+use ctrace_program::{Kind, Program};
+
+const F_SETFL: u64 = 4;
+const O_NONBLOCK: u64 = 0x800;
+const O_RDWR: u32 = 2;
+
+/// The descriptors that a task sets `O_NONBLOCK` of before the recording begins.
+fn set_nonblocking(plan: &crate::plan::Plan, task: u32) -> Vec<u64> {
+    let steps = steps(plan, task);
+    let gate = steps.iter().position(|s| s.kind == Kind::Gate as u8).unwrap();
+    let sets = |s: &&ctrace_program::Step| {
+        s.nr == named("fcntl") && s.args[1] == F_SETFL && s.args[2] & O_NONBLOCK != 0
+    };
+    steps[..gate].iter().filter(sets).map(|s| s.args[0]).collect()
+}
+
+#[test]
+fn a_pipe_that_was_found_empty_at_once_does_not_block() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let (pipe, other) = (t.add_object(Object::Pipe { ino: 7 }), t.add_object(Object::Pipe { ino: 8 }));
+    t.call(a, "read", [5, 0, 8, 0, 0, 0], 1).object = Some(pipe);
+    t.call(a, "read", [5, 0, 8, 0, 0, 0], -11).object = Some(pipe);
+    t.call(a, "read", [6, 0, 8, 0, 0, 0], 1).object = Some(other);
+    assert_eq!(set_nonblocking(&t.plan(), 0), [5]);
+}
+
+/// The kernel did not wait because the call asked it not to, or had waited for as long as the socket lets it.
+#[test]
+fn a_socket_that_gave_up_may_block() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let socket = |cookie| Object::Socket {
+        family: 1,
+        kind: 1,
+        protocol: 0,
+        cookie: SockCookie(cookie),
+        local: None,
+        peer: None,
+    };
+    let (asked, limited) = (t.add_object(socket(1)), t.add_object(socket(2)));
+    t.call(a, "recvfrom", [5, 0, 8, 0x40, 0, 0], -11).object = Some(asked);
+    let call = t.call(a, "recvfrom", [6, 0, 8, 0, 0, 0], -11);
+    (call.object, call.duration_ns) = (Some(limited), 4_000_000);
+    assert_eq!(set_nonblocking(&t.plan(), 0), [0_u64; 0]);
+}
+
+/// One end of a connection is made together with the other.
+#[test]
+fn both_ends_of_a_connection_that_was_there_have_their_flags() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let at = |port: u16| Some(SockAddr::Inet(([127, 0, 0, 1], port).into()));
+    let end = |fd, cookie, local, peer| FdSnapshot {
+        fd,
+        flags: O_RDWR | O_NONBLOCK as u32,
+        offset: 0,
+        target: FdTarget::Socket {
+            ino: cookie,
+            cookie,
+            family: 2,
+            kind: 1,
+            protocol: 6,
+            listening: None,
+            local,
+            peer,
+            peer_ino: 0,
+        },
+    };
+    t.snapshot.processes = vec![ProcessSnapshot {
+        tgid: Tgid(10),
+        parent: Tgid(1),
+        threads: vec![ThreadSnapshot { tid: Tid(10), ..ThreadSnapshot::default() }],
+        fds: vec![end(5, 1, at(40_000), at(80)), end(6, 2, at(80), at(40_000))],
+        ..ProcessSnapshot::default()
+    }];
+    t.call(a, "getuid", [0; 6], 0);
+    let plan = t.plan();
+    let tasks = Program::open(plan.program.try_clone().unwrap()).unwrap().tasks.len() as u32;
+    assert_eq!((0..tasks).map(|task| set_nonblocking(&plan, task).len()).sum::<usize>(), 2);
+}

@@ -1,0 +1,81 @@
+//! `O_NONBLOCK` of descriptions that are there from the start: the snapshot does not show those of a command's own, nor
+//! those that came while it was taken.
+
+use super::super::calls::Sc;
+use super::super::io::MSG_DONTWAIT;
+use super::{Inherited, OfdIx, OfdKind, TaskIx, World};
+use ctrace_format::Syscall;
+use rustc_hash::FxHashSet;
+
+const EAGAIN: i64 = -11;
+const RWF_NOWAIT: u64 = 8;
+/// A call that took less did not wait for a time limit of its socket (`SO_RCVTIMEO`, `SO_SNDTIMEO`), which the kernel counts
+/// in ticks of its clock.
+pub(crate) const TIME_LIMIT_NS: u64 = 1_000_000;
+
+/// Whether a call asks the kernel itself not to wait, whatever the description says.
+pub(crate) fn asks_not_to_wait(sc: Sc, call: &Syscall) -> bool {
+    match sc {
+        Sc::Recvfrom | Sc::Recvmmsg | Sc::Sendto | Sc::Sendmmsg => call.args[3] & MSG_DONTWAIT != 0,
+        Sc::Recvmsg | Sc::Sendmsg => call.args[2] & MSG_DONTWAIT != 0,
+        Sc::Preadv2 | Sc::Pwritev2 => call.args[5] & RWF_NOWAIT != 0,
+        _ => false,
+    }
+}
+
+impl World {
+    /// A call on a descriptor failed. One that found nothing and did not wait has `O_NONBLOCK`: nothing else makes the kernel
+    /// say so of a pipe (`anon_pipe_read`, fs/pipe.c) or a socket (`sock_rcvtimeo`, include/net/sock.h).
+    pub(super) fn would_have_blocked(&mut self, task: TaskIx, call: &Syscall, sc: Sc) {
+        let moves = matches!(
+            sc,
+            Sc::Read
+                | Sc::Readv
+                | Sc::Recvfrom
+                | Sc::Recvmsg
+                | Sc::Recvmmsg
+                | Sc::Accept
+                | Sc::Accept4
+                | Sc::Write
+                | Sc::Writev
+                | Sc::Sendto
+                | Sc::Sendmsg
+                | Sc::Sendmmsg
+        );
+        if call.ret != EAGAIN || !moves || asks_not_to_wait(sc, call) {
+            return;
+        }
+        let fd = call.args[0] as i32;
+        let Some(ofd) = self.ofd_of(task, fd).filter(|ofd| self.ofds[*ofd as usize].inherited) else {
+            return;
+        };
+        let limited = matches!(self.ofds[ofd as usize].kind, OfdKind::Sock(_));
+        if !limited || call.duration_ns < TIME_LIMIT_NS {
+            self.known_nonblocking(ofd, fd);
+        }
+    }
+
+    /// An inherited description turned out not to block.
+    pub(super) fn known_nonblocking(&mut self, ofd: OfdIx, fd: i32) {
+        let known = &mut self.ofds[ofd as usize];
+        if known.nonblock {
+            return;
+        }
+        known.nonblock = true;
+        if let Some(at) = self.by_number.get(&(fd, known.object)) {
+            self.discovered[*at].nonblock = true;
+        }
+    }
+
+    /// What was discovered of descriptors that were there from the start, each end of a pipe and each socket being one
+    /// description, whatever its numbers.
+    pub(crate) fn take_discovered(&mut self) -> Vec<Inherited> {
+        let mut found = std::mem::take(&mut self.discovered);
+        let end = |one: &Inherited| one.object.map(|object| (object, one.written));
+        let nonblocking: FxHashSet<_> = found.iter().filter(|one| one.nonblock).filter_map(end).collect();
+        for one in &mut found {
+            one.nonblock |= end(one).is_some_and(|end| nonblocking.contains(&end));
+        }
+        found
+    }
+}
