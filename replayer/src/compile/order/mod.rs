@@ -7,6 +7,7 @@ mod files;
 mod locks;
 mod processes;
 mod readiness;
+mod registrations;
 mod signals;
 mod streams;
 
@@ -19,6 +20,7 @@ use files::Files;
 use locks::Locks;
 pub(crate) use processes::Processes;
 use readiness::Readiness;
+use registrations::Registrations;
 use signals::Signals;
 use std::collections::VecDeque;
 use streams::Streams;
@@ -35,6 +37,7 @@ pub(crate) struct Order {
     streams: Streams,
     pub(crate) arrivals: Arriving,
     readiness: Readiness,
+    registrations: Registrations,
     locks: Locks,
     pub(crate) signals: Signals,
     pub(crate) processes: Processes,
@@ -49,6 +52,7 @@ impl Order {
         self.streams.needs(model, cx, &mut needs);
         self.arrivals.needs(model, cx, &mut needs);
         self.readiness.needs(model, cx, &mut needs);
+        self.registrations.needs(model, cx, &mut needs);
         self.locks.needs(model, cx, &mut needs);
         self.signals.needs(model, cx, &self.processes, &mut needs);
         self.streams.ends(model, cx, &mut needs);
@@ -63,6 +67,7 @@ impl Order {
         self.streams.remember(model, cx, mark);
         self.arrivals.remember(model, cx, mark);
         self.readiness.remember(model, cx, mark);
+        self.registrations.remember(model, cx, mark);
         self.locks.remember(model, cx, mark);
         self.signals.remember(model, cx, mark);
         self.processes.remember(cx, mark);
@@ -72,6 +77,7 @@ impl Order {
     pub(crate) fn forget_description(&mut self, ofd: OfdIx) {
         self.files.forget(ofd);
         self.readiness.forget(ofd);
+        self.registrations.forget(ofd);
     }
 
     /// A socket is over.

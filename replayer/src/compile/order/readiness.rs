@@ -5,6 +5,7 @@ use super::super::model::{Cx, Model};
 use super::super::world::{MAX_WATCHERS, Mark, OfdIx, OfdKind, detail_epoll};
 use super::arrivals::was_told_before;
 use super::keep_latest;
+use super::registrations::rewatches;
 use ctrace_format::Detail;
 use ctrace_program::REPORTED_ONCE;
 use rustc_hash::FxHashMap;
@@ -40,6 +41,12 @@ impl Readiness {
             for ofd in cx.reads().filter_map(|fd| model.world.ofd_of(cx.task, fd)) {
                 needs.done(KIND, self.sightings.get(&ofd).into_iter().flatten());
             }
+        }
+        if let Some(ofd) = rewatches(model, cx) {
+            needs.done(
+                KIND,
+                self.sightings.get(&ofd).into_iter().flatten().filter(|mark| mark.task != cx.task),
+            );
         }
         self.after_earlier_reports(model, cx, needs);
     }
