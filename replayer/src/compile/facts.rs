@@ -41,8 +41,8 @@ pub(crate) struct Facts {
     pub(crate) tasks: Vec<TaskFact>,
     /// Datagrams that nobody took.
     pub(crate) refusals: Refusals,
-    /// Sockets that received a reset, by cookie.
-    pub(crate) reset: FxHashSet<u64>,
+    /// Sockets that received a reset, by cookie: when.
+    pub(crate) reset: FxHashMap<u64, u64>,
     /// Address of each socket, as last known: what a bind to any port came to.
     pub(crate) locals: Vec<Option<SockAddr>>,
     /// When the other end said that it sends no more, by cookie.
@@ -161,7 +161,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut connects = Connects::default();
     let mut tid_words: FxHashMap<Word, Vec<TaskIx>> = FxHashMap::default();
     let mut inside: FxHashSet<u32> = FxHashSet::default();
-    let mut reset = FxHashSet::default();
+    let mut reset = FxHashMap::default();
     let mut refusals = Refusals::default();
     let mut fin = FxHashMap::default();
     let mut arriving = Arriving::default();
@@ -197,7 +197,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             budget.things("connections", all.into_iter().max().unwrap_or(0))?;
             match c.kind {
                 ConnectionKind::ResetReceived => {
-                    reset.insert(c.cookie.0);
+                    reset.entry(c.cookie.0).or_insert(c.t_ns);
                 }
                 ConnectionKind::State { old: TcpState::Established, new: TcpState::CloseWait, .. } => {
                     fin.insert(c.cookie.0, c.t_ns);
