@@ -652,6 +652,12 @@ impl Peers {
         Ok(())
     }
 
+    /// The last step so far of who plays the other end of a socket.
+    pub(crate) fn last_step(&self, emit: &Emit, sock: SockIx) -> Option<Wait> {
+        let task = self.lanes[self.conns.get(&sock)?.lane].task;
+        emit.next_step(task).checked_sub(1).map(|step| Wait::completed(task, step))
+    }
+
     /// Whether a socket's other end is played here.
     pub(crate) fn plays(&self, sock: SockIx) -> bool {
         self.conns.contains_key(&sock)

@@ -311,7 +311,7 @@ impl Lower<'_> {
             // Others have it still.
             return Ok(());
         }
-        if self.peers.plays(sock) && self.world.socks[sock as usize].kind == 1 {
+        if self.peers.plays(sock) && self.world.socks[sock as usize].kind == 1 && self.unread(sock) == 0 {
             let last_send_ns = self.world.socks[sock as usize].last_send_ns;
             let turn = Turn { after_sent: arrival.after_sent, at_ns: arrival.at_ns, last_send_ns };
             let after = self.looked_before(ofd, arrival.at_ns);
@@ -338,23 +338,48 @@ impl Lower<'_> {
         self.peers.gone(&mut self.emit, sock, turn, false, &[])
     }
 
+    /// The connection to somebody outside whose last descriptor a call closes.
+    fn closes(&self, cx: &Cx<'_>) -> Option<(SockIx, OfdIx)> {
+        if cx.known.sc != Sc::Close || cx.call.ret != 0 {
+            return None;
+        }
+        let sock = self.world.sock_of(cx.task, cx.fd(0)).filter(|sock| self.peers.plays(*sock))?;
+        let ofd = self.ofd(cx, 0).filter(|ofd| !self.world.has_others(cx.proc, cx.fd(0), *ofd))?;
+        Some((sock, ofd))
+    }
+
     /// The other end had been reset when the last descriptor was closed, and no call told.
     fn reset_unseen(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
-        if cx.known.sc != Sc::Close || cx.call.ret != 0 {
-            return Ok(None);
-        }
-        let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(None) };
-        let Some(ofd) = self.ofd(cx, 0).filter(|_| self.peers.plays(sock)) else { return Ok(None) };
+        let Some((sock, _)) = self.closes(cx) else { return Ok(None) };
         let state = &self.world.socks[sock as usize];
-        let end_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
-        let reset_ns = self.facts.reset.get(&state.cookie).copied().filter(|reset_ns| *reset_ns <= end_ns);
-        let Some(at_ns) = reset_ns.filter(|_| !self.world.has_others(cx.proc, cx.call.args[0] as i32, ofd))
-        else {
-            return Ok(None);
-        };
+        let reset_ns = self.facts.reset.get(&state.cookie).copied();
+        let Some(at_ns) = reset_ns.filter(|reset_ns| *reset_ns <= cx.end_ns()) else { return Ok(None) };
         let turn = Turn { after_sent: state.sent, at_ns, last_send_ns: state.last_send_ns };
         let after = self.last_step(cx);
         self.peers.gone(&mut self.emit, sock, turn, true, &after)
+    }
+
+    /// Bytes that came to a connection that is closed, and that nobody read: the close is a reset for that
+    /// (`__tcp_close`, net/ipv4/tcp.c).
+    fn unread(&self, sock: SockIx) -> u64 {
+        let state = &self.world.socks[sock as usize];
+        self.facts.cut_off.get(&state.cookie).map_or(0, |bytes| bytes.saturating_sub(state.received))
+    }
+
+    /// A connection is closed before what came was read: it has come by then.
+    fn closes_unread(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
+        let Some((sock, ofd)) = self.closes(cx) else { return Ok(None) };
+        let bytes = self.unread(sock);
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let state = &self.world.socks[sock as usize];
+        let (after_sent, last_send_ns) = (state.sent, state.last_send_ns);
+        let at_ns = self.world.ofds[ofd as usize].ready.map_or(cx.call.t_ns, |ready| ready.at_ns);
+        let turn = Turn { after_sent, at_ns, last_send_ns };
+        let after = self.looked_before(ofd, at_ns);
+        self.peers.arrived(&mut self.emit, sock, bytes, turn, None, &after)?;
+        Ok(self.peers.last_step(&self.emit, sock))
     }
 
     /// The step before the one that is being written, of the same task.
@@ -370,6 +395,9 @@ impl Lower<'_> {
             return Ok(Some(wait));
         }
         if let Some(wait) = self.reset_unseen(cx)? {
+            return Ok(Some(wait));
+        }
+        if let Some(wait) = self.closes_unread(cx)? {
             return Ok(Some(wait));
         }
         if !matches!(cx.call.ret, ECONNRESET | EPIPE) {

@@ -482,3 +482,24 @@ fn a_write_after_ones_own_shutdown_needs_nobody_else_to_fail() {
     assert!(!peers(&plan).any(resets));
     assert!(waits_of(&plan, 0, "write").is_empty());
 }
+
+#[test]
+fn what_nobody_read_had_come_when_the_connection_was_closed() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.listen_as(a, 3, 1, 0);
+    t.comes(11, 1001);
+    t.accept(a, 3, 4, 11, 1001);
+    let stream = t.add_object(tcp(11, Some(1001)));
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+    let closed = ConnectionKind::Closed { bytes_sent: 0, bytes_received: 84, srtt_us: 0, retransmits: 0 };
+    for kind in [ConnectionKind::ResetSent, closed] {
+        let (t_ns, cookie, local, peer) = (t.now, SockCookie(11), at(80), at(1001));
+        t.events.push(Event::Connection(Connection { t_ns, cookie, task: None, local, peer, kind }));
+    }
+    let plan = t.plan();
+    let peer = peers(&plan).last().unwrap();
+    let sends = steps(&plan, peer).iter().position(|step| step.nr == named("sendto")).unwrap();
+    assert_eq!(steps(&plan, peer)[sends].args[2], 84);
+    assert!(waits_of(&plan, 0, "close").contains(&Wait::completed(peer, sends as u32)));
+}
