@@ -123,3 +123,26 @@ fn who_waits_for_a_task_that_waited_is_excused_as_well() {
     let report = replay(run(0, 0), run(MS, 0));
     assert!(value(&report, "drift").unwrap() > 40.0, "{:?}", report.metric("drift"));
 }
+
+#[test]
+fn who_begins_to_wait_at_another_moment_is_late_only_when_the_wait_ends_at_another() {
+    // A wait every 10 ms, and a call after it; in the other run every fourth wait begins, or ends, 2 ms later.
+    let run = |begins: u64, ends: u64| {
+        let mut r = Run::new(4);
+        let t = r.task(1, 1, "worker");
+        let first = r.now;
+        for i in 1..=100 {
+            let (begins, ends) = if i % 4 == 0 { (begins, ends) } else { (0, 0) };
+            let end = first + i * 10 * MS;
+            r.now = end - 6 * MS + begins;
+            let lasts = end + ends - r.now;
+            call(&mut r, t, lasts, 0, 0, SyscallFlags::default());
+            call(&mut r, t, 10_000, 0, 0, SyscallFlags::default());
+        }
+        r
+    };
+    let drift = |begins, ends| value(&replay(run(0, 0), run(begins, ends)), "drift").unwrap();
+    assert!(drift(2 * MS, 0) < 0.1);
+    assert!((drift(0, 2 * MS) - 2.0).abs() < 0.1);
+    assert!((drift(2 * MS, 2 * MS) - 2.0).abs() < 0.1);
+}

@@ -220,3 +220,58 @@ time.sleep(0.02)
 ",
     );
 }
+
+#[test]
+fn threads_that_take_turns_to_watch_a_descriptor_replay() {
+    replays(
+        "watches of several threads",
+        "
+import queue, select, socket, threading, time
+watch, jobs, rounds = select.epoll(), queue.Queue(), 60
+pairs = [socket.socketpair() for _ in range(4)]
+near = {a.fileno(): a for a, _ in pairs}
+def worker():
+    while (fd := jobs.get()) is not None:
+        near[fd].recv(1)
+        watch.register(fd, select.EPOLLIN)
+def feed():
+    for _ in range(rounds):
+        for _, b in pairs: b.send(b'x')
+        time.sleep(0.001)
+for fd in near: watch.register(fd, select.EPOLLIN)
+threads = [threading.Thread(target=f) for f in (worker, worker, feed)]
+for t in threads: t.start()
+seen = 0
+while seen < 4 * rounds:
+    for fd, _ in watch.poll():
+        watch.unregister(fd); jobs.put(fd); seen += 1
+for _ in threads: jobs.put(None)
+for t in threads: t.join()
+",
+    );
+}
+
+#[test]
+fn a_table_of_descriptors_has_room_for_the_engine_before_threads_share_it() {
+    if !can_record() || !has(&["python3"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let (trace, again) = (dir.path().join("x.ctr"), dir.path().join("y.ctr"));
+    let (trace, again) = (trace.to_str().unwrap(), again.to_str().unwrap());
+    let program = "
+import os, threading
+def use():
+    for _ in range(20): os.close(os.open('/dev/null', 0))
+t = [threading.Thread(target=use) for _ in range(3)]
+[x.start() for x in t]; [x.join() for x in t]
+";
+    run(["record", "-o", trace, "--", "python3", "-S", "-E", "-c", program]).expect(0);
+    run(["replay", trace, "-o", again]);
+    let events = run(["events", "--engine", again]).stdout;
+    let at = |what: &[&str]| events.lines().position(|line| what.iter().all(|word| line.contains(word)));
+    let (room, thread) = (at(&["F_DUPFD_CLOEXEC, 700", "replay engine"]), at(&["--- new thread "]));
+    assert!(room.is_some() && thread.is_some(), "{room:?} {thread:?}");
+    assert!(room < thread, "line {room:?} is the room, line {thread:?} the first thread");
+}

@@ -31,7 +31,8 @@ impl Builder<'_> {
         end_ns: u64,
     ) {
         let moves = matches!(call.kind, Kind::Receive | Kind::Send);
-        let bytes = if moves || call.kind == Kind::Transfer { s.moved().min(MAX_RW_COUNT) } else { 0 };
+        let takes = (moves || call.kind == Kind::Transfer) && !is_peek(call.sc, s);
+        let bytes = if takes { s.moved().min(MAX_RW_COUNT) } else { 0 };
         let sent = call.kind == Kind::Send;
         let mut symbol = Symbol {
             call: call.name,
@@ -223,4 +224,15 @@ impl Builder<'_> {
             self.socks.remove(&oldest);
         }
     }
+}
+
+/// Whether a call looks at what has come and leaves it for the next one.
+fn is_peek(sc: Sc, s: &Syscall) -> bool {
+    const MSG_PEEK: u64 = 2;
+    let flags = match sc {
+        Sc::Recvfrom | Sc::Recvmmsg => s.args[3],
+        Sc::Recvmsg => s.args[2],
+        _ => 0,
+    };
+    flags & MSG_PEEK != 0
 }

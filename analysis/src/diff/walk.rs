@@ -8,7 +8,7 @@ use crate::align::{Aligned, Budget, Step, align};
 use crate::findings::is_remarkable;
 use crate::model::Model;
 use crate::report::{Divergence, DivergenceKind, Line};
-use crate::seq::Op;
+use crate::seq::{Op, SHORT_NS};
 use crate::symbol::Outcome;
 use hdrhistogram::Histogram;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -104,7 +104,9 @@ pub(crate) fn walk<'m>(
                 Step::Keep(x, y) => {
                     walked.partners.meet(&mut cursor, index, x, Some(y));
                     run.close(joint, &mut walked.first);
-                    let (tx, ty) = (x.t_ns.saturating_sub(a.first_ns), y.t_ns.saturating_sub(b.first_ns));
+                    let (begin_x, begin_y) =
+                        (x.t_ns.saturating_sub(a.first_ns), y.t_ns.saturating_sub(b.first_ns));
+                    let (tx, ty) = moments((begin_x, x.duration_ns), (begin_y, y.duration_ns));
                     // What is extra is put beside what it came after.
                     run.offset = (x.t_ns as i64).wrapping_sub(y.t_ns as i64);
                     let (off, explained) = waits.step((tx, x.waited_ns), (ty, y.waited_ns));
@@ -203,6 +205,18 @@ impl Waits {
         (self.waited_a, self.waited_b) = (a.1, b.1);
         (late.max(early), self.late.max(self.early))
     }
+}
+
+/// When two matched operations took place, each given as (begin, duration): of those that both waited for others, when they
+/// began or when they returned, whichever is closer. Who begins to wait sooner waits longer, and nobody can tell but by
+/// that; what both do next shows whether their waits ended at the same time.
+fn moments(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
+    let begun = (a.0, b.0);
+    if a.1.min(b.1) <= SHORT_NS {
+        return begun;
+    }
+    let returned = (a.0.saturating_add(a.1), b.0.saturating_add(b.1));
+    if returned.0.abs_diff(returned.1) < begun.0.abs_diff(begun.1) { returned } else { begun }
 }
 
 fn histogram() -> Histogram<u64> {

@@ -180,8 +180,10 @@ pub struct TaskSlot {
     pub waits_for_seq: AtomicU32,
     /// Index of the current step.
     pub step: AtomicU32,
-    /// How often the runner's init has forced this task on: to give up its current wait, or not to make its interrupted
-    /// call again. Futex word.
+    /// Worker's own: which wait this is, of all that the task may be forced to give up, counted from 1. Never decreases.
+    pub waits: AtomicU32,
+    /// The runner's init has forced this task on up to this one of its `waits`: to give it up, or not to make its
+    /// interrupted call again. Futex word.
     pub force: AtomicU32,
     /// Counters, written by the task only.
     pub counters: Counters,
@@ -197,6 +199,8 @@ pub struct TaskSlot {
     /// Worker's own: time before which the next step does not begin, whatever the pace but `Afap` (0: none): what stood for
     /// a recorded call took less time than the call.
     pub not_before: AtomicU64,
+    /// Worker's own, of the first task of a process: its table of descriptors has room for the numbers that the engine uses.
+    pub wide: AtomicU32,
     /// Worker's own: first arena address that the current step does not use.
     pub scratch_top: AtomicU64,
     /// Worker's own: the signals that are blocked while an image is replaced, and were before.

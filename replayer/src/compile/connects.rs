@@ -30,6 +30,8 @@ pub(crate) struct Connects {
     asked: FxHashSet<u64>,
     /// Sockets that were answered: when.
     pub(crate) established: FxHashMap<u64, u64>,
+    /// Sockets that had nothing left to come but the answer to their end: since when, and until when.
+    leaving: FxHashMap<u64, (u64, u64)>,
     /// Sockets that came to no connection: the error (0: they were closed), and when.
     failed: FxHashMap<u64, (u16, u64)>,
     /// The first attempt on each address: what the call returned, and of which socket.
@@ -41,7 +43,12 @@ pub(crate) struct Connects {
 impl Connects {
     /// As many as there are.
     pub(crate) fn len(&self) -> usize {
-        self.asked.len().max(self.established.len()).max(self.failed.len()).max(self.reached.len())
+        self.asked
+            .len()
+            .max(self.established.len())
+            .max(self.leaving.len())
+            .max(self.failed.len())
+            .max(self.reached.len())
     }
 
     /// A change of a connection.
@@ -60,6 +67,14 @@ impl Connects {
             }
             (TcpState::SynSent, TcpState::Close) => {
                 self.failed.insert(cookie, (error, change.t_ns));
+            }
+            (_, TcpState::LastAck | TcpState::Closing) => {
+                self.leaving.insert(cookie, (change.t_ns, u64::MAX));
+            }
+            (TcpState::LastAck | TcpState::Closing, _) => {
+                if let Some((_, until_ns)) = self.leaving.get_mut(&cookie) {
+                    *until_ns = change.t_ns;
+                }
             }
             _ => {}
         }
@@ -105,6 +120,13 @@ impl Connects {
             Some((ETIMEDOUT, at_ns)) if call.ret == EINPROGRESS => Some(at_ns.saturating_sub(call.t_ns)),
             _ => None,
         }
+    }
+
+    /// Whether a socket waited for the answer to its end at a time. On loopback it is there when the call that ends returns,
+    /// unless the owner of the other end was using it at that moment (`sock_owned_by_user`, net/ipv4/tcp_ipv4.c): nothing
+    /// makes that so again.
+    pub(crate) fn was_leaving(&self, cookie: u64, at_ns: u64) -> bool {
+        self.leaving.get(&cookie).is_some_and(|(since_ns, until_ns)| (*since_ns..*until_ns).contains(&at_ns))
     }
 
     /// How the first attempt on an address was answered.

@@ -42,8 +42,10 @@ pub(crate) struct Facts {
     pub(crate) tasks: Vec<TaskFact>,
     /// Datagrams that nobody took.
     pub(crate) refusals: Refusals,
-    /// Sockets that received a reset, by cookie.
-    pub(crate) reset: FxHashSet<u64>,
+    /// Sockets that received a reset, by cookie: when.
+    pub(crate) reset: FxHashMap<u64, u64>,
+    /// Sockets that were closed with a reset, by cookie: how many bytes had come to them in all.
+    pub(crate) cut_off: FxHashMap<u64, u64>,
     /// Address of each socket, as last known: what a bind to any port came to.
     pub(crate) locals: Vec<Option<SockAddr>>,
     /// When the other end said that it sends no more, by cookie.
@@ -164,7 +166,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut connects = Connects::default();
     let mut tid_words: FxHashMap<Word, Vec<TaskIx>> = FxHashMap::default();
     let mut inside: FxHashSet<u32> = FxHashSet::default();
-    let mut reset = FxHashSet::default();
+    let mut reset = FxHashMap::default();
+    let mut cut_off: FxHashMap<u64, u64> = FxHashMap::default();
     let mut refusals = Refusals::default();
     let mut fin = FxHashMap::default();
     let mut arriving = Arriving::default();
@@ -198,11 +201,19 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             killed.insert(world.procs[proc as usize].first);
         }
         if let Event::Connection(c) = event {
-            let all = [reset.len(), fin.len(), connects.len()];
+            let all = [reset.len(), cut_off.len(), fin.len(), connects.len()];
             budget.things("connections", all.into_iter().max().unwrap_or(0))?;
             match c.kind {
                 ConnectionKind::ResetReceived => {
-                    reset.insert(c.cookie.0);
+                    reset.entry(c.cookie.0).or_insert(c.t_ns);
+                }
+                ConnectionKind::ResetSent if c.cookie.0 != 0 => {
+                    cut_off.insert(c.cookie.0, 0);
+                }
+                ConnectionKind::Closed { bytes_received, .. } => {
+                    if let Some(bytes) = cut_off.get_mut(&c.cookie.0) {
+                        *bytes = bytes_received;
+                    }
                 }
                 ConnectionKind::State { old: TcpState::Established, new: TcpState::CloseWait, .. } => {
                     fin.insert(c.cookie.0, c.t_ns);
@@ -417,6 +428,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         refusals,
         locals,
         reset,
+        cut_off,
         fin,
         arrivals: arriving.finish(),
         accepted_as,

@@ -2,6 +2,7 @@
 
 use super::arrivals::{CallId, Place, Told};
 use super::calls::{Known, Sc};
+use super::emit::RESTARTS;
 use super::facts::Facts;
 use super::fsmodel::PathId;
 use super::source::Source;
@@ -17,6 +18,7 @@ use ctrace_format::{Syscall, SyscallFlags};
 /// Descriptors of a range that is closed whose users are waited for.
 const RANGE_MAX: usize = 1024;
 const EAGAIN: i64 = -11;
+const EINTR: i64 = -4;
 /// `fcntl` commands that make a descriptor.
 const F_DUPFD: u64 = 0;
 const F_DUPFD_CLOEXEC: u64 = 1030;
@@ -63,10 +65,10 @@ impl Cx<'_> {
         self.looking().filter(|_| self.call.ret >= 0)
     }
 
-    /// The listening descriptor of an accept that succeeded or came in vain.
+    /// The listening descriptor of an accept that succeeded, came in vain, or waited in vain until a signal came.
     pub(crate) fn looking(&self) -> Option<i32> {
-        let looks =
-            self.known.row().family == Family::Accept && (self.call.ret >= 0 || self.call.ret == EAGAIN);
+        let took_none = matches!(self.call.ret, EAGAIN | EINTR) || RESTARTS.contains(&self.call.ret);
+        let looks = self.known.row().family == Family::Accept && (self.call.ret >= 0 || took_none);
         looks.then(|| self.fd(0))
     }
 

@@ -572,7 +572,7 @@ impl Peers {
         for there in self.at.remove(&key).unwrap_or_default() {
             let Some(conn) = self.conns.get(&there) else { continue };
             let (task, sock) = (self.lanes[conn.lane].task, conn.sock);
-            self.leave(emit, there, 0, at_ns)?;
+            self.leave(emit, there, 0, at_ns, None)?;
             if let Some(others) = self.correspondents.get_mut(&sock) {
                 others.retain(|_, k| *k != there);
             }
@@ -672,6 +672,12 @@ impl Peers {
         emit.put(task, &Step::of(Kind::Gate))?;
         self.clients += 1;
         Ok(())
+    }
+
+    /// The last step so far of who plays the other end of a socket.
+    pub(crate) fn last_step(&self, emit: &Emit, sock: SockIx) -> Option<Wait> {
+        let task = self.lanes[self.conns.get(&sock)?.lane].task;
+        emit.next_step(task).checked_sub(1).map(|step| Wait::completed(task, step))
     }
 
     /// Whether a socket's other end is played here.
@@ -820,40 +826,41 @@ impl Peers {
         first.t_ns = turn.at_ns;
         emit.put_after(task, &first, &waits)?;
         if reset {
-            let linger = emit.data(&[1_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat())?;
-            let step = extra(nr::setsockopt)
-                .imm(0, u64::from(fd))
-                .imm(1, SOL_SOCKET)
-                .imm(2, SO_LINGER)
-                .arg(3, Sel::Data, linger)
-                .imm(4, 8);
-            emit.put(task, &step)?;
+            resets(emit, task, fd)?;
         }
         let step = emit.put(task, &extra(nr::close).imm(0, u64::from(fd)))?;
         Ok(Some(Wait::completed(task, step)))
     }
 
-    /// The workload closed its end after sending `total` bytes in all.
+    /// The workload closed its end after sending `total` bytes in all; the other end may have answered with a reset.
     pub(crate) fn closed(
         &mut self,
         emit: &mut Emit,
         sock: SockIx,
         total: u64,
         at_ns: u64,
+        reset_ns: Option<u64>,
     ) -> Result<(), CompileError> {
         self.last_datagram.remove(&sock);
         let others: BTreeSet<SockIx> =
             self.correspondents.remove(&sock).unwrap_or_default().into_values().collect();
         for key in others {
             if key != sock {
-                self.leave(emit, key, 0, at_ns)?;
+                self.leave(emit, key, 0, at_ns, None)?;
             }
         }
-        self.leave(emit, sock, total, at_ns)
+        self.leave(emit, sock, total, at_ns, reset_ns)
     }
 
     /// One of those on the other end has received `total` bytes, and closes.
-    fn leave(&mut self, emit: &mut Emit, sock: SockIx, total: u64, at_ns: u64) -> Result<(), CompileError> {
+    fn leave(
+        &mut self,
+        emit: &mut Emit,
+        sock: SockIx,
+        total: u64,
+        at_ns: u64,
+        reset_ns: Option<u64>,
+    ) -> Result<(), CompileError> {
         self.receive_up_to(emit, sock, total, at_ns)?;
         let Some(conn) = self.conns.remove(&sock) else { return Ok(()) };
         let task = self.lanes[conn.lane].task;
@@ -868,6 +875,13 @@ impl Peers {
         if !conn.over {
             if !conn.dgram {
                 emit.put(task, &recv_step(conn.fd, 4096, at_ns))?;
+                if let Some(reset_ns) = reset_ns {
+                    let mut then = Step::of(Kind::Sync);
+                    then.think_sleep_ns = reset_ns.saturating_sub(at_ns);
+                    then.t_ns = reset_ns;
+                    emit.put(task, &then)?;
+                    resets(emit, task, conn.fd)?;
+                }
             }
             emit.put(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
         }
@@ -922,6 +936,19 @@ fn accept_at(listener: u32, fd: u32) -> Step {
         .imm(3, 0)
         .expect(Expect::Success, 0)
         .post(Post::Fd, fd_operand(fd, false))
+}
+
+/// A close of this descriptor is a reset.
+fn resets(emit: &mut Emit, task: u32, fd: u32) -> Result<(), CompileError> {
+    let linger = emit.data(&[1_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat())?;
+    let step = extra(nr::setsockopt)
+        .imm(0, u64::from(fd))
+        .imm(1, SOL_SOCKET)
+        .imm(2, SO_LINGER)
+        .arg(3, Sel::Data, linger)
+        .imm(4, 8);
+    emit.put(task, &step)?;
+    Ok(())
 }
 
 /// Receives what the workload had sent by `at_ns`.

@@ -20,6 +20,7 @@ mod inherited;
 mod listeners;
 mod outcomes;
 mod pools;
+mod registrations;
 mod waiting;
 
 /// A trace in memory.
@@ -243,6 +244,18 @@ fn an_inherited_descriptor_is_there_from_the_start() {
     let plan = t.plan();
     let out = plan.environment.preopened.iter().find(|p| p.fd == 1).unwrap();
     assert!(matches!(out.kind, PreopenedKind::Pipe { write: true, .. }));
+}
+
+#[test]
+fn an_inherited_descriptor_is_for_writing_when_a_copy_of_it_is_written_to() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let log = t.file(b"/var/log", 0);
+    t.call(a, "dup", [2, 0, 0, 0, 0, 0], 9).object = Some(log);
+    t.call(a, "write", [9, 0, 5, 0, 0, 0], 5).object = Some(log);
+    let plan = t.plan();
+    let log = plan.environment.preopened.iter().find(|p| p.fd == 2).unwrap();
+    assert!(matches!(log.kind, PreopenedKind::File { flags: 2, .. }), "{:?}", log.kind);
 }
 
 #[test]

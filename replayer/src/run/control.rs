@@ -97,10 +97,10 @@ impl Control {
         futex_wake(header.gate.as_ptr());
     }
 
-    /// Tells a task to go on without what it waits for, and wakes it if it waits for another task.
-    pub(crate) fn force(&self, task: u32) {
+    /// Tells a task to give up that one of its waits, and wakes it if it waits for another task.
+    pub(crate) fn force(&self, task: u32, wait: u32) {
         let slot = self.slot(task);
-        slot.force.fetch_add(1, SeqCst);
+        slot.force.store(wait, SeqCst);
         let target = slot.waits_for_task.load(Relaxed);
         if target < self.tasks {
             let other = self.slot(target);

@@ -166,20 +166,24 @@ pub fn think_until(task: &Task, target: u64, spin_ns: u64) {
     count(&task.slot.counters.spin_ns, now_ns().saturating_sub(begin).saturating_sub(slept));
 }
 
-/// Whether the runner has forced a task on since this was made.
+/// Whether the runner has forced a task to give up a wait.
 ///
-/// The runner counts up `TaskSlot::force` and then interrupts what the task is blocked in; it does both again for as long
-/// as the task does not go on, so that a task may look first and block afterwards.
+/// The runner names the wait in `TaskSlot::force` and then interrupts what the task is blocked in; it does both again for as
+/// long as the task does not go on, so that a task may look first and block afterwards. Naming it spares the next wait of a
+/// task that has gone on by itself meanwhile.
 #[derive(Clone, Copy)]
 pub struct Forced(u32);
 
 impl Forced {
     pub fn watch(task: &Task) -> Self {
-        Self(task.slot.force.load(Relaxed))
+        let wait = task.slot.waits.load(Relaxed).wrapping_add(1);
+        task.slot.waits.store(wait, SeqCst);
+        Self(wait)
     }
 
     pub fn is_on(self, task: &Task) -> bool {
-        task.slot.force.load(Relaxed) != self.0
+        // The steps of a handler have waits of their own, which are later ones than that of the interrupted call.
+        task.slot.force.load(SeqCst) >= self.0
     }
 }
 

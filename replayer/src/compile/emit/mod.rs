@@ -34,7 +34,7 @@ use std::fs::File;
 /// Calls that are counted by name; there are fewer calls, and fewer errors of each.
 const NAMES_MAX: usize = 4096;
 /// The results that the kernel alone sees (`ERESTARTSYS` to `ERESTART_RESTARTBLOCK`, include/linux/errno.h), and `EINTR`.
-const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
+pub(crate) const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
 const EINTR: i64 = -4;
 
 /// Steps for one call: `pre` are the engine's own, `step` is the call.

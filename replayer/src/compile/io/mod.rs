@@ -37,6 +37,7 @@ pub(crate) const SOL_SOCKET: u64 = 1;
 pub(crate) const SO_RCVTIMEO: u64 = 20;
 pub(crate) const MSG_PEEK: u64 = 2;
 pub(crate) const MSG_DONTWAIT: u64 = 0x40;
+const MSG_WAITALL: u64 = 0x100;
 pub(crate) const MSG_ERRQUEUE: u64 = 0x2000;
 pub(crate) const EAGAIN: i64 = -11;
 /// Parts of an I/O vector, at most (linux/uio.h, `UIO_MAXIOV`).
@@ -142,6 +143,8 @@ impl Lower<'_> {
             Sc::Connect => self.connect(cx)?,
             Sc::Accept | Sc::Accept4 => self.accept(cx)?,
             Sc::Listen => self.listen(cx)?,
+            // Here it has gone by now, and there is nothing left to shut (`inet_shutdown`, net/ipv4/af_inet.c).
+            Sc::Shutdown if cx.call.ret == 0 && self.waits_for_the_last_answer(cx) => self.fault(cx),
             Sc::Shutdown => {
                 let mut pre = Vec::new();
                 self.gone_first(cx, self.ofd(cx, 0), &mut pre)?;
@@ -302,6 +305,12 @@ impl Lower<'_> {
             }
         };
         step.len_arg = if matches!(cx.known.sc, Sc::Read | Sc::Pread64 | Sc::Recvfrom) { 2 } else { 6 };
+        if channel == Channel::Stream && ret > 0 && msg_flags & MSG_PEEK != 0 {
+            // What it found was all there; here it may come in parts, and a look takes none of them (`tcp_recvmsg_locked`,
+            // net/ipv4/tcp.c).
+            let arg = if cx.known.sc == Sc::Recvmsg { 2 } else { 3 };
+            step = step.imm(arg, msg_flags | MSG_WAITALL);
+        }
         self.gone_first(cx, ofd, &mut pre)?;
         if ret == EAGAIN && matches!(channel, Channel::Stream | Channel::Message | Channel::Kernel) {
             let taken = ofd.is_some_and(|ofd| self.world.ofds[ofd as usize].told.contains(&cx.task));

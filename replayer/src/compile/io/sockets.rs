@@ -56,6 +56,14 @@ impl Sockets {
 }
 
 impl Lower<'_> {
+    /// Whether the socket of a call had said that it ends, and waited for the answer to that.
+    pub(crate) fn waits_for_the_last_answer(&self, cx: &Cx<'_>) -> bool {
+        let sock = self.world.sock_of(cx.task, cx.call.args[0] as i32);
+        sock.is_some_and(|sock| {
+            self.facts.connects.was_leaving(self.world.socks[sock as usize].cookie, cx.call.t_ns)
+        })
+    }
+
     /// A socket that blocks gave up: it has a time limit, which was set before the recording when no call set it.
     pub(crate) fn impatient(&mut self, cx: &Cx<'_>, pre: &mut Vec<Step>) -> Result<(), CompileError> {
         const EAGAIN: i64 = -11;

@@ -18,6 +18,8 @@ use ctrace_program::Wait;
 
 const MSG_PEEK: u64 = 2;
 const MSG_ERRQUEUE: u64 = 0x2000;
+const EPIPE: i64 = -32;
+const ECONNRESET: i64 = -104;
 
 impl Lower<'_> {
     /// Forgets what is over.
@@ -28,8 +30,9 @@ impl Lower<'_> {
             self.kept.instances.forget(ofd);
         }
         for sock in std::mem::take(&mut self.world.gone_socks) {
-            let sent = self.world.socks[sock as usize].sent;
-            self.peers.closed(&mut self.emit, sock, sent, at_ns)?;
+            let state = &self.world.socks[sock as usize];
+            let reset_ns = self.facts.reset.get(&state.cookie).copied();
+            self.peers.closed(&mut self.emit, sock, state.sent, at_ns, reset_ns)?;
             self.order.forget_socket(sock);
         }
         Ok(())
@@ -216,7 +219,7 @@ impl Lower<'_> {
             // The end of a pipe, or of a connection whose other end answered later data with a reset: it was closed, not
             // just done with sending.
             let closed =
-                self.world.socks.get(key as usize).is_none_or(|s| self.facts.reset.contains(&s.cookie));
+                self.world.socks.get(key as usize).is_none_or(|s| self.facts.reset.contains_key(&s.cookie));
             if closed {
                 let mut turn = turn;
                 if let Some(state) = self.world.socks.get(key as usize) {
@@ -309,11 +312,11 @@ impl Lower<'_> {
             // Others have it still.
             return Ok(());
         }
-        if self.peers.plays(sock) && self.world.socks[sock as usize].kind == 1 {
+        if self.peers.plays(sock) && self.world.socks[sock as usize].kind == 1 && self.unread(sock) == 0 {
             let last_send_ns = self.world.socks[sock as usize].last_send_ns;
             let turn = Turn { after_sent: arrival.after_sent, at_ns: arrival.at_ns, last_send_ns };
             let after = self.looked_before(ofd, arrival.at_ns);
-            let reset = self.facts.reset.contains(&self.world.socks[sock as usize].cookie);
+            let reset = self.facts.reset.contains_key(&self.world.socks[sock as usize].cookie);
             self.peers.gone(&mut self.emit, sock, turn, reset, &after)?;
         }
         Ok(())
@@ -329,11 +332,62 @@ impl Lower<'_> {
         let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(None) };
         let state = &self.world.socks[sock as usize];
         let Some(&fin_ns) = self.facts.fin.get(&state.cookie) else { return Ok(None) };
-        if fin_ns > cx.call.t_ns || !self.facts.reset.contains(&state.cookie) || !self.peers.plays(sock) {
+        if fin_ns > cx.call.t_ns || !self.facts.reset.contains_key(&state.cookie) || !self.peers.plays(sock) {
             return Ok(None);
         }
         let turn = Turn { after_sent: state.sent, at_ns: fin_ns, last_send_ns: state.last_send_ns };
         self.peers.gone(&mut self.emit, sock, turn, false, &[])
+    }
+
+    /// The connection to somebody outside whose last descriptor a call closes.
+    fn closes(&self, cx: &Cx<'_>) -> Option<(SockIx, OfdIx)> {
+        if cx.known.sc != Sc::Close || cx.call.ret != 0 {
+            return None;
+        }
+        let sock = self.world.sock_of(cx.task, cx.fd(0)).filter(|sock| self.peers.plays(*sock))?;
+        let ofd = self.ofd(cx, 0).filter(|ofd| !self.world.has_others(cx.proc, cx.fd(0), *ofd))?;
+        Some((sock, ofd))
+    }
+
+    /// The other end had been reset when the last descriptor was closed, and no call told.
+    fn reset_unseen(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
+        let Some((sock, _)) = self.closes(cx) else { return Ok(None) };
+        let state = &self.world.socks[sock as usize];
+        let reset_ns = self.facts.reset.get(&state.cookie).copied();
+        let Some(at_ns) = reset_ns.filter(|reset_ns| *reset_ns <= cx.end_ns()) else { return Ok(None) };
+        let turn = Turn { after_sent: state.sent, at_ns, last_send_ns: state.last_send_ns };
+        let after = self.last_step(cx);
+        self.peers.gone(&mut self.emit, sock, turn, true, &after)
+    }
+
+    /// Bytes that came to a connection that is closed, and that nobody read: the close is a reset for that
+    /// (`__tcp_close`, net/ipv4/tcp.c).
+    fn unread(&self, sock: SockIx) -> u64 {
+        let state = &self.world.socks[sock as usize];
+        self.facts.cut_off.get(&state.cookie).map_or(0, |bytes| bytes.saturating_sub(state.received))
+    }
+
+    /// A connection is closed before what came was read: it has come by then.
+    fn closes_unread(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
+        let Some((sock, ofd)) = self.closes(cx) else { return Ok(None) };
+        let bytes = self.unread(sock);
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let state = &self.world.socks[sock as usize];
+        let (after_sent, last_send_ns) = (state.sent, state.last_send_ns);
+        let at_ns = self.world.ofds[ofd as usize].ready.map_or(cx.call.t_ns, |ready| ready.at_ns);
+        let turn = Turn { after_sent, at_ns, last_send_ns };
+        let after = self.looked_before(ofd, at_ns);
+        self.peers.arrived(&mut self.emit, sock, bytes, turn, None, &after)?;
+        Ok(self.peers.last_step(&self.emit, sock))
+    }
+
+    /// The step before the one that is being written, of the same task.
+    fn last_step(&self, cx: &Cx<'_>) -> Vec<Wait> {
+        let me = self.emit.prog(cx.task);
+        let next = self.emit.next_step(me);
+        next.checked_sub(1).map(|step| Wait::completed(me, step)).into_iter().collect()
     }
 
     /// A call that failed because the other end is gone.
@@ -341,7 +395,13 @@ impl Lower<'_> {
         if let Some(wait) = self.sent_to_closed(cx)? {
             return Ok(Some(wait));
         }
-        if !matches!(cx.call.ret, -104 | -32) {
+        if let Some(wait) = self.reset_unseen(cx)? {
+            return Ok(Some(wait));
+        }
+        if let Some(wait) = self.closes_unread(cx)? {
+            return Ok(Some(wait));
+        }
+        if !matches!(cx.call.ret, ECONNRESET | EPIPE) {
             return Ok(None);
         }
         let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(None) };
@@ -349,6 +409,10 @@ impl Lower<'_> {
             return Ok(None);
         }
         let state = &self.world.socks[sock as usize];
+        if state.finished && cx.call.ret == EPIPE {
+            // It had said itself that it sends no more (`SEND_SHUTDOWN`, `tcp_sendmsg_locked`, net/ipv4/tcp.c).
+            return Ok(None);
+        }
         let receives = matches!(cx.known.sc, Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg);
         if let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32).filter(|_| receives)
             && let Some(ready) = self.world.ofds[ofd as usize].ready
@@ -360,9 +424,7 @@ impl Lower<'_> {
             return self.peers.gone(&mut self.emit, sock, turn, true, &after);
         }
         let turn = Turn { after_sent: state.sent, at_ns: cx.call.t_ns, last_send_ns: state.last_send_ns };
-        let me = self.emit.prog(cx.task);
-        let next = self.emit.next_step(me);
-        let after: Vec<Wait> = next.checked_sub(1).map(|s| Wait::completed(me, s)).into_iter().collect();
+        let after = self.last_step(cx);
         self.peers.gone(&mut self.emit, sock, turn, true, &after)
     }
 }

@@ -8,6 +8,7 @@ mod locks;
 mod memory;
 mod processes;
 mod readiness;
+mod registrations;
 mod signals;
 mod streams;
 
@@ -21,6 +22,7 @@ use locks::Locks;
 use memory::Memory;
 pub(crate) use processes::Processes;
 use readiness::Readiness;
+use registrations::Registrations;
 use signals::Signals;
 use std::collections::VecDeque;
 use streams::Streams;
@@ -37,6 +39,7 @@ pub(crate) struct Order {
     streams: Streams,
     pub(crate) arrivals: Arriving,
     readiness: Readiness,
+    registrations: Registrations,
     locks: Locks,
     memory: Memory,
     pub(crate) signals: Signals,
@@ -52,6 +55,7 @@ impl Order {
         self.streams.needs(model, cx, &mut needs);
         self.arrivals.needs(model, cx, &mut needs);
         self.readiness.needs(model, cx, &mut needs);
+        self.registrations.needs(model, cx, &mut needs);
         self.locks.needs(model, cx, &mut needs);
         self.memory.needs(model, cx, &mut needs);
         self.signals.needs(model, cx, &self.processes, &mut needs);
@@ -67,6 +71,7 @@ impl Order {
         self.streams.remember(model, cx, mark);
         self.arrivals.remember(model, cx, mark);
         self.readiness.remember(model, cx, mark);
+        self.registrations.remember(model, cx, mark);
         self.locks.remember(model, cx, mark);
         self.memory.remember(model, cx, mark);
         self.signals.remember(model, cx, mark);
@@ -77,6 +82,7 @@ impl Order {
     pub(crate) fn forget_description(&mut self, ofd: OfdIx) {
         self.files.forget(ofd);
         self.readiness.forget(ofd);
+        self.registrations.forget(ofd);
     }
 
     /// A socket is over.

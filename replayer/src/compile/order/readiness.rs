@@ -6,6 +6,7 @@ use super::super::model::{Cx, Model};
 use super::super::world::{MAX_WATCHERS, Mark, OfdIx, OfdKind, detail_epoll};
 use super::arrivals::was_told_before;
 use super::keep_latest;
+use super::registrations::rewatches;
 use ctrace_format::Detail;
 use rustc_hash::FxHashMap;
 
@@ -38,6 +39,12 @@ impl Readiness {
             }
         }
         self.after_registrations(model, cx, needs);
+        if let Some(ofd) = rewatches(model, cx) {
+            needs.done(
+                KIND,
+                self.sightings.get(&ofd).into_iter().flatten().filter(|mark| mark.task != cx.task),
+            );
+        }
     }
 
     /// A wait on an instance that several use is told of what was registered by then. What is registered meanwhile comes

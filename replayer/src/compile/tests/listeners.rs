@@ -334,3 +334,150 @@ fn a_number_is_closed_when_the_accept_that_did_not_get_it_has_another() {
     let accept = steps(&plan, 1).iter().position(|step| step.nr == named("accept4")).unwrap() as u32;
     assert_eq!(waits_of(&plan, 0, "close"), [Wait::entered(1, accept)]);
 }
+
+#[test]
+fn a_shutdown_that_came_before_the_last_answer_is_answered_as_it_was() {
+    const ENOTCONN: i64 = -107;
+    let changes = |t: &mut Mem, old, new| {
+        let kind = ConnectionKind::State { old, new, error: 0 };
+        let (t_ns, cookie) = (t.now, SockCookie(11));
+        t.now += 100;
+        let (local, peer) = (at(80), at(1001));
+        t.events.push(Event::Connection(Connection { t_ns, cookie, task: None, local, peer, kind }));
+    };
+    for (answered, ret) in [(false, 0), (true, ENOTCONN)] {
+        let mut t = Mem::new();
+        let a = t.add_task(10, 10);
+        t.listen(a, 3, 1);
+        t.comes(11, 1001);
+        t.accept(a, 3, 4, 11, 1001);
+        changes(&mut t, TcpState::Established, TcpState::CloseWait);
+        changes(&mut t, TcpState::CloseWait, TcpState::LastAck);
+        t.call(a, "shutdown", [4, 1, 0, 0, 0, 0], 0);
+        if answered {
+            changes(&mut t, TcpState::LastAck, TcpState::Close);
+        }
+        t.call(a, "shutdown", [4, 2, 0, 0, 0, 0], ret);
+        if !answered {
+            changes(&mut t, TcpState::LastAck, TcpState::Close);
+        }
+        let steps = steps(&t.plan(), 0);
+        let last = steps.iter().rfind(|step| step.nr == named("shutdown")).unwrap();
+        assert_eq!((last.flags & flags::FAULT != 0, last.expect), (!answered, ret));
+    }
+}
+
+#[test]
+fn an_accept_that_a_signal_ended_takes_none_of_the_connections_that_came_while_it_waited() {
+    const ERESTARTSYS: i64 = -512;
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.listen_as(a, 3, 1, 0);
+    t.fork(a, b);
+    t.call(a, "clone", [CHILD, 0, 0, 0, 0, 0], 11);
+    let since = t.now;
+    t.comes(11, 1001);
+    t.accept(a, 3, 4, 11, 1001);
+    let now = t.now;
+    let vain = t.call(b, "accept4", [3, 0, 0, 0, 0, 0], ERESTARTSYS);
+    (vain.t_ns, vain.duration_ns) = (since - 10, now + 300_000 - since);
+    let plan = t.plan();
+    let taken = steps(&plan, 0).iter().rposition(|step| step.nr == named("accept4")).unwrap();
+    assert_eq!(waits_of(&plan, 1, "accept4"), [Wait::completed(0, taken as u32)]);
+}
+
+#[test]
+fn what_a_look_found_was_sent_by_the_time_of_the_look() {
+    const MSG_PEEK: u64 = 2;
+    const MSG_WAITALL: u64 = 0x100;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.listen_as(a, 3, 1, 0);
+    t.comes(11, 1001);
+    t.accept(a, 3, 4, 11, 1001);
+    let stream = t.add_object(tcp(11, Some(1001)));
+    let since = t.now;
+    let look = t.call(a, "recvfrom", [4, 0, 512, MSG_PEEK, 0, 0], 30);
+    (look.object, look.t_ns, look.duration_ns) = (Some(stream), since, 7_000_000);
+    t.now = since + 7_100_000;
+    t.call(a, "recvfrom", [4, 0, 512, 0, 0, 0], 30).object = Some(stream);
+    let plan = t.plan();
+    let look = steps(&plan, 0).into_iter().find(|step| step.nr == named("recvfrom")).unwrap();
+    assert_eq!((look.args[2], look.args[3]), (30, MSG_PEEK | MSG_WAITALL));
+    let sent: Vec<u64> = peers(&plan)
+        .flat_map(|task| steps(&plan, task))
+        .filter(|step| step.nr == named("sendto"))
+        .map(|step| step.t_ns)
+        .collect();
+    assert_eq!(sent, [since + 7_000_000]);
+}
+
+#[test]
+fn a_reset_that_no_call_told_of_comes_before_or_after_the_close_as_it_did() {
+    for before in [true, false] {
+        let mut t = Mem::new();
+        let a = t.add_task(10, 10);
+        t.listen_as(a, 3, 1, 0);
+        t.comes(11, 1001);
+        t.accept(a, 3, 4, 11, 1001);
+        let stream = t.add_object(tcp(11, Some(1001)));
+        t.call(a, "read", [4, 0, 512, 0, 0, 0], 30).object = Some(stream);
+        let reset = |t: &mut Mem| {
+            let (t_ns, cookie) = (t.now, SockCookie(11));
+            t.now += 100;
+            let (local, peer, kind) = (at(80), at(1001), ConnectionKind::ResetReceived);
+            t.events.push(Event::Connection(Connection { t_ns, cookie, task: None, local, peer, kind }));
+        };
+        if before {
+            reset(&mut t);
+        }
+        t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+        if !before {
+            reset(&mut t);
+        }
+        let plan = t.plan();
+        let peer = peers(&plan).last().unwrap();
+        let last: Vec<u32> = steps(&plan, peer).iter().rev().take(2).map(|step| step.nr).collect();
+        assert_eq!(last, [named("close"), named("setsockopt")], "{before}");
+        let waits_for_peer = waits_of(&plan, 0, "close").iter().any(|wait| wait.task == peer);
+        assert_eq!(waits_for_peer, before);
+    }
+}
+
+#[test]
+fn a_write_after_ones_own_shutdown_needs_nobody_else_to_fail() {
+    const EPIPE: i64 = -32;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.listen_as(a, 3, 1, 0);
+    t.comes(11, 1001);
+    t.accept(a, 3, 4, 11, 1001);
+    t.call(a, "shutdown", [4, 2, 0, 0, 0, 0], 0);
+    t.call(a, "write", [4, 0, 10, 0, 0, 0], EPIPE);
+    let plan = t.plan();
+    let resets =
+        |task| steps(&plan, task).iter().any(|step| step.nr == named("setsockopt") && step.args[2] == 13);
+    assert!(!peers(&plan).any(resets));
+    assert!(waits_of(&plan, 0, "write").is_empty());
+}
+
+#[test]
+fn what_nobody_read_had_come_when_the_connection_was_closed() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.listen_as(a, 3, 1, 0);
+    t.comes(11, 1001);
+    t.accept(a, 3, 4, 11, 1001);
+    let stream = t.add_object(tcp(11, Some(1001)));
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+    let closed = ConnectionKind::Closed { bytes_sent: 0, bytes_received: 84, srtt_us: 0, retransmits: 0 };
+    for kind in [ConnectionKind::ResetSent, closed] {
+        let (t_ns, cookie, local, peer) = (t.now, SockCookie(11), at(80), at(1001));
+        t.events.push(Event::Connection(Connection { t_ns, cookie, task: None, local, peer, kind }));
+    }
+    let plan = t.plan();
+    let peer = peers(&plan).last().unwrap();
+    let sends = steps(&plan, peer).iter().position(|step| step.nr == named("sendto")).unwrap();
+    assert_eq!(steps(&plan, peer)[sends].args[2], 84);
+    assert!(waits_of(&plan, 0, "close").contains(&Wait::completed(peer, sends as u32)));
+}

@@ -100,6 +100,7 @@ impl World {
         let ofd = self.inherited_ofd(source, &one);
         if let Entry::Vacant(new) = self.found.entry((one.tid, one.start_ns, one.fd)) {
             new.insert(self.discovered.len());
+            self.discovered_as.entry(ofd).or_insert(self.discovered.len());
             self.by_number.entry((one.fd, one.object)).or_insert(self.discovered.len());
             self.discovered.push(one);
         }
@@ -122,7 +123,9 @@ impl World {
         if let OfdKind::Pipe { write, .. } = &mut known.kind {
             *write = true;
         }
-        if let Some(at) = self.by_number.get(&(fd, known.object)) {
+        // It may have other numbers by now.
+        let by_number = self.by_number.get(&(fd, known.object));
+        for at in by_number.into_iter().chain(self.discovered_as.get(&ofd)) {
             self.discovered[*at].written = true;
         }
     }

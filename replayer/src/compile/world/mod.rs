@@ -354,6 +354,8 @@ pub(crate) struct Sock {
     /// Connections in flight to a listening unix socket, and accepts whose connect has not returned yet.
     pending: VecDeque<SockIx>,
     early: VecDeque<SockIx>,
+    /// The workload said that it sends no more.
+    pub(crate) finished: bool,
     /// Its last descriptor is gone.
     pub(crate) closed: bool,
     /// Its description.
@@ -454,6 +456,8 @@ pub(crate) struct World {
     found: FxHashMap<(u32, u64, i32), usize>,
     /// The first of them by number and object.
     by_number: FxHashMap<(i32, Option<ObjectId>), usize>,
+    /// The same by description.
+    discovered_as: FxHashMap<OfdIx, usize>,
     /// Path arguments, as seen from a directory.
     targets: FxHashMap<(PathId, StrId), PathId>,
     /// Descriptors used without having been made, in processes that could not have inherited them.
@@ -534,6 +538,7 @@ impl World {
             discovered: Vec::new(),
             found: FxHashMap::default(),
             by_number: FxHashMap::default(),
+            discovered_as: FxHashMap::default(),
             targets: FxHashMap::default(),
             unknown_fds: 0,
             gone_socks: Vec::new(),
@@ -677,6 +682,7 @@ pub(crate) fn new_sock(family: u16, kind: u16, protocol: u16, cookie: u64, born_
         born_ns,
         pending: VecDeque::new(),
         early: VecDeque::new(),
+        finished: false,
         closed: false,
         ofd: None,
     }

@@ -14,6 +14,17 @@ use ctrace_format::{Detail, EpollEntry, Syscall};
 const FALLOC_FL_KEEP_SIZE: u64 = 1;
 const FALLOC_FL_PUNCH_HOLE: u64 = 2;
 
+/// Whether a call looks at what has come without taking it.
+pub(crate) fn is_peek(sc: Sc, call: &Syscall) -> bool {
+    const MSG_PEEK: u64 = 2;
+    let flags = match sc {
+        Sc::Recvfrom | Sc::Recvmmsg => call.args[3],
+        Sc::Recvmsg => call.args[2],
+        _ => 0,
+    };
+    flags & MSG_PEEK != 0
+}
+
 impl World {
     pub(crate) fn epoll_waited(&mut self, task: TaskIx, call: &Syscall, mark: Mark) {
         let Some(ep) = self.ofd_of(task, call.args[0] as i32) else { return };
@@ -47,6 +58,14 @@ impl World {
         if ready.is_none() {
             *ready = Some(Arrival { at_ns, after_sent, exact });
         }
+    }
+
+    /// A look at what has come, which takes nothing: as a readiness call, it tells when it was there.
+    fn peeked(&mut self, ofd: OfdIx, call: &Syscall, at_ns: u64) {
+        let OfdKind::Sock(sock) = self.ofds[ofd as usize].kind else { return };
+        let after_sent = self.socks[sock as usize].sent;
+        let exact = call.duration_ns >= BLOCKED_NS;
+        self.ofds[ofd as usize].ready.get_or_insert(Arrival { at_ns, after_sent, exact });
     }
 
     pub(crate) fn polled(&mut self, task: TaskIx, call: &Syscall, mark: Mark) {
@@ -97,8 +116,12 @@ impl World {
             | Sc::Preadv
             | Sc::Preadv2 => {
                 let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? else { return Ok(()) };
-                let at = positional(known.sc, call);
-                self.moved_in(ofd, call.moved(), at);
+                if is_peek(known.sc, call) {
+                    self.peeked(ofd, call, end_ns);
+                } else {
+                    let at = positional(known.sc, call);
+                    self.moved_in(ofd, call.moved(), at);
+                }
                 if matches!(known.sc, Sc::Recvmsg | Sc::Recvmmsg) {
                     self.receive(source, task, call, known.sc, end_ns)?;
                 }
@@ -121,6 +144,13 @@ impl World {
                 self.moved_out(ofd, call.moved(), at, end_ns);
                 if matches!(known.sc, Sc::Sendmsg | Sc::Sendmmsg) {
                     self.pass(source, task, call, known.sc)?;
+                }
+            }
+            Sc::Shutdown => {
+                const SHUT_RD: u64 = 0;
+                self.ensure_fd(source, task, fd0, call.object, false)?;
+                if let Some(sock) = self.sock_of(task, fd0).filter(|_| call.args[1] != SHUT_RD) {
+                    self.socks[sock as usize].finished = true;
                 }
             }
             Sc::Sendfile => {
@@ -215,7 +245,6 @@ impl World {
             | Sc::Getsockopt
             | Sc::Setsockopt
             | Sc::Getpeername
-            | Sc::Shutdown
             | Sc::Fchmod
             | Sc::TimerfdSettime
             | Sc::InotifyAddWatch

@@ -3,9 +3,9 @@
 use super::super::control::Control;
 use super::force::{Position, Stage};
 use super::threads::{Doing, Threads};
-use ctrace_program::control::{Pace, status};
+use ctrace_program::control::{Pace, TaskSlot, status};
 use ctrace_program::{Kind, Program};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// How much later than recorded a task may be before it counts as overdue: a timer at the default slack is 55 to 80 µs
 /// late, and under load up to 3 ms.
@@ -36,6 +36,8 @@ struct Moment {
 struct Seen {
     seq: u32,
     state: u32,
+    /// Which of the waits that it can be forced to give up.
+    wait: u32,
     /// When, on the replay clock, that was seen first, and how often again.
     since_ns: u64,
     looks: u32,
@@ -71,12 +73,13 @@ impl<'a> Tasks<'a> {
     pub(super) fn look(&mut self, clock_ns: u64) {
         for task in self.all() {
             let slot = self.control.slot(task);
-            let (seq, state) = (slot.seq.load(Relaxed), slot.status.load(Relaxed));
+            let (seq, state, wait) = place(slot);
             let seen = &mut self.seen[task as usize];
-            if (seen.seq, seen.state) == (seq, state) {
+            if (seen.seq, seen.state, seen.wait) == (seq, state, wait) {
                 seen.looks = seen.looks.saturating_add(1);
             } else {
-                (seen.seq, seen.state, seen.since_ns, seen.looks) = (seq, state, clock_ns, 0);
+                (seen.seq, seen.state, seen.wait, seen.since_ns, seen.looks) =
+                    (seq, state, wait, clock_ns, 0);
             }
         }
     }
@@ -207,6 +210,16 @@ impl<'a> Tasks<'a> {
         self.doing(task, threads) == Doing::Gone
     }
 
+    /// The wait that a task is stuck in, if it is in it still: asked after the others' places were, so that what they did by
+    /// then has reached it.
+    pub(super) fn still_in(&self, task: u32, threads: &Threads) -> Option<u32> {
+        let seen = &self.seen[task as usize];
+        let here = |slot| place(slot) == (seen.seq, seen.state, seen.wait);
+        let slot = self.control.slot(task);
+        // It may go on between the two looks, too.
+        (here(slot) && self.is_blocked(task, threads) && here(slot)).then_some(seen.wait)
+    }
+
     /// Whether only others can let a task that stands still go on.
     fn is_blocked(&self, task: u32, threads: &Threads) -> bool {
         let seen = self.seen[task as usize];
@@ -266,6 +279,11 @@ impl<'a> Tasks<'a> {
     }
 }
 
+/// Where a task is: its place in the program, what it does there, and in which of its waits.
+fn place(slot: &TaskSlot) -> (u32, u32, u32) {
+    (slot.seq.load(SeqCst), slot.status.load(SeqCst), slot.waits.load(SeqCst))
+}
+
 /// Whether a timer may be what sends a signal. It does so as late as whoever set it was late, which may be long ago.
 fn is_of_timer(signal: u32) -> bool {
     const FIRST_REAL_TIME: u32 = 32;
@@ -275,4 +293,40 @@ fn is_of_timer(signal: u32) -> bool {
 /// Whether a task in this state may still do something.
 pub(super) fn is_open(state: u32) -> bool {
     !matches!(state, status::UNBORN | status::EXITED | status::PARKED | status::FINAL_CALL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ctrace_program::{ProgramBuilder, Step, TaskInfo, task_flags};
+
+    fn program() -> Program {
+        let mut builder = ProgramBuilder::new(tempfile::tempfile().unwrap()).unwrap();
+        let root = TaskInfo { flags: task_flags::ROOT | task_flags::AT_GATE, ..TaskInfo::default() };
+        let root = builder.task(&root).unwrap();
+        for _ in 0..2 {
+            builder.push(root, &Step::of(Kind::Sync)).unwrap();
+        }
+        Program::open(builder.seal().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn who_has_gone_on_by_itself_is_not_forced() {
+        let program = program();
+        let control = Control::create(&program).unwrap();
+        // SAFETY: integers only; the segment goes when this process does.
+        unsafe { libc::shmctl(control.shm_id(), libc::IPC_RMID, std::ptr::null_mut()) };
+        let threads = Threads::new(None);
+        let mut tasks = Tasks::new(&program, &control, Pace::Resource, 1.0);
+        let slot = control.slot(0);
+        slot.status.store(status::CALL, SeqCst);
+        slot.waits.store(1, SeqCst);
+        for clock_ns in 0..=u64::from(STANDS) {
+            tasks.look(clock_ns);
+        }
+        assert_eq!(tasks.still_in(0, &threads), Some(1));
+        // The next wait looks the same but for its number.
+        slot.waits.store(2, SeqCst);
+        assert_eq!(tasks.still_in(0, &threads), None);
+    }
 }

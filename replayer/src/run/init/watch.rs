@@ -231,23 +231,25 @@ impl<'a> Watch<'a> {
             stage: Stage::Moves,
             at_ns: signal.t_ns,
         }));
-        if let Some(task) = first_to_force(&positions) {
-            self.force(task);
+        if let Some(task) = first_to_force(&positions)
+            && let Some(wait) = self.tasks.still_in(task, &self.threads)
+        {
+            self.force(task, wait);
         }
         true
     }
 
-    /// Ends what a task is in by the mildest means that there is.
-    fn force(&mut self, task: u32) {
+    /// Ends the wait that a task is in by the mildest means that there is.
+    fn force(&mut self, task: u32, wait: u32) {
         let slot = self.control.slot(task);
-        let (state, seq) = (slot.status.load(Relaxed), slot.seq.load(Relaxed));
+        let state = slot.status.load(Relaxed);
         let tid = slot.tid.load(Relaxed);
         let stopped = tid > 1 && self.threads.doing(tid) == Doing::Stopped;
         let waits_for = match state {
             status::WAITING => [&slot.waits_for_task, &slot.waits_for_seq].map(|word| word.load(Relaxed)),
             _ => [u32::MAX; 2],
         };
-        let end = [task, seq, waits_for[0], waits_for[1]];
+        let end = [task, wait, waits_for[0], waits_for[1]];
         if self.last_forced != Some(end) {
             self.last_forced = Some(end);
             let kind = match state {
@@ -270,7 +272,7 @@ impl<'a> Watch<'a> {
             unsafe { libc::kill(tid, libc::SIGCONT) };
             return;
         }
-        self.control.force(task);
+        self.control.force(task, wait);
         if tid > 1 && state != status::WAITING {
             self.threads.interrupt(tid);
         }

@@ -22,6 +22,7 @@ pub mod nr {
     pub const CLOCK_NANOSLEEP: u32 = 115;
     pub const TKILL: u32 = 130;
     pub const DUP3: u32 = 24;
+    pub const EVENTFD2: u32 = 19;
     pub const LSEEK: u32 = 62;
     pub const FTRUNCATE: u32 = 46;
     pub const PRLIMIT64: u32 = 261;

@@ -22,6 +22,7 @@ pub mod nr {
     pub const CLOCK_NANOSLEEP: u32 = 230;
     pub const TKILL: u32 = 200;
     pub const DUP3: u32 = 292;
+    pub const EVENTFD2: u32 = 290;
     pub const LSEEK: u32 = 8;
     pub const FTRUNCATE: u32 = 77;
     pub const PRLIMIT64: u32 = 302;

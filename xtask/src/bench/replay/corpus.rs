@@ -46,7 +46,7 @@ pub(super) fn all() -> Result<Vec<Program>> {
     parse(include_str!("corpus.txt"))
 }
 
-fn parse(text: &str) -> Result<Vec<Program>> {
+pub(super) fn parse(text: &str) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
     let mut names = BTreeSet::new();
     let mut section: Option<Section> = None;
