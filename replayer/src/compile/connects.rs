@@ -123,7 +123,7 @@ impl Connects {
     }
 
     /// Whether a socket waited for the answer to its end at a time. On loopback it is there when the call that ends returns,
-    /// unless the owner of the other end was using it at that moment (`sock_owned_by_user`, net/ipv4/tcp_ipv4.c): nothing
+    /// unless the owner of the other end was using it at that moment (`sock_owned_by_user`, `net/ipv4/tcp_ipv4.c`): nothing
     /// makes that so again.
     pub(crate) fn was_leaving(&self, cookie: u64, at_ns: u64) -> bool {
         self.leaving.get(&cookie).is_some_and(|(since_ns, until_ns)| (*since_ns..*until_ns).contains(&at_ns))

@@ -329,6 +329,7 @@ pub(crate) enum SockState {
 
 /// A socket.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Sock {
     pub(crate) family: u16,
     pub(crate) kind: u16,
