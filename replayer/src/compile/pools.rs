@@ -5,7 +5,7 @@
 //! each of these tasks waits on an instance of its own, which watches what the recorded wait reported for as long as the
 //! wait lasts: it is woken by the same cause, and nobody else is. The recorded instance stays, for the calls that change it.
 //!
-//! A wait may be told of what others registered, or emptied, while it lasted: they put it into the waiter's instance when
+//! A wait may be told of what others registered, or found empty, while it lasted: they put it into the waiter's instance when
 //! they have done so. Before that it would be told of what was there then.
 
 use super::CompileError;
@@ -45,9 +45,9 @@ pub(crate) struct Pools {
     base: u64,
     /// By instance and descriptor: who registered it last.
     registered: FxHashMap<(OfdIx, i32), Use>,
-    /// By description: who took something from it last, and who found no room in it.
-    emptied: FxHashMap<OfdIx, Use>,
-    filled: FxHashMap<OfdIx, Use>,
+    /// By description: who found nothing in it last, and who found no room.
+    empty: FxHashMap<OfdIx, Use>,
+    full: FxHashMap<OfdIx, Use>,
     /// What a call puts into the instances of those who wait.
     armed: FxHashMap<CallId, Vec<Armed>>,
     /// What others put into the instance of a wait.
@@ -121,6 +121,7 @@ impl Pools {
                     self.registered.insert((ep, call.args[2] as i32), used);
                 }
             }
+            // Who took something may have taken what the wait is told of, before that had returned.
             Sc::Read
             | Sc::Readv
             | Sc::Recvfrom
@@ -129,15 +130,15 @@ impl Pools {
             | Sc::Splice
             | Sc::Accept
             | Sc::Accept4
-                if call.ret >= 0 || call.ret == EAGAIN =>
+                if call.ret == EAGAIN =>
             {
                 if let Some(ofd) = world.ofd_of(task, first) {
-                    self.emptied.insert(ofd, used);
+                    self.empty.insert(ofd, used);
                 }
             }
             Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg if call.ret == EAGAIN => {
                 if let Some(ofd) = world.ofd_of(task, first) {
-                    self.filled.insert(ofd, used);
+                    self.full.insert(ofd, used);
                 }
             }
             _ => {}
@@ -156,7 +157,7 @@ impl Pools {
         for entry in detail_epoll(call).unwrap_or_default() {
             let Some(watch) = epoll.by_data(entry.data) else { continue };
             let cause = cause(entry.events);
-            let uses = if cause == POLLOUT { &self.filled } else { &self.emptied };
+            let uses = if cause == POLLOUT { &self.full } else { &self.empty };
             let last = [self.registered.get(&(ep, watch.fd)), uses.get(&watch.ofd)]
                 .into_iter()
                 .flatten()
@@ -174,7 +175,7 @@ impl Pools {
 
     pub(crate) fn finish(mut self, numbers: u64) -> Self {
         self.base = FIRST.max(self.closed).max(numbers);
-        (self.registered, self.emptied, self.filled) = Default::default();
+        (self.registered, self.empty, self.full) = Default::default();
         let pooled = &self.pooled;
         self.armed.retain(|_, armed| {
             armed.retain(|armed| pooled.contains(&armed.ep));

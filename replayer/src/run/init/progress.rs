@@ -4,7 +4,7 @@ use super::super::control::Control;
 use super::force::{Position, Stage};
 use super::threads::{Doing, Threads};
 use ctrace_program::control::{Pace, TaskSlot, status};
-use ctrace_program::{Kind, Program};
+use ctrace_program::{Kind, Program, task_flags};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// How much later than recorded a task may be before it counts as overdue: a timer at the default slack is 55 to 80 µs
@@ -127,10 +127,10 @@ impl<'a> Tasks<'a> {
                 let moment = self.moment(task);
                 let is_timer = seen.state == status::SIGNAL && is_of_timer(moment.nr);
                 let clock_ns = clock_ns.saturating_sub(if is_timer { self.late_ns } else { 0 });
-                // What is waited for may have been done later in the recording: what a peer does to be ready for others has
-                // no time of its own, and the time of what it sends is known no better than by who had looked in vain.
+                // What a peer does to be ready for others has no time of its own, and when what it sends came is known no better
+                // than by who had looked in vain: it is due when what it waits for was done.
                 let due_ns = match seen.state {
-                    status::WAITING => moment.end_ns.max(self.waited_for_ns(task)),
+                    status::WAITING if self.is_peer(task) => moment.end_ns.max(self.waited_for_ns(task)),
                     _ => moment.end_ns,
                 };
                 self.is_over(due_ns, clock_ns).then_some(due_ns)
@@ -143,6 +143,10 @@ impl<'a> Tasks<'a> {
             }
             _ => None,
         }
+    }
+
+    fn is_peer(&self, task: u32) -> bool {
+        self.program.tasks.get(task as usize).is_some_and(|entry| entry.flags & task_flags::PEER != 0)
     }
 
     /// When, in the recording, what a task waits for was so: the step entered, or over.
