@@ -20,7 +20,7 @@ use ctrace_program::{
 };
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// One stream step moves at most this much.
 const PART_BYTES: u64 = 1 << 20;
@@ -70,6 +70,8 @@ struct Conn {
     /// It connected to the workload, so what it sends are requests.
     client: bool,
     fd: u32,
+    /// The place of the socket that its datagrams are aimed at.
+    aims_at: Option<u32>,
 }
 
 /// An address that the workload connects to.
@@ -401,6 +403,7 @@ impl Peers {
                 over: false,
                 client: false,
                 fd,
+                aims_at: None,
             },
         );
         Ok(())
@@ -436,7 +439,7 @@ impl Peers {
         sync.t_ns = at_ns;
         b.push_after(task, &sync, &waits)?;
         self.bound(b, task, fd, kind, from, family_of(to))?;
-        for step in name_place(b, world, place, u64::from(fd), family_of(to))? {
+        for step in name_place(b, world, place.listener, u64::from(fd), family_of(to))? {
             b.push(task, &step.with(flags::EXTRA))?;
         }
         if let SockAddr::Inet(at) = canonical(to)
@@ -467,6 +470,7 @@ impl Peers {
                 over: false,
                 client: true,
                 fd,
+                aims_at: None,
             },
         );
         Ok(())
@@ -475,6 +479,32 @@ impl Peers {
     /// The last connection that was made to a listener of the workload: its place, and what to wait for.
     pub(crate) fn last_connect(&self, listener: SockIx) -> Option<(u32, Wait)> {
         self.last_connect.get(&listener).copied()
+    }
+
+    /// The last datagram that was sent to a socket of the workload.
+    pub(crate) fn last_datagram(&self, receiver: SockIx) -> Option<Wait> {
+        self.last_datagram.get(&receiver).copied()
+    }
+
+    /// What a peer sends goes to the one that had it of several sockets of the workload that have one address.
+    pub(crate) fn aim(
+        &mut self,
+        b: &mut ProgramBuilder,
+        world: &World,
+        key: SockIx,
+    ) -> Result<(), CompileError> {
+        let Some(conn) = self.conns.get_mut(&key).filter(|conn| conn.dgram) else { return Ok(()) };
+        let place = world.place_among(conn.sock);
+        if place.is_none() || place == conn.aims_at {
+            return Ok(());
+        }
+        conn.aims_at = place;
+        let task = self.lanes[conn.lane].task;
+        let family = world.socks.get(conn.sock as usize).map_or(0, |sock| sock.family);
+        for step in name_place(b, world, conn.sock, u64::from(conn.fd), family)? {
+            b.push(task, &step.with(flags::EXTRA))?;
+        }
+        Ok(())
     }
 
     /// A connection to a listener of the workload was made, by whomever.
@@ -490,13 +520,14 @@ impl Peers {
         self.correspondents.get(&sock)?.get(&addr.cloned()).copied()
     }
 
-    /// A datagram socket at `addr` for what the workload's `sock` exchanges with it. `client`: the first is sent by it.
+    /// A datagram socket at `addr` for what the workload's `sock`, which has the address `own`, exchanges with it. `client`:
+    /// the first is sent by it.
     #[expect(clippy::too_many_arguments, reason = "both sockets, who begins, and what to wait for")]
     pub(crate) fn datagram(
         &mut self,
         b: &mut ProgramBuilder,
         deps: &mut Deps,
-        sock: SockIx,
+        (sock, own): (SockIx, Option<&SockAddr>),
         addr: Option<&SockAddr>,
         family: u16,
         at_ns: u64,
@@ -514,8 +545,11 @@ impl Peers {
         self.correspondents.entry(sock).or_default().insert(addr.cloned(), key);
         let lane = self.lane(b, deps, at_ns)?;
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
+        let mut shared = false;
         if let Some(addr) = addr {
-            self.at.entry(canonical(addr)).or_default().insert(key);
+            let there = self.at.entry(canonical(addr)).or_default();
+            shared = !there.is_empty();
+            there.insert(key);
             if let Some(unheard) = self.deserted.remove(&canonical(addr)) {
                 let mut waits = Vec::new();
                 deps.add(task, EdgeKind::NotYet, unheard, &mut waits);
@@ -534,6 +568,15 @@ impl Peers {
             b.push(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
         self.bound(b, task, fd, SOCK_DGRAM, addr, family)?;
+        if let (true, Some(SockAddr::Inet(at)), Some(SockAddr::Inet(own))) = (shared, addr, own) {
+            // Several are at one address: each of the later ones gets what comes from its own correspondent
+            // (`compute_score`, net/ipv4/udp.c), who speaks from the address that it speaks to if it has none.
+            let ip = if own.ip().is_unspecified() { at.ip() } else { own.ip() };
+            let bytes = wire::sockaddr(&SockAddr::Inet(SocketAddr::new(ip, own.port())));
+            let blob = b.data(&bytes)?;
+            let connect = extra(nr::connect).imm(0, u64::from(fd)).arg(1, Sel::Data, blob);
+            b.push(task, &connect.imm(2, bytes.len() as u64))?;
+        }
         let ready = Wait::completed(task, b.next_step(task).saturating_sub(1));
         self.datagram += 1;
         self.conns.insert(
@@ -548,6 +591,7 @@ impl Peers {
                 over: false,
                 client,
                 fd,
+                aims_at: None,
             },
         );
         Ok(Some(ready))
@@ -608,6 +652,7 @@ impl Peers {
                 over: false,
                 client: false,
                 fd,
+                aims_at: None,
             },
         );
         Ok(())
@@ -636,7 +681,18 @@ impl Peers {
         let lane = self.lanes.len() - 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: 0, dgram: false, at: None, sock, over: false, client, fd },
+            Conn {
+                lane,
+                received: 0,
+                last_ns: 0,
+                dgram: false,
+                at: None,
+                sock,
+                over: false,
+                client,
+                fd,
+                aims_at: None,
+            },
         );
         Ok(Wait::completed(task, step))
     }

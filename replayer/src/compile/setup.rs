@@ -683,14 +683,24 @@ fn open_socket(
         return listening_socket(lower, sock, at, nonblocking);
     }
     socket(lower, at, state.family, state.kind, state.protocol)?;
+    let shared = lower.shares_its_address(sock);
+    if shared {
+        let step = share_address(&mut lower.b, u64::from(at))?;
+        lower.b.push(0, &step.with(flags::EXTRA))?;
+    }
     if let Some(local) = &state.local {
         bind(lower, at, local)?;
+    }
+    if shared {
+        let step = choose_by_place(&mut lower.b, u64::from(at))?;
+        lower.b.push(0, &step.with(flags::EXTRA))?;
     }
     if state.kind == 2
         && let Some(peer) = &state.peer
     {
         let family = family_of(peer);
-        lower.peers.datagram(&mut lower.b, &mut lower.deps, sock, Some(peer), family, 0, false)?;
+        let whose = (sock, state.local.as_ref());
+        lower.peers.datagram(&mut lower.b, &mut lower.deps, whose, Some(peer), family, 0, false)?;
         let bytes = wire::sockaddr(peer);
         let blob = lower.b.data(&bytes)?;
         lower.b.push(

@@ -1,13 +1,14 @@
-//! Several sockets that listen at one address (`SO_REUSEPORT`): which of them gets a connection.
+//! Several sockets that listen at one address, or take datagrams there (`SO_REUSEPORT`): which of them gets a connection or
+//! a datagram.
 //!
 //! The kernel chooses by a hash of the addresses, or by a filter that one of the sockets brings along. Here a filter
-//! chooses by the time to live of the first packet, which whoever connects sets to the place of the recorded socket among
-//! them. A connection of anybody else, who has the usual time to live, gets what the hash says.
+//! chooses by the time to live of the packet, which whoever connects or sends sets to the place of the recorded socket among
+//! them. What comes from anybody else, who has the usual time to live, goes where the hash says.
 
 use super::super::CompileError;
-use super::super::arrivals::Place;
-use super::super::calls::nr;
+use super::super::calls::{Sc, nr};
 use super::super::lower::{Cx, Lower, Lowered};
+use super::super::world::groups::Shared;
 use super::super::world::{SockIx, World, canonical};
 use super::SOL_SOCKET;
 use ctrace_program::{BuildError, PROGRAM_BASE, ProgramBuilder, Sel, Step, flags};
@@ -71,21 +72,17 @@ pub(crate) fn choose_by_place(b: &mut ProgramBuilder, fd: u64) -> Result<Step, B
     Ok(setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program, 16))
 }
 
-/// The steps that make the connection of a socket go to one of those that listen at its address together.
+/// The steps that make what a socket sends go to the recorded one of those that have its address together.
 pub(crate) fn name_place(
     b: &mut ProgramBuilder,
     world: &World,
-    place: Place,
+    receiver: SockIx,
     fd: u64,
     family: u16,
 ) -> Result<Vec<Step>, BuildError> {
     const AF_INET6: u16 = 10;
-    let group = world.group_of(place.listener);
-    let Some(at) = group.iter().position(|member| *member == place.listener).filter(|_| group.len() > 1)
-    else {
-        return Ok(Vec::new());
-    };
-    let value = b.data(&(at as u32 + 1).to_ne_bytes())?;
+    let Some(at) = world.place_among(receiver) else { return Ok(Vec::new()) };
+    let value = b.data(&(at + 1).to_ne_bytes())?;
     let mut steps = vec![setsockopt(fd, IPPROTO_IP, IP_TTL, value, 4)];
     if family == AF_INET6 {
         steps.push(setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, value, 4));
@@ -94,10 +91,27 @@ pub(crate) fn name_place(
 }
 
 impl Lower<'_> {
-    /// Whether several sockets listen at the address of one at some time.
+    /// Whether several sockets have the address of one at some time: listen there, or take datagrams.
     pub(crate) fn shares_its_address(&self, sock: SockIx) -> bool {
-        let local = self.world.socks.get(sock as usize).and_then(|sock| sock.local.as_ref());
-        local.is_some_and(|local| self.facts.shared_addresses.contains(&canonical(local)))
+        let Some(sock) = self.world.socks.get(sock as usize) else { return false };
+        let local = sock.local.as_ref().map(canonical);
+        local.is_some_and(|local| self.facts.shared_addresses.contains(&(sock.is_datagram(), local)))
+    }
+
+    /// The address that a call gives to a datagram socket, if others have it, too.
+    pub(crate) fn binds_with_others(&self, cx: &Cx<'_>) -> Option<Shared> {
+        let sock = self.world.sock_of(cx.task, cx.call.args[0] as i32)?;
+        let datagrams = cx.known.sc == Sc::Bind && self.world.socks[sock as usize].is_datagram();
+        let addr = (cx.call.ret == 0 && datagrams).then(|| self.address_of_bind(cx)).flatten()?;
+        let at = (true, canonical(&addr));
+        self.facts.shared_addresses.contains(&at).then_some(at)
+    }
+
+    /// The socket that has come to its address by a call: to listen there, or to take datagrams.
+    pub(crate) fn comes_to_address(&self, cx: &Cx<'_>) -> Option<SockIx> {
+        let sock = self.world.sock_of(cx.task, cx.call.args[0] as i32)?;
+        let datagrams = self.world.socks[sock as usize].is_datagram();
+        matches!((cx.known.sc, datagrams), (Sc::Listen, _) | (Sc::Bind, true)).then_some(sock)
     }
 
     pub(crate) fn listen(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {

@@ -10,7 +10,7 @@ use super::super::wire;
 use super::super::world::{
     O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_local, detail_value,
 };
-use super::sharing::name_place;
+use super::sharing::{choose_by_place, name_place};
 use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, SO_RCVTIMEO, SOL_SOCKET};
 use ctrace_format::{PollEntry, SockAddr, SyscallFlags};
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
@@ -74,11 +74,12 @@ impl Lower<'_> {
             let gone = self.peers.desert(&mut self.b, &at, cx.call.t_ns)?;
             return Ok(self.after(cx, gone, pre));
         }
-        let (b, deps) = (&mut self.b, &mut self.deps);
-        let ready = self.peers.datagram(b, deps, sock, Some(&at), family, cx.call.t_ns, false)?;
-        let late = self.after(cx, ready, pre);
         self.sender_port(cx, sock, &peer, pre)?;
-        Ok(late)
+        let own = self.dgram_ports.get(&sock).or(self.world.socks[sock as usize].local.as_ref()).cloned();
+        let (b, deps) = (&mut self.b, &mut self.deps);
+        let whose = (sock, own.as_ref());
+        let ready = self.peers.datagram(b, deps, whose, Some(&at), family, cx.call.t_ns, false)?;
+        Ok(self.after(cx, ready, pre))
     }
 
     /// The call that `pre` comes before waits for others, after it has thought.
@@ -103,7 +104,8 @@ impl Lower<'_> {
         let kernel = netlink::kernel(sock);
         let at_ns = cx.call.t_ns;
         let (b, deps) = (&mut self.b, &mut self.deps);
-        let ready = self.peers.datagram(b, deps, sock, Some(&kernel), netlink::FAMILY, at_ns, false)?;
+        let ready =
+            self.peers.datagram(b, deps, (sock, None), Some(&kernel), netlink::FAMILY, at_ns, false)?;
         let first = ready.is_some();
         let late = self.after(cx, ready, pre);
         if first {
@@ -155,8 +157,9 @@ impl Lower<'_> {
         Ok(())
     }
 
-    pub(crate) fn bind(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let Some(mut addr) = detail_addr(cx.call, 1).cloned() else { return Ok(self.surrogate(cx)) };
+    /// The address that a call gives to a socket, as the kernel completed it.
+    pub(crate) fn address_of_bind(&self, cx: &Cx<'_>) -> Option<SockAddr> {
+        let mut addr = detail_addr(cx.call, 1).cloned()?;
         if let Some(got) = detail_local(cx.call) {
             // The address that the kernel chose, since others will send to that.
             addr.clone_from(got);
@@ -169,6 +172,11 @@ impl Lower<'_> {
             // The port that any port came to, since others will connect to that.
             at.set_port(got.port());
         }
+        Some(addr)
+    }
+
+    pub(crate) fn bind(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let Some(mut addr) = self.address_of_bind(cx) else { return Ok(self.surrogate(cx)) };
         if let SockAddr::Inet(at) = &addr
             && !at.ip().is_unspecified()
         {
@@ -181,7 +189,12 @@ impl Lower<'_> {
         }
         let bytes = wire::sockaddr(&addr);
         let blob = self.b.data(&bytes)?;
-        Ok(self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64).into())
+        let step = self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
+        let mut lowered = Lowered::from(step);
+        if self.binds_with_others(cx).is_some() {
+            lowered.then.push(choose_by_place(&mut self.b, cx.call.args[0])?.with(flags::ENGINE));
+        }
+        Ok(lowered)
     }
 
     /// The netlink socket that a call is about.
@@ -263,7 +276,7 @@ impl Lower<'_> {
                     let ready = self.peers.datagram(
                         &mut self.b,
                         &mut self.deps,
-                        sock,
+                        (sock, None),
                         Some(&peer),
                         family_of(&peer),
                         cx.call.t_ns,
@@ -285,7 +298,7 @@ impl Lower<'_> {
         if let Some(place) = self.place_made(cx) {
             let (fd, family) =
                 (cx.call.args[0], sock.map_or(0, |sock| self.world.socks[sock as usize].family));
-            let steps = name_place(&mut self.b, &self.world, place, fd, family)?;
+            let steps = name_place(&mut self.b, &self.world, place.listener, fd, family)?;
             pre.extend(steps.into_iter().map(|step| step.with(flags::ENGINE)));
         }
         let bytes = wire::sockaddr(&addr);

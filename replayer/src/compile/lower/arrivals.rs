@@ -258,8 +258,8 @@ impl Lower<'_> {
         if group.contains(&listener) { group.to_vec() } else { vec![listener] }
     }
 
-    /// Of several sockets that listen at one address, each has its place by when it began to, and by who is gone: they begin
-    /// one after the other, and none goes before the connections that were made while it was there.
+    /// Of several sockets that have one address, each has its place by when it came, and by who is gone: they come one after
+    /// the other, and none goes before the connections that were made, and the datagrams that came, while it was there.
     pub(crate) fn among_companions(&mut self, cx: &Cx<'_>, needs: &mut Vec<Need>, waits: &mut Vec<Wait>) {
         if cx.known.sc == Sc::Listen
             && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
@@ -268,10 +268,18 @@ impl Lower<'_> {
             let there = self.world.group_of(sock).iter().filter_map(|member| self.listens.get(member));
             needs.extend(there.map(|mark| Need { kind: EdgeKind::Connection, mark: *mark }));
         }
+        if let Some(at) = self.binds_with_others(cx) {
+            let there = self.world.groups.at(&at).iter().filter_map(|member| self.listens.get(member));
+            needs.extend(there.map(|mark| Need { kind: EdgeKind::Connection, mark: *mark }));
+        }
         for ofd in self.closing(cx) {
             let OfdKind::Sock(sock) = self.world.ofds[ofd as usize].kind else { continue };
+            if !self.shares_its_address(sock) {
+                continue;
+            }
             for member in self.world.group_of(sock).to_vec() {
-                if let Some((_, wait)) = self.peers.last_connect(member) {
+                let connected = self.peers.last_connect(member).map(|(_, wait)| wait);
+                for wait in connected.into_iter().chain(self.peers.last_datagram(member)) {
                     let me = self.prog(cx.task);
                     self.deps.add(me, EdgeKind::Connection, wait, waits);
                 }

@@ -2,6 +2,7 @@
 //! outside becomes steps of peers.
 
 mod arrivals;
+mod directories;
 mod ends;
 mod locks;
 mod meter;
@@ -168,6 +169,8 @@ pub(crate) struct Lower<'a> {
     makers: FxHashMap<u32, VecDeque<Mark>>,
     offsets: FxHashMap<OfdIx, VecDeque<Mark>>,
     path_marks: FxHashMap<PathId, (VecDeque<Mark>, Vec<Mark>)>,
+    /// Who last made, moved or removed names in a directory.
+    entries_changed: FxHashMap<PathId, VecDeque<Mark>>,
     /// Who last wrote a file, and who looked at it since.
     content: FxHashMap<InodeIx, (VecDeque<Mark>, Vec<Mark>)>,
     /// Locks on files.
@@ -315,6 +318,7 @@ fn write_to(
         makers: FxHashMap::default(),
         offsets: FxHashMap::default(),
         path_marks: FxHashMap::default(),
+        entries_changed: FxHashMap::default(),
         content: FxHashMap::default(),
         locks: FxHashMap::default(),
         appended: FxHashMap::default(),

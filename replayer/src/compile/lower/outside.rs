@@ -290,18 +290,25 @@ impl Lower<'_> {
             // All addresses are on one interface: the kernel chose the one that was connected to (`ip_route_connect`).
             to.set_ip(peer.ip());
         }
+        let own = to.clone();
         let to = to.map(reachable);
         let key = match known {
             Some(key) => key,
             None if to.is_some() => {
                 let at_ns = arrival.at_ns;
                 let (b, deps) = (&mut self.b, &mut self.deps);
-                self.peers.datagram(b, deps, sock, from.as_ref(), family, at_ns, true)?;
+                self.peers.datagram(b, deps, (sock, own.as_ref()), from.as_ref(), family, at_ns, true)?;
                 self.peers.correspondent(sock, from.as_ref()).unwrap_or(sock)
             }
             None => return Ok(()),
         };
-        let after = self.looked_before(ofd, arrival.at_ns);
+        self.peers.aim(&mut self.b, &self.world, key)?;
+        let mut after = self.looked_before(ofd, arrival.at_ns);
+        for member in self.companions(sock) {
+            // It comes to a socket that is there.
+            let there = self.listens.get(&member);
+            after.extend(there.map(|mark| Wait::completed(self.prog(mark.task), mark.step)));
+        }
         // As with a stream: what was there at once may have come any time since the last send.
         let at_ns = if arrival.exact { arrival.at_ns } else { last_send_ns.min(arrival.at_ns) };
         let turn = Turn { after_sent: sent, at_ns, last_send_ns };

@@ -40,7 +40,7 @@ fn all<'a>(marks: impl IntoIterator<Item = &'a Vec<Mark>>, kind: EdgeKind) -> im
 }
 
 /// Of each task, the last call that began before `start_ns`.
-fn before<'a>(
+pub(super) fn before<'a>(
     marks: impl IntoIterator<Item = &'a VecDeque<Mark>>,
     start_ns: u64,
     kind: EdgeKind,
@@ -57,7 +57,7 @@ fn before<'a>(
 }
 
 /// Keeps the last marks.
-fn keep(marks: &mut VecDeque<Mark>, mark: Mark) {
+pub(super) fn keep(marks: &mut VecDeque<Mark>, mark: Mark) {
     if marks.len() >= RIVALS {
         marks.pop_front();
     }
@@ -239,6 +239,7 @@ impl Lower<'_> {
                     needs.extend(all([seen], EdgeKind::Path));
                 }
             }
+            self.among_directories(cx, path, &mut needs);
         }
         self.among_companions(cx, &mut needs, waits);
         self.lock_needs(cx, &mut needs, waits);
@@ -798,11 +799,10 @@ impl Lower<'_> {
                 // As a write: it found the other end there.
                 keep(self.stream_writes.entry(key).or_default(), mark);
             }
-            if cx.known.sc == Sc::Listen
-                && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
-            {
-                // Several sockets at one address are complete when a filter tells them apart, see `Lower::listen`.
-                let filter = u32::from(self.shares_its_address(sock));
+            if let Some(sock) = self.comes_to_address(cx) {
+                // Several sockets at one address are complete when a filter tells them apart, see `io::sharing`.
+                let listens = cx.known.sc == Sc::Listen && self.shares_its_address(sock);
+                let filter = u32::from(listens || self.binds_with_others(cx).is_some());
                 self.listens.insert(sock, Mark { step: mark.step + filter, ..mark });
             }
         }
@@ -825,6 +825,7 @@ impl Lower<'_> {
             if change {
                 keep(&mut marks.0, mark);
                 marks.1.clear();
+                self.remember_entry(path, mark);
             } else {
                 keep_latest(&mut marks.1, mark, LOOKERS);
             }

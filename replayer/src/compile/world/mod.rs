@@ -6,6 +6,7 @@ pub(crate) mod apply;
 mod descriptors;
 mod details;
 mod epoll;
+pub(crate) mod groups;
 pub(crate) mod limits;
 mod names;
 mod passing;
@@ -433,10 +434,7 @@ pub(crate) struct World {
     /// The same, and others, by port, in the order in which they came about; the first one is waiting.
     queues: FxHashMap<u16, VecDeque<u64>>,
     listeners: FxHashMap<SockAddr, SockIx>,
-    /// Listening sockets of one address (`SO_REUSEPORT`), in the order in which the kernel keeps them.
-    groups: FxHashMap<SockAddr, Vec<SockIx>>,
-    /// Addresses that several sockets have listened at together.
-    pub(crate) shared_addresses: FxHashSet<SockAddr>,
+    pub(crate) groups: groups::Groups,
     registry: Rc<Registry>,
     /// Descriptors that calls on ranges marked.
     marked: usize,
@@ -519,8 +517,7 @@ impl World {
             waiting: FxHashSet::default(),
             queues: FxHashMap::default(),
             listeners: FxHashMap::default(),
-            groups: FxHashMap::default(),
-            shared_addresses: FxHashSet::default(),
+            groups: groups::Groups::default(),
             registry: Rc::default(),
             marked: 0,
             inherited,

@@ -4,7 +4,7 @@ use super::super::control::Control;
 use super::force::{Position, Stage};
 use super::threads::{Doing, Threads};
 use ctrace_program::control::{Pace, status};
-use ctrace_program::{Kind, Program};
+use ctrace_program::{Expect, Kind, Program, Step, flags};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// How much later than recorded a task may be before it counts as overdue: a timer at the default slack is 55 to 80 µs
@@ -19,6 +19,8 @@ const BEHIND_NS: u64 = 10_000_000;
 const DEMAND_NS: u64 = 20_000_000;
 /// Most tasks that one look holds the clock back for.
 const HOLDERS: usize = 32;
+/// What a wait returns whose time is over.
+const TIMED_OUT: i64 = -(libc::ETIMEDOUT as i64);
 
 /// The moment of the recording that a step is about.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,6 +33,8 @@ struct Moment {
     nr: u32,
     /// The step has a time of its own.
     dated: bool,
+    /// The call is over when its own time is, whatever others do.
+    ends_itself: bool,
 }
 
 /// What the last look saw of a task.
@@ -104,7 +108,8 @@ impl<'a> Tasks<'a> {
                 let begin_ns = if step.t_ns > 0 { step.t_ns } else { seen.moment.begin_ns };
                 let end_ns = begin_ns.saturating_add(step.duration_ns);
                 let dated = step.t_ns > 0;
-                seen.moment = Moment { begin_ns, end_ns, kind: step.kind, nr: step.nr, dated };
+                let ends_itself = ends_itself(&step);
+                seen.moment = Moment { begin_ns, end_ns, kind: step.kind, nr: step.nr, dated, ends_itself };
             }
         }
         seen.moment
@@ -137,7 +142,7 @@ impl<'a> Tasks<'a> {
             status::CALL => {
                 let moment = self.moment(task);
                 let takes_ns = self.scaled(moment.end_ns - moment.begin_ns).saturating_add(SLACK_NS);
-                let as_long = clock_ns > seen.since_ns.saturating_add(takes_ns);
+                let as_long = clock_ns > seen.since_ns.saturating_add(takes_ns) && !moment.ends_itself;
                 (as_long && self.is_over(moment.end_ns, clock_ns)).then_some(moment.end_ns)
             }
             _ => None,
@@ -266,6 +271,24 @@ impl<'a> Tasks<'a> {
     }
 }
 
+/// Whether the recorded call slept, or waited in vain, for as long as it had asked to: a timer ends it, however late the
+/// machine lets that be.
+fn ends_itself(step: &Step) -> bool {
+    if step.flags & flags::INTERRUPTED != 0 {
+        return false;
+    }
+    let is = |calls: &[i64]| calls.contains(&i64::from(step.nr));
+    match Expect::from_u8(step.expect_kind) {
+        Some(Expect::Ready) => step.expect == 0,
+        Some(Expect::Exact) => match step.expect {
+            0 => is(&[libc::SYS_nanosleep, libc::SYS_clock_nanosleep]),
+            TIMED_OUT => is(&[libc::SYS_futex]),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 /// Whether a timer may be what sends a signal. It does so as late as whoever set it was late, which may be long ago.
 fn is_of_timer(signal: u32) -> bool {
     const FIRST_REAL_TIME: u32 = 32;
@@ -275,4 +298,22 @@ fn is_of_timer(signal: u32) -> bool {
 /// Whether a task in this state may still do something.
 pub(super) fn is_open(state: u32) -> bool {
     !matches!(state, status::UNBORN | status::EXITED | status::PARKED | status::FINAL_CALL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_whose_time_was_over_ends_itself() {
+        let call = |nr: i64| Step::call(u32::try_from(nr).unwrap());
+        let slept = call(libc::SYS_clock_nanosleep).expect(Expect::Exact, 0);
+        assert!(ends_itself(&slept));
+        assert!(!ends_itself(&slept.with(flags::INTERRUPTED)));
+        assert!(ends_itself(&call(libc::SYS_epoll_pwait).expect(Expect::Ready, 0)));
+        assert!(!ends_itself(&call(libc::SYS_epoll_pwait).expect(Expect::Ready, 1)));
+        assert!(ends_itself(&call(libc::SYS_futex).expect(Expect::Exact, TIMED_OUT)));
+        assert!(!ends_itself(&call(libc::SYS_futex).expect(Expect::Exact, 0)));
+        assert!(!ends_itself(&call(libc::SYS_read).expect(Expect::Exact, 0)));
+    }
 }
