@@ -75,11 +75,28 @@ impl Lower<'_> {
             return Ok(self.after(cx, gone, pre));
         }
         self.sender_port(cx, sock, &peer, pre)?;
-        let own = self.dgram_ports.get(&sock).or(self.world.socks[sock as usize].local.as_ref()).cloned();
+        let own = self.own_address_of(sock);
         let (b, deps) = (&mut self.b, &mut self.deps);
         let whose = (sock, own.as_ref());
         let ready = self.peers.datagram(b, deps, whose, Some(&at), family, cx.call.t_ns, false)?;
         Ok(self.after(cx, ready, pre))
+    }
+
+    /// The address that a datagram socket has here: of the host's addresses, the kernel chooses another one than it did,
+    /// since all are on one interface.
+    pub(crate) fn own_address_of(&self, sock: SockIx) -> Option<SockAddr> {
+        if let Some(given) = self.dgram_ports.get(&sock) {
+            return Some(given.clone());
+        }
+        let state = &self.world.socks[sock as usize];
+        let mut own = state.local.clone();
+        if let (Some(SockAddr::Inet(at)), true) = (&mut own, state.anywhere) {
+            at.set_ip(match at {
+                SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                SocketAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+            });
+        }
+        own
     }
 
     /// The call that `pre` comes before waits for others, after it has thought.

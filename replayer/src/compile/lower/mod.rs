@@ -2,6 +2,7 @@
 //! outside becomes steps of peers.
 
 mod arrivals;
+mod bytes;
 mod directories;
 mod ends;
 mod locks;
@@ -201,6 +202,8 @@ pub(crate) struct Lower<'a> {
     listens: FxHashMap<SockIx, Mark>,
     /// Last connect of the workload to an outside address.
     connects: FxHashMap<SockAddr, Wait>,
+    /// Bytes of streams between tasks inside.
+    bytes: FxHashMap<StreamKey, bytes::Bytes>,
     /// Datagrams that came to a socket from inside.
     datagrams: FxHashMap<SockIx, Delivered>,
     /// Local addresses given to unbound datagram sockets.
@@ -336,6 +339,7 @@ fn write_to(
         unwatched: FxHashMap::default(),
         listens: FxHashMap::default(),
         connects: FxHashMap::default(),
+        bytes: FxHashMap::default(),
         datagrams: FxHashMap::default(),
         dgram_ports: FxHashMap::default(),
         next_port: 20_000,

@@ -34,6 +34,7 @@ impl Lower<'_> {
             self.peers.closed(&mut self.b, sock, sent, at_ns)?;
             for key in [StreamKey::Sock(sock), StreamKey::Datagrams(sock)] {
                 self.stream_writes.remove(&key);
+                self.bytes.remove(&key);
             }
             self.stream_reads.remove(&StreamKey::Sock(sock));
             self.datagrams.remove(&sock);
@@ -260,7 +261,7 @@ impl Lower<'_> {
             return Ok(());
         }
         let (sent, last_send_ns, family) = (state.sent, state.last_send_ns, state.family);
-        let (local, peer) = (state.local.clone(), state.peer.clone());
+        let peer = state.peer.clone();
         let (connected, is_connected) =
             (peer.clone().map(|p| canonical(&p)), state.state == SockState::Connected);
         let from = told.or(peer).map(|from| reachable(self.world.absolute(cx.task, &from)));
@@ -282,7 +283,7 @@ impl Lower<'_> {
             None if self.peers.plays(sock) => Some(sock),
             _ => self.peers.correspondent(sock, from.as_ref()),
         };
-        let mut to = self.dgram_ports.get(&sock).cloned().or(local);
+        let mut to = self.own_address_of(sock);
         if let (Some(SockAddr::Inet(to)), Some(SockAddr::Inet(peer)), true) =
             (&mut to, &connected, is_connected)
             && to.ip().is_unspecified()

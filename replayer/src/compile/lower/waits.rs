@@ -232,6 +232,7 @@ impl Lower<'_> {
             needs.extend(looked.into_iter().map(|mark| Need { kind: EdgeKind::NotYet, mark }));
         }
         self.after_those_sent(cx, &mut needs);
+        self.after_writers(cx, &mut needs);
         for (path, _) in self.named_paths(cx) {
             if let Some((changed, seen)) = self.path_marks.get(&path) {
                 needs.extend(before([changed], call.t_ns, EdgeKind::Path));
@@ -787,6 +788,7 @@ impl Lower<'_> {
                 keep(self.stream_writes.entry(StreamKey::Datagrams(receiver)).or_default(), mark);
             }
             self.remember_datagrams(cx, mark);
+            self.remember_bytes(cx, mark);
             if let Some(listener) = accepting(cx).and_then(|fd| self.world.sock_of(cx.task, fd)) {
                 keep(self.stream_reads.entry(StreamKey::Accepts(listener)).or_default(), mark);
                 if let Some(place) = self.place_taken(cx) {

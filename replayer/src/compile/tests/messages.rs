@@ -267,3 +267,29 @@ fn a_socket_of_both_protocols_still_has_both_after_it_got_an_address_of_one() {
     let bind = calls(&steps(&plan, 0), "bind")[0];
     assert_eq!(program.blob(bind.args[1]).unwrap(), crate::compile::wire::sockaddr(&addr("[::]:5000")));
 }
+
+#[test]
+fn what_several_wrote_is_read_when_the_last_of_them_has_written() {
+    for (taken, last) in [(3, 0), (7, 1)] {
+        let mut t = Mem::new();
+        let (root, _, pipe) = pair_and_pipe(&mut t);
+        let writer = t.add_task(12, 12);
+        t.fork(root, writer);
+        t.call(root, "clone", [17, 0, 0, 0, 0, 0], 12);
+        for bytes in [3, 4] {
+            t.call(writer, "write", [6, 0, bytes, 0, 0, 0], bytes as i64).object = Some(pipe);
+        }
+        t.call(root, "read", [5, 0, 4096, 0, 0, 0], taken).object = Some(pipe);
+        let plan = t.plan();
+        let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+        let all = steps(&plan, 2);
+        let writes: Vec<usize> =
+            all.iter().enumerate().filter(|(_, step)| step.nr == named("write")).map(|(at, _)| at).collect();
+        // The engine waits for the pipe to be readable first.
+        let read = steps(&plan, 0);
+        let at = read.iter().position(|step| step.nr == named("read")).unwrap();
+        let waits: Vec<Wait> =
+            read[..=at].iter().rev().take(2).flat_map(|s| program.waits(s).unwrap()).collect();
+        assert_eq!(waits, [Wait::completed(2, writes[last] as u32)], "{taken}");
+    }
+}

@@ -339,6 +339,8 @@ pub(crate) struct Sock {
     pub(crate) state: SockState,
     /// The other end, when it is inside.
     pub(crate) partner: Option<SockIx>,
+    /// A call bound it to all addresses of the host: from which one it speaks depends on whom it speaks to.
+    pub(crate) anywhere: bool,
     /// Accepted by the workload (rather than connected by it).
     pub(crate) accepted: bool,
     pub(crate) inherited: bool,
@@ -658,6 +660,7 @@ pub(crate) fn new_sock(family: u16, kind: u16, protocol: u16, cookie: u64, born_
         peer: None,
         state: SockState::Fresh,
         partner: None,
+        anywhere: false,
         accepted: false,
         inherited: false,
         sent: 0,

@@ -48,6 +48,8 @@ struct Seen {
     /// Step of `moment`; `u32::MAX`: not looked up.
     step: u32,
     moment: Moment,
+    /// It has ended, and the kernel has told those whom that concerns.
+    gone: bool,
     /// When it was asked last how long it had had a CPU or waited for one, and the answer.
     demand: Option<(u64, u64)>,
 }
@@ -178,9 +180,23 @@ impl<'a> Tasks<'a> {
             {
                 let at_ns = self.next_act(task);
                 out.push(Position { task, stage: Stage::Moves, at_ns });
+            } else if self.is_ending(task, threads) {
+                out.push(Position { task, stage: Stage::Moves, at_ns: 0 });
             }
         }
         out
+    }
+
+    /// Whether a task has made its last call and the kernel still clears up after it: its descriptors are closed, its parent
+    /// told, by and by (`do_exit`, kernel/exit.c).
+    fn is_ending(&mut self, task: u32, threads: &Threads) -> bool {
+        let seen = self.seen[task as usize];
+        if seen.state != status::EXITED || seen.gone {
+            return false;
+        }
+        let gone = matches!(self.doing(task, threads), Doing::Gone | Doing::Unknown);
+        self.seen[task as usize].gone = gone;
+        !gone
     }
 
     /// Whether a task that is not overdue waits all the same: it does nothing for others before others did something for it.
