@@ -78,7 +78,7 @@ pub(crate) fn set_up(addresses: &[IpAddr]) -> Result<Vec<String>, SandboxError> 
     Ok(problems)
 }
 
-/// Makes every connection acknowledge at once what arrives (`tcp_in_quickack_mode`, net/ipv4/tcp_input.c). What is small is
+/// Makes every connection acknowledge at once what arrives (`tcp_in_quickack_mode`, `net/ipv4/tcp_input.c`). What is small is
 /// held back until what was sent before is acknowledged (`tcp_nagle_check`), and acknowledgements are delayed for up to
 /// 40 ms, which depends on how the other end spoke before: a peer here speaks in other parts than the recorded one did,
 /// and waits for all of a turn before it answers.

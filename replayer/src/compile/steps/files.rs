@@ -2,11 +2,12 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
+use super::super::emit::Lowered;
 use super::super::fsmodel::{NodeKind, PATH_MAX};
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use super::super::world::{O_CLOEXEC, O_CREAT, OfdKind, detail_str, open_flags};
-use super::{AT_FDCWD, unfinished};
-use crate::plan::environment::{FileKind, FileSpec};
+use super::AT_FDCWD;
 use ctrace_format::StrId;
 use ctrace_program::{Sel, Step, flags};
 
@@ -19,7 +20,7 @@ impl Lower<'_> {
     pub(crate) fn text(&mut self, cx: &Cx<'_>, arg: u8, default: &[u8]) -> Result<u64, CompileError> {
         match detail_str(cx.call, arg) {
             Some(id) => self.argument(cx, id),
-            None => Ok(self.b.cstr(default)?),
+            None => Ok(self.emit.cstr(default)?),
         }
     }
 
@@ -31,13 +32,13 @@ impl Lower<'_> {
         let text = self.source.str(id);
         let fits = text.len() < PATH_MAX && text.split(|b| *b == b'/').all(|name| name.len() <= NAME_MAX);
         if cx.call.ret != ENAMETOOLONG || !fits {
-            return self.string(id);
+            return self.emit.string(self.source, id);
         }
         let mut longer = text.to_vec();
         while longer.len() < PATH_MAX {
             longer.extend_from_slice(b"/...");
         }
-        Ok(self.b.cstr(&longer)?)
+        self.emit.cstr(&longer)
     }
 
     pub(crate) fn open(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -62,7 +63,7 @@ impl Lower<'_> {
             _ => {
                 let path = self.path(cx, 1)?;
                 let mode = if open & O_CREAT != 0 { u64::from(mode) } else { 0 };
-                let how = self.b.words(&[u64::from(open), mode, 0])?;
+                let how = self.emit.words(&[u64::from(open), mode, 0])?;
                 self.plain(cx, &[0]).arg(1, Sel::Data, path).arg(2, Sel::Data, how).imm(3, 24)
             }
         };
@@ -74,7 +75,7 @@ impl Lower<'_> {
     /// anything else a copy of the descriptor takes the place of what was opened.
     fn reopen(&mut self, cx: &Cx<'_>, open: u32, mut lowered: Lowered) -> Result<Lowered, CompileError> {
         let arg = usize::from(matches!(cx.known.sc, Sc::Openat | Sc::Openat2));
-        if cx.call.ret < 0 || unfinished(cx) {
+        if cx.call.ret < 0 || cx.unfinished() {
             return Ok(lowered);
         }
         let Some((fd, kind)) = self.world.named_descriptor(self.source, cx.task, cx.call, arg as u8) else {
@@ -86,15 +87,12 @@ impl Lower<'_> {
                     && self.world.fs.node(inode).kind != NodeKind::Device =>
             {
                 let text = self.world.paths.get(path).to_vec();
-                let blob = self.b.cstr(&text)?;
+                let blob = self.emit.cstr(&text)?;
                 lowered.step = lowered.step.arg(arg, Sel::Data, blob);
             }
             OfdKind::Node { .. } | OfdKind::Mem { .. } | OfdKind::Pipe { .. } => {
                 if let Some(text) = detail_str(cx.call, arg as u8).map(|id| self.source.str(id).to_vec()) {
-                    let kind = FileKind::Regular { size: 0 };
-                    if self.stand_ins.insert(text.clone()) {
-                        self.environment.files.push(FileSpec { path: text, kind, mode: 0o666 });
-                    }
+                    self.surroundings.stand_in(text);
                 }
                 let dup = Step::call(nr::dup3).with(flags::ENGINE);
                 let dup = dup.imm(0, fd as u64).imm(1, cx.call.ret as u64);
@@ -115,12 +113,12 @@ impl Lower<'_> {
         if open & O_CREAT != 0 {
             return Ok(());
         }
-        for (path, _) in self.named_paths(cx) {
-            if !self.world.fs.is_absent(path) {
+        for path in cx.paths {
+            if !self.world.fs.is_absent(*path) {
                 continue;
             }
-            let text = self.world.paths.get(path).to_vec();
-            let blob = self.b.cstr(&text)?;
+            let text = self.world.paths.get(*path).to_vec();
+            let blob = self.emit.cstr(&text)?;
             let dir = open & super::super::world::O_DIRECTORY != 0;
             let step = if dir {
                 Step::call(nr::mkdirat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o755)
@@ -169,7 +167,7 @@ impl Lower<'_> {
             list.extend_from_slice(&permissions.to_ne_bytes());
             list.extend_from_slice(&u32::MAX.to_ne_bytes());
         }
-        let list = self.b.data(&list)?;
+        let list = self.emit.data(&list)?;
         let mut lowered = self.generic(cx)?;
         lowered.step = lowered.step.arg(2, Sel::Data, list);
         Ok(lowered)

@@ -4,7 +4,7 @@ use super::super::control::Control;
 use super::force::{Position, Stage};
 use super::threads::{Doing, Threads};
 use ctrace_program::control::{Pace, status};
-use ctrace_program::{Expect, Kind, Program, Step, flags};
+use ctrace_program::{Expect, Kind, Program, Sel, Step, clock_parts, flags};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// How much later than recorded a task may be before it counts as overdue: a timer at the default slack is 55 to 80 µs
@@ -287,14 +287,11 @@ impl<'a> Tasks<'a> {
     }
 }
 
-/// Whether the recorded call slept, or waited in vain, for as long as it had asked to: a timer ends it, however late the
-/// machine lets that be.
+/// Whether the recorded call slept, or waited in vain, for as long as it asks to: a timer ends it, however late the machine
+/// lets that be.
 fn ends_itself(step: &Step) -> bool {
-    if step.flags & flags::INTERRUPTED != 0 {
-        return false;
-    }
     let is = |calls: &[i64]| calls.contains(&i64::from(step.nr));
-    match Expect::from_u8(step.expect_kind) {
+    let in_vain = match Expect::from_u8(step.expect_kind) {
         Some(Expect::Ready) => step.expect == 0,
         Some(Expect::Exact) => match step.expect {
             0 => is(&[libc::SYS_nanosleep, libc::SYS_clock_nanosleep]),
@@ -302,7 +299,13 @@ fn ends_itself(step: &Step) -> bool {
             _ => false,
         },
         _ => false,
-    }
+    };
+    let asked = step.sel.iter().zip(step.args).find_map(|(sel, operand)| match Sel::from_u8(*sel)? {
+        Sel::Timespec | Sel::Timeval | Sel::Millis => Some(operand),
+        Sel::AbsTimespec => Some(clock_parts(operand).1),
+        _ => None,
+    });
+    in_vain && step.flags & flags::INTERRUPTED == 0 && asked.is_some_and(|ns| ns <= step.duration_ns)
 }
 
 /// Whether a timer may be what sends a signal. It does so as late as whoever set it was late, which may be long ago.
@@ -321,15 +324,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_whose_time_was_over_ends_itself() {
-        let call = |nr: i64| Step::call(u32::try_from(nr).unwrap());
-        let slept = call(libc::SYS_clock_nanosleep).expect(Expect::Exact, 0);
+    fn a_wait_that_took_the_time_it_asks_for_ends_itself() {
+        let call = |nr: i64, arg, kind, result| {
+            let mut step =
+                Step::call(u32::try_from(nr).unwrap()).arg(arg, Sel::Timespec, 5_000).expect(kind, result);
+            step.duration_ns = 5_100;
+            step
+        };
+        let slept = call(libc::SYS_clock_nanosleep, 2, Expect::Exact, 0);
         assert!(ends_itself(&slept));
         assert!(!ends_itself(&slept.with(flags::INTERRUPTED)));
-        assert!(ends_itself(&call(libc::SYS_epoll_pwait).expect(Expect::Ready, 0)));
-        assert!(!ends_itself(&call(libc::SYS_epoll_pwait).expect(Expect::Ready, 1)));
-        assert!(ends_itself(&call(libc::SYS_futex).expect(Expect::Exact, TIMED_OUT)));
-        assert!(!ends_itself(&call(libc::SYS_futex).expect(Expect::Exact, 0)));
-        assert!(!ends_itself(&call(libc::SYS_read).expect(Expect::Exact, 0)));
+        // It asks for more than it took.
+        assert!(!ends_itself(&Step { duration_ns: 4_900, ..slept }));
+        let polled = call(libc::SYS_ppoll, 2, Expect::Ready, 0);
+        assert!(ends_itself(&polled));
+        assert!(!ends_itself(&polled.expect(Expect::Ready, 1)));
+        assert!(!ends_itself(&polled.imm(2, 0)));
+        assert!(ends_itself(&call(libc::SYS_futex, 3, Expect::Exact, TIMED_OUT)));
+        assert!(!ends_itself(&call(libc::SYS_futex, 3, Expect::Exact, 0)));
     }
 }
