@@ -9,6 +9,7 @@ use crate::shared::{Marked, SharedMap};
 use ctrace_format::syscalls::{Call, Family, Makes};
 use ctrace_format::{Detail, ObjectId, Snapshot, Syscall, SyscallFlags, Tgid};
 use rustc_hash::FxHashMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// `O_CLOEXEC`, `SOCK_CLOEXEC`, `EFD_CLOEXEC`, … on every architecture ctrace records.
 const CLOEXEC: u64 = 0o2_000_000;
@@ -23,6 +24,9 @@ const BULK_FREE: u64 = 256;
 /// How many more they may close or mark in all before what they close is no longer told. A table comes with a fork for
 /// nothing, and forks that close large ones would cost their size each.
 const BULK_MAX: u64 = 1 << 20;
+
+/// Closes of one number that return after others took it, at a time.
+const BEING_CLOSED: usize = 4;
 
 /// An open file description, from its open to its last close. Unique in a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,6 +95,9 @@ struct Table {
     /// Its descriptors, by description.
     uses: SharedMap<(Generation, i32), ()>,
     users: u32,
+    /// What numbers referred to when others were given them, and when that was: a close frees the number first and returns
+    /// later (`file_close_fd`, fs/file.c), and what takes the number meanwhile may be told of before.
+    being_closed: BTreeMap<i32, VecDeque<(Descriptor, u64)>>,
 }
 
 impl Table {
@@ -143,6 +150,14 @@ impl FdTracker {
         self.tables.get(*self.of_process.get(&process)?)?.fds.get(&fd)
     }
 
+    /// What the number of a call refers to: of a close, what was there before another call took the number.
+    pub fn meant(&self, process: Tgid, call: Call, fd: i32, s: &Syscall) -> Option<&Descriptor> {
+        let table = self.tables.get(*self.of_process.get(&process)?)?;
+        let before = if call == Call::Close { table.being_closed.get(&fd) } else { None };
+        let taken = before.into_iter().flatten().find(|(_, taken_ns)| s.t_ns < *taken_ns);
+        taken.map(|(descriptor, _)| descriptor).or_else(|| table.fds.get(&fd))
+    }
+
     /// Sets the tag of what a number refers to.
     pub fn set_tag(&mut self, process: Tgid, fd: i32, tag: u32) {
         self.table(process).fds.change(&fd, |descriptor| descriptor.tag = tag);
@@ -184,7 +199,7 @@ impl FdTracker {
             return;
         }
         let Table { fds, uses, .. } = self.table(parent);
-        let copy = Table { fds: fds.clone(), uses: uses.clone(), users: 1 };
+        let copy = Table { fds: fds.clone(), uses: uses.clone(), users: 1, ..Table::default() };
         self.exit(child);
         let index = self.fresh();
         self.tables[index] = copy;
@@ -212,7 +227,7 @@ impl FdTracker {
         if self.tables[index].users > 1 {
             self.tables[index].users -= 1;
             let Table { fds, uses, .. } = &self.tables[index];
-            let copy = Table { fds: fds.clone(), uses: uses.clone(), users: 1 };
+            let copy = Table { fds: fds.clone(), uses: uses.clone(), users: 1, ..Table::default() };
             let own = self.fresh();
             self.tables[own] = copy;
             self.of_process.insert(process, own);
@@ -241,6 +256,7 @@ impl FdTracker {
         let left = table.fds.len();
         table.fds = SharedMap::default();
         table.uses = SharedMap::default();
+        table.being_closed.clear();
         self.free.push(index);
         left
     }
@@ -258,8 +274,12 @@ impl FdTracker {
         let arg = |i: usize| s.args[i];
         let fd_arg = |i: usize| s.args[i] as i32;
         let made = s.ret as i32;
+        let end_ns = s.t_ns.saturating_add(s.duration_ns);
         match call {
-            Call::Close => self.remove(process, fd_arg(0)).into_iter().collect(),
+            Call::Close => {
+                let closed = self.was_closed(process, fd_arg(0), |taken_ns| s.t_ns < taken_ns);
+                closed.or_else(|| self.remove(process, fd_arg(0))).into_iter().collect()
+            }
             Call::CloseRange if arg(2) & CLOSE_RANGE_CLOEXEC != 0 => {
                 let Some((first, last)) = range(arg(0), arg(1)) else { return Vec::new() };
                 for fd in self.numbers(process, first, last) {
@@ -292,7 +312,7 @@ impl FdTracker {
                 for detail in &s.details {
                     if let Detail::NewFds { fds, objects, .. } = detail {
                         for (fd, object) in fds.iter().zip(objects) {
-                            self.open(process, *fd, *object, cloexec, &mut changes);
+                            self.open(process, *fd, *object, cloexec, end_ns, &mut changes);
                         }
                     }
                 }
@@ -305,7 +325,7 @@ impl FdTracker {
                 for detail in &s.details {
                     if let Detail::Passed { fds, .. } = detail {
                         for passed in fds {
-                            self.open(process, passed.fd, passed.object, cloexec, &mut changes);
+                            self.open(process, passed.fd, passed.object, cloexec, end_ns, &mut changes);
                         }
                     }
                 }
@@ -329,7 +349,7 @@ impl FdTracker {
                 if !again {
                     // accept's object may be the listener's; what the new number refers to is learned when it is used.
                     let object = if row.family == Family::Accept { None } else { s.object };
-                    self.open(process, made, object, cloexec, &mut changes);
+                    self.open(process, made, object, cloexec, end_ns, &mut changes);
                 }
                 changes
             }
@@ -342,8 +362,20 @@ impl FdTracker {
         fd: i32,
         object: Option<ObjectId>,
         cloexec: bool,
+        end_ns: u64,
         changes: &mut Vec<Change>,
     ) {
+        // The kernel gives out free numbers only: what had it is being closed.
+        let table = self.table(process);
+        if let Some(before) = table.fds.remove(&fd) {
+            table.uses.remove(&(before.generation, fd));
+            let earlier = table.being_closed.entry(fd).or_default();
+            earlier.push_back((before, end_ns));
+            if earlier.len() > BEING_CLOSED {
+                // Their closes were not recorded.
+                changes.extend(self.was_closed(process, fd, |_| true));
+            }
+        }
         let descriptor = Descriptor {
             generation: self.next_generation(),
             object,
@@ -372,6 +404,19 @@ impl FdTracker {
             self.insert(process, to, Descriptor { cloexec, ..source }, &mut changes);
         }
         changes
+    }
+
+    /// What a number referred to before another call took it, at such a time, is closed.
+    fn was_closed(&mut self, process: Tgid, fd: i32, taken: impl Fn(u64) -> bool) -> Option<Change> {
+        let table = self.table(process);
+        let earlier = table.being_closed.get_mut(&fd)?;
+        let at = earlier.iter().position(|(_, taken_ns)| taken(*taken_ns))?;
+        let (descriptor, _) = earlier.remove(at)?;
+        if earlier.is_empty() {
+            table.being_closed.remove(&fd);
+        }
+        let last_in_table = !table.has(descriptor.generation);
+        Some(Change::Closed { fd, descriptor, last_in_table })
     }
 
     fn insert(&mut self, process: Tgid, fd: i32, descriptor: Descriptor, changes: &mut Vec<Change>) {
@@ -540,6 +585,36 @@ mod tests {
             let closed = t.syscall(Tgid(child), Call::CloseRange, &call([10, u64::MAX, 0, 0, 0, 0], 0));
             assert_eq!((closed.len(), t.open_count(Tgid(child))), (told, 10));
         }
+    }
+
+    /// The close began before, and returns after, the call that was given its number.
+    #[test]
+    fn a_number_may_be_taken_while_it_is_closed() {
+        let mut t = FdTracker::default();
+        let at = |mut call: Syscall, t_ns, duration_ns| {
+            (call.t_ns, call.duration_ns) = (t_ns, duration_ns);
+            call
+        };
+        t.syscall(P, Call::Openat, &at(call([0; 6], 3), 0, 1));
+        let first = *t.get(P, 3).unwrap();
+        assert_eq!(t.syscall(P, Call::Accept, &at(call([9, 0, 0, 0, 0, 0], 3), 20, 5)).len(), 1);
+        let second = *t.get(P, 3).unwrap();
+        let close = at(call([3, 0, 0, 0, 0, 0], 0), 10, 30);
+        assert_eq!(t.meant(P, Call::Close, 3, &close), Some(&first));
+        let closed = Change::Closed { fd: 3, descriptor: first, last_in_table: true };
+        assert_eq!(t.syscall(P, Call::Close, &close), [closed]);
+        assert_eq!(t.get(P, 3), Some(&second));
+        // The second is closed, and the number taken again, before the close of the first returns.
+        let first = second;
+        let close = at(call([3, 0, 0, 0, 0, 0], 0), 60, 50);
+        t.syscall(P, Call::Accept, &at(call([9, 0, 0, 0, 0, 0], 3), 70, 5));
+        let second = *t.get(P, 3).unwrap();
+        let closed = |descriptor| [Change::Closed { fd: 3, descriptor, last_in_table: true }];
+        assert_eq!(t.syscall(P, Call::Close, &at(call([3, 0, 0, 0, 0, 0], 0), 80, 1)), closed(second));
+        assert_eq!(t.syscall(P, Call::Close, &close), closed(first));
+        // Those whose closes were not recorded are closed at last.
+        let opened = (0..10).map(|n| t.syscall(P, Call::Openat, &at(call([0; 6], 3), 200 + n, 1)).len());
+        assert_eq!(opened.sum::<usize>(), 10 + 9 - BEING_CLOSED);
     }
 
     #[test]

@@ -258,3 +258,25 @@ fn the_divergence_that_is_shown_is_one_of_the_worst_metrics() {
     let model: Model = run(true, 5000).model();
     assert_eq!(model.emulated_calls, 0);
 }
+
+#[test]
+fn siblings_are_told_apart_by_how_often_they_did_the_same() {
+    // The first call that there is, and nothing else, in another order of threads.
+    let run = |counts: [u32; 3]| {
+        let mut r = Run::new(0);
+        let leader = r.task(1, 1, "pool");
+        let threads = [2, 3, 4].map(|tid| r.task(tid, 1, "worker"));
+        for thread in threads {
+            r.fork(leader, thread);
+        }
+        for (i, (thread, count)) in threads.into_iter().zip(counts).enumerate() {
+            for n in 0..count {
+                let t_ns = 1000 * MS + u64::from(n) * MS + i as u64;
+                at(&mut r, t_ns, thread, "getppid", [0; 6], 1, None);
+            }
+        }
+        r
+    };
+    let report = replay(run([1, 15, 40]), run([15, 40, 1]));
+    assert_eq!(value(&report, "alignment"), Some(1.0), "{:?}", report.reasons);
+}

@@ -120,7 +120,7 @@ impl Builder<'_> {
         }
         let Some(arg) = call.fd else { return };
         let tgid = Tgid(self.processes[process].tgid);
-        let Some(descriptor) = self.fds.get(tgid, s.args[arg] as i32) else { return };
+        let Some(descriptor) = self.fds.meant(tgid, call.sc, s.args[arg] as i32, s) else { return };
         let moves = matches!(
             call.sc,
             Sc::Read

@@ -2,7 +2,7 @@
 
 use super::{AF_INET, AF_INET6, AF_UNIX, Builder, Call, Identity, SOCK_STREAM, Sock, Target};
 use crate::conn::Side;
-use crate::fds::Origin;
+use crate::fds::{Descriptor, Origin};
 use crate::names::{self, NameId, lossy};
 use crate::symbol::{Kind, Outcome};
 use ctrace_format::syscalls::Call as Sc;
@@ -47,7 +47,17 @@ impl Builder<'_> {
         match call.fd {
             Some(_) if s.arguments_unknown() => s.object.map_or(nothing, |o| self.object_target(o)),
             Some(i) if call.kind == Kind::Mmap && s.args[i] as u32 > i32::MAX as u32 => nothing,
-            Some(i) => self.fd_target(tgid, s.args[i] as i32, s.object),
+            Some(i) => {
+                let fd = s.args[i] as i32;
+                match self.fds.meant(tgid, call.sc, fd, s).copied() {
+                    // Another call was given the number before this one returned.
+                    Some(meant) if self.fds.get(tgid, fd) != Some(&meant) => {
+                        let object = s.object.or(meant.object);
+                        self.descriptor_target(Descriptor { object, ..meant })
+                    }
+                    _ => self.fd_target(tgid, fd, s.object),
+                }
+            }
             None => self.path_of(s).map_or(nothing, |name| Target { name, stream: None }),
         }
     }
@@ -57,6 +67,10 @@ impl Builder<'_> {
             return Target { name: self.names.fixed("?"), stream: None };
         }
         let descriptor = self.fds.observe(tgid, fd, object);
+        self.descriptor_target(descriptor)
+    }
+
+    fn descriptor_target(&mut self, descriptor: Descriptor) -> Target {
         let inherited = descriptor.origin != Origin::Opened && (0..=2).contains(&descriptor.first_fd);
         if inherited {
             let name = self.names.fixed(["stdin", "stdout", "stderr"][descriptor.first_fd as usize]);

@@ -75,7 +75,8 @@ fn digest(seqs: &[&Seq], entries: &[Entry]) -> u64 {
     let mut hasher = rustc_hash::FxHasher::default();
     for seq in seqs {
         for op in seq.iter() {
-            hasher.write_u32(entries[op.symbol as usize].base);
+            // Never 0: this hasher makes the same of any number of zeros.
+            hasher.write_u32(entries[op.symbol as usize].base + 1);
         }
         hasher.write_u32(u32::MAX);
     }
@@ -328,7 +329,8 @@ fn thread_lanes<'a>(
                 let thread = &model.threads[*t];
                 if thread.tid == process.tgid && leader.is_none() {
                     leader = Some(*t);
-                } else {
+                } else if thread.seq.iter().next().is_some() {
+                    // One that did nothing is nobody's counterpart: who did something there may be called otherwise.
                     // The role's last part, without its ordinal, is the stable name.
                     let name = thread.role.strip_prefix(process.role.as_str()).unwrap_or(&thread.role);
                     let name = name.rsplit_once('#').map_or(name, |(n, _)| n);

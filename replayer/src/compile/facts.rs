@@ -13,6 +13,7 @@ use super::pools::Pools;
 use super::refusals::Refusals;
 use super::source::Source;
 use super::told::Told;
+use super::world::groups::Shared;
 use super::world::{self, OfdKind, Origin, Seed, SockIx, StreamKey, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -58,8 +59,8 @@ pub(crate) struct Facts {
     pub(crate) closed_by_then: FxHashMap<CallId, CallId>,
     /// Closes, and calls that made descriptors, that came while an accept waited that had got its number before: the accept.
     pub(crate) waiting_by_then: FxHashMap<CallId, CallId>,
-    /// Addresses that several sockets listened at together.
-    pub(crate) shared_addresses: FxHashSet<SockAddr>,
+    /// Addresses that several sockets had together.
+    pub(crate) shared_addresses: FxHashSet<Shared>,
     /// Links of the file system.
     pub(crate) links: Links,
     /// Writes that blocked, by the end of the stream that they were made to: when they began and returned, in order of
@@ -410,7 +411,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let unknown_fds = world.unknown_fds;
     let pools = pools.finish(world.fd_numbers);
     let locals = world.socks.iter().map(|s| s.local.clone()).collect();
-    let shared_addresses = std::mem::take(&mut world.shared_addresses);
+    let shared_addresses = world.groups.shared();
     let (paths, fs, seed) = world.into_parts();
     let links = seed.links.clone();
     let futexes = matcher.finish();

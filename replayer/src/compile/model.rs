@@ -7,13 +7,14 @@ use super::facts::Facts;
 use super::fsmodel::PathId;
 use super::source::Source;
 use super::steps::terminals::TIOCGPTPEER;
+use super::world::groups::Shared;
 use super::world::{
     CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SOCK_DGRAM,
     SockIx, StreamKey, TaskIx, World, canonical, detail_newfds, details_passed, open_flags,
 };
-use super::world::{O_CREAT, detail_addr};
+use super::world::{O_CREAT, detail_addr, detail_local};
 use ctrace_format::syscalls::{Family, Kind, Makes};
-use ctrace_format::{Syscall, SyscallFlags};
+use ctrace_format::{SockAddr, Syscall, SyscallFlags};
 
 /// Descriptors of a range that is closed whose users are waited for.
 const RANGE_MAX: usize = 1024;
@@ -311,10 +312,62 @@ impl Model<'_> {
         if group.contains(&listener) { group.to_vec() } else { vec![listener] }
     }
 
-    /// Whether several sockets listen at the address of one at some time.
+    /// Whether several sockets have the address of one at some time: listen there, or take datagrams.
     pub(crate) fn shares_its_address(&self, sock: SockIx) -> bool {
-        let local = self.world.socks.get(sock as usize).and_then(|sock| sock.local.as_ref());
-        local.is_some_and(|local| self.facts.shared_addresses.contains(&canonical(local)))
+        let Some(sock) = self.world.socks.get(sock as usize) else { return false };
+        let local = sock.local.as_ref().map(canonical);
+        local.is_some_and(|local| self.facts.shared_addresses.contains(&(sock.is_datagram(), local)))
+    }
+
+    /// The address that a call gives to a socket, as the kernel completed it.
+    pub(crate) fn address_of_bind(&self, cx: &Cx<'_>) -> Option<SockAddr> {
+        let mut addr = detail_addr(cx.call, 1).cloned()?;
+        if let Some(got) = detail_local(cx.call) {
+            // The address that the kernel chose, since others will send to that.
+            addr.clone_from(got);
+        }
+        if let SockAddr::Inet(at) = &mut addr
+            && at.port() == 0
+            && let Some(sock) = self.sock(cx)
+            && let Some(Some(SockAddr::Inet(got))) = self.facts.locals.get(sock as usize)
+        {
+            // The port that any port came to, since others will connect to that.
+            at.set_port(got.port());
+        }
+        Some(addr)
+    }
+
+    /// The address that a call gives to a datagram socket, if others have it, too.
+    pub(crate) fn binds_with_others(&self, cx: &Cx<'_>) -> Option<Shared> {
+        let datagrams = cx.known.sc == Sc::Bind && self.world.socks[self.sock(cx)? as usize].is_datagram();
+        let addr = (cx.call.ret == 0 && datagrams).then(|| self.address_of_bind(cx)).flatten()?;
+        let at = (true, canonical(&addr));
+        self.facts.shared_addresses.contains(&at).then_some(at)
+    }
+
+    /// The socket that has come to its address by a call: to listen there, or to take datagrams.
+    pub(crate) fn comes_to_address(&self, cx: &Cx<'_>) -> Option<SockIx> {
+        let sock = self.sock(cx)?;
+        let datagrams = self.world.socks[sock as usize].is_datagram();
+        matches!((cx.known.sc, datagrams), (Sc::Listen, _) | (Sc::Bind, true)).then_some(sock)
+    }
+
+    /// The stream of bytes that is read from a description, by who writes it.
+    pub(crate) fn stream_into(&self, ofd: OfdIx) -> Option<StreamKey> {
+        match self.kind(ofd) {
+            OfdKind::Sock(sock) => self.world.socks[sock as usize].partner.map(StreamKey::Sock),
+            OfdKind::Pipe { .. } => self.stream(ofd, false),
+            _ => None,
+        }
+    }
+
+    /// The stream of bytes that is written to a description, when somebody inside reads it.
+    pub(crate) fn stream_out_of(&self, ofd: OfdIx) -> Option<StreamKey> {
+        match self.kind(ofd) {
+            OfdKind::Sock(sock) if self.world.socks[sock as usize].partner.is_none() => None,
+            OfdKind::Sock(_) | OfdKind::Pipe { .. } => self.stream(ofd, true),
+            _ => None,
+        }
     }
 
     /// Whether the other end of a socket is inside, too.

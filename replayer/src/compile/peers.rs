@@ -18,7 +18,7 @@ use ctrace_format::SockAddr;
 use ctrace_program::{Expect, Kind, PARKED, Post, Sel, Step, TaskInfo, Wait, fd_operand, flags, task_flags};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 /// One stream step moves at most this much.
@@ -71,6 +71,8 @@ struct Conn {
     /// It connected to the workload, so what it sends are requests.
     client: bool,
     fd: u32,
+    /// The place of the socket that its datagrams are aimed at.
+    aims_at: Option<u32>,
 }
 
 /// An address that the workload connects to.
@@ -401,6 +403,7 @@ impl Peers {
                 over: false,
                 client: false,
                 fd,
+                aims_at: None,
             },
         );
         Ok(())
@@ -434,7 +437,7 @@ impl Peers {
         sync.t_ns = at_ns;
         emit.put_after(task, &sync, &waits)?;
         self.bound(emit, task, fd, kind, from, family_of(to))?;
-        for step in name_place(emit, world, place, u64::from(fd), family_of(to))? {
+        for step in name_place(emit, world, place.listener, u64::from(fd), family_of(to))? {
             emit.put(task, &step.with(flags::EXTRA))?;
         }
         if let SockAddr::Inet(at) = canonical(to)
@@ -465,6 +468,7 @@ impl Peers {
                 over: false,
                 client: true,
                 fd,
+                aims_at: None,
             },
         );
         Ok(Wait::completed(task, step))
@@ -493,11 +497,33 @@ impl Peers {
         self.correspondents.get(&sock)?.get(&addr.cloned()).copied()
     }
 
-    /// A datagram socket at `addr` for what the workload's `sock` exchanges with it. `client`: the first is sent by it.
+    /// The last datagram that was sent to a socket of the workload.
+    pub(crate) fn last_datagram(&self, receiver: SockIx) -> Option<Wait> {
+        self.last_datagram.get(&receiver).copied()
+    }
+
+    /// What a peer sends goes to the one that had it of several sockets of the workload that have one address.
+    pub(crate) fn aim(&mut self, emit: &mut Emit, world: &World, key: SockIx) -> Result<(), CompileError> {
+        let Some(conn) = self.conns.get_mut(&key).filter(|conn| conn.dgram) else { return Ok(()) };
+        let place = world.place_among(conn.sock);
+        if place.is_none() || place == conn.aims_at {
+            return Ok(());
+        }
+        conn.aims_at = place;
+        let task = self.lanes[conn.lane].task;
+        let family = world.socks.get(conn.sock as usize).map_or(0, |sock| sock.family);
+        for step in name_place(emit, world, conn.sock, u64::from(conn.fd), family)? {
+            emit.put(task, &step.with(flags::EXTRA))?;
+        }
+        Ok(())
+    }
+
+    /// A datagram socket at `addr` for what the workload's `sock`, which has the address `own`, exchanges with it. `client`:
+    /// the first is sent by it.
     pub(crate) fn datagram(
         &mut self,
         emit: &mut Emit,
-        sock: SockIx,
+        (sock, own): (SockIx, Option<&SockAddr>),
         addr: Option<&SockAddr>,
         family: u16,
         at_ns: u64,
@@ -515,8 +541,11 @@ impl Peers {
         self.correspondents.entry(sock).or_default().insert(addr.cloned(), key);
         let lane = self.lane(emit, at_ns)?;
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
+        let mut shared = false;
         if let Some(addr) = addr {
-            self.at.entry(canonical(addr)).or_default().insert(key);
+            let there = self.at.entry(canonical(addr)).or_default();
+            shared = !there.is_empty();
+            there.insert(key);
             if let Some(unheard) = self.deserted.remove(&canonical(addr)) {
                 let mut waits = Vec::new();
                 emit.wait(task, EdgeKind::NotYet, unheard, &mut waits);
@@ -535,6 +564,15 @@ impl Peers {
             emit.put(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
         self.bound(emit, task, fd, SOCK_DGRAM, addr, family)?;
+        if let (true, Some(SockAddr::Inet(at)), Some(SockAddr::Inet(own))) = (shared, addr, own) {
+            // Several are at one address: each of the later ones gets what comes from its own correspondent
+            // (`compute_score`, net/ipv4/udp.c), who speaks from the address that it speaks to if it has none.
+            let ip = if own.ip().is_unspecified() { at.ip() } else { own.ip() };
+            let bytes = wire::sockaddr(&SockAddr::Inet(SocketAddr::new(ip, own.port())));
+            let blob = emit.data(&bytes)?;
+            let connect = extra(nr::connect).imm(0, u64::from(fd)).arg(1, Sel::Data, blob);
+            emit.put(task, &connect.imm(2, bytes.len() as u64))?;
+        }
         let ready = Wait::completed(task, emit.next_step(task).saturating_sub(1));
         self.datagram += 1;
         self.conns.insert(
@@ -550,6 +588,7 @@ impl Peers {
                 over: false,
                 client,
                 fd,
+                aims_at: None,
             },
         );
         Ok(Some(ready))
@@ -611,6 +650,7 @@ impl Peers {
                 over: false,
                 client: false,
                 fd,
+                aims_at: None,
             },
         );
         Ok(())
@@ -649,6 +689,7 @@ impl Peers {
                 over: false,
                 client,
                 fd,
+                aims_at: None,
             },
         );
         Ok(Wait::completed(task, step))

@@ -724,14 +724,24 @@ fn open_socket(
         return listening_socket(lower, making, sock, at, nonblocking);
     }
     socket(lower, at, state.family, state.kind, state.protocol)?;
+    let shared = lower.model().shares_its_address(sock);
+    if shared {
+        let step = share_address(&mut lower.emit, u64::from(at))?;
+        lower.emit.put(0, &step.with(flags::EXTRA))?;
+    }
     if let Some(local) = &state.local {
         bind(lower, making, at, local)?;
+    }
+    if shared {
+        let step = choose_by_place(&mut lower.emit, u64::from(at))?;
+        lower.emit.put(0, &step.with(flags::EXTRA))?;
     }
     if state.kind == 2
         && let Some(peer) = &state.peer
     {
         let family = family_of(peer);
-        lower.peers.datagram(&mut lower.emit, sock, Some(peer), family, 0, false)?;
+        let whose = (sock, state.local.as_ref());
+        lower.peers.datagram(&mut lower.emit, whose, Some(peer), family, 0, false)?;
         let bytes = wire::sockaddr(peer);
         let blob = lower.emit.data(&bytes)?;
         lower.emit.put(

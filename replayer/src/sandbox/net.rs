@@ -5,12 +5,17 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, socket,
 };
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
-const NLM_REQUEST_ACK_CREATE: u16 = 1 | 4 | 0x400;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTAX_QUICKACK: u16 = 15;
+const NLM_REQUEST_ACK: u16 = 1 | 4;
+const NLM_REQUEST_ACK_CREATE: u16 = NLM_REQUEST_ACK | 0x400;
+const NLM_REPLACE: u16 = 0x100;
 const NLMSG_ERROR: u16 = 2;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -65,16 +70,79 @@ pub(crate) fn set_up(addresses: &[IpAddr]) -> Result<Vec<String>, SandboxError> 
             Err(error) => problems.push(format!("address {address}: {error}")),
         }
     }
+    if let Err(error) = acknowledge_at_once(&socket, addresses) {
+        problems.push(format!("acknowledgements: {error}"));
+    }
     // Recorded servers may have bound low ports with a capability that the sandbox does not give.
     let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
     Ok(problems)
 }
 
+/// Makes every connection acknowledge at once what arrives (`tcp_in_quickack_mode`, `net/ipv4/tcp_input.c`). What is small is
+/// held back until what was sent before is acknowledged (`tcp_nagle_check`), and acknowledgements are delayed for up to
+/// 40 ms, which depends on how the other end spoke before: a peer here speaks in other parts than the recorded one did,
+/// and waits for all of a turn before it answers.
+fn acknowledge_at_once(socket: &OwnedFd, addresses: &[IpAddr]) -> io::Result<()> {
+    let loopback = Ipv4Addr::LOCALHOST;
+    route(socket, RTM_NEWROUTE, IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8, Some(loopback))?;
+    let own = [IpAddr::V4(loopback), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    for address in own.into_iter().chain(addresses.iter().copied()) {
+        match address {
+            IpAddr::V4(v4) => {
+                // In place of the route that came with the address; others of loopback have none of their own.
+                if v4 == loopback || !v4.is_loopback() {
+                    let _ = route(socket, RTM_NEWROUTE, address, 32, Some(v4));
+                }
+            }
+            IpAddr::V6(_) => {
+                // Beside it, since nobody can make one of its rank (`ip6_route_info_create`, net/ipv6/route.c).
+                if route(socket, RTM_NEWROUTE, address, 128, None).is_ok() {
+                    let _ = route(socket, RTM_DELROUTE, address, 128, None);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes or, of the kernel's own, removes the route to an address of this host.
+fn route(socket: &OwnedFd, kind: u16, to: IpAddr, prefix: u8, from: Option<Ipv4Addr>) -> io::Result<()> {
+    const TABLE_LOCAL: u8 = 255;
+    const BY_KERNEL: u8 = 2;
+    const LOCAL: u8 = 2;
+    let (family, scope, octets) = match to {
+        IpAddr::V4(v4) => (libc::AF_INET as u8, libc::RT_SCOPE_HOST, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (libc::AF_INET6 as u8, libc::RT_SCOPE_UNIVERSE, v6.octets().to_vec()),
+    };
+    // struct rtmsg: family, lengths of the prefixes, type of service, table, protocol, scope, type, flags.
+    let mut message = vec![family, prefix, 0, 0, TABLE_LOCAL, BY_KERNEL, scope, LOCAL, 0, 0, 0, 0];
+    let mut attribute = |kind: u16, value: &[u8]| {
+        message.extend_from_slice(&(4 + value.len() as u16).to_ne_bytes());
+        message.extend_from_slice(&kind.to_ne_bytes());
+        message.extend_from_slice(value);
+    };
+    attribute(libc::RTA_DST, &octets);
+    attribute(libc::RTA_OIF, &LOOPBACK.to_ne_bytes());
+    if let Some(from) = from {
+        attribute(libc::RTA_PREFSRC, &from.octets());
+    }
+    if kind == RTM_NEWROUTE {
+        let quick = [&8_u16.to_ne_bytes()[..], &RTAX_QUICKACK.to_ne_bytes(), &1_u32.to_ne_bytes()].concat();
+        attribute(libc::RTA_METRICS, &quick);
+        return send(socket, kind, NLM_REQUEST_ACK_CREATE | NLM_REPLACE, &message);
+    }
+    send(socket, kind, NLM_REQUEST_ACK, &message)
+}
+
 fn request(socket: &OwnedFd, kind: u16, body: &[u8]) -> io::Result<()> {
+    send(socket, kind, NLM_REQUEST_ACK_CREATE, body)
+}
+
+fn send(socket: &OwnedFd, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
     let mut message = Vec::with_capacity(16 + body.len());
     message.extend_from_slice(&(16 + body.len() as u32).to_ne_bytes());
     message.extend_from_slice(&kind.to_ne_bytes());
-    message.extend_from_slice(&NLM_REQUEST_ACK_CREATE.to_ne_bytes());
+    message.extend_from_slice(&flags.to_ne_bytes());
     message.extend_from_slice(&1_u32.to_ne_bytes());
     message.extend_from_slice(&0_u32.to_ne_bytes());
     message.extend_from_slice(body);

@@ -1,7 +1,9 @@
 //! Sockets, readiness, timers, peers.
 
 use crate::support::{Script, all_as_expected, call, lasting, returns};
-use ctrace_program::{Expect, Kind, Post, Sel, Step, TaskInfo, Wait, flags, task_flags};
+use ctrace_program::{
+    Expect, Kind, Post, Sel, Step, TaskInfo, Wait, fds_operand, flags, soft_limit, task_flags,
+};
 
 fn inet(ip: [u8; 4], port: u16) -> Vec<u8> {
     let mut address = (libc::AF_INET as u16).to_ne_bytes().to_vec();
@@ -182,4 +184,34 @@ fn many_tasks_wait_for_each_other_in_turns() {
         outcome.makespan_ns as f64 / 1e6,
         outcome.counters.engine_calls
     );
+}
+
+/// `poll` counts descriptors against the limit (`do_sys_poll`, fs/select.c), which may be below the least that the engine
+/// asks for.
+#[test]
+fn the_engine_waits_for_descriptors_below_any_limit() {
+    let mut script = Script::new();
+    let pipe = returns(libc::SYS_pipe2, 0).arg(0, Sel::Out, 8).imm(1, 0);
+    script.push(0, pipe.post(Post::Fds, fds_operand(3, 4, 0, false)));
+    let child = script.task(0, 1001, None);
+    script.fork(0, child);
+    let limit = returns(libc::SYS_prlimit64, 0).imm(0, 0).imm(1, u64::from(libc::RLIMIT_NOFILE)).imm(3, 0);
+    let limit = limit.arg(2, Sel::SoftLimit, soft_limit(u64::from(libc::RLIMIT_NOFILE), 0));
+    let set = script.push(0, limit);
+    let entry = [3_i32.to_ne_bytes().as_slice(), &libc::POLLIN.to_ne_bytes(), &[0; 2]].concat();
+    let mut wait = Step::of(Kind::AwaitReady);
+    wait.args[0] = script.builder.data(&entry).unwrap();
+    wait.duration_ns = 60_000_000;
+    script.push(0, wait);
+    script.push(0, returns(libc::SYS_read, 1).imm(0, 3).arg(1, Sel::Out, 1).imm(2, 1));
+    let mut write = returns(libc::SYS_write, 1).imm(0, 4).arg(1, Sel::Out, 1).imm(2, 1);
+    write.think_sleep_ns = 30_000_000;
+    script.push_after(child, write, &[Wait::completed(0, set)]);
+    script.exit(child);
+    script.wait4(0, child);
+    script.exit(0);
+    let Some(outcome) = all_as_expected(script, 8) else { return };
+    assert!(outcome.forced.is_empty(), "{outcome:#?}");
+    // Each look costs some calls, and rests are between them.
+    assert!(outcome.counters.engine_calls < 1000, "{outcome:#?}");
 }

@@ -13,6 +13,7 @@ use super::super::world::{
 use super::{Channel, EAGAIN, MSG_DONTWAIT, MSG_ERRQUEUE, POLLERR, POLLHUP, POLLIN, POLLOUT};
 use ctrace_format::{Message, Object, PassedFd, SockAddr};
 use ctrace_program::{Expect, MsgDesc, Post, Sel, Step, fd_operand, flags};
+use std::net::{Ipv6Addr, SocketAddr};
 
 /// Messages that the kernel takes at once (`UIO_MAXIOV`, include/uapi/linux/uio.h).
 const MESSAGES_MAX: usize = 1024;
@@ -112,7 +113,15 @@ impl Lower<'_> {
         if state.kind & 0xf != SOCK_DGRAM || named || self.kept.sockets.given(sock).is_some() {
             return Ok(());
         }
-        let addr = addr.clone();
+        let mut addr = addr.clone();
+        if let SockAddr::Inet(SocketAddr::V6(at)) = &mut addr
+            && cx.known.sc == Sc::Connect
+            && at.ip().to_ipv4_mapped().is_none()
+        {
+            // Bound to one address of IPv6, it would never speak IPv4 (`__inet6_bind`, net/ipv6/af_inet6.c); the connect gives
+            // it the address again.
+            at.set_ip(Ipv6Addr::UNSPECIFIED);
+        }
         if let SockAddr::Inet(at) = &addr
             && !at.ip().is_unspecified()
         {

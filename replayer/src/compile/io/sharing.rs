@@ -1,16 +1,16 @@
-//! Several sockets that listen at one address (`SO_REUSEPORT`): which of them gets a connection.
+//! Several sockets that listen at one address, or take datagrams there (`SO_REUSEPORT`): which of them gets a connection or
+//! a datagram.
 //!
 //! The kernel chooses by a hash of the addresses, or by a filter that one of the sockets brings along. Here a filter
-//! chooses by the time to live of the first packet, which whoever connects sets to the place of the recorded socket among
-//! them. A connection of anybody else, who has the usual time to live, gets what the hash says.
+//! chooses by the time to live of the packet, which whoever connects or sends sets to the place of the recorded socket among
+//! them. What comes from anybody else, who has the usual time to live, goes where the hash says.
 
 use super::super::CompileError;
-use super::super::arrivals::Place;
 use super::super::calls::nr;
 use super::super::emit::{Emit, Lowered};
 use super::super::lower::Lower;
 use super::super::model::Cx;
-use super::super::world::World;
+use super::super::world::{SockIx, World};
 use super::SOL_SOCKET;
 use ctrace_program::{PROGRAM_BASE, Sel, Step, flags};
 
@@ -73,21 +73,17 @@ pub(crate) fn choose_by_place(emit: &mut Emit, fd: u64) -> Result<Step, CompileE
     Ok(setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program, 16))
 }
 
-/// The steps that make the connection of a socket go to one of those that listen at its address together.
+/// The steps that make what a socket sends go to the recorded one of those that have its address together.
 pub(crate) fn name_place(
     emit: &mut Emit,
     world: &World,
-    place: Place,
+    receiver: SockIx,
     fd: u64,
     family: u16,
 ) -> Result<Vec<Step>, CompileError> {
     const AF_INET6: u16 = 10;
-    let group = world.group_of(place.listener);
-    let Some(at) = group.iter().position(|member| *member == place.listener).filter(|_| group.len() > 1)
-    else {
-        return Ok(Vec::new());
-    };
-    let value = emit.data(&(at as u32 + 1).to_ne_bytes())?;
+    let Some(at) = world.place_among(receiver) else { return Ok(Vec::new()) };
+    let value = emit.data(&(at + 1).to_ne_bytes())?;
     let mut steps = vec![setsockopt(fd, IPPROTO_IP, IP_TTL, value, 4)];
     if family == AF_INET6 {
         steps.push(setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, value, 4));

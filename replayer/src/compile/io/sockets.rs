@@ -10,9 +10,9 @@ use super::super::peers::family_of;
 use super::super::wire;
 use super::super::world::nonblocking::TIME_LIMIT_NS;
 use super::super::world::{
-    O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_local, detail_value,
+    O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_value,
 };
-use super::sharing::name_place;
+use super::sharing::{choose_by_place, name_place};
 use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, SO_RCVTIMEO, SOL_SOCKET};
 use ctrace_format::{PollEntry, SockAddr};
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
@@ -120,10 +120,28 @@ impl Lower<'_> {
             let gone = self.peers.desert(&mut self.emit, &at, cx.call.t_ns)?;
             return Ok(self.after(cx, gone, pre));
         }
-        let ready = self.peers.datagram(&mut self.emit, sock, Some(&at), family, cx.call.t_ns, false)?;
-        let late = self.after(cx, ready, pre);
         self.sender_port(cx, sock, &peer, pre)?;
-        Ok(late)
+        let own = self.own_address_of(sock);
+        let whose = (sock, own.as_ref());
+        let ready = self.peers.datagram(&mut self.emit, whose, Some(&at), family, cx.call.t_ns, false)?;
+        Ok(self.after(cx, ready, pre))
+    }
+
+    /// The address that a datagram socket has here: of the host's addresses, the kernel chooses another one than it did,
+    /// since all are on one interface.
+    pub(crate) fn own_address_of(&self, sock: SockIx) -> Option<SockAddr> {
+        if let Some(given) = self.kept.sockets.given(sock) {
+            return Some(given);
+        }
+        let state = &self.world.socks[sock as usize];
+        let mut own = state.local.clone();
+        if let (Some(SockAddr::Inet(at)), true) = (&mut own, state.anywhere) {
+            at.set_ip(match at {
+                SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                SocketAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+            });
+        }
+        own
     }
 
     /// The call that `pre` comes before waits for others, after it has thought.
@@ -147,8 +165,14 @@ impl Lower<'_> {
     fn ask_kernel(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<Late, CompileError> {
         let kernel = netlink::kernel(sock);
         let at_ns = cx.call.t_ns;
-        let ready =
-            self.peers.datagram(&mut self.emit, sock, Some(&kernel), netlink::FAMILY, at_ns, false)?;
+        let ready = self.peers.datagram(
+            &mut self.emit,
+            (sock, None),
+            Some(&kernel),
+            netlink::FAMILY,
+            at_ns,
+            false,
+        )?;
         let first = ready.is_some();
         let late = self.after(cx, ready, pre);
         if first {
@@ -202,19 +226,7 @@ impl Lower<'_> {
     }
 
     pub(crate) fn bind(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let Some(mut addr) = detail_addr(cx.call, 1).cloned() else { return Ok(self.surrogate(cx)) };
-        if let Some(got) = detail_local(cx.call) {
-            // The address that the kernel chose, since others will send to that.
-            addr.clone_from(got);
-        }
-        if let SockAddr::Inet(at) = &mut addr
-            && at.port() == 0
-            && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
-            && let Some(Some(SockAddr::Inet(got))) = self.facts.locals.get(sock as usize)
-        {
-            // The port that any port came to, since others will connect to that.
-            at.set_port(got.port());
-        }
+        let Some(mut addr) = self.model().address_of_bind(cx) else { return Ok(self.surrogate(cx)) };
         if let SockAddr::Inet(at) = &addr
             && !at.ip().is_unspecified()
         {
@@ -227,7 +239,12 @@ impl Lower<'_> {
         }
         let bytes = wire::sockaddr(&addr);
         let blob = self.emit.data(&bytes)?;
-        Ok(self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64).into())
+        let step = self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
+        let mut lowered = Lowered::from(step);
+        if self.model().binds_with_others(cx).is_some() {
+            lowered.then.push(choose_by_place(&mut self.emit, cx.call.args[0])?.with(flags::ENGINE));
+        }
+        Ok(lowered)
     }
 
     /// The netlink socket that a call is about.
@@ -308,7 +325,7 @@ impl Lower<'_> {
                     // Its socket must be there before the connect.
                     let ready = self.peers.datagram(
                         &mut self.emit,
-                        sock,
+                        (sock, None),
                         Some(&peer),
                         family_of(&peer),
                         cx.call.t_ns,
@@ -330,7 +347,7 @@ impl Lower<'_> {
         if let Some(place) = self.model().place_made(cx) {
             let (fd, family) =
                 (cx.call.args[0], sock.map_or(0, |sock| self.world.socks[sock as usize].family));
-            let steps = name_place(&mut self.emit, &self.world, place, fd, family)?;
+            let steps = name_place(&mut self.emit, &self.world, place.listener, fd, family)?;
             pre.extend(steps.into_iter().map(|step| step.with(flags::ENGINE)));
         }
         let bytes = wire::sockaddr(&addr);

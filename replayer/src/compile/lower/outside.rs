@@ -249,7 +249,7 @@ impl Lower<'_> {
             return Ok(());
         }
         let (sent, last_send_ns, family) = (state.sent, state.last_send_ns, state.family);
-        let (local, peer) = (state.local.clone(), state.peer.clone());
+        let peer = state.peer.clone();
         let (connected, is_connected) =
             (peer.clone().map(|p| canonical(&p)), state.state == SockState::Connected);
         let from = told.or(peer).map(|from| reachable(self.world.absolute(cx.task, &from)));
@@ -271,7 +271,7 @@ impl Lower<'_> {
             None if self.peers.plays(sock) => Some(sock),
             _ => self.peers.correspondent(sock, from.as_ref()),
         };
-        let mut to = self.kept.sockets.given(sock).or(local);
+        let mut to = self.own_address_of(sock);
         if let (Some(SockAddr::Inet(to)), Some(SockAddr::Inet(peer)), true) =
             (&mut to, &connected, is_connected)
             && to.ip().is_unspecified()
@@ -279,21 +279,32 @@ impl Lower<'_> {
             // All addresses are on one interface: the kernel chose the one that was connected to (`ip_route_connect`).
             to.set_ip(peer.ip());
         }
+        let own = to.clone();
         let to = to.map(reachable);
         let key = match known {
             Some(key) => key,
             None if to.is_some() => {
                 let at_ns = arrival.at_ns;
-                self.peers.datagram(&mut self.emit, sock, from.as_ref(), family, at_ns, true)?;
+                let whose = (sock, own.as_ref());
+                self.peers.datagram(&mut self.emit, whose, from.as_ref(), family, at_ns, true)?;
                 self.peers.correspondent(sock, from.as_ref()).unwrap_or(sock)
             }
             None => return Ok(()),
         };
-        let after = self.looked_before(ofd, arrival.at_ns);
+        self.peers.aim(&mut self.emit, &self.world, key)?;
+        let mut after = self.looked_before(ofd, arrival.at_ns);
+        // It comes to a socket that is there.
+        let model = self.model();
+        let there = self.order.arrivals.listens_of(&model, sock);
+        after.extend(there.map(|mark| self.emit.done(mark)));
         // As with a stream: what was there at once may have come any time since the last send.
         let at_ns = if arrival.exact { arrival.at_ns } else { last_send_ns.min(arrival.at_ns) };
         let turn = Turn { after_sent: sent, at_ns, last_send_ns };
-        self.peers.arrived(&mut self.emit, key, n, turn, to.as_ref(), &after)
+        self.peers.arrived(&mut self.emit, key, n, turn, to.as_ref(), &after)?;
+        if let Some(sent) = self.peers.last_datagram(sock) {
+            self.order.arrivals.sent(sock, sent);
+        }
+        Ok(())
     }
 
     /// A connection is closed without a look at what had arrived: that was its end.

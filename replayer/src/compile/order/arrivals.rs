@@ -1,4 +1,5 @@
-//! Connections that come to listeners: in which order they are made and taken.
+//! Connections that come to listeners, and datagrams to those that have an address together: in which order they are made and
+//! taken.
 
 use super::super::arrivals::{Place, Told};
 use super::super::calls::Sc;
@@ -25,8 +26,10 @@ pub(crate) struct Arriving {
     accepts: FxHashMap<SockIx, VecDeque<Mark>>,
     /// The last connect to a listener of the workload, and its place, so that connections come in order.
     made: FxHashMap<SockIx, (u32, Wait)>,
-    /// Who let sockets listen.
+    /// Who let sockets come to their addresses: to listen there, or to take datagrams.
     listens: FxHashMap<SockIx, Mark>,
+    /// The last datagram that somebody outside sent to a socket.
+    sent: FxHashMap<SockIx, Wait>,
 }
 
 impl Arriving {
@@ -63,8 +66,8 @@ impl Arriving {
         }
     }
 
-    /// Of several sockets that listen at one address, each has its place by when it began to, and by who is gone: they begin
-    /// one after the other, and none goes before the connections that were made while it was there.
+    /// Of several sockets that have one address, each has its place by when it came, and by who is gone: they come one after
+    /// the other, and none goes before the connections that were made, and the datagrams that were sent, while it was there.
     fn among_companions(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
         if cx.known.row().family == Family::Listen
             && let Some(sock) = model.sock(cx)
@@ -73,10 +76,20 @@ impl Arriving {
             let group = model.world.group_of(sock).iter();
             needs.recorded(KIND, group.filter_map(|member| self.listens.get(member)));
         }
+        if let Some(at) = model.binds_with_others(cx) {
+            let group = model.world.groups.at(&at).iter();
+            needs.recorded(KIND, group.filter_map(|member| self.listens.get(member)));
+        }
         for ofd in model.closing(cx) {
             let OfdKind::Sock(sock) = model.kind(ofd) else { continue };
-            for (_, wait) in model.world.group_of(sock).iter().filter_map(|member| self.made.get(member)) {
-                needs.step(KIND, *wait);
+            if !model.shares_its_address(sock) {
+                continue;
+            }
+            for member in model.world.group_of(sock) {
+                let made = self.made.get(member).map(|(_, wait)| wait);
+                for wait in made.into_iter().chain(self.sent.get(member)) {
+                    needs.step(KIND, *wait);
+                }
             }
         }
     }
@@ -95,7 +108,7 @@ impl Arriving {
         needs.recorded(EdgeKind::NotYet, &model.idle(model.world.socks[listener as usize].ofd));
     }
 
-    /// Who let a socket listen, and those at its address.
+    /// Who let a socket come to its address, and those that have it with it.
     pub(crate) fn listens_of(&self, model: &Model<'_>, listener: SockIx) -> impl Iterator<Item = &Mark> {
         model.companions(listener).into_iter().filter_map(|member| self.listens.get(&member))
     }
@@ -113,6 +126,15 @@ impl Arriving {
         }
     }
 
+    /// Somebody outside sent a datagram to a socket.
+    pub(crate) fn sent(&mut self, receiver: SockIx, wait: Wait) {
+        self.sent.insert(receiver, wait);
+    }
+
+    pub(super) fn forget(&mut self, sock: SockIx) {
+        self.sent.remove(&sock);
+    }
+
     pub(super) fn remember(&mut self, model: &Model<'_>, cx: &Cx<'_>, mark: Mark) {
         if cx.call.ret < 0 {
             return;
@@ -127,11 +149,10 @@ impl Arriving {
                 accepted.push_back((place.position, mark));
             }
         }
-        if cx.known.sc == Sc::Listen
-            && let Some(sock) = model.sock(cx)
-        {
-            // Several sockets at one address are complete when a filter tells them apart, see `Lower::listen`.
-            let filter = u32::from(model.shares_its_address(sock));
+        if let Some(sock) = model.comes_to_address(cx) {
+            // Several sockets at one address are complete when a filter tells them apart, see `io::sharing`.
+            let listens = cx.known.sc == Sc::Listen && model.shares_its_address(sock);
+            let filter = u32::from(listens || model.binds_with_others(cx).is_some());
             self.listens.insert(sock, Mark { step: mark.step + filter, ..mark });
         }
     }

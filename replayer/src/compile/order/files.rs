@@ -1,7 +1,8 @@
 //! Files: their names, their contents, and the offsets that descriptions of them have.
 
+use super::super::calls::Sc;
 use super::super::emit::{EdgeKind, Needs};
-use super::super::fsmodel::{InodeIx, PathId};
+use super::super::fsmodel::{InodeIx, PathId, parent_of};
 use super::super::model::{Cx, Model};
 use super::super::world::{Mark, OfdIx, OfdKind};
 use super::{before, keep, keep_latest};
@@ -24,6 +25,8 @@ struct Versions {
 pub(super) struct Files {
     offsets: FxHashMap<OfdIx, VecDeque<Mark>>,
     names: FxHashMap<PathId, Versions>,
+    /// Who last made, moved or removed names in a directory.
+    entries: FxHashMap<PathId, VecDeque<Mark>>,
     content: FxHashMap<InodeIx, Versions>,
     /// Who last appended to a file.
     appended: FxHashMap<InodeIx, VecDeque<Mark>>,
@@ -65,6 +68,28 @@ impl Files {
                 needs.recorded(EdgeKind::Path, &name.seen);
             }
         }
+        for path in cx.paths {
+            self.among_directories(model, cx, *path, needs);
+        }
+    }
+
+    /// A name lies in directories: who looks it up comes after those who made the directories on the way. One that goes, or
+    /// goes elsewhere, comes after what was made and removed in it.
+    fn among_directories(&self, model: &Model<'_>, cx: &Cx<'_>, path: PathId, needs: &mut Needs) {
+        let paths = &model.world.paths;
+        let mut at = paths.get(path);
+        loop {
+            let above = parent_of(at);
+            if above.len() >= at.len() {
+                break;
+            }
+            let name = paths.find(above).and_then(|above| self.names.get(&above));
+            needs.recorded(EdgeKind::Path, before(name.map(|name| &name.changed), cx.call.t_ns));
+            at = above;
+        }
+        if matches!(cx.known.sc, Sc::Rmdir | Sc::Unlinkat | Sc::Rename | Sc::Renameat | Sc::Renameat2) {
+            needs.recorded(EdgeKind::Path, before(self.entries.get(&path), cx.call.t_ns));
+        }
     }
 
     pub(super) fn remember(&mut self, model: &Model<'_>, cx: &Cx<'_>, mark: Mark) {
@@ -77,6 +102,10 @@ impl Files {
             if changes {
                 keep(&mut name.changed, mark);
                 name.seen.clear();
+                let paths = &model.world.paths;
+                if let Some(above) = paths.find(parent_of(paths.get(*path))) {
+                    keep(self.entries.entry(above).or_default(), mark);
+                }
             } else {
                 keep_latest(&mut name.seen, mark, LOOKERS);
             }

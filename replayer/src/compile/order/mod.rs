@@ -2,6 +2,7 @@
 //! Decides from the recorded times and from what was there; knows nothing of how steps are written.
 
 mod arrivals;
+mod bytes;
 mod descriptors;
 mod files;
 mod locks;
@@ -16,6 +17,7 @@ use super::emit::Needs;
 use super::model::{Cx, Model};
 use super::world::{Mark, OfdIx, SockIx, TaskIx};
 use arrivals::Arriving;
+use bytes::Bytes;
 use descriptors::Descriptors;
 use files::Files;
 use locks::Locks;
@@ -37,6 +39,7 @@ pub(crate) struct Order {
     pub(crate) descriptors: Descriptors,
     files: Files,
     streams: Streams,
+    bytes: Bytes,
     pub(crate) arrivals: Arriving,
     readiness: Readiness,
     registrations: Registrations,
@@ -53,6 +56,7 @@ impl Order {
         self.descriptors.needs(model, cx, &mut needs);
         self.files.needs(model, cx, &mut needs);
         self.streams.needs(model, cx, &mut needs);
+        self.bytes.needs(model, cx, &mut needs);
         self.arrivals.needs(model, cx, &mut needs);
         self.readiness.needs(model, cx, &mut needs);
         self.registrations.needs(model, cx, &mut needs);
@@ -69,6 +73,7 @@ impl Order {
         self.descriptors.remember(model, cx, mark);
         self.files.remember(model, cx, mark);
         self.streams.remember(model, cx, mark);
+        self.bytes.remember(model, cx, mark);
         self.arrivals.remember(model, cx, mark);
         self.readiness.remember(model, cx, mark);
         self.registrations.remember(model, cx, mark);
@@ -88,6 +93,8 @@ impl Order {
     /// A socket is over.
     pub(crate) fn forget_socket(&mut self, sock: SockIx) {
         self.streams.forget(sock);
+        self.bytes.forget(sock);
+        self.arrivals.forget(sock);
     }
 
     /// What it keeps more of the more different things a trace is about.

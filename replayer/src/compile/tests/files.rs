@@ -209,3 +209,33 @@ fn a_terminal_is_written_the_lines_that_were_read_from_it() {
     let peer = of(&steps, "ioctl")[2];
     assert_eq!((peer.post, peer.post_arg), (Post::Fd as u8, 4));
 }
+
+/// `mkdir`, `rmdir`, `unlink` of a path.
+fn change(t: &mut Mem, task: TaskId, name: &str, path: &[u8]) {
+    let value = t.text(path);
+    t.call(task, name, [0; 6], 0).details.push(Detail::Str { arg: 0, value });
+}
+
+#[test]
+fn a_name_is_made_in_a_directory_that_is_there_and_a_directory_goes_when_it_is_empty() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    change(&mut t, a, "mkdir", b"/tmp/set");
+    make(&mut t, b, b"/tmp/set/0", 3);
+    change(&mut t, b, "unlink", b"/tmp/set/0");
+    change(&mut t, a, "rmdir", b"/tmp/set");
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let at = |task: u32, name: &str| {
+        let all = steps(&plan, task);
+        let at =
+            all.iter().rposition(|step| step.nr == named(name) && step.kind == Kind::Call as u8).unwrap();
+        (at as u32, program.waits(&all[at]).unwrap())
+    };
+    let ((made, _), (opened, after)) = (at(0, "mkdir"), at(1, "openat"));
+    assert_eq!(after, [Wait::completed(0, made)], "step {opened}");
+    let ((removed, _), (_, after)) = (at(1, "unlink"), at(0, "rmdir"));
+    assert_eq!(after, [Wait::completed(1, removed)]);
+}

@@ -2,7 +2,7 @@
 
 use super::{Mem, named, steps};
 use ctrace_format::{Detail, Message, Object, ObjectId, PassedFd, SockAddr, SockCookie, TaskId};
-use ctrace_program::{Post, Program, Sel, Step, flags};
+use ctrace_program::{Post, Program, Sel, Step, Wait, flags};
 
 const AF_UNIX: u64 = 1;
 const AF_INET: u64 = 2;
@@ -203,4 +203,89 @@ fn counts_beyond_what_the_kernel_takes_are_bounded() {
             .push(Detail::Messages { arg: 1, entries: vec![entry.clone(); 2000] });
     }
     t.plan();
+}
+
+/// `SO_REUSEPORT`: the kernel would choose by a hash.
+#[test]
+fn a_datagram_goes_to_the_socket_of_its_address_that_had_it() {
+    const IP_TTL: u64 = 2;
+    const SO_ATTACH_REUSEPORT_CBPF: u64 = 51;
+    let mut t = Mem::new();
+    let root = t.add_task(10, 10);
+    for (i, fd) in [3, 4].into_iter().enumerate() {
+        let object = socket(&mut t, 1 + i as u64, 2, 2);
+        t.call(root, "socket", [AF_INET, SOCK_DGRAM, 0, 0, 0, 0], fd).object = Some(object);
+        let bind = t.call(root, "bind", [fd as u64, 0, 16, 0, 0, 0], 0);
+        bind.details.push(Detail::Addr { arg: 1, addr: at(53) });
+    }
+    for (fd, port) in [(4, 1001), (3, 1002), (4, 1003)] {
+        let receive = t.call(root, "recvfrom", [fd, 0, 99, 0, 0, 0], 10);
+        receive.details.push(Detail::Addr { arg: 4, addr: at(port) });
+    }
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let workload = steps(&plan, 0);
+    let bound: Vec<u32> = workload
+        .iter()
+        .enumerate()
+        .filter(|(_, step)| step.nr == named("setsockopt") && step.args[2] == SO_ATTACH_REUSEPORT_CBPF)
+        .map(|(at, step)| {
+            assert_eq!((workload[at - 1].nr, step.flags & flags::ENGINE), (named("bind"), flags::ENGINE));
+            at as u32
+        })
+        .collect();
+    assert_eq!(bound.len(), 2);
+    let peers = program.tasks.len() as u32 - plan.summary.peer_tasks as u32..program.tasks.len() as u32;
+    let mut places = Vec::new();
+    for task in peers {
+        let all = steps(&plan, task);
+        let Some(send) = all.iter().position(|step| step.nr == named("sendto")) else { continue };
+        // Not before both are there.
+        let waits: Vec<_> = all[..=send].iter().flat_map(|step| program.waits(step).unwrap()).collect();
+        assert!(waits.contains(&Wait::completed(0, bound[1])), "{waits:?}");
+        let place = all[..send].iter().rfind(|s| s.nr == named("setsockopt") && s.args[2] == IP_TTL).unwrap();
+        places.push(program.blob(place.args[3]).unwrap()[0]);
+    }
+    assert_eq!(places, [2, 1, 2]);
+}
+
+/// As `getaddrinfo` asks for the address that the kernel would choose, first with IPv6.
+#[test]
+fn a_socket_of_both_protocols_still_has_both_after_it_got_an_address_of_one() {
+    const AF_INET6: u64 = 10;
+    let mut t = Mem::new();
+    let root = t.add_task(10, 10);
+    let object = socket(&mut t, 1, 10, 2);
+    t.call(root, "socket", [AF_INET6, SOCK_DGRAM, 0, 0, 0, 0], 3).object = Some(object);
+    let addr = |text: &str| SockAddr::Inet(text.parse().unwrap());
+    for (to, from) in [("[::1]:53", "[::1]:5000"), ("127.0.0.1:53", "[::ffff:127.0.0.1]:5000")] {
+        let connect = t.call(root, "connect", [3, 0, 28, 0, 0, 0], 0);
+        connect.details = vec![Detail::Addr { arg: 1, addr: addr(to) }, Detail::Local { addr: addr(from) }];
+    }
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let bind = calls(&steps(&plan, 0), "bind")[0];
+    assert_eq!(program.blob(bind.args[1]).unwrap(), crate::compile::wire::sockaddr(&addr("[::]:5000")));
+}
+
+#[test]
+fn what_several_wrote_is_read_when_the_last_of_them_has_written() {
+    for (taken, last) in [(3, 0), (7, 1)] {
+        let mut t = Mem::new();
+        let (root, _, pipe) = pair_and_pipe(&mut t);
+        let writer = t.add_task(12, 12);
+        t.fork(root, writer);
+        t.call(root, "clone", [17, 0, 0, 0, 0, 0], 12);
+        for bytes in [3, 4] {
+            t.call(writer, "write", [6, 0, bytes, 0, 0, 0], bytes as i64).object = Some(pipe);
+        }
+        t.call(root, "read", [5, 0, 4096, 0, 0, 0], taken).object = Some(pipe);
+        let plan = t.plan();
+        let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+        let all = steps(&plan, 2);
+        let writes: Vec<usize> =
+            all.iter().enumerate().filter(|(_, step)| step.nr == named("write")).map(|(at, _)| at).collect();
+        let waits: Vec<Wait> = steps(&plan, 0).iter().flat_map(|step| program.waits(step).unwrap()).collect();
+        assert_eq!(waits, [Wait::completed(2, writes[last] as u32)], "{taken}");
+    }
 }

@@ -151,10 +151,12 @@ impl World {
                         self.fs.create(path, NodeKind::Socket, None);
                     }
                     let local = self.absolute(task, detail_local(call).unwrap_or(addr));
-                    if self.socks[ix as usize].is_datagram() && !netlink::is(&self.socks[ix as usize]) {
-                        self.dgram_bound.insert(canonical(&local), ix);
-                    }
+                    self.socks[ix as usize].anywhere =
+                        matches!(&local, SockAddr::Inet(at) if at.ip().is_unspecified());
                     self.socks[ix as usize].local = Some(local);
+                    if self.socks[ix as usize].is_datagram() && !netlink::is(&self.socks[ix as usize]) {
+                        self.takes_datagrams(ix);
+                    }
                 }
             }
             Sc::Getsockname => {

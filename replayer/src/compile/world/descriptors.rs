@@ -281,12 +281,7 @@ impl World {
                 if sock.state == SockState::Listening {
                     self.silent(ix);
                 }
-                let sock = &self.socks[ix as usize];
-                if let Some(key) = sock.local.as_ref().map(canonical)
-                    && self.dgram_bound.get(&key) == Some(&ix)
-                {
-                    self.dgram_bound.remove(&key);
-                }
+                self.takes_no_datagrams(ix);
                 let sock = &self.socks[ix as usize];
                 if let (Some(local), Some(peer)) = (&sock.local, &sock.peer) {
                     let key = (canonical(local), canonical(peer));

@@ -6,6 +6,7 @@ pub(crate) mod apply;
 mod descriptors;
 mod details;
 mod epoll;
+pub(crate) mod groups;
 pub(crate) mod limits;
 mod names;
 pub(crate) mod nonblocking;
@@ -340,6 +341,8 @@ pub(crate) struct Sock {
     pub(crate) state: SockState,
     /// The other end, when it is inside.
     pub(crate) partner: Option<SockIx>,
+    /// A call bound it to all addresses of the host: from which one it speaks depends on whom it speaks to.
+    pub(crate) anywhere: bool,
     /// Accepted by the workload (rather than connected by it).
     pub(crate) accepted: bool,
     pub(crate) inherited: bool,
@@ -441,10 +444,7 @@ pub(crate) struct World {
     /// The same, and others, by port, in the order in which they came about; the first one is waiting.
     queues: FxHashMap<u16, VecDeque<u64>>,
     listeners: FxHashMap<SockAddr, SockIx>,
-    /// Listening sockets of one address (`SO_REUSEPORT`), in the order in which the kernel keeps them.
-    groups: FxHashMap<SockAddr, Vec<SockIx>>,
-    /// Addresses that several sockets have listened at together.
-    pub(crate) shared_addresses: FxHashSet<SockAddr>,
+    pub(crate) groups: groups::Groups,
     registry: Rc<Registry>,
     /// Descriptors that calls on ranges marked.
     marked: usize,
@@ -530,8 +530,7 @@ impl World {
             waiting: FxHashSet::default(),
             queues: FxHashMap::default(),
             listeners: FxHashMap::default(),
-            groups: FxHashMap::default(),
-            shared_addresses: FxHashSet::default(),
+            groups: groups::Groups::default(),
             registry: Rc::default(),
             marked: 0,
             inherited,
@@ -673,6 +672,7 @@ pub(crate) fn new_sock(family: u16, kind: u16, protocol: u16, cookie: u64, born_
         peer: None,
         state: SockState::Fresh,
         partner: None,
+        anywhere: false,
         accepted: false,
         inherited: false,
         sent: 0,

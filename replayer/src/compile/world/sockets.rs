@@ -6,13 +6,11 @@ use super::super::fsmodel::{NodeKind, parent_of};
 use super::super::source::Source;
 use super::{
     AF_UNIX, OfdIx, OfdKind, SOCK_DGRAM, Sock, SockIx, SockState, TaskIx, World, canonical, detail_addr,
-    detail_epoll, new_sock,
+    detail_epoll, groups, new_sock,
 };
 use ctrace_format::{Connection, ConnectionKind, Detail, Object, ObjectId, SockAddr, Syscall, TcpState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Sockets of one address that are told apart: a connection names its own by one byte of its first packet.
-const GROUP_MAX: usize = 250;
 /// Connections to one port that wait to be accepted; a listener's own limit is 4,096, mostly (`somaxconn`).
 const WAITING_MAX: usize = 4096;
 /// Longest address that the kernel takes (`struct sockaddr_storage`).
@@ -89,10 +87,10 @@ impl World {
             return;
         }
         let local = self.absolute(task, addr);
-        if self.socks[ix as usize].kind & 0xf == SOCK_DGRAM {
-            self.dgram_bound.insert(canonical(&local), ix);
-        }
         self.socks[ix as usize].local = Some(local);
+        if self.socks[ix as usize].kind & 0xf == SOCK_DGRAM {
+            self.takes_datagrams(ix);
+        }
     }
 
     pub(crate) fn sock(&mut self, mut sock: Sock) -> SockIx {
@@ -116,12 +114,11 @@ impl World {
             self.sock_by_cookie.insert(sock.cookie, ix);
         }
         let listening = sock.state == SockState::Listening;
-        if sock.kind & 0xf == SOCK_DGRAM
-            && let Some(local) = &sock.local
-        {
-            self.dgram_bound.insert(canonical(local), ix);
-        }
+        let datagrams = sock.kind & 0xf == SOCK_DGRAM;
         self.socks.push(sock);
+        if datagrams {
+            self.takes_datagrams(ix);
+        }
         if listening {
             self.listening(ix);
         }
@@ -132,28 +129,14 @@ impl World {
     pub(crate) fn listening(&mut self, ix: SockIx) {
         self.socks[ix as usize].state = SockState::Listening;
         let Some(local) = self.socks[ix as usize].local.as_ref().map(canonical) else { return };
-        let group = self.groups.entry(local.clone()).or_default();
-        if group.len() < GROUP_MAX && !group.contains(&ix) {
-            group.push(ix);
-        }
-        if group.len() == 2 {
-            self.shared_addresses.insert(local.clone());
-        }
+        self.groups.join((false, local.clone()), ix);
         self.listeners.insert(local, ix);
     }
 
     /// A socket listens no more at its address.
     pub(crate) fn silent(&mut self, ix: SockIx) {
         let Some(local) = self.socks[ix as usize].local.as_ref().map(canonical) else { return };
-        let Some(group) = self.groups.get_mut(&local) else { return };
-        if let Some(place) = group.iter().position(|member| *member == ix) {
-            // The last takes its place (`__reuseport_detach_sock`, net/core/sock_reuseport.c).
-            group.swap_remove(place);
-        }
-        let left = group.last().copied();
-        if left.is_none() {
-            self.groups.remove(&local);
-        }
+        let left = self.groups.leave(ix);
         if self.listeners.get(&local) == Some(&ix) {
             match left {
                 Some(other) => self.listeners.insert(local, other),
@@ -162,11 +145,40 @@ impl World {
         }
     }
 
-    /// The sockets that listen at the address of one that listens, as the kernel numbers them.
-    pub(crate) fn group_of(&self, listener: SockIx) -> &[SockIx] {
-        let sock = self.socks.get(listener as usize).filter(|sock| sock.state == SockState::Listening);
-        let local = sock.and_then(|sock| sock.local.as_ref()).map(canonical);
-        local.and_then(|local| self.groups.get(&local)).map_or(&[], Vec::as_slice)
+    /// The sockets that have the address of one together with it, as the kernel numbers them.
+    pub(crate) fn group_of(&self, sock: SockIx) -> &[SockIx] {
+        self.groups.of(sock)
+    }
+
+    /// The place of a socket among several that have its address.
+    pub(crate) fn place_among(&self, sock: SockIx) -> Option<u32> {
+        let group = self.group_of(sock);
+        let at = group.iter().position(|member| *member == sock).filter(|_| group.len() > 1)?;
+        Some(at as u32)
+    }
+
+    /// Datagrams to its address come to a socket.
+    pub(crate) fn takes_datagrams(&mut self, ix: SockIx) {
+        let Some(sock) = self.socks.get(ix as usize) else { return };
+        if let Some(local) = &sock.local {
+            self.dgram_bound.insert(canonical(local), ix);
+        }
+        if let Some(at) = groups::address(sock) {
+            self.groups.join(at, ix);
+        }
+    }
+
+    /// A socket is gone: datagrams to its address come to others that have it, if any.
+    pub(crate) fn takes_no_datagrams(&mut self, ix: SockIx) {
+        let left = self.groups.leave(ix);
+        let Some(local) = self.socks.get(ix as usize).and_then(|sock| sock.local.as_ref()) else { return };
+        let local = canonical(local);
+        if self.dgram_bound.get(&local) == Some(&ix) {
+            match left {
+                Some(other) => self.dgram_bound.insert(local, other),
+                None => self.dgram_bound.remove(&local),
+            };
+        }
     }
 
     pub(crate) fn pair(&mut self, a: SockIx, b: SockIx) {

@@ -4,7 +4,7 @@ use super::super::control::Control;
 use super::force::{Position, Stage};
 use super::threads::{Doing, Threads};
 use ctrace_program::control::{Pace, TaskSlot, status};
-use ctrace_program::{Kind, Program, task_flags};
+use ctrace_program::{Expect, Kind, Program, Sel, Step, clock_parts, flags, task_flags};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// How much later than recorded a task may be before it counts as overdue: a timer at the default slack is 55 to 80 µs
@@ -19,6 +19,8 @@ const BEHIND_NS: u64 = 10_000_000;
 const DEMAND_NS: u64 = 20_000_000;
 /// Most tasks that one look holds the clock back for.
 const HOLDERS: usize = 32;
+/// What a wait returns whose time is over.
+const TIMED_OUT: i64 = -(libc::ETIMEDOUT as i64);
 
 /// The moment of the recording that a step is about.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,6 +31,8 @@ struct Moment {
     kind: u8,
     /// Call number, or the signal that is waited for.
     nr: u32,
+    /// The call is over when its own time is, whatever others do.
+    ends_itself: bool,
 }
 
 /// What the last look saw of a task.
@@ -44,6 +48,8 @@ struct Seen {
     /// Step of `moment`; `u32::MAX`: not looked up.
     step: u32,
     moment: Moment,
+    /// It has ended, and the kernel has told those whom that concerns.
+    gone: bool,
     /// When it was asked last how long it had had a CPU or waited for one, and the answer.
     demand: Option<(u64, u64)>,
 }
@@ -104,7 +110,8 @@ impl<'a> Tasks<'a> {
             if let Ok(step) = self.program.step(task, step) {
                 let begin_ns = if step.t_ns > 0 { step.t_ns } else { seen.moment.begin_ns };
                 let end_ns = begin_ns.saturating_add(step.duration_ns);
-                seen.moment = Moment { begin_ns, end_ns, kind: step.kind, nr: step.nr };
+                let ends_itself = ends_itself(&step);
+                seen.moment = Moment { begin_ns, end_ns, kind: step.kind, nr: step.nr, ends_itself };
             }
         }
         seen.moment
@@ -138,7 +145,7 @@ impl<'a> Tasks<'a> {
             status::CALL => {
                 let moment = self.moment(task);
                 let takes_ns = self.scaled(moment.end_ns - moment.begin_ns).saturating_add(SLACK_NS);
-                let as_long = clock_ns > seen.since_ns.saturating_add(takes_ns);
+                let as_long = clock_ns > seen.since_ns.saturating_add(takes_ns) && !moment.ends_itself;
                 (as_long && self.is_over(moment.end_ns, clock_ns)).then_some(moment.end_ns)
             }
             _ => None,
@@ -180,9 +187,23 @@ impl<'a> Tasks<'a> {
             if !self.waits(task, clock_ns) || !self.is_blocked(task, threads) {
                 let at_ns = self.next_act(task);
                 out.push(Position { task, stage: Stage::Moves, at_ns });
+            } else if self.is_ending(task, threads) {
+                out.push(Position { task, stage: Stage::Moves, at_ns: 0 });
             }
         }
         out
+    }
+
+    /// Whether a task has made its last call and the kernel still clears up after it: its descriptors are closed, its parent
+    /// told, by and by (`do_exit`, kernel/exit.c).
+    fn is_ending(&mut self, task: u32, threads: &Threads) -> bool {
+        let seen = self.seen[task as usize];
+        if seen.state != status::EXITED || seen.gone {
+            return false;
+        }
+        let gone = matches!(self.doing(task, threads), Doing::Gone | Doing::Unknown);
+        self.seen[task as usize].gone = gone;
+        !gone
     }
 
     /// Whether a task that is not overdue waits all the same: it does nothing for others before others did something for it.
@@ -288,6 +309,27 @@ fn place(slot: &TaskSlot) -> (u32, u32, u32) {
     (slot.seq.load(SeqCst), slot.status.load(SeqCst), slot.waits.load(SeqCst))
 }
 
+/// Whether the recorded call slept, or waited in vain, for as long as it asks to: a timer ends it, however late the machine
+/// lets that be.
+fn ends_itself(step: &Step) -> bool {
+    let is = |calls: &[i64]| calls.contains(&i64::from(step.nr));
+    let in_vain = match Expect::from_u8(step.expect_kind) {
+        Some(Expect::Ready) => step.expect == 0,
+        Some(Expect::Exact) => match step.expect {
+            0 => is(&[libc::SYS_nanosleep, libc::SYS_clock_nanosleep]),
+            TIMED_OUT => is(&[libc::SYS_futex]),
+            _ => false,
+        },
+        _ => false,
+    };
+    let asked = step.sel.iter().zip(step.args).find_map(|(sel, operand)| match Sel::from_u8(*sel)? {
+        Sel::Timespec | Sel::Timeval | Sel::Millis => Some(operand),
+        Sel::AbsTimespec => Some(clock_parts(operand).1),
+        _ => None,
+    });
+    in_vain && step.flags & flags::INTERRUPTED == 0 && asked.is_some_and(|ns| ns <= step.duration_ns)
+}
+
 /// Whether a timer may be what sends a signal. It does so as late as whoever set it was late, which may be long ago.
 fn is_of_timer(signal: u32) -> bool {
     const FIRST_REAL_TIME: u32 = 32;
@@ -302,7 +344,7 @@ pub(super) fn is_open(state: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ctrace_program::{ProgramBuilder, Step, TaskInfo, task_flags};
+    use ctrace_program::{ProgramBuilder, TaskInfo};
 
     fn program() -> Program {
         let mut builder = ProgramBuilder::new(tempfile::tempfile().unwrap()).unwrap();
@@ -332,5 +374,26 @@ mod tests {
         // The next wait looks the same but for its number.
         slot.waits.store(2, SeqCst);
         assert_eq!(tasks.still_in(0, &threads), None);
+    }
+
+    #[test]
+    fn a_wait_that_took_the_time_it_asks_for_ends_itself() {
+        let call = |nr: i64, arg, kind, result| {
+            let mut step =
+                Step::call(u32::try_from(nr).unwrap()).arg(arg, Sel::Timespec, 5_000).expect(kind, result);
+            step.duration_ns = 5_100;
+            step
+        };
+        let slept = call(libc::SYS_clock_nanosleep, 2, Expect::Exact, 0);
+        assert!(ends_itself(&slept));
+        assert!(!ends_itself(&slept.with(flags::INTERRUPTED)));
+        // It asks for more than it took.
+        assert!(!ends_itself(&Step { duration_ns: 4_900, ..slept }));
+        let polled = call(libc::SYS_ppoll, 2, Expect::Ready, 0);
+        assert!(ends_itself(&polled));
+        assert!(!ends_itself(&polled.expect(Expect::Ready, 1)));
+        assert!(!ends_itself(&polled.imm(2, 0)));
+        assert!(ends_itself(&call(libc::SYS_futex, 3, Expect::Exact, TIMED_OUT)));
+        assert!(!ends_itself(&call(libc::SYS_futex, 3, Expect::Exact, 0)));
     }
 }

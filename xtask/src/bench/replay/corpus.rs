@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// When the recording begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +42,16 @@ pub(super) struct Program {
 /// Fewer calls than any program of the corpus makes.
 const CALLS: u64 = 20;
 
-/// The corpus that is built in.
-pub(super) fn all() -> Result<Vec<Program>> {
-    parse(include_str!("corpus.txt"))
+/// The corpus of a file, or the one that is built in.
+pub(super) fn all(file: Option<&Path>) -> Result<Vec<Program>> {
+    match file {
+        Some(file) => {
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            parse(&text)
+        }
+        None => parse(include_str!("corpus.txt")),
+    }
 }
 
 pub(super) fn parse(text: &str) -> Result<Vec<Program>> {
@@ -164,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_corpus_is_large_and_of_many_kinds() {
-        let all = all().unwrap();
+        let all = all(None).unwrap();
         let kinds: BTreeSet<&str> = all.iter().map(|p| p.kind.as_str()).collect();
         assert!(all.len() >= 40 && kinds.len() >= 12, "{} programs of {} kinds", all.len(), kinds.len());
         let fast = all.iter().filter(|p| p.fast).count();

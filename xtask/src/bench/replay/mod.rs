@@ -58,15 +58,15 @@ pub(super) struct Args {
     /// Leave the traces here, a directory a program
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Other programs than those that are built in, written as they are
+    #[arg(long, value_name = "FILE")]
+    corpus: Option<PathBuf>,
     /// First of the ports that programs get
     #[arg(long, value_name = "PORT", default_value_t = 7600)]
     port: u16,
     /// The ctrace to measure [default: built from this tree]
     #[arg(long, value_name = "FILE")]
     ctrace: Option<PathBuf>,
-    /// Programs of this file, written as the corpus is, instead of the corpus
-    #[arg(long, value_name = "FILE")]
-    corpus: Option<PathBuf>,
 }
 
 /// Replays of a program in the test run, if the first is not as it should be.
@@ -115,15 +115,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         let named = |only: &String| p.name.starts_with(only.as_str()) || p.kind == *only;
         !is_done(p) && (!args.fast || p.fast) && (args.only.is_empty() || args.only.iter().any(named))
     };
-    let whole = match &args.corpus {
-        Some(file) => {
-            let text =
-                std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-            corpus::parse(&text).with_context(|| format!("in {}", file.display()))?
-        }
-        None => corpus::all()?,
-    };
-    let programs: Vec<Program> = whole.into_iter().filter(wanted).collect();
+    let programs: Vec<Program> = corpus::all(args.corpus.as_deref())?.into_iter().filter(wanted).collect();
     anyhow::ensure!(!programs.is_empty(), "no program is meant; `--list` names them all");
     if args.list {
         let mut table = Table::new(&["program", "kind", "fast", "needs"], &[0, 1, 2, 3]);
