@@ -4,7 +4,7 @@ use super::super::CompileError;
 use super::super::emit::{EdgeKind, Emit};
 use super::super::world::{SockIx, canonical};
 use super::turns::recv_step;
-use super::{CORRESPONDENTS, Conn, DATAGRAM_MAX, Peers, SOCK_DGRAM, unlink};
+use super::{CORRESPONDENTS, Carrier, Conn, DATAGRAM_MAX, Peers, SOCK_DGRAM, unlink};
 use ctrace_format::SockAddr;
 use ctrace_program::{Kind, Step, Wait, flags};
 
@@ -58,7 +58,7 @@ impl Peers {
             key,
             Conn {
                 last_ns: at_ns,
-                dgram: true,
+                carrier: Carrier::Datagrams,
                 at: addr.map(canonical),
                 client,
                 ..Conn::new(lane, fd, sock)
@@ -103,7 +103,7 @@ impl Peers {
         at_ns: u64,
     ) -> Result<(), CompileError> {
         if let Some(conn) = self.conns.get_mut(&sock)
-            && conn.dgram
+            && conn.is_datagram()
             && !conn.over
         {
             conn.received = conn.received.saturating_add(n);

@@ -54,6 +54,17 @@ struct Lane {
     fd: u32,
 }
 
+/// What bytes go through between a peer and the workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// A connection.
+    Stream,
+    /// A pipe, which the peer writes to.
+    Pipe,
+    /// Datagrams.
+    Datagrams,
+}
+
 /// A connection being played.
 #[derive(Debug)]
 struct Conn {
@@ -62,7 +73,7 @@ struct Conn {
     received: u64,
     /// Recorded time of its last act.
     last_ns: u64,
-    dgram: bool,
+    carrier: Carrier,
     /// Where datagrams reach it.
     at: Option<SockAddr>,
     /// The workload's socket.
@@ -138,9 +149,23 @@ pub(crate) struct Turn {
 }
 
 impl Conn {
+    fn is_datagram(&self) -> bool {
+        self.carrier == Carrier::Datagrams
+    }
+
     /// One that has not begun.
     fn new(lane: usize, fd: u32, sock: SockIx) -> Self {
-        Self { lane, received: 0, last_ns: 0, dgram: false, at: None, sock, over: false, client: false, fd }
+        Self {
+            lane,
+            received: 0,
+            last_ns: 0,
+            carrier: Carrier::Stream,
+            at: None,
+            sock,
+            over: false,
+            client: false,
+            fd,
+        }
     }
 }
 
@@ -159,11 +184,6 @@ fn unlink(emit: &mut Emit, task: u32, addr: &SockAddr) -> Result<(), CompileErro
 /// The key under which peers know a pipe: above every socket index that a trace can have.
 pub(crate) const fn pipe_key(pipe: PipeIx) -> SockIx {
     0x8000_0000 | pipe
-}
-
-/// Whether a key is one of a pipe.
-const fn is_pipe(key: SockIx) -> bool {
-    key & 0x8000_0000 != 0
 }
 
 const fn extra(nr: u32) -> Step {
@@ -277,12 +297,18 @@ impl Peers {
     }
 
     /// The other end of an inherited pipe or socket (number `fd` in the peer process) is played by a lane of its own.
-    pub(crate) fn inherited(&mut self, emit: &mut Emit, key: SockIx, fd: u32) -> Result<(), CompileError> {
+    pub(crate) fn inherited(
+        &mut self,
+        emit: &mut Emit,
+        key: SockIx,
+        fd: u32,
+        carrier: Carrier,
+    ) -> Result<(), CompileError> {
         if self.conns.contains_key(&key) {
             return Ok(());
         }
         let lane = self.lane(emit, 0)?;
-        self.conns.insert(key, Conn::new(lane, fd, key));
+        self.conns.insert(key, Conn { carrier, ..Conn::new(lane, fd, key) });
         Ok(())
     }
 

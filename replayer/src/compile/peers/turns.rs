@@ -5,7 +5,7 @@ use super::super::calls::nr;
 use super::super::emit::{EdgeKind, Emit};
 use super::super::wire;
 use super::super::world::SockIx;
-use super::{DATAGRAM_MAX, MSG_NOSIGNAL, PART_BYTES, Peers, SO_LINGER, SOL_SOCKET, Turn, extra, is_pipe};
+use super::{Carrier, DATAGRAM_MAX, MSG_NOSIGNAL, PART_BYTES, Peers, SO_LINGER, SOL_SOCKET, Turn, extra};
 use ctrace_format::SockAddr;
 use ctrace_program::{Expect, Kind, Sel, Step, Wait, flags};
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ impl Peers {
         at_ns: u64,
     ) -> Result<(), CompileError> {
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
-        if conn.dgram || conn.over {
+        if conn.is_datagram() || conn.over {
             return Ok(());
         }
         let task = self.lanes[conn.lane].task;
@@ -58,7 +58,7 @@ impl Peers {
         let mut waits = emit.waits(task, EdgeKind::NotYet, after.iter().copied());
         let mut think = gap;
         let fd = conn.fd;
-        let dgram = conn.dgram;
+        let dgram = conn.is_datagram();
         let receiver = conn.sock;
         if let Some(wait) = self.last_datagram.get(&receiver).filter(|_| dgram) {
             emit.wait(task, EdgeKind::Stream, *wait, &mut waits);
@@ -71,7 +71,7 @@ impl Peers {
                 conn.over = false;
                 extra(nr::shutdown).imm(0, u64::from(fd)).imm(1, 1)
             } else {
-                let nr = if is_pipe(sock) { nr::write } else { nr::sendto };
+                let nr = if conn.carrier == Carrier::Pipe { nr::write } else { nr::sendto };
                 let mut step = extra(nr).imm(0, u64::from(fd)).arg(1, Sel::Out, part).imm(2, part);
                 if nr == nr::sendto {
                     step = step.imm(3, MSG_NOSIGNAL).imm(4, 0).imm(5, 0);
@@ -113,7 +113,7 @@ impl Peers {
     ) -> Result<Option<Wait>, CompileError> {
         self.receive_up_to(emit, sock, turn.after_sent, turn.at_ns)?;
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(None) };
-        if conn.over || conn.dgram {
+        if conn.over || conn.is_datagram() {
             return Ok(None);
         }
         conn.over = true;
@@ -178,7 +178,7 @@ impl Peers {
             }
         }
         if !conn.over {
-            if !conn.dgram {
+            if !conn.is_datagram() {
                 emit.put(task, &recv_step(conn.fd, 4096, at_ns))?;
             }
             emit.put(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;

@@ -9,7 +9,7 @@ use super::calls::nr;
 use super::environment::Surroundings;
 use super::facts::TaskFact;
 use super::fsmodel::{InodeIx, NodeKind};
-use super::peers::{Peers, pipe_key};
+use super::peers::{Carrier, Peers, pipe_key};
 use super::steps::Steps;
 use super::world::limits::RLIMIT_NOFILE;
 use super::world::{O_APPEND, O_NONBLOCK, OfdIx, OfdKind, Origin, PipeIx, ProcIx, SockIx, SockState, TaskIx};
@@ -216,27 +216,27 @@ fn preopened(steps: &mut Steps<'_>, ofd: OfdIx) -> Result<PreopenedKind, Compile
         OfdKind::Pipe { pipe, write } => {
             let inside = steps.facts.pipes_inside.get(pipe as usize).copied().unwrap_or(false);
             if !write && !inside {
-                feeder(steps, pipe_key(pipe), pipe)?;
+                feeder(steps, pipe_key(pipe), pipe, Carrier::Pipe)?;
             }
             PreopenedKind::Pipe { id: pipe, write }
         }
         OfdKind::Sock(sock) => {
             let kind = steps.world.socks[sock as usize].kind;
             let id = 0x4000_0000 | sock;
-            feeder(steps, sock, id)?;
+            feeder(steps, sock, id, Carrier::Stream)?;
             PreopenedKind::Socket { id, end: 0, kind: if kind == 0 { 1 } else { kind } }
         }
         _ => PreopenedKind::Null,
     })
 }
 
-fn feeder(steps: &mut Steps<'_>, key: SockIx, id: u32) -> Result<(), CompileError> {
+fn feeder(steps: &mut Steps<'_>, key: SockIx, id: u32, carrier: Carrier) -> Result<(), CompileError> {
     let fd = PEER_END + steps.peers.inherited.len() as u32;
     if steps.peers.plays(key) || fd >= 500 {
         return Ok(());
     }
     steps.peers.inherited.push((id, fd));
-    steps.peers.inherited(steps.emit, key, fd)
+    steps.peers.inherited(steps.emit, key, fd, carrier)
 }
 
 /// Processes that were there: a first task makes everything that was open, then the processes, which put things into

@@ -4,6 +4,7 @@ use super::super::CompileError;
 use super::super::calls::nr;
 use super::super::emit::EdgeKind;
 use super::super::netlink;
+use super::super::peers::Carrier;
 use super::super::sharing::{choose_by_place, share_address};
 use super::super::steps::Steps;
 use super::super::wire;
@@ -80,7 +81,7 @@ pub(super) fn open_socket(
             steps.emit.put(0, &step)?;
         } else {
             let id = 0x4000_0000 | sock;
-            feeder(steps, sock, id)?;
+            feeder(steps, sock, id, Carrier::Stream)?;
             let kind = PreopenedKind::Socket { id, end: 0, kind: state.kind };
             steps.surroundings.preopen(at as i32, kind);
         }
