@@ -23,7 +23,7 @@ const CLONE_FILES: u64 = 0x400;
 const BULK_FREE: u64 = 256;
 /// How many more they may close or mark in all before what they close is no longer told. A table comes with a fork for
 /// nothing, and forks that close large ones would cost their size each.
-const BULK_MAX: u64 = 1 << 20;
+const BULK_MAX: u64 = 1 << 19;
 
 /// Closes of one number that return after others took it, at a time.
 const BEING_CLOSED: usize = 4;
