@@ -51,6 +51,14 @@ struct Lane {
     fd: u32,
 }
 
+/// How bytes get to the workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carrier {
+    Stream,
+    Datagrams,
+    Pipe,
+}
+
 /// A connection being played.
 #[derive(Debug)]
 struct Conn {
@@ -59,9 +67,7 @@ struct Conn {
     received: u64,
     /// Recorded time of its last act.
     last_ns: u64,
-    dgram: bool,
-    /// It writes to a pipe.
-    pipe: bool,
+    carrier: Carrier,
     /// Where datagrams reach it.
     at: Option<SockAddr>,
     /// The workload's socket.
@@ -73,6 +79,12 @@ struct Conn {
     fd: u32,
     /// The place of the socket that its datagrams are aimed at.
     aims_at: Option<u32>,
+}
+
+impl Conn {
+    fn is_datagram(&self) -> bool {
+        self.carrier == Carrier::Datagrams
+    }
 }
 
 /// An address that the workload connects to.
@@ -396,8 +408,7 @@ impl Peers {
                 lane,
                 received: 0,
                 last_ns: at_ns,
-                dgram: false,
-                pipe: false,
+                carrier: Carrier::Stream,
                 at: None,
                 sock,
                 over: false,
@@ -461,8 +472,7 @@ impl Peers {
                 lane,
                 received: 0,
                 last_ns: at_ns,
-                dgram: false,
-                pipe: false,
+                carrier: Carrier::Stream,
                 at: None,
                 sock,
                 over: false,
@@ -504,7 +514,7 @@ impl Peers {
 
     /// What a peer sends goes to the one that had it of several sockets of the workload that have one address.
     pub(crate) fn aim(&mut self, emit: &mut Emit, world: &World, key: SockIx) -> Result<(), CompileError> {
-        let Some(conn) = self.conns.get_mut(&key).filter(|conn| conn.dgram) else { return Ok(()) };
+        let Some(conn) = self.conns.get_mut(&key).filter(|conn| conn.is_datagram()) else { return Ok(()) };
         let place = world.place_among(conn.sock);
         if place.is_none() || place == conn.aims_at {
             return Ok(());
@@ -581,8 +591,7 @@ impl Peers {
                 lane,
                 received: 0,
                 last_ns: at_ns,
-                dgram: true,
-                pipe: false,
+                carrier: Carrier::Datagrams,
                 at: addr.map(canonical),
                 sock,
                 over: false,
@@ -636,6 +645,7 @@ impl Peers {
         if self.conns.contains_key(&key) {
             return Ok(());
         }
+        let carrier = if pipe { Carrier::Pipe } else { Carrier::Stream };
         let lane = self.lane(emit, 0)?;
         self.conns.insert(
             key,
@@ -643,8 +653,7 @@ impl Peers {
                 lane,
                 received: 0,
                 last_ns: 0,
-                dgram: false,
-                pipe,
+                carrier,
                 at: None,
                 sock: key,
                 over: false,
@@ -682,8 +691,7 @@ impl Peers {
                 lane,
                 received: 0,
                 last_ns: 0,
-                dgram: false,
-                pipe: false,
+                carrier: Carrier::Stream,
                 at: None,
                 sock,
                 over: false,
@@ -735,7 +743,7 @@ impl Peers {
         at_ns: u64,
     ) -> Result<(), CompileError> {
         if let Some(conn) = self.conns.get_mut(&sock)
-            && conn.dgram
+            && conn.is_datagram()
             && !conn.over
         {
             conn.received = conn.received.saturating_add(n);
@@ -755,7 +763,7 @@ impl Peers {
         at_ns: u64,
     ) -> Result<(), CompileError> {
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
-        if conn.dgram || conn.over {
+        if conn.is_datagram() || conn.over {
             return Ok(());
         }
         let task = self.lanes[conn.lane].task;
@@ -796,7 +804,7 @@ impl Peers {
         }
         let mut think = gap;
         let fd = conn.fd;
-        let dgram = conn.dgram;
+        let dgram = conn.is_datagram();
         let receiver = conn.sock;
         if let Some(wait) = self.last_datagram.get(&receiver).filter(|_| dgram) {
             emit.wait(task, EdgeKind::Stream, *wait, &mut waits);
@@ -809,7 +817,7 @@ impl Peers {
                 conn.over = false;
                 extra(nr::shutdown).imm(0, u64::from(fd)).imm(1, 1)
             } else {
-                let nr = if conn.pipe { nr::write } else { nr::sendto };
+                let nr = if conn.carrier == Carrier::Pipe { nr::write } else { nr::sendto };
                 let mut step = extra(nr).imm(0, u64::from(fd)).arg(1, Sel::Out, part).imm(2, part);
                 if nr == nr::sendto {
                     step = step.imm(3, MSG_NOSIGNAL).imm(4, 0).imm(5, 0);
@@ -851,7 +859,7 @@ impl Peers {
     ) -> Result<Option<Wait>, CompileError> {
         self.receive_up_to(emit, sock, turn.after_sent, turn.at_ns)?;
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(None) };
-        if conn.over || conn.dgram {
+        if conn.over || conn.is_datagram() {
             return Ok(None);
         }
         conn.over = true;
@@ -914,7 +922,7 @@ impl Peers {
             }
         }
         if !conn.over {
-            if !conn.dgram {
+            if !conn.is_datagram() {
                 emit.put(task, &recv_step(conn.fd, 4096, at_ns))?;
                 if let Some(reset_ns) = reset_ns {
                     let mut then = Step::of(Kind::Sync);
