@@ -7,6 +7,7 @@ mod calls;
 mod connections;
 mod dns;
 mod life;
+mod programs;
 mod timeline;
 
 use crate::meaning::Meanings;
@@ -42,6 +43,8 @@ pub(crate) struct Decoder {
     tasks: FxHashMap<u32, Task>,
     /// What was copied at the entry of the call that a thread is in, where that was much.
     entry: FxHashMap<u32, Vec<u8>>,
+    /// The kernel's name of the program that a thread's call has begun.
+    executed: FxHashMap<u32, Box<[u8]>>,
     objects: Objects,
     meanings: Meanings,
     /// Empty; its memory is for the details of the next call.
@@ -105,6 +108,7 @@ impl Decoder {
             now_ns: 0,
             tasks: FxHashMap::default(),
             entry: FxHashMap::default(),
+            executed: FxHashMap::default(),
             objects: Objects::default(),
             meanings: Meanings::new(),
             details: Vec::new(),
@@ -176,6 +180,7 @@ impl Decoder {
         for tid in gone.intersection(&self.suspects) {
             self.tasks_changed = true;
             self.entry.remove(tid);
+            self.executed.remove(tid);
             if let Some(Task { id: Some(task), .. }) = self.tasks.remove(tid) {
                 self.timeline.ended(*tid, task, self.now_ns, false);
             }

@@ -17,6 +17,8 @@ pub(crate) enum Rule {
     Futex,
     Mmap,
     Bind,
+    Execve,
+    Execveat,
 }
 
 impl Rule {
@@ -29,6 +31,8 @@ impl Rule {
             "futex" => Self::Futex,
             "mmap" => Self::Mmap,
             "bind" => Self::Bind,
+            "execve" => Self::Execve,
+            "execveat" => Self::Execveat,
             _ => Self::None,
         }
     }

@@ -1,8 +1,9 @@
 //! Calls: completed, in flight, counted.
 
+use super::programs::{self, Program};
 use super::{Decoder, timeline};
 use crate::arch;
-use crate::details::{self, Context};
+use crate::details::{self, Context, Item};
 use crate::meaning::{Meaning, Rule, kept, time_counts};
 use ctrace_abi::{
     AggregateRecord, Call, CallArgs, LevelChange, Slot, WINDOW_NS, call_flag, is_answer, level, op,
@@ -90,13 +91,18 @@ impl Decoder {
         if emulated {
             flags = flags.union(SyscallFlags::EMULATED);
         }
+        let program = Program::of(meaning.rule, call, self.executed.remove(&call.tid));
         let mut details = std::mem::take(&mut self.details);
         let mut creds = [None; 2];
         let entry = if call.flags & call_flag::HAS_ARGS == 0 { None } else { self.entry.get(&call.tid) };
         if entry.is_some() || !tail.is_empty() {
             let mut items = details::Items::new();
             details::more_items(entry.map_or(&[], Vec::as_slice), &mut items);
+            let late = items.len();
             details::more_items(tail, &mut items);
+            if program.is_some() {
+                programs::drop_foreign(&mut items, late);
+            }
             creds = [timeline::creds(&items, 0), timeline::creds(&items, 1)];
             details::merge(&mut items);
             if emulated {
@@ -105,7 +111,8 @@ impl Decoder {
                 }
             }
             // A copy that failed at entry and was not made good at exit, or was cut.
-            if items.iter().any(|i| i.head.fault != 0) {
+            let given = |i: &Item<'_>| program.as_ref().is_some_and(|p| p.tells(i.head.op, i.head.arg));
+            if items.iter().any(|i| i.head.fault != 0 && !given(i)) {
                 flags = flags.union(SyscallFlags::TRUNCATED);
             }
             let mut context = Context { writer: w, objects: &self.objects };
@@ -113,6 +120,9 @@ impl Decoder {
             if meaning.rule == Rule::Bind {
                 details::drop_named(&mut details);
             }
+        }
+        if let Some(program) = &program {
+            program.complete(w, &mut details);
         }
         if call.flags & call_flag::HAS_ARGS != 0 && entry.is_none() {
             // The record with the entry's copies was lost.

@@ -69,7 +69,9 @@ impl Decoder {
         }
         self.rename(w, exec.tid, &exec.comm);
         let task = self.task(w, exec.tid, exec.tgid);
-        let path = w.str(until_nul(&exec.path));
+        let name = until_nul(&exec.path);
+        let path = w.str(name);
+        self.executed.insert(exec.tid, name.into());
         let (argv, argc) = self.argv(w, exec.tid).unwrap_or_default();
         self.timeline.executed(exec.tgid);
         push(
@@ -112,6 +114,7 @@ impl Decoder {
         self.timeline.ended(exit.tid, task, self.now_ns, exit.group_dead != 0);
         self.tasks_changed = true;
         self.entry.remove(&exit.tid);
+        self.executed.remove(&exit.tid);
         Some(())
     }
 
