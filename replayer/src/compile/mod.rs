@@ -26,6 +26,7 @@ mod links;
 mod lower;
 mod memory;
 mod netlink;
+mod paths;
 mod peers;
 mod refusals;
 mod restarts;

@@ -3,7 +3,7 @@
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
 use super::super::deps::{EdgeKind, Need};
-use super::super::fsmodel::PathId;
+use super::super::paths::PathId;
 use super::super::world::{
     BLOCKED_NS, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx,
     SOCK_DGRAM, StreamKey, TaskIx, World, detail_epoll,
@@ -238,6 +238,13 @@ impl Lower<'_> {
                 if is_name_change(cx) {
                     needs.extend(all([seen], EdgeKind::Path));
                 }
+            }
+            // And after its directory got its name, when that was made meanwhile.
+            let (mut below, mut at) = (path, self.world.paths.parent(path));
+            while at != below && self.world.fs.made().contains(&at) {
+                let changed = self.path_marks.get(&at).map(|(changed, _)| changed);
+                needs.extend(before(changed, call.t_ns, EdgeKind::Path));
+                (below, at) = (at, self.world.paths.parent(at));
             }
         }
         self.among_companions(cx, &mut needs, waits);

@@ -90,6 +90,8 @@ impl Lower<'_> {
             }
             (Sc::EpollCtl, EEXIST | ENOENT) => self.is_watched(cx) == (errno == EEXIST),
             (Sc::EpollCtl, EPERM) => self.is_never_ready(cx),
+            // Of a process that has gone or has no memory, in /proc: other processes are here.
+            (Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Read | Sc::Readlink | Sc::Readlinkat, ESRCH) => false,
             (Sc::Execve | Sc::Execveat, EACCES) => self.is_no_program(cx),
             // The arguments are made that long.
             (Sc::Execve | Sc::Execveat, E2BIG) => true,
@@ -136,6 +138,12 @@ impl Lower<'_> {
                 | Sc::Accept4,
                 _,
             ) => own,
+            // Nobody makes a name among the kernel's own; here they are plain directories.
+            (Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat | Sc::Symlink | Sc::Symlinkat, ENOENT)
+                if self.is_kernels_own(cx) =>
+            {
+                false
+            }
             // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
             (_, ENOENT) => {
                 // A script by a descriptor that an exec closes.
@@ -147,6 +155,13 @@ impl Lower<'_> {
             (_, EEXIST) => self.named_paths(cx).last().is_some_and(|(path, _)| self.exists(*path)),
             _ => own && cx.known.row().replay != Replay::Granted,
         }
+    }
+
+    /// Whether the last name of a call is in a file system of the kernel's.
+    fn is_kernels_own(&mut self, cx: &Cx<'_>) -> bool {
+        let Some((path, _)) = self.named_paths(cx).last().copied() else { return false };
+        let path = self.world.paths.get(path);
+        [b"/proc/".as_slice(), b"/sys/"].iter().any(|of| path.starts_with(of))
     }
 
     /// Whether a call that needs room in a file system finds none here either.

@@ -142,7 +142,7 @@ impl Lower<'_> {
         Ok(lowered)
     }
 
-    pub(crate) fn exists(&self, path: super::fsmodel::PathId) -> bool {
+    pub(crate) fn exists(&self, path: super::paths::PathId) -> bool {
         self.world.fs.lookup(path).is_some()
     }
 
@@ -235,6 +235,16 @@ impl Lower<'_> {
         Self::count(&mut self.summary.surrogate, cx.name);
         if Self::is_whole(cx) {
             return self.answered(cx).with(flags::SURROGATE).into();
+        }
+        Self::lasting(cx, flags::SURROGATE)
+    }
+
+    /// What the call is about cannot be had here (`what`): it gets the answer that it had, when it had it.
+    pub(crate) fn answered_in_its_time(&mut self, cx: &Cx<'_>, what: &str) -> Lowered {
+        Self::count(&mut self.summary.surrogate, what);
+        if Self::is_whole(cx) {
+            let step = self.answered(cx).with(flags::SURROGATE);
+            return Self::in_its_time(cx, step);
         }
         Self::lasting(cx, flags::SURROGATE)
     }
