@@ -252,8 +252,7 @@ impl FdTracker {
         }
         // Linux releases the number even when close reports EINTR or EIO.
         let closes = call == Call::Close && s.ret != -9;
-        let arguments_unknown = s.flags.contains(SyscallFlags::NO_ENTER) && s.args_mask == 0;
-        if s.ret < 0 && !closes || arguments_unknown {
+        if s.ret < 0 && !closes || s.arguments_unknown() {
             return Vec::new();
         }
         let arg = |i: usize| s.args[i];

@@ -70,7 +70,7 @@ pub(crate) fn kind_of(name: &str) -> Kind {
 pub(crate) fn qualifier(call: Call, s: &Syscall) -> u32 {
     // Access mode, O_CREAT, O_TRUNC, O_APPEND, O_DIRECTORY.
     const OPEN_FLAGS: u64 = 0o3 | 0o100 | 0o1000 | 0o2000 | 0o200_000;
-    if s.flags.contains(SyscallFlags::NO_ENTER) {
+    if s.arguments_unknown() {
         return u32::MAX;
     }
     let a = |i: usize| s.args[i] as u32;

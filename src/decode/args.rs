@@ -107,7 +107,7 @@ impl Call<'_> {
 
     /// Name and value of every argument.
     pub(crate) fn args(&self) -> Vec<(&'static str, Arg)> {
-        if self.event.flags.contains(SyscallFlags::NO_ENTER) && self.event.args_mask == 0 {
+        if self.event.arguments_unknown() {
             return Vec::new();
         }
         let Some(table) = syscalls::args(self.name) else {

@@ -15,6 +15,7 @@ mod flight;
 mod fuse;
 mod hang;
 mod host;
+mod inherited;
 mod interrupted;
 mod lent;
 mod limits;

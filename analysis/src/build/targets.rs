@@ -6,7 +6,7 @@ use crate::fds::Origin;
 use crate::names::{self, NameId, lossy};
 use crate::symbol::{Kind, Outcome};
 use ctrace_format::syscalls::Call as Sc;
-use ctrace_format::{Detail, Object, ObjectId, SockAddr, StrId, Syscall, SyscallFlags, Tgid};
+use ctrace_format::{Detail, Object, ObjectId, SockAddr, StrId, Syscall, Tgid};
 use rustc_hash::FxHashSet;
 use std::collections::hash_map::Entry;
 
@@ -45,9 +45,7 @@ impl Builder<'_> {
             _ => {}
         }
         match call.fd {
-            Some(_) if s.flags.contains(SyscallFlags::NO_ENTER) => {
-                s.object.map_or(nothing, |o| self.object_target(o))
-            }
+            Some(_) if s.arguments_unknown() => s.object.map_or(nothing, |o| self.object_target(o)),
             Some(i) if call.kind == Kind::Mmap && s.args[i] as u32 > i32::MAX as u32 => nothing,
             Some(i) => self.fd_target(tgid, s.args[i] as i32, s.object),
             None => self.path_of(s).map_or(nothing, |name| Target { name, stream: None }),

@@ -27,6 +27,18 @@ impl Known {
     pub(crate) fn row(&self) -> &'static Row {
         self.sc.row()
     }
+    /// Whether it waits on an epoll instance.
+    pub(crate) fn asks_epoll(&self) -> bool {
+        matches!(self.sc, Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2)
+    }
+    /// Whether it asks about the descriptors that it names.
+    pub(crate) fn polls(&self) -> bool {
+        matches!(self.sc, Sc::Poll | Sc::Ppoll | Sc::Select | Sc::Pselect6)
+    }
+    /// Whether it sends a signal by the number of a task.
+    pub(crate) fn kills(&self) -> bool {
+        matches!(self.sc, Sc::Kill | Sc::Tkill | Sc::Tgkill)
+    }
 }
 
 /// Numbers seen so far, resolved.

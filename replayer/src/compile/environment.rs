@@ -1,13 +1,17 @@
-//! The surroundings that the deduced file system asks for.
+//! What there is around the workload: the files that the deduced file system asks for, programs, descriptors, signals.
 
 use super::CompileError;
 use super::budget::Budget;
+use super::facts::Facts;
 use super::fsmodel::{FsModel, Inode, NodeKind, SIZE_MAX};
 use super::links::Links;
 use super::paths::{PathId, Paths, parent_of};
-use crate::plan::environment::{ExecutableSize, FileKind, FileSpec};
+use crate::plan::environment::{
+    Environment, ExecutableSize, ExternalSignal, FileKind, FileSpec, Preopened, PreopenedKind, Volume,
+};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// Directories are not filled with more names than this.
 const ENTRIES_MAX: u64 = 100_000;
@@ -20,24 +24,124 @@ const DOT_BYTES: u64 = 48;
 const UNNAMEABLE: [&[u8]; 3] = [b"/memfd:", b"/dev/fd", b"/dev/pts/"];
 
 /// What the file system has when a replay begins.
-pub(crate) struct Surroundings {
+struct Found {
     /// Files to make, parents first.
-    pub(crate) files: Vec<FileSpec>,
+    files: Vec<FileSpec>,
     /// The paths that are executed, and their sizes, when known.
-    pub(crate) executables: Vec<Vec<u8>>,
-    pub(crate) executable_sizes: BTreeMap<Vec<u8>, ExecutableSize>,
+    executables: Vec<Vec<u8>>,
+    executable_sizes: BTreeMap<Vec<u8>, ExecutableSize>,
+}
+
+/// What there is around the workload.
+pub(crate) struct Surroundings {
+    environment: Environment,
+    /// The paths of `environment.executables`, and of its links.
+    executables: FxHashSet<Vec<u8>>,
+    links: FxHashSet<Vec<u8>>,
+    /// Names of descriptors, at which files stand for what is opened there.
+    stand_ins: FxHashSet<Vec<u8>>,
+    /// File systems that were found full, by `st_dev`, and are as large here.
+    full: FxHashMap<u64, Volume>,
+}
+
+impl Surroundings {
+    /// As far as they are known before the first step is written.
+    pub(crate) fn of(
+        fs: &FsModel,
+        paths: &Paths,
+        facts: &Facts,
+        budget: Budget,
+    ) -> Result<Self, CompileError> {
+        let Found { files, executables, executable_sizes } = files(fs, paths, &facts.links, budget)?;
+        let full = fs.devices.volumes(&executables);
+        let mut volumes: Vec<_> = full.values().cloned().collect();
+        volumes.sort_by(|a, b| a.path.cmp(&b.path));
+        volumes.dedup_by(|a, b| a.path == b.path);
+        let terminals = facts.told.terminals().filter_map(|number| u32::try_from(number).ok()).collect();
+        let links = files.iter().filter(|f| is_link(f)).map(|f| f.path.clone()).collect();
+        Ok(Self {
+            executables: executables.iter().cloned().collect(),
+            links,
+            stand_ins: FxHashSet::default(),
+            full,
+            environment: Environment {
+                files,
+                executables,
+                executable_sizes,
+                volumes,
+                terminals,
+                umask: 0o022,
+                ..Environment::default()
+            },
+        })
+    }
+
+    /// A program is executed by this name: it is the worker there, unless it is a link, which leads to the program.
+    pub(crate) fn executed(&mut self, path: Vec<u8>) {
+        if !self.links.contains(&path) && self.executables.insert(path.clone()) {
+            self.environment.executables.push(path);
+        }
+    }
+
+    /// A file stands for what is opened by the name of a descriptor.
+    pub(crate) fn stand_in(&mut self, path: Vec<u8>) {
+        if self.stand_ins.insert(path.clone()) {
+            self.environment.files.push(FileSpec { path, kind: FileKind::Regular { size: 0 }, mode: 0o666 });
+        }
+    }
+
+    /// The file system of this `st_dev`, if it was found full.
+    pub(crate) fn full(&self, dev: u64) -> Option<&Volume> {
+        self.full.get(&dev)
+    }
+
+    /// The first task begins with a descriptor.
+    pub(crate) fn preopen(&mut self, fd: i32, kind: PreopenedKind) {
+        self.environment.preopened.push(Preopened { fd, kind, cloexec: false });
+    }
+
+    /// The descriptors that the first task begins with.
+    pub(crate) fn preopened(&self) -> &[Preopened] {
+        &self.environment.preopened
+    }
+
+    /// The first task begins in this directory.
+    pub(crate) fn begin_in(&mut self, cwd: Vec<u8>) {
+        self.environment.cwd = cwd;
+    }
+
+    /// Somebody outside sends a signal.
+    pub(crate) fn signal(&mut self, signal: ExternalSignal) {
+        self.environment.signals.push(signal);
+    }
+
+    /// Everything that there is, files that the model of the file system does not have, and bytes of those with content.
+    pub(crate) fn finish(self, addresses: &BTreeSet<IpAddr>, hostname: Vec<u8>) -> (Environment, u64, u64) {
+        let Self { mut environment, executables, .. } = self;
+        environment.files.retain(|f| is_link(f) || !executables.contains(&f.path));
+        environment.addresses = addresses.iter().copied().collect();
+        environment.hostname = hostname;
+        let (mut entries, mut content_bytes) = (environment.executables.len() as u64, 0_u64);
+        for file in &environment.files {
+            match &file.kind {
+                FileKind::Directory { entries: more } => entries = entries.saturating_add(u64::from(*more)),
+                FileKind::Content { bytes } => content_bytes += (bytes.len() as u64).next_multiple_of(4096),
+                _ => {}
+            }
+        }
+        (environment, entries, content_bytes)
+    }
+}
+
+fn is_link(file: &FileSpec) -> bool {
+    matches!(file.kind, FileKind::Link { .. })
 }
 
 /// Files to make, parents first, and the paths that are executed.
 ///
 /// # Errors
 /// When the targets of links have more bytes than the budget allows.
-pub(crate) fn files(
-    fs: &FsModel,
-    paths: &Paths,
-    links: &Links,
-    budget: Budget,
-) -> Result<Surroundings, CompileError> {
+fn files(fs: &FsModel, paths: &Paths, links: &Links, budget: Budget) -> Result<Found, CompileError> {
     let mut link_bytes = 0;
     let mut files: BTreeMap<Vec<u8>, FileSpec> = BTreeMap::new();
     let mut executables = Vec::new();
@@ -156,7 +260,7 @@ pub(crate) fn files(
     }
     executables.sort_unstable();
     executables.dedup();
-    Ok(Surroundings { files: files.into_values().collect(), executables, executable_sizes })
+    Ok(Found { files: files.into_values().collect(), executables, executable_sizes })
 }
 
 /// A link's text: of all ways to say where it leads, the one with the recorded length.

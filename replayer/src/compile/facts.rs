@@ -7,7 +7,7 @@ use super::calls::Sc;
 use super::connects::Connects;
 use super::datagrams::Datagrams;
 use super::fsmodel::FsModel;
-use super::futexes::{ANY, Matcher, SHARED, Sleep, Wakes, Waking, Word};
+use super::futexes::{ANY, Joins, Matcher, SHARED, Sleep, Wakes, Waking, Word};
 use super::links::{Links, Observed};
 use super::paths::Paths;
 use super::refusals::Refusals;
@@ -34,8 +34,8 @@ pub(crate) struct Facts {
     pub(crate) reached: FxHashSet<SockAddr>,
     /// By pipe index: held by the workload on both ends at some time.
     pub(crate) pipes_inside: Vec<bool>,
-    /// Words of thread ids that the kernel clears at exit, by word: tasks.
-    pub(crate) tid_words: FxHashMap<Word, Vec<TaskIx>>,
+    /// Threads whose end another waits for.
+    pub(crate) joins: Joins,
     /// Processes from the snapshot whose descriptors the workload used.
     pub(crate) unknown_fds: u64,
     /// All tasks, in the order in which every pass finds them.
@@ -385,15 +385,16 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let shared_addresses = std::mem::take(&mut world.shared_addresses);
     let (paths, fs, seed) = world.into_parts();
     let links = seed.links.clone();
+    let futexes = matcher.finish();
     Ok(Facts {
         seed,
         paths,
         fs,
         inside: (0..count as u32).map(|i| inside.contains(&i)).collect(),
-        futexes: matcher.finish(),
+        joins: Joins::of(&tid_words, &futexes),
+        futexes,
         connects,
         pipes_inside,
-        tid_words,
         unknown_fds,
         tasks,
         refusals,

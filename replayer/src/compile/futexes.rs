@@ -62,6 +62,50 @@ pub(crate) struct Pair {
     pub(crate) before: bool,
 }
 
+/// Threads whose end another waits for, by the word that the kernel clears when a thread ends.
+#[derive(Debug, Default)]
+pub(crate) struct Joins {
+    /// The waits, by thread, and the threads, by wait.
+    waits: FxHashMap<TaskIx, (TaskIx, u32)>,
+    threads: FxHashMap<(TaskIx, u32), TaskIx>,
+    words: FxHashMap<TaskIx, Word>,
+}
+
+impl Joins {
+    /// Of the threads that have a word, by word, and the waits on it.
+    pub(crate) fn of(words: &FxHashMap<Word, Vec<TaskIx>>, wakes: &Wakes) -> Self {
+        let mut joins = Self::default();
+        for (word, threads) in words {
+            let Some(waits) = wakes.by_word.get(word) else { continue };
+            // The same word serves one thread after the other; waits and threads pair up in order.
+            for (thread, wait) in threads.iter().zip(waits) {
+                joins.waits.insert(*thread, *wait);
+            }
+            for thread in threads {
+                joins.words.entry(*thread).or_insert(*word);
+            }
+        }
+        joins.threads = joins.waits.iter().map(|(thread, wait)| (*wait, *thread)).collect();
+        joins
+    }
+
+    /// The call that waits for a thread to end.
+    pub(crate) fn wait_for(&self, thread: TaskIx) -> Option<(TaskIx, u32)> {
+        self.waits.get(&thread).copied()
+    }
+
+    /// The thread whose end a call waits for.
+    pub(crate) fn thread_of(&self, wait: (TaskIx, u32)) -> Option<TaskIx> {
+        self.threads.get(&wait).copied()
+    }
+
+    /// The word that the kernel clears when a thread ends, if somebody waits for that.
+    pub(crate) fn word(&self, thread: TaskIx) -> Option<Word> {
+        self.waits.get(&thread)?;
+        self.words.get(&thread).copied()
+    }
+}
+
 /// A waking call in the window.
 #[derive(Debug)]
 struct Open {

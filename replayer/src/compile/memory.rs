@@ -1,6 +1,8 @@
 //! Recorded mappings and the value slots that hold where their replayed counterparts really are.
 
+use super::world::ProcIx;
 use ctrace_analysis::shared::{Marked, SharedMap};
+use rustc_hash::FxHashMap;
 
 /// A mapping of a recorded address space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,40 @@ pub(crate) struct Maps {
     stand_in_bytes: u64,
 }
 
+/// The address spaces of all processes.
+#[derive(Debug, Default)]
+pub(crate) struct Spaces {
+    by_proc: FxHashMap<ProcIx, Maps>,
+    /// Address spaces so far.
+    made: u32,
+}
+
+impl Spaces {
+    /// The one of a process.
+    pub(crate) fn of(&mut self, proc: ProcIx) -> &mut Maps {
+        self.by_proc.entry(proc).or_default()
+    }
+    /// A process has a new one.
+    pub(crate) fn executed(&mut self, proc: ProcIx) {
+        let space = self.next();
+        self.by_proc.insert(proc, Maps::default().forked(space));
+    }
+    /// A process has a copy of another's.
+    pub(crate) fn forked(&mut self, from: ProcIx, to: ProcIx) {
+        let space = self.next();
+        let copy = self.of(from).forked(space);
+        self.by_proc.insert(to, copy);
+    }
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_proc.len()
+    }
+    fn next(&mut self) -> u32 {
+        self.made = self.made.wrapping_add(1);
+        self.made
+    }
+}
+
 /// Bytes of that region.
 const STAND_IN_MAX: u64 = 1 << 30;
 
@@ -37,7 +73,7 @@ const MAPPINGS_MAX: usize = 262_144;
 
 impl Maps {
     /// A copy for a forked child, which is known as `space` from now on.
-    pub(crate) fn forked(&self, space: u32) -> Self {
+    fn forked(&self, space: u32) -> Self {
         Self { space, ..self.clone() }
     }
     /// The slot and the distance from its address that stand for a recorded address.

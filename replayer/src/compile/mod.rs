@@ -7,16 +7,14 @@
 //!
 //! Order is kept by waits that follow the recorded order of time: a step waits for one that began before it ended. Accepts
 //! have an order of their own, which calls that were under way at the same time agree with ([`arrivals`]). The finished
-//! program is checked for waits that can never hold ([`circles`]).
+//! program is checked for waits that can never hold ([`emit`]).
 
 mod arrivals;
-mod bounds;
 mod budget;
 mod calls;
-mod circles;
 mod connects;
 mod datagrams;
-mod deps;
+mod emit;
 mod environment;
 mod facts;
 mod fsmodel;
@@ -25,13 +23,14 @@ mod io;
 mod links;
 mod lower;
 mod memory;
+mod model;
 mod netlink;
+mod order;
 mod paths;
 mod peers;
 mod refusals;
 mod restarts;
 mod setup;
-mod shapes;
 mod source;
 mod steps;
 mod told;
@@ -42,8 +41,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-pub use circles::Cut;
-pub use deps::EdgeKind;
+pub use emit::{Cut, EdgeKind};
 pub(crate) use source::Source;
 
 use crate::plan::{CompileOptions, Plan};

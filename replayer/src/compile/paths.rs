@@ -100,12 +100,17 @@ impl Paths {
     /// The id of `path` as seen from `base`.
     pub(crate) fn join(&mut self, base: PathId, path: &[u8]) -> PathId {
         if path.first() == Some(&b'/') {
-            return self.intern(path);
+            self.intern(path)
+        } else {
+            self.intern(&self.in_directory(base, path))
         }
-        let mut joined = self.get(base).to_vec();
-        joined.push(b'/');
-        joined.extend_from_slice(path);
-        self.intern(&joined)
+    }
+    /// The bytes of `path` as seen from `base`, normalised.
+    pub(crate) fn joined(&self, base: PathId, path: &[u8]) -> Vec<u8> {
+        if path.first() == Some(&b'/') { normalise(path) } else { normalise(&self.in_directory(base, path)) }
+    }
+    fn in_directory(&self, base: PathId, path: &[u8]) -> Vec<u8> {
+        [self.get(base), b"/", path].concat()
     }
     /// Number of paths.
     pub(crate) fn len(&self) -> usize {

@@ -9,18 +9,17 @@ use super::CompileError;
 use super::arrivals::Place;
 use super::calls::nr;
 use super::connects::Answer;
-use super::deps::{Deps, EdgeKind};
+use super::emit::{EdgeKind, Emit};
 use super::io::sharing::name_place;
 use super::netlink;
 use super::wire;
 use super::world::{SockIx, World, canonical};
 use ctrace_format::SockAddr;
-use ctrace_program::{
-    Expect, Kind, Post, ProgramBuilder, Sel, Step, TaskInfo, Wait, fd_operand, flags, task_flags,
-};
+use ctrace_program::{Expect, Kind, Post, Sel, Step, TaskInfo, Wait, fd_operand, flags, task_flags};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// One stream step moves at most this much.
 const PART_BYTES: u64 = 1 << 20;
@@ -61,6 +60,8 @@ struct Conn {
     /// Recorded time of its last act.
     last_ns: u64,
     dgram: bool,
+    /// It writes to a pipe.
+    pipe: bool,
     /// Where datagrams reach it.
     at: Option<SockAddr>,
     /// The workload's socket.
@@ -96,8 +97,10 @@ pub(crate) struct Peers {
     tasks: Vec<u32>,
     conns: FxHashMap<SockIx, Conn>,
     servers: FxHashMap<SockAddr, Server>,
-    /// Last connect to a listener of the workload, and its place, so that connections come in order.
-    last_connect: FxHashMap<SockIx, (u32, Wait)>,
+    /// Last connect of the workload to an address.
+    asked: FxHashMap<SockAddr, Wait>,
+    /// Connections to a listener of the workload up to this place have been made.
+    made: FxHashMap<SockIx, u32>,
     next_fd: u32,
     last_established: Option<Wait>,
     /// Who exchanges datagrams with a socket of the workload, by address (none: a sender without one).
@@ -138,11 +141,11 @@ const fn extra(nr: u32) -> Step {
 }
 
 impl Peers {
-    fn root(&mut self, b: &mut ProgramBuilder) -> Result<u32, CompileError> {
+    fn root(&mut self, emit: &mut Emit) -> Result<u32, CompileError> {
         if let Some(root) = self.root {
             return Ok(root);
         }
-        let root = b.task(&TaskInfo {
+        let root = emit.task(&TaskInfo {
             flags: task_flags::PEER | task_flags::PEER_ROOT | task_flags::AT_GATE,
             name: b"peers".to_vec(),
             ..TaskInfo::default()
@@ -151,16 +154,15 @@ impl Peers {
         Ok(root)
     }
 
-    fn thread(&mut self, b: &mut ProgramBuilder, deps: &mut Deps, name: String) -> Result<u32, CompileError> {
-        let root = self.root(b)?;
-        let task = b.task(&TaskInfo {
+    fn thread(&mut self, emit: &mut Emit, name: String) -> Result<u32, CompileError> {
+        let root = self.root(emit)?;
+        let task = emit.task(&TaskInfo {
             flags: task_flags::PEER | task_flags::AT_GATE,
             parent: Some(root),
             leader: Some(root),
             name: name.into_bytes(),
             ..TaskInfo::default()
         })?;
-        deps.born(task, None);
         self.tasks.push(task);
         Ok(task)
     }
@@ -171,7 +173,7 @@ impl Peers {
     }
 
     /// A lane that was free before `at_ns`.
-    fn lane(&mut self, b: &mut ProgramBuilder, deps: &mut Deps, at_ns: u64) -> Result<usize, CompileError> {
+    fn lane(&mut self, emit: &mut Emit, at_ns: u64) -> Result<usize, CompileError> {
         // One that was free for a while, so that what is late in the replay does not hold up what comes next; when there
         // are many, any.
         let rest_ns = if self.lanes.len() < LANES { REST_NS } else { 0 };
@@ -182,8 +184,8 @@ impl Peers {
             return Ok(ix);
         }
         let name = format!("peer {}", self.lanes.len());
-        let task = self.thread(b, deps, name)?;
-        b.push(task, &Step::of(Kind::Gate))?;
+        let task = self.thread(emit, name)?;
+        emit.put(task, &Step::of(Kind::Gate))?;
         let fd = self.new_fd();
         self.lanes.push(Lane { task, fd });
         Ok(self.lanes.len() - 1)
@@ -192,7 +194,7 @@ impl Peers {
     /// Steps that make a socket bound to `addr` at `fd`.
     fn bound(
         &mut self,
-        b: &mut ProgramBuilder,
+        emit: &mut Emit,
         task: u32,
         fd: u32,
         kind: u16,
@@ -206,8 +208,8 @@ impl Peers {
             .imm(2, u64::from(protocol))
             .expect(Expect::Success, 0)
             .post(Post::Fd, fd_operand(fd, false));
-        b.push(task, &socket)?;
-        let one = b.data(&1_u32.to_ne_bytes())?;
+        emit.put(task, &socket)?;
+        let one = emit.data(&1_u32.to_ne_bytes())?;
         if matches!(u64::from(family), AF_INET | AF_INET6) && kind == SOCK_STREAM {
             // A peer sends when the recording has it: nothing is held back until what was sent before is acknowledged, which
             // may take 40 ms (`tcp_nagle_check`, net/ipv4/tcp_output.c). Accepted sockets have it from their listener.
@@ -217,7 +219,7 @@ impl Peers {
                 .imm(2, TCP_NODELAY)
                 .arg(3, Sel::Data, one)
                 .imm(4, 4);
-            b.push(task, &at_once)?;
+            emit.put(task, &at_once)?;
         }
         let Some(addr) = addr else { return Ok(()) };
         if let SockAddr::Inet(at) = addr {
@@ -227,34 +229,31 @@ impl Peers {
                 .imm(2, SO_REUSEADDR)
                 .arg(3, Sel::Data, one)
                 .imm(4, 4);
-            b.push(task, &reuse)?;
+            emit.put(task, &reuse)?;
             if !at.ip().is_unspecified() {
                 self.addresses.insert(at.ip());
             }
         }
         let bytes = wire::sockaddr(addr);
-        let blob = b.data(&bytes)?;
+        let blob = emit.data(&bytes)?;
         let bind = extra(nr::bind)
             .imm(0, u64::from(fd))
             .arg(1, Sel::Data, blob)
             .imm(2, bytes.len() as u64)
             .expect(Expect::Exact, 0);
-        b.push(task, &bind)?;
+        emit.put(task, &bind)?;
         Ok(())
     }
 
     /// The workload is about to connect to `addr` and will get `answer`; the first who did so got `first`. Returns what it
     /// has to wait for.
-    #[expect(clippy::too_many_arguments, reason = "the address, its history, and what to wait for")]
     pub(crate) fn before_connect(
         &mut self,
-        b: &mut ProgramBuilder,
-        deps: &mut Deps,
+        emit: &mut Emit,
         addr: &SockAddr,
         kind: u16,
         answer: Answer,
         first: Answer,
-        worker: Option<Wait>,
     ) -> Result<Option<Wait>, CompileError> {
         let key = canonical(addr);
         if let SockAddr::Inet(at) = &key
@@ -266,7 +265,7 @@ impl Peers {
             if answer == Answer::Refuses && first == Answer::Refuses {
                 return Ok(None);
             }
-            let task = self.thread(b, deps, format!("server {}", self.servers.len()))?;
+            let task = self.thread(emit, format!("server {}", self.servers.len()))?;
             let fd = self.new_fd();
             // Descriptors of those who fill its queue.
             for _ in 0..=SHORT_QUEUE {
@@ -279,12 +278,12 @@ impl Peers {
                 let sync = Step::of(Kind::Sync);
                 let mut waits = Vec::new();
                 if let Some(wait) = self.last_established {
-                    deps.add(task, EdgeKind::Connection, wait, &mut waits);
+                    emit.wait(task, EdgeKind::Connection, wait, &mut waits);
                 }
-                b.push_after(task, &sync, &waits)?;
-                state = Some(self.listen(b, task, fd, &key, kind, first)?);
+                emit.put_after(task, &sync, &waits)?;
+                state = Some(self.listen(emit, task, fd, &key, kind, first)?);
             }
-            b.push(task, &Step::of(Kind::Gate))?;
+            emit.put(task, &Step::of(Kind::Gate))?;
             self.servers.insert(key.clone(), Server { task, fd, answer: first, state, accept: None, stream });
         }
         let Some(server) = self.servers.get(&key) else { return Ok(None) };
@@ -295,24 +294,25 @@ impl Peers {
             return Ok(if answer == Answer::Accepts { accept.or(server.state) } else { server.state });
         }
         // The change comes after everything that needed the state before.
+        let worker = self.asked.get(&key).copied();
         let mut waits = Vec::new();
         for wait in [accept, worker].into_iter().flatten() {
-            deps.add(task, EdgeKind::Connection, wait, &mut waits);
+            emit.wait(task, EdgeKind::Connection, wait, &mut waits);
         }
-        b.push_after(task, &Step::of(Kind::Sync), &waits)?;
+        emit.put_after(task, &Step::of(Kind::Sync), &waits)?;
         // The listener first: who waits in its queue is gone with it.
         let open = match before {
             Answer::Accepts => 1,
             Answer::Silent => 2 + SHORT_QUEUE,
             Answer::Refuses => 0,
         };
-        let mut closed = b.next_step(task).saturating_sub(1);
+        let mut closed = emit.next_step(task).saturating_sub(1);
         for fd in fd..fd + open {
-            closed = b.push(task, &extra(nr::close).imm(0, u64::from(fd)))?;
+            closed = emit.put(task, &extra(nr::close).imm(0, u64::from(fd)))?;
         }
         let state = match answer {
             Answer::Refuses => Wait::completed(task, closed),
-            _ => self.listen(b, task, fd, &key, kind, answer)?,
+            _ => self.listen(emit, task, fd, &key, kind, answer)?,
         };
         if let Some(server) = self.servers.get_mut(&key) {
             server.answer = answer;
@@ -324,7 +324,7 @@ impl Peers {
 
     fn listen(
         &mut self,
-        b: &mut ProgramBuilder,
+        emit: &mut Emit,
         task: u32,
         fd: u32,
         addr: &SockAddr,
@@ -334,27 +334,27 @@ impl Peers {
         if let SockAddr::Unix(path) = addr
             && path.first().is_some_and(|c| *c != b'@' && *c != 0)
         {
-            let path = b.cstr(path)?;
-            b.push(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
+            let path = emit.cstr(path)?;
+            emit.put(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
-        self.bound(b, task, fd, kind, Some(addr), family_of(addr))?;
+        self.bound(emit, task, fd, kind, Some(addr), family_of(addr))?;
         let silent = answer == Answer::Silent;
         let queue = if silent { SHORT_QUEUE } else { 4096 };
         let listen =
             extra(nr::listen).imm(0, u64::from(fd)).imm(1, u64::from(queue)).expect(Expect::Exact, 0);
-        let mut last = b.push(task, &listen)?;
+        let mut last = emit.put(task, &listen)?;
         if silent {
             // Who comes to a full queue is not answered (`tcp_conn_request`, net/ipv4/tcp_input.c).
             let to = super::lower::reachable(addr.clone());
             let bytes = wire::sockaddr(&to);
-            let blob = b.data(&bytes)?;
+            let blob = emit.data(&bytes)?;
             for filler in fd + 1..=fd + 1 + SHORT_QUEUE {
-                self.bound(b, task, filler, kind, None, family_of(addr))?;
+                self.bound(emit, task, filler, kind, None, family_of(addr))?;
                 let connect = extra(nr::connect)
                     .imm(0, u64::from(filler))
                     .arg(1, Sel::Data, blob)
                     .imm(2, bytes.len() as u64);
-                last = b.push(task, &connect.expect(Expect::Exact, 0))?;
+                last = emit.put(task, &connect.expect(Expect::Exact, 0))?;
             }
         }
         Ok(Wait::completed(task, last))
@@ -363,8 +363,7 @@ impl Peers {
     /// The workload's connect of `sock` (step `worker`) succeeded or is in progress: somebody accepts it.
     pub(crate) fn serve(
         &mut self,
-        b: &mut ProgramBuilder,
-        deps: &mut Deps,
+        emit: &mut Emit,
         sock: SockIx,
         addr: &SockAddr,
         at_ns: u64,
@@ -376,15 +375,15 @@ impl Peers {
             return Ok(());
         }
         let (listener, state, previous) = (server.fd, server.state, server.accept);
-        let lane = self.lane(b, deps, at_ns)?;
+        let lane = self.lane(emit, at_ns)?;
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
         let mut waits = Vec::new();
         for wait in [state, previous, Some(worker)].into_iter().flatten() {
-            deps.add(task, EdgeKind::Connection, wait, &mut waits);
+            emit.wait(task, EdgeKind::Connection, wait, &mut waits);
         }
         let mut accept = accept_at(listener, fd);
         accept.t_ns = at_ns;
-        let step = b.push_after(task, &accept, &waits)?;
+        let step = emit.put_after(task, &accept, &waits)?;
         if let Some(server) = self.servers.get_mut(&key) {
             server.accept = Some(Wait::completed(task, step));
         }
@@ -396,6 +395,7 @@ impl Peers {
                 received: 0,
                 last_ns: at_ns,
                 dgram: false,
+                pipe: false,
                 at: None,
                 sock,
                 over: false,
@@ -406,12 +406,11 @@ impl Peers {
         Ok(())
     }
 
-    /// The workload accepts `sock`: somebody connects from `from` to `to` at `at_ns`.
+    /// The workload accepts `sock`: somebody connects from `from` to `to` at `at_ns`. Returns the connect.
     #[expect(clippy::too_many_arguments, reason = "both addresses, both sockets, and what to wait for")]
     pub(crate) fn connect(
         &mut self,
-        b: &mut ProgramBuilder,
-        deps: &mut Deps,
+        emit: &mut Emit,
         sock: SockIx,
         (world, place): (&World, Place),
         from: Option<&SockAddr>,
@@ -419,8 +418,8 @@ impl Peers {
         kind: u16,
         at_ns: u64,
         after: &[Wait],
-    ) -> Result<(), CompileError> {
-        let lane = self.lane(b, deps, at_ns)?;
+    ) -> Result<Wait, CompileError> {
+        let lane = self.lane(emit, at_ns)?;
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
         let from = from.filter(|a| match a {
             SockAddr::Inet(at) => !at.ip().is_unspecified() && at.port() != 0,
@@ -428,16 +427,15 @@ impl Peers {
             _ => false,
         });
         let mut waits = Vec::new();
-        let previous = self.last_connect(place.listener).map(|(_, wait)| wait);
-        for wait in after.iter().copied().chain(previous) {
-            deps.add(task, EdgeKind::Connection, wait, &mut waits);
+        for wait in after {
+            emit.wait(task, EdgeKind::Connection, *wait, &mut waits);
         }
         let mut sync = Step::of(Kind::Sync).with(flags::AT);
         sync.t_ns = at_ns;
-        b.push_after(task, &sync, &waits)?;
-        self.bound(b, task, fd, kind, from, family_of(to))?;
-        for step in name_place(b, world, place, u64::from(fd), family_of(to))? {
-            b.push(task, &step.with(flags::EXTRA))?;
+        emit.put_after(task, &sync, &waits)?;
+        self.bound(emit, task, fd, kind, from, family_of(to))?;
+        for step in name_place(emit, world, place, u64::from(fd), family_of(to))? {
+            emit.put(task, &step.with(flags::EXTRA))?;
         }
         if let SockAddr::Inet(at) = canonical(to)
             && !at.ip().is_unspecified()
@@ -445,15 +443,14 @@ impl Peers {
             self.addresses.insert(at.ip());
         }
         let bytes = wire::sockaddr(to);
-        let blob = b.data(&bytes)?;
+        let blob = emit.data(&bytes)?;
         let mut connect = extra(nr::connect)
             .imm(0, u64::from(fd))
             .arg(1, Sel::Data, blob)
             .imm(2, bytes.len() as u64)
             .expect(Expect::Exact, 0);
         connect.t_ns = at_ns;
-        let step = b.push(task, &connect)?;
-        self.connected(place, Wait::completed(task, step));
+        let step = emit.put(task, &connect)?;
         self.clients += 1;
         self.conns.insert(
             sock,
@@ -462,6 +459,7 @@ impl Peers {
                 received: 0,
                 last_ns: at_ns,
                 dgram: false,
+                pipe: false,
                 at: None,
                 sock,
                 over: false,
@@ -469,20 +467,25 @@ impl Peers {
                 fd,
             },
         );
-        Ok(())
+        Ok(Wait::completed(task, step))
     }
 
-    /// The last connection that was made to a listener of the workload: its place, and what to wait for.
-    pub(crate) fn last_connect(&self, listener: SockIx) -> Option<(u32, Wait)> {
-        self.last_connect.get(&listener).copied()
+    /// The places of the connections to a listener that are to be made now, up to this one.
+    pub(crate) fn take_places(&mut self, place: Place) -> Range<u32> {
+        let made = self.made.entry(place.listener).or_default();
+        let first = *made;
+        *made = first.max(place.position + 1);
+        first..*made
     }
 
-    /// A connection to a listener of the workload was made, by whomever.
-    pub(crate) fn connected(&mut self, place: Place, wait: Wait) {
-        let last = self.last_connect.entry(place.listener).or_insert((place.position, wait));
-        if place.position >= last.0 {
-            *last = (place.position, wait);
-        }
+    /// The workload has connected to an address, or tried to.
+    pub(crate) fn asked_by(&mut self, addr: &SockAddr, worker: Wait) {
+        self.asked.insert(canonical(addr), worker);
+    }
+
+    /// Addresses that the workload connected to.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.len()
     }
 
     /// The key of the peer at `addr` that exchanges datagrams with the workload's `sock`, if there is one.
@@ -491,11 +494,9 @@ impl Peers {
     }
 
     /// A datagram socket at `addr` for what the workload's `sock` exchanges with it. `client`: the first is sent by it.
-    #[expect(clippy::too_many_arguments, reason = "both sockets, who begins, and what to wait for")]
     pub(crate) fn datagram(
         &mut self,
-        b: &mut ProgramBuilder,
-        deps: &mut Deps,
+        emit: &mut Emit,
         sock: SockIx,
         addr: Option<&SockAddr>,
         family: u16,
@@ -512,29 +513,29 @@ impl Peers {
             sock
         };
         self.correspondents.entry(sock).or_default().insert(addr.cloned(), key);
-        let lane = self.lane(b, deps, at_ns)?;
+        let lane = self.lane(emit, at_ns)?;
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
         if let Some(addr) = addr {
             self.at.entry(canonical(addr)).or_default().insert(key);
             if let Some(unheard) = self.deserted.remove(&canonical(addr)) {
                 let mut waits = Vec::new();
-                deps.add(task, EdgeKind::NotYet, unheard, &mut waits);
-                b.push_after(task, &Step::of(Kind::Sync), &waits)?;
+                emit.wait(task, EdgeKind::NotYet, unheard, &mut waits);
+                emit.put_after(task, &Step::of(Kind::Sync), &waits)?;
             }
         }
         if client {
             let mut sync = Step::of(Kind::Sync).with(flags::AT);
             sync.t_ns = at_ns;
-            b.push(task, &sync)?;
+            emit.put(task, &sync)?;
         }
         if let Some(SockAddr::Unix(path)) = addr
             && path.first().is_some_and(|c| *c != b'@' && *c != 0)
         {
-            let path = b.cstr(path)?;
-            b.push(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
+            let path = emit.cstr(path)?;
+            emit.put(task, &extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0))?;
         }
-        self.bound(b, task, fd, SOCK_DGRAM, addr, family)?;
-        let ready = Wait::completed(task, b.next_step(task).saturating_sub(1));
+        self.bound(emit, task, fd, SOCK_DGRAM, addr, family)?;
+        let ready = Wait::completed(task, emit.next_step(task).saturating_sub(1));
         self.datagram += 1;
         self.conns.insert(
             key,
@@ -543,6 +544,7 @@ impl Peers {
                 received: 0,
                 last_ns: at_ns,
                 dgram: true,
+                pipe: false,
                 at: addr.map(canonical),
                 sock,
                 over: false,
@@ -556,7 +558,7 @@ impl Peers {
     /// Nobody is to be at `addr` when a datagram comes there. Returns what its sender has to wait for.
     pub(crate) fn desert(
         &mut self,
-        b: &mut ProgramBuilder,
+        emit: &mut Emit,
         addr: &SockAddr,
         at_ns: u64,
     ) -> Result<Vec<Wait>, CompileError> {
@@ -570,11 +572,11 @@ impl Peers {
         for there in self.at.remove(&key).unwrap_or_default() {
             let Some(conn) = self.conns.get(&there) else { continue };
             let (task, sock) = (self.lanes[conn.lane].task, conn.sock);
-            self.leave(b, there, 0, at_ns)?;
+            self.leave(emit, there, 0, at_ns)?;
             if let Some(others) = self.correspondents.get_mut(&sock) {
                 others.retain(|_, k| *k != there);
             }
-            gone.push(Wait::completed(task, b.next_step(task).saturating_sub(1)));
+            gone.push(Wait::completed(task, emit.next_step(task).saturating_sub(1)));
         }
         Ok(gone)
     }
@@ -587,15 +589,15 @@ impl Peers {
     /// The other end of an inherited pipe or socket (number `fd` in the peer process) is played by a lane of its own.
     pub(crate) fn inherited(
         &mut self,
-        b: &mut ProgramBuilder,
-        deps: &mut Deps,
+        emit: &mut Emit,
         key: SockIx,
         fd: u32,
+        pipe: bool,
     ) -> Result<(), CompileError> {
         if self.conns.contains_key(&key) {
             return Ok(());
         }
-        let lane = self.lane(b, deps, 0)?;
+        let lane = self.lane(emit, 0)?;
         self.conns.insert(
             key,
             Conn {
@@ -603,6 +605,7 @@ impl Peers {
                 received: 0,
                 last_ns: 0,
                 dgram: false,
+                pipe,
                 at: None,
                 sock: key,
                 over: false,
@@ -616,27 +619,37 @@ impl Peers {
     /// An established connection, first half: a lane listens at `addr`, before the gate. Returns when it does.
     pub(crate) fn established(
         &mut self,
-        b: &mut ProgramBuilder,
-        deps: &mut Deps,
+        emit: &mut Emit,
         sock: SockIx,
         addr: &SockAddr,
         client: bool,
     ) -> Result<Wait, CompileError> {
         let name = format!("peer {}", self.lanes.len());
-        let task = self.thread(b, deps, name)?;
+        let task = self.thread(emit, name)?;
         let fd = self.new_fd();
         let listener = self.new_fd();
         // One after the other: several may be at the same address.
         let waits: Vec<Wait> = self.last_established.into_iter().collect();
-        b.push_after(task, &Step::of(Kind::Sync), &waits)?;
-        self.bound(b, task, listener, 1, Some(addr), family_of(addr))?;
-        let step =
-            b.push(task, &extra(nr::listen).imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
+        emit.put_after(task, &Step::of(Kind::Sync), &waits)?;
+        self.bound(emit, task, listener, 1, Some(addr), family_of(addr))?;
+        let step = emit
+            .put(task, &extra(nr::listen).imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
         self.lanes.push(Lane { task, fd });
         let lane = self.lanes.len() - 1;
         self.conns.insert(
             sock,
-            Conn { lane, received: 0, last_ns: 0, dgram: false, at: None, sock, over: false, client, fd },
+            Conn {
+                lane,
+                received: 0,
+                last_ns: 0,
+                dgram: false,
+                pipe: false,
+                at: None,
+                sock,
+                over: false,
+                client,
+                fd,
+            },
         );
         Ok(Wait::completed(task, step))
     }
@@ -644,8 +657,7 @@ impl Peers {
     /// Second half: the workload's end connects (step `worker`), the lane accepts and stops listening.
     pub(crate) fn established_accept(
         &mut self,
-        b: &mut ProgramBuilder,
-        deps: &mut Deps,
+        emit: &mut Emit,
         sock: SockIx,
         worker: Wait,
     ) -> Result<(), CompileError> {
@@ -653,11 +665,11 @@ impl Peers {
         let (task, fd) = (self.lanes[conn.lane].task, conn.fd);
         let listener = fd + 1;
         let mut waits = Vec::new();
-        deps.add(task, EdgeKind::Connection, worker, &mut waits);
-        b.push_after(task, &accept_at(listener, fd), &waits)?;
-        let step = b.push(task, &extra(nr::close).imm(0, u64::from(listener)))?;
+        emit.wait(task, EdgeKind::Connection, worker, &mut waits);
+        emit.put_after(task, &accept_at(listener, fd), &waits)?;
+        let step = emit.put(task, &extra(nr::close).imm(0, u64::from(listener)))?;
         self.last_established = Some(Wait::completed(task, step));
-        b.push(task, &Step::of(Kind::Gate))?;
+        emit.put(task, &Step::of(Kind::Gate))?;
         self.clients += 1;
         Ok(())
     }
@@ -670,7 +682,7 @@ impl Peers {
     /// The workload sent a datagram of `n` bytes: it is received.
     pub(crate) fn sent_datagram(
         &mut self,
-        b: &mut ProgramBuilder,
+        emit: &mut Emit,
         sock: SockIx,
         n: u64,
         at_ns: u64,
@@ -682,7 +694,7 @@ impl Peers {
             conn.received = conn.received.saturating_add(n);
             let n = n.min(65_536);
             let task = self.lanes[conn.lane].task;
-            b.push(task, &recv_step(conn.fd, n.max(1), at_ns))?;
+            emit.put(task, &recv_step(conn.fd, n.max(1), at_ns))?;
         }
         Ok(())
     }
@@ -690,7 +702,7 @@ impl Peers {
     /// Receives what the workload has sent by `at_ns`, `total` bytes in all.
     fn receive_up_to(
         &mut self,
-        b: &mut ProgramBuilder,
+        emit: &mut Emit,
         sock: SockIx,
         total: u64,
         at_ns: u64,
@@ -708,24 +720,22 @@ impl Peers {
             let recv = recv_step(conn.fd, part, at_ns)
                 .expect(Expect::Bytes, part as i64)
                 .with(flags::STREAM | flags::BLOCKED);
-            b.push(task, &recv)?;
+            emit.put(task, &recv)?;
         }
         Ok(())
     }
 
     /// `n` bytes (0: an end of stream) arrived at the workload.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one turn")]
     pub(crate) fn arrived(
         &mut self,
-        b: &mut ProgramBuilder,
-        deps: &mut Deps,
+        emit: &mut Emit,
         sock: SockIx,
         n: u64,
         turn: Turn,
         to: Option<&SockAddr>,
         after: &[Wait],
     ) -> Result<(), CompileError> {
-        self.receive_up_to(b, sock, turn.after_sent, turn.at_ns)?;
+        self.receive_up_to(emit, sock, turn.after_sent, turn.at_ns)?;
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
         if conn.over {
             return Ok(());
@@ -735,14 +745,14 @@ impl Peers {
         conn.last_ns = conn.last_ns.max(turn.at_ns);
         let mut waits = Vec::new();
         for wait in after {
-            deps.add(task, EdgeKind::NotYet, *wait, &mut waits);
+            emit.wait(task, EdgeKind::NotYet, *wait, &mut waits);
         }
         let mut think = gap;
         let fd = conn.fd;
         let dgram = conn.dgram;
         let receiver = conn.sock;
         if let Some(wait) = self.last_datagram.get(&receiver).filter(|_| dgram) {
-            deps.add(task, EdgeKind::Stream, *wait, &mut waits);
+            emit.wait(task, EdgeKind::Stream, *wait, &mut waits);
         }
         let open_loop = if conn.client { flags::OPEN_LOOP } else { 0 };
         let mut left = n;
@@ -752,16 +762,14 @@ impl Peers {
                 conn.over = false;
                 extra(nr::shutdown).imm(0, u64::from(fd)).imm(1, 1)
             } else {
-                let step = extra(nr::sendto)
-                    .imm(0, u64::from(fd))
-                    .arg(1, Sel::Out, part)
-                    .imm(2, part)
-                    .imm(3, MSG_NOSIGNAL)
-                    .imm(4, 0)
-                    .imm(5, 0);
+                let nr = if conn.pipe { nr::write } else { nr::sendto };
+                let mut step = extra(nr).imm(0, u64::from(fd)).arg(1, Sel::Out, part).imm(2, part);
+                if nr == nr::sendto {
+                    step = step.imm(3, MSG_NOSIGNAL).imm(4, 0).imm(5, 0);
+                }
                 if let Some(to) = to.filter(|_| dgram) {
                     let bytes = wire::sockaddr(to);
-                    let blob = b.data(&bytes)?;
+                    let blob = emit.data(&bytes)?;
                     step.arg(4, Sel::Data, blob).imm(5, bytes.len() as u64)
                 } else {
                     let mut step = step.expect(Expect::Bytes, part as i64).with(flags::STREAM).aux(4);
@@ -773,7 +781,7 @@ impl Peers {
             step.t_ns = turn.at_ns;
             step.flags |= open_loop;
             think = 0;
-            let step = b.push_after(task, &step, &waits)?;
+            let step = emit.put_after(task, &step, &waits)?;
             waits.clear();
             if dgram {
                 self.last_datagram.insert(receiver, Wait::completed(task, step));
@@ -788,14 +796,13 @@ impl Peers {
     /// The other end is gone, with a reset or properly. Returns what a call that notices it has to wait for.
     pub(crate) fn gone(
         &mut self,
-        b: &mut ProgramBuilder,
-        deps: &mut Deps,
+        emit: &mut Emit,
         sock: SockIx,
         turn: Turn,
         reset: bool,
         after: &[Wait],
     ) -> Result<Option<Wait>, CompileError> {
-        self.receive_up_to(b, sock, turn.after_sent, turn.at_ns)?;
+        self.receive_up_to(emit, sock, turn.after_sent, turn.at_ns)?;
         let Some(conn) = self.conns.get_mut(&sock) else { return Ok(None) };
         if conn.over || conn.dgram {
             return Ok(None);
@@ -806,30 +813,30 @@ impl Peers {
         let gap = turn.at_ns.saturating_sub(conn.last_ns.max(turn.last_send_ns));
         let mut waits = Vec::new();
         for wait in after {
-            deps.add(task, EdgeKind::NotYet, *wait, &mut waits);
+            emit.wait(task, EdgeKind::NotYet, *wait, &mut waits);
         }
         let mut first = Step::of(Kind::Sync);
         first.think_sleep_ns = gap;
         first.t_ns = turn.at_ns;
-        b.push_after(task, &first, &waits)?;
+        emit.put_after(task, &first, &waits)?;
         if reset {
-            let linger = b.data(&[1_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat())?;
+            let linger = emit.data(&[1_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat())?;
             let step = extra(nr::setsockopt)
                 .imm(0, u64::from(fd))
                 .imm(1, SOL_SOCKET)
                 .imm(2, SO_LINGER)
                 .arg(3, Sel::Data, linger)
                 .imm(4, 8);
-            b.push(task, &step)?;
+            emit.put(task, &step)?;
         }
-        let step = b.push(task, &extra(nr::close).imm(0, u64::from(fd)))?;
+        let step = emit.put(task, &extra(nr::close).imm(0, u64::from(fd)))?;
         Ok(Some(Wait::completed(task, step)))
     }
 
     /// The workload closed its end after sending `total` bytes in all.
     pub(crate) fn closed(
         &mut self,
-        b: &mut ProgramBuilder,
+        emit: &mut Emit,
         sock: SockIx,
         total: u64,
         at_ns: u64,
@@ -839,21 +846,15 @@ impl Peers {
             self.correspondents.remove(&sock).unwrap_or_default().into_values().collect();
         for key in others {
             if key != sock {
-                self.leave(b, key, 0, at_ns)?;
+                self.leave(emit, key, 0, at_ns)?;
             }
         }
-        self.leave(b, sock, total, at_ns)
+        self.leave(emit, sock, total, at_ns)
     }
 
     /// One of those on the other end has received `total` bytes, and closes.
-    fn leave(
-        &mut self,
-        b: &mut ProgramBuilder,
-        sock: SockIx,
-        total: u64,
-        at_ns: u64,
-    ) -> Result<(), CompileError> {
-        self.receive_up_to(b, sock, total, at_ns)?;
+    fn leave(&mut self, emit: &mut Emit, sock: SockIx, total: u64, at_ns: u64) -> Result<(), CompileError> {
+        self.receive_up_to(emit, sock, total, at_ns)?;
         let Some(conn) = self.conns.remove(&sock) else { return Ok(()) };
         let task = self.lanes[conn.lane].task;
         if let Some(at) = &conn.at
@@ -866,9 +867,9 @@ impl Peers {
         }
         if !conn.over {
             if !conn.dgram {
-                b.push(task, &recv_step(conn.fd, 4096, at_ns))?;
+                emit.put(task, &recv_step(conn.fd, 4096, at_ns))?;
             }
-            b.push(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
+            emit.put(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
         }
         self.free.insert((at_ns, conn.lane));
         Ok(())
@@ -877,26 +878,30 @@ impl Peers {
     /// The end of the recording, at `end_ns`: open connections take what is still to come. Then the peer process makes its threads.
     pub(crate) fn finish(
         &mut self,
-        b: &mut ProgramBuilder,
+        emit: &mut Emit,
         sent: &dyn Fn(SockIx) -> u64,
         end_ns: u64,
     ) -> Result<Option<u32>, CompileError> {
         let mut open: Vec<SockIx> = self.conns.keys().copied().collect();
         open.sort_unstable();
         for sock in open {
-            self.receive_up_to(b, sock, sent(sock), end_ns)?;
+            self.receive_up_to(emit, sock, sent(sock), end_ns)?;
         }
         let Some(root) = self.root else { return Ok(None) };
+        // A write to a pipe whose readers are gone fails, and ends nobody: threads inherit the mask (signal(7)).
+        let broken_pipe = emit.data(&(1_u64 << (libc::SIGPIPE - 1)).to_ne_bytes())?;
+        let block = extra(nr::rt_sigprocmask).imm(0, libc::SIG_BLOCK as u64).arg(1, Sel::Data, broken_pipe);
+        emit.put(root, &block.imm(2, 0).imm(3, 8))?;
         for task in &self.tasks {
             let clone = Step { nr: nr::clone, ..Step::of(Kind::Clone) }
                 .with(flags::EXTRA)
                 .imm(0, THREAD)
                 .expect(Expect::Success, 0)
                 .aux(u64::from(*task));
-            b.push(root, &clone)?;
+            emit.put(root, &clone)?;
         }
-        b.push(root, &Step::of(Kind::Gate))?;
-        b.push(root, &Step::of(Kind::Park))?;
+        emit.put(root, &Step::of(Kind::Gate))?;
+        emit.put(root, &Step::of(Kind::Park))?;
         Ok(Some(root))
     }
 }

@@ -3,9 +3,9 @@
 
 use super::CompileError;
 use super::calls::nr;
-use super::deps::EdgeKind;
+use super::emit::EdgeKind;
 use super::facts::{CLONE_THREAD, TaskFact};
-use super::fsmodel::NodeKind;
+use super::fsmodel::{InodeIx, NodeKind};
 use super::io::sharing::{choose_by_place, share_address};
 use super::lower::{Lower, reachable};
 use super::netlink;
@@ -43,7 +43,7 @@ const fn extra(nr: u32) -> Step {
 pub(crate) fn peer_ends(lower: &Lower<'_>) -> Vec<Preopened> {
     let mut ends = Vec::new();
     for (id, fd) in &lower.peers.inherited {
-        let Some(mine) = lower.environment.preopened.iter().find(|p| match p.kind {
+        let Some(mine) = lower.surroundings.preopened().iter().find(|p| match p.kind {
             PreopenedKind::Pipe { id: i, .. } | PreopenedKind::Socket { id: i, .. } => i == *id,
             _ => false,
         }) else {
@@ -61,7 +61,7 @@ pub(crate) fn peer_ends(lower: &Lower<'_>) -> Vec<Preopened> {
 
 /// Writes everything that comes before the gate.
 pub(crate) fn before(lower: &mut Lower<'_>) -> Result<(), CompileError> {
-    if lower.first == 0 && lower.facts.tasks[0].origin == Origin::Root {
+    if !lower.emit.has_start() && lower.facts.tasks[0].origin == Origin::Root {
         return command(lower);
     }
     tree(lower)
@@ -79,17 +79,17 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     let task = lower.world.task_of(lower.source, root)?;
     let slots: Vec<(i32, OfdIx)> =
         lower.world.files_of(task).slots.iter().map(|(fd, slot)| (*fd, slot.ofd())).collect();
-    let mut seen: FxHashMap<(u8, u32, bool), i32> = FxHashMap::default();
+    let mut seen: FxHashMap<Thing, i32> = FxHashMap::default();
     for fd in 0..3 {
         if !slots.iter().any(|(n, _)| *n == fd) {
-            lower.environment.preopened.push(Preopened { fd, kind: PreopenedKind::Null, cloexec: false });
+            lower.surroundings.preopen(fd, PreopenedKind::Null);
         }
     }
     let mut listeners = Vec::new();
     for (fd, ofd) in slots {
         if let Some((sock, local)) = listener_of(lower, ofd) {
             listeners.push((fd, ofd, sock, local));
-            lower.environment.preopened.push(Preopened { fd, kind: PreopenedKind::Null, cloexec: false });
+            lower.surroundings.preopen(fd, PreopenedKind::Null);
             continue;
         }
         let kind = match identity(lower, ofd) {
@@ -103,15 +103,15 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
             }
             None => preopened(lower, ofd)?,
         };
-        lower.environment.preopened.push(Preopened { fd, kind, cloexec: false });
+        lower.surroundings.preopen(fd, kind);
     }
     for (fd, ofd, sock, local) in listeners {
         lower.world.socks[sock as usize].local = Some(local);
         lower.world.listening(sock);
         let nonblocking = lower.world.ofds[ofd as usize].nonblock;
-        listening_socket(lower, sock, fd as u32, nonblocking)?;
+        listening_socket(lower, &Making::default(), sock, fd as u32, nonblocking)?;
     }
-    let me = lower.prog(task);
+    let me = lower.emit.prog(task);
     // Threads of it that no recorded clone made.
     let late: Vec<TaskIx> = (1..lower.facts.tasks.len() as TaskIx)
         .filter(|t| lower.facts.tasks[*t as usize].origin == Origin::Root)
@@ -121,8 +121,8 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         gate(lower, thread)?;
     }
     descriptor_limit(lower, me, lower.world.tasks[task as usize].proc)?;
-    lower.b.push(me, &Step::of(Kind::Gate))?;
-    lower.environment.cwd = lower.world.paths.get(lower.world.cwd_of(task)).to_vec();
+    lower.emit.put(me, &Step::of(Kind::Gate))?;
+    lower.surroundings.begin_in(lower.world.paths.get(lower.world.cwd_of(task)).to_vec());
     Ok(())
 }
 
@@ -139,13 +139,13 @@ fn listener_of(lower: &Lower<'_>, ofd: OfdIx) -> Option<(SockIx, SockAddr)> {
 fn descriptor_limit(lower: &mut Lower<'_>, me: u32, proc: ProcIx) -> Result<(), CompileError> {
     let Some(soft) = lower.world.procs[proc as usize].fd_limit else { return Ok(()) };
     let limit = extra(nr::prlimit64).imm(0, 0).imm(1, RLIMIT_NOFILE).imm(3, 0);
-    lower.b.push(me, &limit.arg(2, Sel::SoftLimit, soft_limit(RLIMIT_NOFILE, soft)))?;
+    lower.emit.put(me, &limit.arg(2, Sel::SoftLimit, soft_limit(RLIMIT_NOFILE, soft)))?;
     Ok(())
 }
 
 fn gate(lower: &mut Lower<'_>, task: TaskIx) -> Result<(), CompileError> {
-    let me = lower.prog(task);
-    lower.b.push(me, &Step::of(Kind::Gate))?;
+    let me = lower.emit.prog(task);
+    lower.emit.put(me, &Step::of(Kind::Gate))?;
     Ok(())
 }
 
@@ -154,19 +154,44 @@ fn clone(lower: &mut Lower<'_>, me: u32, child: TaskIx, clone_flags: u64) -> Res
         .with(flags::EXTRA)
         .imm(0, clone_flags)
         .expect(Expect::Success, 0)
-        .aux(u64::from(lower.prog(child)));
-    lower.b.push(me, &step)?;
+        .aux(u64::from(lower.emit.prog(child)));
+    lower.emit.put(me, &step)?;
     Ok(())
 }
 
-/// What makes two inherited descriptors the same: the socket, the end of the pipe.
-fn identity(lower: &Lower<'_>, ofd: OfdIx) -> Option<(u8, u32, bool)> {
+/// What makes two inherited descriptors the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Thing {
+    PipeEnd { pipe: PipeIx, write: bool },
+    Socket(SockIx),
+    File { inode: InodeIx, writable: bool },
+}
+
+fn identity(lower: &Lower<'_>, ofd: OfdIx) -> Option<Thing> {
     let state = &lower.world.ofds[ofd as usize];
     match state.kind {
-        OfdKind::Pipe { pipe, write } => Some((0, pipe, write)),
-        OfdKind::Sock(sock) => Some((1, sock, false)),
-        OfdKind::Node { inode, .. } => Some((2, inode.0, state.writable)),
+        OfdKind::Pipe { pipe, write } => Some(Thing::PipeEnd { pipe, write }),
+        OfdKind::Sock(sock) => Some(Thing::Socket(sock)),
+        OfdKind::Node { inode, .. } => Some(Thing::File { inode, writable: state.writable }),
         _ => None,
+    }
+}
+
+/// What the first task has made of what was open.
+#[derive(Debug, Default)]
+struct Making {
+    /// The number that comes next.
+    next: u32,
+    /// The numbers of things that several descriptors may refer to.
+    made: FxHashMap<Thing, u32>,
+    /// Ports on which sockets of IPv4 listened from the start.
+    v4_ports: FxHashSet<u16>,
+}
+
+impl Making {
+    fn number(&mut self) -> u32 {
+        self.next += 1;
+        self.next - 1
     }
 }
 
@@ -193,27 +218,27 @@ fn preopened(lower: &mut Lower<'_>, ofd: OfdIx) -> Result<PreopenedKind, Compile
         OfdKind::Pipe { pipe, write } => {
             let inside = lower.facts.pipes_inside.get(pipe as usize).copied().unwrap_or(false);
             if !write && !inside {
-                feeder(lower, pipe_key(pipe), pipe)?;
+                feeder(lower, pipe_key(pipe), pipe, true)?;
             }
             PreopenedKind::Pipe { id: pipe, write }
         }
         OfdKind::Sock(sock) => {
             let kind = lower.world.socks[sock as usize].kind;
             let id = 0x4000_0000 | sock;
-            feeder(lower, sock, id)?;
+            feeder(lower, sock, id, false)?;
             PreopenedKind::Socket { id, end: 0, kind: if kind == 0 { 1 } else { kind } }
         }
         _ => PreopenedKind::Null,
     })
 }
 
-fn feeder(lower: &mut Lower<'_>, key: SockIx, id: u32) -> Result<(), CompileError> {
+fn feeder(lower: &mut Lower<'_>, key: SockIx, id: u32, pipe: bool) -> Result<(), CompileError> {
     let fd = PEER_END + lower.peers.inherited.len() as u32;
     if lower.peers.plays(key) || fd >= 500 {
         return Ok(());
     }
     lower.peers.inherited.push((id, fd));
-    lower.peers.inherited(&mut lower.b, &mut lower.deps, key, fd)
+    lower.peers.inherited(&mut lower.emit, key, fd, pipe)
 }
 
 /// Processes that were there: a first task makes everything that was open, then the processes, which put things into
@@ -221,22 +246,20 @@ fn feeder(lower: &mut Lower<'_>, key: SockIx, id: u32) -> Result<(), CompileErro
 fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     let facts: Vec<TaskFact> = lower.facts.tasks.clone();
     let there = There::of(lower, &facts);
-    lower.v4_ports = v4_ports(lower);
-    if lower.first == 0 {
+    if !lower.emit.has_start() {
         program(lower, 0, there.snapshots.get(&facts[0].tgid).copied())?;
     }
-    let base = lower
+    let base: u32 = lower
         .world
         .files
         .iter()
         .filter_map(|f| f.slots.last().map(|(fd, _)| fd))
         .max()
         .map_or(64, |fd| fd.saturating_add(1).clamp(64, 1 << 16) as u32);
-    let mut high: FxHashMap<(u8, u32, bool), u32> = FxHashMap::default();
+    let mut making = Making { next: base, v4_ports: v4_ports(lower), ..Making::default() };
     let mut by_ofd: FxHashMap<OfdIx, u32> = FxHashMap::default();
-    let mut next = base;
     for fd in 0..3 {
-        lower.environment.preopened.push(Preopened { fd, kind: PreopenedKind::Null, cloexec: false });
+        lower.surroundings.preopen(fd, PreopenedKind::Null);
     }
     find_unix_pairs(lower);
     let procs = lower.world.procs.len();
@@ -251,25 +274,24 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         _ => true,
     });
     for ofd in all {
-        let shared = identity(lower, ofd).filter(|(kind, ..)| *kind < 2);
-        if let Some(at) = shared.and_then(|id| high.get(&id)) {
+        let shared = identity(lower, ofd).filter(|thing| !matches!(thing, Thing::File { .. }));
+        if let Some(at) = shared.and_then(|thing| making.made.get(&thing)) {
             by_ofd.insert(ofd, *at);
             continue;
         }
         if by_ofd.contains_key(&ofd) {
             continue;
         }
-        let at = next;
-        next += 1;
-        open(lower, ofd, at, &mut next, &mut high)?;
+        let at = making.number();
+        open(lower, ofd, at, &mut making)?;
         by_ofd.insert(ofd, at);
-        if let Some(id) = shared {
-            high.insert(id, at);
+        if let Some(thing) = shared {
+            making.made.insert(thing, at);
         }
     }
-    lower.meter.descriptor(next as i32);
-    lower.environment.cwd = b"/".to_vec();
-    if lower.first == 1 {
+    lower.emit.meter.descriptor(making.next as i32);
+    lower.surroundings.begin_in(b"/".to_vec());
+    if lower.emit.has_start() {
         for (i, fact) in facts.iter().enumerate() {
             if fact.parent.is_none() {
                 clone(lower, 0, i as TaskIx, SIGCHLD)?;
@@ -277,10 +299,10 @@ fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         }
         // What it made belongs to the others: as long as it held a copy, no close of theirs would be seen outside.
         lower
-            .b
-            .push(0, &extra(nr::close_range).imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
-        lower.b.push(0, &Step::of(Kind::Gate))?;
-        lower.b.push(0, &Step::of(Kind::Park))?;
+            .emit
+            .put(0, &extra(nr::close_range).imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
+        lower.emit.put(0, &Step::of(Kind::Gate))?;
+        lower.emit.put(0, &Step::of(Kind::Park))?;
     }
     for (i, fact) in facts.iter().enumerate() {
         let ix = i as TaskIx;
@@ -336,7 +358,7 @@ fn process(
     base: u32,
     by_ofd: &FxHashMap<OfdIx, u32>,
 ) -> Result<(), CompileError> {
-    let me = lower.prog(ix);
+    let me = lower.emit.prog(ix);
     let snapshot = there.snapshots.get(&fact.tgid).copied();
     if me != 0 {
         program(lower, ix, snapshot)?;
@@ -351,33 +373,32 @@ fn process(
             .iter()
             .map(|(fd, s)| (*fd, s.ofd(), s.cloexec))
             .collect();
-        lower.b.push(me, &extra(nr::close_range).imm(0, 0).imm(1, u64::from(base) - 1).imm(2, 0))?;
+        lower.emit.put(me, &extra(nr::close_range).imm(0, 0).imm(1, u64::from(base) - 1).imm(2, 0))?;
         for (fd, ofd, cloexec) in &slots {
             if let Some(at) = by_ofd.get(ofd) {
                 let flags = if *cloexec { u64::from(O_CLOEXEC) } else { 0 };
                 let dup = extra(nr::dup3).imm(0, u64::from(*at)).imm(1, *fd as u64).imm(2, flags);
-                lower.b.push(me, &dup.expect(Expect::Success, 0))?;
+                lower.emit.put(me, &dup.expect(Expect::Success, 0))?;
             }
         }
-        lower.b.push(
-            me,
-            &extra(nr::close_range).imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0),
-        )?;
+        lower
+            .emit
+            .put(me, &extra(nr::close_range).imm(0, u64::from(base)).imm(1, u64::from(u32::MAX)).imm(2, 0))?;
         hold_numbers(lower, me, state.files, &slots)?;
         for (fd, ofd, _) in &slots {
             let watches: Vec<Watch> =
                 lower.world.epoll(*ofd).into_iter().flat_map(|epoll| epoll.watches().copied()).collect();
             for watch in watches {
-                let blob = lower.b.data(&wire::epoll_event(watch.fd, watch.events))?;
+                let blob = lower.emit.data(&wire::epoll_event(watch.fd, watch.events))?;
                 let add = extra(nr::epoll_ctl).imm(0, *fd as u64).imm(1, 1).imm(2, watch.fd as u64);
-                lower.b.push(me, &add.arg(3, Sel::Data, blob))?;
+                lower.emit.put(me, &add.arg(3, Sel::Data, blob))?;
             }
         }
         let fs = lower.world.fs_states[state.fs as usize].clone();
         let cwd = lower.world.paths.get(fs.cwd).to_vec();
-        let cwd = lower.b.cstr(&cwd)?;
-        lower.b.push(me, &extra(nr::chdir).arg(0, Sel::Data, cwd))?;
-        lower.b.push(me, &extra(nr::umask).imm(0, u64::from(fs.umask)))?;
+        let cwd = lower.emit.cstr(&cwd)?;
+        lower.emit.put(me, &extra(nr::chdir).arg(0, Sel::Data, cwd))?;
+        lower.emit.put(me, &extra(nr::umask).imm(0, u64::from(fs.umask)))?;
         signals(lower, me, proc, snapshot)?;
         descriptor_limit(lower, me, proc)?;
     }
@@ -405,9 +426,9 @@ fn hold_numbers(
     let held: Vec<i32> = (0..highest).filter(is_free).collect();
     for fd in &held {
         let step = extra(nr::eventfd2).imm(0, 0).imm(1, 0).expect(Expect::Success, 0);
-        lower.b.push(me, &step.post(Post::Fd, fd_operand(*fd as u32, false)))?;
+        lower.emit.put(me, &step.post(Post::Fd, fd_operand(*fd as u32, false)))?;
     }
-    lower.held_numbers.insert(files, held);
+    lower.order.descriptors.hold(files, held);
     Ok(())
 }
 
@@ -424,21 +445,21 @@ fn program(
     let exe = lower.world.paths.intern(&snapshot.exe);
     let exe = lower.world.resolve(exe, true);
     let text = lower.world.paths.get(exe).to_vec();
-    lower.executed(text.clone());
-    let path = lower.b.cstr(&text)?;
+    lower.surroundings.executed(text.clone());
+    let path = lower.emit.cstr(&text)?;
     let mut words = Vec::new();
     for word in snapshot.argv.iter().take(64) {
-        words.push(lower.b.cstr(word)?);
+        words.push(lower.emit.cstr(word)?);
     }
     if words.is_empty() {
         words.push(path);
     }
-    let argv = lower.b.pointers(&words)?;
-    let me = lower.prog(ix);
-    let next = lower.b.next_step(me) + 1;
+    let argv = lower.emit.pointers(&words)?;
+    let me = lower.emit.prog(ix);
+    let next = lower.emit.next_step(me) + 1;
     let step =
         extra(nr::execve).arg(0, Sel::Data, path).arg(1, Sel::Data, argv).imm(2, 0).expect(Expect::Exact, 0);
-    lower.b.push(
+    lower.emit.put(
         me,
         &Step { kind: Kind::Exec as u8, ..step }.aux(u64::from(me)).post(Post::None, u64::from(next)),
     )?;
@@ -446,10 +467,10 @@ fn program(
 }
 
 fn name(lower: &mut Lower<'_>, ix: TaskIx, fact: &TaskFact) -> Result<(), CompileError> {
-    let me = lower.prog(ix);
+    let me = lower.emit.prog(ix);
     let comm = &fact.comm[..fact.comm.len().min(15)];
-    let blob = lower.b.cstr(comm)?;
-    lower.b.push(me, &extra(nr::prctl).imm(0, PR_SET_NAME).arg(1, Sel::Data, blob))?;
+    let blob = lower.emit.cstr(comm)?;
+    lower.emit.put(me, &extra(nr::prctl).imm(0, PR_SET_NAME).arg(1, Sel::Data, blob))?;
     Ok(())
 }
 
@@ -464,20 +485,21 @@ fn signals(
     let Some(snapshot) = snapshot else { return Ok(()) };
     for signo in 1..=64_u32 {
         let bit = 1_u64 << (signo - 1);
-        let (kind, number) = if snapshot.sig_caught & bit != 0 {
-            (SIG_HANDLER, 2)
+        let caught = snapshot.sig_caught & bit != 0;
+        let kind = if caught {
+            SIG_HANDLER
         } else if snapshot.sig_ignored & bit != 0 {
-            (SIG_IGNORE, 1)
+            SIG_IGNORE
         } else {
             continue;
         };
         if signo == 9 || signo == 19 {
             continue;
         }
-        lower.set_disposition(proc, signo, number, true);
+        lower.kept.caught.set(proc, signo, caught);
         let mut step = Step::of(Kind::Sigaction).with(flags::EXTRA);
         step.nr = nr::rt_sigaction;
-        lower.b.push(me, &step.imm(0, u64::from(signo)).imm(1, SA_RESTART).imm(2, 0).aux(kind))?;
+        lower.emit.put(me, &step.imm(0, u64::from(signo)).imm(1, SA_RESTART).imm(2, 0).aux(kind))?;
     }
     Ok(())
 }
@@ -508,74 +530,65 @@ fn find_unix_pairs(lower: &mut Lower<'_>) {
 }
 
 /// Makes what was behind a descriptor, at number `at` of the first task.
-fn open(
-    lower: &mut Lower<'_>,
-    ofd: OfdIx,
-    at: u32,
-    next: &mut u32,
-    high: &mut FxHashMap<(u8, u32, bool), u32>,
-) -> Result<(), CompileError> {
+fn open(lower: &mut Lower<'_>, ofd: OfdIx, at: u32, making: &mut Making) -> Result<(), CompileError> {
     let state = lower.world.ofds[ofd as usize].clone();
     let to = fd_operand(at, false);
     match state.kind {
-        OfdKind::Sock(sock) => return open_socket(lower, sock, at, next, high, state.nonblock),
+        OfdKind::Sock(sock) => return open_socket(lower, sock, at, making, state.nonblock),
         OfdKind::Pipe { pipe, write } => {
             let both = lower.world.pipes[pipe as usize].readers && lower.world.pipes[pipe as usize].writers;
             if both {
-                let other = *next;
-                *next += 1;
-                high.insert((0, pipe, !write), other);
+                let other = making.number();
+                making.made.insert(Thing::PipeEnd { pipe, write: !write }, other);
                 let (read, written) = if write { (other, at) } else { (at, other) };
                 let step = extra(nr::pipe2)
                     .arg(0, Sel::Out, 8)
                     .imm(1, 0)
                     .expect(Expect::Exact, 0)
                     .post(Post::Fds, fds_operand(read, written, 0, false));
-                lower.b.push(0, &step)?;
+                lower.emit.put(0, &step)?;
             } else {
                 let kind = preopened(lower, ofd)?;
-                lower.environment.preopened.push(Preopened { fd: at as i32, kind, cloexec: false });
+                lower.surroundings.preopen(at as i32, kind);
             }
         }
         OfdKind::Node { .. } => {
             let kind = preopened(lower, ofd)?;
-            lower.environment.preopened.push(Preopened { fd: at as i32, kind, cloexec: false });
+            lower.surroundings.preopen(at as i32, kind);
         }
         OfdKind::Epoll => push_new(lower, extra(nr::epoll_create1).imm(0, 0), to)?,
         OfdKind::Event => push_new(lower, extra(nr::eventfd2).imm(0, 0).imm(1, 0), to)?,
         OfdKind::Timer => push_new(lower, extra(nr::timerfd_create).imm(0, 1).imm(1, 0), to)?,
         OfdKind::Inotify => push_new(lower, extra(nr::inotify_init1).imm(0, 0), to)?,
         OfdKind::Signal => {
-            let mask = lower.b.data(&[0; 8])?;
+            let mask = lower.emit.data(&[0; 8])?;
             let step = extra(nr::signalfd4).imm(0, u64::MAX).arg(1, Sel::Data, mask).imm(2, 8).imm(3, 0);
             push_new(lower, step, to)?;
         }
         OfdKind::Mem { inode } => {
-            let name = lower.b.cstr(b"replay")?;
+            let name = lower.emit.cstr(b"replay")?;
             push_new(lower, extra(nr::memfd_create).arg(0, Sel::Data, name).imm(1, 0), to)?;
             let size = lower.world.fs.node(inode).size;
-            lower.b.push(0, &extra(nr::ftruncate).imm(0, u64::from(at)).imm(1, size))?;
+            lower.emit.put(0, &extra(nr::ftruncate).imm(0, u64::from(at)).imm(1, size))?;
         }
         OfdKind::Pid | OfdKind::Other => {
-            lower.environment.preopened.push(Preopened {
-                fd: at as i32,
-                kind: PreopenedKind::Null,
-                cloexec: false,
-            });
+            lower.surroundings.preopen(at as i32, PreopenedKind::Null);
         }
     }
     nonblock(lower, at, state.nonblock, state.append)
 }
 
 fn push_new(lower: &mut Lower<'_>, step: Step, to: u64) -> Result<(), CompileError> {
-    lower.b.push(0, &step.expect(Expect::Success, 0).post(Post::Fd, to))?;
+    lower.emit.put(0, &step.expect(Expect::Success, 0).post(Post::Fd, to))?;
     Ok(())
 }
 
 fn nonblock(lower: &mut Lower<'_>, at: u32, nonblock: bool, append: bool) -> Result<(), CompileError> {
     let value = if nonblock { O_NONBLOCK } else { 0 } | if append { O_APPEND } else { 0 };
     if value != 0 {
-        lower.b.push(0, &extra(nr::fcntl).imm(0, u64::from(at)).imm(1, F_SETFL).imm(2, u64::from(value)))?;
+        lower
+            .emit
+            .put(0, &extra(nr::fcntl).imm(0, u64::from(at)).imm(1, F_SETFL).imm(2, u64::from(value)))?;
     }
     Ok(())
 }
@@ -586,13 +599,13 @@ fn socket(lower: &mut Lower<'_>, at: u32, family: u16, kind: u16, protocol: u16)
     push_new(lower, step, fd_operand(at, false))
 }
 
-fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileError> {
+fn bind(lower: &mut Lower<'_>, making: &Making, at: u32, addr: &SockAddr) -> Result<(), CompileError> {
     if let SockAddr::Inet(inet) = addr {
-        let one = lower.b.data(&1_u32.to_ne_bytes())?;
+        let one = lower.emit.data(&1_u32.to_ne_bytes())?;
         let reuse =
             extra(nr::setsockopt).imm(0, u64::from(at)).imm(1, 1).imm(2, 2).arg(3, Sel::Data, one).imm(4, 4);
-        lower.b.push(0, &reuse)?;
-        if inet.is_ipv6() && lower.v4_ports.contains(&inet.port()) {
+        lower.emit.put(0, &reuse)?;
+        if inet.is_ipv6() && making.v4_ports.contains(&inet.port()) {
             // IPPROTO_IPV6, IPV6_V6ONLY
             let only = extra(nr::setsockopt)
                 .imm(0, u64::from(at))
@@ -600,7 +613,7 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
                 .imm(2, 26)
                 .arg(3, Sel::Data, one)
                 .imm(4, 4);
-            lower.b.push(0, &only)?;
+            lower.emit.put(0, &only)?;
         }
         if !inet.ip().is_unspecified() {
             lower.peers.addresses.insert(inet.ip());
@@ -610,17 +623,17 @@ fn bind(lower: &mut Lower<'_>, at: u32, addr: &SockAddr) -> Result<(), CompileEr
         && path.first().is_some_and(|c| *c != b'@' && *c != 0)
     {
         // Its file is there, like all that was there: made again by the bind.
-        let path = lower.b.cstr(path)?;
+        let path = lower.emit.cstr(path)?;
         let unlink = extra(nr::unlinkat).imm(0, -100_i64 as u64).arg(1, Sel::Data, path).imm(2, 0);
-        lower.b.push(0, &unlink)?;
+        lower.emit.put(0, &unlink)?;
     }
     let bytes = wire::sockaddr(addr);
     if bytes.len() <= 2 {
         return Ok(());
     }
-    let blob = lower.b.data(&bytes)?;
+    let blob = lower.emit.data(&bytes)?;
     let step = extra(nr::bind).imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
-    lower.b.push(0, &step.expect(Expect::Exact, 0))?;
+    lower.emit.put(0, &step.expect(Expect::Exact, 0))?;
     Ok(())
 }
 
@@ -639,17 +652,15 @@ fn open_socket(
     lower: &mut Lower<'_>,
     sock: SockIx,
     at: u32,
-    next: &mut u32,
-    high: &mut FxHashMap<(u8, u32, bool), u32>,
+    making: &mut Making,
     nonblocking: bool,
 ) -> Result<(), CompileError> {
     let state = lower.world.socks[sock as usize].clone();
     let connected = state.state == SockState::Connected;
     if state.family == 1 && (connected || state.partner.is_some()) {
         if let Some(partner) = state.partner {
-            let other = *next;
-            *next += 1;
-            high.insert((1, partner, false), other);
+            let other = making.number();
+            making.made.insert(Thing::Socket(partner), other);
             let step = extra(nr::socketpair)
                 .imm(0, 1)
                 .imm(1, u64::from(state.kind))
@@ -657,43 +668,43 @@ fn open_socket(
                 .arg(3, Sel::Out, 8)
                 .expect(Expect::Exact, 0)
                 .post(Post::Fds, fds_operand(at, other, 3, false));
-            lower.b.push(0, &step)?;
+            lower.emit.put(0, &step)?;
         } else {
             let id = 0x4000_0000 | sock;
-            feeder(lower, sock, id)?;
+            feeder(lower, sock, id, false)?;
             let kind = PreopenedKind::Socket { id, end: 0, kind: state.kind };
-            lower.environment.preopened.push(Preopened { fd: at as i32, kind, cloexec: false });
+            lower.surroundings.preopen(at as i32, kind);
         }
         return nonblock(lower, at, nonblocking, false);
     }
     let tcp = state.kind == 1 && matches!(state.local, Some(SockAddr::Inet(_)));
     if connected && tcp {
         let (Some(local), Some(peer)) = (state.local.clone(), state.peer.clone()) else { return Ok(()) };
-        connection(lower, sock, at, next, high, &local, &peer, state.partner)?;
+        connection(lower, sock, at, making, &local, &peer, state.partner)?;
         return nonblock(lower, at, nonblocking, false);
     }
     if netlink::is(&state) {
         socket(lower, at, state.family, state.kind, netlink::PROTOCOL)?;
         let own = netlink::own(sock);
-        bind(lower, at, &own)?;
-        lower.dgram_ports.insert(sock, own);
+        bind(lower, making, at, &own)?;
+        lower.kept.sockets.give(sock, own);
         return nonblock(lower, at, nonblocking, false);
     }
     if state.state == SockState::Listening {
-        return listening_socket(lower, sock, at, nonblocking);
+        return listening_socket(lower, making, sock, at, nonblocking);
     }
     socket(lower, at, state.family, state.kind, state.protocol)?;
     if let Some(local) = &state.local {
-        bind(lower, at, local)?;
+        bind(lower, making, at, local)?;
     }
     if state.kind == 2
         && let Some(peer) = &state.peer
     {
         let family = family_of(peer);
-        lower.peers.datagram(&mut lower.b, &mut lower.deps, sock, Some(peer), family, 0, false)?;
+        lower.peers.datagram(&mut lower.emit, sock, Some(peer), family, 0, false)?;
         let bytes = wire::sockaddr(peer);
-        let blob = lower.b.data(&bytes)?;
-        lower.b.push(
+        let blob = lower.emit.data(&bytes)?;
+        lower.emit.put(
             0,
             &extra(nr::connect).imm(0, u64::from(at)).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64),
         )?;
@@ -704,70 +715,68 @@ fn open_socket(
 /// A socket that listens already.
 fn listening_socket(
     lower: &mut Lower<'_>,
+    making: &Making,
     sock: SockIx,
     at: u32,
     nonblocking: bool,
 ) -> Result<(), CompileError> {
     let state = lower.world.socks[sock as usize].clone();
     socket(lower, at, state.family, state.kind, state.protocol)?;
-    let shared = lower.shares_its_address(sock);
+    let shared = lower.model().shares_its_address(sock);
     if shared {
-        let step = share_address(&mut lower.b, u64::from(at))?;
-        lower.b.push(0, &step.with(flags::EXTRA))?;
+        let step = share_address(&mut lower.emit, u64::from(at))?;
+        lower.emit.put(0, &step.with(flags::EXTRA))?;
     }
     if let Some(local) = &state.local {
-        bind(lower, at, local)?;
+        bind(lower, making, at, local)?;
     }
-    lower.b.push(0, &extra(nr::listen).imm(0, u64::from(at)).imm(1, 4096).expect(Expect::Exact, 0))?;
+    lower.emit.put(0, &extra(nr::listen).imm(0, u64::from(at)).imm(1, 4096).expect(Expect::Exact, 0))?;
     if shared {
-        let step = choose_by_place(&mut lower.b, u64::from(at))?;
-        lower.b.push(0, &step.with(flags::EXTRA))?;
+        let step = choose_by_place(&mut lower.emit, u64::from(at))?;
+        lower.emit.put(0, &step.with(flags::EXTRA))?;
     }
     nonblock(lower, at, nonblocking, false)
 }
 
 /// An established TCP connection: the workload's end connects to a listener that exists for this one only.
-#[expect(clippy::too_many_arguments, reason = "both ends of a connection")]
 fn connection(
     lower: &mut Lower<'_>,
     sock: SockIx,
     at: u32,
-    next: &mut u32,
-    high: &mut FxHashMap<(u8, u32, bool), u32>,
+    making: &mut Making,
     local: &SockAddr,
     peer: &SockAddr,
     partner: Option<SockIx>,
 ) -> Result<(), CompileError> {
     let family = lower.world.socks[sock as usize].family;
     let bytes = wire::sockaddr(peer);
-    let blob = lower.b.data(&bytes)?;
+    let blob = lower.emit.data(&bytes)?;
     let connect = extra(nr::connect)
         .imm(0, u64::from(at))
         .arg(1, Sel::Data, blob)
         .imm(2, bytes.len() as u64)
         .expect(Expect::Exact, 0);
     if let Some(partner) = partner {
-        let (listener, other) = (*next, *next + 1);
-        *next += 2;
+        let (listener, other) = (making.number(), making.number());
         socket(lower, listener, family, 1, 0)?;
-        bind(lower, listener, peer)?;
-        lower.b.push(0, &extra(nr::listen).imm(0, u64::from(listener)).imm(1, 1))?;
+        bind(lower, making, listener, peer)?;
+        lower.emit.put(0, &extra(nr::listen).imm(0, u64::from(listener)).imm(1, 1))?;
         socket(lower, at, family, 1, 0)?;
-        bind(lower, at, local)?;
-        lower.b.push(0, &connect)?;
+        bind(lower, making, at, local)?;
+        lower.emit.put(0, &connect)?;
         let accept = extra(nr::accept4).imm(0, u64::from(listener)).imm(1, 0).imm(2, 0).imm(3, 0);
         push_new(lower, accept, fd_operand(other, false))?;
-        lower.b.push(0, &extra(nr::close).imm(0, u64::from(listener)))?;
-        high.insert((1, partner, false), other);
+        lower.emit.put(0, &extra(nr::close).imm(0, u64::from(listener)))?;
+        making.made.insert(Thing::Socket(partner), other);
         return Ok(());
     }
     let client = lower.world.listener(local).is_some();
     let peer = reachable(peer.clone());
-    let ready = lower.peers.established(&mut lower.b, &mut lower.deps, sock, &peer, client)?;
+    let ready = lower.peers.established(&mut lower.emit, sock, &peer, client)?;
     socket(lower, at, family, 1, 0)?;
-    bind(lower, at, local)?;
+    bind(lower, making, at, local)?;
     let mut waits: Vec<Wait> = Vec::new();
-    lower.deps.add(0, EdgeKind::Connection, ready, &mut waits);
-    let step = lower.b.push_after(0, &connect, &waits)?;
-    lower.peers.established_accept(&mut lower.b, &mut lower.deps, sock, Wait::entered(0, step))
+    lower.emit.wait(0, EdgeKind::Connection, ready, &mut waits);
+    let step = lower.emit.put_after(0, &connect, &waits)?;
+    lower.peers.established_accept(&mut lower.emit, sock, Wait::entered(0, step))
 }

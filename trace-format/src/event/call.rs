@@ -304,6 +304,11 @@ pub struct EpollEntry {
 }
 
 impl Syscall {
+    /// Whether nothing is known of the arguments: neither the entry nor the registers at the exit were seen.
+    pub const fn arguments_unknown(&self) -> bool {
+        self.flags.contains(SyscallFlags::NO_ENTER) && self.args_mask == 0
+    }
+
     /// Bytes that a call that moves data moved. The result of one that takes several messages is their number.
     pub fn moved(&self) -> u64 {
         let messages = self.details.iter().find_map(|detail| match detail {

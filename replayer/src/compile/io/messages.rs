@@ -2,16 +2,16 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
-use super::super::lower::{Cx, Late, Lower, Lowered};
+use super::super::emit::{BUFFER_MAX, Late, Lowered, split};
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use super::super::netlink;
 use super::super::wire;
 use super::super::world::{
     OfdKind, SOCK_DGRAM, SockIx, detail_addr, detail_local, detail_messages, details_passed,
 };
-use super::{
-    BUFFER_MAX, Channel, EAGAIN, MSG_DONTWAIT, MSG_ERRQUEUE, POLLERR, POLLHUP, POLLIN, POLLOUT, split,
-};
-use ctrace_format::{Message, Object, PassedFd, SockAddr, SyscallFlags};
+use super::{Channel, EAGAIN, MSG_DONTWAIT, MSG_ERRQUEUE, POLLERR, POLLHUP, POLLIN, POLLOUT};
+use ctrace_format::{Message, Object, PassedFd, SockAddr};
 use ctrace_program::{Expect, MsgDesc, Post, Sel, Step, fd_operand, flags};
 
 /// Messages that the kernel takes at once (`UIO_MAXIOV`, include/uapi/linux/uio.h).
@@ -43,7 +43,7 @@ impl Lower<'_> {
             return Ok((0, 0));
         }
         let bytes = wire::rights(&numbers);
-        Ok((self.b.data(&bytes)?, bytes.len() as u32))
+        Ok((self.emit.data(&bytes)?, bytes.len() as u32))
     }
 
     /// Where the descriptors go that a call received with its messages, and how much room their control data need.
@@ -69,7 +69,7 @@ impl Lower<'_> {
             return Ok(step);
         }
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        Ok(step.post(Post::Passed, self.b.data(&bytes)?))
+        Ok(step.post(Post::Passed, self.emit.data(&bytes)?))
     }
 
     /// A descriptor came from somebody outside: what it stands for is opened where it is a file; anything else is there by
@@ -84,12 +84,12 @@ impl Lower<'_> {
         let path = match passed.object.map(|object| self.source.object(object)) {
             Some(Object::File { path, mode, .. }) if mode & 0o170_000 == 0o100_000 => *path,
             _ => {
-                let null = self.b.cstr(b"/dev/null")?;
+                let null = self.emit.cstr(b"/dev/null")?;
                 pre.push(opened(null, fd, cloexec));
                 return Ok(());
             }
         };
-        let path = self.string(path)?;
+        let path = self.emit.string(self.source, path)?;
         pre.push(opened(path, fd, cloexec));
         Ok(())
     }
@@ -109,7 +109,7 @@ impl Lower<'_> {
             Some(SockAddr::Unix(name)) => !name.is_empty(),
             _ => false,
         };
-        if state.kind & 0xf != SOCK_DGRAM || named || self.dgram_ports.contains_key(&sock) {
+        if state.kind & 0xf != SOCK_DGRAM || named || self.kept.sockets.given(sock).is_some() {
             return Ok(());
         }
         let addr = addr.clone();
@@ -119,10 +119,10 @@ impl Lower<'_> {
             self.peers.addresses.insert(at.ip());
         }
         let bytes = wire::sockaddr(&addr);
-        let blob = self.b.data(&bytes)?;
+        let blob = self.emit.data(&bytes)?;
         let bind = Step::call(nr::bind).with(flags::ENGINE).imm(0, cx.call.args[0]);
         pre.push(bind.arg(1, Sel::Data, blob).imm(2, bytes.len() as u64));
-        self.dgram_ports.insert(sock, addr);
+        self.kept.sockets.give(sock, addr);
         Ok(())
     }
 
@@ -142,7 +142,7 @@ impl Lower<'_> {
             return Ok(self.surrogate(cx));
         }
         let ret = cx.call.ret;
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         let count = if ret > 0 && !unfinished { ret as usize } else { cx.call.args[2] as u32 as usize };
         let mut pre = Vec::new();
         let sock = match ofd.map(|o| self.world.ofds[o as usize].kind) {
@@ -156,15 +156,15 @@ impl Lower<'_> {
             if let Some(sock) = sock
                 && channel == Channel::Message
             {
-                let (at, waits) = self.datagram_peer(cx, sock, message.addr.as_ref(), &mut pre)?;
-                late.0 = if late.1.is_empty() { at } else { late.0 };
-                late.1.extend(waits);
+                let Late { at, waits } = self.datagram_peer(cx, sock, message.addr.as_ref(), &mut pre)?;
+                late.at = if late.waits.is_empty() { at } else { late.at };
+                late.waits.extend(waits);
             }
             let addr = message.addr.as_ref().map(|addr| kernel.as_ref().unwrap_or(addr));
             let (name, name_len) = match addr {
                 Some(addr) => {
                     let bytes = wire::sockaddr(addr);
-                    (self.b.data(&bytes)?, bytes.len() as u32)
+                    (self.emit.data(&bytes)?, bytes.len() as u32)
                 }
                 None => (0, 0),
             };
@@ -182,7 +182,7 @@ impl Lower<'_> {
             all.push((desc, lens));
         }
         let count = all.len() as u64;
-        let blob = self.b.messages(&all)?;
+        let blob = self.emit.messages(&all)?;
         let mut step = self.plain(cx, &[0, 3]).arg(1, Sel::Mmsg, blob).imm(2, count);
         step.len_arg = 2;
         if ret > 0 && !unfinished {
@@ -198,7 +198,7 @@ impl Lower<'_> {
             return Ok(self.surrogate(cx));
         }
         let ret = cx.call.ret;
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         let done = ret > 0 && !unfinished;
         let count = if done { ret as usize } else { cx.call.args[2] as u32 as usize };
         let passes = details_passed(cx.call).count() > 0;
@@ -211,7 +211,7 @@ impl Lower<'_> {
             all.push((desc, lens));
         }
         let count = all.len() as u64;
-        let blob = self.b.messages(&all)?;
+        let blob = self.emit.messages(&all)?;
         let mut pre = Vec::new();
         self.impatient(cx, &mut pre)?;
         let mut step = self.plain(cx, &[0, 3]).arg(1, Sel::Mmsg, blob).imm(2, count);
@@ -235,21 +235,6 @@ impl Lower<'_> {
         }
         let step = self.arrived_fds(cx, step, &mut pre)?;
         Ok(Lowered::after(pre, step.expect(Expect::Bytes, ret).with(flags::STREAM).aux(u64::from(POLLIN))))
-    }
-
-    /// The sockets inside that what a call sent reaches, when it is a datagram each.
-    pub(crate) fn datagram_receivers(&mut self, cx: &Cx<'_>) -> Vec<SockIx> {
-        let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Vec::new() };
-        if self.world.socks[sock as usize].kind & 0xf != SOCK_DGRAM {
-            return Vec::new();
-        }
-        let mut all: Vec<SockIx> = Vec::new();
-        let to = super::super::world::World::destinations(cx.call, cx.known.sc);
-        for to in to {
-            let receiver = self.world.receiver_of(cx.task, sock, to.as_ref());
-            all.extend(receiver.filter(|receiver| !all.contains(receiver)));
-        }
-        all
     }
 }
 

@@ -6,17 +6,22 @@ mod readiness;
 pub(crate) mod sharing;
 mod sockets;
 
+pub(crate) use readiness::Watches;
+pub(crate) use sockets::Sockets;
+
 use super::CompileError;
 use super::calls::{Sc, nr};
+use super::emit::{BUFFER_MAX, Late, Lowered};
 use super::fsmodel::NodeKind;
-use super::lower::{Cx, Late, Lower, Lowered};
+use super::lower::Lower;
+use super::model::Cx;
 use super::netlink;
 use super::wire;
 use super::world::{
     O_CLOEXEC, OfdIx, OfdKind, detail_addr, detail_iov, detail_newfds, detail_value, positional,
 };
 use crate::sandbox::confine::is_denied_socket;
-use ctrace_format::{PollEntry, SyscallFlags};
+use ctrace_format::PollEntry;
 use ctrace_program::{Expect, Kind, MsgDesc, Post, Sel, Step, fds_operand, flags};
 
 pub(crate) const POLLIN: u16 = 1;
@@ -32,8 +37,6 @@ pub(crate) const SO_RCVTIMEO: u64 = 20;
 pub(crate) const MSG_PEEK: u64 = 2;
 pub(crate) const MSG_DONTWAIT: u64 = 0x40;
 pub(crate) const MSG_ERRQUEUE: u64 = 0x2000;
-/// A buffer is never larger than this; the kernel itself moves no more than 2 GiB at once.
-pub(crate) const BUFFER_MAX: u64 = 1 << 28;
 pub(crate) const EAGAIN: i64 = -11;
 /// Parts of an I/O vector, at most (linux/uio.h, `UIO_MAXIOV`).
 const IOV_MAX: u64 = 1024;
@@ -54,13 +57,6 @@ pub(crate) enum Channel {
     Foreign,
     /// Not known.
     Unknown,
-}
-
-/// `bytes` in `count` parts of about the same length.
-pub(crate) fn split(bytes: u64, count: u64) -> Vec<u64> {
-    let bytes = bytes.min(BUFFER_MAX);
-    let count = count.max(1);
-    (0..count).map(|i| bytes / count + u64::from(i < bytes % count)).collect()
 }
 
 impl Lower<'_> {
@@ -115,7 +111,7 @@ impl Lower<'_> {
             }
             Sc::TimerfdCreate => {
                 if cx.call.ret >= 0 {
-                    self.timer_clocks.insert((cx.proc, cx.call.ret as i32), (a[0] as u8).min(11));
+                    self.kept.timers.made(cx.proc, cx.call.ret as i32, a[0]);
                 }
                 let step = self.plain(cx, &[0, 1]);
                 self.new_fd(cx, step, a[1] as u32 & O_CLOEXEC != 0).into()
@@ -127,7 +123,7 @@ impl Lower<'_> {
             }
             Sc::Signalfd | Sc::Signalfd4 => {
                 let mask = detail_value(cx.call, 1).unwrap_or(0);
-                let blob = self.b.data(&mask.to_ne_bytes())?;
+                let blob = self.emit.data(&mask.to_ne_bytes())?;
                 let four = cx.known.sc == Sc::Signalfd4;
                 let step = if four { self.plain(cx, &[0, 3]) } else { self.plain(cx, &[0]) };
                 let step = step.arg(1, Sel::Data, blob).imm(2, 8);
@@ -151,7 +147,7 @@ impl Lower<'_> {
                 Lowered::after(pre, self.plain(cx, &[0, 1]))
             }
             Sc::Getsockname | Sc::Getpeername => {
-                let len = self.b.data(&128_u32.to_ne_bytes())?;
+                let len = self.emit.data(&128_u32.to_ne_bytes())?;
                 self.plain(cx, &[0]).arg(1, Sel::Out, 128).arg(2, Sel::InOut, len).into()
             }
             Sc::Getsockopt => self.getsockopt(cx)?,
@@ -227,7 +223,7 @@ impl Lower<'_> {
         let ofd = self.ofd(cx, 0);
         let channel = self.channel(ofd);
         let ret = cx.call.ret;
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         match channel {
             Channel::Foreign => return Ok(self.surrogate(cx)),
             Channel::Unknown if ret >= 0 => return Ok(self.missing(cx)),
@@ -253,7 +249,7 @@ impl Lower<'_> {
             _ => 0,
         };
         if msg_flags & MSG_ERRQUEUE != 0 {
-            let seq = self.world.tasks[cx.task as usize].ops;
+            let seq = cx.seq;
             if ret >= 0 && !self.facts.refusals.is_told(cx.task, seq) {
                 return Ok(self.surrogate(cx));
             }
@@ -297,7 +293,7 @@ impl Lower<'_> {
             Sc::Recvfrom => {
                 let step = self.plain(cx, &[0, 3]).arg(1, Sel::Out, want).imm(2, want);
                 if detail_addr(cx.call, 4).is_some() {
-                    let len = self.b.data(&128_u32.to_ne_bytes())?;
+                    let len = self.emit.data(&128_u32.to_ne_bytes())?;
                     step.arg(4, Sel::Out, 128).arg(5, Sel::InOut, len)
                 } else {
                     step.imm(4, 0).imm(5, 0)
@@ -308,12 +304,12 @@ impl Lower<'_> {
                 // Without room for them, the kernel drops what a sender passes along.
                 let control_len = messages::control_room(cx);
                 let desc = MsgDesc { name_len: 128, control_len, ..MsgDesc::default() };
-                let blob = self.message(desc, want, u64::from(count.clamp(1, 1024)))?;
+                let blob = self.emit.message(desc, want, u64::from(count.clamp(1, 1024)))?;
                 self.plain(cx, &[0, 2]).arg(1, Sel::Msg, blob)
             }
             _ => {
                 let count = detail_iov(cx.call).map_or(1, |(_, count)| count);
-                let blob = self.vector(want, u64::from(count.clamp(1, 1024)))?;
+                let blob = self.emit.vector(want, u64::from(count.clamp(1, 1024)))?;
                 let rest: &[usize] = match cx.known.sc {
                     Sc::Preadv => &[0, 3],
                     Sc::Preadv2 => &[0, 3, 5],
@@ -395,7 +391,7 @@ impl Lower<'_> {
         let ofd = self.ofd(cx, 0);
         let channel = self.channel(ofd);
         let ret = cx.call.ret;
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         match channel {
             Channel::Foreign => return Ok(self.surrogate(cx)),
             Channel::Unknown if ret >= 0 => return Ok(self.missing(cx)),
@@ -424,10 +420,10 @@ impl Lower<'_> {
         let event = ofd.is_some_and(|o| self.world.ofds[o as usize].kind == OfdKind::Event);
         let mut step = match cx.known.sc {
             Sc::Write if event => {
-                let place = (cx.task, self.world.tasks[cx.task as usize].ops);
+                let place = cx.id();
                 // One is what nearly everybody adds.
                 let value = self.facts.told.added.get(&place).copied().or_else(|| detail_value(cx.call, 1));
-                let value = self.b.data(&value.unwrap_or(1).to_ne_bytes())?;
+                let value = self.emit.data(&value.unwrap_or(1).to_ne_bytes())?;
                 self.plain(cx, &[0]).arg(1, Sel::Data, value).imm(2, cx.call.args[2].min(8))
             }
             Sc::Write => match self.lines(cx, want)? {
@@ -440,7 +436,7 @@ impl Lower<'_> {
                 match to {
                     Some(addr) => {
                         let bytes = wire::sockaddr(addr);
-                        let blob = self.b.data(&bytes)?;
+                        let blob = self.emit.data(&bytes)?;
                         step.arg(4, Sel::Data, blob).imm(5, bytes.len() as u64)
                     }
                     None => step.imm(4, 0).imm(5, 0),
@@ -451,18 +447,18 @@ impl Lower<'_> {
                 let (name, name_len) = match to {
                     Some(addr) => {
                         let bytes = wire::sockaddr(addr);
-                        (self.b.data(&bytes)?, bytes.len() as u32)
+                        (self.emit.data(&bytes)?, bytes.len() as u32)
                     }
                     None => (0, 0),
                 };
                 let (control, control_len) = self.control(cx, 0)?;
                 let desc = MsgDesc { name, name_len, control, control_len, ..MsgDesc::default() };
-                let blob = self.message(desc, want, u64::from(count.clamp(1, 1024)))?;
+                let blob = self.emit.message(desc, want, u64::from(count.clamp(1, 1024)))?;
                 self.plain(cx, &[0, 2]).arg(1, Sel::Msg, blob)
             }
             _ => {
                 let count = u64::from(detail_iov(cx.call).map_or(1, |(_, count)| count).clamp(1, 1024));
-                let blob = self.vector(want, count)?;
+                let blob = self.emit.vector(want, count)?;
                 let rest: &[usize] = match cx.known.sc {
                     Sc::Pwritev => &[0, 3],
                     Sc::Pwritev2 => &[0, 3, 5],
@@ -527,7 +523,7 @@ impl Lower<'_> {
             // What the call left behind is recorded: where it began is as much before.
             step = match detail_value(cx.call, *arg as u8) {
                 Some(after) => {
-                    let blob = self.b.data(&after.saturating_sub(ret.max(0) as u64).to_ne_bytes())?;
+                    let blob = self.emit.data(&after.saturating_sub(ret.max(0) as u64).to_ne_bytes())?;
                     step.arg(*arg, Sel::InOut, blob)
                 }
                 None => step.imm(*arg, 0),
@@ -546,7 +542,7 @@ impl Lower<'_> {
                 events: POLLIN | POLLHUP | POLLRDHUP,
                 revents: 0,
             };
-            let blob = self.b.data(&wire::pollfds([entry]))?;
+            let blob = self.emit.data(&wire::pollfds([entry]))?;
             let mut ready = Step::of(Kind::AwaitReady);
             ready.args[0] = blob;
             pre.push(ready);
@@ -566,7 +562,7 @@ impl Lower<'_> {
     /// What a transfer that moved `ret` bytes moves here, where it asks for `want`.
     fn shortened(&mut self, ret: i64, want: u64) -> i64 {
         if ret as u64 > BUFFER_MAX && want == BUFFER_MAX {
-            self.shortened += 1;
+            self.kept.shortened += 1;
             return BUFFER_MAX as i64;
         }
         ret
@@ -579,10 +575,10 @@ impl Lower<'_> {
         }
         let ret = cx.call.ret;
         let (asked, count) = detail_iov(cx.call).unwrap_or((ret.max(0) as u64, 1));
-        let moves = ret > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let moves = ret > 0 && !cx.unfinished();
         let want = if moves { ret as u64 } else { asked }.min(BUFFER_MAX);
         let parts = u64::from(count.clamp(1, 1024));
-        let blob = self.vector(want, parts)?;
+        let blob = self.emit.vector(want, parts)?;
         // The pages stay the worker's, who uses them again.
         let how = cx.call.args[3] & !SPLICE_F_GIFT;
         let mut step = self.plain(cx, &[0]).arg(1, Sel::Iov, blob).imm(2, parts).imm(3, how);
@@ -613,9 +609,5 @@ impl Lower<'_> {
 }
 
 pub(crate) fn expect_of(cx: &Cx<'_>) -> Expect {
-    if (-516..=-512).contains(&cx.call.ret) || cx.call.flags.contains(SyscallFlags::NO_EXIT) {
-        Expect::Any
-    } else {
-        Expect::Exact
-    }
+    if (-516..=-512).contains(&cx.call.ret) || cx.unfinished() { Expect::Any } else { Expect::Exact }
 }

@@ -4,8 +4,10 @@
 
 use super::super::CompileError;
 use super::super::calls::nr;
+use super::super::emit::Lowered;
 use super::super::fsmodel::NodeKind;
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use super::super::wire;
 use super::super::world::{BLOCKED_NS, OfdIx, OfdKind, Watch};
 use super::{POLLIN, POLLNVAL};
@@ -15,8 +17,6 @@ use ctrace_program::{Post, Sel, Step, flags, value_operand};
 /// What is always so of a plain file (linux/poll.h, `DEFAULT_POLLMASK`).
 const DEFAULT_POLLMASK: u16 = 0x145;
 const EFD_CLOEXEC: u64 = 0o2_000_000;
-/// Key of the value slots for stand-ins among the handles of a process.
-const STAND_INS: u8 = 4;
 
 impl Lower<'_> {
     /// Whether a description is of a file that is always ready here.
@@ -76,17 +76,10 @@ impl Lower<'_> {
         step: Step,
     ) -> Result<Lowered, CompileError> {
         const ADD: u64 = 1;
-        let key = (cx.proc, STAND_INS, u64::from(cx.task));
-        let slot = if let Some(slot) = self.handles.get(&key) {
-            *slot
-        } else {
-            let slot = self.b.value_slot();
-            self.handles.insert(key, slot);
-            slot
-        };
+        let slot = self.kept.watches.stand_in(cx, &mut self.emit);
         let engine = |number: u32| Step::call(number).with(flags::ENGINE);
         let stand_in = value_operand(slot, 0);
-        let watch = self.b.data(&wire::epoll_event(fd, u32::from(POLLIN)))?;
+        let watch = self.emit.data(&wire::epoll_event(fd, u32::from(POLLIN)))?;
         let mut lowered = Self::in_its_time(cx, step);
         pre.append(&mut lowered.pre);
         pre.push(engine(nr::eventfd2).imm(0, 1).imm(1, EFD_CLOEXEC).post(Post::StoreValue, u64::from(slot)));

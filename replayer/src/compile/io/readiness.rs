@@ -2,16 +2,44 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::emit::{Emit, Lowered};
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use super::super::wire;
-use super::super::world::{Epoll, OfdIx, OfdKind, StreamKey, Watch, detail_epoll, detail_time};
+use super::super::world::{
+    Epoll, OfdIx, OfdKind, ProcIx, StreamKey, TaskIx, Watch, detail_epoll, detail_time,
+};
 use super::{EPOLLET, POLLHUP, POLLIN, POLLNVAL, POLLOUT};
-use ctrace_format::{Detail, PollEntry, SyscallFlags};
+use ctrace_format::{Detail, PollEntry};
 use ctrace_program::{Expect, Kind, PROGRAM_BASE, Post, REPORTED_ONCE, Sel, Step, flags};
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeSet;
 
 /// Most descriptors of a `select`; the C library's sets have 1,024.
 const SELECT_MAX: u64 = 4096;
+
+/// What is different about epoll instances here.
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    /// Watches of descriptions that several epoll instances have, and that are out for a while: instance, descriptor.
+    out: FxHashMap<OfdIx, FxHashSet<i32>>,
+    /// By task: the value slot of what stands for a file that an instance of its reports.
+    stand_ins: FxHashMap<(ProcIx, TaskIx), u32>,
+}
+
+impl Watches {
+    /// A description is over.
+    pub(crate) fn forget(&mut self, ofd: OfdIx) {
+        self.out.remove(&ofd);
+    }
+    pub(crate) fn len(&self) -> usize {
+        self.stand_ins.len()
+    }
+    /// The value slot of what stands for a file.
+    pub(super) fn stand_in(&mut self, cx: &Cx<'_>, emit: &mut Emit) -> u32 {
+        *self.stand_ins.entry((cx.proc, cx.task)).or_insert_with(|| emit.value_slot())
+    }
+}
 
 impl Lower<'_> {
     /// An engine's poll before the call, when it would fail if it came too early.
@@ -29,7 +57,7 @@ impl Lower<'_> {
             return Ok(());
         }
         let entry = PollEntry { fd: cx.call.args[0] as i32, events, revents: 0 };
-        let blob = self.b.data(&wire::pollfds([entry]))?;
+        let blob = self.emit.data(&wire::pollfds([entry]))?;
         let mut step = Step::of(Kind::AwaitReady);
         step.args[0] = blob;
         pre.push(step);
@@ -61,7 +89,7 @@ impl Lower<'_> {
         };
         if gone {
             let entry = PollEntry { fd: cx.call.args[0] as i32, events: 0, revents: 0 };
-            let blob = self.b.data(&wire::pollfds([entry]))?;
+            let blob = self.emit.data(&wire::pollfds([entry]))?;
             let mut step = Step::of(Kind::AwaitReady);
             step.args[0] = blob;
             pre.push(step);
@@ -89,7 +117,7 @@ impl Lower<'_> {
         let mut pre = Vec::new();
         let fd = cx.call.args[2] as i32;
         if let Some(ep) = self.ofd(cx, 0)
-            && self.unwatched.get(&ep).is_some_and(|fds| fds.contains(&fd))
+            && self.kept.watches.out.get(&ep).is_some_and(|fds| fds.contains(&fd))
             && let Some(ofd) = self.world.ofd_of(cx.task, fd)
             && let Some(epoll) = self.world.epoll(ep)
             && let Some(watch) = epoll.data_of(ofd, fd).and_then(|data| epoll.by_data(data)).copied()
@@ -98,14 +126,14 @@ impl Lower<'_> {
         }
         if let Some(ep) = self.ofd(cx, 0) {
             // Of a descriptor that was closed meanwhile.
-            if let Some(fds) = self.unwatched.get_mut(&ep) {
+            if let Some(fds) = self.kept.watches.out.get_mut(&ep) {
                 fds.remove(&fd);
             }
         }
         let step = self.plain(cx, &[0, 1, 2]);
         let step = match detail_epoll(cx.call).and_then(<[_]>::first) {
             Some(entry) => {
-                let blob = self.b.data(&wire::epoll_event(fd, entry.events))?;
+                let blob = self.emit.data(&wire::epoll_event(fd, entry.events))?;
                 step.arg(3, Sel::Data, blob)
             }
             None => step.imm(3, 0),
@@ -133,7 +161,7 @@ impl Lower<'_> {
             };
             let told = told.contains(&data);
             // The others may have taken it out themselves, for a moment.
-            let out = self.unwatched.get(&ep).is_some_and(|fds| fds.contains(&watch.fd));
+            let out = self.kept.watches.out.get(&ep).is_some_and(|fds| fds.contains(&watch.fd));
             let contested = self.world.ofds[watch.ofd as usize].watched_by.len() > 1 || told && out;
             if !contested || self.world.ofd_of(cx.task, watch.fd) != Some(watch.ofd) {
                 continue;
@@ -156,10 +184,10 @@ impl Lower<'_> {
     ) -> Result<(), CompileError> {
         const ADD: u64 = 1;
         const DEL: u64 = 2;
-        let out = self.unwatched.entry(ep).or_default();
+        let out = self.kept.watches.out.entry(ep).or_default();
         let changes = if watched { out.remove(&watch.fd) } else { out.insert(watch.fd) };
         if changes {
-            let blob = self.b.data(&wire::epoll_event(watch.fd, watch.events))?;
+            let blob = self.emit.data(&wire::epoll_event(watch.fd, watch.events))?;
             let step = Step::call(nr::epoll_ctl)
                 .with(flags::ENGINE)
                 .imm(0, cx.call.args[0])
@@ -176,7 +204,7 @@ impl Lower<'_> {
         if entries.is_empty() {
             return Ok(step);
         }
-        let blob = self.b.data(&wire::pollfds(entries))?;
+        let blob = self.emit.data(&wire::pollfds(entries))?;
         Ok(step.post(Post::AwaitReady, blob))
     }
 
@@ -209,7 +237,7 @@ impl Lower<'_> {
     }
 
     pub(crate) fn epoll_wait(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         let ready = cx.call.ret > 0 && !unfinished;
         let max = cx.call.args[2].clamp(1, 4096);
         let mut step = self.plain(cx, &[0]).arg(1, Sel::Out, max * 16).imm(2, max);
@@ -240,7 +268,7 @@ impl Lower<'_> {
             return Ok(Lowered::after(pre, step));
         }
         step = step.expect(Expect::Ready, cx.call.ret);
-        let vain = self.told_in_vain(cx);
+        let vain = self.model().told_in_vain(cx);
         let mut named = self.named_by(cx);
         if ready && !vain.is_empty() && vain.len() as i64 == cx.call.ret {
             // It ends when it did, whether somebody is there at that moment or not.
@@ -261,7 +289,7 @@ impl Lower<'_> {
         }
         if at_once {
             let entry = PollEntry { fd: cx.call.args[0] as i32, events: POLLIN, revents: 0 };
-            let blob = self.b.data(&wire::pollfds([entry]))?;
+            let blob = self.emit.data(&wire::pollfds([entry]))?;
             let mut wait = Step::of(Kind::AwaitReady);
             wait.args[0] = blob;
             pre.push(wait);
@@ -313,7 +341,7 @@ impl Lower<'_> {
             if watch.events & EPOLLET == 0 || others && comes_in {
                 continue;
             }
-            let blob = self.b.data(&wire::epoll_event(watch.fd, watch.events))?;
+            let blob = self.emit.data(&wire::epoll_event(watch.fd, watch.events))?;
             let step = Step::call(nr::epoll_ctl).with(flags::ENGINE);
             pre.push(step.imm(0, cx.call.args[0]).imm(1, MOD).imm(2, watch.fd as u64).arg(
                 3,
@@ -338,7 +366,7 @@ impl Lower<'_> {
             revents: u16::from(watch.events & REPORTED_ONCE != 0),
             ..*entry
         });
-        let blob = self.b.data(&wire::marked_pollfds([head].into_iter().chain(entries)))?;
+        let blob = self.emit.data(&wire::marked_pollfds([head].into_iter().chain(entries)))?;
         Ok(step.post(Post::Delivered, blob))
     }
 
@@ -347,12 +375,12 @@ impl Lower<'_> {
         if !was_interrupted(cx) {
             return Ok(step);
         }
-        let mask = self.b.data(&[0; MASK_BYTES as usize])?;
+        let mask = self.emit.data(&[0; MASK_BYTES as usize])?;
         Ok(step.arg(arg, Sel::Data, mask))
     }
 
     pub(crate) fn poll(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         let ready = cx.call.ret > 0 && !unfinished;
         let mut entries = asked_about(cx);
         let by_files = self.polled_files(cx, &mut entries);
@@ -361,12 +389,12 @@ impl Lower<'_> {
             return Ok(self.surrogate(cx));
         }
         let entries = &entries[..entries.len().min(count)];
-        let vain = self.told_in_vain(cx);
+        let vain = self.model().told_in_vain(cx);
         let mut asked = entries.to_vec();
         for entry in asked.iter_mut().filter(|entry| entry.revents == 0 && self.is_contested(cx, entry.fd)) {
             entry.events &= !POLLIN;
         }
-        let blob = self.polled(&asked, count)?;
+        let blob = self.emit.polled(&asked, count)?;
         let mut step = self.call_step(cx).arg(0, Sel::InOut, blob).imm(1, count as u64);
         let mut at_once = false;
         if cx.known.sc == Sc::Ppoll {
@@ -418,7 +446,7 @@ impl Lower<'_> {
         at_once: bool,
     ) -> Result<Lowered, CompileError> {
         if at_once && !answered.is_empty() {
-            let blob = self.b.data(&wire::pollfds(answered))?;
+            let blob = self.emit.data(&wire::pollfds(answered))?;
             let mut wait = Step::of(Kind::AwaitReady);
             wait.args[0] = blob;
             return Ok(Lowered::after(vec![wait], step));
@@ -427,7 +455,7 @@ impl Lower<'_> {
     }
 
     pub(crate) fn select(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         let ready = cx.call.ret > 0 && !unfinished;
         let mut entries = asked_about(cx);
         let by_files = self.polled_files(cx, &mut entries);
@@ -435,7 +463,7 @@ impl Lower<'_> {
         if ready && entries.is_empty() {
             return Ok(self.surrogate(cx));
         }
-        let vain = self.told_in_vain(cx);
+        let vain = self.model().told_in_vain(cx);
         let mut step = self.call_step(cx).imm(0, nfds);
         for (arg, bit) in [(1, POLLIN), (2, POLLOUT), (3, 2)] {
             // Of a call that was under way when the recording began only the answer is known.
@@ -447,7 +475,7 @@ impl Lower<'_> {
             step = if set.is_empty() {
                 step.imm(arg, 0)
             } else {
-                let blob = self.b.data(&wire::fd_set(nfds, set))?;
+                let blob = self.emit.data(&wire::fd_set(nfds, set))?;
                 step.arg(arg, Sel::InOut, blob)
             };
         }
@@ -462,8 +490,8 @@ impl Lower<'_> {
             step = step.imm(5, 0);
             if was_interrupted(cx) {
                 // `struct { const sigset_t *mask; size_t bytes; }`
-                let mask = self.b.data(&[0; MASK_BYTES as usize])?;
-                let pair = self.b.words(&[PROGRAM_BASE + mask, MASK_BYTES])?;
+                let mask = self.emit.data(&[0; MASK_BYTES as usize])?;
+                let pair = self.emit.words(&[PROGRAM_BASE + mask, MASK_BYTES])?;
                 step = step.arg(5, Sel::Data, pair);
             }
         }

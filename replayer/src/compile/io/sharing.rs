@@ -7,10 +7,12 @@
 use super::super::CompileError;
 use super::super::arrivals::Place;
 use super::super::calls::nr;
-use super::super::lower::{Cx, Lower, Lowered};
-use super::super::world::{SockIx, World, canonical};
+use super::super::emit::{Emit, Lowered};
+use super::super::lower::Lower;
+use super::super::model::Cx;
+use super::super::world::World;
 use super::SOL_SOCKET;
-use ctrace_program::{BuildError, PROGRAM_BASE, ProgramBuilder, Sel, Step, flags};
+use ctrace_program::{PROGRAM_BASE, Sel, Step, flags};
 
 const SO_REUSEPORT: u64 = 15;
 const SO_ATTACH_REUSEPORT_CBPF: u64 = 51;
@@ -51,41 +53,41 @@ fn setsockopt(fd: u64, level: u64, option: u64, value: u64, len: u64) -> Step {
 }
 
 /// The step that lets several sockets have one address.
-pub(crate) fn share_address(b: &mut ProgramBuilder, fd: u64) -> Result<Step, BuildError> {
-    let one = b.data(&1_u32.to_ne_bytes())?;
+pub(crate) fn share_address(emit: &mut Emit, fd: u64) -> Result<Step, CompileError> {
+    let one = emit.data(&1_u32.to_ne_bytes())?;
     Ok(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, one, 4))
 }
 
 /// The step that makes a listening socket, and those that listen with it, chosen by place. Not before it listens: one that
 /// has a filter already is refused the address of others (`inet_bind_conflict`, `net/ipv4/inet_connection_sock.c`).
-pub(crate) fn choose_by_place(b: &mut ProgramBuilder, fd: u64) -> Result<Step, BuildError> {
+pub(crate) fn choose_by_place(emit: &mut Emit, fd: u64) -> Result<Step, CompileError> {
     let mut filter = Vec::new();
     for (code, if_true, if_false, operand) in BY_TIME_TO_LIVE {
         filter.extend_from_slice(&code.to_ne_bytes());
         filter.extend_from_slice(&[if_true, if_false]);
         filter.extend_from_slice(&operand.to_ne_bytes());
     }
-    let filter = b.data(&filter)?;
+    let filter = emit.data(&filter)?;
     // struct sock_fprog
-    let program = b.words(&[BY_TIME_TO_LIVE.len() as u64, PROGRAM_BASE + filter])?;
+    let program = emit.words(&[BY_TIME_TO_LIVE.len() as u64, PROGRAM_BASE + filter])?;
     Ok(setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program, 16))
 }
 
 /// The steps that make the connection of a socket go to one of those that listen at its address together.
 pub(crate) fn name_place(
-    b: &mut ProgramBuilder,
+    emit: &mut Emit,
     world: &World,
     place: Place,
     fd: u64,
     family: u16,
-) -> Result<Vec<Step>, BuildError> {
+) -> Result<Vec<Step>, CompileError> {
     const AF_INET6: u16 = 10;
     let group = world.group_of(place.listener);
     let Some(at) = group.iter().position(|member| *member == place.listener).filter(|_| group.len() > 1)
     else {
         return Ok(Vec::new());
     };
-    let value = b.data(&(at as u32 + 1).to_ne_bytes())?;
+    let value = emit.data(&(at as u32 + 1).to_ne_bytes())?;
     let mut steps = vec![setsockopt(fd, IPPROTO_IP, IP_TTL, value, 4)];
     if family == AF_INET6 {
         steps.push(setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, value, 4));
@@ -94,20 +96,14 @@ pub(crate) fn name_place(
 }
 
 impl Lower<'_> {
-    /// Whether several sockets listen at the address of one at some time.
-    pub(crate) fn shares_its_address(&self, sock: SockIx) -> bool {
-        let local = self.world.socks.get(sock as usize).and_then(|sock| sock.local.as_ref());
-        local.is_some_and(|local| self.facts.shared_addresses.contains(&canonical(local)))
-    }
-
     pub(crate) fn listen(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let mut lowered = Lowered::from(self.plain(cx, &[0, 1]));
         let fd = cx.call.args[0];
         if cx.call.ret == 0
             && let Some(sock) = self.world.sock_of(cx.task, fd as i32)
-            && self.shares_its_address(sock)
+            && self.model().shares_its_address(sock)
         {
-            lowered.then.push(choose_by_place(&mut self.b, fd)?.with(flags::ENGINE));
+            lowered.then.push(choose_by_place(&mut self.emit, fd)?.with(flags::ENGINE));
         }
         Ok(lowered)
     }

@@ -2,8 +2,9 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
-use super::super::deps::EdgeKind;
-use super::super::lower::{Cx, Late, Lower, Lowered, reachable};
+use super::super::emit::{EdgeKind, Late, Lowered};
+use super::super::lower::{Lower, reachable};
+use super::super::model::Cx;
 use super::super::netlink;
 use super::super::peers::family_of;
 use super::super::wire;
@@ -12,9 +13,46 @@ use super::super::world::{
 };
 use super::sharing::name_place;
 use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, SO_RCVTIMEO, SOL_SOCKET};
-use ctrace_format::{PollEntry, SockAddr, SyscallFlags};
+use ctrace_format::{PollEntry, SockAddr};
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Ports that sockets of datagrams get here: of no service, and below the ephemeral ones that peers get.
+const PORTS: std::ops::Range<u16> = 20_000..60_001;
+
+/// What is known of sockets beside what the workload knows.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    /// Local addresses given to unbound datagram sockets.
+    given: FxHashMap<SockIx, SockAddr>,
+    next_port: u16,
+    /// Sockets whose time limit for input is known to have been set.
+    impatient: FxHashSet<SockIx>,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self { given: FxHashMap::default(), next_port: PORTS.start, impatient: FxHashSet::default() }
+    }
+}
+
+impl Sockets {
+    /// The address that a socket was given here.
+    pub(crate) fn given(&self, sock: SockIx) -> Option<SockAddr> {
+        self.given.get(&sock).cloned()
+    }
+    /// A socket is given an address. Whether it had none.
+    pub(crate) fn give(&mut self, sock: SockIx, addr: SockAddr) -> bool {
+        self.given.insert(sock, addr).is_none()
+    }
+    /// A port that was not given for a while.
+    fn port(&mut self) -> u16 {
+        let port = self.next_port;
+        self.next_port = if PORTS.contains(&(port + 1)) { port + 1 } else { PORTS.start };
+        port
+    }
+}
 
 impl Lower<'_> {
     /// A socket that blocks gave up: it has a time limit, which was set before the recording when no call set it.
@@ -27,13 +65,13 @@ impl Lower<'_> {
         if cx.call.ret != EAGAIN
             || cx.call.duration_ns < LIMIT_NS
             || self.nonblocking(cx, ofd)
-            || !self.impatient.insert(sock)
+            || !self.kept.sockets.impatient.insert(sock)
         {
             return Ok(());
         }
         let (seconds, micros) =
             (cx.call.duration_ns / 1_000_000_000, cx.call.duration_ns % 1_000_000_000 / 1000);
-        let limit = self.b.words(&[seconds, micros])?;
+        let limit = self.emit.words(&[seconds, micros])?;
         let step = Step::call(nr::setsockopt)
             .with(flags::ENGINE)
             .imm(0, cx.call.args[0])
@@ -71,11 +109,10 @@ impl Lower<'_> {
         }
         let (at, family) = (reachable(peer.clone()), family_of(&peer));
         if self.facts.refusals.is_unheard(sock, state.sends) {
-            let gone = self.peers.desert(&mut self.b, &at, cx.call.t_ns)?;
+            let gone = self.peers.desert(&mut self.emit, &at, cx.call.t_ns)?;
             return Ok(self.after(cx, gone, pre));
         }
-        let (b, deps) = (&mut self.b, &mut self.deps);
-        let ready = self.peers.datagram(b, deps, sock, Some(&at), family, cx.call.t_ns, false)?;
+        let ready = self.peers.datagram(&mut self.emit, sock, Some(&at), family, cx.call.t_ns, false)?;
         let late = self.after(cx, ready, pre);
         self.sender_port(cx, sock, &peer, pre)?;
         Ok(late)
@@ -84,9 +121,9 @@ impl Lower<'_> {
     /// The call that `pre` comes before waits for others, after it has thought.
     fn after(&mut self, cx: &Cx<'_>, others: impl IntoIterator<Item = Wait>, pre: &mut Vec<Step>) -> Late {
         let mut waits: Vec<Wait> = Vec::new();
-        let me = self.prog(cx.task);
+        let me = self.emit.prog(cx.task);
         for other in others {
-            self.deps.add(me, EdgeKind::Connection, other, &mut waits);
+            self.emit.wait(me, EdgeKind::Connection, other, &mut waits);
         }
         if waits.is_empty() {
             return Late::default();
@@ -94,7 +131,7 @@ impl Lower<'_> {
         pre.push(Step::of(Kind::Sync));
         let at = pre.len();
         pre.push(Step::of(Kind::Sync));
-        (at, waits)
+        Late { at, waits }
     }
 
     /// A question to the kernel: whoever answers for it is there, knows where to, and gets what is sent to nobody in
@@ -102,8 +139,8 @@ impl Lower<'_> {
     fn ask_kernel(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<Late, CompileError> {
         let kernel = netlink::kernel(sock);
         let at_ns = cx.call.t_ns;
-        let (b, deps) = (&mut self.b, &mut self.deps);
-        let ready = self.peers.datagram(b, deps, sock, Some(&kernel), netlink::FAMILY, at_ns, false)?;
+        let ready =
+            self.peers.datagram(&mut self.emit, sock, Some(&kernel), netlink::FAMILY, at_ns, false)?;
         let first = ready.is_some();
         let late = self.after(cx, ready, pre);
         if first {
@@ -116,7 +153,7 @@ impl Lower<'_> {
     /// A netlink socket that no call has bound has the port that answers go to.
     fn netlink_port(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<(), CompileError> {
         let own = netlink::own(sock);
-        if self.dgram_ports.insert(sock, own.clone()).is_none() {
+        if self.kept.sockets.give(sock, own.clone()) {
             pre.push(self.addressed(nr::bind, cx.call.args[0], &own)?.with(flags::ENGINE));
         }
         Ok(())
@@ -125,7 +162,7 @@ impl Lower<'_> {
     /// `bind` or `connect`.
     fn addressed(&mut self, nr: u32, fd: u64, addr: &SockAddr) -> Result<Step, CompileError> {
         let bytes = wire::sockaddr(addr);
-        let blob = self.b.data(&bytes)?;
+        let blob = self.emit.data(&bytes)?;
         let step = Step::call(nr).imm(0, fd).arg(1, Sel::Data, blob);
         Ok(step.imm(2, bytes.len() as u64))
     }
@@ -139,19 +176,20 @@ impl Lower<'_> {
         pre: &mut Vec<Step>,
     ) -> Result<(), CompileError> {
         let state = &self.world.socks[sock as usize];
-        if state.local.is_some() || self.dgram_ports.contains_key(&sock) || !matches!(peer, SockAddr::Inet(_))
+        if state.local.is_some()
+            || self.kept.sockets.given.contains_key(&sock)
+            || !matches!(peer, SockAddr::Inet(_))
         {
             return Ok(());
         }
-        let port = self.next_port;
-        self.next_port = if port >= 60_000 { 20_000 } else { port + 1 };
+        let port = self.kept.sockets.port();
         let local = if state.family == 10 {
             SockAddr::Inet(SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), port))
         } else {
             SockAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
         };
         pre.push(self.addressed(nr::bind, cx.call.args[0], &local)?.with(flags::ENGINE));
-        self.dgram_ports.insert(sock, local);
+        self.kept.sockets.give(sock, local);
         Ok(())
     }
 
@@ -177,10 +215,10 @@ impl Lower<'_> {
         if let Some(sock) = self.netlink_of(cx) {
             // The groups that it joins send nothing here; a peer does.
             addr = netlink::own(sock);
-            self.dgram_ports.insert(sock, addr.clone());
+            self.kept.sockets.give(sock, addr.clone());
         }
         let bytes = wire::sockaddr(&addr);
-        let blob = self.b.data(&bytes)?;
+        let blob = self.emit.data(&bytes)?;
         Ok(self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64).into())
     }
 
@@ -231,7 +269,7 @@ impl Lower<'_> {
         let Some(ns) = self.facts.connects.patience_ns(cx.call, cookie) else { return Ok(()) };
         let ms = u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX).max(1);
         for (option, value) in [(TCP_SYNCNT, SYN_RETRIES_MAX), (TCP_USER_TIMEOUT, ms)] {
-            let blob = self.b.data(&value.to_ne_bytes())?;
+            let blob = self.emit.data(&value.to_ne_bytes())?;
             let step = Step::call(nr::setsockopt).with(flags::ENGINE);
             let step = step.imm(0, cx.call.args[0]).imm(1, IPPROTO_TCP).imm(2, option);
             pre.push(step.arg(3, Sel::Data, blob).imm(4, 4));
@@ -261,8 +299,7 @@ impl Lower<'_> {
                 {
                     // Its socket must be there before the connect.
                     let ready = self.peers.datagram(
-                        &mut self.b,
-                        &mut self.deps,
+                        &mut self.emit,
                         sock,
                         Some(&peer),
                         family_of(&peer),
@@ -282,14 +319,14 @@ impl Lower<'_> {
         if let Some(sock) = sock {
             self.give_up(cx, sock, &mut pre)?;
         }
-        if let Some(place) = self.place_made(cx) {
+        if let Some(place) = self.model().place_made(cx) {
             let (fd, family) =
                 (cx.call.args[0], sock.map_or(0, |sock| self.world.socks[sock as usize].family));
-            let steps = name_place(&mut self.b, &self.world, place, fd, family)?;
+            let steps = name_place(&mut self.emit, &self.world, place, fd, family)?;
             pre.extend(steps.into_iter().map(|step| step.with(flags::ENGINE)));
         }
         let bytes = wire::sockaddr(&addr);
-        let blob = self.b.data(&bytes)?;
+        let blob = self.emit.data(&bytes)?;
         let step = self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
         Ok(Lowered { late, ..Lowered::after(pre, step) })
     }
@@ -299,17 +336,17 @@ impl Lower<'_> {
         self.impatient(cx, &mut pre)?;
         let four = cx.known.sc == Sc::Accept4;
         let step = if four { self.plain(cx, &[0, 3]) } else { self.plain(cx, &[0]) };
-        let len = self.b.data(&128_u32.to_ne_bytes())?;
+        let len = self.emit.data(&128_u32.to_ne_bytes())?;
         let step = step.arg(1, Sel::Out, 128).arg(2, Sel::InOut, len);
         let Some(ofd) = self.ofd(cx, 0) else {
             return Ok(if cx.call.ret >= 0 { self.missing(cx) } else { Lowered::after(pre, step) });
         };
-        if cx.call.ret == EAGAIN && self.is_crowded(cx) {
+        if cx.call.ret == EAGAIN && self.facts.arrivals.is_crowded(cx.id()) {
             return Ok(self.fault(cx));
         }
-        if cx.call.ret >= 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) {
+        if cx.call.ret >= 0 && !cx.unfinished() {
             self.ready_first(cx, ofd, POLLIN, &mut pre)?;
-            if pre.is_empty() && self.overtakes(cx) {
+            if pre.is_empty() && self.facts.arrivals.is_overtaking(cx.id()) {
                 // Who waits for it counts on two steps.
                 pre.push(Step::of(Kind::Sync));
             }
@@ -325,7 +362,7 @@ impl Lower<'_> {
     }
 
     pub(crate) fn getsockopt(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let len = self.b.data(&64_u32.to_ne_bytes())?;
+        let len = self.emit.data(&64_u32.to_ne_bytes())?;
         let step = self.plain(cx, &[0, 1, 2]).arg(3, Sel::Out, 64).arg(4, Sel::InOut, len);
         let mut pre = Vec::new();
         // SOL_SOCKET, SO_ERROR: a connect in progress has to have come to its end.
@@ -339,7 +376,7 @@ impl Lower<'_> {
         {
             let entry =
                 PollEntry { fd: cx.call.args[0] as i32, events: POLLOUT | POLLERR | POLLHUP, revents: 0 };
-            let blob = self.b.data(&wire::pollfds([entry]))?;
+            let blob = self.emit.data(&wire::pollfds([entry]))?;
             let mut wait = Step::of(Kind::AwaitReady);
             wait.args[0] = blob;
             pre.push(wait);
@@ -357,7 +394,7 @@ impl Lower<'_> {
         if option == (SOL_SOCKET, SO_RCVTIMEO)
             && let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32)
         {
-            self.impatient.insert(sock);
+            self.kept.sockets.impatient.insert(sock);
         }
         if REFUSED.contains(&option)
             || option.0 == netlink::LEVEL && netlink::GROUP_OPTIONS.contains(&option.1)
@@ -371,7 +408,7 @@ impl Lower<'_> {
         else {
             return Ok(if foreign { self.surrogate(cx) } else { self.missing(cx) });
         };
-        let blob = self.b.data(&value)?;
+        let blob = self.emit.data(&value)?;
         let len = cx.call.args[4].min(value.len() as u64);
         Ok(self.plain(cx, &[0, 1, 2]).arg(3, Sel::Data, blob).imm(4, len).into())
     }

@@ -4,14 +4,15 @@ use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::connects::Answer;
 use super::super::io::messages::senders;
+use super::super::model::Cx;
 use super::super::netlink;
 use super::super::peers::Turn;
 use super::super::setup;
 use super::super::world::{
-    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, SockState, StreamKey, World, canonical, detail_addr,
+    Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, SockState, World, canonical, detail_addr,
     detail_messages,
 };
-use super::{Cx, Lower, reachable};
+use super::{Lower, reachable};
 use ctrace_format::SockAddr;
 use ctrace_program::Wait;
 
@@ -19,24 +20,16 @@ const MSG_PEEK: u64 = 2;
 const MSG_ERRQUEUE: u64 = 0x2000;
 
 impl Lower<'_> {
-    pub(crate) fn drain_gone(&mut self, at_ns: u64) -> Result<(), CompileError> {
+    /// Forgets what is over.
+    pub(super) fn drain_gone(&mut self, at_ns: u64) -> Result<(), CompileError> {
         for ofd in std::mem::take(&mut self.world.gone_ofds) {
-            self.offsets.remove(&ofd);
-            self.sightings.remove(&ofd);
-            self.unwatched.remove(&ofd);
-            self.forget_reports(ofd);
-        }
-        if self.world.gone_socks.is_empty() {
-            return Ok(());
+            self.order.forget_description(ofd);
+            self.kept.watches.forget(ofd);
         }
         for sock in std::mem::take(&mut self.world.gone_socks) {
             let sent = self.world.socks[sock as usize].sent;
-            self.peers.closed(&mut self.b, sock, sent, at_ns)?;
-            for key in [StreamKey::Sock(sock), StreamKey::Datagrams(sock)] {
-                self.stream_writes.remove(&key);
-            }
-            self.stream_reads.remove(&StreamKey::Sock(sock));
-            self.datagrams.remove(&sock);
+            self.peers.closed(&mut self.emit, sock, sent, at_ns)?;
+            self.order.forget_socket(sock);
         }
         Ok(())
     }
@@ -52,7 +45,10 @@ impl Lower<'_> {
         let state = &self.world.socks[sock as usize];
         let (kind, datagram) = (state.kind, state.is_datagram());
         let asks = self.peers.plays(sock);
-        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_)) || self.is_inside(sock) || datagram || asks
+        if !matches!(addr, SockAddr::Inet(_) | SockAddr::Unix(_))
+            || self.model().is_inside(sock)
+            || datagram
+            || asks
         {
             return Ok(None);
         }
@@ -63,26 +59,23 @@ impl Lower<'_> {
         let key = canonical(&addr);
         let Some(answer) = self.facts.connects.answer(cx.call, &addr, state.cookie) else { return Ok(None) };
         let first = self.facts.connects.first(&key).unwrap_or(answer);
-        let worker = self.connects.get(&key).copied();
-        let wait =
-            self.peers.before_connect(&mut self.b, &mut self.deps, &addr, kind, answer, first, worker)?;
-        Ok(wait)
-    }
-
-    pub(crate) fn is_inside(&self, sock: SockIx) -> bool {
-        self.world.socks.get(sock as usize).is_some_and(|sock| sock.partner.is_some())
-            || self.facts.inside.get(sock as usize).copied().unwrap_or(false)
+        self.peers.before_connect(&mut self.emit, &addr, kind, answer, first)
     }
 
     /// After a connect or an accept: who plays the other end.
-    pub(crate) fn after_connect(&mut self, cx: &Cx<'_>, mark: Mark) -> Result<(), CompileError> {
+    pub(super) fn after_connect(
+        &mut self,
+        cx: &Cx<'_>,
+        mark: Mark,
+        arrival: Option<(Arrival, Vec<Wait>)>,
+    ) -> Result<(), CompileError> {
         self.world.newly_paired();
-        let me = self.prog(cx.task);
+        let me = self.emit.prog(cx.task);
         match cx.known.sc {
             Sc::Connect => {
                 let Some(addr) = detail_addr(cx.call, 1) else { return Ok(()) };
                 let addr = self.world.absolute(cx.task, addr);
-                self.connects.insert(canonical(&addr), Wait::completed(me, mark.step));
+                self.peers.asked_by(&addr, Wait::completed(me, mark.step));
                 if cx.call.ret != 0 && cx.call.ret != -115 {
                     return Ok(());
                 }
@@ -91,29 +84,22 @@ impl Lower<'_> {
                 // A second connect of one in progress only asks how the first went.
                 let cookie = self.world.socks[sock as usize].cookie;
                 let accepts = self.facts.connects.answer(cx.call, &addr, cookie) == Some(Answer::Accepts);
-                if self.is_inside(sock) || !accepts || self.peers.plays(sock) {
+                if self.model().is_inside(sock) || !accepts || self.peers.plays(sock) {
                     return Ok(());
                 }
                 if self.world.socks[sock as usize].is_datagram() {
                     return Ok(());
                 }
                 let at_ns = mark.end_ns;
-                self.peers.serve(
-                    &mut self.b,
-                    &mut self.deps,
-                    sock,
-                    &addr,
-                    at_ns,
-                    Wait::entered(me, mark.step),
-                )?;
+                self.peers.serve(&mut self.emit, sock, &addr, at_ns, Wait::entered(me, mark.step))?;
             }
             Sc::Accept | Sc::Accept4 if cx.call.ret >= 0 => {
                 let Some(sock) = self.world.sock_of(cx.task, cx.call.ret as i32) else { return Ok(()) };
                 let Some(listener) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else {
                     return Ok(());
                 };
-                if !self.is_inside(sock) {
-                    self.was_accepted(cx, sock, listener)?;
+                if !self.model().is_inside(sock) {
+                    self.was_accepted(cx, sock, listener, arrival)?;
                 }
             }
             _ => {}
@@ -123,10 +109,11 @@ impl Lower<'_> {
 
     /// Waits for those who had looked before something arrived at `at_ns`.
     pub(crate) fn looked_before(&self, ofd: OfdIx, at_ns: u64) -> Vec<Wait> {
-        self.idle_marks(Some(ofd))
+        self.model()
+            .idle(Some(ofd))
             .into_iter()
             .filter(|mark| mark.end_ns <= at_ns)
-            .map(|mark| Wait::completed(self.prog(mark.task), mark.step))
+            .map(|mark| self.emit.done(&mark))
             .collect()
     }
 
@@ -142,18 +129,16 @@ impl Lower<'_> {
         }
     }
 
-    /// What a call took from outside is sent by a peer.
-    pub(crate) fn arrivals(&mut self, cx: &Cx<'_>) -> Result<(), CompileError> {
-        self.pending_arrival = None;
-        self.pending_after.clear();
-        let fd = cx.call.args[0] as i32;
+    /// What a call took from outside is sent by a peer. Returns when the connection that an accept takes had arrived, and who
+    /// had looked for it before.
+    pub(super) fn arrivals(&mut self, cx: &Cx<'_>) -> Result<Option<(Arrival, Vec<Wait>)>, CompileError> {
+        let fd = cx.fd(0);
         match cx.known.sc {
             Sc::Accept | Sc::Accept4 if cx.call.ret >= 0 => {
-                if let Some(ofd) = self.world.ofd_of(cx.task, fd) {
+                return Ok(self.world.ofd_of(cx.task, fd).map(|ofd| {
                     let arrival = self.arrival(cx, ofd, 0);
-                    self.pending_arrival = Some(arrival);
-                    self.pending_after = self.looked_before(ofd, arrival.at_ns);
-                }
+                    (arrival, self.looked_before(ofd, arrival.at_ns))
+                }));
             }
             Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg | Sc::Recvmmsg if cx.call.ret >= 0 => {
                 let flags_arg = match cx.known.sc {
@@ -162,7 +147,7 @@ impl Lower<'_> {
                     _ => None,
                 };
                 if flags_arg.is_some_and(|i| cx.call.args[i] & (MSG_PEEK | MSG_ERRQUEUE) != 0) {
-                    return Ok(());
+                    return Ok(None);
                 }
                 self.took(cx, fd, cx.call.moved())?;
             }
@@ -184,19 +169,19 @@ impl Lower<'_> {
                         let to = to.map(|to| reachable(self.world.absolute(cx.task, &to)));
                         let to = if is_netlink { Some(netlink::kernel(sock)) } else { to };
                         if let Some(to) = to.as_ref().filter(|_| is_unheard) {
-                            let me = self.prog(cx.task);
-                            let step = self.b.next_step(me).saturating_sub(1);
+                            let me = self.emit.prog(cx.task);
+                            let step = self.emit.next_step(me).saturating_sub(1);
                             self.peers.deserted(to, Wait::completed(me, step));
                             continue;
                         }
                         let key = self.peers.correspondent(sock, to.as_ref()).unwrap_or(sock);
-                        self.peers.sent_datagram(&mut self.b, key, n, end_ns)?;
+                        self.peers.sent_datagram(&mut self.emit, key, n, end_ns)?;
                     }
                 }
             }
             _ => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     pub(crate) fn took(&mut self, cx: &Cx<'_>, fd: i32, n: u64) -> Result<(), CompileError> {
@@ -225,7 +210,7 @@ impl Lower<'_> {
         let after = self.looked_before(ofd, arrival.at_ns);
         let turn = Turn { after_sent: arrival.after_sent, at_ns, last_send_ns };
         let to = self.world.socks.get(key as usize).and_then(|s| s.local.clone());
-        let to = self.dgram_ports.get(&key).cloned().or(to).map(reachable);
+        let to = self.kept.sockets.given(key).or(to).map(reachable);
         if n == 0 {
             // The end of a pipe, or of a connection whose other end answered later data with a reset: it was closed, not
             // just done with sending.
@@ -238,11 +223,11 @@ impl Lower<'_> {
                     turn.after_sent = turn.after_sent.min(state.answered);
                     turn.at_ns = self.facts.fin.get(&state.cookie).copied().unwrap_or(turn.at_ns);
                 }
-                self.peers.gone(&mut self.b, &mut self.deps, key, turn, false, &after)?;
+                self.peers.gone(&mut self.emit, key, turn, false, &after)?;
                 return Ok(());
             }
         }
-        self.peers.arrived(&mut self.b, &mut self.deps, key, n, turn, to.as_ref(), &after)
+        self.peers.arrived(&mut self.emit, key, n, turn, to.as_ref(), &after)
     }
 
     /// A datagram came from outside: whoever is at its address sent it.
@@ -282,7 +267,7 @@ impl Lower<'_> {
             None if self.peers.plays(sock) => Some(sock),
             _ => self.peers.correspondent(sock, from.as_ref()),
         };
-        let mut to = self.dgram_ports.get(&sock).cloned().or(local);
+        let mut to = self.kept.sockets.given(sock).or(local);
         if let (Some(SockAddr::Inet(to)), Some(SockAddr::Inet(peer)), true) =
             (&mut to, &connected, is_connected)
             && to.ip().is_unspecified()
@@ -295,8 +280,7 @@ impl Lower<'_> {
             Some(key) => key,
             None if to.is_some() => {
                 let at_ns = arrival.at_ns;
-                let (b, deps) = (&mut self.b, &mut self.deps);
-                self.peers.datagram(b, deps, sock, from.as_ref(), family, at_ns, true)?;
+                self.peers.datagram(&mut self.emit, sock, from.as_ref(), family, at_ns, true)?;
                 self.peers.correspondent(sock, from.as_ref()).unwrap_or(sock)
             }
             None => return Ok(()),
@@ -305,7 +289,7 @@ impl Lower<'_> {
         // As with a stream: what was there at once may have come any time since the last send.
         let at_ns = if arrival.exact { arrival.at_ns } else { last_send_ns.min(arrival.at_ns) };
         let turn = Turn { after_sent: sent, at_ns, last_send_ns };
-        self.peers.arrived(&mut self.b, &mut self.deps, key, n, turn, to.as_ref(), &after)
+        self.peers.arrived(&mut self.emit, key, n, turn, to.as_ref(), &after)
     }
 
     /// A connection is closed without a look at what had arrived: that was its end.
@@ -329,7 +313,7 @@ impl Lower<'_> {
             let turn = Turn { after_sent: arrival.after_sent, at_ns: arrival.at_ns, last_send_ns };
             let after = self.looked_before(ofd, arrival.at_ns);
             let reset = self.facts.reset.contains(&self.world.socks[sock as usize].cookie);
-            self.peers.gone(&mut self.b, &mut self.deps, sock, turn, reset, &after)?;
+            self.peers.gone(&mut self.emit, sock, turn, reset, &after)?;
         }
         Ok(())
     }
@@ -348,7 +332,7 @@ impl Lower<'_> {
             return Ok(None);
         }
         let turn = Turn { after_sent: state.sent, at_ns: fin_ns, last_send_ns: state.last_send_ns };
-        self.peers.gone(&mut self.b, &mut self.deps, sock, turn, false, &[])
+        self.peers.gone(&mut self.emit, sock, turn, false, &[])
     }
 
     /// A call that failed because the other end is gone.
@@ -372,12 +356,12 @@ impl Lower<'_> {
             let (after_sent, at_ns) = (ready.after_sent, ready.at_ns);
             let turn = Turn { after_sent, at_ns, last_send_ns: state.last_send_ns };
             let after = self.looked_before(ofd, at_ns);
-            return self.peers.gone(&mut self.b, &mut self.deps, sock, turn, true, &after);
+            return self.peers.gone(&mut self.emit, sock, turn, true, &after);
         }
         let turn = Turn { after_sent: state.sent, at_ns: cx.call.t_ns, last_send_ns: state.last_send_ns };
-        let me = self.prog(cx.task);
-        let next = self.b.next_step(me);
+        let me = self.emit.prog(cx.task);
+        let next = self.emit.next_step(me);
         let after: Vec<Wait> = next.checked_sub(1).map(|s| Wait::completed(me, s)).into_iter().collect();
-        self.peers.gone(&mut self.b, &mut self.deps, sock, turn, true, &after)
+        self.peers.gone(&mut self.emit, sock, turn, true, &after)
     }
 }

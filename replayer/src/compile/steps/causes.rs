@@ -3,7 +3,9 @@
 
 use super::super::calls::Sc;
 use super::super::fsmodel::NodeKind;
-use super::super::lower::{Cx, Lower};
+use super::super::lower::Lower;
+use super::super::model::Cx;
+use super::super::paths::PathId;
 use super::super::world::{OfdKind, detail_addr, positional};
 use super::{FICLONE, memory};
 use ctrace_format::syscalls::Replay;
@@ -72,15 +74,14 @@ impl Lower<'_> {
             return false;
         }
         // Nothing was sent here that this could be about.
-        if self.facts.refusals.is_groundless(cx.task, self.world.tasks[cx.task as usize].ops) {
+        if self.facts.refusals.is_groundless(cx.task, cx.seq) {
             return false;
         }
         let own = BY_THEMSELVES.contains(&errno);
+        let exists = |path: &PathId| self.world.fs.lookup(*path).is_some();
         match (cx.known.sc, errno) {
             // There is no controlling terminal in the sandbox either.
-            (_, ENXIO) => {
-                self.named_paths(cx).iter().any(|(path, _)| self.world.paths.get(*path) == b"/dev/tty")
-            }
+            (_, ENXIO) => cx.paths.iter().any(|path| self.world.paths.get(*path) == b"/dev/tty"),
             (Sc::Connect, _) => self.connect_rebuilds(cx),
             (Sc::Sendto, ENETUNREACH) => self.has_no_route(cx, 4),
             (Sc::Sendmsg, ENETUNREACH) => self.has_no_route(cx, 1),
@@ -147,20 +148,18 @@ impl Lower<'_> {
             // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
             (_, ENOENT) => {
                 // A script by a descriptor that an exec closes.
-                let by_descriptor = cx.known.sc == Sc::Execveat && self.named_paths(cx).is_empty();
-                !by_descriptor
-                    && (self.named_paths(cx).iter().all(|(path, _)| !self.exists(*path))
-                        || cx.known.args.is_none())
+                let by_descriptor = cx.known.sc == Sc::Execveat && cx.paths.is_empty();
+                !by_descriptor && (cx.paths.iter().all(|path| !exists(path)) || cx.known.args.is_none())
             }
-            (_, EEXIST) => self.named_paths(cx).last().is_some_and(|(path, _)| self.exists(*path)),
+            (_, EEXIST) => cx.paths.last().is_some_and(exists),
             _ => own && cx.known.row().replay != Replay::Granted,
         }
     }
 
     /// Whether the last name of a call is in a file system of the kernel's.
-    fn is_kernels_own(&mut self, cx: &Cx<'_>) -> bool {
-        let Some((path, _)) = self.named_paths(cx).last().copied() else { return false };
-        let path = self.world.paths.get(path);
+    fn is_kernels_own(&self, cx: &Cx<'_>) -> bool {
+        let Some(path) = cx.paths.last() else { return false };
+        let path = self.world.paths.get(*path);
         [b"/proc/".as_slice(), b"/sys/"].iter().any(|of| path.starts_with(of))
     }
 
@@ -170,7 +169,7 @@ impl Lower<'_> {
         let Some(inode) = self.world.inode_of(ofd) else { return false };
         let (fs, state) = (&self.world.fs, &self.world.ofds[ofd as usize]);
         let node = fs.node(inode);
-        let Some(volume) = self.full.get(&node.dev) else { return false };
+        let Some(volume) = self.surroundings.full(node.dev) else { return false };
         let more = match cx.known.sc {
             // As much as fits is written; that is nothing when there is no room for the first byte.
             Sc::Write | Sc::Writev | Sc::Pwrite64 | Sc::Pwritev | Sc::Pwritev2 => {
@@ -213,7 +212,7 @@ impl Lower<'_> {
     /// Whether what is to be executed is there, and nobody may.
     fn is_no_program(&mut self, cx: &Cx<'_>) -> bool {
         const EXECUTABLE: u32 = 0o111;
-        let Some((path, _)) = self.named_paths(cx).last().copied() else { return false };
+        let Some(path) = cx.paths.last().copied() else { return false };
         let Some(inode) = self.world.fs.lookup(path) else { return false };
         let node = self.world.fs.node(inode);
         match node.kind {

@@ -2,12 +2,13 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
+use super::super::emit::Lowered;
 use super::super::fsmodel::{NodeKind, SIZE_MAX};
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use super::super::paths::{PATH_MAX, PathId};
 use super::super::world::{O_CLOEXEC, O_CREAT, OfdKind, detail_str, open_flags};
-use super::{AT_FDCWD, unfinished};
-use crate::plan::environment::{FileKind, FileSpec};
+use super::AT_FDCWD;
 use ctrace_format::{Object, StrId};
 use ctrace_program::{Sel, Step, flags};
 
@@ -20,7 +21,7 @@ impl Lower<'_> {
     pub(crate) fn text(&mut self, cx: &Cx<'_>, arg: u8, default: &[u8]) -> Result<u64, CompileError> {
         match detail_str(cx.call, arg) {
             Some(id) => self.argument(cx, id),
-            None => Ok(self.b.cstr(default)?),
+            None => Ok(self.emit.cstr(default)?),
         }
     }
 
@@ -32,13 +33,13 @@ impl Lower<'_> {
         let text = self.source.str(id);
         let fits = text.len() < PATH_MAX && text.split(|b| *b == b'/').all(|name| name.len() <= NAME_MAX);
         if cx.call.ret != ENAMETOOLONG || !fits {
-            return self.string(id);
+            return self.emit.string(self.source, id);
         }
         let mut longer = text.to_vec();
         while longer.len() < PATH_MAX {
             longer.extend_from_slice(b"/...");
         }
-        Ok(self.b.cstr(&longer)?)
+        self.emit.cstr(&longer)
     }
 
     pub(crate) fn open(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -63,7 +64,7 @@ impl Lower<'_> {
             _ => {
                 let path = self.path(cx, 1)?;
                 let mode = if open & O_CREAT != 0 { u64::from(mode) } else { 0 };
-                let how = self.b.words(&[u64::from(open), mode, 0])?;
+                let how = self.emit.words(&[u64::from(open), mode, 0])?;
                 self.plain(cx, &[0]).arg(1, Sel::Data, path).arg(2, Sel::Data, how).imm(3, 24)
             }
         };
@@ -75,7 +76,7 @@ impl Lower<'_> {
     /// anything else a copy of the descriptor takes the place of what was opened.
     fn reopen(&mut self, cx: &Cx<'_>, open: u32, mut lowered: Lowered) -> Result<Lowered, CompileError> {
         let arg = usize::from(matches!(cx.known.sc, Sc::Openat | Sc::Openat2));
-        if cx.call.ret < 0 || unfinished(cx) {
+        if cx.call.ret < 0 || cx.unfinished() {
             return Ok(lowered);
         }
         let Some((fd, kind)) = self.world.named_descriptor(self.source, cx.task, cx.call, arg as u8) else {
@@ -87,15 +88,12 @@ impl Lower<'_> {
                     && self.world.fs.node(inode).kind != NodeKind::Device =>
             {
                 let text = self.world.paths.get(path).to_vec();
-                let blob = self.b.cstr(&text)?;
+                let blob = self.emit.cstr(&text)?;
                 lowered.step = lowered.step.arg(arg, Sel::Data, blob);
             }
             OfdKind::Node { .. } | OfdKind::Mem { .. } | OfdKind::Pipe { .. } => {
                 if let Some(text) = detail_str(cx.call, arg as u8).map(|id| self.source.str(id).to_vec()) {
-                    let kind = FileKind::Regular { size: 0 };
-                    if self.stand_ins.insert(text.clone()) {
-                        self.environment.files.push(FileSpec { path: text, kind, mode: 0o666 });
-                    }
+                    self.surroundings.stand_in(text);
                 }
                 let dup = Step::call(nr::dup3).with(flags::ENGINE);
                 let dup = dup.imm(0, fd as u64).imm(1, cx.call.ret as u64);
@@ -116,12 +114,12 @@ impl Lower<'_> {
         if open & O_CREAT != 0 {
             return Ok(());
         }
-        for (path, _) in self.named_paths(cx) {
-            if !self.world.fs.is_absent(path) {
+        for path in cx.paths {
+            if !self.world.fs.is_absent(*path) {
                 continue;
             }
             let mut above = Vec::new();
-            let (mut below, mut at) = (path, self.world.paths.parent(path));
+            let (mut below, mut at) = (*path, self.world.paths.parent(*path));
             while at != below && self.world.fs.is_absent(at) {
                 above.push(at);
                 (below, at) = (at, self.world.paths.parent(at));
@@ -136,7 +134,7 @@ impl Lower<'_> {
             if open & super::super::world::O_DIRECTORY != 0 {
                 kind = NodeKind::Dir;
             }
-            self.conjure_one(path, kind, bytes, pre)?;
+            self.conjure_one(*path, kind, bytes, pre)?;
         }
         Ok(())
     }
@@ -150,7 +148,7 @@ impl Lower<'_> {
         pre: &mut Vec<Step>,
     ) -> Result<(), CompileError> {
         let text = self.world.paths.get(path).to_vec();
-        let blob = self.b.cstr(&text)?;
+        let blob = self.emit.cstr(&text)?;
         let step = if kind == NodeKind::Dir {
             Step::call(nr::mkdirat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o755)
         } else {
@@ -192,7 +190,7 @@ impl Lower<'_> {
             return self.generic(cx);
         }
         let Some(list) = access_list(cx.call.args[3]) else { return Ok(self.surrogate(cx)) };
-        let list = self.b.data(&list)?;
+        let list = self.emit.data(&list)?;
         let mut lowered = self.generic(cx)?;
         lowered.step = lowered.step.arg(2, Sel::Data, list);
         Ok(lowered)

@@ -2,12 +2,12 @@
 //! them. Who wakes several gathers them on one word first.
 
 use super::super::calls::Sc;
-use super::super::deps::EdgeKind;
+use super::super::emit::{EdgeKind, Late, Lowered};
 use super::super::facts::{self, futex_ops};
 use super::super::futexes::{Pair, Word};
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use super::super::world::{TaskIx, detail_time};
-use ctrace_format::SyscallFlags;
 use ctrace_program::{Expect, Kind, Sel, Step, Wait, clock_operand, flags};
 use rustc_hash::FxHashMap;
 
@@ -49,7 +49,7 @@ impl Futexes {
 
 impl Lower<'_> {
     fn futex_slot(&mut self, what: Use) -> u64 {
-        let slot = self.futexes.slots.entry(what).or_insert_with(|| self.b.futex_slot());
+        let slot = self.kept.futexes.slots.entry(what).or_insert_with(|| self.emit.futex_slot());
         u64::from(*slot)
     }
 
@@ -63,7 +63,7 @@ impl Lower<'_> {
             return self.surrogate(cx);
         }
         let (op, _) = facts::futex_op(cx.call);
-        let woken = cx.call.ret > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let woken = cx.call.ret > 0 && !cx.unfinished();
         match op {
             futex_ops::WAIT | futex_ops::WAIT_BITSET => self.futex_wait(cx, op),
             futex_ops::WAKE
@@ -83,18 +83,18 @@ impl Lower<'_> {
 
     fn futex_wait(&mut self, cx: &Cx<'_>, op: u64) -> Lowered {
         let base = self.plain(cx, &[1]).imm(2, 0).imm(3, 0).imm(5, u64::from(u32::MAX));
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        let unfinished = cx.unfinished();
         if !unfinished && cx.call.ret == 0 {
-            let wait = (cx.task, self.world.tasks[cx.task as usize].ops);
+            let wait = cx.id();
             if !self.facts.futexes.alone.contains(&wait) {
                 let slot = self.futex_slot(Use::Of(cx.task));
                 return base.arg(0, Sel::Futex, slot).with(flags::BLOCKED).into();
             }
-            let Some(child) = self.joined.get(&wait).copied() else { return self.surrogate(cx) };
+            let Some(child) = self.facts.joins.thread_of(wait) else { return self.surrogate(cx) };
             let (_, private) = facts::futex_op(cx.call);
             let word = facts::futex_word(&self.world, cx.task, cx.call.args[0], private);
             let slot = u64::from(self.tid_slot(word));
-            let child = u64::from(self.prog(child));
+            let child = u64::from(self.emit.prog(child));
             return base.arg(0, Sel::Futex, slot).arg(2, Sel::Pid, child).into();
         }
         // A call that the kernel makes again after a handler waits where it did.
@@ -124,7 +124,7 @@ impl Lower<'_> {
 
     /// A call that ended waits, or moved some.
     fn futex_wake(&mut self, cx: &Cx<'_>, op: u64) -> Lowered {
-        let seq = self.world.tasks[cx.task as usize].ops;
+        let seq = cx.seq;
         let pairs: Vec<Pair> = self.facts.futexes.of(cx.task, seq).to_vec();
         let woken = pairs.iter().filter(|pair| !pair.moved).count() as u64;
         let all = pairs.len() as u64;
@@ -163,7 +163,7 @@ impl Lower<'_> {
             _ => step = step.imm(5, u64::from(u32::MAX)),
         }
         lowered.step = step;
-        lowered.late = (0, sleeping);
+        lowered.late = Late { at: 0, waits: sleeping };
         lowered
     }
 
@@ -187,16 +187,16 @@ impl Lower<'_> {
     fn is_waiting(&mut self, pair: &Pair) -> Option<Wait> {
         let (task, seq) = pair.sleeper;
         let state = self.world.tasks.get(task as usize).filter(|_| pair.before)?;
-        let on = self.prog(task);
+        let on = self.emit.prog(task);
         let step = match state.ops {
             // It has not returned yet: its step is the next of its task.
-            ops if ops == seq => self.b.next_step(on),
+            ops if ops == seq => self.emit.next_step(on),
             ops if ops == seq + 1 => state.label,
             _ => return None,
         };
         let mut waits = Vec::new();
-        let me = self.prog(pair.waker.0);
-        self.deps.add(me, EdgeKind::Futex, Wait::entered(on, step), &mut waits);
+        let me = self.emit.prog(pair.waker.0);
+        self.emit.wait(me, EdgeKind::Futex, Wait::entered(on, step), &mut waits);
         waits.pop()
     }
 }

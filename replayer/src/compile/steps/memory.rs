@@ -2,8 +2,11 @@
 
 use super::super::CompileError;
 use super::super::calls::Sc;
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::emit::Lowered;
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use ctrace_program::{Expect, Post, Sel, Step, flags, value_operand};
+use rustc_hash::FxHashMap;
 
 /// Asks for pages that the host keeps aside, which no cgroup of memory counts: normal pages stand for them. Their size is in
 /// the upper bits (uapi/asm-generic/hugetlb_encode.h).
@@ -26,6 +29,13 @@ pub(crate) fn is_of_huge_pages(cx: &Cx<'_>) -> bool {
     }
 }
 
+/// System V shared memory.
+#[derive(Debug, Default)]
+pub(super) struct Segments {
+    /// By recorded id: value slot with the id here, and bytes.
+    by_id: FxHashMap<u64, (u32, u64)>,
+}
+
 impl Lower<'_> {
     #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
     pub(crate) fn mmap(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -37,7 +47,7 @@ impl Lower<'_> {
             return Ok(self.surrogate(cx));
         }
         let at = cx.call.ret as u64;
-        let maps = self.maps.entry(cx.proc).or_default();
+        let maps = self.kept.spaces.of(cx.proc);
         let inside = (map_flags & (MAP_FIXED | 0x10_0000) != 0).then(|| maps.find(addr)).flatten();
         let mut step = self
             .plain(cx, &[1, 2, 4, 5])
@@ -53,7 +63,7 @@ impl Lower<'_> {
             }
         }
         let _ = prot;
-        let maps = self.maps.entry(cx.proc).or_default();
+        let maps = self.kept.spaces.of(cx.proc);
         if let Some((slot, offset)) = inside {
             let (sel, operand) = if maps.is_stand_in(addr) {
                 (Sel::StandIn, offset)
@@ -67,16 +77,16 @@ impl Lower<'_> {
         let slot = maps.reusable(at);
         let slot = match slot {
             Some(slot) => slot,
-            None => self.b.value_slot(),
+            None => self.emit.value_slot(),
         };
-        self.maps.entry(cx.proc).or_default().insert(at, len, slot, 0);
+        self.kept.spaces.of(cx.proc).insert(at, len, slot, 0);
         Ok(step.post(Post::StoreValue, u64::from(slot)).into())
     }
 
     /// Where a recorded address is in the replay. For memory that no recorded call mapped (of the program itself, the
     /// stack) a part of the worker's region stands in.
     pub(crate) fn address(&mut self, cx: &Cx<'_>, addr: u64, len: u64) -> Option<(Sel, u64)> {
-        let maps = self.maps.entry(cx.proc).or_default();
+        let maps = self.kept.spaces.of(cx.proc);
         if let Some((slot, offset)) = maps.find(addr) {
             return Some(if maps.is_stand_in(addr) {
                 (Sel::StandIn, offset)
@@ -99,16 +109,16 @@ impl Lower<'_> {
         let Some((sel, operand)) = self.address(cx, addr, len) else { return Ok(self.surrogate(cx)) };
         let mut step = self.plain(cx, &[1, 2, 3, 4]).arg(0, sel, operand);
         match cx.known.sc {
-            Sc::Munmap => self.maps.entry(cx.proc).or_default().remove(addr, len),
+            Sc::Munmap => self.kept.spaces.of(cx.proc).remove(addr, len),
             Sc::Mremap => {
                 const MREMAP_FIXED: u64 = 2;
-                let new_slot = self.b.value_slot();
+                let new_slot = self.emit.value_slot();
                 step = step
                     .imm(3, cx.call.args[3] & !MREMAP_FIXED)
                     .imm(4, 0)
                     .expect(Expect::Success, 0)
                     .post(Post::StoreValue, u64::from(new_slot));
-                let maps = self.maps.entry(cx.proc).or_default();
+                let maps = self.kept.spaces.of(cx.proc);
                 maps.remove(addr, len);
                 maps.insert(cx.call.ret as u64, cx.call.args[2], new_slot, 0);
             }
@@ -125,16 +135,16 @@ impl Lower<'_> {
         const SHM_REMAP: u64 = 0o40000;
         const DS_BYTES: u64 = 128;
         let id = u64::from(cx.call.args[0] as u32);
-        let segment = self.segments.get(&id).copied();
+        let segment = self.kept.segments.by_id.get(&id).copied();
         match (cx.known.sc, segment) {
             (Sc::Shmget, _) if cx.call.ret < 0 => self.plain(cx, &[0, 1, 2]).into(),
             (Sc::Shmget, _) => {
                 let id = u64::from(cx.call.ret as u32);
                 // One that is known has been made; any other may have been there before.
-                let known = self.segments.get(&id).copied();
+                let known = self.kept.segments.by_id.get(&id).copied();
                 let made = if known.is_some() { 0 } else { IPC_CREAT };
-                let (slot, bytes) = known.unwrap_or_else(|| (self.b.value_slot(), 0));
-                self.segments.insert(id, (slot, bytes.max(cx.call.args[1])));
+                let (slot, bytes) = known.unwrap_or_else(|| (self.emit.value_slot(), 0));
+                self.kept.segments.by_id.insert(id, (slot, bytes.max(cx.call.args[1])));
                 self.plain(cx, &[0, 1])
                     .imm(2, cx.call.args[2] & !(SHM_HUGETLB | HUGE_SIZE) | made)
                     .expect(Expect::Success, 0)
@@ -142,8 +152,8 @@ impl Lower<'_> {
                     .into()
             }
             (Sc::Shmat, Some((segment, bytes))) => {
-                let slot = self.b.value_slot();
-                self.maps.entry(cx.proc).or_default().insert(cx.call.ret as u64, bytes, slot, 0);
+                let slot = self.emit.value_slot();
+                self.kept.spaces.of(cx.proc).insert(cx.call.ret as u64, bytes, slot, 0);
                 self.plain(cx, &[])
                     .arg(0, Sel::Value, value_operand(segment, 0))
                     .imm(1, 0)
@@ -153,7 +163,7 @@ impl Lower<'_> {
                     .into()
             }
             (Sc::Shmdt, _) => {
-                let maps = self.maps.entry(cx.proc).or_default();
+                let maps = self.kept.spaces.of(cx.proc);
                 let at = cx.call.args[0];
                 match maps.find(at).filter(|_| !maps.is_stand_in(at)) {
                     Some((slot, 0)) => self.plain(cx, &[]).arg(0, Sel::Value, value_operand(slot, 0)).into(),
@@ -175,7 +185,7 @@ impl Lower<'_> {
 
     pub(crate) fn brk(&mut self, cx: &Cx<'_>) -> Lowered {
         let ret = cx.call.ret as u64;
-        let heap = self.maps.entry(cx.proc).or_default().heap;
+        let heap = self.kept.spaces.of(cx.proc).heap;
         let step = self.call_step(cx).expect(Expect::Success, 0);
         match heap {
             Some((start, slot)) if cx.call.args[0] >= start && cx.call.args[0] - start < 1 << 36 => {
@@ -183,13 +193,13 @@ impl Lower<'_> {
             }
             Some(_) => step.imm(0, 0).into(),
             None => {
-                let slot = self.b.value_slot();
+                let slot = self.emit.value_slot();
                 if cx.call.args[0] == 0 || cx.call.args[0] != ret {
-                    self.maps.entry(cx.proc).or_default().heap = Some((ret, slot));
+                    self.kept.spaces.of(cx.proc).heap = Some((ret, slot));
                     return step.imm(0, 0).post(Post::StoreValue, u64::from(slot)).into();
                 }
                 // The first question came before the recording.
-                self.maps.entry(cx.proc).or_default().heap = Some((ret, slot));
+                self.kept.spaces.of(cx.proc).heap = Some((ret, slot));
                 let ask =
                     Step::call(cx.nr).with(flags::ENGINE).imm(0, 0).post(Post::StoreValue, u64::from(slot));
                 Lowered::after(vec![ask], step.arg(0, Sel::Value, value_operand(slot, 0)))

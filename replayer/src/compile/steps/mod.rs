@@ -9,13 +9,21 @@ mod processes;
 mod settings;
 mod signals;
 pub(crate) mod terminals;
+mod timers;
 
-pub(crate) use futexes::Futexes;
+use futexes::Futexes;
+use memory::Segments;
+use signals::Caught;
+use timers::Timers;
 
 use super::CompileError;
 use super::calls::Sc;
-use super::lower::{Cx, Lower, Lowered, never};
-use super::world::{detail_addr, detail_iov, detail_str, detail_value};
+use super::emit::{As, Lowered};
+use super::io::{Sockets, Watches};
+use super::lower::Lower;
+use super::memory::Spaces;
+use super::model::Cx;
+use super::world::{ProcIx, detail_addr, detail_iov, detail_str, detail_value};
 use crate::sandbox::confine::UNSHARED_TABLES;
 use ctrace_format::syscalls::{Kind as K, Replay};
 use ctrace_format::{Abi, SyscallFlags};
@@ -44,14 +52,51 @@ pub(crate) const FAULT_SIGNAL: &str = "fault signal";
 /// `prctl` options that are as harmless in the worker as they were.
 pub(crate) const PRCTLS: [u64; 15] = [1, 2, 3, 7, 15, 16, 21, 23, 25, 27, 29, 30, 36, 37, 39];
 
+/// What the steps keep from call to call, by family.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) spaces: Spaces,
+    segments: Segments,
+    futexes: Futexes,
+    pub(crate) caught: Caught,
+    pub(crate) timers: Timers,
+    pub(crate) sockets: Sockets,
+    pub(crate) watches: Watches,
+    /// Transfers that move less than they did.
+    pub(crate) shortened: u64,
+}
+
+impl Kept {
+    /// A process executes another program.
+    pub(crate) fn executed(&mut self, proc: ProcIx) {
+        self.spaces.executed(proc);
+        self.caught.executed(proc);
+    }
+
+    /// A process made another.
+    pub(crate) fn forked(&mut self, from: ProcIx, to: ProcIx) {
+        self.spaces.forked(from, to);
+        self.caught.forked(from, to);
+    }
+
+    /// What it keeps more of the more different things a trace is about.
+    pub(crate) fn kept(&self) -> [(&'static str, usize); 3] {
+        [
+            ("timers and watches", self.timers.len() + self.watches.len()),
+            ("futex words", self.futexes.len()),
+            ("address spaces", self.spaces.len()),
+        ]
+    }
+}
+
 impl Lower<'_> {
     /// The steps of one call.
     pub(crate) fn lower(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         if !matches!(cx.call.sysno.abi, Abi::X86_64 | Abi::Aarch64) || cx.known.native.is_none() {
             return Ok(self.refused(cx));
         }
-        Self::count(&mut self.summary.calls, cx.name);
-        let unfinished = cx.call.flags.contains(SyscallFlags::NO_EXIT);
+        self.emit.count(As::Step, cx.name);
+        let unfinished = cx.unfinished();
         if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
             return Ok(self.missing(cx));
         }
@@ -62,9 +107,9 @@ impl Lower<'_> {
         if !unfinished && (filtered || failed && !self.rebuilds(cx)) {
             return Ok(self.fault(cx));
         }
+        self.kept.timers.note(cx);
         let mut lowered = match cx.known.sc {
             Sc::Exit | Sc::ExitGroup => {
-                self.ended(cx.task);
                 let mut step = Step::of(Kind::Exit).imm(0, cx.call.args[0]);
                 step.nr = cx.nr;
                 return Ok(step.into());
@@ -89,7 +134,7 @@ impl Lower<'_> {
                 self.timer(cx)?
             }
             Sc::SetTidAddress => {
-                let me = self.prog(cx.task);
+                let me = self.emit.prog(cx.task);
                 self.call_step(cx).arg(0, Sel::Keep, 64).expect(Expect::Pid, i64::from(me)).into()
             }
             Sc::SetRobustList => self.call_step(cx).arg(0, Sel::Keep, 128).imm(1, 24).into(),
@@ -134,16 +179,12 @@ impl Lower<'_> {
             },
         };
         if unfinished {
-            lowered.step = endless(never(lowered.step));
+            lowered.step = endless(lowered.step.expect(Expect::Never, 0));
         }
         if cx.call.duration_ns >= super::world::BLOCKED_NS {
             lowered.step.flags |= flags::BLOCKED;
         }
         Ok(lowered)
-    }
-
-    pub(crate) fn exists(&self, path: super::paths::PathId) -> bool {
-        self.world.fs.lookup(path).is_some()
     }
 
     /// The recorded result, given by the sandbox instead of its cause.
@@ -152,7 +193,7 @@ impl Lower<'_> {
             0.. => "0",
             ret => ctrace_format::errno::name(ret.unsigned_abs() as u32).unwrap_or("unknown"),
         };
-        Self::count(&mut self.summary.emulated, &format!("{} {errno}", cx.name));
+        self.emit.count(As::Emulated, &format!("{} {errno}", cx.name));
         self.answered(cx).into()
     }
 
@@ -168,7 +209,9 @@ impl Lower<'_> {
         };
         for (i, (_, kind)) in args.iter().enumerate().take(5) {
             let blob = match kind {
-                K::Path | K::Str => detail_str(cx.call, i as u8).map(|text| self.string(text)),
+                K::Path | K::Str => {
+                    detail_str(cx.call, i as u8).map(|text| self.emit.string(self.source, text))
+                }
                 K::SockAddr => detail_addr(cx.call, i as u8).map(|addr| {
                     let mut bytes = super::wire::sockaddr(addr);
                     let len = bytes.len();
@@ -177,10 +220,10 @@ impl Lower<'_> {
                     if i < 4 {
                         step = step.imm(i + 1, len as u64);
                     }
-                    Ok(self.b.data(&bytes)?)
+                    self.emit.data(&bytes)
                 }),
                 kind => {
-                    if !super::bounds::is_address(*kind) {
+                    if !super::emit::is_address(*kind) {
                         step = step.imm(i, cx.call.args[i]);
                     }
                     None
@@ -197,7 +240,7 @@ impl Lower<'_> {
     /// Whether the filter can give the answer that the recorded call had: it was made and has returned.
     fn is_whole(cx: &Cx<'_>) -> bool {
         let native = matches!(cx.call.sysno.abi, Abi::X86_64 | Abi::Aarch64) && cx.known.native.is_some();
-        native && cx.call.t_ns > 0 && !cx.call.flags.contains(SyscallFlags::NO_EXIT) && cx.call.ret >= -4095
+        native && cx.call.t_ns > 0 && !cx.unfinished() && cx.call.ret >= -4095
     }
 
     /// What stands for the call takes no time: what the call took longer is spent before.
@@ -223,7 +266,7 @@ impl Lower<'_> {
             _ if cx.known.name.is_none() => format!("unknown call {}", cx.call.sysno.nr),
             _ => cx.name.to_owned(),
         };
-        Self::count(&mut self.summary.refused, &name);
+        self.emit.count(As::Refused, &name);
         if Self::is_whole(cx) {
             return self.answered(cx).with(flags::REFUSED).into();
         }
@@ -232,7 +275,7 @@ impl Lower<'_> {
 
     /// Something else stands for a call: the answer it had, where the sandbox's filter can give it, or the time it took.
     pub(crate) fn surrogate(&mut self, cx: &Cx<'_>) -> Lowered {
-        Self::count(&mut self.summary.surrogate, cx.name);
+        self.emit.count(As::Surrogate, cx.name);
         if Self::is_whole(cx) {
             return self.answered(cx).with(flags::SURROGATE).into();
         }
@@ -241,7 +284,7 @@ impl Lower<'_> {
 
     /// What the call is about cannot be had here (`what`): it gets the answer that it had, when it had it.
     pub(crate) fn answered_in_its_time(&mut self, cx: &Cx<'_>, what: &str) -> Lowered {
-        Self::count(&mut self.summary.surrogate, what);
+        self.emit.count(As::Surrogate, what);
         if Self::is_whole(cx) {
             let step = self.answered(cx).with(flags::SURROGATE);
             return Self::in_its_time(cx, step);
@@ -251,7 +294,7 @@ impl Lower<'_> {
 
     /// A call that cannot be rebuilt.
     pub(crate) fn missing(&mut self, cx: &Cx<'_>) -> Lowered {
-        Self::count(&mut self.summary.missing, cx.name);
+        self.emit.count(As::Missing, cx.name);
         Self::lasting(cx, flags::MISSING)
     }
 
@@ -260,7 +303,7 @@ impl Lower<'_> {
         let mut step = Step::of(Kind::Skip).with(why);
         step.nr = cx.nr;
         // Under way when the recording began, or when it ended: what comes next has its own time.
-        if cx.call.t_ns == 0 || unfinished(cx) {
+        if cx.call.t_ns == 0 || cx.unfinished() {
             return step.into();
         }
         Self::after_its_time(cx, step)
@@ -286,7 +329,7 @@ impl Lower<'_> {
     /// The call makes a descriptor.
     #[expect(clippy::unused_self, reason = "alike its siblings, which need it")]
     pub(crate) fn new_fd(&self, cx: &Cx<'_>, step: Step, cloexec: bool) -> Step {
-        if cx.call.ret < 0 || cx.call.flags.contains(SyscallFlags::NO_EXIT) {
+        if cx.call.ret < 0 || cx.unfinished() {
             return step;
         }
         step.expect(Expect::Success, 0).post(Post::Fd, fd_operand(cx.call.ret as u32, cloexec))
@@ -311,14 +354,14 @@ impl Lower<'_> {
                 // and libcap ask; version 0 is how one learns which version there is, by EINVAL.
                 const VERSION_3: u32 = 0x2008_0522;
                 let version = if cx.call.ret == 0 { VERSION_3 } else { 0 };
-                let blob = self.b.words(&[u64::from(version)])?;
+                let blob = self.emit.words(&[u64::from(version)])?;
                 Ok(self.call_step(cx).arg(0, Sel::InOut, blob).arg(1, Sel::Out, 24).into())
             }
             Sc::Unshare if cx.call.args[0] & !UNSHARED_TABLES == 0 => Ok(self.plain(cx, &[0]).into()),
             Sc::Setxattr | Sc::Lsetxattr | Sc::Fsetxattr => self.set_attribute(cx),
             Sc::SchedSetaffinity => match detail_value(cx.call, 2) {
                 Some(mask) if cx.call.args[0] == 0 => {
-                    let blob = self.b.data(&mask.to_ne_bytes())?;
+                    let blob = self.emit.data(&mask.to_ne_bytes())?;
                     Ok(self.plain(cx, &[0]).imm(1, 8).arg(2, Sel::Data, blob).into())
                 }
                 _ => Ok(self.surrogate(cx)),
@@ -382,14 +425,9 @@ impl Lower<'_> {
         let (bytes, count) = detail_iov(cx.call).unwrap_or((cx.call.ret.max(0) as u64, 1));
         let bytes = if exact { cx.call.ret.max(0) as u64 } else { bytes };
         let parts = u64::from(count.clamp(1, 1024));
-        let blob = self.vector(bytes, parts)?;
+        let blob = self.emit.vector(bytes, parts)?;
         Ok(step.arg(arg, Sel::Iov, blob).imm(arg + 1, parts))
     }
-}
-
-/// Whether the recording ended before the call did.
-pub(crate) fn unfinished(cx: &Cx<'_>) -> bool {
-    cx.call.flags.contains(SyscallFlags::NO_EXIT)
 }
 
 /// The most that an address of a socket takes (`struct sockaddr_storage`).

@@ -2,21 +2,21 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
+use super::super::emit::Lowered;
 use super::super::facts::{
     CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
     clone_operands,
 };
 use super::super::fsmodel::Inode;
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use super::super::paths::PathId;
-use super::super::shapes::Shapes;
-use super::super::world::{TaskIx, detail_value};
-use ctrace_format::{Detail, StrId};
+use super::super::world::detail_value;
+use ctrace_format::Detail;
 use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
 
-/// Words of an argument list that are known, as far as they are kept (a recorder keeps 32), and words in all.
+/// Words of an argument list that are known, as far as they are kept (a recorder keeps 32).
 const WORDS_MAX: usize = 256;
-const ARGUMENTS_MAX: usize = 4096;
 const AT_EMPTY_PATH: u64 = 0x1000;
 
 impl Lower<'_> {
@@ -37,26 +37,20 @@ impl Lower<'_> {
             return Ok(self.missing(cx));
         };
         let child = self.world.child_of_clone(cx.task, cx.call.ret);
-        let Some(child) = child.filter(|c| (*c as usize) < self.states.len()) else {
+        let Some(child) = child.filter(|c| self.emit.has(*c)) else {
             return Ok(self.missing(cx));
         };
         clone_flags &= KEEP;
         let mut step = Step { nr: cx.nr, ..Step::of(Kind::Clone) }
-            .expect(Expect::Pid, i64::from(self.prog(child)))
-            .aux(u64::from(self.prog(child)));
-        if let Some(word) = self.join_word(child) {
+            .expect(Expect::Pid, i64::from(self.emit.prog(child)))
+            .aux(u64::from(self.emit.prog(child)));
+        if let Some(word) = self.facts.joins.word(child) {
             clone_flags |= CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
             let slot = u64::from(self.tid_slot(word));
             step = step.arg(2, Sel::Futex, slot).arg(3, Sel::Futex, slot);
         }
         let _ = CLONE_CHILD_SETTID;
         Ok(step.imm(0, clone_flags).into())
-    }
-
-    /// The word that the kernel clears when this thread ends, if somebody waits for that.
-    pub(crate) fn join_word(&self, child: TaskIx) -> Option<super::super::futexes::Word> {
-        self.joins.get(&child)?;
-        self.join_words.get(&child).copied()
     }
 
     pub(crate) fn exec(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -78,9 +72,9 @@ impl Lower<'_> {
             if let Some(target) = target.filter(|target| !target.by_fd) {
                 self.is_worker(target.path);
             }
-            self.long_argument(words)?
+            self.emit.long_argument(self.source, words)?
         } else {
-            self.arguments(words, count as usize)?
+            self.emit.arguments(self.source, words, count as usize)?
         };
         let step = if at { self.plain(cx, &[0, 4]) } else { self.call_step(cx) };
         let step = step
@@ -99,7 +93,7 @@ impl Lower<'_> {
                 step = step.with(flags::WRITTEN);
                 if let Some(path) = path {
                     let text = self.world.paths.get(path).to_vec();
-                    let blob = self.b.cstr(&text)?;
+                    let blob = self.emit.cstr(&text)?;
                     step = step.arg(5, Sel::Data, blob);
                 }
             }
@@ -108,8 +102,8 @@ impl Lower<'_> {
         {
             step = step.with(flags::WRITTEN);
         }
-        let me = self.prog(cx.task);
-        let next = self.b.next_step(me) + 1;
+        let me = self.emit.prog(cx.task);
+        let next = self.emit.next_step(me) + 1;
         Ok(Step { kind: Kind::Exec as u8, ..step }
             .aux(u64::from(me))
             .post(Post::None, u64::from(next))
@@ -123,55 +117,15 @@ impl Lower<'_> {
             return false;
         }
         let text = self.world.paths.get(path).to_vec();
-        self.executed(text);
+        self.surroundings.executed(text);
         true
-    }
-
-    /// An argument list with a last word that no call takes.
-    fn long_argument(&mut self, words: &[StrId]) -> Result<u64, CompileError> {
-        const TOO_LONG: usize = 32 * 4096;
-        let mut blobs = Vec::with_capacity(words.len() + 1);
-        for word in words {
-            blobs.push(self.string(*word)?);
-        }
-        let long = match self.shapes.long_word {
-            Some(long) => long,
-            None => self.b.cstr(&vec![b'x'; TOO_LONG])?,
-        };
-        self.shapes.long_word = Some(long);
-        blobs.push(long);
-        Ok(self.b.pointers(&blobs)?)
-    }
-
-    /// An argument list: the words that are known, and as many empty ones as there were more.
-    fn arguments(&mut self, words: &[StrId], count: usize) -> Result<u64, CompileError> {
-        let count = count.clamp(1, ARGUMENTS_MAX).max(words.len());
-        let key = (words.into(), count);
-        if let Some(known) = self.shapes.arguments.get(&key) {
-            return Ok(*known);
-        }
-        let mut blobs = Vec::with_capacity(count);
-        for word in words {
-            blobs.push(self.string(*word)?);
-        }
-        blobs.resize(count, self.b.cstr(b"")?);
-        let list = self.b.pointers(&blobs)?;
-        Shapes::keep(&mut self.shapes.arguments, key, list);
-        Ok(list)
-    }
-
-    /// A program is executed by this name: it is the worker there, unless it is a link, which leads to the program.
-    pub(crate) fn executed(&mut self, path: Vec<u8>) {
-        if !self.links.contains(&path) && self.executables.insert(path.clone()) {
-            self.environment.executables.push(path);
-        }
     }
 
     /// The task that a recorded process or thread id names.
     pub(crate) fn task_by_pid(&self, pid: u64) -> Option<u32> {
         let pid = u64::from(pid as u32);
-        let task = self.by_pid.get(&pid).copied().or_else(|| self.world.live(pid as u32))?;
-        ((task as usize) < self.states.len()).then(|| self.prog(task))
+        let task = self.world.numbered(pid).or_else(|| self.world.live(pid as u32))?;
+        (self.emit.has(task)).then(|| self.emit.prog(task))
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
@@ -258,9 +212,9 @@ impl Lower<'_> {
         lowered.step = match cx.known.sc {
             Sc::Getpid => {
                 let leader = self.world.procs[cx.proc as usize].first;
-                step.expect(Expect::Pid, i64::from(self.prog(leader)))
+                step.expect(Expect::Pid, i64::from(self.emit.prog(leader)))
             }
-            Sc::Gettid => step.expect(Expect::Pid, i64::from(self.prog(cx.task))),
+            Sc::Gettid => step.expect(Expect::Pid, i64::from(self.emit.prog(cx.task))),
             Sc::Getppid => step.expect(Expect::Any, 0),
             Sc::Setpgid | Sc::Getpgid => {
                 let args = if cx.known.sc == Sc::Setpgid { 2 } else { 1 };

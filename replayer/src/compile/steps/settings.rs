@@ -2,10 +2,12 @@
 
 use super::super::CompileError;
 use super::super::calls::Sc;
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::emit::{As, Lowered};
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use super::super::world::limits::RLIMIT_NOFILE;
 use super::super::world::{detail_bytes, detail_value, le_u64};
-use super::{FICLONE, IOCTLS, PRCTLS, unfinished};
+use super::{FICLONE, IOCTLS, PRCTLS};
 use ctrace_program::{Expect, Sel, soft_limit};
 
 impl Lower<'_> {
@@ -37,7 +39,7 @@ impl Lower<'_> {
             15 => {
                 // The name that its own record carries is the new one.
                 let comm = self.world.tasks[cx.task as usize].comm.clone();
-                let blob = self.b.cstr(&comm[..comm.len().min(15)])?;
+                let blob = self.emit.cstr(&comm[..comm.len().min(15)])?;
                 self.plain(cx, &[0]).arg(1, Sel::Data, blob).into()
             }
             2 | 16 | 25 | 37 => self.plain(cx, &[0]).arg(1, Sel::Out, 64).into(),
@@ -69,11 +71,11 @@ impl Lower<'_> {
                 if !prlimit {
                     return Ok(self.surrogate(cx));
                 }
-                Self::count(&mut self.summary.surrogate, "prlimit64 limit");
+                self.emit.count(As::Surrogate, "prlimit64 limit");
                 Ok(step.imm(new_arg, 0).into())
             }
             Some(new) => {
-                let blob = self.b.data(&new[..new.len().min(16)])?;
+                let blob = self.emit.data(&new[..new.len().min(16)])?;
                 Ok(step.arg(new_arg, Sel::Data, blob).into())
             }
             None if prlimit => Ok(step.imm(new_arg, 0).into()),
@@ -93,11 +95,11 @@ impl Lower<'_> {
             return Ok(lowered);
         }
         if !IOCTLS.contains(&command) {
-            if cx.call.ret != 0 || unfinished(cx) {
+            if cx.call.ret != 0 || cx.unfinished() {
                 return Ok(self.refused(cx));
             }
             // Not made, but the caller gets its answer.
-            Self::count(&mut self.summary.refused, cx.name);
+            self.emit.count(As::Refused, cx.name);
             return Ok(self.fault(cx));
         }
         if self.world.ofd_of(cx.task, cx.call.args[0] as i32).is_none() && cx.call.ret >= 0 {
@@ -107,7 +109,7 @@ impl Lower<'_> {
         Ok(match command {
             FIONBIO | FIOASYNC => {
                 let value = detail_value(cx.call, 2).unwrap_or(1) as u32;
-                let blob = self.b.data(&value.to_ne_bytes())?;
+                let blob = self.emit.data(&value.to_ne_bytes())?;
                 step.arg(2, Sel::Data, blob).into()
             }
             0x5450 | 0x5451 => step.imm(2, 0).into(),
@@ -140,8 +142,8 @@ impl Lower<'_> {
                 let mut lock = [0_u8; 32];
                 // F_RDLCK to ask (F_GETLK, F_OFD_GETLK), F_UNLCK otherwise.
                 lock[0] = if matches!(cx.call.args[1], 5 | 36) { 0 } else { 2 };
-                let blob = self.b.data(&lock)?;
-                Self::count(&mut self.summary.surrogate, "fcntl lock");
+                let blob = self.emit.data(&lock)?;
+                self.emit.count(As::Surrogate, "fcntl lock");
                 // One that waited for somebody else's lock takes its time (F_SETLKW, F_OFD_SETLKW).
                 let step = step.arg(2, Sel::InOut, blob);
                 if matches!(cx.call.args[1], 7 | 38) { Self::in_its_time(cx, step) } else { step.into() }

@@ -3,7 +3,9 @@
 
 use super::super::CompileError;
 use super::super::calls::nr;
-use super::super::lower::{Cx, Lower, Lowered};
+use super::super::emit::Lowered;
+use super::super::lower::Lower;
+use super::super::model::Cx;
 use ctrace_program::{Expect, Sel, Step, flags};
 
 // asm-generic/ioctls.h
@@ -46,10 +48,10 @@ impl Lower<'_> {
             TIOCGPTN => step.arg(2, Sel::Out, 64).into(),
             TIOCSPTLCK => {
                 let lock = super::detail_value(cx.call, 2).unwrap_or(0) as u32;
-                let lock = self.b.data(&lock.to_ne_bytes())?;
+                let lock = self.emit.data(&lock.to_ne_bytes())?;
                 let mut lowered = Lowered::from(step.arg(2, Sel::Data, lock));
-                let echo = self.facts.told.echoes(cx.task, self.world.tasks[cx.task as usize].ops);
-                let termios = self.b.data(&transparent(echo))?;
+                let echo = self.facts.told.echoes(cx.task, cx.seq);
+                let termios = self.emit.data(&transparent(echo))?;
                 let set = Step::call(nr::ioctl).with(flags::ENGINE);
                 lowered.then.push(set.imm(0, cx.call.args[0]).imm(1, TCSETS).arg(2, Sel::Data, termios));
                 lowered
@@ -70,9 +72,9 @@ impl Lower<'_> {
         if !is_tty || bytes == 0 || bytes > TEXT_MAX || !self.facts.told.has_terminals() {
             return Ok(None);
         }
-        let lines = self.facts.told.lines(cx.task, self.world.tasks[cx.task as usize].ops).min(bytes);
+        let lines = self.facts.told.lines(cx.task, cx.seq).min(bytes);
         let mut text = vec![b'x'; (bytes - lines) as usize];
         text.resize(bytes as usize, b'\n');
-        Ok(Some(self.b.data(&text)?))
+        Ok(Some(self.emit.data(&text)?))
     }
 }

@@ -52,8 +52,6 @@ pub(crate) enum StreamKey {
     Sock(SockIx),
     /// The count of an eventfd.
     Event(OfdIx),
-    /// Connections of a listener, which its accepts take.
-    Accepts(SockIx),
     /// What is sent to a datagram socket.
     Datagrams(SockIx),
 }
@@ -406,7 +404,7 @@ pub(crate) struct Seed {
 pub(crate) struct World {
     pub(crate) budget: Budget,
     /// Bytes of addresses that are kept.
-    address_bytes: usize,
+    address_bytes: Cell<usize>,
     pub(crate) calls: Calls,
     pub(crate) paths: Paths,
     pub(crate) fs: FsModel,
@@ -424,6 +422,8 @@ pub(crate) struct World {
     by_task_id: FxHashMap<TaskId, TaskIx>,
     by_key: FxHashMap<(u32, u64), TaskIx>,
     live_tid: FxHashMap<u32, TaskIx>,
+    /// Recorded ids as the workload saw them (of an inner PID namespace, perhaps).
+    numbered: FxHashMap<u64, TaskIx>,
     last_tid: FxHashMap<u32, TaskIx>,
     live_tgid: FxHashMap<u32, ProcIx>,
     pipe_by_ino: FxHashMap<u64, PipeIx>,
@@ -496,7 +496,7 @@ impl World {
         }
         Self {
             budget,
-            address_bytes: 0,
+            address_bytes: Cell::new(0),
             calls: Calls::default(),
             paths,
             fs,
@@ -513,6 +513,7 @@ impl World {
             by_task_id: FxHashMap::default(),
             by_key: FxHashMap::default(),
             live_tid: FxHashMap::default(),
+            numbered: FxHashMap::default(),
             last_tid: FxHashMap::default(),
             live_tgid: FxHashMap::default(),
             pipe_by_ino: FxHashMap::default(),
@@ -559,7 +560,7 @@ impl World {
         let Self { budget, paths, fs, socks, pipes, ofds, .. } = self;
         // After every event: mostly, one comparison tells that there is nothing to say.
         let most = paths.len().max(fs.nodes().len()).max(socks.len()).max(pipes.len()).max(ofds.len());
-        if budget.holds(most) && budget.holds_names((paths.bytes() as usize).max(self.address_bytes)) {
+        if budget.holds(most) && budget.holds_names((paths.bytes() as usize).max(self.address_bytes.get())) {
             return Ok(());
         }
         for (what, count) in [
@@ -572,7 +573,7 @@ impl World {
             budget.things(what, count)?;
         }
         budget.names("bytes of paths", paths.bytes() as usize)?;
-        budget.names("bytes of addresses", self.address_bytes)
+        budget.names("bytes of addresses", self.address_bytes.get())
     }
 
     /// The descriptor table of a task.

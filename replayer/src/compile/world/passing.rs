@@ -64,12 +64,7 @@ fn objects(fds: &[PassedFd]) -> Vec<Option<ObjectId>> {
 
 impl World {
     /// The socket inside that a datagram with this destination reaches.
-    pub(crate) fn receiver_of(
-        &mut self,
-        task: TaskIx,
-        sock: SockIx,
-        to: Option<&SockAddr>,
-    ) -> Option<SockIx> {
+    pub(crate) fn receiver_of(&self, task: TaskIx, sock: SockIx, to: Option<&SockAddr>) -> Option<SockIx> {
         let state = &self.socks[sock as usize];
         if let Some(partner) = state.partner {
             return Some(partner);

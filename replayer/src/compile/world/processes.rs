@@ -150,6 +150,16 @@ impl World {
         self.live_tid.get(&tid).copied()
     }
 
+    /// The workload knows a task by this number.
+    pub(crate) fn number(&mut self, task: TaskIx, number: u64) {
+        self.numbered.insert(number, task);
+    }
+
+    /// The task that the workload last knew by a number.
+    pub(crate) fn numbered(&self, number: u64) -> Option<TaskIx> {
+        self.numbered.get(&number).copied()
+    }
+
     /// The child that a clone of `task` which returned `ret` made. The returned id may be of an inner PID namespace.
     pub(crate) fn child_of_clone(&self, task: TaskIx, ret: i64) -> Option<TaskIx> {
         self.tasks[task as usize].newborn.front().copied().or_else(|| self.live(u32::try_from(ret).ok()?))

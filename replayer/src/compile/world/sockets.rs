@@ -99,7 +99,7 @@ impl World {
     pub(crate) fn sock(&mut self, mut sock: Sock) -> SockIx {
         for addr in [&mut sock.local, &mut sock.peer].into_iter().flatten() {
             cut(addr);
-            self.address_bytes += length(addr);
+            self.address_bytes.set(self.address_bytes.get() + length(addr));
         }
         if sock.cookie != 0
             && let Some(ix) = self.sock_by_cookie.get(&sock.cookie)
@@ -308,12 +308,11 @@ impl World {
     }
 
     /// A socket address with a path made absolute.
-    pub(crate) fn absolute(&mut self, task: TaskIx, addr: &SockAddr) -> SockAddr {
+    pub(crate) fn absolute(&self, task: TaskIx, addr: &SockAddr) -> SockAddr {
         match addr {
             SockAddr::Unix(path) if path.first().is_some_and(|b| *b != b'/' && *b != b'@' && *b != 0) => {
-                let path = self.paths.join(self.cwd_of(task), path);
-                let path = self.paths.get(path).to_vec();
-                self.address_bytes += path.len();
+                let path = self.paths.joined(self.cwd_of(task), path);
+                self.address_bytes.set(self.address_bytes.get() + path.len());
                 SockAddr::Unix(path)
             }
             other => {

@@ -1,6 +1,5 @@
 //! Waits between tasks: which are needed, and which are implied by others.
 
-use super::world::Mark;
 use ctrace_analysis::shared::SharedMap;
 use ctrace_program::Wait;
 use serde::Serialize;
@@ -38,13 +37,6 @@ pub enum EdgeKind {
     Futex,
     /// A lock is had by one after the other.
     Lock,
-}
-
-/// A wait that a step might need.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Need {
-    pub(crate) kind: EdgeKind,
-    pub(crate) mark: Mark,
 }
 
 /// Chooses waits and counts them.
@@ -92,17 +84,6 @@ impl Deps {
             waits.push(wait);
         }
     }
-
-    /// Adds a wait for a recorded call, as far as the recorded times allow it: until it was complete when it was before
-    /// `start_ns`, until it was issued when it was then under way.
-    pub(crate) fn need(&mut self, task: u32, on: u32, need: &Need, start_ns: u64, waits: &mut Vec<Wait>) {
-        let mark = need.mark;
-        if mark.end_ns <= start_ns {
-            self.add(task, need.kind, Wait::completed(on, mark.step), waits);
-        } else if mark.start_ns < start_ns {
-            self.add(task, need.kind, Wait::entered(on, mark.step), waits);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -117,16 +98,5 @@ mod tests {
         deps.add(1, EdgeKind::Path, Wait::completed(0, 3), &mut waits);
         assert_eq!(waits, [Wait::completed(0, 5)]);
         assert_eq!(deps.implied, 1);
-    }
-
-    #[test]
-    fn a_call_that_began_later_is_never_waited_for() {
-        let mut deps = Deps::default();
-        let mut waits = Vec::new();
-        let mark = Mark { task: 0, seq: 0, step: 4, start_ns: 50, end_ns: 90 };
-        deps.need(1, 0, &Need { kind: EdgeKind::Stream, mark }, 40, &mut waits);
-        assert!(waits.is_empty());
-        deps.need(1, 0, &Need { kind: EdgeKind::Stream, mark }, 60, &mut waits);
-        assert_eq!(waits, [Wait::entered(0, 4)]);
     }
 }

@@ -102,12 +102,12 @@ pub(crate) struct Beside {
     pub(crate) descriptions: u64,
     /// Highest number of a descriptor of the recording, plus one.
     pub(crate) fd_numbers: u64,
-    /// Tasks that play peers.
-    pub(crate) peers: u64,
     /// Files that the model of the file system does not have.
     pub(crate) entries: u64,
     /// Bytes of files that have content from the start.
     pub(crate) content_bytes: u64,
+    /// Addresses of the private loopback.
+    pub(crate) addresses: u64,
 }
 
 /// See the module.
@@ -210,9 +210,9 @@ impl Meter {
         }
     }
 
-    /// What the replay of `program` takes.
-    pub(crate) fn need(&self, program: &Program, beside: Beside) -> Need {
-        let Beside { space, descriptions, fd_numbers, peers, entries, content_bytes } = beside;
+    /// What the replay of `program`, in which so many tasks play peers, takes.
+    pub(super) fn need(&self, program: &Program, beside: Beside, peers: u64) -> Need {
+        let Beside { space, descriptions, fd_numbers, entries, content_bytes, addresses } = beside;
         let tasks = self.tasks.most().saturating_add(peers).saturating_add(1);
         let files = space.files.most().saturating_add(entries);
         let header = &program.header;
@@ -242,6 +242,7 @@ impl Meter {
             files,
             descriptors: self.descriptors.max(fd_numbers),
             recorded_descriptor_limit: self.descriptor_limit,
+            addresses,
             ..Need::default()
         }
     }

@@ -1,11 +1,12 @@
 //! Locks on files (`flock`): of several that wait for one, the kernel chooses who gets it; in a recording that is known.
 
 use super::super::calls::Sc;
-use super::super::deps::{EdgeKind, Need};
+use super::super::emit::{EdgeKind, Needs};
+use super::super::fsmodel::InodeIx;
+use super::super::model::{Cx, Model};
 use super::super::world::Mark;
-use super::{Cx, Lower};
-use ctrace_format::SyscallFlags;
-use ctrace_program::Wait;
+use super::keep_latest;
+use rustc_hash::FxHashMap;
 
 // include/uapi/asm-generic/fcntl.h
 const LOCK_SH: u64 = 1;
@@ -14,10 +15,11 @@ const LOCK_UN: u64 = 8;
 const EAGAIN: i64 = -11;
 /// Tries in vain that are kept of one lock, by task.
 const TRIES: usize = 16;
+const KIND: EdgeKind = EdgeKind::Lock;
 
 /// What was done about the lock of a file.
 #[derive(Debug, Default)]
-pub(crate) struct Lock {
+struct Lock {
     /// Who got it last.
     got: Option<Mark>,
     /// Who gave it back last.
@@ -39,7 +41,7 @@ fn deed(cx: &Cx<'_>) -> Option<Deed> {
         return None;
     }
     let how = cx.call.args[1];
-    if cx.call.flags.contains(SyscallFlags::NO_EXIT) {
+    if cx.unfinished() {
         // It would have been next.
         return (how & (LOCK_SH | LOCK_EX) != 0).then_some(Deed::Get);
     }
@@ -51,37 +53,42 @@ fn deed(cx: &Cx<'_>) -> Option<Deed> {
     }
 }
 
-impl Lower<'_> {
+/// The file whose lock a call is about.
+fn file(model: &Model<'_>, cx: &Cx<'_>) -> Option<InodeIx> {
+    model.world.ofd_of(cx.task, cx.fd(0)).and_then(|ofd| model.world.inode_of(ofd))
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Locks {
+    by_file: FxHashMap<InodeIx, Lock>,
+}
+
+impl Locks {
     /// Who gets a lock asks for it only when the one before has got it: then it is next, whether it has to wait or not.
-    pub(crate) fn lock_needs(&mut self, cx: &Cx<'_>, needs: &mut Vec<Need>, waits: &mut Vec<Wait>) {
+    pub(super) fn needs(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
         let Some(deed) = deed(cx) else { return };
-        let inode = self.world.ofd_of(cx.task, cx.call.args[0] as i32).and_then(|o| self.world.inode_of(o));
-        let Some(lock) = inode.and_then(|inode| self.locks.get(&inode)) else { return };
-        let kind = EdgeKind::Lock;
+        let Some(lock) = file(model, cx).and_then(|file| self.by_file.get(&file)) else { return };
         match deed {
             Deed::Get => {
-                needs.extend(lock.freed.map(|mark| Need { kind, mark }));
-                if let Some(mark) = lock.got.filter(|mark| mark.task != cx.task) {
-                    let (me, on) = (self.prog(cx.task), self.prog(mark.task));
-                    self.deps.add(me, kind, Wait::completed(on, mark.step), waits);
-                }
+                needs.recorded(KIND, &lock.freed);
+                needs.done(KIND, &lock.got);
             }
-            Deed::TryInVain => needs.extend(lock.got.map(|mark| Need { kind, mark })),
-            Deed::Free => needs.extend(lock.tries.iter().map(|mark| Need { kind, mark: *mark })),
+            Deed::TryInVain => needs.recorded(KIND, &lock.got),
+            Deed::Free => needs.recorded(KIND, &lock.tries),
         }
     }
 
-    pub(crate) fn remember_lock(&mut self, cx: &Cx<'_>, mark: Mark) {
+    pub(super) fn remember(&mut self, model: &Model<'_>, cx: &Cx<'_>, mark: Mark) {
         let Some(deed) = deed(cx) else { return };
-        let inode = self.world.ofd_of(cx.task, cx.call.args[0] as i32).and_then(|o| self.world.inode_of(o));
-        let Some(inode) = inode else { return };
-        let lock = self.locks.entry(inode).or_default();
+        let Some(file) = file(model, cx) else { return };
+        let lock = self.by_file.entry(file).or_default();
         match deed {
             Deed::Get => {
                 lock.got = Some(mark);
                 lock.tries.clear();
             }
-            Deed::TryInVain => super::waits::keep_latest(&mut lock.tries, mark, TRIES),
+            Deed::TryInVain => keep_latest(&mut lock.tries, mark, TRIES),
             Deed::Free => lock.freed = Some(mark),
         }
     }

@@ -1,0 +1,323 @@
+//! What the order of steps and the steps themselves are worked out from: one call, and what was there when it was made.
+
+use super::arrivals::{CallId, Place, Told};
+use super::calls::{Known, Sc};
+use super::facts::Facts;
+use super::paths::PathId;
+use super::source::Source;
+use super::steps::terminals::TIOCGPTPEER;
+use super::world::{
+    CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SOCK_DGRAM,
+    SockIx, StreamKey, TaskIx, World, canonical, detail_newfds, details_passed, open_flags,
+};
+use super::world::{O_CREAT, detail_addr};
+use ctrace_format::syscalls::{Family, Kind, Makes};
+use ctrace_format::{Syscall, SyscallFlags};
+
+/// Descriptors of a range that is closed whose users are waited for.
+const RANGE_MAX: usize = 1024;
+const EAGAIN: i64 = -11;
+/// `fcntl` commands that make a descriptor.
+const F_DUPFD: u64 = 0;
+const F_DUPFD_CLOEXEC: u64 = 1030;
+
+/// A call being written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cx<'a> {
+    pub(crate) task: TaskIx,
+    pub(crate) proc: ProcIx,
+    pub(crate) call: &'a Syscall,
+    pub(crate) known: Known,
+    /// The host's number of the call.
+    pub(crate) nr: u32,
+    pub(crate) name: &'static str,
+    /// Its number among those of its task.
+    pub(crate) seq: u32,
+    /// The names that it is about.
+    pub(crate) paths: &'a [PathId],
+}
+
+impl Cx<'_> {
+    /// Which call it is.
+    pub(crate) fn id(&self) -> CallId {
+        (self.task, self.seq)
+    }
+
+    /// An argument that is a descriptor.
+    pub(crate) fn fd(&self, arg: usize) -> i32 {
+        self.call.args[arg] as i32
+    }
+
+    /// Whether the recording ended before the call did.
+    pub(crate) fn unfinished(&self) -> bool {
+        self.call.flags.contains(SyscallFlags::NO_EXIT)
+    }
+
+    /// When it returned.
+    pub(crate) fn end_ns(&self) -> u64 {
+        self.call.t_ns.saturating_add(self.call.duration_ns)
+    }
+
+    /// The listening descriptor of a successful accept.
+    pub(crate) fn accepting(&self) -> Option<i32> {
+        self.looking().filter(|_| self.call.ret >= 0)
+    }
+
+    /// The listening descriptor of an accept that succeeded or came in vain.
+    pub(crate) fn looking(&self) -> Option<i32> {
+        let looks =
+            self.known.row().family == Family::Accept && (self.call.ret >= 0 || self.call.ret == EAGAIN);
+        looks.then(|| self.fd(0))
+    }
+
+    /// Descriptors that it uses.
+    pub(crate) fn uses(&self) -> Vec<i32> {
+        let Some(args) = self.known.args else { return Vec::new() };
+        args.iter()
+            .zip(self.call.args)
+            .filter(|((_, kind), _)| matches!(kind, Kind::Fd | Kind::DirFd))
+            .map(|(_, value)| value as i32)
+            .chain(self.passed(Family::Send))
+            .filter(|fd| *fd >= 0)
+            .collect()
+    }
+
+    /// Descriptors that went with the messages of a call that sends, or receives.
+    fn passed(&self, family: Family) -> impl Iterator<Item = i32> {
+        let call = (self.known.row().family == family).then_some(self.call);
+        call.into_iter().flat_map(details_passed).flat_map(|(_, fds)| fds).map(|passed| passed.fd)
+    }
+
+    /// Descriptors that it made, if it succeeded.
+    pub(crate) fn makes(&self) -> Vec<i32> {
+        match self.known.row().makes {
+            Makes::Two => detail_newfds(self.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec()),
+            Makes::Result(_) => vec![self.call.ret as i32],
+            _ if self.known.sc == Sc::Fcntl && matches!(self.call.args[1], F_DUPFD | F_DUPFD_CLOEXEC) => {
+                vec![self.call.ret as i32]
+            }
+            _ if self.known.sc == Sc::Ioctl && self.call.args[1] as u32 == TIOCGPTPEER => {
+                vec![self.call.ret as i32]
+            }
+            Makes::Nothing => self.passed(Family::Receive).collect(),
+        }
+    }
+
+    /// Descriptors that it reads from.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = i32> {
+        self.named(self.known.row().reads)
+    }
+
+    /// Descriptors that it writes to.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = i32> {
+        self.named(self.known.row().writes)
+    }
+
+    fn named(&self, bits: u8) -> impl Iterator<Item = i32> {
+        let args = self.call.args;
+        (0..args.len()).filter(move |i| bits & 1 << i != 0).map(move |i| args[i] as i32)
+    }
+
+    /// Whether it makes, moves or removes a name, if it succeeds.
+    pub(crate) fn changes_names(&self) -> bool {
+        let row = self.known.row();
+        row.renames
+            || row.family == Family::Open
+                && self.known.sc != Sc::OpenByHandleAt
+                && open_flags(self.call, self.known.sc).0 & O_CREAT != 0
+    }
+
+    /// The number of the task that it sends a signal to, and the signal.
+    pub(crate) fn kills(&self) -> Option<(u64, u32)> {
+        let group = usize::from(self.known.sc == Sc::Tgkill);
+        self.known.kills().then(|| (self.call.args[group], self.call.args[group + 1] as u32))
+    }
+}
+
+/// What was there when a call was made, and what the whole recording tells.
+#[derive(Clone, Copy)]
+pub(crate) struct Model<'m> {
+    pub(crate) source: &'m dyn Source,
+    pub(crate) world: &'m World,
+    pub(crate) facts: &'m Facts,
+}
+
+impl Model<'_> {
+    /// What a description is of.
+    pub(crate) fn kind(&self, ofd: OfdIx) -> OfdKind {
+        self.world.ofds[ofd as usize].kind
+    }
+
+    /// The last call of a task, if it made one.
+    pub(crate) fn last_call(&self, task: TaskIx) -> Option<Mark> {
+        let state = self.world.tasks.get(task as usize)?;
+        let seq = state.ops.checked_sub(1)?;
+        let (start_ns, end_ns) = (state.last_start_ns, state.last_end_ns);
+        Some(Mark { task, seq, step: state.label, start_ns, end_ns })
+    }
+
+    /// Whether a call is the one that its task makes next.
+    pub(crate) fn is_next(&self, (task, seq): CallId) -> bool {
+        self.world.tasks.get(task as usize).is_some_and(|state| state.ops == seq)
+    }
+
+    /// The socket that a call is about.
+    pub(crate) fn sock(&self, cx: &Cx<'_>) -> Option<SockIx> {
+        self.world.sock_of(cx.task, cx.fd(0))
+    }
+
+    /// Whether a call appends to a file: where its bytes go is up to nobody who appends as well, and what they come to in all
+    /// is the same in every order.
+    pub(crate) fn appends(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
+        matches!(cx.known.sc, Sc::Write | Sc::Writev) && self.world.ofds[ofd as usize].append
+    }
+
+    /// What bytes go through that are read from, or written to, a description.
+    pub(crate) fn stream(&self, ofd: OfdIx, write: bool) -> Option<StreamKey> {
+        match self.kind(ofd) {
+            OfdKind::Pipe { pipe, write: end } if end == write => Some(StreamKey::Pipe(pipe)),
+            OfdKind::Sock(sock) => Some(StreamKey::Sock(sock)),
+            OfdKind::Event => Some(StreamKey::Event(ofd)),
+            _ => None,
+        }
+    }
+
+    /// Descriptions that lose a descriptor by a call.
+    pub(crate) fn closing(&self, cx: &Cx<'_>) -> Vec<OfdIx> {
+        let table = self.world.files_of(cx.task);
+        let at = |arg: usize| table.slots.get(&cx.fd(arg)).map(FdSlot::ofd).into_iter().collect();
+        match cx.known.sc {
+            Sc::Close => at(0),
+            Sc::Dup2 | Sc::Dup3 => at(1),
+            // What another process has by the same fork does not lose its last.
+            Sc::ExitGroup => table.slots.own().map(|(_, slot)| slot.ofd()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Descriptors that a call on a range of them closes, as far as their table is others' as well.
+    pub(crate) fn range_closed(&self, cx: &Cx<'_>) -> Vec<i32> {
+        if cx.known.sc != Sc::CloseRange
+            || cx.call.ret != 0
+            || cx.call.args[2] & (CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0
+            || !self.world.has_shared_files(cx.proc)
+        {
+            return Vec::new();
+        }
+        let number = |value: u64| i32::try_from(value as u32).unwrap_or(i32::MAX);
+        let (first, last) = (number(cx.call.args[0]), number(cx.call.args[1]));
+        let inside = self.world.files_of(cx.task).slots.from(&first).map(|(fd, _)| *fd);
+        inside.take_while(|fd| *fd <= last).take(RANGE_MAX).collect()
+    }
+
+    /// When the one who reads what is written to a description had last found nothing.
+    pub(crate) fn idle_of_reader(&self, ofd: OfdIx) -> Vec<Mark> {
+        let reader = match self.kind(ofd) {
+            OfdKind::Pipe { pipe, .. } => self.world.pipes[pipe as usize].reader,
+            OfdKind::Sock(sock) => {
+                self.world.socks[sock as usize].partner.and_then(|p| self.world.socks[p as usize].ofd)
+            }
+            OfdKind::Event => Some(ofd),
+            _ => None,
+        };
+        self.idle(reader)
+    }
+
+    /// When those who look at a description had last found nothing.
+    pub(crate) fn idle(&self, ofd: Option<OfdIx>) -> Vec<Mark> {
+        let Some(ofd) = ofd else { return Vec::new() };
+        let state = &self.world.ofds[ofd as usize];
+        let mut marks = state.idle.clone();
+        let watchers = state.watched_by.iter().take(MAX_WATCHERS);
+        marks.extend(watchers.flat_map(|e| &self.world.ofds[*e as usize].idle));
+        marks
+    }
+
+    /// The sockets inside that what a call sent reaches, when it is a datagram each.
+    pub(crate) fn datagram_receivers(&self, cx: &Cx<'_>) -> Vec<SockIx> {
+        let Some(sock) = self.sock(cx) else { return Vec::new() };
+        if self.world.socks[sock as usize].kind & 0xf != SOCK_DGRAM {
+            return Vec::new();
+        }
+        let mut all: Vec<SockIx> = Vec::new();
+        for to in World::destinations(cx.call, cx.known.sc) {
+            let receiver = self.world.receiver_of(cx.task, sock, to.as_ref());
+            all.extend(receiver.filter(|receiver| !all.contains(receiver)));
+        }
+        all
+    }
+
+    /// The child whose life a wait ends.
+    pub(crate) fn reaped_child(&self, cx: &Cx<'_>) -> Option<TaskIx> {
+        const P_PID: u64 = 1;
+        let pid = match cx.known.sc {
+            Sc::Wait4 if cx.call.ret > 0 => cx.call.ret as u64,
+            Sc::Waitid if cx.call.ret == 0 && cx.call.args[0] == P_PID => cx.call.args[1],
+            _ => return None,
+        };
+        self.world.numbered(pid)
+    }
+
+    /// Whether a call may be the last of its process: an exit, or what brings the signal that ended it.
+    pub(crate) fn ends_process(&self, cx: &Cx<'_>) -> bool {
+        const EPIPE: i64 = -32;
+        let signals = cx.known.kills() || cx.call.ret == EPIPE;
+        cx.known.sc == Sc::ExitGroup
+            || signals && self.facts.killed.contains(&self.world.procs[cx.proc as usize].first)
+    }
+
+    /// Where the connection that an accept takes came in.
+    pub(crate) fn place_taken(&self, cx: &Cx<'_>) -> Option<Place> {
+        cx.accepting()?;
+        let cookie = self.world.accepted_cookie(self.source, cx.call);
+        let arrivals = &self.facts.arrivals;
+        // Without a cookie: the next socket that there will be.
+        let next = self.world.socks.len() as SockIx;
+        if cookie == 0 { arrivals.place(next) } else { arrivals.place_of_cookie(cookie) }
+    }
+
+    /// The place of the connection that a connect to somebody inside makes.
+    pub(crate) fn place_made(&self, cx: &Cx<'_>) -> Option<Place> {
+        self.facts.accepted_as.get(&self.sock(cx)?).and_then(|accepted| self.facts.arrivals.place(*accepted))
+    }
+
+    /// The listener that a connect reaches, which gets as far as that.
+    pub(crate) fn reached_listener(&self, cx: &Cx<'_>) -> Option<SockIx> {
+        const EINPROGRESS: i64 = -115;
+        if cx.known.sc != Sc::Connect || cx.call.ret < EINPROGRESS {
+            return None;
+        }
+        let addr = self.world.absolute(cx.task, detail_addr(cx.call, 1)?);
+        match self.place_made(cx) {
+            Some(place) => Some(place.listener),
+            None => self.world.listener(&addr),
+        }
+    }
+
+    /// The listening descriptors that a readiness call named although somebody took the connection at that moment.
+    pub(crate) fn told_in_vain(&self, cx: &Cx<'_>) -> Vec<i32> {
+        let told = self.world.told_of_connections(cx.task, cx.call, cx.known.sc);
+        let arrivals = &self.facts.arrivals;
+        let vain =
+            told.into_iter().filter(|(sock, _)| arrivals.told(cx.id(), *sock) == Some(Told::Meanwhile));
+        vain.map(|(_, fd)| fd).collect()
+    }
+
+    /// A listener, and those that listen at its address with it.
+    pub(crate) fn companions(&self, listener: SockIx) -> Vec<SockIx> {
+        let group = self.world.group_of(listener);
+        if group.contains(&listener) { group.to_vec() } else { vec![listener] }
+    }
+
+    /// Whether several sockets listen at the address of one at some time.
+    pub(crate) fn shares_its_address(&self, sock: SockIx) -> bool {
+        let local = self.world.socks.get(sock as usize).and_then(|sock| sock.local.as_ref());
+        local.is_some_and(|local| self.facts.shared_addresses.contains(&canonical(local)))
+    }
+
+    /// Whether the other end of a socket is inside, too.
+    pub(crate) fn is_inside(&self, sock: SockIx) -> bool {
+        self.world.socks.get(sock as usize).is_some_and(|sock| sock.partner.is_some())
+            || self.facts.inside.get(sock as usize).copied().unwrap_or(false)
+    }
+}

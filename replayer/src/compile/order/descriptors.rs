@@ -1,0 +1,156 @@
+//! Numbers of descriptors: used after they were made, made after they were free, closed after they were used.
+
+use super::super::emit::{EdgeKind, Needs};
+use super::super::model::{Cx, Model};
+use super::super::world::{Mark, TaskIx};
+use super::keep_latest;
+use ctrace_format::syscalls::Family;
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+
+/// Calls that made descriptors that are kept of one table of descriptors.
+const MAKERS: usize = 32;
+/// Tasks that are kept of those that used a descriptor.
+const USERS: usize = 16;
+const EBADF: i64 = -9;
+const KIND: EdgeKind = EdgeKind::Descriptor;
+
+/// Who used a number last.
+#[derive(Debug, Default, Clone)]
+struct Number {
+    made: Option<Mark>,
+    /// The last use by each of those that used it last.
+    used: Vec<Mark>,
+    freed: Option<Mark>,
+}
+
+/// Descriptors, by table.
+#[derive(Debug, Default)]
+pub(crate) struct Descriptors {
+    numbers: FxHashMap<(u32, i32), Number>,
+    /// The last calls that made descriptors.
+    makers: FxHashMap<u32, VecDeque<Mark>>,
+    /// Numbers that nobody gets before the accepts that were under way at the start have taken theirs.
+    held: FxHashMap<u32, Vec<i32>>,
+}
+
+impl Descriptors {
+    pub(super) fn needs(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
+        let files = model.world.procs[cx.proc as usize].files;
+        let number = |fd: i32| self.numbers.get(&(files, fd));
+        for number in cx.uses().into_iter().filter_map(number) {
+            needs.recorded(KIND, &number.made);
+            if cx.call.ret == EBADF {
+                // Somebody else had closed it by then.
+                needs.recorded(KIND, &number.freed);
+            }
+            if cx.known.row().family == Family::Close {
+                needs.recorded(KIND, &number.used);
+            }
+        }
+        if cx.call.ret >= 0 {
+            // An accept has its number when it begins, however long it takes.
+            let accepts = cx.accepting().is_some();
+            for number in cx.makes().into_iter().filter_map(number) {
+                // After who found it free.
+                needs.recorded(KIND, &number.used);
+                // A close gives the number back when it begins, so that another thread may have it before the close returns.
+                // Here it has it after that: what came sooner would be what is closed.
+                let freed = number.freed.iter().filter(|mark| mark.task != cx.task);
+                needs.done(KIND, freed.filter(|mark| !accepts || mark.start_ns < cx.call.t_ns));
+            }
+        }
+        if let Some(close) = model.facts.closed_by_then.get(&cx.id())
+            && model.is_next(*close)
+        {
+            // It has not returned yet: a close is one step, and the next of its task.
+            needs.passed(KIND, close.0, 0);
+        }
+        if let Some(accept) = model.facts.waiting_by_then.get(&cx.id())
+            && model.is_next(*accept)
+        {
+            // It is the next step of its task, and waits still.
+            needs.entered(KIND, accept.0);
+        }
+        for number in model.range_closed(cx).into_iter().filter_map(number) {
+            needs.recorded(KIND, number.made.iter().chain(&number.used));
+        }
+        self.after_who_made(model, cx, files, needs);
+    }
+
+    /// An accept takes a number before it waits for a connection (`__sys_accept4_file`, net/socket.c). Begun too early,
+    /// it would keep the number from who got it in the recording.
+    fn after_who_made(&self, model: &Model<'_>, cx: &Cx<'_>, files: u32, needs: &mut Needs) {
+        if cx.known.row().family != Family::Accept {
+            return;
+        }
+        let listener = model.world.ofd_of(cx.task, cx.fd(0));
+        if listener.is_none_or(|ofd| model.world.ofds[ofd as usize].nonblock) {
+            return;
+        }
+        let mut met: Vec<TaskIx> = vec![cx.task];
+        for mark in self.makers.get(&files).into_iter().flatten().rev() {
+            if mark.end_ns <= cx.call.t_ns && !met.contains(&mark.task) {
+                met.push(mark.task);
+                needs.recorded(KIND, [mark]);
+            }
+        }
+    }
+
+    pub(super) fn remember(&mut self, model: &Model<'_>, cx: &Cx<'_>, mark: Mark) {
+        let files = model.world.procs[cx.proc as usize].files;
+        let closes = cx.known.row().family == Family::Close;
+        for fd in cx.uses() {
+            let number = self.numbers.entry((files, fd)).or_default();
+            let another = number.made.is_some_and(|made| made.start_ns > cx.call.t_ns);
+            if closes && another {
+                // Somebody has the number again already.
+            } else if closes && cx.call.ret == 0 {
+                *number = Number { freed: Some(mark), ..Number::default() };
+            } else {
+                keep_latest(&mut number.used, mark, USERS);
+            }
+        }
+        for fd in model.range_closed(cx) {
+            self.numbers.insert((files, fd), Number { freed: Some(mark), ..Number::default() });
+        }
+        if cx.call.ret >= 0 {
+            for fd in cx.makes() {
+                self.numbers.insert((files, fd), Number { made: Some(mark), ..Number::default() });
+                let makers = self.makers.entry(files).or_default();
+                if makers.len() >= MAKERS {
+                    makers.pop_front();
+                }
+                makers.push_back(mark);
+            }
+        }
+    }
+
+    /// Nobody gets these numbers before the accepts that were under way at the start have taken theirs.
+    pub(crate) fn hold(&mut self, files: u32, numbers: Vec<i32>) {
+        self.held.insert(files, numbers);
+    }
+
+    /// Accepts that were under way when the recording began take their numbers in the order of these, and before anybody else
+    /// takes one. Returns what a call waits for because of that, and the numbers that are free from then on.
+    pub(crate) fn after_early_accepts(&mut self, model: &Model<'_>, cx: &Cx<'_>) -> (Needs, Vec<i32>) {
+        let mut needs = Needs::default();
+        let files = model.world.procs[cx.proc as usize].files;
+        let Some(accepts) = model.facts.early_accepts.get(&files) else { return (needs, Vec::new()) };
+        let is_one = |task: TaskIx| model.is_next((task, 0));
+        let own = accepts.iter().find(|(_, task)| *task == cx.task && is_one(*task)).map(|(fd, _)| *fd);
+        if own.is_none() && (!self.held.contains_key(&files) || cx.call.ret < 0 || cx.makes().is_empty()) {
+            return (needs, Vec::new());
+        }
+        let earlier = accepts.iter().filter(|(fd, task)| is_one(*task) && own.is_none_or(|own| *fd < own));
+        for (_, task) in earlier {
+            needs.entered(KIND, *task);
+        }
+        let free = if own.is_none() { self.held.remove(&files) } else { None };
+        (needs, free.unwrap_or_default())
+    }
+
+    pub(super) fn kept(&self) -> usize {
+        self.numbers.len()
+    }
+}

@@ -1,0 +1,167 @@
+//! What bytes, counts and datagrams go through in order: who wrote before, who read before, who looked in vain.
+
+use super::super::calls::Sc;
+use super::super::emit::{EdgeKind, Needs};
+use super::super::model::{Cx, Model};
+use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, SOCK_DGRAM, SockIx, StreamKey, World};
+use super::{RIVALS, before, keep};
+use ctrace_format::syscalls::Family;
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+
+const EAGAIN: i64 = -11;
+
+/// How many datagrams were sent to a socket from inside and taken from it, and by whom the last were sent: the number with
+/// those, and the call.
+#[derive(Debug, Default)]
+struct Delivered {
+    sent: u64,
+    taken: u64,
+    last: VecDeque<(u64, Mark)>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    writes: FxHashMap<StreamKey, VecDeque<Mark>>,
+    reads: FxHashMap<StreamKey, VecDeque<Mark>>,
+    /// Datagrams that came to a socket from inside.
+    datagrams: FxHashMap<SockIx, Delivered>,
+}
+
+/// Of several that wait for the same, the kernel chooses who gets it; here that is known: who got it later waits until
+/// the others have it.
+pub(super) fn after_rivals(
+    model: &Model<'_>,
+    cx: &Cx<'_>,
+    ofd: OfdIx,
+    kind: EdgeKind,
+    rivals: Option<&VecDeque<Mark>>,
+    needs: &mut Needs,
+) {
+    let Some(rivals) = rivals else { return };
+    needs.recorded(kind, before([rivals], cx.call.t_ns));
+    let blocks = cx.call.duration_ns >= BLOCKED_NS && !model.world.ofds[ofd as usize].nonblock;
+    // Who came in vain found it taken, too.
+    if blocks || cx.call.ret == EAGAIN {
+        needs.done(kind, rivals.back());
+    }
+}
+
+impl Streams {
+    pub(super) fn needs(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
+        let start_ns = cx.call.t_ns;
+        let ofd_of = |fd: i32| model.world.ofd_of(cx.task, fd);
+        for ofd in cx.reads().filter_map(ofd_of) {
+            if let Some(key) = model.stream(ofd, false) {
+                after_rivals(model, cx, ofd, EdgeKind::Stream, self.reads.get(&key), needs);
+            }
+        }
+        for ofd in cx.writes().filter_map(ofd_of) {
+            if let Some(key) = model.stream(ofd, true) {
+                needs.recorded(EdgeKind::Stream, before(self.writes.get(&key), start_ns));
+                if model.kind(ofd) == OfdKind::Event {
+                    // A read takes all that was added: what is added too early is not there for the next one.
+                    needs.recorded(EdgeKind::Stream, before(self.reads.get(&key), start_ns));
+                }
+            }
+            needs.recorded(EdgeKind::NotYet, &model.idle_of_reader(ofd));
+        }
+        for receiver in model.datagram_receivers(cx) {
+            // Who receives several's datagrams has them in the order in which they were sent.
+            let sent = self.writes.get(&StreamKey::Datagrams(receiver));
+            needs.recorded(EdgeKind::Stream, before(sent, start_ns));
+            needs.recorded(EdgeKind::NotYet, &model.idle(model.world.socks[receiver as usize].ofd));
+        }
+        self.after_those_sent(model, cx, needs);
+    }
+
+    /// Several messages are taken at once when they are there: those from inside are sent by then.
+    fn after_those_sent(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
+        if cx.known.sc != Sc::Recvmmsg || cx.call.ret < 2 {
+            return;
+        }
+        let Some(datagrams) = model.sock(cx).and_then(|sock| self.datagrams.get(&sock)) else { return };
+        let wanted = datagrams.taken.saturating_add(cx.call.ret as u64);
+        let last = datagrams.last.iter().find(|(upto, _)| *upto >= wanted);
+        needs.recorded(EdgeKind::Stream, last.map(|(_, mark)| mark));
+    }
+
+    /// What an end that is closed waits for: somebody's writes succeeded while it was open.
+    pub(super) fn ends(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
+        for ofd in model.closing(cx) {
+            let written = match model.kind(ofd) {
+                OfdKind::Pipe { pipe, write: false } => self.writes.get(&StreamKey::Pipe(pipe)),
+                OfdKind::Sock(sock) => {
+                    let partner = model.world.socks[sock as usize].partner;
+                    let written = partner.and_then(|partner| self.writes.get(&StreamKey::Sock(partner)));
+                    // Even those that this close was under way with: it did not reach them.
+                    needs.done(EdgeKind::Stream, written.and_then(|marks| marks.back()));
+                    written
+                }
+                _ => None,
+            };
+            needs.recorded(EdgeKind::Stream, before(written, cx.call.t_ns));
+        }
+    }
+
+    pub(super) fn remember(&mut self, model: &Model<'_>, cx: &Cx<'_>, mark: Mark) {
+        if cx.call.ret < 0 {
+            return;
+        }
+        let ofd_of = |fd: i32| model.world.ofd_of(cx.task, fd);
+        for key in cx.reads().filter_map(ofd_of).filter_map(|ofd| model.stream(ofd, false)) {
+            keep(self.reads.entry(key).or_default(), mark);
+        }
+        for key in cx.writes().filter_map(ofd_of).filter_map(|ofd| model.stream(ofd, true)) {
+            keep(self.writes.entry(key).or_default(), mark);
+        }
+        for receiver in model.datagram_receivers(cx) {
+            keep(self.writes.entry(StreamKey::Datagrams(receiver)).or_default(), mark);
+        }
+        self.count_datagrams(model, cx, mark);
+        if cx.known.row().family == Family::Shutdown
+            && let Some(sock) = model.sock(cx)
+        {
+            // As a write: it found the other end there.
+            keep(self.writes.entry(StreamKey::Sock(sock)).or_default(), mark);
+        }
+    }
+
+    /// Counts the datagrams that a call sent to sockets inside, or took.
+    fn count_datagrams(&mut self, model: &Model<'_>, cx: &Cx<'_>, mark: Mark) {
+        let Some(sock) = model.sock(cx) else { return };
+        if model.world.socks[sock as usize].kind & 0xf != SOCK_DGRAM {
+            return;
+        }
+        let taken = match cx.known.sc {
+            Sc::Read | Sc::Readv | Sc::Recvfrom | Sc::Recvmsg => 1,
+            Sc::Recvmmsg => cx.call.ret.unsigned_abs(),
+            _ => 0,
+        };
+        if taken > 0
+            && let Some(datagrams) = self.datagrams.get_mut(&sock)
+        {
+            datagrams.taken = datagrams.taken.saturating_add(taken);
+        }
+        for to in World::destinations(cx.call, cx.known.sc) {
+            let Some(receiver) = model.world.receiver_of(cx.task, sock, to.as_ref()) else { continue };
+            let datagrams = self.datagrams.entry(receiver).or_default();
+            datagrams.sent += 1;
+            if datagrams.last.back().is_some_and(|(_, last)| *last == mark) {
+                datagrams.last.pop_back();
+            } else if datagrams.last.len() >= RIVALS {
+                datagrams.last.pop_front();
+            }
+            datagrams.last.push_back((datagrams.sent, mark));
+        }
+    }
+
+    pub(super) fn forget(&mut self, sock: SockIx) {
+        for key in [StreamKey::Sock(sock), StreamKey::Datagrams(sock)] {
+            self.writes.remove(&key);
+        }
+        self.reads.remove(&StreamKey::Sock(sock));
+        self.datagrams.remove(&sock);
+    }
+}
