@@ -12,7 +12,6 @@ use super::connects::Answer;
 use super::emit::{EdgeKind, Emit};
 use super::io::sharing::name_place;
 use super::netlink;
-use super::setup;
 use super::wire;
 use super::world::{SockIx, World, canonical};
 use ctrace_format::SockAddr;
@@ -61,6 +60,8 @@ struct Conn {
     /// Recorded time of its last act.
     last_ns: u64,
     dgram: bool,
+    /// It writes to a pipe.
+    pipe: bool,
     /// Where datagrams reach it.
     at: Option<SockAddr>,
     /// The workload's socket.
@@ -396,6 +397,7 @@ impl Peers {
                 received: 0,
                 last_ns: at_ns,
                 dgram: false,
+                pipe: false,
                 at: None,
                 sock,
                 over: false,
@@ -460,6 +462,7 @@ impl Peers {
                 received: 0,
                 last_ns: at_ns,
                 dgram: false,
+                pipe: false,
                 at: None,
                 sock,
                 over: false,
@@ -579,6 +582,7 @@ impl Peers {
                 received: 0,
                 last_ns: at_ns,
                 dgram: true,
+                pipe: false,
                 at: addr.map(canonical),
                 sock,
                 over: false,
@@ -622,7 +626,13 @@ impl Peers {
     }
 
     /// The other end of an inherited pipe or socket (number `fd` in the peer process) is played by a lane of its own.
-    pub(crate) fn inherited(&mut self, emit: &mut Emit, key: SockIx, fd: u32) -> Result<(), CompileError> {
+    pub(crate) fn inherited(
+        &mut self,
+        emit: &mut Emit,
+        key: SockIx,
+        fd: u32,
+        pipe: bool,
+    ) -> Result<(), CompileError> {
         if self.conns.contains_key(&key) {
             return Ok(());
         }
@@ -634,6 +644,7 @@ impl Peers {
                 received: 0,
                 last_ns: 0,
                 dgram: false,
+                pipe,
                 at: None,
                 sock: key,
                 over: false,
@@ -672,6 +683,7 @@ impl Peers {
                 received: 0,
                 last_ns: 0,
                 dgram: false,
+                pipe: false,
                 at: None,
                 sock,
                 over: false,
@@ -791,7 +803,7 @@ impl Peers {
                 conn.over = false;
                 extra(nr::shutdown).imm(0, u64::from(fd)).imm(1, 1)
             } else {
-                let nr = if setup::is_pipe(sock) { nr::write } else { nr::sendto };
+                let nr = if conn.pipe { nr::write } else { nr::sendto };
                 let mut step = extra(nr).imm(0, u64::from(fd)).arg(1, Sel::Out, part).imm(2, part);
                 if nr == nr::sendto {
                     step = step.imm(3, MSG_NOSIGNAL).imm(4, 0).imm(5, 0);

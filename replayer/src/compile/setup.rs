@@ -35,11 +35,6 @@ pub(crate) const fn pipe_key(pipe: PipeIx) -> SockIx {
     0x8000_0000 | pipe
 }
 
-/// Whether a key is one of a pipe.
-pub(crate) const fn is_pipe(key: SockIx) -> bool {
-    key & 0x8000_0000 != 0
-}
-
 const fn extra(nr: u32) -> Step {
     Step::call(nr).with(flags::EXTRA)
 }
@@ -223,27 +218,27 @@ fn preopened(lower: &mut Lower<'_>, ofd: OfdIx) -> Result<PreopenedKind, Compile
         OfdKind::Pipe { pipe, write } => {
             let inside = lower.facts.pipes_inside.get(pipe as usize).copied().unwrap_or(false);
             if !write && !inside {
-                feeder(lower, pipe_key(pipe), pipe)?;
+                feeder(lower, pipe_key(pipe), pipe, true)?;
             }
             PreopenedKind::Pipe { id: pipe, write }
         }
         OfdKind::Sock(sock) => {
             let kind = lower.world.socks[sock as usize].kind;
             let id = 0x4000_0000 | sock;
-            feeder(lower, sock, id)?;
+            feeder(lower, sock, id, false)?;
             PreopenedKind::Socket { id, end: 0, kind: if kind == 0 { 1 } else { kind } }
         }
         _ => PreopenedKind::Null,
     })
 }
 
-fn feeder(lower: &mut Lower<'_>, key: SockIx, id: u32) -> Result<(), CompileError> {
+fn feeder(lower: &mut Lower<'_>, key: SockIx, id: u32, pipe: bool) -> Result<(), CompileError> {
     let fd = PEER_END + lower.peers.inherited.len() as u32;
     if lower.peers.plays(key) || fd >= 500 {
         return Ok(());
     }
     lower.peers.inherited.push((id, fd));
-    lower.peers.inherited(&mut lower.emit, key, fd)
+    lower.peers.inherited(&mut lower.emit, key, fd, pipe)
 }
 
 /// Processes that were there: a first task makes everything that was open, then the processes, which put things into
@@ -676,7 +671,7 @@ fn open_socket(
             lower.emit.put(0, &step)?;
         } else {
             let id = 0x4000_0000 | sock;
-            feeder(lower, sock, id)?;
+            feeder(lower, sock, id, false)?;
             let kind = PreopenedKind::Socket { id, end: 0, kind: state.kind };
             lower.surroundings.preopen(at as i32, kind);
         }

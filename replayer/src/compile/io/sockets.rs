@@ -127,11 +127,8 @@ impl Lower<'_> {
         }
         let state = &self.world.socks[sock as usize];
         let mut own = state.local.clone();
-        if let (Some(SockAddr::Inet(at)), true) = (&mut own, state.anywhere) {
-            at.set_ip(match at {
-                SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-                SocketAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-            });
+        if let (Some(SockAddr::Inet(at)), Some(ip)) = (&mut own, state.bound_to) {
+            at.set_ip(ip);
         }
         own
     }

@@ -107,6 +107,7 @@ impl Lower<'_> {
         if !unfinished && (filtered || failed && !self.rebuilds(cx)) {
             return Ok(self.fault(cx));
         }
+        self.kept.timers.note(cx);
         let mut lowered = match cx.known.sc {
             Sc::Exit | Sc::ExitGroup => {
                 let mut step = Step::of(Kind::Exit).imm(0, cx.call.args[0]);

@@ -151,8 +151,9 @@ impl World {
                         self.fs.create(path, NodeKind::Socket, None);
                     }
                     let local = self.absolute(task, detail_local(call).unwrap_or(addr));
-                    self.socks[ix as usize].anywhere =
-                        matches!(&local, SockAddr::Inet(at) if at.ip().is_unspecified());
+                    if let SockAddr::Inet(at) = &local {
+                        self.socks[ix as usize].bound_to = Some(at.ip());
+                    }
                     self.socks[ix as usize].local = Some(local);
                     if self.socks[ix as usize].is_datagram() && !netlink::is(&self.socks[ix as usize]) {
                         self.takes_datagrams(ix);

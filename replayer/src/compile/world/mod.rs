@@ -337,8 +337,8 @@ pub(crate) struct Sock {
     pub(crate) state: SockState,
     /// The other end, when it is inside.
     pub(crate) partner: Option<SockIx>,
-    /// A call bound it to all addresses of the host: from which one it speaks depends on whom it speaks to.
-    pub(crate) anywhere: bool,
+    /// The address of the host that a call bound it to. With that of all of them, whom it speaks to decides from which one.
+    pub(crate) bound_to: Option<IpAddr>,
     /// Accepted by the workload (rather than connected by it).
     pub(crate) accepted: bool,
     pub(crate) inherited: bool,
@@ -661,7 +661,7 @@ pub(crate) fn new_sock(family: u16, kind: u16, protocol: u16, cookie: u64, born_
         peer: None,
         state: SockState::Fresh,
         partner: None,
-        anywhere: false,
+        bound_to: None,
         accepted: false,
         inherited: false,
         sent: 0,
