@@ -61,7 +61,7 @@ impl Arriving {
         } else if let Some(accept) = model.facts.arrivals.overtaken(cx.id())
             && model.is_next(accept)
         {
-            // It has not returned yet: its steps are the next two of its task, see `Lower::accept`.
+            // It has not returned yet: its steps are the next two of its task, see `Steps::accept`.
             needs.passed(KIND, accept.0, 1);
         }
     }
@@ -150,7 +150,7 @@ impl Arriving {
             }
         }
         if let Some(sock) = model.comes_to_address(cx) {
-            // Several sockets at one address are complete when a filter tells them apart, see `io::sharing`.
+            // Several sockets at one address are complete when a filter tells them apart, see `sharing`.
             let listens = cx.known.sc == Sc::Listen && model.shares_its_address(sock);
             let filter = u32::from(listens || model.binds_with_others(cx).is_some());
             self.listens.insert(sock, Mark { step: mark.step + filter, ..mark });
