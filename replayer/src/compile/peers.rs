@@ -53,6 +53,7 @@ struct Lane {
 
 /// A connection being played.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Conn {
     lane: usize,
     /// Bytes that its steps so far receive.
