@@ -271,7 +271,7 @@ t = [threading.Thread(target=use) for _ in range(3)]
     run(["replay", trace, "-o", again]);
     let events = run(["events", "--engine", again]).stdout;
     let at = |what: &[&str]| events.lines().position(|line| what.iter().all(|word| line.contains(word)));
-    let (room, thread) = (at(&["F_DUPFD_CLOEXEC, 700", "replay engine"]), at(&["--- new thread "]));
+    let (room, thread) = (at(&["eventfd2(", "(replay engine)"]), at(&["--- new thread "]));
     assert!(room.is_some() && thread.is_some(), "{room:?} {thread:?}");
     assert!(room < thread, "line {room:?} is the room, line {thread:?} the first thread");
 }
