@@ -43,7 +43,7 @@ pub(crate) struct Facts {
     pub(crate) refusals: Refusals,
     /// Sockets that received a reset, by cookie: when.
     pub(crate) reset: FxHashMap<u64, u64>,
-    /// Sockets that were closed with a reset, by cookie: how many bytes had come to them in all.
+    /// Sockets that sent or received a reset, by cookie: how many bytes had come to them in all.
     pub(crate) cut_off: FxHashMap<u64, u64>,
     /// Address of each socket, as last known: what a bind to any port came to.
     pub(crate) locals: Vec<Option<SockAddr>>,
@@ -201,12 +201,13 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             match c.kind {
                 ConnectionKind::ResetReceived => {
                     reset.entry(c.cookie.0).or_insert(c.t_ns);
+                    cut_off.entry(c.cookie.0).or_insert(0);
                 }
                 ConnectionKind::ResetSent if c.cookie.0 != 0 => {
-                    cut_off.insert(c.cookie.0, 0);
+                    cut_off.entry(c.cookie.0).or_insert(0);
                 }
                 ConnectionKind::Closed { bytes_received, .. } => {
-                    if let Some(bytes) = cut_off.get_mut(&c.cookie.0) {
+                    if let Some(bytes) = cut_off.get_mut(&c.cookie.0).filter(|_| c.cookie.0 != 0) {
                         *bytes = bytes_received;
                     }
                 }

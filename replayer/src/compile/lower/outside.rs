@@ -350,7 +350,11 @@ impl Lower<'_> {
 
     /// The other end had been reset when the last descriptor was closed, and no call told.
     fn reset_unseen(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
-        let Some((sock, _)) = self.closes(cx) else { return Ok(None) };
+        let Some((sock, ofd)) = self.closes(cx) else { return Ok(None) };
+        if self.world.ofds[ofd as usize].ready.is_some() && self.unread(sock) == 0 {
+            // What was announced was that, see `Self::unread_end`.
+            return Ok(None);
+        }
         let state = &self.world.socks[sock as usize];
         let reset_ns = self.facts.reset.get(&state.cookie).copied();
         let Some(at_ns) = reset_ns.filter(|reset_ns| *reset_ns <= cx.end_ns()) else { return Ok(None) };
@@ -359,8 +363,8 @@ impl Lower<'_> {
         self.peers.gone(&mut self.emit, sock, turn, true, &after)
     }
 
-    /// Bytes that came to a connection that is closed, and that nobody read: the close is a reset for that
-    /// (`__tcp_close`, net/ipv4/tcp.c).
+    /// Bytes that came to a connection that is closed, and that nobody read, as far as a reset tells that there may be some:
+    /// the close is one when there are (`__tcp_close`, net/ipv4/tcp.c).
     fn unread(&self, sock: SockIx) -> u64 {
         let state = &self.world.socks[sock as usize];
         self.facts.cut_off.get(&state.cookie).map_or(0, |bytes| bytes.saturating_sub(state.received))
@@ -394,10 +398,8 @@ impl Lower<'_> {
         if let Some(wait) = self.sent_to_closed(cx)? {
             return Ok(Some(wait));
         }
-        if let Some(wait) = self.reset_unseen(cx)? {
-            return Ok(Some(wait));
-        }
-        if let Some(wait) = self.closes_unread(cx)? {
+        let come = self.closes_unread(cx)?;
+        if let Some(wait) = self.reset_unseen(cx)?.or(come) {
             return Ok(Some(wait));
         }
         if !matches!(cx.call.ret, ECONNRESET | EPIPE) {

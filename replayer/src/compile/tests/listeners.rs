@@ -503,3 +503,35 @@ fn what_nobody_read_had_come_when_the_connection_was_closed() {
     assert_eq!(steps(&plan, peer)[sends].args[2], 84);
     assert!(waits_of(&plan, 0, "close").contains(&Wait::completed(peer, sends as u32)));
 }
+
+#[test]
+fn what_was_announced_before_a_reset_and_not_read_came_when_it_was_announced() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.listen_as(a, 3, 1, 0);
+    t.comes(11, 1001);
+    t.accept(a, 3, 4, 11, 1001);
+    let stream = t.add_object(tcp(11, Some(1001)));
+    t.call(a, "epoll_create1", [0; 6], 5);
+    let watched = vec![EpollEntry { data: 7, events: EPOLLIN }];
+    t.call(a, "epoll_ctl", [5, 1, 4, 0, 0, 0], 0).details.push(Detail::Epoll { arg: 3, entries: watched });
+    let since = t.now;
+    t.is_told(a, since - 9_000_000);
+    let told = t.now;
+    let ends = |t: &mut Mem, kind| {
+        let (t_ns, cookie, local, peer) = (t.now, SockCookie(11), at(80), at(1001));
+        t.now += 100;
+        t.events.push(Event::Connection(Connection { t_ns, cookie, task: None, local, peer, kind }));
+    };
+    ends(&mut t, ConnectionKind::ResetReceived);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+    let kind = ConnectionKind::Closed { bytes_sent: 0, bytes_received: 24, srtt_us: 0, retransmits: 0 };
+    ends(&mut t, kind);
+    let plan = t.plan();
+    let steps = steps(&plan, peers(&plan).last().unwrap());
+    let sent = steps.iter().find(|step| step.nr == named("sendto")).unwrap();
+    assert_eq!(sent.args[2], 24);
+    assert!(sent.t_ns <= told, "{} {told}", sent.t_ns);
+    let last: Vec<u32> = steps.iter().rev().take(2).map(|step| step.nr).collect();
+    assert_eq!(last, [named("close"), named("setsockopt")]);
+}
