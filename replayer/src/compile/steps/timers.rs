@@ -3,9 +3,9 @@
 use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::emit::Lowered;
-use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::world::{ProcIx, detail_bytes, detail_time, detail_value, le_u64};
+use super::Steps;
 use ctrace_program::{Post, Sel, clock_operand, value_operand};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -74,7 +74,7 @@ impl Timers {
     }
 }
 
-impl Lower<'_> {
+impl Steps<'_> {
     pub(crate) fn sleep(&mut self, cx: &Cx<'_>) -> Lowered {
         const TIMER_ABSTIME: u64 = 1;
         if cx.known.sc == Sc::Nanosleep {
