@@ -108,3 +108,67 @@ fn a_process_that_waits_for_its_input_when_the_recording_begins() {
     assert_eq!(code, Some(0), "{said}");
     expect_all("a reader of a pipe, attached to", &trace);
 }
+
+#[test]
+fn several_clients_ask_a_server_that_was_there() {
+    if !can_record() || !has(&["python3"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("x.ctr");
+    let program = "import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('127.0.0.1', 0))
+print('%05d' % s.getsockname()[1], flush=True)
+while True:
+    data, who = s.recvfrom(100)
+    if data == b'end': break
+    s.sendto(data, who)";
+    let mut python = Command::new("python3");
+    let mut python = Guarded::spawn(python.args(["-S", "-E", "-c", program]).stdout(Stdio::piped()));
+    let mut port = [0; 6];
+    python.0.stdout.as_mut().unwrap().read_exact(&mut port).unwrap();
+    let server = ("127.0.0.1", std::str::from_utf8(&port).unwrap().trim().parse::<u16>().unwrap());
+    let recording = Recording::start(&["-p", &python.0.id().to_string()], &trace);
+    for _ in 0..3 {
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        for asked in ["one", "three"] {
+            client.send_to(asked.as_bytes(), server).unwrap();
+            assert_eq!(client.recv(&mut [0; 100]).unwrap(), asked.len());
+        }
+    }
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"end", server).unwrap();
+    assert!(python.0.wait().unwrap().success());
+    let (code, said) = recording.finish();
+    assert_eq!(code, Some(0), "{said}");
+    expect_all("a server of datagrams, attached to", &trace);
+}
+
+#[test]
+fn a_timer_that_was_set_before_the_recording_and_signals_from_outside() {
+    if !can_record() || !has(&["python3"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("x.ctr");
+    let program = "import os, signal
+signal.signal(signal.SIGALRM, lambda *_: os.stat('/'))
+signal.signal(signal.SIGUSR1, lambda *_: os.stat('/etc'))
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+print('ready', flush=True)
+while True: signal.pause()";
+    let mut python = Command::new("python3");
+    let mut python = Guarded::spawn(python.args(["-S", "-E", "-c", program]).stdout(Stdio::piped()));
+    python.0.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    let recording = Recording::start(&["-p", &python.0.id().to_string()], &trace);
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(70));
+        python.signal(nix::sys::signal::Signal::SIGUSR1);
+    }
+    std::thread::sleep(Duration::from_millis(30));
+    recording.end();
+    expect_all("signals of a timer and from outside", &trace);
+}

@@ -639,8 +639,9 @@ impl<'a> Builder<'a> {
             let under_way = s.flags.contains(SyscallFlags::NO_ENTER)
                 && call.kind != Kind::Readiness
                 && self.threads[thread].calls == 1;
-            let begin_ns = if under_way { 0 } else { s.t_ns };
-            self.first_ns = Some(self.first_ns.map_or(begin_ns, |f| f.min(begin_ns)));
+            let whole = under_way.then(|| Syscall { t_ns: 0, duration_ns: end_ns, ..s.clone() });
+            let s = whole.as_ref().unwrap_or(s);
+            self.first_ns = Some(self.first_ns.map_or(s.t_ns, |f| f.min(s.t_ns)));
             self.operation(&call, s, thread, process, target, outcome, end_ns);
         }
         let place = self.last_place.take();

@@ -403,6 +403,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let (paths, fs, seed) = world.into_parts();
     let links = seed.links.clone();
     let futexes = matcher.finish();
+    for accepts in early_accepts.values_mut() {
+        accepts.sort_unstable();
+    }
     Ok(Facts {
         seed,
         paths,

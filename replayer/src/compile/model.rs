@@ -5,12 +5,11 @@ use super::calls::{Known, Sc};
 use super::facts::Facts;
 use super::fsmodel::PathId;
 use super::source::Source;
-use super::steps::terminals::TIOCGPTPEER;
 use super::world::{
-    CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SOCK_DGRAM,
-    SockIx, StreamKey, TaskIx, World, canonical, detail_newfds, details_passed, open_flags,
+    CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, O_CREAT, OfdIx, OfdKind, ProcIx,
+    SOCK_DGRAM, SockIx, StreamKey, TIOCGPTPEER, TaskIx, World, canonical, detail_addr, detail_newfds,
+    details_passed, open_flags,
 };
-use super::world::{O_CREAT, detail_addr};
 use ctrace_format::syscalls::{Family, Kind, Makes};
 use ctrace_format::{Syscall, SyscallFlags};
 

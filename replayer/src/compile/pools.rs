@@ -12,9 +12,8 @@ use super::CompileError;
 use super::arrivals::CallId;
 use super::calls::{Sc, nr};
 use super::emit::{EdgeKind, Lowered};
-use super::io::{POLLIN, POLLOUT};
-use super::lower::Lower;
 use super::model::Cx;
+use super::steps::{POLLIN, POLLOUT, Steps};
 use super::wire;
 use super::world::{O_CLOEXEC, OfdIx, TaskIx, Watch, World, detail_epoll, detail_time};
 use ctrace_format::{PollEntry, Syscall};
@@ -241,7 +240,7 @@ fn cause(events: u32) -> u16 {
     }
 }
 
-impl Lower<'_> {
+impl Steps<'_> {
     /// The number of the instance that a task waits on instead of the one that several wait on; made before its first wait.
     pub(crate) fn own_instance(&mut self, cx: &Cx<'_>, pre: &mut Vec<Step>) -> Option<u64> {
         let ep = self.ofd(cx, 0)?;
@@ -280,7 +279,7 @@ impl Lower<'_> {
         lowered: &mut Lowered,
         waits: &mut Vec<Wait>,
     ) -> Result<(), CompileError> {
-        for armed in self.facts.pools.armed.remove(&cx.id()).unwrap_or_default() {
+        for armed in self.facts.pools.armed.get(&cx.id()).into_iter().flatten() {
             let (waiter, its) = armed.wait;
             let Some(state) = self.world.tasks.get(waiter as usize).filter(|state| state.ops == its) else {
                 continue;

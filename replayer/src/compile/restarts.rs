@@ -6,11 +6,8 @@
 //! this: its program has one call, from the first entry to the last return.
 
 use super::CompileError;
-use super::source::Source;
-use ctrace_format::{
-    Detail, Event, Header, Object, ObjectId, Signal, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId,
-    syscalls,
-};
+use super::source::{Retold, Source};
+use ctrace_format::{Detail, Event, Signal, Syscall, SyscallFlags, TaskId, syscalls};
 use rustc_hash::FxHashMap;
 
 /// `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND`, `ERESTART_RESTARTBLOCK` (include/linux/errno.h).
@@ -160,32 +157,11 @@ fn joined(first: Syscall, then: &Syscall) -> Syscall {
     }
 }
 
-impl<S: Source> Source for Rejoined<S> {
-    fn header(&self) -> &Header {
-        self.inner.header()
+impl<S: Source> Retold for Rejoined<S> {
+    fn original(&self) -> &dyn Source {
+        &self.inner
     }
-    fn snapshot(&self) -> &Snapshot {
-        self.inner.snapshot()
-    }
-    fn str(&self, id: StrId) -> &[u8] {
-        self.inner.str(id)
-    }
-    fn task(&self, id: TaskId) -> &TaskDef {
-        self.inner.task(id)
-    }
-    fn tasks(&self) -> &[TaskDef] {
-        self.inner.tasks()
-    }
-    fn object(&self, id: ObjectId) -> &Object {
-        self.inner.object(id)
-    }
-    fn end_ns(&self) -> u64 {
-        self.inner.end_ns()
-    }
-    fn file_bytes(&self) -> u64 {
-        self.inner.file_bytes()
-    }
-    fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
+    fn retell(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         let mut rejoin = Rejoin::default();
         self.inner.for_each(&mut |event| rejoin.event(event, each))?;
         let mut left: Vec<(u64, TaskId)> = rejoin.held.values().map(|h| (h.call.t_ns, h.call.task)).collect();

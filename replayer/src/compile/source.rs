@@ -56,6 +56,44 @@ impl Source for Trace {
     }
 }
 
+/// A source that tells the events of another one differently, and nothing else.
+pub(crate) trait Retold {
+    /// The other one.
+    fn original(&self) -> &dyn Source;
+    /// Passes every event to `each`, in order of completion.
+    fn retell(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError>;
+}
+
+impl<S: Retold> Source for S {
+    fn header(&self) -> &Header {
+        self.original().header()
+    }
+    fn snapshot(&self) -> &Snapshot {
+        self.original().snapshot()
+    }
+    fn str(&self, id: StrId) -> &[u8] {
+        self.original().str(id)
+    }
+    fn task(&self, id: TaskId) -> &TaskDef {
+        self.original().task(id)
+    }
+    fn tasks(&self) -> &[TaskDef] {
+        self.original().tasks()
+    }
+    fn object(&self, id: ObjectId) -> &Object {
+        self.original().object(id)
+    }
+    fn end_ns(&self) -> u64 {
+        self.original().end_ns()
+    }
+    fn file_bytes(&self) -> u64 {
+        self.original().file_bytes()
+    }
+    fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
+        self.retell(each)
+    }
+}
+
 /// A source whose first calls are complete: of a thread that was in a call when the recording began, only the return
 /// was seen, but the start snapshot knows which call it was in, and its arguments.
 pub(crate) struct Completed<'a> {
@@ -93,32 +131,11 @@ impl<'a> Completed<'a> {
     }
 }
 
-impl Source for Completed<'_> {
-    fn header(&self) -> &Header {
-        self.inner.header()
+impl Retold for Completed<'_> {
+    fn original(&self) -> &dyn Source {
+        self.inner
     }
-    fn snapshot(&self) -> &Snapshot {
-        self.inner.snapshot()
-    }
-    fn str(&self, id: StrId) -> &[u8] {
-        self.inner.str(id)
-    }
-    fn task(&self, id: TaskId) -> &TaskDef {
-        self.inner.task(id)
-    }
-    fn tasks(&self) -> &[TaskDef] {
-        self.inner.tasks()
-    }
-    fn object(&self, id: ObjectId) -> &Object {
-        self.inner.object(id)
-    }
-    fn end_ns(&self) -> u64 {
-        self.inner.end_ns()
-    }
-    fn file_bytes(&self) -> u64 {
-        self.inner.file_bytes()
-    }
-    fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
+    fn retell(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         let mut entered = self.entered.clone();
         let mut begun: FxHashSet<u32> = FxHashSet::default();
         self.inner.for_each(&mut |event| {

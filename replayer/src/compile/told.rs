@@ -4,8 +4,8 @@
 use super::CompileError;
 use super::budget::Budget;
 use super::calls::{Known, Sc};
-use super::steps::terminals::{TIOCGPTN, TIOCSPTLCK};
 use super::world::{BLOCKED_NS, OfdIx, OfdKind, TaskIx, World, detail_epoll, detail_value};
+use super::world::{TIOCGPTN, TIOCSPTLCK};
 use ctrace_format::{Detail, Syscall};
 use rustc_hash::{FxHashMap, FxHashSet};
 

@@ -107,6 +107,30 @@ pub(crate) fn fd_set(nfds: u64, fds: impl IntoIterator<Item = i32>) -> Vec<u8> {
     out
 }
 
+/// The address family of an address.
+pub(crate) fn family_of(addr: &SockAddr) -> u16 {
+    match addr {
+        SockAddr::Inet(std::net::SocketAddr::V4(_)) => 2,
+        SockAddr::Inet(_) => 10,
+        SockAddr::Unix(_) => 1,
+        SockAddr::Other { family, .. } => *family,
+        _ => 0,
+    }
+}
+
+/// A wildcard address as somebody who connects to it has to say it.
+pub(crate) fn reachable(addr: SockAddr) -> SockAddr {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+    match addr {
+        SockAddr::Inet(at) if at.ip().is_unspecified() => {
+            let ip =
+                if at.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
+            SockAddr::Inet(SocketAddr::new(ip, at.port()))
+        }
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

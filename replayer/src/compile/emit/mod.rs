@@ -18,13 +18,15 @@ pub(crate) use shapes::{BUFFER_MAX, split};
 use super::CompileError;
 use super::calls::{Calls, HOST};
 use super::facts::TaskFact;
+use super::wire;
 use super::world::{Mark, Origin, TaskIx};
 use crate::plan::need::Need;
 use crate::plan::{PlanSummary, TaskSummary};
 use bounds::keeps_to_its_memory;
-use ctrace_format::{Syscall, Sysno};
+use ctrace_format::{SockAddr, Syscall, Sysno};
 use ctrace_program::{
-    BuildError, DecodeError, Kind, MsgDesc, Program, ProgramBuilder, Step, TaskInfo, Wait, flags, task_flags,
+    BuildError, DecodeError, Kind, MsgDesc, Program, ProgramBuilder, Sel, Step, TaskInfo, Wait, flags,
+    task_flags,
 };
 use deps::Deps;
 use shapes::Shapes;
@@ -229,6 +231,13 @@ impl Emit {
         Ok(self.b.messages(messages)?)
     }
 
+    /// A call about a descriptor and the address of a socket: `bind`, `connect`.
+    pub(crate) fn addressed(&mut self, nr: u32, fd: u64, addr: &SockAddr) -> Result<Step, CompileError> {
+        let bytes = wire::sockaddr(addr);
+        let blob = self.data(&bytes)?;
+        Ok(Step::call(nr).imm(0, fd).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64))
+    }
+
     /// A slot for a value that a step leaves to others.
     pub(crate) fn value_slot(&mut self) -> u32 {
         self.b.value_slot()
@@ -257,6 +266,18 @@ impl Emit {
     /// Adds what the next step of a task of the program waits for.
     pub(crate) fn wait(&mut self, prog: u32, kind: EdgeKind, wait: Wait, waits: &mut Vec<Wait>) {
         self.deps.add(prog, kind, wait, waits);
+    }
+
+    /// What the next step of a task of the program waits for.
+    pub(crate) fn waits(
+        &mut self,
+        prog: u32,
+        kind: EdgeKind,
+        all: impl IntoIterator<Item = Wait>,
+    ) -> Vec<Wait> {
+        let mut waits = Vec::new();
+        all.into_iter().for_each(|wait| self.wait(prog, kind, wait, &mut waits));
+        waits
     }
 
     /// Waits until a recorded call is complete.

@@ -5,7 +5,7 @@ use super::super::source::Source;
 use super::super::wire;
 use super::Emit;
 use ctrace_format::{PollEntry, StrId};
-use ctrace_program::MsgDesc;
+use ctrace_program::{Kind, MsgDesc, Step};
 use rustc_hash::FxHashMap;
 use std::hash::Hash;
 
@@ -111,6 +111,16 @@ impl Emit {
             keep(&mut self.shapes.polls, key, at);
         }
         Ok(at)
+    }
+
+    /// A step that waits until each of these descriptors is as ready as its entry says.
+    pub(crate) fn await_ready(
+        &mut self,
+        entries: impl IntoIterator<Item = PollEntry>,
+    ) -> Result<Step, CompileError> {
+        let mut step = Step::of(Kind::AwaitReady);
+        step.args[0] = self.data(&wire::pollfds(entries))?;
+        Ok(step)
     }
 
     /// An argument list: the words that are known, and as many empty ones as there were more.

@@ -3,8 +3,9 @@
 use super::super::CompileError;
 use super::super::arrivals::Place;
 use super::super::model::Cx;
+use super::super::wire;
 use super::super::world::{Arrival, Mark, SockIx, TaskIx};
-use super::{Lower, reachable};
+use super::Lower;
 use ctrace_format::SockAddr;
 use ctrace_program::Wait;
 
@@ -57,7 +58,7 @@ impl Lower<'_> {
         after.extend(listens.map(|mark| self.emit.done(mark)));
         after.extend(self.order.arrivals.last_made(place.listener));
         let kind = self.world.socks.get(place.listener as usize).map_or(1, |sock| sock.kind);
-        let (emit, to) = (&mut self.emit, reachable(to));
+        let (emit, to) = (&mut self.emit, wire::reachable(to));
         let made =
             self.peers.connect(emit, sock, (&self.world, place), from.as_ref(), &to, kind, at_ns, &after)?;
         self.order.arrivals.made(place, made);

@@ -86,16 +86,16 @@ impl Lower<'_> {
         let (proc, seq) = (state_of.proc, state_of.ops);
         if !signal.delivered {
             state.signal = Some(signal.signo);
-            // Kernel-made signals (SIGCHLD, SIGPIPE, timers, faults) have their cause in the replay as well: si_code > 0
-            // for them, and SI_TIMER, SI_KERNEL … for the rest; these are from somebody's call.
-            let sent = matches!(signal.code, SI_USER | SI_TKILL | SI_QUEUE);
-            if sent && signal.sender.is_none() {
+            // Those of somebody's call have no cause here if that was nobody recorded. Those of the kernel (SIGCHLD, SIGPIPE,
+            // timers, faults) mostly have their cause in the replay as well.
+            let sent = matches!(signal.code, SI_USER | SI_TKILL | SI_QUEUE) && signal.sender.is_none();
+            if sent || self.kept.timers.is_from_outside(proc, signal.signo, signal.code) {
                 self.surroundings.signal(ExternalSignal {
                     t_ns: signal.t_ns,
                     task: me,
                     after_seq: self.emit.next_step(me) * 2,
                     signo: signal.signo,
-                    to_process: signal.code == SI_USER,
+                    to_process: signal.code != SI_TKILL,
                 });
             }
             return Ok(());

@@ -20,34 +20,34 @@ use super::order::{Order, Processes};
 use super::peers::Peers;
 use super::setup;
 use super::source::Source;
-use super::steps::Kept;
+use super::steps::{Kept, Steps};
 use super::world::{Mark, TaskIx, World};
 use crate::plan::environment::PeerProcess;
 use crate::plan::{CompileOptions, Plan};
 use ctrace_format::syscalls::{Family, Kind as Argument};
-use ctrace_format::{ConnectionKind, Event, Process, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
+use ctrace_format::{ConnectionKind, Event, Process, ProcessKind, Syscall, SyscallFlags, TcpState};
 use ctrace_program::{BuildError, Kind, Step, Wait, flags};
 use ends::Ends;
 use std::fs::File;
 use std::path::Path;
 
 /// The pass.
-pub(crate) struct Lower<'a> {
-    pub(crate) source: &'a dyn Source,
+struct Lower<'a> {
+    source: &'a dyn Source,
     /// What the earlier passes found.
-    pub(crate) facts: Facts,
+    facts: Facts,
     /// What is there at the moment.
-    pub(crate) world: World,
+    world: World,
     /// What was done so far that others have to wait for.
-    pub(crate) order: Order,
+    order: Order,
     /// What the steps keep from call to call.
-    pub(crate) kept: Kept,
+    kept: Kept,
     /// Ends of tasks that are to be written.
     ends: Ends,
-    pub(crate) peers: Peers,
-    pub(crate) surroundings: Surroundings,
+    peers: Peers,
+    surroundings: Surroundings,
     /// What is written.
-    pub(crate) emit: Emit,
+    emit: Emit,
 }
 
 /// Writes the program.
@@ -117,7 +117,10 @@ fn write_to(file: File, max_bytes: u64, source: &dyn Source, mut facts: Facts) -
     };
     drop(files);
     lower.world.enter_snapshot(source)?;
-    setup::before(&mut lower)?;
+    let held = setup::before(&mut lower.steps())?;
+    for (files, numbers) in held {
+        lower.order.descriptors.hold(files, numbers);
+    }
     source.for_each(&mut |event| lower.event(event))?;
     lower.finish()
 }
@@ -129,8 +132,21 @@ impl Lower<'_> {
         (&mut self.order, model)
     }
 
+    /// What steps are made from.
+    fn steps(&mut self) -> Steps<'_> {
+        Steps {
+            source: self.source,
+            facts: &self.facts,
+            world: &mut self.world,
+            kept: &mut self.kept,
+            peers: &mut self.peers,
+            surroundings: &mut self.surroundings,
+            emit: &mut self.emit,
+        }
+    }
+
     /// What was there at the moment.
-    pub(crate) fn model(&self) -> Model<'_> {
+    fn model(&self) -> Model<'_> {
         Model { source: self.source, world: &self.world, facts: &self.facts }
     }
 
@@ -233,12 +249,12 @@ impl Lower<'_> {
         let Cx { task, call, known, .. } = *cx;
         let mut waits = self.waits(cx)?;
         self.reaped(cx)?;
-        let mut lowered = self.lower(cx)?;
+        let mut lowered = self.steps().lower(cx)?;
         if lowered.step.kind == Kind::Exit as u8 {
             self.ended(task);
         }
         self.early_accepts(cx, &mut lowered, &mut waits);
-        self.arm(cx, &mut lowered, &mut waits)?;
+        self.steps().arm(cx, &mut lowered, &mut waits)?;
         let step = if known.sc == Sc::ExitGroup && self.world.procs[cx.proc as usize].parent.is_some() {
             self.leaves(cx, lowered, waits)
         } else {
@@ -324,7 +340,7 @@ impl Lower<'_> {
         let socks = &self.world.socks;
         let sent = |sock: u32| socks.get(sock as usize).map_or(0, |s| s.sent);
         let peer_root = self.peers.finish(&mut self.emit, &sent, self.source.end_ns())?;
-        let preopened = setup::peer_ends(&self);
+        let preopened = setup::peer_ends(&self.peers, &self.surroundings);
         let notes = self.notes();
         let hostname = self.source.header().host.hostname.clone().into_bytes();
         let (environment, entries, content_bytes) = self.surroundings.finish(&self.peers.addresses, hostname);
@@ -360,18 +376,5 @@ impl Lower<'_> {
             ),
         ];
         notes.into_iter().filter(|(count, _)| *count > 0).map(|(_, note)| note).collect()
-    }
-}
-
-/// A wildcard address as somebody who connects to it has to say it.
-pub(crate) fn reachable(addr: SockAddr) -> SockAddr {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-    match addr {
-        SockAddr::Inet(at) if at.ip().is_unspecified() => {
-            let ip =
-                if at.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
-            SockAddr::Inet(SocketAddr::new(ip, at.port()))
-        }
-        other => other,
     }
 }

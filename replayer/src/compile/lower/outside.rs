@@ -3,16 +3,16 @@
 use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::connects::Answer;
-use super::super::io::messages::senders;
 use super::super::model::Cx;
 use super::super::netlink;
-use super::super::peers::Turn;
-use super::super::setup;
+use super::super::peers::{Turn, pipe_key};
+use super::super::steps::senders;
+use super::super::wire;
 use super::super::world::{
     Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, SockState, World, canonical, detail_addr,
     detail_messages,
 };
-use super::{Lower, reachable};
+use super::Lower;
 use ctrace_format::SockAddr;
 use ctrace_program::Wait;
 
@@ -167,7 +167,7 @@ impl Lower<'_> {
                     let end_ns = cx.call.t_ns.saturating_add(cx.call.duration_ns);
                     for (to, n) in World::destinations(cx.call, cx.known.sc).into_iter().zip(lens) {
                         let to = to.or(self.world.socks[sock as usize].peer.clone());
-                        let to = to.map(|to| reachable(self.world.absolute(cx.task, &to)));
+                        let to = to.map(|to| wire::reachable(self.world.absolute(cx.task, &to)));
                         let to = if is_netlink { Some(netlink::kernel(sock)) } else { to };
                         if let Some(to) = to.as_ref().filter(|_| is_unheard) {
                             let me = self.emit.prog(cx.task);
@@ -195,7 +195,7 @@ impl Lower<'_> {
                 return Ok(());
             }
             OfdKind::Sock(sock) => sock,
-            OfdKind::Pipe { pipe, .. } => setup::pipe_key(pipe),
+            OfdKind::Pipe { pipe, .. } => pipe_key(pipe),
             _ => return Ok(()),
         };
         if !self.peers.plays(key) {
@@ -211,7 +211,7 @@ impl Lower<'_> {
         let after = self.looked_before(ofd, arrival.at_ns);
         let turn = Turn { after_sent: arrival.after_sent, at_ns, last_send_ns };
         let to = self.world.socks.get(key as usize).and_then(|s| s.local.clone());
-        let to = self.kept.sockets.given(key).or(to).map(reachable);
+        let to = self.kept.sockets.given(key).or(to).map(wire::reachable);
         if n == 0 {
             // The end of a pipe, or of a connection whose other end answered later data with a reset: it was closed, not
             // just done with sending.
@@ -249,7 +249,7 @@ impl Lower<'_> {
         let (local, peer) = (state.local.clone(), state.peer.clone());
         let (connected, is_connected) =
             (peer.clone().map(|p| canonical(&p)), state.state == SockState::Connected);
-        let from = told.or(peer).map(|from| reachable(self.world.absolute(cx.task, &from)));
+        let from = told.or(peer).map(|from| wire::reachable(self.world.absolute(cx.task, &from)));
         // An empty name is a sender without an address.
         let from = from.filter(|a| !matches!(a, SockAddr::Unix(path) if path.is_empty()));
         let from = if is_netlink { Some(netlink::kernel(sock)) } else { from };
@@ -276,7 +276,7 @@ impl Lower<'_> {
             // All addresses are on one interface: the kernel chose the one that was connected to (`ip_route_connect`).
             to.set_ip(peer.ip());
         }
-        let to = to.map(reachable);
+        let to = to.map(wire::reachable);
         let key = match known {
             Some(key) => key,
             None if to.is_some() => {

@@ -58,7 +58,7 @@ impl Arriving {
         } else if let Some(accept) = model.facts.arrivals.overtaken(cx.id())
             && model.is_next(accept)
         {
-            // It has not returned yet: its steps are the next two of its task, see `Lower::accept`.
+            // It has not returned yet: its steps are the next two of its task, see `Steps::accept`.
             needs.passed(KIND, accept.0, 1);
         }
     }
@@ -130,7 +130,7 @@ impl Arriving {
         if cx.known.sc == Sc::Listen
             && let Some(sock) = model.sock(cx)
         {
-            // Several sockets at one address are complete when a filter tells them apart, see `Lower::listen`.
+            // Several sockets at one address are complete when a filter tells them apart, see `Steps::listen`.
             let filter = u32::from(model.shares_its_address(sock));
             self.listens.insert(sock, Mark { step: mark.step + filter, ..mark });
         }

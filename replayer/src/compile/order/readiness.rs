@@ -41,7 +41,7 @@ impl Readiness {
     }
 
     /// A wait on an instance that several use is told of what was registered by then. What is registered meanwhile comes
-    /// by `Lower::arm`.
+    /// by `Steps::arm`.
     fn after_registrations(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
         if !cx.known.asks_epoll() || cx.call.ret <= 0 {
             return;

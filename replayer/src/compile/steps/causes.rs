@@ -3,10 +3,11 @@
 
 use super::super::calls::Sc;
 use super::super::fsmodel::{NodeKind, PathId};
-use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::world::{OfdKind, detail_addr, positional};
-use super::{FICLONE, memory};
+use super::Steps;
+use super::memory;
+use super::settings::FICLONE;
 use ctrace_format::syscalls::Replay;
 use libc::{
     E2BIG, EACCES, EADDRINUSE, EAFNOSUPPORT, EAGAIN, EALREADY, EBADF, ECHILD, ECONNREFUSED, ECONNRESET,
@@ -54,7 +55,7 @@ const EPOLL_CTL_ADD: u64 = 1;
 /// Of the kernel alone: it makes the call again, after a handler (`ERESTARTSYS` to `ERESTART_RESTARTBLOCK`).
 const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
 
-impl Lower<'_> {
+impl Steps<'_> {
     /// Whether the recorded error comes by itself.
     #[expect(clippy::match_same_arms, reason = "an arm for each cause")]
     pub(crate) fn rebuilds(&mut self, cx: &Cx<'_>) -> bool {

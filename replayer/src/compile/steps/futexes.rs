@@ -5,9 +5,9 @@ use super::super::calls::Sc;
 use super::super::emit::{EdgeKind, Late, Lowered};
 use super::super::facts::{self, futex_ops};
 use super::super::futexes::{Pair, Word};
-use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::world::{TaskIx, detail_time};
+use super::Steps;
 use ctrace_program::{Expect, Kind, Sel, Step, Wait, clock_operand, flags};
 use rustc_hash::FxHashMap;
 
@@ -47,7 +47,7 @@ impl Futexes {
     }
 }
 
-impl Lower<'_> {
+impl Steps<'_> {
     fn futex_slot(&mut self, what: Use) -> u64 {
         let slot = self.kept.futexes.slots.entry(what).or_insert_with(|| self.emit.futex_slot());
         u64::from(*slot)
@@ -92,7 +92,7 @@ impl Lower<'_> {
             }
             let Some(child) = self.facts.joins.thread_of(wait) else { return self.surrogate(cx) };
             let (_, private) = facts::futex_op(cx.call);
-            let word = facts::futex_word(&self.world, cx.task, cx.call.args[0], private);
+            let word = facts::futex_word(self.world, cx.task, cx.call.args[0], private);
             let slot = u64::from(self.tid_slot(word));
             let child = u64::from(self.emit.prog(child));
             return base.arg(0, Sel::Futex, slot).arg(2, Sel::Pid, child).into();

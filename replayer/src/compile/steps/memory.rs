@@ -3,8 +3,8 @@
 use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::emit::Lowered;
-use super::super::lower::Lower;
 use super::super::model::Cx;
+use super::Steps;
 use ctrace_program::{Expect, Post, Sel, Step, flags, value_operand};
 use rustc_hash::FxHashMap;
 
@@ -36,7 +36,7 @@ pub(super) struct Segments {
     by_id: FxHashMap<u64, (u32, u64)>,
 }
 
-impl Lower<'_> {
+impl Steps<'_> {
     #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
     pub(crate) fn mmap(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         const MAP_FIXED: u64 = 0x10;

@@ -1,59 +1,51 @@
-//! One recorded call → the step that makes it again: dispatch, names, memory, processes, signals, clocks. Input and
-//! output are in [`super::io`].
+//! One recorded call → the step that makes it again; one module for each family of calls, with what it keeps.
 
 mod causes;
-mod files;
+mod descriptors;
+mod epoll;
 mod futexes;
 mod memory;
+mod messages;
+mod names;
+mod plain;
 mod processes;
+mod readiness;
 mod settings;
 mod signals;
+mod sockets;
 mod tables;
-pub(crate) mod terminals;
+mod terminals;
 mod timers;
+mod transfers;
 
+pub(crate) use messages::senders;
+pub(crate) use transfers::{POLLIN, POLLOUT};
+
+use epoll::Watches;
 use futexes::Futexes;
 use memory::Segments;
 use signals::Caught;
+use sockets::Sockets;
 use timers::Timers;
 
 use super::CompileError;
 use super::calls::Sc;
-use super::emit::{As, Lowered};
-use super::io::{Sockets, Watches};
-use super::lower::Lower;
+use super::emit::{As, Emit, Lowered};
+use super::environment::Surroundings;
+use super::facts::Facts;
 use super::memory::Spaces;
-use super::model::Cx;
+use super::model::{Cx, Model};
+use super::peers::Peers;
 use super::pools::Own;
-use super::world::{ProcIx, detail_addr, detail_iov, detail_str, detail_value};
+use super::source::Source;
+use super::world::{ProcIx, World, detail_addr, detail_iov, detail_str, detail_value};
 use crate::sandbox::confine::UNSHARED_TABLES;
 use ctrace_format::syscalls::{Kind as K, Replay};
 use ctrace_format::{Abi, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, clock_operand, clock_parts, fd_operand, flags};
 
-/// `ioctl` commands that ask or set something about the descriptor only.
-pub(crate) const IOCTLS: [u32; 15] = [
-    0x5401,
-    0x5402,
-    0x5403,
-    0x5404,
-    0x540f,
-    0x5410,
-    0x5413,
-    0x5414,
-    0x541b,
-    0x5421,
-    0x5450,
-    0x5451,
-    0x5452,
-    0x5429,
-    0x8004_6601,
-];
 /// What stands for a fault of an instruction, as the summary calls it.
 pub(crate) const FAULT_SIGNAL: &str = "fault signal";
-/// `prctl` options that are as harmless in the worker as they were.
-pub(crate) const PRCTLS: [u64; 15] = [1, 2, 3, 7, 15, 16, 21, 23, 25, 27, 29, 30, 36, 37, 39];
-
 /// What the steps keep from call to call, by family.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
@@ -93,7 +85,23 @@ impl Kept {
     }
 }
 
-impl Lower<'_> {
+/// What the steps of one call are made from.
+pub(crate) struct Steps<'s> {
+    pub(crate) source: &'s dyn Source,
+    pub(crate) facts: &'s Facts,
+    pub(crate) world: &'s mut World,
+    pub(crate) kept: &'s mut Kept,
+    pub(crate) peers: &'s mut Peers,
+    pub(crate) surroundings: &'s mut Surroundings,
+    pub(crate) emit: &'s mut Emit,
+}
+
+impl Steps<'_> {
+    /// What was there at the moment.
+    pub(crate) fn model(&self) -> Model<'_> {
+        Model { source: self.source, world: self.world, facts: self.facts }
+    }
+
     /// The steps of one call.
     pub(crate) fn lower(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         if !matches!(cx.call.sysno.abi, Abi::X86_64 | Abi::Aarch64) || cx.known.native.is_none() {
@@ -111,6 +119,7 @@ impl Lower<'_> {
         if !unfinished && (filtered || failed && !self.rebuilds(cx)) {
             return Ok(self.fault(cx));
         }
+        self.kept.timers.note(cx);
         let mut lowered = match cx.known.sc {
             Sc::Exit | Sc::ExitGroup => {
                 let mut step = Step::of(Kind::Exit).imm(0, cx.call.args[0]);
@@ -425,8 +434,6 @@ impl Lower<'_> {
 
 /// The most that an address of a socket takes (`struct sockaddr_storage`).
 const SOCKADDR_BYTES: usize = 128;
-/// `ioctl` that shares the extents of another file.
-pub(crate) const FICLONE: u32 = 0x4004_9409;
 pub(crate) const AT_FDCWD: u64 = -100_i64 as u64;
 
 /// A clock id as the worker can use it: those of a process or thread by number become the caller's own

@@ -8,8 +8,8 @@ use super::super::facts::{
     clone_operands,
 };
 use super::super::fsmodel::{Inode, PathId};
-use super::super::lower::Lower;
 use super::super::model::Cx;
+use super::Steps;
 use ctrace_format::Detail;
 use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
 
@@ -17,7 +17,7 @@ use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
 const WORDS_MAX: usize = 256;
 const AT_EMPTY_PATH: u64 = 0x1000;
 
-impl Lower<'_> {
+impl Steps<'_> {
     #[expect(clippy::unnecessary_wraps, reason = "alike its siblings, which can fail")]
     pub(crate) fn clone(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         // Namespaces are the sandbox's; pidfds and tid words of the recorded memory do not exist.

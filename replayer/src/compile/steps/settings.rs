@@ -3,14 +3,87 @@
 use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::emit::{As, Lowered};
-use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::world::limits::RLIMIT_NOFILE;
-use super::super::world::{detail_bytes, detail_value, le_u64};
-use super::{FICLONE, IOCTLS, PRCTLS};
+use super::super::world::{FIOCLEX, FIONBIO, FIONCLEX, detail_bytes, detail_value, le_u64};
+use super::Steps;
 use ctrace_program::{Expect, Sel, soft_limit};
 
-impl Lower<'_> {
+// asm-generic/ioctls.h
+const TCGETS: u32 = 0x5401;
+const TCSETS: u32 = 0x5402;
+const TCSETSW: u32 = 0x5403;
+const TCSETSF: u32 = 0x5404;
+const TIOCGPGRP: u32 = 0x540f;
+const TIOCSPGRP: u32 = 0x5410;
+const TIOCGWINSZ: u32 = 0x5413;
+const TIOCSWINSZ: u32 = 0x5414;
+const FIONREAD: u32 = 0x541b;
+const TIOCGSID: u32 = 0x5429;
+const FIOASYNC: u32 = 0x5452;
+// linux/fs.h
+const FS_IOC32_GETFLAGS: u32 = 0x8004_6601;
+/// Shares the extents of another file.
+pub(super) const FICLONE: u32 = 0x4004_9409;
+/// `ioctl` commands that ask or set something about the descriptor only.
+const IOCTLS: [u32; 15] = [
+    TCGETS,
+    TCSETS,
+    TCSETSW,
+    TCSETSF,
+    TIOCGPGRP,
+    TIOCSPGRP,
+    TIOCGWINSZ,
+    TIOCSWINSZ,
+    FIONREAD,
+    FIONBIO,
+    FIONCLEX,
+    FIOCLEX,
+    FIOASYNC,
+    TIOCGSID,
+    FS_IOC32_GETFLAGS,
+];
+/// `prctl` options that are as harmless in the worker as they were.
+const PRCTLS: [i32; 15] = [
+    libc::PR_SET_PDEATHSIG,
+    libc::PR_GET_PDEATHSIG,
+    libc::PR_GET_DUMPABLE,
+    libc::PR_GET_KEEPCAPS,
+    libc::PR_SET_NAME,
+    libc::PR_GET_NAME,
+    libc::PR_GET_SECCOMP,
+    libc::PR_CAPBSET_READ,
+    libc::PR_GET_TSC,
+    libc::PR_GET_SECUREBITS,
+    libc::PR_SET_TIMERSLACK,
+    libc::PR_GET_TIMERSLACK,
+    libc::PR_SET_CHILD_SUBREAPER,
+    libc::PR_GET_CHILD_SUBREAPER,
+    libc::PR_GET_NO_NEW_PRIVS,
+];
+/// Those that would change what the worker may do, or mean memory that it does not have.
+const STOOD_FOR: [i32; 11] = [
+    libc::PR_SET_DUMPABLE,
+    libc::PR_SET_KEEPCAPS,
+    libc::PR_SET_SECCOMP,
+    libc::PR_CAPBSET_DROP,
+    libc::PR_SET_SECUREBITS,
+    libc::PR_SET_NO_NEW_PRIVS,
+    libc::PR_CAP_AMBIENT,
+    PR_SET_SPECULATION_CTRL,
+    PR_PAC_RESET_KEYS,
+    PR_SET_SYSCALL_USER_DISPATCH,
+    libc::PR_SET_VMA,
+];
+// linux/prctl.h
+const PR_SET_SPECULATION_CTRL: i32 = 53;
+const PR_PAC_RESET_KEYS: i32 = 54;
+const PR_SET_SYSCALL_USER_DISPATCH: i32 = 59;
+const EOPNOTSUPP: i64 = -95;
+/// Longest name of a task.
+const NAME_MAX: usize = 15;
+
+impl Steps<'_> {
     pub(crate) fn not_a_terminal(&self, cx: &Cx<'_>) -> bool {
         let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return false };
         IOCTLS.contains(&(cx.call.args[1] as u32)) && !self.is_tty(ofd)
@@ -27,27 +100,27 @@ impl Lower<'_> {
     }
 
     pub(crate) fn prctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let option = cx.call.args[0];
+        let option = cx.call.args[0] as i32;
         if !PRCTLS.contains(&option) {
-            return Ok(if matches!(option, 4 | 8 | 22 | 24 | 28 | 38 | 47 | 53 | 54 | 59 | 0x5356_4d41) {
-                self.surrogate(cx)
-            } else {
-                self.refused(cx)
-            });
+            return Ok(if STOOD_FOR.contains(&option) { self.surrogate(cx) } else { self.refused(cx) });
         }
         Ok(match option {
-            15 => {
+            libc::PR_SET_NAME => {
                 // The name that its own record carries is the new one.
                 let comm = self.world.tasks[cx.task as usize].comm.clone();
-                let blob = self.emit.cstr(&comm[..comm.len().min(15)])?;
+                let blob = self.emit.cstr(&comm[..comm.len().min(NAME_MAX)])?;
                 self.plain(cx, &[0]).arg(1, Sel::Data, blob).into()
             }
-            2 | 16 | 25 | 37 => self.plain(cx, &[0]).arg(1, Sel::Out, 64).into(),
+            libc::PR_GET_PDEATHSIG | libc::PR_GET_NAME | libc::PR_GET_TSC | libc::PR_GET_CHILD_SUBREAPER => {
+                self.plain(cx, &[0]).arg(1, Sel::Out, 64).into()
+            }
             _ => self.plain(cx, &[0, 1, 2, 3, 4]).into(),
         })
     }
 
     pub(crate) fn limit(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        const RLIMIT_STACK: u64 = 3;
+        const RLIMIT_RTTIME: u64 = 15;
         let prlimit = cx.known.sc == Sc::Prlimit64;
         let (resource, new_arg) = if prlimit { (cx.call.args[1], 2) } else { (cx.call.args[0], 1) };
         let step = if prlimit {
@@ -67,7 +140,7 @@ impl Lower<'_> {
             }
             // Limits on what the worker itself needs, core dumps, which the sandbox has none of, and those that change nothing
             // that a worker does, but that only some may raise: asked for, not set.
-            Some(_) if matches!(resource, 0 | 1 | 2 | 4 | 5 | 6 | 8..=15) => {
+            Some(_) if resource <= RLIMIT_RTTIME && resource != RLIMIT_STACK => {
                 if !prlimit {
                     return Ok(self.surrogate(cx));
                 }
@@ -84,10 +157,8 @@ impl Lower<'_> {
     }
 
     pub(crate) fn ioctl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        const FIONBIO: u32 = 0x5421;
-        const FIOASYNC: u32 = 0x5452;
         let command = cx.call.args[1] as u32;
-        if command == FICLONE && cx.call.ret == -95 {
+        if command == FICLONE && cx.call.ret == EOPNOTSUPP {
             // Cloning extents is not for the sandbox's file system either.
             return Ok(self.plain(cx, &[0, 1, 2]).into());
         }
@@ -112,9 +183,9 @@ impl Lower<'_> {
                 let blob = self.emit.data(&value.to_ne_bytes())?;
                 step.arg(2, Sel::Data, blob).into()
             }
-            0x5450 | 0x5451 => step.imm(2, 0).into(),
+            FIONCLEX | FIOCLEX => step.imm(2, 0).into(),
             // Settings of a terminal: what is set is not recorded; setting something arbitrary would not be harmless.
-            0x5402..=0x5404 | 0x5410 | 0x5414 if cx.call.ret >= 0 => self.surrogate(cx),
+            TCSETS | TCSETSW | TCSETSF | TIOCSPGRP | TIOCSWINSZ if cx.call.ret >= 0 => self.surrogate(cx),
             _ => step.arg(2, Sel::Out, 256).into(),
         })
     }
@@ -127,34 +198,42 @@ impl Lower<'_> {
 
     pub(crate) fn fcntl(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let step = self.plain(cx, &[0, 1, 2]);
-        Ok(match cx.call.args[1] {
-            // F_DUPFD, F_DUPFD_CLOEXEC
-            0 | 1030 => {
+        Ok(match cx.call.args[1] as i32 {
+            libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
                 // The least number is kept: the result is then the recorded number without being moved.
-                self.new_fd(cx, step, cx.call.args[1] == 1030).into()
+                self.new_fd(cx, step, cx.call.args[1] as i32 == libc::F_DUPFD_CLOEXEC).into()
             }
-            // F_GETFD, F_SETFD, F_GETFL, F_SETFL
-            1..=4 => {
+            libc::F_GETFD | libc::F_SETFD | libc::F_GETFL | libc::F_SETFL => {
                 step.expect(if cx.call.ret < 0 { Expect::Exact } else { Expect::Success }, cx.call.ret).into()
             }
             // Record locks: which ranges is not recorded. Asking for nothing to be locked always succeeds.
-            5..=7 | 36..=38 => {
+            command @ (libc::F_GETLK
+            | libc::F_SETLK
+            | libc::F_SETLKW
+            | libc::F_OFD_GETLK
+            | libc::F_OFD_SETLK
+            | libc::F_OFD_SETLKW) => {
                 let mut lock = [0_u8; 32];
-                // F_RDLCK to ask (F_GETLK, F_OFD_GETLK), F_UNLCK otherwise.
-                lock[0] = if matches!(cx.call.args[1], 5 | 36) { 0 } else { 2 };
+                let asks = matches!(command, libc::F_GETLK | libc::F_OFD_GETLK);
+                lock[0] = if asks { libc::F_RDLCK as u8 } else { libc::F_UNLCK as u8 };
                 let blob = self.emit.data(&lock)?;
                 self.emit.count(As::Surrogate, "fcntl lock");
-                // One that waited for somebody else's lock takes its time (F_SETLKW, F_OFD_SETLKW).
+                // One that waited for somebody else's lock takes its time.
                 let step = step.arg(2, Sel::InOut, blob);
-                if matches!(cx.call.args[1], 7 | 38) { Self::in_its_time(cx, step) } else { step.into() }
+                if matches!(command, libc::F_SETLKW | libc::F_OFD_SETLKW) {
+                    Self::in_its_time(cx, step)
+                } else {
+                    step.into()
+                }
             }
-            // F_SETOWN: who is told of input, with FIOASYNC.
-            8 => match self.owner(cx.call.args[2] as i32) {
+            // Who is told of input, with FIOASYNC.
+            libc::F_SETOWN => match self.owner(cx.call.args[2] as i32) {
                 Some((sel, id)) => self.plain(cx, &[0, 1]).arg(2, sel, id).into(),
                 None => self.surrogate(cx),
             },
-            // Pipe sizes, seals
-            1031..=1034 => step.expect(Expect::Success, 0).into(),
+            libc::F_SETPIPE_SZ | libc::F_GETPIPE_SZ | libc::F_ADD_SEALS | libc::F_GET_SEALS => {
+                step.expect(Expect::Success, 0).into()
+            }
             _ => self.surrogate(cx),
         })
     }

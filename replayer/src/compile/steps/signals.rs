@@ -3,9 +3,9 @@
 use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::emit::Lowered;
-use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::world::{ProcIx, detail_time, detail_value};
+use super::Steps;
 use ctrace_format::Detail;
 use ctrace_program::{Expect, Kind, SIG_DEFAULT, SIG_HANDLER, SIG_IGNORE, SIG_QUERY, Sel, Step, flags};
 use rustc_hash::FxHashMap;
@@ -50,7 +50,7 @@ impl Caught {
     }
 }
 
-impl Lower<'_> {
+impl Steps<'_> {
     pub(crate) fn sigaction(&mut self, cx: &Cx<'_>) -> Step {
         let signo = cx.call.args[0];
         let action = cx.call.details.iter().find_map(|d| match d {

@@ -1,15 +1,15 @@
 //! Room in a table of descriptors, before several tasks have it.
 
 use super::super::calls::nr;
-use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::world::ProcIx;
+use super::Steps;
 use ctrace_program::{Step, flags};
 
 const CLONE_FILES: u64 = 0x400;
 const F_DUPFD_CLOEXEC: u64 = 1030;
 
-impl Lower<'_> {
+impl Steps<'_> {
     /// Lets the table of a process have room for the numbers that the engine uses, before a clone shares it. A table that
     /// several tasks have grows only after a grace period of RCU, of up to 20 ms, in which none of them gets a descriptor
     /// (`expand_fdtable`, fs/file.c). That of a single task grows at once.

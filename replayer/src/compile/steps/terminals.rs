@@ -4,17 +4,15 @@
 use super::super::CompileError;
 use super::super::calls::nr;
 use super::super::emit::Lowered;
-use super::super::lower::Lower;
 use super::super::model::Cx;
+use super::super::world::{TIOCGPTN, TIOCGPTPEER, TIOCSPTLCK};
+use super::Steps;
 use ctrace_program::{Expect, Sel, Step, flags};
 
 // asm-generic/ioctls.h
 const TCSETS: u64 = 0x5402;
 const TIOCSCTTY: u32 = 0x540e;
 const TIOCNOTTY: u32 = 0x5422;
-pub(crate) const TIOCGPTN: u32 = 0x8004_5430;
-pub(crate) const TIOCSPTLCK: u32 = 0x4004_5431;
-pub(crate) const TIOCGPTPEER: u32 = 0x5441;
 
 /// `OPOST`, `ONLCR`; `B38400`, `CS8`, `CREAD`; `ECHO`; place of `VMIN` (asm-generic/termbits.h).
 const OUTPUT: u32 = 5;
@@ -35,7 +33,7 @@ fn transparent(echo: bool) -> [u8; 36] {
     termios
 }
 
-impl Lower<'_> {
+impl Steps<'_> {
     /// The steps of an `ioctl` that makes a pseudo terminal, or makes one that of a session.
     pub(super) fn terminal(&mut self, cx: &Cx<'_>) -> Result<Option<Lowered>, CompileError> {
         let command = cx.call.args[1] as u32;

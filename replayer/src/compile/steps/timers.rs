@@ -3,12 +3,14 @@
 use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::emit::Lowered;
-use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::world::{ProcIx, detail_bytes, detail_time, detail_value, le_u64};
+use super::Steps;
 use ctrace_program::{Post, Sel, clock_operand, value_operand};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
+/// Sent by the kernel (include/uapi/asm-generic/siginfo.h).
+const SI_KERNEL: i32 = 0x80;
 const CLOCK_REALTIME: u8 = 0;
 const CLOCK_MONOTONIC: u8 = 1;
 const CLOCK_REALTIME_ALARM: u8 = 8;
@@ -22,6 +24,8 @@ pub(crate) struct Timers {
     slots: FxHashMap<(ProcIx, u64), u32>,
     /// Clocks of timers that are descriptors.
     clocks: FxHashMap<(ProcIx, i32), u8>,
+    /// Processes that had a timer send them this signal, or whichever a timer of `timer_create` sends.
+    armed: FxHashSet<(ProcIx, Option<i32>)>,
 }
 
 /// A clock id of a call.
@@ -34,6 +38,34 @@ impl Timers {
     pub(crate) fn made(&mut self, proc: ProcIx, fd: i32, clock: u64) {
         self.clocks.insert((proc, fd), clock_of(clock));
     }
+
+    /// A call may arm a timer that sends signals.
+    pub(crate) fn note(&mut self, cx: &Cx<'_>) {
+        // ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF (include/uapi/linux/time.h).
+        let of_interval = [libc::SIGALRM, libc::SIGVTALRM, libc::SIGPROF];
+        let signo = match cx.known.sc {
+            Sc::Alarm => Some(libc::SIGALRM),
+            Sc::Setitimer => of_interval.get(cx.call.args[0] as usize).copied(),
+            Sc::TimerCreate => None,
+            _ => return,
+        };
+        self.armed.insert((cx.proc, signo));
+    }
+
+    /// Whether a signal of the kernel has its cause outside the recording: a timer that was armed before, a key of a
+    /// terminal.
+    pub(crate) fn is_from_outside(&self, proc: ProcIx, signo: u32, code: i32) -> bool {
+        match (code, signo as i32) {
+            (SI_KERNEL, libc::SIGALRM | libc::SIGVTALRM | libc::SIGPROF) => {
+                !self.armed.contains(&(proc, Some(signo as i32)))
+            }
+            // `isig`, drivers/tty/n_tty.c: contents are not recorded, so that no write here is that key.
+            (SI_KERNEL, libc::SIGINT | libc::SIGQUIT | libc::SIGTSTP) => true,
+            (libc::SI_TIMER, _) => !self.armed.contains(&(proc, None)),
+            _ => false,
+        }
+    }
+
     fn clock(&self, proc: ProcIx, fd: i32) -> u8 {
         self.clocks.get(&(proc, fd)).copied().unwrap_or(CLOCK_MONOTONIC)
     }
@@ -42,7 +74,7 @@ impl Timers {
     }
 }
 
-impl Lower<'_> {
+impl Steps<'_> {
     pub(crate) fn sleep(&mut self, cx: &Cx<'_>) -> Lowered {
         const TIMER_ABSTIME: u64 = 1;
         if cx.known.sc == Sc::Nanosleep {

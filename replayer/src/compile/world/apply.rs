@@ -5,7 +5,7 @@ use super::super::calls::{Known, Sc};
 use super::super::fsmodel::NodeKind;
 use super::super::netlink;
 use super::super::source::Source;
-use super::super::steps::terminals::{TIOCGPTN, TIOCGPTPEER};
+use super::super::world::{TIOCGPTN, TIOCGPTPEER};
 use super::{
     CLONE_FILES, CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FIOCLEX,
     FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World, canonical,

@@ -2,12 +2,12 @@
 //! those that came while it was taken.
 
 use super::super::calls::Sc;
-use super::super::io::MSG_DONTWAIT;
 use super::{Inherited, OfdIx, OfdKind, TaskIx, World};
 use ctrace_format::Syscall;
 use rustc_hash::FxHashSet;
 
 const EAGAIN: i64 = -11;
+const MSG_DONTWAIT: u64 = 0x40;
 const RWF_NOWAIT: u64 = 8;
 /// A call that took less did not wait for a time limit of its socket (`SO_RCVTIMEO`, `SO_SNDTIMEO`), which the kernel counts
 /// in ticks of its clock.

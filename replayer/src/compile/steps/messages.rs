@@ -3,14 +3,15 @@
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
 use super::super::emit::{BUFFER_MAX, Late, Lowered, split};
-use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::netlink;
 use super::super::wire;
 use super::super::world::{
     OfdKind, SOCK_DGRAM, SockIx, detail_addr, detail_local, detail_messages, details_passed,
 };
-use super::{Channel, EAGAIN, MSG_DONTWAIT, MSG_ERRQUEUE, POLLERR, POLLHUP, POLLIN, POLLOUT};
+use super::Steps;
+use super::descriptors::Channel;
+use super::transfers::{EAGAIN, MSG_DONTWAIT, MSG_ERRQUEUE, POLLERR, POLLHUP, POLLIN, POLLOUT};
 use ctrace_format::{Message, Object, PassedFd, SockAddr};
 use ctrace_program::{Expect, MsgDesc, Post, Sel, Step, fd_operand, flags};
 
@@ -31,7 +32,7 @@ const MSG_WAITFORONE: u64 = 0x1_0000;
 const AT_FDCWD: u64 = -100_i64 as u64;
 const O_RDWR: u64 = 2;
 
-impl Lower<'_> {
+impl Steps<'_> {
     /// Control data that passes descriptors along: those that the recorded call passed, by the numbers that they have here,
     /// too. Blob and length.
     pub(crate) fn control(&mut self, cx: &Cx<'_>, message: u32) -> Result<(u64, u32), CompileError> {
@@ -118,10 +119,7 @@ impl Lower<'_> {
         {
             self.peers.addresses.insert(at.ip());
         }
-        let bytes = wire::sockaddr(&addr);
-        let blob = self.emit.data(&bytes)?;
-        let bind = Step::call(nr::bind).with(flags::ENGINE).imm(0, cx.call.args[0]);
-        pre.push(bind.arg(1, Sel::Data, blob).imm(2, bytes.len() as u64));
+        pre.push(self.emit.addressed(nr::bind, cx.call.args[0], &addr)?.with(flags::ENGINE));
         self.kept.sockets.give(sock, addr);
         Ok(())
     }

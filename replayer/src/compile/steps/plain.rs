@@ -6,11 +6,11 @@ use super::super::CompileError;
 use super::super::calls::nr;
 use super::super::emit::Lowered;
 use super::super::fsmodel::NodeKind;
-use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::wire;
 use super::super::world::{BLOCKED_NS, OfdIx, OfdKind, Watch};
-use super::{POLLIN, POLLNVAL};
+use super::Steps;
+use super::transfers::{POLLIN, POLLNVAL};
 use ctrace_format::PollEntry;
 use ctrace_program::{Post, Sel, Step, flags, value_operand};
 
@@ -18,7 +18,7 @@ use ctrace_program::{Post, Sel, Step, flags, value_operand};
 const DEFAULT_POLLMASK: u16 = 0x145;
 const EFD_CLOEXEC: u64 = 0o2_000_000;
 
-impl Lower<'_> {
+impl Steps<'_> {
     /// Whether a description is of a file that is always ready here.
     fn is_plain(&self, ofd: OfdIx) -> bool {
         match self.world.ofds[ofd as usize].kind {
@@ -77,7 +77,7 @@ impl Lower<'_> {
         step: Step,
     ) -> Result<Lowered, CompileError> {
         const ADD: u64 = 1;
-        let slot = self.kept.watches.stand_in(cx, &mut self.emit);
+        let slot = self.kept.watches.stand_in(cx, self.emit);
         let engine = |number: u32| Step::call(number).with(flags::ENGINE);
         let stand_in = value_operand(slot, 0);
         let watch = self.emit.data(&wire::epoll_event(fd, u32::from(POLLIN)))?;

@@ -4,14 +4,14 @@ use super::super::CompileError;
 use super::super::calls::{Sc, nr};
 use super::super::emit::Lowered;
 use super::super::fsmodel::{NodeKind, PATH_MAX};
-use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::world::{O_CLOEXEC, O_CREAT, OfdKind, detail_str, open_flags};
 use super::AT_FDCWD;
+use super::Steps;
 use ctrace_format::StrId;
 use ctrace_program::{Sel, Step, flags};
 
-impl Lower<'_> {
+impl Steps<'_> {
     /// A blob with the path of an argument; an empty one when it was not recorded.
     pub(crate) fn path(&mut self, cx: &Cx<'_>, arg: u8) -> Result<u64, CompileError> {
         self.text(cx, arg, b"")

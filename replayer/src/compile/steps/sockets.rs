@@ -3,17 +3,17 @@
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
 use super::super::emit::{EdgeKind, Late, Lowered};
-use super::super::lower::{Lower, reachable};
 use super::super::model::Cx;
 use super::super::netlink;
-use super::super::peers::family_of;
+use super::super::sharing::{choose_by_place, name_place};
 use super::super::wire;
 use super::super::world::nonblocking::TIME_LIMIT_NS;
 use super::super::world::{
     O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_local, detail_value,
 };
-use super::sharing::name_place;
-use super::{Channel, EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, SO_RCVTIMEO, SOL_SOCKET};
+use super::Steps;
+use super::descriptors::Channel;
+use super::transfers::{EAGAIN, POLLERR, POLLHUP, POLLIN, POLLOUT, SO_RCVTIMEO, SOL_SOCKET};
 use ctrace_format::{PollEntry, SockAddr};
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -55,7 +55,7 @@ impl Sockets {
     }
 }
 
-impl Lower<'_> {
+impl Steps<'_> {
     /// A socket that blocks gave up: it has a time limit, which was set before the recording when no call set it.
     pub(crate) fn impatient(&mut self, cx: &Cx<'_>, pre: &mut Vec<Step>) -> Result<(), CompileError> {
         const EAGAIN: i64 = -11;
@@ -107,12 +107,12 @@ impl Lower<'_> {
         if self.world.bound(&peer) {
             return Ok(Late::default());
         }
-        let (at, family) = (reachable(peer.clone()), family_of(&peer));
+        let (at, family) = (wire::reachable(peer.clone()), wire::family_of(&peer));
         if self.facts.refusals.is_unheard(sock, state.sends) {
-            let gone = self.peers.desert(&mut self.emit, &at, cx.call.t_ns)?;
+            let gone = self.peers.desert(self.emit, &at, cx.call.t_ns)?;
             return Ok(self.after(cx, gone, pre));
         }
-        let ready = self.peers.datagram(&mut self.emit, sock, Some(&at), family, cx.call.t_ns, false)?;
+        let ready = self.peers.datagram(self.emit, sock, Some(&at), family, cx.call.t_ns, false)?;
         let late = self.after(cx, ready, pre);
         self.sender_port(cx, sock, &peer, pre)?;
         Ok(late)
@@ -120,11 +120,7 @@ impl Lower<'_> {
 
     /// The call that `pre` comes before waits for others, after it has thought.
     fn after(&mut self, cx: &Cx<'_>, others: impl IntoIterator<Item = Wait>, pre: &mut Vec<Step>) -> Late {
-        let mut waits: Vec<Wait> = Vec::new();
-        let me = self.emit.prog(cx.task);
-        for other in others {
-            self.emit.wait(me, EdgeKind::Connection, other, &mut waits);
-        }
+        let waits = self.emit.waits(self.emit.prog(cx.task), EdgeKind::Connection, others);
         if waits.is_empty() {
             return Late::default();
         }
@@ -139,13 +135,12 @@ impl Lower<'_> {
     fn ask_kernel(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<Late, CompileError> {
         let kernel = netlink::kernel(sock);
         let at_ns = cx.call.t_ns;
-        let ready =
-            self.peers.datagram(&mut self.emit, sock, Some(&kernel), netlink::FAMILY, at_ns, false)?;
+        let ready = self.peers.datagram(self.emit, sock, Some(&kernel), netlink::FAMILY, at_ns, false)?;
         let first = ready.is_some();
         let late = self.after(cx, ready, pre);
         if first {
             self.netlink_port(cx, sock, pre)?;
-            pre.push(self.addressed(nr::connect, cx.call.args[0], &kernel)?.with(flags::ENGINE));
+            pre.push(self.emit.addressed(nr::connect, cx.call.args[0], &kernel)?.with(flags::ENGINE));
         }
         Ok(late)
     }
@@ -154,17 +149,9 @@ impl Lower<'_> {
     fn netlink_port(&mut self, cx: &Cx<'_>, sock: SockIx, pre: &mut Vec<Step>) -> Result<(), CompileError> {
         let own = netlink::own(sock);
         if self.kept.sockets.give(sock, own.clone()) {
-            pre.push(self.addressed(nr::bind, cx.call.args[0], &own)?.with(flags::ENGINE));
+            pre.push(self.emit.addressed(nr::bind, cx.call.args[0], &own)?.with(flags::ENGINE));
         }
         Ok(())
-    }
-
-    /// `bind` or `connect`.
-    fn addressed(&mut self, nr: u32, fd: u64, addr: &SockAddr) -> Result<Step, CompileError> {
-        let bytes = wire::sockaddr(addr);
-        let blob = self.emit.data(&bytes)?;
-        let step = Step::call(nr).imm(0, fd).arg(1, Sel::Data, blob);
-        Ok(step.imm(2, bytes.len() as u64))
     }
 
     /// Gives an unbound datagram socket an address that peers know.
@@ -188,7 +175,7 @@ impl Lower<'_> {
         } else {
             SockAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
         };
-        pre.push(self.addressed(nr::bind, cx.call.args[0], &local)?.with(flags::ENGINE));
+        pre.push(self.emit.addressed(nr::bind, cx.call.args[0], &local)?.with(flags::ENGINE));
         self.kept.sockets.give(sock, local);
         Ok(())
     }
@@ -299,10 +286,10 @@ impl Lower<'_> {
                 {
                     // Its socket must be there before the connect.
                     let ready = self.peers.datagram(
-                        &mut self.emit,
+                        self.emit,
                         sock,
                         Some(&peer),
-                        family_of(&peer),
+                        wire::family_of(&peer),
                         cx.call.t_ns,
                         false,
                     )?;
@@ -322,13 +309,25 @@ impl Lower<'_> {
         if let Some(place) = self.model().place_made(cx) {
             let (fd, family) =
                 (cx.call.args[0], sock.map_or(0, |sock| self.world.socks[sock as usize].family));
-            let steps = name_place(&mut self.emit, &self.world, place, fd, family)?;
+            let steps = name_place(self.emit, self.world, place, fd, family)?;
             pre.extend(steps.into_iter().map(|step| step.with(flags::ENGINE)));
         }
         let bytes = wire::sockaddr(&addr);
         let blob = self.emit.data(&bytes)?;
         let step = self.plain(cx, &[0]).arg(1, Sel::Data, blob).imm(2, bytes.len() as u64);
         Ok(Lowered { late, ..Lowered::after(pre, step) })
+    }
+
+    pub(crate) fn listen(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
+        let mut lowered = Lowered::from(self.plain(cx, &[0, 1]));
+        let fd = cx.call.args[0];
+        if cx.call.ret == 0
+            && let Some(sock) = self.world.sock_of(cx.task, fd as i32)
+            && self.model().shares_its_address(sock)
+        {
+            lowered.then.push(choose_by_place(self.emit, fd)?.with(flags::ENGINE));
+        }
+        Ok(lowered)
     }
 
     pub(crate) fn accept(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
@@ -376,10 +375,7 @@ impl Lower<'_> {
         {
             let entry =
                 PollEntry { fd: cx.call.args[0] as i32, events: POLLOUT | POLLERR | POLLHUP, revents: 0 };
-            let blob = self.emit.data(&wire::pollfds([entry]))?;
-            let mut wait = Step::of(Kind::AwaitReady);
-            wait.args[0] = blob;
-            pre.push(wait);
+            pre.push(self.emit.await_ready([entry])?);
         }
         Ok(Lowered::after(pre, step))
     }

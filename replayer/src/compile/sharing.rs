@@ -4,16 +4,14 @@
 //! chooses by the time to live of the first packet, which whoever connects sets to the place of the recorded socket among
 //! them. A connection of anybody else, who has the usual time to live, gets what the hash says.
 
-use super::super::CompileError;
-use super::super::arrivals::Place;
-use super::super::calls::nr;
-use super::super::emit::{Emit, Lowered};
-use super::super::lower::Lower;
-use super::super::model::Cx;
-use super::super::world::World;
-use super::SOL_SOCKET;
-use ctrace_program::{PROGRAM_BASE, Sel, Step, flags};
+use super::CompileError;
+use super::arrivals::Place;
+use super::calls::nr;
+use super::emit::Emit;
+use super::world::World;
+use ctrace_program::{PROGRAM_BASE, Sel, Step};
 
+const SOL_SOCKET: u64 = 1;
 const SO_REUSEPORT: u64 = 15;
 const SO_ATTACH_REUSEPORT_CBPF: u64 = 51;
 const IPPROTO_IP: u64 = 0;
@@ -93,18 +91,4 @@ pub(crate) fn name_place(
         steps.push(setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, value, 4));
     }
     Ok(steps)
-}
-
-impl Lower<'_> {
-    pub(crate) fn listen(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
-        let mut lowered = Lowered::from(self.plain(cx, &[0, 1]));
-        let fd = cx.call.args[0];
-        if cx.call.ret == 0
-            && let Some(sock) = self.world.sock_of(cx.task, fd as i32)
-            && self.model().shares_its_address(sock)
-        {
-            lowered.then.push(choose_by_place(&mut self.emit, fd)?.with(flags::ENGINE));
-        }
-        Ok(lowered)
-    }
 }
