@@ -199,8 +199,6 @@ pub struct TaskSlot {
     /// Worker's own: time before which the next step does not begin, whatever the pace but `Afap` (0: none): what stood for
     /// a recorded call took less time than the call.
     pub not_before: AtomicU64,
-    /// Worker's own, of the first task of a process: its table of descriptors has room for the numbers that the engine uses.
-    pub wide: AtomicU32,
     /// Worker's own: first arena address that the current step does not use.
     pub scratch_top: AtomicU64,
     /// Worker's own: the signals that are blocked while an image is replaced, and were before.

@@ -2,19 +2,16 @@
 
 use crate::arch::nr;
 use crate::engine::{Forced, Rest, marked};
-use crate::state::{Task, count, slot};
+use crate::state::{Task, count};
 use core::ops::Range;
-use core::sync::atomic::Ordering::Relaxed;
 use ctrace_program::control::{Cause, status};
-use ctrace_program::{PARKED, Step, task_flags};
+use ctrace_program::{PARKED, Step};
 
 const F_DUPFD: u64 = 0;
 const F_SETFD: u64 = 2;
 const F_DUPFD_CLOEXEC: u64 = 1030;
 const O_CLOEXEC: u64 = 0o2_000_000;
 
-/// The highest number of a peer's descriptor for which there is room from the start.
-const PEERS: u64 = 4095;
 /// Descriptors that come with one message (`SCM_MAX_FD`, include/net/scm.h).
 const PASSED_MAX: usize = 253;
 /// Words of `struct msghdr` with its control data and their length, and the size of what holds one of several.
@@ -92,29 +89,6 @@ fn passed_with(header: u64, fds: &mut [i64; PASSED_MAX]) -> usize {
         at += size.next_multiple_of(8);
     }
     count
-}
-
-/// Lets the table of descriptors have room for the numbers that the engine uses before others share it: a table that is
-/// shared grows only after every CPU has stopped to read the old one, which takes some 15 ms (`expand_fdtable`,
-/// fs/file.c). The recorded program waited for that where it needed such a number itself, and nowhere else.
-pub fn widen(task: &Task) {
-    let Some(leader) = slot(task.entry.leader) else { return };
-    if leader.wide.swap(1, Relaxed) != 0 {
-        return;
-    }
-    let fd = marked(nr::EVENTFD2, [0; 5]);
-    let peer = task.entry.flags & task_flags::PEER != 0;
-    for number in [if peer { PEERS } else { PARKED }, PARKED] {
-        let high = if fd >= 0 { marked(nr::FCNTL, [fd as u64, F_DUPFD_CLOEXEC, number, 0, 0]) } else { fd };
-        if high >= 0 {
-            let _ = marked(nr::CLOSE, [high as u64, 0, 0, 0, 0]);
-            break;
-        }
-    }
-    if fd >= 0 {
-        let _ = marked(nr::CLOSE, [fd as u64, 0, 0, 0, 0]);
-    }
-    count(&task.slot.counters.engine_calls, 4);
 }
 
 /// Moves each of `from` to its `to`. One that lies where another belongs goes out of the way first.

@@ -4,7 +4,7 @@ use crate::SIG_SETMASK;
 use crate::arch::{self, nr};
 use crate::args::{Scratch, decimal, resolve};
 use crate::bounds::{allows, is_engine_memory};
-use crate::descriptors::{MMSGHDR, place_passed, renumber, renumber_all, widen};
+use crate::descriptors::{MMSGHDR, place_passed, renumber, renumber_all};
 use crate::engine::{
     Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled,
     think_until, wait_for_all,
@@ -29,7 +29,6 @@ const EINVAL: i64 = -22;
 const POLLIN: i16 = 1;
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VM: u64 = 0x100;
-const CLONE_FILES: u64 = 0x400;
 const CLONE_NAMESPACES: u64 = 0x7e02_0000;
 const CLONE_SETTLS: u64 = 0x8_0000;
 const MADV_POPULATE_READ: u64 = 22;
@@ -548,9 +547,6 @@ fn clone(task: &Task, index: u32, step: &Step) {
     // No step of a trace makes namespaces.
     let clone_flags = regs[0] & !CLONE_NAMESPACES;
     regs[0] = clone_flags;
-    if clone_flags & CLONE_FILES != 0 {
-        widen(task);
-    }
     // Pointers that are no selectors would name memory of the recorded process.
     for arg in [2, 3] {
         if step.sel[arg] == 0 && regs[arg] != 0 {
@@ -639,10 +635,6 @@ fn exec(task: &Task, index: u32, step: &Step) {
     }
     if step.flags & flags::WRITTEN != 0 {
         crate::image::restore(task, step.nr, &mut regs);
-    }
-    if let Some(leader) = slot(task.entry.leader) {
-        // The table of a new image is as large as what is open.
-        leader.wide.store(0, Relaxed);
     }
     enter(task, index);
     // Loading the recorded program took longer than loading the worker.
