@@ -1,7 +1,7 @@
 //! What a recorded program has from its parent and shares with programs outside the recording: pipes and sockets. A replay
 //! plays their other ends.
 
-use crate::host::{Guarded, Recording, alone, can_record, ctrace, has, shared};
+use crate::host::{Guarded, Recording, can_record, ctrace, has, shared};
 use crate::replay::expect_match;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -151,7 +151,7 @@ fn a_timer_that_was_set_before_the_recording_and_signals_from_outside() {
     if !can_record() || !has(&["python3"]) {
         return;
     }
-    let _host = alone();
+    let _host = shared();
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("x.ctr");
     let program = "import os, signal

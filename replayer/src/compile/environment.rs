@@ -1,4 +1,4 @@
-//! What there is around the workload: the files that the deduced file system asks for, programs, descriptors, signals.
+//! The surroundings of the workload: the files that the deduced file system asks for, programs, descriptors, signals.
 
 use super::CompileError;
 use super::budget::Budget;
@@ -8,6 +8,7 @@ use super::links::Links;
 use crate::plan::environment::{
     Environment, ExternalSignal, FileKind, FileSpec, Preopened, PreopenedKind, Volume,
 };
+use ctrace_program::Wait;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -31,7 +32,7 @@ struct Found {
     executable_sizes: BTreeMap<Vec<u8>, u64>,
 }
 
-/// What there is around the workload.
+/// The surroundings of the workload.
 pub(crate) struct Surroundings {
     environment: Environment,
     /// The paths of `environment.executables`, and of its links.
@@ -41,6 +42,8 @@ pub(crate) struct Surroundings {
     stand_ins: FxHashSet<Vec<u8>>,
     /// File systems that were found full, by `st_dev`, and are as large here.
     full: FxHashMap<u64, Volume>,
+    /// By task of the program, those of `environment.signals` that came to it since its last call.
+    sent: FxHashMap<u32, Vec<usize>>,
 }
 
 impl Surroundings {
@@ -63,6 +66,7 @@ impl Surroundings {
             links,
             stand_ins: FxHashSet::default(),
             full,
+            sent: FxHashMap::default(),
             environment: Environment {
                 files,
                 executables,
@@ -111,7 +115,18 @@ impl Surroundings {
 
     /// Somebody outside sends a signal.
     pub(crate) fn signal(&mut self, signal: ExternalSignal) {
+        self.sent.entry(signal.task).or_default().push(self.environment.signals.len());
         self.environment.signals.push(signal);
+    }
+
+    /// The next call of a task is told of: signals that came to it since its last one came into this call, if it had begun.
+    pub(crate) fn called(&mut self, task: u32, step: u32, begin_ns: u64) {
+        let Some(sent) = self.sent.remove(&task) else { return };
+        for at in sent {
+            if let Some(signal) = self.environment.signals.get_mut(at).filter(|s| s.t_ns > begin_ns) {
+                signal.after_seq = Wait::entered(task, step).seq;
+            }
+        }
     }
 
     /// Everything that there is, files that the model of the file system does not have, and bytes of those with content.

@@ -168,7 +168,8 @@ pub struct ExternalSignal {
     pub t_ns: u64,
     /// Task index of the receiver.
     pub task: u32,
-    /// The receiver must have got this far ([`ctrace_program::Wait`] sequence number).
+    /// The receiver must have got this far ([`ctrace_program::Wait`] sequence number). If that is into a call, the call has
+    /// begun to wait.
     pub after_seq: u32,
     /// Signal number.
     pub signo: u32,

@@ -34,19 +34,19 @@ use std::path::Path;
 /// The pass.
 pub(crate) struct Lower<'a> {
     pub(crate) source: &'a dyn Source,
-    /// What the earlier passes found.
+    /// The findings of the earlier passes.
     pub(crate) facts: Facts,
-    /// What is there at the moment.
+    /// The state at the moment.
     pub(crate) world: World,
-    /// What was done so far that others have to wait for.
+    /// The calls so far that others have to wait for.
     pub(crate) order: Order,
-    /// What the steps keep from call to call.
+    /// The state that steps keep from call to call.
     pub(crate) kept: Kept,
     /// Ends of tasks that are to be written.
     ends: Ends,
     pub(crate) peers: Peers,
     pub(crate) surroundings: Surroundings,
-    /// What is written.
+    /// The output.
     pub(crate) emit: Emit,
 }
 
@@ -129,7 +129,7 @@ impl Lower<'_> {
         (&mut self.order, model)
     }
 
-    /// What was there at the moment.
+    /// The state at the moment.
     pub(crate) fn model(&self) -> Model<'_> {
         Model { source: self.source, world: &self.world, facts: &self.facts }
     }
@@ -245,6 +245,7 @@ impl Lower<'_> {
             self.emit.call(task, call, cx.seq, lowered, &waits)?
         };
         self.world.tasks[task as usize].label = step;
+        self.surroundings.called(self.emit.prog(task), step, call.t_ns);
         let mark = Mark { task, seq: cx.seq, step, start_ns: call.t_ns, end_ns: cx.end_ns() };
         self.order.processes.ends(cx, mark);
         if cx.unfinished() {
@@ -280,7 +281,7 @@ impl Lower<'_> {
         lowered.pre.splice(0..0, free.into_iter().map(|fd| close.imm(0, fd as u64)));
     }
 
-    /// What a call has to wait for.
+    /// The waits of a call.
     fn waits(&mut self, cx: &Cx<'_>) -> Result<Vec<Wait>, CompileError> {
         let mut waits = Vec::new();
         let start_ns = cx.call.t_ns;
@@ -347,7 +348,7 @@ impl Lower<'_> {
         Ok(Plan { program, environment, peers, need, summary })
     }
 
-    /// What the plan knows to be different.
+    /// The differences that the plan knows of.
     fn notes(&self) -> Vec<String> {
         let (origins, shorter) = (self.facts.unknown_fds, self.kept.shortened);
         let (most, by_others) = (BUFFER_MAX >> 20, self.world.fs.unexplained);

@@ -376,3 +376,27 @@ fn a_thread_that_is_waited_for_is_the_one_whose_id_the_wait_names() {
     let wait = futexes(&steps(&t.plan(), 0))[0];
     assert_eq!((wait.sel[2], wait.args[2]), (Sel::Pid as u8, 2));
 }
+
+#[test]
+fn a_signal_from_outside_comes_into_the_call_that_it_found() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "getuid", [0; 6], 0);
+    let sends = |t: &mut Mem, t_ns| {
+        let signal = Signal { t_ns, task: a, signo: SIGUSR1, code: 0, sender: None, delivered: false };
+        t.events.push(Event::Signal(signal));
+    };
+    // It came while the task waited, whose call is told of when it returns.
+    let begin_ns = t.now;
+    sends(&mut t, begin_ns + 400);
+    t.call(a, "pause", [0; 6], -4);
+    // It came between two calls.
+    let between_ns = t.now;
+    sends(&mut t, between_ns);
+    t.now += 100;
+    t.call(a, "getuid", [0; 6], 0);
+    let plan = t.plan();
+    let at = |name: &str| steps(&plan, 0).iter().rposition(|s| s.nr == named(name)).unwrap() as u32;
+    let after: Vec<u32> = plan.environment.signals.iter().map(|signal| signal.after_seq).collect();
+    assert_eq!(after, [Wait::entered(0, at("pause")).seq, Wait::completed(0, at("getuid") - 1).seq]);
+}

@@ -11,11 +11,12 @@ use crate::sandbox::limits::Resource;
 use ctrace_program::control::{Pace, status};
 use ctrace_program::{CONTROL_BASE, Kind, task_flags};
 use nix::poll::{PollFd, PollFlags, ppoll};
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 /// How often init looks at the tasks, at most; a look never takes more than a tenth of the time between two.
@@ -152,11 +153,18 @@ impl<'a> Watch<'a> {
     }
 
     fn send_signals(&mut self, clock: u64) {
-        while let Some(signal) = self.signals.last() {
-            let slot = self.control.slot(signal.task);
-            if self.tasks.scaled(signal.t_ns) > clock || slot.seq.load(Relaxed) < signal.after_seq {
+        // A task that is late holds up its own signals only.
+        let mut late = BTreeSet::new();
+        for at in (0..self.signals.len()).rev() {
+            let Some(signal) = self.signals.get(at) else { return };
+            if self.tasks.scaled(signal.t_ns) > clock {
                 return;
             }
+            if late.contains(&signal.task) || !self.has_come_to(signal) {
+                late.insert(signal.task);
+                continue;
+            }
+            let slot = self.control.slot(signal.task);
             let tid = slot.tid.load(Relaxed);
             if tid > 1 {
                 let leader =
@@ -170,7 +178,23 @@ impl<'a> Watch<'a> {
                     unsafe { libc::syscall(libc::SYS_tgkill, tgid, tid, signal.signo) };
                 }
             }
-            self.signals.pop();
+            self.signals.remove(at);
+        }
+    }
+
+    /// Whether a task is where a signal found it. A handler that ran before the call that it interrupted would leave that
+    /// call waiting for ever (pause(2) has no other end), so a call has to sleep already.
+    fn has_come_to(&self, signal: &ExternalSignal) -> bool {
+        let slot = self.control.slot(signal.task);
+        let seq = slot.seq.load(SeqCst);
+        let is_in_call = signal.after_seq % 2 == 1;
+        match seq.cmp(&signal.after_seq) {
+            Ordering::Less => false,
+            Ordering::Equal if is_in_call => {
+                let tid = slot.tid.load(Relaxed);
+                tid <= 1 || self.threads.doing(tid) != Doing::Runs
+            }
+            _ => true,
         }
     }
 
@@ -225,8 +249,9 @@ impl<'a> Watch<'a> {
         if positions.is_empty() {
             return false;
         }
-        // A signal from outside may be what somebody waits for.
-        positions.extend(self.signals.last().map(|signal| Position {
+        // A signal from outside may be what somebody waits for. One that is due waits for its task.
+        let next = self.signals.iter().rfind(|signal| self.tasks.scaled(signal.t_ns) > clock);
+        positions.extend(next.map(|signal| Position {
             task: signal.task,
             stage: Stage::Moves,
             at_ns: signal.t_ns,
