@@ -95,7 +95,7 @@ struct Table {
     /// Its descriptors, by description.
     uses: SharedMap<(Generation, i32), ()>,
     users: u32,
-    /// What numbers referred to when others were given them, and when that was: a close frees the number first and returns
+    /// The earlier descriptors of numbers that others were given, and when: a close frees the number first and returns
     /// later (`file_close_fd`, fs/file.c), and what takes the number meanwhile may be told of before.
     being_closed: BTreeMap<i32, VecDeque<(Descriptor, u64)>>,
 }
@@ -150,7 +150,7 @@ impl FdTracker {
         self.tables.get(*self.of_process.get(&process)?)?.fds.get(&fd)
     }
 
-    /// What the number of a call refers to: of a close, what was there before another call took the number.
+    /// The descriptor that a call means by a number: a close means the one that was there before another call took the number.
     pub fn meant(&self, process: Tgid, call: Call, fd: i32, s: &Syscall) -> Option<&Descriptor> {
         let table = self.tables.get(*self.of_process.get(&process)?)?;
         let before = if call == Call::Close { table.being_closed.get(&fd) } else { None };
@@ -406,7 +406,7 @@ impl FdTracker {
         changes
     }
 
-    /// What a number referred to before another call took it, at such a time, is closed.
+    /// Closes the descriptor that a number had before another call took it, at such a time.
     fn was_closed(&mut self, process: Tgid, fd: i32, taken: impl Fn(u64) -> bool) -> Option<Change> {
         let table = self.table(process);
         let earlier = table.being_closed.get_mut(&fd)?;

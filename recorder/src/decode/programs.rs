@@ -14,7 +14,7 @@ use std::mem::offset_of;
 /// `AT_FDCWD`, include/uapi/linux/fcntl.h.
 const AT_FDCWD: i32 = -100;
 
-/// What a call that succeeded has executed.
+/// The program that a successful call executed.
 pub(super) struct Program {
     /// The argument that names it.
     arg: u8,

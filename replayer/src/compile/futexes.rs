@@ -72,7 +72,7 @@ pub(crate) struct Joins {
 }
 
 impl Joins {
-    /// Of the threads that have a word, by word, the waits on it, and the threads that waits name.
+    /// By word of a thread id: the waits on it, and the threads that those waits name.
     pub(crate) fn of(
         words: &FxHashMap<Word, Vec<TaskIx>>,
         wakes: &Wakes,

@@ -137,7 +137,7 @@ impl Cx<'_> {
     }
 }
 
-/// What was there when a call was made, and what the whole recording tells.
+/// The state when a call was made, and the findings of the whole recording.
 #[derive(Clone, Copy)]
 pub(crate) struct Model<'m> {
     pub(crate) source: &'m dyn Source,
@@ -146,7 +146,7 @@ pub(crate) struct Model<'m> {
 }
 
 impl Model<'_> {
-    /// What a description is of.
+    /// The kind of a description.
     pub(crate) fn kind(&self, ofd: OfdIx) -> OfdKind {
         self.world.ofds[ofd as usize].kind
     }
@@ -175,7 +175,7 @@ impl Model<'_> {
         matches!(cx.known.sc, Sc::Write | Sc::Writev) && self.world.ofds[ofd as usize].append
     }
 
-    /// What bytes go through that are read from, or written to, a description.
+    /// The stream that carries the bytes that a description reads or writes.
     pub(crate) fn stream(&self, ofd: OfdIx, write: bool) -> Option<StreamKey> {
         match self.kind(ofd) {
             OfdKind::Pipe { pipe, write: end } if end == write => Some(StreamKey::Pipe(pipe)),
@@ -192,7 +192,7 @@ impl Model<'_> {
         match cx.known.sc {
             Sc::Close => at(0),
             Sc::Dup2 | Sc::Dup3 => at(1),
-            // What another process has by the same fork does not lose its last.
+            // A description that another process has by the same fork does not lose its last.
             Sc::ExitGroup => table.slots.own().map(|(_, slot)| slot.ofd()).collect(),
             _ => Vec::new(),
         }
@@ -269,7 +269,7 @@ impl Model<'_> {
             || signals && self.facts.killed.contains(&self.world.procs[cx.proc as usize].first)
     }
 
-    /// Where the connection that an accept takes came in.
+    /// The listener and the place in its queue of the connection that an accept takes.
     pub(crate) fn place_taken(&self, cx: &Cx<'_>) -> Option<Place> {
         cx.accepting()?;
         let cookie = self.world.accepted_cookie(self.source, cx.call);

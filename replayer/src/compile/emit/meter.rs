@@ -210,7 +210,7 @@ impl Meter {
         }
     }
 
-    /// What the replay of `program`, in which so many tasks play peers, takes.
+    /// The need of a replay of `program`, in which so many tasks play peers.
     pub(super) fn need(&self, program: &Program, beside: Beside, peers: u64) -> Need {
         let Beside { space, descriptions, fd_numbers, entries, content_bytes, addresses } = beside;
         let tasks = self.tasks.most().saturating_add(peers).saturating_add(1);

@@ -1,4 +1,4 @@
-//! What is written: the programs of all tasks, the waits between their steps, and what they come to in figures. Knows
+//! The output: the programs of all tasks, the waits between their steps, and what they come to in figures. Knows
 //! nothing of the rules by which steps and waits are chosen.
 
 mod bounds;
@@ -49,7 +49,7 @@ pub(crate) struct Lowered {
     pub(crate) spent: bool,
 }
 
-/// Which of the steps before a call waits for something, and what for.
+/// The step before a call that waits for something, and its waits.
 #[derive(Debug, Default)]
 pub(crate) struct Late {
     pub(crate) at: usize,
@@ -62,7 +62,7 @@ impl Lowered {
         Self { pre, step, late: Late::default(), then: Vec::new(), spent: false }
     }
 
-    /// What stands for a call, after the time that the call took.
+    /// A stand-in for a call, made after the time that the call took.
     pub(crate) fn spent(pre: Vec<Step>, step: Step) -> Self {
         Self { spent: true, ..Self::after(pre, step) }
     }
@@ -106,9 +106,9 @@ struct Writing {
 pub(crate) struct Emit {
     b: ProgramBuilder,
     deps: Deps,
-    /// What the steps take.
+    /// The need of the steps.
     pub(crate) meter: Meter,
-    /// What all of it amounts to.
+    /// The figures of all of it.
     pub(crate) summary: PlanSummary,
     tasks: Vec<Writing>,
     /// Index of the first recorded task in the program.
@@ -293,7 +293,7 @@ impl Emit {
     fn think(&mut self, task: TaskIx, t_ns: u64, idle_ns: u64, step: &mut Step) {
         let Some(writing) = self.tasks.get_mut(task as usize).filter(|writing| writing.begun) else { return };
         let gap = t_ns.saturating_sub(writing.last_end_ns);
-        // What a new task waits for first is a CPU: nothing to compute again.
+        // A new task first waits for a CPU: it has nothing to compute again.
         let fresh = std::mem::take(&mut writing.fresh);
         let idle = if fresh { gap } else { idle_ns.min(gap) };
         step.think_cpu_ns = gap - idle;
@@ -361,7 +361,7 @@ impl Emit {
                 own = waits;
             }
             if i != main && step.t_ns == 0 {
-                // What the engine does for a call belongs to that call's time.
+                // The engine's steps for a call belong to that call's time.
                 (step.t_ns, step.duration_ns) = (call.t_ns, call.duration_ns);
             }
             if i == later && !late.is_empty() {
@@ -371,7 +371,7 @@ impl Emit {
             step.flags |= in_handler;
             let made = match self.put_checked(me, &step, own) {
                 Ok(made) => made,
-                // What a call claims may be more than any call can do; that call is left out, not the rest.
+                // A call may claim more than any call can do; that call is left out, not the rest.
                 Err(
                     BuildError::Invalid { .. }
                     | BuildError::Limit { what: "bytes of one buffer" | "bytes of one I/O vector", .. },

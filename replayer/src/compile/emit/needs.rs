@@ -1,4 +1,4 @@
-//! What a step waits for, before it is known which steps those are.
+//! The needs of a step, before it is known which steps meet them.
 
 use super::super::world::{Mark, TaskIx};
 use super::{EdgeKind, Emit};
@@ -17,7 +17,7 @@ enum Until {
     Step(Wait),
 }
 
-/// What the next step of a task waits for: first what is certain, then what the recorded times have to allow.
+/// The needs of the next step of a task: first what is certain, then what the recorded times have to allow.
 #[derive(Debug, Default)]
 pub(crate) struct Needs {
     certain: Vec<(EdgeKind, Until)>,

@@ -29,7 +29,7 @@ struct MessageShape {
     parts: u64,
 }
 
-/// Where the data is, by what it was made of.
+/// The place of the data, by its contents.
 #[derive(Debug, Default)]
 pub(super) struct Shapes {
     strings: FxHashMap<StrId, u64>,

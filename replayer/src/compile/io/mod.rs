@@ -306,7 +306,7 @@ impl Lower<'_> {
         };
         step.len_arg = if matches!(cx.known.sc, Sc::Read | Sc::Pread64 | Sc::Recvfrom) { 2 } else { 6 };
         if channel == Channel::Stream && ret > 0 && msg_flags & MSG_PEEK != 0 {
-            // What it found was all there; here it may come in parts, and a look takes none of them (`tcp_recvmsg_locked`,
+            // It found all of it there; here it may come in parts, and a look takes none of them (`tcp_recvmsg_locked`,
             // net/ipv4/tcp.c).
             let arg = if cx.known.sc == Sc::Recvmsg { 2 } else { 3 };
             step = step.imm(arg, msg_flags | MSG_WAITALL);

@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 /// Most descriptors of a `select`; the C library's sets have 1,024.
 const SELECT_MAX: u64 = 4096;
 
-/// What is different about epoll instances here.
+/// The state of epoll instances here that differs from the recorded one.
 #[derive(Debug, Default)]
 pub(crate) struct Watches {
     /// Watches of descriptions that several epoll instances have, and that are out for a while: instance, descriptor.
@@ -289,7 +289,7 @@ impl Lower<'_> {
                 return Ok(Lowered::after(pre, step));
             }
             if named.is_empty() {
-                // Of what is not known here.
+                // It reported descriptors that are not known here.
                 step = Self::ends_anyway(cx, step, 3);
                 return Ok(Lowered::after(pre, step));
             }

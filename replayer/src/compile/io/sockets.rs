@@ -22,7 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// Ports that sockets of datagrams get here: of no service, and below the ephemeral ones that peers get.
 const PORTS: std::ops::Range<u16> = 20_000..60_001;
 
-/// What is known of sockets beside what the workload knows.
+/// Facts about sockets that the workload does not have.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     /// Local addresses given to unbound datagram sockets.

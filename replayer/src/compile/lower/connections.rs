@@ -14,7 +14,7 @@ struct Connection {
     from: Option<SockAddr>,
     to: SockAddr,
     at_ns: u64,
-    /// Who had looked for it in vain.
+    /// The tasks that had looked for it in vain.
     after: Vec<Wait>,
 }
 

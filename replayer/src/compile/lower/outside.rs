@@ -133,7 +133,7 @@ impl Lower<'_> {
         }
     }
 
-    /// What a call took from outside is sent by a peer. Returns when the connection that an accept takes had arrived, and who
+    /// Lets a peer send what a call took from outside. Returns when the connection that an accept takes had arrived, and who
     /// had looked for it before.
     pub(super) fn arrivals(&mut self, cx: &Cx<'_>) -> Result<Option<(Arrival, Vec<Wait>)>, CompileError> {
         let fd = cx.fd(0);
@@ -364,7 +364,7 @@ impl Lower<'_> {
     fn reset_unseen(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
         let Some((sock, ofd)) = self.closes(cx) else { return Ok(None) };
         if self.world.ofds[ofd as usize].ready.is_some() && self.unread(sock) == 0 {
-            // What was announced was that, see `Self::unread_end`.
+            // The reset was what had been announced, see `Self::unread_end`.
             return Ok(None);
         }
         let state = &self.world.socks[sock as usize];

@@ -26,7 +26,7 @@ pub(crate) struct Arriving {
     accepts: FxHashMap<SockIx, VecDeque<Mark>>,
     /// The last connect to a listener of the workload, and its place, so that connections come in order.
     made: FxHashMap<SockIx, (u32, Wait)>,
-    /// Who let sockets come to their addresses: to listen there, or to take datagrams.
+    /// The calls that let sockets come to their addresses: to listen there, or to take datagrams.
     listens: FxHashMap<SockIx, Mark>,
     /// The last datagram that somebody outside sent to a socket.
     sent: FxHashMap<SockIx, Wait>,
@@ -41,7 +41,7 @@ impl Arriving {
         self.arriving(model, cx, needs);
     }
 
-    /// Who accepts which connection is decided by who comes first, and so is who comes in vain.
+    /// The order of accepts decides which task has which connection, and which comes in vain.
     fn taken(&self, model: &Model<'_>, cx: &Cx<'_>, fd: i32, needs: &mut Needs) {
         let Some(listener) = model.world.sock_of(cx.task, fd) else { return };
         if let Some(place) = model.place_taken(cx) {
@@ -66,7 +66,7 @@ impl Arriving {
         }
     }
 
-    /// Of several sockets that have one address, each has its place by when it came, and by who is gone: they come one after
+    /// Each of several sockets that have one address has its place by when it came, and by who is gone: they come one after
     /// the other, and none goes before the connections that were made, and the datagrams that were sent, while it was there.
     fn among_companions(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
         if cx.known.row().family == Family::Listen
@@ -108,7 +108,7 @@ impl Arriving {
         needs.recorded(EdgeKind::NotYet, &model.idle(model.world.socks[listener as usize].ofd));
     }
 
-    /// Who let a socket come to its address, and those that have it with it.
+    /// The calls that let a socket come to its address, and those that have it with it.
     pub(crate) fn listens_of(&self, model: &Model<'_>, listener: SockIx) -> impl Iterator<Item = &Mark> {
         model.companions(listener).into_iter().filter_map(|member| self.listens.get(&member))
     }

@@ -16,7 +16,7 @@ const USERS: usize = 16;
 const EBADF: i64 = -9;
 const KIND: EdgeKind = EdgeKind::Descriptor;
 
-/// Who used a number last.
+/// The last users of a number.
 #[derive(Debug, Default, Clone)]
 struct Number {
     made: Option<Mark>,

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 const READERS: usize = 32;
 const LOOKERS: usize = 8;
 
-/// Who last wrote the content of a file, or made or removed a name; and who looked at it since.
+/// The last calls that wrote a file's content, or made or removed a name; and the calls that looked at it since.
 #[derive(Debug, Default)]
 struct Versions {
     changed: VecDeque<Mark>,
@@ -25,10 +25,10 @@ struct Versions {
 pub(super) struct Files {
     offsets: FxHashMap<OfdIx, VecDeque<Mark>>,
     names: FxHashMap<PathId, Versions>,
-    /// Who last made, moved or removed names in a directory.
+    /// The last calls that made, moved or removed names in a directory.
     entries: FxHashMap<PathId, VecDeque<Mark>>,
     content: FxHashMap<InodeIx, Versions>,
-    /// Who last appended to a file.
+    /// The last calls that appended to a file.
     appended: FxHashMap<InodeIx, VecDeque<Mark>>,
 }
 

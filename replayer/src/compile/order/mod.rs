@@ -1,4 +1,4 @@
-//! Which causes a step needs: for each subject, what a call has to wait for, and what those after it have to know of it.
+//! The causes that a step needs: for each subject, what a call has to wait for, and what those after it have to know of it.
 //! Decides from the recorded times and from what was there; knows nothing of how steps are written.
 
 mod arrivals;
@@ -33,7 +33,7 @@ use streams::Streams;
 /// which they ended, and those that began late and were quick hide who is to be waited for.
 const RIVALS: usize = 16;
 
-/// What was done so far, by what it was done to.
+/// The calls so far, by the things that they were about.
 #[derive(Debug, Default)]
 pub(crate) struct Order {
     pub(crate) descriptors: Descriptors,
@@ -50,7 +50,7 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// What a call has to wait for, as far as others made it possible.
+    /// The needs of a call, as far as others made it possible.
     pub(crate) fn needs(&self, model: &Model<'_>, cx: &Cx<'_>) -> Needs {
         let mut needs = Needs::default();
         self.descriptors.needs(model, cx, &mut needs);
@@ -97,13 +97,13 @@ impl Order {
         self.arrivals.forget(sock);
     }
 
-    /// What it keeps more of the more different things a trace is about.
+    /// The sizes of the tables that grow with the number of different things in a trace.
     pub(crate) fn kept(&self) -> [(&'static str, usize); 2] {
         [("descriptor numbers", self.descriptors.kept()), ("names that calls are about", self.files.kept())]
     }
 }
 
-/// Of each task, the last call that began before `start_ns`.
+/// The last call of each task that began before `start_ns`.
 fn before<'a>(
     marks: impl IntoIterator<Item = &'a VecDeque<Mark>>,
     start_ns: u64,

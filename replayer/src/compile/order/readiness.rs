@@ -1,4 +1,5 @@
-//! What several were told of: who saw something ready sees it before another takes it, and after another registered it.
+//! Reports that several tasks had: a task that saw something ready sees it before another takes it, and after another
+//! registered it.
 
 use super::super::calls::Sc;
 use super::super::emit::{EdgeKind, Needs};
@@ -80,7 +81,7 @@ impl Readiness {
                 }
             }
         } else if cx.call.ret >= 0 {
-            // What was seen is taken.
+            // The bytes that were seen are taken.
             for ofd in cx.reads().filter_map(|fd| model.world.ofd_of(cx.task, fd)) {
                 self.sightings.remove(&ofd);
             }
@@ -93,7 +94,7 @@ impl Readiness {
     }
 }
 
-/// What a readiness call saw readable.
+/// The descriptions that a readiness call saw readable.
 fn seen(model: &Model<'_>, cx: &Cx<'_>) -> Vec<(i32, OfdIx)> {
     if cx.known.asks_epoll() {
         let ep = model.world.ofd_of(cx.task, cx.fd(0));

@@ -1,4 +1,4 @@
-//! What epoll instances watch, as several tasks change it.
+//! The watches of epoll instances that several tasks change.
 //!
 //! `epoll_ctl` adds what is not watched and removes what is (`do_epoll_ctl`, fs/eventpoll.c): out of order, one of two
 //! threads that take turns fails, and the other waits for what nobody watches.

@@ -83,7 +83,7 @@ impl Kept {
         self.caught.forked(from, to);
     }
 
-    /// What it keeps more of the more different things a trace is about.
+    /// The sizes of the tables that grow with the number of different things in a trace.
     pub(crate) fn kept(&self) -> [(&'static str, usize); 3] {
         [
             ("timers and watches", self.timers.len() + self.watches.len()),
