@@ -2,6 +2,7 @@
 
 use crate::host::{can_record, has, run, shared};
 use std::path::Path;
+use std::process::Command;
 
 /// Records a program, replays it, and demands the recorded outcomes. Returns what the replay said.
 #[track_caller]
@@ -298,4 +299,72 @@ except OSError: pass
 os.waitpid(pid, 0)
 "#,
     );
+}
+
+/// A shell script, whose paths begin with `DIR` where they are the test's own. Nothing may come out otherwise, not even a size.
+#[track_caller]
+fn shell(what: &str, before: &str, script: &str) -> Option<serde_json::Value> {
+    if !can_record() {
+        return None;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let own = |text: &str| text.replace("DIR", dir.path().to_str().unwrap());
+    assert!(Command::new("sh").args(["-c", &own(before)]).status().unwrap().success());
+    let outcome = replays(what, dir.path(), &["sh", "-c", &own(script)]);
+    assert_eq!(outcome["divergences"].as_array().map(Vec::len), Some(0), "{what}: {outcome:#}");
+    Some(outcome)
+}
+
+#[test]
+fn what_is_renamed_and_linked_is_found_where_it_is() {
+    shell(
+        "renames and links",
+        "cd DIR; mkdir old; echo x > old/x",
+        r"
+cd DIR; mkdir d; echo 1 > d/one; mkdir d/sub; mv d e; ln -s e f; cat f/*one; ls f/ e/sub; echo 2 > f/two; cat e/two
+mv e g; cat f/one || rm f; ln -s g/sub f; touch f/three; ls g/sub; rm -r g; ls f/ || mkdir e; mv old new; cat new/x; rm -r new
+",
+    );
+}
+
+#[test]
+fn a_process_that_has_gone_elsewhere_does_not_tell_where_others_are() {
+    shell(
+        "working directories",
+        "mkdir DIR/a; echo x > DIR/a/x",
+        "cd DIR/a; sh -c 'cd /usr/share; ls . > /dev/null'; mkdir one; (cd /; cat etc/hostname); echo 1 > one/x; cat x; rm -r one",
+    );
+}
+
+#[test]
+fn a_script_is_as_long_as_it_was() {
+    shell(
+        "scripts",
+        "printf '#!/bin/sh\nread x < DIR/first; echo $x\n' > DIR/first; chmod 755 DIR/first",
+        r"
+cd DIR; ./first; wc -c first; cp first second; ./second; echo 'echo more' >> second; ./second; wc -c second; sh ./second
+cp second third; mv third second; ./second; cat second first > third; chmod +x third; ./third; cp /bin/true fourth; ./fourth; wc -c fourth
+",
+    );
+}
+
+#[test]
+fn a_program_is_executed_whose_name_its_caller_had_not_touched() {
+    let outcome = python(
+        "an untouched name",
+        r#"
+import ctypes, mmap, os
+open("DIR/text", "wb").write(b"/bin/true".ljust(4096, b"\0") + b"true".ljust(4096, b"\0"))
+m = mmap.mmap(os.open("DIR/text", os.O_RDONLY), 8192, flags=mmap.MAP_PRIVATE)
+at = ctypes.addressof(ctypes.c_char.from_buffer(m))
+argv = (ctypes.c_void_p * 2)(at + 4096, None)
+for i in range(5):
+    if os.fork() == 0: ctypes.CDLL(None).execv(ctypes.c_void_p(at), argv); os._exit(1)
+    assert os.wait()[1] == 0
+"#,
+    );
+    if let Some(outcome) = outcome {
+        assert_eq!(outcome["divergences"].as_array().map(Vec::len), Some(0), "{outcome:#}");
+    }
 }

@@ -3,10 +3,11 @@
 use super::CompileError;
 use super::budget::Budget;
 use super::facts::Facts;
-use super::fsmodel::{FsModel, Inode, NodeKind, Paths, SIZE_MAX, parent_of};
+use super::fsmodel::{FsModel, Inode, NodeKind, SIZE_MAX};
 use super::links::Links;
+use super::paths::{PathId, Paths, parent_of};
 use crate::plan::environment::{
-    Environment, ExternalSignal, FileKind, FileSpec, Preopened, PreopenedKind, Volume,
+    Environment, ExecutableSize, ExternalSignal, FileKind, FileSpec, Preopened, PreopenedKind, Volume,
 };
 use ctrace_program::Wait;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -29,7 +30,7 @@ struct Found {
     files: Vec<FileSpec>,
     /// The paths that are executed, and their sizes, when known.
     executables: Vec<Vec<u8>>,
-    executable_sizes: BTreeMap<Vec<u8>, u64>,
+    executable_sizes: BTreeMap<Vec<u8>, ExecutableSize>,
 }
 
 /// The surroundings of the workload.
@@ -171,19 +172,11 @@ fn files(fs: &FsModel, paths: &Paths, links: &Links, budget: Budget) -> Result<F
         if node.executed && (node.kind != NodeKind::Symlink || links.target(&path).is_some()) {
             let path = links.resolve(&path, true);
             if node.kind == NodeKind::File {
-                executable_sizes.insert(path.clone(), node.start_size().min(SIZE_MAX));
+                let bytes = node.start_size().min(SIZE_MAX);
+                let size = ExecutableSize { bytes, by_descriptor: node.executed_opened };
+                executable_sizes.insert(path.clone(), size);
             }
             executables.push(path);
-            continue;
-        }
-        if node.kind == NodeKind::Socket {
-            // Whoever listens there makes it; only its directory is needed.
-            let parent = parent_of(&path).to_vec();
-            files.entry(parent.clone()).or_insert(FileSpec {
-                path: parent,
-                kind: FileKind::Directory { entries: 0 },
-                mode: 0o755,
-            });
             continue;
         }
         if links.target(&path).is_some() {
@@ -222,26 +215,36 @@ fn files(fs: &FsModel, paths: &Paths, links: &Links, budget: Budget) -> Result<F
         .filter(|node| node.kind == NodeKind::Unknown)
         .filter_map(|node| node.initial.map(|id| paths.get(id)))
         .collect();
+    let mut climbed: FxHashSet<PathId> = FxHashSet::default();
     for absent in fs.initially_absent() {
-        // Below something that is no directory, a name is not absent: that is ENOTDIR.
-        let parent = parent_of(paths.get(*absent));
-        if unknown.contains(parent)
-            && let Some(spec) = files.get_mut(parent)
-            && matches!(spec.kind, FileKind::Regular { .. })
-        {
-            spec.kind = FileKind::Directory { entries: 0 };
-            spec.mode = 0o755;
+        // Below something that is no directory, however deep, a name is not absent: that is ENOTDIR.
+        let mut at = paths.parent(*absent);
+        while climbed.insert(at) {
+            let above = paths.get(at);
+            if unknown.contains(above)
+                && let Some(spec) = files.get_mut(above)
+                && matches!(spec.kind, FileKind::Regular { .. })
+            {
+                spec.kind = FileKind::Directory { entries: 0 };
+                spec.mode = 0o755;
+            }
+            at = paths.parent(at);
         }
     }
     for made in fs.made() {
-        let parent = parent_of(paths.get(*made));
-        let own = paths.find(parent).is_some_and(|id| fs.made().contains(&id));
+        // Its directory was there, unless one above it got its name meanwhile.
+        let above = paths.parent(*made);
+        let own = std::iter::successors(Some(above), |at| Some(paths.parent(*at)).filter(|up| up != at))
+            .any(|at| fs.made().contains(&at));
+        let parent = paths.get(above);
         if !own && parent != b"/" && !UNNAMEABLE.iter().any(|prefix| parent.starts_with(prefix)) {
             let kind = FileKind::Directory { entries: 0 };
             files.entry(parent.to_vec()).or_insert(FileSpec { path: parent.to_vec(), kind, mode: 0o1777 });
         }
     }
-    for (path, target) in links.all() {
+    let was_absent = |path: &[u8]| paths.find(path).is_some_and(|id| fs.initially_absent().contains(&id));
+    neighbours.alike(&mut files);
+    for (path, target) in links.all().filter(|(path, _)| !was_absent(path)) {
         let len = lengths.get(path).copied().unwrap_or(0);
         let kind = FileKind::Link { target: spelled(path, target, len) };
         files.insert(path.to_vec(), FileSpec { path: path.to_vec(), kind, mode: 0o777 });
@@ -358,6 +361,32 @@ impl<'a> Neighbours<'a> {
         FileKind::Link { target: name.to_vec() }
     }
 
+    /// What has a name below such a link as well as below the neighbour is one file: as large as the larger of both says.
+    fn alike(&self, files: &mut BTreeMap<Vec<u8>, FileSpec>) {
+        for (link, at) in &self.led {
+            let below = [link, b"/".as_slice()].concat();
+            let range = files.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below));
+            let others: Vec<(Vec<u8>, Vec<u8>, u64)> = range
+                .filter_map(|(path, spec)| {
+                    let FileKind::Regular { size } = spec.kind else { return None };
+                    let other = [at, path.get(link.len()..)?].concat();
+                    Some((path.clone(), other, size))
+                })
+                .collect();
+            for (path, other, size) in others {
+                let Some(FileSpec { kind: FileKind::Regular { size: beside }, .. }) = files.get_mut(&other)
+                else {
+                    continue;
+                };
+                *beside = size.max(*beside);
+                let size = *beside;
+                if let Some(spec) = files.get_mut(&path) {
+                    spec.kind = FileKind::Regular { size };
+                }
+            }
+        }
+    }
+
     /// Whether one ends at `path`, or nowhere, when one follows the links from `at` on.
     fn reaches(&self, at: &[u8], path: &[u8]) -> bool {
         let mut at = at;
@@ -383,6 +412,7 @@ fn file_kind(node: &Inode) -> FileKind {
         // Only the length of the target is known; a target of that length that leads nowhere.
         NodeKind::Symlink => FileKind::Link { target: vec![b'x'; node.link_len.max(1) as usize] },
         NodeKind::Fifo => FileKind::Fifo,
+        NodeKind::Socket => FileKind::Socket,
         NodeKind::Device if node.rdev != 0 => FileKind::Device { rdev: node.rdev },
         _ => FileKind::Regular { size: node.start_size().min(SIZE_MAX) },
     }

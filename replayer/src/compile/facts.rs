@@ -6,9 +6,10 @@ use super::budget::Budget;
 use super::calls::Sc;
 use super::connects::Connects;
 use super::datagrams::Datagrams;
-use super::fsmodel::{FsModel, Paths};
+use super::fsmodel::FsModel;
 use super::futexes::{ANY, Joins, Matcher, SHARED, Sleep, Wakes, Waking, Word};
 use super::links::{Links, Observed};
+use super::paths::Paths;
 use super::pools::Pools;
 use super::refusals::Refusals;
 use super::source::Source;
@@ -468,7 +469,6 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
         }
     };
     let mut cwd: Option<Vec<u8>> = None;
-    let mut moved = false;
     let mut clone_flags: FxHashMap<u32, Vec<(u64, u64)>> = FxHashMap::default();
     let budget = Budget::of(source);
     let mut world = World::new(budget, Seed::default(), Paths::default(), FsModel::default());
@@ -506,12 +506,8 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     let tid = child.map_or(call.ret as u32, |c| world.tasks[c as usize].tid);
                     clone_flags.entry(tid).or_default().push((event.end_ns(), flags));
                 }
-                moved |= known.sc == Sc::Fchdir && call.ret == 0;
-                moved |= known.sc == Sc::Chdir
-                    && call.ret == 0
-                    && world::detail_str(call, 0).is_none_or(|t| source.str(t).first() == Some(&b'/'));
-                if !moved
-                    && cwd.is_none()
+                if cwd.is_none()
+                    && world.fs_of(task).began_here
                     && call.ret >= 0
                     && (known.sc == Sc::Open
                         || known.sc == Sc::Openat && call.args[0] as i32 == world::AT_FDCWD)
@@ -522,18 +518,22 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     && let Some(target) = world.target(source, task, call, arg, None)
                 {
                     cwd = started_in(world.paths.get(target.path), source.str(*found));
+                    if let Some(cwd) = &cwd {
+                        world.began_in(cwd);
+                    }
                 }
                 if matches!(known.sc, Sc::Open | Sc::Openat | Sc::Openat2)
                     && call.ret >= 0
-                    && world::detail_str(call, u8::from(known.sc != Sc::Open))
-                        .is_some_and(|t| source.str(t).first() == Some(&b'/'))
+                    && world::detail_str(call, u8::from(known.sc != Sc::Open)).is_some_and(|t| {
+                        source.str(t).first() == Some(&b'/') || !world.fs_of(task).began_here
+                    })
                     && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
                     && world::is_whole(source.str(*found))
                 {
                     let at = known.sc != Sc::Open;
                     let dirfd = at.then_some(call.args[0] as i32);
                     if let Some(target) = world.target(source, task, call, u8::from(at), dirfd) {
-                        links.observe(world.paths.get(target.path), source.str(*found));
+                        world.observed(&mut links, target.path, source.str(*found));
                     }
                 }
                 if call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {

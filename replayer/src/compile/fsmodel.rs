@@ -1,103 +1,15 @@
 //! The file system as the trace implies it: which paths existed at the start, as what and how large, and how the
 //! workload's own calls changed that. Pure bookkeeping; lexical paths (symlinks are names of their own).
+//!
+//! A name that nobody has spoken of is where its directory is: there from the start, in what the directory was called then,
+//! or made meanwhile by somebody outside when the workload made the directory ([`FsModel::present`]).
 
+use super::paths::{PathId, Paths};
 use super::volumes::Devices;
 use crate::plan::need::Peak;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// An interned absolute path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct PathId(pub(crate) u32);
-
-/// Longest path that is kept, as the kernel's `PATH_MAX`.
-pub(crate) const PATH_MAX: usize = 4096;
-/// Most components of a path that are kept. Real trees are a few dozen deep; what goes up a path costs their square.
-const COMPONENTS_MAX: usize = 256;
-
-/// Interned, lexically normalised absolute paths.
-#[derive(Debug, Default)]
-pub(crate) struct Paths {
-    ids: FxHashMap<Arc<[u8]>, PathId>,
-    all: Vec<Arc<[u8]>>,
-    bytes: u64,
-}
-
-impl Paths {
-    /// The id of an already absolute path, normalised.
-    pub(crate) fn intern(&mut self, path: &[u8]) -> PathId {
-        let normal = normalise(path);
-        if let Some(id) = self.ids.get(normal.as_slice()) {
-            return *id;
-        }
-        let id = PathId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
-        self.bytes += normal.len() as u64;
-        let shared: Arc<[u8]> = normal.into();
-        self.all.push(Arc::clone(&shared));
-        self.ids.insert(shared, id);
-        id
-    }
-    /// The id of `path` as seen from `base`.
-    pub(crate) fn join(&mut self, base: PathId, path: &[u8]) -> PathId {
-        if path.first() == Some(&b'/') { self.intern(path) } else { self.intern(&self.below(base, path)) }
-    }
-    /// The bytes of `path` as seen from `base`, normalised.
-    pub(crate) fn joined(&self, base: PathId, path: &[u8]) -> Vec<u8> {
-        if path.first() == Some(&b'/') { normalise(path) } else { normalise(&self.below(base, path)) }
-    }
-    fn below(&self, base: PathId, path: &[u8]) -> Vec<u8> {
-        [self.get(base), b"/", path].concat()
-    }
-    /// Number of paths.
-    pub(crate) fn len(&self) -> usize {
-        self.all.len()
-    }
-    /// Bytes of all paths.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-    /// The id of a path that is already known.
-    pub(crate) fn find(&self, path: &[u8]) -> Option<PathId> {
-        self.ids.get(path).copied()
-    }
-    /// The bytes of a path.
-    pub(crate) fn get(&self, id: PathId) -> &[u8] {
-        self.all.get(id.0 as usize).map_or(b"/", |p| p)
-    }
-}
-
-/// Removes `.`, `..`, doubled and trailing slashes, and bounds the length.
-fn normalise(path: &[u8]) -> Vec<u8> {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in path[..path.len().min(PATH_MAX)].split(|b| *b == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                parts.pop();
-            }
-            _ if parts.len() < COMPONENTS_MAX => parts.push(part),
-            _ => {}
-        }
-    }
-    let mut out = Vec::with_capacity(path.len().min(PATH_MAX));
-    for part in parts {
-        out.push(b'/');
-        out.extend_from_slice(part);
-    }
-    if out.is_empty() {
-        out.push(b'/');
-    }
-    out
-}
-
-/// The directory part of an absolute path; `/` is its own parent.
-pub(crate) fn parent_of(path: &[u8]) -> &[u8] {
-    match path.iter().rposition(|b| *b == b'/') {
-        Some(0) | None => b"/",
-        Some(i) => &path[..i],
-    }
-}
 
 /// An interned inode of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -171,10 +83,14 @@ pub(crate) struct Inode {
     pub(crate) written: bool,
     /// Symlink: length of its target, as `readlink` told it.
     pub(crate) link_len: u32,
+    /// Symlink that the workload made: where it leads.
+    target: Option<Arc<[u8]>>,
     /// Directory: bytes of entries that one pass of `getdents` returned.
     pub(crate) dirent_bytes: u64,
     /// Executed by the workload.
     pub(crate) executed: bool,
+    /// Executed by its descriptor, too.
+    pub(crate) executed_opened: bool,
     /// Names in use.
     pub(crate) links: u32,
     /// Descriptions in use.
@@ -187,6 +103,17 @@ pub(crate) struct Inode {
     store: Store,
     /// Extended attributes read with success: name → length of the value.
     pub(crate) xattrs: Vec<(Box<[u8]>, u32)>,
+}
+
+/// Where a name leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Led<'a> {
+    /// It is a link of the workload's, with this text.
+    To(&'a [u8]),
+    /// It is neither what was there at the start nor a link of the workload's.
+    Nowhere,
+    /// Nothing is known.
+    Unknown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,6 +131,13 @@ pub(crate) struct FsModel {
     initially_absent: BTreeSet<PathId>,
     /// Names that the workload made: their directories were there, or it made them, too.
     made: BTreeSet<PathId>,
+    /// How long the paths of links are that the workload made: no other beginning of a path is one.
+    link_lengths: BTreeSet<usize>,
+    /// A link of the workload's came or went since somebody last asked.
+    links_changed: bool,
+    /// Names that were moved because their directory got another name, and what was looked at for that.
+    moved: usize,
+    looked_at: usize,
     /// Appearances and disappearances that no recorded call explains.
     pub(crate) unexplained: u64,
     /// What the files occupy.
@@ -224,6 +158,10 @@ pub(crate) struct Space {
 }
 
 const PAGE: u64 = 4096;
+/// Names that are moved with their directories, and what is looked at for that, in all: beyond, they are left where they
+/// are.
+const MOVED_MAX: usize = 1 << 16;
+const LOOKED_AT_MAX: usize = 1 << 22;
 
 impl FsModel {
     /// A model that starts with what an earlier pass deduced.
@@ -285,7 +223,17 @@ impl FsModel {
         self.names.get(&path) == Some(&Binding::Absent)
     }
     /// A call found the name present.
-    pub(crate) fn present(&mut self, path: PathId, kind: NodeKind) -> InodeIx {
+    pub(crate) fn present(&mut self, paths: &mut Paths, path: PathId, kind: NodeKind) -> InodeIx {
+        if !self.names.contains_key(&path) {
+            match self.origin(paths, path) {
+                Some(initial) => {
+                    let ix = self.add(kind, Some(initial));
+                    self.names.insert(path, Binding::Node(ix));
+                    return ix;
+                }
+                None => self.absent(path),
+            }
+        }
         match self.names.get(&path).copied() {
             Some(Binding::Node(ix)) => {
                 let node = self.node_mut(ix);
@@ -299,14 +247,44 @@ impl FsModel {
                 let ix = self.add(kind, None);
                 self.node_mut(ix).external = true;
                 self.names.insert(path, Binding::Node(ix));
+                let parent = paths.parent(path);
+                if parent != path && !matches!(self.names.get(&parent), Some(Binding::Node(_))) {
+                    self.present(paths, parent, NodeKind::Dir);
+                }
                 ix
             }
-            None => {
-                let ix = self.add(kind, Some(path));
-                self.names.insert(path, Binding::Node(ix));
-                ix
+            None => self.add(kind, None),
+        }
+    }
+    /// A program was executed by this name: it has to be there from the start, whatever was made meanwhile.
+    pub(crate) fn program(&mut self, paths: &mut Paths, path: PathId) -> InodeIx {
+        if self.names.contains_key(&path) {
+            return self.present(paths, path, NodeKind::File);
+        }
+        let ix = self.add(NodeKind::File, Some(path));
+        self.names.insert(path, Binding::Node(ix));
+        ix
+    }
+    /// What has this name now was called so at the start. `None`: it was not there, or nothing has the name.
+    pub(crate) fn at_start(&self, paths: &mut Paths, path: PathId) -> Option<PathId> {
+        match self.names.get(&path) {
+            None => self.origin(paths, path),
+            Some(Binding::Node(ix)) => self.node(*ix).initial,
+            Some(Binding::Absent) => None,
+        }
+    }
+    /// What a name that nobody has spoken of was called at the start. `None`: it was not there, because the workload made a
+    /// directory above it.
+    fn origin(&self, paths: &mut Paths, path: PathId) -> Option<PathId> {
+        let mut at = path;
+        while paths.parent(at) != at {
+            at = paths.parent(at);
+            match self.names.get(&at) {
+                None | Some(Binding::Absent) => {}
+                Some(Binding::Node(ix)) => return paths.moved(path, at, self.node(*ix).initial?),
             }
         }
+        Some(path)
     }
     /// A call found the name absent.
     pub(crate) fn absent(&mut self, path: PathId) {
@@ -336,19 +314,23 @@ impl FsModel {
         ix
     }
     /// The workload removed the name.
-    pub(crate) fn remove(&mut self, path: PathId, kind: NodeKind) {
-        self.present(path, kind);
+    pub(crate) fn remove(&mut self, paths: &mut Paths, path: PathId, kind: NodeKind) {
+        self.present(paths, path, kind);
         self.unbind(path);
     }
-    /// The workload gave `from` the name `to`.
-    pub(crate) fn rename(&mut self, from: PathId, to: PathId, exchange: bool) {
+    /// The workload gave `from` the name `to`, and what is below it with it.
+    pub(crate) fn rename(&mut self, paths: &mut Paths, from: PathId, to: PathId, exchange: bool) {
         if from == to {
             return;
         }
-        let node = self.present(from, NodeKind::Unknown);
+        let node = self.present(paths, from, NodeKind::Unknown);
+        let below = self.taken_from(paths, from);
+        let others = self.taken_from(paths, to);
         if exchange {
-            let other = self.present(to, NodeKind::Unknown);
+            let other = self.present(paths, to, NodeKind::Unknown);
             self.names.insert(from, Binding::Node(other));
+            self.put_below(paths, others, to, from);
+            self.bound_link(paths, from);
         } else {
             if !self.names.contains_key(&to) {
                 self.initially_absent.insert(to);
@@ -358,16 +340,88 @@ impl FsModel {
         }
         self.made.insert(to);
         self.names.insert(to, Binding::Node(node));
+        self.put_below(paths, below, from, to);
+        self.bound_link(paths, to);
+    }
+    /// The workload made a symbolic link.
+    pub(crate) fn symlink(&mut self, paths: &Paths, path: PathId, target: &[u8]) {
+        let ix = self.create(path, NodeKind::Symlink, None);
+        self.node_mut(ix).target = Some(target.into());
+        self.bound_link(paths, path);
+    }
+    /// The nodes below a name, which are there no longer.
+    fn taken_from(&mut self, paths: &Paths, dir: PathId) -> Vec<(PathId, InodeIx)> {
+        let mut taken = Vec::new();
+        for path in paths.below(dir) {
+            if self.moved > MOVED_MAX || !self.may_look_at(1) {
+                break;
+            }
+            if let Some(name) = self.names.get_mut(&path)
+                && let Binding::Node(ix) = *name
+            {
+                *name = Binding::Absent;
+                self.moved += 1;
+                taken.push((path, ix));
+            }
+        }
+        taken
+    }
+    /// Whether so many more may be looked at because of a directory's new name.
+    pub(crate) fn may_look_at(&mut self, count: usize) -> bool {
+        self.looked_at = self.looked_at.saturating_add(count);
+        self.looked_at <= LOOKED_AT_MAX
+    }
+    fn put_below(&mut self, paths: &mut Paths, taken: Vec<(PathId, InodeIx)>, from: PathId, to: PathId) {
+        for (path, ix) in taken {
+            if let Some(path) = paths.moved(path, from, to) {
+                self.names.insert(path, Binding::Node(ix));
+                self.bound_link(paths, path);
+            }
+        }
+    }
+    /// A name stands for something else now, perhaps for a link.
+    fn bound_link(&mut self, paths: &Paths, path: PathId) {
+        if let Some(ix) = self.lookup(path)
+            && self.node(ix).target.is_some()
+        {
+            self.links_changed = true;
+            self.link_lengths.insert(paths.get(path).len());
+        }
+    }
+    /// Where a beginning of a path leads, as far as the workload's own doing tells.
+    pub(crate) fn led(&self, paths: &Paths, path: &[u8]) -> Led<'_> {
+        let Some(id) = paths.find(path) else { return Led::Unknown };
+        match self.names.get(&id) {
+            Some(Binding::Node(ix)) if self.node(*ix).target.is_some() => {
+                self.node(*ix).target.as_deref().map_or(Led::Unknown, Led::To)
+            }
+            Some(Binding::Node(ix)) if self.node(*ix).initial != Some(id) => Led::Nowhere,
+            _ if self.initially_absent.contains(&id) => Led::Nowhere,
+            _ => Led::Unknown,
+        }
+    }
+    /// Whether the path of a link of the workload's may be as long as this.
+    pub(crate) fn has_link_of(&self, len: usize) -> bool {
+        self.link_lengths.contains(&len)
+    }
+    /// Whether the workload has made links.
+    pub(crate) fn has_links(&self) -> bool {
+        !self.link_lengths.is_empty()
+    }
+    /// Whether a link of the workload's came or went since the last such question.
+    pub(crate) fn links_changed(&mut self) -> bool {
+        std::mem::take(&mut self.links_changed)
     }
     /// The workload gave the node behind `from` a further name.
-    pub(crate) fn link(&mut self, from: PathId, to: PathId) {
-        let node = self.present(from, NodeKind::Unknown);
+    pub(crate) fn link(&mut self, paths: &mut Paths, from: PathId, to: PathId) {
+        let node = self.present(paths, from, NodeKind::Unknown);
         if !self.names.contains_key(&to) {
             self.initially_absent.insert(to);
         }
         self.node_mut(node).links += 1;
         self.made.insert(to);
         self.names.insert(to, Binding::Node(node));
+        self.bound_link(paths, to);
     }
     /// A read returned bytes up to `end`.
     pub(crate) fn read_up_to(&mut self, ix: InodeIx, end: u64) {
@@ -481,8 +535,10 @@ impl FsModel {
             size: 0,
             written: initial.is_none(),
             link_len: 0,
+            target: None,
             dirent_bytes: 0,
             executed: false,
+            executed_opened: false,
             links: 1,
             opens: 0,
             occupied: 0,
@@ -495,6 +551,7 @@ impl FsModel {
     }
     fn unbind(&mut self, path: PathId) {
         if let Some(Binding::Node(ix)) = self.names.insert(path, Binding::Absent) {
+            self.links_changed |= self.node(ix).kind == NodeKind::Symlink;
             let node = self.node_mut(ix);
             if node.links == 1 {
                 node.links = 0;
@@ -522,26 +579,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_normalised_lexically() {
-        let mut paths = Paths::default();
-        let cwd = paths.intern(b"/srv//app/./");
-        assert_eq!(paths.get(cwd), b"/srv/app");
-        let up = paths.join(cwd, b"../../../etc/x");
-        assert_eq!(paths.get(up), b"/etc/x");
-        assert_eq!(paths.join(up, b"/srv/app/"), cwd);
-        assert_eq!(parent_of(b"/etc/x"), b"/etc");
-        assert_eq!(parent_of(b"/etc"), b"/");
-    }
-
-    #[test]
     fn the_first_evidence_decides_what_existed() {
         let mut paths = Paths::default();
         let mut fs = FsModel::default();
         let (read, made, gone) = (paths.intern(b"/r"), paths.intern(b"/m"), paths.intern(b"/g"));
-        let r = fs.present(read, NodeKind::File);
+        let r = fs.present(&mut paths, read, NodeKind::File);
         fs.read_up_to(r, 100);
         fs.create(made, NodeKind::File, Some(0o644));
-        fs.remove(gone, NodeKind::File);
+        fs.remove(&mut paths, gone, NodeKind::File);
         let initial: Vec<_> = fs.nodes().iter().filter_map(|n| n.initial).collect();
         assert_eq!(initial, [read, gone]);
         assert_eq!(fs.node(r).start_size(), 100);
@@ -553,9 +598,31 @@ mod tests {
         let mut paths = Paths::default();
         let mut fs = FsModel::default();
         let (a, b) = (paths.intern(b"/a"), paths.intern(b"/b"));
-        fs.rename(a, b, false);
-        let ix = fs.present(b, NodeKind::File);
+        fs.rename(&mut paths, a, b, false);
+        let ix = fs.present(&mut paths, b, NodeKind::File);
         fs.read_up_to(ix, 7);
         assert_eq!((fs.node(ix).initial, fs.node(ix).start_size()), (Some(a), 7));
+    }
+
+    #[test]
+    fn what_is_in_a_directory_goes_where_the_directory_goes() {
+        let mut paths = Paths::default();
+        let mut fs = FsModel::default();
+        let mut at = |path: &str| paths.intern(path.as_bytes());
+        let (d, e, f) = (at("/d"), at("/e"), at("/f"));
+        let (dx, ex, fx, ey, dy) = (at("/d/s/x"), at("/e/s/x"), at("/f/s/x"), at("/e/y"), at("/d/y"));
+        let x = fs.present(&mut paths, dx, NodeKind::File);
+        fs.rename(&mut paths, d, e, false);
+        assert_eq!((fs.lookup(ex), fs.lookup(dx)), (Some(x), None));
+        // What nobody had spoken of was in the directory from the start.
+        let y = fs.present(&mut paths, ey, NodeKind::File);
+        assert_eq!(fs.node(y).initial, Some(dy));
+        // And in one that the workload makes, it was not.
+        fs.create(d, NodeKind::Dir, None);
+        let other = fs.present(&mut paths, dy, NodeKind::File);
+        assert!(fs.node(other).external && other != y);
+        fs.create(f, NodeKind::Dir, None);
+        fs.rename(&mut paths, e, f, true);
+        assert_eq!((fs.lookup(fx), fs.lookup(ex)), (Some(x), None));
     }
 }

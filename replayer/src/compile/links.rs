@@ -1,6 +1,7 @@
 //! Symbolic links, deduced from where the kernel ended up when a path was opened.
 
-use super::fsmodel::parent_of;
+use super::fsmodel::Led;
+use super::paths::{normalise, parent_of};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,8 +48,10 @@ impl Observed {
             && !is_below(found, opened)
             && !opened.starts_with(b"/proc/")
             && !opened.starts_with(b"/dev/");
-        if plausible && self.has_room() && self.pairs.insert(opened.to_vec(), found.to_vec()).is_none() {
+        // What a path led to first, it led to at the start.
+        if plausible && self.has_room() && !self.pairs.contains_key(opened) {
             self.bytes += opened.len() + found.len();
+            self.pairs.insert(opened.to_vec(), found.to_vec());
         }
     }
 
@@ -102,6 +105,14 @@ fn directory_links<'a>(opened: &'a [u8], found: &'a [u8]) -> impl Iterator<Item 
     .filter(|(a, b)| a != b)
 }
 
+/// Where a link with this text leads.
+fn reached(link: &[u8], text: &[u8]) -> Vec<u8> {
+    if text.first() == Some(&b'/') {
+        return text.to_vec();
+    }
+    [parent_of(link), b"/", text].concat()
+}
+
 fn last(path: &[u8]) -> &[u8] {
     path.rsplit(|c| *c == b'/').next().unwrap_or_default()
 }
@@ -131,6 +142,17 @@ impl Links {
     }
     /// The path that an absolute, normalised path leads to.
     pub(crate) fn resolve(&self, path: &[u8], follow_last: bool) -> Vec<u8> {
+        self.resolve_beside(path, follow_last, &|_| false, &|_| Led::Unknown)
+    }
+    /// As [`Self::resolve`], beside links that came meanwhile: `made` says where a beginning of a path leads now, and
+    /// `lengths` how long it may be.
+    pub(crate) fn resolve_beside<'a>(
+        &self,
+        path: &[u8],
+        follow_last: bool,
+        lengths: &dyn Fn(usize) -> bool,
+        made: &dyn Fn(&[u8]) -> Led<'a>,
+    ) -> Vec<u8> {
         let mut path = path.to_vec();
         for _ in 0..DEPTH_MAX {
             if self.work.get() > WORK_MAX {
@@ -144,15 +166,21 @@ impl Links {
                 if end == path.len() && !follow_last {
                     break;
                 }
-                if !self.lengths.contains(&end) {
+                let known = self.lengths.contains(&end);
+                if !known && !lengths(end) {
                     continue;
                 }
                 // A lookup compares about as much as it has to, a dozen times.
                 self.work.set(self.work.get() + end as u64 + 64);
-                if let Some(target) = self.by_path.get(&path[..end]) {
-                    let mut next = target.clone();
+                let link = &path[..end];
+                let target = match made(link) {
+                    Led::To(text) => Some(reached(link, text)),
+                    Led::Nowhere => None,
+                    Led::Unknown => self.by_path.get(link).cloned(),
+                };
+                if let Some(mut next) = target {
                     next.extend_from_slice(&path[end..]);
-                    changed = Some(next);
+                    changed = Some(normalise(&next));
                     break;
                 }
             }

@@ -4,7 +4,7 @@ use super::arrivals::{CallId, Place, Told};
 use super::calls::{Known, Sc};
 use super::emit::RESTARTS;
 use super::facts::Facts;
-use super::fsmodel::PathId;
+use super::paths::PathId;
 use super::source::Source;
 use super::steps::terminals::TIOCGPTPEER;
 use super::world::groups::Shared;

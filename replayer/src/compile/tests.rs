@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 mod files;
 mod inherited;
 mod listeners;
+mod names;
 mod outcomes;
 mod pools;
 mod registrations;
@@ -983,7 +984,7 @@ fn forks_of_a_large_table_share_it() {
     let mut world = super::world::World::new(
         super::budget::Budget::of(&t),
         super::world::Seed::default(),
-        super::fsmodel::Paths::default(),
+        super::paths::Paths::default(),
         super::fsmodel::FsModel::default(),
     );
     for event in &t.events {

@@ -1,6 +1,7 @@
 //! File systems that were full during the recording: where they are, and how much went into them.
 
-use super::fsmodel::{FsModel, Paths, parent_of};
+use super::fsmodel::FsModel;
+use super::paths::{PathId, Paths, parent_of};
 use crate::plan::environment::Volume;
 use rustc_hash::FxHashMap;
 
@@ -94,12 +95,7 @@ fn common(a: &[u8], b: &[u8]) -> usize {
 
 impl FsModel {
     /// Two names that a call treated as of one file system.
-    pub(crate) fn same_device(
-        &mut self,
-        paths: &Paths,
-        from: super::fsmodel::PathId,
-        to: super::fsmodel::PathId,
-    ) {
+    pub(crate) fn same_device(&mut self, paths: &Paths, from: PathId, to: PathId) {
         for (one, other) in [(from, to), (to, from)] {
             if let Some(dev) = self.lookup(one).map(|ix| self.node(ix).dev) {
                 self.devices.has(dev, paths.get(other));

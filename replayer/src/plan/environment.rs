@@ -6,6 +6,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+/// How large a program is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutableSize {
+    /// Its bytes.
+    pub bytes: u64,
+    /// It is executed by its descriptor as well, which an exec may close: it can have no interpreter, which would not find it.
+    pub by_descriptor: bool,
+}
+
 /// The surroundings of a replay.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Environment {
@@ -14,7 +23,7 @@ pub struct Environment {
     /// Recorded paths of executed programs: the worker lies there (mode 0755), reached through whatever links `files` has.
     pub executables: Vec<Vec<u8>>,
     /// How long those of them were whose size is known: the worker's file is made as long.
-    pub executable_sizes: BTreeMap<Vec<u8>, u64>,
+    pub executable_sizes: BTreeMap<Vec<u8>, ExecutableSize>,
     /// Addresses to add to the loopback interface, besides 127.0.0.1/8 and `::1`.
     pub addresses: Vec<IpAddr>,
     /// Soft and hard limits of the root task, by the kernel's name in `/proc/PID/limits` order of `setrlimit` numbers:
@@ -90,6 +99,8 @@ pub enum FileKind {
     },
     /// A FIFO.
     Fifo,
+    /// The name of a unix socket. Who binds one there in the replay removes it first, if the workload does not.
+    Socket,
     /// A character device: null, zero, full, random, urandom, tty are such in the sandbox; any other becomes an empty
     /// regular file.
     Device {

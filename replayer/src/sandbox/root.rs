@@ -3,8 +3,8 @@
 
 use super::limits::{FILE_BYTES, Limits};
 use super::{SandboxError, devices, mounts};
-use crate::plan::environment::{Environment, FileKind, FileSpec, PreopenedKind};
-use ctrace_program::{PROGRAM_PATH, WORKER_PATH};
+use crate::plan::environment::{Environment, ExecutableSize, FileKind, FileSpec, PreopenedKind};
+use ctrace_program::{PROGRAM_PATH, WORKER_LINE, WORKER_PATH};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -207,7 +207,7 @@ pub(crate) fn supply(supply: Supply, program: &File, worker: &[u8]) -> Result<Op
             _ => {}
         }
     }
-    write_worker(worker, worker_at).map_err(|error| fail(worker_at, error))?;
+    write_program(worker, worker_at).map_err(|error| fail(worker_at, error))?;
     let why = match supply {
         Supply::Mount(carrier) => {
             let directory = program_at.parent().unwrap_or(Path::new("/"));
@@ -273,7 +273,7 @@ pub(crate) fn populate(
     }
     for path in &environment.executables {
         let at = inside(path);
-        let size = environment.executable_sizes.get(path).copied().unwrap_or(0);
+        let size = environment.executable_sizes.get(path).copied();
         if let Err(error) = place(worker, size, &at, &mut made, 0) {
             problems.add(format!("program {}: {error}", at.display()));
         }
@@ -313,9 +313,9 @@ pub(crate) fn remove_worker_directory() -> io::Result<()> {
     fs::remove_dir_all(WORKER_DIRECTORY)
 }
 
-fn write_worker(worker: &[u8], to: &Path) -> io::Result<()> {
+fn write_program(program: &[u8], to: &Path) -> io::Result<()> {
     let mut out = OpenOptions::new().write(true).create_new(true).mode(0o755).open(to)?;
-    out.write_all(worker)?;
+    out.write_all(program)?;
     out.set_permissions(fs::Permissions::from_mode(0o755))
 }
 
@@ -384,6 +384,10 @@ fn make(at: &Path, file: &FileSpec, made: &mut HashSet<PathBuf>) -> io::Result<(
         FileKind::Fifo => {
             nix::unistd::mkfifo(at, nix::sys::stat::Mode::from_bits_truncate(mode))?;
             return Ok(());
+        }
+        FileKind::Socket => {
+            let mode = nix::sys::stat::Mode::from_bits_truncate(mode);
+            return nix::sys::stat::mknod(at, nix::sys::stat::SFlag::S_IFSOCK, mode, 0).map_err(Into::into);
         }
         FileKind::Regular { size } => {
             if *size > FILE_BYTES {
@@ -475,7 +479,13 @@ fn mount_volume(at: &Path, bytes: u64, limits: &Limits, made: &mut HashSet<PathB
 
 /// Every path has a worker of its own: what is written to one does not reach the others.
 /// Its file has `size` bytes, if that is more than the worker has.
-fn place(worker: &[u8], size: u64, at: &Path, made: &mut HashSet<PathBuf>, depth: u32) -> io::Result<()> {
+fn place(
+    worker: &[u8],
+    size: Option<ExecutableSize>,
+    at: &Path,
+    made: &mut HashSet<PathBuf>,
+    depth: u32,
+) -> io::Result<()> {
     if depth > LINKS_MAX {
         return Err(io::Error::from_raw_os_error(libc::ELOOP));
     }
@@ -490,9 +500,14 @@ fn place(worker: &[u8], size: u64, at: &Path, made: &mut HashSet<PathBuf>, depth
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    write_worker(worker, at)?;
-    if size > worker.len() as u64 {
-        OpenOptions::new().write(true).open(at)?.set_len(size.min(FILE_BYTES))?;
-    }
-    Ok(())
+    // Of a known size that is too small for a worker: its interpreter is one. Most scripts are, and are read again by who
+    // executes them.
+    let Some(ExecutableSize { bytes, by_descriptor }) = size.filter(|size| size.bytes > 0) else {
+        return write_program(worker, at);
+    };
+    let whole = by_descriptor || bytes >= worker.len() as u64;
+    let (program, least) =
+        if whole { (worker, worker.len()) } else { (WORKER_LINE.as_bytes(), WORKER_LINE.trim_end().len()) };
+    write_program(program, at)?;
+    OpenOptions::new().write(true).open(at)?.set_len(bytes.max(least as u64).min(FILE_BYTES))
 }

@@ -3,7 +3,7 @@
 use crate::arch::nr;
 use crate::engine::marked;
 use crate::state::{Task, count};
-use ctrace_program::WORKER_PATH;
+use ctrace_program::{WORKER_LINE, WORKER_PATH};
 
 const AT_FDCWD: u64 = -100_i64 as u64;
 const AT_EMPTY_PATH: u64 = 0x1000;
@@ -14,12 +14,14 @@ const O_EXCL: u64 = 0o200;
 const O_TRUNC: u64 = 0o1000;
 const S_IFMT: u64 = 0o170_000;
 const S_IFREG: u64 = 0o100_000;
+const EXECUTABLE: u64 = 0o111;
 const F_GETFD: u64 = 1;
 const FD_CLOEXEC: i64 = 1;
 const SEEK_SET: u64 = 0;
 const SEEK_CUR: u64 = 1;
 /// `STATX_TYPE`, `STATX_MODE`, `STATX_INO`, `STATX_SIZE`.
 const STATX_WANTED: u64 = 0x303;
+static LINE: &[u8] = WORKER_LINE.as_bytes();
 /// `WORKER_PATH` with the NUL that ends it.
 static PRISTINE: [u8; WORKER_PATH.len() + 1] = {
     let mut out = [0; WORKER_PATH.len() + 1];
@@ -48,8 +50,9 @@ fn look(directory: u64, path: u64, flags: u64) -> Option<Look> {
     (ret == 0).then_some(Look { mode: statx[3] >> 32 & 0xffff, inode: statx[4], size: statx[5] })
 }
 
-/// Puts a worker where the recording has written another program: what was written here is no program. Takes what is no
-/// argument of the call out of `regs`.
+/// Puts a worker where the recording has written another program: what was written here is no program. A file that is executed
+/// by its name keeps its size, and may be written and read meanwhile: a worker is its interpreter. By its descriptor it could
+/// not be executed so when the exec closes that. Takes what is no argument of the call out of `regs`.
 pub fn restore(task: &Task, number: u32, regs: &mut [u64; 6]) {
     let mut calls = 0;
     let by_descriptor = number == nr::EXECVEAT && regs[4] & AT_EMPTY_PATH != 0;
@@ -65,20 +68,37 @@ pub fn restore(task: &Task, number: u32, regs: &mut [u64; 6]) {
 }
 
 fn restore_named(directory: u64, path: u64, calls: &mut u64) {
+    let Some((to, here, is_new)) = open_named(directory, path, 0, calls) else { return };
+    let size = here.size;
+    let len = if size + 1 == LINE.len() as u64 { size } else { LINE.len() as u64 };
+    let _ = marked(nr::PWRITE64, [to, LINE.as_ptr() as u64, len, 0, 0]);
     *calls += 1;
-    let Some(here) = look(directory, path, 0).filter(|here| here.mode & S_IFMT == S_IFREG) else { return };
-    *calls += 1;
-    let mut to = marked(nr::OPENAT, [directory, path, O_WRONLY | O_TRUNC | O_CLOEXEC, 0, 0]);
-    if to < 0 {
-        let _ = marked(nr::UNLINKAT, [directory, path, 0, 0, 0]);
-        let new = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
-        to = marked(nr::OPENAT, [directory, path, new, here.mode & 0o7777 | 0o100, 0]);
-        *calls += 2;
+    if is_new && size > len {
+        let _ = marked(nr::FTRUNCATE, [to, size, 0, 0, 0]);
+        *calls += 1;
     }
+    // Somebody was allowed to execute it: an access control list may have said so, which is another here.
+    if here.mode & EXECUTABLE == 0 {
+        let _ = marked(nr::FCHMOD, [to, here.mode & 0o7777 | EXECUTABLE, 0, 0, 0]);
+        *calls += 1;
+    }
+    close(to as i64, calls);
+}
+
+/// Opens a file to write to it, a new one when this one is being executed. The descriptor, what the file was, and whether it is
+/// new.
+fn open_named(directory: u64, path: u64, flags: u64, calls: &mut u64) -> Option<(u64, Look, bool)> {
+    *calls += 2;
+    let here = look(directory, path, 0).filter(|here| here.mode & S_IFMT == S_IFREG)?;
+    let to = marked(nr::OPENAT, [directory, path, O_WRONLY | O_CLOEXEC | flags, 0, 0]);
     if to >= 0 {
-        copy_to(to as u64, calls);
-        close(to, calls);
+        return Some((to as u64, here, false));
     }
+    let _ = marked(nr::UNLINKAT, [directory, path, 0, 0, 0]);
+    let new = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
+    let to = marked(nr::OPENAT, [directory, path, new, here.mode & 0o7777 | 0o100, 0]);
+    *calls += 2;
+    (to >= 0).then_some((to as u64, here, true))
 }
 
 /// What a descriptor refers to becomes a worker; `also_at` (0: nowhere) is a path that may lead to the same file.
@@ -91,7 +111,11 @@ fn restore_opened(fd: u64, also_at: u64, calls: &mut u64) {
     if also_at != 0 {
         *calls += 1;
         if look(AT_FDCWD, also_at, 0).is_some_and(|there| there.inode == here.inode) {
-            return restore_named(AT_FDCWD, also_at, calls);
+            if let Some((to, ..)) = open_named(AT_FDCWD, also_at, O_TRUNC, calls) {
+                copy_to(to, calls);
+                close(to as i64, calls);
+            }
+            return;
         }
     }
     // Open for writing, as a memfd is.

@@ -2,8 +2,9 @@
 
 use super::super::calls::Sc;
 use super::super::emit::{EdgeKind, Needs};
-use super::super::fsmodel::{InodeIx, PathId, parent_of};
+use super::super::fsmodel::InodeIx;
 use super::super::model::{Cx, Model};
+use super::super::paths::PathId;
 use super::super::world::{Mark, OfdIx, OfdKind};
 use super::{before, keep, keep_latest};
 use rustc_hash::FxHashMap;
@@ -77,15 +78,11 @@ impl Files {
     /// goes elsewhere, comes after what was made and removed in it.
     fn among_directories(&self, model: &Model<'_>, cx: &Cx<'_>, path: PathId, needs: &mut Needs) {
         let paths = &model.world.paths;
-        let mut at = paths.get(path);
-        loop {
-            let above = parent_of(at);
-            if above.len() >= at.len() {
-                break;
-            }
-            let name = paths.find(above).and_then(|above| self.names.get(&above));
-            needs.recorded(EdgeKind::Path, before(name.map(|name| &name.changed), cx.call.t_ns));
-            at = above;
+        let (mut below, mut at) = (path, paths.parent(path));
+        while at != below {
+            let changed = self.names.get(&at).map(|name| &name.changed);
+            needs.recorded(EdgeKind::Path, before(changed, cx.call.t_ns));
+            (below, at) = (at, paths.parent(at));
         }
         if matches!(cx.known.sc, Sc::Rmdir | Sc::Unlinkat | Sc::Rename | Sc::Renameat | Sc::Renameat2) {
             needs.recorded(EdgeKind::Path, before(self.entries.get(&path), cx.call.t_ns));
@@ -102,10 +99,7 @@ impl Files {
             if changes {
                 keep(&mut name.changed, mark);
                 name.seen.clear();
-                let paths = &model.world.paths;
-                if let Some(above) = paths.find(parent_of(paths.get(*path))) {
-                    keep(self.entries.entry(above).or_default(), mark);
-                }
+                keep(self.entries.entry(model.world.paths.parent(*path)).or_default(), mark);
             } else {
                 keep_latest(&mut name.seen, mark, LOOKERS);
             }

@@ -2,9 +2,10 @@
 //! others are answered as they were.
 
 use super::super::calls::Sc;
-use super::super::fsmodel::{NodeKind, PathId};
+use super::super::fsmodel::NodeKind;
 use super::super::lower::Lower;
 use super::super::model::Cx;
+use super::super::paths::PathId;
 use super::super::world::{OfdKind, detail_addr, positional};
 use super::{FICLONE, memory};
 use ctrace_format::syscalls::Replay;
@@ -90,6 +91,8 @@ impl Lower<'_> {
             }
             (Sc::EpollCtl, EEXIST | ENOENT) => self.is_watched(cx) == (errno == EEXIST),
             (Sc::EpollCtl, EPERM) => self.is_never_ready(cx),
+            // Of a process that has gone or has no memory, in /proc: other processes are here.
+            (Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Read | Sc::Readlink | Sc::Readlinkat, ESRCH) => false,
             (Sc::Execve | Sc::Execveat, EACCES) => self.is_no_program(cx),
             // The arguments are made that long.
             (Sc::Execve | Sc::Execveat, E2BIG) => true,
@@ -136,6 +139,12 @@ impl Lower<'_> {
                 | Sc::Accept4,
                 _,
             ) => own,
+            // Nobody makes a name among the kernel's own; here they are plain directories.
+            (Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat | Sc::Symlink | Sc::Symlinkat, ENOENT)
+                if self.is_kernels_own(cx) =>
+            {
+                false
+            }
             // A name that the model has, but the call did not find, was somebody else's doing (and vice versa).
             (_, ENOENT) => {
                 // A script by a descriptor that an exec closes.
@@ -145,6 +154,13 @@ impl Lower<'_> {
             (_, EEXIST) => cx.paths.last().is_some_and(exists),
             _ => own && cx.known.row().replay != Replay::Granted,
         }
+    }
+
+    /// Whether the last name of a call is in a file system of the kernel's.
+    fn is_kernels_own(&self, cx: &Cx<'_>) -> bool {
+        let Some(path) = cx.paths.last() else { return false };
+        let path = self.world.paths.get(*path);
+        [b"/proc/".as_slice(), b"/sys/"].iter().any(|of| path.starts_with(of))
     }
 
     /// Whether a call that needs room in a file system finds none here either.

@@ -3,12 +3,13 @@
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
 use super::super::emit::Lowered;
-use super::super::fsmodel::{NodeKind, PATH_MAX};
+use super::super::fsmodel::{NodeKind, SIZE_MAX};
 use super::super::lower::Lower;
 use super::super::model::Cx;
+use super::super::paths::{PATH_MAX, PathId};
 use super::super::world::{O_CLOEXEC, O_CREAT, OfdKind, detail_str, open_flags};
 use super::AT_FDCWD;
-use ctrace_format::StrId;
+use ctrace_format::{Object, StrId};
 use ctrace_program::{Sel, Step, flags};
 
 impl Lower<'_> {
@@ -117,14 +118,45 @@ impl Lower<'_> {
             if !self.world.fs.is_absent(*path) {
                 continue;
             }
-            let text = self.world.paths.get(*path).to_vec();
-            let blob = self.emit.cstr(&text)?;
-            let dir = open & super::super::world::O_DIRECTORY != 0;
-            let step = if dir {
-                Step::call(nr::mkdirat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o755)
-            } else {
-                Step::call(nr::mknodat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o100_644).imm(3, 0)
-            };
+            let mut above = Vec::new();
+            let (mut below, mut at) = (*path, self.world.paths.parent(*path));
+            while at != below && self.world.fs.is_absent(at) {
+                above.push(at);
+                (below, at) = (at, self.world.paths.parent(at));
+            }
+            for directory in above.into_iter().rev() {
+                self.conjure_one(directory, NodeKind::Dir, 0, pre)?;
+            }
+            let (mut kind, mut bytes) = (NodeKind::File, 0);
+            if let Some(Object::File { mode, size, .. }) = cx.call.object.map(|o| self.source.object(o)) {
+                (kind, bytes) = (NodeKind::of_mode(*mode), *size);
+            }
+            if open & super::super::world::O_DIRECTORY != 0 {
+                kind = NodeKind::Dir;
+            }
+            self.conjure_one(*path, kind, bytes, pre)?;
+        }
+        Ok(())
+    }
+
+    /// A directory, or a file of so many bytes.
+    fn conjure_one(
+        &mut self,
+        path: PathId,
+        kind: NodeKind,
+        bytes: u64,
+        pre: &mut Vec<Step>,
+    ) -> Result<(), CompileError> {
+        let text = self.world.paths.get(path).to_vec();
+        let blob = self.emit.cstr(&text)?;
+        let step = if kind == NodeKind::Dir {
+            Step::call(nr::mkdirat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o755)
+        } else {
+            Step::call(nr::mknodat).imm(0, AT_FDCWD).arg(1, Sel::Data, blob).imm(2, 0o100_644).imm(3, 0)
+        };
+        pre.push(step.with(flags::ENGINE));
+        if kind == NodeKind::File && bytes > 0 {
+            let step = Step::call(nr::truncate).arg(0, Sel::Data, blob).imm(1, bytes.min(SIZE_MAX));
             pre.push(step.with(flags::ENGINE));
         }
         Ok(())
@@ -151,22 +183,13 @@ impl Lower<'_> {
         })
     }
 
-    /// An extended attribute is set to something of the same length; an access control list to a plain one.
+    /// An extended attribute is set to something of the same length; an access control list to one with as many entries.
     pub(crate) fn set_attribute(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         let name = detail_str(cx.call, 1).map_or(&b""[..], |id| self.source.str(id)).to_vec();
         if !name.starts_with(b"system.") || cx.call.ret < 0 {
             return self.generic(cx);
         }
-        if cx.call.args[3] != 28 {
-            return Ok(self.surrogate(cx));
-        }
-        // Version 2, then tag, permissions and id of the owner, the group and the others (linux/posix_acl_xattr.h).
-        let mut list = 2_u32.to_ne_bytes().to_vec();
-        for (tag, permissions) in [(1_u16, 6_u16), (4, 4), (32, 4)] {
-            list.extend_from_slice(&tag.to_ne_bytes());
-            list.extend_from_slice(&permissions.to_ne_bytes());
-            list.extend_from_slice(&u32::MAX.to_ne_bytes());
-        }
+        let Some(list) = access_list(cx.call.args[3]) else { return Ok(self.surrogate(cx)) };
         let list = self.emit.data(&list)?;
         let mut lowered = self.generic(cx)?;
         lowered.step = lowered.step.arg(2, Sel::Data, list);
@@ -182,5 +205,54 @@ impl Lower<'_> {
             if matches!(mode & 0o170_000, 0o020_000 | 0o060_000) { mode & 0o7777 | 0o100_000 } else { mode };
         let step = if at == 1 { self.plain(cx, &[0]) } else { self.call_step(cx) };
         Ok(step.arg(at, Sel::Data, path).imm(at + 1, safe).imm(at + 2, 0).into())
+    }
+}
+
+/// A valid access control list of a size (include/uapi/linux/posix_acl_xattr.h): a version, then entries of a tag,
+/// permissions and an id, in the order that `posix_acl_valid` (fs/posix_acl.c) asks for.
+fn access_list(size: u64) -> Option<Vec<u8>> {
+    const VERSION: u32 = 2;
+    const ENTRIES_MAX: u64 = 8192;
+    const OWNER: u16 = 1;
+    const USER: u16 = 2;
+    const GROUP: u16 = 4;
+    const MASK: u16 = 16;
+    const OTHERS: u16 = 32;
+    let entries = size.checked_sub(4).filter(|rest| rest % 8 == 0)? / 8;
+    let mut tags = match entries {
+        0 => Vec::new(),
+        3 => vec![OWNER, GROUP, OTHERS],
+        4..=ENTRIES_MAX => vec![OWNER, GROUP, MASK, OTHERS],
+        _ => return None,
+    };
+    for _ in 4..entries {
+        tags.insert(1, USER);
+    }
+    let mut list = VERSION.to_ne_bytes().to_vec();
+    for tag in tags {
+        let permissions: u16 = if tag == OWNER { 6 } else { 4 };
+        let id = if tag == USER { 0 } else { u32::MAX };
+        list.extend_from_slice(&tag.to_ne_bytes());
+        list.extend_from_slice(&permissions.to_ne_bytes());
+        list.extend_from_slice(&id.to_ne_bytes());
+    }
+    Some(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_control_list_is_as_long_as_the_recorded_one() {
+        for size in [4, 28, 36, 44, 60, 4 + 8 * 25] {
+            assert_eq!(access_list(size).map(|list| list.len() as u64), Some(size));
+        }
+        for size in [0, 3, 12, 29, u64::MAX] {
+            assert_eq!(access_list(size), None);
+        }
+        let list = access_list(44).unwrap();
+        let tags: Vec<u16> = list[4..].chunks(8).map(|e| u16::from_ne_bytes([e[0], e[1]])).collect();
+        assert_eq!(tags, [1, 2, 4, 16, 32]);
     }
 }

@@ -286,6 +286,16 @@ impl Lower<'_> {
         Self::lasting(cx, flags::SURROGATE)
     }
 
+    /// What the call is about cannot be had here (`what`): it gets the answer that it had, when it had it.
+    pub(crate) fn answered_in_its_time(&mut self, cx: &Cx<'_>, what: &str) -> Lowered {
+        self.emit.count(As::Surrogate, what);
+        if Self::is_whole(cx) {
+            let step = self.answered(cx).with(flags::SURROGATE);
+            return Self::in_its_time(cx, step);
+        }
+        Self::lasting(cx, flags::SURROGATE)
+    }
+
     /// A call that cannot be rebuilt.
     pub(crate) fn missing(&mut self, cx: &Cx<'_>) -> Lowered {
         self.emit.count(As::Missing, cx.name);

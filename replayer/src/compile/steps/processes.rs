@@ -7,9 +7,11 @@ use super::super::facts::{
     CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
     clone_operands,
 };
-use super::super::fsmodel::{Inode, PathId};
+use super::super::fsmodel::Inode;
 use super::super::lower::Lower;
 use super::super::model::Cx;
+use super::super::paths::PathId;
+use super::super::world::detail_value;
 use ctrace_format::Detail;
 use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
 
@@ -132,6 +134,9 @@ impl Lower<'_> {
     pub(crate) fn wait(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         const WNOHANG: u64 = 1;
         const P_PID: u64 = 1;
+        if is_of_a_tracer(cx) {
+            return Ok(self.answered_in_its_time(cx, "wait4 of a tracer"));
+        }
         let waitid = cx.known.sc == Sc::Waitid;
         let mut pre = Vec::new();
         let mut step = if waitid {
@@ -245,6 +250,17 @@ impl Lower<'_> {
             None => self.missing(cx),
         }
     }
+}
+
+/// Whether a wait was told of a stop that it had not asked for: only a tracer is (`wait_task_stopped`, kernel/exit.c), and
+/// nobody traces in a sandbox.
+fn is_of_a_tracer(cx: &Cx<'_>) -> bool {
+    const WUNTRACED: u64 = 2;
+    const STOPPED: u64 = 0x7f;
+    cx.known.sc == Sc::Wait4
+        && cx.call.ret > 0
+        && cx.call.args[2] & WUNTRACED == 0
+        && detail_value(cx.call, 1).is_some_and(|status| status & 0xff == STOPPED)
 }
 
 /// Whether the workload wrote a file itself.

@@ -214,7 +214,7 @@ impl World {
                         let number = self.ofd_of(task, fd0).and_then(|ofd| self.ptys.get(&ofd));
                         let name = format!("/dev/pts/{}", number.copied().unwrap_or(0));
                         let path = self.paths.intern(name.as_bytes());
-                        let inode = self.fs.present(path, NodeKind::Device);
+                        let inode = self.fs.present(&mut self.paths, path, NodeKind::Device);
                         self.fs.node_mut(inode).rdev = PTS_RDEV;
                         let kind = OfdKind::Node { path, inode };
                         self.new_anon(proc, call, kind, call.args[2] as u32, end_ns)?;
@@ -324,9 +324,13 @@ impl World {
             }
             Sc::Chdir => {
                 if let Some(target) = self.target(source, task, call, 0, None) {
-                    self.fs.present(target.path, NodeKind::Dir);
+                    self.fs.present(&mut self.paths, target.path, NodeKind::Dir);
                     let fs = self.procs[proc as usize].fs;
-                    self.fs_states[fs as usize].cwd = target.path;
+                    let state = &mut self.fs_states[fs as usize];
+                    state.cwd = target.path;
+                    // From an unknown one, a relative path leads to an unknown one.
+                    let text = detail_str(call, 0).map(|id| source.str(id));
+                    state.began_here &= text.is_some_and(|text| text.first() != Some(&b'/'));
                 }
             }
             Sc::Fchdir => {
@@ -335,6 +339,7 @@ impl World {
                 {
                     let fs = self.procs[proc as usize].fs;
                     self.fs_states[fs as usize].cwd = path;
+                    self.fs_states[fs as usize].began_here = false;
                 }
             }
             Sc::Unshare => {
@@ -397,7 +402,7 @@ impl World {
                     && path.first() == Some(&b'/')
                 {
                     let path = self.paths.intern(&path);
-                    self.fs.present(path, NodeKind::File);
+                    self.fs.present(&mut self.paths, path, NodeKind::File);
                 }
             }
             (Sc::Connect, EINPROGRESS) => {

@@ -316,7 +316,7 @@ impl World {
         match object {
             Object::File { path, mode, rdev, size, dev, .. } => {
                 let path = self.paths.intern(source.str(*path));
-                let inode = self.fs.present(path, NodeKind::of_mode(*mode));
+                let inode = self.fs.present(&mut self.paths, path, NodeKind::of_mode(*mode));
                 self.fs.placed(inode, *dev, self.paths.get(path));
                 self.tell(inode, *mode, *rdev, *size);
                 OfdKind::Node { path, inode }
@@ -389,7 +389,7 @@ impl World {
             FdTarget::File { path, mode, size, rdev, dev, .. } => {
                 let deleted = path.strip_suffix(b" (deleted)");
                 let path = self.paths.intern(deleted.unwrap_or(path));
-                let inode = self.fs.present(path, NodeKind::of_mode(*mode));
+                let inode = self.fs.present(&mut self.paths, path, NodeKind::of_mode(*mode));
                 // Of a file that did not answer nothing but its name is known.
                 if *mode != 0 {
                     self.fs.placed(inode, *dev, self.paths.get(path));

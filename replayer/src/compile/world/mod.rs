@@ -23,8 +23,9 @@ pub(crate) use details::{
 use super::CompileError;
 use super::budget::Budget;
 use super::calls::{Calls, Sc};
-use super::fsmodel::{FsModel, InodeIx, PathId, Paths};
+use super::fsmodel::{FsModel, InodeIx};
 use super::links::Links;
+use super::paths::{PathId, Paths};
 use ctrace_analysis::shared::{Marked, SharedMap};
 use ctrace_format::{ObjectId, SockAddr, StrId, Syscall, TaskId};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -219,6 +220,8 @@ pub(crate) struct Files {
 #[derive(Debug, Clone)]
 pub(crate) struct FsState {
     pub(crate) cwd: PathId,
+    /// Nothing has told the working directory: it is the one that the recording began in, whichever that was.
+    pub(crate) began_here: bool,
     pub(crate) umask: u32,
 }
 
@@ -595,10 +598,26 @@ impl World {
         state.threads > 1 || self.files[state.files as usize].users > 1
     }
 
+    /// The working directory of a task, and what comes with it.
+    pub(crate) fn fs_of(&self, task: TaskIx) -> &FsState {
+        let proc = &self.procs[self.tasks[task as usize].proc as usize];
+        &self.fs_states[proc.fs as usize]
+    }
+
+    /// Where the recording began is known now.
+    pub(crate) fn began_in(&mut self, cwd: &[u8]) {
+        let began = self.paths.intern(cwd);
+        for state in self.fs_states.iter_mut().filter(|state| state.began_here) {
+            let below = self.paths.get(state.cwd).get(1..).unwrap_or_default().to_vec();
+            state.cwd = self.paths.join(began, &below);
+            state.began_here = false;
+        }
+        self.seed.cwd = Some(cwd.to_vec());
+    }
+
     /// The working directory of a task.
     pub(crate) fn cwd_of(&self, task: TaskIx) -> PathId {
-        let proc = &self.procs[self.tasks[task as usize].proc as usize];
-        self.fs_states[proc.fs as usize].cwd
+        self.fs_of(task).cwd
     }
 
     /// Whether others than one thread of a process could read from a description that it has as `fd`.

@@ -2,7 +2,9 @@
 
 use super::super::CompileError;
 use super::super::calls::{Known, Sc};
-use super::super::fsmodel::{InodeIx, NodeKind, PathId, parent_of};
+use super::super::fsmodel::{InodeIx, NodeKind};
+use super::super::links::Observed;
+use super::super::paths::PathId;
 use super::super::source::Source;
 use super::{
     AT_FDCWD, O_CREAT, O_DIRECTORY, O_EXCL, O_TMPFILE, O_TRUNC, OfdKind, Target, TaskIx, World, detail_str,
@@ -42,18 +44,58 @@ impl World {
             path
         };
         let sc = self.calls.get(call.sysno).sc;
-        Some(Target { path: self.resolve(path, follows(sc, call)), by_fd })
+        Some(Target { path: self.resolve(path, follows(sc, call, text)), by_fd })
+    }
+
+    /// The workload gave `from` the name `to`: who is in a directory goes with it.
+    fn renamed(&mut self, from: PathId, to: PathId, exchange: bool) {
+        let is_directory = self.paths.has_below(from) || exchange && self.paths.has_below(to);
+        self.fs.rename(&mut self.paths, from, to, exchange);
+        if !is_directory || !self.fs.may_look_at(self.fs_states.len() + self.ofds.len()) {
+            return;
+        }
+        let paths = &mut self.paths;
+        let mut follow = |path: &mut PathId| {
+            if let Some(moved) = paths.moved(*path, from, to) {
+                *path = moved;
+            } else if exchange && let Some(moved) = paths.moved(*path, to, from) {
+                *path = moved;
+            }
+        };
+        for state in &mut self.fs_states {
+            follow(&mut state.cwd);
+        }
+        for ofd in &mut self.ofds {
+            if let OfdKind::Node { path, .. } = &mut ofd.kind {
+                follow(path);
+            }
+        }
+    }
+
+    /// A path led to what the kernel calls `found`: links that were there at the start may have led it there.
+    pub(crate) fn observed(&mut self, links: &mut Observed, path: PathId, found: &[u8]) {
+        let found = self.paths.intern(found);
+        let at_start = |world: &mut Self, path| world.fs.at_start(&mut world.paths, path);
+        if let (Some(path), Some(found)) = (at_start(self, path), at_start(self, found)) {
+            links.observe(self.paths.get(path), self.paths.get(found));
+        }
     }
 
     /// The path behind links, the last component's only when `follow`.
     pub(crate) fn resolve(&mut self, path: PathId, follow: bool) -> PathId {
-        if self.seed.links.is_empty() {
+        if self.seed.links.is_empty() && !self.fs.has_links() {
             return path;
+        }
+        if self.fs.links_changed() {
+            self.resolved.clear();
         }
         if let Some(known) = self.resolved.get(&(path, follow)) {
             return *known;
         }
-        let to = self.seed.links.resolve(self.paths.get(path), follow);
+        let (fs, paths) = (&self.fs, &self.paths);
+        let made = |beginning: &[u8]| fs.led(paths, beginning);
+        let lengths = |len: usize| fs.has_link_of(len);
+        let to = self.seed.links.resolve_beside(paths.get(path), follow, &lengths, &made);
         let to = self.paths.intern(&to);
         self.resolved.insert((path, follow), to);
         to
@@ -110,49 +152,37 @@ impl World {
             (_, 2) => self.fs.absent(path),
             // EISDIR, ENOTEMPTY; EEXIST
             (_, 21 | 39) | (Sc::Mkdir | Sc::Mkdirat, 17) => {
-                self.fs.present(path, NodeKind::Dir);
+                self.fs.present(&mut self.paths, path, NodeKind::Dir);
             }
             // EINVAL of readlink: no link. EEXIST, ETXTBSY, ELOOP, EACCES of something that is there.
             (Sc::Readlink | Sc::Readlinkat, 22) | (Sc::Rmdir, 20) | (_, 17 | 26) => {
-                self.fs.present(path, NodeKind::Unknown);
+                self.fs.present(&mut self.paths, path, NodeKind::Unknown);
             }
-            // EACCES of a program: a directory, or a file that nobody may execute.
-            (Sc::Execve | Sc::Execveat, 13) => {
-                let inode = self.fs.present(path, NodeKind::File);
+            // EACCES of a program: a directory, or a file that nobody may execute; of one that nothing else is known of, perhaps
+            // a directory above it that this user may not search.
+            (Sc::Execve | Sc::Execveat, 13) if self.fs.lookup(path).is_some() => {
+                let inode = self.fs.present(&mut self.paths, path, NodeKind::File);
                 let node = self.fs.node_mut(inode);
                 if node.kind == NodeKind::File && node.mode.is_none() {
                     node.mode = Some(0o644);
                 }
             }
             (Sc::Open | Sc::Openat, 40) => {
-                self.fs.present(path, NodeKind::Symlink);
+                self.fs.present(&mut self.paths, path, NodeKind::Symlink);
             }
             (Sc::Open | Sc::Openat, 6) if self.paths.get(path) == b"/dev/tty" => {
-                let inode = self.fs.present(path, NodeKind::Device);
+                let inode = self.fs.present(&mut self.paths, path, NodeKind::Device);
                 self.fs.node_mut(inode).rdev = 0x500;
             }
             _ => {}
         }
     }
 
-    /// A file was found. In a directory that the workload made, somebody else made it: the kernel, in one of a control group.
-    fn found(&mut self, path: PathId, kind: NodeKind) -> InodeIx {
-        if self.fs.lookup(path).is_none() && !self.fs.is_absent(path) {
-            let parent = parent_of(self.paths.get(path)).to_vec();
-            let parent = self.paths.intern(&parent);
-            if self.fs.lookup(parent).is_some_and(|ix| self.fs.node(ix).initial.is_none()) {
-                self.fs.absent(path);
-            }
-        }
-        self.fs.present(path, kind)
-    }
-
     /// A name is about to be made: its directory is there, though no other call may say so.
     fn room_for(&mut self, path: PathId) {
-        let parent = parent_of(self.paths.get(path)).to_vec();
-        let parent = self.paths.intern(&parent);
+        let parent = self.paths.parent(path);
         if self.fs.lookup(parent).is_none() && !self.fs.is_absent(parent) {
-            self.fs.present(parent, NodeKind::Dir);
+            self.fs.present(&mut self.paths, parent, NodeKind::Dir);
         }
     }
 
@@ -185,7 +215,7 @@ impl World {
         };
         if flags & O_TMPFILE == O_TMPFILE {
             let scratch = self.paths.join(path, b"#tmpfile");
-            self.fs.present(path, NodeKind::Dir);
+            self.fs.present(&mut self.paths, path, NodeKind::Dir);
             let inode = self.fs.create(scratch, NodeKind::File, Some(mode));
             return OfdKind::Node { path: scratch, inode };
         }
@@ -201,7 +231,7 @@ impl World {
             self.room_for(path);
             self.fs.create(path, if kind == NodeKind::Unknown { NodeKind::File } else { kind }, Some(mode))
         } else {
-            let inode = self.found(path, kind);
+            let inode = self.fs.present(&mut self.paths, path, kind);
             if flags & O_TRUNC == 0 || known_present {
                 self.tell(inode, file_mode, rdev, if flags & O_TRUNC == 0 { size } else { 0 });
             } else {
@@ -256,7 +286,11 @@ impl World {
                             Detail::Stat { mode, .. } => Some(*mode),
                             _ => None,
                         });
-                        Some(self.fs.present(target.path, mode.map_or(NodeKind::Unknown, NodeKind::of_mode)))
+                        Some(self.fs.present(
+                            &mut self.paths,
+                            target.path,
+                            mode.map_or(NodeKind::Unknown, NodeKind::of_mode),
+                        ))
                     };
                     if let Some(inode) = inode {
                         self.told_stat(inode, call);
@@ -275,27 +309,33 @@ impl World {
             | Sc::Utime
             | Sc::Utimes => {
                 if let Some(target) = self.target(source, task, call, 0, None) {
-                    let inode = self.fs.present(target.path, kind_by_name(source, call, 0));
+                    let inode = self.fs.present(&mut self.paths, target.path, kind_by_name(source, call, 0));
                     self.got_xattr(source, call, known.sc, inode);
+                    if known.sc == Sc::Access {
+                        self.accessible(inode, call.args[1]);
+                    }
                 }
             }
             Sc::Faccessat | Sc::Faccessat2 | Sc::Fchmodat | Sc::Fchownat | Sc::Utimensat | Sc::Futimesat => {
                 if let Some(target) = self.target(source, task, call, 1, fd(0))
                     && !target.by_fd
                 {
-                    self.fs.present(target.path, kind_by_name(source, call, 1));
+                    let inode = self.fs.present(&mut self.paths, target.path, kind_by_name(source, call, 1));
+                    if matches!(known.sc, Sc::Faccessat | Sc::Faccessat2) {
+                        self.accessible(inode, call.args[2]);
+                    }
                 }
             }
             Sc::Truncate => {
                 if let Some(target) = self.target(source, task, call, 0, None) {
-                    let inode = self.fs.present(target.path, NodeKind::File);
+                    let inode = self.fs.present(&mut self.paths, target.path, NodeKind::File);
                     self.fs.truncated(inode, call.args[1]);
                 }
             }
             Sc::Readlink | Sc::Readlinkat => {
                 let (arg, dir) = if known.sc == Sc::Readlinkat { (1, fd(0)) } else { (0, None) };
                 if let Some(target) = self.target(source, task, call, arg, dir) {
-                    let inode = self.fs.present(target.path, NodeKind::Symlink);
+                    let inode = self.fs.present(&mut self.paths, target.path, NodeKind::Symlink);
                     let node = self.fs.node_mut(inode);
                     node.kind = NodeKind::Symlink;
                     node.link_len = node.link_len.max(call.ret.clamp(0, 4095) as u32);
@@ -322,7 +362,8 @@ impl World {
                 let (arg, dir) = if known.sc == Sc::Symlinkat { (2, fd(1)) } else { (1, None) };
                 if let Some(target) = self.target(source, task, call, arg, dir) {
                     self.room_for(target.path);
-                    self.fs.create(target.path, NodeKind::Symlink, None);
+                    let text = detail_str(call, 0).map_or(&b""[..], |id| source.str(id));
+                    self.fs.symlink(&self.paths, target.path, text);
                 }
             }
             Sc::Unlink | Sc::Rmdir | Sc::Unlinkat => {
@@ -330,7 +371,7 @@ impl World {
                 let is_dir = known.sc == Sc::Rmdir || (known.sc == Sc::Unlinkat && call.args[2] & 0x200 != 0);
                 if let Some(target) = self.target(source, task, call, arg, dir) {
                     let kind = if is_dir { NodeKind::Dir } else { NodeKind::Unknown };
-                    self.fs.remove(target.path, kind);
+                    self.fs.remove(&mut self.paths, target.path, kind);
                 }
             }
             Sc::Rename | Sc::Renameat | Sc::Renameat2 | Sc::Link | Sc::Linkat => {
@@ -345,11 +386,11 @@ impl World {
                         if from.by_fd {
                             self.fs.create(to.path, NodeKind::File, None);
                         } else {
-                            self.fs.link(from.path, to.path);
+                            self.fs.link(&mut self.paths, from.path, to.path);
                         }
                     } else {
                         let exchange = known.sc == Sc::Renameat2 && call.args[4] & 2 != 0;
-                        self.fs.rename(from.path, to.path, exchange);
+                        self.renamed(from.path, to.path, exchange);
                     }
                 }
             }
@@ -360,6 +401,16 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// `access` allowed what it was asked for. To execute a file, somebody has to be allowed to; even root may not otherwise
+    /// (`generic_permission`, fs/namei.c).
+    fn accessible(&mut self, inode: InodeIx, asked: u64) {
+        const X_OK: u64 = 1;
+        let node = self.fs.node_mut(inode);
+        if asked & X_OK != 0 && node.mode.is_none() && node.initial.is_some() {
+            node.mode = Some(0o755);
+        }
     }
 
     pub(crate) fn got_xattr(&mut self, source: &dyn Source, call: &Syscall, sc: Sc, inode: InodeIx) {
@@ -379,9 +430,13 @@ impl World {
 /// Longest name of an extended attribute (include/uapi/linux/limits.h).
 const XATTR_NAME_MAX: usize = 255;
 
-/// Whether a call follows a link in the last component of its path.
-fn follows(sc: Sc, call: &Syscall) -> bool {
+/// Whether a call follows a link in the last component of its path. A slash at the end makes it, unless it is the name that
+/// matters (`link_path_walk` and `walk_component`, fs/namei.c).
+fn follows(sc: Sc, call: &Syscall, text: &[u8]) -> bool {
     const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
+    if text.ends_with(b"/") && !sc.row().renames {
+        return true;
+    }
     match sc.row().follow {
         Follow::Never => false,
         Follow::Unless(arg) => call.args[arg] & AT_SYMLINK_NOFOLLOW == 0,

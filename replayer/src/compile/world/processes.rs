@@ -1,7 +1,8 @@
 //! Threads and processes: those of the start snapshot, those that were forked, what they execute, how they end.
 
 use super::super::CompileError;
-use super::super::fsmodel::{InodeIx, NodeKind, PathId};
+use super::super::fsmodel::{InodeIx, NodeKind};
+use super::super::paths::PathId;
 use super::super::source::Source;
 use super::limits::LIMIT_NAME;
 use super::{
@@ -29,10 +30,10 @@ impl World {
             } else {
                 self.paths.intern(&process.cwd)
             };
-            self.fs.present(cwd, NodeKind::Dir);
+            self.fs.present(&mut self.paths, cwd, NodeKind::Dir);
             let exe = (!process.exe.is_empty()).then(|| self.paths.intern(&process.exe));
             if let Some(exe) = exe {
-                let ix = self.fs.present(exe, NodeKind::File);
+                let ix = self.fs.present(&mut self.paths, exe, NodeKind::File);
                 self.fs.node_mut(ix).executed = true;
             }
             let proc = self.add_proc(process.tgid.0, parent, cwd, process.umask, exe);
@@ -116,8 +117,9 @@ impl World {
         } else {
             let cwd = self.seed.cwd.clone().unwrap_or_else(|| b"/".to_vec());
             let cwd = self.paths.intern(&cwd);
-            self.fs.present(cwd, NodeKind::Dir);
+            self.fs.present(&mut self.paths, cwd, NodeKind::Dir);
             let proc = self.add_proc(def.tgid.0, None, cwd, 0o022, None);
+            self.fs_states[self.procs[proc as usize].fs as usize].began_here = self.seed.cwd.is_none();
             let ix = self.add_task(def.tid.0, def.start_ns, proc, None, Origin::Root, comm.clone())?;
             self.set_leader(proc, ix);
             self.give_inherited(source, ix)?;
@@ -201,11 +203,13 @@ impl World {
                 if let Some((path, inode)) = opened {
                     self.procs[proc as usize].exe = path.or(self.procs[proc as usize].exe);
                     self.fs.node_mut(inode).executed = true;
+                    self.fs.node_mut(inode).executed_opened = true;
                 } else {
-                    let path = self.paths.intern(source.str(*path));
+                    let cwd = self.fs_states[self.procs[proc as usize].fs as usize].cwd;
+                    let path = self.paths.join(cwd, source.str(*path));
                     let path = self.resolve(path, true);
                     self.procs[proc as usize].exe = Some(path);
-                    let ix = self.fs.present(path, NodeKind::File);
+                    let ix = self.fs.program(&mut self.paths, path);
                     self.fs.node_mut(ix).executed = true;
                 }
                 self.exec(proc)?;
@@ -317,7 +321,7 @@ impl World {
         exe: Option<PathId>,
     ) -> ProcIx {
         self.files.push(Files { users: 1, ..Files::default() });
-        self.fs_states.push(FsState { cwd, umask });
+        self.fs_states.push(FsState { cwd, began_here: false, umask });
         let proc = self.procs.len() as ProcIx;
         self.procs.push(Proc {
             tgid,

@@ -2,7 +2,8 @@
 
 use super::super::CompileError;
 use super::super::calls::Sc;
-use super::super::fsmodel::{NodeKind, parent_of};
+use super::super::fsmodel::NodeKind;
+use super::super::paths::parent_of;
 use super::super::source::Source;
 use super::{
     AF_UNIX, OfdIx, OfdKind, SOCK_DGRAM, Sock, SockIx, SockState, TaskIx, World, canonical, detail_addr,
@@ -26,7 +27,7 @@ fn length(addr: &SockAddr) -> usize {
 /// Makes an address no longer than one can be.
 fn cut(addr: &mut SockAddr) {
     match addr {
-        SockAddr::Unix(data) if data.first() == Some(&b'/') => data.truncate(super::super::fsmodel::PATH_MAX),
+        SockAddr::Unix(data) if data.first() == Some(&b'/') => data.truncate(super::super::paths::PATH_MAX),
         SockAddr::Unix(data) | SockAddr::Other { data, .. } => data.truncate(ADDRESS_MAX),
         _ => {}
     }
@@ -340,7 +341,7 @@ impl World {
             && path.first() == Some(&b'/')
         {
             let dir = self.paths.intern(parent_of(path));
-            self.fs.present(dir, NodeKind::Dir);
+            self.fs.present(&mut self.paths, dir, NodeKind::Dir);
         }
     }
 

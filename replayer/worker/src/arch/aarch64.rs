@@ -4,6 +4,8 @@ use core::arch::{asm, global_asm};
 
 pub mod nr {
     pub const OPENAT: u32 = 56;
+    pub const FCHMOD: u32 = 52;
+    pub const PWRITE64: u32 = 68;
     pub const SENDFILE: u32 = 71;
     pub const STATX: u32 = 291;
     pub const UNLINKAT: u32 = 35;

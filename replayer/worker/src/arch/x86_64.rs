@@ -4,6 +4,8 @@ use core::arch::{asm, global_asm};
 
 pub mod nr {
     pub const OPENAT: u32 = 257;
+    pub const FCHMOD: u32 = 91;
+    pub const PWRITE64: u32 = 18;
     pub const SENDFILE: u32 = 40;
     pub const STATX: u32 = 332;
     pub const UNLINKAT: u32 = 263;

@@ -1,0 +1,263 @@
+//! Names: what was there at the start, and what the workload's own renames and links make of them.
+
+use super::*;
+
+const CREATED: u64 = 0o102;
+const DIRECTORY: u64 = 0o200_000;
+
+/// A call whose only argument of weight is a path.
+fn about(t: &mut Mem, task: TaskId, name: &str, path: &[u8], ret: i64) {
+    let value = t.text(path);
+    t.call(task, name, [0; 6], ret).details.push(Detail::Str { arg: 0, value });
+}
+
+/// A call about two paths.
+fn between(t: &mut Mem, task: TaskId, name: &str, from: &[u8], to: &[u8]) {
+    let (from, to) = (t.text(from), t.text(to));
+    let call = t.call(task, name, [0; 6], 0);
+    call.details.extend([Detail::Str { arg: 0, value: from }, Detail::Str { arg: 1, value: to }]);
+}
+
+fn directory(t: &mut Mem, path: &[u8]) -> ObjectId {
+    let path = t.text(path);
+    t.add_object(Object::File { path, dev: 1, ino: 1, mode: 0o040_755, rdev: 0, size: 4096 })
+}
+
+/// Paths that are there when the replay begins.
+fn there(plan: &Plan) -> Vec<&str> {
+    plan.environment.files.iter().map(|file| std::str::from_utf8(&file.path).unwrap()).collect()
+}
+
+#[test]
+fn what_was_made_under_another_name_was_not_there() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    about(&mut t, a, "mkdir", b"/w/d", 0);
+    let made = t.file(b"/w/d/x", 0);
+    t.open(a, b"/w/d/x", CREATED, 3, Some(made));
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        call.details.push(Detail::Created);
+    }
+    between(&mut t, a, "rename", b"/w/d", b"/w/e");
+    between(&mut t, a, "symlink", b"e", b"/w/f");
+    let found = directory(&mut t, b"/w/e");
+    t.open(a, b"/w/f/", DIRECTORY, 4, Some(found));
+    about(&mut t, a, "lstat", b"/w/f/x", 0);
+    about(&mut t, a, "mkdir", b"/w/f/sub", 0);
+    between(&mut t, a, "rename", b"/w/e", b"/w/g");
+    about(&mut t, a, "mkdir", b"/w/g/sub/sub", 0);
+    about(&mut t, a, "unlink", b"/w/g/x", 0);
+    about(&mut t, a, "rmdir", b"/w/g", 0);
+    let plan = t.plan();
+    assert_eq!(there(&plan), ["/w"]);
+    assert_eq!(plan.summary.emulated.len(), 0, "{:?}", plan.summary);
+}
+
+#[test]
+fn what_was_in_a_directory_at_the_start_was_there_under_its_name_then() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    about(&mut t, a, "lstat", b"/w/d", 0);
+    between(&mut t, a, "rename", b"/w/d", b"/w/e");
+    let old = t.file(b"/w/e/old", 7);
+    t.open(a, b"/w/e/old", 0, 3, Some(old));
+    let paths = t.plan();
+    let there = there(&paths);
+    assert!(there.contains(&"/w/d/old") && !there.iter().any(|path| path.starts_with("/w/e")), "{there:?}");
+}
+
+#[test]
+fn a_working_directory_goes_where_its_directory_goes() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    about(&mut t, a, "mkdir", b"/w/d", 0);
+    about(&mut t, a, "chdir", b"/w/d", 0);
+    let dir = directory(&mut t, b"/w/d");
+    t.open(a, b"/w/d", DIRECTORY, 3, Some(dir));
+    between(&mut t, a, "rename", b"/w/d", b"/w/e");
+    about(&mut t, a, "mkdir", b"sub", 0);
+    // By the descriptor of the directory, which has another name by now.
+    let value = t.text(b"sub");
+    t.call(a, "newfstatat", [3, 0, 0, 0, 0, 0], 0).details.push(Detail::Str { arg: 1, value });
+    about(&mut t, a, "rmdir", b"/w/e/sub", 0);
+    assert_eq!(there(&t.plan()), ["/w"]);
+}
+
+#[test]
+fn where_a_process_began_is_told_by_one_that_never_went_elsewhere() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    // Whoever has gone elsewhere tells nothing.
+    about(&mut t, a, "chdir", b"/usr/share", 0);
+    let other = t.file(b"/usr/share/x", 3);
+    t.open(a, b"x", 0, 3, Some(other));
+    about(&mut t, b, "mkdir", b"one", 0);
+    let made = t.file(b"/w/one/y", 3);
+    t.open(b, b"one/y", CREATED, 3, Some(made));
+    let value = t.text(b"/w/one");
+    t.call(b, "rmdir", [0; 6], 0).details.push(Detail::Str { arg: 0, value });
+    let plan = t.plan();
+    assert_eq!(plan.environment.cwd, b"/w");
+    assert!(!there(&plan).iter().any(|path| path.contains("one")), "{:?}", there(&plan));
+}
+
+#[test]
+fn what_is_above_an_absent_name_is_a_directory() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    about(&mut t, a, "access", b"/usr/share/tool", 0);
+    t.open(a, b"/usr/share/tool/auto/load", 0, -2, None);
+    let plan = t.plan();
+    let tool = plan.environment.files.iter().find(|file| file.path == b"/usr/share/tool").unwrap();
+    assert!(matches!(tool.kind, FileKind::Directory { .. }), "{tool:?}");
+}
+
+#[test]
+fn what_may_be_executed_can_be() {
+    const X_OK: u64 = 1;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let value = t.text(b"/usr/sbin/tool");
+    t.call(a, "access", [0, X_OK, 0, 0, 0, 0], 0).details.push(Detail::Str { arg: 0, value });
+    // Who may not search the directory is refused, whatever is there.
+    about(&mut t, a, "execve", b"/root/bin/tool", -13);
+    let plan = t.plan();
+    let mode = |path: &[u8]| plan.environment.files.iter().find(|f| f.path == path).map(|f| f.mode);
+    assert_eq!(mode(b"/usr/sbin/tool"), Some(0o755));
+    assert_eq!(mode(b"/root/bin/tool"), None);
+}
+
+#[test]
+fn a_file_that_somebody_else_made_has_its_size_and_its_directory() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    about(&mut t, a, "mkdir", b"/w/d", 0);
+    let theirs = t.file(b"/w/d/sub/x", 100);
+    t.open(a, b"/w/d/sub/x", 0, 3, Some(theirs));
+    let plan = t.plan();
+    assert_eq!(there(&plan), ["/w"]);
+    let engine: Vec<u32> =
+        steps(&plan, 0).iter().filter(|s| s.flags & flags::ENGINE != 0).map(|s| s.nr).collect();
+    assert_eq!(engine, [named("mkdirat"), named("mknodat"), named("truncate")]);
+}
+
+#[test]
+fn a_process_that_is_gone_is_answered_as_that() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.open(a, b"/proc/2/environ", 0, -3, None);
+    let steps = steps(&t.plan(), 0);
+    let open = steps.iter().find(|s| s.nr == named("openat")).unwrap();
+    assert_eq!((open.flags & flags::FAULT, open.expect), (flags::FAULT, -3));
+}
+
+#[test]
+fn a_name_that_cannot_be_made_in_proc_is_not_made() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    about(&mut t, a, "mkdir", b"/proc/x", -2);
+    about(&mut t, a, "mkdir", b"/nowhere/x", -2);
+    let steps = steps(&t.plan(), 0);
+    let emulated: Vec<bool> =
+        steps.iter().filter(|s| s.nr == named("mkdir")).map(|s| s.flags & flags::FAULT != 0).collect();
+    assert_eq!(emulated, [true, false]);
+}
+
+#[test]
+fn a_socket_that_somebody_had_bound_is_there() {
+    const SOCKET: u32 = 0o140_777;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let value = t.text(b"/run/s");
+    let call = t.call(a, "lstat", [0; 6], 0);
+    call.details.push(Detail::Str { arg: 0, value });
+    call.details.push(Detail::Stat { arg: 1, mode: SOCKET, size: 0, ino: 1 });
+    let plan = t.plan();
+    let socket = plan.environment.files.iter().find(|file| file.path == b"/run/s");
+    assert!(socket.is_some_and(|file| file.kind == FileKind::Socket), "{:?}", plan.environment.files);
+}
+
+#[test]
+fn a_device_that_no_sandbox_has_is_read_as_it_was() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    for (path, minor, fd) in [(&b"/dev/kmsg"[..], 11, 3), (b"/dev/zero", 5, 4)] {
+        let name = t.text(path);
+        let device =
+            Object::File { path: name, dev: 1, ino: 1, mode: 0o020_644, rdev: 1 << 8 | minor, size: 0 };
+        let device = t.add_object(device);
+        t.open(a, path, 0, fd, Some(device));
+        t.call(a, "read", [fd as u64, 0, 100, 0, 0, 0], 72);
+    }
+    let steps = steps(&t.plan(), 0);
+    let emulated: Vec<bool> = steps
+        .iter()
+        .filter(|s| s.kind == Kind::Call as u8 && s.nr == named("read"))
+        .map(|s| s.flags & flags::FAULT != 0)
+        .collect();
+    assert_eq!(emulated, [true, false]);
+}
+
+/// Links that are made when the replay begins, and where they lead.
+fn links(plan: &Plan) -> Vec<(&str, &str)> {
+    let text = |bytes| std::str::from_utf8(bytes).unwrap();
+    plan.environment
+        .files
+        .iter()
+        .filter_map(|file| match &file.kind {
+            FileKind::Link { target } => Some((text(file.path.as_slice()), text(target.as_slice()))),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_relative_path_tells_of_links_once_it_is_known_where_the_recording_began() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let plain = t.file(b"/w/plain", 1);
+    t.open(a, b"plain", 0, 3, Some(plain));
+    about(&mut t, a, "access", b"t/e", 0);
+    let there = directory(&mut t, b"/w/t/a");
+    t.open(a, b"t/l", DIRECTORY, 4, Some(there));
+    // Whatever the workload makes of the name later.
+    about(&mut t, a, "unlink", b"t/l", 0);
+    about(&mut t, a, "mkdir", b"t/l", 0);
+    let own = directory(&mut t, b"/w/t/l/own");
+    about(&mut t, a, "mkdir", b"t/l/own", 0);
+    t.open(a, b"t/l/own", DIRECTORY, 5, Some(own));
+    assert_eq!(links(&t.plan()), [("/w/t/l", "a")]);
+}
+
+#[test]
+fn a_link_in_a_directory_that_got_another_name_is_where_it_was_at_the_start() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    between(&mut t, a, "rename", b"/w/d", b"/w/e");
+    let there = directory(&mut t, b"/w/e/x");
+    t.open(a, b"/w/e/l", DIRECTORY, 3, Some(there));
+    let plan = t.plan();
+    assert_eq!(links(&plan), [("/w/d/l", "x")]);
+    assert!(!there_is(&plan, "/w/e"));
+}
+
+fn there_is(plan: &Plan, name: &str) -> bool {
+    there(plan).iter().any(|path| path.starts_with(name))
+}
+
+#[test]
+fn a_relative_name_of_a_program_is_below_the_working_directory() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    about(&mut t, a, "chdir", b"/w", 0);
+    let script = t.file(b"/w/run", 49);
+    let path = t.text(b"./run");
+    let kind = ProcessKind::Exec { path, old_tid: Tid(10), argv: Vec::new(), argc: 0 };
+    t.events.push(Event::Process(Process { t_ns: t.now, task: a, kind }));
+    t.open(a, b"/w/run", 0, 3, Some(script));
+    let plan = t.plan();
+    assert_eq!(plan.environment.executables, [b"/w/run".to_vec()]);
+    assert_eq!(plan.environment.executable_sizes.get(&b"/w/run"[..]).map(|size| size.bytes), Some(49));
+}
