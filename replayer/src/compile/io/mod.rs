@@ -17,7 +17,7 @@ use super::lower::Lower;
 use super::model::Cx;
 use super::netlink;
 use super::wire;
-use super::world::nonblocking::asks_not_to_wait;
+use super::world::from_start::asks_not_to_wait;
 use super::world::{
     O_CLOEXEC, OfdIx, OfdKind, detail_addr, detail_iov, detail_newfds, detail_value, positional,
 };

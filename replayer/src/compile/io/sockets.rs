@@ -8,7 +8,7 @@ use super::super::model::Cx;
 use super::super::netlink;
 use super::super::peers::family_of;
 use super::super::wire;
-use super::super::world::nonblocking::TIME_LIMIT_NS;
+use super::super::world::from_start::TIME_LIMIT_NS;
 use super::super::world::{
     O_CLOEXEC, OfdKind, SockIx, SockState, canonical, detail_addr, detail_bytes, detail_value,
 };

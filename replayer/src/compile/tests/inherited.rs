@@ -85,3 +85,26 @@ fn both_ends_of_a_connection_that_was_there_have_their_flags() {
     let tasks = Program::open(plan.program.try_clone().unwrap()).unwrap().tasks.len() as u32;
     assert_eq!((0..tasks).map(|task| set_nonblocking(&plan, task).len()).sum::<usize>(), 2);
 }
+
+/// `copy_file_range` refuses a file that is written at its end alone.
+#[test]
+fn a_file_that_refused_a_copy_appends() {
+    const O_APPEND: u32 = 0o2000;
+    const EBADF: i64 = -9;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let (log, other) = (t.file(b"/w/log", 0), t.file(b"/w/other", 9));
+    t.call(a, "fstat", [1, 0, 0, 0, 0, 0], 0).object = Some(log);
+    t.call(a, "fstat", [2, 0, 0, 0, 0, 0], 0).object = Some(other);
+    t.open(a, b"/w/other", 0, 3, Some(other));
+    t.call(a, "copy_file_range", [3, 0, 1, 0, 100, 0], EBADF).object = Some(other);
+    t.call(a, "write", [1, 0, 9, 0, 0, 0], 9).object = Some(log);
+    let plan = t.plan();
+    let flags = |fd: i32| {
+        plan.environment.preopened.iter().find_map(|one| match &one.kind {
+            crate::plan::environment::PreopenedKind::File { flags, .. } if one.fd == fd => Some(*flags),
+            _ => None,
+        })
+    };
+    assert_eq!((flags(1), flags(2)), (Some(O_APPEND | O_RDWR), Some(0)));
+}

@@ -442,6 +442,7 @@ impl World {
             self.ensure_fd(source, task, fd0, call.object, writes)?;
         }
         self.would_have_blocked(task, call, known.sc);
+        self.would_have_appended(task, call, known.sc);
         self.failed_name(source, task, call, known);
         Ok(())
     }

@@ -45,7 +45,9 @@ impl World {
             }
             _ => {}
         }
-        let flags = if one.written { 2 } else { 0 } | if one.nonblock { O_NONBLOCK } else { 0 };
+        let flags = if one.written { 2 } else { 0 }
+            | if one.nonblock { O_NONBLOCK } else { 0 }
+            | if one.append { O_APPEND } else { 0 };
         let ofd = self.add_ofd(kind, flags, one.object);
         self.ofds[ofd as usize].inherited = true;
         ofd
@@ -93,6 +95,7 @@ impl World {
             object: Some(object),
             written: writes,
             nonblock: false,
+            append: false,
         };
         if self.tasks[root as usize].origin == Origin::Forked {
             self.unknown_fds += 1;
@@ -470,7 +473,11 @@ impl World {
                     } else {
                         self.ofds[ofd as usize].nonblock = false;
                     }
-                    self.ofds[ofd as usize].append = call.ret as u32 & O_APPEND != 0;
+                    if call.ret as u32 & O_APPEND != 0 {
+                        self.known_appending(ofd, fd0);
+                    } else {
+                        self.ofds[ofd as usize].append = false;
+                    }
                     if call.ret & 3 != 0 {
                         self.known_writable(ofd, fd0);
                     }

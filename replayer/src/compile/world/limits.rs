@@ -109,7 +109,15 @@ impl World {
         let unknown = self.numbers_unknown.difference(&self.numbers_known);
         let (tid, start_ns) = (root.tid, root.start_ns);
         unknown
-            .map(|fd| Inherited { tid, start_ns, fd: *fd, object: None, written: false, nonblock: false })
+            .map(|fd| Inherited {
+                tid,
+                start_ns,
+                fd: *fd,
+                object: None,
+                written: false,
+                nonblock: false,
+                append: false,
+            })
             .collect()
     }
 

@@ -6,10 +6,10 @@ pub(crate) mod apply;
 mod descriptors;
 mod details;
 mod epoll;
+pub(crate) mod from_start;
 pub(crate) mod groups;
 pub(crate) mod limits;
 mod names;
-pub(crate) mod nonblocking;
 mod passing;
 mod processes;
 mod sockets;
@@ -387,6 +387,8 @@ pub(crate) struct Inherited {
     pub(crate) written: bool,
     /// It was seen not to block.
     pub(crate) nonblock: bool,
+    /// It was seen to append.
+    pub(crate) append: bool,
 }
 
 /// What an earlier pass learned that a later one needs from its first event on.

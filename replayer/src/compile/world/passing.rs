@@ -195,6 +195,7 @@ impl World {
                             object: one.object,
                             written: false,
                             nonblock: false,
+                            append: false,
                         },
                     ),
                 };

@@ -1,13 +1,16 @@
-//! `O_NONBLOCK` of descriptions that are there from the start: the snapshot does not show those of a command's own, nor
-//! those that came while it was taken.
+//! `O_NONBLOCK` and `O_APPEND` of descriptions that are there from the start: the snapshot does not show those of a command's
+//! own, nor those that came while it was taken.
 
 use super::super::calls::Sc;
+use super::super::fsmodel::NodeKind;
 use super::super::io::MSG_DONTWAIT;
 use super::{Inherited, OfdIx, OfdKind, TaskIx, World};
 use ctrace_format::Syscall;
 use rustc_hash::FxHashSet;
 
+const EBADF: i64 = -9;
 const EAGAIN: i64 = -11;
+const EINVAL: i64 = -22;
 const RWF_NOWAIT: u64 = 8;
 /// A call that took less did not wait for a time limit of its socket (`SO_RCVTIMEO`, `SO_SNDTIMEO`), which the kernel counts
 /// in ticks of its clock.
@@ -67,14 +70,57 @@ impl World {
         }
     }
 
+    /// A call that moves bytes between two files failed. When it could read the one and write the other, it is because the
+    /// other appends: `copy_file_range` says EBADF then (`generic_file_rw_checks`, fs/read_write.c), `sendfile` and `splice`
+    /// say EINVAL (`do_splice_direct` and `do_splice`, fs/splice.c).
+    pub(super) fn would_have_appended(&mut self, task: TaskIx, call: &Syscall, sc: Sc) {
+        let (input, output) = match (sc, call.ret) {
+            (Sc::CopyFileRange, EBADF) | (Sc::Splice, EINVAL) => (call.args[0], call.args[2]),
+            (Sc::Sendfile, EINVAL) => (call.args[1], call.args[0]),
+            _ => return,
+        };
+        let (input, output) = (input as i32, output as i32);
+        let is_file = |world: &Self, ofd: OfdIx| {
+            world.inode_of(ofd).is_some_and(|inode| world.fs.node(inode).kind == NodeKind::File)
+        };
+        // A pipe is spliced from.
+        let gives = |world: &Self, ofd: OfdIx| {
+            is_file(world, ofd) || matches!(world.ofds[ofd as usize].kind, OfdKind::Pipe { write: false, .. })
+        };
+        if let Some(from) = self.ofd_of(task, input)
+            && let Some(to) = self.ofd_of(task, output)
+            && self.ofds[to as usize].inherited
+            && is_file(self, to)
+            && gives(self, from)
+        {
+            self.known_appending(to, output);
+        }
+    }
+
+    /// An inherited description turned out to append.
+    pub(super) fn known_appending(&mut self, ofd: OfdIx, fd: i32) {
+        let known = &mut self.ofds[ofd as usize];
+        if known.append {
+            return;
+        }
+        known.append = true;
+        // It may have other numbers by now.
+        let by_number = self.by_number.get(&(fd, known.object));
+        for at in by_number.into_iter().chain(self.discovered_as.get(&ofd)) {
+            self.discovered[*at].append = true;
+        }
+    }
+
     /// What was discovered of descriptors that were there from the start, each end of a pipe and each socket being one
     /// description, whatever its numbers.
     pub(crate) fn take_discovered(&mut self) -> Vec<Inherited> {
         let mut found = std::mem::take(&mut self.discovered);
         let end = |one: &Inherited| one.object.map(|object| (object, one.written));
         let nonblocking: FxHashSet<_> = found.iter().filter(|one| one.nonblock).filter_map(end).collect();
+        let appending: FxHashSet<_> = found.iter().filter(|one| one.append).filter_map(end).collect();
         for one in &mut found {
             one.nonblock |= end(one).is_some_and(|end| nonblocking.contains(&end));
+            one.append |= end(one).is_some_and(|end| appending.contains(&end));
         }
         found
     }
