@@ -88,7 +88,8 @@ pub extern "C" fn handler(signo: i32, _info: *mut u8, ucontext: *mut u64) {
 fn wait_again(task: &Task, frame: &Frame, step: &Step) {
     let mut scratch = Scratch::new(task);
     for index in 0..3 {
-        let is_plain = step.sel.get(index).is_some_and(|sel| *sel == Sel::Imm as u8 || *sel == Sel::Futex as u8);
+        let is_plain =
+            step.sel.get(index).is_some_and(|sel| *sel == Sel::Imm as u8 || *sel == Sel::Futex as u8);
         if is_plain && let Some(value) = resolve(task, step, index, &mut scratch, 0) {
             frame.set_argument(index, value);
         }
