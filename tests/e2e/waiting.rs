@@ -1,7 +1,7 @@
 //! Programs whose tasks wait for each other, are stopped, are interrupted or die of a fault: a replay waits for causes, and
 //! nothing in it is given up.
 
-use crate::host::{alone, can_record, has, run, shared};
+use crate::host::{can_record, has, run, shared};
 use crate::replay::expect_match;
 
 /// Records a Python program and replays it: everything as recorded, and nothing of it by giving up.
@@ -11,11 +11,6 @@ fn replays(what: &str, program: &str) {
         return;
     }
     let _host = shared();
-    recorded_replays(what, program);
-}
-
-#[track_caller]
-fn recorded_replays(what: &str, program: &str) {
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("x.ctr");
     run(["record", "-o", trace.to_str().unwrap(), "--", "python3", "-S", "-E", "-c", program]).expect(0);
@@ -228,12 +223,7 @@ time.sleep(0.02)
 
 #[test]
 fn threads_that_take_turns_to_watch_a_descriptor_replay() {
-    if !can_record() || !has(&["python3"]) {
-        return;
-    }
-    // Beside other tests, a wait of it is forced now and then.
-    let _host = alone();
-    recorded_replays(
+    replays(
         "watches of several threads",
         "
 import queue, select, socket, threading, time

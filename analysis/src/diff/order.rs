@@ -87,12 +87,17 @@ pub(crate) fn order(
     rows: &mut Rows<'_>,
 ) -> Option<Violation> {
     let kind = |p: Partner| (pairing.lanes[p.lane].family, joint.a[p.a.symbol as usize].base);
+    let end = |op: &Op| op.t_ns.saturating_add(op.duration_ns).saturating_add(tick_ns);
     let mut alike: BTreeMap<Alike, Vec<(Partner, Partner)>> = BTreeMap::new();
     let mut judged = 0_u64;
     for Edge { cause, effect, why } in partners.edges.list() {
         let (Some(cause), Some(effect)) = (partners.partner(*cause), partners.partner(*effect)) else {
             continue;
         };
+        // Its clock or its events are wrong where the recording itself has the effect first.
+        if end(&effect.a) < cause.a.t_ns {
+            continue;
+        }
         alike.entry((*why, kind(cause), kind(effect))).or_default().push((cause, effect));
         judged += 1;
     }
@@ -100,12 +105,11 @@ pub(crate) fn order(
     let mut first: Option<(Violation, Why)> = None;
     for ((why, _, _), edges) in &alike {
         let mut begins: Vec<u64> = edges.iter().map(|(cause, _)| cause.b.t_ns).collect();
-        let end = |p: &Partner| p.b.t_ns.saturating_add(p.b.duration_ns).saturating_add(tick_ns);
         let mut effects: Vec<Partner> = edges.iter().map(|(_, effect)| *effect).collect();
         begins.sort_unstable();
-        effects.sort_by_key(end);
+        effects.sort_by_key(|effect| end(&effect.b));
         for (begin, effect) in begins.into_iter().zip(&effects) {
-            if end(effect) < begin {
+            if end(&effect.b) < begin {
                 *violated.entry(*why).or_default() += 1;
                 if first.is_none_or(|(f, _)| effect.a.t_ns < f.a.t_ns) {
                     first = Some((Violation { lane: effect.lane, a: effect.a, b: effect.b }, *why));

@@ -157,14 +157,22 @@ fn process_events(n: u64, stopped: bool) -> Option<(u64, u64)> {
     let mut recorder = recorder_of(&["forks", &n.to_string()], &out)?;
     if stopped {
         let children = format!("/proc/{0}/task/{0}/children", recorder.id());
-        let target = || std::fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
+        // The target runs from when it has executed its program; before that the recorder holds it.
+        let runs = |id: &&str| {
+            std::fs::read_link(format!("/proc/{id}/exe"))
+                .is_ok_and(|exe| exe.file_name() == calls().file_name())
+        };
         let began = Instant::now();
-        while target().is_empty() && began.elapsed() < Duration::from_secs(20) && !out.exists() {
+        let target = loop {
+            let of_recorder = std::fs::read_to_string(&children).unwrap_or_default();
+            if let Some(target) = of_recorder.split_whitespace().find(runs) {
+                break target.to_owned();
+            }
+            if recorder.try_wait().unwrap().is_some() || began.elapsed() > Duration::from_secs(60) {
+                break String::new();
+            }
             std::thread::sleep(Duration::from_millis(1));
-        }
-        let target = target();
-        // Long enough for the recorder to let the target go.
-        std::thread::sleep(Duration::from_millis(100));
+        };
         signal(&recorder, libc::SIGSTOP);
         let began = Instant::now();
         while !target.is_empty() && !is_zombie(&target) && began.elapsed() < Duration::from_secs(180) {

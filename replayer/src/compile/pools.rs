@@ -11,7 +11,7 @@
 use super::CompileError;
 use super::arrivals::CallId;
 use super::calls::{Sc, nr};
-use super::emit::{EdgeKind, Lowered};
+use super::emit::{EdgeKind, Late, Lowered};
 use super::io::{POLLIN, POLLOUT};
 use super::lower::Lower;
 use super::model::Cx;
@@ -212,8 +212,8 @@ pub(crate) struct Own {
     made: FxHashSet<TaskIx>,
     /// By description: the instances that know it, and by which descriptor. Each reports it once, when it is asked to.
     known: FxHashMap<OfdIx, FxHashSet<(u64, i32)>>,
-    /// What others put into the instance for a wait.
-    by_others: FxHashMap<CallId, Vec<i32>>,
+    /// The descriptors that others put into the instance for a wait, and the end of the step that does.
+    by_others: FxHashMap<CallId, Vec<(i32, Wait)>>,
     /// Numbers that were given. None is given twice: a process that was forked has those of its parent.
     given: u64,
 }
@@ -294,7 +294,9 @@ impl Lower<'_> {
             let makes = u32::from(!self.kept.instances.made.contains(&waiter));
             let waiting = self.emit.next_step(on) + makes;
             self.emit.wait(me, EdgeKind::Seen, Wait::entered(on, waiting), waits);
-            self.kept.instances.by_others.entry(armed.wait).or_default().push(armed.fd);
+            let arming = self.emit.next_step(me) + (lowered.pre.len() + 1 + lowered.then.len()) as u32;
+            let by_others = self.kept.instances.by_others.entry(armed.wait).or_default();
+            by_others.push((armed.fd, Wait::completed(me, arming)));
             lowered.then.push(self.ask(own, armed.ofd, armed.fd, armed.cause)?);
         }
         Ok(())
@@ -332,20 +334,26 @@ impl Lower<'_> {
             step = step.post(Post::AwaitReady, answers);
         }
         let by_others = self.kept.instances.by_others.remove(&cx.id()).unwrap_or_default();
-        let mut then = Vec::new();
+        let (mut then, mut after) = (Vec::new(), Vec::new());
+        let me = self.emit.prog(cx.task);
         for (entry, (_, watch)) in entries.iter().zip(named) {
-            if !by_others.contains(&entry.fd) {
+            let mut others = by_others.iter().filter(|(fd, _)| *fd == entry.fd).peekable();
+            if others.peek().is_none() {
                 pre.push(self.ask(own, watch.ofd, entry.fd, entry.events)?);
             }
-            // What came after the call had returned is not for the next.
+            // What came after the call had returned is not for the next; what another puts in is taken out after that.
             if !at_once && entries.len() > 1 {
                 if let Some(known) = self.kept.instances.known.get_mut(&watch.ofd) {
                     known.remove(&(own, entry.fd));
                 }
                 let forget = Step::call(nr::epoll_ctl).with(flags::ENGINE).imm(0, own).imm(1, EPOLL_CTL_DEL);
                 then.push(forget.imm(2, entry.fd as u64));
+                for (_, armed) in others {
+                    self.emit.wait(me, EdgeKind::Descriptor, *armed, &mut after);
+                }
             }
         }
-        Ok(Lowered { then, ..Lowered::after(pre, step) })
+        let late = Late { at: pre.len() + 1, waits: after };
+        Ok(Lowered { then, late, ..Lowered::after(pre, step) })
     }
 }

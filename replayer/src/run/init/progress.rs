@@ -14,11 +14,11 @@ const SLACK_NS: u64 = 3_000_000;
 const STANDS: u32 = 2;
 /// A task may be this far behind before the clock waits for it: until then it catches up by leaving idle time out.
 const BEHIND_NS: u64 = 10_000_000;
-/// How often a task is asked how long it has worked: the kernel adds that up a few hundred times a second
-/// (`update_curr`, kernel/sched/fair.c).
-const DEMAND_NS: u64 = 20_000_000;
-/// Most tasks that one look holds the clock back for.
-const HOLDERS: usize = 32;
+/// Over what time, and how many looks at least, it is judged whether those who are behind have worked all along.
+const JUDGED_NS: u64 = 20_000_000;
+const JUDGED_LOOKS: u32 = 8;
+/// Most tasks that one look asks whether they have or want a CPU.
+const ASKED_MAX: usize = 32;
 /// What a wait returns whose time is over.
 const TIMED_OUT: i64 = -(libc::ETIMEDOUT as i64);
 
@@ -50,8 +50,28 @@ struct Seen {
     moment: Moment,
     /// It has ended, and the kernel has told those whom that concerns.
     gone: bool,
-    /// When it was asked last how long it had had a CPU or waited for one, and the answer.
-    demand: Option<(u64, u64)>,
+}
+
+/// For how much of a time somebody who was behind had a CPU or waited for one, as far as looks tell.
+#[derive(Debug, Default)]
+struct Work {
+    watched_ns: u64,
+    worked_ns: u64,
+    looks: u32,
+}
+
+impl Work {
+    /// Adds the time up to a look. Returns the whole time, if it is over and somebody worked in it nearly all along.
+    fn add(&mut self, time_ns: u64, works: bool) -> Option<u64> {
+        self.watched_ns += time_ns;
+        self.worked_ns += if works { time_ns } else { 0 };
+        self.looks += 1;
+        if self.watched_ns < JUDGED_NS || self.looks < JUDGED_LOOKS {
+            return None;
+        }
+        let Self { watched_ns, worked_ns, .. } = std::mem::take(self);
+        (worked_ns >= watched_ns / 10 * 9).then_some(watched_ns)
+    }
 }
 
 /// The tasks, as seen by the last look.
@@ -63,12 +83,16 @@ pub(super) struct Tasks<'a> {
     speed: f64,
     /// By how much a task has been late at most.
     late_ns: u64,
+    work: Work,
+    /// Real time of the look before.
+    looked_ns: u64,
 }
 
 impl<'a> Tasks<'a> {
     pub(super) fn new(program: &'a Program, control: &'a Control, pace: Pace, speed: f64) -> Self {
         let fresh = Seen { step: u32::MAX, ..Seen::default() };
-        Self { program, control, seen: vec![fresh; control.tasks() as usize], pace, speed, late_ns: 0 }
+        let seen = vec![fresh; control.tasks() as usize];
+        Self { program, control, seen, pace, speed, late_ns: 0, work: Work::default(), looked_ns: 0 }
     }
 
     fn all(&self) -> std::ops::Range<u32> {
@@ -256,51 +280,56 @@ impl<'a> Tasks<'a> {
         }
     }
 
-    /// By how much the clock is to be held back at `now_ns` of real time for those who are behind although they do nothing but
-    /// work.
+    /// By how much the clock is to be held back at `now_ns` of real time, because those who are behind lack a CPU.
+    ///
+    /// They need not be the same all along: tasks that hand work to each other are slowed by the machine although each of
+    /// them sleeps meanwhile. When at times none of them wants a CPU, they wait for something that has its time, and would
+    /// only fall further behind if that waited for them.
     pub(super) fn hold_ns(&mut self, clock_ns: u64, now_ns: u64, threads: &Threads) -> u64 {
+        let time_ns = now_ns.saturating_sub(std::mem::replace(&mut self.looked_ns, now_ns));
         if self.pace == Pace::Afap {
             return 0;
         }
-        let mut hold_ns = 0;
+        let (mut behind_ns, mut works) = (0, false);
         let mut asked = 0;
         for task in self.all() {
-            let seen = self.seen[task as usize];
-            let works = matches!(seen.state, status::RUNNING | status::CALL) || seen.looks == 0;
-            if !works || !is_open(seen.state) {
-                self.seen[task as usize].demand = None;
+            if !self.has_work(task) {
                 continue;
             }
             let due_ns = self.next_act(task);
             let late_ns = clock_ns.saturating_sub(self.scaled(due_ns));
             self.late_ns = self.late_ns.max(late_ns);
-            let behind_ns = late_ns.saturating_sub(BEHIND_NS);
-            if behind_ns == 0 {
-                self.seen[task as usize].demand = None;
+            if late_ns <= BEHIND_NS {
                 continue;
             }
-            asked += 1;
-            if asked > HOLDERS {
-                break;
+            behind_ns = behind_ns.max(late_ns - BEHIND_NS);
+            if !works && asked < ASKED_MAX {
+                asked += 1;
+                works = self.doing(task, threads) == Doing::Runs;
             }
-            hold_ns = hold_ns.max(behind_ns.min(self.worked_ns(task, now_ns, threads)));
         }
-        hold_ns
-    }
-
-    /// For how long a task has done nothing but work, when the time since that was asked last is over. A task that also waits
-    /// for others is not slowed by the machine, and would only fall further behind if they waited for it.
-    fn worked_ns(&mut self, task: u32, now_ns: u64, threads: &Threads) -> u64 {
-        let tid = self.control.slot(task).tid.load(Relaxed);
-        let before = self.seen[task as usize].demand;
-        if tid <= 1 || before.is_some_and(|(at_ns, _)| now_ns.saturating_sub(at_ns) < DEMAND_NS) {
+        if behind_ns == 0 {
+            self.work = Work::default();
             return 0;
         }
-        let demand = threads.demand_ns(tid).map(|demand_ns| (now_ns, demand_ns));
-        self.seen[task as usize].demand = demand;
-        let (Some((at_ns, had_ns)), Some((_, has_ns))) = (before, demand) else { return 0 };
-        let time_ns = now_ns - at_ns;
-        if has_ns.saturating_sub(had_ns) >= time_ns / 10 * 9 { time_ns } else { 0 }
+        self.work.add(time_ns, works).map_or(0, |worked_ns| worked_ns.min(behind_ns))
+    }
+
+    /// Whether a task would go on if it had a CPU, as far as its own words tell.
+    fn has_work(&self, task: u32) -> bool {
+        let seen = self.seen[task as usize];
+        let slot = self.control.slot(task);
+        let was_let_go = || {
+            let other = slot.waits_for_task.load(Relaxed);
+            other < self.control.tasks()
+                && self.control.slot(other).seq.load(Relaxed) >= slot.waits_for_seq.load(Relaxed)
+        };
+        is_open(seen.state)
+            && match seen.state {
+                status::WAITING => was_let_go(),
+                status::RUNNING | status::CALL => true,
+                _ => seen.looks == 0,
+            }
     }
 }
 
@@ -374,6 +403,21 @@ mod tests {
         // The next wait looks the same but for its number.
         slot.waits.store(2, SeqCst);
         assert_eq!(tasks.still_in(0, &threads), None);
+    }
+
+    #[test]
+    fn those_who_are_behind_lack_a_cpu_when_at_every_moment_one_of_them_wants_it() {
+        const LOOK_NS: u64 = 2_000_000;
+        let after = |works: &dyn Fn(u64) -> bool| {
+            let mut work = Work::default();
+            (0..10).map(|look| work.add(LOOK_NS, works(look))).collect::<Vec<_>>()
+        };
+        assert_eq!(after(&|_| true)[9], Some(10 * LOOK_NS));
+        assert!(after(&|_| true)[..9].iter().all(Option::is_none));
+        assert_eq!(after(&|look| look != 4)[9], Some(10 * LOOK_NS));
+        assert_eq!(after(&|look| look % 4 != 0)[9], None);
+        // A look that came late is one look.
+        assert_eq!(Work::default().add(10 * JUDGED_NS, true), None);
     }
 
     #[test]
