@@ -4,8 +4,8 @@ use super::CompileError;
 use super::budget::Budget;
 use super::facts::Facts;
 use super::fsmodel::{FsModel, Inode, NodeKind, SIZE_MAX};
-use super::links::Links;
-use super::paths::{PathId, Paths, parent_of};
+use super::links::{Links, reached};
+use super::paths::{PathId, Paths, normalise, parent_of};
 use crate::plan::environment::{
     Environment, ExecutableSize, ExternalSignal, FileKind, FileSpec, Preopened, PreopenedKind, Volume,
 };
@@ -18,6 +18,8 @@ use std::net::IpAddr;
 const ENTRIES_MAX: u64 = 100_000;
 /// Most links in a row: a program is not placed through more, and the kernel follows 40.
 const LINKS_MAX: usize = 16;
+/// Longest name that a link leads to whose text is not known.
+const STAND_IN_MAX: usize = 64;
 /// Bytes of a `linux_dirent64` with a name of typical length, and of `.` and `..` together.
 const DIRENT_BYTES: u64 = 32;
 const DOT_BYTES: u64 = 48;
@@ -192,17 +194,12 @@ fn files(fs: &FsModel, paths: &Paths, links: &Links, budget: Budget) -> Result<F
         if node.executed
             && let FileKind::Link { target } = &kind
         {
-            let mut whole = if parent_of(&path) == b"/" { Vec::new() } else { parent_of(&path).to_vec() };
-            whole.push(b'/');
-            whole.extend_from_slice(target);
-            executables.push(if target.first() == Some(&b'/') { target.clone() } else { whole });
+            executables.push(normalise(&reached(&path, target)));
         } else if let FileKind::Link { target } = &kind
-            && target.iter().all(|b| *b == b'x')
+            && *target == somewhere(target.len())
         {
             // Where it led is not known; whoever follows it finds a file.
-            let mut whole = if parent_of(&path) == b"/" { Vec::new() } else { parent_of(&path).to_vec() };
-            whole.push(b'/');
-            whole.extend_from_slice(target);
+            let whole = normalise(&reached(&path, target));
             let kind = FileKind::Regular { size: node.start_size().min(SIZE_MAX) };
             files.entry(whole.clone()).or_insert(FileSpec { path: whole, kind, mode: 0o755 });
         }
@@ -403,14 +400,21 @@ impl<'a> Neighbours<'a> {
     }
 }
 
+/// A link's text of a length, for one whose text is not known. It leads to a name in the root, where it fills no directory
+/// that the workload may want to be empty; one of a single byte can only lead to its own directory.
+fn somewhere(len: usize) -> Vec<u8> {
+    let name = len.saturating_sub(1).clamp(1, STAND_IN_MAX);
+    [vec![b'/'; len.saturating_sub(name)], vec![b'x'; name]].concat()
+}
+
 fn file_kind(node: &Inode) -> FileKind {
     match node.kind {
         NodeKind::Dir => {
             let entries = node.dirent_bytes.saturating_sub(DOT_BYTES) / DIRENT_BYTES;
             FileKind::Directory { entries: entries.min(ENTRIES_MAX) as u32 }
         }
-        // Only the length of the target is known; a target of that length that leads nowhere.
-        NodeKind::Symlink => FileKind::Link { target: vec![b'x'; node.link_len.max(1) as usize] },
+        // Only the length of the target is known.
+        NodeKind::Symlink => FileKind::Link { target: somewhere(node.link_len.max(1) as usize) },
         NodeKind::Fifo => FileKind::Fifo,
         NodeKind::Socket => FileKind::Socket,
         NodeKind::Device if node.rdev != 0 => FileKind::Device { rdev: node.rdev },

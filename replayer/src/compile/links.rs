@@ -106,7 +106,7 @@ fn directory_links<'a>(opened: &'a [u8], found: &'a [u8]) -> impl Iterator<Item 
 }
 
 /// Where a link with this text leads.
-fn reached(link: &[u8], text: &[u8]) -> Vec<u8> {
+pub(crate) fn reached(link: &[u8], text: &[u8]) -> Vec<u8> {
     if text.first() == Some(&b'/') {
         return text.to_vec();
     }

@@ -261,3 +261,15 @@ fn a_relative_name_of_a_program_is_below_the_working_directory() {
     assert_eq!(plan.environment.executables, [b"/w/run".to_vec()]);
     assert_eq!(plan.environment.executable_sizes.get(&b"/w/run"[..]).map(|size| size.bytes), Some(49));
 }
+
+#[test]
+fn a_link_whose_text_is_not_known_fills_no_directory_of_the_workloads() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    about(&mut t, a, "readlink", b"/w/d/l", 7);
+    about(&mut t, a, "unlink", b"/w/d/l", 0);
+    about(&mut t, a, "rmdir", b"/w/d", 0);
+    let plan = t.plan();
+    assert_eq!(links(&plan), [("/w/d/l", "/xxxxxx")]);
+    assert_eq!(there(&plan), ["/w/d", "/w/d/l", "/xxxxxx"]);
+}
