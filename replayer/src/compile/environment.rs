@@ -3,7 +3,7 @@
 use super::CompileError;
 use super::budget::Budget;
 use super::facts::Facts;
-use super::fsmodel::{FsModel, Inode, NodeKind, SIZE_MAX};
+use super::fsmodel::{Executed, FsModel, Inode, NodeKind, SIZE_MAX};
 use super::links::{Links, reached};
 use super::paths::{PathId, Paths, normalise, parent_of};
 use crate::plan::environment::{
@@ -171,11 +171,12 @@ fn files(fs: &FsModel, paths: &Paths, links: &Links, budget: Budget) -> Result<F
         if UNNAMEABLE.iter().any(|prefix| path.starts_with(prefix)) {
             continue;
         }
-        if node.executed && (node.kind != NodeKind::Symlink || links.target(&path).is_some()) {
+        if node.executed.is_some() && (node.kind != NodeKind::Symlink || links.target(&path).is_some()) {
             let path = links.resolve(&path, true);
             if node.kind == NodeKind::File {
                 let bytes = node.start_size().min(SIZE_MAX);
-                let size = ExecutableSize { bytes, by_descriptor: node.executed_opened };
+                let size =
+                    ExecutableSize { bytes, by_descriptor: node.executed == Some(Executed::ByDescriptor) };
                 executable_sizes.insert(path.clone(), size);
             }
             executables.push(path);
@@ -191,7 +192,7 @@ fn files(fs: &FsModel, paths: &Paths, links: &Links, budget: Budget) -> Result<F
         }
         let kind =
             if node.kind == NodeKind::Symlink { neighbours.lead(&path, node) } else { file_kind(node) };
-        if node.executed
+        if node.executed.is_some()
             && let FileKind::Link { target } = &kind
         {
             executables.push(normalise(&reached(&path, target)));

@@ -87,10 +87,8 @@ pub(crate) struct Inode {
     target: Option<Arc<[u8]>>,
     /// Directory: bytes of entries that one pass of `getdents` returned.
     pub(crate) dirent_bytes: u64,
-    /// Executed by the workload.
-    pub(crate) executed: bool,
-    /// Executed by its descriptor, too.
-    pub(crate) executed_opened: bool,
+    /// How the workload executed it, if it did.
+    pub(crate) executed: Option<Executed>,
     /// Names in use.
     pub(crate) links: u32,
     /// Descriptions in use.
@@ -103,6 +101,15 @@ pub(crate) struct Inode {
     store: Store,
     /// Extended attributes read with success: name → length of the value.
     pub(crate) xattrs: Vec<(Box<[u8]>, u32)>,
+}
+
+/// How a program is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Executed {
+    /// By its name.
+    ByName,
+    /// By its descriptor, too.
+    ByDescriptor,
 }
 
 /// Where a name leads.
@@ -537,8 +544,7 @@ impl FsModel {
             link_len: 0,
             target: None,
             dirent_bytes: 0,
-            executed: false,
-            executed_opened: false,
+            executed: None,
             links: 1,
             opens: 0,
             occupied: 0,
@@ -611,18 +617,18 @@ mod tests {
         let mut at = |path: &str| paths.intern(path.as_bytes());
         let (d, e, f) = (at("/d"), at("/e"), at("/f"));
         let (dx, ex, fx, ey, dy) = (at("/d/s/x"), at("/e/s/x"), at("/f/s/x"), at("/e/y"), at("/d/y"));
-        let x = fs.present(&mut paths, dx, NodeKind::File);
+        let spoken_of = fs.present(&mut paths, dx, NodeKind::File);
         fs.rename(&mut paths, d, e, false);
-        assert_eq!((fs.lookup(ex), fs.lookup(dx)), (Some(x), None));
+        assert_eq!((fs.lookup(ex), fs.lookup(dx)), (Some(spoken_of), None));
         // What nobody had spoken of was in the directory from the start.
-        let y = fs.present(&mut paths, ey, NodeKind::File);
-        assert_eq!(fs.node(y).initial, Some(dy));
+        let unspoken = fs.present(&mut paths, ey, NodeKind::File);
+        assert_eq!(fs.node(unspoken).initial, Some(dy));
         // And in one that the workload makes, it was not.
         fs.create(d, NodeKind::Dir, None);
         let other = fs.present(&mut paths, dy, NodeKind::File);
-        assert!(fs.node(other).external && other != y);
+        assert!(fs.node(other).external && other != unspoken);
         fs.create(f, NodeKind::Dir, None);
         fs.rename(&mut paths, e, f, true);
-        assert_eq!((fs.lookup(fx), fs.lookup(ex)), (Some(x), None));
+        assert_eq!((fs.lookup(fx), fs.lookup(ex)), (Some(spoken_of), None));
     }
 }

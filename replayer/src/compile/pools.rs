@@ -354,6 +354,6 @@ impl Lower<'_> {
             }
         }
         let late = Late { at: pre.len() + 1, waits: after };
-        Ok(Lowered { then, late, ..Lowered::after(pre, step) })
+        Ok(Lowered { late, then, ..Lowered::after(pre, step) })
     }
 }

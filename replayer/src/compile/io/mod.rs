@@ -379,7 +379,7 @@ impl Lower<'_> {
         let node = self.world.fs.node(inode);
         let start = positional(cx.known.sc, cx.call).unwrap_or(self.world.ofds[ofd as usize].pos);
         let natural = node.size.saturating_sub(start).min(asked);
-        if !node.executed && natural == got { asked } else { got }
+        if node.executed.is_none() && natural == got { asked } else { got }
     }
 
     /// Whether seeking to the end would lead elsewhere than it did.
@@ -389,7 +389,7 @@ impl Lower<'_> {
         }
         let Some(inode) = self.ofd(cx, 0).and_then(|o| self.world.inode_of(o)) else { return false };
         let node = self.world.fs.node(inode);
-        node.executed || (node.size as i64).saturating_add(cx.call.args[1] as i64) != cx.call.ret
+        node.executed.is_some() || (node.size as i64).saturating_add(cx.call.args[1] as i64) != cx.call.ret
     }
 
     pub(crate) fn write(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {

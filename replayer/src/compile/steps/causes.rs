@@ -217,7 +217,7 @@ impl Lower<'_> {
         let node = self.world.fs.node(inode);
         match node.kind {
             NodeKind::Dir => true,
-            NodeKind::File => !node.executed && node.mode.is_some_and(|mode| mode & EXECUTABLE == 0),
+            NodeKind::File => node.executed.is_none() && node.mode.is_some_and(|mode| mode & EXECUTABLE == 0),
             _ => false,
         }
     }

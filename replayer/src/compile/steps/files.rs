@@ -208,8 +208,8 @@ impl Lower<'_> {
     }
 }
 
-/// A valid access control list of a size (include/uapi/linux/posix_acl_xattr.h): a version, then entries of a tag,
-/// permissions and an id, in the order that `posix_acl_valid` (fs/posix_acl.c) asks for.
+/// A valid access control list of a size (`include/uapi/linux/posix_acl_xattr.h`): a version, then entries of a tag,
+/// permissions and an id, in the order that `posix_acl_valid` (`fs/posix_acl.c`) asks for.
 fn access_list(size: u64) -> Option<Vec<u8>> {
     const VERSION: u32 = 2;
     const ENTRIES_MAX: u64 = 8192;

@@ -71,7 +71,7 @@ impl World {
     }
 
     /// A call that moves bytes between two files failed. When it could read the one and write the other, it is because the
-    /// other appends: `copy_file_range` says EBADF then (`generic_file_rw_checks`, fs/read_write.c), `sendfile` and `splice`
+    /// other appends: `copy_file_range` says EBADF then (`generic_file_rw_checks`, `fs/read_write.c`), `sendfile` and `splice`
     /// say EINVAL (`do_splice_direct` and `do_splice`, fs/splice.c).
     pub(super) fn would_have_appended(&mut self, task: TaskIx, call: &Syscall, sc: Sc) {
         let (input, output) = match (sc, call.ret) {

@@ -1,7 +1,7 @@
 //! Threads and processes: those of the start snapshot, those that were forked, what they execute, how they end.
 
 use super::super::CompileError;
-use super::super::fsmodel::{InodeIx, NodeKind};
+use super::super::fsmodel::{Executed, InodeIx, NodeKind};
 use super::super::paths::PathId;
 use super::super::source::Source;
 use super::limits::LIMIT_NAME;
@@ -34,7 +34,7 @@ impl World {
             let exe = (!process.exe.is_empty()).then(|| self.paths.intern(&process.exe));
             if let Some(exe) = exe {
                 let ix = self.fs.present(&mut self.paths, exe, NodeKind::File);
-                self.fs.node_mut(ix).executed = true;
+                self.fs.node_mut(ix).executed.get_or_insert(Executed::ByName);
             }
             let proc = self.add_proc(process.tgid.0, parent, cwd, process.umask, exe);
             if let Some((soft, _)) = process.limits.get(LIMIT_NAME) {
@@ -202,15 +202,14 @@ impl World {
                 self.procs[proc as usize].opened = opened;
                 if let Some((path, inode)) = opened {
                     self.procs[proc as usize].exe = path.or(self.procs[proc as usize].exe);
-                    self.fs.node_mut(inode).executed = true;
-                    self.fs.node_mut(inode).executed_opened = true;
+                    self.fs.node_mut(inode).executed = Some(Executed::ByDescriptor);
                 } else {
                     let cwd = self.fs_states[self.procs[proc as usize].fs as usize].cwd;
                     let path = self.paths.join(cwd, source.str(*path));
                     let path = self.resolve(path, true);
                     self.procs[proc as usize].exe = Some(path);
                     let ix = self.fs.program(&mut self.paths, path);
-                    self.fs.node_mut(ix).executed = true;
+                    self.fs.node_mut(ix).executed.get_or_insert(Executed::ByName);
                 }
                 self.exec(proc)?;
             }
