@@ -129,6 +129,31 @@ fn two_threads_take_turns_at_an_offset_and_use_what_the_other_opened() {
 }
 
 #[test]
+fn who_closes_a_descriptor_need_not_come_after_what_other_processes_do_with_theirs() {
+    // A child has the parent's description; the parent closes its own after the child has read, or before.
+    let run = |closed_at: u64| {
+        let mut r = Run::new(1);
+        let (parent, child) = (r.task(1, 1, "sh"), r.task(2, 2, "sort"));
+        at(&mut r, 1000 * MS, parent, "openat", OPEN, 7, Some("/srv/data"));
+        r.now = 1001 * MS;
+        r.fork(parent, child);
+        r.call(parent, "clone", [0; 6], 2);
+        let mut calls = [(1005 * MS, false), (closed_at, true)];
+        calls.sort_unstable();
+        for (t_ns, is_close) in calls {
+            if is_close {
+                at(&mut r, t_ns, parent, "close", [7, 0, 0, 0, 0, 0], 0, None);
+            } else {
+                at(&mut r, t_ns, child, "read", [7, 0, 100, 0, 0, 0], 100, None);
+            }
+        }
+        r
+    };
+    let report = replay(run(1010 * MS), run(1003 * MS));
+    assert_eq!(value(&report, "order"), Some(0.0), "{:?}", report.metric("order"));
+}
+
+#[test]
 fn forced_ends_are_judged_when_the_engine_tells_of_them() {
     let run = || {
         let mut r = Run::new(1);

@@ -1,5 +1,6 @@
 //! Operations: into the sequence of their thread or of their stream.
 
+use super::order::Use;
 use super::{AF_INET, AF_INET6, AF_UNIX, Builder, Call, Identity, SOCK_SEQPACKET, SOCK_STREAM, Target};
 use crate::conn::{Conn, ConnKind, Side};
 use crate::fds::Change;
@@ -121,22 +122,20 @@ impl Builder<'_> {
         let Some(arg) = call.fd else { return };
         let tgid = Tgid(self.processes[process].tgid);
         let Some(descriptor) = self.fds.meant(tgid, call.sc, s.args[arg] as i32, s) else { return };
-        let moves = matches!(
-            call.sc,
-            Sc::Read
-                | Sc::Readv
-                | Sc::Write
-                | Sc::Writev
-                | Sc::Lseek
-                | Sc::Getdents
-                | Sc::Getdents64
-                | Sc::Close
-        );
         let name = self.names.exact(name);
         // Tasks share an offset only of a file on a disk.
         let file = name.starts_with('/') && !name.starts_with("/dev/") && !name.starts_with("/proc/");
+        let what = match call.sc {
+            Sc::Read | Sc::Readv | Sc::Write | Sc::Writev | Sc::Lseek | Sc::Getdents | Sc::Getdents64
+                if file =>
+            {
+                Use::Moves
+            }
+            Sc::Close if file => Use::Closes,
+            _ => Use::Other,
+        };
         if outcome == Outcome::Ok || outcome == Outcome::Eof {
-            self.order.uses(descriptor.generation, s, moves && file, place);
+            self.order.uses(descriptor.generation, tgid, s, what, place);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::names::NameId;
 use crate::order::{Edge, Edges, Place, Why};
 use crate::symbol::{Kind, Outcome};
 use ctrace_format::syscalls::Call as Sc;
-use ctrace_format::{Detail, SockAddr, Syscall};
+use ctrace_format::{Detail, SockAddr, Syscall, Tgid};
 use rustc_hash::FxHashMap;
 use std::hash::Hash;
 
@@ -26,8 +26,19 @@ struct Deed {
 #[derive(Debug, Clone, Copy)]
 struct Descriptor {
     made: Option<Deed>,
-    /// Its offset was moved.
-    moved: Option<Deed>,
+    /// Its offset was moved, and by which process.
+    moved: Option<(Deed, Tgid)>,
+}
+
+/// What an operation does with an open file description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It goes on where the one before it left the offset.
+    Moves,
+    /// It takes the description from its process, which is nothing to the others that have it.
+    Closes,
+    /// Anything else.
+    Other,
 }
 
 /// The operations that made a name and that looked it up in vain.
@@ -92,22 +103,22 @@ impl Order {
         }
     }
 
-    /// An operation on a descriptor that is no stream's. `moves`: it goes on where the one before it left the offset.
-    pub(super) fn uses(&mut self, of: Generation, s: &Syscall, moves: bool, place: Place) {
-        let Some(known) = self.descriptors.get(&of).copied() else {
-            if moves {
-                let deed = Deed { place, end_ns: s.t_ns.saturating_add(s.duration_ns) };
-                put(&mut self.descriptors, of, Descriptor { made: None, moved: Some(deed) });
-            }
-            return;
-        };
-        let before = known.moved.filter(|_| moves).or(known.made).filter(|deed| deed.end_ns <= s.t_ns);
-        if let Some(before) = before {
+    /// An operation of a process on a descriptor that is no stream's.
+    pub(super) fn uses(&mut self, of: Generation, process: Tgid, s: &Syscall, what: Use, place: Place) {
+        let deed = Deed { place, end_ns: s.t_ns.saturating_add(s.duration_ns) };
+        let known = self.descriptors.get(&of).copied();
+        let moved = known.and_then(|known| known.moved).filter(|(_, by)| match what {
+            Use::Moves => true,
+            Use::Closes => *by == process,
+            Use::Other => false,
+        });
+        let before = moved.map(|(deed, _)| deed).or(known.and_then(|known| known.made));
+        if let Some(before) = before.filter(|deed| deed.end_ns <= s.t_ns) {
             self.edge(before.place, place, Why::Descriptor);
         }
-        if moves {
-            let moved = Some(Deed { place, end_ns: s.t_ns.saturating_add(s.duration_ns) });
-            put(&mut self.descriptors, of, Descriptor { moved, ..known });
+        if what == Use::Moves {
+            let made = known.and_then(|known| known.made);
+            put(&mut self.descriptors, of, Descriptor { made, moved: Some((deed, process)) });
         }
     }
 
