@@ -593,7 +593,10 @@ fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox, out: &mut 
     if outcome.starved_ns > 0 {
         row(
             "starved",
-            format!("of {} of CPU, by which its clock was held back", units::duration(outcome.starved_ns)),
+            format!(
+                "for {}: tasks that were behind worked or wanted a CPU all along",
+                units::duration(outcome.starved_ns)
+            ),
         );
     }
     if outcome.ended != Ended::Completed {

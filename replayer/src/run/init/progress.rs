@@ -14,10 +14,13 @@ const SLACK_NS: u64 = 3_000_000;
 const STANDS: u32 = 2;
 /// A task may be this far behind before the clock waits for it: until then it catches up by leaving idle time out.
 const BEHIND_NS: u64 = 10_000_000;
+/// How often a task is asked how long it has worked: the kernel adds that up a few hundred times a second
+/// (`update_curr`, kernel/sched/fair.c).
+const DEMAND_NS: u64 = 20_000_000;
 /// Over what time, and how many looks at least, it is judged whether those who are behind have worked all along.
 const JUDGED_NS: u64 = 20_000_000;
 const JUDGED_LOOKS: u32 = 8;
-/// Most tasks that one look asks whether they have or want a CPU.
+/// Most tasks that are behind of which one look asks the kernel.
 const ASKED_MAX: usize = 32;
 /// What a wait returns whose time is over.
 const TIMED_OUT: i64 = -(libc::ETIMEDOUT as i64);
@@ -50,6 +53,8 @@ struct Seen {
     moment: Moment,
     /// It has ended, and the kernel has told those whom that concerns.
     gone: bool,
+    /// When it was asked last how long it had had a CPU or waited for one, and the answer.
+    demand: Option<(u64, u64)>,
 }
 
 /// For how much of a time somebody who was behind had a CPU or waited for one, as far as looks tell.
@@ -280,39 +285,80 @@ impl<'a> Tasks<'a> {
         }
     }
 
-    /// By how much the clock is to be held back at `now_ns` of real time, because those who are behind lack a CPU.
-    ///
-    /// They need not be the same all along: tasks that hand work to each other are slowed by the machine although each of
-    /// them sleeps meanwhile. When at times none of them wants a CPU, they wait for something that has its time, and would
-    /// only fall further behind if that waited for them.
+    /// By how much the clock is to be held back at `now_ns` of real time for those who are behind although they do nothing but
+    /// work.
     pub(super) fn hold_ns(&mut self, clock_ns: u64, now_ns: u64, threads: &Threads) -> u64 {
-        let time_ns = now_ns.saturating_sub(std::mem::replace(&mut self.looked_ns, now_ns));
         if self.pace == Pace::Afap {
             return 0;
         }
-        let (mut behind_ns, mut works) = (0, false);
+        let mut hold_ns = 0;
         let mut asked = 0;
         for task in self.all() {
-            if !self.has_work(task) {
+            let seen = self.seen[task as usize];
+            let works = matches!(seen.state, status::RUNNING | status::CALL) || seen.looks == 0;
+            if !works || !is_open(seen.state) {
+                self.seen[task as usize].demand = None;
                 continue;
             }
             let due_ns = self.next_act(task);
             let late_ns = clock_ns.saturating_sub(self.scaled(due_ns));
             self.late_ns = self.late_ns.max(late_ns);
-            if late_ns <= BEHIND_NS {
+            let behind_ns = late_ns.saturating_sub(BEHIND_NS);
+            if behind_ns == 0 {
+                self.seen[task as usize].demand = None;
                 continue;
             }
-            behind_ns = behind_ns.max(late_ns - BEHIND_NS);
-            if !works && asked < ASKED_MAX {
+            asked += 1;
+            if asked > ASKED_MAX {
+                break;
+            }
+            hold_ns = hold_ns.max(behind_ns.min(self.worked_ns(task, now_ns, threads)));
+        }
+        hold_ns
+    }
+
+    /// For how long a task has done nothing but work, when the time since that was asked last is over. A task that also waits
+    /// for others is not slowed by the machine, and would only fall further behind if they waited for it.
+    fn worked_ns(&mut self, task: u32, now_ns: u64, threads: &Threads) -> u64 {
+        let tid = self.control.slot(task).tid.load(Relaxed);
+        let before = self.seen[task as usize].demand;
+        if tid <= 1 || before.is_some_and(|(at_ns, _)| now_ns.saturating_sub(at_ns) < DEMAND_NS) {
+            return 0;
+        }
+        let demand = threads.demand_ns(tid).map(|demand_ns| (now_ns, demand_ns));
+        self.seen[task as usize].demand = demand;
+        let (Some((at_ns, had_ns)), Some((_, has_ns))) = (before, demand) else { return 0 };
+        let time_ns = now_ns - at_ns;
+        if has_ns.saturating_sub(had_ns) >= time_ns / 10 * 9 { time_ns } else { 0 }
+    }
+
+    /// For how long, up to `now_ns` of real time, those who are behind have lacked a CPU since the last answer.
+    ///
+    /// They need not be the same all along: tasks that hand work to each other are slowed by the machine although each of
+    /// them sleeps meanwhile.
+    pub(super) fn starved_ns(&mut self, clock_ns: u64, now_ns: u64, threads: &Threads) -> u64 {
+        let time_ns = now_ns.saturating_sub(std::mem::replace(&mut self.looked_ns, now_ns));
+        let (mut behind, mut works) = (false, false);
+        let mut asked = 0;
+        for task in self.all() {
+            if works || asked >= ASKED_MAX {
+                break;
+            }
+            if !self.has_work(task) {
+                continue;
+            }
+            let due_ns = self.next_act(task);
+            if clock_ns.saturating_sub(self.scaled(due_ns)) > BEHIND_NS {
+                behind = true;
                 asked += 1;
                 works = self.doing(task, threads) == Doing::Runs;
             }
         }
-        if behind_ns == 0 {
+        if !behind {
             self.work = Work::default();
             return 0;
         }
-        self.work.add(time_ns, works).map_or(0, |worked_ns| worked_ns.min(behind_ns))
+        self.work.add(time_ns, works).unwrap_or(0)
     }
 
     /// Whether a task would go on if it had a CPU, as far as its own words tell.

@@ -85,6 +85,15 @@ impl Threads {
         }
     }
 
+    /// How long a thread has had a CPU or waited for one, ns.
+    pub(super) fn demand_ns(&self, tid: i32) -> Option<u64> {
+        let mut line = [0; LINE_BYTES];
+        let len = self.read(tid, "schedstat", &mut line)?;
+        let text = std::str::from_utf8(&line[..len]).ok()?;
+        let mut words = text.split_ascii_whitespace().map_while(|word| word.parse::<u64>().ok());
+        Some(words.next()?.saturating_add(words.next()?))
+    }
+
     /// Makes a blocked call of a thread return `EINTR`.
     ///
     /// A signal would do that, too, but it would need a handler, whose return is a call, and it would be on the replay's

@@ -43,6 +43,8 @@ pub(super) struct Watch<'a> {
     threads: Threads,
     /// How long the replay clock has been held back.
     lag_ns: u64,
+    /// How long those who were behind have lacked a CPU.
+    starved_ns: u64,
     /// Ends that were forced, by kind, and the first of them in words.
     forced: BTreeMap<String, u64>,
     forced_ends: Vec<String>,
@@ -75,6 +77,7 @@ impl<'a> Watch<'a> {
             tasks: Tasks::new(&setup.program, control, setup.options.pace, setup.options.speed),
             threads,
             lag_ns: 0,
+            starved_ns: 0,
             forced: BTreeMap::new(),
             forced_ends: Vec::new(),
             last_forced: None,
@@ -111,7 +114,7 @@ impl<'a> Watch<'a> {
                 stuck = self.stuck(&mut |_| true);
                 break Ended::TimedOut;
             }
-            if self.is_too_late(clock) {
+            if self.is_too_late(now) {
                 stuck = self.stuck(&mut |_| true);
                 break Ended::Stalled;
             }
@@ -152,6 +155,7 @@ impl<'a> Watch<'a> {
             self.lag_ns += hold;
             self.control.header().lag.store(self.lag_ns, Relaxed);
         }
+        self.starved_ns += self.tasks.starved_ns(clock, now, &self.threads);
     }
 
     fn send_signals(&mut self, clock: u64) {
@@ -217,11 +221,17 @@ impl<'a> Watch<'a> {
         })
     }
 
+    /// What the machine has cost the replay: by how much its clock was held back, or those who were behind lacked a CPU.
+    fn lacked_ns(&self) -> u64 {
+        self.lag_ns.max(self.starved_ns)
+    }
+
     /// Whether the recording has been over for so long that nothing more is waited for.
-    fn is_too_late(&self, clock: u64) -> bool {
+    fn is_too_late(&self, now: u64) -> bool {
         let recorded = self.setup.recorded_ns;
         let end = self.tasks.scaled(recorded);
-        recorded > 0 && self.setup.options.pace != Pace::Afap && clock > end.saturating_add(AFTER_END_NS)
+        let latest = end.saturating_add(AFTER_END_NS).saturating_add(self.lacked_ns());
+        recorded > 0 && self.setup.options.pace != Pace::Afap && now > latest
     }
 
     /// Whether the task runs no more: its process exited or was killed, and may be waiting to be reaped.
@@ -411,7 +421,7 @@ impl<'a> Watch<'a> {
             leftovers: Vec::new(),
             forced: self.forced.clone(),
             forced_ends: self.forced_ends.clone(),
-            starved_ns: self.lag_ns,
+            starved_ns: self.lacked_ns(),
             hits: [(self.full.0, Resource::Disk), (self.full.1, Resource::Files)]
                 .into_iter()
                 .filter(|(full, _)| *full)
