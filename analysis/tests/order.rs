@@ -154,6 +154,28 @@ fn who_closes_a_descriptor_need_not_come_after_what_other_processes_do_with_thei
 }
 
 #[test]
+fn who_appends_to_a_file_need_not_come_after_who_appended_before() {
+    const WRITE: [u64; 6] = [0, 0, 0o1, 0, 0, 0];
+    const APPEND: [u64; 6] = [0, 0, 0o2001, 0, 0, 0];
+    let run = |open: [u64; 6], second_at: u64| {
+        let mut r = Run::new(1);
+        let (a, b) = (r.task(1, 1, "app"), r.task(2, 1, "app"));
+        at(&mut r, 1000 * MS, a, "openat", open, 7, Some("/var/log/x"));
+        let mut writes = [(1005 * MS, a), (second_at, b)];
+        writes.sort_unstable_by_key(|(t_ns, _)| *t_ns);
+        for (t_ns, task) in writes {
+            at(&mut r, t_ns, task, "write", [7, 0, 100, 0, 0, 0], 100, None);
+        }
+        r
+    };
+    for (open, is_violated) in [(WRITE, true), (APPEND, false)] {
+        let report = replay(run(open, 1010 * MS), run(open, 1003 * MS));
+        let order = value(&report, "order").unwrap();
+        assert_eq!(order > 0.0, is_violated, "{:?}", report.metric("order"));
+    }
+}
+
+#[test]
 fn forced_ends_are_judged_when_the_engine_tells_of_them() {
     let run = || {
         let mut r = Run::new(1);

@@ -657,7 +657,7 @@ impl<'a> Builder<'a> {
                     if let Some(place) =
                         place.filter(|_| !matches!(call.sc, Sc::Dup | Sc::Dup2 | Sc::Dup3 | Sc::Fcntl))
                     {
-                        self.order.made(descriptor.generation, end_ns, place);
+                        self.order.made(descriptor.generation, call.sc, s, place);
                     }
                     let open = self.fds.open_count(tgid);
                     let max = &mut self.processes[process].max_fds;

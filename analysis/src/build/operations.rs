@@ -126,11 +126,8 @@ impl Builder<'_> {
         // Tasks share an offset only of a file on a disk.
         let file = name.starts_with('/') && !name.starts_with("/dev/") && !name.starts_with("/proc/");
         let what = match call.sc {
-            Sc::Read | Sc::Readv | Sc::Write | Sc::Writev | Sc::Lseek | Sc::Getdents | Sc::Getdents64
-                if file =>
-            {
-                Use::Moves
-            }
+            Sc::Read | Sc::Readv | Sc::Lseek | Sc::Getdents | Sc::Getdents64 if file => Use::Moves,
+            Sc::Write | Sc::Writev if file => Use::Writes,
             Sc::Close if file => Use::Closes,
             _ => Use::Other,
         };

@@ -28,6 +28,8 @@ struct Descriptor {
     made: Option<Deed>,
     /// Its offset was moved, and by which process.
     moved: Option<(Deed, Tgid)>,
+    /// Writes go to the end of the file, wherever the offset is (`O_APPEND`).
+    appends: bool,
 }
 
 /// What an operation does with an open file description.
@@ -35,6 +37,8 @@ struct Descriptor {
 pub(super) enum Use {
     /// It goes on where the one before it left the offset.
     Moves,
+    /// It writes: where the one before it left the offset, or at the end of the file.
+    Writes,
     /// It takes the description from its process, which is nothing to the others that have it.
     Closes,
     /// Anything else.
@@ -107,25 +111,39 @@ impl Order {
     pub(super) fn uses(&mut self, of: Generation, process: Tgid, s: &Syscall, what: Use, place: Place) {
         let deed = Deed { place, end_ns: s.t_ns.saturating_add(s.duration_ns) };
         let known = self.descriptors.get(&of).copied();
+        let what = match what {
+            // Nothing tells of one that was there before the recording whether it appends.
+            Use::Writes if known.is_none_or(|known| known.appends) => Use::Other,
+            Use::Writes => Use::Moves,
+            _ => what,
+        };
         let moved = known.and_then(|known| known.moved).filter(|(_, by)| match what {
             Use::Moves => true,
             Use::Closes => *by == process,
-            Use::Other => false,
+            Use::Writes | Use::Other => false,
         });
         let before = moved.map(|(deed, _)| deed).or(known.and_then(|known| known.made));
         if let Some(before) = before.filter(|deed| deed.end_ns <= s.t_ns) {
             self.edge(before.place, place, Why::Descriptor);
         }
         if what == Use::Moves {
-            let made = known.and_then(|known| known.made);
-            put(&mut self.descriptors, of, Descriptor { made, moved: Some((deed, process)) });
+            let known = known.unwrap_or(Descriptor { made: None, moved: None, appends: true });
+            put(&mut self.descriptors, of, Descriptor { moved: Some((deed, process)), ..known });
         }
     }
 
-    /// A descriptor was made.
-    pub(super) fn made(&mut self, of: Generation, end_ns: u64, place: Place) {
-        let made = Some(Deed { place, end_ns });
-        put(&mut self.descriptors, of, Descriptor { made, moved: None });
+    /// A call made a descriptor.
+    pub(super) fn made(&mut self, of: Generation, sc: Sc, s: &Syscall, place: Place) {
+        const O_APPEND: u64 = 0o2000;
+        let made = Some(Deed { place, end_ns: s.t_ns.saturating_add(s.duration_ns) });
+        let appends = match sc {
+            Sc::Open => s.args[1] & O_APPEND != 0,
+            Sc::Openat => s.args[2] & O_APPEND != 0,
+            // Its flags are in memory that is not kept.
+            Sc::Openat2 => true,
+            _ => false,
+        };
+        put(&mut self.descriptors, of, Descriptor { made, moved: None, appends });
     }
 
     /// Nobody has it any more.
