@@ -21,7 +21,7 @@ const DEMAND_NS: u64 = 20_000_000;
 const JUDGED_NS: u64 = 20_000_000;
 const JUDGED_LOOKS: u32 = 8;
 /// Most tasks that are behind of which one look asks the kernel.
-const ASKED_MAX: usize = 32;
+const ASKED_MAX: usize = 64;
 /// What a wait returns whose time is over.
 const TIMED_OUT: i64 = -(libc::ETIMEDOUT as i64);
 
@@ -75,7 +75,8 @@ impl Work {
             return None;
         }
         let Self { watched_ns, worked_ns, .. } = std::mem::take(self);
-        (worked_ns >= watched_ns / 10 * 9).then_some(watched_ns)
+        // A look may miss the one that works.
+        (worked_ns >= watched_ns / 5 * 4).then_some(watched_ns)
     }
 }
 
@@ -209,15 +210,16 @@ impl<'a> Tasks<'a> {
         }
         let stuck: Vec<u32> = out.iter().map(|position| position.task).collect();
         for task in self.all().filter(|task| stuck.binary_search(task).is_err()) {
-            if !is_open(self.seen[task as usize].state) || self.is_gone(task, threads) {
-                continue;
-            }
-            // Who was woken and has no CPU yet still looks as if it waited.
-            if !self.waits(task, clock_ns) || !self.is_blocked(task, threads) {
+            if !is_open(self.seen[task as usize].state) {
+                if self.is_ending(task, threads) {
+                    out.push(Position { task, stage: Stage::Moves, at_ns: 0 });
+                }
+            } else if !self.is_gone(task, threads)
+                // Who was woken and has no CPU yet still looks as if it waited.
+                && (!self.waits(task, clock_ns) || !self.is_blocked(task, threads))
+            {
                 let at_ns = self.next_act(task);
                 out.push(Position { task, stage: Stage::Moves, at_ns });
-            } else if self.is_ending(task, threads) {
-                out.push(Position { task, stage: Stage::Moves, at_ns: 0 });
             }
         }
         out
@@ -338,26 +340,24 @@ impl<'a> Tasks<'a> {
     /// them sleeps meanwhile.
     pub(super) fn starved_ns(&mut self, clock_ns: u64, now_ns: u64, threads: &Threads) -> u64 {
         let time_ns = now_ns.saturating_sub(std::mem::replace(&mut self.looked_ns, now_ns));
-        let (mut behind, mut works) = (false, false);
-        let mut asked = 0;
+        let mut behind: Vec<u32> = Vec::new();
         for task in self.all() {
-            if works || asked >= ASKED_MAX {
-                break;
-            }
-            if !self.has_work(task) {
-                continue;
-            }
-            let due_ns = self.next_act(task);
-            if clock_ns.saturating_sub(self.scaled(due_ns)) > BEHIND_NS {
-                behind = true;
-                asked += 1;
-                works = self.doing(task, threads) == Doing::Runs;
+            if self.has_work(task) {
+                let due_ns = self.next_act(task);
+                if clock_ns.saturating_sub(self.scaled(due_ns)) > BEHIND_NS {
+                    behind.push(task);
+                }
             }
         }
-        if !behind {
+        if behind.is_empty() {
             self.work = Work::default();
             return 0;
         }
+        // Those who have just moved, most likely, then others by turns.
+        let turn = self.work.looks as usize * ASKED_MAX % behind.len();
+        behind.rotate_left(turn);
+        behind.sort_by_key(|task| self.seen[*task as usize].looks != 0);
+        let works = behind.iter().take(ASKED_MAX).any(|task| self.doing(*task, threads) == Doing::Runs);
         self.work.add(time_ns, works).unwrap_or(0)
     }
 
@@ -425,8 +425,9 @@ mod tests {
         let mut builder = ProgramBuilder::new(tempfile::tempfile().unwrap()).unwrap();
         let root = TaskInfo { flags: task_flags::ROOT | task_flags::AT_GATE, ..TaskInfo::default() };
         let root = builder.task(&root).unwrap();
-        for _ in 0..2 {
-            builder.push(root, &Step::of(Kind::Sync)).unwrap();
+        let child = builder.task(&TaskInfo { parent: Some(root), ..TaskInfo::default() }).unwrap();
+        for task in [root, root, child] {
+            builder.push(task, &Step::of(Kind::Sync)).unwrap();
         }
         Program::open(builder.seal().unwrap()).unwrap()
     }
@@ -452,6 +453,36 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_forced_while_one_who_ended_is_still_being_cleared_up() {
+        let program = program();
+        let control = Control::create(&program).unwrap();
+        // SAFETY: integers only; the segment goes when this process does.
+        unsafe { libc::shmctl(control.shm_id(), libc::IPC_RMID, std::ptr::null_mut()) };
+        let threads = Threads::new(Some(std::fs::File::open("/proc").unwrap().into()));
+        let mut tasks = Tasks::new(&program, &control, Pace::Resource, 1.0);
+        let mut sleeper = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        control.slot(0).status.store(status::CALL, SeqCst);
+        control.slot(0).tid.store(sleeper.id() as i32, SeqCst);
+        control.slot(1).status.store(status::EXITED, SeqCst);
+        control.slot(1).tid.store(std::process::id() as i32, SeqCst);
+        let late_ns = 1_000_000_000;
+        let forced = |tasks: &mut Tasks<'_>| {
+            (0..=STANDS).for_each(|look| tasks.look(u64::from(look)));
+            super::super::force::first_to_force(&tasks.positions(late_ns, &threads))
+        };
+        let asleep = std::time::Instant::now();
+        while threads.doing(sleeper.id() as i32) != Doing::Sleeps && asleep.elapsed().as_secs() < 60 {
+            std::thread::yield_now();
+        }
+        assert_eq!(forced(&mut tasks), None);
+        // No thread has the highest id.
+        control.slot(1).tid.store(i32::MAX, SeqCst);
+        assert_eq!(forced(&mut tasks), Some(0));
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+    }
+
+    #[test]
     fn those_who_are_behind_lack_a_cpu_when_at_every_moment_one_of_them_wants_it() {
         const LOOK_NS: u64 = 2_000_000;
         let after = |works: &dyn Fn(u64) -> bool| {
@@ -461,7 +492,7 @@ mod tests {
         assert_eq!(after(&|_| true)[9], Some(10 * LOOK_NS));
         assert!(after(&|_| true)[..9].iter().all(Option::is_none));
         assert_eq!(after(&|look| look != 4)[9], Some(10 * LOOK_NS));
-        assert_eq!(after(&|look| look % 4 != 0)[9], None);
+        assert_eq!(after(&|look| look % 3 != 0)[9], None);
         // A look that came late is one look.
         assert_eq!(Work::default().add(10 * JUDGED_NS, true), None);
     }
