@@ -5,7 +5,9 @@ mod limits;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
 use crate::{diff, record, signals, units};
-use ctrace_analysis::{Failures, Forced, Gates, Metric, Missing, Profile, Report, SideInfo, Verdict};
+use ctrace_analysis::{
+    Failures, Forced, Gates, Metric, Missing, Profile, Report, SideInfo, Starved, Told, Verdict,
+};
 use ctrace_format::{
     Abi, Class, Event, Filter, Policy, SyscallFlags, Sysno, Taken, Trace, TraceFile, syscalls,
 };
@@ -270,7 +272,7 @@ pub(crate) fn perform(
     };
     let inputs = Inputs { program, environment: &environment, peers: &peers, need };
     let running = Replay::start(inputs, &run_options).map_err(replay_failure)?;
-    let recording = watch(trace, &running, options, out)?;
+    let recording = watch(trace, &summary, &running, options, out)?;
     let mut sandbox = Sandbox::look(&running, recording.is_some());
     sandbox.program_in_memory = running.copied().map(str::to_owned);
     sandbox.bounded = limits::enforcement(running.enforcement(), &limits);
@@ -295,7 +297,7 @@ pub(crate) fn perform(
             let a = diff::model(path, trace)?;
             let b = diff::model(&recorded.file.path, &replayed)?;
             output = Some(recorded.file.path);
-            (ctrace_analysis::diff_replay(&a, &b, &gates, Some(&forced(&outcome))), answers)
+            (ctrace_analysis::diff_replay(&a, &b, &gates, Some(&told(&outcome))), answers)
         }
         None => (self_reported(&summary, &outcome), Answers::self_reported(&summary, &outcome)),
     };
@@ -351,12 +353,14 @@ fn is_replay_of(file: File, of: &str) -> bool {
 /// Records the replay, which is held at its gate. Without the privilege it goes unobserved.
 fn watch(
     trace: &Trace,
+    plan: &PlanSummary,
     running: &Running,
     options: &Options,
     out: &mut Output,
 ) -> Result<Option<Recording>, Failure> {
     let mut config = Config::new(Target::Pid(running.root_pid()), &options.output);
     config.taken = options.taken.clone();
+    config.ring_bytes = ring_bytes(plan).max(config.ring_bytes);
     // Its processes are ours: they can become nobody else's, having no way to gain a privilege.
     config.facts.insert(REPLAY_OF.to_owned(), identity(trace));
     // The replay does what the trace says: what is masked in one must be in the other.
@@ -374,6 +378,16 @@ fn watch(
         }
         Err(error) => Err(record::failure(error)),
     }
+}
+
+/// Rings that hold all calls of a replay if they can: unlike a recorder in production, that of a replay shares the CPUs with
+/// a load that may want all of them, and what is only counted cannot be judged.
+fn ring_bytes(plan: &PlanSummary) -> u64 {
+    /// A record with what most calls have beside their arguments, and the beginnings of segments that stay empty.
+    const RECORD_BYTES: u64 = 128;
+    const MAX: u64 = 128 << 20;
+    // The rings are halved between calls with and without such things.
+    (2 * RECORD_BYTES).saturating_mul(sum(&plan.calls)).min(MAX).next_power_of_two()
 }
 
 /// Waits for the end, or for a signal, which ends the replay.
@@ -450,9 +464,10 @@ impl Answers {
     }
 }
 
-/// What the engine had to end.
-fn forced(outcome: &Outcome) -> Forced {
-    Forced { by_kind: outcome.forced.clone(), first: outcome.forced_ends.first().cloned() }
+/// What the engine says of itself.
+fn told(outcome: &Outcome) -> Told {
+    let forced = Forced { by_kind: outcome.forced.clone(), first: outcome.forced_ends.first().cloned() };
+    Told { forced, starved: Starved::new(outcome.starved.clone()) }
 }
 
 /// The verdict on a replay that could not be recorded: what the workers say of themselves.

@@ -26,7 +26,7 @@ mod timeline;
 mod trigger;
 
 pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};
-pub use diff::{Forced, diff, diff_replay};
+pub use diff::{Forced, Starved, Told, diff, diff_replay};
 pub use findings::{Finding, FindingKind, findings};
 pub use gates::{GateError, Gates, Profile};
 pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, Series, Thread};

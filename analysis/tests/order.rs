@@ -4,7 +4,7 @@
 mod common;
 
 use common::{MS, Run, Task, replay, value};
-use ctrace_analysis::{DivergenceKind, Forced, Gates, Model, Profile, Verdict, diff_replay, findings};
+use ctrace_analysis::{DivergenceKind, Gates, Model, Profile, Starved, Told, Verdict, diff_replay, findings};
 use ctrace_format::{Detail, Event, ProcessKind, Syscall, SyscallFlags, syscalls::number};
 
 /// A call at a time of its own. Nothing after it is later by it.
@@ -185,20 +185,47 @@ fn forced_ends_are_judged_when_the_engine_tells_of_them() {
         }
         r.model()
     };
-    let judge =
-        |forced: Option<&Forced>| diff_replay(&run(), &run(), &Gates::new(Profile::Synthetic), forced);
+    let judge = |told: Option<&Told>| diff_replay(&run(), &run(), &Gates::new(Profile::Synthetic), told);
     assert_eq!(value(&judge(None), "forced"), None);
-    let mut forced = Forced::default();
+    let mut told = Told::default();
     assert_eq!(
-        (value(&judge(Some(&forced)), "forced"), judge(Some(&forced)).verdict),
+        (value(&judge(Some(&told)), "forced"), judge(Some(&told)).verdict),
         (Some(0.0), Verdict::Match)
     );
-    forced.by_kind = [("woken".to_owned(), 1), ("interrupted".to_owned(), 1)].into();
-    forced.first = Some("app: futex at +1.000 s".to_owned());
-    let report = judge(Some(&forced));
+    told.forced.by_kind = [("woken".to_owned(), 1), ("interrupted".to_owned(), 1)].into();
+    told.forced.first = Some("app: futex at +1.000 s".to_owned());
+    let report = judge(Some(&told));
     assert_eq!((value(&report, "forced"), report.worst), (Some(20.0), Some("forced")));
     let note = &report.metric("forced").unwrap().note;
     assert_eq!(note, "2 of 1000 operations: interrupted ×1, woken ×1; first: app: futex at +1.000 s");
+}
+
+#[test]
+fn a_replay_may_be_late_by_what_its_machine_lacked() {
+    let run = |late: u64| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for i in 0..1000 {
+            r.now += if i == 500 { MS + late } else { MS };
+            r.call(t, "getppid", [0; 6], 1);
+        }
+        r.model()
+    };
+    let judge = |late: u64, starved: &[(u64, u64)]| {
+        let told = Told { starved: Starved::new(starved.to_vec()), ..Told::default() };
+        diff_replay(&run(0), &run(late), &Gates::new(Profile::Synthetic), Some(&told))
+    };
+    assert_eq!(judge(300 * MS, &[]).verdict, Verdict::Deviated);
+    let lacked = [(551 * MS, 0), (851 * MS, 300 * MS)];
+    let report = judge(300 * MS, &lacked);
+    assert_eq!(report.verdict, Verdict::Match, "{report:#?}");
+    assert!(
+        value(&report, "makespan").unwrap() < 0.01 && value(&report, "drift").unwrap() < 1.0,
+        "{report:#?}"
+    );
+    // It was later than that, or lacked something only after it was late.
+    assert_eq!(judge(500 * MS, &lacked).verdict, Verdict::Deviated);
+    assert_eq!(judge(300 * MS, &[(1200 * MS, 300 * MS)]).verdict, Verdict::Deviated);
 }
 
 #[test]

@@ -33,18 +33,56 @@ pub struct Forced {
     pub first: Option<String>,
 }
 
+/// For how long, up to moments of a replay, tasks of it that were behind had lacked a CPU.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Starved {
+    /// Moments, ns since the replay began, and the time lacked up to then, ns. Both grow, evenly between two of them.
+    points: Vec<(u64, u64)>,
+}
+
+impl Starved {
+    /// From pairs of a moment and the time lacked up to then.
+    pub fn new(mut points: Vec<(u64, u64)>) -> Self {
+        points.sort_unstable();
+        Self { points }
+    }
+
+    /// The time lacked up to a moment.
+    pub(crate) fn until(&self, t_ns: u64) -> u64 {
+        let after = self.points.partition_point(|(at_ns, _)| *at_ns <= t_ns);
+        let before = after.checked_sub(1).and_then(|last| self.points.get(last)).copied();
+        match (before, self.points.get(after)) {
+            (Some((from_ns, lacked_ns)), Some((to_ns, next_ns))) => {
+                let share = (t_ns - from_ns) as f64 / (to_ns - from_ns) as f64;
+                lacked_ns + (next_ns.saturating_sub(lacked_ns) as f64 * share) as u64
+            }
+            (before, _) => before.map_or(0, |(_, lacked_ns)| lacked_ns),
+        }
+    }
+}
+
+/// What the engine of a replay says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// What it forced.
+    pub forced: Forced,
+    /// What the machine did not have for it: by so much, what it does may be late.
+    pub starved: Starved,
+}
+
 /// Compares `b` with the recording `a`.
 pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
     diff_replay(a, b, gates, None)
 }
 
-/// Compares the replay `b` with the recording `a`. `forced`: what its engine says of itself.
-pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, forced: Option<&Forced>) -> Report {
+/// Compares the replay `b` with the recording `a`.
+pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> Report {
     let joint = Joint::new(a, b);
     let pairing = pairing::pair(a, b, &joint);
     let counts = metrics::Counts::take(&joint, &pairing);
     let late_ns = metrics::late_ns(a, b, gates);
-    let walked = walk::walk(a, b, &joint, &pairing, late_ns);
+    let never = Starved::default();
+    let walked = walk::walk(a, b, &joint, &pairing, told.map_or(&never, |told| &told.starved), late_ns);
 
     let mut rows = Rows { gates, rows: Vec::new() };
     let covered = metrics::coverage(a, b, &joint, &pairing, &counts, &mut rows);
@@ -57,7 +95,7 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, forced: Option<&Forced>)
     let failures = metrics::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
     episodes::incident_recall(a, b, &joint, &pairing, gates.profile(), &mut rows);
     let stream = metrics::network(a, b, &pairing, gates.profile(), &mut rows);
-    metrics::forced(forced, &counts, &mut rows);
+    metrics::forced(told.map(|told| &told.forced), &counts, &mut rows);
 
     let rows = rows.rows;
     let compared_a: u64 = counts.total_a;

@@ -1,5 +1,6 @@
 //! Walks all pairs of sequences: aligns them, measures drift, and finds where they part first.
 
+use super::Starved;
 use super::joint::Joint;
 use super::order::Partners;
 use super::order::Violation;
@@ -70,6 +71,7 @@ pub(crate) fn walk<'m>(
     b: &Model,
     joint: &Joint<'_>,
     pairing: &Pairing<'_>,
+    starved: &Starved,
     late_ns: u64,
 ) -> Walked<'m> {
     let mut walked = Walked {
@@ -109,7 +111,8 @@ pub(crate) fn walk<'m>(
                     let (tx, ty) = moments((begin_x, x.duration_ns), (begin_y, y.duration_ns));
                     // What is extra is put beside what it came after.
                     run.offset = (x.t_ns as i64).wrapping_sub(y.t_ns as i64);
-                    let (off, explained) = waits.step((tx, x.waited_ns), (ty, y.waited_ns));
+                    let (off, explained) =
+                        waits.step((tx, x.waited_ns), (ty, y.waited_ns), starved.until(ty));
                     walked.drift.saturating_record(off.max(1));
                     walked.own_drift.saturating_record((off - explained).max(1));
                     if off - explained > late_ns {
@@ -186,23 +189,27 @@ pub(crate) struct Explained {
     pub(crate) late: bool,
 }
 
-/// Waiting for a CPU along one sequence. The other run may be late by what it waited and early by what the recording
-/// waited; what it made up for no longer explains anything.
+/// Waiting for a CPU along one sequence. The other run may be late by what it waited, or by what all of it lacked CPUs
+/// meanwhile, since who waits for others waits for those whom they wait for; and early by what the recording waited. What it
+/// made up for no longer explains anything.
 #[derive(Debug, Default)]
 struct Waits {
     late: u64,
     early: u64,
     waited_a: u64,
     waited_b: u64,
+    starved: u64,
 }
 
 impl Waits {
-    /// The difference of two matched operations, each as (time, waited so far), and how much of it is explained.
-    fn step(&mut self, a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
+    /// The difference of two matched operations, each as (time, waited so far), and how much of it is explained. `starved`:
+    /// how long the other run had lacked CPUs by then.
+    fn step(&mut self, a: (u64, u64), b: (u64, u64), starved: u64) -> (u64, u64) {
         let (late, early) = (b.0.saturating_sub(a.0), a.0.saturating_sub(b.0));
-        self.late = (self.late + b.1.saturating_sub(self.waited_b)).min(late);
+        let lacked = b.1.saturating_sub(self.waited_b).max(starved.saturating_sub(self.starved));
+        self.late = (self.late + lacked).min(late);
         self.early = (self.early + a.1.saturating_sub(self.waited_a)).min(early);
-        (self.waited_a, self.waited_b) = (a.1, b.1);
+        (self.waited_a, self.waited_b, self.starved) = (a.1, b.1, self.starved.max(starved));
         (late.max(early), self.late.max(self.early))
     }
 }

@@ -217,9 +217,11 @@ pub struct Outcome {
     pub forced: BTreeMap<String, u64>,
     /// The first of them, in words.
     pub forced_ends: Vec<String>,
-    /// How long the replay's clock was held back for tasks that were behind although they had work, ns: what the machine
-    /// lacked.
+    /// What the machine lacked, ns: how long tasks that were behind worked or wanted a CPU all along.
     pub starved_ns: u64,
+    /// The same up to moments of the replay, between which it grew evenly: ns since the gate opened, and the time lacked by
+    /// then.
+    pub starved: Vec<(u64, u64)>,
 }
 
 impl Outcome {
@@ -241,6 +243,7 @@ impl Outcome {
             forced: BTreeMap::new(),
             forced_ends: Vec::new(),
             starved_ns: 0,
+            starved: Vec::new(),
         }
     }
 }

@@ -73,7 +73,8 @@ impl Threads {
             return Doing::Unknown;
         }
         let mut line = [0; LINE_BYTES];
-        let Some(len) = self.read(tid, "stat", &mut line) else { return Doing::Gone };
+        // The process's own file adds up what all its threads have done.
+        let Some(len) = self.read(tid, &format!("task/{tid}/stat"), &mut line) else { return Doing::Gone };
         // The name, in parentheses, may hold any byte: the state follows the last one.
         let state = line[..len].iter().rposition(|byte| *byte == b')').and_then(|at| line.get(at + 2));
         match state {

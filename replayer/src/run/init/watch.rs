@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_millis(2);
 const SOON: Duration = Duration::from_micros(200);
 /// How much later than the recording, on its own clock, a replay ends at the latest.
 const AFTER_END_NS: u64 = 1_000_000_000;
+/// Moments of which it is told how long CPUs were lacking by then: 20 minutes of it.
+const STARVED_POINTS: usize = 1 << 16;
 /// Forced ends that are told one by one.
 const LISTED: usize = 100;
 /// A task that has not moved for so long is looked up: it may have been killed.
@@ -43,8 +45,8 @@ pub(super) struct Watch<'a> {
     threads: Threads,
     /// How long the replay clock has been held back.
     lag_ns: u64,
-    /// How long those who were behind have lacked a CPU.
-    starved_ns: u64,
+    /// How long those who were behind have lacked a CPU: by when, and how long.
+    starved: Vec<(u64, u64)>,
     /// Ends that were forced, by kind, and the first of them in words.
     forced: BTreeMap<String, u64>,
     forced_ends: Vec<String>,
@@ -77,7 +79,7 @@ impl<'a> Watch<'a> {
             tasks: Tasks::new(&setup.program, control, setup.options.pace, setup.options.speed),
             threads,
             lag_ns: 0,
-            starved_ns: 0,
+            starved: Vec::new(),
             forced: BTreeMap::new(),
             forced_ends: Vec::new(),
             last_forced: None,
@@ -155,7 +157,10 @@ impl<'a> Watch<'a> {
             self.lag_ns += hold;
             self.control.header().lag.store(self.lag_ns, Relaxed);
         }
-        self.starved_ns += self.tasks.starved_ns(clock, now, &self.threads);
+        let time_ns = self.tasks.starved_ns(clock, now, &self.threads);
+        if time_ns > 0 {
+            self.starved(now, time_ns);
+        }
     }
 
     fn send_signals(&mut self, clock: u64) {
@@ -221,9 +226,25 @@ impl<'a> Watch<'a> {
         })
     }
 
+    /// Notes that the machine lacked CPUs for the time up to `now`.
+    fn starved(&mut self, now: u64, time_ns: u64) {
+        let (before_ns, from) = (self.starved_ns(), now.saturating_sub(time_ns));
+        let (points, ended) = (self.starved.len(), self.starved.last().map_or(0, |(at, _)| *at));
+        let point = (now, before_ns + time_ns);
+        match self.starved.last_mut() {
+            // It went on, or there are so many that details no longer count.
+            Some(last) if ended >= from || points >= STARVED_POINTS => *last = point,
+            _ => self.starved.extend([(from, before_ns), point]),
+        }
+    }
+
     /// What the machine has cost the replay: by how much its clock was held back, or those who were behind lacked a CPU.
     fn lacked_ns(&self) -> u64 {
-        self.lag_ns.max(self.starved_ns)
+        self.lag_ns.max(self.starved_ns())
+    }
+
+    fn starved_ns(&self) -> u64 {
+        self.starved.last().map_or(0, |(_, starved_ns)| *starved_ns)
     }
 
     /// Whether the recording has been over for so long that nothing more is waited for.
@@ -422,6 +443,7 @@ impl<'a> Watch<'a> {
             forced: self.forced.clone(),
             forced_ends: self.forced_ends.clone(),
             starved_ns: self.lacked_ns(),
+            starved: self.starved.clone(),
             hits: [(self.full.0, Resource::Disk), (self.full.1, Resource::Files)]
                 .into_iter()
                 .filter(|(full, _)| *full)
