@@ -18,6 +18,8 @@ use std::net::IpAddr;
 const ENTRIES_MAX: u64 = 100_000;
 /// Most links in a row: a program is not placed through more, and the kernel follows 40.
 const LINKS_MAX: usize = 16;
+/// Where a link leads that leads nowhere.
+const NOWHERE: &[u8] = b"/nowhere";
 /// Longest name that a link leads to whose text is not known.
 const STAND_IN_MAX: usize = 64;
 /// Bytes of a `linux_dirent64` with a name of typical length, and of `.` and `..` together.
@@ -164,7 +166,6 @@ fn files(fs: &FsModel, paths: &Paths, links: &Links, budget: Budget) -> Result<F
     let mut executables = Vec::new();
     let mut executable_sizes = BTreeMap::new();
     let mut neighbours = Neighbours::new(fs, paths, links);
-    let mut lengths: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for node in fs.nodes() {
         let Some(id) = node.initial else { continue };
         let path = paths.get(id).to_vec();
@@ -183,7 +184,6 @@ fn files(fs: &FsModel, paths: &Paths, links: &Links, budget: Budget) -> Result<F
             continue;
         }
         if links.target(&path).is_some() {
-            lengths.insert(path, node.link_len as usize);
             continue;
         }
         if node.kind == NodeKind::Symlink {
@@ -207,11 +207,11 @@ fn files(fs: &FsModel, paths: &Paths, links: &Links, budget: Budget) -> Result<F
         let mode = node.mode.map_or_else(|| default_mode(&kind), |m| usable(m, &kind));
         files.insert(path.clone(), FileSpec { path, kind, mode });
     }
-    let unknown: BTreeSet<&[u8]> = fs
+    let unknown: BTreeMap<&[u8], &Inode> = fs
         .nodes()
         .iter()
         .filter(|node| node.kind == NodeKind::Unknown)
-        .filter_map(|node| node.initial.map(|id| paths.get(id)))
+        .filter_map(|node| node.initial.map(|id| (paths.get(id), node)))
         .collect();
     let mut climbed: FxHashSet<PathId> = FxHashSet::default();
     for absent in fs.initially_absent() {
@@ -219,12 +219,16 @@ fn files(fs: &FsModel, paths: &Paths, links: &Links, budget: Budget) -> Result<F
         let mut at = paths.parent(*absent);
         while climbed.insert(at) {
             let above = paths.get(at);
-            if unknown.contains(above)
+            if let Some(node) = unknown.get(above)
                 && let Some(spec) = files.get_mut(above)
                 && matches!(spec.kind, FileKind::Regular { .. })
             {
-                spec.kind = FileKind::Directory { entries: 0 };
-                spec.mode = 0o755;
+                // No directory, and yet names below it are absent: a link to nowhere.
+                (spec.kind, spec.mode) = if node.unlinked {
+                    (FileKind::Link { target: NOWHERE.to_vec() }, 0o777)
+                } else {
+                    (FileKind::Directory { entries: 0 }, 0o755)
+                };
             }
             at = paths.parent(at);
         }
@@ -242,9 +246,8 @@ fn files(fs: &FsModel, paths: &Paths, links: &Links, budget: Budget) -> Result<F
     }
     let was_absent = |path: &[u8]| paths.find(path).is_some_and(|id| fs.initially_absent().contains(&id));
     neighbours.alike(&mut files);
-    for (path, target) in links.all().filter(|(path, _)| !was_absent(path)) {
-        let len = lengths.get(path).copied().unwrap_or(0);
-        let kind = FileKind::Link { target: spelled(path, target, len) };
+    for (path, text) in links.all().filter(|(path, _)| !was_absent(path)) {
+        let kind = FileKind::Link { target: text.to_vec() };
         files.insert(path.to_vec(), FileSpec { path: path.to_vec(), kind, mode: 0o777 });
     }
     // It is there; how many names it has may matter.
@@ -274,42 +277,6 @@ fn files(fs: &FsModel, paths: &Paths, links: &Links, budget: Budget) -> Result<F
     executables.sort_unstable();
     executables.dedup();
     Ok(Found { files: files.into_values().collect(), executables, executable_sizes })
-}
-
-/// A link's text: of all ways to say where it leads, the one with the recorded length.
-fn spelled(path: &[u8], target: &[u8], len: usize) -> Vec<u8> {
-    let parent = parent_of(path);
-    let below = if parent == b"/" {
-        target.strip_prefix(b"/")
-    } else {
-        target.strip_prefix(parent).and_then(|rest| rest.strip_prefix(b"/"))
-    };
-    let mut upward = Vec::new();
-    let common = parent.iter().zip(target).take_while(|(a, b)| a == b).count();
-    let cut = if common == parent.len() && target.get(common) == Some(&b'/') {
-        common
-    } else {
-        parent[..common].iter().rposition(|b| *b == b'/').unwrap_or(0)
-    };
-    for _ in parent[cut..].split(|b| *b == b'/').filter(|part| !part.is_empty()) {
-        upward.extend_from_slice(b"../");
-    }
-    upward.extend_from_slice(target.get(cut + 1..).unwrap_or_default());
-    let spellings = [below.map(<[u8]>::to_vec), Some(upward), Some(target.to_vec())];
-    let mut all = spellings.into_iter().flatten().filter(|s| !s.is_empty());
-    let Some(first) = all.next() else { return target.to_vec() };
-    if len == 0 || first.len() == len {
-        return first;
-    }
-    all.find(|s| s.len() == len).unwrap_or_else(|| {
-        // Longer for a reason that is not known: slashes cost nothing.
-        let mut text = first;
-        if let Some(at) = text.iter().position(|b| *b == b'/') {
-            let more = len.min(4095).saturating_sub(text.len());
-            text.splice(at..at, std::iter::repeat_n(b'/', more));
-        }
-        text
-    })
 }
 
 /// Names of one length in one directory: one that is no link, and two links, as one may be that of who asks.
@@ -435,19 +402,5 @@ const fn usable(mode: u32, kind: &FileKind) -> u32 {
     match kind {
         FileKind::Directory { .. } => mode & 0o1777 | 0o700,
         _ => mode & 0o777 | 0o600,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_is_spelled_with_its_recorded_length() {
-        assert_eq!(spelled(b"/bin", b"/usr/bin", 7), b"usr/bin");
-        assert_eq!(spelled(b"/bin", b"/usr/bin", 8), b"/usr/bin");
-        assert_eq!(spelled(b"/var/run", b"/run", 6), b"../run");
-        assert_eq!(spelled(b"/a/b/x", b"/a/c/y", 0), b"../c/y");
-        assert_eq!(spelled(b"/usr/bin/sh", b"/usr/bin/dash", 4), b"dash");
     }
 }

@@ -453,8 +453,26 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     })
 }
 
-/// Finds the descriptors that were there before the first call, the flags of clones and the addresses of connections.
+/// Finds what was there before the first call: descriptors and links, the flags of clones and the addresses of connections.
 fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
+    let mut cwd = None;
+    loop {
+        // Once it is known where the recording began, it is looked at again: relative paths told of links before.
+        match discover_from(source, cwd)? {
+            Discovered::All(seed) => return Ok(*seed),
+            Discovered::BeganIn(known) => cwd = Some(known),
+        }
+    }
+}
+
+/// What one look at a recording found.
+enum Discovered {
+    All(Box<Seed>),
+    /// The directory that the recording began in; the look ended there.
+    BeganIn(Vec<u8>),
+}
+
+fn discover_from(source: &dyn Source, cwd: Option<Vec<u8>>) -> Result<Discovered, CompileError> {
     let mut tuples = FxHashMap::default();
     let mut late = FxHashSet::default();
     let mut links = Observed::default();
@@ -468,12 +486,13 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
             own_ips.insert(at.ip());
         }
     };
-    let mut cwd: Option<Vec<u8>> = None;
+    let mut began_in: Option<Vec<u8>> = None;
     let mut clone_flags: FxHashMap<u32, Vec<(u64, u64)>> = FxHashMap::default();
     let budget = Budget::of(source);
-    let mut world = World::new(budget, Seed::default(), Paths::default(), FsModel::default());
+    let seed = Seed { cwd: cwd.clone(), ..Seed::default() };
+    let mut world = World::new(budget, seed, Paths::default(), FsModel::default());
     world.enter_snapshot(source)?;
-    source.for_each(&mut |event| {
+    let looked = source.for_each(&mut |event| {
         match event {
             Event::Connection(connection) => {
                 own(&connection.local);
@@ -507,8 +526,8 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     clone_flags.entry(tid).or_default().push((event.end_ns(), flags));
                 }
                 if cwd.is_none()
-                    && world.fs_of(task).began_here
                     && call.ret >= 0
+                    && world.fs_of(task).began_here
                     && (known.sc == Sc::Open
                         || known.sc == Sc::Openat && call.args[0] as i32 == world::AT_FDCWD)
                     && let Some(Object::File { path: found, .. }) = call.object.map(|o| source.object(o))
@@ -517,9 +536,10 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
                     && world::detail_str(call, arg).is_some_and(|t| source.str(t).first() != Some(&b'/'))
                     && let Some(target) = world.target(source, task, call, arg, None)
                 {
-                    cwd = started_in(world.paths.get(target.path), source.str(*found));
-                    if let Some(cwd) = &cwd {
-                        world.began_in(cwd);
+                    began_in = started_in(world.paths.get(target.path), source.str(*found));
+                    if began_in.is_some() {
+                        // Ends this look at the recording.
+                        return Err(CompileError::Empty);
                     }
                 }
                 if matches!(known.sc, Sc::Open | Sc::Openat | Sc::Openat2)
@@ -554,12 +574,26 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
             _ => world.apply_other(source, event)?,
         }
         Ok(())
-    })?;
+    });
+    if let Some(cwd) = began_in {
+        return Ok(Discovered::BeganIn(cwd));
+    }
+    looked?;
     let fd_limit = world.told_fd_limit;
     let mut inherited = world.never_used();
     inherited.extend(world.take_discovered());
-    let links = links.solve();
-    Ok(Seed { inherited, clone_flags, tuples, links, late, own_ips, cwd, fd_limit })
+    let told = world.fs.told_links().map(|(path, len)| (world.paths.get(path).to_vec(), len)).collect();
+    let links = links.solve(&told);
+    Ok(Discovered::All(Box::new(Seed {
+        inherited,
+        clone_flags,
+        tuples,
+        links,
+        late,
+        own_ips,
+        cwd,
+        fd_limit,
+    })))
 }
 
 /// Where a process began, as far as one call tells it: `path` is where a relative path leads from a working directory of

@@ -4,7 +4,7 @@
 //! A name that nobody has spoken of is where its directory is: there from the start, in what the directory was called then,
 //! or made meanwhile by somebody outside when the workload made the directory ([`FsModel::present`]).
 
-use super::paths::{PathId, Paths};
+use super::paths::{PathId, Paths, parent_of};
 use super::volumes::Devices;
 use crate::plan::need::Peak;
 use rustc_hash::FxHashMap;
@@ -83,10 +83,14 @@ pub(crate) struct Inode {
     pub(crate) written: bool,
     /// Symlink: length of its target, as `readlink` told it.
     pub(crate) link_len: u32,
+    /// It lost a name as nothing does that is a directory.
+    pub(crate) unlinked: bool,
     /// Symlink that the workload made: where it leads.
     target: Option<Arc<[u8]>>,
     /// Directory: bytes of entries that one pass of `getdents` returned.
     pub(crate) dirent_bytes: u64,
+    /// Directory: bytes of entries that came since the start, less those that went.
+    entry_bytes: i64,
     /// How the workload executed it, if it did.
     pub(crate) executed: Option<Executed>,
     /// Names in use.
@@ -113,13 +117,15 @@ pub(crate) enum Executed {
 }
 
 /// Where a name leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Led<'a> {
     /// It is a link of the workload's, with this text.
     To(&'a [u8]),
     /// It is neither what was there at the start nor a link of the workload's.
     Nowhere,
-    /// Nothing is known.
+    /// It is what had this name at the start.
+    Was(Vec<u8>),
+    /// It is what had the same name at the start, as far as is known.
     Unknown,
 }
 
@@ -140,8 +146,10 @@ pub(crate) struct FsModel {
     made: BTreeSet<PathId>,
     /// How long the paths of links are that the workload made: no other beginning of a path is one.
     link_lengths: BTreeSet<usize>,
-    /// A link of the workload's came or went since somebody last asked.
+    /// A link, or a directory, came or went since somebody last asked.
     links_changed: bool,
+    /// Something that was there at the start has got another name, and links with it or below it.
+    renamed: bool,
     /// Names that were moved because their directory got another name, and what was looked at for that.
     moved: usize,
     looked_at: usize,
@@ -187,6 +195,7 @@ impl FsModel {
                     reach: 0,
                     initial_size: Some(size),
                     need: 0,
+                    entry_bytes: 0,
                     ..node.clone()
                 });
                 model.names.insert(path, Binding::Node(ix));
@@ -225,9 +234,18 @@ impl FsModel {
             _ => None,
         }
     }
-    /// Whether a name is known to be absent now.
-    pub(crate) fn is_absent(&self, path: PathId) -> bool {
-        self.names.get(&path) == Some(&Binding::Absent)
+    /// Whether a name is known to be absent now: it is said to be, or nothing made it in a directory that came meanwhile.
+    pub(crate) fn is_absent(&self, paths: &Paths, path: PathId) -> bool {
+        let (mut below, mut at) = (None, path);
+        while below != Some(at) {
+            match self.names.get(&at) {
+                Some(Binding::Absent) if at == path => return true,
+                Some(Binding::Node(ix)) => return at != path && self.node(*ix).initial.is_none(),
+                _ => {}
+            }
+            (below, at) = (Some(at), paths.parent(at));
+        }
+        false
     }
     /// A call found the name present.
     pub(crate) fn present(&mut self, paths: &mut Paths, path: PathId, kind: NodeKind) -> InodeIx {
@@ -238,7 +256,7 @@ impl FsModel {
                     self.names.insert(path, Binding::Node(ix));
                     return ix;
                 }
-                None => self.absent(path),
+                None => self.absent(paths, path),
             }
         }
         match self.names.get(&path).copied() {
@@ -254,6 +272,7 @@ impl FsModel {
                 let ix = self.add(kind, None);
                 self.node_mut(ix).external = true;
                 self.names.insert(path, Binding::Node(ix));
+                self.count_entry(paths, path, true);
                 let parent = paths.parent(path);
                 if parent != path && !matches!(self.names.get(&parent), Some(Binding::Node(_))) {
                     self.present(paths, parent, NodeKind::Dir);
@@ -268,7 +287,8 @@ impl FsModel {
         if self.names.contains_key(&path) {
             return self.present(paths, path, NodeKind::File);
         }
-        let ix = self.add(NodeKind::File, Some(path));
+        let initial = self.origin(paths, path).unwrap_or(path);
+        let ix = self.add(NodeKind::File, Some(initial));
         self.names.insert(path, Binding::Node(ix));
         ix
     }
@@ -294,36 +314,59 @@ impl FsModel {
         Some(path)
     }
     /// A call found the name absent.
-    pub(crate) fn absent(&mut self, path: PathId) {
+    pub(crate) fn absent(&mut self, paths: &Paths, path: PathId) {
         match self.names.get(&path) {
             Some(Binding::Absent) => {}
             Some(Binding::Node(_)) => {
                 self.unexplained += 1;
-                self.unbind(path);
+                self.unbind(paths, path);
             }
             None => {
+                self.was_absent(paths, path);
                 self.names.insert(path, Binding::Absent);
-                self.initially_absent.insert(path);
             }
         }
     }
-    /// The workload made the name.
-    pub(crate) fn create(&mut self, path: PathId, kind: NodeKind, mode: Option<u32>) -> InodeIx {
-        if !self.names.contains_key(&path) {
-            self.initially_absent.insert(path);
+    /// Nothing has the name now. If nobody has spoken of it, it was so at the start, unless what is above it came meanwhile.
+    fn was_absent(&mut self, paths: &Paths, path: PathId) {
+        if self.names.contains_key(&path) {
+            return;
         }
-        self.unbind(path);
+        let mut at = path;
+        while paths.parent(at) != at {
+            at = paths.parent(at);
+            match self.names.get(&at) {
+                None => {}
+                Some(Binding::Node(ix)) if self.node(*ix).initial == Some(at) => break,
+                Some(Binding::Absent) if self.initially_absent.contains(&at) => break,
+                Some(_) => return,
+            }
+        }
+        self.initially_absent.insert(path);
+    }
+    /// The workload made the name.
+    pub(crate) fn create(
+        &mut self,
+        paths: &Paths,
+        path: PathId,
+        kind: NodeKind,
+        mode: Option<u32>,
+    ) -> InodeIx {
+        self.was_absent(paths, path);
+        self.unbind(paths, path);
         self.made.insert(path);
         let ix = self.add(kind, None);
         let node = self.node_mut(ix);
         node.mode = mode;
         self.names.insert(path, Binding::Node(ix));
+        self.count_entry(paths, path, true);
         ix
     }
     /// The workload removed the name.
     pub(crate) fn remove(&mut self, paths: &mut Paths, path: PathId, kind: NodeKind) {
-        self.present(paths, path, kind);
-        self.unbind(path);
+        let ix = self.present(paths, path, kind);
+        self.node_mut(ix).unlinked |= kind != NodeKind::Dir;
+        self.unbind(paths, path);
     }
     /// The workload gave `from` the name `to`, and what is below it with it.
     pub(crate) fn rename(&mut self, paths: &mut Paths, from: PathId, to: PathId, exchange: bool) {
@@ -331,6 +374,10 @@ impl FsModel {
             return;
         }
         let node = self.present(paths, from, NodeKind::Unknown);
+        if self.node(node).kind != NodeKind::File {
+            self.renamed |= self.node(node).initial.is_some();
+            self.links_changed = true;
+        }
         let below = self.taken_from(paths, from);
         let others = self.taken_from(paths, to);
         if exchange {
@@ -339,11 +386,11 @@ impl FsModel {
             self.put_below(paths, others, to, from);
             self.bound_link(paths, from);
         } else {
-            if !self.names.contains_key(&to) {
-                self.initially_absent.insert(to);
-            }
-            self.unbind(to);
+            self.was_absent(paths, to);
+            self.unbind(paths, to);
             self.names.insert(from, Binding::Absent);
+            self.count_entry(paths, from, false);
+            self.count_entry(paths, to, true);
         }
         self.made.insert(to);
         self.names.insert(to, Binding::Node(node));
@@ -352,7 +399,7 @@ impl FsModel {
     }
     /// The workload made a symbolic link.
     pub(crate) fn symlink(&mut self, paths: &Paths, path: PathId, target: &[u8]) {
-        let ix = self.create(path, NodeKind::Symlink, None);
+        let ix = self.create(paths, path, NodeKind::Symlink, None);
         self.node_mut(ix).target = Some(target.into());
         self.bound_link(paths, path);
     }
@@ -397,19 +444,37 @@ impl FsModel {
     }
     /// Where a beginning of a path leads, as far as the workload's own doing tells.
     pub(crate) fn led(&self, paths: &Paths, path: &[u8]) -> Led<'_> {
-        let Some(id) = paths.find(path) else { return Led::Unknown };
-        match self.names.get(&id) {
-            Some(Binding::Node(ix)) if self.node(*ix).target.is_some() => {
-                self.node(*ix).target.as_deref().map_or(Led::Unknown, Led::To)
+        let mut at = path;
+        loop {
+            let name = paths.find(at).and_then(|id| Some((id, self.names.get(&id)?)));
+            match name {
+                Some((_, Binding::Absent)) => return Led::Nowhere,
+                Some((id, Binding::Node(ix))) => {
+                    let node = self.node(*ix);
+                    if at == path
+                        && let Some(text) = &node.target
+                    {
+                        return Led::To(text);
+                    }
+                    return match node.initial {
+                        None => Led::Nowhere,
+                        Some(initial) if initial == id => Led::Unknown,
+                        Some(initial) => Led::Was([paths.get(initial), &path[at.len()..]].concat()),
+                    };
+                }
+                None if at == b"/" => return Led::Unknown,
+                None => at = parent_of(at),
             }
-            Some(Binding::Node(ix)) if self.node(*ix).initial != Some(id) => Led::Nowhere,
-            _ if self.initially_absent.contains(&id) => Led::Nowhere,
-            _ => Led::Unknown,
         }
     }
-    /// Whether the path of a link of the workload's may be as long as this.
+    /// Names that calls told to be links at the start, and how long their texts are; 0: not known.
+    pub(crate) fn told_links(&self) -> impl Iterator<Item = (PathId, usize)> {
+        let told = self.nodes.iter().filter(|node| node.kind == NodeKind::Symlink || node.unlinked);
+        told.filter_map(|node| Some((node.initial?, node.link_len as usize)))
+    }
+    /// Whether the path of a link that the workload made or moved may be as long as this.
     pub(crate) fn has_link_of(&self, len: usize) -> bool {
-        self.link_lengths.contains(&len)
+        self.renamed || self.link_lengths.contains(&len)
     }
     /// Whether the workload has made links.
     pub(crate) fn has_links(&self) -> bool {
@@ -422,12 +487,11 @@ impl FsModel {
     /// The workload gave the node behind `from` a further name.
     pub(crate) fn link(&mut self, paths: &mut Paths, from: PathId, to: PathId) {
         let node = self.present(paths, from, NodeKind::Unknown);
-        if !self.names.contains_key(&to) {
-            self.initially_absent.insert(to);
-        }
+        self.was_absent(paths, to);
         self.node_mut(node).links += 1;
         self.made.insert(to);
         self.names.insert(to, Binding::Node(node));
+        self.count_entry(paths, to, true);
         self.bound_link(paths, to);
     }
     /// A read returned bytes up to `end`.
@@ -542,8 +606,10 @@ impl FsModel {
             size: 0,
             written: initial.is_none(),
             link_len: 0,
+            unlinked: false,
             target: None,
             dirent_bytes: 0,
+            entry_bytes: 0,
             executed: None,
             links: 1,
             opens: 0,
@@ -555,8 +621,27 @@ impl FsModel {
         self.space.files.add(1);
         ix
     }
-    fn unbind(&mut self, path: PathId) {
+    /// A directory was listed, which gave so many bytes.
+    pub(crate) fn listed(&mut self, ix: InodeIx, bytes: u64) {
+        let node = self.node_mut(ix);
+        node.kind = NodeKind::Dir;
+        if !node.written {
+            node.dirent_bytes = node.dirent_bytes.max(bytes.saturating_add_signed(-node.entry_bytes));
+        }
+    }
+    /// A name came into its directory, or went.
+    fn count_entry(&mut self, paths: &Paths, path: PathId, came: bool) {
+        let directory = paths.parent(path);
+        if let Some(ix) = self.lookup(directory) {
+            let above = paths.get(directory).len();
+            let bytes = i64::try_from(entry_bytes(paths.get(path).len().saturating_sub(above))).unwrap_or(0);
+            let node = self.node_mut(ix);
+            node.entry_bytes = node.entry_bytes.saturating_add(if came { bytes } else { -bytes });
+        }
+    }
+    fn unbind(&mut self, paths: &Paths, path: PathId) {
         if let Some(Binding::Node(ix)) = self.names.insert(path, Binding::Absent) {
+            self.count_entry(paths, path, false);
             self.links_changed |= self.node(ix).kind == NodeKind::Symlink;
             let node = self.node_mut(ix);
             if node.links == 1 {
@@ -568,6 +653,12 @@ impl FsModel {
             }
         }
     }
+}
+
+/// Bytes of a `linux_dirent64` (`filldir64`, fs/readdir.c): 19, the name and a NUL, in whole words. Before the name is a
+/// slash.
+fn entry_bytes(name_and_slash: usize) -> usize {
+    (name_and_slash + 19).next_multiple_of(8)
 }
 
 /// No file of the sandbox is made larger than this; sparse, so it is about offsets, not space.
@@ -591,12 +682,12 @@ mod tests {
         let (read, made, gone) = (paths.intern(b"/r"), paths.intern(b"/m"), paths.intern(b"/g"));
         let r = fs.present(&mut paths, read, NodeKind::File);
         fs.read_up_to(r, 100);
-        fs.create(made, NodeKind::File, Some(0o644));
+        fs.create(&paths, made, NodeKind::File, Some(0o644));
         fs.remove(&mut paths, gone, NodeKind::File);
         let initial: Vec<_> = fs.nodes().iter().filter_map(|n| n.initial).collect();
         assert_eq!(initial, [read, gone]);
         assert_eq!(fs.node(r).start_size(), 100);
-        assert!(fs.is_absent(gone));
+        assert!(fs.is_absent(&paths, gone));
     }
 
     #[test]
@@ -624,10 +715,10 @@ mod tests {
         let unspoken = fs.present(&mut paths, ey, NodeKind::File);
         assert_eq!(fs.node(unspoken).initial, Some(dy));
         // And in one that the workload makes, it was not.
-        fs.create(d, NodeKind::Dir, None);
+        fs.create(&paths, d, NodeKind::Dir, None);
         let other = fs.present(&mut paths, dy, NodeKind::File);
         assert!(fs.node(other).external && other != unspoken);
-        fs.create(f, NodeKind::Dir, None);
+        fs.create(&paths, f, NodeKind::Dir, None);
         fs.rename(&mut paths, e, f, true);
         assert_eq!((fs.lookup(fx), fs.lookup(ex)), (Some(spoken_of), None));
     }

@@ -11,6 +11,8 @@ const DEPTH_MAX: usize = 40;
 /// Most different paths that are looked at, and bytes of them.
 const OBSERVED_MAX: usize = 200_000;
 const OBSERVED_BYTES: usize = 16 << 20;
+/// Most links that are tried as the way another one leads.
+const OTHERS_MAX: usize = 256;
 /// Bytes of names that are looked up in all; beyond, paths are taken as they are.
 const WORK_MAX: u64 = 2 << 30;
 
@@ -23,10 +25,21 @@ pub(crate) struct Observed {
     bytes: usize,
 }
 
-/// Links: path → absolute target.
+/// Names that calls told to be links, and how long their texts are; 0: not known.
+pub(crate) type ToldLinks = FxHashMap<Vec<u8>, usize>;
+
+/// A link that was there at the start.
+#[derive(Debug, Clone)]
+struct Link {
+    /// The absolute path that it led to.
+    target: Vec<u8>,
+    text: Vec<u8>,
+}
+
+/// Links, by path.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Links {
-    by_path: BTreeMap<Vec<u8>, Vec<u8>>,
+    by_path: BTreeMap<Vec<u8>, Link>,
     /// How long their paths are: no other beginning of a path is one.
     lengths: BTreeSet<usize>,
     /// Bytes of names looked up.
@@ -59,17 +72,42 @@ impl Observed {
         self.real.len().max(self.pairs.len()) < OBSERVED_MAX && self.bytes < OBSERVED_BYTES
     }
 
-    /// The links that explain what was found. A directory is a link when several paths say so; otherwise the whole path
-    /// is one.
-    pub(crate) fn solve(self) -> Links {
+    /// The links that explain what was found. A name that is told to be a link is one, if it can lead there with a text of
+    /// the length that was told. A directory is a link when several paths say so; otherwise the whole path is one.
+    pub(crate) fn solve(self, told: &ToldLinks) -> Links {
+        let mut links = Links::default();
+        for _ in 0..DEPTH_MAX {
+            let mut found_one = false;
+            for (opened, found) in &self.pairs {
+                let reached = links.resolve(opened, true);
+                let fits = |(link, target): &(&[u8], &[u8])| {
+                    let len = told.get(*link).copied();
+                    let is_free = !links.by_path.contains_key(*link) && !self.real.contains(*link);
+                    is_free && len.is_some_and(|len| len == 0 || text_of(link, target, len).is_some())
+                };
+                if reached != *found
+                    && let Some((link, target)) = directory_links(&reached, found).filter(fits).last()
+                {
+                    found_one |= links.insert(link, target);
+                }
+            }
+            if !found_one {
+                break;
+            }
+        }
+        let pairs: Vec<(Vec<u8>, &[u8])> = self
+            .pairs
+            .iter()
+            .map(|(opened, found)| (links.resolve(opened, true), found.as_slice()))
+            .filter(|(reached, found)| reached != found)
+            .collect();
         let mut votes: FxHashMap<(&[u8], &[u8]), u32> = FxHashMap::default();
-        for (opened, found) in &self.pairs {
+        for (opened, found) in &pairs {
             for candidate in directory_links(opened, found) {
                 *votes.entry(candidate).or_default() += 1;
             }
         }
-        let mut links = Links::default();
-        for (opened, found) in &self.pairs {
+        for (opened, found) in &pairs {
             let likely = directory_links(opened, found)
                 .filter(|c| votes.get(c).is_some_and(|n| *n > 1) && !self.real.contains(c.0))
                 .last();
@@ -79,12 +117,13 @@ impl Observed {
                 links.insert(link, target);
             }
         }
-        for (opened, found) in &self.pairs {
+        for (opened, found) in &pairs {
             let reached = links.resolve(opened, true);
             if reached != *found && !self.real.contains(&reached) {
                 links.insert(&reached, found);
             }
         }
+        links.spell(told);
         links
     }
 }
@@ -121,24 +160,112 @@ fn is_below(path: &[u8], dir: &[u8]) -> bool {
     path.strip_prefix(dir).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
-impl Links {
-    fn insert(&mut self, link: &[u8], target: &[u8]) {
-        if link != b"/" && link != target && !is_below(target, link) {
-            self.lengths.insert(link.len());
-            self.by_path.entry(link.to_vec()).or_insert_with(|| target.to_vec());
-        }
+/// How a link can be spelled that leads to `target`, from the shortest way down to the whole path.
+fn spellings(link: &[u8], target: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let parent = parent_of(link);
+    let below = if parent == b"/" {
+        target.strip_prefix(b"/")
+    } else {
+        target.strip_prefix(parent).and_then(|rest| rest.strip_prefix(b"/"))
+    };
+    let mut upward = Vec::new();
+    let common = parent.iter().zip(target).take_while(|(a, b)| a == b).count();
+    let ends = |path: &[u8]| path.get(common).is_none_or(|next| *next == b'/');
+    let cut = if ends(parent) && ends(target) {
+        common
+    } else {
+        parent[..common].iter().rposition(|b| *b == b'/').unwrap_or(0)
+    };
+    for _ in parent[cut..].split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+        upward.extend_from_slice(b"../");
     }
+    upward.extend_from_slice(target.get(cut + 1..).unwrap_or_default());
+    if upward.ends_with(b"/") {
+        upward.pop();
+    }
+    let all = [below.map(<[u8]>::to_vec), Some(upward), Some(target.to_vec())];
+    all.into_iter().flatten().filter(|text| !text.is_empty())
+}
+
+/// The text of a link, if there is one of this length.
+fn text_of(link: &[u8], target: &[u8], len: usize) -> Option<Vec<u8>> {
+    spellings(link, target).find(|text| text.len() == len)
+}
+
+/// A link's text: of all ways to say where it leads, the one with the recorded length.
+fn spelled(link: &[u8], target: &[u8], len: usize) -> Vec<u8> {
+    if let Some(text) = text_of(link, target, len) {
+        return text;
+    }
+    let Some(mut text) = spellings(link, target).next() else { return target.to_vec() };
+    // Longer for a reason that is not known: slashes cost nothing.
+    if let Some(at) = text.iter().position(|b| *b == b'/') {
+        let more = len.min(4095).saturating_sub(text.len());
+        text.splice(at..at, std::iter::repeat_n(b'/', more));
+    }
+    text
+}
+
+impl Links {
+    fn insert(&mut self, link: &[u8], target: &[u8]) -> bool {
+        let is_new =
+            link != b"/" && link != target && !is_below(target, link) && !self.by_path.contains_key(link);
+        if is_new {
+            self.lengths.insert(link.len());
+            let text = spelled(link, target, 0);
+            self.by_path.insert(link.to_vec(), Link { target: target.to_vec(), text });
+        }
+        is_new
+    }
+
+    /// Gives the links texts of the lengths that were told. Where a link does not lead with such a text, it may lead to
+    /// another link that leads there.
+    fn spell(&mut self, told: &ToldLinks) {
+        let lengths: FxHashMap<Vec<u8>, usize> = told
+            .iter()
+            .filter(|(_, len)| **len > 0)
+            .map(|(path, len)| (self.resolve(path, false), *len))
+            .collect();
+        let mut spelled_so: BTreeMap<Vec<u8>, Link> = BTreeMap::new();
+        for (path, link) in &self.by_path {
+            let Some(len) = lengths.get(path) else { continue };
+            let target = if text_of(path, &link.target, *len).is_some() {
+                link.target.clone()
+            } else {
+                // One that leads where it was found to lead, so that no two lead to each other.
+                let leads = |other: &Vec<u8>, to: &Link| {
+                    spelled_so.get(other).is_none_or(|so| so.target == to.target)
+                };
+                let others = self
+                    .by_path
+                    .iter()
+                    .filter(|(other, to)| *other != path && leads(other, to))
+                    .take(OTHERS_MAX);
+                let behind = others.filter_map(|(other, to)| {
+                    let rest = link.target.strip_prefix(to.target.as_slice())?;
+                    (rest.is_empty() || rest.first() == Some(&b'/'))
+                        .then(|| [other.as_slice(), rest].concat())
+                });
+                let mut fitting =
+                    behind.filter(|target| text_of(path, target, *len).is_some() && !is_below(target, path));
+                fitting.next().unwrap_or_else(|| link.target.clone())
+            };
+            spelled_so.insert(path.clone(), Link { text: spelled(path, &target, *len), target });
+        }
+        self.by_path.extend(spelled_so);
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.by_path.is_empty()
     }
     /// Where a path leads if it is a link.
     pub(crate) fn target(&self, path: &[u8]) -> Option<&[u8]> {
-        self.by_path.get(path).map(Vec::as_slice)
+        self.by_path.get(path).map(|link| link.target.as_slice())
     }
-    /// All links and their targets.
+    /// All links and their texts.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.by_path.iter().map(|(path, target)| (path.as_slice(), target.as_slice()))
+        self.by_path.iter().map(|(path, link)| (path.as_slice(), link.text.as_slice()))
     }
     /// The path that an absolute, normalised path leads to.
     pub(crate) fn resolve(&self, path: &[u8], follow_last: bool) -> Vec<u8> {
@@ -176,7 +303,10 @@ impl Links {
                 let target = match made(link) {
                     Led::To(text) => Some(reached(link, text)),
                     Led::Nowhere => None,
-                    Led::Unknown => self.by_path.get(link).cloned(),
+                    Led::Unknown => self.by_path.get(link).map(|at_start| at_start.target.clone()),
+                    Led::Was(before) => {
+                        self.by_path.get(&before).map(|at_start| reached(link, &at_start.text))
+                    }
                 };
                 if let Some(mut next) = target {
                     next.extend_from_slice(&path[end..]);
@@ -208,16 +338,16 @@ mod tests {
         seen.observe(b"/lib/x/libz.so.1", b"/usr/lib/x/libz.so.1.3");
         seen.observe(b"/etc/localtime", b"/usr/share/zoneinfo/UTC");
         seen.observe(b"/var/run/a.pid", b"/run/a.pid");
-        let links = seen.solve();
+        let links = seen.solve(&ToldLinks::default());
         let all: Vec<_> = links.all().collect();
         assert_eq!(
             all,
             [
-                (b"/etc/localtime".as_slice(), b"/usr/share/zoneinfo/UTC".as_slice()),
-                (b"/lib", b"/usr/lib"),
-                (b"/usr/lib/ssl", b"/etc/ssl"),
-                (b"/usr/lib/x/libz.so.1", b"/usr/lib/x/libz.so.1.3"),
-                (b"/var/run", b"/run"),
+                (b"/etc/localtime".as_slice(), b"../usr/share/zoneinfo/UTC".as_slice()),
+                (b"/lib", b"usr/lib"),
+                (b"/usr/lib/ssl", b"../../etc/ssl"),
+                (b"/usr/lib/x/libz.so.1", b"libz.so.1.3"),
+                (b"/var/run", b"../run"),
             ]
         );
         assert_eq!(links.resolve(b"/lib/x/libz.so.1", true), b"/usr/lib/x/libz.so.1.3");
@@ -230,5 +360,35 @@ mod tests {
         links.insert(b"/a", b"/b");
         links.insert(b"/b", b"/a");
         links.resolve(b"/a/x", true);
+    }
+
+    #[test]
+    fn a_link_is_spelled_with_its_recorded_length() {
+        assert_eq!(spelled(b"/bin", b"/usr/bin", 7), b"usr/bin");
+        assert_eq!(spelled(b"/bin", b"/usr/bin", 8), b"/usr/bin");
+        assert_eq!(spelled(b"/var/run", b"/run", 6), b"../run");
+        assert_eq!(spelled(b"/a/b/x", b"/a/c/y", 0), b"../c/y");
+        assert_eq!(spelled(b"/usr/bin/sh", b"/usr/bin/dash", 4), b"dash");
+        assert_eq!(spelled(b"/a/b/x", b"/a", 2), b"..");
+    }
+
+    #[test]
+    fn one_path_tells_of_a_link_that_a_call_told_to_be_one() {
+        let mut seen = Observed::default();
+        seen.observe(b"/w/app/current/data/f", b"/w/data/f");
+        seen.observe(b"/w/app/current/v", b"/w/app/rel.1/v");
+        seen.observe(b"/w/app/v", b"/w/app/rel.1/v");
+        let told =
+            [(b"/w/app/current".to_vec(), 5), (b"/w/app/rel.1/data".to_vec(), 0), (b"/w/app/v".to_vec(), 9)];
+        let links = seen.solve(&told.into_iter().collect());
+        let all: Vec<_> = links.all().collect();
+        assert_eq!(
+            all,
+            [
+                (b"/w/app/current".as_slice(), b"rel.1".as_slice()),
+                (b"/w/app/rel.1/data", b"../../data"),
+                (b"/w/app/v", b"current/v"),
+            ]
+        );
     }
 }

@@ -10,14 +10,15 @@ use super::{before, keep, keep_latest};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
-/// Readers that are kept of one file, and tasks that looked at one name.
+/// Tasks that are kept of those that read one file, that looked at one name, or that listed one directory.
 const READERS: usize = 32;
-const LOOKERS: usize = 8;
 
 /// The last calls that wrote a file's content, or made or removed a name; and the calls that looked at it since.
 #[derive(Debug, Default)]
 struct Versions {
     changed: VecDeque<Mark>,
+    /// The last change made the name.
+    there: bool,
     seen: Vec<Mark>,
 }
 
@@ -28,9 +29,53 @@ pub(super) struct Files {
     names: FxHashMap<PathId, Versions>,
     /// The last calls that made, moved or removed names in a directory.
     entries: FxHashMap<PathId, VecDeque<Mark>>,
+    /// The last calls that told which names are in a directory, or that there are some.
+    listed: FxHashMap<PathId, Vec<Mark>>,
     content: FxHashMap<InodeIx, Versions>,
     /// The last calls that appended to a file.
     appended: FxHashMap<InodeIx, VecDeque<Mark>>,
+}
+
+const ENOENT: i64 = -2;
+const EEXIST: i64 = -17;
+const ENOTEMPTY: i64 = -39;
+
+/// Whether the `at`th name that a call is about is there after it, if it succeeds in changing it.
+fn leaves(cx: &Cx<'_>, at: usize) -> bool {
+    match cx.known.sc {
+        Sc::Unlink | Sc::Unlinkat | Sc::Rmdir => false,
+        Sc::Rename | Sc::Renameat => at > 0,
+        Sc::Renameat2 => at > 0 || cx.call.args[4] & RENAME_EXCHANGE != 0,
+        _ => true,
+    }
+}
+const RENAME_EXCHANGE: u64 = 2;
+
+/// Whether the `at`th name that a call is about was there before it, as far as its result tells.
+fn found(cx: &Cx<'_>, at: usize) -> Option<bool> {
+    match cx.call.ret {
+        EEXIST | ENOTEMPTY => (at + 1 == cx.paths.len()).then_some(true),
+        ENOENT => (at == 0).then_some(false),
+        0.. if !cx.changes_names() => Some(true),
+        0.. => match cx.known.sc {
+            Sc::Unlink | Sc::Unlinkat | Sc::Rmdir => Some(true),
+            Sc::Rename | Sc::Renameat | Sc::Renameat2 | Sc::Link | Sc::Linkat if at == 0 => Some(true),
+            Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat | Sc::Symlink | Sc::Symlinkat => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The directory whose entries a call reads, as its descriptor has it.
+fn lists(model: &Model<'_>, cx: &Cx<'_>) -> Option<PathId> {
+    if !matches!(cx.known.sc, Sc::Getdents | Sc::Getdents64) {
+        return None;
+    }
+    match model.kind(model.world.ofd_of(cx.task, cx.fd(0))?) {
+        OfdKind::Node { path, .. } => Some(path),
+        _ => None,
+    }
 }
 
 /// Whether a description has an offset.
@@ -63,8 +108,14 @@ impl Files {
                 }
             }
         }
-        for name in cx.paths.iter().filter_map(|path| self.names.get(path)) {
+        for (at, path) in cx.paths.iter().enumerate() {
+            let Some(name) = self.names.get(path) else { continue };
             needs.recorded(EdgeKind::Path, before([&name.changed], start_ns));
+            if found(cx, at) == Some(name.there) {
+                // It was changed while this call was under way, and not before that, or this call would have found it otherwise.
+                let last = name.changed.back().filter(|last| last.end_ns > start_ns && last.task != cx.task);
+                needs.done(EdgeKind::Path, last);
+            }
             if cx.changes_names() {
                 needs.recorded(EdgeKind::Path, &name.seen);
             }
@@ -72,13 +123,24 @@ impl Files {
         for path in cx.paths {
             self.among_directories(model, cx, *path, needs);
         }
+        if let Some(directory) = lists(model, cx) {
+            let gone = self.names.get(&directory).map(|name| &name.changed);
+            let changed = gone.into_iter().chain(self.entries.get(&directory));
+            needs.recorded(EdgeKind::Path, before(changed, start_ns));
+        }
     }
 
-    /// A name lies in directories: who looks it up comes after those who made the directories on the way. One that goes, or
-    /// goes elsewhere, comes after what was made and removed in it.
+    /// A name lies in directories: who looks it up comes after those who made the directories on the way, and who makes or
+    /// removes it comes after those who saw what was in its directory. One that goes, or goes elsewhere, comes after what was
+    /// made and removed in it.
     fn among_directories(&self, model: &Model<'_>, cx: &Cx<'_>, path: PathId, needs: &mut Needs) {
         let paths = &model.world.paths;
         let (mut below, mut at) = (path, paths.parent(path));
+        if cx.changes_names()
+            && let Some(listed) = self.listed.get(&at)
+        {
+            needs.recorded(EdgeKind::Path, listed);
+        }
         while at != below {
             let changed = self.names.get(&at).map(|name| &name.changed);
             needs.recorded(EdgeKind::Path, before(changed, cx.call.t_ns));
@@ -94,15 +156,41 @@ impl Files {
             self.transferred(model, cx, mark);
         }
         let changes = cx.call.ret >= 0 && cx.changes_names();
-        for path in cx.paths {
+        for (at, path) in cx.paths.iter().enumerate() {
             let name = self.names.entry(*path).or_default();
             if changes {
                 keep(&mut name.changed, mark);
-                name.seen.clear();
-                keep(self.entries.entry(model.world.paths.parent(*path)).or_default(), mark);
+                name.there = leaves(cx, at);
+                let parent = model.world.paths.parent(*path);
+                keep(self.entries.entry(parent).or_default(), mark);
+                // The others have been waited for.
+                let under_way = |looker: &Mark| looker.end_ns > mark.start_ns;
+                name.seen.retain(under_way);
+                if let Some(listed) = self.listed.get_mut(&parent) {
+                    listed.retain(under_way);
+                }
             } else {
-                keep_latest(&mut name.seen, mark, LOOKERS);
+                keep_latest(&mut name.seen, mark, READERS);
             }
+            match cx.call.ret {
+                ENOENT => self.found_absent(model, *path, mark),
+                ENOTEMPTY => keep_latest(self.listed.entry(*path).or_default(), mark, READERS),
+                _ => {}
+            }
+        }
+        if let Some(directory) = lists(model, cx) {
+            keep_latest(&mut self.names.entry(directory).or_default().seen, mark, READERS);
+            keep_latest(self.listed.entry(directory).or_default(), mark, READERS);
+        }
+    }
+
+    /// A name was not there: a directory above it may not have been, which is made after that, then.
+    fn found_absent(&mut self, model: &Model<'_>, path: PathId, mark: Mark) {
+        let (fs, paths) = (&model.world.fs, &model.world.paths);
+        let (mut below, mut at) = (path, paths.parent(path));
+        while at != below && fs.lookup(at).is_none() {
+            keep_latest(&mut self.names.entry(at).or_default().seen, mark, READERS);
+            (below, at) = (at, paths.parent(at));
         }
     }
 

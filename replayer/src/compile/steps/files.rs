@@ -115,12 +115,12 @@ impl Lower<'_> {
             return Ok(());
         }
         for path in cx.paths {
-            if !self.world.fs.is_absent(*path) {
+            if !self.world.fs.is_absent(&self.world.paths, *path) {
                 continue;
             }
             let mut above = Vec::new();
             let (mut below, mut at) = (*path, self.world.paths.parent(*path));
-            while at != below && self.world.fs.is_absent(at) {
+            while at != below && self.world.fs.is_absent(&self.world.paths, at) {
                 above.push(at);
                 (below, at) = (at, self.world.paths.parent(at));
             }

@@ -118,8 +118,9 @@ impl Lower<'_> {
         if self.world.fs.lookup(path).is_some_and(|inode| is_written(self.world.fs.node(inode))) {
             return false;
         }
-        let text = self.world.paths.get(path).to_vec();
-        self.surroundings.executed(text);
+        let world = &mut self.world;
+        let before = world.fs.at_start(&mut world.paths, path).unwrap_or(path);
+        self.surroundings.executed(world.paths.get(before).to_vec());
         true
     }
 

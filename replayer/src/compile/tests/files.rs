@@ -239,3 +239,96 @@ fn a_name_is_made_in_a_directory_that_is_there_and_a_directory_goes_when_it_is_e
     let ((removed, _), (_, after)) = (at(1, "unlink"), at(0, "rmdir"));
     assert_eq!(after, [Wait::completed(1, removed)]);
 }
+
+/// The last call of a task with this name: its place, and what it waits for.
+fn last(plan: &Plan, task: u32, name: &str) -> (Wait, Vec<Wait>) {
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let all = steps(plan, task);
+    let at = all.iter().rposition(|step| step.nr == named(name) && step.kind == Kind::Call as u8).unwrap();
+    (Wait::completed(task, at as u32), program.waits(&all[at]).unwrap())
+}
+
+#[test]
+fn a_directory_is_made_after_a_name_below_it_was_found_absent() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    let value = t.text(b"/tmp/set/sub/0");
+    t.call(b, "lstat", [0; 6], -2).details.push(Detail::Str { arg: 0, value });
+    change(&mut t, a, "mkdir", b"/tmp/set");
+    let plan = t.plan();
+    let (found, _) = last(&plan, 1, "lstat");
+    let (_, after) = last(&plan, 0, "mkdir");
+    assert!(after.contains(&found), "{after:?}");
+}
+
+#[test]
+fn names_come_and_go_in_a_directory_before_and_after_it_is_listed() {
+    const DIRECTORY: u64 = 0o200_000;
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    let path = t.text(b"/tmp/set");
+    let set = t.add_object(Object::File { path, dev: 1, ino: 1, mode: 0o040_755, rdev: 0, size: 40 });
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    t.open(b, b"/tmp/set", DIRECTORY, 3, Some(set));
+    change(&mut t, a, "mkdir", b"/tmp/set/0");
+    t.call(b, "getdents64", [3, 0, 4096, 0, 0, 0], 72);
+    change(&mut t, a, "rmdir", b"/tmp/set/0");
+    let plan = t.plan();
+    let ((made, _), (removed, after)) = (last(&plan, 0, "mkdir"), last(&plan, 0, "rmdir"));
+    let (listed, later) = last(&plan, 1, "getdents64");
+    assert_eq!((later, after), (vec![made], vec![listed]), "{removed:?}");
+}
+
+#[test]
+fn what_keeps_a_directory_from_being_removed_is_there_until_then() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    let value = t.text(b"/tmp/set");
+    t.call(b, "rmdir", [0; 6], -39).details.push(Detail::Str { arg: 0, value });
+    change(&mut t, a, "unlink", b"/tmp/set/0");
+    let plan = t.plan();
+    let (kept, _) = last(&plan, 1, "rmdir");
+    let (_, after) = last(&plan, 0, "unlink");
+    assert!(after.contains(&kept), "{after:?}");
+}
+
+#[test]
+fn who_finds_a_name_gone_while_another_removes_it_comes_after_that() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    change(&mut t, a, "unlink", b"/tmp/0");
+    let value = t.text(b"/tmp/0");
+    t.call(b, "unlink", [0; 6], -2).details.push(Detail::Str { arg: 0, value });
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        // It began while the other was under way.
+        call.t_ns -= 1_500;
+        call.duration_ns += 1_500;
+    }
+    let plan = t.plan();
+    let (removed, _) = last(&plan, 0, "unlink");
+    let (_, after) = last(&plan, 1, "unlink");
+    assert!(after.contains(&removed), "{after:?}");
+}
+
+#[test]
+fn a_directory_has_no_more_entries_at_the_start_than_are_listed_less_those_made_since() {
+    const DIRECTORY: u64 = 0o200_000;
+    const NAMES: i64 = 48 + 2 * 32;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let path = t.text(b"/tmp/set");
+    let set = t.add_object(Object::File { path, dev: 1, ino: 1, mode: 0o040_755, rdev: 0, size: 40 });
+    t.open(a, b"/tmp/set", DIRECTORY, 3, Some(set));
+    make(&mut t, a, b"/tmp/set/entry-made", 4);
+    t.call(a, "getdents64", [3, 0, 4096, 0, 0, 0], NAMES);
+    let plan = t.plan();
+    let set = plan.environment.files.iter().find(|file| file.path == b"/tmp/set").unwrap();
+    assert_eq!(set.kind, FileKind::Directory { entries: 1 });
+}

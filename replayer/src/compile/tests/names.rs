@@ -273,3 +273,63 @@ fn a_link_whose_text_is_not_known_fills_no_directory_of_the_workloads() {
     assert_eq!(links(&plan), [("/w/d/l", "/xxxxxx")]);
     assert_eq!(there(&plan), ["/w/d", "/w/d/l", "/xxxxxx"]);
 }
+
+/// `readlink`, which found a text of this length.
+fn read_link(t: &mut Mem, task: TaskId, path: &[u8], len: i64) {
+    about(t, task, "readlink", path, len);
+}
+
+#[test]
+fn one_path_through_a_link_tells_where_it_leads_before_it_is_known_where_the_recording_began() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let (first, second) = (t.file(b"/w/rel.1/v", 2), t.file(b"/w/rel.2/v", 2));
+    t.open(a, b"current/v", 0, 3, Some(first));
+    read_link(&mut t, a, b"current", 5);
+    about(&mut t, a, "unlink", b"current", 0);
+    between(&mut t, a, "symlink", b"rel.2", b"current");
+    t.open(a, b"current/v", 0, 4, Some(second));
+    t.open(a, b"rel.2/v", 0, 5, Some(second));
+    let plan = t.plan();
+    assert_eq!(links(&plan), [("/w/current", "rel.1")]);
+    assert_eq!(there(&plan), ["/w", "/w/current", "/w/rel.1/v", "/w/rel.2/v"]);
+}
+
+#[test]
+fn a_link_is_followed_where_its_directory_went() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    read_link(&mut t, a, b"/w/d/l", 2);
+    let there_first = t.file(b"/w/d/xx/f", 2);
+    t.open(a, b"/w/d/l/f", 0, 3, Some(there_first));
+    between(&mut t, a, "rename", b"/w/d", b"/w/e");
+    let new = t.file(b"/w/e/xx/g", 2);
+    t.open(a, b"/w/e/l/g", 0, 4, Some(new));
+    // The copy of the link is none that was there.
+    about(&mut t, a, "mkdir", b"/w/d", 0);
+    between(&mut t, a, "symlink", b"xx", b"/w/d/l");
+    let plan = t.plan();
+    assert_eq!(links(&plan), [("/w/d/l", "xx")]);
+    assert_eq!(there(&plan), ["/w", "/w/d", "/w/d/l", "/w/d/xx/f", "/w/d/xx/g"]);
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_neither_a_file_nor_a_directory() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.open(a, b"/w/l/f", 0, -2, None);
+    about(&mut t, a, "unlink", b"/w/l", 0);
+    assert_eq!(links(&t.plan()), [("/w/l", "/nowhere")]);
+}
+
+#[test]
+fn a_program_is_there_under_its_name_at_the_start() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    between(&mut t, a, "rename", b"/w/d", b"/w/e");
+    about(&mut t, a, "execve", b"/w/e/run", 0);
+    let path = t.text(b"/w/e/run");
+    let kind = ProcessKind::Exec { path, old_tid: Tid(10), argv: Vec::new(), argc: 0 };
+    t.events.push(Event::Process(Process { t_ns: t.now, task: a, kind }));
+    assert_eq!(t.plan().environment.executables, [b"/w/d/run".to_vec()]);
+}

@@ -148,7 +148,7 @@ impl World {
                         && path.first().is_some_and(|b| *b != b'@' && *b != 0)
                     {
                         let path = self.paths.join(self.cwd_of(task), path);
-                        self.fs.create(path, NodeKind::Socket, None);
+                        self.fs.create(&self.paths, path, NodeKind::Socket, None);
                     }
                     let local = self.absolute(task, detail_local(call).unwrap_or(addr));
                     self.socks[ix as usize].anywhere =
@@ -314,7 +314,7 @@ impl World {
             Sc::MemfdCreate => {
                 let name = [b"/memfd:".as_slice(), &call.ret.to_le_bytes()].concat();
                 let path = self.paths.intern(&name);
-                let inode = self.fs.create(path, NodeKind::File, None);
+                let inode = self.fs.create(&self.paths, path, NodeKind::File, None);
                 self.fs.make_unnamed(inode);
                 let cloexec = if call.args[1] & 1 != 0 { O_CLOEXEC } else { 0 };
                 self.new_anon(proc, call, OfdKind::Mem { inode }, cloexec | 2, end_ns)?;

@@ -348,7 +348,7 @@ impl World {
             b"pidfd" => OfdKind::Pid,
             other if other.starts_with(b"memfd") || other.starts_with(b"/memfd") => {
                 let path = self.paths.intern(other);
-                let inode = self.fs.create(path, NodeKind::File, None);
+                let inode = self.fs.create(&self.paths, path, NodeKind::File, None);
                 self.fs.make_unnamed(inode);
                 OfdKind::Mem { inode }
             }

@@ -606,17 +606,6 @@ impl World {
         &self.fs_states[proc.fs as usize]
     }
 
-    /// Where the recording began is known now.
-    pub(crate) fn began_in(&mut self, cwd: &[u8]) {
-        let began = self.paths.intern(cwd);
-        for state in self.fs_states.iter_mut().filter(|state| state.began_here) {
-            let below = self.paths.get(state.cwd).get(1..).unwrap_or_default().to_vec();
-            state.cwd = self.paths.join(began, &below);
-            state.began_here = false;
-        }
-        self.seed.cwd = Some(cwd.to_vec());
-    }
-
     /// The working directory of a task.
     pub(crate) fn cwd_of(&self, task: TaskIx) -> PathId {
         self.fs_of(task).cwd

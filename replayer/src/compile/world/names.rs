@@ -149,7 +149,7 @@ impl World {
             | (Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat, 2) => {}
             (Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat, 2)
                 if open_flags(call, known.sc).0 & O_CREAT != 0 => {}
-            (_, 2) => self.fs.absent(path),
+            (_, 2) => self.fs.absent(&self.paths, path),
             // EISDIR, ENOTEMPTY; EEXIST
             (_, 21 | 39) | (Sc::Mkdir | Sc::Mkdirat, 17) => {
                 self.fs.present(&mut self.paths, path, NodeKind::Dir);
@@ -181,7 +181,7 @@ impl World {
     /// A name is about to be made: its directory is there, though no other call may say so.
     fn room_for(&mut self, path: PathId) {
         let parent = self.paths.parent(path);
-        if self.fs.lookup(parent).is_none() && !self.fs.is_absent(parent) {
+        if self.fs.lookup(parent).is_none() && !self.fs.is_absent(&self.paths, parent) {
             self.fs.present(&mut self.paths, parent, NodeKind::Dir);
         }
     }
@@ -216,7 +216,7 @@ impl World {
         if flags & O_TMPFILE == O_TMPFILE {
             let scratch = self.paths.join(path, b"#tmpfile");
             self.fs.present(&mut self.paths, path, NodeKind::Dir);
-            let inode = self.fs.create(scratch, NodeKind::File, Some(mode));
+            let inode = self.fs.create(&self.paths, scratch, NodeKind::File, Some(mode));
             return OfdKind::Node { path: scratch, inode };
         }
         let created =
@@ -227,9 +227,14 @@ impl World {
             _ => (NodeKind::Unknown, 0, 0, 0),
         };
         let known_present = self.fs.lookup(path).is_some();
-        let inode = if created || (flags & O_CREAT != 0 && self.fs.is_absent(path)) {
+        let inode = if created || (flags & O_CREAT != 0 && self.fs.is_absent(&self.paths, path)) {
             self.room_for(path);
-            self.fs.create(path, if kind == NodeKind::Unknown { NodeKind::File } else { kind }, Some(mode))
+            self.fs.create(
+                &self.paths,
+                path,
+                if kind == NodeKind::Unknown { NodeKind::File } else { kind },
+                Some(mode),
+            )
         } else {
             let inode = self.fs.present(&mut self.paths, path, kind);
             if flags & O_TRUNC == 0 || known_present {
@@ -346,7 +351,7 @@ impl World {
                 let mode = call.args[usize::from(arg) + 1] as u32;
                 if let Some(target) = self.target(source, task, call, arg, dir) {
                     self.room_for(target.path);
-                    self.fs.create(target.path, NodeKind::Dir, Some(mode));
+                    self.fs.create(&self.paths, target.path, NodeKind::Dir, Some(mode));
                 }
             }
             Sc::Mknod | Sc::Mknodat => {
@@ -355,7 +360,7 @@ impl World {
                 if let Some(target) = self.target(source, task, call, arg, dir) {
                     let kind = if mode & 0o170_000 == 0 { NodeKind::File } else { NodeKind::of_mode(mode) };
                     self.room_for(target.path);
-                    self.fs.create(target.path, kind, Some(mode & 0o7777));
+                    self.fs.create(&self.paths, target.path, kind, Some(mode & 0o7777));
                 }
             }
             Sc::Symlink | Sc::Symlinkat => {
@@ -384,7 +389,7 @@ impl World {
                     self.fs.same_device(&self.paths, from.path, to.path);
                     if matches!(known.sc, Sc::Link | Sc::Linkat) {
                         if from.by_fd {
-                            self.fs.create(to.path, NodeKind::File, None);
+                            self.fs.create(&self.paths, to.path, NodeKind::File, None);
                         } else {
                             self.fs.link(&mut self.paths, from.path, to.path);
                         }

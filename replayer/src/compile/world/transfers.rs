@@ -210,11 +210,7 @@ impl World {
                     state.pos = if n == 0 { 0 } else { state.pos.saturating_add(n) };
                     let pos = state.pos;
                     if let Some(inode) = self.inode_of(ofd) {
-                        let node = self.fs.node_mut(inode);
-                        node.kind = NodeKind::Dir;
-                        if !node.written {
-                            node.dirent_bytes = node.dirent_bytes.max(pos);
-                        }
+                        self.fs.listed(inode, pos);
                     }
                 }
             }
