@@ -609,7 +609,7 @@ fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox, out: &mut 
         row(
             "starved",
             format!(
-                "for {}: tasks that were behind worked or wanted a CPU all along",
+                "for {}: tasks that were behind worked or wanted a CPU or a device all along",
                 units::duration(outcome.starved_ns)
             ),
         );

@@ -57,7 +57,7 @@ struct Seen {
     demand: Option<(u64, u64)>,
 }
 
-/// For how much of a time somebody who was behind had a CPU or waited for one, as far as looks tell.
+/// For how much of a time somebody who was behind had a CPU or a device, or waited for one, as far as looks tell.
 #[derive(Debug, Default)]
 struct Work {
     watched_ns: u64,
@@ -278,13 +278,26 @@ impl<'a> Tasks<'a> {
 
     /// Whether only others can let a task that stands still go on.
     fn is_blocked(&self, task: u32, threads: &Threads) -> bool {
-        let seen = self.seen[task as usize];
         match self.doing(task, threads) {
             Doing::Gone | Doing::Runs => false,
-            // The parent of a vfork waits like that for its child.
-            Doing::WaitsForDevice => seen.state != status::CALL || seen.moment.kind == Kind::Clone as u8,
+            Doing::WaitsForDevice => !self.waits_for_device(task),
             Doing::Sleeps | Doing::Stopped | Doing::Unknown => true,
         }
+    }
+
+    /// Whether a task has a CPU or a device, or waits for one.
+    fn is_at_work(&self, task: u32, threads: &Threads) -> bool {
+        match self.doing(task, threads) {
+            Doing::Runs => true,
+            Doing::WaitsForDevice => self.waits_for_device(task),
+            _ => false,
+        }
+    }
+
+    /// Whether a task that looks so waits for a device: the parent of a vfork waits like that for its child.
+    fn waits_for_device(&self, task: u32) -> bool {
+        let seen = self.seen[task as usize];
+        seen.state == status::CALL && seen.moment.kind != Kind::Clone as u8
     }
 
     /// By how much the clock is to be held back at `now_ns` of real time for those who are behind although they do nothing but
@@ -334,7 +347,7 @@ impl<'a> Tasks<'a> {
         if has_ns.saturating_sub(had_ns) >= time_ns / 10 * 9 { time_ns } else { 0 }
     }
 
-    /// For how long, up to `now_ns` of real time, those who are behind have lacked a CPU since the last answer.
+    /// For how long, up to `now_ns` of real time, those who are behind have lacked a CPU or a device since the last answer.
     ///
     /// They need not be the same all along: tasks that hand work to each other are slowed by the machine although each of
     /// them sleeps meanwhile.
@@ -357,7 +370,7 @@ impl<'a> Tasks<'a> {
         let turn = self.work.looks as usize * ASKED_MAX % behind.len();
         behind.rotate_left(turn);
         behind.sort_by_key(|task| self.seen[*task as usize].looks != 0);
-        let works = behind.iter().take(ASKED_MAX).any(|task| self.doing(*task, threads) == Doing::Runs);
+        let works = behind.iter().take(ASKED_MAX).any(|task| self.is_at_work(*task, threads));
         self.work.add(time_ns, works).unwrap_or(0)
     }
 
