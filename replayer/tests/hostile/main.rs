@@ -1,5 +1,5 @@
 //! Hostile traces with valid check sums: whatever one of 100 KB says, reading, modelling, compiling and comparing it end
-//! within 1 GiB of address space and 5 s of CPU, with a result or a sentence.
+//! within 1 GiB of address space and 10 s of CPU, with a result or a sentence.
 //!
 //! `shapes` are attacks on one kind of cost each. `mutants` are made at random, from nothing and from recordings, and run
 //! by the thousand in processes of their own, which say which one they are at: `cargo xtask fuzz` runs more of them.

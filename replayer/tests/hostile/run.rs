@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 /// Address space, bytes, and CPU time of one trace, s.
 const ADDRESS_SPACE: u64 = 1 << 30;
-const CPU_SECONDS: i64 = 5;
+const CPU_SECONDS: i64 = 10;
 
 /// How a run by itself went.
 pub(crate) struct Ran {
