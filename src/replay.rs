@@ -464,7 +464,7 @@ impl Answers {
     }
 }
 
-/// What the engine says of itself.
+/// The account that the engine gives of itself.
 fn told(outcome: &Outcome) -> Told {
     let forced = Forced { by_kind: outcome.forced.clone(), first: outcome.forced_ends.first().cloned() };
     Told { forced, starved: Starved::new(outcome.starved.clone()) }

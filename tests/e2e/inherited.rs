@@ -154,9 +154,8 @@ fn a_timer_that_was_set_before_the_recording_and_signals_from_outside() {
     let _host = shared();
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("x.ctr");
-    // The last signal ends the timer. A signal that an interrupt sends while the recorder, ending, reads its maps on that CPU
-    // is missing in the recording: the kernel runs no program of a tracepoint then (`bpf_disable_instrumentation`,
-    // include/linux/bpf.h).
+    // The last signal ends the timer: a recorder that is told to end takes its programs out of the kernel one after the other,
+    // and of what comes meanwhile it may record the calls without the signals.
     let program = "import os, signal
 left = 3
 def asked(*_):

@@ -32,7 +32,7 @@ struct Descriptor {
     appends: bool,
 }
 
-/// What an operation does with an open file description.
+/// How an operation uses an open file description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     /// It goes on where the one before it left the offset.

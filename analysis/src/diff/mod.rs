@@ -61,12 +61,12 @@ impl Starved {
     }
 }
 
-/// What the engine of a replay says of itself.
+/// The account that the engine of a replay gives of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told {
-    /// What it forced.
+    /// The ends that it forced.
     pub forced: Forced,
-    /// What the machine did not have for it: by so much, what it does may be late.
+    /// The time that its machine lacked: the replay may be late by so much.
     pub starved: Starved,
 }
 

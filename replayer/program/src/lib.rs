@@ -44,8 +44,8 @@ pub const RESERVED_BYTES: u64 = 128 * 1024;
 pub const PROGRAM_PATH: &str = "/dev/.ctrace/carrier/program";
 /// Where a worker lies that nobody writes to.
 pub const WORKER_PATH: &str = "/dev/.ctrace/worker";
-/// What a file begins with that is executed and keeps its size: the kernel starts the worker as its interpreter
-/// (`load_script`, `fs/binfmt_script.c`). Where the file ends at it, the end of the line is not needed.
+/// A file that is executed and keeps its size begins with this line: the kernel starts the worker as its interpreter
+/// (`load_script`, `fs/binfmt_script.c`). The line needs no end when the file ends with it.
 pub const WORKER_LINE: &str = "#!/dev/.ctrace/worker\n";
 /// Steps per chunk: all chunks of a task but the last are full.
 pub const CHUNK_STEPS: u32 = 256;

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 const ENTRIES_MAX: u64 = 100_000;
 /// Most links in a row: a program is not placed through more, and the kernel follows 40.
 const LINKS_MAX: usize = 16;
-/// Where a link leads that leads nowhere.
+/// The target of a link that leads nowhere.
 const NOWHERE: &[u8] = b"/nowhere";
 /// Longest name that a link leads to whose text is not known.
 const STAND_IN_MAX: usize = 64;
@@ -326,7 +326,8 @@ impl<'a> Neighbours<'a> {
         FileKind::Link { target: name.to_vec() }
     }
 
-    /// What has a name below such a link as well as below the neighbour is one file: as large as the larger of both says.
+    /// A file that has a name below such a link and another below the neighbour is one file, as large as the larger of both
+    /// says.
     fn alike(&self, files: &mut BTreeMap<Vec<u8>, FileSpec>) {
         for (link, at) in &self.led {
             let below = [link, b"/".as_slice()].concat();

@@ -465,7 +465,7 @@ fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
     }
 }
 
-/// What one look at a recording found.
+/// The result of one look at a recording.
 enum Discovered {
     All(Box<Seed>),
     /// The directory that the recording began in; the look ended there.

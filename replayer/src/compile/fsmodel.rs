@@ -292,7 +292,7 @@ impl FsModel {
         self.names.insert(path, Binding::Node(ix));
         ix
     }
-    /// What has this name now was called so at the start. `None`: it was not there, or nothing has the name.
+    /// The name that the file of this name had at the start. `None`: it was not there, or nothing has the name.
     pub(crate) fn at_start(&self, paths: &mut Paths, path: PathId) -> Option<PathId> {
         match self.names.get(&path) {
             None => self.origin(paths, path),
@@ -300,7 +300,7 @@ impl FsModel {
             Some(Binding::Absent) => None,
         }
     }
-    /// What a name that nobody has spoken of was called at the start. `None`: it was not there, because the workload made a
+    /// The name at the start of a file that no call has named yet. `None`: it was not there, because the workload made a
     /// directory above it.
     fn origin(&self, paths: &mut Paths, path: PathId) -> Option<PathId> {
         let mut at = path;
@@ -711,7 +711,7 @@ mod tests {
         let spoken_of = fs.present(&mut paths, dx, NodeKind::File);
         fs.rename(&mut paths, d, e, false);
         assert_eq!((fs.lookup(ex), fs.lookup(dx)), (Some(spoken_of), None));
-        // What nobody had spoken of was in the directory from the start.
+        // A file that no call had named was in the directory from the start.
         let unspoken = fs.present(&mut paths, ey, NodeKind::File);
         assert_eq!(fs.node(unspoken).initial, Some(dy));
         // And in one that the workload makes, it was not.

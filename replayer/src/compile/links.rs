@@ -61,7 +61,7 @@ impl Observed {
             && !is_below(found, opened)
             && !opened.starts_with(b"/proc/")
             && !opened.starts_with(b"/dev/");
-        // What a path led to first, it led to at the start.
+        // At the start a path led to where it leads first.
         if plausible && self.has_room() && !self.pairs.contains_key(opened) {
             self.bytes += opened.len() + found.len();
             self.pairs.insert(opened.to_vec(), found.to_vec());

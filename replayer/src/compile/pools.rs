@@ -341,7 +341,8 @@ impl Lower<'_> {
             if others.peek().is_none() {
                 pre.push(self.ask(own, watch.ofd, entry.fd, entry.events)?);
             }
-            // What came after the call had returned is not for the next; what another puts in is taken out after that.
+            // A report that comes after the call has returned is not for the next call; a descriptor that another thread puts in
+            // is taken out after that.
             if !at_once && entries.len() > 1 {
                 if let Some(known) = self.kept.instances.known.get_mut(&watch.ofd) {
                     known.remove(&(own, entry.fd));

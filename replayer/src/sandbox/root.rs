@@ -500,8 +500,8 @@ fn place(
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // Of a known size that is too small for a worker: its interpreter is one. Most scripts are, and are read again by who
-    // executes them.
+    // The worker does not fit into a file of this size: the file names the worker as its interpreter. Most such files are
+    // scripts, which their interpreters read again.
     let Some(ExecutableSize { bytes, by_descriptor }) = size.filter(|size| size.bytes > 0) else {
         return write_program(worker, at);
     };

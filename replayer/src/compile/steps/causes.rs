@@ -91,7 +91,7 @@ impl Lower<'_> {
             }
             (Sc::EpollCtl, EEXIST | ENOENT) => self.is_watched(cx) == (errno == EEXIST),
             (Sc::EpollCtl, EPERM) => self.is_never_ready(cx),
-            // Of a process that has gone or has no memory, in /proc: other processes are here.
+            // A file in /proc of a process that has gone or has no memory: the replay has other processes.
             (Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Read | Sc::Readlink | Sc::Readlinkat, ESRCH) => false,
             (Sc::Execve | Sc::Execveat, EACCES) => self.is_no_program(cx),
             // The arguments are made that long.

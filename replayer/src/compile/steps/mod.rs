@@ -286,7 +286,7 @@ impl Lower<'_> {
         Self::lasting(cx, flags::SURROGATE)
     }
 
-    /// What the call is about cannot be had here (`what`): it gets the answer that it had, when it had it.
+    /// A stand-in for a call about something that cannot be had here (`what`): the recorded answer, at its recorded time.
     pub(crate) fn answered_in_its_time(&mut self, cx: &Cx<'_>, what: &str) -> Lowered {
         self.emit.count(As::Surrogate, what);
         if Self::is_whole(cx) {

@@ -121,7 +121,7 @@ fn what_may_be_executed_can_be() {
     let a = t.add_task(10, 10);
     let value = t.text(b"/usr/sbin/tool");
     t.call(a, "access", [0, X_OK, 0, 0, 0, 0], 0).details.push(Detail::Str { arg: 0, value });
-    // Who may not search the directory is refused, whatever is there.
+    // A task that may not search the directory is refused, whatever is there.
     about(&mut t, a, "execve", b"/root/bin/tool", -13);
     let plan = t.plan();
     let mode = |path: &[u8]| plan.environment.files.iter().find(|f| f.path == path).map(|f| f.mode);

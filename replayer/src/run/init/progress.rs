@@ -215,7 +215,7 @@ impl<'a> Tasks<'a> {
                     out.push(Position { task, stage: Stage::Moves, at_ns: 0 });
                 }
             } else if !self.is_gone(task, threads)
-                // Who was woken and has no CPU yet still looks as if it waited.
+                // A task that was woken and has no CPU yet still looks as if it waited.
                 && (!self.waits(task, clock_ns) || !self.is_blocked(task, threads))
             {
                 let at_ns = self.next_act(task);
@@ -366,7 +366,7 @@ impl<'a> Tasks<'a> {
             self.work = Work::default();
             return 0;
         }
-        // Those who have just moved, most likely, then others by turns.
+        // The tasks that have just moved come first: they work most likely. The others come by turns.
         let turn = self.work.looks as usize * ASKED_MAX % behind.len();
         behind.rotate_left(turn);
         behind.sort_by_key(|task| self.seen[*task as usize].looks != 0);

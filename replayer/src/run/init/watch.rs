@@ -238,7 +238,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// What the machine has cost the replay: by how much its clock was held back, or those who were behind lacked a CPU.
+    /// The time that the machine has cost the replay: its clock was held back, or tasks that were behind lacked a CPU.
     fn lacked_ns(&self) -> u64 {
         self.lag_ns.max(self.starved_ns())
     }
