@@ -4,6 +4,7 @@ use super::arrivals::{CallId, Place, Told};
 use super::calls::{Known, Sc};
 use super::emit::RESTARTS;
 use super::facts::Facts;
+use super::fsmodel::{InodeIx, NodeKind};
 use super::paths::PathId;
 use super::source::Source;
 use super::steps::terminals::TIOCGPTPEER;
@@ -12,7 +13,7 @@ use super::world::{
     CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SOCK_DGRAM,
     SockIx, StreamKey, TaskIx, World, canonical, detail_newfds, details_passed, open_flags,
 };
-use super::world::{O_CREAT, detail_addr, detail_local};
+use super::world::{O_TRUNC, detail_addr, detail_local};
 use ctrace_format::syscalls::{Family, Kind, Makes};
 use ctrace_format::{SockAddr, Syscall, SyscallFlags};
 
@@ -121,15 +122,6 @@ impl Cx<'_> {
         (0..args.len()).filter(move |i| bits & 1 << i != 0).map(move |i| args[i] as i32)
     }
 
-    /// Whether it makes, moves or removes a name, if it succeeds.
-    pub(crate) fn changes_names(&self) -> bool {
-        let row = self.known.row();
-        row.renames
-            || row.family == Family::Open
-                && self.known.sc != Sc::OpenByHandleAt
-                && open_flags(self.call, self.known.sc).0 & O_CREAT != 0
-    }
-
     /// The number of the task that it sends a signal to, and the signal.
     pub(crate) fn kills(&self) -> Option<(u64, u32)> {
         let group = usize::from(self.known.sc == Sc::Tgkill);
@@ -167,6 +159,27 @@ impl Model<'_> {
     /// The socket that a call is about.
     pub(crate) fn sock(&self, cx: &Cx<'_>) -> Option<SockIx> {
         self.world.sock_of(cx.task, cx.fd(0))
+    }
+
+    /// Whether a call makes, moves or removes a name, if it succeeds. An `open` does only where the file was not there.
+    pub(crate) fn changes_names(&self, cx: &Cx<'_>) -> bool {
+        let row = cx.known.row();
+        row.renames
+            || row.family == Family::Open
+                && cx.known.sc != Sc::OpenByHandleAt
+                && cx.paths.first().is_some_and(|path| {
+                    let (flags, _) = open_flags(cx.call, cx.known.sc);
+                    self.world.creates(cx.call, flags, *path)
+                })
+    }
+
+    /// The file that a call empties while it opens it.
+    pub(crate) fn truncates(&self, cx: &Cx<'_>) -> Option<InodeIx> {
+        let opens = cx.call.ret >= 0
+            && cx.known.row().family == Family::Open
+            && open_flags(cx.call, cx.known.sc).0 & O_TRUNC != 0;
+        let inode = self.world.fs.lookup(*cx.paths.first().filter(|_| opens)?)?;
+        (self.world.fs.node(inode).kind == NodeKind::File).then_some(inode)
     }
 
     /// Whether a call appends to a file: where its bytes go is up to nobody who appends as well, and what they come to in all

@@ -52,11 +52,11 @@ fn leaves(cx: &Cx<'_>, at: usize) -> bool {
 const RENAME_EXCHANGE: u64 = 2;
 
 /// Whether the `at`th name that a call is about was there before it, as far as its result tells.
-fn found(cx: &Cx<'_>, at: usize) -> Option<bool> {
+fn found(model: &Model<'_>, cx: &Cx<'_>, at: usize) -> Option<bool> {
     match cx.call.ret {
         EEXIST | ENOTEMPTY => (at + 1 == cx.paths.len()).then_some(true),
         ENOENT => (at == 0).then_some(false),
-        0.. if !cx.changes_names() => Some(true),
+        0.. if !model.changes_names(cx) => Some(true),
         0.. => match cx.known.sc {
             Sc::Unlink | Sc::Unlinkat | Sc::Rmdir => Some(true),
             Sc::Rename | Sc::Renameat | Sc::Renameat2 | Sc::Link | Sc::Linkat if at == 0 => Some(true),
@@ -83,6 +83,13 @@ fn has_offset(model: &Model<'_>, ofd: OfdIx) -> bool {
     matches!(model.kind(ofd), OfdKind::Node { .. } | OfdKind::Mem { .. })
 }
 
+/// The files whose content a call changes, and whether it appends.
+fn written(model: &Model<'_>, cx: &Cx<'_>) -> Vec<(InodeIx, bool)> {
+    let ofds = cx.writes().filter_map(|fd| model.world.ofd_of(cx.task, fd));
+    let written = ofds.filter_map(|ofd| Some((model.world.inode_of(ofd)?, model.appends(cx, ofd))));
+    written.chain(model.truncates(cx).map(|inode| (inode, false))).collect()
+}
+
 impl Files {
     pub(super) fn needs(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
         let start_ns = cx.call.t_ns;
@@ -93,17 +100,15 @@ impl Files {
             }
         }
         for inode in cx.reads().filter_map(ofd_of).filter_map(|ofd| model.world.inode_of(ofd)) {
-            let written = self.content.get(&inode).map(|content| &content.changed);
-            let written = written.into_iter().chain(self.appended.get(&inode));
-            needs.recorded(EdgeKind::Content, before(written, start_ns));
+            let changed = self.content.get(&inode).map(|content| &content.changed);
+            let changed = changed.into_iter().chain(self.appended.get(&inode));
+            needs.recorded(EdgeKind::Content, before(changed, start_ns));
         }
-        for ofd in cx.writes().filter_map(ofd_of) {
-            if let Some(inode) = model.world.inode_of(ofd)
-                && let Some(content) = self.content.get(&inode)
-            {
+        for (inode, appends) in written(model, cx) {
+            if let Some(content) = self.content.get(&inode) {
                 needs.recorded(EdgeKind::Content, before([&content.changed], start_ns));
                 needs.recorded(EdgeKind::Content, &content.seen);
-                if !model.appends(cx, ofd) {
+                if !appends {
                     needs.recorded(EdgeKind::Content, before(self.appended.get(&inode), start_ns));
                 }
             }
@@ -111,12 +116,12 @@ impl Files {
         for (at, path) in cx.paths.iter().enumerate() {
             let Some(name) = self.names.get(path) else { continue };
             needs.recorded(EdgeKind::Path, before([&name.changed], start_ns));
-            if found(cx, at) == Some(name.there) {
+            if found(model, cx, at) == Some(name.there) {
                 // It was changed while this call was under way, and not before that, or this call would have found it otherwise.
                 let last = name.changed.back().filter(|last| last.end_ns > start_ns && last.task != cx.task);
                 needs.done(EdgeKind::Path, last);
             }
-            if cx.changes_names() {
+            if model.changes_names(cx) {
                 needs.recorded(EdgeKind::Path, &name.seen);
             }
         }
@@ -136,7 +141,7 @@ impl Files {
     fn among_directories(&self, model: &Model<'_>, cx: &Cx<'_>, path: PathId, needs: &mut Needs) {
         let paths = &model.world.paths;
         let (mut below, mut at) = (path, paths.parent(path));
-        if cx.changes_names()
+        if model.changes_names(cx)
             && let Some(listed) = self.listed.get(&at)
         {
             needs.recorded(EdgeKind::Path, listed);
@@ -155,7 +160,7 @@ impl Files {
         if cx.call.ret >= 0 {
             self.transferred(model, cx, mark);
         }
-        let changes = cx.call.ret >= 0 && cx.changes_names();
+        let changes = cx.call.ret >= 0 && model.changes_names(cx);
         for (at, path) in cx.paths.iter().enumerate() {
             let name = self.names.entry(*path).or_default();
             if changes {
@@ -204,10 +209,9 @@ impl Files {
         for inode in cx.reads().filter_map(ofd_of).filter_map(|ofd| model.world.inode_of(ofd)) {
             keep_latest(&mut self.content.entry(inode).or_default().seen, mark, READERS);
         }
-        for ofd in cx.writes().filter_map(ofd_of) {
-            let Some(inode) = model.world.inode_of(ofd) else { continue };
+        for (inode, appends) in written(model, cx) {
             let content = self.content.entry(inode).or_default();
-            if model.appends(cx, ofd) {
+            if appends {
                 keep(self.appended.entry(inode).or_default(), mark);
             } else {
                 keep(&mut content.changed, mark);

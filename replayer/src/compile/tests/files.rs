@@ -332,3 +332,40 @@ fn a_directory_has_no_more_entries_at_the_start_than_are_listed_less_those_made_
     let set = plan.environment.files.iter().find(|file| file.path == b"/tmp/set").unwrap();
     assert_eq!(set.kind, FileKind::Directory { entries: 1 });
 }
+
+#[test]
+fn who_opens_a_fifo_for_writing_makes_no_name_that_its_reader_waits_for() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    let path = t.text(b"/tmp/p");
+    let fifo = t.add_object(Object::File { path, dev: 1, ino: 1, mode: 0o010_644, rdev: 0, size: 0 });
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    // O_WRONLY, O_CREAT, O_TRUNC, as a shell opens it.
+    t.open(b, b"/tmp/p", 0o1101, 3, Some(fifo));
+    t.open(a, b"/tmp/p", 0, 3, Some(fifo));
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        // It waited for the writer.
+        call.t_ns -= 1_500;
+        call.duration_ns += 1_500;
+    }
+    let plan = t.plan();
+    assert_eq!(last(&plan, 0, "openat").1, []);
+}
+
+#[test]
+fn who_reads_a_file_comes_after_who_emptied_it_while_opening_it() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    let file = t.file(b"/tmp/log", 9);
+    t.open(b, b"/tmp/log", 0, 3, Some(file));
+    t.call(b, "read", [3, 0, 9, 0, 0, 0], 9);
+    t.open(a, b"/tmp/log", 0o1101, 3, Some(file));
+    t.call(b, "pread64", [3, 0, 9, 0, 0, 0], 0);
+    let plan = t.plan();
+    let ((read, _), (emptied, after)) = (last(&plan, 1, "read"), last(&plan, 0, "openat"));
+    assert_eq!(after, [read]);
+    assert_eq!(last(&plan, 1, "pread64").1, [emptied]);
+}

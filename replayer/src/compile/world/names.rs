@@ -186,6 +186,13 @@ impl World {
         }
     }
 
+    /// Whether an `open` that succeeds makes the file: the kernel said so, the flags ask for it, or nothing was there.
+    pub(crate) fn creates(&self, call: &Syscall, flags: u32, path: PathId) -> bool {
+        call.details.contains(&Detail::Created)
+            || flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
+            || flags & O_CREAT != 0 && self.fs.is_absent(&self.paths, path)
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the parts of an open call")]
     pub(crate) fn opened(
         &mut self,
@@ -219,15 +226,13 @@ impl World {
             let inode = self.fs.create(&self.paths, scratch, NodeKind::File, Some(mode));
             return OfdKind::Node { path: scratch, inode };
         }
-        let created =
-            call.details.contains(&Detail::Created) || flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL;
         let (kind, size, rdev, file_mode) = match object {
             Some(Object::File { mode, size, rdev, .. }) => (NodeKind::of_mode(*mode), *size, *rdev, *mode),
             _ if flags & O_DIRECTORY != 0 => (NodeKind::Dir, 0, 0, 0),
             _ => (NodeKind::Unknown, 0, 0, 0),
         };
         let known_present = self.fs.lookup(path).is_some();
-        let inode = if created || (flags & O_CREAT != 0 && self.fs.is_absent(&self.paths, path)) {
+        let inode = if self.creates(call, flags, path) {
             self.room_for(path);
             self.fs.create(
                 &self.paths,
