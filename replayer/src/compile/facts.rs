@@ -58,6 +58,9 @@ pub(crate) struct Facts {
     pub(crate) accepted_as: FxHashMap<SockIx, SockIx>,
     /// Calls that made a descriptor of a number that was being closed: the close, which returned later.
     pub(crate) closed_by_then: FxHashMap<CallId, CallId>,
+    /// Calls that got a number whose descriptor was closed by a call that was not seen: before its task was attached to,
+    /// mostly.
+    pub(crate) closed_unseen: FxHashSet<CallId>,
     /// Closes, and calls that made descriptors, that came while an accept waited that had got its number before: the accept.
     pub(crate) waiting_by_then: FxHashMap<CallId, CallId>,
     /// Addresses that several sockets had together.
@@ -177,6 +180,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     // By table and number: who made it while another was there still, and when that returned.
     let mut reused: FxHashMap<(u32, i32), (CallId, u64)> = FxHashMap::default();
     let mut closed_by_then = FxHashMap::default();
+    let mut closed_unseen = FxHashSet::default();
     // By table: the last closes, with their numbers and times.
     let mut closes: FxHashMap<u32, VecDeque<(CallId, i32, u64)>> = FxHashMap::default();
     // By table that tasks share: the last calls that made descriptors, with their numbers and times.
@@ -315,6 +319,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             let fd = call.ret as i32;
             if world.files_of(task).slots.get(&fd).is_some() && !matches!(known.sc, Sc::Dup2 | Sc::Dup3) {
                 reused.insert((files, fd), (span.call, span.end_ns));
+                closed_unseen.insert(span.call);
+                budget.things("descriptors closed unseen", closed_unseen.len())?;
             }
             if world.has_shared_files(world.tasks[task as usize].proc) {
                 let makes = makes.entry(files).or_default();
@@ -329,6 +335,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             && made.0 != task
         {
             closed_by_then.insert(made, span.call);
+            closed_unseen.remove(&made);
         }
         let accepts = matches!(known.sc, Sc::Accept | Sc::Accept4);
         if accepts && call.ret == EAGAIN {
@@ -436,6 +443,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         arrivals: arriving.finish(),
         accepted_as,
         closed_by_then,
+        closed_unseen,
         waiting_by_then: waiting_by_then
             .into_iter()
             .filter(|(_, (_, listener))| acceptors.get(listener).is_some_and(Option::is_some))

@@ -16,7 +16,7 @@ use super::environment::Surroundings;
 use super::facts::{Facts, is_work};
 use super::fsmodel::FsModel;
 use super::model::{Cx, Model};
-use super::order::{Order, Processes};
+use super::order::{Descriptors, Order, Processes};
 use super::paths::PathId;
 use super::peers::Peers;
 use super::setup;
@@ -238,7 +238,7 @@ impl Lower<'_> {
         if lowered.step.kind == Kind::Exit as u8 {
             self.ended(task);
         }
-        self.early_accepts(cx, &mut lowered, &mut waits);
+        self.free_numbers(cx, &mut lowered, &mut waits);
         self.arm(cx, &mut lowered, &mut waits)?;
         let step = if known.sc == Sc::ExitGroup && self.world.procs[cx.proc as usize].parent.is_some() {
             self.leaves(cx, lowered, waits)
@@ -272,10 +272,12 @@ impl Lower<'_> {
         Ok(())
     }
 
-    /// Accepts that were under way when the recording began have taken their numbers by then.
-    fn early_accepts(&mut self, cx: &Cx<'_>, lowered: &mut Lowered, waits: &mut Vec<Wait>) {
+    /// Accepts that were under way when the recording began have taken their numbers by then, and numbers are free whose
+    /// descriptors nobody was seen to close.
+    fn free_numbers(&mut self, cx: &Cx<'_>, lowered: &mut Lowered, waits: &mut Vec<Wait>) {
         let (order, model) = self.looking();
-        let (needs, free) = order.descriptors.after_early_accepts(&model, cx);
+        let (needs, mut free) = order.descriptors.after_early_accepts(&model, cx);
+        free.extend(Descriptors::closed_unseen(&model, cx));
         self.emit.wait_for(cx.task, cx.call.t_ns, needs, waits);
         let close = Step::call(nr::close).with(flags::ENGINE);
         lowered.late.at += free.len();

@@ -155,6 +155,12 @@ impl Descriptors {
         (needs, free.unwrap_or_default())
     }
 
+    /// The number that a call takes although the descriptor that had it was closed by nobody who was seen: it is free from
+    /// then on.
+    pub(crate) fn closed_unseen(model: &Model<'_>, cx: &Cx<'_>) -> Option<i32> {
+        model.facts.closed_unseen.contains(&cx.id()).then_some(cx.call.ret as i32)
+    }
+
     pub(super) fn kept(&self) -> usize {
         self.numbers.len()
     }

@@ -18,7 +18,7 @@ use super::model::{Cx, Model};
 use super::world::{Mark, OfdIx, SockIx, TaskIx};
 use arrivals::Arriving;
 use bytes::Bytes;
-use descriptors::Descriptors;
+pub(crate) use descriptors::Descriptors;
 use files::Files;
 use locks::Locks;
 use memory::Memory;

@@ -277,6 +277,24 @@ fn a_number_that_is_being_closed_is_taken_when_that_is_done() {
 }
 
 #[test]
+fn a_number_that_nobody_was_seen_to_close_is_free_for_who_got_it() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let (old, new) = (t.file(b"/old", 10), t.file(b"/new", 10));
+    t.open(a, b"/old", 0, 5, Some(old));
+    t.open(a, b"/new", 0, 5, Some(new));
+    t.call(a, "dup2", [5, 6, 0, 0, 0, 0], 6).object = Some(new);
+    t.call(a, "dup2", [5, 6, 0, 0, 0, 0], 6).object = Some(new);
+    let steps = steps(&t.plan(), 0);
+    let second = steps.iter().rposition(|step| step.nr == named("openat")).unwrap();
+    let closes: Vec<_> = steps.iter().enumerate().filter(|(_, step)| step.nr == named("close")).collect();
+    // A call that replaces a descriptor closes it itself.
+    assert_eq!(closes.len(), 1);
+    let (at, close) = closes[0];
+    assert_eq!((at, close.args[0], close.flags & flags::ENGINE), (second - 1, 5, flags::ENGINE));
+}
+
+#[test]
 fn a_close_waits_for_all_who_used_the_descriptor() {
     let mut t = Mem::new();
     let [a, b] = threads(&mut t);
