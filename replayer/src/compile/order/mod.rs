@@ -4,6 +4,7 @@
 mod arrivals;
 mod bytes;
 mod descriptors;
+mod fifos;
 mod files;
 mod locks;
 mod memory;
@@ -19,6 +20,7 @@ use super::world::{Mark, OfdIx, SockIx, TaskIx};
 use arrivals::Arriving;
 use bytes::Bytes;
 pub(crate) use descriptors::Descriptors;
+use fifos::Fifos;
 use files::Files;
 use locks::Locks;
 use memory::Memory;
@@ -38,6 +40,7 @@ const RIVALS: usize = 16;
 pub(crate) struct Order {
     pub(crate) descriptors: Descriptors,
     files: Files,
+    fifos: Fifos,
     streams: Streams,
     bytes: Bytes,
     pub(crate) arrivals: Arriving,
@@ -55,6 +58,7 @@ impl Order {
         let mut needs = Needs::default();
         self.descriptors.needs(model, cx, &mut needs);
         self.files.needs(model, cx, &mut needs);
+        self.fifos.needs(model, cx, &mut needs);
         self.streams.needs(model, cx, &mut needs);
         self.bytes.needs(model, cx, &mut needs);
         self.arrivals.needs(model, cx, &mut needs);
@@ -72,6 +76,7 @@ impl Order {
     pub(crate) fn remember(&mut self, model: &Model<'_>, cx: &Cx<'_>, mark: Mark) {
         self.descriptors.remember(model, cx, mark);
         self.files.remember(model, cx, mark);
+        self.fifos.remember(model, cx, mark);
         self.streams.remember(model, cx, mark);
         self.bytes.remember(model, cx, mark);
         self.arrivals.remember(model, cx, mark);

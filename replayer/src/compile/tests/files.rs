@@ -346,8 +346,8 @@ fn who_opens_a_fifo_for_writing_makes_no_name_that_its_reader_waits_for() {
     t.open(a, b"/tmp/p", 0, 3, Some(fifo));
     if let Some(Event::Syscall(call)) = t.events.last_mut() {
         // It waited for the writer.
-        call.t_ns -= 1_500;
-        call.duration_ns += 1_500;
+        call.t_ns -= 2_500;
+        call.duration_ns += 2_500;
     }
     let plan = t.plan();
     assert_eq!(last(&plan, 0, "openat").1, []);
@@ -368,4 +368,26 @@ fn who_reads_a_file_comes_after_who_emptied_it_while_opening_it() {
     let ((read, _), (emptied, after)) = (last(&plan, 1, "read"), last(&plan, 0, "openat"));
     assert_eq!(after, [read]);
     assert_eq!(last(&plan, 1, "pread64").1, [emptied]);
+}
+
+#[test]
+fn who_opens_a_fifo_that_another_still_has_open_does_so_before_that_one_closes_it() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    let path = t.text(b"/tmp/p");
+    let fifo = t.add_object(Object::File { path, dev: 1, ino: 1, mode: 0o010_644, rdev: 0, size: 0 });
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    t.open(a, b"/tmp/p", 0, 3, Some(fifo));
+    t.open(b, b"/tmp/p", 1, 3, Some(fifo));
+    t.call(a, "close", [3, 0, 0, 0, 0, 0], 0);
+    t.open(a, b"/tmp/p", 0, 3, Some(fifo));
+    t.call(b, "close", [3, 0, 0, 0, 0, 0], 0);
+    t.call(a, "read", [3, 0, 1, 0, 0, 0], 0);
+    t.open(b, b"/tmp/p", 1, 3, Some(fifo));
+    let plan = t.plan();
+    let (opened, _) = last(&plan, 0, "openat");
+    assert!(last(&plan, 1, "close").1.contains(&opened));
+    // It was read to its end before somebody could write again.
+    assert!(last(&plan, 1, "openat").1.contains(&last(&plan, 0, "read").0));
 }
