@@ -150,7 +150,10 @@ impl Lower<'_> {
                     Sc::Recvmsg => Some(2),
                     _ => None,
                 };
-                if flags_arg.is_some_and(|i| cx.call.args[i] & (MSG_PEEK | MSG_ERRQUEUE) != 0) {
+                let flags = flags_arg.map_or(0, |i| cx.call.args[i]);
+                // A look takes nothing, but the end of the stream has come by then.
+                let ended = cx.call.ret == 0 && cx.known.sc == Sc::Recvfrom && cx.call.args[2] > 0;
+                if flags & MSG_ERRQUEUE != 0 || flags & MSG_PEEK != 0 && !ended {
                     return Ok(None);
                 }
                 self.took(cx, fd, cx.call.moved())?;
@@ -223,9 +226,14 @@ impl Lower<'_> {
             if closed {
                 let mut turn = turn;
                 if let Some(state) = self.world.socks.get(key as usize) {
-                    // What was sent after the last answer found nobody any more: that is what the reset says.
-                    turn.after_sent = turn.after_sent.min(state.answered);
-                    turn.at_ns = self.facts.fin.get(&state.cookie).copied().unwrap_or(turn.at_ns);
+                    let fin = self.facts.fin.get(&state.cookie);
+                    // What found nobody any more is what the reset says: what was sent after the end, or, where nothing was, after
+                    // the last answer.
+                    turn.after_sent = match fin.and_then(|fin| fin.read) {
+                        Some(read) => read.min(state.sent),
+                        None => turn.after_sent.min(state.answered),
+                    };
+                    turn.at_ns = fin.map_or(turn.at_ns, |fin| fin.at_ns);
                 }
                 self.peers.gone(&mut self.emit, key, turn, false, &after)?;
                 return Ok(());
@@ -342,11 +350,16 @@ impl Lower<'_> {
         }
         let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(None) };
         let state = &self.world.socks[sock as usize];
-        let Some(&fin_ns) = self.facts.fin.get(&state.cookie) else { return Ok(None) };
+        let Some(fin_ns) = self.facts.fin.get(&state.cookie).map(|fin| fin.at_ns) else { return Ok(None) };
         if fin_ns > cx.call.t_ns || !self.facts.reset.contains_key(&state.cookie) || !self.peers.plays(sock) {
             return Ok(None);
         }
         let turn = Turn { after_sent: state.sent, at_ns: fin_ns, last_send_ns: state.last_send_ns };
+        let unread = self.unread(sock);
+        if unread > 0 {
+            // It came before the end, and is read later.
+            self.peers.arrived(&mut self.emit, sock, unread, turn, None, &[])?;
+        }
         self.peers.gone(&mut self.emit, sock, turn, false, &[])
     }
 

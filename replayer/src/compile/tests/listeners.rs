@@ -353,6 +353,86 @@ fn a_number_is_closed_when_the_accept_that_did_not_get_it_has_another() {
     assert_eq!(waits_of(&plan, 0, "close"), [Wait::entered(1, accept)]);
 }
 
+/// The last event, a call, began at a time and has just returned.
+fn began_at(t: &mut Mem, start_ns: u64) {
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        call.duration_ns += call.t_ns - start_ns;
+        call.t_ns = start_ns;
+    }
+}
+
+/// A third thread of their process.
+fn third(t: &mut Mem, a: TaskId) -> TaskId {
+    let c = t.add_task(12, 10);
+    t.fork(a, c);
+    t.call(a, "clone", [0x5_0f00, 0, 0, 0, 0, 0], 12);
+    c
+}
+
+#[test]
+fn an_accept_begins_when_all_have_the_numbers_that_they_had_by_then() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let c = third(&mut t, a);
+    t.listen_as(a, 3, 1, 0);
+    let file = t.file(b"/f", 10);
+    t.open(c, b"/f", 0, 4, Some(file));
+    let start_ns = t.now;
+    t.now += 100;
+    // What others do while it waits hides nothing.
+    for _ in 0..100 {
+        t.open(c, b"/f", 0, 6, Some(file));
+        t.call(c, "close", [6, 0, 0, 0, 0, 0], 0);
+    }
+    t.comes(11, 1001);
+    t.accept(b, 3, 5, 11, 1001);
+    began_at(&mut t, start_ns);
+    let plan = t.plan();
+    let open = steps(&plan, 2).iter().position(|step| step.nr == named("openat")).unwrap() as u32;
+    assert!(waits_of(&plan, 1, "accept4").contains(&Wait::completed(2, open)));
+}
+
+#[test]
+fn whoever_closes_lower_numbers_waits_for_the_accept_that_did_not_get_them() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let c = third(&mut t, a);
+    t.listen_as(a, 3, 1, 0);
+    let file = t.file(b"/f", 10);
+    t.open(a, b"/f", 0, 4, Some(file));
+    t.open(c, b"/f", 0, 5, Some(file));
+    let start_ns = t.now;
+    t.now += 100;
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0);
+    t.call(c, "close", [5, 0, 0, 0, 0, 0], 0);
+    t.comes(11, 1001);
+    t.accept(b, 3, 6, 11, 1001);
+    began_at(&mut t, start_ns);
+    let plan = t.plan();
+    let accept = steps(&plan, 1).iter().position(|step| step.nr == named("accept4")).unwrap() as u32;
+    for task in [0, 2] {
+        assert_eq!(waits_of(&plan, task, "close"), [Wait::entered(1, accept)], "{task}");
+    }
+}
+
+/// A close that lingers, while another thread gets the number and gives it back.
+#[test]
+fn a_number_may_come_and_go_while_it_is_being_closed() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let (old, new) = (t.file(b"/old", 10), t.file(b"/new", 10));
+    t.open(a, b"/old", 0, 5, Some(old));
+    let start_ns = t.now - 500;
+    t.open(a, b"/new", 0, 5, Some(new));
+    t.call(a, "close", [5, 0, 0, 0, 0, 0], 0).object = Some(new);
+    t.call(b, "close", [5, 0, 0, 0, 0, 0], 0).object = Some(old);
+    began_at(&mut t, start_ns);
+    let plan = t.plan();
+    let close = steps(&plan, 1).iter().position(|step| step.nr == named("close")).unwrap() as u32;
+    assert_eq!(waits_of(&plan, 0, "openat"), [Wait::completed(1, close)]);
+    assert!(!plan.environment.preopened.iter().any(|one| one.fd == 5), "{:?}", plan.environment.preopened);
+}
+
 #[test]
 fn a_shutdown_that_came_before_the_last_answer_is_answered_as_it_was() {
     const ENOTCONN: i64 = -107;
