@@ -224,7 +224,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut arriving = Arriving::default();
     let mut accepted_as = FxHashMap::default();
     // By table and number: who made it while another was there still, and when that returned.
-    let mut reused: FxHashMap<(u32, i32), (CallId, u64)> = FxHashMap::default();
+    let mut reused: FxHashMap<(u32, i32), VecDeque<(CallId, u64)>> = FxHashMap::default();
     let mut closed_by_then = FxHashMap::default();
     let mut closed_unseen = FxHashSet::default();
     // By table: the last closes, with their numbers and times.
@@ -367,7 +367,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         if call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
             let fd = call.ret as i32;
             if world.files_of(task).slots.get(&fd).is_some() && !matches!(known.sc, Sc::Dup2 | Sc::Dup3) {
-                reused.insert((files, fd), (span.call, span.end_ns));
+                let reused = reused.entry((files, fd)).or_default();
+                if reused.len() >= REUSED {
+                    reused.pop_front();
+                }
+                reused.push_back((span.call, span.end_ns));
                 closed_unseen.insert(span.call);
                 budget.things("descriptors closed unseen", closed_unseen.len())?;
             }
@@ -379,12 +383,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 makes.push_back((span.call, fd, call.t_ns));
             }
         } else if known.sc == Sc::Close
-            && let Some((made, end_ns)) = reused.get(&(files, call.args[0] as i32)).copied()
-            && call.t_ns < end_ns
-            && made.0 != task
+            && let Some(reused) = reused.get_mut(&(files, call.args[0] as i32))
+            // Whoever got it first after this close began; and may have closed it, too, before this close returned.
+            && let Some(at) = reused.iter().position(|(made, end_ns)| call.t_ns < *end_ns && made.0 != task)
+            && let Some((made, _)) = reused.remove(at)
         {
-            // Whoever made it may have closed it, too, before this close returned.
-            reused.remove(&(files, call.args[0] as i32));
             closed_by_then.insert(made, span.call);
             closed_unseen.remove(&made);
         }
@@ -674,6 +677,8 @@ const EAGAIN: i64 = -11;
 /// Closes that are kept of one table of descriptors, and calls that made one.
 const CLOSES: usize = 1024;
 const MAKES: usize = 1024;
+/// Calls that are kept of those that made one number while another close of it had not returned.
+const REUSED: usize = 16;
 /// Exit signal of a process.
 const SIGCHLD: u64 = 0x11;
 pub(crate) const CLONE_VM: u64 = 0x100;

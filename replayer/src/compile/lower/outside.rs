@@ -305,6 +305,9 @@ impl Lower<'_> {
         let model = self.model();
         let there = self.order.arrivals.listens_of(&model, sock);
         after.extend(there.map(|mark| self.emit.done(mark)));
+        // It may answer what was sent last, to whomever: what the senders know of one another is not seen.
+        let sent_before = self.order.streams.sent_before(sock, arrival.at_ns);
+        after.extend(sent_before.map(|mark| self.emit.done(mark)));
         // As with a stream: what was there at once may have come any time since the last send.
         let at_ns = if arrival.exact { arrival.at_ns } else { last_send_ns.min(arrival.at_ns) };
         let turn = Turn { after_sent: sent, at_ns, last_send_ns };

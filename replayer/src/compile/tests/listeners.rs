@@ -433,6 +433,34 @@ fn a_number_may_come_and_go_while_it_is_being_closed() {
     assert!(!plan.environment.preopened.iter().any(|one| one.fd == 5), "{:?}", plan.environment.preopened);
 }
 
+/// Two closes of one number that linger, each of a descriptor of its own.
+#[test]
+fn each_who_gets_a_number_waits_for_the_close_that_freed_it() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let c = third(&mut t, a);
+    let names: [&[u8]; 3] = [b"/one", b"/two", b"/three"];
+    let files = names.map(|name| t.file(name, 10));
+    t.open(a, names[0], 0, 5, Some(files[0]));
+    let first_ns = t.now - 500;
+    t.open(a, names[1], 0, 5, Some(files[1]));
+    let second_ns = t.now - 500;
+    t.open(a, names[2], 0, 5, Some(files[2]));
+    for (task, file, start_ns) in [(b, 0, first_ns), (c, 1, second_ns)] {
+        t.call(task, "close", [5, 0, 0, 0, 0, 0], 0).object = Some(files[file]);
+        began_at(&mut t, start_ns);
+    }
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let close = |task| steps(&plan, task).iter().position(|step| step.nr == named("close")).unwrap() as u32;
+    let waits: Vec<Vec<Wait>> = steps(&plan, 0)
+        .iter()
+        .filter(|step| step.nr == named("openat"))
+        .map(|step| program.waits(step).unwrap())
+        .collect();
+    assert_eq!(waits, [vec![], vec![Wait::completed(1, close(1))], vec![Wait::completed(2, close(2))]]);
+}
+
 #[test]
 fn a_shutdown_that_came_before_the_last_answer_is_answered_as_it_was() {
     const ENOTCONN: i64 = -107;
