@@ -62,6 +62,8 @@ pub(crate) struct Decoder {
     is_recorded: Box<dyn Fn(u32) -> bool + Send>,
     /// When the event of the record that is decoded was complete.
     now_ns: u64,
+    /// When the recorder was told to stop, `CLOCK_BOOTTIME`; `u64::MAX`: not yet.
+    pub(crate) stop_ns: u64,
     /// Threads that may be gone, see [`Decoder::forget_gone`].
     suspects: FxHashSet<u32>,
     timeline: timeline::State,
@@ -106,6 +108,7 @@ impl Decoder {
             start_boottime_ns,
             is_recorded: Box::new(is_recorded),
             now_ns: 0,
+            stop_ns: u64::MAX,
             tasks: FxHashMap::default(),
             entry: FxHashMap::default(),
             executed: FxHashMap::default(),
@@ -283,8 +286,10 @@ impl Decoder {
         record: &[u8],
         push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) {
-        self.now_ns = self.rel(crate::raw::end_ns(record));
+        let end_ns = crate::raw::end_ns(record);
+        self.now_ns = self.rel(end_ns.min(self.stop_ns));
         let done = match record.first() {
+            _ if end_ns > self.stop_ns => self.after_stop(w, record, self.stop_ns, push),
             Some(&kind::SHORT) => {
                 crate::raw::long(record).map(|(call, tail)| self.finish_call(w, &call, tail, push))
             }
