@@ -125,8 +125,7 @@ fn usage(programs: &Programs, now: u64, out: &mut Vec<u8>) {
             wait_ns += now.saturating_sub(slot.woken_ns.max(usage.from_ns));
         }
         // What it is blocked for is no part of a stretch when it is long.
-        let blocked_since =
-            if slot.out_ns != 0 && slot.woken_ns == 0 { slot.out_ns.min(now) } else { now };
+        let blocked_since = if slot.out_ns != 0 && slot.woken_ns == 0 { slot.out_ns.min(now) } else { now };
         if cpu_ns == 0 && wait_ns == 0 {
             continue;
         }

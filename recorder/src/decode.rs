@@ -353,7 +353,7 @@ mod tests {
     use super::*;
     use crate::raw::Record;
     use ctrace_abi::{Call, Exit, Join};
-    use ctrace_format::{Abi, Header, Host, Scope, Sink};
+    use ctrace_format::{Abi, Header, Host, Scope, Sink, SyscallFlags};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -470,5 +470,29 @@ mod tests {
         let mut decoder = Decoder::new(0, |_| true);
         task_of(&mut decoder, &mut w, &call(10 * MS));
         assert_eq!(decoder.alive(), 1);
+    }
+
+    #[test]
+    fn what_is_complete_after_the_stop_is_under_way_at_it_or_not_told() {
+        let mut w = writer();
+        let mut decoder = Decoder::new(0, |_| true);
+        task_of(&mut decoder, &mut w, &join(1));
+        decoder.stop_ns = 100;
+        let mut told = Vec::new();
+        let mut see = |record: &[u8]| {
+            decoder.record(&mut w, record, &mut |_, event| {
+                if let Event::Syscall(call) = event {
+                    told.push((call.t_ns, call.duration_ns, call.ret, call.flags));
+                }
+            });
+        };
+        let lasting = |t_ns, dur_ns| Call { dur_ns, ret: 7, ..call(t_ns) };
+        for call in [lasting(50, 50), lasting(60, 41), lasting(101, 3)] {
+            see(bytes(&call));
+        }
+        see(bytes(&exit(110)));
+        let returned = (50, 50, 7, SyscallFlags::default());
+        assert_eq!(told, [returned, (60, 40, 0, SyscallFlags::NO_EXIT)]);
+        assert_eq!(decoder.alive(), 1, "its end was seen later");
     }
 }
