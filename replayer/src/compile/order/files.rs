@@ -13,25 +13,39 @@ use std::collections::VecDeque;
 /// Tasks that are kept of those that read one file, that looked at one name, or that listed one directory.
 const READERS: usize = 32;
 
-/// The last calls that wrote a file's content, or made or removed a name; and the calls that looked at it since.
+/// The last calls that wrote a file's content, and those that read it since.
 #[derive(Debug, Default)]
-struct Versions {
+struct Content {
     changed: VecDeque<Mark>,
-    /// The last change made the name.
+    read: Vec<Mark>,
+}
+
+/// The last calls that made or removed a name, and those that looked at it since.
+#[derive(Debug, Default)]
+struct Name {
+    changed: VecDeque<Mark>,
+    /// The last change made it.
     there: bool,
-    seen: Vec<Mark>,
+    seen: Vec<Look>,
+}
+
+/// A call that looked at a name, and whether it found it, as far as that is known.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    by: Mark,
+    found: Option<bool>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     offsets: FxHashMap<OfdIx, VecDeque<Mark>>,
-    names: FxHashMap<PathId, Versions>,
+    names: FxHashMap<PathId, Name>,
     /// The last calls that made, moved or removed names in a directory.
     entries: FxHashMap<PathId, VecDeque<Mark>>,
     /// The last calls that told which names are in a directory, or that there are some.
     listed: FxHashMap<PathId, Vec<Mark>>,
-    content: FxHashMap<InodeIx, Versions>,
+    content: FxHashMap<InodeIx, Content>,
     /// The last calls that appended to a file.
     appended: FxHashMap<InodeIx, VecDeque<Mark>>,
 }
@@ -90,6 +104,25 @@ fn written(model: &Model<'_>, cx: &Cx<'_>) -> Vec<(InodeIx, bool)> {
     written.chain(model.truncates(cx).map(|inode| (inode, false))).collect()
 }
 
+/// What a change waits for because of who looked before: who returned without having found the name as this change leaves
+/// it looked before it took place, even if this call was under way by then.
+fn after(look: &Look, leaves: bool, cx: &Cx<'_>, needs: &mut Needs) {
+    if cx.call.ret >= 0 && look.found == Some(!leaves) && look.by.task != cx.task {
+        needs.done(EdgeKind::Path, [&look.by]);
+    } else {
+        needs.recorded(EdgeKind::Path, [&look.by]);
+    }
+}
+
+/// Keeps the last look of each task, and of the tasks the last.
+fn keep_look(looks: &mut Vec<Look>, look: Look) {
+    looks.retain(|other| other.by.task != look.by.task);
+    if looks.len() >= READERS {
+        looks.remove(0);
+    }
+    looks.push(look);
+}
+
 impl Files {
     pub(super) fn needs(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
         let start_ns = cx.call.t_ns;
@@ -107,7 +140,7 @@ impl Files {
         for (inode, appends) in written(model, cx) {
             if let Some(content) = self.content.get(&inode) {
                 needs.recorded(EdgeKind::Content, before([&content.changed], start_ns));
-                needs.recorded(EdgeKind::Content, &content.seen);
+                needs.recorded(EdgeKind::Content, &content.read);
                 if !appends {
                     needs.recorded(EdgeKind::Content, before(self.appended.get(&inode), start_ns));
                 }
@@ -122,7 +155,7 @@ impl Files {
                 needs.done(EdgeKind::Path, last);
             }
             if model.changes_names(cx) {
-                needs.recorded(EdgeKind::Path, &name.seen);
+                name.seen.iter().for_each(|look| after(look, leaves(cx, at), cx, needs));
             }
         }
         for path in cx.paths {
@@ -170,12 +203,13 @@ impl Files {
                 keep(self.entries.entry(parent).or_default(), mark);
                 // The others have been waited for.
                 let under_way = |looker: &Mark| looker.end_ns > mark.start_ns;
-                name.seen.retain(under_way);
+                name.seen.retain(|look| under_way(&look.by));
                 if let Some(listed) = self.listed.get_mut(&parent) {
                     listed.retain(under_way);
                 }
             } else {
-                keep_latest(&mut name.seen, mark, READERS);
+                let found = found(model, cx, at);
+                keep_look(&mut name.seen, Look { by: mark, found });
             }
             match cx.call.ret {
                 ENOENT => self.found_absent(model, *path, mark),
@@ -184,7 +218,8 @@ impl Files {
             }
         }
         if let Some(directory) = lists(model, cx) {
-            keep_latest(&mut self.names.entry(directory).or_default().seen, mark, READERS);
+            let look = Look { by: mark, found: None };
+            keep_look(&mut self.names.entry(directory).or_default().seen, look);
             keep_latest(self.listed.entry(directory).or_default(), mark, READERS);
         }
     }
@@ -194,7 +229,8 @@ impl Files {
         let (fs, paths) = (&model.world.fs, &model.world.paths);
         let (mut below, mut at) = (path, paths.parent(path));
         while at != below && fs.lookup(at).is_none() {
-            keep_latest(&mut self.names.entry(at).or_default().seen, mark, READERS);
+            let look = Look { by: mark, found: Some(false) };
+            keep_look(&mut self.names.entry(at).or_default().seen, look);
             (below, at) = (at, paths.parent(at));
         }
     }
@@ -207,7 +243,7 @@ impl Files {
             }
         }
         for inode in cx.reads().filter_map(ofd_of).filter_map(|ofd| model.world.inode_of(ofd)) {
-            keep_latest(&mut self.content.entry(inode).or_default().seen, mark, READERS);
+            keep_latest(&mut self.content.entry(inode).or_default().read, mark, READERS);
         }
         for (inode, appends) in written(model, cx) {
             let content = self.content.entry(inode).or_default();
@@ -217,7 +253,7 @@ impl Files {
                 keep(&mut content.changed, mark);
             }
             // The others have been waited for.
-            content.seen.retain(|reader| reader.end_ns > mark.start_ns);
+            content.read.retain(|reader| reader.end_ns > mark.start_ns);
         }
     }
 
