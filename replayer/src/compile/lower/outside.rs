@@ -323,7 +323,7 @@ impl Lower<'_> {
         if cx.known.sc != Sc::Close || cx.call.ret != 0 {
             return Ok(());
         }
-        let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return Ok(()) };
+        let Some(ofd) = self.world.closed_by(cx.task, cx.call) else { return Ok(()) };
         let (OfdKind::Sock(sock), Some(arrival)) =
             (&self.world.ofds[ofd as usize].kind, self.world.ofds[ofd as usize].ready)
         else {
@@ -371,9 +371,10 @@ impl Lower<'_> {
         if cx.known.sc != Sc::Close || cx.call.ret != 0 {
             return None;
         }
-        let sock = self.world.sock_of(cx.task, cx.fd(0)).filter(|sock| self.peers.plays(*sock))?;
-        let ofd = self.ofd(cx, 0).filter(|ofd| !self.world.has_others(cx.proc, cx.fd(0), *ofd))?;
-        Some((sock, ofd))
+        let ofd = self.world.closed_by(cx.task, cx.call)?;
+        let OfdKind::Sock(sock) = self.world.ofds[ofd as usize].kind else { return None };
+        let ends = self.peers.plays(sock) && !self.world.has_others(cx.proc, cx.fd(0), ofd);
+        ends.then_some((sock, ofd))
     }
 
     /// The other end had been reset when the last descriptor was closed, and no call told.

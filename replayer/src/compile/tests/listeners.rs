@@ -507,6 +507,31 @@ fn each_who_gets_a_number_waits_for_the_close_that_freed_it() {
     assert_eq!(waits, [vec![], vec![Wait::completed(1, close(1))], vec![Wait::completed(2, close(2))]]);
 }
 
+/// A close that lingers ends its own connection, not the one that has got its number.
+#[test]
+fn a_connection_is_not_over_when_an_older_close_of_its_number_returns() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    t.listen_as(a, 3, 1, 0);
+    t.comes(11, 1001);
+    t.accept(a, 3, 4, 11, 1001);
+    let start_ns = t.now;
+    t.now += 100;
+    t.comes(12, 1002);
+    t.accept(a, 3, 4, 12, 1002);
+    let stream = t.add_object(tcp(12, Some(1002)));
+    let entries = vec![PollEntry { fd: 4, events: 1, revents: 1 }];
+    t.call(a, "poll", [0, 1, 1000, 0, 0, 0], 1).details.push(Detail::Poll { arg: 0, entries });
+    t.call(b, "close", [4, 0, 0, 0, 0, 0], 0);
+    began_at(&mut t, start_ns);
+    t.call(a, "read", [4, 0, 512, 0, 0, 0], 30).object = Some(stream);
+    let plan = t.plan();
+    let second = steps(&plan, peers(&plan).last().unwrap());
+    let sends = second.iter().position(|step| step.nr == named("sendto")).unwrap();
+    let ends = |step: &Step| step.nr == named("close") || step.nr == named("shutdown");
+    assert!(!second[..sends].iter().any(ends), "{second:?}");
+}
+
 #[test]
 fn a_shutdown_that_came_before_the_last_answer_is_answered_as_it_was() {
     const ENOTCONN: i64 = -107;

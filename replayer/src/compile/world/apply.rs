@@ -238,12 +238,7 @@ impl World {
                 if call.ret == 0 && call.object.is_some() && !is_known {
                     self.ensure_fd(source, task, fd0, call.object, false)?;
                 }
-                // A close frees the number when it begins; another thread may have reused it before this one's return.
-                if self.files[files as usize]
-                    .slots
-                    .get(&fd0)
-                    .is_some_and(|s| s.since_ns <= call.t_ns || s.since_ns == 0)
-                {
+                if self.closed_by(task, call).is_some() {
                     self.drop_fd(files, fd0);
                     self.closed(proc, fd0, end_ns);
                 }

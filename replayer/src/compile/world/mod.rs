@@ -651,6 +651,13 @@ impl World {
         self.epolls.get_mut(&ofd)
     }
 
+    /// The description that a close is about: what has its number may be another thread's by now, since a close gives the number
+    /// back when it begins.
+    pub(crate) fn closed_by(&self, task: TaskIx, call: &Syscall) -> Option<OfdIx> {
+        let slot = self.files_of(task).slots.get(&(call.args[0] as i32))?;
+        (slot.since_ns <= call.t_ns).then(|| slot.ofd())
+    }
+
     /// The description behind a descriptor of a task.
     pub(crate) fn ofd_of(&self, task: TaskIx, fd: i32) -> Option<OfdIx> {
         self.files_of(task).slots.get(&fd).map(FdSlot::ofd)
