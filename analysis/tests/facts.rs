@@ -343,6 +343,26 @@ fn streams_of_siblings_belong_together_by_what_crossed_them() {
 }
 
 #[test]
+fn streams_that_carried_the_same_belong_together_by_how_they_went() {
+    // Two of one kind, of which one was ended by the other side; they come in another order.
+    let run = |ended_first: bool| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for (fd, ended) in [(5, ended_first), (6, !ended_first)] {
+            let socket = r.connect(t, fd, fd as u64 + 4, "10.0.0.7:80", 0);
+            r.io(t, "sendto", fd, socket, 100);
+            r.io(t, "recvfrom", fd, socket, 500);
+            if ended {
+                r.io(t, "recvfrom", fd, socket, 0);
+            }
+            r.close(t, fd, socket);
+        }
+        r
+    };
+    assert_eq!(value(&replay(run(true), run(false)), "network"), Some(1.0));
+}
+
+#[test]
 fn a_model_knows_its_connections() {
     let mut r = Run::new(1);
     let t = r.task(1, 1, "app");

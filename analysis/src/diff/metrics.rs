@@ -694,31 +694,39 @@ fn difference(x: &Conn, y: &Conn, profile: Profile, pooled: bool) -> Option<Stri
         return None;
     }
     // Full-duplex traffic changes direction as the schedule has it; the order of first words does not.
-    let starts = |c: &Conn| c.turns().take(4).map(|t| t.sent).collect::<Vec<_>>();
     let few = x.turn_count().min(y.turn_count()) <= 4;
     let (tx, ty) = (x.turn_count(), y.turn_count());
     let order = match profile {
         Profile::Synthetic => {
-            tx.abs_diff(ty) as f64 <= (tx.max(ty) as f64 * 0.02).floor() && starts(x) == starts(y)
+            tx.abs_diff(ty) as f64 <= (tx.max(ty) as f64 * 0.02).floor() && first_turns(x) == first_turns(y)
         }
-        Profile::RealBinary => pooled || few || starts(x) == starts(y),
+        Profile::RealBinary => pooled || few || first_turns(x) == first_turns(y),
     };
     if !order {
         return Some(format!("{tx} turns, in the other run {ty}"));
     }
     let (cx, cy) = (ending(x), ending(y));
-    (cx != cy).then(|| format!("{cx}, in the other run {cy}"))
+    let text = |(what, errno): (&str, Option<u16>)| match errno {
+        Some(e) => {
+            let name = ctrace_format::errno::name(u32::from(e)).map_or_else(|| e.to_string(), str::to_owned);
+            format!("{what} {name}")
+        }
+        None => what.to_owned(),
+    };
+    (cx != cy).then(|| format!("{}, in the other run {}", text(cx), text(cy)))
+}
+
+/// Who speaks in the first turns of a stream.
+pub(super) fn first_turns(c: &Conn) -> Vec<bool> {
+    c.turns().take(4).map(|turn| turn.sent).collect()
 }
 
 /// How a stream ended, as far as it does not depend on when the recording did.
-fn ending(c: &Conn) -> String {
+pub(super) fn ending(c: &Conn) -> (&'static str, Option<u16>) {
     match c.close {
-        CloseKind::Open | CloseKind::Exit | CloseKind::Local => "was ended here".to_owned(),
-        CloseKind::Peer => "was ended by the other side".to_owned(),
-        CloseKind::Reset => "was reset".to_owned(),
-        CloseKind::Failed(e) => format!(
-            "failed with {}",
-            ctrace_format::errno::name(u32::from(e)).map_or_else(|| e.to_string(), str::to_owned)
-        ),
+        CloseKind::Open | CloseKind::Exit | CloseKind::Local => ("was ended here", None),
+        CloseKind::Peer => ("was ended by the other side", None),
+        CloseKind::Reset => ("was reset", None),
+        CloseKind::Failed(e) => ("failed with", Some(e)),
     }
 }

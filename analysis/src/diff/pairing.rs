@@ -1,7 +1,8 @@
 //! Which task of one run is which task of the other, and which stream is which.
 
 use super::joint::{Entry, Joint, canonical};
-use crate::conn::{ConnKind, Side};
+use super::metrics::{ending, first_turns};
+use crate::conn::{Conn, ConnKind, Side};
 use crate::model::Model;
 use crate::order::Place;
 use crate::roles::{self, Deeds};
@@ -133,23 +134,27 @@ impl<'a> Sides<'a> {
     }
 
     /// Streams of one family, kind and name: what carried the same bytes in the counterpart of its process first, then
-    /// what carried the same bytes in another process of the family; the rest by what was done with them. Positions.
+    /// what carried the same bytes in another process of the family; the rest by what was done with them. Of those that
+    /// carried the same, what went the same way comes first: which of two threads was first to connect is scheduling.
+    /// Positions.
     fn pair_streams(
         &self,
         a: &[usize],
         b: &[usize],
         partners: &FxHashMap<usize, usize>,
     ) -> Vec<(usize, usize)> {
-        type Carried = (Option<usize>, u64, u64);
+        type Way = Option<((&'static str, Option<u16>), u64, Vec<bool>)>;
+        type Carried = (Option<usize>, u64, u64, Way);
         let (of_a, of_b) = (|c: usize| &self.a.conns[c], |c: usize| &self.b.conns[c]);
+        let way = |c: &Conn, exactly: bool| exactly.then(|| (ending(c), c.turn_count(), first_turns(c)));
         let mut found = Vec::new();
         let (mut free_a, mut free_b): (Vec<usize>, Vec<usize>) =
             ((0..a.len()).collect(), (0..b.len()).collect());
-        for own in [true, false] {
+        for (own, exactly) in [(true, true), (true, false), (false, true), (false, false)] {
             let mut waiting: FxHashMap<Carried, VecDeque<usize>> = FxHashMap::default();
             for j in free_b.iter().copied() {
                 let y = of_b(b[j]);
-                let key = (own.then_some(y.process), y.sent, y.received);
+                let key = (own.then_some(y.process), y.sent, y.received, way(y, exactly));
                 waiting.entry(key).or_default().push_back(j);
             }
             let mut taken = FxHashSet::default();
@@ -160,7 +165,8 @@ impl<'a> Sides<'a> {
                     (true, partner) => partner.copied(),
                     (false, _) => None,
                 };
-                let same = waiting.get_mut(&(process, x.sent, x.received)).and_then(VecDeque::pop_front);
+                let key = (process, x.sent, x.received, way(x, exactly));
+                let same = waiting.get_mut(&key).and_then(VecDeque::pop_front);
                 if let Some(j) = same {
                     found.push((*i, j));
                     taken.insert(j);

@@ -51,7 +51,7 @@ pub(crate) struct Facts {
     /// Address of each socket, as last known: what a bind to any port came to.
     pub(crate) locals: Vec<Option<SockAddr>>,
     /// When the other end said that it sends no more, by cookie.
-    pub(crate) fin: FxHashMap<u64, u64>,
+    pub(crate) fin: FxHashMap<u64, Fin>,
     /// Who accepted which connection, in which order they came, and who was told of them.
     pub(crate) arrivals: Arrivals,
     /// By socket of those who connected to somebody inside: the socket that was accepted.
@@ -63,6 +63,8 @@ pub(crate) struct Facts {
     pub(crate) closed_unseen: FxHashSet<CallId>,
     /// Closes, and calls that made descriptors, that came while an accept waited that had got its number before: the accept.
     pub(crate) waiting_by_then: FxHashMap<CallId, CallId>,
+    /// Accepts that waited, and got a descriptor.
+    pub(crate) patient: Patient,
     /// Addresses that several sockets had together.
     pub(crate) shared_addresses: FxHashSet<Shared>,
     /// Links of the file system.
@@ -84,6 +86,50 @@ pub(crate) struct Facts {
 
 /// Addresses of the recorded host that are kept.
 const OWN_IPS: usize = 4096;
+
+/// Accepts that waited, and got a descriptor in a table that tasks share.
+#[derive(Debug, Default)]
+pub(crate) struct Patient {
+    /// Who accepts, by table.
+    by_table: FxHashMap<u32, Vec<TaskIx>>,
+    /// By task, in their order: which of its calls, and when it began.
+    calls: FxHashMap<TaskIx, Vec<(u32, u64)>>,
+}
+
+impl Patient {
+    fn add(&mut self, files: u32, (task, seq): CallId, start_ns: u64) {
+        let calls = self.calls.entry(task).or_default();
+        if calls.is_empty() {
+            self.by_table.entry(files).or_default().push(task);
+        }
+        calls.push((seq, start_ns));
+    }
+
+    fn len(&self) -> usize {
+        self.calls.values().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Those of a table that are under way, where `next` tells which call of a task is its next, with their beginnings.
+    pub(crate) fn under_way(&self, files: u32, next: impl Fn(TaskIx) -> Option<u32>) -> Vec<(CallId, u64)> {
+        let tasks = self.by_table.get(&files).into_iter().flatten();
+        let waits = |task: TaskIx| {
+            let calls = self.calls.get(&task)?;
+            let at = calls.binary_search_by_key(&next(task)?, |(seq, _)| *seq).ok()?;
+            Some(((task, calls[at].0), calls[at].1))
+        };
+        tasks.filter_map(|task| waits(*task)).collect()
+    }
+}
+
+/// The other end of a connection sends no more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fin {
+    /// When that came.
+    pub(crate) at_ns: u64,
+    /// Bytes that the workload had sent by then, where it sent more later. An end that was closed had read all that had come:
+    /// else it would have been reset at once (`__tcp_close`, net/ipv4/tcp.c).
+    pub(crate) read: Option<u64>,
+}
 
 /// A task, before the program is written.
 #[derive(Debug, Clone)]
@@ -174,11 +220,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut reset = FxHashMap::default();
     let mut cut_off: FxHashMap<u64, u64> = FxHashMap::default();
     let mut refusals = Refusals::default();
-    let mut fin = FxHashMap::default();
+    let mut fin: FxHashMap<u64, (u64, Option<(SockIx, u64)>)> = FxHashMap::default();
     let mut arriving = Arriving::default();
     let mut accepted_as = FxHashMap::default();
     // By table and number: who made it while another was there still, and when that returned.
-    let mut reused: FxHashMap<(u32, i32), (CallId, u64)> = FxHashMap::default();
+    let mut reused: FxHashMap<(u32, i32), VecDeque<(CallId, u64)>> = FxHashMap::default();
     let mut closed_by_then = FxHashMap::default();
     let mut closed_unseen = FxHashSet::default();
     // By table: the last closes, with their numbers and times.
@@ -186,6 +232,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     // By table that tasks share: the last calls that made descriptors, with their numbers and times.
     let mut makes: FxHashMap<u32, VecDeque<(CallId, i32, u64)>> = FxHashMap::default();
     let mut waiting_by_then: FxHashMap<CallId, (CallId, SockIx)> = FxHashMap::default();
+    let mut patient = Patient::default();
     // Who accepts from a listener; none: several do.
     let mut acceptors: FxHashMap<SockIx, Option<TaskIx>> = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
@@ -223,7 +270,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                     }
                 }
                 ConnectionKind::State { old: TcpState::Established, new: TcpState::CloseWait, .. } => {
-                    fin.insert(c.cookie.0, c.t_ns);
+                    let sock = world.sock_by_cookie.get(&c.cookie.0).copied();
+                    let sent = sock.map(|sock| (sock, world.socks[sock as usize].sent));
+                    fin.insert(c.cookie.0, (c.t_ns, sent));
                 }
                 _ => connects.changed(c),
             }
@@ -318,7 +367,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         if call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
             let fd = call.ret as i32;
             if world.files_of(task).slots.get(&fd).is_some() && !matches!(known.sc, Sc::Dup2 | Sc::Dup3) {
-                reused.insert((files, fd), (span.call, span.end_ns));
+                let reused = reused.entry((files, fd)).or_default();
+                if reused.len() >= REUSED {
+                    reused.pop_front();
+                }
+                reused.push_back((span.call, span.end_ns));
                 closed_unseen.insert(span.call);
                 budget.things("descriptors closed unseen", closed_unseen.len())?;
             }
@@ -330,11 +383,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 makes.push_back((span.call, fd, call.t_ns));
             }
         } else if known.sc == Sc::Close
-            && let Some((made, end_ns)) = reused.get(&(files, call.args[0] as i32)).copied()
-            && call.t_ns < end_ns
-            && made.0 != task
+            && let Some(reused) = reused.get_mut(&(files, call.args[0] as i32))
+            // Whoever got it first after this close began; and may have closed it, too, before this close returned.
+            && let Some(at) = reused.iter().position(|(made, end_ns)| call.t_ns < *end_ns && made.0 != task)
+            && let Some((made, _)) = reused.remove(at)
         {
-            reused.remove(&(files, call.args[0] as i32));
             closed_by_then.insert(made, span.call);
             closed_unseen.remove(&made);
         }
@@ -372,21 +425,20 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             // It had taken its number when it began: a lower one that was closed meanwhile was not free by then.
             let blocks =
                 world.ofd_of(task, call.args[0] as i32).is_some_and(|o| !world.ofds[o as usize].nonblock);
-            let closes = closes.get(&files).into_iter().flatten().filter(|_| blocks);
-            let closed = closes.into_iter().find(|(by, fd, t_ns)| {
-                by.0 != task && *fd < call.ret as i32 && (call.t_ns..event.end_ns()).contains(t_ns)
-            });
-            if let Some((close, ..)) = closed {
-                waiting_by_then.insert(*close, (span.call, listener));
+            let closes = closes.get(&files).into_iter().flatten().filter(|(_, fd, _)| *fd < call.ret as i32);
+            if blocks && world.has_shared_files(world.tasks[task as usize].proc) {
+                patient.add(files, span.call, call.t_ns);
+                budget.things("accepts", patient.len())?;
             }
             // Who got a higher one meanwhile would have got this one, had the accept not begun.
-            let makes = makes.get(&files).into_iter().flatten().filter(|_| blocks);
-            let mut met: Vec<TaskIx> = vec![task];
-            for (by, fd, t_ns) in makes {
-                if *fd > call.ret as i32 && (call.t_ns..event.end_ns()).contains(t_ns) && !met.contains(&by.0)
-                {
-                    met.push(by.0);
-                    waiting_by_then.insert(*by, (span.call, listener));
+            let makes = makes.get(&files).into_iter().flatten().filter(|(_, fd, _)| *fd > call.ret as i32);
+            for changes in [closes.collect::<Vec<_>>(), makes.collect()] {
+                let mut met: Vec<TaskIx> = vec![task];
+                for (by, _, t_ns) in changes.into_iter().filter(|_| blocks) {
+                    if (call.t_ns..event.end_ns()).contains(t_ns) && !met.contains(&by.0) {
+                        met.push(by.0);
+                        waiting_by_then.insert(*by, (span.call, listener));
+                    }
                 }
             }
         }
@@ -421,6 +473,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let unknown_fds = world.unknown_fds;
     let pools = pools.finish(world.fd_numbers);
     let locals = world.socks.iter().map(|s| s.local.clone()).collect();
+    let sent_more = |(sock, sent): (SockIx, u64)| (world.socks[sock as usize].sent > sent).then_some(sent);
+    let fin = fin
+        .into_iter()
+        .map(|(cookie, (at_ns, sent))| (cookie, Fin { at_ns, read: sent.and_then(sent_more) }));
+    let fin = fin.collect();
     let shared_addresses = world.groups.shared();
     let (paths, fs, seed) = world.into_parts();
     let links = seed.links.clone();
@@ -444,6 +501,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         arrivals: arriving.finish(),
         accepted_as,
         closed_by_then,
+        patient,
         closed_unseen,
         waiting_by_then: waiting_by_then
             .into_iter()
@@ -617,8 +675,10 @@ fn started_in(path: &[u8], found: &[u8]) -> Option<Vec<u8>> {
 
 const EAGAIN: i64 = -11;
 /// Closes that are kept of one table of descriptors, and calls that made one.
-const CLOSES: usize = 32;
+const CLOSES: usize = 1024;
 const MAKES: usize = 1024;
+/// Calls that are kept of those that made one number while another close of it had not returned.
+const REUSED: usize = 16;
 /// Exit signal of a process.
 const SIGCHLD: u64 = 0x11;
 pub(crate) const CLONE_VM: u64 = 0x100;

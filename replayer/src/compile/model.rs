@@ -209,7 +209,7 @@ impl Model<'_> {
         let table = self.world.files_of(cx.task);
         let at = |arg: usize| table.slots.get(&cx.fd(arg)).map(FdSlot::ofd).into_iter().collect();
         match cx.known.sc {
-            Sc::Close => at(0),
+            Sc::Close => self.world.closed_by(cx.task, cx.call).into_iter().collect(),
             Sc::Dup2 | Sc::Dup3 => at(1),
             // A description that another process has by the same fork does not lose its last.
             Sc::ExitGroup => table.slots.own().map(|(_, slot)| slot.ofd()).collect(),

@@ -122,7 +122,7 @@ pub(crate) struct Peers {
     /// Who exchanges datagrams with a socket of the workload, by address (none: a sender without one).
     correspondents: FxHashMap<SockIx, FxHashMap<Option<SockAddr>, SockIx>>,
     next_correspondent: SockIx,
-    /// Who is at an address for datagrams.
+    /// Who is at an address for datagrams; nobody any more, where somebody was.
     at: FxHashMap<SockAddr, BTreeSet<SockIx>>,
     /// Where nobody is: the last datagram that was to find nobody there.
     deserted: FxHashMap<SockAddr, Wait>,
@@ -502,9 +502,9 @@ impl Peers {
         self.asked.insert(canonical(addr), worker);
     }
 
-    /// Addresses that the workload connected to.
+    /// Addresses that the workload connected to, or where it exchanged datagrams with somebody.
     pub(crate) fn asked(&self) -> usize {
-        self.asked.len()
+        self.asked.len().max(self.at.len())
     }
 
     /// The key of the peer at `addr` that exchanges datagrams with the workload's `sock`, if there is one.
@@ -558,9 +558,9 @@ impl Peers {
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
         let mut shared = false;
         if let Some(addr) = addr {
-            let there = self.at.entry(canonical(addr)).or_default();
-            shared = !there.is_empty();
-            there.insert(key);
+            // Who was there before may be there still when this one comes: nothing keeps their steps in order.
+            shared = self.at.contains_key(&canonical(addr));
+            self.at.entry(canonical(addr)).or_default().insert(key);
             if let Some(unheard) = self.deserted.remove(&canonical(addr)) {
                 let mut waits = Vec::new();
                 emit.wait(task, EdgeKind::NotYet, unheard, &mut waits);
@@ -580,7 +580,7 @@ impl Peers {
         }
         self.bound(emit, task, fd, SOCK_DGRAM, addr, family)?;
         if let (true, Some(SockAddr::Inet(at)), Some(SockAddr::Inet(own))) = (shared, addr, own) {
-            // Several are at one address: each of the later ones gets what comes from its own correspondent
+            // Several are at one address, or may be: each of the later ones gets what comes from its own correspondent
             // (`compute_score`, net/ipv4/udp.c), who speaks from the address that it speaks to if it has none.
             let ip = if own.ip().is_unspecified() { at.ip() } else { own.ip() };
             let bytes = wire::sockaddr(&SockAddr::Inet(SocketAddr::new(ip, own.port())));
@@ -622,7 +622,7 @@ impl Peers {
             self.addresses.insert(at.ip());
         }
         let mut gone = Vec::new();
-        for there in self.at.remove(&key).unwrap_or_default() {
+        for there in self.at.get_mut(&key).map(std::mem::take).unwrap_or_default() {
             let Some(conn) = self.conns.get(&there) else { continue };
             let (task, sock) = (self.lanes[conn.lane].task, conn.sock);
             self.leave(emit, there, 0, at_ns, None)?;
@@ -925,9 +925,6 @@ impl Peers {
             && let Some(there) = self.at.get_mut(at)
         {
             there.remove(&sock);
-            if there.is_empty() {
-                self.at.remove(at);
-            }
         }
         if !conn.over {
             if !conn.is_datagram() {

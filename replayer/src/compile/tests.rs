@@ -15,6 +15,7 @@ use ctrace_program::{Expect, Kind, Post, Program, Sel, Step, Wait, clock_parts, 
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+mod ends;
 mod files;
 mod inherited;
 mod listeners;

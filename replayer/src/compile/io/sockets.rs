@@ -134,7 +134,7 @@ impl Lower<'_> {
             return Some(given);
         }
         let state = &self.world.socks[sock as usize];
-        let mut own = state.local.clone();
+        let mut own = self.world.later_name(sock).or(state.local.as_ref()).cloned();
         if let (Some(SockAddr::Inet(at)), true) = (&mut own, state.anywhere) {
             at.set_ip(match at {
                 SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),

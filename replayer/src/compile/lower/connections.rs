@@ -82,7 +82,8 @@ impl Lower<'_> {
         }
         let state = &self.world.socks[sock as usize];
         let from = state.peer.clone();
-        let to = state.local.clone().or_else(|| self.world.socks[listener as usize].local.clone());
+        let to = self.world.later_name(listener).or(state.local.as_ref()).cloned();
+        let to = to.or_else(|| self.world.socks[listener as usize].local.clone());
         let Some(to) = to else { return Ok(()) };
         let (at_ns, after) = match arrival {
             Some((arrival, after)) => (arrival.at_ns, after),

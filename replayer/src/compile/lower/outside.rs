@@ -150,7 +150,10 @@ impl Lower<'_> {
                     Sc::Recvmsg => Some(2),
                     _ => None,
                 };
-                if flags_arg.is_some_and(|i| cx.call.args[i] & (MSG_PEEK | MSG_ERRQUEUE) != 0) {
+                let flags = flags_arg.map_or(0, |i| cx.call.args[i]);
+                // A look takes nothing, but the end of the stream has come by then.
+                let ended = cx.call.ret == 0 && cx.known.sc == Sc::Recvfrom && cx.call.args[2] > 0;
+                if flags & MSG_ERRQUEUE != 0 || flags & MSG_PEEK != 0 && !ended {
                     return Ok(None);
                 }
                 self.took(cx, fd, cx.call.moved())?;
@@ -223,9 +226,14 @@ impl Lower<'_> {
             if closed {
                 let mut turn = turn;
                 if let Some(state) = self.world.socks.get(key as usize) {
-                    // What was sent after the last answer found nobody any more: that is what the reset says.
-                    turn.after_sent = turn.after_sent.min(state.answered);
-                    turn.at_ns = self.facts.fin.get(&state.cookie).copied().unwrap_or(turn.at_ns);
+                    let fin = self.facts.fin.get(&state.cookie);
+                    // What found nobody any more is what the reset says: what was sent after the end, or, where nothing was, after
+                    // the last answer.
+                    turn.after_sent = match fin.and_then(|fin| fin.read) {
+                        Some(read) => read.min(state.sent),
+                        None => turn.after_sent.min(state.answered),
+                    };
+                    turn.at_ns = fin.map_or(turn.at_ns, |fin| fin.at_ns);
                 }
                 self.peers.gone(&mut self.emit, key, turn, false, &after)?;
                 return Ok(());
@@ -297,6 +305,9 @@ impl Lower<'_> {
         let model = self.model();
         let there = self.order.arrivals.listens_of(&model, sock);
         after.extend(there.map(|mark| self.emit.done(mark)));
+        // It may answer what was sent last, to whomever: what the senders know of one another is not seen.
+        let sent_before = self.order.streams.sent_before(sock, arrival.at_ns);
+        after.extend(sent_before.map(|mark| self.emit.done(mark)));
         // As with a stream: what was there at once may have come any time since the last send.
         let at_ns = if arrival.exact { arrival.at_ns } else { last_send_ns.min(arrival.at_ns) };
         let turn = Turn { after_sent: sent, at_ns, last_send_ns };
@@ -312,7 +323,7 @@ impl Lower<'_> {
         if cx.known.sc != Sc::Close || cx.call.ret != 0 {
             return Ok(());
         }
-        let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return Ok(()) };
+        let Some(ofd) = self.world.closed_by(cx.task, cx.call) else { return Ok(()) };
         let (OfdKind::Sock(sock), Some(arrival)) =
             (&self.world.ofds[ofd as usize].kind, self.world.ofds[ofd as usize].ready)
         else {
@@ -342,11 +353,16 @@ impl Lower<'_> {
         }
         let Some(sock) = self.world.sock_of(cx.task, cx.call.args[0] as i32) else { return Ok(None) };
         let state = &self.world.socks[sock as usize];
-        let Some(&fin_ns) = self.facts.fin.get(&state.cookie) else { return Ok(None) };
+        let Some(fin_ns) = self.facts.fin.get(&state.cookie).map(|fin| fin.at_ns) else { return Ok(None) };
         if fin_ns > cx.call.t_ns || !self.facts.reset.contains_key(&state.cookie) || !self.peers.plays(sock) {
             return Ok(None);
         }
         let turn = Turn { after_sent: state.sent, at_ns: fin_ns, last_send_ns: state.last_send_ns };
+        let unread = self.unread(sock);
+        if unread > 0 {
+            // It came before the end, and is read later.
+            self.peers.arrived(&mut self.emit, sock, unread, turn, None, &[])?;
+        }
         self.peers.gone(&mut self.emit, sock, turn, false, &[])
     }
 
@@ -355,9 +371,10 @@ impl Lower<'_> {
         if cx.known.sc != Sc::Close || cx.call.ret != 0 {
             return None;
         }
-        let sock = self.world.sock_of(cx.task, cx.fd(0)).filter(|sock| self.peers.plays(*sock))?;
-        let ofd = self.ofd(cx, 0).filter(|ofd| !self.world.has_others(cx.proc, cx.fd(0), *ofd))?;
-        Some((sock, ofd))
+        let ofd = self.world.closed_by(cx.task, cx.call)?;
+        let OfdKind::Sock(sock) = self.world.ofds[ofd as usize].kind else { return None };
+        let ends = self.peers.plays(sock) && !self.world.has_others(cx.proc, cx.fd(0), ofd);
+        ends.then_some((sock, ofd))
     }
 
     /// The other end had been reset when the last descriptor was closed, and no call told.

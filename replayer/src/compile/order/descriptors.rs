@@ -1,5 +1,6 @@
 //! Numbers of descriptors: used after they were made, made after they were free, closed after they were used.
 
+use super::super::arrivals::CallId;
 use super::super::calls::Sc;
 use super::super::emit::{EdgeKind, Needs};
 use super::super::model::{Cx, Model};
@@ -7,10 +8,9 @@ use super::super::world::{FIONBIO, Mark, TaskIx};
 use super::keep_latest;
 use ctrace_format::syscalls::Family;
 use rustc_hash::FxHashMap;
-use std::collections::VecDeque;
 
-/// Calls that made descriptors that are kept of one table of descriptors.
-const MAKERS: usize = 32;
+/// Tasks that are kept of those that made descriptors of one table.
+const MAKERS: usize = 256;
 /// Tasks that are kept of those that used a descriptor.
 const USERS: usize = 16;
 const EBADF: i64 = -9;
@@ -40,8 +40,10 @@ impl Number {
 #[derive(Debug, Default)]
 pub(crate) struct Descriptors {
     numbers: FxHashMap<(u32, i32), Number>,
-    /// The last calls that made descriptors.
-    makers: FxHashMap<u32, VecDeque<Mark>>,
+    /// The last call of each task that made a descriptor.
+    makers: FxHashMap<u32, Vec<Mark>>,
+    /// The same as it was when an accept began that others have made descriptors since.
+    makers_by_then: FxHashMap<CallId, Vec<Mark>>,
     /// Numbers that nobody gets before the accepts that were under way at the start have taken theirs.
     held: FxHashMap<u32, Vec<i32>>,
 }
@@ -100,13 +102,8 @@ impl Descriptors {
         if listener.is_none_or(|ofd| model.world.ofds[ofd as usize].nonblock) {
             return;
         }
-        let mut met: Vec<TaskIx> = vec![cx.task];
-        for mark in self.makers.get(&files).into_iter().flatten().rev() {
-            if mark.end_ns <= cx.call.t_ns && !met.contains(&mark.task) {
-                met.push(mark.task);
-                needs.recorded(KIND, [mark]);
-            }
-        }
+        let makers = self.makers_by_then.get(&cx.id()).or_else(|| self.makers.get(&files));
+        needs.recorded(KIND, makers.into_iter().flatten());
     }
 
     pub(super) fn remember(&mut self, model: &Model<'_>, cx: &Cx<'_>, mark: Mark) {
@@ -135,17 +132,33 @@ impl Descriptors {
                     number.used_before = used;
                 }
                 (number.made, number.freed, number.given_ns) = (Some(mark), None, mark.start_ns);
-                let makers = self.makers.entry(files).or_default();
-                if makers.len() >= MAKERS {
-                    makers.pop_front();
-                }
-                makers.push_back(mark);
+            }
+            if !cx.makes().is_empty() {
+                self.made(model, files, mark);
             }
         }
+        self.makers_by_then.remove(&cx.id());
         if let Some(fd) = changes_description(cx) {
             // Whoever uses it after that finds it connected, or bound, or as it was told to be.
             self.numbers.entry((files, fd)).or_default().made = Some(mark);
         }
+    }
+
+    /// A call made a descriptor in a table.
+    fn made(&mut self, model: &Model<'_>, files: u32, mark: Mark) {
+        let makers = self.makers.entry(files).or_default();
+        let next = |task: TaskIx| model.world.tasks.get(task as usize).map(|task| task.ops);
+        for (accept, began_ns) in model.facts.patient.under_way(files, next) {
+            if accept.0 == mark.task {
+                continue;
+            }
+            if mark.start_ns >= began_ns {
+                self.makers_by_then.entry(accept).or_insert_with(|| makers.clone());
+            } else if let Some(then) = self.makers_by_then.get_mut(&accept) {
+                keep_latest(then, mark, MAKERS);
+            }
+        }
+        keep_latest(makers, mark, MAKERS);
     }
 
     /// Nobody gets these numbers before the accepts that were under way at the start have taken theirs.

@@ -41,7 +41,7 @@ pub(crate) struct Order {
     pub(crate) descriptors: Descriptors,
     files: Files,
     fifos: Fifos,
-    streams: Streams,
+    pub(crate) streams: Streams,
     bytes: Bytes,
     pub(crate) arrivals: Arriving,
     readiness: Readiness,

@@ -22,7 +22,7 @@ struct Delivered {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Streams {
+pub(crate) struct Streams {
     writes: FxHashMap<StreamKey, VecDeque<Mark>>,
     reads: FxHashMap<StreamKey, VecDeque<Mark>>,
     /// Datagrams that came to a socket from inside.
@@ -160,6 +160,12 @@ impl Streams {
             }
             datagrams.last.push_back((datagrams.sent, mark));
         }
+    }
+
+    /// The last call that sent something from a socket by that time.
+    pub(crate) fn sent_before(&self, sock: SockIx, at_ns: u64) -> Option<&Mark> {
+        let sends = self.writes.get(&StreamKey::Sock(sock)).into_iter().flatten();
+        sends.rev().find(|mark| mark.end_ns <= at_ns)
     }
 
     pub(super) fn forget(&mut self, sock: SockIx) {

@@ -6,6 +6,7 @@ use super::super::emit::Lowered;
 use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::world::{ProcIx, detail_bytes, detail_time, detail_value, le_u64};
+use super::own_clock;
 use ctrace_program::{Post, Sel, clock_operand, value_operand};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -81,7 +82,7 @@ impl Lower<'_> {
             let ns = detail_time(cx.call, 0).unwrap_or(cx.call.duration_ns);
             return self.call_step(cx).arg(0, Sel::Timespec, ns).imm(1, 0).into();
         }
-        let step = self.plain(cx, &[0, 1]).imm(3, 0);
+        let step = self.plain(cx, &[1]).imm(0, own_clock(cx.call.args[0])).imm(3, 0);
         if cx.call.args[1] & TIMER_ABSTIME != 0 {
             let clock = clock_of(cx.call.args[0]);
             let left = self.left(cx, detail_time(cx.call, 2), clock);
@@ -132,7 +133,8 @@ impl Lower<'_> {
                 let slot = self.emit.value_slot();
                 self.kept.timers.slots.insert((cx.proc, id), slot);
                 let step = self
-                    .plain(cx, &[0])
+                    .call_step(cx)
+                    .imm(0, own_clock(cx.call.args[0]))
                     .imm(1, 0)
                     .arg(2, Sel::Out, 64)
                     .post(Post::StoreOut, u64::from(slot))

@@ -414,6 +414,139 @@ fn a_number_is_closed_when_the_accept_that_did_not_get_it_has_another() {
     assert_eq!(waits_of(&plan, 0, "close"), [Wait::entered(1, accept)]);
 }
 
+/// The last event, a call, began at a time and has just returned.
+fn began_at(t: &mut Mem, start_ns: u64) {
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        call.duration_ns += call.t_ns - start_ns;
+        call.t_ns = start_ns;
+    }
+}
+
+/// A third thread of their process.
+fn third(t: &mut Mem, a: TaskId) -> TaskId {
+    let c = t.add_task(12, 10);
+    t.fork(a, c);
+    t.call(a, "clone", [0x5_0f00, 0, 0, 0, 0, 0], 12);
+    c
+}
+
+#[test]
+fn an_accept_begins_when_all_have_the_numbers_that_they_had_by_then() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let c = third(&mut t, a);
+    t.listen_as(a, 3, 1, 0);
+    let file = t.file(b"/f", 10);
+    t.open(c, b"/f", 0, 4, Some(file));
+    let start_ns = t.now;
+    t.now += 100;
+    // What others do while it waits hides nothing.
+    for _ in 0..100 {
+        t.open(c, b"/f", 0, 6, Some(file));
+        t.call(c, "close", [6, 0, 0, 0, 0, 0], 0);
+    }
+    t.comes(11, 1001);
+    t.accept(b, 3, 5, 11, 1001);
+    began_at(&mut t, start_ns);
+    let plan = t.plan();
+    let open = steps(&plan, 2).iter().position(|step| step.nr == named("openat")).unwrap() as u32;
+    assert!(waits_of(&plan, 1, "accept4").contains(&Wait::completed(2, open)));
+}
+
+#[test]
+fn whoever_closes_lower_numbers_waits_for_the_accept_that_did_not_get_them() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let c = third(&mut t, a);
+    t.listen_as(a, 3, 1, 0);
+    let file = t.file(b"/f", 10);
+    t.open(a, b"/f", 0, 4, Some(file));
+    t.open(c, b"/f", 0, 5, Some(file));
+    let start_ns = t.now;
+    t.now += 100;
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0);
+    t.call(c, "close", [5, 0, 0, 0, 0, 0], 0);
+    t.comes(11, 1001);
+    t.accept(b, 3, 6, 11, 1001);
+    began_at(&mut t, start_ns);
+    let plan = t.plan();
+    let accept = steps(&plan, 1).iter().position(|step| step.nr == named("accept4")).unwrap() as u32;
+    for task in [0, 2] {
+        assert_eq!(waits_of(&plan, task, "close"), [Wait::entered(1, accept)], "{task}");
+    }
+}
+
+/// A close that lingers, while another thread gets the number and gives it back.
+#[test]
+fn a_number_may_come_and_go_while_it_is_being_closed() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let (old, new) = (t.file(b"/old", 10), t.file(b"/new", 10));
+    t.open(a, b"/old", 0, 5, Some(old));
+    let start_ns = t.now - 500;
+    t.open(a, b"/new", 0, 5, Some(new));
+    t.call(a, "close", [5, 0, 0, 0, 0, 0], 0).object = Some(new);
+    t.call(b, "close", [5, 0, 0, 0, 0, 0], 0).object = Some(old);
+    began_at(&mut t, start_ns);
+    let plan = t.plan();
+    let close = steps(&plan, 1).iter().position(|step| step.nr == named("close")).unwrap() as u32;
+    assert_eq!(waits_of(&plan, 0, "openat"), [Wait::completed(1, close)]);
+    assert!(!plan.environment.preopened.iter().any(|one| one.fd == 5), "{:?}", plan.environment.preopened);
+}
+
+/// Two closes of one number that linger, each of a descriptor of its own.
+#[test]
+fn each_who_gets_a_number_waits_for_the_close_that_freed_it() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let c = third(&mut t, a);
+    let names: [&[u8]; 3] = [b"/one", b"/two", b"/three"];
+    let files = names.map(|name| t.file(name, 10));
+    t.open(a, names[0], 0, 5, Some(files[0]));
+    let first_ns = t.now - 500;
+    t.open(a, names[1], 0, 5, Some(files[1]));
+    let second_ns = t.now - 500;
+    t.open(a, names[2], 0, 5, Some(files[2]));
+    for (task, file, start_ns) in [(b, 0, first_ns), (c, 1, second_ns)] {
+        t.call(task, "close", [5, 0, 0, 0, 0, 0], 0).object = Some(files[file]);
+        began_at(&mut t, start_ns);
+    }
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let close = |task| steps(&plan, task).iter().position(|step| step.nr == named("close")).unwrap() as u32;
+    let waits: Vec<Vec<Wait>> = steps(&plan, 0)
+        .iter()
+        .filter(|step| step.nr == named("openat"))
+        .map(|step| program.waits(step).unwrap())
+        .collect();
+    assert_eq!(waits, [vec![], vec![Wait::completed(1, close(1))], vec![Wait::completed(2, close(2))]]);
+}
+
+/// A close that lingers ends its own connection, not the one that has got its number.
+#[test]
+fn a_connection_is_not_over_when_an_older_close_of_its_number_returns() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    t.listen_as(a, 3, 1, 0);
+    t.comes(11, 1001);
+    t.accept(a, 3, 4, 11, 1001);
+    let start_ns = t.now;
+    t.now += 100;
+    t.comes(12, 1002);
+    t.accept(a, 3, 4, 12, 1002);
+    let stream = t.add_object(tcp(12, Some(1002)));
+    let entries = vec![PollEntry { fd: 4, events: 1, revents: 1 }];
+    t.call(a, "poll", [0, 1, 1000, 0, 0, 0], 1).details.push(Detail::Poll { arg: 0, entries });
+    t.call(b, "close", [4, 0, 0, 0, 0, 0], 0);
+    began_at(&mut t, start_ns);
+    t.call(a, "read", [4, 0, 512, 0, 0, 0], 30).object = Some(stream);
+    let plan = t.plan();
+    let second = steps(&plan, peers(&plan).last().unwrap());
+    let sends = second.iter().position(|step| step.nr == named("sendto")).unwrap();
+    let ends = |step: &Step| step.nr == named("close") || step.nr == named("shutdown");
+    assert!(!second[..sends].iter().any(ends), "{second:?}");
+}
+
 #[test]
 fn a_shutdown_that_came_before_the_last_answer_is_answered_as_it_was() {
     const ENOTCONN: i64 = -107;

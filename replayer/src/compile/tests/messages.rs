@@ -289,3 +289,30 @@ fn what_several_wrote_is_read_when_the_last_of_them_has_written() {
         assert_eq!(waits, [Wait::completed(2, writes[last] as u32)], "{taken}");
     }
 }
+
+/// One socket, several who send to it from outside: each may answer what another was told.
+#[test]
+fn a_datagram_that_came_after_an_answer_to_another_is_sent_after_it() {
+    let mut t = Mem::new();
+    let root = t.add_task(10, 10);
+    let object = socket(&mut t, 1, 2, 2);
+    t.call(root, "socket", [AF_INET, SOCK_DGRAM, 0, 0, 0, 0], 3).object = Some(object);
+    t.call(root, "bind", [3, 0, 16, 0, 0, 0], 0).details.push(Detail::Addr { arg: 1, addr: at(53) });
+    for port in [4001, 4002] {
+        let addr = at(port);
+        t.call(root, "recvfrom", [3, 0, 512, 0, 0, 0], 30)
+            .details
+            .push(Detail::Addr { arg: 4, addr: addr.clone() });
+        t.call(root, "sendto", [3, 0, 60, 0, 0, 16], 60).details.push(Detail::Addr { arg: 4, addr });
+    }
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let answer = steps(&plan, 0).iter().position(|step| step.nr == named("sendto")).unwrap() as u32;
+    let peers = 1..program.tasks.len() as u32;
+    let questions: Vec<Vec<Wait>> = peers
+        .flat_map(|task| calls(&steps(&plan, task), "sendto"))
+        .map(|step| program.waits(&step).unwrap())
+        .collect();
+    let after = |waits: &Vec<Wait>| waits.contains(&Wait::completed(0, answer));
+    assert_eq!(questions.iter().map(after).collect::<Vec<_>>(), [false, true]);
+}

@@ -97,6 +97,28 @@ fn who_refused_datagrams_was_not_there_until_somebody_answered() {
     assert_eq!(plan.summary.emulated.len(), 0, "{:?}", plan.summary.emulated);
 }
 
+/// One after the other asks the same server, each from a socket of its own: as every lookup of a name does.
+#[test]
+fn who_comes_to_an_address_later_is_not_taken_for_who_was_there_before() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    for (fd, port) in [(3, 4001), (4, 4002)] {
+        let object = socket(&mut t, a, fd as i64, [AF_INET, 2, 0]);
+        let connect = t.call(a, "connect", [fd, 0, 16, 0, 0, 0], 0);
+        connect.object = Some(object);
+        connect.details.push(Detail::Addr { arg: 1, addr: inet(53) });
+        connect.details.push(Detail::Local { addr: inet(port) });
+        t.call(a, "sendto", [fd, 0, 20, 0, 0, 0], 20).object = Some(object);
+        t.call(a, "recvfrom", [fd, 0, 100, 0, 0, 0], 40).object = Some(object);
+        t.call(a, "close", [fd, 0, 0, 0, 0, 0], 0).object = Some(object);
+    }
+    let plan = t.plan();
+    let connects = of_peers(&plan, "connect");
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let to: Vec<Vec<u8>> = connects.iter().map(|step| program.blob(step.args[1]).unwrap()).collect();
+    assert_eq!(to, [crate::compile::wire::sockaddr(&inet(4002))]);
+}
+
 #[test]
 fn a_refusal_of_what_was_never_sent_is_answered() {
     let mut t = Mem::new();

@@ -149,6 +149,7 @@ impl World {
                     {
                         let path = self.paths.join(self.cwd_of(task), path);
                         self.fs.create(&self.paths, path, NodeKind::Socket, None);
+                        self.bound_at(ix, path);
                     }
                     let local = self.absolute(task, detail_local(call).unwrap_or(addr));
                     self.socks[ix as usize].anywhere =
@@ -232,17 +233,14 @@ impl World {
             Sc::Close => {
                 // The first that is seen of a descriptor may be its end. One that is there may be another thread's by now,
                 // and nothing is to be learned of it.
-                if call.ret == 0 && call.object.is_some() && self.ofd_of(task, fd0).is_none() {
+                let files = self.procs[proc as usize].files;
+                let is_known = self.ofd_of(task, fd0).is_some() || self.closed_since(files, fd0, call.t_ns);
+                if call.ret == 0 && call.object.is_some() && !is_known {
                     self.ensure_fd(source, task, fd0, call.object, false)?;
                 }
-                let files = self.procs[proc as usize].files;
-                // A close frees the number when it begins; another thread may have reused it before this one's return.
-                if self.files[files as usize]
-                    .slots
-                    .get(&fd0)
-                    .is_some_and(|s| s.since_ns <= call.t_ns || s.since_ns == 0)
-                {
+                if self.closed_by(task, call).is_some() {
                     self.drop_fd(files, fd0);
+                    self.closed(proc, fd0, end_ns);
                 }
             }
             Sc::CloseRange => {

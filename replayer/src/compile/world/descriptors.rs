@@ -254,6 +254,25 @@ impl World {
         Ok(())
     }
 
+    /// A close has returned.
+    pub(super) fn closed(&mut self, proc: ProcIx, fd: i32, end_ns: u64) {
+        let files = self.procs[proc as usize].files;
+        if self.has_shared_files(proc) {
+            if self.closes.len() >= super::MAX_CLOSES {
+                self.closes.pop_front();
+            }
+            self.closes.push_back((files, fd, end_ns));
+        }
+    }
+
+    /// Whether a descriptor of this number was closed since: a close that began by then is of one before it.
+    pub(super) fn closed_since(&self, files: u32, fd: i32, since_ns: u64) -> bool {
+        self.closes
+            .iter()
+            .rev()
+            .any(|(of, number, end_ns)| (*of, *number) == (files, fd) && *end_ns > since_ns)
+    }
+
     pub(crate) fn drop_fd(&mut self, files: u32, fd: i32) {
         self.files[files as usize].slots.remove(&fd);
         self.files[files as usize].changed();

@@ -67,6 +67,8 @@ pub(crate) const MAX_TASKS: usize = 200_000;
 pub(crate) const MAX_FD_SLOTS: usize = 2_000_000;
 /// Descriptors that calls on ranges may mark in all.
 pub(crate) const MAX_MARKED: usize = 1 << 25;
+/// Closes that are kept of all tables.
+const MAX_CLOSES: usize = 1024;
 /// Tasks that are told of one description, and epoll instances that watch it, as far as anybody has to know.
 pub(crate) const MAX_WATCHERS: usize = 64;
 
@@ -454,6 +456,13 @@ pub(crate) struct World {
     /// Descriptors that calls on ranges marked.
     marked: usize,
     seed: Seed,
+    /// The last closes in tables that tasks share: table, number, and when they returned.
+    closes: VecDeque<(u32, i32, u64)>,
+    /// Sockets by the file that their name stands for.
+    bound_files: FxHashMap<InodeIx, SockIx>,
+    /// Names that such files were given later, and of such a socket the last.
+    later_names: FxHashMap<SockAddr, SockIx>,
+    renamed: FxHashMap<SockIx, SockAddr>,
     /// Descriptors of the seed, by task.
     inherited: FxHashMap<(u32, u64), Vec<usize>>,
     /// Descriptors used without having been made, in the order found.
@@ -538,6 +547,10 @@ impl World {
             groups: groups::Groups::default(),
             registry: Rc::default(),
             marked: 0,
+            closes: VecDeque::new(),
+            bound_files: FxHashMap::default(),
+            later_names: FxHashMap::default(),
+            renamed: FxHashMap::default(),
             inherited,
             seed,
             discovered: Vec::new(),
@@ -636,6 +649,13 @@ impl World {
     /// What an epoll instance watches, to change.
     pub(crate) fn epoll_mut(&mut self, ofd: OfdIx) -> Option<&mut Epoll> {
         self.epolls.get_mut(&ofd)
+    }
+
+    /// The description that a close is about: what has its number may be another thread's by now, since a close gives the number
+    /// back when it begins.
+    pub(crate) fn closed_by(&self, task: TaskIx, call: &Syscall) -> Option<OfdIx> {
+        let slot = self.files_of(task).slots.get(&(call.args[0] as i32))?;
+        (slot.since_ns <= call.t_ns).then(|| slot.ofd())
     }
 
     /// The description behind a descriptor of a task.

@@ -402,6 +402,7 @@ impl World {
                         let exchange = known.sc == Sc::Renameat2 && call.args[4] & 2 != 0;
                         self.renamed(from.path, to.path, exchange);
                     }
+                    self.socket_named(to.path);
                 }
             }
             Sc::Execve | Sc::Execveat => {

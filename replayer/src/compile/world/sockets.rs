@@ -3,7 +3,7 @@
 use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::fsmodel::NodeKind;
-use super::super::paths::parent_of;
+use super::super::paths::{PathId, parent_of};
 use super::super::source::Source;
 use super::{
     AF_UNIX, OfdIx, OfdKind, SOCK_DGRAM, Sock, SockIx, SockState, TaskIx, World, canonical, detail_addr,
@@ -40,7 +40,10 @@ impl World {
         if let Some(ix) = self.listeners.get(&addr) {
             return Some(*ix);
         }
-        let SockAddr::Inet(at) = addr else { return None };
+        let SockAddr::Inet(at) = addr else {
+            let listens = |ix: &SockIx| self.socks[*ix as usize].state == SockState::Listening;
+            return self.later_names.get(&addr).copied().filter(listens);
+        };
         [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
             .into_iter()
             .find_map(|any| self.listeners.get(&SockAddr::Inet(SocketAddr::new(any, at.port()))).copied())
@@ -65,7 +68,31 @@ impl World {
     /// addresses.
     pub(crate) fn receiver(&self, addr: &SockAddr) -> Option<SockIx> {
         let open = |ix: &&SockIx| !self.socks[**ix as usize].closed;
-        self.alike(addr).iter().find_map(|addr| self.dgram_bound.get(addr).filter(open)).copied()
+        let bound = self.alike(addr).iter().find_map(|addr| self.dgram_bound.get(addr).filter(open)).copied();
+        let datagrams = |ix: &&SockIx| open(ix) && self.socks[**ix as usize].is_datagram();
+        bound.or_else(|| self.later_names.get(addr).filter(datagrams).copied())
+    }
+
+    /// A unix socket has this name: its file may get others.
+    pub(super) fn bound_at(&mut self, ix: SockIx, path: PathId) {
+        if let Some(inode) = self.fs.lookup(path) {
+            self.bound_files.insert(inode, ix);
+        }
+    }
+
+    /// A file has got a name; a socket is reached by it if the file is its name.
+    pub(super) fn socket_named(&mut self, path: PathId) {
+        let inode = self.fs.lookup(path);
+        let Some(ix) = inode.and_then(|inode| self.bound_files.get(&inode)).copied() else { return };
+        let name = SockAddr::Unix(self.paths.get(path).to_vec());
+        self.address_bytes.set(self.address_bytes.get() + length(&name));
+        self.later_names.insert(name.clone(), ix);
+        self.renamed.insert(ix, name);
+    }
+
+    /// The name that a unix socket was given after the one that it was bound to.
+    pub(crate) fn later_name(&self, ix: SockIx) -> Option<&SockAddr> {
+        self.renamed.get(&ix)
     }
 
     /// The addresses that a socket may have that a datagram to `addr` reaches.

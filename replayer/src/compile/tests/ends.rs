@@ -1,0 +1,125 @@
+//! How connections with somebody outside end.
+
+use super::*;
+
+fn at(port: u16) -> SockAddr {
+    SockAddr::Inet(([127, 0, 0, 1], port).into())
+}
+
+/// A connection as descriptor 4, over which 30 bytes came and 100 were sent.
+fn answered(t: &mut Mem) -> (TaskId, ObjectId) {
+    let a = t.add_task(10, 10);
+    let socket = |cookie, peer: Option<u16>| Object::Socket {
+        family: 2,
+        kind: 1,
+        protocol: 6,
+        cookie: SockCookie(cookie),
+        local: Some(at(80)),
+        peer: peer.map(at),
+    };
+    let (listener, stream) = (t.add_object(socket(1, None)), t.add_object(socket(11, Some(1001))));
+    t.call(a, "socket", [2, 1, 6, 0, 0, 0], 3).object = Some(listener);
+    t.call(a, "bind", [3, 0, 16, 0, 0, 0], 0).details.push(Detail::Addr { arg: 1, addr: at(80) });
+    t.call(a, "listen", [3, 8, 0, 0, 0, 0], 0).object = Some(listener);
+    tells(t, ConnectionKind::State { old: TcpState::SynRecv, new: TcpState::Established, error: 0 });
+    t.call(a, "accept4", [3, 0, 0, 0, 0, 0], 4).object = Some(stream);
+    t.call(a, "read", [4, 0, 512, 0, 0, 0], 30).object = Some(stream);
+    t.call(a, "write", [4, 0, 100, 0, 0, 0], 100).object = Some(stream);
+    (a, stream)
+}
+
+fn tells(t: &mut Mem, kind: ConnectionKind) {
+    let (t_ns, cookie, local, peer) = (t.now, SockCookie(11), at(80), at(1001));
+    t.now += 100;
+    t.events.push(Event::Connection(Connection { t_ns, cookie, task: None, local, peer, kind }));
+}
+
+fn ends(t: &mut Mem) {
+    tells(t, ConnectionKind::State { old: TcpState::Established, new: TcpState::CloseWait, error: 0 });
+}
+
+/// What the other end does: calls and lengths.
+fn peer(plan: &Plan) -> Vec<(u32, u64)> {
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    steps(plan, program.tasks.len() as u32 - 1).iter().map(|step| (step.nr, step.args[2])).collect()
+}
+
+#[test]
+fn an_end_that_was_closed_has_read_what_was_sent_before() {
+    let mut t = Mem::new();
+    let (a, stream) = answered(&mut t);
+    ends(&mut t);
+    t.call(a, "read", [4, 0, 512, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "write", [4, 0, 24, 0, 0, 0], 24).object = Some(stream);
+    tells(&mut t, ConnectionKind::ResetReceived);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+    let peer = peer(&t.plan());
+    let reads = peer.iter().position(|call| *call == (named("recvfrom"), 100)).unwrap();
+    assert!(peer[reads..].iter().any(|(nr, _)| *nr == named("close")), "{peer:?}");
+}
+
+#[test]
+fn what_came_before_the_end_is_there_when_it_is_read_after_a_write() {
+    let mut t = Mem::new();
+    let (a, stream) = answered(&mut t);
+    ends(&mut t);
+    t.call(a, "write", [4, 0, 24, 0, 0, 0], 24).object = Some(stream);
+    tells(&mut t, ConnectionKind::ResetReceived);
+    t.call(a, "read", [4, 0, 512, 0, 0, 0], 10).object = Some(stream);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+    tells(&mut t, ConnectionKind::Closed { bytes_sent: 124, bytes_received: 40, srtt_us: 0, retransmits: 0 });
+    let peer = peer(&t.plan());
+    let sends = peer.iter().position(|call| *call == (named("sendto"), 10)).unwrap();
+    assert!(peer[sends..].iter().any(|(nr, _)| *nr == named("close")), "{peer:?}");
+}
+
+#[test]
+fn a_look_may_find_the_end_of_a_stream() {
+    const MSG_PEEK: u64 = 2;
+    let mut t = Mem::new();
+    let (a, stream) = answered(&mut t);
+    t.call(a, "recvfrom", [4, 0, 1, MSG_PEEK, 0, 0], 0).object = Some(stream);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+    assert!(peer(&t.plan()).iter().any(|(nr, _)| *nr == named("shutdown")));
+}
+
+#[test]
+fn a_socket_is_reached_by_the_name_that_it_was_given_last() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let socket = |cookie| Object::Socket {
+        family: 1,
+        kind: 1,
+        protocol: 0,
+        cookie: SockCookie(cookie),
+        local: None,
+        peer: None,
+    };
+    let (listener, stream) = (t.add_object(socket(1)), t.add_object(socket(11)));
+    t.call(a, "socket", [1, 1, 0, 0, 0, 0], 3).object = Some(listener);
+    let first = SockAddr::Unix(b"/d/s.10".to_vec());
+    t.call(a, "bind", [3, 0, 110, 0, 0, 0], 0).details.push(Detail::Addr { arg: 1, addr: first });
+    let [old, new] = [&b"/d/s.10"[..], b"/d/s"].map(|path| t.text(path));
+    let link = t.call(a, "link", [0; 6], 0);
+    link.details.push(Detail::Str { arg: 0, value: old });
+    link.details.push(Detail::Str { arg: 1, value: new });
+    t.call(a, "unlink", [0; 6], 0).details.push(Detail::Str { arg: 0, value: old });
+    t.call(a, "listen", [3, 8, 0, 0, 0, 0], 0).object = Some(listener);
+    t.call(a, "accept4", [3, 0, 0, 0, 0, 0], 4).object = Some(stream);
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let peer = steps(&plan, program.tasks.len() as u32 - 1);
+    let connect = peer.iter().find(|step| step.nr == named("connect")).unwrap();
+    let name = crate::compile::wire::sockaddr(&SockAddr::Unix(b"/d/s".to_vec()));
+    assert_eq!(program.blob(connect.args[1]).unwrap(), name);
+}
+
+#[test]
+fn a_timer_of_a_threads_own_clock_has_the_callers() {
+    const CLOCK_OF_A_THREAD: u64 = (!77_u32 << 3 | 6) as u64;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "timer_create", [CLOCK_OF_A_THREAD, 0, 0, 0, 0, 0], 0);
+    let create = steps(&t.plan(), 0).into_iter().find(|step| step.nr == named("timer_create")).unwrap();
+    assert_eq!(create.args[0] as u32, !0_u32 << 3 | 6);
+}
