@@ -85,6 +85,8 @@ pub(crate) struct Inode {
     pub(crate) link_len: u32,
     /// It lost a name as nothing does that is a directory.
     pub(crate) unlinked: bool,
+    /// Directory: the workload removed it. Who is in it is nowhere.
+    pub(crate) removed: bool,
     /// Symlink that the workload made: where it leads.
     target: Option<Arc<[u8]>>,
     /// Directory: bytes of entries that one pass of `getdents` returned.
@@ -196,6 +198,7 @@ impl FsModel {
                     initial_size: Some(size),
                     need: 0,
                     entry_bytes: 0,
+                    removed: false,
                     ..node.clone()
                 });
                 model.names.insert(path, Binding::Node(ix));
@@ -365,8 +368,18 @@ impl FsModel {
     /// The workload removed the name.
     pub(crate) fn remove(&mut self, paths: &mut Paths, path: PathId, kind: NodeKind) {
         let ix = self.present(paths, path, kind);
-        self.node_mut(ix).unlinked |= kind != NodeKind::Dir;
+        let node = self.node_mut(ix);
+        node.unlinked |= kind != NodeKind::Dir;
+        node.removed |= kind == NodeKind::Dir;
         self.unbind(paths, path);
+    }
+    /// A name of its own for a directory that was removed from `path`, for what is looked for in it: nothing has a name
+    /// there, whatever `path` stands for now.
+    pub(crate) fn grave(&mut self, paths: &mut Paths, path: PathId, ix: InodeIx) -> PathId {
+        let grave = [paths.get(path), b" (removed ", ix.0.to_string().as_bytes(), b")"].concat();
+        let grave = paths.intern(&grave);
+        self.names.entry(grave).or_insert(Binding::Node(ix));
+        grave
     }
     /// The workload gave `from` the name `to`, and what is below it with it.
     pub(crate) fn rename(&mut self, paths: &mut Paths, from: PathId, to: PathId, exchange: bool) {
@@ -607,6 +620,7 @@ impl FsModel {
             written: initial.is_none(),
             link_len: 0,
             unlinked: false,
+            removed: false,
             target: None,
             dirent_bytes: 0,
             entry_bytes: 0,

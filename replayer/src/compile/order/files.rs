@@ -4,6 +4,7 @@ use super::super::calls::Sc;
 use super::super::emit::{EdgeKind, Needs};
 use super::super::fsmodel::InodeIx;
 use super::super::model::{Cx, Model};
+use super::super::overlaps::{self, ENOENT, ENOTEMPTY};
 use super::super::paths::PathId;
 use super::super::world::{Mark, OfdIx, OfdKind};
 use super::{before, keep, keep_latest};
@@ -32,40 +33,22 @@ pub(super) struct Files {
     /// The last calls that told which names are in a directory, or that there are some.
     listed: FxHashMap<PathId, Vec<Mark>>,
     content: FxHashMap<InodeIx, Versions>,
+    /// The calls that removed directories.
+    removed: FxHashMap<InodeIx, Mark>,
     /// The last calls that appended to a file.
     appended: FxHashMap<InodeIx, VecDeque<Mark>>,
 }
 
-const ENOENT: i64 = -2;
-const EEXIST: i64 = -17;
-const ENOTEMPTY: i64 = -39;
-
-/// Whether the `at`th name that a call is about is there after it, if it succeeds in changing it.
-fn leaves(cx: &Cx<'_>, at: usize) -> bool {
-    match cx.known.sc {
-        Sc::Unlink | Sc::Unlinkat | Sc::Rmdir => false,
-        Sc::Rename | Sc::Renameat => at > 0,
-        Sc::Renameat2 => at > 0 || cx.call.args[4] & RENAME_EXCHANGE != 0,
-        _ => true,
-    }
-}
-const RENAME_EXCHANGE: u64 = 2;
-
 /// Whether the `at`th name that a call is about was there before it, as far as its result tells.
 fn found(model: &Model<'_>, cx: &Cx<'_>, at: usize) -> Option<bool> {
-    match cx.call.ret {
-        EEXIST | ENOTEMPTY => (at + 1 == cx.paths.len()).then_some(true),
-        ENOENT => (at == 0).then_some(false),
-        0.. if !model.changes_names(cx) => Some(true),
-        0.. => match cx.known.sc {
-            Sc::Unlink | Sc::Unlinkat | Sc::Rmdir => Some(true),
-            Sc::Rename | Sc::Renameat | Sc::Renameat2 | Sc::Link | Sc::Linkat if at == 0 => Some(true),
-            Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat | Sc::Symlink | Sc::Symlinkat => Some(false),
-            _ => None,
-        },
-        _ => None,
-    }
+    overlaps::found(cx.known.sc, cx.call, model.changes_names(cx), at, cx.paths.len())
 }
+
+/// Whether a call removes a directory, if it succeeds.
+fn removes_directory(cx: &Cx<'_>) -> bool {
+    cx.known.sc == Sc::Rmdir || cx.known.sc == Sc::Unlinkat && cx.call.args[2] & AT_REMOVEDIR != 0
+}
+const AT_REMOVEDIR: u64 = 0x200;
 
 /// The directory whose entries a call reads, as its descriptor has it.
 fn lists(model: &Model<'_>, cx: &Cx<'_>) -> Option<PathId> {
@@ -128,11 +111,17 @@ impl Files {
         for path in cx.paths {
             self.among_directories(model, cx, *path, needs);
         }
+        // Changes that return later: each is one step, and the next of its task.
+        let overlaps = model.world.overlaps();
+        for change in overlaps.before(cx.id()).iter().filter(|change| model.is_next(change.id)) {
+            needs.passed(EdgeKind::Path, change.id.0, 0);
+        }
         if let Some(directory) = lists(model, cx) {
             let gone = self.names.get(&directory).map(|name| &name.changed);
             let changed = gone.into_iter().chain(self.entries.get(&directory));
             needs.recorded(EdgeKind::Path, before(changed, start_ns));
         }
+        needs.spare(EdgeKind::Path, overlaps.after(cx.id()));
     }
 
     /// A name lies in directories: who looks it up comes after those who made the directories on the way, and who makes or
@@ -149,6 +138,8 @@ impl Files {
         while at != below {
             let changed = self.names.get(&at).map(|name| &name.changed);
             needs.recorded(EdgeKind::Path, before(changed, cx.call.t_ns));
+            let removed = model.world.fs.lookup(at).and_then(|inode| self.removed.get(&inode));
+            needs.recorded(EdgeKind::Path, removed);
             (below, at) = (at, paths.parent(at));
         }
         if matches!(cx.known.sc, Sc::Rmdir | Sc::Unlinkat | Sc::Rename | Sc::Renameat | Sc::Renameat2) {
@@ -161,11 +152,20 @@ impl Files {
             self.transferred(model, cx, mark);
         }
         let changes = cx.call.ret >= 0 && model.changes_names(cx);
+        let overlaps = model.world.overlaps();
+        let is_overtaken = !overlaps.after(cx.id()).is_empty();
+        let overtakes = !overlaps.before(cx.id()).is_empty();
+        if changes && removes_directory(cx) && !is_overtaken {
+            let removed = cx.paths.first().and_then(|path| model.world.fs.lookup(*path));
+            self.removed.extend(removed.map(|inode| (inode, mark)));
+        }
         for (at, path) in cx.paths.iter().enumerate() {
             let name = self.names.entry(*path).or_default();
             if changes {
                 keep(&mut name.changed, mark);
-                name.there = leaves(cx, at);
+                if !is_overtaken {
+                    name.there = overlaps::leaves(cx.known.sc, cx.call, at);
+                }
                 let parent = model.world.paths.parent(*path);
                 keep(self.entries.entry(parent).or_default(), mark);
                 // The others have been waited for.
@@ -176,6 +176,9 @@ impl Files {
                 }
             } else {
                 keep_latest(&mut name.seen, mark, READERS);
+                if overtakes && let Some(found) = found(model, cx, at) {
+                    name.there = found;
+                }
             }
             match cx.call.ret {
                 ENOENT => self.found_absent(model, *path, mark),

@@ -333,3 +333,84 @@ fn a_program_is_there_under_its_name_at_the_start() {
     t.events.push(Event::Process(Process { t_ns: t.now, task: a, kind }));
     assert_eq!(t.plan().environment.executables, [b"/w/d/run".to_vec()]);
 }
+
+/// A call about one path, from `t_ns` on for so long.
+fn at(t: &mut Mem, task: TaskId, name: &str, path: &[u8], ret: i64, (t_ns, duration_ns): (u64, u64)) {
+    about(t, task, name, path, ret);
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        (call.t_ns, call.duration_ns) = (t_ns, duration_ns);
+    }
+}
+
+/// The program of a task: its calls by name, and for whom each of them waits.
+fn waits(plan: &Plan, task: u32) -> Vec<(u32, Vec<Wait>)> {
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let of = |i| {
+        let step = program.step(task, i).unwrap();
+        (step.nr, program.waits(&step).unwrap())
+    };
+    (0..program.tasks[task as usize].steps).map(of).collect()
+}
+
+/// Two processes.
+fn two(t: &mut Mem) -> (TaskId, TaskId) {
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    (a, b)
+}
+
+#[test]
+fn a_directory_that_another_finds_before_its_maker_returns_was_not_there() {
+    let mut t = Mem::new();
+    let (a, b) = two(&mut t);
+    at(&mut t, a, "mkdir", b"/w/d", 0, (10_000, 9_000));
+    at(&mut t, b, "mkdir", b"/w/d", -17, (12_000, 1_000));
+    at(&mut t, b, "chdir", b"/w/d", 0, (14_000, 1_000));
+    let plan = t.plan();
+    assert_eq!(there(&plan), ["/w"]);
+    let mkdir = waits(&plan, 1).into_iter().find(|(nr, _)| *nr == named("mkdir")).unwrap();
+    let made = waits(&plan, 0).iter().position(|(nr, _)| *nr == named("mkdir")).unwrap();
+    assert_eq!(mkdir.1, [Wait::completed(0, made as u32)]);
+    assert_eq!((plan.summary.emulated.len(), plan.summary.cut.len()), (0, 0));
+}
+
+#[test]
+fn a_directory_is_made_anew_after_who_removes_it_and_returns_later() {
+    let mut t = Mem::new();
+    let (a, b) = two(&mut t);
+    at(&mut t, a, "mkdir", b"/w/d", 0, (10_000, 1_000));
+    at(&mut t, a, "rmdir", b"/w/d", 0, (12_000, 9_000));
+    // What is missing may be a directory above.
+    at(&mut t, b, "mkdir", b"/w/d/e", -2, (13_000, 1_000));
+    at(&mut t, b, "mkdir", b"/w/d", 0, (15_000, 1_000));
+    at(&mut t, b, "mkdir", b"/w/d/e", 0, (17_000, 1_000));
+    let plan = t.plan();
+    assert_eq!(there(&plan), ["/w"]);
+    let calls = waits(&plan, 1);
+    let first = calls.iter().find(|(nr, _)| *nr == named("mkdir")).unwrap();
+    let removed = waits(&plan, 0).iter().position(|(nr, _)| *nr == named("rmdir")).unwrap();
+    assert_eq!(first.1, [Wait::completed(0, removed as u32)]);
+    let unmade = waits(&plan, 0).into_iter().find(|(nr, _)| *nr == named("rmdir")).unwrap();
+    assert_eq!((unmade.1.len(), plan.summary.emulated.len(), plan.summary.cut.len()), (0, 0, 0));
+}
+
+#[test]
+fn in_a_directory_that_was_removed_nothing_has_a_name() {
+    let mut t = Mem::new();
+    let (a, b) = two(&mut t);
+    about(&mut t, a, "mkdir", b"/w/d", 0);
+    about(&mut t, a, "chdir", b"/w/d", 0);
+    about(&mut t, b, "rmdir", b"/w/d", 0);
+    about(&mut t, b, "mkdir", b"/w/d", 0);
+    about(&mut t, b, "mkdir", b"/w/d/e", 0);
+    about(&mut t, a, "lstat", b"e", -2);
+    about(&mut t, a, "lstat", b"f", -2);
+    about(&mut t, b, "mkdir", b"/w/d/f", 0);
+    let plan = t.plan();
+    assert_eq!(there(&plan), ["/w"]);
+    assert!(plan.summary.emulated.is_empty(), "{:?}", plan.summary.emulated);
+    // Nobody waits for who looked in the other directory.
+    let last = waits(&plan, 1).pop().unwrap();
+    assert_eq!(last, (named("mkdir"), Vec::new()));
+}
