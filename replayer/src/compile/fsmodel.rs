@@ -175,6 +175,8 @@ pub(crate) struct Space {
 }
 
 const PAGE: u64 = 4096;
+/// Bytes of `.` and `..` in a directory, as `getdents` tells them.
+pub(crate) const DOT_BYTES: u64 = 48;
 /// Names that are moved with their directories, and what is looked at for that, in all: beyond, they are left where they
 /// are.
 const MOVED_MAX: usize = 1 << 16;
@@ -679,6 +681,15 @@ fn entry_bytes(name_and_slash: usize) -> usize {
 pub(crate) const SIZE_MAX: u64 = 1 << 40;
 
 impl Inode {
+    /// Bytes of a directory's entries as one pass of `getdents` returns them now, when known.
+    pub(crate) fn listed_bytes(&self) -> Option<u64> {
+        let at_start = match self.initial {
+            None => DOT_BYTES,
+            Some(_) if self.dirent_bytes > 0 => self.dirent_bytes,
+            Some(_) => return None,
+        };
+        (self.kind == NodeKind::Dir).then(|| at_start.saturating_add_signed(self.entry_bytes))
+    }
     /// The size it has to have at the start.
     pub(crate) fn start_size(&self) -> u64 {
         self.initial_size.unwrap_or(0).max(self.need).min(SIZE_MAX)

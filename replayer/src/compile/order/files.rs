@@ -21,6 +21,8 @@ struct Versions {
     /// The last change made the name.
     there: bool,
     seen: Vec<Mark>,
+    /// Of a name: those that found it missing, and those that found it there.
+    found: [Vec<Mark>; 2],
 }
 
 /// See the module.
@@ -32,6 +34,8 @@ pub(super) struct Files {
     entries: FxHashMap<PathId, VecDeque<Mark>>,
     /// The last calls that told which names are in a directory, or that there are some.
     listed: FxHashMap<PathId, Vec<Mark>>,
+    /// Those of them that told as many as the changes before them had left.
+    counted: FxHashMap<PathId, Vec<Mark>>,
     content: FxHashMap<InodeIx, Versions>,
     /// The calls that removed directories.
     removed: FxHashMap<InodeIx, Mark>,
@@ -59,6 +63,26 @@ fn lists(model: &Model<'_>, cx: &Cx<'_>) -> Option<PathId> {
         OfdKind::Node { path, .. } => Some(path),
         _ => None,
     }
+}
+
+/// Whether a call lists a directory whole, and tells as many bytes as what has come and gone in it so far leaves.
+fn counts(model: &Model<'_>, cx: &Cx<'_>) -> bool {
+    let ofd = model.world.ofd_of(cx.task, cx.fd(0));
+    let inode = ofd.and_then(|ofd| model.world.inode_of(ofd));
+    let bytes = inode.and_then(|inode| model.world.fs.node(inode).listed_bytes());
+    cx.call.ret > 0 && bytes == Some(cx.call.ret as u64)
+}
+
+/// Those of the marks that returned while a call of another task was under way, and found things as it did. Nothing is known
+/// of them when the call returns after others that come after it: they may come after those.
+fn meanwhile<'a>(
+    model: &Model<'_>,
+    cx: &Cx<'_>,
+    marks: impl IntoIterator<Item = &'a Mark>,
+) -> impl Iterator<Item = &'a Mark> {
+    let (task, start_ns) = (cx.task, cx.call.t_ns);
+    let is_overtaken = !model.world.overlaps().after(cx.id()).is_empty();
+    marks.into_iter().filter(move |mark| !is_overtaken && mark.end_ns > start_ns && mark.task != task)
 }
 
 /// Whether a description has an offset.
@@ -106,6 +130,10 @@ impl Files {
             }
             if model.changes_names(cx) {
                 needs.recorded(EdgeKind::Path, &name.seen);
+                // Whoever found the name as this call did was there before it, whenever they began.
+                if let Some(found) = found(model, cx, at) {
+                    needs.done(EdgeKind::Path, meanwhile(model, cx, &name.found[usize::from(found)]));
+                }
             }
         }
         for path in cx.paths {
@@ -120,6 +148,14 @@ impl Files {
             let gone = self.names.get(&directory).map(|name| &name.changed);
             let changed = gone.into_iter().chain(self.entries.get(&directory));
             needs.recorded(EdgeKind::Path, before(changed, start_ns));
+            if counts(model, cx) {
+                let entries = self.entries.get(&directory).into_iter().flatten();
+                needs.done(EdgeKind::Path, meanwhile(model, cx, entries));
+            }
+            let ofd = model.world.ofd_of(cx.task, cx.fd(0));
+            let removed =
+                ofd.and_then(|ofd| model.world.inode_of(ofd)).and_then(|inode| self.removed.get(&inode));
+            needs.done(EdgeKind::Path, removed.filter(|_| cx.call.ret == ENOENT));
         }
         needs.spare(EdgeKind::Path, overlaps.after(cx.id()));
     }
@@ -134,13 +170,25 @@ impl Files {
             && let Some(listed) = self.listed.get(&at)
         {
             needs.recorded(EdgeKind::Path, listed);
+            needs.done(
+                EdgeKind::Path,
+                self.counted.get(&at).into_iter().flat_map(|all| meanwhile(model, cx, all)),
+            );
         }
+        let misses = cx.call.ret == ENOENT;
         while at != below {
-            let changed = self.names.get(&at).map(|name| &name.changed);
-            needs.recorded(EdgeKind::Path, before(changed, cx.call.t_ns));
+            let name = self.names.get(&at);
+            needs.recorded(EdgeKind::Path, before(name.map(|name| &name.changed), cx.call.t_ns));
             let removed = model.world.fs.lookup(at).and_then(|inode| self.removed.get(&inode));
+            let removed = removed.or_else(|| name.filter(|name| !name.there)?.changed.back());
+            // Whoever missed a name came after who removed what is above it, though that began later.
+            needs.done(EdgeKind::Path, removed.filter(|removed| misses && removed.end_ns > cx.call.t_ns));
             needs.recorded(EdgeKind::Path, removed);
             (below, at) = (at, paths.parent(at));
+        }
+        if removes_directory(cx) && cx.call.ret == 0 {
+            // Nothing was in it, and nothing comes into it any more: whatever was done there was done before.
+            needs.done(EdgeKind::Path, meanwhile(model, cx, self.entries.get(&path).into_iter().flatten()));
         }
         if matches!(cx.known.sc, Sc::Rmdir | Sc::Unlinkat | Sc::Rename | Sc::Renameat | Sc::Renameat2) {
             needs.recorded(EdgeKind::Path, before(self.entries.get(&path), cx.call.t_ns));
@@ -171,11 +219,16 @@ impl Files {
                 // The others have been waited for.
                 let under_way = |looker: &Mark| looker.end_ns > mark.start_ns;
                 name.seen.retain(under_way);
+                name.found = [Vec::new(), Vec::new()];
+                self.counted.remove(&parent);
                 if let Some(listed) = self.listed.get_mut(&parent) {
                     listed.retain(under_way);
                 }
             } else {
                 keep_latest(&mut name.seen, mark, READERS);
+                if let Some(found) = found(model, cx, at) {
+                    keep_latest(&mut name.found[usize::from(found)], mark, READERS);
+                }
                 if overtakes && let Some(found) = found(model, cx, at) {
                     name.there = found;
                 }
@@ -187,8 +240,15 @@ impl Files {
             }
         }
         if let Some(directory) = lists(model, cx) {
-            keep_latest(&mut self.names.entry(directory).or_default().seen, mark, READERS);
+            let name = self.names.entry(directory).or_default();
+            keep_latest(&mut name.seen, mark, READERS);
+            if cx.call.ret >= 0 {
+                keep_latest(&mut name.found[1], mark, READERS);
+            }
             keep_latest(self.listed.entry(directory).or_default(), mark, READERS);
+            if counts(model, cx) {
+                keep_latest(self.counted.entry(directory).or_default(), mark, READERS);
+            }
         }
     }
 
@@ -197,7 +257,9 @@ impl Files {
         let (fs, paths) = (&model.world.fs, &model.world.paths);
         let (mut below, mut at) = (path, paths.parent(path));
         while at != below && fs.lookup(at).is_none() {
-            keep_latest(&mut self.names.entry(at).or_default().seen, mark, READERS);
+            let name = self.names.entry(at).or_default();
+            keep_latest(&mut name.seen, mark, READERS);
+            keep_latest(&mut name.found[0], mark, READERS);
             (below, at) = (at, paths.parent(at));
         }
     }
