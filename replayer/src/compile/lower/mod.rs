@@ -236,6 +236,7 @@ impl Lower<'_> {
         self.reaped(cx)?;
         let mut lowered = self.lower(cx)?;
         self.stand_for_result(cx, &mut lowered)?;
+        self.set_offsets(cx, &mut lowered);
         if lowered.step.kind == Kind::Exit as u8 {
             self.ended(task);
         }

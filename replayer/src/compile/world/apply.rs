@@ -75,13 +75,18 @@ impl World {
                 let dirfd = matches!(known.sc, Sc::Openat | Sc::Openat2).then_some(fd0);
                 let path_arg = u8::from(dirfd.is_some());
                 // What is opened once more by the name of its descriptor is known by that.
-                if let Some(fd) =
-                    detail_str(call, path_arg).and_then(|id| syscalls::descriptor_named(source.str(id)))
-                {
-                    self.ensure_fd(source, task, fd, call.object, flags & 3 != 0)?;
-                }
+                let named =
+                    detail_str(call, path_arg).and_then(|id| syscalls::descriptor_named(source.str(id)));
+                let twin = match named {
+                    Some(fd) => self.ensure_fd(source, task, fd, call.object, flags & 3 != 0)?,
+                    None => None,
+                };
                 let kind = self.opened(source, task, call, path_arg, dirfd, flags, mode);
                 let ofd = self.add_ofd(kind, flags, call.object);
+                if let Some(twin) = twin.filter(|twin| self.is_nameless_file(*twin)) {
+                    self.ofds[twin as usize].has_twin = true;
+                    self.ofds[ofd as usize].has_twin = true;
+                }
                 self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)?;
             }
             Sc::Socket => {

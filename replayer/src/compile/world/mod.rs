@@ -239,6 +239,9 @@ pub(crate) struct Ofd {
     pub(crate) writable: bool,
     /// File offset.
     pub(crate) pos: u64,
+    /// It was opened by the name of a descriptor of a file that has no name any more, or is what was opened so: here those are
+    /// one description, with one offset.
+    pub(crate) has_twin: bool,
     /// What descriptors have of it.
     handle: Weak<OfdRef>,
     /// Epoll instances that watch it.

@@ -8,8 +8,8 @@ use super::super::overlaps::Overlaps;
 use super::super::paths::PathId;
 use super::super::source::Source;
 use super::{
-    AT_FDCWD, O_CREAT, O_DIRECTORY, O_EXCL, O_TMPFILE, O_TRUNC, OfdKind, Target, TaskIx, World, detail_addr,
-    detail_str, open_flags,
+    AT_FDCWD, O_CREAT, O_DIRECTORY, O_EXCL, O_TMPFILE, O_TRUNC, OfdIx, OfdKind, Target, TaskIx, World,
+    detail_addr, detail_str, open_flags,
 };
 use ctrace_format::syscalls::{self, Family, Follow, Kind};
 use ctrace_format::{Detail, Object, SockAddr, Syscall};
@@ -180,6 +180,17 @@ impl World {
         let fd = syscalls::descriptor_named(source.str(detail_str(call, arg)?))?;
         let ofd = self.ofd_of(task, fd)?;
         Some((fd, self.ofds[ofd as usize].kind))
+    }
+
+    /// Whether a description is of a file that has no name any more.
+    pub(crate) fn is_nameless_file(&self, ofd: OfdIx) -> bool {
+        match self.ofds[ofd as usize].kind {
+            OfdKind::Node { path, inode } => {
+                self.fs.node(inode).kind == NodeKind::File && self.fs.lookup(path) != Some(inode)
+            }
+            OfdKind::Mem { .. } => true,
+            _ => false,
+        }
     }
 
     /// What a failure says about the name it was about.
