@@ -22,6 +22,7 @@ const LOOKS: usize = 16;
 const ABOVE: usize = 16;
 pub(crate) const ENOENT: i64 = -2;
 const EEXIST: i64 = -17;
+const EISDIR: i64 = -21;
 pub(crate) const ENOTEMPTY: i64 = -39;
 const RENAME_EXCHANGE: u64 = 2;
 
@@ -67,6 +68,7 @@ pub(crate) fn leaves(sc: Sc, call: &Syscall, at: usize) -> bool {
 pub(crate) fn found(sc: Sc, call: &Syscall, changes: bool, at: usize, count: usize) -> Option<bool> {
     match call.ret {
         EEXIST | ENOTEMPTY => (at + 1 == count).then_some(true),
+        EISDIR => (at == 0).then_some(true),
         ENOENT => (at == 0 && !creates(sc, call)).then_some(false),
         0.. if !changes => Some(true),
         0.. => match sc {

@@ -32,6 +32,8 @@ pub(super) struct Files {
     names: FxHashMap<PathId, Versions>,
     /// The last calls that made, moved or removed names in a directory.
     entries: FxHashMap<PathId, VecDeque<Mark>>,
+    /// The last call that made a name in a directory.
+    filled: FxHashMap<PathId, Mark>,
     /// The last calls that told which names are in a directory, or that there are some.
     listed: FxHashMap<PathId, Vec<Mark>>,
     /// Those of them that told as many as the changes before them had left.
@@ -190,6 +192,10 @@ impl Files {
             // Nothing was in it, and nothing comes into it any more: whatever was done there was done before.
             needs.done(EdgeKind::Path, meanwhile(model, cx, self.entries.get(&path).into_iter().flatten()));
         }
+        if cx.call.ret == ENOTEMPTY {
+            // Something was in it: what came into it meanwhile, for all that is known.
+            needs.done(EdgeKind::Path, meanwhile(model, cx, self.filled.get(&path)));
+        }
         if matches!(cx.known.sc, Sc::Rmdir | Sc::Unlinkat | Sc::Rename | Sc::Renameat | Sc::Renameat2) {
             needs.recorded(EdgeKind::Path, before(self.entries.get(&path), cx.call.t_ns));
         }
@@ -216,6 +222,9 @@ impl Files {
                 }
                 let parent = model.world.paths.parent(*path);
                 keep(self.entries.entry(parent).or_default(), mark);
+                if overlaps::leaves(cx.known.sc, cx.call, at) {
+                    self.filled.insert(parent, mark);
+                }
                 // The others have been waited for.
                 let under_way = |looker: &Mark| looker.end_ns > mark.start_ns;
                 name.seen.retain(under_way);

@@ -500,3 +500,14 @@ fn a_socket_loses_its_name_after_who_connected_by_it() {
     let plan = t.plan();
     assert_eq!(waited_for(&plan, 0, "unlink"), [Wait::completed(1, place(&plan, 1, "connect"))]);
 }
+
+#[test]
+fn a_directory_is_not_empty_after_who_fills_it_while_it_is_to_be_removed() {
+    let mut t = Mem::new();
+    let (a, b) = two(&mut t);
+    at(&mut t, a, "mkdir", b"/w/d", 0, (10_000, 1_000));
+    at(&mut t, a, "rmdir", b"/w/d", -39, (12_000, 9_000));
+    at(&mut t, b, "mkdir", b"/w/d/e", 0, (14_000, 1_000));
+    let plan = t.plan();
+    assert_eq!(waited_for(&plan, 0, "rmdir"), [Wait::completed(1, place(&plan, 1, "mkdir"))]);
+}
