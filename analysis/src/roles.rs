@@ -119,14 +119,33 @@ impl Deeds {
 /// Siblings compared each with each; more are paired in order.
 const MAX_COMPARED: usize = 48;
 
-/// Pairs siblings of one label: those that did exactly the same first, then the most similar, ties in order. `deeds` is
-/// asked only for the few that need it: the flag is true for siblings of the second run. Returns pairs of positions.
+/// Equal ones that have the same place, counted from the front or from the back.
+fn of_same_rank(a: &[u64], b: &[u64]) -> Vec<(usize, usize)> {
+    let short = a.len().min(b.len());
+    let front = (0..short).take_while(|i| a[*i] == b[*i]).count();
+    let from_back = |k: usize| (a.len() - 1 - k, b.len() - 1 - k);
+    let equal = |(i, j): &(usize, usize)| a[*i] == b[*j];
+    let mut pairs: Vec<_> = (0..front).map(|i| (i, i)).collect();
+    if a.len() == b.len() {
+        pairs.extend((front..short).map(|i| (i, i)).filter(equal));
+    } else {
+        pairs.extend((0..short - front).map(from_back).take_while(equal));
+    }
+    pairs
+}
+
+/// Pairs siblings of one label: those that did exactly the same first, then the most similar. Of those that did the same,
+/// the first, the last and those of the same rank go together before others: one that did something else takes nobody's
+/// counterpart away. `deeds` is asked only for the few that need it: the flag is true for siblings of the second run. Returns pairs of positions.
 pub(crate) fn pair(a: &[u64], b: &[u64], deeds: impl Fn(bool, usize) -> Deeds) -> Vec<(usize, usize)> {
-    let mut pairs = Vec::new();
-    let mut free_a: Vec<usize> = (0..a.len()).collect();
-    let mut used_b = vec![false; b.len()];
+    let mut pairs = of_same_rank(a, b);
+    let (mut used_a, mut used_b) = (vec![false; a.len()], vec![false; b.len()]);
+    for (i, j) in &pairs {
+        (used_a[*i], used_b[*j]) = (true, true);
+    }
+    let mut free_a: Vec<usize> = (0..a.len()).filter(|i| !used_a[*i]).collect();
     let mut by_digest: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
-    for (j, digest) in b.iter().enumerate().rev() {
+    for (j, digest) in b.iter().enumerate().filter(|(j, _)| !used_b[*j]).rev() {
         by_digest.entry(*digest).or_default().push(j);
     }
     free_a.retain(|&i| match by_digest.get_mut(&a[i]).and_then(Vec::pop) {
@@ -186,6 +205,15 @@ mod tests {
         let (reader, writer, idle) = (&[(1, 100)][..], &[(2, 50), (3, 1)][..], &[(9, 1)][..]);
         let other_writer = &[(2, 55), (3, 1)][..];
         assert_eq!(run(&[reader, writer, idle], &[idle, other_writer, reader]), [(0, 2), (1, 1), (2, 0)]);
+    }
+
+    #[test]
+    fn one_that_did_something_else_takes_no_counterpart_from_those_after_it() {
+        let (same, cut) = (&[(1, 3), (2, 1)][..], &[(1, 3)][..]);
+        let in_order = [(0, 0), (1, 1), (2, 2), (3, 3)];
+        assert_eq!(run(&[same, same, same, same], &[same, cut, same, same]), in_order);
+        let first_stays_alone = [(1, 0), (2, 1)];
+        assert_eq!(run(&[cut, same, cut], &[same, cut]), first_stays_alone);
     }
 
     #[test]

@@ -45,22 +45,22 @@ impl Collector {
             return;
         }
         self.last = Instant::now();
-        self.capabilities(programs, false, out);
-        traffic(programs, false, out);
+        self.capabilities(programs, None, out);
+        traffic(programs, None, out);
     }
 
-    /// Appends all there is: the programs are detached.
-    pub(crate) fn finish(&mut self, programs: &mut Programs, out: &mut Vec<u8>) {
-        self.capabilities(programs, true, out);
-        traffic(programs, true, out);
-        usage(programs, clock::boottime_ns(), out);
+    /// Appends all there is, as counted until `end_ns`: the programs are detached.
+    pub(crate) fn finish(&mut self, programs: &mut Programs, end_ns: u64, out: &mut Vec<u8>) {
+        self.capabilities(programs, Some(end_ns), out);
+        traffic(programs, Some(end_ns), out);
+        usage(programs, end_ns, out);
     }
 
-    fn capabilities(&mut self, programs: &mut Programs, last: bool, out: &mut Vec<u8>) {
+    fn capabilities(&mut self, programs: &mut Programs, end_ns: Option<u64>, out: &mut Vec<u8>) {
         let Some(map) = programs.hash::<PodCap, u64>("CAPS") else { return };
         let counts: Vec<(CapKey, u64)> = map.iter().flatten().map(|(key, count)| (key.0, count)).collect();
         // After the look: whoever is counted here began before this.
-        let now = clock::boottime_ns();
+        let now = end_ns.unwrap_or_else(clock::boottime_ns);
         let mut gone = Vec::new();
         for (key, count) in counts {
             let id = (key.start_ns, key.tid, key.call, key.capability, key.granted);
@@ -81,7 +81,7 @@ impl Collector {
                     },
                 );
                 *told = count;
-            } else if !last && !programs.table().is_recorded(key.tid) {
+            } else if end_ns.is_none() && !programs.table().is_recorded(key.tid) {
                 // Nothing came since the last look, and nothing can come any more.
                 gone.push(key);
                 self.caps.remove(&id);
@@ -95,16 +95,16 @@ impl Collector {
     }
 }
 
-fn traffic(programs: &mut Programs, last: bool, out: &mut Vec<u8>) {
+fn traffic(programs: &mut Programs, end_ns: Option<u64>, out: &mut Vec<u8>) {
     let Some(mut map) = programs.hash::<u64, PodTraffic>("TRAFFIC") else { return };
     let all: Vec<(u64, Traffic)> = map.iter().flatten().map(|(sk, traffic)| (sk, traffic.0)).collect();
-    let now = clock::boottime_ns();
+    let now = end_ns.unwrap_or_else(clock::boottime_ns);
     for (sk, traffic) in all {
         append(
             out,
             &TrafficEvent { kind: kind::TRAFFIC, reserved: [0; 3], tid: traffic.tid, t_ns: now, sk, traffic },
         );
-        if !last && now.saturating_sub(traffic.used_ns) > IDLE_NS {
+        if end_ns.is_none() && now.saturating_sub(traffic.used_ns) > IDLE_NS {
             let _ = map.remove(&sk);
         }
     }
@@ -125,7 +125,7 @@ fn usage(programs: &Programs, now: u64, out: &mut Vec<u8>) {
             wait_ns += now.saturating_sub(slot.woken_ns.max(usage.from_ns));
         }
         // What it is blocked for is no part of a stretch when it is long.
-        let blocked_since = if slot.out_ns != 0 && slot.woken_ns == 0 { slot.out_ns } else { now };
+        let blocked_since = if slot.out_ns != 0 && slot.woken_ns == 0 { slot.out_ns.min(now) } else { now };
         if cpu_ns == 0 && wait_ns == 0 {
             continue;
         }

@@ -62,6 +62,8 @@ pub(crate) struct Decoder {
     is_recorded: Box<dyn Fn(u32) -> bool + Send>,
     /// When the event of the record that is decoded was complete.
     now_ns: u64,
+    /// When the recorder was told to stop, `CLOCK_BOOTTIME`; `u64::MAX`: not yet.
+    pub(crate) stop_ns: u64,
     /// Threads that may be gone, see [`Decoder::forget_gone`].
     suspects: FxHashSet<u32>,
     timeline: timeline::State,
@@ -106,6 +108,7 @@ impl Decoder {
             start_boottime_ns,
             is_recorded: Box::new(is_recorded),
             now_ns: 0,
+            stop_ns: u64::MAX,
             tasks: FxHashMap::default(),
             entry: FxHashMap::default(),
             executed: FxHashMap::default(),
@@ -283,8 +286,10 @@ impl Decoder {
         record: &[u8],
         push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) {
-        self.now_ns = self.rel(crate::raw::end_ns(record));
+        let end_ns = crate::raw::end_ns(record);
+        self.now_ns = self.rel(end_ns.min(self.stop_ns));
         let done = match record.first() {
+            _ if end_ns > self.stop_ns => self.after_stop(w, record, self.stop_ns, push),
             Some(&kind::SHORT) => {
                 crate::raw::long(record).map(|(call, tail)| self.finish_call(w, &call, tail, push))
             }
@@ -348,7 +353,7 @@ mod tests {
     use super::*;
     use crate::raw::Record;
     use ctrace_abi::{Call, Exit, Join};
-    use ctrace_format::{Abi, Header, Host, Scope, Sink};
+    use ctrace_format::{Abi, Header, Host, Scope, Sink, SyscallFlags};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -465,5 +470,29 @@ mod tests {
         let mut decoder = Decoder::new(0, |_| true);
         task_of(&mut decoder, &mut w, &call(10 * MS));
         assert_eq!(decoder.alive(), 1);
+    }
+
+    #[test]
+    fn what_is_complete_after_the_stop_is_under_way_at_it_or_not_told() {
+        let mut w = writer();
+        let mut decoder = Decoder::new(0, |_| true);
+        task_of(&mut decoder, &mut w, &join(1));
+        decoder.stop_ns = 100;
+        let mut told = Vec::new();
+        let mut see = |record: &[u8]| {
+            decoder.record(&mut w, record, &mut |_, event| {
+                if let Event::Syscall(call) = event {
+                    told.push((call.t_ns, call.duration_ns, call.ret, call.flags));
+                }
+            });
+        };
+        let lasting = |t_ns, dur_ns| Call { dur_ns, ret: 7, ..call(t_ns) };
+        for call in [lasting(50, 50), lasting(60, 41), lasting(101, 3)] {
+            see(bytes(&call));
+        }
+        see(bytes(&exit(110)));
+        let returned = (50, 50, 7, SyscallFlags::default());
+        assert_eq!(told, [returned, (60, 40, 0, SyscallFlags::NO_EXIT)]);
+        assert_eq!(decoder.alive(), 1, "its end was seen later");
     }
 }

@@ -23,6 +23,9 @@ impl Item<'_> {
     }
 }
 
+/// Bit of [`Tlv::aux`]: copied at the exit of the call.
+const EXIT: u16 = 1;
+
 /// Items of a call: few, and made for every call.
 pub(crate) type Items<'a> = SmallVec<[Item<'a>; 8]>;
 
@@ -41,6 +44,30 @@ pub(crate) fn more_items<'a>(mut tail: &'a [u8], out: &mut Items<'a>) {
         out.push(Item { head, data });
         tail = tail.get(8 + len.next_multiple_of(8)..).unwrap_or_default();
     }
+}
+
+/// The items of a tail that tell what a call was made with, as a tail: without what its end told.
+pub(crate) fn at_entry(tail: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for item in items(tail) {
+        let Tlv { op, arg, len, fault, aux } = item.head;
+        let at = out.len();
+        match (aux & EXIT, op) {
+            (0, _) => out.extend_from_slice(item.data),
+            // Copied at the end, and asked for by the call all the same.
+            (_, op::POLL) => {
+                for entry in item.data.chunks_exact(8) {
+                    out.extend_from_slice(&entry[..6]);
+                    out.extend_from_slice(&[0, 0]);
+                }
+            }
+            _ => continue,
+        }
+        let head = [op, arg].into_iter().chain(len.to_ne_bytes()).chain(fault.to_ne_bytes());
+        out.splice(at..at, head.chain(aux.to_ne_bytes()));
+        out.resize(out.len().next_multiple_of(8), 0);
+    }
+    out
 }
 
 /// Puts items of entry and then of exit in argument order; an entry item that could not be read yields to its second
@@ -318,6 +345,14 @@ mod tests {
         v.extend(data);
         v.resize(8 + data.len().next_multiple_of(8), 0);
         v
+    }
+
+    #[test]
+    fn a_tail_without_its_exit_tells_what_was_asked_alone() {
+        let asked = tlv(op::BYTES, 2, 0, 0, &[1, 2, 3]);
+        let polled = |revents: u8| tlv(op::POLL, 0, 0, 1, &[7, 0, 0, 0, 1, 0, revents, 0]);
+        let found = tlv(op::ADDR_OUT, 1, 0, 1, &[5; 16]);
+        assert_eq!(at_entry(&[&asked[..], &polled(9), &found].concat()), [asked, polled(0)].concat());
     }
 
     #[test]

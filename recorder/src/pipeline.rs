@@ -128,6 +128,8 @@ pub(crate) enum Message {
     Request(Request),
     /// Calls in flight, as a dump asked for them.
     InFlight { in_flight: Vec<(Slot, Vec<u8>)>, at_boottime_ns: u64 },
+    /// The recording ended at this time; the programs saw more until they were detached.
+    Stop { at_boottime_ns: u64 },
     /// Nothing follows. Calls in flight come with what their arguments point to.
     End { in_flight: Vec<(Slot, Vec<u8>)>, at_boottime_ns: u64, losses: Vec<Loss> },
 }
@@ -266,14 +268,17 @@ pub(crate) fn drain(
             std::thread::sleep(if high < RISING { DRAIN_EVERY } else { DRAIN_OFTEN });
         }
     }
+    // Programs are detached one after the other. The trace ends where all of them still saw everything.
+    let at_boottime_ns = clock::boottime_ns();
     programs.detach();
     if let Some(message) = pending.take() {
         let _ = out.send(message);
     }
+    let _ = out.send(Message::Stop { at_boottime_ns });
     loop {
         let Pass { mut bytes, complete, watermark, .. } = pass(rings, expected);
         if complete {
-            collector.finish(&mut programs, &mut bytes);
+            collector.finish(&mut programs, at_boottime_ns, &mut bytes);
         }
         let _ = out.send(Message::Batch { bytes, watermark, losses: Vec::new() });
         if complete {
@@ -285,10 +290,9 @@ pub(crate) fn drain(
         push_aggregate(&mut bytes, &record);
     }
     let _ = out.send(Message::Batch { bytes, watermark: 0, losses: Vec::new() });
-    let in_flight = in_flight::copied(table.in_flight(), looker);
-    let end =
-        Message::End { in_flight, at_boottime_ns: clock::boottime_ns(), losses: losses.read(&programs) };
-    let _ = out.send(end);
+    let begun = table.in_flight().into_iter().filter(|slot| slot.call.t_ns < at_boottime_ns);
+    let in_flight = in_flight::copied(begun.collect(), looker);
+    let _ = out.send(Message::End { in_flight, at_boottime_ns, losses: losses.read(&programs) });
 }
 
 /// One look at all rings.
@@ -502,6 +506,7 @@ impl Writing {
                     self.unlearnt(taken.unlearnt, &mut push);
                 }
                 Message::Unlearnt(more) => self.unlearnt(more, &mut push),
+                Message::Stop { at_boottime_ns } => self.decoder.stop_ns = at_boottime_ns,
                 Message::End { in_flight, at_boottime_ns, losses } => {
                     self.release(&mut sorter, u64::MAX, &mut push);
                     for (slot, copies) in &in_flight {

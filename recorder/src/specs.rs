@@ -19,6 +19,12 @@ pub(crate) fn table(arch: &Arch) -> Vec<Spec> {
     table
 }
 
+/// Whether a call makes a descriptor of a file that was not open before: the object of such a call is known at its end.
+pub(crate) fn makes_file(sysno: Sysno, arch: &Arch) -> bool {
+    const MAKES: u8 = spec_flag::RET_FD | spec_flag::NEW_FILE;
+    syscalls::name(sysno).is_some_and(|name| spec(name, sysno.abi, arch).flags & MAKES == MAKES)
+}
+
 /// A call's specification under construction.
 struct Builder {
     spec: Spec,

@@ -6,7 +6,7 @@ use crate::arch;
 use crate::details::{self, Context, Item};
 use crate::meaning::{Meaning, Rule, kept, time_counts};
 use ctrace_abi::{
-    AggregateRecord, Call, CallArgs, LevelChange, Slot, WINDOW_NS, call_flag, is_answer, level, op,
+    AggregateRecord, Call, CallArgs, LevelChange, Slot, WINDOW_NS, call_flag, is_answer, kind, level, op,
 };
 use ctrace_format::{
     Aggregate, Detail, Event, Fidelity, FidelityLevel, Syscall, SyscallFlags, Sysno, TraceWriter,
@@ -31,6 +31,41 @@ impl Decoder {
             self.in_flight(w, slot, copies, now_boottime_ns, push);
         }
         (self.calls, self.engine_calls) = counts;
+    }
+
+    /// Decodes a record of something that was complete after the recorder was told to stop, while it detached its programs
+    /// one by one. It did not happen, as far as the trace tells: a call that began before is under way at the end.
+    pub(super) fn after_stop(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        stop_ns: u64,
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
+    ) -> Option<()> {
+        let (call, tail) = match record.first() {
+            Some(&kind::SHORT) => crate::raw::long(record)?,
+            Some(&kind::CALL) => (crate::raw::read(record)?, &record[size_of::<Call>()..]),
+            // The files that calls before the stop are about, and their arguments.
+            Some(&kind::FILE) => return self.file(w, record),
+            Some(&kind::SOCK) => return self.socket(w, record),
+            Some(&kind::ARGS) => return self.args(record),
+            Some(&kind::AGGREGATE) => return self.aggregate(w, record, push),
+            _ => return Some(()),
+        };
+        if call.t_ns < stop_ns {
+            let sysno = Sysno { abi: arch::HOST.table(call.abi), nr: call.nr };
+            let made = crate::specs::makes_file(sysno, &arch::HOST);
+            let call = Call {
+                flags: call.flags & !call_flag::CREATED | call_flag::NO_EXIT,
+                dur_ns: stop_ns - call.t_ns,
+                ret: 0,
+                run_wait_ns: 0,
+                file: if made { 0 } else { call.file },
+                ..call
+            };
+            self.finish_call(w, &call, &details::at_entry(tail), push);
+        }
+        Some(())
     }
 
     pub(super) fn args(&mut self, record: &[u8]) -> Option<()> {

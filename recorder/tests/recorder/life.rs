@@ -1,7 +1,7 @@
 //! In-flight calls, killed tasks, exec in all its forms.
 
 use crate::support::{Recorded, calls, record, record_for};
-use ctrace_format::{Detail, Object, ProcessKind, Syscall, SyscallFlags};
+use ctrace_format::{Detail, Event, Object, ProcessKind, Syscall, SyscallFlags};
 use std::time::Duration;
 
 #[test]
@@ -114,4 +114,17 @@ fn time_between_calls_is_split_into_computing_and_waiting_for_a_cpu() {
     let waited = r.calls().iter().map(|c| c.wait_cpu_ns).max().unwrap();
     assert!(waited > 1_000_000, "{waited}");
     assert!(waited < r.outcome.summary.duration_ns);
+}
+
+#[test]
+fn all_is_seen_until_the_end_whatever_is_detached_first() {
+    // It sends itself signals, each of which it gets as the call returns.
+    let command = ["sh", "-c", "trap : USR1; while :; do kill -USR1 $$; done"];
+    let Some(r) = record_for(&command, Some(Duration::from_millis(400))) else { return };
+    let sent = r.named("kill").iter().filter(|call| call.flags == SyscallFlags::default()).count();
+    let is_delivery = |event: &Event| matches!(event, Event::Signal(signal) if signal.delivered);
+    let delivered = r.events().iter().filter(|event| is_delivery(event)).count();
+    assert!(sent > 0 && (sent == delivered || sent == delivered + 1), "{sent} sent, {delivered} delivered");
+    let end = r.outcome.summary.duration_ns;
+    assert!(r.events().iter().all(|event| event.end_ns() <= end));
 }

@@ -4,6 +4,7 @@
 //! header, task slots, value slots, futex slots, journal, stacks, pool, arenas; [`Layout`] says where. The segment is
 //! sparse: only touched pages take memory.
 
+use crate::sleepers::Sleepers;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
 /// First word of the region.
@@ -166,10 +167,6 @@ pub mod fate {
 pub struct TaskSlot {
     /// 2 × step + 1: step entered; 2 × step + 2: completed. Never decreases.
     pub seq: AtomicU32,
-    /// Lowest `seq` that somebody sleeps for; `u32::MAX`: nobody.
-    pub wake_at: AtomicU32,
-    /// Bumped when sleepers are woken. Futex word.
-    pub wake_generation: AtomicU32,
     /// A [`status`].
     pub status: AtomicU32,
     /// Live thread id in the replay's PID namespace, 0 before birth.
@@ -203,6 +200,8 @@ pub struct TaskSlot {
     pub scratch_top: AtomicU64,
     /// Worker's own: the signals that are blocked while an image is replaced, and were before.
     pub exec_mask: AtomicU64,
+    /// Who sleeps until this task has come somewhere.
+    pub sleepers: Sleepers,
 }
 
 /// What a task did. All are totals.
@@ -282,5 +281,5 @@ pub struct JournalEntry {
 }
 
 const _: () = assert!(size_of::<ControlHeader>() <= 4096);
-const _: () = assert!(size_of::<TaskSlot>() == 512);
+const _: () = assert!(size_of::<TaskSlot>() == 640);
 const _: () = assert!(size_of::<JournalEntry>() == 40);

@@ -52,9 +52,6 @@ impl Control {
         head.len = layout.len;
         head.layout = layout;
         head.shm_id.store(shm_id, Relaxed);
-        for task in 0..control.tasks {
-            control.slot(task).wake_at.store(u32::MAX, Relaxed);
-        }
         Ok(control)
     }
 
@@ -103,9 +100,7 @@ impl Control {
         slot.force.store(wait, SeqCst);
         let target = slot.waits_for_task.load(Relaxed);
         if target < self.tasks {
-            let other = self.slot(target);
-            other.wake_generation.fetch_add(1, SeqCst);
-            futex_wake(other.wake_generation.as_ptr());
+            self.slot(target).sleepers.all(|word| futex_wake(word.as_ptr()));
         }
     }
 

@@ -217,7 +217,7 @@ pub struct Outcome {
     pub forced: BTreeMap<String, u64>,
     /// The first of them, in words.
     pub forced_ends: Vec<String>,
-    /// The time that the machine lacked, ns: for so long, tasks that were behind worked or wanted a CPU or a device all along.
+    /// The time that the machine lacked, ns: for so long, tasks that were behind worked, or wanted a CPU or a device.
     pub starved_ns: u64,
     /// The same up to moments of the replay, between which it grew evenly: ns since the gate opened, and the time lacked by
     /// then.

@@ -82,14 +82,12 @@ pub fn futex_waiters(address: u64, private: u64) -> i64 {
 
 /// Publishes a sequence number and wakes who waits for it.
 pub fn publish(slot: &TaskSlot, seq: u32) {
+    let from = slot.seq.load(Relaxed);
     slot.seq.store(seq, SeqCst);
-    // A waiter lowers `wake_at` and then looks at `seq`; we store `seq` and then look at `wake_at`: one of us sees the other.
-    if seq >= slot.wake_at.load(SeqCst) {
-        slot.wake_at.store(u32::MAX, SeqCst);
-        slot.wake_generation.fetch_add(1, SeqCst);
-        let _ = marked(nr::FUTEX, [word(&slot.wake_generation), FUTEX_WAKE, i32::MAX as u64, 0, 0]);
+    slot.sleepers.passed(from, seq, |at| {
+        let _ = marked(nr::FUTEX, [word(at), FUTEX_WAKE, i32::MAX as u64, 0, 0]);
         count(&slot.counters.engine_calls, 1);
-    }
+    });
 }
 
 /// Waits until all dependencies of a step hold. Returns the time from which the step could run.
@@ -122,17 +120,12 @@ fn wait_for(task: &Task, index: u32, step: &Step, other: &TaskSlot, wait: Wait) 
     task.slot.waits_for_task.store(wait.task, Relaxed);
     task.slot.waits_for_seq.store(wait.seq, Relaxed);
     task.set_status(status::WAITING);
-    loop {
-        let generation = other.wake_generation.load(SeqCst);
-        other.wake_at.fetch_min(wait.seq, SeqCst);
-        if other.seq.load(SeqCst) >= wait.seq {
-            break;
-        }
+    while let Some(sleep) = other.sleepers.sleep(&other.seq, wait.seq) {
         if forced.is_on(task) {
             task.diverge(index, step, Cause::ForcedWait, i64::from(wait.task), i64::from(wait.seq));
             break;
         }
-        let _ = futex_wait(word(&other.wake_generation), generation, u64::MAX);
+        let _ = futex_wait(word(sleep.word), sleep.value, u64::MAX);
         count(&task.slot.counters.engine_calls, 1);
     }
     task.set_status(status::RUNNING);

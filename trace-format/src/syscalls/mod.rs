@@ -176,6 +176,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_path_may_name_a_descriptor() {
+        let named = ["/dev/stdout", "/proc/self/fd/7", "/dev/fd/x", "/dev/null"];
+        assert_eq!(named.map(|path| descriptor_named(path.as_bytes())), [Some(1), Some(7), None, None]);
+    }
+
+    #[test]
     fn one_number_is_two_calls_in_two_tables() {
         assert_eq!(name(Sysno { abi: Abi::X86_64, nr: 20 }), Some("writev"));
         assert_eq!(name(Sysno { abi: Abi::I386, nr: 20 }), Some("getpid"));

@@ -14,22 +14,34 @@ use std::collections::VecDeque;
 /// Tasks that are kept of those that read one file, that looked at one name, or that listed one directory.
 const READERS: usize = 32;
 
-/// The last calls that wrote a file's content, or made or removed a name; and the calls that looked at it since.
+/// The last calls that wrote a file's content, and those that read it since.
 #[derive(Debug, Default)]
-struct Versions {
+struct Content {
     changed: VecDeque<Mark>,
-    /// The last change made the name.
+    read: Vec<Mark>,
+}
+
+/// The last calls that made or removed a name, and those that looked at it since.
+#[derive(Debug, Default)]
+struct Name {
+    changed: VecDeque<Mark>,
+    /// The last change made it.
     there: bool,
-    seen: Vec<Mark>,
-    /// Of a name: those that found it missing, and those that found it there.
-    found: [Vec<Mark>; 2],
+    seen: Vec<Look>,
+}
+
+/// A call that looked at a name, and whether it found it, as far as that is known.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    by: Mark,
+    found: Option<bool>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     offsets: FxHashMap<OfdIx, VecDeque<Mark>>,
-    names: FxHashMap<PathId, Versions>,
+    names: FxHashMap<PathId, Name>,
     /// The last calls that made, moved or removed names in a directory.
     entries: FxHashMap<PathId, VecDeque<Mark>>,
     /// The last call that made a name in a directory.
@@ -38,7 +50,7 @@ pub(super) struct Files {
     listed: FxHashMap<PathId, Vec<Mark>>,
     /// Those of them that told as many as the changes before them had left.
     counted: FxHashMap<PathId, Vec<Mark>>,
-    content: FxHashMap<InodeIx, Versions>,
+    content: FxHashMap<InodeIx, Content>,
     /// The calls that removed directories.
     removed: FxHashMap<InodeIx, Mark>,
     /// The last calls that appended to a file.
@@ -99,9 +111,29 @@ fn written(model: &Model<'_>, cx: &Cx<'_>) -> Vec<(InodeIx, bool)> {
     written.chain(model.truncates(cx).map(|inode| (inode, false))).collect()
 }
 
+/// What a change waits for because of who looked before: who returned without having found the name as this change leaves
+/// it looked before it took place, even if this call was under way by then; unless there were others in between.
+fn after(look: &Look, leaves: bool, is_overtaken: bool, cx: &Cx<'_>, needs: &mut Needs) {
+    if cx.call.ret >= 0 && !is_overtaken && look.found == Some(!leaves) && look.by.task != cx.task {
+        needs.done(EdgeKind::Path, [&look.by]);
+    } else {
+        needs.recorded(EdgeKind::Path, [&look.by]);
+    }
+}
+
+/// Keeps the last look of each task, and of the tasks the last.
+fn keep_look(looks: &mut Vec<Look>, look: Look) {
+    looks.retain(|other| other.by.task != look.by.task);
+    if looks.len() >= READERS {
+        looks.remove(0);
+    }
+    looks.push(look);
+}
+
 impl Files {
     pub(super) fn needs(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
         let start_ns = cx.call.t_ns;
+        let overlaps = model.world.overlaps();
         let ofd_of = |fd: i32| model.world.ofd_of(cx.task, fd);
         for ofd in cx.reads().chain(cx.writes()).filter_map(ofd_of) {
             if has_offset(model, ofd) && !model.appends(cx, ofd) {
@@ -116,7 +148,7 @@ impl Files {
         for (inode, appends) in written(model, cx) {
             if let Some(content) = self.content.get(&inode) {
                 needs.recorded(EdgeKind::Content, before([&content.changed], start_ns));
-                needs.recorded(EdgeKind::Content, &content.seen);
+                needs.recorded(EdgeKind::Content, &content.read);
                 if !appends {
                     needs.recorded(EdgeKind::Content, before(self.appended.get(&inode), start_ns));
                 }
@@ -131,18 +163,15 @@ impl Files {
                 needs.done(EdgeKind::Path, last);
             }
             if model.changes_names(cx) {
-                needs.recorded(EdgeKind::Path, &name.seen);
-                // Whoever found the name as this call did was there before it, whenever they began.
-                if let Some(found) = found(model, cx, at) {
-                    needs.done(EdgeKind::Path, meanwhile(model, cx, &name.found[usize::from(found)]));
-                }
+                let is_overtaken = !overlaps.after(cx.id()).is_empty();
+                let leaves = overlaps::leaves(cx.known.sc, cx.call, at);
+                name.seen.iter().for_each(|look| after(look, leaves, is_overtaken, cx, needs));
             }
         }
         for path in cx.paths {
             self.among_directories(model, cx, *path, needs);
         }
         // Changes that return later: each is one step, and the next of its task.
-        let overlaps = model.world.overlaps();
         for change in overlaps.before(cx.id()).iter().filter(|change| model.is_next(change.id)) {
             needs.passed(EdgeKind::Path, change.id.0, 0);
         }
@@ -227,18 +256,15 @@ impl Files {
                 }
                 // The others have been waited for.
                 let under_way = |looker: &Mark| looker.end_ns > mark.start_ns;
-                name.seen.retain(under_way);
-                name.found = [Vec::new(), Vec::new()];
+                name.seen.retain(|look| under_way(&look.by));
                 self.counted.remove(&parent);
                 if let Some(listed) = self.listed.get_mut(&parent) {
                     listed.retain(under_way);
                 }
             } else {
-                keep_latest(&mut name.seen, mark, READERS);
-                if let Some(found) = found(model, cx, at) {
-                    keep_latest(&mut name.found[usize::from(found)], mark, READERS);
-                }
-                if overtakes && let Some(found) = found(model, cx, at) {
+                let found = found(model, cx, at);
+                keep_look(&mut name.seen, Look { by: mark, found });
+                if overtakes && let Some(found) = found {
                     name.there = found;
                 }
             }
@@ -249,11 +275,8 @@ impl Files {
             }
         }
         if let Some(directory) = lists(model, cx) {
-            let name = self.names.entry(directory).or_default();
-            keep_latest(&mut name.seen, mark, READERS);
-            if cx.call.ret >= 0 {
-                keep_latest(&mut name.found[1], mark, READERS);
-            }
+            let look = Look { by: mark, found: (cx.call.ret >= 0).then_some(true) };
+            keep_look(&mut self.names.entry(directory).or_default().seen, look);
             keep_latest(self.listed.entry(directory).or_default(), mark, READERS);
             if counts(model, cx) {
                 keep_latest(self.counted.entry(directory).or_default(), mark, READERS);
@@ -266,9 +289,8 @@ impl Files {
         let (fs, paths) = (&model.world.fs, &model.world.paths);
         let (mut below, mut at) = (path, paths.parent(path));
         while at != below && fs.lookup(at).is_none() {
-            let name = self.names.entry(at).or_default();
-            keep_latest(&mut name.seen, mark, READERS);
-            keep_latest(&mut name.found[0], mark, READERS);
+            let look = Look { by: mark, found: Some(false) };
+            keep_look(&mut self.names.entry(at).or_default().seen, look);
             (below, at) = (at, paths.parent(at));
         }
     }
@@ -281,7 +303,7 @@ impl Files {
             }
         }
         for inode in cx.reads().filter_map(ofd_of).filter_map(|ofd| model.world.inode_of(ofd)) {
-            keep_latest(&mut self.content.entry(inode).or_default().seen, mark, READERS);
+            keep_latest(&mut self.content.entry(inode).or_default().read, mark, READERS);
         }
         for (inode, appends) in written(model, cx) {
             let content = self.content.entry(inode).or_default();
@@ -291,7 +313,7 @@ impl Files {
                 keep(&mut content.changed, mark);
             }
             // The others have been waited for.
-            content.seen.retain(|reader| reader.end_ns > mark.start_ns);
+            content.read.retain(|reader| reader.end_ns > mark.start_ns);
         }
     }
 

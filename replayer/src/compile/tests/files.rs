@@ -264,6 +264,26 @@ fn a_directory_is_made_after_a_name_below_it_was_found_absent() {
 }
 
 #[test]
+fn who_finds_a_name_absent_while_another_makes_it_comes_before_that() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    t.now += 2_000;
+    let value = t.text(b"/tmp/set/0");
+    t.call(b, "mkdir", [0; 6], -2).details.push(Detail::Str { arg: 0, value });
+    change(&mut t, a, "mkdir", b"/tmp/set");
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        // It was under way all the time.
+        call.t_ns -= 3_000;
+        call.duration_ns += 3_000;
+    }
+    let plan = t.plan();
+    let ((absent, _), (_, after)) = (last(&plan, 1, "mkdir"), last(&plan, 0, "mkdir"));
+    assert!(after.contains(&absent), "{after:?}");
+}
+
+#[test]
 fn names_come_and_go_in_a_directory_before_and_after_it_is_listed() {
     const DIRECTORY: u64 = 0o200_000;
     let mut t = Mem::new();

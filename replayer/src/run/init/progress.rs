@@ -14,10 +14,12 @@ const SLACK_NS: u64 = 3_000_000;
 const STANDS: u32 = 2;
 /// A task may be this far behind before the clock waits for it: until then it catches up by leaving idle time out.
 const BEHIND_NS: u64 = 10_000_000;
+/// Who is later than this is behind: a task that is woken while a CPU is idle runs within a tenth of it.
+const LATE_NS: u64 = 1_000_000;
 /// How often a task is asked how long it has worked: the kernel adds that up a few hundred times a second
 /// (`update_curr`, kernel/sched/fair.c).
 const DEMAND_NS: u64 = 20_000_000;
-/// Over what time, and how many looks at least, it is judged whether those who are behind have worked all along.
+/// Over what time, and how many looks at least, it is judged for how much of it those who are behind have worked.
 const JUDGED_NS: u64 = 20_000_000;
 const JUDGED_LOOKS: u32 = 8;
 /// Most tasks that are behind of which one look asks the kernel.
@@ -66,17 +68,20 @@ struct Work {
 }
 
 impl Work {
-    /// Adds the time up to a look. Returns the whole time, if it is over and somebody worked in it nearly all along.
+    /// Adds the time up to a look. Returns the time in which somebody worked, if it has been watched for long enough: all of
+    /// it, if that was so nearly all along.
     fn add(&mut self, time_ns: u64, works: bool) -> Option<u64> {
         self.watched_ns += time_ns;
         self.worked_ns += if works { time_ns } else { 0 };
         self.looks += 1;
-        if self.watched_ns < JUDGED_NS || self.looks < JUDGED_LOOKS {
-            return None;
-        }
+        (self.watched_ns >= JUDGED_NS && self.looks >= JUDGED_LOOKS).then(|| self.end())
+    }
+
+    /// The time in which somebody worked since it was asked last.
+    fn end(&mut self) -> u64 {
         let Self { watched_ns, worked_ns, .. } = std::mem::take(self);
         // A look may miss the one that works.
-        (worked_ns >= watched_ns / 5 * 4).then_some(watched_ns)
+        if worked_ns >= watched_ns / 5 * 4 { watched_ns } else { worked_ns }
     }
 }
 
@@ -357,14 +362,13 @@ impl<'a> Tasks<'a> {
         for task in self.all() {
             if self.has_work(task) {
                 let due_ns = self.next_act(task);
-                if clock_ns.saturating_sub(self.scaled(due_ns)) > BEHIND_NS {
+                if clock_ns.saturating_sub(self.scaled(due_ns)) > LATE_NS {
                     behind.push(task);
                 }
             }
         }
         if behind.is_empty() {
-            self.work = Work::default();
-            return 0;
+            return self.work.end();
         }
         // The tasks that have just moved come first: they work most likely. The others come by turns.
         let turn = self.work.looks as usize * ASKED_MAX % behind.len();
@@ -505,9 +509,13 @@ mod tests {
         assert_eq!(after(&|_| true)[9], Some(10 * LOOK_NS));
         assert!(after(&|_| true)[..9].iter().all(Option::is_none));
         assert_eq!(after(&|look| look != 4)[9], Some(10 * LOOK_NS));
-        assert_eq!(after(&|look| look % 3 != 0)[9], None);
+        assert_eq!(after(&|look| look % 3 != 0)[9], Some(6 * LOOK_NS));
         // A look that came late is one look.
         assert_eq!(Work::default().add(10 * JUDGED_NS, true), None);
+        // Those who were behind have caught up.
+        let mut work = Work::default();
+        assert_eq!([work.add(LOOK_NS, true), work.add(LOOK_NS, false)], [None; 2]);
+        assert_eq!([work.end(), work.end()], [LOOK_NS, 0]);
     }
 
     #[test]
