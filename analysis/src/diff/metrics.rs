@@ -404,14 +404,15 @@ fn noise_ns(a: &Model, b: &Model) -> u64 {
 /// By how much a matched operation is off its recorded time that the gates of time do not allow.
 pub(crate) fn late_ns(a: &Model, b: &Model, gates: &Gates) -> u64 {
     let share = gates.gate("makespan").map_or(0, |g| (a.makespan_ns() as f64 * g) as u64);
-    let drift = drift_gate(a, gates).map_or(u64::MAX, |ms| (ms * 1e6) as u64);
+    let drift = drift_gate(a, b, gates).map_or(u64::MAX, |ms| (ms * 1e6) as u64);
     share.max(noise_ns(a, b)).min(drift)
 }
 
-fn drift_gate(a: &Model, gates: &Gates) -> Option<f64> {
+fn drift_gate(a: &Model, b: &Model, gates: &Gates) -> Option<f64> {
     let gate = gates.gate("drift");
-    // 1 % of the recording, and never less than what a scheduler may take.
-    if gates.is_overridden("drift") { gate } else { gate.map(|g| g.max(a.makespan_ns() as f64 / 1e6 * 0.01)) }
+    // 1 % of the longer run, and never less than what a scheduler may take.
+    let longer_ms = a.makespan_ns().max(b.makespan_ns()) as f64 / 1e6;
+    if gates.is_overridden("drift") { gate } else { gate.map(|g| g.max(longer_ms * 0.01)) }
 }
 
 /// Ends that the engine forced, for 10,000 operations. Of a run that is no replay, or whose engine is not asked, nothing
@@ -436,10 +437,10 @@ pub(crate) fn forced(forced: Option<&Forced>, counts: &Counts, rows: &mut Rows<'
 }
 
 /// How far matched operations are from their recorded time, starts aligned.
-pub(crate) fn drift(a: &Model, walked: &Walked<'_>, gates: &Gates, rows: &mut Rows<'_>) {
+pub(crate) fn drift(a: &Model, b: &Model, walked: &Walked<'_>, gates: &Gates, rows: &mut Rows<'_>) {
     let (h, all) = (&walked.own_drift, &walked.drift);
     let ms = |h: &Histogram<u64>, q: f64| h.value_at_quantile(q) as f64 / 1e6;
-    let gate = drift_gate(a, gates);
+    let gate = drift_gate(a, b, gates);
     if h.is_empty() {
         rows.push_gated("drift", None, gate, 0, "ms", String::new());
         return;

@@ -91,7 +91,7 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
     metrics::dfg(&counts, &joint, &mut rows);
     let violation = order::order(&walked.partners, &joint, &pairing, a.tick_ns.max(b.tick_ns), &mut rows);
     metrics::makespan(a, b, &counts, &walked, &mut rows);
-    metrics::drift(a, &walked, gates, &mut rows);
+    metrics::drift(a, b, &walked, gates, &mut rows);
     let failures = metrics::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
     episodes::incident_recall(a, b, &joint, &pairing, gates.profile(), &mut rows);
     let stream = metrics::network(a, b, &pairing, gates.profile(), &mut rows);

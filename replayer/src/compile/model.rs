@@ -143,6 +143,12 @@ impl Model<'_> {
         self.world.ofds[ofd as usize].kind
     }
 
+    /// The latest time at which a call may have ended: when it began and how long it took are each rounded down to a tick of
+    /// the recording.
+    pub(crate) fn ended_by(&self, mark: &Mark) -> u64 {
+        mark.end_ns.saturating_add(2 * u64::from(self.source.header().tick_ns))
+    }
+
     /// The last call of a task, if it made one.
     pub(crate) fn last_call(&self, task: TaskIx) -> Option<Mark> {
         let state = self.world.tasks.get(task as usize)?;

@@ -68,7 +68,7 @@ struct Conn {
     /// Recorded time of its last act.
     last_ns: u64,
     carrier: Carrier,
-    /// Where datagrams reach it.
+    /// Its address: where datagrams reach it, or where it connected from.
     at: Option<SockAddr>,
     /// The workload's socket.
     sock: SockIx,
@@ -113,6 +113,8 @@ pub(crate) struct Peers {
     servers: FxHashMap<SockAddr, Server>,
     /// Last connect of the workload to an address.
     asked: FxHashMap<SockAddr, Wait>,
+    /// The addresses that connections were made from, and the closes that gave them back.
+    vacated: FxHashMap<SockAddr, Wait>,
     /// Connections to a listener of the workload up to this place have been made.
     made: FxHashMap<SockIx, u32>,
     next_fd: u32,
@@ -441,8 +443,11 @@ impl Peers {
             _ => false,
         });
         let mut waits = Vec::new();
-        for wait in after {
-            emit.wait(task, EdgeKind::Connection, *wait, &mut waits);
+        // Two connections between the same addresses cannot be there at once (`__inet_check_established`,
+        // net/ipv4/inet_hashtables.c).
+        let vacated = from.and_then(|from| self.vacated.remove(from));
+        for wait in after.iter().copied().chain(vacated) {
+            emit.wait(task, EdgeKind::Connection, wait, &mut waits);
         }
         let mut sync = Step::of(Kind::Sync).with(flags::AT);
         sync.t_ns = at_ns;
@@ -473,7 +478,7 @@ impl Peers {
                 received: 0,
                 last_ns: at_ns,
                 carrier: Carrier::Stream,
-                at: None,
+                at: from.cloned(),
                 sock,
                 over: false,
                 client: true,
@@ -877,8 +882,11 @@ impl Peers {
         if reset {
             resets(emit, task, fd)?;
         }
-        let step = emit.put(task, &extra(nr::close).imm(0, u64::from(fd)))?;
-        Ok(Some(Wait::completed(task, step)))
+        let closed = Wait::completed(task, emit.put(task, &extra(nr::close).imm(0, u64::from(fd)))?);
+        if let Some(at) = conn.at.take() {
+            self.vacated.insert(at, closed);
+        }
+        Ok(Some(closed))
     }
 
     /// The workload closed its end after sending `total` bytes in all; the other end may have answered with a reset.
@@ -932,7 +940,10 @@ impl Peers {
                     resets(emit, task, conn.fd)?;
                 }
             }
-            emit.put(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
+            let step = emit.put(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
+            if let Some(at) = conn.at.filter(|_| conn.carrier == Carrier::Stream) {
+                self.vacated.insert(at, Wait::completed(task, step));
+            }
         }
         self.free.insert((at_ns, conn.lane));
         Ok(())

@@ -72,6 +72,34 @@ fn a_client_talks_to_a_peer_at_its_recorded_address() {
 }
 
 #[test]
+fn a_peer_whose_port_is_still_taken_connects_from_another() {
+    const HERE: [u8; 4] = [127, 0, 0, 1];
+    let mut script = Script::new();
+    let one = script.builder.data(&1_u32.to_ne_bytes()).unwrap();
+    let server = script.builder.data(&inet(HERE, 8080)).unwrap();
+    let port = script.builder.data(&inet(HERE, 40_000)).unwrap();
+    script.push(0, returns(libc::SYS_socket, 3).imm(0, 2).imm(1, 1));
+    script.push(0, returns(libc::SYS_bind, 0).imm(0, 3).arg(1, Sel::Data, server).imm(2, 16));
+    script.push(0, returns(libc::SYS_listen, 0).imm(0, 3).imm(1, 16));
+    for fd in [4, 5] {
+        let of_peer = |step: Step| step.with(flags::EXTRA);
+        script.push(0, of_peer(returns(libc::SYS_socket, fd as i64).imm(0, 2).imm(1, 1)));
+        let reuse = returns(libc::SYS_setsockopt, 0).imm(0, fd).imm(1, 1).imm(2, 2).arg(3, Sel::Data, one);
+        script.push(0, of_peer(reuse.imm(4, 4)));
+        script.push(0, of_peer(returns(libc::SYS_bind, 0).imm(0, fd).arg(1, Sel::Data, port).imm(2, 16)));
+        script
+            .push(0, of_peer(returns(libc::SYS_connect, 0).imm(0, fd).arg(1, Sel::Data, server).imm(2, 16)));
+    }
+    // Both have come, and the second has its number.
+    script.push(0, returns(libc::SYS_accept4, 6).imm(0, 3));
+    script.push(0, returns(libc::SYS_accept4, 7).imm(0, 3));
+    script.push(0, returns(libc::SYS_write, 5).imm(0, 5).arg(1, Sel::Out, 5).imm(2, 5));
+    script.push(0, returns(libc::SYS_read, 5).imm(0, 7).arg(1, Sel::Out, 5).imm(2, 5));
+    script.exit(0);
+    all_as_expected(script, 8);
+}
+
+#[test]
 fn a_non_blocking_client_waits_in_epoll() {
     let mut script = Script::new();
     backend(&mut script);

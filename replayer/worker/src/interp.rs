@@ -5,6 +5,7 @@ use crate::arch::{self, nr};
 use crate::args::{Scratch, decimal, resolve};
 use crate::bounds::{allows, is_engine_memory};
 use crate::descriptors::{MMSGHDR, place_passed, renumber, renumber_all};
+use crate::elsewhere::{EADDRNOTAVAIL, move_socket};
 use crate::engine::{
     Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled,
     think_until, wait_for_all,
@@ -318,6 +319,10 @@ fn call(task: &Task, index: u32, step: &Step) {
         }
         // A signal that the recording does not have here.
         count(&task.slot.counters.extra, 1);
+        (result, taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
+    }
+    if !taken && result == EADDRNOTAVAIL && step.nr == nr::CONNECT && step.flags & flags::EXTRA != 0 {
+        move_socket(task, regs[0]);
         (result, taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
     }
     take_passed(task, index, &step, &regs, 0, result);

@@ -13,6 +13,7 @@ mod arch;
 mod args;
 mod bounds;
 mod descriptors;
+mod elsewhere;
 mod engine;
 mod epoll;
 mod image;

@@ -165,5 +165,5 @@ pub(super) fn was_told_before(model: &Model<'_>, cx: &Cx<'_>, listener: SockIx, 
     let cookie = model.world.accepted_cookie(model.source, cx.call);
     let came_ns = model.facts.connects.established.get(&cookie).copied().unwrap_or(0);
     let told = model.facts.arrivals.told((mark.task, mark.seq), listener);
-    told == Some(Told::Before) && mark.end_ns <= cx.call.t_ns && came_ns <= mark.end_ns
+    told == Some(Told::Before) && mark.end_ns <= cx.call.t_ns && came_ns <= model.ended_by(mark)
 }

@@ -175,6 +175,52 @@ fn who_takes_a_connection_waits_for_who_was_told_of_it_only_if_that_needs_it() {
 }
 
 #[test]
+fn who_was_told_of_a_connection_that_came_within_the_same_tick_was_told_before_it_was_taken() {
+    let mut t = Mem::new();
+    let [a, b] = t.workers();
+    let since = t.now;
+    t.is_told(b, since);
+    if let Some(Event::Syscall(call)) = t.events.last() {
+        // As far as rounded times tell, it came after that.
+        t.now = call.t_ns + call.duration_ns + 2;
+    }
+    t.comes(11, 1001);
+    t.now += 500;
+    t.is_told(a, since);
+    t.accept(a, 3, 6, 11, 1001);
+    t.call(b, "accept4", [3, 0, 0, 0, 0, 0], -11);
+    let plan = t.plan();
+    assert!(waits_of(&plan, 0, "accept4").iter().any(|wait| wait.task == 1));
+}
+
+#[test]
+fn an_address_is_connected_from_again_after_it_was_given_back() {
+    let mut t = Mem::new();
+    let [a, _] = t.workers();
+    for cookie in [11, 12] {
+        t.comes(cookie, 1001);
+        t.accept(a, 3, 6, cookie, 1001);
+        t.call(a, "close", [6, 0, 0, 0, 0, 0], 0);
+    }
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let of_peers: Vec<(u32, Vec<Step>)> = peers(&plan).map(|task| (task, steps(&plan, task))).collect();
+    let places = |name: &str| -> Vec<(u32, usize)> {
+        let nr = named(name);
+        let all = of_peers.iter().flat_map(|(task, steps)| steps.iter().enumerate().map(move |s| (*task, s)));
+        all.filter(|(_, (_, step))| step.nr == nr).map(|(task, (at, _))| (task, at)).collect()
+    };
+    let connects = places("connect");
+    let first_close = places("close").into_iter().find(|(task, _)| *task == connects[0].0).unwrap();
+    let (again, at) = connects[1];
+    let (_, its) = of_peers.iter().find(|(task, _)| *task == again).unwrap();
+    let waits: Vec<Wait> = its[..at].iter().flat_map(|step| program.waits(step).unwrap()).collect();
+    let closed = Wait::completed(first_close.0, first_close.1 as u32);
+    assert!(again == first_close.0 || waits.contains(&closed), "{waits:?}");
+    assert_ne!(connects[0].0, again, "another plays the second");
+}
+
+#[test]
 fn a_connection_goes_to_the_listener_of_its_address_that_had_it() {
     const IP_TTL: u64 = 2;
     const SO_ATTACH_REUSEPORT_CBPF: u64 = 51;

@@ -12,6 +12,11 @@ pub mod nr {
     pub const EPOLL_CTL: u32 = 21;
     pub const EPOLL_PWAIT: u32 = 22;
     pub const CLOSE: u32 = 57;
+    pub const SOCKET: u32 = 198;
+    pub const BIND: u32 = 200;
+    pub const GETSOCKNAME: u32 = 204;
+    pub const SETSOCKOPT: u32 = 208;
+    pub const CONNECT: u32 = 203;
     pub const PPOLL: u32 = 73;
     pub const MADVISE: u32 = 233;
     pub const SHMAT: u32 = 196;

@@ -12,6 +12,11 @@ pub mod nr {
     pub const EPOLL_CTL: u32 = 233;
     pub const EPOLL_PWAIT: u32 = 281;
     pub const CLOSE: u32 = 3;
+    pub const SOCKET: u32 = 41;
+    pub const BIND: u32 = 49;
+    pub const GETSOCKNAME: u32 = 51;
+    pub const SETSOCKOPT: u32 = 54;
+    pub const CONNECT: u32 = 42;
     pub const PPOLL: u32 = 271;
     pub const MADVISE: u32 = 28;
     pub const SHMAT: u32 = 30;
