@@ -54,7 +54,7 @@ impl Decoder {
         };
         if call.t_ns < stop_ns {
             let sysno = Sysno { abi: arch::HOST.table(call.abi), nr: call.nr };
-            let made = crate::specs::makes_file(sysno, &arch::HOST);
+            let made = crate::specs::makes_file(sysno, arch::HOST);
             let call = Call {
                 flags: call.flags & !call_flag::CREATED | call_flag::NO_EXIT,
                 dur_ns: stop_ns - call.t_ns,

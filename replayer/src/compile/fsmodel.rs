@@ -60,6 +60,7 @@ enum Store {
 
 /// A file, directory, … of the model.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Inode {
     /// What it is.
     pub(crate) kind: NodeKind,

@@ -74,8 +74,17 @@ pub(crate) fn found(sc: Sc, call: &Syscall, changes: bool, at: usize, count: usi
         0.. => match sc {
             Sc::Unlink | Sc::Unlinkat | Sc::Rmdir => Some(true),
             Sc::Rename | Sc::Renameat | Sc::Renameat2 | Sc::Link | Sc::Linkat if at == 0 => Some(true),
-            Sc::Mkdir | Sc::Mkdirat | Sc::Mknod | Sc::Mknodat | Sc::Symlink | Sc::Symlinkat => Some(false),
-            Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat | Sc::Bind => Some(false),
+            Sc::Mkdir
+            | Sc::Mkdirat
+            | Sc::Mknod
+            | Sc::Mknodat
+            | Sc::Symlink
+            | Sc::Symlinkat
+            | Sc::Open
+            | Sc::Openat
+            | Sc::Openat2
+            | Sc::Creat
+            | Sc::Bind => Some(false),
             _ => None,
         },
         _ => None,
