@@ -176,13 +176,13 @@ mod tests {
                 (1..=ROUNDS).for_each(|round| {
                     publish(0, 3 * round);
                     wait(1, round);
-                })
+                });
             });
             scope.spawn(|| {
                 (1..=ROUNDS).for_each(|round| {
                     wait(0, 3 * round);
                     publish(1, round);
-                })
+                });
             });
             scope.spawn(|| wait(0, 2 * ROUNDS));
         });
