@@ -332,10 +332,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 makes.push_back((span.call, fd, call.t_ns));
             }
         } else if known.sc == Sc::Close
-            && let Some((made, end_ns)) = reused.remove(&(files, call.args[0] as i32))
+            && let Some((made, end_ns)) = reused.get(&(files, call.args[0] as i32)).copied()
             && call.t_ns < end_ns
             && made.0 != task
         {
+            reused.remove(&(files, call.args[0] as i32));
             closed_by_then.insert(made, span.call);
             closed_unseen.remove(&made);
         }

@@ -23,6 +23,17 @@ struct Number {
     /// The last use by each of those that used it last.
     used: Vec<Mark>,
     freed: Option<Mark>,
+    /// When the number was given away last.
+    given_ns: u64,
+    /// The users of what had the number before, when it was given away before the close of that has returned.
+    used_before: Vec<Mark>,
+}
+
+impl Number {
+    /// The users of what a call closes that began at `start_ns`.
+    fn users_until(&self, start_ns: u64) -> &[Mark] {
+        if self.given_ns > start_ns { &self.used_before } else { &self.used }
+    }
 }
 
 /// Descriptors, by table.
@@ -46,7 +57,7 @@ impl Descriptors {
                 needs.recorded(KIND, &number.freed);
             }
             if cx.known.row().family == Family::Close {
-                needs.recorded(KIND, &number.used);
+                needs.recorded(KIND, number.users_until(cx.call.t_ns));
             }
         }
         if cx.call.ret >= 0 {
@@ -103,11 +114,12 @@ impl Descriptors {
         let closes = cx.known.row().family == Family::Close;
         for fd in cx.uses() {
             let number = self.numbers.entry((files, fd)).or_default();
-            let another = number.made.is_some_and(|made| made.start_ns > cx.call.t_ns);
-            if closes && another {
-                // Somebody has the number again already.
+            if closes && number.given_ns > cx.call.t_ns {
+                // Somebody had the number again before this returned.
+                number.used_before.clear();
             } else if closes && cx.call.ret == 0 {
-                *number = Number { freed: Some(mark), ..Number::default() };
+                (number.made, number.freed) = (None, Some(mark));
+                number.used.clear();
             } else {
                 keep_latest(&mut number.used, mark, USERS);
             }
@@ -117,7 +129,12 @@ impl Descriptors {
         }
         if cx.call.ret >= 0 {
             for fd in cx.makes() {
-                self.numbers.insert((files, fd), Number { made: Some(mark), ..Number::default() });
+                let number = self.numbers.entry((files, fd)).or_default();
+                let used = std::mem::take(&mut number.used);
+                if !used.is_empty() {
+                    number.used_before = used;
+                }
+                (number.made, number.freed, number.given_ns) = (Some(mark), None, mark.start_ns);
                 let makers = self.makers.entry(files).or_default();
                 if makers.len() >= MAKERS {
                     makers.pop_front();

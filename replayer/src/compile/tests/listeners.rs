@@ -305,21 +305,36 @@ fn threads(t: &mut Mem) -> [TaskId; 2] {
 
 #[test]
 fn a_number_that_is_being_closed_is_taken_when_that_is_done() {
+    taken_while_closed(false);
+    taken_while_closed(true);
+}
+
+fn taken_while_closed(closed_again: bool) {
     let mut t = Mem::new();
     let [a, b] = threads(&mut t);
     let (old, new) = (t.file(b"/old", 10), t.file(b"/new", 10));
     t.open(a, b"/old", 0, 5, Some(old));
+    t.call(a, "fdatasync", [5, 0, 0, 0, 0, 0], 0).object = Some(old);
+    t.now += 1_000;
     let start_ns = t.now;
     t.open(a, b"/new", 0, 5, Some(new));
     t.call(a, "fsync", [5, 0, 0, 0, 0, 0], 0).object = Some(new);
+    if closed_again {
+        t.call(a, "close", [5, 0, 0, 0, 0, 0], 0);
+    }
     // The close began before and returns after it.
     let call = t.call(b, "close", [5, 0, 0, 0, 0, 0], 0);
     (call.t_ns, call.duration_ns) = (start_ns - 500, 40_000);
     t.now += 60_000;
-    t.call(b, "fsync", [5, 0, 0, 0, 0, 0], 0).object = Some(new);
+    if !closed_again {
+        t.call(b, "fsync", [5, 0, 0, 0, 0, 0], 0).object = Some(new);
+    }
     let plan = t.plan();
     let close = steps(&plan, 1).iter().position(|step| step.nr == named("close")).unwrap() as u32;
     assert_eq!(waits_of(&plan, 0, "openat"), [Wait::completed(1, close)]);
+    // And the close comes after who used what it closes.
+    let synced = steps(&plan, 0).iter().position(|step| step.nr == named("fdatasync")).unwrap() as u32;
+    assert_eq!(waits_of(&plan, 1, "close"), [Wait::completed(0, synced)]);
 }
 
 #[test]
