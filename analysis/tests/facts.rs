@@ -777,3 +777,41 @@ fn which_worker_takes_work_from_a_shared_pipe_does_not_matter_that_it_is_taken_d
     assert!(network([10, 10, 10], [25, 5, 0]) > 0.99);
     assert!(network([10, 10, 10], [10, 5, 0]) < 0.9);
 }
+
+/// What has no name any more is opened by that of its descriptor; in a replay by another name, or as a copy.
+#[test]
+fn what_is_opened_by_the_name_of_its_descriptor_is_known_by_its_own() {
+    let run = |pid, path: &str| {
+        let mut r = Run::new(pid);
+        let t = r.task(1, 1, "cat");
+        r.exec(t, "/usr/bin/cat");
+        let file = r.file("/tmp/x");
+        r.open(t, "/tmp/x", 3);
+        r.open(t, path, 4);
+        for _ in 0..40 {
+            r.io(t, "read", 4, file, 64);
+        }
+        r.close(t, 4, file);
+        r.exit(t, 0);
+        r
+    };
+    let report = replay(run(1000, "/proc/self/fd/3"), run(2000, "/tmp/x"));
+    assert_eq!(report.first_divergence, None, "{report:#?}");
+}
+
+/// A descriptor that another task closed in a table that they share, which only the clone tells.
+#[test]
+fn a_close_that_finds_nothing_is_of_nothing() {
+    let run = |pid, opens: bool| {
+        let mut r = Run::new(pid);
+        let t = r.task(1, 1, "a");
+        r.exec(t, "/usr/bin/a");
+        r.open(t, "/tmp/x", 3);
+        r.open(t, "/tmp/y", if opens { 9 } else { 4 });
+        r.call_with(t, "close", [9, 0, 0, 0, 0, 0], -9, None, Vec::new());
+        r.exit(t, 0);
+        r
+    };
+    let report = replay(run(1000, true), run(2000, false));
+    assert_eq!(value(&report, "errors"), Some(1.0), "{report:#?}");
+}

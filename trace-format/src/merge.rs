@@ -8,7 +8,7 @@ use crate::density::{self, Density};
 use crate::index::{self, IndexEntry};
 use crate::reader::{Damage, Filter, LostEvents, ReadError, Trace};
 use crate::source::{self, ChunkProblem};
-use crate::{Aggregate, Class, Event, Object, Syscall};
+use crate::{Aggregate, Class, Event, Object, Process, ProcessKind, Syscall};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -85,13 +85,15 @@ pub struct Events<'a> {
     too_dense: bool,
 }
 
-/// Of events that end at the same tick: causes before calls.
-fn rank(class: Class) -> u8 {
-    match class {
-        Class::Process => 0,
-        Class::Connection => 1,
-        Class::Signal => 2,
-        Class::Syscall => 4,
+/// Events that end at the same tick: causes come before calls, and the end of a task after the call that it was in, which
+/// ends at the same moment.
+fn rank(event: &Event) -> u8 {
+    match (event.class(), event) {
+        (_, Event::Process(Process { kind: ProcessKind::Exit { .. }, .. })) => 5,
+        (Class::Process, _) => 0,
+        (Class::Connection, _) => 1,
+        (Class::Signal, _) => 2,
+        (Class::Syscall, _) => 4,
         _ => 3,
     }
 }
@@ -221,7 +223,7 @@ impl<'a> Events<'a> {
     /// When the cursor's next event is due.
     fn key(&self, slot: usize, cursor: &Cursor) -> Option<Due> {
         let event = cursor.peeked.as_ref()?;
-        Some((event.end_ns(), rank(event.class()), self.entry(cursor.entry).sequence, slot))
+        Some((event.end_ns(), rank(event), self.entry(cursor.entry).sequence, slot))
     }
 
     /// Decodes the cursor's next event in order into `peeked`; reports what is wrong with the chunk at its end.

@@ -6,10 +6,11 @@ use crate::fds::{Descriptor, Origin};
 use crate::names::{self, NameId, lossy};
 use crate::symbol::{Kind, Outcome};
 use ctrace_format::syscalls::Call as Sc;
-use ctrace_format::{Detail, Object, ObjectId, SockAddr, StrId, Syscall, Tgid};
+use ctrace_format::{Detail, Object, ObjectId, SockAddr, StrId, Syscall, Tgid, syscalls};
 use rustc_hash::FxHashSet;
 use std::collections::hash_map::Entry;
 
+const EBADF: i64 = -9;
 const S_IFMT: u32 = 0o170_000;
 const S_IFIFO: u32 = 0o010_000;
 
@@ -26,6 +27,9 @@ impl Builder<'_> {
                     .any(|d| matches!(d, Detail::Str { value, .. } if self.trace.str(*value).is_empty()));
                 if itself && call.kind == Kind::Path && s.args_mask & 1 != 0 {
                     return Target { stream: None, ..self.fd_target(tgid, s.args[0] as i32, s.object) };
+                }
+                if let Some(object) = self.behind_named_descriptor(tgid, s) {
+                    return Target { stream: None, ..self.object_target(object) };
                 }
                 if let Some(name) = self.path_of(s) {
                     return Target { name, stream: None };
@@ -45,6 +49,10 @@ impl Builder<'_> {
             _ => {}
         }
         match call.fd {
+            // There is no such descriptor, whatever had the number.
+            Some(_) if s.ret == EBADF && s.object.is_none() => {
+                Target { name: self.names.fixed("?"), stream: None }
+            }
             Some(_) if s.arguments_unknown() => s.object.map_or(nothing, |o| self.object_target(o)),
             Some(i) if call.kind == Kind::Mmap && s.args[i] as u32 > i32::MAX as u32 => nothing,
             Some(i) => {
@@ -60,6 +68,16 @@ impl Builder<'_> {
             }
             None => self.path_of(s).map_or(nothing, |name| Target { name, stream: None }),
         }
+    }
+
+    /// What the descriptor refers to that a path names, as `/dev/stdout` and `/proc/self/fd/3` do.
+    fn behind_named_descriptor(&self, tgid: Tgid, s: &Syscall) -> Option<ObjectId> {
+        let mut paths = s.details.iter().filter_map(|d| match d {
+            Detail::Str { value, .. } => Some(self.trace.str(*value)),
+            _ => None,
+        });
+        let fd = syscalls::descriptor_named(paths.next()?)?;
+        self.fds.get(tgid, fd)?.object
     }
 
     pub(super) fn fd_target(&mut self, tgid: Tgid, fd: i32, object: Option<ObjectId>) -> Target {

@@ -3,7 +3,7 @@
 use super::CompileError;
 use super::budget::Budget;
 use super::facts::Facts;
-use super::fsmodel::{Executed, FsModel, Inode, NodeKind, SIZE_MAX};
+use super::fsmodel::{DOT_BYTES, Executed, FsModel, Inode, NodeKind, SIZE_MAX};
 use super::links::{Links, reached};
 use super::paths::{PathId, Paths, normalise, parent_of};
 use crate::plan::environment::{
@@ -22,9 +22,8 @@ const LINKS_MAX: usize = 16;
 const NOWHERE: &[u8] = b"/nowhere";
 /// Longest name that a link leads to whose text is not known.
 const STAND_IN_MAX: usize = 64;
-/// Bytes of a `linux_dirent64` with a name of typical length, and of `.` and `..` together.
+/// Bytes of a `linux_dirent64` with a name of typical length.
 const DIRENT_BYTES: u64 = 32;
-const DOT_BYTES: u64 = 48;
 /// Kernel paths that stand for the caller, not for a file.
 const UNNAMEABLE: [&[u8]; 3] = [b"/memfd:", b"/dev/fd", b"/dev/pts/"];
 

@@ -9,6 +9,7 @@ use super::datagrams::Datagrams;
 use super::fsmodel::FsModel;
 use super::futexes::{ANY, Joins, Matcher, SHARED, Sleep, Wakes, Waking, Word};
 use super::links::{Links, Observed};
+use super::overlaps::Finder;
 use super::paths::Paths;
 use super::pools::Pools;
 use super::refusals::Refusals;
@@ -291,6 +292,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         if !is_work(call) {
             return Ok(());
         }
+        world.catch_up(source, task)?;
         let known = world.calls.get(call.sysno);
         let seq = world.tasks[task as usize].ops;
         match known.sc {
@@ -543,6 +545,7 @@ fn discover_from(source: &dyn Source, cwd: Option<Vec<u8>>) -> Result<Discovered
     let mut tuples = FxHashMap::default();
     let mut late = FxHashSet::default();
     let mut links = Observed::default();
+    let mut overlaps = Finder::default();
     let mut own_ips: FxHashSet<IpAddr> = FxHashSet::default();
     let mut own = |addr: &SockAddr| {
         if let SockAddr::Inet(at) = canonical(addr)
@@ -635,6 +638,15 @@ fn discover_from(source: &dyn Source, cwd: Option<Vec<u8>>) -> Result<Discovered
                         late.insert((proc.tgid, call.ret as i32));
                     }
                 }
+                let names = world.names_of(source, task, call, &known);
+                overlaps.told(
+                    &world,
+                    budget,
+                    (task, world.tasks[task as usize].ops),
+                    call,
+                    &known,
+                    &names,
+                )?;
                 world.apply_call(source, task, call, &known)?;
                 world.newly_paired();
             }
@@ -660,6 +672,7 @@ fn discover_from(source: &dyn Source, cwd: Option<Vec<u8>>) -> Result<Discovered
         own_ips,
         cwd,
         fd_limit,
+        overlaps: overlaps.finish(),
     })))
 }
 

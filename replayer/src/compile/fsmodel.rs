@@ -60,6 +60,7 @@ enum Store {
 
 /// A file, directory, … of the model.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Inode {
     /// What it is.
     pub(crate) kind: NodeKind,
@@ -85,6 +86,8 @@ pub(crate) struct Inode {
     pub(crate) link_len: u32,
     /// It lost a name as nothing does that is a directory.
     pub(crate) unlinked: bool,
+    /// Directory: the workload removed it. Who is in it is nowhere.
+    pub(crate) removed: bool,
     /// Symlink that the workload made: where it leads.
     target: Option<Arc<[u8]>>,
     /// Directory: bytes of entries that one pass of `getdents` returned.
@@ -173,6 +176,8 @@ pub(crate) struct Space {
 }
 
 const PAGE: u64 = 4096;
+/// Bytes of `.` and `..` in a directory, as `getdents` tells them.
+pub(crate) const DOT_BYTES: u64 = 48;
 /// Names that are moved with their directories, and what is looked at for that, in all: beyond, they are left where they
 /// are.
 const MOVED_MAX: usize = 1 << 16;
@@ -196,6 +201,7 @@ impl FsModel {
                     initial_size: Some(size),
                     need: 0,
                     entry_bytes: 0,
+                    removed: false,
                     ..node.clone()
                 });
                 model.names.insert(path, Binding::Node(ix));
@@ -365,8 +371,18 @@ impl FsModel {
     /// The workload removed the name.
     pub(crate) fn remove(&mut self, paths: &mut Paths, path: PathId, kind: NodeKind) {
         let ix = self.present(paths, path, kind);
-        self.node_mut(ix).unlinked |= kind != NodeKind::Dir;
+        let node = self.node_mut(ix);
+        node.unlinked |= kind != NodeKind::Dir;
+        node.removed |= kind == NodeKind::Dir;
         self.unbind(paths, path);
+    }
+    /// A name of its own for a directory that was removed from `path`, for what is looked for in it: nothing has a name
+    /// there, whatever `path` stands for now.
+    pub(crate) fn grave(&mut self, paths: &mut Paths, path: PathId, ix: InodeIx) -> PathId {
+        let grave = [paths.get(path), b" (removed ", ix.0.to_string().as_bytes(), b")"].concat();
+        let grave = paths.intern(&grave);
+        self.names.entry(grave).or_insert(Binding::Node(ix));
+        grave
     }
     /// The workload gave `from` the name `to`, and what is below it with it.
     pub(crate) fn rename(&mut self, paths: &mut Paths, from: PathId, to: PathId, exchange: bool) {
@@ -607,6 +623,7 @@ impl FsModel {
             written: initial.is_none(),
             link_len: 0,
             unlinked: false,
+            removed: false,
             target: None,
             dirent_bytes: 0,
             entry_bytes: 0,
@@ -665,6 +682,15 @@ fn entry_bytes(name_and_slash: usize) -> usize {
 pub(crate) const SIZE_MAX: u64 = 1 << 40;
 
 impl Inode {
+    /// Bytes of a directory's entries as one pass of `getdents` returns them now, when known.
+    pub(crate) fn listed_bytes(&self) -> Option<u64> {
+        let at_start = match self.initial {
+            None => DOT_BYTES,
+            Some(_) if self.dirent_bytes > 0 => self.dirent_bytes,
+            Some(_) => return None,
+        };
+        (self.kind == NodeKind::Dir).then(|| at_start.saturating_add_signed(self.entry_bytes))
+    }
     /// The size it has to have at the start.
     pub(crate) fn start_size(&self) -> u64 {
         self.initial_size.unwrap_or(0).max(self.need).min(SIZE_MAX)

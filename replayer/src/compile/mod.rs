@@ -26,6 +26,7 @@ mod memory;
 mod model;
 mod netlink;
 mod order;
+mod overlaps;
 mod paths;
 mod peers;
 mod pools;

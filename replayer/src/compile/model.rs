@@ -171,6 +171,7 @@ impl Model<'_> {
     pub(crate) fn changes_names(&self, cx: &Cx<'_>) -> bool {
         let row = cx.known.row();
         row.renames
+            || cx.known.sc == Sc::Bind
             || row.family == Family::Open
                 && cx.known.sc != Sc::OpenByHandleAt
                 && cx.paths.first().is_some_and(|path| {

@@ -160,9 +160,26 @@ pub fn returns_fd(name: &str) -> bool {
     Call::named(name).row().makes.is_result()
 }
 
+/// The number of the descriptor that a path names.
+pub fn descriptor_named(path: &[u8]) -> Option<i32> {
+    const DIRECTORIES: [&[u8]; 3] = [b"/dev/fd/", b"/proc/self/fd/", b"/proc/thread-self/fd/"];
+    const STANDARD: [&[u8]; 3] = [b"/dev/stdin", b"/dev/stdout", b"/dev/stderr"];
+    if let Some((_, fd)) = STANDARD.iter().zip(0..).find(|(name, _)| **name == path) {
+        return Some(fd);
+    }
+    let number = DIRECTORIES.iter().find_map(|directory| path.strip_prefix(*directory))?;
+    std::str::from_utf8(number).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_may_name_a_descriptor() {
+        let named = ["/dev/stdout", "/proc/self/fd/7", "/dev/fd/x", "/dev/null"];
+        assert_eq!(named.map(|path| descriptor_named(path.as_bytes())), [Some(1), Some(7), None, None]);
+    }
 
     #[test]
     fn one_number_is_two_calls_in_two_tables() {

@@ -135,3 +135,14 @@ fn chunks_that_all_overlap_are_read_whole_in_bounded_memory_with_a_word_about_or
     assert!(seen.into_iter().all(|s| s));
     assert_eq!(words, 1);
 }
+
+#[test]
+fn a_task_ends_after_the_call_that_it_was_in() {
+    let exit =
+        |t_ns| Process { t_ns, task: TaskId(0), kind: ProcessKind::Exit { status: 0, group_dead: true } };
+    let call = |t_ns| Syscall { t_ns, duration_ns: 400, flags: SyscallFlags::NO_EXIT, ..syscall_template() };
+    let events = [Event::Process(exit(1_000)), Event::Syscall(call(600))];
+    let trace = Trace::from_bytes(write(&events, 100, 10, 10)).unwrap();
+    let read: Vec<Class> = trace.events(&Filter::default()).map(|event| event.unwrap().class()).collect();
+    assert_eq!(read, [Class::Syscall, Class::Process]);
+}

@@ -1,5 +1,6 @@
 //! The needs of a step, before it is known which steps meet them.
 
+use super::super::arrivals::CallId;
 use super::super::world::{Mark, TaskIx};
 use super::{EdgeKind, Emit};
 use ctrace_program::Wait;
@@ -34,6 +35,17 @@ impl Needs {
     /// Calls, whatever the recorded times say.
     pub(crate) fn done<'a>(&mut self, kind: EdgeKind, marks: impl IntoIterator<Item = &'a Mark>) {
         self.certain.extend(marks.into_iter().map(|mark| (kind, Until::Done(*mark))));
+    }
+
+    /// None of a kind for these calls: they come later.
+    pub(crate) fn spare(&mut self, kind: EdgeKind, calls: &[CallId]) {
+        if calls.is_empty() {
+            return;
+        }
+        let is_later = |mark: &Mark| calls.contains(&(mark.task, mark.seq));
+        self.recorded.retain(|(of, mark)| *of != kind || !is_later(mark));
+        self.certain
+            .retain(|(of, until)| *of != kind || !matches!(until, Until::Done(mark) if is_later(mark)));
     }
 
     /// A task is in the step that it gets next.

@@ -11,6 +11,7 @@ use super::super::world::{
     OfdKind, SOCK_DGRAM, SockIx, detail_addr, detail_local, detail_messages, details_passed,
 };
 use super::{Channel, EAGAIN, MSG_DONTWAIT, MSG_ERRQUEUE, POLLERR, POLLHUP, POLLIN, POLLOUT};
+use ctrace_format::syscalls::Makes;
 use ctrace_format::{Message, Object, PassedFd, SockAddr};
 use ctrace_program::{Expect, MsgDesc, Post, Sel, Step, fd_operand, flags};
 use std::net::{Ipv6Addr, SocketAddr};
@@ -95,6 +96,24 @@ impl Lower<'_> {
         Ok(())
     }
 
+    /// A call that is not made here had a descriptor for its result: something has its number, for the calls that follow.
+    pub(crate) fn stand_for_result(
+        &mut self,
+        cx: &Cx<'_>,
+        lowered: &mut Lowered,
+    ) -> Result<(), CompileError> {
+        const NOT_MADE: u32 = flags::FAULT | flags::REFUSED | flags::SURROGATE;
+        if let Makes::Result(cloexec) = cx.known.row().makes
+            && lowered.step.flags & NOT_MADE != 0
+            && !cx.unfinished()
+            && let Ok(fd) = u32::try_from(cx.call.ret)
+        {
+            let null = self.emit.cstr(b"/dev/null")?;
+            lowered.then.push(opened(null, fd, cloexec.is_set(&cx.call.args)));
+        }
+        Ok(())
+    }
+
     /// A socket without an address of its own gets the one that the kernel chose in the recording, before the call by which
     /// it got it: others have it as the address to answer to.
     pub(crate) fn own_address(
@@ -152,7 +171,11 @@ impl Lower<'_> {
         }
         let ret = cx.call.ret;
         let unfinished = cx.unfinished();
-        let count = if ret > 0 && !unfinished { ret as usize } else { cx.call.args[2] as u32 as usize };
+        let asked = cx.call.args[2] as u32 as usize;
+        if asked == 0 {
+            return Ok(self.plain(cx, &[0, 2, 3]).imm(1, 0).into());
+        }
+        let count = if ret > 0 && !unfinished { ret as usize } else { asked };
         let mut pre = Vec::new();
         let sock = match ofd.map(|o| self.world.ofds[o as usize].kind) {
             Some(OfdKind::Sock(sock)) => Some(sock),

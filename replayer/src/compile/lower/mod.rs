@@ -17,7 +17,6 @@ use super::facts::{Facts, is_work};
 use super::fsmodel::FsModel;
 use super::model::{Cx, Model};
 use super::order::{Descriptors, Order, Processes};
-use super::paths::PathId;
 use super::peers::Peers;
 use super::setup;
 use super::source::Source;
@@ -25,7 +24,7 @@ use super::steps::Kept;
 use super::world::{Mark, TaskIx, World};
 use crate::plan::environment::PeerProcess;
 use crate::plan::{CompileOptions, Plan};
-use ctrace_format::syscalls::{Family, Kind as Argument};
+use ctrace_format::syscalls::Family;
 use ctrace_format::{ConnectionKind, Event, Process, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use ctrace_program::{BuildError, Kind, Step, Wait, flags};
 use ends::Ends;
@@ -224,7 +223,8 @@ impl Lower<'_> {
         }
         let nr = known.native.unwrap_or(0);
         let mut cx = Cx { task, proc, call, known, nr, name, seq, paths: &[] };
-        let paths = self.named_paths(&cx);
+        self.world.catch_up(self.source, task)?;
+        let paths = self.world.names_of(self.source, task, call, &known);
         cx.paths = &paths;
         self.one(&cx)
     }
@@ -235,6 +235,8 @@ impl Lower<'_> {
         let mut waits = self.waits(cx)?;
         self.reaped(cx)?;
         let mut lowered = self.lower(cx)?;
+        self.stand_for_result(cx, &mut lowered)?;
+        self.set_offsets(cx, &mut lowered);
         if lowered.step.kind == Kind::Exit as u8 {
             self.ended(task);
         }
@@ -302,25 +304,6 @@ impl Lower<'_> {
             self.emit.wait(me, EdgeKind::Connection, wait, &mut waits);
         }
         Ok(waits)
-    }
-
-    /// The names that a call is about.
-    fn named_paths(&mut self, cx: &Cx<'_>) -> Vec<PathId> {
-        let Some(args) = cx.known.args else { return Vec::new() };
-        let mut out = Vec::new();
-        let mut dirfd = None;
-        for (i, (_, kind)) in args.iter().enumerate() {
-            match kind {
-                Argument::DirFd => dirfd = Some(cx.fd(i)),
-                Argument::Path => {
-                    let target = self.world.target(self.source, cx.task, cx.call, i as u8, dirfd);
-                    out.extend(target.filter(|target| !target.by_fd).map(|target| target.path));
-                    dirfd = None;
-                }
-                _ => {}
-            }
-        }
-        out
     }
 
     fn finish(mut self) -> Result<Plan, CompileError> {

@@ -7,7 +7,7 @@ use super::super::fsmodel::{NodeKind, SIZE_MAX};
 use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::paths::{PATH_MAX, PathId};
-use super::super::world::{O_CLOEXEC, O_CREAT, OfdKind, detail_str, open_flags};
+use super::super::world::{O_CLOEXEC, O_CREAT, OfdKind, detail_str, open_flags, positional};
 use super::AT_FDCWD;
 use ctrace_format::{Object, StrId};
 use ctrace_program::{Sel, Step, flags};
@@ -102,6 +102,21 @@ impl Lower<'_> {
             _ => {}
         }
         Ok(lowered)
+    }
+
+    /// Descriptions that have one offset here and had one each: it is set to the one that the call found.
+    pub(crate) fn set_offsets(&self, cx: &Cx<'_>, lowered: &mut Lowered) {
+        if positional(cx.known.sc, cx.call).is_some() {
+            return;
+        }
+        let seeks = (cx.known.sc == Sc::Lseek).then(|| cx.fd(0));
+        for fd in cx.reads().chain(cx.writes()).chain(seeks) {
+            let ofd = self.world.ofd_of(cx.task, fd).map(|ofd| &self.world.ofds[ofd as usize]);
+            if let Some(ofd) = ofd.filter(|ofd| ofd.has_twin) {
+                let seek = Step::call(nr::lseek).with(flags::ENGINE);
+                lowered.pre.push(seek.imm(0, fd as u64).imm(1, ofd.pos).imm(2, 0));
+            }
+        }
     }
 
     /// A file that somebody outside made meanwhile is made by the engine before the workload finds it.

@@ -411,3 +411,25 @@ fn who_opens_a_fifo_that_another_still_has_open_does_so_before_that_one_closes_i
     // It was read to its end before somebody could write again.
     assert!(last(&plan, 1, "openat").1.contains(&last(&plan, 0, "read").0));
 }
+
+#[test]
+fn a_file_without_a_name_is_read_from_its_beginning_when_it_is_opened_once_more() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let file = t.file(b"/w/x", 0);
+    t.open(a, b"/w/x", 0o102, 3, Some(file));
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        call.details.push(Detail::Created);
+    }
+    let value = t.text(b"/w/x");
+    t.call(a, "unlink", [0; 6], 0).details.push(Detail::Str { arg: 0, value });
+    t.call(a, "write", [3, 0, 6, 0, 0, 0], 6).object = Some(file);
+    t.open(a, b"/proc/self/fd/3", 0, 4, Some(file));
+    t.call(a, "read", [4, 0, 100, 0, 0, 0], 6).object = Some(file);
+    t.call(a, "read", [4, 0, 100, 0, 0, 0], 0).object = Some(file);
+    t.call(a, "write", [3, 0, 6, 0, 0, 0], 6).object = Some(file);
+    let steps = steps(&t.plan(), 0);
+    let seeks: Vec<(u64, u64)> =
+        steps.iter().filter(|s| s.nr == named("lseek")).map(|s| (s.args[0], s.args[1])).collect();
+    assert_eq!(seeks, [(4, 0), (4, 6), (3, 6)]);
+}

@@ -333,3 +333,181 @@ fn a_program_is_there_under_its_name_at_the_start() {
     t.events.push(Event::Process(Process { t_ns: t.now, task: a, kind }));
     assert_eq!(t.plan().environment.executables, [b"/w/d/run".to_vec()]);
 }
+
+/// A call about one path, from `t_ns` on for so long.
+fn at(t: &mut Mem, task: TaskId, name: &str, path: &[u8], ret: i64, (t_ns, duration_ns): (u64, u64)) {
+    about(t, task, name, path, ret);
+    if let Some(Event::Syscall(call)) = t.events.last_mut() {
+        (call.t_ns, call.duration_ns) = (t_ns, duration_ns);
+    }
+}
+
+/// The program of a task: its calls by name, and for whom each of them waits.
+fn waits(plan: &Plan, task: u32) -> Vec<(u32, Vec<Wait>)> {
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let of = |i| {
+        let step = program.step(task, i).unwrap();
+        (step.nr, program.waits(&step).unwrap())
+    };
+    (0..program.tasks[task as usize].steps).map(of).collect()
+}
+
+/// Two processes.
+fn two(t: &mut Mem) -> (TaskId, TaskId) {
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    (a, b)
+}
+
+#[test]
+fn a_directory_that_another_finds_before_its_maker_returns_was_not_there() {
+    let mut t = Mem::new();
+    let (a, b) = two(&mut t);
+    at(&mut t, a, "mkdir", b"/w/d", 0, (10_000, 9_000));
+    at(&mut t, b, "mkdir", b"/w/d", -17, (12_000, 1_000));
+    at(&mut t, b, "chdir", b"/w/d", 0, (14_000, 1_000));
+    let plan = t.plan();
+    assert_eq!(there(&plan), ["/w"]);
+    let mkdir = waits(&plan, 1).into_iter().find(|(nr, _)| *nr == named("mkdir")).unwrap();
+    let made = waits(&plan, 0).iter().position(|(nr, _)| *nr == named("mkdir")).unwrap();
+    assert_eq!(mkdir.1, [Wait::completed(0, made as u32)]);
+    assert_eq!((plan.summary.emulated.len(), plan.summary.cut.len()), (0, 0));
+}
+
+#[test]
+fn a_directory_is_made_anew_after_who_removes_it_and_returns_later() {
+    let mut t = Mem::new();
+    let (a, b) = two(&mut t);
+    at(&mut t, a, "mkdir", b"/w/d", 0, (10_000, 1_000));
+    at(&mut t, a, "rmdir", b"/w/d", 0, (12_000, 9_000));
+    // What is missing may be a directory above.
+    at(&mut t, b, "mkdir", b"/w/d/e", -2, (13_000, 1_000));
+    at(&mut t, b, "mkdir", b"/w/d", 0, (15_000, 1_000));
+    at(&mut t, b, "mkdir", b"/w/d/e", 0, (17_000, 1_000));
+    let plan = t.plan();
+    assert_eq!(there(&plan), ["/w"]);
+    let calls = waits(&plan, 1);
+    let first = calls.iter().find(|(nr, _)| *nr == named("mkdir")).unwrap();
+    let removed = waits(&plan, 0).iter().position(|(nr, _)| *nr == named("rmdir")).unwrap();
+    assert_eq!(first.1, [Wait::completed(0, removed as u32)]);
+    let unmade = waits(&plan, 0).into_iter().find(|(nr, _)| *nr == named("rmdir")).unwrap();
+    assert_eq!((unmade.1.len(), plan.summary.emulated.len(), plan.summary.cut.len()), (0, 0, 0));
+}
+
+#[test]
+fn in_a_directory_that_was_removed_nothing_has_a_name() {
+    let mut t = Mem::new();
+    let (a, b) = two(&mut t);
+    about(&mut t, a, "mkdir", b"/w/d", 0);
+    about(&mut t, a, "chdir", b"/w/d", 0);
+    about(&mut t, b, "rmdir", b"/w/d", 0);
+    about(&mut t, b, "mkdir", b"/w/d", 0);
+    about(&mut t, b, "mkdir", b"/w/d/e", 0);
+    about(&mut t, a, "lstat", b"e", -2);
+    about(&mut t, a, "lstat", b"f", -2);
+    about(&mut t, b, "mkdir", b"/w/d/f", 0);
+    let plan = t.plan();
+    assert_eq!(there(&plan), ["/w"]);
+    assert!(plan.summary.emulated.is_empty(), "{:?}", plan.summary.emulated);
+    // Nobody waits for who looked in the other directory.
+    let last = waits(&plan, 1).pop().unwrap();
+    assert_eq!(last, (named("mkdir"), Vec::new()));
+}
+
+/// The place of the only call of a name in the program of a task.
+fn place(plan: &Plan, task: u32, name: &str) -> u32 {
+    waits(plan, task).iter().position(|(nr, _)| *nr == named(name)).unwrap() as u32
+}
+
+/// What the last call of a name in the program of a task waits for.
+fn waited_for(plan: &Plan, task: u32, name: &str) -> Vec<Wait> {
+    waits(plan, task).into_iter().rfind(|(nr, _)| *nr == named(name)).unwrap().1
+}
+
+#[test]
+fn a_directory_goes_after_who_found_it_there_while_that_was_under_way() {
+    let mut t = Mem::new();
+    let (a, b) = two(&mut t);
+    at(&mut t, a, "mkdir", b"/w/d", 0, (10_000, 1_000));
+    at(&mut t, a, "rmdir", b"/w/d", 0, (12_000, 9_000));
+    at(&mut t, b, "access", b"/w/d", 0, (14_000, 1_000));
+    let plan = t.plan();
+    assert_eq!(waited_for(&plan, 0, "rmdir"), [Wait::completed(1, place(&plan, 1, "access"))]);
+}
+
+#[test]
+fn who_misses_a_name_in_a_directory_comes_after_its_removal_however_late_that_began() {
+    let mut t = Mem::new();
+    let (a, b) = two(&mut t);
+    at(&mut t, a, "mkdir", b"/w/d", 0, (10_000, 1_000));
+    at(&mut t, b, "chdir", b"/w/d", 0, (12_000, 1_000));
+    at(&mut t, b, "mkdir", b"e", -2, (14_000, 9_000));
+    at(&mut t, a, "rmdir", b"/w/d", 0, (16_000, 1_000));
+    let plan = t.plan();
+    assert_eq!(waited_for(&plan, 1, "mkdir"), [Wait::completed(0, place(&plan, 0, "rmdir"))]);
+    assert!(plan.summary.cut.is_empty() && there(&plan) == ["/w"]);
+}
+
+#[test]
+fn a_listing_comes_after_the_changes_that_its_length_tells_of() {
+    let mut t = Mem::new();
+    let (a, b) = two(&mut t);
+    at(&mut t, a, "mkdir", b"/w/d", 0, (10_000, 1_000));
+    at(&mut t, a, "mkdir", b"/w/d/e", 0, (12_000, 1_000));
+    let dir = directory(&mut t, b"/w/d");
+    t.now = 14_000;
+    t.open(b, b"/w/d", DIRECTORY, 3, Some(dir));
+    // Nothing is left but the directory itself and the one above; then a name of one byte is there again.
+    for (t_ns, bytes) in [(16_000, 48), (30_000, 72)] {
+        let call = t.call(b, "getdents64", [3, 0, 32_768, 0, 0, 0], bytes);
+        (call.t_ns, call.duration_ns, call.object) = (t_ns, 9_000, Some(dir));
+    }
+    at(&mut t, a, "rmdir", b"/w/d/e", 0, (18_000, 1_000));
+    at(&mut t, a, "mkdir", b"/w/d/f", 0, (26_000, 1_000));
+    at(&mut t, a, "mkdir", b"/w/d/g", 0, (32_000, 9_000));
+    let plan = t.plan();
+    let listings: Vec<_> = waits(&plan, 1).into_iter().filter(|(nr, _)| *nr == named("getdents64")).collect();
+    assert_eq!(listings[0].1, [Wait::completed(0, place(&plan, 0, "rmdir"))]);
+    let second = waits(&plan, 1).iter().rposition(|(nr, _)| *nr == named("getdents64")).unwrap() as u32;
+    assert_eq!(waited_for(&plan, 0, "mkdir"), [Wait::completed(1, second)]);
+}
+
+#[test]
+fn a_socket_loses_its_name_after_who_connected_by_it() {
+    let mut t = Mem::new();
+    let (a, b) = two(&mut t);
+    let socket = |cookie| Object::Socket {
+        family: 1,
+        kind: 1,
+        protocol: 0,
+        cookie: SockCookie(cookie),
+        local: None,
+        peer: None,
+    };
+    let addr = SockAddr::Unix(b"/run/s".to_vec());
+    for (task, cookie, name) in [(a, 1, "bind"), (b, 2, "connect")] {
+        let object = t.add_object(socket(cookie));
+        t.call(task, "socket", [1, 1, 0, 0, 0, 0], 3).object = Some(object);
+        let call = t.call(task, name, [3, 0, 110, 0, 0, 0], 0);
+        call.object = Some(object);
+        call.details.push(Detail::Addr { arg: 1, addr: addr.clone() });
+        if name == "bind" {
+            t.call(a, "listen", [3, 9, 0, 0, 0, 0], 0).object = Some(object);
+        }
+    }
+    about(&mut t, a, "unlink", b"/run/s", 0);
+    let plan = t.plan();
+    assert_eq!(waited_for(&plan, 0, "unlink"), [Wait::completed(1, place(&plan, 1, "connect"))]);
+}
+
+#[test]
+fn a_directory_is_not_empty_after_who_fills_it_while_it_is_to_be_removed() {
+    let mut t = Mem::new();
+    let (a, b) = two(&mut t);
+    at(&mut t, a, "mkdir", b"/w/d", 0, (10_000, 1_000));
+    at(&mut t, a, "rmdir", b"/w/d", -39, (12_000, 9_000));
+    at(&mut t, b, "mkdir", b"/w/d/e", 0, (14_000, 1_000));
+    let plan = t.plan();
+    assert_eq!(waited_for(&plan, 0, "rmdir"), [Wait::completed(1, place(&plan, 1, "mkdir"))]);
+}

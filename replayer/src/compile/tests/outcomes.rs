@@ -226,3 +226,39 @@ fn what_was_found_by_a_name_with_a_slash_at_its_end_is_a_directory() {
     };
     assert!(is_directory(b"/run/seats") && is_directory(b"/run/users"), "{files:?}");
 }
+
+#[test]
+fn the_descriptor_of_a_call_that_is_not_made_can_be_closed() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "io_uring_setup", [8, 0, 0, 0, 0, 0], 3);
+    t.call(a, "mq_open", [0, 0, 0, 0, 0, 0], 4);
+    t.call(a, "close", [3, 0, 0, 0, 0, 0], 0);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0);
+    let plan = t.plan();
+    let steps = steps(&plan, 0);
+    let made: Vec<u64> =
+        steps.iter().filter(|s| s.nr == named("openat")).map(|s| s.post_arg & 0xffff).collect();
+    assert_eq!(made.len(), 2, "{steps:?}");
+    // Nobody brought them along.
+    assert!(!plan.environment.preopened.iter().any(|p| p.fd > 2));
+}
+
+#[test]
+fn a_call_that_sends_no_message_sends_none() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let udp = t.add_object(Object::Socket {
+        family: 2,
+        kind: 2,
+        protocol: 0,
+        cookie: SockCookie(1),
+        local: None,
+        peer: None,
+    });
+    t.call(a, "socket", [2, 2, 0, 0, 0, 0], 3).object = Some(udp);
+    t.call(a, "sendmmsg", [3, 0, 0, 0, 0, 0], 0).object = Some(udp);
+    let steps = steps(&t.plan(), 0);
+    let send = steps.iter().find(|s| s.nr == named("sendmmsg")).unwrap();
+    assert_eq!((send.args[1], send.args[2], send.expect), (0, 0, 0));
+}

@@ -12,7 +12,7 @@ use super::{
     detail_addr, detail_epoll, detail_local, detail_newfds, detail_object, detail_str, detail_value,
     new_sock, open_flags,
 };
-use ctrace_format::syscalls::Kind;
+use ctrace_format::syscalls::{self, Kind, Makes};
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
 
 pub(crate) const ENOSPC: i64 = -28;
@@ -75,13 +75,18 @@ impl World {
                 let dirfd = matches!(known.sc, Sc::Openat | Sc::Openat2).then_some(fd0);
                 let path_arg = u8::from(dirfd.is_some());
                 // What is opened once more by the name of its descriptor is known by that.
-                if let Some(fd) =
-                    detail_str(call, path_arg).and_then(|id| Self::descriptor_of(source.str(id)))
-                {
-                    self.ensure_fd(source, task, fd, call.object, flags & 3 != 0)?;
-                }
+                let named =
+                    detail_str(call, path_arg).and_then(|id| syscalls::descriptor_named(source.str(id)));
+                let twin = match named {
+                    Some(fd) => self.ensure_fd(source, task, fd, call.object, flags & 3 != 0)?,
+                    None => None,
+                };
                 let kind = self.opened(source, task, call, path_arg, dirfd, flags, mode);
                 let ofd = self.add_ofd(kind, flags, call.object);
+                if let Some(twin) = twin.filter(|twin| self.is_nameless_file(*twin)) {
+                    self.ofds[twin as usize].has_twin = true;
+                    self.ofds[ofd as usize].has_twin = true;
+                }
                 self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)?;
             }
             Sc::Socket => {
@@ -322,10 +327,10 @@ impl World {
             }
             Sc::Chdir => {
                 if let Some(target) = self.target(source, task, call, 0, None) {
-                    self.fs.present(&mut self.paths, target.path, NodeKind::Dir);
+                    let directory = self.fs.present(&mut self.paths, target.path, NodeKind::Dir);
                     let fs = self.procs[proc as usize].fs;
                     let state = &mut self.fs_states[fs as usize];
-                    state.cwd = target.path;
+                    (state.cwd, state.directory) = (target.path, Some(directory));
                     // From an unknown one, a relative path leads to an unknown one.
                     let text = detail_str(call, 0).map(|id| source.str(id));
                     state.began_here &= text.is_some_and(|text| text.first() != Some(&b'/'));
@@ -333,11 +338,12 @@ impl World {
             }
             Sc::Fchdir => {
                 if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)?
-                    && let OfdKind::Node { path, .. } = self.ofds[ofd as usize].kind
+                    && let OfdKind::Node { path, inode } = self.ofds[ofd as usize].kind
                 {
                     let fs = self.procs[proc as usize].fs;
-                    self.fs_states[fs as usize].cwd = path;
-                    self.fs_states[fs as usize].began_here = false;
+                    let state = &mut self.fs_states[fs as usize];
+                    (state.cwd, state.directory) = (path, Some(inode));
+                    state.began_here = false;
                 }
             }
             Sc::Unshare => {
@@ -373,7 +379,16 @@ impl World {
             }
             _ => {
                 self.apply_io(source, task, call, known, end_ns)?;
-                self.apply_names(source, task, call, known)?;
+                if !self.took_effect.remove(&(task, seq)) {
+                    self.apply_names(source, task, call, known)?;
+                }
+                let made = self.files_of(task).slots.get(&(call.ret as i32));
+                if let Makes::Result(cloexec) = known.row().makes
+                    && made.is_none_or(|slot| slot.since_ns != end_ns)
+                {
+                    let flags = if cloexec.is_set(&call.args) { O_CLOEXEC } else { 0 };
+                    self.new_anon(proc, call, OfdKind::Other, flags, end_ns)?;
+                }
             }
         }
         Ok(())

@@ -198,6 +198,7 @@ impl World {
         }
         let ofd = Ofd {
             kind,
+            has_twin: false,
             nonblock: flags & O_NONBLOCK != 0,
             append: flags & O_APPEND != 0,
             writable: flags & 3 != 0,

@@ -21,10 +21,12 @@ pub(crate) use details::{
 };
 
 use super::CompileError;
+use super::arrivals::CallId;
 use super::budget::Budget;
 use super::calls::{Calls, Sc};
 use super::fsmodel::{FsModel, InodeIx};
 use super::links::Links;
+use super::overlaps::Overlaps;
 use super::paths::{PathId, Paths};
 use ctrace_analysis::shared::{Marked, SharedMap};
 use ctrace_format::{ObjectId, SockAddr, StrId, Syscall, TaskId};
@@ -222,6 +224,8 @@ pub(crate) struct Files {
 #[derive(Debug, Clone)]
 pub(crate) struct FsState {
     pub(crate) cwd: PathId,
+    /// The directory that `cwd` stood for when it became the working directory.
+    pub(crate) directory: Option<InodeIx>,
     /// Nothing has told the working directory: it is the one that the recording began in, whichever that was.
     pub(crate) began_here: bool,
     pub(crate) umask: u32,
@@ -237,6 +241,9 @@ pub(crate) struct Ofd {
     pub(crate) writable: bool,
     /// File offset.
     pub(crate) pos: u64,
+    /// It was opened by the name of a descriptor of a file that has no name any more, or is what was opened so: here those are
+    /// one description, with one offset.
+    pub(crate) has_twin: bool,
     /// What descriptors have of it.
     handle: Weak<OfdRef>,
     /// Epoll instances that watch it.
@@ -412,6 +419,8 @@ pub(crate) struct Seed {
     pub(crate) cwd: Option<Vec<u8>>,
     /// The limit of descriptor numbers that processes began with, as far as a failure tells it.
     pub(crate) fd_limit: Option<u64>,
+    /// Changes of names that returned after others had found them made.
+    pub(crate) overlaps: Overlaps,
 }
 
 /// See the module.
@@ -498,6 +507,8 @@ pub(crate) struct World {
     numbers_looked_at: u64,
     /// Descriptors of unknown origin that could be written to, but not read.
     written_to: FxHashSet<(ProcIx, i32)>,
+    /// Changes of names that have been made and will return.
+    took_effect: FxHashSet<CallId>,
 }
 
 /// The path a path argument stands for.
@@ -572,6 +583,7 @@ impl World {
             numbers_judged: 0,
             numbers_looked_at: 0,
             written_to: FxHashSet::default(),
+            took_effect: FxHashSet::default(),
         }
     }
 

@@ -4,14 +4,15 @@ use super::super::CompileError;
 use super::super::calls::{Known, Sc};
 use super::super::fsmodel::{InodeIx, NodeKind};
 use super::super::links::Observed;
+use super::super::overlaps::Overlaps;
 use super::super::paths::PathId;
 use super::super::source::Source;
 use super::{
-    AT_FDCWD, O_CREAT, O_DIRECTORY, O_EXCL, O_TMPFILE, O_TRUNC, OfdKind, Target, TaskIx, World, detail_str,
-    open_flags,
+    AT_FDCWD, O_CREAT, O_DIRECTORY, O_EXCL, O_TMPFILE, O_TRUNC, OfdIx, OfdKind, Target, TaskIx, World,
+    detail_addr, detail_str, open_flags,
 };
-use ctrace_format::syscalls::{Follow, Kind};
-use ctrace_format::{Detail, Object, Syscall};
+use ctrace_format::syscalls::{self, Family, Follow, Kind};
+use ctrace_format::{Detail, Object, SockAddr, Syscall};
 
 impl World {
     /// What the path argument `arg` of a call means; `dirfd` is the descriptor it is relative to.
@@ -25,17 +26,25 @@ impl World {
     ) -> Option<Target> {
         let id = detail_str(call, arg)?;
         let text = source.str(id);
-        let base = match dirfd {
-            Some(fd) if fd != AT_FDCWD && text.first() != Some(&b'/') => match self.ofd_of(task, fd) {
+        let relative = text.first() != Some(&b'/');
+        let (base, directory) = match dirfd {
+            Some(fd) if fd != AT_FDCWD && relative => match self.ofd_of(task, fd) {
                 Some(ofd) => match self.ofds[ofd as usize].kind {
-                    OfdKind::Node { path, .. } => path,
+                    OfdKind::Node { path, inode } => (path, Some(inode)),
                     _ => return None,
                 },
                 None => return None,
             },
-            _ => self.cwd_of(task),
+            _ => {
+                let state = self.fs_of(task);
+                (state.cwd, state.directory)
+            }
         };
         let by_fd = text.is_empty();
+        let base = match directory.filter(|ix| relative && !by_fd && self.fs.node(*ix).removed) {
+            Some(ix) => self.fs.grave(&mut self.paths, base, ix),
+            None => base,
+        };
         let path = if let Some(path) = self.targets.get(&(base, id)) {
             *path
         } else {
@@ -45,6 +54,65 @@ impl World {
         };
         let sc = self.calls.get(call.sysno).sc;
         Some(Target { path: self.resolve(path, follows(sc, call, text)), by_fd })
+    }
+
+    /// The names that a call is about.
+    pub(crate) fn names_of(
+        &mut self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        known: &Known,
+    ) -> Vec<PathId> {
+        let Some(args) = known.args else { return Vec::new() };
+        let mut out = Vec::new();
+        let mut dirfd = None;
+        for (i, (_, kind)) in args.iter().enumerate() {
+            match kind {
+                Kind::DirFd => dirfd = Some(call.args[i] as i32),
+                Kind::Path => {
+                    let target = self.target(source, task, call, i as u8, dirfd);
+                    out.extend(target.filter(|target| !target.by_fd).map(|target| target.path));
+                    dirfd = None;
+                }
+                Kind::SockAddr => {
+                    // The name of a socket is one of a file.
+                    if let Some(SockAddr::Unix(path)) =
+                        detail_addr(call, i as u8).map(|addr| self.absolute(task, addr))
+                        && path.first() == Some(&b'/')
+                    {
+                        let path = self.paths.intern(&path);
+                        out.push(self.resolve(path, true));
+                    }
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+
+    /// A call is about to be looked at: the changes of names that it comes after are made by then, though they return later.
+    pub(crate) fn catch_up(&mut self, source: &dyn Source, task: TaskIx) -> Result<(), CompileError> {
+        let id = (task, self.tasks[task as usize].ops);
+        for change in self.seed.overlaps.before(id).to_vec() {
+            if !self.took_effect.insert(change.id) {
+                continue;
+            }
+            let (by, call) = (change.id.0, &change.call);
+            let known = self.calls.get(call.sysno);
+            if known.row().family != Family::Open {
+                self.apply_names(source, by, call, &known)?;
+            } else if let Some(path) = self.names_of(source, by, call, &known).first().copied() {
+                self.room_for(path);
+                self.fs.create(&self.paths, path, NodeKind::File, Some(open_flags(call, known.sc).1));
+            }
+        }
+        Ok(())
+    }
+
+    /// The changes of names that returned after others had found them made.
+    pub(crate) fn overlaps(&self) -> &Overlaps {
+        &self.seed.overlaps
     }
 
     /// The workload gave `from` the name `to`: who is in a directory goes with it.
@@ -109,20 +177,20 @@ impl World {
         call: &Syscall,
         arg: u8,
     ) -> Option<(i32, OfdKind)> {
-        let fd = Self::descriptor_of(source.str(detail_str(call, arg)?))?;
+        let fd = syscalls::descriptor_named(source.str(detail_str(call, arg)?))?;
         let ofd = self.ofd_of(task, fd)?;
         Some((fd, self.ofds[ofd as usize].kind))
     }
 
-    /// The number of the descriptor that a path names.
-    pub(super) fn descriptor_of(text: &[u8]) -> Option<i32> {
-        const DIRECTORIES: [&[u8]; 3] = [b"/dev/fd/", b"/proc/self/fd/", b"/proc/thread-self/fd/"];
-        const STANDARD: [&[u8]; 3] = [b"/dev/stdin", b"/dev/stdout", b"/dev/stderr"];
-        if let Some((_, fd)) = STANDARD.iter().zip(0..).find(|(name, _)| **name == text) {
-            return Some(fd);
+    /// Whether a description is of a file that has no name any more.
+    pub(crate) fn is_nameless_file(&self, ofd: OfdIx) -> bool {
+        match self.ofds[ofd as usize].kind {
+            OfdKind::Node { path, inode } => {
+                self.fs.node(inode).kind == NodeKind::File && self.fs.lookup(path) != Some(inode)
+            }
+            OfdKind::Mem { .. } => true,
+            _ => false,
         }
-        let number = DIRECTORIES.iter().find_map(|directory| text.strip_prefix(*directory))?;
-        std::str::from_utf8(number).ok()?.parse().ok()
     }
 
     /// What a failure says about the name it was about.
@@ -232,7 +300,8 @@ impl World {
             _ => (NodeKind::Unknown, 0, 0, 0),
         };
         let known_present = self.fs.lookup(path).is_some();
-        let inode = if self.creates(call, flags, path) {
+        let made_before = self.took_effect.remove(&(task, self.tasks[task as usize].ops.saturating_sub(1)));
+        let inode = if !made_before && self.creates(call, flags, path) {
             self.room_for(path);
             self.fs.create(
                 &self.paths,

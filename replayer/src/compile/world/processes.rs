@@ -320,7 +320,8 @@ impl World {
         exe: Option<PathId>,
     ) -> ProcIx {
         self.files.push(Files { users: 1, ..Files::default() });
-        self.fs_states.push(FsState { cwd, began_here: false, umask });
+        let directory = self.fs.lookup(cwd);
+        self.fs_states.push(FsState { cwd, directory, began_here: false, umask });
         let proc = self.procs.len() as ProcIx;
         self.procs.push(Proc {
             tgid,
