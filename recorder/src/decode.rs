@@ -64,6 +64,8 @@ pub(crate) struct Decoder {
     now_ns: u64,
     /// When the recorder was told to stop, `CLOCK_BOOTTIME`; `u64::MAX`: not yet.
     pub(crate) stop_ns: u64,
+    /// Processes that ended a short while ago.
+    dead: FxHashSet<u32>,
     /// Threads that may be gone, see [`Decoder::forget_gone`].
     suspects: FxHashSet<u32>,
     timeline: timeline::State,
@@ -120,6 +122,7 @@ impl Decoder {
             calls: 0,
             aggregated: 0,
             tasks_changed: true,
+            dead: FxHashSet::default(),
             suspects: FxHashSet::default(),
             timeline: timeline::State::default(),
             block_flags: Vec::new(),
@@ -494,5 +497,27 @@ mod tests {
         let returned = (50, 50, 7, SyscallFlags::default());
         assert_eq!(told, [returned, (60, 40, 0, SyscallFlags::NO_EXIT)]);
         assert_eq!(decoder.alive(), 1, "its end was seen later");
+    }
+
+    #[test]
+    fn a_process_ends_once_though_its_last_threads_end_at_the_same_moment() {
+        let mut w = writer();
+        let mut decoder = Decoder::new(0, |_| true);
+        let mut ends = Vec::new();
+        let mut see = |record: &[u8]| {
+            decoder.record(&mut w, record, &mut |_, event| {
+                if let Event::Process(Process { kind: ProcessKind::Exit { group_dead, .. }, .. }) = event {
+                    ends.push(*group_dead);
+                }
+            });
+        };
+        let thread = |t_ns| Exit { tid: TID + 1, ..exit(t_ns) };
+        see(bytes(&join(1)));
+        see(bytes(&thread(10)));
+        see(bytes(&exit(11)));
+        // Another gets its id.
+        see(bytes(&join(20)));
+        see(bytes(&exit(30)));
+        assert_eq!(ends, [true, false, true]);
     }
 }

@@ -19,6 +19,7 @@ impl Decoder {
         let creds = self.tasks.get(&fork.tid).and_then(|t| t.creds);
         let comm = w.comm(until_nul(&fork.comm));
         let group = self.group(fork.child_tid, fork.group);
+        self.dead.remove(&fork.child_tid);
         self.tasks.insert(
             fork.child_tid,
             Task {
@@ -102,20 +103,33 @@ impl Decoder {
     ) -> Option<()> {
         let exit: Exit = crate::raw::read(record)?;
         let task = self.task(w, exit.tid, exit.tgid);
+        // Threads that end at the same moment all find that no other is left: `do_exit` counts them down before it comes to
+        // the tracepoint (kernel/exit.c).
+        let group_dead = exit.group_dead != 0 && self.dead(exit.tgid);
         push(
             w,
             &Event::Process(Process {
                 t_ns: self.rel(exit.t_ns),
                 task,
-                kind: ProcessKind::Exit { status: exit.code, group_dead: exit.group_dead != 0 },
+                kind: ProcessKind::Exit { status: exit.code, group_dead },
             }),
         );
         self.tasks.remove(&exit.tid);
-        self.timeline.ended(exit.tid, task, self.now_ns, exit.group_dead != 0);
+        self.timeline.ended(exit.tid, task, self.now_ns, group_dead);
         self.tasks_changed = true;
         self.entry.remove(&exit.tid);
         self.executed.remove(&exit.tid);
         Some(())
+    }
+
+    /// A process has ended. Whether that was not known.
+    fn dead(&mut self, tgid: u32) -> bool {
+        /// Of those that ended long ago no more threads end.
+        const MOST: usize = 1 << 12;
+        if self.dead.len() >= MOST {
+            self.dead.clear();
+        }
+        self.dead.insert(tgid)
     }
 
     /// The group of a task that is taken in as being in this one. That a container is new is told at once, and may
@@ -138,6 +152,7 @@ impl Decoder {
             let comm = w.comm(until_nul(&join.comm));
             let start_ns = self.rel(join.start_ns);
             let group = self.group(join.tid, join.group);
+            self.dead.remove(&join.tid);
             self.tasks
                 .insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None, creds: None, group });
         }

@@ -120,11 +120,18 @@ fn time_between_calls_is_split_into_computing_and_waiting_for_a_cpu() {
 fn all_is_seen_until_the_end_whatever_is_detached_first() {
     // It sends itself signals, each of which it gets as the call returns.
     let command = ["sh", "-c", "trap : USR1; while :; do kill -USR1 $$; done"];
-    let Some(r) = record_for(&command, Some(Duration::from_millis(400))) else { return };
-    let sent = r.named("kill").iter().filter(|call| call.flags == SyscallFlags::default()).count();
-    let is_delivery = |event: &Event| matches!(event, Event::Signal(signal) if signal.delivered);
-    let delivered = r.events().iter().filter(|event| is_delivery(event)).count();
-    assert!(sent > 0 && (sent == delivered || sent == delivered + 1), "{sent} sent, {delivered} delivered");
-    let end = r.outcome.summary.duration_ns;
-    assert!(r.events().iter().all(|event| event.end_ns() <= end));
+    // How long a program takes to start is the machine's affair.
+    for limit in [400, 2_000, 10_000] {
+        let Some(r) = record_for(&command, Some(Duration::from_millis(limit))) else { return };
+        let sent = r.named("kill").iter().filter(|call| call.flags == SyscallFlags::default()).count();
+        let is_delivery = |event: &Event| matches!(event, Event::Signal(signal) if signal.delivered);
+        let delivered = r.events().iter().filter(|event| is_delivery(event)).count();
+        let end = r.outcome.summary.duration_ns;
+        assert!(r.events().iter().all(|event| event.end_ns() <= end));
+        assert!(sent == delivered || sent == delivered + 1, "{sent} sent, {delivered} delivered");
+        if sent > 0 {
+            return;
+        }
+    }
+    panic!("no signal was recorded");
 }
