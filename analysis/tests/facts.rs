@@ -778,7 +778,7 @@ fn which_worker_takes_work_from_a_shared_pipe_does_not_matter_that_it_is_taken_d
     assert!(network([10, 10, 10], [10, 5, 0]) < 0.9);
 }
 
-/// What has no name any more is opened by that of its descriptor; in a replay by another name, or as a copy.
+/// A program opens a file without a name by the name of its descriptor; a replay opens it by another name, or opens a copy.
 #[test]
 fn what_is_opened_by_the_name_of_its_descriptor_is_known_by_its_own() {
     let run = |pid, path: &str| {

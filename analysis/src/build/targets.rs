@@ -70,7 +70,7 @@ impl Builder<'_> {
         }
     }
 
-    /// What the descriptor refers to that a path names, as `/dev/stdout` and `/proc/self/fd/3` do.
+    /// The object behind the descriptor that a path names: `/dev/stdout` and `/proc/self/fd/3` are such paths.
     fn behind_named_descriptor(&self, tgid: Tgid, s: &Syscall) -> Option<ObjectId> {
         let mut paths = s.details.iter().filter_map(|d| match d {
             Detail::Str { value, .. } => Some(self.trace.str(*value)),

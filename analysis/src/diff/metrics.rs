@@ -716,7 +716,7 @@ fn difference(x: &Conn, y: &Conn, profile: Profile, pooled: bool) -> Option<Stri
     (cx != cy).then(|| format!("{}, in the other run {}", text(cx), text(cy)))
 }
 
-/// Who speaks in the first turns of a stream.
+/// The directions of a stream's first turns; true: this end sends.
 pub(super) fn first_turns(c: &Conn) -> Vec<bool> {
     c.turns().take(4).map(|turn| turn.sent).collect()
 }

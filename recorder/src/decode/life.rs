@@ -124,7 +124,7 @@ impl Decoder {
 
     /// A process has ended. Whether that was not known.
     fn dead(&mut self, tgid: u32) -> bool {
-        /// Of those that ended long ago no more threads end.
+        /// A process that ended long ago has no threads left whose ends could come.
         const MOST: usize = 1 << 12;
         if self.dead.len() >= MOST {
             self.dead.clear();

@@ -200,7 +200,7 @@ pub struct TaskSlot {
     pub scratch_top: AtomicU64,
     /// Worker's own: the signals that are blocked while an image is replaced, and were before.
     pub exec_mask: AtomicU64,
-    /// Who sleeps until this task has come somewhere.
+    /// The tasks that sleep until this one has come to a place of its program.
     pub sleepers: Sleepers,
 }
 

@@ -1,9 +1,10 @@
-//! Who sleeps until a task has come to a place of its program, and whom the task wakes as it goes on.
+//! Tasks that sleep until another task has come to a place of its program. That task wakes them as it goes on.
 //!
-//! Waking everybody who waits for a task whenever it moves would wake each of `n` waiters for every other of them. So a
-//! sleeper has a futex word by where its place is: one for each place of the eight around it, one for each eight of the 64
-//! around those, one for each 64 of every 1,024 beyond them. A task that passes a place wakes the words of that place alone. Who
-//! slept for an eight or a 64 sleeps again, for a nearer one: after at most three wakes, and one more for every 1,024 places.
+//! A task that woke all its sleepers whenever it moves would wake each of `n` for every other of them. So a sleeper has a
+//! futex word by where its place is: one for each place of the eight around it, one for each eight of the 64 around those, one
+//! for each 64 of every 1,024 beyond them. A task that passes a place wakes the words of that place alone. A sleeper that
+//! waited for an eight or a 64 sleeps again, for a nearer one: it is woken at most three times, and once more for every 1,024
+//! places.
 
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 

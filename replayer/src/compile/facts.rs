@@ -88,10 +88,13 @@ pub(crate) struct Facts {
 /// Addresses of the recorded host that are kept.
 const OWN_IPS: usize = 4096;
 
+/// Tasks that are kept of those that accept in one table: every call that makes a descriptor there looks at all of them.
+const ACCEPTORS: usize = 128;
+
 /// Accepts that waited, and got a descriptor in a table that tasks share.
 #[derive(Debug, Default)]
 pub(crate) struct Patient {
-    /// Who accepts, by table.
+    /// The tasks that accept, by table.
     by_table: FxHashMap<u32, Vec<TaskIx>>,
     /// By task, in their order: which of its calls, and when it began.
     calls: FxHashMap<TaskIx, Vec<(u32, u64)>>,
@@ -99,11 +102,14 @@ pub(crate) struct Patient {
 
 impl Patient {
     fn add(&mut self, files: u32, (task, seq): CallId, start_ns: u64) {
-        let calls = self.calls.entry(task).or_default();
-        if calls.is_empty() {
-            self.by_table.entry(files).or_default().push(task);
+        let tasks = self.by_table.entry(files).or_default();
+        if !self.calls.contains_key(&task) {
+            if tasks.len() >= ACCEPTORS {
+                return;
+            }
+            tasks.push(task);
         }
-        calls.push((seq, start_ns));
+        self.calls.entry(task).or_default().push((seq, start_ns));
     }
 
     fn len(&self) -> usize {

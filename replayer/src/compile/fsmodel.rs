@@ -377,7 +377,7 @@ impl FsModel {
         self.unbind(paths, path);
     }
     /// A name of its own for a directory that was removed from `path`, for what is looked for in it: nothing has a name
-    /// there, whatever `path` stands for now.
+    /// there, even when something else is called `path`.
     pub(crate) fn grave(&mut self, paths: &mut Paths, path: PathId, ix: InodeIx) -> PathId {
         let grave = [paths.get(path), b" (removed ", ix.0.to_string().as_bytes(), b")"].concat();
         let grave = paths.intern(&grave);

@@ -10,9 +10,9 @@ use super::arrivals::CallId;
 use super::budget::Budget;
 use super::calls::{Known, Sc};
 use super::paths::PathId;
-use super::world::{O_CREAT, O_EXCL, World, open_flags};
+use super::world::{O_CREAT, World, is_told_to_create, open_flags};
 use ctrace_format::syscalls::Family;
-use ctrace_format::{Detail, Syscall, SyscallFlags};
+use ctrace_format::{Syscall, SyscallFlags};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 
@@ -166,10 +166,7 @@ impl Finder {
             return Ok(());
         }
         let opens = known.row().family == Family::Open;
-        let made = || {
-            call.details.contains(&Detail::Created)
-                || open_flags(call, known.sc).0 & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
-        };
+        let made = || is_told_to_create(call, open_flags(call, known.sc).0);
         let changes = call.ret >= 0 && (known.row().renames || opens && made());
         for (at, path) in paths.iter().enumerate() {
             let look = Look {
@@ -222,7 +219,7 @@ impl Finder {
         }
         let mut changed_again = false;
         for later in later {
-            // Who comes after the next change comes after this one, too.
+            // A call that comes after the next change comes after this one, too.
             self.comes_after(later.id, &look, call, !changed_again);
             changed_again |= later.leaves.is_some();
         }

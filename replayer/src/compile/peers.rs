@@ -122,7 +122,7 @@ pub(crate) struct Peers {
     /// Who exchanges datagrams with a socket of the workload, by address (none: a sender without one).
     correspondents: FxHashMap<SockIx, FxHashMap<Option<SockAddr>, SockIx>>,
     next_correspondent: SockIx,
-    /// Who is at an address for datagrams; nobody any more, where somebody was.
+    /// The peers that are at an address for datagrams; none, where one was and has left.
     at: FxHashMap<SockAddr, BTreeSet<SockIx>>,
     /// Where nobody is: the last datagram that was to find nobody there.
     deserted: FxHashMap<SockAddr, Wait>,
@@ -558,7 +558,7 @@ impl Peers {
         let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
         let mut shared = false;
         if let Some(addr) = addr {
-            // Who was there before may be there still when this one comes: nothing keeps their steps in order.
+            // A peer that was there before may be there still when this one comes: nothing keeps their steps in order.
             shared = self.at.contains_key(&canonical(addr));
             self.at.entry(canonical(addr)).or_default().insert(key);
             if let Some(unheard) = self.deserted.remove(&canonical(addr)) {

@@ -227,8 +227,8 @@ impl Lower<'_> {
                 let mut turn = turn;
                 if let Some(state) = self.world.socks.get(key as usize) {
                     let fin = self.facts.fin.get(&state.cookie);
-                    // What found nobody any more is what the reset says: what was sent after the end, or, where nothing was, after
-                    // the last answer.
+                    // The reset says that something found nobody any more: it was sent after the end or, where nothing was, after the
+                    // last answer.
                     turn.after_sent = match fin.and_then(|fin| fin.read) {
                         Some(read) => read.min(state.sent),
                         None => turn.after_sent.min(state.answered),

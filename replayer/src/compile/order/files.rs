@@ -111,8 +111,8 @@ fn written(model: &Model<'_>, cx: &Cx<'_>) -> Vec<(InodeIx, bool)> {
     written.chain(model.truncates(cx).map(|inode| (inode, false))).collect()
 }
 
-/// What a change waits for because of who looked before: who returned without having found the name as this change leaves
-/// it looked before it took place, even if this call was under way by then; unless there were others in between.
+/// A change waits for a call that looked before it: one that returned without having found the name as this change leaves it
+/// looked before the change took place, even if this call was under way by then; unless other changes came in between.
 fn after(look: &Look, leaves: bool, is_overtaken: bool, cx: &Cx<'_>, needs: &mut Needs) {
     if cx.call.ret >= 0 && !is_overtaken && look.found == Some(!leaves) && look.by.task != cx.task {
         needs.done(EdgeKind::Path, [&look.by]);

@@ -38,7 +38,7 @@ fn ends(t: &mut Mem) {
     tells(t, ConnectionKind::State { old: TcpState::Established, new: TcpState::CloseWait, error: 0 });
 }
 
-/// What the other end does: calls and lengths.
+/// The calls of the other end, with their lengths.
 fn peer(plan: &Plan) -> Vec<(u32, u64)> {
     let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
     steps(plan, program.tasks.len() as u32 - 1).iter().map(|step| (step.nr, step.args[2])).collect()

@@ -440,7 +440,7 @@ fn an_accept_begins_when_all_have_the_numbers_that_they_had_by_then() {
     t.open(c, b"/f", 0, 4, Some(file));
     let start_ns = t.now;
     t.now += 100;
-    // What others do while it waits hides nothing.
+    // Calls of others while it waits hide nothing.
     for _ in 0..100 {
         t.open(c, b"/f", 0, 6, Some(file));
         t.call(c, "close", [6, 0, 0, 0, 0, 0], 0);

@@ -381,7 +381,7 @@ fn a_directory_is_made_anew_after_who_removes_it_and_returns_later() {
     let (a, b) = two(&mut t);
     at(&mut t, a, "mkdir", b"/w/d", 0, (10_000, 1_000));
     at(&mut t, a, "rmdir", b"/w/d", 0, (12_000, 9_000));
-    // What is missing may be a directory above.
+    // A directory above may be the one that is missing.
     at(&mut t, b, "mkdir", b"/w/d/e", -2, (13_000, 1_000));
     at(&mut t, b, "mkdir", b"/w/d", 0, (15_000, 1_000));
     at(&mut t, b, "mkdir", b"/w/d/e", 0, (17_000, 1_000));
@@ -420,7 +420,7 @@ fn place(plan: &Plan, task: u32, name: &str) -> u32 {
     waits(plan, task).iter().position(|(nr, _)| *nr == named(name)).unwrap() as u32
 }
 
-/// What the last call of a name in the program of a task waits for.
+/// The waits of the last call of this name in the program of a task.
 fn waited_for(plan: &Plan, task: u32, name: &str) -> Vec<Wait> {
     waits(plan, task).into_iter().rfind(|(nr, _)| *nr == named(name)).unwrap().1
 }

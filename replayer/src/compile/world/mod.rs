@@ -760,6 +760,11 @@ pub(crate) fn open_flags(call: &Syscall, sc: Sc) -> (u32, u32) {
     }
 }
 
+/// Whether an `open` that succeeded made the file, as the kernel said or the flags ask for.
+pub(crate) fn is_told_to_create(call: &Syscall, flags: u32) -> bool {
+    call.details.contains(&ctrace_format::Detail::Created) || flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
+}
+
 /// The offset of a positional read or write.
 pub(crate) fn positional(sc: Sc, call: &Syscall) -> Option<u64> {
     match sc {

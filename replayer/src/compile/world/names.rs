@@ -9,7 +9,7 @@ use super::super::paths::PathId;
 use super::super::source::Source;
 use super::{
     AT_FDCWD, O_CREAT, O_DIRECTORY, O_EXCL, O_TMPFILE, O_TRUNC, OfdIx, OfdKind, Target, TaskIx, World,
-    detail_addr, detail_str, open_flags,
+    detail_addr, detail_str, is_told_to_create, open_flags,
 };
 use ctrace_format::syscalls::{self, Family, Follow, Kind};
 use ctrace_format::{Detail, Object, SockAddr, Syscall};
@@ -256,9 +256,7 @@ impl World {
 
     /// Whether an `open` that succeeds makes the file: the kernel said so, the flags ask for it, or nothing was there.
     pub(crate) fn creates(&self, call: &Syscall, flags: u32, path: PathId) -> bool {
-        call.details.contains(&Detail::Created)
-            || flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
-            || flags & O_CREAT != 0 && self.fs.is_absent(&self.paths, path)
+        is_told_to_create(call, flags) || flags & O_CREAT != 0 && self.fs.is_absent(&self.paths, path)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of an open call")]

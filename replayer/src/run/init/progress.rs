@@ -14,7 +14,7 @@ const SLACK_NS: u64 = 3_000_000;
 const STANDS: u32 = 2;
 /// A task may be this far behind before the clock waits for it: until then it catches up by leaving idle time out.
 const BEHIND_NS: u64 = 10_000_000;
-/// Who is later than this is behind: a task that is woken while a CPU is idle runs within a tenth of it.
+/// A task that is later than this is behind: one that is woken while a CPU is idle runs within a tenth of it.
 const LATE_NS: u64 = 1_000_000;
 /// How often a task is asked how long it has worked: the kernel adds that up a few hundred times a second
 /// (`update_curr`, kernel/sched/fair.c).
