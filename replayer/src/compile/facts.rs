@@ -47,7 +47,7 @@ pub(crate) struct Facts {
     pub(crate) refusals: Refusals,
     /// Sockets that received a reset, by cookie: when.
     pub(crate) reset: FxHashMap<u64, u64>,
-    /// Sockets that sent or received a reset, by cookie: how many bytes had come to them in all.
+    /// Sockets that sent or received a reset, by cookie: how many bytes had come to them in all; 0: not known.
     pub(crate) cut_off: FxHashMap<u64, u64>,
     /// Address of each socket, as last known: what a bind to any port came to.
     pub(crate) locals: Vec<Option<SockAddr>>,
@@ -272,7 +272,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                     cut_off.entry(c.cookie.0).or_insert(0);
                 }
                 ConnectionKind::Closed { bytes_received, .. } => {
-                    if let Some(bytes) = cut_off.get_mut(&c.cookie.0).filter(|_| c.cookie.0 != 0) {
+                    // The kernel counts from the connection's begin: if the recording did not see that, nobody knows how much of
+                    // it was read before.
+                    if connects.established.contains_key(&c.cookie.0)
+                        && let Some(bytes) = cut_off.get_mut(&c.cookie.0)
+                    {
                         *bytes = bytes_received;
                     }
                 }
