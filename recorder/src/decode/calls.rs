@@ -89,6 +89,8 @@ impl Decoder {
         call.wait_cpu_ns = slot.wait_cpu_ns;
         call.blocked_ns = slot.blocked_ns;
         call.flags |= call_flag::NO_EXIT;
+        // The slot still has the result of the call before.
+        call.ret = 0;
         call.dur_ns = now_boottime_ns.saturating_sub(call.t_ns);
         self.finish_call(w, &call, tail, push);
         self.tell_placed(w, self.rel(now_boottime_ns), push);

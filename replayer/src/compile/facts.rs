@@ -304,6 +304,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         }
         world.catch_up(source, task)?;
         let known = world.calls.get(call.sysno);
+        // Else its result says nothing.
+        let returned = !call.flags.contains(SyscallFlags::NO_EXIT);
         let seq = world.tasks[task as usize].ops;
         match known.sc {
             Sc::Futex => {
@@ -331,7 +333,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 }
             }
             // It took its number before the recording began.
-            Sc::Accept | Sc::Accept4 if call.ret >= 0 && call.t_ns == 0 && seq == 0 => {
+            Sc::Accept | Sc::Accept4 if returned && call.ret >= 0 && call.t_ns == 0 && seq == 0 => {
                 let files = world.procs[world.tasks[task as usize].proc as usize].files;
                 early_accepts.entry(files).or_default().push((call.ret as i32, task));
             }
@@ -369,14 +371,14 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         budget.things("refused datagrams", refusals.len())?;
         let span = Span { call: (task, seq), start_ns: call.t_ns, end_ns: event.end_ns() };
         let files = world.procs[world.tasks[task as usize].proc as usize].files;
-        if known.sc == Sc::Close && call.ret == 0 {
+        if returned && known.sc == Sc::Close && call.ret == 0 {
             let closes = closes.entry(files).or_default();
             if closes.len() >= CLOSES {
                 closes.pop_front();
             }
             closes.push_back((span.call, call.args[0] as i32, call.t_ns));
         }
-        if call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
+        if returned && call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
             let fd = call.ret as i32;
             if world.files_of(task).slots.get(&fd).is_some() && !matches!(known.sc, Sc::Dup2 | Sc::Dup3) {
                 let reused = reused.entry((files, fd)).or_default();
@@ -408,15 +410,13 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             if let Some(listener) = world.sock_of(task, call.args[0] as i32) {
                 arriving.in_vain(listener, span);
             }
-        } else if call.ret > 0 {
+        } else if returned && call.ret > 0 {
             for (listener, _) in world.told_of_connections(task, call, known.sc) {
                 arriving.told(listener, span);
             }
         }
-        if !call.flags.contains(SyscallFlags::NO_EXIT) {
+        if returned {
             datagrams.note(&mut world, budget, task, call, known.sc)?;
-        }
-        if !call.flags.contains(SyscallFlags::NO_EXIT) {
             pools.uses(&world, (task, seq), call, known.sc);
         }
         told.call(&world, budget, task, call, &known)?;
@@ -424,6 +424,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         told.applied(&world, task, call, &known);
         pools.saw(&world, task, call, known.sc);
         if accepts
+            && returned
             && call.ret >= 0
             && let Some(listener) = world.sock_of(task, call.args[0] as i32)
             && let Some(sock) = world.sock_of(task, call.ret as i32)

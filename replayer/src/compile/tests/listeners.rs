@@ -356,6 +356,22 @@ fn a_number_that_nobody_was_seen_to_close_is_free_for_who_got_it() {
 }
 
 #[test]
+fn an_accept_that_never_returned_frees_no_number_and_took_no_connection() {
+    let mut t = Mem::new();
+    let [a, _] = t.workers();
+    t.comes(11, 1001);
+    t.accept(a, 3, 6, 11, 1001);
+    let call = t.call(a, "accept4", [3, 0, 0, 0, 0, 0], 6);
+    (call.flags, call.duration_ns) = (SyscallFlags::NO_EXIT, 90_000);
+    let plan = t.plan();
+    let of_engine = |step: &Step| step.nr == named("close") && step.flags & flags::ENGINE != 0;
+    let last = steps(&plan, 0).iter().rposition(|step| step.nr == named("accept4")).unwrap();
+    assert!(!steps(&plan, 0)[..last].iter().any(of_engine));
+    let of_peers = peers(&plan).flat_map(|task| steps(&plan, task));
+    assert_eq!(of_peers.filter(|step| step.nr == named("connect")).count(), 1);
+}
+
+#[test]
 fn a_close_waits_for_all_who_used_the_descriptor() {
     let mut t = Mem::new();
     let [a, b] = threads(&mut t);
