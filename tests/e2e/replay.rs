@@ -1,6 +1,8 @@
 //! Recordings of real programs, replayed and judged.
 
-use crate::host::{Guarded, Recording, Redis, can_record, ctrace, free_port, has, run, shared, wait_for};
+use crate::host::{
+    Guarded, Recording, Redis, alone, can_record, ctrace, free_port, has, run, shared, wait_for,
+};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -285,4 +287,18 @@ fn a_dry_run_does_nothing() {
     let ran = run(["replay", "--dry-run", trace.to_str().unwrap()]).expect(0);
     assert!(ran.stdout.contains("execve") || ran.stdout.contains("step"), "{}", ran.stdout);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn the_demo_of_every_incident_matches() {
+    if !can_record() {
+        return;
+    }
+    let _host = alone();
+    for incident in ["payment-refuses", "payment-slow", "disk-full", "fd-leak"] {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("demo");
+        println!("{incident}");
+        run(["demo", "--json", "--incident", incident, "--dir", to.to_str().unwrap()]).expect(0);
+    }
 }

@@ -637,7 +637,10 @@ fn discover_from(source: &dyn Source, cwd: Option<Vec<u8>>) -> Result<Discovered
                         world.observed(&mut links, target.path, source.str(*found));
                     }
                 }
-                if call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
+                if call.ret >= 0
+                    && !call.flags.contains(SyscallFlags::NO_EXIT)
+                    && known.name.is_some_and(ctrace_format::syscalls::returns_fd)
+                {
                     // It was free: what the snapshot shows there is what this call made.
                     let proc = &world.procs[world.tasks[task as usize].proc as usize];
                     let there = world.files_of(task).slots.get(&(call.ret as i32));
