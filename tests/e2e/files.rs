@@ -374,7 +374,7 @@ fn processes_that_make_and_remove_the_same_directories_find_what_they_found() {
     shell(
         "directories in dispute",
         "",
-        "for w in 1 2 3; do (for i in 1 2 3 4 5 6; do mkdir -p d/x/y/z; echo $i > d/x/y/z/$w; rm -rf d/x; done 2> errors.$w) & done; wait; ls -R d",
+        "cd DIR; for w in 1 2 3; do (for i in 1 2 3 4 5 6; do mkdir -p d/x/y/z; echo $i > d/x/y/z/$w; rm -rf d/x; done 2> errors.$w) & done; wait; ls -R d",
     );
 }
 
@@ -383,7 +383,7 @@ fn a_writer_is_killed_at_the_write_that_found_no_reader() {
     let outcome = shell(
         "pipes without readers",
         "",
-        "for i in 1 2 3 4 5 6 7 8 9 10; do find /usr/lib -maxdepth 2 | head -3; done > found",
+        "cd DIR; for i in 1 2 3 4 5 6 7 8 9 10; do find /usr/lib -maxdepth 2 | head -3; done > found",
     );
     if let Some(outcome) = outcome {
         assert_eq!(outcome["diff"]["verdict"], "match", "{outcome:#}");
@@ -395,7 +395,7 @@ fn a_file_without_a_name_is_opened_by_its_descriptor() {
     let outcome = shell(
         "files without names",
         "",
-        "exec 3<> x; rm x; echo hello >&3; cat /proc/self/fd/3; read line < /dev/fd/3; echo $line | tee -a log /dev/stdout > y; cat y log; exec 3>&-",
+        "cd DIR; exec 3<> x; rm x; echo hello >&3; cat /proc/self/fd/3; read line < /dev/fd/3; echo $line | tee -a log /dev/stdout > y; cat y log; exec 3>&-",
     );
     if let Some(outcome) = outcome {
         assert_eq!(outcome["diff"]["verdict"], "match", "{outcome:#}");

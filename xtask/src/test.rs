@@ -4,6 +4,7 @@
 //! that one run shows everything that is wrong.
 
 use anyhow::{Context, Result};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
@@ -115,6 +116,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let mut total = Counts::default();
     let mut broken = Vec::new();
+    let before = unknown_files(&root);
     for stage in STAGES {
         if args.only.as_ref().is_some_and(|only| !stage.name.contains(only.as_str())) {
             continue;
@@ -127,6 +129,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             broken.push(stage.name);
         }
         total.add(counts);
+    }
+    match (before, unknown_files(&root)) {
+        (Some(before), Some(after)) => {
+            for left in after.difference(&before) {
+                total.fail(&format!("files that tests leave: {left}"));
+            }
+        }
+        _ => total.skipped.push("skipped: files that tests leave: this tree is not a git checkout".into()),
     }
     for reason in &total.skipped {
         println!("{reason}");
@@ -141,6 +151,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let failed = total.failed.max(broken.len() as u64);
     println!("{} passed, {failed} failed, {} skipped", total.passed, total.skipped.len());
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Files of the tree that git neither has nor ignores, by path.
+fn unknown_files(root: &std::path::Path) -> Option<BTreeSet<String>> {
+    let listed = Command::new("git")
+        .args(["ls-files", "--others", "--exclude-standard"])
+        .current_dir(root)
+        .stderr(Stdio::null())
+        .output()
+        .ok()
+        .filter(|out| out.status.success())?;
+    Some(String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect())
 }
 
 fn run_stage(stage: &Stage, root: &std::path::Path) -> Result<(bool, Counts)> {
