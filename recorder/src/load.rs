@@ -1,6 +1,9 @@
 //! The kernel half from user space: load, attach, shared tables, counters.
 
 mod direct;
+mod failures;
+mod groups;
+mod syscall;
 
 use crate::btf::{self, Kernel, Offsets};
 use crate::clock;
@@ -12,18 +15,21 @@ use crate::table::Table;
 use crate::verifier::Cost;
 use aya::maps::{Map, MapData};
 use aya::programs::{KProbe, Program, ProgramError, RawTracePoint};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfLoader};
 use ctrace_abi::{
     Aggregate, AggregateKey, AggregateRecord, Globals, Head, RINGS, SEGMENT, SLOTS, SPECS, Shared, Slot,
     Spec, WINDOW_NS, kind, loss,
 };
+use failures::{attaching, chain, denied_or, denied_or_program, no_map, no_program};
+pub(crate) use groups::GroupMap;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::mem::offset_of;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use syscall::misses;
 
 /// The object that `cargo xtask bpf` built. Its sources' hash is beside it.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/ctrace.bpf.o");
@@ -90,41 +96,7 @@ impl RingSizes {
     }
 }
 
-/// The recorded cgroups: see `GROUPS` of the kernel half.
-pub(crate) struct GroupMap {
-    fd: OwnedFd,
-}
-
-impl GroupMap {
-    /// Tasks that are made in, or move to, the group or one below it belong to the scope from now on.
-    pub(crate) fn insert(&self, id: u64, number: u32) -> std::io::Result<()> {
-        // BPF_MAP_UPDATE_ELEM
-        bpf(2, &self.attr(&id, &raw const number)).map(drop)
-    }
-
-    /// They no longer do. It may be gone already.
-    pub(crate) fn remove(&self, id: u64) {
-        // BPF_MAP_DELETE_ELEM
-        let _ = bpf(3, &self.attr(&id, std::ptr::null()));
-    }
-
-    /// Whether it can be changed with what the calling thread has.
-    pub(crate) fn is_open(&self) -> bool {
-        // No cgroup has the number 0.
-        let absent = bpf(3, &self.attr(&0, std::ptr::null()));
-        absent.err().is_none_or(|e| e.kind() != std::io::ErrorKind::PermissionDenied)
-    }
-
-    fn attr(&self, id: &u64, number: *const u32) -> MapAttr {
-        MapAttr {
-            map_fd: self.fd.as_raw_fd() as u32,
-            pad: 0,
-            key: std::ptr::from_ref(id) as u64,
-            value: number as u64,
-            flags: 0,
-        }
-    }
-}
+impl GroupMap {}
 
 /// Loaded and attached programs. Dropping it detaches them: nothing is pinned.
 pub(crate) struct Programs {
@@ -538,10 +510,6 @@ fn ring_name(i: u32) -> String {
     format!("RING_{i:02}")
 }
 
-fn attaching(name: &str) -> String {
-    format!("attaching to {name}")
-}
-
 fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::RawTracePoint(program) => program.load(),
@@ -558,20 +526,6 @@ fn unload(program: &mut Program) {
         Program::KProbe(program) => program.unload(),
         _ => Ok(()),
     };
-}
-
-fn no_program(name: &str) -> RecordError {
-    RecordError::KernelLacks {
-        what: format!("the program {name} in the eBPF object"),
-        fix: "rebuild it with `cargo xtask bpf`".into(),
-    }
-}
-
-fn no_map(name: &str) -> RecordError {
-    RecordError::KernelLacks {
-        what: format!("the map {name} in the eBPF object"),
-        fix: "rebuild it with `cargo xtask bpf`".into(),
-    }
 }
 
 fn map_data<'a>(bpf: &'a Ebpf, name: &str) -> Result<&'a MapData, RecordError> {
@@ -601,60 +555,6 @@ fn windows(bpf: &Ebpf, name: &str, size: usize, count: usize) -> Result<Windows,
     Windows::new(map_fd(bpf, name)?, size, count).map_err(RecordError::system(format!("keeping {name}")))
 }
 
-fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(e) = cause {
-        if let Some(io) = e.downcast_ref::<std::io::Error>()
-            && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
-        {
-            return true;
-        }
-        cause = e.source();
-    }
-    false
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text.push_str(": ");
-        text.push_str(&e.to_string());
-        cause = e.source();
-    }
-    text
-}
-
-/// Of an error with the verifier's log in it: how it begins, and what the verifier said last. Its statistics follow.
-fn brief(text: &str) -> String {
-    let Some((begin, log)) = text.split_once("Verifier output:") else { return text.to_owned() };
-    tracing::debug!(log, "the verifier's log");
-    let said = log.lines().take_while(|line| !line.starts_with("verification time")).map(str::trim);
-    format!(
-        "{}: {}",
-        begin.trim_end_matches([' ', '.']),
-        said.filter(|line| !line.is_empty()).last().unwrap_or("no reason")
-    )
-}
-
-fn denied_or(what: &str, error: &EbpfError) -> RecordError {
-    classify(what, error)
-}
-
-fn denied_or_program(what: &str, error: &ProgramError) -> RecordError {
-    classify(what, error)
-}
-
-fn classify(what: &str, error: &(dyn std::error::Error + 'static)) -> RecordError {
-    match crate::caps::missing_to_load() {
-        Some(needs) if is_denied(error) => RecordError::NoPrivilege { what: what.to_owned(), needs },
-        _ => RecordError::KernelLacks {
-            what: format!("what {what} needs ({})", brief(&chain(error))),
-            fix: "run `ctrace doctor`".into(),
-        },
-    }
-}
-
 /// Highest process id of this machine.
 fn pid_max() -> u32 {
     std::fs::read_to_string("/proc/sys/kernel/pid_max")
@@ -662,49 +562,6 @@ fn pid_max() -> u32 {
         .and_then(|t| t.trim().parse().ok())
         // PID_MAX_LIMIT, include/linux/threads.h.
         .unwrap_or(4 << 20)
-}
-
-/// The part of `union bpf_attr` for commands on elements of maps.
-#[repr(C)]
-struct MapAttr {
-    map_fd: u32,
-    pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-fn misses(fd: BorrowedFd<'_>) -> u64 {
-    #[repr(C)]
-    struct Attr {
-        bpf_fd: u32,
-        info_len: u32,
-        info: u64,
-    }
-    // SAFETY: plain integers; zero is valid.
-    let mut info: aya_obj_info::Info = unsafe { std::mem::zeroed() };
-    let attr = Attr {
-        bpf_fd: fd.as_raw_fd() as u32,
-        info_len: size_of::<aya_obj_info::Info>() as u32,
-        info: (&raw mut info) as u64,
-    };
-    // BPF_OBJ_GET_INFO_BY_FD
-    bpf(15, &attr).map_or(0, |_| info.recursion_misses)
-}
-
-/// The part of `struct bpf_prog_info` (include/uapi/linux/bpf.h) up to what is read here.
-mod aya_obj_info {
-    #[repr(C)]
-    pub(super) struct Info {
-        head: [u8; 208],
-        pub(super) recursion_misses: u64,
-    }
-}
-
-fn bpf<T>(command: libc::c_int, attr: &T) -> std::io::Result<i64> {
-    // SAFETY: `attr` is the leading part of `union bpf_attr` that the command reads; the kernel takes the rest as 0.
-    let r = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
-    if r < 0 { Err(std::io::Error::last_os_error()) } else { Ok(r) }
 }
 
 #[cfg(test)]
@@ -716,15 +573,6 @@ mod tests {
         let (small, large) = (RingSizes::within(16 << 20, 2), RingSizes::within(64 << 20, 2));
         assert_eq!(small.life, 1 << 20);
         assert!(large.life > small.life && large.bulk > small.bulk && large.segments > small.segments);
-    }
-
-    #[test]
-    fn of_a_verifiers_log_the_reason_is_told() {
-        let text = "the BPF_PROG_LOAD syscall returned EINVAL. Verifier output: 0: R1=ctx\n1: (85) call 160\n\
-                    program of this type cannot use helper 160\nverification time 9 usec\nprocessed 2 insns\n: EINVAL";
-        let told = "the BPF_PROG_LOAD syscall returned EINVAL: program of this type cannot use helper 160";
-        assert_eq!(brief(text), told);
-        assert_eq!(brief("no such file"), "no such file");
     }
 
     #[test]

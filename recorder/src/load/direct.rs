@@ -5,7 +5,7 @@
 //! differs from kernel to kernel. The loader of aya does not know such calls, hence the object has calls of a helper
 //! that does not exist ([`RDONLY_CAST`]), which are exchanged here before it is loaded.
 
-use super::bpf;
+use super::syscall::bpf;
 use ctrace_abi::RDONLY_CAST;
 use std::os::fd::{FromRawFd, OwnedFd};
 

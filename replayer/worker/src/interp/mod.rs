@@ -1,8 +1,10 @@
 //! The interpreter: waits, thinks, calls, compares, one step after the other.
 
-use crate::SIG_SETMASK;
+mod life;
+mod signals;
+
 use crate::arch::{self, nr};
-use crate::args::{Scratch, decimal, resolve};
+use crate::args::{Scratch, resolve};
 use crate::bounds::{allows, is_engine_memory};
 use crate::descriptors::{MMSGHDR, place_passed, renumber, renumber_all};
 use crate::elsewhere::{EADDRNOTAVAIL, move_socket};
@@ -11,14 +13,16 @@ use crate::engine::{
     think_until, wait_for_all,
 };
 use crate::epoll::delivered;
-use crate::state::{Task, blob, control, count, slot, stack_bottom, stack_top, value, word};
+use crate::state::{Task, blob, control, count, slot, value, word};
 use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use ctrace_program::control::{Cause, Pace, STACK_BYTES, fate, status};
+use core::sync::atomic::Ordering::Relaxed;
+use ctrace_program::control::{Cause, Pace, fate, status};
 use ctrace_program::{
-    ENGINE_MARK, Expect, Kind, Post, SIG_DEFAULT, SIG_IGNORE, SIG_QUERY, Sel, Step, fault_tag, fds_parts,
-    flags, other_ready, task_flags,
+    ENGINE_MARK, Expect, Kind, Post, Sel, Step, fault_tag, fds_parts, flags, other_ready, task_flags,
 };
+use life::{clone, exec, exit, gate};
+use signals::{sigaction, signal_handler};
+pub use signals::run_handler;
 
 /// A word for calls that nothing keeps from being made.
 static NEVER: AtomicU32 = AtomicU32::new(0);
@@ -540,259 +544,4 @@ fn await_waiters(task: &Task, index: u32, step: &Step, regs: &[u64; 6]) {
         rest.take(task);
     }
     task.set_status(status::RUNNING);
-}
-
-fn clone(task: &Task, index: u32, step: &Step) {
-    let child = step.aux as u32;
-    let (Some(child_slot), Some(child_task)) = (slot(child), Task::new(child)) else {
-        return bad_step(task, index, step);
-    };
-    let mut scratch = Scratch::new(task);
-    let Some(mut regs) = registers(task, step, &mut scratch, 0) else { return bad_step(task, index, step) };
-    // No step of a trace makes namespaces.
-    let clone_flags = regs[0] & !CLONE_NAMESPACES;
-    regs[0] = clone_flags;
-    // Pointers that are no selectors would name memory of the recorded process.
-    for arg in [2, 3] {
-        if step.sel[arg] == 0 && regs[arg] != 0 {
-            regs[arg] = child_task.keep() + 4096 - 32 + arg as u64 * 4;
-        }
-    }
-    let pidfd_at = child_task.keep() + 4096 - 16;
-    let (ptid, ctid, tls) = (regs[2], regs[3], child_task.keep() + 2048);
-    let tls = if clone_flags & CLONE_SETTLS != 0 { tls } else { 0 };
-    let pidfd = clone_flags & CLONE_PIDFD != 0;
-    let stack = stack_top(child);
-    if step.nr == nr::CLONE3 {
-        let begin = stack_bottom(child) + STACK_BYTES / 4;
-        let Some(at) = scratch.words([
-            clone_flags & !0xff,
-            if pidfd { pidfd_at } else { 0 },
-            ctid,
-            ptid,
-            clone_flags & 0xff,
-            if clone_flags & CLONE_VM != 0 { begin } else { 0 },
-            if clone_flags & CLONE_VM != 0 { stack - begin } else { 0 },
-            tls,
-        ]) else {
-            return bad_step(task, index, step);
-        };
-        regs = [at, 64, 0, 0, 0, regs[5]];
-    } else if step.nr == nr::CLONE {
-        regs[1] = if clone_flags & CLONE_VM != 0 { stack } else { 0 };
-        regs[2] = if pidfd { pidfd_at } else { ptid };
-        regs[arch::CLONE_CTID_ARG] = ctid;
-        regs[arch::CLONE_TLS_ARG] = tls;
-    }
-    child_slot.step.store(0, Relaxed);
-    child_slot.status.store(status::RUNNING, Relaxed);
-    enter(task, index);
-    task.set_status(status::CALL);
-    // SAFETY: the child runs on its own stack block and enters `child_entry`.
-    let result = unsafe { arch::ctrace_clone(step.nr, &regs, stack, u64::from(child)) };
-    task.set_status(status::RUNNING);
-    if result > 0 {
-        let _ = child_slot.tid.compare_exchange(0, result as i32, SeqCst, Relaxed);
-        if pidfd && step.post == Post::Fd as u8 {
-            // SAFETY: the kernel wrote the descriptor there.
-            let fd = unsafe { (pidfd_at as *const i32).read_volatile() };
-            renumber(task, index, step, i64::from(fd), step.post_arg as u32, true);
-        }
-    } else {
-        child_slot.status.store(status::UNBORN, Relaxed);
-    }
-    let fine = match Expect::from_u8(step.expect_kind) {
-        Some(Expect::Pid) => result > 0,
-        _ => matches(task, step, result),
-    };
-    if !fine {
-        task.diverge(index, step, Cause::Result, step.expect, result);
-    }
-    count_done(task, step);
-    complete(task, index);
-}
-
-fn exec(task: &Task, index: u32, step: &Step) {
-    let mut scratch = Scratch::new(task);
-    let regs = registers(task, step, &mut scratch, 0);
-    let (Some(mut regs), Some(text), Some(table)) = (regs, scratch.take(128), scratch.words([0, 0])) else {
-        return bad_step(task, index, step);
-    };
-    let mut to = text;
-    for &byte in b"CTRACE=" {
-        // SAFETY: scratch of 128 bytes: 7, five numbers of at most 10 digits, four commas, a NUL.
-        unsafe { (to as *mut u8).write(byte) };
-        to += 1;
-    }
-    let shm = control().shm_id.load(Relaxed) as u64;
-    for number in [shm, step.aux, step.post_arg, u64::from(task.index), u64::from(index)] {
-        to = decimal(number & 0xffff_ffff, to);
-        // SAFETY: as above.
-        unsafe { (to as *mut u8).write(b',') };
-        to += 1;
-    }
-    // SAFETY: as above: the last comma becomes the end.
-    unsafe { ((to - 1) as *mut u8).write(0) };
-    // SAFETY: scratch of two words.
-    unsafe { (table as *mut u64).write(text) };
-    if step.flags & flags::FAULT == 0 {
-        regs[if step.nr == nr::EXECVEAT { 3 } else { 2 }] = table;
-    }
-    if step.flags & flags::WRITTEN != 0 {
-        crate::image::restore(task, step.nr, &mut regs);
-    }
-    enter(task, index);
-    // Loading the recorded program took longer than loading the worker.
-    take_recorded_time(task, step);
-    // Counted before: there is no after.
-    count_done(task, step);
-    // The new image is dumpable until it has said otherwise: nothing is to crash it before (see `start`).
-    let (all, mut before) = (u64::MAX, 0_u64);
-    let mask = [SIG_SETMASK, &raw const all as u64, &raw mut before as u64, 8, 0];
-    let masked = step.flags & flags::FAULT == 0 && marked(nr::RT_SIGPROCMASK, mask) == 0;
-    // SAFETY: the kernel wrote it behind the compiler's back.
-    let before = unsafe { core::ptr::from_ref(&before).read_volatile() };
-    if let (true, Some(next)) = (masked, slot(step.aux as u32)) {
-        next.exec_mask.store(before, Relaxed);
-        count(&task.slot.counters.engine_calls, 1);
-    }
-    task.set_status(status::CALL);
-    // SAFETY: replaces this image, or fails.
-    let result = unsafe { arch::ctrace_call(step.nr, &regs, NEVER.as_ptr()) };
-    task.set_status(status::RUNNING);
-    if masked {
-        let _ = marked(nr::RT_SIGPROCMASK, [SIG_SETMASK, &raw const before as u64, 0, 8, 0]);
-        count(&task.slot.counters.engine_calls, 1);
-    }
-    if !matches(task, step, result) {
-        task.diverge(index, step, Cause::Result, step.expect, result);
-    }
-    complete(task, index);
-}
-
-fn exit(task: &Task, index: u32, step: &Step) {
-    let mut scratch = Scratch::new(task);
-    let Some(regs) = registers(task, step, &mut scratch, 0) else { return bad_step(task, index, step) };
-    count_done(task, step);
-    // Whoever waits for this end may send a signal to what has ended: it must not be what ends it.
-    let all = u64::MAX;
-    let _ = marked(nr::RT_SIGPROCMASK, [SIG_BLOCK, &raw const all as u64, 0, 8, 0]);
-    count(&task.slot.counters.engine_calls, 1);
-    task.slot.step.store(index + 1, Relaxed);
-    task.slot.last_end.store(now_ns(), Relaxed);
-    task.set_status(status::EXITED);
-    publish(task.slot, index.wrapping_mul(2).wrapping_add(2));
-    loop {
-        // SAFETY: does not return.
-        let _ = unsafe { arch::ctrace_call(step.nr, &regs, NEVER.as_ptr()) };
-    }
-}
-
-fn sigaction(task: &Task, index: u32, step: &Step) {
-    let mut scratch = Scratch::new(task);
-    let [signo, sa_flags, mask, ..] = step.args;
-    let (handler, sa_flags, restorer) = match step.aux {
-        SIG_DEFAULT | SIG_IGNORE => (step.aux, sa_flags & !arch::SA_RESTORER, 0),
-        _ => (crate::signal::handler as *const () as u64, sa_flags | arch::SA_RESTORER, arch::restorer()),
-    };
-    let (Some(act), Some(old)) =
-        (scratch.words([handler, sa_flags, restorer, mask]), scratch.words([0, 0, 0, 0]))
-    else {
-        return bad_step(task, index, step);
-    };
-    let mut regs = [signo, act, 0, 8, 0, 0];
-    if step.aux == SIG_QUERY {
-        regs = [signo, 0, old, 8, 0, 0];
-    }
-    if step.flags & flags::ENGINE != 0 {
-        regs[5] = ENGINE_MARK;
-    }
-    let (mut index, mut step) = (index, *step);
-    enter(task, index);
-    let (result, taken) = issue(task, &mut index, &mut step, &regs, scratch.top());
-    if taken {
-        return;
-    }
-    if !matches(task, &step, result) {
-        task.diverge(index, &step, Cause::Result, step.expect, result);
-    }
-    count_done(task, &step);
-    complete(task, index);
-}
-
-/// Sends this task a signal.
-fn raise(task: &Task, signo: u32) {
-    // Not `tgkill`: to learn the process id is a call without arguments, whose mark nobody sees.
-    let tid = u64::from(task.slot.tid.load(Relaxed).unsigned_abs());
-    let _ = marked(nr::TKILL, [tid, u64::from(signo), 0, 0, 0]);
-    count(&task.slot.counters.engine_calls, 1);
-}
-
-/// The recording has a handler here: waits for its signal. The handler runs the steps itself when the signal comes now;
-/// when it came before, they run here.
-fn signal_handler(task: &Task, index: u32, step: &Step) {
-    let Some(pending) = task.slot.pending_signals.get(step.nr as usize) else {
-        return bad_step(task, index, step);
-    };
-    let forced = Forced::watch(task);
-    if step.flags & flags::SURROGATE != 0 && pending.load(Relaxed) == 0 {
-        raise(task, step.nr);
-    }
-    let arrivals = &task.slot.pending_signals[0];
-    loop {
-        let arrived = arrivals.load(SeqCst);
-        if task.slot.step.load(Relaxed) != index {
-            return;
-        }
-        if pending.load(Relaxed) > 0 {
-            pending.fetch_sub(1, SeqCst);
-            break;
-        }
-        if step.flags & flags::SURROGATE != 0 {
-            // Blocked or ignored here: the steps run without it.
-            break;
-        }
-        if forced.is_on(task) {
-            task.diverge(index, step, Cause::NoSignal, i64::from(step.nr), 0);
-            // A signal to oneself that is not blocked has come when the call returns (`exit_to_user_mode_loop`).
-            raise(task, step.nr);
-            if task.slot.step.load(Relaxed) != index {
-                return;
-            }
-            if pending.load(Relaxed) > 0 {
-                pending.fetch_sub(1, SeqCst);
-            }
-            break;
-        }
-        task.set_status(status::SIGNAL);
-        let _ = futex_wait(word(arrivals), arrived, u64::MAX);
-        count(&task.slot.counters.engine_calls, 1);
-        task.set_status(status::RUNNING);
-    }
-    complete(task, index);
-}
-
-/// Called by the signal handler: the handler's steps, up to its end. The first step is the `SignalHandler` one.
-pub fn run_handler(task: &Task, index: u32) {
-    let depth = task.slot.handler_depth.load(Relaxed) + 1;
-    task.slot.handler_depth.store(depth, Relaxed);
-    complete(task, index);
-    run(task, depth);
-    task.slot.handler_depth.store(depth - 1, Relaxed);
-}
-
-fn gate(task: &Task, index: u32) {
-    let control = control();
-    task.set_status(status::GATE);
-    enter(task, index);
-    control.at_gate.fetch_add(1, SeqCst);
-    while control.gate.load(SeqCst) == 0 {
-        let _ = futex_wait(word(&control.gate), 0, u64::MAX);
-    }
-    task.set_status(status::RUNNING);
-    task.slot.step.store(index + 1, Relaxed);
-    // The recording begins now, whenever this task wakes up; what was done to get here does not count.
-    task.slot.counters.engine_calls.store(0, Relaxed);
-    task.slot.last_end.store(0, Relaxed);
-    publish(task.slot, index.wrapping_mul(2).wrapping_add(2));
 }

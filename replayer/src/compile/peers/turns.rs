@@ -1,0 +1,250 @@
+//! What a peer does on its connection, turn by turn: it receives, waits, sends and closes.
+
+use super::{Carrier, FIRST_FD, MSG_NOSIGNAL, Peers, THREAD, extra, recv_step, resets};
+use crate::compile::calls::nr;
+use crate::compile::emit::{EdgeKind, Emit};
+use crate::compile::world::SockIx;
+use crate::compile::{CompileError, wire};
+use ctrace_format::SockAddr;
+use ctrace_program::{Expect, Kind, PARKED, Post, Sel, Step, Wait, fd_operand, flags};
+use std::collections::BTreeSet;
+
+/// One stream step moves at most this much.
+pub(super) const PART_BYTES: u64 = 1 << 20;
+
+/// How far in time an arrival is from the moment before, and what it waits for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    /// Bytes the workload had sent before.
+    pub(crate) after_sent: u64,
+    /// When it arrived.
+    pub(crate) at_ns: u64,
+    /// When the workload had last sent.
+    pub(crate) last_send_ns: u64,
+}
+
+impl Peers {
+    /// Receives what the workload has sent by `at_ns`, `total` bytes in all.
+    pub(super) fn receive_up_to(
+        &mut self,
+        emit: &mut Emit,
+        sock: SockIx,
+        total: u64,
+        at_ns: u64,
+    ) -> Result<(), CompileError> {
+        let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
+        if conn.is_datagram() || conn.over {
+            return Ok(());
+        }
+        let task = self.lanes[conn.lane].task;
+        let mut left = total.saturating_sub(conn.received);
+        conn.received = conn.received.max(total);
+        while left > 0 {
+            let part = left.min(PART_BYTES);
+            left -= part;
+            let recv = recv_step(conn.fd, part, at_ns)
+                .expect(Expect::Bytes, part as i64)
+                .with(flags::STREAM | flags::BLOCKED);
+            emit.put(task, &recv)?;
+        }
+        Ok(())
+    }
+
+    /// `n` bytes (0: an end of stream) arrived at the workload.
+    pub(crate) fn arrived(
+        &mut self,
+        emit: &mut Emit,
+        sock: SockIx,
+        n: u64,
+        turn: Turn,
+        to: Option<&SockAddr>,
+        after: &[Wait],
+    ) -> Result<(), CompileError> {
+        self.receive_up_to(emit, sock, turn.after_sent, turn.at_ns)?;
+        let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
+        if conn.over {
+            return Ok(());
+        }
+        let task = self.lanes[conn.lane].task;
+        let gap = turn.at_ns.saturating_sub(conn.last_ns.max(turn.last_send_ns));
+        conn.last_ns = conn.last_ns.max(turn.at_ns);
+        let mut waits = Vec::new();
+        for wait in after {
+            emit.wait(task, EdgeKind::NotYet, *wait, &mut waits);
+        }
+        let mut think = gap;
+        let fd = conn.fd;
+        let dgram = conn.is_datagram();
+        let receiver = conn.sock;
+        if let Some(wait) = self.last_datagram.get(&receiver).filter(|_| dgram) {
+            emit.wait(task, EdgeKind::Stream, *wait, &mut waits);
+        }
+        let open_loop = if conn.client { flags::OPEN_LOOP } else { 0 };
+        let mut left = n;
+        loop {
+            let part = if dgram { left.min(65_536) } else { left.min(PART_BYTES) };
+            let mut step = if n == 0 && !dgram {
+                conn.over = false;
+                extra(nr::shutdown).imm(0, u64::from(fd)).imm(1, 1)
+            } else {
+                let nr = if conn.carrier == Carrier::Pipe { nr::write } else { nr::sendto };
+                let mut step = extra(nr).imm(0, u64::from(fd)).arg(1, Sel::Out, part).imm(2, part);
+                if nr == nr::sendto {
+                    step = step.imm(3, MSG_NOSIGNAL).imm(4, 0).imm(5, 0);
+                }
+                if let Some(to) = to.filter(|_| dgram) {
+                    let bytes = wire::sockaddr(to);
+                    let blob = emit.data(&bytes)?;
+                    step.arg(4, Sel::Data, blob).imm(5, bytes.len() as u64)
+                } else {
+                    let mut step = step.expect(Expect::Bytes, part as i64).with(flags::STREAM).aux(4);
+                    step.len_arg = 2;
+                    step
+                }
+            };
+            step.think_sleep_ns = think;
+            step.t_ns = turn.at_ns;
+            step.flags |= open_loop;
+            think = 0;
+            let step = emit.put_after(task, &step, &waits)?;
+            waits.clear();
+            if dgram {
+                self.last_datagram.insert(receiver, Wait::completed(task, step));
+            }
+            left = if dgram { 0 } else { left.saturating_sub(part) };
+            if left == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The other end is gone, with a reset or properly. Returns what a call that notices it has to wait for.
+    pub(crate) fn gone(
+        &mut self,
+        emit: &mut Emit,
+        sock: SockIx,
+        turn: Turn,
+        reset: bool,
+        after: &[Wait],
+    ) -> Result<Option<Wait>, CompileError> {
+        self.receive_up_to(emit, sock, turn.after_sent, turn.at_ns)?;
+        let Some(conn) = self.conns.get_mut(&sock) else { return Ok(None) };
+        if conn.over || conn.is_datagram() {
+            return Ok(None);
+        }
+        conn.over = true;
+        let task = self.lanes[conn.lane].task;
+        let fd = conn.fd;
+        let gap = turn.at_ns.saturating_sub(conn.last_ns.max(turn.last_send_ns));
+        let mut waits = Vec::new();
+        for wait in after {
+            emit.wait(task, EdgeKind::NotYet, *wait, &mut waits);
+        }
+        let mut first = Step::of(Kind::Sync);
+        first.think_sleep_ns = gap;
+        first.t_ns = turn.at_ns;
+        emit.put_after(task, &first, &waits)?;
+        if reset {
+            resets(emit, task, fd)?;
+        }
+        let closed = Wait::completed(task, emit.put(task, &extra(nr::close).imm(0, u64::from(fd)))?);
+        if let Some(at) = conn.at.take() {
+            self.vacated.insert(at, closed);
+        }
+        Ok(Some(closed))
+    }
+
+    /// The workload closed its end after sending `total` bytes in all; the other end may have answered with a reset.
+    pub(crate) fn closed(
+        &mut self,
+        emit: &mut Emit,
+        sock: SockIx,
+        total: u64,
+        at_ns: u64,
+        reset_ns: Option<u64>,
+    ) -> Result<(), CompileError> {
+        self.last_datagram.remove(&sock);
+        let others: BTreeSet<SockIx> =
+            self.correspondents.remove(&sock).unwrap_or_default().into_values().collect();
+        for key in others {
+            if key != sock {
+                self.leave(emit, key, 0, at_ns, None)?;
+            }
+        }
+        self.leave(emit, sock, total, at_ns, reset_ns)
+    }
+
+    /// One of those on the other end has received `total` bytes, and closes.
+    pub(super) fn leave(
+        &mut self,
+        emit: &mut Emit,
+        sock: SockIx,
+        total: u64,
+        at_ns: u64,
+        reset_ns: Option<u64>,
+    ) -> Result<(), CompileError> {
+        self.receive_up_to(emit, sock, total, at_ns)?;
+        let Some(conn) = self.conns.remove(&sock) else { return Ok(()) };
+        let task = self.lanes[conn.lane].task;
+        if let Some(at) = &conn.at
+            && let Some(there) = self.at.get_mut(at)
+        {
+            there.remove(&sock);
+        }
+        if !conn.over {
+            if !conn.is_datagram() {
+                emit.put(task, &recv_step(conn.fd, 4096, at_ns))?;
+                if let Some(reset_ns) = reset_ns {
+                    let mut then = Step::of(Kind::Sync);
+                    then.think_sleep_ns = reset_ns.saturating_sub(at_ns);
+                    then.t_ns = reset_ns;
+                    emit.put(task, &then)?;
+                    resets(emit, task, conn.fd)?;
+                }
+            }
+            let step = emit.put(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
+            if let Some(at) = conn.at.filter(|_| conn.carrier == Carrier::Stream) {
+                self.vacated.insert(at, Wait::completed(task, step));
+            }
+        }
+        self.free.insert((at_ns, conn.lane));
+        Ok(())
+    }
+
+    /// The end of the recording, at `end_ns`: open connections take what is still to come. Then the peer process makes its threads.
+    pub(crate) fn finish(
+        &mut self,
+        emit: &mut Emit,
+        sent: &dyn Fn(SockIx) -> u64,
+        end_ns: u64,
+    ) -> Result<Option<u32>, CompileError> {
+        let mut open: Vec<SockIx> = self.conns.keys().copied().collect();
+        open.sort_unstable();
+        for sock in open {
+            self.receive_up_to(emit, sock, sent(sock), end_ns)?;
+        }
+        let Some(root) = self.root else { return Ok(None) };
+        // A write to a pipe whose readers are gone fails, and ends nobody: threads inherit the mask (signal(7)).
+        let broken_pipe = emit.data(&(1_u64 << (libc::SIGPIPE - 1)).to_ne_bytes())?;
+        let block = extra(nr::rt_sigprocmask).imm(0, libc::SIG_BLOCK as u64).arg(1, Sel::Data, broken_pipe);
+        emit.put(root, &block.imm(2, 0).imm(3, 8))?;
+        // Their table of descriptors grows before they share it, see `Lower::room_for_parked`: else the first of them that
+        // gets a socket keeps all of them waiting, and whoever it was about to call.
+        let last = FIRST_FD + self.next_fd.max(PARKED as u32 - FIRST_FD);
+        let something = extra(nr::eventfd2).imm(0, 0).imm(1, 0);
+        emit.put(root, &something.expect(Expect::Success, 0).post(Post::Fd, fd_operand(last, true)))?;
+        emit.put(root, &extra(nr::close).imm(0, u64::from(last)))?;
+        emit.meter.descriptor(last as i32);
+        for task in &self.tasks {
+            let clone = Step { nr: nr::clone, ..Step::of(Kind::Clone) }
+                .with(flags::EXTRA)
+                .imm(0, THREAD)
+                .expect(Expect::Success, 0)
+                .aux(u64::from(*task));
+            emit.put(root, &clone)?;
+        }
+        emit.put(root, &Step::of(Kind::Gate))?;
+        emit.put(root, &Step::of(Kind::Park))?;
+        Ok(Some(root))
+    }
+}
