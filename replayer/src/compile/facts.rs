@@ -505,6 +505,12 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let unknown_fds = world.unknown_fds;
     let pools = pools.finish(world.fd_numbers);
     let locals = world.socks.iter().map(|s| s.local.clone()).collect();
+    for sock in &world.socks {
+        if let Some(bytes) = cut_off.get_mut(&sock.cookie) {
+            // Nothing tells of a connection that is never closed; what was read has come.
+            *bytes = (*bytes).max(sock.received);
+        }
+    }
     let sent_more = |(sock, sent): (SockIx, u64)| (world.socks[sock as usize].sent > sent).then_some(sent);
     let fin = fin
         .into_iter()
