@@ -309,6 +309,9 @@ impl Lower<'_> {
         for wait in [self.before_connect(cx)?, self.peer_failure(cx)?].into_iter().flatten() {
             self.emit.wait(me, EdgeKind::Connection, wait, &mut waits);
         }
+        if let Some(sent) = self.come_together(cx)? {
+            self.emit.wait(me, EdgeKind::Stream, sent, &mut waits);
+        }
         Ok(waits)
     }
 

@@ -21,6 +21,11 @@ const MSG_ERRQUEUE: u64 = 0x2000;
 const EPIPE: i64 = -32;
 const ECONNRESET: i64 = -104;
 
+/// Whether a call takes several datagrams that were there when it began.
+fn takes_several(cx: &Cx<'_>) -> bool {
+    cx.known.sc == Sc::Recvmmsg && cx.call.ret > 1 && cx.call.duration_ns < BLOCKED_NS
+}
+
 impl Lower<'_> {
     /// Forgets what is over.
     pub(super) fn drain_gone(&mut self, at_ns: u64) -> Result<(), CompileError> {
@@ -156,7 +161,9 @@ impl Lower<'_> {
                 if flags & MSG_ERRQUEUE != 0 || flags & MSG_PEEK != 0 && !ended {
                     return Ok(None);
                 }
-                self.took(cx, fd, cx.call.moved())?;
+                if !takes_several(cx) {
+                    self.took(cx, fd, cx.call.moved())?;
+                }
             }
             Sc::Splice | Sc::Tee if cx.call.ret >= 0 => self.took(cx, fd, cx.call.ret as u64)?,
             Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg | Sc::Write | Sc::Writev if cx.call.ret >= 0 => {
@@ -189,6 +196,15 @@ impl Lower<'_> {
             _ => {}
         }
         Ok(None)
+    }
+
+    /// Lets peers send the datagrams that a call takes all at once, before it. Returns what it has to wait for.
+    pub(super) fn come_together(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
+        if !takes_several(cx) {
+            return Ok(None);
+        }
+        self.took(cx, cx.fd(0), cx.call.moved())?;
+        Ok(self.world.sock_of(cx.task, cx.fd(0)).and_then(|sock| self.peers.last_datagram(sock)))
     }
 
     pub(crate) fn took(&mut self, cx: &Cx<'_>, fd: i32, n: u64) -> Result<(), CompileError> {
