@@ -46,6 +46,36 @@ struct Armed {
     at_ns: u64,
 }
 
+/// A timer that was there before the recording, as it was seen to go off until somebody set it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Running {
+    /// When it went off first.
+    first_ns: Option<u64>,
+    /// When somebody read that it had, and how often by then.
+    read: Option<(u64, u64)>,
+    interval_ns: u64,
+    was_set: bool,
+}
+
+impl Running {
+    /// In which time from the start on it goes off, and how often from then on (0: once), as `timerfd_settime` has it.
+    pub(crate) fn setting(&self) -> Option<[u64; 2]> {
+        self.first_ns.map(|first_ns| [self.interval_ns, first_ns.max(1)])
+    }
+
+    fn went_off(&mut self, at_ns: u64, times: Option<u64>) {
+        if self.was_set {
+            return;
+        }
+        self.first_ns.get_or_insert(at_ns);
+        let Some(times) = times else { return };
+        if let Some((before_ns, _)) = self.read.filter(|_| self.interval_ns == 0) {
+            self.interval_ns = at_ns.saturating_sub(before_ns) / times.max(1);
+        }
+        self.read = Some((at_ns, times));
+    }
+}
+
 /// A pseudo terminal.
 #[derive(Debug, Default)]
 struct Terminal {
@@ -64,6 +94,10 @@ struct Terminal {
 pub(crate) struct Told {
     counters: FxHashMap<OfdIx, Counter>,
     armed: FxHashMap<OfdIx, Armed>,
+    /// Timers that somebody was seen to make.
+    made: FxHashSet<OfdIx>,
+    /// The others.
+    pub(crate) running: FxHashMap<OfdIx, Running>,
     /// By number.
     terminals: FxHashMap<u64, Terminal>,
     /// Calls that unlocked terminals which echo.
@@ -95,11 +129,13 @@ impl Told {
             budget.things("ends of lines", self.lines.len())?;
         }
         match known.sc {
-            Sc::Read if !self.counters.is_empty() || !self.armed.is_empty() => {
+            Sc::Read if !self.counters.is_empty() || self.has_timers(world) => {
                 let Some(ofd) = ofd() else { return Ok(()) };
                 match world.ofds[ofd as usize].kind {
                     OfdKind::Event => self.taken(ofd, call),
-                    OfdKind::Timer if call.ret > 0 => self.went_off(ofd, call),
+                    OfdKind::Timer if call.ret > 0 => {
+                        self.went_off(world, ofd, call, Some(detail_value(call, 1).unwrap_or(1)));
+                    }
                     _ => {}
                 }
             }
@@ -119,24 +155,27 @@ impl Told {
             Sc::TimerfdSettime if call.ret == 0 => {
                 let Some(ofd) = ofd() else { return Ok(()) };
                 self.armed.remove(&ofd);
+                if !self.made.contains(&ofd) {
+                    self.running.entry(ofd).or_default().was_set = true;
+                }
                 if call.args[1] & TFD_TIMER_ABSTIME != 0 {
                     self.armed.insert(ofd, Armed { place, at_ns: call.t_ns });
                 }
             }
-            Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2 if call.ret > 0 && !self.armed.is_empty() => {
+            Sc::EpollWait | Sc::EpollPwait | Sc::EpollPwait2 if call.ret > 0 && self.has_timers(world) => {
                 let Some(epoll) = ofd().and_then(|ep| world.epoll(ep)) else { return Ok(()) };
                 for entry in detail_epoll(call).unwrap_or_default() {
                     if let Some(watch) = epoll.by_data(entry.data) {
-                        self.went_off(watch.ofd, call);
+                        self.went_off(world, watch.ofd, call, None);
                     }
                 }
             }
-            Sc::Poll | Sc::Ppoll | Sc::Select | Sc::Pselect6 if call.ret > 0 && !self.armed.is_empty() => {
+            Sc::Poll | Sc::Ppoll | Sc::Select | Sc::Pselect6 if call.ret > 0 && self.has_timers(world) => {
                 for detail in &call.details {
                     let Detail::Poll { entries, .. } = detail else { continue };
                     for entry in entries.iter().filter(|entry| entry.revents & 1 != 0) {
                         if let Some(ofd) = world.ofd_of(task, entry.fd) {
-                            self.went_off(ofd, call);
+                            self.went_off(world, ofd, call, None);
                         }
                     }
                 }
@@ -158,9 +197,10 @@ impl Told {
                 let count = u64::from(call.args[0] as u32);
                 self.counters.insert(ofd, Counter { semaphore, count, owed: 0, last_write: None });
             }
-            // The number of a description that is gone.
+            // It may have the number of a description that is gone.
             Sc::TimerfdCreate => {
                 self.armed.remove(&ofd);
+                self.made.insert(ofd);
             }
             _ => {}
         }
@@ -275,11 +315,18 @@ impl Told {
         }
     }
 
-    fn went_off(&mut self, ofd: OfdIx, call: &Syscall) {
+    fn went_off(&mut self, world: &World, ofd: OfdIx, call: &Syscall, times: Option<u64>) {
+        let end_ns = call.t_ns.saturating_add(call.duration_ns);
         if let Some(armed) = self.armed.remove(&ofd) {
-            let end_ns = call.t_ns.saturating_add(call.duration_ns);
             let waited = call.duration_ns >= BLOCKED_NS;
             self.expiries.insert(armed.place, (end_ns.saturating_sub(armed.at_ns), waited));
         }
+        if !self.made.contains(&ofd) && matches!(world.ofds[ofd as usize].kind, OfdKind::Timer) {
+            self.running.entry(ofd).or_default().went_off(end_ns, times);
+        }
+    }
+
+    fn has_timers(&self, world: &World) -> bool {
+        !self.armed.is_empty() || world.found_timers
     }
 }

@@ -223,7 +223,23 @@ fn process(
     for thread in there.threads.get(&ix).into_iter().flatten() {
         clone(lower, me, *thread, THREAD | CLONE_THREAD)?;
     }
-    gate(lower, ix)
+    gate(lower, ix)?;
+    proc.map_or(Ok(()), |proc| set_timers(lower, me, proc))
+}
+
+/// Timers that somebody had set go on from the start of the recording.
+fn set_timers(lower: &mut Lower<'_>, me: u32, proc: ProcIx) -> Result<(), CompileError> {
+    let files = lower.world.procs[proc as usize].files;
+    let slots = lower.world.files[files as usize].slots.iter();
+    let running: Vec<(i32, [u64; 2])> = slots
+        .filter_map(|(fd, slot)| Some((*fd, lower.facts.told.running.get(&slot.ofd())?.setting()?)))
+        .collect();
+    for (fd, setting) in running {
+        let setting = lower.emit.words(&setting)?;
+        let set = Step::call(nr::timerfd_settime).with(flags::ENGINE).imm(0, fd as u64).imm(1, 0);
+        lower.emit.put(me, &set.arg(2, Sel::Itimerspec, setting).imm(3, 0))?;
+    }
+    Ok(())
 }
 
 /// An accept takes a number before it waits for a connection. One that was under way at the start had taken a number when

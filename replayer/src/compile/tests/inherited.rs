@@ -4,7 +4,7 @@ use super::{Mem, named, steps};
 use ctrace_format::{
     FdSnapshot, FdTarget, Object, ProcessSnapshot, SockAddr, SockCookie, Tgid, ThreadSnapshot, Tid,
 };
-use ctrace_program::{Kind, Program};
+use ctrace_program::{Kind, Program, flags};
 
 const F_SETFL: u64 = 4;
 const O_NONBLOCK: u64 = 0x800;
@@ -107,4 +107,44 @@ fn a_file_that_refused_a_copy_appends() {
         })
     };
     assert_eq!((flags(1), flags(2)), (Some(O_APPEND | O_RDWR), Some(0)));
+}
+
+/// Whoever set it did so before the recording; it goes off all the same, until somebody sets it anew.
+#[test]
+fn a_timer_that_was_running_goes_off_when_it_did() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let timer = |fd| FdSnapshot {
+        fd,
+        flags: O_RDWR,
+        offset: 0,
+        target: FdTarget::Anon { kind: b"timerfd".to_vec(), info: Vec::new() },
+    };
+    t.snapshot.processes = vec![ProcessSnapshot {
+        tgid: Tgid(10),
+        parent: Tgid(1),
+        threads: vec![ThreadSnapshot { tid: Tid(10), ..ThreadSnapshot::default() }],
+        fds: [5, 6, 7].map(timer).into(),
+        ..ProcessSnapshot::default()
+    }];
+    let kind = t.text(b"timerfd");
+    let object = t.add_object(Object::Anon { kind, id: 1 });
+    let mut ends = Vec::new();
+    for fd in [5, 5, 6] {
+        t.now += 1_000_000;
+        let read = t.call(a, "read", [fd, 0, 8, 0, 0, 0], 8);
+        read.object = Some(object);
+        ends.push(read.t_ns + read.duration_ns);
+    }
+    t.call(a, "timerfd_settime", [7, 0, 0, 0, 0, 0], 0).object = Some(object);
+    t.call(a, "read", [7, 0, 8, 0, 0, 0], 8).object = Some(object);
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let set: Vec<(u64, Vec<u8>)> = (0..program.tasks.len() as u32)
+        .flat_map(|task| steps(&plan, task))
+        .filter(|step| step.nr == named("timerfd_settime") && step.flags & flags::ENGINE != 0)
+        .map(|step| (step.args[0], program.blob(step.args[2]).unwrap().to_vec()))
+        .collect();
+    let setting = |interval: u64, value: u64| [interval.to_ne_bytes(), value.to_ne_bytes()].concat();
+    assert_eq!(set, [(5, setting(ends[1] - ends[0], ends[0])), (6, setting(0, ends[2]))]);
 }

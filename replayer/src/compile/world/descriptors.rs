@@ -362,7 +362,10 @@ impl World {
         match kind {
             b"eventpoll" => OfdKind::Epoll,
             b"eventfd" => OfdKind::Event,
-            b"timerfd" => OfdKind::Timer,
+            b"timerfd" => {
+                self.found_timers = true;
+                OfdKind::Timer
+            }
             b"signalfd" => OfdKind::Signal,
             b"inotify" => OfdKind::Inotify,
             b"pidfd" => OfdKind::Pid,

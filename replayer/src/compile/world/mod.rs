@@ -452,6 +452,8 @@ pub(crate) struct World {
     live_tgid: FxHashMap<u32, ProcIx>,
     pipe_by_ino: FxHashMap<u64, PipeIx>,
     pub(crate) sock_by_cookie: FxHashMap<u64, SockIx>,
+    /// There are timers that nobody was seen to make.
+    pub(crate) found_timers: bool,
     by_tuple: FxHashMap<(SockAddr, SockAddr), SockIx>,
     /// The last connection that came about from an address, by its cookie.
     came_from: FxHashMap<SockAddr, u64>,
@@ -550,6 +552,7 @@ impl World {
             live_tgid: FxHashMap::default(),
             pipe_by_ino: FxHashMap::default(),
             sock_by_cookie: FxHashMap::default(),
+            found_timers: false,
             by_tuple: FxHashMap::default(),
             came_from: FxHashMap::default(),
             waiting: FxHashSet::default(),
