@@ -33,7 +33,8 @@ impl Lower<'_> {
             let state = &self.world.socks[sock as usize];
             let reset_ns = self.facts.reset.get(&state.cookie).copied();
             self.peers.closed(&mut self.emit, sock, state.sent, at_ns, reset_ns)?;
-            self.order.forget_socket(sock);
+            let (order, model) = self.looking();
+            order.forget_socket(&model, sock);
         }
         Ok(())
     }

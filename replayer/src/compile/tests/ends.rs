@@ -143,3 +143,76 @@ fn a_timer_of_a_threads_own_clock_has_the_callers() {
     let create = steps(&t.plan(), 0).into_iter().find(|step| step.nr == named("timer_create")).unwrap();
     assert_eq!(create.args[0] as u32, !0_u32 << 3 | 6);
 }
+
+/// Two processes, each with one end of a pair of sockets: descriptor 3 of the first, 4 of the second.
+fn pair(t: &mut Mem) -> (TaskId, TaskId) {
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    let end = |cookie| Object::Socket {
+        family: 1,
+        kind: 1,
+        protocol: 0,
+        cookie: SockCookie(cookie),
+        local: None,
+        peer: None,
+    };
+    let objects = [end(1), end(2)].map(|end| Some(t.add_object(end)));
+    let made = Detail::NewFds { arg: 3, fds: [3, 4], objects };
+    t.call(a, "socketpair", [1, 1, 0, 0, 0, 0], 0).details.push(made);
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0);
+    t.call(b, "close", [3, 0, 0, 0, 0, 0], 0);
+    (a, b)
+}
+
+/// The calls that have to be complete before the last step of a task that makes this call on this descriptor.
+fn waited_for(plan: &Plan, task: u32, name: &str, fd: u64) -> Vec<u32> {
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let is = |step: &&Step| step.nr == named(name) && step.kind == Kind::Call as u8 && step.args[0] == fd;
+    let step = *steps(plan, task).iter().rfind(is).unwrap();
+    let waits = program.waits(&step).unwrap();
+    waits.iter().map(|wait| program.step(wait.task, wait.seq / 2 - 1).unwrap().nr).collect()
+}
+
+#[test]
+fn the_end_that_was_closed_first_is_closed_first_though_nobody_has_it_any_more() {
+    let mut t = Mem::new();
+    let (a, b) = pair(&mut t);
+    t.call(b, "shutdown", [4, 1, 0, 0, 0, 0], 0);
+    t.call(b, "close", [4, 0, 0, 0, 0, 0], 0);
+    t.call(a, "close", [3, 0, 0, 0, 0, 0], 0);
+    assert_eq!(waited_for(&t.plan(), 0, "close", 3), [named("close")]);
+}
+
+#[test]
+fn an_end_that_is_shut_down_after_the_other_is_so_here() {
+    let mut t = Mem::new();
+    let (a, b) = pair(&mut t);
+    t.call(a, "shutdown", [3, 1, 0, 0, 0, 0], 0);
+    t.call(b, "shutdown", [4, 2, 0, 0, 0, 0], 0);
+    assert_eq!(waited_for(&t.plan(), 1, "shutdown", 4), [named("shutdown")]);
+}
+
+#[test]
+fn a_close_that_lasts_does_not_wait_for_those_who_saw_it() {
+    let mut t = Mem::new();
+    let (a, b) = pair(&mut t);
+    let began_ns = t.now;
+    t.call(a, "read", [3, 0, 512, 0, 0, 0], 0);
+    t.call(a, "shutdown", [3, 2, 0, 0, 0, 0], 0);
+    let close = t.call(b, "close", [4, 0, 0, 0, 0, 0], 0);
+    close.duration_ns += close.t_ns - began_ns;
+    close.t_ns = began_ns;
+    assert!(waited_for(&t.plan(), 1, "close", 4).is_empty());
+}
+
+#[test]
+fn what_an_end_wrote_before_it_was_closed_is_there_when_it_is_read() {
+    let mut t = Mem::new();
+    let (a, b) = pair(&mut t);
+    t.call(b, "write", [4, 0, 199, 0, 0, 0], 199);
+    t.call(b, "write", [4, 0, 3, 0, 0, 0], 3);
+    t.call(b, "close", [4, 0, 0, 0, 0, 0], 0);
+    t.call(a, "read", [3, 0, 512, 0, 0, 0], 202);
+    assert_eq!(waited_for(&t.plan(), 0, "read", 3), [named("write")]);
+}
