@@ -20,6 +20,7 @@ const MSG_PEEK: u64 = 2;
 const MSG_ERRQUEUE: u64 = 0x2000;
 const EPIPE: i64 = -32;
 const ECONNRESET: i64 = -104;
+const ENOTCONN: i64 = -107;
 
 impl Lower<'_> {
     /// Forgets what is over.
@@ -423,6 +424,28 @@ impl Lower<'_> {
         next.checked_sub(1).map(|step| Wait::completed(me, step)).into_iter().collect()
     }
 
+    /// A call found a connection that was over (`inet_shutdown`, `inet_getname`, net/ipv4/af_inet.c). Where the workload had
+    /// ended its direction, the other end had heard of that and had ended its own; else it had reset the connection.
+    fn over_by_then(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
+        if !matches!(cx.known.sc, Sc::Shutdown | Sc::Getpeername) {
+            return Ok(None);
+        }
+        let Some(sock) = self.world.sock_of(cx.task, cx.fd(0)).filter(|sock| self.peers.plays(*sock)) else {
+            return Ok(None);
+        };
+        let state = &self.world.socks[sock as usize];
+        let reset_ns = self.facts.reset.get(&state.cookie).copied().filter(|at_ns| *at_ns <= cx.end_ns());
+        let reset = reset_ns.is_some() || !state.finished;
+        // It may have come any time since the last send.
+        let at_ns = reset_ns.unwrap_or(state.last_send_ns);
+        let turn = Turn { after_sent: state.sent, at_ns, last_send_ns: state.last_send_ns };
+        if !reset {
+            self.peers.hears_the_end(&mut self.emit, sock, state.sent, at_ns)?;
+        }
+        let after = self.last_step(cx);
+        self.peers.gone(&mut self.emit, sock, turn, reset, &after)
+    }
+
     /// A call that failed because the other end is gone.
     pub(crate) fn peer_failure(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
         if let Some(wait) = self.sent_to_closed(cx)? {
@@ -431,6 +454,9 @@ impl Lower<'_> {
         let come = self.closes_unread(cx)?;
         if let Some(wait) = self.reset_unseen(cx)?.or(come) {
             return Ok(Some(wait));
+        }
+        if cx.call.ret == ENOTCONN {
+            return self.over_by_then(cx);
         }
         if !matches!(cx.call.ret, ECONNRESET | EPIPE) {
             return Ok(None);

@@ -383,6 +383,11 @@ fn recv_step(fd: u32, len: u64, at_ns: u64) -> Step {
     step
 }
 
+/// Receives until the workload sends no more: what it sent before has been received.
+fn end_step(fd: u32, at_ns: u64) -> Step {
+    recv_step(fd, 4096, at_ns)
+}
+
 pub(crate) fn family_of(addr: &SockAddr) -> u16 {
     match addr {
         SockAddr::Inet(std::net::SocketAddr::V4(_)) => 2,

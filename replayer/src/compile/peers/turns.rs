@@ -1,6 +1,6 @@
 //! What a peer does on its connection, turn by turn: it receives, waits, sends and closes.
 
-use super::{Carrier, FIRST_FD, MSG_NOSIGNAL, Peers, THREAD, extra, recv_step, resets};
+use super::{Carrier, FIRST_FD, MSG_NOSIGNAL, Peers, THREAD, end_step, extra, recv_step, resets};
 use crate::compile::calls::nr;
 use crate::compile::emit::{EdgeKind, Emit};
 use crate::compile::world::SockIx;
@@ -154,6 +154,22 @@ impl Peers {
         Ok(Some(closed))
     }
 
+    /// The other end receives `total` bytes in all, and then hears that the workload sends no more.
+    pub(crate) fn hears_the_end(
+        &mut self,
+        emit: &mut Emit,
+        sock: SockIx,
+        total: u64,
+        at_ns: u64,
+    ) -> Result<(), CompileError> {
+        self.receive_up_to(emit, sock, total, at_ns)?;
+        let Some(conn) = self.conns.get(&sock).filter(|conn| !conn.over && !conn.is_datagram()) else {
+            return Ok(());
+        };
+        emit.put(self.lanes[conn.lane].task, &end_step(conn.fd, at_ns))?;
+        Ok(())
+    }
+
     /// The workload closed its end after sending `total` bytes in all; the other end may have answered with a reset.
     pub(crate) fn closed(
         &mut self,
@@ -193,7 +209,7 @@ impl Peers {
         }
         if !conn.over {
             if !conn.is_datagram() {
-                emit.put(task, &recv_step(conn.fd, 4096, at_ns))?;
+                emit.put(task, &end_step(conn.fd, at_ns))?;
                 if let Some(reset_ns) = reset_ns {
                     let mut then = Step::of(Kind::Sync);
                     then.think_sleep_ns = reset_ns.saturating_sub(at_ns);

@@ -216,3 +216,33 @@ fn what_an_end_wrote_before_it_was_closed_is_there_when_it_is_read() {
     t.call(a, "read", [3, 0, 512, 0, 0, 0], 202);
     assert_eq!(waited_for(&t.plan(), 0, "read", 3), [named("write")]);
 }
+
+#[test]
+fn who_finds_a_connection_over_does_so_after_the_other_end_heard_of_it() {
+    let mut t = Mem::new();
+    let (a, stream) = answered(&mut t);
+    t.call(a, "read", [4, 0, 512, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "shutdown", [4, 1, 0, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "shutdown", [4, 2, 0, 0, 0, 0], -107).object = Some(stream);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+    let plan = t.plan();
+    assert_eq!(waited_for(&plan, 0, "shutdown", 4), [named("close")]);
+    let peer: Vec<u32> = peer(&plan).iter().map(|(nr, _)| *nr).collect();
+    let end = [named("shutdown"), named("recvfrom"), 0, named("close")];
+    assert_eq!(peer[peer.len() - end.len()..], end);
+}
+
+#[test]
+fn who_finds_a_connection_over_that_it_had_not_ended_finds_it_reset() {
+    for call in ["shutdown", "getpeername"] {
+        let mut t = Mem::new();
+        let (a, stream) = answered(&mut t);
+        tells(&mut t, ConnectionKind::ResetReceived);
+        t.call(a, call, [4, 2, 0, 0, 0, 0], -107).object = Some(stream);
+        t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+        let plan = t.plan();
+        assert_eq!(waited_for(&plan, 0, call, 4), [named("close")], "{call}");
+        let peer: Vec<u32> = peer(&plan).iter().map(|(nr, _)| *nr).collect();
+        assert_eq!(peer[peer.len() - 3..], [0, named("setsockopt"), named("close")], "{call}");
+    }
+}
