@@ -241,6 +241,8 @@ impl Model<'_> {
         let partner = self.world.socks[gone as usize].partner;
         match partner {
             Some(partner) if !self.world.socks[partner as usize].closed => Vec::new(),
+            // Nobody has accepted it yet.
+            None if self.is_inside(gone) => Vec::new(),
             partner => [Some(gone), partner].into_iter().flatten().collect(),
         }
     }

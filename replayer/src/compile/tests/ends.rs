@@ -29,7 +29,12 @@ fn answered(t: &mut Mem) -> (TaskId, ObjectId) {
 }
 
 fn tells(t: &mut Mem, kind: ConnectionKind) {
-    let (t_ns, cookie, local, peer) = (t.now, SockCookie(11), at(80), at(1001));
+    tells_of(t, 11, (80, 1001), kind);
+}
+
+/// Something happened to a socket of a connection, with these ports here and there.
+fn tells_of(t: &mut Mem, cookie: u64, (local, peer): (u16, u16), kind: ConnectionKind) {
+    let (t_ns, cookie, local, peer) = (t.now, SockCookie(cookie), at(local), at(peer));
     t.now += 100;
     t.events.push(Event::Connection(Connection { t_ns, cookie, task: None, local, peer, kind }));
 }
@@ -245,4 +250,34 @@ fn who_finds_a_connection_over_that_it_had_not_ended_finds_it_reset() {
         let peer: Vec<u32> = peer(&plan).iter().map(|(nr, _)| *nr).collect();
         assert_eq!(peer[peer.len() - 3..], [0, named("setsockopt"), named("close")], "{call}");
     }
+}
+
+#[test]
+fn a_connection_inside_that_was_closed_before_somebody_accepted_it_is_one_inside() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let socket = |cookie, local: u16, peer: Option<u16>| Object::Socket {
+        family: 2,
+        kind: 1,
+        protocol: 6,
+        cookie: SockCookie(cookie),
+        local: Some(at(local)),
+        peer: peer.map(at),
+    };
+    let listener = t.add_object(socket(1, 80, None));
+    let [client, accepted] = [socket(2, 1001, Some(80)), socket(11, 80, Some(1001))].map(|s| t.add_object(s));
+    t.call(a, "socket", [2, 1, 6, 0, 0, 0], 3).object = Some(listener);
+    t.call(a, "bind", [3, 0, 16, 0, 0, 0], 0).details.push(Detail::Addr { arg: 1, addr: at(80) });
+    t.call(a, "listen", [3, 8, 0, 0, 0, 0], 0).object = Some(listener);
+    t.call(a, "socket", [2, 1, 6, 0, 0, 0], 4).object = Some(client);
+    let established = |old| ConnectionKind::State { old, new: TcpState::Established, error: 0 };
+    tells_of(&mut t, 2, (1001, 80), established(TcpState::SynSent));
+    tells(&mut t, established(TcpState::SynRecv));
+    let connect = t.call(a, "connect", [4, 0, 16, 0, 0, 0], 0);
+    connect.object = Some(client);
+    connect.details.push(Detail::Addr { arg: 1, addr: at(80) });
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(client);
+    t.call(a, "accept4", [3, 0, 0, 0, 0, 0], 4).object = Some(accepted);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(accepted);
+    assert_eq!(t.plan().peers.len(), 0);
 }
