@@ -778,6 +778,29 @@ fn which_worker_takes_work_from_a_shared_pipe_does_not_matter_that_it_is_taken_d
     assert!(network([10, 10, 10], [10, 5, 0]) < 0.9);
 }
 
+/// Two threads of a process that hands itself work through a pipe: how often they take turns is chance.
+#[test]
+fn a_pipe_that_a_process_has_both_ends_of_is_two_streams() {
+    let run = |pid, at_once: usize| {
+        let mut r = Run::new(pid);
+        let (writer, reader) = (r.task(1, 1, "writer"), r.task(2, 1, "reader"));
+        let pipe = r.pipe(77);
+        for _ in 0..24 / at_once {
+            (0..at_once).for_each(|_| r.io(writer, "write", 8, pipe, 1));
+            (0..at_once).for_each(|_| r.io(reader, "read", 4, pipe, 1));
+        }
+        r.exit(writer, 0);
+        r
+    };
+    let report = replay(run(1000, 1), run(2000, 4));
+    assert_eq!(
+        (value(&report, "coverage"), value(&report, "network")),
+        (Some(1.0), Some(1.0)),
+        "{report:#?}"
+    );
+    assert_eq!(report.first_divergence, None, "{report:#?}");
+}
+
 /// A program opens a file without a name by the name of its descriptor; a replay opens it by another name, or opens a copy.
 #[test]
 fn what_is_opened_by_the_name_of_its_descriptor_is_known_by_its_own() {

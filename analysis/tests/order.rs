@@ -354,3 +354,28 @@ fn siblings_are_told_apart_by_how_often_they_did_the_same() {
     let report = replay(run([1, 15, 40]), run([15, 40, 1]));
     assert_eq!(value(&report, "alignment"), Some(1.0), "{:?}", report.reasons);
 }
+
+/// Nobody reads from a pipe before its first bytes were sent; whose bytes are read after that, the order of calls does not tell.
+#[test]
+fn bytes_are_read_after_the_first_that_were_sent_whoever_sent_others_meanwhile() {
+    let run = |order: [usize; 3]| {
+        let mut r = Run::new(0);
+        let parent = r.task(1, 1, "pool");
+        let (first, second) = (r.task(2, 2, "first"), r.task(3, 3, "second"));
+        for child in [first, second] {
+            r.fork(parent, child);
+        }
+        let pipe = r.pipe(77);
+        for what in order {
+            match what {
+                0 => r.io(first, "write", 8, pipe, 8),
+                1 => r.io(second, "write", 8, pipe, 8),
+                _ => r.io(parent, "read", 4, pipe, 8),
+            }
+        }
+        r
+    };
+    let order = |x, y| value(&replay(run(x), run(y)), "order");
+    assert_eq!(order([0, 1, 2], [0, 2, 1]), Some(0.0));
+    assert!(order([0, 1, 2], [2, 0, 1]) > Some(0.0));
+}

@@ -7,7 +7,7 @@ mod targets;
 mod waits;
 
 use crate::conn::{Conn, Side};
-use crate::fds::{Change, FdTracker};
+use crate::fds::{Change, FdTracker, Generation};
 use crate::model::{BIN_NS, Hung, Missing, Model, OutcomeStat, Process, Thread};
 use crate::names::{NameId, Names, lossy};
 use crate::order::Place;
@@ -64,7 +64,9 @@ struct Sock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Identity {
     Socket(u64),
-    Pipe(u64),
+    /// An end of a pipe, by inode and description: what a process writes into a pipe that it reads itself is another stream
+    /// than what it reads, and the two take turns by chance.
+    Pipe(u64, Generation),
     Stdio(u8),
 }
 

@@ -1,6 +1,7 @@
 //! Operations: into the sequence of their thread or of their stream.
 
 use super::order::Use;
+use super::targets::is_fifo;
 use super::{AF_INET, AF_INET6, AF_UNIX, Builder, Call, Identity, SOCK_SEQPACKET, SOCK_STREAM, Target};
 use crate::conn::{Conn, ConnKind, Side};
 use crate::fds::Change;
@@ -162,7 +163,7 @@ impl Builder<'_> {
                 };
                 (kind, sock.map_or(Side::Unknown, |s| s.side), cookie)
             }
-            Identity::Pipe(ino) => (ConnKind::Pipe, Side::Unknown, ino),
+            Identity::Pipe(ino, _) => (ConnKind::Pipe, Side::Unknown, ino),
             Identity::Stdio(fd) => (ConnKind::Stdio, Side::Unknown, u64::from(fd)),
         };
         let mut conn = Conn::new(process, kind, side, name, id, t_ns);
@@ -189,7 +190,8 @@ impl Builder<'_> {
         let Some(object) = descriptor.object else { return };
         let identity = match self.trace.object(object) {
             Object::Socket { cookie, .. } => Identity::Socket(cookie.0),
-            Object::Pipe { ino } => Identity::Pipe(*ino),
+            Object::Pipe { ino } => Identity::Pipe(*ino, descriptor.generation),
+            Object::File { ino, mode, .. } if is_fifo(*mode) => Identity::Pipe(*ino, descriptor.generation),
             _ => return,
         };
         self.end_conn((process, identity), false, t_ns);

@@ -61,7 +61,8 @@ pub(super) struct Order {
     ends: FxHashMap<u32, Place>,
     descriptors: FxHashMap<Generation, Descriptor>,
     names: FxHashMap<NameId, Name>,
-    /// Pipes, by inode: where its bytes were sent last.
+    /// Pipes, by inode: where its first bytes were sent. Nobody reads before; the later ones are whose the reader's buffer
+    /// says.
     pipes: FxHashMap<u64, Place>,
     /// Ends of connections, by own and other address: where bytes were sent last.
     ends_of_tcp: FxHashMap<(SockAddr, SockAddr), Place>,
@@ -191,6 +192,7 @@ impl Order {
     /// Bytes begin to go one way through a stream.
     pub(super) fn turns(&mut self, conn: &Conn, sent: bool, place: Place) {
         match conn.kind {
+            ConnKind::Pipe if sent && self.pipes.contains_key(&conn.identity) => {}
             ConnKind::Pipe if sent => put(&mut self.pipes, conn.identity, place),
             ConnKind::Pipe => {
                 if let Some(from) = self.pipes.get(&conn.identity).copied() {

@@ -2,7 +2,7 @@
 
 use super::{AF_INET, AF_INET6, AF_UNIX, Builder, Call, Identity, SOCK_STREAM, Sock, Target};
 use crate::conn::Side;
-use crate::fds::{Descriptor, Origin};
+use crate::fds::{Descriptor, Generation, Origin};
 use crate::names::{self, NameId, lossy};
 use crate::symbol::{Kind, Outcome};
 use ctrace_format::syscalls::Call as Sc;
@@ -13,6 +13,12 @@ use std::collections::hash_map::Entry;
 const EBADF: i64 = -9;
 const S_IFMT: u32 = 0o170_000;
 const S_IFIFO: u32 = 0o010_000;
+/// The end of a pipe that a call is about, where its descriptor is not known.
+const UNKNOWN_END: Generation = Generation(0);
+
+pub(super) const fn is_fifo(mode: u32) -> bool {
+    mode & S_IFMT == S_IFIFO
+}
 
 impl Builder<'_> {
     /// What a call works on.
@@ -44,7 +50,11 @@ impl Builder<'_> {
                 });
                 return self.fd_target(tgid, s.args[2] as i32, watched);
             }
-            Kind::Socket | Kind::Pipe => return s.object.map_or(nothing, |o| self.object_target(o)),
+            Kind::Socket => return s.object.map_or(nothing, |o| self.object_target(o)),
+            // It makes two ends, and is no use of either.
+            Kind::Pipe => {
+                return s.object.map_or(nothing, |o| Target { stream: None, ..self.object_target(o) });
+            }
             Kind::Noise | Kind::Memory | Kind::Readiness => return nothing,
             _ => {}
         }
@@ -96,7 +106,10 @@ impl Builder<'_> {
         }
         match descriptor.object {
             Some(object) => {
-                let target = self.object_target(object);
+                let mut target = self.object_target(object);
+                if let Some(Identity::Pipe(_, end)) = &mut target.stream {
+                    *end = descriptor.generation;
+                }
                 let opened_as = NameId(descriptor.tag);
                 if descriptor.tag != 0 && target.stream.is_none() {
                     Target { name: opened_as, ..target }
@@ -114,7 +127,7 @@ impl Builder<'_> {
         match trace.object(object) {
             Object::File { path, ino, mode, .. } => {
                 let name = self.path_name(*path);
-                let stream = (mode & S_IFMT == S_IFIFO).then_some(Identity::Pipe(*ino));
+                let stream = is_fifo(*mode).then_some(Identity::Pipe(*ino, UNKNOWN_END));
                 Target { name, stream }
             }
             Object::Socket { family, kind, cookie, local, peer, .. } => {
@@ -132,7 +145,7 @@ impl Builder<'_> {
                 Target { name: self.socks[&cookie.0].name, stream: Some(Identity::Socket(cookie.0)) }
             }
             Object::Pipe { ino } => {
-                Target { name: self.names.fixed("pipe"), stream: Some(Identity::Pipe(*ino)) }
+                Target { name: self.names.fixed("pipe"), stream: Some(Identity::Pipe(*ino, UNKNOWN_END)) }
             }
             Object::Anon { kind, .. } => {
                 let name = if let Some(name) = self.file_names.get(&object) {

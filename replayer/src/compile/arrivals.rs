@@ -16,6 +16,11 @@ const UNSETTLED: usize = 64;
 /// A connection is seen this long before its state says that it is there: it is queued first (`tcp_child_process`,
 /// `net/ipv4/tcp_minisocks.c`).
 const EARLY_NS: u64 = 2_000;
+/// Steps before the accept that takes a connection, and before the connect that makes one, where a call that returned
+/// earlier waits for it: it counts on them.
+pub(crate) const STEPS_BEFORE_ACCEPT: u32 = 1;
+/// See [`STEPS_BEFORE_ACCEPT`].
+pub(crate) const STEPS_BEFORE_CONNECT: u32 = 2;
 /// Tasks whose last look at one listener is kept.
 const TELLS: usize = 256;
 
@@ -259,12 +264,33 @@ impl Arrivals {
         self.crowded.contains(&call)
     }
 
-    /// The accept of the connection before that of `call`, if it returned after it.
+    /// Tells which connects made the connections that were accepted. Two that are under way together may return in the
+    /// other order than that in which their connections came.
+    pub(crate) fn connected(&mut self, connects: impl Iterator<Item = (SockIx, Span)>) {
+        let mut by_listener: FxHashMap<SockIx, Vec<(u32, Span)>> = FxHashMap::default();
+        for (accepted, span) in connects {
+            if let Some(place) = self.place(accepted) {
+                by_listener.entry(place.listener).or_default().push((place.position, span));
+            }
+        }
+        for connects in by_listener.values_mut() {
+            connects.sort_unstable_by_key(|(position, _)| *position);
+            for pair in connects.windows(2) {
+                let (before, after) = (pair[0].1, pair[1].1);
+                if before.end_ns > after.end_ns && before.call.0 != after.call.0 {
+                    self.overtaken.insert(after.call, before.call);
+                    self.overtaking.insert(before.call);
+                }
+            }
+        }
+    }
+
+    /// The accept, or the connect, of the connection before that of `call`, if it returned after it.
     pub(crate) fn overtaken(&self, call: CallId) -> Option<CallId> {
         self.overtaken.get(&call).copied()
     }
 
-    /// Whether an accept of a later connection returned before this one.
+    /// Whether an accept, or a connect, of a later connection returned before this one.
     pub(crate) fn is_overtaking(&self, call: CallId) -> bool {
         self.overtaking.contains(&call)
     }
@@ -298,6 +324,22 @@ mod tests {
         assert!(all.is_overtaking((1, 0)) && !all.is_overtaking((0, 0)));
         assert_eq!(all.place(13), Some(Place { listener: L, position: 2 }));
         assert_eq!(all.place_of_cookie(1), Some(Place { listener: L, position: 0 }));
+    }
+
+    #[test]
+    fn connections_that_are_made_together_may_be_told_in_the_other_order() {
+        let mut seen = Observed::default();
+        for (sock, cookie) in [(11, 1), (12, 2), (13, 3)] {
+            let ns = 5_000 + u64::from(sock);
+            seen.accepted(L, span(9, sock, ns, ns), sock, cookie, Some(100 * cookie), None);
+        }
+        let mut all = seen.finish();
+        // The second connection's connect returns while that of the first is under way; the third one's comes after both.
+        let connects = [(12, span(1, 0, 50, 220)), (11, span(0, 0, 80, 240)), (13, span(1, 1, 250, 300))];
+        all.connected(connects.into_iter());
+        assert_eq!(all.overtaken((1, 0)), Some((0, 0)));
+        assert!(all.is_overtaking((0, 0)));
+        assert_eq!((all.overtaken((0, 0)), all.overtaken((1, 1))), (None, None));
     }
 
     #[test]

@@ -230,6 +230,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut fin: FxHashMap<u64, (u64, Option<(SockIx, u64)>)> = FxHashMap::default();
     let mut arriving = Arriving::default();
     let mut accepted_as = FxHashMap::default();
+    // The last connect of each socket.
+    let mut connecting = FxHashMap::default();
     // By table and number: who made it while another was there still, and when that returned.
     let mut reused: FxHashMap<(u32, i32), VecDeque<(CallId, u64)>> = FxHashMap::default();
     let mut closed_by_then = FxHashMap::default();
@@ -405,6 +407,12 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             closed_by_then.insert(made, span.call);
             closed_unseen.remove(&made);
         }
+        if known.sc == Sc::Connect
+            && returned
+            && let Some(sock) = world.sock_of(task, call.args[0] as i32)
+        {
+            connecting.insert(sock, span);
+        }
         let accepts = matches!(known.sc, Sc::Accept | Sc::Accept4);
         if accepts && call.ret == EAGAIN {
             if let Some(listener) = world.sock_of(task, call.args[0] as i32) {
@@ -495,6 +503,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let (paths, fs, seed) = world.into_parts();
     let links = seed.links.clone();
     let futexes = matcher.finish();
+    let mut arrivals = arriving.finish();
+    arrivals.connected(connecting.iter().filter_map(|(sock, span)| Some((*accepted_as.get(sock)?, *span))));
     Ok(Facts {
         seed,
         paths,
@@ -511,7 +521,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         reset,
         cut_off,
         fin,
-        arrivals: arriving.finish(),
+        arrivals,
         accepted_as,
         closed_by_then,
         patient,

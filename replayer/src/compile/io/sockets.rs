@@ -1,6 +1,7 @@
 //! Sockets: addresses, connections, options, datagrams.
 
 use super::super::CompileError;
+use super::super::arrivals::STEPS_BEFORE_CONNECT;
 use super::super::calls::{Sc, nr};
 use super::super::emit::{EdgeKind, Late, Lowered};
 use super::super::lower::{Lower, reachable};
@@ -349,6 +350,9 @@ impl Lower<'_> {
                 (cx.call.args[0], sock.map_or(0, |sock| self.world.socks[sock as usize].family));
             let steps = name_place(&mut self.emit, &self.world, place.listener, fd, family)?;
             pre.extend(steps.into_iter().map(|step| step.with(flags::ENGINE)));
+            if self.facts.arrivals.is_overtaking(cx.id()) {
+                pre.resize(STEPS_BEFORE_CONNECT as usize, Step::of(Kind::Sync));
+            }
         }
         let bytes = wire::sockaddr(&addr);
         let blob = self.emit.data(&bytes)?;
@@ -372,7 +376,6 @@ impl Lower<'_> {
         if cx.call.ret >= 0 && !cx.unfinished() {
             self.ready_first(cx, ofd, POLLIN, &mut pre)?;
             if pre.is_empty() && self.facts.arrivals.is_overtaking(cx.id()) {
-                // Who waits for it counts on two steps.
                 pre.push(Step::of(Kind::Sync));
             }
         }

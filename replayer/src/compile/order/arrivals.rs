@@ -1,7 +1,7 @@
 //! Connections that come to listeners, and datagrams to those that have an address together: in which order they are made and
 //! taken.
 
-use super::super::arrivals::{Place, Told};
+use super::super::arrivals::{Place, STEPS_BEFORE_ACCEPT, STEPS_BEFORE_CONNECT, Told};
 use super::super::calls::Sc;
 use super::super::emit::{EdgeKind, Needs};
 use super::super::model::{Cx, Model};
@@ -61,8 +61,8 @@ impl Arriving {
         } else if let Some(accept) = model.facts.arrivals.overtaken(cx.id())
             && model.is_next(accept)
         {
-            // It has not returned yet: its steps are the next two of its task, see `Lower::accept`.
-            needs.passed(KIND, accept.0, 1);
+            // It has not returned yet: its steps are the next ones of its task.
+            needs.passed(KIND, accept.0, STEPS_BEFORE_ACCEPT);
         }
     }
 
@@ -103,6 +103,12 @@ impl Arriving {
             && *position < place.position
         {
             needs.step(KIND, *wait);
+        }
+        if let Some(connect) = model.facts.arrivals.overtaken(cx.id())
+            && model.is_next(connect)
+        {
+            // It has not returned yet, but its connection came first.
+            needs.passed(KIND, connect.0, STEPS_BEFORE_CONNECT);
         }
         needs.recorded(KIND, self.listens_of(model, listener));
         needs.recorded(EdgeKind::NotYet, &model.idle(model.world.socks[listener as usize].ofd));

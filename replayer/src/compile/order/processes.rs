@@ -41,7 +41,10 @@ impl Processes {
         }
         for other in self.threads.get(&cx.proc).into_iter().flatten().filter(|other| **other != cx.task) {
             let state = &model.world.tasks[*other as usize];
-            if state.proc == cx.proc && !state.exited {
+            if state.exited {
+                // It may have gone without anybody having waited for it.
+                needs.recorded(KIND, self.exits.get(other));
+            } else if state.proc == cx.proc {
                 needs.recorded(KIND, &model.last_call(*other));
             }
         }

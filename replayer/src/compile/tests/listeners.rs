@@ -125,6 +125,42 @@ fn connections_are_made_in_the_order_in_which_they_came_about() {
 }
 
 #[test]
+fn a_connect_that_returns_first_waits_for_the_one_whose_connection_came_first() {
+    const EINPROGRESS: i64 = -115;
+    let mut t = Mem::new();
+    let [a, b] = t.workers();
+    let client = |cookie, port| Object::Socket {
+        family: 2,
+        kind: 1,
+        protocol: 6,
+        cookie: SockCookie(cookie),
+        local: Some(at(port)),
+        peer: Some(at(80)),
+    };
+    let begins_ns = t.now + 5_000;
+    for (task, cookie, port) in [(a, 22, 1002), (b, 21, 1001)] {
+        let object = t.add_object(client(cookie, port));
+        t.call(task, "socket", [2, 0o4001, 6, 0, 0, 0], 7).object = Some(object);
+    }
+    t.comes(11, 1001);
+    t.comes(12, 1002);
+    // Both are under way together; that of the second connection returns first.
+    for (task, cookie, port, duration_ns) in [(a, 22, 1002, 5_000), (b, 21, 1001, 9_000)] {
+        let object = t.add_object(client(cookie, port));
+        let call = t.call(task, "connect", [7, 0, 16, 0, 0, 0], EINPROGRESS);
+        call.details.push(Detail::Addr { arg: 1, addr: at(80) });
+        (call.object, call.t_ns, call.duration_ns) = (Some(object), begins_ns, duration_ns);
+    }
+    t.now += 20_000;
+    t.accept(b, 3, 8, 11, 1001);
+    t.accept(b, 3, 9, 12, 1002);
+    let plan = t.plan();
+    let connect = steps(&plan, 1).iter().position(|step| step.nr == named("connect")).unwrap();
+    assert!(waits_of(&plan, 0, "connect").contains(&Wait::completed(1, connect as u32)));
+    assert!(waits_of(&plan, 1, "connect").iter().all(|wait| wait.task != 0));
+}
+
+#[test]
 fn who_is_told_while_another_takes_it_does_not_wait_for_the_next_connection() {
     let mut t = Mem::new();
     let [a, b] = t.workers();

@@ -349,6 +349,31 @@ fn a_process_ends_after_the_calls_that_its_threads_had_made() {
     assert_eq!(program.waits(&exit).unwrap(), [Wait::completed(1, last as u32)]);
 }
 
+/// A thread that had ended by itself before somebody asked for it is waited for by no call: the word of its id says enough.
+#[test]
+fn a_process_ends_after_its_threads_that_had_ended() {
+    const CLONE_THREAD: u64 = 0x5_0f00;
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 10));
+    t.fork(a, b);
+    t.call(a, "clone", [CLONE_THREAD, 0, 0, 0, 0, 0], 11);
+    t.call(b, "getuid", [0; 6], 0);
+    t.call(b, "exit", [0; 6], 0).flags = SyscallFlags::NO_EXIT;
+    let t_ns = t.now;
+    t.now += 1_000;
+    t.events.push(Event::Process(ctrace_format::Process {
+        t_ns,
+        task: b,
+        kind: ctrace_format::ProcessKind::Exit { status: 0, group_dead: false },
+    }));
+    t.call(a, "exit_group", [0; 6], 0).flags = SyscallFlags::NO_EXIT;
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let exit = steps(&plan, 0).into_iter().find(|step| step.nr == named("exit_group")).unwrap();
+    let last = steps(&plan, 1).iter().position(|step| step.nr == named("exit")).unwrap();
+    assert!(program.waits(&exit).unwrap().iter().any(|wait| *wait == Wait::completed(1, last as u32)));
+}
+
 /// The C library gives a new thread the stack of one that has ended, and with that the word of its id.
 #[test]
 fn a_thread_that_is_waited_for_is_the_one_whose_id_the_wait_names() {
