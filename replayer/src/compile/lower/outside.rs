@@ -6,7 +6,7 @@ use super::super::connects::Answer;
 use super::super::io::messages::senders;
 use super::super::model::Cx;
 use super::super::netlink;
-use super::super::peers::Turn;
+use super::super::peers::{Leaving, Turn};
 use super::super::setup;
 use super::super::world::{
     Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, SockState, World, canonical, detail_addr,
@@ -33,7 +33,10 @@ impl Lower<'_> {
         for sock in std::mem::take(&mut self.world.gone_socks) {
             let state = &self.world.socks[sock as usize];
             let reset_ns = self.facts.reset.get(&state.cookie).copied();
-            self.peers.closed(&mut self.emit, sock, state.sent, at_ns, reset_ns)?;
+            // A shutdown found the connection there: the other end had not gone by then.
+            let there = self.order.streams.ended_before(sock, at_ns).map(|mark| self.emit.done(mark));
+            let leaving = Leaving { total: state.sent, at_ns, reset_ns, after: there };
+            self.peers.closed(&mut self.emit, sock, leaving)?;
             let (order, model) = self.looking();
             order.forget_socket(&model, sock);
         }
@@ -241,7 +244,17 @@ impl Lower<'_> {
                 return Ok(());
             }
         }
+        if n == 0 && self.ended_first(key) {
+            self.peers.hears_the_end(&mut self.emit, key, sent, turn.at_ns)?;
+        }
         self.peers.arrived(&mut self.emit, key, n, turn, to.as_ref(), &after)
+    }
+
+    /// Whether the workload had ended its direction of a connection before the other end did.
+    fn ended_first(&self, sock: SockIx) -> bool {
+        let Some(state) = self.world.socks.get(sock as usize) else { return false };
+        let is_told = self.facts.connects.established.contains_key(&state.cookie);
+        state.finished && is_told && !self.facts.fin.contains_key(&state.cookie)
     }
 
     /// A datagram came from outside: whoever is at its address sent it.

@@ -175,6 +175,12 @@ impl Streams {
         sends.rev().find(|mark| mark.end_ns <= at_ns)
     }
 
+    /// The last call before a socket was closed, at `closed_ns`, that ended a direction of its connection.
+    pub(crate) fn ended_before(&self, sock: SockIx, closed_ns: u64) -> Option<&Mark> {
+        let ended = self.ended.get(&sock).into_iter().flatten();
+        ended.rev().find(|mark| mark.end_ns < closed_ns)
+    }
+
     /// A socket is over. The other end of its connection may still wait for what was done at this one.
     pub(super) fn forget(&mut self, model: &Model<'_>, sock: SockIx) {
         self.writes.remove(&StreamKey::Datagrams(sock));

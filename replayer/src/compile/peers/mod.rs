@@ -21,7 +21,7 @@ use rustc_hash::FxHashMap;
 use servers::Server;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-pub(crate) use turns::Turn;
+pub(crate) use turns::{Leaving, Turn};
 
 /// First descriptor that servers and lanes use; below are the other ends of inherited pipes.
 const FIRST_FD: u32 = 512;

@@ -23,6 +23,26 @@ pub(crate) struct Turn {
     pub(crate) last_send_ns: u64,
 }
 
+/// How somebody goes whose other end the workload has closed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leaving {
+    /// Bytes the workload had sent in all.
+    pub(crate) total: u64,
+    /// When the workload closed its end.
+    pub(crate) at_ns: u64,
+    /// When they answered with a reset, if they did.
+    pub(crate) reset_ns: Option<u64>,
+    /// A step that found them there.
+    pub(crate) after: Option<Wait>,
+}
+
+impl Leaving {
+    /// They received nothing more.
+    pub(super) const fn at(at_ns: u64) -> Self {
+        Self { total: 0, at_ns, reset_ns: None, after: None }
+    }
+}
+
 impl Peers {
     /// Receives what the workload has sent by `at_ns`, `total` bytes in all.
     pub(super) fn receive_up_to(
@@ -170,35 +190,32 @@ impl Peers {
         Ok(())
     }
 
-    /// The workload closed its end after sending `total` bytes in all; the other end may have answered with a reset.
+    /// The workload closed its end.
     pub(crate) fn closed(
         &mut self,
         emit: &mut Emit,
         sock: SockIx,
-        total: u64,
-        at_ns: u64,
-        reset_ns: Option<u64>,
+        leaving: Leaving,
     ) -> Result<(), CompileError> {
         self.last_datagram.remove(&sock);
         let others: BTreeSet<SockIx> =
             self.correspondents.remove(&sock).unwrap_or_default().into_values().collect();
         for key in others {
             if key != sock {
-                self.leave(emit, key, 0, at_ns, None)?;
+                self.leave(emit, key, Leaving::at(leaving.at_ns))?;
             }
         }
-        self.leave(emit, sock, total, at_ns, reset_ns)
+        self.leave(emit, sock, leaving)
     }
 
-    /// One of those on the other end has received `total` bytes, and closes.
+    /// One of those on the other end has received all, and closes.
     pub(super) fn leave(
         &mut self,
         emit: &mut Emit,
         sock: SockIx,
-        total: u64,
-        at_ns: u64,
-        reset_ns: Option<u64>,
+        leaving: Leaving,
     ) -> Result<(), CompileError> {
+        let Leaving { total, at_ns, reset_ns, after } = leaving;
         self.receive_up_to(emit, sock, total, at_ns)?;
         let Some(conn) = self.conns.remove(&sock) else { return Ok(()) };
         let task = self.lanes[conn.lane].task;
@@ -218,7 +235,11 @@ impl Peers {
                     resets(emit, task, conn.fd)?;
                 }
             }
-            let step = emit.put(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
+            let mut waits = Vec::new();
+            if let Some(wait) = after {
+                emit.wait(task, EdgeKind::NotYet, wait, &mut waits);
+            }
+            let step = emit.put_after(task, &extra(nr::close).imm(0, u64::from(conn.fd)), &waits)?;
             if let Some(at) = conn.at.filter(|_| conn.carrier == Carrier::Stream) {
                 self.vacated.insert(at, Wait::completed(task, step));
             }

@@ -281,3 +281,28 @@ fn a_connection_inside_that_was_closed_before_somebody_accepted_it_is_one_inside
     t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(accepted);
     assert_eq!(t.plan().peers.len(), 0);
 }
+
+#[test]
+fn an_end_that_went_second_goes_after_it_heard_of_the_first() {
+    let mut t = Mem::new();
+    let (a, stream) = answered(&mut t);
+    t.call(a, "shutdown", [4, 1, 0, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "read", [4, 0, 512, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+    let peer = peer(&t.plan());
+    let goes = peer.iter().position(|(nr, _)| *nr == named("shutdown")).unwrap();
+    assert_eq!(peer[goes - 2..goes], [(named("recvfrom"), 100), (named("recvfrom"), 4096)]);
+}
+
+#[test]
+fn who_was_found_there_goes_after_that() {
+    let mut t = Mem::new();
+    let (a, stream) = answered(&mut t);
+    t.call(a, "shutdown", [4, 1, 0, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "shutdown", [4, 2, 0, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+    let plan = t.plan();
+    let lane = Program::open(plan.program.try_clone().unwrap()).unwrap().tasks.len() as u32 - 1;
+    let fd = steps(&plan, lane).iter().rfind(|step| step.nr == named("close")).unwrap().args[0];
+    assert_eq!(waited_for(&plan, lane, "close", fd), [named("shutdown")]);
+}
