@@ -437,7 +437,7 @@ impl Lower<'_> {
         next.checked_sub(1).map(|step| Wait::completed(me, step)).into_iter().collect()
     }
 
-    /// A call found a connection that was over (`inet_shutdown`, `inet_getname`, net/ipv4/af_inet.c). Where the workload had
+    /// A call found a connection that was over (`inet_shutdown`, `inet_getname`, `net/ipv4/af_inet.c`). Where the workload had
     /// ended its direction, the other end had heard of that and had ended its own; else it had reset the connection.
     fn over_by_then(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
         if !matches!(cx.known.sc, Sc::Shutdown | Sc::Getpeername) {

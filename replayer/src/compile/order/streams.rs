@@ -96,7 +96,7 @@ impl Streams {
 
     /// What an end that is closed waits for: somebody's writes succeeded while it was open, and the other end was closed
     /// or shut down before it. Which end goes first decides what becomes of a connection (`tcp_fin`,
-    /// net/ipv4/tcp_input.c; `__tcp_close`, net/ipv4/tcp.c), also once nobody has the other end any more.
+    /// `net/ipv4/tcp_input.c`; `__tcp_close`, `net/ipv4/tcp.c`), also once nobody has the other end any more.
     pub(super) fn ends(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
         for sock in model.ending(cx) {
             let partner = model.world.socks[sock as usize].partner;
