@@ -22,6 +22,11 @@ const EPIPE: i64 = -32;
 const ECONNRESET: i64 = -104;
 const ENOTCONN: i64 = -107;
 
+/// Whether a call takes several datagrams that were there when it began.
+fn takes_several(cx: &Cx<'_>) -> bool {
+    cx.known.sc == Sc::Recvmmsg && cx.call.ret > 1 && cx.call.duration_ns < BLOCKED_NS
+}
+
 impl Lower<'_> {
     /// Forgets what is over.
     pub(super) fn drain_gone(&mut self, at_ns: u64) -> Result<(), CompileError> {
@@ -161,7 +166,9 @@ impl Lower<'_> {
                 if flags & MSG_ERRQUEUE != 0 || flags & MSG_PEEK != 0 && !ended {
                     return Ok(None);
                 }
-                self.took(cx, fd, cx.call.moved())?;
+                if !takes_several(cx) {
+                    self.took(cx, fd, cx.call.moved())?;
+                }
             }
             Sc::Splice | Sc::Tee if cx.call.ret >= 0 => self.took(cx, fd, cx.call.ret as u64)?,
             Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg | Sc::Write | Sc::Writev if cx.call.ret >= 0 => {
@@ -194,6 +201,15 @@ impl Lower<'_> {
             _ => {}
         }
         Ok(None)
+    }
+
+    /// Lets peers send the datagrams that a call takes all at once, before it. Returns what it has to wait for.
+    pub(super) fn come_together(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
+        if !takes_several(cx) {
+            return Ok(None);
+        }
+        self.took(cx, cx.fd(0), cx.call.moved())?;
+        Ok(self.world.sock_of(cx.task, cx.fd(0)).and_then(|sock| self.peers.last_datagram(sock)))
     }
 
     pub(crate) fn took(&mut self, cx: &Cx<'_>, fd: i32, n: u64) -> Result<(), CompileError> {
@@ -373,12 +389,22 @@ impl Lower<'_> {
             return Ok(None);
         }
         let turn = Turn { after_sent: state.sent, at_ns: fin_ns, last_send_ns: state.last_send_ns };
+        self.gone_after_unread(sock, turn, false, &[])
+    }
+
+    /// The other end is gone, and what it had sent before is read later, if at all.
+    fn gone_after_unread(
+        &mut self,
+        sock: SockIx,
+        turn: Turn,
+        reset: bool,
+        after: &[Wait],
+    ) -> Result<Option<Wait>, CompileError> {
         let unread = self.unread(sock);
         if unread > 0 {
-            // It came before the end, and is read later.
-            self.peers.arrived(&mut self.emit, sock, unread, turn, None, &[])?;
+            self.peers.arrived(&mut self.emit, sock, unread, turn, None, after)?;
         }
-        self.peers.gone(&mut self.emit, sock, turn, false, &[])
+        self.peers.gone(&mut self.emit, sock, turn, reset, after)
     }
 
     /// The connection to somebody outside whose last descriptor a call closes.
@@ -493,8 +519,14 @@ impl Lower<'_> {
             let after = self.looked_before(ofd, at_ns);
             return self.peers.gone(&mut self.emit, sock, turn, true, &after);
         }
-        let turn = Turn { after_sent: state.sent, at_ns: cx.call.t_ns, last_send_ns: state.last_send_ns };
-        let after = self.last_step(cx);
-        self.peers.gone(&mut self.emit, sock, turn, true, &after)
+        let (after_sent, last_send_ns) = (state.sent, state.last_send_ns);
+        // It was reset when the kernel says so; unknown, it is since the call before.
+        let reset_ns = self.facts.reset.get(&state.cookie).copied().filter(|at_ns| *at_ns <= cx.call.t_ns);
+        let (at_ns, after) = match (reset_ns, self.world.ofd_of(cx.task, cx.call.args[0] as i32)) {
+            (Some(at_ns), Some(ofd)) => (at_ns, self.looked_before(ofd, at_ns)),
+            _ => (cx.call.t_ns, self.last_step(cx)),
+        };
+        let turn = Turn { after_sent, at_ns, last_send_ns };
+        self.gone_after_unread(sock, turn, true, &after)
     }
 }

@@ -79,6 +79,30 @@ fn what_came_before_the_end_is_there_when_it_is_read_after_a_write() {
 }
 
 #[test]
+fn a_reset_comes_when_it_came_though_a_write_is_told_of_it_later() {
+    let mut t = Mem::new();
+    let (a, stream) = answered(&mut t);
+    let reset_ns = t.now;
+    tells(&mut t, ConnectionKind::ResetReceived);
+    // A wait tells of it first; the call that fails comes long after.
+    t.now += 1_000_000;
+    t.call(a, "getuid", [0; 6], 0);
+    t.call(a, "write", [4, 0, 24, 0, 0, 0], -104).object = Some(stream);
+    t.call(a, "read", [4, 0, 512, 0, 0, 0], 10).object = Some(stream);
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let peer = steps(&plan, program.tasks.len() as u32 - 1);
+    let at = |name: &str| peer.iter().rposition(|step| step.nr == named(name)).unwrap();
+    // The bytes that are read after that had come before it.
+    assert!(peer[at("recvfrom")..at("close")].iter().any(|s| (s.nr, s.args[2]) == (named("sendto"), 10)));
+    let waits: Vec<Wait> = peer[..=at("close")].iter().flat_map(|s| program.waits(s).unwrap()).collect();
+    let told = steps(&plan, 0).iter().position(|step| step.nr == named("getuid")).unwrap() as u32;
+    assert!(!waits.contains(&Wait::completed(0, told)), "{waits:?}");
+    let last = peer[..at("close")].iter().rfind(|step| step.kind == Kind::Sync as u8).unwrap();
+    assert_eq!(last.t_ns, reset_ns);
+}
+
+#[test]
 fn what_came_before_the_recording_is_not_sent_again_at_the_end() {
     let mut t = Mem::new();
     let (a, stream) = answered(&mut t);

@@ -205,6 +205,28 @@ fn counts_beyond_what_the_kernel_takes_are_bounded() {
     t.plan();
 }
 
+#[test]
+fn datagrams_that_are_taken_together_have_all_come_by_then() {
+    let mut t = Mem::new();
+    let root = t.add_task(10, 10);
+    let object = socket(&mut t, 1, 2, 2);
+    t.call(root, "socket", [AF_INET, SOCK_DGRAM, 0, 0, 0, 0], 3).object = Some(object);
+    t.call(root, "bind", [3, 0, 16, 0, 0, 0], 0).details.push(Detail::Addr { arg: 1, addr: at(53) });
+    let entry = Message { bytes: 512, parts: 1, moved: 27, addr: Some(at(1001)) };
+    let receive = t.call(root, "recvmmsg", [3, 0, 32, 0, 0, 0], 3);
+    receive.details.push(Detail::Messages { arg: 1, entries: vec![entry; 3] });
+    let plan = t.plan();
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let peer = program.tasks.len() as u32 - 1;
+    let last = steps(&plan, peer).iter().rposition(|step| step.nr == named("sendto")).unwrap() as u32;
+    let waits: Vec<Wait> = steps(&plan, 0)
+        .iter()
+        .flat_map(|step| program.waits(step).unwrap())
+        .filter(|w| w.task == peer)
+        .collect();
+    assert_eq!(waits, [Wait::completed(peer, last)]);
+}
+
 /// `SO_REUSEPORT`: the kernel would choose by a hash.
 #[test]
 fn a_datagram_goes_to_the_socket_of_its_address_that_had_it() {
