@@ -5,7 +5,7 @@ mod common;
 
 use common::{MS, Run, compare, replay, value};
 use ctrace_analysis::{CloseKind, DivergenceKind, Gates, Model, Profile, Side, Verdict, diff};
-use ctrace_format::{Detail, SyscallFlags, TcpState};
+use ctrace_format::{ConnectionKind, Detail, SyscallFlags, TcpState};
 
 const ENOENT: i64 = -2;
 const EAGAIN: i64 = -11;
@@ -378,6 +378,28 @@ fn a_model_knows_its_connections() {
         [(true, 100), (false, 5000)]
     );
     assert_eq!(m.conns[1].close, CloseKind::Failed(111));
+}
+
+#[test]
+fn a_connection_may_be_reset_before_it_is_accepted() {
+    let run = |sooner: bool| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        let [listener, accepted] = [r.tcp(8), r.tcp(9)];
+        let resets = |r: &mut Run| r.tcp_event(9, "10.0.0.7:4000", ConnectionKind::ResetReceived);
+        if sooner {
+            resets(&mut r);
+        }
+        r.io(t, "accept4", 3, listener, 5);
+        r.io(t, "recvfrom", 5, accepted, 1);
+        if !sooner {
+            resets(&mut r);
+        }
+        r.close(t, 5, accepted);
+        r
+    };
+    assert!(run(true).model().conns.iter().any(|conn| conn.close == CloseKind::Reset));
+    assert_eq!(value(&compare(run(true), run(false)), "network"), Some(1.0));
 }
 
 #[test]

@@ -59,6 +59,8 @@ struct Sock {
     local: Option<SockAddr>,
     peer: Option<SockAddr>,
     name: NameId,
+    /// Its connection was reset, perhaps before anybody accepted it.
+    reset: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -211,6 +213,7 @@ impl<'a> Builder<'a> {
                             local: local.clone(),
                             peer: peer.clone(),
                             name: NameId::default(),
+                            reset: false,
                         },
                     );
                 }
@@ -438,7 +441,9 @@ impl<'a> Builder<'a> {
             local: None,
             peer: None,
             name: NameId::default(),
+            reset: false,
         });
+        sock.reset |= matches!(c.kind, ConnectionKind::ResetReceived | ConnectionKind::ResetSent);
         if let ConnectionKind::State { old, new, .. } = &c.kind {
             let side = match (old, new) {
                 (TcpState::SynSent, _) | (_, TcpState::SynSent) => Some(Side::Client),

@@ -172,6 +172,9 @@ impl Builder<'_> {
         {
             conn.local.clone_from(&sock.local);
             conn.peer.clone_from(&sock.peer);
+            if sock.reset {
+                conn.reset();
+            }
         }
         if let Identity::Socket(cookie) = identity {
             let users = self.of_socket.entry(cookie).or_default();

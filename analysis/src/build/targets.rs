@@ -139,6 +139,7 @@ impl Builder<'_> {
                         local: local.clone(),
                         peer: peer.clone(),
                         name: NameId::default(),
+                        reset: false,
                     });
                     self.rename(cookie.0);
                 }

@@ -227,13 +227,17 @@ impl Run {
 
     /// The kernel's view of a connection.
     pub fn tcp_state(&mut self, cookie: u64, peer: &str, old: TcpState, new: TcpState, error: u16) {
+        self.tcp_event(cookie, peer, ConnectionKind::State { old, new, error });
+    }
+
+    pub fn tcp_event(&mut self, cookie: u64, peer: &str, kind: ConnectionKind) {
         let event = Event::Connection(Connection {
             t_ns: self.now,
             cookie: SockCookie(cookie),
             task: None,
             local: SockAddr::Inet("127.0.0.1:45000".parse().unwrap()),
             peer: SockAddr::Inet(peer.parse().unwrap()),
-            kind: ConnectionKind::State { old, new, error },
+            kind,
         });
         self.push(&event);
     }

@@ -223,6 +223,35 @@ impl Model<'_> {
         }
     }
 
+    /// The sockets of which a call ends one direction or both: it shuts them down, or takes their last descriptor.
+    pub(crate) fn ending(&self, cx: &Cx<'_>) -> Vec<SockIx> {
+        let fd = match cx.known.sc {
+            Sc::Shutdown => return self.sock(cx).into_iter().collect(),
+            Sc::Dup2 | Sc::Dup3 => Some(cx.fd(1)),
+            Sc::Close => Some(cx.fd(0)),
+            _ => None,
+        };
+        let mut closing = self.closing(cx);
+        closing.retain(|ofd| fd.is_none_or(|fd| !self.world.has_others(cx.proc, fd, *ofd)));
+        let of = |ofd: OfdIx| match self.kind(ofd) {
+            OfdKind::Sock(sock) => Some(sock),
+            _ => None,
+        };
+        closing.into_iter().filter_map(of).collect()
+    }
+
+    /// After a socket went: those, of the two ends of its connection, whose calls no other call waits for any more. The other
+    /// end may have been there longer.
+    pub(crate) fn nobody_waits_for(&self, gone: SockIx) -> Vec<SockIx> {
+        let partner = self.world.socks[gone as usize].partner;
+        match partner {
+            Some(partner) if !self.world.socks[partner as usize].closed => Vec::new(),
+            // Nobody has accepted it yet.
+            None if self.is_inside(gone) => Vec::new(),
+            partner => [Some(gone), partner].into_iter().flatten().collect(),
+        }
+    }
+
     /// Descriptors that a call on a range of them closes, as far as their table is others' as well.
     pub(crate) fn range_closed(&self, cx: &Cx<'_>) -> Vec<i32> {
         if cx.known.sc != Sc::CloseRange

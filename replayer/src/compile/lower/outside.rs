@@ -6,7 +6,7 @@ use super::super::connects::Answer;
 use super::super::io::messages::senders;
 use super::super::model::Cx;
 use super::super::netlink;
-use super::super::peers::Turn;
+use super::super::peers::{Leaving, Turn};
 use super::super::setup;
 use super::super::world::{
     Arrival, BLOCKED_NS, Mark, OfdIx, OfdKind, SockIx, SockState, World, canonical, detail_addr,
@@ -20,6 +20,7 @@ const MSG_PEEK: u64 = 2;
 const MSG_ERRQUEUE: u64 = 0x2000;
 const EPIPE: i64 = -32;
 const ECONNRESET: i64 = -104;
+const ENOTCONN: i64 = -107;
 
 /// Whether a call takes several datagrams that were there when it began.
 fn takes_several(cx: &Cx<'_>) -> bool {
@@ -37,8 +38,12 @@ impl Lower<'_> {
         for sock in std::mem::take(&mut self.world.gone_socks) {
             let state = &self.world.socks[sock as usize];
             let reset_ns = self.facts.reset.get(&state.cookie).copied();
-            self.peers.closed(&mut self.emit, sock, state.sent, at_ns, reset_ns)?;
-            self.order.forget_socket(sock);
+            // A shutdown found the connection there: the other end had not gone by then.
+            let there = self.order.streams.ended_before(sock, at_ns).map(|mark| self.emit.done(mark));
+            let leaving = Leaving { total: state.sent, at_ns, reset_ns, after: there };
+            self.peers.closed(&mut self.emit, sock, leaving)?;
+            let (order, model) = self.looking();
+            order.forget_socket(&model, sock);
         }
         Ok(())
     }
@@ -255,7 +260,17 @@ impl Lower<'_> {
                 return Ok(());
             }
         }
+        if n == 0 && self.ended_first(key) {
+            self.peers.hears_the_end(&mut self.emit, key, sent, turn.at_ns)?;
+        }
         self.peers.arrived(&mut self.emit, key, n, turn, to.as_ref(), &after)
+    }
+
+    /// Whether the workload had ended its direction of a connection before the other end did.
+    fn ended_first(&self, sock: SockIx) -> bool {
+        let Some(state) = self.world.socks.get(sock as usize) else { return false };
+        let is_told = self.facts.connects.established.contains_key(&state.cookie);
+        state.finished && is_told && !self.facts.fin.contains_key(&state.cookie)
     }
 
     /// A datagram came from outside: whoever is at its address sent it.
@@ -448,6 +463,28 @@ impl Lower<'_> {
         next.checked_sub(1).map(|step| Wait::completed(me, step)).into_iter().collect()
     }
 
+    /// A call found a connection that was over (`inet_shutdown`, `inet_getname`, `net/ipv4/af_inet.c`). Where the workload had
+    /// ended its direction, the other end had heard of that and had ended its own; else it had reset the connection.
+    fn over_by_then(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
+        if !matches!(cx.known.sc, Sc::Shutdown | Sc::Getpeername) {
+            return Ok(None);
+        }
+        let Some(sock) = self.world.sock_of(cx.task, cx.fd(0)).filter(|sock| self.peers.plays(*sock)) else {
+            return Ok(None);
+        };
+        let state = &self.world.socks[sock as usize];
+        let reset_ns = self.facts.reset.get(&state.cookie).copied().filter(|at_ns| *at_ns <= cx.end_ns());
+        let reset = reset_ns.is_some() || !state.finished;
+        // It may have come any time since the last send.
+        let at_ns = reset_ns.unwrap_or(state.last_send_ns);
+        let turn = Turn { after_sent: state.sent, at_ns, last_send_ns: state.last_send_ns };
+        if !reset {
+            self.peers.hears_the_end(&mut self.emit, sock, state.sent, at_ns)?;
+        }
+        let after = self.last_step(cx);
+        self.peers.gone(&mut self.emit, sock, turn, reset, &after)
+    }
+
     /// A call that failed because the other end is gone.
     pub(crate) fn peer_failure(&mut self, cx: &Cx<'_>) -> Result<Option<Wait>, CompileError> {
         if let Some(wait) = self.sent_to_closed(cx)? {
@@ -456,6 +493,9 @@ impl Lower<'_> {
         let come = self.closes_unread(cx)?;
         if let Some(wait) = self.reset_unseen(cx)?.or(come) {
             return Ok(Some(wait));
+        }
+        if cx.call.ret == ENOTCONN {
+            return self.over_by_then(cx);
         }
         if !matches!(cx.call.ret, ECONNRESET | EPIPE) {
             return Ok(None);

@@ -59,8 +59,11 @@ impl Bytes {
         }
     }
 
-    pub(super) fn forget(&mut self, sock: SockIx) {
-        self.0.remove(&StreamKey::Sock(sock));
+    /// A socket is over. What was written to it may still be read at the other end.
+    pub(super) fn forget(&mut self, model: &Model<'_>, sock: SockIx) {
+        for over in model.nobody_waits_for(sock) {
+            self.0.remove(&StreamKey::Sock(over));
+        }
     }
 }
 

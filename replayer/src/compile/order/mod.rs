@@ -96,9 +96,9 @@ impl Order {
     }
 
     /// A socket is over.
-    pub(crate) fn forget_socket(&mut self, sock: SockIx) {
-        self.streams.forget(sock);
-        self.bytes.forget(sock);
+    pub(crate) fn forget_socket(&mut self, model: &Model<'_>, sock: SockIx) {
+        self.streams.forget(model, sock);
+        self.bytes.forget(model, sock);
         self.arrivals.forget(sock);
     }
 

@@ -5,7 +5,6 @@ use super::super::emit::{EdgeKind, Needs};
 use super::super::model::{Cx, Model};
 use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, SOCK_DGRAM, SockIx, StreamKey, World};
 use super::{RIVALS, before, keep};
-use ctrace_format::syscalls::Family;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
@@ -25,6 +24,8 @@ struct Delivered {
 pub(crate) struct Streams {
     writes: FxHashMap<StreamKey, VecDeque<Mark>>,
     reads: FxHashMap<StreamKey, VecDeque<Mark>>,
+    /// Calls that ended one direction of a connection, or both, by the socket that they were made on.
+    ended: FxHashMap<SockIx, VecDeque<Mark>>,
     /// Datagrams that came to a socket from inside.
     datagrams: FxHashMap<SockIx, Delivered>,
 }
@@ -60,7 +61,8 @@ impl Streams {
         for ofd in cx.writes().filter_map(ofd_of) {
             if let Some(key) = model.stream(ofd, true) {
                 needs.recorded(EdgeKind::Stream, before(self.writes.get(&key), start_ns));
-                if matches!(key, StreamKey::Sock(_)) {
+                if let StreamKey::Sock(sock) = key {
+                    needs.recorded(EdgeKind::Stream, before(self.ended.get(&sock), start_ns));
                     // What is said on a connection answers what was heard by then, whichever threads do it: whether one
                     // handed it to another in memory is not seen.
                     needs.recorded(EdgeKind::Stream, before(self.reads.get(&key), start_ns));
@@ -92,8 +94,16 @@ impl Streams {
         needs.recorded(EdgeKind::Stream, last.map(|(_, mark)| mark));
     }
 
-    /// What an end that is closed waits for: somebody's writes succeeded while it was open.
+    /// What an end that is closed waits for: somebody's writes succeeded while it was open, and the other end was closed
+    /// or shut down before it. Which end goes first decides what becomes of a connection (`tcp_fin`,
+    /// `net/ipv4/tcp_input.c`; `__tcp_close`, `net/ipv4/tcp.c`), also once nobody has the other end any more.
     pub(super) fn ends(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {
+        for sock in model.ending(cx) {
+            let partner = model.world.socks[sock as usize].partner;
+            let ended = partner.and_then(|partner| self.ended.get(&partner));
+            // Even those that were still under way: they had begun before, and were over sooner.
+            needs.done(EdgeKind::Stream, before(ended, cx.call.t_ns));
+        }
         for ofd in model.closing(cx) {
             let written = match model.kind(ofd) {
                 OfdKind::Pipe { pipe, write: false } => self.writes.get(&StreamKey::Pipe(pipe)),
@@ -125,11 +135,8 @@ impl Streams {
             keep(self.writes.entry(StreamKey::Datagrams(receiver)).or_default(), mark);
         }
         self.count_datagrams(model, cx, mark);
-        if cx.known.row().family == Family::Shutdown
-            && let Some(sock) = model.sock(cx)
-        {
-            // As a write: it found the other end there.
-            keep(self.writes.entry(StreamKey::Sock(sock)).or_default(), mark);
+        for sock in model.ending(cx) {
+            keep(self.ended.entry(sock).or_default(), mark);
         }
     }
 
@@ -168,11 +175,20 @@ impl Streams {
         sends.rev().find(|mark| mark.end_ns <= at_ns)
     }
 
-    pub(super) fn forget(&mut self, sock: SockIx) {
-        for key in [StreamKey::Sock(sock), StreamKey::Datagrams(sock)] {
-            self.writes.remove(&key);
-        }
+    /// The last call before a socket was closed, at `closed_ns`, that ended a direction of its connection.
+    pub(crate) fn ended_before(&self, sock: SockIx, closed_ns: u64) -> Option<&Mark> {
+        let ended = self.ended.get(&sock).into_iter().flatten();
+        ended.rev().find(|mark| mark.end_ns < closed_ns)
+    }
+
+    /// A socket is over. The other end of its connection may still wait for what was done at this one.
+    pub(super) fn forget(&mut self, model: &Model<'_>, sock: SockIx) {
+        self.writes.remove(&StreamKey::Datagrams(sock));
         self.reads.remove(&StreamKey::Sock(sock));
         self.datagrams.remove(&sock);
+        for over in model.nobody_waits_for(sock) {
+            self.writes.remove(&StreamKey::Sock(over));
+            self.ended.remove(&over);
+        }
     }
 }

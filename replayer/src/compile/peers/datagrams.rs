@@ -1,6 +1,6 @@
 //! Those who exchange datagrams with the workload.
 
-use super::{Carrier, Conn, Peers, SOCK_DGRAM, extra, recv_step};
+use super::{Carrier, Conn, Leaving, Peers, SOCK_DGRAM, extra, recv_step};
 use crate::compile::calls::nr;
 use crate::compile::emit::{EdgeKind, Emit};
 use crate::compile::io::sharing::name_place;
@@ -132,7 +132,7 @@ impl Peers {
         for there in self.at.get_mut(&key).map(std::mem::take).unwrap_or_default() {
             let Some(conn) = self.conns.get(&there) else { continue };
             let (task, sock) = (self.lanes[conn.lane].task, conn.sock);
-            self.leave(emit, there, 0, at_ns, None)?;
+            self.leave(emit, there, Leaving::at(at_ns))?;
             if let Some(others) = self.correspondents.get_mut(&sock) {
                 others.retain(|_, k| *k != there);
             }

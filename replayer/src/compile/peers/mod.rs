@@ -21,7 +21,7 @@ use rustc_hash::FxHashMap;
 use servers::Server;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-pub(crate) use turns::Turn;
+pub(crate) use turns::{Leaving, Turn};
 
 /// First descriptor that servers and lanes use; below are the other ends of inherited pipes.
 const FIRST_FD: u32 = 512;
@@ -381,6 +381,11 @@ fn recv_step(fd: u32, len: u64, at_ns: u64) -> Step {
     step.aux = 1;
     step.t_ns = at_ns;
     step
+}
+
+/// Receives until the workload sends no more: what it sent before has been received.
+fn end_step(fd: u32, at_ns: u64) -> Step {
+    recv_step(fd, 4096, at_ns)
 }
 
 pub(crate) fn family_of(addr: &SockAddr) -> u16 {

@@ -1,6 +1,6 @@
 //! What a peer does on its connection, turn by turn: it receives, waits, sends and closes.
 
-use super::{Carrier, FIRST_FD, MSG_NOSIGNAL, Peers, THREAD, extra, recv_step, resets};
+use super::{Carrier, FIRST_FD, MSG_NOSIGNAL, Peers, THREAD, end_step, extra, recv_step, resets};
 use crate::compile::calls::nr;
 use crate::compile::emit::{EdgeKind, Emit};
 use crate::compile::world::SockIx;
@@ -21,6 +21,26 @@ pub(crate) struct Turn {
     pub(crate) at_ns: u64,
     /// When the workload had last sent.
     pub(crate) last_send_ns: u64,
+}
+
+/// How somebody goes whose other end the workload has closed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leaving {
+    /// Bytes the workload had sent in all.
+    pub(crate) total: u64,
+    /// When the workload closed its end.
+    pub(crate) at_ns: u64,
+    /// When they answered with a reset, if they did.
+    pub(crate) reset_ns: Option<u64>,
+    /// A step that found them there.
+    pub(crate) after: Option<Wait>,
+}
+
+impl Leaving {
+    /// They received nothing more.
+    pub(super) const fn at(at_ns: u64) -> Self {
+        Self { total: 0, at_ns, reset_ns: None, after: None }
+    }
 }
 
 impl Peers {
@@ -154,35 +174,48 @@ impl Peers {
         Ok(Some(closed))
     }
 
-    /// The workload closed its end after sending `total` bytes in all; the other end may have answered with a reset.
-    pub(crate) fn closed(
+    /// The other end receives `total` bytes in all, and then hears that the workload sends no more.
+    pub(crate) fn hears_the_end(
         &mut self,
         emit: &mut Emit,
         sock: SockIx,
         total: u64,
         at_ns: u64,
-        reset_ns: Option<u64>,
+    ) -> Result<(), CompileError> {
+        self.receive_up_to(emit, sock, total, at_ns)?;
+        let Some(conn) = self.conns.get(&sock).filter(|conn| !conn.over && !conn.is_datagram()) else {
+            return Ok(());
+        };
+        emit.put(self.lanes[conn.lane].task, &end_step(conn.fd, at_ns))?;
+        Ok(())
+    }
+
+    /// The workload closed its end.
+    pub(crate) fn closed(
+        &mut self,
+        emit: &mut Emit,
+        sock: SockIx,
+        leaving: Leaving,
     ) -> Result<(), CompileError> {
         self.last_datagram.remove(&sock);
         let others: BTreeSet<SockIx> =
             self.correspondents.remove(&sock).unwrap_or_default().into_values().collect();
         for key in others {
             if key != sock {
-                self.leave(emit, key, 0, at_ns, None)?;
+                self.leave(emit, key, Leaving::at(leaving.at_ns))?;
             }
         }
-        self.leave(emit, sock, total, at_ns, reset_ns)
+        self.leave(emit, sock, leaving)
     }
 
-    /// One of those on the other end has received `total` bytes, and closes.
+    /// One of those on the other end has received all, and closes.
     pub(super) fn leave(
         &mut self,
         emit: &mut Emit,
         sock: SockIx,
-        total: u64,
-        at_ns: u64,
-        reset_ns: Option<u64>,
+        leaving: Leaving,
     ) -> Result<(), CompileError> {
+        let Leaving { total, at_ns, reset_ns, after } = leaving;
         self.receive_up_to(emit, sock, total, at_ns)?;
         let Some(conn) = self.conns.remove(&sock) else { return Ok(()) };
         let task = self.lanes[conn.lane].task;
@@ -193,7 +226,7 @@ impl Peers {
         }
         if !conn.over {
             if !conn.is_datagram() {
-                emit.put(task, &recv_step(conn.fd, 4096, at_ns))?;
+                emit.put(task, &end_step(conn.fd, at_ns))?;
                 if let Some(reset_ns) = reset_ns {
                     let mut then = Step::of(Kind::Sync);
                     then.think_sleep_ns = reset_ns.saturating_sub(at_ns);
@@ -202,7 +235,11 @@ impl Peers {
                     resets(emit, task, conn.fd)?;
                 }
             }
-            let step = emit.put(task, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
+            let mut waits = Vec::new();
+            if let Some(wait) = after {
+                emit.wait(task, EdgeKind::NotYet, wait, &mut waits);
+            }
+            let step = emit.put_after(task, &extra(nr::close).imm(0, u64::from(conn.fd)), &waits)?;
             if let Some(at) = conn.at.filter(|_| conn.carrier == Carrier::Stream) {
                 self.vacated.insert(at, Wait::completed(task, step));
             }

@@ -29,7 +29,12 @@ fn answered(t: &mut Mem) -> (TaskId, ObjectId) {
 }
 
 fn tells(t: &mut Mem, kind: ConnectionKind) {
-    let (t_ns, cookie, local, peer) = (t.now, SockCookie(11), at(80), at(1001));
+    tells_of(t, 11, (80, 1001), kind);
+}
+
+/// Something happened to a socket of a connection, with these ports here and there.
+fn tells_of(t: &mut Mem, cookie: u64, (local, peer): (u16, u16), kind: ConnectionKind) {
+    let (t_ns, cookie, local, peer) = (t.now, SockCookie(cookie), at(local), at(peer));
     t.now += 100;
     t.events.push(Event::Connection(Connection { t_ns, cookie, task: None, local, peer, kind }));
 }
@@ -166,4 +171,162 @@ fn a_timer_of_a_threads_own_clock_has_the_callers() {
     t.call(a, "timer_create", [CLOCK_OF_A_THREAD, 0, 0, 0, 0, 0], 0);
     let create = steps(&t.plan(), 0).into_iter().find(|step| step.nr == named("timer_create")).unwrap();
     assert_eq!(create.args[0] as u32, !0_u32 << 3 | 6);
+}
+
+/// Two processes, each with one end of a pair of sockets: descriptor 3 of the first, 4 of the second.
+fn pair(t: &mut Mem) -> (TaskId, TaskId) {
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 11));
+    let end = |cookie| Object::Socket {
+        family: 1,
+        kind: 1,
+        protocol: 0,
+        cookie: SockCookie(cookie),
+        local: None,
+        peer: None,
+    };
+    let objects = [end(1), end(2)].map(|end| Some(t.add_object(end)));
+    let made = Detail::NewFds { arg: 3, fds: [3, 4], objects };
+    t.call(a, "socketpair", [1, 1, 0, 0, 0, 0], 0).details.push(made);
+    t.fork(a, b);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0);
+    t.call(b, "close", [3, 0, 0, 0, 0, 0], 0);
+    (a, b)
+}
+
+/// The calls that have to be complete before the last step of a task that makes this call on this descriptor.
+fn waited_for(plan: &Plan, task: u32, name: &str, fd: u64) -> Vec<u32> {
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let is = |step: &&Step| step.nr == named(name) && step.kind == Kind::Call as u8 && step.args[0] == fd;
+    let step = *steps(plan, task).iter().rfind(is).unwrap();
+    let waits = program.waits(&step).unwrap();
+    waits.iter().map(|wait| program.step(wait.task, wait.seq / 2 - 1).unwrap().nr).collect()
+}
+
+#[test]
+fn the_end_that_was_closed_first_is_closed_first_though_nobody_has_it_any_more() {
+    let mut t = Mem::new();
+    let (a, b) = pair(&mut t);
+    t.call(b, "shutdown", [4, 1, 0, 0, 0, 0], 0);
+    t.call(b, "close", [4, 0, 0, 0, 0, 0], 0);
+    t.call(a, "close", [3, 0, 0, 0, 0, 0], 0);
+    assert_eq!(waited_for(&t.plan(), 0, "close", 3), [named("close")]);
+}
+
+#[test]
+fn an_end_that_is_shut_down_after_the_other_is_so_here() {
+    let mut t = Mem::new();
+    let (a, b) = pair(&mut t);
+    t.call(a, "shutdown", [3, 1, 0, 0, 0, 0], 0);
+    t.call(b, "shutdown", [4, 2, 0, 0, 0, 0], 0);
+    assert_eq!(waited_for(&t.plan(), 1, "shutdown", 4), [named("shutdown")]);
+}
+
+#[test]
+fn a_close_that_lasts_does_not_wait_for_those_who_saw_it() {
+    let mut t = Mem::new();
+    let (a, b) = pair(&mut t);
+    let began_ns = t.now;
+    t.call(a, "read", [3, 0, 512, 0, 0, 0], 0);
+    t.call(a, "shutdown", [3, 2, 0, 0, 0, 0], 0);
+    let close = t.call(b, "close", [4, 0, 0, 0, 0, 0], 0);
+    close.duration_ns += close.t_ns - began_ns;
+    close.t_ns = began_ns;
+    assert!(waited_for(&t.plan(), 1, "close", 4).is_empty());
+}
+
+#[test]
+fn what_an_end_wrote_before_it_was_closed_is_there_when_it_is_read() {
+    let mut t = Mem::new();
+    let (a, b) = pair(&mut t);
+    t.call(b, "write", [4, 0, 199, 0, 0, 0], 199);
+    t.call(b, "write", [4, 0, 3, 0, 0, 0], 3);
+    t.call(b, "close", [4, 0, 0, 0, 0, 0], 0);
+    t.call(a, "read", [3, 0, 512, 0, 0, 0], 202);
+    assert_eq!(waited_for(&t.plan(), 0, "read", 3), [named("write")]);
+}
+
+#[test]
+fn who_finds_a_connection_over_does_so_after_the_other_end_heard_of_it() {
+    let mut t = Mem::new();
+    let (a, stream) = answered(&mut t);
+    t.call(a, "read", [4, 0, 512, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "shutdown", [4, 1, 0, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "shutdown", [4, 2, 0, 0, 0, 0], -107).object = Some(stream);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+    let plan = t.plan();
+    assert_eq!(waited_for(&plan, 0, "shutdown", 4), [named("close")]);
+    let peer: Vec<u32> = peer(&plan).iter().map(|(nr, _)| *nr).collect();
+    let end = [named("shutdown"), named("recvfrom"), 0, named("close")];
+    assert_eq!(peer[peer.len() - end.len()..], end);
+}
+
+#[test]
+fn who_finds_a_connection_over_that_it_had_not_ended_finds_it_reset() {
+    for call in ["shutdown", "getpeername"] {
+        let mut t = Mem::new();
+        let (a, stream) = answered(&mut t);
+        tells(&mut t, ConnectionKind::ResetReceived);
+        t.call(a, call, [4, 2, 0, 0, 0, 0], -107).object = Some(stream);
+        t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+        let plan = t.plan();
+        assert_eq!(waited_for(&plan, 0, call, 4), [named("close")], "{call}");
+        let peer: Vec<u32> = peer(&plan).iter().map(|(nr, _)| *nr).collect();
+        assert_eq!(peer[peer.len() - 3..], [0, named("setsockopt"), named("close")], "{call}");
+    }
+}
+
+#[test]
+fn a_connection_inside_that_was_closed_before_somebody_accepted_it_is_one_inside() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let socket = |cookie, local: u16, peer: Option<u16>| Object::Socket {
+        family: 2,
+        kind: 1,
+        protocol: 6,
+        cookie: SockCookie(cookie),
+        local: Some(at(local)),
+        peer: peer.map(at),
+    };
+    let listener = t.add_object(socket(1, 80, None));
+    let [client, accepted] = [socket(2, 1001, Some(80)), socket(11, 80, Some(1001))].map(|s| t.add_object(s));
+    t.call(a, "socket", [2, 1, 6, 0, 0, 0], 3).object = Some(listener);
+    t.call(a, "bind", [3, 0, 16, 0, 0, 0], 0).details.push(Detail::Addr { arg: 1, addr: at(80) });
+    t.call(a, "listen", [3, 8, 0, 0, 0, 0], 0).object = Some(listener);
+    t.call(a, "socket", [2, 1, 6, 0, 0, 0], 4).object = Some(client);
+    let established = |old| ConnectionKind::State { old, new: TcpState::Established, error: 0 };
+    tells_of(&mut t, 2, (1001, 80), established(TcpState::SynSent));
+    tells(&mut t, established(TcpState::SynRecv));
+    let connect = t.call(a, "connect", [4, 0, 16, 0, 0, 0], 0);
+    connect.object = Some(client);
+    connect.details.push(Detail::Addr { arg: 1, addr: at(80) });
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(client);
+    t.call(a, "accept4", [3, 0, 0, 0, 0, 0], 4).object = Some(accepted);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(accepted);
+    assert_eq!(t.plan().peers.len(), 0);
+}
+
+#[test]
+fn an_end_that_went_second_goes_after_it_heard_of_the_first() {
+    let mut t = Mem::new();
+    let (a, stream) = answered(&mut t);
+    t.call(a, "shutdown", [4, 1, 0, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "read", [4, 0, 512, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+    let peer = peer(&t.plan());
+    let goes = peer.iter().position(|(nr, _)| *nr == named("shutdown")).unwrap();
+    assert_eq!(peer[goes - 2..goes], [(named("recvfrom"), 100), (named("recvfrom"), 4096)]);
+}
+
+#[test]
+fn who_was_found_there_goes_after_that() {
+    let mut t = Mem::new();
+    let (a, stream) = answered(&mut t);
+    t.call(a, "shutdown", [4, 1, 0, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "shutdown", [4, 2, 0, 0, 0, 0], 0).object = Some(stream);
+    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+    let plan = t.plan();
+    let lane = Program::open(plan.program.try_clone().unwrap()).unwrap().tasks.len() as u32 - 1;
+    let fd = steps(&plan, lane).iter().rfind(|step| step.nr == named("close")).unwrap().args[0];
+    assert_eq!(waited_for(&plan, lane, "close", fd), [named("shutdown")]);
 }

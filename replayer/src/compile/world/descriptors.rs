@@ -306,7 +306,11 @@ impl World {
                 }
                 self.takes_no_datagrams(ix);
                 let sock = &self.socks[ix as usize];
-                if let (Some(local), Some(peer)) = (&sock.local, &sock.peer) {
+                // Somebody inside may still accept a connection that was closed before.
+                let to_come = |peer: &SockAddr| sock.partner.is_none() && self.listener(peer).is_some();
+                if let (Some(local), Some(peer)) = (&sock.local, &sock.peer)
+                    && !to_come(peer)
+                {
                     let key = (canonical(local), canonical(peer));
                     if self.by_tuple.get(&key) == Some(&ix) {
                         self.by_tuple.remove(&key);
