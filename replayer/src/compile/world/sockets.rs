@@ -225,8 +225,11 @@ impl World {
         /// `EPOLLIN`, `EPOLLERR`, `EPOLLHUP`; as many of `poll`.
         const READABLE: u32 = 0x19;
         let listening = |ofd: OfdIx| match self.ofds[ofd as usize].kind {
-            // Of a socket that was there before, no call may have told that it listens.
-            OfdKind::Sock(sock) if self.socks[sock as usize].state != SockState::Connected => Some(sock),
+            // Of a socket that was there before, no call may have told that it listens. None for datagrams does.
+            OfdKind::Sock(sock) => {
+                let state = &self.socks[sock as usize];
+                (state.state != SockState::Connected && !state.is_datagram()).then_some(sock)
+            }
             _ => None,
         };
         let mut told = Vec::new();
