@@ -15,6 +15,7 @@ use super::pools::Pools;
 use super::refusals::Refusals;
 use super::source::Source;
 use super::told::Told;
+use super::tracing::Tracing;
 use super::world::groups::Shared;
 use super::world::{self, OfdKind, Origin, Seed, SockIx, StreamKey, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
@@ -81,6 +82,8 @@ pub(crate) struct Facts {
     pub(crate) datagrams: Datagrams,
     /// What calls did that only what followed tells.
     pub(crate) told: Told,
+    /// Who traces whom.
+    pub(crate) tracing: Tracing,
     /// Epoll instances that several tasks use.
     pub(crate) pools: Pools,
 }
@@ -248,6 +251,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut killed = FxHashSet::default();
     let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
     let mut told = Told::default();
+    let mut tracing = Tracing::default();
     let mut pools = Pools::default();
     let mut named: FxHashMap<CallId, TaskIx> = FxHashMap::default();
     let mut reached = FxHashSet::default();
@@ -428,6 +432,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             pools.uses(&world, (task, seq), call, known.sc);
         }
         told.call(&world, budget, task, call, &known)?;
+        tracing.call(&world, task, call, &known);
         world.apply_call(source, task, call, &known)?;
         told.applied(&world, task, call, &known);
         pools.saw(&world, task, call, known.sc);
@@ -539,6 +544,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         early_accepts,
         datagrams,
         told,
+        tracing,
         pools,
     })
 }

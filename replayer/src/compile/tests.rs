@@ -14,6 +14,7 @@ mod order;
 mod outcomes;
 mod pools;
 mod registrations;
+mod tracing;
 mod waiting;
 
 use super::{CompileError, EdgeKind, Source, compile};

@@ -160,6 +160,12 @@ impl World {
         self.numbered.get(&number).copied()
     }
 
+    /// The task that somebody means by a number.
+    pub(crate) fn by_number(&self, number: u64) -> Option<TaskIx> {
+        let number = u64::from(number as u32);
+        self.numbered(number).or_else(|| self.live(number as u32))
+    }
+
     /// The child that a clone of `task` which returned `ret` made. The returned id may be of an inner PID namespace.
     pub(crate) fn child_of_clone(&self, task: TaskIx, ret: i64) -> Option<TaskIx> {
         self.tasks[task as usize].newborn.front().copied().or_else(|| self.live(u32::try_from(ret).ok()?))
