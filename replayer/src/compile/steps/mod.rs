@@ -105,6 +105,9 @@ impl Lower<'_> {
             return Ok(self.missing(cx));
         }
         let failed = cx.call.ret < 0 && cx.call.ret >= -4095;
+        if let Some(what) = self.not_here(cx) {
+            return Ok(if failed { self.fault(cx) } else { self.answered_in_its_time(cx, what) });
+        }
         // What a filter answered has no other cause.
         let filtered = failed && cx.call.flags.contains(SyscallFlags::FILTERED)
             || cx.call.flags.contains(SyscallFlags::EMULATED);
