@@ -650,7 +650,7 @@ fn discover_from(source: &dyn Source, cwd: Option<Vec<u8>>) -> Result<Discovered
                     let at = known.sc != Sc::Open;
                     let dirfd = at.then_some(call.args[0] as i32);
                     if let Some(target) = world.target(source, task, call, u8::from(at), dirfd) {
-                        world.observed(&mut links, target.path, source.str(*found));
+                        world.observed(&mut links, task, target.path, source.str(*found));
                     }
                 }
                 if call.ret >= 0

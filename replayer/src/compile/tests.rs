@@ -14,6 +14,7 @@ mod order;
 mod outcomes;
 mod pools;
 mod registrations;
+mod roots;
 mod tracing;
 mod waiting;
 

@@ -170,6 +170,12 @@ impl Lower<'_> {
                 let path = self.path(cx, 1)?;
                 self.plain(cx, &[0, 2]).arg(1, Sel::Data, path).expect(Expect::Success, 0).into()
             }
+            Sc::Chroot => {
+                if let Some(path) = cx.paths.first().filter(|_| cx.call.ret == 0) {
+                    self.surroundings.root(self.world.paths.get(*path));
+                }
+                self.generic(cx)?
+            }
             Sc::Utime | Sc::Utimes | Sc::Utimensat | Sc::Futimesat => self.times(cx)?,
             Sc::Mknod | Sc::Mknodat => self.mknod(cx)?,
             Sc::PidfdOpen => self.pidfd_open(cx),

@@ -210,8 +210,8 @@ impl World {
                     self.procs[proc as usize].exe = path.or(self.procs[proc as usize].exe);
                     self.fs.node_mut(inode).executed = Some(Executed::ByDescriptor);
                 } else {
-                    let cwd = self.fs_states[self.procs[proc as usize].fs as usize].cwd;
-                    let path = self.paths.join(cwd, source.str(*path));
+                    let path = self.seen(task, source.str(*path));
+                    let path = self.paths.intern(&path);
                     let path = self.resolve(path, true);
                     self.procs[proc as usize].exe = Some(path);
                     let ix = self.fs.program(&mut self.paths, path);
@@ -327,7 +327,8 @@ impl World {
     ) -> ProcIx {
         self.files.push(Files { users: 1, ..Files::default() });
         let directory = self.fs.lookup(cwd);
-        self.fs_states.push(FsState { cwd, directory, began_here: false, umask });
+        let root = self.paths.intern(b"/");
+        self.fs_states.push(FsState { cwd, root, directory, began_here: false, umask });
         let proc = self.procs.len() as ProcIx;
         self.procs.push(Proc {
             tgid,

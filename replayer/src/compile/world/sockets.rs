@@ -352,8 +352,8 @@ impl World {
     /// A socket address with a path made absolute.
     pub(crate) fn absolute(&self, task: TaskIx, addr: &SockAddr) -> SockAddr {
         match addr {
-            SockAddr::Unix(path) if path.first().is_some_and(|b| *b != b'/' && *b != b'@' && *b != 0) => {
-                let path = self.paths.joined(self.cwd_of(task), path);
+            SockAddr::Unix(path) if self.is_relative(task, path) => {
+                let path = self.seen(task, path);
                 self.address_bytes.set(self.address_bytes.get() + path.len());
                 SockAddr::Unix(path)
             }
@@ -362,6 +362,17 @@ impl World {
                 cut(&mut addr);
                 addr
             }
+        }
+    }
+
+    /// Whether the name of a unix socket is one of a file that is looked for from the working directory of a task, or from a root
+    /// of its own. One that was made absolute is not.
+    fn is_relative(&self, task: TaskIx, path: &[u8]) -> bool {
+        let root = self.paths.get(self.fs_of(task).root);
+        match path.first() {
+            None | Some(b'@' | 0) => false,
+            Some(b'/') => root != b"/" && !path.starts_with(root),
+            Some(_) => true,
         }
     }
 
