@@ -92,6 +92,10 @@ pub enum Kind {
     AwaitReady = 12,
     /// Waits, thinks and publishes only. No call is made or counted.
     Sync = 13,
+    /// Waits until a call of another thread that has not returned holds the descriptor number `args[0]`, or one of the next
+    /// few, or the runner forces it on: an accept takes its number before it waits for a connection. `args[1]` = a descriptor
+    /// that is open. No call is counted.
+    AwaitNumber = 14,
 }
 
 /// `Kind::Sigaction` operand: `SIG_DFL`.
@@ -397,7 +401,7 @@ macro_rules! from_u8 {
         const _: () = assert!($name::$first as u8 == 0);
     };
 }
-from_u8!(Kind: Call ..= Sync);
+from_u8!(Kind: Call ..= AwaitNumber);
 from_u8!(Sel: Imm ..= SoftLimit);
 from_u8!(Expect: Any ..= Bytes);
 from_u8!(Post: None ..= Passed);

@@ -63,8 +63,8 @@ pub(crate) struct Facts {
     /// Calls that got a number whose descriptor was closed by a call that was not seen: before its task was attached to,
     /// mostly.
     pub(crate) closed_unseen: FxHashSet<CallId>,
-    /// Closes, and calls that made descriptors, that came while an accept waited that had got its number before: the accept.
-    pub(crate) waiting_by_then: FxHashMap<CallId, CallId>,
+    /// Closes, and calls that made descriptors, that came while an accept waited that had got its number before.
+    pub(crate) waiting_by_then: FxHashMap<CallId, Waiting>,
     /// Accepts that waited, and got a descriptor.
     pub(crate) patient: Patient,
     /// Addresses that several sockets had together.
@@ -129,6 +129,16 @@ impl Patient {
         };
         tasks.filter_map(|task| waits(*task)).collect()
     }
+}
+
+/// An accept that waits and holds the number that it got when it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) accept: CallId,
+    /// That number.
+    pub(crate) fd: u32,
+    /// The listener's number, in the same table.
+    pub(crate) open: u32,
 }
 
 /// The other end of a connection sends no more.
@@ -243,7 +253,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut closes: FxHashMap<u32, VecDeque<(CallId, i32, u64)>> = FxHashMap::default();
     // By table that tasks share: the last calls that made descriptors, with their numbers and times.
     let mut makes: FxHashMap<u32, VecDeque<(CallId, i32, u64)>> = FxHashMap::default();
-    let mut waiting_by_then: FxHashMap<CallId, (CallId, SockIx)> = FxHashMap::default();
+    let mut waiting_by_then: FxHashMap<CallId, (Waiting, SockIx)> = FxHashMap::default();
     let mut patient = Patient::default();
     // Who accepts from a listener; none: several do.
     let mut acceptors: FxHashMap<SockIx, Option<TaskIx>> = FxHashMap::default();
@@ -463,7 +473,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 for (by, _, t_ns) in changes.into_iter().filter(|_| blocks) {
                     if (call.t_ns..event.end_ns()).contains(t_ns) && !met.contains(&by.0) {
                         met.push(by.0);
-                        waiting_by_then.insert(*by, (span.call, listener));
+                        let (fd, open) = (call.ret as u32, call.args[0] as u32);
+                        waiting_by_then.insert(*by, (Waiting { accept: span.call, fd, open }, listener));
                     }
                 }
             }
@@ -499,6 +510,12 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let unknown_fds = world.unknown_fds;
     let pools = pools.finish(world.fd_numbers);
     let locals = world.socks.iter().map(|s| s.local.clone()).collect();
+    for sock in &world.socks {
+        if let Some(bytes) = cut_off.get_mut(&sock.cookie) {
+            // Nothing tells of a connection that is never closed; what was read has come.
+            *bytes = (*bytes).max(sock.received);
+        }
+    }
     let sent_more = |(sock, sent): (SockIx, u64)| (world.socks[sock as usize].sent > sent).then_some(sent);
     let fin = fin
         .into_iter()

@@ -3,7 +3,7 @@
 use super::arrivals::{CallId, Place, Told};
 use super::calls::{Known, Sc};
 use super::emit::RESTARTS;
-use super::facts::Facts;
+use super::facts::{Facts, Waiting};
 use super::fsmodel::{InodeIx, NodeKind};
 use super::paths::PathId;
 use super::source::Source;
@@ -160,6 +160,11 @@ impl Model<'_> {
     /// Whether a call is the one that its task makes next.
     pub(crate) fn is_next(&self, (task, seq): CallId) -> bool {
         self.world.tasks.get(task as usize).is_some_and(|state| state.ops == seq)
+    }
+
+    /// The accept that has its number already and waits, while a call closes or makes a descriptor of the same table.
+    pub(crate) fn waiting_by_then(&self, cx: &Cx<'_>) -> Option<Waiting> {
+        self.facts.waiting_by_then.get(&cx.id()).copied().filter(|waiting| self.is_next(waiting.accept))
     }
 
     /// The socket that a call is about.

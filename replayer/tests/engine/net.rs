@@ -99,6 +99,40 @@ fn a_peer_whose_port_is_still_taken_connects_from_another() {
     all_as_expected(script, 8);
 }
 
+/// An accept takes its number before it waits: who gives a lower one back meanwhile finds out when the kernel has come to that.
+#[test]
+fn a_number_is_given_back_when_an_accept_has_taken_another() {
+    const HERE: [u8; 4] = [127, 0, 0, 1];
+    let mut script = Script::new();
+    let thread = script.task(0, 1002, Some(0));
+    let server = script.builder.data(&inet(HERE, 8080)).unwrap();
+    script.push(0, returns(libc::SYS_socket, 3).imm(0, 2).imm(1, 1));
+    script.push(0, returns(libc::SYS_bind, 0).imm(0, 3).arg(1, Sel::Data, server).imm(2, 16));
+    script.push(0, returns(libc::SYS_listen, 0).imm(0, 3).imm(1, 16));
+    script.push(0, returns(libc::SYS_eventfd2, 4));
+    let shared = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
+    let clone = Step { kind: Kind::Clone as u8, ..call(libc::SYS_clone) }
+        .imm(0, (shared | libc::CLONE_THREAD | libc::CLONE_SYSVSEM) as u64)
+        .aux(u64::from(thread))
+        .expect(Expect::Pid, i64::from(thread));
+    script.push(0, clone);
+    // The thread comes to its accept later.
+    let mut accept = returns(libc::SYS_accept4, 5).imm(0, 3);
+    accept.think_sleep_ns = 30_000_000;
+    let accept = script.push(thread, accept);
+    let last = script.push(thread, returns(libc::SYS_close, 0).imm(0, 5));
+    script.push(thread, Step::of(Kind::Park));
+    script.push(0, Step::of(Kind::AwaitNumber).imm(0, 5).imm(1, 3));
+    script.push(0, returns(libc::SYS_close, 0).imm(0, 4));
+    let entered = [Wait::entered(thread, accept)];
+    script.push_after(0, returns(libc::SYS_socket, 4).imm(0, 2).imm(1, 1), &entered);
+    script.push(0, returns(libc::SYS_connect, 0).imm(0, 4).arg(1, Sel::Data, server).imm(2, 16));
+    script.push_after(0, returns(libc::SYS_close, 0).imm(0, 4), &[Wait::completed(thread, last)]);
+    script.exit(0);
+    let Some(outcome) = all_as_expected(script, 12) else { return };
+    assert!(outcome.forced.is_empty(), "{outcome:#?}");
+}
+
 #[test]
 fn a_non_blocking_client_waits_in_epoll() {
     let mut script = Script::new();

@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::calls::{Sc, nr};
 use super::emit::{As, BUFFER_MAX, Beside, EdgeKind, Emit, Lowered};
 use super::environment::Surroundings;
-use super::facts::{Facts, is_work};
+use super::facts::{Facts, Waiting, is_work};
 use super::fsmodel::FsModel;
 use super::model::{Cx, Model};
 use super::order::{Descriptors, Order, Processes};
@@ -278,12 +278,18 @@ impl Lower<'_> {
     /// descriptors nobody was seen to close.
     fn free_numbers(&mut self, cx: &Cx<'_>, lowered: &mut Lowered, waits: &mut Vec<Wait>) {
         let (order, model) = self.looking();
+        let waiting = model.waiting_by_then(cx);
         let (needs, mut free) = order.descriptors.after_early_accepts(&model, cx);
         free.extend(Descriptors::closed_unseen(&model, cx));
         self.emit.wait_for(cx.task, cx.call.t_ns, needs, waits);
         let close = Step::call(nr::close).with(flags::ENGINE);
-        lowered.late.at += free.len();
-        lowered.pre.splice(0..0, free.into_iter().map(|fd| close.imm(0, fd as u64)));
+        let first = free.into_iter().map(|fd| close.imm(0, fd as u64));
+        // That it has been begun does not say yet that the kernel has come to give it its number.
+        let held =
+            |Waiting { fd, open, .. }| Step::of(Kind::AwaitNumber).imm(0, fd.into()).imm(1, open.into());
+        let first: Vec<Step> = waiting.map(held).into_iter().chain(first).collect();
+        lowered.late.at += first.len();
+        lowered.pre.splice(0..0, first);
     }
 
     /// The waits of a call.

@@ -358,12 +358,22 @@ impl Lower<'_> {
             return Ok(None);
         }
         let turn = Turn { after_sent: state.sent, at_ns: fin_ns, last_send_ns: state.last_send_ns };
+        self.gone_after_unread(sock, turn, false, &[])
+    }
+
+    /// The other end is gone, and what it had sent before is read later, if at all.
+    fn gone_after_unread(
+        &mut self,
+        sock: SockIx,
+        turn: Turn,
+        reset: bool,
+        after: &[Wait],
+    ) -> Result<Option<Wait>, CompileError> {
         let unread = self.unread(sock);
         if unread > 0 {
-            // It came before the end, and is read later.
-            self.peers.arrived(&mut self.emit, sock, unread, turn, None, &[])?;
+            self.peers.arrived(&mut self.emit, sock, unread, turn, None, after)?;
         }
-        self.peers.gone(&mut self.emit, sock, turn, false, &[])
+        self.peers.gone(&mut self.emit, sock, turn, reset, after)
     }
 
     /// The connection to somebody outside whose last descriptor a call closes.
@@ -453,8 +463,14 @@ impl Lower<'_> {
             let after = self.looked_before(ofd, at_ns);
             return self.peers.gone(&mut self.emit, sock, turn, true, &after);
         }
-        let turn = Turn { after_sent: state.sent, at_ns: cx.call.t_ns, last_send_ns: state.last_send_ns };
-        let after = self.last_step(cx);
-        self.peers.gone(&mut self.emit, sock, turn, true, &after)
+        let (after_sent, last_send_ns) = (state.sent, state.last_send_ns);
+        // It was reset when the kernel says so; unknown, it is since the call before.
+        let reset_ns = self.facts.reset.get(&state.cookie).copied().filter(|at_ns| *at_ns <= cx.call.t_ns);
+        let (at_ns, after) = match (reset_ns, self.world.ofd_of(cx.task, cx.call.args[0] as i32)) {
+            (Some(at_ns), Some(ofd)) => (at_ns, self.looked_before(ofd, at_ns)),
+            _ => (cx.call.t_ns, self.last_step(cx)),
+        };
+        let turn = Turn { after_sent, at_ns, last_send_ns };
+        self.gone_after_unread(sock, turn, true, &after)
     }
 }

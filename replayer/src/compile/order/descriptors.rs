@@ -80,11 +80,9 @@ impl Descriptors {
             // It has not returned yet: a close is one step, and the next of its task.
             needs.passed(KIND, close.0, 0);
         }
-        if let Some(accept) = model.facts.waiting_by_then.get(&cx.id())
-            && model.is_next(*accept)
-        {
+        if let Some(waiting) = model.waiting_by_then(cx) {
             // It is the next step of its task, and waits still.
-            needs.entered(KIND, accept.0);
+            needs.entered(KIND, waiting.accept.0);
         }
         for number in model.range_closed(cx).into_iter().filter_map(number) {
             needs.recorded(KIND, number.made.iter().chain(&number.used));

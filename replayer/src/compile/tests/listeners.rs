@@ -464,6 +464,11 @@ fn a_number_is_closed_when_the_accept_that_did_not_get_it_has_another() {
     let plan = t.plan();
     let accept = steps(&plan, 1).iter().position(|step| step.nr == named("accept4")).unwrap() as u32;
     assert_eq!(waits_of(&plan, 0, "close"), [Wait::entered(1, accept)]);
+    // Begun is not yet there: the number is asked for as well.
+    let first = steps(&plan, 0);
+    let close = first.iter().rposition(|s| s.nr == named("close") && s.flags & flags::ENGINE == 0).unwrap();
+    let held = &first[close - 1];
+    assert_eq!((held.kind, held.args[0], held.args[1]), (Kind::AwaitNumber as u8, 6, 3));
 }
 
 /// The last event, a call, began at a time and has just returned.

@@ -290,9 +290,8 @@ fn a_number_is_freed_after_the_accept_that_had_taken_another() {
     t.call(tasks[0], "close", [4, 0, 0, 0, 0, 0], 0);
     let plan = t.plan();
     let accept = steps(&plan, 1).iter().position(|s| s.nr == named("accept")).unwrap() as u32;
-    let close = |step: &Step| step.nr == named("close") && step.flags & flags::ENGINE == 0;
-    let (_, on) = waits(&t, 0).into_iter().find(|(step, _)| close(step)).unwrap();
-    assert_eq!(on, [Wait::entered(1, accept)]);
+    let (held, on) = waits(&t, 0).into_iter().find(|(step, _)| step.kind == Kind::AwaitNumber as u8).unwrap();
+    assert_eq!((held.args[0], on), (5, vec![Wait::entered(1, accept)]));
 }
 
 #[test]

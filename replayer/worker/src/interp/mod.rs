@@ -6,7 +6,7 @@ mod signals;
 use crate::arch::{self, nr};
 use crate::args::{Scratch, resolve};
 use crate::bounds::{allows, is_engine_memory};
-use crate::descriptors::{MMSGHDR, place_passed, renumber, renumber_all};
+use crate::descriptors::{MMSGHDR, await_number, place_passed, renumber, renumber_all};
 use crate::elsewhere::{EADDRNOTAVAIL, move_socket};
 use crate::engine::{
     Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled,
@@ -21,8 +21,8 @@ use ctrace_program::{
     ENGINE_MARK, Expect, Kind, Post, Sel, Step, fault_tag, fds_parts, flags, other_ready, task_flags,
 };
 use life::{clone, exec, exit, gate};
-use signals::{sigaction, signal_handler};
 pub use signals::run_handler;
+use signals::{sigaction, signal_handler};
 
 /// A word for calls that nothing keeps from being made.
 static NEVER: AtomicU32 = AtomicU32::new(0);
@@ -129,6 +129,12 @@ pub fn run(task: &Task, depth: u32) {
                 complete(task, index);
             }
             Some(Kind::Sync) => complete(task, index),
+            Some(Kind::AwaitNumber) => {
+                if !await_number(task, step.args[0], step.args[1]) {
+                    task.diverge(index, step, Cause::Renumber, step.args[0] as i64, 0);
+                }
+                complete(task, index);
+            }
             Some(Kind::Park) => {
                 publish(task.slot, index.wrapping_mul(2).wrapping_add(1));
                 park(task)
