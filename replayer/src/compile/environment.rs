@@ -16,6 +16,8 @@ use std::net::IpAddr;
 
 /// Directories are not filled with more names than this.
 const ENTRIES_MAX: u64 = 100_000;
+/// Root directories that programs are executed in.
+const ROOTS_MAX: usize = 64;
 /// Most links in a row: a program is not placed through more, and the kernel follows 40.
 const LINKS_MAX: usize = 16;
 /// The target of a link that leads nowhere.
@@ -110,6 +112,14 @@ impl Surroundings {
     /// The descriptors that the first task begins with.
     pub(crate) fn preopened(&self) -> &[Preopened] {
         &self.environment.preopened
+    }
+
+    /// A task makes this directory its root.
+    pub(crate) fn root(&mut self, path: &[u8]) {
+        let roots = &mut self.environment.roots;
+        if path != b"/" && roots.len() < ROOTS_MAX {
+            roots.insert(path.to_vec());
+        }
     }
 
     /// The first task begins in this directory.

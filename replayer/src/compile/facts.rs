@@ -15,6 +15,7 @@ use super::pools::Pools;
 use super::refusals::Refusals;
 use super::source::Source;
 use super::told::Told;
+use super::tracing::Tracing;
 use super::world::groups::Shared;
 use super::world::{self, OfdKind, Origin, Seed, SockIx, StreamKey, TaskIx, World, canonical};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
@@ -81,6 +82,8 @@ pub(crate) struct Facts {
     pub(crate) datagrams: Datagrams,
     /// What calls did that only what followed tells.
     pub(crate) told: Told,
+    /// Who traces whom.
+    pub(crate) tracing: Tracing,
     /// Epoll instances that several tasks use.
     pub(crate) pools: Pools,
 }
@@ -258,6 +261,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut killed = FxHashSet::default();
     let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
     let mut told = Told::default();
+    let mut tracing = Tracing::default();
     let mut pools = Pools::default();
     let mut named: FxHashMap<CallId, TaskIx> = FxHashMap::default();
     let mut reached = FxHashSet::default();
@@ -438,6 +442,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             pools.uses(&world, (task, seq), call, known.sc);
         }
         told.call(&world, budget, task, call, &known)?;
+        tracing.call(&world, task, call, &known);
         world.apply_call(source, task, call, &known)?;
         told.applied(&world, task, call, &known);
         pools.saw(&world, task, call, known.sc);
@@ -556,6 +561,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         early_accepts,
         datagrams,
         told,
+        tracing,
         pools,
     })
 }
@@ -661,7 +667,7 @@ fn discover_from(source: &dyn Source, cwd: Option<Vec<u8>>) -> Result<Discovered
                     let at = known.sc != Sc::Open;
                     let dirfd = at.then_some(call.args[0] as i32);
                     if let Some(target) = world.target(source, task, call, u8::from(at), dirfd) {
-                        world.observed(&mut links, target.path, source.str(*found));
+                        world.observed(&mut links, task, target.path, source.str(*found));
                     }
                 }
                 if call.ret >= 0

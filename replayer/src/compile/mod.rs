@@ -36,6 +36,7 @@ mod setup;
 mod source;
 mod steps;
 mod told;
+mod tracing;
 mod volumes;
 mod wire;
 mod world;

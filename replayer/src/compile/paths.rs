@@ -105,9 +105,24 @@ impl Paths {
             self.intern(&self.in_directory(base, path))
         }
     }
-    /// The bytes of `path` as seen from `base`, normalised.
-    pub(crate) fn joined(&self, base: PathId, path: &[u8]) -> Vec<u8> {
-        if path.first() == Some(&b'/') { normalise(path) } else { normalise(&self.in_directory(base, path)) }
+    /// The bytes of `path` as seen from `base` by somebody whose root directory is `root`, normalised. Nothing leads above a
+    /// root; who is outside of it (a working directory may be) goes from there.
+    pub(crate) fn joined(&self, root: PathId, base: PathId, path: &[u8]) -> Vec<u8> {
+        let absolute = path.first() == Some(&b'/');
+        let within = if absolute { Some(&b""[..]) } else { self.within(root, base) };
+        match within {
+            Some(base) => {
+                let below = normalise(&[base, b"/", path].concat());
+                normalise(&[self.get(root), &below].concat())
+            }
+            None => normalise(&self.in_directory(base, path)),
+        }
+    }
+    /// What `path` is called below `root`: nothing for the root itself.
+    fn within(&self, root: PathId, path: PathId) -> Option<&[u8]> {
+        let root = self.get(root);
+        let rest = self.get(path).strip_prefix(if root == b"/" { &[][..] } else { root })?;
+        (rest.is_empty() || rest.first() == Some(&b'/')).then_some(rest)
     }
     fn in_directory(&self, base: PathId, path: &[u8]) -> Vec<u8> {
         [self.get(base), b"/", path].concat()
@@ -176,6 +191,20 @@ mod tests {
         assert_eq!(paths.join(up, b"/srv/app/"), cwd);
         assert_eq!(parent_of(b"/etc/x"), b"/etc");
         assert_eq!(parent_of(b"/etc"), b"/");
+    }
+
+    #[test]
+    fn nothing_leads_above_a_root_directory() {
+        let mut paths = Paths::default();
+        let (all, root) = (paths.intern(b"/"), paths.intern(b"/srv/jail"));
+        let (inside, beside) = (paths.intern(b"/srv/jail/etc"), paths.intern(b"/srv/jailer"));
+        assert_eq!(paths.joined(root, inside, b"/etc/x"), b"/srv/jail/etc/x");
+        assert_eq!(paths.joined(root, inside, b"/../../x"), b"/srv/jail/x");
+        assert_eq!(paths.joined(root, inside, b"../../../x"), b"/srv/jail/x");
+        assert_eq!(paths.joined(root, root, b"."), b"/srv/jail");
+        assert_eq!(paths.joined(root, beside, b"../x"), b"/srv/x");
+        assert_eq!(paths.joined(all, inside, b"/etc/x"), b"/etc/x");
+        assert_eq!(paths.joined(all, inside, b"../../../../x"), b"/x");
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod order;
 mod outcomes;
 mod pools;
 mod registrations;
+mod roots;
+mod tracing;
 mod waiting;
 
 use super::{CompileError, EdgeKind, Source, compile};

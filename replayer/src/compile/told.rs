@@ -18,6 +18,13 @@ type Place = (TaskIx, u32);
 /// Terminals that are told apart.
 const TERMINALS_MAX: usize = 256;
 
+/// Whether a device is a pseudo terminal, or what makes them (`ptmx`): a sandbox has its own.
+pub(crate) fn is_pseudo_terminal(rdev: u64) -> bool {
+    const PTMX: (u64, u64) = (5, 2);
+    let (major, minor) = (rdev >> 8 & 0xfff, rdev & 0xff);
+    (136..144).contains(&major) || (major, minor) == PTMX
+}
+
 /// The number of the terminal that a description is of.
 fn slave_number(world: &World, ofd: OfdIx) -> Option<u64> {
     let node = world.fs.node(world.inode_of(ofd)?);
@@ -25,8 +32,7 @@ fn slave_number(world: &World, ofd: OfdIx) -> Option<u64> {
         OfdKind::Node { path, .. } => world.paths.get(path).strip_prefix(b"/dev/pts/")?,
         _ => return None,
     };
-    let major = node.rdev >> 8 & 0xfff;
-    (136..144).contains(&major).then(|| std::str::from_utf8(name).ok()?.parse().ok()).flatten()
+    is_pseudo_terminal(node.rdev).then(|| std::str::from_utf8(name).ok()?.parse().ok()).flatten()
 }
 
 /// An eventfd, as its readers found it.

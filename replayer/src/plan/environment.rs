@@ -3,7 +3,7 @@
 //! root (`..` never climbs out), so no path of a trace can name anything outside.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// How large a program is.
@@ -35,6 +35,9 @@ pub struct Environment {
     pub volumes: Vec<Volume>,
     /// Numbers of the pseudo terminals that the workload makes: others are taken while it runs.
     pub terminals: Vec<u32>,
+    /// Directories that become the root directory of some task, which executes programs there.
+    #[serde(default)]
+    pub roots: BTreeSet<Vec<u8>>,
     /// Working directory of the root task.
     pub cwd: Vec<u8>,
     /// umask of the root task.

@@ -9,7 +9,7 @@ use std::io;
 
 /// Kept in the sandbox's user namespace, so that recorded calls of a privileged program have the outcome they had: they
 /// reach objects of the sandbox only. (linux/capability.h)
-const KEPT_CAPABILITIES: [u32; 9] = [
+const KEPT_CAPABILITIES: [u32; 10] = [
     0,  // CAP_CHOWN
     1,  // CAP_DAC_OVERRIDE
     3,  // CAP_FOWNER
@@ -18,6 +18,7 @@ const KEPT_CAPABILITIES: [u32; 9] = [
     6,  // CAP_SETGID
     7,  // CAP_SETUID
     10, // CAP_NET_BIND_SERVICE
+    18, // CAP_SYS_CHROOT
     23, // CAP_SYS_NICE
 ];
 /// The kernel stops at the last capability it knows.
@@ -35,7 +36,6 @@ const DENIED: &[i64] = &[
     libc::SYS_add_key,
     libc::SYS_adjtimex,
     libc::SYS_bpf,
-    libc::SYS_chroot,
     libc::SYS_clock_adjtime,
     libc::SYS_clock_settime,
     libc::SYS_delete_module,

@@ -4,6 +4,7 @@ use super::SandboxError;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, socket,
 };
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -86,7 +87,9 @@ fn acknowledge_at_once(socket: &OwnedFd, addresses: &[IpAddr]) -> io::Result<()>
     let loopback = Ipv4Addr::LOCALHOST;
     route(socket, RTM_NEWROUTE, IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8, Some(loopback))?;
     let own = [IpAddr::V4(loopback), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    for address in own.into_iter().chain(addresses.iter().copied()) {
+    // Each once: a second time, the route that is removed is the one that was made, and nothing leads there any more.
+    let all: BTreeSet<IpAddr> = own.into_iter().chain(addresses.iter().copied()).collect();
+    for address in all {
         match address {
             IpAddr::V4(v4) => {
                 // In place of the route that came with the address; others of loopback have none of their own.

@@ -27,6 +27,8 @@ const LINKS_MAX: u32 = 16;
 const TERMINALS_MAX: u32 = 64;
 /// File systems of a bounded size, at most.
 const VOLUMES_MAX: usize = 16;
+/// Root directories besides, at most.
+const ROOTS_MAX: usize = 64;
 
 /// Where the workers' program comes from.
 #[derive(Debug)]
@@ -222,6 +224,15 @@ pub(crate) fn supply(supply: Supply, program: &File, worker: &[u8]) -> Result<Op
     Ok(Some(why))
 }
 
+/// Shows the program below another root directory, too: the kernel looks for the interpreter of an image from there.
+fn supply_in(root: &Path, made: &mut HashSet<PathBuf>) -> io::Result<()> {
+    let from = Path::new(PROGRAM_PATH).parent().unwrap_or(Path::new("/"));
+    let to = root.join(from.strip_prefix("/").unwrap_or(from));
+    ensure_directory(&to, made, 0)?;
+    let none: Option<&str> = None;
+    Ok(mount(Some(from), &to, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?)
+}
+
 /// Fills the private root.
 ///
 /// # Errors
@@ -276,6 +287,12 @@ pub(crate) fn populate(
         let size = environment.executable_sizes.get(path).copied();
         if let Err(error) = place(worker, size, &at, &mut made, 0) {
             problems.add(format!("program {}: {error}", at.display()));
+        }
+    }
+    for root in environment.roots.iter().take(ROOTS_MAX) {
+        let at = inside(root);
+        if let Err(error) = supply_in(&at, &mut made) {
+            problems.add(format!("root directory {}: {error}", at.display()));
         }
     }
     if !environment.cwd.is_empty() {

@@ -395,3 +395,24 @@ fn a_file_written_in_the_replay_can_be_executed() {
     script.exit(0);
     all_as_expected(script, 6);
 }
+
+#[test]
+fn a_program_is_executed_in_another_root_directory() {
+    let mut script = Script::new();
+    script.environment.executables = vec![b"/srv/jail/bin/tool".to_vec()];
+    script.environment.roots = [b"/srv/jail".to_vec()].into();
+    let (jail, path, outside) = (script.text("/srv/jail"), script.text("/bin/tool"), script.text("/srv"));
+    let argv = script.builder.pointers(&[path]).unwrap();
+    let enoent = -i64::from(libc::ENOENT);
+    script.push(0, returns(libc::SYS_chroot, 0).arg(0, Sel::Data, jail));
+    script.push(0, returns(libc::SYS_chdir, enoent).arg(0, Sel::Data, outside));
+    let exec = Step { kind: Kind::Exec as u8, ..returns(libc::SYS_execve, 0) }
+        .arg(0, Sel::Data, path)
+        .arg(1, Sel::Data, argv)
+        .aux(0);
+    let next = script.builder.next_step(0) + 1;
+    script.push(0, exec.post(ctrace_program::Post::None, u64::from(next)));
+    script.push(0, returns(libc::SYS_chdir, enoent).arg(0, Sel::Data, outside));
+    script.exit(0);
+    all_as_expected(script, 5);
+}

@@ -277,3 +277,21 @@ fn the_engine_waits_for_descriptors_below_any_limit() {
     // Each look costs some calls, and rests are between them.
     assert!(outcome.counters.engine_calls < 1000, "{outcome:#?}");
 }
+
+#[test]
+fn nobody_listening_at_the_v6_loopback_refuses() {
+    let mut script = Script::new();
+    let mut address = (libc::AF_INET6 as u16).to_ne_bytes().to_vec();
+    address.extend_from_slice(&5999_u16.to_be_bytes());
+    address.extend_from_slice(&[0; 4]);
+    address.extend_from_slice(&std::net::Ipv6Addr::LOCALHOST.octets());
+    address.extend_from_slice(&[0; 4]);
+    let address = script.builder.data(&address).unwrap();
+    // A recording that met it names it among the addresses that have to exist.
+    script.environment.addresses = vec![std::net::Ipv6Addr::LOCALHOST.into()];
+    script.push(0, returns(libc::SYS_socket, 3).imm(0, libc::AF_INET6 as u64).imm(1, 1));
+    let refused = returns(libc::SYS_connect, -i64::from(libc::ECONNREFUSED));
+    script.push(0, refused.imm(0, 3).arg(1, Sel::Data, address).imm(2, 28));
+    script.exit(0);
+    all_as_expected(script, 3);
+}

@@ -127,7 +127,7 @@ table! {
     Chdir chdir everywhere [path: Path] .replayed(R::Same);
     Chmod chmod x86_64 [path: Path, mode: Mode] .replayed(R::Same);
     Chown chown x86_64 [path: Path, uid: Int, gid: Int] .own();
-    Chroot chroot everywhere [path: Path] .replayed(R::Granted);
+    Chroot chroot everywhere [path: Path] .own();
     ClockAdjtime clock_adjtime everywhere ? .replayed(R::Surrogate);
     ClockGetres clock_getres everywhere [clock: Clock, res: Ptr] .replayed(R::Same);
     ClockGettime clock_gettime everywhere [clock: Clock, tp: Ptr] .is(F::Noise, T::Noise).replayed(R::Same);

@@ -1,6 +1,7 @@
 //! Steps that move bytes, wait for readiness, make and end descriptors.
 
 pub(crate) mod messages;
+mod not_here;
 mod plain;
 mod readiness;
 pub(crate) mod sharing;
@@ -203,16 +204,6 @@ impl Lower<'_> {
         }
     }
 
-    /// Whether a description is of a device that no sandbox has.
-    fn is_foreign_device(&self, ofd: OfdIx) -> bool {
-        let OfdKind::Node { inode, .. } = self.world.ofds[ofd as usize].kind else { return false };
-        let node = self.world.fs.node(inode);
-        node.kind == NodeKind::Device
-            && node.rdev != 0
-            && !self.is_tty(ofd)
-            && crate::sandbox::devices::node_of(node.rdev).is_none()
-    }
-
     /// Whether the call would have returned at once without input.
     pub(crate) fn nonblocking(&self, cx: &Cx<'_>, ofd: OfdIx) -> bool {
         asks_not_to_wait(cx.known.sc, cx.call) || self.world.ofds[ofd as usize].nonblock
@@ -226,10 +217,6 @@ impl Lower<'_> {
         match channel {
             Channel::Foreign => return Ok(self.surrogate(cx)),
             Channel::Unknown if ret >= 0 => return Ok(self.missing(cx)),
-            // An empty file stands for the device.
-            Channel::Kernel if !unfinished && ofd.is_some_and(|ofd| self.is_foreign_device(ofd)) => {
-                return Ok(self.answered_in_its_time(cx, "read of a device"));
-            }
             _ => {}
         }
         if ret == 0

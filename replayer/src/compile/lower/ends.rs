@@ -89,7 +89,9 @@ impl Lower<'_> {
             // Those of somebody's call have no cause here if that was nobody recorded. Those of the kernel (SIGCHLD, SIGPIPE,
             // timers, faults) mostly have their cause in the replay as well.
             let sent = matches!(signal.code, SI_USER | SI_TKILL | SI_QUEUE) && signal.sender.is_none();
-            if sent || self.kept.timers.is_from_outside(proc, signal.signo, signal.code) {
+            let about = signal.sender.map(|sender| self.world.task_of(self.source, sender)).transpose()?;
+            let traced = self.facts.tracing.tells(&self.world, proc, signal.signo, signal.code, about);
+            if sent || traced || self.kept.timers.is_from_outside(proc, signal.signo, signal.code) {
                 self.surroundings.signal(ExternalSignal {
                     t_ns: signal.t_ns,
                     task: me,

@@ -56,6 +56,10 @@ impl Streams {
         for ofd in cx.reads().filter_map(ofd_of) {
             if let Some(key) = model.stream(ofd, false) {
                 after_rivals(model, cx, ofd, EdgeKind::Stream, self.reads.get(&key), needs);
+                if matches!(key, StreamKey::Sock(sock) if model.world.socks[sock as usize].is_datagram()) {
+                    // Who speaks next to a socket of several threads may have waited for what another of them answered.
+                    needs.recorded(EdgeKind::Stream, before(self.writes.get(&key), start_ns));
+                }
             }
         }
         for ofd in cx.writes().filter_map(ofd_of) {

@@ -129,7 +129,7 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     }
     descriptor_limit(lower, me, lower.world.tasks[task as usize].proc)?;
     lower.emit.put(me, &Step::of(Kind::Gate))?;
-    lower.surroundings.begin_in(lower.world.paths.get(lower.world.cwd_of(task)).to_vec());
+    lower.surroundings.begin_in(lower.world.paths.get(lower.world.fs_of(task).cwd).to_vec());
     Ok(())
 }
 

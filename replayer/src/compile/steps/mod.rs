@@ -105,6 +105,9 @@ impl Lower<'_> {
             return Ok(self.missing(cx));
         }
         let failed = cx.call.ret < 0 && cx.call.ret >= -4095;
+        if let Some(what) = self.not_here(cx) {
+            return Ok(if failed { self.fault(cx) } else { self.answered_in_its_time(cx, what) });
+        }
         // What a filter answered has no other cause.
         let filtered = failed && cx.call.flags.contains(SyscallFlags::FILTERED)
             || cx.call.flags.contains(SyscallFlags::EMULATED);
@@ -166,6 +169,12 @@ impl Lower<'_> {
             Sc::InotifyAddWatch => {
                 let path = self.path(cx, 1)?;
                 self.plain(cx, &[0, 2]).arg(1, Sel::Data, path).expect(Expect::Success, 0).into()
+            }
+            Sc::Chroot => {
+                if let Some(path) = cx.paths.first().filter(|_| cx.call.ret == 0) {
+                    self.surroundings.root(self.world.paths.get(*path));
+                }
+                self.generic(cx)?
             }
             Sc::Utime | Sc::Utimes | Sc::Utimensat | Sc::Futimesat => self.times(cx)?,
             Sc::Mknod | Sc::Mknodat => self.mknod(cx)?,

@@ -11,7 +11,6 @@ use super::super::fsmodel::Inode;
 use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::paths::PathId;
-use super::super::world::detail_value;
 use ctrace_format::Detail;
 use ctrace_program::{Expect, Kind, Post, Sel, Step, flags};
 
@@ -126,8 +125,7 @@ impl Lower<'_> {
 
     /// The task that a recorded process or thread id names.
     pub(crate) fn task_by_pid(&self, pid: u64) -> Option<u32> {
-        let pid = u64::from(pid as u32);
-        let task = self.world.numbered(pid).or_else(|| self.world.live(pid as u32))?;
+        let task = self.world.by_number(pid)?;
         (self.emit.has(task)).then(|| self.emit.prog(task))
     }
 
@@ -135,7 +133,7 @@ impl Lower<'_> {
     pub(crate) fn wait(&mut self, cx: &Cx<'_>) -> Result<Lowered, CompileError> {
         const WNOHANG: u64 = 1;
         const P_PID: u64 = 1;
-        if is_of_a_tracer(cx) {
+        if cx.known.sc == Sc::Wait4 && self.facts.tracing.answers(&self.world, cx.task, cx.call) {
             return Ok(self.answered_in_its_time(cx, "wait4 of a tracer"));
         }
         let waitid = cx.known.sc == Sc::Waitid;
@@ -181,6 +179,11 @@ impl Lower<'_> {
             Sc::Tgkill => (cx.call.args[1], 2),
             _ => (cx.call.args[0], 1),
         };
+        if let Some(task) = self.world.by_number(pid)
+            && self.facts.tracing.is_stop(task, cx.call.args[sig_arg])
+        {
+            return self.surrogate(cx);
+        }
         let mut step = self.plain(cx, &[sig_arg]);
         let number = pid as i32;
         match cx.known.sc {
@@ -251,17 +254,6 @@ impl Lower<'_> {
             None => self.missing(cx),
         }
     }
-}
-
-/// Whether a wait was told of a stop that it had not asked for: only a tracer is (`wait_task_stopped`, kernel/exit.c), and
-/// nobody traces in a sandbox.
-fn is_of_a_tracer(cx: &Cx<'_>) -> bool {
-    const WUNTRACED: u64 = 2;
-    const STOPPED: u64 = 0x7f;
-    cx.known.sc == Sc::Wait4
-        && cx.call.ret > 0
-        && cx.call.args[2] & WUNTRACED == 0
-        && detail_value(cx.call, 1).is_some_and(|status| status & 0xff == STOPPED)
 }
 
 /// Whether the workload wrote a file itself.

@@ -10,6 +10,9 @@ use super::super::world::{detail_bytes, detail_value, le_u64};
 use super::{FICLONE, IOCTLS, PRCTLS};
 use ctrace_program::{Expect, Sel, soft_limit};
 
+/// Whether one has given up to gain privileges (`linux/prctl.h`).
+const PR_GET_NO_NEW_PRIVS: u64 = 39;
+
 impl Lower<'_> {
     pub(crate) fn not_a_terminal(&self, cx: &Cx<'_>) -> bool {
         let Some(ofd) = self.world.ofd_of(cx.task, cx.call.args[0] as i32) else { return false };
@@ -36,6 +39,8 @@ impl Lower<'_> {
             });
         }
         Ok(match option {
+            // In a sandbox there is nobody who may gain privileges.
+            PR_GET_NO_NEW_PRIVS if cx.call.ret != 1 => self.surrogate(cx),
             15 => {
                 // The name that its own record carries is the new one.
                 let comm = self.world.tasks[cx.task as usize].comm.clone();

@@ -1,7 +1,7 @@
 //! Calls that the sandbox answers: with what they were asked, and for as long as they took.
 
 use super::{Mem, named, steps};
-use ctrace_format::{Detail, SockAddr, SyscallFlags};
+use ctrace_format::{Detail, Object, SockAddr, SyscallFlags};
 use ctrace_program::{Kind, Sel, TAG_MAX, flags};
 
 #[test]
@@ -72,4 +72,52 @@ fn what_a_filter_answered_is_not_left_to_the_kernel() {
         assert_eq!(step.flags & flags::FAULT, flags::FAULT, "{name}");
     }
     assert_eq!(plan.summary.emulated.values().sum::<u64>(), 2);
+}
+
+#[test]
+fn a_call_on_what_no_sandbox_has_is_answered() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let device = |t: &mut Mem, path: &[u8], rdev, fd| {
+        let name = t.text(path);
+        let object = Object::File { path: name, dev: 1, ino: 1, mode: 0o020_600, rdev, size: 0 };
+        let object = t.add_object(object);
+        t.open(a, path, 2, fd, Some(object));
+    };
+    device(&mut t, b"/dev/console", 0x501, 3);
+    device(&mut t, b"/dev/pts/ptmx", 0x502, 4);
+    let memory = t.file(b"/proc/7/mem", 0);
+    t.open(a, b"/proc/7/mem", 2, 5, Some(memory));
+    t.call(a, "ioctl", [3, 0x5401, 0, 0, 0, 0], 0);
+    t.call(a, "lseek", [3, 0, 1, 0, 0, 0], -29);
+    t.call(a, "write", [3, 0, 5, 0, 0, 0], 5);
+    t.call(a, "pread64", [5, 0, 8, 0x5555_0000, 0, 0], 8);
+    t.call(a, "pwrite64", [5, 0, 1, 0x5555_0000, 0, 0], 1);
+    t.call(a, "fstat", [3, 0, 0, 0, 0, 0], 0);
+    t.call(a, "ioctl", [4, 0x5401, 0, 0, 0, 0], 0);
+    let steps = steps(&t.plan(), 0);
+    let answered = |name: &str, fd: u64| {
+        let mut of = steps.iter().filter(|s| s.nr == named(name) && s.args[0] == fd);
+        of.next().map(|s| (s.flags & flags::FAULT != 0, s.expect))
+    };
+    assert_eq!(answered("ioctl", 3), Some((true, 0)));
+    assert_eq!(answered("lseek", 3), Some((true, -29)));
+    assert_eq!(answered("write", 3), Some((true, 5)));
+    assert_eq!(answered("pread64", 5), Some((true, 8)));
+    assert_eq!(answered("pwrite64", 5), Some((true, 1)));
+    // The kernel can say what stands for it, and a sandbox has terminals.
+    assert_eq!(answered("fstat", 3), Some((false, 0)));
+    assert_eq!(answered("ioctl", 4), Some((false, 0)));
+}
+
+#[test]
+fn whether_one_may_gain_privileges_is_answered() {
+    const GET_NO_NEW_PRIVS: u64 = 39;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "prctl", [GET_NO_NEW_PRIVS, 0, 0, 0, 0, 0], 0);
+    t.call(a, "prctl", [GET_NO_NEW_PRIVS, 0, 0, 0, 0, 0], 1);
+    let steps = steps(&t.plan(), 0);
+    let asked = steps.iter().filter(|s| s.nr == named("prctl"));
+    assert_eq!(asked.map(|s| s.flags & flags::FAULT != 0).collect::<Vec<_>>(), [true, false]);
 }

@@ -1,6 +1,7 @@
 //! Descriptors that were there before the recording began.
 
 use super::{Mem, named, steps};
+use crate::plan::environment::PreopenedKind;
 use ctrace_format::{
     FdSnapshot, FdTarget, Object, ProcessSnapshot, SockAddr, SockCookie, Tgid, ThreadSnapshot, Tid,
 };
@@ -143,8 +144,32 @@ fn a_timer_that_was_running_goes_off_when_it_did() {
     let set: Vec<(u64, Vec<u8>)> = (0..program.tasks.len() as u32)
         .flat_map(|task| steps(&plan, task))
         .filter(|step| step.nr == named("timerfd_settime") && step.flags & flags::ENGINE != 0)
-        .map(|step| (step.args[0], program.blob(step.args[2]).unwrap().to_vec()))
+        .map(|step| (step.args[0], program.blob(step.args[2]).unwrap().clone()))
         .collect();
     let setting = |interval: u64, value: u64| [interval.to_ne_bytes(), value.to_ne_bytes()].concat();
     assert_eq!(set, [(5, setting(ends[1] - ends[0], ends[0])), (6, setting(0, ends[2]))]);
+}
+
+/// The oldest has closed it when another, which has it from there, is seen to write.
+#[test]
+fn what_was_closed_by_one_is_for_writing_when_another_writes_to_it() {
+    let mut t = Mem::new();
+    let (a, child) = (t.add_task(10, 10), t.add_task(11, 11));
+    let file = |t: &mut Mem, size| {
+        let object = t.file(b"/var/log", size);
+        Some(object)
+    };
+    t.call(a, "getuid", [0; 6], 0);
+    t.fork(a, child);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    // The size is part of what is told of a file.
+    let (before, after) = (file(&mut t, 0), file(&mut t, 5));
+    t.call(a, "close", [1, 0, 0, 0, 0, 0], 0).object = before;
+    let other = t.file(b"/var/other", 0);
+    t.open(a, b"/var/other", 0, 1, Some(other));
+    t.call(child, "fstat", [1, 0, 0, 0, 0, 0], 0).object = after;
+    t.call(child, "write", [1, 0, 5, 0, 0, 0], 5).object = after;
+    let plan = t.plan();
+    let log = plan.environment.preopened.iter().find(|p| p.fd == 1).unwrap();
+    assert!(matches!(log.kind, PreopenedKind::File { flags: 2, .. }), "{:?}", log.kind);
 }

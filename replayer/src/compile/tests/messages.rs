@@ -1,7 +1,7 @@
 //! Descriptors that go with messages, datagrams between those who were recorded.
 
 use super::{Mem, named, steps};
-use ctrace_format::{Detail, Message, Object, ObjectId, PassedFd, SockAddr, SockCookie, TaskId};
+use ctrace_format::{Detail, EpollEntry, Message, Object, ObjectId, PassedFd, SockAddr, SockCookie, TaskId};
 use ctrace_program::{Post, Program, Sel, Step, Wait, flags};
 
 const AF_UNIX: u64 = 1;
@@ -337,4 +337,40 @@ fn a_datagram_that_came_after_an_answer_to_another_is_sent_after_it() {
         .collect();
     let after = |waits: &Vec<Wait>| waits.contains(&Wait::completed(0, answer));
     assert_eq!(questions.iter().map(after).collect::<Vec<_>>(), [false, true]);
+}
+
+/// A server of two threads on one socket: each waits on an instance of its own.
+#[test]
+fn who_is_told_of_a_datagram_is_woken_by_it() {
+    let mut t = Mem::new();
+    let (a, b) = (t.add_task(10, 10), t.add_task(11, 10));
+    let from = Detail::Addr { arg: 4, addr: at(9_000) };
+    t.call(a, "socket", [AF_INET, SOCK_DGRAM, 0, 0, 0, 0], 3);
+    t.call(a, "bind", [3, 0, 16, 0, 0, 0], 0).details.push(Detail::Addr { arg: 1, addr: at(53) });
+    t.fork(a, b);
+    t.call(a, "clone", [0x5_0f00, 0, 0, 0, 0, 0], 11);
+    let watched = vec![EpollEntry { data: 3, events: 1 }];
+    for (task, epoll) in [(a, 4), (b, 5)] {
+        t.call(task, "epoll_create1", [0; 6], epoll as i64);
+        t.call(task, "epoll_ctl", [epoll, 1, 3, 0, 0, 0], 0)
+            .details
+            .push(Detail::Epoll { arg: 3, entries: watched.clone() });
+    }
+    for (task, epoll) in [(a, 4), (b, 5)] {
+        let wait = t.call(task, "epoll_wait", [epoll, 0, 8, u64::from(u32::MAX), 0, 0], 1);
+        wait.details.push(Detail::Epoll { arg: 1, entries: watched.clone() });
+        t.call(task, "recvfrom", [3, 0, 99, 0, 0, 0], 9).details.push(from.clone());
+        let to = Detail::Addr { arg: 4, addr: at(9_000) };
+        t.call(task, "sendto", [3, 0, 7, 0, 0, 16], 7).details.push(to);
+    }
+    let plan = t.plan();
+    for task in [0, 1] {
+        let wait = calls(&steps(&plan, task), "epoll_wait")[0];
+        assert_eq!((wait.sel[3], wait.args[3] as i32), (Sel::Imm as u8, -1), "no end but the datagram");
+    }
+    // The second may have come because the first was answered.
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let answer = steps(&plan, 0).iter().position(|s| s.nr == named("sendto")).unwrap() as u32;
+    let waits: Vec<Wait> = steps(&plan, 1).iter().flat_map(|step| program.waits(step).unwrap()).collect();
+    assert!(waits.contains(&Wait::completed(0, answer)), "{waits:?}");
 }

@@ -152,7 +152,8 @@ impl World {
                     if let SockAddr::Unix(path) = addr
                         && path.first().is_some_and(|b| *b != b'@' && *b != 0)
                     {
-                        let path = self.paths.join(self.cwd_of(task), path);
+                        let path = self.seen(task, path);
+                        let path = self.paths.intern(&path);
                         self.fs.create(&self.paths, path, NodeKind::Socket, None);
                         self.bound_at(ix, path);
                     }
@@ -334,6 +335,13 @@ impl World {
                     // From an unknown one, a relative path leads to an unknown one.
                     let text = detail_str(call, 0).map(|id| source.str(id));
                     state.began_here &= text.is_some_and(|text| text.first() != Some(&b'/'));
+                }
+            }
+            Sc::Chroot => {
+                if let Some(target) = self.target(source, task, call, 0, None) {
+                    self.fs.present(&mut self.paths, target.path, NodeKind::Dir);
+                    let fs = self.procs[proc as usize].fs;
+                    self.fs_states[fs as usize].root = target.path;
                 }
             }
             Sc::Fchdir => {

@@ -101,11 +101,19 @@ impl World {
             self.unknown_fds += 1;
         }
         let ofd = self.inherited_ofd(source, &one);
-        if let Entry::Vacant(new) = self.found.entry((one.tid, one.start_ns, one.fd)) {
-            new.insert(self.discovered.len());
-            self.discovered_as.entry(ofd).or_insert(self.discovered.len());
-            self.by_number.entry((one.fd, one.object)).or_insert(self.discovered.len());
-            self.discovered.push(one);
+        match self.found.entry((one.tid, one.start_ns, one.fd)) {
+            Entry::Vacant(new) => {
+                new.insert(self.discovered.len());
+                self.discovered_as.entry(ofd).or_insert(self.discovered.len());
+                self.by_number.entry((one.fd, one.object)).or_insert(self.discovered.len());
+                self.discovered.push(one);
+            }
+            // Somebody closed it before another, which had it from the same ancestor, used it: what is learnt of it is told of
+            // the one that was there.
+            Entry::Occupied(known) => {
+                self.discovered_as.entry(ofd).or_insert(*known.get());
+                self.discovered[*known.get()].written |= writes;
+            }
         }
         let mine = self.tasks[task as usize].proc;
         self.put_fd(mine, fd, ofd, false, 0)?;

@@ -224,6 +224,8 @@ pub(crate) struct Files {
 #[derive(Debug, Clone)]
 pub(crate) struct FsState {
     pub(crate) cwd: PathId,
+    /// The root directory: where absolute paths begin.
+    pub(crate) root: PathId,
     /// The directory that `cwd` stood for when it became the working directory.
     pub(crate) directory: Option<InodeIx>,
     /// Nothing has told the working directory: it is the one that the recording began in, whichever that was.
@@ -485,7 +487,7 @@ pub(crate) struct World {
     /// The same by description.
     discovered_as: FxHashMap<OfdIx, usize>,
     /// Path arguments, as seen from a directory.
-    targets: FxHashMap<(PathId, StrId), PathId>,
+    targets: FxHashMap<(PathId, PathId, StrId), PathId>,
     /// Descriptors used without having been made, in processes that could not have inherited them.
     pub(crate) unknown_fds: u64,
     /// Sockets and pipes whose last descriptor went since somebody last took this list.
@@ -634,9 +636,10 @@ impl World {
         &self.fs_states[proc.fs as usize]
     }
 
-    /// The working directory of a task.
-    pub(crate) fn cwd_of(&self, task: TaskIx) -> PathId {
-        self.fs_of(task).cwd
+    /// The bytes of a path as a task sees it from its working directory, or its root.
+    pub(crate) fn seen(&self, task: TaskIx, path: &[u8]) -> Vec<u8> {
+        let state = self.fs_of(task);
+        self.paths.joined(state.root, state.cwd, path)
     }
 
     /// Whether others than one thread of a process could read from a description that it has as `fd`.

@@ -40,16 +40,18 @@ impl World {
                 (state.cwd, state.directory)
             }
         };
+        let root = self.fs_of(task).root;
         let by_fd = text.is_empty();
         let base = match directory.filter(|ix| relative && !by_fd && self.fs.node(*ix).removed) {
             Some(ix) => self.fs.grave(&mut self.paths, base, ix),
             None => base,
         };
-        let path = if let Some(path) = self.targets.get(&(base, id)) {
+        let path = if let Some(path) = self.targets.get(&(root, base, id)) {
             *path
         } else {
-            let path = self.paths.join(base, text);
-            self.targets.insert((base, id), path);
+            let path = self.paths.joined(root, base, text);
+            let path = self.paths.intern(&path);
+            self.targets.insert((root, base, id), path);
             path
         };
         let sc = self.calls.get(call.sysno).sc;
@@ -132,6 +134,7 @@ impl World {
         };
         for state in &mut self.fs_states {
             follow(&mut state.cwd);
+            follow(&mut state.root);
         }
         for ofd in &mut self.ofds {
             if let OfdKind::Node { path, .. } = &mut ofd.kind {
@@ -140,9 +143,10 @@ impl World {
         }
     }
 
-    /// A path led to what the kernel calls `found`: links that were there at the start may have led it there.
-    pub(crate) fn observed(&mut self, links: &mut Observed, path: PathId, found: &[u8]) {
-        let found = self.paths.intern(found);
+    /// A path led a task to what the kernel calls `found`: links that were there at the start may have led it there.
+    pub(crate) fn observed(&mut self, links: &mut Observed, task: TaskIx, path: PathId, found: &[u8]) {
+        let found = self.seen(task, found);
+        let found = self.paths.intern(&found);
         let at_start = |world: &mut Self, path| world.fs.at_start(&mut world.paths, path);
         if let (Some(path), Some(found)) = (at_start(self, path), at_start(self, found)) {
             links.observe(self.paths.get(path), self.paths.get(found));

@@ -160,6 +160,12 @@ impl World {
         self.numbered.get(&number).copied()
     }
 
+    /// The task that somebody means by a number.
+    pub(crate) fn by_number(&self, number: u64) -> Option<TaskIx> {
+        let number = u64::from(number as u32);
+        self.numbered(number).or_else(|| self.live(number as u32))
+    }
+
     /// The child that a clone of `task` which returned `ret` made. The returned id may be of an inner PID namespace.
     pub(crate) fn child_of_clone(&self, task: TaskIx, ret: i64) -> Option<TaskIx> {
         self.tasks[task as usize].newborn.front().copied().or_else(|| self.live(u32::try_from(ret).ok()?))
@@ -204,8 +210,8 @@ impl World {
                     self.procs[proc as usize].exe = path.or(self.procs[proc as usize].exe);
                     self.fs.node_mut(inode).executed = Some(Executed::ByDescriptor);
                 } else {
-                    let cwd = self.fs_states[self.procs[proc as usize].fs as usize].cwd;
-                    let path = self.paths.join(cwd, source.str(*path));
+                    let path = self.seen(task, source.str(*path));
+                    let path = self.paths.intern(&path);
                     let path = self.resolve(path, true);
                     self.procs[proc as usize].exe = Some(path);
                     let ix = self.fs.program(&mut self.paths, path);
@@ -321,7 +327,8 @@ impl World {
     ) -> ProcIx {
         self.files.push(Files { users: 1, ..Files::default() });
         let directory = self.fs.lookup(cwd);
-        self.fs_states.push(FsState { cwd, directory, began_here: false, umask });
+        let root = self.paths.intern(b"/");
+        self.fs_states.push(FsState { cwd, root, directory, began_here: false, umask });
         let proc = self.procs.len() as ProcIx;
         self.procs.push(Proc {
             tgid,

@@ -225,8 +225,11 @@ impl World {
         /// `EPOLLIN`, `EPOLLERR`, `EPOLLHUP`; as many of `poll`.
         const READABLE: u32 = 0x19;
         let listening = |ofd: OfdIx| match self.ofds[ofd as usize].kind {
-            // Of a socket that was there before, no call may have told that it listens.
-            OfdKind::Sock(sock) if self.socks[sock as usize].state != SockState::Connected => Some(sock),
+            // Of a socket that was there before, no call may have told that it listens. None for datagrams does.
+            OfdKind::Sock(sock) => {
+                let state = &self.socks[sock as usize];
+                (state.state != SockState::Connected && !state.is_datagram()).then_some(sock)
+            }
             _ => None,
         };
         let mut told = Vec::new();
@@ -349,8 +352,8 @@ impl World {
     /// A socket address with a path made absolute.
     pub(crate) fn absolute(&self, task: TaskIx, addr: &SockAddr) -> SockAddr {
         match addr {
-            SockAddr::Unix(path) if path.first().is_some_and(|b| *b != b'/' && *b != b'@' && *b != 0) => {
-                let path = self.paths.joined(self.cwd_of(task), path);
+            SockAddr::Unix(path) if self.is_relative(task, path) => {
+                let path = self.seen(task, path);
                 self.address_bytes.set(self.address_bytes.get() + path.len());
                 SockAddr::Unix(path)
             }
@@ -359,6 +362,17 @@ impl World {
                 cut(&mut addr);
                 addr
             }
+        }
+    }
+
+    /// Whether the name of a unix socket is one of a file that is looked for from the working directory of a task, or from a root
+    /// of its own. One that was made absolute is not.
+    fn is_relative(&self, task: TaskIx, path: &[u8]) -> bool {
+        let root = self.paths.get(self.fs_of(task).root);
+        match path.first() {
+            None | Some(b'@' | 0) => false,
+            Some(b'/') => root != b"/" && !path.starts_with(root),
+            Some(_) => true,
         }
     }
 
