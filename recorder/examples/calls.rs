@@ -33,6 +33,7 @@ fn main() {
         "details" => details(&args[2]),
         "sizes" => sizes(),
         "messages" => messages::all(),
+        "room" => room(&args[2]),
         "wait-file" => wait_file(&args[2], number(3)),
         other => panic!("unknown mode {other:?}"),
     }
@@ -333,6 +334,18 @@ fn sizes() {
         let none = std::ptr::null_mut();
         libc::select(1001, none, &raw mut set, none, std::ptr::null_mut());
     }
+}
+
+/// Asks for the name of a unix socket with less room than it takes; behind that is something else.
+fn room(folder: &str) {
+    let name = format!("{folder}/a-name-that-takes-more-than-there-is-room-for");
+    let listener = std::os::unix::net::UnixListener::bind(&name).expect("a name of its own");
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&listener);
+    let mut memory = [b'S'; 256];
+    let mut len: libc::socklen_t = 12;
+    // SAFETY: there is more room than the call is told.
+    unsafe { libc::getsockname(fd, memory.as_mut_ptr().cast(), &raw mut len) };
+    assert!(len > 12, "the kernel tells how long it is");
 }
 
 /// Waits until a file appears, then makes `n` getppid calls, starts a child that makes as many, and waits for it.

@@ -146,8 +146,28 @@ pub(crate) fn decode(
 ) {
     let mut sets: Vec<Item<'_>> = Vec::new();
     let mut messages: Vec<Message> = Vec::new();
+    let kind_of = |arg: u8| kinds.get(usize::from(arg)).map(|k| k.1);
+    let is_room = |item: &Item<'_>| {
+        item.head.op == op::PEEK && kind_of(item.head.arg.wrapping_sub(1)) == Some(Kind::SockAddrOut)
+    };
+    let room = items.iter().find(|item| is_room(item) && item.head.aux & EXIT == 0);
+    let room = room.and_then(|item| u32_at(item.data, 0));
     for item in items {
-        let kind = kinds.get(usize::from(item.head.arg)).map(|k| k.1);
+        let mut item = *item;
+        if is_room(&item) {
+            continue;
+        }
+        if matches!(item.head.op, op::ADDR | op::ADDR_OUT)
+            && kind_of(item.head.arg) == Some(Kind::SockAddrOut)
+        {
+            match room {
+                Some(room) => item.data = &item.data[..item.data.len().min(room as usize)],
+                // What is behind an address is not the kernel's.
+                None => measure(&mut item),
+            }
+        }
+        let item = &item;
+        let kind = kind_of(item.head.arg);
         if kind == Some(Kind::Msgs) && matches!(item.head.op, op::MESSAGE | op::ADDR) {
             one_of_several(item, &mut messages);
             continue;

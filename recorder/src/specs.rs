@@ -88,7 +88,14 @@ fn spec(name: &str, abi: Abi, arch: &Arch) -> Spec {
             Kind::Fd | Kind::DirFd => b.fd(i, returns_fd),
             Kind::Path | Kind::Str => b.op(op::STR, i, 0, 0, when::ENTRY),
             Kind::SockAddr => b.op(op::ADDR, i, i + 1, 0, when::ENTRY),
-            Kind::SockAddrOut => b.op(op::ADDR_OUT, i, i + 1, 0, when::EXIT_OK),
+            Kind::SockAddrOut => {
+                // The kernel tells the address's own length, and writes no more than it is given room for. Most who receive
+                // leave no room; the others are too many to be looked at twice.
+                if name != "recvfrom" {
+                    b.op(op::PEEK, i + 1, 0, 4, when::ENTRY);
+                }
+                b.op(op::ADDR_OUT, i, i + 1, 0, when::EXIT_OK);
+            }
             Kind::NewFds => b.op(op::FDS, i, 0, 0, when::EXIT_OK),
             Kind::PollFds => b.op(op::POLL, i, i + 1, 0, when::EXIT),
             Kind::EpollEvents => b.op(op::EPOLL, i, 0, 0, when::EXIT_OK),

@@ -1,7 +1,7 @@
 //! Decoded arguments and results.
 
 use crate::support::{Recorded, calls, record};
-use ctrace_format::{Detail, Object, Syscall, SyscallFlags};
+use ctrace_format::{Detail, Object, SockAddr, Syscall, SyscallFlags};
 
 fn only(calls: &[Syscall], pick: impl Fn(&&Syscall) -> bool) -> &Syscall {
     let found: Vec<&Syscall> = calls.iter().filter(pick).collect();
@@ -36,6 +36,20 @@ fn copies_of_every_size_arrive_whole() {
     let polled: Vec<_> = polled.unwrap().iter().map(|e| (e.events, e.revents)).collect();
     assert_eq!((polled, select.ret), (vec![(4, 4); 2], 2));
     assert!([asked, selects].concat().iter().all(|c| !c.flags.contains(SyscallFlags::TRUNCATED)));
+}
+
+/// The kernel tells how long an address is, and writes no more of it than there is room for.
+#[test]
+fn what_is_behind_the_room_for_an_address_is_not_the_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(r) = record(&[calls().as_os_str(), "room".as_ref(), folder.path().as_os_str()]) else { return };
+    let call = &r.named("getsockname")[0];
+    let told = call.details.iter().find_map(|d| match d {
+        Detail::Addr { addr: SockAddr::Unix(path), .. } => Some(path.clone()),
+        _ => None,
+    });
+    let name = folder.path().as_os_str().as_encoded_bytes();
+    assert_eq!(told.as_deref(), Some(&name[..10]), "{call:?}");
 }
 
 #[test]
