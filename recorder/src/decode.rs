@@ -355,7 +355,7 @@ pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
     use crate::raw::Record;
-    use ctrace_abi::{Call, Exit, Join};
+    use ctrace_abi::{AggregateKey, AggregateRecord, BUCKETS, Call, Exit, Join, WINDOW_NS};
     use ctrace_format::{Abi, Header, Host, Scope, Sink, SyscallFlags};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -497,6 +497,27 @@ mod tests {
         let returned = (50, 50, 7, SyscallFlags::default());
         assert_eq!(told, [returned, (60, 40, 0, SyscallFlags::NO_EXIT)]);
         assert_eq!(decoder.alive(), 1, "its end was seen later");
+    }
+
+    #[test]
+    fn counts_of_a_window_end_with_the_recording() {
+        let mut w = writer();
+        let mut decoder = Decoder::new(0, |_| true);
+        task_of(&mut decoder, &mut w, &join(1));
+        decoder.stop_ns = WINDOW_NS + 40;
+        let mut told = Vec::new();
+        for window in [0, 1, 2] {
+            let key = AggregateKey { window, tid: TID, tgid: TID, ..AggregateKey::default() };
+            let value = ctrace_abi::Aggregate { count: 5, dur_ns: 0, buckets: [0; BUCKETS] };
+            let t_ns = u64::from(window + 1) * WINDOW_NS;
+            let record = AggregateRecord { kind: kind::AGGREGATE, reserved: [0; 7], t_ns, key, value };
+            decoder.record(&mut w, bytes(&record), &mut |_, event| {
+                if let Event::Aggregate(counts) = event {
+                    told.push((counts.from_ns, counts.t_ns, counts.count));
+                }
+            });
+        }
+        assert_eq!(told, [(0, WINDOW_NS, 5), (WINDOW_NS, WINDOW_NS + 40, 5)]);
     }
 
     #[test]

@@ -270,11 +270,12 @@ pub(crate) fn drain(
     }
     // Programs are detached one after the other. The trace ends where all of them still saw everything.
     let at_boottime_ns = clock::boottime_ns();
-    programs.detach();
     if let Some(message) = pending.take() {
         let _ = out.send(message);
     }
+    // Before that takes its time: whoever else tells of something meanwhile is told of the end.
     let _ = out.send(Message::Stop { at_boottime_ns });
+    programs.detach();
     loop {
         let Pass { mut bytes, complete, watermark, .. } = pass(rings, expected);
         if complete {
@@ -477,7 +478,9 @@ impl Writing {
                     shared.primed.store(true, Ordering::Release);
                 }
                 Message::Events(events) => {
-                    for event in events {
+                    // Who looks at the host may have begun just when the recording ended.
+                    let stop_ns = self.decoder.stop_ns.saturating_sub(self.start_boottime_ns);
+                    for event in events.into_iter().filter(|event| event.end_ns() <= stop_ns) {
                         push.push(&mut self.writer, &event);
                     }
                 }

@@ -49,7 +49,7 @@ impl Decoder {
             Some(&kind::FILE) => return self.file(w, record),
             Some(&kind::SOCK) => return self.socket(w, record),
             Some(&kind::ARGS) => return self.args(record),
-            Some(&kind::AGGREGATE) => return self.aggregate(w, record, push),
+            Some(&kind::AGGREGATE) => return self.aggregate_until(w, record, stop_ns, push),
             _ => return Some(()),
         };
         if call.t_ns < stop_ns {
@@ -66,6 +66,27 @@ impl Decoder {
             self.finish_call(w, &call, &details::at_entry(tail), push);
         }
         Some(())
+    }
+
+    /// Counts of a window in which the recording ended: those that are of it end with it.
+    fn aggregate_until(
+        &mut self,
+        w: &mut TraceWriter,
+        record: &[u8],
+        stop_ns: u64,
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
+    ) -> Option<()> {
+        let AggregateRecord { key, .. } = crate::raw::read(record)?;
+        if u64::from(key.window) * WINDOW_NS >= stop_ns {
+            return Some(());
+        }
+        let end_ns = self.rel(stop_ns);
+        self.aggregate(w, record, &mut |w, event| match event {
+            Event::Aggregate(counts) => {
+                push(w, &Event::Aggregate(Aggregate { t_ns: counts.t_ns.min(end_ns), ..counts.clone() }));
+            }
+            other => push(w, other),
+        })
     }
 
     pub(super) fn args(&mut self, record: &[u8]) -> Option<()> {
