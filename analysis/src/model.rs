@@ -134,6 +134,8 @@ pub struct Missing {
     pub lost: u64,
     /// Calls that were counted instead of recorded: they are known by number, not one by one.
     pub aggregated: u64,
+    /// Calls that were recorded without what their pointers point to, because the recorder could not keep up.
+    pub unread: u64,
     /// Parts of the file that could not be read.
     pub damaged: u64,
 }

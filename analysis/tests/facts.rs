@@ -5,7 +5,7 @@ mod common;
 
 use common::{MS, Run, compare, replay, value};
 use ctrace_analysis::{CloseKind, DivergenceKind, Gates, Model, Profile, Side, Verdict, diff};
-use ctrace_format::{ConnectionKind, Detail, SyscallFlags, TcpState};
+use ctrace_format::{ConnectionKind, Detail, Event, Fidelity, FidelityLevel, SyscallFlags, TcpState};
 
 const ENOENT: i64 = -2;
 const EAGAIN: i64 = -11;
@@ -821,6 +821,33 @@ fn a_pipe_that_a_process_has_both_ends_of_is_two_streams() {
         "{report:#?}"
     );
     assert_eq!(report.first_divergence, None, "{report:#?}");
+}
+
+/// A recorder that cannot keep up leaves out what pointers point to: what differs by that is no deviation.
+#[test]
+fn a_difference_from_what_was_not_read_is_none() {
+    let run = |pid, reads: bool| {
+        let mut r = Run::new(pid);
+        let t = r.task(1, 1, "app");
+        let change = |from, to| Event::Fidelity(Fidelity { t_ns: MS, cpu: 0, from, to });
+        let levels = (FidelityLevel::Full, FidelityLevel::NoArguments);
+        if !reads {
+            r.push(&change(levels.0, levels.1));
+        }
+        for _ in 0..100 {
+            if reads {
+                r.open(t, "/data/job", 3);
+            } else {
+                r.flagged(t, "openat", SyscallFlags::TRUNCATED, 10_000);
+            }
+        }
+        r.exit(t, 0);
+        r
+    };
+    let report = replay(run(1000, false), run(2000, true));
+    assert_eq!(report.verdict, Verdict::Inconclusive, "{report:#?}");
+    assert!(report.reasons[0].contains("100 calls"), "{:?}", report.reasons);
+    assert_eq!(replay(run(1000, false), run(2000, false)).verdict, Verdict::Match);
 }
 
 /// A program opens a file without a name by the name of its descriptor; a replay opens it by another name, or opens a copy.

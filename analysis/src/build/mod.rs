@@ -15,11 +15,11 @@ use crate::seq::Seq;
 use crate::symbol::{self, Kind, OpClass, Outcome, Symbol};
 use ctrace_format::syscalls::Call as Sc;
 use ctrace_format::{
-    Connection, ConnectionKind, Event, Metric, ObjectId, ProcessKind, Resource, SockAddr, StrId, Syscall,
-    SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Trace, syscalls,
+    Connection, ConnectionKind, Event, FidelityLevel, Metric, ObjectId, ProcessKind, Resource, SockAddr,
+    StrId, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState, Tgid, Trace, syscalls,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use waits::Waits;
 
@@ -86,6 +86,8 @@ struct Target {
 
 pub(crate) struct Builder<'a> {
     trace: &'a Trace,
+    /// CPUs whose calls are not recorded in full at the moment.
+    reduced: BTreeSet<u32>,
     pids: FxHashSet<u32>,
     names: Names,
     symbols: Vec<Symbol>,
@@ -139,6 +141,7 @@ impl<'a> Builder<'a> {
         pids.extend(trace.snapshot().processes.iter().flat_map(|p| p.ns_pids.iter().copied()));
         let mut builder = Self {
             trace,
+            reduced: BTreeSet::new(),
             pids,
             names: Names::default(),
             symbols: Vec::new(),
@@ -340,6 +343,12 @@ impl<'a> Builder<'a> {
             }
             Event::Aggregate(a) if !a.flags.contains(SyscallFlags::ENGINE) => {
                 self.missing.aggregated = self.missing.aggregated.saturating_add(a.count);
+            }
+            Event::Fidelity(change) if change.to == FidelityLevel::Full => {
+                self.reduced.remove(&change.cpu);
+            }
+            Event::Fidelity(change) => {
+                self.reduced.insert(change.cpu);
             }
             _ => {}
         }
@@ -581,6 +590,9 @@ impl<'a> Builder<'a> {
         }
         self.n_calls += 1;
         self.n_filtered += u64::from(s.flags.contains(SyscallFlags::FILTERED));
+        // Nothing tells on which CPU a call was made; one that was read has what it points to.
+        let unread = s.flags.contains(SyscallFlags::TRUNCATED) && s.details.is_empty();
+        self.missing.unread += u64::from(unread && !self.reduced.is_empty());
         self.n_emulated += u64::from(s.flags.contains(SyscallFlags::EMULATED));
         let thread = self.thread(s.task);
         self.waits.before(thread, s);

@@ -211,6 +211,17 @@ fn inconclusive(
             );
             if share > MAX_LOSS { reasons.push(text) } else { warnings.push(text) }
         }
+        let unread = model.missing.unread;
+        if unread > 0 {
+            let share = unread as f64 / model.calls.max(1) as f64;
+            let text = format!(
+                "{name} lacks what the pointers of {unread} calls point to ({:.3} %): the recorder could not keep up",
+                share * 100.0
+            );
+            // What passes without it passes.
+            let decides = share > MAX_LOSS && rows.iter().any(|row| row.pass == Some(false));
+            if decides { reasons.push(text) } else { warnings.push(text) }
+        }
         if model.missing.damaged > 0 {
             reasons.push(format!(
                 "{} parts of {name} are damaged; `ctrace verify` lists them",
