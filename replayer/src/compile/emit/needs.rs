@@ -10,8 +10,10 @@ use ctrace_program::Wait;
 enum Until {
     /// A call is complete, whatever the recorded times say.
     Done(Mark),
-    /// The next step of a task is entered.
-    Entered(TaskIx),
+    /// A call has begun, whatever the recorded times say.
+    Begun(Mark),
+    /// The next step of a task, or one that is as many behind it, is entered.
+    Entered(TaskIx, u32),
     /// The next step of a task, or one that is as many behind it, is complete.
     Passed(TaskIx, u32),
     /// A step of anybody's.
@@ -48,9 +50,19 @@ impl Needs {
             .retain(|(of, until)| *of != kind || !matches!(until, Until::Done(mark) if is_later(mark)));
     }
 
+    /// A call that has begun, whatever the recorded times say.
+    pub(crate) fn begun(&mut self, kind: EdgeKind, mark: Mark) {
+        self.certain.push((kind, Until::Begun(mark)));
+    }
+
     /// A task is in the step that it gets next.
     pub(crate) fn entered(&mut self, kind: EdgeKind, task: TaskIx) {
-        self.certain.push((kind, Until::Entered(task)));
+        self.entered_behind(kind, task, 0);
+    }
+
+    /// A task is in the step that is so many behind the one that it gets next.
+    pub(crate) fn entered_behind(&mut self, kind: EdgeKind, task: TaskIx, more: u32) {
+        self.certain.push((kind, Until::Entered(task, more)));
     }
 
     /// A task is past the step that it gets next, and `more` behind that.
@@ -71,7 +83,10 @@ impl Emit {
         for (kind, until) in needs.certain {
             let wait = match until {
                 Until::Done(mark) => self.done(&mark),
-                Until::Entered(task) => Wait::entered(self.prog(task), self.next_step(self.prog(task))),
+                Until::Begun(mark) => Wait::entered(self.prog(mark.task), mark.step),
+                Until::Entered(task, more) => {
+                    Wait::entered(self.prog(task), self.next_step(self.prog(task)) + more)
+                }
                 Until::Passed(task, more) => {
                     Wait::completed(self.prog(task), self.next_step(self.prog(task)) + more)
                 }

@@ -46,6 +46,8 @@ pub(crate) struct Descriptors {
     makers_by_then: FxHashMap<CallId, Vec<Mark>>,
     /// Numbers that nobody gets before the accepts that were under way at the start have taken theirs.
     held: FxHashMap<u32, Vec<i32>>,
+    /// Those accepts, as far as they have returned.
+    early: FxHashMap<TaskIx, Mark>,
 }
 
 impl Descriptors {
@@ -135,6 +137,9 @@ impl Descriptors {
                 self.made(model, files, mark);
             }
         }
+        if cx.seq == 0 && cx.accepting().is_some() && model.facts.early_accepts.contains_key(&files) {
+            self.early.insert(cx.task, mark);
+        }
         self.makers_by_then.remove(&cx.id());
         if let Some(fd) = changes_description(cx) {
             // Whoever uses it after that finds it connected, or bound, or as it was told to be.
@@ -164,22 +169,32 @@ impl Descriptors {
         self.held.insert(files, numbers);
     }
 
-    /// Accepts that were under way when the recording began take their numbers in the order of these, and before anybody else
-    /// takes one. Returns what a call waits for because of that, and the numbers that are free from then on.
+    /// Accepts that were under way when the recording began are made in the order in which they returned, since the one that
+    /// has waited longest is given a connection first (`prepare_to_wait_exclusive`, net/ipv4/inet_connection_sock.c), and
+    /// before anybody else takes a number. Returns what a call waits for because of that, and the numbers that are free from
+    /// then on.
     pub(crate) fn after_early_accepts(&mut self, model: &Model<'_>, cx: &Cx<'_>) -> (Needs, Vec<i32>) {
         let mut needs = Needs::default();
         let files = model.world.procs[cx.proc as usize].files;
         let Some(accepts) = model.facts.early_accepts.get(&files) else { return (needs, Vec::new()) };
         let is_one = |task: TaskIx| model.is_next((task, 0));
-        let own = accepts.iter().find(|(_, task)| *task == cx.task && is_one(*task)).map(|(fd, _)| *fd);
-        if own.is_none() && (!self.held.contains_key(&files) || cx.call.ret < 0 || cx.makes().is_empty()) {
+        let is_early = is_one(cx.task) && accepts.iter().any(|(_, task)| *task == cx.task);
+        let makes = self.held.contains_key(&files) && cx.call.ret >= 0 && !cx.makes().is_empty();
+        if !is_early && !makes {
             return (needs, Vec::new());
         }
-        let earlier = accepts.iter().filter(|(fd, task)| is_one(*task) && own.is_none_or(|own| *fd < own));
-        for (_, task) in earlier {
-            needs.entered(KIND, *task);
+        for (task, fd, held) in early(accepts) {
+            if is_early && task == cx.task {
+                return (needs, if held { vec![fd] } else { Vec::new() });
+            }
+            if is_one(task) {
+                // It frees the number that it is to take first.
+                needs.entered_behind(KIND, task, u32::from(held));
+            } else if let Some(mark) = self.early.get(&task).filter(|_| is_early) {
+                needs.begun(KIND, *mark);
+            }
         }
-        let free = if own.is_none() { self.held.remove(&files) } else { None };
+        let free = self.held.remove(&files);
         (needs, free.unwrap_or_default())
     }
 
@@ -192,6 +207,16 @@ impl Descriptors {
     pub(super) fn kept(&self) -> usize {
         self.numbers.len()
     }
+}
+
+/// Accepts that were under way at the start, in the order in which they began: their tasks, their numbers, and whether
+/// something has the number until they begin, because another that began before took a higher one.
+pub(crate) fn early(accepts: &[(i32, TaskIx)]) -> impl Iterator<Item = (TaskIx, i32, bool)> {
+    accepts.iter().scan(i32::MIN, |highest, (fd, task)| {
+        let held = *highest > *fd;
+        *highest = (*highest).max(*fd);
+        Some((*task, *fd, held))
+    })
 }
 
 /// The descriptor of a call that makes a description another one for all who use it.

@@ -19,7 +19,7 @@ use super::model::{Cx, Model};
 use super::world::{Mark, OfdIx, SockIx, TaskIx};
 use arrivals::Arriving;
 use bytes::Bytes;
-pub(crate) use descriptors::Descriptors;
+pub(crate) use descriptors::{Descriptors, early};
 use fifos::Fifos;
 use files::Files;
 use locks::Locks;

@@ -5,6 +5,7 @@ use super::{Making, PR_SET_NAME, SIGCHLD, THREAD, Thing, extra, identity, nonblo
 use crate::compile::calls::nr;
 use crate::compile::facts::{CLONE_THREAD, TaskFact};
 use crate::compile::lower::Lower;
+use crate::compile::order::early;
 use crate::compile::world::limits::RLIMIT_NOFILE;
 use crate::compile::world::{O_CLOEXEC, OfdIx, OfdKind, Origin, ProcIx, SockState, TaskIx, Watch};
 use crate::compile::{CompileError, wire};
@@ -251,13 +252,15 @@ fn hold_numbers(
     slots: &[(i32, OfdIx, bool)],
 ) -> Result<(), CompileError> {
     const HELD_MAX: i32 = 1024;
-    let Some(accepts) = lower.facts.early_accepts.get_mut(&files) else { return Ok(()) };
-    accepts.sort_unstable();
+    let Some(accepts) = lower.facts.early_accepts.get(&files) else { return Ok(()) };
     let taken: Vec<i32> = accepts.iter().map(|(fd, _)| *fd).collect();
-    let highest = taken.last().copied().unwrap_or(0).min(HELD_MAX);
+    let highest = taken.iter().copied().max().unwrap_or(0).min(HELD_MAX);
     let is_free = |fd: &i32| !taken.contains(fd) && !slots.iter().any(|(used, ..)| used == fd);
     let held: Vec<i32> = (0..highest).filter(is_free).collect();
-    for fd in &held {
+    // Those that an accept frees itself.
+    let own: Vec<i32> =
+        early(accepts).filter(|(_, fd, held)| *held && *fd < HELD_MAX).map(|one| one.1).collect();
+    for fd in held.iter().chain(&own) {
         let step = extra(nr::eventfd2).imm(0, 0).imm(1, 0).expect(Expect::Success, 0);
         lower.emit.put(me, &step.post(Post::Fd, fd_operand(*fd as u32, false)))?;
     }

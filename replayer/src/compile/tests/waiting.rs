@@ -280,6 +280,29 @@ fn an_accept_under_way_at_the_start_takes_the_number_it_had() {
     );
 }
 
+/// Who has waited longest is given a connection first, whatever its number.
+#[test]
+fn accepts_under_way_at_the_start_begin_in_the_order_in_which_they_return() {
+    let accept = ("accept", [3, 0, 0, 0, 0, 0]);
+    let (mut t, tasks) = attached(&[accept, accept]);
+    t.call(tasks[0], "getuid", [0; 6], 0);
+    // When it began, 4 was in use; the other took that later.
+    returned(&mut t, tasks[1], "accept", 5);
+    returned(&mut t, tasks[2], "accept", 4);
+    let plan = t.plan();
+    let first = steps(&plan, 0);
+    let gate = first.iter().position(|s| s.kind == Kind::Gate as u8).unwrap();
+    let held: Vec<u64> =
+        first[..gate].iter().filter(|s| s.nr == named("eventfd2")).map(|s| s.post_arg & 0xffff).collect();
+    assert_eq!(held, [4]);
+    let place = |task| steps(&plan, task).iter().position(|s| s.nr == named("accept")).unwrap() as u32;
+    let freed = steps(&plan, 2)[place(2) as usize - 1];
+    assert_eq!((freed.nr, freed.args[0]), (named("close"), 4));
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    assert_eq!(program.waits(&freed).unwrap(), [Wait::entered(1, place(1))]);
+    assert!(program.waits(&steps(&plan, 1)[place(1) as usize]).unwrap().is_empty());
+}
+
 #[test]
 fn a_number_is_freed_after_the_accept_that_had_taken_another() {
     let (mut t, tasks) = threads(2);
