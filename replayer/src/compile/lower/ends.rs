@@ -2,7 +2,7 @@
 
 use super::super::CompileError;
 use super::super::calls::{Sc, nr};
-use super::super::emit::{As, Late, Lowered};
+use super::super::emit::{As, EdgeKind, Late, Lowered};
 use super::super::model::Cx;
 use super::super::order::Processes;
 use super::super::steps::FAULT_SIGNAL;
@@ -12,11 +12,12 @@ use crate::plan::environment::ExternalSignal;
 use ctrace_format::{Signal, Syscall};
 use ctrace_program::{Kind, Sel, Step, Wait, flags};
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Signals that the kernel sends for what an instruction did: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS.
 const OF_FAULTS: [u32; 6] = [4, 5, 7, 8, 11, 31];
 // include/uapi/asm-generic/siginfo.h
+const SIGCHLD: u32 = 17;
 const SI_USER: i32 = 0;
 const SI_QUEUE: i32 = -1;
 const SI_TKILL: i32 = -6;
@@ -27,6 +28,8 @@ struct Leaving {
     call: Syscall,
     lowered: Lowered,
     waits: Vec<Wait>,
+    /// The parent's last return from a handler before it was told of the end, if that came after the call.
+    handled: Option<Mark>,
 }
 
 /// How a task ended.
@@ -57,6 +60,8 @@ pub(crate) struct Ends {
     /// Tasks of those, by process, and those processes by parent.
     leaving_of: FxHashMap<ProcIx, BTreeSet<TaskIx>>,
     leaving_children: FxHashMap<ProcIx, BTreeSet<ProcIx>>,
+    /// Those who have died, by parent, whose parent was not told yet.
+    untold: FxHashMap<ProcIx, VecDeque<TaskIx>>,
     /// Ends of whole processes, by their last task; its own call, if it made one, may be still to come.
     exits: BTreeMap<TaskIx, Exited>,
 }
@@ -86,6 +91,9 @@ impl Lower<'_> {
         let (proc, seq) = (state_of.proc, state_of.ops);
         if !signal.delivered {
             state.signal = Some(signal.signo);
+            if signal.signo == SIGCHLD && signal.code > 0 {
+                self.told_of_death(proc);
+            }
             // Those of somebody's call have no cause here if that was nobody recorded. Those of the kernel (SIGCHLD, SIGPIPE,
             // timers, faults) mostly have their cause in the replay as well.
             let sent = matches!(signal.code, SI_USER | SI_TKILL | SI_QUEUE) && signal.sender.is_none();
@@ -130,13 +138,31 @@ impl Lower<'_> {
 
     /// The exit of a child is written later. Returns the step that it will begin with.
     pub(super) fn leaves(&mut self, cx: &Cx<'_>, lowered: Lowered, waits: Vec<Wait>) -> u32 {
-        self.ends.leaving.insert(cx.task, Leaving { call: cx.call.clone(), lowered, waits });
+        self.ends.leaving.insert(cx.task, Leaving { call: cx.call.clone(), lowered, waits, handled: None });
         self.ends.leaving_of.entry(cx.proc).or_default().insert(cx.task);
         if let Some(parent) = self.world.procs[cx.proc as usize].parent {
             self.ends.leaving_children.entry(parent).or_default().insert(cx.proc);
         }
         self.order.processes.leaves(cx.task);
         self.emit.next_step(self.emit.prog(cx.task))
+    }
+
+    /// A process has died, and its parent is about to be told by a signal.
+    pub(super) fn died(&mut self, task: TaskIx) {
+        let proc = self.world.tasks[task as usize].proc;
+        let Some(parent) = self.world.procs[proc as usize].parent else { return };
+        let leaving = self.ends.leaving_of.get(&proc).and_then(BTreeSet::first).copied();
+        self.ends.untold.entry(parent).or_default().push_back(leaving.unwrap_or(task));
+    }
+
+    /// A process is told that a child has died, some time after that did (`exit_notify`, kernel/exit.c). Of two such signals at
+    /// once only one comes: handlers that had returned by then return before the child ends.
+    fn told_of_death(&mut self, parent: ProcIx) {
+        let Some(child) = self.ends.untold.get_mut(&parent).and_then(VecDeque::pop_front) else { return };
+        let Some(handled) = self.order.processes.handled(parent) else { return };
+        if let Some(leaving) = self.ends.leaving.get_mut(&child) {
+            leaving.handled = (handled.end_ns > leaving.call.t_ns).then_some(handled);
+        }
     }
 
     /// Writes the ends of children that a wait is about to return.
@@ -185,7 +211,8 @@ impl Lower<'_> {
     /// parent may see that first.
     fn leave_after_looks(&mut self, task: TaskIx, leaving: &mut Leaving) -> Result<(), CompileError> {
         let start_ns = leaving.call.t_ns;
-        let (known, later) = Processes::looks(&self.model(), task, start_ns);
+        let (known, mut later) = Processes::looks(&self.model(), task, start_ns);
+        later.done(EdgeKind::NotEnded, &leaving.handled);
         self.emit.wait_for(task, start_ns, known, &mut leaving.waits);
         let mut after = Vec::new();
         self.emit.wait_for(task, start_ns, later, &mut after);

@@ -159,6 +159,7 @@ impl Lower<'_> {
             self.ends.exited(task, status, process.t_ns, group_dead);
             self.emit.meter.died();
             if group_dead {
+                self.died(task);
                 self.emit.meter.emptied(self.world.tasks[task as usize].proc);
             }
         }

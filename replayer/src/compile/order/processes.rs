@@ -98,6 +98,11 @@ impl Processes {
         (known, later)
     }
 
+    /// The last return of a process from a handler.
+    pub(crate) fn handled(&self, proc: ProcIx) -> Option<Mark> {
+        self.handled.get(&proc).copied()
+    }
+
     /// A process made a thread.
     pub(crate) fn thread(&mut self, proc: ProcIx, first: TaskIx, thread: TaskIx) {
         self.threads.entry(proc).or_insert_with(|| vec![first]).push(thread);

@@ -109,6 +109,32 @@ fn a_process_is_killed_only_after_its_parent_dealt_with_the_child_that_ended_bef
     assert_eq!((kill.waits_len, plan.summary.edges.get(&EdgeKind::NotEnded)), (1, Some(&1)));
 }
 
+/// An exit takes its time, and the signal that tells of it comes at its end.
+#[test]
+fn a_child_ends_after_the_handlers_that_returned_before_its_parent_was_told() {
+    const SIGCHLD: u32 = 17;
+    let mut t = Mem::new();
+    let (a, c) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.fork(a, c);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    t.call(c, "exit_group", [0; 6], 0).flags = SyscallFlags::NO_EXIT;
+    let t_ns = t.now;
+    let kind = ProcessKind::Exit { status: 0, group_dead: true };
+    t.events.push(Event::Process(Process { t_ns, task: c, kind }));
+    t.now += 1_000;
+    t.call(a, "rt_sigreturn", [0; 6], 0);
+    let t_ns = t.now;
+    let told = Signal { t_ns, task: a, signo: SIGCHLD, code: 1, sender: None, delivered: false };
+    t.events.push(Event::Signal(told));
+    t.now += 1_000;
+    t.call(a, "wait4", [u64::MAX, 0, 0, 0, 0, 0], 11);
+    let plan = t.plan();
+    let returned = steps(&plan, 0).iter().position(|s| s.nr == named("rt_sigreturn")).unwrap() as u32;
+    let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+    let waits: Vec<Wait> = steps(&plan, 1).iter().flat_map(|s| program.waits(s).unwrap()).collect();
+    assert!(waits.contains(&Wait::completed(0, returned)), "{waits:?}");
+}
+
 #[test]
 fn a_signal_is_sent_after_its_target_had_set_its_handler() {
     let mut t = Mem::new();
