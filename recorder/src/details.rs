@@ -162,7 +162,7 @@ pub(crate) fn decode(
         {
             match room {
                 Some(room) => item.data = &item.data[..item.data.len().min(room as usize)],
-                // What is behind an address is not the kernel's.
+                // The kernel wrote nothing behind the address.
                 None => measure(&mut item),
             }
         }

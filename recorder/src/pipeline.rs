@@ -478,7 +478,7 @@ impl Writing {
                     shared.primed.store(true, Ordering::Release);
                 }
                 Message::Events(events) => {
-                    // Who looks at the host may have begun just when the recording ended.
+                    // A look at the host may begin just when the recording ends.
                     let stop_ns = self.decoder.stop_ns.saturating_sub(self.start_boottime_ns);
                     for event in events.into_iter().filter(|event| event.end_ns() <= stop_ns) {
                         push.push(&mut self.writer, &event);

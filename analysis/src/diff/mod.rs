@@ -218,7 +218,7 @@ fn inconclusive(
                 "{name} lacks what the pointers of {unread} calls point to ({:.3} %): the recorder could not keep up",
                 share * 100.0
             );
-            // What passes without it passes.
+            // A comparison that passes without it passes.
             let decides = share > MAX_LOSS && rows.iter().any(|row| row.pass == Some(false));
             if decides { reasons.push(text) } else { warnings.push(text) }
         }

@@ -82,7 +82,7 @@ pub(crate) struct Facts {
     pub(crate) datagrams: Datagrams,
     /// What calls did that only what followed tells.
     pub(crate) told: Told,
-    /// Who traces whom.
+    /// Tracers, and the tasks that they trace.
     pub(crate) tracing: Tracing,
     /// Epoll instances that several tasks use.
     pub(crate) pools: Pools,
@@ -135,7 +135,7 @@ impl Patient {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Waiting {
     pub(crate) accept: CallId,
-    /// That number.
+    /// The number.
     pub(crate) fd: u32,
     /// The listener's number, in the same table.
     pub(crate) open: u32,

@@ -60,7 +60,7 @@ pub(crate) struct Ends {
     /// Tasks of those, by process, and those processes by parent.
     leaving_of: FxHashMap<ProcIx, BTreeSet<TaskIx>>,
     leaving_children: FxHashMap<ProcIx, BTreeSet<ProcIx>>,
-    /// Those who have died, by parent, whose parent was not told yet.
+    /// Children that have died, by parent, as long as the parent was not told.
     untold: FxHashMap<ProcIx, VecDeque<TaskIx>>,
     /// Ends of whole processes, by their last task; its own call, if it made one, may be still to come.
     exits: BTreeMap<TaskIx, Exited>,

@@ -285,7 +285,7 @@ impl Lower<'_> {
         self.emit.wait_for(cx.task, cx.call.t_ns, needs, waits);
         let close = Step::call(nr::close).with(flags::ENGINE);
         let first = free.into_iter().map(|fd| close.imm(0, fd as u64));
-        // That it has been begun does not say yet that the kernel has come to give it its number.
+        // It has begun; the kernel may not have given it its number yet.
         let held =
             |Waiting { fd, open, .. }| Step::of(Kind::AwaitNumber).imm(0, fd.into()).imm(1, open.into());
         let first: Vec<Step> = waiting.map(held).into_iter().chain(first).collect();

@@ -46,7 +46,7 @@ pub(crate) struct Descriptors {
     makers_by_then: FxHashMap<CallId, Vec<Mark>>,
     /// Numbers that nobody gets before the accepts that were under way at the start have taken theirs.
     held: FxHashMap<u32, Vec<i32>>,
-    /// Those accepts, as far as they have returned.
+    /// The accepts that were under way at the start, as far as they have returned.
     early: FxHashMap<TaskIx, Mark>,
 }
 
@@ -170,7 +170,7 @@ impl Descriptors {
     }
 
     /// Accepts that were under way when the recording began are made in the order in which they returned, since the one that
-    /// has waited longest is given a connection first (`prepare_to_wait_exclusive`, net/ipv4/inet_connection_sock.c), and
+    /// has waited longest is given a connection first (`prepare_to_wait_exclusive`, `net/ipv4/inet_connection_sock.c`), and
     /// before anybody else takes a number. Returns what a call waits for because of that, and the numbers that are free from
     /// then on.
     pub(crate) fn after_early_accepts(&mut self, model: &Model<'_>, cx: &Cx<'_>) -> (Needs, Vec<i32>) {

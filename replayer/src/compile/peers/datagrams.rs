@@ -1,4 +1,4 @@
-//! Those who exchange datagrams with the workload.
+//! Peers that exchange datagrams with the workload.
 
 use super::{Carrier, Conn, Leaving, Peers, SOCK_DGRAM, extra, recv_step};
 use crate::compile::calls::nr;

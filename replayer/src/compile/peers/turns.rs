@@ -1,4 +1,4 @@
-//! What a peer does on its connection, turn by turn: it receives, waits, sends and closes.
+//! A peer plays its connection turn by turn: it receives, waits, sends and closes.
 
 use super::{Carrier, FIRST_FD, MSG_NOSIGNAL, Peers, THREAD, end_step, extra, recv_step, resets};
 use crate::compile::calls::nr;
