@@ -147,8 +147,9 @@ impl Losses {
         Self { start_boottime_ns, seen: Vec::new(), skipped: 0, from_ns: 0 }
     }
 
-    fn read(&mut self, programs: &Programs) -> Vec<Loss> {
-        let t_ns = clock::boottime_ns().saturating_sub(self.start_boottime_ns);
+    /// Those since the last time, up to now.
+    fn read(&mut self, programs: &Programs, now_boottime_ns: u64) -> Vec<Loss> {
+        let t_ns = now_boottime_ns.saturating_sub(self.start_boottime_ns);
         let now = programs.lost();
         let mut out = Vec::new();
         for (class, counts) in now.iter().enumerate() {
@@ -246,7 +247,7 @@ pub(crate) fn drain(
             let mut lost = Vec::new();
             if last_losses.elapsed() >= LOSSES_EVERY {
                 last_losses = Instant::now();
-                lost = losses.read(&programs);
+                lost = losses.read(&programs, clock::boottime_ns());
                 for record in programs.aggregates(clock::boottime_ns()) {
                     push_aggregate(&mut bytes, &record);
                 }
@@ -273,7 +274,9 @@ pub(crate) fn drain(
     if let Some(message) = pending.take() {
         let _ = out.send(message);
     }
-    // Before that takes its time: whoever else tells of something meanwhile is told of the end.
+    // Before they are, which takes its time: what is lost meanwhile is none of the recording, and whoever tells of something
+    // else is told of the end.
+    let lost = losses.read(&programs, at_boottime_ns);
     let _ = out.send(Message::Stop { at_boottime_ns });
     programs.detach();
     loop {
@@ -293,7 +296,7 @@ pub(crate) fn drain(
     let _ = out.send(Message::Batch { bytes, watermark: 0, losses: Vec::new() });
     let begun = table.in_flight().into_iter().filter(|slot| slot.call.t_ns < at_boottime_ns);
     let in_flight = in_flight::copied(begun.collect(), looker);
-    let _ = out.send(Message::End { in_flight, at_boottime_ns, losses: losses.read(&programs) });
+    let _ = out.send(Message::End { in_flight, at_boottime_ns, losses: lost });
 }
 
 /// One look at all rings.

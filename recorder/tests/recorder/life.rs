@@ -119,18 +119,25 @@ fn time_between_calls_is_split_into_computing_and_waiting_for_a_cpu() {
 #[test]
 fn all_is_seen_until_the_end_whatever_is_detached_first() {
     // It sends itself signals, each of which it gets as the call returns.
-    let command = ["sh", "-c", "trap : USR1; while :; do kill -USR1 $$; done"];
+    let command = [
+        "sh",
+        "-c",
+        "trap : USR1; while :; do for i in 1 2 3 4 5 6 7 8; do kill -USR1 $$; done; sleep 0.002; done",
+    ];
     // How long a program takes to start is the machine's affair.
     for limit in [400, 2_000, 10_000] {
         let Some(r) = record_for(&command, Some(Duration::from_millis(limit))) else { return };
         let sent = r.named("kill").iter().filter(|call| call.flags == SyscallFlags::default()).count();
-        let is_delivery = |event: &Event| matches!(event, Event::Signal(signal) if signal.delivered);
+        let usr1 = libc::SIGUSR1 as u32;
+        let is_delivery = |event: &Event| matches!(event, Event::Signal(signal) if signal.delivered && signal.signo == usr1);
         let delivered = r.events().iter().filter(|event| is_delivery(event)).count();
         let end = r.outcome.summary.duration_ns;
         let late: Vec<Event> = r.events().into_iter().filter(|event| event.end_ns() > end).collect();
         assert_eq!(late, [], "after {end}");
-        assert!(sent == delivered || sent == delivered + 1, "{sent} sent, {delivered} delivered");
-        if sent > 0 {
+        // Signals of a machine that does other things besides may be more than there is room for.
+        let complete = !r.events().iter().any(|e| matches!(e, Event::Loss(_) | Event::Aggregate(_)));
+        if complete && sent > 0 {
+            assert!(sent == delivered || sent == delivered + 1, "{sent} sent, {delivered} delivered");
             return;
         }
     }

@@ -31,6 +31,34 @@ fn open(script: &mut Script, path: &str, flags: i32, errno: i32) {
     script.push(0, step);
 }
 
+/// `chroot(2)`: who has a directory outside of its new root goes up from there as far as the root of its mount namespace,
+/// which is the replay's own.
+#[test]
+fn who_breaks_out_of_a_root_is_in_that_of_the_replay() {
+    let mut canary = tempfile::NamedTempFile::new_in("/tmp").unwrap();
+    canary.write_all(b"secret").unwrap();
+    let path = canary.path().to_str().unwrap().to_owned();
+    let mut script = Script::new();
+    let [jail, up, here] = ["/jail", "../../../../../..", "."].map(|text| script.text(text));
+    script.push(
+        0,
+        returns(libc::SYS_mkdirat, 0).imm(0, libc::AT_FDCWD as u64).arg(1, Sel::Data, jail).imm(2, 0o700),
+    );
+    // Its working directory stays where it is.
+    script.push(0, returns(libc::SYS_chroot, 0).arg(0, Sel::Data, jail));
+    script.push(0, returns(libc::SYS_chdir, 0).arg(0, Sel::Data, up));
+    script.push(0, returns(libc::SYS_chroot, 0).arg(0, Sel::Data, here));
+    // It is out of the jail, and has come to what it made itself.
+    let made = script.text("/jail");
+    script.push(0, returns(libc::SYS_access, 0).arg(0, Sel::Data, made).imm(1, 0));
+    open(&mut script, &path, libc::O_RDONLY, libc::ENOENT);
+    open(&mut script, "/etc/passwd", libc::O_RDONLY, libc::ENOENT);
+    open(&mut script, "/proc/1/root/etc/passwd", libc::O_RDONLY, libc::ENOENT);
+    script.exit(0);
+    all_fail(script);
+    assert_eq!(std::fs::read(canary.path()).unwrap(), b"secret");
+}
+
 #[test]
 fn files_of_the_host_cannot_be_named() {
     let mut canary = tempfile::NamedTempFile::new_in("/tmp").unwrap();
