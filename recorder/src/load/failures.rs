@@ -46,7 +46,8 @@ pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// Of an error with the verifier's log in it: how it begins, and what the verifier said last. Its statistics follow.
+/// Shortens an error with the verifier's log in it to its begin and the last thing that the verifier said before its
+/// statistics.
 fn brief(text: &str) -> String {
     let Some((begin, log)) = text.split_once("Verifier output:") else { return text.to_owned() };
     tracing::debug!(log, "the verifier's log");

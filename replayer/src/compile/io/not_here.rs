@@ -10,8 +10,8 @@ use crate::sandbox::devices;
 use ctrace_format::syscalls::Family;
 
 impl Lower<'_> {
-    /// What a call on a descriptor is about that no sandbox has, and an empty file stands for: the answer that it had has to be
-    /// given.
+    /// Names a call on a descriptor of something that no sandbox has: an empty file stands for that, and the call is given the
+    /// answer that it had.
     pub(crate) fn not_here(&self, cx: &Cx<'_>) -> Option<&'static str> {
         let asks = matches!(cx.known.row().family, Family::Receive | Family::Send)
             || matches!(cx.known.sc, Sc::Ioctl | Sc::Lseek | Sc::Fsync | Sc::Fdatasync);

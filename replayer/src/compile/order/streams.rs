@@ -57,7 +57,7 @@ impl Streams {
             if let Some(key) = model.stream(ofd, false) {
                 after_rivals(model, cx, ofd, EdgeKind::Stream, self.reads.get(&key), needs);
                 if matches!(key, StreamKey::Sock(sock) if model.world.socks[sock as usize].is_datagram()) {
-                    // Who speaks next to a socket of several threads may have waited for what another of them answered.
+                    // A peer that speaks next to a socket of several threads may have waited for the answer of another thread.
                     needs.recorded(EdgeKind::Stream, before(self.writes.get(&key), start_ns));
                 }
             }
@@ -98,7 +98,7 @@ impl Streams {
         needs.recorded(EdgeKind::Stream, last.map(|(_, mark)| mark));
     }
 
-    /// What an end that is closed waits for: somebody's writes succeeded while it was open, and the other end was closed
+    /// A close of an end waits for two things: somebody's writes succeeded while it was open, and the other end was closed
     /// or shut down before it. Which end goes first decides what becomes of a connection (`tcp_fin`,
     /// `net/ipv4/tcp_input.c`; `__tcp_close`, `net/ipv4/tcp.c`), also once nobody has the other end any more.
     pub(super) fn ends(&self, model: &Model<'_>, cx: &Cx<'_>, needs: &mut Needs) {

@@ -24,7 +24,7 @@ impl Peers {
         self.last_datagram.get(&receiver).copied()
     }
 
-    /// What a peer sends goes to the one that had it of several sockets of the workload that have one address.
+    /// Where several sockets of the workload have one address, a peer aims its datagrams at the one that had them.
     pub(crate) fn aim(&mut self, emit: &mut Emit, world: &World, key: SockIx) -> Result<(), CompileError> {
         let Some(conn) = self.conns.get_mut(&key).filter(|conn| conn.is_datagram()) else { return Ok(()) };
         let place = world.place_among(conn.sock);

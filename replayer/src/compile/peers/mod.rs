@@ -102,7 +102,7 @@ pub(crate) struct Peers {
     made: FxHashMap<SockIx, u32>,
     next_fd: u32,
     last_established: Option<Wait>,
-    /// Who exchanges datagrams with a socket of the workload, by address (none: a sender without one).
+    /// The peers that exchange datagrams with a socket of the workload, by address (none: a sender without one).
     correspondents: FxHashMap<SockIx, FxHashMap<Option<SockAddr>, SockIx>>,
     next_correspondent: SockIx,
     /// The peers that are at an address for datagrams; none, where one was and has left.

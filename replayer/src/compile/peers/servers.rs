@@ -22,7 +22,7 @@ pub(super) const SHORT_QUEUE: u32 = 1;
 #[derive(Debug)]
 pub(super) struct Server {
     task: u32,
-    /// What listens; those who fill the queue of one that does not answer come after it.
+    /// The listening socket; sockets that fill the queue of one that does not answer have the numbers after it.
     fd: u32,
     answer: Answer,
     /// Its last change.
@@ -186,7 +186,7 @@ impl Peers {
             extra(nr::listen).imm(0, u64::from(fd)).imm(1, u64::from(queue)).expect(Expect::Exact, 0);
         let mut last = emit.put(task, &listen)?;
         if silent {
-            // Who comes to a full queue is not answered (`tcp_conn_request`, net/ipv4/tcp_input.c).
+            // The kernel does not answer a client whose listener has a full queue (`tcp_conn_request`, net/ipv4/tcp_input.c).
             let to = crate::compile::lower::reachable(addr.clone());
             let bytes = wire::sockaddr(&to);
             let blob = emit.data(&bytes)?;

@@ -1,5 +1,5 @@
-//! What happens before the gate opens: descriptors that were inherited or open, and processes and threads that were
-//! there when the recording began.
+//! Steps before the gate opens: they make the descriptors that were inherited or open, and the processes and threads that
+//! were there, when the recording began.
 
 mod processes;
 mod sockets;
@@ -133,7 +133,7 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// What makes two inherited descriptors the same.
+/// Two inherited descriptors are the same if these are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Thing {
     PipeEnd { pipe: PipeIx, write: bool },

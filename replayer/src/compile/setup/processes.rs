@@ -233,6 +233,7 @@ fn set_timers(lower: &mut Lower<'_>, me: u32, proc: ProcIx) -> Result<(), Compil
     let files = lower.world.procs[proc as usize].files;
     let slots = lower.world.files[files as usize].slots.iter();
     let running: Vec<(i32, [u64; 2])> = slots
+        .filter(|(_, slot)| matches!(lower.world.ofds[slot.ofd() as usize].kind, OfdKind::Timer))
         .filter_map(|(fd, slot)| Some((*fd, lower.facts.told.running.get(&slot.ofd())?.setting()?)))
         .collect();
     for (fd, setting) in running {
