@@ -184,8 +184,9 @@ pub struct TaskSlot {
     pub force: AtomicU32,
     /// Counters, written by the task only.
     pub counters: Counters,
-    /// Worker's own: signals that arrived before their place in the program, one count per signal number (saturating). No
-    /// signal has number 0: there, all that ever arrived are counted. Futex word.
+    /// Worker's own: signals that arrived before their place in the program, one count per signal number: those to the process
+    /// are counted by its leader, for whichever of its threads has the place. No signal has number 0: there, all that ever
+    /// arrived at this task are counted. Futex word.
     pub pending_signals: [AtomicU32; 65],
     /// Worker's own: depth of handlers running.
     pub handler_depth: AtomicU32,

@@ -246,7 +246,9 @@ impl Program {
                 let _ = write!(out, "kind {}? ", step.kind);
             }
         }
-        if step.nr != 0 || step.kind <= Kind::Exit as u8 {
+        if step.kind == Kind::SignalHandler as u8 {
+            let _ = write!(out, "signal {}", step.nr);
+        } else if step.nr != 0 || step.kind <= Kind::Exit as u8 {
             out.push_str(&name(step.nr));
         }
         out.push('(');
@@ -307,6 +309,7 @@ impl Program {
             (flags::NOT_READY, "not ready"),
             (flags::OPEN_LOOP, "open loop"),
             (flags::WRITTEN, "written"),
+            (flags::TO_PROCESS, "to the process"),
         ] {
             if step.flags & flag != 0 {
                 let _ = write!(out, " [{word}]");

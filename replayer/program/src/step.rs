@@ -328,6 +328,9 @@ pub mod flags {
     /// [`super::Kind::Exec`]: the workload has written the file that is executed. A worker is put in its place first. With
     /// `AT_EMPTY_PATH`, argument 5 may be a path ([`super::Sel::Data`]) under which the same file can be opened.
     pub const WRITTEN: u32 = 1 << 14;
+    /// [`super::Kind::SignalHandler`]: the signal was sent to the process, so that any of its threads may find it. (Here it may
+    /// be another one than in the recording.)
+    pub const TO_PROCESS: u32 = 1 << 15;
     /// A peer that asks rather than answers: behind the recording, it may leave its gap out. (An answering peer's gap is a
     /// latency that the workload saw.)
     pub const OPEN_LOOP: u32 = 1 << 13;

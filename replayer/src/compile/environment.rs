@@ -133,6 +133,12 @@ impl Surroundings {
         self.environment.signals.push(signal);
     }
 
+    /// Somebody outside sends a signal into a call that is over.
+    pub(crate) fn signal_into(&mut self, step: u32, mut signal: ExternalSignal) {
+        signal.after_seq = Wait::entered(signal.task, step).seq;
+        self.environment.signals.push(signal);
+    }
+
     /// The next call of a task is told of: signals that came to it since its last one came into this call, if it had begun.
     pub(crate) fn called(&mut self, task: u32, step: u32, begin_ns: u64) {
         let Some(sent) = self.sent.remove(&task) else { return };

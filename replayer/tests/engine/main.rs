@@ -12,4 +12,5 @@ mod life;
 mod net;
 mod plans;
 mod reach;
+mod signals;
 mod support;

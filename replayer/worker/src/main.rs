@@ -16,6 +16,7 @@ mod descriptors;
 mod elsewhere;
 mod engine;
 mod epoll;
+mod handed_over;
 mod image;
 mod interp;
 mod signal;

@@ -2,6 +2,7 @@
 
 use crate::arch::{Frame, Struck, nr, stack_pointer};
 use crate::args::{Scratch, resolve};
+use crate::handed_over::{early, hand_over, is_to_process};
 use crate::interp::{complete_interrupted, enter, run_handler};
 use crate::state::{Task, task_of_stack};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -11,7 +12,7 @@ use ctrace_program::{Kind, Sel, Step, flags};
 const RESTARTED: i64 = -512;
 const EINTR: i64 = -4;
 
-pub extern "C" fn handler(signo: i32, _info: *mut u8, ucontext: *mut u64) {
+pub extern "C" fn handler(signo: i32, info: *const i32, ucontext: *mut u64) {
     let Some(task) = Task::new(task_of_stack(stack_pointer())) else { return };
     let slot = task.slot;
     // Whoever was about to wait for a signal looks again.
@@ -77,9 +78,12 @@ pub extern "C" fn handler(signo: i32, _info: *mut u8, ucontext: *mut u64) {
             return;
         }
     }
-    // Not its place: the steps run when the task comes to them.
-    if let Some(pending) = slot.pending_signals.get(signo as usize) {
-        pending.fetch_add(1, SeqCst);
+    // Not its place: the steps run when a task comes to them.
+    let to_process = is_to_process(signo, info);
+    let Some(pending) = early(&task, signo as u32, to_process) else { return };
+    pending.fetch_add(1, SeqCst);
+    if to_process {
+        hand_over(&task, signo as u32, pending);
     }
 }
 

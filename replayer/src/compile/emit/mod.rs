@@ -100,6 +100,8 @@ struct Writing {
     begun: bool,
     /// Nothing was recorded of it since its birth.
     fresh: bool,
+    /// The step of its last call, if a signal interrupted that.
+    interrupted: Option<u32>,
 }
 
 /// See the module.
@@ -320,6 +322,11 @@ impl Emit {
         self.put(self.prog(task), &step)
     }
 
+    /// The step of a task's last call, if a signal interrupted that.
+    pub(crate) fn interrupted(&self, task: TaskIx) -> Option<u32> {
+        self.tasks.get(task as usize)?.interrupted
+    }
+
     /// A task returns from a handler; whether it was in one.
     pub(crate) fn leave_handler(&mut self, task: TaskIx) -> bool {
         let Some(writing) = self.tasks.get_mut(task as usize).filter(|writing| writing.depth > 0) else {
@@ -347,7 +354,8 @@ impl Emit {
             if lowered.spent { (end_ns, 0) } else { (call.t_ns, call.duration_ns) };
         lowered.step.flags |= in_handler;
         lowered.step.event = event;
-        if RESTARTS.contains(&call.ret) || call.ret == EINTR {
+        let is_interrupted = RESTARTS.contains(&call.ret) || call.ret == EINTR;
+        if is_interrupted {
             lowered.step.flags |= flags::INTERRUPTED;
         }
         let mut label = 0;
@@ -390,6 +398,7 @@ impl Emit {
         }
         if let Some(writing) = self.tasks.get_mut(task as usize) {
             writing.begun = true;
+            writing.interrupted = is_interrupted.then_some(label);
         }
         Ok(label)
     }

@@ -62,6 +62,8 @@ pub(crate) struct Ends {
     leaving_children: FxHashMap<ProcIx, BTreeSet<ProcIx>>,
     /// Children that have died, by parent, as long as the parent was not told.
     untold: FxHashMap<ProcIx, VecDeque<TaskIx>>,
+    /// How many signals of a number were sent to a process, or a thread of it, and did not reach a handler yet.
+    sent: FxHashMap<(ProcIx, u32), u32>,
     /// Ends of whole processes, by their last task; its own call, if it made one, may be still to come.
     exits: BTreeMap<TaskIx, Exited>,
 }
@@ -83,6 +85,13 @@ impl Ends {
     }
 }
 
+/// Whether a signal that came may as well have come to another thread of the process. Those of the kernel about a thread's own
+/// call have the code of `kill` (`send_sig`, kernel/signal.c); of timers it is not known whom they are for.
+fn is_to_process(signal: &Signal) -> bool {
+    !matches!(signal.code, SI_TKILL | libc::SI_TIMER)
+        && !matches!(signal.signo as i32, libc::SIGPIPE | libc::SIGXFSZ)
+}
+
 impl Lower<'_> {
     pub(super) fn signal(&mut self, signal: &Signal) -> Result<(), CompileError> {
         let task = self.world.task_of(self.source, signal.task)?;
@@ -91,6 +100,7 @@ impl Lower<'_> {
         let (proc, seq) = (state_of.proc, state_of.ops);
         if !signal.delivered {
             state.signal = Some(signal.signo);
+            self.ends.sent.entry((proc, signal.signo)).and_modify(|sent| *sent += 1).or_insert(1);
             if signal.signo == SIGCHLD && signal.code > 0 {
                 self.told_of_death(proc);
             }
@@ -100,18 +110,25 @@ impl Lower<'_> {
             let about = signal.sender.map(|sender| self.world.task_of(self.source, sender)).transpose()?;
             let traced = self.facts.tracing.tells(&self.world, proc, signal.signo, signal.code, about);
             if sent || traced || self.kept.timers.is_from_outside(proc, signal.signo, signal.code) {
-                self.surroundings.signal(ExternalSignal {
-                    t_ns: signal.t_ns,
-                    task: me,
-                    after_seq: self.emit.next_step(me) * 2,
-                    signo: signal.signo,
-                    to_process: signal.code != SI_TKILL,
-                });
+                self.surroundings.signal(self.external(me, signal));
             }
             return Ok(());
         }
+        let was_sent = self.ends.sent.get_mut(&(proc, signal.signo)).is_some_and(|sent| {
+            let any = *sent > 0;
+            *sent = sent.saturating_sub(1);
+            any
+        });
         if !self.kept.caught.is(proc, signal.signo) {
             return Ok(());
+        }
+        // It was sent before the recording began, or in an interrupt in which the kernel ran no program of the recorder.
+        if !was_sent && self.kept.timers.is_from_outside(proc, signal.signo, signal.code) {
+            let external = self.external(me, signal);
+            match self.emit.interrupted(task) {
+                Some(step) => self.surroundings.signal_into(step, external),
+                None => self.surroundings.signal(external),
+            }
         }
         let mut step = Step::of(Kind::SignalHandler);
         step.nr = signal.signo;
@@ -121,11 +138,24 @@ impl Lower<'_> {
         if OF_FAULTS.contains(&signal.signo) && signal.code > 0 {
             step = step.with(flags::SURROGATE);
             self.emit.count(As::Surrogate, FAULT_SIGNAL);
+        } else if is_to_process(signal) {
+            step = step.with(flags::TO_PROCESS);
         }
         let step = self.emit.handler(task, step)?;
         let mark = Mark { task, seq, step, start_ns: signal.t_ns, end_ns: signal.t_ns };
         self.order.signals.took(proc, Some(signal.signo), mark);
         Ok(())
+    }
+
+    /// A signal as somebody outside sends it to a task of the program, after what is written of it so far.
+    fn external(&self, task: u32, signal: &Signal) -> ExternalSignal {
+        ExternalSignal {
+            t_ns: signal.t_ns,
+            task,
+            after_seq: self.emit.next_step(task) * 2,
+            signo: signal.signo,
+            to_process: signal.code != SI_TKILL,
+        }
     }
 
     /// Remembers that a task has its exit step.

@@ -449,6 +449,36 @@ fn a_signal_from_outside_comes_into_the_call_that_it_found() {
 }
 
 #[test]
+fn a_signal_of_a_timer_that_nobody_saw_sent_is_sent_into_the_call_that_it_ended() {
+    const SIGALRM: u32 = libc::SIGALRM as u32;
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "rt_sigaction", [u64::from(SIGALRM), 1, 0, 8, 0, 0], 0).details.push(Detail::SigAction {
+        arg: 1,
+        handler: 2,
+        flags: 0,
+        mask: 0,
+    });
+    let tells = |t: &mut Mem, delivered| {
+        let signal = Signal { t_ns: t.now, task: a, signo: SIGALRM, code: 128, sender: None, delivered };
+        t.events.push(Event::Signal(signal));
+        t.now += 100;
+    };
+    t.call(a, "pause", [0; 6], -514);
+    tells(&mut t, true);
+    t.call(a, "rt_sigreturn", [0; 6], -4);
+    // The next was seen, and comes once.
+    tells(&mut t, false);
+    tells(&mut t, true);
+    t.call(a, "rt_sigreturn", [0; 6], 0);
+    let plan = t.plan();
+    let at = |name: &str| steps(&plan, 0).iter().position(|s| s.nr == named(name)).unwrap() as u32;
+    let sent: Vec<(u32, u32)> = plan.environment.signals.iter().map(|s| (s.signo, s.after_seq)).collect();
+    let returned = Wait::completed(0, at("rt_sigreturn")).seq;
+    assert_eq!(sent, [(SIGALRM, Wait::entered(0, at("pause")).seq), (SIGALRM, returned)]);
+}
+
+#[test]
 fn a_stop_that_only_a_tracer_is_told_of_is_answered() {
     const STOPPED: u64 = 5 << 8 | 0x7f;
     // WUNTRACED asks for stops by signals, which take place here.

@@ -28,6 +28,7 @@ pub mod nr {
     pub const CLOCK_GETTIME: u32 = 113;
     pub const CLOCK_NANOSLEEP: u32 = 115;
     pub const TKILL: u32 = 130;
+    pub const RT_TGSIGQUEUEINFO: u32 = 240;
     pub const DUP3: u32 = 24;
     pub const EVENTFD2: u32 = 19;
     pub const LSEEK: u32 = 62;

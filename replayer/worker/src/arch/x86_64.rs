@@ -28,6 +28,7 @@ pub mod nr {
     pub const CLOCK_GETTIME: u32 = 228;
     pub const CLOCK_NANOSLEEP: u32 = 230;
     pub const TKILL: u32 = 200;
+    pub const RT_TGSIGQUEUEINFO: u32 = 297;
     pub const DUP3: u32 = 292;
     pub const EVENTFD2: u32 = 290;
     pub const LSEEK: u32 = 8;

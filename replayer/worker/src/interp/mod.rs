@@ -13,9 +13,10 @@ use crate::engine::{
     think_until, wait_for_all,
 };
 use crate::epoll::delivered;
+use crate::handed_over::early;
 use crate::state::{Task, blob, control, count, slot, value, word};
-use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicU32, fence};
 use ctrace_program::control::{Cause, Pace, fate, status};
 use ctrace_program::{
     ENGINE_MARK, Expect, Kind, Post, Sel, Step, fault_tag, fds_parts, flags, other_ready, task_flags,
@@ -267,7 +268,11 @@ fn issue(task: &Task, index: &mut u32, step: &mut Step, regs: &[u64; 6], top: u6
     slot.fate.store(fate::NONE, Relaxed);
     let never = step.expect_kind == Expect::Never as u8;
     task.set_status(if never { status::FINAL_CALL } else { status::CALL });
-    let unless = interrupter(task, *index, step).map_or(NEVER.as_ptr(), AtomicU32::as_ptr);
+    let unless = interrupter(task, *index, step).map_or(NEVER.as_ptr(), |early| {
+        // Another thread counts the signal before it looks who is in such a call.
+        fence(SeqCst);
+        early.as_ptr()
+    });
     // SAFETY: the call is what this program is for; the sandbox confines it, and the arguments point to blobs and scratch.
     let result = unsafe { arch::ctrace_call(step.nr, regs, unless) };
     task.set_status(status::RUNNING);
@@ -360,7 +365,7 @@ fn is_ready(task: &Task, step: &Step, regs: &[u64; 6]) -> bool {
 fn interrupter(task: &Task, index: u32, step: &Step) -> Option<&'static AtomicU32> {
     let next = (step.flags & flags::INTERRUPTED != 0).then(|| task.step(index + 1)).flatten()?;
     let handled = next.kind == Kind::SignalHandler as u8 && next.nr <= SIGNAL_MAX;
-    handled.then(|| task.slot.pending_signals.get(next.nr as usize)).flatten()
+    handled.then(|| early(task, next.nr, next.flags & flags::TO_PROCESS != 0)).flatten()
 }
 
 /// Continues a short read or write, and waits out an unexpected `EAGAIN`.

@@ -1,0 +1,104 @@
+//! Signals to a process reach the thread that took them in the recording, whichever the kernel gives them to here.
+
+use crate::support::{Script, all_as_expected, call, returns};
+use ctrace_program::{Expect, Kind, Post, Sel, Step, Wait, fds_operand, flags};
+
+const SIGNAL: u64 = libc::SIGUSR1 as u64;
+
+/// How a thread comes to the place of its handler.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// The signal interrupts its call.
+    InCall,
+    /// It waits for the signal when that is sent.
+    Waits,
+    /// It gets there later, and the call before it is the interrupted one.
+    ComesLater,
+}
+
+/// A leader and a thread that read pipes; a child sends the process a signal, for which the kernel prefers the leader.
+fn script(place: Place) -> Script {
+    let mut script = Script::new();
+    let (thread, child) = (script.task(0, 1002, Some(0)), script.task(0, 1003, None));
+    let join = script.builder.futex_slot();
+    let pipe = |first, second| {
+        returns(libc::SYS_pipe2, 0).arg(0, Sel::Out, 8).post(Post::Fds, fds_operand(first, second, 0, false))
+    };
+    script.push(0, pipe(3, 4));
+    script.push(0, pipe(5, 6));
+    let action = Step { kind: Kind::Sigaction as u8, ..returns(libc::SYS_rt_sigaction, 0) };
+    let restart = libc::SA_RESTART as u64;
+    script.push(0, action.imm(0, SIGNAL).imm(1, restart).aux(ctrace_program::SIG_HANDLER));
+    let shared = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
+    let thread_flags = shared
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_SETTLS
+        | libc::CLONE_PARENT_SETTID
+        | libc::CLONE_CHILD_CLEARTID;
+    let clone = Step { kind: Kind::Clone as u8, ..call(libc::SYS_clone3) }
+        .imm(0, thread_flags as u64)
+        .arg(2, Sel::Futex, u64::from(join))
+        .arg(3, Sel::Futex, u64::from(join))
+        .aux(u64::from(thread))
+        .expect(Expect::Pid, i64::from(thread));
+    script.push(0, clone);
+    script.fork(0, child);
+    let read = |fd, bytes| {
+        let read = call(libc::SYS_read).imm(0, fd).arg(1, Sel::Out, 16).imm(2, bytes);
+        read.expect(Expect::Bytes, bytes as i64).with(flags::STREAM)
+    };
+    let reading = script.push(0, read(3, 10));
+    script.wait4(0, child);
+    script.exit(0);
+
+    let mut interrupted = call(libc::SYS_read).imm(0, 5).arg(1, Sel::Out, 16).imm(2, 1);
+    interrupted = interrupted.expect(Expect::Exact, -512).with(flags::INTERRUPTED);
+    let mut handler = Step::of(Kind::SignalHandler).with(flags::TO_PROCESS);
+    handler.nr = SIGNAL as u32;
+    let after_kill = [Wait::completed(child, 0)];
+    let ready = match place {
+        Place::InCall => Wait::entered(thread, script.push(thread, interrupted)),
+        Place::Waits => Wait::completed(thread, script.push(thread, returns(libc::SYS_sched_yield, 0))),
+        Place::ComesLater => {
+            let first = script.push(thread, returns(libc::SYS_sched_yield, 0));
+            script.push_after(thread, interrupted, &after_kill);
+            Wait::completed(thread, first)
+        }
+    };
+    script.push(thread, handler);
+    let returned =
+        script.push(thread, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
+    script.push(thread, read(5, 1));
+    script.push(thread, Step { kind: Kind::Exit as u8, ..call(libc::SYS_exit) });
+
+    let mut kill = returns(libc::SYS_kill, 0).arg(0, Sel::Pid, 0).imm(1, SIGNAL);
+    kill.think_sleep_ns = 30_000_000;
+    script.push_after(child, kill, &[Wait::entered(0, reading), ready]);
+    let write =
+        |fd, bytes| returns(libc::SYS_write, bytes as i64).imm(0, fd).arg(1, Sel::Out, 16).imm(2, bytes);
+    script.push_after(child, write(6, 1), &[Wait::completed(thread, returned)]);
+    script.push(child, write(4, 10));
+    script.exit(child);
+    script
+}
+
+#[test]
+fn a_thread_whose_call_is_interrupted_gets_the_signal_that_another_finds() {
+    let Some(outcome) = all_as_expected(script(Place::InCall), 16) else { return };
+    assert_eq!(outcome.forced, [].into(), "{outcome:#?}");
+}
+
+#[test]
+fn a_thread_that_waits_for_a_signal_gets_the_one_that_another_finds() {
+    let Some(outcome) = all_as_expected(script(Place::Waits), 16) else { return };
+    assert_eq!(outcome.forced, [].into(), "{outcome:#?}");
+}
+
+#[test]
+fn a_signal_that_another_thread_finds_first_is_there_for_who_comes_later() {
+    // Nothing would end the interrupted call any more: it is not made.
+    let Some(outcome) = all_as_expected(script(Place::ComesLater), 16) else { return };
+    assert_eq!(outcome.forced, [].into(), "{outcome:#?}");
+    assert_eq!(outcome.counters.missing, 1, "{outcome:#?}");
+}
