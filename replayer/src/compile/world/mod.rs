@@ -10,6 +10,8 @@ pub(crate) mod from_start;
 pub(crate) mod groups;
 pub(crate) mod limits;
 mod names;
+mod numbers;
+mod open;
 mod passing;
 mod processes;
 mod sockets;
@@ -19,22 +21,23 @@ pub(crate) use details::{
     detail_addr, detail_bytes, detail_epoll, detail_iov, detail_local, detail_messages, detail_newfds,
     detail_object, detail_str, detail_time, detail_value, details_passed, le_u64,
 };
+pub(crate) use numbers::*;
+pub(crate) use open::*;
 
 use super::CompileError;
 use super::arrivals::CallId;
 use super::budget::Budget;
-use super::calls::{Calls, Sc};
+use super::calls::Calls;
 use super::fsmodel::{FsModel, InodeIx};
 use super::links::Links;
 use super::overlaps::Overlaps;
 use super::paths::{PathId, Paths};
-use ctrace_analysis::shared::{Marked, SharedMap};
 use ctrace_format::{ObjectId, SockAddr, StrId, Syscall, TaskId};
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
-use std::rc::{Rc, Weak};
+use std::net::IpAddr;
+use std::rc::Rc;
 
 /// Index of a task (thread) of the world.
 pub(crate) type TaskIx = u32;
@@ -149,77 +152,6 @@ pub(crate) struct Mark {
     pub(crate) end_ns: u64,
 }
 
-/// What keeps count of descriptors.
-#[derive(Debug, Default)]
-struct Registry {
-    /// Descriptors in all tables; one that tables have in common counts once.
-    slots: Cell<usize>,
-    /// Descriptions whose last descriptor went.
-    dead: RefCell<Vec<OfdIx>>,
-}
-
-/// A description, as descriptors refer to it: when the last of them goes, it is over.
-#[derive(Debug)]
-pub(crate) struct OfdRef {
-    ix: OfdIx,
-    registry: Rc<Registry>,
-}
-
-impl Drop for OfdRef {
-    fn drop(&mut self) {
-        self.registry.dead.borrow_mut().push(self.ix);
-    }
-}
-
-/// A descriptor.
-#[derive(Debug)]
-pub(crate) struct FdSlot {
-    of: Rc<OfdRef>,
-    pub(crate) cloexec: bool,
-    /// When the call that made it returned.
-    pub(crate) since_ns: u64,
-}
-
-impl FdSlot {
-    fn new(of: Rc<OfdRef>, cloexec: bool, since_ns: u64) -> Self {
-        of.registry.slots.set(of.registry.slots.get() + 1);
-        Self { of, cloexec, since_ns }
-    }
-    /// The description it refers to.
-    pub(crate) fn ofd(&self) -> OfdIx {
-        self.of.ix
-    }
-}
-
-impl Clone for FdSlot {
-    fn clone(&self) -> Self {
-        Self::new(Rc::clone(&self.of), self.cloexec, self.since_ns)
-    }
-}
-
-impl Drop for FdSlot {
-    fn drop(&mut self) {
-        self.of.registry.slots.set(self.of.registry.slots.get() - 1);
-    }
-}
-
-impl Marked for FdSlot {
-    fn is_marked(&self) -> bool {
-        self.cloexec
-    }
-}
-
-/// A descriptor table, in what it has in common with those that it was copied from.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Files {
-    pub(crate) slots: SharedMap<i32, FdSlot>,
-    users: u32,
-    /// The two lowest numbers that are free, if somebody asked since the last change.
-    free: Option<[i32; 2]>,
-    /// The kernel's table has been given room for the numbers of the engine.
-    pub(crate) has_room: bool,
-}
-
 /// What `CLONE_FS` shares.
 #[derive(Debug, Clone)]
 pub(crate) struct FsState {
@@ -231,160 +163,6 @@ pub(crate) struct FsState {
     /// Nothing has told the working directory: it is the one that the recording began in, whichever that was.
     pub(crate) began_here: bool,
     pub(crate) umask: u32,
-}
-
-/// An open file description.
-#[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "what F_GETFL tells, and where it came from")]
-pub(crate) struct Ofd {
-    pub(crate) kind: OfdKind,
-    pub(crate) nonblock: bool,
-    pub(crate) append: bool,
-    pub(crate) writable: bool,
-    /// File offset.
-    pub(crate) pos: u64,
-    /// It was opened by the name of a descriptor of a file that has no name any more, or is what was opened so: here those are
-    /// one description, with one offset.
-    pub(crate) has_twin: bool,
-    /// What descriptors have of it.
-    handle: Weak<OfdRef>,
-    /// Epoll instances that watch it.
-    pub(crate) watched_by: BTreeSet<OfdIx>,
-    /// By task, last time a wait on it (a readiness call, for an epoll instance) found nothing.
-    pub(crate) idle: Vec<Mark>,
-    /// Was there before the recording, or came from outside.
-    pub(crate) inherited: bool,
-    /// A report of readiness that no read has used yet.
-    pub(crate) ready: Option<Arrival>,
-    /// Who was told that it is ready, and has not looked yet; kept of what several processes have.
-    pub(crate) told: Vec<TaskIx>,
-    /// Object of the trace's dictionary.
-    pub(crate) object: Option<ObjectId>,
-}
-
-/// Looks in vain that are kept of one description.
-const IDLE_MARKS: usize = 16;
-
-impl Ofd {
-    /// A task found nothing here.
-    pub(crate) fn looked_in_vain(&mut self, mark: Mark) {
-        self.idle.retain(|m| m.task != mark.task);
-        if self.idle.len() >= IDLE_MARKS {
-            self.idle.remove(0);
-        }
-        self.idle.push(mark);
-    }
-
-    /// Whether the task had been told that it is ready. It is not told any more.
-    pub(crate) fn untold(&mut self, task: TaskIx) -> bool {
-        let before = self.told.len();
-        self.told.retain(|told| *told != task);
-        self.told.len() < before
-    }
-}
-
-/// Evidence that input had arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Arrival {
-    /// When, at the latest.
-    pub(crate) at_ns: u64,
-    /// How much had been sent on the same connection before.
-    pub(crate) after_sent: u64,
-    /// Whether the arrival ended a wait, so that `at_ns` is exact.
-    pub(crate) exact: bool,
-}
-
-/// What is behind a description.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OfdKind {
-    /// A file, directory, device, FIFO.
-    Node { path: PathId, inode: InodeIx },
-    /// An end of a pipe.
-    Pipe { pipe: PipeIx, write: bool },
-    /// A socket.
-    Sock(SockIx),
-    /// An epoll instance, see [`World::epoll`].
-    Epoll,
-    /// eventfd.
-    Event,
-    /// timerfd.
-    Timer,
-    /// signalfd.
-    Signal,
-    /// inotify.
-    Inotify,
-    /// memfd.
-    Mem { inode: InodeIx },
-    /// pidfd.
-    Pid,
-    /// Something else.
-    Other,
-}
-
-/// A pipe.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Pipe {
-    /// Came with the first process, or was open at the start: some end may be outside.
-    pub(crate) inherited: bool,
-    /// Somebody inside held the write end at some time.
-    pub(crate) writers: bool,
-    /// Somebody inside held the read end at some time.
-    pub(crate) readers: bool,
-    /// Description of its read end, last known.
-    pub(crate) reader: Option<OfdIx>,
-}
-
-/// What a socket is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SockState {
-    Fresh,
-    Connected,
-    Listening,
-}
-
-/// A socket.
-#[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-pub(crate) struct Sock {
-    pub(crate) family: u16,
-    pub(crate) kind: u16,
-    pub(crate) protocol: u16,
-    pub(crate) cookie: u64,
-    pub(crate) local: Option<SockAddr>,
-    pub(crate) peer: Option<SockAddr>,
-    pub(crate) state: SockState,
-    /// The other end, when it is inside.
-    pub(crate) partner: Option<SockIx>,
-    /// A call bound it to all addresses of the host: from which one it speaks depends on whom it speaks to.
-    pub(crate) anywhere: bool,
-    /// Accepted by the workload (rather than connected by it).
-    pub(crate) accepted: bool,
-    pub(crate) inherited: bool,
-    /// Bytes sent and received so far.
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
-    /// Sends that succeeded so far.
-    pub(crate) sends: u32,
-    /// What had been sent when something was received last.
-    pub(crate) answered: u64,
-    pub(crate) last_send_ns: u64,
-    pub(crate) born_ns: u64,
-    /// Connections in flight to a listening unix socket, and accepts whose connect has not returned yet.
-    pending: VecDeque<SockIx>,
-    early: VecDeque<SockIx>,
-    /// The workload said that it sends no more.
-    pub(crate) finished: bool,
-    /// Its last descriptor is gone.
-    pub(crate) closed: bool,
-    /// Its description.
-    pub(crate) ofd: Option<OfdIx>,
-}
-
-impl Sock {
-    /// Whether it sends and receives datagrams, each to or from an address.
-    pub(crate) fn is_datagram(&self) -> bool {
-        self.kind & 0xf == 2 || super::netlink::is(self)
-    }
 }
 
 /// A descriptor that was there before the first recorded call of its process.
@@ -679,103 +457,5 @@ impl World {
     /// The description behind a descriptor of a task.
     pub(crate) fn ofd_of(&self, task: TaskIx, fd: i32) -> Option<OfdIx> {
         self.files_of(task).slots.get(&fd).map(FdSlot::ofd)
-    }
-}
-
-/// A call that lasted at least this long waited for something; shorter ones found it there.
-pub(crate) const BLOCKED_NS: u64 = 15_000;
-
-pub(crate) const AT_FDCWD: i32 = -100;
-pub(crate) const AF_UNIX: u16 = 1;
-pub(crate) const SOCK_DGRAM: u16 = 2;
-pub(crate) const O_CREAT: u32 = 0o100;
-pub(crate) const O_EXCL: u32 = 0o200;
-pub(crate) const O_TRUNC: u32 = 0o1000;
-pub(crate) const O_APPEND: u32 = 0o2000;
-pub(crate) const O_NONBLOCK: u32 = 0o4000;
-pub(crate) const O_CLOEXEC: u32 = 0o2_000_000;
-pub(crate) const CLONE_FS: u64 = 0x200;
-pub(crate) const CLONE_FILES: u64 = 0x400;
-pub(crate) const CLONE_NEWNS: u64 = 0x2_0000;
-pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
-/// `close_range`: in a table of one's own; to be closed by an exec only (`linux/close_range.h`).
-pub(crate) const CLOSE_RANGE_UNSHARE: u64 = 2;
-pub(crate) const CLOSE_RANGE_CLOEXEC: u64 = 4;
-pub(crate) const FIOCLEX: u32 = 0x5451;
-pub(crate) const FIONCLEX: u32 = 0x5450;
-pub(crate) const FIONBIO: u32 = 0x5421;
-#[cfg(target_arch = "aarch64")]
-pub(crate) const O_DIRECTORY: u32 = 0o40_000;
-#[cfg(not(target_arch = "aarch64"))]
-pub(crate) const O_DIRECTORY: u32 = 0o200_000;
-pub(crate) const O_TMPFILE: u32 = 0o20_000_000 | O_DIRECTORY;
-
-pub(crate) fn new_sock(family: u16, kind: u16, protocol: u16, cookie: u64, born_ns: u64) -> Sock {
-    Sock {
-        family,
-        kind,
-        protocol,
-        cookie,
-        local: None,
-        peer: None,
-        state: SockState::Fresh,
-        partner: None,
-        anywhere: false,
-        accepted: false,
-        inherited: false,
-        sent: 0,
-        received: 0,
-        sends: 0,
-        answered: 0,
-        last_send_ns: born_ns,
-        born_ns,
-        pending: VecDeque::new(),
-        early: VecDeque::new(),
-        finished: false,
-        closed: false,
-        ofd: None,
-    }
-}
-
-/// Addresses that mean the same socket compare equal after this.
-pub(crate) fn canonical(addr: &SockAddr) -> SockAddr {
-    match addr {
-        SockAddr::Inet(SocketAddr::V6(v6)) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => SockAddr::Inet(SocketAddr::new(IpAddr::V4(v4), v6.port())),
-            None => SockAddr::Inet(SocketAddr::new(IpAddr::V6(*v6.ip()), v6.port())),
-        },
-        other => other.clone(),
-    }
-}
-
-/// Whether a path of the kernel's is all of it: of very long ones a recorder has the end only.
-pub(crate) fn is_whole(path: &[u8]) -> bool {
-    !path.starts_with(b"/.../")
-}
-
-/// Flags and mode of an open call.
-pub(crate) fn open_flags(call: &Syscall, sc: Sc) -> (u32, u32) {
-    match sc {
-        Sc::Open => (call.args[1] as u32, call.args[2] as u32 & 0o7777),
-        Sc::Openat => (call.args[2] as u32, call.args[3] as u32 & 0o7777),
-        Sc::Creat => (O_CREAT | O_TRUNC | 1, call.args[1] as u32 & 0o7777),
-        _ => match detail_bytes(call, 2) {
-            Some(how) => (le_u64(how, 0) as u32, le_u64(how, 8) as u32 & 0o7777),
-            None => (detail_value(call, 2).unwrap_or(0) as u32, 0),
-        },
-    }
-}
-
-/// Whether an `open` that succeeded made the file, as the kernel said or the flags ask for.
-pub(crate) fn is_told_to_create(call: &Syscall, flags: u32) -> bool {
-    call.details.contains(&ctrace_format::Detail::Created) || flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
-}
-
-/// The offset of a positional read or write.
-pub(crate) fn positional(sc: Sc, call: &Syscall) -> Option<u64> {
-    match sc {
-        Sc::Pread64 | Sc::Pwrite64 | Sc::Preadv | Sc::Pwritev => Some(call.args[3]),
-        Sc::Preadv2 | Sc::Pwritev2 if call.args[3] != u64::MAX => Some(call.args[3]),
-        _ => None,
     }
 }
