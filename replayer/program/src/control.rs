@@ -194,6 +194,9 @@ pub struct TaskSlot {
     pub fate: AtomicU32,
     /// Time of the end of the last step, ns on the replay clock.
     pub last_end: AtomicU64,
+    /// When the timer goes off whose signal the task waits for, or which is to interrupt its call, ns on the replay clock; 0:
+    /// none that is known.
+    pub timer_at: AtomicU64,
     /// Worker's own: time before which the next step does not begin, whatever the pace but `Afap` (0: none): what stood for
     /// a recorded call took less time than the call.
     pub not_before: AtomicU64,

@@ -1,12 +1,12 @@
 //! Signals to a process reach the thread that took them in the recording, whichever the kernel gives them to here.
 
-use crate::support::{Script, all_as_expected, call, returns};
+use crate::support::{Script, call, returns};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, Wait, fds_operand, flags};
+use ctrace_replayer::Ended;
 
 const SIGNAL: u64 = libc::SIGUSR1 as u64;
 
 /// How a thread comes to the place of its handler.
-#[derive(Clone, Copy, PartialEq)]
 enum Place {
     /// The signal interrupts its call.
     InCall,
@@ -69,7 +69,7 @@ fn script(place: Place) -> Script {
     script.push(thread, handler);
     let returned =
         script.push(thread, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
-    script.push(thread, read(5, 1));
+    let read_on = script.push(thread, read(5, 1));
     script.push(thread, Step { kind: Kind::Exit as u8, ..call(libc::SYS_exit) });
 
     let mut kill = returns(libc::SYS_kill, 0).arg(0, Sel::Pid, 0).imm(1, SIGNAL);
@@ -78,27 +78,58 @@ fn script(place: Place) -> Script {
     let write =
         |fd, bytes| returns(libc::SYS_write, bytes as i64).imm(0, fd).arg(1, Sel::Out, 16).imm(2, bytes);
     script.push_after(child, write(6, 1), &[Wait::completed(thread, returned)]);
-    script.push(child, write(4, 10));
+    script.push_after(child, write(4, 10), &[Wait::completed(thread, read_on)]);
     script.exit(child);
     script
 }
 
+/// Everything takes place, and nothing by force.
+fn takes_place(script: Script) {
+    let Some(outcome) = script.run() else { return };
+    assert_eq!(outcome.ended, Ended::Completed, "{outcome:#?}");
+    assert_eq!(outcome.divergences, [], "{outcome:#?}");
+    assert_eq!(outcome.forced, [].into(), "{outcome:#?}");
+}
+
 #[test]
 fn a_thread_whose_call_is_interrupted_gets_the_signal_that_another_finds() {
-    let Some(outcome) = all_as_expected(script(Place::InCall), 16) else { return };
-    assert_eq!(outcome.forced, [].into(), "{outcome:#?}");
+    takes_place(script(Place::InCall));
 }
 
 #[test]
 fn a_thread_that_waits_for_a_signal_gets_the_one_that_another_finds() {
-    let Some(outcome) = all_as_expected(script(Place::Waits), 16) else { return };
-    assert_eq!(outcome.forced, [].into(), "{outcome:#?}");
+    takes_place(script(Place::Waits));
 }
 
 #[test]
 fn a_signal_that_another_thread_finds_first_is_there_for_who_comes_later() {
-    // Nothing would end the interrupted call any more: it is not made.
-    let Some(outcome) = all_as_expected(script(Place::ComesLater), 16) else { return };
-    assert_eq!(outcome.forced, [].into(), "{outcome:#?}");
-    assert_eq!(outcome.counters.missing, 1, "{outcome:#?}");
+    takes_place(script(Place::ComesLater));
+}
+
+#[test]
+fn a_timer_that_was_set_late_goes_off_late_and_its_signal_is_waited_for() {
+    const MS: u64 = 1_000_000;
+    const SIGALRM: u32 = libc::SIGALRM as u32;
+    for in_call in [true, false] {
+        let mut script = Script::new();
+        let action = Step { kind: Kind::Sigaction as u8, ..returns(libc::SYS_rt_sigaction, 0) };
+        script.push(0, action.imm(0, u64::from(SIGALRM)).aux(ctrace_program::SIG_HANDLER));
+        // 50 ms, set at 40 ms, though the recording has its signal at 50.
+        let timer = script.builder.words(&[0, 50 * MS]).unwrap();
+        let mut set = returns(libc::SYS_setitimer, 0).imm(0, 0).arg(1, Sel::Itimerval, timer).imm(2, 0);
+        set.think_sleep_ns = 40 * MS;
+        set.t_ns = 39 * MS;
+        script.push(0, set);
+        if in_call {
+            let mut pause = call(libc::SYS_pause).expect(Expect::Exact, -514).with(flags::INTERRUPTED);
+            (pause.t_ns, pause.duration_ns) = (2, 50 * MS);
+            script.push(0, pause);
+        }
+        let mut handler = Step::of(Kind::SignalHandler).with(flags::TO_PROCESS);
+        (handler.nr, handler.t_ns) = (SIGALRM, 50 * MS);
+        script.push(0, handler);
+        script.push(0, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
+        script.exit(0);
+        takes_place(script);
+    }
 }

@@ -9,6 +9,7 @@
 #![no_std]
 #![no_main]
 
+mod alarm;
 mod arch;
 mod args;
 mod bounds;

@@ -169,6 +169,9 @@ impl<'a> Tasks<'a> {
                 let moment = self.moment(task);
                 let is_timer = seen.state == status::SIGNAL && is_of_timer(moment.nr);
                 let clock_ns = clock_ns.saturating_sub(if is_timer { self.late_ns } else { 0 });
+                if self.has_timer(task, clock_ns) {
+                    return None;
+                }
                 // What a peer does to be ready for others has no time of its own, and when what it sends came is known no better
                 // than by who had looked in vain: it is due when what it waits for was done.
                 let due_ns = match seen.state {
@@ -180,11 +183,19 @@ impl<'a> Tasks<'a> {
             status::CALL => {
                 let moment = self.moment(task);
                 let takes_ns = self.scaled(moment.end_ns - moment.begin_ns).saturating_add(SLACK_NS);
-                let as_long = clock_ns > seen.since_ns.saturating_add(takes_ns) && !moment.ends_itself;
+                let as_long = clock_ns > seen.since_ns.saturating_add(takes_ns)
+                    && !moment.ends_itself
+                    && !self.has_timer(task, clock_ns);
                 (as_long && self.is_over(moment.end_ns, clock_ns)).then_some(moment.end_ns)
             }
             _ => None,
         }
+    }
+
+    /// Whether a timer is still to go off whose signal the task waits for.
+    fn has_timer(&self, task: u32, clock_ns: u64) -> bool {
+        let at_ns = self.control.slot(task).timer_at.load(Relaxed);
+        at_ns > 0 && clock_ns <= at_ns.saturating_add(SLACK_NS)
     }
 
     fn is_peer(&self, task: u32) -> bool {
@@ -249,7 +260,7 @@ impl<'a> Tasks<'a> {
             return false;
         }
         let begin_ns = self.moment(task).begin_ns;
-        self.is_over(begin_ns, clock_ns)
+        self.is_over(begin_ns, clock_ns) && !self.has_timer(task, clock_ns)
     }
 
     /// When, in the recording, a task that is not stuck does what it does next.

@@ -27,6 +27,7 @@ pub mod nr {
     pub const FUTEX: u32 = 98;
     pub const CLOCK_GETTIME: u32 = 113;
     pub const CLOCK_NANOSLEEP: u32 = 115;
+    pub const GETITIMER: u32 = 102;
     pub const TKILL: u32 = 130;
     pub const RT_TGSIGQUEUEINFO: u32 = 240;
     pub const DUP3: u32 = 24;

@@ -27,6 +27,7 @@ pub mod nr {
     pub const FUTEX: u32 = 202;
     pub const CLOCK_GETTIME: u32 = 228;
     pub const CLOCK_NANOSLEEP: u32 = 230;
+    pub const GETITIMER: u32 = 36;
     pub const TKILL: u32 = 200;
     pub const RT_TGSIGQUEUEINFO: u32 = 297;
     pub const DUP3: u32 = 292;

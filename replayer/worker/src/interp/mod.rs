@@ -3,6 +3,7 @@
 mod life;
 mod signals;
 
+use crate::alarm;
 use crate::arch::{self, nr};
 use crate::args::{Scratch, resolve};
 use crate::bounds::{allows, is_engine_memory};
@@ -268,7 +269,9 @@ fn issue(task: &Task, index: &mut u32, step: &mut Step, regs: &[u64; 6], top: u6
     slot.fate.store(fate::NONE, Relaxed);
     let never = step.expect_kind == Expect::Never as u8;
     task.set_status(if never { status::FINAL_CALL } else { status::CALL });
-    let unless = interrupter(task, *index, step).map_or(NEVER.as_ptr(), |early| {
+    let interrupter = interrupter(task, *index, step);
+    let unless = interrupter.map_or(NEVER.as_ptr(), |(place, early)| {
+        alarm::note(task, &place);
         // Another thread counts the signal before it looks who is in such a call.
         fence(SeqCst);
         early.as_ptr()
@@ -276,6 +279,9 @@ fn issue(task: &Task, index: &mut u32, step: &mut Step, regs: &[u64; 6], top: u6
     // SAFETY: the call is what this program is for; the sandbox confines it, and the arguments point to blobs and scratch.
     let result = unsafe { arch::ctrace_call(step.nr, regs, unless) };
     task.set_status(status::RUNNING);
+    if interrupter.is_some() {
+        alarm::forget(task);
+    }
     slot.scratch_top.store(base, Relaxed);
     match slot.fate.load(Relaxed) {
         fate::COMPLETED => (result, true),
@@ -361,11 +367,12 @@ fn is_ready(task: &Task, step: &Step, regs: &[u64; 6]) -> bool {
     poll(task, &mut [PollFd { fd, events: step.aux as i16, revents: 0 }], false) > 0
 }
 
-/// The count of early arrivals of the signal that interrupts this call in the recording.
-fn interrupter(task: &Task, index: u32, step: &Step) -> Option<&'static AtomicU32> {
+/// The place of the signal that interrupts this call in the recording, and the count of its early arrivals.
+fn interrupter(task: &Task, index: u32, step: &Step) -> Option<(Step, &'static AtomicU32)> {
     let next = (step.flags & flags::INTERRUPTED != 0).then(|| task.step(index + 1)).flatten()?;
     let handled = next.kind == Kind::SignalHandler as u8 && next.nr <= SIGNAL_MAX;
-    handled.then(|| early(task, next.nr, next.flags & flags::TO_PROCESS != 0)).flatten()
+    let early = handled.then(|| early(task, next.nr, next.flags & flags::TO_PROCESS != 0)).flatten()?;
+    Some((next, early))
 }
 
 /// Continues a short read or write, and waits out an unexpected `EAGAIN`.

@@ -1,6 +1,7 @@
 //! Handlers of the workload's signals: how they are set, raised and run.
 
 use super::{bad_step, complete, count_done, enter, issue, matches, run};
+use crate::alarm;
 use crate::arch::{self, nr};
 use crate::args::Scratch;
 use crate::engine::{Forced, futex_wait, marked};
@@ -65,6 +66,7 @@ pub(super) fn signal_handler(task: &Task, index: u32, step: &Step) {
         raise(task, step.nr);
     }
     let arrivals = &task.slot.pending_signals[0];
+    alarm::note(task, step);
     loop {
         let arrived = arrivals.load(SeqCst);
         // Another thread that finds a signal to the process sends it on to those that wait, or counts it for those that look
@@ -78,6 +80,7 @@ pub(super) fn signal_handler(task: &Task, index: u32, step: &Step) {
             continue;
         }
         task.set_status(status::RUNNING);
+        alarm::forget(task);
         if is_over {
             return;
         }
