@@ -334,18 +334,22 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         let span = Span { call: (task, seq), start_ns: call.t_ns, end_ns: event.end_ns() };
         let proc = world.tasks[task as usize].proc;
         let files = world.procs[proc as usize].files;
-        if returned && call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
-            let fd = call.ret as i32;
-            if world.files_of(task).slots.get(&fd).is_some() && !matches!(known.sc, Sc::Dup2 | Sc::Dup3) {
+        let cx = Cx { task, proc, call, known, nr: 0, name: "", seq, paths: &[] };
+        let made = if returned && call.ret >= 0 { cx.makes() } else { Vec::new() };
+        for fd in made.iter().copied().filter(|_| !matches!(known.sc, Sc::Dup2 | Sc::Dup3)) {
+            if world.files_of(task).slots.get(&fd).is_some() {
                 let reused = reused.entry((files, fd)).or_default();
                 if reused.len() >= REUSED {
                     reused.pop_front();
                 }
                 reused.push_back((span.call, span.end_ns));
-                closed_unseen.insert(span.call);
+                if made == [call.ret as i32] {
+                    closed_unseen.insert(span.call);
+                }
                 budget.things("descriptors closed unseen", closed_unseen.len())?;
             }
-        } else if known.sc == Sc::Close
+        }
+        if known.sc == Sc::Close
             && let Some(reused) = reused.get_mut(&(files, call.args[0] as i32))
             // Whoever got it first after this close began; and may have closed it, too, before this close returned.
             && let Some(at) = reused.iter().position(|(made, end_ns)| call.t_ns < *end_ns && made.0 != task)
@@ -361,10 +365,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             connecting.insert(sock, span);
         }
         let accepts = matches!(known.sc, Sc::Accept | Sc::Accept4);
-        let cx = Cx { task, proc, call, known, nr: 0, name: "", seq, paths: &[] };
-        if call.ret >= 0 && returned {
+        if let Some(made) = made.into_iter().max() {
             let highest = highest.entry(files).or_insert(0);
-            *highest = cx.makes().into_iter().fold(*highest, i32::max);
+            *highest = made.max(*highest);
         }
         if accepts
             && cx.took_number()
