@@ -71,31 +71,40 @@ impl<'t> Turn<'t> {
         }
         let (open, wanted) = (regs[0], step.args[NUMBER_ARG] as u32);
         let mut filled = 0;
-        let free = loop {
+        let lowest = loop {
             let got = marked(nr::FCNTL, [open, F_DUPFD_CLOEXEC, 0, 0, 0]);
             count(&self.task.slot.counters.engine_calls, 1);
-            // Nothing more can be taken: it gets what there is.
-            let Ok(number) = u32::try_from(got) else { break true };
+            let Ok(number) = u32::try_from(got) else { break None };
             match self.numbers.fillers.get(filled) {
                 Some(filler) if number < wanted => filler.store(number, Relaxed),
-                room => {
+                _ => {
                     self.close(number);
-                    break number == wanted || room.is_none();
+                    break Some(number);
                 }
             }
             filled += 1;
         };
         self.numbers.filled.store(filled as u32, Relaxed);
-        if free {
-            self.numbers.wanted.store(wanted, Relaxed);
-            self.numbers.by.store(self.task.index, Relaxed);
-            self.numbers.step.store(index, Relaxed);
-            state.store(numbers::BEGUN, SeqCst);
-        } else {
+        match lowest {
+            // What the accept gets now, or a lower one where more are free than can be taken.
+            Some(number) if number <= wanted => {
+                self.numbers.wanted.store(number, Relaxed);
+                self.numbers.by.store(self.task.index, Relaxed);
+                self.numbers.step.store(index, Relaxed);
+                state.store(numbers::BEGUN, SeqCst);
+                true
+            }
             // It was closed in the recording, and will be here.
-            self.give_back();
+            Some(_) => {
+                self.give_back();
+                false
+            }
+            // The process may have no more: the accept gets what there is.
+            None => {
+                self.give_back();
+                true
+            }
         }
-        free
     }
 
     /// Gives back what an accept took first, if it has its number or is over.
