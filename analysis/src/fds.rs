@@ -295,11 +295,12 @@ impl FdTracker {
                 self.table(process).fds.remove_range(&first, &last);
                 changes
             }
-            Call::Dup | Call::Dup2 => self.duplicate(process, fd_arg(0), made, false, s.object),
-            Call::Dup3 => self.duplicate(process, fd_arg(0), made, arg(2) & CLOEXEC != 0, s.object),
+            Call::Dup => self.duplicate(process, fd_arg(0), made, false, s),
+            Call::Dup2 => self.replace(process, fd_arg(0), made, false, s.object),
+            Call::Dup3 => self.replace(process, fd_arg(0), made, arg(2) & CLOEXEC != 0, s.object),
             Call::Fcntl => match arg(1) {
-                F_DUPFD => self.duplicate(process, fd_arg(0), made, false, s.object),
-                F_DUPFD_CLOEXEC => self.duplicate(process, fd_arg(0), made, true, s.object),
+                F_DUPFD => self.duplicate(process, fd_arg(0), made, false, s),
+                F_DUPFD_CLOEXEC => self.duplicate(process, fd_arg(0), made, true, s),
                 F_SETFD => {
                     self.table(process).fds.change(&fd_arg(0), |d| d.cloexec = arg(2) & 1 != 0);
                     Vec::new()
@@ -365,17 +366,7 @@ impl FdTracker {
         end_ns: u64,
         changes: &mut Vec<Change>,
     ) {
-        // The kernel gives out free numbers only: what had it is being closed.
-        let table = self.table(process);
-        if let Some(before) = table.fds.remove(&fd) {
-            table.uses.remove(&(before.generation, fd));
-            let earlier = table.being_closed.entry(fd).or_default();
-            earlier.push_back((before, end_ns));
-            if earlier.len() > BEING_CLOSED {
-                // Their closes were not recorded.
-                changes.extend(self.was_closed(process, fd, |_| true));
-            }
-        }
+        self.take(process, fd, end_ns, changes);
         let descriptor = Descriptor {
             generation: self.next_generation(),
             object,
@@ -387,7 +378,32 @@ impl FdTracker {
         self.insert(process, fd, descriptor, changes);
     }
 
-    fn duplicate(
+    /// A call that returned at `end_ns` took a number. The kernel gives out free ones only: what had it is being closed.
+    fn take(&mut self, process: Tgid, fd: i32, end_ns: u64, changes: &mut Vec<Change>) {
+        let table = self.table(process);
+        if let Some(before) = table.fds.remove(&fd) {
+            table.uses.remove(&(before.generation, fd));
+            let earlier = table.being_closed.entry(fd).or_default();
+            earlier.push_back((before, end_ns));
+            if earlier.len() > BEING_CLOSED {
+                // Their closes were not recorded.
+                changes.extend(self.was_closed(process, fd, |_| true));
+            }
+        }
+    }
+
+    /// A descriptor has another number, which was free.
+    fn duplicate(&mut self, process: Tgid, from: i32, to: i32, cloexec: bool, s: &Syscall) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if from != to {
+            self.take(process, to, s.t_ns.saturating_add(s.duration_ns), &mut changes);
+        }
+        changes.extend(self.replace(process, from, to, cloexec, s.object));
+        changes
+    }
+
+    /// A descriptor has another number, whatever had that.
+    fn replace(
         &mut self,
         process: Tgid,
         from: i32,

@@ -403,6 +403,41 @@ fn a_connection_may_be_reset_before_it_is_accepted() {
 }
 
 #[test]
+fn an_accept_does_not_change_what_the_listeners_number_is() {
+    const F_DUPFD: u64 = 0;
+    let mut r = Run::new(1);
+    let t = r.task(1, 1, "app");
+    let [first, second] = [r.tcp(9), r.tcp(10)];
+    // Each tells of the connection that it makes.
+    r.io(t, "accept4", 3, first, 5);
+    r.marked(t, "fcntl", [3, F_DUPFD, 0, 0, 0, 0], 7);
+    r.io(t, "accept4", 3, second, 6);
+    r.marked(t, "close", [7, 0, 0, 0, 0, 0], 0);
+    r.close(t, 5, first);
+    r.close(t, 6, second);
+    let sockets = |r: Run| r.model().conns.iter().map(|conn| conn.identity).collect::<Vec<_>>();
+    assert_eq!(sockets(r), [9, 10]);
+}
+
+#[test]
+fn a_duplicate_may_have_a_number_before_its_close_returns() {
+    const F_DUPFD: u64 = 0;
+    let mut r = Run::new(1);
+    let t = r.task(1, 1, "app");
+    let [first, second] = [r.tcp(9), r.tcp(10)];
+    r.io(t, "accept4", 3, first, 5);
+    r.io(t, "accept4", 3, second, 6);
+    r.call_with(t, "fcntl", [6, F_DUPFD, 0, 0, 0, 0], 5, Some(second), Vec::new());
+    // It began before that returned.
+    r.now -= 95_000;
+    r.close(t, 5, first);
+    r.close(t, 5, second);
+    r.close(t, 6, second);
+    let sockets = |r: Run| r.model().conns.iter().map(|conn| conn.identity).collect::<Vec<_>>();
+    assert_eq!(sockets(r), [9, 10]);
+}
+
+#[test]
 fn a_non_blocking_connect_fails_when_the_kernel_says_so() {
     let run = |error: u16| {
         let mut r = Run::new(1);

@@ -109,3 +109,52 @@ os.wait()
     run(["record", "-o", trace.to_str().unwrap(), "--", "python3", "-c", program]).expect(0);
     every_connection("two listeners at one address", &trace);
 }
+
+/// Threads accept, and threads of the same process connect: who gets which number is all that orders many of their calls.
+const BOTH: &str = r"
+import os, socket, sys, tempfile, threading
+how, acceptors, clients, each = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), 10
+family = {'6': socket.AF_INET6, '4': socket.AF_INET, 'unix': socket.AF_UNIX}[how]
+s = socket.socket(family)
+s.bind({'6': ('::1', 0), '4': ('127.0.0.1', 0), 'unix': os.path.join(tempfile.mkdtemp(), 's')}[how]); s.listen(32)
+def handle(c):
+    again = os.dup(c.fileno()); asked = c.recv(100); c.close(); os.write(again, asked * 2); os.close(again)
+def serve(n):
+    handlers = []
+    for _ in range(n):
+        c, _ = s.accept()
+        if acceptors == 1: handle(c); continue
+        handlers.append(threading.Thread(target=handle, args=(c,))); handlers[-1].start()
+    for t in handlers: t.join()
+def forever():
+    while True: s.accept()[0].close()
+def client():
+    for i in range(each):
+        c = socket.socket(family); c.connect(s.getsockname()); r, w = os.pipe()
+        c.send(b'hello'); c.recv(100); os.close(r); c.close(); os.close(w)
+all = [threading.Thread(target=serve, args=(clients * each // acceptors,)) for _ in range(acceptors)]
+all += [threading.Thread(target=client) for _ in range(clients)]
+for t in all: t.start()
+for t in all: t.join()
+# The program ends while this one waits.
+threading.Thread(target=forever, daemon=True).start()
+socket.create_connection(s.getsockname()[:2]).recv(1) if how != 'unix' else None
+";
+
+#[test]
+fn threads_that_accept_and_threads_that_connect_replay_in_one_process() {
+    if !can_record() || !has(&["python3"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    for (how, acceptors, clients) in [("6", "1", "2"), ("4", "2", "4"), ("unix", "3", "3")] {
+        let trace = dir.path().join(how).with_extension("ctr");
+        let program = ["python3", "-S", "-E", "-c", BOTH, how, acceptors, clients];
+        run(["record", "-o", trace.to_str().unwrap(), "--"].into_iter().chain(program)).expect(0);
+        for _ in 0..3 {
+            let outcome = expect_match(how, &trace);
+            assert_eq!(outcome["forced"]["total"], 0, "{how}: {outcome:#}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use crate::conn::Side;
 use crate::fds::{Descriptor, Generation, Origin};
 use crate::names::{self, NameId, lossy};
 use crate::symbol::{Kind, Outcome};
-use ctrace_format::syscalls::Call as Sc;
+use ctrace_format::syscalls::{Call as Sc, Family};
 use ctrace_format::{Detail, Object, ObjectId, SockAddr, StrId, Syscall, Tgid, syscalls};
 use rustc_hash::FxHashSet;
 use std::collections::hash_map::Entry;
@@ -64,6 +64,10 @@ impl Builder<'_> {
                 Target { name: self.names.fixed("?"), stream: None }
             }
             Some(_) if s.arguments_unknown() => s.object.map_or(nothing, |o| self.object_target(o)),
+            // It tells of the connection that it made, which is not behind the number that it names.
+            Some(_) if call.sc.row().family == Family::Accept && s.ret >= 0 && s.object.is_some() => {
+                s.object.map_or(nothing, |o| self.object_target(o))
+            }
             Some(i) if call.kind == Kind::Mmap && s.args[i] as u32 > i32::MAX as u32 => nothing,
             Some(i) => {
                 let fd = s.args[i] as i32;

@@ -206,6 +206,37 @@ pub struct TaskSlot {
     pub exec_mask: AtomicU64,
     /// The tasks that sleep until this one has come to a place of its program.
     pub sleepers: Sleepers,
+    /// Worker's own: of a thread-group leader, how its threads give each other numbers of descriptors.
+    pub numbers: Numbers,
+}
+
+/// Numbers of the descriptors that a process has, while one of its threads begins to accept.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Numbers {
+    /// How many calls change the table at the moment; or [`numbers::TAKING`], or [`numbers::BEGUN`].
+    pub state: AtomicU32,
+    /// The number that is taken, the task and the step that take it.
+    pub wanted: AtomicU32,
+    /// See `wanted`.
+    pub by: AtomicU32,
+    /// See `wanted`.
+    pub step: AtomicU32,
+    /// Lower numbers that are taken meanwhile: so many.
+    pub filled: AtomicU32,
+    /// See `filled`.
+    pub fillers: [AtomicU32; FILLERS],
+}
+
+/// Lower numbers that may be free when an accept takes its own.
+pub const FILLERS: usize = 26;
+
+/// Values of [`Numbers::state`] other than counts.
+pub mod numbers {
+    /// A task takes the lower ones that are free, or gives them back.
+    pub const TAKING: u32 = 1 << 31;
+    /// It has begun its call. The lower ones are given back as soon as that has its number.
+    pub const BEGUN: u32 = 1 << 30;
 }
 
 /// What a task did. All are totals.
@@ -285,5 +316,5 @@ pub struct JournalEntry {
 }
 
 const _: () = assert!(size_of::<ControlHeader>() <= 4096);
-const _: () = assert!(size_of::<TaskSlot>() == 640);
+const _: () = assert!(size_of::<TaskSlot>() == 768);
 const _: () = assert!(size_of::<JournalEntry>() == 40);

@@ -92,11 +92,10 @@ pub enum Kind {
     AwaitReady = 12,
     /// Waits, thinks and publishes only. No call is made or counted.
     Sync = 13,
-    /// Waits until a call of another thread that has not returned holds the descriptor number `args[0]`, or one of the next
-    /// few, or the runner forces it on: an accept takes its number before it waits for a connection. `args[1]` = a descriptor
-    /// that is open. No call is counted.
-    AwaitNumber = 14,
 }
+
+/// Operand of [`flags::HOLDS_NUMBER`]: one that no accept has.
+pub const NUMBER_ARG: usize = 4;
 
 /// `Kind::Sigaction` operand: `SIG_DFL`.
 pub const SIG_DEFAULT: u64 = 0;
@@ -330,10 +329,15 @@ pub mod flags {
     pub const WRITTEN: u32 = 1 << 14;
     /// [`super::Kind::SignalHandler`]: the signal was sent to the process, so that any of its threads may find it. (Here it may
     /// be another one than in the recording.)
-    pub const TO_PROCESS: u32 = 1 << 15;
+    pub const TO_PROCESS: u32 = 1 << 17;
     /// A peer that asks rather than answers: behind the recording, it may leave its gap out. (An answering peer's gap is a
     /// latency that the workload saw.)
     pub const OPEN_LOOP: u32 = 1 << 13;
+    /// An accept that waits for a connection, and takes a descriptor number of a table that tasks share before it does: that
+    /// is the number in argument [`super::NUMBER_ARG`], whichever is the lowest that is free.
+    pub const HOLDS_NUMBER: u32 = 1 << 15;
+    /// The call changes a table in which steps hold numbers ([`HOLDS_NUMBER`]): not while one of them takes its own.
+    pub const SHARES_NUMBERS: u32 = 1 << 16;
 }
 
 /// A dependency: the step begins only after `task` has reached `seq`.
@@ -404,7 +408,7 @@ macro_rules! from_u8 {
         const _: () = assert!($name::$first as u8 == 0);
     };
 }
-from_u8!(Kind: Call ..= AwaitNumber);
+from_u8!(Kind: Call ..= Sync);
 from_u8!(Sel: Imm ..= SoftLimit);
 from_u8!(Expect: Any ..= Bytes);
 from_u8!(Post: None ..= Passed);

@@ -9,6 +9,7 @@ use super::datagrams::Datagrams;
 use super::fsmodel::FsModel;
 use super::futexes::{ANY, Joins, Matcher, SHARED, Sleep, Wakes, Waking, Word};
 use super::links::{Links, Observed};
+use super::model::Cx;
 use super::overlaps::Finder;
 use super::paths::Paths;
 use super::pools::Pools;
@@ -60,13 +61,13 @@ pub(crate) struct Facts {
     pub(crate) accepted_as: FxHashMap<SockIx, SockIx>,
     /// Calls that made a descriptor of a number that was being closed: the close, which returned later.
     pub(crate) closed_by_then: FxHashMap<CallId, CallId>,
+    /// Those closes.
+    pub(crate) closed_late: FxHashSet<CallId>,
     /// Calls that got a number whose descriptor was closed by a call that was not seen: before its task was attached to,
     /// mostly.
     pub(crate) closed_unseen: FxHashSet<CallId>,
-    /// Closes, and calls that made descriptors, that came while an accept waited that had got its number before.
-    pub(crate) waiting_by_then: FxHashMap<CallId, Waiting>,
-    /// Accepts that waited, and got a descriptor.
-    pub(crate) patient: Patient,
+    /// Tables of descriptors that tasks share, and in which accepts wait: the highest number that a call made there.
+    pub(crate) held_numbers: FxHashMap<u32, i32>,
     /// Addresses that several sockets had together.
     pub(crate) shared_addresses: FxHashSet<Shared>,
     /// Links of the file system.
@@ -90,56 +91,6 @@ pub(crate) struct Facts {
 
 /// Addresses of the recorded host that are kept.
 const OWN_IPS: usize = 4096;
-
-/// Tasks that are kept of those that accept in one table: every call that makes a descriptor there looks at all of them.
-const ACCEPTORS: usize = 128;
-
-/// Accepts that waited, and got a descriptor in a table that tasks share.
-#[derive(Debug, Default)]
-pub(crate) struct Patient {
-    /// The tasks that accept, by table.
-    by_table: FxHashMap<u32, Vec<TaskIx>>,
-    /// By task, in their order: which of its calls, and when it began.
-    calls: FxHashMap<TaskIx, Vec<(u32, u64)>>,
-}
-
-impl Patient {
-    fn add(&mut self, files: u32, (task, seq): CallId, start_ns: u64) {
-        let tasks = self.by_table.entry(files).or_default();
-        if !self.calls.contains_key(&task) {
-            if tasks.len() >= ACCEPTORS {
-                return;
-            }
-            tasks.push(task);
-        }
-        self.calls.entry(task).or_default().push((seq, start_ns));
-    }
-
-    fn len(&self) -> usize {
-        self.calls.values().map(Vec::len).max().unwrap_or(0)
-    }
-
-    /// Those of a table that are under way, where `next` tells which call of a task is its next, with their beginnings.
-    pub(crate) fn under_way(&self, files: u32, next: impl Fn(TaskIx) -> Option<u32>) -> Vec<(CallId, u64)> {
-        let tasks = self.by_table.get(&files).into_iter().flatten();
-        let waits = |task: TaskIx| {
-            let calls = self.calls.get(&task)?;
-            let at = calls.binary_search_by_key(&next(task)?, |(seq, _)| *seq).ok()?;
-            Some(((task, calls[at].0), calls[at].1))
-        };
-        tasks.filter_map(|task| waits(*task)).collect()
-    }
-}
-
-/// An accept that waits and holds the number that it got when it began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Waiting {
-    pub(crate) accept: CallId,
-    /// The number.
-    pub(crate) fd: u32,
-    /// The listener's number, in the same table.
-    pub(crate) open: u32,
-}
 
 /// The other end of a connection sends no more.
 #[derive(Debug, Clone, Copy)]
@@ -249,14 +200,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut reused: FxHashMap<(u32, i32), VecDeque<(CallId, u64)>> = FxHashMap::default();
     let mut closed_by_then = FxHashMap::default();
     let mut closed_unseen = FxHashSet::default();
-    // By table: the last closes, with their numbers and times.
-    let mut closes: FxHashMap<u32, VecDeque<(CallId, i32, u64)>> = FxHashMap::default();
-    // By table that tasks share: the last calls that made descriptors, with their numbers and times.
-    let mut makes: FxHashMap<u32, VecDeque<(CallId, i32, u64)>> = FxHashMap::default();
-    let mut waiting_by_then: FxHashMap<CallId, (Waiting, SockIx)> = FxHashMap::default();
-    let mut patient = Patient::default();
-    // Who accepts from a listener; none: several do.
-    let mut acceptors: FxHashMap<SockIx, Option<TaskIx>> = FxHashMap::default();
+    let mut held_numbers: FxHashSet<u32> = FxHashSet::default();
+    // By table: the highest number that a call made.
+    let mut highest: FxHashMap<u32, i32> = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
     let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
@@ -386,33 +332,24 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         connects.saw(call);
         budget.things("refused datagrams", refusals.len())?;
         let span = Span { call: (task, seq), start_ns: call.t_ns, end_ns: event.end_ns() };
-        let files = world.procs[world.tasks[task as usize].proc as usize].files;
-        if returned && known.sc == Sc::Close && call.ret == 0 {
-            let closes = closes.entry(files).or_default();
-            if closes.len() >= CLOSES {
-                closes.pop_front();
-            }
-            closes.push_back((span.call, call.args[0] as i32, call.t_ns));
-        }
-        if returned && call.ret >= 0 && known.name.is_some_and(ctrace_format::syscalls::returns_fd) {
-            let fd = call.ret as i32;
-            if world.files_of(task).slots.get(&fd).is_some() && !matches!(known.sc, Sc::Dup2 | Sc::Dup3) {
+        let proc = world.tasks[task as usize].proc;
+        let files = world.procs[proc as usize].files;
+        let cx = Cx { task, proc, call, known, nr: 0, name: "", seq, paths: &[] };
+        let made = if returned && call.ret >= 0 { cx.makes() } else { Vec::new() };
+        for fd in made.iter().copied().filter(|_| !matches!(known.sc, Sc::Dup2 | Sc::Dup3)) {
+            if world.files_of(task).slots.get(&fd).is_some() {
                 let reused = reused.entry((files, fd)).or_default();
                 if reused.len() >= REUSED {
                     reused.pop_front();
                 }
                 reused.push_back((span.call, span.end_ns));
-                closed_unseen.insert(span.call);
+                if made == [call.ret as i32] {
+                    closed_unseen.insert(span.call);
+                }
                 budget.things("descriptors closed unseen", closed_unseen.len())?;
             }
-            if world.has_shared_files(world.tasks[task as usize].proc) {
-                let makes = makes.entry(files).or_default();
-                if makes.len() >= MAKES {
-                    makes.pop_front();
-                }
-                makes.push_back((span.call, fd, call.t_ns));
-            }
-        } else if known.sc == Sc::Close
+        }
+        if known.sc == Sc::Close
             && let Some(reused) = reused.get_mut(&(files, call.args[0] as i32))
             // Whoever got it first after this close began; and may have closed it, too, before this close returned.
             && let Some(at) = reused.iter().position(|(made, end_ns)| call.t_ns < *end_ns && made.0 != task)
@@ -428,6 +365,20 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             connecting.insert(sock, span);
         }
         let accepts = matches!(known.sc, Sc::Accept | Sc::Accept4);
+        if let Some(made) = made.into_iter().max() {
+            let highest = highest.entry(files).or_insert(0);
+            *highest = made.max(*highest);
+        }
+        if accepts
+            && cx.took_number()
+            && world.has_shared_files(proc)
+            && world.blocks(task, cx.fd(0))
+            && held_numbers.insert(files)
+        {
+            let there = world.files_of(task).slots.from(&0).map(|(fd, _)| *fd).last();
+            let highest = highest.entry(files).or_insert(0);
+            *highest = there.unwrap_or(0).max(*highest);
+        }
         if accepts && call.ret == EAGAIN {
             if let Some(listener) = world.sock_of(task, call.args[0] as i32) {
                 arriving.in_vain(listener, span);
@@ -456,28 +407,6 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             let at_ns = connects.established.get(&state.cookie).copied();
             let ends = if at_ns.is_none() { state.local.clone().zip(state.peer.clone()) } else { None };
             arriving.accepted(listener, span, sock, state.cookie, at_ns, ends);
-            let by = acceptors.entry(listener).or_insert(Some(task));
-            *by = by.filter(|by| *by == task);
-            // It had taken its number when it began: a lower one that was closed meanwhile was not free by then.
-            let blocks =
-                world.ofd_of(task, call.args[0] as i32).is_some_and(|o| !world.ofds[o as usize].nonblock);
-            let closes = closes.get(&files).into_iter().flatten().filter(|(_, fd, _)| *fd < call.ret as i32);
-            if blocks && world.has_shared_files(world.tasks[task as usize].proc) {
-                patient.add(files, span.call, call.t_ns);
-                budget.things("accepts", patient.len())?;
-            }
-            // Who got a higher one meanwhile would have got this one, had the accept not begun.
-            let makes = makes.get(&files).into_iter().flatten().filter(|(_, fd, _)| *fd > call.ret as i32);
-            for changes in [closes.collect::<Vec<_>>(), makes.collect()] {
-                let mut met: Vec<TaskIx> = vec![task];
-                for (by, _, t_ns) in changes.into_iter().filter(|_| blocks) {
-                    if (call.t_ns..event.end_ns()).contains(t_ns) && !met.contains(&by.0) {
-                        met.push(by.0);
-                        let (fd, open) = (call.ret as u32, call.args[0] as u32);
-                        waiting_by_then.insert(*by, (Waiting { accept: span.call, fd, open }, listener));
-                    }
-                }
-            }
         }
         for (ix, sock) in world.newly_paired() {
             inside.insert(ix);
@@ -545,13 +474,12 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         fin,
         arrivals,
         accepted_as,
+        closed_late: closed_by_then.values().copied().collect(),
         closed_by_then,
-        patient,
         closed_unseen,
-        waiting_by_then: waiting_by_then
+        held_numbers: held_numbers
             .into_iter()
-            .filter(|(_, (_, listener))| acceptors.get(listener).is_some_and(Option::is_some))
-            .map(|(close, (accept, _))| (close, accept))
+            .map(|files| (files, highest.get(&files).copied().unwrap_or(0)))
             .collect(),
         shared_addresses,
         links,
@@ -734,9 +662,6 @@ fn started_in(path: &[u8], found: &[u8]) -> Option<Vec<u8>> {
 }
 
 const EAGAIN: i64 = -11;
-/// Closes that are kept of one table of descriptors, and calls that made one.
-const CLOSES: usize = 1024;
-const MAKES: usize = 1024;
 /// Calls that are kept of those that made one number while another close of it had not returned.
 const REUSED: usize = 16;
 /// Exit signal of a process.

@@ -3,7 +3,7 @@
 use super::arrivals::{CallId, Place, Told};
 use super::calls::{Known, Sc};
 use super::emit::RESTARTS;
-use super::facts::{Facts, Waiting};
+use super::facts::Facts;
 use super::fsmodel::{InodeIx, NodeKind};
 use super::paths::PathId;
 use super::source::Source;
@@ -15,7 +15,7 @@ use super::world::{
 };
 use super::world::{O_TRUNC, detail_addr, detail_local};
 use ctrace_format::syscalls::{Family, Kind, Makes};
-use ctrace_format::{SockAddr, Syscall, SyscallFlags};
+use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
 
 /// Descriptors of a range that is closed whose users are waited for.
 const RANGE_MAX: usize = 1024;
@@ -72,6 +72,13 @@ impl Cx<'_> {
         let took_none = matches!(self.call.ret, EAGAIN | EINTR) || RESTARTS.contains(&self.call.ret);
         let looks = self.known.row().family == Family::Accept && (self.call.ret >= 0 || took_none);
         looks.then(|| self.fd(0))
+    }
+
+    /// Whether an accept got as far as to have a number for what it makes, whatever came of it.
+    pub(crate) fn took_number(&self) -> bool {
+        const ECONNABORTED: i64 = -103;
+        let accepts = self.known.row().family == Family::Accept;
+        accepts && (self.unfinished() || self.looking().is_some() || self.call.ret == ECONNABORTED)
     }
 
     /// Descriptors that it uses.
@@ -162,9 +169,29 @@ impl Model<'_> {
         self.world.tasks.get(task as usize).is_some_and(|state| state.ops == seq)
     }
 
-    /// The accept that has its number already and waits, while a call closes or makes a descriptor of the same table.
-    pub(crate) fn waiting_by_then(&self, cx: &Cx<'_>) -> Option<Waiting> {
-        self.facts.waiting_by_then.get(&cx.id()).copied().filter(|waiting| self.is_next(waiting.accept))
+    /// The number that an accept which may wait takes when it begins, in a table that tasks share: the one that it returned, or
+    /// if it returned none, one that nobody else gets.
+    pub(crate) fn number_held(&self, cx: &Cx<'_>) -> Option<i32> {
+        let highest = *self.facts.held_numbers.get(&self.world.procs[cx.proc as usize].files)?;
+        let held = cx.took_number() && self.world.blocks(cx.task, cx.fd(0));
+        let returned = !cx.unfinished() && cx.call.ret >= 0;
+        held.then_some(if returned { cx.call.ret as i32 } else { highest.saturating_add(1) })
+    }
+
+    /// Whether a call changes a table in which accepts hold numbers while they wait, and does so at once.
+    pub(crate) fn shares_numbers(&self, cx: &Cx<'_>) -> bool {
+        let files = self.world.procs[cx.proc as usize].files;
+        let row = cx.known.row();
+        let changes = match row.family {
+            Family::Close | Family::Clone => true,
+            // They wait for others while they do.
+            Family::Receive | Family::Accept => false,
+            Family::Open => {
+                matches!(cx.call.object.map(|o| self.source.object(o)), Some(Object::File { .. }))
+            }
+            _ => cx.call.ret >= 0 && !cx.makes().is_empty(),
+        };
+        changes && !cx.unfinished() && self.facts.held_numbers.contains_key(&files)
     }
 
     /// The socket that a call is about.

@@ -2,7 +2,7 @@
 
 use crate::support::{Script, all_as_expected, call, lasting, returns};
 use ctrace_program::{
-    Expect, Kind, Post, Sel, Step, TaskInfo, Wait, fds_operand, flags, soft_limit, task_flags,
+    Expect, Kind, NUMBER_ARG, Post, Sel, Step, TaskInfo, Wait, fds_operand, flags, soft_limit, task_flags,
 };
 
 fn inet(ip: [u8; 4], port: u16) -> Vec<u8> {
@@ -99,9 +99,9 @@ fn a_peer_whose_port_is_still_taken_connects_from_another() {
     all_as_expected(script, 8);
 }
 
-/// An accept takes its number before it waits: who gives a lower one back meanwhile finds out when the kernel has come to that.
+/// An accept has its number before it waits for a connection, and keeps it from all others.
 #[test]
-fn a_number_is_given_back_when_an_accept_has_taken_another() {
+fn an_accept_that_waits_takes_its_own_number_and_leaves_the_lower_ones() {
     const HERE: [u8; 4] = [127, 0, 0, 1];
     let mut script = Script::new();
     let thread = script.task(0, 1002, Some(0));
@@ -116,18 +116,19 @@ fn a_number_is_given_back_when_an_accept_has_taken_another() {
         .aux(u64::from(thread))
         .expect(Expect::Pid, i64::from(thread));
     script.push(0, clone);
-    // The thread comes to its accept later.
-    let mut accept = returns(libc::SYS_accept4, 5).imm(0, 3);
-    accept.think_sleep_ns = 30_000_000;
-    let accept = script.push(thread, accept);
-    let last = script.push(thread, returns(libc::SYS_close, 0).imm(0, 5));
+    // A lower number is free when the thread comes to its accept, which keeps the one that it gets.
+    let shares = |step: Step| step.with(flags::SHARES_NUMBERS);
+    let closed = script.push(0, shares(returns(libc::SYS_close, 0).imm(0, 4)));
+    let accept = returns(libc::SYS_accept4, 5).imm(0, 3).with(flags::HOLDS_NUMBER).imm(NUMBER_ARG, 5);
+    let accept = script.push_after(thread, accept, &[Wait::completed(0, closed)]);
+    let last = script.push(thread, shares(returns(libc::SYS_close, 0).imm(0, 5)));
     script.push(thread, Step::of(Kind::Park));
-    script.push(0, Step::of(Kind::AwaitNumber).imm(0, 5).imm(1, 3));
-    script.push(0, returns(libc::SYS_close, 0).imm(0, 4));
     let entered = [Wait::entered(thread, accept)];
-    script.push_after(0, returns(libc::SYS_socket, 4).imm(0, 2).imm(1, 1), &entered);
+    let socket = returns(libc::SYS_socket, 4).imm(0, 2).imm(1, 1).post(Post::Fd, 4);
+    script.push_after(0, shares(socket), &entered);
     script.push(0, returns(libc::SYS_connect, 0).imm(0, 4).arg(1, Sel::Data, server).imm(2, 16));
-    script.push_after(0, returns(libc::SYS_close, 0).imm(0, 4), &[Wait::completed(thread, last)]);
+    let close = shares(returns(libc::SYS_close, 0).imm(0, 4));
+    script.push_after(0, close, &[Wait::completed(thread, last)]);
     script.exit(0);
     let Some(outcome) = all_as_expected(script, 12) else { return };
     assert!(outcome.forced.is_empty(), "{outcome:#?}");

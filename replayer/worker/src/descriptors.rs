@@ -8,9 +8,8 @@ use ctrace_program::control::{Cause, status};
 use ctrace_program::{PARKED, Step};
 
 const F_DUPFD: u64 = 0;
-const F_GETFD: u64 = 1;
 const F_SETFD: u64 = 2;
-const F_DUPFD_CLOEXEC: u64 = 1030;
+pub const F_DUPFD_CLOEXEC: u64 = 1030;
 const O_CLOEXEC: u64 = 0o2_000_000;
 
 /// Descriptors that come with one message (`SCM_MAX_FD`, include/net/scm.h).
@@ -90,43 +89,6 @@ fn passed_with(header: u64, fds: &mut [i64; PASSED_MAX]) -> usize {
         at += size.next_multiple_of(8);
     }
     count
-}
-
-/// Numbers after the wanted one that an accept may have taken instead, when it looked just while that was being asked for.
-const NEAR: u64 = 4;
-
-/// Waits until a call of another thread has taken `number`, or one near it, for a descriptor that it has made or will make.
-/// Tells whether that came about, and was not forced.
-pub fn await_number(task: &Task, number: u64, open: u64) -> bool {
-    let forced = Forced::watch(task);
-    let mut rest = Rest::default();
-    let taken = loop {
-        let near = number + 1..=number + NEAR;
-        if is_taken(task, number, open) || near.into_iter().any(|other| is_held(task, other, open)) {
-            break true;
-        }
-        if forced.is_on(task) {
-            break false;
-        }
-        rest.take(task);
-    };
-    task.set_status(status::RUNNING);
-    taken
-}
-
-/// Whether a number is not free. So is each, as far as anybody can tell, where none can be asked for.
-fn is_taken(task: &Task, number: u64, open: u64) -> bool {
-    let got = marked(nr::FCNTL, [open, F_DUPFD_CLOEXEC, number, 0, 0]);
-    count(&task.slot.counters.engine_calls, 2);
-    if got >= 0 {
-        let _ = marked(nr::CLOSE, [got as u64, 0, 0, 0, 0]);
-    }
-    got != number as i64
-}
-
-/// Whether a number is taken and not yet that of a descriptor (`alloc_fd` and `fd_install`, fs/file.c).
-fn is_held(task: &Task, number: u64, open: u64) -> bool {
-    is_taken(task, number, open) && marked(nr::FCNTL, [number, F_GETFD, 0, 0, 0]) < 0
 }
 
 /// Moves each of `from` to its `to`. One that lies where another belongs goes out of the way first.

@@ -20,6 +20,7 @@ mod epoll;
 mod handed_over;
 mod image;
 mod interp;
+mod numbers;
 mod signal;
 mod state;
 
@@ -66,6 +67,8 @@ extern "C" fn start(stack: *const u64) -> ! {
     let Some(state) = state::Task::new(task as u32) else { die(104) };
     state.slot.step.store(step as u32, core::sync::atomic::Ordering::Relaxed);
     state.adopt();
+    // Threads that had their turn at the numbers of descriptors are gone.
+    state.slot.numbers.state.store(0, core::sync::atomic::Ordering::Relaxed);
     // A crash is nobody's business outside: a core handler or a core socket would be the host's. An exec makes a process
     // dumpable again; the signals that could have been the end of it before this are let through now.
     let _ = marked(arch::nr::PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0]);

@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::calls::{Sc, nr};
 use super::emit::{As, BUFFER_MAX, Beside, EdgeKind, Emit, Lowered};
 use super::environment::Surroundings;
-use super::facts::{Facts, Waiting, is_work};
+use super::facts::{Facts, is_work};
 use super::fsmodel::FsModel;
 use super::model::{Cx, Model};
 use super::order::{Descriptors, Order, Processes};
@@ -26,7 +26,7 @@ use crate::plan::environment::PeerProcess;
 use crate::plan::{CompileOptions, Plan};
 use ctrace_format::syscalls::Family;
 use ctrace_format::{ConnectionKind, Event, Process, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
-use ctrace_program::{BuildError, Kind, Step, Wait, flags};
+use ctrace_program::{BuildError, Kind, NUMBER_ARG, Step, Wait, flags};
 use ends::Ends;
 use std::fs::File;
 use std::path::Path;
@@ -276,19 +276,21 @@ impl Lower<'_> {
     }
 
     /// Accepts that were under way when the recording began have taken their numbers by then, and numbers are free whose
-    /// descriptors nobody was seen to close.
+    /// descriptors nobody was seen to close. An accept takes its own number, and others let it.
     fn free_numbers(&mut self, cx: &Cx<'_>, lowered: &mut Lowered, waits: &mut Vec<Wait>) {
         let (order, model) = self.looking();
-        let waiting = model.waiting_by_then(cx);
+        let (number, shares) = (model.number_held(cx), model.shares_numbers(cx));
         let (needs, mut free) = order.descriptors.after_early_accepts(&model, cx);
         free.extend(Descriptors::closed_unseen(&model, cx));
         self.emit.wait_for(cx.task, cx.call.t_ns, needs, waits);
         let close = Step::call(nr::close).with(flags::ENGINE);
         let first = free.into_iter().map(|fd| close.imm(0, fd as u64));
-        // It has begun; the kernel may not have given it its number yet.
-        let held =
-            |Waiting { fd, open, .. }| Step::of(Kind::AwaitNumber).imm(0, fd.into()).imm(1, open.into());
-        let first: Vec<Step> = waiting.map(held).into_iter().chain(first).collect();
+        let first: Vec<Step> = first.collect();
+        if let Some(number) = number {
+            lowered.step = lowered.step.with(flags::HOLDS_NUMBER).imm(NUMBER_ARG, number as u64);
+        } else if shares {
+            lowered.step.flags |= flags::SHARES_NUMBERS;
+        }
         lowered.late.at += first.len();
         lowered.pre.splice(0..0, first);
     }

@@ -1,6 +1,5 @@
 //! Numbers of descriptors: used after they were made, made after they were free, closed after they were used.
 
-use super::super::arrivals::CallId;
 use super::super::calls::Sc;
 use super::super::emit::{EdgeKind, Needs};
 use super::super::model::{Cx, Model};
@@ -9,8 +8,6 @@ use super::keep_latest;
 use ctrace_format::syscalls::Family;
 use rustc_hash::FxHashMap;
 
-/// Tasks that are kept of those that made descriptors of one table.
-const MAKERS: usize = 256;
 /// Tasks that are kept of those that used a descriptor.
 const USERS: usize = 16;
 const EBADF: i64 = -9;
@@ -30,9 +27,11 @@ struct Number {
 }
 
 impl Number {
-    /// The users of what a call closes that began at `start_ns`.
-    fn users_until(&self, start_ns: u64) -> &[Mark] {
-        if self.given_ns > start_ns { &self.used_before } else { &self.used }
+    /// Whether somebody has the number again before a close has returned.
+    fn is_given_before(&self, model: &Model<'_>, cx: &Cx<'_>) -> bool {
+        let closes = cx.known.row().family == Family::Close;
+        // Who has it may have begun before the close, and come to the table after it.
+        closes && (self.given_ns > cx.call.t_ns || model.facts.closed_late.contains(&cx.id()))
     }
 }
 
@@ -40,10 +39,6 @@ impl Number {
 #[derive(Debug, Default)]
 pub(crate) struct Descriptors {
     numbers: FxHashMap<(u32, i32), Number>,
-    /// The last call of each task that made a descriptor.
-    makers: FxHashMap<u32, Vec<Mark>>,
-    /// The same as it was when an accept began that others have made descriptors since.
-    makers_by_then: FxHashMap<CallId, Vec<Mark>>,
     /// Numbers that nobody gets before the accepts that were under way at the start have taken theirs.
     held: FxHashMap<u32, Vec<i32>>,
     /// The accepts that were under way at the start, as far as they have returned.
@@ -55,25 +50,23 @@ impl Descriptors {
         let files = model.world.procs[cx.proc as usize].files;
         let number = |fd: i32| self.numbers.get(&(files, fd));
         for number in cx.uses().into_iter().filter_map(number) {
-            needs.recorded(KIND, &number.made);
+            let is_given = number.is_given_before(model, cx);
+            needs.recorded(KIND, number.made.iter().filter(|_| !is_given));
             if cx.call.ret == EBADF {
                 // Somebody else had closed it by then.
                 needs.recorded(KIND, &number.freed);
             }
             if cx.known.row().family == Family::Close {
-                needs.recorded(KIND, number.users_until(cx.call.t_ns));
+                needs.recorded(KIND, if is_given { &number.used_before } else { &number.used });
             }
         }
         if cx.call.ret >= 0 {
-            // An accept has its number when it begins, however long it takes.
-            let accepts = cx.accepting().is_some();
             for number in cx.makes().into_iter().filter_map(number) {
                 // After who found it free.
                 needs.recorded(KIND, &number.used);
                 // A close gives the number back when it begins, so that another thread may have it before the close returns.
                 // Here it has it after that: what came sooner would be what is closed.
-                let freed = number.freed.iter().filter(|mark| mark.task != cx.task);
-                needs.done(KIND, freed.filter(|mark| !accepts || mark.start_ns < cx.call.t_ns));
+                needs.done(KIND, number.freed.iter().filter(|mark| mark.task != cx.task));
             }
         }
         if let Some(close) = model.facts.closed_by_then.get(&cx.id())
@@ -82,28 +75,9 @@ impl Descriptors {
             // It has not returned yet: a close is one step, and the next of its task.
             needs.passed(KIND, close.0, 0);
         }
-        if let Some(waiting) = model.waiting_by_then(cx) {
-            // It is the next step of its task, and waits still.
-            needs.entered(KIND, waiting.accept.0);
-        }
         for number in model.range_closed(cx).into_iter().filter_map(number) {
             needs.recorded(KIND, number.made.iter().chain(&number.used));
         }
-        self.after_who_made(model, cx, files, needs);
-    }
-
-    /// An accept takes a number before it waits for a connection (`__sys_accept4_file`, net/socket.c). Begun too early,
-    /// it would keep the number from who got it in the recording.
-    fn after_who_made(&self, model: &Model<'_>, cx: &Cx<'_>, files: u32, needs: &mut Needs) {
-        if cx.known.row().family != Family::Accept {
-            return;
-        }
-        let listener = model.world.ofd_of(cx.task, cx.fd(0));
-        if listener.is_none_or(|ofd| model.world.ofds[ofd as usize].nonblock) {
-            return;
-        }
-        let makers = self.makers_by_then.get(&cx.id()).or_else(|| self.makers.get(&files));
-        needs.recorded(KIND, makers.into_iter().flatten());
     }
 
     pub(super) fn remember(&mut self, model: &Model<'_>, cx: &Cx<'_>, mark: Mark) {
@@ -111,7 +85,7 @@ impl Descriptors {
         let closes = cx.known.row().family == Family::Close;
         for fd in cx.uses() {
             let number = self.numbers.entry((files, fd)).or_default();
-            if closes && number.given_ns > cx.call.t_ns {
+            if number.is_given_before(model, cx) {
                 // Somebody had the number again before this returned.
                 number.used_before.clear();
             } else if closes && cx.call.ret == 0 {
@@ -133,35 +107,14 @@ impl Descriptors {
                 }
                 (number.made, number.freed, number.given_ns) = (Some(mark), None, mark.start_ns);
             }
-            if !cx.makes().is_empty() {
-                self.made(model, files, mark);
-            }
         }
         if cx.seq == 0 && cx.accepting().is_some() && model.facts.early_accepts.contains_key(&files) {
             self.early.insert(cx.task, mark);
         }
-        self.makers_by_then.remove(&cx.id());
         if let Some(fd) = changes_description(cx) {
             // Whoever uses it after that finds it connected, or bound, or as it was told to be.
             self.numbers.entry((files, fd)).or_default().made = Some(mark);
         }
-    }
-
-    /// A call made a descriptor in a table.
-    fn made(&mut self, model: &Model<'_>, files: u32, mark: Mark) {
-        let makers = self.makers.entry(files).or_default();
-        let next = |task: TaskIx| model.world.tasks.get(task as usize).map(|task| task.ops);
-        for (accept, began_ns) in model.facts.patient.under_way(files, next) {
-            if accept.0 == mark.task {
-                continue;
-            }
-            if mark.start_ns >= began_ns {
-                self.makers_by_then.entry(accept).or_insert_with(|| makers.clone());
-            } else if let Some(then) = self.makers_by_then.get_mut(&accept) {
-                keep_latest(then, mark, MAKERS);
-            }
-        }
-        keep_latest(makers, mark, MAKERS);
     }
 
     /// Nobody gets these numbers before the accepts that were under way at the start have taken theirs.

@@ -1,6 +1,7 @@
 //! Listeners that several tasks share, and addresses that several listeners share.
 
 use super::*;
+use ctrace_program::NUMBER_ARG;
 
 const EPOLLIN: u32 = 1;
 const CHILD: u64 = 17;
@@ -445,7 +446,7 @@ fn a_lock_is_asked_for_when_whoever_had_it_before_has_got_it() {
 }
 
 #[test]
-fn a_number_is_closed_when_the_accept_that_did_not_get_it_has_another() {
+fn an_accept_that_waits_takes_its_own_number_while_others_let_it() {
     let mut t = Mem::new();
     let [a, b] = threads(&mut t);
     t.listen_as(a, 3, 1, 0);
@@ -455,20 +456,39 @@ fn a_number_is_closed_when_the_accept_that_did_not_get_it_has_another() {
     let start_ns = t.now;
     t.now += 100;
     t.call(a, "close", [4, 0, 0, 0, 0, 0], 0);
+    t.call(a, "read", [5, 0, 1, 0, 0, 0], 1);
     t.comes(11, 1001);
     t.accept(b, 3, 6, 11, 1001);
-    if let Some(Event::Syscall(call)) = t.events.last_mut() {
-        call.duration_ns += call.t_ns - start_ns;
-        call.t_ns = start_ns;
-    }
+    began_at(&mut t, start_ns);
+    // Nobody comes any more.
+    t.call(b, "accept4", [3, 0, 0, 0, 0, 0], 0).flags = SyscallFlags::NO_EXIT;
     let plan = t.plan();
-    let accept = steps(&plan, 1).iter().position(|step| step.nr == named("accept4")).unwrap() as u32;
-    assert_eq!(waits_of(&plan, 0, "close"), [Wait::entered(1, accept)]);
-    // Begun is not yet there: the number is asked for as well.
-    let first = steps(&plan, 0);
-    let close = first.iter().rposition(|s| s.nr == named("close") && s.flags & flags::ENGINE == 0).unwrap();
-    let held = &first[close - 1];
-    assert_eq!((held.kind, held.args[0], held.args[1]), (Kind::AwaitNumber as u8, 6, 3));
+    let accepts: Vec<(u32, u64)> = steps(&plan, 1)
+        .iter()
+        .filter(|step| step.nr == named("accept4"))
+        .map(|step| (step.flags & flags::HOLDS_NUMBER, step.args[NUMBER_ARG]))
+        .collect();
+    // The one that never returned has a number that nobody else has.
+    assert_eq!(accepts, [(flags::HOLDS_NUMBER, 6), (flags::HOLDS_NUMBER, 7)]);
+    let shares = |name| {
+        let first = steps(&plan, 0);
+        let step = first.iter().rev().find(|s| s.nr == named(name) && s.flags & flags::ENGINE == 0).unwrap();
+        step.flags & flags::SHARES_NUMBERS != 0
+    };
+    assert!(shares("close") && shares("openat") && !shares("read"));
+    // Neither waits for the other.
+    assert!(waits_of(&plan, 0, "close").is_empty());
+}
+
+#[test]
+fn an_accept_of_the_only_thread_has_its_number_by_itself() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.listen_as(a, 3, 1, 0);
+    t.comes(11, 1001);
+    t.accept(a, 3, 4, 11, 1001);
+    let plan = t.plan();
+    assert!(steps(&plan, 0).iter().all(|s| s.flags & (flags::HOLDS_NUMBER | flags::SHARES_NUMBERS) == 0));
 }
 
 /// The last event, a call, began at a time and has just returned.
@@ -487,52 +507,6 @@ fn third(t: &mut Mem, a: TaskId) -> TaskId {
     c
 }
 
-#[test]
-fn an_accept_begins_when_all_have_the_numbers_that_they_had_by_then() {
-    let mut t = Mem::new();
-    let [a, b] = threads(&mut t);
-    let c = third(&mut t, a);
-    t.listen_as(a, 3, 1, 0);
-    let file = t.file(b"/f", 10);
-    t.open(c, b"/f", 0, 4, Some(file));
-    let start_ns = t.now;
-    t.now += 100;
-    // Calls of others while it waits hide nothing.
-    for _ in 0..100 {
-        t.open(c, b"/f", 0, 6, Some(file));
-        t.call(c, "close", [6, 0, 0, 0, 0, 0], 0);
-    }
-    t.comes(11, 1001);
-    t.accept(b, 3, 5, 11, 1001);
-    began_at(&mut t, start_ns);
-    let plan = t.plan();
-    let open = steps(&plan, 2).iter().position(|step| step.nr == named("openat")).unwrap() as u32;
-    assert!(waits_of(&plan, 1, "accept4").contains(&Wait::completed(2, open)));
-}
-
-#[test]
-fn whoever_closes_lower_numbers_waits_for_the_accept_that_did_not_get_them() {
-    let mut t = Mem::new();
-    let [a, b] = threads(&mut t);
-    let c = third(&mut t, a);
-    t.listen_as(a, 3, 1, 0);
-    let file = t.file(b"/f", 10);
-    t.open(a, b"/f", 0, 4, Some(file));
-    t.open(c, b"/f", 0, 5, Some(file));
-    let start_ns = t.now;
-    t.now += 100;
-    t.call(a, "close", [4, 0, 0, 0, 0, 0], 0);
-    t.call(c, "close", [5, 0, 0, 0, 0, 0], 0);
-    t.comes(11, 1001);
-    t.accept(b, 3, 6, 11, 1001);
-    began_at(&mut t, start_ns);
-    let plan = t.plan();
-    let accept = steps(&plan, 1).iter().position(|step| step.nr == named("accept4")).unwrap() as u32;
-    for task in [0, 2] {
-        assert_eq!(waits_of(&plan, task, "close"), [Wait::entered(1, accept)], "{task}");
-    }
-}
-
 /// A close that lingers, while another thread gets the number and gives it back.
 #[test]
 fn a_number_may_come_and_go_while_it_is_being_closed() {
@@ -549,6 +523,25 @@ fn a_number_may_come_and_go_while_it_is_being_closed() {
     let close = steps(&plan, 1).iter().position(|step| step.nr == named("close")).unwrap() as u32;
     assert_eq!(waits_of(&plan, 0, "openat"), [Wait::completed(1, close)]);
     assert!(!plan.environment.preopened.iter().any(|one| one.fd == 5), "{:?}", plan.environment.preopened);
+}
+
+#[test]
+fn a_close_does_not_wait_for_who_was_on_the_way_to_its_number() {
+    let mut t = Mem::new();
+    let [a, b] = threads(&mut t);
+    let (old, new) = (t.file(b"/old", 10), t.file(b"/new", 10));
+    t.open(b, b"/old", 0, 5, Some(old));
+    let opens_ns = t.now;
+    let closes_ns = opens_ns + 100;
+    t.now += 1_000;
+    t.open(a, b"/new", 0, 5, Some(new));
+    began_at(&mut t, opens_ns);
+    t.call(b, "close", [5, 0, 0, 0, 0, 0], 0).object = Some(old);
+    began_at(&mut t, closes_ns);
+    let plan = t.plan();
+    let close = steps(&plan, 1).iter().position(|step| step.nr == named("close")).unwrap() as u32;
+    assert_eq!(waits_of(&plan, 0, "openat"), [Wait::completed(1, close)]);
+    assert!(waits_of(&plan, 1, "close").is_empty());
 }
 
 /// Two closes of one number that linger, each of a descriptor of its own.

@@ -304,20 +304,6 @@ fn accepts_under_way_at_the_start_begin_in_the_order_in_which_they_return() {
 }
 
 #[test]
-fn a_number_is_freed_after_the_accept_that_had_taken_another() {
-    let (mut t, tasks) = threads(2);
-    t.call(tasks[0], "socket", [2, 1, 0, 0, 0, 0], 3);
-    t.call(tasks[0], "socket", [2, 1, 0, 0, 0, 0], 4);
-    let accept = t.call(tasks[1], "accept", [3, 0, 0, 0, 0, 0], 5);
-    accept.duration_ns = 50_000;
-    t.call(tasks[0], "close", [4, 0, 0, 0, 0, 0], 0);
-    let plan = t.plan();
-    let accept = steps(&plan, 1).iter().position(|s| s.nr == named("accept")).unwrap() as u32;
-    let (held, on) = waits(&t, 0).into_iter().find(|(step, _)| step.kind == Kind::AwaitNumber as u8).unwrap();
-    assert_eq!((held.args[0], on), (5, vec![Wait::entered(1, accept)]));
-}
-
-#[test]
 fn a_wait_that_a_signal_ended_lets_signals_through() {
     let mut t = Mem::new();
     let a = t.add_task(10, 10);

@@ -408,6 +408,11 @@ impl World {
         state.threads > 1 || self.files[state.files as usize].users > 1
     }
 
+    /// Whether calls on a descriptor wait.
+    pub(crate) fn blocks(&self, task: TaskIx, fd: i32) -> bool {
+        self.ofd_of(task, fd).is_some_and(|ofd| !self.ofds[ofd as usize].nonblock)
+    }
+
     /// The working directory of a task, and what comes with it.
     pub(crate) fn fs_of(&self, task: TaskIx) -> &FsState {
         let proc = &self.procs[self.tasks[task as usize].proc as usize];

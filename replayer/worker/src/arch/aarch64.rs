@@ -18,6 +18,8 @@ pub mod nr {
     pub const SETSOCKOPT: u32 = 208;
     pub const CONNECT: u32 = 203;
     pub const PPOLL: u32 = 73;
+    /// With five arguments.
+    pub const SELECT: Option<u32> = None;
     pub const MADVISE: u32 = 233;
     pub const SHMAT: u32 = 196;
     pub const CLONE: u32 = 220;

@@ -18,6 +18,8 @@ pub mod nr {
     pub const SETSOCKOPT: u32 = 54;
     pub const CONNECT: u32 = 42;
     pub const PPOLL: u32 = 271;
+    /// With five arguments.
+    pub const SELECT: Option<u32> = Some(23);
     pub const MADVISE: u32 = 28;
     pub const SHMAT: u32 = 30;
     pub const CLONE: u32 = 56;

@@ -1,14 +1,15 @@
 //! Tasks begin and end: clone, exec, exit, and the gate before the recorded begin.
 
 use super::{
-    CLONE_NAMESPACES, CLONE_PIDFD, CLONE_SETTLS, CLONE_VM, NEVER, SIG_BLOCK, bad_step, complete, count_done,
-    enter, matches, registers, take_recorded_time,
+    CLONE_FILES, CLONE_NAMESPACES, CLONE_PIDFD, CLONE_SETTLS, CLONE_VM, NEVER, SIG_BLOCK, bad_step, complete,
+    count_done, enter, matches, registers, take_recorded_time,
 };
 use crate::SIG_SETMASK;
 use crate::arch::{self, nr};
 use crate::args::{Scratch, decimal};
 use crate::descriptors::renumber;
 use crate::engine::{futex_wait, marked, now_ns, publish};
+use crate::numbers::Turn;
 use crate::state::{Task, control, count, slot, stack_bottom, stack_top, word};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, STACK_BYTES, status};
@@ -55,6 +56,10 @@ pub(super) fn clone(task: &Task, index: u32, step: &Step) {
         regs[2] = if pidfd { pidfd_at } else { ptid };
         regs[arch::CLONE_CTID_ARG] = ctid;
         regs[arch::CLONE_TLS_ARG] = tls;
+    }
+    if clone_flags & CLONE_FILES == 0 {
+        // What an accept has taken until it has its number is nothing that a child gets.
+        drop(Turn::of(task, index, step, &regs));
     }
     child_slot.step.store(0, Relaxed);
     child_slot.status.store(status::RUNNING, Relaxed);

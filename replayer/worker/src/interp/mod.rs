@@ -7,7 +7,7 @@ use crate::alarm;
 use crate::arch::{self, nr};
 use crate::args::{Scratch, resolve};
 use crate::bounds::{allows, is_engine_memory};
-use crate::descriptors::{MMSGHDR, await_number, place_passed, renumber, renumber_all};
+use crate::descriptors::{MMSGHDR, place_passed, renumber, renumber_all};
 use crate::elsewhere::{EADDRNOTAVAIL, move_socket};
 use crate::engine::{
     Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled,
@@ -15,6 +15,7 @@ use crate::engine::{
 };
 use crate::epoll::delivered;
 use crate::handed_over::early;
+use crate::numbers::Turn;
 use crate::state::{Task, blob, control, count, slot, value, word};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU32, fence};
@@ -34,6 +35,7 @@ const EINTR: i64 = -4;
 const EAGAIN: i64 = -11;
 const EINVAL: i64 = -22;
 const POLLIN: i16 = 1;
+const CLONE_FILES: u64 = 0x400;
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VM: u64 = 0x100;
 const CLONE_NAMESPACES: u64 = 0x7e02_0000;
@@ -131,12 +133,6 @@ pub fn run(task: &Task, depth: u32) {
                 complete(task, index);
             }
             Some(Kind::Sync) => complete(task, index),
-            Some(Kind::AwaitNumber) => {
-                if !await_number(task, step.args[0], step.args[1]) {
-                    task.diverge(index, step, Cause::Renumber, step.args[0] as i64, 0);
-                }
-                complete(task, index);
-            }
             Some(Kind::Park) => {
                 publish(task.slot, index.wrapping_mul(2).wrapping_add(1));
                 park(task)
@@ -314,6 +310,7 @@ fn call(task: &Task, index: u32, step: &Step) {
         regs[5] = fault_tag(step.expect);
         count(&task.slot.counters.emulated, 1);
     }
+    let _turn = Turn::of(task, index, step, &regs);
     let forced = Forced::watch(task);
     // Another one, when the kernel makes the call again after a handler.
     let (mut index, mut step) = (index, *step);
