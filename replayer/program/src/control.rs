@@ -281,5 +281,5 @@ pub struct JournalEntry {
 }
 
 const _: () = assert!(size_of::<ControlHeader>() <= 4096);
-const _: () = assert!(size_of::<TaskSlot>() == 640);
+const _: () = assert!(size_of::<TaskSlot>() == 768);
 const _: () = assert!(size_of::<JournalEntry>() == 40);

@@ -61,6 +61,9 @@ impl Lower<'_> {
         let made =
             self.peers.connect(emit, sock, (&self.world, place), from.as_ref(), &to, kind, at_ns, &after)?;
         self.order.arrivals.made(place, made);
+        if let Some(first) = self.facts.firsts.of(sock) {
+            self.peers.speaks(sock, first);
+        }
         Ok(())
     }
 
