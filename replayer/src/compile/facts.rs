@@ -51,8 +51,9 @@ pub(crate) struct Facts {
     pub(crate) firsts: Firsts,
     /// Sockets that received a reset, by cookie: when.
     pub(crate) reset: FxHashMap<u64, u64>,
-    /// Sockets that received a reset instead of an acknowledgement of their end, by cookie.
-    pub(crate) unheard: FxHashSet<u64>,
+    /// Sockets that received a reset instead of an acknowledgement of their end, by cookie: how many bytes had come to them
+    /// in all.
+    pub(crate) unheard: FxHashMap<u64, u64>,
     /// Sockets that sent or received a reset, by cookie: how many bytes had come to them in all; 0: not known.
     pub(crate) cut_off: FxHashMap<u64, u64>,
     /// Address of each socket, as last known: what a bind to any port came to.
@@ -232,6 +233,10 @@ fn futex(matcher: &mut Matcher, world: &World, task: TaskIx, call: &Syscall, end
     }
 }
 
+/// So much a socket sends before anything of it is acknowledged (`TCP_INIT_CWND`, include/net/tcp.h, of segments that are
+/// smaller nowhere).
+const UNHEARD_BYTES: u64 = 10 * 536;
+
 /// Looks at the whole recording.
 pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let seed = discover(source)?;
@@ -243,7 +248,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut tid_words: FxHashMap<Word, Vec<TaskIx>> = FxHashMap::default();
     let mut inside: FxHashSet<u32> = FxHashSet::default();
     let mut reset = FxHashMap::default();
-    let mut unheard = FxHashSet::default();
+    let mut unheard = FxHashMap::default();
     let mut firsts = Firsts::default();
     let mut cut_off: FxHashMap<u64, u64> = FxHashMap::default();
     let mut refusals = Refusals::default();
@@ -294,7 +299,13 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 ConnectionKind::ResetSent if c.cookie.0 != 0 => {
                     cut_off.entry(c.cookie.0).or_insert(0);
                 }
-                ConnectionKind::Closed { bytes_received, .. } => {
+                ConnectionKind::Closed { bytes_received, bytes_sent, .. } => {
+                    // What was sent, and not acknowledged, did not keep them from sending more.
+                    if let Some(bytes) = unheard.get_mut(&c.cookie.0)
+                        && bytes_sent <= UNHEARD_BYTES
+                    {
+                        *bytes = bytes_received;
+                    }
                     // The kernel counts from the connection's begin: if the recording did not see that, nobody knows how much of
                     // it was read before.
                     if connects.established.contains_key(&c.cookie.0)
@@ -311,7 +322,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 ConnectionKind::State { old: TcpState::FinWait1, new: TcpState::Close, .. }
                     if reset.contains_key(&c.cookie.0) =>
                 {
-                    unheard.insert(c.cookie.0);
+                    unheard.insert(c.cookie.0, 0);
                 }
                 _ => connects.changed(c),
             }
@@ -556,7 +567,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         locals,
         firsts,
         reset,
-        unheard,
+        unheard: unheard.into_iter().filter(|(_, bytes)| *bytes > 0).collect(),
         cut_off,
         fin,
         arrivals,

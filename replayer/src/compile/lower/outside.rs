@@ -40,7 +40,7 @@ impl Lower<'_> {
             let reset_ns = self.facts.reset.get(&state.cookie).copied();
             // A shutdown found the connection there: the other end had not gone by then.
             let there = self.order.streams.ended_before(sock, at_ns).map(|mark| self.emit.done(mark));
-            let unheard = by.filter(|_| self.facts.unheard.contains(&state.cookie));
+            let unheard = by.filter(|_| self.facts.unheard.contains_key(&state.cookie));
             let leaving = Leaving { total: state.sent, at_ns, reset_ns, after: there, unheard };
             self.peers.closed(&mut self.emit, sock, leaving)?;
             let (order, model) = self.looking();

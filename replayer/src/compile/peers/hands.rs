@@ -88,17 +88,16 @@ impl Peers {
         lane: Option<usize>,
         at_ns: u64,
     ) -> Result<(Act, usize), CompileError> {
-        let (before_ns, lane) = match lane {
-            Some(lane) => (0, lane),
-            None => {
-                let (before_ns, hand) = match self.hand(at_ns) {
-                    Some(hand) => hand,
-                    None => (0, self.new_lane(emit)?),
-                };
-                self.free.remove(&(before_ns, hand));
-                self.free.insert((at_ns, hand));
-                (before_ns, hand)
-            }
+        let (before_ns, lane) = if let Some(lane) = lane {
+            (0, lane)
+        } else {
+            let (before_ns, hand) = match self.hand(at_ns) {
+                Some(hand) => hand,
+                None => (0, self.new_lane(emit)?),
+            };
+            self.free.remove(&(before_ns, hand));
+            self.free.insert((at_ns, hand));
+            (before_ns, hand)
         };
         Ok((Act { task: self.lanes[lane].task, waits: Vec::new(), before_ns }, lane))
     }

@@ -34,6 +34,10 @@ const THREAD: u64 = 0x5_0f00;
 const SOL_SOCKET: u64 = 1;
 const SO_REUSEADDR: u64 = 2;
 const SO_LINGER: u64 = 13;
+const IPPROTO_IP: u64 = 0;
+const IP_MINTTL: u64 = 21;
+const IPPROTO_IPV6: u64 = 41;
+const IPV6_MINHOPCOUNT: u64 = 73;
 const IPPROTO_TCP: u64 = 6;
 const TCP_NODELAY: u64 = 1;
 const AF_INET: u64 = 2;
@@ -84,6 +88,9 @@ struct Conn {
     done: Option<Wait>,
     /// What it said before the compiler met the call that takes it.
     said: u64,
+    /// Bytes that its steps so far send, and after how many of them it acknowledges nothing more.
+    sent: u64,
+    hears_until: Option<u64>,
 }
 
 impl Conn {
@@ -104,6 +111,8 @@ impl Conn {
             last_act_ns: at_ns,
             done: None,
             said: 0,
+            sent: 0,
+            hears_until: None,
         }
     }
 

@@ -1,7 +1,10 @@
 //! A peer plays its connection turn by turn: it receives, waits, sends and closes.
 
 use super::hands::{Act, LEFT};
-use super::{Carrier, Conn, FIRST_FD, MSG_NOSIGNAL, Peers, THREAD, end_step, extra, recv_step, resets};
+use super::{
+    Carrier, Conn, FIRST_FD, IP_MINTTL, IPPROTO_IP, IPPROTO_IPV6, IPV6_MINHOPCOUNT, MSG_NOSIGNAL, Peers,
+    THREAD, end_step, extra, recv_step, resets,
+};
 use crate::compile::calls::nr;
 use crate::compile::emit::{EdgeKind, Emit};
 use crate::compile::world::SockIx;
@@ -12,9 +15,6 @@ use std::collections::BTreeSet;
 
 /// One stream step moves at most this much.
 pub(super) const PART_BYTES: u64 = 1 << 20;
-/// The kernel takes this much for a socket that nobody reads from (the first window, `tcp_select_initial_window`,
-/// net/ipv4/tcp_output.c).
-const UNREAD_BYTES: u64 = 32 << 10;
 
 /// How far in time an arrival is from the moment before, and what it waits for.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ pub(crate) struct Leaving {
     pub(crate) reset_ns: Option<u64>,
     /// A step that found them there.
     pub(crate) after: Option<Wait>,
-    /// The workload's close, when the reset was all that they answered to it: they left without reading what came last.
+    /// The workload's close, when the reset was all that they answered to it: they read nothing of what came last.
     pub(crate) unheard: Option<Wait>,
 }
 
@@ -71,6 +71,20 @@ fn receive_up_to(
         let done = act.put(emit, &recv)?;
         conn.done = conn.shared.then_some(done);
     }
+    Ok(())
+}
+
+/// From here on, a peer acknowledges nothing. In the sandbox, acknowledgements come at once, and of a socket whose end was
+/// acknowledged nothing is left that a reset could come to (`tcp_time_wait`, `net/ipv4/tcp_minisocks.c`). So the peer does not
+/// take what has not come from afar: no packet has so many hops left (`tcp_v4_rcv`, `net/ipv4/tcp_ipv4.c`).
+fn hears_no_more(emit: &mut Emit, act: &mut Act, conn: &Conn) -> Result<(), CompileError> {
+    let most = emit.data(&255_u32.to_ne_bytes())?;
+    let (level, option) = match &conn.at {
+        Some(SockAddr::Inet(at)) if at.is_ipv6() => (IPPROTO_IPV6, IPV6_MINHOPCOUNT),
+        _ => (IPPROTO_IP, IP_MINTTL),
+    };
+    let step = extra(nr::setsockopt).imm(0, u64::from(conn.fd)).imm(1, level).imm(2, option);
+    act.put(emit, &step.arg(3, Sel::Data, most).imm(4, 4).expect(Expect::Exact, 0))?;
     Ok(())
 }
 
@@ -128,6 +142,10 @@ impl Peers {
         conn.last_ns = conn.last_ns.max(turn.at_ns);
         for wait in after {
             act.wait(emit, EdgeKind::NotYet, *wait);
+        }
+        conn.sent = conn.sent.saturating_add(n);
+        if conn.hears_until == Some(conn.sent) {
+            hears_no_more(emit, &mut act, conn)?;
         }
         let mut think = gap;
         let fd = conn.fd;
@@ -246,6 +264,14 @@ impl Peers {
         Ok(())
     }
 
+    /// Somebody who has just connected sends so many bytes in all, and then acknowledges nothing more, see
+    /// [`Leaving::unheard`].
+    pub(crate) fn will_not_hear(&mut self, sock: SockIx, sends: u64) {
+        if let Some(conn) = self.conns.get_mut(&sock) {
+            conn.hears_until = Some(sends);
+        }
+    }
+
     /// The workload closed its end.
     pub(crate) fn closed(
         &mut self,
@@ -301,9 +327,10 @@ impl Peers {
         leaving: Leaving,
     ) -> Result<(), CompileError> {
         let Leaving { total, at_ns, reset_ns, after, unheard } = leaving;
-        // Reading acknowledges what was read, and the end with it; what is not read has to fit in there.
-        let total = if unheard.is_some() { total.saturating_sub(UNREAD_BYTES) } else { total };
-        receive_up_to(emit, &mut act, conn, total, at_ns)?;
+        let unheard = unheard.filter(|_| conn.hears_until.is_some());
+        if unheard.is_none() {
+            receive_up_to(emit, &mut act, conn, total, at_ns)?;
+        }
         if !conn.is_datagram() {
             match unheard {
                 Some(closed) => act.wait(emit, EdgeKind::Connection, closed),
