@@ -311,7 +311,9 @@ impl Peers {
             return self.all_leave(emit, LEFT, at_ns);
         }
         if !conn.over {
-            let act = self.act(emit, &mut conn, at_ns)?;
+            // Until the reset, whoever is to send it does nothing else.
+            let until_ns = leaving.reset_ns.map_or(at_ns, |reset_ns| reset_ns.max(at_ns));
+            let act = self.act(emit, &mut conn, until_ns)?;
             self.part(emit, act, &mut conn, leaving)?;
         }
         self.free(&conn, at_ns);
@@ -340,7 +342,7 @@ impl Peers {
             }
             if let Some(reset_ns) = reset_ns {
                 let mut then = Step::of(Kind::Sync);
-                then.think_sleep_ns = reset_ns.saturating_sub(at_ns);
+                then.think_sleep_ns = reset_ns.saturating_sub(at_ns.max(act.before_ns));
                 then.t_ns = reset_ns;
                 act.put(emit, &then)?;
                 resets(emit, act.task, conn.fd)?;
