@@ -53,7 +53,7 @@ pub const CHUNK_STEPS: u32 = 256;
 /// First word of a program.
 pub const PROGRAM_MAGIC: u64 = 0x314d_4152_4754_4343; // "CCTGRAM1"
 /// Changes whenever the meaning of any structure of this crate changes.
-pub const LAYOUT_VERSION: u32 = 7;
+pub const LAYOUT_VERSION: u32 = 8;
 /// Value of the sixth argument of the engine's own calls; the same as `ctrace_abi::ENGINE_MARK`.
 pub const ENGINE_MARK: u64 = 0xC7AC_E0E0_5EED_0001;
 /// First of the numbers at which a descriptor waits until its own is free: above what programs commonly reach, below the

@@ -2,26 +2,28 @@
 //!
 //! A task that woke all its sleepers whenever it moves would wake each of `n` for every other of them. So a sleeper has a
 //! futex word by where its place is: one for each place of the eight around it, one for each eight of the 64 around those, one
-//! for each 64 of every 1,024 beyond them. A task that passes a place wakes the words of that place alone. A sleeper that
-//! waited for an eight or a 64 sleeps again, for a nearer one: it is woken at most three times, and once more for every 1,024
-//! places.
+//! for each 64 of the 1,024 around those, and so on up to 262,144 and for each part of those beyond. A task that passes a place
+//! wakes the words of that place alone. A sleeper that waited for many sleeps again, for a nearer one: it is woken at most
+//! five times, and once more for every 262,144 places. Many sleep for long: those who play connections that come much later.
 
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 /// Futex words of a task.
-pub const WORDS: usize = 32;
-/// First word of the eights, and of the 64s.
+pub const WORDS: usize = 64;
+/// First word of the eights, of the 64s, of the 1,024s, and of the 16,384s.
 const EIGHTS: u32 = 8;
 const SIXTY_FOURS: u32 = 16;
+const THOUSANDS: u32 = 32;
+const FAR: u32 = 48;
 
 /// The sleepers of one task.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Sleepers {
     /// The words that somebody may sleep on, a bit each.
-    asleep: AtomicU32,
+    asleep: AtomicU64,
     /// Bumped when those who sleep on them are woken. Futex words.
-    words: [AtomicU32; WORDS],
+    words: [[AtomicU32; WORDS / 2]; 2],
 }
 
 /// A word to sleep on as long as it has a value.
@@ -45,7 +47,7 @@ impl Sleepers {
                 return None;
             }
             let place = place(at, target);
-            let word = &self.words[place as usize % WORDS];
+            let word = self.word(place);
             let value = word.load(SeqCst);
             self.asleep.fetch_or(1 << place, SeqCst);
             let now = seq.load(SeqCst);
@@ -70,16 +72,21 @@ impl Sleepers {
 
     /// Wakes all who sleep: they look again.
     pub fn all(&self, wake: impl FnMut(&AtomicU32)) {
-        self.rouse(u32::MAX, wake);
+        self.rouse(u64::MAX, wake);
     }
 
-    fn rouse(&self, mut which: u32, mut wake: impl FnMut(&AtomicU32)) {
+    const fn word(&self, place: u32) -> &AtomicU32 {
+        let place = place as usize % WORDS;
+        &self.words[place * 2 / WORDS][place % (WORDS / 2)]
+    }
+
+    fn rouse(&self, mut which: u64, mut wake: impl FnMut(&AtomicU32)) {
         if which == 0 {
             return;
         }
         self.asleep.fetch_and(!which, SeqCst);
         while which != 0 {
-            let word = &self.words[which.trailing_zeros() as usize % WORDS];
+            let word = self.word(which.trailing_zeros());
             which &= which - 1;
             word.fetch_add(1, SeqCst);
             wake(word);
@@ -93,14 +100,22 @@ const fn place(at: u32, target: u32) -> u32 {
         target & 7
     } else if at >> 6 == target >> 6 {
         EIGHTS + ((target >> 3) & 7)
-    } else {
+    } else if at >> 10 == target >> 10 {
         SIXTY_FOURS + ((target >> 6) & 15)
+    } else if at >> 14 == target >> 14 {
+        THOUSANDS + ((target >> 10) & 15)
+    } else {
+        FAR + ((target >> 14) & 15)
     }
 }
 
 /// The words, a bit each, of the places after `from` up to `to`.
-const fn words(from: u32, to: u32) -> u32 {
-    ring(from, to, 8) | ring(from >> 3, to >> 3, 8) << EIGHTS | ring(from >> 6, to >> 6, 16) << SIXTY_FOURS
+const fn words(from: u32, to: u32) -> u64 {
+    let near = ring(from, to, 8) | ring(from >> 3, to >> 3, 8) << EIGHTS;
+    let near = near | ring(from >> 6, to >> 6, 16) << SIXTY_FOURS;
+    near as u64
+        | (ring(from >> 10, to >> 10, 16) as u64) << THOUSANDS
+        | (ring(from >> 14, to >> 14, 16) as u64) << FAR
 }
 
 /// The numbers after `from` up to `to`, a bit each, in a ring of `size` bits.
@@ -123,8 +138,18 @@ mod tests {
 
     #[test]
     fn who_sleeps_is_woken_by_the_time_the_task_is_there() {
-        for (from, target) in [(0, 1), (0, 7), (5, 9), (7, 8), (3, 64), (60, 70), (1, 5_000), (1_000, 2_025)]
-        {
+        for (from, target) in [
+            (0, 1),
+            (0, 7),
+            (5, 9),
+            (7, 8),
+            (3, 64),
+            (60, 70),
+            (1, 5_000),
+            (1_000, 2_025),
+            (16_383, 16_384),
+            (5, 700_001),
+        ] {
             let (mut at, mut woken) = (from, 0);
             while at < target {
                 let word = place(at, target);
@@ -132,7 +157,7 @@ mod tests {
                 at = until.expect("never woken");
                 woken += 1;
             }
-            assert!(woken <= 3 + (target - from).div_ceil(1_024), "{from} to {target}: {woken}");
+            assert!(woken <= 5 + ((target - from) >> 18), "{from} to {target}: {woken}");
         }
     }
 

@@ -217,7 +217,8 @@ impl Queue {
     fn settle_one(&mut self, overtaken: &mut FxHashMap<CallId, CallId>) {
         let Some((one, accept)) = self.recent.pop_front() else { return };
         if let Some(before) = self.last
-            && before.end_ns > accept.end_ns
+            // Of two that returned at one moment, either may be told of first.
+            && before.end_ns >= accept.end_ns
             && before.call.0 != accept.call.0
         {
             overtaken.insert(accept.call, before.call);
@@ -277,7 +278,7 @@ impl Arrivals {
             connects.sort_unstable_by_key(|(position, _)| *position);
             for pair in connects.windows(2) {
                 let (before, after) = (pair[0].1, pair[1].1);
-                if before.end_ns > after.end_ns && before.call.0 != after.call.0 {
+                if before.end_ns >= after.end_ns && before.call.0 != after.call.0 {
                     self.overtaken.insert(after.call, before.call);
                     self.overtaking.insert(before.call);
                 }
@@ -324,6 +325,16 @@ mod tests {
         assert!(all.is_overtaking((1, 0)) && !all.is_overtaking((0, 0)));
         assert_eq!(all.place(13), Some(Place { listener: L, position: 2 }));
         assert_eq!(all.place_of_cookie(1), Some(Place { listener: L, position: 0 }));
+    }
+
+    #[test]
+    fn of_two_accepts_that_return_at_one_moment_the_second_may_be_told_of_first() {
+        let mut seen = Observed::default();
+        seen.accepted(L, span(0, 0, 1_007, 1_030), 12, 2, Some(200), None);
+        seen.accepted(L, span(1, 0, 1_000, 1_030), 11, 1, Some(100), None);
+        let all = seen.finish();
+        assert_eq!(order(&all), [1, 2]);
+        assert_eq!(all.overtaken((0, 0)), Some((1, 0)));
     }
 
     #[test]

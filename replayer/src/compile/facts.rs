@@ -6,6 +6,7 @@ use super::budget::Budget;
 use super::calls::Sc;
 use super::connects::Connects;
 use super::datagrams::Datagrams;
+use super::firsts::Firsts;
 use super::fsmodel::FsModel;
 use super::futexes::{ANY, Joins, Matcher, SHARED, Sleep, Wakes, Waking, Word};
 use super::links::{Links, Observed};
@@ -47,8 +48,13 @@ pub(crate) struct Facts {
     pub(crate) tasks: Vec<TaskFact>,
     /// Datagrams that nobody took.
     pub(crate) refusals: Refusals,
+    /// What came first to each connection.
+    pub(crate) firsts: Firsts,
     /// Sockets that received a reset, by cookie: when.
     pub(crate) reset: FxHashMap<u64, u64>,
+    /// Sockets that received a reset instead of an acknowledgement of their end, by cookie: how many bytes had come to them
+    /// in all.
+    pub(crate) unheard: FxHashMap<u64, u64>,
     /// Sockets that sent or received a reset, by cookie: how many bytes had come to them in all; 0: not known.
     pub(crate) cut_off: FxHashMap<u64, u64>,
     /// Address of each socket, as last known: what a bind to any port came to.
@@ -178,6 +184,10 @@ fn futex(matcher: &mut Matcher, world: &World, task: TaskIx, call: &Syscall, end
     }
 }
 
+/// So much a socket sends before anything of it is acknowledged (`TCP_INIT_CWND`, include/net/tcp.h, of segments that are
+/// smaller nowhere).
+const UNHEARD_BYTES: u64 = 10 * 536;
+
 /// Looks at the whole recording.
 pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let seed = discover(source)?;
@@ -189,6 +199,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut tid_words: FxHashMap<Word, Vec<TaskIx>> = FxHashMap::default();
     let mut inside: FxHashSet<u32> = FxHashSet::default();
     let mut reset = FxHashMap::default();
+    let mut unheard = FxHashMap::default();
+    let mut firsts = Firsts::default();
     let mut cut_off: FxHashMap<u64, u64> = FxHashMap::default();
     let mut refusals = Refusals::default();
     let mut fin: FxHashMap<u64, (u64, Option<(SockIx, u64)>)> = FxHashMap::default();
@@ -233,7 +245,13 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                 ConnectionKind::ResetSent if c.cookie.0 != 0 => {
                     cut_off.entry(c.cookie.0).or_insert(0);
                 }
-                ConnectionKind::Closed { bytes_received, .. } => {
+                ConnectionKind::Closed { bytes_received, bytes_sent, .. } => {
+                    // What was sent, and not acknowledged, did not keep them from sending more.
+                    if let Some(bytes) = unheard.get_mut(&c.cookie.0)
+                        && bytes_sent <= UNHEARD_BYTES
+                    {
+                        *bytes = bytes_received;
+                    }
                     // The kernel counts from the connection's begin: if the recording did not see that, nobody knows how much of
                     // it was read before.
                     if connects.established.contains_key(&c.cookie.0)
@@ -246,6 +264,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                     let sock = world.sock_by_cookie.get(&c.cookie.0).copied();
                     let sent = sock.map(|sock| (sock, world.socks[sock as usize].sent));
                     fin.insert(c.cookie.0, (c.t_ns, sent));
+                }
+                ConnectionKind::State { old: TcpState::FinWait1, new: TcpState::Close, .. }
+                    if reset.contains_key(&c.cookie.0) =>
+                {
+                    unheard.insert(c.cookie.0, 0);
                 }
                 _ => connects.changed(c),
             }
@@ -391,6 +414,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         if returned {
             datagrams.note(&mut world, budget, task, call, known.sc)?;
             pools.uses(&world, (task, seq), call, known.sc);
+            firsts.call(&world, task, call, known.sc);
+            budget.things("connections", firsts.len())?;
         }
         told.call(&world, budget, task, call, &known)?;
         tracing.call(&world, task, call, &known);
@@ -469,7 +494,9 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         tasks,
         refusals,
         locals,
+        firsts,
         reset,
+        unheard: unheard.into_iter().filter(|(_, bytes)| *bytes > 0).collect(),
         cut_off,
         fin,
         arrivals,

@@ -17,6 +17,7 @@ mod datagrams;
 mod emit;
 mod environment;
 mod facts;
+mod firsts;
 mod fsmodel;
 mod futexes;
 mod io;

@@ -4,6 +4,7 @@ mod answered;
 mod arbitrary;
 mod bounds;
 mod calls;
+mod crowds;
 mod ends;
 mod files;
 mod inherited;

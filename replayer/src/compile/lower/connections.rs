@@ -61,6 +61,14 @@ impl Lower<'_> {
         let made =
             self.peers.connect(emit, sock, (&self.world, place), from.as_ref(), &to, kind, at_ns, &after)?;
         self.order.arrivals.made(place, made);
+        let cookie =
+            self.facts.arrivals.queue(place.listener).get(place.position as usize).map(|one| one.cookie);
+        if let Some(sends) = cookie.and_then(|cookie| self.facts.unheard.get(&cookie)) {
+            self.peers.will_not_hear(sock, *sends);
+        }
+        if let Some(first) = self.facts.firsts.of(sock) {
+            self.peers.speaks(sock, first);
+        }
         Ok(())
     }
 

@@ -149,7 +149,21 @@ impl Lower<'_> {
             _ => {}
         }
         self.check()?;
-        self.drain_gone(event.end_ns())
+        let by = match event {
+            Event::Syscall(call) => self.last_step_of(call)?,
+            _ => None,
+        };
+        self.drain_gone(event.end_ns(), by)
+    }
+
+    /// The last step so far of who made a call, when that ended connections.
+    fn last_step_of(&mut self, call: &Syscall) -> Result<Option<Wait>, CompileError> {
+        if self.world.gone_socks.is_empty() {
+            return Ok(None);
+        }
+        let me = self.world.task_of(self.source, call.task)?;
+        let me = self.emit.prog(me);
+        Ok(self.emit.next_step(me).checked_sub(1).map(|step| Wait::completed(me, step)))
     }
 
     /// A process or a thread was made, replaced, or ended.

@@ -28,8 +28,8 @@ fn takes_several(cx: &Cx<'_>) -> bool {
 }
 
 impl Lower<'_> {
-    /// Forgets what is over.
-    pub(super) fn drain_gone(&mut self, at_ns: u64) -> Result<(), CompileError> {
+    /// Forgets what is over; the step `by` was the end of it.
+    pub(super) fn drain_gone(&mut self, at_ns: u64, by: Option<Wait>) -> Result<(), CompileError> {
         for ofd in std::mem::take(&mut self.world.gone_ofds) {
             self.order.forget_description(ofd);
             self.kept.watches.forget(ofd);
@@ -40,7 +40,8 @@ impl Lower<'_> {
             let reset_ns = self.facts.reset.get(&state.cookie).copied();
             // A shutdown found the connection there: the other end had not gone by then.
             let there = self.order.streams.ended_before(sock, at_ns).map(|mark| self.emit.done(mark));
-            let leaving = Leaving { total: state.sent, at_ns, reset_ns, after: there };
+            let unheard = by.filter(|_| self.facts.unheard.contains_key(&state.cookie));
+            let leaving = Leaving { total: state.sent, at_ns, reset_ns, after: there, unheard };
             self.peers.closed(&mut self.emit, sock, leaving)?;
             let (order, model) = self.looking();
             order.forget_socket(&model, sock);

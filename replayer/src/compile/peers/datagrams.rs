@@ -97,21 +97,8 @@ impl Peers {
         }
         let ready = Wait::completed(task, emit.next_step(task).saturating_sub(1));
         self.datagram += 1;
-        self.conns.insert(
-            key,
-            Conn {
-                lane,
-                received: 0,
-                last_ns: at_ns,
-                carrier: Carrier::Datagrams,
-                at: addr.map(canonical),
-                sock,
-                over: false,
-                client,
-                fd,
-                aims_at: None,
-            },
-        );
+        let (carrier, at) = (Carrier::Datagrams, addr.map(canonical));
+        self.conns.insert(key, Conn { carrier, at, client, ..Conn::new(lane, fd, sock, at_ns) });
         Ok(Some(ready))
     }
 

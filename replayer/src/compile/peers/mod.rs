@@ -1,11 +1,12 @@
 //! Everybody on the other end who is not in the recording: programs for tasks outside the recorded tree.
 //!
 //! One lane (a task of the peer process) plays one connection at a time: it accepts or connects, receives what the
-//! workload had sent before each arrival, waits the recorded gap, sends, closes as the recording has it. One server task
-//! per address opens and closes the listening socket. Lanes share a descriptor table, so a server's close is
-//! everybody's.
+//! workload had sent before each arrival, waits the recorded gap, sends, closes as the recording has it. Clients that come
+//! by the thousand share lanes (see `hands`). One server task per address opens and closes the listening socket. Lanes
+//! share a descriptor table, so a server's close is everybody's.
 
 mod datagrams;
+mod hands;
 mod servers;
 mod turns;
 
@@ -19,7 +20,7 @@ use ctrace_format::SockAddr;
 use ctrace_program::{Expect, Kind, Post, Sel, Step, TaskInfo, Wait, fd_operand, flags, task_flags};
 use rustc_hash::FxHashMap;
 use servers::Server;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 pub(crate) use turns::{Leaving, Turn};
 
@@ -33,6 +34,10 @@ const THREAD: u64 = 0x5_0f00;
 const SOL_SOCKET: u64 = 1;
 const SO_REUSEADDR: u64 = 2;
 const SO_LINGER: u64 = 13;
+const IPPROTO_IP: u64 = 0;
+const IP_MINTTL: u64 = 21;
+const IPPROTO_IPV6: u64 = 41;
+const IPV6_MINHOPCOUNT: u64 = 73;
 const IPPROTO_TCP: u64 = 6;
 const TCP_NODELAY: u64 = 1;
 const AF_INET: u64 = 2;
@@ -76,9 +81,41 @@ struct Conn {
     fd: u32,
     /// The place of the socket that its datagrams are aimed at.
     aims_at: Option<u32>,
+    /// Whoever is free plays it; else its lane, which plays nothing else.
+    shared: bool,
+    /// Recorded time of its last act that is shared, and its last step.
+    last_act_ns: u64,
+    done: Option<Wait>,
+    /// What it said before the compiler met the call that takes it.
+    said: u64,
+    /// Bytes that its steps so far send, and after how many of them it acknowledges nothing more.
+    sent: u64,
+    hears_until: Option<u64>,
 }
 
 impl Conn {
+    /// A stream to the workload's `sock`.
+    const fn new(lane: usize, fd: u32, sock: SockIx, at_ns: u64) -> Self {
+        Self {
+            lane,
+            received: 0,
+            last_ns: at_ns,
+            carrier: Carrier::Stream,
+            at: None,
+            sock,
+            over: false,
+            client: false,
+            fd,
+            aims_at: None,
+            shared: false,
+            last_act_ns: at_ns,
+            done: None,
+            said: 0,
+            sent: 0,
+            hears_until: None,
+        }
+    }
+
     fn is_datagram(&self) -> bool {
         self.carrier == Carrier::Datagrams
     }
@@ -89,8 +126,14 @@ impl Conn {
 pub(crate) struct Peers {
     root: Option<u32>,
     lanes: Vec<Lane>,
-    /// Lanes that play nothing: since when.
+    /// Lanes that no connection has for itself: since when, or how far those are in the recording that play shared ones.
     free: BTreeSet<(u64, usize)>,
+    /// Descriptors of shared connections that are over, and the closes that gave them back.
+    free_fds: VecDeque<(u32, Wait)>,
+    /// What shared clients are about to say first: when, and how much.
+    firsts: BTreeMap<(u64, SockIx), u64>,
+    /// Shared clients that the workload has left, and that have not left yet.
+    left: VecDeque<(Conn, Leaving)>,
     tasks: Vec<u32>,
     conns: FxHashMap<SockIx, Conn>,
     servers: FxHashMap<SockAddr, Server>,
@@ -157,25 +200,6 @@ impl Peers {
         FIRST_FD + self.next_fd - 1
     }
 
-    /// A lane that was free before `at_ns`.
-    fn lane(&mut self, emit: &mut Emit, at_ns: u64) -> Result<usize, CompileError> {
-        // One that was free for a while, so that what is late in the replay does not hold up what comes next; when there
-        // are many, any.
-        let rest_ns = if self.lanes.len() < LANES { REST_NS } else { 0 };
-        if let Some(&(free_ns, ix)) = self.free.first()
-            && free_ns.saturating_add(rest_ns) <= at_ns
-        {
-            self.free.pop_first();
-            return Ok(ix);
-        }
-        let name = format!("peer {}", self.lanes.len());
-        let task = self.thread(emit, name)?;
-        emit.put(task, &Step::of(Kind::Gate))?;
-        let fd = self.new_fd();
-        self.lanes.push(Lane { task, fd });
-        Ok(self.lanes.len() - 1)
-    }
-
     /// The workload accepts `sock`: somebody connects from `from` to `to` at `at_ns`. Returns the connect.
     #[expect(clippy::too_many_arguments, reason = "both addresses, both sockets, and what to wait for")]
     pub(crate) fn connect(
@@ -189,23 +213,31 @@ impl Peers {
         at_ns: u64,
         after: &[Wait],
     ) -> Result<Wait, CompileError> {
-        let lane = self.lane(emit, at_ns)?;
-        let (task, fd) = (self.lanes[lane].task, self.lanes[lane].fd);
+        self.catch_up(emit, at_ns)?;
+        if from.is_some_and(|from| self.left.iter().any(|(conn, _)| conn.at.as_ref() == Some(from))) {
+            self.all_leave(emit, 0, at_ns)?;
+        }
+        let own = self.lane_of_client(emit, at_ns)?;
+        let (mut act, lane) = self.act_at(emit, own, at_ns)?;
+        let (fd, given_back) = match own {
+            Some(lane) => (self.lanes[lane].fd, None),
+            None => self.fd_of_shared(),
+        };
         let from = from.filter(|a| match a {
             SockAddr::Inet(at) => !at.ip().is_unspecified() && at.port() != 0,
             SockAddr::Unix(path) => path.first().is_some_and(|c| *c == b'@' || *c == 0),
             _ => false,
         });
-        let mut waits = Vec::new();
         // Two connections between the same addresses cannot be there at once (`__inet_check_established`,
         // net/ipv4/inet_hashtables.c).
         let vacated = from.and_then(|from| self.vacated.remove(from));
-        for wait in after.iter().copied().chain(vacated) {
-            emit.wait(task, EdgeKind::Connection, wait, &mut waits);
+        for wait in after.iter().copied().chain(vacated).chain(given_back) {
+            act.wait(emit, EdgeKind::Connection, wait);
         }
         let mut sync = Step::of(Kind::Sync).with(flags::AT);
         sync.t_ns = at_ns;
-        emit.put_after(task, &sync, &waits)?;
+        act.put(emit, &sync)?;
+        let task = act.task;
         self.bound(emit, task, fd, kind, from, family_of(to))?;
         for step in name_place(emit, world, place.listener, u64::from(fd), family_of(to))? {
             emit.put(task, &step.with(flags::EXTRA))?;
@@ -223,24 +255,12 @@ impl Peers {
             .imm(2, bytes.len() as u64)
             .expect(Expect::Exact, 0);
         connect.t_ns = at_ns;
-        let step = emit.put(task, &connect)?;
+        let made = act.put(emit, &connect)?;
         self.clients += 1;
-        self.conns.insert(
-            sock,
-            Conn {
-                lane,
-                received: 0,
-                last_ns: at_ns,
-                carrier: Carrier::Stream,
-                at: from.cloned(),
-                sock,
-                over: false,
-                client: true,
-                fd,
-                aims_at: None,
-            },
-        );
-        Ok(Wait::completed(task, step))
+        let (at, shared) = (from.cloned(), own.is_none());
+        let done = shared.then_some(made);
+        self.conns.insert(sock, Conn { at, client: true, shared, done, ..Conn::new(lane, fd, sock, at_ns) });
+        Ok(made)
     }
 
     /// The other end of an inherited pipe or socket (number `fd` in the peer process) is played by a lane of its own.
@@ -256,21 +276,7 @@ impl Peers {
         }
         let carrier = if pipe { Carrier::Pipe } else { Carrier::Stream };
         let lane = self.lane(emit, 0)?;
-        self.conns.insert(
-            key,
-            Conn {
-                lane,
-                received: 0,
-                last_ns: 0,
-                carrier,
-                at: None,
-                sock: key,
-                over: false,
-                client: false,
-                fd,
-                aims_at: None,
-            },
-        );
+        self.conns.insert(key, Conn { carrier, ..Conn::new(lane, fd, key, 0) });
         Ok(())
     }
 
@@ -294,21 +300,7 @@ impl Peers {
             .put(task, &extra(nr::listen).imm(0, u64::from(listener)).imm(1, 1).expect(Expect::Exact, 0))?;
         self.lanes.push(Lane { task, fd });
         let lane = self.lanes.len() - 1;
-        self.conns.insert(
-            sock,
-            Conn {
-                lane,
-                received: 0,
-                last_ns: 0,
-                carrier: Carrier::Stream,
-                at: None,
-                sock,
-                over: false,
-                client,
-                fd,
-                aims_at: None,
-            },
-        );
+        self.conns.insert(sock, Conn { client, ..Conn::new(lane, fd, sock, 0) });
         Ok(Wait::completed(task, step))
     }
 
@@ -330,12 +322,6 @@ impl Peers {
         emit.put(task, &Step::of(Kind::Gate))?;
         self.clients += 1;
         Ok(())
-    }
-
-    /// The last step so far of who plays the other end of a socket.
-    pub(crate) fn last_step(&self, emit: &Emit, sock: SockIx) -> Option<Wait> {
-        let task = self.lanes[self.conns.get(&sock)?.lane].task;
-        emit.next_step(task).checked_sub(1).map(|step| Wait::completed(task, step))
     }
 
     /// Whether a socket's other end is played here.

@@ -1,7 +1,7 @@
 //! The addresses that the workload connects to: who listens there, and who accepts.
 
 use super::{
-    AF_INET, AF_INET6, Carrier, Conn, IPPROTO_TCP, Peers, SO_REUSEADDR, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET,
+    AF_INET, AF_INET6, Conn, IPPROTO_TCP, Peers, SO_REUSEADDR, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET,
     TCP_NODELAY, accept_at, extra, family_of,
 };
 use crate::compile::arrivals::Place;
@@ -230,21 +230,7 @@ impl Peers {
             server.accept = Some(Wait::completed(task, step));
         }
         self.served += 1;
-        self.conns.insert(
-            sock,
-            Conn {
-                lane,
-                received: 0,
-                last_ns: at_ns,
-                carrier: Carrier::Stream,
-                at: None,
-                sock,
-                over: false,
-                client: false,
-                fd,
-                aims_at: None,
-            },
-        );
+        self.conns.insert(sock, Conn::new(lane, fd, sock, at_ns));
         Ok(())
     }
 

@@ -1,6 +1,10 @@
 //! A peer plays its connection turn by turn: it receives, waits, sends and closes.
 
-use super::{Carrier, FIRST_FD, MSG_NOSIGNAL, Peers, THREAD, end_step, extra, recv_step, resets};
+use super::hands::{Act, LEFT};
+use super::{
+    Carrier, Conn, FIRST_FD, IP_MINTTL, IPPROTO_IP, IPPROTO_IPV6, IPV6_MINHOPCOUNT, MSG_NOSIGNAL, Peers,
+    THREAD, end_step, extra, recv_step, resets,
+};
 use crate::compile::calls::nr;
 use crate::compile::emit::{EdgeKind, Emit};
 use crate::compile::world::SockIx;
@@ -34,42 +38,57 @@ pub(crate) struct Leaving {
     pub(crate) reset_ns: Option<u64>,
     /// A step that found them there.
     pub(crate) after: Option<Wait>,
+    /// The workload's close, when the reset was all that they answered to it: they read nothing of what came last.
+    pub(crate) unheard: Option<Wait>,
 }
 
 impl Leaving {
     /// They received nothing more.
     pub(super) const fn at(at_ns: u64) -> Self {
-        Self { total: 0, at_ns, reset_ns: None, after: None }
+        Self { total: 0, at_ns, reset_ns: None, after: None, unheard: None }
     }
 }
 
-impl Peers {
-    /// Receives what the workload has sent by `at_ns`, `total` bytes in all.
-    pub(super) fn receive_up_to(
-        &mut self,
-        emit: &mut Emit,
-        sock: SockIx,
-        total: u64,
-        at_ns: u64,
-    ) -> Result<(), CompileError> {
-        let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
-        if conn.is_datagram() || conn.over {
-            return Ok(());
-        }
-        let task = self.lanes[conn.lane].task;
-        let mut left = total.saturating_sub(conn.received);
-        conn.received = conn.received.max(total);
-        while left > 0 {
-            let part = left.min(PART_BYTES);
-            left -= part;
-            let recv = recv_step(conn.fd, part, at_ns)
-                .expect(Expect::Bytes, part as i64)
-                .with(flags::STREAM | flags::BLOCKED);
-            emit.put(task, &recv)?;
-        }
-        Ok(())
+/// Receives what the workload has sent by `at_ns`, `total` bytes in all.
+fn receive_up_to(
+    emit: &mut Emit,
+    act: &mut Act,
+    conn: &mut Conn,
+    total: u64,
+    at_ns: u64,
+) -> Result<(), CompileError> {
+    if conn.is_datagram() || conn.over {
+        return Ok(());
     }
+    let mut left = total.saturating_sub(conn.received);
+    conn.received = conn.received.max(total);
+    while left > 0 {
+        let part = left.min(PART_BYTES);
+        left -= part;
+        let recv = recv_step(conn.fd, part, at_ns)
+            .expect(Expect::Bytes, part as i64)
+            .with(flags::STREAM | flags::BLOCKED);
+        let done = act.put(emit, &recv)?;
+        conn.done = conn.shared.then_some(done);
+    }
+    Ok(())
+}
 
+/// From here on, a peer acknowledges nothing. In the sandbox, acknowledgements come at once, and of a socket whose end was
+/// acknowledged nothing is left that a reset could come to (`tcp_time_wait`, `net/ipv4/tcp_minisocks.c`). So the peer does not
+/// take what has not come from afar: no packet has so many hops left (`tcp_v4_rcv`, `net/ipv4/tcp_ipv4.c`).
+fn hears_no_more(emit: &mut Emit, act: &mut Act, conn: &Conn) -> Result<(), CompileError> {
+    let most = emit.data(&255_u32.to_ne_bytes())?;
+    let (level, option) = match &conn.at {
+        Some(SockAddr::Inet(at)) if at.is_ipv6() => (IPPROTO_IPV6, IPV6_MINHOPCOUNT),
+        _ => (IPPROTO_IP, IP_MINTTL),
+    };
+    let step = extra(nr::setsockopt).imm(0, u64::from(conn.fd)).imm(1, level).imm(2, option);
+    act.put(emit, &step.arg(3, Sel::Data, most).imm(4, 4).expect(Expect::Exact, 0))?;
+    Ok(())
+}
+
+impl Peers {
     /// `n` bytes (0: an end of stream) arrived at the workload.
     pub(crate) fn arrived(
         &mut self,
@@ -80,24 +99,60 @@ impl Peers {
         to: Option<&SockAddr>,
         after: &[Wait],
     ) -> Result<(), CompileError> {
-        self.receive_up_to(emit, sock, turn.after_sent, turn.at_ns)?;
-        let Some(conn) = self.conns.get_mut(&sock) else { return Ok(()) };
-        if conn.over {
+        self.catch_up(emit, turn.at_ns)?;
+        let said = self.conns.get_mut(&sock).map_or(0, |conn| {
+            let said = conn.said.min(n);
+            conn.said -= said;
+            said
+        });
+        if said > 0 && said == n {
             return Ok(());
         }
-        let task = self.lanes[conn.lane].task;
-        let gap = turn.at_ns.saturating_sub(conn.last_ns.max(turn.last_send_ns));
+        self.say(emit, sock, n - said, turn, to, after)
+    }
+
+    /// Somebody sends `n` bytes, or says that there are no more.
+    pub(super) fn say(
+        &mut self,
+        emit: &mut Emit,
+        sock: SockIx,
+        n: u64,
+        turn: Turn,
+        to: Option<&SockAddr>,
+        after: &[Wait],
+    ) -> Result<(), CompileError> {
+        let Some(mut conn) = self.conns.remove(&sock) else { return Ok(()) };
+        let said = if conn.over { Ok(()) } else { self.say_as(emit, &mut conn, n, turn, to, after) };
+        self.conns.insert(sock, conn);
+        said
+    }
+
+    fn say_as(
+        &mut self,
+        emit: &mut Emit,
+        conn: &mut Conn,
+        n: u64,
+        turn: Turn,
+        to: Option<&SockAddr>,
+        after: &[Wait],
+    ) -> Result<(), CompileError> {
+        let mut act = self.act(emit, conn, turn.at_ns)?;
+        receive_up_to(emit, &mut act, conn, turn.after_sent, turn.at_ns)?;
+        let gap = turn.at_ns.saturating_sub(conn.last_ns.max(turn.last_send_ns).max(act.before_ns));
         conn.last_ns = conn.last_ns.max(turn.at_ns);
-        let mut waits = Vec::new();
         for wait in after {
-            emit.wait(task, EdgeKind::NotYet, *wait, &mut waits);
+            act.wait(emit, EdgeKind::NotYet, *wait);
+        }
+        conn.sent = conn.sent.saturating_add(n);
+        if conn.hears_until == Some(conn.sent) {
+            hears_no_more(emit, &mut act, conn)?;
         }
         let mut think = gap;
         let fd = conn.fd;
         let dgram = conn.is_datagram();
         let receiver = conn.sock;
         if let Some(wait) = self.last_datagram.get(&receiver).filter(|_| dgram) {
-            emit.wait(task, EdgeKind::Stream, *wait, &mut waits);
+            act.wait(emit, EdgeKind::Stream, *wait);
         }
         let open_loop = if conn.client { flags::OPEN_LOOP } else { 0 };
         let mut left = n;
@@ -126,10 +181,10 @@ impl Peers {
             step.t_ns = turn.at_ns;
             step.flags |= open_loop;
             think = 0;
-            let step = emit.put_after(task, &step, &waits)?;
-            waits.clear();
+            let done = act.put(emit, &step)?;
+            conn.done = conn.shared.then_some(done);
             if dgram {
-                self.last_datagram.insert(receiver, Wait::completed(task, step));
+                self.last_datagram.insert(receiver, done);
             }
             left = if dgram { 0 } else { left.saturating_sub(part) };
             if left == 0 {
@@ -147,31 +202,46 @@ impl Peers {
         reset: bool,
         after: &[Wait],
     ) -> Result<Option<Wait>, CompileError> {
-        self.receive_up_to(emit, sock, turn.after_sent, turn.at_ns)?;
-        let Some(conn) = self.conns.get_mut(&sock) else { return Ok(None) };
-        if conn.over || conn.is_datagram() {
-            return Ok(None);
-        }
+        self.catch_up(emit, turn.at_ns)?;
+        let Some(mut conn) = self.conns.remove(&sock) else { return Ok(None) };
+        let gone = if conn.over || conn.is_datagram() {
+            Ok(None)
+        } else {
+            self.go(emit, &mut conn, turn, reset, after).map(Some)
+        };
+        self.conns.insert(sock, conn);
+        gone
+    }
+
+    fn go(
+        &mut self,
+        emit: &mut Emit,
+        conn: &mut Conn,
+        turn: Turn,
+        reset: bool,
+        after: &[Wait],
+    ) -> Result<Wait, CompileError> {
+        let mut act = self.act(emit, conn, turn.at_ns)?;
+        receive_up_to(emit, &mut act, conn, turn.after_sent, turn.at_ns)?;
         conn.over = true;
-        let task = self.lanes[conn.lane].task;
         let fd = conn.fd;
-        let gap = turn.at_ns.saturating_sub(conn.last_ns.max(turn.last_send_ns));
-        let mut waits = Vec::new();
+        let gap = turn.at_ns.saturating_sub(conn.last_ns.max(turn.last_send_ns).max(act.before_ns));
         for wait in after {
-            emit.wait(task, EdgeKind::NotYet, *wait, &mut waits);
+            act.wait(emit, EdgeKind::NotYet, *wait);
         }
         let mut first = Step::of(Kind::Sync);
         first.think_sleep_ns = gap;
         first.t_ns = turn.at_ns;
-        emit.put_after(task, &first, &waits)?;
+        act.put(emit, &first)?;
         if reset {
-            resets(emit, task, fd)?;
+            resets(emit, act.task, fd)?;
         }
-        let closed = Wait::completed(task, emit.put(task, &extra(nr::close).imm(0, u64::from(fd)))?);
+        let closed = act.put(emit, &extra(nr::close).imm(0, u64::from(fd)))?;
+        conn.done = conn.shared.then_some(closed);
         if let Some(at) = conn.at.take() {
             self.vacated.insert(at, closed);
         }
-        Ok(Some(closed))
+        Ok(closed)
     }
 
     /// The other end receives `total` bytes in all, and then hears that the workload sends no more.
@@ -182,12 +252,24 @@ impl Peers {
         total: u64,
         at_ns: u64,
     ) -> Result<(), CompileError> {
-        self.receive_up_to(emit, sock, total, at_ns)?;
-        let Some(conn) = self.conns.get(&sock).filter(|conn| !conn.over && !conn.is_datagram()) else {
-            return Ok(());
-        };
-        emit.put(self.lanes[conn.lane].task, &end_step(conn.fd, at_ns))?;
+        self.catch_up(emit, at_ns)?;
+        let Some(mut conn) = self.conns.remove(&sock) else { return Ok(()) };
+        if !conn.over && !conn.is_datagram() {
+            let mut act = self.act(emit, &mut conn, at_ns)?;
+            receive_up_to(emit, &mut act, &mut conn, total, at_ns)?;
+            let done = act.put(emit, &end_step(conn.fd, at_ns))?;
+            conn.done = conn.shared.then_some(done);
+        }
+        self.conns.insert(sock, conn);
         Ok(())
+    }
+
+    /// Somebody who has just connected sends so many bytes in all, and then acknowledges nothing more, see
+    /// [`Leaving::unheard`].
+    pub(crate) fn will_not_hear(&mut self, sock: SockIx, sends: u64) {
+        if let Some(conn) = self.conns.get_mut(&sock) {
+            conn.hears_until = Some(sends);
+        }
     }
 
     /// The workload closed its end.
@@ -215,36 +297,67 @@ impl Peers {
         sock: SockIx,
         leaving: Leaving,
     ) -> Result<(), CompileError> {
-        let Leaving { total, at_ns, reset_ns, after } = leaving;
-        self.receive_up_to(emit, sock, total, at_ns)?;
-        let Some(conn) = self.conns.remove(&sock) else { return Ok(()) };
-        let task = self.lanes[conn.lane].task;
+        let at_ns = leaving.at_ns;
+        self.catch_up(emit, at_ns)?;
+        let Some(mut conn) = self.conns.remove(&sock) else { return Ok(()) };
         if let Some(at) = &conn.at
             && let Some(there) = self.at.get_mut(at)
         {
             there.remove(&sock);
         }
+        let unseen = leaving.reset_ns.is_none() && leaving.unheard.is_none() && leaving.after.is_none();
+        if conn.shared && unseen && !conn.over {
+            self.left.push_back((conn, leaving));
+            return self.all_leave(emit, LEFT, at_ns);
+        }
         if !conn.over {
-            if !conn.is_datagram() {
-                emit.put(task, &end_step(conn.fd, at_ns))?;
-                if let Some(reset_ns) = reset_ns {
-                    let mut then = Step::of(Kind::Sync);
-                    then.think_sleep_ns = reset_ns.saturating_sub(at_ns);
-                    then.t_ns = reset_ns;
-                    emit.put(task, &then)?;
-                    resets(emit, task, conn.fd)?;
+            // Until the reset, whoever is to send it does nothing else.
+            let until_ns = leaving.reset_ns.map_or(at_ns, |reset_ns| reset_ns.max(at_ns));
+            let act = self.act(emit, &mut conn, until_ns)?;
+            self.part(emit, act, &mut conn, leaving)?;
+        }
+        self.free(&conn, at_ns);
+        Ok(())
+    }
+
+    /// Who has received all hears that this was all, and closes.
+    pub(super) fn part(
+        &mut self,
+        emit: &mut Emit,
+        mut act: Act,
+        conn: &mut Conn,
+        leaving: Leaving,
+    ) -> Result<(), CompileError> {
+        let Leaving { total, at_ns, reset_ns, after, unheard } = leaving;
+        let unheard = unheard.filter(|_| conn.hears_until.is_some());
+        if unheard.is_none() {
+            receive_up_to(emit, &mut act, conn, total, at_ns)?;
+        }
+        if !conn.is_datagram() {
+            match unheard {
+                Some(closed) => act.wait(emit, EdgeKind::Connection, closed),
+                None => {
+                    act.put(emit, &end_step(conn.fd, at_ns))?;
                 }
             }
-            let mut waits = Vec::new();
-            if let Some(wait) = after {
-                emit.wait(task, EdgeKind::NotYet, wait, &mut waits);
-            }
-            let step = emit.put_after(task, &extra(nr::close).imm(0, u64::from(conn.fd)), &waits)?;
-            if let Some(at) = conn.at.filter(|_| conn.carrier == Carrier::Stream) {
-                self.vacated.insert(at, Wait::completed(task, step));
+            if let Some(reset_ns) = reset_ns {
+                let mut then = Step::of(Kind::Sync);
+                then.think_sleep_ns = reset_ns.saturating_sub(at_ns.max(act.before_ns));
+                then.t_ns = reset_ns;
+                act.put(emit, &then)?;
+                resets(emit, act.task, conn.fd)?;
             }
         }
-        self.free.insert((at_ns, conn.lane));
+        if let Some(wait) = after {
+            act.wait(emit, EdgeKind::NotYet, wait);
+        }
+        let closed = act.put(emit, &extra(nr::close).imm(0, u64::from(conn.fd)))?;
+        conn.done = conn.shared.then_some(closed);
+        if conn.carrier == Carrier::Stream
+            && let Some(at) = &conn.at
+        {
+            self.vacated.insert(at.clone(), closed);
+        }
         Ok(())
     }
 
@@ -257,8 +370,15 @@ impl Peers {
     ) -> Result<Option<u32>, CompileError> {
         let mut open: Vec<SockIx> = self.conns.keys().copied().collect();
         open.sort_unstable();
+        self.catch_up(emit, end_ns)?;
+        self.all_leave(emit, 0, end_ns)?;
         for sock in open {
-            self.receive_up_to(emit, sock, sent(sock), end_ns)?;
+            let Some(mut conn) = self.conns.remove(&sock) else { continue };
+            // An act is for steps: its waits are taken to have been made.
+            if sent(sock) > conn.received {
+                let mut act = self.act(emit, &mut conn, end_ns)?;
+                receive_up_to(emit, &mut act, &mut conn, sent(sock), end_ns)?;
+            }
         }
         let Some(root) = self.root else { return Ok(None) };
         // A write to a pipe whose readers are gone fails, and ends nobody: threads inherit the mask (signal(7)).

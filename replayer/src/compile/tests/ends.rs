@@ -103,6 +103,46 @@ fn a_reset_comes_when_it_came_though_a_write_is_told_of_it_later() {
 }
 
 #[test]
+fn who_answers_the_end_with_nothing_but_a_reset_does_not_hear_of_it() {
+    for heard in [false, true] {
+        let mut t = Mem::new();
+        let (a, stream) = answered(&mut t);
+        let state = |old, new, error| ConnectionKind::State { old, new, error };
+        tells(&mut t, state(TcpState::Established, TcpState::FinWait1, 0));
+        t.call(a, "close", [4, 0, 0, 0, 0, 0], 0).object = Some(stream);
+        let reset_ns = t.now + 700_000;
+        t.now = reset_ns;
+        if heard {
+            tells(&mut t, state(TcpState::FinWait1, TcpState::FinWait2, 0));
+        }
+        tells(&mut t, ConnectionKind::ResetReceived);
+        if !heard {
+            tells(&mut t, state(TcpState::FinWait1, TcpState::Close, 104));
+        }
+        let bytes =
+            ConnectionKind::Closed { bytes_sent: 100, bytes_received: 30, srtt_us: 0, retransmits: 0 };
+        tells(&mut t, bytes);
+        let plan = t.plan();
+        let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+        let last = program.tasks.len() as u32 - 1;
+        let reads = peer(&plan).iter().filter(|(nr, _)| *nr == named("recvfrom")).count();
+        // What it had sent, and the end of it.
+        assert_eq!(reads, if heard { 2 } else { 0 });
+        let steps = steps(&plan, last);
+        let at = |name, what: u64| {
+            steps.iter().position(|s| s.nr == named(name) && (what == 0 || s.args[2] == what))
+        };
+        let filtered = at("setsockopt", 21);
+        assert_eq!(filtered.is_some(), !heard);
+        assert!(filtered < at("sendto", 0) && at("connect", 0) < filtered.or(at("sendto", 0)));
+        let leaves = steps.iter().rfind(|step| step.kind == Kind::Sync as u8).unwrap();
+        let closed = super::steps(&plan, 0).iter().rposition(|step| step.nr == named("close")).unwrap();
+        let waits = program.waits(leaves).unwrap();
+        assert_eq!(waits.contains(&Wait::completed(0, closed as u32)), !heard, "{waits:?}");
+    }
+}
+
+#[test]
 fn what_came_before_the_recording_is_not_sent_again_at_the_end() {
     let mut t = Mem::new();
     let (a, stream) = answered(&mut t);

@@ -24,6 +24,9 @@ const JUDGED_NS: u64 = 20_000_000;
 const JUDGED_LOOKS: u32 = 8;
 /// Most tasks that are behind of which one look asks the kernel.
 const ASKED_MAX: usize = 64;
+/// So few are asked so many times before they are taken to do nothing.
+const FEW: usize = 8;
+const TIMES: u32 = 4;
 /// What a wait returns whose time is over.
 const TIMED_OUT: i64 = -(libc::ETIMEDOUT as i64);
 
@@ -385,7 +388,10 @@ impl<'a> Tasks<'a> {
         let turn = self.work.looks as usize * ASKED_MAX % behind.len();
         behind.rotate_left(turn);
         behind.sort_by_key(|task| self.seen[*task as usize].looks != 0);
-        let works = behind.iter().take(ASKED_MAX).any(|task| self.is_at_work(*task, threads));
+        let works = || behind.iter().take(ASKED_MAX).any(|task| self.is_at_work(*task, threads));
+        // Few that hand work to each other all the time: while one is asked, it comes to be another that works.
+        let times = if behind.len() <= FEW { TIMES } else { 1 };
+        let works = (0..times).any(|_| works());
         self.work.add(time_ns, works).unwrap_or(0)
     }
 
