@@ -316,5 +316,5 @@ pub struct JournalEntry {
 }
 
 const _: () = assert!(size_of::<ControlHeader>() <= 4096);
-const _: () = assert!(size_of::<TaskSlot>() == 768);
+const _: () = assert!(size_of::<TaskSlot>() == 896);
 const _: () = assert!(size_of::<JournalEntry>() == 40);
