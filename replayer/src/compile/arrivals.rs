@@ -217,7 +217,7 @@ impl Queue {
     fn settle_one(&mut self, overtaken: &mut FxHashMap<CallId, CallId>) {
         let Some((one, accept)) = self.recent.pop_front() else { return };
         if let Some(before) = self.last
-            // Of two that returned at one moment, either may be told of first.
+            // When two returned at one moment, either may be told of first.
             && before.end_ns >= accept.end_ns
             && before.call.0 != accept.call.0
         {

@@ -48,7 +48,7 @@ pub(crate) struct Facts {
     pub(crate) tasks: Vec<TaskFact>,
     /// Datagrams that nobody took.
     pub(crate) refusals: Refusals,
-    /// What came first to each connection.
+    /// The first bytes that came to each connection.
     pub(crate) firsts: Firsts,
     /// Sockets that received a reset, by cookie: when.
     pub(crate) reset: FxHashMap<u64, u64>,
@@ -67,7 +67,7 @@ pub(crate) struct Facts {
     pub(crate) accepted_as: FxHashMap<SockIx, SockIx>,
     /// Calls that made a descriptor of a number that was being closed: the close, which returned later.
     pub(crate) closed_by_then: FxHashMap<CallId, CallId>,
-    /// Those closes.
+    /// The closes of such numbers.
     pub(crate) closed_late: FxHashSet<CallId>,
     /// Calls that got a number whose descriptor was closed by a call that was not seen: before its task was attached to,
     /// mostly.
@@ -246,7 +246,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                     cut_off.entry(c.cookie.0).or_insert(0);
                 }
                 ConnectionKind::Closed { bytes_received, bytes_sent, .. } => {
-                    // What was sent, and not acknowledged, did not keep them from sending more.
+                    // Bytes that were sent, and not acknowledged, did not keep them from sending more.
                     if let Some(bytes) = unheard.get_mut(&c.cookie.0)
                         && bytes_sent <= UNHEARD_BYTES
                     {

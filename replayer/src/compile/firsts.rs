@@ -1,4 +1,4 @@
-//! What somebody who connects says first, as the whole recording tells it.
+//! The first words of somebody who connects, as the whole recording tells them.
 //!
 //! The compiler meets what a peer sends when the workload takes it, which may be long after it came. A peer that plays many
 //! clients in the order of the recording has to know before what the next of them says.
@@ -19,7 +19,7 @@ pub(crate) struct First {
     pub(crate) bytes: u64,
 }
 
-/// Of each connection, when nothing came before and nobody had looked for it in vain.
+/// By connection, if nothing came before and nobody had looked for it in vain.
 #[derive(Debug, Default)]
 pub(crate) struct Firsts(FxHashMap<SockIx, First>);
 

@@ -26,7 +26,7 @@ pub fn note(task: &Task, place: &Step) {
         return;
     }
     let at = now_ns().saturating_add(left);
-    // Of a timer that goes off again and again, the time that is next to the place's.
+    // A timer that goes off again and again does so for this place at the time that is next to it.
     let is_next = interval == 0 || at.saturating_sub(scaled(place.t_ns)) <= interval / 2;
     task.slot.timer_at.store(if is_next { at } else { 0 }, Relaxed);
 }

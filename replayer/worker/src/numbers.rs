@@ -86,7 +86,7 @@ impl<'t> Turn<'t> {
         };
         self.numbers.filled.store(filled as u32, Relaxed);
         match lowest {
-            // What the accept gets now, or a lower one where more are free than can be taken.
+            // The number that the accept gets now, or a lower one where more are free than can be taken.
             Some(number) if number <= wanted => {
                 self.numbers.wanted.store(number, Relaxed);
                 self.numbers.by.store(self.task.index, Relaxed);

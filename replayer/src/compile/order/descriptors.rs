@@ -30,7 +30,7 @@ impl Number {
     /// Whether somebody has the number again before a close has returned.
     fn is_given_before(&self, model: &Model<'_>, cx: &Cx<'_>) -> bool {
         let closes = cx.known.row().family == Family::Close;
-        // Who has it may have begun before the close, and come to the table after it.
+        // The call that has it may have begun before the close, and come to the table after it.
         closes && (self.given_ns > cx.call.t_ns || model.facts.closed_late.contains(&cx.id()))
     }
 }

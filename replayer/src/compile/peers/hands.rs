@@ -1,4 +1,4 @@
-//! Which task plays what: a lane of its own for each connection while there are few, and hands for many.
+//! Tasks that play the clients: a lane of its own for each connection while there are few, and hands for many.
 //!
 //! A program that opens thousands of connections a second is one task, or few, and not a task for each connection. It goes
 //! from one connection to the next without sleeping when it is late, and connects in one order without a word to anybody.
@@ -62,7 +62,7 @@ impl Peers {
         Ok(self.lanes.len() - 1)
     }
 
-    /// Who is to play a client that comes at `at_ns`. None: whoever is free at each of its acts.
+    /// The task that is to play a client that comes at `at_ns`. None: whoever is free at each of its acts.
     pub(super) fn lane_of_client(
         &mut self,
         emit: &mut Emit,

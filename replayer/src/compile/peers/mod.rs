@@ -86,7 +86,7 @@ struct Conn {
     /// Recorded time of its last act that is shared, and its last step.
     last_act_ns: u64,
     done: Option<Wait>,
-    /// What it said before the compiler met the call that takes it.
+    /// The bytes that it sent before the compiler met the call that takes it.
     said: u64,
     /// Bytes that its steps so far send, and after how many of them it acknowledges nothing more.
     sent: u64,
@@ -130,7 +130,7 @@ pub(crate) struct Peers {
     free: BTreeSet<(u64, usize)>,
     /// Descriptors of shared connections that are over, and the closes that gave them back.
     free_fds: VecDeque<(u32, Wait)>,
-    /// What shared clients are about to say first: when, and how much.
+    /// The first words that shared clients are about to send: when, and how much.
     firsts: BTreeMap<(u64, SockIx), u64>,
     /// Shared clients that the workload has left, and that have not left yet.
     left: VecDeque<(Conn, Leaving)>,

@@ -320,7 +320,7 @@ impl Peers {
         Ok(())
     }
 
-    /// Who has received all hears that this was all, and closes.
+    /// A client that has received all hears that this was all, and closes.
     pub(super) fn part(
         &mut self,
         emit: &mut Emit,

@@ -71,7 +71,7 @@ fn a_crowd_of_clients_is_played_by_few() {
         .collect();
     connects.sort_unstable();
     assert_eq!(connects.len(), usize::from(CLIENTS));
-    // Those of the beginning had somebody for themselves.
+    // The clients of the beginning had somebody for themselves.
     let few: BTreeSet<u32> = connects[300..].iter().map(|(_, task)| *task).collect();
     assert!(few.len() <= 4, "{few:?}");
     // Each goes through the recording in its order, whatever it plays.

@@ -126,7 +126,7 @@ fn who_answers_the_end_with_nothing_but_a_reset_does_not_hear_of_it() {
         let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
         let last = program.tasks.len() as u32 - 1;
         let reads = peer(&plan).iter().filter(|(nr, _)| *nr == named("recvfrom")).count();
-        // What it had sent, and the end of it.
+        // The bytes that it had sent, and their end.
         assert_eq!(reads, if heard { 2 } else { 0 });
         let steps = steps(&plan, last);
         let at = |name, what: u64| {

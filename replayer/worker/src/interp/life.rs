@@ -58,7 +58,7 @@ pub(super) fn clone(task: &Task, index: u32, step: &Step) {
         regs[arch::CLONE_TLS_ARG] = tls;
     }
     if clone_flags & CLONE_FILES == 0 {
-        // What an accept has taken until it has its number is nothing that a child gets.
+        // A child does not get the descriptors that an accept holds until it has its number.
         drop(Turn::of(task, index, step, &regs));
     }
     child_slot.step.store(0, Relaxed);
