@@ -52,6 +52,8 @@ pub(crate) struct Facts {
     pub(crate) firsts: Firsts,
     /// Sockets that received a reset, by cookie: when.
     pub(crate) reset: FxHashMap<u64, u64>,
+    /// Sockets that received a reset while somebody inside closed the other end, by cookie: the task, and when its close began.
+    pub(crate) reset_by: FxHashMap<u64, (TaskIx, u64)>,
     /// Sockets that received a reset instead of an acknowledgement of their end, by cookie: how many bytes had come to them
     /// in all.
     pub(crate) unheard: FxHashMap<u64, u64>,
@@ -199,6 +201,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut tid_words: FxHashMap<Word, Vec<TaskIx>> = FxHashMap::default();
     let mut inside: FxHashSet<u32> = FxHashSet::default();
     let mut reset = FxHashMap::default();
+    let mut reset_by = FxHashMap::default();
     let mut unheard = FxHashMap::default();
     let mut firsts = Firsts::default();
     let mut cut_off: FxHashMap<u64, u64> = FxHashMap::default();
@@ -381,6 +384,14 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             closed_by_then.insert(made, span.call);
             closed_unseen.remove(&made);
         }
+        if known.sc == Sc::Close
+            && let Some(sock) = world.sock_of(task, call.args[0] as i32)
+            && let Some(partner) = world.socks[sock as usize].partner
+            && let cookie = world.socks[partner as usize].cookie
+            && reset.get(&cookie).is_some_and(|at_ns| (span.start_ns..=span.end_ns).contains(at_ns))
+        {
+            reset_by.insert(cookie, (task, span.start_ns));
+        }
         if known.sc == Sc::Connect
             && returned
             && let Some(sock) = world.sock_of(task, call.args[0] as i32)
@@ -496,6 +507,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         locals,
         firsts,
         reset,
+        reset_by,
         unheard: unheard.into_iter().filter(|(_, bytes)| *bytes > 0).collect(),
         cut_off,
         fin,

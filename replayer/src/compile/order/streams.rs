@@ -3,7 +3,7 @@
 use super::super::calls::Sc;
 use super::super::emit::{EdgeKind, Needs};
 use super::super::model::{Cx, Model};
-use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, SOCK_DGRAM, SockIx, StreamKey, World};
+use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, SOCK_DGRAM, Sock, SockIx, StreamKey, World};
 use super::{RIVALS, before, keep};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -107,6 +107,7 @@ impl Streams {
             let ended = partner.and_then(|partner| self.ended.get(&partner));
             // Even those that were still under way: they had begun before, and were over sooner.
             needs.done(EdgeKind::Stream, before(ended, cx.call.t_ns));
+            self.after_reset(model, cx, sock, needs);
         }
         for ofd in model.closing(cx) {
             let written = match model.kind(ofd) {
@@ -121,6 +122,22 @@ impl Streams {
                 _ => None,
             };
             needs.recorded(EdgeKind::Stream, before(written, cx.call.t_ns));
+        }
+    }
+
+    /// A close that found its connection reset comes after the one that reset it, which had begun before and returned later.
+    fn after_reset(&self, model: &Model<'_>, cx: &Cx<'_>, sock: SockIx, needs: &mut Needs) {
+        let Sock { cookie, partner, .. } = &model.world.socks[sock as usize];
+        let reset_ns = model.facts.reset.get(cookie).filter(|at_ns| **at_ns <= cx.end_ns());
+        let by = reset_ns.and_then(|_| model.facts.reset_by.get(cookie));
+        let Some((task, began_ns)) =
+            by.filter(|(task, began_ns)| *task != cx.task && *began_ns <= cx.call.t_ns)
+        else {
+            return;
+        };
+        let ended = partner.and_then(|partner| self.ended.get(&partner)).into_iter().flatten();
+        if ended.into_iter().all(|mark| (mark.task, mark.start_ns) != (*task, *began_ns)) {
+            needs.passed(EdgeKind::Stream, *task, 0);
         }
     }
 
