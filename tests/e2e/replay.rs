@@ -253,17 +253,20 @@ fn a_replay_makes_the_real_calls() {
         "-c",
         "cat /etc/passwd > /dev/null; cat /no/such/canary",
     ]);
-    let log = dir.path().join("strace.txt");
     let mut said = String::new();
     // Under strace and on a busy machine, a replay may be so slow that its engine gives a step up.
     for attempt in 0..3 {
+        let logs = dir.path().join(format!("strace{attempt}"));
+        std::fs::create_dir(&logs).unwrap();
+        // A file for each process: in one, a call that another process interrupts would be in two lines.
         let out = Command::new("strace")
-            .args(["-f", "-o", log.to_str().unwrap(), env!("CARGO_BIN_EXE_ctrace")])
+            .args(["-ff", "-o", logs.join("p").to_str().unwrap(), env!("CARGO_BIN_EXE_ctrace")])
             .args(["replay", trace.to_str().unwrap(), "-o"])
             .arg(dir.path().join(format!("r{attempt}.ctr")))
             .output()
             .unwrap();
-        let seen = std::fs::read_to_string(&log).unwrap();
+        let files = std::fs::read_dir(&logs).unwrap();
+        let seen: String = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
         if seen.contains("\"/etc/passwd\", O_RDONLY")
             && seen.lines().any(|l| l.contains("/no/such/canary") && l.contains("ENOENT"))
         {

@@ -7,6 +7,7 @@ use ctrace_replayer::Ended;
 const SIGNAL: u64 = libc::SIGUSR1 as u64;
 
 /// How a thread comes to the place of its handler.
+#[derive(Clone, Copy)]
 enum Place {
     /// The signal interrupts its call.
     InCall,
