@@ -202,6 +202,8 @@ fn forced_ends_are_judged_when_the_engine_tells_of_them() {
 
 #[test]
 fn a_replay_may_be_late_by_what_its_machine_lacked() {
+    // A run's first call comes a second after its beginning, on whose clock is told what was lacked.
+    const FIRST: u64 = 1000 * MS;
     let run = |late: u64| {
         let mut r = Run::new(1);
         let t = r.task(1, 1, "app");
@@ -212,7 +214,8 @@ fn a_replay_may_be_late_by_what_its_machine_lacked() {
         r.model()
     };
     let judge = |late: u64, starved: &[(u64, u64)]| {
-        let told = Told { starved: Starved::new(starved.to_vec()), ..Told::default() };
+        let starved = starved.iter().map(|(at_ns, lacked_ns)| (FIRST + at_ns, *lacked_ns)).collect();
+        let told = Told { starved: Starved::new(starved), ..Told::default() };
         diff_replay(&run(0), &run(late), &Gates::new(Profile::Synthetic), Some(&told))
     };
     assert_eq!(judge(300 * MS, &[]).verdict, Verdict::Deviated);

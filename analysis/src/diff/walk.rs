@@ -111,8 +111,9 @@ pub(crate) fn walk<'m>(
                     let (tx, ty) = moments((begin_x, x.duration_ns), (begin_y, y.duration_ns));
                     // What is extra is put beside what it came after.
                     run.offset = (x.t_ns as i64).wrapping_sub(y.t_ns as i64);
-                    let (off, explained) =
-                        waits.step((tx, x.waited_ns), (ty, y.waited_ns), starved.until(ty));
+                    // Told on the clock of the run, which began before its first call.
+                    let lacked_ns = starved.until(ty.saturating_add(b.first_ns));
+                    let (off, explained) = waits.step((tx, x.waited_ns), (ty, y.waited_ns), lacked_ns);
                     walked.drift.saturating_record(off.max(1));
                     walked.own_drift.saturating_record((off - explained).max(1));
                     if off - explained > late_ns {
