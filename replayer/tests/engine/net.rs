@@ -135,6 +135,34 @@ fn an_accept_that_waits_takes_its_own_number_and_leaves_the_lower_ones() {
 }
 
 #[test]
+fn accepts_that_never_return_hold_numbers_that_nobody_gets() {
+    let mut script = Script::new();
+    let threads = [script.task(0, 1002, Some(0)), script.task(0, 1003, Some(0))];
+    let server = script.builder.data(&inet([127, 0, 0, 1], 8080)).unwrap();
+    script.push(0, returns(libc::SYS_socket, 3).imm(0, 2).imm(1, 1));
+    script.push(0, returns(libc::SYS_bind, 0).imm(0, 3).arg(1, Sel::Data, server).imm(2, 16));
+    script.push(0, returns(libc::SYS_listen, 0).imm(0, 3).imm(1, 16));
+    let shared = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
+    let mut entered = Vec::new();
+    for thread in threads {
+        let clone = Step { kind: Kind::Clone as u8, ..call(libc::SYS_clone) }
+            .imm(0, (shared | libc::CLONE_THREAD | libc::CLONE_SYSVSEM) as u64)
+            .aux(u64::from(thread))
+            .expect(Expect::Pid, i64::from(thread));
+        script.push(0, clone);
+        // Both have the number above all that were made.
+        let accept = call(libc::SYS_accept4).imm(0, 3).with(flags::HOLDS_NUMBER).imm(NUMBER_ARG, 9);
+        entered.push(Wait::entered(thread, script.push(thread, accept.expect(Expect::Never, 0))));
+    }
+    let mut last = returns(libc::SYS_sched_yield, 0);
+    last.think_sleep_ns = 60_000_000;
+    script.push_after(0, last, &entered);
+    script.exit(0);
+    let Some(outcome) = all_as_expected(script, 7) else { return };
+    assert!(outcome.forced.is_empty(), "{outcome:#?}");
+}
+
+#[test]
 fn a_non_blocking_client_waits_in_epoll() {
     let mut script = Script::new();
     backend(&mut script);

@@ -11,7 +11,7 @@ use crate::engine::{Forced, Rest, marked};
 use crate::state::{Task, count, slot};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, Numbers, numbers, status};
-use ctrace_program::{NUMBER_ARG, Step, Wait, flags};
+use ctrace_program::{Expect, NUMBER_ARG, Step, Wait, flags};
 
 /// Words of the set in which a number is asked for, and its bits.
 const SET_WORDS: usize = 16;
@@ -87,7 +87,7 @@ impl<'t> Turn<'t> {
         self.numbers.filled.store(filled as u32, Relaxed);
         match lowest {
             // The number that the accept gets now, or a lower one where more are free than can be taken.
-            Some(number) if number <= wanted => {
+            Some(number) if number <= wanted || !makes_one(step) => {
                 self.numbers.wanted.store(number, Relaxed);
                 self.numbers.by.store(self.task.index, Relaxed);
                 self.numbers.step.store(index, Relaxed);
@@ -163,6 +163,12 @@ impl<'t> Turn<'t> {
         let (set, at_once) = (set.as_mut_ptr() as u64, at_once.as_ptr() as u64);
         marked(select, [number + 1, set, 0, 0, at_once]) != EBADF
     }
+}
+
+/// Whether the recorded accept made a descriptor. Several that did not may hold numbers at a time, whichever these are, above
+/// all that were made.
+fn makes_one(step: &Step) -> bool {
+    step.expect_kind != Expect::Never as u8 && step.expect >= 0
 }
 
 impl Drop for Turn<'_> {

@@ -107,7 +107,10 @@ impl Streams {
             let ended = partner.and_then(|partner| self.ended.get(&partner));
             // Even those that were still under way: they had begun before, and were over sooner.
             needs.done(EdgeKind::Stream, before(ended, cx.call.t_ns));
-            self.after_reset(model, cx, sock, needs);
+            // A shutdown that succeeded came before the reset.
+            if cx.known.sc != Sc::Shutdown || cx.call.ret < 0 {
+                self.after_reset(model, cx, sock, needs);
+            }
         }
         for ofd in model.closing(cx) {
             let written = match model.kind(ofd) {
