@@ -144,6 +144,25 @@ pub struct TaskEntry {
     pub name: u64,
 }
 
+/// The highest number of a signal (`_NSIG`, include/uapi/asm-generic/signal.h).
+pub const SIGNAL_MAX: u32 = 64;
+/// Codes of signals (include/uapi/asm-generic/siginfo.h).
+pub mod signal_code {
+    /// `SI_TKILL`: sent to a thread.
+    pub const TKILL: i32 = -6;
+    /// `SI_TIMER`: of a timer, for a thread or a process.
+    pub const TIMER: i32 = -2;
+    /// `SI_QUEUE`.
+    pub const QUEUE: i32 = -1;
+}
+
+/// Whether a signal with this code may have come to any thread of the process. The kernel sends SIGPIPE (13) and SIGXFSZ (25)
+/// to the thread whose call they are about, with the code of `kill` (`send_sig`, kernel/signal.c); a timer's code does not tell
+/// whom the signal is for.
+pub const fn is_to_process(signo: u32, code: i32) -> bool {
+    !matches!(code, signal_code::TKILL | signal_code::TIMER) && !matches!(signo, 13 | 25)
+}
+
 /// Bits of [`TaskEntry::flags`].
 pub mod task_flags {
     /// The root of the recorded tree. Exactly one task has it; the runner starts it, and the recorder watches it and

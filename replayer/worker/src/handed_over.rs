@@ -8,26 +8,17 @@ use crate::state::{Task, count, header, slot};
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::status;
-use ctrace_program::{Kind, Step, flags};
+use ctrace_program::{Kind, Step, flags, is_to_process, signal_code};
 
-/// `SI_TKILL`, `SI_TIMER` and `SI_QUEUE`, include/uapi/asm-generic/siginfo.h.
-const SI_TKILL: i32 = -6;
-const SI_TIMER: i32 = -2;
-const SI_QUEUE: i32 = -1;
-/// Raised by the kernel in the thread whose call it is about, with the code of `kill` (`send_sig`, kernel/signal.c).
-const SIGPIPE: i32 = 13;
-const SIGXFSZ: i32 = 25;
 /// Index of `si_code` among the integers of `siginfo_t`.
 const CODE: usize = 2;
 /// Bytes of a `siginfo_t`, in words.
 const INFO_WORDS: usize = 16;
 
-/// Whether a signal that came may as well have come to another thread of the process. The compiler judges alike
-/// (`Lower::signal`).
-pub fn is_to_process(signo: i32, info: *const i32) -> bool {
+/// Whether a signal that came may as well have come to another thread of the process.
+pub fn is_for_all(signo: i32, info: *const i32) -> bool {
     // SAFETY: the kernel gives a whole `siginfo_t` to a handler that was set with SA_SIGINFO, as ours are.
-    let code = unsafe { *info.add(CODE) };
-    !matches!(code, SI_TKILL | SI_TIMER) && !matches!(signo, SIGPIPE | SIGXFSZ)
+    is_to_process(signo.unsigned_abs(), unsafe { *info.add(CODE) })
 }
 
 /// The count of arrivals of a signal before its place.
@@ -57,7 +48,7 @@ pub fn hand_over(task: &Task, signo: u32, counted: &AtomicU32) {
     // As if it had been sent to the process: out of place, it is counted as such again.
     let mut info = [0_u64; INFO_WORDS];
     info[0] = u64::from(signo);
-    info[1] = u64::from(SI_QUEUE as u32);
+    info[1] = u64::from(signal_code::QUEUE as u32);
     let [process, thread] = [process, thread].map(|id| u64::from(id.unsigned_abs()));
     let sent = marked(nr::RT_TGSIGQUEUEINFO, [process, thread, u64::from(signo), info.as_ptr() as u64, 0]);
     count(&task.slot.counters.engine_calls, 1);

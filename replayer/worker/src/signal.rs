@@ -2,7 +2,7 @@
 
 use crate::arch::{Frame, Struck, nr, stack_pointer};
 use crate::args::{Scratch, resolve};
-use crate::handed_over::{early, hand_over, is_to_process};
+use crate::handed_over::{early, hand_over, is_for_all};
 use crate::interp::{complete_interrupted, enter, run_handler};
 use crate::state::{Task, task_of_stack};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -79,7 +79,7 @@ pub extern "C" fn handler(signo: i32, info: *const i32, ucontext: *mut u64) {
         }
     }
     // Not its place: the steps run when a task comes to them.
-    let to_process = is_to_process(signo, info);
+    let to_process = is_for_all(signo, info);
     let Some(pending) = early(&task, signo as u32, to_process) else { return };
     pending.fetch_add(1, SeqCst);
     if to_process {

@@ -10,7 +10,7 @@ use super::super::world::{Mark, ProcIx, TaskIx};
 use super::Lower;
 use crate::plan::environment::ExternalSignal;
 use ctrace_format::{Signal, Syscall};
-use ctrace_program::{Kind, Sel, Step, Wait, flags};
+use ctrace_program::{Kind, SIGNAL_MAX, Sel, Step, Wait, flags, is_to_process, signal_code};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,8 +19,6 @@ const OF_FAULTS: [u32; 6] = [4, 5, 7, 8, 11, 31];
 // include/uapi/asm-generic/siginfo.h
 const SIGCHLD: u32 = 17;
 const SI_USER: i32 = 0;
-const SI_QUEUE: i32 = -1;
-const SI_TKILL: i32 = -6;
 
 /// An exit whose steps are written when the parent has the child.
 #[derive(Debug)]
@@ -85,13 +83,6 @@ impl Ends {
     }
 }
 
-/// Whether a signal that came may as well have come to another thread of the process. Those of the kernel about a thread's own
-/// call have the code of `kill` (`send_sig`, kernel/signal.c); of timers it is not known whom they are for.
-fn is_to_process(signal: &Signal) -> bool {
-    !matches!(signal.code, SI_TKILL | libc::SI_TIMER)
-        && !matches!(signal.signo as i32, libc::SIGPIPE | libc::SIGXFSZ)
-}
-
 impl Lower<'_> {
     pub(super) fn signal(&mut self, signal: &Signal) -> Result<(), CompileError> {
         let task = self.world.task_of(self.source, signal.task)?;
@@ -100,13 +91,17 @@ impl Lower<'_> {
         let (proc, seq) = (state_of.proc, state_of.ops);
         if !signal.delivered {
             state.signal = Some(signal.signo);
-            self.ends.sent.entry((proc, signal.signo)).and_modify(|sent| *sent += 1).or_insert(1);
+            if signal.signo <= SIGNAL_MAX {
+                let sent = self.ends.sent.entry((proc, signal.signo)).or_default();
+                *sent = sent.saturating_add(1);
+            }
             if signal.signo == SIGCHLD && signal.code > 0 {
                 self.told_of_death(proc);
             }
             // Those of somebody's call have no cause here if that was nobody recorded. Those of the kernel (SIGCHLD, SIGPIPE,
             // timers, faults) mostly have their cause in the replay as well.
-            let sent = matches!(signal.code, SI_USER | SI_TKILL | SI_QUEUE) && signal.sender.is_none();
+            let sent = matches!(signal.code, SI_USER | signal_code::TKILL | signal_code::QUEUE)
+                && signal.sender.is_none();
             let about = signal.sender.map(|sender| self.world.task_of(self.source, sender)).transpose()?;
             let traced = self.facts.tracing.tells(&self.world, proc, signal.signo, signal.code, about);
             if sent || traced || self.kept.timers.is_from_outside(proc, signal.signo, signal.code) {
@@ -138,7 +133,7 @@ impl Lower<'_> {
         if OF_FAULTS.contains(&signal.signo) && signal.code > 0 {
             step = step.with(flags::SURROGATE);
             self.emit.count(As::Surrogate, FAULT_SIGNAL);
-        } else if is_to_process(signal) {
+        } else if is_to_process(signal.signo, signal.code) {
             step = step.with(flags::TO_PROCESS);
         }
         let step = self.emit.handler(task, step)?;
@@ -154,7 +149,7 @@ impl Lower<'_> {
             task,
             after_seq: self.emit.next_step(task) * 2,
             signo: signal.signo,
-            to_process: signal.code != SI_TKILL,
+            to_process: signal.code != signal_code::TKILL,
         }
     }
 
@@ -291,8 +286,9 @@ impl Lower<'_> {
                 step = step.with(flags::AT);
                 step.t_ns = at_ns;
             }
-            // Not before the one who sent it came to that.
-            let sent = self.order.signals.killer(first).filter(|mark| mark.task != task);
+            // Not before the one who sent it came to that. Signals can still be sent to a process that has died.
+            let sent = self.order.signals.killer(first);
+            let sent = sent.filter(|mark| mark.task != task && mark.start_ns <= at_ns);
             let sent: Vec<Wait> = sent.map(|mark| self.emit.done(mark)).into_iter().collect();
             self.emit.put_after(me, &step, &sent)?;
             return Ok(());

@@ -111,6 +111,21 @@ fn a_process_is_killed_only_after_its_parent_dealt_with_the_child_that_ended_bef
     assert_eq!((kill.waits_len, plan.summary.edges.get(&EdgeKind::NotEnded)), (1, Some(&1)));
 }
 
+#[test]
+fn who_died_of_itself_does_not_wait_for_who_sends_it_a_signal_after_that() {
+    let mut t = Mem::new();
+    let (a, c) = (t.add_task(10, 10), t.add_task(11, 11));
+    t.fork(a, c);
+    t.call(a, "clone", [17, 0, 0, 0, 0, 0], 11);
+    t.call(c, "getuid", [0; 6], 0);
+    let (t_ns, kind) = (t.now, ProcessKind::Exit { status: 11, group_dead: true });
+    t.events.push(Event::Process(Process { t_ns, task: c, kind }));
+    t.now += 1_000;
+    t.call(a, "kill", [11, 19, 0, 0, 0, 0], 0);
+    let death = steps(&t.plan(), 1).into_iter().find(|s| s.nr == named("tgkill")).unwrap();
+    assert_eq!(death.waits_len, 0);
+}
+
 /// An exit takes its time, and the signal that tells of it comes at its end.
 #[test]
 fn a_child_ends_after_the_handlers_that_returned_before_its_parent_was_told() {

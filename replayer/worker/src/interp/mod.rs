@@ -21,7 +21,8 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU32, fence};
 use ctrace_program::control::{Cause, Pace, fate, status};
 use ctrace_program::{
-    ENGINE_MARK, Expect, Kind, Post, Sel, Step, fault_tag, fds_parts, flags, other_ready, task_flags,
+    ENGINE_MARK, Expect, Kind, Post, SIGNAL_MAX, Sel, Step, fault_tag, fds_parts, flags, other_ready,
+    task_flags,
 };
 use life::{clone, exec, exit, gate};
 pub use signals::run_handler;
@@ -47,7 +48,6 @@ const PEER_CATCH_UP_NS: u64 = 500_000;
 /// Behind the recording by this much, a task makes its calls without computing in between.
 const STARVED_NS: u64 = 5_000_000;
 const SIG_BLOCK: u64 = 0;
-const SIGNAL_MAX: u32 = 64;
 
 /// Where a new task begins, on its own stack.
 pub extern "C" fn child_entry(task: u64) -> ! {
