@@ -310,6 +310,8 @@ impl Program {
             (flags::OPEN_LOOP, "open loop"),
             (flags::WRITTEN, "written"),
             (flags::TO_PROCESS, "to the process"),
+            (flags::HOLDS_NUMBER, "holds its number"),
+            (flags::SHARES_NUMBERS, "shares numbers"),
         ] {
             if step.flags & flag != 0 {
                 let _ = write!(out, " [{word}]");

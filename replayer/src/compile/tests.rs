@@ -158,6 +158,23 @@ impl Mem {
 
 const AT_FDCWD: u64 = -100_i64 as u64;
 
+/// An address of the host.
+fn at(port: u16) -> SockAddr {
+    SockAddr::Inet(([127, 0, 0, 1], port).into())
+}
+
+/// A TCP socket at port 80, connected to a port.
+fn tcp(cookie: u64, peer: Option<u16>) -> Object {
+    Object::Socket {
+        family: 2,
+        kind: 1,
+        protocol: 6,
+        cookie: SockCookie(cookie),
+        local: Some(at(80)),
+        peer: peer.map(at),
+    }
+}
+
 fn steps(plan: &Plan, task: u32) -> Vec<Step> {
     let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
     (0..program.tasks[task as usize].steps).map(|i| program.step(task, i).unwrap()).collect()

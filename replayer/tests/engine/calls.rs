@@ -68,23 +68,7 @@ fn threads_meet_at_futexes_and_are_joined() {
     let thread = script.task(0, 1002, Some(0));
     let word = script.builder.futex_slot();
     let join = script.builder.futex_slot();
-    // What glibc's pthread_create passes.
-    let clone_flags = libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM
-        | libc::CLONE_SETTLS
-        | libc::CLONE_PARENT_SETTID
-        | libc::CLONE_CHILD_CLEARTID;
-    let clone = Step { kind: Kind::Clone as u8, ..call(libc::SYS_clone3) }
-        .imm(0, clone_flags as u64)
-        .arg(2, Sel::Futex, u64::from(join))
-        .arg(3, Sel::Futex, u64::from(join))
-        .aux(u64::from(thread))
-        .expect(Expect::Pid, i64::from(thread));
-    script.push(0, clone);
+    script.pthread(0, thread, join);
     let private = libc::FUTEX_PRIVATE_FLAG;
     script.push(
         0,

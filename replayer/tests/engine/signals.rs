@@ -30,20 +30,7 @@ fn script(place: Place) -> Script {
     let action = Step { kind: Kind::Sigaction as u8, ..returns(libc::SYS_rt_sigaction, 0) };
     let restart = libc::SA_RESTART as u64;
     script.push(0, action.imm(0, SIGNAL).imm(1, restart).aux(ctrace_program::SIG_HANDLER));
-    let shared = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
-    let thread_flags = shared
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM
-        | libc::CLONE_SETTLS
-        | libc::CLONE_PARENT_SETTID
-        | libc::CLONE_CHILD_CLEARTID;
-    let clone = Step { kind: Kind::Clone as u8, ..call(libc::SYS_clone3) }
-        .imm(0, thread_flags as u64)
-        .arg(2, Sel::Futex, u64::from(join))
-        .arg(3, Sel::Futex, u64::from(join))
-        .aux(u64::from(thread))
-        .expect(Expect::Pid, i64::from(thread));
-    script.push(0, clone);
+    script.pthread(0, thread, join);
     script.fork(0, child);
     let read = |fd, bytes| {
         let read = call(libc::SYS_read).imm(0, fd).arg(1, Sel::Out, 16).imm(2, bytes);

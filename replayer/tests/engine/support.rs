@@ -121,6 +121,26 @@ impl Script {
         self.push(parent, step)
     }
 
+    /// `creator` makes `thread` as glibc's `pthread_create` does; its end wakes `joined`.
+    pub(crate) fn pthread(&mut self, creator: u32, thread: u32, joined: u32) -> u32 {
+        let clone_flags = libc::CLONE_VM
+            | libc::CLONE_FS
+            | libc::CLONE_FILES
+            | libc::CLONE_SIGHAND
+            | libc::CLONE_THREAD
+            | libc::CLONE_SYSVSEM
+            | libc::CLONE_SETTLS
+            | libc::CLONE_PARENT_SETTID
+            | libc::CLONE_CHILD_CLEARTID;
+        let step = Step { kind: Kind::Clone as u8, ..call(libc::SYS_clone3) }
+            .imm(0, clone_flags as u64)
+            .arg(2, Sel::Futex, u64::from(joined))
+            .arg(3, Sel::Futex, u64::from(joined))
+            .aux(u64::from(thread))
+            .expect(Expect::Pid, i64::from(thread));
+        self.push(creator, step)
+    }
+
     /// `parent` waits for `child`, which ends with `status`.
     pub(crate) fn wait4(&mut self, parent: u32, child: u32) -> u32 {
         let step = call(libc::SYS_wait4)

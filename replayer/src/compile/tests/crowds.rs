@@ -8,21 +8,6 @@ const TOGETHER: u16 = 16;
 /// Many more than there are lanes for one client each.
 const CLIENTS: u16 = 1_000;
 
-fn at(port: u16) -> SockAddr {
-    SockAddr::Inet(([127, 0, 0, 1], port).into())
-}
-
-fn tcp(cookie: u64, peer: Option<u16>) -> Object {
-    Object::Socket {
-        family: 2,
-        kind: 1,
-        protocol: 6,
-        cookie: SockCookie(cookie),
-        local: Some(at(80)),
-        peer: peer.map(at),
-    }
-}
-
 /// A server that closes each connection after it has answered; `TOGETHER` clients come, one as soon as another has left.
 fn crowd() -> Mem {
     let mut t = Mem::new();

@@ -2,22 +2,10 @@
 
 use super::*;
 
-fn at(port: u16) -> SockAddr {
-    SockAddr::Inet(([127, 0, 0, 1], port).into())
-}
-
 /// A connection as descriptor 4, over which 30 bytes came and 100 were sent.
 fn answered(t: &mut Mem) -> (TaskId, ObjectId) {
     let a = t.add_task(10, 10);
-    let socket = |cookie, peer: Option<u16>| Object::Socket {
-        family: 2,
-        kind: 1,
-        protocol: 6,
-        cookie: SockCookie(cookie),
-        local: Some(at(80)),
-        peer: peer.map(at),
-    };
-    let (listener, stream) = (t.add_object(socket(1, None)), t.add_object(socket(11, Some(1001))));
+    let (listener, stream) = (t.add_object(tcp(1, None)), t.add_object(tcp(11, Some(1001))));
     t.call(a, "socket", [2, 1, 6, 0, 0, 0], 3).object = Some(listener);
     t.call(a, "bind", [3, 0, 16, 0, 0, 0], 0).details.push(Detail::Addr { arg: 1, addr: at(80) });
     t.call(a, "listen", [3, 8, 0, 0, 0, 0], 0).object = Some(listener);

@@ -6,21 +6,6 @@ use ctrace_program::NUMBER_ARG;
 const EPOLLIN: u32 = 1;
 const CHILD: u64 = 17;
 
-fn at(port: u16) -> SockAddr {
-    SockAddr::Inet(format!("127.0.0.1:{port}").parse().unwrap())
-}
-
-fn tcp(cookie: u64, peer: Option<u16>) -> Object {
-    Object::Socket {
-        family: 2,
-        kind: 1,
-        protocol: 6,
-        cookie: SockCookie(cookie),
-        local: Some(at(80)),
-        peer: peer.map(at),
-    }
-}
-
 impl Mem {
     fn listen(&mut self, task: TaskId, fd: u64, cookie: u64) {
         self.listen_as(task, fd, cookie, 0o4000);

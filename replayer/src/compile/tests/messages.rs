@@ -1,6 +1,6 @@
 //! Descriptors that go with messages, datagrams between those who were recorded.
 
-use super::{Mem, named, steps};
+use super::{Mem, at, named, steps};
 use ctrace_format::{Detail, EpollEntry, Message, Object, ObjectId, PassedFd, SockAddr, SockCookie, TaskId};
 use ctrace_program::{Post, Program, Sel, Step, Wait, flags};
 
@@ -8,10 +8,6 @@ const AF_UNIX: u64 = 1;
 const AF_INET: u64 = 2;
 const SOCK_STREAM: u64 = 1;
 const SOCK_DGRAM: u64 = 2;
-
-fn at(port: u16) -> SockAddr {
-    SockAddr::Inet(([127, 0, 0, 1], port).into())
-}
 
 fn socket(t: &mut Mem, cookie: u64, family: u16, kind: u16) -> ObjectId {
     let cookie = SockCookie(cookie);

@@ -1,4 +1,4 @@
-//! What descriptors are, and what they refer to: descriptions, pipes, sockets.
+//! Descriptors, and the things that they refer to: descriptions, pipes, sockets.
 
 use super::super::fsmodel::InodeIx;
 use super::super::paths::PathId;
@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
 
-/// What keeps count of descriptors.
+/// Counts descriptors.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     /// Descriptors in all tables; one that tables have in common counts once.
@@ -93,7 +93,7 @@ pub(crate) struct Ofd {
     /// It was opened by the name of a descriptor of a file that has no name any more, or is what was opened so: here those are
     /// one description, with one offset.
     pub(crate) has_twin: bool,
-    /// What descriptors have of it.
+    /// The reference that its descriptors share.
     pub(super) handle: Weak<OfdRef>,
     /// Epoll instances that watch it.
     pub(crate) watched_by: BTreeSet<OfdIx>,
@@ -103,7 +103,7 @@ pub(crate) struct Ofd {
     pub(crate) inherited: bool,
     /// A report of readiness that no read has used yet.
     pub(crate) ready: Option<Arrival>,
-    /// Who was told that it is ready, and has not looked yet; kept of what several processes have.
+    /// Tasks that were told that it is ready, and have not looked yet; kept if several processes have it.
     pub(crate) told: Vec<TaskIx>,
     /// Object of the trace's dictionary.
     pub(crate) object: Option<ObjectId>,
@@ -141,7 +141,7 @@ pub(crate) struct Arrival {
     pub(crate) exact: bool,
 }
 
-/// What is behind a description.
+/// The object that a description is open on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OfdKind {
     /// A file, directory, device, FIFO.
@@ -181,7 +181,7 @@ pub(crate) struct Pipe {
     pub(crate) reader: Option<OfdIx>,
 }
 
-/// What a socket is doing.
+/// The state of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SockState {
     Fresh,
@@ -212,7 +212,7 @@ pub(crate) struct Sock {
     pub(crate) received: u64,
     /// Sends that succeeded so far.
     pub(crate) sends: u32,
-    /// What had been sent when something was received last.
+    /// Bytes that had been sent when something was received last.
     pub(crate) answered: u64,
     pub(crate) last_send_ns: u64,
     pub(crate) born_ns: u64,
