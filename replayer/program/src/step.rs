@@ -72,7 +72,8 @@ pub enum Kind {
     Sigaction = 4,
     /// A handler for signal `nr` begins here; the steps up to the matching [`Kind::SignalReturn`] are the handler's.
     /// Waits (for real) until the signal has arrived, or the runner forces it on; then the task sends itself the signal.
-    /// With [`flags::SURROGATE`] it does so at once.
+    /// With [`flags::SURROGATE`] it does so at once. `args[0]` may be a child ([`Sel::Pid`]) of whose death the signal tells: the
+    /// task also sends itself the signal once the child has died and none has come, for it was one with another child's.
     SignalHandler = 5,
     /// End of a handler: the recorded `rt_sigreturn`, made by returning from the handler.
     SignalReturn = 6,

@@ -65,7 +65,7 @@ impl Surroundings {
         let mut volumes: Vec<_> = full.values().cloned().collect();
         volumes.sort_by(|a, b| a.path.cmp(&b.path));
         volumes.dedup_by(|a, b| a.path == b.path);
-        let terminals = facts.told.terminals().filter_map(|number| u32::try_from(number).ok()).collect();
+        let terminals = facts.terminals.numbers().filter_map(|number| u32::try_from(number).ok()).collect();
         let links = files.iter().filter(|f| is_link(f)).map(|f| f.path.clone()).collect();
         Ok(Self {
             executables: executables.iter().cloned().collect(),

@@ -16,6 +16,7 @@ use super::paths::Paths;
 use super::pools::Pools;
 use super::refusals::Refusals;
 use super::source::Source;
+use super::terminals::Terminals;
 use super::told::Told;
 use super::tracing::Tracing;
 use super::world::groups::Shared;
@@ -91,6 +92,7 @@ pub(crate) struct Facts {
     pub(crate) datagrams: Datagrams,
     /// What calls did that only what followed tells.
     pub(crate) told: Told,
+    pub(crate) terminals: Terminals,
     /// Tracers, and the tasks that they trace.
     pub(crate) tracing: Tracing,
     /// Epoll instances that several tasks use.
@@ -221,7 +223,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
     let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
-    let mut told = Told::default();
+    let (mut told, mut terminals) = (Told::default(), Terminals::default());
     let mut tracing = Tracing::default();
     let mut pools = Pools::default();
     let mut named: FxHashMap<CallId, TaskIx> = FxHashMap::default();
@@ -429,6 +431,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             budget.things("connections", firsts.len())?;
         }
         told.call(&world, budget, task, call, &known)?;
+        terminals.call(&world, budget, (task, world.tasks[task as usize].ops), call, known.sc)?;
         tracing.call(&world, task, call, &known);
         world.apply_call(source, task, call, &known)?;
         told.applied(&world, task, call, &known);
@@ -528,6 +531,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         early_accepts,
         datagrams,
         told,
+        terminals,
         tracing,
         pools,
     })

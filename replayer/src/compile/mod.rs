@@ -36,6 +36,7 @@ mod restarts;
 mod setup;
 mod source;
 mod steps;
+mod terminals;
 mod told;
 mod tracing;
 mod volumes;

@@ -4,7 +4,6 @@
 use super::CompileError;
 use super::budget::Budget;
 use super::calls::{Known, Sc};
-use super::steps::terminals::{TIOCGPTN, TIOCSPTLCK};
 use super::world::{BLOCKED_NS, OfdIx, OfdKind, TaskIx, World, detail_epoll, detail_value};
 use ctrace_format::{Detail, Syscall};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -15,26 +14,6 @@ const TFD_TIMER_ABSTIME: u64 = 1;
 
 /// The call of a task: its number among them.
 type Place = (TaskIx, u32);
-/// Terminals that are told apart.
-const TERMINALS_MAX: usize = 256;
-
-/// Whether a device is a pseudo terminal, or what makes them (`ptmx`): a sandbox has its own.
-pub(crate) fn is_pseudo_terminal(rdev: u64) -> bool {
-    const PTMX: (u64, u64) = (5, 2);
-    let (major, minor) = (rdev >> 8 & 0xfff, rdev & 0xff);
-    (136..144).contains(&major) || (major, minor) == PTMX
-}
-
-/// The number of the terminal that a description is of.
-fn slave_number(world: &World, ofd: OfdIx) -> Option<u64> {
-    let node = world.fs.node(world.inode_of(ofd)?);
-    let name = match world.ofds[ofd as usize].kind {
-        OfdKind::Node { path, .. } => world.paths.get(path).strip_prefix(b"/dev/pts/")?,
-        _ => return None,
-    };
-    is_pseudo_terminal(node.rdev).then(|| std::str::from_utf8(name).ok()?.parse().ok()).flatten()
-}
-
 /// An eventfd, as its readers found it.
 #[derive(Debug, Default)]
 struct Counter {
@@ -82,19 +61,6 @@ impl Running {
     }
 }
 
-/// A pseudo terminal.
-#[derive(Debug, Default)]
-struct Terminal {
-    /// What was passed through it towards its master, as far as the writes tell, and what was read there.
-    written: u64,
-    read: u64,
-    /// The last write to the terminal, and to its master: where, how many bytes, how many of them are ends of lines.
-    from_within: Option<(Place, u64)>,
-    from_master: Option<(Place, u64)>,
-    /// The calls that unlocked it.
-    unlocked: Vec<Place>,
-}
-
 /// Collects them over the events of a recording.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
@@ -104,12 +70,6 @@ pub(crate) struct Told {
     made: FxHashSet<OfdIx>,
     /// The others.
     pub(crate) running: FxHashMap<OfdIx, Running>,
-    /// By number.
-    terminals: FxHashMap<u64, Terminal>,
-    /// Calls that unlocked terminals which echo.
-    echoing: FxHashSet<Place>,
-    /// Ends of lines in what was written to a terminal.
-    lines: FxHashMap<Place, u64>,
     /// What a write added to an eventfd, if it was more than one.
     pub(crate) added: FxHashMap<Place, u64>,
     /// How long after it was set a timer was seen to have gone off, and whether somebody waited for just that.
@@ -128,12 +88,6 @@ impl Told {
     ) -> Result<(), CompileError> {
         let place = (task, world.tasks[task as usize].ops);
         let ofd = || world.ofd_of(task, call.args[0] as i32);
-        if let Sc::Read | Sc::Write | Sc::Ioctl = known.sc
-            && let Some(ofd) = ofd()
-        {
-            self.terminal(world, ofd, call, known.sc, place);
-            budget.things("ends of lines", self.lines.len())?;
-        }
         match known.sc {
             Sc::Read if !self.counters.is_empty() || self.has_timers(world) => {
                 let Some(ofd) = ofd() else { return Ok(()) };
@@ -209,94 +163,6 @@ impl Told {
                 self.made.insert(ofd);
             }
             _ => {}
-        }
-    }
-
-    /// Whether a terminal was made.
-    pub(crate) fn has_terminals(&self) -> bool {
-        !self.terminals.is_empty()
-    }
-
-    /// The numbers of terminals that were made.
-    pub(crate) fn terminals(&self) -> impl Iterator<Item = u64> {
-        self.terminals.keys().copied()
-    }
-
-    /// Whether the terminal echoes that a call of a task unlocks.
-    pub(crate) fn echoes(&self, task: TaskIx, seq: u32) -> bool {
-        self.echoing.contains(&(task, seq))
-    }
-
-    /// How many ends of lines a write to a terminal had.
-    pub(crate) fn lines(&self, task: TaskIx, seq: u32) -> u64 {
-        self.lines.get(&(task, seq)).copied().unwrap_or(0)
-    }
-
-    fn terminal(&mut self, world: &World, ofd: OfdIx, call: &Syscall, sc: Sc, place: Place) {
-        if call.ret < 0 {
-            return;
-        }
-        if sc == Sc::Ioctl {
-            match call.args[1] as u32 {
-                TIOCGPTN if self.terminals.len() < TERMINALS_MAX => {
-                    let Some(number) = detail_value(call, 2) else { return };
-                    // Asked for the first time of this master: one of a number that may have been used before.
-                    if !world.ptys.contains_key(&ofd) {
-                        self.terminals.insert(number, Terminal::default());
-                    }
-                }
-                TIOCSPTLCK => {
-                    if let Some(terminal) = world.ptys.get(&ofd).and_then(|n| self.terminals.get_mut(n)) {
-                        terminal.unlocked.push(place);
-                    }
-                }
-                _ => {}
-            }
-            return;
-        }
-        if self.terminals.is_empty() || call.ret == 0 {
-            return;
-        }
-        let bytes = call.ret as u64;
-        if let Some(number) = world.ptys.get(&ofd) {
-            let Some(terminal) = self.terminals.get_mut(number) else { return };
-            if sc == Sc::Write {
-                terminal.from_master = Some((place, bytes));
-                return;
-            }
-            terminal.read = terminal.read.saturating_add(bytes);
-            Self::explain(terminal, &mut self.lines, &mut self.echoing);
-        } else if sc == Sc::Write
-            && let Some(number) = slave_number(world, ofd)
-            && let Some(terminal) = self.terminals.get_mut(&number)
-        {
-            terminal.written = terminal.written.saturating_add(bytes);
-            terminal.from_within = Some((place, bytes));
-        }
-    }
-
-    /// More came out of a terminal than was written to it: ends of lines have become two characters, or what was typed was
-    /// echoed.
-    fn explain(terminal: &mut Terminal, lines: &mut FxHashMap<Place, u64>, echoing: &mut FxHashSet<Place>) {
-        let surplus = terminal.read.saturating_sub(terminal.written);
-        if surplus == 0 {
-            return;
-        }
-        if let Some((place, bytes)) = terminal.from_within {
-            let known = lines.entry(place).or_default();
-            if known.saturating_add(surplus) <= bytes {
-                *known += surplus;
-                terminal.written += surplus;
-                return;
-            }
-        }
-        if let Some((place, bytes)) = terminal.from_master.take()
-            && surplus >= bytes
-            && surplus <= bytes.saturating_mul(2)
-        {
-            echoing.extend(terminal.unlocked.iter().copied());
-            lines.insert(place, surplus - bytes);
-            terminal.written += surplus;
         }
     }
 

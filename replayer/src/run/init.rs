@@ -5,6 +5,7 @@
 mod force;
 mod progress;
 mod start;
+mod terminals;
 mod threads;
 mod watch;
 

@@ -121,3 +121,51 @@ fn a_timer_that_was_set_late_goes_off_late_and_its_signal_is_waited_for() {
         takes_place(script);
     }
 }
+
+/// Two children die while their parent blocks SIGCHLD: the kernel keeps one signal, the recording had one for each.
+#[test]
+fn a_death_that_the_kernel_told_of_with_another_is_told_again() {
+    for waits_in_call in [false, true] {
+        let mut script = Script::new();
+        let children = [script.task(0, 1002, None), script.task(0, 1003, None)];
+        let action = Step { kind: Kind::Sigaction as u8, ..returns(libc::SYS_rt_sigaction, 0) };
+        script.push(0, action.imm(0, libc::SIGCHLD as u64).aux(ctrace_program::SIG_HANDLER));
+        let mask = 1_u64 << (libc::SIGCHLD - 1);
+        let blob = script.builder.data(&mask.to_ne_bytes()).unwrap();
+        let none = script.builder.data(&0_u64.to_ne_bytes()).unwrap();
+        let set_mask = |how: i32, blob| {
+            let call = returns(libc::SYS_rt_sigprocmask, 0).imm(0, how as u64);
+            call.arg(1, Sel::Data, blob).imm(2, 0).imm(3, 8)
+        };
+        let suspend = {
+            let call = call(libc::SYS_rt_sigsuspend).arg(0, Sel::Data, none).imm(1, 8);
+            call.expect(Expect::Exact, -514).with(flags::INTERRUPTED)
+        };
+        script.push(0, set_mask(libc::SIG_BLOCK, blob));
+        for child in children {
+            script.fork(0, child);
+            script.exit(child);
+        }
+        // Until both are dead.
+        let mut look = returns(libc::SYS_sched_yield, 0);
+        look.think_sleep_ns = 100_000_000;
+        script.push(0, look);
+        if !waits_in_call {
+            script.push(0, set_mask(libc::SIG_UNBLOCK, blob));
+        }
+        for child in children {
+            if waits_in_call {
+                script.push(0, suspend);
+            }
+            let mut handler = Step::of(Kind::SignalHandler).with(flags::TO_PROCESS);
+            handler.nr = libc::SIGCHLD as u32;
+            script.push(0, handler.arg(0, Sel::Pid, u64::from(child)));
+            script.push(0, Step { kind: Kind::SignalReturn as u8, ..call(libc::SYS_rt_sigreturn) });
+        }
+        for child in children {
+            script.wait4(0, child);
+        }
+        script.exit(0);
+        takes_place(script);
+    }
+}

@@ -13,6 +13,7 @@ mod alarm;
 mod arch;
 mod args;
 mod bounds;
+mod deaths;
 mod descriptors;
 mod elsewhere;
 mod engine;

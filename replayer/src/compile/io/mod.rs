@@ -337,6 +337,11 @@ impl Lower<'_> {
                     step = step.expect(Expect::Exact, ret).with(flags::RETRY).aux(u64::from(POLLIN));
                 }
             }
+            Channel::Kernel if ret > 0 && self.facts.terminals.gives_all(&self.world, ofd) => {
+                // It passes on what it gets in parts of its own (`flush_to_ldisc`, drivers/tty/tty_buffer.c).
+                self.ready_first(cx, ofd, POLLIN | POLLHUP | POLLERR, &mut pre)?;
+                step = step.expect(Expect::Bytes, ret).with(flags::STREAM).aux(u64::from(POLLIN));
+            }
             Channel::Message | Channel::Kernel => {
                 self.ready_first(cx, ofd, POLLIN | POLLHUP | POLLERR, &mut pre)?;
                 let exact = channel == Channel::Message || self.is_fixed(ofd);

@@ -4,7 +4,7 @@ use super::super::calls::Sc;
 use super::super::fsmodel::NodeKind;
 use super::super::lower::Lower;
 use super::super::model::Cx;
-use super::super::told;
+use super::super::terminals::is_pseudo_terminal;
 use super::super::world::{OfdIx, OfdKind};
 use crate::sandbox::devices;
 use ctrace_format::syscalls::Family;
@@ -29,7 +29,7 @@ impl Lower<'_> {
         let state = &self.world.ofds[ofd as usize];
         let OfdKind::Node { inode, .. } = state.kind else { return false };
         let node = self.world.fs.node(inode);
-        let has_terminal = state.inherited || told::is_pseudo_terminal(node.rdev);
+        let has_terminal = state.inherited || is_pseudo_terminal(node.rdev);
         node.kind == NodeKind::Device
             && node.rdev != 0
             && !(has_terminal && self.is_tty(ofd))

@@ -19,6 +19,8 @@ const OF_FAULTS: [u32; 6] = [4, 5, 7, 8, 11, 31];
 // include/uapi/asm-generic/siginfo.h
 const SIGCHLD: u32 = 17;
 const SI_USER: i32 = 0;
+/// CLD_EXITED, CLD_KILLED, CLD_DUMPED.
+const DEATHS: std::ops::RangeInclusive<i32> = 1..=3;
 
 /// An exit whose steps are written when the parent has the child.
 #[derive(Debug)]
@@ -60,6 +62,8 @@ pub(crate) struct Ends {
     leaving_children: FxHashMap<ProcIx, BTreeSet<ProcIx>>,
     /// Children that have died, by parent, as long as the parent was not told.
     untold: FxHashMap<ProcIx, VecDeque<TaskIx>>,
+    /// Of whose death a process was told first by the SIGCHLD that it has not taken yet.
+    told: FxHashMap<ProcIx, TaskIx>,
     /// How many signals of a number were sent to a process, or a thread of it, and did not reach a handler yet.
     sent: FxHashMap<(ProcIx, u32), u32>,
     /// Ends of whole processes, by their last task; its own call, if it made one, may be still to come.
@@ -95,7 +99,7 @@ impl Lower<'_> {
                 let sent = self.ends.sent.entry((proc, signal.signo)).or_default();
                 *sent = sent.saturating_add(1);
             }
-            if signal.signo == SIGCHLD && signal.code > 0 {
+            if signal.signo == SIGCHLD && DEATHS.contains(&signal.code) {
                 self.told_of_death(proc);
             }
             // Those of somebody's call have no cause here if that was nobody recorded. Those of the kernel (SIGCHLD, SIGPIPE,
@@ -114,6 +118,8 @@ impl Lower<'_> {
             *sent = sent.saturating_sub(1);
             any
         });
+        let tells_of_death = signal.signo == SIGCHLD && DEATHS.contains(&signal.code);
+        let child = if tells_of_death { self.ends.told.remove(&proc) } else { None };
         if !self.kept.caught.is(proc, signal.signo) {
             return Ok(());
         }
@@ -135,6 +141,9 @@ impl Lower<'_> {
             self.emit.count(As::Surrogate, FAULT_SIGNAL);
         } else if is_to_process(signal.signo, signal.code) {
             step = step.with(flags::TO_PROCESS);
+        }
+        if let Some(child) = child {
+            step = step.arg(0, Sel::Pid, u64::from(self.emit.prog(child)));
         }
         let step = self.emit.handler(task, step)?;
         let mark = Mark { task, seq, step, start_ns: signal.t_ns, end_ns: signal.t_ns };
@@ -184,6 +193,7 @@ impl Lower<'_> {
     /// once only one comes: handlers that had returned by then return before the child ends.
     fn told_of_death(&mut self, parent: ProcIx) {
         let Some(child) = self.ends.untold.get_mut(&parent).and_then(VecDeque::pop_front) else { return };
+        self.ends.told.entry(parent).or_insert(child);
         let Some(handled) = self.order.processes.handled(parent) else { return };
         if let Some(leaving) = self.ends.leaving.get_mut(&child) {
             leaving.handled = (handled.end_ns > leaving.call.t_ns).then_some(handled);

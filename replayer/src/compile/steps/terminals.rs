@@ -50,7 +50,7 @@ impl Lower<'_> {
                 let lock = super::detail_value(cx.call, 2).unwrap_or(0) as u32;
                 let lock = self.emit.data(&lock.to_ne_bytes())?;
                 let mut lowered = Lowered::from(step.arg(2, Sel::Data, lock));
-                let echo = self.facts.told.echoes(cx.task, cx.seq);
+                let echo = self.facts.terminals.echoes(cx.task, cx.seq);
                 let termios = self.emit.data(&transparent(echo))?;
                 let set = Step::call(nr::ioctl).with(flags::ENGINE);
                 lowered.then.push(set.imm(0, cx.call.args[0]).imm(1, TCSETS).arg(2, Sel::Data, termios));
@@ -69,10 +69,10 @@ impl Lower<'_> {
     /// What is written to a terminal, when it matters: as many lines end in it as the reader's surplus tells.
     pub(crate) fn lines(&mut self, cx: &Cx<'_>, bytes: u64) -> Result<Option<u64>, CompileError> {
         let is_tty = self.ofd(cx, 0).is_some_and(|ofd| self.is_tty(ofd));
-        if !is_tty || bytes == 0 || bytes > TEXT_MAX || !self.facts.told.has_terminals() {
+        if !is_tty || bytes == 0 || bytes > TEXT_MAX || self.facts.terminals.is_empty() {
             return Ok(None);
         }
-        let lines = self.facts.told.lines(cx.task, cx.seq).min(bytes);
+        let lines = self.facts.terminals.lines(cx.task, cx.seq).min(bytes);
         let mut text = vec![b'x'; (bytes - lines) as usize];
         text.resize(bytes as usize, b'\n');
         Ok(Some(self.emit.data(&text)?))

@@ -4,6 +4,7 @@ use super::super::control::{Control, monotonic_ns};
 use super::super::{Ended, Hit, Outcome, call_name};
 use super::force::{Position, Stage, first_to_force};
 use super::progress::{Tasks, is_open};
+use super::terminals;
 use super::threads::{Doing, Threads};
 use super::{Setup, flags_of};
 use crate::plan::environment::ExternalSignal;
@@ -53,6 +54,8 @@ pub(super) struct Watch<'a> {
     /// The end that was forced last: task, place, and the task and place waited for. It counts once, however often it has
     /// to be asked for.
     last_forced: Option<[u32; 4]>,
+    /// Where readers were who were not forced on because a terminal had something for one of them.
+    spared: BTreeMap<u32, (u32, u32)>,
     /// The private root was once full: of bytes, of files.
     full: (bool, bool),
     /// Directories that are freed while the replay runs: one for each process that init starts, and the one around them.
@@ -83,6 +86,7 @@ impl<'a> Watch<'a> {
             forced: BTreeMap::new(),
             forced_ends: Vec::new(),
             last_forced: None,
+            spared: BTreeMap::new(),
             full: (false, false),
             start_directories: 1
                 + (0..setup.program.header.tasks)
@@ -290,11 +294,43 @@ impl<'a> Watch<'a> {
             at_ns: signal.t_ns,
         }));
         if let Some(task) = first_to_force(&positions)
+            && !self.terminals_give(&positions)
             && let Some(wait) = self.tasks.still_in(task, &self.threads)
         {
             self.force(task, wait);
         }
         true
+    }
+
+    /// Whether a terminal had something on its way to one of those who are stuck. Nobody is spared twice in one place.
+    fn terminals_give(&mut self, positions: &[Position]) -> bool {
+        let mut readers = Vec::new();
+        let mut places = Vec::new();
+        for position in positions.iter().filter(|position| position.stage == Stage::Stuck) {
+            let task = position.task;
+            let slot = self.control.slot(task);
+            let place = (slot.seq.load(SeqCst), slot.waits.load(SeqCst));
+            if self.spared.get(&task) != Some(&place)
+                && let Some(reader) = self.reader(task)
+            {
+                readers.push(reader);
+                places.push((task, place));
+            }
+        }
+        let give = terminals::have_input(readers.into_iter());
+        if give {
+            self.spared.extend(places);
+        }
+        give
+    }
+
+    /// What a task reads, if it is in a `read`.
+    fn reader(&self, task: u32) -> Option<terminals::Reader> {
+        let slot = self.control.slot(task);
+        let step = self.setup.program.step(task, slot.step.load(Relaxed)).ok()?;
+        let reads = slot.status.load(Relaxed) == status::CALL && i64::from(step.nr) == libc::SYS_read;
+        let leader = self.setup.program.tasks.get(task as usize).filter(|_| reads)?.leader;
+        Some((self.control.slot(leader).tid.load(Relaxed), i32::try_from(step.args[0]).ok()?))
     }
 
     /// Ends the wait that a task is in by the mildest means that there is.

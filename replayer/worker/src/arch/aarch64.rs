@@ -31,6 +31,8 @@ pub mod nr {
     pub const CLOCK_NANOSLEEP: u32 = 115;
     pub const GETITIMER: u32 = 102;
     pub const TKILL: u32 = 130;
+    pub const WAITID: u32 = 95;
+    pub const RT_SIGPENDING: u32 = 136;
     pub const RT_TGSIGQUEUEINFO: u32 = 240;
     pub const DUP3: u32 = 24;
     pub const EVENTFD2: u32 = 19;

@@ -31,6 +31,8 @@ pub mod nr {
     pub const CLOCK_NANOSLEEP: u32 = 230;
     pub const GETITIMER: u32 = 36;
     pub const TKILL: u32 = 200;
+    pub const WAITID: u32 = 247;
+    pub const RT_SIGPENDING: u32 = 127;
     pub const RT_TGSIGQUEUEINFO: u32 = 297;
     pub const DUP3: u32 = 292;
     pub const EVENTFD2: u32 = 290;

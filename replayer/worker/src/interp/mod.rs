@@ -7,6 +7,7 @@ use crate::alarm;
 use crate::arch::{self, nr};
 use crate::args::{Scratch, resolve};
 use crate::bounds::{allows, is_engine_memory};
+use crate::deaths::tell_again;
 use crate::descriptors::{MMSGHDR, place_passed, renumber, renumber_all};
 use crate::elsewhere::{EADDRNOTAVAIL, move_socket};
 use crate::engine::{
@@ -268,6 +269,9 @@ fn issue(task: &Task, index: &mut u32, step: &mut Step, regs: &[u64; 6], top: u6
     let interrupter = interrupter(task, *index, step);
     let unless = interrupter.map_or(NEVER.as_ptr(), |(place, early)| {
         alarm::note(task, &place);
+        if early.load(SeqCst) == 0 {
+            tell_again(task, &place);
+        }
         // Another thread counts the signal before it looks who is in such a call.
         fence(SeqCst);
         early.as_ptr()

@@ -2,9 +2,10 @@
 
 use super::{bad_step, complete, count_done, enter, issue, matches, run};
 use crate::alarm;
-use crate::arch::{self, nr};
+use crate::arch;
 use crate::args::Scratch;
-use crate::engine::{Forced, futex_wait, marked};
+use crate::deaths::{raise, tell_again};
+use crate::engine::{Forced, futex_wait};
 use crate::handed_over::{early, take_early};
 use crate::state::{Task, count, word};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -49,14 +50,6 @@ pub(super) fn sigaction(task: &Task, index: u32, step: &Step) {
     complete(task, index);
 }
 
-/// Sends this task a signal.
-pub(super) fn raise(task: &Task, signo: u32) {
-    // Not `tgkill`: to learn the process id is a call without arguments, whose mark nobody sees.
-    let tid = u64::from(task.slot.tid.load(Relaxed).unsigned_abs());
-    let _ = marked(nr::TKILL, [tid, u64::from(signo), 0, 0, 0]);
-    count(&task.slot.counters.engine_calls, 1);
-}
-
 /// The recording has a handler here: waits for its signal. The handler runs the steps itself when the signal comes now;
 /// when it came before, they run here.
 pub(super) fn signal_handler(task: &Task, index: u32, step: &Step) {
@@ -75,6 +68,9 @@ pub(super) fn signal_handler(task: &Task, index: u32, step: &Step) {
         let is_over = task.slot.step.load(SeqCst) != index;
         let came = !is_over && take_early(task, step);
         if !is_over && !came && step.flags & flags::SURROGATE == 0 && !forced.is_on(task) {
+            if tell_again(task, step) {
+                continue;
+            }
             let _ = futex_wait(word(arrivals), arrived, u64::MAX);
             count(&task.slot.counters.engine_calls, 1);
             continue;

@@ -1,0 +1,198 @@
+//! Pseudo terminals that the workload makes. A recording keeps no contents: how many bytes went in and came out on either side
+//! tells whether a terminal echoes, and how many lines ended in what was written to it.
+
+use super::CompileError;
+use super::budget::Budget;
+use super::calls::Sc;
+use super::steps::terminals::{TIOCGPTN, TIOCSPTLCK};
+use super::world::{OfdIx, OfdKind, TaskIx, World, detail_value};
+use ctrace_format::Syscall;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// The call of a task: its number among them.
+type Place = (TaskIx, u32);
+/// Terminals that are told apart.
+const TERMINALS_MAX: usize = 256;
+
+/// Whether a device is a pseudo terminal, or what makes them (`ptmx`): a sandbox has its own.
+pub(crate) fn is_pseudo_terminal(rdev: u64) -> bool {
+    const PTMX: (u64, u64) = (5, 2);
+    let (major, minor) = (rdev >> 8 & 0xfff, rdev & 0xff);
+    (136..144).contains(&major) || (major, minor) == PTMX
+}
+
+/// A side of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Master,
+    Slave,
+}
+
+/// The number of the terminal that a description is of, and which side.
+fn side_of(world: &World, ofd: OfdIx) -> Option<(u64, Side)> {
+    if let Some(number) = world.ptys.get(&ofd) {
+        return Some((*number, Side::Master));
+    }
+    let OfdKind::Node { path, .. } = world.ofds[ofd as usize].kind else { return None };
+    let name = world.paths.get(path).strip_prefix(b"/dev/pts/")?;
+    let node = world.fs.node(world.inode_of(ofd)?);
+    let number =
+        is_pseudo_terminal(node.rdev).then(|| std::str::from_utf8(name).ok()?.parse().ok()).flatten()?;
+    Some((number, Side::Slave))
+}
+
+/// What went in on one side and came out on the other.
+#[derive(Debug, Clone, Copy, Default)]
+struct Way {
+    /// Bytes, as far as the writes tell.
+    written: u64,
+    read: u64,
+    /// More was read than written, as it seemed, by a terminal that had the number before.
+    is_unexplained: bool,
+}
+
+impl Way {
+    fn is_explained(self) -> bool {
+        self.read <= self.written && !self.is_unexplained
+    }
+}
+
+/// A pseudo terminal.
+#[derive(Debug, Default)]
+struct Terminal {
+    to_master: Way,
+    to_slave: Way,
+    /// The last write to the terminal, and to its master: where, how many bytes, how many of them are ends of lines.
+    from_within: Option<(Place, u64)>,
+    from_master: Option<(Place, u64)>,
+    /// The calls that unlocked it.
+    unlocked: Vec<Place>,
+}
+
+/// Collects them over the events of a recording.
+#[derive(Debug, Default)]
+pub(crate) struct Terminals {
+    by_number: FxHashMap<u64, Terminal>,
+    /// Calls that unlocked terminals which echo.
+    echoing: FxHashSet<Place>,
+    /// Ends of lines in what was written to a terminal.
+    lines: FxHashMap<Place, u64>,
+}
+
+impl Terminals {
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
+    }
+
+    /// The numbers of those that were made.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.by_number.keys().copied()
+    }
+
+    /// Whether the terminal echoes that a call of a task unlocks.
+    pub(crate) fn echoes(&self, task: TaskIx, seq: u32) -> bool {
+        self.echoing.contains(&(task, seq))
+    }
+
+    /// How many ends of lines a write to a terminal had.
+    pub(crate) fn lines(&self, task: TaskIx, seq: u32) -> u64 {
+        self.lines.get(&(task, seq)).copied().unwrap_or(0)
+    }
+
+    /// Whether all that was read from a description, of either side of a terminal, is known to be written here as well.
+    pub(crate) fn gives_all(&self, world: &World, ofd: OfdIx) -> bool {
+        let Some((number, side)) = side_of(world, ofd) else { return false };
+        self.by_number.get(&number).is_some_and(|terminal| match side {
+            Side::Master => terminal.to_master.is_explained(),
+            Side::Slave => terminal.to_slave.is_explained(),
+        })
+    }
+
+    /// A call of a task, the so-manieth, on a description.
+    pub(crate) fn call(
+        &mut self,
+        world: &World,
+        budget: Budget,
+        place: Place,
+        call: &Syscall,
+        sc: Sc,
+    ) -> Result<(), CompileError> {
+        if !matches!(sc, Sc::Read | Sc::Write | Sc::Ioctl) || call.ret < 0 {
+            return Ok(());
+        }
+        let Some(ofd) = world.ofd_of(place.0, call.args[0] as i32) else { return Ok(()) };
+        if sc == Sc::Ioctl {
+            self.made(world, ofd, call, place);
+        } else if !self.by_number.is_empty()
+            && call.ret > 0
+            && let Some((number, side)) = side_of(world, ofd)
+            && let Some(terminal) = self.by_number.get_mut(&number)
+        {
+            let bytes = call.ret as u64;
+            let add = |to: &mut u64| *to = to.saturating_add(bytes);
+            match (side, sc) {
+                (Side::Master, Sc::Write) => {
+                    add(&mut terminal.to_slave.written);
+                    terminal.from_master = Some((place, bytes));
+                }
+                (Side::Master, _) => {
+                    add(&mut terminal.to_master.read);
+                    Self::explain(terminal, &mut self.lines, &mut self.echoing);
+                }
+                (Side::Slave, Sc::Write) => {
+                    add(&mut terminal.to_master.written);
+                    terminal.from_within = Some((place, bytes));
+                }
+                (Side::Slave, _) => add(&mut terminal.to_slave.read),
+            }
+            budget.things("ends of lines", self.lines.len())?;
+        }
+        Ok(())
+    }
+
+    fn made(&mut self, world: &World, ofd: OfdIx, call: &Syscall, place: Place) {
+        match call.args[1] as u32 {
+            // Asked for the first time of this master: one of a number that may have been used before.
+            TIOCGPTN if !world.ptys.contains_key(&ofd) && self.by_number.len() < TERMINALS_MAX => {
+                let Some(number) = detail_value(call, 2) else { return };
+                let terminal = self.by_number.entry(number).or_default();
+                let next = |way: Way| Way { is_unexplained: !way.is_explained(), ..Way::default() };
+                let (to_master, to_slave) = (next(terminal.to_master), next(terminal.to_slave));
+                *terminal = Terminal { to_master, to_slave, ..Terminal::default() };
+            }
+            TIOCSPTLCK => {
+                if let Some(terminal) = world.ptys.get(&ofd).and_then(|n| self.by_number.get_mut(n)) {
+                    terminal.unlocked.push(place);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// More came out of a terminal than was written to it: ends of lines have become two characters, or what was typed was
+    /// echoed.
+    fn explain(terminal: &mut Terminal, lines: &mut FxHashMap<Place, u64>, echoing: &mut FxHashSet<Place>) {
+        let way = &mut terminal.to_master;
+        let surplus = way.read.saturating_sub(way.written);
+        if surplus == 0 {
+            return;
+        }
+        if let Some((place, bytes)) = terminal.from_within {
+            let known = lines.entry(place).or_default();
+            if known.saturating_add(surplus) <= bytes {
+                *known += surplus;
+                way.written += surplus;
+                return;
+            }
+        }
+        if let Some((place, bytes)) = terminal.from_master.take()
+            && surplus >= bytes
+            && surplus <= bytes.saturating_mul(2)
+        {
+            echoing.extend(terminal.unlocked.iter().copied());
+            lines.insert(place, surplus - bytes);
+            way.written += surplus;
+        }
+    }
+}
