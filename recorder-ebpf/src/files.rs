@@ -53,7 +53,7 @@ pub fn known_file(file: u64, tid: u32) -> bool {
     // SAFETY: the value is copied out; a racing update can only make it announced again.
     if let Some(announced) = unsafe { ANNOUNCED.get(&file) } {
         // The address may belong to another file by now.
-        if announced.inode == read_or_zero::<u64>(file, global!(file_inode)) {
+        if announced.inode == identity(read_or_zero(file, global!(file_inode))) {
             return true;
         }
     }
@@ -89,14 +89,23 @@ pub fn opened(last: &mut OpenedFile, file: u64, tid: u32) {
 /// Whether a file that is opened again is what it was when it was described.
 #[inline(always)]
 fn stands(then: &OpenedFile, file: u64) -> bool {
+    let inode: u64 = read_or_zero(file, global!(file_inode));
     ticks().wrapping_sub(then.at) < global!(sample_ticks)
         && then.dentry != 0
         && then.moves == moves()
-        && read_or_zero::<u64>(file, global!(file_inode)) == then.inode
+        && identity(inode) == then.inode
         && read_or_zero::<u64>(file, global!(file_dentry)) == then.dentry
         && read_or_zero::<u64>(then.dentry, global!(dentry_parent)) == then.parent
         && read_or_zero::<u64>(then.dentry, global!(dentry_hash)) == then.name
-        && read_or_zero::<u64>(then.inode, global!(inode_size)) != 0
+        && read_or_zero::<u64>(inode, global!(inode_size)) != 0
+}
+
+/// An inode, by its address and its number (`i_ino`): addresses are used again at once, for an inode of another file system
+/// just as well. Inodes at one address with other numbers are different for certain, since an odd factor keeps them apart.
+#[inline(always)]
+fn identity(inode: u64) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    inode.wrapping_add(read_or_zero::<u64>(inode, global!(inode_ino)).wrapping_mul(ODD))
 }
 
 /// How often files were described whose address is like this one's.
@@ -130,7 +139,7 @@ pub fn known_to(all: &mut [KnownFile; KNOWN], shared: *const Shared, file: u64, 
     // Read first: what is described meanwhile makes the memory invalid.
     // SAFETY: a whole word of the map's value.
     let described = unsafe { described.read_volatile() };
-    let inode: u64 = read_or_zero(file, global!(file_inode));
+    let inode = identity(read_or_zero(file, global!(file_inode)));
     if known.file == file && known.inode == inode && known.described == described {
         return true;
     }
@@ -178,7 +187,7 @@ pub extern "C" fn announce(file: u64, tid: u32, fresh: u32) -> u32 {
     // SAFETY: this CPU's memory.
     let next = unsafe { &mut *next };
     next.file = file;
-    next.inode = inode;
+    next.inode = identity(inode);
     next.dentry = read_or_zero(file, global!(file_dentry));
     next.parent = read_or_zero(next.dentry, global!(dentry_parent));
     next.name = read_or_zero(next.dentry, global!(dentry_hash));

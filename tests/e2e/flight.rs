@@ -191,14 +191,18 @@ fn a_call_that_hangs_when_the_dump_is_taken_is_in_it() {
     let _host = shared();
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("x.ctr");
-    let shell = "sleep 0.5; exec sleep 1000";
-    let target = Guarded::spawn(Command::new("sh").args(["-c", shell]));
+    let go = dir.path().join("go");
+    let shell = format!("while ! test -e {}; do sleep 0.05; done; exec sleep 1000", go.display());
+    let target = Guarded::spawn(Command::new("sh").args(["-c", &shell]));
     let recording = Recording::start(&["-p", &target.0.id().to_string(), "--ring", "60s"], &output);
     let pid = target.0.id();
+    std::fs::write(go, "").unwrap();
     wait_for("the long sleep", || {
-        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.starts_with("sleep\u{0}1000"))
+        let says = |name: &str, begin: &str| {
+            std::fs::read_to_string(format!("/proc/{pid}/{name}")).is_ok_and(|text| text.starts_with(begin))
+        };
+        says("cmdline", "sleep\u{0}1000") && says("syscall", &format!("{} ", libc::SYS_clock_nanosleep))
     });
-    std::thread::sleep(std::time::Duration::from_millis(300));
     recording.process.signal(Signal::SIGUSR1);
     wait_for_file(&output);
     let calls = events(&output, &["--class", "syscall"]);

@@ -108,7 +108,7 @@ pub const KNOWN: usize = 8;
 pub struct KnownFile {
     /// `struct file *`.
     pub file: u64,
-    /// Its inode then: the address may belong to another file later.
+    /// Its inode then, address and number in one: the file's address may belong to another later, and the inode's too.
     pub inode: u64,
     /// [`Shared::described`] then: another task may have described another file of this address since.
     pub described: u64,
@@ -120,7 +120,7 @@ pub struct KnownFile {
 pub struct OpenedFile {
     /// `struct file *`.
     pub file: u64,
-    /// Its inode.
+    /// Its inode, address and number in one.
     pub inode: u64,
     /// Its dentry; 0 for what is a new one whenever it is met again.
     pub dentry: u64,

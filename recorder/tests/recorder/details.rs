@@ -163,3 +163,30 @@ os.mkdir('c'); os.rename('b/g', 'c/g'); look('c/g'); look('c/g')";
         .collect();
     assert_eq!(found, ["/a/f", "/a/f", "/a/g", "/b/g", "/c/g", "/c/g"]);
 }
+
+/// The kernel soon uses the memory of a file and of its inode again. A terminal that an `ioctl` opens is not what a call opens.
+#[test]
+fn a_terminal_in_the_place_of_a_pipe_is_a_terminal() {
+    let script = "import os, time
+for i in range(60):
+    pipes = [os.pipe() for _ in range(8)]
+    for r, w in pipes: os.write(w, b'x')
+    for r, w in pipes: os.close(r); os.close(w)
+    time.sleep(.03)
+    terminals = [os.openpty() for _ in range(4)]
+    for m, s in terminals: os.write(s, b'abc')
+    for m, s in terminals: os.close(m); os.close(s)";
+    let Some(r) = record(&["python3", "-S", "-c", script]) else { return };
+    let written: Vec<String> = r
+        .named("write")
+        .iter()
+        .filter(|c| c.args[2] == 3)
+        .map(|c| match c.object.map(|object| r.trace.object(object)) {
+            Some(Object::File { path, .. }) => r.text(*path),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(written.len(), 240);
+    let others: Vec<&String> = written.iter().filter(|path| !path.starts_with("/dev/pts/")).collect();
+    assert!(others.is_empty(), "{} of 240: {:?}", others.len(), others.first());
+}
