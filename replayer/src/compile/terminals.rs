@@ -13,6 +13,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 type Place = (TaskIx, u32);
 /// Terminals that are told apart.
 const TERMINALS_MAX: usize = 256;
+/// Writes to a terminal among which ends of lines are shared out.
+const WRITES_MAX: usize = 256;
 
 /// Whether a device is a pseudo terminal, or what makes them (`ptmx`): a sandbox has its own.
 pub(crate) fn is_pseudo_terminal(rdev: u64) -> bool {
@@ -62,8 +64,9 @@ impl Way {
 struct Terminal {
     to_master: Way,
     to_slave: Way,
-    /// The last write to the terminal, and to its master: where, how many bytes, how many of them are ends of lines.
-    from_within: Option<(Place, u64)>,
+    /// The writes to the terminal whose ends of lines were not seen to be read yet, and the last one to its master: where, how
+    /// many bytes.
+    from_within: Vec<(Place, u64)>,
     from_master: Option<(Place, u64)>,
     /// The calls that unlocked it.
     unlocked: Vec<Place>,
@@ -142,7 +145,10 @@ impl Terminals {
                 }
                 (Side::Slave, Sc::Write) => {
                     add(&mut terminal.to_master.written);
-                    terminal.from_within = Some((place, bytes));
+                    if terminal.from_within.len() >= WRITES_MAX {
+                        terminal.from_within.remove(0);
+                    }
+                    terminal.from_within.push((place, bytes));
                 }
                 (Side::Slave, _) => add(&mut terminal.to_slave.read),
             }
@@ -176,15 +182,18 @@ impl Terminals {
         let way = &mut terminal.to_master;
         let surplus = way.read.saturating_sub(way.written);
         if surplus == 0 {
+            if way.read == way.written {
+                terminal.from_within.clear();
+            }
             return;
         }
-        if let Some((place, bytes)) = terminal.from_within {
-            let known = lines.entry(place).or_default();
-            if known.saturating_add(surplus) <= bytes {
-                *known += surplus;
-                way.written += surplus;
-                return;
-            }
+        let room = terminal.from_within.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        if surplus <= room {
+            let writes = std::mem::take(&mut terminal.from_within);
+            let shares = shared_out(surplus, writes.iter().map(|(_, bytes)| *bytes));
+            lines.extend(writes.iter().map(|(place, _)| *place).zip(shares).filter(|(_, lines)| *lines > 0));
+            way.written += surplus;
+            return;
         }
         if let Some((place, bytes)) = terminal.from_master.take()
             && surplus >= bytes
@@ -194,5 +203,38 @@ impl Terminals {
             lines.insert(place, surplus - bytes);
             way.written += surplus;
         }
+    }
+}
+
+/// Shares out so many ends of lines among writes of so many bytes, as evenly as those allow it.
+fn shared_out(lines: u64, writes: impl ExactSizeIterator<Item = u64> + Clone) -> Vec<u64> {
+    let (mut left, mut to_come) = (lines, writes.len() as u64);
+    let mut shares: Vec<u64> = Vec::with_capacity(writes.len());
+    for bytes in writes.clone() {
+        let share = left.div_ceil(to_come).min(bytes);
+        shares.push(share);
+        left -= share;
+        to_come -= 1;
+    }
+    for (share, bytes) in shares.iter_mut().zip(writes) {
+        let more = left.min(bytes - *share);
+        *share += more;
+        left -= more;
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_lines_are_shared_out_among_writes() {
+        let share = |lines, writes: &[u64]| shared_out(lines, writes.iter().copied());
+        assert_eq!(share(5, &[54, 44, 55, 53, 3]), [1; 5]);
+        assert_eq!(share(7, &[1, 9, 2]), [1, 4, 2]);
+        assert_eq!(share(9, &[9, 1, 1]), [7, 1, 1]);
+        assert_eq!(share(0, &[3]), [0]);
+        assert_eq!(share(u64::MAX, &[1, u64::MAX - 1]), [1, u64::MAX - 1]);
     }
 }

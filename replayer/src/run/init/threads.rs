@@ -1,14 +1,17 @@
 //! What the kernel says of the sandbox's threads, and how a blocked one is made to go on.
 
 use crate::sandbox::SandboxError;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Dir, Mode, OFlags, openat, readlinkat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 
 /// Longest line of `/proc/TID/stat`, with room to spare.
 const LINE_BYTES: usize = 1024;
+/// Most descriptors of a process that are looked through.
+const LISTED_MAX: usize = 1024;
 /// How often init looks whether a thread has stopped before it leaves that to the next reaping.
 const STOP_LOOKS: u32 = 100;
 
@@ -93,6 +96,26 @@ impl Threads {
         let text = std::str::from_utf8(&line[..len]).ok()?;
         let mut words = text.split_ascii_whitespace().map_while(|word| word.parse::<u64>().ok());
         Some(words.next()?.saturating_add(words.next()?))
+    }
+
+    /// Files that a process has open, as the same open files, by the paths that the kernel gives them.
+    pub(super) fn open_files(&self, process: i32, is_asked_for: impl Fn(&[u8]) -> bool) -> Vec<OwnedFd> {
+        let all = || {
+            let proc = self.proc.as_ref()?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let listed = openat(proc, format!("{process}/fd"), flags, Mode::empty()).ok()?;
+            let itself = pidfd_open(Pid::from_raw(process)?, PidfdFlags::empty()).ok()?;
+            let entries = Dir::read_from(&listed).ok()?.take(LISTED_MAX).map_while(Result::ok);
+            let found = entries.filter_map(|entry| {
+                let path = readlinkat(&listed, entry.file_name(), Vec::new()).ok()?;
+                let fd = entry.file_name().to_str().ok()?.parse().ok()?;
+                let file =
+                    is_asked_for(path.to_bytes()).then(|| pidfd_getfd(&itself, fd, PidfdGetfdFlags::empty()));
+                file?.ok()
+            });
+            Some(found.collect())
+        };
+        all().unwrap_or_default()
     }
 
     /// Makes a blocked call of a thread return `EINTR`.

@@ -9,7 +9,7 @@ use super::threads::{Doing, Threads};
 use super::{Setup, flags_of};
 use crate::plan::environment::ExternalSignal;
 use crate::sandbox::limits::Resource;
-use ctrace_program::control::{Pace, status};
+use ctrace_program::control::{Pace, TaskSlot, status};
 use ctrace_program::{CONTROL_BASE, Kind, task_flags};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::time::{ClockId, clock_gettime};
@@ -54,7 +54,7 @@ pub(super) struct Watch<'a> {
     /// The end that was forced last: task, place, and the task and place waited for. It counts once, however often it has
     /// to be asked for.
     last_forced: Option<[u32; 4]>,
-    /// Where readers were who were not forced on because a terminal had something for one of them.
+    /// Where tasks were that were not forced on because a terminal had something for one of them.
     spared: BTreeMap<u32, (u32, u32)>,
     /// The private root was once full: of bytes, of files.
     full: (bool, bool),
@@ -302,35 +302,27 @@ impl<'a> Watch<'a> {
         true
     }
 
-    /// Whether a terminal had something on its way to one of those who are stuck. Nobody is spared twice in one place.
+    /// Whether a terminal had something on its way to those who are stuck. Nobody is spared twice in one place.
     fn terminals_give(&mut self, positions: &[Position]) -> bool {
-        let mut readers = Vec::new();
-        let mut places = Vec::new();
+        if self.setup.environment.terminals.is_empty() {
+            return false;
+        }
+        let place = |slot: &TaskSlot| (slot.seq.load(SeqCst), slot.waits.load(SeqCst));
+        let (mut processes, mut places) = (BTreeSet::new(), Vec::new());
         for position in positions.iter().filter(|position| position.stage == Stage::Stuck) {
             let task = position.task;
-            let slot = self.control.slot(task);
-            let place = (slot.seq.load(SeqCst), slot.waits.load(SeqCst));
-            if self.spared.get(&task) != Some(&place)
-                && let Some(reader) = self.reader(task)
-            {
-                readers.push(reader);
-                places.push((task, place));
+            let at = place(self.control.slot(task));
+            if self.spared.get(&task) != Some(&at) {
+                let leader = self.setup.program.tasks.get(task as usize).map_or(task, |entry| entry.leader);
+                processes.insert(self.control.slot(leader).tid.load(Relaxed));
+                places.push((task, at));
             }
         }
-        let give = terminals::have_input(readers.into_iter());
+        let give = terminals::have_input(&self.threads, processes.into_iter());
         if give {
             self.spared.extend(places);
         }
         give
-    }
-
-    /// What a task reads, if it is in a `read`.
-    fn reader(&self, task: u32) -> Option<terminals::Reader> {
-        let slot = self.control.slot(task);
-        let step = self.setup.program.step(task, slot.step.load(Relaxed)).ok()?;
-        let reads = slot.status.load(Relaxed) == status::CALL && i64::from(step.nr) == libc::SYS_read;
-        let leader = self.setup.program.tasks.get(task as usize).filter(|_| reads)?.leader;
-        Some((self.control.slot(leader).tid.load(Relaxed), i32::try_from(step.args[0]).ok()?))
     }
 
     /// Ends the wait that a task is in by the mildest means that there is.
