@@ -922,3 +922,23 @@ fn a_close_that_finds_nothing_is_of_nothing() {
     let report = replay(run(1000, true), run(2000, false));
     assert_eq!(value(&report, "errors"), Some(1.0), "{report:#?}");
 }
+
+/// The kernel answers a segment that belongs to no connection in the listener's name.
+#[test]
+fn a_listener_that_sends_a_reset_goes_on() {
+    let run = |resets: bool| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        let [listener, accepted] = [r.tcp(8), r.tcp(9)];
+        r.io(t, "accept4", 3, listener, 5);
+        if resets {
+            r.tcp_event(8, "0.0.0.0:0", ConnectionKind::ResetSent);
+        }
+        r.io(t, "recvfrom", 5, accepted, 1);
+        r.close(t, 5, accepted);
+        r.close(t, 3, listener);
+        r
+    };
+    assert!(run(true).model().conns.iter().all(|conn| conn.close != CloseKind::Reset));
+    assert_eq!(value(&compare(run(false), run(true)), "network"), Some(1.0));
+}

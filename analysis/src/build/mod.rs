@@ -452,7 +452,12 @@ impl<'a> Builder<'a> {
             name: NameId::default(),
             reset: false,
         });
-        sock.reset |= matches!(c.kind, ConnectionKind::ResetReceived | ConnectionKind::ResetSent);
+        // A listener answers what belongs to no connection with a reset, and goes on (`tcp_rcv_state_process`,
+        // net/ipv4/tcp_input.c).
+        let resets = matches!(c.kind, ConnectionKind::ResetReceived | ConnectionKind::ResetSent)
+            && targets::is_set(&c.peer)
+            && sock.side != Side::Listener;
+        sock.reset |= resets;
         if let ConnectionKind::State { old, new, .. } = &c.kind {
             let side = match (old, new) {
                 (TcpState::SynSent, _) | (_, TcpState::SynSent) => Some(Side::Client),
@@ -495,7 +500,9 @@ impl<'a> Builder<'a> {
                     self.note(symbol, c.t_ns, 0, process);
                     self.conns[conn].seq.push(symbol, c.t_ns, 0, self.waits.of_run());
                 }
-                ConnectionKind::ResetReceived | ConnectionKind::ResetSent => self.conns[conn].reset(),
+                ConnectionKind::ResetReceived | ConnectionKind::ResetSent if resets => {
+                    self.conns[conn].reset()
+                }
                 ConnectionKind::Retransmit => self.conns[conn].retransmits += 1,
                 _ => {}
             }

@@ -247,7 +247,10 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                     reset.entry(c.cookie.0).or_insert(c.t_ns);
                     cut_off.entry(c.cookie.0).or_insert(0);
                 }
-                ConnectionKind::ResetSent if c.cookie.0 != 0 => {
+                // A listener, which has no peer, answers with a reset what belongs to no connection.
+                ConnectionKind::ResetSent
+                    if c.cookie.0 != 0 && !matches!(&c.peer, SockAddr::Inet(peer) if peer.port() == 0) =>
+                {
                     cut_off.entry(c.cookie.0).or_insert(0);
                 }
                 ConnectionKind::Closed { bytes_received, bytes_sent, .. } => {
