@@ -203,7 +203,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     let mut tid_words: FxHashMap<Word, Vec<TaskIx>> = FxHashMap::default();
     let mut inside: FxHashSet<u32> = FxHashSet::default();
     let mut reset = FxHashMap::default();
-    let mut reset_by = FxHashMap::default();
+    let (mut reset_by, mut sent_reset) = (FxHashMap::default(), FxHashMap::default());
     let mut unheard = FxHashMap::default();
     let mut firsts = Firsts::default();
     let mut cut_off: FxHashMap<u64, u64> = FxHashMap::default();
@@ -252,6 +252,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
                     if c.cookie.0 != 0 && !matches!(&c.peer, SockAddr::Inet(peer) if peer.port() == 0) =>
                 {
                     cut_off.entry(c.cookie.0).or_insert(0);
+                    sent_reset.insert(c.cookie.0, c.t_ns);
                 }
                 ConnectionKind::Closed { bytes_received, bytes_sent, .. } => {
                     // Bytes that were sent, and not acknowledged, did not keep them from sending more.
@@ -393,7 +394,11 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             && let Some(sock) = world.sock_of(task, call.args[0] as i32)
             && let Some(partner) = world.socks[sock as usize].partner
             && let cookie = world.socks[partner as usize].cookie
-            && reset.get(&cookie).is_some_and(|at_ns| (span.start_ns..=span.end_ns).contains(at_ns))
+            // It may get there later than it was sent: when whoever uses the other end is done (`tcp_add_backlog`,
+            // net/ipv4/tcp_ipv4.c).
+            && [(&reset, cookie), (&sent_reset, world.socks[sock as usize].cookie)].iter().any(|(at, cookie)| {
+                at.get(cookie).is_some_and(|at_ns| (span.start_ns..=span.end_ns).contains(at_ns))
+            })
         {
             reset_by.insert(cookie, (task, span.start_ns));
         }

@@ -145,7 +145,12 @@ impl Lower<'_> {
             Sc::Accept | Sc::Accept4 => self.accept(cx)?,
             Sc::Listen => self.listen(cx)?,
             // Here it has gone by now, and there is nothing left to shut (`inet_shutdown`, net/ipv4/af_inet.c).
-            Sc::Shutdown if cx.call.ret == 0 && self.waits_for_the_last_answer(cx) => self.fault(cx),
+            Sc::Shutdown
+                if cx.call.ret == 0
+                    && (self.waits_for_the_last_answer(cx) || self.was_reset_meanwhile(cx)) =>
+            {
+                self.fault(cx)
+            }
             Sc::Shutdown => {
                 let mut pre = Vec::new();
                 self.gone_first(cx, self.ofd(cx, 0), &mut pre)?;

@@ -65,6 +65,19 @@ impl Lower<'_> {
         })
     }
 
+    /// Whether the other end's close reset the socket of a call before the call returned.
+    pub(crate) fn was_reset_meanwhile(&self, cx: &Cx<'_>) -> bool {
+        let sock = self.world.sock_of(cx.task, cx.call.args[0] as i32);
+        sock.is_some_and(|sock| {
+            let cookie = &self.world.socks[sock as usize].cookie;
+            self.facts.reset_by.contains_key(cookie)
+                && self.facts.reset.get(cookie).is_some_and(|at_ns| *at_ns <= cx.end_ns())
+                && self.world.socks[sock as usize]
+                    .partner
+                    .is_some_and(|partner| self.order.streams.has_ended(partner))
+        })
+    }
+
     /// A socket that blocks gave up: it has a time limit, which was set before the recording when no call set it.
     pub(crate) fn impatient(&mut self, cx: &Cx<'_>, pre: &mut Vec<Step>) -> Result<(), CompileError> {
         const EAGAIN: i64 = -11;

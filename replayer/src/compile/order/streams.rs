@@ -26,6 +26,8 @@ pub(crate) struct Streams {
     reads: FxHashMap<StreamKey, VecDeque<Mark>>,
     /// Calls that ended one direction of a connection, or both, by the socket that they were made on.
     ended: FxHashMap<SockIx, VecDeque<Mark>>,
+    /// The last of them that were no closes.
+    shut: FxHashMap<SockIx, Mark>,
     /// Datagrams that came to a socket from inside.
     datagrams: FxHashMap<SockIx, Delivered>,
 }
@@ -107,6 +109,13 @@ impl Streams {
             let ended = partner.and_then(|partner| self.ended.get(&partner));
             // Even those that were still under way: they had begun before, and were over sooner.
             needs.done(EdgeKind::Stream, before(ended, cx.call.t_ns));
+            if let Some(partner) = partner
+                && let began = Some(&(cx.task, cx.call.t_ns))
+                && model.facts.reset_by.get(&model.world.socks[partner as usize].cookie) == began
+            {
+                // A shutdown that succeeded while this call was under way came before the reset.
+                needs.done(EdgeKind::Stream, self.shut.get(&partner));
+            }
             // A shutdown that succeeded came before the reset.
             if cx.known.sc != Sc::Shutdown || cx.call.ret < 0 {
                 self.after_reset(model, cx, sock, needs);
@@ -126,6 +135,11 @@ impl Streams {
             };
             needs.recorded(EdgeKind::Stream, before(written, cx.call.t_ns));
         }
+    }
+
+    /// Whether an end has been closed or shut down.
+    pub(crate) fn has_ended(&self, sock: SockIx) -> bool {
+        self.ended.contains_key(&sock)
     }
 
     /// A close that found its connection reset comes after the one that reset it, which had begun before and returned later.
@@ -161,6 +175,9 @@ impl Streams {
         self.count_datagrams(model, cx, mark);
         for sock in model.ending(cx) {
             keep(self.ended.entry(sock).or_default(), mark);
+            if cx.known.sc == Sc::Shutdown {
+                self.shut.insert(sock, mark);
+            }
         }
     }
 

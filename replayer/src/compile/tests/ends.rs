@@ -279,6 +279,34 @@ fn a_close_that_found_its_connection_reset_comes_after_the_one_that_reset_it() {
         let waits = waited_for(&t.plan(), 1, name, 4);
         let wanted = if first && name == "close" { vec![named("close")] } else { Vec::new() };
         assert_eq!(waits, wanted, "{first} {name}");
+        let before = if wanted.is_empty() { vec![named(name)] } else { Vec::new() };
+        assert_eq!(waited_for(&t.plan(), 0, "close", 3), before, "{first} {name}");
+    }
+}
+
+#[test]
+fn a_shutdown_that_returned_after_the_reset_it_came_before_is_answered() {
+    for (is_reset, is_late) in [(true, false), (true, true), (false, false)] {
+        let mut t = Mem::new();
+        let (a, b) = pair(&mut t);
+        let began_ns = t.now;
+        if is_reset && is_late {
+            tells_of(&mut t, 1, (80, 1001), ConnectionKind::ResetSent);
+        } else if is_reset {
+            tells_of(&mut t, 2, (1001, 80), ConnectionKind::ResetReceived);
+        }
+        let close = t.call(a, "close", [3, 0, 0, 0, 0, 0], 0);
+        (close.duration_ns, close.t_ns) = (close.t_ns - began_ns, began_ns);
+        if is_late {
+            t.now += 1_000;
+            tells_of(&mut t, 2, (1001, 80), ConnectionKind::ResetReceived);
+        }
+        let after_ns = t.now;
+        let shutdown = t.call(b, "shutdown", [4, 1, 0, 0, 0, 0], 0);
+        (shutdown.t_ns, shutdown.duration_ns) = (began_ns, after_ns - began_ns);
+        let steps = steps(&t.plan(), 1);
+        let shutdown = steps.iter().find(|step| step.nr == named("shutdown")).unwrap();
+        assert_eq!(shutdown.flags & flags::FAULT != 0, is_reset);
     }
 }
 
