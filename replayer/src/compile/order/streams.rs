@@ -110,11 +110,14 @@ impl Streams {
             // Even those that were still under way: they had begun before, and were over sooner.
             needs.done(EdgeKind::Stream, before(ended, cx.call.t_ns));
             if let Some(partner) = partner
-                && let began = Some(&(cx.task, cx.call.t_ns))
-                && model.facts.reset_by.get(&model.world.socks[partner as usize].cookie) == began
+                && let cookie = &model.world.socks[partner as usize].cookie
+                && model.facts.reset_by.get(cookie) == Some(&(cx.task, cx.call.t_ns))
             {
-                // A shutdown that succeeded while this call was under way came before the reset.
+                // While this call was under way, a shutdown that succeeded came before the reset, and a close that was over.
                 needs.done(EdgeKind::Stream, self.shut.get(&partner));
+                let reset_ns = model.facts.reset.get(cookie).copied().unwrap_or(u64::MAX);
+                let sooner = ended.into_iter().flatten().filter(|mark| mark.end_ns < reset_ns);
+                needs.done(EdgeKind::Stream, sooner);
             }
             // A shutdown that succeeded came before the reset.
             if cx.known.sc != Sc::Shutdown || cx.call.ret < 0 {

@@ -285,6 +285,28 @@ fn a_close_that_found_its_connection_reset_comes_after_the_one_that_reset_it() {
 }
 
 #[test]
+fn the_close_that_resets_a_connection_comes_after_a_close_that_was_over_by_then() {
+    for is_over in [true, false] {
+        let mut t = Mem::new();
+        let (a, b) = pair(&mut t);
+        let began_ns = t.now;
+        if !is_over {
+            tells_of(&mut t, 2, (1001, 80), ConnectionKind::ResetReceived);
+        }
+        t.now += 1_000;
+        t.call(b, "close", [4, 0, 0, 0, 0, 0], 0);
+        t.now += 1_000;
+        if is_over {
+            tells_of(&mut t, 2, (1001, 80), ConnectionKind::ResetReceived);
+        }
+        let close = t.call(a, "close", [3, 0, 0, 0, 0, 0], 0);
+        (close.duration_ns, close.t_ns) = (close.t_ns + 1_000 - began_ns, began_ns);
+        let wanted = if is_over { vec![named("close")] } else { Vec::new() };
+        assert_eq!(waited_for(&t.plan(), 0, "close", 3), wanted, "{is_over}");
+    }
+}
+
+#[test]
 fn a_shutdown_that_returned_after_the_reset_it_came_before_is_answered() {
     for (is_reset, is_late) in [(true, false), (true, true), (false, false)] {
         let mut t = Mem::new();
