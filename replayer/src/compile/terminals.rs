@@ -121,7 +121,7 @@ impl Terminals {
         call: &Syscall,
         sc: Sc,
     ) -> Result<(), CompileError> {
-        if !matches!(sc, Sc::Read | Sc::Write | Sc::Ioctl) || call.ret < 0 {
+        if !matches!(sc, Sc::Read | Sc::Readv | Sc::Write | Sc::Writev | Sc::Ioctl) || call.ret < 0 {
             return Ok(());
         }
         let Some(ofd) = world.ofd_of(place.0, call.args[0] as i32) else { return Ok(()) };
@@ -134,21 +134,24 @@ impl Terminals {
         {
             let bytes = call.ret as u64;
             let add = |to: &mut u64| *to = to.saturating_add(bytes);
+            // What several buffers hold has no ends of lines here.
             match (side, sc) {
-                (Side::Master, Sc::Write) => {
+                (Side::Master, Sc::Write | Sc::Writev) => {
                     add(&mut terminal.to_slave.written);
-                    terminal.from_master = Some((place, bytes));
+                    terminal.from_master = (sc == Sc::Write).then_some((place, bytes));
                 }
                 (Side::Master, _) => {
                     add(&mut terminal.to_master.read);
                     Self::explain(terminal, &mut self.lines, &mut self.echoing);
                 }
-                (Side::Slave, Sc::Write) => {
+                (Side::Slave, Sc::Write | Sc::Writev) => {
                     add(&mut terminal.to_master.written);
                     if terminal.from_within.len() >= WRITES_MAX {
                         terminal.from_within.remove(0);
                     }
-                    terminal.from_within.push((place, bytes));
+                    if sc == Sc::Write {
+                        terminal.from_within.push((place, bytes));
+                    }
                 }
                 (Side::Slave, _) => add(&mut terminal.to_slave.read),
             }

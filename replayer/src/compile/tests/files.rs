@@ -200,12 +200,16 @@ fn a_terminal_is_written_the_lines_that_were_read_from_it() {
     t.call(a, "ioctl", [3, 0x4004_5431, 0, 0, 0, 0], 0).details.push(Detail::Value { arg: 2, value: 0 });
     t.call(a, "ioctl", [3, 0x5441, 2, 0, 0, 0], 4);
     t.call(a, "write", [4, 0, 10, 0, 0, 0], 10).object = Some(slave);
-    t.call(a, "read", [3, 0, 100, 0, 0, 0], 12).object = Some(master);
+    t.call(a, "read", [3, 0, 100, 0, 0, 0], 4).object = Some(master);
+    t.call(a, "readv", [3, 0, 1, 0, 0, 0], 8).object = Some(master);
     let plan = t.plan();
     assert_eq!(plan.environment.terminals, [4]);
     let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
     let steps = steps(&plan, 0);
     assert_eq!(program.blob(of(&steps, "write")[0].args[1]).unwrap(), b"xxxxxxxx\n\n");
+    // All of it comes, in whatever parts.
+    let reads = ["read", "readv"].map(|name| *of(&steps, name).last().unwrap());
+    assert!(reads.iter().all(|read| read.flags & flags::STREAM != 0), "{reads:?}");
     let peer = of(&steps, "ioctl")[2];
     assert_eq!((peer.post, peer.post_arg), (Post::Fd as u8, 4));
 }
