@@ -314,6 +314,22 @@ os.waitpid(pid, 0)
     );
 }
 
+#[test]
+fn a_terminal_gives_all_that_was_written_to_it_in_whatever_parts() {
+    if !has(&["script"]) {
+        println!("skipped: no script");
+        return;
+    }
+    let outcome = shell(
+        "script",
+        "",
+        "cd DIR; for i in 1 2 3; do script -q -c 'ls /; echo hi; cat /etc/hostname' log < /dev/null > /dev/null; done",
+    );
+    if let Some(outcome) = outcome {
+        all_but_time_matches(&outcome);
+    }
+}
+
 /// A shell script, whose paths begin with `DIR` where they are the test's own. Nothing may come out otherwise, not even a size.
 #[track_caller]
 fn shell(what: &str, before: &str, script: &str) -> Option<serde_json::Value> {

@@ -501,7 +501,7 @@ impl<'a> Builder<'a> {
                     self.conns[conn].seq.push(symbol, c.t_ns, 0, self.waits.of_run());
                 }
                 ConnectionKind::ResetReceived | ConnectionKind::ResetSent if resets => {
-                    self.conns[conn].reset()
+                    self.conns[conn].reset();
                 }
                 ConnectionKind::Retransmit => self.conns[conn].retransmits += 1,
                 _ => {}

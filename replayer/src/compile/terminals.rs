@@ -43,7 +43,7 @@ fn side_of(world: &World, ofd: OfdIx) -> Option<(u64, Side)> {
     Some((number, Side::Slave))
 }
 
-/// What went in on one side and came out on the other.
+/// The bytes that went in on one side and came out on the other.
 #[derive(Debug, Clone, Copy, Default)]
 struct Way {
     /// Bytes, as far as the writes tell.
@@ -134,7 +134,7 @@ impl Terminals {
         {
             let bytes = call.ret as u64;
             let add = |to: &mut u64| *to = to.saturating_add(bytes);
-            // What several buffers hold has no ends of lines here.
+            // Here, a write of several buffers has no ends of lines.
             match (side, sc) {
                 (Side::Master, Sc::Write | Sc::Writev) => {
                     add(&mut terminal.to_slave.written);

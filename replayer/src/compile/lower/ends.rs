@@ -19,7 +19,7 @@ const OF_FAULTS: [u32; 6] = [4, 5, 7, 8, 11, 31];
 // include/uapi/asm-generic/siginfo.h
 const SIGCHLD: u32 = 17;
 const SI_USER: i32 = 0;
-/// CLD_EXITED, CLD_KILLED, CLD_DUMPED.
+/// `CLD_EXITED`, `CLD_KILLED`, `CLD_DUMPED` (include/uapi/asm-generic/siginfo.h).
 const DEATHS: std::ops::RangeInclusive<i32> = 1..=3;
 
 /// An exit whose steps are written when the parent has the child.
@@ -62,7 +62,7 @@ pub(crate) struct Ends {
     leaving_children: FxHashMap<ProcIx, BTreeSet<ProcIx>>,
     /// Children that have died, by parent, as long as the parent was not told.
     untold: FxHashMap<ProcIx, VecDeque<TaskIx>>,
-    /// Of whose death a process was told first by the SIGCHLD that it has not taken yet.
+    /// The child whose death the SIGCHLD tells of that a process has not taken yet; the first of several.
     told: FxHashMap<ProcIx, TaskIx>,
     /// How many signals of a number were sent to a process, or a thread of it, and did not reach a handler yet.
     sent: FxHashMap<(ProcIx, u32), u32>,

@@ -1,5 +1,5 @@
-//! What is written to a terminal reaches its readers, and what it echoes, when a thread of the kernel comes to that
-//! (`flush_to_ldisc`, drivers/tty/tty_buffer.c): on a busy machine all tasks may sleep meanwhile although nobody is stuck.
+//! Terminals. A thread of the kernel hands on what is written to one, and what it echoes (`flush_to_ldisc`,
+//! `drivers/tty/tty_buffer.c`): on a busy machine all tasks may sleep meanwhile although nobody is stuck.
 
 use super::threads::Threads;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// Most terminals that are asked at once.
 const ASKED_MAX: usize = 64;
-/// What is typed comes to one side, and its echo from there to the other.
+/// Typed bytes come to one side, and their echo from there to the other.
 const WAYS: usize = 2;
 
 /// Whether a terminal that one of these processes has open has input after all. To ask so waits for what is on its way
-/// (`n_tty_poll`, drivers/tty/n_tty.c).
+/// (`n_tty_poll`, `drivers/tty/n_tty.c`).
 pub(super) fn have_input(threads: &Threads, processes: impl Iterator<Item = i32>) -> bool {
     let is_terminal = |path: &[u8]| path.starts_with(b"/dev/pts/") || path.ends_with(b"/ptmx");
     let terminals: Vec<OwnedFd> =

@@ -54,7 +54,7 @@ pub(super) struct Watch<'a> {
     /// The end that was forced last: task, place, and the task and place waited for. It counts once, however often it has
     /// to be asked for.
     last_forced: Option<[u32; 4]>,
-    /// Where tasks were that were not forced on because a terminal had something for one of them.
+    /// The places of tasks that were not forced on because a terminal had something for one of them.
     spared: BTreeMap<u32, (u32, u32)>,
     /// The private root was once full: of bytes, of files.
     full: (bool, bool),
