@@ -64,10 +64,10 @@ impl Way {
 struct Terminal {
     to_master: Way,
     to_slave: Way,
-    /// The writes to the terminal whose ends of lines were not seen to be read yet, and the last one to its master: where, how
-    /// many bytes.
+    /// The writes to the terminal whose ends of lines were not seen to be read yet, and those to its master whose echo was not:
+    /// where, how many bytes.
     from_within: Vec<(Place, u64)>,
-    from_master: Option<(Place, u64)>,
+    from_master: Vec<(Place, u64)>,
     /// The calls that unlocked it.
     unlocked: Vec<Place>,
 }
@@ -76,8 +76,9 @@ struct Terminal {
 #[derive(Debug, Default)]
 pub(crate) struct Terminals {
     by_number: FxHashMap<u64, Terminal>,
-    /// Calls that unlocked terminals which echo.
+    /// Calls that unlocked terminals which echo, and writes to masters that were echoed.
     echoing: FxHashSet<Place>,
+    echoed: FxHashSet<Place>,
     /// Ends of lines in what was written to a terminal.
     lines: FxHashMap<Place, u64>,
 }
@@ -96,6 +97,11 @@ impl Terminals {
     /// Whether the terminal echoes that a call of a task unlocks.
     pub(crate) fn echoes(&self, task: TaskIx, seq: u32) -> bool {
         self.echoing.contains(&(task, seq))
+    }
+
+    /// Whether a write to a master was echoed.
+    pub(crate) fn is_echoed(&self, task: TaskIx, seq: u32) -> bool {
+        self.echoed.contains(&(task, seq))
     }
 
     /// How many ends of lines a write to a terminal had.
@@ -138,24 +144,23 @@ impl Terminals {
             match (side, sc) {
                 (Side::Master, Sc::Write | Sc::Writev) => {
                     add(&mut terminal.to_slave.written);
-                    terminal.from_master = (sc == Sc::Write).then_some((place, bytes));
+                    if sc == Sc::Write {
+                        remember(&mut terminal.from_master, (place, bytes));
+                    }
                 }
                 (Side::Master, _) => {
                     add(&mut terminal.to_master.read);
-                    Self::explain(terminal, &mut self.lines, &mut self.echoing);
+                    self.explain(number);
                 }
                 (Side::Slave, Sc::Write | Sc::Writev) => {
                     add(&mut terminal.to_master.written);
-                    if terminal.from_within.len() >= WRITES_MAX {
-                        terminal.from_within.remove(0);
-                    }
                     if sc == Sc::Write {
-                        terminal.from_within.push((place, bytes));
+                        remember(&mut terminal.from_within, (place, bytes));
                     }
                 }
                 (Side::Slave, _) => add(&mut terminal.to_slave.read),
             }
-            budget.things("ends of lines", self.lines.len())?;
+            budget.things("ends of lines", self.lines.len().max(self.echoed.len()))?;
         }
         Ok(())
     }
@@ -181,7 +186,8 @@ impl Terminals {
 
     /// More came out of a terminal than was written to it: ends of lines have become two characters, or what was typed was
     /// echoed.
-    fn explain(terminal: &mut Terminal, lines: &mut FxHashMap<Place, u64>, echoing: &mut FxHashSet<Place>) {
+    fn explain(&mut self, number: u64) {
+        let Some(terminal) = self.by_number.get_mut(&number) else { return };
         let way = &mut terminal.to_master;
         let surplus = way.read.saturating_sub(way.written);
         if surplus == 0 {
@@ -191,22 +197,43 @@ impl Terminals {
             return;
         }
         let room = terminal.from_within.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
-        if surplus <= room {
-            let writes = std::mem::take(&mut terminal.from_within);
-            let shares = shared_out(surplus, writes.iter().map(|(_, bytes)| *bytes));
-            lines.extend(writes.iter().map(|(place, _)| *place).zip(shares).filter(|(_, lines)| *lines > 0));
-            way.written += surplus;
+        let (ends, writes) = if surplus <= room {
+            (surplus, std::mem::take(&mut terminal.from_within))
+        } else if let Some((typed, first)) = typed_last(&terminal.from_master, surplus) {
+            let mut all = std::mem::take(&mut terminal.from_master);
+            let writes = all.split_off(first);
+            self.echoing.extend(terminal.unlocked.iter().copied());
+            self.echoed.extend(writes.iter().map(|(place, _)| *place));
+            (surplus - typed, writes)
+        } else {
             return;
-        }
-        if let Some((place, bytes)) = terminal.from_master.take()
-            && surplus >= bytes
-            && surplus <= bytes.saturating_mul(2)
-        {
-            echoing.extend(terminal.unlocked.iter().copied());
-            lines.insert(place, surplus - bytes);
-            way.written += surplus;
+        };
+        let shares = shared_out(ends, writes.iter().map(|(_, bytes)| *bytes));
+        let places = writes.iter().map(|(place, _)| *place);
+        self.lines.extend(places.zip(shares).filter(|(_, lines)| *lines > 0));
+        way.written += surplus;
+    }
+}
+
+/// Remembers one more write, of the last so many.
+fn remember(writes: &mut Vec<(Place, u64)>, write: (Place, u64)) {
+    if writes.len() >= WRITES_MAX {
+        writes.remove(0);
+    }
+    writes.push(write);
+}
+
+/// As few of the last writes as have so many bytes when they are echoed, perhaps with ends of lines that become two characters:
+/// how many bytes they are, and which is the first.
+fn typed_last(writes: &[(Place, u64)], echo: u64) -> Option<(u64, usize)> {
+    let mut typed = 0_u64;
+    for (first, (_, bytes)) in writes.iter().enumerate().rev() {
+        typed = typed.saturating_add(*bytes);
+        if (typed..=typed.saturating_mul(2)).contains(&echo) {
+            return Some((typed, first));
         }
     }
+    None
 }
 
 /// Shares out so many ends of lines among writes of so many bytes, as evenly as those allow it.
@@ -230,6 +257,19 @@ fn shared_out(lines: u64, writes: impl ExactSizeIterator<Item = u64> + Clone) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_writes_are_the_ones_that_were_echoed() {
+        let typed = |bytes: &[u64], echo| {
+            let writes: Vec<(Place, u64)> = bytes.iter().map(|bytes| ((0, 0), *bytes)).collect();
+            typed_last(&writes, echo)
+        };
+        assert_eq!(typed(&[5], 6), Some((5, 0)));
+        assert_eq!(typed(&[1, 2], 3), Some((2, 1)));
+        assert_eq!(typed(&[4, 1, 1], 7), Some((6, 0)));
+        assert_eq!(typed(&[4], 9), None);
+        assert_eq!(typed(&[], 1), None);
+    }
 
     #[test]
     fn ends_of_lines_are_shared_out_among_writes() {

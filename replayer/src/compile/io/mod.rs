@@ -480,7 +480,10 @@ impl Lower<'_> {
                 step.expect(Expect::Bytes, ret).with(flags::STREAM).aux(u64::from(POLLOUT))
             }
             Channel::Message => step.expect(Expect::Exact, ret).with(flags::RETRY).aux(u64::from(POLLOUT)),
-            Channel::Kernel => step.expect(Expect::Ready, ret),
+            Channel::Kernel => {
+                self.echo_first(cx, &mut pre)?;
+                step.expect(Expect::Ready, ret)
+            }
             _ => step.expect(Expect::Exact, ret),
         };
         Ok(Lowered { late, ..Lowered::after(pre, step) })

@@ -25,11 +25,12 @@ use super::lower::Lower;
 use super::memory::Spaces;
 use super::model::Cx;
 use super::pools::Own;
-use super::world::{ProcIx, detail_addr, detail_iov, detail_str, detail_value};
+use super::world::{OfdIx, ProcIx, detail_addr, detail_iov, detail_str, detail_value};
 use crate::sandbox::confine::UNSHARED_TABLES;
 use ctrace_format::syscalls::{Kind as K, Replay};
 use ctrace_format::{Abi, SyscallFlags};
 use ctrace_program::{Expect, Kind, Post, Sel, Step, clock_operand, clock_parts, fd_operand, flags};
+use rustc_hash::FxHashMap;
 
 /// `ioctl` commands that ask or set something about the descriptor only.
 pub(crate) const IOCTLS: [u32; 15] = [
@@ -66,6 +67,8 @@ pub(crate) struct Kept {
     pub(crate) watches: Watches,
     /// Epoll instances of single tasks.
     pub(crate) instances: Own,
+    /// Whether the terminals echo by now that these descriptions are the masters of.
+    echoes: FxHashMap<OfdIx, bool>,
     /// Transfers that move less than they did.
     pub(crate) shortened: u64,
 }
@@ -86,7 +89,7 @@ impl Kept {
     /// The sizes of the tables that grow with the number of different things in a trace.
     pub(crate) fn kept(&self) -> [(&'static str, usize); 3] {
         [
-            ("timers and watches", self.timers.len() + self.watches.len()),
+            ("timers, watches and terminals", self.timers.len() + self.watches.len() + self.echoes.len()),
             ("futex words", self.futexes.len()),
             ("address spaces", self.spaces.len()),
         ]

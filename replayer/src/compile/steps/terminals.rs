@@ -50,10 +50,8 @@ impl Lower<'_> {
                 let lock = super::detail_value(cx.call, 2).unwrap_or(0) as u32;
                 let lock = self.emit.data(&lock.to_ne_bytes())?;
                 let mut lowered = Lowered::from(step.arg(2, Sel::Data, lock));
-                let echo = self.facts.terminals.echoes(cx.task, cx.seq);
-                let termios = self.emit.data(&transparent(echo))?;
-                let set = Step::call(nr::ioctl).with(flags::ENGINE);
-                lowered.then.push(set.imm(0, cx.call.args[0]).imm(1, TCSETS).arg(2, Sel::Data, termios));
+                let echoes = self.facts.terminals.echoes(cx.task, cx.seq);
+                lowered.then.push(self.set_echo(cx, echoes)?);
                 lowered
             }
             TIOCGPTPEER => {
@@ -64,6 +62,27 @@ impl Lower<'_> {
             TIOCSCTTY | TIOCNOTTY => step.imm(2, 0).expect(Expect::Success, 0).into(),
             _ => return Ok(None),
         }))
+    }
+
+    /// Has a terminal echo, or not, whose master a call is on.
+    fn set_echo(&mut self, cx: &Cx<'_>, echoes: bool) -> Result<Step, CompileError> {
+        if let Some(ofd) = self.ofd(cx, 0) {
+            self.kept.echoes.insert(ofd, echoes);
+        }
+        let termios = self.emit.data(&transparent(echoes))?;
+        let set = Step::call(nr::ioctl).with(flags::ENGINE);
+        Ok(set.imm(0, cx.call.args[0]).imm(1, TCSETS).arg(2, Sel::Data, termios))
+    }
+
+    /// A terminal that echoes does not echo every character (`n_tty_receive_char_special`, `drivers/tty/n_tty.c`), nor all the
+    /// time: what was not echoed is written to its master while it does not.
+    pub(crate) fn echo_first(&mut self, cx: &Cx<'_>, pre: &mut Vec<Step>) -> Result<(), CompileError> {
+        let echoes = self.facts.terminals.is_echoed(cx.task, cx.seq);
+        let now = self.ofd(cx, 0).and_then(|ofd| self.kept.echoes.get(&ofd));
+        if now.is_some_and(|now| *now != echoes) {
+            pre.push(self.set_echo(cx, echoes)?);
+        }
+        Ok(())
     }
 
     /// What is written to a terminal, when it matters: as many lines end in it as the reader's surplus tells.

@@ -214,6 +214,38 @@ fn a_terminal_is_written_the_lines_that_were_read_from_it() {
     assert_eq!((peer.post, peer.post_arg), (Post::Fd as u8, 4));
 }
 
+#[test]
+fn what_a_terminal_did_not_echo_is_written_while_it_does_not() {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    let path = t.text(b"/dev/ptmx");
+    let master = Object::File { path, dev: 5, ino: 2, mode: 0o020_620, rdev: 0x502, size: 0 };
+    let master = t.add_object(master);
+    t.open(a, b"/dev/ptmx", 2, 3, Some(master));
+    t.call(a, "ioctl", [3, 0x8004_5430, 0, 0, 0, 0], 0).details.push(Detail::Value { arg: 2, value: 4 });
+    t.call(a, "ioctl", [3, 0x4004_5431, 0, 0, 0, 0], 0).details.push(Detail::Value { arg: 2, value: 0 });
+    for (bytes, echo) in [(5, 6), (2, 2), (1, 0), (1, 0), (3, 4)] {
+        t.call(a, "write", [3, 0, bytes, 0, 0, 0], bytes as i64).object = Some(master);
+        if echo > 0 {
+            t.call(a, "read", [3, 0, 100, 0, 0, 0], echo).object = Some(master);
+        }
+    }
+    // `TCSETS` of the engine: for how the terminal begins, for what it does not echo, for what it does.
+    let steps = steps(&t.plan(), 0);
+    let set = |step: &Step| step.nr == named("ioctl") && step.flags & flags::ENGINE != 0;
+    let is_read = |step: &Step| step.nr == named("read") && step.kind == Kind::Call as u8;
+    let at: Vec<char> = steps
+        .iter()
+        .filter_map(|step| match step.nr {
+            _ if set(step) => Some('s'),
+            _ if is_read(step) => Some('r'),
+            nr if nr == named("write") => Some('w'),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(at.iter().collect::<String>(), "swrwrswwswr");
+}
+
 /// `mkdir`, `rmdir`, `unlink` of a path.
 fn change(t: &mut Mem, task: TaskId, name: &str, path: &[u8]) {
     let value = t.text(path);
