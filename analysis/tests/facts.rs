@@ -942,3 +942,25 @@ fn a_listener_that_sends_a_reset_goes_on() {
     assert!(run(true).model().conns.iter().all(|conn| conn.close != CloseKind::Reset));
     assert_eq!(value(&compare(run(false), run(true)), "network"), Some(1.0));
 }
+
+/// Terminals hand on what is written to them in parts of their own.
+#[test]
+fn the_parts_that_a_terminal_gives_do_not_matter() {
+    let run = |path: &str, parts: &[i64]| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        let file = r.file(path);
+        for _ in 0..20 {
+            for part in parts {
+                r.io(t, "read", 3, file, *part);
+            }
+            r.io(t, "write", 3, file, 10);
+        }
+        r
+    };
+    for (path, wanted) in [("/dev/pts/0", true), ("/dev/ptmx", true), ("/srv/pts/0", false)] {
+        let report = compare(run(path, &[6, 6]), run(path, &[2, 10]));
+        assert_eq!(value(&report, "coverage") == Some(1.0), wanted, "{path}: {report:#?}");
+    }
+    assert_ne!(value(&compare(run("/dev/ptmx", &[6]), run("/dev/pts/1", &[6])), "coverage"), Some(1.0));
+}

@@ -20,6 +20,12 @@ const MAX_UNUSED: usize = 4096;
 /// Answer times kept per endpoint: enough to see a change, bounded.
 const MAX_ANSWERS: usize = 20_000;
 
+/// Whether a path is that of a terminal. A thread of the kernel hands on what is written to one, in parts that depend on when it
+/// comes to that (`flush_to_ldisc`, `drivers/tty/tty_buffer.c`).
+fn is_terminal(path: &str) -> bool {
+    path.starts_with("/dev/pts/") || matches!(path, "/dev/ptmx" | "/dev/tty")
+}
+
 impl Builder<'_> {
     #[allow(clippy::too_many_arguments, reason = "what is known about one call")]
     pub(super) fn operation(
@@ -46,9 +52,10 @@ impl Builder<'_> {
         };
         let Some(identity) = target.stream else {
             if moves || call.kind == Kind::Transfer || matches!(call.sc, Sc::Getdents | Sc::Getdents64) {
-                let volatile = self.names.exact(target.name);
+                let name = self.names.exact(target.name);
                 // Their length is the state of the system, not of the program.
-                if !volatile.starts_with("/proc/") && !volatile.starts_with("/sys/") && s.ret >= 0 {
+                let is_volatile = name.starts_with("/proc/") || name.starts_with("/sys/");
+                if !is_volatile && !(call.kind == Kind::Receive && is_terminal(name)) && s.ret >= 0 {
                     symbol.size = size_class(s.moved());
                 }
             }
