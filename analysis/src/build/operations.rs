@@ -54,8 +54,10 @@ impl Builder<'_> {
             if moves || call.kind == Kind::Transfer || matches!(call.sc, Sc::Getdents | Sc::Getdents64) {
                 let name = self.names.exact(target.name);
                 // Their length is the state of the system, not of the program.
-                let is_volatile = name.starts_with("/proc/") || name.starts_with("/sys/");
-                if !is_volatile && !(call.kind == Kind::Receive && is_terminal(name)) && s.ret >= 0 {
+                let varies = name.starts_with("/proc/")
+                    || name.starts_with("/sys/")
+                    || call.kind == Kind::Receive && is_terminal(name);
+                if !varies && s.ret >= 0 {
                     symbol.size = size_class(s.moved());
                 }
             }
