@@ -62,7 +62,7 @@ pub(crate) struct Ends {
     leaving_children: FxHashMap<ProcIx, BTreeSet<ProcIx>>,
     /// Children that have died, by parent, as long as the parent was not told.
     untold: FxHashMap<ProcIx, VecDeque<TaskIx>>,
-    /// The child whose death the last SIGCHLD told a process of, until a handler takes that.
+    /// The child whose death the SIGCHLD tells of that a process has not taken yet; the first of several.
     told: FxHashMap<ProcIx, TaskIx>,
     /// How many signals of a number were sent to a process, or a thread of it, and did not reach a handler yet.
     sent: FxHashMap<(ProcIx, u32), u32>,
@@ -193,7 +193,7 @@ impl Lower<'_> {
     /// once only one comes: handlers that had returned by then return before the child ends.
     fn told_of_death(&mut self, parent: ProcIx) {
         let Some(child) = self.ends.untold.get_mut(&parent).and_then(VecDeque::pop_front) else { return };
-        self.ends.told.insert(parent, child);
+        self.ends.told.entry(parent).or_insert(child);
         let Some(handled) = self.order.processes.handled(parent) else { return };
         if let Some(leaving) = self.ends.leaving.get_mut(&child) {
             leaving.handled = (handled.end_ns > leaving.call.t_ns).then_some(handled);
@@ -209,12 +209,6 @@ impl Lower<'_> {
         };
         let its_proc =
             one.and_then(|pid| self.world.numbered(pid)).map(|t| self.world.tasks[t as usize].proc);
-        if let Some(its) = its_proc
-            && let Some(untold) = self.ends.untold.get_mut(&cx.proc)
-        {
-            // It was told of with another.
-            untold.retain(|task| self.world.tasks[*task as usize].proc != its);
-        }
         let ends = &self.ends;
         let procs: Vec<ProcIx> = match its_proc {
             Some(its) => vec![its],

@@ -152,46 +152,6 @@ fn a_child_ends_after_the_handlers_that_returned_before_its_parent_was_told() {
     assert!(waits.contains(&Wait::completed(0, returned)), "{waits:?}");
 }
 
-/// Of two signals about children at once only one comes: the next one is about another child.
-#[test]
-fn a_signal_tells_of_the_child_that_was_not_waited_for_yet() {
-    const SIGCHLD: u32 = 17;
-    let mut t = Mem::new();
-    let a = t.add_task(10, 10);
-    let action = t.call(a, "rt_sigaction", [17, 0, 0, 8, 0, 0], 0);
-    action.details.push(Detail::SigAction { arg: 1, handler: 2, flags: 0, mask: 0 });
-    let children = [11, 12, 13].map(|id| {
-        let child = t.add_task(id, id);
-        t.fork(a, child);
-        t.call(a, "clone", [17, 0, 0, 0, 0, 0], i64::from(id));
-        child
-    });
-    let dies = |t: &mut Mem, child| {
-        t.call(child, "exit_group", [0; 6], 0).flags = SyscallFlags::NO_EXIT;
-        let kind = ProcessKind::Exit { status: 0, group_dead: true };
-        t.events.push(Event::Process(Process { t_ns: t.now, task: child, kind }));
-        t.now += 1_000;
-    };
-    let tells = |t: &mut Mem| {
-        for delivered in [false, true] {
-            let told = Signal { t_ns: t.now, task: a, signo: SIGCHLD, code: 1, sender: None, delivered };
-            t.events.push(Event::Signal(told));
-            t.now += 1_000;
-        }
-        t.call(a, "rt_sigreturn", [0; 6], 0);
-    };
-    dies(&mut t, children[0]);
-    dies(&mut t, children[1]);
-    tells(&mut t);
-    t.call(a, "wait4", [u64::MAX, 0, 1, 0, 0, 0], 11);
-    t.call(a, "wait4", [u64::MAX, 0, 1, 0, 0, 0], 12);
-    dies(&mut t, children[2]);
-    tells(&mut t);
-    let steps = steps(&t.plan(), 0);
-    let handlers = steps.iter().filter(|step| step.kind == Kind::SignalHandler as u8);
-    assert_eq!(handlers.map(|step| step.args[0]).collect::<Vec<_>>(), [1, 3]);
-}
-
 #[test]
 fn a_signal_is_sent_after_its_target_had_set_its_handler() {
     let mut t = Mem::new();
