@@ -6,7 +6,7 @@ use crate::output::{Output, Style};
 use crate::replay::{self, Options};
 use crate::{diff, record, signals, units};
 use anyhow::{Context, anyhow};
-use ctrace_analysis::findings;
+use ctrace_analysis::{Finding, Level};
 use ctrace_format::{Trace, TraceFile};
 use ctrace_recorder::privilege::Whose;
 use ctrace_recorder::{Config, Ended, Recorder, Recording, Target};
@@ -170,12 +170,12 @@ fn files(dir: &Path, trace: &Path, replay: &Path, began: Instant, out: &mut Outp
 
 /// What happened, in words, from the trace alone.
 fn story(path: &Path, trace: &Trace) -> Result<Vec<String>, Failure> {
-    let model = diff::model(path, trace)?;
-    let found = findings(&model);
-    if found.is_empty() {
-        return Ok(vec!["nothing remarkable: no call failed in an unusual way".to_owned()]);
+    let found = crate::account(path, trace)?.findings;
+    let telling: Vec<&Finding> = found.iter().filter(|f| f.level > Level::Note).collect();
+    if telling.is_empty() {
+        return Ok(vec!["nothing that went wrong stands out".to_owned()]);
     }
-    Ok(found.iter().take(SENTENCES).map(|f| crate::decode::plain(f.text.as_bytes())).collect())
+    Ok(telling.iter().take(SENTENCES).map(|f| crate::decode::plain(f.sentence.as_bytes())).collect())
 }
 
 fn output_failure(error: anyhow::Error) -> Failure {

@@ -1,18 +1,21 @@
 //! `ctrace info`: what a trace is, on one screen.
 
-mod incidents;
+mod findings;
+mod latency;
+mod spent;
 
-use crate::clock::{Jump, Jumps};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Paint, Style};
 use crate::show::{Show, class_name};
 use crate::{containers, decode, open, units};
+use ctrace_analysis::{Account, Jump, Jumps};
+use ctrace_format::syscalls::{About, Call, Failing as Verdict, failing_on};
 use ctrace_format::{
     Class, ConnectionKind, Event, Filter, LossCause, Metric, Object, Policy, Scope, SockCookie, State,
     SyscallFlags, TaskDef, Trace, Window, syscalls,
 };
-use incidents::Incidents;
 use serde_json::{Value, json};
+use spent::Spent;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
@@ -24,6 +27,12 @@ pub(crate) struct Args {
     /// Read every event for the lists of calls and errors, however many there are
     #[arg(long)]
     details: bool,
+    /// List the calls that took longest, each with its time
+    #[arg(long)]
+    slow: bool,
+    /// Summarise calls as strace -c does: time, calls, failures
+    #[arg(short = 'c', long)]
+    count: bool,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -51,21 +60,13 @@ struct Rare {
     reset: u64,
     retransmits: u64,
     clock: Jumps,
-    incidents: Incidents,
 }
 
 impl Rare {
     fn read(trace: &Trace) -> Self {
         let mut this = Self::default();
         let filter = Filter {
-            classes: vec![
-                Class::Loss,
-                Class::Connection,
-                Class::Anchor,
-                Class::Process,
-                Class::Dns,
-                Class::Aggregate,
-            ],
+            classes: vec![Class::Loss, Class::Connection, Class::Anchor, Class::Aggregate],
             ..Filter::default()
         };
         for event in trace.events(&filter).flatten() {
@@ -95,7 +96,7 @@ impl Rare {
                         _ => {}
                     }
                 }
-                other => this.incidents.learn(&other),
+                _ => {}
             }
         }
         this
@@ -113,10 +114,12 @@ struct Errors {
 #[derive(Default)]
 struct Details {
     calls: HashMap<&'static str, (u64, u64)>,
+    /// Failures, whatever they say, by call.
+    failed_calls: Vec<(&'static str, u64)>,
     errors: HashMap<(&'static str, u32, String), Errors>,
     peak: BTreeMap<Metric, u64>,
     cpu: Option<(u64, u64)>,
-    spent: incidents::Spent,
+    spent: Spent,
     /// Calls, and failed ones, by the number of the container.
     containers: BTreeMap<u32, (u64, u64)>,
 }
@@ -163,6 +166,11 @@ impl Details {
                 other => this.spent.learn(other),
             }
         }
+        let mut failed: HashMap<&'static str, u64> = HashMap::new();
+        for ((name, ..), errors) in &this.errors {
+            *failed.entry(name).or_default() += errors.count;
+        }
+        this.failed_calls = failed.into_iter().collect();
         this
     }
 
@@ -185,8 +193,22 @@ impl Details {
 
     /// Failures by call and error, telling ones first.
     fn top_errors(&self) -> Vec<Failing<'_>> {
+        self.errors_of(|_, _, _| true)
+    }
+
+    /// Those that are failures: not what healthy programs meet as they look around or wait.
+    fn real_errors(&self) -> Vec<Failing<'_>> {
+        self.errors_of(|name, errno, on| {
+            let about = About { name: on.as_bytes(), datagram: on.starts_with("udp") };
+            failing_on(Call::named(name), errno as u16, about) == Verdict::Failure
+        })
+    }
+
+    fn errors_of(&self, wanted: impl Fn(&str, u32, &str) -> bool) -> Vec<Failing<'_>> {
         let mut kinds: BTreeMap<(&str, u32), Failing> = BTreeMap::new();
-        for ((name, errno, on), e) in &self.errors {
+        for ((name, errno, on), e) in
+            self.errors.iter().filter(|((name, errno, on), _)| wanted(name, *errno, on))
+        {
             let kind = kinds.entry((name, *errno)).or_insert_with(|| Failing {
                 name,
                 errno: *errno,
@@ -286,14 +308,35 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let trace = open(&args.file, out)?;
     let rare = Rare::read(&trace);
     let calls = trace.counts().get(&Class::Syscall).copied().unwrap_or(0);
-    let details =
-        (args.details || (!args.json && calls <= SMALL)).then(|| Details::read(&trace, out.data_paint()));
+    let whole = args.details || args.slow || args.count || calls <= SMALL;
+    let details = whole.then(|| Details::read(&trace, out.data_paint()));
+    let account = match whole {
+        true => Some(crate::account(&args.file, &trace)?),
+        false => None,
+    };
     if args.json {
-        out.json(&as_json(&trace, &rare, details.as_ref()))?;
-    } else {
-        for line in as_text(&args.file, &trace, &rare, details.as_ref(), out.data_paint()) {
+        out.json(&as_json(&trace, &rare, details.as_ref(), account.as_ref()))?;
+        return Ok(Exit::Done);
+    }
+    let paint = out.data_paint();
+    if let Some(account) = &account {
+        if args.slow || args.count {
+            let lines = if args.count {
+                latency::counted(account, details.as_ref().map_or(&[][..], |d| &d.failed_calls))
+            } else {
+                latency::slowest(account)
+            };
+            for line in lines {
+                out.data(&line)?;
+            }
+            return Ok(Exit::Done);
+        }
+        for line in findings::lines(account, trace.header().start_realtime_ns, paint) {
             out.data(&line)?;
         }
+    }
+    for line in as_text(&args.file, &trace, &rare, details.as_ref(), account.as_ref(), paint) {
+        out.data(&line)?;
     }
     Ok(Exit::Done)
 }
@@ -320,7 +363,7 @@ fn threads(trace: &Trace) -> usize {
     tasks(trace).map(|t| (t.tid, t.start_ns)).collect::<HashSet<_>>().len()
 }
 
-fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
+fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>, account: Option<&Account>) -> Value {
     let header = trace.header();
     let total: u64 = trace.counts().values().sum();
     let mut events: serde_json::Map<String, Value> =
@@ -333,6 +376,7 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
     let per_syscall = (calls > 0).then(|| trace.file_bytes() as f64 / calls as f64);
     let summary = trace.summary();
     let mut object = json!({
+        "schema": 1,
         "format": 1,
         "complete": crate::is_complete(trace),
         "state": crate::state_name(trace.state()),
@@ -358,9 +402,13 @@ fn as_json(trace: &Trace, rare: &Rare, details: Option<&Details>) -> Value {
         "command_status": summary.and_then(|s| s.command_status),
         "engine_calls": summary.map(|s| s.engine_calls),
         "window": trace.window(),
-        "incidents": rare.incidents.json(),
         "damage": trace.damage().iter().map(crate::damage_json).collect::<Vec<_>>(),
     });
+    if let (Some(account), Value::Object(object)) = (account, &mut object) {
+        object.insert("findings".to_owned(), json!(account.findings));
+        object.insert("latency".to_owned(), json!(account.latencies.iter().take(KEPT).collect::<Vec<_>>()));
+        object.insert("exits".to_owned(), json!(account.exits));
+    }
     if let (Some(details), Value::Object(object)) = (details, &mut object) {
         let calls: Vec<Value> = details
             .top_calls()
@@ -495,6 +543,7 @@ fn as_text(
     trace: &Trace,
     rare: &Rare,
     details: Option<&Details>,
+    account: Option<&Account>,
     paint: Paint,
 ) -> Vec<String> {
     let header = trace.header();
@@ -571,9 +620,15 @@ fn as_text(
         }
         row("network", text);
     }
-    let incidents = rare.incidents.text();
-    if !incidents.is_empty() {
-        row("incidents", paint.paint(Style::Red, &incidents));
+    if let Some(account) = account {
+        let exits = findings::exits(account);
+        if !exits.is_empty() {
+            row("exits", exits);
+        }
+        let slow = latency::row(account);
+        if !slow.is_empty() {
+            row("slowest", slow);
+        }
     }
     match details {
         None => row("calls", "many: add --details for the lists of calls and errors".to_owned()),
@@ -584,7 +639,9 @@ fn as_text(
             let more = calls.len().saturating_sub(SHOWN + 2);
             let more = if more > 0 { format!(" · {more} more kinds") } else { String::new() };
             row("calls", format!("{}{more}", shown.join(" · ")));
-            let errors = details.top_errors();
+            let errors = details.real_errors();
+            let all: u64 = details.errors.values().map(|e| e.count).sum();
+            let rest = all - errors.iter().map(|e| e.count).sum::<u64>();
             for (i, e) in errors.iter().take(SHOWN).enumerate() {
                 let when = if e.count == 1 {
                     format!("at {}", seconds(e.first_ns))
@@ -601,6 +658,13 @@ fn as_text(
                 row("errors", "none".to_owned());
             } else if errors.len() > SHOWN {
                 row("", format!("{:>7}   more kinds: ctrace events --failed", errors.len() - SHOWN));
+            }
+            if rest > 0 {
+                let text = format!(
+                    "{:>7}   failed as calls of healthy programs do (looking around, waiting): --json has them",
+                    units::count(rest)
+                );
+                row("", paint.paint(Style::Dim, &text));
             }
             let mut use_of = Vec::new();
             if let Some((first, last)) = details.cpu {

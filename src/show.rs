@@ -2,8 +2,6 @@
 
 mod timeline;
 
-pub(crate) use timeline::is_overcommit;
-
 use crate::containers::Containers;
 use crate::decode::args::{Arg, Call, Ends};
 use crate::decode::{self, address, plain, quoted};

@@ -9,6 +9,7 @@
 
 mod align;
 mod build;
+mod clock;
 mod conn;
 pub mod connects;
 mod diff;
@@ -23,12 +24,15 @@ mod roles;
 mod seq;
 pub mod shared;
 mod symbol;
-mod timeline;
 mod trigger;
 
+pub use clock::{Jump, Jumps};
 pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};
 pub use diff::{Forced, Starved, Told, diff, diff_replay};
-pub use findings::{Finding, FindingKind, findings};
+pub use findings::{
+    Account, Dictionary, End, EventId, Evidence, Exited, Figures, Finding, Kind, Latency, Level, Watch,
+    account,
+};
 pub use gates::{GateError, Gates, Profile};
 pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, Series, Thread};
 pub use names::{NameId, Names};

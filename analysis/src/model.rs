@@ -186,7 +186,6 @@ pub struct Model {
     pub cut: bool,
     pub(crate) symbols: Vec<Symbol>,
     pub(crate) stats: Vec<OutcomeStat>,
-    pub(crate) timeline: crate::timeline::Timeline,
     pub(crate) answers: FxHashMap<NameId, Vec<(u64, u64)>>,
     pub(crate) call_class: FxHashMap<NameId, OpClass>,
     pub(crate) edges: Edges,

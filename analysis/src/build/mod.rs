@@ -116,7 +116,6 @@ pub(crate) struct Builder<'a> {
     paths: FxHashMap<StrId, NameId>,
     answers: FxHashMap<NameId, Vec<(u64, u64)>>,
     resources: BTreeMap<Metric, Vec<(u64, u64)>>,
-    timeline: crate::timeline::Timeline,
     hung: Vec<(Hung, TaskId)>,
     missing: Missing,
     /// Arguments that were seen, and what they take.
@@ -165,7 +164,6 @@ impl<'a> Builder<'a> {
             paths: FxHashMap::default(),
             answers: FxHashMap::default(),
             resources: BTreeMap::new(),
-            timeline: crate::timeline::Timeline::default(),
             hung: Vec::new(),
             missing: Missing::default(),
             argvs: FxHashMap::default(),
@@ -328,12 +326,9 @@ impl<'a> Builder<'a> {
     }
 
     pub(crate) fn event(&mut self, event: &Event) {
-        if self.timeline.event(self.trace, event) {
-            return;
-        }
         match event {
             Event::Syscall(s) => self.syscall(s),
-            Event::Process(p) => self.process(p),
+            Event::Process(p) if p.kind.is_life() => self.process(p),
             Event::Connection(c) => self.connection(c),
             Event::Resource(r) => self.resource(*r),
             Event::Loss(l) => {
@@ -752,7 +747,6 @@ impl<'a> Builder<'a> {
             cut,
             symbols: self.symbols,
             stats: self.stats,
-            timeline: self.timeline,
             answers: self.answers,
             call_class,
             edges: self.order.edges,

@@ -9,23 +9,34 @@ const NOTABLE_NS: u64 = 20_000_000;
 
 /// A clock that was not where it should have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Jump {
+pub enum Jump {
     /// `CLOCK_REALTIME` was set, by so much.
-    Stepped { t_ns: u64, by_ns: i64 },
+    Stepped {
+        /// Noticed at.
+        t_ns: u64,
+        /// By so much.
+        by_ns: i64,
+    },
     /// The machine slept: `CLOCK_MONOTONIC` stood still.
-    Slept { t_ns: u64, for_ns: u64 },
+    Slept {
+        /// Noticed at.
+        t_ns: u64,
+        /// For so long.
+        for_ns: u64,
+    },
 }
 
 /// Finds jumps in readings that come one after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Jumps {
+pub struct Jumps {
     before: Option<ClockAnchor>,
-    pub(crate) found: Vec<Jump>,
+    /// Those that were found.
+    pub found: Vec<Jump>,
 }
 
 impl Jumps {
     /// The next reading.
-    pub(crate) fn add(&mut self, now: ClockAnchor) {
+    pub fn add(&mut self, now: ClockAnchor) {
         if let Some(before) = self.before.replace(now) {
             let passed = i128::from(now.t_ns) - i128::from(before.t_ns);
             let notable = |by: i128| by.unsigned_abs() >= u128::from(NOTABLE_NS);

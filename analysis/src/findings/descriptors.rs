@@ -1,0 +1,310 @@
+//! Descriptors: who opens them and does not close them, and who has none left.
+
+use super::attempts::{EMFILE, ENFILE, around, attempted};
+use super::people::ProcessId;
+use super::places::{Place, Places};
+use super::tally::Failed;
+use super::words::{at, count, errno_name, span, times, when};
+use super::{Dictionary, Facts, Finding, Kind, Level, Seen};
+use ctrace_format::syscalls::{Call, Family, Makes};
+use ctrace_format::{Detail, Snapshot};
+use rustc_hash::FxHashMap;
+
+/// Descriptors of a process, and origins of them, that are followed.
+const MAX_OPEN: usize = 1 << 16;
+const MAX_ORIGINS: usize = 1024;
+/// Descriptors that must stay open to be called a leak.
+const LEAK: u64 = 20;
+const BIG_LEAK: u64 = 50;
+/// `fcntl` commands that make descriptors, include/uapi/linux/fcntl.h.
+const F_DUPFD: u64 = 0;
+const F_DUPFD_CLOEXEC: u64 = 1030;
+const CLOSE_RANGE_CLOEXEC: u64 = 4;
+
+/// Where descriptors come from.
+#[derive(Debug, Default, Clone)]
+struct Origin {
+    opened: u64,
+    closed: u64,
+    first_ns: u64,
+    last_ns: u64,
+    /// When half of those that are open now were.
+    halves: Vec<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    open: FxHashMap<i32, usize>,
+    origins: Vec<((Call, Place), Origin)>,
+    index: FxHashMap<(Call, Place), usize>,
+    /// Open when it was first seen.
+    inherited: u64,
+    highest: i32,
+    limited: Failed,
+    opened: u64,
+    failing: Option<(Call, Place, u16)>,
+    tid: u32,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Descriptors {
+    tables: FxHashMap<ProcessId, Table>,
+    limits: FxHashMap<u32, u64>,
+}
+
+impl Descriptors {
+    pub(super) fn new(snapshot: &Snapshot) -> Self {
+        let limits = snapshot.processes.iter().filter_map(|p| {
+            let limit =
+                p.limits.iter().find(|(name, _)| name.contains("open files") || name.contains("NOFILE"));
+            limit.map(|(_, (soft, _))| (p.tgid.0, *soft))
+        });
+        Self { tables: FxHashMap::default(), limits: limits.collect() }
+    }
+
+    pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &impl Dictionary) {
+        let row = seen.call.row();
+        let (made, second) = match row.makes {
+            Makes::Result(_) if seen.call != Call::Fcntl => (Some(seen.s.ret), None),
+            Makes::Two => {
+                let fds = seen.s.details.iter().find_map(|d| match d {
+                    Detail::NewFds { fds, .. } if seen.s.ret >= 0 => Some(*fds),
+                    _ => None,
+                });
+                (fds.map_or(Some(seen.s.ret.min(-1)), |f| Some(i64::from(f[0]))), fds.map(|f| f[1]))
+            }
+            _ if seen.call == Call::Fcntl && matches!(seen.s.args[1], F_DUPFD | F_DUPFD_CLOEXEC) => {
+                (Some(seen.s.ret), None)
+            }
+            _ => (None, None),
+        };
+        let closes = matches!(seen.call, Call::Close | Call::CloseRange);
+        if made.is_none() && !closes && row.family != Family::Connect {
+            return;
+        }
+        let table = self.tables.entry(seen.actor.process).or_default();
+        if closes {
+            match seen.call {
+                Call::Close => table.close(seen.s.args[0] as i32),
+                _ if seen.s.ret == 0 && seen.s.args[2] & CLOSE_RANGE_CLOEXEC == 0 => {
+                    let (first, last) = (seen.s.args[0] as u32, seen.s.args[1] as u32);
+                    let gone: Vec<i32> = table
+                        .open
+                        .keys()
+                        .copied()
+                        .filter(|fd| (first..=last).contains(&(*fd as u32)))
+                        .collect();
+                    gone.into_iter().for_each(|fd| table.close(fd));
+                }
+                _ => {}
+            }
+            return;
+        }
+        let place = places.of(seen, words);
+        if row.family == Family::Connect {
+            table.connected(seen.s.args[0] as i32, place);
+            return;
+        }
+        match seen.s.errno().map(|e| e as u16) {
+            Some(errno @ (EMFILE | ENFILE)) => {
+                let ok = table.opened;
+                if table.limited.count == 0 {
+                    (table.failing, table.tid) = (Some((seen.call, place, errno)), seen.actor.tid);
+                }
+                table.limited.add(seen.end_ns(), seen.actor.tid, ok);
+            }
+            Some(_) => {}
+            None => {
+                for fd in [made.map(|fd| fd as i32), second].into_iter().flatten().filter(|fd| *fd >= 0) {
+                    table.open(fd, seen.call, place, seen.end_ns());
+                }
+            }
+        }
+    }
+
+    /// A process begins with the descriptors of its parent.
+    pub(super) fn fork(&mut self, parent: ProcessId, child: ProcessId) {
+        let inherited = self.tables.get(&parent).map_or(0, |t| t.inherited + t.open.len() as u64);
+        self.tables.insert(child, Table { inherited, ..Table::default() });
+    }
+
+    /// A program is executed: what it inherits is nobody's leak.
+    pub(super) fn exec(&mut self, process: ProcessId) {
+        if let Some(table) = self.tables.get_mut(&process) {
+            *table = Table { inherited: 3, ..Table::default() };
+        }
+    }
+
+    /// A process ends. A table that tells nothing is forgotten.
+    pub(super) fn exit(&mut self, process: ProcessId) {
+        if self.tables.get(&process).is_some_and(|t| t.limited.count == 0 && t.leak(0).is_none()) {
+            self.tables.remove(&process);
+        }
+    }
+
+    pub(super) fn findings(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
+        let mut tables: Vec<_> = self.tables.iter().collect();
+        tables.sort_by_key(|(process, _)| **process);
+        for (process, table) in tables {
+            let known = facts.people.process(*process);
+            let life_ns = known.exit.map_or(facts.duration_ns, |e| e.0).saturating_sub(known.start_ns);
+            let who = facts.people.named_process(*process, facts.containers);
+            let leak = table.leak(life_ns);
+            if let Some((call, place, origin)) = leak {
+                let kept = origin.opened - origin.closed;
+                let each = origin.last_ns.saturating_sub(origin.first_ns) / origin.opened.max(2);
+                let mut sentence = format!(
+                    "{who} opened {} descriptors by {} {} and closed {}: one more about every {}",
+                    count(origin.opened),
+                    attempted(call, facts.places.name(place)),
+                    when(origin.first_ns, origin.last_ns),
+                    if origin.closed == 0 { "none".to_owned() } else { count(origin.closed) },
+                    span(each)
+                );
+                let level = if table.limited.count > 0 {
+                    let limit = self.limit(*process, facts, table);
+                    sentence.push_str(&format!(
+                        ", up to its limit of {}; from {} on {} failed with {} {}",
+                        count(limit),
+                        at(table.limited.first_ns),
+                        table.failing.map_or_else(String::new, |f| attempted(f.0, facts.places.name(f.1))),
+                        table.failing.map_or_else(String::new, |f| errno_name(f.2)),
+                        times(table.limited.count)
+                    ));
+                    Level::Cause
+                } else if kept >= BIG_LEAK {
+                    Level::Cause
+                } else {
+                    Level::Warning
+                };
+                out.push(
+                    Finding::new(Kind::FdLeak, level, super::rank::score(Kind::FdLeak), sentence)
+                        .over(origin.first_ns, origin.last_ns, kept)
+                        .by(known.comm.as_str())
+                        .against(facts.places.name(place))
+                        .seen(origin.last_ns, 0),
+                );
+            }
+            if table.limited.count > 0 {
+                let (call, place, errno) = table.failing.unwrap_or((Call::Unlisted, Place::NOWHERE, EMFILE));
+                let limit = if errno == EMFILE {
+                    format!("it had {} open, its limit", count(self.limit(*process, facts, table)))
+                } else {
+                    "the system's limit was reached".to_owned()
+                };
+                let sentence = format!(
+                    "{who} got no further descriptor {} {} ({}: {}; {limit}){}",
+                    times(table.limited.count),
+                    when(table.limited.first_ns, table.limited.last_ns),
+                    attempted(call, facts.places.name(place)),
+                    errno_name(errno),
+                    around(&table.limited, table.opened)
+                );
+                out.push(
+                    Finding::new(Kind::FdLimit, Level::Cause, super::rank::score(Kind::FdLimit), sentence)
+                        .over(table.limited.first_ns, table.limited.last_ns, table.limited.count)
+                        .by(known.comm.as_str())
+                        .against(facts.places.name(place))
+                        .with_errno(errno)
+                        .seen(table.limited.first_ns, table.tid),
+                );
+            }
+        }
+    }
+
+    /// The limit of a process: the highest number is one less (`get_unused_fd_flags`, fs/file.c).
+    fn limit(&self, process: ProcessId, facts: &Facts<'_>, table: &Table) -> u64 {
+        let known = self.limits.get(&facts.people.process(process).tgid).copied();
+        known.filter(|_| table.highest == 0).unwrap_or(table.highest as u64 + 1)
+    }
+}
+
+impl Table {
+    fn origin(&mut self, call: Call, place: Place) -> Option<usize> {
+        if let Some(at) = self.index.get(&(call, place)) {
+            return Some(*at);
+        }
+        if self.origins.len() >= MAX_ORIGINS {
+            return None;
+        }
+        self.index.insert((call, place), self.origins.len());
+        self.origins.push(((call, place), Origin::default()));
+        Some(self.origins.len() - 1)
+    }
+
+    fn open(&mut self, fd: i32, call: Call, place: Place, t_ns: u64) {
+        self.highest = self.highest.max(fd);
+        self.opened += 1;
+        // Whoever had the number was closed unseen.
+        self.close(fd);
+        let Some(at) = self.origin(call, place) else { return };
+        self.count(at, t_ns);
+        if self.open.len() < MAX_OPEN {
+            self.open.insert(fd, at);
+        }
+    }
+
+    fn count(&mut self, at: usize, t_ns: u64) {
+        const KEPT: usize = 64;
+        let origin = &mut self.origins[at].1;
+        if origin.opened == 0 {
+            origin.first_ns = t_ns;
+        }
+        origin.opened += 1;
+        origin.last_ns = t_ns;
+        if origin.halves.len() >= KEPT {
+            let mut odd = false;
+            origin.halves.retain(|_| {
+                odd = !odd;
+                odd
+            });
+        }
+        origin.halves.push(t_ns);
+    }
+
+    fn close(&mut self, fd: i32) {
+        if let Some(at) = self.open.remove(&fd) {
+            self.origins[at].1.closed += 1;
+        }
+    }
+
+    /// A socket is one to a place from now on.
+    fn connected(&mut self, fd: i32, place: Place) {
+        let Some(before) = self.open.get(&fd).copied() else { return };
+        let (call, _) = self.origins[before].0;
+        if call != Call::Socket {
+            return;
+        }
+        let t_ns = self.origins[before].1.last_ns;
+        if let Some(at) = self.origin(Call::Connect, place) {
+            self.origins[before].1.opened -= 1;
+            self.count(at, t_ns);
+            self.open.insert(fd, at);
+        }
+    }
+
+    /// The origin whose descriptors stay: many of one kind, hardly one closed, and more of them all along.
+    fn leak(&self, life_ns: u64) -> Option<(Call, Place, &Origin)> {
+        let limited = self.limited.count > 0;
+        self.origins
+            .iter()
+            .filter(|((call, place), origin)| {
+                let kept = origin.opened.saturating_sub(origin.closed);
+                // Those who come and stay are load, not a leak; files of many names are a cache.
+                let counts = !matches!(call, Call::Accept | Call::Accept4) && *place != Place::ELSEWHERE;
+                let spread = origin.last_ns.saturating_sub(origin.first_ns);
+                // Opened in one go is what a program does that begins.
+                let steady = origin.halves.get(origin.halves.len() / 2).is_some_and(|half| {
+                    let half = half.saturating_sub(origin.first_ns);
+                    half * 10 >= spread * 2 && half * 10 <= spread * 8
+                });
+                counts
+                    && kept >= LEAK
+                    && origin.closed * 10 <= origin.opened
+                    && (limited || steady && spread.saturating_mul(2) >= life_ns)
+            })
+            .max_by_key(|(_, origin)| origin.opened - origin.closed)
+            .map(|((call, place), origin)| (*call, *place, origin))
+    }
+}

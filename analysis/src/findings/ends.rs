@@ -1,0 +1,358 @@
+//! How processes ended, and the file that they lacked before.
+
+use super::attempts::{EACCES, ENOENT, EPERM, attempted, errno_text, path};
+use super::people::{Actor, People, ProcessId};
+use super::places::{Place, Places};
+use super::words::{at, count, times, when};
+use super::{Dictionary, Exited, Facts, Finding, Kind, Level, Seen};
+use ctrace_format::syscalls::{Call, Family};
+use ctrace_format::{Scope, Signal, SyscallFlags};
+use rustc_hash::FxHashMap;
+
+/// Calls that a process makes between what it missed and its end: it says so, cleans up, and goes.
+const SOON: u64 = 600;
+const KEPT: usize = 32;
+const MAX_PROCESSES: usize = 65_536;
+
+/// Something that was not there, or not allowed.
+#[derive(Debug, Clone, Copy)]
+struct Missed {
+    place: Place,
+    call: Call,
+    errno: u16,
+    t_ns: u64,
+    tid: u32,
+    number: u64,
+    /// A filter answered.
+    filtered: bool,
+}
+
+/// A signal that was generated for a process.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    signo: u32,
+    code: i32,
+    sender: Option<ProcessId>,
+    t_ns: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    missed: FxHashMap<ProcessId, Vec<Missed>>,
+    sent: FxHashMap<ProcessId, Vec<Sent>>,
+    ended: Vec<Ended>,
+}
+
+/// The end of a process that deserves a word.
+#[derive(Debug, Clone)]
+struct Ended {
+    process: ProcessId,
+    t_ns: u64,
+    status: u32,
+    tid: u32,
+    missed: Option<Missed>,
+    sent: Option<Sent>,
+}
+
+/// Whether a path is where programs look for what may be elsewhere: libraries, translations, caches of interpreters.
+pub(super) fn is_searched(path: &str) -> bool {
+    const PLACES: [&str; 12] = [
+        "/lib/",
+        "/lib64/",
+        "/usr/lib/",
+        "/usr/local/lib/",
+        "/usr/share/locale",
+        "/proc/",
+        "/sys/",
+        "/etc/ld.so",
+        "site-packages",
+        "__pycache__",
+        "node_modules",
+        "/usr/share/zoneinfo",
+    ];
+    const ENDS: [&str; 7] = [".pyc", ".mo", ".pyd", ".cnf.d", "pyvenv.cfg", "ld.so.preload", "ld.so.nohwcap"];
+    path.contains(".so")
+        || path.starts_with('<')
+        || PLACES.iter().any(|p| path.contains(p))
+        || ENDS.iter().any(|e| path.ends_with(e))
+        || path == "/etc/localtime"
+}
+
+fn base(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+impl Ends {
+    pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &impl Dictionary) {
+        let family = seen.call.row().family;
+        let about_files = matches!(family, Family::Open | Family::Exec | Family::Path);
+        let errno = seen.s.errno().map(|e| e as u16);
+        let filtered = seen.s.flags.contains(SyscallFlags::FILTERED);
+        match errno {
+            Some(e @ (ENOENT | EACCES | EPERM)) if about_files || e != ENOENT && family == Family::Bind => {
+                let Some(place) = path(seen, places, words).or_else(|| Some(places.of(seen, words))) else {
+                    return;
+                };
+                self.miss(seen, place, e, filtered, places);
+            }
+            Some(e) if filtered => {
+                let place = places.of(seen, words);
+                self.miss(seen, place, e, true, places);
+            }
+            // Found elsewhere: it was looked for in several places.
+            None if matches!(family, Family::Open | Family::Exec) => {
+                if let Some(missed) = self.missed.get_mut(&seen.actor.process)
+                    && !missed.is_empty()
+                    && let Some(place) = path(seen, places, words)
+                {
+                    let found = base(places.name(place)).to_owned();
+                    missed.retain(|m| base(places.name(m.place)) != found);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A process executes a program: what the one before missed is over.
+    pub(super) fn exec(&mut self, process: ProcessId) {
+        self.missed.remove(&process);
+    }
+
+    fn miss(&mut self, seen: &Seen<'_>, place: Place, errno: u16, filtered: bool, places: &Places) {
+        if errno == ENOENT && is_searched(places.name(place)) || place == Place::NOWHERE && !filtered {
+            return;
+        }
+        if self.missed.len() >= MAX_PROCESSES && !self.missed.contains_key(&seen.actor.process) {
+            return;
+        }
+        let missed = self.missed.entry(seen.actor.process).or_default();
+        if missed.len() >= KEPT {
+            missed.remove(0);
+        }
+        let (t_ns, tid, number) = (seen.end_ns(), seen.actor.tid, seen.number);
+        missed.push(Missed { place, call: seen.call, errno, t_ns, tid, number, filtered });
+    }
+
+    /// A signal was generated.
+    pub(super) fn signal(&mut self, signal: &Signal, people: &mut People, words: &impl Dictionary) {
+        // Those that end nobody by default: SIGCHLD, SIGCONT, SIGURG, SIGWINCH.
+        if signal.delivered || matches!(signal.signo, 17 | 18 | 23 | 28) {
+            return;
+        }
+        let process = people.of(signal.task, words).process;
+        if self.sent.len() >= MAX_PROCESSES && !self.sent.contains_key(&process) {
+            return;
+        }
+        let sender = signal.sender.map(|s| people.of(s, words).process);
+        let sent = self.sent.entry(process).or_default();
+        if sent.len() >= KEPT {
+            sent.remove(0);
+        }
+        sent.push(Sent { signo: signal.signo, code: signal.code, sender, t_ns: signal.t_ns });
+    }
+
+    /// A process ended.
+    pub(super) fn exit(&mut self, actor: Actor, t_ns: u64, status: u32, calls: u64) {
+        let missed = self.missed.remove(&actor.process);
+        let sent = self.sent.remove(&actor.process);
+        if status == 0 || self.ended.len() >= MAX_PROCESSES {
+            return;
+        }
+        let signo = status & 0x7f;
+        // An open says that somebody needs it; a question may be asked in passing.
+        let missed = missed.unwrap_or_default();
+        let soon = |m: &&Missed| calls.saturating_sub(m.number) <= SOON;
+        let opened = |m: &&Missed| {
+            matches!(m.call.row().family, Family::Open | Family::Exec | Family::Bind | Family::Connect)
+                || m.filtered
+        };
+        let missed =
+            missed.iter().rev().filter(soon).find(opened).or_else(|| missed.iter().rev().find(soon)).copied();
+        let sent = sent.unwrap_or_default().iter().rev().find(|s| s.signo == signo).copied();
+        self.ended.push(Ended { process: actor.process, t_ns, status, tid: actor.tid, missed, sent });
+    }
+
+    /// How processes ended.
+    pub(super) fn exits(&self, facts: &Facts<'_>) -> Vec<Exited> {
+        const MOST: usize = 1000;
+        let exit = |e: &Ended| {
+            let process = facts.people.process(e.process);
+            let signo = e.status & 0x7f;
+            Exited {
+                pid: process.tgid,
+                comm: process.comm.clone(),
+                t_ns: e.t_ns,
+                code: (signo == 0).then_some(e.status >> 8 & 0xff),
+                signal: (signo != 0).then(|| signal_name(signo)),
+                core: e.status & 0x80 != 0,
+            }
+        };
+        self.ended.iter().take(MOST).map(exit).collect()
+    }
+
+    pub(super) fn findings(&self, facts: &Facts<'_>, oom_victims: &[ProcessId], out: &mut Vec<Finding>) {
+        // Ends that are alike are one finding: a program that is started again and again.
+        let mut alike: std::collections::BTreeMap<(String, u32, Option<Place>), Vec<&Ended>> =
+            std::collections::BTreeMap::new();
+        for ended in &self.ended {
+            let comm = facts.people.process(ended.process).comm.clone();
+            alike.entry((comm, ended.status, ended.missed.map(|m| m.place))).or_default().push(ended);
+        }
+        for ((comm, status, _), ends) in alike {
+            if oom_victims.contains(&ends[0].process) {
+                continue;
+            }
+            let found = if status & 0x7f == 0 {
+                exited(facts, &ends, status >> 8 & 0xff)
+            } else {
+                killed(facts, &ends, status)
+            };
+            out.push(found.by(comm));
+        }
+    }
+}
+
+/// Whether the process is what was recorded, rather than something that it started in passing.
+fn is_main(facts: &Facts<'_>, process: ProcessId) -> bool {
+    let process = facts.people.process(process);
+    match process.parent {
+        None => true,
+        // The shell of a container starts its program as a child.
+        Some(parent) => {
+            matches!(facts.scope, Scope::Pod(_) | Scope::Container { .. })
+                && facts.people.process(parent).parent.is_none()
+                && facts.people.process(parent).exit.is_some()
+        }
+    }
+}
+
+fn spread(ends: &[&Ended]) -> (u64, u64) {
+    (ends.iter().map(|e| e.t_ns).min().unwrap_or(0), ends.iter().map(|e| e.t_ns).max().unwrap_or(0))
+}
+
+fn who(facts: &Facts<'_>, ends: &[&Ended]) -> String {
+    let first = facts.people.named_process(ends[0].process, facts.containers);
+    if ends.len() == 1 { first } else { format!("{first} and {} more like it", count(ends.len() as u64 - 1)) }
+}
+
+fn exited(facts: &Facts<'_>, ends: &[&Ended], code: u32) -> Finding {
+    let (from_ns, to_ns) = spread(ends);
+    let main = ends.iter().any(|e| is_main(facts, e.process));
+    let n = ends.len() as u64;
+    let who = who(facts, ends);
+    // A shell gives 128 and the number of the signal that ended its child.
+    let by_signal = code > 128;
+    let opened = |m: &Missed| main || n >= 3 && m.call.row().family == Family::Open;
+    if let Some(missed) = ends[0].missed.filter(opened).filter(|_| !by_signal) {
+        let object = facts.places.name(missed.place);
+        let (kind, what) = match missed.errno {
+            _ if missed.filtered => (Kind::SeccompDenied, "after a seccomp filter refused"),
+            ENOENT => (Kind::MissingFile, "after it did not find"),
+            _ => (Kind::Permission, "after it was not allowed"),
+        };
+        let what = match kind {
+            Kind::MissingFile => format!("{what} {object}"),
+            _ => format!("{what} {}", attempted(missed.call, object)),
+        };
+        let sentence = format!(
+            "{who} exited with status {code} {} {what} ({}, {} before)",
+            when(from_ns, to_ns),
+            errno_text(missed.errno),
+            super::words::span(ends[0].t_ns.saturating_sub(missed.t_ns))
+        );
+        let level = Level::Cause;
+        let mut found = Finding::new(kind, level, super::rank::score(Kind::MissingFile), sentence)
+            .over(missed.t_ns, to_ns, n)
+            .against(object)
+            .with_errno(missed.errno)
+            .seen(missed.t_ns, missed.tid);
+        found.evidence.events.push(super::EventId { end_ns: ends[0].t_ns, tid: ends[0].tid });
+        return found;
+    }
+    let sentence = match n {
+        1 => format!("{who} exited with status {code} {}", at_text(from_ns)),
+        n => format!("{who} exited with status {code}, {} {}", times(n), when(from_ns, to_ns)),
+    };
+    let level = if main { Level::Warning } else { Level::Note };
+    Finding::new(Kind::Exit, level, super::rank::score(Kind::Exit), sentence)
+        .over(from_ns, to_ns, n)
+        .seen(ends[0].t_ns, ends[0].tid)
+}
+
+fn at_text(ns: u64) -> String {
+    format!("at {}", at(ns))
+}
+
+fn killed(facts: &Facts<'_>, ends: &[&Ended], status: u32) -> Finding {
+    const SI_KERNEL: i32 = 0x80;
+    let (from_ns, to_ns) = spread(ends);
+    let signo = status & 0x7f;
+    let core = if status & 0x80 != 0 { ", with a core dump" } else { "" };
+    let name = signal_name(signo);
+    let n = ends.len() as u64;
+    let who = who(facts, ends);
+    let sent = ends[0].sent;
+    let sender = sent.and_then(|s| s.sender);
+    let by_itself = sender == Some(ends[0].process);
+    // A fault has a code of the kernel's own; kill(2) and its relatives have one of 0 or less.
+    let by_kernel = sent.is_none_or(|s| s.code > 0);
+    let is_bug = is_bug(signo) && (by_kernel || by_itself || sent.is_none());
+    let when = if n == 1 { at_text(from_ns) } else { format!("{} {}", times(n), when(from_ns, to_ns)) };
+    if is_bug {
+        let (kind, why) = match signo {
+            31 => (Kind::SeccompDenied, ": it made a call that its seccomp filter forbids"),
+            6 => (Kind::Crash, " (it aborted itself)"),
+            _ => (Kind::Crash, ""),
+        };
+        let mut object = String::new();
+        let mut sentence = format!("{who} crashed with {name} {when}{why}{core}");
+        if let Some(missed) = ends[0].missed.filter(|m| signo == 31 && m.filtered) {
+            facts.places.name(missed.place).clone_into(&mut object);
+            sentence.push_str(&format!(" ({})", attempted(missed.call, &object)));
+        }
+        return Finding::new(kind, Level::Cause, super::rank::score(Kind::Crash), sentence)
+            .over(from_ns, to_ns, n)
+            .against(object)
+            .seen(ends[0].t_ns, ends[0].tid);
+    }
+    let from = match (sender, sent) {
+        (Some(sender), _) if sender == ends[0].process => ", which it sent itself".to_owned(),
+        (Some(sender), _) => format!(", sent by {}", facts.people.named_process(sender, facts.containers)),
+        (None, Some(s)) if s.code == SI_KERNEL || s.code > 0 => ", sent by the kernel".to_owned(),
+        (None, Some(_)) => ", sent from outside of what was recorded".to_owned(),
+        (None, None) => ", whose sender was not seen".to_owned(),
+    };
+    let lead = sent.map_or(0, |s| ends[0].t_ns.saturating_sub(s.t_ns));
+    let late = if lead >= 1_000_000_000 {
+        format!(" ({} after it was sent)", super::words::span(lead))
+    } else {
+        String::new()
+    };
+    let sentence = format!("{who} was ended by {name} {when}{from}{late}{core}");
+    // SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGALRM: somebody asked, or the end of a pipeline.
+    let asked = matches!(signo, 1 | 2 | 13 | 14 | 15);
+    let inside = sender.is_some();
+    let level = if asked || inside { Level::Note } else { Level::Warning };
+    Finding::new(Kind::SignalEnded, level, super::rank::score(Kind::SignalEnded), sentence)
+        .over(from_ns, to_ns, n)
+        .seen(ends[0].t_ns, ends[0].tid)
+}
+
+/// Signals by which a bug shows: SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS.
+const fn is_bug(signo: u32) -> bool {
+    matches!(signo, 4 | 5 | 6 | 7 | 8 | 11 | 24 | 25 | 31)
+}
+
+/// The name of a signal (asm/signal.h, the same on all machines that are recorded).
+pub(super) fn signal_name(signo: u32) -> String {
+    const NAMES: [&str; 32] = [
+        "", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU",
+        "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    match NAMES.get(signo as usize) {
+        Some(name) if !name.is_empty() => format!("SIG{name}"),
+        _ => format!("signal {signo}"),
+    }
+}

@@ -1,0 +1,573 @@
+//! Findings: what went wrong, the cause first, each as a sentence with its evidence.
+//!
+//! A finding says what happened, who did it, against what, when, how often, and how it was before. All of them come from
+//! one pass over the events, in bounded memory ([`Watch`]): while a recording is made, or when a trace is read.
+//!
+//! Failures that correct programs meet by design (lookups of files that may be missing, questions whether something is a
+//! terminal, retries) are none. [`Level`] says how much one is worth: a [`Level::Cause`] or [`Level::Warning`] is worth
+//! somebody's night, a [`Level::Note`] is context.
+
+mod attempts;
+mod calls;
+mod descriptors;
+mod ends;
+mod machine;
+mod network;
+mod people;
+mod places;
+mod rank;
+mod tally;
+mod waits;
+mod words;
+
+use ctrace_format::syscalls::{About, Call, Failing, failing_on};
+use ctrace_format::{
+    Container, Event, Filter, Header, Object, ObjectId, ReadError, Scope, Snapshot, StrId, TaskDef, TaskId,
+    Trace,
+};
+use serde::{Deserialize, Serialize};
+
+/// What kind of thing went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// Nobody listened at an address: ECONNREFUSED.
+    Refused,
+    /// No route, or nobody there: EHOSTUNREACH, ENETUNREACH.
+    Unreachable,
+    /// No answer in time: ETIMEDOUT, or the program gave up.
+    TimedOut,
+    /// The other end reset connections, or had closed them.
+    Reset,
+    /// Answers of a peer became slow, or some of them are.
+    SlowPeer,
+    /// A name server answered late or not at all.
+    SlowName,
+    /// A name server failed, or knew no such name.
+    NameFailed,
+    /// The same attempt failed again and again without a pause.
+    RetryStorm,
+    /// Connections found the queue of a listener full.
+    BacklogFull,
+    /// No local port was left.
+    PortsExhausted,
+    /// A process reached its limit of open descriptors.
+    FdLimit,
+    /// A process opens descriptors and does not close them.
+    FdLeak,
+    /// No further task was allowed.
+    PidsLimit,
+    /// A file system or quota was full.
+    DiskFull,
+    /// A disk was slow.
+    SlowDisk,
+    /// Threads waited for each other's locks.
+    LockWait,
+    /// Threads wait for each other in a circle.
+    Deadlock,
+    /// A call did not return.
+    Hang,
+    /// Tasks were ready to run and got no CPU.
+    CpuStarved,
+    /// A CPU quota held tasks back.
+    Throttled,
+    /// Memory reached its limit.
+    MemoryLimit,
+    /// The kernel killed a process for lack of memory.
+    Oom,
+    /// A process was ended by a signal that tells of a bug.
+    Crash,
+    /// A process ended with a status other than 0.
+    Exit,
+    /// A file that was needed was not there.
+    MissingFile,
+    /// Somebody lacked a permission.
+    Permission,
+    /// A seccomp filter refused a call.
+    SeccompDenied,
+    /// A clock was set, or stood still.
+    ClockJump,
+    /// A process was ended by a signal that somebody sent.
+    SignalEnded,
+    /// A call failed for another reason.
+    Failing,
+    /// Events are missing from the trace.
+    Loss,
+}
+
+impl Kind {
+    /// Its name, as JSON has it: stable.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed-out",
+            Self::Reset => "reset",
+            Self::SlowPeer => "slow-peer",
+            Self::SlowName => "slow-name",
+            Self::NameFailed => "name-failed",
+            Self::RetryStorm => "retry-storm",
+            Self::BacklogFull => "backlog-full",
+            Self::PortsExhausted => "ports-exhausted",
+            Self::FdLimit => "fd-limit",
+            Self::FdLeak => "fd-leak",
+            Self::PidsLimit => "pids-limit",
+            Self::DiskFull => "disk-full",
+            Self::SlowDisk => "slow-disk",
+            Self::LockWait => "lock-wait",
+            Self::Deadlock => "deadlock",
+            Self::Hang => "hang",
+            Self::CpuStarved => "cpu-starved",
+            Self::Throttled => "throttled",
+            Self::MemoryLimit => "memory-limit",
+            Self::Oom => "oom",
+            Self::Crash => "crash",
+            Self::Exit => "exit",
+            Self::MissingFile => "missing-file",
+            Self::Permission => "permission",
+            Self::SeccompDenied => "seccomp-denied",
+            Self::ClockJump => "clock-jump",
+            Self::SignalEnded => "signal-ended",
+            Self::Failing => "failing",
+            Self::Loss => "loss",
+        }
+    }
+}
+
+/// How much a finding is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Context: healthy programs have it, too.
+    Note,
+    /// Something that should not be, or follows from a cause.
+    Warning,
+    /// Something that by itself explains an incident.
+    Cause,
+}
+
+/// An event of the trace: `events --at` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EventId {
+    /// When it was complete, ns since the start of the trace.
+    pub end_ns: u64,
+    /// The thread that it belongs to; 0: none.
+    pub tid: u32,
+}
+
+/// Figures of a stretch of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Figures {
+    /// How many attempts or answers.
+    pub count: u64,
+    /// Median duration, ns, when there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub p50_ns: Option<u64>,
+    /// The duration that 99 % do not exceed, ns.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub p99_ns: Option<u64>,
+}
+
+/// What a finding rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Events that show it, the first ones.
+    pub events: Vec<EventId>,
+    /// How it was before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub before: Option<Figures>,
+    /// How it was meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub during: Option<Figures>,
+    /// Ranks of other findings that began at about the same time.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub with: Vec<u32>,
+}
+
+/// Something worth telling.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What kind.
+    pub kind: Kind,
+    /// How much it is worth.
+    pub level: Level,
+    /// Its place, from 1: the most telling first.
+    pub rank: u32,
+    /// The sentence.
+    pub sentence: String,
+    /// When it began, ns since the start of the trace.
+    pub from_ns: u64,
+    /// When it was last seen.
+    pub to_ns: u64,
+    /// How often.
+    pub count: u64,
+    /// Who: the role of the threads.
+    pub role: Option<String>,
+    /// Against what: an address, a path, a name, a lock.
+    pub object: Option<String>,
+    /// The errno's name, when it is about one.
+    pub errno: Option<String>,
+    /// What it rests on.
+    pub evidence: Evidence,
+    /// How telling it is, among those of its level.
+    #[serde(skip)]
+    pub(crate) score: u32,
+}
+
+impl Finding {
+    fn new(kind: Kind, level: Level, score: u32, sentence: String) -> Self {
+        Self {
+            kind,
+            level,
+            rank: 0,
+            sentence,
+            from_ns: 0,
+            to_ns: 0,
+            count: 1,
+            role: None,
+            object: None,
+            errno: None,
+            evidence: Evidence::default(),
+            score,
+        }
+    }
+
+    fn over(self, from_ns: u64, to_ns: u64, count: u64) -> Self {
+        Self { from_ns, to_ns: to_ns.max(from_ns), count, ..self }
+    }
+
+    fn by(self, role: impl Into<String>) -> Self {
+        Self { role: Some(role.into()), ..self }
+    }
+
+    fn against(self, object: impl Into<String>) -> Self {
+        let object: String = object.into();
+        Self { object: (!object.is_empty()).then_some(object), ..self }
+    }
+
+    fn with_errno(self, errno: u16) -> Self {
+        Self { errno: Some(words::errno_name(errno)), ..self }
+    }
+
+    fn seen(mut self, end_ns: u64, tid: u32) -> Self {
+        self.evidence.events.push(EventId { end_ns, tid });
+        self
+    }
+}
+
+/// How long calls of one kind took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Latency {
+    /// The call.
+    pub call: &'static str,
+    /// Who made it.
+    pub role: String,
+    /// On what: a path, an address.
+    pub object: Option<String>,
+    /// Calls that did not fail.
+    pub count: u64,
+    /// Time in all of them.
+    pub total_ns: u64,
+    /// Their median, within an eighth.
+    pub p50_ns: u64,
+    /// The duration that 99 % do not exceed, within an eighth.
+    pub p99_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// When the longest began.
+    pub max_at_ns: u64,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exited {
+    /// Its id.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
+    /// When.
+    pub t_ns: u64,
+    /// The status that it gave.
+    pub code: Option<u32>,
+    /// The signal that ended it.
+    pub signal: Option<String>,
+    /// Whether it left a core dump.
+    pub core: bool,
+}
+
+/// What a trace tells.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Account {
+    /// What went wrong, the most telling first.
+    pub findings: Vec<Finding>,
+    /// How long calls took, those that took most time in all first.
+    pub latencies: Vec<Latency>,
+    /// Processes that ended by a signal or with a status other than 0, in order of time; the first thousand.
+    pub exits: Vec<Exited>,
+}
+
+/// The names that events refer to.
+pub trait Dictionary {
+    /// A string.
+    fn str(&self, id: StrId) -> &[u8];
+    /// A task.
+    fn task(&self, id: TaskId) -> &TaskDef;
+    /// An object.
+    fn object(&self, id: ObjectId) -> &Object;
+}
+
+impl Dictionary for Trace {
+    fn str(&self, id: StrId) -> &[u8] {
+        Self::str(self, id)
+    }
+    fn task(&self, id: TaskId) -> &TaskDef {
+        Self::task(self, id)
+    }
+    fn object(&self, id: ObjectId) -> &Object {
+        Self::object(self, id)
+    }
+}
+
+/// What is known of a recording when it ends.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    /// Its length.
+    pub duration_ns: u64,
+    /// The containers of the scope.
+    pub containers: &'a [Container],
+}
+
+/// Looks at the events of a trace, in order of their ends, and says in the end what went wrong.
+#[derive(Debug)]
+pub struct Watch {
+    scope: Scope,
+    people: people::People,
+    places: places::Places,
+    calls: calls::Calls,
+    attempts: attempts::Attempts,
+    network: network::Network,
+    descriptors: descriptors::Descriptors,
+    machine: machine::Machine,
+    waits: waits::Waits,
+    ends: ends::Ends,
+    lost: u64,
+    counted: u64,
+    last_ns: u64,
+}
+
+impl Watch {
+    /// Of a recording that begins.
+    pub fn new(header: &Header, snapshot: &Snapshot) -> Self {
+        Self {
+            scope: header.scope.clone(),
+            people: people::People::new(snapshot),
+            places: places::Places::default(),
+            calls: calls::Calls::default(),
+            attempts: attempts::Attempts::default(),
+            network: network::Network::new(snapshot),
+            descriptors: descriptors::Descriptors::new(snapshot),
+            machine: machine::Machine::new(header),
+            waits: waits::Waits::default(),
+            ends: ends::Ends::default(),
+            lost: 0,
+            counted: 0,
+            last_ns: 0,
+        }
+    }
+
+    /// Looks at an event.
+    pub fn event(&mut self, event: &Event, words: &impl Dictionary) {
+        self.last_ns = self.last_ns.max(event.end_ns());
+        match event {
+            Event::Syscall(s) => self.syscall(s, words),
+            Event::Process(p) => self.process(p, words),
+            Event::Connection(c) => self.network.connection(c, &mut self.people, &mut self.places, words),
+            Event::Signal(s) => self.ends.signal(s, &mut self.people, words),
+            Event::Dns(d) => self.network.name(d, &mut self.people, &mut self.places, words),
+            Event::Resource(r) => self.machine.sample(*r),
+            Event::Usage(u) => {
+                let actor = self.people.of(u.task, words);
+                self.machine.usage(u, actor);
+            }
+            Event::Block(b) => self.machine.block(b),
+            Event::Anchor(a) => self.machine.anchor(*a),
+            Event::Loss(l) => self.lost = self.lost.saturating_add(l.count),
+            Event::Aggregate(a) => self.counted = self.counted.saturating_add(a.count),
+            _ => {}
+        }
+    }
+
+    fn syscall(&mut self, s: &ctrace_format::Syscall, words: &impl Dictionary) {
+        if s.flags.contains(ctrace_format::SyscallFlags::ENGINE) {
+            return;
+        }
+        let call = self.calls.of(s.sysno);
+        let actor = self.people.of(s.task, words);
+        let process = &mut self.people.processes[actor.process.0 as usize];
+        process.calls += 1;
+        let seen = Seen { s, call, actor, number: process.calls };
+        if s.flags.contains(ctrace_format::SyscallFlags::NO_EXIT) {
+            self.waits.never_returned(&seen, &mut self.places, words);
+            return;
+        }
+        let place = self.network.call(&seen, &mut self.places, words);
+        self.waits.call(&seen, &mut self.places, words);
+        self.descriptors.call(&seen, &mut self.places, words);
+        self.ends.call(&seen, &mut self.places, words);
+        if let Some(place) = place {
+            self.attempts.call(&seen, place, &self.places, words);
+        }
+    }
+
+    fn process(&mut self, p: &ctrace_format::Process, words: &impl Dictionary) {
+        use ctrace_format::ProcessKind as K;
+        match &p.kind {
+            K::Fork { child } => {
+                let parent = self.people.of(p.task, words);
+                let def = words.task(*child).clone();
+                self.people.fork(p.task, &def, words, p.t_ns);
+                let child = self.people.of(*child, words);
+                if child.process != parent.process {
+                    self.descriptors.fork(parent.process, child.process);
+                }
+            }
+            K::Exec { path, .. } => {
+                self.people.exec(p.task, *path, words);
+                let actor = self.people.of(p.task, words);
+                self.descriptors.exec(actor.process);
+                self.ends.exec(actor.process);
+            }
+            K::Exit { status, group_dead } => {
+                let actor = self.people.of(p.task, words);
+                if *group_dead {
+                    self.people.exit(actor.process, p.t_ns, *status);
+                    let calls = self.people.process(actor.process).calls;
+                    self.ends.exit(actor, p.t_ns, *status, calls);
+                    self.descriptors.exit(actor.process);
+                }
+            }
+            K::Placed { container } => self.people.placed(p.task, *container, words),
+            K::OomKill { by, rss_bytes } => {
+                let victim = self.people.of(p.task, words);
+                let by = by.map(|by| self.people.of(by, words).process);
+                self.machine.oom_kill(p.t_ns, victim, by, *rss_bytes);
+            }
+            K::Fault { blocked_ns, .. } => self.machine.fault(p.t_ns, *blocked_ns),
+            K::State { wchan, since_ns, .. } => {
+                let actor = self.people.of(p.task, words);
+                self.waits.state(actor, words::text(words.str(*wchan)), *since_ns);
+            }
+            K::WaitsFor { what, holder, object } => {
+                let waiter = self.people.of(p.task, words);
+                let holder = self.people.of(*holder, words);
+                let object = self.places.string(*object, words);
+                self.waits.waits_for(waiter, *what, holder, object);
+            }
+            _ => {}
+        }
+    }
+
+    /// What the trace tells.
+    pub fn finish(self, end: End<'_>) -> Account {
+        let mut all = Vec::new();
+        let facts = Facts {
+            people: &self.people,
+            places: &self.places,
+            scope: &self.scope,
+            containers: end.containers,
+            duration_ns: end.duration_ns.max(self.last_ns),
+        };
+        self.network.findings(&facts, &mut all);
+        self.attempts.findings(&facts, &self.network, &mut all);
+        self.descriptors.findings(&facts, &mut all);
+        self.machine.findings(&facts, &mut all);
+        self.waits.findings(&facts, &mut all);
+        self.ends.findings(&facts, &self.machine.victims(), &mut all);
+        for (count, what) in [
+            (self.lost, "events were lost while recording: what is said here may be incomplete"),
+            (
+                self.counted,
+                "calls were counted instead of recorded one by one: the recorder could not keep up",
+            ),
+        ] {
+            if count > 0 {
+                let sentence = format!("{} {what}", words::count(count));
+                all.push(Finding::new(Kind::Loss, Level::Note, 1, sentence).over(
+                    0,
+                    facts.duration_ns,
+                    count,
+                ));
+            }
+        }
+        Account {
+            findings: rank::rank(all, facts.duration_ns),
+            latencies: self.attempts.latencies(&facts),
+            exits: self.ends.exits(&facts),
+        }
+    }
+}
+
+/// A call with what was worked out about it.
+struct Seen<'a> {
+    s: &'a ctrace_format::Syscall,
+    call: ctrace_format::syscalls::Call,
+    actor: people::Actor,
+    /// Its number among the calls of its process.
+    number: u64,
+}
+
+impl Seen<'_> {
+    fn end_ns(&self) -> u64 {
+        self.s.t_ns.saturating_add(self.s.duration_ns)
+    }
+}
+
+/// What sentences need.
+struct Facts<'a> {
+    people: &'a people::People,
+    places: &'a places::Places,
+    scope: &'a Scope,
+    containers: &'a [Container],
+    duration_ns: u64,
+}
+
+impl Facts<'_> {
+    fn who(&self, role: people::RoleId) -> String {
+        self.people.named(role, self.containers)
+    }
+}
+
+/// What a trace tells.
+///
+/// # Errors
+/// When nothing of it can be read, or it is denser than any recording.
+pub fn account(trace: &Trace) -> Result<Account, ReadError> {
+    let mut watch = Watch::new(trace.header(), trace.snapshot());
+    let mut read = false;
+    let mut first_error = None;
+    for event in trace.events(&Filter::default()) {
+        match event {
+            Ok(event) => {
+                read = true;
+                watch.event(&event, trace);
+            }
+            Err(error @ ReadError::TooDense { .. }) => return Err(error),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    if let Some(error) = first_error.filter(|_| !read) {
+        return Err(error);
+    }
+    let duration_ns = trace.summary().map_or_else(|| trace.end_ns(), |s| s.duration_ns);
+    Ok(watch.finish(End { duration_ns, containers: trace.containers() }))
+}
+
+/// Whether a failure is worth a word: no correct program meets it by design.
+pub(crate) fn is_remarkable(call: &str, object: &str, errno: u16) -> bool {
+    let call = Call::named(call);
+    let name = object.as_bytes();
+    // The C library asks a name service cache that few hosts run.
+    let cache = call == Call::Connect && object.contains("nscd");
+    failing_on(call, errno, About { name, datagram: false }) == Failing::Failure && !cache
+}

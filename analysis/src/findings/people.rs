@@ -1,0 +1,257 @@
+//! Who acts: processes, and the roles of their threads.
+
+use super::Dictionary;
+use super::words::text;
+use ctrace_format::{Container, Snapshot, StrId, TaskDef, TaskId};
+use rustc_hash::FxHashMap;
+
+/// An index into [`People::roles`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct RoleId(pub(super) u32);
+
+/// An index into [`People::processes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ProcessId(pub(super) u32);
+
+/// Threads that do the same: those of one name in processes of one name.
+#[derive(Debug, Clone)]
+pub(super) struct Role {
+    pub(super) name: String,
+    /// Threads and processes that had it.
+    pub(super) threads: u32,
+    pub(super) processes: u32,
+    /// The process that had it first.
+    pub(super) first: ProcessId,
+}
+
+/// A process of the scope.
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    pub(super) tgid: u32,
+    pub(super) parent: Option<ProcessId>,
+    pub(super) comm: String,
+    /// Its program, when an exec or the snapshot told.
+    pub(super) exe: Option<String>,
+    pub(super) start_ns: u64,
+    /// When it ended, and how, as wait(2) tells it.
+    pub(super) exit: Option<(u64, u32)>,
+    pub(super) container: Option<u32>,
+    pub(super) calls: u64,
+}
+
+/// One thread under one name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Actor {
+    pub(super) role: RoleId,
+    pub(super) process: ProcessId,
+    pub(super) tid: u32,
+}
+
+/// Everybody.
+#[derive(Debug, Default)]
+pub(super) struct People {
+    pub(super) processes: Vec<Process>,
+    pub(super) roles: Vec<Role>,
+    actors: Vec<Option<Actor>>,
+    /// The last process of each id.
+    last: FxHashMap<u32, ProcessId>,
+    by_name: FxHashMap<String, RoleId>,
+    /// Roles that a process has, so that it is counted once.
+    had: FxHashMap<(ProcessId, RoleId), ()>,
+    /// Threads that were counted, by id and role.
+    counted: FxHashMap<(u32, RoleId), ()>,
+}
+
+/// Processes that are told apart; later ones share the last entry's fate of not being told apart.
+const MAX_PROCESSES: usize = 1 << 18;
+const MAX_ROLES: usize = 4096;
+/// include/linux/sched.h.
+const TASK_COMM_LEN: usize = 16;
+
+/// A thread's name without the number that tells siblings apart: `worker-12` is `worker-N`.
+fn without_number(comm: &str) -> String {
+    let base = comm.trim_end_matches(|c: char| c.is_ascii_digit());
+    if base.len() == comm.len() || base.is_empty() {
+        return comm.to_owned();
+    }
+    // `python3` and `grpc_v2` are names; `pool-3` and `worker#12` are numbered.
+    if base.ends_with(['-', '_', '#', ':', '/', ' ', '.']) { format!("{base}N") } else { comm.to_owned() }
+}
+
+impl People {
+    /// Those who were there when recording began.
+    pub(super) fn new(snapshot: &Snapshot) -> Self {
+        let mut people = Self::default();
+        for p in &snapshot.processes {
+            let parent = people.last.get(&p.parent.0).copied();
+            let comm = p.threads.first().map(|t| text(&t.comm)).unwrap_or_default();
+            let id = people.born(p.tgid.0, parent, comm, 0);
+            if let Some(process) = people.processes.get_mut(id.0 as usize) {
+                process.exe = (!p.exe.is_empty()).then(|| text(&p.exe));
+            }
+        }
+        people
+    }
+
+    fn born(&mut self, tgid: u32, parent: Option<ProcessId>, comm: String, start_ns: u64) -> ProcessId {
+        let id = ProcessId(self.processes.len().min(MAX_PROCESSES) as u32);
+        if self.processes.len() <= MAX_PROCESSES {
+            let container = parent.and_then(|p| self.processes[p.0 as usize].container);
+            let exe = parent.and_then(|p| self.processes[p.0 as usize].exe.clone());
+            self.processes.push(Process {
+                tgid,
+                parent,
+                comm,
+                exe,
+                start_ns,
+                exit: None,
+                container,
+                calls: 0,
+            });
+        }
+        self.last.insert(tgid, id);
+        id
+    }
+
+    /// A task forks a process.
+    pub(super) fn fork(&mut self, parent: TaskId, child: &TaskDef, words: &impl Dictionary, t_ns: u64) {
+        let parent = self.of(parent, words).process;
+        if child.tid.0 == child.tgid.0 && child.tgid.0 != self.process(parent).tgid {
+            let comm = text(words.str(child.comm));
+            self.born(child.tgid.0, Some(parent), comm, t_ns);
+        }
+    }
+
+    /// A process executes a program.
+    pub(super) fn exec(&mut self, task: TaskId, path: StrId, words: &impl Dictionary) {
+        let process = self.of(task, words).process;
+        let path = text(words.str(path));
+        let process = &mut self.processes[process.0 as usize];
+        if !path.is_empty() {
+            // A task gets the name of the file (`begin_new_exec`, fs/exec.c); that it had the name before does not tell.
+            let base = path.rsplit('/').next().unwrap_or_default();
+            process.comm = base.chars().take(TASK_COMM_LEN - 1).collect();
+            process.exe = Some(path);
+        }
+    }
+
+    /// A process ends.
+    pub(super) fn exit(&mut self, process: ProcessId, t_ns: u64, status: u32) {
+        self.processes[process.0 as usize].exit.get_or_insert((t_ns, status));
+    }
+
+    /// The thread of a task.
+    pub(super) fn of(&mut self, task: TaskId, words: &impl Dictionary) -> Actor {
+        if let Some(Some(actor)) = self.actors.get(task.0 as usize) {
+            return *actor;
+        }
+        let def = words.task(task).clone();
+        let comm = text(words.str(def.comm));
+        // A task of a process that has ended may speak once more; one that began later is another's.
+        let known = self.last.get(&def.tgid.0).copied().filter(|id| {
+            let ended = self.process(*id).exit.map_or(u64::MAX, |exit| exit.0);
+            def.start_ns <= ended
+        });
+        let process = known.unwrap_or_else(|| self.born(def.tgid.0, None, comm.clone(), def.start_ns));
+        if def.tid.0 == def.tgid.0 && !comm.is_empty() {
+            self.processes[process.0 as usize].comm.clone_from(&comm);
+        }
+        let role = self.role(process, &comm, def.tid.0);
+        let actor = Actor { role, process, tid: def.tid.0 };
+        if self.actors.len() <= task.0 as usize {
+            self.actors.resize(task.0 as usize + 1, None);
+        }
+        self.actors[task.0 as usize] = Some(actor);
+        actor
+    }
+
+    fn role(&mut self, process: ProcessId, comm: &str, tid: u32) -> RoleId {
+        let owner = &self.processes[process.0 as usize].comm;
+        let thread = without_number(comm);
+        let owner = without_number(owner);
+        let name = if thread == owner || owner.is_empty() || thread.starts_with(&owner) {
+            thread
+        } else {
+            format!("{owner}/{thread}")
+        };
+        let id = match self.by_name.get(&name) {
+            Some(id) => *id,
+            None if self.roles.len() >= MAX_ROLES => RoleId(MAX_ROLES as u32 - 1),
+            None => {
+                let id = RoleId(self.roles.len() as u32);
+                self.by_name.insert(name.clone(), id);
+                self.roles.push(Role { name, threads: 0, processes: 0, first: process });
+                id
+            }
+        };
+        if self.had.insert((process, id), ()).is_none() {
+            self.roles[id.0 as usize].processes += 1;
+        }
+        if self.counted.insert((tid, id), ()).is_none() {
+            self.roles[id.0 as usize].threads += 1;
+        }
+        id
+    }
+
+    /// A task is in a container.
+    pub(super) fn placed(&mut self, task: TaskId, container: u32, words: &impl Dictionary) {
+        let process = self.of(task, words).process;
+        self.processes[process.0 as usize].container.get_or_insert(container);
+    }
+
+    pub(super) fn process(&self, id: ProcessId) -> &Process {
+        &self.processes[id.0 as usize]
+    }
+
+    pub(super) fn role_name(&self, id: RoleId) -> &str {
+        &self.roles[id.0 as usize].name
+    }
+
+    /// A role as a sentence names it: with its process, or how many had it, and its container.
+    pub(super) fn named(&self, id: RoleId, containers: &[Container]) -> String {
+        let role = &self.roles[id.0 as usize];
+        let who = match (role.processes, role.threads) {
+            (..=1, ..=1) => format!("{} (pid {})", role.name, self.process(role.first).tgid),
+            (..=1, n) => format!("{} (pid {}, {n} threads)", role.name, self.process(role.first).tgid),
+            (n, _) => format!("{} ({n} processes)", role.name),
+        };
+        match self.container_of(role.first, containers) {
+            Some(container) => format!("{who} in container {container}"),
+            None => who,
+        }
+    }
+
+    /// A process as a sentence names it.
+    pub(super) fn named_process(&self, id: ProcessId, containers: &[Container]) -> String {
+        let process = self.process(id);
+        let who = format!("{} (pid {})", process.comm, process.tgid);
+        match self.container_of(id, containers) {
+            Some(container) => format!("{who} in container {container}"),
+            None => who,
+        }
+    }
+
+    fn container_of(&self, process: ProcessId, containers: &[Container]) -> Option<String> {
+        let number = self.process(process).container?;
+        let container = containers.iter().find(|c| c.number == number)?;
+        Some(if container.sandbox {
+            "(sandbox)".to_owned()
+        } else if container.name.is_empty() {
+            container.id.chars().take(12).collect()
+        } else {
+            container.name.clone()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_number;
+
+    #[test]
+    fn numbered_threads_are_one_role() {
+        let names =
+            ["worker-12", "python3", "pool#3", "checkout-1", "7", "ThreadPoolExecu"].map(without_number);
+        assert_eq!(names, ["worker-N", "python3", "pool#N", "checkout-N", "7", "ThreadPoolExecu"]);
+    }
+}

@@ -1,0 +1,447 @@
+//! Locks, calls that do not return, and tasks that wait for each other.
+
+use super::attempts::attempted;
+use super::people::{Actor, ProcessId, RoleId};
+use super::places::{Place, Places};
+use super::tally::{Series, quantile};
+use super::words::{self, at, count, percent, span};
+use super::{Dictionary, EventId, Facts, Finding, Kind, Level, Seen};
+use ctrace_format::syscalls::{Call, Family, On};
+use ctrace_format::{Object, SyscallFlags, WaitKind};
+use petgraph::graphmap::DiGraphMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::fmt::Write as _;
+
+const MAX_LOCKS: usize = 16_384;
+const MAX_WAITING: usize = 65_536;
+/// `FUTEX_*`, include/uapi/linux/futex.h.
+const FUTEX_CMD_MASK: u64 = 0x7f;
+const FUTEX_WAIT: u64 = 0;
+const FUTEX_LOCK_PI: u64 = 6;
+const FUTEX_WAIT_BITSET: u64 = 9;
+const FUTEX_LOCK_PI2: u64 = 13;
+/// The word of a mutex of the C library, and of Rust's, that somebody waits for (nptl/lowlevellock.h,
+/// std/src/sys/sync/mutex/futex.rs).
+const CONTENDED: u64 = 2;
+const FUTEX_WAITERS: u64 = 0x8000_0000;
+/// `fcntl` commands that wait for a lock, include/uapi/asm-generic/fcntl.h.
+const F_SETLKW: u64 = 7;
+const F_OFD_SETLKW: u64 = 38;
+
+/// A lock: a word of a process, or a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Lock {
+    Word(ProcessId, u64),
+    File(Place),
+}
+
+#[derive(Debug, Default)]
+struct Contention {
+    waits: Series,
+    waiters: FxHashSet<u32>,
+    role: Option<RoleId>,
+    first_ns: u64,
+    last_ns: u64,
+}
+
+/// A call that had not returned at the end.
+#[derive(Debug, Clone)]
+struct Waiting {
+    call: Call,
+    actor: Actor,
+    place: Place,
+    t_ns: u64,
+    end_ns: u64,
+    /// It began before the recording.
+    always: bool,
+    /// What it waits for comes when it comes: work, time, a signal.
+    idle: bool,
+    lock: bool,
+}
+
+/// What is known of a thread at the end.
+#[derive(Debug, Clone, Default)]
+struct State {
+    since_ns: Option<i64>,
+    wchan: String,
+}
+
+/// A thread waits for something that another has.
+#[derive(Debug, Clone)]
+struct Edge {
+    what: WaitKind,
+    holder: Actor,
+    object: Place,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    locks: FxHashMap<Lock, Contention>,
+    waiting: Vec<Waiting>,
+    states: FxHashMap<u32, State>,
+    edges: FxHashMap<u32, Vec<Edge>>,
+}
+
+/// Whether a call waits for a lock that a thread has, and which.
+fn lock_of(seen: &Seen<'_>, place: impl FnOnce() -> Place) -> Option<Lock> {
+    match seen.call {
+        Call::Futex => {
+            let (command, value) = (seen.s.args[1] & FUTEX_CMD_MASK, seen.s.args[2]);
+            let mutex = match command {
+                FUTEX_LOCK_PI | FUTEX_LOCK_PI2 => true,
+                // musl keeps the owner's id in the word.
+                FUTEX_WAIT => {
+                    value == CONTENDED
+                        || value & FUTEX_WAITERS != 0 && value >> 32 == 0 && value & 0x3fff_ffff != 0
+                }
+                FUTEX_WAIT_BITSET => value == CONTENDED,
+                _ => false,
+            };
+            mutex.then_some(Lock::Word(seen.actor.process, seen.s.args[0]))
+        }
+        Call::Flock => Some(Lock::File(place())),
+        Call::Fcntl if matches!(seen.s.args[1], F_SETLKW | F_OFD_SETLKW) => Some(Lock::File(place())),
+        _ => None,
+    }
+}
+
+impl Waits {
+    pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &impl Dictionary) {
+        if !matches!(seen.call, Call::Futex | Call::Flock | Call::Fcntl) || seen.s.duration_ns == 0 {
+            return;
+        }
+        let Some(lock) = lock_of(seen, || places.of(seen, words)) else { return };
+        if self.locks.len() >= MAX_LOCKS && !self.locks.contains_key(&lock) {
+            return;
+        }
+        let contention = self.locks.entry(lock).or_default();
+        if contention.waits.len() == 0 {
+            contention.first_ns = seen.s.t_ns;
+        }
+        contention.last_ns = contention.last_ns.max(seen.end_ns());
+        contention.role.get_or_insert(seen.actor.role);
+        if contention.waiters.len() < 4096 {
+            contention.waiters.insert(seen.actor.tid);
+        }
+        contention.waits.add(seen.s.t_ns, seen.s.duration_ns);
+    }
+
+    /// A call had not returned when the recording, or its task, ended.
+    pub(super) fn never_returned(&mut self, seen: &Seen<'_>, places: &mut Places, words: &impl Dictionary) {
+        if self.waiting.len() >= MAX_WAITING {
+            return;
+        }
+        let row = seen.call.row();
+        let place = places.of(seen, words);
+        let lock = lock_of(seen, || place).is_some();
+        // Bytes from those who may have nothing to say are work that has not come; those of a connection that we made
+        // are an answer.
+        let work = match seen.s.object.map(|o| words.object(o)) {
+            Some(Object::Anon { .. }) => true,
+            Some(Object::File { mode, .. }) => mode & 0o170_000 == 0o020_000,
+            _ => false,
+        };
+        let idle = !lock
+            && (matches!(row.family, Family::Readiness | Family::Noise | Family::Accept)
+                || matches!(row.waits, Some(On::Time | On::Signal | On::Readiness))
+                || row.family == Family::Receive && work);
+        self.waiting.push(Waiting {
+            call: seen.call,
+            actor: seen.actor,
+            place,
+            t_ns: seen.s.t_ns,
+            end_ns: seen.end_ns(),
+            always: seen.s.flags.contains(SyscallFlags::NO_ENTER),
+            idle,
+            lock,
+        });
+    }
+
+    /// What a thread was doing at the end.
+    pub(super) fn state(&mut self, actor: Actor, wchan: String, since_ns: Option<i64>) {
+        if self.states.len() < MAX_WAITING {
+            self.states.insert(actor.tid, State { since_ns, wchan });
+        }
+    }
+
+    /// A thread waits for something that another has.
+    pub(super) fn waits_for(&mut self, waiter: Actor, what: WaitKind, holder: Actor, object: Place) {
+        if self.edges.len() < MAX_WAITING {
+            let edges = self.edges.entry(waiter.tid).or_default();
+            if edges.len() < 64 {
+                edges.push(Edge { what, holder, object });
+            }
+        }
+    }
+
+    pub(super) fn findings(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
+        let mut locks: Vec<_> = self.locks.iter().collect();
+        locks.sort_by_key(|(lock, _)| **lock);
+        for (lock, contention) in locks {
+            out.extend(contended(facts, *lock, contention));
+        }
+        let circle = self.deadlocks(facts, out);
+        self.hangs(facts, &circle, out);
+    }
+
+    /// Threads that wait for each other. Returns who is in a circle.
+    fn deadlocks(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) -> FxHashSet<u32> {
+        let mut graph: DiGraphMap<u32, ()> = DiGraphMap::new();
+        for (waiter, edges) in &self.edges {
+            for edge in edges {
+                // A pipe or a child that several could serve is no circle unless all of them are in it; one holder that
+                // is not there at the end can still come.
+                graph.add_edge(*waiter, edge.holder.tid, ());
+            }
+        }
+        let blocked: FxHashMap<u32, &Waiting> = self.waiting.iter().map(|w| (w.actor.tid, w)).collect();
+        let mut in_circle = FxHashSet::default();
+        let mut circles = petgraph::algo::tarjan_scc(&graph);
+        circles.iter_mut().for_each(|c| c.sort_unstable());
+        circles.sort();
+        for circle in circles {
+            let own = circle.len() == 1 && graph.contains_edge(circle[0], circle[0]);
+            let all_wait = circle.iter().all(|tid| {
+                blocked.get(tid).is_some_and(|w| !w.idle)
+                    && self.edges.get(tid).is_some_and(|edges| {
+                        edges
+                            .iter()
+                            .all(|e| circle.binary_search(&e.holder.tid).is_ok() || e.what == WaitKind::Child)
+                    })
+            });
+            if circle.len() < 2 && !own || !all_wait {
+                continue;
+            }
+            in_circle.extend(circle.iter().copied());
+            out.push(self.circle(facts, &circle, &blocked));
+        }
+        in_circle
+    }
+
+    fn circle(&self, facts: &Facts<'_>, circle: &[u32], blocked: &FxHashMap<u32, &Waiting>) -> Finding {
+        const SAID: usize = 4;
+        let thread = |actor: &Actor| format!("{} (tid {})", facts.people.role_name(actor.role), actor.tid);
+        let mut parts = Vec::new();
+        let mut objects = Vec::new();
+        let mut from_ns = 0;
+        let mut events = Vec::new();
+        let mut since = Vec::new();
+        for tid in circle {
+            let (Some(waiting), Some(edges)) = (blocked.get(tid), self.edges.get(tid)) else { continue };
+            let Some(edge) = edges.iter().find(|e| circle.binary_search(&e.holder.tid).is_ok()) else {
+                continue;
+            };
+            let object = facts.places.name(edge.object);
+            objects.push(object.to_owned());
+            let what = match edge.what {
+                WaitKind::Futex => format!("the lock at {object}"),
+                WaitKind::Flock => format!("the flock of {object}"),
+                WaitKind::PosixLock => format!("the lock of {object}"),
+                WaitKind::Pipe => format!("{object}, whose other end is with"),
+                WaitKind::Socket => format!("{object}, whose other end is with"),
+                _ => "the end of".to_owned(),
+            };
+            let joint = match edge.what {
+                WaitKind::Futex | WaitKind::Flock | WaitKind::PosixLock => {
+                    format!(", held by {}", thread(&edge.holder))
+                }
+                _ => format!(" {}", thread(&edge.holder)),
+            };
+            parts.push(format!("{} waits for {what}{joint}", thread(&waiting.actor)));
+            from_ns = from_ns.max(waiting.t_ns);
+            events.push(EventId { end_ns: waiting.end_ns, tid: *tid });
+            since.push(self.since(waiting));
+        }
+        let more = parts.len().saturating_sub(SAID);
+        parts.truncate(SAID);
+        let mut sentence = format!("deadlock: {}", parts.join("; "));
+        if more > 0 {
+            let _ = write!(sentence, "; and {more} more in the circle");
+        }
+        if let Some(since) = since.first() {
+            let _ = write!(sentence, "; {since}");
+        }
+        let role = blocked.get(&circle[0]).map_or("", |w| facts.people.role_name(w.actor.role));
+        let mut found =
+            Finding::new(Kind::Deadlock, Level::Cause, super::rank::score(Kind::Deadlock), sentence)
+                .over(from_ns, facts.duration_ns, circle.len() as u64)
+                .by(role)
+                .against(objects.join(", "));
+        found.evidence.events = events;
+        found
+    }
+
+    /// Since when a call has not returned.
+    fn since(&self, waiting: &Waiting) -> String {
+        let known = self.states.get(&waiting.actor.tid).and_then(|s| s.since_ns);
+        match known {
+            _ if !waiting.always => {
+                format!("since {} ({})", at(waiting.t_ns), span(waiting.end_ns.saturating_sub(waiting.t_ns)))
+            }
+            Some(since) if since < 0 => {
+                let before = since.unsigned_abs();
+                format!(
+                    "since {} before the recording ({} in all)",
+                    span(before),
+                    span(before + waiting.end_ns)
+                )
+            }
+            _ => format!("since before the recording (at least {})", span(waiting.end_ns)),
+        }
+    }
+
+    fn hangs(&self, facts: &Facts<'_>, circle: &FxHashSet<u32>, out: &mut Vec<Finding>) {
+        const LONG_NS: u64 = 500_000_000;
+        // Where nobody did anything, everybody's wait is what there is to tell.
+        let active = facts.people.processes.iter().map(|p| p.calls).sum::<u64>() > self.waiting.len() as u64;
+        let mut waiting: Vec<&Waiting> = self
+            .waiting
+            .iter()
+            .filter(|w| {
+                let lasted = w.end_ns.saturating_sub(w.t_ns);
+                let gone = facts.people.process(w.actor.process).exit.is_some();
+                !gone && !circle.contains(&w.actor.tid) && (lasted >= LONG_NS || w.always)
+            })
+            .collect();
+        waiting.sort_by_key(|w| (w.idle, w.t_ns, w.actor.tid));
+        // Threads that wait alike are one finding.
+        let mut alike: FxHashMap<(RoleId, Call, Place, bool), u64> = FxHashMap::default();
+        for w in &waiting {
+            *alike.entry((w.actor.role, w.call, w.place, w.always)).or_default() += 1;
+        }
+        let mut told = FxHashSet::default();
+        for w in waiting {
+            let key = (w.actor.role, w.call, w.place, w.always);
+            if !told.insert(key) {
+                continue;
+            }
+            // A parent that waits for a child that lives waits as long as that does.
+            let child = w.call.row().family == Family::Wait;
+            let idle = w.idle || child || w.call.row().family == Family::Exit;
+            if idle && active {
+                continue;
+            }
+            let level = match (idle, w.lock, active) {
+                (true, ..) => Level::Note,
+                // Threads are parked on a lock by those who have work for them later.
+                (_, true, true) if w.call == Call::Futex => Level::Note,
+                (_, true, _) => Level::Cause,
+                _ => match w.call.row().family {
+                    Family::Receive if facts.places.name(w.place) == "pipe" => {
+                        if active {
+                            Level::Note
+                        } else {
+                            Level::Warning
+                        }
+                    }
+                    Family::Receive => {
+                        if active {
+                            Level::Note
+                        } else {
+                            Level::Warning
+                        }
+                    }
+                    _ => Level::Cause,
+                },
+            };
+            out.push(self.hang(facts, w, alike[&key], level));
+        }
+    }
+
+    fn hang(&self, facts: &Facts<'_>, w: &Waiting, n: u64, level: Level) -> Finding {
+        let mut object = facts.places.name(w.place).to_owned();
+        let edges = self.edges.get(&w.actor.tid);
+        if object.is_empty()
+            && let Some(edge) = edges.and_then(|e| e.first())
+        {
+            facts.places.name(edge.object).clone_into(&mut object);
+        }
+        let call = if w.lock && w.call == Call::Futex {
+            format!(
+                "futex (a lock{})",
+                if object.is_empty() { String::new() } else { format!(" at {object}") }
+            )
+        } else {
+            attempted(w.call, &object)
+        };
+        let who = if n > 1 {
+            format!("{} threads of {}", count(n), facts.who(w.actor.role))
+        } else {
+            format!("{} (tid {})", facts.people.named_process(w.actor.process, facts.containers), w.actor.tid)
+        };
+        let mut sentence = format!("{who} has not returned from {call} {}", self.since(w));
+        if n > 1 {
+            sentence = sentence.replacen(" has not", " have not", 1);
+        }
+        if let Some(edge) = edges.and_then(|e| e.iter().find(|e| e.holder.tid != w.actor.tid)) {
+            let holder = facts.people.named_process(edge.holder.process, facts.containers);
+            let _ = match edge.what {
+                WaitKind::Futex | WaitKind::Flock | WaitKind::PosixLock => {
+                    write!(sentence, "; {holder} holds it")
+                }
+                WaitKind::Pipe | WaitKind::Socket => write!(sentence, "; {holder} has the other end"),
+                _ => write!(sentence, "; it waits for {holder} to end"),
+            };
+        }
+        if let Some(state) = self.states.get(&w.actor.tid).filter(|s| !s.wchan.is_empty() && s.wchan != "0") {
+            let _ = write!(sentence, " (in the kernel: {})", state.wchan);
+        }
+        Finding::new(Kind::Hang, level, super::rank::score(Kind::Hang), sentence)
+            .over(w.t_ns, facts.duration_ns, n)
+            .by(facts.people.role_name(w.actor.role))
+            .against(object)
+            .seen(w.end_ns, w.actor.tid)
+    }
+}
+
+/// Threads that spent their time waiting for a lock.
+fn contended(facts: &Facts<'_>, lock: Lock, contention: &Contention) -> Option<Finding> {
+    const LEAST_NS: u64 = 200_000_000;
+    const LEAST_WAIT_NS: u64 = 500_000;
+    let waits = &contention.waits;
+    let span_ns = contention.last_ns.saturating_sub(contention.first_ns);
+    let waiters = contention.waiters.len() as u64;
+    let series = waits.sorted();
+    if waits.sum_ns < LEAST_NS || span_ns == 0 || quantile(&series, 900) < LEAST_WAIT_NS {
+        return None;
+    }
+    let all_ns = u128::from(span_ns) * u128::from(waiters);
+    let share = (u128::from(waits.sum_ns) * 100 / all_ns.max(1)) as u64;
+    // One that waits once is told as a call that took long; those who queue all the time have a convoy.
+    // A single thread may be parked on a lock; those who queue for one are held up by each other.
+    let queue = waiters >= 2 || matches!(lock, Lock::File(_));
+    let level = if share >= 30 && waits.len() >= 10 && queue && span_ns.saturating_mul(5) >= facts.duration_ns
+    {
+        Level::Cause
+    } else if share >= 30 && waits.len() >= 3 && queue {
+        Level::Warning
+    } else {
+        return None;
+    };
+    let (object, name) = match lock {
+        Lock::Word(_, address) => (format!("{address:#x}"), format!("the lock at {address:#x}")),
+        Lock::File(place) => {
+            (facts.places.name(place).to_owned(), format!("the lock of {}", facts.places.name(place)))
+        }
+    };
+    let role = contention.role?;
+    let sentence = format!(
+        "{}: {} waited for {name} {} {} (median {}, up to {}): {} of their time, {} in all",
+        facts.who(role),
+        words::plural(waiters, "thread"),
+        words::times(waits.len()),
+        words::when(contention.first_ns, contention.last_ns),
+        span(quantile(&series, 500)),
+        span(waits.max_ns),
+        percent(waits.sum_ns, all_ns.min(u128::from(u64::MAX)) as u64),
+        span(waits.sum_ns)
+    );
+    let mut found = Finding::new(Kind::LockWait, level, super::rank::score(Kind::LockWait), sentence)
+        .over(contention.first_ns, contention.last_ns, waits.len())
+        .by(facts.people.role_name(role))
+        .against(object)
+        .seen(waits.max_at_ns.saturating_add(waits.max_ns), 0);
+    found.evidence.during = Some(super::attempts::figures_of(&series, quantile(&series, 500)));
+    Some(found)
+}

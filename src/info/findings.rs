@@ -1,0 +1,91 @@
+//! The first lines: what went wrong, the cause first.
+
+use crate::decode;
+use crate::output::{Paint, Style};
+use crate::units;
+use ctrace_analysis::{Account, Exited, Finding, Level};
+
+/// Findings that are said at the top; the others are in `--json`.
+const SHOWN: usize = 3;
+
+/// What went wrong, at most three sentences, and what else began with the first.
+pub(super) fn lines(account: &Account, start_realtime_ns: u64, paint: Paint) -> Vec<String> {
+    let telling: Vec<&Finding> = account.findings.iter().filter(|f| f.level > Level::Note).collect();
+    let notes: Vec<&Finding> = account.findings.iter().filter(|f| f.level == Level::Note).collect();
+    let mut lines = Vec::new();
+    let shown = if telling.is_empty() { &notes } else { &telling };
+    if telling.is_empty() {
+        lines.push(paint.paint(Style::Green, "nothing that went wrong stands out"));
+    }
+    for finding in shown.iter().take(SHOWN) {
+        lines.push(sentence(finding, start_realtime_ns, paint));
+        let with: Vec<String> = finding
+            .evidence
+            .with
+            .iter()
+            .filter_map(|rank| account.findings.iter().find(|f| f.rank == *rank))
+            .filter(|other| !shown.iter().take(SHOWN).any(|s| s.rank == other.rank))
+            .map(|other| {
+                let object = other.object.as_deref().map_or_else(String::new, |o| format!(" ({o})"));
+                decode::plain(format!("{}{object}", other.kind.name()).as_bytes())
+            })
+            .collect();
+        if finding.rank == 1 && !with.is_empty() {
+            lines.push(paint.paint(Style::Dim, &format!("             began with it: {}", with.join(", "))));
+        }
+    }
+    let more = telling.len().saturating_sub(SHOWN);
+    if more > 0 {
+        lines.push(paint.paint(
+            Style::Dim,
+            &format!("             {} more: --json lists them", units::count(more as u64)),
+        ));
+    }
+    lines
+}
+
+fn sentence(finding: &Finding, start_realtime_ns: u64, paint: Paint) -> String {
+    let (level, style) = match finding.level {
+        Level::Cause => ("cause", Style::Red),
+        Level::Warning => ("warning", Style::Yellow),
+        Level::Note => ("note", Style::Dim),
+    };
+    let wall = units::rfc3339(start_realtime_ns.saturating_add(finding.from_ns));
+    let when = paint.paint(Style::Dim, &format!("[{}Z]", wall.get(11..23).unwrap_or(&wall)));
+    let text = decode::plain(finding.sentence.as_bytes());
+    format!("{} {text} {when}", paint.paint(style, &format!("{level:<12}")))
+}
+
+/// How processes ended that did not end well.
+pub(super) fn exits(account: &Account) -> String {
+    const KINDS: usize = 6;
+    let mut kinds: Vec<(String, u64)> = Vec::new();
+    for exit in &account.exits {
+        let text = exit_text(exit);
+        match kinds.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((text, 1)),
+        }
+    }
+    let more = kinds.len().saturating_sub(KINDS);
+    let mut parts: Vec<String> = kinds
+        .into_iter()
+        .take(KINDS)
+        .map(|(text, count)| if count > 1 { format!("{} × {text}", units::count(count)) } else { text })
+        .collect();
+    if more > 0 {
+        parts.push(format!("{more} more kinds"));
+    }
+    parts.join(" · ")
+}
+
+fn exit_text(exit: &Exited) -> String {
+    let comm = decode::plain(exit.comm.as_bytes());
+    match (exit.code, &exit.signal) {
+        (Some(code), _) => format!("{comm} with status {code}"),
+        (None, Some(signal)) => {
+            format!("{comm} by {signal}{}", if exit.core { " (core dumped)" } else { "" })
+        }
+        (None, None) => comm,
+    }
+}
