@@ -10,6 +10,7 @@
 mod align;
 mod build;
 mod conn;
+pub mod connects;
 mod diff;
 pub mod fds;
 mod findings;
