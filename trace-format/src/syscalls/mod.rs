@@ -3,9 +3,11 @@
 //! Names of every call come from the `syscalls` crate. What a call does is written once, in [`table`]: the recorder (which
 //! arguments to keep), the views (how to print them), the analysis (what an operation is) and the replayer ask it.
 
+mod policy;
 mod row;
 mod table;
 
+pub use policy::{About, Failing, failing, failing_on};
 pub use row::{Cloexec, Family, Follow, Limit, List, Makes, On, Replay, Row, Topic};
 pub use table::{Call, nr};
 

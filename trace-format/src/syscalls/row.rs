@@ -38,35 +38,6 @@ pub enum Family {
     Other,
 }
 
-impl Family {
-    /// Whether a failure is one that a correct program meets by design or by timing: it says nothing about an incident.
-    pub const fn is_benign(self, errno: u16) -> bool {
-        match errno {
-            // A limit makes fork and mmap fail with EAGAIN.
-            EAGAIN => !matches!(self, Self::Clone | Self::Mmap | Self::Memory),
-            // The first two: asking whether something is a terminal, or can seek.
-            ENOTTY | ESPIPE | EINTR | ERESTARTSYS..=ERESTARTNOHAND | ERESTART_RESTARTBLOCK => true,
-            EINPROGRESS | EALREADY | EISCONN => matches!(self, Self::Connect),
-            ECHILD => matches!(self, Self::Wait),
-            _ => matches!(self, Self::Noise | Self::Readiness),
-        }
-    }
-}
-
-const EINTR: u16 = 4;
-const ECHILD: u16 = 10;
-const EAGAIN: u16 = 11;
-const ENOTTY: u16 = 25;
-const ESPIPE: u16 = 29;
-const EISCONN: u16 = 106;
-const EALREADY: u16 = 114;
-const EINPROGRESS: u16 = 115;
-// include/linux/errno.h: these never reach the program. The third of the four in a row is ERESTARTNOHAND; 515 is
-// ENOIOCTLCMD, which is none of them.
-const ERESTARTSYS: u16 = 512;
-const ERESTARTNOHAND: u16 = 514;
-const ERESTART_RESTARTBLOCK: u16 = 516;
-
 /// What a call is about: the classes that coverage is counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
