@@ -19,6 +19,7 @@ mod gates;
 mod model;
 mod names;
 mod order;
+mod pattern;
 mod report;
 mod roles;
 mod seq;
@@ -36,6 +37,7 @@ pub use findings::{
 pub use gates::{GateError, Gates, Profile};
 pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, Series, Thread};
 pub use names::{NameId, Names};
+pub use pattern::Pattern;
 pub use report::{Divergence, DivergenceKind, Failures, Line, Metric, Report, SideInfo, Verdict};
 pub use symbol::{OpClass, Outcome};
 pub use trigger::{Firing, Rearm, Trigger, TriggerError};

@@ -39,7 +39,7 @@ fn firings(trigger: &mut Trigger, events: impl IntoIterator<Item = Event>) -> (V
     let mut text = String::new();
     let mut all = Vec::new();
     for event in events {
-        if let Some(firing) = trigger.observe(&event) {
+        if let Some(firing) = trigger.observe(&event, &()) {
             if all.is_empty() {
                 text = firing.text;
             }
@@ -135,7 +135,7 @@ proptest! {
         match Trigger::parse(&text) {
             Ok(mut trigger) => {
                 for event in beat(0, 3 * S) {
-                    trigger.observe(&event);
+                    trigger.observe(&event, &());
                 }
             }
             Err(error) => prop_assert!(error.column <= text.chars().count() + 1),
@@ -216,8 +216,8 @@ fn memory_is_compared_with_the_scopes_limit_or_else_the_hosts() {
     assert_eq!(fires("rss>90%", [limit(0, 100), unlimited, rss(95)]).0, [2 * S]);
     assert_eq!(fires("rss>64M", [rss(65)]).0, [2 * S]);
     let mut trigger = Trigger::parse("rss>90%").unwrap();
-    trigger.observe(&rss(95));
-    assert!(trigger.lacking()[0].contains("no memory limit"), "{:?}", trigger.lacking());
+    trigger.observe(&rss(95), &());
+    assert!(trigger.lacking(&())[0].contains("no memory limit"), "{:?}", trigger.lacking(&()));
 }
 
 #[test]
@@ -247,15 +247,15 @@ fn what_this_host_or_scope_lacks_is_said() {
     {
         let mut trigger = Trigger::parse(expression).unwrap();
         for event in beat(0, 2 * S) {
-            trigger.observe(&event);
+            trigger.observe(&event, &());
         }
-        let lacking = trigger.lacking();
+        let lacking = trigger.lacking(&());
         assert!(lacking.len() == 1 && lacking[0].contains(word), "{lacking:?}");
     }
     let mut trigger = Trigger::parse("oom or fds>10 or exit!=0").unwrap();
-    trigger.observe(&sample(S, 0, Metric::OomKills, 3));
-    trigger.observe(&sample(S, 1, Metric::OpenFds, 3));
-    assert_eq!(trigger.lacking(), Vec::<String>::new());
+    trigger.observe(&sample(S, 0, Metric::OomKills, 3), &());
+    trigger.observe(&sample(S, 1, Metric::OpenFds, 3), &());
+    assert_eq!(trigger.lacking(&()), Vec::<String>::new());
 }
 
 #[test]

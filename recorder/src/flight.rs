@@ -14,7 +14,7 @@ use crate::recording::partial;
 use crate::snapshot;
 use ctrace_abi::{Call, Slot, kind};
 use ctrace_format::{
-    Class, Dump, DumpReason, Event, Finished, Header, Loss, LossCause, Marker, Summary, WriteError,
+    Class, Dump, DumpReason, Event, Finished, Header, Known, Loss, LossCause, Marker, Summary, WriteError,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,8 +44,9 @@ pub struct Noticed {
     pub text: String,
 }
 
-/// Looks at every event, in about the order of their ends, on the thread that writes them: it should be quick.
-pub type Observer = Box<dyn FnMut(&Event) -> Option<Noticed> + Send>;
+/// Looks at every event, in about the order of their ends, on the thread that writes them: it should be quick. What ids
+/// mean is known of what was written lately.
+pub type Observer = Box<dyn FnMut(&Event, &dyn Known) -> Vec<Noticed> + Send>;
 
 /// What may be asked of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,6 +22,7 @@ use crate::ring::Ring;
 use crate::snapshot::Taken;
 use crate::target::Member;
 use ctrace_abi::{Slot, loss};
+use ctrace_format::syscalls::{Call, Failing, failing};
 use ctrace_format::{
     Class, ConnectionKind, Container, Event, Finished, Loss, LossCause, Process, ProcessKind, Summary,
     TcpState, TraceWriter, WriteError,
@@ -68,7 +69,7 @@ pub(crate) struct Shared {
     pub(crate) failed: AtomicBool,
     /// A process of the scope acts, or may act, as another user than it may.
     pub(crate) not_yours: AtomicBool,
-    /// Calls that failed, without those that only say "not yet".
+    /// What failed, by [`failing`]: calls, and attempts to connect whose outcome came later.
     pub(crate) failures: AtomicU64,
     /// TCP connections that were established.
     pub(crate) connections: AtomicU64,
@@ -331,11 +332,6 @@ pub(crate) struct Written {
     pub(crate) summary: Summary,
 }
 
-/// Whether an error says more than "not yet" or "again".
-fn is_failure(errno: u32) -> bool {
-    !matches!(errno as i32, libc::EAGAIN | libc::EINPROGRESS | libc::EALREADY | libc::EINTR | 512..=530)
-}
-
 /// The `write` thread's state.
 pub(crate) struct Writing {
     pub(crate) writer: TraceWriter,
@@ -365,6 +361,8 @@ pub(crate) struct Push<'a> {
     /// Nothing is written any more: see [`Shared::not_yours`].
     closed: bool,
     observer: Option<Observer>,
+    /// The error by which the last connection came to nothing, until a call has returned it.
+    refused: Option<u16>,
     /// What the observer noticed since it was last asked.
     pub(crate) noticed: Vec<Noticed>,
     pub(crate) error: Option<WriteError>,
@@ -387,16 +385,30 @@ fn leaves(whose: Whose, event: &Event) -> bool {
 
 impl Push<'_> {
     /// For the live view.
-    fn count(&self, event: &Event) {
+    fn count(&mut self, event: &Event) {
         match event {
-            Event::Syscall(call) if call.errno().is_some_and(is_failure) => {
-                count_one(&self.shared.failures);
-            }
-            Event::Connection(connection) => {
-                if let ConnectionKind::State { new: TcpState::Established, .. } = connection.kind {
-                    self.shared.connections.fetch_add(1, Ordering::Relaxed);
+            Event::Syscall(call) if call.errno().is_some() => {
+                let kind = Call::of(call.sysno);
+                let errno = call.errno().and_then(|errno| u16::try_from(errno).ok()).unwrap_or_default();
+                // What the kernel told of the socket was counted.
+                let is_told = kind == Call::Connect && self.refused.take().is_some_and(|told| told == errno);
+                if !is_told && failing(kind, errno) == Failing::Failure {
+                    count_one(&self.shared.failures);
                 }
             }
+            Event::Connection(connection) => match connection.kind {
+                ConnectionKind::State { new: TcpState::Established, .. } => {
+                    self.shared.connections.fetch_add(1, Ordering::Relaxed);
+                }
+                // However the program learns it.
+                ConnectionKind::State { old: TcpState::SynSent, new: TcpState::Close, error }
+                    if error != 0 =>
+                {
+                    self.refused = Some(error);
+                    count_one(&self.shared.failures);
+                }
+                _ => {}
+            },
             _ => {}
         }
     }
@@ -423,7 +435,7 @@ impl Push<'_> {
         count_one(&self.shared.events);
         self.count(event);
         if let Some(observer) = &mut self.observer {
-            self.noticed.extend(observer(event));
+            self.noticed.extend(observer(event, writer));
         }
         match writer.push(event) {
             Ok(()) => {}
@@ -450,9 +462,20 @@ impl Writing {
         let shared = Arc::clone(&self.shared);
         let mut sorter = Sorter::default();
         let (observer, noticed) = (self.observer.take(), Vec::new());
+        if observer.is_some() {
+            self.writer.keep_known();
+        }
         let whose = self.whose;
-        let mut push =
-            Push { shared: &shared, whose, closed: false, observer, noticed, error: None, too_large: 0 };
+        let mut push = Push {
+            shared: &shared,
+            whose,
+            closed: false,
+            observer,
+            refused: None,
+            noticed,
+            error: None,
+            too_large: 0,
+        };
         let (mut last_flush, mut last_room) = (Instant::now(), Instant::now());
         let mut ended_ns = 0;
         let (mut ends_were_lost, mut last_look) = (false, Instant::now());
@@ -502,6 +525,9 @@ impl Writing {
                 }
                 Message::Scope { containers, members } => {
                     self.write(&mut push, |writer| writer.containers(&containers));
+                    // Whoever looks at events learns when the containers changed.
+                    let anchor = Event::Anchor(clock::anchor(self.start_boottime_ns));
+                    push.push(&mut self.writer, &anchor);
                     for member in &members {
                         self.decoder.known(&mut self.writer, member, &mut |w, e| push.push(w, e));
                     }

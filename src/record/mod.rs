@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::{signals, units};
 use ctrace_analysis::{Firing, Trigger};
-use ctrace_format::{DumpReason, Event};
+use ctrace_format::{DumpReason, Event, Known};
 use ctrace_recorder::privilege::Whose;
 use ctrace_recorder::{
     Command, Config, Ended, Noticed, Observer, Outcome, Recorder, Recording, Request, RingConfig, Target,
@@ -18,7 +18,6 @@ use live::Live;
 use marks::Marks;
 use nix::unistd::Pid;
 use noted::Noted;
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
@@ -288,30 +287,32 @@ fn check_ring(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Shows every event to the triggers. The channel tells, a while after the start, what they need and this host or scope
+/// Shows every event to the triggers. The channel tells, once the scope was sampled, what they need and this host or scope
 /// does not have.
 fn observer(triggers: &[Trigger]) -> (Option<Observer>, Receiver<Vec<String>>) {
-    /// Until then every resource was sampled several times.
-    const SETTLED_NS: u64 = 1_000_000_000;
     let (send, lacking) = std::sync::mpsc::channel();
     if triggers.is_empty() {
         return (None, lacking);
     }
     let mut triggers = triggers.to_vec();
     let mut settled = false;
-    let mut waiting = VecDeque::new();
-    let observer: Observer = Box::new(move |event: &Event| {
+    let observer: Observer = Box::new(move |event: &Event, known: &dyn Known| {
+        let mut noticed = Vec::new();
         for trigger in &mut triggers {
-            if let Some(Firing { t_ns, text }) = trigger.observe(event) {
-                waiting.push_back(Noticed { t_ns, text });
+            if let Some(Firing { t_ns, text }) = trigger.observe(event, known) {
+                noticed.push(Noticed { t_ns, text });
             }
         }
-        if !settled && event.end_ns() >= SETTLED_NS {
+        // Samples are the clock: before the second round nothing can be said.
+        if !settled
+            && matches!(event, Event::Anchor(anchor) if anchor.t_ns > 0)
+            && triggers.iter().all(Trigger::is_settled)
+        {
             settled = true;
             // Nobody listens any more when recording is about to end.
-            let _ = send.send(triggers.iter().flat_map(Trigger::lacking).collect());
+            let _ = send.send(triggers.iter().flat_map(|trigger| trigger.lacking(known)).collect());
         }
-        waiting.pop_front()
+        noticed
     });
     (Some(observer), lacking)
 }

@@ -52,13 +52,16 @@ struct Interned<T> {
     free: VecDeque<u32>,
     /// Entries that are not in the file yet.
     pending: Vec<(u32, T)>,
+    /// What ids mean, where somebody asks that. Forgets with the entries, later.
+    known: Option<FxHashMap<u32, T>>,
 }
 
 impl<T: Clone + Eq + Hash> Interned<T> {
     fn new(generation_bytes: usize) -> Self {
         let (young, old) = (HashMap::new(), HashMap::new());
         let (free, pending) = (VecDeque::new(), Vec::new());
-        Self { young, old, young_bytes: 0, old_bytes: 0, generation_bytes, next_id: 0, free, pending }
+        let (next_id, known) = (0, None);
+        Self { young, old, young_bytes: 0, old_bytes: 0, generation_bytes, next_id, free, pending, known }
     }
 
     /// The id of an entry; `bytes` is what it takes. The second value: whether the entry is new.
@@ -81,11 +84,18 @@ impl<T: Clone + Eq + Hash> Interned<T> {
                 self.next_id - 1
             });
             self.pending.push((id, entry.clone()));
+            if let Some(known) = &mut self.known {
+                known.insert(id, entry.clone());
+            }
             (entry, id, true)
         };
         if self.young_bytes + bytes > self.generation_bytes {
             self.old = std::mem::take(&mut self.young);
             self.old_bytes = std::mem::take(&mut self.young_bytes);
+            if let Some(known) = &mut self.known {
+                let old: FxHashSet<u32> = self.old.values().copied().collect();
+                known.retain(|known_id, _| old.contains(known_id) || *known_id == id);
+            }
         }
         self.young.insert(entry, id);
         self.young_bytes += bytes;
@@ -111,8 +121,11 @@ impl<T: Clone + Eq + Hash> Interned<T> {
     /// Drops the entries whose ids are not alive; their ids will be given again. `size`: what was given to
     /// [`Interned::id`].
     fn retain(&mut self, alive: impl Fn(u32) -> bool, size: impl Fn(&T) -> usize) {
-        let Self { young, old, young_bytes, old_bytes, free, pending, .. } = self;
+        let Self { young, old, young_bytes, old_bytes, free, pending, known, .. } = self;
         pending.retain(|(id, _)| alive(*id));
+        if let Some(known) = known {
+            known.retain(|id, _| alive(*id));
+        }
         let mut dropped = Vec::new();
         for (entries, bytes) in [(young, young_bytes), (old, old_bytes)] {
             entries.retain(|entry, id| {
@@ -127,6 +140,16 @@ impl<T: Clone + Eq + Hash> Interned<T> {
         }
         dropped.sort_unstable();
         free.extend(dropped);
+    }
+
+    /// From here on, tells what ids mean.
+    fn keep_known(&mut self) {
+        let known = self.entries().map(|(entry, id)| (id, entry.clone())).collect();
+        self.known = Some(known);
+    }
+
+    fn known(&self, id: u32) -> Option<&T> {
+        self.known.as_ref()?.get(&id)
     }
 
     fn entries(&self) -> impl Iterator<Item = (&T, u32)> {
@@ -284,6 +307,25 @@ impl Interner {
     /// The cookie of an object, 0 for what is no socket; `None` when it is forgotten.
     pub(crate) fn cookie(&self, id: u64) -> Option<u64> {
         u32::try_from(id).ok().and_then(|id| self.cookies.get(&id)).copied()
+    }
+
+    /// From here on, tells what ids mean. It takes the memory of the entries once more.
+    pub(crate) fn keep_known(&mut self) {
+        self.strings.keep_known();
+        self.tasks.keep_known();
+        self.objects.keep_known();
+    }
+
+    pub(crate) fn known_string(&self, id: u32) -> Option<&[u8]> {
+        self.strings.known(id).map(|string| &**string)
+    }
+
+    pub(crate) fn known_task(&self, id: u32) -> Option<&TaskDef> {
+        self.tasks.known(id)
+    }
+
+    pub(crate) fn known_object(&self, id: u32) -> Option<&Object> {
+        self.objects.known(id)
     }
 
     /// How many ids were given: strings, tasks, objects.

@@ -47,6 +47,7 @@ pub mod errno;
 mod error;
 pub mod event;
 mod index;
+mod known;
 mod layout;
 mod merge;
 pub mod meta;
@@ -70,6 +71,7 @@ pub use check::{RepairError, RepairReport, VerifyReport, redact, repair, verify,
 pub use codec::Ref;
 pub use density::allow_dense;
 pub use event::*;
+pub use known::Known;
 pub use merge::Events;
 pub use meta::*;
 pub use outfile::{OutFile, Taken};

@@ -150,7 +150,7 @@ pub struct TraceWriter {
     options: WriteOptions,
     encoder: Encoder,
     classes: [ClassState; CLASSES.len()],
-    dictionary: Interner,
+    pub(crate) dictionary: Interner,
     /// Everything that names something passes here.
     gate: Gate,
     compressor: Compressor,
@@ -185,6 +185,8 @@ pub struct TraceWriter {
     ring: Option<Box<Ring>>,
     /// Ids that chunks of another writer were given.
     appended_ids: [u32; 3],
+    /// The containers that were told of, see [`Self::keep_known`].
+    pub(crate) known_containers: Vec<Container>,
 }
 
 impl TraceWriter {
@@ -336,6 +338,7 @@ impl TraceWriter {
             tick_ns: header.tick_ns,
             ring: None,
             appended_ids: [0; 3],
+            known_containers: Vec::new(),
         })
     }
 
@@ -353,6 +356,11 @@ impl TraceWriter {
         self.out.drain()
     }
 
+    /// From here on, the writer tells what ids mean ([`crate::Known`]). It takes memory of its own.
+    pub fn keep_known(&mut self) {
+        self.dictionary.keep_known();
+    }
+
     /// The containers of the scope, all that were met so far: at the start, and whenever there is one more or less.
     ///
     /// # Errors
@@ -362,6 +370,7 @@ impl TraceWriter {
         let mut encoded = Vec::new();
         metadata::encode(&self.gate.containers(containers), &mut encoded)
             .map_err(|_| WriteError::Invalid { what, why: "it does not encode" })?;
+        self.known_containers = containers.to_vec();
         self.list(CONTAINERS, what, encoded)
     }
 

@@ -1,14 +1,27 @@
 //! What conditions measure, and whether they hold.
 
+use super::about::{About, Peers};
+use super::blame::{Blames, Culprit, Places, container_text};
+use super::ends::Ended;
+use super::memory::Memory;
 use super::metric_text;
 use super::sliding::{Counts, Growth};
-use ctrace_format::{Connection, ConnectionKind, Event, Metric, Process, ProcessKind, Resource, Sysno};
+use crate::connects::Connected;
+use ctrace_format::syscalls::{self, Call, Failing};
+use ctrace_format::{
+    Connection, ConnectionKind, Event, Known, Metric, Object, Process, ProcessKind, Resource, SockAddr,
+    Syscall, Sysno, TaskId,
+};
 
 /// Calls that a percentile needs.
 const MIN_CALLS: u64 = 10;
 /// Subjects of resource samples.
 const HOST: u32 = 0;
-const SCOPE: u32 = 1;
+pub(super) const SCOPE: u32 = 1;
+const ENOENT: u16 = 2;
+const ECONNREFUSED: u16 = 111;
+/// `SOCK_DGRAM`.
+const DATAGRAM: u16 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
@@ -21,7 +34,7 @@ pub(super) enum Comparison {
 }
 
 impl Comparison {
-    fn holds(self, value: f64, limit: f64) -> bool {
+    pub(super) fn holds(self, value: f64, limit: f64) -> bool {
         match self {
             Self::Greater => value > limit,
             Self::AtLeast => value >= limit,
@@ -46,22 +59,34 @@ impl Calls {
     fn has(&self, sysno: Sysno) -> bool {
         self.0.is_empty() || self.0.contains(&sysno)
     }
+
+    /// Whether attempts to connect are meant.
+    pub(super) fn has_connect(&self) -> bool {
+        self.0.is_empty() || self.0.iter().any(|sysno| Call::of(*sysno) == Call::Connect)
+    }
 }
 
 /// What a condition is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Measure {
+    /// Without an error: what is a failure by [`syscalls::failing`].
     Failed {
         calls: Calls,
         errno: Option<u32>,
     },
+    /// Connections that nobody took.
+    Refused {
+        about: Option<About>,
+    },
     Returned {
         calls: Calls,
+        about: Option<About>,
     },
     /// In 1/1000; 1000: the longest.
     Quantile {
         calls: Calls,
         permille: u64,
+        about: Option<About>,
     },
     Signal {
         signo: u32,
@@ -71,6 +96,8 @@ pub(super) enum Measure {
     Lost,
     /// The status is compared, not a count.
     Exit,
+    /// The same of containers.
+    ContainerExit,
     Oom,
     Memory {
         of_limit: bool,
@@ -85,25 +112,32 @@ pub(super) enum Measure {
     },
 }
 
-/// How its figure is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    Count,
-    Percent,
-    Bytes,
-    Number,
+/// An event, and what is known around it.
+pub(super) struct Sight<'a> {
+    pub(super) event: &'a Event,
+    /// What became of an attempt to connect, known by this event.
+    pub(super) connected: Option<&'a Connected>,
+    /// Containers that ended, known by this event.
+    pub(super) ended: &'a [Ended],
+    pub(super) peers: &'a Peers,
+    pub(super) places: &'a Places,
+    pub(super) known: &'a dyn Known,
+    pub(super) now_ns: u64,
+}
+
+impl Sight<'_> {
+    fn culprit(&self, task: Option<TaskId>, peer: Option<&SockAddr>) -> Option<Culprit> {
+        Culprit::task(task?, peer, self.places, self.known)
+    }
 }
 
 #[derive(Debug, Clone)]
 enum State {
-    Counts(Counts),
+    /// And who it was.
+    Counts(Counts, Blames),
     Growth(Growth),
-    /// The value, and what limits it: the scope's limit, and the host's.
-    Value {
-        value: Option<u64>,
-        limit: Option<u64>,
-        host_limit: Option<u64>,
-    },
+    Value(Option<u64>),
+    Memory(Memory),
 }
 
 /// A measure compared with a limit.
@@ -123,6 +157,8 @@ pub(super) struct Condition {
     oom_told: u64,
     /// The scope has the metric itself.
     scope_has: bool,
+    /// When the scope was first sampled at all, and whether it was again.
+    sampled: Option<(u64, bool)>,
 }
 
 impl Condition {
@@ -134,11 +170,10 @@ impl Condition {
         window_ns: u64,
     ) -> Self {
         let state = match measure {
-            Measure::Memory { .. } | Measure::Now(_) => {
-                State::Value { value: None, limit: None, host_limit: None }
-            }
+            Measure::Memory { .. } => State::Memory(Memory::default()),
+            Measure::Now(_) => State::Value(None),
             Measure::Share { .. } => State::Growth(Growth::new(window_ns)),
-            _ => State::Counts(Counts::new(window_ns)),
+            _ => State::Counts(Counts::new(window_ns), Blames::new(window_ns)),
         };
         Self {
             text,
@@ -152,50 +187,117 @@ impl Condition {
             oom: [None; 2],
             oom_told: 0,
             scope_has: false,
+            sampled: None,
         }
     }
 
+    /// Whether it asks what became of attempts to connect.
+    pub(super) fn is_about_connects(&self) -> bool {
+        match &self.measure {
+            Measure::Failed { calls, .. } => calls.has_connect(),
+            Measure::Refused { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it asks for the other ends of connections.
+    pub(super) fn is_about_peers(&self) -> bool {
+        matches!(
+            &self.measure,
+            Measure::Returned { about: Some(_), .. } | Measure::Quantile { about: Some(_), .. }
+        )
+    }
+
     /// Takes the event in. Returns whether it concerns the condition.
-    pub(super) fn observe(&mut self, event: &Event, now_ns: u64) -> bool {
+    pub(super) fn observe(&mut self, sight: &Sight<'_>) -> bool {
+        let now_ns = sight.now_ns;
         self.first_ns.get_or_insert(now_ns);
+        if let Event::Resource(sample) = sight.event {
+            self.note_sample(sample, sight.known);
+        }
         let (limit, comparison) = (self.limit, self.comparison);
-        // Events and high ones to count.
-        let count = match (&self.measure, event) {
-            (Measure::Failed { calls, errno }, Event::Syscall(call)) => {
-                let failed = call.errno().is_some_and(|e| errno.is_none_or(|wanted| wanted == e));
-                (failed && calls.has(call.sysno)).then_some((1, 0))
-            }
-            (Measure::Returned { calls }, Event::Syscall(call)) => calls.has(call.sysno).then_some((1, 0)),
-            (Measure::Quantile { calls, .. }, Event::Syscall(call)) => calls.has(call.sysno).then(|| {
-                let took = call.duration_ns as f64;
-                let is_high = match comparison {
-                    Comparison::AtLeast | Comparison::Less => took >= limit,
-                    _ => took > limit,
-                };
-                (1, u64::from(is_high))
+        let one = |culprit| Some((1, 0, culprit));
+        // Events, high ones to count, and who it was.
+        let count: Option<(u64, u64, Option<Culprit>)> = match (&self.measure, sight.event) {
+            (Measure::Failed { calls, errno }, event) => match (sight.connected, event) {
+                (Some(connected), _) if calls.has_connect() => failed_to_connect(connected, *errno, sight)
+                    .then(|| (1, 0, sight.culprit(connected.task, connected.peer.as_ref()))),
+                (_, Event::Syscall(call)) if calls.has(call.sysno) => {
+                    failed(call, *errno, sight.known).then(|| (1, 0, sight.culprit(Some(call.task), None)))
+                }
+                _ => None,
+            },
+            (Measure::Refused { about }, _) => sight.connected.and_then(|connected| {
+                let peer = connected.peer.as_ref();
+                let fits = about.as_ref().is_none_or(|about| peer.is_some_and(|peer| about.fits_addr(peer)));
+                (fits && is_refusal(connected)).then(|| (1, 0, sight.culprit(connected.task, peer)))
             }),
-            (Measure::Signal { signo }, Event::Signal(signal)) => {
-                (signal.signo == *signo && !signal.delivered).then_some((1, 0))
+            (Measure::Returned { calls, about }, Event::Syscall(call)) => {
+                is_meant(calls, about.as_ref(), call, sight).then_some((1, 0, None))
+            }
+            (Measure::Quantile { calls, about, .. }, Event::Syscall(call)) => {
+                is_meant(calls, about.as_ref(), call, sight).then(|| {
+                    let took = call.duration_ns as f64;
+                    let is_high = match comparison {
+                        Comparison::AtLeast | Comparison::Less => took >= limit,
+                        _ => took > limit,
+                    };
+                    (1, u64::from(is_high), None)
+                })
+            }
+            (Measure::Signal { signo }, Event::Signal(signal))
+                if signal.signo == *signo && !signal.delivered =>
+            {
+                one(sight.culprit(Some(signal.task), None))
             }
             (
                 Measure::Retransmits,
-                Event::Connection(Connection { kind: ConnectionKind::Retransmit, .. }),
+                Event::Connection(Connection { kind: ConnectionKind::Retransmit, task, .. }),
             )
             | (
                 Measure::Resets,
                 Event::Connection(Connection {
                     kind: ConnectionKind::ResetSent | ConnectionKind::ResetReceived,
+                    task,
                     ..
                 }),
-            ) => Some((1, 0)),
-            (Measure::Lost, Event::Loss(loss)) => Some((loss.count, 0)),
+            ) => one(sight.culprit(*task, None)),
+            (Measure::Lost, Event::Loss(loss)) => Some((loss.count, 0, None)),
             (
                 Measure::Exit,
-                Event::Process(Process { kind: ProcessKind::Exit { status, group_dead: true }, .. }),
-            ) => comparison.holds(f64::from(exit_code(*status)), limit).then_some((1, 0)),
-            (Measure::Oom, Event::Process(Process { kind: ProcessKind::OomKill { .. }, .. })) => {
+                Event::Process(Process {
+                    kind: ProcessKind::Exit { status, group_dead: true }, task, ..
+                }),
+            ) => comparison.holds(f64::from(exit_code(*status)), limit).then(|| {
+                let mut culprit = sight.culprit(Some(*task), None);
+                if let Some(culprit) = &mut culprit {
+                    culprit.text = format!("{} {}", culprit.text, end_text(*status));
+                }
+                (1, 0, culprit)
+            }),
+            (Measure::ContainerExit, _) => {
+                let mut count = None;
+                for ended in sight.ended {
+                    // Any end at all, when nothing is compared: also one whose status nobody saw.
+                    let code = ended.status.map_or(f64::NAN, |status| f64::from(exit_code(status)));
+                    let any = comparison == Comparison::AtLeast && limit <= 0.0;
+                    if any || !code.is_nan() && comparison.holds(code, limit) {
+                        let mut culprit = Culprit::container(ended.container, sight.known);
+                        if let Some(status) = ended.status {
+                            culprit.text = format!("{} {}", culprit.text, end_text(status));
+                        }
+                        if let State::Counts(_, blames) = &mut self.state {
+                            blames.add(culprit, now_ns, 1);
+                        }
+                        let (events, ..) = count.get_or_insert((0, 0, None));
+                        *events += 1;
+                    }
+                }
+                count
+            }
+            (Measure::Oom, Event::Process(Process { kind: ProcessKind::OomKill { .. }, task, .. })) => {
                 self.oom_told += 1;
-                Some((1, 0))
+                one(sight.culprit(Some(*task), None))
             }
             (Measure::Oom, Event::Resource(Resource { metric: Metric::OomKills, subject, value, .. })) => {
                 let known = self.oom.get_mut(*subject as usize);
@@ -206,15 +308,30 @@ impl Condition {
                     // The counter follows what the kernel told at once.
                     let told = self.oom_told.min(value - before);
                     self.oom_told -= told;
-                    (value - before - told, 0)
+                    (value - before - told, 0, None)
                 })
             }
             (_, Event::Resource(sample)) => return self.sample(sample, now_ns),
             _ => None,
         };
-        let (State::Counts(counts), Some((events, high))) = (&mut self.state, count) else { return false };
+        let (State::Counts(counts, blames), Some((events, high, culprit))) = (&mut self.state, count) else {
+            return false;
+        };
         counts.add(now_ns, events, high);
+        if let Some(culprit) = culprit {
+            blames.add(culprit, now_ns, events);
+        }
         true
+    }
+
+    /// Notes that the scope was sampled: of a pod, whose containers come and go, one of them.
+    fn note_sample(&mut self, sample: &Resource, known: &dyn Known) {
+        let is_one =
+            if known.all_containers().is_empty() { sample.subject == SCOPE } else { sample.subject > SCOPE };
+        if is_one {
+            let (first_ns, again) = self.sampled.get_or_insert((sample.t_ns, false));
+            *again |= sample.t_ns > *first_ns;
+        }
     }
 
     fn sample(&mut self, sample: &Resource, now_ns: u64) -> bool {
@@ -232,19 +349,12 @@ impl Condition {
                 }
                 growth.read(now_ns, sample.value);
             }
-            (Measure::Now(metric), State::Value { value, .. })
+            (Measure::Now(metric), State::Value(value))
                 if *metric == sample.metric && sample.subject == SCOPE =>
             {
                 *value = Some(sample.value);
             }
-            (Measure::Memory { .. }, State::Value { value, limit, host_limit }) => {
-                match (sample.subject, sample.metric) {
-                    (SCOPE, Metric::MemoryBytes | Metric::RssBytes) => *value = Some(sample.value),
-                    (SCOPE, Metric::MemoryLimitBytes) => *limit = Some(sample.value),
-                    (HOST, Metric::MemoryLimitBytes) => *host_limit = Some(sample.value),
-                    _ => return false,
-                }
-            }
+            (Measure::Memory { .. }, State::Memory(memory)) => return memory.sample(sample),
             _ => return false,
         }
         true
@@ -252,12 +362,13 @@ impl Condition {
 
     /// Decides whether it holds now.
     pub(super) fn judge(&mut self, now_ns: u64) {
-        if let State::Counts(counts) = &mut self.state {
+        if let State::Counts(counts, blames) = &mut self.state {
             counts.advance(now_ns);
+            blames.advance(now_ns);
         }
         let seen_ns = now_ns - self.first_ns.unwrap_or(now_ns);
         self.holds = match (&self.measure, &self.state) {
-            (Measure::Quantile { permille, .. }, State::Counts(counts)) => {
+            (Measure::Quantile { permille, .. }, State::Counts(counts, _)) => {
                 let (n, low) = (counts.events(), counts.events() - counts.high());
                 let least = if *permille == 1000 { 1 } else { MIN_CALLS };
                 // Of n sorted durations, the quantile is the one at this place, from 1 on.
@@ -266,10 +377,13 @@ impl Condition {
                 let wants_high = matches!(self.comparison, Comparison::Greater | Comparison::AtLeast);
                 n >= least && is_high == wants_high
             }
-            (Measure::Exit, State::Counts(counts)) => counts.events() > 0,
-            (_, State::Counts(counts)) => {
+            (Measure::Exit | Measure::ContainerExit, State::Counts(counts, _)) => counts.events() > 0,
+            (_, State::Counts(counts, _)) => {
                 (!self.comparison.is_eager() || seen_ns >= self.window_ns)
                     && self.comparison.holds(counts.events() as f64, self.limit)
+            }
+            (Measure::Memory { of_limit }, State::Memory(memory)) => {
+                memory.subjects(*of_limit).any(|(_, value)| self.comparison.holds(value, self.limit))
             }
             _ => self.value().is_some_and(|value| self.comparison.holds(value, self.limit)),
         };
@@ -281,66 +395,214 @@ impl Condition {
             (Measure::Share { unit_ns, .. }, State::Growth(growth)) => {
                 growth.share().map(|share| share * f64::from(*unit_ns) * 100.0)
             }
-            (Measure::Memory { of_limit: true }, State::Value { value, .. }) => {
-                Some((*value)? as f64 * 100.0 / self.memory_limit()? as f64)
-            }
-            (_, State::Value { value, .. }) => value.map(|v| v as f64),
-            (_, State::Counts(counts)) => Some(counts.events() as f64),
+            (_, State::Value(value)) => value.map(|v| v as f64),
+            (_, State::Counts(counts, _)) => Some(counts.events() as f64),
             _ => None,
         }
-    }
-
-    fn memory_limit(&self) -> Option<u64> {
-        let State::Value { limit, host_limit, .. } = &self.state else { return None };
-        limit.filter(|l| *l != u64::MAX).or(*host_limit).filter(|l| *l > 0)
     }
 
     pub(super) fn holds(&self) -> bool {
         self.holds
     }
 
-    /// What made it hold.
-    pub(super) fn figures(&self) -> Option<String> {
+    /// Whether it is about somebody in particular.
+    pub(super) fn blames(&self, key: &str) -> bool {
+        self.culprits().iter().any(|(known, _)| known == key)
+    }
+
+    /// Whether it holds by what this culprit did alone. One that blames nobody holds as it does.
+    pub(super) fn holds_for(&self, key: &str) -> bool {
+        let culprits = self.culprits();
+        match culprits.iter().find(|(known, _)| known == key) {
+            Some((_, alone)) => self.holds && *alone,
+            None => self.holds && culprits.is_empty(),
+        }
+    }
+
+    /// Whom it is about now, and whether it would hold by that one alone.
+    pub(super) fn culprits(&self) -> Vec<(String, bool)> {
+        match (&self.measure, &self.state) {
+            (Measure::Exit | Measure::ContainerExit, State::Counts(_, blames)) => {
+                blames.busiest().into_iter().map(|(culprit, _)| (culprit.key.clone(), true)).collect()
+            }
+            (_, State::Counts(_, blames)) if !self.comparison.is_eager() => blames
+                .busiest()
+                .into_iter()
+                .map(|(culprit, events)| {
+                    (culprit.key.clone(), self.comparison.holds(events as f64, self.limit))
+                })
+                .collect(),
+            (Measure::Memory { of_limit }, State::Memory(memory)) => memory
+                .subjects(*of_limit)
+                .filter(|(_, value)| self.comparison.holds(*value, self.limit))
+                .map(|(subject, _)| (subject.to_string(), true))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What made it hold; by `key` alone, if there is one.
+    pub(super) fn figures(&self, key: Option<&str>, known: &dyn Known) -> Option<String> {
+        /// More are not named.
+        const NAMED: usize = 3;
         if !self.holds {
             return None;
         }
         let window = time_text(self.window_ns);
-        if let (Measure::Quantile { .. }, State::Counts(counts)) = (&self.measure, &self.state) {
+        if let (Measure::Quantile { .. }, State::Counts(counts, _)) = (&self.measure, &self.state) {
             let (high, n) = (counts.high(), counts.events());
             return Some(format!("{}: {high} of {n} above in {window}", self.text));
         }
-        let value = self.value()?;
-        let figure = match self.unit() {
-            Unit::Count => format!("{value} in {window}"),
-            Unit::Percent => format!("{value:.1} %"),
-            Unit::Bytes => format!("{:.1} MiB", value / f64::from(1 << 20)),
-            Unit::Number => format!("{value}"),
+        if let (Measure::Memory { of_limit }, State::Memory(memory)) = (&self.measure, &self.state) {
+            let (subject, value) = memory
+                .subjects(*of_limit)
+                .filter(|(subject, _)| key.is_none_or(|key| key == subject.to_string()))
+                .find(|(_, value)| self.comparison.holds(*value, self.limit))?;
+            let figure = if *of_limit {
+                let limit = memory.limit(subject).unwrap_or(0);
+                format!("{value:.1} % of {}", mebibytes(limit as f64))
+            } else {
+                mebibytes(value)
+            };
+            let who = if subject > SCOPE {
+                format!("container {}: ", container_text(subject - 1, known))
+            } else {
+                String::new()
+            };
+            return Some(format!("{}: {who}{figure}", self.text));
+        }
+        let busiest = match &self.state {
+            State::Counts(_, blames) => blames.busiest(),
+            _ => Vec::new(),
         };
-        Some(format!("{}: {figure}", self.text))
+        let mut named: Vec<_> =
+            busiest.iter().filter(|(culprit, _)| key.is_none_or(|key| key == culprit.key)).collect();
+        let more = named.len().saturating_sub(NAMED);
+        named.truncate(NAMED);
+        let is_end = matches!(self.measure, Measure::Exit | Measure::ContainerExit);
+        let mut who = match &named[..] {
+            [(culprit, _)] => culprit.text.clone(),
+            many if is_end => {
+                many.iter().map(|(culprit, _)| culprit.text.clone()).collect::<Vec<_>>().join(", ")
+            }
+            many => {
+                let one = |(culprit, events): &&(&Culprit, u64)| format!("{} ({events})", culprit.text);
+                many.iter().map(one).collect::<Vec<_>>().join(", ")
+            }
+        };
+        if more > 0 {
+            who = format!("{who} and {more} more");
+        }
+        if is_end && !who.is_empty() {
+            return Some(format!("{}: {who}", self.text));
+        }
+        let value = match (key, &named[..]) {
+            (Some(_), [(_, events)]) => *events as f64,
+            _ => self.value()?,
+        };
+        let figure = match self.measure {
+            Measure::Share { .. } => format!("{value:.1} %"),
+            Measure::Now(_) => format!("{value}"),
+            _ => format!("{value} in {window}"),
+        };
+        let by = if who.is_empty() { String::new() } else { format!(" by {who}") };
+        Some(format!("{}: {figure}{by}", self.text))
     }
 
-    fn unit(&self) -> Unit {
-        match self.measure {
-            Measure::Memory { of_limit: true } | Measure::Share { .. } => Unit::Percent,
-            Measure::Memory { of_limit: false } => Unit::Bytes,
-            Measure::Now(_) => Unit::Number,
-            _ => Unit::Count,
+    /// Whether it can be said what it lacks.
+    pub(super) fn is_settled(&self) -> bool {
+        match &self.state {
+            State::Counts(..) => self.measure != Measure::Oom || self.oom != [None; 2] || self.was_sampled(),
+            _ => self.missing().is_none() || self.was_sampled(),
         }
     }
 
-    /// What it needs and has not had.
-    pub(super) fn lacking(&self) -> Option<String> {
-        let missing = match (&self.measure, &self.state) {
+    fn was_sampled(&self) -> bool {
+        self.sampled.is_some_and(|(_, again)| again)
+    }
+
+    fn missing(&self) -> Option<Metric> {
+        Some(match (&self.measure, &self.state) {
             (Measure::Share { metric, .. }, State::Growth(growth)) if growth.is_empty() => *metric,
-            (Measure::Now(metric), State::Value { value: None, .. }) => *metric,
-            (Measure::Memory { .. }, State::Value { value: None, .. }) => Metric::RssBytes,
-            (Measure::Memory { of_limit: true }, _) if self.memory_limit().is_none() => {
+            (Measure::Now(metric), State::Value(None)) => *metric,
+            (Measure::Memory { .. }, State::Memory(memory)) if !memory.is_sampled() => Metric::RssBytes,
+            (Measure::Memory { of_limit: true }, State::Memory(memory))
+                if memory.subjects(true).next().is_none() =>
+            {
                 Metric::MemoryLimitBytes
             }
             (Measure::Oom, _) if self.oom == [None; 2] => Metric::OomKills,
             _ => return None,
-        };
-        Some(format!("{} cannot hold here: {}", self.text, metric_text(missing)))
+        })
+    }
+
+    /// What it needs and has not had.
+    pub(super) fn lacking(&self, known: &dyn Known) -> Option<String> {
+        if self.measure == Measure::ContainerExit {
+            return known.all_containers().is_empty().then(|| {
+                format!("{} cannot hold here: no container is recorded (--pod, --container)", self.text)
+            });
+        }
+        let missing = metric_text(self.missing()?);
+        // The next container may have it.
+        let when =
+            if known.all_containers().is_empty() { "here" } else { "with the containers that are there" };
+        Some(format!("{} cannot hold {when}: {missing}", self.text))
+    }
+}
+
+fn is_meant(calls: &Calls, about: Option<&About>, call: &Syscall, sight: &Sight<'_>) -> bool {
+    calls.has(call.sysno) && about.is_none_or(|about| about.fits(call, sight.peers, sight.known))
+}
+
+/// Whether a call other than connect failed: with that error, or, when none is named, in a way that says something.
+fn failed(call: &Syscall, wanted: Option<u32>, known: &dyn Known) -> bool {
+    let Some(errno) = call.errno() else { return false };
+    if let Some(wanted) = wanted {
+        return wanted == errno && Call::of(call.sysno) != Call::Connect;
+    }
+    let kind = Call::of(call.sysno);
+    if kind == Call::Connect {
+        return false;
+    }
+    let object = call.object.and_then(|object| known.object_def(object));
+    let named = call.details.iter().find_map(|detail| match detail {
+        ctrace_format::Detail::Str { value, .. } => Some(*value),
+        _ => None,
+    });
+    let name = match (named, object) {
+        (Some(name), _) => known.string(name),
+        (None, Some(Object::File { path, .. })) => known.string(*path),
+        _ => None,
+    };
+    let about = syscalls::About { name: name.unwrap_or_default(), datagram: false };
+    u16::try_from(errno).is_ok_and(|errno| syscalls::failing_on(kind, errno, about) == Failing::Failure)
+}
+
+/// Whether an attempt to connect came to nothing: with that error, or, when none is named, in a way that says something.
+fn failed_to_connect(connected: &Connected, wanted: Option<u32>, sight: &Sight<'_>) -> bool {
+    let Some(errno) = connected.error else { return false };
+    if let Some(wanted) = wanted {
+        return wanted == u32::from(errno);
+    }
+    let object = match sight.event {
+        Event::Syscall(call) => call.object.and_then(|object| sight.known.object_def(object)),
+        _ => None,
+    };
+    let datagram = matches!(object, Some(Object::Socket { kind: DATAGRAM, family: 2 | 10, .. }));
+    let name = match &connected.peer {
+        Some(SockAddr::Unix(path)) => path.as_slice(),
+        _ => &[],
+    };
+    syscalls::failing_on(Call::Connect, errno, syscalls::About { name, datagram }) == Failing::Failure
+}
+
+fn is_refusal(connected: &Connected) -> bool {
+    match connected.error {
+        Some(ECONNREFUSED) => true,
+        // The socket's file is not there.
+        Some(ENOENT) => matches!(connected.peer, Some(SockAddr::Unix(_))),
+        _ => false,
     }
 }
 
@@ -350,6 +612,18 @@ fn exit_code(status: u32) -> u32 {
         0 => status >> 8 & 0xff,
         signal => 128 + signal,
     }
+}
+
+fn end_text(status: u32) -> String {
+    let code = exit_code(status);
+    match status & 0x7f {
+        0 => format!("ended with status {code}"),
+        signal => format!("was killed by signal {signal} (status {code})"),
+    }
+}
+
+fn mebibytes(bytes: f64) -> String {
+    format!("{:.1} MiB", bytes / f64::from(1 << 20))
 }
 
 /// `10s`, `250ms`.

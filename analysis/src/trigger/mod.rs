@@ -14,30 +14,45 @@
 //!
 //! | measure | value | of what |
 //! |---|---|---|
-//! | `errno(CALL)`, `errno(CALL,ERRNO)`, `errno(*)` | count per time: `>5/s`, `>=3/10s` | calls that failed |
-//! | `count(CALL)`, `rate(CALL)` | count per time | calls that returned |
-//! | `p50(CALL)` `p90` `p95` `p99` `max` | time: `>50ms`, over the last 10 s or `>50ms/1m` | how long calls took |
+//! | `errno(CALL)`, `errno(CALL,ERRNO)`, `errno(*)` | count per time: `>5/s`, `>=3/10s` | calls that failed; of `connect` the outcome |
+//! | `refused`, `refused(ADDR)` | count per time | connections that nobody took |
+//! | `count(CALL)`, `rate(CALL)`, `count(CALL,WHERE)` | count per time | calls that returned |
+//! | `p50(CALL)` `p90` `p95` `p99` `max`, `p99(CALL,WHERE)` | time: `>50ms`, over the last 10 s or `>50ms/1m` | how long calls took |
 //! | `signal(NAME)` | count per time | signals generated |
 //! | `retransmits`, `resets`, `lost` | count per time | segments sent again, connections reset, events lost |
 //! | `exit` | status: `!=0`, `=137` | processes that ended; 128 + signal for a killed one |
+//! | `container-exit` | –, or status: `!=0` | containers that ended, with the status of their first process |
 //! | `oom` | – | OOM kills in the scope, or on the host where the scope has no counter of its own |
-//! | `rss` (also `memory`) | `>90%` of the limit, `>500M` | resident memory of processes, charged memory of a cgroup |
+//! | `rss` (also `memory`) | `>90%` of the limit, `>500M` | resident memory of processes, charged memory of a cgroup; in percent, of any container by its own limit |
 //! | `fds`, `threads` | number | open descriptors, tasks |
 //! | `cpu`, `throttled` | percent of the last second, or `>20%/10s` | CPU time used (100 % is one CPU), time throttled |
 //! | `psi(cpu)` `psi(memory)` `psi(io)` `psi(memory,full)` `psi(io,full)` | percent of the last 10 s | pressure stall |
+//!
+//! `WHERE` is a path (a prefix, or a pattern with `*` and `?`) or an address (`10.0.0.7:5432`, `10.0.0.7`, `:5432`). Without an
+//! error, `errno` counts what is a failure by [`ctrace_format::syscalls::failing`]: neither calls that would have had to
+//! wait, nor those by which healthy programs look around; a named error counts wherever a call returns it.
 //!
 //! Counts without a comparison mean at least one. A percentile of fewer than 10 calls is none: nothing is compared. A
 //! condition that asks for little (`<`, `<=`, `=`) holds only once its whole window was seen.
 //!
 //! A trigger fires when its expression becomes true. It is armed again when the expression was false for 10 s on end and a
-//! minute has passed since it fired, so that one incident is one firing ([`Rearm`]).
+//! minute has passed since it fired, so that one incident is one firing ([`Rearm`]). Somebody else, for whom it holds alone,
+//! makes it fire meanwhile: another program, container, or peer of a connection.
 
+mod about;
+mod blame;
+mod ends;
 mod measure;
+mod memory;
 mod parse;
 mod sliding;
 
-use ctrace_format::{Event, Metric};
-use measure::Condition;
+use crate::connects::Connects;
+use about::Peers;
+use blame::Places;
+use ctrace_format::{Event, Known, Metric};
+use ends::Ends;
+use measure::{Condition, Sight};
 
 pub use parse::TriggerError;
 
@@ -75,15 +90,21 @@ pub struct Trigger {
     now_ns: u64,
     judged_ns: u64,
     state: Armed,
+    connects: Option<Connects>,
+    peers: Option<Peers>,
+    places: Places,
+    ends: Ends,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Armed {
     Yes,
     /// Fired; the expression was true until the second time.
     No {
         fired_ns: u64,
         true_ns: u64,
+        /// By whom: others may make it fire.
+        blamed: Vec<String>,
     },
 }
 
@@ -100,6 +121,9 @@ enum Node {
     },
 }
 
+/// Culprits that one incident may have: more are no incident of one culprit.
+const MAX_BLAMED: usize = 8;
+
 /// Without events that concern it, an expression is judged this often.
 const JUDGE_EVERY_NS: u64 = 10_000_000;
 
@@ -110,6 +134,8 @@ impl Trigger {
     /// When it is none: where, and what could stand there.
     pub fn parse(text: &str) -> Result<Self, TriggerError> {
         let (root, conditions) = parse::parse(text)?;
+        let connects = conditions.iter().any(Condition::is_about_connects).then(Connects::new);
+        let peers = conditions.iter().any(Condition::is_about_peers).then(Peers::default);
         Ok(Self {
             text: text.trim().to_owned(),
             root,
@@ -118,6 +144,10 @@ impl Trigger {
             now_ns: 0,
             judged_ns: 0,
             state: Armed::Yes,
+            connects,
+            peers,
+            places: Places::default(),
+            ends: Ends::default(),
         })
     }
 
@@ -133,37 +163,66 @@ impl Trigger {
         &self.text
     }
 
-    /// Looks at an event; they come about in order of their ends.
-    pub fn observe(&mut self, event: &Event) -> Option<Firing> {
+    /// Looks at an event; they come about in order of their ends. `known` tells what ids mean, as far as that is known.
+    pub fn observe(&mut self, event: &Event, known: &dyn Known) -> Option<Firing> {
         self.now_ns = self.now_ns.max(event.end_ns());
+        let now_ns = self.now_ns;
+        let connected = self
+            .connects
+            .as_mut()
+            .and_then(|connects| connects.observe(event, |object| known.cookie(object)));
+        if let Some(peers) = &mut self.peers {
+            peers.observe(event, known);
+        }
+        let placed = self.places.observe(event);
+        let ended = self.ends.observe(event, placed, &self.places, known);
+        let none = Peers::default();
+        let sight = Sight {
+            event,
+            connected: connected.as_ref(),
+            ended: &ended,
+            peers: self.peers.as_ref().unwrap_or(&none),
+            places: &self.places,
+            known,
+            now_ns,
+        };
         let mut concerned = false;
         for condition in &mut self.conditions {
-            concerned |= condition.observe(event, self.now_ns);
+            concerned |= condition.observe(&sight);
         }
-        if !concerned && self.now_ns < self.judged_ns + JUDGE_EVERY_NS {
+        if !concerned && now_ns < self.judged_ns + JUDGE_EVERY_NS {
             return None;
         }
-        self.judged_ns = self.now_ns;
-        let now_ns = self.now_ns;
+        self.judged_ns = now_ns;
         for condition in &mut self.conditions {
             condition.judge(now_ns);
         }
         let holds = self.root.holds(&self.conditions, now_ns);
         match &mut self.state {
             Armed::Yes if holds => {
-                self.state = Armed::No { fired_ns: now_ns, true_ns: now_ns };
-                let why: Vec<String> = self.conditions.iter().filter_map(Condition::figures).collect();
-                let why = why.join(", ");
-                // A condition alone is the expression.
-                let text = if why.starts_with(&self.text) { why } else { format!("{} ({why})", self.text) };
-                Some(Firing { t_ns: now_ns, text })
+                let blamed = blamed(&self.conditions);
+                self.state = Armed::No { fired_ns: now_ns, true_ns: now_ns, blamed };
+                Some(self.firing(None, known))
             }
             Armed::Yes => None,
-            Armed::No { true_ns, .. } if holds => {
+            Armed::No { true_ns, blamed, .. } if holds => {
                 *true_ns = now_ns;
-                None
+                if !concerned || blamed.len() >= MAX_BLAMED {
+                    return None;
+                }
+                // Somebody else's incident is another one.
+                let alone = self.conditions.iter().flat_map(Condition::culprits).filter(|(_, alone)| *alone);
+                let conditions = &self.conditions;
+                let root = &self.root;
+                let key = alone.map(|(key, _)| key).find(|key| {
+                    !blamed.contains(key)
+                        && conditions.iter().any(|condition| condition.blames(key))
+                        && root.holds_for(conditions, key, now_ns)
+                })?;
+                blamed.push(key.clone());
+                Some(self.firing(Some(&key), known))
             }
-            Armed::No { fired_ns, true_ns } => {
+            Armed::No { fired_ns, true_ns, .. } => {
                 let Rearm { quiet_ns, cooldown_ns } = self.rearm;
                 if now_ns >= true_ns.saturating_add(quiet_ns)
                     && now_ns >= fired_ns.saturating_add(cooldown_ns)
@@ -175,19 +234,63 @@ impl Trigger {
         }
     }
 
+    /// That the expression holds, with the figures; by one culprit alone, if there is a `key`.
+    fn firing(&self, key: Option<&str>, known: &dyn Known) -> Firing {
+        let meant = |condition: &&Condition| key.is_none_or(|key| condition.holds_for(key));
+        let why: Vec<String> = self
+            .conditions
+            .iter()
+            .filter(meant)
+            .filter_map(|condition| condition.figures(key.filter(|key| condition.blames(key)), known))
+            .collect();
+        let why = why.join(", ");
+        // A condition alone is the expression.
+        let text = if why.starts_with(&self.text) { why } else { format!("{} ({why})", self.text) };
+        Firing { t_ns: self.now_ns, text }
+    }
+
     /// Whether the trigger waits for something to happen, rather than for its last incident to be over.
     pub fn is_armed(&self) -> bool {
         matches!(self.state, Armed::Yes)
     }
 
-    /// What the expression needs and the stream has not had so far: to be asked when resource samples have come, a
-    /// second after the start. A condition that lacks its figure never holds.
-    pub fn lacking(&self) -> Vec<String> {
-        self.conditions.iter().filter_map(Condition::lacking).collect()
+    /// Whether [`Self::lacking`] can be asked: the scope was sampled, so that what did not come does not come.
+    pub fn is_settled(&self) -> bool {
+        self.conditions.iter().all(Condition::is_settled)
+    }
+
+    /// What the expression needs and this host or scope does not have: to be asked when the trigger is settled. A
+    /// condition that lacks its figure never holds.
+    pub fn lacking(&self, known: &dyn Known) -> Vec<String> {
+        self.conditions.iter().filter_map(|condition| condition.lacking(known)).collect()
     }
 }
 
+/// Who made the conditions hold: those who would have alone, or else all of them.
+fn blamed(conditions: &[Condition]) -> Vec<String> {
+    let mut blamed = Vec::new();
+    for condition in conditions.iter().filter(|condition| condition.holds()) {
+        let culprits = condition.culprits();
+        let any_alone = culprits.iter().any(|(_, alone)| *alone);
+        blamed.extend(culprits.into_iter().filter(|(_, alone)| *alone || !any_alone).map(|(key, _)| key));
+    }
+    blamed
+}
+
 impl Node {
+    /// Whether it holds by what one culprit did alone.
+    fn holds_for(&self, conditions: &[Condition], key: &str, now_ns: u64) -> bool {
+        match self {
+            Self::All(nodes) => nodes.iter().all(|node| node.holds_for(conditions, key, now_ns)),
+            Self::Any(nodes) => nodes.iter().any(|node| node.holds_for(conditions, key, now_ns)),
+            Self::Is(at) => conditions[*at].holds_for(key),
+            Self::For { inner, ns, since_ns } => {
+                inner.holds_for(conditions, key, now_ns)
+                    && since_ns.is_some_and(|since| now_ns - since >= *ns)
+            }
+        }
+    }
+
     fn holds(&mut self, conditions: &[Condition], now_ns: u64) -> bool {
         match self {
             // All are looked at: each `for` has its own clock.

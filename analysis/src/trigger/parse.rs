@@ -1,6 +1,7 @@
 //! From text to conditions, with errors that say where and what else.
 
 use super::Node;
+use super::about::About;
 use super::measure::{Calls, Comparison, Condition, Measure};
 use ctrace_format::{Abi, Metric, errno, syscalls};
 
@@ -24,8 +25,8 @@ const MAX_WINDOW_NS: f64 = 24.0 * 3600e9;
 
 const SECOND: u64 = 1_000_000_000;
 
-const MEASURES: &str = "errno(CALL) errno(CALL,ERRNO) count(CALL) p50(CALL) p90(CALL) p95(CALL) p99(CALL) max(CALL) \
-     signal(NAME) retransmits resets lost exit oom rss fds threads cpu throttled psi(cpu|memory|io)";
+const MEASURES: &str = "errno(CALL) errno(CALL,ERRNO) refused(ADDR) count(CALL) p50(CALL) p90(CALL) p95(CALL) p99(CALL) \
+     p99(CALL,PATH) p99(CALL,PEER) max(CALL) signal(NAME) retransmits resets lost exit container-exit oom rss fds threads cpu throttled psi(cpu|memory|io)";
 
 pub(super) fn parse(text: &str) -> Result<(Node, Vec<Condition>), TriggerError> {
     let mut parser = Parser { text, at: 0, depth: 0, conditions: Vec::new() };
@@ -63,6 +64,8 @@ enum Value {
     Number,
     /// An exit status.
     Status,
+    /// An exit status, or none at all.
+    AnyStatus,
     /// Nothing.
     Nothing,
 }
@@ -170,13 +173,13 @@ impl<'a> Parser<'a> {
             "errno" => {
                 self.open("a call, such as errno(connect)")?;
                 let calls = self.calls()?;
-                let errno = if self.eat(",") { Some(self.errno()?) } else { None };
+                let errno = if self.eat(",") { Some(self.errno(&calls)?) } else { None };
                 self.close()?;
                 (Measure::Failed { calls, errno }, Value::Count)
             }
             "count" | "rate" => {
-                let calls = self.one_call(name)?;
-                (Measure::Returned { calls }, Value::Count)
+                let (calls, about) = self.one_call(name)?;
+                (Measure::Returned { calls, about }, Value::Count)
             }
             "p50" | "p90" | "p95" | "p99" | "max" => {
                 let permille = match name {
@@ -186,8 +189,8 @@ impl<'a> Parser<'a> {
                     "p99" => 990,
                     _ => 1000,
                 };
-                let calls = self.one_call(name)?;
-                (Measure::Quantile { calls, permille }, Value::Duration)
+                let (calls, about) = self.one_call(name)?;
+                (Measure::Quantile { calls, permille, about }, Value::Duration)
             }
             "signal" => {
                 self.open("a signal, such as signal(SIGSEGV)")?;
@@ -198,7 +201,19 @@ impl<'a> Parser<'a> {
             "retransmits" => (Measure::Retransmits, Value::Count),
             "resets" => (Measure::Resets, Value::Count),
             "lost" => (Measure::Lost, Value::Count),
+            "refused" => {
+                let about = if self.eat("(") {
+                    let about = if self.eat("*") { None } else { Some(self.about()?) };
+                    self.close()?;
+                    about
+                } else {
+                    None
+                };
+                (Measure::Refused { about }, Value::Count)
+            }
             "exit" => (Measure::Exit, Value::Status),
+            // A word ends where the hyphen is.
+            "container" if self.eat("-exit") => (Measure::ContainerExit, Value::AnyStatus),
             "oom" => (Measure::Oom, Value::Nothing),
             "rss" | "memory" => (Measure::Memory { of_limit: false }, Value::Memory),
             "fds" => (Measure::Now(Metric::OpenFds), Value::Number),
@@ -230,11 +245,31 @@ impl<'a> Parser<'a> {
         if self.eat("(") { Ok(()) } else { Err(self.error(self.at, format!("expected `(` and {what}"))) }
     }
 
-    fn one_call(&mut self, name: &str) -> Parsed<Calls> {
+    fn one_call(&mut self, name: &str) -> Parsed<(Calls, Option<About>)> {
         self.open(&format!("a call, such as {name}(fsync)"))?;
         let calls = self.calls()?;
+        let about = if self.eat(",") { Some(self.about()?) } else { None };
         self.close()?;
-        Ok(calls)
+        Ok((calls, about))
+    }
+
+    /// A path or an address; in quotes, or up to the parenthesis.
+    fn about(&mut self) -> Parsed<About> {
+        self.space();
+        let at = self.at;
+        let rest = self.rest();
+        let text = match rest.strip_prefix('"').and_then(|quoted| quoted.split_once('"')) {
+            Some((text, _)) => {
+                self.at += text.len() + 2;
+                text
+            }
+            None => {
+                let len = rest.find(')').unwrap_or(rest.len());
+                self.at += len;
+                rest[..len].trim_end()
+            }
+        };
+        About::parse(text).map_err(|what| self.error(at, what))
     }
 
     fn calls(&mut self) -> Parsed<Calls> {
@@ -259,10 +294,18 @@ impl<'a> Parser<'a> {
         Ok(Calls(calls))
     }
 
-    fn errno(&mut self) -> Parsed<u32> {
+    fn errno(&mut self, calls: &Calls) -> Parsed<u32> {
         self.space();
         let at = self.at;
         let name = self.word();
+        if matches!(name, "EINPROGRESS" | "EALREADY" | "EISCONN") && calls.has_connect() {
+            return Err(self.error(
+                at,
+                format!(
+                    "{name} is not how an attempt to connect ends: name its outcome, such as ECONNREFUSED"
+                ),
+            ));
+        }
         let number = errno::number(name).or_else(|| name.parse().ok().filter(|n| errno::name(*n).is_some()));
         number.ok_or_else(|| {
             let names = (1..600).filter_map(errno::name);
@@ -340,6 +383,7 @@ impl<'a> Parser<'a> {
             return match value {
                 // Once is enough.
                 Value::Count | Value::Nothing => Ok((measure, Comparison::AtLeast, 1.0, SECOND)),
+                Value::AnyStatus => Ok((measure, Comparison::AtLeast, 0.0, SECOND)),
                 Value::Duration => Err(self.error(at, "expected a comparison, such as >50ms".into())),
                 Value::Percent { .. } => Err(self.error(at, "expected a comparison, such as >20%".into())),
                 Value::Memory => Err(self.error(at, "expected a comparison, such as >90% or >500M".into())),
@@ -371,20 +415,39 @@ impl<'a> Parser<'a> {
                 Ok((measure, comparison, limit, self.window()?.unwrap_or(*window_ns)))
             }
             Value::Memory => {
+                self.space();
+                let figure_at = self.at;
                 let (limit, unit) = self.number("a part of the limit or a size, such as 90% or 500M")?;
                 let scale = match unit.1 {
                     "%" => return Ok((Measure::Memory { of_limit: true }, comparison, limit, SECOND)),
                     "k" | "K" | "KiB" => 1_u64 << 10,
                     "M" | "MiB" => 1 << 20,
                     "G" | "GiB" => 1 << 30,
-                    "" | "B" => 1,
+                    "B" => 1,
+                    "" => {
+                        let figure = &self.text[figure_at..unit.0];
+                        return Err(self.error(
+                            unit.0,
+                            format!(
+                                "{figure} of what? Write {figure}% for a part of the limit, or {figure}M for mebibytes (also K, G, B)"
+                            ),
+                        ));
+                    }
                     _ => return Err(self.error(unit.0, "expected %, K, M or G".into())),
                 };
                 Ok((measure, comparison, limit * scale as f64, SECOND))
             }
-            Value::Number | Value::Status => {
+            Value::Number | Value::Status | Value::AnyStatus => {
+                self.space();
+                let figure_at = self.at;
                 let (limit, unit) = self.number("a number")?;
                 self.no_unit(unit)?;
+                if !matches!(value, Value::Number) && limit > 255.0 {
+                    return Err(self.error(
+                        figure_at,
+                        "an exit status is at most 255; of a killed process it is 128 + signal".into(),
+                    ));
+                }
                 Ok((measure, comparison, limit, SECOND))
             }
         }
