@@ -114,8 +114,6 @@ struct Errors {
 #[derive(Default)]
 struct Details {
     calls: HashMap<&'static str, (u64, u64)>,
-    /// Failures, whatever they say, by call.
-    failed_calls: Vec<(&'static str, u64)>,
     errors: HashMap<(&'static str, u32, String), Errors>,
     peak: BTreeMap<Metric, u64>,
     cpu: Option<(u64, u64)>,
@@ -166,11 +164,6 @@ impl Details {
                 other => this.spent.learn(other),
             }
         }
-        let mut failed: HashMap<&'static str, u64> = HashMap::new();
-        for ((name, ..), errors) in &this.errors {
-            *failed.entry(name).or_default() += errors.count;
-        }
-        this.failed_calls = failed.into_iter().collect();
         this
     }
 
@@ -308,11 +301,13 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let trace = open(&args.file, out)?;
     let rare = Rare::read(&trace);
     let calls = trace.counts().get(&Class::Syscall).copied().unwrap_or(0);
-    let whole = args.details || args.slow || args.count || calls <= SMALL;
-    let details = whole.then(|| Details::read(&trace, out.data_paint()));
-    let account = match whole {
-        true => Some(crate::account(&args.file, &trace)?),
-        false => None,
+    let whole = args.details || calls <= SMALL;
+    let details = (whole || args.count).then(|| Details::read(&trace, out.data_paint()));
+    let kept = Account::of_recorder(&trace).filter(|_| !args.details);
+    let account = match kept {
+        Some(account) => Some(account),
+        None if whole || args.slow || args.count => Some(crate::account(&args.file, &trace)?),
+        None => None,
     };
     if args.json {
         out.json(&as_json(&trace, &rare, details.as_ref(), account.as_ref()))?;
@@ -322,7 +317,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     if let Some(account) = &account {
         if args.slow || args.count {
             let lines = if args.count {
-                latency::counted(account, details.as_ref().map_or(&[][..], |d| &d.failed_calls))
+                details.as_ref().map_or_else(Vec::new, latency::counted)
             } else {
                 latency::slowest(account)
             };

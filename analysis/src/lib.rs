@@ -31,8 +31,7 @@ pub use clock::{Jump, Jumps};
 pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};
 pub use diff::{Forced, Starved, Told, diff, diff_replay};
 pub use findings::{
-    Account, Dictionary, End, EventId, Evidence, Exited, Figures, Finding, Kind, Latency, Level, Watch,
-    account,
+    Account, End, EventId, Evidence, Exited, Figures, Finding, Kind, Latency, Level, Watch, account,
 };
 pub use gates::{GateError, Gates, Profile};
 pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, Series, Thread};

@@ -14,7 +14,8 @@ use crate::recording::partial;
 use crate::snapshot;
 use ctrace_abi::{Call, Slot, kind};
 use ctrace_format::{
-    Class, Dump, DumpReason, Event, Finished, Header, Known, Loss, LossCause, Marker, Summary, WriteError,
+    Account, Class, Dump, DumpReason, Event, Finished, Header, Known, Loss, LossCause, Marker, Snapshot,
+    Summary, WriteError,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -47,6 +48,27 @@ pub struct Noticed {
 /// Looks at every event, in about the order of their ends, on the thread that writes them: it should be quick. What ids
 /// mean is known of what was written lately.
 pub type Observer = Box<dyn FnMut(&Event, &dyn Known) -> Vec<Noticed> + Send>;
+
+/// Works something out about the events of a recording, on the thread that writes them, as they are written: redacted.
+pub trait Watcher: Send {
+    /// Before anything else.
+    fn begin(&mut self, header: &Header);
+    /// The state of the scope at the start; nothing when a command is started. It may come after the first events.
+    fn snapshot(&mut self, snapshot: &Snapshot, known: &dyn Known);
+    /// An event, in order of their ends.
+    fn event(&mut self, event: &Event, known: &dyn Known);
+    /// The recording ends. Its trace keeps what was worked out.
+    fn end(self: Box<Self>, duration_ns: u64, known: &dyn Known) -> Option<Account>;
+}
+
+/// Those who look at the events of a recording.
+#[derive(Default)]
+pub struct Lookers {
+    /// Notices incidents.
+    pub observer: Option<Observer>,
+    /// Works out what the trace tells. A flight recorder has no use for it.
+    pub watcher: Option<Box<dyn Watcher>>,
+}
 
 /// What may be asked of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -55,6 +55,6 @@ mod unix_diag;
 pub mod verifier;
 
 pub use error::RecordError;
-pub use flight::{Dumped, Note, Noticed, Observer, Request, RingConfig};
+pub use flight::{Dumped, Lookers, Note, Noticed, Observer, Request, RingConfig, Watcher};
 pub use recording::{Config, Ended, Outcome, Recorder, Recording, Stats};
 pub use target::{Command, Target};

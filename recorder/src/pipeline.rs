@@ -11,7 +11,7 @@ use crate::collect::Collector;
 use crate::decode::Decoder;
 use crate::disk::Disk;
 use crate::error::RecordError;
-use crate::flight::{Flight, Note, Noticed, Observer, Request};
+use crate::flight::{Flight, Lookers, Note, Noticed, Observer, Request, Watcher};
 use crate::in_flight;
 use crate::load::Programs;
 use crate::look::Looker;
@@ -346,8 +346,8 @@ pub(crate) struct Writing {
     pub(crate) whose: Whose,
     /// Of a flight recorder.
     pub(crate) flight: Option<Flight>,
-    /// Looks at every event.
-    pub(crate) observer: Option<Observer>,
+    /// They look at every event.
+    pub(crate) lookers: Lookers,
 }
 
 /// Counts without a locked instruction, which costs as much as decoding a call: nobody but the `write` thread counts.
@@ -361,6 +361,7 @@ pub(crate) struct Push<'a> {
     /// Nothing is written any more: see [`Shared::not_yours`].
     closed: bool,
     observer: Option<Observer>,
+    watcher: Option<Box<dyn Watcher>>,
     /// The error by which the last connection came to nothing, until a call has returned it.
     refused: Option<u16>,
     /// What the observer noticed since it was last asked.
@@ -437,7 +438,13 @@ impl Push<'_> {
         if let Some(observer) = &mut self.observer {
             self.noticed.extend(observer(event, writer));
         }
-        match writer.push(event) {
+        let watcher = &mut self.watcher;
+        let pushed = writer.push_shown(event, |written, known| {
+            if let Some(watcher) = watcher {
+                watcher.event(written, known);
+            }
+        });
+        match pushed {
             Ok(()) => {}
             // The writer counts it.
             Err(error @ WriteError::Forgotten { .. }) => tracing::error!(%error, "a bug of the recorder"),
@@ -461,8 +468,9 @@ impl Writing {
         caps::keep_only_here(&[]);
         let shared = Arc::clone(&self.shared);
         let mut sorter = Sorter::default();
-        let (observer, noticed) = (self.observer.take(), Vec::new());
-        if observer.is_some() {
+        let (Lookers { observer, watcher }, noticed) = (std::mem::take(&mut self.lookers), Vec::new());
+        let watcher = watcher.filter(|_| self.flight.is_none());
+        if observer.is_some() || watcher.is_some() {
             self.writer.keep_known();
         }
         let whose = self.whose;
@@ -471,6 +479,7 @@ impl Writing {
             whose,
             closed: false,
             observer,
+            watcher,
             refused: None,
             noticed,
             error: None,
@@ -534,7 +543,15 @@ impl Writing {
                 }
                 Message::Snapshot(taken, boottime_ns) => {
                     let t_ns = boottime_ns.saturating_sub(self.start_boottime_ns);
-                    self.write(&mut push, |writer| writer.snapshot_at(t_ns, &taken.snapshot));
+                    let mut watcher = push.watcher.take();
+                    self.write(&mut push, |writer| {
+                        writer.snapshot_at(t_ns, &taken.snapshot, |written, known| {
+                            if let Some(watcher) = &mut watcher {
+                                watcher.snapshot(written, known);
+                            }
+                        })
+                    });
+                    push.watcher = watcher;
                     self.unlearnt(taken.unlearnt, &mut push);
                 }
                 Message::Unlearnt(more) => self.unlearnt(more, &mut push),
@@ -646,6 +663,12 @@ impl Writing {
         self.shared.calls.store(self.decoder.calls, Ordering::Relaxed);
         self.shared.aggregated.store(self.decoder.aggregated, Ordering::Relaxed);
         let redacted = self.writer.redacted();
+        if let Some(account) = push.watcher.take().and_then(|w| w.end(duration_ns, &self.writer)) {
+            // It can be worked out again; a trace without it is whole.
+            if let Err(error) = self.writer.account(account) {
+                tracing::warn!(%error, "what was worked out is not kept");
+            }
+        }
         let finished = self.writer.finish(&summary);
         summary.redacted = redacted;
         // The first error is the one that matters.

@@ -1,5 +1,6 @@
 //! How long calls took.
 
+use super::Details;
 use crate::decode;
 use crate::units;
 use ctrace_analysis::{Account, Latency};
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 /// Calls that wait for work, a time or a child take as long as they take.
 fn is_wait(latency: &Latency) -> bool {
     use ctrace_format::syscalls::{Call, Family, On};
-    let row = Call::named(latency.call).row();
+    let row = Call::named(&latency.call).row();
     matches!(row.family, Family::Readiness | Family::Noise | Family::Wait | Family::Accept)
         || matches!(row.waits, Some(On::Time | On::Signal))
 }
@@ -58,33 +59,25 @@ pub(super) fn slowest(account: &Account) -> Vec<String> {
 }
 
 /// A table by call, as strace -c prints it.
-pub(super) fn counted(account: &Account, failed: &[(&'static str, u64)]) -> Vec<String> {
-    let mut calls: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
-    for l in &account.latencies {
-        let entry = calls.entry(l.call).or_default();
-        entry.0 = entry.0.saturating_add(l.total_ns);
-        entry.1 += l.count;
+pub(super) fn counted(details: &Details) -> Vec<String> {
+    let mut failed: BTreeMap<&str, u64> = BTreeMap::new();
+    for ((name, ..), errors) in &details.errors {
+        *failed.entry(name).or_default() += errors.count;
     }
-    for (name, count) in failed {
-        let entry = calls.entry(name).or_default();
-        entry.1 += count;
-        entry.2 += count;
-    }
-    let all: u64 = calls.values().map(|c| c.0).sum();
-    let mut rows: Vec<(&str, (u64, u64, u64))> = calls.into_iter().collect();
-    rows.sort_by_key(|(name, c)| (std::cmp::Reverse(c.0), *name));
+    let mut rows = details.top_calls();
+    rows.sort_by_key(|(name, _, total_ns)| (std::cmp::Reverse(*total_ns), *name));
+    let all: u64 = rows.iter().map(|row| row.2).sum();
     let mut lines = vec![format!(
         "{:>6} {:>11} {:>11} {:>9} {:>9} {}",
         "% time", "seconds", "usecs/call", "calls", "errors", "syscall"
     )];
-    for (name, (total_ns, count, errors)) in rows {
+    for (name, count, total_ns) in rows {
+        let errors = failed.get(name).map_or_else(String::new, u64::to_string);
         lines.push(format!(
-            "{:>6.2} {:>11.6} {:>11} {:>9} {:>9} {name}",
+            "{:>6.2} {:>11.6} {:>11} {count:>9} {errors:>9} {name}",
             total_ns as f64 * 100.0 / all.max(1) as f64,
             total_ns as f64 / 1e9,
             total_ns / 1000 / count.max(1),
-            count,
-            if errors > 0 { errors.to_string() } else { String::new() }
         ));
     }
     lines

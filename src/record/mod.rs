@@ -1,5 +1,6 @@
 //! `ctrace record`: record a pod, a container, a process, a cgroup or a command until it ends or someone says so.
 
+mod account;
 mod end;
 mod live;
 mod marks;
@@ -12,7 +13,8 @@ use ctrace_analysis::{Firing, Trigger};
 use ctrace_format::{DumpReason, Event, Known};
 use ctrace_recorder::privilege::Whose;
 use ctrace_recorder::{
-    Command, Config, Ended, Noticed, Observer, Outcome, Recorder, Recording, Request, RingConfig, Target,
+    Command, Config, Ended, Lookers, Noticed, Observer, Outcome, Recorder, Recording, Request, RingConfig,
+    Target, Watcher,
 };
 use live::Live;
 use marks::Marks;
@@ -168,7 +170,9 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
     let (observer, lacking) = observer(&args.trigger);
     // From here on the recorder is to end when it is told to, whoever reads what it says.
     out.do_not_wait();
-    let mut recording = start(config, observer)?;
+    let watcher: Box<dyn Watcher> = Box::new(account::Accountant::default());
+    let lookers = Lookers { observer, watcher: args.ring.is_none().then_some(watcher) };
+    let mut recording = start(config, lookers)?;
     // Everything that takes privilege is done, in this thread and in those it will start.
     recording.drop_privileges().map_err(|e| Failure::new(Exit::Internal, e))?;
     for remark in recording.remarks() {
@@ -215,15 +219,15 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
 }
 
 /// Starts in a thread of its own, so that a signal is heard while a runtime, or a disk, does not answer.
-fn start(config: Config, observer: Option<Observer>) -> Result<Recording, Failure> {
+fn start(config: Config, lookers: Lookers) -> Result<Recording, Failure> {
     /// Arming takes a fraction of this; what was begun is ended in order if it can be.
     const PATIENCE: Duration = Duration::from_millis(800);
     if matches!(config.target, Target::Command(_)) {
         // No runtime is asked, and a disk has a limit. With a first thread the C library takes signals of its own, which a
         // command would not inherit as our caller left them.
-        return Recorder::start_observed(config, observer).map_err(failure);
+        return Recorder::start_observed(config, lookers).map_err(failure);
     }
-    let worker = std::thread::spawn(move || Recorder::start_observed(config, observer));
+    let worker = std::thread::spawn(move || Recorder::start_observed(config, lookers));
     let mut told = None;
     while !worker.is_finished() {
         if signals::count() > 0 && told.get_or_insert_with(Instant::now).elapsed() > PATIENCE {

@@ -44,6 +44,7 @@ pub(crate) mod kind {
     pub(crate) const WINDOW: u16 = 9;
     pub(crate) const CONTAINERS: u16 = 16;
     pub(crate) const UNLEARNT: u16 = 17;
+    pub(crate) const ACCOUNT: u16 = 18;
     pub(crate) const EVENTS: u16 = 64;
 }
 

@@ -336,3 +336,12 @@ pub enum DumpReason {
     /// The recording ended.
     End,
 }
+
+/// What was worked out about the events of a trace while they were written, so that nobody has to read all of them again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Version of what it says; a reader that does not know it works everything out anew.
+    pub version: u32,
+    /// JSON, made of events as they were written.
+    pub json: String,
+}

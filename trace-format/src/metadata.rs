@@ -28,6 +28,8 @@ pub(crate) trait Told: Serialize {}
 /// Numbers, and names of ctrace's own.
 impl Told for crate::index::Index {}
 impl Told for [crate::schema::ColumnSchema] {}
+/// Made of events behind the gate: `TraceWriter::push_shown`.
+impl Told for crate::Account {}
 /// The gate is in front of the dictionaries: `TraceWriter::task`, `TraceWriter::object`.
 impl Told for [&crate::TaskDef] {}
 impl Told for [&crate::Object] {}

@@ -5,7 +5,7 @@ use crate::index::{Index, IndexEntry};
 use crate::layout::{self, KNOWN_REQUIRED, MAGIC, PREAMBLE_LEN, Preamble, SYNC, TRAILER_LEN, flag, kind};
 use crate::reader::{Damage, ReadError};
 use crate::source::{ChunkProblem, Source};
-use crate::{Header, Snapshot, Summary, Window, metadata};
+use crate::{Account, Header, Snapshot, Summary, Window, metadata};
 use serde::de::DeserializeOwned;
 use std::io;
 use std::path::Path;
@@ -14,6 +14,7 @@ use std::path::Path;
 pub(crate) struct Rest {
     pub(crate) snapshot: Option<Snapshot>,
     pub(crate) summary: Option<Summary>,
+    pub(crate) account: Option<Account>,
     pub(crate) window: Option<Window>,
     pub(crate) dictionaries: Dictionaries,
 }
@@ -166,6 +167,7 @@ impl Loader<'_> {
         let snapshot = self.metadata(entries, kind::SNAPSHOT, id)?;
         let window: Option<Window> = self.metadata(entries, kind::WINDOW, id)?;
         let summary = self.metadata(entries, kind::SUMMARY, id)?;
+        let account = self.metadata(entries, kind::ACCOUNT, id)?;
         let mut dictionaries = Dictionaries::new(self.source.len());
         let is_dictionary = |e: &&IndexEntry| matches!(e.kind, kind::STRINGS | kind::TASKS | kind::OBJECTS);
         let mut damaged = false;
@@ -205,7 +207,7 @@ impl Loader<'_> {
             let what = format!("{lost} dictionary entries are lost; events that refer to them are left out");
             self.damage.push(Damage { offset: 0, bytes: 0, what, lost: None });
         }
-        Ok(Rest { snapshot, summary, window, dictionaries })
+        Ok(Rest { snapshot, summary, account, window, dictionaries })
     }
 }
 
@@ -232,6 +234,7 @@ fn kind_name(kind: u16) -> &'static str {
         kind::WINDOW => "window chunk",
         kind::CONTAINERS => "list of containers",
         kind::UNLEARNT => "list of what was not learnt",
+        kind::ACCOUNT => "account",
         _ => "chunk",
     }
 }

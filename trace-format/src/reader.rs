@@ -7,8 +7,8 @@ use crate::merge::{Events, class_of};
 use crate::open::{Loader, Rest, check_preamble};
 use crate::source::{self, ChunkProblem, Source};
 use crate::{
-    Class, ClockAnchor, Container, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary, TaskDef,
-    TaskId, Window, outfile, scan,
+    Account, Class, ClockAnchor, Container, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary,
+    TaskDef, TaskId, Window, outfile, scan,
 };
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -203,6 +203,7 @@ pub struct Trace {
     containers: Vec<Container>,
     unlearnt: Vec<String>,
     summary: Option<Summary>,
+    account: Option<Account>,
     window: Option<Window>,
     state: State,
     damage: Vec<Damage>,
@@ -371,7 +372,8 @@ impl Trace {
                 if live { "Its recording has just begun: try again" } else { "Nothing in it can be read" };
             return Err(ReadError::HeaderDamaged { path: path.into(), damage, advice });
         };
-        let Rest { snapshot, summary, window, dictionaries } = loader.rest(&entries, id).map_err(io)?;
+        let Rest { snapshot, summary, account, window, dictionaries } =
+            loader.rest(&entries, id).map_err(io)?;
         let containers = loader.last_list(&entries, kind::CONTAINERS, id).map_err(io)?;
         let unlearnt = loader.last_list(&entries, kind::UNLEARNT, id).map_err(io)?;
         let mut damage = loader.damage;
@@ -405,6 +407,7 @@ impl Trace {
             containers,
             unlearnt,
             summary,
+            account,
             window,
             state,
             damage,
@@ -463,6 +466,10 @@ impl Trace {
     /// The recorder's summary, in a finished file.
     pub fn summary(&self) -> Option<&Summary> {
         self.summary.as_ref()
+    }
+    /// What the recorder worked out about the events while it wrote them, in a finished file that lacks nothing of it.
+    pub fn account(&self) -> Option<&Account> {
+        self.account.as_ref().filter(|_| self.damage.is_empty() && self.origin_ns == 0)
     }
     /// Of a trace that a flight recorder dumped: what part of the recording it is.
     pub fn window(&self) -> Option<&Window> {

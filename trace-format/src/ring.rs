@@ -425,9 +425,14 @@ impl TraceWriter {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn snapshot_at(&mut self, t_ns: u64, snapshot: &Snapshot) -> Result<(), WriteError> {
+    pub fn snapshot_at(
+        &mut self,
+        t_ns: u64,
+        snapshot: &Snapshot,
+        look: impl FnOnce(&Snapshot, &Self),
+    ) -> Result<(), WriteError> {
         match self.ring_mut() {
-            None => self.snapshot(snapshot),
+            None => self.snapshot_shown(snapshot, look),
             Some(ring) => {
                 ring.snapshots.push_back((t_ns, Vec::new()));
                 self.queue_snapshot(snapshot)

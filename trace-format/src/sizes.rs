@@ -101,6 +101,7 @@ fn chunk_name(number: u16, class: Option<Class>) -> String {
         kind::TASKS => "tasks",
         kind::OBJECTS => "objects",
         kind::SCHEMA => "schema",
+        kind::ACCOUNT => "account",
         _ => {
             return class
                 .map_or_else(|| format!("type {number}"), |class| format!("{} events", class.name()));

@@ -24,7 +24,8 @@ use crate::outfile::{OutFile, Taken};
 use crate::redact::{Gate, Policy};
 use crate::ring::Ring;
 use crate::{
-    Class, ClockAnchor, Container, Event, Header, Loss, LossCause, Snapshot, Summary, metadata, schema,
+    Account, Class, ClockAnchor, Container, Event, Header, Loss, LossCause, Snapshot, Summary, metadata,
+    schema,
 };
 use chunks::{CONTAINERS, ClassState, Dropped, LISTS, UNLEARNT};
 use output::Output;
@@ -173,6 +174,8 @@ pub struct TraceWriter {
     index_bytes: u64,
     entries_counted: usize,
     has_snapshot: bool,
+    /// What is worked out about the events, for the end.
+    account: Option<Account>,
     /// The encoded lists of [`chunks::LISTS`]; empty: there is none.
     lists: [Vec<u8>; LISTS.len()],
     /// Stored bytes of event chunks since the last keyframe.
@@ -331,6 +334,7 @@ impl TraceWriter {
             index_bytes: 0,
             entries_counted: 0,
             has_snapshot: false,
+            account: None,
             lists: Default::default(),
             since_keyframe: 0,
             trace_id: crc32c::crc32c(&encoded),
@@ -347,10 +351,23 @@ impl TraceWriter {
     /// # Errors
     /// When it cannot be written.
     pub fn snapshot(&mut self, snapshot: &Snapshot) -> Result<(), WriteError> {
+        self.snapshot_shown(snapshot, |_, _| {})
+    }
+
+    /// As [`Self::snapshot`], and shows it as it is written: redacted.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`].
+    pub fn snapshot_shown(
+        &mut self,
+        snapshot: &Snapshot,
+        look: impl FnOnce(&Snapshot, &Self),
+    ) -> Result<(), WriteError> {
         if self.has_snapshot {
             return Err(WriteError::Invalid { what: "snapshot", why: "the trace has one already" });
         }
         let snapshot = self.gate.snapshot(snapshot);
+        look(snapshot.get(), self);
         self.queue_metadata(kind::SNAPSHOT, "snapshot", &snapshot)?;
         self.has_snapshot = true;
         self.out.drain()
@@ -417,7 +434,16 @@ impl TraceWriter {
     /// [`TraceWriter::flush`] tries again. It is lost, and counted, with [`WriteError::Backlog`] and
     /// [`WriteError::TooLarge`].
     pub fn push(&mut self, event: &Event) -> Result<(), WriteError> {
+        self.push_shown(event, |_, _| {})
+    }
+
+    /// As [`Self::push`], and shows the event as it is written: redacted.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_shown(&mut self, event: &Event, look: impl FnOnce(&Event, &Self)) -> Result<(), WriteError> {
         let event = &*self.gate.event(event);
+        look(event, self);
         let class = event.class();
         let at = slot_of(class);
         self.last_ns = self.last_ns.max(event.end_ns());
@@ -548,6 +574,18 @@ impl TraceWriter {
         self.out.written()
     }
 
+    /// What was worked out about the events; [`Self::finish`] writes it.
+    ///
+    /// # Errors
+    /// When it is larger than 4 MiB.
+    pub fn account(&mut self, account: Account) -> Result<(), WriteError> {
+        if account.json.len() > MAX_DECODED {
+            return Err(WriteError::Invalid { what: "account", why: "it is larger than 4 MiB" });
+        }
+        self.account = Some(account);
+        Ok(())
+    }
+
     /// Flushes, writes the index, syncs, gives the file its name. What finds no room is cut off: see [`Finished::cut`].
     ///
     /// # Errors
@@ -585,6 +623,9 @@ impl TraceWriter {
         }
         // A second copy at the other end of the file.
         self.queue_header(flag::KEYFRAME);
+        if let Some(account) = self.account.take() {
+            self.queue_metadata(kind::ACCOUNT, "account", &account)?;
+        }
         let summary = self.gate.summary(summary);
         self.queue_metadata(kind::SUMMARY, "summary", &summary)?;
         let index_offset = self.out.end();

@@ -17,6 +17,8 @@ const MAX_ATTEMPTS: usize = 16_384;
 const MAX_ERRORS: usize = 8;
 /// A call of this length is kept apart: it is looked at for a change.
 const LONG_NS: u64 = 1_000_000;
+/// Latencies that are told.
+const LATENCIES: usize = 100;
 /// include/uapi/asm-generic/mman-common.h.
 const MAP_HUGETLB: u64 = 0x4_0000;
 
@@ -59,7 +61,13 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    pub(super) fn call(&mut self, seen: &Seen<'_>, place: Place, places: &Places, words: &impl Dictionary) {
+    pub(super) fn call(
+        &mut self,
+        seen: &Seen<'_>,
+        place: Place,
+        places: &Places,
+        words: &(impl Dictionary + ?Sized),
+    ) {
         let family = seen.call.row().family;
         let errno = seen.s.errno().map(|e| e as u16);
         // Their failures are timing, and nobody asks by place how long work or a lock was waited for.
@@ -93,9 +101,9 @@ impl Attempts {
         match errno {
             None => {
                 attempt.ok += 1;
-                attempt.durations.add(seen.s.t_ns, seen.s.duration_ns);
-                if seen.s.duration_ns >= LONG_NS {
-                    attempt.long.add(seen.s.t_ns, seen.s.duration_ns);
+                attempt.durations.add(seen.t_ns, seen.duration_ns);
+                if seen.duration_ns >= LONG_NS {
+                    attempt.long.add(seen.t_ns, seen.duration_ns);
                 }
             }
             Some(errno) => {
@@ -122,7 +130,7 @@ impl Attempts {
             .iter()
             .filter(|(_, attempt)| attempt.durations.count > 0)
             .map(|((role, call, place), attempt)| Latency {
-                call: call.name(),
+                call: call.name().to_owned(),
                 role: facts.people.role_name(*role).to_owned(),
                 object: Some(facts.places.name(*place)).filter(|n| !n.is_empty()).map(str::to_owned),
                 count: attempt.durations.count,
@@ -136,8 +144,9 @@ impl Attempts {
         all.sort_by(|x, y| {
             y.total_ns
                 .cmp(&x.total_ns)
-                .then_with(|| (x.call, &x.role, &x.object).cmp(&(y.call, &y.role, &y.object)))
+                .then_with(|| (&x.call, &x.role, &x.object).cmp(&(&y.call, &y.role, &y.object)))
         });
+        all.truncate(LATENCIES);
         all
     }
 
@@ -435,7 +444,11 @@ pub(super) fn figures_of(part: &[(u64, u64)], median_ns: u64) -> Figures {
 }
 
 /// The path that a call was given.
-pub(super) fn path(seen: &Seen<'_>, places: &mut Places, words: &impl Dictionary) -> Option<Place> {
+pub(super) fn path(
+    seen: &Seen<'_>,
+    places: &mut Places,
+    words: &(impl Dictionary + ?Sized),
+) -> Option<Place> {
     seen.s.details.iter().find_map(|detail| match detail {
         Detail::Str { value, .. } => Some(places.string(*value, words)),
         _ => None,

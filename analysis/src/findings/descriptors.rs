@@ -54,16 +54,17 @@ pub(super) struct Descriptors {
 }
 
 impl Descriptors {
-    pub(super) fn new(snapshot: &Snapshot) -> Self {
+    /// The limits of those who were there when recording began.
+    pub(super) fn snapshot(&mut self, snapshot: &Snapshot) {
         let limits = snapshot.processes.iter().filter_map(|p| {
             let limit =
                 p.limits.iter().find(|(name, _)| name.contains("open files") || name.contains("NOFILE"));
             limit.map(|(_, (soft, _))| (p.tgid.0, *soft))
         });
-        Self { tables: FxHashMap::default(), limits: limits.collect() }
+        self.limits.extend(limits);
     }
 
-    pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &impl Dictionary) {
+    pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
         let row = seen.call.row();
         let (made, second) = match row.makes {
             Makes::Result(_) if seen.call != Call::Fcntl => (Some(seen.s.ret), None),

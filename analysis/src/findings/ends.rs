@@ -84,7 +84,7 @@ fn base(path: &str) -> &str {
 }
 
 impl Ends {
-    pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &impl Dictionary) {
+    pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
         let family = seen.call.row().family;
         let about_files = matches!(family, Family::Open | Family::Exec | Family::Path);
         let errno = seen.s.errno().map(|e| e as u16);
@@ -135,7 +135,12 @@ impl Ends {
     }
 
     /// A signal was generated.
-    pub(super) fn signal(&mut self, signal: &Signal, people: &mut People, words: &impl Dictionary) {
+    pub(super) fn signal(
+        &mut self,
+        signal: &Signal,
+        people: &mut People,
+        words: &(impl Dictionary + ?Sized),
+    ) {
         // Those that end nobody by default: SIGCHLD, SIGCONT, SIGURG, SIGWINCH.
         if signal.delivered || matches!(signal.signo, 17 | 18 | 23 | 28) {
             return;

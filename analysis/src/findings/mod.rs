@@ -22,8 +22,8 @@ mod words;
 
 use ctrace_format::syscalls::{About, Call, Failing, failing_on};
 use ctrace_format::{
-    Container, Event, Filter, Header, Object, ObjectId, ReadError, Scope, Snapshot, StrId, TaskDef, TaskId,
-    Trace,
+    Container, Event, Filter, Header, Known, Object, ObjectId, ReadError, Scope, Snapshot, StrId, TaskDef,
+    TaskId, Tgid, Tid, Trace,
 };
 use serde::{Deserialize, Serialize};
 
@@ -257,10 +257,10 @@ impl Finding {
 }
 
 /// How long calls of one kind took.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// The call.
-    pub call: &'static str,
+    pub call: String,
     /// Who made it.
     pub role: String,
     /// On what: a path, an address.
@@ -280,7 +280,7 @@ pub struct Latency {
 }
 
 /// How a process ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exited {
     /// Its id.
     pub pid: u32,
@@ -297,35 +297,34 @@ pub struct Exited {
 }
 
 /// What a trace tells.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     /// What went wrong, the most telling first.
     pub findings: Vec<Finding>,
-    /// How long calls took, those that took most time in all first.
+    /// How long calls took, those that took most time in all first; the first hundred.
     pub latencies: Vec<Latency>,
     /// Processes that ended by a signal or with a status other than 0, in order of time; the first thousand.
     pub exits: Vec<Exited>,
 }
 
-/// The names that events refer to.
-pub trait Dictionary {
-    /// A string.
+/// The names that events refer to; what is not known is nameless.
+trait Dictionary {
     fn str(&self, id: StrId) -> &[u8];
-    /// A task.
     fn task(&self, id: TaskId) -> &TaskDef;
-    /// An object.
     fn object(&self, id: ObjectId) -> &Object;
 }
 
-impl Dictionary for Trace {
+impl<K: Known + ?Sized> Dictionary for K {
     fn str(&self, id: StrId) -> &[u8] {
-        Self::str(self, id)
+        self.string(id).unwrap_or_default()
     }
     fn task(&self, id: TaskId) -> &TaskDef {
-        Self::task(self, id)
+        const NOBODY: TaskDef = TaskDef { tid: Tid(0), tgid: Tgid(0), comm: StrId(u32::MAX), start_ns: 0 };
+        self.task_def(id).unwrap_or(&NOBODY)
     }
     fn object(&self, id: ObjectId) -> &Object {
-        Self::object(self, id)
+        const NOTHING: Object = Object::Anon { kind: StrId(u32::MAX), id: 0 };
+        self.object_def(id).unwrap_or(&NOTHING)
     }
 }
 
@@ -342,6 +341,7 @@ pub struct End<'a> {
 #[derive(Debug)]
 pub struct Watch {
     scope: Scope,
+    tick_ns: u64,
     people: people::People,
     places: places::Places,
     calls: calls::Calls,
@@ -358,15 +358,16 @@ pub struct Watch {
 
 impl Watch {
     /// Of a recording that begins.
-    pub fn new(header: &Header, snapshot: &Snapshot) -> Self {
+    pub fn new(header: &Header) -> Self {
         Self {
             scope: header.scope.clone(),
-            people: people::People::new(snapshot),
+            tick_ns: u64::from(header.tick_ns.max(1)),
+            people: people::People::default(),
             places: places::Places::default(),
             calls: calls::Calls::default(),
             attempts: attempts::Attempts::default(),
-            network: network::Network::new(snapshot),
-            descriptors: descriptors::Descriptors::new(snapshot),
+            network: network::Network::default(),
+            descriptors: descriptors::Descriptors::default(),
             machine: machine::Machine::new(header),
             waits: waits::Waits::default(),
             ends: ends::Ends::default(),
@@ -376,11 +377,25 @@ impl Watch {
         }
     }
 
+    /// Learns what was there when recording began. Comes before the events.
+    pub fn snapshot(&mut self, snapshot: &Snapshot) {
+        self.people.snapshot(snapshot);
+        self.network.snapshot(snapshot);
+        self.descriptors.snapshot(snapshot);
+    }
+
     /// Looks at an event.
-    pub fn event(&mut self, event: &Event, words: &impl Dictionary) {
-        self.last_ns = self.last_ns.max(event.end_ns());
+    pub fn event(&mut self, event: &Event, words: &(impl Known + ?Sized)) {
+        self.last_ns = self.last_ns.max(self.floor(event.end_ns()));
+        if let Event::Syscall(s) = event {
+            self.syscall(s, words);
+        } else {
+            self.rare(&self.floored(event), words);
+        }
+    }
+
+    fn rare(&mut self, event: &Event, words: &(impl Dictionary + ?Sized)) {
         match event {
-            Event::Syscall(s) => self.syscall(s, words),
             Event::Process(p) => self.process(p, words),
             Event::Connection(c) => self.network.connection(c, &mut self.people, &mut self.places, words),
             Event::Signal(s) => self.ends.signal(s, &mut self.people, words),
@@ -398,7 +413,31 @@ impl Watch {
         }
     }
 
-    fn syscall(&mut self, s: &ctrace_format::Syscall, words: &impl Dictionary) {
+    /// A time as the file keeps it: an account that is made while a trace is written is that of the trace.
+    fn floor(&self, ns: u64) -> u64 {
+        ns - ns % self.tick_ns
+    }
+
+    fn floored(&self, event: &Event) -> Event {
+        let mut event = event.clone();
+        match &mut event {
+            Event::Process(e) => e.t_ns = self.floor(e.t_ns),
+            Event::Connection(e) => e.t_ns = self.floor(e.t_ns),
+            Event::Signal(e) => e.t_ns = self.floor(e.t_ns),
+            Event::Resource(e) => e.t_ns = self.floor(e.t_ns),
+            Event::Dns(e) => (e.t_ns, e.duration_ns) = (self.floor(e.t_ns), self.floor(e.duration_ns)),
+            Event::Block(e) => (e.t_ns, e.duration_ns) = (self.floor(e.t_ns), self.floor(e.duration_ns)),
+            Event::Usage(e) => {
+                (e.t_ns, e.from_ns) = (self.floor(e.t_ns), self.floor(e.from_ns));
+                (e.cpu_ns, e.wait_ns) = (self.floor(e.cpu_ns), self.floor(e.wait_ns));
+            }
+            Event::Anchor(e) => e.t_ns = self.floor(e.t_ns),
+            _ => {}
+        }
+        event
+    }
+
+    fn syscall(&mut self, s: &ctrace_format::Syscall, words: &(impl Dictionary + ?Sized)) {
         if s.flags.contains(ctrace_format::SyscallFlags::ENGINE) {
             return;
         }
@@ -406,7 +445,9 @@ impl Watch {
         let actor = self.people.of(s.task, words);
         let process = &mut self.people.processes[actor.process.0 as usize];
         process.calls += 1;
-        let seen = Seen { s, call, actor, number: process.calls };
+        let number = process.calls;
+        let (t_ns, duration_ns) = (self.floor(s.t_ns), self.floor(s.duration_ns));
+        let seen = Seen { s, t_ns, duration_ns, call, actor, number };
         if s.flags.contains(ctrace_format::SyscallFlags::NO_EXIT) {
             self.waits.never_returned(&seen, &mut self.places, words);
             return;
@@ -420,7 +461,7 @@ impl Watch {
         }
     }
 
-    fn process(&mut self, p: &ctrace_format::Process, words: &impl Dictionary) {
+    fn process(&mut self, p: &ctrace_format::Process, words: &(impl Dictionary + ?Sized)) {
         use ctrace_format::ProcessKind as K;
         match &p.kind {
             K::Fork { child } => {
@@ -511,6 +552,9 @@ impl Watch {
 /// A call with what was worked out about it.
 struct Seen<'a> {
     s: &'a ctrace_format::Syscall,
+    /// Its times, as the file keeps them.
+    t_ns: u64,
+    duration_ns: u64,
     call: ctrace_format::syscalls::Call,
     actor: people::Actor,
     /// Its number among the calls of its process.
@@ -519,7 +563,12 @@ struct Seen<'a> {
 
 impl Seen<'_> {
     fn end_ns(&self) -> u64 {
-        self.s.t_ns.saturating_add(self.s.duration_ns)
+        self.t_ns.saturating_add(self.duration_ns)
+    }
+
+    fn event(&self) -> Event {
+        let (t_ns, duration_ns) = (self.t_ns, self.duration_ns);
+        Event::Syscall(ctrace_format::Syscall { t_ns, duration_ns, ..self.s.clone() })
     }
 }
 
@@ -538,12 +587,30 @@ impl Facts<'_> {
     }
 }
 
-/// What a trace tells.
+impl Account {
+    /// Version of what is kept with a trace: raised whenever the same events would give another account.
+    pub const VERSION: u32 = 1;
+
+    /// For the trace.
+    pub fn kept(&self) -> Option<ctrace_format::Account> {
+        let json = serde_json::to_string(self).ok()?;
+        Some(ctrace_format::Account { version: Self::VERSION, json })
+    }
+
+    /// The account that the recorder kept with a trace; `None`: there is none that this version can use.
+    pub fn of_recorder(trace: &Trace) -> Option<Self> {
+        let kept = trace.account().filter(|kept| kept.version == Self::VERSION)?;
+        serde_json::from_str(&kept.json).ok()
+    }
+}
+
+/// What a trace tells, worked out from its events.
 ///
 /// # Errors
 /// When nothing of it can be read, or it is denser than any recording.
 pub fn account(trace: &Trace) -> Result<Account, ReadError> {
-    let mut watch = Watch::new(trace.header(), trace.snapshot());
+    let mut watch = Watch::new(trace.header());
+    watch.snapshot(trace.snapshot());
     let mut read = false;
     let mut first_error = None;
     for event in trace.events(&Filter::default()) {

@@ -71,7 +71,7 @@ struct Name {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Network {
     connects: Connects,
     targets: FxHashMap<(RoleId, Place), Target>,
@@ -91,26 +91,15 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(snapshot: &Snapshot) -> Self {
+    /// Who listened when recording began.
+    pub(super) fn snapshot(&mut self, snapshot: &Snapshot) {
         let listening = snapshot.processes.iter().flat_map(|p| &p.fds).filter_map(|fd| match &fd.target {
             FdTarget::Socket { listening: Some(_), local: Some(SockAddr::Inet(local)), .. } => {
                 Some(local.port())
             }
             _ => None,
         });
-        Self {
-            connects: Connects::new(),
-            targets: FxHashMap::default(),
-            answers: FxHashMap::default(),
-            flows: FxHashMap::default(),
-            asking: FxHashMap::default(),
-            listening: listening.collect(),
-            clients: FxHashSet::default(),
-            names: FxHashMap::default(),
-            last_name: FxHashMap::default(),
-            called: FxHashMap::default(),
-            ip_of: FxHashMap::default(),
-        }
+        self.listening.extend(listening);
     }
 
     /// Whether a place stands for those who connected to us.
@@ -123,7 +112,7 @@ impl Network {
         &mut self,
         seen: &Seen<'_>,
         places: &mut Places,
-        words: &impl Dictionary,
+        words: &(impl Dictionary + ?Sized),
     ) -> Option<Place> {
         let family = seen.call.row().family;
         match family {
@@ -142,7 +131,7 @@ impl Network {
             Family::Readiness => {
                 // It waited and nothing came.
                 if seen.s.ret == 0
-                    && seen.s.duration_ns >= TIMEOUT_NS
+                    && seen.duration_ns >= TIMEOUT_NS
                     && let Some(cookie) = self.asking.get(&seen.actor.tid)
                     && let Some(flow) = self.flows.get_mut(cookie)
                 {
@@ -150,7 +139,7 @@ impl Network {
                 }
             }
             Family::Fd if seen.call == Call::Getsockopt => {
-                let event = Event::Syscall(seen.s.clone());
+                let event = seen.event();
                 if let Some(connected) =
                     self.connects.observe(&event, |o| places::cookie(Some(o), words).map(SockCookie))
                 {
@@ -168,13 +157,18 @@ impl Network {
         Some(places.of(seen, words))
     }
 
-    fn accepted(&mut self, seen: &Seen<'_>, places: &mut Places, words: &impl Dictionary) {
+    fn accepted(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
         let Some(cookie) = places::cookie(seen.s.object, words).filter(|_| seen.s.ret >= 0) else { return };
         let place = self.clients_of(seen, places, words);
         self.flow(cookie, Flow { place, client: false, sent_ns: None, timed_out: false });
     }
 
-    fn clients_of(&mut self, seen: &Seen<'_>, places: &mut Places, words: &impl Dictionary) -> Place {
+    fn clients_of(
+        &mut self,
+        seen: &Seen<'_>,
+        places: &mut Places,
+        words: &(impl Dictionary + ?Sized),
+    ) -> Place {
         let local = match seen.s.object.map(|o| words.object(o)) {
             Some(Object::Socket { local: Some(local), .. }) => words::address(local),
             _ => "a socket".to_owned(),
@@ -198,7 +192,7 @@ impl Network {
         cookie: u64,
         family: Family,
         places: &mut Places,
-        words: &impl Dictionary,
+        words: &(impl Dictionary + ?Sized),
     ) -> Place {
         if !self.flows.contains_key(&cookie) {
             let server = match seen.s.object.map(|o| words.object(o)) {
@@ -233,7 +227,7 @@ impl Network {
             Family::Receive if seen.s.ret == 0 => flow.sent_ns = None,
             Family::Receive if seen.s.errno() == Some(u32::from(attempts::EAGAIN)) => {
                 // SO_RCVTIMEO.
-                flow.timed_out |= seen.s.duration_ns >= TIMEOUT_NS;
+                flow.timed_out |= seen.duration_ns >= TIMEOUT_NS;
             }
             Family::Receive | Family::Send if seen.s.errno().is_some() => flow.sent_ns = None,
             Family::Close => {
@@ -251,8 +245,8 @@ impl Network {
         place
     }
 
-    fn attempt(&mut self, seen: &Seen<'_>, places: &mut Places, words: &impl Dictionary) {
-        let event = Event::Syscall(seen.s.clone());
+    fn attempt(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
+        let event = seen.event();
         let told = self.connects.observe(&event, |o| places::cookie(Some(o), words).map(SockCookie));
         // What a thread asked for last is what it connects to.
         let peer = seen.s.details.iter().find_map(|d| match d {
@@ -279,7 +273,7 @@ impl Network {
         change: &Connection,
         people: &mut People,
         places: &mut Places,
-        words: &impl Dictionary,
+        words: &(impl Dictionary + ?Sized),
     ) {
         let event = Event::Connection(change.clone());
         let told = self.connects.observe(&event, |o| places::cookie(Some(o), words).map(SockCookie));
@@ -331,7 +325,7 @@ impl Network {
         dns: &Dns,
         people: &mut People,
         places: &mut Places,
-        words: &impl Dictionary,
+        words: &(impl Dictionary + ?Sized),
     ) {
         let actor = people.of(dns.task, words);
         let (server, name) = (places.address(&dns.server), places.string(dns.name, words));

@@ -80,8 +80,8 @@ fn without_number(comm: &str) -> String {
 
 impl People {
     /// Those who were there when recording began.
-    pub(super) fn new(snapshot: &Snapshot) -> Self {
-        let mut people = Self::default();
+    pub(super) fn snapshot(&mut self, snapshot: &Snapshot) {
+        let people = self;
         for p in &snapshot.processes {
             let parent = people.last.get(&p.parent.0).copied();
             let comm = p.threads.first().map(|t| text(&t.comm)).unwrap_or_default();
@@ -90,7 +90,6 @@ impl People {
                 process.exe = (!p.exe.is_empty()).then(|| text(&p.exe));
             }
         }
-        people
     }
 
     fn born(&mut self, tgid: u32, parent: Option<ProcessId>, comm: String, start_ns: u64) -> ProcessId {
@@ -114,7 +113,13 @@ impl People {
     }
 
     /// A task forks a process.
-    pub(super) fn fork(&mut self, parent: TaskId, child: &TaskDef, words: &impl Dictionary, t_ns: u64) {
+    pub(super) fn fork(
+        &mut self,
+        parent: TaskId,
+        child: &TaskDef,
+        words: &(impl Dictionary + ?Sized),
+        t_ns: u64,
+    ) {
         let parent = self.of(parent, words).process;
         if child.tid.0 == child.tgid.0 && child.tgid.0 != self.process(parent).tgid {
             let comm = text(words.str(child.comm));
@@ -123,7 +128,7 @@ impl People {
     }
 
     /// A process executes a program.
-    pub(super) fn exec(&mut self, task: TaskId, path: StrId, words: &impl Dictionary) {
+    pub(super) fn exec(&mut self, task: TaskId, path: StrId, words: &(impl Dictionary + ?Sized)) {
         let process = self.of(task, words).process;
         let path = text(words.str(path));
         let process = &mut self.processes[process.0 as usize];
@@ -141,7 +146,7 @@ impl People {
     }
 
     /// The thread of a task.
-    pub(super) fn of(&mut self, task: TaskId, words: &impl Dictionary) -> Actor {
+    pub(super) fn of(&mut self, task: TaskId, words: &(impl Dictionary + ?Sized)) -> Actor {
         if let Some(Some(actor)) = self.actors.get(task.0 as usize) {
             return *actor;
         }
@@ -194,7 +199,7 @@ impl People {
     }
 
     /// A task is in a container.
-    pub(super) fn placed(&mut self, task: TaskId, container: u32, words: &impl Dictionary) {
+    pub(super) fn placed(&mut self, task: TaskId, container: u32, words: &(impl Dictionary + ?Sized)) {
         let process = self.of(task, words).process;
         self.processes[process.0 as usize].container.get_or_insert(container);
     }

@@ -73,7 +73,7 @@ impl Places {
         place
     }
 
-    pub(super) fn object(&mut self, id: ObjectId, words: &impl Dictionary) -> Place {
+    pub(super) fn object(&mut self, id: ObjectId, words: &(impl Dictionary + ?Sized)) -> Place {
         if let Some(place) = self.objects.get(&id) {
             return *place;
         }
@@ -85,7 +85,7 @@ impl Places {
         place
     }
 
-    pub(super) fn string(&mut self, id: StrId, words: &impl Dictionary) -> Place {
+    pub(super) fn string(&mut self, id: StrId, words: &(impl Dictionary + ?Sized)) -> Place {
         if let Some(place) = self.strings.get(&id) {
             return *place;
         }
@@ -97,7 +97,7 @@ impl Places {
     }
 
     /// What a call was about: the address or path that it was given, else what is behind its descriptor.
-    pub(super) fn of(&mut self, seen: &Seen<'_>, words: &impl Dictionary) -> Place {
+    pub(super) fn of(&mut self, seen: &Seen<'_>, words: &(impl Dictionary + ?Sized)) -> Place {
         for detail in &seen.s.details {
             match detail {
                 Detail::Addr { addr, .. } => return self.address(addr),
@@ -110,7 +110,7 @@ impl Places {
 }
 
 /// The cookie of a socket.
-pub(super) fn cookie(object: Option<ObjectId>, words: &impl Dictionary) -> Option<u64> {
+pub(super) fn cookie(object: Option<ObjectId>, words: &(impl Dictionary + ?Sized)) -> Option<u64> {
     match words.object(object?) {
         Object::Socket { cookie, .. } if cookie.0 != 0 => Some(cookie.0),
         _ => None,

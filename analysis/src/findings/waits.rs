@@ -107,8 +107,8 @@ fn lock_of(seen: &Seen<'_>, place: impl FnOnce() -> Place) -> Option<Lock> {
 }
 
 impl Waits {
-    pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &impl Dictionary) {
-        if !matches!(seen.call, Call::Futex | Call::Flock | Call::Fcntl) || seen.s.duration_ns == 0 {
+    pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
+        if !matches!(seen.call, Call::Futex | Call::Flock | Call::Fcntl) || seen.duration_ns == 0 {
             return;
         }
         let Some(lock) = lock_of(seen, || places.of(seen, words)) else { return };
@@ -117,18 +117,23 @@ impl Waits {
         }
         let contention = self.locks.entry(lock).or_default();
         if contention.waits.len() == 0 {
-            contention.first_ns = seen.s.t_ns;
+            contention.first_ns = seen.t_ns;
         }
         contention.last_ns = contention.last_ns.max(seen.end_ns());
         contention.role.get_or_insert(seen.actor.role);
         if contention.waiters.len() < 4096 {
             contention.waiters.insert(seen.actor.tid);
         }
-        contention.waits.add(seen.s.t_ns, seen.s.duration_ns);
+        contention.waits.add(seen.t_ns, seen.duration_ns);
     }
 
     /// A call had not returned when the recording, or its task, ended.
-    pub(super) fn never_returned(&mut self, seen: &Seen<'_>, places: &mut Places, words: &impl Dictionary) {
+    pub(super) fn never_returned(
+        &mut self,
+        seen: &Seen<'_>,
+        places: &mut Places,
+        words: &(impl Dictionary + ?Sized),
+    ) {
         if self.waiting.len() >= MAX_WAITING {
             return;
         }
@@ -150,7 +155,7 @@ impl Waits {
             call: seen.call,
             actor: seen.actor,
             place,
-            t_ns: seen.s.t_ns,
+            t_ns: seen.t_ns,
             end_ns: seen.end_ns(),
             always: seen.s.flags.contains(SyscallFlags::NO_ENTER),
             idle,

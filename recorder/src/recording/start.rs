@@ -11,7 +11,7 @@ use crate::command::Child;
 use crate::decode::Decoder;
 use crate::disk::{self, Disk};
 use crate::error::RecordError;
-use crate::flight::{self, Flight, Observer, RingConfig};
+use crate::flight::{self, Flight, Lookers, RingConfig};
 use crate::follow::{Follower, Live};
 use crate::host;
 use crate::load::{self, OBJECT, Programs, RingSizes};
@@ -56,14 +56,14 @@ impl Recorder {
     /// # Errors
     /// When the target is not there, the privilege or a kernel feature is missing, or the file cannot be created.
     pub fn start(config: Config) -> Result<Recording, RecordError> {
-        Self::start_observed(config, None)
+        Self::start_observed(config, Lookers::default())
     }
 
-    /// As [`Recorder::start`], with somebody who looks at every event.
+    /// As [`Recorder::start`], with those who look at every event.
     ///
     /// # Errors
     /// As [`Recorder::start`].
-    pub fn start_observed(config: Config, observer: Option<Observer>) -> Result<Recording, RecordError> {
+    pub fn start_observed(config: Config, mut lookers: Lookers) -> Result<Recording, RecordError> {
         // The cheap refusals first.
         target::check_namespace()?;
         let (scope, mut grouped) = resolve(&config)?;
@@ -139,6 +139,9 @@ impl Recorder {
             // The writer says what it did.
             redaction: String::new(),
         };
+        if let Some(watcher) = &mut lookers.watcher {
+            watcher.begin(&header);
+        }
         let mut names = [config.output.clone(), partial(&config.output)];
         let mut remarks = Vec::new();
         let writer = if let Some(ring) = &config.ring {
@@ -222,7 +225,7 @@ impl Recorder {
             flight: config
                 .ring
                 .map(|ring| Flight::new(ring, config.output.clone(), header, Arc::clone(&disk))),
-            observer,
+            lookers,
         };
         let live = grouped.as_ref().map(|g| Arc::new(Live::new(g.groups.clone())));
         let subject = live.clone().map_or(Subject::Processes, Subject::Groups);

@@ -91,6 +91,13 @@ pub(crate) struct Gated<T>(T);
 
 impl<T: serde::Serialize> crate::metadata::Told for Gated<T> {}
 
+impl<T> Gated<T> {
+    /// What came through.
+    pub(crate) const fn get(&self) -> &T {
+        &self.0
+    }
+}
+
 type Bytes = Box<[u8]>;
 
 /// Bytes that remembered pseudonyms may take.

@@ -160,7 +160,7 @@ fn a_dump_keeps_the_policy_and_the_pseudonyms_of_its_ring() {
             Container { number: 1, name: "canary-app".into(), labels: labels.into(), ..Default::default() };
         writer.containers(&[container]).unwrap();
         let process = ProcessSnapshot { tgid: Tgid(7), cwd: b"/srv/canary".to_vec(), ..Default::default() };
-        writer.snapshot_at(1, &Snapshot { processes: vec![process] }).unwrap();
+        writer.snapshot_at(1, &Snapshot { processes: vec![process] }, |_, _| {}).unwrap();
         let comm = writer.comm(b"canary-comm");
         let task = writer.task(&TaskDef { tid: Tid(7), tgid: Tgid(7), comm, start_ns: 0 });
         let server = SockAddr::Inet("10.11.12.13:53".parse().unwrap());

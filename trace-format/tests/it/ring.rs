@@ -242,7 +242,7 @@ proptest! {
                 }
                 Step::Snapshot => {
                     let processes = vec![ProcessSnapshot { tgid: Tgid(now_ns as u32), ..Default::default() }];
-                    writer.snapshot_at(now_ns, &Snapshot { processes }).unwrap();
+                    writer.snapshot_at(now_ns, &Snapshot { processes }, |_, _| {}).unwrap();
                 }
                 Step::Sweep => writer.sweep_now(&mut Nobody).unwrap(),
                 Step::Dump => {
@@ -267,7 +267,7 @@ fn the_snapshot_is_from_before_the_window_and_so_are_the_events_since() {
     for ms in 0..10_000 {
         if ms % 250 == 0 {
             let processes = vec![ProcessSnapshot { tgid: Tgid(ms as u32), ..Default::default() }];
-            writer.snapshot_at(ms * MS, &Snapshot { processes }).unwrap();
+            writer.snapshot_at(ms * MS, &Snapshot { processes }, |_, _| {}).unwrap();
         }
         let (event, _) = make(&mut writer, 0, 5, ms * MS);
         writer.push(&event).unwrap();
