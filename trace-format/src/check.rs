@@ -303,6 +303,10 @@ impl Remap for Ids<'_> {
         self.writer.host(self.trace.str(id))
     }
 
+    fn kernel_name(&mut self, id: StrId) -> StrId {
+        self.writer.kernel_name(self.trace.str(id))
+    }
+
     fn argv(&mut self, words: &mut Vec<StrId>) {
         *words = self.writer.argv(words.iter().map(|id| self.trace.str(*id).to_vec()).collect());
     }

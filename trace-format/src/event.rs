@@ -21,7 +21,7 @@ pub use network::{Connection, ConnectionKind, Dns, Socket, TcpState};
 pub use object::{Object, SockAddr};
 pub use request::{Block, BlockOp, Uring};
 pub use resource::{Metric, Resource};
-pub use task::{Ids, Process, ProcessKind, Signal, TaskDef, Usage};
+pub use task::{Ids, Process, ProcessKind, Signal, TaskDef, Usage, WaitKind};
 
 use serde::{Deserialize, Serialize};
 
@@ -231,7 +231,12 @@ impl Event {
                 earlier(&mut e.t_ns);
             }
             Self::Fidelity(e) => earlier(&mut e.t_ns),
-            Self::Process(e) => earlier(&mut e.t_ns),
+            Self::Process(e) => {
+                earlier(&mut e.t_ns);
+                if let ProcessKind::State { since_ns: Some(since_ns), .. } = &mut e.kind {
+                    *since_ns = since_ns.saturating_sub_unsigned(origin_ns);
+                }
+            }
             Self::Connection(e) => earlier(&mut e.t_ns),
             Self::Signal(e) => earlier(&mut e.t_ns),
             Self::Resource(e) => earlier(&mut e.t_ns),

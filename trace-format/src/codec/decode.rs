@@ -10,7 +10,7 @@ use crate::{
     Abi, Aggregate, Block, Class, ClockAnchor, Connection, ConnectionKind, DecodeError, Detail, Dns,
     EpollEntry, Event, Fidelity, Ids, Loss, Marker, Message, ObjectId, PassedFd, PollEntry, Process,
     ProcessKind, Resource, Signal, SockAddr, SockCookie, Socket, StrId, Syscall, SyscallFlags, Sysno, TaskId,
-    Tid, Uring, Usage,
+    Tid, Uring, Usage, WaitKind,
 };
 
 /// A shape of calls, parsed.
@@ -138,7 +138,8 @@ impl Decoder {
     }
 
     fn process(&mut self, row: &RowHead) -> Result<Option<Process>, DecodeError> {
-        let key = self.table.shape_key(row.shape).first().copied();
+        let mut key = self.table.shape_key(row.shape).iter().copied();
+        let (key, more) = (key.next(), key.next());
         let t_ns = self.ns(row.end);
         let table = &mut self.table;
         let kind = match key {
@@ -190,6 +191,24 @@ impl Decoder {
                 blocked_ns: table.pull(row, field::B)?.saturating_mul(self.tick_ns),
             },
             Some(16) => ProcessKind::Placed { container: from_u32(table.pull(row, field::A)?, |n| n)? },
+            Some(17) => {
+                let state = table.pull(row, field::A)?;
+                let state =
+                    u8::try_from(state).map_err(|_| DecodeError::Malformed("a state that is no letter"))?;
+                let wchan = from_u32(table.pull(row, field::B)?, StrId)?;
+                let known = from_bool(table.pull(row, field::C)?)?;
+                let ticks = unzigzag(table.pull(row, field::D)?);
+                let since_ns = known.then(|| ticks.saturating_mul(self.tick_ns as i64));
+                ProcessKind::State { state, wchan, since_ns }
+            }
+            Some(18) => {
+                let Some(what) = WaitKind::ALL.into_iter().find(|what| Some(*what as u8) == more) else {
+                    return Ok(None);
+                };
+                let holder = from_u32(table.pull(row, field::A)?, TaskId)?;
+                let object = from_u32(table.pull(row, field::B)?, StrId)?;
+                ProcessKind::WaitsFor { what, holder, object }
+            }
             _ => return Ok(None),
         };
         Ok(Some(Process { t_ns, task: from_u32(row.task, TaskId)?, kind }))

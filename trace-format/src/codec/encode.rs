@@ -298,6 +298,19 @@ impl Encoder {
             ProcessKind::Placed { container } => {
                 table.row(&[16], task, t, 0).put(field::A, (*container).into());
             }
+            ProcessKind::State { state, wchan, since_ns } => {
+                let since = since_ns.map(|ns| ns.div_euclid(self.tick_ns as i64));
+                let mut row = table.row(&[17], task, t, 0);
+                row.put(field::A, (*state).into());
+                row.put(field::B, wchan.0.into());
+                row.put(field::C, since.is_some().into());
+                row.put(field::D, zigzag(since.unwrap_or(0)));
+            }
+            ProcessKind::WaitsFor { what, holder, object } => {
+                let mut row = table.row(&[18, *what as u8], task, t, 0);
+                row.put(field::A, holder.0.into());
+                row.put(field::B, object.0.into());
+            }
         }
         Times { start: t, end: t }
     }

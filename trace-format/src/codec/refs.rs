@@ -41,6 +41,10 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
                     }
                     ProcessKind::Load { path } => known(Ref::Str(*path)),
                     ProcessKind::OomKill { by, .. } => by.is_none_or(|t| known(Ref::Task(t))),
+                    ProcessKind::State { wchan, .. } => known(Ref::Str(*wchan)),
+                    ProcessKind::WaitsFor { holder, object, .. } => {
+                        known(Ref::Task(*holder)) && known(Ref::Str(*object))
+                    }
                     ProcessKind::Exit { .. }
                     | ProcessKind::Placed { .. }
                     | ProcessKind::Identity { .. }
@@ -67,6 +71,8 @@ pub(crate) trait Remap {
     fn string(&mut self, id: StrId) -> StrId;
     /// The name of a host.
     fn host(&mut self, id: StrId) -> StrId;
+    /// A name that the kernel gives.
+    fn kernel_name(&mut self, id: StrId) -> StrId;
     /// The words of an argument vector.
     fn argv(&mut self, words: &mut Vec<StrId>);
     /// A task.
@@ -115,6 +121,11 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn Remap) {
                 }
                 ProcessKind::Load { path } => string(path, map),
                 ProcessKind::OomKill { by, .. } => by.iter_mut().for_each(|t| task(t, map)),
+                ProcessKind::State { wchan, .. } => *wchan = map.kernel_name(*wchan),
+                ProcessKind::WaitsFor { holder, object, .. } => {
+                    task(holder, map);
+                    string(object, map);
+                }
                 ProcessKind::Exit { .. }
                 | ProcessKind::Placed { .. }
                 | ProcessKind::Identity { .. }

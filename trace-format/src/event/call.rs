@@ -38,6 +38,8 @@ impl SyscallFlags {
     /// `t_ns` is then the time of the exit and the duration 0. The arguments are those in the registers at the exit,
     /// which the kernel preserves; what pointers point to is decoded unless the call may have changed it. Recordings
     /// made before [`Self::FILTERED`] was there have this for calls that a filter answered, too.
+    /// With [`Self::NO_EXIT`], neither was seen: the call lasts from `t_ns`, the start of the recording or when the task
+    /// came into it, to the end.
     pub const NO_ENTER: Self = Self(1);
     /// The entry was seen and the call never returned: still in flight at the end of the recording (the duration is
     /// the time until then), or ended by the death of its task. `ret` is meaningless.

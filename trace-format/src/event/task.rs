@@ -98,6 +98,63 @@ pub enum ProcessKind {
         /// [`crate::Container::number`].
         container: u32,
     },
+    /// What the task was doing when it was looked at: at the start, if it was there, and at the end. The call that it
+    /// was in is a call of the trace.
+    State {
+        /// The scheduler's letter, as in `/proc/TID/stat`: `S` sleeping, `D` not to be interrupted, `R` running, ….
+        state: u8,
+        /// The function of the kernel that it sleeps in; empty: none, or it was not told.
+        wchan: StrId,
+        /// Since when it has been so, relative to the start of the trace; negative: before it. `None`: not known.
+        since_ns: Option<i64>,
+    },
+    /// The task waits for something that another has, as it was at the end. A task may wait for several, and for
+    /// itself.
+    WaitsFor {
+        /// What it is.
+        what: WaitKind,
+        /// The task that has it, or of several in a process the one that made the process.
+        holder: TaskId,
+        /// Its name: of a lock, the path of the file or the address of the word; otherwise the object.
+        object: StrId,
+    },
+}
+
+/// What a task waits for that another has, see [`ProcessKind::WaitsFor`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum WaitKind {
+    /// A mutex whose owner is told by its memory.
+    Futex = 1,
+    /// `flock`.
+    Flock = 2,
+    /// A lock of a range of a file: POSIX, or of an open file description.
+    PosixLock = 3,
+    /// The other end of a pipe or FIFO.
+    Pipe = 4,
+    /// The other end of a connection.
+    Socket = 5,
+    /// The end of a child.
+    Child = 6,
+}
+
+impl WaitKind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Futex, Self::Flock, Self::PosixLock, Self::Pipe, Self::Socket, Self::Child];
+
+    /// Its name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Futex => "futex",
+            Self::Flock => "flock",
+            Self::PosixLock => "posix-lock",
+            Self::Pipe => "pipe",
+            Self::Socket => "socket",
+            Self::Child => "child",
+        }
+    }
 }
 
 impl ProcessKind {

@@ -97,7 +97,9 @@ impl Gate {
                 | ProcessKind::Capability { capability: _, granted: _, count: _, call: _ }
                 | ProcessKind::OomKill { by: _, rss_bytes: _ }
                 | ProcessKind::Fault { address: _, blocked_ns: _ }
-                | ProcessKind::Placed { container: _ } => Cow::Borrowed(event),
+                | ProcessKind::Placed { container: _ }
+                | ProcessKind::State { state: _, wchan: _, since_ns: _ }
+                | ProcessKind::WaitsFor { what: _, holder: _, object: _ } => Cow::Borrowed(event),
             },
             // Ids and numbers. A class that holds bytes of its own belongs above.
             Event::Syscall(_)

@@ -99,8 +99,12 @@ pub(crate) fn rounded(event: &Event, tick_ns: u32) -> Event {
         }
         Event::Process(e) => {
             floor(&mut e.t_ns);
-            if let ProcessKind::Fault { blocked_ns, .. } = &mut e.kind {
-                floor(blocked_ns);
+            match &mut e.kind {
+                ProcessKind::Fault { blocked_ns, .. } => floor(blocked_ns),
+                ProcessKind::State { since_ns: Some(since_ns), .. } => {
+                    *since_ns -= since_ns.rem_euclid(tick as i64);
+                }
+                _ => {}
             }
         }
         Event::Usage(e) => {
@@ -272,6 +276,10 @@ fn later_process_kind() -> impl Strategy<Value = ProcessKind> {
         ),
         (option::of(task()), number()).prop_map(|(by, rss_bytes)| ProcessKind::OomKill { by, rss_bytes }),
         (number(), time()).prop_map(|(address, blocked_ns)| ProcessKind::Fault { address, blocked_ns }),
+        (any::<u8>(), string(), option::of(-(1_i64 << 60)..1 << 60))
+            .prop_map(|(state, wchan, since_ns)| ProcessKind::State { state, wchan, since_ns }),
+        (prop::sample::select(WaitKind::ALL.to_vec()), task(), string())
+            .prop_map(|(what, holder, object)| ProcessKind::WaitsFor { what, holder, object }),
     ]
 }
 
@@ -518,6 +526,12 @@ pub(crate) fn describe(trace: &Trace, event: &Event) -> String {
                 ProcessKind::Load { path } => format!("load {}", string(path)),
                 ProcessKind::OomKill { by, rss_bytes } => {
                     format!("oom {:?} {rss_bytes}", by.map(|t| task(&t)))
+                }
+                ProcessKind::State { state, wchan, since_ns } => {
+                    format!("state {state} {} {since_ns:?}", string(wchan))
+                }
+                ProcessKind::WaitsFor { what, holder, object } => {
+                    format!("waits for {what:?} {} {}", task(holder), string(object))
                 }
                 other => format!("{other:?}"),
             };
