@@ -20,6 +20,8 @@ pub(crate) struct Stat {
     pub(crate) rss_pages: u64,
     /// When it began, clock ticks since boot.
     pub(crate) start_ticks: u64,
+    /// The CPU that it ran on last.
+    pub(crate) cpu: u32,
 }
 
 const PF_EXITING: u64 = 4;
@@ -53,6 +55,7 @@ pub(crate) fn parse_stat(text: &[u8]) -> Option<Stat> {
         threads: number(17),
         rss_pages: number(21),
         start_ticks: number(19),
+        cpu: number(36) as u32,
     })
 }
 

@@ -13,7 +13,9 @@ use crate::unix_diag;
 use crate::waits::{self, Wait, Waiting};
 use ctrace_abi::{Call, MAX_ITEMS, Op, Spec, abi, call_flag, op, progress, spec_flag, when};
 use ctrace_format::{FdTarget, Sysno, syscalls};
-use std::collections::BTreeMap;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a thread is doing.
 pub(crate) struct State {
@@ -58,8 +60,8 @@ const AT_ONCE: usize = 256;
 
 /// Looks at all threads, and at the calls that they are in. `step` is called often: it takes its time where there are many.
 pub(crate) fn take(threads: &[Thread], at_boottime_ns: u64, looker: &Looker, step: &dyn Fn()) -> States {
-    let clock = Clock::read();
     let mut states = Vec::with_capacity(threads.len());
+    let mut unswitched = Vec::new();
     let mut waiting = Vec::new();
     let mut peers = None;
     for threads in threads.chunks(AT_ONCE) {
@@ -69,7 +71,12 @@ pub(crate) fn take(threads: &[Thread], at_boottime_ns: u64, looker: &Looker, ste
         for thread in threads {
             let (about, called) = (seen.next(), seen.next());
             let known = |seen: Option<Seen>| seen.and_then(Seen::known).unwrap_or_default();
-            let Some(mut state) = state(thread, &known(about), clock.as_ref()) else { continue };
+            let Some((mut state, asleep)) = state(thread, &known(about)) else { continue };
+            unswitched.extend(asleep.map(|(cpu, last_ran_ns)| Unswitched {
+                index: states.len(),
+                cpu,
+                last_ran_ns,
+            }));
             // A thread that has made no call yet makes its first one now.
             let unseen = thread.busy == progress::UNSEEN && thread.fresh == 0;
             if let Some(under_way) = snapshot::under_way(&known(called)).filter(|_| unseen) {
@@ -89,6 +96,7 @@ pub(crate) fn take(threads: &[Thread], at_boottime_ns: u64, looker: &Looker, ste
             states.push(state);
         }
     }
+    since(&mut states, &unswitched);
     let scope: Vec<(u32, u32)> = states.iter().map(|state| (state.tgid, state.tid)).collect();
     let waits = waits::find(&waiting, &scope, looker, step);
     States { at_boottime_ns, threads: states, waits }
@@ -97,14 +105,20 @@ pub(crate) fn take(threads: &[Thread], at_boottime_ns: u64, looker: &Looker, ste
 /// States alone, of threads that may be in any call: how it was when the recording began.
 pub(crate) fn at_start(tids: &[(u32, u32)], at_boottime_ns: u64, looker: &Looker) -> States {
     let looks: Vec<Look> = tids.iter().map(|(tgid, tid)| Look::Thread { tgid: *tgid, tid: *tid }).collect();
-    let clock = Clock::read();
-    let seen = looker.look_at(&looks).into_iter();
-    let threads = tids.iter().zip(seen).filter_map(|((tgid, tid), seen)| {
+    let (mut states, mut unswitched) = (Vec::new(), Vec::new());
+    for ((tgid, tid), seen) in tids.iter().zip(looker.look_at(&looks)) {
         let call = Call { tgid: *tgid, tid: *tid, ..Call::default() };
         let thread = Thread { call, busy: progress::UNSEEN, fresh: 0, out_ns: 0, woken_ns: 0, on_ns: 0 };
-        state(&thread, &seen.known()?, clock.as_ref())
-    });
-    States { at_boottime_ns, threads: threads.collect(), waits: Vec::new() }
+        let Some((state, asleep)) = seen.known().and_then(|seen| state(&thread, &seen)) else { continue };
+        unswitched.extend(asleep.map(|(cpu, last_ran_ns)| Unswitched {
+            index: states.len(),
+            cpu,
+            last_ran_ns,
+        }));
+        states.push(state);
+    }
+    since(&mut states, &unswitched);
+    States { at_boottime_ns, threads: states, waits: Vec::new() }
 }
 
 fn looks(thread: &Thread) -> [Look; 2] {
@@ -112,8 +126,9 @@ fn looks(thread: &Thread) -> [Look; 2] {
     [Look::Thread { tgid, tid }, Look::Call { tgid, tid }]
 }
 
-/// From the answer to [`Look::Thread`]; `None`: it is gone.
-fn state(thread: &Thread, answer: &[u8], clock: Option<&Clock>) -> Option<State> {
+/// From the answer to [`Look::Thread`]; `None`: it is gone. With it, of a thread that was not switched while the recording
+/// went on, where and when it ran last.
+fn state(thread: &Thread, answer: &[u8]) -> Option<(State, Option<(u32, u64)>)> {
     let (tgid, tid) = (thread.call.tgid, thread.call.tid);
     let seen = look::Thread::read(answer)?;
     let stat = proc::parse_stat(seen.stat).filter(|stat| !stat.exiting)?;
@@ -123,35 +138,53 @@ fn state(thread: &Thread, answer: &[u8], clock: Option<&Clock>) -> Option<State>
     let wchan = if wchan == b"0" || letter == b'R' { Vec::new() } else { wchan };
     let asleep = letter != b'R';
     let since_ns = match (thread.out_ns, thread.woken_ns, thread.on_ns) {
-        // It was not switched while the recording went on.
-        (0, _, 0) if asleep => clock.and_then(|clock| clock.boottime_ns(seen.sched)),
         (0, _, on_ns) if !asleep && on_ns > 0 => Some(on_ns),
         (out_ns, 0, _) if asleep && out_ns > 0 => Some(out_ns),
         (out_ns, woken_ns, _) if !asleep && out_ns > 0 && woken_ns > 0 => Some(woken_ns),
         _ => None,
     };
-    Some(State { tid, tgid, letter, wchan, since_ns, entered: None })
+    let unswitched = asleep && thread.out_ns == 0 && thread.on_ns == 0;
+    let last_ran = last_ran_ns(seen.sched).filter(|_| unswitched).map(|ns| (stat.cpu, ns));
+    Some((State { tid, tgid, letter, wchan, since_ns, entered: None }, last_ran))
 }
 
-/// How far the scheduler's clock is behind `CLOCK_BOOTTIME`.
-struct Clock {
-    behind_ns: u64,
-    now_ns: u64,
+/// A thread that was not switched while the recording went on.
+struct Unswitched {
+    /// Which of the states it is.
+    index: usize,
+    /// Where it ran last, and when by the scheduler's clock of that CPU.
+    cpu: u32,
+    last_ran_ns: u64,
 }
 
-impl Clock {
-    /// By the last time that this thread was accounted for, which is now.
-    fn read() -> Option<Self> {
-        std::thread::yield_now();
-        let sched = std::fs::read("/proc/thread-self/sched").ok()?;
-        let now_ns = clock::boottime_ns();
-        Some(Self { behind_ns: now_ns.checked_sub(last_ran_ns(&sched)?)?, now_ns })
+/// Tells of such threads since when they sleep: nobody but the scheduler knows.
+fn since(states: &mut [State], unswitched: &[Unswitched]) {
+    let cpus: BTreeSet<u32> = unswitched.iter().map(|thread| thread.cpu).collect();
+    if cpus.is_empty() {
+        return;
     }
+    // A thread of its own may go where it likes.
+    let behind = std::thread::scope(|scope| {
+        let ask = || cpus.iter().filter_map(|cpu| Some((*cpu, behind_ns(*cpu)?))).collect();
+        scope.spawn(ask).join().unwrap_or_else(|_| BTreeMap::new())
+    });
+    for thread in unswitched {
+        let state = states.get_mut(thread.index);
+        if let (Some(state), Some(behind_ns)) = (state, behind.get(&thread.cpu)) {
+            state.since_ns = Some(thread.last_ran_ns + behind_ns);
+        }
+    }
+}
 
-    /// When a thread ran last. The clock is one of each CPU, so that this is about when.
-    fn boottime_ns(&self, sched: &[u8]) -> Option<u64> {
-        Some((last_ran_ns(sched)? + self.behind_ns).min(self.now_ns))
-    }
+/// How far a CPU's clock of the scheduler, which does not count interrupts, is behind `CLOCK_BOOTTIME`: by the time at
+/// which this thread was accounted for last, there and just now.
+fn behind_ns(cpu: u32) -> Option<u64> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu as usize).ok()?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).ok()?;
+    std::thread::yield_now();
+    let sched = std::fs::read("/proc/thread-self/sched").ok()?;
+    clock::boottime_ns().checked_sub(last_ran_ns(&sched)?)
 }
 
 /// `se.exec_start` in `/proc/TID/sched`, milliseconds with six decimals. 0 after a migration: not known.
