@@ -101,6 +101,19 @@ pub(crate) const fn exit_signal(status: u32) -> Option<u32> {
     }
 }
 
+/// What the scheduler's letter of a task says.
+pub(crate) const fn task_state(letter: u8) -> &'static str {
+    match letter {
+        b'R' => "running",
+        b'S' => "sleeping",
+        b'D' => "in uninterruptible sleep",
+        b'T' => "stopped",
+        b't' => "stopped by a tracer",
+        b'I' => "idle",
+        _ => "in an unknown state",
+    }
+}
+
 /// An exit status as wait(2) packs it.
 pub(crate) fn wait_status(status: u32) -> String {
     match status & 0x7f {

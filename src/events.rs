@@ -190,9 +190,10 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         }
     }
     let quiet = args.class.is_empty() && !args.json;
-    // Connections, losses and counts are read even when they are not shown: they name sockets, and warn.
+    // Connections, states of tasks, losses and counts are read even when they are not shown: they name sockets, tell where
+    // a call hangs, and warn.
     let mut read = classes.clone();
-    for needed in [Class::Connection, Class::Loss, Class::Aggregate] {
+    for needed in [Class::Connection, Class::Process, Class::Loss, Class::Aggregate] {
         if !read.contains(&needed) {
             read.push(needed);
         }

@@ -9,9 +9,10 @@ use crate::output::{Paint, Style};
 use crate::units;
 use ctrace_format::{
     Aggregate, Connection, ConnectionKind, Event, FidelityLevel, Metric, Process, ProcessKind, Resource,
-    Signal, Syscall, SyscallFlags, TaskId, TcpState, Trace, syscalls,
+    Signal, StrId, Syscall, SyscallFlags, TaskId, TcpState, Trace, syscalls,
 };
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 /// Shows the events of one trace, in order: it learns from each.
@@ -19,8 +20,16 @@ pub(crate) struct Show<'a> {
     trace: &'a Trace,
     ends: Ends,
     closing: timeline::Closing,
+    /// What tasks did when they were last looked at.
+    states: HashMap<TaskId, Sleep>,
     containers: Containers<'a>,
     paint: Paint,
+}
+
+/// A task's state.
+struct Sleep {
+    wchan: StrId,
+    since_ns: Option<i64>,
 }
 
 impl<'a> Show<'a> {
@@ -29,6 +38,7 @@ impl<'a> Show<'a> {
             trace,
             ends: Ends::default(),
             closing: timeline::Closing::default(),
+            states: HashMap::new(),
             containers: Containers::read(trace),
             paint,
         }
@@ -45,8 +55,12 @@ impl<'a> Show<'a> {
         Some(self.containers.name(number).unwrap_or_else(|| format!("container {number}")))
     }
 
-    /// Must see every connection event, shown or not.
+    /// Must see every event of connections and processes, shown or not.
     pub(crate) fn learn(&mut self, event: &Event) {
+        if let Event::Process(Process { task, kind: ProcessKind::State { wchan, since_ns, .. }, .. }) = event
+        {
+            self.states.insert(*task, Sleep { wchan: *wchan, since_ns: *since_ns });
+        }
         if let Event::Connection(e) = event {
             self.ends.learn(e.cookie, &e.local, &e.peer);
             self.closing.learn(e.cookie, &e.kind);
@@ -122,6 +136,12 @@ impl<'a> Show<'a> {
         })
     }
 
+    /// Where in the kernel a task sleeps.
+    fn asleep(&self, task: TaskId) -> Option<String> {
+        let wchan = plain(self.trace.str(self.states.get(&task)?.wchan));
+        (!wchan.is_empty()).then(|| format!(" in {wchan}"))
+    }
+
     fn syscall_line(&self, event: &Syscall) -> String {
         let call = self.call(event);
         let mut name = decode::abi_mark(event.sysno.abi, self.trace.header().abi).to_owned();
@@ -131,8 +151,9 @@ impl<'a> Show<'a> {
             name.push_str(call.name);
         }
         let unseen = event.flags.contains(SyscallFlags::NO_ENTER);
+        let unfinished = event.flags.contains(SyscallFlags::NO_EXIT);
         let filtered = event.flags.contains(SyscallFlags::FILTERED);
-        let inner = if unseen && event.args_mask == 0 {
+        let inner = if unseen && !unfinished && event.args_mask == 0 {
             "<entered before the recording>".to_owned()
         } else {
             let args: Vec<String> = call.args().iter().map(|(_, a)| a.text()).collect();
@@ -145,8 +166,9 @@ impl<'a> Show<'a> {
         let mut notes = String::new();
         for (yes, note) in [
             (created, " (created)"),
-            (unseen && event.args_mask != 0, " <entry not seen>"),
-            (event.flags.contains(SyscallFlags::NO_EXIT), " <unfinished>"),
+            (unseen && !unfinished && event.args_mask != 0, " <entry not seen>"),
+            (unfinished && !unseen, " <unfinished>"),
+            (unfinished && unseen, " <unfinished, since before the recording>"),
             (event.flags.contains(SyscallFlags::INJECTED), " (INJECTED)"),
             (event.flags.contains(SyscallFlags::EMULATED), " (emulated)"),
             (filtered && !event.flags.contains(SyscallFlags::EMULATED), " (answered by a filter)"),
@@ -155,6 +177,9 @@ impl<'a> Show<'a> {
             if yes {
                 notes.push_str(note);
             }
+        }
+        if unfinished {
+            notes.push_str(&self.asleep(event.task).unwrap_or_default());
         }
         let duration = if unseen || filtered {
             String::new()
@@ -475,6 +500,9 @@ impl<'a> Show<'a> {
         );
         if !flags.is_empty() {
             extend(&mut object, json!({"flags": flags}));
+        }
+        if unfinished && let Some(sleep) = self.states.get(&event.task) {
+            extend(&mut object, json!({"wchan": self.text(sleep.wchan), "since_ns": sleep.since_ns}));
         }
         if let Some(local) = call.local() {
             extend(&mut object, json!({"local": local}));

@@ -125,6 +125,11 @@ impl Arch {
         syscalls::number(self.native, name).map_or(u32::MAX, |s| s.nr)
     }
 
+    /// A number of x32 without the bit that says so.
+    pub(crate) fn without_x32(&self, nr: u32) -> Option<u32> {
+        (nr & self.x32_bit != 0).then_some(nr & !self.x32_bit)
+    }
+
     /// The table of a recorded call.
     pub(crate) fn table(&self, how: u8) -> Abi {
         match how {

@@ -8,12 +8,13 @@ mod connections;
 mod dns;
 mod life;
 mod programs;
+mod states;
 mod timeline;
 
 use crate::meaning::Meanings;
 use crate::objects::Objects;
 use crate::target::Member;
-use ctrace_abi::{Creds, FileObject, SockObject, UNNAMED_GROUP, WINDOW_NS, kind};
+use ctrace_abi::{Creds, FileObject, Join, SockObject, UNNAMED_GROUP, WINDOW_NS, kind};
 use ctrace_format::{
     Detail, Event, Holder, Process, ProcessKind, Ref, StrId, TaskDef, TaskId, Tgid, Tid, TraceWriter,
 };
@@ -43,6 +44,8 @@ pub(crate) struct Decoder {
     tasks: FxHashMap<u32, Task>,
     /// What was copied at the entry of the call that a thread is in, where that was much.
     entry: FxHashMap<u32, Vec<u8>>,
+    /// When threads moved into the scope, where they did.
+    joined: FxHashMap<u32, u64>,
     /// The kernel's name of the program that a thread's call has begun.
     executed: FxHashMap<u32, Box<[u8]>>,
     objects: Objects,
@@ -113,6 +116,7 @@ impl Decoder {
             stop_ns: u64::MAX,
             tasks: FxHashMap::default(),
             entry: FxHashMap::default(),
+            joined: FxHashMap::default(),
             executed: FxHashMap::default(),
             objects: Objects::default(),
             meanings: Meanings::new(),
@@ -308,7 +312,12 @@ impl Decoder {
             Some(&kind::SOCK) => self.socket(w, record),
             Some(&kind::TCP) => self.tcp(w, record, push),
             Some(&kind::SIGNAL) => self.signal(w, record, push),
-            Some(&(kind::JOIN | kind::LEAVE)) => self.join(w, record),
+            Some(&(kind::JOIN | kind::LEAVE)) => {
+                if let Some(Join { kind: kind::JOIN, tid, t_ns, .. }) = crate::raw::read(record) {
+                    self.joined.insert(tid, self.rel(t_ns));
+                }
+                self.join(w, record)
+            }
             Some(&kind::USAGE) => self.usage(w, record, push),
             Some(&kind::FAULT) => self.fault(w, record, push),
             Some(&kind::OOM) => self.oom(w, record, push),
@@ -355,7 +364,7 @@ pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
     use crate::raw::Record;
-    use ctrace_abi::{AggregateKey, AggregateRecord, BUCKETS, Call, Exit, Join, WINDOW_NS};
+    use ctrace_abi::{AggregateKey, AggregateRecord, BUCKETS, Call, Exit, WINDOW_NS};
     use ctrace_format::{Abi, Header, Host, Scope, Sink, SyscallFlags};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};

@@ -12,10 +12,11 @@ use crate::pipeline::{Message, Push, Shared, Written};
 use crate::raw;
 use crate::recording::partial;
 use crate::snapshot;
-use ctrace_abi::{Call, Slot, kind};
+use crate::states::States;
+use ctrace_abi::{Call, Slot, call_flag, kind};
 use ctrace_format::{
-    Account, Class, Dump, DumpReason, Event, Finished, Header, Known, Loss, LossCause, Marker, Snapshot,
-    Summary, WriteError,
+    Account, Class, Dump, DumpReason, Event, Finished, Header, Known, Loss, LossCause, Marker, Process,
+    ProcessKind, Snapshot, Summary, WriteError,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -126,9 +127,9 @@ pub(crate) struct Flight {
     files: Arc<Files>,
     /// When a dump is due (`CLOCK_BOOTTIME`), and why.
     asked: Vec<(u64, DumpReason)>,
-    /// The calls that were in flight at this time (`CLOCK_BOOTTIME`), for the dump that is taken when all that ended
-    /// before it is there.
-    unfinished: Option<(Vec<Copied>, u64)>,
+    /// The calls that were in flight at a time, and what threads were doing then, for the dump that is taken when all
+    /// that ended before it is there.
+    unfinished: Option<(Vec<Copied>, Box<States>)>,
     /// The calls in flight were asked for.
     waits: bool,
     writing: Option<JoinHandle<()>>,
@@ -175,18 +176,18 @@ impl Flight {
     }
 
     /// The calls that were in flight at a time.
-    pub(crate) fn set_in_flight(&mut self, in_flight: Vec<Copied>, at_boottime_ns: u64) {
-        self.unfinished = Some((in_flight, at_boottime_ns));
+    pub(crate) fn set_in_flight(&mut self, in_flight: Vec<Copied>, states: Box<States>) {
+        self.unfinished = Some((in_flight, states));
     }
 
     /// When a dump is to be taken, if all that ended before `watermark` is enough for it.
     pub(crate) fn dumps_at(&self, watermark: u64) -> Option<u64> {
-        self.unfinished.as_ref().map(|(_, at)| *at).filter(|at| *at <= watermark)
+        self.unfinished.as_ref().map(|(_, states)| states.at_boottime_ns).filter(|at| *at <= watermark)
     }
 
     /// A call has returned after all: it was looked at just before.
     pub(crate) fn returned(&mut self, record: &[u8]) {
-        let Some((in_flight, _)) = &mut self.unfinished else { return };
+        let Some((in_flight, states)) = &mut self.unfinished else { return };
         let call = match record.first() {
             Some(&kind::CALL) => raw::read::<Call>(record),
             Some(&kind::SHORT) => raw::long(record).map(|(call, _)| call),
@@ -194,6 +195,11 @@ impl Flight {
         };
         if let Some(call) = call {
             in_flight.retain(|(slot, _)| (slot.call.tid, slot.call.t_ns) != (call.tid, call.t_ns));
+            if call.flags & call_flag::NO_ENTER != 0 {
+                for state in states.threads.iter_mut().filter(|state| state.tid == call.tid) {
+                    state.entered = None;
+                }
+            }
         }
     }
 
@@ -301,7 +307,8 @@ impl crate::pipeline::Writing {
     pub(crate) fn dump(&mut self, push: &mut Push<'_>) {
         let Some(flight) = &mut self.flight else { return };
         flight.waits = false;
-        let Some((in_flight, at_boottime_ns)) = flight.unfinished.take() else { return };
+        let Some((in_flight, states)) = flight.unfinished.take() else { return };
+        let at_boottime_ns = states.at_boottime_ns;
         let Some(reason) = flight.take_due(at_boottime_ns) else { return };
         self.tell_malformed(push, at_boottime_ns);
         let mut more = Vec::new();
@@ -310,6 +317,10 @@ impl crate::pipeline::Writing {
             Event::Syscall(_) => more.push(event.clone()),
             // This stays true.
             event => push.push(writer, event),
+        });
+        self.decoder.states_now(writer, &states, &mut |writer, event| match event {
+            Event::Process(Process { kind: ProcessKind::Placed { .. }, .. }) => push.push(writer, event),
+            event => more.push(event.clone()),
         });
         let to_ns = self.since_start(at_boottime_ns);
         match self.writer.settle(to_ns) {

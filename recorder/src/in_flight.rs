@@ -23,39 +23,42 @@ pub(crate) fn copied(slots: Vec<Slot>, looker: &Looker) -> Vec<(Slot, Vec<u8>)> 
 }
 
 /// Where the descriptors of a `poll` are.
-fn look(call: &Call) -> Option<Look> {
+pub(crate) fn look(call: &Call) -> Option<Look> {
     let is = |name| call.nr == HOST.number(name);
     let len = (call.args[1] as usize).min(MAX_ITEMS) as u32 * 8;
     let polls = call.abi == abi::NATIVE && (is("poll") || is("ppoll")) && len > 0;
     polls.then_some(Look::Memory { tid: call.tid, base: call.args[0], len })
 }
 
-fn descriptors(call: &Call, seen: Seen) -> Vec<u8> {
+pub(crate) fn descriptors(call: &Call, seen: Seen) -> Vec<u8> {
     let asked = call.args[1] as usize;
     let mut data = match seen {
         Seen::Is(data) => data,
         Seen::Nothing => return Vec::new(),
-        Seen::Unanswered => return item(op::POLL, UNREAD, &[]),
+        Seen::Unanswered => return item(op::POLL, 0, UNREAD, EXIT, &[]),
     };
     // What an earlier call answered is no answer to this one.
     for entry in data.chunks_exact_mut(8) {
         entry[6..8].fill(0);
     }
-    item(op::POLL, if asked > MAX_ITEMS { CUT } else { 0 }, &data)
+    item(op::POLL, 0, if asked > MAX_ITEMS { CUT } else { 0 }, EXIT, &data)
 }
 
 /// [`Tlv::fault`]: there is more than was copied; nothing could be copied.
-const CUT: u16 = 1;
-const UNREAD: u16 = 2;
+pub(crate) const CUT: u16 = 1;
+pub(crate) const UNREAD: u16 = 2;
+/// [`Tlv::aux`]: it was copied at the exit of the call, as the kernel half does.
+const EXIT: u16 = 1;
 
-/// An item of the first argument.
-fn item(op: u8, fault: u16, data: &[u8]) -> Vec<u8> {
-    let head = Tlv { op, arg: 0, len: data.len() as u16, fault, aux: 1 };
+/// An item of a tail.
+pub(crate) fn item(op: u8, arg: u8, fault: u16, aux: u16, data: &[u8]) -> Vec<u8> {
+    let head = Tlv { op, arg, len: data.len() as u16, fault, aux };
     let mut out = vec![head.op, head.arg];
     out.extend(head.len.to_ne_bytes());
     out.extend(head.fault.to_ne_bytes());
     out.extend(head.aux.to_ne_bytes());
     out.extend_from_slice(data);
+    out.resize(out.len().next_multiple_of(8), 0);
     out
 }
 

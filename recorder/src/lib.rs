@@ -49,10 +49,12 @@ mod sample;
 mod snapshot;
 mod sockets;
 mod specs;
+mod states;
 mod table;
 mod target;
 mod unix_diag;
 pub mod verifier;
+mod waits;
 
 pub use error::RecordError;
 pub use flight::{Dumped, Lookers, Note, Noticed, Observer, Request, RingConfig, Watcher};

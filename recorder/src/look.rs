@@ -23,6 +23,7 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::io::{self, IoSliceMut, Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -55,6 +56,12 @@ pub(crate) enum Look {
     Socket { tgid: u32, fd: u32 },
     /// Memory of a thread: all of it or nothing.
     Memory { tid: u32, base: u64, len: u32 },
+    /// The contents of `stat`, `wchan` and `sched` in `/proc/TGID/task/TID`: [`Thread`].
+    Thread { tgid: u32, tid: u32 },
+    /// The name of what is behind a descriptor.
+    Name { tgid: u32, fd: u32 },
+    /// The names of what is behind all descriptors: [`names`].
+    Names { tgid: u32 },
 }
 
 /// What a look may hang in.
@@ -104,6 +111,35 @@ impl File {
     }
 }
 
+/// What `/proc` says of a thread.
+pub(crate) struct Thread<'a> {
+    pub(crate) stat: &'a [u8],
+    pub(crate) wchan: &'a [u8],
+    pub(crate) sched: &'a [u8],
+}
+
+impl<'a> Thread<'a> {
+    /// From the answer to [`Look::Thread`].
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let [stat, wchan] = words(bytes)?;
+        let (stat, rest) = bytes.get(16..)?.split_at_checked(stat as usize)?;
+        let (wchan, sched) = rest.split_at_checked(wchan as usize)?;
+        Some(Self { stat, wchan, sched })
+    }
+}
+
+/// Descriptors and names, from the answer to [`Look::Names`].
+pub(crate) fn names(mut bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
+    let mut names = Vec::new();
+    while let Some([fd, len]) = words(bytes)
+        && let Some(name) = bytes.get(16..).and_then(|rest| rest.get(..len as usize))
+    {
+        names.push((fd as u32, name.to_vec()));
+        bytes = &bytes[16 + name.len()..];
+    }
+    names
+}
+
 /// The first words of an answer.
 pub(crate) fn words<const N: usize>(bytes: &[u8]) -> Option<[u64; N]> {
     let mut words = [0; N];
@@ -128,6 +164,9 @@ impl Look {
             Self::File { tgid, fd, mount } => [5, tgid as u64, fd as u64, mount],
             Self::Socket { tgid, fd } => [6, tgid as u64, fd as u64, 0],
             Self::Memory { tid, base, len } => [7, tid as u64, base, len as u64],
+            Self::Thread { tgid, tid } => [8, tgid as u64, tid as u64, 0],
+            Self::Name { tgid, fd } => [9, tgid as u64, fd as u64, 0],
+            Self::Names { tgid } => [10, tgid as u64, 0, 0],
         }
     }
 
@@ -143,6 +182,9 @@ impl Look {
             5 => Self::File { tgid, fd, mount: c },
             6 => Self::Socket { tgid, fd },
             7 => Self::Memory { tid: tgid, base: b, len: c as u32 },
+            8 => Self::Thread { tgid, tid: b as u32 },
+            9 => Self::Name { tgid, fd },
+            10 => Self::Names { tgid },
             _ => return None,
         })
     }
@@ -152,9 +194,13 @@ impl Look {
             Self::Arguments { tgid }
             | Self::Mappings { tgid }
             | Self::Io { tgid }
+            | Self::Thread { tgid, .. }
+            | Self::Names { tgid }
             | Self::Call { tgid, .. } => Place::Process(tgid),
             Self::Memory { tid, .. } => Place::Process(tid),
-            Self::Descriptor { tgid, fd } | Self::Socket { tgid, fd } => Place::Descriptor(tgid, fd),
+            Self::Descriptor { tgid, fd } | Self::Socket { tgid, fd } | Self::Name { tgid, fd } => {
+                Place::Descriptor(tgid, fd)
+            }
             Self::File { mount, .. } => Place::Mount(mount),
         }
     }
@@ -170,8 +216,41 @@ impl Look {
             Self::File { tgid, fd, .. } => stat(&format!("/proc/{tgid}/fd/{fd}\0")),
             Self::Socket { tgid, fd } => sockets::ask(tgid, fd),
             Self::Memory { tid, base, len } => memory(tid, base, len),
+            Self::Thread { tgid, tid } => thread(&format!("/proc/{tgid}/task/{tid}")),
+            Self::Name { tgid, fd } => name(&format!("/proc/{tgid}/fd/{fd}")),
+            Self::Names { tgid } => all_names(tgid),
         }
     }
+}
+
+fn thread(folder: &str) -> io::Result<Vec<u8>> {
+    let stat = contents(&format!("{folder}/stat"))?;
+    // Kernels are built without these, or keep them to themselves.
+    let wchan = contents(&format!("{folder}/wchan")).unwrap_or_default();
+    let sched = contents(&format!("{folder}/sched")).unwrap_or_default();
+    let lengths = [stat.len() as u64, wchan.len() as u64];
+    let lengths = lengths.iter().flat_map(|len| len.to_ne_bytes());
+    Ok(lengths.chain(stat).chain(wchan).chain(sched).collect())
+}
+
+fn name(path: &str) -> io::Result<Vec<u8>> {
+    Ok(std::fs::read_link(path)?.into_os_string().into_vec())
+}
+
+fn all_names(tgid: u32) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{tgid}/fd"))? {
+        let Some(fd) = entry?.file_name().to_str().and_then(|fd| fd.parse::<u64>().ok()) else { continue };
+        // It may have been closed in between.
+        let Ok(name) = name(&format!("/proc/{tgid}/fd/{fd}")) else { continue };
+        if all.len() + name.len() + 16 > MAX_ANSWER {
+            break;
+        }
+        all.extend_from_slice(&fd.to_ne_bytes());
+        all.extend_from_slice(&(name.len() as u64).to_ne_bytes());
+        all.extend_from_slice(&name);
+    }
+    Ok(all)
 }
 
 fn contents(path: &str) -> io::Result<Vec<u8>> {
@@ -327,10 +406,13 @@ mod tests {
             Look::File { tgid: 8, fd: 9, mount: 10 },
             Look::Socket { tgid: 11, fd: 12 },
             Look::Memory { tid: 13, base: u64::MAX, len: u32::MAX },
+            Look::Thread { tgid: 14, tid: 15 },
+            Look::Name { tgid: 16, fd: 17 },
+            Look::Names { tgid: 18 },
         ] {
             assert_eq!(Look::of_numbers(look.numbers()), Some(look));
         }
-        assert_eq!(Look::of_numbers([8, 0, 0, 0]), None);
+        assert_eq!(Look::of_numbers([11, 0, 0, 0]), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! latest description of an address is the one that counts.
 
 use ctrace_abi::{FileObject, SockObject, Tuple};
-use ctrace_format::{Object, ObjectId, Ref, SockAddr, SockCookie, StrId, TraceWriter};
+use ctrace_format::{FdTarget, Object, ObjectId, Ref, SockAddr, SockCookie, StrId, TraceWriter};
 use rustc_hash::FxHashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -174,6 +174,53 @@ impl Objects {
         id
     }
 
+    /// The object that a descriptor refers to, as `/proc` tells it: the one that the kernel half described, where it
+    /// did.
+    pub(crate) fn seen(&mut self, w: &mut TraceWriter, target: &FdTarget) -> Option<ObjectId> {
+        Some(match target {
+            FdTarget::File { path, mode, dev, ino, size, rdev } => {
+                let path = w.str(path);
+                let key = (kernel_dev(*dev), *ino, path);
+                let known = self.regular.get(&key).copied();
+                known.unwrap_or_else(|| {
+                    let (dev, ino, mode, rdev, size) = (*dev, *ino, *mode, *rdev, *size);
+                    let id = w.object(&Object::File { path, dev, ino, mode, rdev, size });
+                    self.regular.insert(key, id);
+                    self.paths.insert(id, path);
+                    id
+                })
+            }
+            FdTarget::Pipe { ino } => w.object(&Object::Pipe { ino: *ino }),
+            FdTarget::Socket { ino, cookie, family, kind, protocol, local, peer, .. } => {
+                if let Some((_, id)) = self.sockets.get(ino) {
+                    return Some(*id);
+                }
+                let cookie = if *cookie == 0 { SockCookie(BY_INODE | ino) } else { SockCookie(*cookie) };
+                let (local, peer) = (local.clone(), peer.clone());
+                let (family, kind, protocol) = (*family, *kind, *protocol);
+                w.object(&Object::Socket { family, kind, protocol, cookie, local, peer })
+            }
+            FdTarget::Epoll { .. } => self.unmet(w, b"eventpoll"),
+            FdTarget::Anon { kind, .. } => self.unmet(w, kind),
+            _ => return None,
+        })
+    }
+
+    /// An anonymous object that no record has described.
+    fn unmet(&mut self, w: &mut TraceWriter, kind: &[u8]) -> ObjectId {
+        let kind = w.kernel_name(kind);
+        self.anon_count += 1;
+        w.object(&Object::Anon { kind, id: self.anon_count })
+    }
+
+    /// Lets a number stand for the address of a file, for as long as one call is decoded. No file has such an address.
+    pub(crate) fn lend(&mut self, number: u64, id: Option<ObjectId>) {
+        match id {
+            Some(id) => self.files.insert(number, id),
+            None => self.files.remove(&number),
+        };
+    }
+
     /// The ends of a TCP socket. A closed one has given its port back (`inet_put_port`): then the last one known.
     pub(crate) fn tuple(&mut self, sk: u64, now: &Tuple) -> Tuple {
         let known = self.tuples.entry(sk).or_insert(*now);
@@ -223,6 +270,11 @@ impl Objects {
 /// Kernel `dev_t` (12:20 bits, `include/linux/kdev_t.h`) → what `stat` says.
 pub(crate) fn user_dev(dev: u32) -> u64 {
     libc::makedev(dev >> 20, dev & 0xf_ffff)
+}
+
+/// The reverse of [`user_dev`].
+fn kernel_dev(dev: u64) -> u32 {
+    libc::major(dev) << 20 | libc::minor(dev)
 }
 
 /// NUL-separated names, leaf first → path.

@@ -20,6 +20,7 @@ use crate::raw::{Sorter, end_ns, push_aggregate};
 use crate::recording::Ended;
 use crate::ring::Ring;
 use crate::snapshot::Taken;
+use crate::states::{self, States};
 use crate::target::Member;
 use ctrace_abi::{Slot, loss};
 use ctrace_format::syscalls::{Call, Failing, failing};
@@ -127,12 +128,14 @@ pub(crate) enum Message {
     Unlearnt(Vec<String>),
     /// What the user asks for while recording goes on.
     Request(Request),
-    /// Calls in flight, as a dump asked for them.
-    InFlight { in_flight: Vec<(Slot, Vec<u8>)>, at_boottime_ns: u64 },
+    /// What the threads of the scope were doing when the recording began.
+    Started(Box<States>),
+    /// Calls in flight, and what threads are doing, as a dump asked for it.
+    InFlight { in_flight: Vec<(Slot, Vec<u8>)>, states: Box<States> },
     /// The recording ended at this time; the programs saw more until they were detached.
     Stop { at_boottime_ns: u64 },
     /// Nothing follows. Calls in flight come with what their arguments point to.
-    End { in_flight: Vec<(Slot, Vec<u8>)>, at_boottime_ns: u64, losses: Vec<Loss> },
+    End { in_flight: Vec<(Slot, Vec<u8>)>, states: Box<States>, losses: Vec<Loss> },
 }
 
 /// The kernel's counters as events.
@@ -264,7 +267,8 @@ pub(crate) fn drain(
         }
         if pending.is_none() && shared.wants_in_flight.swap(false, Ordering::AcqRel) {
             let in_flight = in_flight::copied(table.in_flight_now(), looker);
-            pending = Some(Message::InFlight { in_flight, at_boottime_ns: clock::boottime_ns() });
+            let states = states::take(&table.threads(), clock::boottime_ns(), looker, &|| {});
+            pending = Some(Message::InFlight { in_flight, states: Box::new(states) });
         }
         if high < HIGH_WATER {
             std::thread::sleep(if high < RISING { DRAIN_EVERY } else { DRAIN_OFTEN });
@@ -297,7 +301,11 @@ pub(crate) fn drain(
     let _ = out.send(Message::Batch { bytes, watermark: 0, losses: Vec::new() });
     let begun = table.in_flight().into_iter().filter(|slot| slot.call.t_ns < at_boottime_ns);
     let in_flight = in_flight::copied(begun.collect(), looker);
-    let _ = out.send(Message::End { in_flight, at_boottime_ns, losses: lost });
+    let step = || {
+        shared.steps.fetch_add(1, Ordering::Release);
+    };
+    let states = Box::new(states::take(&table.threads(), at_boottime_ns, looker, &step));
+    let _ = out.send(Message::End { in_flight, states, losses: lost });
 }
 
 /// One look at all rings.
@@ -527,9 +535,12 @@ impl Writing {
                         flight.ask(reason, clock::boottime_ns());
                     }
                 }
-                Message::InFlight { in_flight, at_boottime_ns } => {
+                Message::Started(states) => {
+                    self.decoder.states_at_start(&mut self.writer, &states, &mut |w, e| push.push(w, e));
+                }
+                Message::InFlight { in_flight, states } => {
                     if let Some(flight) = &mut self.flight {
-                        flight.set_in_flight(in_flight, at_boottime_ns);
+                        flight.set_in_flight(in_flight, states);
                     }
                 }
                 Message::Scope { containers, members } => {
@@ -556,7 +567,8 @@ impl Writing {
                 }
                 Message::Unlearnt(more) => self.unlearnt(more, &mut push),
                 Message::Stop { at_boottime_ns } => self.decoder.stop_ns = at_boottime_ns,
-                Message::End { in_flight, at_boottime_ns, losses } => {
+                Message::End { in_flight, states, losses } => {
+                    let at_boottime_ns = states.at_boottime_ns;
                     self.release(&mut sorter, u64::MAX, &mut push);
                     for (slot, copies) in &in_flight {
                         self.decoder.in_flight(
@@ -569,6 +581,7 @@ impl Writing {
                             },
                         );
                     }
+                    self.decoder.states(&mut self.writer, &states, &mut |w, e| push.push(w, e));
                     self.decoder.end(&mut self.writer, at_boottime_ns, &mut |w, e| push.push(w, e));
                     for loss in losses {
                         push.push(&mut self.writer, &Event::Loss(loss));

@@ -5,6 +5,8 @@ use std::fs;
 /// What `/proc/TGID/task/TID/stat` says.
 pub(crate) struct Stat {
     pub(crate) comm: Vec<u8>,
+    /// The scheduler's letter.
+    pub(crate) letter: u8,
     /// Dead, a zombie, or on the way there (`PF_EXITING`, set before `sched_process_exit` fires, kernel/exit.c).
     pub(crate) exiting: bool,
     pub(crate) parent: u32,
@@ -18,6 +20,8 @@ pub(crate) struct Stat {
     pub(crate) rss_pages: u64,
     /// When it began, clock ticks since boot.
     pub(crate) start_ticks: u64,
+    /// The CPU that it ran on last.
+    pub(crate) cpu: u32,
 }
 
 const PF_EXITING: u64 = 4;
@@ -32,7 +36,7 @@ pub(crate) fn process_stat(tgid: u32) -> Option<Stat> {
     parse_stat(&fs::read(format!("/proc/{tgid}/stat")).ok()?)
 }
 
-fn parse_stat(text: &[u8]) -> Option<Stat> {
+pub(crate) fn parse_stat(text: &[u8]) -> Option<Stat> {
     // The name may contain anything, parentheses and spaces included: it ends at the last ')'.
     let open = text.iter().position(|b| *b == b'(')?;
     let close = text.iter().rposition(|b| *b == b')')?;
@@ -42,6 +46,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     // Field numbers as in proc(5), less 3.
     Some(Stat {
         comm: text.get(open + 1..close)?.to_vec(),
+        letter: f.first().and_then(|f| f.bytes().next()).unwrap_or(0),
         exiting: matches!(f.first(), Some(&("Z" | "X" | "x"))) || number(6) & PF_EXITING != 0,
         parent: number(1) as u32,
         pgid: number(2) as u32,
@@ -50,6 +55,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         threads: number(17),
         rss_pages: number(21),
         start_ticks: number(19),
+        cpu: number(36) as u32,
     })
 }
 

@@ -152,23 +152,33 @@ fn thread(tgid: u32, tid: u32, call: &[u8]) -> Option<ThreadSnapshot> {
         tid: Tid(tid),
         comm: stat.comm,
         sig_blocked: Status::read(&format!("/proc/{tgid}/task/{tid}/status")).hex("SigBlk"),
-        syscall: syscall(&String::from_utf8_lossy(call)),
+        syscall: under_way(call).map(|under_way| (under_way.nr, under_way.args)),
     })
 }
 
-/// `/proc/TID/syscall`: `NR A0 … A5 SP PC`, or `running`, or `-1 SP PC`.
-fn syscall(text: &str) -> Option<(u32, [u64; 6])> {
-    let mut words = text.split_ascii_whitespace();
+/// A call that a thread is in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UnderWay {
+    pub(crate) nr: u32,
+    pub(crate) args: [u64; 6],
+    /// The stack pointer.
+    pub(crate) stack: u64,
+}
+
+/// From `/proc/TID/syscall`: `NR A0 … A5 SP PC`, or `running`, or `-1 SP PC`.
+pub(crate) fn under_way(text: &[u8]) -> Option<UnderWay> {
+    let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
     let nr = words.next()?.parse::<u32>().ok()?;
+    let mut number = || u64::from_str_radix(words.next()?.trim_start_matches("0x"), 16).ok();
     let mut args = [0; 6];
     for arg in &mut args {
-        *arg = u64::from_str_radix(words.next()?.trim_start_matches("0x"), 16).ok()?;
+        *arg = number()?;
     }
-    Some((nr, args))
+    Some(UnderWay { nr, args, stack: number()? })
 }
 
 /// A line of a descriptor's `/proc/PID/fdinfo`.
-fn field<'a>(info: &'a str, name: &str) -> &'a str {
+pub(crate) fn field<'a>(info: &'a str, name: &str) -> &'a str {
     info.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
 }
 
@@ -186,16 +196,7 @@ fn fds(tgid: u32, peers: &BTreeMap<u64, u64>, looker: &Looker, missing: &mut Mis
             }
         };
         let name = link(format!("/proc/{tgid}/fd/{fd}"));
-        // What else is to be asked is plain from the name.
-        let look = match name.as_slice() {
-            name if name.starts_with(b"socket:[") => Some(Look::Socket { tgid, fd }),
-            name if name.starts_with(b"/") && !name.starts_with(b"/memfd:") => {
-                // Without the number of its mount it is one of its own.
-                let mount = field(&info, "mnt_id").parse().unwrap_or(u64::from(fd) << 32 | u64::from(tgid));
-                Some(Look::File { tgid, fd, mount })
-            }
-            _ => None,
-        };
+        let look = more(tgid, fd, &name, &info);
         found.push((fd, info, name, look));
     }
     let looks: Vec<Look> = found.iter().filter_map(|(_, _, _, look)| *look).collect();
@@ -217,8 +218,40 @@ fn fds(tgid: u32, peers: &BTreeMap<u64, u64>, looker: &Looker, missing: &mut Mis
         .collect()
 }
 
+/// What else is to be asked of a descriptor, which is plain from its name.
+fn more(tgid: u32, fd: u32, name: &[u8], info: &str) -> Option<Look> {
+    if name.starts_with(b"socket:[") {
+        Some(Look::Socket { tgid, fd })
+    } else if name.starts_with(b"/") && !name.starts_with(b"/memfd:") {
+        // Without the number of its mount it is one of its own.
+        let mount = field(info, "mnt_id").parse().unwrap_or(u64::from(fd) << 32 | u64::from(tgid));
+        Some(Look::File { tgid, fd, mount })
+    } else {
+        None
+    }
+}
+
+/// One descriptor of a process: what a snapshot would tell of it. `None`: there is none, or it is not for us.
+pub(crate) fn descriptor(
+    tgid: u32,
+    fd: u32,
+    peers: &BTreeMap<u64, u64>,
+    looker: &Looker,
+) -> Option<FdSnapshot> {
+    let mut seen = looker.look_at(&[Look::Descriptor { tgid, fd }, Look::Name { tgid, fd }]).into_iter();
+    let info = String::from_utf8_lossy(&seen.next()?.known().unwrap_or_default()).into_owned();
+    let name = seen.next()?.known()?;
+    let answer = more(tgid, fd, &name, &info).and_then(|look| looker.look_at(&[look]).pop()?.known());
+    Some(FdSnapshot {
+        fd: fd as i32,
+        flags: u32::from_str_radix(field(&info, "flags"), 8).unwrap_or(0),
+        offset: field(&info, "pos").parse().unwrap_or(0),
+        target: target(name, &info, answer.as_deref(), peers),
+    })
+}
+
 /// The number in `name:[123]`.
-fn bracketed(text: &str) -> u64 {
+pub(crate) fn bracketed(text: &str) -> u64 {
     text.split(['[', ']']).nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
@@ -324,8 +357,10 @@ mod tests {
             watch("tfd:        5 events:       19 data:             abc  pos:0"),
             Some((5, 0x19, 0xabc))
         );
-        assert_eq!(syscall("0 0x3 0x1 0x2 0x0 0x0 0x0 0x7ffc 0x7f"), Some((0, [3, 1, 2, 0, 0, 0])));
-        assert_eq!(syscall("running"), None);
+        let reads = UnderWay { nr: 0, args: [3, 1, 2, 0, 0, 0], stack: 0x7ffc };
+        assert_eq!(under_way(b"0 0x3 0x1 0x2 0x0 0x0 0x0 0x7ffc 0x7f\n"), Some(reads));
+        assert_eq!(under_way(b"running\n"), None);
+        assert_eq!(under_way(b"-1 0x7ffc 0x7f\n"), None);
         let m = map(b"7f00-8f00 rw-s 00001000 fe:00 12   /a file").unwrap();
         assert_eq!((m.start, m.len, m.prot, m.offset), (0x7f00, 0x1000, 0b1011, 0x1000));
         assert_eq!(m.path, b"/a file");

@@ -25,6 +25,11 @@ pub(crate) fn makes_file(sysno: Sysno, arch: &Arch) -> bool {
     syscalls::name(sysno).is_some_and(|name| spec(name, sysno.abi, arch).flags & MAKES == MAKES)
 }
 
+/// What is copied of a call; `None`: it is in no table.
+pub(crate) fn of(sysno: Sysno, arch: &Arch) -> Option<Spec> {
+    syscalls::name(sysno).map(|name| spec(name, sysno.abi, arch))
+}
+
 /// A call's specification under construction.
 struct Builder {
     spec: Spec,

@@ -2,10 +2,40 @@
 
 use crate::clock;
 use crate::mapped::{Mapping, Windows};
-use ctrace_abi::{HELD, NO_SLOT, SLOTS, Shared, Slot, progress};
+use ctrace_abi::{Call, HELD, NO_SLOT, SLOTS, Shared, Slot, progress};
 use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
+
+/// What a slot tells of its thread.
+#[derive(Clone, Copy)]
+pub(crate) struct Thread {
+    /// The call in flight, if `busy` says so.
+    pub(crate) call: Call,
+    pub(crate) busy: u32,
+    pub(crate) fresh: u32,
+    pub(crate) out_ns: u64,
+    pub(crate) woken_ns: u64,
+    pub(crate) on_ns: u64,
+}
+
+impl Thread {
+    /// # Safety
+    /// `slot` is a slot, which the kernel half may write meanwhile.
+    unsafe fn of(slot: *const Slot) -> Self {
+        // SAFETY: the caller's.
+        unsafe {
+            Self {
+                call: (&raw const (*slot).call).read_volatile(),
+                busy: (&raw const (*slot).busy).read_volatile(),
+                fresh: (&raw const (*slot).fresh).read_volatile(),
+                out_ns: (&raw const (*slot).out_ns).read_volatile(),
+                woken_ns: (&raw const (*slot).woken_ns).read_volatile(),
+                on_ns: (&raw const (*slot).usage.on_ns).read_volatile(),
+            }
+        }
+    }
+}
 
 /// See the module.
 pub(crate) struct Table {
@@ -151,6 +181,22 @@ impl Table {
                 if usize::from(current) == number {
                     out.push(slot);
                 }
+            }
+        }
+        out
+    }
+
+    /// Every thread of the table whose calls are recorded, with what is known of it. While the programs go on it may
+    /// be in another call by now.
+    pub(crate) fn threads(&self) -> Vec<Thread> {
+        let mut out = Vec::new();
+        for number in self.numbers() {
+            let Some(at) = self.slot(number) else { continue };
+            // SAFETY: inside the mapping. The kernel half may write it meanwhile: integers, each of which was true.
+            let thread = unsafe { Thread::of(at.as_ptr()) };
+            let current = self.entry(thread.call.tid).map_or(0, |e| e.load(Ordering::Acquire));
+            if usize::from(current) == number && thread.fresh != HELD {
+                out.push(thread);
             }
         }
         out

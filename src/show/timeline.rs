@@ -7,7 +7,7 @@ use crate::output::Style;
 use crate::units;
 use ctrace_format::{
     Block, BlockOp, ConnectionKind, Dns, Event, Ids, ProcessKind, SockCookie, Socket, Sysno, TcpState, Uring,
-    Usage, syscalls,
+    Usage, WaitKind, syscalls,
 };
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -141,6 +141,8 @@ impl Show<'_> {
             Event::Connection(e) => matches!(e.kind, ConnectionKind::Sample { .. }),
             Event::Process(e) => match e.kind {
                 ProcessKind::Capability { granted: true, .. } => true,
+                // A call that does not end says so itself.
+                ProcessKind::State { state, .. } => matches!(state, b'S' | b'R' | b'I'),
                 ProcessKind::Capability { capability, call, .. } => is_overcommit(capability, call),
                 _ => false,
             },
@@ -178,6 +180,36 @@ impl Show<'_> {
                 format!("page fault at {address:#x} blocked for {}", units::duration(*blocked_ns)),
                 Style::Yellow,
             ),
+            ProcessKind::State { state, wchan, since_ns } => {
+                let mut text = decode::task_state(*state).to_owned();
+                let wchan = plain(self.trace.str(*wchan));
+                if !wchan.is_empty() {
+                    let _ = write!(text, " in {wchan}");
+                }
+                if let Some(since_ns) = since_ns {
+                    let ago = units::duration(since_ns.unsigned_abs());
+                    let _ = match since_ns {
+                        ..0 => write!(text, ", since {ago} before the recording"),
+                        0.. => write!(text, ", since {ago}"),
+                    };
+                }
+                (text, if *state == b'D' { Style::Yellow } else { Style::Plain })
+            }
+            ProcessKind::WaitsFor { what, holder, object } => {
+                let object = plain(self.trace.str(*object));
+                let holder = self.who(*holder);
+                let text = match what {
+                    WaitKind::Futex => format!("waits for the mutex {object}, which {holder} has"),
+                    WaitKind::Flock => format!("waits for the flock of {object}, which {holder} has"),
+                    WaitKind::PosixLock => format!("waits for the lock of {object}, which {holder} has"),
+                    WaitKind::Pipe | WaitKind::Socket => {
+                        format!("waits for the other end of {object}, which {holder} has")
+                    }
+                    WaitKind::Child => format!("waits for the end of {holder}"),
+                    other => format!("waits for {object} ({}), which {holder} has", other.name()),
+                };
+                (text, Style::Yellow)
+            }
             _ => ("?".to_owned(), Style::Plain),
         }
     }
@@ -197,6 +229,17 @@ impl Show<'_> {
             }),
             ProcessKind::Fault { address, blocked_ns } => {
                 json!({"kind": "fault", "address": format!("{address:#x}"), "blocked_ns": blocked_ns})
+            }
+            ProcessKind::State { state, wchan, since_ns } => json!({
+                "kind": "state", "state": char::from(*state).to_string(), "wchan": self.text(*wchan),
+                "since_ns": since_ns,
+            }),
+            ProcessKind::WaitsFor { what, holder, object } => {
+                let def = self.trace.task(*holder);
+                json!({
+                    "kind": "waits_for", "what": what.name(), "holder_tid": def.tid.0,
+                    "holder_tgid": def.tgid.0, "holder": self.text(def.comm), "object": self.text(*object),
+                })
             }
             _ => json!({"kind": "unknown"}),
         }

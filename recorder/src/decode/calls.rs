@@ -1,6 +1,7 @@
 //! Calls: completed, in flight, counted.
 
 use super::programs::{self, Program};
+use super::states::lasted;
 use super::{Decoder, timeline};
 use crate::arch;
 use crate::details::{self, Context, Item};
@@ -52,12 +53,15 @@ impl Decoder {
             Some(&kind::AGGREGATE) => return self.aggregate_until(w, record, stop_ns, push),
             _ => return Some(()),
         };
-        if call.t_ns < stop_ns {
+        // The time of a call that was under way when the recording began is that of its exit.
+        let began_ns = if lasted(call.flags) { self.came_ns(call.tid) } else { call.t_ns };
+        if began_ns < stop_ns {
             let sysno = Sysno { abi: arch::HOST.table(call.abi), nr: call.nr };
             let made = crate::specs::makes_file(sysno, arch::HOST);
             let call = Call {
                 flags: call.flags & !call_flag::CREATED | call_flag::NO_EXIT,
-                dur_ns: stop_ns - call.t_ns,
+                t_ns: began_ns,
+                dur_ns: stop_ns - began_ns,
                 ret: 0,
                 run_wait_ns: 0,
                 file: if made { 0 } else { call.file },

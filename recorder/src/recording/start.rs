@@ -23,6 +23,7 @@ use crate::sample::{self, Subject};
 use crate::snapshot;
 use crate::sockets;
 use crate::specs;
+use crate::states;
 use crate::target::{self, Member, Target};
 use ctrace_abi::{Globals, UNNAMED_GROUP};
 use ctrace_format::{Container, Header, RingOptions, Scope, TraceWriter, WriteOptions};
@@ -266,6 +267,9 @@ impl Recorder {
             remarks.extend(taken.unlearnt.iter().map(|what| format!("not learnt in time: {what}")));
             // The write thread lives as long as the recording; if it died, stop() says so.
             let _ = send.send(Message::Snapshot(Box::new(taken), taken_ns));
+            let tids: Vec<(u32, u32)> = members.iter().map(|m| (m.tgid, m.tid)).collect();
+            let states = states::at_start(&tids, clock::boottime_ns(), &looker);
+            let _ = send.send(Message::Started(Box::new(states)));
         }
         disk.started();
         if let Some(child) = &mut child {
