@@ -267,7 +267,13 @@ impl<'a> Show<'a> {
 
     fn signal_text(&self, event: &Signal) -> String {
         let name = decode::signal(event.signo);
-        let from = event.sender.map_or_else(String::new, |s| format!(" from {}", self.who(s)));
+        let from = match (event.sender, event.outside) {
+            (Some(sender), _) => format!(" from {}", self.who(sender)),
+            (None, Some(by)) => {
+                format!(" from {}[{}] outside", plain(self.trace.str(by.comm)), by.pid.0)
+            }
+            (None, None) => String::new(),
+        };
         let code = if event.code == 0 { String::new() } else { format!(" code {}", event.code) };
         if event.delivered { format!("{name} delivered{code}") } else { format!("{name} sent{from}{code}") }
     }
@@ -345,6 +351,10 @@ impl<'a> Show<'a> {
                     json!({
                         "signal": decode::signal(e.signo), "signo": e.signo, "code": e.code, "delivered": e.delivered,
                         "sender_tid": e.sender.map(|s| self.trace.task(s).tid.0),
+                        "sender_pid": e.sender.map(|s| self.trace.task(s).tgid.0).or(e.outside.map(|o| o.pid.0)),
+                        "sender_comm": e.sender.map(|s| self.trace.task(s).comm).or(e.outside.map(|o| o.comm))
+                            .map(|comm| self.text(comm)),
+                        "sender_outside": e.outside.is_some(),
                     }),
                 );
                 object

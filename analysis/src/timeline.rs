@@ -85,7 +85,7 @@ impl Timeline {
         match event {
             Event::Process(p) => {
                 match &p.kind {
-                    ProcessKind::OomKill { by, rss_bytes } if self.oom_kills.len() < KEPT => {
+                    ProcessKind::OomKill { by, rss_bytes, .. } if self.oom_kills.len() < KEPT => {
                         self.oom_kills.push(OomKill {
                             t_ns: p.t_ns,
                             victim: comm(trace, p.task),

@@ -235,7 +235,7 @@ mod tests {
         push(ProcessKind::Capability { capability: 12, granted: false, count: 3, call: call("ioctl") });
         push(ProcessKind::Capability { capability: 12, granted: true, count: 9, call: None });
         push(ProcessKind::Capability { capability: 21, granted: false, count: 70, call: call("mmap") });
-        push(ProcessKind::OomKill { by: None, rss_bytes: 0 });
+        push(ProcessKind::OomKill { by: None, rss_bytes: 0, limit: None });
         assert_eq!(incidents.text(), "1 time OOM-killed · CAP_NET_ADMIN denied in ioctl 3×");
     }
 }

@@ -184,6 +184,7 @@ impl Decoder {
                     code: s.code,
                     sender,
                     delivered: s.delivered != 0,
+                    outside: None,
                 }),
             );
         }

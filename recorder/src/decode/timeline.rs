@@ -167,7 +167,7 @@ impl Decoder {
             w.task(&TaskDef { tid: Tid(e.tid), tgid: Tgid(e.tgid.max(e.tid)), comm, start_ns: 0 })
         });
         let rss_bytes = e.rss_pages * crate::mapped::page_size() as u64;
-        let kind = ProcessKind::OomKill { by, rss_bytes };
+        let kind = ProcessKind::OomKill { by, rss_bytes, limit: None };
         push(w, &Event::Process(Process { t_ns: self.rel(e.t_ns), task, kind }));
         Some(())
     }

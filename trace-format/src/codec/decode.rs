@@ -1,16 +1,16 @@
 //! Rows to events. Nothing here trusts the rows.
 
 use super::{
-    MAX_DETAILS, MAX_LIST, block_op, cause_of, class_of, decode_addr, fidelity_of, field, metric_of, shape,
-    tag, tcp_state,
+    MAX_DETAILS, MAX_LIST, block_op, cause_of, class_of, decode_addr, fidelity_of, field, metric_of,
+    origin_of, shape, tag, tcp_state,
 };
 use crate::columns::{RowHead, TableReader};
 use crate::varint::{self, unzigzag};
 use crate::{
     Abi, Aggregate, Block, Class, ClockAnchor, Connection, ConnectionKind, DecodeError, Detail, Dns,
-    EpollEntry, Event, Fidelity, Ids, Loss, Marker, Message, ObjectId, PassedFd, PollEntry, Process,
-    ProcessKind, Resource, Signal, SockAddr, SockCookie, Socket, StrId, Syscall, SyscallFlags, Sysno, TaskId,
-    Tid, Uring, Usage,
+    EpollEntry, Event, Fidelity, Ids, Loss, Marker, Message, ObjectId, OomLimit, Outsider, PassedFd,
+    PollEntry, Process, ProcessKind, Resource, Signal, SockAddr, SockCookie, Socket, StrId, Syscall,
+    SyscallFlags, Sysno, TaskId, Tgid, Tid, Uring, Usage,
 };
 
 /// A shape of calls, parsed.
@@ -184,12 +184,21 @@ impl Decoder {
             Some(7) => ProcessKind::OomKill {
                 by: from_option(table.pull(row, field::A)?, TaskId)?,
                 rss_bytes: table.pull(row, field::B)?,
+                limit: {
+                    let cgroup = from_option(table.pull(row, field::C)?, StrId)?;
+                    let (limit_bytes, usage_bytes) = (table.pull(row, field::D)?, table.pull(row, field::E)?);
+                    cgroup.map(|cgroup| OomLimit { cgroup, limit_bytes, usage_bytes })
+                },
             },
             Some(8) => ProcessKind::Fault {
                 address: table.pull(row, field::A)?,
                 blocked_ns: table.pull(row, field::B)?.saturating_mul(self.tick_ns),
             },
             Some(16) => ProcessKind::Placed { container: from_u32(table.pull(row, field::A)?, |n| n)? },
+            Some(24) => match origin_of(table.pull(row, field::A)?) {
+                Some(origin) => ProcessKind::Origin { origin },
+                None => return Ok(None),
+            },
             _ => return Ok(None),
         };
         Ok(Some(Process { t_ns, task: from_u32(row.task, TaskId)?, kind }))
@@ -243,6 +252,11 @@ impl Decoder {
             signo: from_u32(self.table.pull(row, field::A)?, |n| n)?,
             code: from_i32(self.table.pull(row, field::B)?)?,
             sender: from_option(self.table.pull(row, field::C)?, TaskId)?,
+            outside: {
+                let pid = from_option(self.table.pull(row, field::D)?, Tgid)?;
+                let comm = from_u32(self.table.pull(row, field::E)?, StrId)?;
+                pid.map(|pid| Outsider { pid, comm })
+            },
             delivered,
         })
     }
@@ -572,6 +586,8 @@ fn decode_detail(
             let blob = table.pull(row, f)?;
             Detail::Local { addr: decode_addr(table.blob(blob)?)? }
         }
+        tag::UNREAD => Detail::Unread { arg, word: from_option(table.pull(row, f)?, |n| n)? },
+        tag::CUT => Detail::Cut { arg, word: from_option(table.pull(row, f)?, |n| n)? },
         tag::CREATED => Detail::Created,
         tag::CPU_WAIT_NS => Detail::CpuWait { ns: table.pull(row, f)? },
         tag::CPU_WAIT => Detail::CpuWait { ns: table.pull(row, f)?.saturating_mul(tick_ns) },
