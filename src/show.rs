@@ -488,6 +488,11 @@ impl<'a> Show<'a> {
         if !flags.is_empty() {
             extend(&mut object, json!({"flags": flags}));
         }
+        for (what, names) in ["unknown", "cut"].into_iter().zip(call.missing()) {
+            if !names.is_empty() {
+                extend(&mut object, json!({what: names}));
+            }
+        }
         if let Some(local) = call.local() {
             extend(&mut object, json!({"local": local}));
         }

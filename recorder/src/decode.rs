@@ -43,8 +43,8 @@ pub(crate) struct Decoder {
     tasks: FxHashMap<u32, Task>,
     /// What was copied at the entry of the call that a thread is in, where that was much.
     entry: FxHashMap<u32, Vec<u8>>,
-    /// The kernel's name of the program that a thread's call has begun.
-    executed: FxHashMap<u32, Box<[u8]>>,
+    /// What the kernel says of the program that a thread's call has begun.
+    executed: FxHashMap<u32, programs::Executed>,
     objects: Objects,
     meanings: Meanings,
     /// Empty; its memory is for the details of the next call.

@@ -1,9 +1,10 @@
 //! The life of tasks: birth, programs, names, moves, signals, end.
 
+use super::programs::Executed;
 use super::{Decoder, Task, container, until_nul};
 use crate::details;
 use ctrace_abi::{Comm, Exec, Exit, Fork, Join, SignalEvent, kind, op};
-use ctrace_format::{Event, Process, ProcessKind, Signal, StrId, Tid, TraceWriter};
+use ctrace_format::{Event, Outsider, Process, ProcessKind, Signal, StrId, Tgid, Tid, TraceWriter};
 use std::mem::offset_of;
 
 impl Decoder {
@@ -52,12 +53,9 @@ impl Decoder {
         record: &[u8],
         push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) -> Option<()> {
-        // The path is as long as it is; what is missing of the structure is 0.
-        let mut whole = [0; size_of::<Exec>()];
-        record.get(..offset_of!(Exec, path))?;
-        let len = record.len().min(whole.len());
-        whole[..len].copy_from_slice(&record[..len]);
-        let exec: Exec = crate::raw::read(&whole)?;
+        let exec: Exec = crate::raw::read(record)?;
+        let (name, text) = record.get(size_of::<Exec>()..)?.split_at_checked(exec.path_len.into())?;
+        let executed = Executed::of(&exec, name, text.get(..exec.args_len as usize)?);
         if exec.old_tid != exec.tid {
             // The thread takes over the leader's id; the leader's exit was recorded before.
             if let Some(mut task) = self.tasks.remove(&exec.old_tid) {
@@ -70,10 +68,10 @@ impl Decoder {
         }
         self.rename(w, exec.tid, &exec.comm);
         let task = self.task(w, exec.tid, exec.tgid);
-        let name = until_nul(&exec.path);
         let path = w.str(name);
-        self.executed.insert(exec.tid, name.into());
-        let (argv, argc) = self.argv(w, exec.tid).unwrap_or_default();
+        let (argv, argc) =
+            self.argv(w, exec.tid).unwrap_or_else(|| (w.argv(executed.words.clone()), executed.argc));
+        self.executed.insert(exec.tid, executed);
         self.timeline.executed(exec.tgid);
         push(
             w,
@@ -87,12 +85,12 @@ impl Decoder {
         Some(())
     }
 
-    /// The argument vector that was copied at the entry of the execve that a task is in.
+    /// The argument vector that was copied at the entry of the execve that a task is in, when all of it could be read.
     pub(super) fn argv(&mut self, w: &mut TraceWriter, tid: u32) -> Option<(Vec<StrId>, u32)> {
         let items = details::items(self.entry.get(&tid)?);
         let item = items.iter().find(|i| i.head.op == op::ARGV)?;
-        let (words, count) = details::words(item.data)?;
-        Some((w.argv(words), count))
+        let words = details::words(item).filter(|words| words.unread == 0 && !words.ends_early)?;
+        Some((w.argv(words.words), words.count))
     }
 
     pub(super) fn exit(
@@ -171,10 +169,17 @@ impl Decoder {
         record: &[u8],
         push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) -> Option<()> {
-        let s: SignalEvent = crate::raw::read(record)?;
+        // One without a sender that is not recorded is shorter.
+        let mut whole = [0; size_of::<SignalEvent>()];
+        record.get(..offset_of!(SignalEvent, outside))?;
+        let len = record.len().min(whole.len());
+        whole[..len].copy_from_slice(&record[..len]);
+        let s: SignalEvent = crate::raw::read(&whole)?;
         let sender = if s.sender == 0 { None } else { self.known_task(w, s.sender) };
         // A signal may still reach a task that has exited (its parent has not waited yet): that is no event.
         if let Some(task) = self.known_task(w, s.tid) {
+            let outside =
+                (s.outside != 0).then(|| Outsider { pid: Tgid(s.outside), comm: w.comm(until_nul(&s.comm)) });
             push(
                 w,
                 &Event::Signal(Signal {
@@ -184,7 +189,7 @@ impl Decoder {
                     code: s.code,
                     sender,
                     delivered: s.delivered != 0,
-                    outside: None,
+                    outside,
                 }),
             );
         }

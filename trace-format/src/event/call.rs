@@ -58,6 +58,11 @@ impl SyscallFlags {
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
+    /// Those that `other` does not have.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
     /// Both sets.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {

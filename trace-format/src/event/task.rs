@@ -37,9 +37,10 @@ pub enum ProcessKind {
         /// The child.
         child: TaskId,
     },
-    /// A new program. `argv` is redacted.
+    /// A new program. `argv` is redacted: what the caller passed or, where that could not be read, what the new program
+    /// finds (a script's begins with its interpreter).
     Exec {
-        /// The file that was executed.
+        /// The file that was executed; empty when it is not known.
         path: StrId,
         /// The thread id before (another thread than the leader may exec and takes the leader's id).
         old_tid: Tid,
