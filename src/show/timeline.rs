@@ -214,7 +214,7 @@ impl Show<'_> {
             }),
             ProcessKind::Origin { origin } => json!({"kind": "origin", "origin": origin.name()}),
             ProcessKind::Fault { address, blocked_ns } => {
-                json!({"kind": "fault", "address": format!("{address:#x}"), "blocked_ns": blocked_ns})
+                json!({"kind": "fault", "address": (*address != 0).then(|| format!("{address:#x}")), "blocked_ns": blocked_ns})
             }
             _ => json!({"kind": "unknown"}),
         }

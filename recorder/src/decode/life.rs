@@ -3,8 +3,9 @@
 use super::programs::Executed;
 use super::{Decoder, Task, container, until_nul};
 use crate::details;
+use crate::origin::{Came, is_runtime_again};
 use ctrace_abi::{Comm, Exec, Exit, Fork, Join, SignalEvent, kind, op};
-use ctrace_format::{Event, Outsider, Process, ProcessKind, Signal, StrId, Tgid, Tid, TraceWriter};
+use ctrace_format::{Event, Origin, Outsider, Process, ProcessKind, Signal, StrId, Tgid, Tid, TraceWriter};
 use std::mem::offset_of;
 
 impl Decoder {
@@ -18,6 +19,7 @@ impl Decoder {
         self.tasks_changed = true;
         let parent = self.task(w, fork.tid, fork.tgid);
         let creds = self.tasks.get(&fork.tid).and_then(|t| t.creds);
+        let came = self.tasks.get(&fork.tid).map(|t| t.came).unwrap_or_default();
         let comm = w.comm(until_nul(&fork.comm));
         let group = self.group(fork.child_tid, fork.group);
         self.dead.remove(&fork.child_tid);
@@ -30,6 +32,7 @@ impl Decoder {
                 id: None,
                 creds,
                 group,
+                came,
             },
         );
         let child = self.task(w, fork.child_tid, fork.child_tgid);
@@ -66,6 +69,11 @@ impl Decoder {
                 self.entry.insert(exec.tid, entry);
             }
         }
+        if self.held == Some(exec.tgid) {
+            self.held = None;
+            self.tasks_changed = true;
+        }
+        self.begins(&exec, name);
         self.rename(w, exec.tid, &exec.comm);
         let task = self.task(w, exec.tid, exec.tgid);
         let path = w.str(name);
@@ -83,6 +91,22 @@ impl Decoder {
         );
         self.executed_as(w, &exec, task, push);
         Some(())
+    }
+
+    /// A task executes a program. With its first one, what a runtime has prepared becomes the application.
+    fn begins(&mut self, exec: &Exec, filename: &[u8]) {
+        let Some(task) = self.tasks.get_mut(&exec.tid) else { return };
+        if task.came.origin == Some(Origin::Outside) || is_runtime_again(filename) {
+            return;
+        }
+        if !task.came.undecided {
+            self.begun.begins(task.group);
+        }
+        let was = std::mem::take(&mut task.came);
+        if was.origin.is_some() {
+            // Another entry in the trace: what was told of the one before is not true of it.
+            task.id = None;
+        }
     }
 
     /// The argument vector that was copied at the entry of the execve that a task is in, when all of it could be read.
@@ -151,8 +175,11 @@ impl Decoder {
             let start_ns = self.rel(join.start_ns);
             let group = self.group(join.tid, join.group);
             self.dead.remove(&join.tid);
-            self.tasks
-                .insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None, creds: None, group });
+            let undecided = self.has_containers && container(group).is_none();
+            let origin = self.begun.arrival(group).filter(|_| !undecided);
+            let came = Came { origin, undecided };
+            let task = Task { tgid: join.tgid, start_ns, comm, id: None, creds: None, group, came };
+            self.tasks.insert(join.tid, task);
         }
         Some(())
     }
