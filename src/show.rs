@@ -75,7 +75,9 @@ impl<'a> Show<'a> {
 
     fn who(&self, task: TaskId) -> String {
         let def = self.trace.task(task);
-        format!("{}[{}]", plain(self.trace.str(def.comm)), def.tid.0)
+        // The name of one that ended before anybody could ask is not known.
+        let comm = plain(self.trace.str(def.comm));
+        format!("{}[{}]", if comm.is_empty() { "?" } else { &comm }, def.tid.0)
     }
 
     fn prefix(&self, t_ns: u64, who: &str) -> String {
@@ -211,7 +213,8 @@ impl<'a> Show<'a> {
                 } else {
                     format!(" by thread {}", old_tid.0)
                 };
-                format!("exec {} [{}]{by}", plain(self.trace.str(*path)), words.join(", "))
+                let path = plain(self.trace.str(*path));
+                format!("exec {} [{}]{by}", if path.is_empty() { "…" } else { &path }, words.join(", "))
             }
             ProcessKind::Exit { status, group_dead } => {
                 let what = if *group_dead { "process" } else { "thread" };
@@ -290,7 +293,13 @@ impl<'a> Show<'a> {
 
     fn signal_text(&self, event: &Signal) -> String {
         let name = decode::signal(event.signo);
-        let from = event.sender.map_or_else(String::new, |s| format!(" from {}", self.who(s)));
+        let from = match (event.sender, event.outside) {
+            (Some(sender), _) => format!(" from {}", self.who(sender)),
+            (None, Some(by)) => {
+                format!(" from {}[{}] outside", plain(self.trace.str(by.comm)), by.pid.0)
+            }
+            (None, None) => String::new(),
+        };
         let code = if event.code == 0 { String::new() } else { format!(" code {}", event.code) };
         if event.delivered { format!("{name} delivered{code}") } else { format!("{name} sent{from}{code}") }
     }
@@ -307,13 +316,14 @@ impl<'a> Show<'a> {
                         json!({"kind": "fork", "child_tid": def.tid.0, "child_tgid": def.tgid.0})
                     }
                     ProcessKind::Exec { path, argv, argc, old_tid } => json!({
-                        "kind": "exec", "path": self.text(*path), "argc": argc, "old_tid": old_tid.0,
+                        "kind": "exec", "path": self.known(*path), "argc": argc, "old_tid": old_tid.0,
                         "argv": argv.iter().map(|w| self.text(*w)).collect::<Vec<_>>(),
                     }),
                     ProcessKind::Exit { status, group_dead } => json!({
                         "kind": "exit", "status": status, "group_dead": group_dead,
                         "exit_code": decode::exit_code(*status),
                         "signal": decode::exit_signal(*status).map(decode::signal),
+                        "core_dumped": decode::exit_signal(*status).map(|_| status & 0x80 != 0),
                     }),
                     ProcessKind::Placed { container } => {
                         json!({"kind": "placed", "container_number": container})
@@ -341,7 +351,7 @@ impl<'a> Show<'a> {
                     ConnectionKind::ResetReceived => json!({"kind": "reset_received"}),
                     ConnectionKind::Closed { bytes_sent, bytes_received, srtt_us, retransmits } => json!({
                         "kind": "closed", "bytes_sent": bytes_sent, "bytes_received": bytes_received,
-                        "srtt_us": srtt_us, "retransmits": retransmits, "closed_by": self.closing.of(e.cookie),
+                        "srtt_us": (*srtt_us > 0).then_some(srtt_us), "retransmits": retransmits, "closed_by": self.closing.of(e.cookie),
                     }),
                     ConnectionKind::Sample {
                         srtt_us,
@@ -352,7 +362,7 @@ impl<'a> Show<'a> {
                         bytes_sent,
                         bytes_received,
                     } => json!({
-                        "kind": "sample", "srtt_us": srtt_us, "cwnd": cwnd, "send_window": send_window,
+                        "kind": "sample", "srtt_us": (*srtt_us > 0).then_some(srtt_us), "cwnd": cwnd, "send_window": send_window,
                         "in_flight": in_flight, "retransmits": retransmits, "bytes_sent": bytes_sent,
                         "bytes_received": bytes_received,
                     }),
@@ -368,6 +378,10 @@ impl<'a> Show<'a> {
                     json!({
                         "signal": decode::signal(e.signo), "signo": e.signo, "code": e.code, "delivered": e.delivered,
                         "sender_tid": e.sender.map(|s| self.trace.task(s).tid.0),
+                        "sender_pid": e.sender.map(|s| self.trace.task(s).tgid.0).or(e.outside.map(|o| o.pid.0)),
+                        "sender_comm": e.sender.map(|s| self.trace.task(s).comm).or(e.outside.map(|o| o.comm))
+                            .map(|comm| self.text(comm)),
+                        "sender_outside": e.outside.is_some(),
                     }),
                 );
                 object
@@ -401,6 +415,11 @@ impl<'a> Show<'a> {
         })
     }
 
+    /// A text that is empty when it is not known.
+    fn known(&self, id: ctrace_format::StrId) -> Option<String> {
+        (!self.trace.str(id).is_empty()).then(|| self.text(id))
+    }
+
     fn text(&self, id: ctrace_format::StrId) -> String {
         decode::json_text(self.trace.str(id))
     }
@@ -411,7 +430,7 @@ impl<'a> Show<'a> {
             Some(task) => {
                 let def = self.trace.task(task);
                 let mut object = json!({
-                    "t_ns": t_ns, "type": kind, "tid": def.tid.0, "tgid": def.tgid.0, "comm": self.text(def.comm),
+                    "t_ns": t_ns, "type": kind, "tid": def.tid.0, "tgid": def.tgid.0, "comm": self.known(def.comm),
                 });
                 if let Some(number) = self.containers.number(task) {
                     extend(&mut object, json!({"container": self.containers.name(number)}));
@@ -503,6 +522,11 @@ impl<'a> Show<'a> {
         }
         if unfinished && let Some(sleep) = self.states.get(&event.task) {
             extend(&mut object, json!({"wchan": self.text(sleep.wchan), "since_ns": sleep.since_ns}));
+        }
+        for (what, names) in ["unknown", "cut"].into_iter().zip(call.missing()) {
+            if !names.is_empty() {
+                extend(&mut object, json!({what: names}));
+            }
         }
         if let Some(local) = call.local() {
             extend(&mut object, json!({"local": local}));

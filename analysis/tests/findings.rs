@@ -128,7 +128,7 @@ fn what_the_timeline_says_of_an_incident_is_said() {
     // Nobody minded this one.
     r.life(t, denied(mount, 70));
     let by = r.id(t);
-    r.life(other, ProcessKind::OomKill { by: Some(by), rss_bytes: 24 << 20 });
+    r.life(other, ProcessKind::OomKill { by: Some(by), rss_bytes: 24 << 20, limit: None });
     for (name, code, ms) in [("db.test", 2, 1), ("db", 0, 150), ("db.svc.local", 3, 1)] {
         let name = r.str(name);
         let event = Event::Dns(Dns {

@@ -266,7 +266,7 @@ fn an_oom_kill_is_the_scopes_where_it_counts_them() {
     assert_eq!(fires("oom", elsewhere).0, []);
     assert_eq!(fires("oom", [kills(S, 0, 5), kills(S, 1, 0), kills(2 * S, 1, 1)]).0, [2 * S]);
     // The kill itself comes before the counter's next reading, and is the same incident.
-    let kind = ProcessKind::OomKill { by: None, rss_bytes: 1 << 20 };
+    let kind = ProcessKind::OomKill { by: None, rss_bytes: 1 << 20, limit: None };
     let kill = Event::Process(Process { t_ns: 1_950 * MS, task: TaskId(0), kind });
     assert_eq!(fires("oom", [kills(S, 1, 0), kill, kills(2 * S, 1, 1)]).0, [1_950 * MS]);
 }

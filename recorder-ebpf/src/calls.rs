@@ -84,9 +84,12 @@ fn enter(ctx: &RawTracePointContext, shared: *const Shared, slot: &mut Slot, num
     let regs = arg(ctx, 0);
     let id = arg(ctx, 1);
     if slot.fresh != 0 {
-        // The gate's own calls are not the command's: it begins with its execve.
-        if slot.fresh == HELD && id != u64::from(global!(nr_execve)) {
-            return;
+        if slot.fresh == HELD {
+            // What the gate did is not the command's: that begins with its execve.
+            if id != u64::from(global!(nr_execve)) {
+                return;
+            }
+            crate::usage::begin_anew(number);
         }
         slot.fresh = 0;
     }
@@ -428,7 +431,10 @@ pub extern "C" fn exit_copies(number: u32) -> u32 {
             break;
         }
         let run_it = match spec.ops[i].when {
-            when::ENTRY => slot.call.flags & call_flag::RETRY != 0,
+            // A program that has begun has another memory than its caller had.
+            when::ENTRY => {
+                slot.call.flags & call_flag::RETRY != 0 && !(ok && spec.flags & spec_flag::ALWAYS != 0)
+            }
             when::EXIT_OK => ok,
             when::CHOSEN => slot.call.flags & call_flag::UNBOUND != 0,
             _ => true,

@@ -342,7 +342,7 @@ pub fn iovec(at: *mut u8, data: *mut u8, pos: u64, arg: u8, from: u64, count: u6
     head(at, pos, op::IOV, arg, 16, u16::from(count > take), aux)
 }
 
-/// The number of words, then the words, each with its NUL.
+/// The number of words, with a bit for each that could not be read from bit 32 on; then the words, each with its NUL.
 #[inline(always)]
 fn argv(at: *mut u8, data: *mut u8, pos: u64, arg: u8, from: u64, aux: u16) -> u32 {
     let Some(walk) = WALK.get_ptr_mut(1) else { return pos as u32 };
@@ -350,6 +350,8 @@ fn argv(at: *mut u8, data: *mut u8, pos: u64, arg: u8, from: u64, aux: u16) -> u
     let walk = unsafe { &mut *walk };
     walk.used = 8;
     walk.count = 0;
+    // Which words could not be read: a bit each.
+    walk.mnt = 0;
     walk.next = from;
     walk.base = pos + 8;
     walk.fault = 0;
@@ -359,7 +361,7 @@ fn argv(at: *mut u8, data: *mut u8, pos: u64, arg: u8, from: u64, aux: u16) -> u
         }
     }
     // SAFETY: inside the buffer.
-    unsafe { *data.cast::<u64>() = walk.count };
+    unsafe { *data.cast::<u64>() = walk.count | walk.mnt << 32 };
     head(at, pos, op::ARGV, arg, bounded::<0x1fff>(walk.used), walk.fault as u16, aux)
 }
 
@@ -372,7 +374,7 @@ pub extern "C" fn argv_step(phase: u32) -> u32 {
     let walk = unsafe { &mut *walk };
     let Some(buffer) = scratch(phase & 1) else { return 1 };
     let Some(word) = read_user_u64(walk.next) else {
-        walk.fault = 2;
+        walk.fault |= 2;
         return 1;
     };
     if word == 0 {
@@ -381,7 +383,7 @@ pub extern "C" fn argv_step(phase: u32) -> u32 {
     walk.count += 1;
     walk.next += 8;
     if walk.count > MAX_ARGV as u64 || walk.used > 0xe00 {
-        walk.fault = 1;
+        walk.fault |= 1;
         return 0;
     }
     let used = bounded::<0xfff>(walk.used);
@@ -393,13 +395,14 @@ pub extern "C" fn argv_step(phase: u32) -> u32 {
     if n > 0 {
         walk.used = used + bounded::<0x1ff>(n as u64);
         if n == MAX_WORD as i64 {
-            walk.fault = 1;
+            walk.fault |= 1;
         }
     } else {
-        // SAFETY: as above. An unreadable word is an empty word.
+        // SAFETY: as above. An unreadable word is an empty word, and marked.
         unsafe { *to = 0 };
         walk.used = used + 1;
-        walk.fault = 1;
+        walk.mnt |= 1 << bounded::<31>(walk.count - 1);
+        walk.fault |= 4;
     }
     0
 }

@@ -2,13 +2,19 @@
 
 use crate::{
     kernel::{now, read_or_zero},
-    maps::{global, send_life},
+    maps::{global, send_life, send_life_bytes},
     scope::{arg, slot, slot_number},
 };
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_comm},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use core::mem::offset_of;
 use ctrace_abi::{SignalEvent, kind, loss};
 
 const SIGCHLD: u16 = 17;
+const SIGCONT: u16 = 18;
 const SIGSYS: u16 = 31;
 /// `SI_KERNEL`, include/uapi/asm-generic/siginfo.h.
 const SI_KERNEL: i32 = 0x80;
@@ -30,23 +36,36 @@ fn code(info: u64) -> i32 {
 pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
     let task = arg(&ctx, 2);
     let tid: u32 = read_or_zero(task, global!(task_pid));
-    // TRACE_SIGNAL_DELIVERED is 0: what was ignored, or already pending, changes nothing.
-    if slot_number(tid) == 0 || arg(&ctx, 4) as i32 != 0 {
+    let signo = arg(&ctx, 0) as u16;
+    // TRACE_SIGNAL_DELIVERED is 0: what was ignored, or already pending, changes nothing. SIGCONT does: whoever is stopped
+    // goes on before anybody asks whether it is ignored (`prepare_signal`, kernel/signal.c).
+    if slot_number(tid) == 0 || (arg(&ctx, 4) as i32 != 0 && signo != SIGCONT) {
         return 0;
     }
-    let signo = arg(&ctx, 0) as u16;
     let code = code(arg(&ctx, 1));
     // Signals of timers and of the network are raised in whatever task an interrupt met.
     let has_sender = (code <= 0 && code != SI_TIMER) || signo == SIGCHLD;
-    let current = bpf_get_current_pid_tgid() as u32;
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let current = pid_tgid as u32;
     // SYS_SECCOMP, SYS_USER_DISPATCH: in the middle of a call of the task's own.
     if signo == SIGSYS && code > 0 && tid == current {
         if let Some(slot) = slot(slot_number(tid)) {
             slot.trapped = 1;
         }
     }
-    let sender = if has_sender && slot_number(current) != 0 { current } else { 0 };
-    emit(tid, signo, code, sender, 0);
+    let mut record = event(tid, signo, code, 0);
+    if has_sender {
+        if slot_number(current) != 0 {
+            record.sender = current;
+        } else {
+            record.outside = (pid_tgid >> 32) as u32;
+            // SAFETY: the helper writes the size of the field.
+            unsafe { bpf_get_current_comm(record.comm.as_mut_ptr().cast(), record.comm.len() as u32) };
+            send_life(&record, loss::SIGNAL_RING);
+            return 0;
+        }
+    }
+    emit(&record);
     0
 }
 
@@ -57,12 +76,18 @@ pub fn signal_deliver(ctx: RawTracePointContext) -> i32 {
     if slot_number(tid) == 0 {
         return 0;
     }
-    emit(tid, arg(&ctx, 0) as u16, code(arg(&ctx, 1)), 0, 1);
+    emit(&event(tid, arg(&ctx, 0) as u16, code(arg(&ctx, 1)), 1));
     0
 }
 
 #[inline(always)]
-fn emit(tid: u32, signo: u16, code: i32, sender: u32, delivered: u8) {
-    let record = SignalEvent { kind: kind::SIGNAL, delivered, signo, tid, t_ns: now(), sender, code };
-    send_life(&record, loss::SIGNAL_RING);
+fn event(tid: u32, signo: u16, code: i32, delivered: u8) -> SignalEvent {
+    SignalEvent { kind: kind::SIGNAL, delivered, signo, tid, t_ns: now(), code, ..SignalEvent::default() }
+}
+
+/// Sends what a record without a sender that is not recorded has.
+#[inline(always)]
+fn emit(record: &SignalEvent) {
+    let len = offset_of!(SignalEvent, outside) as u64;
+    send_life_bytes(core::ptr::from_ref(record).cast(), len, loss::SIGNAL_RING);
 }

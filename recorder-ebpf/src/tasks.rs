@@ -1,8 +1,8 @@
 //! Life of tasks: fork, exec, exit, new names.
 
 use crate::{
-    calls::cut_short,
-    capture::bounded,
+    calls::{cut_short, entry_copies},
+    capture::{bounded, read_user},
     cgroups,
     kernel::{now, read_or, read_or_zero},
     maps::{global, scratch, send_life, send_life_bytes},
@@ -13,8 +13,9 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use core::mem::offset_of;
-use ctrace_abi::{Comm, Exec, Exit, Fork, NO_SLOT, kind, loss, progress};
+use ctrace_abi::{
+    Comm, Exec, Exit, Fork, MAX_ARGUMENTS, MAX_PROGRAM, NO_SLOT, call_flag, exec_flag, kind, loss, progress,
+};
 
 /// `TP_PROTO(struct task_struct *parent, struct task_struct *child)`: the child has not run yet.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
@@ -62,6 +63,23 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// `TP_PROTO(struct task_struct *task, struct linux_binprm *bprm)`, since Linux 6.10: the kernel has copied what the caller
+/// passed, so that all of it is resident now, and the caller's memory is still there (`begin_new_exec`, fs/exec.c).
+#[raw_tracepoint(tracepoint = "sched_prepare_exec")]
+pub fn sched_prepare_exec(_ctx: RawTracePointContext) -> i32 {
+    let number = slot_number(bpf_get_current_pid_tgid() as u32);
+    if number == 0 || number == NO_SLOT {
+        return 0;
+    }
+    if let Some(slot) = slot(number) {
+        if slot.busy == progress::IN_CALL && slot.call.flags & call_flag::RETRY != 0 {
+            let flags = entry_copies(u32::from(number)) as u16;
+            slot.call.flags = slot.call.flags & !(call_flag::RETRY | call_flag::TRUNCATED) | flags;
+        }
+    }
+    0
+}
+
 /// `TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the new program is in place. A
 /// thread other than the leader has taken the leader's id by now; the leader has exited (`de_thread`, fs/exec.c).
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
@@ -86,20 +104,45 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     // SAFETY: the scratch buffer is larger than the record, aligned to 8, and this CPU's.
     let record = unsafe { &mut *buffer.cast::<Exec>() };
     record.kind = kind::EXEC;
-    record.reserved = [0; 3];
+    record.flags = 0;
+    record.path_len = 0;
+    record.args_len = 0;
     record.tid = tid;
     record.t_ns = now();
     record.tgid = (pid_tgid >> 32) as u32;
     record.old_tid = old;
     record.creds = crate::caps::creds(arg(&ctx, 0));
     record.comm = read_or_zero(arg(&ctx, 0), global!(task_comm));
-    record.path[0] = 0;
-    let name: u64 = read_or_zero(arg(&ctx, 2), global!(bprm_filename));
-    // SAFETY: the helper writes at most the given size.
-    let n = unsafe { bpf_probe_read_kernel_str(record.path.as_mut_ptr().cast(), 512, name as *const _) };
-    // Only as much of the path as there is: a storm of programs must fit into the ring.
-    let path = if n > 0 { bounded::<0x1ff>(n as u64 - 1) } else { 0 };
-    send_life_bytes(buffer, offset_of!(Exec, path) as u64 + path, loss::PROCESS_RING);
+    let bprm = arg(&ctx, 2);
+    record.argc = read_or_zero(bprm, global!(bprm_argc));
+    let name: u64 = read_or_zero(bprm, global!(bprm_filename));
+    let interp: u64 = read_or(bprm, global!(bprm_interp), name);
+    if interp != name {
+        record.flags |= exec_flag::INTERPRETED;
+    }
+    // SAFETY: the buffer has 16 KiB; the helper writes at most the given size.
+    let n = unsafe {
+        bpf_probe_read_kernel_str(buffer.add(size_of::<Exec>()).cast(), MAX_PROGRAM as u32, name as *const _)
+    };
+    // Only as much as there is: a storm of programs must fit into the ring.
+    let path = if n > 0 { bounded::<0xfff>(n as u64 - 1) } else { 0 };
+    record.path_len = path as u16;
+    // The arguments where the new program finds them: what the caller passed may be in memory that was not resident
+    // when its call began.
+    let mm: u64 = read_or_zero(arg(&ctx, 0), global!(task_mm));
+    let from: u64 = read_or_zero(mm, global!(mm_arg_start));
+    let mut len = read_or_zero::<u64>(mm, global!(mm_arg_end)).wrapping_sub(from);
+    if len >= MAX_ARGUMENTS as u64 {
+        len = MAX_ARGUMENTS as u64 - 1;
+        record.flags |= exec_flag::ARGUMENTS_CUT;
+    }
+    let len = bounded::<0xfff>(len);
+    let at = size_of::<Exec>() as u64 + path;
+    // SAFETY: less than 64 + 4096 + 4096 bytes from the beginning of the buffer.
+    let read = from != 0 && unsafe { read_user(buffer.add(at as usize), len, from) };
+    let len = if read { len } else { 0 };
+    record.args_len = len as u32;
+    send_life_bytes(buffer, at + len, loss::PROCESS_RING);
     0
 }
 

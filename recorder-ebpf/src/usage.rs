@@ -4,12 +4,12 @@
 //! long enough: no timer, and nothing at all for a task that sleeps.
 
 use crate::{
-    kernel::read_or_zero,
+    kernel::{current, read_or_zero},
     maps::{global, send_bulk},
     scope::slot,
 };
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use ctrace_abi::{Slot, UsageEvent, kind, loss};
+use ctrace_abi::{Slot, Usage, UsageEvent, kind, loss};
 
 /// A stretch is sent at the first switch after this time.
 pub const WINDOW_NS: u64 = 100_000_000;
@@ -20,6 +20,21 @@ pub fn begin(slot: &mut Slot, task: u64, t: u64) {
     slot.usage.from_ns = t;
     slot.usage.faults =
         [read_or_zero(task, global!(task_min_flt)), read_or_zero(task, global!(task_maj_flt))];
+}
+
+/// The running task begins here, whatever it did before. A global function, see [`crate::capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn begin_anew(number: u32) -> u32 {
+    let Some(slot) = slot(number as u16) else { return 0 };
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    slot.usage = Usage { on_ns: now, ..Usage::default() };
+    slot.wait_cpu_ns = 0;
+    slot.blocked_ns = 0;
+    slot.call.run_wait_ns = 0;
+    begin(slot, current() as u64, now);
+    0
 }
 
 /// The task leaves its CPU, if it was seen to have one: a virtual machine's kernel makes some switches without

@@ -152,7 +152,18 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         cgroup_root = "cgroup" "root";
         root_hierarchy = "cgroup_root" "hierarchy_id";
         kn_id = "kernfs_node" "id";
+        kn_name = "kernfs_node" "name";
+        // `__parent` since Linux 6.15.
+        kn_parent = "kernfs_node" "parent" | "__parent";
         bprm_filename = "linux_binprm" "filename";
+        bprm_interp = "linux_binprm" "interp";
+        bprm_argc = "linux_binprm" "argc";
+        mm_arg_start = "mm_struct" "arg_start";
+        mm_arg_end = "mm_struct" "arg_end";
+        memcg_memory = "mem_cgroup" "memory";
+        counter_usage = "page_counter" "usage";
+        counter_max = "page_counter" "max";
+        counter_parent = "page_counter" "parent";
         files_fdt = "files_struct" "fdt";
         fdt_max = "fdtable" "max_fds";
         fdt_fd = "fdtable" "fd";
@@ -242,6 +253,10 @@ pub(crate) fn offsets(kernel: &Kernel) -> Offsets {
         missing.push("cgroup.ancestors".into());
     }
     resident(kernel, &mut globals, &mut missing);
+    globals.memory_subsys = kernel.enumerator("cgroup_subsys_id", "memory_cgrp_id").unwrap_or(MISSING);
+    if globals.memcg_memory != MISSING {
+        globals.memcg_memory -= kernel.offset("mem_cgroup", "css").unwrap_or(0);
+    }
     // A pointer to the completion, or its fields one by one.
     globals.uring_flat = u32::from(kernel.tracepoint_arguments("io_uring_complete").is_some_and(|n| n > 3));
     if globals.uring_flat == 0 {

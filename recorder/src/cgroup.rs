@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// A cgroup that exists.
 #[derive(Debug, Clone)]
@@ -115,6 +116,33 @@ impl Hierarchy {
     }
 }
 
+/// Where the v1 hierarchy of a controller is mounted. Looked up once: hierarchies do not change while a host runs.
+fn v1_mount(controller: &str) -> Option<&'static Mount> {
+    static MOUNTS: OnceLock<Vec<Mount>> = OnceLock::new();
+    let all = MOUNTS.get_or_init(mounts);
+    all.iter().find(|m| m.version == 1 && m.controllers.iter().any(|c| c == controller))
+}
+
+/// The files that hold the memory limits of a process: of its group, and of those above it.
+pub(crate) fn memory_limits(pid: u32) -> impl Iterator<Item = PathBuf> {
+    let membership = membership(pid);
+    let v1 = v1_mount("memory").and_then(|mount| {
+        let of = memberships(&membership).find(|m| m.controllers.split(',').any(|c| c == "memory"))?;
+        Some((mount.at.clone(), of.path.to_owned(), "memory.limit_in_bytes"))
+    });
+    let v2 = || {
+        let mount = mounts().into_iter().find(|m| m.version == 2)?;
+        let of = memberships(&membership).find(|m| m.number == 0)?;
+        Some((mount.at, of.path.to_owned(), "memory.max"))
+    };
+    let found = v1.or_else(v2);
+    found.into_iter().flat_map(|(at, path, file)| {
+        let folder = at.join(path.trim_start_matches('/'));
+        let above = folder.ancestors().take_while(|f| f.starts_with(&at)).map(|f| f.join(file));
+        above.collect::<Vec<_>>()
+    })
+}
+
 /// What `/proc/PID/cgroup` says; empty when the process is gone.
 pub(crate) fn membership(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default()
@@ -221,6 +249,17 @@ impl Cgroup {
         }
         let tried: Vec<String> = mounts.iter().map(|m| m.at.display().to_string()).collect();
         Err(not_found(format!("looked below {}", tried.join(", "))))
+    }
+
+    /// A file of a v1 controller of the same group: its own, or at the same path in the controller's hierarchy, since
+    /// container runtimes use one path for all. On a hybrid host a v2 folder has files of the same names, and nothing in
+    /// them of controllers that are in v1. `None`: the controller is in no v1 hierarchy.
+    pub(crate) fn v1_file(&self, controller: &str, file: &str) -> Option<PathBuf> {
+        if self.version == 1 && self.controllers.iter().any(|c| c == controller) {
+            return Some(self.path.join(file));
+        }
+        let mount = v1_mount(controller)?;
+        Some(mount.at.join(&self.below).join(file))
     }
 
     /// v1: index of a controller of its hierarchy in `css_set.subsys` (`enum cgroup_subsys_id`).

@@ -13,12 +13,14 @@ mod timeline;
 
 use crate::meaning::Meanings;
 use crate::objects::Objects;
+use crate::origin::{self, Came, Groups};
 use crate::target::Member;
 use ctrace_abi::{Creds, FileObject, Join, SockObject, UNNAMED_GROUP, WINDOW_NS, kind};
 use ctrace_format::{
-    Detail, Event, Holder, Process, ProcessKind, Ref, StrId, TaskDef, TaskId, Tgid, Tid, TraceWriter,
+    Detail, Event, Holder, Origin, Process, ProcessKind, Ref, StrId, TaskDef, TaskId, Tgid, Tid, TraceWriter,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
 
 /// A thread as it is now.
@@ -31,6 +33,7 @@ struct Task {
     creds: Option<Creds>,
     /// The group of the scope that it is in, or 0.
     group: u32,
+    came: Came,
 }
 
 /// The number of the container that a group is, if it is one.
@@ -46,8 +49,8 @@ pub(crate) struct Decoder {
     entry: FxHashMap<u32, Vec<u8>>,
     /// When threads moved into the scope, where they did.
     joined: FxHashMap<u32, u64>,
-    /// The kernel's name of the program that a thread's call has begun.
-    executed: FxHashMap<u32, Box<[u8]>>,
+    /// What the kernel says of the program that a thread's call has begun.
+    executed: FxHashMap<u32, programs::Executed>,
     objects: Objects,
     meanings: Meanings,
     /// Empty; its memory is for the details of the next call.
@@ -69,16 +72,21 @@ pub(crate) struct Decoder {
     pub(crate) stop_ns: u64,
     /// Processes that ended a short while ago.
     dead: FxHashSet<u32>,
+    /// The child that waits to become the command, until it executes that.
+    held: Option<u32>,
     /// Threads that may be gone, see [`Decoder::forget_gone`].
     suspects: FxHashSet<u32>,
     timeline: timeline::State,
     /// Bits of block requests on this kernel.
     pub(crate) block_flags: Vec<(u32, u8)>,
-    /// Tasks that got an id and are in a container: not told yet.
-    placed: Vec<(TaskId, u32)>,
-    /// Of a flight recorder: which containers tasks are in, and when that was told. A dump tells again what its window
-    /// has left behind.
-    places: Option<FxHashMap<TaskId, (u32, u64)>>,
+    /// Tasks that got an id and are in a container, or came from elsewhere: not told yet.
+    placed: Vec<(TaskId, ProcessKind)>,
+    /// Of a flight recorder: what was told of tasks so, and when. A dump tells again what its window has left behind.
+    places: Option<FxHashMap<TaskId, Vec<(ProcessKind, u64)>>>,
+    /// Where the tasks of the scope's groups come from.
+    begun: Groups,
+    /// The groups of the scope are containers: of a task in one that has no number it is not known whose it is.
+    has_containers: bool,
 }
 
 /// Every id that is kept from one record to the next is named here: a flight recorder gives other ids away.
@@ -127,12 +135,33 @@ impl Decoder {
             aggregated: 0,
             tasks_changed: true,
             dead: FxHashSet::default(),
+            held: None,
             suspects: FxHashSet::default(),
             timeline: timeline::State::default(),
             block_flags: Vec::new(),
             placed: Vec::new(),
             places: None,
+            begun: Groups::default(),
+            has_containers: false,
         }
+    }
+
+    /// The groups of the scope are containers.
+    pub(crate) fn follow_containers(&mut self) {
+        self.has_containers = true;
+    }
+
+    /// What the members that are known are, in a group that was there before the recording: something runs in it.
+    pub(crate) fn was_there(&mut self, group: u32, outsiders: &BTreeSet<u32>) {
+        self.begun.begins(group);
+        for task in self.tasks.values_mut().filter(|task| outsiders.contains(&task.tgid)) {
+            task.came.origin = Some(Origin::Outside);
+        }
+    }
+
+    /// This process is not the command yet: it is none of the scope's until it executes a program.
+    pub(crate) fn hold(&mut self, pid: Option<u32>) {
+        self.held = pid;
     }
 
     /// What is written is a window of what is decoded.
@@ -143,27 +172,30 @@ impl Decoder {
     /// Which containers tasks are in, as far as it was told before `from_ns` alone.
     pub(crate) fn places_before(&self, from_ns: u64, tick_ns: u32) -> Vec<Event> {
         let t_ns = from_ns + u64::from(tick_ns);
-        let places = self.places.iter().flatten().filter(|(_, (_, told_ns))| *told_ns <= from_ns);
+        let all =
+            self.places.iter().flatten().flat_map(|(task, told)| told.iter().map(move |told| (task, told)));
+        let places = all.filter(|(_, (_, told_ns))| *told_ns <= from_ns);
         places
-            .map(|(task, (container, _))| {
-                let kind = ProcessKind::Placed { container: *container };
-                Event::Process(Process { t_ns, task: *task, kind })
-            })
+            .map(|(task, (kind, _))| Event::Process(Process { t_ns, task: *task, kind: kind.clone() }))
             .collect()
     }
 
-    /// Tells which containers the tasks are in that got an id.
+    /// Tells which containers the tasks are in that got an id, and where they come from.
     fn tell_placed(
         &mut self,
         w: &mut TraceWriter,
         t_ns: u64,
         push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) {
-        for (task, container) in self.placed.drain(..) {
+        for (task, kind) in self.placed.drain(..) {
             if let Some(places) = &mut self.places {
-                places.insert(task, (container, t_ns));
+                let told = places.entry(task).or_default();
+                let is_same =
+                    |other: &ProcessKind| std::mem::discriminant(other) == std::mem::discriminant(&kind);
+                told.retain(|(other, _)| !is_same(other));
+                told.push((kind.clone(), t_ns));
             }
-            push(w, &Event::Process(Process { t_ns, task, kind: ProcessKind::Placed { container } }));
+            push(w, &Event::Process(Process { t_ns, task, kind }));
         }
     }
 
@@ -176,7 +208,9 @@ impl Decoder {
         if !std::mem::take(&mut self.tasks_changed) {
             return None;
         }
-        let mut tgids: Vec<u32> = self.tasks.values().map(|t| t.tgid).collect();
+        let held = self.held;
+        let mut tgids: Vec<u32> =
+            self.tasks.values().map(|t| t.tgid).filter(|tgid| held != Some(*tgid)).collect();
         tgids.sort_unstable();
         tgids.dedup();
         Some(tgids)
@@ -217,12 +251,25 @@ impl Decoder {
         }
         let comm = w.comm(&member.comm);
         self.tasks_changed = true;
-        let new = Task { tgid: member.tgid, start_ns, comm, id: None, creds: None, group: member.group };
+        let is_new = !self.tasks.contains_key(&member.tid);
+        let came = Came {
+            origin: self
+                .begun
+                .arrival(member.group)
+                .filter(|origin| *origin == Origin::Runtime && is_new && origin::runs_runtime(member.tgid)),
+            undecided: false,
+        };
+        let new =
+            Task { tgid: member.tgid, start_ns, comm, id: None, creds: None, group: member.group, came };
         let task = self.tasks.entry(member.tid).or_insert(new);
         if task.group != member.group {
             task.group = member.group;
+            if std::mem::take(&mut task.came.undecided) {
+                task.came.origin = self.begun.arrival(member.group);
+            }
             if let (Some(id), Some(container)) = (task.id, container(member.group)) {
-                self.placed.push((id, container));
+                self.placed.push((id, ProcessKind::Placed { container }));
+                self.placed.extend(task.came.origin.map(|origin| (id, ProcessKind::Origin { origin })));
                 let now = self.rel(crate::clock::boottime_ns());
                 self.tell_placed(w, now, push);
             }
@@ -261,7 +308,15 @@ impl Decoder {
                     return id;
                 }
                 self.tasks_changed = true;
-                unknown.insert(Task { tgid, start_ns: 0, comm, id: None, creds: None, group: 0 })
+                unknown.insert(Task {
+                    tgid,
+                    start_ns: 0,
+                    comm,
+                    id: None,
+                    creds: None,
+                    group: 0,
+                    came: Came::default(),
+                })
             }
         };
         *task.id.get_or_insert_with(|| {
@@ -271,7 +326,9 @@ impl Decoder {
                 comm: task.comm,
                 start_ns: task.start_ns,
             });
-            self.placed.extend(container(task.group).map(|container| (id, container)));
+            let place = container(task.group).map(|container| ProcessKind::Placed { container });
+            let origin = task.came.origin.map(|origin| ProcessKind::Origin { origin });
+            self.placed.extend([place, origin].into_iter().flatten().map(|kind| (id, kind)));
             id
         })
     }

@@ -3,7 +3,7 @@
 use crate::arch::{Arch, HOST};
 use crate::objects::{Objects, sockaddr};
 use crate::raw;
-use ctrace_abi::{MAX_ITEMS, Tlv, op};
+use ctrace_abi::{MAX_ARGV, MAX_ITEMS, MAX_WORD, Tlv, op};
 use ctrace_format::syscalls::Kind;
 use ctrace_format::{Detail, EpollEntry, Message, ObjectId, PassedFd, PollEntry, TraceWriter};
 use smallvec::SmallVec;
@@ -25,6 +25,9 @@ impl Item<'_> {
 
 /// Bit of [`Tlv::aux`]: copied at the exit of the call.
 const EXIT: u16 = 1;
+/// Bits of [`Tlv::fault`].
+const CUT: u16 = 1;
+const UNREAD: u16 = 2;
 
 /// Items of a call: few, and made for every call.
 pub(crate) type Items<'a> = SmallVec<[Item<'a>; 8]>;
@@ -73,7 +76,7 @@ pub(crate) fn at_entry(tail: &[u8]) -> Vec<u8> {
 /// Puts items of entry and then of exit in argument order; an entry item that could not be read yields to its second
 /// attempt.
 pub(crate) fn merge(all: &mut Items<'_>) {
-    let unread = |i: &Item<'_>| i.head.fault == 2;
+    let unread = |i: &Item<'_>| i.head.fault & UNREAD != 0;
     let mut kept = 0;
     for i in 0..all.len() {
         let item = all[i];
@@ -172,7 +175,10 @@ pub(crate) fn decode(
             one_of_several(item, &mut messages);
             continue;
         }
-        if item.head.fault == 2 && item.data.is_empty() {
+        if item.head.fault == UNREAD && item.data.is_empty() {
+            if out.last().is_none_or(|d| !matches!(d, Detail::Unread { arg, .. } if *arg == item.head.arg)) {
+                out.push(Detail::Unread { arg: item.head.arg, word: None });
+            }
             continue;
         }
         if item.head.op == op::FDSET {
@@ -223,7 +229,12 @@ fn one(item: &Item<'_>, kind: Option<Kind>, c: &mut Context<'_>, out: &mut Vec<D
     let arg = item.head.arg;
     let data = item.data;
     match item.head.op {
-        op::STR => out.push(Detail::Str { arg, value: c.writer.str(data) }),
+        op::STR => {
+            out.push(Detail::Str { arg, value: c.writer.str(data) });
+            if item.head.fault & CUT != 0 {
+                out.push(Detail::Cut { arg, word: None });
+            }
+        }
         op::ADDR | op::ADDR_OUT => out.push(Detail::Addr { arg, addr: sockaddr(data)? }),
         op::OBJECT => out.push(Detail::Object { arg, object: c.objects.get(u64_at(data, 0)?)? }),
         op::IOV => {
@@ -256,8 +267,8 @@ fn one(item: &Item<'_>, kind: Option<Kind>, c: &mut Context<'_>, out: &mut Vec<D
         }
         op::EPOLL => out.push(Detail::Epoll { arg, entries: epoll(data, HOST) }),
         op::ARGV => {
-            let (words, count) = words(data)?;
-            out.push(Detail::Argv { arg, words: c.writer.argv(words), count });
+            let words = words(item)?;
+            tell_words(c.writer, arg, words, out);
         }
         op::PEEK => out.push(Detail::Value { arg, value: u64::from(u32_at(data, 0)?) }),
         op::BYTES => bytes(item, kind, out)?,
@@ -273,13 +284,67 @@ fn epoll(data: &[u8], arch: &Arch) -> Vec<EpollEntry> {
         .collect()
 }
 
-/// Words of an argument vector, as they are, and their true number.
-pub(crate) fn words(data: &[u8]) -> Option<(Vec<Vec<u8>>, u32)> {
-    let count = u64_at(data, 0)? as u32;
-    let mut words: Vec<Vec<u8>> = data[8..].split(|b| *b == 0).map(<[u8]>::to_vec).collect();
+/// Words of an argument vector, as far as they are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Words {
+    /// The first of them. One that could not be read is empty.
+    pub(crate) words: Vec<Vec<u8>>,
+    /// How many there are.
+    pub(crate) count: u32,
+    /// A bit for each that could not be read.
+    pub(crate) unread: u32,
+    /// The vector itself could not be read further: there may be more than `count`.
+    pub(crate) ends_early: bool,
+    /// Those that are longer than what is known of them.
+    pub(crate) cut: Vec<u32>,
+}
+
+impl Words {
+    /// Whether nothing of them is missing.
+    pub(crate) fn is_whole(&self) -> bool {
+        let is_all = self.words.len() as u64 >= u64::from(self.count);
+        is_all && self.unread == 0 && !self.ends_early && self.cut.is_empty()
+    }
+
+    pub(crate) fn is_unread(&self, word: usize) -> bool {
+        u32::try_from(word)
+            .ok()
+            .and_then(|word| self.unread.checked_shr(word))
+            .is_some_and(|bits| bits & 1 != 0)
+    }
+}
+
+/// The words of an item.
+pub(crate) fn words(item: &Item<'_>) -> Option<Words> {
+    let count = u32_at(item.data, 0)?;
+    let unread = u32_at(item.data, 4)?;
+    let mut words: Vec<Vec<u8>> = item.data[8..].split(|b| *b == 0).map(<[u8]>::to_vec).collect();
     // What follows the last NUL is no word.
     words.pop();
-    Some((words, count))
+    let is_cut = |word: &Vec<u8>| word.len() + 1 >= MAX_WORD;
+    let cut = (0..).zip(&words).filter(|(_, word)| is_cut(word)).map(|(at, _)| at).collect();
+    Some(Words { words, count, unread, ends_early: item.head.fault & UNREAD != 0, cut })
+}
+
+/// Adds what is known of an argument vector, and what is not. One of which nothing is known is left out.
+pub(crate) fn tell_words(w: &mut TraceWriter, arg: u8, mut words: Words, out: &mut Vec<Detail>) {
+    if words.ends_early {
+        if words.words.is_empty() {
+            out.push(Detail::Unread { arg, word: None });
+            return;
+        }
+        if words.words.len() < MAX_ARGV {
+            // There is one more at least.
+            words.unread |= 1 << words.words.len();
+            words.words.push(Vec::new());
+            words.count += 1;
+        }
+    }
+    let unread: Vec<u32> =
+        (0..words.words.len()).filter(|at| words.is_unread(*at)).map(|at| at as u32).collect();
+    out.push(Detail::Argv { arg, words: w.argv(words.words), count: words.count });
+    out.extend(unread.into_iter().map(|word| Detail::Unread { arg, word: Some(word) }));
+    out.extend(words.cut.into_iter().map(|word| Detail::Cut { arg, word: Some(word) }));
 }
 
 /// Fixed structures, by the meaning of the argument.

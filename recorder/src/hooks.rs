@@ -17,6 +17,11 @@ pub(crate) struct Hook {
 pub(crate) static HOOKS: &[Hook] = &[
     Hook { name: "sched_process_fork", required: true, loses: "child processes" },
     Hook { name: "sched_process_exec", required: true, loses: "executed programs" },
+    Hook {
+        name: "sched_prepare_exec",
+        required: false,
+        loses: "names that scripts were started by, where a child of a fork had not touched them",
+    },
     Hook { name: "sched_process_exit", required: true, loses: "ends of processes" },
     Hook { name: "task_rename", required: false, loses: "changes of thread names" },
     Hook { name: "cgroup_attach_task", required: false, loses: "tasks that move into the cgroup" },

@@ -12,6 +12,7 @@ use crate::decode::Decoder;
 use crate::disk::Disk;
 use crate::error::RecordError;
 use crate::flight::{Flight, Lookers, Note, Noticed, Observer, Request, Watcher};
+use crate::flushes::Flushes;
 use crate::in_flight;
 use crate::load::Programs;
 use crate::look::Looker;
@@ -50,8 +51,6 @@ const LOSSES_EVERY: Duration = Duration::from_millis(100);
 pub(crate) const CHANNEL: usize = 8;
 /// Largest batch: bounds the memory between the threads.
 const MAX_BATCH: usize = 1 << 20;
-/// How often chunks are closed, so that a crash loses little.
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How often the room in the file system is looked at.
 const ROOM_EVERY: Duration = Duration::from_millis(100);
 
@@ -493,7 +492,7 @@ impl Writing {
             error: None,
             too_large: 0,
         };
-        let (mut last_flush, mut last_room) = (Instant::now(), Instant::now());
+        let (mut flushes, mut last_room) = (Flushes::new(Instant::now()), Instant::now());
         let mut ended_ns = 0;
         let (mut ends_were_lost, mut last_look) = (false, Instant::now());
         while let Ok(message) = input.recv() {
@@ -593,8 +592,12 @@ impl Writing {
             self.notice(&mut push);
             if self.flight.is_some() {
                 self.turn(&mut push);
-            } else if last_flush.elapsed() >= FLUSH_EVERY && push.error.is_none() {
-                last_flush = Instant::now();
+            } else if flushes.is_due(
+                Instant::now(),
+                shared.events.load(Ordering::Relaxed),
+                self.decoder.calls,
+            ) && push.error.is_none()
+            {
                 self.write(&mut push, TraceWriter::flush);
                 if push.error.is_none() {
                     shared.safe_events.store(shared.events.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -47,7 +47,9 @@ pub(crate) enum Arg {
     Text(String),
     /// A byte string of the program.
     Bytes(Vec<u8>),
-    /// Not recorded: a pointer whose target means nothing here.
+    /// The beginning of a longer byte string of the program.
+    Cut(Vec<u8>),
+    /// Not recorded: a pointer whose target means nothing here, or could not be read.
     Unknown,
 }
 
@@ -60,6 +62,7 @@ impl Arg {
             Self::Fd(fd, None) => fd.to_string(),
             Self::Text(t) => t.clone(),
             Self::Bytes(b) => quoted(b),
+            Self::Cut(b) => format!("{}…", quoted(b)),
             Self::Unknown => "…".to_owned(),
         }
     }
@@ -70,8 +73,39 @@ impl Arg {
             Self::Number(n) => json!(n),
             Self::Fd(fd, _) => json!(fd),
             Self::Text(t) => json!(t),
-            Self::Bytes(b) => json!(super::json_text(b)),
+            Self::Bytes(b) | Self::Cut(b) => json!(super::json_text(b)),
             Self::Unknown => Value::Null,
+        }
+    }
+}
+
+/// What is not known of an argument: of these words of it, or (`None`) of all of it.
+struct Missing {
+    unread: Vec<Option<u32>>,
+    cut: Vec<Option<u32>>,
+}
+
+impl Missing {
+    fn of(call: &Syscall, of: u8) -> Self {
+        let mut missing = Self { unread: Vec::new(), cut: Vec::new() };
+        for detail in &call.details {
+            match detail {
+                Detail::Unread { arg, word } if *arg == of => missing.unread.push(*word),
+                Detail::Cut { arg, word } if *arg == of => missing.cut.push(*word),
+                _ => {}
+            }
+        }
+        missing
+    }
+
+    /// A word of an argument vector.
+    fn word(&self, at: u32, text: impl FnOnce() -> String) -> String {
+        if self.unread.contains(&Some(at)) {
+            "…".to_owned()
+        } else if self.cut.contains(&Some(at)) {
+            format!("{}…", text())
+        } else {
+            text()
         }
     }
 }
@@ -99,6 +133,22 @@ impl Call<'_> {
 
     fn kept(&self, index: usize) -> bool {
         self.event.args_mask & (1 << index) != 0
+    }
+
+    /// The arguments, and words of them, that could not be read, and those that are longer than what is recorded of them.
+    pub(crate) fn missing(&self) -> [Vec<String>; 2] {
+        let table = syscalls::args(self.name).unwrap_or_default();
+        let mut missing = [Vec::new(), Vec::new()];
+        for detail in &self.event.details {
+            let (which, arg, word) = match detail {
+                Detail::Unread { arg, word } => (0, *arg, *word),
+                Detail::Cut { arg, word } => (1, *arg, *word),
+                _ => continue,
+            };
+            let name = table.get(usize::from(arg)).map_or_else(|| format!("arg{arg}"), |a| a.0.to_owned());
+            missing[which].push(word.map_or_else(|| name.clone(), |word| format!("{name}[{word}]")));
+        }
+        missing
     }
 
     fn details(&self, index: usize) -> impl Iterator<Item = &Detail> {
@@ -171,6 +221,9 @@ impl Call<'_> {
 
     fn detail(&self, detail: &Detail, kind: Kind) -> Option<Arg> {
         Some(match detail {
+            Detail::Str { value, arg } if Missing::of(self.event, *arg).cut.contains(&None) => {
+                Arg::Cut(self.trace.str(*value).to_vec())
+            }
             Detail::Str { value, .. } => Arg::Bytes(self.trace.str(*value).to_vec()),
             Detail::Addr { addr, .. } => Arg::Text(super::address(addr)),
             Detail::Object { object, .. } => Arg::Text(format!("<{}>", self.object(*object))),
@@ -253,8 +306,10 @@ impl Call<'_> {
                 let bits = flags::bits(*bits, flags::SA, "0");
                 Arg::Text(format!("{{{handler} {bits} mask={}}}", super::signal_set(*mask)))
             }
-            Detail::Argv { words, count, .. } => {
-                let mut shown: Vec<String> = words.iter().map(|w| quoted(self.trace.str(*w))).collect();
+            Detail::Argv { arg, words, count } => {
+                let missing = Missing::of(self.event, *arg);
+                let mut shown: Vec<String> =
+                    (0..).zip(words).map(|(at, w)| missing.word(at, || quoted(self.trace.str(*w)))).collect();
                 if (words.len() as u64) < u64::from(*count) {
                     shown.push(format!("… {count} in all"));
                 }

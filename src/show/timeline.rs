@@ -6,8 +6,8 @@ use crate::decode::{self, address, plain};
 use crate::output::Style;
 use crate::units;
 use ctrace_format::{
-    Block, BlockOp, ConnectionKind, Dns, Event, Ids, ProcessKind, SockCookie, Socket, Sysno, TcpState, Uring,
-    Usage, WaitKind, syscalls,
+    Block, BlockOp, ConnectionKind, Dns, Event, Ids, Origin, ProcessKind, SockCookie, Socket, Sysno,
+    TcpState, Uring, Usage, WaitKind, syscalls,
 };
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -166,7 +166,7 @@ impl Show<'_> {
                 }
                 (text, if *granted { Style::Plain } else { Style::Yellow })
             }
-            ProcessKind::OomKill { by, rss_bytes } => {
+            ProcessKind::OomKill { by, rss_bytes, limit } => {
                 let mut text = "chosen by the OOM killer".to_owned();
                 if *rss_bytes > 0 {
                     let _ = write!(text, ", {} resident", units::bytes(*rss_bytes));
@@ -174,8 +174,21 @@ impl Show<'_> {
                 if let Some(by) = by {
                     let _ = write!(text, ", for an allocation of {}", self.who(*by));
                 }
+                if let Some(limit) = limit {
+                    let _ = write!(
+                        text,
+                        ": {} of {} were used in {}",
+                        units::bytes(limit.usage_bytes),
+                        units::bytes(limit.limit_bytes),
+                        plain(self.trace.str(limit.cgroup))
+                    );
+                }
                 (text, Style::Red)
             }
+            ProcessKind::Origin { origin: Origin::Runtime } => {
+                ("belongs to the runtime that starts the container".to_owned(), Style::Dim)
+            }
+            ProcessKind::Origin { .. } => ("came into the container from outside".to_owned(), Style::Bold),
             ProcessKind::Fault { address, blocked_ns } => (
                 format!("page fault at {address:#x} blocked for {}", units::duration(*blocked_ns)),
                 Style::Yellow,
@@ -224,11 +237,16 @@ impl Show<'_> {
                 "kind": "capability", "capability": capability(*number), "granted": granted, "count": count,
                 "call": call.and_then(syscalls::name),
             }),
-            ProcessKind::OomKill { by, rss_bytes } => json!({
-                "kind": "oom_kill", "rss_bytes": rss_bytes, "by_tid": by.map(|t| self.trace.task(t).tid.0),
+            ProcessKind::OomKill { by, rss_bytes, limit } => json!({
+                "kind": "oom_kill", "rss_bytes": (*rss_bytes > 0).then_some(rss_bytes),
+                "by_tid": by.map(|t| self.trace.task(t).tid.0),
+                "limit": limit.as_ref().map(|l| json!({
+                    "cgroup": self.text(l.cgroup), "limit_bytes": l.limit_bytes, "usage_bytes": l.usage_bytes,
+                })),
             }),
+            ProcessKind::Origin { origin } => json!({"kind": "origin", "origin": origin.name()}),
             ProcessKind::Fault { address, blocked_ns } => {
-                json!({"kind": "fault", "address": format!("{address:#x}"), "blocked_ns": blocked_ns})
+                json!({"kind": "fault", "address": (*address != 0).then(|| format!("{address:#x}")), "blocked_ns": blocked_ns})
             }
             ProcessKind::State { state, wchan, since_ns } => json!({
                 "kind": "state", "state": char::from(*state).to_string(), "wchan": self.text(*wchan),

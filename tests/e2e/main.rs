@@ -8,6 +8,7 @@ mod answered;
 mod bad_input;
 mod containerd;
 mod diff;
+mod execs;
 #[path = "../../cri/tests/fake/mod.rs"]
 mod fake;
 mod files;

@@ -196,7 +196,7 @@ fn events(w: &mut TraceWriter, calls: u64) {
     push(process(next(), ProcessKind::Fork { child: other }));
     push(process(next(), ProcessKind::Exec { path: text, old_tid: Tid(7), argv: vec![text, text], argc: 3 }));
     push(process(next(), ProcessKind::Load { path: text }));
-    push(process(next(), ProcessKind::OomKill { by: Some(other), rss_bytes: 1 }));
+    push(process(next(), ProcessKind::OomKill { by: Some(other), rss_bytes: 1, limit: None }));
     push(Event::Marker(Marker { t_ns: next(), text }));
     push(Event::Connection(Connection {
         t_ns: next(),
@@ -239,6 +239,7 @@ fn events(w: &mut TraceWriter, calls: u64) {
         code: 0,
         sender: Some(other),
         delivered: false,
+        outside: None,
     }));
     push(Event::Resource(Resource { t_ns: next(), subject: 2, metric: Metric::RssBytes, value: 7 }));
     let nr = |name| syscalls::number(Abi::X86_64, name).unwrap();

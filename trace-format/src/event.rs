@@ -21,7 +21,7 @@ pub use network::{Connection, ConnectionKind, Dns, Socket, TcpState};
 pub use object::{Object, SockAddr};
 pub use request::{Block, BlockOp, Uring};
 pub use resource::{Metric, Resource};
-pub use task::{Ids, Process, ProcessKind, Signal, TaskDef, Usage, WaitKind};
+pub use task::{Ids, OomLimit, Origin, Outsider, Process, ProcessKind, Signal, TaskDef, Usage, WaitKind};
 
 use serde::{Deserialize, Serialize};
 

@@ -28,12 +28,21 @@ struct Missed {
 }
 
 /// A signal that was generated for a process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Sent {
     signo: u32,
     code: i32,
     sender: Option<ProcessId>,
+    /// A sender that is not recorded.
+    outsider: Option<Outsider>,
     t_ns: u64,
+}
+
+/// A process that is not recorded.
+#[derive(Debug, Clone)]
+struct Outsider {
+    pid: u32,
+    name: String,
 }
 
 /// See the module.
@@ -154,7 +163,11 @@ impl Ends {
         if sent.len() >= KEPT {
             sent.remove(0);
         }
-        sent.push(Sent { signo: signal.signo, code: signal.code, sender, t_ns: signal.t_ns });
+        let outsider = signal
+            .outside
+            .as_ref()
+            .map(|o| Outsider { pid: o.pid.0, name: super::words::text(words.str(o.comm)) });
+        sent.push(Sent { signo: signal.signo, code: signal.code, sender, outsider, t_ns: signal.t_ns });
     }
 
     /// A process ended.
@@ -174,7 +187,7 @@ impl Ends {
         };
         let missed =
             missed.iter().rev().filter(soon).find(opened).or_else(|| missed.iter().rev().find(soon)).copied();
-        let sent = sent.unwrap_or_default().iter().rev().find(|s| s.signo == signo).copied();
+        let sent = sent.unwrap_or_default().iter().rev().find(|s| s.signo == signo).cloned();
         self.ended.push(Ended { process: actor.process, t_ns, status, tid: actor.tid, missed, sent });
     }
 
@@ -297,7 +310,7 @@ fn killed(facts: &Facts<'_>, ends: &[&Ended], status: u32) -> Finding {
     let name = signal_name(signo);
     let n = ends.len() as u64;
     let who = who(facts, ends);
-    let sent = ends[0].sent;
+    let sent = ends[0].sent.as_ref();
     let sender = sent.and_then(|s| s.sender);
     let by_itself = sender == Some(ends[0].process);
     // A fault has a code of the kernel's own; kill(2) and its relatives have one of 0 or less.
@@ -324,6 +337,10 @@ fn killed(facts: &Facts<'_>, ends: &[&Ended], status: u32) -> Finding {
     let from = match (sender, sent) {
         (Some(sender), _) if sender == ends[0].process => ", which it sent itself".to_owned(),
         (Some(sender), _) => format!(", sent by {}", facts.people.named_process(sender, facts.containers)),
+        (None, Some(Sent { outsider: Some(o), .. })) => {
+            let name = if o.name.is_empty() { "a process" } else { o.name.as_str() };
+            format!(", sent by {name} (pid {}), which is not recorded", o.pid)
+        }
         (None, Some(s)) if s.code == SI_KERNEL || s.code > 0 => ", sent by the kernel".to_owned(),
         (None, Some(_)) => ", sent from outside of what was recorded".to_owned(),
         (None, None) => ", whose sender was not seen".to_owned(),

@@ -65,12 +65,21 @@ struct Spent {
     starved: Option<(u64, u64)>,
 }
 
+/// A memory cgroup at its limit.
+#[derive(Debug, Clone)]
+pub(super) struct Limit {
+    pub(super) group: String,
+    pub(super) bytes: u64,
+    pub(super) used: u64,
+}
+
 #[derive(Debug)]
 struct Kill {
     t_ns: u64,
     victim: Actor,
     by: Option<ProcessId>,
     rss: u64,
+    limit: Option<Limit>,
 }
 
 /// See the module.
@@ -135,9 +144,16 @@ impl Machine {
         self.faults.add(t_ns, blocked_ns);
     }
 
-    pub(super) fn oom_kill(&mut self, t_ns: u64, victim: Actor, by: Option<ProcessId>, rss: u64) {
+    pub(super) fn oom_kill(
+        &mut self,
+        t_ns: u64,
+        victim: Actor,
+        by: Option<ProcessId>,
+        rss: u64,
+        limit: Option<Limit>,
+    ) {
         if self.kills.len() < MAX_SUBJECTS {
-            self.kills.push(Kill { t_ns, victim, by, rss });
+            self.kills.push(Kill { t_ns, victim, by, rss, limit });
         }
     }
 
@@ -184,8 +200,17 @@ impl Machine {
                 let _ = write!(sentence, ", with {} resident", bytes(kill.rss));
             }
             let limit = [subject, SCOPE].into_iter().find_map(|s| self.limit(s).map(|l| (s, l)));
-            match limit {
-                Some((subject, limit)) => {
+            match (&kill.limit, limit) {
+                (Some(group), _) => {
+                    let _ = write!(
+                        sentence,
+                        ": the memory cgroup {} had reached its limit of {}, using {}",
+                        group.group,
+                        bytes(group.bytes),
+                        bytes(group.used)
+                    );
+                }
+                (None, Some((subject, limit))) => {
                     let _ = write!(
                         sentence,
                         ": {} had reached its limit of {}",
@@ -193,7 +218,7 @@ impl Machine {
                         bytes(limit)
                     );
                 }
-                None => {
+                (None, None) => {
                     let host = self.get(HOST, Metric::MemoryLimitBytes).map(|s| s.last.1);
                     if let Some(host) = host.filter(|h| *h != u64::MAX) {
                         let _ = write!(

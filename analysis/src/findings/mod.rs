@@ -90,6 +90,8 @@ pub enum Kind {
     ClockJump,
     /// A process was ended by a signal that somebody sent.
     SignalEnded,
+    /// A process came into a container from outside of it.
+    Entered,
     /// A call failed for another reason.
     Failing,
     /// Events are missing from the trace.
@@ -129,6 +131,7 @@ impl Kind {
             Self::SeccompDenied => "seccomp-denied",
             Self::ClockJump => "clock-jump",
             Self::SignalEnded => "signal-ended",
+            Self::Entered => "entered",
             Self::Failing => "failing",
             Self::Loss => "loss",
         }
@@ -489,12 +492,18 @@ impl Watch {
                 }
             }
             K::Placed { container } => self.people.placed(p.task, *container, words),
-            K::OomKill { by, rss_bytes } => {
+            K::OomKill { by, rss_bytes, limit } => {
                 let victim = self.people.of(p.task, words);
                 let by = by.map(|by| self.people.of(by, words).process);
-                self.machine.oom_kill(p.t_ns, victim, by, *rss_bytes);
+                let limit = limit.as_ref().map(|l| machine::Limit {
+                    group: words::text(words.str(l.cgroup)),
+                    bytes: l.limit_bytes,
+                    used: l.usage_bytes,
+                });
+                self.machine.oom_kill(p.t_ns, victim, by, *rss_bytes, limit);
             }
             K::Fault { blocked_ns, .. } => self.machine.fault(p.t_ns, *blocked_ns),
+            K::Origin { origin } => self.people.came(p.task, *origin, p.t_ns, words),
             K::State { wchan, since_ns, .. } => {
                 let actor = self.people.of(p.task, words);
                 self.waits.state(actor, words::text(words.str(*wchan)), *since_ns);
@@ -524,6 +533,7 @@ impl Watch {
         self.descriptors.findings(&facts, &mut all);
         self.machine.findings(&facts, &mut all);
         self.waits.findings(&facts, &mut all);
+        entered(&facts, &mut all);
         self.ends.findings(&facts, &self.machine.victims(), &mut all);
         for (count, what) in [
             (self.lost, "events were lost while recording: what is said here may be incomplete"),
@@ -547,6 +557,28 @@ impl Watch {
             exits: self.ends.exits(&facts),
         }
     }
+}
+
+/// Processes that somebody put into a container: nothing that the container itself did.
+fn entered(facts: &Facts<'_>, out: &mut Vec<Finding>) {
+    let came = facts.people.outsiders();
+    let Some((first, t_ns)) = came.first().copied() else { return };
+    let (process, last_ns) = (facts.people.process(first), came.last().map_or(t_ns, |c| c.1));
+    let more = match came.len() {
+        1 => String::new(),
+        n => format!(", and {} more like it", words::count(n as u64 - 1)),
+    };
+    let program = process.exe.as_ref().map_or_else(String::new, |exe| format!(" and executed {exe}"));
+    let sentence = format!(
+        "{} came in from outside {}{program}{more}: nothing that runs in there started it (an exec into the container)",
+        facts.people.named_process(first, facts.containers),
+        words::when(t_ns, last_ns)
+    );
+    out.push(
+        Finding::new(Kind::Entered, Level::Note, rank::score(Kind::Entered), sentence)
+            .over(t_ns, last_ns, came.len() as u64)
+            .by(process.comm.as_str()),
+    );
 }
 
 /// A call with what was worked out about it.

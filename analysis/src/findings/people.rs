@@ -2,7 +2,7 @@
 
 use super::Dictionary;
 use super::words::text;
-use ctrace_format::{Container, Snapshot, StrId, TaskDef, TaskId};
+use ctrace_format::{Container, Origin, Snapshot, StrId, TaskDef, TaskId};
 use rustc_hash::FxHashMap;
 
 /// An index into [`People::roles`].
@@ -36,6 +36,8 @@ pub(super) struct Process {
     /// When it ended, and how, as wait(2) tells it.
     pub(super) exit: Option<(u64, u32)>,
     pub(super) container: Option<u32>,
+    /// Where it came from, when it did not begin as a part of the scope, and when that was told.
+    pub(super) origin: Option<(Origin, u64)>,
     pub(super) calls: u64,
 }
 
@@ -105,6 +107,7 @@ impl People {
                 start_ns,
                 exit: None,
                 container,
+                origin: None,
                 calls: 0,
             });
         }
@@ -202,6 +205,29 @@ impl People {
     pub(super) fn placed(&mut self, task: TaskId, container: u32, words: &(impl Dictionary + ?Sized)) {
         let process = self.of(task, words).process;
         self.processes[process.0 as usize].container.get_or_insert(container);
+    }
+
+    /// A task did not begin as a part of what runs in the scope.
+    pub(super) fn came(
+        &mut self,
+        task: TaskId,
+        origin: Origin,
+        t_ns: u64,
+        words: &(impl Dictionary + ?Sized),
+    ) {
+        let process = self.of(task, words).process;
+        self.processes[process.0 as usize].origin.get_or_insert((origin, t_ns));
+    }
+
+    /// Processes that came from outside, not those that these made, and when.
+    pub(super) fn outsiders(&self) -> Vec<(ProcessId, u64)> {
+        let outside = |p: &Process| matches!(p.origin, Some((Origin::Outside, _)));
+        self.processes
+            .iter()
+            .zip(0..)
+            .filter(|(p, _)| outside(p) && !p.parent.is_some_and(|parent| outside(self.process(parent))))
+            .filter_map(|(p, id)| Some((ProcessId(id), p.origin?.1)))
+            .collect()
     }
 
     pub(super) fn process(&self, id: ProcessId) -> &Process {

@@ -34,6 +34,7 @@ pub(super) const fn score(kind: Kind) -> u32 {
         Kind::SignalEnded => 560,
         Kind::Exit => 550,
         Kind::ClockJump => 500,
+        Kind::Entered => 700,
         Kind::Failing => 100,
         Kind::Loss => 1,
     }

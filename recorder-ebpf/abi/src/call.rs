@@ -91,7 +91,7 @@ pub struct Tlv {
     pub arg: u8,
     /// Bytes of data that follow; padded to a multiple of 8.
     pub len: u16,
-    /// 1: longer than copied, 2: could not be read.
+    /// 1: longer than copied, 2: could not be read, 4: of an argument vector, some words could not be read.
     pub fault: u16,
     /// 0: copied at the call's entry, 1: at its exit. From bit 1 on: which of the call's messages it is about.
     pub aux: u16,

@@ -66,7 +66,20 @@ pub struct Globals {
     pub cgroup_ancestors: u32,
     pub cgroup_ancestors_are_ids: u32,
     pub kn_id: u32,
+    pub kn_name: u32,
+    pub kn_parent: u32,
     pub bprm_filename: u32,
+    pub bprm_interp: u32,
+    pub bprm_argc: u32,
+    pub mm_arg_start: u32,
+    pub mm_arg_end: u32,
+    /// Index of the memory controller in `css_set.subsys`.
+    pub memory_subsys: u32,
+    /// Of `mem_cgroup.memory`, from the `struct cgroup_subsys_state` on.
+    pub memcg_memory: u32,
+    pub counter_usage: u32,
+    pub counter_max: u32,
+    pub counter_parent: u32,
     pub files_fdt: u32,
     pub fdt_max: u32,
     pub fdt_fd: u32,
@@ -161,6 +174,8 @@ pub struct Globals {
     pub regs_result: u32,
     /// 1: the end of a call tells what went through a socket, see [`crate::Pending`].
     pub sock_by_call: u32,
+    /// Must be 0.
+    pub reserved: u32,
 }
 
 impl Globals {
@@ -185,6 +200,7 @@ impl Globals {
         g.uring_flat = 0;
         g.segments = 4;
         g.sock_by_call = 0;
+        g.reserved = 0;
         g
     }
 }

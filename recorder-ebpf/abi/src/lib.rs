@@ -30,9 +30,9 @@ pub use spec::{
     spec_flag, when,
 };
 pub use task::{
-    CapEvent, CapKey, Comm, DESCRIBED, Exec, Exit, FaultEvent, Fork, HELD, KNOWN, KnownFile, NO_SLOT,
-    OomEvent, OpenedFile, PROBED, Pending, SLOTS, STACKS, Shared, SignalEvent, Slot, Usage, UsageEvent,
-    known_at, progress,
+    CapEvent, CapKey, Comm, DESCRIBED, Exec, Exit, FaultEvent, Fork, HELD, KNOWN, KnownFile, MAX_ARGUMENTS,
+    MAX_PROGRAM, NO_SLOT, OomEvent, OpenedFile, PROBED, Pending, SLOTS, STACKS, Shared, SignalEvent, Slot,
+    Usage, UsageEvent, exec_flag, known_at, progress,
 };
 
 /// Value of a system call's sixth argument register that marks a coordination call of the replay engine.

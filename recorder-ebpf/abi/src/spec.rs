@@ -60,7 +60,7 @@ pub mod op {
     pub const POLL: u8 = 8;
     /// `epoll_event` array, as many as the call returned.
     pub const EPOLL: u8 = 9;
-    /// An argument vector: u32 count, then NUL-terminated words.
+    /// An argument vector: u32 count, u32 with a bit for each word that could not be read, then NUL-terminated words.
     pub const ARGV: u8 = 10;
     /// Two descriptors, read at exit, with the objects behind them: i32, i32, u64, u64.
     pub const FDS: u8 = 11;

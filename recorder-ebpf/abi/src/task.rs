@@ -229,7 +229,8 @@ pub struct FaultEvent {
     pub blocked_ns: u64,
 }
 
-/// A victim of the OOM killer.
+/// A victim of the OOM killer. Followed by the path of the cgroup whose limit it is about: the names of its folder and of
+/// those above it, the innermost first, each with its NUL.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct OomEvent {
@@ -249,6 +250,10 @@ pub struct OomEvent {
     pub rss_pages: u64,
     /// The victim's name.
     pub comm: [u8; 16],
+    /// Pages that the nearest memory cgroup which was at its limit may have; 0: none was.
+    pub limit_pages: u64,
+    /// Pages that it had.
+    pub usage_pages: u64,
 }
 
 /// Checks of a capability.
@@ -321,14 +326,29 @@ pub struct Fork {
     pub comm: [u8; 16],
 }
 
-/// A new program.
+/// Longest path of a program that is reported, the NUL included (`PATH_MAX`, include/uapi/linux/limits.h).
+pub const MAX_PROGRAM: usize = 4096;
+/// Bytes of the arguments of a new program that are reported.
+pub const MAX_ARGUMENTS: usize = 4096;
+
+/// Bits of [`Exec::flags`].
+pub mod exec_flag {
+    /// Another program interprets the file: the arguments are those of the interpreter (`bprm->interp`).
+    pub const INTERPRETED: u8 = 1;
+    /// There are more arguments than are reported.
+    pub const ARGUMENTS_CUT: u8 = 1 << 1;
+}
+
+/// A new program. Followed by its path (`bprm->filename`) without a NUL, and by its arguments, each with its NUL.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Exec {
     /// [`crate::kind::EXEC`].
     pub kind: u8,
-    /// Must be 0.
-    pub reserved: [u8; 3],
+    /// [`exec_flag`].
+    pub flags: u8,
+    /// Bytes of the path.
+    pub path_len: u16,
     /// The task.
     pub tid: u32,
     /// When.
@@ -341,8 +361,10 @@ pub struct Exec {
     pub creds: Creds,
     /// Its name.
     pub comm: [u8; 16],
-    /// `bprm->filename`, NUL-terminated.
-    pub path: [u8; 512],
+    /// Number of its arguments.
+    pub argc: u32,
+    /// Bytes of them that are reported.
+    pub args_len: u32,
 }
 
 /// The end of a task.
@@ -399,13 +421,19 @@ pub struct SignalEvent {
     pub sender: u32,
     /// `si_code`.
     pub code: i32,
+    /// Process that sent it and is not recorded, or 0. A record without such a sender ends here.
+    pub outside: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// The sender's name.
+    pub comm: [u8; 16],
 }
 
 const _: () = {
     assert!(size_of::<Usage>() == 56);
     assert!(size_of::<UsageEvent>() == 64);
     assert!(size_of::<FaultEvent>() == 32);
-    assert!(size_of::<OomEvent>() == 48);
+    assert!(size_of::<OomEvent>() == 64);
     assert!(size_of::<CapKey>() == 24);
     assert!(size_of::<CapEvent>() == 40);
     assert!(size_of::<Pending>() == 24);
@@ -415,8 +443,8 @@ const _: () = {
     assert!(size_of::<Slot>() - core::mem::offset_of!(Slot, copies) >= 2 * COPIES);
     assert!(size_of::<Shared>() == 64 + 8 * PROBED + DESCRIBED * 8 + STACKS * 10);
     assert!(size_of::<Fork>() == 56);
-    assert!(size_of::<Exec>() == 24 + 16 + 16 + 512);
+    assert!(size_of::<Exec>() == 24 + 16 + 16 + 8);
     assert!(size_of::<Exit>() == 24);
     assert!(size_of::<Comm>() == 32);
-    assert!(size_of::<SignalEvent>() == 24);
+    assert!(size_of::<SignalEvent>() == 48);
 };

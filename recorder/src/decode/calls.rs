@@ -154,8 +154,13 @@ impl Decoder {
             flags = flags.union(SyscallFlags::EMULATED);
         }
         let program = Program::of(meaning.rule, call, self.executed.remove(&call.tid));
+        if program.is_some() {
+            // The kernel knows more of it than could be copied when it began.
+            flags = flags.without(SyscallFlags::TRUNCATED);
+        }
         let mut details = std::mem::take(&mut self.details);
         let mut creds = [None; 2];
+        let mut passed = None;
         let entry = if call.flags & call_flag::HAS_ARGS == 0 { None } else { self.entry.get(&call.tid) };
         if entry.is_some() || !tail.is_empty() {
             let mut items = details::Items::new();
@@ -167,6 +172,9 @@ impl Decoder {
             }
             creds = [timeline::creds(&items, 0), timeline::creds(&items, 1)];
             details::merge(&mut items);
+            if program.is_some() {
+                passed = Program::take_words(&mut items);
+            }
             if emulated {
                 for item in items.iter_mut().filter(|i| i.head.op == op::ADDR) {
                     details::measure(item);
@@ -184,9 +192,10 @@ impl Decoder {
             }
         }
         if let Some(program) = &program {
-            program.complete(w, &mut details);
-        }
-        if call.flags & call_flag::HAS_ARGS != 0 && entry.is_none() {
+            if !program.complete(w, passed, &mut details) {
+                flags = flags.union(SyscallFlags::TRUNCATED);
+            }
+        } else if call.flags & call_flag::HAS_ARGS != 0 && entry.is_none() {
             // The record with the entry's copies was lost.
             flags = flags.union(SyscallFlags::TRUNCATED);
         }

@@ -1,9 +1,11 @@
 //! The life of tasks: birth, programs, names, moves, signals, end.
 
+use super::programs::Executed;
 use super::{Decoder, Task, container, until_nul};
 use crate::details;
+use crate::origin::{Came, is_runtime_again};
 use ctrace_abi::{Comm, Exec, Exit, Fork, Join, SignalEvent, kind, op};
-use ctrace_format::{Event, Process, ProcessKind, Signal, StrId, Tid, TraceWriter};
+use ctrace_format::{Event, Origin, Outsider, Process, ProcessKind, Signal, StrId, Tgid, Tid, TraceWriter};
 use std::mem::offset_of;
 
 impl Decoder {
@@ -17,6 +19,7 @@ impl Decoder {
         self.tasks_changed = true;
         let parent = self.task(w, fork.tid, fork.tgid);
         let creds = self.tasks.get(&fork.tid).and_then(|t| t.creds);
+        let came = self.tasks.get(&fork.tid).map(|t| t.came).unwrap_or_default();
         let comm = w.comm(until_nul(&fork.comm));
         let group = self.group(fork.child_tid, fork.group);
         self.dead.remove(&fork.child_tid);
@@ -29,6 +32,7 @@ impl Decoder {
                 id: None,
                 creds,
                 group,
+                came,
             },
         );
         let child = self.task(w, fork.child_tid, fork.child_tgid);
@@ -52,12 +56,9 @@ impl Decoder {
         record: &[u8],
         push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) -> Option<()> {
-        // The path is as long as it is; what is missing of the structure is 0.
-        let mut whole = [0; size_of::<Exec>()];
-        record.get(..offset_of!(Exec, path))?;
-        let len = record.len().min(whole.len());
-        whole[..len].copy_from_slice(&record[..len]);
-        let exec: Exec = crate::raw::read(&whole)?;
+        let exec: Exec = crate::raw::read(record)?;
+        let (name, text) = record.get(size_of::<Exec>()..)?.split_at_checked(exec.path_len.into())?;
+        let executed = Executed::of(&exec, name, text.get(..exec.args_len as usize)?);
         if exec.old_tid != exec.tid {
             // The thread takes over the leader's id; the leader's exit was recorded before.
             if let Some(mut task) = self.tasks.remove(&exec.old_tid) {
@@ -68,12 +69,17 @@ impl Decoder {
                 self.entry.insert(exec.tid, entry);
             }
         }
+        if self.held == Some(exec.tgid) {
+            self.held = None;
+            self.tasks_changed = true;
+        }
+        self.begins(&exec, name);
         self.rename(w, exec.tid, &exec.comm);
         let task = self.task(w, exec.tid, exec.tgid);
-        let name = until_nul(&exec.path);
         let path = w.str(name);
-        self.executed.insert(exec.tid, name.into());
-        let (argv, argc) = self.argv(w, exec.tid).unwrap_or_default();
+        let (argv, argc) =
+            self.argv(w, exec.tid).unwrap_or_else(|| (w.argv(executed.words.clone()), executed.argc));
+        self.executed.insert(exec.tid, executed);
         self.timeline.executed(exec.tgid);
         push(
             w,
@@ -87,12 +93,28 @@ impl Decoder {
         Some(())
     }
 
-    /// The argument vector that was copied at the entry of the execve that a task is in.
+    /// A task executes a program. With its first one, what a runtime has prepared becomes the application.
+    fn begins(&mut self, exec: &Exec, filename: &[u8]) {
+        let Some(task) = self.tasks.get_mut(&exec.tid) else { return };
+        if task.came.origin == Some(Origin::Outside) || is_runtime_again(filename) {
+            return;
+        }
+        if !task.came.undecided {
+            self.begun.begins(task.group);
+        }
+        let was = std::mem::take(&mut task.came);
+        if was.origin.is_some() {
+            // Another entry in the trace: what was told of the one before is not true of it.
+            task.id = None;
+        }
+    }
+
+    /// The argument vector that was copied at the entry of the execve that a task is in, when all of it could be read.
     pub(super) fn argv(&mut self, w: &mut TraceWriter, tid: u32) -> Option<(Vec<StrId>, u32)> {
         let items = details::items(self.entry.get(&tid)?);
         let item = items.iter().find(|i| i.head.op == op::ARGV)?;
-        let (words, count) = details::words(item.data)?;
-        Some((w.argv(words), count))
+        let words = details::words(item).filter(|words| words.unread == 0 && !words.ends_early)?;
+        Some((w.argv(words.words), words.count))
     }
 
     pub(super) fn exit(
@@ -153,8 +175,11 @@ impl Decoder {
             let start_ns = self.rel(join.start_ns);
             let group = self.group(join.tid, join.group);
             self.dead.remove(&join.tid);
-            self.tasks
-                .insert(join.tid, Task { tgid: join.tgid, start_ns, comm, id: None, creds: None, group });
+            let undecided = self.has_containers && container(group).is_none();
+            let origin = self.begun.arrival(group).filter(|_| !undecided);
+            let came = Came { origin, undecided };
+            let task = Task { tgid: join.tgid, start_ns, comm, id: None, creds: None, group, came };
+            self.tasks.insert(join.tid, task);
         }
         Some(())
     }
@@ -171,10 +196,17 @@ impl Decoder {
         record: &[u8],
         push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) -> Option<()> {
-        let s: SignalEvent = crate::raw::read(record)?;
+        // One without a sender that is not recorded is shorter.
+        let mut whole = [0; size_of::<SignalEvent>()];
+        record.get(..offset_of!(SignalEvent, outside))?;
+        let len = record.len().min(whole.len());
+        whole[..len].copy_from_slice(&record[..len]);
+        let s: SignalEvent = crate::raw::read(&whole)?;
         let sender = if s.sender == 0 { None } else { self.known_task(w, s.sender) };
         // A signal may still reach a task that has exited (its parent has not waited yet): that is no event.
         if let Some(task) = self.known_task(w, s.tid) {
+            let outside =
+                (s.outside != 0).then(|| Outsider { pid: Tgid(s.outside), comm: w.comm(until_nul(&s.comm)) });
             push(
                 w,
                 &Event::Signal(Signal {
@@ -184,6 +216,7 @@ impl Decoder {
                     code: s.code,
                     sender,
                     delivered: s.delivered != 0,
+                    outside,
                 }),
             );
         }

@@ -12,8 +12,8 @@ use ctrace_abi::{
     UringEvent, UsageEvent, dns_how, op,
 };
 use ctrace_format::{
-    Block, BlockOp, Dns, Event, Ids, ObjectId, Process, ProcessKind, Ref, SockAddr, SockCookie, Socket,
-    StrId, Sysno, TaskDef, TaskId, Tgid, Tid, TraceWriter, Uring, Usage,
+    Block, BlockOp, Dns, Event, Ids, ObjectId, OomLimit, Process, ProcessKind, Ref, SockAddr, SockCookie,
+    Socket, StrId, Sysno, TaskDef, TaskId, Tgid, Tid, TraceWriter, Uring, Usage,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -84,6 +84,13 @@ impl State {
     pub(super) fn executed(&mut self, tgid: u32) {
         self.loaded.remove(&tgid);
     }
+}
+
+/// The path of a folder, by its name and those of the folders above it, each with its NUL. The root has none.
+fn path_of(names: &[u8]) -> Vec<u8> {
+    let mut names: Vec<&[u8]> = names.split(|b| *b == 0).filter(|name| !name.is_empty()).collect();
+    names.reverse();
+    names.into_iter().flat_map(|name| [b"/", name].concat()).collect()
 }
 
 /// Who the task acts as, as a call's tail says it.
@@ -167,7 +174,13 @@ impl Decoder {
             w.task(&TaskDef { tid: Tid(e.tid), tgid: Tgid(e.tgid.max(e.tid)), comm, start_ns: 0 })
         });
         let rss_bytes = e.rss_pages * crate::mapped::page_size() as u64;
-        let kind = ProcessKind::OomKill { by, rss_bytes };
+        let path = path_of(record.get(size_of::<OomEvent>()..).unwrap_or_default());
+        let limit = (e.limit_pages != 0).then(|| OomLimit {
+            cgroup: w.str(&path),
+            limit_bytes: e.limit_pages * crate::mapped::page_size() as u64,
+            usage_bytes: e.usage_pages * crate::mapped::page_size() as u64,
+        });
+        let kind = ProcessKind::OomKill { by, rss_bytes, limit };
         push(w, &Event::Process(Process { t_ns: self.rel(e.t_ns), task, kind }));
         Some(())
     }

@@ -16,9 +16,11 @@ use crate::follow::{Follower, Live};
 use crate::host;
 use crate::load::{self, OBJECT, Programs, RingSizes};
 use crate::look::Looker;
+use crate::origin;
 use crate::pipeline::{self, CHANNEL, Message, Shared, Writing};
 use crate::pods::{self, Found, Group, Source};
 use crate::privilege::{self, Whose};
+use crate::proc;
 use crate::sample::{self, Subject};
 use crate::snapshot;
 use crate::sockets;
@@ -207,9 +209,22 @@ impl Recorder {
         if config.ring.is_some() {
             decoder.keep_places();
         }
+        // Until it has executed its program, the child is a copy of the recorder.
+        decoder.hold(child.as_ref().map(Child::pid));
         for m in &members {
             // Nothing is told of tasks before their first event.
             decoder.known(&mut writer, m, &mut |_, _| {});
+        }
+        if matches!(config.target, Target::Pod { .. } | Target::Container(_)) {
+            decoder.follow_containers();
+        }
+        for (number, _) in lists.iter().filter(|(number, _)| *number != 0) {
+            let of_group: BTreeSet<u32> =
+                members.iter().filter(|m| m.group == *number).map(|m| m.tgid).collect();
+            if !of_group.is_empty() {
+                let of_group: Vec<u32> = of_group.into_iter().collect();
+                decoder.was_there(*number, &origin::outsiders(&of_group));
+            }
         }
         let shared = Arc::new(Shared::default());
         shared.alive.store(members.len() as u64, Ordering::Release);
@@ -229,7 +244,8 @@ impl Recorder {
             lookers,
         };
         let live = grouped.as_ref().map(|g| Arc::new(Live::new(g.groups.clone())));
-        let subject = live.clone().map_or(Subject::Processes, Subject::Groups);
+        let before = child.as_ref().and_then(|c| Some((c.pid(), proc::process_stat(c.pid())?.counters)));
+        let subject = live.clone().map_or(Subject::Processes { before }, Subject::Groups);
         let (ring, wake) = caps::raised(|| programs.group_events())?;
         let in_table = programs.table();
         let (mut threads, send) = threads(programs, writing, subject, config.ring, &looker)?;
@@ -382,6 +398,11 @@ fn blind(config: &Config, missing: &[String], programs: &Programs) -> Vec<String
     ]
     .map(str::to_owned)
     .to_vec();
+    if matches!(config.target, Target::Pod { .. } | Target::Container(_) | Target::Cgroup(_)) {
+        blind.push(
+            "entered namespaces: what enters a container's namespaces and not its cgroup (nsenter) is not seen".into(),
+        );
+    }
     blind.extend(missing.iter().map(|f| format!("{f}: this kernel has no such field")));
     blind.extend(programs.blind());
     // A command that we start is ours, and so is everything where nothing else may be recorded.

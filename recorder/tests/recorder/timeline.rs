@@ -178,7 +178,7 @@ fn a_victim_of_the_oom_killer_is_named_and_counted() {
         let kills: Vec<Process> =
             r.processes().into_iter().filter(|e| matches!(e.kind, ProcessKind::OomKill { .. })).collect();
         assert_eq!(kills.len(), 1);
-        let ProcessKind::OomKill { by, rss_bytes } = kills[0].kind else { panic!() };
+        let ProcessKind::OomKill { by, rss_bytes, .. } = kills[0].kind else { panic!() };
         assert_eq!(by, Some(kills[0].task), "it needed the memory itself");
         assert_eq!(r.text(r.trace.task(kills[0].task).comm), "provoke");
         assert!(

@@ -122,6 +122,7 @@ impl Rejoin {
             code: 0,
             sender: None,
             delivered: false,
+            outside: None,
         }))
     }
 

@@ -231,6 +231,7 @@ fn other(r: &mut Random, known: &Known, t_ns: u64) -> Event {
             code: r.number() as i32,
             sender: r.one_in(2).then(|| r.pick(&known.tasks)),
             delivered: r.one_in(2),
+            outside: None,
         }),
         7 => {
             let states = [

@@ -24,6 +24,7 @@ fn dies_of(t: &mut Story, signal: i32) {
         code: 0,
         sender: Some(child.id),
         delivered: true,
+        outside: None,
     }));
     t.life(
         t.now + 1000,

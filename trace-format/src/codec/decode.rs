@@ -1,16 +1,16 @@
 //! Rows to events. Nothing here trusts the rows.
 
 use super::{
-    MAX_DETAILS, MAX_LIST, block_op, cause_of, class_of, decode_addr, fidelity_of, field, metric_of, shape,
-    tag, tcp_state,
+    MAX_DETAILS, MAX_LIST, block_op, cause_of, class_of, decode_addr, fidelity_of, field, metric_of,
+    origin_of, shape, tag, tcp_state,
 };
 use crate::columns::{RowHead, TableReader};
 use crate::varint::{self, unzigzag};
 use crate::{
     Abi, Aggregate, Block, Class, ClockAnchor, Connection, ConnectionKind, DecodeError, Detail, Dns,
-    EpollEntry, Event, Fidelity, Ids, Loss, Marker, Message, ObjectId, PassedFd, PollEntry, Process,
-    ProcessKind, Resource, Signal, SockAddr, SockCookie, Socket, StrId, Syscall, SyscallFlags, Sysno, TaskId,
-    Tid, Uring, Usage, WaitKind,
+    EpollEntry, Event, Fidelity, Ids, Loss, Marker, Message, ObjectId, OomLimit, Outsider, PassedFd,
+    PollEntry, Process, ProcessKind, Resource, Signal, SockAddr, SockCookie, Socket, StrId, Syscall,
+    SyscallFlags, Sysno, TaskId, Tgid, Tid, Uring, Usage, WaitKind,
 };
 
 /// A shape of calls, parsed.
@@ -185,6 +185,11 @@ impl Decoder {
             Some(7) => ProcessKind::OomKill {
                 by: from_option(table.pull(row, field::A)?, TaskId)?,
                 rss_bytes: table.pull(row, field::B)?,
+                limit: {
+                    let cgroup = from_option(table.pull(row, field::C)?, StrId)?;
+                    let (limit_bytes, usage_bytes) = (table.pull(row, field::D)?, table.pull(row, field::E)?);
+                    cgroup.map(|cgroup| OomLimit { cgroup, limit_bytes, usage_bytes })
+                },
             },
             Some(8) => ProcessKind::Fault {
                 address: table.pull(row, field::A)?,
@@ -209,6 +214,10 @@ impl Decoder {
                 let object = from_u32(table.pull(row, field::B)?, StrId)?;
                 ProcessKind::WaitsFor { what, holder, object }
             }
+            Some(24) => match origin_of(table.pull(row, field::A)?) {
+                Some(origin) => ProcessKind::Origin { origin },
+                None => return Ok(None),
+            },
             _ => return Ok(None),
         };
         Ok(Some(Process { t_ns, task: from_u32(row.task, TaskId)?, kind }))
@@ -262,6 +271,11 @@ impl Decoder {
             signo: from_u32(self.table.pull(row, field::A)?, |n| n)?,
             code: from_i32(self.table.pull(row, field::B)?)?,
             sender: from_option(self.table.pull(row, field::C)?, TaskId)?,
+            outside: {
+                let pid = from_option(self.table.pull(row, field::D)?, Tgid)?;
+                let comm = from_u32(self.table.pull(row, field::E)?, StrId)?;
+                pid.map(|pid| Outsider { pid, comm })
+            },
             delivered,
         })
     }
@@ -591,6 +605,8 @@ fn decode_detail(
             let blob = table.pull(row, f)?;
             Detail::Local { addr: decode_addr(table.blob(blob)?)? }
         }
+        tag::UNREAD => Detail::Unread { arg, word: from_option(table.pull(row, f)?, |n| n)? },
+        tag::CUT => Detail::Cut { arg, word: from_option(table.pull(row, f)?, |n| n)? },
         tag::CREATED => Detail::Created,
         tag::CPU_WAIT_NS => Detail::CpuWait { ns: table.pull(row, f)? },
         tag::CPU_WAIT => Detail::CpuWait { ns: table.pull(row, f)?.saturating_mul(tick_ns) },

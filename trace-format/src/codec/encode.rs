@@ -242,6 +242,7 @@ impl Encoder {
                         row.put(f + 4, *blob);
                     }
                 }
+                Detail::Unread { word, .. } | Detail::Cut { word, .. } => row.put(f, option_to(*word)),
                 Detail::Created => {}
             }
         }
@@ -285,10 +286,13 @@ impl Encoder {
                 row.put(field::D, call.map_or(0, |c| u64::from(c.nr) + 1));
                 row.put(field::E, call.map_or(0, |c| c.abi as u64));
             }
-            ProcessKind::OomKill { by, rss_bytes } => {
+            ProcessKind::OomKill { by, rss_bytes, limit } => {
                 let mut row = table.row(&[7], task, t, 0);
                 row.put(field::A, option_to(by.map(|b| b.0)));
                 row.put(field::B, *rss_bytes);
+                row.put(field::C, option_to(limit.as_ref().map(|l| l.cgroup.0)));
+                row.put(field::D, limit.as_ref().map_or(0, |l| l.limit_bytes));
+                row.put(field::E, limit.as_ref().map_or(0, |l| l.usage_bytes));
             }
             ProcessKind::Fault { address, blocked_ns } => {
                 let mut row = table.row(&[8], task, t, 0);
@@ -310,6 +314,9 @@ impl Encoder {
                 let mut row = table.row(&[18, *what as u8], task, t, 0);
                 row.put(field::A, holder.0.into());
                 row.put(field::B, object.0.into());
+            }
+            ProcessKind::Origin { origin } => {
+                table.row(&[24], task, t, 0).put(field::A, *origin as u64);
             }
         }
         Times { start: t, end: t }
@@ -395,6 +402,8 @@ impl Encoder {
         row.put(field::A, e.signo.into());
         row.put(field::B, i32_to(e.code));
         row.put(field::C, option_to(e.sender.map(|s| s.0)));
+        row.put(field::D, option_to(e.outside.map(|o| o.pid.0)));
+        row.put(field::E, e.outside.map_or(0, |o| o.comm.0.into()));
         Times { start: t, end: t }
     }
 

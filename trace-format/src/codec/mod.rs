@@ -14,8 +14,8 @@ pub(crate) use refs::{Remap, all_refs, map_refs};
 
 use crate::columns::{EventSize, Relation};
 use crate::{
-    BlockOp, Class, DecodeError, Detail, Event, FidelityLevel, LossCause, Metric, Process, ProcessKind,
-    SockAddr, TcpState,
+    BlockOp, Class, DecodeError, Detail, Event, FidelityLevel, LossCause, Metric, Origin, Process,
+    ProcessKind, SockAddr, TcpState,
 };
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -105,6 +105,8 @@ mod tag {
     pub(super) const PASSED: u8 = 17;
     pub(super) const MESSAGES: u8 = 18;
     pub(super) const LOCAL: u8 = 19;
+    pub(super) const UNREAD: u8 = 24;
+    pub(super) const CUT: u8 = 25;
 }
 
 /// An argument index of 0 stands for none, too.
@@ -128,6 +130,8 @@ fn tag_and_arg(detail: &Detail) -> (u8, u8) {
         Detail::Passed { .. } => tag::PASSED,
         Detail::Messages { .. } => tag::MESSAGES,
         Detail::Local { .. } => tag::LOCAL,
+        Detail::Unread { .. } => tag::UNREAD,
+        Detail::Cut { .. } => tag::CUT,
     };
     (tag, detail.arg().unwrap_or(0))
 }
@@ -273,6 +277,10 @@ fn cause_of(number: u64) -> Option<LossCause> {
     [RingFull, MapFull, WriteFailed, Skipped, Malformed, AggregateFull]
         .into_iter()
         .find(|c| *c as u64 == number)
+}
+
+fn origin_of(number: u64) -> Option<Origin> {
+    [Origin::Runtime, Origin::Outside].into_iter().find(|o| *o as u64 == number)
 }
 
 fn fidelity_of(number: u64) -> Option<FidelityLevel> {

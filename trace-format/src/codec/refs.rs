@@ -40,12 +40,16 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
                         known(Ref::Str(*path)) && argv.iter().all(|w| known(Ref::Str(*w)))
                     }
                     ProcessKind::Load { path } => known(Ref::Str(*path)),
-                    ProcessKind::OomKill { by, .. } => by.is_none_or(|t| known(Ref::Task(t))),
                     ProcessKind::State { wchan, .. } => known(Ref::Str(*wchan)),
                     ProcessKind::WaitsFor { holder, object, .. } => {
                         known(Ref::Task(*holder)) && known(Ref::Str(*object))
                     }
+                    ProcessKind::OomKill { by, limit, .. } => {
+                        by.is_none_or(|t| known(Ref::Task(t)))
+                            && limit.as_ref().is_none_or(|l| known(Ref::Str(l.cgroup)))
+                    }
                     ProcessKind::Exit { .. }
+                    | ProcessKind::Origin { .. }
                     | ProcessKind::Placed { .. }
                     | ProcessKind::Identity { .. }
                     | ProcessKind::Capability { .. }
@@ -53,7 +57,11 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
                 }
         }
         Event::Connection(e) => e.task.is_none_or(|t| known(Ref::Task(t))),
-        Event::Signal(e) => known(Ref::Task(e.task)) && e.sender.is_none_or(|t| known(Ref::Task(t))),
+        Event::Signal(e) => {
+            known(Ref::Task(e.task))
+                && e.sender.is_none_or(|t| known(Ref::Task(t)))
+                && e.outside.is_none_or(|o| known(Ref::Str(o.comm)))
+        }
         Event::Marker(e) => known(Ref::Str(e.text)),
         Event::Usage(e) => known(Ref::Task(e.task)),
         Event::Socket(e) => e.task.is_none_or(|t| known(Ref::Task(t))),
@@ -120,13 +128,17 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn Remap) {
                     map.argv(argv);
                 }
                 ProcessKind::Load { path } => string(path, map),
-                ProcessKind::OomKill { by, .. } => by.iter_mut().for_each(|t| task(t, map)),
                 ProcessKind::State { wchan, .. } => *wchan = map.kernel_name(*wchan),
                 ProcessKind::WaitsFor { holder, object, .. } => {
                     task(holder, map);
                     string(object, map);
                 }
+                ProcessKind::OomKill { by, limit, .. } => {
+                    by.iter_mut().for_each(|t| task(t, map));
+                    limit.iter_mut().for_each(|l| string(&mut l.cgroup, map));
+                }
                 ProcessKind::Exit { .. }
+                | ProcessKind::Origin { .. }
                 | ProcessKind::Placed { .. }
                 | ProcessKind::Identity { .. }
                 | ProcessKind::Capability { .. }
@@ -137,6 +149,7 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn Remap) {
         Event::Signal(e) => {
             task(&mut e.task, map);
             e.sender.iter_mut().for_each(|t| task(t, map));
+            e.outside.iter_mut().for_each(|o| string(&mut o.comm, map));
         }
         Event::Marker(e) => string(&mut e.text, map),
         Event::Usage(e) => task(&mut e.task, map),

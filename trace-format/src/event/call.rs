@@ -60,6 +60,11 @@ impl SyscallFlags {
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
+    /// Those that `other` does not have.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
     /// Both sets.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
@@ -229,6 +234,21 @@ pub enum Detail {
         /// The address after the call.
         addr: SockAddr,
     },
+    /// The argument, or a word of it, is not known: its memory could not be read. A word of an argument vector is then
+    /// empty.
+    Unread {
+        /// Argument index.
+        arg: u8,
+        /// Which word of an argument vector, from 0.
+        word: Option<u32>,
+    },
+    /// The argument, or a word of it, is longer than what is recorded of it.
+    Cut {
+        /// Argument index.
+        arg: u8,
+        /// Which word of an argument vector, from 0.
+        word: Option<u32>,
+    },
     /// The `open` created the file (`FMODE_CREATED`): it was not there before.
     Created,
     /// Time within the call spent runnable but waiting for a CPU: woken, or preempted, and not yet running. Waits that
@@ -257,7 +277,9 @@ impl Detail {
             | Self::Argv { arg, .. }
             | Self::Bytes { arg, .. }
             | Self::Passed { arg, .. }
-            | Self::Messages { arg, .. } => Some(*arg),
+            | Self::Messages { arg, .. }
+            | Self::Unread { arg, .. }
+            | Self::Cut { arg, .. } => Some(*arg),
             Self::Local { .. } | Self::Created | Self::CpuWait { .. } => None,
         }
     }

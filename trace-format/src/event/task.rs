@@ -37,9 +37,10 @@ pub enum ProcessKind {
         /// The child.
         child: TaskId,
     },
-    /// A new program. `argv` is redacted.
+    /// A new program. `argv` is redacted: what the caller passed or, where that could not be read, what the new program
+    /// finds (a script's begins with its interpreter).
     Exec {
-        /// The file that was executed.
+        /// The file that was executed; empty when it is not known.
         path: StrId,
         /// The thread id before (another thread than the leader may exec and takes the leader's id).
         old_tid: Tid,
@@ -85,6 +86,8 @@ pub enum ProcessKind {
         by: Option<TaskId>,
         /// Memory that the process had resident, bytes; 0 when it could not be read.
         rss_bytes: u64,
+        /// The memory cgroup that was at its limit. `None`: the memory of the host was short, or it is not known.
+        limit: Option<OomLimit>,
     },
     /// A page fault outside of any call kept the task off the CPU: the page came from a disk, or memory was short.
     Fault {
@@ -117,6 +120,12 @@ pub enum ProcessKind {
         holder: TaskId,
         /// Its name: of a lock, the path of the file or the address of the word; otherwise the object.
         object: StrId,
+    },
+    /// The task did not begin as a part of what runs in the recorded cgroups. Said of it and of the tasks that it makes,
+    /// under each of their names.
+    Origin {
+        /// Where it came from.
+        origin: Origin,
     },
 }
 
@@ -155,6 +164,39 @@ impl WaitKind {
             Self::Child => "child",
         }
     }
+}
+
+/// Where a task of a recorded cgroup came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Origin {
+    /// It came into the cgroup before any program of the container had begun: the runtime, preparing the container.
+    /// From its own first `execve` on it is the application, and no longer of this origin.
+    Runtime = 1,
+    /// It came into the cgroup when the container had begun (`kubectl exec`, `ctr exec`, a process moved by hand).
+    Outside = 2,
+}
+
+impl Origin {
+    /// Its name, as JSON output has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Runtime => "runtime",
+            Self::Outside => "outside",
+        }
+    }
+}
+
+/// A memory cgroup at its limit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OomLimit {
+    /// Its path in its hierarchy.
+    pub cgroup: StrId,
+    /// Its limit, bytes.
+    pub limit_bytes: u64,
+    /// What was charged to it, bytes.
+    pub usage_bytes: u64,
 }
 
 impl ProcessKind {
@@ -214,6 +256,17 @@ pub struct Signal {
     pub code: i32,
     /// The sender, when it is a task of the trace.
     pub sender: Option<TaskId>,
+    /// The sender, when it is a process that is not recorded.
+    pub outside: Option<Outsider>,
     /// False: generated; true: delivered.
     pub delivered: bool,
+}
+
+/// A process that is not recorded and did something to one that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Outsider {
+    /// Its process id.
+    pub pid: Tgid,
+    /// `task_struct.comm` of the thread that did it.
+    pub comm: StrId,
 }

@@ -95,7 +95,8 @@ impl Gate {
                 | ProcessKind::Load { path: _ }
                 | ProcessKind::Identity { old: _, new: _ }
                 | ProcessKind::Capability { capability: _, granted: _, count: _, call: _ }
-                | ProcessKind::OomKill { by: _, rss_bytes: _ }
+                | ProcessKind::OomKill { by: _, rss_bytes: _, limit: _ }
+                | ProcessKind::Origin { origin: _ }
                 | ProcessKind::Fault { address: _, blocked_ns: _ }
                 | ProcessKind::Placed { container: _ }
                 | ProcessKind::State { state: _, wchan: _, since_ns: _ }
@@ -244,6 +245,8 @@ fn has_bytes(detail: &Detail) -> bool {
         | Detail::SigAction { arg: _, handler: _, flags: _, mask: _ }
         | Detail::Argv { arg: _, words: _, count: _ }
         | Detail::Passed { arg: _, message: _, fds: _ }
+        | Detail::Unread { arg: _, word: _ }
+        | Detail::Cut { arg: _, word: _ }
         | Detail::Created
         | Detail::CpuWait { ns: _ } => false,
     }

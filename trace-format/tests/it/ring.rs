@@ -325,7 +325,15 @@ fn memory_of_names_is_bounded_and_a_held_one_keeps_its_meaning() {
     // 400,000 names were seen; a sweep comes after about 4 MiB of them.
     assert!(most < 100_000, "{most} ids");
     let now_ns = 40_000 * MS;
-    let signal = Signal { t_ns: now_ns, task: holder.0, signo: 1, code: 0, sender: None, delivered: true };
+    let signal = Signal {
+        t_ns: now_ns,
+        task: holder.0,
+        signo: 1,
+        code: 0,
+        sender: None,
+        delivered: true,
+        outside: None,
+    };
     writer.push(&Event::Signal(signal)).unwrap();
     // A string of long ago that nobody held.
     let stale = Event::Marker(Marker { t_ns: now_ns, text: StrId(most - 1) });

@@ -116,6 +116,7 @@ fn chunks_that_all_overlap_are_read_whole_in_bounded_memory_with_a_word_about_or
                 code: 0,
                 sender: None,
                 delivered: true,
+                outside: None,
             }))
             .unwrap();
     }

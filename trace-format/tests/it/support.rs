@@ -274,7 +274,11 @@ fn later_process_kind() -> impl Strategy<Value = ProcessKind> {
                 call: nr.map(|nr| Sysno { abi: Abi::I386, nr }),
             }
         ),
-        (option::of(task()), number()).prop_map(|(by, rss_bytes)| ProcessKind::OomKill { by, rss_bytes }),
+        (option::of(task()), number()).prop_map(|(by, rss_bytes)| ProcessKind::OomKill {
+            by,
+            rss_bytes,
+            limit: None
+        }),
         (number(), time()).prop_map(|(address, blocked_ns)| ProcessKind::Fault { address, blocked_ns }),
         (any::<u8>(), string(), option::of(-(1_i64 << 60)..1 << 60))
             .prop_map(|(state, wchan, since_ns)| ProcessKind::State { state, wchan, since_ns }),
@@ -412,32 +416,33 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     let metric = prop::sample::select(vec![Metric::CpuNs, Metric::MemoryLimitBytes, Metric::RssBytes]);
     let cause = prop::sample::select(vec![LossCause::RingFull, LossCause::WriteFailed, LossCause::Malformed]);
     prop_oneof![
-        6 => syscall().prop_map(Event::Syscall),
-        1 => (time(), task(), process_kind()).prop_map(|(t_ns, task, kind)| Event::Process(Process { t_ns, task, kind })),
-        1 => (time(), number(), option::of(task()), addr(), addr(), connection_kind()).prop_map(
-            |(t_ns, cookie, task, local, peer, kind)| Event::Connection(Connection {
-                t_ns, cookie: SockCookie(cookie), task, local, peer, kind
-            })
-        ),
-        1 => (time(), task(), any::<u32>(), any::<i32>(), option::of(task()), any::<bool>()).prop_map(
-            |(t_ns, task, signo, code, sender, delivered)| Event::Signal(Signal {
-                t_ns, task, signo, code, sender, delivered
-            })
-        ),
-        1 => (time(), any::<u32>(), metric, number())
-            .prop_map(|(t_ns, subject, metric, value)| Event::Resource(Resource { t_ns, subject, metric, value })),
-        1 => (time(), time(), any::<u32>(), class, cause, number()).prop_map(
-            |(t_ns, from_ns, cpu, class, cause, count)| Event::Loss(Loss { t_ns, from_ns, cpu, class, cause, count })
-        ),
-        1 => (time(), string()).prop_map(|(t_ns, text)| Event::Marker(Marker { t_ns, text })),
-        1 => (time(), number(), number()).prop_map(|(t_ns, monotonic_ns, realtime_ns)| {
-            Event::Anchor(ClockAnchor { t_ns, monotonic_ns, realtime_ns })
-        }),
-        4 => later_event(),
-    ]
+            6 => syscall().prop_map(Event::Syscall),
+            1 => (time(), task(), process_kind()).prop_map(|(t_ns, task, kind)| Event::Process(Process { t_ns, task, kind })),
+            1 => (time(), number(), option::of(task()), addr(), addr(), connection_kind()).prop_map(
+                |(t_ns, cookie, task, local, peer, kind)| Event::Connection(Connection {
+                    t_ns, cookie: SockCookie(cookie), task, local, peer, kind
+                })
+            ),
+            1 => (time(), task(), any::<u32>(), any::<i32>(), option::of(task()), any::<bool>()).prop_map(
+                |(t_ns, task, signo, code, sender, delivered)| Event::Signal(Signal {
+                    t_ns, task, signo, code, sender, delivered, outside: None,
+    })
+            ),
+            1 => (time(), any::<u32>(), metric, number())
+                .prop_map(|(t_ns, subject, metric, value)| Event::Resource(Resource { t_ns, subject, metric, value })),
+            1 => (time(), time(), any::<u32>(), class, cause, number()).prop_map(
+                |(t_ns, from_ns, cpu, class, cause, count)| Event::Loss(Loss { t_ns, from_ns, cpu, class, cause, count })
+            ),
+            1 => (time(), string()).prop_map(|(t_ns, text)| Event::Marker(Marker { t_ns, text })),
+            1 => (time(), number(), number()).prop_map(|(t_ns, monotonic_ns, realtime_ns)| {
+                Event::Anchor(ClockAnchor { t_ns, monotonic_ns, realtime_ns })
+            }),
+            4 => later_event(),
+        ]
 }
 
-/// Calls that were counted, and changes of fidelity. Apart from [`event`], on whose sequence the golden file depends.
+/// Calls that were counted, changes of fidelity, and what else is younger than the golden file. Apart from [`event`], on
+/// whose sequence that depends.
 pub(crate) fn counted() -> impl Strategy<Value = Event> {
     let level = || {
         prop::sample::select(vec![FidelityLevel::Full, FidelityLevel::NoArguments, FidelityLevel::Aggregated])
@@ -464,6 +469,38 @@ pub(crate) fn counted() -> impl Strategy<Value = Event> {
         ),
         (time(), any::<u32>(), level(), level())
             .prop_map(|(t_ns, cpu, from, to)| Event::Fidelity(Fidelity { t_ns, cpu, from, to })),
+        younger(),
+    ]
+}
+
+/// Who came from outside, and what is not known of a call's arguments.
+fn younger() -> impl Strategy<Value = Event> {
+    let limit = (string(), number(), number()).prop_map(|(cgroup, limit_bytes, usage_bytes)| OomLimit {
+        cgroup,
+        limit_bytes,
+        usage_bytes,
+    });
+    let kind = prop_oneof![
+        prop::sample::select(vec![Origin::Runtime, Origin::Outside])
+            .prop_map(|origin| ProcessKind::Origin { origin }),
+        (option::of(task()), number(), option::of(limit))
+            .prop_map(|(by, rss_bytes, limit)| ProcessKind::OomKill { by, rss_bytes, limit }),
+    ];
+    let missing = || (0..6_u8, option::of(0..u32::MAX));
+    prop_oneof![
+        (time(), task(), kind).prop_map(|(t_ns, task, kind)| Event::Process(Process { t_ns, task, kind })),
+        (time(), task(), option::of((0..u32::MAX, string())), any::<bool>()).prop_map(
+            |(t_ns, task, by, delivered)| {
+                let outside = by.map(|(pid, comm)| Outsider { pid: Tgid(pid), comm });
+                Event::Signal(Signal { t_ns, task, signo: 9, code: 0, sender: None, outside, delivered })
+            }
+        ),
+        (syscall(), missing(), missing()).prop_map(|(mut call, (arg, word), (cut, longer))| {
+            call.details.truncate(60);
+            call.details.push(Detail::Unread { arg, word });
+            call.details.push(Detail::Cut { arg: cut, word: longer });
+            Event::Syscall(call)
+        }),
     ]
 }
 
@@ -524,7 +561,7 @@ pub(crate) fn describe(trace: &Trace, event: &Event) -> String {
                     format!("exec {} {} {argv:?} {argc}", string(path), old_tid.0)
                 }
                 ProcessKind::Load { path } => format!("load {}", string(path)),
-                ProcessKind::OomKill { by, rss_bytes } => {
+                ProcessKind::OomKill { by, rss_bytes, limit: None } => {
                     format!("oom {:?} {rss_bytes}", by.map(|t| task(&t)))
                 }
                 ProcessKind::State { state, wchan, since_ns } => {
@@ -532,6 +569,11 @@ pub(crate) fn describe(trace: &Trace, event: &Event) -> String {
                 }
                 ProcessKind::WaitsFor { what, holder, object } => {
                     format!("waits for {what:?} {} {}", task(holder), string(object))
+                }
+                ProcessKind::OomKill { by, rss_bytes, limit: Some(limit) } => {
+                    let OomLimit { cgroup, limit_bytes, usage_bytes } = limit;
+                    let cgroup = string(cgroup);
+                    format!("oom {:?} {rss_bytes} {cgroup} {limit_bytes} {usage_bytes}", by.map(|t| task(&t)))
                 }
                 other => format!("{other:?}"),
             };
@@ -554,8 +596,11 @@ pub(crate) fn describe(trace: &Trace, event: &Event) -> String {
             format!("{:?} {:?}", Connection { task: None, ..e.clone() }, e.task.map(|t| task(&t)))
         }
         Event::Signal(e) => {
-            let plain = Signal { task: TaskId(0), sender: None, ..e.clone() };
-            format!("{plain:?} {} {:?}", task(&e.task), e.sender.map(|t| task(&t)))
+            let by = e.outside.map(|o| format!(" {} {}", o.pid.0, string(&o.comm))).unwrap_or_default();
+            let plain = Signal { task: TaskId(0), sender: None, outside: None, ..e.clone() };
+            // Golden texts are older than the field.
+            let plain = format!("{plain:?}").replace(", outside: None", "");
+            format!("{plain} {} {:?}{by}", task(&e.task), e.sender.map(|t| task(&t)))
         }
         Event::Marker(e) => format!("marker {} {}", e.t_ns, string(&e.text)),
         other => format!("{other:?}"),

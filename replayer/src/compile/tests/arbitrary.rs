@@ -105,7 +105,15 @@ fn event() -> impl Strategy<Value = Event> {
     );
     let signal = (0..5_u32, 0..70_u32, any::<bool>(), 0..10_000_u64, -7..2_i32).prop_map(
         |(task, signo, delivered, t_ns, code)| {
-            Event::Signal(Signal { t_ns, task: TaskId(task), signo, code, sender: None, delivered })
+            Event::Signal(Signal {
+                t_ns,
+                task: TaskId(task),
+                signo,
+                code,
+                sender: None,
+                delivered,
+                outside: None,
+            })
         },
     );
     prop_oneof![10 => call, 2 => process, 1 => signal]

@@ -141,7 +141,8 @@ fn a_child_ends_after_the_handlers_that_returned_before_its_parent_was_told() {
     t.now += 1_000;
     t.call(a, "rt_sigreturn", [0; 6], 0);
     let t_ns = t.now;
-    let told = Signal { t_ns, task: a, signo: SIGCHLD, code: 1, sender: None, delivered: false };
+    let told =
+        Signal { t_ns, task: a, signo: SIGCHLD, code: 1, sender: None, delivered: false, outside: None };
     t.events.push(Event::Signal(told));
     t.now += 1_000;
     t.call(a, "wait4", [u64::MAX, 0, 0, 0, 0, 0], 11);

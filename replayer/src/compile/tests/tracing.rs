@@ -70,7 +70,8 @@ fn a_tracer_gets_the_signals_that_told_it_of_stops() {
     for (sender, code) in [(child, CLD_TRAPPED), (child, CLD_EXITED), (grandchild, CLD_EXITED)] {
         let t_ns = t.now;
         let sender = Some(sender);
-        let signal = Signal { t_ns, task: tracer, signo: SIGCHLD, code, sender, delivered: false };
+        let signal =
+            Signal { t_ns, task: tracer, signo: SIGCHLD, code, sender, delivered: false, outside: None };
         t.events.push(Event::Signal(signal));
         t.call(tracer, "getuid", [0; 6], 0);
     }

@@ -136,7 +136,15 @@ fn a_wait_that_a_handler_interrupts_goes_on_at_the_same_word() {
 }
 
 fn deliver(t: &mut Mem, task: TaskId, signo: u32, t_ns: u64) {
-    t.events.push(Event::Signal(Signal { t_ns, task, signo, code: 0, sender: None, delivered: true }));
+    t.events.push(Event::Signal(Signal {
+        t_ns,
+        task,
+        signo,
+        code: 0,
+        sender: None,
+        delivered: true,
+        outside: None,
+    }));
 }
 
 /// A sleep of 50 µs that a stop cut in two.
@@ -416,7 +424,8 @@ fn a_signal_from_outside_comes_into_the_call_that_it_found() {
     let a = t.add_task(10, 10);
     t.call(a, "getuid", [0; 6], 0);
     let sends = |t: &mut Mem, t_ns| {
-        let signal = Signal { t_ns, task: a, signo: SIGUSR1, code: 0, sender: None, delivered: false };
+        let signal =
+            Signal { t_ns, task: a, signo: SIGUSR1, code: 0, sender: None, delivered: false, outside: None };
         t.events.push(Event::Signal(signal));
     };
     // It came while the task waited, whose call is told of when it returns.
@@ -446,7 +455,15 @@ fn a_signal_of_a_timer_that_nobody_saw_sent_is_sent_into_the_call_that_it_ended(
         mask: 0,
     });
     let tells = |t: &mut Mem, delivered| {
-        let signal = Signal { t_ns: t.now, task: a, signo: SIGALRM, code: 128, sender: None, delivered };
+        let signal = Signal {
+            t_ns: t.now,
+            task: a,
+            signo: SIGALRM,
+            code: 128,
+            sender: None,
+            delivered,
+            outside: None,
+        };
         t.events.push(Event::Signal(signal));
         t.now += 100;
     };
