@@ -203,12 +203,16 @@ impl Waits {
         for circle in circles {
             let own = circle.len() == 1 && graph.contains_edge(circle[0], circle[0]);
             let all_wait = circle.iter().all(|tid| {
-                blocked.get(tid).is_some_and(|w| !w.idle)
-                    && self.edges.get(tid).is_some_and(|edges| {
-                        edges
-                            .iter()
-                            .all(|e| circle.binary_search(&e.holder.tid).is_ok() || e.what == WaitKind::Child)
-                    })
+                // Where a lock's memory tells its holder, nobody waits for work.
+                let locked =
+                    |e: &Edge| matches!(e.what, WaitKind::Futex | WaitKind::Flock | WaitKind::PosixLock);
+                blocked.get(tid).is_some_and(|w| {
+                    !w.idle || self.edges.get(tid).is_some_and(|edges| edges.iter().any(locked))
+                }) && self.edges.get(tid).is_some_and(|edges| {
+                    edges
+                        .iter()
+                        .all(|e| circle.binary_search(&e.holder.tid).is_ok() || e.what == WaitKind::Child)
+                })
             });
             if circle.len() < 2 && !own || !all_wait {
                 continue;
