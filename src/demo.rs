@@ -170,7 +170,7 @@ fn files(dir: &Path, trace: &Path, replay: &Path, began: Instant, out: &mut Outp
 
 /// What happened, in words, from the trace alone.
 fn story(path: &Path, trace: &Trace) -> Result<Vec<String>, Failure> {
-    let found = crate::account(path, trace)?.findings;
+    let found = crate::account::anew(path, trace)?.findings;
     let telling: Vec<&Finding> = found.iter().filter(|f| f.level > Level::Note).collect();
     if telling.is_empty() {
         return Ok(vec!["nothing that went wrong stands out".to_owned()]);

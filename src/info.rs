@@ -303,10 +303,10 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let calls = trace.counts().get(&Class::Syscall).copied().unwrap_or(0);
     let whole = args.details || calls <= SMALL;
     let details = (whole || args.count).then(|| Details::read(&trace, out.data_paint()));
-    let kept = Account::of_recorder(&trace).filter(|_| !args.details);
+    let kept = crate::account::kept(&trace).filter(|_| !args.details);
     let account = match kept {
         Some(account) => Some(account),
-        None if whole || args.slow || args.count => Some(crate::account(&args.file, &trace)?),
+        None if whole || args.slow || args.count => Some(crate::account::anew(&args.file, &trace)?),
         None => None,
     };
     if args.json {

@@ -1,5 +1,6 @@
 //! The `ctrace` command: parse → resolve → run. One file per subcommand; all printing lives in [`output`].
 
+mod account;
 mod completions;
 mod containers;
 mod decode;
@@ -25,7 +26,6 @@ mod signals;
 mod units;
 mod verify;
 
-use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 use ctrace_format::{Damage, OutFile, RepairError, State, Taken, Trace, TraceFile};
 use ctrace_recorder::privilege::{self, Standing};
@@ -205,13 +205,6 @@ fn read(file: TraceFile, out: &mut Output) -> Result<Trace, Failure> {
         out.warn(&format!("{}: {}", path.display(), damage_text(damage)));
     }
     Ok(trace)
-}
-
-/// What the trace of this file tells.
-fn account(path: &Path, trace: &Trace) -> Result<ctrace_analysis::Account, Failure> {
-    ctrace_analysis::account(trace)
-        .with_context(|| format!("understanding {}", path.display()))
-        .map_err(|e| Failure::new(Exit::BadTrace, e))
 }
 
 /// Makes an output, and says so when it gets another name than it was to have.

@@ -1,12 +1,13 @@
 //! Compares two traces and prints the report as JSON: `diff A.ctr B.ctr [synthetic]`. With one trace: its findings.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example prints")]
 
-use ctrace_analysis::{Gates, Model, Profile, Verdict, diff, findings};
+use ctrace_analysis::{Gates, Model, Profile, Verdict, account, diff};
+use ctrace_format::Trace;
 use std::path::Path;
 use std::process::ExitCode;
 
 fn load(path: &str) -> Result<Model, Box<dyn std::error::Error>> {
-    Ok(Model::build(&ctrace_format::Trace::open(Path::new(path))?)?)
+    Ok(Model::build(&Trace::open(Path::new(path))?)?)
 }
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
@@ -15,13 +16,13 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         eprintln!("usage: diff A.ctr [B.ctr [synthetic]]");
         return Ok(ExitCode::from(2));
     };
-    let a = load(a)?;
     let [b, profile @ ..] = rest else {
-        for finding in findings(&a) {
-            println!("{}", finding.text);
+        for finding in account(&Trace::open(Path::new(a))?)?.findings {
+            println!("{}", finding.sentence);
         }
         return Ok(ExitCode::SUCCESS);
     };
+    let a = load(a)?;
     let b = load(b)?;
     let profile = if profile.is_empty() { Profile::RealBinary } else { Profile::Synthetic };
     let report = diff(&a, &b, &Gates::new(profile));

@@ -4,7 +4,9 @@
 mod common;
 
 use common::{MS, Run, Task, replay, value};
-use ctrace_analysis::{DivergenceKind, Gates, Model, Profile, Starved, Told, Verdict, diff_replay, findings};
+use ctrace_analysis::{
+    DivergenceKind, Gates, Kind, Model, Profile, Starved, Told, Verdict, account, diff_replay,
+};
 use ctrace_format::{Detail, Event, ProcessKind, Syscall, SyscallFlags, syscalls::number};
 
 /// A call at a time of its own. Nothing after it is later by it.
@@ -304,14 +306,14 @@ fn what_the_sandbox_answered_took_place_and_is_counted_beside() {
     assert_eq!((report.failures.missing, report.failures.emulated), (15, 5));
     assert_eq!(value(&report, "incident_recall"), Some(0.0));
     // Who answered is said.
-    let text = |flags| findings(&run(flags, 20).model())[0].text.clone();
-    assert!(
-        text(SyscallFlags::default()).contains("no descriptor left"),
-        "{}",
-        text(SyscallFlags::default())
-    );
-    assert!(text(SyscallFlags::FILTERED).contains("a seccomp filter answered"));
-    assert!(text(emulated).contains("by the replay's sandbox"));
+    let first = |flags| account(&run(flags, 20).finish()).unwrap().findings[0].clone();
+    let by_kernel = first(SyscallFlags::default());
+    assert_eq!(by_kernel.kind, Kind::FdLimit);
+    assert!(by_kernel.sentence.contains("got no further descriptor 20 times"), "{by_kernel:#?}");
+    let by_filter = first(SyscallFlags::FILTERED);
+    assert_eq!(by_filter.kind, Kind::SeccompDenied);
+    assert!(by_filter.sentence.contains("a seccomp filter answered"), "{by_filter:#?}");
+    assert!(first(emulated).sentence.contains("by the replay's sandbox"));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod common;
 
 use common::Run;
-use ctrace_analysis::{Gates, Model, Profile, Verdict, diff, findings};
+use ctrace_analysis::{Gates, Model, Profile, Verdict, account, diff};
 use ctrace_format::{Abi, Connection, ConnectionKind};
 use ctrace_format::{
     Detail, Event, Object, Process, ProcessKind, SockAddr, SockCookie, Syscall, SyscallFlags, Sysno, TaskId,
@@ -151,7 +151,9 @@ proptest! {
     fn any_events_can_be_compared_and_equal_ones_are_equal(x in raw(), y in raw()) {
         let (tx, ty) = (build(&x).finish(), build(&y).finish());
         let (a, b) = (Model::build(&tx).unwrap(), Model::build(&ty).unwrap());
-        findings(&a);
+        let told = account(&tx).unwrap().findings;
+        prop_assert!(told.iter().zip(1..).all(|(f, rank)| f.rank == rank && f.from_ns <= f.to_ns), "{:#?}", told);
+        prop_assert_eq!(told, account(&tx).unwrap().findings);
         check(&a, &b);
         let again = Model::build(&tx).unwrap();
         let report = diff(&a, &again, &Gates::new(Profile::Synthetic));

@@ -52,6 +52,6 @@ impl Watcher for Accountant {
     fn end(mut self: Box<Self>, duration_ns: u64, known: &dyn Known) -> Option<Account> {
         self.catch_up(known);
         let account = self.watch?.finish(End { duration_ns, containers: known.all_containers() });
-        account.kept()
+        crate::account::to_keep(&account)
     }
 }

@@ -7,7 +7,7 @@ use super::tally::Failed;
 use super::words::{at, count, errno_name, span, times, when};
 use super::{Dictionary, Facts, Finding, Kind, Level, Seen};
 use ctrace_format::syscalls::{Call, Family, Makes};
-use ctrace_format::{Detail, Snapshot};
+use ctrace_format::{Detail, Snapshot, SyscallFlags};
 use rustc_hash::FxHashMap;
 
 /// Descriptors of a process, and origins of them, that are followed.
@@ -80,6 +80,10 @@ impl Descriptors {
             }
             _ => (None, None),
         };
+        // An error that a filter gives tells nothing of the table.
+        if seen.s.flags.contains(SyscallFlags::FILTERED) {
+            return;
+        }
         let closes = matches!(seen.call, Call::Close | Call::CloseRange);
         if made.is_none() && !closes && row.family != Family::Connect {
             return;

@@ -622,18 +622,6 @@ impl Facts<'_> {
 impl Account {
     /// Version of what is kept with a trace: raised whenever the same events would give another account.
     pub const VERSION: u32 = 1;
-
-    /// For the trace.
-    pub fn kept(&self) -> Option<ctrace_format::Account> {
-        let json = serde_json::to_string(self).ok()?;
-        Some(ctrace_format::Account { version: Self::VERSION, json })
-    }
-
-    /// The account that the recorder kept with a trace; `None`: there is none that this version can use.
-    pub fn of_recorder(trace: &Trace) -> Option<Self> {
-        let kept = trace.account().filter(|kept| kept.version == Self::VERSION)?;
-        serde_json::from_str(&kept.json).ok()
-    }
 }
 
 /// What a trace tells, worked out from its events.

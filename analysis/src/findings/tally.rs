@@ -90,8 +90,8 @@ impl Series {
         if self.kept.len() >= KEPT {
             self.level += 1;
             let (seen, level) = (self.seen, self.level);
-            // Their numbers are not kept; half of them go, by a hash of their time.
-            self.kept.retain(|(t, ns)| mixed(t ^ ns.rotate_left(32)) & 1 == 0);
+            // Their numbers are not kept; half of them go, by a hash of their time: by another bit of it each time.
+            self.kept.retain(|(t, ns)| mixed(t ^ ns.rotate_left(32)) >> (level % 64) & 1 == 0);
             if !chosen(seen, level) {
                 return;
             }

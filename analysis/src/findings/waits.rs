@@ -208,12 +208,16 @@ impl Waits {
         for circle in circles {
             let own = circle.len() == 1 && graph.contains_edge(circle[0], circle[0]);
             let all_wait = circle.iter().all(|tid| {
-                blocked.get(tid).is_some_and(|w| !w.idle)
-                    && self.edges.get(tid).is_some_and(|edges| {
-                        edges
-                            .iter()
-                            .all(|e| circle.binary_search(&e.holder.tid).is_ok() || e.what == WaitKind::Child)
-                    })
+                // Where a lock's memory tells its holder, nobody waits for work.
+                let locked =
+                    |e: &Edge| matches!(e.what, WaitKind::Futex | WaitKind::Flock | WaitKind::PosixLock);
+                blocked.get(tid).is_some_and(|w| {
+                    !w.idle || self.edges.get(tid).is_some_and(|edges| edges.iter().any(locked))
+                }) && self.edges.get(tid).is_some_and(|edges| {
+                    edges
+                        .iter()
+                        .all(|e| circle.binary_search(&e.holder.tid).is_ok() || e.what == WaitKind::Child)
+                })
             });
             if circle.len() < 2 && !own || !all_wait {
                 continue;
@@ -257,6 +261,23 @@ impl Waits {
             from_ns = from_ns.max(waiting.t_ns);
             events.push(EventId { end_ns: waiting.end_ns, tid: *tid });
             since.push(self.since(waiting));
+        }
+        if let ([tid], Some(waiting)) = (circle, circle.first().and_then(|tid| blocked.get(tid))) {
+            let object = objects.first().map_or("", String::as_str);
+            let sentence = format!(
+                "deadlock: {} waits for itself: it has not returned from {} {}, and only it could end that",
+                named_thread(facts, &waiting.actor),
+                attempted(waiting.call, object),
+                self.since(waiting)
+            );
+            let mut found =
+                Finding::new(Kind::Deadlock, Level::Cause, super::rank::score(Kind::Deadlock), sentence)
+                    .over(from_ns, facts.duration_ns, 1)
+                    .by(facts.people.role_name(waiting.actor.role))
+                    .against(object)
+                    .seen(waiting.end_ns, *tid);
+            found.evidence.events.truncate(1);
+            return found;
         }
         let more = parts.len().saturating_sub(SAID);
         parts.truncate(SAID);
@@ -373,7 +394,7 @@ impl Waits {
         let who = if n > 1 {
             format!("{} threads of {}", count(n), facts.who(w.actor.role))
         } else {
-            format!("{} (tid {})", facts.people.named_process(w.actor.process, facts.containers), w.actor.tid)
+            named_thread(facts, &w.actor)
         };
         let mut sentence = format!("{who} has not returned from {call} {}", self.since(w));
         if n > 1 {
@@ -397,6 +418,16 @@ impl Waits {
             .by(facts.people.role_name(w.actor.role))
             .against(object)
             .seen(w.end_ns, w.actor.tid)
+    }
+}
+
+/// A thread as a sentence names it.
+fn named_thread(facts: &Facts<'_>, actor: &Actor) -> String {
+    let process = facts.people.named_process(actor.process, facts.containers);
+    if facts.people.process(actor.process).tgid == actor.tid {
+        process
+    } else {
+        format!("{process}, thread {}", actor.tid)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Runs everything that looks at a trace, within limits.
 
-use ctrace_analysis::{Gates, Model, Profile, diff, findings};
+use ctrace_analysis::{Gates, Model, Profile, account, diff};
 use ctrace_format::{Trace, verify_trace};
 use ctrace_replayer::plan::{CompileOptions, Plan};
 use std::fmt::Write as _;
@@ -92,7 +92,7 @@ pub(crate) fn everything(path: &Path, spool: &Path) -> String {
     // Of two runs, so that memory of one is not counted for the other.
     match (Model::build(&trace), Model::build(&trace)) {
         (Ok(a), Ok(b)) => {
-            let found = findings(&a).len();
+            let found = account(&trace).map_or(0, |told| told.findings.len());
             for profile in [Profile::Synthetic, Profile::RealBinary] {
                 let report = diff(&a, &b, &Gates::new(profile));
                 let _ = write!(said, "; {:?}, {found} findings", report.verdict);
