@@ -51,16 +51,22 @@ name is free. Dumps are redacted as any trace (--redact). When it is killed, not
 
 Triggers:
   errno(CALL)>5/s  errno(CALL,ECONNREFUSED)>=3/10s   failed calls in a sliding window; CALL may be *
+                                                     of connect the outcome, whenever it is known
+  refused(10.0.0.7:5432)>3/s  refused(*)             connections that nobody took
   count(CALL)>N/TIME                                 calls; count(write)<10/s for 5s: silence
   p99(fsync)>50ms  also p50 p90 p95 max; /1m         how long calls took in the last 10 s, or minute
+  p99(CALL,/data/)>5ms  p99(read,10.0.0.7:5432)>1s   on a path, a pattern, or with a peer
   exit!=0  exit=137  signal(SIGSEGV)  oom            ends (128 + signal), signals, OOM kills
+  container-exit  container-exit!=0                  containers that end, by their first process
   retransmits>10/10s  resets>0/s  lost>0/s           what happened to connections, and to events
-  rss>90%  rss>500M  fds>1000  threads>64            of the memory limit (else the host's), a figure
+  rss>90%  rss>500M  fds>1000  threads>64            any container by its own limit, the scope by
+                                                     its own or the host's memory; a figure
   throttled>20%  cpu>150%  psi(memory)>10%           parts of the time
                                                      also psi(cpu) psi(io) psi(memory,full)
 Conditions combine with and, or, parentheses, and `for TIME`. A trigger that fired is armed again
 when its condition was false for 10 s on end and a minute has passed, so that one incident is one
-dump. Without --ring a trigger puts a marker on the timeline.")]
+dump; another program, container or peer for which it holds alone fires it meanwhile. Without
+--ring a trigger puts a marker on the timeline.")]
 pub(crate) struct Args {
     /// Record this pod of this node: its name, or the beginning of it
     #[arg(long, value_name = "NAME", conflicts_with_all = ["container_id", "pid", "cgroup", "command"])]
