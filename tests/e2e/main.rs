@@ -8,6 +8,7 @@ mod answered;
 mod bad_input;
 mod containerd;
 mod diff;
+mod evidence;
 #[path = "../../cri/tests/fake/mod.rs"]
 mod fake;
 mod files;
@@ -30,4 +31,5 @@ mod privacy;
 mod privilege;
 mod record;
 mod replay;
+mod triggers;
 mod waiting;
