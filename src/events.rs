@@ -6,9 +6,11 @@ use crate::filter::{self, Calls, Pattern, Selection, Task, Wish};
 use crate::output::{Output, json_line};
 use crate::show::Show;
 use crate::{decode, open, units};
-use ctrace_format::{Class, Event, Filter, SyscallFlags, Trace};
+use ctrace_analysis::connects::Connects;
+use ctrace_format::syscalls::Failing;
+use ctrace_format::{Class, Event, Filter, Known, SyscallFlags, Trace};
 use serde_json::json;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -18,7 +20,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  ctrace events incident.ctr --failed                  every call that failed
+  ctrace events incident.ctr --failed                  every call that failed, and connections that came to nothing
   ctrace events incident.ctr -e connect,%file -t checkout
   ctrace events incident.ctr --container app           of a pod: the calls of one container
   ctrace events incident.ctr --errno ECONNREFUSED --since 2s --until 4.5s
@@ -37,10 +39,10 @@ pub(crate) struct Args {
     /// Only these calls: names with * and ?, classes (%file %desc %net %process %memory %signal %ipc %poll %time), !NOT
     #[arg(short = 'e', long, value_name = "CALLS", value_parser = Calls::parse, default_value = "", hide_default_value = true)]
     syscall: Calls,
-    /// Only calls that failed with these errors
+    /// Only calls that failed with these errors, or told of them (SO_ERROR), and connections that came to nothing by them
     #[arg(long, value_name = "ERRNO", value_delimiter = ',', value_parser = filter::parse_errno)]
     errno: Vec<u32>,
-    /// Only calls that failed
+    /// Only calls that failed, and what became of connects; not those that would have had to wait or were interrupted
     #[arg(short = 'Z', long)]
     failed: bool,
     /// Only calls on these paths: a prefix, or a pattern with * and ?
@@ -145,6 +147,27 @@ fn meant(words: &[String], containers: &Containers) -> Result<Option<Vec<u32>>, 
     Ok(Some(numbers))
 }
 
+/// Whom one could have meant.
+fn no_such_task(trace: &Trace) -> String {
+    /// More names would hide what is said.
+    const NAMED: usize = 20;
+    let mut threads: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
+    for task in trace.tasks().iter().filter(|task| task.tid.0 != 0) {
+        threads.entry(decode::plain(trace.str(task.comm))).or_default().insert(task.tid.0);
+    }
+    let one = |(name, tids): (&String, &BTreeSet<u32>)| match tids.first() {
+        Some(tid) if tids.len() == 1 => format!("{name} ({tid})"),
+        _ => format!("{name} ({})", units::plural(tids.len() as u64, "thread")),
+    };
+    let mut names: Vec<String> = threads.iter().take(NAMED).map(one).collect();
+    if threads.len() > NAMED {
+        names.push(format!("{} more names", threads.len() - NAMED));
+    }
+    let has =
+        if names.is_empty() { "it has none".to_owned() } else { format!("it has {}", names.join(", ")) };
+    format!("no task of the trace fits --task; {has}")
+}
+
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
     if let (Some(since), Some(until)) = (args.since, args.until)
         && since > until
@@ -165,7 +188,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         engine: args.engine,
     };
     if !wish.tasks.is_empty() && !wish.tasks.iter().any(|w| trace.tasks().iter().any(|t| w.has(&trace, t))) {
-        out.warn("no task of the trace fits --task; `ctrace info` lists the processes");
+        return Err(Failure::say(Exit::Usage, no_such_task(&trace)));
     }
     let selection = Selection::new(wish, &trace, show.containers());
     let mut classes: Vec<Class> = args.class.iter().map(|c| Class::from(*c)).collect();
@@ -200,6 +223,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
     }
     let filter = Filter { classes: read, from_ns: args.since, to_ns: args.until, ..Filter::default() };
     let mut totals = Totals::default();
+    let mut connects = Connects::new();
     let mut tail = VecDeque::new();
     let mut left = args.limit.unwrap_or(u64::MAX);
     for event in trace.events(&filter) {
@@ -216,6 +240,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
             }
         };
         show.learn(&event);
+        let connected = connects.observe(&event, |object| trace.cookie(object));
         if let Event::Loss(loss) = &event {
             totals.lost += loss.count;
         }
@@ -225,8 +250,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         let passes = classes.contains(&event.class())
             && !(quiet && Show::is_quiet(&event))
             && match &event {
-                Event::Syscall(call) => selection.call(&show.call(call)),
-                other => selection.event(other),
+                Event::Syscall(call) => selection.call(&show.call(call), connected.as_ref()),
+                other => selection.event(other, connected.as_ref()),
             };
         if !passes {
             continue;
@@ -236,7 +261,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         left -= 1;
         *totals.shown.entry(event.class()).or_default() += 1;
         if let Event::Syscall(call) = &event
-            && call.errno().is_some()
+            && (show.call(call).failing().is_some_and(|says| says != Failing::Benign)
+                || connected.is_some_and(|connected| connected.error.is_some()))
             && !call.flags.contains(SyscallFlags::ENGINE)
         {
             totals.failed += 1;

@@ -21,6 +21,10 @@ pub(crate) enum Exit {
     NoTarget,
     /// Recorded, with more loss than allowed.
     Loss,
+    /// Recording ended before the disk had less room than is to be kept.
+    Room,
+    /// Recording ended before the trace was larger than it may be.
+    Size,
     /// A trace that cannot be read.
     BadTrace,
     /// An output that cannot be written (`EX_IOERR`).
@@ -44,6 +48,8 @@ impl Exit {
             Self::Host => 4,
             Self::NoTarget => 5,
             Self::Loss => 6,
+            Self::Room => 7,
+            Self::Size => 8,
             Self::BadTrace => 65,
             Self::Internal => 70,
             Self::Output => 74,
@@ -100,6 +106,12 @@ fn read_fix(error: &ReadError) -> Option<String> {
         }
         ReadError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             Some("traces are readable by their owner alone: use sudo, or have it copied to you".to_owned())
+        }
+        ReadError::Unfinished { path, partial, live: false } => {
+            Some(format!("ctrace repair {} -o {} makes it whole", partial.display(), path.display()))
+        }
+        ReadError::NotAFile { path, what } if what.contains("FIFO") => {
+            Some(format!("of a FIFO, read it as standard input: ctrace … - < {}", path.display()))
         }
         _ => None,
     }

@@ -3,7 +3,8 @@
 use crate::containers::Containers;
 use crate::decode::args::Call;
 pub(crate) use ctrace_analysis::Pattern;
-use ctrace_format::syscalls::{self, Kind, List};
+use ctrace_analysis::connects::Connected;
+use ctrace_format::syscalls::{self, Failing, Kind, List};
 use ctrace_format::{Class, Event, ProcessKind, SyscallFlags, TaskDef, TaskId, Trace, errno};
 use std::collections::HashSet;
 
@@ -209,17 +210,42 @@ impl Selection {
 
     /// The classes that can pass at all; empty for all of them.
     pub(crate) fn classes(&self) -> Vec<Class> {
-        if self.only_calls { vec![Class::Syscall] } else { Vec::new() }
+        match self.only_calls {
+            false => Vec::new(),
+            // What became of a connect may be told by the kernel alone.
+            true if self.asks_for_failures() => vec![Class::Syscall, Class::Connection],
+            true => vec![Class::Syscall],
+        }
+    }
+
+    fn asks_for_failures(&self) -> bool {
+        self.wish.failed || !self.wish.errnos.is_empty()
+    }
+
+    /// Whether an attempt to connect failed as it is wished.
+    fn is_wished(&self, connected: Option<&Connected>) -> bool {
+        let errnos = &self.wish.errnos;
+        let error = connected.and_then(|connected| connected.error);
+        error.is_some_and(|errno| errnos.is_empty() || errnos.contains(&u32::from(errno)))
     }
 
     fn task(&self, id: TaskId) -> bool {
         self.tasks.as_ref().is_none_or(|t| t.contains(&id))
     }
 
-    /// Whether an event that is no call passes.
-    pub(crate) fn event(&self, event: &Event) -> bool {
+    /// Whether an event that is no call passes. `connected`: what became of an attempt to connect, known by it.
+    pub(crate) fn event(&self, event: &Event, connected: Option<&Connected>) -> bool {
         if self.only_calls {
-            return false;
+            let wish = &self.wish;
+            return matches!(event, Event::Connection(_))
+                && self.asks_for_failures()
+                && self.is_wished(connected)
+                && connected.is_some_and(|connected| {
+                    connected.took_ns >= wish.slower_ns
+                        && connected.task.map_or(self.tasks.is_none(), |task| self.task(task))
+                })
+                && wish.calls.has(syscalls::Call::Connect.name())
+                && wish.paths.is_empty();
         }
         match event {
             Event::Process(e) => {
@@ -235,16 +261,20 @@ impl Selection {
         }
     }
 
-    /// Whether a call passes.
-    pub(crate) fn call(&self, call: &Call) -> bool {
+    /// Whether a call passes. `connected`: what became of an attempt to connect, known by it.
+    pub(crate) fn call(&self, call: &Call, connected: Option<&Connected>) -> bool {
         let event = call.event;
         let wish = &self.wish;
-        let errno = event.errno();
+        let errnos = [event.errno(), call.told_error()];
         (wish.engine || !event.flags.contains(SyscallFlags::ENGINE))
             && self.task(event.task)
             && event.duration_ns >= wish.slower_ns
-            && (!wish.failed || errno.is_some())
-            && (wish.errnos.is_empty() || errno.is_some_and(|e| wish.errnos.contains(&e)))
+            && (!wish.failed
+                || call.failing().is_some_and(|says| says != Failing::Benign)
+                || self.is_wished(connected))
+            && (wish.errnos.is_empty()
+                || errnos.iter().flatten().any(|errno| wish.errnos.contains(errno))
+                || self.is_wished(connected))
             && wish.calls.has(call.name)
             && (wish.paths.is_empty() || call.paths().any(|path| wish.paths.iter().any(|p| p.fits(path))))
     }

@@ -88,6 +88,14 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         out.warn(problem);
     }
     match (taken, problems.is_empty()) {
+        (0, true) if !out_of_reach(args.pid).is_empty() => {
+            let pids: Vec<String> = out_of_reach(args.pid).iter().map(u32::to_string).collect();
+            let what = format!(
+                "what runs records for another user, who alone may mark it: process {}",
+                pids.join(", ")
+            );
+            Err(Failure::say(Exit::NoTarget, what).fix("as root: sudo ctrace mark …"))
+        }
         (0, true) => {
             let which = match (args.pid, &args.file) {
                 (Some(pid), _) => format!("process {pid} is not recording"),
@@ -100,6 +108,16 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         // What was asked was not done everywhere.
         (_, false) => Ok(Exit::NoTarget),
     }
+}
+
+/// Recorders that another user's mark would reach.
+fn out_of_reach(only: Option<u32>) -> Vec<u32> {
+    // Root reaches all of them.
+    if nix::unistd::geteuid().is_root() {
+        return Vec::new();
+    }
+    let all = Directory::out_of_reach().into_iter();
+    all.filter(|pid| only.is_none_or(|only| only == *pid) && is_alive(*pid)).collect()
 }
 
 fn is_alive(pid: u32) -> bool {

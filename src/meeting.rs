@@ -88,19 +88,34 @@ impl Directory {
         Err(last)
     }
 
-    /// Directories of other users where the kernel knows sockets, for root.
-    pub(crate) fn of_others() -> Vec<Self> {
-        let Ok(sockets) = std::fs::read("/proc/net/unix") else { return Vec::new() };
-        let places: BTreeSet<PathBuf> = String::from_utf8_lossy(&sockets)
+    /// Recorders that the kernel knows sockets of, wherever they are and whoever they are: directory and pid.
+    fn all_recorders() -> BTreeSet<(PathBuf, u32)> {
+        let Ok(sockets) = std::fs::read("/proc/net/unix") else { return BTreeSet::new() };
+        String::from_utf8_lossy(&sockets)
             .lines()
             // Num RefCount Protocol Flags Type St Inode Path
             .filter_map(|line| Some(Path::new(line.splitn(8, ' ').nth(7)?.trim_start())))
-            .filter(|path| {
-                path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.parse::<u32>().is_ok())
+            .filter_map(|path| {
+                let pid = path.file_name()?.to_str()?.parse().ok()?;
+                Some((path.parent()?.to_owned(), pid))
             })
-            .filter_map(|path| path.parent().map(Path::to_owned))
-            .filter(|path| path.is_absolute() && path.file_name().is_some_and(is_place))
-            .collect();
+            .filter(|(path, _)| path.is_absolute() && path.file_name().is_some_and(is_place))
+            .collect()
+    }
+
+    /// Recorders of other users, which a mark of this one does not reach.
+    pub(crate) fn out_of_reach() -> BTreeSet<u32> {
+        let own = places();
+        Self::all_recorders()
+            .into_iter()
+            .filter(|(path, _)| !own.contains(path))
+            .map(|(_, pid)| pid)
+            .collect()
+    }
+
+    /// Directories of other users where the kernel knows sockets, for root.
+    pub(crate) fn of_others() -> Vec<Self> {
+        let places: BTreeSet<PathBuf> = Self::all_recorders().into_iter().map(|(path, _)| path).collect();
         let own = nix::unistd::geteuid().as_raw();
         places.iter().filter_map(|path| Self::open(path).ok()).filter(|dir| dir.owner != own).collect()
     }

@@ -78,11 +78,37 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         "k" | "K" => 1024.0,
         "M" => 1024.0 * 1024.0,
         "G" => 1024.0 * 1024.0 * 1024.0,
+        "T" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
         _ => return Err(format!("{text:?} is no size; write 64M, 1.5G")),
     };
     match number.parse::<f64>() {
         Ok(n) if n * scale >= 1.0 && n * scale < 9e18 => Ok((n * scale) as u64),
         _ => Err(format!("{text:?} is no size; write 64M, 1.5G")),
+    }
+}
+
+/// As [`parse_size`], or nothing.
+///
+/// # Errors
+/// A sentence for what is no size.
+pub(crate) fn parse_size_or_none(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches("iB").trim_end_matches(['k', 'K', 'M', 'G', 'T', 'B']);
+    if digits.parse::<f64>().is_ok_and(|n| n == 0.0) { Ok(0) } else { parse_size(text) }
+}
+
+/// The least size that a trace may be bounded to: what describes it takes some of that.
+const LEAST_TRACE: u64 = 64 << 10;
+
+/// How large a trace may get.
+///
+/// # Errors
+/// A sentence for what is no size, and for one that holds no trace.
+pub(crate) fn parse_trace_size(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        size if size < LEAST_TRACE => {
+            Err(format!("{text:?} is too small: a trace takes 64K for what describes it; write 64K, 10M"))
+        }
+        size => Ok(size),
     }
 }
 

@@ -57,7 +57,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         out.data(&format!("  sha256 {hash}"))?;
     }
     let exit = exit(intact, report.state);
-    if exit != Exit::Done {
+    if exit != Exit::Done && report.state == State::Live {
+        out.say("its recorder still runs, and may be in the middle of a write: look again");
+    } else if exit != Exit::Done {
         let fix = out.paint().paint(Style::Cyan, "fix:");
         out.say(&format!("{fix}   ctrace repair {} -o FIXED.ctr keeps what is intact", args.file.display()));
     }

@@ -1,7 +1,7 @@
 //! Triggers: what parses, what does not and why, and when they fire.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that cannot go on fails")]
 
-use ctrace_analysis::{Rearm, Trigger};
+use ctrace_analysis::{Firing, Rearm, Trigger};
 use ctrace_format::*;
 use proptest::prelude::*;
 
@@ -75,6 +75,15 @@ fn every_measure_and_form_parses() {
         "signal(TERM)>2/s",
         "signal(35)",
         "retransmits>10/10s && resets>0/s || lost>0/s",
+        "refused(10.0.0.7:5432)>3/s",
+        "refused(*) or refused",
+        "refused(/run/app.sock)>1/m",
+        "p99(fsync,/var/lib/)>50ms",
+        "p99(recvfrom,[::1]:5432)>50ms",
+        "count(read, :53)>1/s",
+        "p99(openat,\"/a (copy)/*.db\")>1s",
+        "container-exit",
+        "container-exit!=0 and exit!=0",
         "exit!=0",
         "exit==137",
         "oom",
@@ -114,6 +123,11 @@ fn errors_say_where_and_what_could_stand_there() {
         ("signal(SIGSEG)", 8, "did you mean SEGV?"),
         ("throttled>20", 13, "20%"),
         ("rss>5X", 6, "%, K, M or G"),
+        ("rss>90", 7, "90% for a part of the limit, or 90M"),
+        ("exit=300", 6, "at most 255"),
+        ("errno(connect,EINPROGRESS)", 15, "ECONNREFUSED"),
+        ("refused(shop)", 9, "10.0.0.7:5432"),
+        ("p99(fsync,)>1s", 11, "a path"),
         ("psi(disk)>1%", 5, "cpu, memory or io"),
         ("psi(cpu,full)>1%", 5, "psi(cpu)"),
         ("fds>10%", 7, "plain number"),
@@ -289,4 +303,290 @@ fn and_or_and_for_combine() {
     assert_eq!(fires("errno(connect) or exit!=0", [exit(S, 256)]).0, [S]);
     let held = (0..80).map(|n| sample(n * 100 * MS, 1, Metric::OpenFds, if n == 30 { 5 } else { 50 }));
     assert_eq!(fires("fds>10 for 4s", held).0, [7_100 * MS]);
+}
+
+/// What ids mean in these tests.
+#[derive(Default)]
+struct Names {
+    strings: Vec<Vec<u8>>,
+    tasks: Vec<TaskDef>,
+    objects: Vec<Object>,
+    containers: Vec<Container>,
+}
+
+impl Names {
+    fn text(&mut self, text: &str) -> StrId {
+        self.strings.push(text.into());
+        StrId(self.strings.len() as u32 - 1)
+    }
+    fn process(&mut self, pid: u32, comm: &str) -> TaskId {
+        let comm = self.text(comm);
+        self.tasks.push(TaskDef { tid: Tid(pid), tgid: Tgid(pid), comm, start_ns: u64::from(pid) });
+        TaskId(self.tasks.len() as u32 - 1)
+    }
+    fn file(&mut self, path: &str) -> ObjectId {
+        let path = self.text(path);
+        self.objects.push(Object::File { path, dev: 1, ino: 1, mode: 0o100_644, rdev: 0, size: 0 });
+        ObjectId(self.objects.len() as u32 - 1)
+    }
+    fn socket(&mut self, cookie: u64) -> ObjectId {
+        let cookie = SockCookie(cookie);
+        self.objects.push(Object::Socket {
+            family: 2,
+            kind: 1,
+            protocol: 6,
+            cookie,
+            local: None,
+            peer: None,
+        });
+        ObjectId(self.objects.len() as u32 - 1)
+    }
+    fn container(&mut self, name: &str) -> u32 {
+        let number = self.containers.len() as u32 + 1;
+        self.containers.push(Container { number, name: name.into(), ..Container::default() });
+        number
+    }
+    fn fires(&self, expression: &str, events: impl IntoIterator<Item = Event>) -> Vec<Firing> {
+        let mut trigger = Trigger::parse(expression).unwrap_or_else(|e| panic!("{e}"));
+        events.into_iter().filter_map(|event| trigger.observe(&event, self)).collect()
+    }
+}
+
+impl Known for Names {
+    fn string(&self, id: StrId) -> Option<&[u8]> {
+        self.strings.get(id.0 as usize).map(Vec::as_slice)
+    }
+    fn task_def(&self, id: TaskId) -> Option<&TaskDef> {
+        self.tasks.get(id.0 as usize)
+    }
+    fn object_def(&self, id: ObjectId) -> Option<&Object> {
+        self.objects.get(id.0 as usize)
+    }
+    fn all_containers(&self) -> &[Container] {
+        &self.containers
+    }
+}
+
+/// With another task and object.
+fn by(event: Event, by: TaskId, on: Option<ObjectId>) -> Event {
+    match event {
+        Event::Syscall(call) => Event::Syscall(Syscall { task: by, object: on, ..call }),
+        Event::Process(process) => Event::Process(Process { task: by, ..process }),
+        other => other,
+    }
+}
+
+fn addr(port: u16) -> SockAddr {
+    SockAddr::Inet(([127, 0, 0, 1], port).into())
+}
+
+fn connect(t_ns: u64, ret: i64, port: u16) -> Event {
+    match call("connect", t_ns, 0, ret) {
+        Event::Syscall(call) => {
+            Event::Syscall(Syscall { details: vec![Detail::Addr { arg: 1, addr: addr(port) }], ..call })
+        }
+        other => other,
+    }
+}
+
+fn state(t_ns: u64, cookie: u64, old: TcpState, new: TcpState, error: u16) -> Event {
+    let kind = ConnectionKind::State { old, new, error };
+    let cookie = SockCookie(cookie);
+    Event::Connection(Connection { t_ns, cookie, task: None, local: addr(0), peer: addr(80), kind })
+}
+
+#[test]
+fn a_connect_counts_by_its_outcome() {
+    let mut names = Names::default();
+    let task = names.process(7, "checkout");
+    // One that does not wait, and is refused or taken later.
+    let mut attempt = |n: u64, error: u16| {
+        let cookie = n + 1;
+        let socket = names.socket(cookie);
+        let at = S + n * 10 * MS;
+        let new = if error == 0 { TcpState::Established } else { TcpState::Close };
+        [
+            state(at, cookie, TcpState::Close, TcpState::SynSent, 0),
+            by(connect(at + MS, -115, 80), task, Some(socket)),
+            state(at + 2 * MS, cookie, TcpState::SynSent, new, error),
+        ]
+    };
+    let refused: Vec<Event> = (0..8).flat_map(|n| attempt(n, 111)).collect();
+    let taken: Vec<Event> = (10..200).flat_map(|n| attempt(n, 0)).collect();
+    for expression in
+        ["errno(connect,ECONNREFUSED)>5/s", "errno(connect)>5/s", "errno(*)>5/s", "refused(127.0.0.1)>5/s"]
+    {
+        let fired = names.fires(expression, refused.clone());
+        assert_eq!(fired.len(), 1, "{expression}");
+        assert!(fired[0].text.contains("6 in 1s by checkout[7] to 127.0.0.1:80"), "{}", fired[0].text);
+        assert_eq!(names.fires(expression, taken.clone()), [], "{expression}");
+    }
+    assert_eq!(names.fires("refused(127.0.0.1:81) or refused(10.0.0.1) or refused(:8080)", refused), []);
+}
+
+#[test]
+fn what_healthy_programs_meet_is_no_failure_unless_it_is_named() {
+    let all = || {
+        (1..100).flat_map(|n| {
+            [
+                call("read", n * MS, 0, -11),
+                call("wait4", n * MS, 0, -10),
+                call("ioctl", n * MS, 0, -25),
+                call("epoll_ctl", n * MS, 0, -1),
+                call("clock_nanosleep", n * MS, 0, -516),
+                call("newfstatat", n * MS, 0, -2),
+            ]
+        })
+    };
+    assert_eq!(fires("errno(*)>5/s", all()).0, []);
+    assert_eq!(fires("errno(read,EAGAIN)>5/s", all()).0.len(), 1);
+    assert_eq!(fires("errno(*)>5/s", (1..100).map(|n| call("write", n * MS, 0, -28))).0.len(), 1);
+}
+
+#[test]
+fn a_condition_may_be_about_a_path_or_a_peer() {
+    let mut names = Names::default();
+    let task = names.process(7, "db");
+    let (data, log, socket) = (names.file("/data/wal"), names.file("/var/log/x"), names.socket(5));
+    let slow =
+        |object| (1..20).map(move |n| by(call("fsync", S + n * 100 * MS, 60 * MS, 0), task, Some(object)));
+    assert_eq!(names.fires("p99(fsync,/data/)>50ms", slow(data)).len(), 1);
+    assert_eq!(names.fires("p99(fsync,/data/)>50ms", slow(log)).len(), 0);
+    assert_eq!(names.fires("p99(fsync,*.wal)>50ms", slow(data)).len(), 0);
+    assert_eq!(names.fires("p99(fsync,*/wal)>50ms", slow(data)).len(), 1);
+    // A socket is connected after it was described.
+    let opened = by(connect(S, 0, 5432), task, Some(socket));
+    let reads = || {
+        let reads = (1..20).map(|n| by(call("recvfrom", S + n * 100 * MS, 60 * MS, 9), task, Some(socket)));
+        std::iter::once(opened.clone()).chain(reads)
+    };
+    assert_eq!(names.fires("p99(recvfrom,127.0.0.1:5432)>50ms", reads()).len(), 1);
+    assert_eq!(names.fires("p99(recvfrom,127.0.0.1:5433)>50ms", reads()).len(), 0);
+    assert_eq!(names.fires("count(recvfrom,:5432)>5/s", reads()).len(), 1);
+}
+
+#[test]
+fn one_culprit_does_not_swallow_another() {
+    let mut names = Names::default();
+    let (a, b) = (names.process(7, "cart-1"), names.process(8, "checkout"));
+    let again = names.process(9, "cart-2");
+    let refused = |from: u64, who: TaskId, port| {
+        (0..8).map(move |n| by(connect(from * S + n * 10 * MS, -111, port), who, None))
+    };
+    let texts = |fired: Vec<Firing>| fired.into_iter().map(|one| one.text).collect::<Vec<_>>();
+    let fired = texts(
+        names.fires(
+            "errno(connect)>5/s",
+            refused(1, a, 80)
+                .chain(refused(10, a, 80))
+                // Another instance of the first.
+                .chain(refused(15, again, 80))
+                .chain(refused(20, b, 80))
+                // Another peer.
+                .chain(refused(30, a, 81)),
+        ),
+    );
+    assert_eq!(fired.len(), 3, "{fired:?}");
+    assert!(fired[0].contains("cart-1[7] to 127.0.0.1:80"), "{fired:?}");
+    assert!(fired[1].contains("6 in 1s by checkout[8] to"), "{fired:?}");
+    assert!(fired[2].contains("cart-1[7] to 127.0.0.1:81"), "{fired:?}");
+    // A crash loop is one incident, two programs that crash are two; each is named.
+    let fired = texts(names.fires(
+        "exit!=0",
+        [
+            by(exit(S, 3 << 8), a, None),
+            by(exit(3 * S, 3 << 8), again, None),
+            by(exit(5 * S, 9), b, None),
+            by(exit(6 * S, 0), b, None),
+        ],
+    ));
+    assert_eq!(
+        fired,
+        [
+            "exit!=0: cart-1[7] ended with status 3",
+            "exit!=0: checkout[8] was killed by signal 9 (status 137)"
+        ]
+    );
+}
+
+#[test]
+fn each_container_has_its_own_limit() {
+    let mut names = Names::default();
+    let (app, side) = (names.container("app"), names.container("sidecar"));
+    let samples = |t_ns: u64, app_mib: u64, side_mib: u64| {
+        let memory = |subject, mib: u64| sample(t_ns, subject, Metric::MemoryBytes, mib << 20);
+        let limit = |subject, mib: u64| sample(t_ns, subject, Metric::MemoryLimitBytes, mib << 20);
+        vec![
+            limit(0, 64_000),
+            memory(app + 1, app_mib),
+            limit(app + 1, 100),
+            memory(side + 1, side_mib),
+            limit(side + 1, 1_000),
+            memory(1, app_mib + side_mib),
+            limit(1, 1_100),
+        ]
+    };
+    let fired = names
+        .fires("rss>60%", [samples(S, 50, 50), samples(2 * S, 70, 50), samples(3 * S, 70, 700)].concat());
+    let texts: Vec<&str> = fired.iter().map(|one| one.text.as_str()).collect();
+    assert_eq!(
+        texts,
+        ["rss>60%: container app: 70.0 % of 100.0 MiB", "rss>60%: container sidecar: 70.0 % of 1000.0 MiB"]
+    );
+    assert_eq!(names.fires("rss>60%", [samples(S, 50, 500), samples(2 * S, 59, 599)].concat()), []);
+}
+
+#[test]
+fn a_container_ends_as_its_first_process_did() {
+    let mut names = Names::default();
+    let app = names.container("app");
+    let (first, child) = (names.process(7, "app"), names.process(9, "helper"));
+    let placed =
+        |task| Event::Process(Process { t_ns: S, task, kind: ProcessKind::Placed { container: app } });
+    let beat = |t_ns| sample(t_ns, 0, Metric::CpuNs, 1);
+    // The kernel kills the helper when the first process has ended; where that was is told after it.
+    let events = [
+        placed(child),
+        by(exit(S, 3 << 8), first, None),
+        placed(first),
+        by(exit(S, 9), child, None),
+        beat(2 * S),
+    ];
+    assert_eq!(names.fires("container-exit", events.clone()), [], "its cgroup is there");
+    names.containers[0].to_ns = Some(S);
+    for (expression, fires) in [
+        ("container-exit", true),
+        ("container-exit!=0", true),
+        ("container-exit=3", true),
+        ("container-exit=0", false),
+    ] {
+        let fired = names.fires(expression, events.clone());
+        assert_eq!(!fired.is_empty(), fires, "{expression}");
+        if let Some(firing) = fired.first() {
+            assert_eq!(firing.text, format!("{expression}: container app ended with status 3"));
+        }
+    }
+    let mut trigger = Trigger::parse("container-exit").unwrap();
+    trigger.observe(&beat(S), &());
+    assert!(trigger.lacking(&())[0].contains("--pod"), "{:?}", trigger.lacking(&()));
+    assert_eq!(trigger.lacking(&names), Vec::<String>::new());
+}
+
+#[test]
+fn that_something_cannot_hold_is_said_when_the_scope_was_sampled() {
+    // A sample of something else of the same round may come first.
+    let mut trigger = Trigger::parse("fds>10").unwrap();
+    trigger.observe(&sample(S, 0, Metric::CpuNs, 1), &());
+    trigger.observe(&sample(S, 1, Metric::CpuNs, 1), &());
+    assert!(!trigger.is_settled());
+    trigger.observe(&sample(2 * S, 1, Metric::CpuNs, 1), &());
+    assert!(trigger.is_settled());
+    // A pod between two containers.
+    let mut names = Names::default();
+    names.container("app");
+    let mut trigger = Trigger::parse("rss>90%").unwrap();
+    for n in 1..50 {
+        trigger.observe(&sample(n * S, 1, Metric::CpuNs, 1), &names);
+    }
+    assert!(!trigger.is_settled());
 }

@@ -101,6 +101,11 @@ fn child(wait_end: &OwnedFd, candidates: &[CString], argv: &[*const libc::c_char
         // SAFETY: no handler.
         unsafe { libc::signal(*signal, libc::SIG_IGN) };
     }
+    if command.output_is_data {
+        // What it prints must not come between the bytes of the trace.
+        // SAFETY: plain descriptors.
+        unsafe { libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) };
+    }
     let mut byte = 0_u8;
     // SAFETY: one byte into a local.
     let got = unsafe { libc::read(wait_end.as_raw_fd(), (&raw mut byte).cast(), 1) };
@@ -131,15 +136,25 @@ fn environ() -> *const *const libc::c_char {
     unsafe { environ }
 }
 
-/// The paths to try. A program that exists nowhere is still tried by its name, so that the failure is recorded.
+/// The paths to try. A program that is not there, or no program, makes no recording.
 fn candidates(program: &OsStr, disk: &Disk) -> io::Result<Vec<CString>> {
     let c = |bytes: &[u8]| CString::new(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     if program.as_bytes().contains(&b'/') || program.is_empty() {
-        return Ok(vec![c(program.as_bytes())?]);
+        return match disk.is_program(program.as_ref()) {
+            Some(true) => Ok(vec![c(program.as_bytes())?]),
+            Some(false) => Err(io::Error::from_raw_os_error(libc::EACCES)),
+            None => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+        };
     }
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let all: Vec<PathBuf> = std::env::split_paths(&path).map(|dir| dir.join(program)).collect();
-    let found: Vec<&PathBuf> = all.iter().filter(|p| disk.is_file(p)).collect();
-    let chosen: Vec<&PathBuf> = if found.is_empty() { all.iter().take(1).collect() } else { found };
-    chosen.into_iter().map(|p| c(p.as_os_str().as_bytes())).collect()
+    let found: Vec<(PathBuf, bool)> =
+        all.into_iter().filter_map(|path| disk.is_program(&path).map(|runs| (path, runs))).collect();
+    if found.is_empty() {
+        return Err(io::Error::from_raw_os_error(libc::ENOENT));
+    }
+    if found.iter().all(|(_, runs)| !runs) {
+        return Err(io::Error::from_raw_os_error(libc::EACCES));
+    }
+    found.into_iter().map(|(path, _)| c(path.as_os_str().as_bytes())).collect()
 }

@@ -54,8 +54,8 @@ enum Op {
     Discard,
     /// How much room is there in the file system of this file?
     Room,
-    /// Is there a file of this name?
-    IsFile,
+    /// Is there a file of this name (1), and may it be executed (2)?
+    IsProgram,
 }
 
 impl Op {
@@ -71,7 +71,7 @@ impl Op {
         Self::Close,
         Self::Discard,
         Self::Room,
-        Self::IsFile,
+        Self::IsProgram,
     ];
 }
 
@@ -148,6 +148,12 @@ impl Disk {
         Duration::from_millis(self.allowance_ms.load(Ordering::Acquire))
     }
 
+    /// Something is waited for that is no disk, until the answer is dropped.
+    pub(crate) fn waiting(&self) -> Waiting<'_> {
+        self.waits.store(true, Ordering::Release);
+        Waiting(self)
+    }
+
     fn ask(&self, op: Op, number: u64, payload: &[u8]) -> Result<(u64, Vec<u8>), Refused> {
         let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
         self.waits.store(true, Ordering::Release);
@@ -187,9 +193,10 @@ impl Disk {
         self.ask(Op::Room, 0, path.as_os_str().as_bytes()).ok().map(|(free, _)| free)
     }
 
-    /// Whether there is a file of this name: a directory of `PATH` may not answer either.
-    pub(crate) fn is_file(&self, path: &Path) -> bool {
-        self.ask(Op::IsFile, 0, path.as_os_str().as_bytes()).is_ok_and(|(is_file, _)| is_file == 1)
+    /// Whether what has this name can be executed; `None`: nothing has it. A directory of `PATH` may not answer either.
+    pub(crate) fn is_program(&self, path: &Path) -> Option<bool> {
+        let (found, _) = self.ask(Op::IsProgram, 0, path.as_os_str().as_bytes()).ok()?;
+        (found > 0).then_some(found == 2)
     }
 
     /// Begins a file, as [`OutFile::create`] as [`Disk::start`] was told. `free`: under the next free name, if this one is taken.
@@ -206,6 +213,16 @@ impl Disk {
     pub(crate) fn discard(&self) {
         // What is left is an empty trace, which says so.
         let _ = self.ask(Op::Discard, 0, &[]);
+    }
+}
+
+/// See [`Disk::waiting`].
+pub(crate) struct Waiting<'a>(&'a Disk);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waits.store(false, Ordering::Release);
+        self.0.progress.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -353,7 +370,14 @@ fn carry_out(op: Op, number: u64, payload: Vec<u8>, taken: &Taken, open: &mut Op
             writable(&path).map_err(|source| Refused { action: "dumping to".into(), path, source })?;
             return Ok((0, Vec::new()));
         }
-        Op::IsFile => return Ok((u64::from(path_of(payload).is_file()), Vec::new())),
+        Op::IsProgram => {
+            let path = path_of(payload);
+            let runs = || nix::unistd::access(&path, nix::unistd::AccessFlags::X_OK).is_ok();
+            return Ok((
+                path.metadata().map_or(0, |found| 1 + u64::from(found.is_file() && runs())),
+                Vec::new(),
+            ));
+        }
         Op::Room => {
             let path = path_of(payload);
             let room = nix::sys::statvfs::statvfs(&parent(&path));

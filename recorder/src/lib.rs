@@ -48,6 +48,7 @@ mod raw;
 mod recording;
 mod ring;
 mod sample;
+mod sink;
 mod snapshot;
 mod sockets;
 mod specs;

@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     /// The first batch with the tasks of the scope was processed.
     pub(crate) primed: AtomicBool,
     pub(crate) failed: AtomicBool,
+    /// The trace has no room for more than it may have.
+    pub(crate) size_reached: Arc<AtomicBool>,
     /// A process of the scope acts, or may act, as another user than it may.
     pub(crate) not_yours: AtomicBool,
     /// What failed, by [`failing`]: calls, and attempts to connect whose outcome came later.

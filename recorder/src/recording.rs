@@ -196,6 +196,8 @@ pub struct Outcome {
     pub command_status: Option<i32>,
     /// What could not be learnt of the scope because it did not answer in time, as sentences. The file says it too.
     pub unlearnt: Vec<String>,
+    /// Whether the trace has no room for more: [`Config::max_size`], whatever ended the recording.
+    pub size_reached: bool,
     /// Whether a process of the scope became somebody else's, whatever else ended the recording: it is told up to there.
     pub not_yours: bool,
     /// What happened since [`Recording::notes`] was last asked.
@@ -284,6 +286,9 @@ impl Recording {
 
     /// Whether the recording is over by itself. Then call [`Recording::stop`].
     pub fn poll(&mut self) -> Option<Ended> {
+        if self.shared.size_reached.load(Ordering::Acquire) {
+            return Some(Ended::Size);
+        }
         if self.shared.failed.load(Ordering::Acquire) {
             return Some(Ended::WriteFailed);
         }
@@ -367,7 +372,9 @@ impl Recording {
             self.shared.unlearnt.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
         let not_yours = self.shared.not_yours.load(Ordering::Acquire);
         let summary = written.summary;
-        Ok(Outcome { file, stats, command_status, unlearnt, not_yours, summary, notes: self.notes() })
+        let size_reached = self.shared.size_reached.load(Ordering::Acquire);
+        let notes = self.notes();
+        Ok(Outcome { file, stats, command_status, unlearnt, size_reached, not_yours, summary, notes })
     }
 
     /// Waits for the threads as long as something goes on. No thread waits in a call that a signal does not end, so that

@@ -41,12 +41,15 @@ pub struct Command {
     pub own_group: bool,
     /// Signals that it ignores from its start on.
     pub ignored: Vec<i32>,
+    /// The trace goes to standard output: what the command prints there goes to standard error.
+    pub output_is_data: bool,
 }
 
 impl Command {
     /// A command in the recorder's process group.
     pub fn new<I: IntoIterator<Item = S>, S: Into<OsString>>(argv: I) -> Self {
-        Self { argv: argv.into_iter().map(Into::into).collect(), own_group: false, ignored: Vec::new() }
+        let argv = argv.into_iter().map(Into::into).collect();
+        Self { argv, own_group: false, ignored: Vec::new(), output_is_data: false }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The arguments and the result of one system call, decoded.
 
 use super::{flags, quoted};
-use ctrace_format::syscalls::{self, Kind};
+use ctrace_format::syscalls::{self, Failing, Kind};
 use ctrace_format::{Detail, Message, Object, ObjectId, SockAddr, SockCookie, Syscall, SyscallFlags, Trace};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -119,6 +119,38 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// The error that the call told of as its answer: how a program learns what became of a connect (`SO_ERROR`).
+    pub(crate) fn told_error(&self) -> Option<u32> {
+        /// `SOL_SOCKET`, `SO_ERROR`, include/uapi/asm-generic/socket.h.
+        const LEVEL_AND_NAME: [u64; 2] = [1, 4];
+        if self.name != "getsockopt" || self.event.args[1..3] != LEVEL_AND_NAME || self.event.ret != 0 {
+            return None;
+        }
+        let value = self.details(3).find_map(|detail| match detail {
+            Detail::Value { value, .. } => u32::try_from(*value).ok(),
+            _ => None,
+        });
+        value.filter(|errno| *errno > 0)
+    }
+
+    /// What its failure says, if it failed.
+    pub(crate) fn failing(&self) -> Option<Failing> {
+        if self.told_error().is_some() {
+            return Some(Failing::Failure);
+        }
+        let errno = self.event.errno().and_then(|errno| u16::try_from(errno).ok())?;
+        let peer = self.event.details.iter().find_map(|detail| match detail {
+            Detail::Addr { addr: SockAddr::Unix(path), .. } => Some(path.as_slice()),
+            _ => None,
+        });
+        let object = self.event.object.map(|object| self.trace.object(object));
+        let about = syscalls::About {
+            name: self.paths().next().or(peer).unwrap_or_default(),
+            datagram: matches!(object, Some(Object::Socket { kind: 2, family: 2 | 10, .. })),
+        };
+        Some(syscalls::failing_on(syscalls::Call::of(self.event.sysno), errno, about))
+    }
+
     fn object(&self, id: ObjectId) -> String {
         let object = self.trace.object(id);
         super::object(self.trace, object, self.ends.of(object))

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 /// How long a command that we started may take to end when the recording ended before it.
@@ -99,6 +99,13 @@ pub(super) fn exit(
     signal: Option<u8>,
     status: Option<i32>,
 ) -> Exit {
+    // A limit that was asked for is no failure of the disk.
+    match ended {
+        _ if outcome.size_reached => return Exit::Size,
+        Some(Ended::Size) => return Exit::Size,
+        Some(Ended::DiskNearlyFull) => return Exit::Room,
+        _ => {}
+    }
     if ended == Some(Ended::WriteFailed) || outcome.file.cut.is_some() || noted.failed_dumps > 0 {
         return Exit::Output;
     }
@@ -154,9 +161,17 @@ pub(super) fn report(
         ));
     }
     if ended == Some(Ended::DiskNearlyFull) {
-        out.warn(
-            "the file system has no more room than --keep-free leaves; the trace is complete up to there",
-        );
+        out.warn(&format!(
+            "the file system has no more room than --keep-free {} leaves; the trace is complete up to there",
+            units::bytes(args.keep_free.unwrap_or(0))
+        ));
+    }
+    let is_size = outcome.size_reached || ended == Some(Ended::Size);
+    if is_size && outcome.file.cut.is_none() {
+        out.warn(&format!(
+            "the trace has the size that --max-size {} allows; it is complete up to there",
+            units::bytes(args.max_size.unwrap_or(0))
+        ));
     }
     if let Some(cut) = &outcome.file.cut {
         out.warn(&format!(
@@ -169,7 +184,9 @@ pub(super) fn report(
     for what in &outcome.unlearnt {
         out.warn(&format!("not learnt, because it did not answer in time: {what}"));
     }
-    if stats.calls == 0 && stats.aggregated == 0 {
+    // Only where nothing else kept its calls from being seen.
+    let was_cut = is_size || ended == Some(Ended::DiskNearlyFull) || outcome.file.cut.is_some();
+    if stats.calls == 0 && stats.aggregated == 0 && stats.lost == 0 && !was_cut && !outcome.not_yours {
         out.warn("nothing was recorded: the target made no call");
     }
     if stats.aggregated > 0 {
@@ -192,7 +209,10 @@ pub(super) fn report(
             (args.buffer >> 20).max(1) * 4
         ));
     }
-    if let Some(status) = status.filter(|s| *s != 0) {
+    if let Some(status) = status.filter(|s| *s != 0 && (was_cut && is_ours(*s))) {
+        let how = crate::decode::command_status(status as u32);
+        out.say(&format!("the command {how}, which the end of the recording sent it"));
+    } else if let Some(status) = status.filter(|s| *s != 0) {
         let how = out.paint().paint(Style::Dim, &crate::decode::command_status(status as u32));
         out.say(&format!("the command {how}; its status is passed on"));
     }
@@ -228,6 +248,11 @@ pub(super) fn report(
         }))?;
     }
     Ok(())
+}
+
+/// Whether a command ended by the signal that the end of its recording sends it.
+fn is_ours(status: i32) -> bool {
+    status & 0x7f == Signal::SIGTERM as i32
 }
 
 /// Exit code and fix for what the recorder could not do.
@@ -266,6 +291,16 @@ pub(crate) fn failure(error: RecordError) -> Failure {
         ),
         RecordError::TargetExited { .. } => {
             (Exit::NoTarget, Some("start it under the recorder: ctrace record -- CMD".to_owned()))
+        }
+        // As shells do.
+        RecordError::Spawn { program, source } if source.kind() == io::ErrorKind::NotFound => {
+            let looked = if program.as_os_str().as_encoded_bytes().contains(&b'/') { "there is no such file" } else { "no directory of PATH has it" };
+            let error = Failure::say(Exit::Command(127), format_args!("{}: not found; nothing was recorded", program.display()));
+            return error.fix(format!("check its name: {looked}"));
+        }
+        RecordError::Spawn { program, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+            let error = Failure::say(Exit::Command(126), format_args!("{} is no program that can be executed; nothing was recorded", program.display()));
+            return error.fix("check its permissions (chmod +x)");
         }
         RecordError::Spawn { .. } => {
             (Exit::NoTarget, Some("check the command's name and permissions".to_owned()))

@@ -53,16 +53,22 @@ name is free. Dumps are redacted as any trace (--redact). When it is killed, not
 
 Triggers:
   errno(CALL)>5/s  errno(CALL,ECONNREFUSED)>=3/10s   failed calls in a sliding window; CALL may be *
+                                                     of connect the outcome, whenever it is known
+  refused(10.0.0.7:5432)>3/s  refused(*)             connections that nobody took
   count(CALL)>N/TIME                                 calls; count(write)<10/s for 5s: silence
   p99(fsync)>50ms  also p50 p90 p95 max; /1m         how long calls took in the last 10 s, or minute
+  p99(CALL,/data/)>5ms  p99(read,10.0.0.7:5432)>1s   on a path, a pattern, or with a peer
   exit!=0  exit=137  signal(SIGSEGV)  oom            ends (128 + signal), signals, OOM kills
+  container-exit  container-exit!=0                  containers that end, by their first process
   retransmits>10/10s  resets>0/s  lost>0/s           what happened to connections, and to events
-  rss>90%  rss>500M  fds>1000  threads>64            of the memory limit (else the host's), a figure
+  rss>90%  rss>500M  fds>1000  threads>64            any container by its own limit, the scope by
+                                                     its own or the host's memory; a figure
   throttled>20%  cpu>150%  psi(memory)>10%           parts of the time
                                                      also psi(cpu) psi(io) psi(memory,full)
 Conditions combine with and, or, parentheses, and `for TIME`. A trigger that fired is armed again
 when its condition was false for 10 s on end and a minute has passed, so that one incident is one
-dump. Without --ring a trigger puts a marker on the timeline.")]
+dump; another program, container or peer for which it holds alone fires it meanwhile. Without
+--ring a trigger puts a marker on the timeline.")]
 pub(crate) struct Args {
     /// Record this pod of this node: its name, or the beginning of it
     #[arg(long, value_name = "NAME", conflicts_with_all = ["container_id", "pid", "cgroup", "command"])]
@@ -88,7 +94,7 @@ pub(crate) struct Args {
     /// Record this cgroup and those below it
     #[arg(long, value_name = "PATH", conflicts_with = "command")]
     cgroup: Option<PathBuf>,
-    /// The trace to write [default: ctrace-TIME.ctr]
+    /// The trace to write; - for standard output [default: ctrace-TIME.ctr]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Replace a file of that name, if it is yours; without this, the next free name is taken (FILE-2)
@@ -97,11 +103,11 @@ pub(crate) struct Args {
     /// End after this time
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     duration: Option<u64>,
-    /// End when the trace has this size
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    /// End before the trace is larger than this, with 8
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_trace_size)]
     max_size: Option<u64>,
-    /// End before the file system has less room than this
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, conflicts_with = "ring")]
+    /// End before the file system has less room than this, with 7; 0: use all of it
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size_or_none, conflicts_with = "ring")]
     keep_free: Option<u64>,
     /// Keep only the last TIME, in memory, and dump it when asked to
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, conflicts_with = "max_size")]
@@ -148,7 +154,7 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
     config.precise = args.precise;
     config.duration = args.duration.map(Duration::from_nanos);
     config.max_size = args.max_size;
-    config.keep_free = args.keep_free;
+    config.keep_free = args.keep_free.filter(|keep| *keep > 0);
     config.ring_bytes = args.buffer;
     config.cri_endpoint.clone_from(&args.cri_socket);
     config.ring = args.ring.map(|span| RingConfig {
@@ -161,6 +167,12 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
         out.warn("--redact off: passwords and tokens that are seen will be in the trace");
     }
     check_ring(args)?;
+    if output == Path::new(STDOUT) {
+        check_stdout(args)?;
+        if let Target::Command(command) = &mut config.target {
+            command.output_is_data = true;
+        }
+    }
 
     let ignored = signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
     signals::catch_dumps().map_err(|e| Failure::new(Exit::Internal, e))?;
@@ -264,6 +276,24 @@ fn target(args: &Args) -> Result<Target, Failure> {
              command (-- CMD …)",
         )),
     }
+}
+
+/// The output that is the standard output.
+const STDOUT: &str = "-";
+
+/// Whether a trace can go to standard output.
+fn check_stdout(args: &Args) -> Result<(), Failure> {
+    use std::io::IsTerminal as _;
+    let why = if args.ring.is_some() {
+        "dumps need names: give a flight recorder a file (-o FILE)"
+    } else if args.json {
+        "-o - and --json both print to standard output: give the trace a file"
+    } else if std::io::stdout().is_terminal() {
+        "a trace is no text for a terminal: pipe it on, or give it a file (-o FILE)"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::say(Exit::Usage, why))
 }
 
 /// For clap: a trigger, or why it is none, and where.

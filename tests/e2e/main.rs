@@ -8,6 +8,7 @@ mod answered;
 mod bad_input;
 mod containerd;
 mod diff;
+mod evidence;
 mod execs;
 #[path = "../../cri/tests/fake/mod.rs"]
 mod fake;
@@ -31,4 +32,5 @@ mod privacy;
 mod privilege;
 mod record;
 mod replay;
+mod triggers;
 mod waiting;

@@ -61,6 +61,7 @@ mod scan;
 mod schema;
 mod sizes;
 mod source;
+mod spool;
 pub mod syscalls;
 mod varint;
 mod writer;
@@ -79,4 +80,4 @@ pub use reader::{Damage, Filter, LostEvents, ReadError, State, Trace, TraceFile}
 pub use redact::Policy;
 pub use ring::{Dump, Holder, RingOptions, RingStats};
 pub use sizes::{ColumnName, ColumnSize, Sizes, sizes};
-pub use writer::{Cut, Finished, Sink, TraceWriter, WriteError, WriteOptions};
+pub use writer::{Cut, Finished, Sink, SizeLimit, TraceWriter, WriteError, WriteOptions};

@@ -6,6 +6,7 @@ use crate::layout::{self, HEADER_LEN, PREAMBLE_LEN, TRAILER_LEN, kind};
 use crate::merge::{Events, class_of};
 use crate::open::{Loader, Rest, check_preamble};
 use crate::source::{self, ChunkProblem, Source};
+use crate::spool::{self, Refused};
 use crate::{
     Account, Class, ClockAnchor, Container, Header, Object, ObjectId, Snapshot, SockCookie, StrId, Summary,
     TaskDef, TaskId, Window, outfile, scan,
@@ -28,13 +29,14 @@ pub enum ReadError {
         source: io::Error,
     },
     /// The file does not exist, but an unfinished one of that name does.
-    #[error("{} does not exist; {} does: its recording still runs, or died. Name that file to read what it holds",
-        path.display(), partial.display())]
+    #[error("{} does not exist; {}", path.display(), unfinished(partial, *live))]
     Unfinished {
         /// Which file was asked for.
         path: PathBuf,
         /// Which one exists.
         partial: PathBuf,
+        /// Its recording still runs.
+        live: bool,
     },
     /// A directory, device, FIFO or socket.
     #[error("{} is {what}, not a file", path.display())]
@@ -43,6 +45,12 @@ pub enum ReadError {
         path: PathBuf,
         /// What it is.
         what: &'static str,
+    },
+    /// It unpacks to more than anything that was recorded.
+    #[error("{} unpacks to more than a trace of its length holds. Unpack it yourself if you trust it", path.display())]
+    Bomb {
+        /// Which file.
+        path: PathBuf,
     },
     /// Nothing was written.
     #[error("{} is empty: its recording ended before the header was written, or the disk was full. Record again",
@@ -217,32 +225,59 @@ pub struct Trace {
     origin_ns: u64,
 }
 
+/// What became of the recording that an unfinished file is of.
+fn unfinished(partial: &Path, live: bool) -> String {
+    let partial = partial.display();
+    if live {
+        format!("its recording still runs, and is {partial} until then: that can be read so far")
+    } else {
+        format!("its recording died and left {partial}: that can be read as far as it goes")
+    }
+}
+
 /// A file that was opened, and of which nothing was read yet: privileges that only the opening takes can be given up
 /// in between.
 #[derive(Debug)]
 pub struct TraceFile {
     path: PathBuf,
     file: File,
+    /// What is read in its place: a copy of what came through a pipe, or was compressed.
+    copy: Option<File>,
 }
 
 impl TraceFile {
-    /// Opens a finished, live or torn file. Does not wait for anything.
+    /// Opens a finished, live or torn file, or what gzip or zstd made of one. `-`, and a pipe that this process has open
+    /// (`/dev/fd/…`), is read to its end; nothing else is waited for.
     ///
     /// # Errors
-    /// When it is not there, or no regular file.
+    /// When it is not there, or no regular file, or unpacks to more than a trace of its length holds.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let io = |source| ReadError::Io { path: path.into(), source };
+        let refused = |refused| match refused {
+            Refused::Io(source) => io(source),
+            Refused::TooMuch => ReadError::Bomb { path: path.into() },
+        };
+        if path == Path::new("-") {
+            let file = spool::copy(io::stdin().lock()).map_err(refused)?;
+            return Ok(Self { path: "standard input".into(), file, copy: None });
+        }
         let regular = |found: &Metadata| {
             let what = if found.is_dir() { "a directory" } else { "a device, FIFO or socket" };
             if found.is_file() { Ok(()) } else { Err(ReadError::NotAFile { path: path.into(), what }) }
         };
         match std::fs::metadata(path) {
+            Ok(found) if !found.is_file() && !found.is_dir() && spool::is_descriptor(path) => {
+                let file = File::open(path).map_err(io)?;
+                let file = spool::copy(file).map_err(refused)?;
+                return Ok(Self { path: path.into(), file, copy: None });
+            }
             // To open a device does something on some.
             Ok(found) => regular(&found)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let partial = outfile::partial_path(path);
                 return Err(if partial.exists() {
-                    ReadError::Unfinished { path: path.into(), partial }
+                    let live = File::open(&partial).is_ok_and(|file| outfile::is_live(&file));
+                    ReadError::Unfinished { path: path.into(), partial, live }
                 } else {
                     io(e)
                 });
@@ -252,7 +287,8 @@ impl TraceFile {
         // It may be another by now.
         let file = outfile::open_to_read(path).map_err(io)?;
         regular(&file.metadata().map_err(io)?)?;
-        Ok(Self { path: path.into(), file })
+        let copy = spool::unpacked(&file).map_err(refused)?;
+        Ok(Self { path: path.into(), file, copy })
     }
 
     /// Its name.
@@ -275,7 +311,11 @@ impl TraceFile {
 
     /// As [`TraceFile::read`], of a file whose first bytes may be damaged.
     pub(crate) fn salvage(self) -> Result<Trace, ReadError> {
-        let again = self.file.try_clone().map(|file| Self { path: self.path.clone(), file });
+        let again = self.copy.as_ref().unwrap_or(&self.file).try_clone().map(|file| Self {
+            path: self.path.clone(),
+            file,
+            copy: None,
+        });
         match self.read_as(false) {
             Err(error @ ReadError::HeaderDamaged { .. }) => match again {
                 Ok(again) => again.read_as(true),
@@ -286,8 +326,9 @@ impl TraceFile {
     }
 
     fn read_as(self, salvage: bool) -> Result<Trace, ReadError> {
-        let Self { path, file } = self;
-        let is_live = !salvage && outfile::is_live(&file);
+        let Self { path, file, copy } = self;
+        let is_live = !salvage && copy.is_none() && outfile::is_live(&file);
+        let file = copy.unwrap_or(file);
         let source = Source::file(file).map_err(|source| ReadError::Io { path: path.clone(), source })?;
         Trace::from_source(&path, source, is_live, salvage)
     }
@@ -307,7 +348,7 @@ impl Trace {
     /// # Errors
     /// As [`Trace::open`].
     pub fn from_file(file: File) -> Result<Self, ReadError> {
-        TraceFile { path: PathBuf::from("an open file"), file }.read()
+        TraceFile { path: PathBuf::from("an open file"), file, copy: None }.read()
     }
 
     /// Opens a trace that is in memory.

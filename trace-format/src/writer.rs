@@ -13,7 +13,7 @@ pub(crate) use chunks::Lists;
 /// Lists as they are written; empty: there is none.
 pub(crate) type EncodedLists = [Vec<u8>; LISTS.len()];
 
-pub use output::Sink;
+pub use output::{Sink, SizeLimit};
 
 use crate::codec::{self, CLASSES, Encoder};
 use crate::compress::Compressor;
@@ -106,6 +106,9 @@ pub struct Cut {
 /// What ended a trace that could not be written further, for its summary.
 fn ended_by(refused: &WriteError) -> &'static str {
     match refused {
+        WriteError::Io { source, .. } if source.get_ref().is_some_and(|cause| cause.is::<SizeLimit>()) => {
+            "size reached"
+        }
         WriteError::Io { source, .. } => match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 "disk full"
@@ -114,6 +117,11 @@ fn ended_by(refused: &WriteError) -> &'static str {
         },
         _ => "write failed",
     }
+}
+
+/// What ended a trace, with what kept it from being written further.
+fn with_cause(cause: &str, ended: &str) -> String {
+    if cause == ended { ended.to_owned() } else { format!("{cause}; {ended}") }
 }
 
 /// How to write.
@@ -594,13 +602,13 @@ impl TraceWriter {
         self.tell_dropped()?;
         let mut summary = summary.clone();
         if let Some((_, ended)) = self.refused.as_ref().filter(|_| self.missing.count > 0) {
-            summary.ended = format!("{ended}; {}", summary.ended);
+            summary.ended = with_cause(ended, &summary.ended);
         }
         let (mut bytes, error) = self.end(&summary)?;
         if let Some(error) = error {
             let (_, ended) = self.refused.get_or_insert_with(|| (error.to_string(), ended_by(&error)));
             if self.missing.count == 0 {
-                summary.ended = format!("{ended}; {}", summary.ended);
+                summary.ended = with_cause(ended, &summary.ended);
             }
             let shorter = self.cut_off().and_then(|()| self.end(&summary));
             // The error that matters is the first one.

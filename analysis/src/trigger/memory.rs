@@ -58,15 +58,14 @@ impl Memory {
         if subject == SCOPE { own(SCOPE).or_else(|| own(HOST)) } else { own(subject) }
     }
 
-    /// Each container with its memory, in percent of its limit or in bytes, and the scope. Bytes are the scope's alone.
+    /// What is compared: in bytes the scope; in percent each container that has a limit, or else the scope.
     pub(super) fn subjects(&self, of_limit: bool) -> impl Iterator<Item = (u32, f64)> + '_ {
-        // A container is told before the scope that it is a part of.
-        let all = self
-            .subjects
-            .iter()
-            .rev()
-            .filter(move |(subject, _)| **subject == SCOPE || **subject > SCOPE && of_limit);
-        all.filter_map(move |(subject, one)| {
+        let is_limited = |subject: u32| subject > SCOPE && self.limit(subject).is_some();
+        let by_container = of_limit && self.subjects.keys().any(|subject| is_limited(*subject));
+        self.subjects.iter().filter_map(move |(subject, one)| {
+            if *subject < SCOPE || (*subject == SCOPE) == by_container {
+                return None;
+            }
             let value = one.value? as f64;
             Some((*subject, if of_limit { value * 100.0 / self.limit(*subject)? as f64 } else { value }))
         })

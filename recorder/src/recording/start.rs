@@ -22,16 +22,18 @@ use crate::pods::{self, Found, Group, Source};
 use crate::privilege::{self, Whose};
 use crate::proc;
 use crate::sample::{self, Subject};
+use crate::sink::{self, Bounded, Stdout};
 use crate::snapshot;
 use crate::sockets;
 use crate::specs;
 use crate::states;
 use crate::target::{self, Member, Target};
 use ctrace_abi::{Globals, UNNAMED_GROUP};
-use ctrace_format::{Container, Header, RingOptions, Scope, TraceWriter, WriteOptions};
+use ctrace_format::{Container, Header, RingOptions, Scope, Sink, TraceWriter, WriteOptions};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -147,6 +149,7 @@ impl Recorder {
         }
         let mut names = [config.output.clone(), partial(&config.output)];
         let mut remarks = Vec::new();
+        let size_reached = Arc::new(AtomicBool::new(false));
         let writer = if let Some(ring) = &config.ring {
             let mut options = RingOptions::new(ring.span.as_nanos() as u64, ring.bytes);
             options.redact = Some(config.redact);
@@ -154,11 +157,24 @@ impl Recorder {
         } else {
             let mut options = WriteOptions::default();
             options.redact = Some(config.redact);
-            disk.create(&config.output, false).and_then(|file| {
-                names = [file.path().to_owned(), partial(file.path())];
-                remarks.extend(file.remark().map(str::to_owned));
-                TraceWriter::over_as(Box::new(file), &names[1], &header, options)
-            })
+            if let Some(most) = config.max_size {
+                options.chunk_events = sink::chunk_events(most, options.chunk_events);
+            }
+            let bounded = |file: Box<dyn Sink>| match config.max_size {
+                Some(most) => Box::new(Bounded::new(file, most, Arc::clone(&size_reached))),
+                None => file,
+            };
+            if config.output == Path::new("-") {
+                names = [config.output.clone(), config.output.clone()];
+                let sink = bounded(Box::new(Stdout::new(Arc::clone(&disk))));
+                TraceWriter::over_as(sink, Path::new("standard output"), &header, options)
+            } else {
+                disk.create(&config.output, false).and_then(|file| {
+                    names = [file.path().to_owned(), partial(file.path())];
+                    remarks.extend(file.remark().map(str::to_owned));
+                    TraceWriter::over_as(bounded(Box::new(file)), &names[1], &header, options)
+                })
+            }
         };
         let mut writer = writer.map_err(|source| RecordError::Write {
             source,
@@ -226,7 +242,9 @@ impl Recorder {
                 decoder.was_there(*number, &origin::outsiders(&of_group));
             }
         }
-        let shared = Arc::new(Shared::default());
+        let mut shared = Shared::default();
+        shared.size_reached = size_reached;
+        let shared = Arc::new(shared);
         shared.alive.store(members.len() as u64, Ordering::Release);
         let command_status = Arc::new(Mutex::new(None));
         let writing = Writing {

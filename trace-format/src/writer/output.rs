@@ -41,6 +41,11 @@ pub trait Sink: io::Write + Send {
     }
 }
 
+/// The cause of a sink's error when a trace has the size that it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the trace has the size that it may have")]
+pub struct SizeLimit;
+
 /// Encoded bytes that may wait for a sink that refuses them.
 const MAX_WAITING: usize = 16 << 20;
 
