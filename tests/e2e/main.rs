@@ -30,4 +30,5 @@ mod privacy;
 mod privilege;
 mod record;
 mod replay;
+mod stuck;
 mod waiting;
