@@ -307,3 +307,27 @@ fn a_dump_tells_of_the_calls_that_hang() {
         assert_eq!(of_kind(&events, "waits_for").len(), 1, "{trace:?}");
     }
 }
+
+#[test]
+fn a_program_that_hung_hangs_again_in_its_replay_which_ends() {
+    if !can_record() || !has(&["cc"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    for (how, call) in [("deadlock", "futex"), ("flock", "flock"), ("pipe", "write"), ("connect", "connect")]
+    {
+        let stuck = Stuck::start(dir.path(), how, call);
+        let (trace, replay) =
+            (dir.path().join(format!("{how}.ctr")), dir.path().join(format!("{how}.replay.ctr")));
+        let recorded = record(&["-p", &stuck.pid().to_string()], &trace);
+        let replayed = run(["replay".as_ref(), trace.as_os_str(), "-o".as_ref(), replay.as_os_str()]);
+        let hung = |events: &[Value]| {
+            let flag =
+                |event: &Value| event["flags"].as_array().is_some_and(|f| f.contains(&"no_exit".into()));
+            events.iter().filter(|event| flag(event)).count()
+        };
+        assert_eq!(replayed.code, Some(0), "{how}: {}{}", replayed.stdout, replayed.stderr);
+        assert_eq!(hung(&events(&replay)), hung(&recorded), "{how}");
+    }
+}
