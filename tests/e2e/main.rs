@@ -33,4 +33,5 @@ mod privilege;
 mod record;
 mod replay;
 mod triggers;
+mod stuck;
 mod waiting;

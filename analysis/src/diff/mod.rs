@@ -5,6 +5,7 @@
 //! serves one, is scheduling and not behaviour. Metrics without anything to compare have no value and never pass.
 
 mod episodes;
+mod hung;
 mod joint;
 mod metrics;
 mod order;
@@ -229,7 +230,11 @@ fn inconclusive(
             ));
         }
     }
-    if compared_a == 0 {
+    let hung = (compared_a == 0 && compared_b == 0).then(|| hung::alike(a, b)).flatten();
+    if let Some(threads) = hung {
+        let threads = if threads == 1 { "one thread".to_owned() } else { format!("{threads} threads") };
+        warnings.push(format!("{threads} hung in both runs, and nothing else was done"));
+    } else if compared_a == 0 {
         reasons.push("the recording has no operation that could be compared".to_owned());
     } else if compared_b == 0 {
         reasons.push("the other run has no operation that could be compared".to_owned());
@@ -241,7 +246,7 @@ fn inconclusive(
     {
         reasons.push(format!("only {:.1} % of the recorded operations took place again", share * 100.0));
     }
-    if reasons.is_empty() && compared_a < 20 {
+    if reasons.is_empty() && compared_a < 20 && hung.is_none() {
         warnings.push(format!("only {compared_a} operations were compared"));
     }
     (reasons, warnings)

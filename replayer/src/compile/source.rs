@@ -128,17 +128,19 @@ impl Source for Completed<'_> {
                 let tid = self.inner.task(call.task).tid.0;
                 let first = begun.insert(tid);
                 let known = entered.remove(&tid).filter(|(nr, _)| *nr == call.sysno.nr).map(|(_, args)| args);
-                // The registers at the return are those of the entry, where the recorder kept them.
-                let args = if call.args_mask != 0 { Some(call.args) } else { known };
+                // The registers at the return are those of the entry, where the recorder kept them. Of a call that did not
+                // return it knows all there are.
+                let lasts = call.flags.contains(SyscallFlags::NO_EXIT);
+                let args = if call.args_mask != 0 || lasts { Some(call.args) } else { known };
                 if call.flags.contains(SyscallFlags::NO_ENTER)
                     && let Some(args) = args
                 {
-                    let t_ns = if first { 0 } else { call.t_ns };
+                    let t_ns = if first && !lasts { 0 } else { call.t_ns };
                     let duration_ns = event.end_ns() - t_ns;
                     let mut args = args;
                     // It had been waiting before: what was left of its time limit passes here.
                     let limit = super::calls::milliseconds_arg(call.sysno);
-                    if let (0, Some(limit)) = (call.ret, limit) {
+                    if let (0, Some(limit)) = (call.ret, limit.filter(|_| !lasts)) {
                         args[limit] = (duration_ns + 500_000) / 1_000_000;
                     }
                     let mut whole = Syscall {
@@ -148,7 +150,7 @@ impl Source for Completed<'_> {
                         args,
                         ..call.clone()
                     };
-                    if let (0, Some(arg)) = (call.ret, super::calls::limit_arg(call.sysno))
+                    if let (false, 0, Some(arg)) = (lasts, call.ret, super::calls::limit_arg(call.sysno))
                         && !whole.details.iter().any(|d| matches!(d, Detail::Time { .. }))
                     {
                         whole.details.push(Detail::Time { arg, ns: duration_ns });

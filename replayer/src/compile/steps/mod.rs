@@ -4,6 +4,7 @@
 mod causes;
 mod files;
 mod futexes;
+mod hangs;
 mod memory;
 mod processes;
 mod settings;
@@ -102,8 +103,11 @@ impl Lower<'_> {
         if !matches!(cx.call.sysno.abi, Abi::X86_64 | Abi::Aarch64) || cx.known.native.is_none() {
             return Ok(self.refused(cx));
         }
-        self.emit.count(As::Step, cx.name);
         let unfinished = cx.unfinished();
+        if hangs::lasts(cx) && !self.hangs_by_itself(cx) {
+            return Ok(self.hang(cx));
+        }
+        self.emit.count(As::Step, cx.name);
         if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
             return Ok(self.missing(cx));
         }
@@ -316,6 +320,9 @@ impl Lower<'_> {
 
     /// No call, but its time.
     pub(crate) fn lasting(cx: &Cx<'_>, why: u32) -> Lowered {
+        if hangs::lasts(cx) {
+            return hangs::hanging(why);
+        }
         let mut step = Step::of(Kind::Skip).with(why);
         step.nr = cx.nr;
         // Under way when the recording began, or when it ended: what comes next has its own time.

@@ -221,6 +221,29 @@ fn a_call_that_never_returned_has_no_limit_that_passes() {
     assert!(sleep.args[0] > 86_400_000_000_000, "{}", sleep.args[0]);
 }
 
+#[test]
+fn what_lasted_all_the_time_hangs_again_though_its_cause_is_not_there() {
+    let mut t = Mem::new();
+    let names = ["flock", "connect", "openat", "fsync", "wait4", "pause"];
+    let tasks: Vec<TaskId> = (0..names.len() as u32).map(|i| t.add_task(10 + i, 10)).collect();
+    for (task, name) in tasks.iter().zip(names) {
+        let args = if name == "flock" { [3, 2, 0, 0, 0, 0] } else { [3, 0, 0, 0, 0, 0] };
+        let call = t.call(*task, name, args, 0);
+        (call.t_ns, call.duration_ns) = (0, 1_000_000_000);
+        call.flags = SyscallFlags::NO_ENTER.union(SyscallFlags::NO_EXIT);
+    }
+    let plan = t.plan();
+    for (index, name) in names.into_iter().enumerate() {
+        let steps = steps(&plan, index as u32);
+        let hang = steps.iter().find(|s| s.expect_kind == Expect::Never as u8).unwrap();
+        let stands_in = hang.flags & flags::SURROGATE != 0;
+        // There is no child that it could wait for.
+        assert_eq!(stands_in, name != "pause", "{name}: {hang:?}");
+        assert_eq!(hang.nr, named(if stands_in { "ppoll" } else { name }), "{hang:?}");
+    }
+    assert_eq!(plan.summary.surrogate.get("flock"), Some(&1), "{:?}", plan.summary);
+}
+
 /// A process that was there, with a listening socket, and threads that were in calls when the recording began.
 fn attached(in_calls: &[(&str, [u64; 6])]) -> (Mem, Vec<TaskId>) {
     let mut t = Mem::new();
