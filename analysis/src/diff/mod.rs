@@ -4,11 +4,15 @@
 //! order of that stream: in which order an event loop serves independent connections, and which of several workers
 //! serves one, is scheduling and not behaviour. Metrics without anything to compare have no value and never pass.
 
+mod counts;
 mod episodes;
 mod joint;
 mod metrics;
+mod network;
 mod order;
+mod outcomes;
 mod pairing;
+mod time;
 mod walk;
 
 use crate::gates::{self, Gates, Profile};
@@ -79,22 +83,22 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
 pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> Report {
     let joint = Joint::new(a, b);
     let pairing = pairing::pair(a, b, &joint);
-    let counts = metrics::Counts::take(&joint, &pairing);
-    let late_ns = metrics::late_ns(a, b, gates);
+    let counts = counts::Counts::take(&joint, &pairing);
+    let late_ns = time::late_ns(a, b, gates);
     let never = Starved::default();
     let walked = walk::walk(a, b, &joint, &pairing, told.map_or(&never, |told| &told.starved), late_ns);
 
     let mut rows = Rows { gates, rows: Vec::new() };
     let covered = metrics::coverage(a, b, &joint, &pairing, &counts, &mut rows);
-    metrics::semantic((a, b), &joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
+    outcomes::semantic((a, b), &joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
     metrics::alignment(&walked, &pairing, &mut rows);
     metrics::dfg(&counts, &joint, &mut rows);
     let violation = order::order(&walked.partners, &joint, &pairing, a.tick_ns.max(b.tick_ns), &mut rows);
-    metrics::makespan(a, b, &counts, &walked, &mut rows);
-    metrics::drift(a, b, &walked, gates, &mut rows);
-    let failures = metrics::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
+    time::makespan(a, b, &counts, &walked, &mut rows);
+    time::drift(a, b, &walked, gates, &mut rows);
+    let failures = outcomes::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
     episodes::incident_recall(a, b, &joint, &pairing, gates.profile(), &mut rows);
-    let stream = metrics::network(a, b, &pairing, gates.profile(), &mut rows);
+    let stream = network::network(a, b, &pairing, gates.profile(), &mut rows);
     metrics::forced(told.map(|told| &told.forced), &counts, &mut rows);
 
     let rows = rows.rows;
