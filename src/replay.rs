@@ -8,7 +8,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::{diff, record, signals, units};
 use answers::{Answers, self_reported, told};
-use ctrace_analysis::{Profile, Report, Verdict};
+use ctrace_analysis::{Profile, REPLAY_OF, Report, Verdict};
 use ctrace_format::{Policy, Taken, Trace, TraceFile};
 use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
@@ -243,10 +243,7 @@ fn judge_hits(hits: &[Hit], report: &mut Report) {
     report.reasons.splice(0..0, hits.iter().map(limits::sentence));
 }
 
-/// The fact in the header of a replay's recording that says what was replayed.
-const REPLAY_OF: &str = "replay_of";
-
-/// As [`REPLAY_OF`] has it.
+/// As [`REPLAY_OF`] has it of a replay.
 fn identity(trace: &Trace) -> String {
     format!("{:016x}", trace.identity())
 }

@@ -10,6 +10,7 @@
 mod align;
 mod build;
 mod conn;
+mod costs;
 mod diff;
 pub mod fds;
 mod findings;
@@ -29,7 +30,7 @@ pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};
 pub use diff::{Forced, Starved, Told, diff, diff_replay};
 pub use findings::{Finding, FindingKind, findings};
 pub use gates::{GateError, Gates, Profile};
-pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, Series, Thread};
+pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, REPLAY_OF, Series, Thread};
 pub use names::{NameId, Names};
 pub use report::{Divergence, DivergenceKind, Failures, Line, Metric, Report, SideInfo, Verdict};
 pub use symbol::{OpClass, Outcome};

@@ -3,12 +3,13 @@
 mod operations;
 mod order;
 mod series;
+mod spent;
 mod targets;
 mod waits;
 
 use crate::conn::{Conn, Side};
 use crate::fds::{Change, FdTracker, Generation};
-use crate::model::{BIN_NS, Hung, Missing, Model, OutcomeStat, Process, Thread};
+use crate::model::{BIN_NS, Hung, Missing, Model, OomKill, Origin, OutcomeStat, Process, Thread};
 use crate::names::{NameId, Names, lossy};
 use crate::order::Place;
 use crate::seq::Seq;
@@ -33,6 +34,9 @@ const COMM_MAX: usize = 64;
 fn clipped(bytes: &[u8], most: usize) -> &[u8] {
     &bytes[..bytes.len().min(most)]
 }
+
+/// Kills for lack of memory that are kept.
+const MAX_OOM_KILLS: usize = 1024;
 
 const SOCK_STREAM: u16 = 1;
 const SOCK_SEQPACKET: u16 = 5;
@@ -130,6 +134,10 @@ pub(crate) struct Builder<'a> {
     first_ns: Option<u64>,
     last_ns: u64,
     waits: Waits,
+    costs: crate::costs::Costs,
+    /// Whether questions for names were seen as such.
+    asked_names: bool,
+    oom_kills: Vec<OomKill>,
     order: order::Order,
     /// Where the operation is that the call at hand became.
     last_place: Option<Place>,
@@ -178,6 +186,9 @@ impl<'a> Builder<'a> {
             first_ns: None,
             last_ns: 0,
             waits: Waits::default(),
+            costs: crate::costs::Costs::default(),
+            asked_names: false,
+            oom_kills: Vec::new(),
             order: order::Order::default(),
             last_place: None,
         };
@@ -319,6 +330,11 @@ impl<'a> Builder<'a> {
             if def.tid.0 == def.tgid.0 {
                 self.processes[process].comm = comm.clone().into_owned();
             }
+            if def.tid.0 != def.tgid.0 {
+                let label: String = comm.chars().filter(|c| !c.is_ascii_digit()).collect();
+                let label = self.names.fixed(&label);
+                self.costs.name(index, label);
+            }
             self.threads[index].comm = comm.into_owned();
         }
         if self.thread_of_task.len() <= task.0 as usize {
@@ -328,6 +344,19 @@ impl<'a> Builder<'a> {
     }
 
     pub(crate) fn event(&mut self, event: &Event) {
+        match event {
+            Event::Dns(d) => self.spent_on_name(d),
+            Event::Process(ctrace_format::Process {
+                t_ns,
+                task,
+                kind: ProcessKind::OomKill { rss_bytes, .. },
+            }) if self.oom_kills.len() < MAX_OOM_KILLS => {
+                let thread = self.thread(*task);
+                let process = self.threads[thread].process;
+                self.oom_kills.push(OomKill { process, t_ns: *t_ns, rss_bytes: *rss_bytes });
+            }
+            _ => {}
+        }
         if self.timeline.event(self.trace, event) {
             return;
         }
@@ -425,6 +454,7 @@ impl<'a> Builder<'a> {
 
     fn end_process(&mut self, process: usize, t_ns: u64) {
         let tgid = self.processes[process].tgid;
+        self.spent_by(process);
         if self.live.get(&tgid) == Some(&process) {
             self.live.remove(&tgid);
         }
@@ -492,6 +522,7 @@ impl<'a> Builder<'a> {
                         self.conns[conn].fail(*error);
                         Outcome::Errno(*error)
                     };
+                    self.spent_connecting(conn, c.t_ns);
                     let process = self.conns[conn].process;
                     let call = self.names.fixed("connect");
                     let object = self.conns[conn].name;
@@ -585,6 +616,7 @@ impl<'a> Builder<'a> {
             // No operation of the workload, yet the engine puts descriptors where they were recorded.
             self.n_engine += 1;
             let thread = self.thread(s.task);
+            self.costs.between(thread, s.t_ns, s.t_ns.saturating_add(s.duration_ns));
             self.waits.before(thread, s);
             self.waits.within(thread, s);
             let process = self.threads[thread].process;
@@ -603,6 +635,7 @@ impl<'a> Builder<'a> {
         self.n_emulated += u64::from(s.flags.contains(SyscallFlags::EMULATED));
         let thread = self.thread(s.task);
         self.waits.before(thread, s);
+        self.spent_between(s, thread);
         self.workload_call(s, thread);
         self.waits.within(thread, s);
     }
@@ -622,6 +655,7 @@ impl<'a> Builder<'a> {
         if outcome == Outcome::InFlight {
             if call.kind != Kind::Exit {
                 let target = self.target(&call, s, tgid);
+                self.spent_unended(&call, s, thread, target);
                 let hung = Hung {
                     thread,
                     call: call.name,
@@ -660,6 +694,7 @@ impl<'a> Builder<'a> {
             || matches!(call.kind, Kind::Receive | Kind::Send) && self.is_wakeup(target);
         if is_noise {
             self.n_noise += 1;
+            self.spent_in(&call, s, thread, target, outcome);
         } else {
             // A call that was under way when the recording began has been there since then.
             let under_way = s.flags.contains(SyscallFlags::NO_ENTER)
@@ -711,6 +746,12 @@ impl<'a> Builder<'a> {
         for (tgid, process) in &self.live {
             self.processes[*process].end_fds = self.fds.open_count(Tgid(*tgid));
         }
+        let mut alive: Vec<usize> = self.live.values().copied().collect();
+        alive.sort_unstable();
+        for process in alive {
+            self.spent_by(process);
+        }
+        let costs = self.costs_by_role();
         for conn in self.conn_index.values() {
             self.conns[*conn].finish();
         }
@@ -756,6 +797,9 @@ impl<'a> Builder<'a> {
             answers: self.answers,
             call_class,
             edges: self.order.edges,
+            costs,
+            oom_kills: self.oom_kills,
+            origin: Origin::of(self.trace),
             tick_ns: u64::from(self.trace.header().tick_ns),
         };
         crate::roles::assign(&mut model);

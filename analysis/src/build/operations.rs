@@ -64,6 +64,7 @@ impl Builder<'_> {
             let id = self.symbol(symbol);
             self.note_call(id, s, process);
             self.stats[id as usize].bytes = self.stats[id as usize].bytes.saturating_add(bytes);
+            self.spent_in(call, s, thread, target, outcome);
             let waited = self.waits.of_thread(thread);
             let at = self.threads[thread].seq.push(id, s.t_ns, s.duration_ns, waited);
             self.ordered(call, s, thread, process, target.name, outcome, Place::of_thread(thread, at));
@@ -75,8 +76,9 @@ impl Builder<'_> {
             symbol.call = self.names.fixed(if sent { "send" } else { "receive" });
             symbol.class = OpClass::Stream;
             symbol.qualifier = 0;
-            let had = self.conns[conn].sent > 0;
+            let asked = if sent { self.conns[conn].received > 0 } else { self.conns[conn].sent > 0 };
             let begun = self.conns[conn].transfer(sent, bytes, s.t_ns, end_ns);
+            self.spent_on_stream(call, s, thread, conn, begun.filter(|_| asked));
             let id = self.symbol(symbol);
             self.note_call(id, s, process);
             if datagram {
@@ -85,7 +87,7 @@ impl Builder<'_> {
             } else if let Some(gap) = begun {
                 let at = self.conns[conn].seq.push(id, s.t_ns, s.duration_ns, self.waits.of_run());
                 self.order.turns(&self.conns[conn], sent, Place::of_stream(conn, at));
-                if !sent && had {
+                if !sent && asked {
                     self.answer(target.name, s.t_ns, gap);
                 }
             }
@@ -97,6 +99,7 @@ impl Builder<'_> {
             symbol.class = OpClass::Stream;
             symbol.qualifier = 0;
         }
+        self.spent_on_stream(call, s, thread, conn, None);
         match (call.kind, outcome) {
             (Kind::Connect, Outcome::Started) => self.conns[conn].connecting = true,
             (Kind::Connect, Outcome::Errno(e)) if e != symbol::EAGAIN => self.conns[conn].fail(e),
