@@ -10,6 +10,7 @@
 mod align;
 mod build;
 mod conn;
+pub mod connects;
 mod costs;
 mod diff;
 pub mod fds;
