@@ -135,6 +135,7 @@ pub(crate) struct Builder<'a> {
     last_ns: u64,
     waits: Waits,
     costs: crate::costs::Costs,
+    connects: crate::connects::Connects,
     /// Whether questions for names were seen as such.
     asked_names: bool,
     oom_kills: Vec<OomKill>,
@@ -187,6 +188,7 @@ impl<'a> Builder<'a> {
             last_ns: 0,
             waits: Waits::default(),
             costs: crate::costs::Costs::default(),
+            connects: crate::connects::Connects::new(),
             asked_names: false,
             oom_kills: Vec::new(),
             order: order::Order::default(),
@@ -361,9 +363,15 @@ impl<'a> Builder<'a> {
             return;
         }
         match event {
-            Event::Syscall(s) => self.syscall(s),
+            Event::Syscall(s) => {
+                self.syscall(s);
+                self.connects(event);
+            }
             Event::Process(p) => self.process(p),
-            Event::Connection(c) => self.connection(c),
+            Event::Connection(c) => {
+                self.connection(c);
+                self.connects(event);
+            }
             Event::Resource(r) => self.resource(*r),
             Event::Loss(l) => {
                 *self.missing.by_class.entry(l.class).or_default() += l.count;
@@ -512,25 +520,6 @@ impl<'a> Builder<'a> {
         let open = self.of_socket.get(&cookie).cloned().unwrap_or_default();
         for conn in open {
             match &c.kind {
-                ConnectionKind::State { old: TcpState::SynSent, new, error }
-                    if self.conns[conn].connecting =>
-                {
-                    self.conns[conn].connecting = false;
-                    let outcome = if *new == TcpState::Established {
-                        Outcome::Ok
-                    } else {
-                        self.conns[conn].fail(*error);
-                        Outcome::Errno(*error)
-                    };
-                    self.spent_connecting(conn, c.t_ns);
-                    let process = self.conns[conn].process;
-                    let call = self.names.fixed("connect");
-                    let object = self.conns[conn].name;
-                    let class = OpClass::Network;
-                    let symbol = self.symbol(Symbol { call, object, outcome, qualifier: 1, size: 0, class });
-                    self.note(symbol, c.t_ns, 0, process);
-                    self.conns[conn].seq.push(symbol, c.t_ns, 0, self.waits.of_run());
-                }
                 ConnectionKind::ResetReceived | ConnectionKind::ResetSent if resets => {
                     self.conns[conn].reset();
                 }
@@ -538,6 +527,38 @@ impl<'a> Builder<'a> {
                 _ => {}
             }
         }
+    }
+
+    /// An attempt to connect that its call did not wait for came to its end.
+    fn connects(&mut self, event: &Event) {
+        let trace = self.trace;
+        let cookie_of = |object: ObjectId| match trace.object(object) {
+            ctrace_format::Object::Socket { cookie, .. } => Some(*cookie),
+            _ => None,
+        };
+        let Some(connected) = self.connects.observe(event, cookie_of) else { return };
+        // What a program gives up on it may as well have been answered a moment later.
+        let Some(cookie) = connected.cookie.filter(|_| connected.waited && !connected.gave_up) else { return };
+        let process = connected.task.map(|task| self.thread(task)).map(|thread| self.threads[thread].process);
+        let users = self.of_socket.get(&cookie.0).map_or(&[][..], Vec::as_slice);
+        let own = users.iter().find(|conn| process.is_none_or(|p| self.conns[**conn].process == p));
+        let Some(conn) = own.or(users.first()).copied() else { return };
+        let outcome = match connected.error {
+            None => Outcome::Ok,
+            Some(errno) => {
+                self.conns[conn].fail(errno);
+                Outcome::Errno(errno)
+            }
+        };
+        self.spent_connecting(conn, connected.took_ns);
+        let (process, object) = (self.conns[conn].process, self.conns[conn].name);
+        let call = self.names.fixed("connect");
+        let symbol =
+            Symbol { call, object, outcome, qualifier: 1, size: 0, class: OpClass::Network };
+        let symbol = self.symbol(symbol);
+        let t_ns = connected.end_ns();
+        self.note(symbol, t_ns, connected.took_ns, process);
+        self.conns[conn].seq.push(symbol, t_ns, connected.took_ns, self.waits.of_run());
     }
 
     fn resource(&mut self, r: Resource) {

@@ -101,7 +101,6 @@ impl Builder<'_> {
         }
         self.spent_on_stream(call, s, thread, conn, None);
         match (call.kind, outcome) {
-            (Kind::Connect, Outcome::Started) => self.conns[conn].connecting = true,
             (Kind::Connect, Outcome::Errno(e)) if e != symbol::EAGAIN => self.conns[conn].fail(e),
             (Kind::Receive | Kind::Send, Outcome::Errno(104)) => self.conns[conn].reset(),
             (Kind::Send, Outcome::Errno(symbol::EPIPE)) => self.conns[conn].broken = true,

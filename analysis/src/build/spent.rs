@@ -199,9 +199,9 @@ impl Builder<'_> {
     }
 
     /// A connect that did not wait came to its end.
-    pub(super) fn spent_connecting(&mut self, conn: usize, t_ns: u64) {
+    pub(super) fn spent_connecting(&mut self, conn: usize, ns: u64) {
         let c = &self.conns[conn];
-        let (process, object, ns) = (c.process, c.name, t_ns.saturating_sub(c.last_ns));
+        let (process, object) = (c.process, c.name);
         let call = self.names.fixed("connect");
         let key = Key { spent: Spent::Connect, call, object, thread: NameId::default() };
         self.costs.add(process, key, ns);
