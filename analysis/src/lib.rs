@@ -33,6 +33,8 @@ pub use findings::{Finding, FindingKind, findings};
 pub use gates::{GateError, Gates, Profile};
 pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, REPLAY_OF, Series, Thread};
 pub use names::{NameId, Names};
-pub use report::{Divergence, DivergenceKind, Failures, Line, Metric, Report, SideInfo, Verdict};
+pub use report::{
+    Amount, Cause, Divergence, DivergenceKind, Failures, Line, Metric, Report, SideInfo, Verdict,
+};
 pub use symbol::{OpClass, Outcome};
 pub use trigger::{Firing, Rearm, Trigger, TriggerError};

@@ -144,16 +144,6 @@ pub struct Missing {
     pub damaged: u64,
 }
 
-/// A process that was killed for lack of memory.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct OomKill {
-    /// An index into the model's processes.
-    pub(crate) process: usize,
-    pub(crate) t_ns: u64,
-    /// What it had in memory; 0: not known.
-    pub(crate) rss_bytes: u64,
-}
-
 /// Where a recording comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
@@ -229,7 +219,8 @@ pub struct Model {
     pub(crate) edges: Edges,
     /// What the time went on, by role.
     pub(crate) costs: Vec<Cost>,
-    pub(crate) oom_kills: Vec<OomKill>,
+    /// Processes that were killed for lack of memory.
+    pub(crate) oom_kills: Vec<usize>,
     pub(crate) origin: Origin,
     /// Resolution of the recording's times.
     pub(crate) tick_ns: u64,

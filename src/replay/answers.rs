@@ -111,6 +111,7 @@ pub(super) fn self_reported(plan: &PlanSummary, outcome: &Outcome) -> Report {
         verdict,
         worst: metrics.iter().find(|m| m.pass == Some(false)).map(|m| m.name),
         reasons,
+        causes: Vec::new(),
         warnings: vec![
             "self-reported: the replay was judged by its own journal, not by the recorder".to_owned(),
         ],

@@ -9,7 +9,7 @@ mod waits;
 
 use crate::conn::{Conn, Side};
 use crate::fds::{Change, FdTracker, Generation};
-use crate::model::{BIN_NS, Hung, Missing, Model, OomKill, Origin, OutcomeStat, Process, Thread};
+use crate::model::{BIN_NS, Hung, Missing, Model, Origin, OutcomeStat, Process, Thread};
 use crate::names::{NameId, Names, lossy};
 use crate::order::Place;
 use crate::seq::Seq;
@@ -138,7 +138,7 @@ pub(crate) struct Builder<'a> {
     connects: crate::connects::Connects,
     /// Whether questions for names were seen as such.
     asked_names: bool,
-    oom_kills: Vec<OomKill>,
+    oom_kills: Vec<usize>,
     order: order::Order,
     /// Where the operation is that the call at hand became.
     last_place: Option<Place>,
@@ -348,14 +348,11 @@ impl<'a> Builder<'a> {
     pub(crate) fn event(&mut self, event: &Event) {
         match event {
             Event::Dns(d) => self.spent_on_name(d),
-            Event::Process(ctrace_format::Process {
-                t_ns,
-                task,
-                kind: ProcessKind::OomKill { rss_bytes, .. },
-            }) if self.oom_kills.len() < MAX_OOM_KILLS => {
+            Event::Process(ctrace_format::Process { task, kind: ProcessKind::OomKill { .. }, .. })
+                if self.oom_kills.len() < MAX_OOM_KILLS =>
+            {
                 let thread = self.thread(*task);
-                let process = self.threads[thread].process;
-                self.oom_kills.push(OomKill { process, t_ns: *t_ns, rss_bytes: *rss_bytes });
+                self.oom_kills.push(self.threads[thread].process);
             }
             _ => {}
         }
@@ -538,7 +535,9 @@ impl<'a> Builder<'a> {
         };
         let Some(connected) = self.connects.observe(event, cookie_of) else { return };
         // What a program gives up on it may as well have been answered a moment later.
-        let Some(cookie) = connected.cookie.filter(|_| connected.waited && !connected.gave_up) else { return };
+        let Some(cookie) = connected.cookie.filter(|_| connected.waited && !connected.gave_up) else {
+            return;
+        };
         let process = connected.task.map(|task| self.thread(task)).map(|thread| self.threads[thread].process);
         let users = self.of_socket.get(&cookie.0).map_or(&[][..], Vec::as_slice);
         let own = users.iter().find(|conn| process.is_none_or(|p| self.conns[**conn].process == p));
@@ -553,8 +552,7 @@ impl<'a> Builder<'a> {
         self.spent_connecting(conn, connected.took_ns);
         let (process, object) = (self.conns[conn].process, self.conns[conn].name);
         let call = self.names.fixed("connect");
-        let symbol =
-            Symbol { call, object, outcome, qualifier: 1, size: 0, class: OpClass::Network };
+        let symbol = Symbol { call, object, outcome, qualifier: 1, size: 0, class: OpClass::Network };
         let symbol = self.symbol(symbol);
         let t_ns = connected.end_ns();
         self.note(symbol, t_ns, connected.took_ns, process);

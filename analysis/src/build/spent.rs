@@ -171,7 +171,10 @@ impl Builder<'_> {
         }
         let c = &self.conns[conn];
         let (name, side, kind) = (c.name, c.side, c.kind);
-        let pending = self.costs.waited(thread, 0);
+        // What was waited for is what is done then; a call that only asks about the stream goes before that.
+        let moves =
+            matches!(call.kind, Kind::Receive | Kind::Send | Kind::Transfer | Kind::Accept | Kind::Connect);
+        let pending = if moves { self.costs.waited(thread, 0) } else { 0 };
         let ns = own_ns(s).saturating_add(pending);
         match (call.kind, answered) {
             (Kind::Receive, Some(gap)) if side != Side::Server => {

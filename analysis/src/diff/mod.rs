@@ -4,6 +4,8 @@
 //! order of that stream: in which order an event loop serves independent connections, and which of several workers
 //! serves one, is scheduling and not behaviour. Metrics without anything to compare have no value and never pass.
 
+mod both;
+mod causes;
 mod counts;
 mod episodes;
 mod joint;
@@ -12,12 +14,17 @@ mod network;
 mod order;
 mod outcomes;
 mod pairing;
+mod resources;
+mod spent;
 mod time;
 mod walk;
+mod warnings;
+mod words;
 
 use crate::gates::{self, Gates, Profile};
 use crate::model::Model;
 use crate::report::{Metric, Report, SideInfo, Verdict};
+use both::Both;
 use joint::Joint;
 use std::collections::BTreeMap;
 
@@ -27,6 +34,12 @@ const MAX_LOSS: f64 = 0.001;
 const IN_ORDER: f64 = 0.6;
 /// Coverage of a replay below which there is too little to judge.
 const MIN_COVERAGE: f64 = 0.5;
+
+/// Metrics that failures explain.
+const OF_FAILURES: &[&str] =
+    &["coverage", "semantic", "outcomes", "alignment", "dfg", "errors", "incident_recall", "network"];
+/// Metrics that time explains.
+const OF_TIME: &[&str] = &["makespan", "drift", "latency_shift", "tail_shift", "added_time"];
 
 /// Ends of waits and calls that the engine of a replay forced, for what would have ended them did not come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,6 +109,11 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
     let violation = order::order(&walked.partners, &joint, &pairing, a.tick_ns.max(b.tick_ns), &mut rows);
     time::makespan(a, b, &counts, &walked, &mut rows);
     time::drift(a, b, &walked, gates, &mut rows);
+    let models = Both::new(a, b);
+    let starved_ns = told.map_or(0, |told| told.starved.until(u64::MAX));
+    let times = spent::Times::take(models, &pairing, starved_ns);
+    time::spent(&times, &pairing, gates.profile(), &mut rows);
+    resources::resources(models, &mut rows);
     let failures = outcomes::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
     episodes::incident_recall(a, b, &joint, &pairing, gates.profile(), &mut rows);
     let stream = network::network(a, b, &pairing, gates.profile(), &mut rows);
@@ -104,7 +122,7 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
     let rows = rows.rows;
     let compared_a: u64 = counts.total_a;
     let compared_b: u64 = counts.total_b;
-    let (mut reasons, warnings) = inconclusive(
+    let (mut reasons, mut warnings) = inconclusive(
         a,
         b,
         compared_a,
@@ -112,12 +130,17 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
         &rows,
         covered.filter(|_| gates.profile() == Profile::Synthetic),
     );
-    let mut worst = None;
+    warnings.splice(0..0, warnings::warnings(models));
+    let (mut worst, mut causes) = (None, Vec::new());
     let verdict = if reasons.is_empty() {
         let mut failed: Vec<&Metric> = rows.iter().filter(|m| m.pass == Some(false)).collect();
         failed.sort_by(|x, y| severity(y).total_cmp(&severity(x)));
         worst = failed.first().map(|m| m.name);
-        reasons = failed.iter().map(|m| sentence(m)).collect();
+        let missed = |names: &[&str]| failed.iter().any(|m| names.contains(&m.name));
+        let kinds = (missed(OF_FAILURES), missed(OF_TIME));
+        causes = causes::causes(models, &joint, &counts, &pairing, &times, kinds);
+        reasons = causes.iter().map(|c| c.text.clone()).collect();
+        reasons.extend(failed.iter().map(|m| sentence(m)));
         if failed.is_empty() { Verdict::Match } else { Verdict::Deviated }
     } else {
         Verdict::Inconclusive
@@ -130,6 +153,7 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
         schema: 1,
         verdict,
         reasons,
+        causes,
         warnings,
         profile: gates.profile(),
         worst,

@@ -2,8 +2,11 @@
 
 use super::Rows;
 use super::counts::Counts;
+use super::pairing::Pairing;
+use super::spent::{Item, Times};
 use super::walk::Walked;
-use crate::gates::{self, Gates};
+use super::words;
+use crate::gates::{self, Gates, Profile};
 use crate::model::Model;
 use crate::report::Metric;
 use hdrhistogram::Histogram;
@@ -83,4 +86,21 @@ pub(crate) fn drift(a: &Model, b: &Model, walked: &Walked<'_>, gates: &Gates, ro
         );
     }
     rows.push_gated("drift", Some(p99), gate, h.len(), "ms", note);
+}
+
+/// What waits and calls took, by what they were for: how far typical lengths and the longest ones are shifted, and what
+/// that adds up to.
+pub(crate) fn spent(times: &Times, pairing: &Pairing<'_>, profile: Profile, rows: &mut Rows<'_>) {
+    let note =
+        |worst: Option<(f64, &Item)>| worst.map_or(String::new(), |(_, item)| words::short(item, pairing));
+    let (worst, n) = times.shift(profile);
+    let value = (n > 0).then(|| worst.map_or(1.0, |w| w.0));
+    rows.push("latency_shift", value, n, "", note(worst));
+    let (worst, n) = times.tail(profile);
+    let value = (n > 0).then(|| worst.map_or(0.0, |w| w.0));
+    rows.push("tail_shift", value, n, "", note(worst));
+    let n = times.items.len() as u64;
+    let added = times.added();
+    let value = (n > 0).then(|| added.map_or(0.0, |w| w.0));
+    rows.push("added_time", value, n, "", note(added));
 }
