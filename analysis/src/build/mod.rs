@@ -295,6 +295,12 @@ impl<'a> Builder<'a> {
         index
     }
 
+    /// The thread of a task that has done something.
+    fn known_thread(&self, task: TaskId) -> Option<usize> {
+        let known = self.thread_of_task.get(task.0 as usize).copied().flatten();
+        known.or_else(|| self.thread_index.get(&self.trace.task(task).tid.0).copied())
+    }
+
     fn new_thread(&mut self, def: &TaskDef) -> usize {
         let process = match self.live.get(&def.tgid.0) {
             Some(p) => *p,
@@ -351,8 +357,10 @@ impl<'a> Builder<'a> {
             Event::Process(ctrace_format::Process { task, kind: ProcessKind::OomKill { .. }, .. })
                 if self.oom_kills.len() < MAX_OOM_KILLS =>
             {
-                let thread = self.thread(*task);
-                self.oom_kills.push(self.threads[thread].process);
+                // The kernel may choose somebody outside of what is recorded.
+                if let Some(thread) = self.known_thread(*task) {
+                    self.oom_kills.push(self.threads[thread].process);
+                }
             }
             _ => {}
         }

@@ -215,7 +215,7 @@ impl Builder<'_> {
         let name = String::from_utf8_lossy(self.trace.str(d.name)).into_owned();
         let server = crate::names::endpoint(&d.server);
         let object = self.names.fixed(&format!("{name} at {server}"));
-        let thread = self.thread(d.task);
+        let Some(thread) = self.known_thread(d.task) else { return };
         self.asked_names = true;
         self.spend(thread, Spent::Lookup, NameId::default(), object, d.duration_ns);
     }

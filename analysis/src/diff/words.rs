@@ -74,7 +74,6 @@ pub(super) fn how_often(n: Both<u64>) -> String {
 /// `payments:18080 answers client 1.20 s later (p50 0.001 → 1.20 s), 87 % of the added time`.
 pub(super) fn sentence(item: &Item, share: f64, pairing: &Pairing<'_>) -> String {
     let more = item.more_ns() > 0;
-    let way = if more { "longer" } else { "shorter" };
     let who = who(item, pairing);
     let counts = item.counts();
     let shown = telling(&item.lengths);
@@ -83,47 +82,46 @@ pub(super) fn sentence(item: &Item, share: f64, pairing: &Pairing<'_>) -> String
     let number_differs = counts.recorded.abs_diff(counts.other) * 4 > often;
     // Each time, or in all where it is not the single one that differs, or there is nothing to compare it with.
     let each = shown.filter(|_| counts.recorded > 0 && counts.other > 0);
-    let by = each.map_or_else(
-        || format!("{} in all", span(item.more_ns().unsigned_abs())),
-        |(_, at)| span(at.more().unsigned_abs()),
-    );
+    let by = |way: &str| match each {
+        Some((_, at)) => format!("{} {way}", span(at.more().unsigned_abs())),
+        None => format!("{} {way} in all", span(item.more_ns().unsigned_abs())),
+    };
+    let longer = if more { "longer" } else { "shorter" };
+    let (way, late) = (by(longer), by(if more { "later" } else { "sooner" }));
     let object = if item.object.is_empty() { "others".to_owned() } else { shorten(&item.object, 80) };
     let peer = object.split_once(" to ").map_or(object.as_str(), |(_, peer)| peer);
     let on = |text: &str| if item.object.is_empty() { String::new() } else { format!("{text}{object}") };
     let call = &item.call;
     let what = match item.spent {
-        Spent::Answer => format!("{peer} answers {who} {by} {}", if more { "later" } else { "sooner" }),
+        Spent::Answer => format!("{peer} answers {who} {late}"),
         Spent::Lookup => {
             let (name, server) = object.rsplit_once(" at ").unwrap_or((object.as_str(), "a name server"));
-            format!(
-                "the name server {server} answers {who} {by} {} for {name}",
-                if more { "later" } else { "sooner" }
-            )
+            format!("the name server {server} answers {who} {late} for {name}")
         }
-        Spent::Connect => format!("{who} waits {by} {way} for its connections to {peer}"),
-        Spent::Lock => format!("{who} waits {by} {way} for {object}"),
-        Spent::File => format!("{who}: {call}{} takes {by} {way}", on(" of ")),
-        Spent::Room => format!("{who} waits {by} {way} until {object} takes what it sends"),
-        Spent::Input => format!("{who} waits {by} {way} for input{}", on(" from ")),
-        Spent::Call => format!("{who}: {call}{} takes {by} {way}", on(" of ")),
-        Spent::Cpu => format!("{who} computes {way}"),
-        Spent::CpuWait => format!("{who} waits {way} for a CPU"),
-        Spent::Fault => format!("{who} is blocked {way} by page faults"),
-        Spent::Condition => format!("{who} waits {by} {way} for other threads"),
-        Spent::Event => format!("{who} waits {by} {way} for events"),
-        Spent::Child => format!("{who} waits {by} {way} for its children"),
-        Spent::Thread => format!("{who} waits {by} {way} for its threads to end"),
-        Spent::Request => format!("{who} waits {by} {way} for requests{}", on(" to ")),
-        Spent::Service => format!("{who} takes {by} {way} to answer its clients{}", on(", ")),
-        Spent::Sleep => format!("{who} sleeps {by} {way}"),
-        Spent::Signal => format!("{who} waits {by} {way} for a signal"),
+        Spent::Connect => format!("{who} waits {way} for its connections to {peer}"),
+        Spent::Lock => format!("{who} waits {way} for {object}"),
+        Spent::File => format!("{who}: {call}{} takes {way}", on(" of ")),
+        Spent::Room => format!("{who} waits {way} until {object} takes what it sends"),
+        Spent::Input => format!("{who} waits {way} for input{}", on(" from ")),
+        Spent::Call => format!("{who}: {call}{} takes {way}", on(" of ")),
+        Spent::Cpu => format!("{who} computes {longer}"),
+        Spent::CpuWait => format!("{who} waits {longer} for a CPU"),
+        Spent::Fault => format!("{who} is blocked {longer} by page faults"),
+        Spent::Condition => format!("{who} waits {way} for other threads"),
+        Spent::Event => format!("{who} waits {way} for events"),
+        Spent::Child => format!("{who} waits {way} for its children"),
+        Spent::Thread => format!("{who} waits {way} for its threads to end"),
+        Spent::Request => format!("{who} waits {way} for requests{}", on(" to ")),
+        Spent::Service => format!("{who} takes {way} to answer its clients{}", on(", ")),
+        Spent::Sleep => format!("{who} sleeps {way}"),
+        Spent::Signal => format!("{who} waits {way} for a signal"),
     };
     let mut facts = Vec::new();
     match each {
         Some((name, at)) if !item.spent.is_of_machine() => {
             facts.push(format!("{name} {}", before_after(at)));
         }
-        _ => facts.push(format!("{} in all", before_after(item.totals()))),
+        _ => facts.push(before_after(item.totals())),
     }
     if number_differs && !item.spent.is_of_machine() {
         facts.push(how_often(counts));
