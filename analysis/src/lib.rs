@@ -28,7 +28,7 @@ mod timeline;
 mod trigger;
 
 pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};
-pub use diff::{Forced, Starved, Told, diff, diff_replay};
+pub use diff::{Forced, Journal, Starved, Told, diff, diff_replay, judge_journal};
 pub use findings::{Finding, FindingKind, findings};
 pub use gates::{GateError, Gates, Profile};
 pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, REPLAY_OF, Series, Thread};

@@ -142,7 +142,7 @@ impl Amount {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cause {
     /// `failure`, `exit`, `crash`, `oom`; or what time went on: `answer`, `lookup`, `connect`, `lock`, `file`, `room`,
-    /// `input`, `call`, `cpu`, `cpu_wait`, `page_fault`, `child`, `thread`, `service`, `sleep`.
+    /// `input`, `call`, `cpu`, `cpu_wait`, `page_fault`, `inside`, `child`, `thread`, `service`, `sleep`.
     pub kind: &'static str,
     /// The call, when it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@ use crate::names::NameId;
 use crate::symbol::{Kind, Outcome};
 use ctrace_format::syscalls::{Call as Sc, On};
 use ctrace_format::{Detail, Dns, Syscall, SyscallFlags, Tgid};
+use rustc_hash::FxHashSet;
 
 /// The operations and flags of futex(2).
 const FUTEX_WAIT: u64 = 0;
@@ -231,9 +232,33 @@ impl Builder<'_> {
         self.costs.fold(process, words.join("/"));
     }
 
-    /// All time, by role. Where questions for names were seen as such, their answers are not told twice.
+    /// All time, by role. Where questions for names were seen as such, their answers are not told twice; what the run itself
+    /// is at the other end of is told as that.
     pub(super) fn costs_by_role(&mut self) -> Vec<Cost> {
         let mut costs = std::mem::take(&mut self.costs).finish();
+        let served: FxHashSet<&str> = self
+            .conns
+            .iter()
+            .filter(|c| matches!(c.side, Side::Server | Side::Listener))
+            .filter_map(|c| self.names.exact(c.name).rsplit_once(" at ").map(|(_, address)| address))
+            .collect();
+        let is_inside = |object: &str| match object.split_once(" to ") {
+            Some((_, peer)) => {
+                let port = peer.rsplit_once(':').map(|(_, port)| port);
+                let any =
+                    |host: &str| port.is_some_and(|port| served.contains(format!("{host}:{port}").as_str()));
+                let loopback = peer.starts_with("127.") || peer.starts_with("[::1]");
+                served.contains(peer) || loopback && (any("0.0.0.0") || any("[::]"))
+            }
+            // What has no name is known to those who were given it.
+            None => matches!(object, "pipe" | "unix"),
+        };
+        for cost in &mut costs {
+            let waits = matches!(cost.key.spent, Spent::Answer | Spent::Connect | Spent::Input | Spent::Room);
+            if waits && is_inside(self.names.exact(cost.key.object)) {
+                cost.key.spent = Spent::Inside;
+            }
+        }
         if self.asked_names {
             let names = &self.names;
             costs.retain(|c| c.key.spent != Spent::Answer || !names.exact(c.key.object).ends_with(":53"));

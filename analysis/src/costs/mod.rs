@@ -37,6 +37,8 @@ pub(crate) enum Spent {
     CpuWait,
     /// Between calls, blocked: page faults.
     Fault,
+    /// For another task of the run: at the other end of a pipe or of a connection.
+    Inside,
     /// For another thread to say that something has happened.
     Condition,
     /// For an event; what happened then is not known.
@@ -60,7 +62,8 @@ impl Spent {
     pub(crate) const fn is_consequence(self) -> bool {
         matches!(
             self,
-            Self::Condition
+            Self::Inside
+                | Self::Condition
                 | Self::Event
                 | Self::Child
                 | Self::Thread
@@ -90,6 +93,7 @@ impl Spent {
             Self::Cpu => "cpu",
             Self::CpuWait => "cpu_wait",
             Self::Fault => "page_fault",
+            Self::Inside => "inside",
             Self::Condition => "condition",
             Self::Event => "event",
             Self::Child => "child",

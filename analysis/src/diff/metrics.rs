@@ -138,7 +138,12 @@ pub(crate) fn dfg(counts: &Counts, joint: &Joint<'_>, rows: &mut Rows<'_>) {
 /// Ends that the engine forced, for 10,000 operations. Of a run that is no replay, or whose engine is not asked, nothing
 /// can be said.
 pub(crate) fn forced(forced: Option<&Forced>, counts: &Counts, rows: &mut Rows<'_>) {
-    let (of, all) = (counts.total_a, forced.map(|f| f.by_kind.values().sum::<u64>()));
+    forced_of(forced, counts.total_a, rows);
+}
+
+/// The same of so many operations.
+pub(super) fn forced_of(forced: Option<&Forced>, of: u64, rows: &mut Rows<'_>) {
+    let all = forced.map(|f| f.by_kind.values().sum::<u64>());
     let value = all.filter(|_| of > 0).map(|n| n as f64 * 10_000.0 / of as f64);
     let note = match forced {
         None => "only a replay that has just ended can say".to_owned(),

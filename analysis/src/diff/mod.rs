@@ -9,6 +9,7 @@ mod causes;
 mod counts;
 mod episodes;
 mod joint;
+mod journal;
 mod metrics;
 mod network;
 mod order;
@@ -26,6 +27,7 @@ use crate::model::Model;
 use crate::report::{Metric, Report, SideInfo, Verdict};
 use both::Both;
 use joint::Joint;
+pub use journal::{Journal, judge_journal};
 use std::collections::BTreeMap;
 
 /// Lost events of all events above which no verdict is given.
@@ -115,14 +117,14 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
     time::spent(&times, &pairing, gates.profile(), &mut rows);
     resources::resources(models, &mut rows);
     let failures = outcomes::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
-    episodes::incident_recall(a, b, &joint, &pairing, gates.profile(), &mut rows);
+    episodes::incident_recall(a, b, &joint, &counts, &pairing, gates.profile(), &mut rows);
     let stream = network::network(a, b, &pairing, gates.profile(), &mut rows);
     metrics::forced(told.map(|told| &told.forced), &counts, &mut rows);
 
     let rows = rows.rows;
     let compared_a: u64 = counts.total_a;
     let compared_b: u64 = counts.total_b;
-    let (mut reasons, mut warnings) = inconclusive(
+    let (reasons, mut warnings) = inconclusive(
         a,
         b,
         compared_a,
@@ -131,28 +133,23 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
         covered.filter(|_| gates.profile() == Profile::Synthetic),
     );
     warnings.splice(0..0, warnings::warnings(models));
-    let (mut worst, mut causes) = (None, Vec::new());
-    let verdict = if reasons.is_empty() {
-        let mut failed: Vec<&Metric> = rows.iter().filter(|m| m.pass == Some(false)).collect();
-        failed.sort_by(|x, y| severity(y).total_cmp(&severity(x)));
-        worst = failed.first().map(|m| m.name);
+    warnings.extend(unanswered_gates(&rows, gates));
+    let mut causes = Vec::new();
+    let concluded = conclude(&rows, reasons, |failed| {
         let missed = |names: &[&str]| failed.iter().any(|m| names.contains(&m.name));
         let kinds = (missed(OF_FAILURES), missed(OF_TIME));
         causes = causes::causes(models, &joint, &counts, &pairing, &times, kinds);
-        reasons = causes.iter().map(|c| c.text.clone()).collect();
-        reasons.extend(failed.iter().map(|m| sentence(m)));
-        if failed.is_empty() { Verdict::Match } else { Verdict::Deviated }
-    } else {
-        Verdict::Inconclusive
-    };
+        causes.iter().map(|c| c.text.clone()).collect()
+    });
+    let worst = concluded.worst;
     let in_order =
         rows.iter().find(|m| m.name == "alignment").is_none_or(|m| m.value.is_none_or(|v| v >= IN_ORDER));
     let found = walk::Found { order: violation, stream, in_order };
     let first_divergence = walk::first_divergence(&joint, &pairing, &walked, worst, &found);
     Report {
         schema: 1,
-        verdict,
-        reasons,
+        verdict: concluded.verdict,
+        reasons: concluded.reasons,
         causes,
         warnings,
         profile: gates.profile(),
@@ -163,6 +160,38 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
         a: side(a, compared_a),
         b: side(b, compared_b),
     }
+}
+
+/// What follows from the metrics.
+struct Concluded {
+    verdict: Verdict,
+    reasons: Vec<String>,
+    worst: Option<&'static str>,
+}
+
+/// The verdict. `doubts`: why there is none; `explain`: what explains the gates that were missed.
+fn conclude(
+    rows: &[Metric],
+    doubts: Vec<String>,
+    explain: impl FnOnce(&[&Metric]) -> Vec<String>,
+) -> Concluded {
+    if !doubts.is_empty() {
+        return Concluded { verdict: Verdict::Inconclusive, reasons: doubts, worst: None };
+    }
+    let mut failed: Vec<&Metric> = rows.iter().filter(|m| m.pass == Some(false)).collect();
+    failed.sort_by(|x, y| severity(y).total_cmp(&severity(x)));
+    let verdict = if failed.is_empty() { Verdict::Match } else { Verdict::Deviated };
+    let mut reasons = if failed.is_empty() { Vec::new() } else { explain(&failed) };
+    reasons.extend(failed.iter().map(|m| sentence(m)));
+    Concluded { verdict, reasons, worst: failed.first().map(|m| m.name) }
+}
+
+/// Gates that were asked for, of metrics that had nothing to compare.
+fn unanswered_gates(rows: &[Metric], gates: &Gates) -> Vec<String> {
+    let unanswered = rows.iter().filter(|m| m.value.is_none() && gates.is_overridden(m.name));
+    unanswered
+        .map(|m| format!("{} has a gate of its own and nothing to compare: nothing was judged by it", m.name))
+        .collect()
 }
 
 /// Collects metrics and applies their gates.

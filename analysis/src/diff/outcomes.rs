@@ -135,6 +135,10 @@ pub(crate) fn errors(
 ) -> Failures {
     // (base, family, a, b)
     type Kinds = Vec<(u32, u32, u64, u64)>;
+    let probes = |call: &str, base: u32| {
+        let b = &joint.bases[base as usize];
+        matches!(b.outcome, Outcome::Errno(e) if !is_remarkable(call, joint.strings[b.object as usize], e))
+    };
     // By (call, race).
     let mut by_call: BTreeMap<(&str, bool), Kinds> = BTreeMap::new();
     // Where lookups of a family that failed alike are counted.
@@ -151,8 +155,7 @@ pub(crate) fn errors(
         };
         // Which of many possible places a program looks into follows from what else is there; that it fails to find
         // something it found before is told by the outcomes.
-        let lookup = profile == Profile::RealBinary
-            && matches!(b.outcome, Outcome::Errno(e) if !is_remarkable(call, joint.strings[b.object as usize], e));
+        let lookup = profile == Profile::RealBinary && probes(call, *base);
         let kinds = by_call.entry((call, race)).or_default();
         if lookup {
             let next = kinds.len();
@@ -177,10 +180,11 @@ pub(crate) fn errors(
             failures.recorded += kind.2;
             failures.missing += kind.2.saturating_sub(kind.3);
             failures.other += kind.3;
-            // Independent failures vary by the square root of their number; who closes first varies by a few.
+            // Independent failures vary by the square root of their number; who closes first, or finds what another one
+            // has made, varies by a few.
             let slack = match profile {
                 Profile::RealBinary if kind.2 > 0 && kind.3 > 0 => 2.0 * (x + y).sqrt(),
-                Profile::RealBinary if *race => 3.0 + 2.0 * (x + y).sqrt(),
+                Profile::RealBinary if *race || probes(call, kind.0) => 3.0 + 2.0 * (x + y).sqrt(),
                 _ => 0.0,
             };
             let delta = ((x - y).abs() - slack).max(0.0);

@@ -13,7 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 
 /// Less than that, added up, says nothing on a machine that does other things as well.
-const NOISE_NS: u64 = 50_000_000;
+const NOISE_NS: u64 = 100_000_000;
 /// So does less than this share of the recorded run, in 1/100.
 const NOISE_PERCENT: u64 = 5;
 /// Times and sums of them that are closer are alike.
@@ -109,14 +109,20 @@ impl Times {
         (self.makespan.recorded / 100 * NOISE_PERCENT).max(NOISE_NS)
     }
 
-    /// How much longer or shorter the other run spent on something, without what waiting for a CPU, by whomever, explains.
+    /// By how much longer or shorter the run is, had it been spent by one task after the other: time that many spend at once
+    /// counts once. What waiting for a CPU explains, by whomever, is left out.
     fn effect_ns(&self, item: &Item) -> u64 {
         let more = item.more_ns();
+        let share = |total: u64, length: u64| total as f64 / length.max(1) as f64;
+        let totals = item.totals();
+        let at_once =
+            share(totals.recorded, self.makespan.recorded).max(share(totals.other, self.makespan.other));
         let waited = self.cpu_wait.more();
         let explained =
             if item.spent.is_of_machine() || (more > 0) != (waited > 0) { 0 } else { waited.unsigned_abs() };
         let starved = if more > 0 { self.starved_ns } else { 0 };
-        more.unsigned_abs().saturating_sub(explained.max(starved))
+        let alone = (more.unsigned_abs() as f64 / at_once.max(1.0)) as u64;
+        alone.saturating_sub(explained.max(starved))
     }
 
     fn is_alike(item: &Item) -> bool {

@@ -2,6 +2,7 @@
 
 use super::Rows;
 use super::counts::Counts;
+use super::journal::Journal;
 use super::pairing::Pairing;
 use super::spent::{Item, Times};
 use super::walk::Walked;
@@ -13,6 +14,8 @@ use hdrhistogram::Histogram;
 
 /// The recorder adds at most this to a call, ns (`cargo xtask bench record --only cost` measures it).
 const RECORDING_NS: u64 = 300;
+/// What starting and ending the tasks of a replay takes, ns.
+const ENGINE_NS: u64 = 100_000_000;
 /// The tick of the scheduler, ns: 1/`CONFIG_HZ`, of kernels with the lowest that distributions build (250).
 const SCHEDULER_NS: u64 = 4_000_000;
 
@@ -43,6 +46,18 @@ pub(crate) fn makespan(a: &Model, b: &Model, counts: &Counts, walked: &Walked<'_
         unit: "",
         note,
     });
+}
+
+/// The length of a replay by its journal: what the machine lacked is not counted.
+pub(super) fn makespan_gate(journal: &Journal, rows: &mut Rows<'_>) {
+    let (x, y) = (journal.recorded_ns, journal.makespan_ns);
+    let starved = if y > x { journal.told.starved.until(u64::MAX) } else { 0 };
+    let difference = y.abs_diff(x).saturating_sub(starved);
+    // Nothing tells when the first operation began: what the engine does before it and after the last one is in it.
+    let value =
+        (journal.recorded > 0 && x > 0).then(|| difference.saturating_sub(ENGINE_NS) as f64 / x as f64);
+    let note = format!("{:.3} s against {:.3} s, by the workers' journal", y as f64 / 1e9, x as f64 / 1e9);
+    rows.push("makespan", value, u64::from(value.is_some()), "", note);
 }
 
 /// The least difference of two lengths of time that says something about what was done rather than about the clocks: the

@@ -107,6 +107,7 @@ pub(super) fn sentence(item: &Item, share: f64, pairing: &Pairing<'_>) -> String
         Spent::Cpu => format!("{who} computes {longer}"),
         Spent::CpuWait => format!("{who} waits {longer} for a CPU"),
         Spent::Fault => format!("{who} is blocked {longer} by page faults"),
+        Spent::Inside => format!("{who} waits {way} for another task of the run{}", on(", through ")),
         Spent::Condition => format!("{who} waits {way} for other threads"),
         Spent::Event => format!("{who} waits {way} for events"),
         Spent::Child => format!("{who} waits {way} for its children"),
