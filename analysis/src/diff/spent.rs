@@ -121,7 +121,12 @@ impl Times {
         let explained =
             if item.spent.is_of_machine() || (more > 0) != (waited > 0) { 0 } else { waited.unsigned_abs() };
         let starved = if more > 0 { self.starved_ns } else { 0 };
-        let alone = (more.unsigned_abs() as f64 / at_once.max(1.0)) as u64;
+        let mut alone = (more.unsigned_abs() as f64 / at_once.max(1.0)) as u64;
+        if item.spent.is_consequence() {
+            // Who waits for others may do so while all goes on: it matters where all took longer.
+            let longer = self.makespan.more();
+            alone = if (longer > 0) == (more > 0) { alone.min(longer.unsigned_abs()) } else { 0 };
+        }
         alone.saturating_sub(explained.max(starved))
     }
 
