@@ -133,7 +133,7 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
 
     step(out, 5, "is the replay like the recording?");
     if !args.json {
-        diff::print(&trace_path, &replay_path, &performed.report, out)?;
+        diff::print(&trace_path, replay_path.as_deref(), &performed.report, out)?;
     }
     if args.json {
         out.json(&json!({
@@ -141,7 +141,7 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
             "findings": story, "elapsed_ns": began.elapsed().as_nanos() as u64,
         }))?;
     }
-    files(&dir, &trace_path, &replay_path, began, out);
+    files(&dir, &trace_path, replay_path.as_deref(), began, out);
     Ok(performed.signal.map_or_else(|| diff::exit(performed.report.verdict), Exit::Signal))
 }
 
@@ -154,14 +154,15 @@ fn step(out: &mut Output, number: u32, text: &str) {
     ));
 }
 
-fn files(dir: &Path, trace: &Path, replay: &Path, began: Instant, out: &mut Output) {
+fn files(dir: &Path, trace: &Path, replay: Option<&Path>, began: Instant, out: &mut Output) {
     let took = units::duration(began.elapsed().as_millis() as u64 * 1_000_000);
     out.say(&format!("done in {took}; it left these files:"));
-    let rows = [
-        (trace, "the incident", format!("ctrace events {} --failed", trace.display())),
-        (replay, "its replay", format!("ctrace diff {} {}", trace.display(), replay.display())),
-        (&dir.join("shop"), "the shop's logs", format!("tail {}", dir.join("shop/checkout.log").display())),
-    ];
+    let shop = dir.join("shop");
+    let mut rows = vec![(trace, "the incident", format!("ctrace events {} --failed", trace.display()))];
+    if let Some(replay) = replay {
+        rows.push((replay, "its replay", format!("ctrace diff {} {}", trace.display(), replay.display())));
+    }
+    rows.push((&shop, "the shop's logs", format!("tail {}", shop.join("checkout.log").display())));
     for (path, what, command) in rows {
         let command = out.paint().paint(Style::Dim, &format!("try: {command}"));
         out.say(&format!("  {:<44} {what:<16} {command}", path.display()));

@@ -97,7 +97,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         if args.json {
             out.json(&report)?;
         } else {
-            print(&args.a, &path, &report, out)?;
+            print(&args.a, Some(&path), &report, out)?;
         }
         reports.push((path, report));
     }
@@ -169,13 +169,18 @@ const fn verdict_name(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Prints the verdict, the table of metrics and the first divergence.
+/// Prints the verdict, the reasons, the table of metrics and the first divergence. `b` is nothing when a replay was judged by
+/// its journal.
 ///
 /// # Errors
 /// As the standard output fails.
-pub(crate) fn print(a: &Path, b: &Path, report: &Report, out: &mut Output) -> Result<(), Failure> {
+pub(crate) fn print(a: &Path, b: Option<&Path>, report: &Report, out: &mut Output) -> Result<(), Failure> {
     let paint = out.data_paint();
     out.data(&verdict_line(a, b, report, paint))?;
+    // The first is in the line above.
+    for cause in report.causes.iter().skip(1) {
+        out.data(&format!("    then: {}", safe(&cause.text)))?;
+    }
     for line in table(&report.metrics, paint) {
         out.data(&line)?;
     }
@@ -191,16 +196,17 @@ pub(crate) fn print(a: &Path, b: &Path, report: &Report, out: &mut Output) -> Re
     Ok(())
 }
 
-fn verdict_line(a: &Path, b: &Path, report: &Report, paint: Paint) -> String {
+fn verdict_line(a: &Path, b: Option<&Path>, report: &Report, paint: Paint) -> String {
     let (style, text) = match report.verdict {
         Verdict::Match => (Style::Green, "match".to_owned()),
         Verdict::Deviated => (Style::Red, "deviated".to_owned()),
         Verdict::Inconclusive => (Style::Yellow, "inconclusive".to_owned()),
     };
-    let compared = format!("({} against {})", b.display(), a.display());
+    let other = b.map_or_else(|| "the replay's own journal".to_owned(), |b| b.display().to_string());
+    let compared = format!("({other} against {})", a.display());
     let reason = report.reasons.first().map_or_else(
         || format!("every gate passed over {}", units::plural(report.a.compared, "operation")),
-        Clone::clone,
+        |reason| safe(reason),
     );
     format!("{} {compared}: {reason}", paint.paint(style, &format!("verdict: {text}")))
 }

@@ -7,8 +7,8 @@ mod present;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::{diff, record, signals, units};
-use answers::{Answers, self_reported, told};
-use ctrace_analysis::{Profile, Report, Verdict};
+use answers::{Answers, journal, told};
+use ctrace_analysis::{Profile, REPLAY_OF, Report, Verdict};
 use ctrace_format::{Policy, Taken, Trace, TraceFile};
 use ctrace_recorder::{Config, Ended as RecordEnded, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
@@ -108,8 +108,8 @@ impl Options {
 
 /// A replay that was done and judged.
 pub(crate) struct Performed {
-    /// The recording of the replay.
-    pub(crate) output: PathBuf,
+    /// The recording of the replay, if there is one.
+    pub(crate) output: Option<PathBuf>,
     pub(crate) report: Report,
     pub(crate) json: Value,
     /// The signal that ended it, if one did.
@@ -148,7 +148,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
     if args.json {
         out.json(&performed.json)?;
     } else {
-        diff::print(&args.file, &performed.output, &performed.report, out)?;
+        diff::print(&args.file, performed.output.as_deref(), &performed.report, out)?;
     }
     Ok(performed.signal.map_or_else(|| diff::exit(performed.report.verdict), Exit::Signal))
 }
@@ -206,15 +206,17 @@ pub(crate) fn perform(
             output = Some(recorded.file.path);
             (ctrace_analysis::diff_replay(&a, &b, &gates, Some(&told(&outcome))), answers)
         }
-        None => (self_reported(&summary, &outcome), Answers::self_reported(&summary, &outcome)),
+        None => {
+            let report = ctrace_analysis::judge_journal(&journal(&summary, &outcome), &gates);
+            (report, Answers::self_reported(&summary, &outcome))
+        }
     };
     judge_hits(&outcome.hits, &mut report);
     for problem in &outcome.problems {
         out.warn(&format!("the sandbox lacks something: {problem}"));
     }
     describe(&summary, &outcome, &sandbox, out);
-    let output = output.unwrap_or_else(|| options.output.clone());
-    let json = as_json(&summary, &outcome, &sandbox, &report, &answers, &output);
+    let json = as_json(&summary, &outcome, &sandbox, &report, &answers, output.as_deref());
     Ok(Performed { output, report, json, signal })
 }
 
@@ -243,10 +245,7 @@ fn judge_hits(hits: &[Hit], report: &mut Report) {
     report.reasons.splice(0..0, hits.iter().map(limits::sentence));
 }
 
-/// The fact in the header of a replay's recording that says what was replayed.
-const REPLAY_OF: &str = "replay_of";
-
-/// As [`REPLAY_OF`] has it.
+/// As [`REPLAY_OF`] has it of a replay.
 fn identity(trace: &Trace) -> String {
     format!("{:016x}", trace.identity())
 }

@@ -148,7 +148,6 @@ pub struct Conn {
     pub(crate) saw_eof: bool,
     /// The process wrote after the reader had gone.
     pub(crate) broken: bool,
-    pub(crate) connecting: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -186,7 +185,6 @@ impl Conn {
             current: None,
             saw_eof: false,
             broken: false,
-            connecting: false,
         }
     }
 

@@ -53,6 +53,14 @@ const TABLE: &[(&str, Sense, Option<f64>, Option<f64>)] = &[
     ("makespan", Sense::AtMost, Some(0.05), None),
     // Milliseconds; the gate of a replay is max(5 ms, 1 % of the recording) unless set.
     ("drift", Sense::AtMost, Some(5.0), None),
+    // Ratios, of whichever is longer to the other.
+    ("latency_shift", Sense::AtMost, Some(1.2), Some(2.0)),
+    // Logarithms of ratios: of 1.5 and 3.
+    ("tail_shift", Sense::AtMost, Some(0.405_465_108_108_164_4), Some(1.098_612_288_668_109_8)),
+    // Of the recorded length.
+    ("added_time", Sense::AtMost, None, Some(0.25)),
+    // Replays do not use as much of the machine as what they replay.
+    ("resources", Sense::AtMost, None, None),
     ("errors", Sense::AtLeast, Some(0.95), Some(0.90)),
     ("incident_recall", Sense::AtLeast, Some(1.0), Some(0.9)),
     ("network", Sense::AtLeast, Some(1.0), Some(0.95)),

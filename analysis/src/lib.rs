@@ -12,6 +12,7 @@ mod build;
 mod clock;
 mod conn;
 pub mod connects;
+mod costs;
 mod diff;
 pub mod fds;
 mod findings;
@@ -29,14 +30,16 @@ mod trigger;
 
 pub use clock::{Jump, Jumps};
 pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};
-pub use diff::{Forced, Starved, Told, diff, diff_replay};
+pub use diff::{Forced, Journal, Starved, Told, diff, diff_replay, judge_journal};
 pub use findings::{
     Account, End, EventId, Evidence, Exited, Figures, Finding, Kind, Latency, Level, Watch, account,
 };
 pub use gates::{GateError, Gates, Profile};
-pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, Series, Thread};
+pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, REPLAY_OF, Series, Thread};
 pub use names::{NameId, Names};
 pub use pattern::Pattern;
-pub use report::{Divergence, DivergenceKind, Failures, Line, Metric, Report, SideInfo, Verdict};
+pub use report::{
+    Amount, Cause, Divergence, DivergenceKind, Failures, Line, Metric, Report, SideInfo, Verdict,
+};
 pub use symbol::{OpClass, Outcome};
 pub use trigger::{Firing, Rearm, Trigger, TriggerError};

@@ -5,11 +5,12 @@
 
 use crate::build::Builder;
 use crate::conn::Conn;
+use crate::costs::Cost;
 use crate::names::{NameId, Names};
 use crate::order::Edges;
 use crate::seq::Seq;
 use crate::symbol::{OpClass, Symbol};
-use ctrace_format::{Class, LossCause, Metric, ReadError, Trace};
+use ctrace_format::{Class, LossCause, Metric, Policy, ReadError, Trace};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ pub enum ModelError {
         source: ReadError,
     },
 }
+
+/// The fact in the header of a replay's recording that says what was replayed.
+pub const REPLAY_OF: &str = "replay_of";
 
 /// Width of a bin of a resource series, ns.
 pub const BIN_NS: u64 = 100_000_000;
@@ -140,6 +144,29 @@ pub struct Missing {
     pub damaged: u64,
 }
 
+/// Where a recording comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Name, kernel and CPUs of the machine.
+    pub(crate) machine: String,
+    /// What was masked.
+    pub(crate) policy: Policy,
+    /// It is the recording of a replay.
+    pub(crate) replay: bool,
+}
+
+impl Origin {
+    pub(crate) fn of(trace: &Trace) -> Self {
+        let header = trace.header();
+        let host = &header.host;
+        Self {
+            machine: format!("{} (Linux {}, {} CPUs)", host.hostname, host.kernel, host.cpus),
+            policy: Policy::of_header(&header.redaction),
+            replay: host.facts.contains_key(REPLAY_OF),
+        }
+    }
+}
+
 /// A resource counter on bins of [`BIN_NS`].
 #[derive(Debug, Clone)]
 pub struct Series {
@@ -186,9 +213,13 @@ pub struct Model {
     pub cut: bool,
     pub(crate) symbols: Vec<Symbol>,
     pub(crate) stats: Vec<OutcomeStat>,
-    pub(crate) answers: FxHashMap<NameId, Vec<(u64, u64)>>,
     pub(crate) call_class: FxHashMap<NameId, OpClass>,
     pub(crate) edges: Edges,
+    /// What the time went on, by role.
+    pub(crate) costs: Vec<Cost>,
+    /// Processes that were killed for lack of memory.
+    pub(crate) oom_kills: Vec<usize>,
+    pub(crate) origin: Origin,
     /// Resolution of the recording's times.
     pub(crate) tick_ns: u64,
 }

@@ -118,8 +118,10 @@ pub(crate) fn blank_path(path: &str, pids: &FxHashSet<u32>) -> Option<String> {
         if i > 0 {
             out.push('/');
         }
-        let after_fan_out =
-            parts.get(i + 1).is_some_and(|next| is_hash(next)) && part.len() == 2 && is_hex(part);
+        // A directory of two digits for what has a hash for a name, or gets one later.
+        let after_fan_out = part.len() == 2
+            && is_hex(part)
+            && parts.get(i + 1).is_some_and(|next| is_hash(next) || next.starts_with("tmp_obj_"));
         if after_fan_out {
             out.push('H');
         } else if in_temp && !part.is_empty() {
@@ -163,7 +165,16 @@ fn blank_temporary(part: &str) -> String {
     }
 }
 
+/// As Python's `tempfile` makes them: whatever eight letters, digits and underscores.
+fn is_python_temporary(part: &str) -> bool {
+    let random = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    part.strip_prefix("tmp").is_some_and(|rest| rest.len() == 8 && rest.bytes().all(random))
+}
+
 fn blank_component(part: &str, pids: &FxHashSet<u32>) -> String {
+    if is_python_temporary(part) {
+        return "tmp*".to_owned();
+    }
     let mut out = String::with_capacity(part.len());
     for token in split_tokens(part) {
         if is_number(token) {
@@ -304,7 +315,8 @@ mod tests {
         assert_eq!(blank("/var/lib/redis/temp-31337.rdb"), "/var/lib/redis/temp-N.rdb");
         assert_eq!(blank("/run/app.812.lock"), "/run/app.N.lock");
         assert_eq!(blank("/r/.git/objects/ab/cdef0123456789abcdef0123456789abcdef01"), "/r/.git/objects/H/H");
-        assert_eq!(blank("/r/.git/objects/ab/tmp_obj_aX9b2Q"), "/r/.git/objects/ab/tmp_obj_*");
+        assert_eq!(blank("/r/.git/objects/ab/tmp_obj_aX9b2Q"), "/r/.git/objects/H/tmp_obj_*");
+        assert_eq!(blank("/srv/tmpabcdefgh/1.json"), "/srv/tmp*/1.json");
         assert_eq!(blank("/dev/pts/3"), "/dev/pts/N");
     }
 

@@ -113,6 +113,59 @@ pub struct SideInfo {
     pub missing: Missing,
 }
 
+/// How much of something there was in a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Amount {
+    /// How often it took place.
+    pub count: u64,
+    /// How long it took in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_ns: Option<u64>,
+    /// Half of them took no longer, to about 4 %.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50_ns: Option<u64>,
+    /// All but a hundredth of them took no longer, to about 4 %.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99_ns: Option<u64>,
+    /// The longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ns: Option<u64>,
+}
+
+impl Amount {
+    pub(crate) fn times(count: u64) -> Self {
+        Self { count, ..Self::default() }
+    }
+}
+
+/// Something that explains a part of the difference.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Cause {
+    /// `failure`, `exit`, `crash`, `oom`; or what time went on: `answer`, `lookup`, `connect`, `lock`, `file`, `room`,
+    /// `input`, `call`, `cpu`, `cpu_wait`, `page_fault`, `inside`, `child`, `thread`, `service`, `sleep`.
+    pub kind: &'static str,
+    /// The call, when it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
+    /// The errno's name, when it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<String>,
+    /// Whose it is.
+    pub role: String,
+    /// What it is about: a path, a peer, a lock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// In the recording.
+    pub before: Amount,
+    /// In the other run.
+    pub after: Amount,
+    /// Of time: the part of all that was added or saved, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// The sentence.
+    pub text: String,
+}
+
 /// Operations that failed, other than by design, in two runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Failures {
@@ -133,8 +186,10 @@ pub struct Report {
     pub schema: u32,
     /// The verdict.
     pub verdict: Verdict,
-    /// Why it is not `match`, worst first.
+    /// Why it is not `match`: the causes, the one that explains most first, then the gates that were missed, worst first.
     pub reasons: Vec<String>,
+    /// The causes one by one, as far as they are known; the first reasons are their sentences.
+    pub causes: Vec<Cause>,
     /// What weakens the verdict without deciding it.
     pub warnings: Vec<String>,
     /// Which gates were used.

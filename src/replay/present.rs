@@ -192,7 +192,7 @@ pub(super) fn as_json(
     sandbox: &Sandbox,
     report: &Report,
     answers: &Answers,
-    output: &Path,
+    output: Option<&Path>,
 ) -> Value {
     let counters = &outcome.counters;
     json!({

@@ -32,6 +32,6 @@ mod privacy;
 mod privilege;
 mod record;
 mod replay;
-mod triggers;
 mod stuck;
+mod triggers;
 mod waiting;

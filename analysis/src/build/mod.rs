@@ -3,12 +3,13 @@
 mod operations;
 mod order;
 mod series;
+mod spent;
 mod targets;
 mod waits;
 
 use crate::conn::{Conn, Side};
 use crate::fds::{Change, FdTracker, Generation};
-use crate::model::{BIN_NS, Hung, Missing, Model, OutcomeStat, Process, Thread};
+use crate::model::{BIN_NS, Hung, Missing, Model, Origin, OutcomeStat, Process, Thread};
 use crate::names::{NameId, Names, lossy};
 use crate::order::Place;
 use crate::seq::Seq;
@@ -33,6 +34,9 @@ const COMM_MAX: usize = 64;
 fn clipped(bytes: &[u8], most: usize) -> &[u8] {
     &bytes[..bytes.len().min(most)]
 }
+
+/// Kills for lack of memory that are kept.
+const MAX_OOM_KILLS: usize = 1024;
 
 const SOCK_STREAM: u16 = 1;
 const SOCK_SEQPACKET: u16 = 5;
@@ -114,7 +118,6 @@ pub(crate) struct Builder<'a> {
     listening: FxHashSet<u16>,
     file_names: FxHashMap<ObjectId, NameId>,
     paths: FxHashMap<StrId, NameId>,
-    answers: FxHashMap<NameId, Vec<(u64, u64)>>,
     resources: BTreeMap<Metric, Vec<(u64, u64)>>,
     hung: Vec<(Hung, TaskId)>,
     missing: Missing,
@@ -129,6 +132,11 @@ pub(crate) struct Builder<'a> {
     first_ns: Option<u64>,
     last_ns: u64,
     waits: Waits,
+    costs: crate::costs::Costs,
+    connects: crate::connects::Connects,
+    /// Whether questions for names were seen as such.
+    asked_names: bool,
+    oom_kills: Vec<usize>,
     order: order::Order,
     /// Where the operation is that the call at hand became.
     last_place: Option<Place>,
@@ -162,7 +170,6 @@ impl<'a> Builder<'a> {
             listening: FxHashSet::default(),
             file_names: FxHashMap::default(),
             paths: FxHashMap::default(),
-            answers: FxHashMap::default(),
             resources: BTreeMap::new(),
             hung: Vec::new(),
             missing: Missing::default(),
@@ -176,6 +183,10 @@ impl<'a> Builder<'a> {
             first_ns: None,
             last_ns: 0,
             waits: Waits::default(),
+            costs: crate::costs::Costs::default(),
+            connects: crate::connects::Connects::new(),
+            asked_names: false,
+            oom_kills: Vec::new(),
             order: order::Order::default(),
             last_place: None,
         };
@@ -280,6 +291,12 @@ impl<'a> Builder<'a> {
         index
     }
 
+    /// The thread of a task that has done something.
+    fn known_thread(&self, task: TaskId) -> Option<usize> {
+        let known = self.thread_of_task.get(task.0 as usize).copied().flatten();
+        known.or_else(|| self.thread_index.get(&self.trace.task(task).tid.0).copied())
+    }
+
     fn new_thread(&mut self, def: &TaskDef) -> usize {
         let process = match self.live.get(&def.tgid.0) {
             Some(p) => *p,
@@ -317,6 +334,11 @@ impl<'a> Builder<'a> {
             if def.tid.0 == def.tgid.0 {
                 self.processes[process].comm = comm.clone().into_owned();
             }
+            if def.tid.0 != def.tgid.0 {
+                let label: String = comm.chars().filter(|c| !c.is_ascii_digit()).collect();
+                let label = self.names.fixed(&label);
+                self.costs.name(index, label);
+            }
             self.threads[index].comm = comm.into_owned();
         }
         if self.thread_of_task.len() <= task.0 as usize {
@@ -327,9 +349,27 @@ impl<'a> Builder<'a> {
 
     pub(crate) fn event(&mut self, event: &Event) {
         match event {
-            Event::Syscall(s) => self.syscall(s),
+            Event::Dns(d) => self.spent_on_name(d),
+            Event::Process(ctrace_format::Process { task, kind: ProcessKind::OomKill { .. }, .. })
+                if self.oom_kills.len() < MAX_OOM_KILLS =>
+            {
+                // The kernel may choose somebody outside of what is recorded.
+                if let Some(thread) = self.known_thread(*task) {
+                    self.oom_kills.push(self.threads[thread].process);
+                }
+            }
+            _ => {}
+        }
+        match event {
+            Event::Syscall(s) => {
+                self.syscall(s);
+                self.connects(event);
+            }
             Event::Process(p) if p.kind.is_life() => self.process(p),
-            Event::Connection(c) => self.connection(c),
+            Event::Connection(c) => {
+                self.connection(c);
+                self.connects(event);
+            }
             Event::Resource(r) => self.resource(*r),
             Event::Loss(l) => {
                 *self.missing.by_class.entry(l.class).or_default() += l.count;
@@ -420,6 +460,7 @@ impl<'a> Builder<'a> {
 
     fn end_process(&mut self, process: usize, t_ns: u64) {
         let tgid = self.processes[process].tgid;
+        self.spent_by(process);
         if self.live.get(&tgid) == Some(&process) {
             self.live.remove(&tgid);
         }
@@ -477,24 +518,6 @@ impl<'a> Builder<'a> {
         let open = self.of_socket.get(&cookie).cloned().unwrap_or_default();
         for conn in open {
             match &c.kind {
-                ConnectionKind::State { old: TcpState::SynSent, new, error }
-                    if self.conns[conn].connecting =>
-                {
-                    self.conns[conn].connecting = false;
-                    let outcome = if *new == TcpState::Established {
-                        Outcome::Ok
-                    } else {
-                        self.conns[conn].fail(*error);
-                        Outcome::Errno(*error)
-                    };
-                    let process = self.conns[conn].process;
-                    let call = self.names.fixed("connect");
-                    let object = self.conns[conn].name;
-                    let class = OpClass::Network;
-                    let symbol = self.symbol(Symbol { call, object, outcome, qualifier: 1, size: 0, class });
-                    self.note(symbol, c.t_ns, 0, process);
-                    self.conns[conn].seq.push(symbol, c.t_ns, 0, self.waits.of_run());
-                }
                 ConnectionKind::ResetReceived | ConnectionKind::ResetSent if resets => {
                     self.conns[conn].reset();
                 }
@@ -502,6 +525,39 @@ impl<'a> Builder<'a> {
                 _ => {}
             }
         }
+    }
+
+    /// An attempt to connect that its call did not wait for came to its end.
+    fn connects(&mut self, event: &Event) {
+        let trace = self.trace;
+        let cookie_of = |object: ObjectId| match trace.object(object) {
+            ctrace_format::Object::Socket { cookie, .. } => Some(*cookie),
+            _ => None,
+        };
+        let Some(connected) = self.connects.observe(event, cookie_of) else { return };
+        // What a program gives up on it may as well have been answered a moment later.
+        let Some(cookie) = connected.cookie.filter(|_| connected.waited && !connected.gave_up) else {
+            return;
+        };
+        let process = connected.task.map(|task| self.thread(task)).map(|thread| self.threads[thread].process);
+        let users = self.of_socket.get(&cookie.0).map_or(&[][..], Vec::as_slice);
+        let own = users.iter().find(|conn| process.is_none_or(|p| self.conns[**conn].process == p));
+        let Some(conn) = own.or(users.first()).copied() else { return };
+        let outcome = match connected.error {
+            None => Outcome::Ok,
+            Some(errno) => {
+                self.conns[conn].fail(errno);
+                Outcome::Errno(errno)
+            }
+        };
+        self.spent_connecting(conn, connected.took_ns);
+        let (process, object) = (self.conns[conn].process, self.conns[conn].name);
+        let call = self.names.fixed("connect");
+        let symbol = Symbol { call, object, outcome, qualifier: 1, size: 0, class: OpClass::Network };
+        let symbol = self.symbol(symbol);
+        let t_ns = connected.end_ns();
+        self.note(symbol, t_ns, connected.took_ns, process);
+        self.conns[conn].seq.push(symbol, t_ns, connected.took_ns, self.waits.of_run());
     }
 
     fn resource(&mut self, r: Resource) {
@@ -580,6 +636,7 @@ impl<'a> Builder<'a> {
             // No operation of the workload, yet the engine puts descriptors where they were recorded.
             self.n_engine += 1;
             let thread = self.thread(s.task);
+            self.costs.between(thread, s.t_ns, s.t_ns.saturating_add(s.duration_ns));
             self.waits.before(thread, s);
             self.waits.within(thread, s);
             let process = self.threads[thread].process;
@@ -598,6 +655,7 @@ impl<'a> Builder<'a> {
         self.n_emulated += u64::from(s.flags.contains(SyscallFlags::EMULATED));
         let thread = self.thread(s.task);
         self.waits.before(thread, s);
+        self.spent_between(s, thread);
         self.workload_call(s, thread);
         self.waits.within(thread, s);
     }
@@ -617,6 +675,7 @@ impl<'a> Builder<'a> {
         if outcome == Outcome::InFlight {
             if call.kind != Kind::Exit {
                 let target = self.target(&call, s, tgid);
+                self.spent_unended(&call, s, thread, target);
                 let hung = Hung {
                     thread,
                     call: call.name,
@@ -655,6 +714,7 @@ impl<'a> Builder<'a> {
             || matches!(call.kind, Kind::Receive | Kind::Send) && self.is_wakeup(target);
         if is_noise {
             self.n_noise += 1;
+            self.spent_in(&call, s, thread, target, outcome);
         } else {
             // A call that was under way when the recording began has been there since then.
             let under_way = s.flags.contains(SyscallFlags::NO_ENTER)
@@ -706,6 +766,12 @@ impl<'a> Builder<'a> {
         for (tgid, process) in &self.live {
             self.processes[*process].end_fds = self.fds.open_count(Tgid(*tgid));
         }
+        let mut alive: Vec<usize> = self.live.values().copied().collect();
+        alive.sort_unstable();
+        for process in alive {
+            self.spent_by(process);
+        }
+        let costs = self.costs_by_role();
         for conn in self.conn_index.values() {
             self.conns[*conn].finish();
         }
@@ -747,9 +813,11 @@ impl<'a> Builder<'a> {
             cut,
             symbols: self.symbols,
             stats: self.stats,
-            answers: self.answers,
             call_class,
             edges: self.order.edges,
+            costs,
+            oom_kills: self.oom_kills,
+            origin: Origin::of(self.trace),
             tick_ns: u64::from(self.trace.header().tick_ns),
         };
         crate::roles::assign(&mut model);

@@ -17,8 +17,6 @@ const MAX_RW_COUNT: u64 = 0x7fff_f000;
 const MAX_USERS: usize = 1024;
 /// Sockets that are remembered after the last process that used them has closed them.
 const MAX_UNUSED: usize = 4096;
-/// Answer times kept per endpoint: enough to see a change, bounded.
-const MAX_ANSWERS: usize = 20_000;
 
 /// Whether a path is that of a terminal. A thread of the kernel hands on what is written to one, in parts that depend on when it
 /// comes to that (`flush_to_ldisc`, `drivers/tty/tty_buffer.c`).
@@ -64,6 +62,7 @@ impl Builder<'_> {
             let id = self.symbol(symbol);
             self.note_call(id, s, process);
             self.stats[id as usize].bytes = self.stats[id as usize].bytes.saturating_add(bytes);
+            self.spent_in(call, s, thread, target, outcome);
             let waited = self.waits.of_thread(thread);
             let at = self.threads[thread].seq.push(id, s.t_ns, s.duration_ns, waited);
             self.ordered(call, s, thread, process, target.name, outcome, Place::of_thread(thread, at));
@@ -75,19 +74,17 @@ impl Builder<'_> {
             symbol.call = self.names.fixed(if sent { "send" } else { "receive" });
             symbol.class = OpClass::Stream;
             symbol.qualifier = 0;
-            let had = self.conns[conn].sent > 0;
+            let asked = if sent { self.conns[conn].received > 0 } else { self.conns[conn].sent > 0 };
             let begun = self.conns[conn].transfer(sent, bytes, s.t_ns, end_ns);
+            self.spent_on_stream(call, s, thread, conn, begun.filter(|_| asked));
             let id = self.symbol(symbol);
             self.note_call(id, s, process);
             if datagram {
                 let sized = self.symbol(Symbol { size: size_class(bytes), ..symbol });
                 self.conns[conn].seq.push(sized, s.t_ns, s.duration_ns, self.waits.of_run());
-            } else if let Some(gap) = begun {
+            } else if begun.is_some() {
                 let at = self.conns[conn].seq.push(id, s.t_ns, s.duration_ns, self.waits.of_run());
                 self.order.turns(&self.conns[conn], sent, Place::of_stream(conn, at));
-                if !sent && had {
-                    self.answer(target.name, s.t_ns, gap);
-                }
             }
             return;
         }
@@ -97,8 +94,8 @@ impl Builder<'_> {
             symbol.class = OpClass::Stream;
             symbol.qualifier = 0;
         }
+        self.spent_on_stream(call, s, thread, conn, None);
         match (call.kind, outcome) {
-            (Kind::Connect, Outcome::Started) => self.conns[conn].connecting = true,
             (Kind::Connect, Outcome::Errno(e)) if e != symbol::EAGAIN => self.conns[conn].fail(e),
             (Kind::Receive | Kind::Send, Outcome::Errno(104)) => self.conns[conn].reset(),
             (Kind::Send, Outcome::Errno(symbol::EPIPE)) => self.conns[conn].broken = true,
@@ -143,14 +140,6 @@ impl Builder<'_> {
         };
         if outcome == Outcome::Ok || outcome == Outcome::Eof {
             self.order.uses(descriptor.generation, tgid, s, what, place);
-        }
-    }
-
-    /// The time the other side took to answer.
-    fn answer(&mut self, endpoint: NameId, t_ns: u64, gap_ns: u64) {
-        let kept = self.answers.entry(endpoint).or_default();
-        if kept.len() < MAX_ANSWERS {
-            kept.push((t_ns, gap_ns));
         }
     }
 

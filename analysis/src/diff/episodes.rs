@@ -1,6 +1,7 @@
 //! Episodes of failure: does what went wrong in the recording go wrong again, when and as often as it did?
 
 use super::Rows;
+use super::counts::Counts;
 use super::joint::Joint;
 use super::pairing::Pairing;
 use crate::findings::is_remarkable;
@@ -30,6 +31,7 @@ pub(super) fn incident_recall(
     a: &Model,
     b: &Model,
     joint: &Joint<'_>,
+    counts: &Counts,
     pairing: &Pairing<'_>,
     profile: Profile,
     rows: &mut Rows<'_>,
@@ -71,10 +73,11 @@ pub(super) fn incident_recall(
                         c.onset_ns as f64 / 1e9
                     ),
                     None => format!(
-                        "{} ×{} at +{:.3} s does not occur in the other run",
+                        "{} ×{} at +{:.3} s, {}",
                         joint.text(kind.1),
                         episode.count,
-                        episode.onset_ns as f64 / 1e9
+                        episode.onset_ns as f64 / 1e9,
+                        elsewhere(*kind, joint, counts)
                     ),
                 };
                 first_lost = Some((episode.onset_ns, text));
@@ -88,6 +91,23 @@ pub(super) fn incident_recall(
         (_, Some((_, lost))) => format!("{matched} of {all} episodes of failure again; not: {lost}"),
     };
     rows.push("incident_recall", value, all, "", note);
+}
+
+/// How often the other run has a failure of which it has no episode.
+fn elsewhere((family, base): (u32, u32), joint: &Joint<'_>, counts: &Counts) -> String {
+    let same = counts.ops.get(&(family, base)).map_or(0, |n| n.1);
+    if same > 0 {
+        return format!("in the other run ×{same} in all");
+    }
+    let sought = &joint.bases[base as usize];
+    let alike = counts.ops.iter().filter(|((_, other), _)| {
+        let other = &joint.bases[*other as usize];
+        other.call == sought.call && other.outcome == sought.outcome
+    });
+    match alike.map(|(_, n)| n.1).sum() {
+        0 => "never in the other run".to_owned(),
+        n => format!("in the other run ×{n}, of other tasks or objects"),
+    }
 }
 
 /// Episodes by (family, kind of failure).

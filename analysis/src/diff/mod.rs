@@ -4,18 +4,31 @@
 //! order of that stream: in which order an event loop serves independent connections, and which of several workers
 //! serves one, is scheduling and not behaviour. Metrics without anything to compare have no value and never pass.
 
+mod both;
+mod causes;
+mod counts;
 mod episodes;
 mod hung;
 mod joint;
+mod journal;
 mod metrics;
+mod network;
 mod order;
+mod outcomes;
 mod pairing;
+mod resources;
+mod spent;
+mod time;
 mod walk;
+mod warnings;
+mod words;
 
 use crate::gates::{self, Gates, Profile};
 use crate::model::Model;
 use crate::report::{Metric, Report, SideInfo, Verdict};
+use both::Both;
 use joint::Joint;
+pub use journal::{Journal, judge_journal};
 use std::collections::BTreeMap;
 
 /// Lost events of all events above which no verdict is given.
@@ -24,6 +37,12 @@ const MAX_LOSS: f64 = 0.001;
 const IN_ORDER: f64 = 0.6;
 /// Coverage of a replay below which there is too little to judge.
 const MIN_COVERAGE: f64 = 0.5;
+
+/// Metrics that failures explain.
+const OF_FAILURES: &[&str] =
+    &["coverage", "semantic", "outcomes", "alignment", "dfg", "errors", "incident_recall", "network"];
+/// Metrics that time explains.
+const OF_TIME: &[&str] = &["makespan", "drift", "latency_shift", "tail_shift", "added_time"];
 
 /// Ends of waits and calls that the engine of a replay forced, for what would have ended them did not come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,28 +99,33 @@ pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
 pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> Report {
     let joint = Joint::new(a, b);
     let pairing = pairing::pair(a, b, &joint);
-    let counts = metrics::Counts::take(&joint, &pairing);
-    let late_ns = metrics::late_ns(a, b, gates);
+    let counts = counts::Counts::take(&joint, &pairing);
+    let late_ns = time::late_ns(a, b, gates);
     let never = Starved::default();
     let walked = walk::walk(a, b, &joint, &pairing, told.map_or(&never, |told| &told.starved), late_ns);
 
     let mut rows = Rows { gates, rows: Vec::new() };
     let covered = metrics::coverage(a, b, &joint, &pairing, &counts, &mut rows);
-    metrics::semantic((a, b), &joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
+    outcomes::semantic((a, b), &joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
     metrics::alignment(&walked, &pairing, &mut rows);
     metrics::dfg(&counts, &joint, &mut rows);
     let violation = order::order(&walked.partners, &joint, &pairing, a.tick_ns.max(b.tick_ns), &mut rows);
-    metrics::makespan(a, b, &counts, &walked, &mut rows);
-    metrics::drift(a, b, &walked, gates, &mut rows);
-    let failures = metrics::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
-    episodes::incident_recall(a, b, &joint, &pairing, gates.profile(), &mut rows);
-    let stream = metrics::network(a, b, &pairing, gates.profile(), &mut rows);
+    time::makespan(a, b, &counts, &walked, &mut rows);
+    time::drift(a, b, &walked, gates, &mut rows);
+    let models = Both::new(a, b);
+    let starved_ns = told.map_or(0, |told| told.starved.until(u64::MAX));
+    let times = spent::Times::take(models, &pairing, starved_ns);
+    time::spent(&times, &pairing, gates.profile(), &mut rows);
+    resources::resources(models, &mut rows);
+    let failures = outcomes::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
+    episodes::incident_recall(a, b, &joint, &counts, &pairing, gates.profile(), &mut rows);
+    let stream = network::network(a, b, &pairing, gates.profile(), &mut rows);
     metrics::forced(told.map(|told| &told.forced), &counts, &mut rows);
 
     let rows = rows.rows;
     let compared_a: u64 = counts.total_a;
     let compared_b: u64 = counts.total_b;
-    let (mut reasons, warnings) = inconclusive(
+    let (reasons, mut warnings) = inconclusive(
         a,
         b,
         compared_a,
@@ -109,24 +133,25 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
         &rows,
         covered.filter(|_| gates.profile() == Profile::Synthetic),
     );
-    let mut worst = None;
-    let verdict = if reasons.is_empty() {
-        let mut failed: Vec<&Metric> = rows.iter().filter(|m| m.pass == Some(false)).collect();
-        failed.sort_by(|x, y| severity(y).total_cmp(&severity(x)));
-        worst = failed.first().map(|m| m.name);
-        reasons = failed.iter().map(|m| sentence(m)).collect();
-        if failed.is_empty() { Verdict::Match } else { Verdict::Deviated }
-    } else {
-        Verdict::Inconclusive
-    };
+    warnings.splice(0..0, warnings::warnings(models));
+    warnings.extend(unanswered_gates(&rows, gates));
+    let mut causes = Vec::new();
+    let concluded = conclude(&rows, reasons, |failed| {
+        let missed = |names: &[&str]| failed.iter().any(|m| names.contains(&m.name));
+        let kinds = (missed(OF_FAILURES), missed(OF_TIME));
+        causes = causes::causes(models, &joint, &counts, &pairing, &times, kinds);
+        causes.iter().map(|c| c.text.clone()).collect()
+    });
+    let worst = concluded.worst;
     let in_order =
         rows.iter().find(|m| m.name == "alignment").is_none_or(|m| m.value.is_none_or(|v| v >= IN_ORDER));
     let found = walk::Found { order: violation, stream, in_order };
     let first_divergence = walk::first_divergence(&joint, &pairing, &walked, worst, &found);
     Report {
         schema: 1,
-        verdict,
-        reasons,
+        verdict: concluded.verdict,
+        reasons: concluded.reasons,
+        causes,
         warnings,
         profile: gates.profile(),
         worst,
@@ -136,6 +161,38 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
         a: side(a, compared_a),
         b: side(b, compared_b),
     }
+}
+
+/// What follows from the metrics.
+struct Concluded {
+    verdict: Verdict,
+    reasons: Vec<String>,
+    worst: Option<&'static str>,
+}
+
+/// The verdict. `doubts`: why there is none; `explain`: what explains the gates that were missed.
+fn conclude(
+    rows: &[Metric],
+    doubts: Vec<String>,
+    explain: impl FnOnce(&[&Metric]) -> Vec<String>,
+) -> Concluded {
+    if !doubts.is_empty() {
+        return Concluded { verdict: Verdict::Inconclusive, reasons: doubts, worst: None };
+    }
+    let mut failed: Vec<&Metric> = rows.iter().filter(|m| m.pass == Some(false)).collect();
+    failed.sort_by(|x, y| severity(y).total_cmp(&severity(x)));
+    let verdict = if failed.is_empty() { Verdict::Match } else { Verdict::Deviated };
+    let mut reasons = if failed.is_empty() { Vec::new() } else { explain(&failed) };
+    reasons.extend(failed.iter().map(|m| sentence(m)));
+    Concluded { verdict, reasons, worst: failed.first().map(|m| m.name) }
+}
+
+/// Gates that were asked for, of metrics that had nothing to compare.
+fn unanswered_gates(rows: &[Metric], gates: &Gates) -> Vec<String> {
+    let unanswered = rows.iter().filter(|m| m.value.is_none() && gates.is_overridden(m.name));
+    unanswered
+        .map(|m| format!("{} has a gate of its own and nothing to compare: nothing was judged by it", m.name))
+        .collect()
 }
 
 /// Collects metrics and applies their gates.

@@ -1,7 +1,7 @@
 //! Which task of one run is which task of the other, and which stream is which.
 
 use super::joint::{Entry, Joint, canonical};
-use super::metrics::{ending, first_turns};
+use super::network::{ending, first_turns};
 use crate::conn::{Conn, ConnKind, Side};
 use crate::model::Model;
 use crate::order::Place;

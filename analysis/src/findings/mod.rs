@@ -18,7 +18,7 @@ mod places;
 mod rank;
 mod tally;
 mod waits;
-mod words;
+pub(crate) mod words;
 
 use ctrace_format::syscalls::{About, Call, Failing, failing_on};
 use ctrace_format::{

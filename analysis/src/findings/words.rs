@@ -18,7 +18,7 @@ pub(super) fn when(from_ns: u64, to_ns: u64) -> String {
 }
 
 /// `4.1 ms`.
-pub(super) fn span(ns: u64) -> String {
+pub(crate) fn span(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
         1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),

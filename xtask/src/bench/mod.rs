@@ -42,6 +42,9 @@ enum What {
     /// Real programs: each recorded afresh, replayed several times and judged, and the figures over all of them. Needs root,
     /// installs Debian packages. Ends with 1 when a goal is missed.
     Replay(replay::Args),
+    /// Real programs: each recorded twice and compared with itself; every deviation is a false one. Needs root, installs Debian
+    /// packages. Ends with 1 when there is one.
+    Again(replay::again::Args),
     /// The loop that is recorded (started by `record`).
     #[command(hide = true)]
     Loop(workload::Work),
@@ -176,6 +179,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match &args.what {
         What::Loop(work) => workload::serve_loop(*work).map(|()| ExitCode::SUCCESS),
         What::Record(args) => record(args),
+        What::Again(args) => replay::again::run(args),
         What::Replay(args) => replay::run(args),
     }
 }

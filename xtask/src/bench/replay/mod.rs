@@ -4,6 +4,7 @@
 //! divergence; the summary is the figures that a release is measured by. Everything is on loopback, bounded in time, and
 //! ended by process id.
 
+pub(super) mod again;
 mod corpus;
 mod judge;
 mod memory;

@@ -1,0 +1,210 @@
+//! What explains that two runs differ, the cause first: failures that are only in one of them, then time.
+
+use super::both::{Both, Run};
+use super::counts::Counts;
+use super::joint::Joint;
+use super::pairing::Pairing;
+use super::spent::Times;
+use super::words;
+use crate::costs::Hist;
+use crate::findings::is_remarkable;
+use crate::model::Model;
+use crate::report::{Amount, Cause};
+use crate::symbol::{self, Outcome};
+use ctrace_format::Metric as Counter;
+use rustc_hash::FxHashMap;
+
+/// Causes that are told.
+const MOST: usize = 8;
+/// A part of the difference that is told, unless it is the largest one.
+const PART: f64 = 0.05;
+/// `EMFILE`.
+const TOO_MANY_FILES: u16 = 24;
+/// Failures of one kind whose number differs by less are chance, unless there were none.
+const CHANCE: f64 = 1.2;
+
+/// What operations came to and what time went on, in order of what it explains. `failures`, `times`: whether a metric of
+/// that kind missed its gate.
+pub(super) fn causes(
+    models: Both<&Model>,
+    joint: &Joint<'_>,
+    counts: &Counts,
+    pairing: &Pairing<'_>,
+    times: &Times,
+    (failed, slow): (bool, bool),
+) -> Vec<Cause> {
+    let mut out = Vec::new();
+    if failed {
+        let (signals, statuses) = ends(models, joint, counts, pairing);
+        out.extend(signals);
+        failures(models, joint, counts, pairing, &mut out);
+        out.extend(statuses);
+    }
+    if slow {
+        for (at, (item, share)) in times.notable().into_iter().enumerate() {
+            if at > 0 && share < PART {
+                break;
+            }
+            let amount = |h: &Hist| Amount {
+                count: h.count,
+                total_ns: Some(h.total_ns),
+                p50_ns: (h.count > 0).then(|| h.quantile_ns(0.5)),
+                p99_ns: (h.count > 0).then(|| h.quantile_ns(0.99)),
+                max_ns: (h.count > 0).then_some(h.max_ns),
+            };
+            out.push(Cause {
+                kind: item.spent.name(),
+                call: (!item.call.is_empty()).then(|| item.call.clone()),
+                errno: None,
+                role: words::who(item, pairing),
+                object: (!item.object.is_empty()).then(|| item.object.clone()),
+                before: amount(&item.lengths.recorded),
+                after: amount(&item.lengths.other),
+                share: Some(share),
+                text: words::sentence(item, share, pairing),
+            });
+        }
+    }
+    out.truncate(MOST);
+    out
+}
+
+/// The most that a counter of a run reached.
+fn peak(model: &Model, counters: &[Counter]) -> Option<f64> {
+    let of = |counter: &Counter| model.series.iter().find(|s| s.metric == *counter);
+    let series = counters.iter().find_map(of)?;
+    series.bins.iter().copied().reduce(f64::max)
+}
+
+/// How processes ended: by signals, which is the first thing to know, and with statuses, which come of something else that
+/// failed.
+fn ends(
+    models: Both<&Model>,
+    joint: &Joint<'_>,
+    counts: &Counts,
+    pairing: &Pairing<'_>,
+) -> (Vec<Cause>, Vec<Cause>) {
+    let families = Both::new(&pairing.family_a, &pairing.family_b);
+    let mut found: Vec<(bool, Cause)> = Vec::new();
+    for ((family, base), (x, y)) in &counts.ops {
+        let Outcome::Exit(status) = joint.bases[*base as usize].outcome else { continue };
+        if status == 0 || x == y {
+            continue;
+        }
+        let role = pairing.families[*family as usize].clone();
+        let n = Both::new(*x, *y);
+        let more = if y > x { Run::Other } else { Run::Recorded };
+        let model = models.of(more);
+        let killed = model.oom_kills.iter().find(|process| families.of(more)[**process] == *family);
+        let signal = status & 0x7f;
+        let what = match (killed, signal) {
+            (Some(_), _) => format!("{role} is killed for lack of memory (signal {signal})"),
+            (None, 0) => format!("{role} ends with status {}", status >> 8),
+            (None, signal) => format!("{role} is killed by signal {signal}"),
+        };
+        let mut text = format!("{what}: {}", words::how_often(n));
+        if killed.is_some() || signal == 9 {
+            let memory = models.map(|m| peak(m, &[Counter::RssBytes, Counter::MemoryBytes]));
+            if let (Some(before), Some(after)) = (memory.recorded, memory.other) {
+                let mib = |bytes: f64| bytes / f64::from(1 << 20);
+                text = format!("{text}; memory at most {:.1} → {:.1} MiB", mib(before), mib(after));
+            }
+        }
+        let kind = match (killed, signal) {
+            (Some(_), _) => "oom",
+            (None, 0) => "exit",
+            (None, _) => "crash",
+        };
+        let cause = Cause {
+            kind,
+            call: None,
+            errno: None,
+            role,
+            object: None,
+            before: Amount::times(n.recorded),
+            after: Amount::times(n.other),
+            share: None,
+            text,
+        };
+        found.push((signal == 0, cause));
+    }
+    found.sort_by(|x, y| (&x.1.role, &x.1.text).cmp(&(&y.1.role, &y.1.text)));
+    let (statuses, signals): (Vec<_>, Vec<_>) = found.into_iter().partition(|f| f.0);
+    let causes = |of: Vec<(bool, Cause)>| of.into_iter().map(|f| f.1).collect();
+    (causes(signals), causes(statuses))
+}
+
+/// Failures that one of the runs has more of.
+fn failures(
+    models: Both<&Model>,
+    joint: &Joint<'_>,
+    counts: &Counts,
+    pairing: &Pairing<'_>,
+    out: &mut Vec<Cause>,
+) {
+    // Told by what was attempted; a connect that failed is told once, however the program learnt of it.
+    let mut found: FxHashMap<(u32, u32, u32, u16), Both<u64>> = FxHashMap::default();
+    for ((family, base), (x, y)) in &counts.ops {
+        let b = &joint.bases[*base as usize];
+        let Outcome::Errno(errno) = b.outcome else { continue };
+        if b.wild
+            || symbol::is_race(errno)
+            || !is_remarkable(joint.strings[b.call as usize], joint.strings[b.object as usize], errno)
+        {
+            continue;
+        }
+        let n = found.entry((*family, b.call, b.object, errno)).or_default();
+        n.recorded += x;
+        n.other += y;
+    }
+    let connects: Vec<(u32, u32, u16)> = found
+        .keys()
+        .filter(|key| joint.strings[key.1 as usize] == "connect")
+        .map(|key| (key.0, key.2, key.3))
+        .collect();
+    let mut all: Vec<(&(u32, u32, u32, u16), &Both<u64>)> = found
+        .iter()
+        .filter(|((family, call, object, errno), n)| {
+            let asked = joint.strings[*call as usize] == "getsockopt";
+            let told = asked && connects.contains(&(*family, *object, *errno));
+            let least = n.recorded.min(n.other) as f64;
+            !told && n.recorded.max(n.other) as f64 > least * CHANCE
+        })
+        .collect();
+    all.sort_by_key(|(key, n)| (std::cmp::Reverse(n.more().unsigned_abs()), **key));
+    for ((family, call, object, errno), n) in all {
+        let role = pairing.families[*family as usize].clone();
+        let (call, object) = (joint.strings[*call as usize], joint.strings[*object as usize]);
+        let name = symbol::outcome_text(Outcome::Errno(*errno));
+        let on = match object {
+            "" | "?" => String::new(),
+            object => format!(" of {}", crate::names::shorten(object, 80)),
+        };
+        let mut text = match (call, object.split_once(" to ")) {
+            ("connect", Some((_, peer))) => format!("{role}: connect to {peer} fails with {name}"),
+            _ => format!("{role}: {call}{on} fails with {name}"),
+        };
+        text = format!("{text}: {}", words::how_often(*n));
+        if *errno == TOO_MANY_FILES {
+            let families = Both::new(&pairing.family_a, &pairing.family_b);
+            let open = Both::new((models.recorded, families.recorded), (models.other, families.other)).map(
+                |(model, families)| {
+                    let of_family = model.processes.iter().zip(families.iter()).filter(|(_, f)| *f == family);
+                    of_family.map(|(p, _)| p.max_fds).max().unwrap_or(0)
+                },
+            );
+            text = format!("{text}; descriptors open at most {} → {}", open.recorded, open.other);
+        }
+        out.push(Cause {
+            kind: "failure",
+            call: Some(call.to_owned()),
+            errno: Some(name),
+            role,
+            object: (!object.is_empty()).then(|| object.to_owned()),
+            before: Amount::times(n.recorded),
+            after: Amount::times(n.other),
+            share: None,
+            text,
+        });
+    }
+}
