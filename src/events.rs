@@ -5,7 +5,9 @@ use crate::exit::{Exit, Failure};
 use crate::filter::{self, Calls, Pattern, Selection, Task, Wish};
 use crate::output::{Output, json_line};
 use crate::show::Show;
+use crate::when::{self, Time, When};
 use crate::{decode, open, units};
+use ctrace_analysis::EventId;
 use ctrace_analysis::connects::Connects;
 use ctrace_format::syscalls::Failing;
 use ctrace_format::{Class, Event, Filter, Known, SyscallFlags, Trace};
@@ -25,6 +27,7 @@ Examples:
   ctrace events incident.ctr --container app           of a pod: the calls of one container
   ctrace events incident.ctr --errno ECONNREFUSED --since 2s --until 4.5s
   ctrace events incident.ctr --path '/var/lib/*' --slower 10ms
+  ctrace events incident.ctr --since 18:52:03 --time wall
   ctrace events incident.ctr --class connection,process
   ctrace events incident.ctr --json | jq 'select(.errno)'")]
 pub(crate) struct Args {
@@ -51,12 +54,18 @@ pub(crate) struct Args {
     /// Only calls that took at least this long
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "0", hide_default_value = true)]
     slower: u64,
-    /// Only from this time after the start of the trace on
-    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
-    since: Option<u64>,
-    /// Only until this time after the start of the trace
-    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
-    until: Option<u64>,
+    /// Only from this time on: after the start of the trace (2.5s), or by the clock (18:52:03, 2026-12-01T18:52:03Z)
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    since: Option<When>,
+    /// Only until this time
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    until: Option<When>,
+    /// How times are shown
+    #[arg(long, value_name = "HOW", default_value = "relative")]
+    time: Time,
+    /// Only the event of this id, as findings name them (`info --json`), and what its thread did just before and after
+    #[arg(long, value_name = "ID", conflicts_with_all = ["since", "until", "limit", "tail"])]
+    at: Option<EventId>,
     /// Only these kinds of events [default: all; resource, usage, socket and connection samples only with --json]
     #[arg(long, value_name = "CLASS", value_delimiter = ',')]
     class: Vec<ClassName>,
@@ -110,6 +119,51 @@ impl From<ClassName> for Class {
             ClassName::Uring => Self::Uring,
             ClassName::Aggregate => Self::Aggregate,
         }
+    }
+}
+
+/// An event and its neighbours in the same thread.
+struct Around {
+    id: EventId,
+    /// The lines that may be wanted, with the ends of their events.
+    lines: Vec<(u64, String)>,
+}
+
+impl Around {
+    const NEAR_NS: u64 = 2_000_000_000;
+    const LINES: usize = 5;
+
+    const fn new(id: EventId) -> Self {
+        Self { id, lines: Vec::new() }
+    }
+
+    const fn from_ns(&self) -> u64 {
+        self.id.end_ns.saturating_sub(Self::NEAR_NS)
+    }
+
+    const fn to_ns(&self) -> u64 {
+        self.id.end_ns.saturating_add(Self::NEAR_NS)
+    }
+
+    fn concerns(&self, trace: &Trace, event: &Event) -> bool {
+        self.id.tid == 0 || event.task().is_none_or(|task| trace.task(task).tid.0 == self.id.tid)
+    }
+
+    fn add(&mut self, end_ns: u64, line: String) {
+        self.lines.push((end_ns, line));
+    }
+
+    /// The lines around the event, which is marked.
+    fn lines(self, plain: bool) -> Result<Vec<String>, Failure> {
+        let distance = |end_ns: u64| end_ns.abs_diff(self.id.end_ns);
+        let Some(at) = (0..self.lines.len()).min_by_key(|i| distance(self.lines[*i].0)) else {
+            return Err(Failure::say(Exit::Usage, format_args!("the trace has no event {}", self.id))
+                .fix("take the id from `ctrace info --json`: findings[].evidence.events"));
+        };
+        let (from, to) = (at.saturating_sub(Self::LINES), (at + Self::LINES + 1).min(self.lines.len()));
+        let mark = |i: usize| if i == at { "→ " } else { "  " };
+        let shown = self.lines.into_iter().enumerate().take(to).skip(from);
+        Ok(shown.map(|(i, (_, line))| if plain { line } else { format!("{}{line}", mark(i)) }).collect())
     }
 }
 
@@ -169,14 +223,21 @@ fn no_such_task(trace: &Trace) -> String {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
-    if let (Some(since), Some(until)) = (args.since, args.until)
+    let trace = open(&args.file, out)?;
+    let start_ns = trace.header().start_realtime_ns;
+    let mut since = args.since.map(|when| when.after_start(start_ns));
+    let mut until = args.until.map(|when| when.after_start(start_ns));
+    if let (Some(since), Some(until)) = (since, until)
         && since > until
     {
         return Err(Failure::say(Exit::Usage, "--since is later than --until"));
     }
-    let trace = open(&args.file, out)?;
+    let mut around = args.at.map(Around::new);
+    if let Some(around) = &around {
+        (since, until) = (Some(around.from_ns()), Some(around.to_ns()));
+    }
     let paint = out.data_paint();
-    let mut show = Show::new(&trace, paint);
+    let mut show = Show::new(&trace, paint).timed(args.time);
     let wish = Wish {
         tasks: args.task,
         containers: meant(&args.container, show.containers())?,
@@ -221,7 +282,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
             read.push(needed);
         }
     }
-    let filter = Filter { classes: read, from_ns: args.since, to_ns: args.until, ..Filter::default() };
+    let filter = Filter { classes: read, from_ns: since, to_ns: until, ..Filter::default() };
     let mut totals = Totals::default();
     let mut connects = Connects::new();
     let mut tail = VecDeque::new();
@@ -253,7 +314,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
                 Event::Syscall(call) => selection.call(&show.call(call), connected.as_ref()),
                 other => selection.event(other, connected.as_ref()),
             };
-        if !passes {
+        if !passes || around.as_ref().is_some_and(|around| !around.concerns(&trace, &event)) {
             continue;
         }
         let line = if args.json { show.json(&event).map(|v| json_line(&v)) } else { show.line(&event) };
@@ -267,6 +328,10 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         {
             totals.failed += 1;
         }
+        if let Some(around) = &mut around {
+            around.add(event.end_ns(), line);
+            continue;
+        }
         match args.tail {
             None => out.data(&line)?,
             Some(0) => {}
@@ -276,6 +341,11 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
                 }
                 tail.push_back(line);
             }
+        }
+    }
+    if let Some(around) = around {
+        for line in around.lines(args.json)? {
+            out.data(&line)?;
         }
     }
     for line in &tail {

@@ -326,7 +326,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
             }
             return Ok(Exit::Done);
         }
-        for line in findings::lines(account, trace.header().start_realtime_ns, paint) {
+        for line in findings::lines(&args.file, account, trace.header().start_realtime_ns, paint) {
             out.data(&line)?;
         }
     }

@@ -25,6 +25,7 @@ mod show;
 mod signals;
 mod units;
 mod verify;
+mod when;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use ctrace_format::{Damage, OutFile, RepairError, State, Taken, Trace, TraceFile};

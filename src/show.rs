@@ -7,11 +7,13 @@ use crate::decode::args::{Arg, Call, Ends};
 use crate::decode::{self, address, plain, quoted};
 use crate::output::{Paint, Style};
 use crate::units;
+use crate::when::{self, Time};
 use ctrace_format::{
     Aggregate, Connection, ConnectionKind, Event, FidelityLevel, Metric, Process, ProcessKind, Resource,
     Signal, StrId, Syscall, SyscallFlags, TaskId, TcpState, Trace, syscalls,
 };
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
@@ -24,6 +26,9 @@ pub(crate) struct Show<'a> {
     states: HashMap<TaskId, Sleep>,
     containers: Containers<'a>,
     paint: Paint,
+    time: Time,
+    /// The time of the line before.
+    before_ns: Cell<Option<u64>>,
 }
 
 /// A task's state.
@@ -41,7 +46,14 @@ impl<'a> Show<'a> {
             states: HashMap::new(),
             containers: Containers::read(trace),
             paint,
+            time: Time::Relative,
+            before_ns: Cell::new(None),
         }
+    }
+
+    /// Shows times so.
+    pub(crate) fn timed(self, time: Time) -> Self {
+        Self { time, ..self }
     }
 
     /// Which task is in which container.
@@ -81,7 +93,18 @@ impl<'a> Show<'a> {
     }
 
     fn prefix(&self, t_ns: u64, who: &str) -> String {
-        let time = format!("{:>6}.{:06}", t_ns / 1_000_000_000, t_ns % 1_000_000_000 / 1_000);
+        let seconds = |ns: u64| format!("{:>6}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000);
+        let time = match self.time {
+            Time::Relative => seconds(t_ns),
+            Time::Wall => when::time_of_day(self.trace.header().start_realtime_ns.saturating_add(t_ns)),
+            // Lines come in the order of ends, so that one may have begun before the one above it.
+            Time::Delta => match self.before_ns.replace(Some(t_ns)) {
+                Some(before) if before > t_ns => {
+                    format!("{:>13}", format!("-{}", seconds(before - t_ns).trim_start()))
+                }
+                before => seconds(t_ns - before.unwrap_or(t_ns)),
+            },
+        };
         format!("{}  {} ", self.paint.paint(Style::Dim, &time), self.paint.padded(Style::Cyan, who, 22))
     }
 

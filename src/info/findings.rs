@@ -2,14 +2,15 @@
 
 use crate::decode;
 use crate::output::{Paint, Style};
-use crate::units;
+use crate::{units, when};
 use ctrace_analysis::{Account, Exited, Finding, Level};
+use std::path::Path;
 
 /// Findings that are said at the top; the others are in `--json`.
 const SHOWN: usize = 3;
 
 /// What went wrong, at most three sentences, and what else began with the first.
-pub(super) fn lines(account: &Account, start_realtime_ns: u64, paint: Paint) -> Vec<String> {
+pub(super) fn lines(file: &Path, account: &Account, start_realtime_ns: u64, paint: Paint) -> Vec<String> {
     let telling: Vec<&Finding> = account.findings.iter().filter(|f| f.level > Level::Note).collect();
     let notes: Vec<&Finding> = account.findings.iter().filter(|f| f.level == Level::Note).collect();
     let mut lines = Vec::new();
@@ -30,6 +31,14 @@ pub(super) fn lines(account: &Account, start_realtime_ns: u64, paint: Paint) -> 
                 decode::plain(format!("{}{object}", other.kind.name()).as_bytes())
             })
             .collect();
+        if let Some(id) = finding.evidence.events.first().filter(|_| finding.rank == 1) {
+            lines.push(
+                paint.paint(
+                    Style::Dim,
+                    &format!("             see: ctrace events {} --at {id}", file.display()),
+                ),
+            );
+        }
         if finding.rank == 1 && !with.is_empty() {
             lines.push(paint.paint(Style::Dim, &format!("             began with it: {}", with.join(", "))));
         }
@@ -50,8 +59,8 @@ fn sentence(finding: &Finding, start_realtime_ns: u64, paint: Paint) -> String {
         Level::Warning => ("warning", Style::Yellow),
         Level::Note => ("note", Style::Dim),
     };
-    let wall = units::rfc3339(start_realtime_ns.saturating_add(finding.from_ns));
-    let when = paint.paint(Style::Dim, &format!("[{}Z]", wall.get(11..23).unwrap_or(&wall)));
+    let wall = when::time_of_day(start_realtime_ns.saturating_add(finding.from_ns));
+    let when = paint.paint(Style::Dim, &format!("[{}]", wall.get(..12).unwrap_or(&wall)));
     let text = decode::plain(finding.sentence.as_bytes());
     format!("{} {text} {when}", paint.paint(style, &format!("{level:<12}")))
 }

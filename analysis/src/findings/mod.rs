@@ -150,13 +150,44 @@ pub enum Level {
     Cause,
 }
 
-/// An event of the trace: `events --at` shows it.
+/// An event of the trace, in text `END-TID`: `events --at` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct EventId {
     /// When it was complete, ns since the start of the trace.
     pub end_ns: u64,
     /// The thread that it belongs to; 0: none.
     pub tid: u32,
+}
+
+impl std::fmt::Display for EventId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.end_ns, self.tid)
+    }
+}
+
+impl From<EventId> for String {
+    fn from(id: EventId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for EventId {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for EventId {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('-').and_then(|(end, tid)| Some((end.parse().ok()?, tid.parse().ok()?)));
+        let (end_ns, tid) = parts.ok_or_else(|| {
+            format!("{text:?} is no id of an event: one is the end of the event in ns, and its thread, as 2557035000-4711")
+        })?;
+        Ok(Self { end_ns, tid })
+    }
 }
 
 /// Figures of a stretch of time.
