@@ -230,7 +230,7 @@ fn enter(tgid: u32, tid: u32, under_way: &UnderWay, peers: &BTreeMap<u64, u64>, 
             let seen = in_flight::look(&call).map(|look| looker.look_at(&[look]).pop());
             tail.extend(seen.flatten().map(|seen| in_flight::descriptors(&call, seen)).unwrap_or_default());
         } else if op.when == when::ENTRY {
-            tail.extend(memory.item(op, &call.args));
+            tail.extend(memory.item(*op, &call.args));
         }
     }
     if let Some(ns) = memory.time(&spec, &call.args) {
@@ -275,7 +275,7 @@ impl Memory<'_> {
     }
 
     /// What the kernel half copies at the entry of a call, of the kinds that a call may wait with.
-    fn item(&self, what: &Op, args: &[u64; 6]) -> Vec<u8> {
+    fn item(&self, what: Op, args: &[u64; 6]) -> Vec<u8> {
         let argument = |index: u8| args.get(usize::from(index)).copied().unwrap_or(0);
         let base = argument(what.arg);
         if base == 0 {

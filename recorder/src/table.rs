@@ -20,20 +20,9 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    /// # Safety
-    /// `slot` is a slot, which the kernel half may write meanwhile.
-    unsafe fn of(slot: *const Slot) -> Self {
-        // SAFETY: the caller's.
-        unsafe {
-            Self {
-                call: (&raw const (*slot).call).read_volatile(),
-                busy: (&raw const (*slot).busy).read_volatile(),
-                fresh: (&raw const (*slot).fresh).read_volatile(),
-                out_ns: (&raw const (*slot).out_ns).read_volatile(),
-                woken_ns: (&raw const (*slot).woken_ns).read_volatile(),
-                on_ns: (&raw const (*slot).usage.on_ns).read_volatile(),
-            }
-        }
+    fn of(slot: &Slot) -> Self {
+        let (call, busy, fresh) = (slot.call, slot.busy, slot.fresh);
+        Self { call, busy, fresh, out_ns: slot.out_ns, woken_ns: slot.woken_ns, on_ns: slot.usage.on_ns }
     }
 }
 
@@ -193,7 +182,7 @@ impl Table {
         for number in self.numbers() {
             let Some(at) = self.slot(number) else { continue };
             // SAFETY: inside the mapping. The kernel half may write it meanwhile: integers, each of which was true.
-            let thread = unsafe { Thread::of(at.as_ptr()) };
+            let thread = Thread::of(&unsafe { at.read_volatile() });
             let current = self.entry(thread.call.tid).map_or(0, |e| e.load(Ordering::Acquire));
             if usize::from(current) == number && thread.fresh != HELD {
                 out.push(thread);

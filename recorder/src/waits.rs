@@ -68,7 +68,7 @@ mod futex {
     /// `FUTEX_WAITERS` and `FUTEX_TID_MASK`.
     pub(super) const WAITERS: u32 = 0x8000_0000;
     pub(super) const TID_MASK: u32 = 0x3fff_ffff;
-    /// In a word of musl's, a mutex that keeps no owner (`EBUSY`, src/thread/pthread_mutex_trylock.c).
+    /// In a word of musl's, a mutex that keeps no owner (`EBUSY`, `pthread_mutex_trylock`).
     pub(super) const NO_OWNER: u32 = 16;
     /// In a word of glibc's, a mutex that somebody waits for (nptl/lowlevellock.h).
     pub(super) const CONTENDED: u32 = 2;
@@ -166,6 +166,9 @@ fn plain(address: &SockAddr) -> SockAddr {
     }
 }
 
+/// A descriptor and the name of what is behind it.
+type Named = (u32, Vec<u8>);
+
 struct Finder<'a> {
     looker: &'a Looker,
     /// Threads by process.
@@ -174,7 +177,7 @@ struct Finder<'a> {
     locks: Option<Vec<Lock>>,
     peers: Option<BTreeMap<u64, u64>>,
     /// By process: descriptors and the names of what is behind them.
-    names: Option<BTreeMap<u32, Vec<(u32, Vec<u8>)>>>,
+    names: Option<BTreeMap<u32, Vec<Named>>>,
     /// By process: the threads by the id that they have in the namespace of their own.
     own_ids: BTreeMap<u32, BTreeMap<u32, u32>>,
     /// Ends of connections and who has them.
@@ -311,7 +314,7 @@ impl<'a> Finder<'a> {
         Some(snapshot::descriptor(tgid, fd, peers, self.looker)?.target)
     }
 
-    fn names(&mut self) -> &BTreeMap<u32, Vec<(u32, Vec<u8>)>> {
+    fn names(&mut self) -> &BTreeMap<u32, Vec<Named>> {
         self.names.get_or_insert_with(|| {
             let looks: Vec<Look> = self.scope.keys().map(|tgid| Look::Names { tgid: *tgid }).collect();
             let seen = self.looker.look_at(&looks).into_iter();
@@ -463,9 +466,9 @@ mod tests {
         assert_eq!(owner(futex::WAIT, 2, &[2, 0, 700, 1, 0x7fff_1234]), None, "no mutex has this kind");
         assert_eq!(owner(futex::WAIT, 2, &[2]), None);
         assert_eq!(owner(futex::WAIT, 0, &[0, 0, 700, 1, 0]), None, "nobody waits for it");
-        let musl = [0x8000_0000 | 700, 1];
+        let musl = [futex::WAITERS + 700, 1];
         assert_eq!(owner(futex::WAIT, musl[0], &musl), Some(700));
-        let no_owner = [0x8000_0000 | 16, 1];
+        let no_owner = [futex::WAITERS + futex::NO_OWNER, 1];
         assert_eq!(owner(futex::WAIT, no_owner[0], &no_owner), None);
         assert_eq!(owner(futex::LOCK_PI, 0, &musl), Some(700));
         assert_eq!(owner(futex::LOCK_PI, 0, &[700]), None, "it is not contended");
