@@ -87,9 +87,7 @@ pub(crate) fn run(
         let mut samples = Vec::new();
         match subject {
             Subject::Processes { .. } => {
-                if round % ANCHOR_EVERY == 0 {
-                    scope.put(Metric::MemoryLimitBytes, tgids.first().and_then(|tgid| memory_limit(*tgid)));
-                }
+                scope.put(Metric::MemoryLimitBytes, tgids.first().and_then(|tgid| memory_limit(*tgid)));
                 let unlearnt = sum.read(&tgids, looker, &mut scope);
                 if !unlearnt.is_empty() {
                     // What finds no room is found again with the next sample.

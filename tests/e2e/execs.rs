@@ -103,9 +103,14 @@ fn programs_are_begun_as_strace_sees_it() {
         let args = &call["args"];
         let path = args["path"].as_str().unwrap_or_else(|| panic!("no path: {call}"));
         if call["errno"] == "ENOENT" {
-            // The kernel never came to the arguments: nobody has touched them.
-            assert_eq!(args["argv"], "[…, …]", "{call}");
-            assert_eq!(call["unknown"], serde_json::json!(["argv[0]", "argv[1]"]), "{call}");
+            // The kernel never came to the arguments. What it touched for the path may have brought some of them.
+            let unknown = call["unknown"].as_array().unwrap_or_else(|| panic!("{call}"));
+            assert!(
+                unknown.contains(&"argv[1]".into()) && call["flags"] == serde_json::json!(["truncated"]),
+                "{call}"
+            );
+            let told = args["argv"].as_str().unwrap();
+            assert!(["[…, …]", "[\"lost\", …]"].contains(&told), "{call}");
             ours.push("execve(\"/no/such/program\", [\"lost\", \"one\"]".to_owned());
             continue;
         }
