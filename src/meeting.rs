@@ -88,34 +88,45 @@ impl Directory {
         Err(last)
     }
 
-    /// Recorders that the kernel knows sockets of, wherever they are and whoever they are: directory and pid.
+    /// Sockets that the kernel knows under the names of recorders: directory and pid. One that was bound below an open
+    /// directory has the name of the descriptor: whose it is, its process tells.
     fn all_recorders() -> BTreeSet<(PathBuf, u32)> {
         let Ok(sockets) = std::fs::read("/proc/net/unix") else { return BTreeSet::new() };
         String::from_utf8_lossy(&sockets)
             .lines()
             // Num RefCount Protocol Flags Type St Inode Path
             .filter_map(|line| Some(Path::new(line.splitn(8, ' ').nth(7)?.trim_start())))
-            .filter_map(|path| {
-                let pid = path.file_name()?.to_str()?.parse().ok()?;
-                Some((path.parent()?.to_owned(), pid))
+            .filter_map(|path| Some((path.parent()?.to_owned(), path.file_name()?.to_str()?.parse().ok()?)))
+            .filter(|(path, _)| {
+                path.is_absolute() && path.file_name().is_some_and(is_place)
+                    || path.starts_with("/proc/self/fd")
             })
-            .filter(|(path, _)| path.is_absolute() && path.file_name().is_some_and(is_place))
             .collect()
     }
 
     /// Recorders of other users, which a mark of this one does not reach.
     pub(crate) fn out_of_reach() -> BTreeSet<u32> {
-        let own = places();
-        Self::all_recorders()
-            .into_iter()
-            .filter(|(path, _)| !own.contains(path))
-            .map(|(_, pid)| pid)
-            .collect()
+        let own = nix::unistd::geteuid().as_raw();
+        let is_recorder = |pid: &u32| {
+            std::fs::read(format!("/proc/{pid}/comm"))
+                .is_ok_and(|comm| comm.trim_ascii_end() == NAME.as_bytes())
+        };
+        let all = Self::all_recorders().into_iter().map(|(_, pid)| pid);
+        all.filter(|pid| user_of(*pid).is_some_and(|user| user != own) && is_recorder(pid)).collect()
     }
 
     /// Directories of other users where the kernel knows sockets, for root.
     pub(crate) fn of_others() -> Vec<Self> {
-        let places: BTreeSet<PathBuf> = Self::all_recorders().into_iter().map(|(path, _)| path).collect();
+        let of_user =
+            |uid| [format!("/run/user/{uid}/{NAME}"), format!("/tmp/{NAME}-{uid}")].map(PathBuf::from);
+        let places: BTreeSet<PathBuf> = Self::all_recorders()
+            .into_iter()
+            .flat_map(|(path, pid)| match user_of(pid) {
+                _ if path.file_name().is_some_and(is_place) => vec![path],
+                Some(uid) => of_user(uid).to_vec(),
+                None => Vec::new(),
+            })
+            .collect();
         let own = nix::unistd::geteuid().as_raw();
         places.iter().filter_map(|path| Self::open(path).ok()).filter(|dir| dir.owner != own).collect()
     }
@@ -180,6 +191,11 @@ impl Directory {
         // When it is gone already, all the better.
         let _ = std::fs::remove_file(self.at(std::process::id()));
     }
+}
+
+/// The user of a process.
+fn user_of(pid: u32) -> Option<u32> {
+    Some(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}")).ok()?))
 }
 
 /// Whether a directory is called as those of [`places`] are.

@@ -11,6 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a command that we started may take to end when the recording ended before it.
@@ -131,7 +132,8 @@ pub(super) fn report(
     out: &mut Output,
 ) -> Result<(), Failure> {
     let stats = &outcome.stats;
-    let path = outcome.file.path.display();
+    let is_stream = outcome.file.path == Path::new(super::STDOUT);
+    let path = if is_stream { Path::new("standard output") } else { &outcome.file.path }.display();
     let calls = units::plural(stats.calls, "call");
     let duration = units::duration(outcome.summary.duration_ns);
     if args.ring.is_some() {
@@ -174,9 +176,14 @@ pub(super) fn report(
         ));
     }
     if let Some(cut) = &outcome.file.cut {
+        let why = match args.max_size {
+            Some(most) if outcome.size_reached => {
+                format!("the trace has the size that --max-size {} allows", units::bytes(most))
+            }
+            _ => cut.why.clone(),
+        };
         out.warn(&format!(
-            "{}; {} from +{} on are missing; the trace is complete up to there",
-            cut.why,
+            "{why}; {} from +{} on are missing; the trace is complete up to there",
             units::plural(cut.events, "event"),
             units::duration(cut.from_ns / 1_000_000 * 1_000_000),
         ));
@@ -195,7 +202,9 @@ pub(super) fn report(
             units::plural(stats.aggregated, "call")
         ));
     }
-    if stats.lost > 0 {
+    // What was cut off was told of.
+    let unseen = stats.lost.saturating_sub(outcome.file.cut.as_ref().map_or(0, |cut| cut.events));
+    if unseen > 0 {
         let part = loss(stats) * 100.0;
         let limit = if is_too_much(stats, args) {
             // As it was typed: to the digits that a fraction in percent has.
@@ -216,7 +225,7 @@ pub(super) fn report(
         let how = out.paint().paint(Style::Dim, &crate::decode::command_status(status as u32));
         out.say(&format!("the command {how}; its status is passed on"));
     }
-    if stats.calls > 0 {
+    if stats.calls > 0 && !is_stream {
         let next = match noted.dumps.first().map_or(&outcome.file.path, |dump| &dump.file.path) {
             file if stats.failures > 0 => format!("ctrace events {} --failed", file.display()),
             file => format!("ctrace info {}", file.display()),
@@ -304,6 +313,13 @@ pub(crate) fn failure(error: RecordError) -> Failure {
         }
         RecordError::Spawn { .. } => {
             (Exit::NoTarget, Some("check the command's name and permissions".to_owned()))
+        }
+        RecordError::Write { source, partial, .. } if partial.as_os_str() == super::STDOUT => {
+            // Not the reader of what is told: evidence is missing.
+            return Failure::say(Exit::Output, format_args!("{source}; the trace ends there"));
+        }
+        RecordError::DiskHangs { partial, .. } if partial.as_os_str() == super::STDOUT => {
+            return Failure::say(Exit::Output, "nobody reads standard output; the trace ends there");
         }
         RecordError::Write { partial, begun: true, .. } => (
             Exit::Output,

@@ -167,6 +167,15 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
         out.warn("--redact off: passwords and tokens that are seen will be in the trace");
     }
     check_ring(args)?;
+    if args.redact == crate::redact::Redact::Strict
+        && let Some(trigger) = args.trigger.iter().find(|trigger| trigger.is_about_paths())
+    {
+        let what =
+            format!("the trigger {:?} asks for a path, and --redact strict leaves no names", trigger.text());
+        return Err(
+            Failure::say(Exit::Usage, what).fix("leave the path out of it, or record with --redact default")
+        );
+    }
     if output == Path::new(STDOUT) {
         check_stdout(args)?;
         if let Target::Command(command) = &mut config.target {

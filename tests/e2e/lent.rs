@@ -465,7 +465,7 @@ fn marks_reach_recorders_of_their_user_and_root_alone() {
     let ran = lent.run(["mark", "by nobody"]).expect(0);
     assert!(ran.stderr.contains("theirs.ctr") && !ran.stderr.contains("root.ctr"), "{}", ran.stderr);
     let ran = lent.run(["mark", "--pid", &ours, "not for nobody"]).expect(5);
-    assert!(ran.stderr.contains("is not recording"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("records for another user"), "{}", ran.stderr);
 
     // A program of nobody's that calls itself a recorder, and says nothing.
     let mut fake = Lent::command(None);

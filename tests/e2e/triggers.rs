@@ -1,5 +1,6 @@
 //! Every kind of trigger of `record --help`, on real programs: one that must fire it, and one that must not.
 
+use crate::containerd::Containerd;
 use crate::host::{Guarded, Recording, can_record, free_port, has, run, shared, wait_for};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ def attempts(n, port):
         # EINPROGRESS, as of any that does not wait.
         s.connect_ex(('127.0.0.1', port))
         select.select([], [s], [], 5)
-        s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR): server.accept()[0].close()
         s.close()
 def missing(n):
     for i in range(n):
@@ -336,4 +337,37 @@ fn pressure_fires_when_two_want_one_cpu() {
     recording.wait_until_said("trigger psi(cpu)");
     let said = recording.end();
     assert!(!fired(&said, "psi(memory,full)"), "{said}");
+}
+
+#[test]
+fn a_container_that_ends_is_named_with_its_status() {
+    let _host = shared();
+    let Some(containerd) = Containerd::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let pod = containerd.pod("shop", "checkout-1", "");
+    // Long enough for the recording to begin before the first ends.
+    containerd.container(&pod, "crash", 0, "sleep 4; exit 3");
+    containerd.container(&pod, "fine", 0, "sleep 4; exit 0");
+    containerd.container(&pod, "stays", 0, "sleep 1000");
+    let socket = containerd.socket();
+    let args = [
+        "--pod",
+        "checkout",
+        "--cri-socket",
+        &socket,
+        "--trigger",
+        "container-exit",
+        "--trigger",
+        "container-exit!=0",
+        "--trigger",
+        "container-exit=9",
+    ];
+    let recording = Recording::start(&args, &dir.path().join("x.ctr"));
+    recording.wait_until_said("trigger container-exit: container crash ended with status 3");
+    recording.wait_until_said("trigger container-exit: container fine ended with status 0");
+    recording.wait_until_said("trigger container-exit!=0: container crash ended with status 3");
+    let said = recording.end();
+    assert!(!said.contains("container-exit!=0: container fine") && !said.contains("stays"), "{said}");
+    assert!(!fired(&said, "container-exit=9"), "{said}");
+    containerd.remove_pod(&pod.id);
 }

@@ -1,27 +1,26 @@
 //! What conditions measure, and whether they hold.
 
+mod figures;
+mod says;
+
 use super::about::{About, Peers};
-use super::blame::{Blames, Culprit, Places, container_text};
+use super::blame::{Blames, Culprit, Places};
 use super::ends::Ended;
 use super::memory::Memory;
 use super::metric_text;
 use super::sliding::{Counts, Growth};
 use crate::connects::Connected;
-use ctrace_format::syscalls::{self, Call, Failing};
+use ctrace_format::syscalls::Call;
 use ctrace_format::{
-    Connection, ConnectionKind, Event, Known, Metric, Object, Process, ProcessKind, Resource, SockAddr,
-    Syscall, Sysno, TaskId,
+    Connection, ConnectionKind, Event, Known, Metric, Process, ProcessKind, Resource, SockAddr, Sysno, TaskId,
 };
+use says::{end_text, exit_code, failed, failed_to_connect, is_meant, is_refusal};
 
 /// Calls that a percentile needs.
 const MIN_CALLS: u64 = 10;
 /// Subjects of resource samples.
 const HOST: u32 = 0;
 pub(super) const SCOPE: u32 = 1;
-const ENOENT: u16 = 2;
-const ECONNREFUSED: u16 = 111;
-/// `SOCK_DGRAM`.
-const DATAGRAM: u16 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
@@ -198,6 +197,17 @@ impl Condition {
             Measure::Refused { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether it asks for paths by their names.
+    pub(super) fn is_about_paths(&self) -> bool {
+        let about = match &self.measure {
+            Measure::Returned { about, .. }
+            | Measure::Quantile { about, .. }
+            | Measure::Refused { about } => about,
+            _ => return false,
+        };
+        matches!(about, Some(About::Path(_)))
     }
 
     /// Whether it asks for the other ends of connections.
@@ -441,74 +451,6 @@ impl Condition {
         }
     }
 
-    /// What made it hold; by `key` alone, if there is one.
-    pub(super) fn figures(&self, key: Option<&str>, known: &dyn Known) -> Option<String> {
-        /// More are not named.
-        const NAMED: usize = 3;
-        if !self.holds {
-            return None;
-        }
-        let window = time_text(self.window_ns);
-        if let (Measure::Quantile { .. }, State::Counts(counts, _)) = (&self.measure, &self.state) {
-            let (high, n) = (counts.high(), counts.events());
-            return Some(format!("{}: {high} of {n} above in {window}", self.text));
-        }
-        if let (Measure::Memory { of_limit }, State::Memory(memory)) = (&self.measure, &self.state) {
-            let (subject, value) = memory
-                .subjects(*of_limit)
-                .filter(|(subject, _)| key.is_none_or(|key| key == subject.to_string()))
-                .find(|(_, value)| self.comparison.holds(*value, self.limit))?;
-            let figure = if *of_limit {
-                let limit = memory.limit(subject).unwrap_or(0);
-                format!("{value:.1} % of {}", mebibytes(limit as f64))
-            } else {
-                mebibytes(value)
-            };
-            let who = if subject > SCOPE {
-                format!("container {}: ", container_text(subject - 1, known))
-            } else {
-                String::new()
-            };
-            return Some(format!("{}: {who}{figure}", self.text));
-        }
-        let busiest = match &self.state {
-            State::Counts(_, blames) => blames.busiest(),
-            _ => Vec::new(),
-        };
-        let mut named: Vec<_> =
-            busiest.iter().filter(|(culprit, _)| key.is_none_or(|key| key == culprit.key)).collect();
-        let more = named.len().saturating_sub(NAMED);
-        named.truncate(NAMED);
-        let is_end = matches!(self.measure, Measure::Exit | Measure::ContainerExit);
-        let mut who = match &named[..] {
-            [(culprit, _)] => culprit.text.clone(),
-            many if is_end => {
-                many.iter().map(|(culprit, _)| culprit.text.clone()).collect::<Vec<_>>().join(", ")
-            }
-            many => {
-                let one = |(culprit, events): &&(&Culprit, u64)| format!("{} ({events})", culprit.text);
-                many.iter().map(one).collect::<Vec<_>>().join(", ")
-            }
-        };
-        if more > 0 {
-            who = format!("{who} and {more} more");
-        }
-        if is_end && !who.is_empty() {
-            return Some(format!("{}: {who}", self.text));
-        }
-        let value = match (key, &named[..]) {
-            (Some(_), [(_, events)]) => *events as f64,
-            _ => self.value()?,
-        };
-        let figure = match self.measure {
-            Measure::Share { .. } => format!("{value:.1} %"),
-            Measure::Now(_) => format!("{value}"),
-            _ => format!("{value} in {window}"),
-        };
-        let by = if who.is_empty() { String::new() } else { format!(" by {who}") };
-        Some(format!("{}: {figure}{by}", self.text))
-    }
-
     /// Whether it can be said what it lacks.
     pub(super) fn is_settled(&self) -> bool {
         match &self.state {
@@ -548,89 +490,5 @@ impl Condition {
         let when =
             if known.all_containers().is_empty() { "here" } else { "with the containers that are there" };
         Some(format!("{} cannot hold {when}: {missing}", self.text))
-    }
-}
-
-fn is_meant(calls: &Calls, about: Option<&About>, call: &Syscall, sight: &Sight<'_>) -> bool {
-    calls.has(call.sysno) && about.is_none_or(|about| about.fits(call, sight.peers, sight.known))
-}
-
-/// Whether a call other than connect failed: with that error, or, when none is named, in a way that says something.
-fn failed(call: &Syscall, wanted: Option<u32>, known: &dyn Known) -> bool {
-    let Some(errno) = call.errno() else { return false };
-    if let Some(wanted) = wanted {
-        return wanted == errno && Call::of(call.sysno) != Call::Connect;
-    }
-    let kind = Call::of(call.sysno);
-    if kind == Call::Connect {
-        return false;
-    }
-    let object = call.object.and_then(|object| known.object_def(object));
-    let named = call.details.iter().find_map(|detail| match detail {
-        ctrace_format::Detail::Str { value, .. } => Some(*value),
-        _ => None,
-    });
-    let name = match (named, object) {
-        (Some(name), _) => known.string(name),
-        (None, Some(Object::File { path, .. })) => known.string(*path),
-        _ => None,
-    };
-    let about = syscalls::About { name: name.unwrap_or_default(), datagram: false };
-    u16::try_from(errno).is_ok_and(|errno| syscalls::failing_on(kind, errno, about) == Failing::Failure)
-}
-
-/// Whether an attempt to connect came to nothing: with that error, or, when none is named, in a way that says something.
-fn failed_to_connect(connected: &Connected, wanted: Option<u32>, sight: &Sight<'_>) -> bool {
-    let Some(errno) = connected.error else { return false };
-    if let Some(wanted) = wanted {
-        return wanted == u32::from(errno);
-    }
-    let object = match sight.event {
-        Event::Syscall(call) => call.object.and_then(|object| sight.known.object_def(object)),
-        _ => None,
-    };
-    let datagram = matches!(object, Some(Object::Socket { kind: DATAGRAM, family: 2 | 10, .. }));
-    let name = match &connected.peer {
-        Some(SockAddr::Unix(path)) => path.as_slice(),
-        _ => &[],
-    };
-    syscalls::failing_on(Call::Connect, errno, syscalls::About { name, datagram }) == Failing::Failure
-}
-
-fn is_refusal(connected: &Connected) -> bool {
-    match connected.error {
-        Some(ECONNREFUSED) => true,
-        // The socket's file is not there.
-        Some(ENOENT) => matches!(connected.peer, Some(SockAddr::Unix(_))),
-        _ => false,
-    }
-}
-
-/// As a shell tells it.
-fn exit_code(status: u32) -> u32 {
-    match status & 0x7f {
-        0 => status >> 8 & 0xff,
-        signal => 128 + signal,
-    }
-}
-
-fn end_text(status: u32) -> String {
-    let code = exit_code(status);
-    match status & 0x7f {
-        0 => format!("ended with status {code}"),
-        signal => format!("was killed by signal {signal} (status {code})"),
-    }
-}
-
-fn mebibytes(bytes: f64) -> String {
-    format!("{:.1} MiB", bytes / f64::from(1 << 20))
-}
-
-/// `10s`, `250ms`.
-fn time_text(ns: u64) -> String {
-    match ns {
-        _ if ns.is_multiple_of(60_000_000_000) => format!("{}m", ns / 60_000_000_000),
-        _ if ns.is_multiple_of(1_000_000_000) => format!("{}s", ns / 1_000_000_000),
-        _ => format!("{}ms", ns as f64 / 1e6),
     }
 }

@@ -249,6 +249,11 @@ impl Trigger {
         Firing { t_ns: self.now_ns, text }
     }
 
+    /// Whether it asks for paths by their names, which a strict redaction does not leave.
+    pub fn is_about_paths(&self) -> bool {
+        self.conditions.iter().any(Condition::is_about_paths)
+    }
+
     /// Whether the trigger waits for something to happen, rather than for its last incident to be over.
     pub fn is_armed(&self) -> bool {
         matches!(self.state, Armed::Yes)
