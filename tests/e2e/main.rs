@@ -20,6 +20,7 @@ mod hang;
 mod host;
 mod inherited;
 mod interrupted;
+mod judged;
 mod lent;
 mod limits;
 mod listeners;

@@ -172,13 +172,15 @@ impl Builder<'_> {
         }
         let c = &self.conns[conn];
         let (name, side, kind) = (c.name, c.side, c.kind);
+        // Of two that exchange datagrams, the one who spoke first asks.
+        let is_asked = side == Side::Unknown && kind == ConnKind::Datagram && c.turn_count() % 2 == 0;
         // What was waited for is what is done then; a call that only asks about the stream goes before that.
         let moves =
             matches!(call.kind, Kind::Receive | Kind::Send | Kind::Transfer | Kind::Accept | Kind::Connect);
         let pending = if moves { self.costs.waited(thread, 0) } else { 0 };
         let ns = own_ns(s).saturating_add(pending);
         match (call.kind, answered) {
-            (Kind::Receive, Some(gap)) if side != Side::Server => {
+            (Kind::Receive, Some(gap)) if side != Side::Server && !is_asked => {
                 let receive = self.names.fixed("receive");
                 let spent = match kind {
                     ConnKind::Pipe | ConnKind::Stdio => Spent::Input,
@@ -192,7 +194,7 @@ impl Builder<'_> {
                 self.spend(thread, Spent::Room, call.name, name, ns);
             }
             (Kind::Accept, _) => self.spend(thread, Spent::Request, call.name, name, ns),
-            (Kind::Receive, _) if matches!(side, Side::Server | Side::Listener) => {
+            (Kind::Receive, _) if is_asked || matches!(side, Side::Server | Side::Listener) => {
                 self.spend(thread, Spent::Request, call.name, name, ns);
             }
             (Kind::Receive, _) => self.spend(thread, Spent::Input, call.name, name, ns),

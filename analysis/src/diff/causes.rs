@@ -12,7 +12,7 @@ use crate::model::Model;
 use crate::report::{Amount, Cause};
 use crate::symbol::{self, Outcome};
 use ctrace_format::Metric as Counter;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Causes that are told.
 const MOST: usize = 8;
@@ -142,15 +142,19 @@ fn failures(
     pairing: &Pairing<'_>,
     out: &mut Vec<Cause>,
 ) {
+    let turned = turned(joint, counts);
     // Told by what was attempted; a connect that failed is told once, however the program learnt of it.
     let mut found: FxHashMap<(u32, u32, u32, u16), Both<u64>> = FxHashMap::default();
     for ((family, base), (x, y)) in &counts.ops {
         let b = &joint.bases[*base as usize];
         let Outcome::Errno(errno) = b.outcome else { continue };
-        if b.wild
-            || symbol::is_race(errno)
-            || !is_remarkable(joint.strings[b.call as usize], joint.strings[b.object as usize], errno)
-        {
+        if b.wild || symbol::is_race(errno) {
+            continue;
+        }
+        let remarkable =
+            is_remarkable(joint.strings[b.call as usize], joint.strings[b.object as usize], errno);
+        // What programs look for in vain by design is none, unless the other run finds it.
+        if !remarkable && !turned.contains(&(*family, *base)) {
             continue;
         }
         let n = found.entry((*family, b.call, b.object, errno)).or_default();
@@ -207,4 +211,26 @@ fn failures(
             text,
         });
     }
+}
+
+/// Failures, by family and base, of what always failed so in one run and always succeeded in the other.
+fn turned(joint: &Joint<'_>, counts: &Counts) -> FxHashSet<(u32, u32)> {
+    // By what was attempted: whether it succeeded.
+    let mut succeeded: FxHashMap<(u32, u32), Both<bool>> = FxHashMap::default();
+    for ((family, base), (x, y)) in &counts.ops {
+        let b = &joint.bases[*base as usize];
+        if !matches!(b.outcome, Outcome::Errno(_)) {
+            let slot = succeeded.entry((*family, b.identity)).or_default();
+            slot.recorded |= *x > 0;
+            slot.other |= *y > 0;
+        }
+    }
+    let has_turned = |(family, base): &(u32, u32), (x, y): (u64, u64)| {
+        let b = &joint.bases[*base as usize];
+        let good = succeeded.get(&(*family, b.identity)).copied().unwrap_or_default();
+        matches!(b.outcome, Outcome::Errno(_))
+            && (x == 0 && y > 0 && good.recorded && !good.other
+                || y == 0 && x > 0 && good.other && !good.recorded)
+    };
+    counts.ops.iter().filter(|(key, n)| has_turned(key, **n)).map(|(key, _)| *key).collect()
 }
