@@ -11,6 +11,7 @@ mod diff;
 #[path = "../../cri/tests/fake/mod.rs"]
 mod fake;
 mod files;
+mod findings;
 mod flight;
 mod fuse;
 mod hang;
