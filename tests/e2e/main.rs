@@ -13,6 +13,7 @@ mod execs;
 #[path = "../../cri/tests/fake/mod.rs"]
 mod fake;
 mod files;
+mod findings;
 mod flight;
 mod fuse;
 mod guests;

@@ -229,7 +229,9 @@ impl Group {
             times(sum.count),
             when(sum.first_ns, sum.last_ns)
         );
-        if let Some(meaning) = answered(sum).or_else(|| meaning(errno)) {
+        let limit =
+            (kind == Kind::PidsLimit).then_some("no further task was allowed: RLIMIT_NPROC, or pids.max");
+        if let Some(meaning) = answered(sum).or(limit).or_else(|| meaning(errno)) {
             let _ = write!(sentence, " ({meaning})");
         }
         sentence.push_str(&around(sum, self.ok));
@@ -243,10 +245,10 @@ impl Group {
     }
 
     fn level(&self, network: &Network, kind: Kind, place: Place, call: Call) -> Level {
-        // One that is denied something it only wants to look at often goes on without it.
-        let path = matches!(call.row().family, Family::Open | Family::Path | Family::Exec);
-        let denied =
-            path && (self.sum.count >= 5 || self.changes) || matches!(call, Call::Bind | Call::Connect);
+        // One that is denied a look often goes on without it, and a shell looks for a program in every place of its
+        // path. Whoever opens a file again and again wants it.
+        let opens = call.row().family == Family::Open && self.sum.count >= 5;
+        let denied = opens || self.changes || matches!(call, Call::Bind | Call::Connect);
         match kind {
             Kind::MemoryLimit if self.sum.count == 1 && self.ok > self.sum.ok_at_last => Level::Note,
             Kind::DiskFull | Kind::PidsLimit | Kind::PortsExhausted | Kind::MemoryLimit | Kind::FdLimit => {

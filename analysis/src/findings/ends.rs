@@ -267,10 +267,16 @@ fn exited(facts: &Facts<'_>, ends: &[&Ended], code: u32) -> Finding {
         let (kind, what) = match missed.errno {
             _ if missed.filtered => (Kind::SeccompDenied, "after a seccomp filter refused"),
             ENOENT => (Kind::MissingFile, "after it did not find"),
-            _ => (Kind::Permission, "after it was not allowed"),
+            _ => (Kind::Permission, "after it was not allowed to"),
         };
         let what = match kind {
             Kind::MissingFile => format!("{what} {object}"),
+            Kind::Permission => match missed.call.row().family {
+                Family::Open => format!("{what} open {object}"),
+                Family::Exec => format!("{what} execute {object}"),
+                Family::Bind => format!("{what} bind a socket to {object}"),
+                _ => format!("{what} {} {object}", missed.call.name()),
+            },
             _ => format!("{what} {}", attempted(missed.call, object)),
         };
         let sentence = format!(

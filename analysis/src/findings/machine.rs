@@ -336,15 +336,17 @@ impl Machine {
             };
             let name = subject_name(subject, facts.containers);
             let used = growth(Metric::CpuNs);
-            let sentence = format!(
-                "the CPU quota of {name} held its tasks back for {} {}, in {} of {} periods ({}); it used {} of CPU time",
+            let mut sentence = format!(
+                "the CPU quota of {name} held its tasks back for {} {}, in {} of {} periods ({})",
                 span(lost),
                 when(from_ns, to_ns),
                 count(periods),
                 count(all),
-                percent(periods, all),
-                span(used)
+                percent(periods, all)
             );
+            if used > 0 {
+                let _ = write!(sentence, "; it used {} of CPU time", span(used));
+            }
             out.push(
                 Finding::new(Kind::Throttled, level, super::rank::score(Kind::Throttled), sentence)
                     .over(from_ns, to_ns, periods)

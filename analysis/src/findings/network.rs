@@ -159,6 +159,12 @@ impl Network {
 
     fn accepted(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
         let Some(cookie) = places::cookie(seen.s.object, words).filter(|_| seen.s.ret >= 0) else { return };
+        // The call that made it a listener may have come before the recording, or before it had an address.
+        if let Some(Object::Socket { local: Some(SockAddr::Inet(local)), .. }) =
+            seen.s.object.map(|o| words.object(o))
+        {
+            self.listening.insert(local.port());
+        }
         let place = self.clients_of(seen, places, words);
         self.flow(cookie, Flow { place, client: false, sent_ns: None, timed_out: false });
     }
@@ -333,7 +339,8 @@ impl Network {
         let Some(entry) = bounded(&mut self.names, (actor.role, server, name)) else { return };
         let ok = entry.answered;
         match dns.answer {
-            None => entry.unanswered.add(end_ns, actor.tid, ok),
+            // Told when the socket was closed, or at the end: the time of the question says more.
+            None => entry.unanswered.add(dns.t_ns, actor.tid, ok),
             Some((NXDOMAIN, _)) => entry.missing.add(end_ns, actor.tid, ok),
             Some((0, _)) => {
                 entry.answered += 1;
@@ -582,6 +589,8 @@ impl Network {
     }
 
     fn names(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
+        // A name that does not exist is an answer that some ask for: whoever needs it asks again, or ends for it.
+        const ASKED_AGAIN: u64 = 3;
         let mut all: Vec<_> = self.names.iter().collect();
         all.sort_by_key(|(key, _)| **key);
         // Slowness is a server's, whatever it is asked for.
@@ -606,6 +615,11 @@ impl Network {
                 {
                     continue;
                 }
+                // A name server has no address of the machine itself (RFC 6761, section 6.3).
+                let asks = what.starts_with("knew")
+                    && (failed.count < ASKED_AGAIN
+                        || text.trim_end_matches('.').rsplit('.').next() == Some("localhost"));
+                let level = if asks { Level::Note } else { Level::Cause };
                 let code =
                     if what == "failed" { format!(" ({})", code_name(entry.code)) } else { String::new() };
                 let sentence = format!(
@@ -615,7 +629,7 @@ impl Network {
                     around(failed, entry.answered)
                 );
                 out.push(
-                    Finding::new(kind, Level::Cause, super::rank::score(kind), sentence)
+                    Finding::new(kind, level, super::rank::score(kind), sentence)
                         .over(failed.first_ns, failed.last_ns, failed.count)
                         .by(facts.people.role_name(*role))
                         .against(format!("{text} at {server_name}"))

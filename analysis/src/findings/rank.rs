@@ -47,6 +47,7 @@ const MOST_OF_A_KIND: usize = 20;
 pub(super) fn rank(mut all: Vec<Finding>, duration_ns: u64) -> Vec<Finding> {
     raise_what_ended(&mut all);
     lower_what_follows(&mut all);
+    leave_out_what_is_said(&mut all);
     all.sort_by(|x, y| {
         (y.level, y.score, y.count)
             .cmp(&(x.level, x.score, x.count))
@@ -78,6 +79,21 @@ fn began_together(all: &mut [Finding], duration_ns: u64) {
         };
         finding.evidence.with = starts.iter().filter(near).map(|start| start.0).take(MOST).collect();
     }
+}
+
+/// Leaves out a failure by which another one's end is told already.
+fn leave_out_what_is_said(all: &mut Vec<Finding>) {
+    let ends: Vec<(Kind, Option<String>, Option<String>, u64)> = all
+        .iter()
+        .filter(|f| f.level == Level::Cause && matches!(f.kind, Kind::Permission | Kind::SeccompDenied))
+        .map(|f| (f.kind, f.role.clone(), f.object.clone(), f.count))
+        .collect();
+    all.retain(|f| {
+        let said = |end: &(Kind, Option<String>, Option<String>, u64)| {
+            (end.0, &end.1, &end.2) == (f.kind, &f.role, &f.object) && f.count <= end.3
+        };
+        f.level == Level::Cause || !ends.iter().any(said)
+    });
 }
 
 /// Raises a failure that the program that was recorded ended for: it failed once and was not tried again.

@@ -27,6 +27,9 @@ const FUTEX_WAITERS: u64 = 0x8000_0000;
 /// `fcntl` commands that wait for a lock, include/uapi/asm-generic/fcntl.h.
 const F_SETLKW: u64 = 7;
 const F_OFD_SETLKW: u64 = 38;
+/// `flock` operations that do not wait, include/uapi/asm-generic/fcntl.h.
+const LOCK_NB: u64 = 4;
+const LOCK_UN: u64 = 8;
 
 /// A lock: a word of a process, or a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,7 +103,7 @@ fn lock_of(seen: &Seen<'_>, place: impl FnOnce() -> Place) -> Option<Lock> {
             };
             mutex.then_some(Lock::Word(seen.actor.process, seen.s.args[0]))
         }
-        Call::Flock => Some(Lock::File(place())),
+        Call::Flock => (seen.s.args[1] & (LOCK_UN | LOCK_NB) == 0).then(|| Lock::File(place())),
         Call::Fcntl if matches!(seen.s.args[1], F_SETLKW | F_OFD_SETLKW) => Some(Lock::File(place())),
         _ => None,
     }
