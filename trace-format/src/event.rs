@@ -283,3 +283,24 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_when_a_task_sleeps_is_told_from_the_start_of_the_window() {
+        let told = |since_ns| {
+            let kind = ProcessKind::State { state: b'S', wchan: StrId(0), since_ns };
+            let mut event = Event::Process(Process { t_ns: 900, task: TaskId(0), kind });
+            assert!(event.rebase(500));
+            let Event::Process(Process { t_ns, kind: ProcessKind::State { since_ns, .. }, .. }) = event
+            else {
+                panic!("{event:?}");
+            };
+            assert_eq!(t_ns, 400);
+            since_ns
+        };
+        assert_eq!([told(None), told(Some(700)), told(Some(-30))], [None, Some(200), Some(-530)]);
+    }
+}
