@@ -13,7 +13,7 @@ mod timeline;
 
 use crate::meaning::Meanings;
 use crate::objects::Objects;
-use crate::origin::{self, Came, Groups};
+use crate::origin::{Came, Groups};
 use crate::target::Member;
 use ctrace_abi::{Creds, FileObject, Join, SockObject, UNNAMED_GROUP, WINDOW_NS, kind};
 use ctrace_format::{
@@ -256,7 +256,7 @@ impl Decoder {
             origin: self
                 .begun
                 .arrival(member.group)
-                .filter(|origin| *origin == Origin::Runtime && is_new && origin::runs_runtime(member.tgid)),
+                .filter(|origin| *origin == Origin::Runtime && is_new && member.is_runtime),
             undecided: false,
         };
         let new =
@@ -504,6 +504,7 @@ mod tests {
             group: 0,
             start_boottime_ns: 0,
             faults: [0; 2],
+            is_runtime: false,
         };
         decoder.known(&mut w, &member, &mut |_, _| {});
         let old = task_of(&mut decoder, &mut w, &call(10 * MS));

@@ -2,6 +2,7 @@
 
 use crate::aside;
 use crate::error::RecordError;
+use crate::origin;
 use crate::proc;
 use crate::table::Table;
 use std::collections::BTreeSet;
@@ -64,6 +65,8 @@ pub(crate) struct Member {
     pub(crate) start_boottime_ns: u64,
     /// Page faults so far: minor, major.
     pub(crate) faults: [u64; 2],
+    /// It is in a group, and runs the program of a container runtime. Asked where that may be known.
+    pub(crate) is_runtime: bool,
 }
 
 /// A thread that lives.
@@ -77,6 +80,7 @@ pub(crate) fn member(tgid: u32, tid: u32, group: u32) -> Option<Member> {
         group,
         start_boottime_ns,
         faults: [stat.counters[0], stat.counters[1]],
+        is_runtime: group != 0 && origin::runs_runtime(tgid),
     })
 }
 
