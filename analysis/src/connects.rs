@@ -26,7 +26,7 @@ const ERESTART_RESTARTBLOCK: u16 = 516;
 /// `SOL_SOCKET`, `SO_ERROR`, include/uapi/asm-generic/socket.h.
 const SOL_SOCKET: u64 = 1;
 const SO_ERROR: u64 = 4;
-/// `IORING_OP_CONNECT`, include/uapi/linux/io_uring.h.
+/// `IORING_OP_CONNECT`, `include/uapi/linux/io_uring.h`.
 const IORING_OP_CONNECT: u8 = 16;
 
 /// The outcome of one attempt to connect, however the program learnt it.

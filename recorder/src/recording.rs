@@ -374,7 +374,7 @@ impl Recording {
         let summary = written.summary;
         let size_reached = self.shared.size_reached.load(Ordering::Acquire);
         let notes = self.notes();
-        Ok(Outcome { file, stats, command_status, unlearnt, size_reached, not_yours, summary, notes })
+        Ok(Outcome { file, summary, stats, command_status, unlearnt, size_reached, not_yours, notes })
     }
 
     /// Waits for the threads as long as something goes on. No thread waits in a call that a signal does not end, so that

@@ -106,9 +106,7 @@ pub struct Cut {
 /// What ended a trace that could not be written further, for its summary.
 fn ended_by(refused: &WriteError) -> &'static str {
     match refused {
-        WriteError::Io { source, .. } if source.get_ref().is_some_and(|cause| cause.is::<SizeLimit>()) => {
-            "size reached"
-        }
+        WriteError::Io { source, .. } if is_size_limit(source) => "size reached",
         WriteError::Io { source, .. } => match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 "disk full"
@@ -122,6 +120,13 @@ fn ended_by(refused: &WriteError) -> &'static str {
 /// What ended a trace, with what kept it from being written further.
 fn with_cause(cause: &str, ended: &str) -> String {
     if cause == ended { ended.to_owned() } else { format!("{cause}; {ended}") }
+}
+
+fn is_size_limit(error: &io::Error) -> bool {
+    match error.get_ref() {
+        Some(cause) => cause.is::<SizeLimit>(),
+        None => false,
+    }
 }
 
 /// How to write.

@@ -206,6 +206,9 @@ fn sockets_without_states_have_the_result_of_the_call() {
         told(&[connect(100, STARTED), so_error(200, 111), so_error(220, 0)]),
         [(100, 110, Some(ECONNREFUSED), true, false)]
     );
+    // Where the kernel tells the states, an early question is no answer.
+    let early = [asks(101), connect(100, STARTED), so_error(120, 0), ends(200, ECONNREFUSED)];
+    assert_eq!(told(&early), [(100, 100, Some(ECONNREFUSED), true, false)]);
     let unknown = Connects::new().observe(&connect(100, -111), |_| None).unwrap();
     assert_eq!((unknown.cookie, unknown.error), (None, Some(ECONNREFUSED)));
     assert_eq!(Connects::new().observe(&connect(100, STARTED), |_| None), None);

@@ -54,14 +54,13 @@ impl Ends {
             }) => {
                 let def = known.task_def(*task);
                 let end = (def.map_or(0, |def| def.start_ns), def.map_or(0, |def| def.tgid.0), *status);
-                match places.of(*task) {
-                    Some(container) => self.end(container, end),
-                    None => {
-                        if self.waiting.len() >= MAX_WAITING {
-                            self.waiting.pop_front();
-                        }
-                        self.waiting.push_back((*task, end));
+                if let Some(container) = places.of(*task) {
+                    self.end(container, end);
+                } else {
+                    if self.waiting.len() >= MAX_WAITING {
+                        self.waiting.pop_front();
                     }
+                    self.waiting.push_back((*task, end));
                 }
                 Vec::new()
             }

@@ -201,11 +201,10 @@ impl Condition {
 
     /// Whether it asks for paths by their names.
     pub(super) fn is_about_paths(&self) -> bool {
-        let about = match &self.measure {
-            Measure::Returned { about, .. }
-            | Measure::Quantile { about, .. }
-            | Measure::Refused { about } => about,
-            _ => return false,
+        let (Measure::Returned { about, .. } | Measure::Quantile { about, .. } | Measure::Refused { about }) =
+            &self.measure
+        else {
+            return false;
         };
         matches!(about, Some(About::Path(_)))
     }

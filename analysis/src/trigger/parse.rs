@@ -261,16 +261,14 @@ impl<'a> Parser<'a> {
         self.space();
         let at = self.at;
         let rest = self.rest();
-        let text = match rest.strip_prefix('"').and_then(|quoted| quoted.split_once('"')) {
-            Some((text, _)) => {
-                self.at += text.len() + 2;
-                text
-            }
-            None => {
-                let len = rest.find(')').unwrap_or(rest.len());
-                self.at += len;
-                rest[..len].trim_end()
-            }
+        let quoted = rest.strip_prefix('"').and_then(|quoted| quoted.split_once('"'));
+        let text = if let Some((text, _)) = quoted {
+            self.at += text.len() + 2;
+            text
+        } else {
+            let len = rest.find(')').unwrap_or(rest.len());
+            self.at += len;
+            rest[..len].trim_end()
         };
         About::parse(text).map_err(|what| self.error(at, what))
     }

@@ -6,7 +6,7 @@ use ctrace_format::Known;
 
 impl Condition {
     /// What made it hold; by `key` alone, if there is one.
-    pub(in crate::trigger) fn figures(&self, key: Option<&str>, known: &dyn Known) -> Option<String> {
+    pub(in super::super) fn figures(&self, key: Option<&str>, known: &dyn Known) -> Option<String> {
         /// More are not named.
         const NAMED: usize = 3;
         if !self.holds {
