@@ -112,8 +112,8 @@ fn the_lock_is_the_cause_and_not_the_wait_for_the_threads_that_wait_for_it() {
         }
         let end = r.now;
         r.now -= 50 * ms * MS;
-        let took = end - r.now + MS;
-        call(&mut r, main, "futex", [0x7f00_0990, JOIN, 102, 0, 0, 0], took, 0);
+        let joined = end - r.now + MS;
+        call(&mut r, main, "futex", [0x7f00_0990, JOIN, 102, 0, 0, 0], joined, 0);
         r.open(main, "/etc/app.conf", 4);
         r
     };

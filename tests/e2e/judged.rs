@@ -539,3 +539,46 @@ fn what_makes_a_comparison_worth_less_is_said() {
         run(["diff", "--json", "--fail-on", "tail_shift=1", a.to_str().unwrap(), a.to_str().unwrap()]).json();
     assert!(asked["warnings"][0].as_str().unwrap().contains("tail_shift has a gate of its own"), "{asked:#}");
 }
+
+#[test]
+fn a_replay_that_nobody_records_is_judged_by_the_same_gates_and_names_no_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !can_record() || !has(&["setpriv", "true"]) {
+        return;
+    }
+    let _host = shared();
+    let lab = Lab::new();
+    let trace = lab.record("a.ctr", &["true"]);
+    let readable =
+        |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    readable(&trace, 0o644);
+    readable(lab.dir.path(), 0o777);
+    let copy = lab.path("ctrace");
+    std::fs::copy(crate::host::ctrace().get_program(), &copy).unwrap();
+    let replay = |more: &[&str]| -> Ran {
+        let output = Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .arg(&copy)
+            .args(["replay", trace.to_str().unwrap(), "-o", lab.path("b.ctr").to_str().unwrap(), "--json"])
+            .args(more)
+            .current_dir("/")
+            .output()
+            .unwrap();
+        output.into()
+    };
+    let ran = replay(&[]);
+    if ran.code == Some(4) {
+        println!("skipped: an ordinary user cannot replay here");
+        return;
+    }
+    let said = ran.expect(0).json();
+    let report = &said["diff"];
+    assert_eq!(report["verdict"], "match", "{report:#}");
+    assert!(report["warnings"][0].as_str().unwrap().starts_with("self-reported"), "{report:#}");
+    assert!(report["metrics"]["alignment"]["value"].is_null(), "{report:#}");
+    assert!(said["replay_trace"].is_null(), "{said:#}");
+    assert!(!lab.path("b.ctr").exists());
+    let report = replay(&["--fail-on", "coverage=1.5"]).expect(1).json();
+    assert_eq!(report["diff"]["worst"], "coverage", "{report:#}");
+    assert_eq!(report["diff"]["metrics"]["coverage"]["gate"], 1.5);
+}

@@ -173,7 +173,8 @@ impl Builder<'_> {
         let c = &self.conns[conn];
         let (name, side, kind) = (c.name, c.side, c.kind);
         // Of two that exchange datagrams, the one who spoke first asks.
-        let is_asked = side == Side::Unknown && kind == ConnKind::Datagram && c.turn_count() % 2 == 0;
+        let is_asked =
+            side == Side::Unknown && kind == ConnKind::Datagram && c.turn_count().is_multiple_of(2);
         // What was waited for is what is done then; a call that only asks about the stream goes before that.
         let moves =
             matches!(call.kind, Kind::Receive | Kind::Send | Kind::Transfer | Kind::Accept | Kind::Connect);

@@ -16,7 +16,7 @@ pub(crate) struct Hist {
 
 fn bucket(ns: u64) -> u16 {
     let ns = ns.max(1);
-    let octave = 63 - ns.leading_zeros();
+    let octave = ns.ilog2();
     // The digits that follow the highest one.
     let part = if octave >= OCTAVE_BITS {
         ns >> (octave - OCTAVE_BITS) & (PER_OCTAVE - 1)

@@ -134,6 +134,9 @@ fn ends(
     (causes(signals), causes(statuses))
 }
 
+/// Family, call, object and errno.
+type Attempt = (u32, u32, u32, u16);
+
 /// Failures that one of the runs has more of.
 fn failures(
     models: Both<&Model>,
@@ -144,7 +147,7 @@ fn failures(
 ) {
     let turned = turned(joint, counts);
     // Told by what was attempted; a connect that failed is told once, however the program learnt of it.
-    let mut found: FxHashMap<(u32, u32, u32, u16), Both<u64>> = FxHashMap::default();
+    let mut found: FxHashMap<Attempt, Both<u64>> = FxHashMap::default();
     for ((family, base), (x, y)) in &counts.ops {
         let b = &joint.bases[*base as usize];
         let Outcome::Errno(errno) = b.outcome else { continue };
@@ -166,7 +169,7 @@ fn failures(
         .filter(|key| joint.strings[key.1 as usize] == "connect")
         .map(|key| (key.0, key.2, key.3))
         .collect();
-    let mut all: Vec<(&(u32, u32, u32, u16), &Both<u64>)> = found
+    let mut all: Vec<(&Attempt, &Both<u64>)> = found
         .iter()
         .filter(|((family, call, object, errno), n)| {
             let asked = joint.strings[*call as usize] == "getsockopt";

@@ -27,7 +27,7 @@ pub(super) fn warnings(models: Both<&Model>) -> Vec<String> {
             origin.recorded.policy, origin.other.policy
         ));
     }
-    let programs = models.map(programs);
+    let programs = models.map(|m| programs(m));
     if !programs.recorded.is_empty()
         && !programs.other.is_empty()
         && programs.recorded.is_disjoint(&programs.other)
@@ -42,7 +42,7 @@ pub(super) fn warnings(models: Both<&Model>) -> Vec<String> {
 }
 
 /// The programs that made calls.
-fn programs(model: &&Model) -> BTreeSet<String> {
+fn programs(model: &Model) -> BTreeSet<String> {
     let active = model.processes.iter().filter(|p| p.threads.iter().any(|t| model.threads[*t].calls > 0));
     active.map(crate::roles::label).collect()
 }

@@ -53,7 +53,7 @@ fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -100,10 +100,9 @@ pub(super) fn sentence(item: &Item, share: f64, pairing: &Pairing<'_>) -> String
         }
         Spent::Connect => format!("{who} waits {way} for its connections to {peer}"),
         Spent::Lock => format!("{who} waits {way} for {object}"),
-        Spent::File => format!("{who}: {call}{} takes {way}", on(" of ")),
+        Spent::File | Spent::Call => format!("{who}: {call}{} takes {way}", on(" of ")),
         Spent::Room => format!("{who} waits {way} until {object} takes what it sends"),
         Spent::Input => format!("{who} waits {way} for input{}", on(" from ")),
-        Spent::Call => format!("{who}: {call}{} takes {way}", on(" of ")),
         Spent::Cpu => format!("{who} computes {longer}"),
         Spent::CpuWait => format!("{who} waits {longer} for a CPU"),
         Spent::Fault => format!("{who} is blocked {longer} by page faults"),
