@@ -542,7 +542,7 @@ fn what_makes_a_comparison_worth_less_is_said() {
 
 #[test]
 fn a_replay_that_nobody_records_is_judged_by_the_same_gates_and_names_no_file() {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::PermissionsExt;
     if !can_record() || !has(&["setpriv", "true"]) {
         return;
     }
