@@ -264,8 +264,12 @@ impl Decoder {
         let task = self.tasks.entry(member.tid).or_insert(new);
         if task.group != member.group {
             task.group = member.group;
+            let arrival = self.begun.arrival(member.group);
             if std::mem::take(&mut task.came.undecided) {
-                task.came.origin = self.begun.arrival(member.group);
+                task.came.origin = arrival;
+            } else if member.is_runtime && task.came.origin.is_none() {
+                // What it did was told before it was known how it came in.
+                task.came.origin = arrival.filter(|origin| *origin == Origin::Runtime);
             }
             if let (Some(id), Some(container)) = (task.id, container(member.group)) {
                 self.placed.push((id, ProcessKind::Placed { container }));

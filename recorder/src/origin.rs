@@ -3,8 +3,7 @@
 //!
 //! While recording, moves into a cgroup tell: whoever comes before any program of the container has begun is the runtime's
 //! (`runc init`), whoever comes later is from outside, and what is forked is as its parent. Of processes that were there
-//! before the recording, `/proc` tells as much: a container's first process is the first of its PID namespace, and all that
-//! the application is descends from it.
+//! before the recording, `/proc` tells as much: who entered the container's PID namespace after its first process did.
 
 use crate::proc;
 use ctrace_format::Origin;
@@ -57,42 +56,47 @@ fn is_runtime(exe: &Path) -> bool {
     RUNTIMES.iter().any(|runtime| name == *runtime || copy.starts_with(runtime))
 }
 
-/// Those of a cgroup's processes that came in from outside, and what descends from them.
-pub(crate) fn outsiders(processes: &[u32]) -> BTreeSet<u32> {
-    let stats: BTreeMap<u32, (u32, u64)> = processes
-        .iter()
-        .filter_map(|pid| Some((*pid, proc::process_stat(*pid)?)))
-        .map(|(pid, stat)| (pid, (stat.parent, stat.start_ticks)))
-        .collect();
-    let oldest = stats.iter().min_by_key(|(pid, (_, start))| (*start, **pid)).map(|(pid, _)| *pid);
-    match oldest {
-        // Elsewhere, whoever adopts orphans may be outside.
-        Some(oldest) if is_first_of_its_namespace(oldest) => others(&stats, oldest),
-        _ => BTreeSet::new(),
-    }
+/// A process of a cgroup.
+struct Process {
+    parent: u32,
+    start_ticks: u64,
+    /// Its parent is in a PID namespace around its own: it was put into it (`setns`), or is the first in it.
+    entered: bool,
 }
 
-/// Those that do not descend from the first.
-fn others(stats: &BTreeMap<u32, (u32, u64)>, first: u32) -> BTreeSet<u32> {
-    let descends = |mut pid: u32| {
-        for _ in 0..=stats.len() {
-            if pid == first {
-                return true;
-            }
-            match stats.get(&pid) {
-                Some((parent, _)) => pid = *parent,
+/// Those of a cgroup's processes that came in from outside, and what descends from them.
+pub(crate) fn outsiders(processes: &[u32]) -> BTreeSet<u32> {
+    let all = processes.iter().filter_map(|pid| {
+        let stat = proc::process_stat(*pid)?;
+        let entered = depth(stat.parent) < depth(*pid);
+        Some((*pid, Process { parent: stat.parent, start_ticks: stat.start_ticks, entered }))
+    });
+    others(&all.collect())
+}
+
+/// How many PID namespaces a process is in, one in another.
+fn depth(pid: u32) -> usize {
+    proc::status_field(pid, "NSpid").map_or(0, |ids| ids.split_ascii_whitespace().count())
+}
+
+/// Those that descend from one that entered when the first process, the application's, was there. In the host's PID
+/// namespace nobody enters: nothing is told then.
+fn others(all: &BTreeMap<u32, Process>) -> BTreeSet<u32> {
+    let Some((first, _)) = all.iter().min_by_key(|(pid, process)| (process.start_ticks, **pid)) else {
+        return BTreeSet::new();
+    };
+    let is_outside = |mut pid: u32| {
+        for _ in 0..all.len() {
+            match all.get(&pid) {
+                Some(process) if process.entered => return pid != *first,
+                Some(process) => pid = process.parent,
+                // An orphan that the pod's first process has adopted.
                 None => break,
             }
         }
         false
     };
-    stats.keys().copied().filter(|pid| !descends(*pid)).collect()
-}
-
-fn is_first_of_its_namespace(pid: u32) -> bool {
-    let ids = proc::status_field(pid, "NSpid").unwrap_or_default();
-    let ids: Vec<&str> = ids.split_ascii_whitespace().collect();
-    ids.len() > 1 && ids.last() == Some(&"1")
+    all.keys().copied().filter(|pid| is_outside(*pid)).collect()
 }
 
 #[cfg(test)]
@@ -100,9 +104,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_does_not_descend_from_the_first_came_from_outside() {
-        let stats = [(10, (3, 1)), (11, (10, 2)), (12, (11, 3)), (20, (3, 9)), (21, (20, 9))].into();
-        assert_eq!(others(&stats, 10), BTreeSet::from([20, 21]));
+    fn who_entered_a_running_container_came_from_outside_and_so_did_its_children() {
+        let of = |parent, start_ticks, entered| Process { parent, start_ticks, entered };
+        let mut all = BTreeMap::from([
+            (10, of(3, 1, true)),
+            (11, of(10, 2, false)),
+            // An orphan.
+            (12, of(2, 3, false)),
+            (20, of(3, 9, true)),
+            (21, of(20, 9, false)),
+        ]);
+        assert_eq!(others(&all), BTreeSet::from([20, 21]));
+        all.values_mut().for_each(|process| process.entered = false);
+        assert_eq!(others(&all), BTreeSet::new());
     }
 
     #[test]
