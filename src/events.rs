@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Only these calls: names with * and ?, classes (%file %desc %net %process %memory %signal %ipc %poll %time), !NOT
     #[arg(short = 'e', long, value_name = "CALLS", value_parser = Calls::parse, default_value = "", hide_default_value = true)]
     syscall: Calls,
-    /// Only calls that failed with these errors, or told of them (SO_ERROR), and connections that came to nothing by them
+    /// Only calls that failed with these errors, or told of them (`SO_ERROR`), and connections that came to nothing by them
     #[arg(long, value_name = "ERRNO", value_delimiter = ',', value_parser = filter::parse_errno)]
     errno: Vec<u32>,
     /// Only calls that failed, and what became of connects; not those that would have had to wait or were interrupted
