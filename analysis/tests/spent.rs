@@ -36,8 +36,23 @@ fn client(slow_ms: u64) -> Run {
     for i in 0..60 {
         let socket = r.connect(t, 5, i + 1, "10.0.0.7:80", 0);
         r.io(t, "sendto", 5, socket, 100);
-        r.now += if i % 3 == 0 { slow_ms } else { 2 } * MS;
-        r.io(t, "recvfrom", 5, socket, 500);
+        let took = if i % 3 == 0 { slow_ms } else { 2 } * MS;
+        let event = Event::Syscall(Syscall {
+            t_ns: r.now,
+            duration_ns: took,
+            task: r.id(t),
+            sysno: number(Abi::X86_64, "recvfrom").unwrap(),
+            ret: 500,
+            flags: SyscallFlags::default(),
+            args: [5, 0, 4096, 0, 0, 0],
+            args_mask: 0x3f,
+            object: Some(socket),
+            details: Vec::new(),
+            wait_cpu_ns: 0,
+            blocked_ns: 0,
+        });
+        r.push(&event);
+        r.now += took;
         r.close(t, 5, socket);
     }
     r.exit(t, 0);
