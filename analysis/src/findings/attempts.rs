@@ -32,6 +32,7 @@ pub(super) const EMFILE: u16 = 24;
 pub(super) const ENOSPC: u16 = 28;
 const EROFS: u16 = 30;
 pub(super) const EPIPE: u16 = 32;
+pub(super) const EADDRINUSE: u16 = 98;
 pub(super) const EADDRNOTAVAIL: u16 = 99;
 pub(super) const ENETUNREACH: u16 = 101;
 pub(super) const ECONNABORTED: u16 = 103;
@@ -280,8 +281,8 @@ fn kind_of(call: Call, errno: u16, failed: &Failed, object: &str) -> Option<Kind
         EADDRNOTAVAIL if family == Family::Connect => Kind::PortsExhausted,
         ENOMEM => Kind::MemoryLimit,
         EPERM | EACCES if super::ends::is_searched(object) => return None,
-        EPERM | EACCES => Kind::Permission,
-        EIO | EROFS | ENODEV | ESTALE | EUCLEAN => Kind::SlowDisk,
+        EPERM | EACCES | EROFS => Kind::Permission,
+        EIO | ENODEV | ESTALE | EUCLEAN => Kind::SlowDisk,
         _ => Kind::Failing,
     })
 }
@@ -334,6 +335,7 @@ pub(super) fn meaning(errno: u16) -> Option<&'static str> {
         EIO => "the device failed",
         EROFS => "the file system is read-only",
         ESTALE => "the file server does not know the file any more",
+        EADDRINUSE => "somebody has that address already",
         EADDRNOTAVAIL => "no local port was left, or the address is not of this machine",
         EHOSTUNREACH | ENETUNREACH => "no route",
         _ => return None,

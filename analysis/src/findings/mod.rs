@@ -396,6 +396,9 @@ impl Watch {
             Event::Aggregate(a) => self.counted = self.counted.saturating_add(a.count),
             _ => {}
         }
+        if let Some((process, t_ns)) = self.network.take_hit() {
+            self.ends.hit(process, t_ns);
+        }
     }
 
     fn syscall(&mut self, s: &ctrace_format::Syscall, words: &impl Dictionary) {
@@ -442,8 +445,7 @@ impl Watch {
                 let actor = self.people.of(p.task, words);
                 if *group_dead {
                     self.people.exit(actor.process, p.t_ns, *status);
-                    let calls = self.people.process(actor.process).calls;
-                    self.ends.exit(actor, p.t_ns, *status, calls);
+                    self.ends.exit(actor, p.t_ns, *status, &self.people);
                     self.descriptors.exit(actor.process);
                 }
             }
