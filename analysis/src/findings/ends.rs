@@ -1,7 +1,7 @@
 //! How processes ended, and the file that they lacked before.
 
 use super::attempts::{
-    EACCES, EADDRINUSE, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, EPERM, attempted, errno_text, path,
+    EACCES, EADDRINUSE, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, EPERM, EROFS, attempted, errno_text, path,
 };
 use super::people::{Actor, People, ProcessId};
 use super::places::{Place, Places};
@@ -80,7 +80,18 @@ pub(super) fn is_searched(path: &str) -> bool {
         "node_modules",
         "/usr/share/zoneinfo",
     ];
-    const ENDS: [&str; 7] = [".pyc", ".mo", ".pyd", ".cnf.d", "pyvenv.cfg", "ld.so.preload", "ld.so.nohwcap"];
+    const ENDS: [&str; 10] = [
+        "pybuilddir.txt",
+        "._pth",
+        "/selinux/config",
+        ".pyc",
+        ".mo",
+        ".pyd",
+        ".cnf.d",
+        "pyvenv.cfg",
+        "ld.so.preload",
+        "ld.so.nohwcap",
+    ];
     path.contains(".so")
         || path.starts_with('<')
         || PLACES.iter().any(|p| path.contains(p))
@@ -119,7 +130,7 @@ impl Ends {
                     missed.retain(|m| base(places.name(m.place)) != found);
                 }
             }
-            Some(ENOSPC | ENOMEM | EMFILE | ENFILE | EADDRINUSE) => {
+            Some(ENOSPC | ENOMEM | EMFILE | ENFILE | EROFS | EADDRINUSE) => {
                 self.hit(seen.actor.process, seen.end_ns())
             }
             _ => {}
