@@ -404,7 +404,8 @@ fn slow(facts: &Facts<'_>, role: RoleId, call: Call, place: Place, attempt: &Att
             ),
             durations.max_at_ns,
         ),
-        None if many && durations.quantile(500) >= SLOW_NS => (
+        // One or two calls that took long are not how a disk is.
+        None if many && durations.count >= 3 && durations.quantile(500) >= SLOW_NS => (
             Level::Warning,
             durations.quantile(500),
             format!("took {} (median of {})", span(durations.quantile(500)), count(durations.count)),
