@@ -7,8 +7,8 @@ mod common;
 use common::{MS, Run, Task};
 use ctrace_analysis::{Finding, Kind, Level, account};
 use ctrace_format::{
-    Abi, ClockAnchor, Detail, Dns, Event, Metric, ProcessKind, Resource, Signal, SockAddr, SockCookie,
-    Syscall, SyscallFlags, Usage, WaitKind, syscalls,
+    Abi, ClockAnchor, Detail, Dns, Event, Metric, Object, ProcessKind, Resource, Signal, SockAddr,
+    SockCookie, Syscall, SyscallFlags, Usage, WaitKind, syscalls,
 };
 
 fn findings(r: Run) -> Vec<Finding> {
@@ -579,4 +579,88 @@ fn a_healthy_run_has_no_findings() {
     r.call(t, "epoll_ctl", [4, 1, 3, 0, 0, 0], -1);
     r.exit(t, 0);
     assert_eq!(findings(r), []);
+}
+
+#[test]
+fn a_shell_passes_on_what_its_last_command_failed_for() {
+    let mut r = Run::new(1);
+    let sh = r.task(1, 1, "sh");
+    // Looked for in the path, and found.
+    let (wrong, right) = (r.str("/usr/sbin/app"), r.str("/usr/bin/app"));
+    r.call_with(sh, "newfstatat", [0; 6], -2, None, vec![Detail::Str { arg: 1, value: wrong }]);
+    r.call_with(sh, "newfstatat", [0; 6], 0, None, vec![Detail::Str { arg: 1, value: right }]);
+    let app = r.task(2, 2, "app");
+    r.fork(sh, app);
+    r.exec(app, "/usr/bin/app");
+    r.open(app, "/root/.apprc", -2);
+    r.connect(app, 5, 1, "127.0.0.1:7003", -111);
+    r.exit(app, 7 << 8);
+    r.exit(sh, 7 << 8);
+    let found = telling(r);
+    let kinds: Vec<(Kind, Level)> = found.iter().map(|f| (f.kind, f.level)).collect();
+    assert_eq!(kinds, [(Kind::Refused, Level::Cause), (Kind::Exit, Level::Warning)], "{found:#?}");
+    assert!(found[1].sentence.starts_with("app (pid 3) exited with status 7"), "{found:#?}");
+}
+
+#[test]
+fn clients_are_told_by_what_a_server_accepts() {
+    let mut r = Run::new(1);
+    let t = r.task(1, 1, "server");
+    let socket = |r: &mut Run, cookie: u64, peer: &str| {
+        r.object(&Object::Socket {
+            family: 2,
+            kind: 1,
+            protocol: 6,
+            cookie: SockCookie(cookie),
+            local: Some(SockAddr::Inet("127.0.0.1:8080".parse().unwrap())),
+            peer: Some(SockAddr::Inet(peer.parse().unwrap())),
+        })
+    };
+    let first = socket(&mut r, 1, "127.0.0.1:40001");
+    r.io(t, "accept4", 3, first, 5);
+    // Accepted when calls were only counted.
+    let later = socket(&mut r, 2, "127.0.0.1:40002");
+    for _ in 0..9 {
+        r.io(t, "recvfrom", 6, later, -104);
+    }
+    let found = findings(r);
+    assert!(found.iter().all(|f| f.level == Level::Note), "{found:#?}");
+    assert_eq!(found[0].object.as_deref(), Some("clients of 127.0.0.1:8080"), "{found:#?}");
+}
+
+#[test]
+fn a_search_through_the_path_is_no_lack_of_a_permission() {
+    let (mut r, t) = one("sh");
+    for i in 0..8 {
+        let value = r.str(&format!("/root/bin{i}/locale"));
+        r.call_with(t, "newfstatat", [0; 6], -13, None, vec![Detail::Str { arg: 1, value }]);
+    }
+    assert_eq!(telling(r), []);
+    let (mut r, t) = one("shipper");
+    for _ in 0..8 {
+        r.open(t, "/var/log/app.log", -13);
+    }
+    assert_eq!(telling(r)[0].kind, Kind::Permission);
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_told_when_it_is_asked_for_again() {
+    for (times, expected) in [(1, 0), (3, 1)] {
+        let (mut r, t) = one("app");
+        let (task, name) = (r.id(t), r.str("db.test"));
+        for _ in 0..times {
+            r.push(&Event::Dns(Dns {
+                t_ns: r.now,
+                duration_ns: MS,
+                task,
+                cookie: SockCookie(4),
+                server: SockAddr::Inet("10.0.0.2:53".parse().unwrap()),
+                name,
+                qtype: 1,
+                answer: Some((3, 0)),
+            }));
+            r.now += 200 * MS;
+        }
+        assert_eq!(telling(r).len(), expected);
+    }
 }

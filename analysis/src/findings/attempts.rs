@@ -32,8 +32,9 @@ const ENODEV: u16 = 19;
 pub(super) const ENFILE: u16 = 23;
 pub(super) const EMFILE: u16 = 24;
 pub(super) const ENOSPC: u16 = 28;
-const EROFS: u16 = 30;
+pub(super) const EROFS: u16 = 30;
 pub(super) const EPIPE: u16 = 32;
+pub(super) const EADDRINUSE: u16 = 98;
 pub(super) const EADDRNOTAVAIL: u16 = 99;
 pub(super) const ENETUNREACH: u16 = 101;
 pub(super) const ECONNABORTED: u16 = 103;
@@ -289,8 +290,8 @@ fn kind_of(call: Call, errno: u16, failed: &Failed, object: &str) -> Option<Kind
         EADDRNOTAVAIL if family == Family::Connect => Kind::PortsExhausted,
         ENOMEM => Kind::MemoryLimit,
         EPERM | EACCES if super::ends::is_searched(object) => return None,
-        EPERM | EACCES => Kind::Permission,
-        EIO | EROFS | ENODEV | ESTALE | EUCLEAN => Kind::SlowDisk,
+        EPERM | EACCES | EROFS => Kind::Permission,
+        EIO | ENODEV | ESTALE | EUCLEAN => Kind::SlowDisk,
         _ => Kind::Failing,
     })
 }
@@ -343,6 +344,7 @@ pub(super) fn meaning(errno: u16) -> Option<&'static str> {
         EIO => "the device failed",
         EROFS => "the file system is read-only",
         ESTALE => "the file server does not know the file any more",
+        EADDRINUSE => "somebody has that address already",
         EADDRNOTAVAIL => "no local port was left, or the address is not of this machine",
         EHOSTUNREACH | ENETUNREACH => "no route",
         _ => return None,
@@ -411,7 +413,8 @@ fn slow(facts: &Facts<'_>, role: RoleId, call: Call, place: Place, attempt: &Att
             ),
             durations.max_at_ns,
         ),
-        None if many && durations.quantile(500) >= SLOW_NS => (
+        // One or two calls that took long are not how a disk is.
+        None if many && durations.count >= 3 && durations.quantile(500) >= SLOW_NS => (
             Level::Warning,
             durations.quantile(500),
             format!("took {} (median of {})", span(durations.quantile(500)), count(durations.count)),

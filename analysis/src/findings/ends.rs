@@ -1,13 +1,15 @@
 //! How processes ended, and the file that they lacked before.
 
-use super::attempts::{EACCES, ENOENT, EPERM, attempted, errno_text, path};
+use super::attempts::{
+    EACCES, EADDRINUSE, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, EPERM, EROFS, attempted, errno_text, path,
+};
 use super::people::{Actor, People, ProcessId};
 use super::places::{Place, Places};
 use super::words::{at, count, times, when};
 use super::{Dictionary, Exited, Facts, Finding, Kind, Level, Seen};
 use ctrace_format::syscalls::{Call, Family};
 use ctrace_format::{Scope, Signal, SyscallFlags};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Calls that a process makes between what it missed and its end: it says so, cleans up, and goes.
 const SOON: u64 = 600;
@@ -51,6 +53,11 @@ pub(super) struct Ends {
     missed: FxHashMap<ProcessId, Vec<Missed>>,
     sent: FxHashMap<ProcessId, Vec<Sent>>,
     ended: Vec<Ended>,
+    /// Of a parent: the child that ended last, if it failed, and the last one that failed with each status.
+    last_child: FxHashMap<ProcessId, Option<usize>>,
+    failed_child: FxHashMap<(ProcessId, u32), usize>,
+    /// When a process met something that programs end for, other than what they lack.
+    hit: FxHashMap<ProcessId, u64>,
 }
 
 /// The end of a process that deserves a word.
@@ -62,6 +69,8 @@ struct Ended {
     tid: u32,
     missed: Option<Missed>,
     sent: Option<Sent>,
+    /// The child whose failure it passed on: a shell ends with the status of its last command.
+    because_of: Option<usize>,
 }
 
 /// Whether a path is where programs look for what may be elsewhere: libraries, translations, caches of interpreters.
@@ -80,7 +89,18 @@ pub(super) fn is_searched(path: &str) -> bool {
         "node_modules",
         "/usr/share/zoneinfo",
     ];
-    const ENDS: [&str; 7] = [".pyc", ".mo", ".pyd", ".cnf.d", "pyvenv.cfg", "ld.so.preload", "ld.so.nohwcap"];
+    const ENDS: [&str; 10] = [
+        "pybuilddir.txt",
+        "._pth",
+        "/selinux/config",
+        ".pyc",
+        ".mo",
+        ".pyd",
+        ".cnf.d",
+        "pyvenv.cfg",
+        "ld.so.preload",
+        "ld.so.nohwcap",
+    ];
     path.contains(".so")
         || path.starts_with('<')
         || PLACES.iter().any(|p| path.contains(p))
@@ -110,7 +130,7 @@ impl Ends {
                 self.miss(seen, place, e, true, places);
             }
             // Found elsewhere: it was looked for in several places.
-            None if matches!(family, Family::Open | Family::Exec) => {
+            None if about_files => {
                 if let Some(missed) = self.missed.get_mut(&seen.actor.process)
                     && !missed.is_empty()
                     && let Some(place) = path(seen, places, words)
@@ -119,7 +139,17 @@ impl Ends {
                     missed.retain(|m| base(places.name(m.place)) != found);
                 }
             }
+            Some(ENOSPC | ENOMEM | EMFILE | ENFILE | EROFS | EADDRINUSE) => {
+                self.hit(seen.actor.process, seen.end_ns())
+            }
             _ => {}
+        }
+    }
+
+    /// A process met something that programs end for.
+    pub(super) fn hit(&mut self, process: ProcessId, t_ns: u64) {
+        if self.hit.len() < MAX_PROCESSES || self.hit.contains_key(&process) {
+            self.hit.insert(process, t_ns);
         }
     }
 
@@ -171,16 +201,29 @@ impl Ends {
     }
 
     /// A process ended.
-    pub(super) fn exit(&mut self, actor: Actor, t_ns: u64, status: u32, calls: u64) {
+    pub(super) fn exit(&mut self, actor: Actor, t_ns: u64, status: u32, people: &People) {
+        let process = people.process(actor.process);
+        let calls = process.calls;
         let missed = self.missed.remove(&actor.process);
         let sent = self.sent.remove(&actor.process);
+        let hit = self.hit.remove(&actor.process).unwrap_or(0);
+        let last_child = self.last_child.remove(&actor.process).flatten();
+        let because_of = self.failed_child.get(&(actor.process, status)).copied().or(last_child);
+        if let Some(parent) = process.parent.filter(|_| self.last_child.len() < MAX_PROCESSES) {
+            let failed = (status != 0 && self.ended.len() < MAX_PROCESSES).then_some(self.ended.len());
+            self.last_child.insert(parent, failed);
+            if let Some(at) = failed.filter(|_| self.failed_child.len() < MAX_PROCESSES) {
+                self.failed_child.insert((parent, status), at);
+            }
+        }
         if status == 0 || self.ended.len() >= MAX_PROCESSES {
             return;
         }
         let signo = status & 0x7f;
         // An open says that somebody needs it; a question may be asked in passing.
         let missed = missed.unwrap_or_default();
-        let soon = |m: &&Missed| calls.saturating_sub(m.number) <= SOON;
+        // It ends for what it met last.
+        let soon = |m: &&Missed| calls.saturating_sub(m.number) <= SOON && m.t_ns >= hit;
         let opened = |m: &&Missed| {
             matches!(m.call.row().family, Family::Open | Family::Exec | Family::Bind | Family::Connect)
                 || m.filtered
@@ -188,7 +231,9 @@ impl Ends {
         let missed =
             missed.iter().rev().filter(soon).find(opened).or_else(|| missed.iter().rev().find(soon)).copied();
         let sent = sent.unwrap_or_default().iter().rev().find(|s| s.signo == signo).cloned();
-        self.ended.push(Ended { process: actor.process, t_ns, status, tid: actor.tid, missed, sent });
+        let missed = missed.filter(|_| because_of.is_none());
+        let (process, tid) = (actor.process, actor.tid);
+        self.ended.push(Ended { process, t_ns, status, tid, missed, sent, because_of });
     }
 
     /// How processes ended.
@@ -217,17 +262,32 @@ impl Ends {
             let comm = facts.people.process(ended.process).comm.clone();
             alike.entry((comm, ended.status, ended.missed.map(|m| m.place))).or_default().push(ended);
         }
+        let blamed = self.blamed(facts);
         for ((comm, status, _), ends) in alike {
             if oom_victims.contains(&ends[0].process) {
                 continue;
             }
             let found = if status & 0x7f == 0 {
-                exited(facts, &ends, status >> 8 & 0xff)
+                let main = ends.iter().any(|e| blamed.contains(&e.process));
+                exited(facts, &ends, status >> 8 & 0xff, main)
             } else {
                 killed(facts, &ends, status)
             };
             out.push(found.by(comm));
         }
+    }
+
+    /// Processes whose failure is that of what was recorded: its own, or that of the child whose it passed on.
+    fn blamed(&self, facts: &Facts<'_>) -> FxHashSet<ProcessId> {
+        let last = |ended: &Ended| {
+            let mut ended = ended;
+            // A child ended before: the chain has an end.
+            while let Some(child) = ended.because_of.and_then(|at| self.ended.get(at)) {
+                ended = child;
+            }
+            ended.process
+        };
+        self.ended.iter().filter(|e| e.status != 0 && is_main(facts, e.process)).map(last).collect()
     }
 }
 
@@ -254,14 +314,13 @@ fn who(facts: &Facts<'_>, ends: &[&Ended]) -> String {
     if ends.len() == 1 { first } else { format!("{first} and {} more like it", count(ends.len() as u64 - 1)) }
 }
 
-fn exited(facts: &Facts<'_>, ends: &[&Ended], code: u32) -> Finding {
+fn exited(facts: &Facts<'_>, ends: &[&Ended], code: u32, main: bool) -> Finding {
     let (from_ns, to_ns) = spread(ends);
-    let main = ends.iter().any(|e| is_main(facts, e.process));
     let n = ends.len() as u64;
     let who = who(facts, ends);
     // A shell gives 128 and the number of the signal that ended its child.
     let by_signal = code > 128;
-    let opened = |m: &Missed| main || n >= 3 && m.call.row().family == Family::Open;
+    let opened = |m: &Missed| main || n >= 3 && matches!(m.call.row().family, Family::Open | Family::Exec);
     if let Some(missed) = ends[0].missed.filter(opened).filter(|_| !by_signal) {
         let object = facts.places.name(missed.place);
         let (kind, what) = match missed.errno {

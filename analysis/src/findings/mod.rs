@@ -445,6 +445,9 @@ impl Watch {
             Event::Aggregate(a) => self.counted = self.counted.saturating_add(a.count),
             _ => {}
         }
+        if let Some((process, t_ns)) = self.network.take_hit() {
+            self.ends.hit(process, t_ns);
+        }
     }
 
     /// A time as the file keeps it: an account that is made while a trace is written is that of the trace.
@@ -517,8 +520,7 @@ impl Watch {
                 let actor = self.people.of(p.task, words);
                 if *group_dead {
                     self.people.exit(actor.process, p.t_ns, *status);
-                    let calls = self.people.process(actor.process).calls;
-                    self.ends.exit(actor, p.t_ns, *status, calls);
+                    self.ends.exit(actor, p.t_ns, *status, &self.people);
                     self.descriptors.exit(actor.process);
                 }
             }

@@ -3,7 +3,7 @@
 use super::attempts::{
     self, EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT, around, figures_of, meaning,
 };
-use super::people::{People, RoleId};
+use super::people::{Actor, People, ProcessId, RoleId};
 use super::places::{self, Place, Places};
 use super::tally::{Failed, Series, change_point, median, quantile};
 use super::words::{self, at, count, errno_name, percent, span, times, when};
@@ -88,6 +88,8 @@ pub(super) struct Network {
     called: FxHashMap<std::net::IpAddr, Place>,
     /// The address of a place.
     ip_of: FxHashMap<Place, std::net::IpAddr>,
+    /// Who failed to reach somebody last, and when: not told to anybody yet.
+    hit: Option<(ProcessId, u64)>,
 }
 
 impl Network {
@@ -143,7 +145,7 @@ impl Network {
                 if let Some(connected) =
                     self.connects.observe(&event, |o| places::cookie(Some(o), words).map(SockCookie))
                 {
-                    self.connected(&connected, seen.actor.role, seen.actor.tid, places);
+                    self.connected(&connected, seen.actor, places);
                 }
                 return Some(Place::NOWHERE);
             }
@@ -241,6 +243,7 @@ impl Network {
                     && let Some(answers) = bounded(&mut self.answers, key)
                 {
                     let ok = answers.times.len();
+                    self.hit = Some((seen.actor.process, end_ns));
                     answers.given_up.add(end_ns, tid, ok);
                     answers.waited.add(sent_ns, end_ns.saturating_sub(sent_ns));
                 }
@@ -269,7 +272,7 @@ impl Network {
             self.flow(cookie, Flow { place, client: true, sent_ns: None, timed_out: false });
         }
         if let Some(connected) = told {
-            self.connected(&connected, seen.actor.role, seen.actor.tid, places);
+            self.connected(&connected, seen.actor, places);
         }
     }
 
@@ -286,11 +289,12 @@ impl Network {
         if let Some(connected) = told {
             let Some(task) = connected.task else { return };
             let actor = people.of(task, words);
-            self.connected(&connected, actor.role, actor.tid, places);
+            self.connected(&connected, actor, places);
         }
     }
 
-    fn connected(&mut self, connected: &Connected, role: RoleId, tid: u32, places: &mut Places) {
+    fn connected(&mut self, connected: &Connected, actor: Actor, places: &mut Places) {
+        let (role, tid) = (actor.role, actor.tid);
         let Some(peer) = &connected.peer else { return };
         let place = places.address(peer);
         if let SockAddr::Inet(peer) = peer {
@@ -302,6 +306,9 @@ impl Network {
         }
         let Some(target) = bounded(&mut self.targets, (role, place)) else { return };
         let end_ns = connected.end_ns();
+        if connected.error.is_some_and(|errno| !is_expected(peer, errno)) {
+            self.hit = Some((actor.process, end_ns));
+        }
         match connected.error {
             None => target.ok += 1,
             Some(errno) if is_expected(peer, errno) => {}
@@ -338,6 +345,9 @@ impl Network {
         let end_ns = dns.t_ns.saturating_add(dns.duration_ns);
         let Some(entry) = bounded(&mut self.names, (actor.role, server, name)) else { return };
         let ok = entry.answered;
+        if dns.answer.is_none_or(|(code, _)| code != 0) {
+            self.hit = Some((actor.process, end_ns));
+        }
         match dns.answer {
             // Told when the socket was closed, or at the end: the time of the question says more.
             None => entry.unanswered.add(dns.t_ns, actor.tid, ok),
@@ -354,6 +364,11 @@ impl Network {
         if dns.answer.is_some() {
             entry.answers.add(dns.t_ns, dns.duration_ns);
         }
+    }
+
+    /// Who failed to reach somebody since this was asked last.
+    pub(super) const fn take_hit(&mut self) -> Option<(ProcessId, u64)> {
+        self.hit.take()
     }
 
     /// A place with the name that it was found by.

@@ -126,7 +126,6 @@ fn a_fifo_that_nobody_writes_to_and_a_lock_that_another_has() {
 }
 
 #[test]
-#[ignore = "the recorder does not say yet who holds a lock"]
 fn threads_that_wait_for_each_other() {
     let words = ["deadlock: ", "waits for the lock at 0x", "held by threads/transfer-N (tid "];
     let expected = Expected { role: "threads/transfer-N", ..cause("deadlock", "0x", 2..=2, &words) };

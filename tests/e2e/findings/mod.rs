@@ -3,6 +3,7 @@
 //! The tests take the host for themselves: a twin that is starved by other tests is not healthy.
 
 mod ends;
+mod failing;
 mod healthy;
 mod limits;
 mod locks;
