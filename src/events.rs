@@ -137,11 +137,11 @@ impl Around {
         Self { id, lines: Vec::new() }
     }
 
-    const fn from_ns(&self) -> u64 {
+    const fn begin_ns(&self) -> u64 {
         self.id.end_ns.saturating_sub(Self::NEAR_NS)
     }
 
-    const fn to_ns(&self) -> u64 {
+    const fn end_ns(&self) -> u64 {
         self.id.end_ns.saturating_add(Self::NEAR_NS)
     }
 
@@ -234,7 +234,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
     }
     let mut around = args.at.map(Around::new);
     if let Some(around) = &around {
-        (since, until) = (Some(around.from_ns()), Some(around.to_ns()));
+        (since, until) = (Some(around.begin_ns()), Some(around.end_ns()));
     }
     let paint = out.data_paint();
     let mut show = Show::new(&trace, paint).timed(args.time);

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 
 /// Say what a trace is: what, when, where, how much, and what is missing.
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of the command line")]
 pub(crate) struct Args {
     /// The trace
     file: PathBuf,

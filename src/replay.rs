@@ -197,19 +197,16 @@ pub(crate) fn perform(
     };
     outcome.leftovers = running.finish();
     let mut output = None;
-    let (mut report, answers) = match recorded {
-        Some(recorded) => {
-            let replayed = Trace::open(&recorded.file.path)?;
-            let answers = Answers::recorded(&replayed);
-            let a = diff::model(path, trace)?;
-            let b = diff::model(&recorded.file.path, &replayed)?;
-            output = Some(recorded.file.path);
-            (ctrace_analysis::diff_replay(&a, &b, &gates, Some(&told(&outcome))), answers)
-        }
-        None => {
-            let report = ctrace_analysis::judge_journal(&journal(&summary, &outcome), &gates);
-            (report, Answers::self_reported(&summary, &outcome))
-        }
+    let (mut report, answers) = if let Some(recorded) = recorded {
+        let replayed = Trace::open(&recorded.file.path)?;
+        let answers = Answers::recorded(&replayed);
+        let a = diff::model(path, trace)?;
+        let b = diff::model(&recorded.file.path, &replayed)?;
+        output = Some(recorded.file.path);
+        (ctrace_analysis::diff_replay(&a, &b, &gates, Some(&told(&outcome))), answers)
+    } else {
+        let report = ctrace_analysis::judge_journal(&journal(&summary, &outcome), &gates);
+        (report, Answers::self_reported(&summary, &outcome))
     };
     judge_hits(&outcome.hits, &mut report);
     for problem in &outcome.problems {

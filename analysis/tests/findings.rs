@@ -268,7 +268,7 @@ fn ends_are_told_by_how_they_came() {
     assert_eq!(end(0, &nothing), []);
     let found = end(1 << 8, &nothing);
     assert_eq!((found[0].kind, found[0].level), (Kind::Exit, Level::Warning), "{found:#?}");
-    let found = end(11 | 0x80, &nothing);
+    let found = end(0x0b | 0x80, &nothing);
     assert_eq!((found[0].kind, found[0].level), (Kind::Crash, Level::Cause), "{found:#?}");
     assert!(found[0].sentence.contains("crashed with SIGSEGV") && found[0].sentence.contains("core dump"));
     let missing = |r: &mut Run, t: Task| r.open(t, "/etc/app/app.conf", -2);

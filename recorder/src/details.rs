@@ -288,7 +288,7 @@ fn epoll(data: &[u8], arch: &Arch) -> Vec<EpollEntry> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Words {
     /// The first of them. One that could not be read is empty.
-    pub(crate) words: Vec<Vec<u8>>,
+    pub(crate) known: Vec<Vec<u8>>,
     /// How many there are.
     pub(crate) count: u32,
     /// A bit for each that could not be read.
@@ -302,7 +302,7 @@ pub(crate) struct Words {
 impl Words {
     /// Whether nothing of them is missing.
     pub(crate) fn is_whole(&self) -> bool {
-        let is_all = self.words.len() as u64 >= u64::from(self.count);
+        let is_all = self.known.len() as u64 >= u64::from(self.count);
         is_all && self.unread == 0 && !self.ends_early && self.cut.is_empty()
     }
 
@@ -323,26 +323,26 @@ pub(crate) fn words(item: &Item<'_>) -> Option<Words> {
     words.pop();
     let is_cut = |word: &Vec<u8>| word.len() + 1 >= MAX_WORD;
     let cut = (0..).zip(&words).filter(|(_, word)| is_cut(word)).map(|(at, _)| at).collect();
-    Some(Words { words, count, unread, ends_early: item.head.fault & UNREAD != 0, cut })
+    Some(Words { known: words, count, unread, ends_early: item.head.fault & UNREAD != 0, cut })
 }
 
 /// Adds what is known of an argument vector, and what is not. One of which nothing is known is left out.
 pub(crate) fn tell_words(w: &mut TraceWriter, arg: u8, mut words: Words, out: &mut Vec<Detail>) {
     if words.ends_early {
-        if words.words.is_empty() {
+        if words.known.is_empty() {
             out.push(Detail::Unread { arg, word: None });
             return;
         }
-        if words.words.len() < MAX_ARGV {
+        if words.known.len() < MAX_ARGV {
             // There is one more at least.
-            words.unread |= 1 << words.words.len();
-            words.words.push(Vec::new());
+            words.unread |= 1 << words.known.len();
+            words.known.push(Vec::new());
             words.count += 1;
         }
     }
     let unread: Vec<u32> =
-        (0..words.words.len()).filter(|at| words.is_unread(*at)).map(|at| at as u32).collect();
-    out.push(Detail::Argv { arg, words: w.argv(words.words), count: words.count });
+        (0..words.known.len()).filter(|at| words.is_unread(*at)).map(|at| at as u32).collect();
+    out.push(Detail::Argv { arg, words: w.argv(words.known), count: words.count });
     out.extend(unread.into_iter().map(|word| Detail::Unread { arg, word: Some(word) }));
     out.extend(words.cut.into_iter().map(|word| Detail::Cut { arg, word: Some(word) }));
 }

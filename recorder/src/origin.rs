@@ -115,7 +115,9 @@ mod tests {
             (21, of(20, 9, false)),
         ]);
         assert_eq!(others(&all), BTreeSet::from([20, 21]));
-        all.values_mut().for_each(|process| process.entered = false);
+        for process in all.values_mut() {
+            process.entered = false;
+        }
         assert_eq!(others(&all), BTreeSet::new());
     }
 

@@ -256,14 +256,14 @@ impl Sum {
                 std::array::from_fn(|i| stat.counters[i].saturating_sub(before[i]));
             let io = io.known().map(|io| String::from_utf8_lossy(&io).into_owned());
             let count = |name| io.as_deref().and_then(|io| field(io, name));
-            let (read, written) = match (count("read_bytes"), count("write_bytes")) {
-                (Some(read), Some(written)) => (read, written),
-                _ => {
+            let (read, written) =
+                if let (Some(read), Some(written)) = (count("read_bytes"), count("write_bytes")) {
+                    (read, written)
+                } else {
                     // Not for us, or gone in between.
                     io_is_known = false;
                     self.last.get(tgid).map_or((0, 0), |last| (last[4], last[5]))
-                }
-            };
+                };
             rss += stat.rss_pages * crate::mapped::page_size() as u64;
             threads += stat.threads;
             seen.insert(*tgid, [minor, major, user, system, read, written]);

@@ -255,15 +255,12 @@ impl Group {
             Kind::DiskFull | Kind::PidsLimit | Kind::PortsExhausted | Kind::MemoryLimit | Kind::FdLimit => {
                 Level::Cause
             }
-            Kind::Refused | Kind::Unreachable => Level::Warning,
-            Kind::TimedOut => Level::Warning,
             // A client may go away when it likes.
             Kind::Reset if network.is_clients(place) || self.sum.count == 1 => Level::Note,
-            Kind::Reset => Level::Cause,
+            Kind::Reset | Kind::SlowDisk => Level::Cause,
             Kind::SeccompDenied if self.sum.emulated == self.sum.count => Level::Note,
-            Kind::SeccompDenied => Level::Warning,
+            Kind::Refused | Kind::Unreachable | Kind::TimedOut | Kind::SeccompDenied => Level::Warning,
             Kind::Permission if denied => Level::Warning,
-            Kind::SlowDisk => Level::Cause,
             _ => Level::Note,
         }
     }

@@ -9,6 +9,7 @@ use super::{Dictionary, Facts, Finding, Kind, Level, Seen};
 use ctrace_format::syscalls::{Call, Family, Makes};
 use ctrace_format::{Detail, Snapshot, SyscallFlags};
 use rustc_hash::FxHashMap;
+use std::fmt::Write as _;
 
 /// Descriptors of a process, and origins of them, that are followed.
 const MAX_OPEN: usize = 1 << 16;
@@ -100,7 +101,9 @@ impl Descriptors {
                         .copied()
                         .filter(|fd| (first..=last).contains(&(*fd as u32)))
                         .collect();
-                    gone.into_iter().for_each(|fd| table.close(fd));
+                    for fd in gone {
+                        table.close(fd);
+                    }
                 }
                 _ => {}
             }
@@ -169,14 +172,15 @@ impl Descriptors {
                 );
                 let level = if table.limited.count > 0 {
                     let limit = self.limit(*process, facts, table);
-                    sentence.push_str(&format!(
+                    let _ = write!(
+                        sentence,
                         ", up to its limit of {}; from {} on {} failed with {} {}",
                         count(limit),
                         at(table.limited.first_ns),
                         table.failing.map_or_else(String::new, |f| attempted(f.0, facts.places.name(f.1))),
                         table.failing.map_or_else(String::new, |f| errno_name(f.2)),
                         times(table.limited.count)
-                    ));
+                    );
                     Level::Cause
                 } else if kept >= BIG_LEAK {
                     Level::Cause

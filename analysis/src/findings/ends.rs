@@ -10,6 +10,7 @@ use super::{Dictionary, Exited, Facts, Finding, Kind, Level, Seen};
 use ctrace_format::syscalls::{Call, Family};
 use ctrace_format::{Scope, Signal, SyscallFlags};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::fmt::Write as _;
 
 /// Calls that a process makes between what it missed and its end: it says so, cleans up, and goes.
 const SOON: u64 = 600;
@@ -140,7 +141,7 @@ impl Ends {
                 }
             }
             Some(ENOSPC | ENOMEM | EMFILE | ENFILE | EROFS | EADDRINUSE) => {
-                self.hit(seen.actor.process, seen.end_ns())
+                self.hit(seen.actor.process, seen.end_ns());
             }
             _ => {}
         }
@@ -267,7 +268,8 @@ impl Ends {
             if oom_victims.contains(&ends[0].process) {
                 continue;
             }
-            let found = if status & 0x7f == 0 {
+            let signo = status & 0x7f;
+            let found = if signo == 0 {
                 let main = ends.iter().any(|e| blamed.contains(&e.process));
                 exited(facts, &ends, status >> 8 & 0xff, main)
             } else {
@@ -392,7 +394,7 @@ fn killed(facts: &Facts<'_>, ends: &[&Ended], status: u32) -> Finding {
         let mut sentence = format!("{who} crashed with {name} {when}{why}{core}");
         if let Some(missed) = ends[0].missed.filter(|m| signo == 31 && m.filtered) {
             facts.places.name(missed.place).clone_into(&mut object);
-            sentence.push_str(&format!(" ({})", attempted(missed.call, &object)));
+            let _ = write!(sentence, " ({})", attempted(missed.call, &object));
         }
         return Finding::new(kind, Level::Cause, super::rank::score(Kind::Crash), sentence)
             .over(from_ns, to_ns, n)

@@ -28,6 +28,9 @@ const NXDOMAIN: u8 = 3;
 const DNS_PORT: u16 = 53;
 const DNS_ENDING: &str = ":53";
 
+/// When a name server was asked, how long its answer took, and for which name.
+type Answered = (u64, u64, Place);
+
 /// Connections from a role to a place.
 #[derive(Debug, Default)]
 struct Target {
@@ -320,13 +323,12 @@ impl Network {
                     target.quick +=
                         u64::from(last.is_some_and(|l| connected.t_ns.saturating_sub(l) < NO_PAUSE_NS));
                 }
-                match target.failed.iter_mut().find(|(e, _)| *e == errno) {
-                    Some((_, failed)) => failed.add(end_ns, tid, ok),
-                    None => {
-                        let mut failed = Failed::default();
-                        failed.add(end_ns, tid, ok);
-                        target.failed.push((errno, failed));
-                    }
+                if let Some((_, failed)) = target.failed.iter_mut().find(|(e, _)| *e == errno) {
+                    failed.add(end_ns, tid, ok);
+                } else {
+                    let mut failed = Failed::default();
+                    failed.add(end_ns, tid, ok);
+                    target.failed.push((errno, failed));
                 }
             }
         }
@@ -609,15 +611,13 @@ impl Network {
         let mut all: Vec<_> = self.names.iter().collect();
         all.sort_by_key(|(key, _)| **key);
         // Slowness is a server's, whatever it is asked for.
-        let mut servers: std::collections::BTreeMap<(RoleId, Place), (Vec<(u64, u64, Place)>, u64)> =
-            std::collections::BTreeMap::new();
+        let mut servers: std::collections::BTreeMap<_, Vec<Answered>> = std::collections::BTreeMap::new();
         for ((role, server, name), entry) in all {
             let (who, server_name, text) =
                 (facts.who(*role), facts.places.name(*server), facts.places.name(*name));
             let text = if text.is_empty() { "the root" } else { text };
             let sums = servers.entry((*role, *server)).or_default();
-            sums.0.extend(entry.answers.sorted().into_iter().map(|(t, ns)| (t, ns, *name)));
-            sums.1 = sums.1.max(entry.answers.max_ns);
+            sums.extend(entry.answers.sorted().into_iter().map(|(t, ns)| (t, ns, *name)));
             for (failed, kind, what) in [
                 (&entry.unanswered, Kind::SlowName, "did not answer"),
                 (&entry.refused, Kind::NameFailed, "failed"),
@@ -652,7 +652,7 @@ impl Network {
                 );
             }
         }
-        for ((role, server), (mut answers, _)) in servers {
+        for ((role, server), mut answers) in servers {
             answers.sort_unstable();
             let series: Vec<(u64, u64)> = answers.iter().map(|x| (x.0, x.1)).collect();
             let slow: Vec<(u64, u64, Place)> =

@@ -3,7 +3,7 @@
 use super::Dictionary;
 use super::words::text;
 use ctrace_format::{Container, Origin, Snapshot, StrId, TaskDef, TaskId};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// An index into [`People::roles`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,9 +59,9 @@ pub(super) struct People {
     last: FxHashMap<u32, ProcessId>,
     by_name: FxHashMap<String, RoleId>,
     /// Roles that a process has, so that it is counted once.
-    had: FxHashMap<(ProcessId, RoleId), ()>,
+    had: FxHashSet<(ProcessId, RoleId)>,
     /// Threads that were counted, by id and role.
-    counted: FxHashMap<(u32, RoleId), ()>,
+    counted: FxHashSet<(u32, RoleId)>,
 }
 
 /// Processes that are told apart; later ones share the last entry's fate of not being told apart.
@@ -192,10 +192,10 @@ impl People {
                 id
             }
         };
-        if self.had.insert((process, id), ()).is_none() {
+        if self.had.insert((process, id)) {
             self.roles[id.0 as usize].processes += 1;
         }
-        if self.counted.insert((tid, id), ()).is_none() {
+        if self.counted.insert((tid, id)) {
             self.roles[id.0 as usize].threads += 1;
         }
         id

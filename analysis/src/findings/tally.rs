@@ -1,7 +1,7 @@
 //! Counts, durations and their change over time, in bounded memory.
 
 /// Durations by their logarithm: four buckets an octave, from 1 ns to 2^40 ns (18 minutes).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Histogram {
     buckets: Vec<u32>,
     pub(super) count: u64,
@@ -11,12 +11,6 @@ pub(super) struct Histogram {
 }
 
 const OCTAVES: usize = 40;
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self { buckets: Vec::new(), count: 0, total_ns: 0, max_ns: 0, max_at_ns: 0 }
-    }
-}
 
 fn bucket(ns: u64) -> usize {
     let ns = ns.max(4);

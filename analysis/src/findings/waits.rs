@@ -206,7 +206,9 @@ impl Waits {
         let blocked: FxHashMap<u32, &Waiting> = self.waiting.iter().map(|w| (w.actor.tid, w)).collect();
         let mut in_circle = FxHashSet::default();
         let mut circles = petgraph::algo::tarjan_scc(&graph);
-        circles.iter_mut().for_each(|c| c.sort_unstable());
+        for circle in &mut circles {
+            circle.sort_unstable();
+        }
         circles.sort();
         for circle in circles {
             let own = circle.len() == 1 && graph.contains_edge(circle[0], circle[0]);
@@ -250,8 +252,7 @@ impl Waits {
                 WaitKind::Futex => format!("the lock at {object}"),
                 WaitKind::Flock => format!("the flock of {object}"),
                 WaitKind::PosixLock => format!("the lock of {object}"),
-                WaitKind::Pipe => format!("{object}, whose other end is with"),
-                WaitKind::Socket => format!("{object}, whose other end is with"),
+                WaitKind::Pipe | WaitKind::Socket => format!("{object}, whose other end is with"),
                 _ => "the end of".to_owned(),
             };
             let joint = match edge.what {

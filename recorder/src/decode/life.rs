@@ -114,7 +114,7 @@ impl Decoder {
         let items = details::items(self.entry.get(&tid)?);
         let item = items.iter().find(|i| i.head.op == op::ARGV)?;
         let words = details::words(item).filter(|words| words.unread == 0 && !words.ends_early)?;
-        Some((w.argv(words.words), words.count))
+        Some((w.argv(words.known), words.count))
     }
 
     pub(super) fn exit(

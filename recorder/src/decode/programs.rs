@@ -50,11 +50,11 @@ impl Executed {
     }
 
     /// Puts what the caller passed in the place of what could not be read of it. Of a script the kernel drops the first
-    /// word, and puts the interpreter, maybe a word for it, and the path in front (`load_script`, fs/binfmt_script.c).
+    /// word, and puts the interpreter, maybe a word for it, and the path in front (`load_script`, `fs/binfmt_script.c`).
     fn complete(&self, passed: Option<Words>) -> Option<Words> {
-        let passed = passed.filter(|words| !words.ends_early || !words.words.is_empty());
+        let passed = passed.filter(|words| !words.ends_early || !words.known.is_empty());
         let whole = |words: &[Vec<u8>], count| Words {
-            words: words.to_vec(),
+            known: words.to_vec(),
             count,
             unread: 0,
             ends_early: false,
@@ -75,11 +75,11 @@ impl Executed {
         match passed {
             Some(words) if words.is_whole() => Some(words),
             Some(mut words) if !words.ends_early => {
-                for i in 1..words.words.len() {
+                for i in 1..words.known.len() {
                     if words.is_unread(i)
                         && let Some(word) = rest.get(i - 1)
                     {
-                        words.words[i].clone_from(word);
+                        words.known[i].clone_from(word);
                         words.unread &= !(1 << i);
                     }
                 }
@@ -88,7 +88,7 @@ impl Executed {
             // Nothing tells what the first word was.
             _ if added.is_some() => {
                 let mut words = whole(rest, (self.argc as usize + 1).saturating_sub(added?) as u32);
-                words.words.insert(0, Vec::new());
+                words.known.insert(0, Vec::new());
                 words.cut.iter_mut().for_each(|at| *at += 1);
                 words.unread = 1;
                 Some(words)
@@ -209,7 +209,7 @@ mod tests {
 
     fn passed(words: &[&str], unread: u32) -> Words {
         let words: Vec<Vec<u8>> = words.iter().map(|w| w.as_bytes().to_vec()).collect();
-        Words { count: words.len() as u32, words, unread, ends_early: false, cut: Vec::new() }
+        Words { count: words.len() as u32, known: words, unread, ends_early: false, cut: Vec::new() }
     }
 
     #[test]
@@ -239,7 +239,7 @@ mod tests {
     fn arguments_that_are_too_many_are_counted() {
         let exec = Exec { flags: exec_flag::ARGUMENTS_CUT, argc: 9, ..Exec::default() };
         let words = Executed::of(&exec, b"x", b"x\0lon").complete(None).unwrap();
-        assert_eq!((words.words.len(), words.count, words.is_whole()), (2, 9, false));
+        assert_eq!((words.known.len(), words.count, words.is_whole()), (2, 9, false));
         assert_eq!(words.cut, [1]);
     }
 }

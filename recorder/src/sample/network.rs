@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Listing more sockets than this would cost more than it tells.
 const MAX_SOCKETS: u64 = 2000;
-/// States as in include/net/tcp_states.h.
+/// States as in `include/net/tcp_states.h`.
 const ESTABLISHED: u8 = 1;
 const TIME_WAIT: u8 = 6;
 const CLOSE_WAIT: u8 = 8;

@@ -221,7 +221,9 @@ fn a_server_whose_queue_is_full() {
                 })
             })
             .collect();
-        clients.into_iter().for_each(|client| client.join().unwrap());
+        for client in clients {
+            client.join().unwrap();
+        }
         recording.0.wait().unwrap();
         let info = run([OsStr::new("info"), OsStr::new("--json"), trace.as_os_str()]).expect(0).json();
         if mode == "bad" {

@@ -134,8 +134,12 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn Remap) {
                     string(object, map);
                 }
                 ProcessKind::OomKill { by, limit, .. } => {
-                    by.iter_mut().for_each(|t| task(t, map));
-                    limit.iter_mut().for_each(|l| string(&mut l.cgroup, map));
+                    if let Some(by) = by {
+                        task(by, map);
+                    }
+                    if let Some(limit) = limit {
+                        string(&mut limit.cgroup, map);
+                    }
                 }
                 ProcessKind::Exit { .. }
                 | ProcessKind::Origin { .. }
