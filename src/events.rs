@@ -317,7 +317,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         if !passes || around.as_ref().is_some_and(|around| !around.concerns(&trace, &event)) {
             continue;
         }
-        let line = if args.json { show.json(&event).map(|v| json_line(&v)) } else { show.line(&event) };
+        let line =
+            if args.json { show.json(&event).map(|v| json_line(&with_schema(v))) } else { show.line(&event) };
         let Some(line) = line else { continue };
         left -= 1;
         *totals.shown.entry(event.class()).or_default() += 1;
@@ -354,6 +355,14 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
     summarise(&trace, &totals, &tail, args.tail.is_some(), args.json, out)
 }
 
+/// Every object of JSON says which version of its shape it is.
+fn with_schema(mut object: serde_json::Value) -> serde_json::Value {
+    if let Some(object) = object.as_object_mut() {
+        object.insert("schema".to_owned(), json!(1));
+    }
+    object
+}
+
 fn summarise(
     trace: &Trace,
     totals: &Totals,
@@ -368,7 +377,7 @@ fn summarise(
         let by_class: serde_json::Map<String, serde_json::Value> =
             totals.shown.iter().map(|(c, n)| (crate::show::class_name(*c), json!(n))).collect();
         out.json(&json!({
-            "type": "summary", "events": shown, "matched": matched, "by_class": by_class, "failed": totals.failed,
+            "type": "summary", "schema": 1, "events": shown, "matched": matched, "by_class": by_class, "failed": totals.failed,
             "lost": totals.lost, "aggregated": totals.aggregated, "unreadable_chunks": totals.unreadable, "complete": crate::is_complete(trace),
         }))?;
     } else {

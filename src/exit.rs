@@ -83,6 +83,15 @@ impl Failure {
         self
     }
 
+    /// As JSON has it.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let chain: Vec<String> =
+            self.error.chain().map(|e| crate::decode::plain(e.to_string().as_bytes())).collect();
+        serde_json::json!({
+            "schema": 1, "type": "error", "error": chain.join(": "), "fix": self.fix, "exit": self.exit.code(),
+        })
+    }
+
     /// Whether the reader of our output went away, which is how `| head` ends and no failure.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         self.error

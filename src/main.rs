@@ -113,6 +113,7 @@ fn main() -> ExitCode {
     }
     // clap's own exit: 0 for --help and --version, 2 for usage errors.
     let cli = Cli::parse();
+    let wants_json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
     log();
     if cli.allow_dense {
         ctrace_format::allow_dense();
@@ -131,6 +132,11 @@ fn main() -> ExitCode {
         }
         Err(failure) => {
             out.fail(&failure);
+            // Whoever reads JSON learns of an error in JSON, too.
+            if wants_json && out.json(&failure.json()).and_then(|()| out.flush().map_err(Into::into)).is_err()
+            {
+                out.abandon();
+            }
             ExitCode::from(failure.exit.code())
         }
     }

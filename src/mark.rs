@@ -77,6 +77,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         let file = answer.file.display();
         if args.json {
             out.json(&json!({
+            "schema": 1,
                 "type": "mark", "pid": pid, "file": answer.file, "dump": args.dump && answer.problem.is_none(),
                 "problem": answer.problem,
             }))?;

@@ -29,6 +29,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     if args.json {
         let damage: Vec<_> = report.damage.iter().map(crate::damage_json).collect();
         out.json(&json!({
+            "schema": 1,
             "intact": intact, "complete": intact && report.state == State::Complete,
             "state": crate::state_name(report.state), "events": total, "chunks": report.chunks,
             "bytes": report.bytes, "sha256": hash, "lost": report.lost_events(), "damage": damage,

@@ -3,7 +3,7 @@
 use crate::decode;
 use crate::output::{Paint, Style};
 use crate::{units, when};
-use ctrace_analysis::{Account, Exited, Finding, Level};
+use ctrace_analysis::{Account, Exited, Finding, Kind, Level};
 use std::path::Path;
 
 /// Findings that are said at the top; the others are in `--json`.
@@ -15,7 +15,9 @@ pub(super) fn lines(file: &Path, account: &Account, start_realtime_ns: u64, pain
     let notes: Vec<&Finding> = account.findings.iter().filter(|f| f.level == Level::Note).collect();
     let mut lines = Vec::new();
     let shown = if telling.is_empty() { &notes } else { &telling };
-    if telling.is_empty() {
+    // Where nobody did anything, the call that everybody is in is what there is to tell.
+    let hangs = notes.first().is_some_and(|note| note.kind == Kind::Hang);
+    if telling.is_empty() && !hangs {
         lines.push(paint.paint(Style::Green, "nothing that went wrong stands out"));
     }
     for finding in shown.iter().take(SHOWN) {

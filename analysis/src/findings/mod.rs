@@ -426,6 +426,9 @@ impl Watch {
         } else {
             self.rare(&self.floored(event), words);
         }
+        if let Some((process, t_ns)) = self.network.take_hit() {
+            self.ends.hit(process, t_ns);
+        }
     }
 
     fn rare(&mut self, event: &Event, words: &(impl Dictionary + ?Sized)) {
@@ -444,9 +447,6 @@ impl Watch {
             Event::Loss(l) => self.lost = self.lost.saturating_add(l.count),
             Event::Aggregate(a) => self.counted = self.counted.saturating_add(a.count),
             _ => {}
-        }
-        if let Some((process, t_ns)) = self.network.take_hit() {
-            self.ends.hit(process, t_ns);
         }
     }
 
@@ -482,6 +482,7 @@ impl Watch {
         let actor = self.people.of(s.task, words);
         let process = &mut self.people.processes[actor.process.0 as usize];
         process.calls += 1;
+        process.last_ns = process.last_ns.max(s.t_ns);
         let number = process.calls;
         let (t_ns, duration_ns) = (self.floor(s.t_ns), self.floor(s.duration_ns));
         let seen = Seen { s, t_ns, duration_ns, call, actor, number };
@@ -537,9 +538,9 @@ impl Watch {
             }
             K::Fault { blocked_ns, .. } => self.machine.fault(p.t_ns, *blocked_ns),
             K::Origin { origin } => self.people.came(p.task, *origin, p.t_ns, words),
-            K::State { wchan, since_ns, .. } => {
+            K::State { state, wchan, since_ns } => {
                 let actor = self.people.of(p.task, words);
-                self.waits.state(actor, words::text(words.str(*wchan)), *since_ns);
+                self.waits.state(actor, *state, words::text(words.str(*wchan)), *since_ns);
             }
             K::WaitsFor { what, holder, object } => {
                 let waiter = self.people.of(p.task, words);

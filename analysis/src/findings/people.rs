@@ -39,6 +39,8 @@ pub(super) struct Process {
     /// Where it came from, when it did not begin as a part of the scope, and when that was told.
     pub(super) origin: Option<(Origin, u64)>,
     pub(super) calls: u64,
+    /// When its last call began.
+    pub(super) last_ns: u64,
 }
 
 /// One thread under one name.
@@ -109,6 +111,7 @@ impl People {
                 container,
                 origin: None,
                 calls: 0,
+                last_ns: 0,
             });
         }
         self.last.insert(tgid, id);

@@ -112,9 +112,8 @@ fn raise_what_ended(all: &mut [Finding]) {
                 | Kind::Reset
                 | Kind::NameFailed
                 | Kind::Permission
-                | Kind::Failing
                 | Kind::MemoryLimit
-        );
+        ) || finding.kind == Kind::Failing && is_address(finding.errno.as_deref());
         let ended = ends.iter().any(|(role, t_ns)| {
             let same = finding.role.as_ref().is_some_and(|r| r == role || r.starts_with(&format!("{role}/")));
             same && finding.to_ns <= *t_ns && t_ns - finding.to_ns <= SOON_NS
@@ -123,6 +122,11 @@ fn raise_what_ended(all: &mut [Finding]) {
             finding.level = Level::Cause;
         }
     }
+}
+
+/// Errors that say that an address cannot be had: what a server ends for.
+fn is_address(errno: Option<&str>) -> bool {
+    matches!(errno, Some("EADDRINUSE" | "EADDRNOTAVAIL" | "EAFNOSUPPORT"))
 }
 
 /// Lowers what another finding explains: refusals that a storm of retries is made of, the end of a process that the

@@ -14,6 +14,8 @@ use std::fmt::Write as _;
 
 const MAX_LOCKS: usize = 16_384;
 const MAX_WAITING: usize = 65_536;
+/// So long nobody waits for an answer that comes.
+const LONG_WAIT_NS: u64 = 1_000_000_000;
 /// `FUTEX_*`, include/uapi/linux/futex.h.
 const FUTEX_CMD_MASK: u64 = 0x7f;
 const FUTEX_WAIT: u64 = 0;
@@ -60,11 +62,16 @@ struct Waiting {
     /// What it waits for comes when it comes: work, time, a signal.
     idle: bool,
     lock: bool,
+    /// It waits, without a limit, on a word that only its process can change.
+    private: bool,
 }
 
 /// What is known of a thread at the end.
 #[derive(Debug, Clone, Default)]
 struct State {
+    /// The scheduler's letter.
+    letter: u8,
+    process: Option<ProcessId>,
     since_ns: Option<i64>,
     wchan: String,
 }
@@ -80,10 +87,60 @@ struct Edge {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
+    /// Long waits that a signal interrupted.
+    cut: Vec<Waiting>,
     locks: FxHashMap<Lock, Contention>,
     waiting: Vec<Waiting>,
     states: FxHashMap<u32, State>,
     edges: FxHashMap<u32, Vec<Edge>>,
+}
+
+/// What a thread is in.
+fn waiting(seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) -> Waiting {
+    let row = seen.call.row();
+    let place = places.of(seen, words);
+    let lock = lock_of(seen, || place).is_some();
+    // Bytes from those who may have nothing to say are work that has not come; those of a connection that we made
+    // are an answer.
+    let work = match seen.s.object.map(|o| words.object(o)) {
+        Some(Object::Anon { .. }) => true,
+        Some(Object::File { mode, .. }) => mode & 0o170_000 == 0o020_000,
+        _ => false,
+    };
+    let idle = !lock
+        && (matches!(row.family, Family::Readiness | Family::Noise | Family::Accept)
+            || matches!(row.waits, Some(On::Time | On::Signal | On::Readiness))
+            || row.family == Family::Receive && work);
+    Waiting {
+        call: seen.call,
+        actor: seen.actor,
+        place,
+        t_ns: seen.t_ns,
+        end_ns: seen.end_ns(),
+        always: seen.s.flags.contains(SyscallFlags::NO_ENTER),
+        idle,
+        lock,
+        private: waits_privately(seen),
+    }
+}
+
+/// Whether a thread waits without a limit on a word of its process's own.
+fn waits_privately(seen: &Seen<'_>) -> bool {
+    const FUTEX_PRIVATE_FLAG: u64 = 128;
+    let limited = seen.s.details.iter().any(|d| matches!(d, ctrace_format::Detail::Time { .. }));
+    seen.call == Call::Futex
+        && seen.s.args[1] & FUTEX_PRIVATE_FLAG != 0
+        && matches!(
+            seen.s.args[1] & FUTEX_CMD_MASK,
+            FUTEX_WAIT | FUTEX_WAIT_BITSET | FUTEX_LOCK_PI | FUTEX_LOCK_PI2
+        )
+        && (seen.s.args_mask & 8 == 0 || seen.s.args[3] == 0)
+        && !limited
+}
+
+/// Whether a call that failed so was interrupted by a signal (include/linux/errno.h).
+const fn is_interrupted(errno: u32) -> bool {
+    matches!(errno, 4 | 512..=514 | 516)
 }
 
 /// Whether a call waits for a lock that a thread has, and which.
@@ -111,6 +168,13 @@ fn lock_of(seen: &Seen<'_>, place: impl FnOnce() -> Place) -> Option<Lock> {
 
 impl Waits {
     pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
+        if seen.duration_ns >= LONG_WAIT_NS
+            && seen.s.errno().is_some_and(is_interrupted)
+            && self.cut.len() < MAX_LOCKS
+        {
+            let waiting = waiting(seen, places, words);
+            self.cut.push(waiting);
+        }
         if !matches!(seen.call, Call::Futex | Call::Flock | Call::Fcntl) || seen.duration_ns == 0 {
             return;
         }
@@ -140,36 +204,15 @@ impl Waits {
         if self.waiting.len() >= MAX_WAITING {
             return;
         }
-        let row = seen.call.row();
-        let place = places.of(seen, words);
-        let lock = lock_of(seen, || place).is_some();
-        // Bytes from those who may have nothing to say are work that has not come; those of a connection that we made
-        // are an answer.
-        let work = match seen.s.object.map(|o| words.object(o)) {
-            Some(Object::Anon { .. }) => true,
-            Some(Object::File { mode, .. }) => mode & 0o170_000 == 0o020_000,
-            _ => false,
-        };
-        let idle = !lock
-            && (matches!(row.family, Family::Readiness | Family::Noise | Family::Accept)
-                || matches!(row.waits, Some(On::Time | On::Signal | On::Readiness))
-                || row.family == Family::Receive && work);
-        self.waiting.push(Waiting {
-            call: seen.call,
-            actor: seen.actor,
-            place,
-            t_ns: seen.t_ns,
-            end_ns: seen.end_ns(),
-            always: seen.s.flags.contains(SyscallFlags::NO_ENTER),
-            idle,
-            lock,
-        });
+        let waiting = waiting(seen, places, words);
+        self.waiting.push(waiting);
     }
 
     /// What a thread was doing at the end.
-    pub(super) fn state(&mut self, actor: Actor, wchan: String, since_ns: Option<i64>) {
+    pub(super) fn state(&mut self, actor: Actor, letter: u8, wchan: String, since_ns: Option<i64>) {
         if self.states.len() < MAX_WAITING {
-            self.states.insert(actor.tid, State { since_ns, wchan });
+            let process = Some(actor.process);
+            self.states.insert(actor.tid, State { letter, process, since_ns, wchan });
         }
     }
 
@@ -189,8 +232,11 @@ impl Waits {
         for (lock, contention) in locks {
             out.extend(contended(facts, *lock, contention));
         }
-        let circle = self.deadlocks(facts, out);
-        self.hangs(facts, &circle, out);
+        let mut told = self.deadlocks(facts, out);
+        self.nobody_wakes(facts, &mut told, out);
+        self.stopped(facts, &mut told, out);
+        self.hangs(facts, &told, out);
+        self.cut_off(facts, &told, out);
     }
 
     /// Threads that wait for each other. Returns who is in a circle.
@@ -233,6 +279,123 @@ impl Waits {
         in_circle
     }
 
+    /// Processes all of whose threads wait on words that only they could change: nobody is left to wake one.
+    fn nobody_wakes(&self, facts: &Facts<'_>, told: &mut FxHashSet<u32>, out: &mut Vec<Finding>) {
+        let mut threads: FxHashMap<ProcessId, u64> = FxHashMap::default();
+        for process in self.states.values().filter_map(|s| s.process) {
+            *threads.entry(process).or_default() += 1;
+        }
+        let mut asleep: std::collections::BTreeMap<ProcessId, Vec<&Waiting>> =
+            std::collections::BTreeMap::new();
+        for waiting in self.waiting.iter().filter(|w| w.private && !told.contains(&w.actor.tid)) {
+            asleep.entry(waiting.actor.process).or_default().push(waiting);
+        }
+        for (process, waiting) in asleep {
+            let all = threads.get(&process).copied().unwrap_or(0) == waiting.len() as u64;
+            if !all || facts.people.process(process).exit.is_some() {
+                continue;
+            }
+            let Some(last) = waiting.iter().max_by_key(|w| (w.t_ns, w.actor.tid)) else { continue };
+            let who = facts.people.named_process(process, facts.containers);
+            let sentence = match waiting.len() {
+                1 => format!(
+                    "{who} has not returned from futex {}: no thread of it is left to wake it",
+                    self.since(last)
+                ),
+                n => format!(
+                    "all {} threads of {who} wait in futex, the last {}: none is left to wake another",
+                    count(n as u64),
+                    self.since(last)
+                ),
+            };
+            told.extend(waiting.iter().map(|w| w.actor.tid));
+            let kind = if waiting.len() > 1 { Kind::Deadlock } else { Kind::Hang };
+            let mut found = Finding::new(kind, Level::Cause, super::rank::score(kind), sentence)
+                .over(last.t_ns, facts.duration_ns, waiting.len() as u64)
+                .by(facts.people.role_name(last.actor.role));
+            found.evidence.events =
+                waiting.iter().take(4).map(|w| EventId { end_ns: w.end_ns, tid: w.actor.tid }).collect();
+            out.push(found);
+        }
+    }
+
+    /// Processes that were stopped at the end.
+    fn stopped(&self, facts: &Facts<'_>, told: &mut FxHashSet<u32>, out: &mut Vec<Finding>) {
+        let mut processes: std::collections::BTreeMap<ProcessId, (u32, Option<i64>)> =
+            std::collections::BTreeMap::new();
+        for (tid, state) in self.states.iter().filter(|(_, s)| s.letter == b'T') {
+            let Some(process) = state.process.filter(|p| facts.people.process(*p).exit.is_none()) else {
+                continue;
+            };
+            told.insert(*tid);
+            let entry = processes.entry(process).or_insert((*tid, state.since_ns));
+            entry.0 = entry.0.min(*tid);
+        }
+        for (process, (tid, since_ns)) in processes {
+            let since = match since_ns {
+                Some(ns) if ns >= 0 => format!("since {}", at(ns as u64)),
+                Some(ns) => format!("since {} before the recording", span(ns.unsigned_abs())),
+                None => "at the end of the recording".to_owned(),
+            };
+            let who = facts.people.named_process(process, facts.containers);
+            let sentence = format!(
+                "{who} is stopped {since}: a signal stopped it (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU) and nobody continued it"
+            );
+            let from_ns = since_ns.map_or(0, |ns| ns.max(0) as u64);
+            out.push(
+                Finding::new(Kind::Hang, Level::Cause, super::rank::score(Kind::Hang), sentence)
+                    .over(from_ns, facts.duration_ns, 1)
+                    .by(facts.people.process(process).comm.as_str())
+                    .seen(facts.duration_ns, tid),
+            );
+        }
+    }
+
+    /// Calls that a process was in for long when a signal ended it: it hung, and somebody lost patience.
+    fn cut_off(&self, facts: &Facts<'_>, told: &FxHashSet<u32>, out: &mut Vec<Finding>) {
+        const NEAR_NS: u64 = 100_000_000;
+        let mut seen = FxHashSet::default();
+        for w in self.cut.iter().chain(&self.waiting) {
+            let Some((ended_ns, status)) = facts.people.process(w.actor.process).exit else { continue };
+            let by_signal = status & 0x7f;
+            // Others of a process that goes on may have parked the thread.
+            let goes_on =
+                ended_ns.saturating_sub(facts.people.process(w.actor.process).last_ns) < LONG_WAIT_NS / 2;
+            if w.call == Call::Futex && goes_on {
+                continue;
+            }
+            if by_signal == 0
+                || w.idle
+                || ended_ns.saturating_sub(w.end_ns) > NEAR_NS
+                || w.end_ns.saturating_sub(w.t_ns) < LONG_WAIT_NS
+            {
+                continue;
+            }
+            if told.contains(&w.actor.tid) || !seen.insert((w.actor.role, w.call, w.place)) {
+                continue;
+            }
+            let object = facts.places.name(w.place);
+            let call = if w.lock && w.call == Call::Futex {
+                "futex (a lock)".to_owned()
+            } else {
+                attempted(w.call, object)
+            };
+            let sentence = format!(
+                "{} had not returned from {call} {} when {} ended it",
+                named_thread(facts, &w.actor),
+                self.since(w),
+                super::ends::signal_name(by_signal)
+            );
+            out.push(
+                Finding::new(Kind::Hang, Level::Cause, super::rank::score(Kind::Hang), sentence)
+                    .over(w.t_ns, w.end_ns, 1)
+                    .by(facts.people.role_name(w.actor.role))
+                    .against(object)
+                    .seen(w.end_ns, w.actor.tid),
+            );
+        }
+    }
+
     fn circle(&self, facts: &Facts<'_>, circle: &[u32], blocked: &FxHashMap<u32, &Waiting>) -> Finding {
         const SAID: usize = 4;
         let thread = |actor: &Actor| format!("{} (tid {})", facts.people.role_name(actor.role), actor.tid);
@@ -269,17 +432,16 @@ impl Waits {
         if let ([tid], Some(waiting)) = (circle, circle.first().and_then(|tid| blocked.get(tid))) {
             let object = objects.first().map_or("", String::as_str);
             let sentence = format!(
-                "deadlock: {} waits for itself: it has not returned from {} {}, and only it could end that",
+                "{} has not returned from {} {}: it waits for itself, nobody else could end that",
                 named_thread(facts, &waiting.actor),
                 attempted(waiting.call, object),
                 self.since(waiting)
             );
-            let mut found =
-                Finding::new(Kind::Deadlock, Level::Cause, super::rank::score(Kind::Deadlock), sentence)
-                    .over(from_ns, facts.duration_ns, 1)
-                    .by(facts.people.role_name(waiting.actor.role))
-                    .against(object)
-                    .seen(waiting.end_ns, *tid);
+            let mut found = Finding::new(Kind::Hang, Level::Cause, super::rank::score(Kind::Hang), sentence)
+                .over(from_ns, facts.duration_ns, 1)
+                .by(facts.people.role_name(waiting.actor.role))
+                .against(object)
+                .seen(waiting.end_ns, *tid);
             found.evidence.events.truncate(1);
             return found;
         }
@@ -451,7 +613,12 @@ fn contended(facts: &Facts<'_>, lock: Lock, contention: &Contention) -> Option<F
     // One that waits once is told as a call that took long; those who queue all the time have a convoy.
     // A single thread may be parked on a lock; those who queue for one are held up by each other.
     let queue = waiters >= 2 || matches!(lock, Lock::File(_));
-    let level = if share >= 30 && waits.len() >= 10 && queue && span_ns.saturating_mul(5) >= facts.duration_ns
+    // Whoever waits once for another's lock of a file, and long, is held up as well.
+    let long = matches!(lock, Lock::File(_))
+        && waits.max_ns >= LONG_WAIT_NS
+        && waits.sum_ns.saturating_mul(5) >= facts.duration_ns;
+    let level = if long
+        || share >= 30 && waits.len() >= 10 && queue && span_ns.saturating_mul(5) >= facts.duration_ns
     {
         Level::Cause
     } else if share >= 30 && waits.len() >= 3 && queue {

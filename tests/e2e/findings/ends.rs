@@ -105,7 +105,7 @@ fn a_program_that_somebody_kills() {
     });
     let info = record(&place, &[], &program(&place, &[], "limits.py", &["signal", "bad", &data]));
     killer.join().unwrap();
-    let words = ["was ended by SIGKILL", "sent from outside of what was recorded"];
+    let words = ["was ended by SIGKILL", ", which is not recorded"];
     expect_first(&info, &Expected { level: "warning", ..once("signal-ended", "", &words) });
     let place = Place::new();
     let data = place.data();

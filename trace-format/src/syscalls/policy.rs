@@ -79,6 +79,8 @@ fn is_expected_shortage(call: Call, errno: u16, about: About<'_>) -> bool {
     match errno {
         // Asking whether pages are mapped.
         ENOMEM => matches!(call, Call::Mincore | Call::Msync | Call::Madvise),
+        // Whether there are protection keys, and one is left.
+        ENOSPC => call.name() == "pkey_alloc",
         // The other side of a pseudo terminal is gone: so its output ends.
         EIO => about.name.starts_with(b"/dev/pt"),
         _ => false,
@@ -161,7 +163,15 @@ fn is_feature(call: Call) -> bool {
     let name = call.name();
     matches!(
         name,
-        "prctl" | "arch_prctl" | "rseq" | "membarrier" | "seccomp" | "userfaultfd" | "get_mempolicy" | "kcmp"
+        "prctl"
+            | "arch_prctl"
+            | "rseq"
+            | "membarrier"
+            | "seccomp"
+            | "userfaultfd"
+            | "get_mempolicy"
+            | "kcmp"
+            | "pkey_alloc"
     ) || name.starts_with("io_uring_")
         || name.starts_with("landlock_")
 }
