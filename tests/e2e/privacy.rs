@@ -134,7 +134,7 @@ fn record(policy: &str, more: &[&str], dir: &Path, trace: &Path) -> Ran {
 
 /// Everything that is printed about a trace, and whether all of it succeeded.
 fn outputs(trace: &Path, other: &Path) -> Vec<(String, String)> {
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 8] = [
         &["info"],
         &["info", "--json", "--details"],
         &["events"],

@@ -298,9 +298,8 @@ fn limits_of_a_group_fire_when_they_are_hit() {
     let _host = shared();
     let memory = Group::make("memory", &[("memory.limit_in_bytes", "64M")], &[("memory.max", "64M")]);
     if let Some(group) = memory {
-        let hold = |mib: u32| {
-            format!("exec {PYTHON} -c 'import time; b = bytearray(b\"x\" * ({mib} << 20)); time.sleep(1.5)'")
-        };
+        let hold =
+            |mib: u32| format!("exec {PYTHON} -c 'import time; b = b\"x\" * ({mib} << 20); time.sleep(1.5)'");
         assert!(fired(&recorded_group(&group, "rss>60%", &hold(45)), "rss>60%: "));
         assert!(!fired(&recorded_group(&group, "rss>60%", &hold(1)), "rss>60%"));
         let said = recorded_group(&group, "oom", &hold(200));
