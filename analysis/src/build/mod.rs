@@ -8,6 +8,7 @@ mod targets;
 mod waits;
 
 use crate::conn::{Conn, Side};
+use crate::connects::Connected;
 use crate::fds::{Change, FdTracker, Generation};
 use crate::model::{BIN_NS, Hung, Missing, Model, Origin, OutcomeStat, Process, Thread};
 use crate::names::{NameId, Names, lossy};
@@ -134,6 +135,10 @@ pub(crate) struct Builder<'a> {
     waits: Waits,
     costs: crate::costs::Costs,
     connects: crate::connects::Connects,
+    /// The call at hand is no attempt to connect of its own.
+    learns: bool,
+    /// An attempt that began earlier ends with the call at hand.
+    tells: bool,
     /// Whether questions for names were seen as such.
     asked_names: bool,
     oom_kills: Vec<usize>,
@@ -185,6 +190,8 @@ impl<'a> Builder<'a> {
             waits: Waits::default(),
             costs: crate::costs::Costs::default(),
             connects: crate::connects::Connects::new(),
+            learns: false,
+            tells: false,
             asked_names: false,
             oom_kills: Vec::new(),
             order: order::Order::default(),
@@ -362,13 +369,17 @@ impl<'a> Builder<'a> {
         }
         match event {
             Event::Syscall(s) => {
+                let connected = self.observe(event);
+                self.learns = connected.as_ref().is_none_or(|connected| connected.waited);
+                self.tells = connected.as_ref().is_some_and(|c| c.waited && !c.gave_up);
                 self.syscall(s);
-                self.connects(event);
+                self.connects(connected);
             }
             Event::Process(p) if p.kind.is_life() => self.process(p),
             Event::Connection(c) => {
                 self.connection(c);
-                self.connects(event);
+                let connected = self.observe(event);
+                self.connects(connected);
             }
             Event::Resource(r) => self.resource(*r),
             Event::Loss(l) => {
@@ -527,14 +538,18 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// An attempt to connect that its call did not wait for came to its end.
-    fn connects(&mut self, event: &Event) {
+    /// What an event says of attempts to connect.
+    fn observe(&mut self, event: &Event) -> Option<Connected> {
         let trace = self.trace;
-        let cookie_of = |object: ObjectId| match trace.object(object) {
+        self.connects.observe(event, |object| match trace.object(object) {
             ctrace_format::Object::Socket { cookie, .. } => Some(*cookie),
             _ => None,
-        };
-        let Some(connected) = self.connects.observe(event, cookie_of) else { return };
+        })
+    }
+
+    /// An attempt to connect that its call did not wait for came to its end.
+    fn connects(&mut self, connected: Option<Connected>) {
+        let Some(connected) = connected else { return };
         // What a program gives up on it may as well have been answered a moment later.
         let Some(cookie) = connected.cookie.filter(|_| connected.waited && !connected.gave_up) else {
             return;
@@ -550,6 +565,7 @@ impl<'a> Builder<'a> {
                 Outcome::Errno(errno)
             }
         };
+        self.conns[conn].is_told = true;
         self.spent_connecting(conn, connected.took_ns);
         let (process, object) = (self.conns[conn].process, self.conns[conn].name);
         let call = self.names.fixed("connect");

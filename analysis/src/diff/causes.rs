@@ -151,7 +151,7 @@ fn failures(
     for ((family, base), (x, y)) in &counts.ops {
         let b = &joint.bases[*base as usize];
         let Outcome::Errno(errno) = b.outcome else { continue };
-        if b.wild || symbol::is_race(errno) {
+        if b.wild || b.learns || symbol::is_race(errno) {
             continue;
         }
         let remarkable =

@@ -148,6 +148,10 @@ pub(crate) fn errors(
     for ((family, base), (x, y)) in &counts.ops {
         let b = &joint.bases[*base as usize];
         let call = joint.strings[b.call as usize];
+        // Each attempt counts once, however often the program asked what it came to.
+        if b.learns {
+            continue;
+        }
         let race = match b.outcome {
             Outcome::Errno(e) if !is_benign(call, e) => symbol::is_race(e),
             Outcome::Exit(status) if status != 0 => own_ends && status & 0x7f == SIGTERM,
@@ -224,7 +228,7 @@ pub(crate) fn errors(
 
 /// Failures, other than by design, that the sandbox of a replay answered.
 fn emulated_failures(model: &Model) -> u64 {
-    let counted = |(symbol, _): &(&symbol::Symbol, &OutcomeStat)| matches!(symbol.outcome, Outcome::Errno(e) if !is_benign(model.name(symbol.call), e));
+    let counted = |(symbol, _): &(&symbol::Symbol, &OutcomeStat)| matches!(symbol.outcome, Outcome::Errno(e) if !symbol.learns() && !is_benign(model.name(symbol.call), e));
     model.symbols.iter().zip(&model.stats).filter(counted).map(|(_, stat)| stat.emulated).sum()
 }
 
