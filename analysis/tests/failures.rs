@@ -4,9 +4,9 @@
 
 mod common;
 
-use common::{Run, compare, value};
+use common::{MS, Run, compare, replay, value};
 use ctrace_analysis::Verdict;
-use ctrace_format::{Detail, SockAddr, TcpState};
+use ctrace_format::{Detail, Dns, Event, SockAddr, SockCookie, TcpState};
 
 const EINPROGRESS: i64 = -115;
 const ECONNREFUSED: u16 = 111;
@@ -66,4 +66,110 @@ fn a_refused_connect_that_did_not_wait_counts_once() {
         assert_eq!((report.failures.recorded, report.failures.other), (0, 50));
         assert_eq!(value(&report, "errors"), Some(0.0));
     }
+}
+
+/// A program that asks for names, each with what it gets: a response code, or nothing.
+fn asks(names: &[(&str, Option<u8>)], times: usize) -> Run {
+    let mut r = Run::new(10);
+    let t = r.task(1, 1, "app");
+    for _ in 0..times {
+        for (name, code) in names {
+            r.call(t, "getppid", [0; 6], 1);
+            let name = r.str(name);
+            let event = Event::Dns(Dns {
+                t_ns: r.now,
+                duration_ns: MS,
+                task: r.id(t),
+                cookie: SockCookie(7),
+                server: SockAddr::Inet("127.0.0.77:53".parse().unwrap()),
+                name,
+                qtype: 1,
+                answer: code.map(|code| (code, u16::from(code == 0))),
+            });
+            r.push(&event);
+            r.now += 2 * MS;
+        }
+    }
+    r.exit(t, 0);
+    r
+}
+
+#[test]
+fn a_name_that_is_not_found_is_a_failure() {
+    for (answer, word) in [(Some(3), "NXDOMAIN"), (Some(2), "SERVFAIL"), (None, "no answer")] {
+        let (good, bad) = ([("db.test", Some(0))], [("db.test", answer)]);
+        let report = compare(asks(&good, 8), asks(&bad, 8));
+        assert_eq!(report.verdict, Verdict::Deviated, "{report:#?}");
+        assert_eq!(
+            report.reasons[0],
+            format!(
+                "app asks 127.0.0.77:53 for db.test: {word}: never in the recording, 8 times in the other run"
+            )
+        );
+        assert_eq!(report.causes[0].object.as_deref(), Some("db.test at 127.0.0.77:53"));
+        assert_eq!(value(&report, "errors"), Some(0.0));
+        assert_eq!(compare(asks(&bad, 8), asks(&bad, 8)).verdict, Verdict::Match);
+        assert_eq!(compare(asks(&bad, 8), asks(&good, 8)).verdict, Verdict::Deviated);
+        // A replay is told by its own metrics.
+        assert_eq!(replay(asks(&good, 8), asks(&bad, 8)).verdict, Verdict::Match);
+    }
+}
+
+#[test]
+fn names_that_are_new_in_each_run_are_compared_by_their_number() {
+    let run = |letter: &str, n: usize| {
+        let names: Vec<String> = (0..n).map(|i| format!("{letter}{i}.test")).collect();
+        let names: Vec<(&str, Option<u8>)> = names.iter().map(|name| (name.as_str(), Some(3))).collect();
+        asks(&names, 1)
+    };
+    let report = compare(run("a", 9), run("b", 10));
+    assert_eq!(value(&report, "errors"), Some(1.0), "{report:#?}");
+    let report = compare(run("a", 9), run("b", 90));
+    assert!(value(&report, "errors").unwrap() < 0.9, "{report:#?}");
+}
+
+#[test]
+fn what_was_asked_when_the_recording_ended_has_not_failed() {
+    let run = |open: bool| {
+        let mut r = Run::new(10);
+        let t = r.task(1, 1, "app");
+        for _ in 0..50 {
+            r.call(t, "getppid", [0; 6], 1);
+        }
+        if open {
+            let name = r.str("db.test");
+            let event = Event::Dns(Dns {
+                t_ns: r.now,
+                duration_ns: MS,
+                task: r.id(t),
+                cookie: SockCookie(7),
+                server: SockAddr::Inet("127.0.0.77:53".parse().unwrap()),
+                name,
+                qtype: 1,
+                answer: None,
+            });
+            r.push(&event);
+        }
+        r
+    };
+    assert_eq!(compare(run(false), run(true)).verdict, Verdict::Match);
+}
+
+#[test]
+fn a_failure_of_another_program_is_told_under_its_name() {
+    let run = |exe: &str, errno: i64| {
+        let mut r = Run::new(10);
+        let t = r.task(1, 1, exe);
+        r.exec(t, &format!("/usr/bin/{exe}"));
+        for _ in 0..30 {
+            r.call(t, "pkey_alloc", [0; 6], errno);
+        }
+        r.exit(t, 0);
+        r
+    };
+    let report = compare(run("true", 0), run("node", -28));
+    assert_eq!(report.causes[0].role, "node", "{report:#?}");
+    assert!(report.reasons[0].starts_with("node: pkey_alloc"), "{:#?}", report.reasons);
+    let report = compare(run("true", -28), run("node", 0));
+    assert_eq!(report.causes[0].role, "true", "{report:#?}");
 }

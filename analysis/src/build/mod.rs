@@ -1,11 +1,14 @@
 //! From events to a [`Model`]: one pass, a state machine per process, thread, descriptor and stream.
 
+mod lookups;
 mod operations;
 mod order;
 mod series;
 mod spent;
 mod targets;
 mod waits;
+
+pub(crate) use lookups::{Answer, Lookup};
 
 use crate::conn::{Conn, Side};
 use crate::connects::Connected;
@@ -141,6 +144,7 @@ pub(crate) struct Builder<'a> {
     tells: bool,
     /// Whether questions for names were seen as such.
     asked_names: bool,
+    lookups: lookups::Lookups,
     oom_kills: Vec<usize>,
     order: order::Order,
     /// Where the operation is that the call at hand became.
@@ -193,6 +197,7 @@ impl<'a> Builder<'a> {
             learns: false,
             tells: false,
             asked_names: false,
+            lookups: lookups::Lookups::default(),
             oom_kills: Vec::new(),
             order: order::Order::default(),
             last_place: None,
@@ -788,6 +793,7 @@ impl<'a> Builder<'a> {
             self.spent_by(process);
         }
         let costs = self.costs_by_role();
+        let lookups = self.lookups();
         for conn in self.conn_index.values() {
             self.conns[*conn].finish();
         }
@@ -832,6 +838,7 @@ impl<'a> Builder<'a> {
             call_class,
             edges: self.order.edges,
             costs,
+            lookups,
             oom_kills: self.oom_kills,
             origin: Origin::of(self.trace),
             tick_ns: u64::from(self.trace.header().tick_ns),
