@@ -148,6 +148,8 @@ pub struct Conn {
     pub(crate) saw_eof: bool,
     /// The process wrote after the reader had gone.
     pub(crate) broken: bool,
+    /// What its connect came to, though that call did not wait, is among its operations.
+    pub(crate) is_told: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -185,6 +187,7 @@ impl Conn {
             current: None,
             saw_eof: false,
             broken: false,
+            is_told: false,
         }
     }
 

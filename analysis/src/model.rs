@@ -3,7 +3,7 @@
 //! Built in one pass over the events. Holds packed sequences of symbols (a few bytes per operation), never the decoded
 //! events.
 
-use crate::build::Builder;
+use crate::build::{Builder, Lookup};
 use crate::conn::Conn;
 use crate::costs::Cost;
 use crate::names::{NameId, Names};
@@ -217,6 +217,8 @@ pub struct Model {
     pub(crate) edges: Edges,
     /// What the time went on, by role.
     pub(crate) costs: Vec<Cost>,
+    /// Names that were asked for, and how often.
+    pub(crate) lookups: Vec<(Lookup, u64)>,
     /// Processes that were killed for lack of memory.
     pub(crate) oom_kills: Vec<usize>,
     pub(crate) origin: Origin,

@@ -141,7 +141,7 @@ impl Amount {
 /// Something that explains a part of the difference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cause {
-    /// `failure`, `exit`, `crash`, `oom`; or what time went on: `answer`, `lookup`, `connect`, `lock`, `file`, `room`,
+    /// `failure`, `name` (it was not found), `exit`, `crash`, `oom`; or what time went on: `answer`, `lookup`, `connect`, `lock`, `file`, `room`,
     /// `input`, `call`, `cpu`, `cpu_wait`, `page_fault`, `inside`, `child`, `thread`, `service`, `sleep`.
     pub kind: &'static str,
     /// The call, when it is about one.

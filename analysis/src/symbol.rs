@@ -46,10 +46,25 @@ pub(crate) struct Symbol {
     pub(crate) class: OpClass,
 }
 
+/// The part of a qualifier that says: this call only learns that an attempt failed, which is told by an operation of its own.
+const LEARNS: u32 = 1 << 31;
+
+impl Symbol {
+    /// It learns of a failure that is told already.
+    pub(crate) const fn learning(self) -> Self {
+        Self { qualifier: self.qualifier | LEARNS, ..self }
+    }
+
+    pub(crate) const fn learns(self) -> bool {
+        self.qualifier != u32::MAX && self.qualifier & LEARNS != 0
+    }
+}
+
 pub(crate) const EAGAIN: u16 = 11;
 const EINTR: u16 = 4;
 const ESRCH: u16 = 3;
 pub(crate) const EPIPE: u16 = 32;
+pub(crate) const EISCONN: u16 = 106;
 const EALREADY: u16 = 114;
 const EINPROGRESS: u16 = 115;
 const ENOTCONN: u16 = 107;
@@ -133,7 +148,7 @@ pub(crate) fn outcome(kind: Kind, call: Call, s: &Syscall) -> (Outcome, bool) {
 }
 
 /// `getsockopt(SOL_SOCKET, SO_ERROR)`: how a non-blocking connect learns its result.
-fn a_socket_error(s: &Syscall) -> bool {
+pub(crate) fn a_socket_error(s: &Syscall) -> bool {
     s.args[1] == 1 && s.args[2] == 4
 }
 

@@ -1,5 +1,6 @@
 //! From events to a [`Model`]: one pass, a state machine per process, thread, descriptor and stream.
 
+mod lookups;
 mod operations;
 mod order;
 mod series;
@@ -7,7 +8,10 @@ mod spent;
 mod targets;
 mod waits;
 
+pub(crate) use lookups::{Answer, Lookup};
+
 use crate::conn::{Conn, Side};
+use crate::connects::Connected;
 use crate::fds::{Change, FdTracker, Generation};
 use crate::model::{BIN_NS, Hung, Missing, Model, Origin, OutcomeStat, Process, Thread};
 use crate::names::{NameId, Names, lossy};
@@ -134,8 +138,13 @@ pub(crate) struct Builder<'a> {
     waits: Waits,
     costs: crate::costs::Costs,
     connects: crate::connects::Connects,
+    /// The call at hand is no attempt to connect of its own.
+    learns: bool,
+    /// An attempt that began earlier ends with the call at hand.
+    tells: bool,
     /// Whether questions for names were seen as such.
     asked_names: bool,
+    lookups: lookups::Lookups,
     oom_kills: Vec<usize>,
     order: order::Order,
     /// Where the operation is that the call at hand became.
@@ -185,7 +194,10 @@ impl<'a> Builder<'a> {
             waits: Waits::default(),
             costs: crate::costs::Costs::default(),
             connects: crate::connects::Connects::new(),
+            learns: false,
+            tells: false,
             asked_names: false,
+            lookups: lookups::Lookups::default(),
             oom_kills: Vec::new(),
             order: order::Order::default(),
             last_place: None,
@@ -362,13 +374,17 @@ impl<'a> Builder<'a> {
         }
         match event {
             Event::Syscall(s) => {
+                let connected = self.observe(event);
+                self.learns = connected.as_ref().is_none_or(|connected| connected.waited);
+                self.tells = connected.as_ref().is_some_and(|c| c.waited && !c.gave_up);
                 self.syscall(s);
-                self.connects(event);
+                self.connects(connected);
             }
             Event::Process(p) if p.kind.is_life() => self.process(p),
             Event::Connection(c) => {
                 self.connection(c);
-                self.connects(event);
+                let connected = self.observe(event);
+                self.connects(connected);
             }
             Event::Resource(r) => self.resource(*r),
             Event::Loss(l) => {
@@ -527,14 +543,18 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// An attempt to connect that its call did not wait for came to its end.
-    fn connects(&mut self, event: &Event) {
+    /// What an event says of attempts to connect.
+    fn observe(&mut self, event: &Event) -> Option<Connected> {
         let trace = self.trace;
-        let cookie_of = |object: ObjectId| match trace.object(object) {
+        self.connects.observe(event, |object| match trace.object(object) {
             ctrace_format::Object::Socket { cookie, .. } => Some(*cookie),
             _ => None,
-        };
-        let Some(connected) = self.connects.observe(event, cookie_of) else { return };
+        })
+    }
+
+    /// An attempt to connect that its call did not wait for came to its end.
+    fn connects(&mut self, connected: Option<Connected>) {
+        let Some(connected) = connected else { return };
         // What a program gives up on it may as well have been answered a moment later.
         let Some(cookie) = connected.cookie.filter(|_| connected.waited && !connected.gave_up) else {
             return;
@@ -550,6 +570,7 @@ impl<'a> Builder<'a> {
                 Outcome::Errno(errno)
             }
         };
+        self.conns[conn].is_told = true;
         self.spent_connecting(conn, connected.took_ns);
         let (process, object) = (self.conns[conn].process, self.conns[conn].name);
         let call = self.names.fixed("connect");
@@ -772,6 +793,7 @@ impl<'a> Builder<'a> {
             self.spent_by(process);
         }
         let costs = self.costs_by_role();
+        let lookups = self.lookups();
         for conn in self.conn_index.values() {
             self.conns[*conn].finish();
         }
@@ -816,6 +838,7 @@ impl<'a> Builder<'a> {
             call_class,
             edges: self.order.edges,
             costs,
+            lookups,
             oom_kills: self.oom_kills,
             origin: Origin::of(self.trace),
             tick_ns: u64::from(self.trace.header().tick_ns),

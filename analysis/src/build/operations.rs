@@ -101,12 +101,27 @@ impl Builder<'_> {
             (Kind::Send, Outcome::Errno(symbol::EPIPE)) => self.conns[conn].broken = true,
             _ => {}
         }
+        if self.learns_again(call, s, conn, outcome) {
+            symbol = symbol.learning();
+        }
         let id = self.symbol(symbol);
         self.note_call(id, s, process);
         let at = self.conns[conn].seq.push(id, s.t_ns, s.duration_ns, self.waits.of_run());
         self.last_place = Some(Place::of_stream(conn, at));
         let last = &mut self.conns[conn].last_ns;
         *last = (*last).max(end_ns);
+    }
+
+    /// Whether a call, a second connect or a question for `SO_ERROR`, only learns that an attempt failed which is told by an
+    /// operation of its own.
+    fn learns_again(&self, call: &Call, s: &Syscall, conn: usize, outcome: Outcome) -> bool {
+        let Outcome::Errno(errno) = outcome else { return false };
+        let of_attempt = match call.sc {
+            Sc::Connect => errno != symbol::EISCONN && errno != symbol::EAGAIN,
+            Sc::Getsockopt => symbol::a_socket_error(s),
+            _ => false,
+        };
+        of_attempt && self.learns && (self.conns[conn].is_told || self.tells)
     }
 
     /// Notes the edges from and to an operation that moves no bytes of a stream.

@@ -221,6 +221,7 @@ impl Builder<'_> {
         let object = self.names.fixed(&format!("{name} at {server}"));
         let Some(thread) = self.known_thread(d.task) else { return };
         self.asked_names = true;
+        self.looked_up(d, thread, object);
         self.spend(thread, Spent::Lookup, NameId::default(), object, d.duration_ns);
     }
 

@@ -3,6 +3,7 @@
 use super::both::{Both, Run};
 use super::counts::Counts;
 use super::joint::Joint;
+use super::lookups::Lookups;
 use super::pairing::Pairing;
 use super::spent::Times;
 use super::words;
@@ -30,13 +31,15 @@ pub(super) fn causes(
     joint: &Joint<'_>,
     counts: &Counts,
     pairing: &Pairing<'_>,
-    times: &Times,
+    (lookups, times): (&Lookups<'_>, &Times),
     (failed, slow): (bool, bool),
 ) -> Vec<Cause> {
     let mut out = Vec::new();
     if failed {
         let (signals, statuses) = ends(models, joint, counts, pairing);
         out.extend(signals);
+        // What cannot be found is not connected to either.
+        out.extend(lookups.causes(pairing));
         failures(models, joint, counts, pairing, &mut out);
         out.extend(statuses);
     }
@@ -91,9 +94,9 @@ fn ends(
         if status == 0 || x == y {
             continue;
         }
-        let role = pairing.families[*family as usize].clone();
         let n = Both::new(*x, *y);
         let more = if y > x { Run::Other } else { Run::Recorded };
+        let role = pairing.role(*family, more).to_owned();
         let model = models.of(more);
         let killed = model.oom_kills.iter().find(|process| families.of(more)[**process] == *family);
         let signal = status & 0x7f;
@@ -151,7 +154,7 @@ fn failures(
     for ((family, base), (x, y)) in &counts.ops {
         let b = &joint.bases[*base as usize];
         let Outcome::Errno(errno) = b.outcome else { continue };
-        if b.wild || symbol::is_race(errno) {
+        if b.wild || b.learns || symbol::is_race(errno) {
             continue;
         }
         let remarkable =
@@ -180,7 +183,8 @@ fn failures(
         .collect();
     all.sort_by_key(|(key, n)| (std::cmp::Reverse(n.more().unsigned_abs()), **key));
     for ((family, call, object, errno), n) in all {
-        let role = pairing.families[*family as usize].clone();
+        let more = if n.other > n.recorded { Run::Other } else { Run::Recorded };
+        let role = pairing.role(*family, more).to_owned();
         let (call, object) = (joint.strings[*call as usize], joint.strings[*object as usize]);
         let name = symbol::outcome_text(Outcome::Errno(*errno));
         let on = match object {

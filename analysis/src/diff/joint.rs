@@ -17,6 +17,8 @@ pub(crate) struct Base {
     /// Its arguments are not known: a filter failed the call before it was seen. It stands for any call of its name
     /// with its outcome.
     pub(crate) wild: bool,
+    /// It learns of a failure that another operation tells.
+    pub(crate) learns: bool,
 }
 
 /// Where a symbol of one model is in the joint vocabulary.
@@ -71,6 +73,7 @@ impl<'a> Joint<'a> {
                             outcome: s.outcome,
                             class: s.class,
                             wild: s.qualifier == u32::MAX,
+                            learns: s.learns(),
                         });
                         bases.len() as u32 - 1
                     });

@@ -11,6 +11,7 @@ mod episodes;
 mod hung;
 mod joint;
 mod journal;
+mod lookups;
 mod metrics;
 mod network;
 mod order;
@@ -117,7 +118,8 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
     let times = spent::Times::take(models, &pairing, starved_ns);
     time::spent(&times, &pairing, gates.profile(), &mut rows);
     resources::resources(models, &mut rows);
-    let failures = outcomes::errors((a, b), &joint, &counts, &pairing, gates.profile(), &mut rows);
+    let lookups = lookups::Lookups::take(models, &pairing, gates.profile());
+    let failures = outcomes::errors((a, b), &joint, &counts, &pairing, &lookups, gates.profile(), &mut rows);
     episodes::incident_recall(a, b, &joint, &counts, &pairing, gates.profile(), &mut rows);
     let stream = network::network(a, b, &pairing, gates.profile(), &mut rows);
     metrics::forced(told.map(|told| &told.forced), &counts, &mut rows);
@@ -139,7 +141,7 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
     let concluded = conclude(&rows, reasons, |failed| {
         let missed = |names: &[&str]| failed.iter().any(|m| names.contains(&m.name));
         let kinds = (missed(OF_FAILURES), missed(OF_TIME));
-        causes = causes::causes(models, &joint, &counts, &pairing, &times, kinds);
+        causes = causes::causes(models, &joint, &counts, &pairing, (&lookups, &times), kinds);
         causes.iter().map(|c| c.text.clone()).collect()
     });
     let worst = concluded.worst;

@@ -1,8 +1,10 @@
 //! What operations came to: outcomes, sizes, failures.
 
 use super::Rows;
+use super::both::Run;
 use super::counts::Counts;
 use super::joint::Joint;
+use super::lookups::Lookups;
 use super::network::close;
 use super::pairing::Pairing;
 use super::walk::Walked;
@@ -130,6 +132,7 @@ pub(crate) fn errors(
     joint: &Joint<'_>,
     counts: &Counts,
     pairing: &Pairing<'_>,
+    names: &Lookups<'_>,
     profile: Profile,
     rows: &mut Rows<'_>,
 ) -> Failures {
@@ -148,6 +151,10 @@ pub(crate) fn errors(
     for ((family, base), (x, y)) in &counts.ops {
         let b = &joint.bases[*base as usize];
         let call = joint.strings[b.call as usize];
+        // Each attempt counts once, however often the program asked what it came to.
+        if b.learns {
+            continue;
+        }
         let race = match b.outcome {
             Outcome::Errno(e) if !is_benign(call, e) => symbol::is_race(e),
             Outcome::Exit(status) if status != 0 => own_ends && status & 0x7f == SIGTERM,
@@ -202,7 +209,7 @@ pub(crate) fn errors(
                     |(base, family, x, y)| {
                         format!(
                             "{}: {} ×{x}, in the other run ×{y}",
-                            pairing.families[*family as usize],
+                            pairing.role(*family, if y > x { Run::Other } else { Run::Recorded }),
                             joint.text(*base)
                         )
                     },
@@ -210,6 +217,17 @@ pub(crate) fn errors(
                 worst = Some((value, note));
             }
         }
+    }
+    for of in names.counts() {
+        n += of.recorded + of.other;
+        failures.recorded += of.recorded;
+        failures.missing += of.recorded.saturating_sub(of.other);
+        failures.other += of.other;
+    }
+    let (distance, sum, note) = names.distance(pairing);
+    let value = 1.0 - distance / f64::max(sum, 1.0);
+    if sum > 0.0 && worst.as_ref().is_none_or(|w| value < w.0) {
+        worst = Some((value, note));
     }
     let (value, mut note) = worst.map_or((None, "no failures in either run".to_owned()), |(v, note)| {
         (Some(v), if v < 1.0 { note } else { String::new() })
@@ -224,7 +242,7 @@ pub(crate) fn errors(
 
 /// Failures, other than by design, that the sandbox of a replay answered.
 fn emulated_failures(model: &Model) -> u64 {
-    let counted = |(symbol, _): &(&symbol::Symbol, &OutcomeStat)| matches!(symbol.outcome, Outcome::Errno(e) if !is_benign(model.name(symbol.call), e));
+    let counted = |(symbol, _): &(&symbol::Symbol, &OutcomeStat)| matches!(symbol.outcome, Outcome::Errno(e) if !symbol.learns() && !is_benign(model.name(symbol.call), e));
     model.symbols.iter().zip(&model.stats).filter(counted).map(|(_, stat)| stat.emulated).sum()
 }
 

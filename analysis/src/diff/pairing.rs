@@ -1,5 +1,6 @@
 //! Which task of one run is which task of the other, and which stream is which.
 
+use super::both::Run;
 use super::joint::{Entry, Joint, canonical};
 use super::network::{ending, first_turns};
 use crate::conn::{Conn, ConnKind, Side};
@@ -48,12 +49,20 @@ pub(crate) struct Pairing<'a> {
     pub(crate) family_a: Vec<u32>,
     pub(crate) family_b: Vec<u32>,
     pub(crate) families: Vec<String>,
+    /// The names of families in the other run, where it calls them otherwise.
+    pub(crate) renamed: FxHashMap<u32, String>,
     /// Processes without counterpart, by role.
     pub(crate) alone_a: Vec<String>,
     pub(crate) alone_b: Vec<String>,
 }
 
 impl Pairing<'_> {
+    /// What a run calls a family of tasks.
+    pub(crate) fn role(&self, family: u32, run: Run) -> &str {
+        let renamed = self.renamed.get(&family).filter(|_| run == Run::Other);
+        renamed.unwrap_or(&self.families[family as usize])
+    }
+
     /// The name of a lane, for people.
     pub(crate) fn who(&self, lane: usize) -> String {
         let lane = &self.lanes[lane];
@@ -242,6 +251,7 @@ pub(crate) fn pair<'a>(a: &'a Model, b: &'a Model, joint: &'a Joint<'a>) -> Pair
         family_a: Vec::new(),
         family_b: Vec::new(),
         families: Vec::new(),
+        renamed: FxHashMap::default(),
         alone_a: Vec::new(),
         alone_b: Vec::new(),
     };
@@ -293,6 +303,12 @@ pub(crate) fn pair<'a>(a: &'a Model, b: &'a Model, joint: &'a Joint<'a>) -> Pair
             let id = families.id(family, &roles::label(&a.processes[x]));
             family_a[x] = id;
             family_b[y] = id;
+            let parent = family.map(|f| out.renamed.get(&f).unwrap_or(&families.names[f as usize]));
+            let label = roles::label(&b.processes[y]);
+            let name = parent.map_or_else(|| label.clone(), |p| format!("{}{label}", roles::prefix(p)));
+            if name != families.names[id as usize] {
+                out.renamed.entry(id).or_insert(name);
+            }
             partners.insert(x, y);
             todo.push((Some(x), Some(y), Some(id)));
         }

@@ -1,6 +1,6 @@
 //! Differences in time as sentences, with before and after.
 
-use super::both::Both;
+use super::both::{Both, Run};
 use super::pairing::Pairing;
 use super::spent::Item;
 use crate::costs::{Hist, Spent};
@@ -14,10 +14,11 @@ const SHOWS: f64 = 1.5;
 
 /// A role, with the name of its threads where that is another one.
 pub(super) fn who(item: &Item, pairing: &Pairing<'_>) -> String {
-    let role = &pairing.families[item.family as usize];
+    let run = if item.more_ns() > 0 { Run::Other } else { Run::Recorded };
+    let role = pairing.role(item.family, run);
     match item.thread.as_str() {
-        "" | "…" => role.clone(),
-        thread if role.ends_with(thread) => role.clone(),
+        "" | "…" => role.to_owned(),
+        thread if role.ends_with(thread) => role.to_owned(),
         thread => format!("{role}:{thread}"),
     }
 }
