@@ -6,7 +6,7 @@ mod common;
 
 use common::{MS, Run, Task, compare, replay, value};
 use ctrace_analysis::{Gates, Journal, Profile, Verdict, judge_journal};
-use ctrace_format::{Abi, Detail, Event, Syscall, SyscallFlags, syscalls::number};
+use ctrace_format::{Abi, Detail, Dns, Event, SockAddr, SockCookie, Syscall, SyscallFlags, syscalls::number};
 
 /// A call that takes so long, of which it waited for a CPU for so long.
 fn call(r: &mut Run, task: Task, name: &str, args: [u64; 6], took: u64, waited: u64) {
@@ -31,12 +31,21 @@ fn call(r: &mut Run, task: Task, name: &str, args: [u64; 6], took: u64, waited: 
 
 /// A client whose every third answer takes so long.
 fn client(slow_ms: u64) -> Run {
+    client_of(slow_ms, 2)
+}
+
+/// A client all of whose answers are slow.
+fn slow_client() -> Run {
+    client_of(400, 400)
+}
+
+fn client_of(slow_ms: u64, else_ms: u64) -> Run {
     let mut r = Run::new(1);
     let t = r.task(1, 1, "client");
     for i in 0..60 {
         let socket = r.connect(t, 5, i + 1, "10.0.0.7:80", 0);
         r.io(t, "sendto", 5, socket, 100);
-        let took = if i % 3 == 0 { slow_ms } else { 2 } * MS;
+        let took = if i % 3 == 0 { slow_ms } else { else_ms } * MS;
         let event = Event::Syscall(Syscall {
             t_ns: r.now,
             duration_ns: took,
@@ -72,6 +81,46 @@ fn answers_of_which_a_third_is_slow_are_the_cause() {
     assert!(value(&report, "latency_shift").unwrap() < 1.1);
     assert!(value(&report, "added_time").unwrap() > 1.0);
     assert_eq!(compare(client(2), client(2)).verdict, Verdict::Match);
+}
+
+#[test]
+fn a_few_answers_that_are_very_late_are_told_as_such() {
+    let run = |late: bool| {
+        let mut r = Run::new(1);
+        let t = r.task(1, 1, "app");
+        for i in 0..20_u64 {
+            r.call(t, "getppid", [0; 6], 1);
+            // All take longer; what is typical explains a hundredth of it.
+            let took = match (late, i % 3) {
+                (false, _) => 1_500_000 + i * 70_000,
+                (true, 2) => 1200 * MS,
+                (true, _) => 2 * MS + i * 150_000,
+            };
+            let name = r.str("db.test");
+            let event = Event::Dns(Dns {
+                t_ns: r.now,
+                duration_ns: took,
+                task: r.id(t),
+                cookie: SockCookie(7),
+                server: SockAddr::Inet("10.0.0.2:53".parse().unwrap()),
+                name,
+                qtype: 1,
+                answer: Some((0, 1)),
+            });
+            r.push(&event);
+            r.now += took;
+        }
+        r.exit(t, 0);
+        r
+    };
+    let report = compare(run(false), run(true));
+    let text = &report.causes[0].text;
+    assert!(text.contains("(6 of 20 take 1."), "{text}");
+    assert!(text.contains(", before at most 2.8 ms)"), "{text}");
+    assert!(text.starts_with("the name server 10.0.0.2:53 answers app 1."), "{text}");
+    // Where most take longer, that is told.
+    let text = &compare(client(2), slow_client()).causes[0].text;
+    assert!(text.contains("(p50 2.1 ms → "), "{text}");
 }
 
 #[test]

@@ -73,6 +73,17 @@ impl Hist {
         self.max_ns
     }
 
+    /// Those that are longer, each to a few percent.
+    pub(crate) fn beyond(&self, ns: u64) -> Self {
+        let mut out = Self { max_ns: self.max_ns, ..Self::default() };
+        for (bucket, n) in self.buckets.iter().filter(|(bucket, _)| middle(*bucket) > ns as f64) {
+            out.buckets.push((*bucket, *n));
+            out.count += u64::from(*n);
+            out.total_ns = out.total_ns.saturating_add(middle(*bucket) as u64 * u64::from(*n));
+        }
+        out
+    }
+
     /// How many times as long as those of `self` those of `other` typically are: the median over all pairs, after Hodges
     /// and Lehmann.
     pub(crate) fn shift(&self, other: &Self) -> Option<f64> {

@@ -23,15 +23,67 @@ pub(super) fn who(item: &Item, pairing: &Pairing<'_>) -> String {
     }
 }
 
-/// The first quantile that shows the difference: its name, and its values.
-fn telling(lengths: &Both<Hist>) -> Option<(&'static str, Both<u64>)> {
+/// What shows a difference between lengths.
+enum Shown {
+    /// A quantile: its name, and its values.
+    Quantile(&'static str, Both<u64>),
+    /// A few that are longer than any was before: how many of how many, how long they typically take, and how long the
+    /// longest one took before.
+    Few { n: u64, of: u64, ns: Both<u64> },
+}
+
+impl Shown {
+    const fn lengths(&self) -> Both<u64> {
+        match self {
+            Self::Quantile(_, ns) | Self::Few { ns, .. } => *ns,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Quantile(name, ns) => format!("{name} {}", before_after(*ns)),
+            Self::Few { n, of, ns } => {
+                let take = if *n == 1 { "takes" } else { "take" };
+                let (now, before) = (span(ns.other), span(ns.recorded));
+                format!("{} of {} {take} {now}, before at most {before}", count(*n), count(*of))
+            }
+        }
+    }
+}
+
+/// What shows the difference: what is typical where that explains half of it; else the few that do, or a quantile.
+fn telling(lengths: &Both<Hist>) -> Option<Shown> {
     let longer = lengths.other.total_ns > lengths.recorded.total_ns;
-    QUANTILES.iter().find_map(|(q, name)| {
-        let at = lengths.map(|h| h.quantile_ns(*q));
+    let shows = |at: Both<u64>| {
         let ratio = at.other.max(1) as f64 / at.recorded.max(1) as f64;
-        let shows = if longer { ratio >= SHOWS } else { ratio <= 1.0 / SHOWS };
-        shows.then_some((*name, at))
-    })
+        if longer { ratio >= SHOWS } else { ratio <= 1.0 / SHOWS }
+    };
+    let quantile = |(q, name): (f64, &'static str)| {
+        let at = lengths.map(|h| h.quantile_ns(q));
+        shows(at).then_some(Shown::Quantile(name, at))
+    };
+    let each = lengths.map(Hist::mean_ns).more().unsigned_abs();
+    let is_typical = |shown: &Shown| shown.lengths().more().unsigned_abs().saturating_mul(2) >= each;
+    let typical = quantile(QUANTILES[0]);
+    if typical.as_ref().is_some_and(is_typical) {
+        return typical;
+    }
+    let tail = || QUANTILES[1..].iter().find_map(|q| quantile(*q));
+    few(lengths).or_else(tail).or(typical)
+}
+
+/// The few that are longer than any was in the recording, where they make most of the difference.
+fn few(lengths: &Both<Hist>) -> Option<Shown> {
+    let (before, other) = (&lengths.recorded, &lengths.other);
+    let most_ns = before.max_ns;
+    let longer = other.beyond((most_ns as f64 * SHOWS) as u64);
+    // Those that are as long as they typically are.
+    let long = longer.beyond(longer.quantile_ns(0.5) / 2);
+    let more = lengths.map(|h| h.total_ns).more();
+    let explains = long.total_ns.saturating_sub(most_ns.saturating_mul(long.count)).saturating_mul(2);
+    let is_most = more > 0 && before.count > 0 && explains >= more.unsigned_abs();
+    let ns = Both::new(most_ns, long.quantile_ns(0.5));
+    (is_most && long.count > 0).then_some(Shown::Few { n: long.count, of: other.count, ns })
 }
 
 /// Two lengths of time, in the unit of the longer one where that is readable.
@@ -82,9 +134,9 @@ pub(super) fn sentence(item: &Item, share: f64, pairing: &Pairing<'_>) -> String
     // How often it is said where that is what differs.
     let number_differs = counts.recorded.abs_diff(counts.other) * 4 > often;
     // Each time, or in all where it is not the single one that differs, or there is nothing to compare it with.
-    let each = shown.filter(|_| counts.recorded > 0 && counts.other > 0);
+    let each = shown.as_ref().filter(|_| counts.recorded > 0 && counts.other > 0);
     let by = |way: &str| match each {
-        Some((_, at)) => format!("{} {way}", span(at.more().unsigned_abs())),
+        Some(shown) => format!("{} {way}", span(shown.lengths().more().unsigned_abs())),
         None => format!("{} {way} in all", span(item.more_ns().unsigned_abs())),
     };
     let longer = if more { "longer" } else { "shorter" };
@@ -119,9 +171,7 @@ pub(super) fn sentence(item: &Item, share: f64, pairing: &Pairing<'_>) -> String
     };
     let mut facts = Vec::new();
     match each {
-        Some((name, at)) if !item.spent.is_of_machine() => {
-            facts.push(format!("{name} {}", before_after(at)));
-        }
+        Some(shown) if !item.spent.is_of_machine() => facts.push(shown.text()),
         _ => facts.push(before_after(item.totals())),
     }
     if number_differs && !item.spent.is_of_machine() {
@@ -137,6 +187,7 @@ pub(super) fn short(item: &Item, pairing: &Pairing<'_>) -> String {
         "" => item.call.clone(),
         object => format!("{} {}", item.call, shorten(object, 80)).trim().to_owned(),
     };
-    let (name, at) = telling(&item.lengths).unwrap_or(("in all", item.totals()));
-    format!("{}: {} {object}: {name} {}", who(item, pairing), item.spent.name(), before_after(at))
+    let in_all = Shown::Quantile("in all", item.totals());
+    let shown = telling(&item.lengths).unwrap_or(in_all).text();
+    format!("{}: {} {object}: {shown}", who(item, pairing), item.spent.name())
 }
