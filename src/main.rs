@@ -133,8 +133,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             out.fail(&failure);
             // Whoever reads JSON learns of an error in JSON, too.
-            if wants_json && out.json(&failure.json()).and_then(|()| out.flush().map_err(Into::into)).is_err()
-            {
+            if wants_json && out.json(&failure.json()).and_then(|()| out.flush()).is_err() {
                 out.abandon();
             }
             ExitCode::from(failure.exit.code())

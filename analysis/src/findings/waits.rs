@@ -49,6 +49,27 @@ struct Contention {
     last_ns: u64,
 }
 
+/// What a call waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// Something that comes when it comes: work, a time, a signal.
+    Work,
+    /// Something that another has.
+    Lock,
+    /// Anything else: it should come.
+    Answer,
+}
+
+impl Waiting {
+    fn is_idle(&self) -> bool {
+        self.waits == Awaited::Work
+    }
+
+    fn is_lock(&self) -> bool {
+        self.waits == Awaited::Lock
+    }
+}
+
 /// A call that had not returned at the end.
 #[derive(Debug, Clone)]
 struct Waiting {
@@ -59,9 +80,7 @@ struct Waiting {
     end_ns: u64,
     /// It began before the recording.
     always: bool,
-    /// What it waits for comes when it comes: work, time, a signal.
-    idle: bool,
-    lock: bool,
+    waits: Awaited,
     /// It waits, without a limit, on a word that only its process can change.
     private: bool,
 }
@@ -118,8 +137,11 @@ fn waiting(seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Siz
         t_ns: seen.t_ns,
         end_ns: seen.end_ns(),
         always: seen.s.flags.contains(SyscallFlags::NO_ENTER),
-        idle,
-        lock,
+        waits: match (lock, idle) {
+            (true, _) => Awaited::Lock,
+            (_, true) => Awaited::Work,
+            _ => Awaited::Answer,
+        },
         private: waits_privately(seen),
     }
 }
@@ -263,7 +285,7 @@ impl Waits {
                 let locked =
                     |e: &Edge| matches!(e.what, WaitKind::Futex | WaitKind::Flock | WaitKind::PosixLock);
                 blocked.get(tid).is_some_and(|w| {
-                    !w.idle || self.edges.get(tid).is_some_and(|edges| edges.iter().any(locked))
+                    !w.is_idle() || self.edges.get(tid).is_some_and(|edges| edges.iter().any(locked))
                 }) && self.edges.get(tid).is_some_and(|edges| {
                     edges
                         .iter()
@@ -365,7 +387,7 @@ impl Waits {
                 continue;
             }
             if by_signal == 0
-                || w.idle
+                || w.is_idle()
                 || ended_ns.saturating_sub(w.end_ns) > NEAR_NS
                 || w.end_ns.saturating_sub(w.t_ns) < LONG_WAIT_NS
             {
@@ -375,7 +397,7 @@ impl Waits {
                 continue;
             }
             let object = facts.places.name(w.place);
-            let call = if w.lock && w.call == Call::Futex {
+            let call = if w.is_lock() && w.call == Call::Futex {
                 "futex (a lock)".to_owned()
             } else {
                 attempted(w.call, object)
@@ -496,7 +518,7 @@ impl Waits {
                 !gone && !circle.contains(&w.actor.tid) && (lasted >= LONG_NS || w.always)
             })
             .collect();
-        waiting.sort_by_key(|w| (w.idle, w.t_ns, w.actor.tid));
+        waiting.sort_by_key(|w| (w.is_idle(), w.t_ns, w.actor.tid));
         // Threads that wait alike are one finding.
         let mut alike: FxHashMap<(RoleId, Call, Place, bool), u64> = FxHashMap::default();
         for w in &waiting {
@@ -510,11 +532,11 @@ impl Waits {
             }
             // A parent that waits for a child that lives waits as long as that does.
             let child = w.call.row().family == Family::Wait;
-            let idle = w.idle || child || w.call.row().family == Family::Exit;
+            let idle = w.is_idle() || child || w.call.row().family == Family::Exit;
             if idle && active {
                 continue;
             }
-            let level = match (idle, w.lock, active) {
+            let level = match (idle, w.is_lock(), active) {
                 (true, ..) => Level::Note,
                 // Threads are parked on a lock by those who have work for them later.
                 (_, true, true) if w.call == Call::Futex => Level::Note,
@@ -549,7 +571,7 @@ impl Waits {
         {
             facts.places.name(edge.object).clone_into(&mut object);
         }
-        let call = if w.lock && w.call == Call::Futex {
+        let call = if w.is_lock() && w.call == Call::Futex {
             format!(
                 "futex (a lock{})",
                 if object.is_empty() { String::new() } else { format!(" at {object}") }
