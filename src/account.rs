@@ -1,4 +1,4 @@
-//! What a trace tells: worked out from its events, or as its recorder kept it.
+//! The account of a trace: worked out from its events, or as its recorder kept it.
 
 use crate::exit::{Exit, Failure};
 use anyhow::Context;

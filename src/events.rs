@@ -201,7 +201,7 @@ fn meant(words: &[String], containers: &Containers) -> Result<Option<Vec<u32>>, 
     Ok(Some(numbers))
 }
 
-/// Whom one could have meant.
+/// Says which tasks somebody could have meant.
 fn no_such_task(trace: &Trace) -> String {
     /// More names would hide what is said.
     const NAMED: usize = 20;

@@ -9,7 +9,7 @@ use std::path::Path;
 /// Findings that are said at the top; the others are in `--json`.
 const SHOWN: usize = 3;
 
-/// What went wrong, at most three sentences, and what else began with the first.
+/// The findings in at most three sentences, and whatever else began with the first.
 pub(super) fn lines(file: &Path, account: &Account, start_realtime_ns: u64, paint: Paint) -> Vec<String> {
     let telling: Vec<&Finding> = account.findings.iter().filter(|f| f.level > Level::Note).collect();
     let notes: Vec<&Finding> = account.findings.iter().filter(|f| f.level == Level::Note).collect();

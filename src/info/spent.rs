@@ -1,4 +1,4 @@
-//! What time and requests were spent on, in a line.
+//! The use of time and requests, in a line.
 
 use crate::units;
 use ctrace_format::{BlockOp, Event, Metric, Resource};
@@ -18,7 +18,7 @@ impl Growth {
     }
 }
 
-/// What time and requests were spent on: needs a pass over more than the rare classes.
+/// The use of time and requests: needs a pass over more than the rare classes.
 #[derive(Default)]
 pub(super) struct Spent {
     cpu_ns: u64,

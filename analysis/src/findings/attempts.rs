@@ -1,4 +1,4 @@
-//! What was tried, how it went, and how long it took: by role, call and place.
+//! Attempts, by role, call and place: how they went, and how long they took.
 
 use super::network::Network;
 use super::people::RoleId;
@@ -266,7 +266,7 @@ impl Group {
     }
 }
 
-/// What kind of finding a failure is; `None`: another part says it better.
+/// The kind of finding that a failure is; `None`: another part says it better.
 fn kind_of(call: Call, errno: u16, failed: &Failed, object: &str) -> Option<Kind> {
     let family = call.row().family;
     if failed.filtered == failed.count {
@@ -328,7 +328,7 @@ fn answered(failed: &Failed) -> Option<&'static str> {
     }
 }
 
-/// What an error means where it comes up in incidents.
+/// The meaning of an error where it comes up in incidents.
 pub(super) fn meaning(errno: u16) -> Option<&'static str> {
     Some(match errno {
         ECONNREFUSED => "nobody listened there",
@@ -348,7 +348,7 @@ pub(super) fn meaning(errno: u16) -> Option<&'static str> {
     })
 }
 
-/// What came before and after failures.
+/// Successes before, among and after failures.
 pub(super) fn around(failed: &Failed, ok: u64) -> String {
     let (before, after) = (failed.ok_before, ok.saturating_sub(failed.ok_at_last));
     let during = failed.ok_at_last.saturating_sub(before);

@@ -54,7 +54,7 @@ pub(super) struct Ends {
     missed: FxHashMap<ProcessId, Vec<Missed>>,
     sent: FxHashMap<ProcessId, Vec<Sent>>,
     ended: Vec<Ended>,
-    /// Of a parent: the child that ended last, if it failed, and the last one that failed with each status.
+    /// By parent: the child that ended last, if it failed, and the last one that failed with each status.
     last_child: FxHashMap<ProcessId, Option<usize>>,
     failed_child: FxHashMap<(ProcessId, u32), usize>,
     /// When a process met something that programs end for, other than what they lack.

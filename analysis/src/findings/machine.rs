@@ -56,7 +56,7 @@ impl Sampled {
     }
 }
 
-/// What a role did with its time.
+/// The time of a role.
 #[derive(Debug, Default)]
 struct Spent {
     cpu_ns: u64,
@@ -507,7 +507,7 @@ impl Machine {
     }
 }
 
-/// What samples are about.
+/// The subject of samples.
 fn subject_name(subject: u32, containers: &[Container]) -> String {
     match subject {
         HOST => "the machine".to_owned(),

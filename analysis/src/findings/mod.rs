@@ -27,7 +27,7 @@ use ctrace_format::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What kind of thing went wrong.
+/// A kind of thing that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -203,7 +203,7 @@ pub struct Figures {
     pub p99_ns: Option<u64>,
 }
 
-/// What a finding rests on.
+/// The facts that a finding rests on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Evidence {
     /// Events that show it, the first ones.
@@ -222,7 +222,7 @@ pub struct Evidence {
 /// Something worth telling.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What kind.
+    /// Its kind.
     pub kind: Kind,
     /// How much it is worth.
     pub level: Level,
@@ -242,7 +242,7 @@ pub struct Finding {
     pub object: Option<String>,
     /// The errno's name, when it is about one.
     pub errno: Option<String>,
-    /// What it rests on.
+    /// The facts that it rests on.
     pub evidence: Evidence,
     /// How telling it is, among those of its level.
     #[serde(skip)]
@@ -295,7 +295,7 @@ impl Finding {
 pub struct Latency {
     /// The call.
     pub call: String,
-    /// Who made it.
+    /// The role that made it.
     pub role: String,
     /// On what: a path, an address.
     pub object: Option<String>,
@@ -330,10 +330,10 @@ pub struct Exited {
     pub core: bool,
 }
 
-/// What a trace tells.
+/// All that a trace tells.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
-    /// What went wrong, the most telling first.
+    /// The findings, the most telling first.
     pub findings: Vec<Finding>,
     /// How long calls took, those that took most time in all first; the first hundred.
     pub latencies: Vec<Latency>,
@@ -362,7 +362,7 @@ impl<K: Known + ?Sized> Dictionary for K {
     }
 }
 
-/// What is known of a recording when it ends.
+/// Facts about a recording that are known when it ends.
 #[derive(Debug, Clone, Copy)]
 pub struct End<'a> {
     /// Its length.
@@ -391,7 +391,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Of a recording that begins.
+    /// Begins with a recording.
     pub fn new(header: &Header) -> Self {
         Self {
             scope: header.scope.clone(),
@@ -552,7 +552,7 @@ impl Watch {
         }
     }
 
-    /// What the trace tells.
+    /// Ends, and says what the trace tells.
     pub fn finish(self, end: End<'_>) -> Account {
         let mut all = Vec::new();
         let facts = Facts {
@@ -638,7 +638,7 @@ impl Seen<'_> {
     }
 }
 
-/// What sentences need.
+/// Facts that sentences need.
 struct Facts<'a> {
     people: &'a people::People,
     places: &'a places::Places,
@@ -658,7 +658,7 @@ impl Account {
     pub const VERSION: u32 = 1;
 }
 
-/// What a trace tells, worked out from its events.
+/// Works out from its events what a trace tells.
 ///
 /// # Errors
 /// When nothing of it can be read, or it is denser than any recording.

@@ -87,16 +87,16 @@ pub(super) struct Network {
     names: FxHashMap<(RoleId, Place, Place), Name>,
     /// The name that a thread asked for last.
     last_name: FxHashMap<u32, Place>,
-    /// What addresses are called.
+    /// Names of addresses.
     called: FxHashMap<std::net::IpAddr, Place>,
     /// The address of a place.
     ip_of: FxHashMap<Place, std::net::IpAddr>,
-    /// Who failed to reach somebody last, and when: not told to anybody yet.
+    /// The process that failed to reach somebody last, and when: not told to anybody yet.
     hit: Option<(ProcessId, u64)>,
 }
 
 impl Network {
-    /// Who listened when recording began.
+    /// Takes in the listeners that were there when recording began.
     pub(super) fn snapshot(&mut self, snapshot: &Snapshot) {
         let listening = snapshot.processes.iter().flat_map(|p| &p.fds).filter_map(|fd| match &fd.target {
             FdTarget::Socket { listening: Some(_), local: Some(SockAddr::Inet(local)), .. } => {
@@ -260,7 +260,7 @@ impl Network {
     fn attempt(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
         let event = seen.event();
         let told = self.connects.observe(&event, |o| places::cookie(Some(o), words).map(SockCookie));
-        // What a thread asked for last is what it connects to.
+        // A thread connects to the name that it asked for last.
         let peer = seen.s.details.iter().find_map(|d| match d {
             ctrace_format::Detail::Addr { addr: SockAddr::Inet(peer), .. } => Some(*peer),
             _ => None,
@@ -368,7 +368,7 @@ impl Network {
         }
     }
 
-    /// Who failed to reach somebody since this was asked last.
+    /// The process that failed to reach somebody since this was asked last.
     pub(super) const fn take_hit(&mut self) -> Option<(ProcessId, u64)> {
         self.hit.take()
     }

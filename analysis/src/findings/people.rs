@@ -1,4 +1,4 @@
-//! Who acts: processes, and the roles of their threads.
+//! The actors: processes, and the roles of their threads.
 
 use super::Dictionary;
 use super::words::text;

@@ -96,7 +96,7 @@ impl Places {
         place
     }
 
-    /// What a call was about: the address or path that it was given, else what is behind its descriptor.
+    /// The place that a call was about: the address or path that it was given, else what is behind its descriptor.
     pub(super) fn of(&mut self, seen: &Seen<'_>, words: &(impl Dictionary + ?Sized)) -> Place {
         for detail in &seen.s.details {
             match detail {

@@ -144,7 +144,7 @@ fn lower_what_follows(all: &mut [Finding]) {
                 has(Kind::RetryStorm, &finding.object)
             }
             Kind::FdLimit => causes.iter().any(|c| c.0 == Kind::FdLeak && c.1 == finding.role),
-            // Of those who stand in a circle, the circle is told.
+            // The circle is told, not each of those who stand in it.
             Kind::Hang => causes.iter().any(|c| c.0 == Kind::Deadlock),
             Kind::MemoryLimit => causes.iter().any(|c| c.0 == Kind::Oom),
             _ => false,

@@ -49,7 +49,7 @@ struct Contention {
     last_ns: u64,
 }
 
-/// What a call waits for.
+/// The thing that a call waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
     /// Something that comes when it comes: work, a time, a signal.
@@ -85,7 +85,7 @@ struct Waiting {
     private: bool,
 }
 
-/// What is known of a thread at the end.
+/// The state of a thread at the end.
 #[derive(Debug, Clone, Default)]
 struct State {
     /// The scheduler's letter.
@@ -114,7 +114,7 @@ pub(super) struct Waits {
     edges: FxHashMap<u32, Vec<Edge>>,
 }
 
-/// What a thread is in.
+/// The call that a thread is in.
 fn waiting(seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) -> Waiting {
     let row = seen.call.row();
     let place = places.of(seen, words);
@@ -230,7 +230,7 @@ impl Waits {
         self.waiting.push(waiting);
     }
 
-    /// What a thread was doing at the end.
+    /// Takes in the state of a thread at the end.
     pub(super) fn state(&mut self, actor: Actor, letter: u8, wchan: String, since_ns: Option<i64>) {
         if self.states.len() < MAX_WAITING {
             let process = Some(actor.process);
