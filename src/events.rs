@@ -22,7 +22,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  ctrace events incident.ctr --failed                  every call that failed, and connections that came to nothing
+  ctrace events incident.ctr --failed                  every call that failed, and connects
   ctrace events incident.ctr -e connect,%file -t checkout
   ctrace events incident.ctr --container app           of a pod: the calls of one container
   ctrace events incident.ctr --errno ECONNREFUSED --since 2s --until 4.5s

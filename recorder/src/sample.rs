@@ -244,6 +244,8 @@ impl Sum {
         let mut seen = BTreeMap::new();
         let mut unlearnt = Vec::new();
         let mut io_is_known = true;
+        // One that has given up its memory has ended, and waits for its parent: nothing of it is left to sample.
+        let mut is_somebody = false;
         let tgids = &tgids[..tgids.len().min(MAX_PROCESSES)];
         let looks: Vec<Look> = tgids.iter().map(|tgid| Look::Io { tgid: *tgid }).collect();
         for (tgid, io) in tgids.iter().zip(looker.look_at(&looks)) {
@@ -266,6 +268,7 @@ impl Sum {
                 };
             rss += stat.rss_pages * crate::mapped::page_size() as u64;
             threads += stat.threads;
+            is_somebody |= stat.rss_pages > 0;
             seen.insert(*tgid, [minor, major, user, system, read, written]);
         }
         self.any |= !seen.is_empty();
@@ -279,7 +282,6 @@ impl Sum {
         }
         let total: [u64; 6] =
             std::array::from_fn(|i| self.gone[i] + seen.values().map(|counters| counters[i]).sum::<u64>());
-        let is_somebody = !seen.is_empty();
         self.last = seen;
         let [minor, major, user, system, read, written] = total;
         if self.any {

@@ -85,6 +85,8 @@ pub(super) struct Network {
     listening: FxHashSet<u16>,
     clients: FxHashSet<Place>,
     names: FxHashMap<(RoleId, Place, Place), Name>,
+    /// Name servers on whose port nobody listened.
+    silent: FxHashSet<Place>,
     /// The name that a thread asked for last.
     last_name: FxHashMap<u32, Place>,
     /// Names of addresses.
@@ -217,6 +219,9 @@ impl Network {
         }
         let Some(flow) = self.flows.get_mut(&cookie) else { return Place::NOWHERE };
         let (place, tid, end_ns) = (flow.place, seen.actor.tid, seen.end_ns());
+        if places.name(place).ends_with(DNS_ENDING) && seen.s.errno() == Some(u32::from(ECONNREFUSED)) {
+            self.silent.insert(place);
+        }
         if !flow.client || places.name(place).ends_with(DNS_ENDING) || !is_a_peer(places.name(place)) {
             return place;
         }
@@ -618,8 +623,13 @@ impl Network {
             let text = if text.is_empty() { "the root" } else { text };
             let sums = servers.entry((*role, *server)).or_default();
             sums.extend(entry.answers.sorted().into_iter().map(|(t, ns)| (t, ns, *name)));
+            let unanswered = if self.silent.contains(server) {
+                (Kind::NameFailed, "refused (nobody listened there)")
+            } else {
+                (Kind::SlowName, "did not answer")
+            };
             for (failed, kind, what) in [
-                (&entry.unanswered, Kind::SlowName, "did not answer"),
+                (&entry.unanswered, unanswered.0, unanswered.1),
                 (&entry.refused, Kind::NameFailed, "failed"),
                 (&entry.missing, Kind::NameFailed, "knew no such name"),
             ] {
@@ -661,7 +671,7 @@ impl Network {
                 continue;
             }
             let slowest = slow.iter().max_by_key(|x| x.1).copied().unwrap_or(slow[0]);
-            let lost: u64 = slow.iter().map(|x| x.1).sum();
+            let lost = union(slow.iter().map(|x| (x.0, x.1)));
             let figures: Vec<(u64, u64)> = slow.iter().map(|x| (x.0, x.1)).collect();
             let name = facts.places.name(slowest.2);
             let rest: Vec<(u64, u64)> = series.iter().copied().filter(|x| x.1 < 100_000_000).collect();
@@ -706,6 +716,17 @@ fn is_expected(peer: &SockAddr, errno: u16) -> bool {
 /// Whether a place is an address of somebody else: not an end of a pair that nobody can name.
 fn is_a_peer(name: &str) -> bool {
     !name.is_empty() && !name.starts_with("socket") && !name.starts_with("an ")
+}
+
+/// The time that stretches (start, length) take together, in order of their starts.
+fn union(stretches: impl Iterator<Item = (u64, u64)>) -> u64 {
+    let (mut sum, mut up_to) = (0_u64, 0);
+    for (from, length) in stretches {
+        let end = from.saturating_add(length);
+        sum = sum.saturating_add(end.saturating_sub(from.max(up_to)));
+        up_to = up_to.max(end);
+    }
+    sum
 }
 
 /// A response code (RFC 1035, RFC 2136).
