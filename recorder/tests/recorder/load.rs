@@ -231,7 +231,7 @@ fn a_recording_ends_at_the_size_it_may_have_and_is_complete() {
     let outcome = outcome.unwrap();
     assert_eq!(ended, Some(Ended::Size));
     println!("{} bytes of {max}", outcome.file.bytes);
-    // Chunks are written whole; what was in flight is written too.
-    assert!((max..max + (8 << 20)).contains(&outcome.file.bytes), "{}", outcome.file.bytes);
+    // Chunks are written whole, as many as fit.
+    assert!((max / 2..=max).contains(&outcome.file.bytes), "{}", outcome.file.bytes);
     assert_eq!(Trace::open(&outcome.file.path).unwrap().state(), State::Complete);
 }
