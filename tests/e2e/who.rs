@@ -133,6 +133,9 @@ fn a_stop_and_its_end_are_told_with_the_task_that_did_it() {
         assert_eq!((&sent["sender_comm"], &sent["sender_outside"]), (&"sh".into(), &false.into()), "{sent}");
         assert_eq!(sent["sender_tid"], sent["sender_pid"], "{sent}");
     }
+    // The child that ended is recorded, too.
+    let child = of_type(&all, "signal").into_iter().find(|e| e["signal"] == "SIGCHLD").expect("no SIGCHLD");
+    assert_eq!(child["sender_outside"], false, "{child}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod network;
 mod people;
 mod places;
 mod rank;
+mod stops;
 mod tally;
 mod waits;
 pub(crate) mod words;
@@ -62,6 +63,8 @@ pub enum Kind {
     DiskFull,
     /// A disk was slow.
     SlowDisk,
+    /// A signal stopped a process, and another continued it.
+    Stopped,
     /// Threads waited for each other's locks.
     LockWait,
     /// Threads wait for each other in a circle.
@@ -117,6 +120,7 @@ impl Kind {
             Self::PidsLimit => "pids-limit",
             Self::DiskFull => "disk-full",
             Self::SlowDisk => "slow-disk",
+            Self::Stopped => "stopped",
             Self::LockWait => "lock-wait",
             Self::Deadlock => "deadlock",
             Self::Hang => "hang",
@@ -385,6 +389,7 @@ pub struct Watch {
     machine: machine::Machine,
     waits: waits::Waits,
     ends: ends::Ends,
+    stops: stops::Stops,
     lost: u64,
     counted: u64,
     last_ns: u64,
@@ -405,6 +410,7 @@ impl Watch {
             machine: machine::Machine::new(header),
             waits: waits::Waits::default(),
             ends: ends::Ends::default(),
+            stops: stops::Stops::default(),
             lost: 0,
             counted: 0,
             last_ns: 0,
@@ -435,7 +441,10 @@ impl Watch {
         match event {
             Event::Process(p) => self.process(p, words),
             Event::Connection(c) => self.network.connection(c, &mut self.people, &mut self.places, words),
-            Event::Signal(s) => self.ends.signal(s, &mut self.people, words),
+            Event::Signal(s) => {
+                self.ends.signal(s, &mut self.people, words);
+                self.stops.signal(s, &mut self.people, words);
+            }
             Event::Dns(d) => self.network.name(d, &mut self.people, &mut self.places, words),
             Event::Resource(r) => self.machine.sample(*r),
             Event::Usage(u) => {
@@ -567,6 +576,7 @@ impl Watch {
         self.descriptors.findings(&facts, &mut all);
         self.machine.findings(&facts, &mut all);
         self.waits.findings(&facts, &mut all);
+        self.stops.findings(&facts, &mut all);
         entered(&facts, &mut all);
         self.ends.findings(&facts, &self.machine.victims(), &mut all);
         for (count, what) in [
@@ -655,7 +665,7 @@ impl Facts<'_> {
 
 impl Account {
     /// Version of what is kept with a trace: raised whenever the same events would give another account.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 
 /// Works out from its events what a trace tells.

@@ -22,6 +22,7 @@ pub(super) const fn score(kind: Kind) -> u32 {
         Kind::MemoryLimit => 850,
         Kind::TimedOut => 840,
         Kind::BacklogFull => 830,
+        Kind::Stopped => 825,
         Kind::Hang => 820,
         Kind::Throttled => 810,
         Kind::Reset => 800,

@@ -205,8 +205,11 @@ impl Decoder {
         let sender = if s.sender == 0 { None } else { self.known_task(w, s.sender) };
         // A signal may still reach a task that has exited (its parent has not waited yet): that is no event.
         if let Some(task) = self.known_task(w, s.tid) {
+            // A child that has just exited is not followed any more when the kernel tells its parent (`exit_notify`,
+            // kernel/exit.c), and was recorded all the same.
+            let is_stranger = s.outside != 0 && !self.dead.contains(&s.outside);
             let outside =
-                (s.outside != 0).then(|| Outsider { pid: Tgid(s.outside), comm: w.comm(until_nul(&s.comm)) });
+                is_stranger.then(|| Outsider { pid: Tgid(s.outside), comm: w.comm(until_nul(&s.comm)) });
             push(
                 w,
                 &Event::Signal(Signal {

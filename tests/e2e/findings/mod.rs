@@ -8,6 +8,7 @@ mod healthy;
 mod limits;
 mod locks;
 mod network;
+mod stops;
 
 use crate::host::{Guarded, Recording, alone, can_record, ctrace, has, run, wait_for};
 use serde_json::Value;
