@@ -664,3 +664,46 @@ fn a_name_that_does_not_exist_is_told_when_it_is_asked_for_again() {
         assert_eq!(telling(r).len(), expected);
     }
 }
+
+/// The last failure before the end, whatever its error; and failures that something came after.
+#[test]
+fn a_program_ends_for_the_last_failure_that_it_met() {
+    let end = |before: &dyn Fn(&mut Run, Task)| {
+        let (mut r, t) = one("app");
+        r.call(t, "getppid", [0; 6], 1);
+        before(&mut r, t);
+        r.exit(t, 1 << 8);
+        findings(r)
+    };
+    let errno = |name| -i64::from(ctrace_format::errno::number(name).unwrap());
+    for (name, why) in [
+        ("EISDIR", "it is a directory"),
+        ("ELOOP", "symbolic links go round"),
+        ("ENOTDIR", "a part of the path is no directory"),
+    ] {
+        let found = end(&|r, t| r.open(t, "/srv/app/state", errno(name)));
+        assert_eq!((found[0].kind, found[0].level), (Kind::Failing, Level::Cause), "{found:#?}");
+        assert!(found[0].sentence.contains("openat of /srv/app/state failed because"), "{found:#?}");
+        assert!(found[0].sentence.contains(why) && found[0].errno.as_deref() == Some(name), "{found:#?}");
+    }
+    // It went on for long after that.
+    let found = end(&|r, t| {
+        r.open(t, "/srv/app/state", errno("EISDIR"));
+        (0..200).for_each(|_| r.call(t, "getppid", [0; 6], 1));
+    });
+    assert_eq!(found[0].kind, Kind::Exit, "{found:#?}");
+    // A file that it did without: a server answered, and then it ended.
+    let answered = |kind: u16| {
+        end(&move |r: &mut Run, t: Task| {
+            r.open(t, "/root/.apprc", errno("ENOENT"));
+            let (cookie, peer) = (ctrace_format::SockCookie(7), Some("10.0.0.9:443".parse().unwrap()));
+            let peer = peer.map(ctrace_format::SockAddr::Inet);
+            let socket =
+                r.object(&Object::Socket { family: 2, kind, protocol: 0, cookie, local: None, peer });
+            r.io(t, "recvfrom", 3, socket, 40);
+        })
+    };
+    assert_eq!(answered(1)[0].kind, Kind::Exit);
+    // The name server's answer tells nothing of that.
+    assert_eq!(answered(2)[0].kind, Kind::MissingFile);
+}

@@ -28,12 +28,22 @@ pub(super) const EIO: u16 = 5;
 pub(super) const EAGAIN: u16 = 11;
 pub(super) const ENOMEM: u16 = 12;
 pub(super) const EACCES: u16 = 13;
-const ENODEV: u16 = 19;
+pub(super) const EBUSY: u16 = 16;
+pub(super) const EEXIST: u16 = 17;
+pub(super) const EXDEV: u16 = 18;
+pub(super) const ENODEV: u16 = 19;
+pub(super) const ENOTDIR: u16 = 20;
+pub(super) const EISDIR: u16 = 21;
 pub(super) const ENFILE: u16 = 23;
 pub(super) const EMFILE: u16 = 24;
+pub(super) const ETXTBSY: u16 = 26;
+pub(super) const EFBIG: u16 = 27;
 pub(super) const ENOSPC: u16 = 28;
 pub(super) const EROFS: u16 = 30;
 pub(super) const EPIPE: u16 = 32;
+pub(super) const ENAMETOOLONG: u16 = 36;
+pub(super) const ENOTEMPTY: u16 = 39;
+pub(super) const ELOOP: u16 = 40;
 pub(super) const EADDRINUSE: u16 = 98;
 pub(super) const EADDRNOTAVAIL: u16 = 99;
 pub(super) const ENETUNREACH: u16 = 101;
@@ -232,7 +242,9 @@ impl Group {
         );
         let limit =
             (kind == Kind::PidsLimit).then_some("no further task was allowed: RLIMIT_NPROC, or pids.max");
-        if let Some(meaning) = answered(sum).or(limit).or_else(|| meaning(errno)) {
+        let inodes = (errno == ENOSPC && makes_a_name(call))
+            .then_some("the disk was full: no room, or no inode was left");
+        if let Some(meaning) = answered(sum).or(limit).or(inodes).or_else(|| meaning(errno)) {
             let _ = write!(sentence, " ({meaning})");
         }
         sentence.push_str(&around(sum, self.ok));
@@ -305,6 +317,13 @@ fn changes(seen: &Seen<'_>) -> bool {
     }
 }
 
+/// Whether a call needs an inode or an entry of a directory, rather than room for bytes.
+fn makes_a_name(call: Call) -> bool {
+    call.row().family == Family::Open
+        || call.row().renames
+        || matches!(call, Call::Mkdir | Call::Mkdirat | Call::Symlink | Call::Symlinkat)
+}
+
 /// How an attempt is called.
 pub(super) fn attempted(call: Call, object: &str) -> String {
     let name = if call == Call::Unlisted { "a call" } else { call.name() };
@@ -341,6 +360,16 @@ pub(super) fn meaning(errno: u16) -> Option<&'static str> {
         EIO => "the device failed",
         EROFS => "the file system is read-only",
         ESTALE => "the file server does not know the file any more",
+        EBUSY => "something is using it",
+        EEXIST => "it was there already",
+        EXDEV => "it lies on another file system",
+        ENOTDIR => "a part of the path is no directory",
+        EISDIR => "it is a directory",
+        ETXTBSY => "a process executes it",
+        EFBIG => "the file would be larger than RLIMIT_FSIZE, or than the file system allows",
+        ENAMETOOLONG => "the name is too long",
+        ENOTEMPTY => "the directory is not empty",
+        ELOOP => "its symbolic links go round in a circle, or are too many",
         EADDRINUSE => "somebody has that address already",
         EADDRNOTAVAIL => "no local port was left, or the address is not of this machine",
         EHOSTUNREACH | ENETUNREACH => "no route",

@@ -1,34 +1,18 @@
-//! How processes ended, and the file that they lacked before.
+//! How processes ended.
 
-use super::attempts::{
-    EACCES, EADDRINUSE, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, EPERM, EROFS, attempted, errno_text, path,
-};
+use super::attempts::attempted;
+use super::missed::{Lacks, Missed};
 use super::people::{Actor, People, ProcessId};
 use super::places::{Place, Places};
 use super::words::{at, count, times, when};
 use super::{Dictionary, Exited, Facts, Finding, Kind, Level, Seen};
-use ctrace_format::syscalls::{Call, Family};
-use ctrace_format::{Scope, Signal, SyscallFlags};
+use ctrace_format::syscalls::Family;
+use ctrace_format::{Scope, Signal};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::fmt::Write as _;
 
-/// Calls that a process makes between what it missed and its end: it says so, cleans up, and goes.
-const SOON: u64 = 600;
 const KEPT: usize = 32;
 const MAX_PROCESSES: usize = 65_536;
-
-/// Something that was not there, or not allowed.
-#[derive(Debug, Clone, Copy)]
-struct Missed {
-    place: Place,
-    call: Call,
-    errno: u16,
-    t_ns: u64,
-    tid: u32,
-    number: u64,
-    /// A filter answered.
-    filtered: bool,
-}
 
 /// A signal that was generated for a process.
 #[derive(Debug, Clone)]
@@ -51,14 +35,12 @@ struct Outsider {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
-    missed: FxHashMap<ProcessId, Vec<Missed>>,
+    lacks: Lacks,
     sent: FxHashMap<ProcessId, Vec<Sent>>,
     ended: Vec<Ended>,
     /// By parent: the child that ended last, if it failed, and the last one that failed with each status.
     last_child: FxHashMap<ProcessId, Option<usize>>,
     failed_child: FxHashMap<(ProcessId, u32), usize>,
-    /// When a process met something that programs end for, other than what they lack.
-    hit: FxHashMap<ProcessId, u64>,
 }
 
 /// The end of a process that deserves a word.
@@ -109,69 +91,19 @@ pub(super) fn is_searched(path: &str) -> bool {
         || path == "/etc/localtime"
 }
 
-fn base(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
 impl Ends {
     pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
-        let family = seen.call.row().family;
-        let about_files = matches!(family, Family::Open | Family::Exec | Family::Path);
-        let errno = seen.s.errno().map(|e| e as u16);
-        let filtered = seen.s.flags.contains(SyscallFlags::FILTERED);
-        match errno {
-            Some(e @ (ENOENT | EACCES | EPERM)) if about_files || e != ENOENT && family == Family::Bind => {
-                let Some(place) = path(seen, places, words).or_else(|| Some(places.of(seen, words))) else {
-                    return;
-                };
-                self.miss(seen, place, e, filtered, places);
-            }
-            Some(e) if filtered => {
-                let place = places.of(seen, words);
-                self.miss(seen, place, e, true, places);
-            }
-            // Found elsewhere: it was looked for in several places.
-            None if about_files => {
-                if let Some(missed) = self.missed.get_mut(&seen.actor.process)
-                    && !missed.is_empty()
-                    && let Some(place) = path(seen, places, words)
-                {
-                    let found = base(places.name(place)).to_owned();
-                    missed.retain(|m| base(places.name(m.place)) != found);
-                }
-            }
-            Some(ENOSPC | ENOMEM | EMFILE | ENFILE | EROFS | EADDRINUSE) => {
-                self.hit(seen.actor.process, seen.end_ns());
-            }
-            _ => {}
-        }
+        self.lacks.call(seen, places, words);
     }
 
     /// A process met something that programs end for.
     pub(super) fn hit(&mut self, process: ProcessId, t_ns: u64) {
-        if self.hit.len() < MAX_PROCESSES || self.hit.contains_key(&process) {
-            self.hit.insert(process, t_ns);
-        }
+        self.lacks.hit(process, t_ns);
     }
 
     /// A process executes a program: what the one before missed is over.
     pub(super) fn exec(&mut self, process: ProcessId) {
-        self.missed.remove(&process);
-    }
-
-    fn miss(&mut self, seen: &Seen<'_>, place: Place, errno: u16, filtered: bool, places: &Places) {
-        if errno == ENOENT && is_searched(places.name(place)) || place == Place::NOWHERE && !filtered {
-            return;
-        }
-        if self.missed.len() >= MAX_PROCESSES && !self.missed.contains_key(&seen.actor.process) {
-            return;
-        }
-        let missed = self.missed.entry(seen.actor.process).or_default();
-        if missed.len() >= KEPT {
-            missed.remove(0);
-        }
-        let (t_ns, tid, number) = (seen.end_ns(), seen.actor.tid, seen.number);
-        missed.push(Missed { place, call: seen.call, errno, t_ns, tid, number, filtered });
+        self.lacks.exec(process);
     }
 
     /// A signal was generated.
@@ -205,9 +137,8 @@ impl Ends {
     pub(super) fn exit(&mut self, actor: Actor, t_ns: u64, status: u32, people: &People) {
         let process = people.process(actor.process);
         let calls = process.calls;
-        let missed = self.missed.remove(&actor.process);
+        let missed = self.lacks.last_of(actor.process, calls);
         let sent = self.sent.remove(&actor.process);
-        let hit = self.hit.remove(&actor.process).unwrap_or(0);
         let last_child = self.last_child.remove(&actor.process).flatten();
         let because_of = self.failed_child.get(&(actor.process, status)).copied().or(last_child);
         if let Some(parent) = process.parent.filter(|_| self.last_child.len() < MAX_PROCESSES) {
@@ -221,16 +152,6 @@ impl Ends {
             return;
         }
         let signo = status & 0x7f;
-        // An open says that somebody needs it; a question may be asked in passing.
-        let missed = missed.unwrap_or_default();
-        // It ends for what it met last.
-        let soon = |m: &&Missed| calls.saturating_sub(m.number) <= SOON && m.t_ns >= hit;
-        let opened = |m: &&Missed| {
-            matches!(m.call.row().family, Family::Open | Family::Exec | Family::Bind | Family::Connect)
-                || m.filtered
-        };
-        let missed =
-            missed.iter().rev().filter(soon).find(opened).or_else(|| missed.iter().rev().find(soon)).copied();
         let sent = sent.unwrap_or_default().iter().rev().find(|s| s.signo == signo).cloned();
         let missed = missed.filter(|_| because_of.is_none());
         let (process, tid) = (actor.process, actor.tid);
@@ -322,29 +243,16 @@ fn exited(facts: &Facts<'_>, ends: &[&Ended], code: u32, main: bool) -> Finding 
     let who = who(facts, ends);
     // A shell gives 128 and the number of the signal that ended its child.
     let by_signal = code > 128;
-    let opened = |m: &Missed| main || n >= 3 && matches!(m.call.row().family, Family::Open | Family::Exec);
-    if let Some(missed) = ends[0].missed.filter(opened).filter(|_| !by_signal) {
+    let needed = |m: &Missed| {
+        main || m.is_final() || n >= 3 && matches!(m.call.row().family, Family::Open | Family::Exec)
+    };
+    if let Some(missed) = ends[0].missed.filter(needed).filter(|_| !by_signal) {
         let object = facts.places.name(missed.place);
-        let (kind, what) = match missed.errno {
-            _ if missed.filtered => (Kind::SeccompDenied, "after a seccomp filter refused"),
-            ENOENT => (Kind::MissingFile, "after it did not find"),
-            _ => (Kind::Permission, "after it was not allowed to"),
-        };
-        let what = match kind {
-            Kind::MissingFile => format!("{what} {object}"),
-            Kind::Permission => match missed.call.row().family {
-                Family::Open => format!("{what} open {object}"),
-                Family::Exec => format!("{what} execute {object}"),
-                Family::Bind => format!("{what} bind a socket to {object}"),
-                _ => format!("{what} {} {object}", missed.call.name()),
-            },
-            _ => format!("{what} {}", attempted(missed.call, object)),
-        };
+        let (kind, why) = missed.told(object);
         let sentence = format!(
-            "{who} exited with status {code} {} {what} ({}, {} before)",
+            "{who} exited with status {code} {} {why} ({})",
             when(from_ns, to_ns),
-            errno_text(missed.errno),
-            super::words::span(ends[0].t_ns.saturating_sub(missed.t_ns))
+            missed.when(ends[0].t_ns)
         );
         let level = Level::Cause;
         let mut found = Finding::new(kind, level, super::rank::score(Kind::MissingFile), sentence)
@@ -419,8 +327,9 @@ fn killed(facts: &Facts<'_>, ends: &[&Ended], status: u32) -> Finding {
         String::new()
     };
     let sentence = format!("{who} was ended by {name} {when}{from}{late}{core}");
-    // SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGALRM: somebody asked, or the end of a pipeline.
-    let asked = matches!(signo, 1 | 2 | 13 | 14 | 15);
+    // SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGALRM: somebody asked, or the end of a pipeline. An alarm of its own ends a
+    // program that took too long.
+    let asked = matches!(signo, 1 | 2 | 13 | 15) || signo == 14 && !by_kernel;
     let inside = sender.is_some();
     let level = if asked || inside { Level::Note } else { Level::Warning };
     Finding::new(Kind::SignalEnded, level, super::rank::score(Kind::SignalEnded), sentence)

@@ -12,6 +12,7 @@ mod calls;
 mod descriptors;
 mod ends;
 mod machine;
+mod missed;
 mod network;
 mod people;
 mod places;

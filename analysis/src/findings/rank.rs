@@ -85,7 +85,10 @@ fn began_together(all: &mut [Finding], duration_ns: u64) {
 fn leave_out_what_is_said(all: &mut Vec<Finding>) {
     let ends: Vec<(Kind, Option<String>, Option<String>, u64)> = all
         .iter()
-        .filter(|f| f.level == Level::Cause && matches!(f.kind, Kind::Permission | Kind::SeccompDenied))
+        .filter(|f| {
+            f.level == Level::Cause
+                && matches!(f.kind, Kind::Permission | Kind::SeccompDenied | Kind::Failing)
+        })
         .map(|f| (f.kind, f.role.clone(), f.object.clone(), f.count))
         .collect();
     all.retain(|f| {

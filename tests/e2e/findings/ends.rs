@@ -48,6 +48,70 @@ fn a_status_that_is_not_0() {
     both("status", &Expected { level: "warning", ..once("exit", "", &["exited with status 3 at +"]) });
 }
 
+/// Records a program of Python's. What `info` says.
+#[track_caller]
+fn of_code(place: &Place, code: &str) -> Value {
+    record(place, &[], &[PYTHON, "-c", code])
+}
+
+#[test]
+fn a_failure_that_is_the_last_before_the_end() {
+    if !can_record() || !Path::new(PYTHON).exists() {
+        return;
+    }
+    let _host = alone();
+    let taken = "import socket\na = socket.create_server(('127.0.0.1', 0))\n\
+                 b = socket.socket()\nb.bind(a.getsockname())";
+    let large = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n\
+                 open('data/large', 'wb', 0).write(b'x' * 4096)\nopen('data/large', 'ab', 0).write(b'x')";
+    for (code, object, words) in [
+        (taken, "127.0.0.1:", ["after bind of", "EADDRINUSE"]),
+        ("open('/tmp', 'w')", "/tmp", ["after openat of /tmp failed because it is a directory", "EISDIR"]),
+        ("open('/etc/hostname/x')", "/etc/hostname/x", ["a part of the path is no directory", "ENOTDIR"]),
+        (large, "/data/large", ["RLIMIT_FSIZE", "EFBIG"]),
+    ] {
+        let place = Place::new();
+        place.data();
+        expect_first(&of_code(&place, code), &once("failing", object, &words));
+        // The same, and the program does without.
+        let well = format!("try:\n exec({code:?})\nexcept OSError: pass");
+        let place = Place::new();
+        place.data();
+        expect_silence(&of_code(&place, &well));
+    }
+}
+
+#[test]
+fn a_file_that_the_program_did_without_is_not_blamed() {
+    if !can_record() || !Path::new(PYTHON).exists() {
+        return;
+    }
+    let _host = alone();
+    let code = "import os, socket, threading\n\
+                if os.path.exists('/nosuch/rc'): pass\n\
+                try: open('/nosuch/other')\n\
+                except OSError: pass\n\
+                s = socket.create_server(('127.0.0.1', 0))\n\
+                c = socket.create_connection(s.getsockname())\n\
+                a = s.accept()[0]\na.send(b'no')\nc.recv(2)\nos._exit(3)";
+    let info = of_code(&Place::new(), code);
+    expect_first(&info, &Expected { level: "warning", ..once("exit", "", &["exited with status 3 at +"]) });
+}
+
+#[test]
+fn a_program_whose_time_was_up() {
+    if !can_record() || !Path::new(PYTHON).exists() {
+        return;
+    }
+    let _host = alone();
+    let code = "import signal, time\nsignal.setitimer(signal.ITIMER_REAL, 0.2)\ntime.sleep(5)";
+    let info = of_code(&Place::new(), code);
+    let words = ["was ended by SIGALRM", "sent by the kernel"];
+    expect_first(&info, &Expected { level: "warning", ..once("signal-ended", "", &words) });
+    let well = format!("import signal\nsignal.signal(signal.SIGALRM, lambda *a: exit(0))\n{code}");
+    expect_silence(&of_code(&Place::new(), &well));
+}
+
 /// A user in a directory of root's, and in one of their own.
 #[track_caller]
 fn as_a_user(name: &str, expected: &Expected<'_>) {
