@@ -1,6 +1,6 @@
 //! Progress on a terminal; nothing anywhere else.
 
-use crate::escape;
+use ctrace_report::escape;
 use crate::output::{Output, print_in_time};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use std::io;
