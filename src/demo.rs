@@ -136,10 +136,13 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
         diff::print(&trace_path, replay_path.as_deref(), &performed.report, out)?;
     }
     if args.json {
-        out.json(Shape::Demo, json!({
-            "incident": args.incident.to_string(), "trace": trace_path, "replay": performed.json,
-            "findings": story, "elapsed_ns": began.elapsed().as_nanos() as u64,
-        }))?;
+        out.json(
+            Shape::Demo,
+            json!({
+                "incident": args.incident.to_string(), "trace": trace_path, "replay": performed.json,
+                "findings": story, "elapsed_ns": began.elapsed().as_nanos() as u64,
+            }),
+        )?;
     }
     files(&dir, &trace_path, replay_path.as_deref(), began, out);
     Ok(performed.signal.map_or_else(|| diff::exit(performed.report.verdict), Exit::Signal))

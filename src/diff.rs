@@ -5,8 +5,8 @@ use crate::output::{Document, Output};
 use crate::read;
 use anyhow::Context;
 use ctrace_analysis::{Gates, Model, Profile, Report, Verdict, diff};
-use ctrace_report::verdict::{self, JUNIT_BEGINS, MARKDOWN_BEGINS, junit, markdown};
 use ctrace_format::{OutFile, Policy, Taken, Trace, TraceFile};
+use ctrace_report::verdict::{self, JUNIT_BEGINS, MARKDOWN_BEGINS, junit, markdown};
 use std::path::{Path, PathBuf};
 
 /// Compare a recording with other runs, metric by metric.

@@ -242,7 +242,8 @@ fn no_such_task(trace: &Trace) -> String {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
-    let wants_zone = args.time == TimeName::Wall || [args.since, args.until].iter().flatten().any(|when| when.is_local());
+    let wants_zone =
+        args.time == TimeName::Wall || [args.since, args.until].iter().flatten().any(|when| when.is_local());
     let zone = if wants_zone { zone::here(out) } else { Zone::UTC };
     let trace = open(&args.file, out)?;
     let start_ns = trace.header().start_realtime_ns;
@@ -335,8 +336,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         if !passes || around.as_ref().is_some_and(|around| !around.concerns(&trace, &event)) {
             continue;
         }
-        let line =
-            if args.json { show.json(&event).map(Document::into_line) } else { show.line(&event) };
+        let line = if args.json { show.json(&event).map(Document::into_line) } else { show.line(&event) };
         let Some(line) = line else { continue };
         left -= 1;
         *totals.shown.entry(event.class()).or_default() += 1;

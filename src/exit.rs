@@ -1,7 +1,7 @@
 //! Exit codes, and failures that know theirs.
 
-use ctrace_format::{ReadError, WriteError};
 use crate::output::{Document, Shape};
+use ctrace_format::{ReadError, WriteError};
 use serde_json::json;
 use std::fmt;
 use std::io;

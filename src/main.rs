@@ -11,6 +11,8 @@ mod exit;
 mod info;
 mod mark;
 mod meeting;
+#[cfg(test)]
+mod names;
 mod output;
 mod probe;
 mod progress;
@@ -107,9 +109,11 @@ fn main() -> ExitCode {
         Some(word) if word == probe::WORD => return ExitCode::from(probe::main(words.next().as_deref())),
         _ => {}
     }
-    // clap's own exit: 0 for --help and --version, 2 for usage errors.
-    let cli = Cli::parse();
     let wants_json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return misunderstood(&told, wants_json),
+    };
     log();
     if cli.allow_dense {
         ctrace_format::allow_dense();
@@ -135,6 +139,25 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit.code())
         }
     }
+}
+
+/// Prints what clap has to say: help and versions (0), or what is wrong with the command line (2).
+fn misunderstood(told: &clap::Error, wants_json: bool) -> ExitCode {
+    // Nobody is left to tell when it cannot be printed.
+    let _ = told.print();
+    if told.exit_code() == 0 {
+        return ExitCode::SUCCESS;
+    }
+    if wants_json {
+        let text = told.render().to_string();
+        // The usage, and where there is more of it, is for people.
+        let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        let mut out = Output::new(ColorChoice::Never, true);
+        if out.document(&Failure::say(Exit::Usage, what).json()).and_then(|()| out.flush()).is_err() {
+            out.abandon();
+        }
+    }
+    ExitCode::from(Exit::Usage.code())
 }
 
 fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, Failure> {

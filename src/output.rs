@@ -167,8 +167,10 @@ impl Output {
     /// See [`Output::data`].
     pub(crate) fn document(&mut self, document: &Document) -> io::Result<()> {
         self.data.write_all(document.line().as_bytes())?;
-        self.data.write_all(b"
-")
+        self.data.write_all(
+            b"
+",
+        )
     }
 
     /// Raw bytes of data, for generated files.

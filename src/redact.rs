@@ -75,11 +75,14 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         out.say(&format!("  {:>9}   {rule}", units::count(*count)));
     }
     if args.json {
-        out.json(Shape::Summary, json!({
-            "type": "summary", "file": report.finished.path, "events": events, "lost": lost,
-            "policy": Policy::from(args.redact).name(), "redacted": report.redacted,
-            "unreadable_parts": report.damage.len(), "bytes": report.finished.bytes,
-        }))?;
+        out.json(
+            Shape::Summary,
+            json!({
+                "type": "summary", "file": report.finished.path, "events": events, "lost": lost,
+                "policy": Policy::from(args.redact).name(), "redacted": report.redacted,
+                "unreadable_parts": report.damage.len(), "bytes": report.finished.bytes,
+            }),
+        )?;
     }
     Ok(Exit::Done)
 }

@@ -47,10 +47,13 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         units::plural(report.damage.len() as u64, "part")
     ));
     if args.json {
-        out.json(Shape::Summary, json!({
-            "type": "summary", "file": report.finished.path, "events": kept, "lost": lost,
-            "unreadable_parts": report.damage.len(), "bytes": report.finished.bytes,
-        }))?;
+        out.json(
+            Shape::Summary,
+            json!({
+                "type": "summary", "file": report.finished.path, "events": kept, "lost": lost,
+                "unreadable_parts": report.damage.len(), "bytes": report.finished.bytes,
+            }),
+        )?;
     }
     Ok(Exit::Done)
 }

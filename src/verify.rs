@@ -29,11 +29,14 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let hash = report.sha256.map(|h| decode::hex(&h));
     if args.json {
         let damage: Vec<_> = report.damage.iter().map(text::damage_json).collect();
-        out.json(Shape::Check, json!({
-            "intact": intact, "complete": intact && report.state == State::Complete,
-            "state": text::state(report.state), "events": total, "chunks": report.chunks,
-            "bytes": report.bytes, "sha256": hash, "lost": report.lost_events(), "damage": damage,
-        }))?;
+        out.json(
+            Shape::Check,
+            json!({
+                "intact": intact, "complete": intact && report.state == State::Complete,
+                "state": text::state(report.state), "events": total, "chunks": report.chunks,
+                "bytes": report.bytes, "sha256": hash, "lost": report.lost_events(), "damage": damage,
+            }),
+        )?;
         return Ok(exit(intact, report.state));
     }
     let paint = out.data_paint();

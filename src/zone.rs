@@ -42,7 +42,8 @@ fn zone_file(name: &Path) -> PathBuf {
 
 fn is_zone_file(path: &Path) -> bool {
     // Anything else that may be there is not read.
-    fs::metadata(path).is_ok_and(|m| m.is_file()) && fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"TZif"))
+    fs::metadata(path).is_ok_and(|m| m.is_file())
+        && fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"TZif"))
 }
 
 /// `CET-1`, `<+03>-3`, and what may follow: a name of at least three letters, and how far west of Greenwich it is.
@@ -65,7 +66,9 @@ mod tests {
     #[test]
     fn a_zone_that_nobody_knows_is_told_from_one_that_is() {
         let known = |value: &str| is_known(OsStr::new(value), |path| path.ends_with("Europe/Berlin"));
-        for value in ["", ":", "Europe/Berlin", ":Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3", "<+03>-3", "UTC0"] {
+        for value in
+            ["", ":", "Europe/Berlin", ":Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3", "<+03>-3", "UTC0"]
+        {
             assert!(known(value), "{value}");
         }
         for value in ["Nowhere/Nope", "Berlin", "CET", "<+03", "X1", "12"] {

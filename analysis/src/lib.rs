@@ -39,8 +39,8 @@ pub use gates::{GateError, Gates, Profile};
 pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, REPLAY_OF, Series, Thread};
 pub use names::{NameId, Names};
 pub use overview::{
-    CallCount, CallCounts, ContainerCount, Containers, Doubt, Failed, Lost, Network, On, Overview, Requests, Spent,
-    is_complete,
+    CallCount, CallCounts, ContainerCount, Containers, Doubt, Failed, Lost, Network, On, Overview, Requests,
+    Spent, is_complete,
 };
 pub use pattern::Pattern;
 pub use report::{

@@ -4,7 +4,6 @@
 //! [`crate::shown`] passes every line through [`line`], and so do the writers of Markdown and XML with
 //! every word that they are given. What makes lines, colours, tables and elements is therefore never in the words.
 
-
 use std::borrow::Cow;
 use std::fmt::Write as _;
 

@@ -231,8 +231,9 @@ fn on(trace: &Trace, event: &Syscall) -> On {
             _ => {}
         }
     }
-    let named =
-        |end: &Option<SockAddr>| end.clone().filter(|a| !matches!(a, SockAddr::Unix(path) if path.is_empty()));
+    let named = |end: &Option<SockAddr>| {
+        end.clone().filter(|a| !matches!(a, SockAddr::Unix(path) if path.is_empty()))
+    };
     match event.object.map(|object| trace.object(object)) {
         Some(Object::Socket { family, kind, protocol, local, peer, .. }) => On::Socket {
             family: *family,

@@ -2,8 +2,8 @@
 
 use super::Events;
 use super::decode::Call;
-use ctrace_analysis::{Containers, Pattern};
 use ctrace_analysis::connects::Connected;
+use ctrace_analysis::{Containers, Pattern};
 use ctrace_format::syscalls::{self, Failing, Kind, List};
 use ctrace_format::{Class, Event, ProcessKind, SyscallFlags, TaskDef, TaskId, Trace, errno};
 use std::collections::HashSet;

@@ -7,7 +7,8 @@ use ctrace_analysis::{Metric, Report, Verdict};
 use std::path::{Path, PathBuf};
 
 /// How a file begins that [`junit`] wrote.
-pub const JUNIT_BEGINS: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"ctrace diff\">";
+pub const JUNIT_BEGINS: &str =
+    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"ctrace diff\">";
 
 /// One test suite per run, one test case per metric. `a` is the recording; each report is of the run in its file.
 pub fn junit(a: &Path, reports: &[(PathBuf, Report)]) -> String {

@@ -10,7 +10,7 @@ pub use markdown::{MARKDOWN_BEGINS, markdown};
 use crate::text::decode::plain;
 use crate::text::units;
 use crate::{Paint, Style};
-use ctrace_analysis::{Divergence, Gates, Metric, Report, Verdict};
+use ctrace_analysis::{Divergence, DivergenceKind, Gates, Metric, Report, Verdict};
 use std::path::Path;
 
 /// The verdict, the reasons, the table of metrics and the first divergence. `b` is nothing when a replay was judged by its
@@ -102,6 +102,17 @@ fn time(ns: Option<u64>) -> String {
     )
 }
 
+/// How two runs part, in a word.
+const fn how(kind: DivergenceKind) -> &'static str {
+    match kind {
+        DivergenceKind::Outcome => "Outcome",
+        DivergenceKind::Missing => "Missing",
+        DivergenceKind::Extra => "Extra",
+        DivergenceKind::Late => "Late",
+        DivergenceKind::Order => "Order",
+    }
+}
+
 fn divergence_lines(divergence: &Divergence, paint: Paint) -> Vec<String> {
     let at = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), units::duration);
     let instead = divergence.instead.as_ref().map_or_else(String::new, |i| format!(" → {}", safe(i)));
@@ -109,7 +120,7 @@ fn divergence_lines(divergence: &Divergence, paint: Paint) -> Vec<String> {
         format!("{} in {}", paint.paint(Style::Bold, "first divergence"), safe(&divergence.role)),
         format!(
             "    {}: {}{instead}, at {} of the recording and {} of the other run",
-            divergence.kind.name(),
+            how(divergence.kind),
             safe(&divergence.operation),
             at(divergence.a_ns),
             at(divergence.b_ns)

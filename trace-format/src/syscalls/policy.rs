@@ -239,7 +239,6 @@ fn is_searched(name: &[u8]) -> bool {
         || WITHIN.iter().any(|within| name.windows(within.len()).any(|part| part == *within))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -296,4 +296,3 @@ fn file_path(trace: &Trace, object: ObjectId) -> Option<&[u8]> {
         _ => None,
     }
 }
-

@@ -1,9 +1,7 @@
 //! What lies behind descriptors.
 
 use super::{flags, hex, plain};
-use ctrace_format::linux::{
-    AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM,
-};
+use ctrace_format::linux::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM};
 use ctrace_format::{Abi, Object, SockAddr, SockCookie, Trace};
 use std::collections::HashMap;
 
@@ -139,8 +137,7 @@ mod tests {
 
     #[test]
     fn an_address_of_netlink_is_a_port_and_groups() {
-        let of =
-            |data: &[u8]| address(&SockAddr::Other { family: AF_NETLINK as u16, data: data.to_vec() });
+        let of = |data: &[u8]| address(&SockAddr::Other { family: AF_NETLINK as u16, data: data.to_vec() });
         assert_eq!(of(&[0, 0, 0x77, 0x2d, 0, 0, 0, 0, 0, 0]), "netlink:11639");
         assert_eq!(of(&[0, 0, 0, 0, 0, 0, 0x11, 0, 0, 0]), "netlink:0 groups=0x11");
         // Too short to be one.

@@ -3,7 +3,9 @@
 use super::Events;
 use crate::text::containers;
 use crate::text::decode::{self, Arg, address};
-use ctrace_format::{Aggregate, ConnectionKind, Event, ProcessKind, StrId, Syscall, SyscallFlags, TaskId, syscalls};
+use ctrace_format::{
+    Aggregate, ConnectionKind, Event, ProcessKind, StrId, Syscall, SyscallFlags, TaskId, syscalls,
+};
 use serde_json::{Value, json};
 
 impl Events<'_> {

@@ -202,4 +202,3 @@ pub(super) fn metric_value(sample: &Resource) -> String {
         v => units::count(v),
     }
 }
-

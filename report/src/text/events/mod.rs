@@ -12,7 +12,9 @@ use crate::{Document, Paint, Shape, Style};
 use ctrace_analysis::Containers;
 use ctrace_analysis::connects::Connected;
 use ctrace_format::syscalls::Failing;
-use ctrace_format::{Event, FidelityLevel, Process, ProcessKind, StrId, Syscall, SyscallFlags, TaskId, Trace, syscalls};
+use ctrace_format::{
+    Event, FidelityLevel, Process, ProcessKind, StrId, Syscall, SyscallFlags, TaskId, Trace, syscalls,
+};
 use std::cell::Cell;
 use std::collections::HashMap;
 
@@ -99,7 +101,9 @@ impl<'a> Events<'a> {
         let seconds = |ns: u64| format!("{:>6}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000);
         let time = match self.time {
             Time::Relative => seconds(t_ns),
-            Time::Wall => when::time_of_day(self.trace.header().start_realtime_ns.saturating_add(t_ns), self.zone),
+            Time::Wall => {
+                when::time_of_day(self.trace.header().start_realtime_ns.saturating_add(t_ns), self.zone)
+            }
             // Lines come in the order of ends, so that one may have begun before the one above it.
             Time::Delta => match self.before_ns.replace(Some(t_ns)) {
                 Some(before) if before > t_ns => {

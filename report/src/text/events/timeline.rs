@@ -6,8 +6,8 @@ use crate::Style;
 use crate::text::decode::{self, address, capability, dns_code, dns_type, plain, uring_op};
 use crate::text::units;
 use ctrace_format::{
-    Block, ConnectionKind, Dns, Event, Ids, Origin, ProcessKind, SockCookie, Socket, Sysno, TcpState, Uring, Usage,
-    WaitKind, errno, linux, syscalls,
+    Block, ConnectionKind, Dns, Event, Ids, Origin, ProcessKind, SockCookie, Socket, Sysno, TcpState, Uring,
+    Usage, WaitKind, errno, linux, syscalls,
 };
 use serde_json::{Value, json};
 use std::collections::HashMap;

@@ -43,12 +43,10 @@ pub(super) fn lines(info: &Info, paint: Paint) -> Vec<String> {
             })
             .collect();
         if let Some(id) = finding.evidence.events.first().filter(|_| finding.rank == 1) {
-            lines.push(
-                paint.paint(
-                    Style::Dim,
-                    &format!("             see: ctrace events {} --at {id}", info.file.display()),
-                ),
-            );
+            lines.push(paint.paint(
+                Style::Dim,
+                &format!("             see: ctrace events {} --at {id}", info.file.display()),
+            ));
         }
         if finding.rank == 1 && !with.is_empty() {
             lines.push(paint.paint(Style::Dim, &format!("             began with it: {}", with.join(", "))));

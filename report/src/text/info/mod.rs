@@ -44,7 +44,11 @@ struct Rows {
 
 impl Rows {
     fn add(&mut self, name: &str, text: impl AsRef<str>) {
-        self.lines.push(format!("{} {}", self.paint.paint(Style::Dim, &format!("{name:<12}")), text.as_ref()));
+        self.lines.push(format!(
+            "{} {}",
+            self.paint.paint(Style::Dim, &format!("{name:<12}")),
+            text.as_ref()
+        ));
     }
 
     fn styled(&mut self, name: &str, style: Style, text: &str) {
@@ -257,7 +261,8 @@ impl Info<'_> {
             On::Text(text) => decode::plain(self.trace.str(*text)),
             On::Socket { family, kind, protocol, local, peer } => {
                 let name = decode::socket_kind(*family, *kind, *protocol);
-                decode::ends(local.as_ref(), peer.as_ref()).map_or(name.clone(), |ends| format!("{name} {ends}"))
+                decode::ends(local.as_ref(), peer.as_ref())
+                    .map_or(name.clone(), |ends| format!("{name} {ends}"))
             }
             On::Object(object) => decode::object(self.trace, object, None),
             _ => String::new(),
@@ -271,7 +276,8 @@ impl Info<'_> {
         } else {
             let mut causes: Vec<(&str, u64)> = lost.by_cause.iter().map(|(c, n)| (c.name(), *n)).collect();
             causes.sort_unstable();
-            let causes: Vec<String> = causes.iter().map(|(c, n)| format!("{} {c}", units::count(*n))).collect();
+            let causes: Vec<String> =
+                causes.iter().map(|(c, n)| format!("{} {c}", units::count(*n))).collect();
             let text = format!("{} events: {}", units::count(lost.total), causes.join(", "));
             rows.styled("lost", Style::Red, &text);
         }
