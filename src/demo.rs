@@ -2,7 +2,7 @@
 //! checkout is recorded, from outside. Everything said afterwards is read from the trace.
 
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, Style};
+use crate::output::{Output, Shape, Style};
 use crate::replay::{self, Options};
 use crate::{diff, record, signals, units};
 use anyhow::{Context, anyhow};
@@ -136,10 +136,13 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
         diff::print(&trace_path, replay_path.as_deref(), &performed.report, out)?;
     }
     if args.json {
-        out.json(&json!({
-            "schema": 1, "incident": args.incident.to_string(), "trace": trace_path, "replay": performed.json,
-            "findings": story, "elapsed_ns": began.elapsed().as_nanos() as u64,
-        }))?;
+        out.json(
+            Shape::Demo,
+            json!({
+                "incident": args.incident.to_string(), "trace": trace_path, "replay": performed.json,
+                "findings": story, "elapsed_ns": began.elapsed().as_nanos() as u64,
+            }),
+        )?;
     }
     files(&dir, &trace_path, replay_path.as_deref(), began, out);
     Ok(performed.signal.map_or_else(|| diff::exit(performed.report.verdict), Exit::Signal))

@@ -1,13 +1,12 @@
 //! `ctrace diff`: whether another run did what the recording shows.
 
-use crate::escape::markdown::{Markdown, Part};
-use crate::escape::xml::Xml;
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, Paint, Style};
-use crate::{read, units};
+use crate::output::{Document, Output};
+use crate::read;
 use anyhow::Context;
-use ctrace_analysis::{Divergence, Gates, Metric, Model, Profile, Report, Verdict, diff};
+use ctrace_analysis::{Gates, Model, Profile, Report, Verdict, diff};
 use ctrace_format::{OutFile, Policy, Taken, Trace, TraceFile};
+use ctrace_report::verdict::{self, JUNIT_BEGINS, MARKDOWN_BEGINS, junit, markdown};
 use std::path::{Path, PathBuf};
 
 /// Compare a recording with other runs, metric by metric.
@@ -95,7 +94,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         };
         let report = diff(&a, &b, &gates(profile, &args.fail_on)?);
         if args.json {
-            out.json(&report)?;
+            out.document(&Document::of_report(&report))?;
         } else {
             print(&args.a, Some(&path), &report, out)?;
         }
@@ -161,237 +160,16 @@ fn worst(verdicts: impl Iterator<Item = Verdict>) -> Exit {
     verdicts.max_by_key(rank).map_or(Exit::Inconclusive, exit)
 }
 
-const fn verdict_name(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Match => "match",
-        Verdict::Deviated => "deviated",
-        Verdict::Inconclusive => "inconclusive",
-    }
-}
-
 /// Prints the verdict, the reasons, the table of metrics and the first divergence. `b` is nothing when a replay was judged by
 /// its journal.
 ///
 /// # Errors
 /// As the standard output fails.
 pub(crate) fn print(a: &Path, b: Option<&Path>, report: &Report, out: &mut Output) -> Result<(), Failure> {
-    let paint = out.data_paint();
-    out.data(&verdict_line(a, b, report, paint))?;
-    // The first is in the line above.
-    for cause in report.causes.iter().skip(1) {
-        out.data(&format!("    then: {}", safe(&cause.text)))?;
-    }
-    for line in table(&report.metrics, paint) {
+    for line in verdict::lines(a, b, report, out.data_paint()) {
         out.data(&line)?;
     }
-    for warning in &report.warnings {
-        out.data(&format!("{} {warning}", paint.paint(Style::Yellow, "note:")))?;
-    }
-    if let Some(divergence) = &report.first_divergence {
-        out.data("")?;
-        for line in divergence_lines(divergence, paint) {
-            out.data(&line)?;
-        }
-    }
     Ok(())
-}
-
-fn verdict_line(a: &Path, b: Option<&Path>, report: &Report, paint: Paint) -> String {
-    let (style, text) = match report.verdict {
-        Verdict::Match => (Style::Green, "match".to_owned()),
-        Verdict::Deviated => (Style::Red, "deviated".to_owned()),
-        Verdict::Inconclusive => (Style::Yellow, "inconclusive".to_owned()),
-    };
-    let other = b.map_or_else(|| "the replay's own journal".to_owned(), |b| b.display().to_string());
-    let compared = format!("({other} against {})", a.display());
-    let reason = report.reasons.first().map_or_else(
-        || format!("every gate passed over {}", units::plural(report.a.compared, "operation")),
-        |reason| safe(reason),
-    );
-    format!("{} {compared}: {reason}", paint.paint(style, &format!("verdict: {text}")))
-}
-
-fn mark(metric: &Metric) -> (Style, &'static str) {
-    match (metric.value, metric.pass) {
-        (None, _) => (Style::Dim, "n/a"),
-        (_, Some(true)) => (Style::Green, "✔"),
-        (_, Some(false)) => (Style::Red, "✕"),
-        (_, None) => (Style::Dim, "·"),
-    }
-}
-
-fn number(value: f64, unit: &str) -> String {
-    let text = if value == 0.0 || value.fract() == 0.0 && value.abs() < 1e6 {
-        format!("{value}")
-    } else if value.abs() >= 0.9 && value.abs() < 1.1 {
-        // Near 1 the last digits are what matters.
-        format!("{value:.5}").trim_end_matches('0').to_owned()
-    } else {
-        format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
-    };
-    if unit.is_empty() { text } else { format!("{text} {unit}") }
-}
-
-fn gate_text(metric: &Metric) -> String {
-    metric.gate.map_or_else(String::new, |gate| {
-        format!("{} {}", if Gates::is_upper(metric.name) { "≤" } else { "≥" }, number(gate, metric.unit))
-    })
-}
-
-fn pad(text: &str, width: usize) -> String {
-    format!("{text}{}", " ".repeat(width.saturating_sub(text.chars().count())))
-}
-
-fn table(metrics: &[Metric], paint: Paint) -> Vec<String> {
-    let head = format!("    {} {} {} {}", pad("metric", 12), pad("value", 12), pad("gate", 14), pad("n", 10));
-    let mut lines = vec![paint.paint(Style::Dim, head.trim_end())];
-    for metric in metrics {
-        let (style, sign) = mark(metric);
-        let value = metric.value.map_or_else(String::new, |v| number(v, metric.unit));
-        let row = format!(
-            "{} {} {} {} {}",
-            pad(metric.name, 12),
-            pad(&value, 12),
-            pad(&gate_text(metric), 14),
-            pad(&units::count(metric.n), 10),
-            metric.note
-        );
-        lines.push(format!("{} {}", paint.paint(style, &pad(sign, 3)), row.trim_end()));
-    }
-    lines
-}
-
-fn time(ns: Option<u64>) -> String {
-    ns.map_or_else(
-        || " ".repeat(11),
-        |ns| format!("{:>4}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000),
-    )
-}
-
-fn divergence_lines(divergence: &Divergence, paint: Paint) -> Vec<String> {
-    let at = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), units::duration);
-    let instead = divergence.instead.as_ref().map_or_else(String::new, |i| format!(" → {}", safe(i)));
-    let mut lines = vec![
-        format!("{} in {}", paint.paint(Style::Bold, "first divergence"), safe(&divergence.role)),
-        format!(
-            "    {:?}: {}{instead}, at {} of the recording and {} of the other run",
-            divergence.kind,
-            safe(&divergence.operation),
-            at(divergence.a_ns),
-            at(divergence.b_ns)
-        ),
-    ];
-    for line in &divergence.context {
-        let style = match line.mark {
-            '-' => Style::Red,
-            '+' => Style::Green,
-            _ => Style::Plain,
-        };
-        let text = format!("  {} {} {} {}", line.mark, time(line.a_ns), time(line.b_ns), safe(&line.text));
-        lines.push(paint.paint(style, &text));
-    }
-    lines
-}
-
-/// A text from a trace, harmless to a terminal.
-fn safe(text: &str) -> String {
-    crate::decode::plain(text.as_bytes())
-}
-
-/// How a file begins that [`junit`] wrote.
-const JUNIT_BEGINS: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"ctrace diff\">";
-/// How a file begins that [`markdown`] wrote.
-const MARKDOWN_BEGINS: &str = "<!-- ctrace diff -->";
-
-/// One test suite per run, one test case per metric.
-fn junit(a: &Path, reports: &[(PathBuf, Report)]) -> String {
-    let mut xml = Xml::new();
-    xml.open("testsuites", &[("name", "ctrace diff")]);
-    for (b, report) in reports {
-        let count =
-            |yes: &dyn Fn(&Metric) -> bool| report.metrics.iter().filter(|m| yes(m)).count().to_string();
-        xml.open(
-            "testsuite",
-            &[
-                ("name", &format!("{} against {}", b.display(), a.display())),
-                ("tests", &(report.metrics.len() + 1).to_string()),
-                ("failures", &count(&|m| m.pass == Some(false))),
-                ("errors", &u8::from(report.verdict == Verdict::Inconclusive).to_string()),
-                ("skipped", &count(&|m| m.value.is_none())),
-            ],
-        );
-        for metric in &report.metrics {
-            xml.open("testcase", &[("classname", "ctrace.diff"), ("name", metric.name)]);
-            match (metric.value, metric.pass) {
-                (None, _) => xml.element("skipped", &[("message", "nothing to compare")], &[]),
-                (Some(value), Some(false)) => {
-                    let value = number(value, metric.unit);
-                    let message = format!("{} is {value}, gate {}", metric.name, gate_text(metric));
-                    xml.element("failure", &[("message", &message)], &[]);
-                }
-                (Some(value), _) => xml.element("system-out", &[], &[number(value, metric.unit)]),
-            }
-            xml.close();
-        }
-        xml.open("testcase", &[("classname", "ctrace.diff"), ("name", "verdict")]);
-        let reasons = report.reasons.join("; ");
-        match report.verdict {
-            Verdict::Match => {}
-            Verdict::Deviated => {
-                let first = report.first_divergence.as_ref();
-                let first = first.map_or_else(Vec::new, |d| divergence_lines(d, Paint::none()));
-                xml.element("failure", &[("message", &format!("deviated: {reasons}"))], &first);
-            }
-            Verdict::Inconclusive => {
-                xml.element("error", &[("message", &format!("inconclusive: {reasons}"))], &[]);
-            }
-        }
-        xml.close();
-        xml.close();
-    }
-    xml.finish()
-}
-
-fn markdown(a: &Path, reports: &[(PathBuf, Report)]) -> String {
-    let mut out = Markdown::default();
-    out.comment("ctrace diff");
-    for (b, report) in reports {
-        out.heading(&[
-            Part::Word(&b.display().to_string()),
-            Part::Ours(" against "),
-            Part::Word(&a.display().to_string()),
-            Part::Ours(": **"),
-            Part::Ours(verdict_name(report.verdict)),
-            Part::Ours("**"),
-        ]);
-        out.list(report.reasons.iter().map(String::as_str));
-        let cells: Vec<_> = report
-            .metrics
-            .iter()
-            .map(|m| {
-                let value = m.value.map_or_else(|| "n/a".to_owned(), |v| number(v, m.unit));
-                (m, value, gate_text(m), units::count(m.n))
-            })
-            .collect();
-        let rows: Vec<_> = cells
-            .iter()
-            .map(|(m, value, gate, n)| {
-                [
-                    Part::Ours(mark(m).1),
-                    Part::Ours(m.name),
-                    Part::Word(value),
-                    Part::Word(gate),
-                    Part::Word(n),
-                    Part::Word(&m.note),
-                ]
-            })
-            .collect();
-        out.table(["", "metric", "value", "gate", "n", ""], &rows);
-        if let Some(divergence) = &report.first_divergence {
-            out.code(&divergence_lines(divergence, Paint::none()));
-        }
-    }
-    out.finish()
 }
 
 #[cfg(test)]
@@ -404,13 +182,5 @@ mod tests {
         assert_eq!(worst([Match, Match].into_iter()), Exit::Done);
         assert_eq!(worst([Match, Inconclusive].into_iter()), Exit::Inconclusive);
         assert_eq!(worst([Inconclusive, Deviated, Match].into_iter()), Exit::Deviated);
-    }
-
-    #[test]
-    fn numbers_show_the_digits_that_matter() {
-        assert_eq!(number(1.0, ""), "1");
-        assert_eq!(number(0.999_93, ""), "0.99993");
-        assert_eq!(number(0.0123, ""), "0.0123");
-        assert_eq!(number(3.25, "ms"), "3.25 ms");
     }
 }

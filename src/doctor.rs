@@ -1,7 +1,7 @@
 //! `ctrace doctor`: what this host can do, tried for real, with the consequence and the fix of what it cannot.
 
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, Style};
+use crate::output::{Output, Shape, Style};
 use crate::probe::{self, Probe};
 use crate::units;
 use ctrace_recorder::privilege::{self, Standing, Whose};
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args, standing: Standing, out: &mut Output) -> Result<E
                 })
             })
             .collect();
-        out.json(&json!({"schema": 1, "ok": ok, "checks": list}))?;
+        out.json(Shape::Doctor, json!({"ok": ok, "checks": list}))?;
     } else {
         let paint = out.data_paint();
         for check in &checks {

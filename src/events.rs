@@ -1,16 +1,14 @@
 //! `ctrace events`: the timeline, as lines that read like `strace`'s or as NDJSON.
 
-use crate::containers::{self, Containers};
 use crate::exit::{Exit, Failure};
-use crate::filter::{self, Calls, Pattern, Selection, Task, Wish};
-use crate::output::{Output, json_line};
-use crate::show::Show;
-use crate::when::{self, Time, When};
-use crate::{decode, open, units};
-use ctrace_analysis::EventId;
+use crate::output::{Document, Output, Shape};
+use crate::{decode, open, units, zone};
 use ctrace_analysis::connects::Connects;
-use ctrace_format::syscalls::Failing;
-use ctrace_format::{Class, Event, Filter, Known, SyscallFlags, Trace};
+use ctrace_analysis::{Containers, EventId, Pattern, is_complete};
+use ctrace_format::{Class, Event, Filter, Known, Trace};
+use ctrace_report::text::filter::{self, Calls, Selection, Task, Wish};
+use ctrace_report::text::when::{self, Time, When, Zone};
+use ctrace_report::text::{Events, containers};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -62,7 +60,7 @@ pub(crate) struct Args {
     until: Option<When>,
     /// How times are shown
     #[arg(long, value_name = "HOW", default_value = "relative")]
-    time: Time,
+    time: TimeName,
     /// Only the event of this id, as findings name them (`info --json`), and what its thread did just before and after
     #[arg(long, value_name = "ID", conflicts_with_all = ["since", "until", "limit", "tail"])]
     at: Option<EventId>,
@@ -81,6 +79,27 @@ pub(crate) struct Args {
     /// One JSON object a line; the last is a summary
     #[arg(long)]
     json: bool,
+}
+
+/// How times are shown, as words of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum TimeName {
+    /// Seconds since the start of the trace
+    Relative,
+    /// The time of day where you are (TZ)
+    Wall,
+    /// Seconds since the event that was shown before
+    Delta,
+}
+
+impl From<TimeName> for Time {
+    fn from(name: TimeName) -> Self {
+        match name {
+            TimeName::Relative => Self::Relative,
+            TimeName::Wall => Self::Wall,
+            TimeName::Delta => Self::Delta,
+        }
+    }
 }
 
 /// The classes as words of the command line.
@@ -184,7 +203,7 @@ fn meant(words: &[String], containers: &Containers) -> Result<Option<Vec<u32>>, 
     }
     let mut numbers = Vec::new();
     for word in words {
-        let found = containers.meant(word);
+        let found = containers::meant(containers, word);
         if found.is_empty() {
             let mut names: Vec<String> = containers.all().iter().map(containers::name).collect();
             names.dedup();
@@ -223,10 +242,13 @@ fn no_such_task(trace: &Trace) -> String {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
+    let wants_zone =
+        args.time == TimeName::Wall || [args.since, args.until].iter().flatten().any(|when| when.is_local());
+    let zone = if wants_zone { zone::here(out) } else { Zone::UTC };
     let trace = open(&args.file, out)?;
     let start_ns = trace.header().start_realtime_ns;
-    let mut since = args.since.map(|when| when.after_start(start_ns));
-    let mut until = args.until.map(|when| when.after_start(start_ns));
+    let mut since = args.since.map(|when| when.after_start(start_ns, zone));
+    let mut until = args.until.map(|when| when.after_start(start_ns, zone));
     if let (Some(since), Some(until)) = (since, until)
         && since > until
     {
@@ -237,7 +259,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         (since, until) = (Some(around.begin_ns()), Some(around.end_ns()));
     }
     let paint = out.data_paint();
-    let mut show = Show::new(&trace, paint).timed(args.time);
+    let mut show = Events::new(&trace, paint).timed(args.time.into(), zone);
     let wish = Wish {
         tasks: args.task,
         containers: meant(&args.container, show.containers())?,
@@ -309,24 +331,16 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
             totals.aggregated += counted.count;
         }
         let passes = classes.contains(&event.class())
-            && !(quiet && Show::is_quiet(&event))
-            && match &event {
-                Event::Syscall(call) => selection.call(&show.call(call), connected.as_ref()),
-                other => selection.event(other, connected.as_ref()),
-            };
+            && !(quiet && Events::is_quiet(&event))
+            && selection.passes(&show, &event, connected.as_ref());
         if !passes || around.as_ref().is_some_and(|around| !around.concerns(&trace, &event)) {
             continue;
         }
-        let line =
-            if args.json { show.json(&event).map(|v| json_line(&with_schema(v))) } else { show.line(&event) };
+        let line = if args.json { show.json(&event).map(Document::into_line) } else { show.line(&event) };
         let Some(line) = line else { continue };
         left -= 1;
         *totals.shown.entry(event.class()).or_default() += 1;
-        if let Event::Syscall(call) = &event
-            && (show.call(call).failing().is_some_and(|says| says != Failing::Benign)
-                || connected.is_some_and(|connected| connected.error.is_some()))
-            && !call.flags.contains(SyscallFlags::ENGINE)
-        {
+        if show.is_failure(&event, connected.as_ref()) {
             totals.failed += 1;
         }
         if let Some(around) = &mut around {
@@ -355,14 +369,6 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
     summarise(&trace, &totals, &tail, args.tail.is_some(), args.json, out)
 }
 
-/// Every object of JSON says which version of its shape it is.
-fn with_schema(mut object: serde_json::Value) -> serde_json::Value {
-    if let Some(object) = object.as_object_mut() {
-        object.insert("schema".to_owned(), json!(1));
-    }
-    object
-}
-
 fn summarise(
     trace: &Trace,
     totals: &Totals,
@@ -375,10 +381,10 @@ fn summarise(
     let shown = if tailed { tail.len() as u64 } else { matched };
     if as_json {
         let by_class: serde_json::Map<String, serde_json::Value> =
-            totals.shown.iter().map(|(c, n)| (crate::show::class_name(*c), json!(n))).collect();
-        out.json(&json!({
-            "type": "summary", "schema": 1, "events": shown, "matched": matched, "by_class": by_class, "failed": totals.failed,
-            "lost": totals.lost, "aggregated": totals.aggregated, "unreadable_chunks": totals.unreadable, "complete": crate::is_complete(trace),
+            totals.shown.iter().map(|(c, n)| (c.name().to_owned(), json!(n))).collect();
+        out.json(Shape::Summary, json!({
+            "type": "summary", "events": shown, "matched": matched, "by_class": by_class, "failed": totals.failed,
+            "lost": totals.lost, "aggregated": totals.aggregated, "unreadable_chunks": totals.unreadable, "complete": is_complete(trace),
         }))?;
     } else {
         let mut line = units::plural(shown, "event");

@@ -1,6 +1,8 @@
 //! Exit codes, and failures that know theirs.
 
+use crate::output::{Document, Shape};
 use ctrace_format::{ReadError, WriteError};
+use serde_json::json;
 use std::fmt;
 use std::io;
 
@@ -84,12 +86,13 @@ impl Failure {
     }
 
     /// As JSON has it.
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> Document {
         let chain: Vec<String> =
             self.error.chain().map(|e| crate::decode::plain(e.to_string().as_bytes())).collect();
-        serde_json::json!({
-            "schema": 1, "type": "error", "error": chain.join(": "), "fix": self.fix, "exit": self.exit.code(),
-        })
+        Document::new(
+            Shape::Error,
+            json!({"type": "error", "error": chain.join(": "), "fix": self.fix, "exit": self.exit.code()}),
+        )
     }
 
     /// Whether the reader of our output went away, which is how `| head` ends and no failure.

@@ -1,19 +1,18 @@
 //! The `ctrace` command: parse → resolve → run. One file per subcommand; all printing lives in [`output`].
 
 mod account;
+mod clock;
 mod completions;
-mod containers;
-mod decode;
 mod demo;
 mod diff;
 mod doctor;
-mod escape;
 mod events;
 mod exit;
-mod filter;
 mod info;
 mod mark;
 mod meeting;
+#[cfg(test)]
+mod names;
 mod output;
 mod probe;
 mod progress;
@@ -21,15 +20,14 @@ mod record;
 mod redact;
 mod repair;
 mod replay;
-mod show;
 mod signals;
-mod units;
 mod verify;
-mod when;
+mod zone;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use ctrace_format::{Damage, OutFile, RepairError, State, Taken, Trace, TraceFile};
+use ctrace_format::{OutFile, RepairError, State, Taken, Trace, TraceFile};
 use ctrace_recorder::privilege::{self, Standing};
+use ctrace_report::text::{decode, units};
 use exit::{Exit, Failure};
 use output::{ColorChoice, Output};
 use std::path::Path;
@@ -111,9 +109,11 @@ fn main() -> ExitCode {
         Some(word) if word == probe::WORD => return ExitCode::from(probe::main(words.next().as_deref())),
         _ => {}
     }
-    // clap's own exit: 0 for --help and --version, 2 for usage errors.
-    let cli = Cli::parse();
     let wants_json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return misunderstood(&told, wants_json),
+    };
     log();
     if cli.allow_dense {
         ctrace_format::allow_dense();
@@ -133,12 +133,31 @@ fn main() -> ExitCode {
         Err(failure) => {
             out.fail(&failure);
             // Whoever reads JSON learns of an error in JSON, too.
-            if wants_json && out.json(&failure.json()).and_then(|()| out.flush()).is_err() {
+            if wants_json && out.document(&failure.json()).and_then(|()| out.flush()).is_err() {
                 out.abandon();
             }
             ExitCode::from(failure.exit.code())
         }
     }
+}
+
+/// Prints what clap has to say: help and versions (0), or what is wrong with the command line (2).
+fn misunderstood(told: &clap::Error, wants_json: bool) -> ExitCode {
+    // Nobody is left to tell when it cannot be printed.
+    let _ = told.print();
+    if told.exit_code() == 0 {
+        return ExitCode::SUCCESS;
+    }
+    if wants_json {
+        let text = told.render().to_string();
+        // The usage, and where there is more of it, is for people.
+        let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        let mut out = Output::new(ColorChoice::Never, true);
+        if out.document(&Failure::say(Exit::Usage, what).json()).and_then(|()| out.flush()).is_err() {
+            out.abandon();
+        }
+    }
+    ExitCode::from(Exit::Usage.code())
 }
 
 fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, Failure> {
@@ -208,7 +227,7 @@ fn read(file: TraceFile, out: &mut Output) -> Result<Trace, Failure> {
         )),
     }
     for damage in trace.damage() {
-        out.warn(&format!("{}: {}", path.display(), damage_text(damage)));
+        out.warn(&format!("{}: {}", path.display(), ctrace_report::text::damage(damage)));
     }
     Ok(trace)
 }
@@ -233,36 +252,6 @@ fn keep_inputs(inputs: &[&TraceFile], output: &Path) -> Result<(), Failure> {
 /// `--force`, or not.
 const fn taken(force: bool) -> Taken {
     if force { Taken::Replace } else { Taken::Next }
-}
-
-/// Whether a trace was finished and all of it is there.
-fn is_complete(trace: &Trace) -> bool {
-    trace.state() == State::Complete && trace.damage().is_empty()
-}
-
-/// What is wrong with a part of a file, for a person.
-fn damage_text(damage: &Damage) -> String {
-    let lost = damage.lost.map_or_else(String::new, |l| {
-        format!(" ({} of class {} lost)", units::plural(l.count, "event"), show::class_name(l.class))
-    });
-    format!("{} bytes at offset {}: {}{lost}", damage.bytes, damage.offset, damage.what)
-}
-
-/// The same for a program.
-fn damage_json(damage: &Damage) -> serde_json::Value {
-    serde_json::json!({
-        "offset": damage.offset, "bytes": damage.bytes, "what": damage.what,
-        "lost": damage.lost.map(|l| l.count),
-    })
-}
-
-/// As JSON names it.
-const fn state_name(state: State) -> &'static str {
-    match state {
-        State::Complete => "complete",
-        State::Live => "live",
-        State::Torn => "torn",
-    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use crate::exit::{Exit, Failure};
 use crate::meeting::Directory;
-use crate::output::Output;
+use crate::output::{Output, Shape};
 use crate::record::{Answer, Asked};
-use crate::units;
 use serde_json::json;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -47,7 +46,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     if args.text.is_empty() || args.text.len() > MAX_TEXT {
         return Err(Failure::say(Exit::Usage, format_args!("a remark has 1 to {MAX_TEXT} bytes")));
     }
-    let boottime_ns = units::boottime_ns();
+    let boottime_ns = crate::clock::boottime_ns();
     let file = args.file.as_ref().map(std::path::absolute).transpose()?;
     let asked = Asked { text: args.text.clone(), boottime_ns, dump: args.dump, file };
     let mut taken = 0;
@@ -76,8 +75,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         taken += 1;
         let file = answer.file.display();
         if args.json {
-            out.json(&json!({
-            "schema": 1,
+            out.json(Shape::Mark, json!({
                 "type": "mark", "pid": pid, "file": answer.file, "dump": args.dump && answer.problem.is_none(),
                 "problem": answer.problem,
             }))?;

@@ -1,14 +1,10 @@
 //! All printing: data to the standard output, words for people to the standard error.
 
-use crate::escape;
 use crate::exit::Failure;
-use serde_json::ser::{CompactFormatter, Formatter, Serializer};
-use std::borrow::Cow;
-use std::fmt::Write as _;
-use std::hash::{BuildHasher, Hasher};
+pub(crate) use ctrace_report::{Document, Paint, Shape, Style};
+use ctrace_report::{escape, shown};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,111 +17,6 @@ pub(crate) enum ColorChoice {
     Always,
     /// Never.
     Never,
-}
-
-/// How a word is to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
-    /// Like everything around it.
-    Plain,
-    /// What matters most.
-    Bold,
-    /// What matters least.
-    Dim,
-    /// Good.
-    Green,
-    /// Bad.
-    Red,
-    /// Worth a look.
-    Yellow,
-    /// A name.
-    Cyan,
-}
-
-/// Colours words, or does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Paint(bool);
-
-impl Paint {
-    /// No colours, for files.
-    pub(crate) const fn none() -> Self {
-        Self(false)
-    }
-
-    /// The word in its style.
-    pub(crate) fn paint(self, style: Style, text: &str) -> String {
-        let code = match style {
-            Style::Plain => return text.to_owned(),
-            _ if !self.0 => return text.to_owned(),
-            Style::Bold => "1",
-            Style::Dim => "2",
-            Style::Green => "32",
-            Style::Red => "31",
-            Style::Yellow => "33",
-            Style::Cyan => "36",
-        };
-        let mark = mark();
-        format!("{mark}{code}m{text}{mark}0m")
-    }
-
-    /// As [`Paint::paint`], of a word that is followed by blanks up to a width.
-    pub(crate) fn padded(self, style: Style, text: &str, width: usize) -> String {
-        self.paint(style, &format!("{:<width$}", escape::line(text)))
-    }
-}
-
-/// What stands in front of a style in a line that waits to be printed. Nobody can put it into a trace: it is drawn by lot
-/// in each process. [`shown`] writes the terminal's own sequence for it; any other escape character is spelled out.
-fn mark() -> &'static str {
-    static MARK: OnceLock<String> = OnceLock::new();
-    MARK.get_or_init(|| {
-        // Its keys are the system's random numbers.
-        let random = std::hash::RandomState::new().build_hasher().finish();
-        format!("\x1b{random:016x};")
-    })
-}
-
-/// A line as it is printed: our styles are made visible, and everything else is words, whoever they are from
-/// ([`escape::line`]). A line break in it ends no line: each line is printed by a call of its own.
-fn shown(line: &str) -> Cow<'_, str> {
-    if !line.contains(mark()) {
-        return escape::line(line);
-    }
-    let mut out = String::with_capacity(line.len());
-    let mut parts = line.split(mark());
-    out.push_str(&escape::line(parts.next().unwrap_or_default()));
-    for part in parts {
-        let (code, text) = part.split_once('m').unwrap_or((part, ""));
-        let _ = write!(out, "\x1b[{code}m{}", escape::line(text));
-    }
-    Cow::Owned(out)
-}
-
-/// JSON that does nothing to a terminal: also what JSON need not escape is.
-struct Guarded;
-
-impl Formatter for Guarded {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        let mut from = 0;
-        for (at, c) in fragment.char_indices() {
-            if escape::is_hostile(c) {
-                CompactFormatter.write_string_fragment(writer, &fragment[from..at])?;
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    write!(writer, "\\u{unit:04x}")?;
-                }
-                from = at + c.len_utf8();
-            }
-        }
-        CompactFormatter.write_string_fragment(writer, &fragment[from..])
-    }
-}
-
-/// An object of data as a line for [`Output::data`].
-pub(crate) fn json_line(value: &serde_json::Value) -> String {
-    let mut line = Vec::new();
-    // Neither a value nor memory refuses.
-    let _ = serde::Serialize::serialize(value, &mut Serializer::with_formatter(&mut line, Guarded));
-    String::from_utf8(line).unwrap_or_default()
 }
 
 /// Writes lines whose words steer nothing, for diagnostics that others put together.
@@ -230,8 +121,8 @@ impl Output {
             data: BufWriter::with_capacity(64 * 1024, Data { stdout: io::stdout().lock(), in_time: false }),
             words_in_time: None,
             data_is_terminal: out,
-            paint: Paint(wanted(err)),
-            data_paint: Paint(wanted(out)),
+            paint: Paint::new(wanted(err)),
+            data_paint: Paint::new(wanted(out)),
             progress: err && !quiet,
             quiet,
         }
@@ -266,9 +157,20 @@ impl Output {
     ///
     /// # Errors
     /// See [`Output::data`].
-    pub(crate) fn json(&mut self, value: &impl serde::Serialize) -> io::Result<()> {
-        value.serialize(&mut Serializer::with_formatter(&mut self.data, Guarded))?;
-        self.data.write_all(b"\n")
+    pub(crate) fn json(&mut self, shape: Shape, body: serde_json::Value) -> io::Result<()> {
+        self.document(&Document::new(shape, body))
+    }
+
+    /// See [`Output::json`].
+    ///
+    /// # Errors
+    /// See [`Output::data`].
+    pub(crate) fn document(&mut self, document: &Document) -> io::Result<()> {
+        self.data.write_all(document.line().as_bytes())?;
+        self.data.write_all(
+            b"
+",
+        )
     }
 
     /// Raw bytes of data, for generated files.
@@ -336,28 +238,5 @@ impl Output {
         if let Some(fix) = &failure.fix {
             self.insist(&format!("{}   {fix}", self.paint.paint(Style::Cyan, "fix:")));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_our_own_sequences_reach_a_terminal() {
-        let red = Paint(true).paint(Style::Red, "x\x1b[1my\n");
-        assert_eq!(shown(&red), "\x1b[31mx\\u{1b}[1my\\n\x1b[0m");
-        assert_eq!(shown("a\x1b]0;title\x07\u{9b}2J\rb\n"), "a\\u{1b}]0;title\\u{7}\\u{9b}2J\\rb\\n");
-        assert_eq!(shown("plain → text"), "plain → text");
-    }
-
-    #[test]
-    fn json_stays_what_it_was_and_steers_no_terminal() {
-        let value = serde_json::json!({"path": "a\u{9b}2J\u{202e}b\"\n→\x1b"});
-        let mut bytes = Vec::new();
-        serde::Serialize::serialize(&value, &mut Serializer::with_formatter(&mut bytes, Guarded)).unwrap();
-        let text = String::from_utf8(bytes).unwrap();
-        assert!(!text.chars().any(escape::is_hostile), "{text}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

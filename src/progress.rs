@@ -1,7 +1,7 @@
 //! Progress on a terminal; nothing anywhere else.
 
-use crate::escape;
 use crate::output::{Output, print_in_time};
+use ctrace_report::escape;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use std::io;
 use std::os::fd::AsFd;

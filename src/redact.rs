@@ -1,7 +1,7 @@
 //! `ctrace redact`: a copy of a trace that tells less.
 
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Output, Shape};
 use crate::units;
 use ctrace_format::{Policy, RepairError, State, TraceFile};
 use serde_json::json;
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         out.warn("its recorder still runs; what it writes from now on is missing in the copy");
     }
     for damage in &report.damage {
-        out.warn(&crate::damage_text(damage));
+        out.warn(&ctrace_report::text::damage(damage));
     }
     let events: u64 = report.events.values().sum();
     let lost: u64 = report.damage.iter().filter_map(|d| d.lost).map(|l| l.count).sum();
@@ -75,11 +75,14 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         out.say(&format!("  {:>9}   {rule}", units::count(*count)));
     }
     if args.json {
-        out.json(&json!({
-            "type": "summary", "schema": 1, "file": report.finished.path, "events": events, "lost": lost,
-            "policy": Policy::from(args.redact).name(), "redacted": report.redacted,
-            "unreadable_parts": report.damage.len(), "bytes": report.finished.bytes,
-        }))?;
+        out.json(
+            Shape::Summary,
+            json!({
+                "type": "summary", "file": report.finished.path, "events": events, "lost": lost,
+                "policy": Policy::from(args.redact).name(), "redacted": report.redacted,
+                "unreadable_parts": report.damage.len(), "bytes": report.finished.bytes,
+            }),
+        )?;
     }
     Ok(Exit::Done)
 }

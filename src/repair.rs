@@ -1,7 +1,7 @@
 //! `ctrace repair`: writes what is intact of a trace as a complete one.
 
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Output, Shape};
 use crate::units;
 use ctrace_format::{State, TraceFile};
 use serde_json::json;
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         out.warn("its recorder still runs; what it writes from now on is missing in the copy");
     }
     for damage in &report.damage {
-        out.warn(&crate::damage_text(damage));
+        out.warn(&ctrace_report::text::damage(damage));
     }
     let kept: u64 = report.events.values().sum();
     let lost: u64 = report.damage.iter().filter_map(|d| d.lost).map(|l| l.count).sum();
@@ -47,10 +47,13 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         units::plural(report.damage.len() as u64, "part")
     ));
     if args.json {
-        out.json(&json!({
-            "type": "summary", "schema": 1, "file": report.finished.path, "events": kept, "lost": lost,
-            "unreadable_parts": report.damage.len(), "bytes": report.finished.bytes,
-        }))?;
+        out.json(
+            Shape::Summary,
+            json!({
+                "type": "summary", "file": report.finished.path, "events": kept, "lost": lost,
+                "unreadable_parts": report.damage.len(), "bytes": report.finished.bytes,
+            }),
+        )?;
     }
     Ok(Exit::Done)
 }

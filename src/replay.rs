@@ -5,7 +5,7 @@ mod limits;
 mod present;
 
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Output, Shape};
 use crate::{diff, record, signals, units};
 use answers::{Answers, journal, told};
 use ctrace_analysis::{Profile, REPLAY_OF, Report, Verdict};
@@ -146,7 +146,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
     out.do_not_wait();
     let performed = perform(&args.file, &trace, &options, out)?;
     if args.json {
-        out.json(&performed.json)?;
+        out.json(Shape::Replay, performed.json)?;
     } else {
         diff::print(&args.file, performed.output.as_deref(), &performed.report, out)?;
     }

@@ -1,9 +1,10 @@
 //! `ctrace verify`: whether every byte of a trace is what was written.
 
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, Style};
+use crate::output::{Output, Shape, Style};
 use crate::{decode, units};
 use ctrace_format::{State, TraceFile};
+use ctrace_report::text;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -27,18 +28,20 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let intact = report.is_intact();
     let hash = report.sha256.map(|h| decode::hex(&h));
     if args.json {
-        let damage: Vec<_> = report.damage.iter().map(crate::damage_json).collect();
-        out.json(&json!({
-            "schema": 1,
-            "intact": intact, "complete": intact && report.state == State::Complete,
-            "state": crate::state_name(report.state), "events": total, "chunks": report.chunks,
-            "bytes": report.bytes, "sha256": hash, "lost": report.lost_events(), "damage": damage,
-        }))?;
+        let damage: Vec<_> = report.damage.iter().map(text::damage_json).collect();
+        out.json(
+            Shape::Check,
+            json!({
+                "intact": intact, "complete": intact && report.state == State::Complete,
+                "state": text::state(report.state), "events": total, "chunks": report.chunks,
+                "bytes": report.bytes, "sha256": hash, "lost": report.lost_events(), "damage": damage,
+            }),
+        )?;
         return Ok(exit(intact, report.state));
     }
     let paint = out.data_paint();
     for damage in &report.damage {
-        out.data(&format!("{} {}", paint.paint(Style::Red, "✕"), crate::damage_text(damage)))?;
+        out.data(&format!("{} {}", paint.paint(Style::Red, "✕"), text::damage(damage)))?;
     }
     let events = units::plural(total, "event");
     let chunks = units::plural(report.chunks, "chunk");

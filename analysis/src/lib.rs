@@ -20,6 +20,7 @@ mod gates;
 mod model;
 mod names;
 mod order;
+mod overview;
 mod pattern;
 mod report;
 mod roles;
@@ -37,6 +38,10 @@ pub use findings::{
 pub use gates::{GateError, Gates, Profile};
 pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, REPLAY_OF, Series, Thread};
 pub use names::{NameId, Names};
+pub use overview::{
+    CallCount, CallCounts, ContainerCount, Containers, Doubt, Failed, Lost, Network, On, Overview, Requests,
+    Spent, is_complete,
+};
 pub use pattern::Pattern;
 pub use report::{
     Amount, Cause, Divergence, DivergenceKind, Failures, Line, Metric, Report, SideInfo, Verdict,

@@ -17,6 +17,17 @@ pub enum Verdict {
     Inconclusive,
 }
 
+impl Verdict {
+    /// Its name, as JSON output has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Match => "match",
+            Self::Deviated => "deviated",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+}
+
 /// One metric.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Metric {
@@ -53,6 +64,19 @@ pub enum DivergenceKind {
     Late,
     /// An operation that was over before what it depends on began.
     Order,
+}
+
+impl DivergenceKind {
+    /// Its name, as JSON output has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Outcome => "outcome",
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Late => "late",
+            Self::Order => "order",
+        }
+    }
 }
 
 /// A line of a contextual diff.

@@ -3,7 +3,7 @@
 use super::Args;
 use super::noted::Noted;
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, Style};
+use crate::output::{Output, Shape, Style};
 use crate::{signals, units};
 use ctrace_recorder::{Ended, Outcome, RecordError, Stats};
 use nix::sys::signal::{Signal, kill};
@@ -244,8 +244,8 @@ pub(super) fn report(
             })
             .collect();
         let fired: Vec<_> = noted.fired.iter().map(|f| json!({"t_ns": f.t_ns, "text": f.text})).collect();
-        out.json(&json!({
-            "type": "summary", "schema": 1, "file": outcome.file.path, "ended": outcome.summary.ended,
+        out.json(Shape::Summary, json!({
+            "type": "summary", "file": outcome.file.path, "ended": outcome.summary.ended,
             "duration_ns": outcome.summary.duration_ns, "events": stats.events, "syscalls": stats.calls,
             "aggregated": stats.aggregated, "lost": stats.lost, "loss": loss(stats), "loss_allowed": args.max_loss,
             "loss_ok": !is_too_much(stats, args),

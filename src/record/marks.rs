@@ -2,7 +2,6 @@
 //! own user and to root.
 
 use crate::meeting::Directory;
-use crate::units;
 use ctrace_format::DumpReason;
 use ctrace_recorder::{Recording, Request};
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
@@ -82,7 +81,7 @@ impl Marks {
         let mut problem = None;
         if taken {
             // Not from the future, whatever the other side's clock says.
-            let boottime_ns = asked.boottime_ns.min(units::boottime_ns());
+            let boottime_ns = asked.boottime_ns.min(crate::clock::boottime_ns());
             if !recording.request(Request::Mark(asked.text.clone(), boottime_ns)) {
                 problem = Some("it is too far behind to take anything".to_owned());
             } else if asked.dump && recording.stats().window.is_some() {

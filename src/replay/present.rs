@@ -3,7 +3,7 @@
 use super::answers::Answers;
 use super::{Args, NOTABLE_NS, compile, ended_text, limits};
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, Style};
+use crate::output::{Output, Shape, Style};
 use crate::units;
 use ctrace_analysis::Report;
 use ctrace_format::{Abi, Sysno, Trace, syscalls};
@@ -251,7 +251,7 @@ pub(super) fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Ex
         let mut all = serde_json::to_value(&plan).map_err(|e| Failure::new(Exit::Internal, e))?;
         all["need"] = json!(need);
         all["limits"] = limits::as_json(&need, &limits);
-        out.json(&all)?;
+        out.json(Shape::Plan, all)?;
         return allowed.map(|()| Exit::Done);
     }
     let paint = out.data_paint();

@@ -35,6 +35,7 @@ mod privacy;
 mod privilege;
 mod record;
 mod replay;
+mod schemas;
 mod stuck;
 mod triggers;
 mod waiting;

@@ -49,6 +49,7 @@ pub mod event;
 mod index;
 mod known;
 mod layout;
+pub mod linux;
 mod merge;
 pub mod meta;
 mod metadata;

@@ -593,7 +593,7 @@ impl<'a> Builder<'a> {
         }
         let text = syscalls::name(sysno).unwrap_or("");
         let name = if text.is_empty() {
-            self.names.fixed(&format!("syscall_{:?}_{}", sysno.abi, sysno.nr))
+            self.names.fixed(&format!("syscall_{}_{}", sysno.abi.name(), sysno.nr))
         } else {
             self.names.fixed(text)
         };

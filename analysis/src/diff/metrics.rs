@@ -61,9 +61,9 @@ pub(crate) fn coverage(
     let mut by_size: Vec<_> = classes.iter().filter(|c| c.1.0 > 0).collect();
     by_size.sort_by_key(|c| c.1.0);
     let mut worst: Option<(f64, String)> = None;
-    let mut group: (Vec<String>, u64, u64) = (Vec::new(), 0, 0);
+    let mut group: (Vec<&str>, u64, u64) = (Vec::new(), 0, 0);
     for (i, (class, slot)) in by_size.iter().enumerate() {
-        group.0.push(format!("{class:?}").to_lowercase());
+        group.0.push(class.name());
         group.1 += slot.0;
         group.2 += slot.1;
         if group.1 < SMALL_CLASS && i + 1 < by_size.len() {

@@ -258,7 +258,7 @@ fn inconclusive(
         if lost > 0 {
             let share = lost as f64 / (model.calls + lost) as f64;
             let classes: Vec<String> =
-                model.missing.by_class.iter().map(|(c, n)| format!("{n} {c:?}").to_lowercase()).collect();
+                model.missing.by_class.iter().map(|(c, n)| format!("{n} {}", c.name())).collect();
             let text = format!("{name} lost {lost} events ({:.3} %): {}", share * 100.0, classes.join(", "));
             if share > MAX_LOSS { reasons.push(text) } else { warnings.push(text) }
         }

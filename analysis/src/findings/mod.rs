@@ -155,6 +155,17 @@ pub enum Level {
     Cause,
 }
 
+impl Level {
+    /// Its name, as JSON has it: stable.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Cause => "cause",
+        }
+    }
+}
+
 /// An event of the trace, in text `END-TID`: `events --at` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -19,6 +19,19 @@ pub enum Abi {
     Arm = 4,
 }
 
+impl Abi {
+    /// Its name, as JSON output has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::I386 => "i386",
+            Self::X32 => "x32",
+            Self::Aarch64 => "aarch64",
+            Self::Arm => "arm",
+        }
+    }
+}
+
 /// A system call number and its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Sysno {

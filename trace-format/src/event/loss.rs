@@ -39,6 +39,20 @@ pub enum LossCause {
     AggregateFull = 6,
 }
 
+impl LossCause {
+    /// Its name, as JSON output has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RingFull => "ring_full",
+            Self::MapFull => "map_full",
+            Self::WriteFailed => "write_failed",
+            Self::Skipped => "skipped",
+            Self::Malformed => "malformed",
+            Self::AggregateFull => "aggregate_full",
+        }
+    }
+}
+
 /// System calls that were counted instead of recorded one by one, because the recorder could not keep up: those of one
 /// task to one descriptor, of one number and outcome, that ended on one CPU in an interval of 100 ms.
 #[derive(Debug, Clone, PartialEq, Eq)]

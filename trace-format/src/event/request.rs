@@ -55,6 +55,20 @@ pub enum BlockOp {
     Other = 255,
 }
 
+impl BlockOp {
+    /// Its name, as JSON output has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Flush => "flush",
+            Self::Discard => "discard",
+            Self::WriteZeroes => "write_zeroes",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// A request submitted through an `io_uring`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uring {

@@ -114,6 +114,57 @@ pub enum Metric {
 }
 
 impl Metric {
+    /// Its name, as JSON output has it. It ends in the unit, where there is one.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CpuNs => "cpu_ns",
+            Self::CpuUserNs => "cpu_user_ns",
+            Self::CpuSystemNs => "cpu_system_ns",
+            Self::CpuThrottledNs => "cpu_throttled_ns",
+            Self::CpuThrottledPeriods => "cpu_throttled_periods",
+            Self::CpuPeriods => "cpu_periods",
+            Self::MemoryBytes => "memory_bytes",
+            Self::MemoryLimitBytes => "memory_limit_bytes",
+            Self::MemoryAnonBytes => "memory_anon_bytes",
+            Self::MemoryFileBytes => "memory_file_bytes",
+            Self::SwapBytes => "swap_bytes",
+            Self::MemoryMaxEvents => "memory_max_events",
+            Self::OomKills => "oom_kills",
+            Self::MemoryLowEvents => "memory_low_events",
+            Self::MemoryHighEvents => "memory_high_events",
+            Self::MemoryOomEvents => "memory_oom_events",
+            Self::IoReadBytes => "io_read_bytes",
+            Self::IoWriteBytes => "io_write_bytes",
+            Self::IoReadOps => "io_read_ops",
+            Self::IoWriteOps => "io_write_ops",
+            Self::PsiCpuSomeUs => "psi_cpu_some_us",
+            Self::PsiMemorySomeUs => "psi_memory_some_us",
+            Self::PsiMemoryFullUs => "psi_memory_full_us",
+            Self::PsiIoSomeUs => "psi_io_some_us",
+            Self::PsiIoFullUs => "psi_io_full_us",
+            Self::PsiCpuFullUs => "psi_cpu_full_us",
+            Self::Pids => "pids",
+            Self::PidsLimit => "pids_limit",
+            Self::OpenFds => "open_fds",
+            Self::TcpEstablished => "tcp_established",
+            Self::TcpTimeWait => "tcp_time_wait",
+            Self::TcpListen => "tcp_listen",
+            Self::TcpOther => "tcp_other",
+            Self::TcpCloseWait => "tcp_close_wait",
+            Self::AcceptQueue => "accept_queue",
+            Self::ListenOverflows => "listen_overflows",
+            Self::NetReceivedBytes => "net_received_bytes",
+            Self::NetSentBytes => "net_sent_bytes",
+            Self::NetDropped => "net_dropped",
+            Self::TcpRetransmits => "tcp_retransmits",
+            Self::ListenDrops => "listen_drops",
+            Self::UdpBufferErrors => "udp_buffer_errors",
+            Self::MinorFaults => "minor_faults",
+            Self::MajorFaults => "major_faults",
+            Self::RssBytes => "rss_bytes",
+        }
+    }
+
     /// Whether it counts what has been, not what is now.
     pub const fn is_cumulative(self) -> bool {
         !matches!(

@@ -5,6 +5,7 @@
 //! `--failed`, counts, the live line, findings and the diff ask here.
 
 use super::{Call, Family};
+use crate::errno::*;
 
 /// What the failure of a call says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -237,52 +238,6 @@ fn is_searched(name: &[u8]) -> bool {
         || END.iter().any(|end| name.ends_with(end))
         || WITHIN.iter().any(|within| name.windows(within.len()).any(|part| part == *within))
 }
-
-const ENOENT: u16 = 2;
-const EPERM: u16 = 1;
-const ESRCH: u16 = 3;
-const EINTR: u16 = 4;
-const EIO: u16 = 5;
-const ENXIO: u16 = 6;
-const ENOEXEC: u16 = 8;
-const EBADF: u16 = 9;
-const ECHILD: u16 = 10;
-const EAGAIN: u16 = 11;
-const ENOMEM: u16 = 12;
-const EACCES: u16 = 13;
-const EEXIST: u16 = 17;
-const EXDEV: u16 = 18;
-const ENOTDIR: u16 = 20;
-const EISDIR: u16 = 21;
-const EINVAL: u16 = 22;
-const ENFILE: u16 = 23;
-const EMFILE: u16 = 24;
-const ENOTTY: u16 = 25;
-const EFBIG: u16 = 27;
-const ENOSPC: u16 = 28;
-const ESPIPE: u16 = 29;
-const ERANGE: u16 = 34;
-const ENOSYS: u16 = 38;
-const ENOTEMPTY: u16 = 39;
-const ENODATA: u16 = 61;
-const ENOTSOCK: u16 = 88;
-const ENOPROTOOPT: u16 = 92;
-const EPROTONOSUPPORT: u16 = 93;
-const EOPNOTSUPP: u16 = 95;
-const EAFNOSUPPORT: u16 = 97;
-const EADDRNOTAVAIL: u16 = 99;
-const ENETUNREACH: u16 = 101;
-const EISCONN: u16 = 106;
-const ENOTCONN: u16 = 107;
-const EHOSTUNREACH: u16 = 113;
-const EALREADY: u16 = 114;
-const EINPROGRESS: u16 = 115;
-const EDQUOT: u16 = 122;
-// include/linux/errno.h: these never reach the program. The third of the four in a row is ERESTARTNOHAND; 515 is
-// ENOIOCTLCMD, which is none of them.
-const ERESTARTSYS: u16 = 512;
-const ERESTARTNOHAND: u16 = 514;
-const ERESTART_RESTARTBLOCK: u16 = 516;
 
 #[cfg(test)]
 mod tests {

@@ -64,6 +64,24 @@ pub enum Topic {
     Other,
 }
 
+impl Topic {
+    /// Its name, as JSON output has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Metadata => "metadata",
+            Self::Stream => "stream",
+            Self::Network => "network",
+            Self::Process => "process",
+            Self::Memory => "memory",
+            Self::Signal => "signal",
+            Self::Readiness => "readiness",
+            Self::Noise => "noise",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Whether exec closes the descriptor that a call makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cloexec {

@@ -1,0 +1,176 @@
+//! What a trace holds, in figures: how much of what, over which time, and what is missing from it.
+//!
+//! [`Overview`] reads the few events of the rare classes; [`CallCounts`] reads every call.
+
+mod calls;
+mod doubts;
+mod spent;
+
+pub use calls::{CallCount, CallCounts, ContainerCount, Failed, On};
+pub use doubts::Doubt;
+pub use spent::{Requests, Spent};
+
+use crate::clock::{Jump, Jumps};
+use ctrace_format::errno::ECONNREFUSED;
+use ctrace_format::{
+    Class, ConnectionKind, Container, Event, Filter, LossCause, ProcessKind, SockCookie, State, TaskDef,
+    TaskId, Trace,
+};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Figures of a trace that need no pass over its calls.
+#[derive(Debug, Default)]
+pub struct Overview {
+    /// Length of the recording, or of the window of it that the trace holds, ns.
+    pub duration_ns: u64,
+    /// Processes that it tells of.
+    pub processes: u64,
+    /// Threads that it tells of.
+    pub threads: u64,
+    /// Calls that were only counted.
+    pub aggregated: u64,
+    /// Changes in how much is recorded of a call.
+    pub levels: u64,
+    /// Events that were seen and are not in the trace.
+    pub lost: Lost,
+    /// TCP connections.
+    pub network: Network,
+    /// Where clocks were set, or stood still.
+    pub jumps: Vec<Jump>,
+    /// What makes the file tell less than a recording does; the gravest first.
+    pub doubts: Vec<Doubt>,
+}
+
+/// Events that were seen and are not in the trace.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// All of them.
+    pub total: u64,
+    /// By their class.
+    pub by_class: BTreeMap<Class, u64>,
+    /// By the reason.
+    pub by_cause: BTreeMap<LossCause, u64>,
+    /// Those that could not be written: from when on, ns since the start, and how many.
+    pub cut: Option<(u64, u64)>,
+}
+
+/// TCP connections, in figures.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// How many there were.
+    pub connections: u64,
+    /// How often one was refused.
+    pub refused: u64,
+    /// How often one was reset, by either end.
+    pub reset: u64,
+    /// Segments that were sent again.
+    pub retransmits: u64,
+}
+
+impl Overview {
+    /// Works it out.
+    pub fn of(trace: &Trace) -> Self {
+        let mut this = Self {
+            duration_ns: duration_ns(trace),
+            processes: tasks(trace).map(|t| t.tgid).collect::<HashSet<_>>().len() as u64,
+            threads: tasks(trace).map(|t| (t.tid, t.start_ns)).collect::<HashSet<_>>().len() as u64,
+            ..Self::default()
+        };
+        let mut connections: HashSet<SockCookie> = HashSet::new();
+        let mut clock = Jumps::default();
+        let classes = vec![Class::Loss, Class::Connection, Class::Anchor, Class::Aggregate];
+        for event in trace.events(&Filter { classes, ..Filter::default() }).flatten() {
+            match event {
+                Event::Loss(e) => this.lost.add(&e),
+                Event::Anchor(e) => clock.add(e),
+                Event::Aggregate(e) => this.aggregated += e.count,
+                Event::Fidelity(_) => this.levels += 1,
+                Event::Connection(e) => {
+                    connections.insert(e.cookie);
+                    this.network.add(&e.kind);
+                }
+                _ => {}
+            }
+        }
+        this.network.connections = connections.len() as u64;
+        this.jumps = clock.found;
+        this.doubts = doubts::of(trace, &this.lost);
+        this
+    }
+}
+
+impl Lost {
+    fn add(&mut self, loss: &ctrace_format::Loss) {
+        self.total += loss.count;
+        *self.by_class.entry(loss.class).or_default() += loss.count;
+        *self.by_cause.entry(loss.cause).or_default() += loss.count;
+        if loss.cause == LossCause::WriteFailed {
+            let (from_ns, count) = self.cut.unwrap_or((u64::MAX, 0));
+            self.cut = Some((from_ns.min(loss.from_ns), count.saturating_add(loss.count)));
+        }
+    }
+}
+
+impl Network {
+    fn add(&mut self, kind: &ConnectionKind) {
+        match kind {
+            ConnectionKind::State { error: ECONNREFUSED, .. } => self.refused += 1,
+            ConnectionKind::ResetReceived | ConnectionKind::ResetSent => self.reset += 1,
+            ConnectionKind::Retransmit => self.retransmits += 1,
+            _ => {}
+        }
+    }
+}
+
+/// Whether a trace was finished and all of it is there.
+pub fn is_complete(trace: &Trace) -> bool {
+    trace.state() == State::Complete && trace.damage().is_empty()
+}
+
+/// What the recorder says, else the time of the last event.
+fn duration_ns(trace: &Trace) -> u64 {
+    if let Some(window) = trace.window() {
+        return window.to_ns - window.from_ns.min(window.to_ns);
+    }
+    trace.summary().map_or_else(|| trace.end_ns(), |s| s.duration_ns)
+}
+
+/// Without the ids that nothing in a window needs, or whose entries are lost.
+fn tasks(trace: &Trace) -> impl Iterator<Item = &TaskDef> {
+    trace.tasks().iter().filter(|t| t.tid.0 != 0)
+}
+
+/// The containers of a trace, and which task is in which.
+#[derive(Debug)]
+pub struct Containers<'a> {
+    list: &'a [Container],
+    of: HashMap<TaskId, u32>,
+}
+
+impl<'a> Containers<'a> {
+    /// Reads the few events that say where tasks are; of a trace without containers, none.
+    pub fn of(trace: &'a Trace) -> Self {
+        let mut of = HashMap::new();
+        if !trace.containers().is_empty() {
+            let filter = Filter { classes: vec![Class::Process], ..Filter::default() };
+            for event in trace.events(&filter).flatten() {
+                if let Event::Process(e) = event
+                    && let ProcessKind::Placed { container } = e.kind
+                {
+                    of.insert(e.task, container);
+                }
+            }
+        }
+        Self { list: trace.containers(), of }
+    }
+
+    /// All of them.
+    pub const fn all(&self) -> &'a [Container] {
+        self.list
+    }
+
+    /// The number of the container that a task is in.
+    pub fn number(&self, task: TaskId) -> Option<u32> {
+        self.of.get(&task).copied()
+    }
+}

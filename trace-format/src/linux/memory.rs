@@ -1,0 +1,56 @@
+//! Numbers of memory: `include/uapi/asm-generic/mman*.h`, `include/uapi/linux/memfd.h`.
+#![allow(clippy::unreadable_literal, reason = "bits, as the headers have them")]
+
+super::numbers! {
+    PROT_READ = 1;
+    PROT_WRITE = 2;
+    PROT_EXEC = 4;
+    PROT_GROWSDOWN = 0x1000000;
+    PROT_GROWSUP = 0x2000000;
+    MAP_FIXED = 0x10;
+    MAP_ANONYMOUS = 0x20;
+    MAP_GROWSDOWN = 0x100;
+    MAP_DENYWRITE = 0x800;
+    MAP_EXECUTABLE = 0x1000;
+    MAP_LOCKED = 0x2000;
+    MAP_NORESERVE = 0x4000;
+    MAP_POPULATE = 0x8000;
+    MAP_NONBLOCK = 0x10000;
+    MAP_STACK = 0x20000;
+    MAP_HUGETLB = 0x40000;
+    MAP_SYNC = 0x80000;
+    MAP_FIXED_NOREPLACE = 0x100000;
+    MADV_NORMAL = 0;
+    MADV_RANDOM = 1;
+    MADV_SEQUENTIAL = 2;
+    MADV_WILLNEED = 3;
+    MADV_DONTNEED = 4;
+    MADV_FREE = 8;
+    MADV_REMOVE = 9;
+    MADV_DONTFORK = 0xa;
+    MADV_DOFORK = 0xb;
+    MADV_HUGEPAGE = 0xe;
+    MADV_NOHUGEPAGE = 0xf;
+    MADV_DONTDUMP = 0x10;
+    MADV_DODUMP = 0x11;
+    MADV_MERGEABLE = 0xc;
+    MADV_UNMERGEABLE = 0xd;
+    MADV_COLD = 0x14;
+    MADV_PAGEOUT = 0x15;
+    MADV_POPULATE_READ = 0x16;
+    MADV_POPULATE_WRITE = 0x17;
+    MADV_WIPEONFORK = 0x12;
+    MADV_KEEPONFORK = 0x13;
+    MREMAP_MAYMOVE = 1;
+    MREMAP_FIXED = 2;
+    MREMAP_DONTUNMAP = 4;
+    MS_ASYNC = 1;
+    MS_INVALIDATE = 2;
+    MS_SYNC = 4;
+    MFD_CLOEXEC = 1;
+    MFD_ALLOW_SEALING = 2;
+    MFD_HUGETLB = 4;
+    MCL_CURRENT = 1;
+    MCL_FUTURE = 2;
+    MCL_ONFAULT = 4;
+}

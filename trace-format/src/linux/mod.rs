@@ -1,0 +1,86 @@
+//! Linux's numbers by their names, on any system: a trace is read where it was not recorded.
+//!
+//! Values are those of x86-64, as 32-bit words. What the other architectures that ctrace records have agrees, except for
+//! four flags of `open`: see [`open_flags`]. Error numbers are in [`crate::errno`], system calls in [`crate::syscalls`].
+
+mod file;
+mod memory;
+mod net;
+mod task;
+
+pub use file::*;
+pub use memory::*;
+pub use net::*;
+pub use task::*;
+
+use crate::Abi;
+
+/// Defines numbers by their names in the kernel's headers, which say what they are.
+macro_rules! numbers {
+    ($($name:ident = $value:literal;)*) => {
+        $(
+            #[doc = concat!("`", stringify!($name), "`.")]
+            pub const $name: u32 = $value;
+        )*
+        #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+        #[test]
+        fn they_are_those_of_the_c_library() {
+            $(assert_eq!(u64::from($name), libc::$name as u64 & 0xffff_ffff, stringify!($name));)*
+        }
+    };
+}
+use numbers;
+
+/// The descriptor that stands for the current directory.
+pub const AT_FDCWD: i32 = -100;
+
+/// Flags of `open` as x86-64 has them: on arm, four have each other's bits (`arch/arm64/include/uapi/asm/fcntl.h`).
+pub const fn open_flags(flags: u64, abi: Abi) -> u64 {
+    const OTHERS: [(u64, u64); 4] = [
+        // O_DIRECTORY, O_NOFOLLOW, O_DIRECT, O_LARGEFILE.
+        (0o40_000, 0o200_000),
+        (0o100_000, 0o400_000),
+        (0o200_000, 0o40_000),
+        (0o400_000, 0o100_000),
+    ];
+    if !matches!(abi, Abi::Aarch64 | Abi::Arm) {
+        return flags;
+    }
+    let mut out = flags & !0o740_000;
+    let mut i = 0;
+    while i < OTHERS.len() {
+        if flags & OTHERS[i].0 != 0 {
+            out |= OTHERS[i].1;
+        }
+        i += 1;
+    }
+    out
+}
+
+/// Major and minor number of a device, as user space packs them (`gnu_dev_major`).
+pub const fn device(dev: u64) -> (u32, u32) {
+    let major = (dev >> 8 & 0xfff | dev >> 32 & 0xffff_f000) as u32;
+    let minor = (dev & 0xff | dev >> 12 & 0xffff_ff00) as u32;
+    (major, minor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_of_arm_is_the_same_flag() {
+        assert_eq!(open_flags(0o40_000, Abi::Aarch64), u64::from(O_DIRECTORY));
+        assert_eq!(open_flags(0o100_000, Abi::Arm), u64::from(O_NOFOLLOW));
+        assert_eq!(open_flags(0o200_000, Abi::Aarch64), u64::from(O_DIRECT));
+        assert_eq!(open_flags(0o200_102, Abi::X86_64), u64::from(O_DIRECTORY | O_CREAT | O_RDWR));
+        // O_TMPFILE has the bit of O_DIRECTORY.
+        assert_eq!(open_flags(0o20_040_002, Abi::Aarch64), u64::from(O_TMPFILE | O_RDWR));
+    }
+
+    #[test]
+    fn a_device_has_two_numbers() {
+        assert_eq!(device(0xfe01), (254, 1));
+        assert_eq!(device(0x1001_0303), (259, 0x1_0003));
+    }
+}
