@@ -724,7 +724,7 @@ impl<'a> Builder<'a> {
         } else {
             outcome
         };
-        self.learn(&call, s, &target, outcome);
+        self.learn(&call, s, &target);
         let target = self.first_words(&call, target);
         let target = if call.kind == Kind::Connect { self.retarget(target) } else { target };
         let is_noise = noise
@@ -755,10 +755,8 @@ impl<'a> Builder<'a> {
         }
         for change in changes {
             match change {
-                Change::Opened { descriptor, .. } => {
-                    if let Some(place) =
-                        place.filter(|_| !matches!(call.sc, Sc::Dup | Sc::Dup2 | Sc::Dup3 | Sc::Fcntl))
-                    {
+                Change::Opened { descriptor, copied, .. } => {
+                    if let Some(place) = place.filter(|_| !copied) {
                         self.order.made(descriptor.generation, call.sc, s, place);
                     }
                     let open = self.fds.open_count(tgid);
