@@ -240,6 +240,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             let proc = world.tasks[task as usize].proc;
             killed.insert(world.procs[proc as usize].first);
         }
+        connects.observe(source, event);
         if let Event::Connection(c) = event {
             let all = [reset.len(), cut_off.len(), fin.len(), connects.len()];
             budget.things("connections", all.into_iter().max().unwrap_or(0))?;
@@ -468,6 +469,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         Ok(())
     })?;
     connects.saw_all(&world);
+    connects.finish();
     let pipes_inside = world.pipes.iter().map(|p| p.readers && p.writers).collect();
     let count = world.socks.len();
     let tasks = world
