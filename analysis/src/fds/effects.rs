@@ -165,6 +165,12 @@ pub fn lowest_taken(call: Call) -> usize {
     }
 }
 
+/// Whether a call asks for a number, whatever came of it.
+pub fn asks_for_number(call: Call, s: &Syscall) -> bool {
+    let copies = call == Call::Fcntl && matches!(s.args[1], F_DUPFD | F_DUPFD_CLOEXEC);
+    copies || call.row().makes != Makes::Nothing
+}
+
 /// The flags that say how a file is opened, by a call that opens one by its name.
 pub fn open_flags(call: Call, s: &Syscall) -> Option<u64> {
     /// `O_CREAT`, `O_TRUNC` and `O_WRONLY`.

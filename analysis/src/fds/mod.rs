@@ -20,8 +20,8 @@ mod held;
 mod table;
 
 pub use effects::{
-    CLOEXEC, CLONE_FILES, Effect, Said, SocketEffect, clone_flags, effects, lowest_taken, open_flags,
-    received_cloexec, socket_effect,
+    CLOEXEC, CLONE_FILES, Effect, Said, SocketEffect, asks_for_number, clone_flags, effects, lowest_taken,
+    open_flags, received_cloexec, socket_effect,
 };
 pub use held::{Description, Held, Registry};
 pub use table::{Closing, Slot, Stands, Table, TableId, Tables};

@@ -61,6 +61,12 @@ pub struct Table<S: Stands> {
     free: Option<[i32; 2]>,
 }
 
+impl<S: Stands> Default for Table<S> {
+    fn default() -> Self {
+        Self::new(SharedMap::default(), SharedMap::default())
+    }
+}
+
 impl<S: Stands> Table<S> {
     fn new(slots: SharedMap<i32, Slot<S>>, uses: SharedMap<(S::Key, i32), ()>) -> Self {
         Self { slots, uses, users: 1, being_closed: BTreeMap::new(), free: None }
@@ -243,7 +249,7 @@ impl<S: Stands> Tables<S> {
 
     /// An empty table, which one process has.
     pub fn fresh(&mut self) -> TableId {
-        self.add(Table::new(SharedMap::default(), SharedMap::default()))
+        self.add(Table::default())
     }
 
     fn add(&mut self, table: Table<S>) -> TableId {
@@ -280,7 +286,7 @@ impl<S: Stands> Tables<S> {
             return 0;
         }
         let left = table.slots.len();
-        *table = Table { users: 0, ..Table::new(SharedMap::default(), SharedMap::default()) };
+        *table = Table { users: 0, ..Table::default() };
         left
     }
 
