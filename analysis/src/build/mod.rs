@@ -347,8 +347,7 @@ impl<'a> Builder<'a> {
                 self.processes[process].comm = comm.clone().into_owned();
             }
             if def.tid.0 != def.tgid.0 {
-                let label: String = comm.chars().filter(|c| !c.is_ascii_digit()).collect();
-                let label = self.names.fixed(&label);
+                let label = self.names.fixed(&crate::roles::letters(&comm));
                 self.costs.name(index, label);
             }
             self.threads[index].comm = comm.into_owned();
