@@ -70,6 +70,8 @@ pub struct Pending {
     pub peer: Option<SockAddr>,
     /// The call did not wait.
     pub waited: bool,
+    /// The kernel told that it asked, and would have told the answer.
+    pub is_told: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -147,6 +149,7 @@ impl Connects {
             cookie: *cookie,
             peer: attempt.peer.clone(),
             waited: attempt.waited,
+            is_told: attempt.is_told,
         })
     }
 

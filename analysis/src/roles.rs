@@ -4,6 +4,9 @@
 //! *label* is the program with the task's own name where that says more; siblings of one label get ordinals in order of
 //! start. Which of several siblings of one label belong together in two runs is the diff engine's question
 //! ([`pair`]): it compares what they did, and falls back on the ordinal.
+//!
+//! A single run needs no ordinals: those who do the same are one role, named after their pool ([`of_thread`]), and are told
+//! from others by the letters of their name ([`letters`]).
 
 use crate::model::{Model, Process};
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -71,6 +74,27 @@ pub(crate) fn label(process: &Process) -> String {
     let short: String = program.chars().take(COMM_MAX).collect();
     let program = stable(program);
     if comm.is_empty() || comm == stable(&short) { program } else { format!("{program}({comm})") }
+}
+
+/// The role of a thread in its process, by their names, among those of one run.
+pub(crate) fn of_thread(process: &str, thread: &str) -> String {
+    let (owner, thread) = (pool(process), pool(thread));
+    if owner.is_empty() || thread.starts_with(&owner) { thread } else { format!("{owner}/{thread}") }
+}
+
+/// A task's name without the number that tells siblings apart: `worker-12` is `worker-N`.
+fn pool(name: &str) -> String {
+    let base = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    if base.len() == name.len() || base.is_empty() {
+        return name.to_owned();
+    }
+    // `python3` and `grpc_v2` are names; `pool-3` and `worker#12` are numbered.
+    if base.ends_with(['-', '_', '#', ':', '/', ' ', '.']) { format!("{base}N") } else { name.to_owned() }
+}
+
+/// What the names of siblings have in common, to tell them from others: no number is.
+pub(crate) fn letters(name: &str) -> String {
+    name.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 /// A task name without numbers that are likely ids.
@@ -231,6 +255,17 @@ mod tests {
             assert!(role.len() <= PREFIX_MAX + 8, "{role}");
         }
         assert_ne!(prefix(&"a/".repeat(300)), prefix(&"b/".repeat(300)));
+    }
+
+    #[test]
+    fn threads_of_one_pool_are_one_role() {
+        assert_eq!(of_thread("nginx", "nginx"), "nginx");
+        assert_eq!(of_thread("redis-server", "bio-3"), "redis-server/bio-N");
+        assert_eq!(of_thread("python3", "python3"), "python3");
+        assert_eq!(of_thread("", "worker#12"), "worker#N");
+        let names = ["worker-12", "python3", "pool#3", "checkout-1", "7", "ThreadPoolExecu"].map(pool);
+        assert_eq!(names, ["worker-N", "python3", "pool#N", "checkout-N", "7", "ThreadPoolExecu"]);
+        assert_eq!(letters("conn-17"), letters("conn-4"));
     }
 
     #[test]

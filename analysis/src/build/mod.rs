@@ -347,8 +347,7 @@ impl<'a> Builder<'a> {
                 self.processes[process].comm = comm.clone().into_owned();
             }
             if def.tid.0 != def.tgid.0 {
-                let label: String = comm.chars().filter(|c| !c.is_ascii_digit()).collect();
-                let label = self.names.fixed(&label);
+                let label = self.names.fixed(&crate::roles::letters(&comm));
                 self.costs.name(index, label);
             }
             self.threads[index].comm = comm.into_owned();
@@ -724,7 +723,7 @@ impl<'a> Builder<'a> {
         } else {
             outcome
         };
-        self.learn(&call, s, &target, outcome);
+        self.learn(&call, s, &target);
         let target = self.first_words(&call, target);
         let target = if call.kind == Kind::Connect { self.retarget(target) } else { target };
         let is_noise = noise
@@ -755,10 +754,8 @@ impl<'a> Builder<'a> {
         }
         for change in changes {
             match change {
-                Change::Opened { descriptor, .. } => {
-                    if let Some(place) =
-                        place.filter(|_| !matches!(call.sc, Sc::Dup | Sc::Dup2 | Sc::Dup3 | Sc::Fcntl))
-                    {
+                Change::Opened { descriptor, copied, .. } => {
+                    if let Some(place) = place.filter(|_| !copied) {
                         self.order.made(descriptor.generation, call.sc, s, place);
                     }
                     let open = self.fds.open_count(tgid);

@@ -2,11 +2,11 @@
 
 use super::Call;
 use crate::conn::{Conn, ConnKind};
-use crate::fds::Generation;
+use crate::fds::{Generation, open_flags};
 use crate::names::NameId;
 use crate::order::{Edge, Edges, Place, Why};
 use crate::symbol::{Kind, Outcome};
-use ctrace_format::syscalls::Call as Sc;
+use ctrace_format::syscalls::{Call as Sc, Family};
 use ctrace_format::{Detail, SockAddr, Syscall, Tgid};
 use rustc_hash::FxHashMap;
 use std::hash::Hash;
@@ -137,13 +137,9 @@ impl Order {
     pub(super) fn made(&mut self, of: Generation, sc: Sc, s: &Syscall, place: Place) {
         const O_APPEND: u64 = 0o2000;
         let made = Some(Deed { place, end_ns: s.t_ns.saturating_add(s.duration_ns) });
-        let appends = match sc {
-            Sc::Open => s.args[1] & O_APPEND != 0,
-            Sc::Openat => s.args[2] & O_APPEND != 0,
-            // Its flags are in memory that is not kept.
-            Sc::Openat2 => true,
-            _ => false,
-        };
+        // Flags that are not known may say so.
+        let appends =
+            sc.row().family == Family::Open && open_flags(sc, s).is_none_or(|flags| flags & O_APPEND != 0);
         put(&mut self.descriptors, of, Descriptor { made, moved: None, appends });
     }
 

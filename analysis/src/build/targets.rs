@@ -2,10 +2,10 @@
 
 use super::{AF_INET, AF_INET6, AF_UNIX, Builder, Call, Identity, SOCK_STREAM, Sock, Target};
 use crate::conn::Side;
-use crate::fds::{Descriptor, Generation, Origin};
+use crate::fds::{Descriptor, Generation, Origin, SocketEffect, socket_effect};
 use crate::names::{self, NameId, lossy};
-use crate::symbol::{Kind, Outcome};
-use ctrace_format::syscalls::{Call as Sc, Family};
+use crate::symbol::Kind;
+use ctrace_format::syscalls::Family;
 use ctrace_format::{Detail, Object, ObjectId, SockAddr, StrId, Syscall, Tgid, syscalls};
 use rustc_hash::FxHashSet;
 use std::collections::hash_map::Entry;
@@ -72,6 +72,11 @@ impl Builder<'_> {
             Some(i) => {
                 let fd = s.args[i] as i32;
                 match self.fds.meant(tgid, call.sc, fd, s).copied() {
+                    // Nobody saw what it closes, and what has the number is something else.
+                    None if self.fds.get(tgid, fd).is_some() => match s.object {
+                        Some(object) => self.object_target(object),
+                        None => Target { name: self.names.fixed("?"), stream: None },
+                    },
                     // Another call was given the number before this one returned.
                     Some(meant) if self.fds.get(tgid, fd) != Some(&meant) => {
                         let object = s.object.or(meant.object);
@@ -208,26 +213,20 @@ impl Builder<'_> {
     }
 
     /// What a call tells about a socket.
-    pub(super) fn learn(&mut self, call: &Call, s: &Syscall, target: &Target, outcome: Outcome) {
+    pub(super) fn learn(&mut self, call: &Call, s: &Syscall, target: &Target) {
         let Some(Identity::Socket(cookie)) = target.stream else { return };
-        let addr = s.details.iter().find_map(|d| match d {
-            Detail::Addr { addr, .. } => Some(addr.clone()),
-            _ => None,
-        });
         let Some(sock) = self.socks.get_mut(&cookie) else { return };
-        match call.kind {
-            Kind::Connect => {
+        match socket_effect(call.sc, s) {
+            Some(SocketEffect::Connects { to, .. }) => {
                 sock.side = Side::Client;
-                if addr.is_some() {
-                    sock.peer = addr;
+                if to.is_some() {
+                    sock.peer = to.cloned();
                 }
             }
-            Kind::Listen if outcome == Outcome::Ok => sock.side = Side::Listener,
-            Kind::Bind if outcome == Outcome::Ok && addr.is_some() => sock.local = addr,
-            Kind::Fd if call.sc == Sc::Getsockname && outcome == Outcome::Ok && addr.is_some() => {
-                sock.local = addr;
-            }
-            _ => return,
+            Some(SocketEffect::Listens) => sock.side = Side::Listener,
+            Some(SocketEffect::Bound { asked, .. }) => sock.local = Some(asked.clone()),
+            Some(SocketEffect::Named(addr)) => sock.local = Some(addr.clone()),
+            None => return,
         }
         self.rename(cookie);
     }

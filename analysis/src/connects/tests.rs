@@ -231,7 +231,14 @@ fn what_has_no_outcome_is_pending() {
     let pending: Vec<Pending> = connects.pending().collect();
     assert_eq!(
         pending,
-        [Pending { t_ns: 100, task: Some(TASK), cookie: SOCKET, peer: Some(peer()), waited: true }]
+        [Pending {
+            t_ns: 100,
+            task: Some(TASK),
+            cookie: SOCKET,
+            peer: Some(peer()),
+            waited: true,
+            is_told: true
+        }]
     );
     follow(&mut connects, &[agrees(200)]);
     assert_eq!(connects.pending().count(), 0);

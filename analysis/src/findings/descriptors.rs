@@ -6,8 +6,9 @@ use super::places::{Place, Places};
 use super::tally::Failed;
 use super::words::{at, count, errno_name, span, times, when};
 use super::{Dictionary, Facts, Finding, Kind, Level, Seen};
-use ctrace_format::syscalls::{Call, Family, Makes};
-use ctrace_format::{Detail, Snapshot, SyscallFlags};
+use crate::fds::{self, Closing, Effect, Slot, Stands, asks_for_number, effects};
+use ctrace_format::syscalls::{Call, Family};
+use ctrace_format::{Snapshot, SyscallFlags};
 use rustc_hash::FxHashMap;
 use std::fmt::Write as _;
 
@@ -17,10 +18,6 @@ const MAX_ORIGINS: usize = 1024;
 /// Descriptors that must stay open to be called a leak.
 const LEAK: u64 = 20;
 const BIG_LEAK: u64 = 50;
-/// `fcntl` commands that make descriptors, include/uapi/linux/fcntl.h.
-const F_DUPFD: u64 = 0;
-const F_DUPFD_CLOEXEC: u64 = 1030;
-const CLOSE_RANGE_CLOEXEC: u64 = 4;
 
 /// Where descriptors come from.
 #[derive(Debug, Default, Clone)]
@@ -33,9 +30,25 @@ struct Origin {
     halves: Vec<u64>,
 }
 
+/// A descriptor stands for where it came from: an index into [`Table::origins`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct From(usize);
+
+impl Stands for From {
+    type Key = ();
+    type Past = ();
+
+    fn key(&self) -> Option<()> {
+        None
+    }
+
+    // Whatever had a number that another call was given is counted as closed.
+    fn past(self) {}
+}
+
 #[derive(Debug, Default)]
 struct Table {
-    open: FxHashMap<i32, usize>,
+    open: fds::Table<From>,
     origins: Vec<((Call, Place), Origin)>,
     index: FxHashMap<(Call, Place), usize>,
     /// Open when it was first seen.
@@ -66,66 +79,38 @@ impl Descriptors {
     }
 
     pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
-        let row = seen.call.row();
-        let (made, second) = match row.makes {
-            Makes::Result(_) if seen.call != Call::Fcntl => (Some(seen.s.ret), None),
-            Makes::Two => {
-                let fds = seen.s.details.iter().find_map(|d| match d {
-                    Detail::NewFds { fds, .. } if seen.s.ret >= 0 => Some(*fds),
-                    _ => None,
-                });
-                (fds.map_or(Some(seen.s.ret.min(-1)), |f| Some(i64::from(f[0]))), fds.map(|f| f[1]))
-            }
-            _ if seen.call == Call::Fcntl && matches!(seen.s.args[1], F_DUPFD | F_DUPFD_CLOEXEC) => {
-                (Some(seen.s.ret), None)
-            }
-            _ => (None, None),
-        };
         // An error that a filter gives tells nothing of the table.
         if seen.s.flags.contains(SyscallFlags::FILTERED) {
             return;
         }
-        let closes = matches!(seen.call, Call::Close | Call::CloseRange);
-        if made.is_none() && !closes && row.family != Family::Connect {
+        let (call, s) = (seen.call, seen.s);
+        let connects = call.row().family == Family::Connect;
+        let limited = s.errno().map(|e| e as u16).filter(|e| matches!(*e, EMFILE | ENFILE));
+        let refused = limited.filter(|_| asks_for_number(call, s));
+        let mut effects = effects(call, s).peekable();
+        if effects.peek().is_none() && refused.is_none() && !connects {
             return;
         }
         let table = self.tables.entry(seen.actor.process).or_default();
-        if closes {
-            match seen.call {
-                Call::Close => table.close(seen.s.args[0] as i32),
-                _ if seen.s.ret == 0 && seen.s.args[2] & CLOSE_RANGE_CLOEXEC == 0 => {
-                    let (first, last) = (seen.s.args[0] as u32, seen.s.args[1] as u32);
-                    let gone: Vec<i32> = table
-                        .open
-                        .keys()
-                        .copied()
-                        .filter(|fd| (first..=last).contains(&(*fd as u32)))
-                        .collect();
-                    for fd in gone {
-                        table.close(fd);
+        if connects {
+            table.connected(s.args[0] as i32, places.of(seen, words));
+        }
+        if let Some(errno) = refused {
+            let ok = table.opened;
+            if table.limited.count == 0 {
+                let place = places.of(seen, words);
+                (table.failing, table.tid) = (Some((call, place, errno)), seen.actor.tid);
+            }
+            table.limited.add(seen.end_ns(), seen.actor.tid, ok);
+        }
+        for effect in effects {
+            match effect {
+                Effect::Closes { fd } => table.close(fd, s.t_ns),
+                Effect::ClosesRange { first, last } => table.close_range(first, last),
+                _ => {
+                    if let Some(fd) = effect.made().filter(|fd| *fd >= 0) {
+                        table.open(fd, call, places.of(seen, words), seen.end_ns());
                     }
-                }
-                _ => {}
-            }
-            return;
-        }
-        let place = places.of(seen, words);
-        if row.family == Family::Connect {
-            table.connected(seen.s.args[0] as i32, place);
-            return;
-        }
-        match seen.s.errno().map(|e| e as u16) {
-            Some(errno @ (EMFILE | ENFILE)) => {
-                let ok = table.opened;
-                if table.limited.count == 0 {
-                    (table.failing, table.tid) = (Some((seen.call, place, errno)), seen.actor.tid);
-                }
-                table.limited.add(seen.end_ns(), seen.actor.tid, ok);
-            }
-            Some(_) => {}
-            None => {
-                for fd in [made.map(|fd| fd as i32), second].into_iter().flatten().filter(|fd| *fd >= 0) {
-                    table.open(fd, seen.call, place, seen.end_ns());
                 }
             }
         }
@@ -133,7 +118,7 @@ impl Descriptors {
 
     /// A process begins with the descriptors of its parent.
     pub(super) fn fork(&mut self, parent: ProcessId, child: ProcessId) {
-        let inherited = self.tables.get(&parent).map_or(0, |t| t.inherited + t.open.len() as u64);
+        let inherited = self.tables.get(&parent).map_or(0, |t| t.inherited + t.open.slots().len() as u64);
         self.tables.insert(child, Table { inherited, ..Table::default() });
     }
 
@@ -245,12 +230,17 @@ impl Table {
     fn open(&mut self, fd: i32, call: Call, place: Place, t_ns: u64) {
         self.highest = self.highest.max(fd);
         self.opened += 1;
-        // Whoever had the number was closed unseen.
-        self.close(fd);
-        let Some(at) = self.origin(call, place) else { return };
+        if let Some(Slot { what: From(at), .. }) = self.open.get(fd) {
+            // It was closed unseen, or its close has not returned yet.
+            self.origins[*at].1.closed += 1;
+        }
+        let Some(at) = self.origin(call, place) else {
+            self.open.remove(fd);
+            return;
+        };
         self.count(at, t_ns);
-        if self.open.len() < MAX_OPEN {
-            self.open.insert(fd, at);
+        if self.open.slots().len() < MAX_OPEN {
+            self.open.take(fd, Slot { what: From(at), cloexec: false, since_ns: t_ns });
         }
     }
 
@@ -272,15 +262,22 @@ impl Table {
         origin.halves.push(t_ns);
     }
 
-    fn close(&mut self, fd: i32) {
-        if let Some(at) = self.open.remove(&fd) {
+    fn close(&mut self, fd: i32, began_ns: u64) {
+        if let Some(Closing::Present(Slot { what: From(at), .. })) = self.open.close(fd, began_ns) {
             self.origins[at].1.closed += 1;
         }
     }
 
+    fn close_range(&mut self, first: i32, last: i32) {
+        for (_, Slot { what: From(at), .. }) in self.open.inside(first, last) {
+            self.origins[*at].1.closed += 1;
+        }
+        self.open.remove_range(first, last);
+    }
+
     /// A socket is one to a place from now on.
     fn connected(&mut self, fd: i32, place: Place) {
-        let Some(before) = self.open.get(&fd).copied() else { return };
+        let Some(before) = self.open.get(fd).map(|slot| slot.what.0) else { return };
         let (call, _) = self.origins[before].0;
         if call != Call::Socket {
             return;
@@ -289,7 +286,7 @@ impl Table {
         if let Some(at) = self.origin(Call::Connect, place) {
             self.origins[before].1.opened -= 1;
             self.count(at, t_ns);
-            self.open.insert(fd, at);
+            self.open.change(fd, |from| *from = From(at));
         }
     }
 
@@ -301,7 +298,8 @@ impl Table {
             .filter(|((call, place), origin)| {
                 let kept = origin.opened.saturating_sub(origin.closed);
                 // Those who come and stay are load, not a leak; files of many names are a cache.
-                let counts = !matches!(call, Call::Accept | Call::Accept4) && *place != Place::ELSEWHERE;
+                let counts = !matches!(call, Call::Accept | Call::Accept4 | Call::Recvmsg | Call::Recvmmsg)
+                    && *place != Place::ELSEWHERE;
                 let spread = origin.last_ns.saturating_sub(origin.first_ns);
                 // Opened in one go is what a program does that begins.
                 let steady = origin.halves.get(origin.halves.len() / 2).is_some_and(|half| {
@@ -315,5 +313,28 @@ impl Table {
             })
             .max_by_key(|(_, origin)| origin.opened - origin.closed)
             .map(|((call, place), origin)| (*call, *place, origin))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A close that began before another call was given the number closes the earlier descriptor.
+    #[test]
+    fn a_number_given_out_again_before_its_close_returned_is_counted_once() {
+        let mut table = Table::default();
+        let counts = |table: &Table| (table.origins[0].1.opened, table.origins[0].1.closed);
+        table.open(5, Call::Openat, Place::NOWHERE, 10);
+        table.open(5, Call::Openat, Place::NOWHERE, 30);
+        table.close(5, 20);
+        assert_eq!(counts(&table), (2, 1));
+        table.close(5, 40);
+        assert_eq!(counts(&table), (2, 2));
+        for fd in 3..9 {
+            table.open(fd, Call::Openat, Place::NOWHERE, 50);
+        }
+        table.close_range(4, 7);
+        assert_eq!((counts(&table), table.open.slots().len()), ((8, 6), 2));
     }
 }

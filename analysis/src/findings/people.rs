@@ -2,6 +2,7 @@
 
 use super::Dictionary;
 use super::words::text;
+use crate::roles;
 use ctrace_format::{Container, Origin, Snapshot, StrId, TaskDef, TaskId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -71,16 +72,6 @@ const MAX_PROCESSES: usize = 1 << 18;
 const MAX_ROLES: usize = 4096;
 /// include/linux/sched.h.
 const TASK_COMM_LEN: usize = 16;
-
-/// A thread's name without the number that tells siblings apart: `worker-12` is `worker-N`.
-fn without_number(comm: &str) -> String {
-    let base = comm.trim_end_matches(|c: char| c.is_ascii_digit());
-    if base.len() == comm.len() || base.is_empty() {
-        return comm.to_owned();
-    }
-    // `python3` and `grpc_v2` are names; `pool-3` and `worker#12` are numbered.
-    if base.ends_with(['-', '_', '#', ':', '/', ' ', '.']) { format!("{base}N") } else { comm.to_owned() }
-}
 
 impl People {
     /// Those who were there when recording began.
@@ -177,14 +168,7 @@ impl People {
     }
 
     fn role(&mut self, process: ProcessId, comm: &str, tid: u32) -> RoleId {
-        let owner = &self.processes[process.0 as usize].comm;
-        let thread = without_number(comm);
-        let owner = without_number(owner);
-        let name = if thread == owner || owner.is_empty() || thread.starts_with(&owner) {
-            thread
-        } else {
-            format!("{owner}/{thread}")
-        };
+        let name = roles::of_thread(&self.processes[process.0 as usize].comm, comm);
         let id = match self.by_name.get(&name) {
             Some(id) => *id,
             None if self.roles.len() >= MAX_ROLES => RoleId(MAX_ROLES as u32 - 1),
@@ -275,17 +259,5 @@ impl People {
         } else {
             container.name.clone()
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_number;
-
-    #[test]
-    fn numbered_threads_are_one_role() {
-        let names =
-            ["worker-12", "python3", "pool#3", "checkout-1", "7", "ThreadPoolExecu"].map(without_number);
-        assert_eq!(names, ["worker-N", "python3", "pool#N", "checkout-N", "7", "ThreadPoolExecu"]);
     }
 }

@@ -59,7 +59,7 @@ impl Culprit {
     ) -> Option<Self> {
         let def = known.task_def(task)?;
         let comm = known.string(def.comm).map(String::from_utf8_lossy).unwrap_or_default().into_owned();
-        let mut key = comm.trim_end_matches(|c: char| c.is_ascii_digit() || "-_:/#.".contains(c)).to_owned();
+        let mut key = crate::roles::letters(&comm);
         let mut text = format!("{comm}[{}]", def.tgid.0);
         if let Some(container) = places.of(task) {
             let container = container_text(container, known);

@@ -1,7 +1,9 @@
 //! What became of attempts to connect: who answered, what the kernel said, and when.
 
+use super::source::Source;
 use super::world::{World, canonical, detail_addr};
-use ctrace_format::{Connection, ConnectionKind, SockAddr, Syscall, TcpState};
+use ctrace_analysis::connects::{Connected, Connects as Attempts};
+use ctrace_format::{Connection, ConnectionKind, Event, Object, SockAddr, Syscall, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::net::IpAddr;
 
@@ -26,14 +28,15 @@ pub(crate) enum Answer {
 /// What the recording tells of attempts to connect.
 #[derive(Debug, Default)]
 pub(crate) struct Connects {
-    /// Sockets of TCP that asked, by cookie.
-    asked: FxHashSet<u64>,
-    /// Sockets that were answered: when.
+    attempts: Attempts,
+    /// What the last attempt of a socket came to, if its call did not wait, by cookie.
+    outcomes: FxHashMap<u64, Connected>,
+    /// Sockets that still asked when the recording ended.
+    asking: FxHashSet<u64>,
+    /// Sockets that were connected, by either end: when.
     pub(crate) established: FxHashMap<u64, u64>,
     /// Sockets that had nothing left to come but the answer to their end: since when, and until when.
     leaving: FxHashMap<u64, (u64, u64)>,
-    /// Sockets that came to no connection: the error (0: they were closed), and when.
-    failed: FxHashMap<u64, (u16, u64)>,
     /// The first attempt on each address: what the call returned, and of which socket.
     first: FxHashMap<SockAddr, (i64, u64)>,
     /// Addresses that somebody reached, or had.
@@ -43,30 +46,39 @@ pub(crate) struct Connects {
 impl Connects {
     /// As many as there are.
     pub(crate) fn len(&self) -> usize {
-        self.asked
-            .len()
-            .max(self.established.len())
-            .max(self.leaving.len())
-            .max(self.failed.len())
-            .max(self.reached.len())
+        let all = [self.outcomes.len(), self.established.len(), self.leaving.len(), self.reached.len()];
+        all.into_iter().max().unwrap_or(0)
+    }
+
+    /// Takes an event in.
+    pub(crate) fn observe(&mut self, source: &dyn Source, event: &Event) {
+        let connected = self.attempts.observe(event, |object| match source.object(object) {
+            Object::Socket { cookie, .. } => Some(*cookie),
+            _ => None,
+        });
+        if let Some(connected) = connected.filter(|connected| connected.waited)
+            && let Some(cookie) = connected.cookie
+        {
+            self.outcomes.insert(cookie.0, connected);
+        }
+    }
+
+    /// There are no more events.
+    pub(crate) fn finish(&mut self) {
+        let pending = std::mem::take(&mut self.attempts);
+        self.asking = pending.pending().filter(|one| one.is_told).map(|one| one.cookie.0).collect();
     }
 
     /// A change of a connection.
     pub(crate) fn changed(&mut self, change: &Connection) {
-        let ConnectionKind::State { old, new, error } = change.kind else { return };
+        let ConnectionKind::State { old, new, .. } = change.kind else { return };
         let cookie = change.cookie.0;
         if cookie == 0 {
             return;
         }
         match (old, new) {
-            (_, TcpState::SynSent) => {
-                self.asked.insert(cookie);
-            }
             (_, TcpState::Established) => {
                 self.established.insert(cookie, change.t_ns);
-            }
-            (TcpState::SynSent, TcpState::Close) => {
-                self.failed.insert(cookie, (error, change.t_ns));
             }
             (_, TcpState::LastAck | TcpState::Closing) => {
                 self.leaving.insert(cookie, (change.t_ns, u64::MAX));
@@ -102,11 +114,13 @@ impl Connects {
         if self.established.contains_key(&cookie) {
             return Answer::Accepts;
         }
-        match self.failed.get(&cookie) {
-            Some((0 | ETIMEDOUT, _)) => Answer::Silent,
-            Some(_) => Answer::Refuses,
+        match self.outcomes.get(&cookie).map(|outcome| outcome.error) {
+            // The program gave up, too.
+            Some(Some(ETIMEDOUT)) => Answer::Silent,
+            Some(Some(_)) => Answer::Refuses,
+            Some(None) => Answer::Accepts,
             // Under way when the recording ended, or nothing is known of it.
-            None if self.asked.contains(&cookie) => Answer::Silent,
+            None if self.asking.contains(&cookie) => Answer::Silent,
             None => Answer::Accepts,
         }
     }
@@ -116,10 +130,9 @@ impl Connects {
         if call.ret == -i64::from(ETIMEDOUT) {
             return Some(call.duration_ns);
         }
-        match self.failed.get(&cookie) {
-            Some((ETIMEDOUT, at_ns)) if call.ret == EINPROGRESS => Some(at_ns.saturating_sub(call.t_ns)),
-            _ => None,
-        }
+        let outcome = self.outcomes.get(&cookie).filter(|_| call.ret == EINPROGRESS)?;
+        let kernel_gave_up = outcome.error == Some(ETIMEDOUT) && !outcome.gave_up;
+        kernel_gave_up.then(|| outcome.end_ns().saturating_sub(call.t_ns))
     }
 
     /// Whether a socket waited for the answer to its end at a time. On loopback it is there when the call that ends returns,

@@ -21,6 +21,7 @@ use super::told::Told;
 use super::tracing::Tracing;
 use super::world::groups::Shared;
 use super::world::{self, OfdKind, Origin, Seed, SockIx, StreamKey, TaskIx, World, canonical};
+use ctrace_analysis::fds::{Effect, TableId, clone_flags, effects};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
@@ -76,7 +77,7 @@ pub(crate) struct Facts {
     /// mostly.
     pub(crate) closed_unseen: FxHashSet<CallId>,
     /// Tables of descriptors that tasks share, and in which accepts wait: the highest number that a call made there.
-    pub(crate) held_numbers: FxHashMap<u32, i32>,
+    pub(crate) held_numbers: FxHashMap<TableId, i32>,
     /// Addresses that several sockets had together.
     pub(crate) shared_addresses: FxHashSet<Shared>,
     /// Links of the file system.
@@ -87,7 +88,7 @@ pub(crate) struct Facts {
     /// First tasks of the processes that a signal ended.
     pub(crate) killed: FxHashSet<TaskIx>,
     /// Accepts that were under way when the recording began, and the numbers they had taken: by table of descriptors.
-    pub(crate) early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>>,
+    pub(crate) early_accepts: FxHashMap<TableId, Vec<(i32, TaskIx)>>,
     /// Datagrams from inside.
     pub(crate) datagrams: Datagrams,
     /// What calls did that only what followed tells.
@@ -214,15 +215,15 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
     // The last connect of each socket.
     let mut connecting = FxHashMap::default();
     // By table and number: who made it while another was there still, and when that returned.
-    let mut reused: FxHashMap<(u32, i32), VecDeque<(CallId, u64)>> = FxHashMap::default();
+    let mut reused: FxHashMap<(TableId, i32), VecDeque<(CallId, u64)>> = FxHashMap::default();
     let mut closed_by_then = FxHashMap::default();
     let mut closed_unseen = FxHashSet::default();
-    let mut held_numbers: FxHashSet<u32> = FxHashSet::default();
+    let mut held_numbers: FxHashSet<TableId> = FxHashSet::default();
     // By table: the highest number that a call made.
-    let mut highest: FxHashMap<u32, i32> = FxHashMap::default();
+    let mut highest: FxHashMap<TableId, i32> = FxHashMap::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut killed = FxHashSet::default();
-    let mut early_accepts: FxHashMap<u32, Vec<(i32, TaskIx)>> = FxHashMap::default();
+    let mut early_accepts: FxHashMap<TableId, Vec<(i32, TaskIx)>> = FxHashMap::default();
     let (mut told, mut terminals) = (Told::default(), Terminals::default());
     let mut tracing = Tracing::default();
     let mut pools = Pools::default();
@@ -239,6 +240,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             let proc = world.tasks[task as usize].proc;
             killed.insert(world.procs[proc as usize].first);
         }
+        connects.observe(source, event);
         if let Event::Connection(c) = event {
             let all = [reset.len(), cut_off.len(), fin.len(), connects.len()];
             budget.things("connections", all.into_iter().max().unwrap_or(0))?;
@@ -368,8 +370,8 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         let files = world.procs[proc as usize].files;
         let cx = Cx { task, proc, call, known, nr: 0, name: "", seq, paths: &[] };
         let made = if returned && call.ret >= 0 { cx.makes() } else { Vec::new() };
-        for fd in made.iter().copied().filter(|_| !matches!(known.sc, Sc::Dup2 | Sc::Dup3)) {
-            if world.files_of(task).slots.get(&fd).is_some() {
+        for fd in cx.takes() {
+            if world.files_of(task).get(fd).is_some() {
                 let reused = reused.entry((files, fd)).or_default();
                 if reused.len() >= REUSED {
                     reused.pop_front();
@@ -419,7 +421,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
             && world.blocks(task, cx.fd(0))
             && held_numbers.insert(files)
         {
-            let there = world.files_of(task).slots.from(&0).map(|(fd, _)| *fd).last();
+            let there = world.files_of(task).slots().from(&0).map(|(fd, _)| *fd).last();
             let highest = highest.entry(files).or_insert(0);
             *highest = there.unwrap_or(0).max(*highest);
         }
@@ -467,6 +469,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         Ok(())
     })?;
     connects.saw_all(&world);
+    connects.finish();
     let pipes_inside = world.pipes.iter().map(|p| p.readers && p.writers).collect();
     let count = world.socks.len();
     let tasks = world
@@ -580,7 +583,7 @@ fn discover_from(source: &dyn Source, cwd: Option<Vec<u8>>) -> Result<Discovered
         }
     };
     let mut began_in: Option<Vec<u8>> = None;
-    let mut clone_flags: FxHashMap<u32, Vec<(u64, u64)>> = FxHashMap::default();
+    let mut clones: FxHashMap<u32, Vec<(u64, u64)>> = FxHashMap::default();
     let budget = Budget::of(source);
     let seed = Seed { cwd: cwd.clone(), ..Seed::default() };
     let mut world = World::new(budget, seed, Paths::default(), FsModel::default());
@@ -616,7 +619,7 @@ fn discover_from(source: &dyn Source, cwd: Option<Vec<u8>>) -> Result<Discovered
                 {
                     let child = world.child_of_clone(task, call.ret);
                     let tid = child.map_or(call.ret as u32, |c| world.tasks[c as usize].tid);
-                    clone_flags.entry(tid).or_default().push((event.end_ns(), flags));
+                    clones.entry(tid).or_default().push((event.end_ns(), flags));
                 }
                 if cwd.is_none()
                     && call.ret >= 0
@@ -649,19 +652,13 @@ fn discover_from(source: &dyn Source, cwd: Option<Vec<u8>>) -> Result<Discovered
                         world.observed(&mut links, task, target.path, source.str(*found));
                     }
                 }
-                if call.ret >= 0
-                    && !call.flags.contains(SyscallFlags::NO_EXIT)
-                    && known.name.is_some_and(ctrace_format::syscalls::returns_fd)
-                {
+                for fd in effects(known.sc, call).filter_map(Effect::taken) {
                     // It was free: what the snapshot shows there is what this call made.
                     let proc = &world.procs[world.tasks[task as usize].proc as usize];
-                    let there = world.files_of(task).slots.get(&(call.ret as i32));
+                    let there = world.files_of(task).get(fd);
                     let snapshot = world.tasks[proc.first as usize].origin == Origin::Snapshot;
-                    if snapshot
-                        && there.is_some_and(|slot| slot.since_ns == 0)
-                        && !matches!(known.sc, Sc::Dup2 | Sc::Dup3)
-                    {
-                        late.insert((proc.tgid, call.ret as i32));
+                    if snapshot && there.is_some_and(|slot| slot.since_ns == 0) {
+                        late.insert((proc.tgid, fd));
                     }
                 }
                 let names = world.names_of(source, task, call, &known);
@@ -691,7 +688,7 @@ fn discover_from(source: &dyn Source, cwd: Option<Vec<u8>>) -> Result<Discovered
     let links = links.solve(&told);
     Ok(Discovered::All(Box::new(Seed {
         inherited,
-        clone_flags,
+        clone_flags: clones,
         tuples,
         links,
         late,
@@ -726,22 +723,20 @@ pub(crate) const CLONE_CHILD_SETTID: u64 = 0x100_0000;
 
 /// Flags (with the exit signal in the low byte), and the recorded parent-tid and child-tid addresses of a clone.
 pub(crate) fn clone_operands(call: &Syscall, sc: Sc) -> Option<(u64, u64, u64)> {
-    match sc {
+    let flags = clone_flags(sc, call)?;
+    Some(match sc {
         Sc::Clone => {
             let child = if cfg!(target_arch = "aarch64") { call.args[4] } else { call.args[3] };
-            Some((call.args[0], call.args[2], child))
+            (call.args[0], call.args[2], child)
         }
         Sc::Clone3 => match world::detail_bytes(call, 0) {
             // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, …
-            Some(args) => Some((
-                world::le_u64(args, 0) | (world::le_u64(args, 32) & 0xff),
-                world::le_u64(args, 24),
-                world::le_u64(args, 16),
-            )),
-            None => world::detail_value(call, 0).map(|flags| (flags, 0, 0)),
+            Some(args) => {
+                let signal = world::le_u64(args, 32) & 0xff;
+                (flags | signal, world::le_u64(args, 24), world::le_u64(args, 16))
+            }
+            None => (flags, 0, 0),
         },
-        Sc::Fork => Some((SIGCHLD, 0, 0)),
-        Sc::Vfork => Some((CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0)),
-        _ => None,
-    }
+        _ => (flags | SIGCHLD, 0, 0),
+    })
 }

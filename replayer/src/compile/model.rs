@@ -7,23 +7,20 @@ use super::facts::Facts;
 use super::fsmodel::{InodeIx, NodeKind};
 use super::paths::PathId;
 use super::source::Source;
-use super::steps::terminals::TIOCGPTPEER;
 use super::world::groups::Shared;
 use super::world::{
-    CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FdSlot, MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SOCK_DGRAM,
-    SockIx, StreamKey, TaskIx, World, canonical, detail_newfds, details_passed, open_flags,
+    MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SOCK_DGRAM, SockIx, StreamKey, TaskIx, World, canonical,
+    details_passed, open_flags,
 };
 use super::world::{O_TRUNC, detail_addr, detail_local};
-use ctrace_format::syscalls::{Family, Kind, Makes};
+use ctrace_analysis::fds::{Effect, effects};
+use ctrace_format::syscalls::{Family, Kind};
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
 
 /// Descriptors of a range that is closed whose users are waited for.
 const RANGE_MAX: usize = 1024;
 const EAGAIN: i64 = -11;
 const EINTR: i64 = -4;
-/// `fcntl` commands that make a descriptor.
-const F_DUPFD: u64 = 0;
-const F_DUPFD_CLOEXEC: u64 = 1030;
 
 /// A call being written.
 #[derive(Debug, Clone, Copy)]
@@ -88,30 +85,30 @@ impl Cx<'_> {
             .zip(self.call.args)
             .filter(|((_, kind), _)| matches!(kind, Kind::Fd | Kind::DirFd))
             .map(|(_, value)| value as i32)
-            .chain(self.passed(Family::Send))
+            .chain(self.passed())
             .filter(|fd| *fd >= 0)
             .collect()
     }
 
-    /// Descriptors that went with the messages of a call that sends, or receives.
-    fn passed(&self, family: Family) -> impl Iterator<Item = i32> {
-        let call = (self.known.row().family == family).then_some(self.call);
+    /// Descriptors that went with the messages of a call that sends.
+    fn passed(&self) -> impl Iterator<Item = i32> {
+        let call = (self.known.row().family == Family::Send).then_some(self.call);
         call.into_iter().flat_map(details_passed).flat_map(|(_, fds)| fds).map(|passed| passed.fd)
     }
 
     /// Descriptors that it made, if it succeeded.
     pub(crate) fn makes(&self) -> Vec<i32> {
-        match self.known.row().makes {
-            Makes::Two => detail_newfds(self.call).map_or_else(Vec::new, |(fds, _)| fds.to_vec()),
-            Makes::Result(_) => vec![self.call.ret as i32],
-            _ if self.known.sc == Sc::Fcntl && matches!(self.call.args[1], F_DUPFD | F_DUPFD_CLOEXEC) => {
-                vec![self.call.ret as i32]
-            }
-            _ if self.known.sc == Sc::Ioctl && self.call.args[1] as u32 == TIOCGPTPEER => {
-                vec![self.call.ret as i32]
-            }
-            Makes::Nothing => self.passed(Family::Receive).collect(),
-        }
+        effects(self.known.sc, self.call).filter_map(Effect::made).collect()
+    }
+
+    /// Of these, the ones that the kernel gave out, which were free.
+    pub(crate) fn takes(&self) -> impl Iterator<Item = i32> {
+        effects(self.known.sc, self.call).filter_map(Effect::taken)
+    }
+
+    /// Whether the number that it closes is free now.
+    pub(crate) fn frees(&self) -> bool {
+        effects(self.known.sc, self.call).any(|effect| matches!(effect, Effect::Closes { .. }))
     }
 
     /// Descriptors that it reads from.
@@ -240,12 +237,12 @@ impl Model<'_> {
     /// Descriptions that lose a descriptor by a call.
     pub(crate) fn closing(&self, cx: &Cx<'_>) -> Vec<OfdIx> {
         let table = self.world.files_of(cx.task);
-        let at = |arg: usize| table.slots.get(&cx.fd(arg)).map(FdSlot::ofd).into_iter().collect();
+        let at = |arg: usize| table.get(cx.fd(arg)).map(|slot| slot.what.id()).into_iter().collect();
         match cx.known.sc {
             Sc::Close => self.world.closed_by(cx.task, cx.call).into_iter().collect(),
             Sc::Dup2 | Sc::Dup3 => at(1),
             // A description that another process has by the same fork does not lose its last.
-            Sc::ExitGroup => table.slots.own().map(|(_, slot)| slot.ofd()).collect(),
+            Sc::ExitGroup => table.slots().own().map(|(_, slot)| slot.what.id()).collect(),
             _ => Vec::new(),
         }
     }
@@ -281,17 +278,14 @@ impl Model<'_> {
 
     /// Descriptors that a call on a range of them closes, as far as their table is others' as well.
     pub(crate) fn range_closed(&self, cx: &Cx<'_>) -> Vec<i32> {
-        if cx.known.sc != Sc::CloseRange
-            || cx.call.ret != 0
-            || cx.call.args[2] & (CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0
-            || !self.world.has_shared_files(cx.proc)
-        {
+        // One that unshares the table does that first.
+        let Some(Effect::ClosesRange { first, last }) = effects(cx.known.sc, cx.call).next() else {
+            return Vec::new();
+        };
+        if !self.world.has_shared_files(cx.proc) {
             return Vec::new();
         }
-        let number = |value: u64| i32::try_from(value as u32).unwrap_or(i32::MAX);
-        let (first, last) = (number(cx.call.args[0]), number(cx.call.args[1]));
-        let inside = self.world.files_of(cx.task).slots.from(&first).map(|(fd, _)| *fd);
-        inside.take_while(|fd| *fd <= last).take(RANGE_MAX).collect()
+        self.world.files_of(cx.task).inside(first, last).map(|(fd, _)| fd).take(RANGE_MAX).collect()
     }
 
     /// When the one who reads what is written to a description had last found nothing.

@@ -11,6 +11,7 @@ use super::super::world::{
     OfdKind, SOCK_DGRAM, SockIx, detail_addr, detail_local, detail_messages, details_passed,
 };
 use super::{Channel, EAGAIN, MSG_DONTWAIT, MSG_ERRQUEUE, POLLERR, POLLHUP, POLLIN, POLLOUT};
+use ctrace_analysis::fds::received_cloexec;
 use ctrace_format::syscalls::Makes;
 use ctrace_format::{Message, Object, PassedFd, SockAddr};
 use ctrace_program::{Expect, MsgDesc, Post, Sel, Step, fd_operand, flags};
@@ -26,8 +27,6 @@ const PASSED_MAX: usize = 253;
 const CONTROL_ROOM: u32 = 256;
 /// Longest datagram.
 const DATAGRAM_MAX: u64 = 65_536;
-/// `MSG_CMSG_CLOEXEC`, include/linux/socket.h.
-const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
 /// `MSG_WAITFORONE`, include/linux/socket.h.
 const MSG_WAITFORONE: u64 = 0x1_0000;
 const AT_FDCWD: u64 = -100_i64 as u64;
@@ -55,7 +54,7 @@ impl Lower<'_> {
         step: Step,
         pre: &mut Vec<Step>,
     ) -> Result<Step, CompileError> {
-        let cloexec = cx.call.args[if cx.known.sc == Sc::Recvmmsg { 3 } else { 2 }] & MSG_CMSG_CLOEXEC != 0;
+        let cloexec = received_cloexec(cx.known.sc, &cx.call.args);
         let mut words = vec![u32::from(cloexec)];
         for (message, fds) in details_passed(cx.call) {
             let known = self.world.received(cx.task, cx.call.args[0] as i32, fds);

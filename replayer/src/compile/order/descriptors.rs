@@ -5,6 +5,7 @@ use super::super::emit::{EdgeKind, Needs};
 use super::super::model::{Cx, Model};
 use super::super::world::{FIONBIO, Mark, TaskIx};
 use super::keep_latest;
+use ctrace_analysis::fds::{Said, SocketEffect, TableId, socket_effect};
 use ctrace_format::syscalls::Family;
 use rustc_hash::FxHashMap;
 
@@ -38,9 +39,9 @@ impl Number {
 /// Descriptors, by table.
 #[derive(Debug, Default)]
 pub(crate) struct Descriptors {
-    numbers: FxHashMap<(u32, i32), Number>,
+    numbers: FxHashMap<(TableId, i32), Number>,
     /// Numbers that nobody gets before the accepts that were under way at the start have taken theirs.
-    held: FxHashMap<u32, Vec<i32>>,
+    held: FxHashMap<TableId, Vec<i32>>,
     /// The accepts that were under way at the start, as far as they have returned.
     early: FxHashMap<TaskIx, Mark>,
 }
@@ -88,7 +89,7 @@ impl Descriptors {
             if number.is_given_before(model, cx) {
                 // Somebody had the number again before this returned.
                 number.used_before.clear();
-            } else if closes && cx.call.ret == 0 {
+            } else if closes && cx.frees() {
                 (number.made, number.freed) = (None, Some(mark));
                 number.used.clear();
             } else {
@@ -118,7 +119,7 @@ impl Descriptors {
     }
 
     /// Nobody gets these numbers before the accepts that were under way at the start have taken theirs.
-    pub(crate) fn hold(&mut self, files: u32, numbers: Vec<i32>) {
+    pub(crate) fn hold(&mut self, files: TableId, numbers: Vec<i32>) {
         self.held.insert(files, numbers);
     }
 
@@ -174,14 +175,16 @@ pub(crate) fn early(accepts: &[(i32, TaskIx)]) -> impl Iterator<Item = (TaskIx, 
 
 /// The descriptor of a call that makes a description another one for all who use it.
 fn changes_description(cx: &Cx<'_>) -> Option<i32> {
-    const EINPROGRESS: i64 = -115;
     const F_SETFL: u64 = 4;
-    let changes = match cx.known.sc {
-        Sc::Connect => cx.call.ret == 0 || cx.call.ret == EINPROGRESS,
-        Sc::Bind | Sc::Listen => cx.call.ret == 0,
-        Sc::Fcntl => cx.call.ret == 0 && cx.call.args[1] == F_SETFL,
-        Sc::Ioctl => cx.call.ret == 0 && cx.call.args[1] as u32 == FIONBIO,
-        _ => false,
+    let changes = match socket_effect(cx.known.sc, cx.call) {
+        Some(SocketEffect::Named(_) | SocketEffect::Connects { said: Said::No, .. }) => false,
+        Some(_) => true,
+        None => {
+            let command = cx.call.args[1];
+            let sets = cx.known.sc == Sc::Fcntl && command == F_SETFL
+                || cx.known.sc == Sc::Ioctl && command as u32 == FIONBIO;
+            cx.call.ret == 0 && sets
+        }
     };
     changes.then(|| cx.fd(0))
 }

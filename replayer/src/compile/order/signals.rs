@@ -53,10 +53,10 @@ impl Signals {
         let proc = model.world.tasks[task as usize].proc;
         let taken = [Some(signo), None].into_iter().filter_map(|by| self.taken.get(&(proc, by)));
         needs.recorded(EdgeKind::Signal, taken);
-        let files = &model.world.files[model.world.procs[proc as usize].files as usize];
-        for (_, slot) in files.slots.iter().take(MAX_LOOKED_AT) {
-            if model.kind(slot.ofd()) == OfdKind::Signal {
-                needs.recorded(EdgeKind::NotYet, &model.idle(Some(slot.ofd())));
+        let files = &model.world.files[model.world.procs[proc as usize].files];
+        for (_, slot) in files.slots().iter().take(MAX_LOOKED_AT) {
+            if model.kind(slot.what.id()) == OfdKind::Signal {
+                needs.recorded(EdgeKind::NotYet, &model.idle(Some(slot.what.id())));
             }
         }
     }

@@ -72,7 +72,7 @@ fn command(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         .map_or(TaskId(0), |i| TaskId(i as u32));
     let task = lower.world.task_of(lower.source, root)?;
     let slots: Vec<(i32, OfdIx)> =
-        lower.world.files_of(task).slots.iter().map(|(fd, slot)| (*fd, slot.ofd())).collect();
+        lower.world.files_of(task).slots().iter().map(|(fd, slot)| (*fd, slot.what.id())).collect();
     let mut seen: FxHashMap<Thing, i32> = FxHashMap::default();
     for fd in 0..3 {
         if !slots.iter().any(|(n, _)| *n == fd) {

@@ -10,6 +10,7 @@ use crate::compile::world::limits::RLIMIT_NOFILE;
 use crate::compile::world::{O_CLOEXEC, OfdIx, OfdKind, Origin, ProcIx, SockState, TaskIx, Watch};
 use crate::compile::{CompileError, wire};
 use crate::plan::environment::PreopenedKind;
+use ctrace_analysis::fds::TableId;
 use ctrace_program::{Expect, Kind, Post, SIG_HANDLER, SIG_IGNORE, Sel, Step, fd_operand, flags, soft_limit};
 use rustc_hash::FxHashMap;
 
@@ -62,7 +63,7 @@ pub(super) fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
         .world
         .files
         .iter()
-        .filter_map(|f| f.slots.last().map(|(fd, _)| fd))
+        .filter_map(|f| f.slots().last().map(|(fd, _)| fd))
         .max()
         .map_or(64, |fd| fd.saturating_add(1).clamp(64, 1 << 16) as u32);
     let mut making = Making { next: base, v4_ports: v4_ports(lower), ..Making::default() };
@@ -74,7 +75,7 @@ pub(super) fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     let procs = lower.world.procs.len();
     let mut all: Vec<OfdIx> = (0..procs)
         .flat_map(|proc| {
-            lower.world.files[lower.world.procs[proc].files as usize].slots.iter().map(|(_, s)| s.ofd())
+            lower.world.files[lower.world.procs[proc].files].slots().iter().map(|(_, s)| s.what.id())
         })
         .collect();
     // Connections first: an accepted one has the port of its listener, which can be bound only before that listens.
@@ -183,10 +184,10 @@ fn process(
     }
     if let Some(proc) = proc {
         let state = lower.world.procs[proc as usize].clone();
-        let slots: Vec<(i32, OfdIx, bool)> = lower.world.files[state.files as usize]
-            .slots
+        let slots: Vec<(i32, OfdIx, bool)> = lower.world.files[state.files]
+            .slots()
             .iter()
-            .map(|(fd, s)| (*fd, s.ofd(), s.cloexec))
+            .map(|(fd, s)| (*fd, s.what.id(), s.cloexec))
             .collect();
         lower.emit.put(me, &extra(nr::close_range).imm(0, 0).imm(1, u64::from(base) - 1).imm(2, 0))?;
         for (fd, ofd, cloexec) in &slots {
@@ -231,10 +232,10 @@ fn process(
 /// Timers that somebody had set go on from the start of the recording.
 fn set_timers(lower: &mut Lower<'_>, me: u32, proc: ProcIx) -> Result<(), CompileError> {
     let files = lower.world.procs[proc as usize].files;
-    let slots = lower.world.files[files as usize].slots.iter();
+    let slots = lower.world.files[files].slots().iter();
     let running: Vec<(i32, [u64; 2])> = slots
-        .filter(|(_, slot)| matches!(lower.world.ofds[slot.ofd() as usize].kind, OfdKind::Timer))
-        .filter_map(|(fd, slot)| Some((*fd, lower.facts.told.running.get(&slot.ofd())?.setting()?)))
+        .filter(|(_, slot)| matches!(lower.world.ofds[slot.what.id() as usize].kind, OfdKind::Timer))
+        .filter_map(|(fd, slot)| Some((*fd, lower.facts.told.running.get(&slot.what.id())?.setting()?)))
         .collect();
     for (fd, setting) in running {
         let setting = lower.emit.words(&setting)?;
@@ -249,7 +250,7 @@ fn set_timers(lower: &mut Lower<'_>, me: u32, proc: ProcIx) -> Result<(), Compil
 fn hold_numbers(
     lower: &mut Lower<'_>,
     me: u32,
-    files: u32,
+    files: TableId,
     slots: &[(i32, OfdIx, bool)],
 ) -> Result<(), CompileError> {
     const HELD_MAX: i32 = 1024;

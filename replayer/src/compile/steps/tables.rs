@@ -4,9 +4,9 @@ use super::super::calls::nr;
 use super::super::lower::Lower;
 use super::super::model::Cx;
 use super::super::world::ProcIx;
+use ctrace_analysis::fds::CLONE_FILES;
 use ctrace_program::{Step, flags};
 
-const CLONE_FILES: u64 = 0x400;
 const F_DUPFD_CLOEXEC: u64 = 1030;
 
 impl Lower<'_> {
@@ -15,12 +15,12 @@ impl Lower<'_> {
     /// (`expand_fdtable`, fs/file.c). That of a single task grows at once.
     pub(crate) fn room_for_parked(&mut self, proc: ProcIx, mark: u32) -> Option<[Step; 2]> {
         let (files, last) = (self.world.procs[proc as usize].files, self.facts.pools.top() - 1);
-        let files = &mut self.world.files[files as usize];
-        if std::mem::replace(&mut files.has_room, true) {
+        if !self.world.roomy.insert(files) {
             return None;
         }
-        let (highest, _) = files.slots.last()?;
-        let (any, _) = files.slots.iter().next()?;
+        let files = &self.world.files[files];
+        let (highest, _) = files.slots().last()?;
+        let (any, _) = files.slots().iter().next()?;
         if *any < 0 || *highest as u64 >= last {
             return None;
         }

@@ -262,3 +262,20 @@ fn a_call_that_sends_no_message_sends_none() {
     let send = steps.iter().find(|s| s.nr == named("sendmmsg")).unwrap();
     assert_eq!((send.args[1], send.args[2], send.expect), (0, 0, 0));
 }
+
+/// Linux frees the number of a descriptor before it finds out that what was written to it cannot be stored.
+#[test]
+fn a_close_that_fails_frees_the_number() {
+    const EIO: i64 = -5;
+    const EBADF: i64 = -9;
+    for (ret, closed_for_it) in [(EIO, 0), (EBADF, 1)] {
+        let mut t = Mem::new();
+        let a = t.add_task(10, 10);
+        let (old, new) = (t.file(b"/old", 10), t.file(b"/new", 10));
+        t.open(a, b"/old", 0, 5, Some(old));
+        t.call(a, "close", [5, 0, 0, 0, 0, 0], ret).object = Some(old);
+        t.open(a, b"/new", 0, 5, Some(new));
+        let of_engine = |step: &&Step| step.nr == named("close") && step.flags & flags::ENGINE != 0;
+        assert_eq!(steps(&t.plan(), 0).iter().filter(of_engine).count(), closed_for_it, "{ret}");
+    }
+}

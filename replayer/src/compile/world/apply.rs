@@ -7,12 +7,12 @@ use super::super::netlink;
 use super::super::source::Source;
 use super::super::steps::terminals::{TIOCGPTN, TIOCGPTPEER};
 use super::{
-    CLONE_FILES, CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, FIOCLEX,
-    FIONBIO, FIONCLEX, MAX_MARKED, Mark, O_CLOEXEC, OfdKind, Sock, SockState, TaskIx, World, canonical,
-    detail_addr, detail_epoll, detail_local, detail_newfds, detail_object, detail_str, detail_value,
-    new_sock, open_flags,
+    CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, FIONBIO, MAX_MARKED, Mark, OfdIx, OfdKind, ProcIx, Sock, SockState,
+    TaskIx, World, canonical, detail_addr, detail_epoll, detail_local, detail_newfds, detail_object,
+    detail_str, detail_value, new_sock, open_flags,
 };
-use ctrace_format::syscalls::{self, Kind, Makes};
+use ctrace_analysis::fds::{Effect, Said, SocketEffect, effects, socket_effect};
+use ctrace_format::syscalls::{self, Kind};
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
 
 pub(crate) const ENOSPC: i64 = -28;
@@ -20,6 +20,14 @@ pub(crate) const ENOSPC: i64 = -28;
 const PTS_RDEV: u64 = 136 << 8;
 /// Path arguments that are remembered as seen from a directory.
 const TARGETS_KEPT: usize = 1 << 20;
+
+/// The numbers that a call made something new for, and whether exec closes them.
+fn made(sc: Sc, call: &Syscall) -> impl Iterator<Item = (i32, bool)> + '_ {
+    effects(sc, call).filter_map(|effect| match effect {
+        Effect::Makes { fd, cloexec, .. } => Some((fd, cloexec)),
+        _ => None,
+    })
+}
 
 impl World {
     /// Applies a completed call. `task` made it, `known` says which it is.
@@ -64,11 +72,16 @@ impl World {
             // Also by calls that fail: a send that is refused, a connect that is under way.
             self.got_address(task, fd0, addr);
         }
-        if !ok {
-            self.apply_failure(source, task, call, known, mark)?;
-            return Ok(());
+        if ok {
+            self.judge_lower(call, known.sc);
         }
-        self.lowest_taken(call, known.sc);
+        self.change_table(source, task, call, known.sc, end_ns)?;
+        if let Some(effect) = socket_effect(known.sc, call) {
+            self.change_socket(task, call, effect, end_ns);
+        }
+        if !ok {
+            return self.apply_failure(source, task, call, known, mark);
+        }
         match known.sc {
             Sc::Open | Sc::Openat | Sc::Openat2 | Sc::Creat => {
                 let (flags, mode) = open_flags(call, known.sc);
@@ -87,7 +100,7 @@ impl World {
                     self.ofds[twin as usize].has_twin = true;
                     self.ofds[ofd as usize].has_twin = true;
                 }
-                self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)?;
+                self.give(proc, call, known.sc, &[ofd], end_ns)?;
             }
             Sc::Socket => {
                 let sock = self.sock(new_sock(
@@ -98,10 +111,10 @@ impl World {
                     end_ns,
                 ));
                 let ofd = self.add_ofd(OfdKind::Sock(sock), call.args[1] as u32, call.object);
-                self.put_fd(proc, call.ret as i32, ofd, call.args[1] as u32 & O_CLOEXEC != 0, end_ns)?;
+                self.give(proc, call, known.sc, &[ofd], end_ns)?;
             }
             Sc::Socketpair | Sc::Pipe | Sc::Pipe2 => {
-                let Some((fds, objects)) = detail_newfds(call) else { return Ok(()) };
+                let Some((_, objects)) = detail_newfds(call) else { return Ok(()) };
                 let flags = match known.sc {
                     Sc::Pipe2 => call.args[1] as u32,
                     Sc::Socketpair => call.args[1] as u32 & !0xff,
@@ -126,11 +139,12 @@ impl World {
                     let pipe = self.pipe(ino);
                     [OfdKind::Pipe { pipe, write: false }, OfdKind::Pipe { pipe, write: true }]
                 };
+                let mut made = [0, 0];
                 for (i, kind) in kinds.into_iter().enumerate() {
                     let access = if known.sc == Sc::Socketpair || i == 1 { 2 } else { 0 };
-                    let ofd = self.add_ofd(kind, flags & !3 | access, objects[i]);
-                    self.put_fd(proc, fds[i], ofd, flags & O_CLOEXEC != 0, end_ns)?;
+                    made[i] = self.add_ofd(kind, flags & !3 | access, objects[i]);
                 }
+                self.give(proc, call, known.sc, &made, end_ns)?;
             }
             Sc::Accept | Sc::Accept4 => {
                 self.ensure_fd(source, task, fd0, None, false)?;
@@ -141,144 +155,44 @@ impl World {
                 let flags = if known.sc == Sc::Accept4 { call.args[3] as u32 } else { 0 };
                 let sock = self.accepted(source, call, listener, end_ns);
                 let ofd = self.add_ofd(OfdKind::Sock(sock), flags | 2, call.object);
-                self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)?;
+                self.give(proc, call, known.sc, &[ofd], end_ns)?;
                 if let Some(l) = self.ofd_of(task, fd0) {
                     self.ofds[l as usize].ready = None;
                     self.ofds[l as usize].untold(task);
                 }
             }
-            Sc::Bind => {
-                if let (Some(ix), Some(addr)) = (self.sock_of(task, fd0), detail_addr(call, 1)) {
-                    if let SockAddr::Unix(path) = addr
-                        && path.first().is_some_and(|b| *b != b'@' && *b != 0)
-                    {
-                        let path = self.seen(task, path);
-                        let path = self.paths.intern(&path);
-                        self.fs.create(&self.paths, path, NodeKind::Socket, None);
-                        self.bound_at(ix, path);
-                    }
-                    let local = self.absolute(task, detail_local(call).unwrap_or(addr));
-                    self.socks[ix as usize].anywhere =
-                        matches!(&local, SockAddr::Inet(at) if at.ip().is_unspecified());
-                    self.socks[ix as usize].local = Some(local);
-                    if self.socks[ix as usize].is_datagram() && !netlink::is(&self.socks[ix as usize]) {
-                        self.takes_datagrams(ix);
+            Sc::Bind | Sc::Getsockname | Sc::Listen | Sc::Connect => {}
+            Sc::Fcntl => self.fcntl(source, task, call)?,
+            Sc::Ioctl => match call.args[1] as u32 {
+                TIOCGPTN => {
+                    let ofd = self.ensure_fd(source, task, fd0, call.object, false)?;
+                    if let (Some(ofd), Some(number)) = (ofd, detail_value(call, 2)) {
+                        self.ptys.insert(ofd, number);
                     }
                 }
-            }
-            Sc::Getsockname => {
-                if let (Some(ix), Some(addr)) = (self.sock_of(task, fd0), detail_addr(call, 1)) {
-                    let state = &self.socks[ix as usize];
-                    let listens = state.state == SockState::Listening;
-                    if listens && state.local.as_ref().map(canonical) != Some(canonical(addr)) {
-                        self.silent(ix);
-                    }
-                    let sock = &mut self.socks[ix as usize];
-                    if !matches!(addr, SockAddr::Unix(_)) {
-                        sock.local = Some(addr.clone());
-                    }
-                    if listens {
-                        self.listening(ix);
-                    } else if sock.state == SockState::Connected {
-                        self.join_tuple(ix);
+                TIOCGPTPEER => {
+                    let number = self.ofd_of(task, fd0).and_then(|ofd| self.ptys.get(&ofd));
+                    let name = format!("/dev/pts/{}", number.copied().unwrap_or(0));
+                    let path = self.paths.intern(name.as_bytes());
+                    let inode = self.fs.present(&mut self.paths, path, NodeKind::Device);
+                    self.fs.node_mut(inode).rdev = PTS_RDEV;
+                    let kind = OfdKind::Node { path, inode };
+                    self.new_anon(proc, call, known.sc, kind, call.args[2] as u32, end_ns)?;
+                }
+                FIONBIO => {
+                    if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? {
+                        self.ofds[ofd as usize].nonblock = detail_value(call, 2).unwrap_or(1) != 0;
                     }
                 }
-            }
-            Sc::Listen => {
-                if let Some(ix) = self.sock_of(task, fd0) {
-                    self.listening(ix);
-                }
-            }
-            Sc::Connect => {
-                if let (Some(ix), Some(addr)) = (self.sock_of(task, fd0), detail_addr(call, 1)) {
-                    self.connected(task, ix, addr, end_ns);
-                }
-            }
-            Sc::Dup | Sc::Dup2 | Sc::Dup3 => {
-                if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? {
-                    if known.sc == Sc::Dup2 && fd0 == call.ret as i32 {
-                        return Ok(());
-                    }
-                    let cloexec = known.sc == Sc::Dup3 && call.args[2] as u32 & O_CLOEXEC != 0;
-                    self.put_fd(proc, call.ret as i32, ofd, cloexec, end_ns)?;
-                }
-            }
-            Sc::Fcntl => self.fcntl(source, task, proc, call, end_ns)?,
-            Sc::Ioctl => {
-                let files = self.procs[proc as usize].files;
-                match call.args[1] as u32 {
-                    FIOCLEX | FIONCLEX => {
-                        let cloexec = call.args[1] as u32 == FIOCLEX;
-                        self.files[files as usize].slots.change(&fd0, |slot| slot.cloexec = cloexec);
-                    }
-                    TIOCGPTN => {
-                        let ofd = self.ensure_fd(source, task, fd0, call.object, false)?;
-                        if let (Some(ofd), Some(number)) = (ofd, detail_value(call, 2)) {
-                            self.ptys.insert(ofd, number);
-                        }
-                    }
-                    TIOCGPTPEER => {
-                        let number = self.ofd_of(task, fd0).and_then(|ofd| self.ptys.get(&ofd));
-                        let name = format!("/dev/pts/{}", number.copied().unwrap_or(0));
-                        let path = self.paths.intern(name.as_bytes());
-                        let inode = self.fs.present(&mut self.paths, path, NodeKind::Device);
-                        self.fs.node_mut(inode).rdev = PTS_RDEV;
-                        let kind = OfdKind::Node { path, inode };
-                        self.new_anon(proc, call, kind, call.args[2] as u32, end_ns)?;
-                    }
-                    FIONBIO => {
-                        if let Some(ofd) = self.ensure_fd(source, task, fd0, call.object, false)? {
-                            self.ofds[ofd as usize].nonblock = detail_value(call, 2).unwrap_or(1) != 0;
-                        }
-                    }
-                    _ => {
-                        self.ensure_fd(source, task, fd0, call.object, false)?;
-                    }
-                }
-            }
-            Sc::Close => {
-                // The first that is seen of a descriptor may be its end. One that is there may be another thread's by now,
-                // and nothing is to be learned of it.
-                let files = self.procs[proc as usize].files;
-                let is_known = self.ofd_of(task, fd0).is_some() || self.closed_since(files, fd0, call.t_ns);
-                if call.ret == 0 && call.object.is_some() && !is_known {
+                _ => {
                     self.ensure_fd(source, task, fd0, call.object, false)?;
                 }
-                if self.closed_by(task, call).is_some() {
-                    self.drop_fd(files, fd0);
-                    self.closed(proc, fd0, end_ns);
-                }
-            }
-            Sc::CloseRange => {
-                if call.args[2] & CLOSE_RANGE_UNSHARE != 0 {
-                    self.unshare_files(task);
-                }
-                let files = self.procs[proc as usize].files;
-                let (first, last) =
-                    (call.args[0].min(i32::MAX as u64) as i32, call.args[1].min(i32::MAX as u64) as i32);
-                let slots = &mut self.files[files as usize].slots;
-                if call.args[2] & CLOSE_RANGE_CLOEXEC != 0 {
-                    let inside = slots.from(&first).take_while(|(fd, _)| **fd <= last);
-                    let fds: Vec<i32> = inside.filter(|(_, slot)| !slot.cloexec).map(|(fd, _)| *fd).collect();
-                    for fd in &fds {
-                        slots.change(fd, |slot| slot.cloexec = true);
-                    }
-                    self.marked += fds.len();
-                    if self.marked > MAX_MARKED {
-                        let what = "descriptors marked close-on-exec by ranges";
-                        return Err(CompileError::TooMany { what, limit: MAX_MARKED });
-                    }
-                    self.within_limits()?;
-                } else {
-                    slots.remove_range(&first, &last);
-                    self.files[files as usize].changed();
-                    self.bury();
-                }
-            }
+            },
+            Sc::Close | Sc::CloseRange => {}
             Sc::EpollCreate | Sc::EpollCreate1 => {
                 let flags = if known.sc == Sc::EpollCreate1 { call.args[0] as u32 } else { 0 };
                 let ofd = self.add_ofd(OfdKind::Epoll, flags, call.object);
-                self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)?;
+                self.give(proc, call, known.sc, &[ofd], end_ns)?;
             }
             Sc::EpollCtl => {
                 let fd = call.args[2] as i32;
@@ -302,29 +216,30 @@ impl World {
             Sc::Poll | Sc::Ppoll | Sc::Select | Sc::Pselect6 => self.polled(task, call, mark),
             Sc::Eventfd | Sc::Eventfd2 => {
                 let flags = if known.sc == Sc::Eventfd2 { call.args[1] as u32 } else { 0 };
-                self.new_anon(proc, call, OfdKind::Event, flags | 2, end_ns)?;
+                self.new_anon(proc, call, known.sc, OfdKind::Event, flags | 2, end_ns)?;
             }
-            Sc::TimerfdCreate => self.new_anon(proc, call, OfdKind::Timer, call.args[1] as u32, end_ns)?,
+            Sc::TimerfdCreate => {
+                self.new_anon(proc, call, known.sc, OfdKind::Timer, call.args[1] as u32, end_ns)?
+            }
             Sc::Signalfd | Sc::Signalfd4 => {
                 if fd0 == -1 {
                     let flags = if known.sc == Sc::Signalfd4 { call.args[3] as u32 } else { 0 };
-                    self.new_anon(proc, call, OfdKind::Signal, flags, end_ns)?;
+                    self.new_anon(proc, call, known.sc, OfdKind::Signal, flags, end_ns)?;
                 }
             }
             Sc::InotifyInit | Sc::InotifyInit1 => {
                 let flags = if known.sc == Sc::InotifyInit1 { call.args[0] as u32 } else { 0 };
-                self.new_anon(proc, call, OfdKind::Inotify, flags, end_ns)?;
+                self.new_anon(proc, call, known.sc, OfdKind::Inotify, flags, end_ns)?;
             }
             Sc::MemfdCreate => {
                 let name = [b"/memfd:".as_slice(), &call.ret.to_le_bytes()].concat();
                 let path = self.paths.intern(&name);
                 let inode = self.fs.create(&self.paths, path, NodeKind::File, None);
                 self.fs.make_unnamed(inode);
-                let cloexec = if call.args[1] & 1 != 0 { O_CLOEXEC } else { 0 };
-                self.new_anon(proc, call, OfdKind::Mem { inode }, cloexec | 2, end_ns)?;
+                self.new_anon(proc, call, known.sc, OfdKind::Mem { inode }, 2, end_ns)?;
             }
             Sc::PidfdOpen => {
-                self.new_anon(proc, call, OfdKind::Pid, call.args[1] as u32 | O_CLOEXEC, end_ns)?;
+                self.new_anon(proc, call, known.sc, OfdKind::Pid, call.args[1] as u32, end_ns)?;
             }
             Sc::Chdir => {
                 if let Some(target) = self.target(source, task, call, 0, None) {
@@ -355,9 +270,6 @@ impl World {
                 }
             }
             Sc::Unshare => {
-                if call.args[0] & CLONE_FILES != 0 {
-                    self.unshare_files(task);
-                }
                 // A mount namespace and a user namespace come with a working directory of one's own (kernel/fork.c).
                 if call.args[0] & (CLONE_FS | CLONE_NEWNS | CLONE_NEWUSER) != 0 {
                     self.unshare_directory(task);
@@ -390,16 +302,126 @@ impl World {
                 if !self.took_effect.remove(&(task, seq)) {
                     self.apply_names(source, task, call, known)?;
                 }
-                let made = self.files_of(task).slots.get(&(call.ret as i32));
-                if let Makes::Result(cloexec) = known.row().makes
-                    && made.is_none_or(|slot| slot.since_ns != end_ns)
-                {
-                    let flags = if cloexec.is_set(&call.args) { O_CLOEXEC } else { 0 };
-                    self.new_anon(proc, call, OfdKind::Other, flags, end_ns)?;
+                let is_made = |world: &Self, fd: i32| {
+                    world.files_of(task).get(fd).is_some_and(|slot| slot.since_ns == end_ns)
+                };
+                if made(known.sc, call).any(|(fd, _)| !is_made(self, fd)) {
+                    self.new_anon(proc, call, known.sc, OfdKind::Other, 0, end_ns)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Changes the table of a task, except for what the call makes: what that stands for is worked out with it.
+    fn change_table(
+        &mut self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+        sc: Sc,
+        end_ns: u64,
+    ) -> Result<(), CompileError> {
+        let proc = self.tasks[task as usize].proc;
+        for effect in effects(sc, call) {
+            match effect {
+                // The last was known when the task was made.
+                Effect::Makes { .. } | Effect::Receives { .. } | Effect::Shares { .. } => {}
+                Effect::Copies { from, to, cloexec, .. } => {
+                    if let Some(ofd) = self.ensure_fd(source, task, from, call.object, false)? {
+                        self.take_fd(proc, to, ofd, cloexec, end_ns)?;
+                    }
+                }
+                Effect::Closes { fd } => {
+                    // The first that is seen of a descriptor may be its end. One that is there may be another thread's by now,
+                    // and nothing is to be learned of it.
+                    let files = self.procs[proc as usize].files;
+                    if call.object.is_some() && self.files[files].closing(fd, call.t_ns).is_none() {
+                        self.ensure_fd(source, task, fd, call.object, false)?;
+                    }
+                    drop(self.files[files].close(fd, call.t_ns));
+                    self.bury();
+                }
+                Effect::ClosesRange { first, last } => {
+                    self.files[self.procs[proc as usize].files].remove_range(first, last);
+                    self.bury();
+                }
+                Effect::Marks { fd, cloexec } => {
+                    self.ensure_fd(source, task, fd, call.object, false)?;
+                    self.files[self.procs[proc as usize].files].mark(fd, cloexec);
+                }
+                Effect::MarksRange { first, last } => {
+                    self.marked += self.files.mark_range(self.procs[proc as usize].files, first, last);
+                    if self.marked > MAX_MARKED {
+                        let what = "descriptors marked close-on-exec by ranges";
+                        return Err(CompileError::TooMany { what, limit: MAX_MARKED });
+                    }
+                    self.within_limits()?;
+                }
+                Effect::Unshares => self.unshare_files(task),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the numbers that a call made to descriptions, in order.
+    pub(super) fn give(
+        &mut self,
+        proc: ProcIx,
+        call: &Syscall,
+        sc: Sc,
+        ofds: &[OfdIx],
+        end_ns: u64,
+    ) -> Result<(), CompileError> {
+        for ((fd, cloexec), ofd) in made(sc, call).zip(ofds) {
+            self.take_fd(proc, fd, *ofd, cloexec, end_ns)?;
+        }
+        Ok(())
+    }
+
+    /// Changes the socket that a call is about.
+    fn change_socket(&mut self, task: TaskIx, call: &Syscall, effect: SocketEffect<'_>, end_ns: u64) {
+        let Some(ix) = self.sock_of(task, call.args[0] as i32) else { return };
+        match effect {
+            SocketEffect::Bound { asked, got } => {
+                if let SockAddr::Unix(path) = asked
+                    && path.first().is_some_and(|b| *b != b'@' && *b != 0)
+                {
+                    let path = self.seen(task, path);
+                    let path = self.paths.intern(&path);
+                    self.fs.create(&self.paths, path, NodeKind::Socket, None);
+                    self.bound_at(ix, path);
+                }
+                let local = self.absolute(task, got.unwrap_or(asked));
+                self.socks[ix as usize].anywhere =
+                    matches!(&local, SockAddr::Inet(at) if at.ip().is_unspecified());
+                self.socks[ix as usize].local = Some(local);
+                if self.socks[ix as usize].is_datagram() && !netlink::is(&self.socks[ix as usize]) {
+                    self.takes_datagrams(ix);
+                }
+            }
+            SocketEffect::Named(addr) => {
+                let state = &self.socks[ix as usize];
+                let listens = state.state == SockState::Listening;
+                if listens && state.local.as_ref().map(canonical) != Some(canonical(addr)) {
+                    self.silent(ix);
+                }
+                let sock = &mut self.socks[ix as usize];
+                if !matches!(addr, SockAddr::Unix(_)) {
+                    sock.local = Some(addr.clone());
+                }
+                if listens {
+                    self.listening(ix);
+                } else if sock.state == SockState::Connected {
+                    self.join_tuple(ix);
+                }
+            }
+            SocketEffect::Listens => self.listening(ix),
+            SocketEffect::Connects { to: Some(addr), said: Said::Yes | Said::Later } => {
+                self.connected(task, ix, addr, end_ns);
+            }
+            SocketEffect::Connects { .. } => {}
+        }
     }
 
     pub(crate) fn apply_failure(
@@ -411,7 +433,6 @@ impl World {
         mark: Mark,
     ) -> Result<(), CompileError> {
         const EAGAIN: i64 = -11;
-        const EINPROGRESS: i64 = -115;
         const ECONNREFUSED: i64 = -111;
         let fd0 = call.args[0] as i32;
         match (known.sc, call.ret) {
@@ -424,11 +445,6 @@ impl World {
                 {
                     let path = self.paths.intern(&path);
                     self.fs.present(&mut self.paths, path, NodeKind::File);
-                }
-            }
-            (Sc::Connect, EINPROGRESS) => {
-                if let (Some(ix), Some(addr)) = (self.sock_of(task, fd0), detail_addr(call, 1)) {
-                    self.connected(task, ix, addr, mark.end_ns);
                 }
             }
             (
@@ -457,6 +473,7 @@ impl World {
         }
         if call.object.is_some()
             && call.ret != -9
+            && known.sc != Sc::Close
             && known.args.is_some_and(|a| a.first().is_some_and(|k| k.1 == Kind::Fd))
         {
             let writes = matches!(known.sc, Sc::Write | Sc::Writev | Sc::Sendto | Sc::Sendmsg | Sc::Sendmmsg);

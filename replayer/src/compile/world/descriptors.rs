@@ -1,13 +1,14 @@
 //! Descriptors: how they come about, what is behind them, when they go.
 
 use super::super::CompileError;
+use super::super::calls::Sc;
 use super::super::fsmodel::{InodeIx, NodeKind};
 use super::super::source::Source;
 use super::{
-    Epoll, FdSlot, Inherited, MAX_FD_SLOTS, O_APPEND, O_CLOEXEC, O_NONBLOCK, Ofd, OfdIx, OfdKind, OfdRef,
-    Origin, Pipe, PipeIx, ProcIx, Sock, SockState, TaskIx, World, canonical, new_sock,
+    Epoll, FdSlot, Inherited, MAX_FD_SLOTS, O_APPEND, O_NONBLOCK, Ofd, OfdIx, OfdKind, OfdRef, Origin, Pipe,
+    PipeIx, ProcIx, Sock, SockState, TaskIx, World, canonical, new_sock,
 };
-use ctrace_analysis::shared::SharedMap;
+use ctrace_analysis::fds::Held;
 use ctrace_format::{FdTarget, Object, ObjectId, SockAddr, Syscall};
 use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
@@ -118,7 +119,7 @@ impl World {
         let mine = self.tasks[task as usize].proc;
         self.put_fd(mine, fd, ofd, false, 0)?;
         let root_files = self.procs[proc as usize].files;
-        if proc != mine && self.files[root_files as usize].slots.get(&fd).is_none() {
+        if proc != mine && self.files[root_files].get(fd).is_none() {
             self.put_fd(proc, fd, ofd, false, 0)?;
         }
         Ok(Some(ofd))
@@ -178,14 +179,8 @@ impl World {
     }
 
     pub(crate) fn drop_files(&mut self, proc: ProcIx) {
-        let files = self.procs[proc as usize].files;
-        let table = &mut self.files[files as usize];
-        table.users = table.users.saturating_sub(1);
-        if table.users == 0 {
-            table.slots = SharedMap::default();
-            table.changed();
-            self.bury();
-        }
+        self.files.leave(self.procs[proc as usize].files);
+        self.bury();
     }
 
     pub(crate) fn add_ofd(&mut self, kind: OfdKind, flags: u32, object: Option<ObjectId>) -> OfdIx {
@@ -231,6 +226,7 @@ impl World {
         }
     }
 
+    /// A descriptor of a process that was there before, or takes the place of whatever had its number.
     pub(crate) fn put_fd(
         &mut self,
         proc: ProcIx,
@@ -239,60 +235,52 @@ impl World {
         cloexec: bool,
         at_ns: u64,
     ) -> Result<(), CompileError> {
-        self.fd_numbers = self.fd_numbers.max(u64::try_from(fd).map_or(0, |fd| fd + 1));
-        if fd < super::limits::INHERITED_MAX {
-            self.numbers_known.insert(fd);
-        }
-        let files = self.procs[proc as usize].files;
-        let of = self.ofds[ofd as usize].handle.upgrade().unwrap_or_else(|| {
-            let of = Rc::new(OfdRef { ix: ofd, registry: Rc::clone(&self.registry) });
-            self.ofds[ofd as usize].handle = Rc::downgrade(&of);
-            of
-        });
-        self.files[files as usize].slots.insert(fd, FdSlot::new(of, cloexec, at_ns));
-        self.files[files as usize].changed();
+        let slot = self.slot(fd, ofd, cloexec, at_ns);
+        drop(self.files[self.procs[proc as usize].files].put(fd, slot));
         self.bury();
         self.within_limits()
     }
 
+    /// A descriptor of a process that a call made which was given a free number.
+    pub(crate) fn take_fd(
+        &mut self,
+        proc: ProcIx,
+        fd: i32,
+        ofd: OfdIx,
+        cloexec: bool,
+        at_ns: u64,
+    ) -> Result<(), CompileError> {
+        let slot = self.slot(fd, ofd, cloexec, at_ns);
+        self.files[self.procs[proc as usize].files].take(fd, slot);
+        self.bury();
+        self.within_limits()
+    }
+
+    fn slot(&mut self, fd: i32, ofd: OfdIx, cloexec: bool, since_ns: u64) -> FdSlot {
+        self.fd_numbers = self.fd_numbers.max(u64::try_from(fd).map_or(0, |fd| fd + 1));
+        if fd < super::limits::INHERITED_MAX {
+            self.numbers_known.insert(fd);
+        }
+        let of = self.ofds[ofd as usize].handle.upgrade().unwrap_or_else(|| {
+            let of = OfdRef::new(ofd, &self.registry);
+            self.ofds[ofd as usize].handle = Rc::downgrade(&of);
+            of
+        });
+        FdSlot { what: Held::new(of), cloexec, since_ns }
+    }
+
     /// Refuses a trace with more descriptors than any host has.
     pub(crate) fn within_limits(&self) -> Result<(), CompileError> {
-        if self.registry.slots.get() > MAX_FD_SLOTS {
+        if self.registry.descriptors() > MAX_FD_SLOTS {
             return Err(CompileError::TooMany { what: "open descriptors", limit: MAX_FD_SLOTS });
         }
         Ok(())
     }
 
-    /// A close has returned.
-    pub(super) fn closed(&mut self, proc: ProcIx, fd: i32, end_ns: u64) {
-        let files = self.procs[proc as usize].files;
-        if self.has_shared_files(proc) {
-            if self.closes.len() >= super::MAX_CLOSES {
-                self.closes.pop_front();
-            }
-            self.closes.push_back((files, fd, end_ns));
-        }
-    }
-
-    /// Whether a descriptor of this number was closed since: a close that began by then is of one before it.
-    pub(super) fn closed_since(&self, files: u32, fd: i32, since_ns: u64) -> bool {
-        self.closes
-            .iter()
-            .rev()
-            .any(|(of, number, end_ns)| (*of, *number) == (files, fd) && *end_ns > since_ns)
-    }
-
-    pub(crate) fn drop_fd(&mut self, files: u32, fd: i32) {
-        self.files[files as usize].slots.remove(&fd);
-        self.files[files as usize].changed();
-        self.bury();
-    }
-
     /// Takes leave of the descriptions whose last descriptor went.
     pub(super) fn bury(&mut self) {
         loop {
-            let dead = self.registry.dead.borrow_mut().pop();
-            let Some(ofd) = dead else { return };
+            let Some(ofd) = self.registry.gone() else { return };
             self.over(ofd);
         }
     }
@@ -471,35 +459,28 @@ impl World {
         &mut self,
         proc: ProcIx,
         call: &Syscall,
+        sc: Sc,
         kind: OfdKind,
         flags: u32,
         end_ns: u64,
     ) -> Result<(), CompileError> {
         let ofd = self.add_ofd(kind, flags, call.object);
-        self.put_fd(proc, call.ret as i32, ofd, flags & O_CLOEXEC != 0, end_ns)
+        self.give(proc, call, sc, &[ofd], end_ns)
     }
 
     pub(crate) fn fcntl(
         &mut self,
         source: &dyn Source,
         task: TaskIx,
-        proc: ProcIx,
         call: &Syscall,
-        end_ns: u64,
     ) -> Result<(), CompileError> {
+        /// include/uapi/linux/fcntl.h.
+        const F_GETFL: u64 = 3;
+        const F_SETFL: u64 = 4;
         let fd0 = call.args[0] as i32;
         let ofd = self.ensure_fd(source, task, fd0, call.object, false)?;
-        let files = self.procs[proc as usize].files;
         match call.args[1] {
-            0 | 1030 => {
-                if let Some(ofd) = ofd {
-                    self.put_fd(proc, call.ret as i32, ofd, call.args[1] == 1030, end_ns)?;
-                }
-            }
-            2 => {
-                self.files[files as usize].slots.change(&fd0, |slot| slot.cloexec = call.args[2] & 1 != 0);
-            }
-            3 => {
+            F_GETFL => {
                 if let Some(ofd) = ofd
                     && self.ofds[ofd as usize].inherited
                 {
@@ -518,7 +499,7 @@ impl World {
                     }
                 }
             }
-            4 => {
+            F_SETFL => {
                 if let Some(ofd) = ofd {
                     self.ofds[ofd as usize].nonblock = call.args[2] as u32 & O_NONBLOCK != 0;
                     self.ofds[ofd as usize].append = call.args[2] as u32 & O_APPEND != 0;

@@ -87,9 +87,9 @@ impl Epoll {
 impl World {
     /// `epoll_ctl` of a process: `fd` is watched.
     pub(crate) fn watch(&mut self, proc: ProcIx, epfd: i32, fd: i32, events: u32, data: u64) {
-        let files = &self.files[self.procs[proc as usize].files as usize];
-        let (Some(ep), Some(watched)) = (files.slots.get(&epfd), files.slots.get(&fd)) else { return };
-        let (ep, watched) = (ep.ofd(), watched.ofd());
+        let files = &self.files[self.procs[proc as usize].files];
+        let (Some(ep), Some(watched)) = (files.get(epfd), files.get(fd)) else { return };
+        let (ep, watched) = (ep.what.id(), watched.what.id());
         let Some(epoll) = self.epolls.get_mut(&ep) else { return };
         epoll.insert(data, Watch { fd, ofd: watched, events });
         let watchers = &mut self.ofds[watched as usize].watched_by;

@@ -1,7 +1,8 @@
 //! Limits of descriptor numbers (`RLIMIT_NOFILE`), and whether a call that was refused a descriptor met one.
 
 use super::super::calls::Sc;
-use super::{Files, Inherited, Origin, TaskIx, World, detail_bytes, le_u64};
+use super::{Inherited, Origin, TaskIx, World, detail_bytes, le_u64};
+use ctrace_analysis::fds::lowest_taken;
 use ctrace_format::Syscall;
 
 /// What `/proc/PID/limits` calls it.
@@ -12,47 +13,8 @@ pub(crate) const EMFILE: i64 = -24;
 /// Descriptors that are passed by in all looks for free numbers together, against traces made to exhaust the compiler.
 const LOOKED_AT_MAX: u64 = 1 << 28;
 
-impl Files {
-    /// Its numbers are others now.
-    pub(super) fn changed(&mut self) {
-        self.free = None;
-    }
-
-    /// The two lowest numbers that are free; `looked_at` counts what was passed by.
-    fn free(&mut self, looked_at: &mut u64) -> [i32; 2] {
-        if let Some(known) = self.free {
-            return known;
-        }
-        let mut free = [0, 0];
-        let mut found = 0;
-        let mut next = 0;
-        for (fd, _) in &self.slots {
-            while next < *fd && found < 2 {
-                free[found] = next;
-                (found, next) = (found + 1, next + 1);
-            }
-            if found == 2 {
-                break;
-            }
-            *looked_at += 1;
-            next = fd.saturating_add(1);
-        }
-        for place in free.iter_mut().skip(found) {
-            *place = next;
-            next = next.saturating_add(1);
-        }
-        self.free = Some(free);
-        free
-    }
-}
-
 /// Numbers below which something unknown is taken to have been inherited.
 pub(super) const INHERITED_MAX: i32 = 1024;
-
-/// Numbers that a call takes at once, when it takes the lowest that are free.
-fn taken(sc: Sc) -> usize {
-    if matches!(sc, Sc::Pipe | Sc::Pipe2 | Sc::Socketpair) { 2 } else { 1 }
-}
 
 impl World {
     /// `prlimit64`, `setrlimit`: a limit was set.
@@ -76,19 +38,19 @@ impl World {
     pub(super) fn refused_descriptor(&mut self, task: TaskIx, call: &Syscall) {
         let sc = self.calls.get(call.sysno).sc;
         let proc = self.tasks[task as usize].proc;
-        if call.ret != EMFILE || self.told_fd_limit.is_some() || !takes_lowest(sc) || self.is_tired() {
+        if call.ret != EMFILE || self.told_fd_limit.is_some() || lowest_taken(sc) == 0 || self.is_tired() {
             return;
         }
         if self.procs[proc as usize].fd_limit.is_none() {
             let files = self.procs[proc as usize].files;
-            let free = self.files[files as usize].free(&mut self.numbers_looked_at);
-            self.told_fd_limit = u64::try_from(free[taken(sc) - 1]).ok();
+            let free = self.files[files].lowest_free(&mut self.numbers_looked_at);
+            self.told_fd_limit = u64::try_from(free[lowest_taken(sc) - 1]).ok();
         }
     }
 
     /// A call got a number although a lower one is not known to be in use.
-    pub(super) fn lowest_taken(&mut self, call: &Syscall, sc: Sc) {
-        if !takes_lowest(sc) || taken(sc) > 1 {
+    pub(super) fn judge_lower(&mut self, call: &Syscall, sc: Sc) {
+        if lowest_taken(sc) != 1 {
             return;
         }
         let number = i32::try_from(call.ret).unwrap_or(0).min(INHERITED_MAX);
@@ -130,39 +92,10 @@ impl World {
         let proc = &self.procs[self.tasks[task as usize].proc as usize];
         let (Some(limit), files) = (proc.fd_limit, proc.files) else { return false };
         // F_DUPFD takes the lowest from some number on: there is none if there is none at all.
-        if !takes_lowest(sc) && sc != Sc::Fcntl || self.is_tired() {
+        if lowest_taken(sc) == 0 && sc != Sc::Fcntl || self.is_tired() {
             return false;
         }
-        let free = self.files[files as usize].free(&mut self.numbers_looked_at);
-        u64::try_from(free[taken(sc) - 1]).is_ok_and(|number| number >= limit)
+        let free = self.files[files].lowest_free(&mut self.numbers_looked_at);
+        u64::try_from(free[lowest_taken(sc).saturating_sub(1)]).is_ok_and(|number| number >= limit)
     }
-}
-
-/// Calls that take the lowest number that is free, or fail with `EMFILE`.
-fn takes_lowest(sc: Sc) -> bool {
-    matches!(
-        sc,
-        Sc::Open
-            | Sc::Openat
-            | Sc::Openat2
-            | Sc::Creat
-            | Sc::Socket
-            | Sc::Socketpair
-            | Sc::Pipe
-            | Sc::Pipe2
-            | Sc::Accept
-            | Sc::Accept4
-            | Sc::Dup
-            | Sc::EpollCreate
-            | Sc::EpollCreate1
-            | Sc::Eventfd
-            | Sc::Eventfd2
-            | Sc::TimerfdCreate
-            | Sc::Signalfd
-            | Sc::Signalfd4
-            | Sc::InotifyInit
-            | Sc::InotifyInit1
-            | Sc::MemfdCreate
-            | Sc::PidfdOpen
-    )
 }

@@ -32,6 +32,7 @@ use super::fsmodel::{FsModel, InodeIx};
 use super::links::Links;
 use super::overlaps::Overlaps;
 use super::paths::{PathId, Paths};
+use ctrace_analysis::fds::{Closing, Held, Registry, TableId, Tables};
 use ctrace_format::{ObjectId, SockAddr, StrId, Syscall, TaskId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::Cell;
@@ -72,8 +73,6 @@ pub(crate) const MAX_TASKS: usize = 200_000;
 pub(crate) const MAX_FD_SLOTS: usize = 2_000_000;
 /// Descriptors that calls on ranges may mark in all.
 pub(crate) const MAX_MARKED: usize = 1 << 25;
-/// Closes that are kept of all tables.
-const MAX_CLOSES: usize = 1024;
 /// Tasks that are told of one description, and epoll instances that watch it, as far as anybody has to know.
 pub(crate) const MAX_WATCHERS: usize = 64;
 
@@ -120,7 +119,7 @@ pub(crate) struct Proc {
     pub(crate) leader: TaskIx,
     /// Its first thread: the leader until another one executes a program.
     pub(crate) first: TaskIx,
-    pub(crate) files: u32,
+    pub(crate) files: TableId,
     pub(crate) fs: u32,
     /// Its oldest ancestor inside, or the youngest that the snapshot shows; perhaps itself.
     pub(crate) root: ProcIx,
@@ -216,7 +215,9 @@ pub(crate) struct World {
     pub(crate) fd_numbers: u64,
     pub(crate) tasks: Vec<Task>,
     pub(crate) procs: Vec<Proc>,
-    pub(crate) files: Vec<Files>,
+    pub(crate) files: Tables<Held<OfdIx>>,
+    /// Tables of which the kernel's have been given room for the numbers of the engine.
+    pub(crate) roomy: FxHashSet<TableId>,
     pub(crate) fs_states: Vec<FsState>,
     pub(crate) ofds: Vec<Ofd>,
     epolls: FxHashMap<OfdIx, Epoll>,
@@ -243,12 +244,10 @@ pub(crate) struct World {
     queues: FxHashMap<u16, VecDeque<u64>>,
     listeners: FxHashMap<SockAddr, SockIx>,
     pub(crate) groups: groups::Groups,
-    registry: Rc<Registry>,
+    registry: Rc<Registry<OfdIx>>,
     /// Descriptors that calls on ranges marked.
     marked: usize,
     seed: Seed,
-    /// The last closes in tables that tasks share: table, number, and when they returned.
-    closes: VecDeque<(u32, i32, u64)>,
     /// Sockets by the file that their name stands for.
     bound_files: FxHashMap<InodeIx, SockIx>,
     /// Names that such files were given later, and of such a socket the last.
@@ -317,7 +316,8 @@ impl World {
             fd_numbers: 0,
             tasks: Vec::new(),
             procs: Vec::new(),
-            files: Vec::new(),
+            files: Tables::unbounded(),
+            roomy: FxHashSet::default(),
             fs_states: Vec::new(),
             ofds: Vec::new(),
             epolls: FxHashMap::default(),
@@ -341,7 +341,6 @@ impl World {
             groups: groups::Groups::default(),
             registry: Rc::default(),
             marked: 0,
-            closes: VecDeque::new(),
             bound_files: FxHashMap::default(),
             later_names: FxHashMap::default(),
             renamed: FxHashMap::default(),
@@ -399,13 +398,13 @@ impl World {
     /// The descriptor table of a task.
     pub(crate) fn files_of(&self, task: TaskIx) -> &Files {
         let proc = &self.procs[self.tasks[task as usize].proc as usize];
-        &self.files[proc.files as usize]
+        &self.files[proc.files]
     }
 
     /// Whether more than one task has the descriptor table of a process.
     pub(crate) fn has_shared_files(&self, proc: ProcIx) -> bool {
         let state = &self.procs[proc as usize];
-        state.threads > 1 || self.files[state.files as usize].users > 1
+        state.threads > 1 || self.files[state.files].users() > 1
     }
 
     /// Whether calls on a descriptor wait.
@@ -432,14 +431,14 @@ impl World {
 
     /// Whether there is another descriptor of a description than `fd` of a process.
     pub(crate) fn has_others(&self, proc: ProcIx, fd: i32, ofd: OfdIx) -> bool {
-        let files = &self.files[self.procs[proc as usize].files as usize];
-        self.ofds[ofd as usize].handle.strong_count() > 1 || files.slots.is_shared_at(&fd)
+        let files = &self.files[self.procs[proc as usize].files];
+        self.ofds[ofd as usize].handle.strong_count() > 1 || files.slots().is_shared_at(&fd)
     }
 
     /// Descriptors in all tables; one that tables have in common counts once.
     #[cfg(test)]
     pub(crate) fn slots(&self) -> usize {
-        self.registry.slots.get()
+        self.registry.descriptors()
     }
 
     /// What an epoll instance watches.
@@ -455,12 +454,14 @@ impl World {
     /// The description that a close is about: what has its number may be another thread's by now, since a close gives the number
     /// back when it begins.
     pub(crate) fn closed_by(&self, task: TaskIx, call: &Syscall) -> Option<OfdIx> {
-        let slot = self.files_of(task).slots.get(&(call.args[0] as i32))?;
-        (slot.since_ns <= call.t_ns).then(|| slot.ofd())
+        match self.files_of(task).closing(call.args[0] as i32, call.t_ns)? {
+            Closing::Present(slot) => Some(slot.what.id()),
+            Closing::Past(()) | Closing::Unseen => None,
+        }
     }
 
     /// The description behind a descriptor of a task.
     pub(crate) fn ofd_of(&self, task: TaskIx, fd: i32) -> Option<OfdIx> {
-        self.files_of(task).slots.get(&fd).map(FdSlot::ofd)
+        self.files_of(task).get(fd).map(|slot| slot.what.id())
     }
 }

@@ -1,7 +1,8 @@
 //! Numbers of the kernel, and what calls say in them.
 
 use super::super::calls::Sc;
-use super::{detail_bytes, detail_value, le_u64};
+use super::{detail_bytes, le_u64};
+use ctrace_analysis::fds;
 use ctrace_format::{SockAddr, Syscall};
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,14 +19,8 @@ pub(crate) const O_APPEND: u32 = 0o2000;
 pub(crate) const O_NONBLOCK: u32 = 0o4000;
 pub(crate) const O_CLOEXEC: u32 = 0o2_000_000;
 pub(crate) const CLONE_FS: u64 = 0x200;
-pub(crate) const CLONE_FILES: u64 = 0x400;
 pub(crate) const CLONE_NEWNS: u64 = 0x2_0000;
 pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
-/// `close_range`: in a table of one's own; to be closed by an exec only (`linux/close_range.h`).
-pub(crate) const CLOSE_RANGE_UNSHARE: u64 = 2;
-pub(crate) const CLOSE_RANGE_CLOEXEC: u64 = 4;
-pub(crate) const FIOCLEX: u32 = 0x5451;
-pub(crate) const FIONCLEX: u32 = 0x5450;
 pub(crate) const FIONBIO: u32 = 0x5421;
 #[cfg(target_arch = "aarch64")]
 pub(crate) const O_DIRECTORY: u32 = 0o40_000;
@@ -51,15 +46,15 @@ pub(crate) fn is_whole(path: &[u8]) -> bool {
 
 /// Flags and mode of an open call.
 pub(crate) fn open_flags(call: &Syscall, sc: Sc) -> (u32, u32) {
-    match sc {
-        Sc::Open => (call.args[1] as u32, call.args[2] as u32 & 0o7777),
-        Sc::Openat => (call.args[2] as u32, call.args[3] as u32 & 0o7777),
-        Sc::Creat => (O_CREAT | O_TRUNC | 1, call.args[1] as u32 & 0o7777),
-        _ => match detail_bytes(call, 2) {
-            Some(how) => (le_u64(how, 0) as u32, le_u64(how, 8) as u32 & 0o7777),
-            None => (detail_value(call, 2).unwrap_or(0) as u32, 0),
-        },
-    }
+    let flags = fds::open_flags(sc, call).unwrap_or(0) as u32;
+    let mode = match sc {
+        Sc::Open => call.args[2],
+        Sc::Openat => call.args[3],
+        Sc::Creat => call.args[1],
+        // struct open_how.
+        _ => detail_bytes(call, 2).map_or(0, |how| le_u64(how, 8)),
+    };
+    (flags, mode as u32 & 0o7777)
 }
 
 /// Whether an `open` that succeeded made the file, as the kernel said or the flags ask for.

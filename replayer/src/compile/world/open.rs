@@ -3,82 +3,19 @@
 use super::super::fsmodel::InodeIx;
 use super::super::paths::PathId;
 use super::{Mark, OfdIx, PipeIx, SockIx, TaskIx};
-use ctrace_analysis::shared::{Marked, SharedMap};
+use ctrace_analysis::fds;
 use ctrace_format::{ObjectId, SockAddr};
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
-use std::rc::{Rc, Weak};
+use std::rc::Weak;
 
-/// Counts descriptors.
-#[derive(Debug, Default)]
-pub(super) struct Registry {
-    /// Descriptors in all tables; one that tables have in common counts once.
-    pub(super) slots: Cell<usize>,
-    /// Descriptions whose last descriptor went.
-    pub(super) dead: RefCell<Vec<OfdIx>>,
-}
-
-/// A description, as descriptors refer to it: when the last of them goes, it is over.
-#[derive(Debug)]
-pub(crate) struct OfdRef {
-    pub(super) ix: OfdIx,
-    pub(super) registry: Rc<Registry>,
-}
-
-impl Drop for OfdRef {
-    fn drop(&mut self) {
-        self.registry.dead.borrow_mut().push(self.ix);
-    }
-}
+/// A descriptor table: its descriptors hold descriptions.
+pub(crate) type Files = fds::Table<fds::Held<OfdIx>>;
 
 /// A descriptor.
-#[derive(Debug)]
-pub(crate) struct FdSlot {
-    pub(super) of: Rc<OfdRef>,
-    pub(crate) cloexec: bool,
-    /// When the call that made it returned.
-    pub(crate) since_ns: u64,
-}
+pub(crate) type FdSlot = fds::Slot<fds::Held<OfdIx>>;
 
-impl FdSlot {
-    pub(super) fn new(of: Rc<OfdRef>, cloexec: bool, since_ns: u64) -> Self {
-        of.registry.slots.set(of.registry.slots.get() + 1);
-        Self { of, cloexec, since_ns }
-    }
-    /// The description it refers to.
-    pub(crate) fn ofd(&self) -> OfdIx {
-        self.of.ix
-    }
-}
-
-impl Clone for FdSlot {
-    fn clone(&self) -> Self {
-        Self::new(Rc::clone(&self.of), self.cloexec, self.since_ns)
-    }
-}
-
-impl Drop for FdSlot {
-    fn drop(&mut self) {
-        self.of.registry.slots.set(self.of.registry.slots.get() - 1);
-    }
-}
-
-impl Marked for FdSlot {
-    fn is_marked(&self) -> bool {
-        self.cloexec
-    }
-}
-
-/// A descriptor table, in what it has in common with those that it was copied from.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Files {
-    pub(crate) slots: SharedMap<i32, FdSlot>,
-    pub(super) users: u32,
-    /// The two lowest numbers that are free, if somebody asked since the last change.
-    pub(super) free: Option<[i32; 2]>,
-    /// The kernel's table has been given room for the numbers of the engine.
-    pub(crate) has_room: bool,
-}
+/// A description, as descriptors and messages refer to it: when the last of them goes, it is over.
+pub(crate) type OfdRef = fds::Description<OfdIx>;
 
 /// An open file description.
 #[derive(Debug, Clone)]

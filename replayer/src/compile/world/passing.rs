@@ -5,6 +5,7 @@ use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::source::Source;
 use super::{Inherited, OfdIx, OfdRef, SockIx, TaskIx, World, detail_addr, detail_messages, details_passed};
+use ctrace_analysis::fds::received_cloexec;
 use ctrace_format::{ObjectId, PassedFd, SockAddr, Syscall};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -14,8 +15,6 @@ use std::rc::Rc;
 /// open (`too_many_unix_fds`, net/unix/scm.c).
 const MAX_MESSAGES: usize = 4096;
 const MSG_PEEK: u64 = 2;
-/// `MSG_CMSG_CLOEXEC`, include/linux/socket.h.
-const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
 
 /// The way that a message takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -151,7 +150,7 @@ impl World {
         let queue =
             self.sock_of(task, fd).and_then(|sock| self.passing.on_their_way.get(&self.ways_to(sock)));
         if let Some(message) = queue.into_iter().flatten().find(|message| message.objects == objects) {
-            return message.of.iter().map(|of| of.as_ref().map(|of| of.ix)).collect();
+            return message.of.iter().map(|of| of.as_ref().map(|of| of.id())).collect();
         }
         // Who sends has it still.
         let known = |object: &Option<ObjectId>| {
@@ -172,7 +171,7 @@ impl World {
         end_ns: u64,
     ) -> Result<(), CompileError> {
         let flags = call.args[if sc == Sc::Recvmmsg { 3 } else { 2 }];
-        let cloexec = flags & MSG_CMSG_CLOEXEC != 0;
+        let cloexec = received_cloexec(sc, &call.args);
         let proc = self.tasks[task as usize].proc;
         let passed: Vec<Vec<PassedFd>> = details_passed(call).map(|(_, fds)| fds.to_vec()).collect();
         for fds in passed {
@@ -199,7 +198,7 @@ impl World {
                         },
                     ),
                 };
-                self.put_fd(proc, one.fd, ofd, cloexec, end_ns)?;
+                self.take_fd(proc, one.fd, ofd, cloexec, end_ns)?;
             }
             drop(message);
             self.bury();

@@ -6,9 +6,9 @@ use super::super::paths::PathId;
 use super::super::source::Source;
 use super::limits::LIMIT_NAME;
 use super::{
-    CLONE_FILES, CLONE_FS, Files, FsState, MAX_TASKS, O_CLOEXEC, OfdIx, OfdKind, Origin, Proc, ProcIx, Task,
-    TaskIx, World,
+    CLONE_FS, FsState, MAX_TASKS, O_CLOEXEC, OfdIx, OfdKind, Origin, Proc, ProcIx, Task, TaskIx, World,
 };
+use ctrace_analysis::fds::CLONE_FILES;
 use ctrace_format::{Event, FdTarget, Process, ProcessKind, Syscall, TaskId};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
@@ -137,8 +137,8 @@ impl World {
     /// `None` for a memfd.
     fn executed_descriptor(&self, proc: ProcIx, name: &[u8]) -> Option<(Option<PathId>, InodeIx)> {
         let number = std::str::from_utf8(name.strip_prefix(b"/dev/fd/")?).ok()?;
-        let slot = self.files[self.procs[proc as usize].files as usize].slots.get(&number.parse().ok()?)?;
-        match self.ofds[slot.ofd() as usize].kind {
+        let slot = self.files[self.procs[proc as usize].files].get(number.parse().ok()?)?;
+        match self.ofds[slot.what.id() as usize].kind {
             OfdKind::Node { path, inode } => Some((Some(path), inode)),
             OfdKind::Mem { inode } => Some((None, inode)),
             _ => None,
@@ -267,10 +267,10 @@ impl World {
             (from.files, from.fs, from.exe, from.own_group, from.root);
         let fd_limit = from.fd_limit;
         let files = if flags & CLONE_FILES != 0 {
-            self.files[from_files as usize].users += 1;
+            self.files.share(from_files);
             from_files
         } else {
-            self.copy_files(from_files)
+            self.files.copy(from_files)
         };
         let shares_fs = flags & CLONE_FS != 0;
         let fs = if shares_fs {
@@ -325,7 +325,7 @@ impl World {
         umask: u32,
         exe: Option<PathId>,
     ) -> ProcIx {
-        self.files.push(Files { users: 1, ..Files::default() });
+        let files = self.files.fresh();
         let directory = self.fs.lookup(cwd);
         let root = self.paths.intern(b"/");
         self.fs_states.push(FsState { cwd, root, directory, began_here: false, umask });
@@ -335,7 +335,7 @@ impl World {
             parent,
             leader: 0,
             first: 0,
-            files: (self.files.len() - 1) as u32,
+            files,
             fs: (self.fs_states.len() - 1) as u32,
             root: proc,
             exe,
@@ -393,13 +393,6 @@ impl World {
         proc.first = task;
     }
 
-    /// A copy of a table of descriptors, for one process.
-    fn copy_files(&mut self, files: u32) -> u32 {
-        let copy = Files { users: 1, has_room: false, ..self.files[files as usize].clone() };
-        self.files.push(copy);
-        (self.files.len() - 1) as u32
-    }
-
     /// A table of descriptors of the process's own. What one of several threads does to its own table only is not followed.
     pub(crate) fn unshare_files(&mut self, task: TaskIx) {
         let proc = self.tasks[task as usize].proc;
@@ -420,18 +413,15 @@ impl World {
     }
 
     fn own_files(&mut self, proc: ProcIx) {
-        let files = self.procs[proc as usize].files;
-        if self.files[files as usize].users > 1 {
-            self.files[files as usize].users -= 1;
-            self.procs[proc as usize].files = self.copy_files(files);
-        }
+        self.procs[proc as usize].files = self.files.own(self.procs[proc as usize].files);
     }
 
     pub(crate) fn exec(&mut self, proc: ProcIx) -> Result<(), CompileError> {
         self.own_files(proc);
         let files = self.procs[proc as usize].files;
-        while let Some(fd) = self.files[files as usize].slots.first_marked().copied() {
-            self.drop_fd(files, fd);
+        for (_, closed) in self.files.exec(files) {
+            drop(closed);
+            self.bury();
         }
         self.within_limits()
     }
