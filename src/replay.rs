@@ -15,7 +15,7 @@ use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
 use ctrace_replayer::{
     CompileError, Ended, Hit, Inputs, Outcome, Pace, Replay, ReplayError, RunOptions, Running, SandboxError,
 };
-use present::{Sandbox, as_json, describe, dry_run, sum};
+use present::{as_json, describe, dry_run, sum};
 use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -180,11 +180,7 @@ pub(crate) fn perform(
     let inputs = Inputs { program, environment: &environment, peers: &peers, need };
     let running = Replay::start(inputs, &run_options).map_err(replay_failure)?;
     let recording = watch(trace, &summary, &running, options, out)?;
-    let mut sandbox = Sandbox::look(&running, recording.is_some());
-    sandbox.program_in_memory = running.copied().map(str::to_owned);
-    sandbox.bounded = limits::enforcement(running.enforcement(), &limits);
-    sandbox.enforcement = Some(running.enforcement().clone());
-    sandbox.limits = limits::as_json(&need, &limits);
+    let sandbox = running.inspect();
     running.release().map_err(replay_failure)?;
     let (running, mut outcome) = wait(running, &summary, options.speed, &bar)?;
     bar.finish_and_clear();
@@ -239,7 +235,7 @@ fn judge_hits(hits: &[Hit], report: &mut Report) {
     if report.verdict == Verdict::Match || hits.iter().any(|hit| hit.ended) {
         report.verdict = Verdict::Inconclusive;
     }
-    report.reasons.splice(0..0, hits.iter().map(limits::sentence));
+    report.reasons.splice(0..0, hits.iter().map(Hit::with_fix));
 }
 
 /// As [`REPLAY_OF`] has it of a replay.
@@ -346,7 +342,7 @@ const fn ended_text(ended: Ended) -> &'static str {
 fn replay_failure(error: ReplayError) -> Failure {
     let error = match error {
         ReplayError::Sandbox(SandboxError::Limit(too_much)) => return limits::refusal(too_much),
-        ReplayError::Over(hit) => return Failure::say(Exit::Inconclusive, limits::sentence(&hit)),
+        ReplayError::Over(hit) => return Failure::say(Exit::Inconclusive, hit.with_fix()),
         other => other,
     };
     let (exit, fix) = match &error {

@@ -3,8 +3,7 @@
 use crate::exit::{Exit, Failure};
 use crate::units;
 use ctrace_replayer::plan::need::Need;
-use ctrace_replayer::{Enforcement, Flags, Free, Hit, Limits, Resource, Source, TooMuch, needed};
-use serde_json::{Map, Value, json};
+use ctrace_replayer::{Flags, Free, Limits, Resource, Source, TooMuch};
 
 /// Limits on a replay.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
@@ -57,44 +56,6 @@ impl Args {
     }
 }
 
-/// For a program: by resource, what is needed, the limit, and where that comes from.
-pub(crate) fn as_json(need: &Need, limits: &Limits) -> Value {
-    let entry = |resource: Resource| {
-        let limit = limits.get(resource);
-        let value = json!({"need": needed(need, resource), "limit": limit.limit, "source": limit.source});
-        (resource.word().to_owned(), value)
-    };
-    Value::Object(Resource::ALL.into_iter().map(entry).collect::<Map<_, _>>())
-}
-
-/// The same for a person: one line each.
-pub(crate) fn lines(need: &Need, limits: &Limits) -> Vec<String> {
-    Resource::ALL
-        .into_iter()
-        .map(|resource| {
-            let limit = limits.get(resource);
-            format!(
-                "{:<11} at most {:>9} ({}); needs {}",
-                resource.word(),
-                resource.text(limit.limit),
-                limit.source,
-                resource.text(needed(need, resource))
-            )
-        })
-        .collect()
-}
-
-/// How the limits on the whole replay are enforced, in a few words.
-pub(crate) fn enforcement(by: &Enforcement, limits: &Limits) -> String {
-    let (memory, tasks) = (limits.memory.limit, limits.tasks.limit);
-    let most = format!("{} of memory, {} tasks", Resource::Memory.text(memory), units::count(tasks));
-    match by {
-        Enforcement::Cgroup { version } => format!("{most} at most, by a cgroup (v{version})"),
-        Enforcement::Sampling { why } => format!("{most} at most, by sampling (no cgroup: {why})"),
-        _ => most,
-    }
-}
-
 /// The refusal of a trace that needs more than it may have.
 pub(crate) fn refusal(error: TooMuch) -> Failure {
     let allow = format!("allow it: {}", error.resource.flag(error.need));
@@ -110,13 +71,4 @@ pub(crate) fn refusal(error: TooMuch) -> Failure {
         _ => (Exit::Usage, allow),
     };
     Failure::new(exit, error).fix(fix)
-}
-
-/// A limit that was hit, with the flag that raises it.
-pub(crate) fn sentence(hit: &Hit) -> String {
-    if hit.host_ran_out || hit.limit.source == Source::Free {
-        return format!("{hit}; replay it where more is free");
-    }
-    let more = hit.had.unwrap_or(0).max(hit.limit.limit.saturating_mul(2));
-    format!("{hit}; {} allows more", hit.resource.flag(more))
 }

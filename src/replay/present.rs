@@ -7,103 +7,11 @@ use crate::output::{Output, Style};
 use crate::units;
 use ctrace_analysis::Report;
 use ctrace_format::{Abi, Sysno, Trace, syscalls};
-use ctrace_replayer::Running;
 use ctrace_replayer::plan::{Plan, PlanSummary};
-use ctrace_replayer::{Ended, Enforcement, Layers, Outcome, Program};
-use serde::Serialize;
+use ctrace_replayer::{Bounds, Description, Ended, Outcome, Program};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
-
-/// How far a replay is from the host: looked up in the kernel while it is held at its gate.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Sandbox {
-    /// Namespaces that are not ours.
-    namespaces: Vec<&'static str>,
-    /// Namespaces that it shares with us.
-    shared: Vec<&'static str>,
-    /// Whether a system call filter is in force.
-    seccomp: bool,
-    /// Whether it can never gain privileges.
-    no_new_privs: bool,
-    /// Which privileges built it: `root` or `user`.
-    lane: &'static str,
-    /// What else holds it, as far as this host has it.
-    #[serde(flatten)]
-    layers: Layers,
-    /// Whether the recorder watched it.
-    recorded: bool,
-    /// What it may take at most, and who sees to that, in words.
-    #[serde(skip)]
-    pub(super) bounded: String,
-    /// Who sees to the limits on the whole replay.
-    pub(super) enforcement: Option<Enforcement>,
-    /// By resource: need, limit, source.
-    pub(super) limits: Value,
-    /// Why the compiled trace is a copy in memory; absent: it is read from the disk as needed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) program_in_memory: Option<String>,
-}
-
-impl Sandbox {
-    pub(super) fn look(running: &Running, recorded: bool) -> Self {
-        let pid = running.root_pid();
-        let mut this = Self {
-            recorded,
-            layers: running.layers(),
-            lane: if nix::unistd::geteuid().is_root() { "root" } else { "user" },
-            ..Self::default()
-        };
-        for kind in ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time"] {
-            let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
-            match (of("self"), of(&pid.to_string())) {
-                (Some(ours), Some(its)) if ours == its => this.shared.push(kind),
-                (Some(_), Some(_)) => this.namespaces.push(kind),
-                _ => {}
-            }
-        }
-        // The name in it need not be text.
-        let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
-        let status = String::from_utf8_lossy(&status);
-        let field =
-            |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).is_some_and(|v| v.trim() != "0");
-        this.seccomp = field("Seccomp:");
-        this.no_new_privs = field("NoNewPrivs:");
-        this
-    }
-
-    pub(super) fn text(&self) -> String {
-        let mut text = format!("lane {}: own {} namespaces", self.lane, self.namespaces.join(", "));
-        let layers = self.layers;
-        for (yes, what) in [
-            (self.seccomp, "call filter"),
-            (self.no_new_privs, "no new privileges"),
-            (layers.own_devices, "own device nodes"),
-            (layers.own_keyring, "own keyring"),
-        ] {
-            if yes {
-                let _ = write!(text, ", {what}");
-            }
-        }
-        match layers.landlock {
-            Some(version) => {
-                let _ = write!(text, ", Landlock (version {version})");
-            }
-            None => text.push_str("; no Landlock (the kernel has none, or one before version 5)"),
-        }
-        if !layers.own_devices {
-            text.push_str(
-                "; null, zero and their like are the host's nodes, which can be read and written, not changed, locked or \
-                 watched",
-            );
-        }
-        if let Some(why) = &self.program_in_memory {
-            let _ = write!(text, ", compiled trace copied to memory ({why})");
-        }
-        text
-    }
-}
 
 pub(super) fn sum(map: &BTreeMap<String, u64>) -> u64 {
     map.values().sum()
@@ -121,14 +29,14 @@ pub(super) fn list(map: &BTreeMap<String, u64>) -> String {
 }
 
 /// What was done, for a person.
-pub(super) fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox, out: &mut Output) {
+pub(super) fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Description, out: &mut Output) {
     let counters = &outcome.counters;
     let paint = out.paint();
     let mut row = |name: &str, text: String| {
         out.say(&format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))));
     };
-    row("sandbox", sandbox.text());
-    row("bounded", sandbox.bounded.clone());
+    row("sandbox", sandbox.to_string());
+    row("bounded", sandbox.bounded());
     row(
         "replayed",
         format!(
@@ -189,12 +97,14 @@ pub(super) fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox,
 pub(super) fn as_json(
     plan: &PlanSummary,
     outcome: &Outcome,
-    sandbox: &Sandbox,
+    sandbox: &Description,
     report: &Report,
     answers: &Answers,
     output: Option<&Path>,
 ) -> Value {
     let counters = &outcome.counters;
+    let mut sandbox = json!(sandbox);
+    sandbox["recorded"] = json!(output.is_some());
     json!({
         "schema": 1,
         "diff": report,
@@ -218,7 +128,7 @@ pub(super) fn as_json(
         "tasks": {"recorded": outcome.tasks, "finished": outcome.tasks_finished, "stuck": outcome.stuck},
         "divergences": outcome.divergences,
         "problems": outcome.problems,
-        "limits_hit": outcome.hits.iter().map(|hit| json!({"hit": hit, "text": limits::sentence(hit)})).collect::<Vec<_>>(),
+        "limits_hit": outcome.hits.iter().map(|hit| json!({"hit": hit, "text": hit.with_fix()})).collect::<Vec<_>>(),
     })
 }
 
@@ -250,7 +160,7 @@ pub(super) fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Ex
     if args.json {
         let mut all = serde_json::to_value(&plan).map_err(|e| Failure::new(Exit::Internal, e))?;
         all["need"] = json!(need);
-        all["limits"] = limits::as_json(&need, &limits);
+        all["limits"] = json!(Bounds::new(&need, &limits));
         out.json(&all)?;
         return allowed.map(|()| Exit::Done);
     }
@@ -289,7 +199,7 @@ pub(super) fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Ex
             units::count(plan.peers_datagram)
         ),
     ));
-    for (index, line) in limits::lines(&need, &limits).into_iter().enumerate() {
+    for (index, line) in Bounds::new(&need, &limits).lines().into_iter().enumerate() {
         rows.push((if index == 0 { "limits" } else { "" }, line));
     }
     for (name, text) in rows {
