@@ -15,6 +15,7 @@ mod info;
 mod mark;
 mod meeting;
 mod output;
+mod perform;
 mod probe;
 mod progress;
 mod record;

@@ -1,9 +1,8 @@
 //! How much a replay may take: the flags, what they come to on this host, and what is said when it is not enough.
 
-use crate::exit::{Exit, Failure};
 use crate::units;
 use ctrace_replayer::plan::need::Need;
-use ctrace_replayer::{Flags, Free, Limits, Resource, Source, TooMuch};
+use ctrace_replayer::{Flags, Free, Limits, Resource};
 
 /// Limits on a replay.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
@@ -39,7 +38,8 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn flags(&self) -> Flags {
+    /// The limits that are given.
+    pub(super) fn flags(&self) -> Flags {
         Flags::default()
             .with(Resource::Memory, self.max_memory)
             .with(Resource::Tasks, self.max_tasks)
@@ -54,21 +54,4 @@ impl Args {
     pub(crate) fn resolve(&self, need: &Need, speed: f64) -> Limits {
         Limits::resolve(need, &Free::now(), &self.flags(), speed)
     }
-}
-
-/// The refusal of a trace that needs more than it may have.
-pub(crate) fn refusal(error: TooMuch) -> Failure {
-    let allow = format!("allow it: {}", error.resource.flag(error.need));
-    if error.is_dishonest() {
-        return Failure::new(Exit::BadTrace, error).fix(
-            "do not trust this trace; `ctrace info` and `ctrace events` read it without running anything",
-        );
-    }
-    let (exit, fix) = match error.limit.source {
-        Source::Host => (Exit::Host, format!("replay it where more is free, or {allow}")),
-        Source::Free => (Exit::Host, "replay it where more is free".to_owned()),
-        Source::Own => (Exit::Host, format!("raise the hard limit first: `ulimit -Hn {}`", error.need)),
-        _ => (Exit::Usage, allow),
-    };
-    Failure::new(exit, error).fix(fix)
 }

@@ -1,23 +1,67 @@
-//! How a replay is told: as text, as JSON, as steps, and what a dry run would do.
+//! How a replay is told: on the way, as text, as steps, and what a dry run would do.
 
-use super::answers::Answers;
-use super::{Args, NOTABLE_NS, compile, ended_text, limits};
+use super::Args;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
-use crate::units;
-use ctrace_analysis::Report;
+use crate::perform::{self, Note, Observer, Performed, Stage, sum};
+use crate::progress::{Progress, spinner};
+use crate::{signals, units};
 use ctrace_format::{Abi, Sysno, Trace, syscalls};
-use ctrace_replayer::plan::{Plan, PlanSummary};
-use ctrace_replayer::{Bounds, Description, Ended, Outcome, Program};
-use serde_json::{Value, json};
+use ctrace_replayer::plan::Plan;
+use ctrace_replayer::{Bounds, Ended, Program};
+use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::time::Duration;
 
-pub(super) fn sum(map: &BTreeMap<String, u64>) -> u64 {
-    map.values().sum()
+/// A replay that lacked less time is not told of it: a moment in a queue of the scheduler is part of every run.
+const NOTABLE_NS: u64 = 10_000_000;
+
+/// Shows on the terminal how far a replay is; a signal to ctrace ends it.
+pub(crate) struct Screen<'o> {
+    out: &'o mut Output,
+    bar: Progress,
 }
 
-pub(super) fn list(map: &BTreeMap<String, u64>) -> String {
+impl<'o> Screen<'o> {
+    pub(crate) fn new(out: &'o mut Output) -> Self {
+        let bar = spinner(out, true);
+        Self { out, bar }
+    }
+}
+
+impl Observer for Screen<'_> {
+    fn begins(&mut self, stage: Stage) {
+        let text = |time: Duration| units::duration(time.as_millis() as u64 * 1_000_000);
+        match stage {
+            Stage::Compiling => self.bar.set_message("compiling the trace"),
+            Stage::Building => self.bar.set_message("building the sandbox"),
+            Stage::Replaying { elapsed, expected } => {
+                self.bar.set_message(format!("replaying: {} of {}", text(elapsed), text(expected)));
+            }
+            Stage::Judging => self.bar.set_message("comparing it with the recording"),
+        }
+    }
+
+    fn note(&mut self, note: &Note) {
+        let Self { out, bar } = self;
+        bar.suspend(|| {
+            let text = note.to_string();
+            if note.is_warning() { out.warn(&text) } else { out.say(&text) }
+        });
+    }
+
+    fn signal(&mut self) -> Option<u8> {
+        (signals::count() > 0).then(signals::last)
+    }
+}
+
+impl Drop for Screen<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn list(map: &BTreeMap<String, u64>) -> String {
     let mut entries: Vec<_> = map.iter().collect();
     entries.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), *name));
     let mut words: Vec<String> =
@@ -29,7 +73,8 @@ pub(super) fn list(map: &BTreeMap<String, u64>) -> String {
 }
 
 /// What was done, for a person.
-pub(super) fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Description, out: &mut Output) {
+pub(crate) fn describe(performed: &Performed, out: &mut Output) {
+    let Performed { plan, outcome, sandbox, .. } = performed;
     let counters = &outcome.counters;
     let paint = out.paint();
     let mut row = |name: &str, text: String| {
@@ -94,46 +139,19 @@ pub(super) fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Descript
     }
 }
 
-pub(super) fn as_json(
-    plan: &PlanSummary,
-    outcome: &Outcome,
-    sandbox: &Description,
-    report: &Report,
-    answers: &Answers,
-    output: Option<&Path>,
-) -> Value {
-    let counters = &outcome.counters;
-    let mut sandbox = json!(sandbox);
-    sandbox["recorded"] = json!(output.is_some());
-    json!({
-        "schema": 1,
-        "diff": report,
-        "makespan_ns": outcome.makespan_ns,
-        "recorded_ns": plan.recorded_ns,
-        "replayed_ops": counters.done,
-        "refused": plan.refused,
-        "surrogate": plan.surrogate,
-        "errors": {
-            "real": answers.real, "injected": 0, "emulated": answers.emulated, "missing": report.failures.missing,
-        },
-        "emulated": answers.by_call,
-        "injections": {"planned": 0, "fired": 0},
-        "sandbox": sandbox,
-        "leftovers": outcome.leftovers,
-        "replay_trace": output,
-        "ended": outcome.ended,
-        "forced": {"total": sum(&outcome.forced), "by_kind": outcome.forced, "ends": outcome.forced_ends},
-        "starved_ns": outcome.starved_ns,
-        "engine": {"calls": counters.engine_calls, "wait_ns": counters.wait_ns, "spin_ns": counters.spin_ns},
-        "tasks": {"recorded": outcome.tasks, "finished": outcome.tasks_finished, "stuck": outcome.stuck},
-        "divergences": outcome.divergences,
-        "problems": outcome.problems,
-        "limits_hit": outcome.hits.iter().map(|hit| json!({"hit": hit, "text": hit.with_fix()})).collect::<Vec<_>>(),
-    })
+const fn ended_text(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Completed => "completed",
+        Ended::Stalled => "cut off: the recording was over, and tasks had not come to their end",
+        Ended::TimedOut => "timed out: --max-duration allows more",
+        Ended::Aborted => "aborted",
+        Ended::OverLimit => "over a limit",
+        _ => "otherwise",
+    }
 }
 
 /// The plan, step by step.
-pub(super) fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
+fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
     let program = Program::open(plan.program).map_err(|e| Failure::new(Exit::Internal, e))?;
     let abi = if cfg!(target_arch = "aarch64") { Abi::Aarch64 } else { Abi::X86_64 };
     let name = |nr| syscalls::name(Sysno { abi, nr }).map_or_else(|| format!("syscall_{nr}"), str::to_owned);
@@ -150,13 +168,13 @@ pub(super) fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
 }
 
 pub(super) fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure> {
-    let plan = compile(&args.file, trace, args.limits.max_program)?;
+    let plan = perform::compile(&args.file, trace, args.limits.max_program)?;
     if args.steps {
         return steps(plan, out);
     }
     let Plan { need, summary: plan, .. } = plan;
     let limits = args.limits.resolve(&need, args.speed);
-    let allowed = limits.check(&need, args.speed).map_err(limits::refusal);
+    let allowed = limits.check(&need, args.speed).map_err(perform::refusal);
     if args.json {
         let mut all = serde_json::to_value(&plan).map_err(|e| Failure::new(Exit::Internal, e))?;
         all["need"] = json!(need);
