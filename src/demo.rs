@@ -3,8 +3,8 @@
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Shape, Style};
-use crate::replay::{self, Options};
-use crate::{diff, record, signals, units};
+use crate::perform::{self, Options};
+use crate::{diff, record, replay, signals, units};
 use anyhow::{Context, anyhow};
 use ctrace_analysis::{Finding, Level};
 use ctrace_format::{Trace, TraceFile};
@@ -128,24 +128,26 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
         "replaying it: the same calls to a real kernel, in a sandbox, recorded by the same recorder",
     );
     let options = Options::to(replay_path);
-    let performed = replay::perform(&trace_path, &trace, &options, out)?;
-    let replay_path = performed.output;
+    let performed =
+        perform::replay_recorded_and_judged(&trace_path, &trace, &options, &mut replay::Screen::new(out))?;
+    replay::describe(&performed, out);
+    let replay_path = performed.recording.as_deref();
 
     step(out, 5, "is the replay like the recording?");
     if !args.json {
-        diff::print(&trace_path, replay_path.as_deref(), &performed.report, out)?;
+        diff::print(&trace_path, replay_path, &performed.report, out)?;
     }
     if args.json {
         out.json(
             Shape::Demo,
             json!({
-                "incident": args.incident.to_string(), "trace": trace_path, "replay": performed.json,
+                "incident": args.incident.to_string(), "trace": trace_path, "replay": performed.json(),
                 "findings": story, "elapsed_ns": began.elapsed().as_nanos() as u64,
             }),
         )?;
     }
-    files(&dir, &trace_path, replay_path.as_deref(), began, out);
-    Ok(performed.signal.map_or_else(|| diff::exit(performed.report.verdict), Exit::Signal))
+    files(&dir, &trace_path, replay_path, began, out);
+    Ok(performed.exit())
 }
 
 fn step(out: &mut Output, number: u32, text: &str) {

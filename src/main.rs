@@ -14,6 +14,7 @@ mod meeting;
 #[cfg(test)]
 mod names;
 mod output;
+mod perform;
 mod probe;
 mod progress;
 mod record;

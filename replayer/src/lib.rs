@@ -9,9 +9,9 @@ pub use compile::CompileError;
 pub use ctrace_program::control::Pace;
 pub use ctrace_program::{DecodeError, Program};
 pub use run::{
-    AbortHandle, Counters, Divergence, Ended, Enforcement, Hit, Inputs, Outcome, Replay, ReplayError,
-    RunOptions, Running,
+    AbortHandle, Bound, Bounds, Counters, Description, Divergence, Ended, Enforcement, Hit, Inputs, Lane,
+    Outcome, Replay, ReplayError, RunOptions, Running,
 };
 pub use sandbox::host::Free;
-pub use sandbox::limits::{Flags, Limit, Limits, Resource, Source, TooMuch, needed};
+pub use sandbox::limits::{Flags, Limit, Limits, Resource, Source, TooMuch};
 pub use sandbox::{Layers, SandboxError};

@@ -1,10 +1,8 @@
 //! How much a replay may take: the flags, what they come to on this host, and what is said when it is not enough.
 
-use crate::exit::{Exit, Failure};
 use crate::units;
 use ctrace_replayer::plan::need::Need;
-use ctrace_replayer::{Enforcement, Flags, Free, Hit, Limits, Resource, Source, TooMuch, needed};
-use serde_json::{Map, Value, json};
+use ctrace_replayer::{Flags, Free, Limits, Resource};
 
 /// Limits on a replay.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
@@ -40,7 +38,8 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn flags(&self) -> Flags {
+    /// The limits that are given.
+    pub(super) fn flags(&self) -> Flags {
         Flags::default()
             .with(Resource::Memory, self.max_memory)
             .with(Resource::Tasks, self.max_tasks)
@@ -55,68 +54,4 @@ impl Args {
     pub(crate) fn resolve(&self, need: &Need, speed: f64) -> Limits {
         Limits::resolve(need, &Free::now(), &self.flags(), speed)
     }
-}
-
-/// For a program: by resource, what is needed, the limit, and where that comes from.
-pub(crate) fn as_json(need: &Need, limits: &Limits) -> Value {
-    let entry = |resource: Resource| {
-        let limit = limits.get(resource);
-        let value = json!({"need": needed(need, resource), "limit": limit.limit, "source": limit.source});
-        (resource.word().to_owned(), value)
-    };
-    Value::Object(Resource::ALL.into_iter().map(entry).collect::<Map<_, _>>())
-}
-
-/// The same for a person: one line each.
-pub(crate) fn lines(need: &Need, limits: &Limits) -> Vec<String> {
-    Resource::ALL
-        .into_iter()
-        .map(|resource| {
-            let limit = limits.get(resource);
-            format!(
-                "{:<11} at most {:>9} ({}); needs {}",
-                resource.word(),
-                resource.text(limit.limit),
-                limit.source,
-                resource.text(needed(need, resource))
-            )
-        })
-        .collect()
-}
-
-/// How the limits on the whole replay are enforced, in a few words.
-pub(crate) fn enforcement(by: &Enforcement, limits: &Limits) -> String {
-    let (memory, tasks) = (limits.memory.limit, limits.tasks.limit);
-    let most = format!("{} of memory, {} tasks", Resource::Memory.text(memory), units::count(tasks));
-    match by {
-        Enforcement::Cgroup { version } => format!("{most} at most, by a cgroup (v{version})"),
-        Enforcement::Sampling { why } => format!("{most} at most, by sampling (no cgroup: {why})"),
-        _ => most,
-    }
-}
-
-/// The refusal of a trace that needs more than it may have.
-pub(crate) fn refusal(error: TooMuch) -> Failure {
-    let allow = format!("allow it: {}", error.resource.flag(error.need));
-    if error.is_dishonest() {
-        return Failure::new(Exit::BadTrace, error).fix(
-            "do not trust this trace; `ctrace info` and `ctrace events` read it without running anything",
-        );
-    }
-    let (exit, fix) = match error.limit.source {
-        Source::Host => (Exit::Host, format!("replay it where more is free, or {allow}")),
-        Source::Free => (Exit::Host, "replay it where more is free".to_owned()),
-        Source::Own => (Exit::Host, format!("raise the hard limit first: `ulimit -Hn {}`", error.need)),
-        _ => (Exit::Usage, allow),
-    };
-    Failure::new(exit, error).fix(fix)
-}
-
-/// A limit that was hit, with the flag that raises it.
-pub(crate) fn sentence(hit: &Hit) -> String {
-    if hit.host_ran_out || hit.limit.source == Source::Free {
-        return format!("{hit}; replay it where more is free");
-    }
-    let more = hit.had.unwrap_or(0).max(hit.limit.limit.saturating_mul(2));
-    format!("{hit}; {} allows more", hit.resource.flag(more))
 }

@@ -1,115 +1,67 @@
-//! How a replay is told: as text, as JSON, as steps, and what a dry run would do.
+//! How a replay is told: on the way, as text, as steps, and what a dry run would do.
 
-use super::answers::Answers;
-use super::{Args, NOTABLE_NS, compile, ended_text, limits};
+use super::Args;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Shape, Style};
-use crate::units;
-use ctrace_analysis::Report;
+use crate::perform::{self, Note, Observer, Performed, Stage, sum};
+use crate::progress::{Progress, spinner};
+use crate::{signals, units};
 use ctrace_format::{Abi, Sysno, Trace, syscalls};
-use ctrace_replayer::Running;
-use ctrace_replayer::plan::{Plan, PlanSummary};
-use ctrace_replayer::{Ended, Enforcement, Layers, Outcome, Program};
-use serde::Serialize;
-use serde_json::{Value, json};
+use ctrace_replayer::plan::Plan;
+use ctrace_replayer::{Bounds, Ended, Program};
+use serde_json::json;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::Path;
+use std::time::Duration;
 
-/// How far a replay is from the host: looked up in the kernel while it is held at its gate.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Sandbox {
-    /// Namespaces that are not ours.
-    namespaces: Vec<&'static str>,
-    /// Namespaces that it shares with us.
-    shared: Vec<&'static str>,
-    /// Whether a system call filter is in force.
-    seccomp: bool,
-    /// Whether it can never gain privileges.
-    no_new_privs: bool,
-    /// Which privileges built it: `root` or `user`.
-    lane: &'static str,
-    /// What else holds it, as far as this host has it.
-    #[serde(flatten)]
-    layers: Layers,
-    /// Whether the recorder watched it.
-    recorded: bool,
-    /// What it may take at most, and who sees to that, in words.
-    #[serde(skip)]
-    pub(super) bounded: String,
-    /// Who sees to the limits on the whole replay.
-    pub(super) enforcement: Option<Enforcement>,
-    /// By resource: need, limit, source.
-    pub(super) limits: Value,
-    /// Why the compiled trace is a copy in memory; absent: it is read from the disk as needed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) program_in_memory: Option<String>,
+/// A replay that lacked less time is not told of it: a moment in a queue of the scheduler is part of every run.
+const NOTABLE_NS: u64 = 10_000_000;
+
+/// Shows on the terminal how far a replay is; a signal to ctrace ends it.
+pub(crate) struct Screen<'o> {
+    out: &'o mut Output,
+    bar: Progress,
 }
 
-impl Sandbox {
-    pub(super) fn look(running: &Running, recorded: bool) -> Self {
-        let pid = running.root_pid();
-        let mut this = Self {
-            recorded,
-            layers: running.layers(),
-            lane: if nix::unistd::geteuid().is_root() { "root" } else { "user" },
-            ..Self::default()
-        };
-        for kind in ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time"] {
-            let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
-            match (of("self"), of(&pid.to_string())) {
-                (Some(ours), Some(its)) if ours == its => this.shared.push(kind),
-                (Some(_), Some(_)) => this.namespaces.push(kind),
-                _ => {}
-            }
-        }
-        // The name in it need not be text.
-        let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
-        let status = String::from_utf8_lossy(&status);
-        let field =
-            |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).is_some_and(|v| v.trim() != "0");
-        this.seccomp = field("Seccomp:");
-        this.no_new_privs = field("NoNewPrivs:");
-        this
-    }
-
-    pub(super) fn text(&self) -> String {
-        let mut text = format!("lane {}: own {} namespaces", self.lane, self.namespaces.join(", "));
-        let layers = self.layers;
-        for (yes, what) in [
-            (self.seccomp, "call filter"),
-            (self.no_new_privs, "no new privileges"),
-            (layers.own_devices, "own device nodes"),
-            (layers.own_keyring, "own keyring"),
-        ] {
-            if yes {
-                let _ = write!(text, ", {what}");
-            }
-        }
-        match layers.landlock {
-            Some(version) => {
-                let _ = write!(text, ", Landlock (version {version})");
-            }
-            None => text.push_str("; no Landlock (the kernel has none, or one before version 5)"),
-        }
-        if !layers.own_devices {
-            text.push_str(
-                "; null, zero and their like are the host's nodes, which can be read and written, not changed, locked or \
-                 watched",
-            );
-        }
-        if let Some(why) = &self.program_in_memory {
-            let _ = write!(text, ", compiled trace copied to memory ({why})");
-        }
-        text
+impl<'o> Screen<'o> {
+    pub(crate) fn new(out: &'o mut Output) -> Self {
+        let bar = spinner(out, true);
+        Self { out, bar }
     }
 }
 
-pub(super) fn sum(map: &BTreeMap<String, u64>) -> u64 {
-    map.values().sum()
+impl Observer for Screen<'_> {
+    fn begins(&mut self, stage: Stage) {
+        let text = |time: Duration| units::duration(time.as_millis() as u64 * 1_000_000);
+        match stage {
+            Stage::Compiling => self.bar.set_message("compiling the trace"),
+            Stage::Building => self.bar.set_message("building the sandbox"),
+            Stage::Replaying { elapsed, expected } => {
+                self.bar.set_message(format!("replaying: {} of {}", text(elapsed), text(expected)));
+            }
+            Stage::Judging => self.bar.set_message("comparing it with the recording"),
+        }
+    }
+
+    fn note(&mut self, note: &Note) {
+        let Self { out, bar } = self;
+        bar.suspend(|| {
+            let text = note.to_string();
+            if note.is_warning() { out.warn(&text) } else { out.say(&text) }
+        });
+    }
+
+    fn signal(&mut self) -> Option<u8> {
+        (signals::count() > 0).then(signals::last)
+    }
 }
 
-pub(super) fn list(map: &BTreeMap<String, u64>) -> String {
+impl Drop for Screen<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn list(map: &BTreeMap<String, u64>) -> String {
     let mut entries: Vec<_> = map.iter().collect();
     entries.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), *name));
     let mut words: Vec<String> =
@@ -121,14 +73,15 @@ pub(super) fn list(map: &BTreeMap<String, u64>) -> String {
 }
 
 /// What was done, for a person.
-pub(super) fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox, out: &mut Output) {
+pub(crate) fn describe(performed: &Performed, out: &mut Output) {
+    let Performed { plan, outcome, sandbox, .. } = performed;
     let counters = &outcome.counters;
     let paint = out.paint();
     let mut row = |name: &str, text: String| {
         out.say(&format!("{} {text}", paint.paint(Style::Dim, &format!("{name:<12}"))));
     };
-    row("sandbox", sandbox.text());
-    row("bounded", sandbox.bounded.clone());
+    row("sandbox", sandbox.to_string());
+    row("bounded", sandbox.bounded());
     row(
         "replayed",
         format!(
@@ -186,44 +139,19 @@ pub(super) fn describe(plan: &PlanSummary, outcome: &Outcome, sandbox: &Sandbox,
     }
 }
 
-pub(super) fn as_json(
-    plan: &PlanSummary,
-    outcome: &Outcome,
-    sandbox: &Sandbox,
-    report: &Report,
-    answers: &Answers,
-    output: Option<&Path>,
-) -> Value {
-    let counters = &outcome.counters;
-    json!({
-        "schema": 1,
-        "diff": report,
-        "makespan_ns": outcome.makespan_ns,
-        "recorded_ns": plan.recorded_ns,
-        "replayed_ops": counters.done,
-        "refused": plan.refused,
-        "surrogate": plan.surrogate,
-        "errors": {
-            "real": answers.real, "injected": 0, "emulated": answers.emulated, "missing": report.failures.missing,
-        },
-        "emulated": answers.by_call,
-        "injections": {"planned": 0, "fired": 0},
-        "sandbox": sandbox,
-        "leftovers": outcome.leftovers,
-        "replay_trace": output,
-        "ended": outcome.ended,
-        "forced": {"total": sum(&outcome.forced), "by_kind": outcome.forced, "ends": outcome.forced_ends},
-        "starved_ns": outcome.starved_ns,
-        "engine": {"calls": counters.engine_calls, "wait_ns": counters.wait_ns, "spin_ns": counters.spin_ns},
-        "tasks": {"recorded": outcome.tasks, "finished": outcome.tasks_finished, "stuck": outcome.stuck},
-        "divergences": outcome.divergences,
-        "problems": outcome.problems,
-        "limits_hit": outcome.hits.iter().map(|hit| json!({"hit": hit, "text": limits::sentence(hit)})).collect::<Vec<_>>(),
-    })
+const fn ended_text(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Completed => "completed",
+        Ended::Stalled => "cut off: the recording was over, and tasks had not come to their end",
+        Ended::TimedOut => "timed out: --max-duration allows more",
+        Ended::Aborted => "aborted",
+        Ended::OverLimit => "over a limit",
+        _ => "otherwise",
+    }
 }
 
 /// The plan, step by step.
-pub(super) fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
+fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
     let program = Program::open(plan.program).map_err(|e| Failure::new(Exit::Internal, e))?;
     let abi = if cfg!(target_arch = "aarch64") { Abi::Aarch64 } else { Abi::X86_64 };
     let name = |nr| syscalls::name(Sysno { abi, nr }).map_or_else(|| format!("syscall_{nr}"), str::to_owned);
@@ -240,17 +168,17 @@ pub(super) fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
 }
 
 pub(super) fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure> {
-    let plan = compile(&args.file, trace, args.limits.max_program)?;
+    let plan = perform::compile(&args.file, trace, args.limits.max_program)?;
     if args.steps {
         return steps(plan, out);
     }
     let Plan { need, summary: plan, .. } = plan;
     let limits = args.limits.resolve(&need, args.speed);
-    let allowed = limits.check(&need, args.speed).map_err(limits::refusal);
+    let allowed = limits.check(&need, args.speed).map_err(perform::refusal);
     if args.json {
         let mut all = serde_json::to_value(&plan).map_err(|e| Failure::new(Exit::Internal, e))?;
         all["need"] = json!(need);
-        all["limits"] = limits::as_json(&need, &limits);
+        all["limits"] = json!(Bounds::new(&need, &limits));
         out.json(Shape::Plan, all)?;
         return allowed.map(|()| Exit::Done);
     }
@@ -289,7 +217,7 @@ pub(super) fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Ex
             units::count(plan.peers_datagram)
         ),
     ));
-    for (index, line) in limits::lines(&need, &limits).into_iter().enumerate() {
+    for (index, line) in Bounds::new(&need, &limits).lines().into_iter().enumerate() {
         rows.push((if index == 0 { "limits" } else { "" }, line));
     }
     for (name, text) in rows {

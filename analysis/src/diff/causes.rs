@@ -87,25 +87,23 @@ fn ends(
     counts: &Counts,
     pairing: &Pairing<'_>,
 ) -> (Vec<Cause>, Vec<Cause>) {
-    let families = Both::new(&pairing.family_a, &pairing.family_b);
     let mut found: Vec<(bool, Cause)> = Vec::new();
-    for ((family, base), (x, y)) in &counts.ops {
+    for ((family, base), n) in &counts.ops {
         let Outcome::Exit(status) = joint.bases[*base as usize].outcome else { continue };
-        if status == 0 || x == y {
+        if status == 0 || n.is_same() {
             continue;
         }
-        let n = Both::new(*x, *y);
-        let more = if y > x { Run::Other } else { Run::Recorded };
+        let more = n.with_more();
         let role = pairing.role(*family, more).to_owned();
         let model = models.of(more);
-        let killed = model.oom_kills.iter().find(|process| families.of(more)[**process] == *family);
+        let killed = model.oom_kills.iter().find(|process| pairing.family.of(more)[**process] == *family);
         let signal = status & 0x7f;
         let what = match (killed, signal) {
             (Some(_), _) => format!("{role} is killed for lack of memory (signal {signal})"),
             (None, 0) => format!("{role} ends with status {}", status >> 8),
             (None, signal) => format!("{role} is killed by signal {signal}"),
         };
-        let mut text = format!("{what}: {}", words::how_often(n));
+        let mut text = format!("{what}: {}", words::how_often(*n));
         if killed.is_some() || signal == 9 {
             let memory = models.map(|m| peak(m, &[Counter::RssBytes, Counter::MemoryBytes]));
             if let (Some(before), Some(after)) = (memory.recorded, memory.other) {
@@ -151,7 +149,7 @@ fn failures(
     let turned = turned(joint, counts);
     // Told by what was attempted; a connect that failed is told once, however the program learnt of it.
     let mut found: FxHashMap<Attempt, Both<u64>> = FxHashMap::default();
-    for ((family, base), (x, y)) in &counts.ops {
+    for ((family, base), n) in &counts.ops {
         let b = &joint.bases[*base as usize];
         let Outcome::Errno(errno) = b.outcome else { continue };
         if b.wild || b.learns || symbol::is_race(errno) {
@@ -163,9 +161,7 @@ fn failures(
         if !remarkable && !turned.contains(&(*family, *base)) {
             continue;
         }
-        let n = found.entry((*family, b.call, b.object, errno)).or_default();
-        n.recorded += x;
-        n.other += y;
+        *found.entry((*family, b.call, b.object, errno)).or_default() += *n;
     }
     let connects: Vec<(u32, u32, u16)> = found
         .keys()
@@ -177,14 +173,12 @@ fn failures(
         .filter(|((family, call, object, errno), n)| {
             let asked = joint.strings[*call as usize] == "getsockopt";
             let told = asked && connects.contains(&(*family, *object, *errno));
-            let least = n.recorded.min(n.other) as f64;
-            !told && n.recorded.max(n.other) as f64 > least * CHANCE
+            !told && n.most() as f64 > n.shared() as f64 * CHANCE
         })
         .collect();
     all.sort_by_key(|(key, n)| (std::cmp::Reverse(n.more().unsigned_abs()), **key));
     for ((family, call, object, errno), n) in all {
-        let more = if n.other > n.recorded { Run::Other } else { Run::Recorded };
-        let role = pairing.role(*family, more).to_owned();
+        let role = pairing.role(*family, n.with_more()).to_owned();
         let (call, object) = (joint.strings[*call as usize], joint.strings[*object as usize]);
         let name = symbol::outcome_text(Outcome::Errno(*errno));
         let on = match object {
@@ -197,13 +191,11 @@ fn failures(
         };
         text = format!("{text}: {}", words::how_often(*n));
         if *errno == TOO_MANY_FILES {
-            let families = Both::new(&pairing.family_a, &pairing.family_b);
-            let open = Both::new((models.recorded, families.recorded), (models.other, families.other)).map(
-                |(model, families)| {
-                    let of_family = model.processes.iter().zip(families.iter()).filter(|(_, f)| *f == family);
-                    of_family.map(|(p, _)| p.max_fds).max().unwrap_or(0)
-                },
-            );
+            let open = Both::each(|run| {
+                let processes = models.of(run).processes.iter().zip(pairing.family.of(run));
+                let of_family = processes.filter(|(_, f)| *f == family);
+                of_family.map(|(p, _)| p.max_fds).max().unwrap_or(0)
+            });
             text = format!("{text}; descriptors open at most {} → {}", open.recorded, open.other);
         }
         out.push(Cause {
@@ -224,20 +216,23 @@ fn failures(
 fn turned(joint: &Joint<'_>, counts: &Counts) -> FxHashSet<(u32, u32)> {
     // By what was attempted: whether it succeeded.
     let mut succeeded: FxHashMap<(u32, u32), Both<bool>> = FxHashMap::default();
-    for ((family, base), (x, y)) in &counts.ops {
+    for ((family, base), n) in &counts.ops {
         let b = &joint.bases[*base as usize];
         if !matches!(b.outcome, Outcome::Errno(_)) {
             let slot = succeeded.entry((*family, b.identity)).or_default();
-            slot.recorded |= *x > 0;
-            slot.other |= *y > 0;
+            for run in Run::BOTH {
+                *slot.of_mut(run) |= *n.of(run) > 0;
+            }
         }
     }
-    let has_turned = |(family, base): &(u32, u32), (x, y): (u64, u64)| {
+    let has_turned = |(family, base): &(u32, u32), n: Both<u64>| {
         let b = &joint.bases[*base as usize];
         let good = succeeded.get(&(*family, b.identity)).copied().unwrap_or_default();
-        matches!(b.outcome, Outcome::Errno(_))
-            && (x == 0 && y > 0 && good.recorded && !good.other
-                || y == 0 && x > 0 && good.other && !good.recorded)
+        // Good in one run alone, and failed in the other one alone.
+        let failed_after = |run: Run| {
+            *n.of(run) == 0 && *n.of(run.opposite()) > 0 && *good.of(run) && !*good.of(run.opposite())
+        };
+        matches!(b.outcome, Outcome::Errno(_)) && Run::BOTH.into_iter().any(failed_after)
     };
     counts.ops.iter().filter(|(key, n)| has_turned(key, **n)).map(|(key, _)| *key).collect()
 }

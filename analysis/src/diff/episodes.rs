@@ -1,6 +1,7 @@
 //! Episodes of failure: does what went wrong in the recording go wrong again, when and as often as it did?
 
 use super::Rows;
+use super::both::{Both, Run};
 use super::counts::Counts;
 use super::joint::Joint;
 use super::pairing::Pairing;
@@ -28,38 +29,36 @@ struct Episode {
 
 /// Episodes of failure that occur again: of the same kind, at the same time after the start, as often.
 pub(super) fn incident_recall(
-    a: &Model,
-    b: &Model,
+    models: Both<&Model>,
     joint: &Joint<'_>,
     counts: &Counts,
     pairing: &Pairing<'_>,
     profile: Profile,
     rows: &mut Rows<'_>,
 ) {
-    let recorded = episodes(a, joint, pairing, false);
-    let other = episodes(b, joint, pairing, true);
-    let (took, takes) = (a.makespan_ns(), b.makespan_ns());
+    let found = Both::each(|run| episodes(models, joint, pairing, run));
+    let took = models.map(|m| m.makespan_ns());
     let slower = match profile {
         Profile::Synthetic => 0,
         // A run that takes longer comes to the same point later.
-        Profile::RealBinary => took.abs_diff(takes),
+        Profile::RealBinary => took.apart(),
     };
-    let late = (took / 50).max(50_000_000).saturating_add(slower);
+    let late = (took.recorded / 50).max(50_000_000).saturating_add(slower);
     let (mut matched, mut all) = (0_u64, 0_u64);
     let mut first_lost: Option<(u64, String)> = None;
     let none = Vec::new();
-    for (kind, list) in &recorded {
-        let candidates = other.get(kind).unwrap_or(&none);
+    for (kind, list) in &found.recorded {
+        let candidates = found.other.get(kind).unwrap_or(&none);
         let mut used = vec![false; candidates.len()];
         for episode in list {
             all += 1;
-            let found = (0..candidates.len()).find(|i| {
+            let again = (0..candidates.len()).find(|i| {
                 let c = candidates[*i];
                 !used[*i]
                     && c.onset_ns.abs_diff(episode.onset_ns) <= late
                     && c.count.abs_diff(episode.count) as f64 <= (episode.count as f64 * 0.2).max(1.0)
             });
-            if let Some(i) = found {
+            if let Some(i) = again {
                 used[i] = true;
                 matched += 1;
             } else if first_lost.as_ref().is_none_or(|l| episode.onset_ns < l.0) {
@@ -95,7 +94,7 @@ pub(super) fn incident_recall(
 
 /// How often the other run has a failure of which it has no episode.
 fn elsewhere((family, base): (u32, u32), joint: &Joint<'_>, counts: &Counts) -> String {
-    let same = counts.ops.get(&(family, base)).map_or(0, |n| n.1);
+    let same = counts.ops.get(&(family, base)).map_or(0, |n| n.other);
     if same > 0 {
         return format!("in the other run ×{same} in all");
     }
@@ -104,7 +103,7 @@ fn elsewhere((family, base): (u32, u32), joint: &Joint<'_>, counts: &Counts) -> 
         let other = &joint.bases[*other as usize];
         other.call == sought.call && other.outcome == sought.outcome
     });
-    match alike.map(|(_, n)| n.1).sum() {
+    match alike.map(|(_, n)| n.other).sum() {
         0 => "never in the other run".to_owned(),
         n => format!("in the other run ×{n}, of other tasks or objects"),
     }
@@ -112,10 +111,10 @@ fn elsewhere((family, base): (u32, u32), joint: &Joint<'_>, counts: &Counts) -> 
 
 /// Episodes by (family, kind of failure).
 fn episodes(
-    model: &Model,
+    models: Both<&Model>,
     joint: &Joint<'_>,
     pairing: &Pairing<'_>,
-    second: bool,
+    run: Run,
 ) -> BTreeMap<(u32, u32), Vec<Episode>> {
     let remarkable: Vec<bool> = joint
         .bases
@@ -133,13 +132,12 @@ fn episodes(
     let mut times: BTreeMap<(u32, u32), Vec<u64>> = BTreeMap::new();
     if remarkable.iter().any(|r| *r) {
         for lane in &pairing.lanes {
-            let (seq, entries) = if second { (lane.b, &joint.b) } else { (lane.a, &joint.a) };
-            for op in seq.into_iter().flat_map(|s| s.iter()) {
-                let base = entries[op.symbol as usize].base;
+            for op in lane.seqs.of(run).into_iter().flat_map(|s| s.iter()) {
+                let base = joint.base(run, op);
                 if remarkable[base as usize] {
                     let list = times.entry((lane.family, base)).or_default();
                     if list.len() < MOST {
-                        list.push(op.t_ns.saturating_sub(model.first_ns));
+                        list.push(op.t_ns.saturating_sub(models.of(run).first_ns));
                     }
                 }
             }

@@ -1,7 +1,9 @@
 //! One vocabulary for two models: names made equal, symbols renumbered.
 
+use super::both::{Both, Run};
 use crate::model::Model;
-use crate::names::{NameId, Names};
+use crate::names::NameId;
+use crate::seq::Op;
 use crate::symbol::{OpClass, Outcome};
 use rustc_hash::FxHashMap;
 
@@ -31,8 +33,8 @@ pub(crate) struct Entry {
 pub(crate) struct Joint<'a> {
     pub(crate) strings: Vec<&'a str>,
     pub(crate) bases: Vec<Base>,
-    pub(crate) a: Vec<Entry>,
-    pub(crate) b: Vec<Entry>,
+    /// By symbol of each model.
+    pub(crate) entries: Both<Vec<Entry>>,
 }
 
 #[derive(Default)]
@@ -51,18 +53,19 @@ impl<'a> Interner<'a> {
 }
 
 impl<'a> Joint<'a> {
-    pub(crate) fn new(a: &'a Model, b: &'a Model) -> Self {
+    pub(crate) fn new(models: Both<&'a Model>) -> Self {
         let mut strings = Interner::default();
         let mut identities = FxHashMap::default();
         let mut index = FxHashMap::default();
         let mut bases = Vec::new();
-        let mut side = |model: &'a Model, other: &'a Names| {
+        let entries = Both::each(|run| {
+            let (model, opposite) = (*models.of(run), *models.of(run.opposite()));
             model
                 .symbols
                 .iter()
                 .map(|s| {
                     let call = strings.id(model.name(s.call));
-                    let object = strings.id(model.names.canonical(s.object, other));
+                    let object = strings.id(canonical(model, opposite, s.object));
                     let next = identities.len() as u32;
                     let identity = *identities.entry((call, object, s.qualifier)).or_insert(next);
                     let base = *index.entry((identity, s.outcome)).or_insert_with(|| {
@@ -80,10 +83,18 @@ impl<'a> Joint<'a> {
                     Entry { base, size: s.size }
                 })
                 .collect::<Vec<_>>()
-        };
-        let entries_a = side(a, &b.names);
-        let entries_b = side(b, &a.names);
-        Self { strings: strings.strings, bases, a: entries_a, b: entries_b }
+        });
+        Self { strings: strings.strings, bases, entries }
+    }
+
+    /// The symbol of a run's operation.
+    pub(crate) fn entry(&self, run: Run, op: Op) -> Entry {
+        self.entries.of(run)[op.symbol as usize]
+    }
+
+    /// The same without its size.
+    pub(crate) fn base(&self, run: Run, op: Op) -> u32 {
+        self.entry(run, op).base
     }
 
     pub(crate) fn text(&self, base: u32) -> String {
@@ -98,6 +109,6 @@ impl<'a> Joint<'a> {
 }
 
 /// A name of a model as the other run would have it.
-pub(crate) fn canonical<'a>(model: &'a Model, other: &Model, name: NameId) -> &'a str {
-    model.names.canonical(name, &other.names)
+pub(crate) fn canonical<'a>(model: &'a Model, opposite: &Model, name: NameId) -> &'a str {
+    model.names.canonical(name, &opposite.names)
 }

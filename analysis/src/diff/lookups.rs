@@ -31,17 +31,13 @@ impl<'m> Lookups<'m> {
         if profile == Profile::Synthetic {
             return Self { failed };
         }
-        let families = Both::new(&pairing.family_a, &pairing.family_b);
         let mut asked: Both<BTreeSet<(u32, &str)>> = Both::default();
         let mut all = Vec::new();
         for run in Run::BOTH {
-            let (model, other) = match run {
-                Run::Recorded => (models.recorded, models.other),
-                Run::Other => (models.other, models.recorded),
-            };
+            let (model, opposite) = (*models.of(run), *models.of(run.opposite()));
             for (lookup, n) in &model.lookups {
-                let family = families.of(run)[lookup.process];
-                let object = canonical(model, other, lookup.object);
+                let family = pairing.family.of(run)[lookup.process];
+                let object = canonical(model, opposite, lookup.object);
                 let (name, server) = object.rsplit_once(" at ").unwrap_or((object, ""));
                 asked.of_mut(run).insert((family, name));
                 if lookup.answer != Answer::FOUND {
@@ -60,7 +56,7 @@ impl<'m> Lookups<'m> {
         }
         for (run, key, n) in all {
             let kind = Failed { name: "", ..key };
-            let both = kinds.get(&kind).is_some_and(|n| n.recorded > 0 && n.other > 0);
+            let both = kinds.get(&kind).is_some_and(|n| n.shared() > 0);
             let key = if of_one(&key) && both { kind } else { key };
             *failed.entry(key).or_default().of_mut(run) += n;
         }
@@ -95,7 +91,7 @@ impl<'m> Lookups<'m> {
             kind: "name",
             call: None,
             errno: None,
-            role: pairing.role(key.family, more(*n)).to_owned(),
+            role: pairing.role(key.family, n.with_more()).to_owned(),
             object: Some(format!("{} at {}", name(key), key.server)),
             before: Amount::times(n.recorded),
             after: Amount::times(n.other),
@@ -104,10 +100,6 @@ impl<'m> Lookups<'m> {
         };
         found.into_iter().map(cause).collect()
     }
-}
-
-const fn more(n: Both<u64>) -> Run {
-    if n.other >= n.recorded { Run::Other } else { Run::Recorded }
 }
 
 /// Independent failures vary by the square root of their number.
@@ -122,7 +114,7 @@ fn name<'k>(key: &Failed<'k>) -> &'k str {
 }
 
 fn text(key: &Failed<'_>, n: Both<u64>, pairing: &Pairing<'_>) -> String {
-    let role = pairing.role(key.family, more(n));
+    let role = pairing.role(key.family, n.with_more());
     let server = if key.server.is_empty() { "a name server" } else { key.server };
     let name = crate::names::shorten(name(key), 80);
     format!("{role} asks {server} for {name}: {}: {}", key.answer.text(), words::how_often(n))

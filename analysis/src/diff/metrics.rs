@@ -1,6 +1,7 @@
 //! What was done: how much of it again, in which order, by whose doing.
 
-use super::counts::{Counts, add};
+use super::both::{Both, Run};
+use super::counts::Counts;
 use super::joint::Joint;
 use super::pairing::Pairing;
 use super::walk::Walked;
@@ -13,63 +14,71 @@ use std::collections::BTreeMap;
 /// Classes with fewer recorded operations are judged together with the next larger one.
 const SMALL_CLASS: u64 = 20;
 
+/// Of how many recorded operations how many took place again.
+#[derive(Debug, Clone, Copy, Default)]
+struct Covered {
+    of: u64,
+    again: u64,
+}
+
+impl Covered {
+    fn add(&mut self, n: Both<u64>) {
+        self.of += n.recorded;
+        self.again += n.shared();
+    }
+}
+
 /// Recorded operations that took place again, by class; the least covered class counts. Returns the share over all
 /// classes.
 pub(crate) fn coverage(
-    a: &Model,
-    b: &Model,
+    models: Both<&Model>,
     joint: &Joint<'_>,
     pairing: &Pairing<'_>,
     counts: &Counts,
     rows: &mut Rows<'_>,
 ) -> Option<f64> {
     // By (family, call): whether an operation took place again is not a question of its outcome.
-    let mut calls: FxHashMap<(OpClass, u32, u32), (u64, u64)> = FxHashMap::default();
-    for ((family, base), (x, y)) in &counts.ops {
+    let mut calls: FxHashMap<(OpClass, u32, u32), Both<u64>> = FxHashMap::default();
+    for ((family, base), n) in &counts.ops {
         let base = &joint.bases[*base as usize];
         if base.class == OpClass::Memory && base.outcome == Outcome::Ok {
             continue;
         }
-        let key = (base.class, *family, base.call);
-        add(&mut calls, key, false, *x);
-        add(&mut calls, key, true, *y);
+        *calls.entry((base.class, *family, base.call)).or_default() += *n;
     }
     // Successful memory calls: only those that map files are in a sequence.
-    let mut memory: FxHashMap<(u32, &str), (u64, u64)> = FxHashMap::default();
-    for (second, model, families) in [(false, a, &pairing.family_a), (true, b, &pairing.family_b)] {
-        for (process, family) in model.processes.iter().zip(families) {
+    let mut memory: FxHashMap<(u32, &str), Both<u64>> = FxHashMap::default();
+    for run in Run::BOTH {
+        let model = *models.of(run);
+        for (process, family) in model.processes.iter().zip(pairing.family.of(run)) {
             for ((call, errno), n) in &process.counts {
                 if *errno == 0 && model.call_class.get(call) == Some(&OpClass::Memory) {
-                    add(&mut memory, (*family, model.name(*call)), second, *n);
+                    *memory.entry((*family, model.name(*call))).or_default().of_mut(run) += n;
                 }
             }
         }
     }
-    let mut classes: BTreeMap<OpClass, (u64, u64)> = BTreeMap::new();
-    for ((class, _, _), (x, y)) in &calls {
-        let slot = classes.entry(*class).or_default();
-        slot.0 += x;
-        slot.1 += x.min(y);
+    let mut classes: BTreeMap<OpClass, Covered> = BTreeMap::new();
+    for ((class, _, _), n) in &calls {
+        classes.entry(*class).or_default().add(*n);
     }
-    for (x, y) in memory.values() {
-        let slot = classes.entry(OpClass::Memory).or_default();
-        slot.0 += x;
-        slot.1 += x.min(y);
+    for n in memory.values() {
+        classes.entry(OpClass::Memory).or_default().add(*n);
     }
-    let n: u64 = classes.values().map(|c| c.0).sum();
+    let n: u64 = classes.values().map(|c| c.of).sum();
     // From small to large; too few operations to judge go with the next class.
-    let mut by_size: Vec<_> = classes.iter().filter(|c| c.1.0 > 0).collect();
-    by_size.sort_by_key(|c| c.1.0);
+    let mut by_size: Vec<_> = classes.iter().filter(|c| c.1.of > 0).collect();
+    by_size.sort_by_key(|c| c.1.of);
     let mut worst: Option<(f64, String)> = None;
-    let mut group: (Vec<&str>, u64, u64) = (Vec::new(), 0, 0);
+    let mut group: (Vec<&str>, Covered) = (Vec::new(), Covered::default());
     for (i, (class, slot)) in by_size.iter().enumerate() {
         group.0.push(class.name());
-        group.1 += slot.0;
-        group.2 += slot.1;
-        if group.1 < SMALL_CLASS && i + 1 < by_size.len() {
+        group.1.of += slot.of;
+        group.1.again += slot.again;
+        if group.1.of < SMALL_CLASS && i + 1 < by_size.len() {
             continue;
         }
-        let (names, of, again) = std::mem::take(&mut group);
+        let (names, Covered { of, again }) = std::mem::take(&mut group);
         let value = again as f64 / of as f64;
         if worst.as_ref().is_none_or(|w| value < w.0) {
             worst = Some((value, format!("{}: {again} of {of}", names.join(", "))));
@@ -78,7 +87,7 @@ pub(crate) fn coverage(
     let (value, note) =
         worst.map_or((None, String::new()), |(v, note)| (Some(v), format!("least covered: {note}")));
     rows.push("coverage", value, n, "", note);
-    let again: u64 = classes.values().map(|c| c.1).sum();
+    let again: u64 = classes.values().map(|c| c.again).sum();
     (n > 0).then(|| again as f64 / n as f64)
 }
 
@@ -90,11 +99,11 @@ pub(crate) fn alignment(walked: &Walked<'_>, pairing: &Pairing<'_>, rows: &mut R
     let mut note = walked.worst_lane.map_or(String::new(), |(lane, edits)| {
         format!("{} missing, {} extra; most ({edits}) in {}", t.deleted, t.inserted, pairing.who(lane))
     });
-    if !pairing.alone_a.is_empty() || !pairing.alone_b.is_empty() {
+    let alone = pairing.alone.map(Vec::len);
+    if alone != Both::default() {
         note = format!(
             "{note}; {} processes only in the recording, {} only in the other run",
-            pairing.alone_a.len(),
-            pairing.alone_b.len()
+            alone.recorded, alone.other
         );
     }
     if t.by_count > 0 {
@@ -105,20 +114,20 @@ pub(crate) fn alignment(walked: &Walked<'_>, pairing: &Pairing<'_>, rows: &mut R
 
 /// How often one operation directly follows another in a sequence.
 pub(crate) fn dfg(counts: &Counts, joint: &Joint<'_>, rows: &mut Rows<'_>) {
-    let (mut total_a, mut total_b) = (0, 0);
-    for (x, y) in counts.follows.values() {
-        total_a += x;
-        total_b += y;
+    let mut total = Both::new(0_u64, 0);
+    for n in counts.follows.values() {
+        total += *n;
     }
-    if total_a == 0 || total_b == 0 {
-        let value = (total_a > 0).then_some(0.0);
-        rows.push("dfg", value, total_a, "", String::new());
+    if total.shared() == 0 {
+        let value = (total.recorded > 0).then_some(0.0);
+        rows.push("dfg", value, total.recorded, "", String::new());
         return;
     }
     let mut distance = 0.0;
     let mut worst = (0.0, None);
-    for ((_, from, to), (x, y)) in &counts.follows {
-        let delta = (*x as f64 / total_a as f64 - *y as f64 / total_b as f64).abs();
+    for ((_, from, to), n) in &counts.follows {
+        let share = n.zip(total).map(|(n, of)| *n as f64 / *of as f64);
+        let delta = (share.recorded - share.other).abs();
         distance += delta;
         if delta > worst.0 + 1e-12
             || (delta - worst.0).abs() <= 1e-12 && worst.1.is_some_and(|w| (*from, *to) < w)
@@ -132,13 +141,13 @@ pub(crate) fn dfg(counts: &Counts, joint: &Joint<'_>, rows: &mut Rows<'_>) {
         }
         _ => String::new(),
     };
-    rows.push("dfg", Some((1.0 - distance / 2.0).clamp(0.0, 1.0)), total_a, "", note);
+    rows.push("dfg", Some((1.0 - distance / 2.0).clamp(0.0, 1.0)), total.recorded, "", note);
 }
 
 /// Ends that the engine forced, for 10,000 operations. Of a run that is no replay, or whose engine is not asked, nothing
 /// can be said.
 pub(crate) fn forced(forced: Option<&Forced>, counts: &Counts, rows: &mut Rows<'_>) {
-    forced_of(forced, counts.total_a, rows);
+    forced_of(forced, counts.total.recorded, rows);
 }
 
 /// The same of so many operations.

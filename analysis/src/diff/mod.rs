@@ -27,7 +27,7 @@ mod words;
 use crate::gates::{self, Gates, Profile};
 use crate::model::Model;
 use crate::report::{Metric, Report, SideInfo, Verdict};
-use both::Both;
+use both::{Both, Run};
 use joint::Joint;
 pub use journal::{Journal, judge_journal};
 use std::collections::BTreeMap;
@@ -91,50 +91,43 @@ pub struct Told {
     pub starved: Starved,
 }
 
-/// Compares `b` with the recording `a`.
-pub fn diff(a: &Model, b: &Model, gates: &Gates) -> Report {
-    diff_replay(a, b, gates, None)
+/// Compares another run with the recording.
+pub fn diff(recorded: &Model, other: &Model, gates: &Gates) -> Report {
+    diff_replay(recorded, other, gates, None)
 }
 
-/// Compares the replay `b` with the recording `a`.
-pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> Report {
-    let joint = Joint::new(a, b);
-    let pairing = pairing::pair(a, b, &joint);
+/// Compares a replay with the recording.
+pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option<&Told>) -> Report {
+    let models = Both::new(recorded, replay);
+    let joint = Joint::new(models);
+    let pairing = pairing::pair(models, &joint);
     let counts = counts::Counts::take(&joint, &pairing);
-    let late_ns = time::late_ns(a, b, gates);
+    let late_ns = time::late_ns(models, gates);
     let never = Starved::default();
-    let walked = walk::walk(a, b, &joint, &pairing, told.map_or(&never, |told| &told.starved), late_ns);
+    let walked = walk::walk(models, &joint, &pairing, told.map_or(&never, |told| &told.starved), late_ns);
 
     let mut rows = Rows { gates, rows: Vec::new() };
-    let covered = metrics::coverage(a, b, &joint, &pairing, &counts, &mut rows);
-    outcomes::semantic((a, b), &joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
+    let covered = metrics::coverage(models, &joint, &pairing, &counts, &mut rows);
+    outcomes::semantic(models, &joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
     metrics::alignment(&walked, &pairing, &mut rows);
     metrics::dfg(&counts, &joint, &mut rows);
-    let violation = order::order(&walked.partners, &joint, &pairing, a.tick_ns.max(b.tick_ns), &mut rows);
-    time::makespan(a, b, &counts, &walked, &mut rows);
-    time::drift(a, b, &walked, gates, &mut rows);
-    let models = Both::new(a, b);
+    let tick_ns = models.map(|m| m.tick_ns).most();
+    let violation = order::order(&walked.partners, &joint, &pairing, tick_ns, &mut rows);
+    time::makespan(models, &counts, &walked, &mut rows);
+    time::drift(models, &walked, gates, &mut rows);
     let starved_ns = told.map_or(0, |told| told.starved.until(u64::MAX));
     let times = spent::Times::take(models, &pairing, starved_ns);
     time::spent(&times, &pairing, gates.profile(), &mut rows);
     resources::resources(models, &mut rows);
     let lookups = lookups::Lookups::take(models, &pairing, gates.profile());
-    let failures = outcomes::errors((a, b), &joint, &counts, &pairing, &lookups, gates.profile(), &mut rows);
-    episodes::incident_recall(a, b, &joint, &counts, &pairing, gates.profile(), &mut rows);
-    let stream = network::network(a, b, &pairing, gates.profile(), &mut rows);
+    let failures = outcomes::errors(models, &joint, &counts, &pairing, &lookups, gates.profile(), &mut rows);
+    episodes::incident_recall(models, &joint, &counts, &pairing, gates.profile(), &mut rows);
+    let stream = network::network(models, &pairing, gates.profile(), &mut rows);
     metrics::forced(told.map(|told| &told.forced), &counts, &mut rows);
 
     let rows = rows.rows;
-    let compared_a: u64 = counts.total_a;
-    let compared_b: u64 = counts.total_b;
-    let (reasons, mut warnings) = inconclusive(
-        a,
-        b,
-        compared_a,
-        compared_b,
-        &rows,
-        covered.filter(|_| gates.profile() == Profile::Synthetic),
-    );
+    let covered = covered.filter(|_| gates.profile() == Profile::Synthetic);
+    let (reasons, mut warnings) = inconclusive(models, counts.total, &rows, covered);
     warnings.splice(0..0, warnings::warnings(models));
     warnings.extend(unanswered_gates(&rows, gates));
     let mut causes = Vec::new();
@@ -160,8 +153,8 @@ pub fn diff_replay(a: &Model, b: &Model, gates: &Gates, told: Option<&Told>) -> 
         metrics: rows,
         first_divergence,
         failures,
-        a: side(a, compared_a),
-        b: side(b, compared_b),
+        a: side(recorded, counts.total.recorded),
+        b: side(replay, counts.total.other),
     }
 }
 
@@ -245,15 +238,14 @@ fn number(x: f64) -> String {
 }
 
 fn inconclusive(
-    a: &Model,
-    b: &Model,
-    compared_a: u64,
-    compared_b: u64,
+    models: Both<&Model>,
+    compared: Both<u64>,
     rows: &[Metric],
     covered: Option<f64>,
 ) -> (Vec<String>, Vec<String>) {
     let (mut reasons, mut warnings) = (Vec::new(), Vec::new());
-    for (name, model) in [("the recording", a), ("the other run", b)] {
+    for run in Run::BOTH {
+        let (name, model) = (run.name(), *models.of(run));
         let lost = model.missing.lost;
         if lost > 0 {
             let share = lost as f64 / (model.calls + lost) as f64;
@@ -289,13 +281,13 @@ fn inconclusive(
             ));
         }
     }
-    let hung = (compared_a == 0 && compared_b == 0).then(|| hung::alike(a, b)).flatten();
+    let hung = (compared.most() == 0).then(|| hung::alike(models)).flatten();
     if let Some(threads) = hung {
         let threads = if threads == 1 { "one thread".to_owned() } else { format!("{threads} threads") };
         warnings.push(format!("{threads} hung in both runs, and nothing else was done"));
-    } else if compared_a == 0 {
+    } else if compared.recorded == 0 {
         reasons.push("the recording has no operation that could be compared".to_owned());
-    } else if compared_b == 0 {
+    } else if compared.other == 0 {
         reasons.push("the other run has no operation that could be compared".to_owned());
     } else if rows.iter().all(|m| m.pass.is_none()) {
         reasons.push("no metric with a gate had anything to compare".to_owned());
@@ -305,8 +297,8 @@ fn inconclusive(
     {
         reasons.push(format!("only {:.1} % of the recorded operations took place again", share * 100.0));
     }
-    if reasons.is_empty() && compared_a < 20 && hung.is_none() {
-        warnings.push(format!("only {compared_a} operations were compared"));
+    if reasons.is_empty() && compared.recorded < 20 && hung.is_none() {
+        warnings.push(format!("only {} operations were compared", compared.recorded));
     }
     (reasons, warnings)
 }

@@ -5,6 +5,7 @@
 //! kind needs k of its causes. That holds whenever it holds for every edge by itself, whatever was guessed.
 
 use super::Rows;
+use super::both::{Both, Run};
 use super::joint::Joint;
 use super::pairing::Pairing;
 use crate::order::{Edge, Edges, Place, Why};
@@ -16,8 +17,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy)]
 struct Partner {
     lane: usize,
-    a: Op,
-    b: Op,
+    ops: Both<Op>,
 }
 
 /// The operations that edges are about, and their counterparts as far as they were met.
@@ -50,14 +50,14 @@ impl<'a> Partners<'a> {
     }
 
     /// The next operation of a lane, with its counterpart if it has one.
-    pub(crate) fn meet(&mut self, cursor: &mut Cursor, lane: usize, a: Op, b: Option<Op>) {
+    pub(crate) fn meet(&mut self, cursor: &mut Cursor, lane: usize, ops: Both<Option<Op>>) {
         let at = cursor.at;
         cursor.at = at.saturating_add(1);
         let Some(place) = self.places.get(cursor.next) else { return };
         if !cursor.place.is_some_and(|p| p.is_sibling(*place)) || place.at() != at {
             return;
         }
-        self.found[cursor.next] = b.map(|b| Partner { lane, a, b });
+        self.found[cursor.next] = ops.together().map(|ops| Partner { lane, ops });
         cursor.next += 1;
     }
 
@@ -70,9 +70,8 @@ impl<'a> Partners<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Violation {
     pub(crate) lane: usize,
-    /// The effect, in both runs.
-    pub(crate) a: Op,
-    pub(crate) b: Op,
+    /// The effect.
+    pub(crate) effect: Both<Op>,
 }
 
 /// Edges whose ends did the same: family and base of the cause, family and base of the effect.
@@ -86,7 +85,7 @@ pub(crate) fn order(
     tick_ns: u64,
     rows: &mut Rows<'_>,
 ) -> Option<Violation> {
-    let kind = |p: Partner| (pairing.lanes[p.lane].family, joint.a[p.a.symbol as usize].base);
+    let kind = |p: Partner| (pairing.lanes[p.lane].family, joint.base(Run::Recorded, p.ops.recorded));
     let end = |op: &Op| op.t_ns.saturating_add(op.duration_ns).saturating_add(tick_ns);
     let mut alike: BTreeMap<Alike, Vec<(Partner, Partner)>> = BTreeMap::new();
     let mut judged = 0_u64;
@@ -95,7 +94,7 @@ pub(crate) fn order(
             continue;
         };
         // Its clock or its events are wrong where the recording itself has the effect first.
-        if end(&effect.a) < cause.a.t_ns {
+        if end(&effect.ops.recorded) < cause.ops.recorded.t_ns {
             continue;
         }
         alike.entry((*why, kind(cause), kind(effect))).or_default().push((cause, effect));
@@ -104,15 +103,15 @@ pub(crate) fn order(
     let mut violated: FxHashMap<Why, u64> = FxHashMap::default();
     let mut first: Option<(Violation, Why)> = None;
     for ((why, _, _), edges) in &alike {
-        let mut begins: Vec<u64> = edges.iter().map(|(cause, _)| cause.b.t_ns).collect();
+        let mut begins: Vec<u64> = edges.iter().map(|(cause, _)| cause.ops.other.t_ns).collect();
         let mut effects: Vec<Partner> = edges.iter().map(|(_, effect)| *effect).collect();
         begins.sort_unstable();
-        effects.sort_by_key(|effect| end(&effect.b));
+        effects.sort_by_key(|effect| end(&effect.ops.other));
         for (begin, effect) in begins.into_iter().zip(&effects) {
-            if end(&effect.b) < begin {
+            if end(&effect.ops.other) < begin {
                 *violated.entry(*why).or_default() += 1;
-                if first.is_none_or(|(f, _)| effect.a.t_ns < f.a.t_ns) {
-                    first = Some((Violation { lane: effect.lane, a: effect.a, b: effect.b }, *why));
+                if first.is_none_or(|(f, _)| effect.ops.recorded.t_ns < f.effect.recorded.t_ns) {
+                    first = Some((Violation { lane: effect.lane, effect: effect.ops }, *why));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! What operations came to: outcomes, sizes, failures.
 
 use super::Rows;
-use super::both::Run;
+use super::both::{Both, Run};
 use super::counts::Counts;
 use super::joint::Joint;
 use super::lookups::Lookups;
@@ -21,7 +21,7 @@ const SIGTERM: u32 = 15;
 
 /// Outcomes of what was attempted in both runs.
 pub(crate) fn semantic(
-    models: (&Model, &Model),
+    models: Both<&Model>,
     joint: &Joint<'_>,
     counts: &Counts,
     walked: &Walked<'_>,
@@ -29,37 +29,35 @@ pub(crate) fn semantic(
     profile: Profile,
     rows: &mut Rows<'_>,
 ) {
-    // (base, a, b)
-    type Outcomes = Vec<(u32, u64, u64)>;
+    // By base.
+    type Outcomes = Vec<(u32, Both<u64>)>;
     let mut attempts: FxHashMap<(u32, u32), Outcomes> = FxHashMap::default();
-    for ((family, base), (x, y)) in &counts.ops {
+    for ((family, base), n) in &counts.ops {
         let identity = joint.bases[*base as usize].identity;
-        attempts.entry((*family, identity)).or_default().push((*base, *x, *y));
+        attempts.entry((*family, identity)).or_default().push((*base, *n));
     }
     let (mut wrong, mut flipped) = (0, Vec::new());
     for ((family, _), outcomes) in &attempts {
-        let (mut only_a, mut only_b) = (0, 0);
-        let (mut in_a, mut in_b) = (Vec::new(), Vec::new());
-        for &(base, x, y) in outcomes {
+        let mut only = Both::new(0_u64, 0);
+        let mut had: Both<Vec<u32>> = Both::default();
+        for &(base, n) in outcomes {
             if matches!(joint.bases[base as usize].outcome, Outcome::Errno(e) if symbol::is_race(e)) {
                 continue;
             }
-            only_a += x.saturating_sub(y);
-            only_b += y.saturating_sub(x);
-            if x > 0 {
-                in_a.push(base);
-            }
-            if y > 0 {
-                in_b.push(base);
+            *only.of_mut(n.with_more()) += n.apart();
+            for run in Run::BOTH {
+                if *n.of(run) > 0 {
+                    had.of_mut(run).push(base);
+                }
             }
         }
-        wrong += only_a.min(only_b);
-        if let ([x], [y]) = (&in_a[..], &in_b[..])
-            && x != y
+        wrong += only.shared();
+        if let ([before], [after]) = (&had.recorded[..], &had.other[..])
+            && before != after
             // Whether a stream ends or delivers is a question of turns.
-            && !joint.strings[joint.bases[*x as usize].call as usize].starts_with("receive")
+            && !joint.strings[joint.bases[*before as usize].call as usize].starts_with("receive")
         {
-            flipped.push((*family, *x, *y));
+            flipped.push((*family, *before, *after));
         }
     }
     let alike = if profile == Profile::Synthetic { FxHashSet::default() } else { moved_alike(models, joint) };
@@ -71,7 +69,7 @@ pub(crate) fn semantic(
         .map(|(_, n)| wrong_sizes(*n, profile))
         .sum();
     wrong += sizes;
-    let of = counts.total_a;
+    let of = counts.total.recorded;
     let value = (of > 0).then(|| 1.0 - (wrong as f64 / of as f64).min(1.0));
     let sizes = if sizes > 0 { format!(", {sizes} of them by size") } else { String::new() };
     rows.push(
@@ -86,30 +84,30 @@ pub(crate) fn semantic(
         ),
     );
     flipped.sort_unstable();
-    let note = flipped.first().map_or(String::new(), |(family, x, y)| {
+    let note = flipped.first().map_or(String::new(), |(family, before, after)| {
         format!(
             "{}: always {} in the recording, always {} in the other run",
             pairing.families[*family as usize],
-            joint.text(*x),
-            joint.text(*y)
+            joint.text(*before),
+            joint.text(*after)
         )
     });
-    let n = attempts.values().filter(|o| o.iter().any(|x| x.1 > 0) && o.iter().any(|x| x.2 > 0)).count();
+    let made = |of: &Outcomes, run| of.iter().any(|(_, n)| *n.of(run) > 0);
+    let n = attempts.values().filter(|of| Run::BOTH.into_iter().all(|run| made(of, run))).count();
     let value = (n > 0).then_some(flipped.len() as f64);
     rows.push("outcomes", value, n as u64, "", note);
 }
 
 /// The kinds of operations that moved as many bytes in all.
-fn moved_alike((first, second): (&Model, &Model), joint: &Joint<'_>) -> FxHashSet<u32> {
-    let mut bytes: FxHashMap<u32, (u64, u64)> = FxHashMap::default();
-    for (is_second, model, entries) in [(false, first, &joint.a), (true, second, &joint.b)] {
-        for (stat, entry) in model.stats.iter().zip(entries) {
-            let sums = bytes.entry(entry.base).or_default();
-            let sum = if is_second { &mut sums.1 } else { &mut sums.0 };
+fn moved_alike(models: Both<&Model>, joint: &Joint<'_>) -> FxHashSet<u32> {
+    let mut bytes: FxHashMap<u32, Both<u64>> = FxHashMap::default();
+    for run in Run::BOTH {
+        for (stat, entry) in models.of(run).stats.iter().zip(joint.entries.of(run)) {
+            let sum = bytes.entry(entry.base).or_default().of_mut(run);
             *sum = sum.saturating_add(stat.bytes);
         }
     }
-    bytes.into_iter().filter(|(_, (x, y))| *x > 0 && close(*x, *y, 0.05)).map(|(base, _)| base).collect()
+    bytes.into_iter().filter(|(_, n)| n.recorded > 0 && close(*n, 0.05)).map(|(base, _)| base).collect()
 }
 
 /// Of operations that moved more and operations that moved less than recorded, how many are wrong. A real program moves
@@ -128,7 +126,7 @@ fn wrong_sizes((more, less): (u64, u64), profile: Profile) -> u64 {
 /// Failures by call, errno and object, in each family of tasks; the worst call counts, or a thousand failed lookups of
 /// libraries would hide a refused connection.
 pub(crate) fn errors(
-    (first, second): (&Model, &Model),
+    models: Both<&Model>,
     joint: &Joint<'_>,
     counts: &Counts,
     pairing: &Pairing<'_>,
@@ -136,19 +134,19 @@ pub(crate) fn errors(
     profile: Profile,
     rows: &mut Rows<'_>,
 ) -> Failures {
-    // (base, family, a, b)
-    type Kinds = Vec<(u32, u32, u64, u64)>;
+    // By base and family.
+    type Kind = (u32, u32, Both<u64>);
     let probes = |call: &str, base: u32| {
         let b = &joint.bases[base as usize];
         matches!(b.outcome, Outcome::Errno(e) if !is_remarkable(call, joint.strings[b.object as usize], e))
     };
     // By (call, race).
-    let mut by_call: BTreeMap<(&str, bool), Kinds> = BTreeMap::new();
+    let mut by_call: BTreeMap<(&str, bool), Vec<Kind>> = BTreeMap::new();
     // Where lookups of a family that failed alike are counted.
     let mut lookups: FxHashMap<(&str, bool, u32, Outcome), usize> = FxHashMap::default();
     // A pool that is told to end and ended by its owner: which of the two comes first is a race.
-    let own_ends = ends_its_own(first) && ends_its_own(second);
-    for ((family, base), (x, y)) in &counts.ops {
+    let own_ends = models.map(|m| ends_its_own(m)) == Both::new(true, true);
+    for ((family, base), n) in &counts.ops {
         let b = &joint.bases[*base as usize];
         let call = joint.strings[b.call as usize];
         // Each attempt counts once, however often the program asked what it came to.
@@ -168,29 +166,27 @@ pub(crate) fn errors(
             let next = kinds.len();
             let at = *lookups.entry((call, race, *family, b.outcome)).or_insert(next);
             if let Some(kind) = kinds.get_mut(at) {
-                kind.2 += x;
-                kind.3 += y;
+                kind.2 += *n;
                 continue;
             }
         }
-        kinds.push((*base, *family, *x, *y));
+        kinds.push((*base, *family, *n));
     }
     let mut n = 0;
-    let mut failures = Failures { emulated: emulated_failures(second), ..Failures::default() };
+    let mut failures = Failures { emulated: emulated_failures(models.other), ..Failures::default() };
     let mut worst: Option<(f64, String)> = None;
     for ((call, race), kinds) in &by_call {
         let (mut distance, mut sum) = (0.0, 0.0);
-        let mut most: (f64, Option<&(u32, u32, u64, u64)>) = (0.0, None);
+        let mut most: (f64, Option<&Kind>) = (0.0, None);
         for kind in kinds {
-            let (x, y) = (kind.2 as f64, kind.3 as f64);
-            n += kind.2 + kind.3;
-            failures.recorded += kind.2;
-            failures.missing += kind.2.saturating_sub(kind.3);
-            failures.other += kind.3;
+            let of = kind.2;
+            n += of.recorded + of.other;
+            tell(&mut failures, of);
+            let (x, y) = (of.recorded as f64, of.other as f64);
             // Independent failures vary by the square root of their number; who closes first, or finds what another one
             // has made, varies by a few.
             let slack = match profile {
-                Profile::RealBinary if kind.2 > 0 && kind.3 > 0 => 2.0 * (x + y).sqrt(),
+                Profile::RealBinary if of.shared() > 0 => 2.0 * (x + y).sqrt(),
                 Profile::RealBinary if *race || probes(call, kind.0) => 3.0 + 2.0 * (x + y).sqrt(),
                 _ => 0.0,
             };
@@ -206,11 +202,13 @@ pub(crate) fn errors(
             if worst.as_ref().is_none_or(|w| value < w.0) {
                 let note = most.1.map_or_else(
                     || format!("{call}: alike"),
-                    |(base, family, x, y)| {
+                    |(base, family, n)| {
                         format!(
-                            "{}: {} ×{x}, in the other run ×{y}",
-                            pairing.role(*family, if y > x { Run::Other } else { Run::Recorded }),
-                            joint.text(*base)
+                            "{}: {} ×{}, in the other run ×{}",
+                            pairing.role(*family, n.with_more()),
+                            joint.text(*base),
+                            n.recorded,
+                            n.other
                         )
                     },
                 );
@@ -220,9 +218,7 @@ pub(crate) fn errors(
     }
     for of in names.counts() {
         n += of.recorded + of.other;
-        failures.recorded += of.recorded;
-        failures.missing += of.recorded.saturating_sub(of.other);
-        failures.other += of.other;
+        tell(&mut failures, of);
     }
     let (distance, sum, note) = names.distance(pairing);
     let value = 1.0 - distance / f64::max(sum, 1.0);
@@ -238,6 +234,13 @@ pub(crate) fn errors(
     }
     rows.push("errors", value, n, "", note);
     failures
+}
+
+/// Counts failures of one kind.
+fn tell(failures: &mut Failures, n: Both<u64>) {
+    failures.recorded += n.recorded;
+    failures.missing += n.recorded.saturating_sub(n.other);
+    failures.other += n.other;
 }
 
 /// Failures, other than by design, that the sandbox of a replay answered.

@@ -1,6 +1,6 @@
 //! Which task of one run is which task of the other, and which stream is which.
 
-use super::both::Run;
+use super::both::{Both, Run};
 use super::joint::{Entry, Joint, canonical};
 use super::network::{ending, first_turns};
 use crate::conn::{Conn, ConnKind, Side};
@@ -17,9 +17,8 @@ const SIMILAR: f64 = 0.5;
 
 /// Two sequences to compare, or one that has no counterpart.
 pub(crate) struct Lane<'a> {
-    pub(crate) a: Option<&'a Seq>,
-    pub(crate) b: Option<&'a Seq>,
-    /// Where the first operation of `a` is.
+    pub(crate) seqs: Both<Option<&'a Seq>>,
+    /// Where the first operation of the recording's is.
     pub(crate) place: Option<Place>,
     /// Who: the role of a task, or the name of a stream of the family.
     pub(crate) who: Who<'a>,
@@ -37,23 +36,20 @@ pub(crate) enum Who<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnPair {
     pub(crate) lane: usize,
-    pub(crate) a: Option<usize>,
-    pub(crate) b: Option<usize>,
+    pub(crate) conns: Both<Option<usize>>,
     pub(crate) group: u32,
 }
 
 pub(crate) struct Pairing<'a> {
     pub(crate) lanes: Vec<Lane<'a>>,
     pub(crate) conns: Vec<ConnPair>,
-    /// Family of each process of both runs.
-    pub(crate) family_a: Vec<u32>,
-    pub(crate) family_b: Vec<u32>,
+    /// Family of each process.
+    pub(crate) family: Both<Vec<u32>>,
     pub(crate) families: Vec<String>,
     /// The names of families in the other run, where it calls them otherwise.
     pub(crate) renamed: FxHashMap<u32, String>,
     /// Processes without counterpart, by role.
-    pub(crate) alone_a: Vec<String>,
-    pub(crate) alone_b: Vec<String>,
+    pub(crate) alone: Both<Vec<String>>,
 }
 
 impl Pairing<'_> {
@@ -74,11 +70,10 @@ impl Pairing<'_> {
 }
 
 struct Sides<'a> {
-    a: &'a Model,
-    b: &'a Model,
+    models: Both<&'a Model>,
     joint: &'a Joint<'a>,
-    conns_a: Vec<Vec<usize>>,
-    conns_b: Vec<Vec<usize>>,
+    /// Streams of each process.
+    conns: Both<Vec<Vec<usize>>>,
 }
 
 fn digest(seqs: &[&Seq], entries: &[Entry]) -> u64 {
@@ -104,77 +99,75 @@ fn deeds(seqs: &[&Seq], entries: &[Entry]) -> Deeds {
 
 impl<'a> Sides<'a> {
     /// All sequences of a process.
-    fn of_process(&self, second: bool, process: usize) -> Vec<&'a Seq> {
-        let (model, conns) = if second { (self.b, &self.conns_b) } else { (self.a, &self.conns_a) };
+    fn of_process(&self, run: Run, process: usize) -> Vec<&'a Seq> {
+        let model = *self.models.of(run);
         let threads = model.processes[process].threads.iter().map(|t| &model.threads[*t].seq);
-        threads.chain(conns[process].iter().map(|c| &model.conns[*c].seq)).collect()
+        let conns = self.conns.of(run)[process].iter().map(|c| &model.conns[*c].seq);
+        threads.chain(conns).collect()
     }
 
-    fn entries(&self, second: bool) -> &'a [Entry] {
-        if second { &self.joint.b } else { &self.joint.a }
+    fn entries(&self, run: Run) -> &'a [Entry] {
+        self.joint.entries.of(run)
     }
 
-    fn pair_processes(&self, a: &[usize], b: &[usize]) -> Vec<(usize, usize)> {
-        if let ([x], [y]) = (a, b) {
-            return vec![(*x, *y)];
-        }
-        let digests = |second: bool, of: &[usize]| -> Vec<u64> {
-            of.iter().map(|p| digest(&self.of_process(second, *p), self.entries(second))).collect()
-        };
-        roles::pair(&digests(false, a), &digests(true, b), |second, i| {
-            let process = if second { b[i] } else { a[i] };
-            deeds(&self.of_process(second, process), self.entries(second))
+    fn deeds(&self, run: Run, seqs: &[&Seq]) -> Deeds {
+        deeds(seqs, self.entries(run))
+    }
+
+    /// Positions of those that belong together, each given by its sequences.
+    fn pair(&self, of: &Both<Vec<Vec<&Seq>>>) -> Vec<(usize, usize)> {
+        let digests = Both::each(|run| -> Vec<u64> {
+            of.of(run).iter().map(|seqs| digest(seqs, self.entries(run))).collect()
+        });
+        roles::pair(&digests.recorded, &digests.other, |second, i| {
+            let run = if second { Run::Other } else { Run::Recorded };
+            self.deeds(run, &of.of(run)[i])
         })
-        .into_iter()
-        .map(|(i, j)| (a[i], b[j]))
-        .collect()
     }
 
-    fn pair_seqs(&self, a: &[&Seq], b: &[&Seq]) -> Vec<(usize, usize)> {
-        if a.len() == 1 && b.len() == 1 {
+    fn pair_processes(&self, of: Both<&[usize]>) -> Vec<Both<usize>> {
+        if let ([recorded], [other]) = (of.recorded, of.other) {
+            return vec![Both::new(*recorded, *other)];
+        }
+        let seqs = Both::each(|run| of.of(run).iter().map(|p| self.of_process(run, *p)).collect());
+        let found = self.pair(&seqs).into_iter();
+        found.map(|(i, j)| Both::new(of.recorded[i], of.other[j])).collect()
+    }
+
+    fn pair_seqs(&self, of: &Both<Vec<&Seq>>) -> Vec<(usize, usize)> {
+        if of.map(Vec::len) == Both::new(1, 1) {
             return vec![(0, 0)];
         }
-        let digests = |second: bool, of: &[&Seq]| -> Vec<u64> {
-            of.iter().map(|s| digest(&[s], self.entries(second))).collect()
-        };
-        roles::pair(&digests(false, a), &digests(true, b), |second, i| {
-            deeds(&[if second { b[i] } else { a[i] }], self.entries(second))
-        })
+        self.pair(&of.map(|seqs| seqs.iter().map(|seq| vec![*seq]).collect()))
     }
 
     /// Streams of one family, kind and name: what carried the same bytes in the counterpart of its process first, then
     /// what carried the same bytes in another process of the family; the rest by what was done with them. Of those that
     /// carried the same, what went the same way comes first: which of two threads was first to connect is scheduling.
     /// Positions.
-    fn pair_streams(
-        &self,
-        a: &[usize],
-        b: &[usize],
-        partners: &FxHashMap<usize, usize>,
-    ) -> Vec<(usize, usize)> {
+    fn pair_streams(&self, of: Both<&[usize]>, partners: &FxHashMap<usize, usize>) -> Vec<(usize, usize)> {
         type Way = Option<((&'static str, Option<u16>), u64, Vec<bool>)>;
         type Carried = (Option<usize>, u64, u64, Way);
-        let (of_a, of_b) = (|c: usize| &self.a.conns[c], |c: usize| &self.b.conns[c]);
+        let conn = |run: Run, at: usize| &self.models.of(run).conns[of.of(run)[at]];
         let way = |c: &Conn, exactly: bool| exactly.then(|| (ending(c), c.turn_count(), first_turns(c)));
         let mut found = Vec::new();
-        let (mut free_a, mut free_b): (Vec<usize>, Vec<usize>) =
-            ((0..a.len()).collect(), (0..b.len()).collect());
+        let mut free: Both<Vec<usize>> = of.map(|of| (0..of.len()).collect());
         for (own, exactly) in [(true, true), (true, false), (false, true), (false, false)] {
             let mut waiting: FxHashMap<Carried, VecDeque<usize>> = FxHashMap::default();
-            for j in free_b.iter().copied() {
-                let y = of_b(b[j]);
-                let key = (own.then_some(y.process), y.sent, y.received, way(y, exactly));
+            for j in free.other.iter().copied() {
+                let c = conn(Run::Other, j);
+                let key = (own.then_some(c.process), c.sent, c.received, way(c, exactly));
                 waiting.entry(key).or_default().push_back(j);
             }
             let mut taken = FxHashSet::default();
-            free_a.retain(|i| {
-                let x = of_a(a[*i]);
-                let process = match (own, partners.get(&x.process)) {
+            free.recorded.retain(|i| {
+                let c = conn(Run::Recorded, *i);
+                let process = match (own, partners.get(&c.process)) {
                     (true, None) => return true,
                     (true, partner) => partner.copied(),
                     (false, _) => None,
                 };
-                let key = (process, x.sent, x.received, way(x, exactly));
+                let key = (process, c.sent, c.received, way(c, exactly));
                 let same = waiting.get_mut(&key).and_then(VecDeque::pop_front);
                 if let Some(j) = same {
                     found.push((*i, j));
@@ -182,11 +175,10 @@ impl<'a> Sides<'a> {
                 }
                 same.is_none()
             });
-            free_b.retain(|j| !taken.contains(j));
+            free.other.retain(|j| !taken.contains(j));
         }
-        let sa: Vec<&Seq> = free_a.iter().map(|i| &of_a(a[*i]).seq).collect();
-        let sb: Vec<&Seq> = free_b.iter().map(|j| &of_b(b[*j]).seq).collect();
-        found.extend(self.pair_seqs(&sa, &sb).into_iter().map(|(i, j)| (free_a[i], free_b[j])));
+        let seqs = Both::each(|run| free.of(run).iter().map(|at| &conn(run, *at).seq).collect());
+        found.extend(self.pair_seqs(&seqs).into_iter().map(|(i, j)| (free.recorded[i], free.other[j])));
         found.sort_unstable();
         found
     }
@@ -239,214 +231,217 @@ impl Families {
     }
 }
 
-pub(crate) fn pair<'a>(a: &'a Model, b: &'a Model, joint: &'a Joint<'a>) -> Pairing<'a> {
-    let sides = Sides { a, b, joint, conns_a: conns_by_process(a), conns_b: conns_by_process(b) };
-    let (kids_a, kids_b) = (children(a), children(b));
+pub(crate) fn pair<'a>(models: Both<&'a Model>, joint: &'a Joint<'a>) -> Pairing<'a> {
+    let sides = Sides { models, joint, conns: models.map(|m| conns_by_process(m)) };
+    let kids = models.map(|m| children(m));
+    let label = |run: Run, process: usize| roles::label(&models.of(run).processes[process]);
     let mut families = Families::default();
-    let mut family_a = vec![0; a.processes.len()];
-    let mut family_b = vec![0; b.processes.len()];
+    let mut family_of = models.map(|m| vec![0; m.processes.len()]);
     let mut out = Pairing {
         lanes: Vec::new(),
         conns: Vec::new(),
-        family_a: Vec::new(),
-        family_b: Vec::new(),
+        family: Both::default(),
         families: Vec::new(),
         renamed: FxHashMap::default(),
-        alone_a: Vec::new(),
-        alone_b: Vec::new(),
+        alone: Both::default(),
     };
     let mut partners = FxHashMap::default();
-    let mut todo: Vec<(Option<usize>, Option<usize>, Option<u32>)> = vec![(None, None, None)];
+    // Processes whose children are to be paired, and their family; none: the roots.
+    let mut todo: Vec<(Both<Option<usize>>, Option<u32>)> = vec![(Both::default(), None)];
     let none = Vec::new();
-    while let Some((pa, pb, family)) = todo.pop() {
-        let root = pa.is_none() && pb.is_none();
-        let of_a = if pa.is_some() || root { kids_a.get(&pa).unwrap_or(&none) } else { &none };
-        let of_b = if pb.is_some() || root { kids_b.get(&pb).unwrap_or(&none) } else { &none };
-        let mut groups: BTreeMap<String, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
-        for p in of_a {
-            groups.entry(roles::label(&a.processes[*p])).or_default().0.push(*p);
-        }
-        for p in of_b {
-            groups.entry(roles::label(&b.processes[*p])).or_default().1.push(*p);
+    while let Some((parents, family)) = todo.pop() {
+        let root = parents == Both::default();
+        let of = Both::each(|run| {
+            let parent = *parents.of(run);
+            if parent.is_some() || root { kids.of(run).get(&parent).unwrap_or(&none) } else { &none }
+        });
+        let mut groups: BTreeMap<String, Both<Vec<usize>>> = BTreeMap::new();
+        for run in Run::BOTH {
+            for p in *of.of(run) {
+                groups.entry(label(run, *p)).or_default().of_mut(run).push(*p);
+            }
         }
         let mut pairs = Vec::new();
-        let (mut left_a, mut left_b) = (Vec::new(), Vec::new());
-        for (xs, ys) in groups.values() {
-            let found = sides.pair_processes(xs, ys);
-            let taken: (FxHashSet<usize>, FxHashSet<usize>) = found.iter().copied().unzip();
-            left_a.extend(xs.iter().copied().filter(|x| !taken.0.contains(x)));
-            left_b.extend(ys.iter().copied().filter(|y| !taken.1.contains(y)));
+        let mut left: Both<Vec<usize>> = Both::default();
+        for group in groups.values() {
+            let found = sides.pair_processes(group.map_ref(Vec::as_slice));
+            for run in Run::BOTH {
+                let taken: FxHashSet<usize> = found.iter().map(|pair| *pair.of(run)).collect();
+                left.of_mut(run).extend(group.of(run).iter().copied().filter(|p| !taken.contains(p)));
+            }
             pairs.extend(found);
         }
         // Renamed ones: by what they did; a lone root is the other run's lone root whatever it did.
-        left_a.sort_unstable();
-        left_b.sort_unstable();
-        let forced = root && of_a.len() == 1 && of_b.len() == 1;
-        let mut adopt: Vec<(usize, usize)> = Vec::new();
-        if !left_a.is_empty() && !left_b.is_empty() {
-            for (x, y) in sides.pair_processes(&left_a, &left_b) {
+        for run in Run::BOTH {
+            left.of_mut(run).sort_unstable();
+        }
+        let forced = root && of.map(|of| of.len()) == Both::new(1, 1);
+        let mut adopt: Vec<Both<usize>> = Vec::new();
+        if !left.recorded.is_empty() && !left.other.is_empty() {
+            for pair in sides.pair_processes(left.map_ref(Vec::as_slice)) {
                 let alike = forced || {
-                    let da = deeds(&sides.of_process(false, x), &joint.a);
-                    let db = deeds(&sides.of_process(true, y), &joint.b);
-                    da.total > 0 && da.similarity(&db) >= SIMILAR
+                    let did = Both::each(|run| sides.deeds(run, &sides.of_process(run, *pair.of(run))));
+                    did.recorded.total > 0 && did.recorded.similarity(&did.other) >= SIMILAR
                 };
                 if alike {
-                    adopt.push((x, y));
+                    adopt.push(pair);
                 }
             }
         }
-        let taken: (FxHashSet<usize>, FxHashSet<usize>) = adopt.iter().copied().unzip();
-        left_a.retain(|x| !taken.0.contains(x));
-        left_b.retain(|y| !taken.1.contains(y));
+        for run in Run::BOTH {
+            let taken: FxHashSet<usize> = adopt.iter().map(|pair| *pair.of(run)).collect();
+            left.of_mut(run).retain(|p| !taken.contains(p));
+        }
         pairs.extend(adopt);
-        for (x, y) in pairs {
-            let id = families.id(family, &roles::label(&a.processes[x]));
-            family_a[x] = id;
-            family_b[y] = id;
+        for pair in pairs {
+            let id = families.id(family, &label(Run::Recorded, pair.recorded));
+            for run in Run::BOTH {
+                family_of.of_mut(run)[*pair.of(run)] = id;
+            }
             let parent = family.map(|f| out.renamed.get(&f).unwrap_or(&families.names[f as usize]));
-            let label = roles::label(&b.processes[y]);
-            let name = parent.map_or_else(|| label.clone(), |p| format!("{}{label}", roles::prefix(p)));
+            let other = label(Run::Other, pair.other);
+            let name = parent.map_or_else(|| other.clone(), |p| format!("{}{other}", roles::prefix(p)));
             if name != families.names[id as usize] {
                 out.renamed.entry(id).or_insert(name);
             }
-            partners.insert(x, y);
-            todo.push((Some(x), Some(y), Some(id)));
+            partners.insert(pair.recorded, pair.other);
+            todo.push((pair.map(|p| Some(*p)), Some(id)));
         }
-        for x in left_a {
-            let id = families.id(family, &roles::label(&a.processes[x]));
-            family_a[x] = id;
-            out.alone_a.push(a.processes[x].role.clone());
-            todo.push((Some(x), None, Some(id)));
-        }
-        for y in left_b {
-            let id = families.id(family, &roles::label(&b.processes[y]));
-            family_b[y] = id;
-            out.alone_b.push(b.processes[y].role.clone());
-            todo.push((None, Some(y), Some(id)));
+        for run in Run::BOTH {
+            for p in std::mem::take(left.of_mut(run)) {
+                let id = families.id(family, &label(run, p));
+                family_of.of_mut(run)[p] = id;
+                out.alone.of_mut(run).push(models.of(run).processes[p].role.clone());
+                todo.push((Both::only(run, p), Some(id)));
+            }
         }
         if !root && let Some(family) = family {
-            thread_lanes(&sides, pa, pb, family, &mut out.lanes);
+            thread_lanes(&sides, parents, family, &mut out.lanes);
         }
     }
-    stream_lanes(&sides, &family_a, &family_b, &partners, &mut out);
-    out.family_a = family_a;
-    out.family_b = family_b;
+    stream_lanes(&sides, &family_of, &partners, &mut out);
+    out.family = family_of;
     out.families = families.names;
     out
 }
 
+/// The threads of a process: its first one, and the others by name.
+type Threads = (Option<usize>, BTreeMap<String, Vec<usize>>);
+
+fn threads_of(model: &Model, process: Option<usize>) -> Threads {
+    let mut leader = None;
+    let mut others: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    if let Some(p) = process {
+        let process = &model.processes[p];
+        for t in &process.threads {
+            let thread = &model.threads[*t];
+            if thread.tid == process.tgid && leader.is_none() {
+                leader = Some(*t);
+            } else if thread.seq.iter().next().is_some() {
+                // One that did nothing is nobody's counterpart: who did something there may be called otherwise.
+                // The role's last part, without its ordinal, is the stable name.
+                let name = thread.role.strip_prefix(process.role.as_str()).unwrap_or(&thread.role);
+                let name = name.rsplit_once('#').map_or(name, |(n, _)| n);
+                others.entry(name.to_owned()).or_default().push(*t);
+            }
+        }
+    }
+    (leader, others)
+}
+
 fn thread_lanes<'a>(
     sides: &Sides<'a>,
-    pa: Option<usize>,
-    pb: Option<usize>,
+    processes: Both<Option<usize>>,
     family: u32,
     lanes: &mut Vec<Lane<'a>>,
 ) {
-    let split = |model: &'a Model, process: Option<usize>| {
-        let mut leader = None;
-        let mut others: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        if let Some(p) = process {
-            let process = &model.processes[p];
-            for t in &process.threads {
-                let thread = &model.threads[*t];
-                if thread.tid == process.tgid && leader.is_none() {
-                    leader = Some(*t);
-                } else if thread.seq.iter().next().is_some() {
-                    // One that did nothing is nobody's counterpart: who did something there may be called otherwise.
-                    // The role's last part, without its ordinal, is the stable name.
-                    let name = thread.role.strip_prefix(process.role.as_str()).unwrap_or(&thread.role);
-                    let name = name.rsplit_once('#').map_or(name, |(n, _)| n);
-                    others.entry(name.to_owned()).or_default().push(*t);
-                }
-            }
-        }
-        (leader, others)
+    let mut push = |threads: Both<Option<usize>>| {
+        let found = threads.zip(sides.models).map(|(t, model)| t.map(|t| &model.threads[t]));
+        let who = Who::Task(found.any().map_or("", |t| t.role.as_str()));
+        let place = threads.recorded.map(|t| Place::of_thread(t, 0));
+        lanes.push(Lane { seqs: found.map(|t| t.map(|t| &t.seq)), place, who, family });
     };
-    let (leader_a, others_a) = split(sides.a, pa);
-    let (leader_b, mut others_b) = split(sides.b, pb);
-    let mut push = |x: Option<usize>, y: Option<usize>| {
-        let (ta, tb) = (x.map(|t| &sides.a.threads[t]), y.map(|t| &sides.b.threads[t]));
-        let who = Who::Task(ta.or(tb).map_or("", |t| t.role.as_str()));
-        let place = x.map(|t| Place::of_thread(t, 0));
-        lanes.push(Lane { a: ta.map(|t| &t.seq), b: tb.map(|t| &t.seq), place, who, family });
-    };
-    if leader_a.is_some() || leader_b.is_some() {
-        push(leader_a, leader_b);
+    let threads = sides.models.zip(processes).map(|(model, process)| threads_of(model, *process));
+    let leaders = threads.map(|(leader, _)| *leader);
+    if leaders.any().is_some() {
+        push(leaders);
     }
-    let mut left_a: Vec<usize> = Vec::new();
-    let mut group = |xs: Vec<usize>, ys: Vec<usize>| -> (Vec<usize>, Vec<usize>) {
-        let sa: Vec<&Seq> = xs.iter().map(|t| &sides.a.threads[*t].seq).collect();
-        let sb: Vec<&Seq> = ys.iter().map(|t| &sides.b.threads[*t].seq).collect();
-        let found = sides.pair_seqs(&sa, &sb);
+    let mut by_name: BTreeMap<String, Both<Vec<usize>>> = BTreeMap::new();
+    for run in Run::BOTH {
+        for (name, of) in &threads.of(run).1 {
+            by_name.entry(name.clone()).or_default().of_mut(run).clone_from(of);
+        }
+    }
+    // Those that no other one was found for.
+    let mut group = |of: &Both<Vec<usize>>| -> Both<Vec<usize>> {
+        let seqs =
+            Both::each(|run| of.of(run).iter().map(|t| &sides.models.of(run).threads[*t].seq).collect());
+        let found = sides.pair_seqs(&seqs);
         for (i, j) in &found {
-            push(Some(xs[*i]), Some(ys[*j]));
+            push(Both::new(of.recorded[*i], of.other[*j]).map(|t| Some(*t)));
         }
         let taken: (FxHashSet<usize>, FxHashSet<usize>) = found.into_iter().unzip();
-        let rest = |of: &[usize], taken: &FxHashSet<usize>| {
-            of.iter().enumerate().filter(|(i, _)| !taken.contains(i)).map(|(_, t)| *t).collect()
-        };
-        (rest(&xs, &taken.0), rest(&ys, &taken.1))
+        let taken = Both::new(taken.0, taken.1);
+        Both::each(|run| {
+            let of = of.of(run).iter().enumerate();
+            of.filter(|(i, _)| !taken.of(run).contains(i)).map(|(_, t)| *t).collect()
+        })
     };
-    let mut left_b: Vec<usize> = Vec::new();
-    for (name, xs) in others_a {
-        let ys = others_b.remove(&name).unwrap_or_default();
-        let (x, y) = group(xs, ys);
-        left_a.extend(x);
-        left_b.extend(y);
+    let mut left: Both<Vec<usize>> = Both::default();
+    // Names of the other run alone come after those that the recording has.
+    let (named, new): (Vec<_>, Vec<_>) = by_name.into_values().partition(|of| !of.recorded.is_empty());
+    for of in named {
+        let rest = group(&of);
+        left.recorded.extend(rest.recorded);
+        left.other.extend(rest.other);
     }
-    left_b.extend(others_b.into_values().flatten());
+    left.other.extend(new.into_iter().flat_map(|of| of.other));
     // Threads that were named later, or not at all, in one of the runs.
-    let (x, y) = group(left_a, left_b);
-    for t in x {
-        push(Some(t), None);
-    }
-    for t in y {
-        push(None, Some(t));
+    let rest = group(&left);
+    for run in Run::BOTH {
+        for t in rest.of(run) {
+            push(Both::only(run, *t));
+        }
     }
 }
 
 fn stream_lanes<'a>(
     sides: &Sides<'a>,
-    family_a: &[u32],
-    family_b: &[u32],
+    family_of: &Both<Vec<u32>>,
     partners: &FxHashMap<usize, usize>,
     out: &mut Pairing<'a>,
 ) {
     type Key<'k> = (u32, ConnKind, Side, &'k str);
-    let mut groups: BTreeMap<Key<'_>, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
-    for (i, c) in sides.a.conns.iter().enumerate() {
-        let name = canonical(sides.a, sides.b, c.name);
-        groups.entry((family_a[c.process], c.kind, c.side, name)).or_default().0.push(i);
+    let mut groups: BTreeMap<Key<'_>, Both<Vec<usize>>> = BTreeMap::new();
+    for run in Run::BOTH {
+        let (model, opposite) = (*sides.models.of(run), *sides.models.of(run.opposite()));
+        for (i, c) in model.conns.iter().enumerate() {
+            let name = canonical(model, opposite, c.name);
+            let key = (family_of.of(run)[c.process], c.kind, c.side, name);
+            groups.entry(key).or_default().of_mut(run).push(i);
+        }
     }
-    for (i, c) in sides.b.conns.iter().enumerate() {
-        let name = canonical(sides.b, sides.a, c.name);
-        groups.entry((family_b[c.process], c.kind, c.side, name)).or_default().1.push(i);
-    }
-    for (group, ((family, _, _, name), (xs, ys))) in groups.into_iter().enumerate() {
-        let found = sides.pair_streams(&xs, &ys, partners);
-        let mut used_a = vec![false; xs.len()];
-        let mut used_b = vec![false; ys.len()];
-        let mut push = |x: Option<usize>, y: Option<usize>| {
-            out.conns.push(ConnPair { lane: out.lanes.len(), a: x, b: y, group: group as u32 });
+    for (group, ((family, _, _, name), of)) in groups.into_iter().enumerate() {
+        let found = sides.pair_streams(of.map_ref(Vec::as_slice), partners);
+        let mut push = |conns: Both<Option<usize>>| {
+            out.conns.push(ConnPair { lane: out.lanes.len(), conns, group: group as u32 });
             out.lanes.push(Lane {
-                a: x.map(|c| &sides.a.conns[c].seq),
-                b: y.map(|c| &sides.b.conns[c].seq),
-                place: x.map(|c| Place::of_stream(c, 0)),
+                seqs: conns.zip(sides.models).map(|(c, model)| c.map(|c| &model.conns[c].seq)),
+                place: conns.recorded.map(|c| Place::of_stream(c, 0)),
                 who: Who::Stream(name),
                 family,
             });
         };
+        let mut used = of.map(|of| vec![false; of.len()]);
         for (i, j) in found {
-            used_a[i] = true;
-            used_b[j] = true;
-            push(Some(xs[i]), Some(ys[j]));
+            used.recorded[i] = true;
+            used.other[j] = true;
+            push(Both::new(of.recorded[i], of.other[j]).map(|c| Some(*c)));
         }
-        for (i, x) in xs.iter().enumerate().filter(|(i, _)| !used_a[*i]) {
-            let _ = i;
-            push(Some(*x), None);
-        }
-        for (_, y) in ys.iter().enumerate().filter(|(j, _)| !used_b[*j]) {
-            push(None, Some(*y));
+        for run in Run::BOTH {
+            for (c, _) in of.of(run).iter().zip(used.of(run)).filter(|(_, used)| !**used) {
+                push(Both::only(run, *c));
+            }
         }
     }
 }

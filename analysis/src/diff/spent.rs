@@ -70,28 +70,25 @@ type Key<'k> = (u32, Spent, &'k str, &'k str, &'k str);
 
 impl Times {
     pub(crate) fn take(models: Both<&Model>, pairing: &Pairing<'_>, starved_ns: u64) -> Self {
-        let families = Both::new(&pairing.family_a, &pairing.family_b);
         let labels = |run: Run| -> FxHashSet<(u32, &str)> {
             let model = models.of(run);
-            let label = |c: &crate::costs::Cost| (families.of(run)[c.process], model.name(c.key.thread));
+            let label =
+                |c: &crate::costs::Cost| (pairing.family.of(run)[c.process], model.name(c.key.thread));
             model.costs.iter().map(label).collect()
         };
-        let labels = Both::new(labels(Run::Recorded), labels(Run::Other));
+        let labels = Both::each(labels);
         let mut cpu_wait = Both::new(0_u64, 0_u64);
         let mut all: BTreeMap<Key<'_>, Both<Hist>> = BTreeMap::new();
         for run in Run::BOTH {
-            let (model, other) = match run {
-                Run::Recorded => (models.recorded, models.other),
-                Run::Other => (models.other, models.recorded),
-            };
+            let (model, opposite) = (*models.of(run), *models.of(run.opposite()));
             for cost in &model.costs {
-                let family = families.of(run)[cost.process];
+                let family = pairing.family.of(run)[cost.process];
                 let label = model.name(cost.key.thread);
                 let shared =
                     labels.recorded.contains(&(family, label)) && labels.other.contains(&(family, label));
                 // Threads that are called otherwise in the other run are told together.
                 let thread = if shared { label } else { "…" };
-                let object = canonical(model, other, cost.key.object);
+                let object = canonical(model, opposite, cost.key.object);
                 let key = (family, cost.key.spent, model.name(cost.key.call), thread, object);
                 all.entry(key).or_default().of_mut(run).merge(&cost.lengths);
                 if cost.key.spent == Spent::CpuWait {
@@ -202,7 +199,7 @@ impl Times {
     pub(crate) fn shift(&self, profile: Profile) -> (Option<(f64, &Item)>, u64) {
         let mut n = 0;
         let mut worst: Option<(f64, &Item)> = None;
-        for item in self.comparable().filter(|i| i.counts().recorded.min(i.counts().other) >= FEWEST) {
+        for item in self.comparable().filter(|i| i.counts().shared() >= FEWEST) {
             n += item.counts().recorded;
             if self.effect_ns(item) <= self.noise_ns() || profile == Profile::Synthetic && in_pace(item, 0.5)
             {
@@ -221,13 +218,10 @@ impl Times {
     pub(crate) fn tail(&self, profile: Profile) -> (Option<(f64, &Item)>, u64) {
         let mut n = 0;
         let mut worst: Option<(f64, &Item)> = None;
-        for item in self.comparable().filter(|i| i.counts().recorded.min(i.counts().other) >= TAIL) {
+        for item in self.comparable().filter(|i| i.counts().shared() >= TAIL) {
             n += item.counts().recorded;
             let q99 = item.lengths.map(|h| h.quantile_ns(0.99));
-            let tail = q99
-                .more()
-                .unsigned_abs()
-                .saturating_mul(item.counts().other.min(item.counts().recorded) / 100);
+            let tail = q99.more().unsigned_abs().saturating_mul(item.counts().shared() / 100);
             if tail.min(self.effect_ns(item)) <= self.noise_ns()
                 || profile == Profile::Synthetic && in_pace(item, 0.99)
             {
@@ -259,7 +253,7 @@ fn together(all: BTreeMap<Key<'_>, Both<Hist>>) -> Vec<Item> {
     let mut lone: FxHashMap<(u32, Spent, &str, &str), Lone<'_>> = FxHashMap::default();
     let mut items = Vec::new();
     for ((family, spent, call, thread, object), lengths) in all {
-        if lengths.recorded.count > 0 && lengths.other.count > 0 {
+        if lengths.map(|h| h.count).shared() > 0 {
             let (thread, call, object) = (thread.to_owned(), call.to_owned(), object.to_owned());
             items.push(Item { family, thread, spent, call, object, lengths });
             continue;
@@ -275,8 +269,7 @@ fn together(all: BTreeMap<Key<'_>, Both<Hist>>) -> Vec<Item> {
         }
     }
     for ((family, spent, call, thread), (lengths, most)) in lone {
-        let run =
-            if lengths.other.total_ns >= lengths.recorded.total_ns { Run::Other } else { Run::Recorded };
+        let run = lengths.map(|h| h.total_ns).with_more();
         let (ns, name) = *most.of(run);
         // One object makes most of it, or it is many.
         let object = if ns * 2 > lengths.of(run).total_ns { name } else { "" };

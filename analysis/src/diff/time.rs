@@ -1,6 +1,7 @@
 //! When operations took place, and how long the runs took.
 
 use super::Rows;
+use super::both::Both;
 use super::counts::Counts;
 use super::journal::Journal;
 use super::pairing::Pairing;
@@ -20,14 +21,14 @@ const ENGINE_NS: u64 = 100_000_000;
 const SCHEDULER_NS: u64 = 4_000_000;
 
 /// Length of the run.
-pub(crate) fn makespan(a: &Model, b: &Model, counts: &Counts, walked: &Walked<'_>, rows: &mut Rows<'_>) {
-    let (x, y) = (a.makespan_ns(), b.makespan_ns());
-    let noise = noise_ns(a, b);
-    let difference = y.abs_diff(x);
-    let waited = if walked.end.late == (y > x) { walked.end.ns.min(difference) } else { 0 };
-    let value =
-        (counts.total_a > 0 && counts.total_b > 0 && x > 0).then(|| (difference - waited) as f64 / x as f64);
-    let mut note = format!("{:.3} s against {:.3} s", y as f64 / 1e9, x as f64 / 1e9);
+pub(crate) fn makespan(models: Both<&Model>, counts: &Counts, walked: &Walked<'_>, rows: &mut Rows<'_>) {
+    let took = models.map(|m| m.makespan_ns());
+    let noise = noise_ns(models);
+    let difference = took.apart();
+    let waited = if walked.end.late == (took.more() > 0) { walked.end.ns.min(difference) } else { 0 };
+    let value = (counts.total.shared() > 0 && took.recorded > 0)
+        .then(|| (difference - waited) as f64 / took.recorded as f64);
+    let mut note = lengths(took);
     if waited >= 1_000_000 {
         note = format!("{note}; {:.0} ms of it waiting for a CPU, not counted", waited as f64 / 1e6);
     }
@@ -50,43 +51,49 @@ pub(crate) fn makespan(a: &Model, b: &Model, counts: &Counts, walked: &Walked<'_
 
 /// The length of a replay by its journal: what the machine lacked is not counted.
 pub(super) fn makespan_gate(journal: &Journal, rows: &mut Rows<'_>) {
-    let (x, y) = (journal.recorded_ns, journal.makespan_ns);
-    let starved = if y > x { journal.told.starved.until(u64::MAX) } else { 0 };
-    let difference = y.abs_diff(x).saturating_sub(starved);
+    let took = Both::new(journal.recorded_ns, journal.makespan_ns);
+    let starved = if took.more() > 0 { journal.told.starved.until(u64::MAX) } else { 0 };
+    let difference = took.apart().saturating_sub(starved);
     // Nothing tells when the first operation began: what the engine does before it and after the last one is in it.
-    let value =
-        (journal.recorded > 0 && x > 0).then(|| difference.saturating_sub(ENGINE_NS) as f64 / x as f64);
-    let note = format!("{:.3} s against {:.3} s, by the workers' journal", y as f64 / 1e9, x as f64 / 1e9);
+    let value = (journal.recorded > 0 && took.recorded > 0)
+        .then(|| difference.saturating_sub(ENGINE_NS) as f64 / took.recorded as f64);
+    let note = format!("{}, by the workers' journal", lengths(took));
     rows.push("makespan", value, u64::from(value.is_some()), "", note);
+}
+
+/// Two lengths of time, that of the other run first.
+fn lengths(took: Both<u64>) -> String {
+    format!("{:.3} s against {:.3} s", took.other as f64 / 1e9, took.recorded as f64 / 1e9)
 }
 
 /// The least difference of two lengths of time that says something about what was done rather than about the clocks: the
 /// resolution of both recordings at both ends, what recording a call costs for as many calls as one run has more, and
 /// the tick of the scheduler, which may pass before a task that can run is noticed.
-fn noise_ns(a: &Model, b: &Model) -> u64 {
-    let more = (a.calls + a.engine_calls).abs_diff(b.calls + b.engine_calls);
-    2 * (a.tick_ns + b.tick_ns) + more * RECORDING_NS + SCHEDULER_NS
+fn noise_ns(models: Both<&Model>) -> u64 {
+    let more = models.map(|m| m.calls + m.engine_calls).apart();
+    let ticks_ns = models.map(|m| m.tick_ns);
+    2 * (ticks_ns.recorded + ticks_ns.other) + more * RECORDING_NS + SCHEDULER_NS
 }
 
 /// By how much a matched operation is off its recorded time that the gates of time do not allow.
-pub(crate) fn late_ns(a: &Model, b: &Model, gates: &Gates) -> u64 {
-    let share = gates.gate("makespan").map_or(0, |g| (a.makespan_ns() as f64 * g) as u64);
-    let drift = drift_gate(a, b, gates).map_or(u64::MAX, |ms| (ms * 1e6) as u64);
-    share.max(noise_ns(a, b)).min(drift)
+pub(crate) fn late_ns(models: Both<&Model>, gates: &Gates) -> u64 {
+    let share = gates.gate("makespan").map_or(0, |g| (models.recorded.makespan_ns() as f64 * g) as u64);
+    let drift = drift_gate(models, gates).map_or(u64::MAX, |ms| (ms * 1e6) as u64);
+    share.max(noise_ns(models)).min(drift)
 }
 
-fn drift_gate(a: &Model, b: &Model, gates: &Gates) -> Option<f64> {
+fn drift_gate(models: Both<&Model>, gates: &Gates) -> Option<f64> {
     let gate = gates.gate("drift");
     // 1 % of the longer run, and never less than what a scheduler may take.
-    let longer_ms = a.makespan_ns().max(b.makespan_ns()) as f64 / 1e6;
+    let longer_ms = models.map(|m| m.makespan_ns()).most() as f64 / 1e6;
     if gates.is_overridden("drift") { gate } else { gate.map(|g| g.max(longer_ms * 0.01)) }
 }
 
 /// How far matched operations are from their recorded time, starts aligned.
-pub(crate) fn drift(a: &Model, b: &Model, walked: &Walked<'_>, gates: &Gates, rows: &mut Rows<'_>) {
+pub(crate) fn drift(models: Both<&Model>, walked: &Walked<'_>, gates: &Gates, rows: &mut Rows<'_>) {
     let (h, all) = (&walked.own_drift, &walked.drift);
     let ms = |h: &Histogram<u64>, q: f64| h.value_at_quantile(q) as f64 / 1e6;
-    let gate = drift_gate(a, b, gates);
+    let gate = drift_gate(models, gates);
     if h.is_empty() {
         rows.push_gated("drift", None, gate, 0, "ms", String::new());
         return;

@@ -1,7 +1,8 @@
 //! Walks all pairs of sequences: aligns them, measures drift, and finds where they part first.
 
 use super::Starved;
-use super::joint::Joint;
+use super::both::{Both, Run};
+use super::joint::{Entry, Joint};
 use super::order::Partners;
 use super::order::Violation;
 use super::pairing::{Lane, Pairing};
@@ -29,8 +30,7 @@ struct Place {
     /// When, on the recording's clock.
     at_ns: u64,
     kind: DivergenceKind,
-    a: Option<Op>,
-    b: Option<Op>,
+    ops: Both<Option<Op>>,
 }
 
 /// The first difference by kind: a changed outcome, a failure that is only in one run, anything.
@@ -67,15 +67,14 @@ pub(crate) struct Walked<'m> {
 
 /// `late_ns`: a difference in time that the gates of time do not allow.
 pub(crate) fn walk<'m>(
-    a: &'m Model,
-    b: &Model,
+    models: Both<&'m Model>,
     joint: &Joint<'_>,
     pairing: &Pairing<'_>,
     starved: &Starved,
     late_ns: u64,
 ) -> Walked<'m> {
     let mut walked = Walked {
-        partners: Partners::of(&a.edges),
+        partners: Partners::of(&models.recorded.edges),
         total: Aligned::default(),
         drift: histogram(),
         own_drift: histogram(),
@@ -88,13 +87,12 @@ pub(crate) fn walk<'m>(
     // Calls without known arguments, by outcome: the other run's calls without counterpart, and they.
     let wild: FxHashSet<(u32, Outcome)> =
         joint.bases.iter().filter(|b| b.wild).map(|b| (b.call, b.outcome)).collect();
-    let mut unknown: FxHashMap<(u32, (u32, Outcome)), (Split, Split)> = FxHashMap::default();
+    let mut unknown: FxHashMap<(u32, (u32, Outcome)), Both<Split>> = FxHashMap::default();
     for (index, lane) in pairing.lanes.iter().enumerate() {
-        let mut run = Run {
+        let mut parted = Parted {
             lane: index,
-            offset: shift(a, b),
-            deleted: Vec::new(),
-            inserted: Vec::new(),
+            offset: shift(models),
+            alone: Both::default(),
             wild: &wild,
             unknown: FxHashMap::default(),
         };
@@ -104,62 +102,47 @@ pub(crate) fn walk<'m>(
         let result = align_lane(lane, joint, &mut budget, |step| {
             match step {
                 Step::Keep(x, y) => {
-                    walked.partners.meet(&mut cursor, index, x, Some(y));
-                    run.close(joint, &mut walked.first);
-                    let (begin_x, begin_y) =
-                        (x.t_ns.saturating_sub(a.first_ns), y.t_ns.saturating_sub(b.first_ns));
-                    let (tx, ty) = moments((begin_x, x.duration_ns), (begin_y, y.duration_ns));
+                    let ops = Both::new(x, y);
+                    let met = ops.map(|op| Some(*op));
+                    walked.partners.meet(&mut cursor, index, met);
+                    parted.close(joint, &mut walked.first);
+                    let begun = ops.zip(models).map(|(op, model)| op.t_ns.saturating_sub(model.first_ns));
+                    let at = moments(begun, ops.map(|op| op.duration_ns));
                     // What is extra is put beside what it came after.
-                    run.offset = (x.t_ns as i64).wrapping_sub(y.t_ns as i64);
+                    parted.offset = (x.t_ns as i64).wrapping_sub(y.t_ns as i64);
                     // Told on the clock of the run, which began before its first call.
-                    let lacked_ns = starved.until(ty.saturating_add(b.first_ns));
-                    let (off, explained) = waits.step((tx, x.waited_ns), (ty, y.waited_ns), lacked_ns);
+                    let lacked_ns = starved.until(at.other.saturating_add(models.other.first_ns));
+                    let (off, explained) = waits.step(at, ops.map(|op| op.waited_ns), lacked_ns);
                     walked.drift.saturating_record(off.max(1));
                     walked.own_drift.saturating_record((off - explained).max(1));
                     if off - explained > late_ns {
-                        run.note(
-                            step_index,
-                            DivergenceKind::Late,
-                            Some(x),
-                            Some(y),
-                            &mut walked.first,
-                            joint,
-                        );
+                        parted.note(step_index, DivergenceKind::Late, met, &mut walked.first, joint);
                     }
-                    if ty >= walked.end.at_ns {
-                        walked.end = Explained { at_ns: ty, ns: explained, late: ty > tx };
+                    if at.other >= walked.end.at_ns {
+                        walked.end = Explained { at_ns: at.other, ns: explained, late: at.more() > 0 };
                     }
-                    let sizes = (joint.a[x.symbol as usize].size, joint.b[y.symbol as usize].size);
-                    if sizes.0.abs_diff(sizes.1) > 1 {
-                        let moved = walked.sizes.entry(joint.a[x.symbol as usize].base).or_default();
-                        if sizes.1 > sizes.0 {
+                    let sizes = Both::each(|run| joint.entry(run, *ops.of(run)).size);
+                    if sizes.recorded.abs_diff(sizes.other) > 1 {
+                        let moved = walked.sizes.entry(joint.base(Run::Recorded, x)).or_default();
+                        if sizes.other > sizes.recorded {
                             moved.0 += 1;
                         } else {
                             moved.1 += 1;
                         }
-                        run.note(
-                            step_index,
-                            DivergenceKind::Outcome,
-                            Some(x),
-                            Some(y),
-                            &mut walked.first,
-                            joint,
-                        );
+                        parted.note(step_index, DivergenceKind::Outcome, met, &mut walked.first, joint);
                     }
                 }
                 Step::Delete(x) => {
-                    walked.partners.meet(&mut cursor, index, x, None);
-                    run.deleted.push((step_index, x));
+                    walked.partners.meet(&mut cursor, index, Both::new(Some(x), None));
+                    parted.alone.recorded.push((step_index, x));
                 }
-                Step::Insert(y) => run.inserted.push((step_index, y)),
+                Step::Insert(y) => parted.alone.other.push((step_index, y)),
             }
             step_index += 1;
         });
-        run.close(joint, &mut walked.first);
-        for (key, n) in run.unknown.drain() {
-            let slot = unknown.entry((lane.family, key)).or_default();
-            slot.0 += n.0;
-            slot.1 += n.1;
+        parted.close(joint, &mut walked.first);
+        for (key, n) in parted.unknown.drain() {
+            *unknown.entry((lane.family, key)).or_default() += n;
         }
         let edits = result.deleted + result.inserted;
         if edits > walked.worst_lane.map_or(0, |w| w.1) {
@@ -170,8 +153,8 @@ pub(crate) fn walk<'m>(
         walked.total.inserted += result.inserted;
         walked.total.by_count += result.by_count;
     }
-    for (deleted, inserted) in unknown.values() {
-        let pairs = deleted.known.min(inserted.wild) + deleted.wild.min(inserted.known);
+    for Both { recorded, other } in unknown.values() {
+        let pairs = recorded.known.min(other.wild) + recorded.wild.min(other.known);
         walked.total.kept += pairs;
         walked.total.deleted -= pairs;
         walked.total.inserted -= pairs;
@@ -197,34 +180,32 @@ pub(crate) struct Explained {
 struct Waits {
     late: u64,
     early: u64,
-    waited_a: u64,
-    waited_b: u64,
+    waited: Both<u64>,
     starved: u64,
 }
 
 impl Waits {
-    /// The difference of two matched operations, each as (time, waited so far), and how much of it is explained. `starved`:
-    /// how long the other run had lacked CPUs by then.
-    fn step(&mut self, a: (u64, u64), b: (u64, u64), starved: u64) -> (u64, u64) {
-        let (late, early) = (b.0.saturating_sub(a.0), a.0.saturating_sub(b.0));
-        let lacked = b.1.saturating_sub(self.waited_b).max(starved.saturating_sub(self.starved));
-        self.late = (self.late + lacked).min(late);
-        self.early = (self.early + a.1.saturating_sub(self.waited_a)).min(early);
-        (self.waited_a, self.waited_b, self.starved) = (a.1, b.1, self.starved.max(starved));
+    /// The difference of two matched operations, and how much of it is explained. `at`: when they were; `waited`: for how
+    /// long their tasks had waited by then; `starved`: how long the other run had lacked CPUs by then.
+    fn step(&mut self, at: Both<u64>, waited: Both<u64>, starved: u64) -> (u64, u64) {
+        let (late, early) = (at.other.saturating_sub(at.recorded), at.recorded.saturating_sub(at.other));
+        let more = waited.zip(self.waited).map(|(now, before)| now.saturating_sub(*before));
+        self.late = (self.late + more.other.max(starved.saturating_sub(self.starved))).min(late);
+        self.early = (self.early + more.recorded).min(early);
+        (self.waited, self.starved) = (waited, self.starved.max(starved));
         (late.max(early), self.late.max(self.early))
     }
 }
 
-/// When two matched operations took place, each given as (begin, duration): of those that both waited for others, when they
+/// When two matched operations took place: of those that both waited for others, when they
 /// began or when they returned, whichever is closer. Who begins to wait sooner waits longer, and nobody can tell but by
 /// that; what both do next shows whether their waits ended at the same time.
-fn moments(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
-    let begun = (a.0, b.0);
-    if a.1.min(b.1) <= SHORT_NS {
+fn moments(begun: Both<u64>, took: Both<u64>) -> Both<u64> {
+    if took.shared() <= SHORT_NS {
         return begun;
     }
-    let returned = (a.0.saturating_add(a.1), b.0.saturating_add(b.1));
-    if returned.0.abs_diff(returned.1) < begun.0.abs_diff(begun.1) { returned } else { begun }
+    let returned = begun.zip(took).map(|(begun, took)| begun.saturating_add(*took));
+    if returned.apart() < begun.apart() { returned } else { begun }
 }
 
 fn histogram() -> Histogram<u64> {
@@ -234,9 +215,9 @@ fn histogram() -> Histogram<u64> {
         .unwrap_or_else(|_| std::process::abort())
 }
 
-/// What to add to a time of `b` to put it on the clock of `a`.
-fn shift(a: &Model, b: &Model) -> i64 {
-    (a.first_ns as i64).wrapping_sub(b.first_ns as i64)
+/// What to add to a time of the other run to put it on the clock of the recording.
+fn shift(models: Both<&Model>) -> i64 {
+    (models.recorded.first_ns as i64).wrapping_sub(models.other.first_ns as i64)
 }
 
 fn align_lane(
@@ -246,10 +227,10 @@ fn align_lane(
     visit: impl FnMut(Step<Op>),
 ) -> Aligned {
     align(
-        lane.a.into_iter().flat_map(|s| s.iter()),
-        lane.b.into_iter().flat_map(|s| s.iter()),
-        |x| joint.a[x.symbol as usize].base,
-        |y| joint.b[y.symbol as usize].base,
+        lane.seqs.recorded.into_iter().flat_map(|s| s.iter()),
+        lane.seqs.other.into_iter().flat_map(|s| s.iter()),
+        |x| joint.base(Run::Recorded, *x),
+        |y| joint.base(Run::Other, *y),
         budget,
         visit,
     )
@@ -270,43 +251,42 @@ impl std::ops::AddAssign for Split {
 }
 
 /// Consecutive differences of one lane.
-struct Run<'w> {
+struct Parted<'w> {
     lane: usize,
     offset: i64,
-    deleted: Vec<(u64, Op)>,
-    inserted: Vec<(u64, Op)>,
+    /// What only one of the runs did, with its step.
+    alone: Both<Vec<(u64, Op)>>,
     wild: &'w FxHashSet<(u32, Outcome)>,
     /// Differences that calls without known arguments may explain.
-    unknown: FxHashMap<(u32, Outcome), (Split, Split)>,
+    unknown: FxHashMap<(u32, Outcome), Both<Split>>,
 }
 
-impl Run<'_> {
+impl Parted<'_> {
     fn note(
         &self,
         step: u64,
         kind: DivergenceKind,
-        a: Option<Op>,
-        b: Option<Op>,
+        ops: Both<Option<Op>>,
         first: &mut First,
         joint: &Joint<'_>,
     ) {
-        let at_ns = match (a, b) {
+        let at_ns = match (ops.recorded, ops.other) {
             (Some(x), _) => x.t_ns,
             (None, Some(y)) => y.t_ns.saturating_add_signed(self.offset),
             (None, None) => return,
         };
-        let place = Place { lane: self.lane, step, at_ns, kind, a, b };
+        let place = Place { lane: self.lane, step, at_ns, kind, ops };
         let put = |slot: &mut Option<Place>| {
             if slot.is_none_or(|p| at_ns < p.at_ns) {
                 *slot = Some(place);
             }
         };
-        let failed = |symbol: Option<u32>| {
-            symbol.is_some_and(|base| match joint.bases[base as usize].outcome {
-                Outcome::Errno(_) => true,
-                Outcome::Exit(status) => status != 0,
-                _ => false,
-            })
+        let bases = Both::each(|run| ops.of(run).map(|op| joint.base(run, op)));
+        let is_any = |what: &dyn Fn(u32) -> bool| bases.map(|base| base.is_some_and(what)) != Both::default();
+        let failed = |base: u32| match joint.bases[base as usize].outcome {
+            Outcome::Errno(_) => true,
+            Outcome::Exit(status) => status != 0,
+            _ => false,
         };
         match kind {
             DivergenceKind::Late => return put(&mut first.late),
@@ -315,9 +295,7 @@ impl Run<'_> {
             _ => {}
         }
         put(&mut first.any);
-        if failed(a.map(|x| joint.a[x.symbol as usize].base))
-            || failed(b.map(|y| joint.b[y.symbol as usize].base))
-        {
+        if is_any(&failed) {
             put(&mut first.failure);
         }
         let remarkable = |base: u32| {
@@ -325,28 +303,23 @@ impl Run<'_> {
             matches!(base.outcome, Outcome::Errno(e)
                 if is_remarkable(joint.strings[base.call as usize], joint.strings[base.object as usize], e))
         };
-        if a.is_some_and(|x| remarkable(joint.a[x.symbol as usize].base))
-            || b.is_some_and(|y| remarkable(joint.b[y.symbol as usize].base))
-        {
+        if is_any(&remarkable) {
             put(&mut first.remarkable);
         }
     }
 
     /// Takes out what a call without known arguments is, or may stand for.
     fn set_apart(&mut self, joint: &Joint<'_>) {
-        for second in [false, true] {
-            let (ops, entries) =
-                if second { (&mut self.inserted, &joint.b) } else { (&mut self.deleted, &joint.a) };
+        for run in Run::BOTH {
             let (wild, unknown) = (self.wild, &mut self.unknown);
-            ops.retain(|(_, op)| {
-                let base = &joint.bases[entries[op.symbol as usize].base as usize];
+            self.alone.of_mut(run).retain(|(_, op)| {
+                let base = &joint.bases[joint.base(run, *op) as usize];
                 let key = (base.call, base.outcome);
                 if !wild.contains(&key) {
                     return true;
                 }
-                let slot = unknown.entry(key).or_default();
-                let side = if second { &mut slot.1 } else { &mut slot.0 };
-                *side += Split { known: u64::from(!base.wild), wild: u64::from(base.wild) };
+                let one = Split { known: u64::from(!base.wild), wild: u64::from(base.wild) };
+                *unknown.entry(key).or_default().of_mut(run) += one;
                 false
             });
         }
@@ -354,47 +327,36 @@ impl Run<'_> {
 
     /// The differences end: find those that are one operation with two outcomes.
     fn close(&mut self, joint: &Joint<'_>, first: &mut First) {
-        if self.deleted.is_empty() && self.inserted.is_empty() {
+        if self.alone.recorded.is_empty() && self.alone.other.is_empty() {
             return;
         }
         if !self.wild.is_empty() {
             self.set_apart(joint);
         }
         let identity = |base: u32| joint.bases[base as usize].identity;
-        let begin = [self.deleted.first(), self.inserted.first()].into_iter().flatten().map(|x| x.0).min();
-        let mut taken = vec![false; self.inserted.len().min(RUN)];
-        for (i, (step, x)) in self.deleted.iter().enumerate() {
-            let base = joint.a[x.symbol as usize].base;
-            let partner = if i < RUN {
-                (0..taken.len()).find(|j| {
-                    !taken[*j]
-                        && identity(joint.b[self.inserted[*j].1.symbol as usize].base) == identity(base)
-                })
-            } else {
-                None
-            };
+        let Both { recorded: deleted, other: inserted } = &self.alone;
+        let begin = [deleted.first(), inserted.first()].into_iter().flatten().map(|x| x.0).min();
+        let mut taken = vec![false; inserted.len().min(RUN)];
+        for (i, (step, x)) in deleted.iter().enumerate() {
+            let sought = identity(joint.base(Run::Recorded, *x));
+            let is_it = |j: &usize| !taken[*j] && identity(joint.base(Run::Other, inserted[*j].1)) == sought;
+            let partner = if i < RUN { (0..taken.len()).find(is_it) } else { None };
             match partner {
                 Some(j) => {
                     taken[j] = true;
-                    self.note(
-                        begin.unwrap_or(*step),
-                        DivergenceKind::Outcome,
-                        Some(*x),
-                        Some(self.inserted[j].1),
-                        first,
-                        joint,
-                    );
+                    let ops = Both::new(Some(*x), Some(inserted[j].1));
+                    self.note(begin.unwrap_or(*step), DivergenceKind::Outcome, ops, first, joint);
                 }
-                None => self.note(*step, DivergenceKind::Missing, Some(*x), None, first, joint),
+                None => self.note(*step, DivergenceKind::Missing, Both::new(Some(*x), None), first, joint),
             }
         }
-        for (j, (step, y)) in self.inserted.iter().enumerate() {
+        for (j, (step, y)) in inserted.iter().enumerate() {
             if !taken.get(j).copied().unwrap_or(false) {
-                self.note(*step, DivergenceKind::Extra, None, Some(*y), first, joint);
+                self.note(*step, DivergenceKind::Extra, Both::new(None, Some(*y)), first, joint);
             }
         }
-        self.deleted.clear();
-        self.inserted.clear();
+        self.alone.recorded.clear();
+        self.alone.other.clear();
     }
 }
 
@@ -420,11 +382,10 @@ pub(crate) fn first_divergence(
     let place = match worst {
         Some("order") => found.order.map(|v| Place {
             lane: v.lane,
-            step: step_of(&pairing.lanes[v.lane], joint, v.a),
-            at_ns: v.a.t_ns,
+            step: step_of(&pairing.lanes[v.lane], joint, v.effect.recorded),
+            at_ns: v.effect.recorded.t_ns,
             kind: DivergenceKind::Order,
-            a: Some(v.a),
-            b: Some(v.b),
+            ops: v.effect.map(|op| Some(*op)),
         }),
         // When nothing in both is at another time, one of the runs goes on for longer than the other.
         Some("makespan" | "drift") => first.late.or(first.any),
@@ -444,8 +405,7 @@ pub(crate) fn first_divergence(
         _ => first.any,
     }?;
     let lane = &pairing.lanes[place.lane];
-    let text_a = |x: Op| line_text(joint, joint.a[x.symbol as usize].base, joint.a[x.symbol as usize].size);
-    let text_b = |y: Op| line_text(joint, joint.b[y.symbol as usize].base, joint.b[y.symbol as usize].size);
+    let text = |run: Run, op: Op| line_text(joint, joint.entry(run, op));
     let mut before: VecDeque<Line> = VecDeque::new();
     let mut after: Vec<Line> = Vec::new();
     let mut index = 0;
@@ -456,9 +416,13 @@ pub(crate) fn first_divergence(
             return;
         }
         let line = match step {
-            Step::Keep(x, y) => Line { mark: ' ', a_ns: Some(x.t_ns), b_ns: Some(y.t_ns), text: text_a(x) },
-            Step::Delete(x) => Line { mark: '-', a_ns: Some(x.t_ns), b_ns: None, text: text_a(x) },
-            Step::Insert(y) => Line { mark: '+', a_ns: None, b_ns: Some(y.t_ns), text: text_b(y) },
+            Step::Keep(x, y) => {
+                Line { mark: ' ', a_ns: Some(x.t_ns), b_ns: Some(y.t_ns), text: text(Run::Recorded, x) }
+            }
+            Step::Delete(x) => {
+                Line { mark: '-', a_ns: Some(x.t_ns), b_ns: None, text: text(Run::Recorded, x) }
+            }
+            Step::Insert(y) => Line { mark: '+', a_ns: None, b_ns: Some(y.t_ns), text: text(Run::Other, y) },
         };
         if at < place.step {
             before.push_back(line);
@@ -472,15 +436,16 @@ pub(crate) fn first_divergence(
     // What the recording has comes before what the other run has instead.
     let run = after.iter().take_while(|l| l.mark != ' ').count();
     after[..run].sort_by_key(|l| l.mark == '+');
-    let operation = place.a.map(text_a).or_else(|| place.b.map(text_b))?;
-    let instead = place.b.map(text_b).filter(|b| place.kind == DivergenceKind::Outcome && *b != operation);
+    let texts = Both::each(|run| place.ops.of(run).map(|op| text(run, op)));
+    let operation = texts.clone().any()?;
+    let instead = texts.other.filter(|other| place.kind == DivergenceKind::Outcome && *other != operation);
     Some(Divergence {
         kind: place.kind,
         role: pairing.who(place.lane),
         operation,
         instead,
-        a_ns: place.a.map(|x| x.t_ns),
-        b_ns: place.b.map(|y| y.t_ns),
+        a_ns: place.ops.recorded.map(|op| op.t_ns),
+        b_ns: place.ops.other.map(|op| op.t_ns),
         context: before.into_iter().chain(after).collect(),
     })
 }
@@ -501,13 +466,13 @@ fn step_of(lane: &Lane<'_>, joint: &Joint<'_>, op: Op) -> u64 {
 fn first_of_lane(lane: usize, pairing: &Pairing<'_>, joint: &Joint<'_>) -> Option<Place> {
     let (mut at, mut found, mut last) = (0, None, None);
     align_lane(&pairing.lanes[lane], joint, &mut Budget::default(), |step| {
-        let (kind, a, b) = match step {
-            Step::Keep(x, y) => (DivergenceKind::Outcome, Some(x), Some(y)),
-            Step::Delete(x) => (DivergenceKind::Missing, Some(x), None),
-            Step::Insert(y) => (DivergenceKind::Extra, None, Some(y)),
+        let (kind, ops) = match step {
+            Step::Keep(x, y) => (DivergenceKind::Outcome, Both::new(Some(x), Some(y))),
+            Step::Delete(x) => (DivergenceKind::Missing, Both::new(Some(x), None)),
+            Step::Insert(y) => (DivergenceKind::Extra, Both::new(None, Some(y))),
         };
-        let at_ns = a.or(b).map_or(0, |op| op.t_ns);
-        let place = Place { lane, step: at, at_ns, kind, a, b };
+        let at_ns = ops.any().map_or(0, |op| op.t_ns);
+        let place = Place { lane, step: at, at_ns, kind, ops };
         if kind != DivergenceKind::Outcome && found.is_none() {
             found = Some(place);
         }
@@ -517,9 +482,9 @@ fn first_of_lane(lane: usize, pairing: &Pairing<'_>, joint: &Joint<'_>) -> Optio
     found.or(last)
 }
 
-fn line_text(joint: &Joint<'_>, base: u32, size: u8) -> String {
-    let text = joint.text(base);
-    match size {
+fn line_text(joint: &Joint<'_>, entry: Entry) -> String {
+    let text = joint.text(entry.base);
+    match entry.size {
         0 => text,
         1 => format!("{text} 0 B"),
         n => format!("{text} {}–{} B", 1_u64 << (n - 2), ((1_u128 << (n - 1)) - 1)),

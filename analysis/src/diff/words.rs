@@ -88,7 +88,7 @@ fn few(lengths: &Both<Hist>) -> Option<Shown> {
 
 /// Two lengths of time, in the unit of the longer one where that is readable.
 fn before_after(ns: Both<u64>) -> String {
-    let longest = ns.recorded.max(ns.other);
+    let longest = ns.most();
     if longest >= 1_000_000_000 {
         let seconds = ns.map(|ns| {
             if *ns >= 1_000_000_000 {
@@ -130,11 +130,11 @@ pub(super) fn sentence(item: &Item, share: f64, pairing: &Pairing<'_>) -> String
     let who = who(item, pairing);
     let counts = item.counts();
     let shown = telling(&item.lengths);
-    let often = counts.recorded.max(counts.other);
+    let often = counts.most();
     // How often it is said where that is what differs.
-    let number_differs = counts.recorded.abs_diff(counts.other) * 4 > often;
+    let number_differs = counts.apart() * 4 > often;
     // Each time, or in all where it is not the single one that differs, or there is nothing to compare it with.
-    let each = shown.as_ref().filter(|_| counts.recorded > 0 && counts.other > 0);
+    let each = shown.as_ref().filter(|_| counts.shared() > 0);
     let by = |way: &str| match each {
         Some(shown) => format!("{} {way}", span(shown.lengths().more().unsigned_abs())),
         None => format!("{} {way} in all", span(item.more_ns().unsigned_abs())),

@@ -5,7 +5,7 @@
 
 use crate::sandbox::cgroup::{Cgroup, ENGINE_TASKS};
 use crate::sandbox::host::{self, Gauge, Memory};
-use crate::sandbox::limits::{Limit, Limits, Resource};
+use crate::sandbox::limits::{Limit, Limits, Resource, Source};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -85,6 +85,15 @@ impl Hit {
     /// Of a limit that was reached, and ended nothing.
     pub(crate) fn of(resource: Resource, limits: &Limits) -> Self {
         Self { resource, limit: limits.get(resource), had: None, ended: false, host_ran_out: false }
+    }
+
+    /// What happened, with the flag that allows more, or where more is free.
+    pub fn with_fix(&self) -> String {
+        if self.host_ran_out || self.limit.source == Source::Free {
+            return format!("{self}; replay it where more is free");
+        }
+        let more = self.had.unwrap_or(0).max(self.limit.limit.saturating_mul(2));
+        format!("{self}; {} allows more", self.resource.flag(more))
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod limits;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod net;
+pub(crate) mod resource;
 pub(crate) mod root;
 
 use limits::TooMuch;

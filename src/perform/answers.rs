@@ -1,6 +1,6 @@
 //! What the sandbox answered in the kernel's place, and what the engine reports of itself.
 
-use super::present::sum;
+use super::sum;
 use ctrace_analysis::{Forced, Journal, Starved, Told};
 use ctrace_format::{Class, Event, Filter, SyscallFlags, Trace, syscalls};
 use ctrace_replayer::Outcome;
@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 
 /// How the calls of a replay came to their errors, and which of its calls its sandbox answered.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Answers {
+pub(crate) struct Answers {
     /// Errors whose cause was there.
-    pub(super) real: u64,
+    pub(crate) real: u64,
     /// Errors that the sandbox gave.
-    pub(super) emulated: u64,
+    pub(crate) emulated: u64,
     /// All calls that the sandbox answered, failed or not, by name.
-    pub(super) by_call: BTreeMap<String, u64>,
+    pub(crate) by_call: BTreeMap<String, u64>,
 }
 
 impl Answers {

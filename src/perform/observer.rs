@@ -1,0 +1,59 @@
+//! What is told of a replay while it is performed, and whom.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What is being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The trace is compiled.
+    Compiling,
+    /// The sandbox is built.
+    Building,
+    /// The replay runs: for so long already, and so long as was expected.
+    Replaying { elapsed: Duration, expected: Duration },
+    /// The replay is compared with the recording.
+    Judging,
+}
+
+/// Something worth saying that fails nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// The recorder remarks something.
+    Recorder(String),
+    /// The replay cannot be recorded here.
+    Unrecorded,
+    /// Something of the recorded surroundings could not be built.
+    Lacking(String),
+}
+
+impl Note {
+    /// Whether the result means less for it.
+    pub(crate) const fn is_warning(&self) -> bool {
+        !matches!(self, Self::Recorder(_))
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recorder(remark) => write!(f, "note: {remark}"),
+            Self::Unrecorded => f.write_str(
+                "the replay cannot be recorded here (`ctrace doctor` says why); its own journal is judged instead",
+            ),
+            Self::Lacking(problem) => write!(f, "the sandbox lacks something: {problem}"),
+        }
+    }
+}
+
+/// Watches a replay that is performed, and may end it.
+pub(crate) trait Observer {
+    /// This is being done from now on; of a replay that runs, again and again.
+    fn begins(&mut self, stage: Stage);
+
+    /// Something worth saying.
+    fn note(&mut self, note: &Note);
+
+    /// The signal that asks for the end, if one came.
+    fn signal(&mut self) -> Option<u8>;
+}
