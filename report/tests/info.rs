@@ -48,7 +48,6 @@ impl Made {
         let call = Syscall {
             t_ns,
             duration_ns: 1_000,
-            cpu: 0,
             task: self.task,
             sysno: getppid,
             args: [0; 6],
