@@ -3,6 +3,7 @@
 use crate::exit::{Exit, Failure};
 use crate::output::{Document, Output, Shape};
 use crate::{decode, open, units, zone};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ctrace_analysis::connects::Connects;
 use ctrace_analysis::{Containers, EventId, Pattern, is_complete};
 use ctrace_format::{Class, Event, Filter, Known, Trace};
@@ -65,8 +66,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ID", conflicts_with_all = ["since", "until", "limit", "tail"])]
     at: Option<EventId>,
     /// Only these kinds of events [default: all; resource, usage, socket and connection samples only with --json]
-    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
-    class: Vec<ClassName>,
+    #[arg(long, value_name = "CLASS", value_delimiter = ',', value_parser = class_names())]
+    class: Vec<Class>,
     /// Show the replay engine's own calls too
     #[arg(long)]
     engine: bool,
@@ -102,43 +103,16 @@ impl From<TimeName> for Time {
     }
 }
 
-/// The classes as words of the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum ClassName {
-    Syscall,
-    Process,
-    Connection,
-    Signal,
-    Resource,
-    Loss,
-    Marker,
-    Usage,
-    Socket,
-    Dns,
-    Block,
-    Uring,
-    /// Calls that were counted, and changes of fidelity.
-    Aggregate,
-}
-
-impl From<ClassName> for Class {
-    fn from(name: ClassName) -> Self {
-        match name {
-            ClassName::Syscall => Self::Syscall,
-            ClassName::Process => Self::Process,
-            ClassName::Connection => Self::Connection,
-            ClassName::Signal => Self::Signal,
-            ClassName::Resource => Self::Resource,
-            ClassName::Loss => Self::Loss,
-            ClassName::Marker => Self::Marker,
-            ClassName::Usage => Self::Usage,
-            ClassName::Socket => Self::Socket,
-            ClassName::Dns => Self::Dns,
-            ClassName::Block => Self::Block,
-            ClassName::Uring => Self::Uring,
-            ClassName::Aggregate => Self::Aggregate,
+/// The classes as words of the command line: by their names in JSON.
+fn class_names() -> impl TypedValueParser<Value = Class> {
+    let value = |class: &Class| match class {
+        Class::Aggregate => {
+            PossibleValue::new(class.name()).help("Calls that were counted, and changes of fidelity")
         }
-    }
+        class => PossibleValue::new(class.name()),
+    };
+    PossibleValuesParser::new(filter::CLASSES.iter().map(value))
+        .try_map(|name| filter::class(&name).ok_or("no class is called so"))
 }
 
 /// An event and its neighbours in the same thread.
@@ -274,7 +248,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         return Err(Failure::say(Exit::Usage, no_such_task(&trace)));
     }
     let selection = Selection::new(wish, &trace, show.containers());
-    let mut classes: Vec<Class> = args.class.iter().map(|c| Class::from(*c)).collect();
+    let mut classes: Vec<Class> = args.class.clone();
     if classes.is_empty() {
         classes = selection.classes();
     }

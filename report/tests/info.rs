@@ -3,8 +3,8 @@
 
 use ctrace_analysis::{CallCounts, Overview, account};
 use ctrace_format::{
-    Abi, Class, DumpReason, Event, Header, Host, Loss, LossCause, Marker, Scope, Summary, Syscall,
-    SyscallFlags, Sysno, TaskDef, TaskId, Tgid, Tid, Trace, TraceWriter, Window,
+    Abi, Class, Detail, DumpReason, Event, Header, Host, Loss, LossCause, Marker, Scope, SockAddr, Summary,
+    Syscall, SyscallFlags, TaskDef, TaskId, Tgid, Tid, Trace, TraceWriter, Window, syscalls,
 };
 use ctrace_report::text::info::Info;
 use ctrace_report::text::when::Zone;
@@ -44,21 +44,24 @@ impl Made {
     }
 
     fn call(&mut self, t_ns: u64) {
-        let getppid = Sysno { abi: Abi::X86_64, nr: 110 };
+        self.called("getppid", t_ns, 1, Vec::new());
+    }
+
+    fn called(&mut self, name: &str, t_ns: u64, ret: i64, details: Vec<Detail>) {
+        let sysno = syscalls::number(Abi::X86_64, name).unwrap();
         let call = Syscall {
             t_ns,
             duration_ns: 1_000,
-            cpu: 0,
             task: self.task,
-            sysno: getppid,
+            sysno,
             args: [0; 6],
             args_mask: 0,
-            ret: 1,
+            ret,
             flags: SyscallFlags::default(),
             object: None,
             wait_cpu_ns: 0,
             blocked_ns: 0,
-            details: Vec::new(),
+            details,
         };
         self.writer.push(&Event::Syscall(call)).unwrap();
     }
@@ -181,6 +184,36 @@ fn what_could_not_be_written_is_a_doubt() {
         })
     );
     assert_eq!(object["lost"]["by_cause"], json!({"write_failed": 1_234}));
+}
+
+#[test]
+fn failures_are_told_by_what_they_were_aimed_at() {
+    let mut made = Made::new();
+    let to = |path: &str| vec![Detail::Addr { arg: 1, addr: SockAddr::Unix(path.as_bytes().to_vec()) }];
+    for i in 0..3 {
+        made.called("connect", i * MS, -2, to("/run/app.sock"));
+        // The C library asks whether there is a cache of names: no failure.
+        made.called("connect", i * MS + 1_000, -2, to("/var/run/nscd/socket"));
+    }
+    made.called("connect", 10 * MS, -2, to("/run/other.sock"));
+    let (_dir, path) = made.finish();
+    let (lines, object) = told(&Trace::open(&path).unwrap());
+    let row = lines.iter().find(|line| line.starts_with("errors")).unwrap();
+    assert_eq!(row, "errors             4 × connect → ENOENT unix:/run/app.sock and 1 more  0.000s…0.010s");
+    assert!(
+        lines.iter().any(|line| line.contains("      3   failed as calls of healthy programs do")),
+        "{lines:?}"
+    );
+    let on = |target: &str, count: u64| json!({"target": target, "count": count});
+    assert_eq!(
+        object["errors"][0]["on"],
+        json!([
+            on("unix:/run/app.sock", 3),
+            on("unix:/var/run/nscd/socket", 3),
+            on("unix:/run/other.sock", 1)
+        ])
+    );
+    assert_eq!((&object["errors"][0]["errno"], &object["errors"][0]["count"]), (&json!("ENOENT"), &json!(7)));
 }
 
 #[test]

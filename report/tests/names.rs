@@ -1,12 +1,14 @@
 //! The names that programs read: none may change within a `schema`.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use ctrace_analysis::{DivergenceKind, Doubt, Kind, Level, OpClass, Profile, Verdict};
 use ctrace_format::{
-    Abi, BlockOp, Class, DumpReason, FidelityLevel, LossCause, Metric, Origin, Scope, State, TcpState,
+    Abi, BlockOp, Class, DumpReason, FidelityLevel, LossCause, Metric, Origin, Pod, Scope, State, TcpState,
     WaitKind,
 };
 use ctrace_report::text;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Variants, each with its name.
 macro_rules! pinned {
@@ -86,8 +88,8 @@ fn what_is_serialised_has_the_same_names() {
         (Scope::Pid { pid: 1 }, "pid"),
         (Scope::Cgroup { path: String::new(), version: 2 }, "cgroup"),
         (Scope::Command { argv: vec![] }, "command"),
-        (Scope::Container { id: String::new(), labels: Default::default() }, "container"),
-        (Scope::Pod(Default::default()), "pod"),
+        (Scope::Container { id: String::new(), labels: BTreeMap::new() }, "container"),
+        (Scope::Pod(Pod::default()), "pod"),
     ] {
         assert_eq!(names(json!(scope)), [name]);
     }

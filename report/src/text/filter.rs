@@ -8,6 +8,28 @@ use ctrace_format::syscalls::{self, Failing, Kind, List};
 use ctrace_format::{Class, Event, ProcessKind, SyscallFlags, TaskDef, TaskId, Trace, errno};
 use std::collections::HashSet;
 
+/// The classes of events that can be asked for.
+pub const CLASSES: [Class; 13] = [
+    Class::Syscall,
+    Class::Process,
+    Class::Connection,
+    Class::Signal,
+    Class::Resource,
+    Class::Loss,
+    Class::Marker,
+    Class::Usage,
+    Class::Socket,
+    Class::Dns,
+    Class::Block,
+    Class::Uring,
+    Class::Aggregate,
+];
+
+/// The class of this name.
+pub fn class(name: &str) -> Option<Class> {
+    CLASSES.into_iter().find(|class| class.name() == name)
+}
+
 /// Which calls, by name or class: `openat,read`, `%net`, `!futex`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Calls {
@@ -34,7 +56,7 @@ enum CallClass {
     Time,
 }
 
-const CLASSES: &[(&str, CallClass)] = &[
+const CALL_CLASSES: &[(&str, CallClass)] = &[
     ("file", CallClass::File),
     ("desc", CallClass::Desc),
     ("net", CallClass::Net),
@@ -97,9 +119,9 @@ impl Calls {
         for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
             let (negative, word) = word.strip_prefix('!').map_or((false, word), |w| (true, w));
             let parsed = if let Some(class) = word.strip_prefix('%') {
-                let known = CLASSES.iter().find(|(n, _)| *n == class).map(|(_, c)| *c);
+                let known = CALL_CLASSES.iter().find(|(n, _)| *n == class).map(|(_, c)| *c);
                 Word::Class(known.ok_or_else(|| {
-                    let names: Vec<String> = CLASSES.iter().map(|(n, _)| format!("%{n}")).collect();
+                    let names: Vec<String> = CALL_CLASSES.iter().map(|(n, _)| format!("%{n}")).collect();
                     format!("no class of calls is named %{class}; there are {}", names.join(", "))
                 })?)
             } else {

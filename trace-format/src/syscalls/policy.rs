@@ -5,7 +5,13 @@
 //! `--failed`, counts, the live line, findings and the diff ask here.
 
 use super::{Call, Family};
-use crate::errno::*;
+use crate::errno::{
+    EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, EALREADY, EBADF, ECHILD, EDQUOT, EEXIST, EFBIG,
+    EHOSTUNREACH, EINPROGRESS, EINTR, EINVAL, EIO, EISCONN, EISDIR, EMFILE, ENETUNREACH, ENFILE, ENODATA,
+    ENOENT, ENOEXEC, ENOMEM, ENOPROTOOPT, ENOSPC, ENOSYS, ENOTCONN, ENOTDIR, ENOTEMPTY, ENOTSOCK, ENOTTY,
+    ENXIO, EOPNOTSUPP, EPERM, EPROTONOSUPPORT, ERANGE, ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTSYS,
+    ESPIPE, ESRCH, EXDEV,
+};
 
 /// What the failure of a call says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
