@@ -334,6 +334,11 @@ fn a_call_that_does_not_return_and_one_that_waits_for_work() {
     let found = telling(r);
     assert_eq!((found[0].kind, found[0].level), (Kind::Hang, Level::Cause), "{found:#?}");
     assert!(found[0].sentence.contains("fsync"), "{found:#?}");
+    // The call does not say what is behind its descriptor; who opened it did.
+    let (mut r, t) = one("app");
+    r.open(t, "/srv/data", 3);
+    r.flagged(t, "fsync", SyscallFlags::NO_EXIT, 2000 * MS);
+    assert_eq!(telling(r)[0].object.as_deref(), Some("/srv/data"));
     let (mut r, t) = one("app");
     for _ in 0..10 {
         r.call(t, "getppid", [0; 6], 1);

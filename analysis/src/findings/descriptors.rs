@@ -7,8 +7,8 @@ use super::tally::Failed;
 use super::words::{at, count, errno_name, span, times, when};
 use super::{Dictionary, Facts, Finding, Kind, Level, Seen};
 use crate::fds::{self, Closing, Effect, Slot, Stands, asks_for_number, effects};
-use ctrace_format::syscalls::{Call, Family};
-use ctrace_format::{Snapshot, SyscallFlags};
+use ctrace_format::syscalls::{Call, Family, Kind as ArgKind};
+use ctrace_format::{Snapshot, Syscall, SyscallFlags};
 use rustc_hash::FxHashMap;
 use std::fmt::Write as _;
 
@@ -18,6 +18,7 @@ const MAX_ORIGINS: usize = 1024;
 /// Descriptors that must stay open to be called a leak.
 const LEAK: u64 = 20;
 const BIG_LEAK: u64 = 50;
+const EBADF: u32 = 9;
 
 /// Where descriptors come from.
 #[derive(Debug, Default, Clone)]
@@ -105,7 +106,7 @@ impl Descriptors {
         }
         for effect in effects {
             match effect {
-                Effect::Closes { fd } => table.close(fd, s.t_ns),
+                Effect::Closes { fd } => table.close(fd, seen.t_ns),
                 Effect::ClosesRange { first, last } => table.close_range(first, last),
                 _ => {
                     if let Some(fd) = effect.made().filter(|fd| *fd >= 0) {
@@ -114,6 +115,17 @@ impl Descriptors {
                 }
             }
         }
+    }
+
+    /// What the descriptor that a call is about was opened on, where the call does not say what is behind it.
+    pub(super) fn behind(&self, process: ProcessId, call: Call, s: &Syscall) -> Place {
+        let is_about_one = matches!(call.row().args, Some([(_, ArgKind::Fd), ..]));
+        if s.object.is_some() || !is_about_one || s.arguments_unknown() || s.errno() == Some(EBADF) {
+            return Place::NOWHERE;
+        }
+        let slot =
+            self.tables.get(&process).and_then(|table| Some((table, table.open.get(s.args[0] as i32)?)));
+        slot.map_or(Place::NOWHERE, |(table, slot)| table.origins[slot.what.0].0.1)
     }
 
     /// A process begins with the descriptors of its parent.

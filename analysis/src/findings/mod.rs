@@ -506,7 +506,8 @@ impl Watch {
         process.last_ns = process.last_ns.max(s.t_ns);
         let number = process.calls;
         let (t_ns, duration_ns) = (self.floor(s.t_ns), self.floor(s.duration_ns));
-        let seen = Seen { s, t_ns, duration_ns, call, actor, number };
+        let behind = self.descriptors.behind(actor.process, call, s);
+        let seen = Seen { s, t_ns, duration_ns, call, actor, number, behind };
         if s.flags.contains(ctrace_format::SyscallFlags::NO_EXIT) {
             self.waits.never_returned(&seen, &mut self.places, words);
             return;
@@ -647,6 +648,8 @@ struct Seen<'a> {
     actor: people::Actor,
     /// Its number among the calls of its process.
     number: u64,
+    /// What its descriptor stands for, where it does not say.
+    behind: places::Place,
 }
 
 impl Seen<'_> {

@@ -105,7 +105,7 @@ impl Places {
                 _ => {}
             }
         }
-        seen.s.object.map_or(Place::NOWHERE, |object| self.object(object, words))
+        seen.s.object.map_or(seen.behind, |object| self.object(object, words))
     }
 }
 

@@ -467,46 +467,4 @@ impl World {
         let ofd = self.add_ofd(kind, flags, call.object);
         self.give(proc, call, sc, &[ofd], end_ns)
     }
-
-    pub(crate) fn fcntl(
-        &mut self,
-        source: &dyn Source,
-        task: TaskIx,
-        call: &Syscall,
-    ) -> Result<(), CompileError> {
-        /// include/uapi/linux/fcntl.h.
-        const F_GETFL: u64 = 3;
-        const F_SETFL: u64 = 4;
-        let fd0 = call.args[0] as i32;
-        let ofd = self.ensure_fd(source, task, fd0, call.object, false)?;
-        match call.args[1] {
-            F_GETFL => {
-                if let Some(ofd) = ofd
-                    && self.ofds[ofd as usize].inherited
-                {
-                    if call.ret as u32 & O_NONBLOCK != 0 {
-                        self.known_nonblocking(ofd, fd0);
-                    } else {
-                        self.ofds[ofd as usize].nonblock = false;
-                    }
-                    if call.ret as u32 & O_APPEND != 0 {
-                        self.known_appending(ofd, fd0);
-                    } else {
-                        self.ofds[ofd as usize].append = false;
-                    }
-                    if call.ret & 3 != 0 {
-                        self.known_writable(ofd, fd0);
-                    }
-                }
-            }
-            F_SETFL => {
-                if let Some(ofd) = ofd {
-                    self.ofds[ofd as usize].nonblock = call.args[2] as u32 & O_NONBLOCK != 0;
-                    self.ofds[ofd as usize].append = call.args[2] as u32 & O_APPEND != 0;
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
 }

@@ -1,10 +1,12 @@
 //! `O_NONBLOCK` and `O_APPEND` of descriptions that are there from the start: the snapshot does not show those of a command's
 //! own, nor those that came while it was taken.
 
+use super::super::CompileError;
 use super::super::calls::Sc;
 use super::super::fsmodel::NodeKind;
 use super::super::io::MSG_DONTWAIT;
-use super::{Inherited, OfdIx, OfdKind, TaskIx, World};
+use super::super::source::Source;
+use super::{Inherited, O_APPEND, O_NONBLOCK, OfdIx, OfdKind, TaskIx, World};
 use ctrace_format::Syscall;
 use rustc_hash::FxHashSet;
 
@@ -56,6 +58,49 @@ impl World {
         if !limited || call.duration_ns < TIME_LIMIT_NS {
             self.known_nonblocking(ofd, fd);
         }
+    }
+
+    /// `fcntl`, but for what it does to a table.
+    pub(super) fn fcntl(
+        &mut self,
+        source: &dyn Source,
+        task: TaskIx,
+        call: &Syscall,
+    ) -> Result<(), CompileError> {
+        /// include/uapi/linux/fcntl.h.
+        const F_GETFL: u64 = 3;
+        const F_SETFL: u64 = 4;
+        let fd0 = call.args[0] as i32;
+        let ofd = self.ensure_fd(source, task, fd0, call.object, false)?;
+        match call.args[1] {
+            F_GETFL => {
+                if let Some(ofd) = ofd
+                    && self.ofds[ofd as usize].inherited
+                {
+                    if call.ret as u32 & O_NONBLOCK != 0 {
+                        self.known_nonblocking(ofd, fd0);
+                    } else {
+                        self.ofds[ofd as usize].nonblock = false;
+                    }
+                    if call.ret as u32 & O_APPEND != 0 {
+                        self.known_appending(ofd, fd0);
+                    } else {
+                        self.ofds[ofd as usize].append = false;
+                    }
+                    if call.ret & 3 != 0 {
+                        self.known_writable(ofd, fd0);
+                    }
+                }
+            }
+            F_SETFL => {
+                if let Some(ofd) = ofd {
+                    self.ofds[ofd as usize].nonblock = call.args[2] as u32 & O_NONBLOCK != 0;
+                    self.ofds[ofd as usize].append = call.args[2] as u32 & O_APPEND != 0;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// An inherited description turned out not to block.
