@@ -163,6 +163,12 @@ impl FdTracker {
         self.table(process).fds.change(&fd, |descriptor| descriptor.tag = tag);
     }
 
+    /// The descriptors of a process, by number.
+    pub fn descriptors(&self, process: Tgid) -> impl Iterator<Item = (i32, &Descriptor)> {
+        let table = self.of_process.get(&process).and_then(|table| self.tables.get(*table));
+        table.into_iter().flat_map(|table| table.fds.iter()).map(|(fd, descriptor)| (*fd, descriptor))
+    }
+
     /// Number of descriptors of a process.
     pub fn open_count(&self, process: Tgid) -> usize {
         self.of_process.get(&process).map_or(0, |t| self.tables[*t].fds.len())
