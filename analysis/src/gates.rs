@@ -60,7 +60,7 @@ const TABLE: &[(&str, Sense, Option<f64>, Option<f64>)] = &[
     // Of the recorded length.
     ("added_time", Sense::AtMost, None, Some(0.25)),
     // Replays do not use as much of the machine as what they replay.
-    ("resources", Sense::AtMost, None, None),
+    ("resources", Sense::AtMost, None, Some(0.30)),
     ("errors", Sense::AtLeast, Some(0.95), Some(0.90)),
     ("incident_recall", Sense::AtLeast, Some(1.0), Some(0.9)),
     ("network", Sense::AtLeast, Some(1.0), Some(0.95)),

@@ -86,8 +86,28 @@ pub struct Process {
     pub max_fds: usize,
     /// Descriptors open when it ended, or when the recording did.
     pub end_fds: usize,
+    /// The same without connections of clients that were still there, and what they were.
+    pub(crate) held: Held,
     /// Calls by name and errno (0: none), noise included.
     pub(crate) counts: FxHashMap<(NameId, u16), u64>,
+}
+
+/// What a process holds open.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Held {
+    pub(crate) count: u64,
+    /// What they are, most first; nothing of a process that holds few.
+    pub(crate) kinds: Vec<HeldKind>,
+}
+
+/// Descriptors of one kind.
+#[derive(Debug, Clone)]
+pub(crate) struct HeldKind {
+    /// What they have in common with those of another run.
+    pub(crate) name: String,
+    /// What they are in this one.
+    pub(crate) shown: String,
+    pub(crate) count: u64,
 }
 
 /// A call that had not returned when the recording ended.

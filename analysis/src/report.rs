@@ -154,6 +154,9 @@ pub struct Amount {
     /// The longest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ns: Option<u64>,
+    /// Of memory: the most there was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 impl Amount {
@@ -165,7 +168,7 @@ impl Amount {
 /// Something that explains a part of the difference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cause {
-    /// `failure`, `name` (it was not found), `exit`, `crash`, `oom`; or what time went on: `answer`, `lookup`, `connect`, `lock`, `file`, `room`,
+    /// `failure`, `name` (it was not found), `exit`, `crash`, `oom`, `descriptors` (they are not closed), `memory`; or what time went on: `answer`, `lookup`, `connect`, `lock`, `file`, `room`,
     /// `input`, `call`, `cpu`, `cpu_wait`, `page_fault`, `inside`, `child`, `thread`, `service`, `sleep`.
     pub kind: &'static str,
     /// The call, when it is about one.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Python as Debian has it: what is first in the path may be a wrapper.
-const PYTHON: &str = "/usr/bin/python3";
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
-fn has_python() -> bool {
+pub(crate) fn has_python() -> bool {
     let there = Path::new(PYTHON).exists();
     if !there {
         println!("skipped: {PYTHON} is not installed");
@@ -17,26 +17,26 @@ fn has_python() -> bool {
 }
 
 /// A place for the programs of a test and their recordings.
-struct Lab {
+pub(crate) struct Lab {
     dir: tempfile::TempDir,
 }
 
 impl Lab {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn file(&self, name: &str, text: &str) -> String {
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
         std::fs::write(self.path(name), text).unwrap();
         self.path(name).to_str().unwrap().to_owned()
     }
 
     /// Records a command, however it ends.
-    fn record(&self, name: &str, command: &[&str]) -> PathBuf {
+    pub(crate) fn record(&self, name: &str, command: &[&str]) -> PathBuf {
         let output = self.path(name);
         let ran =
             run(["record", "-o", output.to_str().unwrap(), "--"].into_iter().chain(command.iter().copied()));
@@ -45,7 +45,7 @@ impl Lab {
     }
 
     /// A Python program of both kinds, by its first argument.
-    fn python(&self, program: &str) -> (PathBuf, PathBuf) {
+    pub(crate) fn python(&self, program: &str) -> (PathBuf, PathBuf) {
         let program = self.file("program.py", program);
         let healthy = self.record("healthy.ctr", &[PYTHON, &program, "good"]);
         let bad = self.record("bad.ctr", &[PYTHON, &program, "bad"]);
@@ -54,19 +54,19 @@ impl Lab {
 }
 
 /// A Python program beside what is recorded.
-fn beside(program: &str, args: &[&str]) -> Guarded {
+pub(crate) fn beside(program: &str, args: &[&str]) -> Guarded {
     Guarded::spawn(
         Command::new(PYTHON).arg("-c").arg(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()),
     )
 }
 
-fn diff(a: &Path, b: &Path) -> Ran {
+pub(crate) fn diff(a: &Path, b: &Path) -> Ran {
     run(["diff".as_ref(), "--json".as_ref(), a.as_os_str(), b.as_os_str()])
 }
 
 /// The bad run deviates from the healthy one, and what is said first is of this kind and has these words.
 #[track_caller]
-fn expect_first((healthy, bad): &(PathBuf, PathBuf), kind: &str, words: &[&str]) -> Value {
+pub(crate) fn expect_first((healthy, bad): &(PathBuf, PathBuf), kind: &str, words: &[&str]) -> Value {
     let report = diff(healthy, bad).expect(1).json();
     let first = &report["causes"][0];
     assert_eq!(first["kind"], kind, "{:#}\n{:#}", report["causes"], report["reasons"]);
@@ -89,7 +89,7 @@ while True:
     c, _ = s.accept(); threading.Thread(target=answer, args=(c,), daemon=True).start()
 ";
 
-fn server(port: u16, wait: &str) -> Guarded {
+pub(crate) fn server(port: u16, wait: &str) -> Guarded {
     let server = beside(SERVER, &[&port.to_string(), wait]);
     wait_for("a server", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     server

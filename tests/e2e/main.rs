@@ -16,6 +16,7 @@ mod files;
 mod findings;
 mod flight;
 mod fuse;
+mod growth;
 mod guests;
 mod hang;
 mod host;

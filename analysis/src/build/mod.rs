@@ -1,5 +1,6 @@
 //! From events to a [`Model`]: one pass, a state machine per process, thread, descriptor and stream.
 
+mod held;
 mod lookups;
 mod operations;
 mod order;
@@ -13,7 +14,7 @@ pub(crate) use lookups::{Answer, Lookup};
 use crate::conn::{Conn, Side};
 use crate::connects::Connected;
 use crate::fds::{Change, FdTracker, Generation};
-use crate::model::{BIN_NS, Hung, Missing, Model, Origin, OutcomeStat, Process, Thread};
+use crate::model::{BIN_NS, Held, Hung, Missing, Model, Origin, OutcomeStat, Process, Thread};
 use crate::names::{NameId, Names, lossy};
 use crate::order::Place;
 use crate::seq::Seq;
@@ -146,6 +147,8 @@ pub(crate) struct Builder<'a> {
     asked_names: bool,
     lookups: lookups::Lookups,
     oom_kills: Vec<usize>,
+    /// Descriptors that were looked at when their processes ended.
+    looked_at: usize,
     order: order::Order,
     /// Where the operation is that the call at hand became.
     last_place: Option<Place>,
@@ -165,6 +168,7 @@ impl<'a> Builder<'a> {
             stats: Vec::new(),
             calls: FxHashMap::default(),
             fds: FdTracker::new(trace.snapshot()),
+            looked_at: 0,
             threads: Vec::new(),
             thread_of_task: Vec::new(),
             thread_index: FxHashMap::default(),
@@ -280,6 +284,7 @@ impl<'a> Builder<'a> {
             start_fds: 0,
             max_fds: 0,
             end_fds: 0,
+            held: Held::default(),
             counts: FxHashMap::default(),
         });
         self.live.insert(tgid, index);
@@ -480,6 +485,7 @@ impl<'a> Builder<'a> {
             self.live.remove(&tgid);
         }
         self.processes[process].end_fds = self.fds.open_count(Tgid(tgid));
+        self.processes[process].held = self.held(process);
         self.fds.exit(Tgid(tgid));
         let open: Vec<(usize, Identity)> = self
             .conn_index
@@ -781,12 +787,12 @@ impl<'a> Builder<'a> {
         self.missing.damaged = damaged;
         self.missing.lost = self.missing.by_class.values().sum();
         let cut = !self.live.is_empty();
-        for (tgid, process) in &self.live {
-            self.processes[*process].end_fds = self.fds.open_count(Tgid(*tgid));
-        }
         let mut alive: Vec<usize> = self.live.values().copied().collect();
         alive.sort_unstable();
         for process in alive {
+            let tgid = Tgid(self.processes[process].tgid);
+            self.processes[process].end_fds = self.fds.open_count(tgid);
+            self.processes[process].held = self.held(process);
             self.spent_by(process);
         }
         let costs = self.costs_by_role();

@@ -107,7 +107,7 @@ impl Builder<'_> {
         self.descriptor_target(descriptor)
     }
 
-    fn descriptor_target(&mut self, descriptor: Descriptor) -> Target {
+    pub(super) fn descriptor_target(&mut self, descriptor: Descriptor) -> Target {
         let inherited = descriptor.origin != Origin::Opened && (0..=2).contains(&descriptor.first_fd);
         if inherited {
             let name = self.names.fixed(["stdin", "stdout", "stderr"][descriptor.first_fd as usize]);

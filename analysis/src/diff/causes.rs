@@ -2,6 +2,7 @@
 
 use super::both::{Both, Run};
 use super::counts::Counts;
+use super::growth::Growth;
 use super::joint::Joint;
 use super::lookups::Lookups;
 use super::pairing::Pairing;
@@ -24,27 +25,46 @@ const TOO_MANY_FILES: u16 = 24;
 /// Failures of one kind whose number differs by less are chance, unless there were none.
 const CHANCE: f64 = 1.2;
 
-/// What operations came to and what time went on, in order of what it explains. `failures`, `times`: whether a metric of
-/// that kind missed its gate.
+/// What was found apart from operations.
+pub(super) struct Found<'f> {
+    pub(super) lookups: &'f Lookups<'f>,
+    pub(super) growth: &'f Growth,
+    pub(super) times: &'f Times,
+}
+
+/// The kinds of causes that explain a gate that was missed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Explains {
+    pub(super) failures: bool,
+    pub(super) growth: bool,
+    pub(super) time: bool,
+}
+
+/// What operations came to, what grew and what time went on, in order of what it explains.
 pub(super) fn causes(
     models: Both<&Model>,
     joint: &Joint<'_>,
     counts: &Counts,
     pairing: &Pairing<'_>,
-    (lookups, times): (&Lookups<'_>, &Times),
-    (failed, slow): (bool, bool),
+    found: &Found<'_>,
+    explains: Explains,
 ) -> Vec<Cause> {
     let mut out = Vec::new();
-    if failed {
-        let (signals, statuses) = ends(models, joint, counts, pairing);
+    let mut statuses = Vec::new();
+    if explains.failures {
+        let signals;
+        (signals, statuses) = ends(models, joint, counts, pairing);
         out.extend(signals);
         // What cannot be found is not connected to either.
-        out.extend(lookups.causes(pairing));
+        out.extend(found.lookups.causes(pairing));
         failures(models, joint, counts, pairing, &mut out);
-        out.extend(statuses);
     }
-    if slow {
-        for (at, (item, share)) in times.notable().into_iter().enumerate() {
+    if explains.growth {
+        out.extend(found.growth.causes(pairing));
+    }
+    out.extend(statuses);
+    if explains.time {
+        for (at, (item, share)) in found.times.notable().into_iter().enumerate() {
             if at > 0 && share < PART {
                 break;
             }
@@ -54,6 +74,7 @@ pub(super) fn causes(
                 p50_ns: (h.count > 0).then(|| h.quantile_ns(0.5)),
                 p99_ns: (h.count > 0).then(|| h.quantile_ns(0.99)),
                 max_ns: (h.count > 0).then_some(h.max_ns),
+                bytes: None,
             };
             out.push(Cause {
                 kind: item.spent.name(),

@@ -8,6 +8,7 @@ mod both;
 mod causes;
 mod counts;
 mod episodes;
+mod growth;
 mod hung;
 mod joint;
 mod journal;
@@ -44,6 +45,9 @@ const OF_FAILURES: &[&str] =
     &["coverage", "semantic", "outcomes", "alignment", "dfg", "errors", "incident_recall", "network"];
 /// Metrics that time explains.
 const OF_TIME: &[&str] = &["makespan", "drift", "latency_shift", "tail_shift", "added_time"];
+
+/// Metrics that growth explains.
+const OF_GROWTH: &[&str] = &["resources"];
 
 /// Ends of waits and calls that the engine of a replay forced, for what would have ended them did not come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,7 +122,7 @@ pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option
     let starved_ns = told.map_or(0, |told| told.starved.until(u64::MAX));
     let times = spent::Times::take(models, &pairing, starved_ns);
     time::spent(&times, &pairing, gates.profile(), &mut rows);
-    resources::resources(models, &mut rows);
+    let growth = resources::resources(models, &pairing, &mut rows);
     let lookups = lookups::Lookups::take(models, &pairing, gates.profile());
     let failures = outcomes::errors(models, &joint, &counts, &pairing, &lookups, gates.profile(), &mut rows);
     episodes::incident_recall(models, &joint, &counts, &pairing, gates.profile(), &mut rows);
@@ -133,8 +137,13 @@ pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option
     let mut causes = Vec::new();
     let concluded = conclude(&rows, reasons, |failed| {
         let missed = |names: &[&str]| failed.iter().any(|m| names.contains(&m.name));
-        let kinds = (missed(OF_FAILURES), missed(OF_TIME));
-        causes = causes::causes(models, &joint, &counts, &pairing, (&lookups, &times), kinds);
+        let explains = causes::Explains {
+            failures: missed(OF_FAILURES),
+            growth: missed(OF_GROWTH),
+            time: missed(OF_TIME),
+        };
+        let found = causes::Found { lookups: &lookups, growth: &growth, times: &times };
+        causes = causes::causes(models, &joint, &counts, &pairing, &found, explains);
         causes.iter().map(|c| c.text.clone()).collect()
     });
     let worst = concluded.worst;
@@ -213,6 +222,19 @@ impl Rows<'_> {
     ) {
         let pass = value.zip(gate).map(|(v, g)| gates::passes(name, v, g));
         self.rows.push(Metric { name, value, gate, pass, n, unit, note });
+    }
+
+    /// A metric without unit whose gate more than its value decides on.
+    fn push_judged(
+        &mut self,
+        name: &'static str,
+        value: Option<f64>,
+        gate: Option<f64>,
+        pass: Option<bool>,
+        n: u64,
+        note: String,
+    ) {
+        self.rows.push(Metric { name, value, gate, pass, n, unit: "", note });
     }
 }
 

@@ -10,7 +10,6 @@ use super::walk::Walked;
 use super::words;
 use crate::gates::{self, Gates, Profile};
 use crate::model::Model;
-use crate::report::Metric;
 use hdrhistogram::Histogram;
 
 /// The recorder adds at most this to a call, ns (`cargo xtask bench record --only cost` measures it).
@@ -38,15 +37,7 @@ pub(crate) fn makespan(models: Both<&Model>, counts: &Counts, walked: &Walked<'_
         note = format!("{note}; less than {:.1} ms are noise", noise as f64 / 1e6);
     }
     let pass = value.zip(gate).map(|(v, g)| within || gates::passes("makespan", v, g));
-    rows.rows.push(Metric {
-        name: "makespan",
-        value,
-        gate,
-        pass,
-        n: u64::from(value.is_some()),
-        unit: "",
-        note,
-    });
+    rows.push_judged("makespan", value, gate, pass, u64::from(value.is_some()), note);
 }
 
 /// The length of a replay by its journal: what the machine lacked is not counted.

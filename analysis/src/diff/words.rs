@@ -102,7 +102,7 @@ fn before_after(ns: Both<u64>) -> String {
     format!("{} → {}", span(ns.recorded), span(ns.other))
 }
 
-fn count(n: u64) -> String {
+pub(super) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -151,6 +151,12 @@ impl FdTracker {
         self.table(process).change(fd, |descriptor| descriptor.tag = tag);
     }
 
+    /// The descriptors of a process, by number.
+    pub fn descriptors(&self, process: Tgid) -> impl Iterator<Item = (i32, &Descriptor)> {
+        let table = self.of_process.get(&process).map(|id| &self.tables[*id]);
+        table.into_iter().flat_map(|table| table.slots().iter()).map(|(fd, slot)| (*fd, &slot.what))
+    }
+
     /// Number of descriptors of a process.
     pub fn open_count(&self, process: Tgid) -> usize {
         self.of_process.get(&process).map_or(0, |id| self.tables[*id].slots().len())
