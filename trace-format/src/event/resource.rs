@@ -33,6 +33,10 @@ pub enum Metric {
     CpuThrottledPeriods = 5,
     /// Periods of the quota.
     CpuPeriods = 6,
+    /// CPU time that a quota allows in each of its periods now, ns; `u64::MAX` without one.
+    CpuQuotaNs = 7,
+    /// Length of the quota's periods now, ns.
+    CpuPeriodNs = 8,
     /// Memory charged now, bytes.
     MemoryBytes = 10,
     /// Memory limit now, bytes; `u64::MAX` without one.
@@ -118,7 +122,9 @@ impl Metric {
     pub const fn is_cumulative(self) -> bool {
         !matches!(
             self,
-            Self::MemoryBytes
+            Self::CpuQuotaNs
+                | Self::CpuPeriodNs
+                | Self::MemoryBytes
                 | Self::MemoryLimitBytes
                 | Self::MemoryAnonBytes
                 | Self::MemoryFileBytes
