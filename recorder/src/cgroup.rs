@@ -116,6 +116,12 @@ impl Hierarchy {
     }
 }
 
+/// Where the v2 hierarchy is mounted. Looked up once.
+fn v2_mount() -> Option<&'static Mount> {
+    static MOUNT: OnceLock<Option<Mount>> = OnceLock::new();
+    MOUNT.get_or_init(|| mounts().into_iter().find(|m| m.version == 2)).as_ref()
+}
+
 /// Where the v1 hierarchy of a controller is mounted. Looked up once: hierarchies do not change while a host runs.
 fn v1_mount(controller: &str) -> Option<&'static Mount> {
     static MOUNTS: OnceLock<Vec<Mount>> = OnceLock::new();
@@ -123,24 +129,79 @@ fn v1_mount(controller: &str) -> Option<&'static Mount> {
     all.iter().find(|m| m.version == 1 && m.controllers.iter().any(|c| c == controller))
 }
 
-/// The files that hold the memory limits of a process: of its group, and of those above it.
-pub(crate) fn memory_limits(pid: u32) -> impl Iterator<Item = PathBuf> {
-    let membership = membership(pid);
-    let v1 = v1_mount("memory").and_then(|mount| {
-        let of = memberships(&membership).find(|m| m.controllers.split(',').any(|c| c == "memory"))?;
-        Some((mount.at.clone(), of.path.to_owned(), "memory.limit_in_bytes"))
+/// The group of a controller that a process is in, and those above it, from the inside out; and the version of the
+/// hierarchy. Of what `/proc/PID/cgroup` says.
+fn groups_of(membership: &str, controller: &str) -> (u8, Vec<PathBuf>) {
+    let above = |at: &Path, path: &str| {
+        let folder = at.join(path.trim_start_matches('/'));
+        folder.ancestors().take_while(|f| f.starts_with(at)).map(Path::to_owned).collect()
+    };
+    let v1 = v1_mount(controller).and_then(|mount| {
+        let of = memberships(membership).find(|m| m.controllers.split(',').any(|c| c == controller))?;
+        Some((1, above(&mount.at, of.path)))
     });
     let v2 = || {
-        let mount = mounts().into_iter().find(|m| m.version == 2)?;
-        let of = memberships(&membership).find(|m| m.number == 0)?;
-        Some((mount.at, of.path.to_owned(), "memory.max"))
+        let of = memberships(membership).find(|m| m.number == 0)?;
+        Some((2, above(&v2_mount()?.at, of.path)))
     };
-    let found = v1.or_else(v2);
-    found.into_iter().flat_map(|(at, path, file)| {
-        let folder = at.join(path.trim_start_matches('/'));
-        let above = folder.ancestors().take_while(|f| f.starts_with(&at)).map(|f| f.join(file));
-        above.collect::<Vec<_>>()
-    })
+    v1.or_else(v2).unwrap_or_default()
+}
+
+/// The files that hold the memory limits of a process: of its group, and of those above it.
+pub(crate) fn memory_limits(membership: &str) -> impl Iterator<Item = PathBuf> {
+    let (version, folders) = groups_of(membership, "memory");
+    let file = if version == 1 { "memory.limit_in_bytes" } else { "memory.max" };
+    folders.into_iter().map(move |folder| folder.join(file))
+}
+
+/// CPU time that a quota allows in each of its periods, ns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Quota {
+    pub(crate) allowed_ns: u64,
+    pub(crate) period_ns: u64,
+}
+
+impl Quota {
+    /// What `cpu.max` of v2 says; `None`: no quota.
+    pub(crate) fn of_v2(text: &str) -> Option<Self> {
+        let (allowed, period) = text.trim().split_once(' ')?;
+        Self::of_us(allowed.parse().ok()?, period.parse().ok()?)
+    }
+
+    /// What `cpu.cfs_quota_us` and `cpu.cfs_period_us` of v1 say; `None`: no quota.
+    pub(crate) fn of_v1(allowed: &str, period: &str) -> Option<Self> {
+        Self::of_us(allowed.trim().parse().ok()?, period.trim().parse().ok()?)
+    }
+
+    fn of_us(allowed: i64, period: i64) -> Option<Self> {
+        let ns = |us: i64| u64::try_from(us).ok().filter(|us| *us > 0)?.checked_mul(1_000);
+        Some(Self { allowed_ns: ns(allowed)?, period_ns: ns(period)? })
+    }
+
+    /// Of a folder with the files of the CPU controller.
+    pub(crate) fn read(version: u8, folder: &Path) -> Option<Self> {
+        let text = |file| fs::read_to_string(folder.join(file)).unwrap_or_default();
+        if version == 1 {
+            Self::of_v1(&text("cpu.cfs_quota_us"), &text("cpu.cfs_period_us"))
+        } else {
+            Self::of_v2(&text("cpu.max"))
+        }
+    }
+
+    /// Whether it allows less than another.
+    fn is_below(self, other: Self) -> bool {
+        u128::from(self.allowed_ns) * u128::from(other.period_ns)
+            < u128::from(other.allowed_ns) * u128::from(self.period_ns)
+    }
+}
+
+/// The group that holds a process back most: of its own and those above it, the one with the smallest quota; the version
+/// of its hierarchy, and its folder. `None`: none has one.
+pub(crate) fn tightest_quota(membership: &str) -> Option<(u8, PathBuf, Quota)> {
+    let (version, folders) = groups_of(membership, "cpu");
+    let with = folders.into_iter().filter_map(|folder| Some((Quota::read(version, &folder)?, folder)));
+    let least = with.reduce(|least, next| if next.0.is_below(least.0) { next } else { least });
+    least.map(|(quota, folder)| (version, folder, quota))
 }
 
 /// What `/proc/PID/cgroup` says; empty when the process is gone.
@@ -332,6 +393,16 @@ mod tests {
         let text = "9:name=systemd:/x\n4:cpu,cpuacct:/k8s.io/a:b\n0::/\n";
         let all: Vec<_> = memberships(text).map(|m| (m.number, m.controllers, m.path)).collect();
         assert_eq!(all, [(9, "name=systemd", "/x"), (4, "cpu,cpuacct", "/k8s.io/a:b"), (0, "", "/")]);
+    }
+
+    #[test]
+    fn quotas_are_read_and_compared() {
+        let fifth = Quota { allowed_ns: 20_000_000, period_ns: 100_000_000 };
+        assert_eq!(Quota::of_v2("20000 100000\n"), Some(fifth));
+        assert_eq!(Quota::of_v1("20000\n", "100000\n"), Some(fifth));
+        assert_eq!((Quota::of_v2("max 100000"), Quota::of_v1("-1", "100000")), (None, None));
+        let third = Quota { allowed_ns: 10_000_000, period_ns: 30_000_000 };
+        assert!(fifth.is_below(third) && !third.is_below(fifth) && !fifth.is_below(fifth));
     }
 
     #[test]

@@ -264,13 +264,15 @@ impl Decoder {
         let task = self.tasks.entry(member.tid).or_insert(new);
         if task.group != member.group {
             task.group = member.group;
-            let arrival = self.begun.arrival(member.group);
-            if std::mem::take(&mut task.came.undecided) {
-                task.came.origin = arrival;
-            } else if member.is_runtime && task.came.origin.is_none() {
+            if task.came == Came::default() && !member.is_runtime {
+                // It has executed the container's program already, when nobody knew whose it was.
+                self.begun.begins(member.group);
+            } else if member.is_runtime && !task.came.undecided && task.came.origin.is_none() {
                 // What it did was told before it was known how it came in.
+                let arrival = self.begun.arrival(member.group);
                 task.came.origin = arrival.filter(|origin| *origin == Origin::Runtime);
             }
+            self.begun.decide(&mut task.came, member.group);
             if let (Some(id), Some(container)) = (task.id, container(member.group)) {
                 self.placed.push((id, ProcessKind::Placed { container }));
                 self.placed.extend(task.came.origin.map(|origin| (id, ProcessKind::Origin { origin })));

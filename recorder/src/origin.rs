@@ -32,6 +32,13 @@ impl Groups {
         self.0.insert(group);
     }
 
+    /// Decides of a task of which it was not known into whose group it came.
+    pub(crate) fn decide(&self, came: &mut Came, group: u32) {
+        if std::mem::take(&mut came.undecided) {
+            came.origin = self.arrival(group);
+        }
+    }
+
     /// Of a task that comes into a group.
     pub(crate) fn arrival(&self, group: u32) -> Option<Origin> {
         (group != 0).then(|| if self.0.contains(&group) { Origin::Outside } else { Origin::Runtime })
@@ -42,6 +49,14 @@ impl Groups {
 /// change it under way.
 pub(crate) fn is_runtime_again(filename: &[u8]) -> bool {
     filename.starts_with(b"/proc/self/") || filename.starts_with(b"/dev/fd/")
+}
+
+/// Whether a task has a name by which runtimes prepare containers: `runc:[2:INIT]`.
+pub(crate) fn is_runtime_name(comm: &[u8]) -> bool {
+    RUNTIMES.iter().any(|runtime| {
+        let rest = comm.strip_prefix(runtime.as_bytes());
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b':')))
+    })
 }
 
 /// Whether a process runs the program of a container runtime.
@@ -129,6 +144,8 @@ mod tests {
         assert!(
             !is_runtime(Path::new("/usr/bin/redis-server")) && !is_runtime(Path::new("/memfd:x (deleted)"))
         );
+        assert!(is_runtime_name(b"runc:[2:INIT]") && is_runtime_name(b"crun"));
+        assert!(!is_runtime_name(b"runcible") && !is_runtime_name(b"sh"));
         assert!(is_runtime_again(b"/proc/self/exe") && is_runtime_again(b"/proc/self/fd/7"));
         assert!(!is_runtime_again(b"/bin/sh"));
     }

@@ -87,7 +87,9 @@ pub(crate) fn run(
         let mut samples = Vec::new();
         match subject {
             Subject::Processes { .. } => {
-                scope.put(Metric::MemoryLimitBytes, tgids.first().and_then(|tgid| memory_limit(*tgid)));
+                let membership = tgids.first().map(|tgid| cgroup::membership(*tgid)).unwrap_or_default();
+                scope.put(Metric::MemoryLimitBytes, memory_limit(&membership));
+                group::quota_values(&membership, &mut scope);
                 let unlearnt = sum.read(&tgids, looker, &mut scope);
                 if !unlearnt.is_empty() {
                     // What finds no room is found again with the next sample.
@@ -220,9 +222,10 @@ fn host_values(v: &mut Values) {
     pressures(v, Path::new("/proc/pressure"), "");
 }
 
-/// The smallest limit among those of the memory cgroup of a process and of the groups above it. `None`: there is none.
-fn memory_limit(tgid: u32) -> Option<u64> {
-    cgroup::memory_limits(tgid).filter_map(number).filter(|bytes| *bytes < NO_LIMIT).min()
+/// The smallest limit among those of the memory cgroup of a process and of the groups above it, of what
+/// `/proc/PID/cgroup` says. `None`: there is none.
+fn memory_limit(membership: &str) -> Option<u64> {
+    cgroup::memory_limits(membership).filter_map(number).filter(|bytes| *bytes < NO_LIMIT).min()
 }
 
 /// Counters of processes that have ended still count: sums never fall.
@@ -365,11 +368,13 @@ impl Total {
     }
 }
 
-/// Whether a metric of several groups has a sum. Times under pressure overlap.
+/// Whether a metric of several groups has a sum. Times under pressure overlap, and quotas have periods of their own.
 const fn adds_up(metric: Metric) -> bool {
     !matches!(
         metric,
-        Metric::PsiCpuSomeUs
+        Metric::CpuQuotaNs
+            | Metric::CpuPeriodNs
+            | Metric::PsiCpuSomeUs
             | Metric::PsiCpuFullUs
             | Metric::PsiMemorySomeUs
             | Metric::PsiMemoryFullUs

@@ -19,11 +19,20 @@ pub(crate) struct Containerd {
     pub(crate) runtime: Runtime,
 }
 
+/// What a container may have; 0: as much as there is.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Limits {
+    pub(crate) memory_bytes: i64,
+    /// µs of CPU time in each 100 ms.
+    pub(crate) cpu_us: i64,
+}
+
 /// A pod that runs.
 #[derive(Clone)]
 pub(crate) struct Pod {
     pub(crate) id: String,
     config: v1::PodSandboxConfig,
+    options: v1::NamespaceOption,
 }
 
 impl Containerd {
@@ -70,12 +79,18 @@ impl Containerd {
         self.folder.path().join("c.sock").display().to_string()
     }
 
-    /// Runs a pod on the host's network. With a parent, its containers' cgroups are made below it.
+    /// Runs a pod on the host's network whose containers see each other's processes. With a parent, its containers'
+    /// cgroups are made below it.
     pub(crate) fn pod(&self, namespace: &str, name: &str, parent: &str) -> Pod {
+        self.pod_of(namespace, name, parent, v1::NamespaceMode::Pod)
+    }
+
+    /// As [`Self::pod`], with PID namespaces as given: a kubelet gives each container its own.
+    pub(crate) fn pod_of(&self, namespace: &str, name: &str, parent: &str, pids: v1::NamespaceMode) -> Pod {
         let uid = format!("{namespace}-{name}-uid");
         let node = v1::NamespaceMode::Node as i32;
         let own = v1::NamespaceMode::Pod as i32;
-        let options = v1::NamespaceOption { network: node, pid: own, ipc: own };
+        let options = v1::NamespaceOption { network: node, pid: pids as i32, ipc: own };
         let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
         };
@@ -100,21 +115,35 @@ impl Containerd {
             .call_within("RunPodSandbox", PATIENCE, async |mut c| c.run_pod_sandbox(request).await)
             .unwrap_or_else(|e| panic!("{e}\n{}", self.log()))
             .pod_sandbox_id;
-        Pod { id, config }
+        Pod { id, config, options }
     }
 
     /// Makes a container that runs a shell script, and starts it.
     pub(crate) fn container(&self, pod: &Pod, name: &str, attempt: u32, script: &str) -> String {
-        let node = v1::NamespaceMode::Node as i32;
-        let own = v1::NamespaceMode::Pod as i32;
-        let options = v1::NamespaceOption { network: node, pid: own, ipc: own };
+        self.limited(pod, name, attempt, script, Limits::default())
+    }
+
+    /// As [`Self::container`], with limits.
+    pub(crate) fn limited(
+        &self,
+        pod: &Pod,
+        name: &str,
+        attempt: u32,
+        script: &str,
+        limits: Limits,
+    ) -> String {
         let config = v1::ContainerConfig {
             metadata: Some(v1::ContainerMetadata { name: name.into(), attempt }),
             image: Some(v1::ImageSpec { image: IMAGE.into(), ..v1::ImageSpec::default() }),
             command: vec!["/bin/sh".into(), "-c".into(), script.into()],
             linux: Some(v1::LinuxContainerConfig {
+                resources: Some(v1::LinuxContainerResources {
+                    cpu_period: if limits.cpu_us == 0 { 0 } else { 100_000 },
+                    cpu_quota: limits.cpu_us,
+                    memory_limit_in_bytes: limits.memory_bytes,
+                }),
                 security_context: Some(v1::LinuxContainerSecurityContext {
-                    namespace_options: Some(options),
+                    namespace_options: Some(pod.options),
                 }),
             }),
             ..v1::ContainerConfig::default()
@@ -136,12 +165,38 @@ impl Containerd {
         id
     }
 
-    /// Ends a container and removes it.
-    pub(crate) fn remove_container(&self, id: &str) {
-        let stop = v1::StopContainerRequest { container_id: id.to_owned(), timeout: 0 };
+    /// Waits until a container has ended by itself.
+    pub(crate) fn wait_for_end(&self, pod: &Pod, id: &str) {
+        wait_for("the container ends", || {
+            let all = self.runtime.containers(Some(&pod.id)).unwrap_or_default();
+            all.iter().any(|c| c.id == id && c.state() == v1::ContainerState::ContainerExited)
+        });
+    }
+
+    /// `kubectl exec` without a terminal, and what a probe of the kubelet does: its exit status.
+    pub(crate) fn exec(&self, container: &str, script: &str) -> i32 {
+        let request = v1::ExecSyncRequest {
+            container_id: container.to_owned(),
+            cmd: vec!["/bin/sh".into(), "-c".into(), script.into()],
+            timeout: 0,
+        };
+        self.runtime
+            .call_within("ExecSync", PATIENCE, async |mut c| c.exec_sync(request).await)
+            .unwrap_or_else(|e| panic!("{e}\n{}", self.log()))
+            .exit_code
+    }
+
+    /// What the kubelet does to a container whose liveness probe fails: SIGTERM, and SIGKILL when that is not enough.
+    pub(crate) fn stop_container(&self, id: &str, grace_s: i64) {
+        let stop = v1::StopContainerRequest { container_id: id.to_owned(), timeout: grace_s };
         self.runtime
             .call_within("StopContainer", PATIENCE, async |mut c| c.stop_container(stop).await)
             .unwrap();
+    }
+
+    /// Ends a container and removes it.
+    pub(crate) fn remove_container(&self, id: &str) {
+        self.stop_container(id, 0);
         let remove = v1::RemoveContainerRequest { container_id: id.to_owned() };
         self.runtime
             .call_within("RemoveContainer", PATIENCE, async |mut c| c.remove_container(remove).await)
@@ -220,7 +275,9 @@ fn make_image(folder: &Path) -> PathBuf {
     let digest = sh(
         "mkdir -p root/bin root/proc root/sys root/dev root/etc root/tmp
          cp \"$(command -v busybox)\" root/bin/busybox
-         for name in sh sleep cat; do ln -s busybox root/bin/$name; done
+         for name in sh sleep cat kill killall dd rm tr grep head cut; do ln -s busybox root/bin/$name; done
+         printf '#!/bin/sh\\nread line <\"$1\" || exit 1\\nsleep 0.3\\n' >root/bin/checkout
+         chmod +x root/bin/checkout
          tar -C root -cf layer.tar .
          sha256sum layer.tar | cut -d' ' -f1",
         &at,

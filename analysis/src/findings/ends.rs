@@ -1,9 +1,11 @@
 //! How processes ended.
 
 use super::attempts::attempted;
+use super::containers;
 use super::missed::{Lacks, Missed};
 use super::people::{Actor, People, ProcessId};
 use super::places::{Place, Places};
+use super::stops::Stops;
 use super::words::{at, count, times, when};
 use super::{Dictionary, Exited, Facts, Finding, Kind, Level, Seen};
 use ctrace_format::syscalls::Family;
@@ -41,6 +43,7 @@ pub(super) struct Ends {
     /// By parent: the child that ended last, if it failed, and the last one that failed with each status.
     last_child: FxHashMap<ProcessId, Option<usize>>,
     failed_child: FxHashMap<(ProcessId, u32), usize>,
+    stops: Stops,
 }
 
 /// The end of a process that deserves a word.
@@ -122,6 +125,7 @@ impl Ends {
             return;
         }
         let sender = signal.sender.map(|s| people.of(s, words).process);
+        self.stops.signal(signal, process, people, words);
         let sent = self.sent.entry(process).or_default();
         if sent.len() >= KEPT {
             sent.remove(0);
@@ -178,14 +182,18 @@ impl Ends {
 
     pub(super) fn findings(&self, facts: &Facts<'_>, oom_victims: &[ProcessId], out: &mut Vec<Finding>) {
         // Ends that are alike are one finding: a program that is started again and again.
-        let mut alike: std::collections::BTreeMap<(String, u32, Option<Place>), Vec<&Ended>> =
+        let mut alike: std::collections::BTreeMap<(String, String, u32, Option<Place>), Vec<&Ended>> =
             std::collections::BTreeMap::new();
-        for ended in &self.ended {
+        // What a runtime ended is told once for the container.
+        for ended in self.ended.iter().filter(|e| !self.stops.is_of(facts, e.process, e.status & 0x7f)) {
             let comm = facts.people.process(ended.process).comm.clone();
-            alike.entry((comm, ended.status, ended.missed.map(|m| m.place))).or_default().push(ended);
+            let place = containers::label(facts, ended.process);
+            let key = (comm, place, ended.status, ended.missed.map(|m| m.place));
+            alike.entry(key).or_default().push(ended);
         }
         let blamed = self.blamed(facts);
-        for ((comm, status, _), ends) in alike {
+        self.stops.findings(facts, out);
+        for ((comm, _, status, _), ends) in alike {
             if oom_victims.contains(&ends[0].process) {
                 continue;
             }
@@ -216,6 +224,10 @@ impl Ends {
 
 /// Whether the process is what was recorded, rather than something that it started in passing.
 fn is_main(facts: &Facts<'_>, process: ProcessId) -> bool {
+    // Whoever came in from outside is told as such.
+    if facts.people.is_outside(process) {
+        return false;
+    }
     let process = facts.people.process(process);
     match process.parent {
         None => true,
@@ -250,9 +262,10 @@ fn exited(facts: &Facts<'_>, ends: &[&Ended], code: u32, main: bool) -> Finding 
         let object = facts.places.name(missed.place);
         let (kind, why) = missed.told(object);
         let sentence = format!(
-            "{who} exited with status {code} {} {why} ({})",
+            "{who} exited with status {code} {} {why} ({}){}",
             when(from_ns, to_ns),
-            missed.when(ends[0].t_ns)
+            missed.when(ends[0].t_ns),
+            containers::starts(facts, ends[0].process)
         );
         let level = Level::Cause;
         let mut found = Finding::new(kind, level, super::rank::score(Kind::MissingFile), sentence)
@@ -267,6 +280,7 @@ fn exited(facts: &Facts<'_>, ends: &[&Ended], code: u32, main: bool) -> Finding 
         1 => format!("{who} exited with status {code} {}", at_text(from_ns)),
         n => format!("{who} exited with status {code}, {} {}", times(n), when(from_ns, to_ns)),
     };
+    let sentence = sentence + &containers::starts(facts, ends[0].process);
     let level = if main { Level::Warning } else { Level::Note };
     Finding::new(Kind::Exit, level, super::rank::score(Kind::Exit), sentence)
         .over(from_ns, to_ns, n)

@@ -2,7 +2,7 @@
 
 use super::people::{Actor, ProcessId, RoleId};
 use super::tally::Series as Durations;
-use super::words::{at, bytes, count, percent, plural, span, times, when};
+use super::words::{at, count, plural, span, times, when};
 use super::{Facts, Finding, Kind, Level};
 use crate::clock::{Jump, Jumps};
 use ctrace_format::{Block, BlockOp, ClockAnchor, Container, Header, Metric, Resource, Usage};
@@ -10,22 +10,22 @@ use rustc_hash::FxHashMap;
 use std::fmt::Write as _;
 
 /// Subjects of samples: the host, the scope; a container is its number and one.
-const HOST: u32 = 0;
-const SCOPE: u32 = 1;
+pub(super) const HOST: u32 = 0;
+pub(super) const SCOPE: u32 = 1;
 const MAX_SUBJECTS: usize = 4096;
 
 /// The samples of one counter.
 #[derive(Debug, Clone, Copy, Default)]
-struct Sampled {
-    n: u64,
-    first: (u64, u64),
-    last: (u64, u64),
-    max: (u64, u64),
+pub(super) struct Sampled {
+    pub(super) n: u64,
+    pub(super) first: (u64, u64),
+    pub(super) last: (u64, u64),
+    pub(super) max: (u64, u64),
     /// When it grew first and last.
-    grew: Option<(u64, u64)>,
+    pub(super) grew: Option<(u64, u64)>,
     /// The longest stretch of growth, for figures of the worst second.
-    worst: (u64, u64),
-    second: (u64, u64),
+    pub(super) worst: (u64, u64),
+    pub(super) second: (u64, u64),
 }
 
 impl Sampled {
@@ -51,18 +51,20 @@ impl Sampled {
         }
     }
 
-    fn growth(&self) -> u64 {
+    pub(super) fn growth(&self) -> u64 {
         self.last.1.saturating_sub(self.first.1)
     }
 }
 
-/// The time of a role.
+/// The time of a role in a container.
 #[derive(Debug, Default)]
-struct Spent {
-    cpu_ns: u64,
-    wait_ns: u64,
+pub(super) struct Spent {
+    /// A process that has it.
+    pub(super) process: Option<ProcessId>,
+    pub(super) cpu_ns: u64,
+    pub(super) wait_ns: u64,
     /// When most of it was waiting, first and last.
-    starved: Option<(u64, u64)>,
+    pub(super) starved: Option<(u64, u64)>,
 }
 
 /// A memory cgroup at its limit.
@@ -73,26 +75,35 @@ pub(super) struct Limit {
     pub(super) used: u64,
 }
 
+/// A process that the kernel killed for lack of memory, as others need it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Killed {
+    pub(super) t_ns: u64,
+    pub(super) victim: ProcessId,
+    /// The process whose allocation set it off.
+    pub(super) by: Option<ProcessId>,
+}
+
 #[derive(Debug)]
-struct Kill {
-    t_ns: u64,
-    victim: Actor,
-    by: Option<ProcessId>,
-    rss: u64,
-    limit: Option<Limit>,
+pub(super) struct Kill {
+    pub(super) t_ns: u64,
+    pub(super) victim: Actor,
+    pub(super) by: Option<ProcessId>,
+    pub(super) rss: u64,
+    pub(super) limit: Option<Limit>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Machine {
-    cpus: u64,
-    samples: FxHashMap<(u32, Metric), Sampled>,
-    spent: FxHashMap<RoleId, Spent>,
-    kills: Vec<Kill>,
-    disk: [Durations; 3],
-    disk_errors: u64,
-    faults: Durations,
-    clock: Jumps,
+    pub(super) cpus: u64,
+    pub(super) samples: FxHashMap<(u32, Metric), Sampled>,
+    pub(super) spent: FxHashMap<(RoleId, Option<u32>), Spent>,
+    pub(super) kills: Vec<Kill>,
+    pub(super) disk: [Durations; 3],
+    pub(super) disk_errors: u64,
+    pub(super) faults: Durations,
+    pub(super) clock: Jumps,
 }
 
 impl Machine {
@@ -116,8 +127,10 @@ impl Machine {
         }
     }
 
-    pub(super) fn usage(&mut self, usage: &Usage, actor: Actor) {
-        let spent = self.spent.entry(actor.role).or_default();
+    /// A task of a container spent time.
+    pub(super) fn usage(&mut self, usage: &Usage, actor: Actor, container: Option<u32>) {
+        let spent = self.spent.entry((actor.role, container)).or_default();
+        spent.process.get_or_insert(actor.process);
         spent.cpu_ns = spent.cpu_ns.saturating_add(usage.cpu_ns);
         spent.wait_ns = spent.wait_ns.saturating_add(usage.wait_ns);
         if usage.wait_ns > usage.cpu_ns && usage.wait_ns >= 1_000_000 {
@@ -162,12 +175,18 @@ impl Machine {
         self.kills.iter().map(|k| k.victim.process).collect()
     }
 
-    fn get(&self, subject: u32, metric: Metric) -> Option<&Sampled> {
+    /// As [`Self::victims`], with when and whose allocation it was.
+    pub(super) fn killed(&self) -> Vec<Killed> {
+        let killed = |k: &Kill| Killed { t_ns: k.t_ns, victim: k.victim.process, by: k.by };
+        self.kills.iter().map(killed).collect()
+    }
+
+    pub(super) fn get(&self, subject: u32, metric: Metric) -> Option<&Sampled> {
         self.samples.get(&(subject, metric))
     }
 
     /// The scope and its containers: those that have limits of their own.
-    fn subjects(&self) -> Vec<u32> {
+    pub(super) fn subjects(&self) -> Vec<u32> {
         let mut all: Vec<u32> = self.samples.keys().map(|k| k.0).filter(|s| *s != HOST).collect();
         all.sort_unstable();
         all.dedup();
@@ -186,222 +205,6 @@ impl Machine {
         for jump in &self.clock.found {
             out.push(clock(jump));
         }
-    }
-
-    fn memory(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
-        for kill in &self.kills {
-            let subject = facts.people.process(kill.victim.process).container.map_or(SCOPE, |n| n + 1);
-            let mut sentence = format!(
-                "the kernel killed {} for lack of memory {}",
-                facts.people.named_process(kill.victim.process, facts.containers),
-                when(kill.t_ns, kill.t_ns)
-            );
-            if kill.rss > 0 {
-                let _ = write!(sentence, ", with {} resident", bytes(kill.rss));
-            }
-            let limit = [subject, SCOPE].into_iter().find_map(|s| self.limit(s).map(|l| (s, l)));
-            match (&kill.limit, limit) {
-                (Some(group), _) => {
-                    let _ = write!(
-                        sentence,
-                        ": the memory cgroup {} had reached its limit of {}, using {}",
-                        group.group,
-                        bytes(group.bytes),
-                        bytes(group.used)
-                    );
-                }
-                (None, Some((subject, limit))) => {
-                    let _ = write!(
-                        sentence,
-                        ": {} had reached its limit of {}",
-                        subject_name(subject, facts.containers),
-                        bytes(limit)
-                    );
-                }
-                (None, None) => {
-                    let host = self.get(HOST, Metric::MemoryLimitBytes).map(|s| s.last.1);
-                    if let Some(host) = host.filter(|h| *h != u64::MAX) {
-                        let _ = write!(
-                            sentence,
-                            ": a limit above what was recorded, or the machine's {}",
-                            bytes(host)
-                        );
-                    }
-                }
-            }
-            let used = [Metric::MemoryBytes, Metric::RssBytes, Metric::MemoryAnonBytes]
-                .into_iter()
-                .filter_map(|m| self.get(subject, m).or_else(|| self.get(SCOPE, m)))
-                .find(|s| s.n >= 2 && s.max.1 > s.first.1);
-            if let Some(used) = used {
-                let took = used.max.0.saturating_sub(used.first.0).max(1);
-                let rate = u128::from(used.max.1 - used.first.1) * 1_000_000_000 / u128::from(took);
-                let _ = write!(
-                    sentence,
-                    "; it grew from {} to {} in {} ({} a second)",
-                    bytes(used.first.1),
-                    bytes(used.max.1),
-                    span(took),
-                    bytes(rate as u64)
-                );
-            }
-            if let Some(by) = kill.by.filter(|by| *by != kill.victim.process) {
-                let _ = write!(
-                    sentence,
-                    "; an allocation of {} set it off",
-                    facts.people.named_process(by, facts.containers)
-                );
-            }
-            out.push(
-                Finding::new(Kind::Oom, Level::Cause, super::rank::score(Kind::Oom), sentence)
-                    .over(kill.t_ns, kill.t_ns, 1)
-                    .by(facts.people.process(kill.victim.process).comm.as_str())
-                    .against(limit.map_or_else(String::new, |l| subject_name(l.0, facts.containers)))
-                    .seen(kill.t_ns, kill.victim.tid),
-            );
-        }
-        for subject in self.subjects() {
-            let name = subject_name(subject, facts.containers);
-            let growth = |metric| self.get(subject, metric).map_or(0, Sampled::growth);
-            if growth(Metric::OomKills) > 0 && self.kills.is_empty() {
-                let t_ns = self.get(subject, Metric::OomKills).and_then(|s| s.grew).map_or(0, |g| g.1);
-                let sentence = format!(
-                    "the kernel killed {} of {name} for lack of memory by {}",
-                    plural(growth(Metric::OomKills), "process"),
-                    at(t_ns)
-                );
-                out.push(
-                    Finding::new(Kind::Oom, Level::Cause, super::rank::score(Kind::Oom), sentence)
-                        .over(t_ns, t_ns, growth(Metric::OomKills))
-                        .against(name.as_str()),
-                );
-            }
-            let hits = growth(Metric::MemoryMaxEvents) + growth(Metric::MemoryHighEvents);
-            let (Some(limit), Some(used)) = (self.limit(subject), self.get(subject, Metric::MemoryBytes))
-            else {
-                continue;
-            };
-            if hits >= 10 && used.max.1.saturating_mul(100) >= limit.saturating_mul(95) {
-                let grew =
-                    self.get(subject, Metric::MemoryMaxEvents).and_then(|s| s.grew).unwrap_or(used.max);
-                // A cache that fills its group is what memory is for; anonymous memory cannot be dropped.
-                let anon = self.get(subject, Metric::MemoryAnonBytes).map_or(0, |s| s.max.1);
-                let level = if anon.saturating_mul(100) >= limit.saturating_mul(80) {
-                    Level::Cause
-                } else {
-                    Level::Note
-                };
-                let sentence = format!(
-                    "{name} ran into its memory limit of {} {} {}: it used up to {}, {} of it anonymous",
-                    bytes(limit),
-                    times(hits),
-                    when(grew.0, grew.1),
-                    bytes(used.max.1),
-                    bytes(anon)
-                );
-                out.push(
-                    Finding::new(Kind::MemoryLimit, level, super::rank::score(Kind::MemoryLimit), sentence)
-                        .over(grew.0, grew.1, hits)
-                        .against(name),
-                );
-            }
-        }
-    }
-
-    fn limit(&self, subject: u32) -> Option<u64> {
-        let limit = self.get(subject, Metric::MemoryLimitBytes)?.last.1;
-        let host = self.get(HOST, Metric::MemoryLimitBytes).map_or(u64::MAX, |s| s.last.1);
-        (limit != u64::MAX && limit > 0 && limit < host).then_some(limit)
-    }
-
-    fn cpu(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
-        let mut throttled = false;
-        for subject in self.subjects() {
-            let Some(held) = self.get(subject, Metric::CpuThrottledNs) else { continue };
-            let (lost, (from_ns, to_ns)) = (held.growth(), held.grew.unwrap_or_default());
-            if lost < 100_000_000 {
-                continue;
-            }
-            let growth = |metric| self.get(subject, metric).map_or(0, Sampled::growth);
-            let (periods, all) = (growth(Metric::CpuThrottledPeriods), growth(Metric::CpuPeriods));
-            // A burst now and then is what quotas are for.
-            let level = if periods * 10 >= all
-                && lost.saturating_mul(20) >= to_ns.saturating_sub(from_ns)
-                && periods >= 5
-            {
-                throttled = true;
-                Level::Cause
-            } else {
-                Level::Note
-            };
-            let name = subject_name(subject, facts.containers);
-            let used = growth(Metric::CpuNs);
-            let mut sentence = format!(
-                "the CPU quota of {name} held its tasks back for {} {}, in {} of {} periods ({})",
-                span(lost),
-                when(from_ns, to_ns),
-                count(periods),
-                count(all),
-                percent(periods, all)
-            );
-            if used > 0 {
-                let _ = write!(sentence, "; it used {} of CPU time", span(used));
-            }
-            out.push(
-                Finding::new(Kind::Throttled, level, super::rank::score(Kind::Throttled), sentence)
-                    .over(from_ns, to_ns, periods)
-                    .against(name),
-            );
-        }
-        self.starved(facts, throttled, out);
-    }
-
-    fn starved(&self, facts: &Facts<'_>, throttled: bool, out: &mut Vec<Finding>) {
-        let waited: u64 = self.spent.values().map(|s| s.wait_ns).sum();
-        let ran: u64 = self.spent.values().map(|s| s.cpu_ns).sum();
-        let Some((role, worst)) =
-            self.spent.iter().max_by_key(|(role, s)| (s.wait_ns, std::cmp::Reverse(**role)))
-        else {
-            return;
-        };
-        // A quota that holds tasks back makes them wait, too, and is told.
-        if throttled
-            || waited < 500_000_000
-            || waited < ran
-            || worst.wait_ns.saturating_mul(5) < facts.duration_ns
-        {
-            return;
-        }
-        let (from_ns, to_ns) = worst.starved.unwrap_or((0, facts.duration_ns));
-        let host = self.get(HOST, Metric::CpuNs).map(|s| (s.growth(), s.last.0.saturating_sub(s.first.0)));
-        let mut sentence = format!(
-            "{} was ready to run and waited for a CPU for {} {}, and ran for {}",
-            facts.who(*role),
-            span(worst.wait_ns),
-            when(from_ns, to_ns),
-            span(worst.cpu_ns)
-        );
-        // Tasks that take all CPUs themselves wait for each other.
-        let (mut own, mut busy) = (false, false);
-        if let Some((used, over)) = host.filter(|h| h.1 > 0) {
-            let all = over.saturating_mul(self.cpus);
-            own = ran.saturating_mul(10) >= all.saturating_mul(5);
-            busy = used.saturating_mul(10) >= all.saturating_mul(9);
-            let _ = write!(
-                sentence,
-                "; the machine's {} were {} busy, {} of it with others",
-                plural(self.cpus, "CPU"),
-                percent(used, all),
-                percent(used.saturating_sub(ran), used)
-            );
-        }
-        let lost = waited >= 1_000_000_000 && waited >= ran.saturating_mul(2);
-        let level = if own || !busy || !lost { Level::Note } else { Level::Cause };
-        out.push(
-            Finding::new(Kind::CpuStarved, level, super::rank::score(Kind::CpuStarved), sentence)
-                .over(from_ns, to_ns, 1)
-                .by(facts.people.role_name(*role)),
-        );
     }
 
     fn queues(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
@@ -508,7 +311,7 @@ impl Machine {
 }
 
 /// The subject of samples.
-fn subject_name(subject: u32, containers: &[Container]) -> String {
+pub(super) fn subject_name(subject: u32, containers: &[Container]) -> String {
     match subject {
         HOST => "the machine".to_owned(),
         SCOPE => "the recorded group".to_owned(),

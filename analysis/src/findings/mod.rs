@@ -9,16 +9,21 @@
 
 mod attempts;
 mod calls;
+mod containers;
+mod cpu;
 mod descriptors;
 mod ends;
 mod machine;
+mod memory;
 mod missed;
 mod network;
+mod pauses;
 mod people;
 mod places;
 mod rank;
 mod stops;
 mod tally;
+mod visits;
 mod waits;
 pub(crate) mod words;
 
@@ -401,7 +406,8 @@ pub struct Watch {
     machine: machine::Machine,
     waits: waits::Waits,
     ends: ends::Ends,
-    stops: stops::Stops,
+    pauses: pauses::Pauses,
+    visits: visits::Visits,
     lost: u64,
     counted: u64,
     last_ns: u64,
@@ -422,7 +428,8 @@ impl Watch {
             machine: machine::Machine::new(header),
             waits: waits::Waits::default(),
             ends: ends::Ends::default(),
-            stops: stops::Stops::default(),
+            pauses: pauses::Pauses::default(),
+            visits: visits::Visits::default(),
             lost: 0,
             counted: 0,
             last_ns: 0,
@@ -455,13 +462,15 @@ impl Watch {
             Event::Connection(c) => self.network.connection(c, &mut self.people, &mut self.places, words),
             Event::Signal(s) => {
                 self.ends.signal(s, &mut self.people, words);
-                self.stops.signal(s, &mut self.people, words);
+                self.pauses.signal(s, &mut self.people, words);
+                self.visits.signal(s, &mut self.people, words);
             }
             Event::Dns(d) => self.network.name(d, &mut self.people, &mut self.places, words),
             Event::Resource(r) => self.machine.sample(*r),
             Event::Usage(u) => {
                 let actor = self.people.of(u.task, words);
-                self.machine.usage(u, actor);
+                let container = self.people.process(actor.process).container;
+                self.machine.usage(u, actor, container);
             }
             Event::Block(b) => self.machine.block(b),
             Event::Anchor(a) => self.machine.anchor(*a),
@@ -505,6 +514,10 @@ impl Watch {
         process.calls += 1;
         process.last_ns = process.last_ns.max(s.t_ns);
         let number = process.calls;
+        // What the runtime does before the application begins is not the application's.
+        if matches!(process.origin, Some((ctrace_format::Origin::Runtime, _))) {
+            return;
+        }
         let (t_ns, duration_ns) = (self.floor(s.t_ns), self.floor(s.duration_ns));
         let behind = self.descriptors.behind(actor.process, call, s);
         let seen = Seen { s, t_ns, duration_ns, call, actor, number, behind };
@@ -516,6 +529,7 @@ impl Watch {
         self.waits.call(&seen, &mut self.places, words);
         self.descriptors.call(&seen, &mut self.places, words);
         self.ends.call(&seen, &mut self.places, words);
+        self.visits.call(&seen, &self.people, &mut self.places, words);
         if let Some(place) = place {
             self.attempts.call(&seen, place, &self.places, words);
         }
@@ -533,8 +547,8 @@ impl Watch {
                     self.descriptors.fork(parent.process, child.process);
                 }
             }
-            K::Exec { path, .. } => {
-                self.people.exec(p.task, *path, words);
+            K::Exec { path, argv, .. } => {
+                self.people.exec(p.task, *path, argv, words);
                 let actor = self.people.of(p.task, words);
                 self.descriptors.exec(actor.process);
                 self.ends.exec(actor.process);
@@ -589,8 +603,8 @@ impl Watch {
         self.descriptors.findings(&facts, &mut all);
         self.machine.findings(&facts, &mut all);
         self.waits.findings(&facts, &mut all);
-        self.stops.findings(&facts, &mut all);
-        entered(&facts, &mut all);
+        self.pauses.findings(&facts, &mut all);
+        self.visits.findings(&facts, &self.machine.killed(), &mut all);
         self.ends.findings(&facts, &self.machine.victims(), &mut all);
         for (count, what) in [
             (self.lost, "events were lost while recording: what is said here may be incomplete"),
@@ -614,28 +628,6 @@ impl Watch {
             exits: self.ends.exits(&facts),
         }
     }
-}
-
-/// Processes that somebody put into a container: nothing that the container itself did.
-fn entered(facts: &Facts<'_>, out: &mut Vec<Finding>) {
-    let came = facts.people.outsiders();
-    let Some((first, t_ns)) = came.first().copied() else { return };
-    let (process, last_ns) = (facts.people.process(first), came.last().map_or(t_ns, |c| c.1));
-    let more = match came.len() {
-        1 => String::new(),
-        n => format!(", and {} more like it", words::count(n as u64 - 1)),
-    };
-    let program = process.exe.as_ref().map_or_else(String::new, |exe| format!(" and executed {exe}"));
-    let sentence = format!(
-        "{} came in from outside {}{program}{more}: nothing that runs in there started it (an exec into the container)",
-        facts.people.named_process(first, facts.containers),
-        words::when(t_ns, last_ns)
-    );
-    out.push(
-        Finding::new(Kind::Entered, Level::Note, rank::score(Kind::Entered), sentence)
-            .over(t_ns, last_ns, came.len() as u64)
-            .by(process.comm.as_str()),
-    );
 }
 
 /// A call with what was worked out about it.

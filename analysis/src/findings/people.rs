@@ -33,6 +33,8 @@ pub(super) struct Process {
     pub(super) comm: String,
     /// Its program, when an exec or the snapshot told.
     pub(super) exe: Option<String>,
+    /// What one that came from outside was told to run: its program and arguments.
+    pub(super) command: Option<String>,
     pub(super) start_ns: u64,
     /// When it ended, and how, as wait(2) tells it.
     pub(super) exit: Option<(u64, u32)>,
@@ -97,6 +99,7 @@ impl People {
                 parent,
                 comm,
                 exe,
+                command: None,
                 start_ns,
                 exit: None,
                 container,
@@ -125,15 +128,36 @@ impl People {
     }
 
     /// A process executes a program.
-    pub(super) fn exec(&mut self, task: TaskId, path: StrId, words: &(impl Dictionary + ?Sized)) {
+    pub(super) fn exec(
+        &mut self,
+        task: TaskId,
+        path: StrId,
+        argv: &[StrId],
+        words: &(impl Dictionary + ?Sized),
+    ) {
+        /// What is told of a command line, characters.
+        const LONGEST: usize = 120;
         let process = self.of(task, words).process;
         let path = text(words.str(path));
+        // The runtime executes itself once more before it executes what it was told to.
+        let is_runtime = path.starts_with("/proc/self/");
         let process = &mut self.processes[process.0 as usize];
         if !path.is_empty() {
             // A task gets the name of the file (`begin_new_exec`, fs/exec.c); that it had the name before does not tell.
             let base = path.rsplit('/').next().unwrap_or_default();
             process.comm = base.chars().take(TASK_COMM_LEN - 1).collect();
             process.exe = Some(path);
+        }
+        match process.origin {
+            // With its first program, what a runtime has prepared becomes the application.
+            Some((Origin::Runtime, _)) if !is_runtime => process.origin = None,
+            Some((Origin::Outside, _)) if !is_runtime && process.command.is_none() => {
+                let line: Vec<String> = argv.iter().map(|word| text(words.str(*word))).collect();
+                let line = line.join(" ");
+                let short: String = line.chars().take(LONGEST).collect();
+                process.command = Some(if short.len() < line.len() { format!("{short}…") } else { short });
+            }
+            _ => {}
         }
     }
 
@@ -208,13 +232,32 @@ impl People {
 
     /// Processes that came from outside, not those that these made, and when.
     pub(super) fn outsiders(&self) -> Vec<(ProcessId, u64)> {
-        let outside = |p: &Process| matches!(p.origin, Some((Origin::Outside, _)));
-        self.processes
-            .iter()
-            .zip(0..)
-            .filter(|(p, _)| outside(p) && !p.parent.is_some_and(|parent| outside(self.process(parent))))
-            .filter_map(|(p, id)| Some((ProcessId(id), p.origin?.1)))
+        let all = (0..self.processes.len() as u32).map(ProcessId);
+        all.filter(|id| self.visitor(*id) == Some(*id))
+            .filter_map(|id| Some((id, self.process(id).origin?.1)))
             .collect()
+    }
+
+    /// Whether a process came from outside, or descends from one that did.
+    pub(super) fn is_outside(&self, id: ProcessId) -> bool {
+        matches!(self.process(id).origin, Some((Origin::Outside, _)))
+    }
+
+    /// The one that came from outside, of a process that did or that descends from it.
+    pub(super) fn visitor(&self, id: ProcessId) -> Option<ProcessId> {
+        let mut id = self.is_outside(id).then_some(id)?;
+        // A parent was there before its child: the chain has an end.
+        while let Some(parent) = self.process(id).parent.filter(|parent| self.is_outside(*parent)) {
+            id = parent;
+        }
+        Some(id)
+    }
+
+    /// The process of a container that its runtime started: its first one that neither came from outside nor is the
+    /// runtime's own.
+    pub(super) fn main_of(&self, container: u32) -> Option<ProcessId> {
+        let is_main = |p: &Process| p.container == Some(container) && p.origin.is_none() && p.exe.is_some();
+        self.processes.iter().position(is_main).map(|at| ProcessId(at as u32))
     }
 
     pub(super) fn process(&self, id: ProcessId) -> &Process {
@@ -251,13 +294,6 @@ impl People {
 
     fn container_of(&self, process: ProcessId, containers: &[Container]) -> Option<String> {
         let number = self.process(process).container?;
-        let container = containers.iter().find(|c| c.number == number)?;
-        Some(if container.sandbox {
-            "(sandbox)".to_owned()
-        } else if container.name.is_empty() {
-            container.id.chars().take(12).collect()
-        } else {
-            container.name.clone()
-        })
+        containers.iter().find(|c| c.number == number).map(super::containers::name)
     }
 }

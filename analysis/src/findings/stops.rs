@@ -1,165 +1,137 @@
-//! Processes that a signal stopped and another continued: nothing of them runs meanwhile, and whoever waits for them waits.
+//! Containers that their runtime stops: for a liveness probe that failed, for a pod that is deleted, for somebody who
+//! asked.
 
+use super::containers;
+use super::ends::signal_name;
 use super::people::{People, ProcessId};
-use super::words::{at, span, times, when};
-use super::{Dictionary, EventId, Facts, Finding, Kind, Level};
+use super::words::{at, count, text};
+use super::{Dictionary, Facts, Finding, Kind, Level};
 use ctrace_format::Signal;
-use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
-const SIGCONT: u32 = 18;
-const SIGSTOP: u32 = 19;
-const SIGTTOU: u32 = 22;
-/// Stops that are kept of all processes.
-const MAX_STOPS: usize = 4096;
-/// A stop of this length, or this part of the recording, is one that somebody noticed.
-const LONG_NS: u64 = 200_000_000;
-const LONG_PART: u64 = 20;
+const SIGKILL: u32 = 9;
+/// Signals of this kind that are kept.
+const MOST: usize = 4096;
 
-/// A signal that was sent, and by whom.
-#[derive(Debug, Clone)]
-struct Sent {
-    t_ns: u64,
-    sender: Option<ProcessId>,
-    /// The name and id of a sender that is not recorded.
-    outsider: Option<(String, u32)>,
-}
-
-/// A time in which a process was stopped.
+/// A signal by which a runtime asks a process to end.
 #[derive(Debug)]
 struct Stop {
     process: ProcessId,
-    tid: u32,
     signo: u32,
-    from_ns: u64,
-    /// The stopping signal, when it was seen to be sent.
-    stopped: Option<Sent>,
-    /// The continuing one. Without it the process ended, or is stopped still.
-    continued: Option<Sent>,
-    /// Calls that the process had made by then.
-    calls: u64,
+    t_ns: u64,
+    /// The runtime's process.
+    pid: u32,
+    name: String,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Stops {
-    /// The last stopping signal that was sent to a process.
-    sent: FxHashMap<ProcessId, Sent>,
-    /// Processes that are stopped, by the index of their stop.
-    open: FxHashMap<ProcessId, usize>,
-    all: Vec<Stop>,
-}
+pub(super) struct Stops(Vec<Stop>);
 
 impl Stops {
-    /// A signal was generated or delivered.
+    /// A signal was generated for a process.
     pub(super) fn signal(
         &mut self,
         signal: &Signal,
-        people: &mut People,
+        process: ProcessId,
+        people: &People,
         words: &(impl Dictionary + ?Sized),
     ) {
-        let stops = (SIGSTOP..=SIGTTOU).contains(&signal.signo);
-        if !stops && signal.signo != SIGCONT {
+        let Some(sender) = signal.outside.filter(|_| !signal.delivered && self.0.len() < MOST) else {
             return;
-        }
-        let receiver = people.of(signal.task, words);
-        let process = receiver.process;
-        if signal.delivered && stops {
-            let known = self.open.contains_key(&process) || self.all.len() >= MAX_STOPS;
-            if !known {
-                self.open.insert(process, self.all.len());
-                self.all.push(Stop {
-                    process,
-                    tid: receiver.tid,
-                    signo: signal.signo,
-                    from_ns: signal.t_ns,
-                    stopped: self.sent.remove(&process),
-                    continued: None,
-                    calls: people.process(process).calls,
-                });
-            }
-            return;
-        }
-        if signal.delivered {
-            return;
-        }
-        let sent = Sent {
-            t_ns: signal.t_ns,
-            sender: signal.sender.map(|s| people.of(s, words).process),
-            outsider: signal.outside.map(|o| (super::words::text(words.str(o.comm)), o.pid.0)),
         };
-        if stops {
-            if self.sent.len() < MAX_STOPS || self.sent.contains_key(&process) {
-                self.sent.insert(process, sent);
-            }
-        } else if let Some(at) = self.open.remove(&process) {
-            // A handler, or a process that ignores it, goes on: SIGSTOP alone can be neither caught nor ignored. A call
-            // that the stop interrupted may return in between.
-            let stop = &mut self.all[at];
-            let went_on = people.process(process).calls > stop.calls + 1;
-            if stop.signo == SIGSTOP || !went_on {
-                stop.continued = Some(sent);
-            }
+        let name = text(words.str(sender.comm));
+        let again = |s: &Stop| (s.process, s.signo) == (process, signal.signo);
+        if containers::is_runtime(&name)
+            && !people.is_outside(process)
+            && people.process(process).exit.is_none()
+            && !self.0.iter().any(again)
+        {
+            let (signo, t_ns, pid) = (signal.signo, signal.t_ns, sender.pid.0);
+            self.0.push(Stop { process, signo, t_ns, pid, name });
         }
+    }
+
+    /// Whether a process of a container was ended by its runtime.
+    pub(super) fn is_of(&self, facts: &Facts<'_>, process: ProcessId, signo: u32) -> bool {
+        signo != 0
+            && containers::of(facts, process).is_some()
+            && self.0.iter().any(|s| (s.process, s.signo) == (process, signo))
     }
 
     pub(super) fn findings(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
-        let mut by_process: std::collections::BTreeMap<ProcessId, Vec<(&Stop, &Sent)>> =
-            std::collections::BTreeMap::new();
-        for stop in &self.all {
-            if let Some(continued) = &stop.continued {
-                by_process.entry(stop.process).or_default().push((stop, continued));
+        let mut stopped: BTreeMap<u32, Vec<&Stop>> = BTreeMap::new();
+        for stop in &self.0 {
+            if let Some(container) = containers::of(facts, stop.process) {
+                stopped.entry(container.number).or_default().push(stop);
             }
         }
-        for (process, stops) in by_process {
-            let length = |(stop, continued): &&(&Stop, &Sent)| continued.t_ns.saturating_sub(stop.from_ns);
-            let total_ns: u64 = stops.iter().map(|s| length(&s)).sum();
-            let Some((longest, continued)) = stops.iter().max_by_key(length).copied() else { continue };
-            let who = facts.people.named_process(process, facts.containers);
-            let by = |sent: Option<&Sent>| sent.map_or_else(String::new, |sent| by(facts, process, sent));
-            let name = super::ends::signal_name(longest.signo);
-            let n = stops.len() as u64;
-            let first_ns = stops[0].0.from_ns;
-            let last_ns = stops.iter().map(|s| s.1.t_ns).max().unwrap_or(first_ns);
-            let sentence = if n == 1 {
-                format!(
-                    "{who} was stopped for {} from {} on by {name}{}, and continued by SIGCONT{}",
-                    span(total_ns),
-                    at(first_ns),
-                    by(longest.stopped.as_ref()),
-                    by(Some(continued))
-                )
+        for (number, stops) in stopped {
+            let Some(container) = facts.containers.iter().find(|c| c.number == number) else { continue };
+            let main = facts.people.main_of(number).unwrap_or(stops[0].process);
+            let exit = facts.people.process(main).exit;
+            let (first, last) = (stops[0], stops[stops.len() - 1]);
+            let named = facts.people.named_process(main, &[]);
+            let mut sentence = format!("{} (pid {}), which is not recorded, ", first.name, first.pid);
+            let mut level = Level::Note;
+            if exit.is_some_and(|e| e.0 <= first.t_ns) {
+                let _ = write!(
+                    sentence,
+                    "ended what was left of container {} at {} when {named} had ended",
+                    containers::name(container),
+                    at(first.t_ns)
+                );
             } else {
-                format!(
-                    "{who} was stopped {} {}, for {} in all: the longest time for {} from {} on, by {name}{}",
-                    times(n),
-                    when(first_ns, last_ns),
-                    span(total_ns),
-                    span(continued.t_ns.saturating_sub(longest.from_ns)),
-                    at(longest.from_ns),
-                    by(longest.stopped.as_ref())
-                )
-            };
-            let noticed = total_ns >= LONG_NS || total_ns.saturating_mul(LONG_PART) >= facts.duration_ns;
-            // A shell and its jobs do that to each other.
-            let inside = longest.stopped.as_ref().is_some_and(|s| s.sender.is_some());
-            let level = if noticed && !inside { Level::Cause } else { Level::Note };
-            let mut found = Finding::new(Kind::Stopped, level, super::rank::score(Kind::Stopped), sentence)
-                .over(first_ns, last_ns, n)
-                .by(facts.people.process(process).comm.as_str())
-                .seen(longest.from_ns, longest.tid);
-            found.evidence.events.push(EventId { end_ns: continued.t_ns, tid: longest.tid });
-            out.push(found);
+                let _ = write!(
+                    sentence,
+                    "stopped container {} by {} at {}",
+                    containers::name(container),
+                    signal_name(first.signo),
+                    at(first.t_ns)
+                );
+                let killed = stops.iter().find(|s| s.signo == SIGKILL && first.signo != SIGKILL);
+                if let Some(killed) = killed {
+                    let _ =
+                        write!(sentence, ", and by SIGKILL at {}, since it had not ended", at(killed.t_ns));
+                }
+                if let Some((t_ns, status)) = exit {
+                    let _ = match status & 0x7f {
+                        0 => write!(
+                            sentence,
+                            ": {named} exited with status {} at {}",
+                            status >> 8 & 0xff,
+                            at(t_ns)
+                        ),
+                        signo => {
+                            write!(sentence, ": {named} was ended by {} at {}", signal_name(signo), at(t_ns))
+                        }
+                    };
+                }
+                let again = containers::started_again(facts, container, first.t_ns);
+                if let Some(again) = again {
+                    let _ = write!(
+                        sentence,
+                        "; the container was started again at {} (so does who finds it unhealthy, or changes it)",
+                        at(again)
+                    );
+                }
+                if again.is_some() || last.signo == SIGKILL {
+                    level = Level::Warning;
+                }
+            }
+            let others = stops.iter().filter(|s| s.process != main).count() as u64;
+            if others > 0 {
+                let _ = write!(sentence, "; {} more of its processes got a signal", count(others));
+            }
+            let score = super::rank::score(Kind::SignalEnded);
+            out.push(
+                Finding::new(Kind::SignalEnded, level, score, sentence)
+                    .over(first.t_ns, last.t_ns, stops.len() as u64)
+                    .by(facts.people.process(main).comm.as_str())
+                    .against(format!("container {}", containers::name(container)))
+                    .seen(first.t_ns, facts.people.process(first.process).tgid),
+            );
         }
-    }
-}
-
-/// Whose signal it was: ` of bash (pid 12)`.
-fn by(facts: &Facts<'_>, process: ProcessId, sent: &Sent) -> String {
-    match (sent.sender, &sent.outsider) {
-        (Some(sender), _) if sender == process => " of its own".to_owned(),
-        (Some(sender), _) => format!(" of {}", facts.people.named_process(sender, facts.containers)),
-        (None, Some((name, pid))) if name.is_empty() => format!(" of process {pid}, which is not recorded"),
-        (None, Some((name, pid))) => format!(" of {name} (pid {pid}), which is not recorded"),
-        (None, None) => String::new(),
     }
 }

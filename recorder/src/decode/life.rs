@@ -3,7 +3,7 @@
 use super::programs::Executed;
 use super::{Decoder, Task, container, until_nul};
 use crate::details;
-use crate::origin::{Came, is_runtime_again};
+use crate::origin::{Came, is_runtime_again, is_runtime_name};
 use ctrace_abi::{Comm, Exec, Exit, Fork, Join, SignalEvent, kind, op};
 use ctrace_format::{Event, Origin, Outsider, Process, ProcessKind, Signal, StrId, Tgid, Tid, TraceWriter};
 use std::mem::offset_of;
@@ -19,9 +19,13 @@ impl Decoder {
         self.tasks_changed = true;
         let parent = self.task(w, fork.tid, fork.tgid);
         let creds = self.tasks.get(&fork.tid).and_then(|t| t.creds);
-        let came = self.tasks.get(&fork.tid).map(|t| t.came).unwrap_or_default();
+        let mut came = self.tasks.get(&fork.tid).map(|t| t.came).unwrap_or_default();
         let comm = w.comm(until_nul(&fork.comm));
         let group = self.group(fork.child_tid, fork.group);
+        // Between its parent's coming in and now it became known whose group it is.
+        if container(group).is_some() {
+            self.begun.decide(&mut came, group);
+        }
         self.dead.remove(&fork.child_tid);
         self.tasks.insert(
             fork.child_tid,
@@ -176,7 +180,10 @@ impl Decoder {
             let group = self.group(join.tid, join.group);
             self.dead.remove(&join.tid);
             let undecided = self.has_containers && container(group).is_none();
-            let origin = self.begun.arrival(group).filter(|_| !undecided);
+            // Into a group that is too new to be known nobody comes but the runtime, which may have ended when it is.
+            let prepares = undecided && is_runtime_name(until_nul(&join.comm));
+            let arrival = self.begun.arrival(group).filter(|_| !undecided);
+            let origin = if prepares { Some(Origin::Runtime) } else { arrival };
             let came = Came { origin, undecided };
             let task = Task { tgid: join.tgid, start_ns, comm, id: None, creds: None, group, came };
             self.tasks.insert(join.tid, task);

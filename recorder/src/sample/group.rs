@@ -1,7 +1,7 @@
 //! What the files of a cgroup say.
 
 use super::{Values, field, limit, number, pressures, text};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup, Quota};
 use ctrace_format::Metric;
 use std::path::Path;
 
@@ -27,6 +27,7 @@ fn v2_values(at: &Path, v: &mut Values) {
     v.put(Metric::CpuThrottledNs, us("throttled_usec"));
     v.put(Metric::CpuThrottledPeriods, field(&cpu, "nr_throttled"));
     v.put(Metric::CpuPeriods, field(&cpu, "nr_periods"));
+    quota(Quota::read(2, at), v);
     v.put(Metric::MemoryBytes, number(at.join("memory.current")));
     v.put(Metric::MemoryLimitBytes, limit(number(at.join("memory.max"))));
     v.put(Metric::SwapBytes, number(at.join("memory.swap.current")));
@@ -56,6 +57,27 @@ fn v2_values(at: &Path, v: &mut Values) {
     pressures(v, at, ".pressure");
 }
 
+/// A quota, when there is one.
+fn quota(quota: Option<Quota>, v: &mut Values) {
+    v.put(Metric::CpuQuotaNs, quota.map(|q| q.allowed_ns));
+    v.put(Metric::CpuPeriodNs, quota.map(|q| q.period_ns));
+}
+
+/// The quota that holds a process back most, of its own groups, and how often it did.
+pub(super) fn quota_values(membership: &str, v: &mut Values) {
+    let Some((version, folder, found)) = cgroup::tightest_quota(membership) else { return };
+    let cpu = text(folder.join("cpu.stat"));
+    let throttled = if version == 1 {
+        field(&cpu, "throttled_time")
+    } else {
+        field(&cpu, "throttled_usec").map(|us| us * 1000)
+    };
+    v.put(Metric::CpuThrottledNs, throttled);
+    v.put(Metric::CpuThrottledPeriods, field(&cpu, "nr_throttled"));
+    v.put(Metric::CpuPeriods, field(&cpu, "nr_periods"));
+    quota(Some(found), v);
+}
+
 /// The same path below the other hierarchies: container runtimes use one path for all.
 fn v1_values(cgroup: &Cgroup, v: &mut Values) {
     let find = |controller: &str, file: &str| cgroup.v1_file(controller, file).filter(|at| at.exists());
@@ -68,6 +90,8 @@ fn v1_values(cgroup: &Cgroup, v: &mut Values) {
     v.put(Metric::CpuThrottledNs, field(&cpu, "throttled_time"));
     v.put(Metric::CpuThrottledPeriods, field(&cpu, "nr_throttled"));
     v.put(Metric::CpuPeriods, field(&cpu, "nr_periods"));
+    let folder = find("cpu", "cpu.cfs_quota_us").and_then(|at| at.parent().map(Path::to_owned));
+    quota(folder.and_then(|folder| Quota::read(1, &folder)), v);
     v.put(Metric::MemoryBytes, read("memory", "memory.usage_in_bytes"));
     v.put(Metric::MemoryLimitBytes, limit(read("memory", "memory.limit_in_bytes")));
     v.put(Metric::MemoryMaxEvents, read("memory", "memory.failcnt"));

@@ -229,13 +229,51 @@ fn a_quota_of_cpu_time() {
         let place = Place::new();
         let info = record_group(&place, &group, &program(&place, &[], "limits.py", &["burn", mode]));
         if mode == "bad" {
-            let words = ["the CPU quota of the recorded group held its tasks back for", "periods"];
+            let words = [
+                "the CPU quota of the recorded group, 20.0 ms in each 100.0 ms (0.20 CPUs), held its tasks back for",
+                "periods",
+            ];
             let expected = Expected { role: "", ..cause("throttled", "recorded group", 10..=MANY, &words) };
             expect_first(&info, &expected);
         } else {
             expect_silence(&info);
         }
     }
+}
+
+#[test]
+fn a_process_in_a_group_with_a_quota_of_cpu_time() {
+    if !can_run(&[]) {
+        return;
+    }
+    let _host = alone();
+    let Some(group) = Group::new("cpu") else { return };
+    // The quota is that of a group above.
+    let inner = group.0.join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    for (mode, quota) in [("bad", "20000"), ("well", "-1")] {
+        group.set("cpu.cfs_quota_us", quota);
+        let place = Place::new();
+        let enter = enter(&inner);
+        let argv: Vec<String> =
+            enter.into_iter().chain(program(&place, &[], "limits.py", &["burn", "bad"])).collect();
+        let process = Guarded::spawn(Command::new(&argv[0]).args(&argv[1..]).stdout(Stdio::null()));
+        let trace = place.at("p.ctr");
+        let recording = Recording::start(&["-p", &process.0.id().to_string()], &trace);
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        recording.end();
+        drop(process);
+        let info = run([OsStr::new("info"), OsStr::new("--json"), trace.as_os_str()]).expect(0).json();
+        if mode == "bad" {
+            let words =
+                ["the CPU quota of the cgroup of what was recorded", "20.0 ms in each 100.0 ms", "python3"];
+            let object = "the cgroup of what was recorded";
+            expect_first(&info, &Expected { role: "", ..cause("throttled", object, 5..=MANY, &words) });
+        } else {
+            expect_silence(&info);
+        }
+    }
+    wait_for("the inner group is empty", || std::fs::remove_dir(&inner).is_ok());
 }
 
 #[test]

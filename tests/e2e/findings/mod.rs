@@ -8,6 +8,7 @@ mod healthy;
 mod limits;
 mod locks;
 mod network;
+mod pods;
 mod stops;
 
 use crate::host::{Guarded, Recording, alone, can_record, ctrace, has, run, wait_for};
@@ -150,9 +151,14 @@ impl Group {
 
     /// What makes a command one of the group.
     fn enter(&self) -> [String; 4] {
-        let script = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
-        ["sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()]
+        enter(&self.0)
     }
+}
+
+/// What makes a command one of a group.
+fn enter(group: &Path) -> [String; 4] {
+    let script = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.display());
+    ["sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()]
 }
 
 impl Drop for Group {

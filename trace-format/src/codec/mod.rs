@@ -313,7 +313,7 @@ fn tcp_state(number: u64) -> Result<TcpState, DecodeError> {
 }
 
 /// All metrics.
-pub(crate) const METRICS: [Metric; 45] = {
+pub(crate) const METRICS: [Metric; 47] = {
     use Metric as M;
     [
         M::CpuNs,
@@ -322,6 +322,8 @@ pub(crate) const METRICS: [Metric; 45] = {
         M::CpuThrottledNs,
         M::CpuThrottledPeriods,
         M::CpuPeriods,
+        M::CpuQuotaNs,
+        M::CpuPeriodNs,
         M::MemoryBytes,
         M::MemoryLimitBytes,
         M::MemoryAnonBytes,

@@ -33,6 +33,10 @@ pub enum Metric {
     CpuThrottledPeriods = 5,
     /// Periods of the quota.
     CpuPeriods = 6,
+    /// CPU time that a quota allows in each of its periods now, ns; `u64::MAX` without one.
+    CpuQuotaNs = 7,
+    /// Length of the quota's periods now, ns.
+    CpuPeriodNs = 8,
     /// Memory charged now, bytes.
     MemoryBytes = 10,
     /// Memory limit now, bytes; `u64::MAX` without one.
@@ -123,6 +127,8 @@ impl Metric {
             Self::CpuThrottledNs => "cpu_throttled_ns",
             Self::CpuThrottledPeriods => "cpu_throttled_periods",
             Self::CpuPeriods => "cpu_periods",
+            Self::CpuQuotaNs => "cpu_quota_ns",
+            Self::CpuPeriodNs => "cpu_period_ns",
             Self::MemoryBytes => "memory_bytes",
             Self::MemoryLimitBytes => "memory_limit_bytes",
             Self::MemoryAnonBytes => "memory_anon_bytes",
@@ -169,7 +175,9 @@ impl Metric {
     pub const fn is_cumulative(self) -> bool {
         !matches!(
             self,
-            Self::MemoryBytes
+            Self::CpuQuotaNs
+                | Self::CpuPeriodNs
+                | Self::MemoryBytes
                 | Self::MemoryLimitBytes
                 | Self::MemoryAnonBytes
                 | Self::MemoryFileBytes
