@@ -5,6 +5,7 @@ use super::attempts::{
 };
 use super::people::{Actor, People, ProcessId};
 use super::places::{Place, Places};
+use super::starts::{Failure, Led};
 use super::words::{at, count, times, when};
 use super::{Dictionary, Exited, Facts, Finding, Kind, Level, Seen};
 use ctrace_format::syscalls::{Call, Family};
@@ -69,6 +70,8 @@ struct Ended {
     status: u32,
     tid: u32,
     missed: Option<Missed>,
+    /// A start that failed, which it ended for.
+    start: Option<Failure>,
     sent: Option<Sent>,
     /// The child whose failure it passed on: a shell ends with the status of its last command.
     because_of: Option<usize>,
@@ -90,7 +93,8 @@ pub(super) fn is_searched(path: &str) -> bool {
         "node_modules",
         "/usr/share/zoneinfo",
     ];
-    const ENDS: [&str; 10] = [
+    const ENDS: [&str; 11] = [
+        "Modules/Setup.local",
         "pybuilddir.txt",
         "._pth",
         "/selinux/config",
@@ -202,7 +206,14 @@ impl Ends {
     }
 
     /// A process ended.
-    pub(super) fn exit(&mut self, actor: Actor, t_ns: u64, status: u32, people: &People) {
+    pub(super) fn exit(
+        &mut self,
+        actor: Actor,
+        t_ns: u64,
+        status: u32,
+        start: Option<Failure>,
+        people: &People,
+    ) {
         let process = people.process(actor.process);
         let calls = process.calls;
         let missed = self.missed.remove(&actor.process);
@@ -234,7 +245,8 @@ impl Ends {
         let sent = sent.unwrap_or_default().iter().rev().find(|s| s.signo == signo).cloned();
         let missed = missed.filter(|_| because_of.is_none());
         let (process, tid) = (actor.process, actor.tid);
-        self.ended.push(Ended { process, t_ns, status, tid, missed, sent, because_of });
+        let start = start.filter(|_| because_of.is_none());
+        self.ended.push(Ended { process, t_ns, status, tid, missed, start, sent, because_of });
     }
 
     /// How processes ended.
@@ -261,7 +273,8 @@ impl Ends {
             std::collections::BTreeMap::new();
         for ended in &self.ended {
             let comm = facts.people.process(ended.process).comm.clone();
-            alike.entry((comm, ended.status, ended.missed.map(|m| m.place))).or_default().push(ended);
+            let lacked = ended.start.map(|s| s.object).or(ended.missed.map(|m| m.place));
+            alike.entry((comm, ended.status, lacked)).or_default().push(ended);
         }
         let blamed = self.blamed(facts);
         for ((comm, status, _), ends) in alike {
@@ -320,6 +333,10 @@ fn exited(facts: &Facts<'_>, ends: &[&Ended], code: u32, main: bool) -> Finding 
     let (from_ns, to_ns) = spread(ends);
     let n = ends.len() as u64;
     let who = who(facts, ends);
+    if let Some(start) = ends[0].start {
+        let end = super::EventId { end_ns: ends[0].t_ns, tid: ends[0].tid };
+        return start.finding(facts, &Led { who: &who, from_ns, to_ns, count: n, code, main, end });
+    }
     // A shell gives 128 and the number of the signal that ended its child.
     let by_signal = code > 128;
     let opened = |m: &Missed| main || n >= 3 && matches!(m.call.row().family, Family::Open | Family::Exec);

@@ -1,5 +1,6 @@
 //! The machine and its limits: CPU, memory, disks, queues, clocks.
 
+use super::backlog::Overflow;
 use super::people::{Actor, ProcessId, RoleId};
 use super::tally::Series as Durations;
 use super::words::{at, bytes, count, percent, plural, span, times, when};
@@ -63,6 +64,8 @@ struct Spent {
     wait_ns: u64,
     /// When most of it was waiting, first and last.
     starved: Option<(u64, u64)>,
+    /// The stretch with most of it: how long, its end, and whose.
+    longest: (u64, u64, u32),
 }
 
 /// A memory cgroup at its limit.
@@ -120,6 +123,9 @@ impl Machine {
         let spent = self.spent.entry(actor.role).or_default();
         spent.cpu_ns = spent.cpu_ns.saturating_add(usage.cpu_ns);
         spent.wait_ns = spent.wait_ns.saturating_add(usage.wait_ns);
+        if usage.wait_ns > spent.longest.0 {
+            spent.longest = (usage.wait_ns, usage.t_ns, actor.tid);
+        }
         if usage.wait_ns > usage.cpu_ns && usage.wait_ns >= 1_000_000 {
             spent.starved =
                 Some((spent.starved.map_or(usage.from_ns, |s| s.0.min(usage.from_ns)), usage.t_ns));
@@ -273,7 +279,8 @@ impl Machine {
                 out.push(
                     Finding::new(Kind::Oom, Level::Cause, super::rank::score(Kind::Oom), sentence)
                         .over(t_ns, t_ns, growth(Metric::OomKills))
-                        .against(name.as_str()),
+                        .against(name.as_str())
+                        .seen(t_ns, 0),
                 );
             }
             let hits = growth(Metric::MemoryMaxEvents) + growth(Metric::MemoryHighEvents);
@@ -302,7 +309,8 @@ impl Machine {
                 out.push(
                     Finding::new(Kind::MemoryLimit, level, super::rank::score(Kind::MemoryLimit), sentence)
                         .over(grew.0, grew.1, hits)
-                        .against(name),
+                        .against(name)
+                        .seen(grew.1, 0),
                 );
             }
         }
@@ -350,7 +358,8 @@ impl Machine {
             out.push(
                 Finding::new(Kind::Throttled, level, super::rank::score(Kind::Throttled), sentence)
                     .over(from_ns, to_ns, periods)
-                    .against(name),
+                    .against(name)
+                    .seen(to_ns, 0),
             );
         }
         self.starved(facts, throttled, out);
@@ -400,38 +409,24 @@ impl Machine {
         out.push(
             Finding::new(Kind::CpuStarved, level, super::rank::score(Kind::CpuStarved), sentence)
                 .over(from_ns, to_ns, 1)
-                .by(facts.people.role_name(*role)),
+                .by(facts.people.role_name(*role))
+                .seen(worst.longest.1, worst.longest.2),
         );
     }
 
-    fn queues(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
-        for subject in self.subjects() {
-            let Some(overflows) = self.get(subject, Metric::ListenOverflows).filter(|s| s.growth() > 0)
-            else {
-                continue;
-            };
+    /// Connections that found a queue full.
+    pub(super) fn overflows(&self, containers: &[Container]) -> Vec<Overflow> {
+        let of = |subject| {
+            let overflows = self.get(subject, Metric::ListenOverflows).filter(|s| s.growth() > 0)?;
             let (from_ns, to_ns) = overflows.grew.unwrap_or_default();
             let longest = self.get(subject, Metric::AcceptQueue).map_or(0, |s| s.max.1);
-            let mut sentence = format!(
-                "connections found the accept queue of {} full {} {}: they had to try again, or were refused",
-                subject_name(subject, facts.containers),
-                times(overflows.growth()),
-                when(from_ns, to_ns)
-            );
-            if longest > 0 {
-                let _ = write!(sentence, " (up to {} waited in it)", count(longest));
-            }
-            out.push(
-                Finding::new(
-                    Kind::BacklogFull,
-                    Level::Cause,
-                    super::rank::score(Kind::BacklogFull),
-                    sentence,
-                )
-                .over(from_ns, to_ns, overflows.growth())
-                .against(subject_name(subject, facts.containers)),
-            );
-        }
+            let group = subject_name(subject, containers);
+            Some(Overflow { group, from_ns, to_ns, count: overflows.growth(), longest })
+        };
+        self.subjects().into_iter().filter_map(of).collect()
+    }
+
+    fn queues(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
         for subject in self.subjects() {
             let (Some(pids), Some(limit)) =
                 (self.get(subject, Metric::Pids), self.get(subject, Metric::PidsLimit))
@@ -450,7 +445,8 @@ impl Machine {
                         sentence,
                     )
                     .over(pids.max.0, pids.last.0, 1)
-                    .against(name),
+                    .against(name)
+                    .seen(pids.max.0, 0),
                 );
             }
         }
@@ -481,7 +477,8 @@ impl Machine {
             out.push(
                 Finding::new(Kind::SlowDisk, level, super::rank::score(Kind::SlowDisk) - 10, sentence)
                     .over(from_ns, to_ns, slow.len() as u64)
-                    .against("the block device"),
+                    .against("the block device")
+                    .seen(from_ns.saturating_add(slow[0].1), 0),
             );
         }
         if self.disk_errors > 0 {

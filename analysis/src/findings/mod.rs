@@ -8,6 +8,7 @@
 //! somebody's night, a [`Level::Note`] is context.
 
 mod attempts;
+mod backlog;
 mod calls;
 mod descriptors;
 mod ends;
@@ -16,6 +17,7 @@ mod network;
 mod people;
 mod places;
 mod rank;
+mod starts;
 mod tally;
 mod waits;
 pub(crate) mod words;
@@ -385,6 +387,7 @@ pub struct Watch {
     machine: machine::Machine,
     waits: waits::Waits,
     ends: ends::Ends,
+    starts: starts::Starts,
     lost: u64,
     counted: u64,
     last_ns: u64,
@@ -405,6 +408,7 @@ impl Watch {
             machine: machine::Machine::new(header),
             waits: waits::Waits::default(),
             ends: ends::Ends::default(),
+            starts: starts::Starts::default(),
             lost: 0,
             counted: 0,
             last_ns: 0,
@@ -414,7 +418,7 @@ impl Watch {
     /// Learns what was there when recording began. Comes before the events.
     pub fn snapshot(&mut self, snapshot: &Snapshot) {
         self.people.snapshot(snapshot);
-        self.network.snapshot(snapshot);
+        self.network.snapshot(snapshot, &mut self.people, &mut self.places);
         self.descriptors.snapshot(snapshot);
     }
 
@@ -435,7 +439,13 @@ impl Watch {
         match event {
             Event::Process(p) => self.process(p, words),
             Event::Connection(c) => self.network.connection(c, &mut self.people, &mut self.places, words),
-            Event::Signal(s) => self.ends.signal(s, &mut self.people, words),
+            Event::Signal(s) => {
+                self.ends.signal(s, &mut self.people, words);
+                if let Some(from) = s.sender.filter(|_| !s.delivered) {
+                    let (to, from) = (self.people.of(s.task, words), self.people.of(from, words));
+                    self.waits.locks.serving.signal(s, to.process, from);
+                }
+            }
             Event::Dns(d) => self.network.name(d, &mut self.people, &mut self.places, words),
             Event::Resource(r) => self.machine.sample(*r),
             Event::Usage(u) => {
@@ -488,12 +498,19 @@ impl Watch {
         let seen = Seen { s, t_ns, duration_ns, call, actor, number };
         if s.flags.contains(ctrace_format::SyscallFlags::NO_EXIT) {
             self.waits.never_returned(&seen, &mut self.places, words);
+            self.network.never_returned(&seen, &self.people, &mut self.places, words);
             return;
         }
         let place = self.network.call(&seen, &mut self.places, words);
+        if place.is_some_and(|p| self.network.is_clients(p))
+            && let Some(owes) = network::owes(&seen)
+        {
+            self.waits.locks.serving.owes(actor.process, owes);
+        }
         self.waits.call(&seen, &mut self.places, words);
         self.descriptors.call(&seen, &mut self.places, words);
         self.ends.call(&seen, &mut self.places, words);
+        self.starts.call(&seen, &self.people, &mut self.places, words);
         if let Some(place) = place {
             self.attempts.call(&seen, place, &self.places, words);
         }
@@ -509,6 +526,7 @@ impl Watch {
                 let child = self.people.of(*child, words);
                 if child.process != parent.process {
                     self.descriptors.fork(parent.process, child.process);
+                    self.starts.fork(parent.process, child.process);
                 }
             }
             K::Exec { path, .. } => {
@@ -516,13 +534,16 @@ impl Watch {
                 let actor = self.people.of(p.task, words);
                 self.descriptors.exec(actor.process);
                 self.ends.exec(actor.process);
+                self.starts.exec(actor.process);
             }
             K::Exit { status, group_dead } => {
                 let actor = self.people.of(p.task, words);
                 if *group_dead {
                     self.people.exit(actor.process, p.t_ns, *status);
-                    self.ends.exit(actor, p.t_ns, *status, &self.people);
+                    let start = self.starts.exit(actor, *status, &self.people, &self.places);
+                    self.ends.exit(actor, p.t_ns, *status, start, &self.people);
                     self.descriptors.exit(actor.process);
+                    self.network.exit(actor, p.t_ns);
                 }
             }
             K::Placed { container } => self.people.placed(p.task, *container, words),
@@ -562,11 +583,14 @@ impl Watch {
             containers: end.containers,
             duration_ns: end.duration_ns.max(self.last_ns),
         };
-        self.network.findings(&facts, &mut all);
+        let told = self.network.findings(&facts, &mut all);
         self.attempts.findings(&facts, &self.network, &mut all);
         self.descriptors.findings(&facts, &mut all);
         self.machine.findings(&facts, &mut all);
-        self.waits.findings(&facts, &mut all);
+        let overflows = self.machine.overflows(end.containers);
+        backlog::findings(&facts, &overflows, self.network.listeners(), &mut all);
+        self.waits.findings(&facts, &told, &mut all);
+        self.starts.findings(&facts, &mut all);
         entered(&facts, &mut all);
         self.ends.findings(&facts, &self.machine.victims(), &mut all);
         for (count, what) in [

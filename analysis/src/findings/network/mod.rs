@@ -1,35 +1,36 @@
 //! Connections, the answers of peers, and names.
 
+mod answers;
+mod names;
+
+use self::answers::Answers;
+use self::names::Name;
 use super::attempts::{
-    self, EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT, around, figures_of, meaning,
+    self, EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT, around, meaning,
 };
 use super::people::{Actor, People, ProcessId, RoleId};
 use super::places::{self, Place, Places};
-use super::tally::{Failed, Series, change_point, median, quantile};
-use super::words::{self, at, count, errno_name, percent, span, times, when};
+use super::tally::Failed;
+use super::words::{self, count, errno_name, times, when};
 use super::{Dictionary, Facts, Finding, Kind, Level, Seen};
 use crate::connects::{Connected, Connects};
 use ctrace_format::syscalls::{About, Call, Failing, Family, failing_on};
-use ctrace_format::{Connection, Dns, Event, FdTarget, Object, Snapshot, SockAddr, SockCookie};
+use ctrace_format::{Connection, Event, FdTarget, Object, Snapshot, SockAddr, SockCookie};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 const MAX_TARGETS: usize = 16_384;
 const MAX_FLOWS: usize = 65_536;
+const MAX_LISTENERS: usize = 256;
+/// Peers whose answers a thread waits for at a time, that are told apart.
+const MAX_ASKED: usize = 64;
 /// Tries of one thread that follow each other faster than this are made without a pause.
 const NO_PAUSE_NS: u64 = 20_000_000;
 /// So many of them are a storm.
 const STORM: u64 = 50;
-/// An answer that takes less is not slow, however fast others were.
-const SLOW_NS: u64 = 50_000_000;
 /// A wait that ends without anything after so long was a timeout of the program.
 const TIMEOUT_NS: u64 = 20_000_000;
-/// Response code of a name that does not exist (RFC 1035).
-const NXDOMAIN: u8 = 3;
 const DNS_PORT: u16 = 53;
 const DNS_ENDING: &str = ":53";
-
-/// When a name server was asked, how long its answer took, and for which name.
-type Answered = (u64, u64, Place);
 
 /// Connections from a role to a place.
 #[derive(Debug, Default)]
@@ -42,13 +43,13 @@ struct Target {
     gave_up: Failed,
 }
 
-/// The answers of a place to a role.
-#[derive(Debug, Default)]
-struct Answers {
-    times: Series,
-    /// Requests without an answer that the program gave up, and how long it had waited.
-    given_up: Failed,
-    waited: Series,
+/// A socket that listens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listener {
+    pub(super) role: RoleId,
+    pub(super) place: Place,
+    /// How many may wait in its queue, when that is known.
+    pub(super) backlog: Option<u64>,
 }
 
 /// A socket.
@@ -62,17 +63,6 @@ struct Flow {
     timed_out: bool,
 }
 
-/// Questions for a name to a server.
-#[derive(Debug, Default)]
-struct Name {
-    answers: Series,
-    answered: u64,
-    missing: Failed,
-    refused: Failed,
-    code: u8,
-    unanswered: Failed,
-}
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Network {
@@ -81,8 +71,10 @@ pub(super) struct Network {
     answers: FxHashMap<(RoleId, Place), Answers>,
     flows: FxHashMap<u64, Flow>,
     /// By thread: the sockets on which it waits for an answer.
-    asking: FxHashMap<u32, u64>,
+    asking: FxHashMap<u32, Vec<u64>>,
+    unanswered: answers::Unanswered,
     listening: FxHashSet<u16>,
+    listeners: Vec<Listener>,
     clients: FxHashSet<Place>,
     names: FxHashMap<(RoleId, Place, Place), Name>,
     /// Name servers on whose port nobody listened.
@@ -98,8 +90,34 @@ pub(super) struct Network {
 }
 
 impl Network {
+    /// Sockets that listen, or did.
+    pub(super) fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    fn listens(&mut self, role: RoleId, place: Place, backlog: Option<u64>) {
+        if let Some(known) = self.listeners.iter_mut().find(|l| l.role == role && l.place == place) {
+            known.backlog = backlog.or(known.backlog);
+        } else if self.listeners.len() < MAX_LISTENERS {
+            self.listeners.push(Listener { role, place, backlog });
+        }
+    }
+
     /// Takes in the listeners that were there when recording began.
-    pub(super) fn snapshot(&mut self, snapshot: &Snapshot) {
+    pub(super) fn snapshot(&mut self, snapshot: &Snapshot, people: &mut People, places: &mut Places) {
+        for process in &snapshot.processes {
+            for fd in &process.fds {
+                if let FdTarget::Socket {
+                    listening: Some(backlog),
+                    local: Some(local @ SockAddr::Inet(_)),
+                    ..
+                } = &fd.target
+                    && let Some(role) = people.role_of(process.tgid.0)
+                {
+                    self.listens(role, places.address(local), Some(u64::from(*backlog)));
+                }
+            }
+        }
         let listening = snapshot.processes.iter().flat_map(|p| &p.fds).filter_map(|fd| match &fd.target {
             FdTarget::Socket { listening: Some(_), local: Some(SockAddr::Inet(local)), .. } => {
                 Some(local.port())
@@ -107,6 +125,7 @@ impl Network {
             _ => None,
         });
         self.listening.extend(listening);
+        self.unanswered.snapshot(snapshot, &self.listening);
     }
 
     /// Whether a place stands for those who connected to us.
@@ -128,10 +147,13 @@ impl Network {
                 return None;
             }
             Family::Listen => {
-                if let Some(Object::Socket { local: Some(SockAddr::Inet(local)), .. }) =
+                if let Some(Object::Socket { local: Some(address @ SockAddr::Inet(local)), .. }) =
                     seen.s.object.map(|o| words.object(o))
                 {
                     self.listening.insert(local.port());
+                    // The kernel's own limit may be lower (net.core.somaxconn).
+                    let backlog = u64::from(seen.s.args[1] as u32);
+                    self.listens(seen.actor.role, places.address(address), Some(backlog));
                 }
             }
             Family::Accept => self.accepted(seen, places, words),
@@ -139,10 +161,13 @@ impl Network {
                 // It waited and nothing came.
                 if seen.s.ret == 0
                     && seen.duration_ns >= TIMEOUT_NS
-                    && let Some(cookie) = self.asking.get(&seen.actor.tid)
-                    && let Some(flow) = self.flows.get_mut(cookie)
+                    && let Some(asked) = self.asking.get(&seen.actor.tid)
                 {
-                    flow.timed_out = true;
+                    for cookie in asked {
+                        if let Some(flow) = self.flows.get_mut(cookie) {
+                            flow.timed_out = true;
+                        }
+                    }
                 }
             }
             Family::Fd if seen.call == Call::Getsockopt => {
@@ -229,7 +254,10 @@ impl Network {
         match family {
             Family::Send if seen.s.ret > 0 => {
                 (flow.sent_ns, flow.timed_out) = (Some(end_ns), false);
-                self.asking.insert(tid, cookie);
+                let asked = self.asking.entry(tid).or_default();
+                if asked.len() < MAX_ASKED && !asked.contains(&cookie) {
+                    asked.push(cookie);
+                }
             }
             Family::Receive if seen.s.ret > 0 => {
                 if let Some(sent_ns) = flow.sent_ns.take()
@@ -237,7 +265,7 @@ impl Network {
                 {
                     answers.times.add(sent_ns, end_ns.saturating_sub(sent_ns));
                 }
-                self.asking.remove(&tid);
+                self.answered(tid, cookie);
             }
             // The other end closed, or failed: no answer is missing.
             Family::Receive if seen.s.ret == 0 => flow.sent_ns = None,
@@ -247,19 +275,29 @@ impl Network {
             }
             Family::Receive | Family::Send if seen.s.errno().is_some() => flow.sent_ns = None,
             Family::Close => {
-                if let (Some(sent_ns), true) = (flow.sent_ns.take(), flow.timed_out)
+                let (sent_ns, timed_out) = (flow.sent_ns.take(), flow.timed_out);
+                if let Some(sent_ns) = sent_ns
                     && let Some(answers) = bounded(&mut self.answers, key)
+                    && (timed_out || answers.is_long(end_ns.saturating_sub(sent_ns)))
                 {
-                    let ok = answers.times.len();
                     self.hit = Some((seen.actor.process, end_ns));
-                    answers.given_up.add(end_ns, tid, ok);
-                    answers.waited.add(sent_ns, end_ns.saturating_sub(sent_ns));
+                    answers.gave_up(sent_ns, end_ns, tid);
                 }
-                self.asking.remove(&tid);
+                self.answered(tid, cookie);
             }
             _ => {}
         }
         place
+    }
+
+    /// A thread waits no longer for the answer of a peer.
+    fn answered(&mut self, tid: u32, cookie: u64) {
+        if let Some(asked) = self.asking.get_mut(&tid) {
+            asked.retain(|c| *c != cookie);
+            if asked.is_empty() {
+                self.asking.remove(&tid);
+            }
+        }
     }
 
     fn attempt(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
@@ -339,40 +377,6 @@ impl Network {
         }
     }
 
-    /// A name was asked for.
-    pub(super) fn name(
-        &mut self,
-        dns: &Dns,
-        people: &mut People,
-        places: &mut Places,
-        words: &(impl Dictionary + ?Sized),
-    ) {
-        let actor = people.of(dns.task, words);
-        let (server, name) = (places.address(&dns.server), places.string(dns.name, words));
-        let end_ns = dns.t_ns.saturating_add(dns.duration_ns);
-        let Some(entry) = bounded(&mut self.names, (actor.role, server, name)) else { return };
-        let ok = entry.answered;
-        if dns.answer.is_none_or(|(code, _)| code != 0) {
-            self.hit = Some((actor.process, end_ns));
-        }
-        match dns.answer {
-            // Told when the socket was closed, or at the end: the time of the question says more.
-            None => entry.unanswered.add(dns.t_ns, actor.tid, ok),
-            Some((NXDOMAIN, _)) => entry.missing.add(end_ns, actor.tid, ok),
-            Some((0, _)) => {
-                entry.answered += 1;
-                self.last_name.insert(actor.tid, name);
-            }
-            Some((code, _)) => {
-                entry.code = code;
-                entry.refused.add(end_ns, actor.tid, ok);
-            }
-        }
-        if dns.answer.is_some() {
-            entry.answers.add(dns.t_ns, dns.duration_ns);
-        }
-    }
-
     /// The process that failed to reach somebody since this was asked last.
     pub(super) const fn take_hit(&mut self) -> Option<(ProcessId, u64)> {
         self.hit.take()
@@ -387,7 +391,8 @@ impl Network {
         }
     }
 
-    pub(super) fn findings(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
+    /// Returns the threads that were told of.
+    pub(super) fn findings(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) -> FxHashSet<u32> {
         let mut targets: Vec<_> = self.targets.iter().collect();
         targets.sort_by_key(|(key, _)| **key);
         for ((role, place), target) in targets {
@@ -399,6 +404,7 @@ impl Network {
             self.slow_peer(facts, *role, *place, answers, out);
         }
         self.names(facts, out);
+        self.silent_peers(facts, out)
     }
 
     fn target(&self, facts: &Facts<'_>, role: RoleId, place: Place, target: &Target, out: &mut Vec<Finding>) {
@@ -494,211 +500,14 @@ impl Network {
                 && name(other) == name(&place)
         })
     }
+}
 
-    fn slow_peer(
-        &self,
-        facts: &Facts<'_>,
-        role: RoleId,
-        place: Place,
-        answers: &Answers,
-        out: &mut Vec<Finding>,
-    ) {
-        let object = self.place_name(facts, place);
-        let who = facts.who(role);
-        let series = answers.times.sorted();
-        let finding = |kind, level, sentence: String, from_ns, to_ns, n| {
-            Finding::new(kind, level, super::rank::score(kind), sentence)
-                .over(from_ns, to_ns, n)
-                .by(facts.people.role_name(role))
-                .against(object.as_str())
-        };
-        let given_up = &answers.given_up;
-        if given_up.count > 0 {
-            let sentence = format!(
-                "{who}: {object} did not answer {} {}; the program gave up after {}{}",
-                if given_up.count == 1 {
-                    "a request".to_owned()
-                } else {
-                    format!("{} requests", count(given_up.count))
-                },
-                when(given_up.first_ns, given_up.last_ns),
-                span(median(&answers.waited.sorted())),
-                around(given_up, answers.times.len())
-            );
-            out.push(
-                finding(
-                    Kind::TimedOut,
-                    Level::Cause,
-                    sentence,
-                    given_up.first_ns,
-                    given_up.last_ns,
-                    given_up.count,
-                )
-                .seen(given_up.first_ns, given_up.tid),
-            );
-        }
-        if series.is_empty() {
-            return;
-        }
-        let (typical, last_ns) = (median(&series), series.last().map_or(0, |x| x.0));
-        if let Some(cut) = change_point(&series) {
-            let (early, late) = (median(&series[..cut]), median(&series[cut..]));
-            if late >= SLOW_NS && late >= early.saturating_mul(4) {
-                let n = (series.len() - cut) as u64;
-                let sentence = format!(
-                    "{who}: answers of {object} took {} from {} on (median of {}); before that {} (of {})",
-                    span(late),
-                    at(series[cut].0),
-                    count(n),
-                    span(early),
-                    count(cut as u64)
-                );
-                let mut found = finding(Kind::SlowPeer, Level::Cause, sentence, series[cut].0, last_ns, n);
-                found.evidence.before = Some(figures_of(&series[..cut], early));
-                found.evidence.during = Some(figures_of(&series[cut..], late));
-                out.push(found);
-                return;
-            }
-        }
-        let limit = SLOW_NS.max(typical.saturating_mul(10)).max(100_000_000);
-        let slow: Vec<(u64, u64)> = series.iter().copied().filter(|x| x.1 >= limit).collect();
-        let lost: u64 = slow.iter().map(|x| x.1).sum();
-        if slow.len() * 50 >= series.len() && slow.len() >= 2 && lost.saturating_mul(10) >= facts.duration_ns
-        {
-            let sentence = format!(
-                "{who}: {} of {} answers of {object} took {} (up to {}); the others {}",
-                count(slow.len() as u64),
-                count(series.len() as u64),
-                span(median(&slow)),
-                span(answers.times.max_ns),
-                span(typical)
-            );
-            let mut found = finding(
-                Kind::SlowPeer,
-                Level::Warning,
-                sentence,
-                slow[0].0,
-                slow[slow.len() - 1].0,
-                slow.len() as u64,
-            );
-            found.evidence.before = Some(figures_of(&series, typical));
-            found.evidence.during = Some(figures_of(&slow, median(&slow)));
-            out.push(found);
-        } else if typical >= 500_000_000 && series.len() >= 3 {
-            let sentence = format!(
-                "{who}: answers of {object} took {} (median of {}), all along",
-                span(typical),
-                count(answers.times.len())
-            );
-            let mut found =
-                finding(Kind::SlowPeer, Level::Note, sentence, series[0].0, last_ns, answers.times.len());
-            found.evidence.during = Some(figures_of(&series, typical));
-            out.push(found);
-        }
-    }
-
-    /// Whether a name that does not exist was one of the guesses for one that does: `db.default.svc.cluster.local` on
-    /// the way to `db`.
-    fn is_guess(&self, facts: &Facts<'_>, role: RoleId, name: Place) -> bool {
-        let text = facts.places.name(name);
-        self.names.iter().any(|((other_role, _, other), entry)| {
-            let known = facts.places.name(*other);
-            *other_role == role
-                && entry.answered > 0
-                && (text.strip_prefix(known).is_some_and(|rest| rest.starts_with('.'))
-                    || known.strip_prefix(text).is_some_and(|rest| rest.starts_with('.')))
-        })
-    }
-
-    fn names(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
-        // A name that does not exist is an answer that some ask for: whoever needs it asks again, or ends for it.
-        const ASKED_AGAIN: u64 = 3;
-        let mut all: Vec<_> = self.names.iter().collect();
-        all.sort_by_key(|(key, _)| **key);
-        // Slowness is a server's, whatever it is asked for.
-        let mut servers: std::collections::BTreeMap<_, Vec<Answered>> = std::collections::BTreeMap::new();
-        for ((role, server, name), entry) in all {
-            let (who, server_name, text) =
-                (facts.who(*role), facts.places.name(*server), facts.places.name(*name));
-            let text = if text.is_empty() { "the root" } else { text };
-            let sums = servers.entry((*role, *server)).or_default();
-            sums.extend(entry.answers.sorted().into_iter().map(|(t, ns)| (t, ns, *name)));
-            let unanswered = if self.silent.contains(server) {
-                (Kind::NameFailed, "refused (nobody listened there)")
-            } else {
-                (Kind::SlowName, "did not answer")
-            };
-            for (failed, kind, what) in [
-                (&entry.unanswered, unanswered.0, unanswered.1),
-                (&entry.refused, Kind::NameFailed, "failed"),
-                (&entry.missing, Kind::NameFailed, "knew no such name"),
-            ] {
-                if failed.count == 0
-                    || kind == Kind::NameFailed
-                        && what.starts_with("knew")
-                        && self.is_guess(facts, *role, *name)
-                {
-                    continue;
-                }
-                // A name server has no address of the machine itself (RFC 6761, section 6.3).
-                let asks = what.starts_with("knew")
-                    && (failed.count < ASKED_AGAIN
-                        || text.trim_end_matches('.').rsplit('.').next() == Some("localhost"));
-                let level = if asks { Level::Note } else { Level::Cause };
-                let code =
-                    if what == "failed" { format!(" ({})", code_name(entry.code)) } else { String::new() };
-                let sentence = format!(
-                    "{who} asked the name server {server_name} for {text}: it {what}{code} {} {}{}",
-                    times(failed.count),
-                    when(failed.first_ns, failed.last_ns),
-                    around(failed, entry.answered)
-                );
-                out.push(
-                    Finding::new(kind, level, super::rank::score(kind), sentence)
-                        .over(failed.first_ns, failed.last_ns, failed.count)
-                        .by(facts.people.role_name(*role))
-                        .against(format!("{text} at {server_name}"))
-                        .seen(failed.first_ns, failed.tid),
-                );
-            }
-        }
-        for ((role, server), mut answers) in servers {
-            answers.sort_unstable();
-            let series: Vec<(u64, u64)> = answers.iter().map(|x| (x.0, x.1)).collect();
-            let slow: Vec<(u64, u64, Place)> =
-                answers.iter().copied().filter(|x| x.1 >= 100_000_000).collect();
-            if slow.is_empty() {
-                continue;
-            }
-            let slowest = slow.iter().max_by_key(|x| x.1).copied().unwrap_or(slow[0]);
-            let lost = union(slow.iter().map(|x| (x.0, x.1)));
-            let figures: Vec<(u64, u64)> = slow.iter().map(|x| (x.0, x.1)).collect();
-            let name = facts.places.name(slowest.2);
-            let rest: Vec<(u64, u64)> = series.iter().copied().filter(|x| x.1 < 100_000_000).collect();
-            let others =
-                if rest.is_empty() { String::new() } else { format!("; the others {}", span(median(&rest))) };
-            let sentence = format!(
-                "{}: the name server {} took {} (median; up to {}, for {name}) to answer {} of {} questions {}{others}; {} of the recording was spent waiting for it",
-                facts.who(role),
-                facts.places.name(server),
-                span(quantile(&figures, 500)),
-                span(slowest.1),
-                count(slow.len() as u64),
-                count(series.len() as u64),
-                when(slow[0].0, slow[slow.len() - 1].0),
-                percent(lost, facts.duration_ns),
-            );
-            // One late answer of many is the network's noise.
-            let level =
-                if slow.len() >= 2 || slowest.1 >= 1_000_000_000 { Level::Cause } else { Level::Note };
-            let mut found = Finding::new(Kind::SlowName, level, super::rank::score(Kind::SlowName), sentence)
-                .over(slow[0].0, slow[slow.len() - 1].0, slow.len() as u64)
-                .by(facts.people.role_name(role))
-                .against(format!("{name} at {}", facts.places.name(server)));
-            found.evidence.before = (!rest.is_empty()).then(|| figures_of(&rest, median(&rest)));
-            found.evidence.during = Some(figures_of(&figures, median(&figures)));
-            out.push(found);
-        }
+/// Whether a server owes an answer after a call on a socket of a client; `None`: it changes nothing.
+pub(super) fn owes(seen: &Seen<'_>) -> Option<bool> {
+    match seen.call.row().family {
+        Family::Receive if seen.s.ret > 0 => Some(true),
+        Family::Send if seen.s.ret > 0 => Some(false),
+        _ => None,
     }
 }
 
@@ -716,28 +525,6 @@ fn is_expected(peer: &SockAddr, errno: u16) -> bool {
 /// Whether a place is an address of somebody else: not an end of a pair that nobody can name.
 fn is_a_peer(name: &str) -> bool {
     !name.is_empty() && !name.starts_with("socket") && !name.starts_with("an ")
-}
-
-/// The time that stretches (start, length) take together, in order of their starts.
-fn union(stretches: impl Iterator<Item = (u64, u64)>) -> u64 {
-    let (mut sum, mut up_to) = (0_u64, 0);
-    for (from, length) in stretches {
-        let end = from.saturating_add(length);
-        sum = sum.saturating_add(end.saturating_sub(from.max(up_to)));
-        up_to = up_to.max(end);
-    }
-    sum
-}
-
-/// A response code (RFC 1035, RFC 2136).
-fn code_name(code: u8) -> String {
-    match code {
-        1 => "FORMERR".to_owned(),
-        2 => "SERVFAIL".to_owned(),
-        4 => "NOTIMP".to_owned(),
-        5 => "REFUSED".to_owned(),
-        code => format!("code {code}"),
-    }
 }
 
 /// The entry of a map that does not grow without end.

@@ -1,10 +1,13 @@
 //! Locks, calls that do not return, and tasks that wait for each other.
 
+mod handed;
+mod locks;
+
+use self::locks::{FUTEX_CMD_MASK, FUTEX_LOCK_PI, FUTEX_LOCK_PI2, FUTEX_WAIT, FUTEX_WAIT_BITSET, lock_of};
 use super::attempts::attempted;
 use super::people::{Actor, ProcessId, RoleId};
 use super::places::{Place, Places};
-use super::tally::{Series, quantile};
-use super::words::{self, at, count, percent, span};
+use super::words::{at, count, span};
 use super::{Dictionary, EventId, Facts, Finding, Kind, Level, Seen};
 use ctrace_format::syscalls::{Call, Family, On};
 use ctrace_format::{Object, SyscallFlags, WaitKind};
@@ -16,39 +19,6 @@ const MAX_LOCKS: usize = 16_384;
 const MAX_WAITING: usize = 65_536;
 /// So long nobody waits for an answer that comes.
 const LONG_WAIT_NS: u64 = 1_000_000_000;
-/// `FUTEX_*`, include/uapi/linux/futex.h.
-const FUTEX_CMD_MASK: u64 = 0x7f;
-const FUTEX_WAIT: u64 = 0;
-const FUTEX_LOCK_PI: u64 = 6;
-const FUTEX_WAIT_BITSET: u64 = 9;
-const FUTEX_LOCK_PI2: u64 = 13;
-/// The word of a mutex of the C library, and of Rust's, that somebody waits for (nptl/lowlevellock.h,
-/// std/src/sys/sync/mutex/futex.rs).
-const CONTENDED: u64 = 2;
-const FUTEX_WAITERS: u64 = 0x8000_0000;
-/// `fcntl` commands that wait for a lock, include/uapi/asm-generic/fcntl.h.
-const F_SETLKW: u64 = 7;
-const F_OFD_SETLKW: u64 = 38;
-/// `flock` operations that do not wait, include/uapi/asm-generic/fcntl.h.
-const LOCK_NB: u64 = 4;
-const LOCK_UN: u64 = 8;
-
-/// A lock: a word of a process, or a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Lock {
-    Word(ProcessId, u64),
-    File(Place),
-}
-
-#[derive(Debug, Default)]
-struct Contention {
-    waits: Series,
-    waiters: FxHashSet<u32>,
-    role: Option<RoleId>,
-    first_ns: u64,
-    last_ns: u64,
-}
-
 /// The thing that a call waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
@@ -108,7 +78,7 @@ struct Edge {
 pub(super) struct Waits {
     /// Long waits that a signal interrupted.
     cut: Vec<Waiting>,
-    locks: FxHashMap<Lock, Contention>,
+    pub(super) locks: locks::Locks,
     waiting: Vec<Waiting>,
     states: FxHashMap<u32, State>,
     edges: FxHashMap<u32, Vec<Edge>>,
@@ -165,29 +135,6 @@ const fn is_interrupted(errno: u32) -> bool {
     matches!(errno, 4 | 512..=514 | 516)
 }
 
-/// Whether a call waits for a lock that a thread has, and which.
-fn lock_of(seen: &Seen<'_>, place: impl FnOnce() -> Place) -> Option<Lock> {
-    match seen.call {
-        Call::Futex => {
-            let (command, value) = (seen.s.args[1] & FUTEX_CMD_MASK, seen.s.args[2]);
-            let mutex = match command {
-                FUTEX_LOCK_PI | FUTEX_LOCK_PI2 => true,
-                // musl keeps the owner's id in the word.
-                FUTEX_WAIT => {
-                    value == CONTENDED
-                        || value & FUTEX_WAITERS != 0 && value >> 32 == 0 && value & 0x3fff_ffff != 0
-                }
-                FUTEX_WAIT_BITSET => value == CONTENDED,
-                _ => false,
-            };
-            mutex.then_some(Lock::Word(seen.actor.process, seen.s.args[0]))
-        }
-        Call::Flock => (seen.s.args[1] & (LOCK_UN | LOCK_NB) == 0).then(|| Lock::File(place())),
-        Call::Fcntl if matches!(seen.s.args[1], F_SETLKW | F_OFD_SETLKW) => Some(Lock::File(place())),
-        _ => None,
-    }
-}
-
 impl Waits {
     pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
         if seen.duration_ns >= LONG_WAIT_NS
@@ -197,23 +144,7 @@ impl Waits {
             let waiting = waiting(seen, places, words);
             self.cut.push(waiting);
         }
-        if !matches!(seen.call, Call::Futex | Call::Flock | Call::Fcntl) || seen.duration_ns == 0 {
-            return;
-        }
-        let Some(lock) = lock_of(seen, || places.of(seen, words)) else { return };
-        if self.locks.len() >= MAX_LOCKS && !self.locks.contains_key(&lock) {
-            return;
-        }
-        let contention = self.locks.entry(lock).or_default();
-        if contention.waits.len() == 0 {
-            contention.first_ns = seen.t_ns;
-        }
-        contention.last_ns = contention.last_ns.max(seen.end_ns());
-        contention.role.get_or_insert(seen.actor.role);
-        if contention.waiters.len() < 4096 {
-            contention.waiters.insert(seen.actor.tid);
-        }
-        contention.waits.add(seen.t_ns, seen.duration_ns);
+        self.locks.call(seen, places, words);
     }
 
     /// A call had not returned when the recording, or its task, ended.
@@ -248,13 +179,11 @@ impl Waits {
         }
     }
 
-    pub(super) fn findings(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
-        let mut locks: Vec<_> = self.locks.iter().collect();
-        locks.sort_by_key(|(lock, _)| **lock);
-        for (lock, contention) in locks {
-            out.extend(contended(facts, *lock, contention));
-        }
+    /// `known`: threads that wait for peers, which were told of.
+    pub(super) fn findings(&self, facts: &Facts<'_>, known: &FxHashSet<u32>, out: &mut Vec<Finding>) {
+        self.locks.findings(facts, out);
         let mut told = self.deadlocks(facts, out);
+        told.extend(known);
         self.nobody_wakes(facts, &mut told, out);
         self.stopped(facts, &mut told, out);
         self.hangs(facts, &told, out);
@@ -617,60 +546,4 @@ fn named_thread(facts: &Facts<'_>, actor: &Actor) -> String {
     } else {
         format!("{process}, thread {}", actor.tid)
     }
-}
-
-/// Threads that spent their time waiting for a lock.
-fn contended(facts: &Facts<'_>, lock: Lock, contention: &Contention) -> Option<Finding> {
-    const LEAST_NS: u64 = 200_000_000;
-    const LEAST_WAIT_NS: u64 = 500_000;
-    let waits = &contention.waits;
-    let span_ns = contention.last_ns.saturating_sub(contention.first_ns);
-    let waiters = contention.waiters.len() as u64;
-    let series = waits.sorted();
-    if waits.sum_ns < LEAST_NS || span_ns == 0 || quantile(&series, 900) < LEAST_WAIT_NS {
-        return None;
-    }
-    let all_ns = u128::from(span_ns) * u128::from(waiters);
-    let share = (u128::from(waits.sum_ns) * 100 / all_ns.max(1)) as u64;
-    // One that waits once is told as a call that took long; those who queue all the time have a convoy.
-    // A single thread may be parked on a lock; those who queue for one are held up by each other.
-    let queue = waiters >= 2 || matches!(lock, Lock::File(_));
-    // Whoever waits once for another's lock of a file, and long, is held up as well.
-    let long = matches!(lock, Lock::File(_))
-        && waits.max_ns >= LONG_WAIT_NS
-        && waits.sum_ns.saturating_mul(5) >= facts.duration_ns;
-    let level = if long
-        || share >= 30 && waits.len() >= 10 && queue && span_ns.saturating_mul(5) >= facts.duration_ns
-    {
-        Level::Cause
-    } else if share >= 30 && waits.len() >= 3 && queue {
-        Level::Warning
-    } else {
-        return None;
-    };
-    let (object, name) = match lock {
-        Lock::Word(_, address) => (format!("{address:#x}"), format!("the lock at {address:#x}")),
-        Lock::File(place) => {
-            (facts.places.name(place).to_owned(), format!("the lock of {}", facts.places.name(place)))
-        }
-    };
-    let role = contention.role?;
-    let sentence = format!(
-        "{}: {} waited for {name} {} {} (median {}, up to {}): {} of their time, {} in all",
-        facts.who(role),
-        words::plural(waiters, "thread"),
-        words::times(waits.len()),
-        words::when(contention.first_ns, contention.last_ns),
-        span(quantile(&series, 500)),
-        span(waits.max_ns),
-        percent(waits.sum_ns, all_ns.min(u128::from(u64::MAX)) as u64),
-        span(waits.sum_ns)
-    );
-    let mut found = Finding::new(Kind::LockWait, level, super::rank::score(Kind::LockWait), sentence)
-        .over(contention.first_ns, contention.last_ns, waits.len())
-        .by(facts.people.role_name(role))
-        .against(object)
-        .seen(waits.max_at_ns.saturating_add(waits.max_ns), 0);
-    found.evidence.during = Some(super::attempts::figures_of(&series, quantile(&series, 500)));
-    Some(found)
 }
