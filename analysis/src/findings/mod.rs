@@ -679,7 +679,7 @@ impl Facts<'_> {
 
 impl Account {
     /// Version of what is kept with a trace: raised whenever the same events would give another account.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 3;
 }
 
 /// Works out from its events what a trace tells.

@@ -108,8 +108,10 @@ struct Looks {
     walk: Walk,
     /// The last file that was there.
     found: Option<Place>,
-    /// Complaints that it went on after.
+    /// The complaint that it went on after.
     told: Option<usize>,
+    /// It wrote to standard error since it looked for something, and somebody may have read it.
+    heard: bool,
 }
 
 /// See the module.
@@ -315,6 +317,7 @@ impl Starts {
                 search.complained = true;
             }
         }
+        looks.heard = true;
         looks.walk.complained |= looks.walk.directories > 0;
         let Some(command) = &mut looks.command else { return };
         if command.complained || seen.number.saturating_sub(command.number) > AT_ONCE {
@@ -390,7 +393,7 @@ impl Starts {
             if let Some(told) = looks.told.and_then(|at| self.complaints.get_mut(at)) {
                 *told = None;
             }
-            return Some(Failure { complained: true, ..command.failure(What::Command) });
+            return Some(Failure { complained: looks.heard, ..command.failure(What::Command) });
         }
         let walk = looks.walk;
         if let (Some(head), Some(last)) = (walk.head, walk.last)
