@@ -139,6 +139,12 @@ impl Around {
     }
 
     fn concerns(&self, trace: &Trace, event: &Event) -> bool {
+        // A sample that was asked for is shown; others would hide its neighbours.
+        if matches!(event, Event::Resource(_) | Event::Usage(_) | Event::Socket(_))
+            && event.end_ns() != self.id.end_ns
+        {
+            return false;
+        }
         self.id.tid == 0 || event.task().is_none_or(|task| trace.task(task).tid.0 == self.id.tid)
     }
 
@@ -265,7 +271,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
             Class::Uring,
             Class::Aggregate,
         ];
-        if args.json {
+        if args.json || args.at.is_some() {
             classes.extend([Class::Resource, Class::Usage, Class::Socket]);
         }
     }

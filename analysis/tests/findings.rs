@@ -387,6 +387,30 @@ fn a_convoy_for_a_lock_is_told_and_a_thread_that_is_parked_is_not() {
 }
 
 #[test]
+fn a_lock_that_is_handed_on_is_told_and_workers_that_wait_for_work_are_not() {
+    // FUTEX_WAKE of one, and FUTEX_WAIT for a word that is 0, both private: a semaphore.
+    let (wake, wait) = ([0x1000, 129, 1, 0, 0, 0], [0x1000, 128, 0, 0, 0, 0]);
+    for by_those_who_wait in [true, false] {
+        let mut r = Run::new(1);
+        let threads: Vec<Task> = (1..=5).map(|tid| r.task(tid, 1, "app")).collect();
+        r.now = 100 * MS;
+        for i in 0..60 {
+            let waker = if by_those_who_wait { threads[i % 4] } else { threads[4] };
+            r.call(waker, "futex", wake, 1);
+            r.now -= 15 * MS;
+            took(&mut r, threads[(i + 1) % 4], "futex", wait, None, 15 * MS + 10_000);
+            r.now += 5 * MS;
+        }
+        let found = telling(r);
+        assert_eq!(found.len(), usize::from(by_those_who_wait), "{found:#?}");
+        if let Some(found) = found.first() {
+            assert_eq!((found.kind, found.level), (Kind::LockWait, Level::Cause), "{found:#?}");
+            assert!(found.sentence.contains("each had it for 5.0 ms (median)"), "{found:#?}");
+        }
+    }
+}
+
+#[test]
 fn a_disk_that_becomes_slow_is_told_and_a_single_slow_write_is_not() {
     for (from, expected) in [(20, 1), (39, 0)] {
         let (mut r, t) = one("db");

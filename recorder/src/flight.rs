@@ -8,7 +8,7 @@ use crate::caps;
 use crate::clock;
 use crate::disk::Disk;
 use crate::look::Looker;
-use crate::pipeline::{Message, Push, Shared, Written};
+use crate::pipeline::{Message, Push, Shared, Written, go_last};
 use crate::raw;
 use crate::recording::partial;
 use crate::snapshot;
@@ -16,13 +16,13 @@ use crate::states::States;
 use ctrace_abi::{Call, Slot, call_flag, kind};
 use ctrace_format::{
     Account, Class, Dump, DumpReason, Event, Finished, Header, Known, Loss, LossCause, Marker, Process,
-    ProcessKind, Snapshot, Summary, WriteError,
+    ProcessKind, Sink, Snapshot, Summary, Trace, WriteError,
 };
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,12 @@ pub struct Lookers {
     pub observer: Option<Observer>,
     /// Works out what the trace tells. A flight recorder has no use for it.
     pub watcher: Option<Box<dyn Watcher>>,
+    /// Works out what a dump tells.
+    pub teller: Option<Teller>,
 }
+
+/// Works out what a finished trace tells.
+pub type Teller = Box<dyn Fn(&Trace) -> Option<Account> + Send + Sync>;
 
 /// What may be asked of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +124,7 @@ const SNAPSHOT_SHARE: u32 = 50;
 const FIGURES_EVERY: Duration = Duration::from_millis(200);
 
 /// A call in flight, and what was copied of its arguments.
-type Copied = (Slot, Vec<u8>);
+type InFlight = (Slot, Vec<u8>);
 
 /// State of the `write` thread.
 pub(crate) struct Flight {
@@ -129,7 +134,7 @@ pub(crate) struct Flight {
     asked: Vec<(u64, DumpReason)>,
     /// The calls that were in flight at a time, and what threads were doing then, for the dump that is taken when all
     /// that ended before it is there.
-    unfinished: Option<(Vec<Copied>, Box<States>)>,
+    unfinished: Option<(Vec<InFlight>, Box<States>)>,
     /// The calls in flight were asked for.
     waits: bool,
     writing: Option<JoinHandle<()>>,
@@ -143,11 +148,48 @@ struct Files {
     output: PathBuf,
     header: Header,
     disk: Arc<Disk>,
+    teller: Option<Teller>,
+}
+
+/// A dump of more bytes is told of by whoever reads it: a copy of it is in memory meanwhile, and the next one waits.
+const MOST_TOLD: u64 = 16 << 20;
+
+/// A trace in memory.
+#[derive(Clone, Default)]
+struct Copied(Arc<Mutex<Vec<u8>>>);
+
+impl Copied {
+    fn bytes(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::io::Write for Copied {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.bytes().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Copied {
+    fn sync(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Flight {
-    pub(crate) fn new(config: RingConfig, output: PathBuf, header: Header, disk: Arc<Disk>) -> Self {
-        let files = Arc::new(Files { output, header, disk });
+    pub(crate) fn new(
+        config: RingConfig,
+        output: PathBuf,
+        header: Header,
+        disk: Arc<Disk>,
+        teller: Option<Teller>,
+    ) -> Self {
+        let files = Arc::new(Files { output, header, disk, teller });
         Self {
             config,
             files,
@@ -176,7 +218,7 @@ impl Flight {
     }
 
     /// The calls that were in flight at a time.
-    pub(crate) fn set_in_flight(&mut self, in_flight: Vec<Copied>, states: Box<States>) {
+    pub(crate) fn set_in_flight(&mut self, in_flight: Vec<InFlight>, states: Box<States>) {
         self.unfinished = Some((in_flight, states));
     }
 
@@ -232,14 +274,28 @@ pub(crate) fn reason_text(reason: &DumpReason, ended: &str) -> String {
 }
 
 impl Files {
+    /// Works out what a dump tells, of the very trace that it will be.
+    fn account(&self, dump: &Dump, reason: &DumpReason, number: u32, summary: &Summary) -> Option<Account> {
+        let teller = self.teller.as_ref().filter(|_| dump.bytes() <= MOST_TOLD)?;
+        let copied = Copied::default();
+        let name = Path::new("a dump in memory");
+        let sink = Box::new(copied.clone());
+        dump.write_over(sink, name, &self.header, number, reason.clone(), summary).ok()?;
+        let bytes = std::mem::take(&mut *copied.bytes());
+        teller(&Trace::from_bytes(bytes).ok()?)
+    }
+
     /// Writes a dump under the next free name: what is there may be the only evidence of another incident.
     fn write(
         &self,
-        dump: &Dump,
+        dump: &mut Dump,
         reason: DumpReason,
         number: u32,
         summary: &Summary,
     ) -> Result<Dumped, WriteError> {
+        if let Some(account) = self.account(dump, &reason, number, summary) {
+            dump.keep(account);
+        }
         let file = self.disk.create(&self.output, true)?;
         let name = partial(file.path());
         let file = dump.write_over(Box::new(file), &name, &self.header, number, reason.clone(), summary)?;
@@ -330,7 +386,7 @@ impl crate::pipeline::Writing {
             }
             Err(error) => return push.fail(error),
         }
-        let dump = match self.writer.dump(to_ns, &more) {
+        let mut dump = match self.writer.dump(to_ns, &more) {
             Ok(dump) => dump,
             Err(error) => return push.fail(error),
         };
@@ -342,7 +398,9 @@ impl crate::pipeline::Writing {
         }
         let (files, shared) = (Arc::clone(&flight.files), Arc::clone(&self.shared));
         let write = move || {
-            shared.note(match files.write(&dump, reason, number, &summary) {
+            // What is worked out must not take the CPU from what is recorded.
+            go_last();
+            shared.note(match files.write(&mut dump, reason, number, &summary) {
                 Ok(dumped) => Note::Dumped(dumped),
                 Err(error) => Note::DumpFailed(error),
             });
@@ -409,14 +467,14 @@ impl crate::pipeline::Writing {
                 self.writer.dump(to_ns, &places)
             }),
         };
-        let finished = dump.and_then(|dump| {
+        let finished = dump.and_then(|mut dump| {
             let Some(flight) = &mut self.flight else {
                 return Err(WriteError::Invalid { what: "dump", why: "nothing keeps a window" });
             };
             if let Some(before) = flight.writing.take() {
                 let _ = before.join();
             }
-            let dumped = flight.files.write(&dump, reason, number, &summary)?;
+            let dumped = flight.files.write(&mut dump, reason, number, &summary)?;
             self.shared.note(Note::Dumped(dumped.clone()));
             Ok(dumped.file)
         });

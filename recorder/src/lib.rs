@@ -60,6 +60,6 @@ pub mod verifier;
 mod waits;
 
 pub use error::RecordError;
-pub use flight::{Dumped, Lookers, Note, Noticed, Observer, Request, RingConfig, Watcher};
+pub use flight::{Dumped, Lookers, Note, Noticed, Observer, Request, RingConfig, Teller, Watcher};
 pub use recording::{Config, Ended, Outcome, Recorder, Recording, Stats};
 pub use target::{Command, Target};

@@ -222,6 +222,13 @@ pub(crate) fn go_first() {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, -10) };
 }
 
+/// Lowers the calling thread's priority.
+pub(crate) fn go_last() {
+    let tid = nix::unistd::gettid().as_raw() as u32;
+    // SAFETY: no pointers.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, 10) };
+}
+
 /// The `drain` thread.
 pub(crate) fn drain(
     mut programs: Programs,
@@ -477,7 +484,7 @@ impl Writing {
         caps::keep_only_here(&[]);
         let shared = Arc::clone(&self.shared);
         let mut sorter = Sorter::default();
-        let (Lookers { observer, watcher }, noticed) = (std::mem::take(&mut self.lookers), Vec::new());
+        let (Lookers { observer, watcher, .. }, noticed) = (std::mem::take(&mut self.lookers), Vec::new());
         let watcher = watcher.filter(|_| self.flight.is_none());
         if observer.is_some() || watcher.is_some() {
             self.writer.keep_known();

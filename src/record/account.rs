@@ -1,7 +1,7 @@
 //! Works out what a trace tells while it is recorded, so that nobody has to read all of it for that.
 
 use ctrace_analysis::{End, Watch};
-use ctrace_format::{Account, Event, Header, Known, Scope, Snapshot};
+use ctrace_format::{Account, Event, Header, Known, Scope, Snapshot, Trace};
 use ctrace_recorder::Watcher;
 
 /// Events that wait for the snapshot of a scope that was there before: it is taken while they come.
@@ -13,6 +13,11 @@ pub(super) struct Accountant {
     watch: Option<Watch>,
     /// Events that came before the snapshot; `None`: it was there, or comes no more.
     early: Option<Vec<Event>>,
+}
+
+/// What a dump tells: it keeps that, as a recording does.
+pub(super) fn of_dump(dump: &Trace) -> Option<Account> {
+    crate::account::to_keep(&ctrace_analysis::account(dump).ok()?)
 }
 
 impl Accountant {

@@ -192,7 +192,8 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
     // From here on the recorder is to end when it is told to, whoever reads what it says.
     out.do_not_wait();
     let watcher: Box<dyn Watcher> = Box::new(account::Accountant::default());
-    let lookers = Lookers { observer, watcher: args.ring.is_none().then_some(watcher) };
+    let teller = Box::new(account::of_dump);
+    let lookers = Lookers { observer, watcher: args.ring.is_none().then_some(watcher), teller: Some(teller) };
     let mut recording = start(config, lookers)?;
     // Everything that takes privilege is done, in this thread and in those it will start.
     recording.drop_privileges().map_err(|e| Failure::new(Exit::Internal, e))?;

@@ -58,7 +58,12 @@ fn events(file: &Path, args: &[&str]) -> Vec<serde_json::Value> {
 
 fn info(file: &Path) -> serde_json::Value {
     run(["verify", file.to_str().unwrap()]).expect(0);
-    run(["info", "--json", file.to_str().unwrap()]).expect(0).json()
+    // What it tells was worked out when it was dumped, and is what its events tell.
+    assert!(ctrace_format::Trace::open(file).unwrap().account().is_some(), "{}", file.display());
+    let kept = run(["info", "--json", file.to_str().unwrap()]).expect(0).json();
+    let anew = run(["info", "--json", "--details", file.to_str().unwrap()]).expect(0).json();
+    assert_eq!(kept["findings"], anew["findings"]);
+    kept
 }
 
 #[test]

@@ -53,6 +53,17 @@ def child(code):
     pid = os.fork()
     if pid == 0: os._exit(code)
     os.waitpid(pid, 0)
+def killed():
+    pid = os.fork()
+    if pid == 0: signal.pause()
+    os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)
+def busy():
+    def go():
+        while True: os.getppid(); time.sleep(0.01)
+    threading.Thread(target=go, daemon=True).start()
+def syncs(path, seconds):
+    f = open(path, 'wb', buffering=0); end = time.monotonic() + seconds
+    while time.monotonic() < end: f.write(b'x'); os.fsync(f.fileno())
 def files(n): keep.extend(open('/dev/null') for _ in range(n))
 def threads(n):
     for _ in range(n):
@@ -154,6 +165,13 @@ fn what_goes_wrong_fires_and_what_does_not_is_silent() {
             case("errno(connect)>5/s", &format!("attempts(20, {closed})"), &format!("attempts(20, {own})")),
             case(&format!("refused(127.0.0.1:{closed})>5/s"), &format!("attempts(20, {closed})"), ""),
             case("refused(:1)>5/s", "attempts(20, 1)", ""),
+            case("refused(*)>5/s", "attempts(20, 1)", &format!("attempts(20, {own})")),
+            case("errno(connect,*)>5/s", "attempts(20, 1)", &format!("attempts(20, {own})")),
+            case("errno(*,ENOENT)>50/s", "missing(80)", "missing(3)"),
+            case("p50(recvfrom)>20ms", "talk(port, 15, 0.03)", "talk(port, 15, 0.0001)"),
+            case("p90(recvfrom)>20ms", "talk(port, 15, 0.03)", "talk(port, 15, 0.0001)"),
+            case("p95(recvfrom,127.0.0.1)>20ms", "talk(port, 15, 0.03)", "talk(port, 15, 0.0001)"),
+            case("exit=137", "killed()", "child(0)"),
             case("errno(openat,ENOENT)>50/s", "missing(80)", ""),
             case("errno(*)>50/s", "missing(80)", "spin(10)"),
             case("count(getppid)>5000/s", "spin(20000)", "spin(100)"),
@@ -194,6 +212,44 @@ fn what_goes_wrong_fires_and_what_does_not_is_silent() {
     for trigger in &triggers {
         assert!(!fired(&said, trigger), "{trigger} fired: {said}");
     }
+}
+
+#[test]
+fn silence_fires() {
+    if !can_record() || !has(&["python3"]) {
+        return;
+    }
+    let _host = shared();
+    let silence = "count(getppid)<10/s for 1s".to_owned();
+    for (work, fires) in [("spin(1)", true), ("busy()", false)] {
+        let mut worker = Worker::start();
+        worker.tell(work);
+        let said = recorded(std::slice::from_ref(&silence), &["time.sleep(1)".to_owned()], &mut worker);
+        assert_eq!(fired(&said, "count(getppid)<10/s"), fires, "{work}: {said}");
+    }
+}
+
+#[test]
+fn disks_that_are_waited_for_are_pressure() {
+    if !can_record() || !has(&["python3"]) {
+        return;
+    }
+    if !Path::new("/proc/pressure/io").exists() {
+        return println!("skipped: pressure stall information is off");
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let mut worker = Worker::start();
+    let path = dir.path().join("synced");
+    let before = std::fs::read_to_string("/proc/pressure/io").unwrap();
+    worker.tell(&format!("syncs('{}', 0.3)", path.display()));
+    if std::fs::read_to_string("/proc/pressure/io").unwrap() == before {
+        return println!("skipped: nobody waits for this file system");
+    }
+    let triggers = ["psi(io)>2%/2s".to_owned(), "psi(memory,full)>99%/2s".to_owned()];
+    let said = recorded(&triggers, &[format!("syncs('{}', 3)", path.display())], &mut worker);
+    assert!(fired(&said, "psi(io)"), "{said}");
+    assert!(!fired(&said, "psi(memory,full)") && !said.contains("cannot hold"), "{said}");
 }
 
 #[test]
@@ -331,9 +387,14 @@ fn pressure_fires_when_two_want_one_cpu() {
         || Guarded::spawn(Command::new("taskset").args(["-c", "0", "sh", "-c", "while :; do :; done"]));
     let (first, _second) = (burn(), burn());
     let pid = first.0.id().to_string();
-    let args = ["-p", &pid, "--trigger", "psi(cpu)>10%/2s", "--trigger", "psi(memory,full)>99%/2s"];
+    // What grows by a tenth of the window holds before all of the window was seen.
+    let fires = ["psi(cpu)>10%/2s", "psi(cpu)>5%"];
+    let args =
+        ["-p", &pid, "--trigger", fires[0], "--trigger", fires[1], "--trigger", "psi(memory,full)>99%/2s"];
     let recording = Recording::start(&args, &dir.path().join("x.ctr"));
-    recording.wait_until_said("trigger psi(cpu)");
+    for fires in fires {
+        recording.wait_until_said(&format!("trigger {fires}"));
+    }
     let said = recording.end();
     assert!(!fired(&said, "psi(memory,full)"), "{said}");
 }

@@ -16,7 +16,7 @@ use crate::layout::{ChunkHeader, HEADER_LEN, MAX_EVENTS, kind};
 use crate::outfile::{OutFile, Taken};
 use crate::redact::{Gate, Policy};
 use crate::writer::{EncodedLists, Lists, Sink, TraceWriter, slot_of, slot_of_kind};
-use crate::{DumpReason, Event, Finished, Header, Snapshot, Summary, Window, WriteError};
+use crate::{Account, DumpReason, Event, Finished, Header, Snapshot, Summary, Window, WriteError};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
@@ -319,9 +319,20 @@ pub struct Dump {
     lost_before: [u64; CLASSES.len()],
     /// What header, reason and summary go through; the rest did.
     gate: Gate,
+    /// What was worked out about its events.
+    account: Option<Account>,
 }
 
 impl Dump {
+    /// Has its file keep what was worked out about its events.
+    pub fn keep(&mut self, account: Account) {
+        self.account = Some(account);
+    }
+    /// Bytes of its chunks.
+    pub fn bytes(&self) -> u64 {
+        let snapshot = self.snapshot.iter().flat_map(|(_, parts)| parts);
+        snapshot.chain(&self.dictionaries).chain(&self.events).map(|c| c.bytes()).sum()
+    }
     /// Everything that ended after this time is there. 0: from the start of the recording.
     pub fn begins_ns(&self) -> u64 {
         self.from_ns
@@ -400,6 +411,9 @@ impl Dump {
         let snapshot = self.snapshot.iter().flat_map(|(_, parts)| parts);
         for chunk in snapshot.chain(&self.dictionaries).chain(&self.events) {
             writer.append(chunk, &self.lost_before)?;
+        }
+        if let Some(account) = &self.account {
+            writer.account(account.clone())?;
         }
         writer.finish(summary)
     }
@@ -508,6 +522,7 @@ impl TraceWriter {
             evicted: ring.evicted,
             lost_before,
             gate,
+            account: None,
         })
     }
 

@@ -51,7 +51,8 @@ impl Machine {
             out.push(
                 Finding::new(Kind::Throttled, level, super::rank::score(Kind::Throttled), sentence)
                     .over(from_ns, to_ns, periods)
-                    .against(name),
+                    .against(name)
+                    .seen(to_ns, 0),
             );
         }
         self.starved(facts, throttled, out);
@@ -139,7 +140,8 @@ impl Machine {
         out.push(
             Finding::new(Kind::CpuStarved, level, super::rank::score(Kind::CpuStarved), sentence)
                 .over(from_ns, to_ns, 1)
-                .by(facts.people.role_name(*role)),
+                .by(facts.people.role_name(*role))
+                .seen(worst.longest.1, worst.longest.2),
         );
     }
 }

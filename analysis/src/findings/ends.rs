@@ -5,6 +5,7 @@ use super::containers;
 use super::missed::{Lacks, Missed};
 use super::people::{Actor, People, ProcessId};
 use super::places::{Place, Places};
+use super::starts::{Failure, Led};
 use super::stops::Stops;
 use super::words::{at, count, times, when};
 use super::{Dictionary, Exited, Facts, Finding, Kind, Level, Seen};
@@ -54,6 +55,8 @@ struct Ended {
     status: u32,
     tid: u32,
     missed: Option<Missed>,
+    /// A start that failed, which it ended for.
+    start: Option<Failure>,
     sent: Option<Sent>,
     /// The child whose failure it passed on: a shell ends with the status of its last command.
     because_of: Option<usize>,
@@ -75,7 +78,8 @@ pub(super) fn is_searched(path: &str) -> bool {
         "node_modules",
         "/usr/share/zoneinfo",
     ];
-    const ENDS: [&str; 10] = [
+    const ENDS: [&str; 11] = [
+        "Modules/Setup.local",
         "pybuilddir.txt",
         "._pth",
         "/selinux/config",
@@ -138,7 +142,14 @@ impl Ends {
     }
 
     /// A process ended.
-    pub(super) fn exit(&mut self, actor: Actor, t_ns: u64, status: u32, people: &People) {
+    pub(super) fn exit(
+        &mut self,
+        actor: Actor,
+        t_ns: u64,
+        status: u32,
+        start: Option<Failure>,
+        people: &People,
+    ) {
         let process = people.process(actor.process);
         let calls = process.calls;
         let missed = self.lacks.last_of(actor.process, calls);
@@ -159,7 +170,8 @@ impl Ends {
         let sent = sent.unwrap_or_default().iter().rev().find(|s| s.signo == signo).cloned();
         let missed = missed.filter(|_| because_of.is_none());
         let (process, tid) = (actor.process, actor.tid);
-        self.ended.push(Ended { process, t_ns, status, tid, missed, sent, because_of });
+        let start = start.filter(|_| because_of.is_none());
+        self.ended.push(Ended { process, t_ns, status, tid, missed, start, sent, because_of });
     }
 
     /// How processes ended.
@@ -188,8 +200,8 @@ impl Ends {
         for ended in self.ended.iter().filter(|e| !self.stops.is_of(facts, e.process, e.status & 0x7f)) {
             let comm = facts.people.process(ended.process).comm.clone();
             let place = containers::label(facts, ended.process);
-            let key = (comm, place, ended.status, ended.missed.map(|m| m.place));
-            alike.entry(key).or_default().push(ended);
+            let lacked = ended.start.map(|s| s.object).or(ended.missed.map(|m| m.place));
+            alike.entry((comm, place, ended.status, lacked)).or_default().push(ended);
         }
         let blamed = self.blamed(facts);
         self.stops.findings(facts, out);
@@ -253,6 +265,10 @@ fn exited(facts: &Facts<'_>, ends: &[&Ended], code: u32, main: bool) -> Finding 
     let (from_ns, to_ns) = spread(ends);
     let n = ends.len() as u64;
     let who = who(facts, ends);
+    if let Some(start) = ends[0].start {
+        let end = super::EventId { end_ns: ends[0].t_ns, tid: ends[0].tid };
+        return start.finding(facts, &Led { who: &who, from_ns, to_ns, count: n, code, main, end });
+    }
     // A shell gives 128 and the number of the signal that ended its child.
     let by_signal = code > 128;
     let needed = |m: &Missed| {

@@ -1,13 +1,13 @@
 //! The machine and its limits: CPU, memory, disks, queues, clocks.
 
+use super::backlog::Overflow;
 use super::people::{Actor, ProcessId, RoleId};
 use super::tally::Series as Durations;
-use super::words::{at, count, plural, span, times, when};
+use super::words::{at, count, plural, span, when};
 use super::{Facts, Finding, Kind, Level};
 use crate::clock::{Jump, Jumps};
 use ctrace_format::{Block, BlockOp, ClockAnchor, Container, Header, Metric, Resource, Usage};
 use rustc_hash::FxHashMap;
-use std::fmt::Write as _;
 
 /// Subjects of samples: the host, the scope; a container is its number and one.
 pub(super) const HOST: u32 = 0;
@@ -65,6 +65,8 @@ pub(super) struct Spent {
     pub(super) wait_ns: u64,
     /// When most of it was waiting, first and last.
     pub(super) starved: Option<(u64, u64)>,
+    /// The stretch with most of it: how long, its end, and whose.
+    pub(super) longest: (u64, u64, u32),
 }
 
 /// A memory cgroup at its limit.
@@ -133,6 +135,9 @@ impl Machine {
         spent.process.get_or_insert(actor.process);
         spent.cpu_ns = spent.cpu_ns.saturating_add(usage.cpu_ns);
         spent.wait_ns = spent.wait_ns.saturating_add(usage.wait_ns);
+        if usage.wait_ns > spent.longest.0 {
+            spent.longest = (usage.wait_ns, usage.t_ns, actor.tid);
+        }
         if usage.wait_ns > usage.cpu_ns && usage.wait_ns >= 1_000_000 {
             spent.starved =
                 Some((spent.starved.map_or(usage.from_ns, |s| s.0.min(usage.from_ns)), usage.t_ns));
@@ -207,34 +212,19 @@ impl Machine {
         }
     }
 
-    fn queues(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
-        for subject in self.subjects() {
-            let Some(overflows) = self.get(subject, Metric::ListenOverflows).filter(|s| s.growth() > 0)
-            else {
-                continue;
-            };
+    /// Connections that found a queue full.
+    pub(super) fn overflows(&self, containers: &[Container]) -> Vec<Overflow> {
+        let of = |subject| {
+            let overflows = self.get(subject, Metric::ListenOverflows).filter(|s| s.growth() > 0)?;
             let (from_ns, to_ns) = overflows.grew.unwrap_or_default();
             let longest = self.get(subject, Metric::AcceptQueue).map_or(0, |s| s.max.1);
-            let mut sentence = format!(
-                "connections found the accept queue of {} full {} {}: they had to try again, or were refused",
-                subject_name(subject, facts.containers),
-                times(overflows.growth()),
-                when(from_ns, to_ns)
-            );
-            if longest > 0 {
-                let _ = write!(sentence, " (up to {} waited in it)", count(longest));
-            }
-            out.push(
-                Finding::new(
-                    Kind::BacklogFull,
-                    Level::Cause,
-                    super::rank::score(Kind::BacklogFull),
-                    sentence,
-                )
-                .over(from_ns, to_ns, overflows.growth())
-                .against(subject_name(subject, facts.containers)),
-            );
-        }
+            let group = subject_name(subject, containers);
+            Some(Overflow { group, from_ns, to_ns, count: overflows.growth(), longest })
+        };
+        self.subjects().into_iter().filter_map(of).collect()
+    }
+
+    fn queues(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
         for subject in self.subjects() {
             let (Some(pids), Some(limit)) =
                 (self.get(subject, Metric::Pids), self.get(subject, Metric::PidsLimit))
@@ -253,7 +243,8 @@ impl Machine {
                         sentence,
                     )
                     .over(pids.max.0, pids.last.0, 1)
-                    .against(name),
+                    .against(name)
+                    .seen(pids.max.0, 0),
                 );
             }
         }
@@ -284,7 +275,8 @@ impl Machine {
             out.push(
                 Finding::new(Kind::SlowDisk, level, super::rank::score(Kind::SlowDisk) - 10, sentence)
                     .over(from_ns, to_ns, slow.len() as u64)
-                    .against("the block device"),
+                    .against("the block device")
+                    .seen(from_ns.saturating_add(slow[0].1), 0),
             );
         }
         if self.disk_errors > 0 {

@@ -144,7 +144,8 @@ impl Machine {
             out.push(
                 Finding::new(Kind::Oom, Level::Cause, super::rank::score(Kind::Oom), sentence)
                     .over(t_ns, t_ns, growth(Metric::OomKills))
-                    .against(name.as_str()),
+                    .against(name.as_str())
+                    .seen(t_ns, 0),
             );
         }
         let hits = growth(Metric::MemoryMaxEvents) + growth(Metric::MemoryHighEvents);
@@ -168,7 +169,8 @@ impl Machine {
             out.push(
                 Finding::new(Kind::MemoryLimit, level, super::rank::score(Kind::MemoryLimit), sentence)
                     .over(grew.0, grew.1, hits)
-                    .against(name),
+                    .against(name)
+                    .seen(grew.1, 0),
             );
         }
     }

@@ -8,6 +8,7 @@
 //! somebody's night, a [`Level::Note`] is context.
 
 mod attempts;
+mod backlog;
 mod calls;
 mod containers;
 mod cpu;
@@ -21,6 +22,7 @@ mod pauses;
 mod people;
 mod places;
 mod rank;
+mod starts;
 mod stops;
 mod tally;
 mod visits;
@@ -408,6 +410,7 @@ pub struct Watch {
     ends: ends::Ends,
     pauses: pauses::Pauses,
     visits: visits::Visits,
+    starts: starts::Starts,
     lost: u64,
     counted: u64,
     last_ns: u64,
@@ -430,6 +433,7 @@ impl Watch {
             ends: ends::Ends::default(),
             pauses: pauses::Pauses::default(),
             visits: visits::Visits::default(),
+            starts: starts::Starts::default(),
             lost: 0,
             counted: 0,
             last_ns: 0,
@@ -439,7 +443,7 @@ impl Watch {
     /// Learns what was there when recording began. Comes before the events.
     pub fn snapshot(&mut self, snapshot: &Snapshot) {
         self.people.snapshot(snapshot);
-        self.network.snapshot(snapshot);
+        self.network.snapshot(snapshot, &mut self.people, &mut self.places);
         self.descriptors.snapshot(snapshot);
     }
 
@@ -464,6 +468,10 @@ impl Watch {
                 self.ends.signal(s, &mut self.people, words);
                 self.pauses.signal(s, &mut self.people, words);
                 self.visits.signal(s, &mut self.people, words);
+                if let Some(from) = s.sender.filter(|_| !s.delivered) {
+                    let (to, from) = (self.people.of(s.task, words), self.people.of(from, words));
+                    self.waits.locks.serving.signal(s, to.process, from);
+                }
             }
             Event::Dns(d) => self.network.name(d, &mut self.people, &mut self.places, words),
             Event::Resource(r) => self.machine.sample(*r),
@@ -523,13 +531,20 @@ impl Watch {
         let seen = Seen { s, t_ns, duration_ns, call, actor, number, behind };
         if s.flags.contains(ctrace_format::SyscallFlags::NO_EXIT) {
             self.waits.never_returned(&seen, &mut self.places, words);
+            self.network.never_returned(&seen, &self.people, &mut self.places, words);
             return;
         }
         let place = self.network.call(&seen, &mut self.places, words);
+        if place.is_some_and(|p| self.network.is_clients(p))
+            && let Some(owes) = network::owes(&seen)
+        {
+            self.waits.locks.serving.owes(actor.process, owes);
+        }
         self.waits.call(&seen, &mut self.places, words);
         self.descriptors.call(&seen, &mut self.places, words);
         self.ends.call(&seen, &mut self.places, words);
         self.visits.call(&seen, &self.people, &mut self.places, words);
+        self.starts.call(&seen, &self.people, &mut self.places, words);
         if let Some(place) = place {
             self.attempts.call(&seen, place, &self.places, words);
         }
@@ -545,6 +560,7 @@ impl Watch {
                 let child = self.people.of(*child, words);
                 if child.process != parent.process {
                     self.descriptors.fork(parent.process, child.process);
+                    self.starts.fork(parent.process, child.process);
                 }
             }
             K::Exec { path, argv, .. } => {
@@ -552,13 +568,16 @@ impl Watch {
                 let actor = self.people.of(p.task, words);
                 self.descriptors.exec(actor.process);
                 self.ends.exec(actor.process);
+                self.starts.exec(actor.process);
             }
             K::Exit { status, group_dead } => {
                 let actor = self.people.of(p.task, words);
                 if *group_dead {
                     self.people.exit(actor.process, p.t_ns, *status);
-                    self.ends.exit(actor, p.t_ns, *status, &self.people);
+                    let start = self.starts.exit(actor, *status, &self.people, &self.places);
+                    self.ends.exit(actor, p.t_ns, *status, start, &self.people);
                     self.descriptors.exit(actor.process);
+                    self.network.exit(actor, p.t_ns);
                 }
             }
             K::Placed { container } => self.people.placed(p.task, *container, words),
@@ -598,11 +617,14 @@ impl Watch {
             containers: end.containers,
             duration_ns: end.duration_ns.max(self.last_ns),
         };
-        self.network.findings(&facts, &mut all);
+        let told = self.network.findings(&facts, &mut all);
         self.attempts.findings(&facts, &self.network, &mut all);
         self.descriptors.findings(&facts, &mut all);
         self.machine.findings(&facts, &mut all);
-        self.waits.findings(&facts, &mut all);
+        let overflows = self.machine.overflows(end.containers);
+        backlog::findings(&facts, &overflows, self.network.listeners(), &mut all);
+        self.waits.findings(&facts, &told, &mut all);
+        self.starts.findings(&facts, &mut all);
         self.pauses.findings(&facts, &mut all);
         self.visits.findings(&facts, &self.machine.killed(), &mut all);
         self.ends.findings(&facts, &self.machine.victims(), &mut all);
@@ -672,7 +694,7 @@ impl Facts<'_> {
 
 impl Account {
     /// Version of what is kept with a trace: raised whenever the same events would give another account.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
 }
 
 /// Works out from its events what a trace tells.

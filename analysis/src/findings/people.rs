@@ -191,6 +191,13 @@ impl People {
         actor
     }
 
+    /// The role of the first thread of the last process with this id.
+    pub(super) fn role_of(&mut self, tgid: u32) -> Option<RoleId> {
+        let process = *self.last.get(&tgid)?;
+        let comm = self.process(process).comm.clone();
+        Some(self.role(process, &comm, tgid))
+    }
+
     fn role(&mut self, process: ProcessId, comm: &str, tid: u32) -> RoleId {
         let name = roles::of_thread(&self.processes[process.0 as usize].comm, comm);
         let id = match self.by_name.get(&name) {

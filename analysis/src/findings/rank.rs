@@ -1,6 +1,6 @@
 //! Which finding comes first.
 
-use super::{Finding, Kind, Level};
+use super::{EventId, Finding, Kind, Level};
 
 /// How telling a kind is among findings of one level: what cannot be anything else before what may follow from it.
 pub(super) const fn score(kind: Kind) -> u32 {
@@ -46,6 +46,10 @@ const MOST_OF_A_KIND: usize = 20;
 /// Puts the most telling first, and says of the first what began with it.
 pub(super) fn rank(mut all: Vec<Finding>, duration_ns: u64) -> Vec<Finding> {
     raise_what_ended(&mut all);
+    // What has no event of its own is shown by what ended when it was last seen.
+    for finding in all.iter_mut().filter(|f| f.evidence.events.is_empty()) {
+        finding.evidence.events.push(EventId { end_ns: finding.to_ns, tid: 0 });
+    }
     lower_what_follows(&mut all);
     leave_out_what_is_said(&mut all);
     all.sort_by(|x, y| {

@@ -402,7 +402,10 @@ impl Condition {
     fn value(&self) -> Option<f64> {
         match (&self.measure, &self.state) {
             (Measure::Share { unit_ns, .. }, State::Growth(growth)) => {
-                growth.share().map(|share| share * f64::from(*unit_ns) * 100.0)
+                // What has grown already is enough, however little it grew before it was looked at.
+                let more = matches!(self.comparison, Comparison::Greater | Comparison::AtLeast);
+                let share = growth.share().or_else(|| growth.at_least().filter(|_| more));
+                share.map(|share| share * f64::from(*unit_ns) * 100.0)
             }
             (_, State::Value(value)) => value.map(|v| v as f64),
             (_, State::Counts(counts, _)) => Some(counts.events() as f64),

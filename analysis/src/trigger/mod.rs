@@ -26,7 +26,7 @@
 //! | `rss` (also `memory`) | `>90%` of the limit, `>500M` | resident memory of processes, charged memory of a cgroup; in percent, of any container by its own limit |
 //! | `fds`, `threads` | number | open descriptors, tasks |
 //! | `cpu`, `throttled` | percent of the last second, or `>20%/10s` | CPU time used (100 % is one CPU), time throttled |
-//! | `psi(cpu)` `psi(memory)` `psi(io)` `psi(memory,full)` `psi(io,full)` | percent of the last 10 s | pressure stall |
+//! | `psi(cpu)` `psi(memory)` `psi(io)` `psi(cpu,full)` `psi(memory,full)` `psi(io,full)` | percent of the last 10 s | pressure stall |
 //!
 //! `WHERE` is a path (a prefix, or a pattern with `*` and `?`) or an address (`10.0.0.7:5432`, `10.0.0.7`, `:5432`). Without an
 //! error, `errno` counts what is a failure by [`ctrace_format::syscalls::failing`]: neither calls that would have had to
@@ -327,6 +327,7 @@ fn metric_text(metric: Metric) -> &'static str {
             "the scope has no throttling counter: it is no cgroup with the cpu controller (--cgroup, --pod)"
         }
         Metric::PsiCpuSomeUs
+        | Metric::PsiCpuFullUs
         | Metric::PsiMemorySomeUs
         | Metric::PsiMemoryFullUs
         | Metric::PsiIoSomeUs

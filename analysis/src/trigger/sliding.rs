@@ -93,6 +93,12 @@ impl Growth {
         (elapsed > 0 && elapsed >= self.window_ns * 9 / 10).then(|| (last - first) as f64 / elapsed as f64)
     }
 
+    /// What it grew per ns of the window at least, when less than the window was seen.
+    pub(super) fn at_least(&self) -> Option<f64> {
+        let ((_, first), (_, last)) = (self.readings.front()?, self.readings.back()?);
+        Some((last - first) as f64 / self.window_ns as f64)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.readings.is_empty()
     }

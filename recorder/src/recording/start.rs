@@ -256,9 +256,10 @@ impl Recorder {
             watched: config.keep_free.map(|_| names[0].clone()),
             disk: Arc::clone(&disk),
             whose: config.whose,
-            flight: config
-                .ring
-                .map(|ring| Flight::new(ring, config.output.clone(), header, Arc::clone(&disk))),
+            flight: config.ring.map(|ring| {
+                let teller = lookers.teller.take();
+                Flight::new(ring, config.output.clone(), header, Arc::clone(&disk), teller)
+            }),
             lookers,
         };
         let live = grouped.as_ref().map(|g| Arc::new(Live::new(g.groups.clone())));

@@ -4,6 +4,7 @@
 
 mod ends;
 mod failing;
+mod handed;
 mod healthy;
 mod limits;
 mod locks;
@@ -71,7 +72,23 @@ fn record<S: AsRef<OsStr>>(place: &Place, flags: &[&str], argv: &[S]) -> Value {
     // Its status is the command's.
     let ran = command.current_dir(place.0.path()).output().unwrap();
     assert!(trace.exists(), "{}", String::from_utf8_lossy(&ran.stderr));
-    run([OsStr::new("info"), OsStr::new("--json"), trace.as_os_str()]).expect(0).json()
+    said_of(&trace)
+}
+
+/// What `info` says of a trace. Events show whatever is said above a note.
+#[track_caller]
+fn said_of(trace: &Path) -> Value {
+    let info = run([OsStr::new("info"), OsStr::new("--json"), trace.as_os_str()]).expect(0).json();
+    for finding in info["findings"].as_array().into_iter().flatten().filter(|f| f["level"] != "note") {
+        let id = finding["evidence"]["events"][0].as_str().unwrap_or_else(|| panic!("no event: {finding}"));
+        let args = [OsStr::new("events"), OsStr::new("--json"), OsStr::new("--at"), OsStr::new(id)];
+        let shown = run(args.into_iter().chain([trace.as_os_str()])).expect(0).json_lines();
+        let end_ns =
+            |event: &Value| Some(event["t_ns"].as_u64()? + event["duration_ns"].as_u64().unwrap_or(0));
+        let wanted: u64 = id.split('-').next().unwrap().parse().unwrap();
+        assert!(shown.iter().any(|event| end_ns(event) == Some(wanted)), "{finding}: {shown:#?}");
+    }
+    info
 }
 
 /// What must be said first.
@@ -180,5 +197,5 @@ fn record_group(place: &Place, group: &Group, argv: &[String]) -> Value {
     // Counters are sampled ten times a second.
     std::thread::sleep(std::time::Duration::from_millis(300));
     recording.end();
-    run([OsStr::new("info"), OsStr::new("--json"), trace.as_os_str()]).expect(0).json()
+    said_of(&trace)
 }

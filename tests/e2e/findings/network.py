@@ -4,6 +4,7 @@
 `well`.
 """
 import os
+import select
 import socket
 import struct
 import sys
@@ -50,6 +51,8 @@ def answer(number, peer):
         time.sleep(0.35)
     if NAME == "no-answer" and BAD and number >= 8:
         time.sleep(1.0)
+    if NAME.startswith("silent") and BAD and number >= 8:
+        time.sleep(60)
     if NAME == "reset" and BAD and number >= 8:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return
@@ -85,6 +88,25 @@ def serve():
                     pass
 
         threading.Thread(target=one, daemon=True).start()
+
+
+def wait_in(how, port):
+    """Requests whose answers are waited for as event loops do."""
+    for _ in range(12):
+        with socket.create_connection((HOST, port)) as peer:
+            peer.sendall(b"x" * 100)
+            if how == "poll":
+                poll = select.poll()
+                poll.register(peer, select.POLLIN)
+                poll.poll()
+            elif how == "epoll":
+                with select.epoll() as epoll:
+                    epoll.register(peer, select.EPOLLIN)
+                    epoll.poll()
+            else:
+                select.select([peer], [], [])
+            peer.recv(100)
+        time.sleep(0.02)
 
 
 def serve_names():
@@ -206,6 +228,8 @@ def main():
         own = listen()
         threading.Thread(target=lambda: [own.accept()[0].sendall(b"y") for _ in range(8)], daemon=True).start()
         ask_often(own.getsockname()[1], 8, 0.02, 1.0, "10.9.9.9" if BAD else HOST)
+    elif NAME.startswith("silent"):
+        wait_in(NAME.removeprefix("silent-"), port)
     elif NAME.startswith("name"):
         ask_names()
     elif NAME == "leak":

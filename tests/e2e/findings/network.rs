@@ -44,6 +44,34 @@ fn against_a_server(name: &str, before: &[&str], expected: &Expected<'_>) {
     }
 }
 
+/// A client that waits without a limit, for a while.
+#[track_caller]
+fn waits_in(how: &str, call: &str) {
+    if !can_run() {
+        return;
+    }
+    let _host = alone();
+    for mode in ["bad", "well"] {
+        let place = Place::new();
+        let served = serve(&place, how, mode);
+        let program = program(&place, &[], "network.py", &[how, mode, &served.port]);
+        let info = record(&place, &["--duration", "3s"], &program);
+        if mode == "bad" {
+            let words = ["has no answer of 127.0.0.1:", "it waits in ", call, "; 8 answers before took"];
+            expect_first(&info, &Expected { object: &served.port, ..cause("hang", 1..=1, &words) });
+        } else {
+            expect_silence(&info);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_silent_while_the_client_polls() {
+    waits_in("silent-poll", "poll");
+    waits_in("silent-select", "select");
+    waits_in("silent-epoll", "epoll");
+}
+
 /// Of a client.
 const fn cause<'a>(
     kind: &'a str,
@@ -225,10 +253,11 @@ fn a_server_whose_queue_is_full() {
             client.join().unwrap();
         }
         recording.0.wait().unwrap();
-        let info = run([OsStr::new("info"), OsStr::new("--json"), trace.as_os_str()]).expect(0).json();
+        let info = said_of(&trace);
         if mode == "bad" {
-            let words = ["found the accept queue", "full"];
-            expect_first(&info, &Expected { role: "", ..cause("backlog-full", 5..=MANY, &words) });
+            let whose = format!("found the accept queue of the listener {to} of python3 (pid ");
+            let words = [whose.as_str(), "full", "a backlog of 2"];
+            expect_first(&info, &Expected { object: &to, ..cause("backlog-full", 5..=MANY, &words) });
         } else {
             expect_silence(&info);
         }

@@ -1,14 +1,17 @@
 //! Locks, calls that do not return, and tasks that wait for each other.
 
+mod circles;
+mod handed;
+mod locks;
+
+use self::locks::{FUTEX_CMD_MASK, FUTEX_LOCK_PI, FUTEX_LOCK_PI2, FUTEX_WAIT, FUTEX_WAIT_BITSET, lock_of};
 use super::attempts::attempted;
 use super::people::{Actor, ProcessId, RoleId};
 use super::places::{Place, Places};
-use super::tally::{Series, quantile};
-use super::words::{self, at, count, percent, span};
+use super::words::{at, count, span};
 use super::{Dictionary, EventId, Facts, Finding, Kind, Level, Seen};
 use ctrace_format::syscalls::{Call, Family, On};
 use ctrace_format::{Object, SyscallFlags, WaitKind};
-use petgraph::graphmap::DiGraphMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::fmt::Write as _;
 
@@ -16,38 +19,6 @@ const MAX_LOCKS: usize = 16_384;
 const MAX_WAITING: usize = 65_536;
 /// So long nobody waits for an answer that comes.
 const LONG_WAIT_NS: u64 = 1_000_000_000;
-/// `FUTEX_*`, include/uapi/linux/futex.h.
-const FUTEX_CMD_MASK: u64 = 0x7f;
-const FUTEX_WAIT: u64 = 0;
-const FUTEX_LOCK_PI: u64 = 6;
-const FUTEX_WAIT_BITSET: u64 = 9;
-const FUTEX_LOCK_PI2: u64 = 13;
-/// The word of a mutex of the C library, and of Rust's, that somebody waits for (nptl/lowlevellock.h,
-/// std/src/sys/sync/mutex/futex.rs).
-const CONTENDED: u64 = 2;
-const FUTEX_WAITERS: u64 = 0x8000_0000;
-/// `fcntl` commands that wait for a lock, include/uapi/asm-generic/fcntl.h.
-const F_SETLKW: u64 = 7;
-const F_OFD_SETLKW: u64 = 38;
-/// `flock` operations that do not wait, include/uapi/asm-generic/fcntl.h.
-const LOCK_NB: u64 = 4;
-const LOCK_UN: u64 = 8;
-
-/// A lock: a word of a process, or a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Lock {
-    Word(ProcessId, u64),
-    File(Place),
-}
-
-#[derive(Debug, Default)]
-struct Contention {
-    waits: Series,
-    waiters: FxHashSet<u32>,
-    role: Option<RoleId>,
-    first_ns: u64,
-    last_ns: u64,
-}
 
 /// The thing that a call waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +79,7 @@ struct Edge {
 pub(super) struct Waits {
     /// Long waits that a signal interrupted.
     cut: Vec<Waiting>,
-    locks: FxHashMap<Lock, Contention>,
+    pub(super) locks: locks::Locks,
     waiting: Vec<Waiting>,
     states: FxHashMap<u32, State>,
     edges: FxHashMap<u32, Vec<Edge>>,
@@ -165,29 +136,6 @@ const fn is_interrupted(errno: u32) -> bool {
     matches!(errno, 4 | 512..=514 | 516)
 }
 
-/// Whether a call waits for a lock that a thread has, and which.
-fn lock_of(seen: &Seen<'_>, place: impl FnOnce() -> Place) -> Option<Lock> {
-    match seen.call {
-        Call::Futex => {
-            let (command, value) = (seen.s.args[1] & FUTEX_CMD_MASK, seen.s.args[2]);
-            let mutex = match command {
-                FUTEX_LOCK_PI | FUTEX_LOCK_PI2 => true,
-                // musl keeps the owner's id in the word.
-                FUTEX_WAIT => {
-                    value == CONTENDED
-                        || value & FUTEX_WAITERS != 0 && value >> 32 == 0 && value & 0x3fff_ffff != 0
-                }
-                FUTEX_WAIT_BITSET => value == CONTENDED,
-                _ => false,
-            };
-            mutex.then_some(Lock::Word(seen.actor.process, seen.s.args[0]))
-        }
-        Call::Flock => (seen.s.args[1] & (LOCK_UN | LOCK_NB) == 0).then(|| Lock::File(place())),
-        Call::Fcntl if matches!(seen.s.args[1], F_SETLKW | F_OFD_SETLKW) => Some(Lock::File(place())),
-        _ => None,
-    }
-}
-
 impl Waits {
     pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
         if seen.duration_ns >= LONG_WAIT_NS
@@ -197,23 +145,7 @@ impl Waits {
             let waiting = waiting(seen, places, words);
             self.cut.push(waiting);
         }
-        if !matches!(seen.call, Call::Futex | Call::Flock | Call::Fcntl) || seen.duration_ns == 0 {
-            return;
-        }
-        let Some(lock) = lock_of(seen, || places.of(seen, words)) else { return };
-        if self.locks.len() >= MAX_LOCKS && !self.locks.contains_key(&lock) {
-            return;
-        }
-        let contention = self.locks.entry(lock).or_default();
-        if contention.waits.len() == 0 {
-            contention.first_ns = seen.t_ns;
-        }
-        contention.last_ns = contention.last_ns.max(seen.end_ns());
-        contention.role.get_or_insert(seen.actor.role);
-        if contention.waiters.len() < 4096 {
-            contention.waiters.insert(seen.actor.tid);
-        }
-        contention.waits.add(seen.t_ns, seen.duration_ns);
+        self.locks.call(seen, places, words);
     }
 
     /// A call had not returned when the recording, or its task, ended.
@@ -248,57 +180,15 @@ impl Waits {
         }
     }
 
-    pub(super) fn findings(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
-        let mut locks: Vec<_> = self.locks.iter().collect();
-        locks.sort_by_key(|(lock, _)| **lock);
-        for (lock, contention) in locks {
-            out.extend(contended(facts, *lock, contention));
-        }
+    /// `known`: threads that wait for peers, which were told of.
+    pub(super) fn findings(&self, facts: &Facts<'_>, known: &FxHashSet<u32>, out: &mut Vec<Finding>) {
+        self.locks.findings(facts, out);
         let mut told = self.deadlocks(facts, out);
+        told.extend(known);
         self.nobody_wakes(facts, &mut told, out);
         self.stopped(facts, &mut told, out);
         self.hangs(facts, &told, out);
         self.cut_off(facts, &told, out);
-    }
-
-    /// Threads that wait for each other. Returns who is in a circle.
-    fn deadlocks(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) -> FxHashSet<u32> {
-        let mut graph: DiGraphMap<u32, ()> = DiGraphMap::new();
-        for (waiter, edges) in &self.edges {
-            for edge in edges {
-                // A pipe or a child that several could serve is no circle unless all of them are in it; one holder that
-                // is not there at the end can still come.
-                graph.add_edge(*waiter, edge.holder.tid, ());
-            }
-        }
-        let blocked: FxHashMap<u32, &Waiting> = self.waiting.iter().map(|w| (w.actor.tid, w)).collect();
-        let mut in_circle = FxHashSet::default();
-        let mut circles = petgraph::algo::tarjan_scc(&graph);
-        for circle in &mut circles {
-            circle.sort_unstable();
-        }
-        circles.sort();
-        for circle in circles {
-            let own = circle.len() == 1 && graph.contains_edge(circle[0], circle[0]);
-            let all_wait = circle.iter().all(|tid| {
-                // Where a lock's memory tells its holder, nobody waits for work.
-                let locked =
-                    |e: &Edge| matches!(e.what, WaitKind::Futex | WaitKind::Flock | WaitKind::PosixLock);
-                blocked.get(tid).is_some_and(|w| {
-                    !w.is_idle() || self.edges.get(tid).is_some_and(|edges| edges.iter().any(locked))
-                }) && self.edges.get(tid).is_some_and(|edges| {
-                    edges
-                        .iter()
-                        .all(|e| circle.binary_search(&e.holder.tid).is_ok() || e.what == WaitKind::Child)
-                })
-            });
-            if circle.len() < 2 && !own || !all_wait {
-                continue;
-            }
-            in_circle.extend(circle.iter().copied());
-            out.push(self.circle(facts, &circle, &blocked));
-        }
-        in_circle
     }
 
     /// Processes all of whose threads wait on words that only they could change: nobody is left to wake one.
@@ -416,74 +306,6 @@ impl Waits {
                     .seen(w.end_ns, w.actor.tid),
             );
         }
-    }
-
-    fn circle(&self, facts: &Facts<'_>, circle: &[u32], blocked: &FxHashMap<u32, &Waiting>) -> Finding {
-        const SAID: usize = 4;
-        let thread = |actor: &Actor| format!("{} (tid {})", facts.people.role_name(actor.role), actor.tid);
-        let mut parts = Vec::new();
-        let mut objects = Vec::new();
-        let mut from_ns = 0;
-        let mut events = Vec::new();
-        let mut since = Vec::new();
-        for tid in circle {
-            let (Some(waiting), Some(edges)) = (blocked.get(tid), self.edges.get(tid)) else { continue };
-            let Some(edge) = edges.iter().find(|e| circle.binary_search(&e.holder.tid).is_ok()) else {
-                continue;
-            };
-            let object = facts.places.name(edge.object);
-            objects.push(object.to_owned());
-            let what = match edge.what {
-                WaitKind::Futex => format!("the lock at {object}"),
-                WaitKind::Flock => format!("the flock of {object}"),
-                WaitKind::PosixLock => format!("the lock of {object}"),
-                WaitKind::Pipe | WaitKind::Socket => format!("{object}, whose other end is with"),
-                _ => "the end of".to_owned(),
-            };
-            let joint = match edge.what {
-                WaitKind::Futex | WaitKind::Flock | WaitKind::PosixLock => {
-                    format!(", held by {}", thread(&edge.holder))
-                }
-                _ => format!(" {}", thread(&edge.holder)),
-            };
-            parts.push(format!("{} waits for {what}{joint}", thread(&waiting.actor)));
-            from_ns = from_ns.max(waiting.t_ns);
-            events.push(EventId { end_ns: waiting.end_ns, tid: *tid });
-            since.push(self.since(waiting));
-        }
-        if let ([tid], Some(waiting)) = (circle, circle.first().and_then(|tid| blocked.get(tid))) {
-            let object = objects.first().map_or("", String::as_str);
-            let sentence = format!(
-                "{} has not returned from {} {}: it waits for itself, nobody else could end that",
-                named_thread(facts, &waiting.actor),
-                attempted(waiting.call, object),
-                self.since(waiting)
-            );
-            let mut found = Finding::new(Kind::Hang, Level::Cause, super::rank::score(Kind::Hang), sentence)
-                .over(from_ns, facts.duration_ns, 1)
-                .by(facts.people.role_name(waiting.actor.role))
-                .against(object)
-                .seen(waiting.end_ns, *tid);
-            found.evidence.events.truncate(1);
-            return found;
-        }
-        let more = parts.len().saturating_sub(SAID);
-        parts.truncate(SAID);
-        let mut sentence = format!("deadlock: {}", parts.join("; "));
-        if more > 0 {
-            let _ = write!(sentence, "; and {more} more in the circle");
-        }
-        if let Some(since) = since.first() {
-            let _ = write!(sentence, "; {since}");
-        }
-        let role = blocked.get(&circle[0]).map_or("", |w| facts.people.role_name(w.actor.role));
-        let mut found =
-            Finding::new(Kind::Deadlock, Level::Cause, super::rank::score(Kind::Deadlock), sentence)
-                .over(from_ns, facts.duration_ns, circle.len() as u64)
-                .by(role)
-                .against(objects.join(", "));
-        found.evidence.events = events;
-        found
     }
 
     /// Since when a call has not returned.
@@ -617,60 +439,4 @@ fn named_thread(facts: &Facts<'_>, actor: &Actor) -> String {
     } else {
         format!("{process}, thread {}", actor.tid)
     }
-}
-
-/// Threads that spent their time waiting for a lock.
-fn contended(facts: &Facts<'_>, lock: Lock, contention: &Contention) -> Option<Finding> {
-    const LEAST_NS: u64 = 200_000_000;
-    const LEAST_WAIT_NS: u64 = 500_000;
-    let waits = &contention.waits;
-    let span_ns = contention.last_ns.saturating_sub(contention.first_ns);
-    let waiters = contention.waiters.len() as u64;
-    let series = waits.sorted();
-    if waits.sum_ns < LEAST_NS || span_ns == 0 || quantile(&series, 900) < LEAST_WAIT_NS {
-        return None;
-    }
-    let all_ns = u128::from(span_ns) * u128::from(waiters);
-    let share = (u128::from(waits.sum_ns) * 100 / all_ns.max(1)) as u64;
-    // One that waits once is told as a call that took long; those who queue all the time have a convoy.
-    // A single thread may be parked on a lock; those who queue for one are held up by each other.
-    let queue = waiters >= 2 || matches!(lock, Lock::File(_));
-    // Whoever waits once for another's lock of a file, and long, is held up as well.
-    let long = matches!(lock, Lock::File(_))
-        && waits.max_ns >= LONG_WAIT_NS
-        && waits.sum_ns.saturating_mul(5) >= facts.duration_ns;
-    let level = if long
-        || share >= 30 && waits.len() >= 10 && queue && span_ns.saturating_mul(5) >= facts.duration_ns
-    {
-        Level::Cause
-    } else if share >= 30 && waits.len() >= 3 && queue {
-        Level::Warning
-    } else {
-        return None;
-    };
-    let (object, name) = match lock {
-        Lock::Word(_, address) => (format!("{address:#x}"), format!("the lock at {address:#x}")),
-        Lock::File(place) => {
-            (facts.places.name(place).to_owned(), format!("the lock of {}", facts.places.name(place)))
-        }
-    };
-    let role = contention.role?;
-    let sentence = format!(
-        "{}: {} waited for {name} {} {} (median {}, up to {}): {} of their time, {} in all",
-        facts.who(role),
-        words::plural(waiters, "thread"),
-        words::times(waits.len()),
-        words::when(contention.first_ns, contention.last_ns),
-        span(quantile(&series, 500)),
-        span(waits.max_ns),
-        percent(waits.sum_ns, all_ns.min(u128::from(u64::MAX)) as u64),
-        span(waits.sum_ns)
-    );
-    let mut found = Finding::new(Kind::LockWait, level, super::rank::score(Kind::LockWait), sentence)
-        .over(contention.first_ns, contention.last_ns, waits.len())
-        .by(facts.people.role_name(role))
-        .against(object)
-        .seen(waits.max_at_ns.saturating_add(waits.max_ns), 0);
-    found.evidence.during = Some(super::attempts::figures_of(&series, quantile(&series, 500)));
-    Some(found)
 }
