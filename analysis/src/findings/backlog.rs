@@ -4,6 +4,7 @@
 use super::network::Listener;
 use super::words::{count, times, when};
 use super::{Facts, Finding, Kind, Level};
+use std::fmt::Write as _;
 
 /// Connections that found a queue full, as samples of a group count them.
 #[derive(Debug, Clone)]
@@ -55,10 +56,10 @@ pub(super) fn findings(
             when(*from_ns, *to_ns)
         );
         if *longest > 0 {
-            sentence.push_str(&format!(" (up to {} waited in it)", count(*longest)));
+            let _ = write!(sentence, " (up to {} waited in it)", count(*longest));
         }
         if let [Listener { backlog: Some(backlog), .. }] = full.as_slice() {
-            sentence.push_str(&format!("; it listens with a backlog of {}", count(*backlog)));
+            let _ = write!(sentence, "; it listens with a backlog of {}", count(*backlog));
         }
         let mut found =
             Finding::new(Kind::BacklogFull, Level::Cause, super::rank::score(Kind::BacklogFull), sentence)

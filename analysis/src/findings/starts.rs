@@ -229,9 +229,9 @@ impl Starts {
         let walk = &mut looks.walk;
         if python && seen.call.row().family == Family::Path {
             if walk.last.is_none() || walk.complained {
-                let head = looks.found.filter(|f| {
-                    !std::path::Path::new(places.name(*f)).extension().is_some_and(|e| e == "py")
-                });
+                let head = looks
+                    .found
+                    .filter(|f| std::path::Path::new(places.name(*f)).extension().is_none_or(|e| e != "py"));
                 *walk = Walk { head, ..Walk::default() };
             }
             walk.directories += u64::from(walk.last != Some(place));
@@ -312,10 +312,8 @@ impl Starts {
     fn complained(&mut self, seen: &Seen<'_>, people: &People) {
         let process = seen.actor.process;
         let Some(looks) = self.looks.get_mut(&process) else { return };
-        for search in [&mut looks.exec, &mut looks.library, &mut looks.module] {
-            if let Some(search) = search {
-                search.complained = true;
-            }
+        for search in [&mut looks.exec, &mut looks.library, &mut looks.module].into_iter().flatten() {
+            search.complained = true;
         }
         looks.heard = true;
         looks.walk.complained |= looks.walk.directories > 0;

@@ -62,6 +62,8 @@ pub(super) struct Network {
     unanswered: answers::Unanswered,
     listening: FxHashSet<u16>,
     listeners: Vec<Listener>,
+    /// By process and descriptor: what a socket was bound to, and its backlog once it listens.
+    bound: FxHashMap<(ProcessId, i32), (Place, Option<u64>)>,
     clients: FxHashSet<Place>,
     names: FxHashMap<(RoleId, Place, Place), Name>,
     /// Name servers on whose port nobody listened.
@@ -133,14 +135,36 @@ impl Network {
                 self.attempt(seen, places, words);
                 return None;
             }
+            Family::Bind if seen.s.ret >= 0 => {
+                let to = seen.s.details.iter().find_map(|d| match d {
+                    ctrace_format::Detail::Addr { addr: addr @ SockAddr::Inet(to), .. } if to.port() != 0 => {
+                        Some(places.address(addr))
+                    }
+                    _ => None,
+                });
+                let key = (seen.actor.process, seen.s.args[0] as i32);
+                if let Some(to) = to.filter(|_| self.bound.len() < MAX_FLOWS) {
+                    self.bound.insert(key, (to, None));
+                }
+            }
             Family::Listen => {
-                if let Some(Object::Socket { local: Some(address @ SockAddr::Inet(local)), .. }) =
-                    seen.s.object.map(|o| words.object(o))
-                {
-                    self.listening.insert(local.port());
-                    // The kernel's own limit may be lower (net.core.somaxconn).
-                    let backlog = u64::from(seen.s.args[1] as u32);
-                    self.listens(seen.actor.role, places.address(address), Some(backlog));
+                let key = (seen.actor.process, seen.s.args[0] as i32);
+                let local = match seen.s.object.map(|o| words.object(o)) {
+                    Some(Object::Socket { local: Some(address @ SockAddr::Inet(local)), .. })
+                        if local.port() != 0 =>
+                    {
+                        self.listening.insert(local.port());
+                        Some(places.address(address))
+                    }
+                    _ => self.bound.get(&key).map(|b| b.0).filter(|to| *to != Place::NOWHERE),
+                };
+                // The kernel's own limit may be lower (net.core.somaxconn).
+                let backlog = u64::from(seen.s.args[1] as u32);
+                if self.bound.len() < MAX_FLOWS {
+                    self.bound.insert(key, (local.unwrap_or(Place::NOWHERE), Some(backlog)));
+                }
+                if let Some(local) = local {
+                    self.listens(seen.actor.role, local, Some(backlog));
                 }
             }
             Family::Accept => self.accepted(seen, places, words),
@@ -183,6 +207,13 @@ impl Network {
             seen.s.object.map(|o| words.object(o))
         {
             self.listening.insert(local.port());
+            // One that was told to take any port has one by now.
+            let listener = (seen.actor.process, seen.s.args[0] as i32);
+            if let Some((Place::NOWHERE, backlog)) = self.bound.get(&listener).copied() {
+                let local = places.address(&SockAddr::Inet(*local));
+                self.listens(seen.actor.role, local, backlog);
+                self.bound.insert(listener, (local, backlog));
+            }
         }
         let place = self.clients_of(seen, places, words);
         self.flow(cookie, Flow { place, client: false, sent_ns: None, timed_out: false });

@@ -25,6 +25,8 @@ pub(super) struct Name {
     refused: Failed,
     code: u8,
     unanswered: Failed,
+    /// When the first question that got no answer was given up, and by whom.
+    given_up: Option<(u64, u32)>,
 }
 
 impl Network {
@@ -46,7 +48,10 @@ impl Network {
         }
         match dns.answer {
             // Told when the socket was closed, or at the end: the time of the question says more.
-            None => entry.unanswered.add(dns.t_ns, actor.tid, ok),
+            None => {
+                entry.unanswered.add(dns.t_ns, actor.tid, ok);
+                entry.given_up.get_or_insert((end_ns, actor.tid));
+            }
             Some((NXDOMAIN, _)) => entry.missing.add(end_ns, actor.tid, ok),
             Some((0, _)) => {
                 entry.answered += 1;
@@ -112,6 +117,8 @@ impl Network {
                 let level = if asks { Level::Note } else { Level::Cause };
                 let code =
                     if what == "failed" { format!(" ({})", code_name(entry.code)) } else { String::new() };
+                let shown = entry.given_up.filter(|_| what == unanswered.1);
+                let shown = shown.unwrap_or((failed.first_ns, failed.tid));
                 let sentence = format!(
                     "{who} asked the name server {server_name} for {text}: it {what}{code} {} {}{}",
                     times(failed.count),
@@ -123,7 +130,7 @@ impl Network {
                         .over(failed.first_ns, failed.last_ns, failed.count)
                         .by(facts.people.role_name(*role))
                         .against(format!("{text} at {server_name}"))
-                        .seen(failed.first_ns, failed.tid),
+                        .seen(shown.0, shown.1),
                 );
             }
         }

@@ -11,6 +11,7 @@ use super::handed::{Handed, Serving};
 use super::{LONG_WAIT_NS, MAX_LOCKS};
 use ctrace_format::syscalls::{Call, Family, On};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::fmt::Write as _;
 
 /// `FUTEX_*`, include/uapi/linux/futex.h.
 pub(super) const FUTEX_CMD_MASK: u64 = 0x7f;
@@ -24,7 +25,7 @@ pub(super) const FUTEX_LOCK_PI2: u64 = 13;
 /// std/src/sys/sync/mutex/futex.rs).
 const CONTENDED: u64 = 2;
 /// The word of a read-write lock of the C library that somebody writes under while others wait
-/// (`PTHREAD_RWLOCK_FUTEX_USED` and `PTHREAD_RWLOCK_WRPHASE`, nptl/pthread_rwlock_common.c).
+/// (`PTHREAD_RWLOCK_FUTEX_USED` and `PTHREAD_RWLOCK_WRPHASE`, `nptl/pthread_rwlock_common.c`).
 const RWLOCK_CONTENDED: u64 = 3;
 /// Of Rust's: as many readers as there cannot be (std/src/sys/sync/rwlock/futex.rs).
 const RWLOCK_WRITTEN: u64 = 0x3fff_ffff;
@@ -39,6 +40,7 @@ const LOCK_NB: u64 = 4;
 const LOCK_UN: u64 = 8;
 /// Waits in all from which on a lock is worth a word.
 const LEAST_NS: u64 = 200_000_000;
+const LEAST_PAUSED_NS: u64 = 1_000_000_000;
 const LEAST_WAIT_NS: u64 = 500_000;
 const LEAST_MEDIAN_NS: u64 = 1_000_000;
 
@@ -56,6 +58,8 @@ pub(super) struct Contention {
     pub(super) waits: Series,
     pub(super) waiters: FxHashSet<u32>,
     pub(super) role: Option<RoleId>,
+    /// So many waits were pauses before the next try.
+    pauses: u64,
     first_ns: u64,
     last_ns: u64,
 }
@@ -77,7 +81,7 @@ impl Contention {
 /// See the module.
 #[derive(Debug, Default)]
 pub(in super::super) struct Locks {
-    locks: FxHashMap<Lock, Contention>,
+    waited: FxHashMap<Lock, Contention>,
     /// The file whose lock a thread was refused last: it may sleep and try again.
     refused: FxHashMap<u32, Place>,
     handed: Handed,
@@ -130,6 +134,9 @@ impl Locks {
                 && let Some(place) = self.refused.remove(&tid)
             {
                 self.add(Lock::File(place), seen);
+                if let Some(contention) = self.waited.get_mut(&Lock::File(place)) {
+                    contention.pauses += 1;
+                }
             }
             return;
         }
@@ -156,14 +163,14 @@ impl Locks {
     }
 
     fn add(&mut self, lock: Lock, seen: &Seen<'_>) {
-        if self.locks.len() < MAX_LOCKS || self.locks.contains_key(&lock) {
-            let contention = self.locks.entry(lock).or_default();
+        if self.waited.len() < MAX_LOCKS || self.waited.contains_key(&lock) {
+            let contention = self.waited.entry(lock).or_default();
             contention.add(seen.actor.role, seen.actor.tid, seen.t_ns, seen.duration_ns);
         }
     }
 
     pub(super) fn findings(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
-        let mut locks: Vec<_> = self.locks.iter().collect();
+        let mut locks: Vec<_> = self.waited.iter().collect();
         locks.sort_by_key(|(lock, _)| **lock);
         for (lock, contention) in locks {
             out.extend(contended(facts, *lock, contention, None));
@@ -185,7 +192,9 @@ fn contended(
     let span_ns = contention.last_ns.saturating_sub(contention.first_ns);
     let waiters = contention.waiters.len() as u64;
     let series = waits.sorted();
-    if waits.sum_ns < LEAST_NS || span_ns == 0 || quantile(&series, 900) < LEAST_WAIT_NS {
+    // Who tries again after a pause waits for longer than the lock is held.
+    let least_ns = if contention.pauses * 2 > waits.len() { LEAST_PAUSED_NS } else { LEAST_NS };
+    if waits.sum_ns < least_ns || span_ns == 0 || quantile(&series, 900) < LEAST_WAIT_NS {
         return None;
     }
     // A lock that others hand on quickly is what locks are for; that it is one was worked out.
@@ -238,7 +247,7 @@ fn contended(
         span(waits.sum_ns)
     );
     if let Some(held_ns) = held_ns {
-        sentence.push_str(&format!("; each had it for {} (median) before another got it", span(held_ns)));
+        let _ = write!(sentence, "; each had it for {} (median) before another got it", span(held_ns));
     }
     let mut found = Finding::new(Kind::LockWait, level, score(Kind::LockWait), sentence)
         .over(contention.first_ns, contention.last_ns, waits.len())
