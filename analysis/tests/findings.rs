@@ -721,6 +721,12 @@ fn a_program_ends_for_the_last_failure_that_it_met() {
         (0..200).for_each(|_| r.call(t, "getppid", [0; 6], 1));
     });
     assert_eq!(found[0].kind, Kind::Exit, "{found:#?}");
+    // A file that may lie beside one that it has.
+    let found = end(&|r, t| {
+        r.open(t, "/data/app.db", 3);
+        r.open(t, "/data/app.db-wal", errno("ENOENT"));
+    });
+    assert_eq!(found[0].kind, Kind::Exit, "{found:#?}");
     // A file that it did without: a server answered, and then it ended.
     let answered = |kind: u16| {
         end(&move |r: &mut Run, t: Task| {

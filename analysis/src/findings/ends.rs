@@ -170,7 +170,9 @@ impl Ends {
         let sent = sent.unwrap_or_default().iter().rev().find(|s| s.signo == signo).cloned();
         let missed = missed.filter(|_| because_of.is_none());
         let (process, tid) = (actor.process, actor.tid);
-        let start = start.filter(|_| because_of.is_none());
+        // It ends for the last failure that it met.
+        let last = |s: &Failure| missed.is_none_or(|m| m.t_ns <= s.t_ns);
+        let start = start.filter(|_| because_of.is_none()).filter(last);
         self.ended.push(Ended { process, t_ns, status, tid, missed, start, sent, because_of });
     }
 

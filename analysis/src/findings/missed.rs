@@ -10,7 +10,7 @@ use super::places::{Place, Places};
 use super::{Dictionary, Kind, Seen};
 use ctrace_format::syscalls::{About, Call, Failing, Family, failing_on};
 use ctrace_format::{Object, SyscallFlags};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Calls that a process makes between the lack of a file and its end: it says so, cleans up, and goes.
 const SOON: u64 = 600;
@@ -19,6 +19,7 @@ const NEAR: u64 = 100;
 /// Failures that are kept of a process.
 const KEPT: usize = 32;
 const MAX_PROCESSES: usize = 65_536;
+const MAX_OPENED: usize = 65_536;
 /// `SOCK_STREAM`, include/linux/net.h.
 const SOCK_STREAM: u32 = 1;
 
@@ -45,6 +46,8 @@ pub(super) struct Lacks {
     missed: FxHashMap<ProcessId, Vec<Missed>>,
     /// When a process met something that programs end for, and that another finding tells.
     hit: FxHashMap<ProcessId, u64>,
+    /// Files that were opened, by whoever did it.
+    opened: FxHashSet<Place>,
 }
 
 impl Lacks {
@@ -108,6 +111,12 @@ impl Lacks {
 
     /// A name was found: the program had looked for it in several places.
     fn found(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
+        if seen.call.row().family == Family::Open
+            && self.opened.len() < MAX_OPENED
+            && let Some(place) = path(seen, places, words)
+        {
+            self.opened.insert(place);
+        }
         if let Some(missed) = self.missed.get_mut(&seen.actor.process)
             && !missed.is_empty()
             && let Some(place) = path(seen, places, words)
@@ -124,8 +133,17 @@ impl Lacks {
         }
     }
 
+    /// Whether a file that may lie beside another one is asked for: `a.db-journal` beside `a.db`.
+    fn is_companion(&self, name: &str, places: &Places) -> bool {
+        let beside = |(at, _)| places.find(&name[..at]).is_some_and(|place| self.opened.contains(&place));
+        let dir = name.rfind('/').map_or(0, |slash| slash + 1);
+        name.match_indices(['-', '.', '~']).filter(|(at, _)| *at > dir).any(beside)
+    }
+
     fn miss(&mut self, seen: &Seen<'_>, place: Place, errno: u16, filtered: bool, places: &Places) {
-        if errno == ENOENT && is_searched(places.name(place)) || place == Place::NOWHERE && !filtered {
+        let name = places.name(place);
+        let optional = errno == ENOENT && (is_searched(name) || self.is_companion(name, places));
+        if optional || place == Place::NOWHERE && !filtered {
             return;
         }
         if self.missed.len() >= MAX_PROCESSES && !self.missed.contains_key(&seen.actor.process) {
@@ -141,11 +159,10 @@ impl Lacks {
 }
 
 impl Missed {
-    /// How many calls before the end it may lie. A question whether something is there is asked in passing, too.
+    /// How many calls before the end it may lie.
     fn reach(self) -> u64 {
         match self.errno {
             _ if self.filtered => SOON,
-            ENOENT if self.call.row().family == Family::Path => NEAR,
             ENOENT | EACCES | EPERM | EADDRINUSE => SOON,
             _ => NEAR,
         }

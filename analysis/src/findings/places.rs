@@ -62,6 +62,11 @@ impl Places {
         place
     }
 
+    /// The place of a name that is known already.
+    pub(super) fn find(&self, name: &str) -> Option<Place> {
+        self.index.get(name).copied()
+    }
+
     pub(super) fn address(&mut self, addr: &SockAddr) -> Place {
         if let Some(place) = self.addresses.get(addr) {
             return *place;

@@ -26,7 +26,7 @@ const NOT_FOUND: u32 = 127;
 /// A module whose name no call tells.
 const A_MODULE: &str = "a module";
 const STANDARD_ERROR: u64 = 2;
-/// Calls that a shell makes between its last look for a command and its complaint.
+/// Calls that a shell or an interpreter makes between its last look for something and its complaint.
 const AT_ONCE: u64 = 3;
 /// Calls that a program makes between a start that failed and its own end: it says so, and cleans up.
 const SOON: u64 = 80;
@@ -63,7 +63,7 @@ pub(super) struct Failure {
     last: Place,
     places: u64,
     errno: u16,
-    t_ns: u64,
+    pub(super) t_ns: u64,
     tid: u32,
     /// Somebody may have read of it.
     complained: bool,
@@ -140,6 +140,13 @@ fn is_of_python(path: &str) -> bool {
         && (path.ends_with("-packages")
             || path.ends_with("/lib-dynload")
             || base(path).starts_with("python3"))
+}
+
+/// Whether a path may be the directory of a program: not a file, nor anything that the interpreter keeps itself.
+fn may_be_a_programs_directory(path: &str) -> bool {
+    std::path::Path::new(path).extension().is_none()
+        && !path.contains("/python")
+        && !path.contains("/__pycache__")
 }
 
 /// A place that Node looks for modules in.
@@ -229,9 +236,7 @@ impl Starts {
         let walk = &mut looks.walk;
         if python && seen.call.row().family == Family::Path {
             if walk.last.is_none() || walk.complained {
-                let head = looks
-                    .found
-                    .filter(|f| std::path::Path::new(places.name(*f)).extension().is_none_or(|e| e != "py"));
+                let head = looks.found.filter(|f| may_be_a_programs_directory(places.name(*f)));
                 *walk = Walk { head, ..Walk::default() };
             }
             walk.directories += u64::from(walk.last != Some(place));
@@ -316,7 +321,9 @@ impl Starts {
             search.complained = true;
         }
         looks.heard = true;
-        looks.walk.complained |= looks.walk.directories > 0;
+        // A program that did without the module does something else before it complains of something else.
+        let at_once = seen.number.saturating_sub(looks.walk.number) <= AT_ONCE;
+        looks.walk.complained |= looks.walk.directories > 0 && at_once;
         let Some(command) = &mut looks.command else { return };
         if command.complained || seen.number.saturating_sub(command.number) > AT_ONCE {
             return;
