@@ -96,6 +96,16 @@ fn a_file_that_the_program_did_without_is_not_blamed() {
                 a = s.accept()[0]\na.send(b'no')\nc.recv(2)\nos._exit(3)";
     let info = of_code(&Place::new(), code);
     expect_first(&info, &Expected { level: "warning", ..once("exit", "", &["exited with status 3 at +"]) });
+    // Neither is a module that it did without, nor one that the interpreter itself looks for.
+    let said = "import sys\nprint('usage', file=sys.stderr)\nsys.exit(3)";
+    let without = format!("try: import nosuchmodule\nexcept ImportError: import calendar\n{said}");
+    for code in [said, &without] {
+        let info = of_code(&Place::new(), code);
+        expect_first(
+            &info,
+            &Expected { level: "warning", ..once("exit", "", &["exited with status 3 at +"]) },
+        );
+    }
 }
 
 #[test]
