@@ -140,17 +140,18 @@ fn a_trace_that_was_cut_says_after_what_time() {
 #[test]
 fn a_damaged_trace_says_what_it_lacks() {
     let mut made = Made::new();
+    made.writer.flush().unwrap();
+    let begin = made.writer.bytes_written();
     for i in 0..5_000 {
         made.call(i * MS / 10);
     }
     made.writer.flush().unwrap();
-    let written = made.writer.bytes_written();
+    let end = made.writer.bytes_written();
     made.call(SECOND);
     let (dir, path) = made.finish();
     let mut bytes = std::fs::read(&path).unwrap();
-    // The last bytes of what was flushed are those of a chunk of calls.
-    let at = written as usize - 40;
-    bytes[at] ^= 0xff;
+    // In the midst of a chunk of calls.
+    bytes[(begin + end) as usize / 2] ^= 0xff;
     let damaged = dir.path().join("damaged.ctr");
     std::fs::write(&damaged, bytes).unwrap();
     let (lines, object) = told(&Trace::open(&damaged).unwrap());

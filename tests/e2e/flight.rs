@@ -104,6 +104,10 @@ fn a_trigger_dumps_what_was_before_it_and_a_marker_says_when_it_fired() {
     let fired_ns = window["reason"]["trigger"]["t_ns"].as_u64().unwrap();
     let text = window["reason"]["trigger"]["text"].as_str().unwrap();
     assert!(text.contains("errno(connect,ECONNREFUSED)>5/s: 6 in 1s"), "{text}");
+    assert_eq!((&found["trigger"]["text"], &found["trigger"]["t_ns"]), (&text.into(), &fired_ns.into()));
+    let screen = run(["info", output.to_str().unwrap()]).expect(0).stdout;
+    let first = screen.lines().next().unwrap();
+    assert!(first.starts_with(&format!("trigger      {text}, fired at +")), "{first}");
     assert!(window["to_ns"].as_u64().unwrap() >= fired_ns + 500_000_000, "{window}");
     assert!(found["ended"].as_str().unwrap().contains("trigger"), "{found}");
     let calls = events(&output, &["--class", "syscall"]);

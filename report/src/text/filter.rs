@@ -175,7 +175,6 @@ impl Task {
 ///
 /// # Errors
 /// Never: any text is one or the other.
-#[expect(clippy::unnecessary_wraps, reason = "the shape of a clap value parser")]
 pub fn parse_task(text: &str) -> Result<Task, String> {
     Ok(text.parse().map_or_else(|_| Task::Comm(Pattern::whole(text)), Task::Id))
 }

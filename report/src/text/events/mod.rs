@@ -57,6 +57,7 @@ impl<'a> Events<'a> {
     }
 
     /// Shows times so; by the clock on the wall, in this zone.
+    #[must_use]
     pub fn timed(self, time: Time, zone: Zone) -> Self {
         Self { time, zone, ..self }
     }
