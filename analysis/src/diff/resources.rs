@@ -130,8 +130,9 @@ pub(crate) fn resources(models: Both<&Model>, pairing: &Pairing<'_>, rows: &mut 
             apart.peak() * 100.0
         ));
     }
-    if let Some(apart) = growth.descriptors_apart() {
+    if let Some((held, apart)) = growth.descriptors() {
         judged = worse(judged, apart);
+        notes.push(format!("at the end {} → {} descriptors of one process", held.recorded, held.other));
         n += 1;
     }
     let value = judged.or(within);
